@@ -1,0 +1,182 @@
+/**
+ * What the API may see and do of a node. The HTTP routes know nothing else; `node.ts` implements it over the living
+ * parts, tests over plain objects. JSON names are the contract of docs/protocol/http.md, hence snake_case.
+ */
+import type { NodeId } from "../kernel/ids.ts";
+import type { Priority } from "../wire/constants.ts";
+
+export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
+export type HealthStatus = "ok" | "degraded" | "down";
+export type MessageState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
+export type Box = "inbox" | "outbox" | "transit";
+export type TokenScope = "read" | "send" | "operate" | "admin";
+
+export interface HealthView {
+  status: HealthStatus;
+  checks: { name: string; status: HealthStatus; reason: string }[];
+}
+
+export interface StatusView {
+  node: {
+    id: NodeId;
+    callsign: string | null;
+    location: string | null;
+    version: string;
+    uptime_seconds: number;
+  };
+  /** Mesh IPv6 and prefix, derived from network and id. */
+  address: string;
+  subnet: string;
+  network: string;
+  /** True when no network secret is set: whoever completes the handshake is a member. */
+  open: boolean;
+  transports: {
+    name: string;
+    type: string;
+    state: "starting" | "running" | "degraded" | "down";
+    listen: string[];
+    reason: string | null;
+  }[];
+  peers: { connected: number; known: number; trusted: number };
+  routes: number;
+  queue: { messages: number; bytes: number };
+}
+
+export interface PeerView {
+  id: NodeId;
+  callsign: string | null;
+  trust: TrustLevel;
+  state: "connected" | "connecting" | "disconnected" | "blocked";
+  links: {
+    transport: string;
+    address: string;
+    direction: "inbound" | "outbound";
+    rtt_ms: number | null;
+    up_seconds: number;
+  }[];
+  /** ISO 8601 by this node's clock; null when never seen. */
+  last_seen: string | null;
+}
+
+export interface RouteView {
+  destination: NodeId;
+  callsign: string | null;
+  next_hop: NodeId;
+  /** Expected time to deliver 256 bytes, in 0.1 ms. */
+  metric: number;
+  mtu: number;
+  bottleneck: "fast" | "medium" | "slow";
+  alternates: { next_hop: NodeId; metric: number }[];
+}
+
+/** `godwit why NODE`: candidates, costs, feasibility, and what would change the choice. */
+export interface WhyView {
+  destination: NodeId;
+  callsign: string | null;
+  reachable: boolean;
+  feasibility: { seqno: number; metric: number } | null;
+  candidates: {
+    next_hop: NodeId;
+    callsign: string | null;
+    advertised_metric: number;
+    link_cost: number;
+    metric: number;
+    seqno: number;
+    feasible: boolean;
+    selected: boolean;
+    reason: string;
+  }[];
+  explanation: string[];
+}
+
+export interface TraceView {
+  destination: NodeId;
+  reached: boolean;
+  rtt_ms: number | null;
+  hops: { node: NodeId; callsign: string | null; rtt_ms: number | null; stage: string }[];
+}
+
+export interface SendRequest {
+  to: string;
+  body: Uint8Array;
+  subject?: string;
+  content_type?: string;
+  priority?: Priority;
+  ttl_seconds?: number;
+  failover?: boolean;
+  transient?: boolean;
+  idempotency_key?: string;
+}
+
+export interface MessageView {
+  id: string;
+  from: NodeId;
+  to: string;
+  subject: string | null;
+  content_type: string;
+  priority: Priority;
+  size: number;
+  state: MessageState;
+  /** Why it is where it is, in words: "no route yet", "peer refused: disk full"; null when there is nothing to say. */
+  reason: string | null;
+  created_at: string;
+  delivered_at: string | null;
+  receipt: { by: NodeId; at: string; signature: string; unconfirmed: boolean } | null;
+  trace: { node: NodeId; at: string }[];
+  /** False when it was sealed to an identity key because no prekey was known, null when not yet sealed. */
+  forward_secret: boolean | null;
+}
+
+export interface NameView {
+  name: string;
+  node: NodeId;
+  source: "configured" | "authority" | "pinned";
+  conflict: NodeId | null;
+}
+
+/** One event of `GET /events`. `type` is `<family>.<what>`; data is flat JSON. */
+export interface NodeEvent {
+  family: "link" | "peer" | "route" | "message" | "heal" | "plugin" | "name";
+  type: string;
+  at: string;
+  data: Record<string, string | number | boolean | null>;
+}
+
+export interface NodeView {
+  health(): HealthView;
+  status(): StatusView;
+  peers(): PeerView[];
+  routes(): RouteView[];
+  /** `node` is an id, a callsign or a 10-character short id. Throws GODWIT_NAME_UNKNOWN or GODWIT_ADDRESS_INVALID. */
+  why(node: string): WhyView;
+  trace(node: string, signal: AbortSignal): Promise<TraceView>;
+  /** Resolves only after the durable commit (for `transient`: once it left this node). The same idempotency key gives the same id. */
+  send(request: SendRequest): Promise<{ id: string }>;
+  /** Newest first; `after` is the id of the last row of the page before. */
+  messages(
+    box: Box,
+    page: { limit: number; after?: string },
+  ): Promise<{ messages: MessageView[]; next: string | null }>;
+  /** Throws GODWIT_MESSAGE_UNKNOWN. */
+  message(id: string): Promise<MessageView>;
+  messageBody(id: string): Promise<{ bytes: Uint8Array; contentType: string }>;
+  /** Removes from the inbox, or withdraws from the outbox. Resolves after the commit. */
+  deleteMessage(id: string): Promise<void>;
+  setTrust(node: string, level: TrustLevel, reason: string): Promise<void>;
+  names(): NameView[];
+  /** Settles a conflict for good: `node` gets the name. */
+  resolveName(name: string, node: string): Promise<void>;
+  metrics(): Promise<string>;
+  /** Bounded per subscriber: a slow one loses the oldest and gets an event `events.lost` with their count. */
+  subscribe(onEvent: (event: NodeEvent) => void): { close(): void };
+}
+
+/** API tokens; only hashes are kept. Separate from the node because they guard the door, not the mesh. */
+export interface TokenStore {
+  /** `secret` is shown once and never again. */
+  create(scopes: readonly TokenScope[], label: string): Promise<{ id: string; secret: string }>;
+  list(): { id: string; label: string; scopes: readonly TokenScope[]; created_at: string }[];
+  revoke(id: string): Promise<boolean>;
+  /** Constant-time. Undefined when no token matches. */
+  scopesOf(secret: string): readonly TokenScope[] | undefined;
+}

@@ -1,0 +1,148 @@
+/**
+ * The error taxonomy. Every code the runtime can raise stands in the table below, append-only; `docs/errors.md` is
+ * generated from it (`bun run docs`). Expected outcomes are return values, not errors.
+ */
+import { GodwitError, type ErrorKind, type RetryAdvice } from "@godwit/sdk";
+
+export { GodwitError, type ErrorKind, type RetryAdvice };
+
+interface CodeEntry {
+  readonly kind: ErrorKind;
+  readonly retry: RetryAdvice;
+  /** HTTP status where it surfaces in the API. */
+  readonly status: number;
+  readonly help: string;
+}
+
+const entry = (kind: ErrorKind, retry: RetryAdvice, status: number, help: string): CodeEntry => ({
+  kind,
+  retry,
+  status,
+  help,
+});
+
+/** Append-only: a retired code keeps its line. */
+export const errorCodes = {
+  GODWIT_CONFIG_INVALID: entry(
+    "config",
+    "never",
+    400,
+    "the configuration does not match the schema; each problem names its path",
+  ),
+  GODWIT_CONFIG_UNREADABLE: entry(
+    "config",
+    "never",
+    400,
+    "the configuration file is missing, unreadable or not TOML/JSON",
+  ),
+  GODWIT_SECRET_UNREADABLE: entry("config", "never", 400, "a file: or env: reference could not be read"),
+  GODWIT_STATE_UNUSABLE: entry("config", "never", 500, "state_dir cannot be created, written or locked"),
+  GODWIT_KEY_CORRUPT: entry(
+    "config",
+    "never",
+    500,
+    "the identity key file is damaged; restore it from a backup or move it away",
+  ),
+  GODWIT_KEY_EXPOSED: entry(
+    "permission",
+    "never",
+    500,
+    "the identity key file can be read by others; chmod 600 it",
+  ),
+  GODWIT_ID_INVALID: entry("protocol", "never", 400, "not a usable node id"),
+  GODWIT_ADDRESS_INVALID: entry(
+    "protocol",
+    "never",
+    400,
+    "not a message address: 52-character id, LOC-MACHINE or LOC",
+  ),
+  GODWIT_DECODE: entry("protocol", "never", 400, "bytes from outside did not parse"),
+  GODWIT_ENCODE: entry("bug", "never", 500, "a value does not fit its wire field"),
+  GODWIT_HANDSHAKE_FAILED: entry(
+    "protocol",
+    "later",
+    502,
+    "the far end did not prove what it claims, or is in another network",
+  ),
+  GODWIT_HANDSHAKE_TIMEOUT: entry(
+    "transport",
+    "later",
+    504,
+    "the far end did not finish the handshake in time",
+  ),
+  GODWIT_HANDSHAKE_BUSY: entry("capacity", "later", 503, "too many unfinished handshakes"),
+  GODWIT_LINK_CLOSED: entry("transport", "now", 502, "the link is gone"),
+  GODWIT_SESSION_EXPIRED: entry(
+    "protocol",
+    "now",
+    502,
+    "the session reached its limit of records or age without a rekey",
+  ),
+  GODWIT_DIAL_FAILED: entry("transport", "later", 502, "the endpoint could not be reached"),
+  GODWIT_ENDPOINT_INVALID: entry(
+    "config",
+    "never",
+    400,
+    "not an endpoint URL that a loaded transport can use",
+  ),
+  GODWIT_LISTEN_FAILED: entry("transport", "later", 500, "the address is taken or not on this machine"),
+  GODWIT_NO_ROUTE: entry("transport", "later", 503, "no route to the destination now"),
+  GODWIT_TOO_BIG: entry("capacity", "never", 413, "the message or body is larger than allowed"),
+  GODWIT_QUEUE_FULL: entry("capacity", "later", 503, "a queue is at its bound; try again later"),
+  GODWIT_QUOTA: entry("capacity", "later", 429, "the sender has used its share of the store"),
+  GODWIT_STORE_FAILED: entry("capacity", "later", 507, "the store cannot commit (disk full or damaged)"),
+  GODWIT_STORE_VERSION: entry(
+    "config",
+    "never",
+    500,
+    "the store was written by a newer Godwit; run that version",
+  ),
+  GODWIT_MESSAGE_UNKNOWN: entry("protocol", "never", 404, "no message with that id"),
+  GODWIT_MESSAGE_FINAL: entry(
+    "protocol",
+    "never",
+    409,
+    "the message is delivered, expired, refused or withdrawn already",
+  ),
+  GODWIT_IDEMPOTENCY_CONFLICT: entry(
+    "protocol",
+    "never",
+    409,
+    "the idempotency key was used for a different message",
+  ),
+  GODWIT_NAME_UNKNOWN: entry("protocol", "later", 404, "no node is known by that name"),
+  GODWIT_NAME_CONFLICT: entry("permission", "never", 409, "two nodes claim the name; see godwit names"),
+  GODWIT_UNAUTHORIZED: entry("permission", "never", 401, "a bearer token is needed: godwit token new"),
+  GODWIT_FORBIDDEN: entry(
+    "permission",
+    "never",
+    403,
+    "the token lacks the scope, or the Host header is foreign",
+  ),
+  GODWIT_REQUEST_INVALID: entry("protocol", "never", 400, "the request does not match its schema"),
+  GODWIT_NOT_FOUND: entry("protocol", "never", 404, "nothing is there"),
+  GODWIT_PLUGIN_FAILED: entry("plugin", "later", 500, "a plugin failed to start or crashed too often"),
+  GODWIT_NODE_UNREACHABLE: entry("transport", "later", 503, "no node answers at that socket or address"),
+  GODWIT_USAGE: entry("config", "never", 400, "the command line is wrong; see --help"),
+  GODWIT_STOPPED: entry("transport", "later", 503, "the node is stopping"),
+  GODWIT_BUG: entry("bug", "never", 500, "a fault in Godwit; please report it with the log"),
+} as const satisfies Record<string, CodeEntry>;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** Builds an error of the table; `message` in lower case says what to do. */
+export function godwitError(code: ErrorCode, message: string, cause?: unknown): GodwitError {
+  const { kind, retry } = errorCodes[code];
+  return new GodwitError(code, message, { kind, retry, cause });
+}
+
+/** Narrows anything thrown; what is not ours is a bug, with its cause kept. */
+export function asGodwitError(thrown: unknown): GodwitError {
+  if (thrown instanceof GodwitError) return thrown;
+  return godwitError("GODWIT_BUG", thrown instanceof Error ? thrown.message : String(thrown), thrown);
+}
+
+/** An assertion that stays on in production: a broken invariant must not spread. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw godwitError("GODWIT_BUG", message);
+}

@@ -1,0 +1,47 @@
+/**
+ * The seam between a link and the peer above it. A session is an authenticated, encrypted, framed channel to one node
+ * over one pipe. Two kinds exist: the real one (`session.ts`, Noise) and the simulator's, which passes the same suite.
+ */
+import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+
+export interface SessionHandlers {
+  /** One whole frame of the far end. Borrowed: valid until the call returns. A throw closes the session as a protocol error. */
+  frame(bytes: Uint8Array): void;
+  /** After `send` returned false: there is room again. */
+  drain(): void;
+  /** Exactly once, last. No error when one end closed politely. */
+  closed(error?: GodwitError): void;
+}
+
+export interface Session {
+  /** Proven by the handshake. */
+  readonly remote: NodeId;
+  readonly direction: PipeDirection;
+  readonly remoteEndpoint: string;
+  readonly localEndpoint: string;
+  readonly linkClass: LinkClass;
+  readonly rateBitsPerSecond: number;
+  /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
+  readonly isReliable: boolean;
+  /** Largest frame `send` takes, in bytes. */
+  readonly frameBytesMax: number;
+  /** Bytes accepted and not yet with the operating system. */
+  readonly bufferedBytes: number;
+  /** Sent and received on the medium since the start, overhead included. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** Starts delivery; called exactly once. Frames that came earlier are kept (bounded by the pipe being paused). */
+  open(handlers: SessionHandlers): void;
+  /**
+   * Sends one frame; borrowed until the call returns. Frames of one turn of the event loop share a record. False:
+   * more than the high-water mark is buffered, stop until `drain` (the frame was taken all the same). After close: ignored.
+   */
+  send(frame: Uint8Array): boolean;
+  /** Hands the open batch to the pipe now instead of at the end of this turn. */
+  flush(): void;
+  /** Stops reading from the medium while true, so that a slow consumer bounds memory. */
+  pause(paused: boolean): void;
+  /** Idempotent; the far end sees a polite close. */
+  close(): void;
+}

@@ -1,0 +1,58 @@
+/**
+ * The seam between what must survive and where it lies. `sqlite.ts` is the real one (bun:sqlite in a Worker),
+ * `memory.ts` the simulated one, whose unsynced writes a crash loses; both pass `suite.ts`.
+ */
+
+/** Append-only. Each is a table `key TEXT PRIMARY KEY, meta TEXT, body BLOB`. */
+export const collections = [
+  "setting", // one row per named value of the node: epochs, counters, prekeys
+  "outbox", // messages of this node as their source, by message id
+  "transit", // bundles of others in custody, by bundle id
+  "partial", // bundles whose chunks are still arriving, by bundle id
+  "chunk", // their chunks, by `<bundle id>/<index as 6 digits>`
+  "inbox", // delivered messages, by message id
+  "seen", // what was ever delivered, run-length, by `<sender>/<store epoch>`
+  "receipt", // receipts this node signed, by message id
+  "idempotency", // by key
+  "peer", // endpoints and trust of nodes, by node id
+  "name", // pinned name bindings, by name
+  "record", // newest node record known of others, by node id
+  "token", // API tokens, by token id
+  "plugin", // key space of plugins, by `<namespace>.<id>/<key>`
+] as const;
+export type Collection = (typeof collections)[number];
+
+export interface StoreRow {
+  readonly key: string;
+  /** JSON text; its owner skips fields it does not know. */
+  readonly meta: string;
+  readonly bodyBytes: number;
+}
+
+/** `put` inserts or replaces; without `body` an existing row keeps its body. */
+export type StoreOp =
+  | {
+      readonly op: "put";
+      readonly in: Collection;
+      readonly key: string;
+      readonly meta: string;
+      readonly body?: Uint8Array;
+    }
+  | { readonly op: "delete"; readonly in: Collection; readonly key: string };
+
+export interface Store {
+  /** All rows of a collection ordered by key, without bodies. Sees every commit called before. */
+  load(collection: Collection): Promise<StoreRow[]>;
+  /** Bytes owned by the caller; undefined when the row is missing or has no body. Sees every commit called before. */
+  body(collection: Collection, key: string): Promise<Uint8Array | undefined>;
+  /**
+   * Applies the ops in order and atomically, and resolves only when they are durable (fsync). Commits become durable
+   * in call order; those called while one is being written share the next fsync. Bodies are borrowed until it settles.
+   * Rejects with GODWIT_STORE_FAILED (disk full, damaged) and then nothing of it was applied; later commits may succeed.
+   */
+  commit(ops: readonly StoreOp[]): Promise<void>;
+  /** Size of all rows' bodies and metas in bytes, and room left on the medium if known. */
+  usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }>;
+  /** Finishes what was called, then releases the file. Later calls reject with GODWIT_STOPPED. */
+  close(): Promise<void>;
+}

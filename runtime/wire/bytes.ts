@@ -1,0 +1,201 @@
+/**
+ * Reading and writing of wire fields. Big-endian; varints are LEB128 (7 bits a byte, least significant first, at most
+ * 2^53-1, shortest form required on read). Pure: no I/O, no clock. Every read is bounds-checked and throws
+ * GODWIT_DECODE; nothing is allocated on the word of a length field.
+ */
+import { godwitError } from "../kernel/errors.ts";
+import { formatNodeId, NODE_ID_BYTES, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
+
+const textDecoder = new TextDecoder("utf-8", { fatal: true });
+const textEncoder = new TextEncoder();
+
+/** Reads one borrowed buffer from front to back. Sub-arrays handed out share its memory: copy what you keep. */
+export class Reader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get remaining(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  get offset(): number {
+    return this.#at;
+  }
+
+  u8(): number {
+    return this.#view.getUint8(this.#take(1));
+  }
+
+  u16(): number {
+    return this.#view.getUint16(this.#take(2));
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#take(4));
+  }
+
+  /** 48 bits: exact in a number. */
+  u48(): number {
+    const at = this.#take(6);
+    return this.#view.getUint16(at) * 2 ** 32 + this.#view.getUint32(at + 2);
+  }
+
+  varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (let i = 0; i < 8; i++) {
+      const byte = this.u8();
+      value += (byte & 127) * scale;
+      if (byte < 128) {
+        if (byte === 0 && i > 0) throw decodeError("varint is not in its shortest form");
+        if (value > Number.MAX_SAFE_INTEGER) throw decodeError("varint is above 2^53-1");
+        return value;
+      }
+      scale *= 128;
+    }
+    throw decodeError("varint is longer than 8 bytes");
+  }
+
+  /** `length` bytes sharing the buffer's memory. */
+  bytes(length: number): Uint8Array {
+    const at = this.#take(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** A varint length of at most `lengthMax`, then that many bytes (shared memory). */
+  sizedBytes(lengthMax: number): Uint8Array {
+    const length = this.varint();
+    if (length > lengthMax) throw decodeError(`field of ${length} bytes, at most ${lengthMax} allowed`);
+    return this.bytes(length);
+  }
+
+  /** As `sizedBytes`, decoded as strict UTF-8. */
+  text(lengthMax: number): string {
+    const bytes = this.sizedBytes(lengthMax);
+    try {
+      return textDecoder.decode(bytes);
+    } catch {
+      throw decodeError("text is not UTF-8");
+    }
+  }
+
+  nodeId(): NodeId {
+    return formatNodeId(this.bytes(NODE_ID_BYTES));
+  }
+
+  rest(): Uint8Array {
+    return this.bytes(this.remaining);
+  }
+
+  #take(length: number): number {
+    const at = this.#at;
+    if (length < 0 || length > this.#bytes.length - at)
+      throw decodeError(`truncated: ${length} bytes wanted, ${this.#bytes.length - at} left`);
+    this.#at = at + length;
+    return at;
+  }
+}
+
+/** Appends to a buffer that grows by doubling. `finish` hands the bytes over and leaves the writer empty. */
+export class Writer {
+  #buffer: Uint8Array;
+  #view: DataView;
+  #length = 0;
+
+  constructor(capacity = 256) {
+    this.#buffer = new Uint8Array(capacity);
+    this.#view = new DataView(this.#buffer.buffer);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  u8(value: number): this {
+    this.#check(value, 0xff);
+    this.#view.setUint8(this.#grow(1), value);
+    return this;
+  }
+
+  u16(value: number): this {
+    this.#check(value, 0xffff);
+    this.#view.setUint16(this.#grow(2), value);
+    return this;
+  }
+
+  u32(value: number): this {
+    this.#check(value, 0xffffffff);
+    this.#view.setUint32(this.#grow(4), value);
+    return this;
+  }
+
+  u48(value: number): this {
+    this.#check(value, 2 ** 48 - 1);
+    const at = this.#grow(6);
+    this.#view.setUint16(at, Math.floor(value / 2 ** 32));
+    this.#view.setUint32(at + 2, value % 2 ** 32);
+    return this;
+  }
+
+  varint(value: number): this {
+    this.#check(value, Number.MAX_SAFE_INTEGER);
+    let rest = value;
+    while (rest > 127) {
+      this.u8((rest % 128) | 128);
+      rest = Math.floor(rest / 128);
+    }
+    return this.u8(rest);
+  }
+
+  bytes(bytes: Uint8Array): this {
+    this.#buffer.set(bytes, this.#grow(bytes.length));
+    return this;
+  }
+
+  sizedBytes(bytes: Uint8Array): this {
+    return this.varint(bytes.length).bytes(bytes);
+  }
+
+  text(text: string): this {
+    return this.sizedBytes(textEncoder.encode(text));
+  }
+
+  nodeId(id: NodeId): this {
+    return this.bytes(nodeIdBytes(id));
+  }
+
+  /** The bytes written, owned by the caller. */
+  finish(): Uint8Array {
+    const done = this.#buffer.subarray(0, this.#length);
+    this.#buffer = new Uint8Array(0);
+    this.#view = new DataView(this.#buffer.buffer);
+    this.#length = 0;
+    return done;
+  }
+
+  #grow(by: number): number {
+    const at = this.#length;
+    const needed = at + by;
+    if (needed > this.#buffer.length) {
+      const next = new Uint8Array(Math.max(needed, this.#buffer.length * 2, 64));
+      next.set(this.#buffer.subarray(0, at));
+      this.#buffer = next;
+      this.#view = new DataView(next.buffer);
+    }
+    this.#length = needed;
+    return at;
+  }
+
+  #check(value: number, max: number): void {
+    if (!Number.isInteger(value) || value < 0 || value > max)
+      throw godwitError("GODWIT_ENCODE", `${value} does not fit 0..${max}`);
+  }
+}
+
+export const decodeError = (message: string) => godwitError("GODWIT_DECODE", message);

@@ -1,0 +1,76 @@
+import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import type { Pipe } from "./pipe.ts";
+import type { Random } from "./random.ts";
+
+/** A rumour that a node may be reached at `endpoint`. Hints never prove anything; only the handshake does. */
+export interface Hint {
+  /** URL whose scheme some transport registered, e.g. `tcp://lon-b.example:4860`. */
+  readonly endpoint: string;
+  /** 52-character node id if the source claims to know it. */
+  readonly nodeId?: string;
+  /** Dial for ever and never forget: set for what an operator wrote down. */
+  readonly permanent?: boolean;
+  /** Milliseconds after which the hint is void; at most 24 h; no value: until withdrawn or the plugin stops. */
+  readonly lifetimeMs?: number;
+}
+
+/** What a transport plugin registers. Everything it opened is closed by `stop` of the registration's owner. */
+export interface TransportDriver {
+  /** URL schemes it dials, without colon, e.g. `['tcp']`. */
+  readonly schemes: readonly string[];
+  /**
+   * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as
+   * it aborts. The pipe belongs to the caller.
+   */
+  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+}
+
+export interface PluginHealth {
+  readonly state: "starting" | "running" | "degraded" | "down";
+  readonly reason?: string;
+}
+
+export interface MetricCounter {
+  add(value?: number, labels?: Readonly<Record<string, string>>): void;
+}
+export interface MetricGauge {
+  set(value: number, labels?: Readonly<Record<string, string>>): void;
+}
+
+/**
+ * What the host hands to `start`. Everything registered here is undone by the host when the plugin stops, fails to
+ * start, or is reloaded; a plugin disposes only what it opened elsewhere, through `own`.
+ */
+export interface PluginContext {
+  /** Name of this instance in the configuration: `lan` in `[transports.lan]`. */
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Aborts when the plugin must stop. Pass it to whatever waits. */
+  readonly signal: AbortSignal;
+  /** Runs a background task until it settles or the signal aborts; a rejection fails the plugin. */
+  spawn(name: string, task: (signal: AbortSignal) => Promise<void>): void;
+  /** Called in reverse order at stop; must not take longer than a second. */
+  own(dispose: () => void | Promise<void>): void;
+  /** Reports state; the host shows it in `/mesh/status`, `/health` and metrics. `start` returning means running. */
+  health(health: PluginHealth): void;
+  /** A counter `godwit_plugin_<id>_<name>_total`. Label names are fixed at registration; values must be a small set. */
+  counter(name: string, help: string, labels?: readonly string[]): MetricCounter;
+  /** A gauge `godwit_plugin_<id>_<name>`. */
+  gauge(name: string, help: string, labels?: readonly string[]): MetricGauge;
+  readonly transport: {
+    /** Registers the dialling half. Two instances with one scheme are allowed; the first that can dial does. */
+    register(driver: TransportDriver): void;
+    /** Hands an accepted pipe to the node, which owns it from here. */
+    accept(pipe: Pipe): void;
+    /** Publishes the endpoints on which this instance is really reachable (replaces the previous list; may be empty). */
+    listening(endpoints: readonly string[]): void;
+  };
+  readonly discovery: {
+    /** Adds or refreshes a hint of this instance. Same endpoint: replaced. At most 4,096 live hints per instance. */
+    hint(hint: Hint): void;
+    withdraw(endpoint: string): void;
+  };
+}

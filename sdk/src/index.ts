@@ -1,0 +1,24 @@
+/**
+ * The one door between Godwit and its plugins, built-in ones included. Types, one error class and `definePlugin`; no
+ * behaviour of the runtime lives here, so that a plugin's tests need nothing but this package.
+ */
+export type { Clock, Timer } from "./clock.ts";
+export type { Random } from "./random.ts";
+export type { Log, LogFields } from "./log.ts";
+export { GodwitError, type ErrorKind, type RetryAdvice } from "./errors.ts";
+export type { Pipe, PipeHandlers, LinkClass, PipeDirection } from "./pipe.ts";
+export type {
+  Hint,
+  TransportDriver,
+  PluginContext,
+  PluginHealth,
+  MetricCounter,
+  MetricGauge,
+} from "./context.ts";
+export {
+  definePlugin,
+  type Plugin,
+  type PluginDefinition,
+  type PluginNamespace,
+  type StandardSchema,
+} from "./plugin.ts";

@@ -1,0 +1,46 @@
+/**
+ * A pipe is what a transport yields: one bidirectional flow of bytes (`stream`) or of packets (`datagram`) to one far
+ * end whose identity is unknown until the link handshake above it. Callback-based, because promises per packet cost
+ * more than the packet.
+ */
+
+/** Which timers and control budget fit: fast >= 1 Mbit/s, medium >= 10 kbit/s (Tor), slow below (LoRa). */
+export type LinkClass = "fast" | "medium" | "slow";
+export type PipeDirection = "outbound" | "inbound";
+
+export interface PipeHandlers {
+  /** Bytes arrived (a piece of the stream, or one whole datagram). Borrowed: valid until the call returns. */
+  data(bytes: Uint8Array): void;
+  /** After `write` returned false: there is room again. */
+  drain(): void;
+  /** Exactly once, last, whoever closed. No error when the far end or we closed politely. */
+  closed(error?: Error): void;
+}
+
+export interface Pipe {
+  readonly kind: "stream" | "datagram";
+  readonly direction: PipeDirection;
+  /** Endpoint of the far end as a URL, e.g. `tcp://192.0.2.1:4860`. For an inbound pipe it need not be dialable. */
+  readonly remote: string;
+  /** Endpoint of this end as a URL. */
+  readonly local: string;
+  readonly linkClass: LinkClass;
+  /** Expected rate in bits per second before anything was measured; routing starts from it. */
+  readonly rateBitsPerSecond: number;
+  /** Largest datagram in bytes; for a stream 0. */
+  readonly mtu: number;
+  /** Bytes accepted by `write` and not yet handed to the operating system. */
+  readonly bufferedBytes: number;
+  /** Starts delivery. Called exactly once; nothing is delivered before. A pipe already dead calls `closed` soon after. */
+  open(handlers: PipeHandlers): void;
+  /**
+   * Sends bytes (for a datagram pipe: one datagram, at most `mtu`). Borrowed until the call returns: what cannot go at
+   * once is copied. False means that more than the pipe's high-water mark is buffered: stop until `drain`. A write
+   * after close is ignored. A datagram may be dropped silently when the medium is full.
+   */
+  write(bytes: Uint8Array): boolean;
+  /** Stops (or resumes) reading from the medium, so that a slow reader bounds memory. No-op for datagrams. */
+  pause(paused: boolean): void;
+  /** Idempotent. Buffered stream bytes are flushed if that takes under a second. `closed` follows. */
+  close(): void;
+}
