@@ -1,0 +1,371 @@
+/**
+ * From a file and the environment to a checked `Config`. Owns reading, merging and the defaults that depend on the
+ * machine; must never start anything and never keeps a secret in text. Reference: docs/configuration.md, generated from
+ * `schema.ts`.
+ */
+import { existsSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { godwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { LogLevel } from "../kernel/log.ts";
+import { readOverrides, referencedVariables } from "./env.ts";
+import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf } from "./problems.ts";
+import {
+  configSchema,
+  DEFAULT_TRANSPORT,
+  expectations,
+  type ListenAddress,
+  type Settings,
+  type tokenScopes,
+} from "./schema.ts";
+import { type Environment, readSecret, Secret } from "./secret.ts";
+import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
+
+export { ConfigError, type ConfigProblem, formatConfigProblems } from "./problems.ts";
+export { type ListenAddress, parseListenAddress } from "./schema.ts";
+export { type Environment, Secret } from "./secret.ts";
+export { type ConfigFormat } from "./text.ts";
+export { runnerVariables } from "./env.ts";
+
+/** One `[transports.NAME]`, `[discovery.NAME]` or `[services.NAME]`. */
+export interface PluginConfig {
+  /** NAME: lower-case letters, digits, single underscores. */
+  readonly name: string;
+  readonly type: string;
+  readonly enabled: boolean;
+  /** The plugin's own keys, not yet checked: its own schema does that. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export type ConfigTokenScope = (typeof tokenScopes)[number];
+
+export interface Config {
+  readonly node: {
+    /** Upper case, `DUN-A`. */
+    readonly callsign: string | undefined;
+    /** Upper case, `DUN`. */
+    readonly location: string | undefined;
+    readonly network: string;
+    /** None: the mesh is open. Two: one replaces the other, the first is what we use ourselves. */
+    readonly networkSecrets: readonly Secret[];
+    /** Absolute; need not exist yet. */
+    readonly stateDir: string;
+    readonly logLevel: LogLevel;
+    readonly logFormat: "auto" | "json" | "text";
+  };
+  readonly transports: readonly PluginConfig[];
+  readonly discovery: readonly PluginConfig[];
+  readonly services: readonly PluginConfig[];
+  readonly api: {
+    /** Empty: no TCP listener. */
+    readonly listen: readonly ListenAddress[];
+    /** Absolute path, short enough for a unix socket. */
+    readonly socket: string;
+    readonly tokens: readonly {
+      readonly secret: Secret;
+      readonly scopes: readonly ConfigTokenScope[];
+      readonly label: string;
+    }[];
+  };
+  /** Callsign in upper case to node id. */
+  readonly names: ReadonlyMap<string, NodeId>;
+  readonly trust: { readonly trusted: readonly NodeId[]; readonly blocked: readonly NodeId[] };
+  readonly delivery: {
+    readonly lifetimeMs: number;
+    readonly failoverDelayMs: number;
+    readonly outboxMessagesMax: number;
+    readonly outboxBytesMax: number;
+    readonly transitMessagesMax: number;
+    readonly transitBytesMax: number;
+    /** Fraction of the transit quota, 0.01 to 1. */
+    readonly neighbourShare: number;
+    readonly inboxMessagesMax: number;
+    readonly inboxBytesMax: number;
+    readonly inboxRetentionMs: number;
+  };
+  readonly routing: {
+    /** Added to each path through this node, in ms; fractions allowed. */
+    readonly hopCostMs: number;
+    readonly destinationsMax: number;
+  };
+  /** Where each value came from; for `explain` and `diff`, not for the node. */
+  readonly origin: ConfigOrigin;
+}
+
+export interface ConfigOrigin {
+  /** Undefined when there is no file. */
+  readonly path: string | undefined;
+  /** File and environment merged, keys and units as written, secrets as references. */
+  readonly document: Readonly<Document>;
+  /** Path of a key (`node.callsign`) to the variable that set it. */
+  readonly variables: ReadonlyMap<string, string>;
+  /** Nobody configured a transport, so the default one stands in the document. */
+  readonly isDefaultTransport: boolean;
+}
+
+export interface LoadOptions {
+  /** The file. Without it and without `text`: GODWIT_CONFIG, else the first of `defaultConfigPaths` that exists, else none. */
+  readonly path?: string | undefined;
+  /** Instead of a file. */
+  readonly text?: string | undefined;
+  readonly format?: ConfigFormat | undefined;
+  readonly env: Environment;
+  /** Whether the node runs as root; decides only the default of state_dir. */
+  readonly isRoot?: boolean | undefined;
+}
+
+/** A configuration is written by hand; a larger file is the wrong one. */
+const FILE_BYTES_MAX = 4 * 2 ** 20;
+/** sun_path of sockaddr_un is 108 bytes with its end mark. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** Where a file is looked for when none is named. */
+export const defaultConfigPaths = (env: Environment): string[] => [
+  "/etc/godwit/godwit.toml",
+  ...(env["XDG_CONFIG_HOME"] ? [`${env["XDG_CONFIG_HOME"]}/godwit/godwit.toml`] : []),
+  ...(!env["XDG_CONFIG_HOME"] && env["HOME"] ? [`${env["HOME"]}/.config/godwit/godwit.toml`] : []),
+];
+
+/**
+ * @throws ConfigError (GODWIT_CONFIG_INVALID) with every problem at once; GODWIT_CONFIG_UNREADABLE when the file cannot
+ * be read.
+ */
+export async function loadConfig(options: LoadOptions): Promise<Config> {
+  if (options.text !== undefined) return parseConfig(options.text, options);
+  const path =
+    options.path ?? (options.env["GODWIT_CONFIG"] || defaultConfigPaths(options.env).find(existsSync));
+  if (path === undefined) return parseConfig("", { ...options, format: "toml" });
+  return parseConfig(await readText(path), { ...options, path });
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    const stat = statSync(path);
+    if (!stat.isFile()) throw new Error("it is not a plain file");
+    if (stat.size > FILE_BYTES_MAX) throw new Error(`it has more than ${FILE_BYTES_MAX} bytes`);
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    const reason =
+      error instanceof TypeError
+        ? "it is not UTF-8 text"
+        : error instanceof Error
+          ? error.message
+          : String(error);
+    throw godwitError("GODWIT_CONFIG_UNREADABLE", `cannot read the configuration ${path}: ${reason}`, error);
+  }
+}
+
+/** The same for text already at hand. Reads secret files, nothing else. */
+export function parseConfig(text: string, options: Omit<LoadOptions, "text">): Config {
+  const { env, path } = options;
+  const source = path ?? "the configuration";
+  const document = parseDocument(text, options.format ?? formatOf(path, text), source);
+  const { overrides, problems } = readOverrides(env, referencedVariables([document, literalReferences(env)]));
+  const variables = new Map<string, string>();
+  const inFile = document["transports"];
+  const fileHadSome = inFile !== undefined && !(isTable(inFile) && Object.keys(inFile).length === 0);
+  for (const { variable, path: at, value } of overrides) {
+    const refusal = assign(document, at, value);
+    if (refusal === undefined) variables.set(formatPath(at), variable);
+    else
+      problems.push({
+        path: `environment variable ${variable}`,
+        expected: refusal,
+        found: describeFound(value, true),
+      });
+  }
+  const isDefaultTransport = addDefaultTransport(document, fileHadSome);
+  const checked = configSchema.safeParse(document);
+  if (!checked.success) {
+    const named = problemsOf(checked.error.issues, document).map((one) => nameVariable(one, variables));
+    throw new ConfigError(source, [...problems, ...named]);
+  }
+  const secrets = new SecretReader(env, problems);
+  const config = toConfig(checked.data, options, secrets, {
+    path,
+    document,
+    variables,
+    isDefaultTransport,
+  });
+  crossCheck(config, checked.data, problems);
+  if (problems.length > 0)
+    throw new ConfigError(
+      source,
+      problems.map((one) => nameVariable(one, variables)),
+    );
+  return config;
+}
+
+/** Secrets named inside overrides, so that `GODWIT_NODE__NETWORK_SECRET=env:GODWIT_KEY` does not make GODWIT_KEY an error. */
+const literalReferences = (env: Environment): string[] =>
+  Object.entries(env).flatMap(([variable, text]) =>
+    variable.startsWith("GODWIT_") ? (text?.match(/env:[A-Za-z_][A-Za-z0-9_]*/g) ?? []) : [],
+  );
+
+/** Sets one key, making tables on the way. Answers what was expected where there is something else in the way. */
+function assign(document: Document, path: readonly string[], value: unknown): string | undefined {
+  let table = document;
+  for (const part of path.slice(0, -1)) {
+    if (part === "__proto__") return "a name that is not reserved";
+    if (!Object.hasOwn(table, part)) table[part] = {};
+    const next = table[part];
+    if (typeof next !== "object" || next === null || Array.isArray(next))
+      return `a table at ${part}; to change a list, set the whole of it`;
+    table = next as Document;
+  }
+  const last = path.at(-1)!;
+  if (last === "__proto__") return "a name that is not reserved";
+  table[last] = value;
+  return undefined;
+}
+
+/**
+ * The default transport stands in unless somebody configured one; `GODWIT_TRANSPORTS__LAN__LISTEN` alone changes it.
+ * Answers whether it was added whole.
+ */
+function addDefaultTransport(document: Document, fileHadSome: boolean): boolean {
+  const { name, type, listen } = DEFAULT_TRANSPORT;
+  const tables = document["transports"] ?? {};
+  if (fileHadSome || !isTable(tables)) return false;
+  const names = Object.keys(tables);
+  const lan = tables[name] ?? {};
+  const isPartial = names.length === 1 && names[0] === name && isTable(lan) && lan["type"] === undefined;
+  if (names.length > 0 && !isPartial) return false;
+  document["transports"] = { [name]: { type, listen: [...listen], ...(isTable(lan) ? lan : {}) } };
+  return names.length === 0;
+}
+
+const isTable = (value: unknown): value is Document =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Says which variable a wrong value came from: nobody looks for it in the environment otherwise. */
+function nameVariable(problem: ConfigProblem, variables: ReadonlyMap<string, string>): ConfigProblem {
+  const isBelow = (path: string, parent: string) =>
+    path.startsWith(`${parent}.`) || path.startsWith(`${parent}[`);
+  for (const [path, variable] of variables)
+    if (problem.path === path || isBelow(problem.path, path) || isBelow(path, problem.path))
+      return { ...problem, path: `${problem.path} (from ${variable})` };
+  return problem;
+}
+
+/** Reads every secret and collects what is wrong with all of them. */
+class SecretReader {
+  readonly #env: Environment;
+  readonly #problems: ConfigProblem[];
+
+  constructor(env: Environment, problems: ConfigProblem[]) {
+    this.#env = env;
+    this.#problems = problems;
+  }
+
+  /** A placeholder after a failure: the problem in the list makes the whole load fail. */
+  read(reference: string, path: string): Secret {
+    const result = readSecret(reference, this.#env);
+    if (result instanceof Secret) return result;
+    const expectation = expectations.get(
+      configSchema.shape.api.unwrap().shape.tokens.unwrap().element.shape.secret,
+    );
+    this.#problems.push({ path, expected: expectation?.expected ?? "a secret", ...result });
+    return new Secret(new Uint8Array());
+  }
+}
+
+function toConfig(
+  settings: Settings,
+  options: Omit<LoadOptions, "text">,
+  secrets: SecretReader,
+  origin: ConfigOrigin,
+): Config {
+  const { node, api, trust, delivery, routing } = settings;
+  const stateDir = node.state_dir ?? defaultStateDir(options);
+  const references = node.network_secret === undefined ? [] : [node.network_secret].flat();
+  const isList = Array.isArray(node.network_secret);
+  return {
+    node: {
+      callsign: node.callsign,
+      location: node.location ?? node.callsign?.split("-")[0],
+      network: node.network,
+      networkSecrets: references.map((reference, index) =>
+        secrets.read(reference, `node.network_secret${isList ? `[${index}]` : ""}`),
+      ),
+      stateDir,
+      logLevel: node.log_level,
+      logFormat: node.log_format,
+    },
+    transports: toPlugins(settings.transports),
+    discovery: toPlugins(settings.discovery),
+    services: toPlugins(settings.services),
+    api: {
+      listen: api.listen,
+      socket: api.socket ?? `${stateDir}/godwit.sock`,
+      tokens: api.tokens.map(({ secret, scopes, label }, index) => ({
+        secret: secrets.read(secret, `api.tokens[${index}].secret`),
+        scopes: [...new Set(scopes)],
+        label,
+      })),
+    },
+    names: new Map(Object.entries(settings.names)),
+    trust,
+    delivery: {
+      lifetimeMs: delivery.lifetime,
+      failoverDelayMs: delivery.failover_delay,
+      outboxMessagesMax: delivery.outbox_messages_max,
+      outboxBytesMax: delivery.outbox_bytes_max,
+      transitMessagesMax: delivery.transit_messages_max,
+      transitBytesMax: delivery.transit_bytes_max,
+      neighbourShare: delivery.neighbour_share,
+      inboxMessagesMax: delivery.inbox_messages_max,
+      inboxBytesMax: delivery.inbox_bytes_max,
+      inboxRetentionMs: delivery.inbox_retention,
+    },
+    routing: { hopCostMs: routing.hop_cost, destinationsMax: routing.destinations_max },
+    origin,
+  };
+}
+
+const toPlugins = (tables: Settings["transports"]): PluginConfig[] =>
+  Object.entries(tables).map(([name, { type, enabled, ...options }]) => ({ name, type, enabled, options }));
+
+function defaultStateDir({ env, isRoot }: Omit<LoadOptions, "text">): string {
+  if (isRoot ?? process.getuid?.() === 0) return "/var/lib/godwit";
+  const stateHome = env["XDG_STATE_HOME"] || (env["HOME"] ? `${env["HOME"]}/.local/state` : undefined);
+  return stateHome === undefined ? "/var/lib/godwit" : `${stateHome}/godwit`;
+}
+
+/** What one key alone cannot tell. */
+function crossCheck(config: Config, settings: Settings, problems: ConfigProblem[]): void {
+  const { callsign, location, networkSecrets } = config.node;
+  if (callsign !== undefined && location !== callsign.split("-")[0])
+    problems.push({
+      path: "node.location",
+      expected: `${callsign.split("-")[0]}, the location of the callsign ${callsign}`,
+      found: JSON.stringify(location),
+      suggestion: "leave location out",
+    });
+  if (
+    networkSecrets.length === 2 &&
+    networkSecrets[0]!.byteLength > 0 &&
+    networkSecrets[0]!.equals(networkSecrets[1]!)
+  )
+    problems.push({
+      path: "node.network_secret[1]",
+      expected: "another secret than the first",
+      found: "the same bytes twice",
+      suggestion: "list it once",
+    });
+  const socketBytes = Buffer.byteLength(config.api.socket);
+  if (socketBytes > SOCKET_PATH_BYTES_MAX)
+    problems.push({
+      path: "api.socket",
+      expected: `a path of at most ${SOCKET_PATH_BYTES_MAX} bytes, the limit of the system for sockets`,
+      found: `${config.api.socket}, ${socketBytes} bytes`,
+      suggestion: 'a shorter one, like socket = "/run/godwit.sock"',
+    });
+  const written = config.origin.document["names"];
+  const namesWritten = isTable(written) ? Object.keys(written).length : 0;
+  if (config.names.size !== namesWritten)
+    problems.push({ path: "names", expected: "each callsign once", found: "one twice, in different case" });
+  for (const id of settings.trust.trusted)
+    if (settings.trust.blocked.includes(id))
+      problems.push({ path: "trust", expected: "a node in one of the two lists", found: `${id} in both` });
+}

@@ -1,0 +1,420 @@
+/**
+ * What may stand in the configuration: the one source of validation, defaults, the JSON Schema, `godwit config explain`
+ * and docs/configuration.md. Owns meaning and bounds of every key; must never read a file, the environment or a clock.
+ * The tables of plugins are only framed here (`type`, `enabled`): the plugin's own schema judges the rest.
+ */
+import { isIP } from "node:net";
+import * as z from "zod";
+import { type NodeId, parseNodeId } from "../kernel/ids.ts";
+import { logLevels } from "../kernel/log.ts";
+import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
+import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
+import { nearest } from "./suggest.ts";
+import {
+  DURATION_PATTERN,
+  parseDuration,
+  parseSize,
+  SIZE_PATTERN,
+  suggestDuration,
+  suggestSize,
+} from "./units.ts";
+
+/** What a reader of an error or of the manual is told about one key. */
+export interface Expectation {
+  /** Completes "expected ...". */
+  readonly expected: string;
+  /** One short word for a table of the manual. */
+  readonly type: string;
+  /** Where the default depends on the machine, its description. */
+  readonly defaultText?: string;
+  /** A value that would have been right, made from one that is not. */
+  readonly suggest?: (value: unknown) => string | undefined;
+  /** The value must never be printed unless it is a reference. */
+  readonly isSecret?: true;
+}
+
+export const expectations = z.registry<Expectation>();
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+const duration = (fromMs: number, from: string, toMs: number, to: string) =>
+  z
+    .string()
+    .regex(DURATION_PATTERN)
+    .transform((text) => parseDuration(text)!)
+    .refine((ms) => ms >= fromMs && ms <= toMs)
+    .register(expectations, {
+      type: "duration",
+      expected: `a duration from "${from}" to "${to}", a number with its unit: ms, s, m, h or d`,
+      suggest: suggestDuration,
+    });
+
+const size = (fromBytes: number, from: string) =>
+  z
+    .string()
+    .regex(SIZE_PATTERN)
+    .transform((text) => parseSize(text)!)
+    .refine((bytes) => bytes >= fromBytes && bytes <= 2 ** 53)
+    .register(expectations, {
+      type: "size",
+      expected: `a size of at least "${from}", a number with its unit: B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)`,
+      suggest: suggestSize,
+    });
+
+const count = (from: number, to: number) =>
+  z
+    .int()
+    .min(from)
+    .max(to)
+    .register(expectations, { type: "number", expected: `a whole number from ${from} to ${to}` });
+
+function choice<const T extends readonly [string, ...string[]]>(...values: T) {
+  return z.enum(values).register(expectations, {
+    type: values.map((value) => `"${value}"`).join(", "),
+    expected: `one of ${values.map((value) => `"${value}"`).join(", ")}`,
+    suggest: (value) => {
+      const near = typeof value === "string" ? nearest(value, values) : undefined;
+      return near === undefined ? undefined : `"${near}"`;
+    },
+  });
+}
+
+const LOCATION_PATTERN = /^[A-Za-z0-9]{2,8}$/;
+const CALLSIGN_PATTERN = /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/;
+
+const location = z
+  .string()
+  .regex(LOCATION_PATTERN)
+  .transform((text) => text.toUpperCase())
+  .register(expectations, {
+    type: "location",
+    expected: "a location: 2 to 8 letters and digits, like DUN",
+    suggest: (value) =>
+      typeof value === "string" && CALLSIGN_PATTERN.test(value)
+        ? `"${value.slice(0, value.indexOf("-")).toUpperCase()}"`
+        : undefined,
+  });
+
+const callsign = z
+  .string()
+  .regex(CALLSIGN_PATTERN)
+  .transform((text) => text.toUpperCase())
+  .register(expectations, {
+    type: "callsign",
+    expected:
+      "a callsign LOCATION-MACHINE: 2 to 8 letters and digits, a hyphen, 1 to 8 letters and digits, like DUN-A",
+    suggest: suggestCallsign,
+  });
+
+function suggestCallsign(value: unknown): string | undefined {
+  if (typeof value !== "string") return undefined;
+  if (LOCATION_PATTERN.test(value)) return `"${value.toUpperCase()}-A"`;
+  const repaired = value.trim().replace(/[\s_.:/]+/g, "-");
+  return CALLSIGN_PATTERN.test(repaired) ? `"${repaired.toUpperCase()}"` : undefined;
+}
+
+const nodeId = z
+  .string()
+  .transform((text, ctx): NodeId => {
+    try {
+      return parseNodeId(text);
+    } catch {
+      ctx.addIssue({ code: "custom" });
+      return z.NEVER;
+    }
+  })
+  .register(expectations, {
+    type: "node id",
+    expected: "a node id: 52 characters as `godwit id` prints them",
+  });
+
+const absolutePath = (whatFor: string, defaultText: string) =>
+  z
+    .string()
+    .regex(/^\/[^\0]*$/)
+    .register(expectations, { type: "path", expected: `an absolute path ${whatFor}`, defaultText });
+
+const secret = z
+  .string()
+  .regex(SECRET_REFERENCE)
+  .register(expectations, {
+    type: "secret",
+    expected: `a reference "file:/path" or "env:NAME" to at least ${SECRET_BYTES_MIN} bytes; the secret itself never stands in the configuration`,
+    isSecret: true,
+    suggest: (value) =>
+      typeof value !== "string"
+        ? undefined
+        : value.startsWith("/")
+          ? `"file:${value}"`
+          : /^[A-Z][A-Z0-9_]+$/.test(value)
+            ? `"env:${value}"`
+            : undefined,
+  });
+
+/** Where a server listens: an IP literal and a port; 0 lets the system choose. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`; undefined for anything else. No names, because there may be no DNS. */
+export function parseListenAddress(text: string): ListenAddress | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text);
+  if (match === null || Number(match[3]) > 65_535) return undefined;
+  const host = match[1] ?? (match[2] === "localhost" ? "127.0.0.1" : match[2]!);
+  const family = isIP(host);
+  const isRightForm = match[1] === undefined ? family === 4 : family === 6;
+  return isRightForm ? { host, port: Number(match[3]) } : undefined;
+}
+
+const listenAddress = z.string().refine((text) => parseListenAddress(text) !== undefined);
+
+const apiListen = z
+  .union([z.literal(false), z.literal("off"), listenAddress, z.array(listenAddress).max(16)])
+  .transform((value): ListenAddress[] =>
+    value === false || value === "off" ? [] : [value].flat().map((text) => parseListenAddress(text)!),
+  )
+  .register(expectations, {
+    type: "address, list of addresses, or false",
+    expected: `IP:PORT like "127.0.0.1:8000" or "[::1]:8000", a list of these, or false for none`,
+    suggest: (value) => {
+      if (typeof value === "number") return `"127.0.0.1:${value}"`;
+      if (typeof value !== "string") return undefined;
+      const port = /^(?:\*|:+)?:?(\d{1,5})$/.exec(value)?.[1];
+      if (port !== undefined) return value.startsWith("*") ? `"0.0.0.0:${port}"` : `"127.0.0.1:${port}"`;
+      return isIP(value) === 4 ? `"${value}:8000"` : isIP(value) === 6 ? `"[${value}]:8000"` : undefined;
+    },
+  });
+
+/** Lower case only, so that an environment variable can name any instance. */
+const INSTANCE_PATTERN = /^[a-z0-9](?:[a-z0-9]|_(?!_)){0,31}$/;
+
+const instanceName = z
+  .string()
+  .regex(INSTANCE_PATTERN)
+  .register(expectations, {
+    type: "name",
+    expected: "a name of 1 to 32 lower-case letters, digits and single underscores",
+    suggest: (value) => {
+      const repaired = String(value)
+        .toLowerCase()
+        .replace(/[^a-z0-9]+/g, "_")
+        .replace(/^_+|_+$/g, "");
+      return INSTANCE_PATTERN.test(repaired) ? `"${repaired}"` : undefined;
+    },
+  });
+
+/** Instances of one kind of plugin: each starts tasks, so their number is bounded. */
+const INSTANCES_MAX = 256;
+
+const pluginTables = (kind: string, example: string) =>
+  z
+    .record(
+      instanceName,
+      z.looseObject({
+        type: z
+          .string()
+          .regex(/^[a-z][a-z0-9-]{0,63}$/)
+          .register(expectations, {
+            type: "plugin id",
+            expected: `the id of a ${kind} plugin, like "${example}"`,
+          })
+          .describe(`Which ${kind} plugin this is. All other keys of the table belong to that plugin.`),
+        enabled: z
+          .boolean()
+          .default(true)
+          .register(expectations, { type: "true or false", expected: "true or false" })
+          .describe("False keeps the table and does not start it."),
+      }),
+    )
+    .refine((tables) => Object.keys(tables).length <= INSTANCES_MAX)
+    .register(expectations, {
+      type: "tables",
+      expected: `tables [NAME], at most ${INSTANCES_MAX}, each with a type and the plugin's own keys`,
+    })
+    .prefault({});
+
+const node = z.strictObject({
+  callsign: callsign
+    .optional()
+    .describe(
+      "Name of this machine for people, LOCATION-MACHINE, in any case. Without one the node has only its id.",
+    ),
+  location: location
+    .optional()
+    .register(expectations, {
+      ...expectations.get(location)!,
+      defaultText: "the part of the callsign before the hyphen",
+    })
+    .describe("Where it stands, for a node without a callsign; with one it is the callsign's own."),
+  network: z
+    .string()
+    .min(1)
+    .max(64)
+    .regex(/^[^\p{Cc}]+$/u)
+    .register(expectations, { type: "text", expected: "a name of 1 to 64 characters" })
+    .default("godwit")
+    .describe("Name of the mesh. Only nodes with the same name link up."),
+  network_secret: z
+    .union([secret, z.array(secret).min(1).max(2)])
+    .register(expectations, {
+      type: "secret, or list of up to two",
+      expected: `"file:/path" or "env:NAME" naming at least ${SECRET_BYTES_MIN} bytes, or a list of up to two while one replaces the other; the secret itself never stands in the configuration`,
+      isSecret: true,
+      suggest: (value) => expectations.get(secret)?.suggest?.(value),
+      defaultText: "none: the mesh is open",
+    })
+    .optional()
+    .describe(
+      "Closes the mesh: only nodes that hold the same secret become members. To change it without an outage, first list the old and the new one everywhere, then the new one alone. A file must not be readable by others.",
+    ),
+  state_dir: absolutePath(
+    "to a directory",
+    "/var/lib/godwit as root, else $XDG_STATE_HOME/godwit or ~/.local/state/godwit",
+  )
+    .optional()
+    .describe(
+      "Where the identity, the messages and the control socket live. The only place Godwit writes to.",
+    ),
+  log_level: choice(...logLevels)
+    .default("info")
+    .describe(
+      "The least important lines that are still written. A quiet node logs less than a line a minute at info.",
+    ),
+  log_format: choice("auto", "json", "text")
+    .default("auto")
+    .describe("auto: text on a terminal, one JSON object a line elsewhere."),
+});
+
+export const tokenScopes = ["read", "send", "operate", "admin"] as const;
+
+const api = z.strictObject({
+  listen: apiListen
+    .prefault("127.0.0.1:8000")
+    .describe(
+      "Where the HTTP API listens. Beyond /health nothing is answered without a token, except that /mesh and /metrics are free on loopback.",
+    ),
+  socket: absolutePath("to a unix socket", "<state_dir>/godwit.sock")
+    .optional()
+    .describe("The control socket of the command line. Whoever may open the file may do everything."),
+  tokens: z
+    .array(
+      z.strictObject({
+        secret: secret.describe("The bearer token itself."),
+        scopes: z
+          .array(choice(...tokenScopes))
+          .min(1)
+          .max(tokenScopes.length)
+          .register(expectations, {
+            type: "list",
+            expected: `a list of one or more of ${tokenScopes.map((scope) => `"${scope}"`).join(", ")}`,
+          })
+          .describe(
+            "What it may do: read messages and events, send, operate peers and names, admin everything.",
+          ),
+        label: z
+          .string()
+          .max(64)
+          .regex(/^[^\p{Cc}]*$/u)
+          .register(expectations, { type: "text", expected: "at most 64 characters" })
+          .default("")
+          .describe("Who holds it; shown in lists and logs."),
+      }),
+    )
+    .max(64)
+    .register(expectations, { type: "tables", expected: "tables [[api.tokens]], at most 64" })
+    .prefault([])
+    .describe("Tokens fixed by configuration, beside those of `godwit token new`."),
+});
+
+const names = z
+  .record(callsign, nodeId)
+  .register(expectations, { type: "table", expected: 'lines "LOCATION-MACHINE" = "<node id>"' })
+  .prefault({})
+  .describe("Callsigns bound to nodes by you. They outrank what was pinned at first sight.");
+
+const nodeIds = z
+  .array(nodeId)
+  .max(4_096)
+  .register(expectations, { type: "list of node ids", expected: "a list of node ids" });
+
+const trust = z.strictObject({
+  trusted: nodeIds.prefault([]).describe("Nodes that are redialled for ever, whoever found them."),
+  blocked: nodeIds
+    .prefault([])
+    .describe("Nodes that get no link, no custody and no name. Transit through others cannot be excluded."),
+});
+
+const delivery = z.strictObject({
+  lifetime: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
+    .prefault(`${LIFETIME_DEFAULT_MS / HOUR_MS}h`)
+    .describe("How long a message of this node lives when its sender does not say."),
+  failover_delay: duration(1_000, "1s", DAY_MS, "1d")
+    .prefault("60s")
+    .describe(
+      "How long a message that may go to another machine of a location waits for the silent ones before it is delivered as unconfirmed.",
+    ),
+  outbox_messages_max: count(1, 10_000_000)
+    .default(100_000)
+    .describe("Messages of this node that wait for their receipt. A full outbox refuses new ones."),
+  outbox_bytes_max: size(2 ** 20, "1MiB")
+    .prefault("1GiB")
+    .describe("The same in bytes."),
+  transit_messages_max: count(0, 10_000_000)
+    .default(100_000)
+    .describe(
+      "Messages of others kept in custody. A full node refuses and the previous hop keeps them; 0 carries none.",
+    ),
+  transit_bytes_max: size(0, "0B").prefault("1GiB").describe("The same in bytes."),
+  neighbour_share: z
+    .number()
+    .min(0.01)
+    .max(1)
+    .register(expectations, { type: "fraction", expected: "a fraction from 0.01 to 1" })
+    .default(0.5)
+    .describe("The largest part of the transit quota that one neighbour may fill."),
+  inbox_messages_max: count(1, 10_000_000)
+    .default(10_000)
+    .describe("Delivered messages kept for reading. A full inbox lets the oldest go."),
+  inbox_bytes_max: size(2 ** 20, "1MiB")
+    .prefault("256MiB")
+    .describe("The same in bytes."),
+  inbox_retention: duration(60_000, "1m", 3_650 * DAY_MS, "3650d")
+    .prefault("90d")
+    .describe("How long a delivered message is kept for reading."),
+});
+
+const routing = z.strictObject({
+  hop_cost: duration(0, "0ms", 10_000, "10s")
+    .prefault("0ms")
+    .describe(
+      "Added to the cost of every path through this node. Raise it where transit is unwelcome (a battery, a metered uplink): others then pass through only when nothing else is near as good.",
+    ),
+  destinations_max: count(16, 1_000_000)
+    .default(20_000)
+    .describe("Destinations accepted from one neighbour. A full table refuses the rest and says so."),
+});
+
+export const configSchema = z.strictObject({
+  node: node.prefault({}).describe("This node and its mesh."),
+  transports: pluginTables("transport", "tcp").describe(
+    'How to reach others, one table [transports.NAME] for each instance. With none at all there is one: "lan", of type "tcp", listening on 0.0.0.0:4860.',
+  ),
+  discovery: pluginTables("discovery", "static").describe(
+    "How to find others, one table [discovery.NAME] for each instance.",
+  ),
+  services: pluginTables("service", "telex").describe(
+    "What runs on top, one table [services.NAME] for each instance.",
+  ),
+  api: api.prefault({}).describe("The HTTP API and its tokens."),
+  names,
+  trust: trust.prefault({}).describe("What you decided about nodes."),
+  delivery: delivery.prefault({}).describe("Store and forward: lifetimes and bounds."),
+  routing: routing.prefault({}).describe("Routing."),
+});
+
+export type Settings = z.output<typeof configSchema>;
+
+/** Used when no transport is configured at all. */
+export const DEFAULT_TRANSPORT = { name: "lan", type: "tcp", listen: ["0.0.0.0:4860"] } as const;

@@ -1,0 +1,124 @@
+/** Text of a configuration file to a plain tree, with the place of a syntax error. Knows nothing of the schema. */
+import { ConfigError, type ConfigProblem, formatPath } from "./problems.ts";
+
+export type ConfigFormat = "toml" | "json";
+
+export type Document = Record<string, unknown>;
+
+/** Nothing in the schema is deeper; plugins get room to spare. */
+const DEPTH_MAX = 32;
+/** Beyond this the place of a syntax error is not searched: each try parses the text again. */
+const PLACE_LINES_MAX = 4_000;
+
+/** By extension, else by the first character that is not white space. */
+export function formatOf(path: string | undefined, text: string): ConfigFormat {
+  if (path?.endsWith(".json") === true) return "json";
+  if (path?.endsWith(".toml") === true) return "toml";
+  return text.trimStart().startsWith("{") ? "json" : "toml";
+}
+
+/** @throws ConfigError with one problem that names the line. */
+export function parseDocument(text: string, format: ConfigFormat, source: string): Document {
+  const parse = format === "toml" ? Bun.TOML.parse : JSON.parse;
+  const clean = text.startsWith("\ufeff") ? text.slice(1) : text;
+  let document: unknown;
+  try {
+    document = parse(clean);
+  } catch (error) {
+    throw new ConfigError(source, [syntaxProblem(clean, format, parse, error)], error);
+  }
+  if (typeof document !== "object" || document === null || Array.isArray(document))
+    throw new ConfigError(source, [
+      { path: "the whole configuration", expected: "a table of sections", found: typeof document },
+    ]);
+  const problems = shapeProblems(document);
+  if (problems.length > 0) throw new ConfigError(source, problems);
+  return document as Document;
+}
+
+function syntaxProblem(
+  text: string,
+  format: ConfigFormat,
+  parse: (text: string) => unknown,
+  error: unknown,
+): ConfigProblem {
+  const words = messageOf(error).replace(/^(TOML|JSON) Parse error: /, "");
+  const { line, column } = placeOf(text, parse, messageOf(error), format);
+  const found = text.split("\n")[line - 1]?.trim().slice(0, 80) ?? "";
+  const hint = words.startsWith("Strings must be quoted")
+    ? { suggestion: "put the value in double quotes" }
+    : {};
+  return {
+    path: `line ${line}, column ${column}`,
+    expected: `valid ${format.toUpperCase()}: ${words.charAt(0).toLowerCase()}${words.slice(1)}`,
+    // The line may hold anything, a misplaced password too.
+    found: /secret|password|token|key/i.test(found) ? "a line that may hold a secret (not shown)" : found,
+    ...hint,
+  };
+}
+
+/**
+ * The parsers of Bun do not say where they stopped. The shortest beginning of the text that fails with the very same
+ * words ends at the place; where cutting itself gives those words (an unclosed bracket), it is where it was opened.
+ */
+function placeOf(
+  text: string,
+  parse: (text: string) => unknown,
+  message: string,
+  format: ConfigFormat,
+): { line: number; column: number } {
+  const fails = (beginning: string) => {
+    try {
+      parse(beginning);
+      return false;
+    } catch (error) {
+      return messageOf(error) === message;
+    }
+  };
+  const lines = text.split("\n");
+  // JSON is one bracket: every beginning of it ends too early, so only the end of the text is to blame.
+  if (format === "json" && fails(lines[0]!) && lines.length > 1 && /EOF|end of/i.test(message))
+    return { line: lines.length, column: lines.at(-1)!.length + 1 };
+  let beginning = "";
+  for (const [index, content] of lines.slice(0, PLACE_LINES_MAX).entries()) {
+    const withLine = `${beginning}${content}\n`;
+    if (fails(withLine) || fails(`${beginning}${content}`)) {
+      for (let column = 1; column <= content.length; column++)
+        if (fails(beginning + content.slice(0, column))) return { line: index + 1, column };
+      return { line: index + 1, column: content.length + 1 };
+    }
+    beginning = withLine;
+  }
+  return { line: Math.min(lines.length, PLACE_LINES_MAX), column: 1 };
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** What no schema should have to meet: keys that JavaScript gives a meaning of its own, and bottomless nesting. */
+function shapeProblems(document: object): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const pending: { value: object; path: (string | number)[] }[] = [{ value: document, path: [] }];
+  while (pending.length > 0) {
+    const { value, path } = pending.pop()!;
+    if (path.length > DEPTH_MAX) {
+      problems.push({
+        path: formatPath(path.slice(0, 4)),
+        expected: `at most ${DEPTH_MAX} levels`,
+        found: "more levels",
+      });
+      break;
+    }
+    for (const key of Object.getOwnPropertyNames(value)) {
+      if (key === "__proto__")
+        problems.push({
+          path: formatPath([...path, key]),
+          expected: "another name",
+          found: "a reserved word",
+        });
+      const child = Object.getOwnPropertyDescriptor(value, key)?.value as unknown;
+      if (typeof child === "object" && child !== null && key !== "__proto__")
+        pending.push({ value: child, path: [...path, Array.isArray(value) ? Number(key) : key] });
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,309 @@
+/**
+ * The rules that keep the parts apart, each with its *because*, as functions over (path, text), so that
+ * test/architecture.test.ts can show every one of them failing on a planted violation.
+ */
+
+export interface SourceFile {
+  /** From the project's root, with forward slashes. */
+  readonly path: string;
+  readonly text: string;
+}
+
+/** What each folder of runtime/ may import besides itself. The order is the direction of dependence. */
+const layers: Readonly<Record<string, { readonly may: readonly string[]; readonly because: string }>> = {
+  kernel: { may: [], because: "everything stands on it, so it may stand on nothing" },
+  wire: { may: ["kernel"], because: "a codec that knows who uses it cannot be tested with bytes alone" },
+  identity: { may: ["kernel", "wire"], because: "who a node is must not depend on how it is reached" },
+  config: {
+    may: ["kernel", "wire"],
+    because: "configuration is read before anything exists that it configures",
+  },
+  link: {
+    may: ["kernel", "wire", "identity"],
+    because: "a link proves who is there and knows nothing of peers, routes or messages",
+  },
+  peer: {
+    may: ["kernel", "wire", "identity", "link"],
+    because: "peers own links; what is sent over them is decided above",
+  },
+  membership: {
+    may: ["kernel", "wire", "identity", "link", "peer"],
+    because: "facts about nodes do not depend on routes or mail",
+  },
+  route: {
+    may: ["kernel", "wire", "identity", "link", "peer", "membership"],
+    because: "routing must work without a store, or a full disk would stop the mesh",
+  },
+  store: {
+    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route"],
+    because: "mail uses routes, routes never wait for mail",
+  },
+  heal: {
+    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route", "store"],
+    because: "healing observes and acts through what is below, and nothing below may need it",
+  },
+  coordinate: {
+    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route", "store"],
+    because: "election and keys ride on delivery, never the other way round",
+  },
+  plugin: {
+    may: ["kernel", "config", "identity", "link", "peer", "membership", "route", "store"],
+    because: "the host hands out what the node has; nothing below knows that plugins exist",
+  },
+  api: {
+    may: ["kernel", "wire", "identity", "config", "store"],
+    because: "the API sees the node only through node-view.ts, so that its tests need no node",
+  },
+  init: { may: ["kernel", "config"], because: "PID 1 must stay so small that it cannot fail" },
+  cli: {
+    may: ["kernel", "wire", "identity", "config", "api", "init", "node"],
+    because: "a command talks to a node through its API, or starts one through node.ts",
+  },
+  // Files directly in runtime/, by name.
+  registry: { may: [], because: "the list of built-in plugins is a list" },
+  mesh: {
+    may: ["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store"],
+    because: "mesh.ts joins the core, and the simulator runs it: no plugins, no API, no process around it",
+  },
+  node: {
+    may: [
+      ...["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store"],
+      ...["heal", "coordinate", "plugin", "api", "registry", "mesh"],
+    ],
+    because: "node.ts composes and is composed by nobody but main and the command line",
+  },
+  main: {
+    may: ["kernel", "cli", "init", "node", "config"],
+    because: "main.ts chooses a personality and does nothing else",
+  },
+};
+
+/** Interfaces that are injected like the clock: pure types, which whoever keeps something may know. */
+const seams = ["runtime/store/types.ts"];
+
+/** Layer of a file in runtime/: its folder, or its name when it lies directly there (`node-view.ts` of runtime/ is `node`). */
+function layerOf(path: string): string | undefined {
+  const parts = /^runtime\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(path);
+  if (parts === null) return undefined;
+  const name = parts[1]!;
+  return path.split("/").length > 2 ? name : name.split("-")[0]!;
+}
+
+export const isTest = (path: string): boolean =>
+  /\.(test|suite)\.ts$|(^|\/)(testing|suite|testkit)(\.ts|\/)/.test(path) || path.startsWith("test/");
+
+/** Every module specifier: static, side-effect, re-export, dynamic; types too, because a type is knowledge as well. */
+export function importsOf(text: string): string[] {
+  const found: string[] = [];
+  const pattern =
+    /^\s*(?:import|export)\b(?:[^;"'`]*?\bfrom)?\s*["']([^"'\n]+)["']|\bimport\s*\(\s*["'`]([^"'`\n]+)["'`]/gm;
+  for (const match of text.matchAll(pattern)) found.push(match[1] ?? match[2]!);
+  return found;
+}
+
+function resolveImport(from: string, specifier: string): string {
+  if (!specifier.startsWith(".")) return specifier;
+  const parts = from.split("/").slice(0, -1);
+  for (const part of specifier.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== ".") parts.push(part);
+  }
+  return parts.join("/");
+}
+
+/** Who imports whom. */
+export function dependencyViolations(file: SourceFile): string[] {
+  const { path } = file;
+  if (isTest(path) && !path.startsWith("plugins/")) return [];
+  return importsOf(file.text).flatMap((specifier) => {
+    const target = resolveImport(path, specifier);
+    const because = reasonAgainst(path, target, specifier);
+    return because === undefined ? [] : [`${path} must not import ${specifier} because ${because}`];
+  });
+}
+
+function reasonAgainst(path: string, target: string, specifier: string): string | undefined {
+  if (path.startsWith("sdk/"))
+    return /^(runtime|plugins|scripts|test)\//.test(target)
+      ? "the SDK is what third parties get, without the runtime"
+      : undefined;
+  if (path.startsWith("plugins/")) {
+    if (isTest(path) && specifier.startsWith("bun:")) return undefined;
+    const own = path.split("/").slice(0, 2).join("/");
+    const isOwn = specifier.startsWith(".") && target.startsWith(`${own}/`);
+    const isForeign = specifier.startsWith(".") || /^(runtime|sdk|\/)/.test(specifier);
+    return isOwn || !isForeign ? undefined : "built-in plugins use no door that third parties will not have";
+  }
+  if (!path.startsWith("runtime/")) return undefined;
+  if (/^(scripts|test|images)\//.test(target)) return "the runtime must not need the tools that build it";
+  const layer = layerOf(path);
+  if (target.startsWith("plugins/"))
+    return layer === "registry" ? undefined : "plugins are reached only through registry.ts";
+  if (target.startsWith("sdk/")) return 'the SDK is imported by its name, "@godwit/sdk", like everybody does';
+  if (seams.includes(target) && layer !== "kernel" && layer !== "wire") return undefined;
+  const wanted = layerOf(target);
+  if (layer === undefined || wanted === undefined || layer === wanted) return undefined;
+  const rule = layers[layer];
+  if (rule === undefined) return `runtime/${layer} stands in no layer of scripts/architecture.ts`;
+  return rule.may.includes(wanted) ? undefined : rule.because;
+}
+
+/** Where no seam may be passed by: pure code gets everything handed in. */
+const isPure = (path: string): boolean =>
+  /^runtime\/(wire\/|route\/decide[^/]*\.ts|heal\/plan[^/]*\.ts)/.test(path);
+
+/** The places that are the seam, or stand outside of what is simulated. */
+const mayTouchTheWorld = (path: string): boolean =>
+  /^runtime\/(kernel\/(clock|random)\.ts|cli\/|init\/|main\.ts|api\/server\.ts)/.test(path);
+
+const ambient: readonly { readonly pattern: RegExp; readonly name: string }[] = [
+  {
+    pattern: /\bDate\.now\s*\(|\bnew Date\b(?!\s*\()|\bnew Date\s*\(\s*\)|\bDate\s*\(\s*\)/,
+    name: "the wall clock",
+  },
+  {
+    pattern: /\b(?:setTimeout|setInterval|setImmediate)\s*\(|\bBun\.sleep|\bAbortSignal\.timeout\b/,
+    name: "a timer",
+  },
+  {
+    pattern: /\bperformance\s*\.\s*\w+|\bprocess\.(?:hrtime|uptime)\b|\bBun\.nanoseconds\b/,
+    name: "a clock",
+  },
+  {
+    pattern:
+      /\bMath\.random\b|\bcrypto\.(?:randomUUID|getRandomValues)\b|\brandom(?:Bytes|FillSync|UUID|Int)\s*\(/,
+    name: "randomness",
+  },
+  { pattern: /\bcrypto\s*\.\s*subtle\b|\bwebcrypto\b/, name: "crypto.subtle, which runs on threads" },
+];
+
+const transpiler = new Bun.Transpiler({ loader: "ts" });
+
+/** Code without comments and types; what does not parse is left to the type checker. */
+function codeOf(text: string): string {
+  try {
+    return transpiler.transformSync(text);
+  } catch {
+    return text;
+  }
+}
+
+/** Time, randomness and threads come from outside, so that one seed can simulate a mesh. */
+export function purityViolations(file: SourceFile): string[] {
+  const { path } = file;
+  if (isTest(path) || !path.startsWith("runtime/")) return [];
+  const violations: string[] = [];
+  if (!mayTouchTheWorld(path)) {
+    const code = codeOf(file.text);
+    for (const { pattern, name } of ambient)
+      if (pattern.test(code))
+        violations.push(
+          `${path} must not use ${name} because one seed must be able to simulate a whole mesh`,
+        );
+  }
+  if (isPure(path))
+    for (const specifier of importsOf(file.text))
+      if (/^(node:(?!crypto$|util$)|bun:|bun$)/.test(specifier))
+        violations.push(
+          `${path} must not import ${specifier} because it is pure: bytes and values in, values out`,
+        );
+  return violations;
+}
+
+const LINES_MAX = 500;
+
+/** Files of runtime/ past the limit, each with the reason why it is one idea. */
+const longFiles: Readonly<Record<string, string>> = {};
+
+export function sizeViolations(file: SourceFile): string[] {
+  const { path, text } = file;
+  if (!path.startsWith("runtime/") || !path.endsWith(".ts") || isTest(path)) return [];
+  const lines = text.split("\n").length - 1;
+  return lines > LINES_MAX && longFiles[path] === undefined
+    ? [
+        `${path} has ${lines} lines, more than ${LINES_MAX}: split it, or list it with the reason why it is one idea`,
+      ]
+    : [];
+}
+
+/** Written in pieces, so that this file does not contain what it looks for. */
+const forbidden: readonly { readonly pattern: RegExp; readonly because: string; readonly only?: RegExp }[] = [
+  {
+    pattern: /https?:[/][/](?:registry|deb|pypi)[.][a-z]+/,
+    because: "packages come from wherever the user's tools are set to, no host is ours to name",
+  },
+  {
+    pattern: /[/][wf][oa]r[km][/](?:main|shared|steering|in|[.]l|[.]m)|bash[_]jobs|[.][.][/]shared/,
+    because: "a path of the machine it was written on means nothing elsewhere",
+  },
+  { pattern: /sub[a]gent|DEVELOPERS[.]md/i, because: "the project speaks of Godwit alone" },
+  {
+    pattern: /\b(?:TO[D]O|FIX[M]E|X[X]X|HA[C]K)\b/,
+    because: "what is left to do is an issue",
+    only: /\.(ts|sh)$/,
+  },
+  {
+    pattern: /\b(?:test|it|describe)[.](?:only|todo|skip)[(]/,
+    because: "a test that does not run says why: skipIf, with [skipped: reason] in its name",
+    only: /\.ts$/,
+  },
+];
+
+export function wordViolations(file: SourceFile): string[] {
+  const { path, text } = file;
+  if (path === "bun.lock") return [];
+  return forbidden.flatMap(({ pattern, because, only }) => {
+    if (only?.test(path) === false) return [];
+    const match = pattern.exec(text);
+    if (match === null) return [];
+    const line = text.slice(0, match.index).split("\n").length;
+    return [`${path}:${line} must not say "${match[0]}" because ${because}`];
+  });
+}
+
+/** A group of wire numbers: the name of the exported object, or "constants" for single ones. */
+export type WireNumbers = ReadonlyMap<string, ReadonlyMap<string, number>>;
+
+/**
+ * docs/registry.md: a heading with the group's name in back quotes, then table rows that begin with the number and the
+ * name. A group of two modules may share a name: the heading then carries the module as well.
+ */
+export function parseRegistry(markdown: string): WireNumbers {
+  const groups = new Map<string, Map<string, number>>();
+  let group: Map<string, number> | undefined;
+  for (const line of markdown.split("\n")) {
+    const heading = /^#+ .*`([^`]+)`/.exec(line);
+    if (heading !== null) {
+      group = new Map();
+      groups.set(heading[1]!, group);
+    } else if (line.startsWith("#")) group = undefined;
+    const row = /^\|\s*`?([0-9][0-9a-fx_,]*)`?\s*\|\s*`(\w+)`\s*\|/i.exec(line);
+    if (row !== null && group !== undefined) group.set(row[2]!, Number(row[1]!.replace(/[_,]/g, "")));
+  }
+  return groups;
+}
+
+/** Both ways: a number without a line, and a line without its number. */
+export function registryViolations(code: WireNumbers, page: WireNumbers): string[] {
+  const violations: string[] = [];
+  for (const [group, numbers] of code)
+    for (const [name, value] of numbers) {
+      const written = page.get(group)?.get(name);
+      if (written !== value)
+        violations.push(
+          `docs/registry.md says ${written ?? "nothing"} of ${group} ${name}, the code says ${value}`,
+        );
+    }
+  for (const [group, numbers] of page)
+    for (const name of numbers.keys())
+      if (code.get(group)?.has(name) !== true)
+        violations.push(
+          `docs/registry.md has ${group} ${name}, which is not in the code: retired numbers keep their line in both`,
+        );
+  for (const [group, numbers] of code) {
+    const values = [...numbers.values()];
+    if (group.includes(".ts ") && new Set(values).size !== values.length)
+      violations.push(`${group} uses a number twice`);
+  }
+  return violations;
+}

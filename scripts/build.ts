@@ -1,0 +1,150 @@
+/**
+ * `bun run build`: the one binary. Owns the flags of the compiler, the list of what goes in beside `main.ts`, and the
+ * version. Must never produce a binary that reads a bunfig.toml or .env from its working directory: a node runs as root
+ * and must not execute what lies in a folder (test/build/autoload.test.ts).
+ *
+ * Worker files are entry points of their own. Inside the binary `runtime/store/sqlite-worker.ts` is
+ * `/$bunfs/root/store/sqlite-worker.js`, because `runtime/` is the root; `import.meta.url` of every bundled module is that
+ * of the main file there, so `new URL("./x.ts", import.meta.url)` is right only from source. A relative string would be
+ * looked up in the working directory on disk first, so it is never used.
+ */
+import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { root, run } from "./lib.ts";
+
+/** Names of ours to those of Bun. The glibc builds are the ones that ship. */
+export const targets = {
+  x64: "bun-linux-x64",
+  "x64-baseline": "bun-linux-x64-baseline",
+  "x64-musl": "bun-linux-x64-musl",
+  arm64: "bun-linux-arm64",
+  "arm64-musl": "bun-linux-arm64-musl",
+} as const;
+export type Target = keyof typeof targets;
+
+/** Files that `new Worker` loads; they exist in the binary only because they stand here. */
+const workerEntries = ["runtime/store/sqlite-worker.ts"];
+
+/** What keeps the binary from executing or reading what lies in its working directory. */
+const autoloadFlags = [
+  "--no-compile-autoload-bunfig",
+  "--no-compile-autoload-dotenv",
+  "--no-compile-autoload-tsconfig",
+  "--no-compile-autoload-package-json",
+];
+
+export interface BuildOptions {
+  /** Absolute; the first is the main file. All must lie below `entryRoot`. */
+  readonly entries: readonly string[];
+  readonly entryRoot: string;
+  /** Absolute path of the binary. Its base name is part of the bytes: the same name gives the same binary. */
+  readonly outfile: string;
+  readonly target?: Target | undefined;
+  readonly version: string;
+  /** Only for the test that proves that the flags matter. */
+  readonly dangerouslyAutoload?: boolean;
+}
+
+/** Compiles one binary, or throws with what the compiler said. Answers its size in bytes. */
+export async function buildBinary(options: BuildOptions): Promise<number> {
+  const { entries, entryRoot, outfile, target, version } = options;
+  // Built in a folder of its own and moved: a failed or parallel build never leaves half a binary in place.
+  const staging = join(dirname(outfile), `.build-${process.pid}-${basename(outfile)}`);
+  mkdirSync(staging, { recursive: true });
+  try {
+    const built = join(staging, basename(outfile));
+    const result = await run(
+      [
+        process.execPath,
+        "build",
+        "--compile",
+        "--minify",
+        "--bytecode",
+        "--format=esm",
+        ...(options.dangerouslyAutoload === true ? [] : autoloadFlags),
+        `--root=${entryRoot}`,
+        `--define=GODWIT_VERSION=${JSON.stringify(version)}`,
+        ...(target === undefined ? [] : [`--target=${targets[target]}`]),
+        `--outfile=${built}`,
+        ...entries,
+      ],
+      { cwd: root },
+    );
+    if (result.code !== 0 || !existsSync(built))
+      throw new Error(`bun build failed with ${result.code}\n${result.output.trim()}`);
+    renameSync(built, outfile);
+    return statSync(outfile).size;
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+/** `0.1.0` at its tag, `0.1.0+12.gabc1234` after it, `0.1.0+gabc1234.dirty` ... ; without git the plain number. */
+export async function buildVersion(): Promise<string> {
+  const { version } = (await Bun.file(join(root, "package.json")).json()) as { version: string };
+  const described = await run(
+    ["git", "--git-dir=.git", "describe", "--tags", "--always", "--long", "--dirty=.dirty"],
+    {
+      cwd: root,
+    },
+  ).catch(() => undefined);
+  if (described === undefined || described.code !== 0) return version;
+  const text = described.output.trim();
+  const tagged = /^v?(.+)-(\d+)-g([0-9a-f]+)(\.dirty)?$/.exec(text);
+  if (tagged === null) return `${version}+g${text}`;
+  const [, , commits, hash, dirty = ""] = tagged;
+  return commits === "0" && dirty === "" ? version : `${version}+${commits}.g${hash}${dirty}`;
+}
+
+/** What `bun run build` builds for one target. */
+export async function buildGodwit(target: Target | undefined, outfile: string): Promise<number> {
+  const entries = ["runtime/main.ts", ...workerEntries].map((entry) => join(root, entry));
+  const missing = entries.filter((entry) => !existsSync(entry));
+  if (missing.length > 0) throw new Error(`cannot build, missing: ${missing.join(", ")}`);
+  const version = await buildVersion();
+  return await buildBinary({ entries, entryRoot: join(root, "runtime"), outfile, target, version });
+}
+
+const USAGE = `usage: bun run build [--target TARGET|all]... [--outfile PATH]
+targets: ${Object.keys(targets).join(", ")}; without one, this machine. A target goes to dist/godwit-linux-TARGET.`;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      target: { type: "string", multiple: true },
+      outfile: { type: "string" },
+      help: { type: "boolean" },
+    },
+  });
+  if (values.help === true) return console.log(USAGE);
+  const asked = (values.target ?? []).flatMap((name) =>
+    name === "all" ? Object.keys(targets) : [name.replace(/^(bun-)?linux-/, "")],
+  );
+  const unknown = asked.find((name) => !Object.hasOwn(targets, name));
+  if (unknown !== undefined || (asked.length > 1 && values.outfile !== undefined)) {
+    console.error(unknown === undefined ? "--outfile goes with one target" : `no target ${unknown}`);
+    console.error(USAGE);
+    process.exitCode = 2;
+    return;
+  }
+  for (const target of asked.length === 0 ? [undefined] : (asked as Target[])) {
+    const outfile =
+      values.outfile ?? join(root, "dist", target === undefined ? "godwit" : `godwit-linux-${target}`);
+    const startedMs = performance.now();
+    const bytes = await buildGodwit(target, outfile);
+    const zipped = Bun.gzipSync(new Uint8Array(await Bun.file(outfile).arrayBuffer()), { level: 1 }).length;
+    const mebibytes = (size: number) => `${(size / 2 ** 20).toFixed(1)} MiB`;
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+    console.log(`${outfile}  ${mebibytes(bytes)}, ${mebibytes(zipped)} as gzip, ${seconds} s`);
+  }
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}

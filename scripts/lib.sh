@@ -1,0 +1,85 @@
+# Sourced by the shell scripts of this folder: finds or fetches the one Bun version that package.json pins, and the
+# packages of bun.lock. POSIX sh, quiet when all is there. Sets BUN to an absolute path and puts it first in PATH.
+# Expects the working directory to be the project's root.
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "$0: $*"
+  exit 1
+}
+
+pinned_bun() {
+  # The only place of the version is package.json: "engines": { "bun": "x.y.z" }.
+  sed -n '/"engines"/,/}/s/.*"bun"[[:space:]]*:[[:space:]]*"\([0-9][0-9.]*\)".*/\1/p' package.json | head -n 1
+}
+
+is_bun() {
+  [ -x "$1" ] && [ "$("$1" --version 2>/dev/null)" = "$BUN_VERSION" ]
+}
+
+# Prints the path of a right Bun, if there is one.
+find_bun() {
+  for candidate in "$(command -v bun 2>/dev/null)" node_modules/.bin/bun .cache/bun/node_modules/.bin/bun \
+    .cache/bun/node_modules/@oven/bun-*/bin/bun; do
+    if [ -n "$candidate" ] && is_bun "$candidate"; then
+      case $candidate in
+      /*) printf '%s\n' "$candidate" ;;
+      *) printf '%s/%s\n' "$PWD" "$candidate" ;;
+      esac
+      return 0
+    fi
+  done
+  return 1
+}
+
+# Some npm versions hold back the script that puts the binary in its place, so it is run by hand where needed.
+finish_bun() {
+  find_bun >/dev/null && return 0
+  for runtime in node bun; do
+    if command -v "$runtime" >/dev/null 2>&1; then
+      (cd .cache/bun/node_modules/bun && "$runtime" install.js) >>.cache/bun/install.log 2>&1 && return 0
+    fi
+  done
+  return 0
+}
+
+install_bun() {
+  mkdir -p .cache/bun || die "cannot write to $PWD/.cache"
+  if command -v npm >/dev/null 2>&1; then
+    say "fetching bun $BUN_VERSION with npm (once, into .cache/bun)"
+    npm install --no-save --no-audit --no-fund --no-package-lock --include=optional --loglevel=error \
+      --prefix .cache/bun "bun@$BUN_VERSION" >.cache/bun/install.log 2>&1 ||
+      { tail -n 20 .cache/bun/install.log >&2; die "npm could not install bun@$BUN_VERSION; see above"; }
+  elif command -v bun >/dev/null 2>&1; then
+    say "fetching bun $BUN_VERSION with the bun $(bun --version) that is here (once, into .cache/bun)"
+    printf '{ "private": true, "trustedDependencies": ["bun"] }\n' >.cache/bun/package.json
+    (cd .cache/bun && bun add --exact "bun@$BUN_VERSION") >.cache/bun/install.log 2>&1 ||
+      { tail -n 20 .cache/bun/install.log >&2; die "bun could not install bun@$BUN_VERSION; see above"; }
+  else
+    die "needs bun $BUN_VERSION, or npm to fetch it: install one of them (Debian: apt-get install npm)"
+  fi
+  finish_bun
+}
+
+# Every script starts with this.
+bootstrap() {
+  [ -f package.json ] || die "no package.json in $PWD"
+  BUN_VERSION=$(pinned_bun)
+  [ -n "$BUN_VERSION" ] || die "package.json pins no bun version under engines"
+  BUN=$(find_bun) || {
+    install_bun
+    BUN=$(find_bun) || die "bun $BUN_VERSION was installed but does not run; see .cache/bun/install.log"
+  }
+  # A wrong bun may stand first in PATH, and the scripts of package.json say plain bun.
+  mkdir -p .cache/bin || die "cannot write to $PWD/.cache"
+  if [ "$BUN" != "$PWD/.cache/bin/bun" ]; then
+    [ "$(readlink .cache/bin/bun 2>/dev/null)" = "$BUN" ] || ln -sf "$BUN" .cache/bin/bun
+    PATH=$PWD/.cache/bin:$PATH
+  fi
+  export BUN PATH
+  # bun itself decides in milliseconds that nothing is missing.
+  "$BUN" install --frozen-lockfile >.cache/packages.log 2>&1 || {
+    cat .cache/packages.log >&2
+    die "the packages of bun.lock could not be installed; see above (without network they must be in the cache of bun)"
+  }
+}

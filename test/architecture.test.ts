@@ -1,0 +1,209 @@
+/** The shape of the project, held in place. The rules and their reasons stand in scripts/architecture.ts. */
+import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import {
+  dependencyViolations,
+  importsOf,
+  parseRegistry,
+  purityViolations,
+  registryViolations,
+  sizeViolations,
+  type SourceFile,
+  wordViolations,
+} from "../scripts/architecture.ts";
+import { root } from "../scripts/lib.ts";
+
+/** Folders that hold what others wrote or what a machine made. */
+const SKIPPED = /(^|\/)(node_modules|dist|\.cache|\.git|coverage)(\/|$)/;
+const TEXT = /\.(ts|tsx|js|json|md|toml|sh|yml|yaml|txt|html|css|service|cfg|conf)$|(^|\/)[^.]+$/;
+
+async function readFiles(pattern: string): Promise<SourceFile[]> {
+  const paths = [...new Bun.Glob(pattern).scanSync({ cwd: root, dot: true })].filter(
+    (path) => !SKIPPED.test(path) && TEXT.test(path),
+  );
+  return await Promise.all(
+    paths.sort().map(async (path) => ({ path, text: await Bun.file(join(root, path)).text() })),
+  );
+}
+
+const code = await readFiles("{runtime,sdk,plugins}/**/*.ts");
+
+describe("the project", () => {
+  test("imports go in one direction", () => {
+    expect(code.length).toBeGreaterThan(20);
+    expect(code.flatMap(dependencyViolations)).toEqual([]);
+  });
+
+  test("time, randomness and threads are handed in", () => {
+    expect(code.flatMap(purityViolations)).toEqual([]);
+  });
+
+  test("no file of runtime/ holds too much", () => {
+    expect(code.flatMap(sizeViolations)).toEqual([]);
+  });
+
+  test("words that may not stand anywhere", async () => {
+    const everything = await readFiles("**/*");
+    expect(everything.length).toBeGreaterThan(code.length);
+    expect(everything.flatMap(wordViolations)).toEqual([]);
+  });
+
+  test("docs/registry.md and the code name the same wire numbers", async () => {
+    const page = parseRegistry(await Bun.file(join(root, "docs/registry.md")).text());
+    expect(registryViolations(await wireNumbers(), page)).toEqual([]);
+  });
+});
+
+/** Groups are exported objects of numbers with a capital; single numbers count only in wire/constants.ts. */
+async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
+  const wire = readdirSync(join(root, "runtime/wire")).filter((name) =>
+    /(?<!\.test|\.suite)\.ts$/.test(name),
+  );
+  const modules = [...wire.map((name) => `wire/${name}`), "link/constants.ts"];
+  const groups = new Map<string, Map<string, number>>();
+  for (const module of modules.sort()) {
+    const exported = (await import(join(root, "runtime", module))) as Record<string, unknown>;
+    const singles = new Map<string, number>();
+    for (const [name, value] of Object.entries(exported)) {
+      if (typeof value === "number" && module === "wire/constants.ts") singles.set(name, value);
+      const entries = typeof value === "object" && value !== null ? Object.entries(value) : [];
+      const isGroup =
+        /^[A-Z][a-zA-Z]*[a-z]/.test(name) && entries.every(([, number]) => typeof number === "number");
+      if (isGroup && entries.length > 0)
+        groups.set(`${module} ${name}`, new Map(entries as [string, number][]));
+    }
+    if (singles.size > 0) groups.set(module, singles);
+  }
+  return groups;
+}
+
+describe("each rule can fail", () => {
+  const at = (path: string, text: string): SourceFile => ({ path, text });
+
+  test.each([
+    ["runtime/kernel/x.ts", 'import { a } from "../wire/bytes.ts";', "stand on nothing"],
+    ["runtime/wire/x.ts", 'import type { A } from "../link/types.ts";', "bytes alone"],
+    ["runtime/route/x.ts", 'import { a } from "../store/queue.ts";', "full disk"],
+    ["runtime/route/x.ts", 'export { a } from "../store/queue.ts";', "full disk"],
+    ["runtime/route/x.ts", 'import {\n  a,\n  b,\n} from "../store/queue.ts";', "full disk"],
+    ["runtime/route/x.ts", 'const a = await import("../store/queue.ts");', "full disk"],
+    ["runtime/route/x.ts", 'import "../store/queue.ts";', "full disk"],
+    ["runtime/peer/x.ts", 'import { a } from "../node.ts";', "decided above"],
+    ["runtime/api/x.ts", 'import { a } from "../route/table.ts";', "only through node-view.ts"],
+    ["runtime/store/x.ts", 'import { a } from "../../plugins/transport-tcp/index.ts";', "registry.ts"],
+    ["runtime/kernel/x.ts", 'import { a } from "../../sdk/src/clock.ts";', "by its name"],
+    ["runtime/kernel/x.ts", 'import { a } from "../../scripts/lib.ts";', "tools that build it"],
+    ["runtime/fresh/x.ts", 'import { a } from "../kernel/ids.ts";', "stands in no layer"],
+    ["runtime/main.ts", 'import { a } from "./store/queue.ts";', "chooses a personality"],
+    ["plugins/service-x/x.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "no door"],
+    ["plugins/service-x/x.test.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "no door"],
+    ["plugins/service-x/x.ts", 'import { a } from "../transport-tcp/pipe.ts";', "no door"],
+    ["plugins/service-x/x.ts", 'import { a } from "../../sdk/src/clock.ts";', "no door"],
+    ["sdk/src/x.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "without the runtime"],
+  ])("%s: %s", (path, text, because) => {
+    expect(dependencyViolations(at(path, text))).toEqual([expect.stringContaining(because)]);
+  });
+
+  test.each([
+    [
+      "runtime/store/x.ts",
+      'import { a } from "../route/decide.ts"; import { z } from "zod"; import "node:fs";',
+    ],
+    ["runtime/store/x.test.ts", 'import { a } from "../node.ts";'],
+    ["runtime/peer/x.ts", 'import type { Store } from "../store/types.ts";'],
+    ["runtime/registry.ts", 'import tcp from "../plugins/transport-tcp/index.ts";'],
+    ["runtime/node.ts", 'import { a } from "./registry.ts"; import { b } from "./store/queue.ts";'],
+    [
+      "plugins/service-x/x.ts",
+      'import { a } from "@godwit/sdk"; import b from "hono"; import "./y.ts"; import "node:net";',
+    ],
+    ["runtime/kernel/x.ts", 'const words = "we import this from ../node.ts";'],
+  ])("allowed: %s", (path, text) => {
+    expect(dependencyViolations(at(path, text))).toEqual([]);
+  });
+
+  test("imports are found in every form", () => {
+    const text = `import a from "1"; import { type B } from '2';\nexport * from "3";\nimport "4";\nconst c = import("5");`;
+    expect(importsOf(text.replaceAll("; import", ";\nimport")).sort()).toEqual(["1", "2", "3", "4", "5"]);
+  });
+
+  test.each([
+    "const a = Date.now();",
+    "const a = new Date();",
+    "setTimeout(() => {}, 1);",
+    "const a = performance.now();",
+    "const a = Math.random();",
+    "await crypto.subtle.digest('SHA-256', b);",
+    "const t = AbortSignal.timeout(1);",
+    "await Bun.sleep(1);",
+    "randomBytes(4);",
+  ])("ambient: %s", (text) => {
+    for (const path of [
+      "runtime/wire/x.ts",
+      "runtime/route/decide.ts",
+      "runtime/heal/plan.ts",
+      "runtime/peer/x.ts",
+    ])
+      expect(purityViolations(at(path, text))).toHaveLength(1);
+    for (const path of [
+      "runtime/kernel/clock.ts",
+      "runtime/cli/top.ts",
+      "runtime/peer/x.test.ts",
+      "plugins/a/b.ts",
+    ])
+      expect(purityViolations(at(path, text))).toEqual([]);
+  });
+
+  test("ambient: comments and given times are fine, I/O in pure code is not", () => {
+    const fine =
+      "/** Never Date.now() or setTimeout(f). */\nexport const a = new Date(clock.wallMs()).toISOString();";
+    expect(purityViolations(at("runtime/wire/x.ts", fine))).toEqual([]);
+    expect(purityViolations(at("runtime/wire/x.ts", 'import { a } from "node:fs";'))).toHaveLength(1);
+    expect(purityViolations(at("runtime/wire/x.ts", 'import { a } from "node:crypto";'))).toEqual([]);
+    expect(purityViolations(at("runtime/store/x.ts", 'import { a } from "node:fs";'))).toEqual([]);
+  });
+
+  test("size", () => {
+    expect(sizeViolations(at("runtime/a/x.ts", "\n".repeat(501)))).toHaveLength(1);
+    expect(sizeViolations(at("runtime/a/x.ts", "\n".repeat(500)))).toEqual([]);
+    expect(sizeViolations(at("runtime/a/x.test.ts", "\n".repeat(900)))).toEqual([]);
+  });
+
+  test.each([
+    ["docs/x.md", `see https:/${"/registry.example"}`],
+    ["x.sh", `cd /${"work"}/main`],
+    ["docs/x.md", `${"sub"}${"agent"}`],
+    ["docs/x.md", `..${"/shared"}/x`],
+    ["runtime/x.ts", `// ${"TO"}${"DO"}: later`],
+    ["runtime/x.test.ts", `test.${"only"}("x", () => {});`],
+    ["runtime/x.test.ts", `describe.${"skip"}("x", () => {});`],
+  ])("words: %s", (path, text) => {
+    expect(wordViolations(at(path, `first line\n${text}`))).toEqual([expect.stringContaining(`${path}:2`)]);
+  });
+
+  test("registry: a missing, a wrong, a retired and a doubled number", () => {
+    const page = parseRegistry(
+      "## Frames (`wire/x.ts T`)\n\n| 0x01 | `a` | x |\n| `7` | `gone` | x |\n\n## Other\n\n| 9 | `no` |\n",
+    );
+    expect(page).toEqual(
+      new Map([
+        [
+          "wire/x.ts T",
+          new Map([
+            ["a", 1],
+            ["gone", 7],
+          ]),
+        ],
+      ]),
+    );
+    const inCode = (numbers: Record<string, number>) =>
+      new Map([["wire/x.ts T", new Map(Object.entries(numbers))]]);
+    expect(registryViolations(inCode({ a: 1, gone: 7 }), page)).toEqual([]);
+    expect(registryViolations(inCode({ a: 2, gone: 7 }), page)).toHaveLength(1);
+    expect(registryViolations(inCode({ a: 1 }), page)).toHaveLength(1);
+    expect(registryViolations(inCode({ a: 1, gone: 7, fresh: 3 }), page)).toHaveLength(1);
+    const doubled = parseRegistry("## `wire/x.ts T`\n| 1 | `a` |\n| 1 | `b` |\n");
+    expect(registryViolations(inCode({ a: 1, b: 1 }), doubled)).toEqual(["wire/x.ts T uses a number twice"]);
+  });
+});
