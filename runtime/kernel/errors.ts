@@ -126,6 +126,12 @@ export const errorCodes = {
   GODWIT_USAGE: entry("config", "never", 400, "the command line is wrong; see --help"),
   GODWIT_STOPPED: entry("transport", "later", 503, "the node is stopping"),
   GODWIT_BUG: entry("bug", "never", 500, "a fault in Godwit; please report it with the log"),
+  GODWIT_METHOD_NOT_ALLOWED: entry("protocol", "never", 405, "the path exists but not with that method"),
+  GODWIT_REQUEST_TIMEOUT: entry("protocol", "later", 408, "the request body came too slowly"),
+  GODWIT_TOO_MANY_REQUESTS: entry("capacity", "later", 429, "too many requests at once; try again later"),
+  GODWIT_TIMEOUT: entry("transport", "later", 504, "no answer in time"),
+  GODWIT_SELF_DIALED: entry("transport", "never", 409, "the endpoint leads back to this node"),
+  GODWIT_PEER_BLOCKED: entry("permission", "never", 403, "the operator has blocked that node"),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

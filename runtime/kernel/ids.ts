@@ -11,6 +11,7 @@ export type BundleId = string & { readonly brand: "BundleId" };
 export const NODE_ID_BYTES = 32;
 export const NODE_ID_CHARS = 52;
 export const MESSAGE_ID_BYTES = 16;
+export const BUNDLE_ID_BYTES = 16;
 
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
 const VALUES = new Int8Array(128).fill(-1);

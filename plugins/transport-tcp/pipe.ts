@@ -1,0 +1,134 @@
+/** A TCP connection as a Pipe: what the kernel does not take at once waits here, up to a high-water mark. */
+import type { Socket } from "bun";
+import type { Pipe, PipeDirection, PipeHandlers } from "@godwit/sdk";
+import { formatTcpEndpoint } from "./endpoint.ts";
+
+/** `write` answers false above this many bytes waiting. */
+const HIGH_WATER_BYTES = 512 * 1024;
+/** Assumed until measured: a local network. */
+const RATE_BITS_PER_SECOND = 1_000_000_000;
+const KEEPALIVE_MS = 60_000;
+const FLUSH_ON_CLOSE_MS = 1_000;
+
+export class TcpPipe implements Pipe {
+  readonly kind = "stream";
+  readonly linkClass = "fast";
+  readonly rateBitsPerSecond = RATE_BITS_PER_SECOND;
+  readonly mtu = 0;
+  readonly direction: PipeDirection;
+  readonly local: string;
+  readonly remote: string;
+  readonly #socket: Socket<SocketState>;
+  readonly #after: (delayMs: number, fn: () => void) => { cancel(): void };
+  #handlers: PipeHandlers | undefined;
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #isFull = false;
+  #isClosing = false;
+  #isClosed = false;
+  #error: Error | undefined;
+  #flushTimer: { cancel(): void } | undefined;
+
+  constructor(
+    socket: Socket<SocketState>,
+    direction: PipeDirection,
+    after: (delayMs: number, fn: () => void) => { cancel(): void },
+  ) {
+    this.#socket = socket;
+    this.#after = after;
+    this.direction = direction;
+    this.local = formatTcpEndpoint(socket.localAddress, socket.localPort);
+    this.remote = formatTcpEndpoint(socket.remoteAddress, socket.remotePort);
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEPALIVE_MS);
+    // Nothing is read before somebody listens; the kernel's buffer bounds what arrives until then.
+    socket.pause();
+  }
+
+  get bufferedBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  open(handlers: PipeHandlers): void {
+    this.#handlers = handlers;
+    if (this.#isClosed) queueMicrotask(() => handlers.closed(this.#error));
+    else this.#socket.resume();
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.#isClosed || this.#isClosing) return true;
+    let sent = 0;
+    if (this.#waiting.length === 0) {
+      sent = Math.max(0, this.#socket.write(bytes));
+      if (sent === bytes.length) return true;
+    }
+    const rest = bytes.slice(sent);
+    this.#waiting.push(rest);
+    this.#waitingBytes += rest.length;
+    this.#isFull = this.#waitingBytes > HIGH_WATER_BYTES;
+    return !this.#isFull;
+  }
+
+  pause(paused: boolean): void {
+    if (this.#isClosed) return;
+    if (paused) this.#socket.pause();
+    else this.#socket.resume();
+  }
+
+  close(): void {
+    if (this.#isClosed || this.#isClosing) return;
+    this.#isClosing = true;
+    if (this.#waiting.length === 0) this.#socket.end();
+    else this.#flushTimer = this.#after(FLUSH_ON_CLOSE_MS, () => this.#socket.terminate());
+    // A far end that is frozen or gone never answers our FIN: do not wait for it.
+    this.#finish(undefined);
+  }
+
+  /** The socket has bytes. Borrowed. */
+  onData(bytes: Uint8Array): void {
+    if (!this.#isClosing) this.#handlers?.data(bytes);
+  }
+
+  /** The kernel takes bytes again. */
+  onDrain(): void {
+    while (this.#waiting.length > 0) {
+      const head = this.#waiting[0]!;
+      const sent = Math.max(0, this.#socket.write(head));
+      this.#waitingBytes -= sent;
+      if (sent < head.length) {
+        this.#waiting[0] = head.subarray(sent);
+        break;
+      }
+      this.#waiting.shift();
+    }
+    if (this.#isClosing && this.#waiting.length === 0) {
+      this.#flushTimer?.cancel();
+      this.#socket.end();
+      return;
+    }
+    if (this.#isFull && this.#waitingBytes < HIGH_WATER_BYTES / 2) {
+      this.#isFull = false;
+      this.#handlers?.drain();
+    }
+  }
+
+  onClosed(error?: Error): void {
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    this.#flushTimer?.cancel();
+    this.#finish(error);
+  }
+
+  #finish(error: Error | undefined): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#error = error;
+    const handlers = this.#handlers;
+    if (handlers !== undefined) queueMicrotask(() => handlers.closed(error));
+  }
+}
+
+export interface SocketState {
+  pipe: TcpPipe | undefined;
+  onOpen(socket: Socket<SocketState>): void;
+}

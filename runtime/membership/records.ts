@@ -1,0 +1,84 @@
+/**
+ * The newest signed record of every node heard of, this one's own included. Records come from hellos and from
+ * neighbours who hold them; only a valid signature counts, and the newest sequence number wins. Bounded; kept in the
+ * store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
+ */
+import { decodeRecord, recordHash, type NodeRecord } from "../identity/record.ts";
+import { GodwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Store, StoreOp } from "../store/types.ts";
+
+export const RECORDS_MAX = 16_384;
+
+export interface HeldRecord {
+  readonly record: NodeRecord;
+  readonly bytes: Uint8Array;
+  /** First 8 bytes of SHA-256. */
+  readonly hash: Uint8Array;
+}
+
+export type OfferOutcome = "new" | "known" | "older" | "invalid" | "full";
+
+export interface RecordBookDeps {
+  readonly store: Store;
+  readonly network: string;
+  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** A record replaced an older one, or is the first of its node. */
+  changed(id: NodeId, record: NodeRecord, previous: NodeRecord | undefined): void;
+}
+
+export class RecordBook {
+  readonly #deps: RecordBookDeps;
+  readonly #records = new Map<NodeId, HeldRecord>();
+
+  constructor(deps: RecordBookDeps) {
+    this.#deps = deps;
+  }
+
+  /** Rows that no longer verify (another network name) are passed over. */
+  async load(): Promise<void> {
+    const rows = await this.#deps.store.load("record");
+    const bodies = await Promise.all(rows.map((row) => this.#deps.store.body("record", row.key)));
+    for (const bytes of bodies) if (bytes !== undefined) this.offer(bytes, false);
+  }
+
+  get(id: NodeId): HeldRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  get all(): Iterable<HeldRecord> {
+    return this.#records.values();
+  }
+
+  get count(): number {
+    return this.#records.size;
+  }
+
+  /** Copies what it keeps. `expected` refuses a record of another node. */
+  offer(bytes: Uint8Array, isPersisted = true, expected?: NodeId): OfferOutcome {
+    const record = this.#decode(bytes);
+    if (record === undefined || (expected !== undefined && record.id !== expected)) return "invalid";
+    const held = this.#records.get(record.id);
+    if (held !== undefined && held.record.sequence >= record.sequence) {
+      return held.record.sequence === record.sequence ? "known" : "older";
+    }
+    if (held === undefined && this.#records.size >= RECORDS_MAX) return "full";
+    const copy = bytes.slice();
+    this.#records.set(record.id, { record, bytes: copy, hash: recordHash(copy) });
+    if (isPersisted) {
+      const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
+      this.#deps.store.commit([op]).catch(() => {});
+    }
+    this.#deps.changed(record.id, record, held?.record);
+    return "new";
+  }
+
+  #decode(bytes: Uint8Array): NodeRecord | undefined {
+    try {
+      return decodeRecord(bytes, this.#deps.network, this.#deps.verify);
+    } catch (error) {
+      if (error instanceof GodwitError) return undefined;
+      throw error;
+    }
+  }
+}

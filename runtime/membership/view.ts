@@ -1,0 +1,97 @@
+/**
+ * Where the facts from discovery meet. Merges the hints of all sources by endpoint, forgets what is void, and tells
+ * the dialer what to reach. Hints never prove anything. Bounded per source.
+ */
+import type { Clock, Hint, Timer } from "@godwit/sdk";
+import { parseNodeId, type NodeId } from "../kernel/ids.ts";
+
+export const HINTS_PER_SOURCE_MAX = 4_096;
+export const HINT_LIFETIME_MAX_MS = 24 * 3_600_000;
+
+interface HeldHint {
+  readonly hint: Hint;
+  readonly nodeId: NodeId | undefined;
+  readonly atMs: number;
+  readonly expiry: Timer | undefined;
+}
+
+export interface ViewEvents {
+  /** An endpoint is wanted, or was heard of again. */
+  wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean): void;
+  /** No source speaks for the endpoint any more. */
+  unwanted(endpoint: string): void;
+}
+
+export class MembershipView {
+  readonly #clock: Clock;
+  readonly #events: ViewEvents;
+  readonly #sources = new Map<string, Map<string, HeldHint>>();
+
+  constructor(clock: Clock, events: ViewEvents) {
+    this.#clock = clock;
+    this.#events = events;
+  }
+
+  /** False when the source holds its bound of hints. Throws GODWIT_ID_INVALID for a malformed node id. */
+  hint(source: string, hint: Hint): boolean {
+    const hints = this.#sources.get(source) ?? new Map<string, HeldHint>();
+    const nodeId = hint.nodeId === undefined ? undefined : parseNodeId(hint.nodeId);
+    const old = hints.get(hint.endpoint);
+    if (old === undefined && hints.size >= HINTS_PER_SOURCE_MAX) return false;
+    old?.expiry?.cancel();
+    const lifetimeMs = hint.lifetimeMs;
+    const expiry =
+      lifetimeMs === undefined
+        ? undefined
+        : this.#clock.after(Math.min(lifetimeMs, HINT_LIFETIME_MAX_MS), () =>
+            this.withdraw(source, hint.endpoint),
+          );
+    hints.set(hint.endpoint, { hint, nodeId, atMs: this.#clock.monotonicMs(), expiry });
+    this.#sources.set(source, hints);
+    this.#events.wanted(hint.endpoint, nodeId, this.#isPermanent(hint.endpoint));
+    return true;
+  }
+
+  withdraw(source: string, endpoint: string): void {
+    const hints = this.#sources.get(source);
+    const held = hints?.get(endpoint);
+    if (hints === undefined || held === undefined) return;
+    held.expiry?.cancel();
+    hints.delete(endpoint);
+    if (!this.#isKnown(endpoint)) this.#events.unwanted(endpoint);
+  }
+
+  /** Everything a source ever said is void: its plugin stopped. */
+  withdrawAll(source: string): void {
+    for (const endpoint of [...(this.#sources.get(source)?.keys() ?? [])]) this.withdraw(source, endpoint);
+    this.#sources.delete(source);
+  }
+
+  /** Every live hint with its source and age. */
+  get hints(): {
+    source: string;
+    endpoint: string;
+    nodeId: NodeId | undefined;
+    isPermanent: boolean;
+    ageMs: number;
+  }[] {
+    const nowMs = this.#clock.monotonicMs();
+    return [...this.#sources].flatMap(([source, hints]) =>
+      [...hints.values()].map(({ hint, nodeId, atMs }) => ({
+        source,
+        endpoint: hint.endpoint,
+        nodeId,
+        isPermanent: hint.permanent === true,
+        ageMs: nowMs - atMs,
+      })),
+    );
+  }
+
+  #isKnown(endpoint: string): boolean {
+    return [...this.#sources.values()].some((hints) => hints.has(endpoint));
+  }
+
+  #isPermanent(endpoint: string): boolean {
+    return [...this.#sources.values()].some((hints) => hints.get(endpoint)?.hint.permanent === true);
+  }
+}

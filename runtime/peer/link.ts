@@ -1,0 +1,218 @@
+/**
+ * One live session to a neighbour with what the node knows of it: is it alive, how far, how fast. Liveness follows
+ * docs/protocol/frames.md: data counts as a sign of life; silence is probed, sooner while the link is in use. Knows
+ * nothing of other links or of routing.
+ */
+import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
+import type { Session } from "../link/types.ts";
+import { encodeProbe, encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
+
+interface LivenessProfile {
+  /** Silence after which an idle link is probed, ms. */
+  readonly idleMs: number;
+  /** The same while data flows, ms. */
+  readonly activeMs: number;
+  /** Wait for an answer before the probe counts as missed, ms. */
+  readonly replyMs: number;
+  /** Probes missed before the link is suspect, and the wait for each one after that, ms. */
+  readonly missesBeforeSuspect: number;
+  readonly suspectReplyMs: number;
+  readonly suspectProbes: number;
+}
+
+/** DESIGN timer profiles. Slow links have no probes: their transport's own signs and custody acknowledgements count. */
+const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
+  fast: {
+    idleMs: 5_000,
+    activeMs: 500,
+    replyMs: 500,
+    missesBeforeSuspect: 2,
+    suspectReplyMs: 200,
+    suspectProbes: 3,
+  },
+  medium: {
+    idleMs: 5_000,
+    activeMs: 5_000,
+    replyMs: 5_000,
+    missesBeforeSuspect: 2,
+    suspectReplyMs: 5_000,
+    suspectProbes: 1,
+  },
+  slow: undefined,
+};
+/** The responder waits a little longer, so that one probe exchange per period serves both ends. */
+const RESPONDER_EXTRA_MS = 700;
+/** A link counts as in use for this long after data was sent on it. */
+const ACTIVE_WINDOW_MS = 5_000;
+/** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
+const LAG_VOID_MS = 250;
+const RTT_WEIGHT = 1 / 8;
+const GOODPUT_WEIGHT = 1 / 8;
+/** Shorter busy periods say more about buffers than about the link. */
+const GOODPUT_SAMPLE_MIN_MS = 20;
+
+export interface LinkEvents {
+  /** No answer to probes: close it. */
+  dead(link: Link): void;
+  /** RTT or rate changed; not more often than once per probe reply or drain. */
+  measured(link: Link): void;
+}
+
+export class Link {
+  readonly session: Session;
+  readonly hello: Hello;
+  readonly upAtMs: number;
+  /** Set when a better link over the same path exists: no longer used for sending, closed soon. */
+  isRetiring = false;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #events: LinkEvents;
+  readonly #profile: LivenessProfile | undefined;
+  #timer: Timer | undefined;
+  #dueAtMs = 0;
+  #heardAtMs: number;
+  #dataSentAtMs = Number.NEGATIVE_INFINITY;
+  #misses = 0;
+  #probeNonce = 0;
+  #probeSentAtMs: number | undefined;
+  #rttMs: number | undefined;
+  #rttMinMs = Number.POSITIVE_INFINITY;
+  #rateBitsPerSecond: number;
+  #busySinceMs: number | undefined;
+  #busyBytes = 0;
+  #isWritable = true;
+
+  constructor(session: Session, hello: Hello, deps: { clock: Clock; random: Random; events: LinkEvents }) {
+    this.session = session;
+    this.hello = hello;
+    this.#clock = deps.clock;
+    this.#random = deps.random;
+    this.#events = deps.events;
+    this.#profile = profiles[session.linkClass];
+    this.#rateBitsPerSecond = session.rateBitsPerSecond;
+    this.upAtMs = this.#clock.monotonicMs();
+    this.#heardAtMs = this.upAtMs;
+    if (this.#profile !== undefined) {
+      this.#probe();
+      this.#schedule(this.#profile.idleMs);
+    }
+  }
+
+  /** Smoothed round trip in ms; undefined before the first answer. */
+  get rttMs(): number | undefined {
+    return this.#rttMs;
+  }
+
+  /** Smallest round trip seen: the base without queues. */
+  get rttMinMs(): number | undefined {
+    return Number.isFinite(this.#rttMinMs) ? this.#rttMinMs : undefined;
+  }
+
+  get rateBitsPerSecond(): number {
+    return this.#rateBitsPerSecond;
+  }
+
+  get heardAtMs(): number {
+    return this.#heardAtMs;
+  }
+
+  /** False after a send that filled the session, until it drained. */
+  get isWritable(): boolean {
+    return this.#isWritable;
+  }
+
+  /** Expected time to deliver 256 bytes, ms: picks the best of several links to one neighbour. */
+  get expectedMs(): number {
+    return 2_048_000 / this.#rateBitsPerSecond + (this.rttMinMs ?? 1) / 2;
+  }
+
+  /** Sends a frame (borrowed); `isData` marks the link as in use, so that its death is noticed sooner. */
+  send(frame: Uint8Array, isData: boolean): void {
+    if (isData) this.#noteData();
+    if (!this.session.send(frame) && this.#isWritable) {
+      this.#isWritable = false;
+      this.#busySinceMs = this.#clock.monotonicMs();
+      this.#busyBytes = this.session.bytesSent;
+    }
+  }
+
+  /** The session drained. */
+  noteDrain(): void {
+    this.#isWritable = true;
+    if (this.#busySinceMs === undefined) return;
+    const tookMs = this.#clock.monotonicMs() - this.#busySinceMs;
+    const bits = (this.session.bytesSent - this.#busyBytes) * 8;
+    this.#busySinceMs = undefined;
+    if (tookMs < GOODPUT_SAMPLE_MIN_MS || bits <= 0) return;
+    this.#rateBitsPerSecond += ((bits * 1_000) / tookMs - this.#rateBitsPerSecond) * GOODPUT_WEIGHT;
+    this.#events.measured(this);
+  }
+
+  /** Any frame arrived. */
+  noteHeard(): void {
+    this.#heardAtMs = this.#clock.monotonicMs();
+    this.#misses = 0;
+  }
+
+  answerProbe(nonce: number): void {
+    this.session.send(encodeProbeReply(nonce));
+  }
+
+  noteProbeReply(nonce: number): void {
+    if (nonce !== this.#probeNonce || this.#probeSentAtMs === undefined) return;
+    const sampleMs = this.#clock.monotonicMs() - this.#probeSentAtMs;
+    this.#probeSentAtMs = undefined;
+    this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) * RTT_WEIGHT;
+    this.#rttMinMs = Math.min(this.#rttMinMs, sampleMs);
+    this.#events.measured(this);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  #noteData(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const wasActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
+    this.#dataSentAtMs = nowMs;
+    if (!wasActive && this.#profile !== undefined && this.#misses === 0 && this.#timer !== undefined) {
+      this.#schedule(this.#profile.activeMs);
+    }
+  }
+
+  #schedule(delayMs: number): void {
+    this.#timer?.cancel();
+    this.#dueAtMs = this.#clock.monotonicMs() + delayMs;
+    this.#timer = this.#clock.after(delayMs, () => this.#onTimer());
+  }
+
+  #onTimer(): void {
+    const profile = this.#profile!;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#dueAtMs > LAG_VOID_MS) {
+      this.#heardAtMs = nowMs;
+      this.#misses = 0;
+    }
+    if (this.#misses === 0) {
+      const isActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
+      const limitMs = isActive
+        ? profile.activeMs
+        : profile.idleMs + (this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0);
+      const quietMs = nowMs - this.#heardAtMs;
+      if (quietMs < limitMs) return this.#schedule(limitMs - quietMs);
+    } else if (this.#misses >= profile.missesBeforeSuspect + profile.suspectProbes) {
+      return this.#events.dead(this);
+    }
+    this.#probe();
+    this.#misses++;
+    this.#schedule(this.#misses <= profile.missesBeforeSuspect ? profile.replyMs : profile.suspectReplyMs);
+  }
+
+  #probe(): void {
+    this.#probeNonce = this.#random.below(2 ** 32);
+    this.#probeSentAtMs = this.#clock.monotonicMs();
+    this.session.send(encodeProbe(this.#probeNonce));
+    this.session.flush();
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * One neighbour: its live links and the lanes in front of them. Control has its own lane, so data can never starve
+ * failure detection or routing; data lanes follow message priority. Every lane is bounded and refuses when full.
+ */
+import { BoundedQueue } from "../kernel/queue.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Priority } from "../wire/constants.ts";
+import type { Link } from "./link.ts";
+
+export type Lane = "control" | Priority;
+
+const LANES = 5;
+const LANE_FRAMES_MAX = 8_192;
+const LANE_BYTES_MAX = 4 * 1024 * 1024;
+
+const laneIndex = (lane: Lane): number => (lane === "control" ? 0 : lane + 1);
+
+export class Peer {
+  readonly id: NodeId;
+  readonly bootId: string;
+  readonly storeEpoch: string;
+  readonly upAtMs: number;
+  readonly #links: Link[] = [];
+  readonly #lanes = Array.from(
+    { length: LANES },
+    () =>
+      new BoundedQueue<Uint8Array>({
+        itemsMax: LANE_FRAMES_MAX,
+        bytesMax: LANE_BYTES_MAX,
+        whenFull: "refuse",
+      }),
+  );
+  #best: Link | undefined;
+  #queued = 0;
+
+  constructor(id: NodeId, life: { bootId: string; storeEpoch: string; upAtMs: number }) {
+    this.id = id;
+    this.bootId = life.bootId;
+    this.storeEpoch = life.storeEpoch;
+    this.upAtMs = life.upAtMs;
+  }
+
+  get links(): readonly Link[] {
+    return this.#links;
+  }
+
+  /** The link that frames go to now. */
+  get best(): Link | undefined {
+    return this.#best;
+  }
+
+  get isUp(): boolean {
+    return this.#best !== undefined;
+  }
+
+  /** Frames waiting in lanes. */
+  get queuedFrames(): number {
+    return this.#queued;
+  }
+
+  /** Expected wait before a new data frame leaves, ms: what lies in lanes and session at the measured rate. */
+  get queueDelayMs(): number {
+    if (this.#best === undefined) return 0;
+    let bytes = this.#best.session.bufferedBytes;
+    if (this.#queued > 0) for (const lane of this.#lanes) bytes += lane.bytes;
+    return (bytes * 8_000) / this.#best.rateBitsPerSecond;
+  }
+
+  /** Largest frame that some live link takes, bytes. */
+  get frameBytesMax(): number {
+    return this.#best?.session.frameBytesMax ?? 0;
+  }
+
+  addLink(link: Link): void {
+    this.#links.push(link);
+    this.#choose();
+    this.pump();
+  }
+
+  removeLink(link: Link): void {
+    const at = this.#links.indexOf(link);
+    if (at >= 0) this.#links.splice(at, 1);
+    this.#choose();
+    this.pump();
+  }
+
+  /** After a measurement or retirement changed what the links are worth. */
+  reconsider(): void {
+    this.#choose();
+  }
+
+  /**
+   * Sends a frame, borrowed until the call returns. False: no link, the frame is too large for it, or the lane is full;
+   * the caller counts the drop or waits for `writable`.
+   */
+  send(lane: Lane, frame: Uint8Array): boolean {
+    const best = this.#best;
+    if (best === undefined || frame.length > best.session.frameBytesMax) return false;
+    if (this.#queued === 0 && best.isWritable) {
+      best.send(frame, lane !== "control");
+      return true;
+    }
+    if (lane === "control" && best.session.bufferedBytes < LANE_BYTES_MAX && this.#lanes[0]!.length === 0) {
+      // Control passes queued data; the session's own buffer is all it has to wait for.
+      best.send(frame, false);
+      return true;
+    }
+    if (!this.#lanes[laneIndex(lane)]!.push(frame.slice(), frame.length)) return false;
+    this.#queued++;
+    return true;
+  }
+
+  /** True while a data frame of this priority would not have to wait in a lane. */
+  get hasRoom(): boolean {
+    return this.#best !== undefined && this.#queued === 0 && this.#best.isWritable;
+  }
+
+  /** Moves lanes into the best link while it takes them, most urgent first. */
+  pump(): void {
+    const best = this.#best;
+    if (best === undefined) return;
+    for (let lane = 0; lane < LANES && this.#queued > 0; lane++) {
+      const queue = this.#lanes[lane]!;
+      while (queue.length > 0 && best.isWritable) {
+        best.send(queue.shift()!, lane > 0);
+        this.#queued--;
+      }
+      if (!best.isWritable) return;
+    }
+  }
+
+  /** Last link gone: what waited is lost here (custody keeps its own copies). Answers how many frames. */
+  drop(): number {
+    const lost = this.#queued;
+    for (const lane of this.#lanes) lane.clear();
+    this.#queued = 0;
+    return lost;
+  }
+
+  #choose(): void {
+    let best: Link | undefined;
+    for (const link of this.#links) {
+      if (best === undefined || rank(link) < rank(best)) best = link;
+    }
+    this.#best = best;
+  }
+}
+
+/** A retiring link is still better than none. */
+const rank = (link: Link): number => link.expectedMs + (link.isRetiring ? 1e9 : 0);

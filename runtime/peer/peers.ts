@@ -1,0 +1,337 @@
+/**
+ * All neighbours. Takes proven sessions, exchanges hellos, resolves duplicate links and restarts, watches liveness, and
+ * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
+ */
+import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { Session } from "../link/types.ts";
+import { FrameType, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import {
+  decodeGoodbye,
+  decodeHello,
+  decodeProbe,
+  decodeProbeReply,
+  encodeGoodbye,
+  encodeHello,
+  GoodbyeReason,
+  type GoodbyeReasonCode,
+  type Hello,
+} from "../wire/peer-messages.ts";
+import { Link } from "./link.ts";
+import { Peer } from "./peer.ts";
+
+/** A session that does not say hello in this time is closed. */
+const HELLO_TIMEOUT_MS = 10_000;
+/** How long a superseded link stays open, so that the far end has surely seen its replacement. */
+const RETIRE_MS = 2_000;
+export const PEERS_MAX = 1_024;
+export const LINKS_PER_PEER_MAX = 8;
+
+export interface PeerEvents {
+  /** First link of a neighbour's life. No frame of it was delivered yet. */
+  up(peer: Peer, hello: Hello): void;
+  /** Last link gone, or the neighbour restarted (then `up` follows with a new Peer). */
+  down(peer: Peer, reason: string): void;
+  linkUp(peer: Peer, link: Link): void;
+  /** One of several links died: frames on it may be lost. */
+  linkDown(peer: Peer, link: Link, reason: string): void;
+  /** What the links of a neighbour are worth has changed. */
+  measured(peer: Peer): void;
+  /** Any frame that is not about the link itself. Borrowed. A throw closes the link as a protocol error. */
+  frame(peer: Peer, type: number, bytes: Uint8Array): void;
+  /** A record came with a hello; not verified. */
+  record(id: NodeId, bytes: Uint8Array): void;
+  /** A link drained and its lanes are empty again. */
+  writable(peer: Peer): void;
+}
+
+export interface PeersDeps {
+  readonly self: NodeId;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly bootId: Uint8Array;
+  readonly storeEpoch: Uint8Array;
+  ownRecord(): Uint8Array;
+  isBlocked(id: NodeId): boolean;
+  readonly events: PeerEvents;
+}
+
+export class Peers {
+  readonly #deps: PeersDeps;
+  readonly #peers = new Map<NodeId, Peer>();
+  readonly #pending = new Set<Session>();
+  readonly #retirements = new Set<Timer>();
+  readonly #protocolErrors;
+  #isStopped = false;
+
+  constructor(deps: PeersDeps) {
+    this.#deps = deps;
+    this.#protocolErrors = deps.metrics.counter(
+      "godwit_link_protocol_errors_total",
+      "links closed because of bad frames",
+    );
+    deps.metrics.observedGauge(
+      "godwit_peers_connected",
+      "neighbours with a live link",
+      () => this.#peers.size,
+    );
+  }
+
+  get(id: NodeId): Peer | undefined {
+    return this.#peers.get(id);
+  }
+
+  get connected(): Iterable<Peer> {
+    return this.#peers.values();
+  }
+
+  get count(): number {
+    return this.#peers.size;
+  }
+
+  /** Takes a proven session. `onClosed` fires once, when it is gone for whatever reason. */
+  adopt(session: Session, onClosed: (error?: GodwitError) => void = () => {}): void {
+    const refusal = this.#refusal(session);
+    if (refusal !== undefined) {
+      session.open({ frame() {}, drain() {}, closed: onClosed });
+      session.send(encodeGoodbye(refusal));
+      session.close();
+      return;
+    }
+    this.#pending.add(session);
+    let link: Link | undefined;
+    let peer: Peer | undefined;
+    const helloTimer = this.#deps.clock.after(HELLO_TIMEOUT_MS, () => session.close());
+    session.open({
+      frame: (bytes) => {
+        if (link === undefined || peer === undefined) {
+          helloTimer.cancel();
+          const hello = this.#readHello(session, bytes);
+          this.#pending.delete(session);
+          link = new Link(session, hello, {
+            clock: this.#deps.clock,
+            random: this.#deps.random,
+            events: { dead: (dead) => this.#onDead(dead), measured: () => this.#onMeasured(session.remote) },
+          });
+          peer = this.#install(session.remote, link);
+          return;
+        }
+        link.noteHeard();
+        this.#dispatch(peer, link, bytes);
+      },
+      drain: () => {
+        if (link === undefined || peer === undefined) return;
+        link.noteDrain();
+        peer.pump();
+        if (peer.hasRoom) this.#deps.events.writable(peer);
+      },
+      closed: (error) => {
+        helloTimer.cancel();
+        this.#pending.delete(session);
+        if (link !== undefined && peer !== undefined) this.#remove(peer, link, error);
+        onClosed(error);
+      },
+    });
+    session.send(
+      encodeHello({
+        versionMin: PROTOCOL_VERSION_MIN,
+        versionMax: PROTOCOL_VERSION_MAX,
+        bootId: this.#deps.bootId,
+        storeEpoch: this.#deps.storeEpoch,
+        record: this.#deps.ownRecord(),
+      }),
+    );
+    session.flush();
+  }
+
+  /** True when a link over the same pair of hosts and the same scheme is live. */
+  hasPath(id: NodeId, session: { localEndpoint: string; remoteEndpoint: string }): boolean {
+    const key = pathKey(session);
+    return this.#peers.get(id)?.links.some((link) => pathKey(link.session) === key) ?? false;
+  }
+
+  /** Ends all links to a node, politely. */
+  disconnect(id: NodeId, reason: GoodbyeReasonCode): void {
+    for (const link of [...(this.#peers.get(id)?.links ?? [])]) {
+      link.session.send(encodeGoodbye(reason));
+      link.session.close();
+    }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    for (const timer of this.#retirements) timer.cancel();
+    for (const id of [...this.#peers.keys()]) this.disconnect(id, GoodbyeReason.stopping);
+    for (const session of [...this.#pending]) session.close();
+  }
+
+  #refusal(session: Session): GoodbyeReasonCode | undefined {
+    if (this.#isStopped) return GoodbyeReason.stopping;
+    if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
+    const peer = this.#peers.get(session.remote);
+    if (peer === undefined && this.#peers.size + this.#pending.size >= PEERS_MAX)
+      return GoodbyeReason.duplicate;
+    return undefined;
+  }
+
+  #readHello(session: Session, bytes: Uint8Array): Hello {
+    if (bytes[0] === FrameType.goodbye) {
+      throw godwitError(
+        "GODWIT_LINK_CLOSED",
+        `the far end refused the link: ${goodbyeName(decodeGoodbye(bytes))}`,
+      );
+    }
+    const hello = decodeHello(bytes);
+    if (hello.versionMin > PROTOCOL_VERSION_MAX || hello.versionMax < PROTOCOL_VERSION_MIN) {
+      session.send(encodeGoodbye(GoodbyeReason.version));
+      throw godwitError(
+        "GODWIT_HANDSHAKE_FAILED",
+        `the far end speaks protocol ${hello.versionMin} to ${hello.versionMax}, this node ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION_MAX}: update the older one`,
+      );
+    }
+    return hello;
+  }
+
+  /** Puts a link in place: ends an earlier life of the node, then resolves duplicates over one path. */
+  #install(id: NodeId, link: Link): Peer {
+    const bootId = formatHex(link.hello.bootId);
+    let peer = this.#peers.get(id);
+    if (peer !== undefined && peer.bootId !== bootId) {
+      for (const old of [...peer.links]) this.#detach(peer, old, "neighbour restarted");
+      this.#forget(peer, "neighbour restarted");
+      peer = undefined;
+    }
+    const isNew = peer === undefined;
+    peer ??= new Peer(id, {
+      bootId,
+      storeEpoch: formatHex(link.hello.storeEpoch),
+      upAtMs: this.#deps.clock.monotonicMs(),
+    });
+    this.#peers.set(id, peer);
+    peer.addLink(link);
+    this.#resolveDuplicates(peer, link);
+    this.#deps.events.record(id, link.hello.record);
+    if (isNew) this.#deps.events.up(peer, link.hello);
+    this.#deps.events.linkUp(peer, link);
+    this.#deps.log.info("link up", {
+      peer: shortId(id),
+      remote: link.session.remoteEndpoint,
+      direction: link.session.direction,
+    });
+    return peer;
+  }
+
+  /**
+   * Two links over the same hosts and scheme carry nothing that one would not. Of two with one initiator the newer is
+   * kept; of two with different ones that of the smaller node id, so that both ends choose alike.
+   */
+  #resolveDuplicates(peer: Peer, fresh: Link): void {
+    const key = pathKey(fresh.session);
+    for (const other of peer.links) {
+      if (other === fresh || other.isRetiring || pathKey(other.session) !== key) continue;
+      const isOursPreferred = this.#deps.self < peer.id;
+      const keepFresh =
+        other.session.direction === fresh.session.direction ||
+        (fresh.session.direction === "outbound") === isOursPreferred;
+      this.#retire(peer, keepFresh ? other : fresh);
+    }
+    if (peer.links.length > LINKS_PER_PEER_MAX) this.#retire(peer, peer.links[0]!);
+  }
+
+  #retire(peer: Peer, link: Link): void {
+    if (link.isRetiring) return;
+    link.isRetiring = true;
+    peer.reconsider();
+    const timer = this.#deps.clock.after(RETIRE_MS, () => {
+      this.#retirements.delete(timer);
+      link.session.send(encodeGoodbye(GoodbyeReason.duplicate));
+      link.session.close();
+    });
+    this.#retirements.add(timer);
+  }
+
+  #dispatch(peer: Peer, link: Link, bytes: Uint8Array): void {
+    const type = bytes[0];
+    try {
+      switch (type) {
+        case undefined:
+          throw godwitError("GODWIT_DECODE", "empty frame");
+        case FrameType.probe:
+          return link.answerProbe(decodeProbe(bytes));
+        case FrameType.probeReply:
+          return link.noteProbeReply(decodeProbeReply(bytes));
+        case FrameType.goodbye:
+          this.#deps.log.debug("goodbye", {
+            peer: shortId(peer.id),
+            reason: goodbyeName(decodeGoodbye(bytes)),
+          });
+          return link.session.close();
+        case FrameType.hello:
+          return this.#deps.events.record(peer.id, decodeHello(bytes).record);
+        default:
+          return this.#deps.events.frame(peer, type, bytes);
+      }
+    } catch (error) {
+      if (asGodwitError(error).kind === "protocol") this.#protocolErrors.add();
+      throw error;
+    }
+  }
+
+  #onDead(link: Link): void {
+    this.#deps.log.info("link silent", {
+      peer: shortId(link.session.remote),
+      remote: link.session.remoteEndpoint,
+    });
+    const peer = this.#peers.get(link.session.remote);
+    // At once, not when the pipe has finished closing: a pipe to a frozen machine may take its time.
+    if (peer?.links.includes(link) === true) this.#remove(peer, link, undefined, "no answer to probes");
+    link.session.close();
+  }
+
+  #onMeasured(id: NodeId): void {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return;
+    peer.reconsider();
+    this.#deps.events.measured(peer);
+  }
+
+  #remove(peer: Peer, link: Link, error: GodwitError | undefined, why?: string): void {
+    if (!peer.links.includes(link)) return;
+    const reason = why ?? error?.message ?? "closed";
+    this.#detach(peer, link, reason);
+    if (peer.links.length === 0) this.#forget(peer, reason);
+  }
+
+  #detach(peer: Peer, link: Link, reason: string): void {
+    link.stop();
+    peer.removeLink(link);
+    link.session.close();
+    this.#deps.events.linkDown(peer, link, reason);
+    this.#deps.log.info("link down", { peer: shortId(peer.id), remote: link.session.remoteEndpoint, reason });
+  }
+
+  #forget(peer: Peer, reason: string): void {
+    if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id);
+    peer.drop();
+    this.#deps.events.down(peer, reason);
+  }
+}
+
+/** Scheme and the two hosts, the same seen from either end. */
+function pathKey(session: { localEndpoint: string; remoteEndpoint: string }): string {
+  const local = splitEndpoint(session.localEndpoint);
+  const remote = splitEndpoint(session.remoteEndpoint);
+  return [remote.scheme, ...[local.host, remote.host].sort()].join(" ");
+}
+
+function splitEndpoint(endpoint: string): { scheme: string; host: string } {
+  const match = /^([a-z0-9+.-]+):\/\/(.*?)(?::\d+)?(?:\/.*)?$/i.exec(endpoint);
+  return { scheme: match?.[1] ?? "", host: match?.[2] ?? endpoint };
+}
+
+const goodbyeName = (code: number): string =>
+  Object.entries(GoodbyeReason).find(([, value]) => value === code)?.[0] ?? `reason ${code}`;

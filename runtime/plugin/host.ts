@@ -1,0 +1,247 @@
+/**
+ * Runs plugins in this process and gives each the context of the SDK. Everything a plugin registers is undone here
+ * when it stops or fails, in reverse order. Never knows what a plugin does; the node hears of pipes, endpoints, hints
+ * and health through `HostEvents`. Built-in plugins come through the same door.
+ */
+import type {
+  Clock,
+  Hint,
+  Log,
+  Pipe,
+  Plugin,
+  PluginContext,
+  PluginHealth,
+  PluginNamespace,
+  Random,
+  TransportDriver,
+} from "@godwit/sdk";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import { Scope } from "../kernel/scope.ts";
+
+/** `start` must resolve within this. */
+const START_DEADLINE_MS = 30_000;
+/** Transports first, so that hints find someone to dial them; stopped in reverse. */
+const startOrder: readonly PluginNamespace[] = ["transport", "engine", "heal-action", "service", "discovery"];
+
+/** One table of the configuration: `[transports.lan]` is namespace transport, name lan. */
+export interface PluginInstance {
+  readonly namespace: PluginNamespace;
+  readonly name: string;
+  readonly type: string;
+  /** The plugin's own keys, not yet validated. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export interface HostEvents {
+  pipe(instance: string, pipe: Pipe): void;
+  /** The endpoints of all transports changed. */
+  listening(): void;
+  hint(source: string, hint: Hint): boolean;
+  withdraw(source: string, endpoint: string): void;
+  withdrawAll(source: string): void;
+  health(instance: RunningPlugin): void;
+}
+
+export interface RunningPlugin {
+  readonly instance: PluginInstance;
+  readonly health: PluginHealth;
+  readonly endpoints: readonly string[];
+}
+
+interface Running {
+  readonly instance: PluginInstance;
+  readonly scope: Scope;
+  health: PluginHealth;
+  endpoints: readonly string[];
+  driver: TransportDriver | undefined;
+}
+
+export interface HostDeps {
+  readonly plugins: readonly Plugin[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly events: HostEvents;
+}
+
+export class PluginHost {
+  readonly #deps: HostDeps;
+  readonly #running: Running[] = [];
+
+  constructor(deps: HostDeps) {
+    this.#deps = deps;
+  }
+
+  get running(): readonly RunningPlugin[] {
+    return this.#running;
+  }
+
+  /** Every endpoint on which some transport is reachable. */
+  get endpoints(): readonly string[] {
+    return this.#running.flatMap((running) => running.endpoints);
+  }
+
+  /** Starts all; one that fails is marked down with its reason and the others go on. */
+  async start(instances: readonly PluginInstance[]): Promise<void> {
+    for (const namespace of startOrder) {
+      await Promise.all(
+        instances.filter((instance) => instance.namespace === namespace).map((i) => this.#start(i)),
+      );
+    }
+  }
+
+  /** True when some transport claims the endpoint's scheme. */
+  canDial(endpoint: string): boolean {
+    return this.#driverFor(endpoint) !== undefined;
+  }
+
+  dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
+    const driver = this.#driverFor(endpoint);
+    if (driver === undefined) {
+      return Promise.reject(
+        godwitError("GODWIT_ENDPOINT_INVALID", `no running transport dials ${endpoint}; configure one`),
+      );
+    }
+    return driver.dial(endpoint, signal);
+  }
+
+  async stop(): Promise<void> {
+    for (const running of this.#running.toReversed()) await this.#stop(running);
+    this.#running.length = 0;
+  }
+
+  async #start(instance: PluginInstance): Promise<void> {
+    const { log, events, clock } = this.#deps;
+    const running: Running = {
+      instance,
+      scope: new Scope(`${instance.namespace}.${instance.name}`, {
+        onFailure: (error, task) => this.#fail(running, `task ${task}: ${asGodwitError(error).message}`),
+      }),
+      health: { state: "starting" },
+      endpoints: [],
+      driver: undefined,
+    };
+    this.#running.push(running);
+    const deadline = clock.after(START_DEADLINE_MS, () => this.#fail(running, "did not start within 30 s"));
+    try {
+      const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
+      await plugin.start(this.#context(running, plugin), config);
+      if (running.health.state === "starting") this.#setHealth(running, { state: "running" });
+      log.info("plugin started", { namespace: instance.namespace, name: instance.name, type: instance.type });
+      events.health(running);
+    } catch (error) {
+      this.#fail(running, asGodwitError(error).message);
+    } finally {
+      deadline.cancel();
+    }
+  }
+
+  #fail(running: Running, reason: string): void {
+    if (running.health.state === "down") return;
+    this.#deps.log.error("plugin failed", {
+      name: running.instance.name,
+      type: running.instance.type,
+      reason,
+    });
+    void this.#stop(running);
+    this.#setHealth(running, { state: "down", reason });
+  }
+
+  async #stop(running: Running): Promise<void> {
+    running.driver = undefined;
+    this.#deps.events.withdrawAll(sourceOf(running.instance));
+    await running.scope.close().catch((error: unknown) => {
+      this.#deps.log.warn("plugin stopped badly", {
+        name: running.instance.name,
+        error: asGodwitError(error),
+      });
+    });
+    if (running.endpoints.length > 0) {
+      running.endpoints = [];
+      this.#deps.events.listening();
+    }
+  }
+
+  #setHealth(running: Running, health: PluginHealth): void {
+    running.health = health;
+    this.#deps.events.health(running);
+  }
+
+  #driverFor(endpoint: string): TransportDriver | undefined {
+    const scheme = endpoint.slice(0, endpoint.indexOf("://"));
+    return this.#running.find((running) => running.driver?.schemes.includes(scheme) === true)?.driver;
+  }
+
+  #context(running: Running, plugin: Plugin): PluginContext {
+    const { clock, random, log, metrics, events } = this.#deps;
+    const { instance, scope } = running;
+    const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
+    return {
+      instance: instance.name,
+      clock,
+      random,
+      log: log.child({ plugin: `${instance.namespace}.${instance.name}` }),
+      signal: scope.signal,
+      spawn: (name, task) => scope.spawn(name, task),
+      own: (dispose) => scope.own(dispose),
+      health: (health) => this.#setHealth(running, health),
+      counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
+      gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
+      transport: {
+        register: (driver) => {
+          running.driver = driver;
+        },
+        accept: (pipe) => {
+          if (scope.isClosed) pipe.close();
+          else events.pipe(instance.name, pipe);
+        },
+        listening: (endpoints) => {
+          running.endpoints = [...endpoints];
+          events.listening();
+        },
+      },
+      discovery: {
+        hint: (hint) => {
+          if (!scope.isClosed && !events.hint(sourceOf(instance), hint)) {
+            log.warn("too many hints", { source: sourceOf(instance) });
+          }
+        },
+        withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
+      },
+    };
+  }
+}
+
+const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
+
+/** Finds the plugin and validates its table. Throws GODWIT_CONFIG_INVALID naming each problem's key. */
+export async function loadPlugin(
+  plugins: readonly Plugin[],
+  instance: PluginInstance,
+): Promise<{ plugin: Plugin; config: unknown }> {
+  const plugin = plugins.find(
+    ({ namespace, id }) => namespace === instance.namespace && id === instance.type,
+  );
+  if (plugin === undefined) {
+    const known = plugins.filter(({ namespace }) => namespace === instance.namespace).map(({ id }) => id);
+    throw godwitError(
+      "GODWIT_CONFIG_INVALID",
+      `there is no ${instance.namespace} of type "${instance.type}"; known: ${known.join(", ") || "none"}`,
+    );
+  }
+  const result = (await plugin.config["~standard"].validate(instance.options)) as {
+    value?: unknown;
+    issues?: readonly { message: string; path?: readonly unknown[] }[];
+  };
+  if (result.issues === undefined) return { plugin, config: result.value };
+  const problems = result.issues.map(
+    ({ message, path }) => `${(path ?? []).map(keyOf).join(".") || "table"}: ${message}`,
+  );
+  throw godwitError("GODWIT_CONFIG_INVALID", problems.join("; "));
+}
+
+/** Standard Schema paths hold keys or `{key}` segments. */
+const keyOf = (segment: unknown): string =>
+  typeof segment === "object" && segment !== null && "key" in segment ? String(segment.key) : String(segment);
