@@ -1,0 +1,635 @@
+/**
+ * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
+ * known, kept until receipt or expiry whatever relays say. docs/protocol/delivery.md "The source".
+ */
+import { createHash } from "node:crypto";
+import type { Timer } from "@godwit/sdk";
+import { godwitError } from "../kernel/errors.ts";
+import { formatHex, idBytes, parseHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import {
+  bundleIdOf,
+  BundleKind,
+  encodeBundleHeader,
+  type BundleHeader,
+  type TraceEntry,
+} from "../wire/bundle.ts";
+import type { Priority } from "../wire/constants.ts";
+import {
+  decodeReceipt,
+  decodeReceiptBody,
+  encodeInnerMessage,
+  MACHINES_MAX,
+  messageIdOf,
+  receiptHash,
+  receiptSigningBytes,
+  ReceiptStatus,
+} from "../wire/message.ts";
+import type { BodyCache } from "./body-cache.ts";
+import { remainingAfterRestart, type CustodyContext, type Holding, type SealKey } from "./context.ts";
+import type { Forwarder } from "./forwarder.ts";
+import type { StoreOp } from "./types.ts";
+
+export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
+const finalStates: readonly OutboxState[] = ["delivered", "expired", "refused", "withdrawn"];
+
+/** One machine that the message is sealed to. */
+interface Target {
+  readonly node: NodeId;
+  readonly bundle: BundleId;
+  readonly sealedBytes: number;
+  /** Prekey it is sealed to; null: the identity key, no forward secrecy. */
+  readonly key: { readonly id: number; readonly publicHex: string } | null;
+}
+
+export interface StoredReceipt {
+  readonly by: NodeId;
+  readonly atMs: number;
+  readonly isUnconfirmed: boolean;
+  readonly trace: readonly TraceEntry[];
+  /** The encoded receipt, the hashes that the signature covers, and the signature: provable to anyone. */
+  readonly receiptHex: string;
+  readonly hashesHex: readonly string[];
+  readonly signatureHex: string;
+}
+
+/** JSON of the `meta` column; readers skip fields they do not know. */
+export interface OutboxEntry {
+  readonly id: MessageId;
+  readonly to: string;
+  readonly counter: number;
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: Priority;
+  readonly size: number;
+  readonly createdAtMs: number;
+  readonly lifetimeMs: number;
+  readonly failover: boolean;
+  readonly failoverDelayMs: number;
+  readonly idempotencyKey?: string;
+  state: OutboxState;
+  reason: string | null;
+  deliveredAtMs: number | null;
+  receipt: StoredReceipt | null;
+  /** Empty until sealed. */
+  targets: readonly Target[];
+  remainingMs: number;
+  atWallMs: number;
+}
+
+interface Live {
+  readonly entry: OutboxEntry;
+  /** Monotonic ms. */
+  readonly deadlineMs: number;
+}
+
+/** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
+const COUNTER_BLOCK = 1_024;
+
+export interface SendOrder {
+  readonly to: string;
+  readonly body: Uint8Array;
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: Priority;
+  readonly lifetimeMs: number;
+  readonly failover: boolean;
+  readonly idempotencyKey?: string;
+}
+
+export interface OutboxEvents {
+  changed(entry: OutboxEntry): void;
+  /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
+  deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
+}
+
+export class Outbox {
+  readonly #ctx: CustodyContext;
+  readonly #forwarder: Forwarder;
+  readonly #cache: BodyCache;
+  readonly #events: OutboxEvents;
+  readonly #entries = new Map<MessageId, Live>();
+  readonly #unsealed = new Map<string, Set<MessageId>>();
+  readonly #counters = new Map<string, { next: number; reserved: number }>();
+  readonly #idempotency = new Map<string, { id: MessageId; digest: string }>();
+  readonly #idempotencyPending = new Map<string, Promise<MessageId>>();
+  readonly #finished: MessageId[] = [];
+  #bytes = 0;
+  #pending = 0;
+  #timer: Timer | undefined;
+  /** When the earliest unsealed message expires, monotonic ms. */
+  #watchedMs = Number.POSITIVE_INFINITY;
+
+  constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
+    this.#ctx = ctx;
+    this.#forwarder = forwarder;
+    this.#cache = cache;
+    this.#events = events;
+  }
+
+  async load(): Promise<void> {
+    const { store, clock } = this.#ctx;
+    for (const row of await store.load("setting")) {
+      if (!row.key.startsWith("counter/")) continue;
+      const reserved = Number(row.meta);
+      this.#counters.set(row.key.slice("counter/".length), { next: reserved, reserved });
+    }
+    for (const row of await store.load("idempotency")) {
+      this.#idempotency.set(row.key, JSON.parse(row.meta) as { id: MessageId; digest: string });
+    }
+    const entries = (await store.load("outbox")).map((row) => JSON.parse(row.meta) as OutboxEntry);
+    entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
+    for (const entry of entries) {
+      const remainingMs = remainingAfterRestart(entry, clock.wallMs());
+      const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
+      this.#entries.set(entry.id, live);
+      if (finalStates.includes(entry.state)) this.#finished.push(entry.id);
+      else {
+        this.#bytes += entry.size;
+        this.#activate(live, entry.state);
+      }
+    }
+    this.#watch();
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  /** Not yet finished. */
+  get openCount(): number {
+    return this.#entries.size - this.#finished.length;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get(id: MessageId): OutboxEntry | undefined {
+    return this.#entries.get(id)?.entry;
+  }
+
+  get newestFirst(): OutboxEntry[] {
+    return [...this.#entries.values()].map(({ entry }) => entry).reverse();
+  }
+
+  /** Why an open message is still here, in words. */
+  waitReason(entry: OutboxEntry): string | null {
+    if (entry.reason !== null || finalStates.includes(entry.state)) return entry.reason;
+    for (const target of entry.targets) {
+      const reason = this.#forwarder.get(target.bundle)?.waitReason;
+      if (reason !== undefined) return reason;
+    }
+    return null;
+  }
+
+  /** Accepts a message: resolves with its id only after the durable commit. */
+  send(order: SendOrder): Promise<MessageId> {
+    const key = order.idempotencyKey;
+    if (key === undefined) return this.#accept(order);
+    const digest = digestOf(order);
+    const known = this.#idempotency.get(key);
+    if (known !== undefined) {
+      if (known.digest === digest) return Promise.resolve(known.id);
+      throw godwitError(
+        "GODWIT_IDEMPOTENCY_CONFLICT",
+        `idempotency key "${key}" was used for a different message; choose another`,
+      );
+    }
+    const pending = this.#idempotencyPending.get(key);
+    if (pending !== undefined) return pending.then(() => this.send(order));
+    const accepting = this.#accept(order).finally(() => this.#idempotencyPending.delete(key));
+    this.#idempotencyPending.set(key, accepting);
+    return accepting;
+  }
+
+  /** Names or records changed: what waited for them may go now. */
+  onDirectory(): void {
+    for (const [address, ids] of [...this.#unsealed]) {
+      if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
+      for (const id of [...ids]) {
+        const live = this.#entries.get(id);
+        if (live !== undefined) this.#activate(live, "queued");
+      }
+    }
+  }
+
+  /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
+  async withdraw(id: MessageId): Promise<void> {
+    const live = this.#entries.get(id);
+    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (finalStates.includes(live.entry.state)) {
+      throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
+    }
+    await this.#ctx.store.commit([
+      putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+    ]);
+    if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
+  }
+
+  async body(id: MessageId): Promise<Uint8Array> {
+    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    return (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
+  }
+
+  /** A relay took a bundle of ours. */
+  onAcknowledged(holding: Holding): void {
+    const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
+    if (live === undefined || live.entry.state !== "queued") return;
+    live.entry.state = "relayed";
+    live.entry.reason = null;
+    this.#save(live);
+    this.#events.changed(live.entry);
+  }
+
+  /** A bundle of ours ran out of lifetime. The last one ends the message. */
+  onExpired(holding: Holding): void {
+    const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
+    if (live === undefined || finalStates.includes(live.entry.state)) return;
+    if (live.entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined)) return;
+    this.#finish(live, "expired", "its lifetime ended before a receipt came");
+    this.#save(live);
+  }
+
+  /**
+   * Receipts from `signer`. Resolves when what they prove is durable (the bundle that carried them may go). Ignores
+   * those of other messages and throws GODWIT_DECODE for a bad signature.
+   */
+  async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
+    const { receipts, signature } = decodeReceiptBody(bytes);
+    const hashes = receipts.map(receiptHash);
+    const signed = receiptSigningBytes(this.#ctx.network, signer, this.#ctx.self, hashes);
+    if (!this.#ctx.verify(signer, signed, signature)) {
+      throw godwitError("GODWIT_DECODE", "receipt whose signature is not of the node it names");
+    }
+    const proof = { hashesHex: hashes.map(formatHex), signatureHex: formatHex(signature) };
+    const touched: Live[] = [];
+    for (const encoded of receipts) {
+      const receipt = decodeReceipt(encoded);
+      const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
+      if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
+      if (live.entry.state === "delivered") continue;
+      if (receipt.status === ReceiptStatus.delivered) {
+        const { atMs, isUnconfirmed, trace } = receipt;
+        live.entry.receipt = {
+          by: signer,
+          atMs,
+          isUnconfirmed,
+          trace,
+          receiptHex: formatHex(encoded),
+          ...proof,
+        };
+        live.entry.deliveredAtMs = atMs;
+        this.#finish(live, "delivered", null);
+        touched.push(live);
+      } else if (!finalStates.includes(live.entry.state)) {
+        this.#finish(live, "refused", "the recipient could not open it: its keys have changed");
+        touched.push(live);
+      }
+    }
+    const ops = touched.map(({ entry }) => putEntry(entry));
+    if (ops.length > 0) await this.#ctx.store.commit(ops);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  async #accept(order: SendOrder): Promise<MessageId> {
+    const { limits, clock, self, storeEpoch } = this.#ctx;
+    if (
+      this.openCount + this.#pending >= limits.outboxMessagesMax ||
+      this.#bytes + order.body.length > limits.outboxBytesMax
+    ) {
+      throw godwitError(
+        "GODWIT_QUEUE_FULL",
+        "the outbox is full; withdraw messages, or wait until some are delivered",
+      );
+    }
+    const ops: StoreOp[] = [];
+    const counter = this.#nextCounter(order.to, ops);
+    const id = messageIdOf(self, order.to, storeEpoch, counter);
+    const { body, ...rest } = order;
+    const entry: OutboxEntry = {
+      ...rest,
+      id,
+      counter,
+      size: body.length,
+      createdAtMs: clock.wallMs(),
+      failoverDelayMs: limits.failoverDelayMs,
+      state: "queued",
+      reason: null,
+      deliveredAtMs: null,
+      receipt: null,
+      targets: [],
+      remainingMs: order.lifetimeMs,
+      atWallMs: clock.wallMs(),
+    };
+    const live: Live = { entry, deadlineMs: clock.monotonicMs() + order.lifetimeMs };
+    if (order.idempotencyKey !== undefined) {
+      ops.push({
+        op: "put",
+        in: "idempotency",
+        key: order.idempotencyKey,
+        meta: JSON.stringify({ id, digest: digestOf(order) }),
+      });
+    }
+    if (this.#isForHere(entry)) return this.#acceptForHere(live, body, order, ops);
+    this.#seal(live, body);
+    ops.push({ ...putEntry(entry), body });
+    await this.#commitAccepted(ops, body.length);
+    this.#remember(live, order);
+    this.#events.changed(entry);
+    if (entry.targets.length > 0) this.#hold(live, "queued");
+    else this.#activate(live, "queued");
+    return id;
+  }
+
+  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<MessageId> {
+    const { entry } = live;
+    entry.state = "delivered";
+    entry.deliveredAtMs = this.#ctx.clock.wallMs();
+    await this.#events.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
+    this.#remember(live, order);
+    this.#finished.push(entry.id);
+    this.#prune();
+    this.#events.changed(entry);
+    return entry.id;
+  }
+
+  async #commitAccepted(ops: StoreOp[], bytes: number): Promise<void> {
+    this.#pending++;
+    this.#bytes += bytes;
+    try {
+      await this.#ctx.store.commit(ops);
+    } catch (error) {
+      this.#bytes -= bytes;
+      throw error;
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  #remember(live: Live, order: SendOrder): void {
+    this.#entries.set(live.entry.id, live);
+    if (order.idempotencyKey !== undefined) {
+      this.#idempotency.set(order.idempotencyKey, { id: live.entry.id, digest: digestOf(order) });
+    }
+  }
+
+  #isForHere(entry: OutboxEntry): boolean {
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    // A location that this machine is part of: any machine there will do, and none is nearer.
+    return resolution.kind === "nodes" && resolution.nodes.includes(this.#ctx.self);
+  }
+
+  #nextCounter(address: string, ops: StoreOp[]): number {
+    let state = this.#counters.get(address);
+    if (state === undefined) this.#counters.set(address, (state = { next: 0, reserved: 0 }));
+    const counter = state.next++;
+    if (state.next > state.reserved) {
+      state.reserved = state.next + COUNTER_BLOCK;
+      ops.push({ op: "put", in: "setting", key: `counter/${address}`, meta: String(state.reserved) });
+    }
+    return counter;
+  }
+
+  /** Seals and hands to the forwarder if the address means somebody now; else it waits. */
+  #activate(live: Live, state: OutboxState): void {
+    const { entry } = live;
+    if (entry.targets.length > 0) return this.#hold(live, state);
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    const reason =
+      resolution.kind === "unknown"
+        ? `nobody called ${entry.to} has been heard of yet`
+        : resolution.kind === "conflict"
+          ? `two nodes claim the name ${entry.to}: settle it with godwit names resolve`
+          : null;
+    entry.reason = reason;
+    if (reason !== null) return this.#wait(live);
+    this.#stopWaiting(entry);
+    void this.#sealLater(live);
+  }
+
+  async #sealLater(live: Live): Promise<void> {
+    const { entry } = live;
+    try {
+      const body = await this.#ctx.store.body("outbox", entry.id);
+      if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      if (this.#isForHere(entry)) {
+        await this.#events.deliverHere(entry, body ?? new Uint8Array(0), []);
+        entry.deliveredAtMs = this.#ctx.clock.wallMs();
+        this.#finish(live, "delivered", null);
+        return this.#save(live);
+      }
+      this.#seal(live, body ?? new Uint8Array(0));
+      if (entry.targets.length === 0) return this.#wait(live);
+      await this.#ctx.store.commit([putEntry(entry)]);
+      this.#hold(live, entry.state);
+    } catch (error) {
+      entry.reason = "the store cannot read it now";
+      this.#ctx.log.warn("sealing failed", {
+        message: entry.id,
+        error: error instanceof Error ? error : String(error),
+      });
+      this.#wait(live);
+    }
+  }
+
+  #wait(live: Live): void {
+    const { entry } = live;
+    const waiting = this.#unsealed.get(entry.to) ?? new Set<MessageId>();
+    waiting.add(entry.id);
+    this.#unsealed.set(entry.to, waiting);
+    if (live.deadlineMs < this.#watchedMs) this.#watch();
+  }
+
+  #stopWaiting(entry: OutboxEntry): void {
+    const waiting = this.#unsealed.get(entry.to);
+    waiting?.delete(entry.id);
+    if (waiting?.size === 0) this.#unsealed.delete(entry.to);
+  }
+
+  /** Fills `targets` when the address resolves. */
+  #seal(live: Live, body: Uint8Array): void {
+    const { entry } = live;
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    if (resolution.kind !== "nodes") return;
+    const nodes = resolution.nodes.slice(0, MACHINES_MAX);
+    entry.targets = nodes.map((node) => {
+      const key = this.#ctx.sealer.keyFor(node);
+      const sealed = this.#sealTo(entry, node, nodes, key, body);
+      const bundle = bundleIdOf(encodeBundleHeader(this.#header(entry, node)), sealed);
+      this.#cache.put(bundle, sealed);
+      return {
+        node,
+        bundle,
+        sealedBytes: sealed.length,
+        key: key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) },
+      };
+    });
+  }
+
+  #header(entry: OutboxEntry, node: NodeId): BundleHeader {
+    const { priority, lifetimeMs } = entry;
+    return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
+  }
+
+  #sealTo(
+    entry: OutboxEntry,
+    node: NodeId,
+    nodes: readonly NodeId[],
+    key: SealKey | undefined,
+    body: Uint8Array,
+  ): Uint8Array {
+    const plaintext = encodeInnerMessage({
+      storeEpoch: this.#ctx.storeEpoch,
+      counter: entry.counter,
+      to: entry.to,
+      createdAtMs: entry.createdAtMs,
+      machines: nodes.length > 1 ? nodes : [],
+      failoverDelayMs: entry.failoverDelayMs,
+      subject: entry.subject,
+      contentType: entry.contentType,
+      body,
+    });
+    return this.#ctx.sealer.seal(
+      node,
+      key,
+      plaintext,
+      encodeBundleHeader(this.#header(entry, node)),
+      idBytes(entry.id),
+    );
+  }
+
+  #hold(live: Live, state: OutboxState): void {
+    const { entry, deadlineMs } = live;
+    const nodes = entry.targets.map((target) => target.node);
+    const nowMs = this.#ctx.clock.monotonicMs();
+    for (const target of entry.targets) {
+      this.#forwarder.add({
+        id: target.bundle,
+        header: this.#header(entry, target.node),
+        sealedBytes: target.sealedBytes,
+        role: "source",
+        messageId: entry.id,
+        trace: [],
+        hops: 0,
+        deadlineMs,
+        // After a restart it is not known who held it: offer again soon, but not all at once.
+        state: state === "relayed" ? "relayed" : "ready",
+        wakeAtMs:
+          state === "relayed"
+            ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
+            : Number.POSITIVE_INFINITY,
+        attempts: 0,
+        load: () => this.#cache.get(target.bundle) ?? this.#reseal(entry, target, nodes),
+        waitReason: undefined,
+      });
+    }
+  }
+
+  /** The same bytes as the first time: sealing is a function of message, recipient and key. */
+  async #reseal(
+    entry: OutboxEntry,
+    target: Target,
+    nodes: readonly NodeId[],
+  ): Promise<Uint8Array | undefined> {
+    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
+    const key =
+      target.key === null
+        ? undefined
+        : { keyId: target.key.id, publicKey: parseHex(target.key.publicHex, 32)! };
+    return this.#sealTo(entry, target.node, nodes, key, body);
+  }
+
+  #byBundle(id: BundleId): Live | undefined {
+    const messageId = this.#forwarder.get(id)?.messageId;
+    return messageId === undefined ? undefined : this.#entries.get(messageId);
+  }
+
+  /** In memory; the caller saves. A `delivered` beats whatever it was before. */
+  #finish(live: Live, state: OutboxState, reason: string | null): void {
+    const { entry } = live;
+    const wasFinal = finalStates.includes(entry.state);
+    entry.state = state;
+    entry.reason = reason;
+    for (const target of entry.targets) {
+      this.#forwarder.remove(target.bundle);
+      this.#cache.delete(target.bundle);
+    }
+    this.#stopWaiting(entry);
+    if (!wasFinal) {
+      this.#bytes -= entry.size;
+      this.#finished.push(entry.id);
+      this.#prune();
+    }
+    this.#events.changed(entry);
+  }
+
+  #prune(): void {
+    const ops: StoreOp[] = [];
+    while (this.#finished.length > this.#ctx.limits.historyMessagesMax) {
+      const id = this.#finished.shift()!;
+      const key = this.#entries.get(id)?.entry.idempotencyKey;
+      this.#entries.delete(id);
+      ops.push({ op: "delete", in: "outbox", key: id });
+      if (key !== undefined) {
+        this.#idempotency.delete(key);
+        ops.push({ op: "delete", in: "idempotency", key });
+      }
+    }
+    if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
+  }
+
+  /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
+  #save(live: Live): void {
+    const { entry } = live;
+    entry.remainingMs = Math.max(0, live.deadlineMs - this.#ctx.clock.monotonicMs());
+    entry.atWallMs = this.#ctx.clock.wallMs();
+    this.#ctx.store.commit([putEntry(entry)]).catch((error: unknown) => {
+      this.#ctx.log.warn("outbox not saved", {
+        message: entry.id,
+        error: error instanceof Error ? error : String(error),
+      });
+    });
+  }
+
+  /** Unsealed messages are in no forwarder: their lifetime is watched here. */
+  #watch(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const ids of this.#unsealed.values()) {
+      for (const id of ids) nextMs = Math.min(nextMs, this.#entries.get(id)?.deadlineMs ?? nextMs);
+    }
+    this.#watchedMs = nextMs;
+    if (!Number.isFinite(nextMs)) return;
+    this.#timer = this.#ctx.clock.after(Math.max(1, nextMs - this.#ctx.clock.monotonicMs()), () => {
+      const nowMs = this.#ctx.clock.monotonicMs();
+      for (const ids of [...this.#unsealed.values()]) {
+        for (const id of [...ids]) {
+          const live = this.#entries.get(id);
+          if (live === undefined || live.deadlineMs > nowMs) continue;
+          this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
+          this.#save(live);
+        }
+      }
+      this.#watch();
+    });
+  }
+}
+
+const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
+  op: "put",
+  in: "outbox",
+  key: entry.id,
+  meta: JSON.stringify(entry),
+});
+
+function digestOf(order: SendOrder): string {
+  const { to, subject, contentType, priority, lifetimeMs, failover } = order;
+  return createHash("sha256")
+    .update(JSON.stringify([to, subject, contentType, priority, lifetimeMs, failover]))
+    .update(order.body)
+    .digest("hex");
+}
