@@ -167,7 +167,10 @@ export interface NodeView {
   /** Settles a conflict for good: `node` gets the name. */
   resolveName(name: string, node: string): Promise<void>;
   metrics(): Promise<string>;
-  /** Bounded per subscriber: a slow one loses the oldest and gets an event `events.lost` with their count. */
+  /**
+   * Calls `onEvent` synchronously, at once, and never after `close`. The API bounds each subscriber's queue itself: a
+   * slow one loses the oldest and is told `events.lost` with their count.
+   */
   subscribe(onEvent: (event: NodeEvent) => void): { close(): void };
 }
 
@@ -175,7 +178,8 @@ export interface NodeView {
 export interface TokenStore {
   /** `secret` is shown once and never again. */
   create(scopes: readonly TokenScope[], label: string): Promise<{ id: string; secret: string }>;
-  list(): { id: string; label: string; scopes: readonly TokenScope[]; created_at: string }[];
+  /** `created_at` is null for a token of the configuration. */
+  list(): { id: string; label: string; scopes: readonly TokenScope[]; created_at: string | null }[];
   revoke(id: string): Promise<boolean>;
   /** Constant-time. Undefined when no token matches. */
   scopesOf(secret: string): readonly TokenScope[] | undefined;

@@ -132,6 +132,12 @@ export const errorCodes = {
   GODWIT_TIMEOUT: entry("transport", "later", 504, "no answer in time"),
   GODWIT_SELF_DIALED: entry("transport", "never", 409, "the endpoint leads back to this node"),
   GODWIT_PEER_BLOCKED: entry("permission", "never", 403, "the operator has blocked that node"),
+  GODWIT_STORE_CORRUPT: entry(
+    "config",
+    "never",
+    500,
+    "the store is damaged or not one of Godwit; keep a copy, then restore a backup or move it away",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -49,6 +49,19 @@ export class Metrics {
     });
   }
 
+  /** A counter that somebody else keeps; asked for at each scrape. The name carries `_total`. */
+  observedCounter(name: string, help: string, read: () => number): void {
+    new Counter({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
+  }
+
   histogram(
     name: string,
     help: string,

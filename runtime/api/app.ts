@@ -1,0 +1,250 @@
+/**
+ * The HTTP API of a node as a hono app: what every request passes, in order. It sees the node only through `NodeView`
+ * and opens no socket (`server.ts` does). Must never answer an error in any other form than a problem document, nor
+ * read a body before the caller may send it. Normative: docs/protocol/http.md.
+ *
+ *   1 count and time it   2 who is calling   3 may they   4 read and validate   5 handler   6 problem document
+ */
+import { Hono, type Context } from "hono";
+import type { Clock } from "../kernel/clock.ts";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import type { Log } from "../kernel/log.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import { AuthDelay, decideAccess, parseBearer, unknownConnection, type Connection } from "./access.ts";
+import { BodyReader, parseJson } from "./body.ts";
+import type { NodeView, TokenScope, TokenStore } from "./node-view.ts";
+import { openApiDocument } from "./openapi.ts";
+import { problemResponse, requestInvalid } from "./problem.ts";
+import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
+import { meshRoutes } from "./routes-mesh.ts";
+import { messageRoutes } from "./routes-messages.ts";
+import { tokenRoutes } from "./routes-tokens.ts";
+import { validate } from "./validate.ts";
+
+/** JSON bodies other than a message's, in bytes. */
+const SMALL_JSON_BYTES_MAX = 64 * 1024;
+/** Requests in progress, event streams not counted. */
+export const REQUESTS_MAX = 256;
+/** A flood of wrong tokens must not flood the log. */
+const AUTH_LOG_EVERY_MS = 60_000;
+const DURATION_BUCKETS_SECONDS = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30];
+const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
+
+export interface ApiOptions {
+  readonly view: NodeView;
+  readonly tokens: TokenStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly version: string;
+  /** Aborts when the API stops; event streams and traces end with it. */
+  readonly signal: AbortSignal;
+}
+
+/** The server passes who is calling as the environment: `app.fetch(request, {connection})`. Absent: least authority. */
+export type ApiEnv = {
+  Bindings: { connection?: Connection };
+  /** The matched route's pattern, for the metrics. */
+  Variables: { route?: string };
+};
+export type Api = Hono<ApiEnv>;
+
+/** Every route of the API, in the order of the documentation. */
+export function apiRoutes(version: string): Route[] {
+  const routes: Route[] = [...meshRoutes(), ...messageRoutes(), ...tokenRoutes()];
+  let document: unknown;
+  routes.push(
+    defineRoute({
+      method: "get",
+      path: "/openapi.json",
+      operation: "getOpenApi",
+      summary: "This document.",
+      access: { scope: "read" },
+      answers: [{ status: 200, description: "OpenAPI 3.1", media: "application/json" }],
+      handle: () => jsonResponse((document ??= openApiDocument(routes, version))),
+    }),
+  );
+  return routes;
+}
+
+export function createApi(options: ApiOptions): Api {
+  const { view, tokens, clock, signal } = options;
+  const parts: ApiParts = { view, tokens, clock, signal, bodies: new BodyReader(clock) };
+  const door = new Door(options);
+  const app: Api = new Hono<ApiEnv>({ strict: true });
+  const routes = apiRoutes(options.version);
+  app.use(observe(options));
+  for (const route of routes) {
+    app.on(route.method.toUpperCase(), [honoPath(route.path)], async (c) => {
+      c.set("route", route.path);
+      // Undefined where the caller of app.fetch passes no environment, whatever the type says.
+      const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
+      const refusal = await door.refuse(route, c.req.raw, connection);
+      return refusal ?? (await dispatch(route, c, connection, parts));
+    });
+  }
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const allow = routes.filter((route) => route.path === path).map((route) => route.method.toUpperCase());
+    if (allow.includes("GET")) allow.push("HEAD");
+    app.all(honoPath(path), (c) => {
+      c.set("route", path);
+      const error = godwitError("GODWIT_METHOD_NOT_ALLOWED", `${path} answers ${allow.join(", ")} only`);
+      return problemResponse(error, { allow: allow.join(", ") });
+    });
+  }
+  app.notFound((c) =>
+    problemResponse(
+      godwitError("GODWIT_NOT_FOUND", `nothing is at ${c.req.path.slice(0, 100)}; see /openapi.json`),
+    ),
+  );
+  app.onError((error, c) => {
+    const known = asGodwitError(error);
+    if (known.kind === "bug") {
+      const { method, path } = c.req;
+      options.log.error("api request hit a bug", { method, path: path.slice(0, 100), error: known });
+    }
+    return problemResponse(known);
+  });
+  return app;
+}
+
+const honoPath = (path: string) => path.replace(/\{(\w+)\}/g, ":$1");
+
+async function dispatch(
+  route: Route,
+  c: Context<ApiEnv>,
+  connection: Connection,
+  parts: ApiParts,
+): Promise<Response> {
+  const query = route.query === undefined ? undefined : validate(route.query, singleValues(c));
+  const body =
+    route.body === undefined || route.readsBody === true
+      ? undefined
+      : validate(route.body, parseJson(await parts.bodies.read(c.req.raw, SMALL_JSON_BYTES_MAX)));
+  return await route.handle({ parts, request: c.req.raw, connection, params: c.req.param(), query, body });
+}
+
+/** A parameter given twice is a mistake, not a choice. */
+function singleValues(c: Context<ApiEnv>): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    if (values.length > 1) throw requestInvalid([{ path: name, message: "is given more than once" }]);
+    out[name] = values[0]!;
+  }
+  return out;
+}
+
+/** Room 1: bounds what is in progress, and counts every answer exactly once, by pattern and never by path. */
+function observe({ metrics, clock }: ApiOptions) {
+  const labels = ["method", "route", "status"];
+  const requests = metrics.counter("godwit_http_requests_total", "API requests answered", labels);
+  const durations = metrics.histogram(
+    "godwit_http_request_duration_seconds",
+    "time until the answer began",
+    DURATION_BUCKETS_SECONDS,
+    ["method", "route"],
+  );
+  let inProgress = 0;
+  return async (c: Context<ApiEnv>, next: () => Promise<void>): Promise<Response | void> => {
+    const startedMs = clock.monotonicMs();
+    inProgress++;
+    let refused: Response | undefined;
+    try {
+      if (inProgress > REQUESTS_MAX)
+        refused = problemResponse(
+          godwitError(
+            "GODWIT_TOO_MANY_REQUESTS",
+            `${REQUESTS_MAX} requests are in progress; try again later`,
+          ),
+        );
+      else await next();
+    } finally {
+      inProgress--;
+    }
+    const method = METHODS.has(c.req.method) ? c.req.method : "other";
+    const route = c.get("route") ?? "unmatched";
+    requests.add(1, { method, route, status: String((refused ?? c.res).status) });
+    durations.observe((clock.monotonicMs() - startedMs) / 1000, { method, route });
+    return refused;
+  };
+}
+
+/** Rooms 2 and 3: knows the tokens, asks `decideAccess`, and makes its refusals into answers. */
+class Door {
+  readonly #tokens: TokenStore;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #delay: AuthDelay;
+  readonly #refused: ReturnType<Metrics["counter"]>;
+  #loggedMs = Number.NEGATIVE_INFINITY;
+  #sinceLogged = 0;
+
+  constructor({ tokens, clock, log, metrics }: ApiOptions) {
+    this.#tokens = tokens;
+    this.#clock = clock;
+    this.#log = log;
+    this.#delay = new AuthDelay(clock);
+    this.#refused = metrics.counter("godwit_http_refused_total", "API requests turned away at the door", [
+      "reason",
+    ]);
+  }
+
+  async refuse(route: Route, request: Request, connection: Connection): Promise<Response | undefined> {
+    const host = request.headers.get("host") ?? undefined;
+    const verdict = decideAccess(route.access, connection, host, this.#presented(request));
+    if (verdict.allowed) return undefined;
+    this.#refused.add(1, { reason: verdict.why });
+    const { scope } = route.access;
+    switch (verdict.why) {
+      case "missing":
+        return problemResponse(
+          godwitError(
+            "GODWIT_UNAUTHORIZED",
+            `a bearer token with scope ${scope} is needed: godwit token new`,
+          ),
+          { "www-authenticate": 'Bearer realm="godwit"' },
+        );
+      case "invalid":
+        return await this.#wrongToken(connection);
+      case "scope":
+        return problemResponse(
+          godwitError(
+            "GODWIT_FORBIDDEN",
+            `the token lacks the scope ${scope}: godwit token new --scope ${scope}`,
+          ),
+          { "www-authenticate": `Bearer realm="godwit", error="insufficient_scope", scope="${scope}"` },
+        );
+      case "host":
+        return problemResponse(
+          godwitError(
+            "GODWIT_FORBIDDEN",
+            "the Host header names another site: call this node as localhost, 127.0.0.1 or its listen address",
+          ),
+        );
+    }
+  }
+
+  #presented(request: Request): readonly TokenScope[] | "none" | undefined {
+    const header = request.headers.get("authorization");
+    if (header === null) return "none";
+    const secret = parseBearer(header);
+    return secret === undefined ? undefined : this.#tokens.scopesOf(secret);
+  }
+
+  async #wrongToken(connection: Connection): Promise<Response> {
+    this.#sinceLogged++;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#loggedMs >= AUTH_LOG_EVERY_MS) {
+      this.#log.warn("api token refused", { peer: connection.peer, times: this.#sinceLogged });
+      this.#loggedMs = nowMs;
+      this.#sinceLogged = 0;
+    }
+    if (!(await this.#delay.pause()))
+      return problemResponse(
+        godwitError("GODWIT_TOO_MANY_REQUESTS", "too many wrong tokens; try again later"),
+      );
+    return problemResponse(godwitError("GODWIT_UNAUTHORIZED", "the token is unknown or revoked"), {
+      "www-authenticate": 'Bearer realm="godwit", error="invalid_token"',
+    });
+  }
+}

@@ -1,0 +1,73 @@
+/** The shape of one route: the table made of these drives dispatch, access, validation, metrics and OpenAPI alike. */
+import type { z } from "zod";
+import type { Clock } from "../kernel/clock.ts";
+import type { AccessRule, Connection } from "./access.ts";
+import type { BodyReader } from "./body.ts";
+import type { NodeView, TokenStore } from "./node-view.ts";
+
+export interface ApiParts {
+  readonly view: NodeView;
+  readonly tokens: TokenStore;
+  readonly clock: Clock;
+  readonly bodies: BodyReader;
+  /** Aborts when the API stops: endless responses end. */
+  readonly signal: AbortSignal;
+}
+
+/** One validated request in the hands of its handler. */
+export interface Call<Query, Body> {
+  readonly parts: ApiParts;
+  readonly request: Request;
+  readonly connection: Connection;
+  /** Path parameters, decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: Query;
+  readonly body: Body;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly description: string;
+  /** JSON of this schema; with `media` instead: anything of that media type; neither: no content. */
+  readonly schema?: z.ZodType;
+  readonly media?: string;
+}
+
+interface RouteHead {
+  readonly method: "get" | "post" | "delete";
+  /** OpenAPI form: `/messages/{id}`. Also the `route` label of the metrics. */
+  readonly path: string;
+  readonly operation: string;
+  readonly summary: string;
+  readonly access: AccessRule;
+  readonly answers: readonly Answer[];
+}
+
+interface TypedRoute<Query, Body> extends RouteHead {
+  readonly query?: z.ZodType<Query>;
+  /** A JSON body of this schema is read and validated before the handler runs. */
+  readonly body?: z.ZodType<Body>;
+  /** The handler reads the body itself; `body` then only documents it. */
+  readonly readsBody?: boolean;
+  readonly handle: (call: Call<Query, Body>) => Response | Promise<Response>;
+}
+
+export type Route = TypedRoute<unknown, unknown>;
+
+/** Ties a handler's types to its schemas; the identity function at run time. */
+export function defineRoute<Query = undefined, Body = undefined>(route: TypedRoute<Query, Body>): Route {
+  // Sound because the dispatcher only ever calls handle with what these schemas returned.
+  return route as unknown as Route;
+}
+
+const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
+
+export function jsonResponse(
+  value: unknown,
+  status = 200,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return new Response(JSON.stringify(value), { status, headers: { ...JSON_HEADERS, ...headers } });
+}
+
+export const emptyResponse = (): Response => new Response(null, { status: 204 });

@@ -1,0 +1,193 @@
+/** Sending, reading and removing messages. */
+import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { BODY_BYTES_MAX, type Priority } from "../wire/constants.ts";
+import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
+import type { MessageView, NodeView, SendRequest } from "./node-view.ts";
+import { requestInvalid } from "./problem.ts";
+import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
+import * as schemas from "./schemas.ts";
+import { validate } from "./validate.ts";
+
+const TEXT_TYPE = "text/plain; charset=utf-8";
+const BINARY_TYPE = "application/octet-stream";
+
+export function messageRoutes(): Route[] {
+  return [
+    defineRoute({
+      method: "post",
+      path: "/messages",
+      operation: "sendMessage",
+      summary:
+        "Accepts a message; the answer comes only after it is durable. With `to` in the query the body is raw.",
+      access: { scope: "send" },
+      query: schemas.sendQuery,
+      body: schemas.sendBody,
+      readsBody: true,
+      answers: [{ status: 202, description: "committed", schema: schemas.sent }],
+      async handle(call) {
+        const request = await readSendRequest(call);
+        const { id } = await call.parts.view.send(request);
+        return jsonResponse({ id }, 202, { location: `/messages/${id}` });
+      },
+    }),
+    defineRoute({
+      method: "get",
+      path: "/messages",
+      operation: "listMessages",
+      summary: "One box, newest first, a page at a time.",
+      access: { scope: "read" },
+      query: schemas.messagesQuery,
+      answers: [{ status: 200, description: "a page", schema: schemas.messages }],
+      async handle({ parts, query: { box, limit, after } }) {
+        const page = after === undefined ? { limit } : { limit, after };
+        return jsonResponse(await parts.view.messages(box, page));
+      },
+    }),
+    defineRoute({
+      method: "get",
+      path: "/messages/{id}",
+      operation: "getMessage",
+      summary: "One message, with its body when that is at most 64 KiB.",
+      access: { scope: "read" },
+      answers: [{ status: 200, description: "the message", schema: schemas.messageWithBody }],
+      async handle({ parts, params }) {
+        const message = await parts.view.message(messageId(params));
+        return jsonResponse({ ...message, ...(await inlineBody(parts.view, message)) });
+      },
+    }),
+    defineRoute({
+      method: "delete",
+      path: "/messages/{id}",
+      operation: "deleteMessage",
+      summary: "Removes a message from the inbox, or withdraws it from the outbox.",
+      access: { scope: "operate" },
+      answers: [{ status: 204, description: "gone, durably" }],
+      async handle({ parts, params }) {
+        await parts.view.deleteMessage(messageId(params));
+        return emptyResponse();
+      },
+    }),
+    defineRoute({
+      method: "get",
+      path: "/messages/{id}/body",
+      operation: "getMessageBody",
+      summary: "The raw body with the content type its sender gave it.",
+      access: { scope: "read" },
+      answers: [{ status: 200, description: "the bytes", media: "*/*" }],
+      async handle({ parts, params }) {
+        const { bytes, contentType } = await parts.view.messageBody(messageId(params));
+        const isSafeType = schemas.sendBody.shape.content_type.safeParse(contentType).success;
+        return new Response(bytes as Uint8Array<ArrayBuffer>, {
+          headers: {
+            "content-type": isSafeType ? contentType : BINARY_TYPE,
+            // A stranger chose these bytes and their type: no browser may run them in this origin.
+            "content-disposition": "attachment",
+            "content-security-policy": "sandbox; default-src 'none'",
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-store",
+          },
+        });
+      },
+    }),
+  ];
+}
+
+/** What cannot be an id of ours is answered as an unknown one, so that callers have one case. */
+function messageId(params: Readonly<Record<string, string>>): string {
+  const id = params["id"]!.toLowerCase();
+  if (!/^[0-9a-f]{32}$/.test(id))
+    throw godwitError("GODWIT_MESSAGE_UNKNOWN", `"${id.slice(0, 60)}" is not a message id: 32 hex digits`);
+  return id;
+}
+
+type SendQuery = ReturnType<typeof schemas.sendQuery.parse>;
+
+async function readSendRequest(call: Call<SendQuery, unknown>): Promise<SendRequest> {
+  const { query, request, parts } = call;
+  const { to, ...rest } = query;
+  if (to !== undefined) {
+    const body = await parts.bodies.read(request, RAW_BYTES_MAX);
+    const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
+    const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
+    if (!checked.success)
+      throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
+    return sendRequest({ ...rest, priority: query.priority as Priority | undefined, to, content_type }, body);
+  }
+  const media = request.headers.get("content-type") ?? "";
+  if (!/^application\/json *(;|$)/i.test(media))
+    throw requestInvalid([
+      {
+        path: "content-type",
+        message: "send application/json, or put `to` into the query to send the body as it is",
+      },
+    ]);
+  if (Object.keys(rest).length > 0)
+    throw requestInvalid([
+      { path: "to", message: "is missing in the query; JSON carries its fields in the body" },
+    ]);
+  const json = validate(schemas.sendBody, parseJson(await parts.bodies.read(request, JSON_BYTES_MAX)));
+  const { body: text, body_base64: base64, content_type, ...fields } = json;
+  const fallbackType = text === undefined ? BINARY_TYPE : TEXT_TYPE;
+  const body = text === undefined ? decodeBase64(base64!) : encodeText(text);
+  if (body.length > BODY_BYTES_MAX)
+    throw godwitError(
+      "GODWIT_TOO_BIG",
+      `the body has ${body.length} bytes, at most ${BODY_BYTES_MAX} are carried`,
+    );
+  return sendRequest({ ...fields, content_type: content_type ?? fallbackType }, body);
+}
+
+/** A lone surrogate has no UTF-8; better refused than delivered as something else. */
+function encodeText(text: string): Uint8Array {
+  if (!text.isWellFormed())
+    throw requestInvalid([{ path: "body", message: "contains half a surrogate pair; use body_base64" }]);
+  return new TextEncoder().encode(text);
+}
+
+function decodeBase64(text: string): Uint8Array {
+  try {
+    return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
+  } catch {
+    throw requestInvalid([
+      { path: "body_base64", message: "is not base64 (RFC 4648 section 4, with padding)" },
+    ]);
+  }
+}
+
+type Fields = { [K in keyof Omit<SendRequest, "body">]: SendRequest[K] | undefined };
+
+/** Drops what is undefined: absent and undefined are different things to the node. */
+function sendRequest(fields: Fields, body: Uint8Array): SendRequest {
+  const present = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+  return { ...(present as Omit<SendRequest, "body">), body };
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+async function inlineBody(
+  view: NodeView,
+  message: MessageView,
+): Promise<{ body?: string; body_base64?: string }> {
+  if (message.size > schemas.INLINE_BODY_BYTES_MAX) return {};
+  let bytes: Uint8Array;
+  try {
+    ({ bytes } = await view.messageBody(message.id));
+  } catch (error) {
+    // In transit it is sealed, and between two reads it may be gone: the message without a body is still true.
+    if (
+      error instanceof GodwitError &&
+      (error.code === "GODWIT_MESSAGE_UNKNOWN" || error.code === "GODWIT_NOT_FOUND")
+    )
+      return {};
+    throw error;
+  }
+  if (bytes.length > schemas.INLINE_BODY_BYTES_MAX) return {};
+  if (/^(text\/|application\/(json|.*\+json)\b)/i.test(message.content_type)) {
+    try {
+      return { body: utf8.decode(bytes) };
+    } catch {
+      // Called text, but is not: the bytes as they are.
+    }
+  }
+  return { body_base64: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64") };
+}

@@ -1,0 +1,269 @@
+/**
+ * Every request and answer of the API as a zod schema: requests are validated by them, answers are typed by them, and
+ * `/openapi.json` is generated from them. `satisfies` holds them to `node-view.ts`.
+ */
+import { z } from "zod";
+import { errorCodes } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import { LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
+import type {
+  HealthView,
+  MessageView,
+  NameView,
+  PeerView,
+  RouteView,
+  StatusView,
+  TraceView,
+  WhyView,
+} from "./node-view.ts";
+
+/** Characters of a subject line. */
+export const SUBJECT_CHARS_MAX = 200;
+export const CONTENT_TYPE_CHARS_MAX = 128;
+export const IDEMPOTENCY_KEY_CHARS_MAX = 200;
+export const PAGE_MAX = 500;
+export const PAGE_DEFAULT = 50;
+/** Larger bodies are fetched from `/messages/{id}/body`. */
+export const INLINE_BODY_BYTES_MAX = 64 * 1024;
+
+const nodeId = z
+  .string()
+  .regex(/^[a-z2-7]{52}$/)
+  .describe("Ed25519 public key, 52 characters of lower-case base32") as unknown as z.ZodType<NodeId>;
+const messageId = z
+  .string()
+  .regex(/^[0-9a-f]{32}$/)
+  .describe("16 bytes as lower-case hex");
+const priority = z
+  .union([z.literal(0), z.literal(1), z.literal(2), z.literal(3)])
+  .describe("0 is most urgent") as z.ZodType<Priority>;
+const count = z.number().int().nonnegative();
+const moment = z.string().describe("ISO 8601 by the clock of this node, which may be wrong by decades");
+const metric = z.number().nonnegative().describe("expected time to deliver 256 bytes, in 0.1 ms");
+
+export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
+export const tokenScopes = ["read", "send", "operate", "admin"] as const;
+export const boxes = ["inbox", "outbox", "transit"] as const;
+export const eventFamilies = ["link", "peer", "route", "message", "heal", "plugin", "name"] as const;
+const healthStatus = z.enum(["ok", "degraded", "down"]);
+
+export const health = z.object({
+  status: healthStatus,
+  checks: z.array(z.object({ name: z.string(), status: healthStatus, reason: z.string() })),
+}) satisfies z.ZodType<HealthView>;
+
+export const status = z.object({
+  node: z.object({
+    id: nodeId,
+    callsign: z.string().nullable(),
+    location: z.string().nullable(),
+    version: z.string(),
+    uptime_seconds: z.number().nonnegative(),
+  }),
+  address: z.string().describe("the node's mesh IPv6"),
+  subnet: z.string().describe("its prefix"),
+  network: z.string(),
+  open: z.boolean().describe("true without a network secret: whoever completes the handshake is a member"),
+  transports: z.array(
+    z.object({
+      name: z.string(),
+      type: z.string(),
+      state: z.enum(["starting", "running", "degraded", "down"]),
+      listen: z.array(z.string()).describe("actual addresses"),
+      reason: z.string().nullable(),
+    }),
+  ),
+  peers: z.object({ connected: count, known: count, trusted: count }),
+  routes: count,
+  queue: z.object({ messages: count, bytes: count }),
+}) satisfies z.ZodType<StatusView>;
+
+export const peer = z.object({
+  id: nodeId,
+  callsign: z.string().nullable(),
+  trust: z.enum(trustLevels),
+  state: z.enum(["connected", "connecting", "disconnected", "blocked"]),
+  links: z.array(
+    z.object({
+      transport: z.string(),
+      address: z.string(),
+      direction: z.enum(["inbound", "outbound"]),
+      rtt_ms: z.number().nullable(),
+      up_seconds: z.number().nonnegative(),
+    }),
+  ),
+  last_seen: moment.nullable(),
+}) satisfies z.ZodType<PeerView>;
+export const peers = z.object({ peers: z.array(peer) });
+
+export const route = z.object({
+  destination: nodeId,
+  callsign: z.string().nullable(),
+  next_hop: nodeId,
+  metric,
+  mtu: count,
+  bottleneck: z.enum(["fast", "medium", "slow"]),
+  alternates: z.array(z.object({ next_hop: nodeId, metric })),
+}) satisfies z.ZodType<RouteView>;
+export const routes = z.object({ routes: z.array(route) });
+
+export const why = z.object({
+  destination: nodeId,
+  callsign: z.string().nullable(),
+  reachable: z.boolean(),
+  feasibility: z.object({ seqno: count, metric }).nullable(),
+  candidates: z.array(
+    z.object({
+      next_hop: nodeId,
+      callsign: z.string().nullable(),
+      advertised_metric: metric,
+      link_cost: metric,
+      metric,
+      seqno: count,
+      feasible: z.boolean(),
+      selected: z.boolean(),
+      reason: z.string(),
+    }),
+  ),
+  explanation: z.array(z.string()),
+}) satisfies z.ZodType<WhyView>;
+
+export const trace = z.object({
+  destination: nodeId,
+  reached: z.boolean(),
+  rtt_ms: z.number().nullable(),
+  hops: z.array(
+    z.object({
+      node: nodeId,
+      callsign: z.string().nullable(),
+      rtt_ms: z.number().nullable(),
+      stage: z.string(),
+    }),
+  ),
+}) satisfies z.ZodType<TraceView>;
+
+export const name = z.object({
+  name: z.string(),
+  node: nodeId,
+  source: z.enum(["configured", "authority", "pinned"]),
+  conflict: nodeId.nullable(),
+}) satisfies z.ZodType<NameView>;
+export const names = z.object({ names: z.array(name) });
+
+export const message = z.object({
+  id: messageId,
+  from: nodeId,
+  to: z.string(),
+  subject: z.string().nullable(),
+  content_type: z.string(),
+  priority,
+  size: count,
+  state: z.enum(["queued", "relayed", "delivered", "expired", "refused", "withdrawn"]),
+  reason: z.string().nullable(),
+  created_at: moment,
+  delivered_at: moment.nullable(),
+  receipt: z.object({ by: nodeId, at: moment, signature: z.string(), unconfirmed: z.boolean() }).nullable(),
+  trace: z.array(z.object({ node: nodeId, at: moment })),
+  forward_secret: z.boolean().nullable(),
+}) satisfies z.ZodType<MessageView>;
+export const messages = z.object({
+  messages: z.array(message),
+  next: z.string().nullable().describe("pass as `after` for the next page; null at the end"),
+});
+export const messageWithBody = message.extend({
+  body: z.string().optional().describe("UTF-8 text of at most 64 KiB"),
+  body_base64: z.string().optional().describe("anything else of at most 64 KiB"),
+});
+
+const to = z.string().trim().min(1).max(64).describe("52-character id, LOC-MACHINE or LOC, in any case");
+const subject = z.string().max(SUBJECT_CHARS_MAX);
+const contentType = z
+  .string()
+  .max(CONTENT_TYPE_CHARS_MAX)
+  .regex(/^[\w.+-]+\/[\w.+-]+(;[\t\x20-\x7e]*)?$/, "not a media type such as text/plain");
+const ttlSeconds = z
+  .int()
+  .min(1)
+  .max(LIFETIME_MAX_MS / 1000);
+const idempotencyKey = z.string().min(1).max(IDEMPOTENCY_KEY_CHARS_MAX);
+
+export const sendBody = z
+  .strictObject({
+    to,
+    body: z.string().optional(),
+    body_base64: z.string().optional(),
+    subject: subject.optional(),
+    content_type: contentType.optional(),
+    priority: priority.optional(),
+    ttl_seconds: ttlSeconds.optional(),
+    failover: z.boolean().optional(),
+    transient: z.boolean().optional(),
+    idempotency_key: idempotencyKey.optional(),
+  })
+  .refine((value) => (value.body === undefined) !== (value.body_base64 === undefined), {
+    message: "exactly one of body and body_base64 is needed",
+    path: ["body"],
+  });
+
+const flag = z.enum(["true", "false"]).transform((text) => text === "true");
+/** The same message with its fields in the query and its body as the raw request body. */
+export const sendQuery = z.strictObject({
+  to: to.optional().describe("present: the request body is the raw message body"),
+  subject: subject.optional(),
+  priority: z.coerce.number().int().min(0).max(3).optional(),
+  ttl_seconds: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(LIFETIME_MAX_MS / 1000)
+    .optional(),
+  failover: flag.optional(),
+  transient: flag.optional(),
+  idempotency_key: idempotencyKey.optional(),
+});
+export const sent = z.object({ id: messageId });
+
+export const messagesQuery = z.strictObject({
+  box: z.enum(boxes).default("inbox"),
+  limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(PAGE_DEFAULT),
+  after: z.string().min(1).max(128).optional(),
+});
+
+export const trustBody = z.strictObject({ level: z.enum(trustLevels), reason: z.string().min(1).max(500) });
+export const trustAnswer = z.object({ peer: z.string(), level: z.enum(trustLevels), reason: z.string() });
+export const resolveBody = z.strictObject({ node: z.string().min(1).max(64) });
+export const resolveAnswer = z.object({ name: z.string(), node: z.string() });
+
+export const eventsQuery = z.strictObject({
+  family: z
+    .string()
+    .max(100)
+    .optional()
+    .describe(`comma-separated subset of ${eventFamilies.join(", ")}; all when absent`),
+});
+
+export const token = z.object({
+  id: z.string(),
+  label: z.string(),
+  scopes: z.array(z.enum(tokenScopes)),
+  created_at: moment.nullable().describe("null for a token of the configuration"),
+});
+export const tokens = z.object({ tokens: z.array(token) });
+export const tokenBody = z.strictObject({
+  scopes: z.array(z.enum(tokenScopes)).min(1).max(tokenScopes.length),
+  label: z.string().min(1).max(100),
+});
+export const tokenCreated = z.object({
+  id: z.string(),
+  secret: z.string().describe("shown once and never again"),
+});
+
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string().describe(`one of ${Object.keys(errorCodes).join(", ")}, or of a plugin`),
+  retry: z.enum(["never", "later", "now"]),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+});

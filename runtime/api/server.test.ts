@@ -1,0 +1,159 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "../kernel/clock.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Scope } from "../kernel/scope.ts";
+import { startApiServers, STOP_GRACE_MS } from "./server.ts";
+import { createRig, type Rig } from "./testing.ts";
+
+let folder: string;
+let scope: Scope;
+let rig: Rig;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "godwit-api-"));
+  scope = new Scope("api");
+  rig = createRig({ clock: systemClock });
+  scope.signal.addEventListener("abort", () => rig.stop.abort());
+});
+afterEach(async () => {
+  await scope.close();
+  rmSync(folder, { recursive: true });
+});
+
+const start = (
+  socketPath = join(folder, "godwit.sock"),
+  listen = [{ host: "127.0.0.1", port: 0 }],
+  into = scope,
+) => startApiServers({ app: rig.app, clock: systemClock, log: silentLog, listen, socketPath }, into);
+const over = (unix: string, path: string, init: RequestInit = {}) =>
+  fetch(`http://localhost${path}`, { unix, ...init } as RequestInit);
+
+test("the unix socket is 0600 and has full authority, TCP asks for a token", async () => {
+  const umask = process.umask();
+  const { socketPath, addresses } = await start();
+  expect(process.umask()).toBe(umask);
+  expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+  expect((await over(socketPath, "/tokens")).status).toBe(200);
+  expect(addresses[0]).toMatch(/^127\.0\.0\.1:[1-9]\d+$/);
+  const url = `http://${addresses[0]}`;
+  expect((await fetch(`${url}/health`)).status).toBe(200);
+  expect((await fetch(`${url}/mesh/status`)).status).toBe(200);
+  expect((await fetch(`${url}/mesh/status`, { headers: { host: "evil.example" } })).status).toBe(403);
+  expect((await fetch(`${url}/tokens`)).status).toBe(401);
+  const admin = { headers: { authorization: "Bearer admin-secret" } };
+  expect((await fetch(`${url}/tokens`, admin)).status).toBe(200);
+});
+
+test("several addresses, IPv6 among them, are all reported as they are", async () => {
+  const { addresses } = await start(undefined, [
+    { host: "127.0.0.1", port: 0 },
+    { host: "::1", port: 0 },
+  ]);
+  expect(addresses[1]).toMatch(/^\[::1\]:\d+$/);
+  for (const address of addresses) expect((await fetch(`http://${address}/mesh/peers`)).status).toBe(200);
+});
+
+test("a 16 MiB body passes raw and as JSON; one byte more is a problem document", async () => {
+  const { addresses } = await start();
+  const url = `http://${addresses[0]}/messages`;
+  const authorization = "Bearer send-secret";
+  const full = new Uint8Array(16 * 1024 * 1024).fill(7);
+  const raw = await fetch(`${url}?to=DUN`, { method: "POST", body: full, headers: { authorization } });
+  expect(raw.status).toBe(202);
+  const body = JSON.stringify({ to: "DUN", body_base64: Buffer.from(full).toString("base64") });
+  const headers = { authorization, "content-type": "application/json" };
+  expect((await fetch(url, { method: "POST", body, headers })).status).toBe(202);
+  expect(rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
+  const big = new Uint8Array(full.length + 1);
+  const refused = await fetch(`${url}?to=DUN`, { method: "POST", body: big, headers: { authorization } });
+  expect(refused.status).toBe(413);
+  expect(((await refused.json()) as { code: string }).code).toBe("GODWIT_TOO_BIG");
+});
+
+test("a stale socket is replaced, a living node's is not, a plain file is left alone", async () => {
+  const path = join(folder, "godwit.sock");
+  const dead = Bun.spawnSync([
+    process.execPath,
+    "-e",
+    `Bun.serve({unix: ${JSON.stringify(path)}, fetch: () => new Response()}); process.kill(process.pid, "SIGKILL")`,
+  ]);
+  expect(dead.signalCode).toBe("SIGKILL");
+  expect(existsSync(path)).toBe(true);
+  await start(path);
+  expect((await over(path, "/health")).status).toBe(200);
+  const second = new Scope("second");
+  await expect(start(path, [], second)).rejects.toThrow("another node runs here");
+  await second.close();
+  expect((await over(path, "/health")).status).toBe(200);
+  const file = join(folder, "file");
+  writeFileSync(file, "precious");
+  await expect(start(file)).rejects.toThrow("is no socket");
+  const link = join(folder, "link");
+  symlinkSync(file, link);
+  await expect(start(link)).rejects.toThrow("is no socket");
+});
+
+test("a path too long for a socket names the key that mends it", async () => {
+  await expect(start(join(folder, "x".repeat(108)))).rejects.toThrow("api.socket");
+});
+
+test("a taken port is explained and leaves no socket behind", async () => {
+  const { addresses } = await start(join(folder, "one.sock"));
+  const port = Number(addresses[0]!.split(":")[1]);
+  const path = join(folder, "two.sock");
+  const taken = [{ host: "127.0.0.1", port }];
+  await expect(start(path, taken, new Scope("other"))).rejects.toThrow("another program listens there");
+  expect(existsSync(path)).toBe(false);
+});
+
+test("stopping ends event streams and idle connections, and removes the socket", async () => {
+  const { socketPath, addresses } = await start();
+  const events = await over(socketPath, "/events");
+  const reader = events.body!.getReader();
+  await reader.read();
+  const idle: Socket = connect(Number(addresses[0]!.split(":")[1]), "127.0.0.1");
+  idle.on("error", () => {});
+  const closed = new Promise<void>((resolve) => idle.on("close", () => resolve()));
+  idle.write("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  await new Promise((resolve) => idle.once("data", resolve));
+  const startedMs = performance.now();
+  await scope.close();
+  expect(performance.now() - startedMs).toBeLessThan(STOP_GRACE_MS);
+  await closed;
+  const end = await reader.read().catch(() => ({ done: true }));
+  expect(end.done).toBe(true);
+  expect(existsSync(socketPath)).toBe(false);
+  await expect(fetch(`http://${addresses[0]}/health`)).rejects.toThrow();
+});
+
+test("a request in progress is answered before the server goes", async () => {
+  let answer = () => {};
+  const entered = new Promise<void>((resolve) => {
+    rig.node.onTrace = () =>
+      new Promise((done) => {
+        answer = done;
+        resolve();
+      });
+  });
+  const { socketPath } = await start();
+  const trace = over(socketPath, "/mesh/trace/NYC-C", { method: "POST" });
+  await entered;
+  const closing = scope.close();
+  answer();
+  expect((await trace).status).toBe(200);
+  await closing;
+});
+
+test("a client that leaves ends its event stream", async () => {
+  const { socketPath } = await start();
+  const controller = new AbortController();
+  const events = await over(socketPath, "/events", { signal: controller.signal });
+  await events.body!.getReader().read();
+  expect(rig.node.subscribers).toBe(1);
+  controller.abort();
+  while (rig.node.subscribers > 0) await new Promise((resolve) => setImmediate(resolve));
+});

@@ -1,0 +1,187 @@
+/**
+ * The sockets under the API: TCP listeners and the unix socket of the CLI. Owns who may open the socket file, that a
+ * dead node's socket is replaced and a living one's never, and that nothing is left at stop. Knows no route.
+ */
+import { lstatSync, unlinkSync } from "node:fs";
+import type { Clock } from "../kernel/clock.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
+import type { Log } from "../kernel/log.ts";
+import type { Scope } from "../kernel/scope.ts";
+import type { Connection } from "./access.ts";
+import type { Api } from "./app.ts";
+import { JSON_BYTES_MAX } from "./body.ts";
+
+/** sun_path of sockaddr_un(7) is 108 bytes with its end mark. */
+export const SOCKET_PATH_BYTES_MAX = 107;
+/** Silence after which a connection is cut, in seconds; event streams and traces lift it off themselves. */
+const IDLE_TIMEOUT_SECONDS = 60;
+/** What requests in progress get at stop before they are cut. */
+export const STOP_GRACE_MS = 2_000;
+const SOCKET_MODE_UMASK = 0o177;
+
+export interface ApiServerOptions {
+  readonly app: Api;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** IP literals; port 0 lets the system choose. Empty: no TCP. */
+  readonly listen: readonly { readonly host: string; readonly port: number }[];
+  readonly socketPath: string;
+}
+
+export interface ApiServers {
+  /** `127.0.0.1:8000`, `[::1]:8000`: the real addresses, in the order of `listen`. */
+  readonly addresses: readonly string[];
+  readonly socketPath: string;
+}
+
+type Server = ReturnType<typeof Bun.serve>;
+
+/**
+ * Opens everything or nothing; the scope closes it. Throws GODWIT_LISTEN_FAILED, GODWIT_STATE_UNUSABLE (another node
+ * runs on this socket, or the file is something else) or GODWIT_CONFIG_INVALID (path too long).
+ */
+export async function startApiServers(options: ApiServerOptions, scope: Scope): Promise<ApiServers> {
+  const { socketPath, listen } = options;
+  await clearSocketPath(socketPath);
+  const servers: Server[] = [];
+  try {
+    servers.push(serveSocket(options));
+    for (const address of listen) servers.push(serveTcp(options, address));
+  } catch (error) {
+    await Promise.all(servers.map((server) => server.stop(true)));
+    throw error;
+  }
+  // Bun.serve removes the socket file as soon as it stops accepting.
+  scope.own(async () => {
+    await Promise.all(servers.map((server) => stopServer(server, options.clock)));
+  });
+  const addresses = servers.slice(1).map((server) => formatAddress(server.hostname!, server.port!));
+  options.log.info("api listening", { addresses, socket: socketPath });
+  return { addresses, socketPath };
+}
+
+function serveSocket({ app, socketPath }: ApiServerOptions): Server {
+  const connection: Connection = { authority: "socket", peer: undefined, hosts: new Set() };
+  // The file must be 0600 from its first moment: a chmod afterwards would leave a window. Synchronous, so nothing else
+  // of this thread creates a file meanwhile.
+  const umask = process.umask(SOCKET_MODE_UMASK);
+  try {
+    return Bun.serve({
+      unix: socketPath,
+      maxRequestBodySize: REQUEST_BYTES_MAX,
+      fetch(request, server) {
+        // The option of this name does not exist for unix sockets.
+        server.timeout(request, IDLE_TIMEOUT_SECONDS);
+        const holdOpen = () => server.timeout(request, 0);
+        return app.fetch(request, { connection: { ...connection, holdOpen } });
+      },
+    });
+  } catch (error) {
+    throw godwitError(
+      "GODWIT_STATE_UNUSABLE",
+      `cannot open the control socket ${socketPath} (${reasonOf(error)}); set api.socket to a writable place`,
+      error,
+    );
+  } finally {
+    process.umask(umask);
+  }
+}
+
+function serveTcp({ app }: ApiServerOptions, address: { host: string; port: number }): Server {
+  const hosts = new Set([bracketed(address.host)]);
+  try {
+    return Bun.serve({
+      hostname: address.host,
+      port: address.port,
+      maxRequestBodySize: REQUEST_BYTES_MAX,
+      idleTimeout: IDLE_TIMEOUT_SECONDS,
+      fetch: (request, server) =>
+        app.fetch(request, {
+          connection: {
+            authority: "tcp",
+            peer: server.requestIP(request)?.address,
+            hosts,
+            holdOpen: () => server.timeout(request, 0),
+          },
+        }),
+    });
+  } catch (error) {
+    const where = formatAddress(address.host, address.port);
+    const advice = reasonOf(error).includes("EADDRINUSE")
+      ? "another program listens there; choose another port in api.listen"
+      : "check api.listen";
+    throw godwitError(
+      "GODWIT_LISTEN_FAILED",
+      `the api cannot listen on ${where} (${reasonOf(error)}): ${advice}`,
+      error,
+    );
+  }
+}
+
+/** Above what the API itself allows, so that its own bound answers, with a problem document. */
+const REQUEST_BYTES_MAX = JSON_BYTES_MAX + 1024 * 1024;
+
+/** Removes what a dead node left. */
+async function clearSocketPath(path: string): Promise<void> {
+  const bytes = Buffer.byteLength(path);
+  if (bytes > SOCKET_PATH_BYTES_MAX)
+    throw godwitError(
+      "GODWIT_CONFIG_INVALID",
+      `api.socket: the path of a unix socket has at most ${SOCKET_PATH_BYTES_MAX} bytes, ${path} has ${bytes}; ` +
+        'set a shorter one, like api.socket = "/run/godwit.sock"',
+    );
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isSocket())
+    throw godwitError(
+      "GODWIT_STATE_UNUSABLE",
+      `${path} is there and is no socket; move it away or set api.socket`,
+    );
+  if (await answers(path))
+    throw godwitError(
+      "GODWIT_STATE_UNUSABLE",
+      `another node runs here: ${path} answers; stop it or use another state_dir`,
+    );
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    throw godwitError(
+      "GODWIT_STATE_UNUSABLE",
+      `cannot replace the stale socket ${path} (${reasonOf(error)})`,
+      error,
+    );
+  }
+}
+
+/** A stopped (SIGSTOP) node still accepts connections: the kernel does it. */
+async function answers(path: string): Promise<boolean> {
+  try {
+    const socket = await Bun.connect({ unix: path, socket: { data() {} } });
+    socket.end();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function stopServer(server: Server, clock: Clock): Promise<void> {
+  const stopped = server.stop(false);
+  let cut: Promise<void> | undefined;
+  const timer = clock.after(STOP_GRACE_MS, () => {
+    cut = server.stop(true);
+  });
+  await stopped;
+  timer.cancel();
+  await cut;
+  // Idle keep-alive connections are not requests in progress and would otherwise outlive the server.
+  await server.stop(true);
+}
+
+const bracketed = (host: string) => (host.includes(":") ? `[${host.toLowerCase()}]` : host.toLowerCase());
+const formatAddress = (host: string, port: number) => `${bracketed(host)}:${port}`;
+
+function reasonOf(error: unknown): string {
+  if (error instanceof GodwitError) return error.message;
+  if (error instanceof Error && "code" in error && typeof error.code === "string") return error.code;
+  return String(error);
+}

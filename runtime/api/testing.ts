@@ -1,0 +1,280 @@
+/** A plain fake of the node for tests of the API and the CLI: state in fields, every call recorded, no behaviour. */
+import { ManualClock, type Clock } from "../kernel/clock.ts";
+import { godwitError } from "../kernel/errors.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog, type Log } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { createApi, type Api } from "./app.ts";
+import type {
+  HealthView,
+  MessageView,
+  NameView,
+  NodeEvent,
+  NodeView,
+  SendRequest,
+  TokenScope,
+  TokenStore,
+} from "./node-view.ts";
+
+export const nodeA: NodeId = formatNodeId(new Uint8Array(32).fill(1));
+export const nodeB: NodeId = formatNodeId(new Uint8Array(32).fill(2));
+export const nodeC: NodeId = formatNodeId(new Uint8Array(32).fill(3));
+export const messageId1 = "0123456789abcdef0123456789abcdef";
+
+export const sampleMessage: MessageView = {
+  id: messageId1,
+  from: nodeC,
+  to: "DUN-A",
+  subject: "greetings",
+  content_type: "text/plain; charset=utf-8",
+  priority: 2,
+  size: 5,
+  state: "delivered",
+  reason: null,
+  created_at: "2026-01-01T00:00:00.000Z",
+  delivered_at: "2026-01-01T00:00:01.000Z",
+  receipt: { by: nodeA, at: "2026-01-01T00:00:01.000Z", signature: "c2ln", unconfirmed: false },
+  trace: [
+    { node: nodeC, at: "2026-01-01T00:00:00.000Z" },
+    { node: nodeB, at: "2026-01-01T00:00:00.500Z" },
+    { node: nodeA, at: "2026-01-01T00:00:01.000Z" },
+  ],
+  forward_secret: true,
+};
+
+export class FakeNode implements NodeView {
+  healthNow: HealthView = { status: "ok", checks: [{ name: "store", status: "ok", reason: "" }] };
+  readonly sent: SendRequest[] = [];
+  readonly trusts: { node: string; level: string; reason: string }[] = [];
+  readonly resolved: { name: string; node: string }[] = [];
+  readonly deleted: string[] = [];
+  readonly boxed = new Map<string, { view: MessageView; body: Uint8Array; contentType?: string }>([
+    [messageId1, { view: sampleMessage, body: new TextEncoder().encode("hello") }],
+  ]);
+  readonly #subscribers = new Set<(event: NodeEvent) => void>();
+  /** Thrown by every call when set. */
+  failure: Error | undefined;
+  /** What `trace` does; by default it answers at once. */
+  onTrace: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
+
+  get subscribers(): number {
+    return this.#subscribers.size;
+  }
+
+  emit(event: NodeEvent): void {
+    for (const onEvent of this.#subscribers) onEvent(event);
+  }
+
+  health() {
+    this.#fail();
+    return this.healthNow;
+  }
+
+  status() {
+    this.#fail();
+    return {
+      node: { id: nodeA, callsign: "DUN-A", location: "DUN", version: "0.1.0", uptime_seconds: 93 },
+      address: "fd00::1",
+      subnet: "fd00::/64",
+      network: "telex",
+      open: true,
+      transports: [
+        { name: "lan", type: "tcp", state: "running" as const, listen: ["tcp://0.0.0.0:4860"], reason: null },
+      ],
+      peers: { connected: 1, known: 2, trusted: 1 },
+      routes: 2,
+      queue: { messages: 3, bytes: 4096 },
+    };
+  }
+
+  peers() {
+    this.#fail();
+    const link = {
+      transport: "lan",
+      address: "tcp://192.0.2.1:4860",
+      direction: "outbound" as const,
+      rtt_ms: 1.25,
+      up_seconds: 60,
+    };
+    return [
+      {
+        id: nodeB,
+        callsign: "LON-B",
+        trust: "member" as const,
+        state: "connected" as const,
+        links: [link],
+        last_seen: "2026-01-01T00:00:00.000Z",
+      },
+      {
+        id: nodeC,
+        callsign: null,
+        trust: "unknown" as const,
+        state: "disconnected" as const,
+        links: [],
+        last_seen: null,
+      },
+    ];
+  }
+
+  routes() {
+    this.#fail();
+    return [
+      {
+        destination: nodeC,
+        callsign: "NYC-C",
+        next_hop: nodeB,
+        metric: 40,
+        mtu: 61_440,
+        bottleneck: "fast" as const,
+        alternates: [{ next_hop: nodeC, metric: 90 }],
+      },
+    ];
+  }
+
+  why(node: string) {
+    this.#known(node);
+    return {
+      destination: nodeC,
+      callsign: "NYC-C",
+      reachable: true,
+      feasibility: { seqno: 7, metric: 40 },
+      candidates: [
+        {
+          next_hop: nodeB,
+          callsign: "LON-B",
+          advertised_metric: 20,
+          link_cost: 20,
+          metric: 40,
+          seqno: 7,
+          feasible: true,
+          selected: true,
+          reason: "lowest metric",
+        },
+      ],
+      explanation: ["LON-B is the only feasible next hop"],
+    };
+  }
+
+  async trace(node: string, signal: AbortSignal) {
+    this.#known(node);
+    await this.onTrace(signal);
+    const hop = { node: nodeB, callsign: "LON-B", rtt_ms: 1.5, stage: "route/forward" };
+    return { destination: nodeC, reached: true, rtt_ms: 3.25, hops: [hop] };
+  }
+
+  async send(request: SendRequest) {
+    this.#fail();
+    // Bodies are borrowed until the promise settles.
+    this.sent.push({ ...request, body: request.body.slice() });
+    return { id: messageId1 };
+  }
+
+  async messages(_box: string, page: { limit: number; after?: string }) {
+    this.#fail();
+    const rows = [...this.boxed.values()].map(({ view }) => view);
+    const from = page.after === undefined ? 0 : rows.findIndex((row) => row.id === page.after) + 1;
+    const slice = rows.slice(from, from + page.limit);
+    return { messages: slice, next: from + page.limit < rows.length ? slice.at(-1)!.id : null };
+  }
+
+  async message(id: string) {
+    return this.#boxed(id).view;
+  }
+
+  async messageBody(id: string) {
+    const { body, view, contentType } = this.#boxed(id);
+    return { bytes: body, contentType: contentType ?? view.content_type };
+  }
+
+  async deleteMessage(id: string) {
+    this.#boxed(id);
+    this.deleted.push(id);
+  }
+
+  async setTrust(node: string, level: string, reason: string) {
+    this.#known(node);
+    this.trusts.push({ node, level, reason });
+  }
+
+  names(): NameView[] {
+    this.#fail();
+    return [{ name: "NYC-C", node: nodeC, source: "pinned", conflict: nodeB }];
+  }
+
+  async resolveName(name: string, node: string) {
+    this.#fail();
+    this.resolved.push({ name, node });
+  }
+
+  async metrics() {
+    this.#fail();
+    return "godwit_up 1\n";
+  }
+
+  subscribe(onEvent: (event: NodeEvent) => void) {
+    this.#subscribers.add(onEvent);
+    return { close: () => void this.#subscribers.delete(onEvent) };
+  }
+
+  #fail(): void {
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  #known(node: string): void {
+    this.#fail();
+    if (node === "NOBODY") throw godwitError("GODWIT_NAME_UNKNOWN", `no node is known as "${node}"`);
+  }
+
+  #boxed(id: string) {
+    this.#fail();
+    const row = this.boxed.get(id);
+    if (row === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id}`);
+    return row;
+  }
+}
+
+/** Tokens by their secret; `read-secret` has scope read, and so on. */
+export function fakeTokens(): TokenStore & { readonly revoked: string[] } {
+  const scopes = new Map<string, readonly TokenScope[]>(
+    (["read", "send", "operate", "admin"] as const).map((scope) => [`${scope}-secret`, [scope]]),
+  );
+  const revoked: string[] = [];
+  return {
+    revoked,
+    create: async () => ({ id: "t1", secret: "gwt_secret" }),
+    list: () => [{ id: "t1", label: "bot", scopes: ["send"], created_at: "2026-01-01T00:00:00.000Z" }],
+    async revoke(id) {
+      revoked.push(id);
+      return id === "t1";
+    },
+    scopesOf: (secret) => scopes.get(secret),
+  };
+}
+
+export interface Rig {
+  readonly app: Api;
+  readonly node: FakeNode;
+  readonly tokens: ReturnType<typeof fakeTokens>;
+  readonly clock: ManualClock;
+  readonly metrics: Metrics;
+  readonly stop: AbortController;
+}
+
+/** An API over a fake node. `clock` replaces the manual one where real sockets are involved. */
+export function createRig(options: { clock?: Clock; log?: Log } = {}): Rig {
+  const node = new FakeNode();
+  const tokens = fakeTokens();
+  const clock = new ManualClock();
+  const metrics = new Metrics();
+  const stop = new AbortController();
+  const app = createApi({
+    view: node,
+    tokens,
+    clock: options.clock ?? clock,
+    log: options.log ?? silentLog,
+    metrics,
+    version: "0.1.0",
+    signal: stop.signal,
+  });
+  return { app, node, tokens, clock, metrics, stop };
+}

@@ -1,0 +1,168 @@
+/**
+ * The command line: finds the command, reads its options, runs it, reports its failure. Owns the exit codes and the
+ * one table of commands; each command's code is loaded when it is called and not before, so that `godwit health` in a
+ * container costs milliseconds. Contract: docs/protocol/http.md and README.
+ */
+import { parseArgs } from "node:util";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { problemOf, type Problem } from "../api/problem.ts";
+import { ApiClient, ApiProblem } from "./client.ts";
+import { exitCodes, type CommandContext, type CommandSpec, type OptionSpec } from "./command.ts";
+import type { CliIo } from "./io.ts";
+import { createPaint, safeText } from "./render.ts";
+import { findSocket } from "./socket.ts";
+import { commands } from "./table.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const globalOptions: Readonly<Record<string, OptionSpec>> = {
+  config: { value: "PATH", help: "the configuration file" },
+  socket: { value: "PATH", help: "the node's socket, instead of what the configuration says" },
+  json: { help: "the API's answer on one line; errors as a problem document" },
+  help: { help: "this text" },
+};
+
+/** Never throws: every failure is reported on stderr and becomes the exit code. */
+export async function runCli(argv: readonly string[], env: Environment, io: CliIo): Promise<number> {
+  // Known before anything is parsed, because a wrong command line is reported in the form it asked for.
+  const beforeEnd = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
+  const isJson = beforeEnd.includes("--json");
+  try {
+    return await dispatch(argv, env, io, isJson);
+  } catch (error) {
+    if (io.signal.aborted) return exitCodes.failed;
+    return report(error, io, isJson);
+  } finally {
+    await io.flush();
+  }
+}
+
+async function dispatch(
+  argv: readonly string[],
+  env: Environment,
+  io: CliIo,
+  isJson: boolean,
+): Promise<number> {
+  const { command, words, rest } = findCommand(argv);
+  const beforeEnd = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  const wantsHelp = beforeEnd.includes("--help") || beforeEnd.includes("-h") || words[0] === "help";
+  if (command === undefined) {
+    const topic = words[0] === "help" ? words.slice(1) : words;
+    if (topic.length > 0) return helpOnTopic(topic, io, wantsHelp);
+    const { overview } = await import("./help.ts");
+    if (wantsHelp) io.stdout(overview());
+    else io.stderr(overview());
+    return wantsHelp ? exitCodes.fine : exitCodes.usage;
+  }
+  if (wantsHelp) return await printHelp(command, io);
+  const { values, positionals } = parse(command, rest);
+  if (positionals.length < command.argsMin || positionals.length > command.argsMax)
+    throw usage(`usage: godwit ${command.name} ${command.args}`.trimEnd());
+  const text = (name: string) => [values[name]].flat().filter((value) => typeof value === "string");
+  const context: CommandContext = {
+    io,
+    env,
+    args: positionals,
+    option: (name) => text(name).at(-1),
+    options: text,
+    isSet: (name) => values[name] !== undefined && values[name] !== false,
+    isJson,
+    paint: createPaint(io.isStdoutTty && !isJson, env),
+    client: async () =>
+      new ApiClient(await findSocket(text("socket").at(-1), text("config").at(-1), env), io.signal, io.clock),
+  };
+  const module = await command.load();
+  return await module.run(context);
+}
+
+/** The longest name of the table at the front, global options before it skipped. */
+function findCommand(argv: readonly string[]) {
+  const before: string[] = [];
+  let at = 0;
+  for (; at < argv.length && argv[at]!.startsWith("-"); at++) {
+    before.push(argv[at]!);
+    const name = argv[at]!.slice(2);
+    if (globalOptions[name]?.value !== undefined && at + 1 < argv.length) before.push(argv[++at]!);
+  }
+  const words = argv.slice(at, at + 2).filter((word) => !word.startsWith("-"));
+  for (let length = words.length; length > 0; length--) {
+    const name = words.slice(0, length).join(" ");
+    const command = commands.find((row) => row.name === name);
+    if (command !== undefined) return { command, words, rest: [...before, ...argv.slice(at + length)] };
+  }
+  return { command: undefined, words, rest: [...before, ...argv.slice(at)] };
+}
+
+function parse(command: CommandSpec, args: readonly string[]) {
+  const specs = { ...command.options, ...globalOptions };
+  const options = Object.fromEntries(
+    Object.entries(specs).map(([name, { value, repeats }]) => [
+      name,
+      { type: value === undefined ? ("boolean" as const) : ("string" as const), multiple: repeats === true },
+    ]),
+  );
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const words = error instanceof Error ? error.message.split(". ")[0]! : String(error);
+    throw usage(`${words.charAt(0).toLowerCase()}${words.slice(1)}; see godwit ${command.name} --help`);
+  }
+}
+
+const usage = (message: string) => godwitError("GODWIT_USAGE", message);
+
+/** `godwit token` and `godwit token --help` list what is below; anything else is unknown, with the nearest name. */
+async function helpOnTopic(words: readonly string[], io: CliIo, wantsHelp: boolean): Promise<number> {
+  const exact = commands.find(({ name }) => name === words.join(" ") || name === words[0]);
+  if (exact !== undefined) return await printHelp(exact, io);
+  const below = commands.filter(({ name, isHidden }) => name.startsWith(`${words[0]} `) && isHidden !== true);
+  if (below.length > 0 && (wantsHelp || words.length === 1)) {
+    const { groupHelp } = await import("./help.ts");
+    if (wantsHelp) io.stdout(groupHelp(below));
+    else io.stderr(groupHelp(below));
+    return wantsHelp ? exitCodes.fine : exitCodes.usage;
+  }
+  const { nearest } = await import("../config/suggest.ts");
+  const wanted = (below.length > 0 ? words : words.slice(0, 1)).join(" ");
+  const near = nearest(
+    wanted,
+    (below.length > 0 ? below : commands).map(({ name }) => name),
+  );
+  const hint = near === undefined ? "see godwit --help" : `did you mean godwit ${near}?`;
+  throw usage(`there is no command "${safeText(wanted.slice(0, 60))}"; ${hint}`);
+}
+
+async function printHelp(command: CommandSpec, io: CliIo): Promise<number> {
+  const { commandHelp } = await import("./help.ts");
+  io.stdout(commandHelp(command, globalOptions));
+  return exitCodes.fine;
+}
+
+const CONFIG_CODES: ReadonlySet<string> = new Set([
+  "GODWIT_CONFIG_INVALID",
+  "GODWIT_CONFIG_UNREADABLE",
+  "GODWIT_SECRET_UNREADABLE",
+]);
+
+function report(error: unknown, io: CliIo, isJson: boolean): number {
+  const isRemote = error instanceof ApiProblem;
+  const problem = isRemote ? error.problem : localProblem(error);
+  if (isJson) io.stderr(`${JSON.stringify(problem)}\n`);
+  else {
+    io.stderr(`godwit: ${safeText(problem.detail)}\n`);
+    for (const field of isRemote ? (problem.errors ?? []).slice(1) : [])
+      io.stderr(`  ${safeText(field.path)}: ${safeText(field.message)}\n`);
+  }
+  if (problem.code === "GODWIT_USAGE") return exitCodes.usage;
+  return !isRemote && CONFIG_CODES.has(problem.code) ? exitCodes.config : exitCodes.failed;
+}
+
+/** There is no log to look into here, so a fault of ours says what it was; a bad configuration lists its problems. */
+function localProblem(error: unknown): Problem {
+  const problem = problemOf(error);
+  const detail = error instanceof Error ? error.message : String(error);
+  const hasList = error instanceof GodwitError && "problems" in error && Array.isArray(error.problems);
+  return hasList
+    ? { ...problem, detail, errors: error.problems as Problem["errors"] & object }
+    : { ...problem, detail };
+}

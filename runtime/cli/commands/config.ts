@@ -1,0 +1,45 @@
+/** `godwit config check|schema|explain`: works without a node. */
+import { type Config, loadConfig } from "../../config/load.ts";
+import { configJsonSchema, explainConfig } from "../../config/explain.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+
+const load = (context: CommandContext): Promise<Config> =>
+  loadConfig({ path: context.option("config"), env: context.env });
+
+export const check: CommandModule = {
+  async run(context) {
+    const config = await load(context);
+    const source = config.origin.path ?? "no file: defaults and environment";
+    const found = { ok: true, path: config.origin.path ?? null };
+    context.io.stdout(
+      context.isJson ? `${JSON.stringify(found)}\n` : `the configuration is fine (${source})\n`,
+    );
+    return exitCodes.fine;
+  },
+};
+
+export const schema: CommandModule = {
+  async run({ io, isJson }) {
+    const document = configJsonSchema();
+    io.stdout(`${isJson ? JSON.stringify(document) : JSON.stringify(document, null, 2)}\n`);
+    return exitCodes.fine;
+  },
+};
+
+export const explain: CommandModule = {
+  async run(context) {
+    const keys = explainConfig(context.args[0], await load(context));
+    const { paint, io } = context;
+    if (context.isJson) {
+      io.stdout(`${JSON.stringify({ keys })}\n`);
+      return exitCodes.fine;
+    }
+    for (const key of keys) {
+      const from = key.source === "env" ? key.variable! : key.source;
+      io.stdout(`${paint.bold(key.path)} = ${key.value ?? "(unset)"}  ${paint.dim(`from ${from}`)}\n`);
+      io.stdout(`    ${key.meaning}\n    ${paint.dim(`expects ${key.expected}`)}\n`);
+      if (key.default !== undefined) io.stdout(`    ${paint.dim(`default ${key.default}`)}\n`);
+    }
+    return exitCodes.fine;
+  },
+};

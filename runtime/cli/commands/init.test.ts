@@ -1,0 +1,65 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runForTest } from "../testing.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "godwit-init-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("init and id", () => {
+  const place = () => {
+    const dir = mkdtempSync(join(folder, "init-"));
+    const config = join(dir, "etc", "godwit.toml");
+    return {
+      config,
+      stateDir: join(dir, "state"),
+      argv: ["--config", config, "--state-dir", join(dir, "state")],
+    };
+  };
+
+  test("init writes a configuration that is right, and an identity that stays", async () => {
+    const { config, stateDir, argv } = place();
+    const made = await runForTest([
+      "init",
+      ...argv,
+      "--callsign",
+      "dun-a",
+      "--peer",
+      "tcp://192.0.2.9:4860",
+      "--json",
+    ]);
+    expect(made).toMatchObject({ code: 0, err: "" });
+    const found = JSON.parse(made.out) as { id: string };
+    expect(found).toMatchObject({ callsign: "DUN-A", config, state_dir: stateDir });
+    expect((await runForTest(["config", "check", "--config", config])).code).toBe(0);
+    expect((await runForTest(["id", "--config", config])).out).toBe(`${found.id}\n`);
+    const id = JSON.parse((await runForTest(["id", "--config", config, "--json"])).out) as object;
+    expect(id).toEqual({ id: found.id, short: found.id.slice(0, 10), callsign: "DUN-A" });
+    const again = await runForTest(["init", "--config", config]);
+    expect(again).toMatchObject({ code: 0 });
+    expect(again.out).toContain("was there");
+    const forced = await runForTest(["init", ...argv, "--callsign", "LON-B", "--force"]);
+    expect(forced.out).toContain(found.id);
+    expect(forced.out).toContain("LON-B");
+  });
+
+  test("init replaces nothing unasked and writes nothing wrong", async () => {
+    const { config, argv } = place();
+    const wrong = await runForTest(["init", ...argv, "--callsign", "not a callsign"]);
+    expect(wrong.code).toBe(78);
+    expect(existsSync(config)).toBe(false);
+    await runForTest(["init", ...argv]);
+    const second = await runForTest(["init", ...argv, "--network", "other"]);
+    expect(second.code).toBe(2);
+    expect(second.err).toContain("--force");
+  });
+
+  test("id before init says what to do", async () => {
+    const { stateDir } = place();
+    const result = await runForTest(["id"], { env: { GODWIT_NODE__STATE_DIR: stateDir } });
+    expect(result.code).toBe(1);
+    expect(result.err).toContain("godwit init");
+    expect((await runForTest(["id", "--config", join(folder, "missing.toml")])).code).toBe(78);
+  });
+});

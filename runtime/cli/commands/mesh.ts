@@ -1,0 +1,226 @@
+/** What the node is and sees: status, health, peers, routes, why, trace, names, trust. */
+import type {
+  HealthView,
+  NameView,
+  PeerView,
+  RouteView,
+  StatusView,
+  TraceView,
+  WhyView,
+} from "../../api/node-view.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import { segment } from "../client.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import * as render from "../render.ts";
+
+/** The node itself gives up after 30 s and says so. */
+const TRACE_TIMEOUT_MS = 40_000;
+
+/** Prints the API's body, or what `human` makes of it. */
+function show<T>(
+  context: CommandContext,
+  answer: { text: string; value: T },
+  human: (value: T) => string,
+): void {
+  context.io.stdout(context.isJson ? `${answer.text}\n` : human(answer.value));
+}
+
+const stateOf = (paint: render.Paint, state: string): string => {
+  if (/^(ok|running|connected|delivered|trusted)$/.test(state)) return paint.good(state);
+  return /^(down|blocked|disconnected|expired|refused)$/.test(state) ? paint.bad(state) : paint.warn(state);
+};
+
+export const status: CommandModule = {
+  async run(context) {
+    const answer = await (await context.client()).call<StatusView>("GET", "/mesh/status");
+    show(context, answer, ({ node, ...rest }) => {
+      const { paint } = context;
+      const { peers, queue } = rest;
+      const text = render.facts(
+        [
+          ["node", render.nodeName(node.id, node.callsign)],
+          ["id", node.id],
+          ["location", node.location ?? "-"],
+          [
+            "network",
+            rest.open ? `${rest.network} (open: whoever knows its name is a member)` : rest.network,
+          ],
+          ["address", `${rest.address}  ${rest.subnet}`],
+          ["version", `${node.version}, up ${render.duration(node.uptime_seconds)}`],
+          ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
+          ["routes", String(rest.routes)],
+          ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
+        ],
+        paint,
+      );
+      const rows = rest.transports.map(({ name, type, state, listen, reason }) => [
+        name,
+        type,
+        state,
+        [...listen, ...(reason === null ? [] : [reason])].join(" "),
+      ]);
+      const style = (cell: string, column: number) => (column === 2 ? stateOf(paint, cell) : cell);
+      return `${text}\n${render.table(["TRANSPORT", "TYPE", "STATE", "LISTENS"], rows, paint, style)}`;
+    });
+    return exitCodes.fine;
+  },
+};
+
+export const health: CommandModule = {
+  async run(context) {
+    // 503 is how a node says that it is down: an answer, not a failure to ask.
+    const answer = await (await context.client()).call<HealthView>("GET", "/health", { alsoFine: [503] });
+    show(context, answer, (value) => {
+      const lines = value.checks.map(
+        (check) =>
+          `${stateOf(context.paint, check.status)}  ${render.safeLine(check.name)}` +
+          `${check.reason === "" ? "" : `: ${render.safeLine(check.reason)}`}\n`,
+      );
+      return `${stateOf(context.paint, value.status)}\n${lines.map((line) => `  ${line}`).join("")}`;
+    });
+    return answer.value.status === "ok" ? exitCodes.fine : exitCodes.failed;
+  },
+};
+
+export const peers: CommandModule = {
+  async run(context) {
+    const answer = await (await context.client()).call<{ peers: PeerView[] }>("GET", "/mesh/peers");
+    show(context, answer, (value) => {
+      const rows = value.peers.flatMap((peer) => {
+        const head = [render.short(peer.id), peer.callsign ?? "-", peer.trust, peer.state];
+        const seen = peer.state === "connected" ? "now" : render.moment(peer.last_seen);
+        if (peer.links.length === 0) return [[...head, "-", "-", seen]];
+        return peer.links.map((link, index) => [
+          ...(index === 0 ? head : ["", "", "", ""]),
+          `${link.direction === "inbound" ? "<-" : "->"} ${link.address}`,
+          render.millis(link.rtt_ms),
+          seen,
+        ]);
+      });
+      const header = ["ID", "CALLSIGN", "TRUST", "STATE", "LINK", "RTT", "SEEN"];
+      return render.table(header, rows, context.paint, (cell, column) =>
+        column === 3 && cell !== "" ? stateOf(context.paint, cell) : cell,
+      );
+    });
+    return exitCodes.fine;
+  },
+};
+
+export const routes: CommandModule = {
+  async run(context) {
+    const answer = await (await context.client()).call<{ routes: RouteView[] }>("GET", "/mesh/routes");
+    show(context, answer, (value) =>
+      render.table(
+        ["DESTINATION", "CALLSIGN", "NEXT HOP", "COST", "MTU", "PATH", "ALTERNATES"],
+        value.routes.map((route) => [
+          render.short(route.destination),
+          route.callsign ?? "-",
+          render.short(route.next_hop),
+          render.cost(route.metric),
+          String(route.mtu),
+          route.bottleneck,
+          route.alternates
+            .map((hop) => `${render.short(hop.next_hop)} ${render.cost(hop.metric)}`)
+            .join(", "),
+        ]),
+        context.paint,
+      ),
+    );
+    return exitCodes.fine;
+  },
+};
+
+export const why: CommandModule = {
+  async run(context) {
+    const path = `/mesh/routes/${segment(context.args[0]!)}/why`;
+    const answer = await (await context.client()).call<WhyView>("GET", path);
+    show(context, answer, (value) => {
+      const { feasibility: fd } = value;
+      const head = render.facts(
+        [
+          ["destination", render.nodeName(value.destination, value.callsign)],
+          ["reachable", value.reachable ? "yes" : "no"],
+          ["feasibility", fd === null ? "-" : `${render.cost(fd.metric)} at sequence ${fd.seqno}`],
+        ],
+        context.paint,
+      );
+      const rows = value.candidates.map((hop) => [
+        hop.selected ? "*" : "",
+        render.nodeName(hop.next_hop, hop.callsign),
+        `${render.cost(hop.link_cost)} + ${render.cost(hop.advertised_metric)}`,
+        render.cost(hop.metric),
+        String(hop.seqno),
+        hop.feasible ? "yes" : "no",
+        hop.reason,
+      ]);
+      const header = ["", "NEXT HOP", "LINK + REST", "COST", "SEQUENCE", "FEASIBLE", "WHY"];
+      const words = value.explanation.map((line) => `${render.safeLine(line)}\n`).join("");
+      return `${head}\n${render.table(header, rows, context.paint)}${words === "" ? "" : `\n${words}`}`;
+    });
+    return exitCodes.fine;
+  },
+};
+
+export const trace: CommandModule = {
+  async run(context) {
+    const path = `/mesh/trace/${segment(context.args[0]!)}`;
+    const answer = await (
+      await context.client()
+    ).call<TraceView>("POST", path, { timeoutMs: TRACE_TIMEOUT_MS });
+    show(context, answer, (value) => {
+      const rows = value.hops.map((hop, index) => [
+        String(index + 1),
+        render.nodeName(hop.node, hop.callsign),
+        render.millis(hop.rtt_ms),
+        hop.stage,
+      ]);
+      const end = value.reached
+        ? `${context.paint.good("reached")} in ${render.millis(value.rtt_ms)}\n`
+        : `${context.paint.bad("not reached")}: the last line is as far as it came\n`;
+      return render.table(["HOP", "NODE", "RTT", "STAGE"], rows, context.paint) + end;
+    });
+    return answer.value.reached ? exitCodes.fine : exitCodes.failed;
+  },
+};
+
+export const names: CommandModule = {
+  async run(context) {
+    const answer = await (await context.client()).call<{ names: NameView[] }>("GET", "/mesh/names");
+    show(context, answer, (value) => {
+      const rows = value.names.map((row) => [
+        row.name,
+        render.short(row.node),
+        row.source,
+        row.conflict === null ? "" : `also claimed by ${row.conflict}`,
+      ]);
+      return render.table(["NAME", "NODE", "BOUND BY", "CONFLICT"], rows, context.paint);
+    });
+    return exitCodes.fine;
+  },
+};
+
+export const resolveName: CommandModule = {
+  async run(context) {
+    const [name, node] = context.args as [string, string];
+    const path = `/mesh/names/${segment(name)}/resolve`;
+    const answer = await (await context.client()).call("POST", path, { json: { node } });
+    show(context, answer, () => `${render.safeLine(name)} is ${render.safeLine(node)} from now on\n`);
+    return exitCodes.fine;
+  },
+};
+
+export const trust: CommandModule = {
+  async run(context) {
+    const [node, level] = context.args as [string, string];
+    const reason = context.option("reason");
+    if (reason === undefined)
+      throw godwitError(
+        "GODWIT_USAGE",
+        'say why with --reason "...": it stands in the event and helps who comes after you',
+      );
+    const path = `/mesh/peers/${segment(node)}/trust`;
+    const answer = await (await context.client()).call("POST", path, { json: { level, reason } });
+    show(context, answer, () => `${render.safeLine(node)} is ${render.safeLine(level)} from now on\n`);
+    return exitCodes.fine;
+  },
+};

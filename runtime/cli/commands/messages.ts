@@ -1,0 +1,178 @@
+/** Reading and removing messages: inbox, outbox, message. */
+import type { Box, MessageView } from "../../api/node-view.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import type { ApiClient } from "../client.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import * as render from "../render.ts";
+
+type MessageWithBody = MessageView & { body?: string; body_base64?: string };
+
+const ID = /^[0-9a-f]{32}$/;
+/** Characters of an id in lists; as many are enough on the command line when they are unique. */
+const ID_SHOWN_CHARS = 10;
+const PREFIX_CHARS_MIN = 6;
+/** How far back a shortened id is looked for. */
+const PREFIX_PAGES_MAX = 20;
+const PAGE = 500;
+
+const listOf = (box: Box): CommandModule => ({
+  async run(context) {
+    const limit = context.option("limit");
+    const after = context.option("after");
+    const query = new URLSearchParams({ box });
+    if (limit !== undefined) query.set("limit", limit);
+    if (after !== undefined) query.set("after", after);
+    const client = await context.client();
+    const answer = await client.call<{ messages: MessageView[]; next: string | null }>(
+      "GET",
+      `/messages?${query.toString()}`,
+    );
+    if (context.isJson) context.io.stdout(`${answer.text}\n`);
+    else context.io.stdout(listText(context, box, answer.value));
+    return exitCodes.fine;
+  },
+});
+
+export const inbox = listOf("inbox");
+export const outbox = listOf("outbox");
+
+function listText(
+  { paint }: CommandContext,
+  box: Box,
+  { messages, next }: { messages: MessageView[]; next: string | null },
+): string {
+  if (messages.length === 0) return `the ${box} is empty\n`;
+  const rows = messages.map((message) => [
+    message.id.slice(0, ID_SHOWN_CHARS),
+    render.moment(message.created_at),
+    box === "inbox" ? render.short(message.from) : message.to,
+    message.state + (message.reason === null ? "" : `: ${message.reason}`),
+    render.size(message.size),
+    message.subject ?? "",
+  ]);
+  const header = ["ID", "SENT (UTC)", box === "inbox" ? "FROM" : "TO", "STATE", "SIZE", "SUBJECT"];
+  const more = next === null ? "" : `more: godwit ${box} --after ${next}\n`;
+  return render.table(header, rows, paint) + more;
+}
+
+export const show: CommandModule = {
+  async run(context) {
+    const client = await context.client();
+    const id = await completeId(client, context.args[0]!, ["outbox", "inbox", "transit"]);
+    const answer = await client.call<MessageWithBody>("GET", `/messages/${id}`);
+    context.io.stdout(context.isJson ? `${answer.text}\n` : messageText(context, answer.value));
+    return exitCodes.fine;
+  },
+};
+
+export const read: CommandModule = {
+  async run(context) {
+    const isRaw = context.isSet("raw");
+    if (isRaw && context.io.isStdoutTty)
+      throw godwitError(
+        "GODWIT_USAGE",
+        "--raw writes what the sender chose, escape sequences too: redirect it, > file",
+      );
+    const client = await context.client();
+    const id = await completeId(client, context.args[0]!, ["inbox", "outbox"]);
+    if (isRaw) {
+      const response = await client.fetch("GET", `/messages/${id}/body`);
+      context.io.stdout(new Uint8Array(await response.arrayBuffer()));
+      return exitCodes.fine;
+    }
+    const answer = await client.call<MessageWithBody>("GET", `/messages/${id}`);
+    if (context.isJson) context.io.stdout(`${answer.text}\n`);
+    else {
+      const { from, created_at: at, subject } = answer.value;
+      const rows = [["from", from] as const, ["sent", `${render.moment(at)} UTC`] as const];
+      const head = render.facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
+      context.io.stdout(`${head}\n${await bodyText(client, answer.value)}`);
+    }
+    return exitCodes.fine;
+  },
+};
+
+/** What fits a terminal; larger text is fetched, other bytes are only told of. */
+async function bodyText(client: ApiClient, message: MessageWithBody): Promise<string> {
+  let text = message.body;
+  if (text === undefined && message.body_base64 === undefined && message.content_type.startsWith("text/"))
+    text = await (await client.fetch("GET", `/messages/${message.id}/body`)).text();
+  if (text === undefined)
+    return `(${render.safeLine(message.content_type)}, ${render.size(message.size)}: godwit inbox read ${message.id} --raw > file)\n`;
+  const safe = render.safeText(text);
+  return safe.endsWith("\n") ? safe : `${safe}\n`;
+}
+
+export const remove: CommandModule = {
+  async run(context) {
+    const client = await context.client();
+    for (const text of context.args) {
+      const id = await completeId(client, text, ["inbox", "outbox"]);
+      const answer = await client.call("DELETE", `/messages/${id}`);
+      context.io.stdout(context.isJson ? `${answer.text}\n` : `${id} is gone\n`);
+    }
+    return exitCodes.fine;
+  },
+};
+
+function messageText({ paint }: CommandContext, message: MessageWithBody): string {
+  const { receipt } = message;
+  const signed =
+    receipt === null
+      ? "none yet"
+      : `signed by ${render.short(receipt.by)} at ${render.moment(receipt.at)} UTC${receipt.unconfirmed ? ", unconfirmed" : ""}`;
+  const sealed = {
+    true: "forward secret",
+    false: "to the identity key: no forward secrecy",
+    null: "not yet",
+  };
+  const facts = render.facts(
+    [
+      ["id", message.id],
+      ["from", message.from],
+      ["to", message.to],
+      ["subject", message.subject ?? "-"],
+      ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`)],
+      ["priority", String(message.priority)],
+      ["body", `${render.size(message.size)}, ${message.content_type}`],
+      ["created", `${render.moment(message.created_at)} UTC`],
+      ["delivered", message.delivered_at === null ? "-" : `${render.moment(message.delivered_at)} UTC`],
+      ["receipt", signed],
+      ["sealed", sealed[`${message.forward_secret}`]],
+    ],
+    paint,
+  );
+  const hops = message.trace.map(({ node, at }) => [render.short(node), render.moment(at)]);
+  return hops.length === 0 ? facts : `${facts}\n${render.table(["HOP", "AT (UTC)"], hops, paint)}`;
+}
+
+/** A whole id as it is; else the one message whose id begins so. */
+async function completeId(client: ApiClient, given: string, boxes: readonly Box[]): Promise<string> {
+  const text = given.toLowerCase();
+  if (ID.test(text)) return text;
+  if (!/^[0-9a-f]+$/.test(text) || text.length < PREFIX_CHARS_MIN || text.length > 32)
+    throw godwitError(
+      "GODWIT_USAGE",
+      `"${given.slice(0, 60)}" is no message id: 32 hex digits, or the first ${PREFIX_CHARS_MIN} or more of them`,
+    );
+  const found = new Set<string>();
+  for (const box of boxes) {
+    let after: string | null = null;
+    for (let page = 0; page < PREFIX_PAGES_MAX; page++) {
+      const query = new URLSearchParams({ box, limit: String(PAGE) });
+      if (after !== null) query.set("after", after);
+      const { value } = await client.call<{ messages: MessageView[]; next: string | null }>(
+        "GET",
+        `/messages?${query.toString()}`,
+      );
+      for (const { id } of value.messages) if (id.startsWith(text)) found.add(id);
+      after = value.next;
+      if (after === null) break;
+    }
+  }
+  const [only] = found;
+  if (only === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message id begins with ${text}`);
+  if (found.size > 1)
+    throw godwitError("GODWIT_USAGE", `${found.size} message ids begin with ${text}; give more of it`);
+  return only;
+}

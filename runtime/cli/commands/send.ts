@@ -1,0 +1,184 @@
+/** `godwit send`: text, a file or standard input to an address; with --wait until the receipt. */
+import { closeSync, fstatSync, openSync } from "node:fs";
+import type { MessageView } from "../../api/node-view.ts";
+import { parseDuration } from "../../config/units.ts";
+import { sleep } from "../../kernel/clock.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import { BODY_BYTES_MAX } from "../../wire/constants.ts";
+import { type ApiClient, ApiProblem } from "../client.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import * as render from "../render.ts";
+
+const POLL_FIRST_MS = 100;
+const POLL_CAP_MS = 2_000;
+/** A transient message is answered when it left; a full disk takes its time to fail. */
+const COMMIT_TIMEOUT_MS = 60_000;
+const TEXT = "text/plain; charset=utf-8";
+const AWAY: ReadonlySet<string> = new Set(["GODWIT_NODE_UNREACHABLE", "GODWIT_TIMEOUT"]);
+const FINAL: ReadonlySet<string> = new Set(["delivered", "expired", "refused", "withdrawn"]);
+
+export const send: CommandModule = {
+  async run(context) {
+    const { body, contentType } = await readBody(context);
+    const query = queryOf(context);
+    const timeoutMs = durationOf(context, "timeout");
+    const client = await context.client();
+    const answer = await client.call<{ id: string }>("POST", `/messages?${query.toString()}`, {
+      body,
+      contentType,
+      timeoutMs: COMMIT_TIMEOUT_MS,
+    });
+    const { id } = answer.value;
+    if (!context.isSet("wait")) {
+      context.io.stdout(context.isJson ? `${answer.text}\n` : `${id} is queued\n`);
+      return exitCodes.fine;
+    }
+    if (!context.isJson) context.io.stderr(`${id} is queued\n`);
+    return await follow(context, client, id, timeoutMs);
+  },
+};
+
+function queryOf(context: CommandContext): URLSearchParams {
+  const query = new URLSearchParams({ to: context.args[0]! });
+  const set = (name: string, value: string | undefined) => {
+    if (value !== undefined) query.set(name, value);
+  };
+  set("subject", context.option("subject"));
+  set("priority", context.option("priority"));
+  set("idempotency_key", context.option("key"));
+  const ttlMs = durationOf(context, "ttl");
+  set("ttl_seconds", ttlMs === undefined ? undefined : String(Math.ceil(ttlMs / 1000)));
+  if (context.isSet("failover") && context.isSet("no-failover"))
+    throw godwitError("GODWIT_USAGE", "--failover and --no-failover exclude each other");
+  if (context.isSet("failover")) query.set("failover", "true");
+  if (context.isSet("no-failover")) query.set("failover", "false");
+  if (context.isSet("transient")) query.set("transient", "true");
+  return query;
+}
+
+function durationOf(context: CommandContext, name: string): number | undefined {
+  const text = context.option(name);
+  if (text === undefined) return undefined;
+  const ms = parseDuration(/^\d+$/.test(text) ? `${text}s` : text);
+  if (ms === undefined)
+    throw godwitError("GODWIT_USAGE", `--${name} takes a duration such as 90s, 30m, 72h or 7d`);
+  return ms;
+}
+
+async function readBody(context: CommandContext): Promise<{ body: Uint8Array; contentType: string }> {
+  const { io, args } = context;
+  const words = args.slice(1);
+  const file = context.option("file");
+  if (file !== undefined && words.length > 0)
+    throw godwitError("GODWIT_USAGE", "give either a text or --file");
+  const chosen = context.option("content-type");
+  if (file !== undefined && file !== "-") {
+    const body = await readFile(file);
+    return { body, contentType: chosen ?? (Bun.file(file).type || "application/octet-stream") };
+  }
+  if (file === "-" || (words.length === 1 && words[0] === "-") || (words.length === 0 && !io.isStdinTty)) {
+    const body = await readStdin(io.stdin());
+    return { body, contentType: chosen ?? (isUtf8(body) ? TEXT : "application/octet-stream") };
+  }
+  if (words.length === 0)
+    throw godwitError("GODWIT_USAGE", "nothing to send: give a text, - for standard input, or --file PATH");
+  return { body: new TextEncoder().encode(words.join(" ")), contentType: chosen ?? TEXT };
+}
+
+async function readFile(path: string): Promise<Uint8Array> {
+  let handle: number;
+  try {
+    handle = openSync(path, "r");
+  } catch (error) {
+    throw godwitError(
+      "GODWIT_USAGE",
+      `cannot read ${path}: ${error instanceof Error ? error.message : "?"}`,
+      error,
+    );
+  }
+  try {
+    const stat = fstatSync(handle);
+    if (stat.isDirectory()) throw godwitError("GODWIT_USAGE", `${path} is a directory; send a file`);
+    if (stat.size > BODY_BYTES_MAX) throw tooBig();
+    return await Bun.file(handle).bytes();
+  } finally {
+    closeSync(handle);
+  }
+}
+
+async function readStdin(stdin: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of stdin) {
+    total += chunk.length;
+    if (total > BODY_BYTES_MAX) throw tooBig();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+const tooBig = () => godwitError("GODWIT_TOO_BIG", `a body has at most ${BODY_BYTES_MAX} bytes (16 MiB)`);
+
+function isUtf8(bytes: Uint8Array): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Polls, because that also survives a restart of the node in between; a local socket makes it cheap. */
+async function follow(
+  context: CommandContext,
+  client: ApiClient,
+  id: string,
+  timeoutMs: number | undefined,
+): Promise<number> {
+  const { io } = context;
+  const startedMs = io.clock.monotonicMs();
+  let pauseMs = POLL_FIRST_MS;
+  let told = "";
+  for (;;) {
+    const answer = await lookAt(client, id);
+    if (answer !== undefined) {
+      const { state, reason } = answer.value;
+      const line = state + (reason === null ? "" : `: ${reason}`);
+      if (FINAL.has(state)) {
+        io.stdout(context.isJson ? `${answer.text}\n` : endText(context, answer.value, line));
+        return state === "delivered" ? exitCodes.fine : exitCodes.failed;
+      }
+      if (!context.isJson && line !== told) io.stderr(`${render.safeLine(line)}\n`);
+      told = line;
+    }
+    if (timeoutMs !== undefined && io.clock.monotonicMs() - startedMs >= timeoutMs)
+      throw godwitError(
+        "GODWIT_TIMEOUT",
+        `${id} is not delivered yet (${told || "the node does not answer"}); it stays queued: godwit message ${id}`,
+      );
+    await sleep(io.clock, pauseMs, io.signal);
+    pauseMs = Math.min(POLL_CAP_MS, pauseMs * 1.5);
+  }
+}
+
+/** Undefined while the node is away: the message is durable, so waiting goes on. */
+async function lookAt(client: ApiClient, id: string) {
+  try {
+    return await client.call<MessageView>("GET", `/messages/${id}`);
+  } catch (error) {
+    const isAway =
+      error instanceof ApiProblem
+        ? error.problem.status === 503
+        : error instanceof Error && "code" in error && AWAY.has(String(error.code));
+    if (isAway) return undefined;
+    throw error;
+  }
+}
+
+function endText({ paint }: CommandContext, message: MessageView, line: string): string {
+  if (message.state !== "delivered") return `${paint.bad(render.safeLine(line))}\n`;
+  const { receipt, trace } = message;
+  const by = receipt === null ? "" : ` with a receipt signed by ${render.short(receipt.by)}`;
+  const path = trace.map(({ node }) => render.short(node)).join(" -> ");
+  return `${paint.good("delivered")}${by}${path === "" ? "" : `\n${path}`}\n`;
+}

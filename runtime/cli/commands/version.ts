@@ -1,0 +1,14 @@
+/** `godwit version`. */
+import pkg from "../../../package.json" with { type: "json" };
+import { type CommandModule, exitCodes } from "../command.ts";
+
+/** Set by the build. */
+declare const GODWIT_VERSION: string | undefined;
+
+export const version: CommandModule = {
+  async run({ io, isJson }) {
+    const godwit = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
+    io.stdout(isJson ? `${JSON.stringify({ version: godwit, bun: Bun.version })}\n` : `godwit ${godwit}\n`);
+    return exitCodes.fine;
+  },
+};

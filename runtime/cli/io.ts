@@ -1,0 +1,48 @@
+/** The world as a command sees it, so that tests run commands without a process. */
+import { type Clock, systemClock } from "../kernel/clock.ts";
+
+export interface CliIo {
+  /** Text or bytes to standard output, in order. */
+  readonly stdout: (chunk: string | Uint8Array) => void;
+  readonly stderr: (text: string) => void;
+  /** Standard input from here to its end; consumed at most once. */
+  readonly stdin: () => AsyncIterable<Uint8Array>;
+  readonly isStdinTty: boolean;
+  readonly isStdoutTty: boolean;
+  /** Resolves when what was written is with the operating system. */
+  readonly flush: () => Promise<void>;
+  readonly clock: Clock;
+  /** Aborts when the user has had enough (Ctrl-C) or nobody reads any more. */
+  readonly signal: AbortSignal;
+}
+
+/** The real one. Listens for SIGINT and SIGTERM only when `handlesSignals`: `run` has its own way to stop. */
+export function processIo(handlesSignals: boolean): CliIo {
+  const controller = new AbortController();
+  if (handlesSignals)
+    for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
+  // `godwit events | head`: the reader left, which is no failure.
+  process.stdout.on("error", () => controller.abort());
+  // Promises of the writes still on their way: process.exit() drops what a pipe has not taken yet.
+  const writing = new Set<Promise<void>>();
+  const write = (stream: NodeJS.WriteStream, chunk: string | Uint8Array) => {
+    const written = new Promise<void>((resolve) => stream.write(chunk, () => resolve()));
+    writing.add(written);
+    void written.then(() => writing.delete(written));
+  };
+  const abandoned = new Promise<void>((resolve) =>
+    controller.signal.addEventListener("abort", () => resolve(), { once: true }),
+  );
+  return {
+    stdout: (chunk) => write(process.stdout, chunk),
+    stderr: (text) => write(process.stderr, text),
+    stdin: () => process.stdin as AsyncIterable<Uint8Array>,
+    isStdinTty: process.stdin.isTTY,
+    isStdoutTty: process.stdout.isTTY,
+    flush: async () => {
+      await Promise.race([Promise.all(writing), abandoned]);
+    },
+    clock: systemClock,
+    signal: controller.signal,
+  };
+}

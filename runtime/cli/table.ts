@@ -1,0 +1,158 @@
+/** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
+import type { CommandModule, CommandSpec, OptionSpec } from "./command.ts";
+
+const mesh = () => import("./commands/mesh.ts");
+const messages = () => import("./commands/messages.ts");
+const tokens = () => import("./commands/tokens.ts");
+const config = () => import("./commands/config.ts");
+
+const paging: Readonly<Record<string, OptionSpec>> = {
+  limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
+  after: { value: "ID", help: "the page after this message" },
+};
+
+function row(
+  name: string,
+  args: string,
+  count: readonly [number, number],
+  summary: string,
+  load: () => Promise<CommandModule>,
+  options: Readonly<Record<string, OptionSpec>> = {},
+): CommandSpec {
+  return { name, args, argsMin: count[0], argsMax: count[1], summary, load, options };
+}
+
+const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, name, isHidden: true });
+
+const none = [0, 0] as const;
+const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
+const outbox = row(
+  "outbox",
+  "",
+  none,
+  "messages of this node",
+  async () => (await messages()).outbox,
+  paging,
+);
+const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
+
+export const commands: readonly CommandSpec[] = [
+  row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run),
+  row(
+    "init",
+    "",
+    none,
+    "write a starter configuration and make the identity",
+    async () => (await import("./commands/init.ts")).init,
+    {
+      callsign: { value: "DUN-A", help: "name of this machine, LOCATION-MACHINE" },
+      network: { value: "NAME", help: "name of the mesh" },
+      "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+      peer: { value: "URL", help: "a neighbour to dial, such as tcp://10.0.0.2:4860", repeats: true },
+      force: { help: "replace an existing configuration (never the identity)" },
+    },
+  ),
+  row("id", "", none, "this node's id, running or not", async () => (await import("./commands/init.ts")).id),
+  row("config check", "", none, "is the configuration right", async () => (await config()).check),
+  row(
+    "config explain",
+    "[KEY]",
+    [0, 1],
+    "what each key means, its value, and where that comes from",
+    async () => (await config()).explain,
+  ),
+  row("config schema", "", none, "JSON Schema of the configuration", async () => (await config()).schema),
+  row("status", "", none, "the node at a glance", async () => (await mesh()).status),
+  row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
+  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
+  row("routes", "", none, "next hop and cost for every destination", async () => (await mesh()).routes),
+  row("why", "NODE", [1, 1], "why traffic for NODE goes where it goes", async () => (await mesh()).why),
+  row(
+    "trace",
+    "NODE",
+    [1, 1],
+    "the hops to NODE, each with its answer time",
+    async () => (await mesh()).trace,
+  ),
+  row(
+    "send",
+    "ADDRESS [TEXT|-]",
+    [1, 10_000],
+    "send a message; it is safe once this returns",
+    async () => (await import("./commands/send.ts")).send,
+    {
+      file: { value: "PATH", help: "send a file, at most 16 MiB" },
+      subject: { value: "TEXT", help: "a subject line" },
+      "content-type": { value: "TYPE", help: "media type of the body" },
+      priority: { value: "0..3", help: "0 is most urgent; 2 by default" },
+      ttl: { value: "DURATION", help: "how long it may take, such as 90s, 30m, 72h or 7d" },
+      failover: { help: "another machine of the location may take it when this one stays silent" },
+      "no-failover": { help: "this machine or none" },
+      transient: { help: "now or never: skips the queue" },
+      key: { value: "KEY", help: "idempotency key: the same key gives the same message" },
+      wait: { help: "wait for the receipt; exit 1 if it is not delivered" },
+      timeout: { value: "DURATION", help: "with --wait: how long" },
+    },
+  ),
+  inbox,
+  hidden("inbox list", inbox),
+  row("inbox read", "ID", [1, 1], "one message with its body", async () => (await messages()).read, {
+    raw: { help: "the exact bytes of the body, for a file or a pipe" },
+  }),
+  row("inbox rm", "ID...", [1, 1_000], "remove messages", async () => (await messages()).remove),
+  outbox,
+  hidden("outbox list", outbox),
+  row("outbox rm", "ID...", [1, 1_000], "withdraw messages", async () => (await messages()).remove),
+  row(
+    "message",
+    "ID",
+    [1, 1],
+    "where a message is, its receipt and its trace",
+    async () => (await messages()).show,
+  ),
+  names,
+  hidden("names list", names),
+  row(
+    "names resolve",
+    "NAME NODE",
+    [2, 2],
+    "settle a conflict: NODE gets NAME",
+    async () => (await mesh()).resolveName,
+  ),
+  row(
+    "trust",
+    "NODE LEVEL",
+    [2, 2],
+    "set trust: unknown, member, trusted or blocked",
+    async () => (await mesh()).trust,
+    {
+      reason: { value: "TEXT", help: "why; needed" },
+    },
+  ),
+  row(
+    "token new",
+    "",
+    none,
+    "make an API token; prints its secret once",
+    async () => (await tokens()).create,
+    {
+      scope: { value: "SCOPE", help: "read, send, operate or admin; again for more", repeats: true },
+      label: { value: "TEXT", help: "who holds it" },
+    },
+  ),
+  row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
+  row("token revoke", "ID", [1, 1], "revoke an API token at once", async () => (await tokens()).revoke),
+  row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
+    family: {
+      value: "LIST",
+      help: "only these, comma-separated: link, peer, route, message, heal, plugin, name",
+    },
+  }),
+  row(
+    "version",
+    "",
+    none,
+    "which Godwit this is",
+    async () => (await import("./commands/version.ts")).version,
+  ),
+];

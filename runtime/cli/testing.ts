@@ -1,0 +1,45 @@
+/** A command line without a process: output in strings, input from a string. */
+import { type Clock, systemClock } from "../kernel/clock.ts";
+import { runCli } from "./cli.ts";
+import type { CliIo } from "./io.ts";
+
+export interface CliResult {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+  /** Standard output byte for byte. */
+  readonly bytes: Buffer;
+}
+
+export interface CliSetup {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string | Uint8Array;
+  readonly isStdoutTty?: boolean;
+  readonly signal?: AbortSignal;
+  readonly clock?: Clock;
+  /** Sees each piece of standard output as it is written. */
+  readonly onOut?: (text: string) => void;
+}
+
+export async function runForTest(argv: readonly string[], setup: CliSetup = {}): Promise<CliResult> {
+  const out: Buffer[] = [];
+  let err = "";
+  const io: CliIo = {
+    stdout(chunk) {
+      out.push(Buffer.from(chunk as string));
+      setup.onOut?.(out.at(-1)!.toString());
+    },
+    stderr: (text) => void (err += text),
+    async *stdin() {
+      yield Buffer.from((setup.stdin ?? "") as string);
+    },
+    isStdinTty: setup.stdin === undefined,
+    isStdoutTty: setup.isStdoutTty ?? false,
+    flush: () => Promise.resolve(),
+    clock: setup.clock ?? systemClock,
+    signal: setup.signal ?? new AbortController().signal,
+  };
+  const code = await runCli(argv, { HOME: "/nonexistent", ...setup.env }, io);
+  const bytes = Buffer.concat(out);
+  return { code, out: bytes.toString(), err, bytes };
+}
