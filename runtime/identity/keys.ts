@@ -1,0 +1,268 @@
+/**
+ * Identity keys: Ed25519 signatures, and the X25519 key derived from the same seed that link handshakes and sealing use.
+ * Owns every conversion between a node id and a key, and the rule which encodings are ids at all. Must never touch the
+ * disk (keystore.ts does) or let a secret reach a log: secrets are getters, so that serialising an identity shows none.
+ *
+ * A point and its negative share one X25519 key, so a usable id has sign bit 0; then id and X25519 key determine each
+ * other, and a handshake that proves the X25519 key proves the id. Specified by docs/protocol/link.md, "Keys".
+ *
+ * Whatever else is ever derived from the seed must go through HKDF with its own label: the SHA-512 of the seed itself
+ * belongs to Ed25519 (both halves) and X25519 (the first half), and to nothing else.
+ */
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  sign,
+  verify,
+  type KeyObject,
+} from "node:crypto";
+import { ed25519 } from "@noble/curves/ed25519.js";
+import { godwitError } from "../kernel/errors.ts";
+import { formatNodeId, nodeIdBytes, shortId, type NodeId } from "../kernel/ids.ts";
+import type { Random } from "../kernel/random.ts";
+
+export const SEED_BYTES = 32;
+export const SIGNATURE_BYTES = 64;
+export const DH_KEY_BYTES = 32;
+
+/** One end of X25519 (RFC 7748). */
+export interface DhKey {
+  /** 32 bytes. Shared: never write to them. */
+  readonly publicKey: Uint8Array;
+  /** 32 fresh bytes, owned by the caller. Throws GODWIT_HANDSHAKE_FAILED when the result would be all zero. */
+  agree(remotePublic: Uint8Array): Uint8Array;
+}
+
+/** A node's own key. */
+export interface Identity {
+  readonly id: NodeId;
+  /** The 32 bytes of the id. Shared: never write to them. */
+  readonly publicKey: Uint8Array;
+  /** 32 bytes, secret (RFC 8032 section 5.1.5). Shared: never write to them. */
+  readonly seed: Uint8Array;
+  /** Ed25519 signature, 64 bytes, owned by the caller. */
+  sign(bytes: Uint8Array): Uint8Array;
+  /** The X25519 key of the same secret; its public half equals `dhPublicKeyOf(id)`. */
+  readonly dh: DhKey;
+}
+
+/** DER prefixes of RFC 8410 before the 32 raw bytes. */
+const ED25519_PRIVATE_DER = Buffer.from("302e020100300506032b657004220420", "hex");
+const ED25519_PUBLIC_DER = Buffer.from("302a300506032b6570032100", "hex");
+const X25519_PRIVATE_DER = Buffer.from("302e020100300506032b656e04220420", "hex");
+const X25519_PUBLIC_DER = Buffer.from("302a300506032b656e032100", "hex");
+
+const importPrivate = (prefix: Buffer, secret: Uint8Array): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([prefix, secret]), format: "der", type: "pkcs8" });
+const importPublic = (prefix: Buffer, raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: Buffer.concat([prefix, raw]), format: "der", type: "spki" });
+
+function exportPublic(key: KeyObject): Uint8Array {
+  const der = createPublicKey(key).export({ format: "der", type: "spki" });
+  return new Uint8Array(der.subarray(der.length - DH_KEY_BYTES));
+}
+
+class X25519Key implements DhKey {
+  readonly publicKey: Uint8Array;
+  readonly #secret: Uint8Array;
+  readonly #key: KeyObject;
+
+  constructor(secret: Uint8Array) {
+    if (secret.length !== DH_KEY_BYTES)
+      throw godwitError("GODWIT_BUG", `an X25519 secret has 32 bytes, got ${secret.length}`);
+    this.#secret = secret.slice();
+    this.#key = importPrivate(X25519_PRIVATE_DER, secret);
+    this.publicKey = exportPublic(this.#key);
+  }
+
+  get secret(): Uint8Array {
+    return this.#secret;
+  }
+
+  agree(remotePublic: Uint8Array): Uint8Array {
+    if (remotePublic.length !== DH_KEY_BYTES)
+      throw godwitError("GODWIT_HANDSHAKE_FAILED", "the far end's key does not have 32 bytes");
+    let shared: Uint8Array;
+    try {
+      shared = diffieHellman({
+        privateKey: this.#key,
+        publicKey: importPublic(X25519_PUBLIC_DER, remotePublic),
+      });
+    } catch (error) {
+      throw godwitError("GODWIT_HANDSHAKE_FAILED", "the far end's key is of small order", error);
+    }
+    // The library refuses an all-zero result (RFC 7748 section 6.1); relying on that alone would hang a proof on it.
+    if (shared.every((byte) => byte === 0))
+      throw godwitError("GODWIT_HANDSHAKE_FAILED", "the far end's key is of small order");
+    return new Uint8Array(shared);
+  }
+}
+
+class Ed25519Identity implements Identity {
+  readonly id: NodeId;
+  readonly publicKey: Uint8Array;
+  readonly dh: DhKey;
+  readonly #seed: Uint8Array;
+  readonly #key: KeyObject;
+
+  constructor(seed: Uint8Array) {
+    this.#seed = seed.slice();
+    this.#key = importPrivate(ED25519_PRIVATE_DER, seed);
+    this.publicKey = exportPublic(this.#key);
+    this.id = formatNodeId(this.publicKey);
+    // X25519 clamps its secret exactly as Ed25519 clamps this half, so the two public keys map onto each other.
+    this.dh = new X25519Key(createHash("sha512").update(seed).digest().subarray(0, 32));
+  }
+
+  get seed(): Uint8Array {
+    return this.#seed;
+  }
+
+  sign(bytes: Uint8Array): Uint8Array {
+    return new Uint8Array(sign(null, bytes, this.#key));
+  }
+}
+
+const hasSignBit = (publicKey: Uint8Array): boolean => (publicKey[31]! & 0x80) !== 0;
+
+/** A new identity whose id has sign bit 0. Half of all seeds do, so this tries twice on average. */
+export function generateIdentity(random: Random): Identity {
+  // A source of randomness that fails this 128 times in a row is broken, and no key must come from it.
+  for (let attempt = 0; attempt < 128; attempt++) {
+    const identity = new Ed25519Identity(random.bytes(SEED_BYTES));
+    if (!hasSignBit(identity.publicKey)) return identity;
+  }
+  throw godwitError("GODWIT_BUG", "the source of randomness repeats itself; no key was made");
+}
+
+/** Throws GODWIT_KEY_CORRUPT when the length is wrong or the key has sign bit 1: no such seed was ever generated here. */
+export function identityFromSeed(seed: Uint8Array): Identity {
+  if (seed.length !== SEED_BYTES)
+    throw godwitError("GODWIT_KEY_CORRUPT", `an identity seed has ${SEED_BYTES} bytes, got ${seed.length}`);
+  const identity = new Ed25519Identity(seed);
+  if (hasSignBit(identity.publicKey))
+    throw godwitError("GODWIT_KEY_CORRUPT", "the seed's public key has sign bit 1, so it is no node's key");
+  return identity;
+}
+
+/** What was found out about one id. `problem` undefined: usable. */
+interface CheckedId {
+  readonly problem: string | undefined;
+  readonly dhPublicKey: Uint8Array | undefined;
+  verifyKey: KeyObject | undefined;
+}
+
+/**
+ * A check costs about 250 us, and ids repeat endlessly. Good and bad ids are kept apart, so that a stranger who sends
+ * bad ones cannot push out those of real neighbours; each cache forgets its oldest entry when full.
+ */
+const CHECKED_IDS_MAX = 16_384;
+const REFUSED_IDS_MAX = 1_024;
+const checkedIds = new Map<NodeId, CheckedId>();
+const refusedIds = new Map<NodeId, CheckedId>();
+
+function lookUp(id: NodeId): CheckedId {
+  const known = checkedIds.get(id) ?? refusedIds.get(id);
+  if (known !== undefined) return known;
+  const fresh = examine(nodeIdBytes(id));
+  const [cache, entriesMax] =
+    fresh.problem === undefined ? [checkedIds, CHECKED_IDS_MAX] : [refusedIds, REFUSED_IDS_MAX];
+  if (cache.size >= entriesMax) cache.delete(cache.keys().next().value as NodeId);
+  cache.set(id, fresh);
+  return fresh;
+}
+
+function examine(publicKey: Uint8Array): CheckedId {
+  const refused = (problem: string): CheckedId => ({
+    problem,
+    dhPublicKey: undefined,
+    verifyKey: undefined,
+  });
+  if (hasSignBit(publicKey)) return refused("its sign bit is 1");
+  let point;
+  try {
+    // Strict RFC 8032 decoding: refuses y >= p and what is not on the curve.
+    point = ed25519.Point.fromBytes(publicKey, false);
+  } catch {
+    return refused("it is not a canonical point of the curve");
+  }
+  if (point.isSmallOrder()) return refused("it is a point of small order");
+  if (!point.isTorsionFree()) return refused("it has a torsion component");
+  return {
+    problem: undefined,
+    dhPublicKey: ed25519.utils.toMontgomery(publicKey),
+    verifyKey: undefined,
+  };
+}
+
+function usable(id: NodeId): CheckedId {
+  const checked = lookUp(id);
+  if (checked.problem !== undefined)
+    throw godwitError("GODWIT_ID_INVALID", `${shortId(id)} is no usable node id: ${checked.problem}`);
+  return checked;
+}
+
+/**
+ * Throws GODWIT_ID_INVALID unless the id is the one accepted encoding of a point of prime order: sign bit 0, canonical,
+ * on the curve, no small order, no torsion component. Cached.
+ */
+export function checkNodeId(id: NodeId): void {
+  usable(id);
+}
+
+/** The id's X25519 public key (birational map, RFC 7748 section 4.1). Shared: never write to it. Throws GODWIT_ID_INVALID. */
+export function dhPublicKeyOf(id: NodeId): Uint8Array {
+  return usable(id).dhPublicKey!;
+}
+
+/**
+ * The id that owns an X25519 public key met in a handshake. Throws GODWIT_ID_INVALID when no usable id maps onto
+ * exactly these bytes.
+ */
+export function nodeIdOfDh(dhPublicKey: Uint8Array): NodeId {
+  const id = formatNodeId(edwardsOf(dhPublicKey));
+  // Mapping back refuses every second encoding of the same field element.
+  if (!Buffer.from(dhPublicKeyOf(id)).equals(dhPublicKey))
+    throw godwitError("GODWIT_ID_INVALID", "the far end's key is not in its one accepted encoding");
+  return id;
+}
+
+/** y = (u - 1) / (u + 1), little-endian, sign bit 0. */
+function edwardsOf(dhPublicKey: Uint8Array): Uint8Array {
+  if (dhPublicKey.length !== DH_KEY_BYTES)
+    throw godwitError("GODWIT_ID_INVALID", "an X25519 key has 32 bytes");
+  const field = ed25519.Point.Fp;
+  const u = field.create(BigInt(`0x${Buffer.from(dhPublicKey).reverse().toString("hex")}`));
+  const divisor = field.add(u, 1n);
+  if (field.is0(divisor)) throw godwitError("GODWIT_ID_INVALID", "the far end's key maps to no point");
+  const y = field.mul(field.sub(u, 1n), field.inv(divisor));
+  return new Uint8Array(Buffer.from(y.toString(16).padStart(64, "0"), "hex").reverse());
+}
+
+/**
+ * Whether `signature` (64 bytes) is the node's Ed25519 signature over `message` (RFC 8032). Never throws: an unusable
+ * id or a malformed signature is false.
+ */
+export function verifySignature(id: NodeId, message: Uint8Array, signature: Uint8Array): boolean {
+  if (signature.length !== SIGNATURE_BYTES) return false;
+  try {
+    const checked = lookUp(id);
+    if (checked.problem !== undefined) return false;
+    checked.verifyKey ??= importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
+    return verify(null, message, checked.verifyKey, signature);
+  } catch {
+    return false;
+  }
+}
+
+/** A fresh X25519 key: an ephemeral of a handshake, or a prekey. */
+export function generateDhKey(random: Random): DhKey & { readonly secret: Uint8Array } {
+  return new X25519Key(random.bytes(DH_KEY_BYTES));
+}
+
+/** From 32 secret bytes (copied; clamped as RFC 7748 section 5 says). */
+export function dhKeyFromSecret(secret: Uint8Array): DhKey & { readonly secret: Uint8Array } {
+  return new X25519Key(secret);
+}

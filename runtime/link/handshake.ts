@@ -1,0 +1,387 @@
+/**
+ * From a pipe to a session. Owns the pipe, the timer and the half-open ticket until the session exists; the messages
+ * themselves are made and judged by initiator.ts and responder.ts. Must never keep state, or compute a Diffie-Hellman,
+ * for a first message whose tag is wrong. Specified by docs/protocol/link.md, "Handshake".
+ */
+import type { Pipe } from "@godwit/sdk";
+import type { Identity } from "../identity/keys.ts";
+import { Backoff } from "../kernel/backoff.ts";
+import type { Clock, Timer } from "../kernel/clock.ts";
+import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Random } from "../kernel/random.ts";
+import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import {
+  handshakeTiming,
+  MTU_MIN,
+  RECORD_FLAG,
+  SECRETS_MAX,
+  sessionLimits,
+  type SessionLimits,
+} from "./constants.ts";
+import { DatagramSession } from "./datagram-session.ts";
+import type { HalfOpenTicket, HandshakeGuard } from "./guard.ts";
+import {
+  HANDSHAKE_BYTES,
+  HANDSHAKE_BYTES_MAX,
+  networkKeys,
+  type NetworkKeys,
+  type Versions,
+} from "./hello.ts";
+import { Initiator, type Established, type Step } from "./initiator.ts";
+import { Responder } from "./responder.ts";
+import type { LinkSession, SessionParams } from "./session.ts";
+import { StreamSession } from "./stream-session.ts";
+import type { Session } from "./types.ts";
+
+export interface OpenSessionOptions {
+  readonly role: "initiator" | "responder";
+  /** Initiator: who must answer. Undefined: whoever it is. */
+  readonly remote?: NodeId;
+  readonly identity: Identity;
+  readonly network: string;
+  /** Newest first, at most 4; none: an open mesh. */
+  readonly secrets: readonly Uint8Array[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly guard: HandshakeGuard;
+  /** Default by class of link: 5, 30 or 120 s. */
+  readonly timeoutMs?: number;
+  /** What the cap on half-open handshakes per source counts by, e.g. the address without its port. None: no such cap. */
+  readonly sourceKey?: string;
+  readonly isBlocked?: (id: NodeId) => boolean;
+  /** Speak XX even though `remote` is known: hides our identity from whoever steals the responder's key later. */
+  readonly hideIdentity?: boolean;
+  readonly versions?: Versions;
+  readonly limits?: Partial<SessionLimits>;
+}
+
+/**
+ * Runs the handshake over a pipe that nobody has opened yet and resolves to a session that nobody has opened yet. The
+ * initiator's resolves when the responder has proved itself; the responder's only with the initiator's first valid
+ * record, so that a replayed message 1 comes to nothing. On failure or abort the pipe is closed and it rejects with
+ * GODWIT_HANDSHAKE_FAILED, GODWIT_HANDSHAKE_TIMEOUT, GODWIT_HANDSHAKE_BUSY, GODWIT_SELF_DIALED, GODWIT_PEER_BLOCKED,
+ * GODWIT_LINK_CLOSED, GODWIT_ID_INVALID, GODWIT_ENDPOINT_INVALID or the signal's reason.
+ */
+export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: AbortSignal): Promise<Session> {
+  return new Promise((resolve, reject) => {
+    const opening = new Opening(pipe, options, signal, resolve, reject);
+    opening.start();
+  });
+}
+
+const HUNG_UP =
+  "the far end hung up during the handshake: it is another node, in another network, has another secret or no Godwit";
+
+class Opening {
+  readonly #pipe: Pipe;
+  readonly #options: OpenSessionOptions;
+  readonly #signal: AbortSignal;
+  readonly #resolve: (session: Session) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #onAbort: () => void;
+  #initiator: Initiator | undefined;
+  #responder: Responder | undefined;
+  #secretIndex = 0;
+  #ticket: HalfOpenTicket | undefined;
+  #timeout: Timer | undefined;
+  #resend: Timer | undefined;
+  /** Responder: sessions that wait for their first record, newest last. A stream has at most one, a datagram pipe two. */
+  #unproven: LinkSession[] = [];
+  #session: LinkSession | undefined;
+  #isSettled = false;
+  #bytesSent = 0;
+  #bytesReceived = 0;
+  /** Stream: the handshake message that is arriving. */
+  readonly #held = new Uint8Array(HANDSHAKE_BYTES_MAX);
+  #heldLength = 0;
+
+  constructor(
+    pipe: Pipe,
+    options: OpenSessionOptions,
+    signal: AbortSignal,
+    resolve: (session: Session) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#pipe = pipe;
+    this.#options = options;
+    this.#signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#onAbort = () => {
+      this.#options.guard.counters.handshakesAborted++;
+      this.#finish();
+      this.#reject(this.#signal.reason);
+    };
+  }
+
+  start(): void {
+    const { clock, role, guard, sourceKey } = this.#options;
+    if (this.#signal.aborted) return this.#onAbort();
+    try {
+      this.#checkPipe();
+      if (role === "responder") {
+        this.#ticket = guard.enter(sourceKey, () =>
+          this.#fail(godwitError("GODWIT_HANDSHAKE_BUSY", "no first message came while others were waiting")),
+        );
+        this.#responder = this.#newResponder();
+      } else this.#initiator = this.#newInitiator();
+    } catch (error) {
+      return this.#fail(asGodwitError(error));
+    }
+    this.#signal.addEventListener("abort", this.#onAbort, { once: true });
+    this.#timeout = clock.after(this.#timing.timeoutMs, () => this.#onTimeout());
+    this.#pipe.open({
+      data: (bytes) => (this.#session === undefined ? this.#onData(bytes) : this.#onRecord(bytes)),
+      drain: () => this.#session?.pipeDrained(),
+      closed: (error) => this.#onClosed(error),
+    });
+    if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator, this.#newBackoff());
+  }
+
+  get #timing() {
+    const timing = handshakeTiming(this.#pipe.linkClass);
+    return { ...timing, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
+  }
+
+  #checkPipe(): void {
+    const { kind, mtu, remote } = this.#pipe;
+    if (kind === "datagram" && mtu < MTU_MIN)
+      throw godwitError(
+        "GODWIT_ENDPOINT_INVALID",
+        `${remote} carries datagrams of ${mtu} bytes, a link needs ${MTU_MIN}`,
+      );
+    const { secrets } = this.#options;
+    if (secrets.length > SECRETS_MAX)
+      throw godwitError("GODWIT_CONFIG_INVALID", `at most ${SECRETS_MAX} network secrets may be live`);
+    if (secrets.some((secret) => secret.length === 0))
+      throw godwitError("GODWIT_CONFIG_INVALID", "a network secret is empty");
+  }
+
+  #newInitiator(): Initiator {
+    const { identity, network, secrets, guard, random, remote, hideIdentity } = this.#options;
+    this.#secretIndex = guard.secretIndexFor(this.#pipe.remote, secrets.length);
+    return new Initiator({
+      identity,
+      network,
+      keys: networkKeys(network, secrets[this.#secretIndex]),
+      remote,
+      useIk: remote !== undefined && hideIdentity !== true,
+      versions: this.#versions,
+      random,
+      isBlocked: this.#isBlocked,
+    });
+  }
+
+  #newResponder(): Responder {
+    const { identity, network, secrets, guard, random, sourceKey } = this.#options;
+    const keys: NetworkKeys[] =
+      secrets.length === 0
+        ? [networkKeys(network, undefined)]
+        : secrets.map((secret) => networkKeys(network, secret));
+    return new Responder({
+      identity,
+      network,
+      keys,
+      versions: this.#versions,
+      random,
+      guard,
+      source: sourceKey ?? this.#pipe.remote,
+      isBlocked: this.#isBlocked,
+    });
+  }
+
+  get #versions(): Versions {
+    return this.#options.versions ?? { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+  }
+
+  get #isBlocked(): (id: NodeId) => boolean {
+    return this.#options.isBlocked ?? (() => false);
+  }
+
+  #newBackoff(): Backoff {
+    const { resendFirstMs, resendCapMs } = this.#timing;
+    return new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, this.#options.random);
+  }
+
+  /** On datagrams the initiator repeats its message until something moves on; the responder only ever answers. */
+  #sendMessage1(initiator: Initiator, backoff: Backoff): void {
+    if (this.#isSettled) return;
+    this.#write(initiator.message1);
+    if (this.#pipe.kind === "datagram" && !this.#isSettled)
+      this.#resend = this.#options.clock.after(backoff.nextMs(), () =>
+        this.#sendMessage1(initiator, backoff),
+      );
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.#bytesSent += bytes.length;
+    this.#pipe.write(bytes);
+  }
+
+  #onData(bytes: Uint8Array): void {
+    if (this.#isSettled) return;
+    if (this.#pipe.kind === "datagram") this.#onDatagram(bytes);
+    else this.#onStream(bytes);
+  }
+
+  /** Records of a live session; on datagrams, what is left of its handshake is dropped. */
+  #onRecord(bytes: Uint8Array): void {
+    if (this.#pipe.kind === "datagram" && ((bytes[0] ?? 0) & RECORD_FLAG) === 0)
+      this.#options.guard.counters.handshakeDatagramsDropped++;
+    else this.#session!.receive(bytes);
+  }
+
+  #onDatagram(bytes: Uint8Array): void {
+    const type = bytes[0] ?? 0;
+    if ((type & RECORD_FLAG) !== 0) {
+      const proven = this.#unproven.find((session) => (session as DatagramSession).proves(bytes));
+      if (proven === undefined) {
+        this.#options.guard.counters.handshakeDatagramsDropped++;
+        return;
+      }
+      this.#complete(proven);
+      proven.receive(bytes);
+      return;
+    }
+    this.#bytesReceived += bytes.length;
+    if (HANDSHAKE_BYTES[type] === bytes.length) this.#take(bytes);
+    else this.#options.guard.counters.handshakeDatagramsDropped++;
+  }
+
+  #onStream(bytes: Uint8Array): void {
+    let rest = bytes;
+    while (rest.length > 0 && !this.#isSettled) {
+      const unproven = this.#unproven[0];
+      if (unproven !== undefined) return unproven.receive(rest);
+      const type = this.#heldLength > 0 ? this.#held[0]! : rest[0]!;
+      const length = HANDSHAKE_BYTES[type];
+      if (length === undefined)
+        return this.#fail(godwitError("GODWIT_HANDSHAKE_FAILED", "the far end does not speak this protocol"));
+      const taken = Math.min(length - this.#heldLength, rest.length);
+      this.#held.set(rest.subarray(0, taken), this.#heldLength);
+      this.#heldLength += taken;
+      this.#bytesReceived += taken;
+      rest = rest.subarray(taken);
+      if (this.#heldLength < length) return;
+      this.#heldLength = 0;
+      this.#take(this.#held.subarray(0, length));
+    }
+    if (rest.length > 0) this.#session?.receive(rest);
+  }
+
+  #take(message: Uint8Array): void {
+    const machine = this.#initiator ?? this.#responder!;
+    const step: Step = machine.receive(message);
+    if (this.#responder?.hasAnswered === true) this.#ticket?.answered();
+    switch (step.kind) {
+      case "send":
+        return this.#write(step.bytes);
+      case "fail":
+        if (step.send !== undefined) this.#write(step.send);
+        return this.#fail(step.error);
+      case "ignore":
+        if (this.#pipe.kind === "stream") return this.#fail(step.error);
+        this.#options.guard.counters.handshakeDatagramsDropped++;
+        return;
+      case "established":
+        return this.#onEstablished(step.established, step.send);
+    }
+  }
+
+  #onEstablished(established: Established, send: Uint8Array | undefined): void {
+    if (this.#initiator !== undefined) {
+      const session = this.#newSession(established);
+      this.#complete(session);
+      session.confirm(send);
+      return;
+    }
+    if (send !== undefined) this.#write(send);
+    const session = this.#newSession(established);
+    if (this.#pipe.kind === "stream") session.onProof = () => this.#complete(session);
+    // Two, so that a replayed message 1 in between does not undo a handshake that is under way.
+    this.#unproven = [...this.#unproven.slice(-1), session];
+  }
+
+  #newSession(established: Established): LinkSession {
+    const { identity, role, clock, random, guard, limits } = this.#options;
+    const pipe = this.#pipe;
+    const params: SessionParams = {
+      pipe,
+      role,
+      own: identity.dh,
+      established,
+      clock,
+      random,
+      counters: guard.counters,
+      limits: { ...sessionLimits(pipe.linkClass, pipe.rateBitsPerSecond), ...limits },
+      timing: this.#timing,
+      bytesSent: this.#bytesSent,
+      bytesReceived: this.#bytesReceived,
+    };
+    return pipe.kind === "stream" ? new StreamSession(params) : new DatagramSession(params);
+  }
+
+  #complete(session: LinkSession): void {
+    this.#session = session;
+    this.#options.guard.counters.handshakesCompleted++;
+    this.#settle();
+    this.#resolve(session);
+  }
+
+  #onTimeout(): void {
+    this.#options.guard.counters.handshakesTimedOut++;
+    this.#noteSecret();
+    this.#finish();
+    const seconds = this.#timing.timeoutMs / 1_000;
+    this.#reject(
+      godwitError(
+        "GODWIT_HANDSHAKE_TIMEOUT",
+        `${this.#pipe.remote} did not finish the handshake in ${seconds} s`,
+      ),
+    );
+  }
+
+  #onClosed(error: Error | undefined): void {
+    if (this.#session !== undefined) return this.#session.pipeClosed(error);
+    if (this.#isSettled) return;
+    const failure = this.#unproven[0]?.failure;
+    if (failure !== undefined)
+      return this.#fail(
+        godwitError("GODWIT_HANDSHAKE_FAILED", "the far end's first record did not verify", failure),
+      );
+    this.#fail(
+      error === undefined
+        ? godwitError("GODWIT_HANDSHAKE_FAILED", HUNG_UP)
+        : godwitError("GODWIT_LINK_CLOSED", `the pipe broke during the handshake: ${error.message}`, error),
+    );
+  }
+
+  #fail(error: GodwitError): void {
+    if (this.#isSettled) return;
+    this.#options.guard.counters.handshakesFailed++;
+    if (error.code === "GODWIT_HANDSHAKE_FAILED") this.#noteSecret();
+    this.#finish();
+    this.#reject(error);
+  }
+
+  /** The next dial tries the other live secret. */
+  #noteSecret(): void {
+    if (this.#initiator !== undefined && this.#options.secrets.length > 1)
+      this.#options.guard.noteSecretFailed(this.#pipe.remote, this.#secretIndex);
+  }
+
+  #finish(): void {
+    this.#settle();
+    this.#pipe.close();
+  }
+
+  #settle(): void {
+    this.#isSettled = true;
+    this.#timeout?.cancel();
+    this.#resend?.cancel();
+    this.#ticket?.release();
+    this.#signal.removeEventListener("abort", this.#onAbort);
+    this.#unproven = [];
+  }
+}

@@ -1,0 +1,198 @@
+/** The listening end of a handshake as a state machine: bytes in, steps out; no pipe, no timer. docs/protocol/link.md */
+import { nodeIdOfDh, type Identity } from "../identity/keys.ts";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Random } from "../kernel/random.ts";
+import { ATTEMPTS_PER_PIPE_MAX, HandshakeType, RefuseReason } from "./constants.ts";
+import type { HandshakeGuard } from "./guard.ts";
+import {
+  checkTag,
+  commonVersion,
+  encodeRefuse,
+  encodeRetry,
+  parseMessage1,
+  prologue,
+  type Message1,
+  type NetworkKeys,
+  type Versions,
+} from "./hello.ts";
+import { blocked, establish, fail, ignore, selfDialed, type Step } from "./initiator.ts";
+import { HandshakeState } from "./noise.ts";
+
+export interface ResponderOptions {
+  readonly identity: Identity;
+  readonly network: string;
+  /** One per live secret, newest first; a single open one where there is no secret. */
+  readonly keys: readonly NetworkKeys[];
+  readonly versions: Versions;
+  readonly random: Random;
+  readonly guard: HandshakeGuard;
+  /** What a cookie is bound to. */
+  readonly source: string;
+  readonly isBlocked: (id: NodeId) => boolean;
+}
+
+interface Answered {
+  readonly message1: Uint8Array;
+  readonly reply: Uint8Array;
+  /** XX: waiting for message 3 in this state. */
+  readonly waiting: HandshakeState | undefined;
+  readonly version: number;
+}
+
+export class Responder {
+  readonly #options: ResponderOptions;
+  /** The last message 1 that was answered, so that a repeated one costs nothing and changes nothing. */
+  #answered: Answered | undefined;
+  #attempts = 0;
+
+  constructor(options: ResponderOptions) {
+    this.#options = options;
+  }
+
+  /** Whether a valid message 1 was answered. */
+  get hasAnswered(): boolean {
+    return this.#answered !== undefined;
+  }
+
+  /**
+   * `bytes`: a whole handshake message, borrowed. Never throws on what it holds. "established" after IK message 1 is
+   * not fresh: it may be a replay until a valid record follows.
+   */
+  receive(bytes: Uint8Array): Step {
+    try {
+      switch (bytes[0]) {
+        case HandshakeType.ik1:
+        case HandshakeType.ik1WithCookie:
+        case HandshakeType.xx1:
+        case HandshakeType.xx1WithCookie:
+        case HandshakeType.xx1Psk:
+        case HandshakeType.xx1PskWithCookie:
+          return this.#onMessage1(bytes);
+        case HandshakeType.xx3:
+          return this.#onMessage3(bytes.subarray(1));
+        default:
+          return ignore(`handshake message ${bytes[0]} is not for a responder`);
+      }
+    } catch (error) {
+      return { kind: "ignore", error: asGodwitError(error) };
+    }
+  }
+
+  /** Everything cheap comes first: repetition, tag, load. Only then Diffie-Hellman. */
+  #onMessage1(bytes: Uint8Array): Step {
+    const { guard, identity, source, versions } = this.#options;
+    if (this.#answered !== undefined && Buffer.compare(this.#answered.message1, bytes) === 0)
+      return { kind: "send", bytes: this.#answered.reply };
+    const message = parseMessage1(bytes);
+    let keys: NetworkKeys | undefined;
+    let isMember = false;
+    for (const candidate of this.#options.keys) {
+      const verdict = checkTag(message, candidate, identity.dh.publicKey);
+      if (verdict === "ours") keys = candidate;
+      isMember ||= verdict === "member";
+    }
+    if (keys === undefined) {
+      guard.counters.tagMismatches++;
+      if (isMember) return this.#refuse(message, RefuseReason.notAddressee);
+      return ignore("a first message of another network, of another secret or for another node");
+    }
+    if (guard.isUnderLoad && !this.#isCookieValid(message)) {
+      guard.counters.retriesSent++;
+      return {
+        kind: "send",
+        bytes: encodeRetry(message.tag, guard.cookie(source, ephemeralOf(message))),
+      };
+    }
+    const version = commonVersion(versions, message.versions);
+    if (version === undefined) {
+      const refusal = encodeRefuse(message.tag, RefuseReason.version, versions);
+      guard.counters.refusalsSent++;
+      const theirs = `${message.versions.min} to ${message.versions.max}`;
+      return fail(
+        godwitError(
+          "GODWIT_HANDSHAKE_FAILED",
+          `the far end speaks versions ${theirs}, this node ${versions.min} to ${versions.max}`,
+        ),
+        refusal,
+      );
+    }
+    if (++this.#attempts > ATTEMPTS_PER_PIPE_MAX)
+      return fail(godwitError("GODWIT_HANDSHAKE_FAILED", "too many first messages on one pipe"));
+    guard.spend();
+    return message.isIk
+      ? this.#answerIk(bytes, message, keys, version)
+      : this.#answerXx(bytes, message, keys, version);
+  }
+
+  #answerIk(bytes: Uint8Array, message: Message1, keys: NetworkKeys, version: number): Step {
+    const state = this.#stateFor(keys.psk === undefined ? "IK" : "IKpsk2", message, keys);
+    state.readMessage(message.noise);
+    const refused = this.#check(state);
+    if (refused !== undefined) return refused;
+    const reply = withType(HandshakeType.ik2, state.writeMessage(Uint8Array.of(version)));
+    this.#answered = { message1: copyOf(bytes), reply, waiting: undefined, version };
+    const remote = nodeIdOfDh(state.remoteStatic!);
+    return { kind: "established", established: establish(state, remote, version), send: reply };
+  }
+
+  #answerXx(bytes: Uint8Array, message: Message1, keys: NetworkKeys, version: number): Step {
+    const state = this.#stateFor(keys.psk === undefined ? "XX" : "XXpsk3", message, keys);
+    state.readMessage(message.noise);
+    const reply = withType(HandshakeType.xx2, state.writeMessage(Uint8Array.of(version)));
+    this.#answered = { message1: copyOf(bytes), reply, waiting: state, version };
+    return { kind: "send", bytes: reply };
+  }
+
+  #onMessage3(noise: Uint8Array): Step {
+    const answered = this.#answered;
+    if (answered?.waiting === undefined) return ignore("a third message that was not asked for");
+    const state = answered.waiting.clone();
+    state.readMessage(noise);
+    const refused = this.#check(state);
+    if (refused !== undefined) return refused;
+    this.#answered = { ...answered, waiting: undefined };
+    const remote = nodeIdOfDh(state.remoteStatic!);
+    return { kind: "established", established: establish(state, remote, answered.version) };
+  }
+
+  /** The verdict over the identity that the initiator has just shown, or undefined when it may go on. */
+  #check(state: HandshakeState): Step | undefined {
+    const met = nodeIdOfDh(state.remoteStatic!);
+    if (met === this.#options.identity.id) return fail(selfDialed());
+    return this.#options.isBlocked(met) ? fail(blocked(met)) : undefined;
+  }
+
+  #refuse(message: Message1, reason: number): Step {
+    this.#options.guard.counters.refusalsSent++;
+    return { kind: "send", bytes: encodeRefuse(message.tag, reason, this.#options.versions) };
+  }
+
+  #isCookieValid(message: Message1): boolean {
+    const { guard, source } = this.#options;
+    return message.cookie !== undefined && guard.isCookieValid(source, ephemeralOf(message), message.cookie);
+  }
+
+  #stateFor(pattern: "IK" | "IKpsk2" | "XX" | "XXpsk3", message: Message1, keys: NetworkKeys) {
+    const { identity, network, random } = this.#options;
+    return new HandshakeState({
+      pattern,
+      role: "responder",
+      prologue: prologue(pattern, message.versions, network),
+      s: identity.dh,
+      random,
+      ...(keys.psk === undefined ? {} : { psk: keys.psk }),
+    });
+  }
+}
+
+const ephemeralOf = (message: Message1): Uint8Array => message.noise.subarray(0, 32);
+/** Not `slice`: on a Buffer that would share the borrowed memory. */
+const copyOf = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
+
+function withType(type: number, noise: Uint8Array): Uint8Array {
+  const out = new Uint8Array(1 + noise.length);
+  out[0] = type;
+  out.set(noise, 1);
+  return out;
+}

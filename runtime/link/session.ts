@@ -1,0 +1,394 @@
+/**
+ * What the two kinds of session share: batching frames into records, limits and rekeys, back-pressure, and how a
+ * session ends. Stages of a frame on its way out: send -> batch -> flush -> seal (stream-session.ts,
+ * datagram-session.ts) -> pipe; on its way in: receive -> backlog while nobody reads -> process -> items -> handler.
+ * Must never hand out a byte that was not authenticated, nor use a key beyond its limits. Specified by
+ * docs/protocol/link.md.
+ */
+import type { LinkClass, Pipe, PipeDirection } from "@godwit/sdk";
+import type { Clock, Timer } from "../kernel/clock.ts";
+import { assert, GodwitError, godwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Random } from "../kernel/random.ts";
+import type { DhKey } from "../identity/keys.ts";
+import { ControlKind, HIGH_WATER_BYTES, type HandshakeTiming, type SessionLimits } from "./constants.ts";
+import type { LinkCounters } from "./guard.ts";
+import type { Established } from "./initiator.ts";
+import { Batch, decodeItems, varintBytes, type ItemSink } from "./items.ts";
+import type { Role } from "./noise.ts";
+import { Rekeying } from "./rekey.ts";
+import type { Session, SessionHandlers } from "./types.ts";
+
+export interface SessionParams {
+  readonly pipe: Pipe;
+  readonly role: Role;
+  readonly own: DhKey;
+  readonly established: Established;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly counters: LinkCounters;
+  readonly limits: SessionLimits;
+  /** Datagrams: how often and how long to repeat what must arrive. */
+  readonly timing: HandshakeTiming;
+  /** What the handshake put on the medium already. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+}
+
+/** How often a pipe that took more than the high-water mark without saying so is asked whether it has drained. */
+const DRAIN_POLL_MS = 5;
+/** The responder lets the initiator rekey first, so that a crossing is the exception. */
+const RESPONDER_PATIENCE = 1.1;
+const NO_BYTES = new Uint8Array(0);
+
+export abstract class LinkSession implements Session {
+  readonly remote: NodeId;
+  readonly direction: PipeDirection;
+  readonly remoteEndpoint: string;
+  readonly localEndpoint: string;
+  readonly linkClass: LinkClass;
+  readonly rateBitsPerSecond: number;
+  /** The protocol version that both ends agreed on. */
+  readonly version: number;
+  abstract readonly isReliable: boolean;
+  abstract readonly frameBytesMax: number;
+  /** Called once, when the far end's first record (an inbound session) has verified. */
+  onProof: (() => void) | undefined;
+
+  protected readonly params: SessionParams;
+  protected readonly rekeying: Rekeying;
+  protected readonly batch = new Batch();
+  protected handlers: SessionHandlers | undefined;
+  /** Raw bytes of the pipe that wait for a reader, oldest first. */
+  protected readonly backlog: Uint8Array[] = [];
+  protected backlogBytes = 0;
+  protected isPaused = false;
+  protected isOver = false;
+  /** Records under the present receiving key. */
+  protected rxRecords = 0;
+
+  #isFlushScheduled = false;
+  #bytesSent: number;
+  #bytesReceived: number;
+  #isBlocked = false;
+  #wantsDrain = false;
+  #drainPoll: Timer | undefined;
+  #isDelivering = false;
+  #isPipePaused = false;
+  #isClosing = false;
+  #endError: GodwitError | undefined;
+  #txRecords = 0;
+  #txBytes = 0;
+  #epochStartedMs: number;
+  #rekeyAskedMs: number | undefined;
+  /** The pipe is gone but its last bytes are not read yet. */
+  #pipeEnd: { readonly error: Error | undefined } | undefined;
+
+  constructor(params: SessionParams) {
+    const { pipe, established } = params;
+    this.params = params;
+    this.remote = established.remote;
+    this.version = established.version;
+    this.direction = pipe.direction;
+    this.remoteEndpoint = pipe.remote;
+    this.localEndpoint = pipe.local;
+    this.linkClass = pipe.linkClass;
+    this.rateBitsPerSecond = pipe.rateBitsPerSecond;
+    this.#bytesSent = params.bytesSent;
+    this.#bytesReceived = params.bytesReceived;
+    this.#epochStartedMs = params.clock.monotonicMs();
+    this.rekeying = new Rekeying(params.own, established, params.role, params.random);
+  }
+
+  /** Largest plaintext of one record. */
+  protected abstract readonly batchBytesMax: number;
+  /** A batch of this size does not wait for the end of the turn. */
+  protected abstract readonly flushBytes: number;
+  /** Seals one record and passes it to `write`. `plaintext` is borrowed. */
+  protected abstract seal(plaintext: Uint8Array, isBare: boolean): void;
+  /** Opens what arrived and passes it to `takeItems`. Borrowed. */
+  protected abstract process(bytes: Uint8Array): void;
+  /** One authenticated control item other than close. */
+  protected abstract onControl(kind: number, body: Uint8Array, isLast: boolean): void;
+  /** Bytes that nobody reads yet, owned: into the backlog, or dropped and counted. */
+  protected abstract keep(bytes: Uint8Array): void;
+  /** Asks the far end for a new epoch. */
+  protected abstract startRekey(): void;
+  /** Cancels timers and frees buffers. */
+  protected abstract dispose(): void;
+
+  get bufferedBytes(): number {
+    return this.params.pipe.bufferedBytes + this.batch.length;
+  }
+
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  get bytesReceived(): number {
+    return this.#bytesReceived;
+  }
+
+  /** Why the session ended, if it did so other than politely. */
+  get failure(): GodwitError | undefined {
+    return this.#endError;
+  }
+
+  /** The initiator's first record, by which the responder knows that message 1 was no replay. */
+  abstract confirm(message3: Uint8Array | undefined): void;
+
+  open(handlers: SessionHandlers): void {
+    assert(this.handlers === undefined, "a session is opened once");
+    this.handlers = handlers;
+    if (this.isOver) this.#reportClosed();
+    else queueMicrotask(() => this.#deliverBacklog());
+  }
+
+  send(frame: Uint8Array): boolean {
+    if (this.isOver || this.#isClosing) return true;
+    const length = frame.length;
+    if (length === 0 || length > this.frameBytesMax)
+      throw godwitError("GODWIT_ENCODE", `a frame has 1 to ${this.frameBytesMax} bytes, got ${length}`);
+    const needed = length + varintBytes(length);
+    if (this.batch.length + needed > this.batchBytesMax) this.flush();
+    if (needed > this.batchBytesMax) {
+      // Fits its datagram only without a length of its own.
+      this.#sealCounted(frame, true);
+      this.rekeyIfDue();
+    } else {
+      this.batch.addFrame(frame);
+      if (this.batch.length >= this.flushBytes) this.flush();
+      else this.#scheduleFlush();
+    }
+    if (!this.#isBlocked) return true;
+    this.#wantsDrain = true;
+    return false;
+  }
+
+  flush(): void {
+    if (this.batch.length === 0) return;
+    const hadFrames = this.batch.hasFrames;
+    this.batch.drain(!this.isReliable, this.#seal);
+    if (hadFrames) this.rekeyIfDue();
+  }
+
+  pause(isPaused: boolean): void {
+    this.isPaused = isPaused;
+    this.#applyPause();
+    if (!isPaused && this.backlog.length > 0) queueMicrotask(() => this.#deliverBacklog());
+  }
+
+  close(): void {
+    if (this.isOver || this.#isClosing) return;
+    this.#isClosing = true;
+    this.sendControl(ControlKind.close, NO_BYTES);
+    if (this.isOver) return;
+    this.dispose();
+    this.params.pipe.close();
+  }
+
+  /** From the pipe. Borrowed. */
+  receive(bytes: Uint8Array): void {
+    this.#bytesReceived += bytes.length;
+    if (this.isOver || this.#isClosing) return;
+    if (this.mustKeep || this.#isDelivering) this.keep(new Uint8Array(bytes));
+    else this.process(bytes);
+    this.#applyPause();
+  }
+
+  pipeDrained(): void {
+    if (this.#drainPoll === undefined) this.#unblock();
+  }
+
+  pipeClosed(error?: Error): void {
+    if (this.isOver) return;
+    if (this.#isClosing) this.end();
+    else if (this.backlog.length > 0) this.#pipeEnd = { error };
+    else this.#endWithPipe(error);
+  }
+
+  /** The end, seen from this side; the pipe is closed. `closed` is reported in its own turn, never inside a call. */
+  end(error?: GodwitError): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.#endError = error;
+    this.#drainPoll?.cancel();
+    this.dispose();
+    this.batch.drain(false, () => {});
+    this.backlog.length = 0;
+    this.backlogBytes = 0;
+    this.params.pipe.close();
+    if (this.handlers !== undefined) this.#reportClosed();
+  }
+
+  /** Whether arriving bytes have to wait for a reader. */
+  protected get mustKeep(): boolean {
+    return this.handlers === undefined || this.backlog.length > 0 || (this.isPaused && this.isReliable);
+  }
+
+  protected write(bytes: Uint8Array): void {
+    this.#bytesSent += bytes.length;
+    const { pipe } = this.params;
+    if (!pipe.write(bytes)) this.#isBlocked = true;
+    else if (pipe.bufferedBytes > HIGH_WATER_BYTES && this.#drainPoll === undefined) {
+      this.#isBlocked = true;
+      this.#pollDrain();
+    }
+  }
+
+  /** Adds a control item and sends the batch, so that the item is the last of its record. */
+  protected sendControl(kind: number, body: Uint8Array): void {
+    if (this.batch.length + body.length + 3 > this.batchBytesMax) this.flush();
+    this.batch.addControl(kind, body);
+    this.flush();
+  }
+
+  /** A record without items. */
+  protected sendEmpty(): void {
+    this.#sealCounted(NO_BYTES, false);
+  }
+
+  /** The items of one authenticated record. Borrowed by the handlers. */
+  protected takeItems(plaintext: Uint8Array, isBare: boolean): void {
+    if (plaintext.length === 0) return;
+    try {
+      if (isBare) this.#sink.onFrame(plaintext);
+      else decodeItems(plaintext, this.frameBytesMax, this.#sink);
+    } catch (error) {
+      this.end(
+        error instanceof GodwitError
+          ? error
+          : godwitError("GODWIT_DECODE", "a frame of the far end could not be handled", error),
+      );
+    }
+  }
+
+  /** After a record has come in: counts it against its key and starts a rekey if one is due. */
+  protected received(): void {
+    if (++this.rxRecords > this.params.limits.expireRecords) this.expire("records received under one key");
+    else this.rekeyIfDue();
+  }
+
+  protected expire(what: string): void {
+    this.params.counters.sessionsExpired++;
+    this.end(godwitError("GODWIT_SESSION_EXPIRED", `the session reached its limit: ${what}`));
+  }
+
+  /** From now on records go out under a new key. */
+  protected sendingKeyChanged(): void {
+    this.#txRecords = 0;
+    this.#txBytes = 0;
+    this.#epochStartedMs = this.params.clock.monotonicMs();
+    this.#rekeyAskedMs = undefined;
+    this.params.counters.rekeys++;
+  }
+
+  protected get mayRekey(): boolean {
+    return this.rekeying.isIdle;
+  }
+
+  protected rekeyIfDue(): void {
+    if (this.isOver || this.#isClosing || this.#rekeyAskedMs !== undefined || !this.mayRekey) return;
+    const { limits, role, clock } = this.params;
+    const patience = role === "initiator" ? 1 : RESPONDER_PATIENCE;
+    const nowMs = clock.monotonicMs();
+    if (
+      this.#txRecords < limits.rekeyAfterRecords * patience &&
+      this.#txBytes < limits.rekeyAfterBytes * patience &&
+      nowMs - this.#epochStartedMs < limits.rekeyAfterMs * patience
+    )
+      return;
+    this.#rekeyAskedMs = nowMs;
+    this.startRekey();
+  }
+
+  readonly #seal = (plaintext: Uint8Array, isBare: boolean): void => this.#sealCounted(plaintext, isBare);
+
+  readonly #sink: ItemSink = {
+    onFrame: (frame) => {
+      if (!this.#isClosing) this.handlers?.frame(frame);
+      return !this.isOver;
+    },
+    onControl: (kind, body, isLast) => {
+      if (kind === ControlKind.close) this.end();
+      else this.onControl(kind, body, isLast);
+      return !this.isOver;
+    },
+  };
+
+  #sealCounted(plaintext: Uint8Array, isBare: boolean): void {
+    if (this.isOver) return;
+    const { limits, clock } = this.params;
+    if (this.#txRecords >= limits.expireRecords) return this.expire("records sent under one key");
+    if (this.#txBytes + plaintext.length > limits.expireBytes) return this.expire("bytes sent under one key");
+    if (this.#rekeyAskedMs !== undefined && clock.monotonicMs() - this.#rekeyAskedMs > limits.rekeyGraceMs)
+      return this.expire("time without an answer to a rekey");
+    this.#txRecords++;
+    this.#txBytes += plaintext.length;
+    this.seal(plaintext, isBare);
+  }
+
+  #scheduleFlush(): void {
+    if (this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    queueMicrotask(() => {
+      this.#isFlushScheduled = false;
+      if (!this.isOver && !this.#isClosing) this.flush();
+    });
+  }
+
+  #deliverBacklog(): void {
+    if (this.#isDelivering || this.handlers === undefined) return;
+    this.#isDelivering = true;
+    while (this.backlog.length > 0 && !this.isOver && !(this.isPaused && this.isReliable)) {
+      const bytes = this.backlog.shift()!;
+      this.backlogBytes -= bytes.length;
+      this.process(bytes);
+    }
+    this.#isDelivering = false;
+    this.#applyPause();
+    if (this.backlog.length === 0 && this.#pipeEnd !== undefined && !this.isOver)
+      this.#endWithPipe(this.#pipeEnd.error);
+  }
+
+  #applyPause(): void {
+    const isPipePaused = this.isReliable && this.onProof === undefined && this.mustKeep;
+    if (isPipePaused === this.#isPipePaused || this.isOver) return;
+    this.#isPipePaused = isPipePaused;
+    this.params.pipe.pause(isPipePaused);
+  }
+
+  #pollDrain(): void {
+    const { clock, pipe } = this.params;
+    this.#drainPoll = clock.after(DRAIN_POLL_MS, () => {
+      this.#drainPoll = undefined;
+      if (pipe.bufferedBytes > HIGH_WATER_BYTES / 2) this.#pollDrain();
+      else this.#unblock();
+    });
+  }
+
+  #unblock(): void {
+    this.#isBlocked = false;
+    if (!this.#wantsDrain || this.isOver || this.#isClosing) return;
+    this.#wantsDrain = false;
+    this.handlers?.drain();
+  }
+
+  #endWithPipe(error: Error | undefined): void {
+    if (this.isReliable) this.params.counters.sessionsTruncated++;
+    this.end(
+      godwitError(
+        "GODWIT_LINK_CLOSED",
+        error === undefined
+          ? "the pipe ended without a goodbye of the far end"
+          : `the pipe broke: ${error.message}`,
+        error,
+      ),
+    );
+  }
+
+  #reportClosed(): void {
+    const { handlers } = this;
+    queueMicrotask(() => handlers!.closed(this.#endError));
+  }
+}
