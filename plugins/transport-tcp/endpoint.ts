@@ -33,7 +33,7 @@ export function reachableEndpoints({ host, port }: HostPort): string[] {
   if (host !== "0.0.0.0" && host !== "::") return [formatTcpEndpoint(host, port)];
   const wanted = host === "0.0.0.0" ? ["IPv4"] : ["IPv4", "IPv6"];
   const addresses = Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
+    .flatMap((found) => found ?? [])
     .filter(({ family, internal, address }) => wanted.includes(family) && !internal && !isLinkLocal(address))
     .map(({ address }) => formatTcpEndpoint(address, port));
   return addresses.length > 0

@@ -4,20 +4,17 @@
  * parts: outbox (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
  * forwarder. Never routes, never touches a socket. docs/protocol/delivery.md is normative.
  */
-import { asGodwitError, godwitError } from "../kernel/errors.ts";
-import { formatHex, idBytes, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import { godwitError } from "../kernel/errors.ts";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import {
-  BundleKind,
   decodeBundleFrame,
   decodeChunk,
   decodeCustodyAck,
   decodeCustodyRefuse,
   decodeOffer,
   decodeWant,
-  encodeBundleHeader,
   encodeCustodyAck,
   encodeCustodyRefuse,
-  makeBundle,
   RefuseReason,
   type Bundle,
   type Journey,
@@ -30,25 +27,14 @@ import {
   PRIORITY_DEFAULT,
   type Priority,
 } from "../wire/constants.ts";
-import {
-  decodeClaim,
-  decodeClaimAnswer,
-  decodeInnerMessage,
-  messageIdOf,
-  ReceiptStatus,
-  SUBJECT_BYTES_MAX,
-  CONTENT_TYPE_BYTES_MAX,
-  type InnerMessage,
-} from "../wire/message.ts";
+import { SUBJECT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX } from "../wire/message.ts";
 import { BodyCache } from "./body-cache.ts";
-import { Claims } from "./claims.ts";
 import type { CustodyContext, Holding } from "./context.ts";
-import { Delivery, noBundleId, type Arrival, type DeliveryOutcome } from "./delivery.ts";
 import { Forwarder } from "./forwarder.ts";
-import { Inbox, type InboxEntry } from "./inbox.ts";
-import { Outbox, type OutboxEntry } from "./outbox.ts";
-import { Receipts } from "./receipts.ts";
-import { Seen } from "./seen.ts";
+import type { Inbox, InboxEntry } from "./inbox.ts";
+import { Outbox } from "./outbox.ts";
+import type { OutboxEntry } from "./outbox-entry.ts";
+import { Recipient } from "./recipient.ts";
 import { ChunkReceiver, ChunkSender } from "./transfer.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "./types.ts";
@@ -63,7 +49,6 @@ const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
 /** A wall-clock second of `ttl_seconds` at least. */
 const LIFETIME_MIN_MS = 1_000;
-const CLAIM_PRIORITY: Priority = 0;
 
 export interface CustodyEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
@@ -83,14 +68,10 @@ export interface SendRequest {
 
 export class Custody {
   readonly #ctx: CustodyContext;
-  readonly #seen = new Seen();
-  readonly inbox: Inbox;
   readonly outbox: Outbox;
   readonly transit: Transit;
   readonly forwarder: Forwarder;
-  readonly #receipts: Receipts;
-  readonly #delivery: Delivery;
-  readonly #claims: Claims;
+  readonly #recipient: Recipient;
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
   readonly #acks = new Map<NodeId, BundleId[]>();
@@ -107,24 +88,16 @@ export class Custody {
       expired: (holding) => this.#onExpired(holding),
       offered: () => {},
     });
-    this.inbox = new Inbox(ctx);
     this.transit = new Transit(ctx, this.forwarder, cache);
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
       changed: (entry) => events.changed(entry),
-      deliverHere: (entry, body, ops) => this.#deliverHere(entry, body, ops),
+      deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
     });
-    this.#receipts = new Receipts(ctx, { ready: (bundle) => this.#sendOwn(bundle) });
-    this.#delivery = new Delivery(
-      ctx,
-      { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts },
-      { delivered: (entry, body) => events.delivered(entry, body) },
-    );
-    this.#claims = new Claims(ctx, {
-      send: (to, kind, plaintext, lifetimeMs) => this.#sendSealed(to, kind, plaintext, lifetimeMs),
-      deliver: async (arrival, isUnconfirmed) =>
-        isDone(await this.#delivery.deliver({ ...arrival, isUnconfirmed })),
-      drop: (arrival) => this.#delivery.skip(arrival, arrival.ops),
-      wasDeliveredHere: (id) => this.#receipts.has(id),
+    this.#recipient = new Recipient(ctx, this.outbox, this.transit, {
+      delivered: (entry, body) => events.delivered(entry, body),
+      send: (bundle) => this.#sendOwn(bundle),
+      acknowledge: (to, id) => this.#ack(to, id),
+      refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
     });
     this.#sender = new ChunkSender(ctx, this.forwarder);
     this.#receiver = new ChunkReceiver(ctx, {
@@ -147,21 +120,22 @@ export class Custody {
 
   /** Reads what survived. Call once, before any frame. */
   async load(): Promise<void> {
-    await this.#seen.load(this.#ctx.store);
-    await this.#receipts.load();
-    await this.inbox.load();
-    await this.#claims.load();
+    await this.#recipient.load();
     await this.#receiver.load();
     await this.outbox.load();
     for (const row of await this.transit.load()) {
       const sealed = await this.#ctx.store.body("transit", row.id);
       if (sealed !== undefined)
-        await this.#onMessage(undefined, { id: row.id, header: row.header, sealed }, row.journey, []);
+        await this.#recipient.resume({ id: row.id, header: row.header, sealed }, row.journey);
     }
   }
 
+  get inbox(): Inbox {
+    return this.#recipient.inbox;
+  }
+
   get queuedCount(): number {
-    return this.outbox.openCount + this.transit.count + this.#claims.count;
+    return this.outbox.openCount + this.transit.count + this.#recipient.claimsCount;
   }
 
   get queuedBytes(): number {
@@ -202,22 +176,7 @@ export class Custody {
 
   /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
   deliverTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
-    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated);
-    const inner = decodeInnerMessage(plaintext);
-    const id = messageIdOf(from, inner.to, inner.storeEpoch, inner.counter);
-    void this.#delivery.deliver({
-      id,
-      from,
-      inner,
-      priority,
-      lifetimeMs: 0,
-      forwardSecret,
-      isUnconfirmed: false,
-      trace: [],
-      bundleId: noBundleId,
-      wantsReceipt: false,
-      ops: [],
-    });
+    this.#recipient.onTransient(from, sealed, associated, priority);
   }
 
   /** A custody frame of a neighbour. Borrowed. Throws GODWIT_DECODE. */
@@ -282,10 +241,8 @@ export class Custody {
     this.#isStopped = true;
     this.forwarder.stop();
     this.#receiver.stop();
-    this.#claims.stop();
-    this.#receipts.stop();
+    this.#recipient.stop();
     this.outbox.stop();
-    this.inbox.stop();
   }
 
   /** Never rejects. A neighbour that ignores the window is refused before its bundles pile up in front of the disk. */
@@ -307,7 +264,7 @@ export class Custody {
 
   async #takeBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
     const { header, id } = bundle;
-    if (header.destination === this.#ctx.self) return this.#onOwn(from, bundle, journey, ops);
+    if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
     if (held !== undefined || header.source === this.#ctx.self) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
@@ -340,155 +297,6 @@ export class Custody {
   #inboxRefusal(source: NodeId, bytes: number): number | undefined {
     const refusal = this.inbox.refusal(source, bytes);
     return refusal === undefined ? undefined : RefuseReason[refusal];
-  }
-
-  /** A bundle for this node. Never rejects. */
-  async #onOwn(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
-    const { kind, source } = bundle.header;
-    try {
-      switch (kind) {
-        case BundleKind.message:
-          return await this.#onMessage(from, bundle, journey, ops);
-        case BundleKind.receipt:
-          await this.outbox.onReceipts(source, bundle.sealed);
-          break;
-        case BundleKind.claim: {
-          const claim = decodeClaim(this.#open(bundle).plaintext);
-          await this.#claims.onClaim(source, claim.messageId);
-          break;
-        }
-        case BundleKind.claimAnswer: {
-          const { messageId, answer } = decodeClaimAnswer(this.#open(bundle).plaintext);
-          this.#claims.onAnswer(source, messageId, answer);
-          break;
-        }
-        default:
-          // A later version's kind: nothing here can use it, and keeping it would help nobody.
-          this.#ctx.log.debug("bundle of an unknown kind", { kind });
-      }
-      this.#ack(from, bundle.id);
-    } catch (thrown) {
-      const error = asGodwitError(thrown);
-      if (error.kind === "capacity")
-        return this.#refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
-      if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
-      this.#refusals.add(1, { reason: "unreadable" });
-      this.#ack(from, bundle.id);
-    }
-  }
-
-  #open(bundle: Bundle): { plaintext: Uint8Array; forwardSecret: boolean } {
-    return this.#ctx.sealer.open(bundle.header.source, bundle.sealed, encodeBundleHeader(bundle.header));
-  }
-
-  /** `from` undefined: it was held here already when the node started. */
-  async #onMessage(
-    from: NodeId | undefined,
-    bundle: Bundle,
-    journey: Journey,
-    ops: readonly StoreOp[],
-  ): Promise<void> {
-    const { source, priority, lifetimeMs } = bundle.header;
-    let inner: InnerMessage;
-    let forwardSecret: boolean;
-    try {
-      const opened = this.#open(bundle);
-      forwardSecret = opened.forwardSecret;
-      inner = decodeInnerMessage(opened.plaintext);
-    } catch (error) {
-      this.#onUnreadable(bundle);
-      throw error;
-    }
-    const held = { op: "delete", in: "transit", key: bundle.id } as const;
-    const isShared = inner.machines.length > 1 && inner.machines.includes(this.#ctx.self);
-    const arrival: Arrival = {
-      id: messageIdOf(source, inner.to, inner.storeEpoch, inner.counter),
-      from: source,
-      inner,
-      priority,
-      lifetimeMs,
-      forwardSecret,
-      isUnconfirmed: false,
-      trace: journey.trace,
-      bundleId: bundle.id,
-      wantsReceipt: true,
-      ops: isShared ? [...ops, held] : ops,
-    };
-    if (!isShared || this.#delivery.wasDelivered(arrival)) {
-      return this.#answer(from, bundle.id, await this.#delivery.deliver(arrival));
-    }
-    if (this.#claims.has(arrival.id)) return this.#answer(from, bundle.id, "again");
-    if (this.#claims.isFull) return this.#answer(from, bundle.id, "full");
-    if (from !== undefined)
-      await this.#ctx.store.commit([this.transit.holdOp(bundle, journey, from), ...ops]);
-    this.#answer(from, bundle.id, "again");
-    this.#claims.start(arrival);
-  }
-
-  /** Tells the source, signed, that sealing anew is the only way. */
-  #onUnreadable(bundle: Bundle): void {
-    this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
-    const receipt = {
-      status: ReceiptStatus.refused,
-      messageId: formatHex(new Uint8Array(16)) as MessageId,
-      bundleId: bundle.id,
-      atMs: this.#ctx.clock.wallMs(),
-      isUnconfirmed: false,
-      trace: [],
-    };
-    this.#receipts.issue(bundle.header.source, receipt, bundle.header.lifetimeMs);
-  }
-
-  #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
-    if (from === undefined) return;
-    if (isDone(outcome)) return this.#ack(from, id);
-    const reason =
-      outcome === "full"
-        ? RefuseReason.full
-        : outcome === "quota"
-          ? RefuseReason.quota
-          : RefuseReason.storeFailed;
-    this.#refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
-  }
-
-  async #deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
-    const { self, storeEpoch } = this.#ctx;
-    const outcome = await this.#delivery.deliver({
-      id: entry.id,
-      from: self,
-      inner: {
-        storeEpoch,
-        counter: entry.counter,
-        to: entry.to,
-        createdAtMs: entry.createdAtMs,
-        machines: [],
-        failoverDelayMs: 0,
-        subject: entry.subject,
-        contentType: entry.contentType,
-        body,
-      },
-      priority: entry.priority,
-      lifetimeMs: entry.lifetimeMs,
-      forwardSecret: true,
-      isUnconfirmed: false,
-      trace: [],
-      bundleId: noBundleId,
-      wantsReceipt: false,
-      ops,
-    });
-    if (isDone(outcome)) return;
-    throw outcome === "store_failed"
-      ? godwitError("GODWIT_STORE_FAILED", "the store cannot commit; free some disk space")
-      : godwitError("GODWIT_QUOTA", "the inbox is full; read and remove messages");
-  }
-
-  #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {
-    const header = { kind, priority: CLAIM_PRIORITY, source: this.#ctx.self, destination: to, lifetimeMs };
-    const unique = this.#ctx.random.bytes(16);
-    const { sealer } = this.#ctx;
-    this.#sendOwn(
-      makeBundle(header, sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique)),
-    );
   }
 
   /** Takes custody of a bundle made here. A failed commit loses it, which its cause (a duplicate, a claim) repeats. */
@@ -532,9 +340,3 @@ export class Custody {
     this.#ctx.carrier.send(to, "control", encodeCustodyAck(ids));
   }
 }
-
-/** Durable here, now or before. */
-const isDone = (outcome: DeliveryOutcome): boolean => outcome === "delivered" || outcome === "again";
-
-/** The seed for a deterministic seal of a transient message. */
-export const transientUnique = (id: MessageId): Uint8Array => idBytes(id);

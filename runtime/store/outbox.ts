@@ -2,98 +2,36 @@
  * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
  * known, kept until receipt or expiry whatever relays say. docs/protocol/delivery.md "The source".
  */
-import { createHash } from "node:crypto";
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import { formatHex, idBytes, parseHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
-import {
-  bundleIdOf,
-  BundleKind,
-  encodeBundleHeader,
-  type BundleHeader,
-  type TraceEntry,
-} from "../wire/bundle.ts";
-import type { Priority } from "../wire/constants.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import {
   decodeReceipt,
   decodeReceiptBody,
-  encodeInnerMessage,
-  MACHINES_MAX,
   messageIdOf,
   receiptHash,
   receiptSigningBytes,
   ReceiptStatus,
 } from "../wire/message.ts";
 import type { BodyCache } from "./body-cache.ts";
-import { remainingAfterRestart, type CustodyContext, type Holding, type SealKey } from "./context.ts";
+import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
+import {
+  Counters,
+  digestOf,
+  finalStates,
+  putEntry,
+  type OutboxEntry,
+  type OutboxState,
+  type SendOrder,
+} from "./outbox-entry.ts";
+import { OutboxSealer } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
-
-export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
-const finalStates: readonly OutboxState[] = ["delivered", "expired", "refused", "withdrawn"];
-
-/** One machine that the message is sealed to. */
-interface Target {
-  readonly node: NodeId;
-  readonly bundle: BundleId;
-  readonly sealedBytes: number;
-  /** Prekey it is sealed to; null: the identity key, no forward secrecy. */
-  readonly key: { readonly id: number; readonly publicHex: string } | null;
-}
-
-export interface StoredReceipt {
-  readonly by: NodeId;
-  readonly atMs: number;
-  readonly isUnconfirmed: boolean;
-  readonly trace: readonly TraceEntry[];
-  /** The encoded receipt, the hashes that the signature covers, and the signature: provable to anyone. */
-  readonly receiptHex: string;
-  readonly hashesHex: readonly string[];
-  readonly signatureHex: string;
-}
-
-/** JSON of the `meta` column; readers skip fields they do not know. */
-export interface OutboxEntry {
-  readonly id: MessageId;
-  readonly to: string;
-  readonly counter: number;
-  readonly subject: string;
-  readonly contentType: string;
-  readonly priority: Priority;
-  readonly size: number;
-  readonly createdAtMs: number;
-  readonly lifetimeMs: number;
-  readonly failover: boolean;
-  readonly failoverDelayMs: number;
-  readonly idempotencyKey?: string;
-  state: OutboxState;
-  reason: string | null;
-  deliveredAtMs: number | null;
-  receipt: StoredReceipt | null;
-  /** Empty until sealed. */
-  targets: readonly Target[];
-  remainingMs: number;
-  atWallMs: number;
-}
 
 interface Live {
   readonly entry: OutboxEntry;
   /** Monotonic ms. */
   readonly deadlineMs: number;
-}
-
-/** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
-const COUNTER_BLOCK = 1_024;
-
-export interface SendOrder {
-  readonly to: string;
-  readonly body: Uint8Array;
-  readonly subject: string;
-  readonly contentType: string;
-  readonly priority: Priority;
-  readonly lifetimeMs: number;
-  readonly failover: boolean;
-  readonly idempotencyKey?: string;
 }
 
 export interface OutboxEvents {
@@ -105,11 +43,11 @@ export interface OutboxEvents {
 export class Outbox {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
-  readonly #cache: BodyCache;
+  readonly #sealer: OutboxSealer;
   readonly #events: OutboxEvents;
   readonly #entries = new Map<MessageId, Live>();
   readonly #unsealed = new Map<string, Set<MessageId>>();
-  readonly #counters = new Map<string, { next: number; reserved: number }>();
+  readonly #counters = new Counters();
   readonly #idempotency = new Map<string, { id: MessageId; digest: string }>();
   readonly #idempotencyPending = new Map<string, Promise<MessageId>>();
   readonly #finished: MessageId[] = [];
@@ -122,17 +60,13 @@ export class Outbox {
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
-    this.#cache = cache;
+    this.#sealer = new OutboxSealer(ctx, cache);
     this.#events = events;
   }
 
   async load(): Promise<void> {
     const { store, clock } = this.#ctx;
-    for (const row of await store.load("setting")) {
-      if (!row.key.startsWith("counter/")) continue;
-      const reserved = Number(row.meta);
-      this.#counters.set(row.key.slice("counter/".length), { next: reserved, reserved });
-    }
+    await this.#counters.load(store);
     for (const row of await store.load("idempotency")) {
       this.#idempotency.set(row.key, JSON.parse(row.meta) as { id: MessageId; digest: string });
     }
@@ -305,8 +239,8 @@ export class Outbox {
         "the outbox is full; withdraw messages, or wait until some are delivered",
       );
     }
-    const ops: StoreOp[] = [];
-    const counter = this.#nextCounter(order.to, ops);
+    const { counter, op, confirm } = this.#counters.next(order.to);
+    const ops: StoreOp[] = op === undefined ? [] : [op];
     const id = messageIdOf(self, order.to, storeEpoch, counter);
     const { body, ...rest } = order;
     const entry: OutboxEntry = {
@@ -333,10 +267,15 @@ export class Outbox {
         meta: JSON.stringify({ id, digest: digestOf(order) }),
       });
     }
-    if (this.#isForHere(entry)) return this.#acceptForHere(live, body, order, ops);
+    if (this.#isForHere(entry)) {
+      await this.#acceptForHere(live, body, order, ops);
+      confirm();
+      return id;
+    }
     this.#seal(live, body);
     ops.push({ ...putEntry(entry), body });
     await this.#commitAccepted(ops, body.length);
+    confirm();
     this.#remember(live, order);
     this.#events.changed(entry);
     if (entry.targets.length > 0) this.#hold(live, "queued");
@@ -344,7 +283,7 @@ export class Outbox {
     return id;
   }
 
-  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<MessageId> {
+  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<void> {
     const { entry } = live;
     entry.state = "delivered";
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
@@ -353,7 +292,6 @@ export class Outbox {
     this.#finished.push(entry.id);
     this.#prune();
     this.#events.changed(entry);
-    return entry.id;
   }
 
   async #commitAccepted(ops: StoreOp[], bytes: number): Promise<void> {
@@ -380,17 +318,6 @@ export class Outbox {
     const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
     // A location that this machine is part of: any machine there will do, and none is nearer.
     return resolution.kind === "nodes" && resolution.nodes.includes(this.#ctx.self);
-  }
-
-  #nextCounter(address: string, ops: StoreOp[]): number {
-    let state = this.#counters.get(address);
-    if (state === undefined) this.#counters.set(address, (state = { next: 0, reserved: 0 }));
-    const counter = state.next++;
-    if (state.next > state.reserved) {
-      state.reserved = state.next + COUNTER_BLOCK;
-      ops.push({ op: "put", in: "setting", key: `counter/${address}`, meta: String(state.reserved) });
-    }
-    return counter;
   }
 
   /** Seals and hands to the forwarder if the address means somebody now; else it waits. */
@@ -453,62 +380,16 @@ export class Outbox {
   #seal(live: Live, body: Uint8Array): void {
     const { entry } = live;
     const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
-    if (resolution.kind !== "nodes") return;
-    const nodes = resolution.nodes.slice(0, MACHINES_MAX);
-    entry.targets = nodes.map((node) => {
-      const key = this.#ctx.sealer.keyFor(node);
-      const sealed = this.#sealTo(entry, node, nodes, key, body);
-      const bundle = bundleIdOf(encodeBundleHeader(this.#header(entry, node)), sealed);
-      this.#cache.put(bundle, sealed);
-      return {
-        node,
-        bundle,
-        sealedBytes: sealed.length,
-        key: key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) },
-      };
-    });
-  }
-
-  #header(entry: OutboxEntry, node: NodeId): BundleHeader {
-    const { priority, lifetimeMs } = entry;
-    return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
-  }
-
-  #sealTo(
-    entry: OutboxEntry,
-    node: NodeId,
-    nodes: readonly NodeId[],
-    key: SealKey | undefined,
-    body: Uint8Array,
-  ): Uint8Array {
-    const plaintext = encodeInnerMessage({
-      storeEpoch: this.#ctx.storeEpoch,
-      counter: entry.counter,
-      to: entry.to,
-      createdAtMs: entry.createdAtMs,
-      machines: nodes.length > 1 ? nodes : [],
-      failoverDelayMs: entry.failoverDelayMs,
-      subject: entry.subject,
-      contentType: entry.contentType,
-      body,
-    });
-    return this.#ctx.sealer.seal(
-      node,
-      key,
-      plaintext,
-      encodeBundleHeader(this.#header(entry, node)),
-      idBytes(entry.id),
-    );
+    if (resolution.kind === "nodes") entry.targets = this.#sealer.seal(entry, resolution.nodes, body);
   }
 
   #hold(live: Live, state: OutboxState): void {
     const { entry, deadlineMs } = live;
-    const nodes = entry.targets.map((target) => target.node);
     const nowMs = this.#ctx.clock.monotonicMs();
     for (const target of entry.targets) {
       this.#forwarder.add({
         id: target.bundle,
-        header: this.#header(entry, target.node),
+        header: this.#sealer.header(entry, target.node),
         sealedBytes: target.sealedBytes,
         role: "source",
         messageId: entry.id,
@@ -522,24 +403,10 @@ export class Outbox {
             ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
             : Number.POSITIVE_INFINITY,
         attempts: 0,
-        load: () => this.#cache.get(target.bundle) ?? this.#reseal(entry, target, nodes),
+        load: () => this.#sealer.load(entry, target),
         waitReason: undefined,
       });
     }
-  }
-
-  /** The same bytes as the first time: sealing is a function of message, recipient and key. */
-  async #reseal(
-    entry: OutboxEntry,
-    target: Target,
-    nodes: readonly NodeId[],
-  ): Promise<Uint8Array | undefined> {
-    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
-    const key =
-      target.key === null
-        ? undefined
-        : { keyId: target.key.id, publicKey: parseHex(target.key.publicHex, 32)! };
-    return this.#sealTo(entry, target.node, nodes, key, body);
   }
 
   #byBundle(id: BundleId): Live | undefined {
@@ -555,7 +422,7 @@ export class Outbox {
     entry.reason = reason;
     for (const target of entry.targets) {
       this.#forwarder.remove(target.bundle);
-      this.#cache.delete(target.bundle);
+      this.#sealer.forget(target);
     }
     this.#stopWaiting(entry);
     if (!wasFinal) {
@@ -617,19 +484,4 @@ export class Outbox {
       this.#watch();
     });
   }
-}
-
-const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
-  op: "put",
-  in: "outbox",
-  key: entry.id,
-  meta: JSON.stringify(entry),
-});
-
-function digestOf(order: SendOrder): string {
-  const { to, subject, contentType, priority, lifetimeMs, failover } = order;
-  return createHash("sha256")
-    .update(JSON.stringify([to, subject, contentType, priority, lifetimeMs, failover]))
-    .update(order.body)
-    .digest("hex");
 }

@@ -1,0 +1,482 @@
+/**
+ * The mesh of one node without its doors: neighbours, routes, packets, custody, records and names, wired together.
+ * Sessions come in through `adopt` and the dialer, so that the compiled node and the simulator run this very code.
+ * Owns no socket, no plugin and no HTTP. docs/architecture.md "The eight rooms" follows a message through it.
+ */
+import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import { encodeRecord, type NodeRecord } from "./identity/record.ts";
+import { Names, parseAddress } from "./identity/names.ts";
+import { shortId, type NodeId } from "./kernel/ids.ts";
+import type { Metrics } from "./kernel/metrics.ts";
+import type { Session } from "./link/types.ts";
+import { MembershipView } from "./membership/view.ts";
+import { RecordBook } from "./membership/records.ts";
+import { PeerBook, type TrustLevel } from "./peer/book.ts";
+import { Dialer } from "./peer/dialer.ts";
+import type { Peer } from "./peer/peer.ts";
+import { Peers } from "./peer/peers.ts";
+import { bottleneckOf, linkCost } from "./route/cost.ts";
+import { decideForward, type NextHop } from "./route/decide.ts";
+import { packetAssociated, Packets } from "./route/packets.ts";
+import { Router } from "./route/router.ts";
+import { openBootState, type BootState } from "./store/boot-state.ts";
+import { BULK_BYTES } from "./store/ready-queue.ts";
+import type { Carrier, CustodyLimits, Directory, Sealer } from "./store/context.ts";
+import { Custody, type CustodyEvents } from "./store/custody.ts";
+import type { Store } from "./store/types.ts";
+import { FrameType, HOP_LIMIT } from "./wire/constants.ts";
+import { PacketKind } from "./wire/packet.ts";
+import { BOOT_ID_BYTES } from "./wire/peer-messages.ts";
+
+/** The node's own changes of its record wait this long for more of them. */
+const RECORD_COALESCE_MS = 50;
+/** Round trip assumed before the first measurement, ms. */
+const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
+
+export interface MeshIdentity {
+  readonly id: NodeId;
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** Rotating prekeys (identity/prekeys.ts). */
+export interface PrekeySource {
+  current(): { readonly keyId: number; readonly publicKey: Uint8Array };
+}
+
+export interface MeshEvents extends CustodyEvents {
+  peerUp(peer: Peer): void;
+  peerDown(peer: Peer, reason: string): void;
+  linkUp(peer: Peer, endpoint: string): void;
+  linkDown(peer: Peer, endpoint: string, reason: string): void;
+  routeChanged(destination: NodeId, isReachable: boolean): void;
+  nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
+}
+
+export interface MeshDeps {
+  readonly identity: MeshIdentity;
+  readonly network: string;
+  readonly callsign: string | undefined;
+  readonly location: string | undefined;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly store: Store;
+  readonly limits: CustodyLimits;
+  readonly names: ReadonlyMap<string, NodeId>;
+  readonly trust: ReadonlyMap<NodeId, TrustLevel>;
+  readonly destinationsMax?: number;
+  /** Added to the cost of each link, ms. */
+  readonly hopCostMs: number;
+  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** Built once the store is open: prekeys live there. */
+  openSealing(
+    recordOf: (id: NodeId) => NodeRecord | undefined,
+  ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
+  /** Opens a pipe to an endpoint of some transport. */
+  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
+  readonly events: MeshEvents;
+}
+
+export class Mesh {
+  readonly #deps: MeshDeps;
+  readonly #boot: BootState;
+  readonly #prekeys: PrekeySource;
+  readonly bootId: Uint8Array;
+  readonly startedAtMs: number;
+  readonly book: PeerBook;
+  readonly names: Names;
+  readonly records: RecordBook;
+  readonly view: MembershipView;
+  readonly peers: Peers;
+  readonly dialer: Dialer;
+  readonly router: Router;
+  readonly packets: Packets;
+  readonly custody: Custody;
+  readonly #sealer: Sealer;
+  #ownRecord: Uint8Array;
+  #endpoints: readonly string[] = [];
+  #isRecordStale = false;
+  #isRepublishing = false;
+  #isStopped = false;
+  readonly #linkCosts = new Map<NodeId, number>();
+
+  /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
+  static async open(deps: MeshDeps): Promise<Mesh> {
+    const boot = await openBootState(deps.store, deps.random);
+    const book = new PeerBook(deps.store, deps.trust);
+    await book.load();
+    let mesh: Mesh | undefined;
+    const names = new Names({
+      store: deps.store,
+      configured: deps.names,
+      onConflict: (name, holder, claimant) => deps.events.nameConflict(name, holder, claimant),
+      onChange: () => mesh?.custody.onDirectory(),
+    });
+    await names.load();
+    const records = new RecordBook({
+      store: deps.store,
+      network: deps.network,
+      verify: deps.verify,
+      changed: (id, record) => {
+        if (id !== deps.identity.id && !book.isBlocked(id)) names.observe(record);
+        mesh?.custody.onDirectory();
+      },
+    });
+    await records.load();
+    const sealing = await deps.openSealing((id) => records.get(id)?.record);
+    mesh = new Mesh(deps, { boot, book, names, records, ...sealing });
+    await mesh.#publishRecord();
+    await mesh.custody.load();
+    return mesh;
+  }
+
+  private constructor(
+    deps: MeshDeps,
+    parts: {
+      boot: BootState;
+      book: PeerBook;
+      names: Names;
+      records: RecordBook;
+      sealer: Sealer;
+      prekeys: PrekeySource;
+    },
+  ) {
+    const { identity, clock, random, log, metrics, store, network } = deps;
+    this.#deps = deps;
+    this.#boot = parts.boot;
+    this.#prekeys = parts.prekeys;
+    this.#sealer = parts.sealer;
+    this.book = parts.book;
+    this.names = parts.names;
+    this.records = parts.records;
+    this.bootId = random.bytes(BOOT_ID_BYTES);
+    this.startedAtMs = clock.monotonicMs();
+    this.#ownRecord = new Uint8Array(0);
+    this.peers = new Peers({
+      self: identity.id,
+      clock,
+      random,
+      log,
+      metrics,
+      bootId: this.bootId,
+      storeEpoch: parts.boot.storeEpoch,
+      ownRecord: () => this.#ownRecord,
+      isBlocked: (id) => this.book.isBlocked(id),
+      events: this.#peerEvents(),
+    });
+    this.dialer = new Dialer({
+      clock,
+      random,
+      log,
+      metrics,
+      self: identity.id,
+      dial: deps.dial,
+      handshake: deps.handshake,
+      adopt: (session, onClosed) => this.peers.adopt(session, onClosed),
+      isConnected: (id) => this.peers.get(id) !== undefined,
+    });
+    this.view = new MembershipView(clock, {
+      wanted: (endpoint, nodeId, isPermanent) =>
+        void this.dialer.add({ endpoint, isPermanent, ...(nodeId === undefined ? {} : { nodeId }) }),
+      unwanted: (endpoint) => this.dialer.remove(endpoint),
+    });
+    this.router = new Router({
+      self: identity.id,
+      network,
+      bootEpoch: parts.boot.bootEpoch,
+      clock,
+      random,
+      log,
+      metrics,
+      ...(deps.destinationsMax === undefined ? {} : { limits: { destinationsMax: deps.destinationsMax } }),
+      sign: (bytes) => identity.sign(bytes),
+      verify: deps.verify,
+      send: (to, frame) => void this.peers.get(to)?.send("control", frame),
+      onChange: ({ destination, reachable }) => this.#onRoute(destination, reachable),
+      ownRecord: () => this.#ownRecord,
+      knownRecord: (id) => this.records.get(id),
+      onRecord: (id, bytes) => this.records.offer(bytes, true, id) !== "invalid",
+      onEpochTooLow: (epoch) => void this.#boot.raiseBootEpoch(epoch).catch(() => {}),
+    });
+    this.packets = new Packets({
+      self: identity.id,
+      clock,
+      random,
+      metrics,
+      nextHops: (destination, plane) => this.router.nextHops(destination, plane),
+      queueDelay: (id) => this.#queueDelay(id),
+      send: (to, priority, frame) => this.peers.get(to)?.send(priority, frame) ?? false,
+      events: {
+        deliver: (header, payload) => {
+          if (header.kind !== PacketKind.transient) return;
+          this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
+        },
+      },
+    });
+    this.custody = new Custody(
+      {
+        self: identity.id,
+        network,
+        clock,
+        random,
+        log,
+        metrics,
+        store,
+        storeEpoch: parts.boot.storeEpoch,
+        limits: deps.limits,
+        sealer: this.#sealer,
+        directory: this.#directory(),
+        carrier: this.#carrier(),
+        sign: (bytes) => identity.sign(bytes),
+        verify: deps.verify,
+      },
+      deps.events,
+    );
+  }
+
+  get sealer(): Sealer {
+    return this.#sealer;
+  }
+
+  get storeEpoch(): Uint8Array {
+    return this.#boot.storeEpoch;
+  }
+
+  /** Calls the neighbours of the last run and those the operator trusts; from here on the node acts. */
+  start(): void {
+    for (const { id, endpoints, trust } of this.book.nodes) {
+      if (trust === "blocked" || id === this.#deps.identity.id) continue;
+      for (const endpoint of endpoints) {
+        this.dialer.add({ endpoint, nodeId: id, isPermanent: trust === "trusted" });
+      }
+    }
+  }
+
+  /** A proven session that somebody dialled to us. */
+  adopt(session: Session): void {
+    this.peers.adopt(session);
+  }
+
+  /** Where this node is reachable changed. */
+  setEndpoints(endpoints: readonly string[]): void {
+    if (endpoints.join(" ") === this.#endpoints.join(" ")) return;
+    this.#endpoints = endpoints;
+    this.#republish();
+  }
+
+  /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
+  async setTrust(id: NodeId, level: TrustLevel, reason: string): Promise<void> {
+    await this.book.setTrust(id, level, reason);
+    this.#deps.log.info("trust changed", { peer: shortId(id), level, reason });
+    if (level === "blocked") {
+      this.peers.disconnect(id, 3);
+      for (const { endpoint, nodeId } of this.dialer.targets) if (nodeId === id) this.dialer.remove(endpoint);
+      this.names.forget(id);
+    } else if (level === "trusted") {
+      const endpoints = this.records.get(id)?.record.endpoints ?? [];
+      for (const endpoint of endpoints) this.dialer.add({ endpoint, nodeId: id, isPermanent: true });
+    }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.dialer.stop();
+    this.custody.stop();
+    this.peers.stop();
+    this.router.close();
+  }
+
+  #peerEvents(): ConstructorParameters<typeof Peers>[0]["events"] {
+    const { events, clock } = this.#deps;
+    return {
+      up: (peer) => {
+        this.router.neighbourUp(peer.id, { bootId: peer.bootId, cost: this.#linkCost(peer) });
+        this.#noteSeen(peer.id);
+        this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
+        events.peerUp(peer);
+      },
+      down: (peer, reason) => {
+        this.router.neighbourDown(peer.id);
+        this.custody.onNeighbourDown(peer.id);
+        this.#linkCosts.delete(peer.id);
+        this.#noteSeen(peer.id);
+        this.dialer.onPeerDown(peer.id);
+        events.peerDown(peer, reason);
+      },
+      linkUp: (peer, link) => {
+        this.router.neighbourCost(peer.id, this.#linkCost(peer));
+        events.linkUp(peer, link.session.remoteEndpoint);
+      },
+      linkDown: (peer, link, reason) => {
+        if (peer.links.length > 0) {
+          this.router.linkLost(peer.id);
+          this.router.neighbourCost(peer.id, this.#linkCost(peer));
+        }
+        events.linkDown(peer, link.session.remoteEndpoint, reason);
+      },
+      measured: (peer) => this.router.neighbourCost(peer.id, this.#linkCost(peer)),
+      frame: (peer, type, bytes) => this.#onFrame(peer, type, bytes),
+      record: (id, bytes) => {
+        if (this.records.offer(bytes, true, id) === "invalid") {
+          this.#deps.log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
+        }
+      },
+      writable: (peer) => this.custody.onWritable(peer.id),
+    };
+  }
+
+  #onFrame(peer: Peer, type: number, bytes: Uint8Array): void {
+    if (type >= FrameType.routeUpdate && type <= FrameType.record)
+      return this.router.handleFrame(peer.id, bytes);
+    if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
+    this.custody.onFrame(peer.id, type, bytes);
+  }
+
+  #onRoute(destination: NodeId, isReachable: boolean): void {
+    if (this.#isStopped) return;
+    this.custody.onRoute(destination);
+    this.#deps.events.routeChanged(destination, isReachable);
+  }
+
+  #queueDelay(id: NodeId): number {
+    return (this.peers.get(id)?.queueDelayMs ?? 0) * 10;
+  }
+
+  #linkCost(peer: Peer) {
+    const link = peer.best ?? peer.links[0]!;
+    const { session } = link;
+    const rateBitsPerSecond = link.rateBitsPerSecond;
+    const baseRttMs = link.rttMinMs ?? RTT_GUESS_MS[session.linkClass];
+    const measured = { rateBitsPerSecond, loss: 0, baseRttMs: baseRttMs + 2 * this.#deps.hopCostMs };
+    const cost = linkCost(this.#linkCosts.get(peer.id), measured);
+    this.#linkCosts.set(peer.id, cost);
+    return {
+      cost,
+      mtu: session.frameBytesMax,
+      bottleneck: bottleneckOf(rateBitsPerSecond),
+      profile: session.linkClass,
+      rateBitsPerSecond,
+    };
+  }
+
+  #noteSeen(id: NodeId): void {
+    this.book.noteSeen(id, this.records.get(id)?.record.endpoints, this.#deps.clock.wallMs());
+  }
+
+  #carrier(): Carrier {
+    const self = this.#deps.identity.id;
+    const queueDelay = (id: NodeId) => this.#queueDelay(id);
+    return {
+      nextHop: ({ destination, arrivedFrom, bytes }, avoid) => {
+        const plane = bytes > BULK_BYTES ? "bulk" : "any";
+        let hops: readonly NextHop[] = this.router.nextHops(destination, plane);
+        if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
+        const request = {
+          destination,
+          self,
+          hopsLeft: HOP_LIMIT,
+          arrivedFrom,
+          size: 0,
+          plane,
+          isCustody: true,
+        } as const;
+        const decision = decideForward(request, hops, queueDelay);
+        return decision.kind === "forward"
+          ? { kind: "forward", to: decision.to }
+          : {
+              kind: "wait",
+              reason:
+                plane === "bulk" && this.router.reachable(destination)
+                  ? "no route fit for bulk yet"
+                  : "no route yet",
+            };
+      },
+      isConnected: (id) => this.peers.get(id) !== undefined,
+      send: (to, lane, frame) => this.peers.get(to)?.send(lane, frame) ?? false,
+      frameBytesMax: (to) => this.peers.get(to)?.frameBytesMax ?? 0,
+      rttMs: (to) => this.peers.get(to)?.best?.rttMs ?? 1_000,
+      isReliable: (to) => this.peers.get(to)?.best?.session.isReliable ?? false,
+    };
+  }
+
+  #directory(): Directory {
+    const self = this.#deps.identity.id;
+    const { callsign, location } = this.#deps;
+    const machinesAt = (place: string): NodeId[] => {
+      const found = this.names.machinesAt(place).filter((id) => id !== self);
+      return location === place ? [self, ...found] : found;
+    };
+    return {
+      canonical: (text) => {
+        const address = parseAddress(text);
+        return address.kind === "node"
+          ? address.id
+          : address.kind === "machine"
+            ? address.callsign
+            : address.location;
+      },
+      resolve: (text, failover) => {
+        const address = parseAddress(text);
+        if (address.kind === "location") {
+          const nodes = machinesAt(address.location);
+          return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
+        }
+        if (address.kind === "node") {
+          const isKnown = address.id === self || this.records.get(address.id) !== undefined;
+          return isKnown ? { kind: "nodes", nodes: [address.id] } : { kind: "unknown" };
+        }
+        if (address.callsign === callsign) return { kind: "nodes", nodes: [self] };
+        const named = this.names.resolve(address.callsign);
+        if (named.kind === "conflict") return { kind: "conflict" };
+        const others = failover ? machinesAt(locationOf(address.callsign)) : [];
+        const nodes = [...new Set([...(named.kind === "node" ? [named.id] : []), ...others])];
+        return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
+      },
+    };
+  }
+
+  #republish(): void {
+    this.#isRecordStale = true;
+    if (this.#isRepublishing) return;
+    this.#isRepublishing = true;
+    this.#deps.clock.after(RECORD_COALESCE_MS, () => {
+      void this.#publishRecord()
+        .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
+        .finally(() => {
+          this.#isRepublishing = false;
+          if (this.#isRecordStale && !this.#isStopped) this.#republish();
+        });
+    });
+  }
+
+  /** Signs the record anew under a higher, durable sequence number and tells the mesh. */
+  async #publishRecord(): Promise<void> {
+    this.#isRecordStale = false;
+    const { identity, network, callsign, location } = this.#deps;
+    const bytes = encodeRecord(
+      identity,
+      {
+        sequence: await this.#boot.nextRecordSequence(),
+        callsign,
+        location,
+        endpoints: this.#endpoints,
+        capabilities: [],
+        prekey: this.#prekeys.current(),
+      },
+      network,
+    );
+    if (this.#isStopped) return;
+    this.#ownRecord = bytes;
+    this.records.offer(bytes);
+    this.router.recordChanged();
+  }
+
+  /** A new prekey came into force. */
+  onPrekey(): void {
+    this.#republish();
+  }
+}
+
+const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));

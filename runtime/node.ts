@@ -1,0 +1,311 @@
+/**
+ * Composition of the whole node from its configuration: identity, store, mesh, plugins, API. Nothing but wiring and
+ * order lives here: what opens first closes last, and a failure on the way up closes what was opened.
+ */
+import { mkdir } from "node:fs/promises";
+import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import { createApi } from "./api/app.ts";
+import { startApiServers, type ApiServers } from "./api/server.ts";
+import { openTokenStore } from "./api/tokens.ts";
+import type { Config } from "./config/load.ts";
+import { loadOrCreateIdentity } from "./identity/keystore.ts";
+import { verifySignature, type Identity } from "./identity/keys.ts";
+import { openPrekeys } from "./identity/prekeys.ts";
+import { createSealer } from "./identity/sealer.ts";
+import { asGodwitError, godwitError } from "./kernel/errors.ts";
+import { shortId, type NodeId } from "./kernel/ids.ts";
+import { Metrics } from "./kernel/metrics.ts";
+import { Scope } from "./kernel/scope.ts";
+import { HandshakeGuard } from "./link/guard.ts";
+import { openSession } from "./link/handshake.ts";
+import type { Session } from "./link/types.ts";
+import { Mesh, type MeshEvents } from "./mesh.ts";
+import type { TrustLevel } from "./peer/book.ts";
+import { PluginHost, type PluginInstance } from "./plugin/host.ts";
+import { builtinPlugins } from "./registry.ts";
+import { openSqliteStore } from "./store/sqlite.ts";
+import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
+import type { Store } from "./store/types.ts";
+import { EventHub, LiveView } from "./view.ts";
+
+export interface NodeDeps {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly version: string;
+}
+
+export interface GodwitNode {
+  readonly id: NodeId;
+  readonly view: LiveView;
+  /** API addresses that are really open. */
+  readonly api: ApiServers;
+  /** Ends links politely, finishes commits, releases everything. Idempotent. */
+  stop(): Promise<void>;
+}
+
+export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
+  const scope = new Scope("node");
+  try {
+    return await assemble(deps, scope);
+  } catch (error) {
+    await scope.close().catch(() => {});
+    throw error;
+  }
+}
+
+async function assemble(
+  { config, clock, random, log, version }: NodeDeps,
+  scope: Scope,
+): Promise<GodwitNode> {
+  const metrics = new Metrics();
+  const { stateDir, network, callsign, location } = config.node;
+  await makeStateDir(stateDir);
+  const { identity, created } = await loadOrCreateIdentity(stateDir, random);
+  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log }));
+  scope.own(() => store.close());
+  const hub = new EventHub(clock);
+  const secrets = config.node.networkSecrets.map((secret) => secret.reveal());
+  const guard = new HandshakeGuard(clock, random);
+  let host: PluginHost | undefined;
+
+  const handshake = (pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session> =>
+    openSession(
+      pipe,
+      {
+        role: pipe.direction === "outbound" ? "initiator" : "responder",
+        identity,
+        network,
+        secrets,
+        clock,
+        random,
+        guard,
+        isBlocked: (id) => mesh.book.isBlocked(id),
+        sourceKey: sourceOf(pipe.remote),
+        ...(remote === undefined ? {} : { remote }),
+      },
+      signal,
+    );
+
+  const mesh = await Mesh.open({
+    identity,
+    network,
+    callsign,
+    location,
+    clock,
+    random,
+    log,
+    metrics,
+    store,
+    limits: limitsOf(config),
+    names: config.names,
+    trust: trustOf(config),
+    destinationsMax: config.routing.destinationsMax,
+    hopCostMs: config.routing.hopCostMs,
+    verify: verifySignature,
+    openSealing: async (recordOf) => {
+      const prekeys = await openPrekeys({ store, random, clock, onRotate: () => mesh.onPrekey() });
+      scope.own(() => prekeys.stop());
+      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+    },
+    dial: (endpoint, signal) =>
+      host === undefined
+        ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
+        : host.dial(endpoint, signal),
+    handshake,
+    events: meshEvents(hub),
+  });
+  scope.own(() => mesh.stop());
+  exposeLinkCounters(metrics, guard);
+
+  host = new PluginHost({
+    plugins: builtinPlugins,
+    clock,
+    random,
+    log,
+    metrics,
+    events: {
+      pipe: (_instance, pipe) =>
+        scope.spawn("inbound handshake", async (signal) => {
+          const session = await handshake(pipe, undefined, signal).catch((error: unknown) => {
+            log.debug("inbound handshake failed", { remote: pipe.remote, error: asGodwitError(error) });
+          });
+          if (session !== undefined) mesh.adopt(session);
+        }),
+      listening: () => mesh.setEndpoints(host?.endpoints ?? []),
+      hint: (source, hint) => mesh.view.hint(source, hint),
+      withdraw: (source, endpoint) => mesh.view.withdraw(source, endpoint),
+      withdrawAll: (source) => mesh.view.withdrawAll(source),
+      health: ({ instance, health }) =>
+        hub.emit("plugin", "health", {
+          name: instance.name,
+          type: instance.type,
+          state: health.state,
+          reason: health.reason ?? null,
+        }),
+    },
+  });
+  scope.own(() => host.stop());
+
+  const view = new LiveView(
+    {
+      self: identity.id,
+      mesh,
+      host,
+      clock,
+      random,
+      metrics,
+      version,
+      network,
+      isOpen: secrets.length === 0,
+      callsign,
+      location,
+      troubles: () => (store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
+    },
+    hub,
+  );
+  const tokens = await openTokenStore({
+    store,
+    random,
+    clock,
+    log,
+    configured: config.api.tokens.map(({ secret, scopes, label }) => ({
+      secret: secret.reveal(),
+      scopes,
+      label,
+    })),
+  });
+  const app = createApi({ view, tokens, clock, log, metrics, version, signal: scope.signal });
+  const api = await startApiServers(
+    { app, clock, log, listen: config.api.listen, socketPath: config.api.socket },
+    scope,
+  );
+  await host.start(pluginInstances(config));
+  mesh.start();
+  announce(log, identity, config, { version, created, api });
+  return { id: identity.id, view, api, stop: () => scope.close() };
+}
+
+function announce(
+  log: Log,
+  identity: Identity,
+  config: Config,
+  facts: { version: string; created: boolean; api: ApiServers },
+): void {
+  if (facts.created) log.info("identity created", { id: identity.id });
+  if (config.node.networkSecrets.length === 0) {
+    log.warn("open mesh", {
+      network: config.node.network,
+      advice: "set node.network_secret to choose who may join",
+    });
+  }
+  log.info("node started", {
+    id: shortId(identity.id),
+    callsign: config.node.callsign,
+    version: facts.version,
+    api: facts.api.addresses,
+  });
+}
+
+async function makeStateDir(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw godwitError(
+      "GODWIT_STATE_UNUSABLE",
+      `cannot make the state directory ${path}: ${why}; set node.state_dir`,
+      cause,
+    );
+  }
+}
+
+/** The store with a memory of whether it works, for `/health`. */
+function watchStore(store: Store): Store & { readonly failure: string | undefined } {
+  let failure: string | undefined;
+  return {
+    load: (collection) => store.load(collection),
+    body: (collection, key) => store.body(collection, key),
+    usage: () => store.usage(),
+    close: () => store.close(),
+    get failure() {
+      return failure;
+    },
+    async commit(ops) {
+      try {
+        await store.commit(ops);
+        failure = undefined;
+      } catch (error) {
+        failure = asGodwitError(error).message;
+        throw error;
+      }
+    },
+  };
+}
+
+function pluginInstances(config: Config): PluginInstance[] {
+  const of = (namespace: PluginInstance["namespace"], tables: Config["transports"]) =>
+    tables
+      .filter((table) => table.enabled)
+      .map(({ name, type, options }) => ({ namespace, name, type, options }));
+  return [
+    ...of("transport", config.transports),
+    ...of("discovery", config.discovery),
+    ...of("service", config.services),
+  ];
+}
+
+function limitsOf({ delivery }: Config): CustodyLimits {
+  return {
+    ...custodyLimitsDefault,
+    lifetimeDefaultMs: delivery.lifetimeMs,
+    failoverDelayMs: delivery.failoverDelayMs,
+    outboxMessagesMax: delivery.outboxMessagesMax,
+    outboxBytesMax: delivery.outboxBytesMax,
+    transitMessagesMax: delivery.transitMessagesMax,
+    transitBytesMax: delivery.transitBytesMax,
+    neighbourShare: delivery.neighbourShare,
+    inboxMessagesMax: delivery.inboxMessagesMax,
+    inboxBytesMax: delivery.inboxBytesMax,
+    inboxRetentionMs: delivery.inboxRetentionMs,
+  };
+}
+
+function trustOf({ trust }: Config): Map<NodeId, TrustLevel> {
+  const levels = new Map<NodeId, TrustLevel>();
+  for (const id of trust.trusted) levels.set(id, "trusted");
+  for (const id of trust.blocked) levels.set(id, "blocked");
+  return levels;
+}
+
+/** What half-open handshakes are counted by: the far end's address without its port. */
+const sourceOf = (endpoint: string): string => endpoint.replace(/:\d+$/, "");
+
+function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
+  for (const name of Object.keys(guard.counters) as (keyof typeof guard.counters)[]) {
+    const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    metrics.observedCounter(
+      `godwit_link_${snake}_total`,
+      `link: ${snake.replaceAll("_", " ")}`,
+      () => guard.counters[name],
+    );
+  }
+  metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
+}
+
+function meshEvents(hub: EventHub): MeshEvents {
+  return {
+    peerUp: (peer) => hub.emit("peer", "up", { id: peer.id }),
+    peerDown: (peer, reason) => hub.emit("peer", "down", { id: peer.id, reason }),
+    linkUp: (peer, endpoint) => hub.emit("link", "up", { id: peer.id, endpoint }),
+    linkDown: (peer, endpoint, reason) => hub.emit("link", "down", { id: peer.id, endpoint, reason }),
+    routeChanged: (destination, isReachable) =>
+      hub.emit("route", "changed", { destination, reachable: isReachable }),
+    nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
+    delivered: (entry) =>
+      hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size }),
+    changed: (entry) =>
+      hub.emit("message", entry.state, { id: entry.id, to: entry.to, reason: entry.reason }),
+  };
+}

@@ -1,0 +1,117 @@
+/** A message of the outbox as it lies in the store, and the counters that name messages. */
+import { createHash } from "node:crypto";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import type { TraceEntry } from "../wire/bundle.ts";
+import type { Priority } from "../wire/constants.ts";
+import type { Store, StoreOp } from "./types.ts";
+
+export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
+export const finalStates: readonly OutboxState[] = ["delivered", "expired", "refused", "withdrawn"];
+
+/** One machine that the message is sealed to. */
+export interface Target {
+  readonly node: NodeId;
+  readonly bundle: BundleId;
+  readonly sealedBytes: number;
+  /** Prekey it is sealed to; null: the identity key, no forward secrecy. */
+  readonly key: { readonly id: number; readonly publicHex: string } | null;
+}
+
+export interface StoredReceipt {
+  readonly by: NodeId;
+  readonly atMs: number;
+  readonly isUnconfirmed: boolean;
+  readonly trace: readonly TraceEntry[];
+  /** The encoded receipt, the hashes that the signature covers, and the signature: provable to anyone. */
+  readonly receiptHex: string;
+  readonly hashesHex: readonly string[];
+  readonly signatureHex: string;
+}
+
+/** JSON of the `meta` column; readers skip fields they do not know. */
+export interface OutboxEntry {
+  readonly id: MessageId;
+  readonly to: string;
+  readonly counter: number;
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: Priority;
+  readonly size: number;
+  readonly createdAtMs: number;
+  readonly lifetimeMs: number;
+  readonly failover: boolean;
+  readonly failoverDelayMs: number;
+  readonly idempotencyKey?: string;
+  state: OutboxState;
+  reason: string | null;
+  deliveredAtMs: number | null;
+  receipt: StoredReceipt | null;
+  /** Empty until sealed. */
+  targets: readonly Target[];
+  remainingMs: number;
+  atWallMs: number;
+}
+
+export interface SendOrder {
+  readonly to: string;
+  readonly body: Uint8Array;
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: Priority;
+  readonly lifetimeMs: number;
+  readonly failover: boolean;
+  readonly idempotencyKey?: string;
+}
+
+/** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
+const COUNTER_BLOCK = 1_024;
+
+/** One counter per address: a recipient then sees an almost unbroken run, which is short to remember. */
+export class Counters {
+  /** `durable`: numbers below it may be used; written down in the store. */
+  readonly #states = new Map<string, { next: number; durable: number }>();
+
+  async load(store: Store): Promise<void> {
+    for (const row of await store.load("setting")) {
+      if (!row.key.startsWith("counter/")) continue;
+      const durable = Number(row.meta);
+      this.#states.set(row.key.slice("counter/".length), { next: durable, durable });
+    }
+  }
+
+  /**
+   * The next number. `op`, if any, must be in the commit that uses it; call `confirm` once that commit is durable.
+   * Until one is confirmed every number brings the op along, so that no failed commit lets a number be used twice.
+   */
+  next(address: string): { counter: number; op: StoreOp | undefined; confirm: () => void } {
+    let state = this.#states.get(address);
+    if (state === undefined) this.#states.set(address, (state = { next: 0, durable: 0 }));
+    const held = state;
+    const counter = held.next++;
+    if (counter < held.durable) return { counter, op: undefined, confirm: () => {} };
+    const reserved = counter + COUNTER_BLOCK;
+    return {
+      counter,
+      op: { op: "put", in: "setting", key: `counter/${address}`, meta: String(reserved) },
+      confirm: () => {
+        held.durable = Math.max(held.durable, reserved);
+      },
+    };
+  }
+}
+
+export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
+  op: "put",
+  in: "outbox",
+  key: entry.id,
+  meta: JSON.stringify(entry),
+});
+
+/** Names what an idempotency key was used for. */
+export function digestOf(order: SendOrder): string {
+  const { to, subject, contentType, priority, lifetimeMs, failover } = order;
+  return createHash("sha256")
+    .update(JSON.stringify([to, subject, contentType, priority, lifetimeMs, failover]))
+    .update(order.body)
+    .digest("hex");
+}

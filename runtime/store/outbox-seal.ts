@@ -1,0 +1,81 @@
+/**
+ * Seals the messages of the outbox, one bundle for each machine they may go to. The same message, machine and key give
+ * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
+ */
+import { formatHex, idBytes, parseHex, type NodeId } from "../kernel/ids.ts";
+import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../wire/bundle.ts";
+import { encodeInnerMessage, MACHINES_MAX } from "../wire/message.ts";
+import type { BodyCache } from "./body-cache.ts";
+import type { CustodyContext, SealKey } from "./context.ts";
+import type { OutboxEntry, Target } from "./outbox-entry.ts";
+
+export class OutboxSealer {
+  readonly #ctx: CustodyContext;
+  readonly #cache: BodyCache;
+
+  constructor(ctx: CustodyContext, cache: BodyCache) {
+    this.#ctx = ctx;
+    this.#cache = cache;
+  }
+
+  /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
+  seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
+    const nodes = machines.slice(0, MACHINES_MAX);
+    return nodes.map((node) => {
+      const key = this.#ctx.sealer.keyFor(node);
+      const sealed = this.#sealTo(entry, node, nodes, key, body);
+      const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
+      this.#cache.put(bundle, sealed);
+      return {
+        node,
+        bundle,
+        sealedBytes: sealed.length,
+        key: key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) },
+      };
+    });
+  }
+
+  /** The sealed bytes, from memory or made again. */
+  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array> {
+    return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+  }
+
+  forget(target: Target): void {
+    this.#cache.delete(target.bundle);
+  }
+
+  header(entry: OutboxEntry, node: NodeId): BundleHeader {
+    const { priority, lifetimeMs } = entry;
+    return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
+  }
+
+  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array> {
+    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
+    const nodes = entry.targets.map(({ node }) => node);
+    const { key } = target;
+    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
+    return this.#sealTo(entry, target.node, nodes, sealKey, body);
+  }
+
+  #sealTo(
+    entry: OutboxEntry,
+    node: NodeId,
+    nodes: readonly NodeId[],
+    key: SealKey | undefined,
+    body: Uint8Array,
+  ): Uint8Array {
+    const plaintext = encodeInnerMessage({
+      storeEpoch: this.#ctx.storeEpoch,
+      counter: entry.counter,
+      to: entry.to,
+      createdAtMs: entry.createdAtMs,
+      machines: nodes.length > 1 ? nodes : [],
+      failoverDelayMs: entry.failoverDelayMs,
+      subject: entry.subject,
+      contentType: entry.contentType,
+      body,
+    });
+    const associated = encodeBundleHeader(this.header(entry, node));
+    return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
+  }
+}

@@ -1,0 +1,281 @@
+/**
+ * Bundles whose way ends here: messages into the inbox (through claims where several machines hold a copy), receipts to
+ * the outbox, claims and their answers. Acknowledges to the neighbour only what is durable or of no use to anybody.
+ * docs/protocol/delivery.md "The recipient".
+ */
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { formatMessageId, MESSAGE_ID_BYTES, type BundleId, type NodeId } from "../kernel/ids.ts";
+import {
+  BundleKind,
+  encodeBundleHeader,
+  makeBundle,
+  RefuseReason,
+  type Bundle,
+  type Journey,
+} from "../wire/bundle.ts";
+import type { Priority } from "../wire/constants.ts";
+import {
+  decodeClaim,
+  decodeClaimAnswer,
+  decodeInnerMessage,
+  messageIdOf,
+  ReceiptStatus,
+  type InnerMessage,
+} from "../wire/message.ts";
+import { Claims } from "./claims.ts";
+import type { CustodyContext } from "./context.ts";
+import { Delivery, noBundleId, type Arrival, type DeliveryOutcome } from "./delivery.ts";
+import { Inbox, type InboxEntry } from "./inbox.ts";
+import type { Outbox } from "./outbox.ts";
+import type { OutboxEntry } from "./outbox-entry.ts";
+import { Receipts } from "./receipts.ts";
+import { Seen } from "./seen.ts";
+import type { Transit } from "./transit.ts";
+import type { StoreOp } from "./types.ts";
+
+const RETRY_FULL_MS = 5_000;
+const RETRY_STORE_MS = 2_000;
+const CLAIM_PRIORITY: Priority = 0;
+
+export interface RecipientEvents {
+  delivered(entry: InboxEntry, body: Uint8Array): void;
+  /** A bundle made here needs custody: a receipt, a claim, an answer. */
+  send(bundle: Bundle): void;
+  acknowledge(to: NodeId, id: BundleId): void;
+  refuse(to: NodeId, id: BundleId, reason: number, retryAfterMs: number): void;
+}
+
+export class Recipient {
+  readonly inbox: Inbox;
+  readonly #ctx: CustodyContext;
+  readonly #outbox: Outbox;
+  readonly #transit: Transit;
+  readonly #events: RecipientEvents;
+  readonly #seen = new Seen();
+  readonly #receipts: Receipts;
+  readonly #delivery: Delivery;
+  readonly #claims: Claims;
+  readonly #unreadable;
+
+  constructor(ctx: CustodyContext, outbox: Outbox, transit: Transit, events: RecipientEvents) {
+    this.#ctx = ctx;
+    this.#outbox = outbox;
+    this.#transit = transit;
+    this.#events = events;
+    this.inbox = new Inbox(ctx);
+    this.#receipts = new Receipts(ctx, { ready: (bundle) => events.send(bundle) });
+    this.#delivery = new Delivery(
+      ctx,
+      { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts },
+      { delivered: (entry, body) => events.delivered(entry, body) },
+    );
+    this.#claims = new Claims(ctx, {
+      send: (to, kind, plaintext, lifetimeMs) => this.#sendSealed(to, kind, plaintext, lifetimeMs),
+      deliver: async (arrival, isUnconfirmed) =>
+        isDone(await this.#delivery.deliver({ ...arrival, isUnconfirmed })),
+      drop: (arrival) => this.#delivery.skip(arrival, arrival.ops),
+      wasDeliveredHere: (id) => this.#receipts.has(id),
+    });
+    this.#unreadable = ctx.metrics.counter(
+      "godwit_bundles_unreadable_total",
+      "bundles for this node that made no sense",
+    );
+  }
+
+  async load(): Promise<void> {
+    await this.#seen.load(this.#ctx.store);
+    await this.#receipts.load();
+    await this.inbox.load();
+    await this.#claims.load();
+  }
+
+  /** Messages that wait for the other machines of the location. */
+  get claimsCount(): number {
+    return this.#claims.count;
+  }
+
+  /** A message that was held here already when the node started. */
+  resume(bundle: Bundle, journey: Journey): Promise<void> {
+    return this.#onMessage(undefined, bundle, journey, []).catch((error: unknown) => {
+      this.#ctx.log.warn("held message failed", { bundle: bundle.id, error: asGodwitError(error) });
+    });
+  }
+
+  stop(): void {
+    this.#claims.stop();
+    this.#receipts.stop();
+    this.inbox.stop();
+  }
+
+  /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
+  onTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
+    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated);
+    const inner = decodeInnerMessage(plaintext);
+    const id = messageIdOf(from, inner.to, inner.storeEpoch, inner.counter);
+    void this.#delivery.deliver({
+      id,
+      from,
+      inner,
+      priority,
+      lifetimeMs: 0,
+      forwardSecret,
+      isUnconfirmed: false,
+      trace: [],
+      bundleId: noBundleId,
+      wantsReceipt: false,
+      ops: [],
+    });
+  }
+
+  /** A bundle for this node. Never rejects. */
+  async onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+    const { kind, source } = bundle.header;
+    try {
+      switch (kind) {
+        case BundleKind.message:
+          return await this.#onMessage(from, bundle, journey, ops);
+        case BundleKind.receipt:
+          await this.#outbox.onReceipts(source, bundle.sealed);
+          break;
+        case BundleKind.claim: {
+          const claim = decodeClaim(this.#open(bundle).plaintext);
+          await this.#claims.onClaim(source, claim.messageId);
+          break;
+        }
+        case BundleKind.claimAnswer: {
+          const { messageId, answer } = decodeClaimAnswer(this.#open(bundle).plaintext);
+          this.#claims.onAnswer(source, messageId, answer);
+          break;
+        }
+        default:
+          // A later version's kind: nothing here can use it, and keeping it would help nobody.
+          this.#ctx.log.debug("bundle of an unknown kind", { kind });
+      }
+      this.#events.acknowledge(from, bundle.id);
+    } catch (thrown) {
+      const error = asGodwitError(thrown);
+      if (error.kind === "capacity")
+        return this.#events.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
+      if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
+      this.#unreadable.add();
+      this.#events.acknowledge(from, bundle.id);
+    }
+  }
+
+  #open(bundle: Bundle): { plaintext: Uint8Array; forwardSecret: boolean } {
+    return this.#ctx.sealer.open(bundle.header.source, bundle.sealed, encodeBundleHeader(bundle.header));
+  }
+
+  /** `from` undefined: it was held here already when the node started. */
+  async #onMessage(
+    from: NodeId | undefined,
+    bundle: Bundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const { source, priority, lifetimeMs } = bundle.header;
+    let inner: InnerMessage;
+    let forwardSecret: boolean;
+    try {
+      const opened = this.#open(bundle);
+      forwardSecret = opened.forwardSecret;
+      inner = decodeInnerMessage(opened.plaintext);
+    } catch (error) {
+      this.#onUnreadable(bundle);
+      throw error;
+    }
+    const held = { op: "delete", in: "transit", key: bundle.id } as const;
+    const isShared = inner.machines.length > 1 && inner.machines.includes(this.#ctx.self);
+    const arrival: Arrival = {
+      id: messageIdOf(source, inner.to, inner.storeEpoch, inner.counter),
+      from: source,
+      inner,
+      priority,
+      lifetimeMs,
+      forwardSecret,
+      isUnconfirmed: false,
+      trace: journey.trace,
+      bundleId: bundle.id,
+      wantsReceipt: true,
+      ops: isShared ? [...ops, held] : ops,
+    };
+    if (!isShared || this.#delivery.wasDelivered(arrival)) {
+      return this.#answer(from, bundle.id, await this.#delivery.deliver(arrival));
+    }
+    if (this.#claims.has(arrival.id)) return this.#answer(from, bundle.id, "again");
+    if (this.#claims.isFull) return this.#answer(from, bundle.id, "full");
+    if (from !== undefined)
+      await this.#ctx.store.commit([this.#transit.holdOp(bundle, journey, from), ...ops]);
+    this.#answer(from, bundle.id, "again");
+    this.#claims.start(arrival);
+  }
+
+  /** Tells the source, signed, that sealing anew is the only way. */
+  #onUnreadable(bundle: Bundle): void {
+    this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
+    const receipt = {
+      status: ReceiptStatus.refused,
+      messageId: formatMessageId(new Uint8Array(MESSAGE_ID_BYTES)),
+      bundleId: bundle.id,
+      atMs: this.#ctx.clock.wallMs(),
+      isUnconfirmed: false,
+      trace: [],
+    };
+    this.#receipts.issue(bundle.header.source, receipt, bundle.header.lifetimeMs);
+  }
+
+  #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
+    if (from === undefined) return;
+    if (isDone(outcome)) return this.#events.acknowledge(from, id);
+    const reason =
+      outcome === "full"
+        ? RefuseReason.full
+        : outcome === "quota"
+          ? RefuseReason.quota
+          : RefuseReason.storeFailed;
+    this.#events.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
+  }
+
+  async deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
+    const { self, storeEpoch } = this.#ctx;
+    const outcome = await this.#delivery.deliver({
+      id: entry.id,
+      from: self,
+      inner: {
+        storeEpoch,
+        counter: entry.counter,
+        to: entry.to,
+        createdAtMs: entry.createdAtMs,
+        machines: [],
+        failoverDelayMs: 0,
+        subject: entry.subject,
+        contentType: entry.contentType,
+        body,
+      },
+      priority: entry.priority,
+      lifetimeMs: entry.lifetimeMs,
+      forwardSecret: true,
+      isUnconfirmed: false,
+      trace: [],
+      bundleId: noBundleId,
+      wantsReceipt: false,
+      ops,
+    });
+    if (isDone(outcome)) return;
+    throw outcome === "store_failed"
+      ? godwitError("GODWIT_STORE_FAILED", "the store cannot commit; free some disk space")
+      : godwitError("GODWIT_QUOTA", "the inbox is full; read and remove messages");
+  }
+
+  #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {
+    const header = { kind, priority: CLAIM_PRIORITY, source: this.#ctx.self, destination: to, lifetimeMs };
+    const unique = this.#ctx.random.bytes(16);
+    const { sealer } = this.#ctx;
+    this.#events.send(
+      makeBundle(header, sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique)),
+    );
+  }
+}
+
+/** Durable here, now or before. */
+const isDone = (outcome: DeliveryOutcome): boolean => outcome === "delivered" || outcome === "again";

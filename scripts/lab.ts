@@ -1,0 +1,221 @@
+/**
+ * Real nodes on this machine: processes of the compiled binary, each with a folder, ports that the kernel chose and the
+ * unix socket as its control. The demo, the chaos suite and the benchmarks share it. Leaves no process and no file.
+ */
+import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+
+export const binaryPath = join(import.meta.dir, "..", "dist", "godwit");
+
+/** A TCP port that is free now. Whoever binds it later may still lose the race; the node then says so. */
+export function freePort(): number {
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = server;
+  server.stop(true);
+  return port;
+}
+
+export interface LabNodeOptions {
+  readonly callsign: string;
+  readonly peers?: readonly string[];
+  /** More lines of TOML, behind what the lab writes. */
+  readonly extra?: string;
+  readonly network?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export class Lab {
+  readonly dir: string;
+  readonly nodes: LabNode[] = [];
+  #isClosed = false;
+
+  private constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  static async create(): Promise<Lab> {
+    return new Lab(await mkdtemp(join(tmpdir(), "godwit-lab-")));
+  }
+
+  /** Writes the node's configuration; it is not started yet. */
+  async add(options: LabNodeOptions): Promise<LabNode> {
+    const node = new LabNode(join(this.dir, options.callsign.toLowerCase()), options);
+    await node.configure();
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Kills what still runs and removes the folder. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await Promise.all(this.nodes.map((node) => node.kill("SIGKILL")));
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+export class LabNode {
+  readonly callsign: string;
+  readonly dir: string;
+  readonly linkPort = freePort();
+  readonly apiPort = freePort();
+  readonly #options: LabNodeOptions;
+  #peers: readonly string[];
+  #process: Subprocess<"ignore", "ignore", "pipe"> | undefined;
+  #log: string[] = [];
+
+  constructor(dir: string, options: LabNodeOptions) {
+    this.dir = dir;
+    this.callsign = options.callsign;
+    this.#options = options;
+    this.#peers = options.peers ?? [];
+  }
+
+  get endpoint(): string {
+    return `tcp://127.0.0.1:${this.linkPort}`;
+  }
+
+  get apiUrl(): string {
+    return `http://127.0.0.1:${this.apiPort}`;
+  }
+
+  get socketPath(): string {
+    return join(this.dir, "state", "godwit.sock");
+  }
+
+  get stateDir(): string {
+    return join(this.dir, "state");
+  }
+
+  get configPath(): string {
+    return join(this.dir, "godwit.toml");
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  get isRunning(): boolean {
+    return (
+      this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null
+    );
+  }
+
+  /** The last lines that the node logged. */
+  get logTail(): string {
+    return this.#log.slice(-40).join("\n");
+  }
+
+  async configure(peers: readonly string[] = this.#peers): Promise<void> {
+    this.#peers = peers;
+    await mkdir(this.dir, { recursive: true, mode: 0o700 });
+    await writeFile(
+      this.configPath,
+      `[node]
+callsign = "${this.callsign}"
+network = "${this.#options.network ?? "lab"}"
+state_dir = "${this.stateDir}"
+log_format = "json"
+
+[transports.lan]
+type = "tcp"
+listen = ["127.0.0.1:${this.linkPort}"]
+
+[discovery.neighbours]
+type = "static"
+peers = ${JSON.stringify(peers)}
+
+[api]
+listen = "127.0.0.1:${this.apiPort}"
+
+${this.#options.extra ?? ""}
+`,
+    );
+  }
+
+  /** Starts the binary; resolves when its API answers. */
+  async start(timeoutMs = 15_000): Promise<void> {
+    if (this.isRunning) return;
+    const child = Bun.spawn([binaryPath, "run", "--config", this.configPath], {
+      // A clean environment: nothing of the caller's may configure the node.
+      env: { PATH: process.env["PATH"] ?? "", NO_COLOR: "1", ...this.#options.env },
+      cwd: this.dir,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    this.#process = child;
+    void this.#readLog(child);
+    await this.until("its API to answer", async () => (await this.api("/health")).status !== 0, timeoutMs, 5);
+  }
+
+  /** Sends a signal and waits for the end. */
+  async kill(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#process;
+    if (child === undefined) return;
+    if (this.isRunning) child.kill(signal);
+    await child.exited;
+    this.#process = undefined;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (this.isRunning) this.#process!.kill(signal);
+  }
+
+  /** A call of the API over the unix socket. */
+  api(path: string, init: RequestInit = {}): Promise<Response> {
+    return fetch(`http://godwit${path}`, { ...init, unix: this.socketPath });
+  }
+
+  /** The JSON of a call that must succeed. */
+  async json<T>(path: string, init: RequestInit = {}): Promise<T> {
+    const response = await this.api(path, init);
+    if (!response.ok)
+      throw new Error(`${this.callsign} ${path}: ${response.status} ${await response.text()}`);
+    return (await response.json()) as T;
+  }
+
+  /** Accepts a message; answers its id. */
+  async send(message: Readonly<Record<string, unknown>>): Promise<string> {
+    const { id } = await this.json<{ id: string }>("/messages", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(message),
+    });
+    return id;
+  }
+
+  /** Polls until `check` answers true; its errors count as not yet. Says what was waited for and shows the log. */
+  async until(what: string, check: () => Promise<boolean>, timeoutMs: number, everyMs = 20): Promise<void> {
+    const endMs = performance.now() + timeoutMs;
+    let last: unknown;
+    while (performance.now() < endMs) {
+      try {
+        if (await check()) return;
+      } catch (error) {
+        last = error;
+      }
+      if (this.#process !== undefined && !this.isRunning) break;
+      await Bun.sleep(everyMs);
+    }
+    const ended = this.isRunning
+      ? ""
+      : ` (it ended with ${this.#process?.exitCode ?? this.#process?.signalCode ?? "nothing"})`;
+    const why = last instanceof Error ? `: ${last.message}` : "";
+    throw new Error(`${this.callsign} was waited for: ${what}${ended}${why}\n${this.logTail}`);
+  }
+
+  async #readLog(child: Subprocess<"ignore", "ignore", "pipe">): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of child.stderr) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      this.#log.push(...lines);
+      if (this.#log.length > 2_000) this.#log = this.#log.slice(-1_000);
+    }
+    if (rest !== "") this.#log.push(rest);
+  }
+}
