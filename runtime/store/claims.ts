@@ -159,10 +159,15 @@ export class Claims {
     if (this.#live.delete(live.arrival.id)) this.#bytes -= live.arrival.inner.body.length;
   }
 
+  /** Never rejects: while the store cannot note it, the copy stays and the question is asked again. */
   async #drop(live: Live): Promise<void> {
     live.timer?.cancel();
-    this.#forget(live);
-    await this.#events.drop(live.arrival);
+    try {
+      await this.#events.drop(live.arrival);
+      this.#forget(live);
+    } catch {
+      if (this.#live.get(live.arrival.id) === live) this.#arm(live, () => this.#claim(live));
+    }
   }
 
   async #grant(id: MessageId, by: NodeId): Promise<void> {

@@ -79,7 +79,8 @@ export class Delivery {
     const underway = this.#underway.get(arrival.id);
     if (underway !== undefined) return underway;
     if (this.wasDelivered(arrival)) {
-      if (arrival.wantsReceipt) void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
+      if (arrival.wantsReceipt && this.#maySign(arrival))
+        void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
       return Promise.resolve("again");
     }
     const outcome = new Promise<DeliveryOutcome>((settle) => this.#queue.push({ arrival, settle })).finally(
@@ -93,10 +94,18 @@ export class Delivery {
   /** Marks as delivered elsewhere, with `ops` in one commit. */
   async skip(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
     const { storeEpoch, to, counter } = arrival.inner;
-    await this.#ctx.store.commit([
-      ...this.#seen.add(arrival.from, formatHex(storeEpoch), to, counter),
-      ...ops,
-    ]);
+    const epoch = formatHex(storeEpoch);
+    try {
+      await this.#ctx.store.commit([...this.#seen.add(arrival.from, epoch, to, counter), ...ops]);
+    } catch (error) {
+      this.#seen.undo(arrival.from, epoch, to, counter);
+      throw error;
+    }
+  }
+
+  /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
+  #maySign({ id, inner }: Arrival): boolean {
+    return inner.machines.length < 2 || this.#receipts.has(id) || this.#inbox.get(id) !== undefined;
   }
 
   #write(): void {

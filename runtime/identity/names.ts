@@ -1,0 +1,322 @@
+/**
+ * Who a callsign means. Owns the bindings that were pinned at first sight or proven by the network's name authority, in
+ * the store's `name` collection, and the conflicts over them. Must never let a second claimant take a name over: mail
+ * waits until the operator, or one of the claimants, has decided. Configured bindings outrank all others and are never
+ * stored. Specified by docs/protocol/records.md, "Names".
+ */
+import type { Log } from "@godwit/sdk";
+import { godwitError } from "../kernel/errors.ts";
+import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../kernel/ids.ts";
+import type { Store, StoreOp } from "../store/types.ts";
+import { locationOf, parseCallsign } from "./address.ts";
+import { hasNameProof, type NodeRecord, type Verify } from "./record.ts";
+
+export {
+  formatAddress,
+  locationOf,
+  parseAddress,
+  parseCallsign,
+  parseLocation,
+  type Address,
+} from "./address.ts";
+
+/** Names held at most. A full table refuses new ones: forgetting a pin would let the next claimant take the name. */
+export const NAMES_MAX = 16_384;
+/** Claimants remembered per name; one more changes nothing about the conflict. */
+export const CLAIMANTS_MAX = 4;
+
+export type NameSource = "configured" | "authority" | "pinned";
+
+/** One binding for people to look at. */
+export interface NameBinding {
+  readonly name: string;
+  readonly node: NodeId;
+  readonly source: NameSource;
+  /** Another claimant. */
+  readonly conflict: NodeId | null;
+}
+
+export type NameResolution =
+  | { readonly kind: "node"; readonly id: NodeId; readonly source: NameSource }
+  | { readonly kind: "unknown" }
+  /** Mail is held until `resolveConflict`, or until all but one of them gave the name up. */
+  | { readonly kind: "conflict"; readonly ids: readonly NodeId[] };
+
+export interface NamesOptions {
+  readonly store: Store;
+  /** Canonical callsign to node: the operator's word. */
+  readonly configured: ReadonlyMap<string, NodeId>;
+  /** With an authority, only names that it signed count, and nothing is pinned. */
+  readonly authority?: { readonly id: NodeId; readonly network: string; readonly verify: Verify };
+  readonly namesMax?: number;
+  readonly log?: Log;
+  /** A second node claims the name, seen for the first time. Synchronous; must not throw. */
+  readonly onConflict?: (name: string, holder: NodeId, claimant: NodeId) => void;
+  /** Some name may resolve differently now. Synchronous; must not throw. */
+  readonly onChange?: () => void;
+}
+
+interface Entry {
+  readonly name: string;
+  source: "authority" | "pinned";
+  /** The first is the holder. More than one: a conflict. None: the authority's word about a node that gave it up. */
+  claimants: NodeId[];
+  /** The operator decided: other claimants are ignored. */
+  isSettled: boolean;
+  /** Of the authority's proof; older proofs count no more. */
+  serial: number;
+}
+
+export class Names {
+  readonly #options: NamesOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** What each node claims among the entries; at most one name a node. */
+  readonly #claimOf = new Map<NodeId, string>();
+  readonly #byLocation = new Map<string, Set<string>>();
+  /** Who else claims a configured name: shown, and otherwise without effect. */
+  readonly #rivals = new Map<string, NodeId[]>();
+  /** Rows whose last write failed; they go along with the next. */
+  readonly #unwritten = new Set<string>();
+  #isFullLogged = false;
+
+  constructor(options: NamesOptions) {
+    this.#options = options;
+    for (const name of options.configured.keys()) this.#index(name);
+  }
+
+  /** Reads what was persisted; called once, before anything else. Unreadable rows are skipped. */
+  async load(): Promise<void> {
+    for (const { key, meta } of await this.#options.store.load("name")) {
+      const entry = parseEntry(key, meta);
+      if (entry === undefined) {
+        this.#options.log?.warn("stored name is unreadable", { name: key });
+        continue;
+      }
+      // Where an authority was set up since, first sight does not count any more.
+      if (this.#options.authority !== undefined && entry.source !== "authority") continue;
+      this.#hold(entry);
+      for (const id of entry.claimants) this.#claimOf.set(id, entry.name);
+    }
+  }
+
+  /** Takes in a verified record, the newest known of its node. Of this node itself: none, its name is configured. */
+  observe(record: NodeRecord): void {
+    const { id } = record;
+    const name = record.isRevoked ? undefined : record.callsign;
+    const before = this.#claimOf.get(id);
+    if (record.isRevoked) this.forget(id);
+    else if (before !== undefined && before !== name) this.#withdraw(id, before);
+    if (name === undefined) return;
+    const { configured, authority } = this.#options;
+    const bound = configured.get(name);
+    if (bound !== undefined) {
+      if (bound !== id) this.#noteRival(name, bound, id);
+    } else if (authority === undefined) this.#claimAtSight(name, id);
+    else if (hasNameProof(record, authority.id, authority.network, authority.verify))
+      this.#claimByProof(name, id, record.nameProof!.serial);
+  }
+
+  /** The node claims nothing any more: revoked or blocked. Configured bindings stay. */
+  forget(id: NodeId): void {
+    for (const [name, rivals] of this.#rivals)
+      this.#rivals.set(
+        name,
+        rivals.filter((rival) => rival !== id),
+      );
+    const name = this.#claimOf.get(id);
+    if (name !== undefined) this.#withdraw(id, name);
+  }
+
+  /** `name` in any case. */
+  resolve(name: string): NameResolution {
+    const canonical = parseCallsign(name);
+    if (canonical === undefined) return { kind: "unknown" };
+    const bound = this.#options.configured.get(canonical);
+    if (bound !== undefined) return { kind: "node", id: bound, source: "configured" };
+    const entry = this.#entries.get(canonical);
+    const holder = entry?.claimants[0];
+    if (entry === undefined || holder === undefined) return { kind: "unknown" };
+    if (entry.claimants.length > 1) return { kind: "conflict", ids: [...entry.claimants] };
+    return { kind: "node", id: holder, source: entry.source };
+  }
+
+  /** The machines of a location whose name holds, in the order of their names, each once. Names in conflict have none. */
+  machinesAt(location: string): NodeId[] {
+    const found = new Set<NodeId>();
+    for (const name of [...(this.#byLocation.get(location.toUpperCase()) ?? [])].sort()) {
+      const resolution = this.resolve(name);
+      if (resolution.kind === "node") found.add(resolution.id);
+    }
+    return [...found];
+  }
+
+  /**
+   * The operator's decision: `id` has the name for good, until it gives it up itself. Resolves when durable. Rejects
+   * with GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT for a configured name, or GODWIT_STORE_FAILED.
+   */
+  async resolveConflict(name: string, id: NodeId): Promise<void> {
+    const canonical = parseCallsign(name);
+    if (canonical !== undefined && this.#options.configured.has(canonical))
+      throw godwitError(
+        "GODWIT_NAME_CONFLICT",
+        `${canonical} is bound by the configuration; change [names] there`,
+      );
+    const entry = canonical === undefined ? undefined : this.#entries.get(canonical);
+    if (entry === undefined)
+      throw godwitError("GODWIT_NAME_UNKNOWN", `nobody claims ${JSON.stringify(name.slice(0, 40))}`);
+    const settled: Entry = { ...entry, claimants: [id], isSettled: true };
+    await this.#options.store.commit([rowOf(settled)]);
+    // What came in meanwhile is overruled too.
+    for (const claimant of this.#entries.get(entry.name)?.claimants ?? []) this.#claimOf.delete(claimant);
+    const elsewhere = this.#claimOf.get(id);
+    if (elsewhere !== undefined) this.#withdraw(id, elsewhere);
+    this.#hold(settled);
+    this.#claimOf.set(id, settled.name);
+    this.#options.onChange?.();
+  }
+
+  /** Every binding, by name. */
+  list(): NameBinding[] {
+    const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
+      return { name, node, source: "configured", conflict: this.#rivals.get(name)?.[0] ?? null };
+    });
+    const held = [...this.#entries.values()].flatMap(({ name, claimants, source }): NameBinding[] => {
+      const [node, rival = null] = claimants;
+      if (node === undefined || this.#options.configured.has(name)) return [];
+      return [{ name, node, source, conflict: rival }];
+    });
+    return [...configured, ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #claimAtSight(name: string, id: NodeId): void {
+    const entry = this.#entries.get(name);
+    if (entry === undefined)
+      return this.#create({ name, source: "pinned", claimants: [id], isSettled: false, serial: 0 });
+    if (entry.claimants.includes(id)) return;
+    if (entry.claimants.length === 0) {
+      // Left from a time with an authority: the name is free.
+      entry.source = "pinned";
+      this.#add(entry, id);
+    } else if (!entry.isSettled) this.#contest(entry, id);
+  }
+
+  #claimByProof(name: string, id: NodeId, serial: number): void {
+    const entry = this.#entries.get(name);
+    if (entry === undefined)
+      return this.#create({ name, source: "authority", claimants: [id], isSettled: false, serial });
+    if (serial < entry.serial) return;
+    if (serial > entry.serial) {
+      for (const claimant of entry.claimants) this.#claimOf.delete(claimant);
+      this.#claimOf.set(id, name);
+      Object.assign(entry, { claimants: [id], serial, isSettled: false });
+      return this.#changed(entry);
+    }
+    if (entry.claimants.includes(id)) return;
+    if (entry.claimants.length === 0) this.#add(entry, id);
+    else if (!entry.isSettled) this.#contest(entry, id);
+  }
+
+  #create(entry: Entry): void {
+    if (this.#entries.size >= (this.#options.namesMax ?? NAMES_MAX)) {
+      if (!this.#isFullLogged) this.#options.log?.warn("name table is full", { names: this.#entries.size });
+      this.#isFullLogged = true;
+      return;
+    }
+    this.#hold(entry);
+    this.#claimOf.set(entry.claimants[0]!, entry.name);
+    this.#changed(entry);
+  }
+
+  #add(entry: Entry, id: NodeId): void {
+    entry.claimants.push(id);
+    this.#claimOf.set(id, entry.name);
+    this.#changed(entry);
+  }
+
+  #contest(entry: Entry, id: NodeId): void {
+    if (entry.claimants.length >= CLAIMANTS_MAX) return;
+    const holder = entry.claimants[0]!;
+    this.#add(entry, id);
+    this.#options.onConflict?.(entry.name, holder, id);
+  }
+
+  #withdraw(id: NodeId, name: string): void {
+    this.#claimOf.delete(id);
+    const entry = this.#entries.get(name);
+    if (entry === undefined) return;
+    entry.claimants = entry.claimants.filter((claimant) => claimant !== id);
+    if (entry.claimants.length === 0) entry.isSettled = false;
+    // The serial of a proof must outlive its holder, or an older proof would count again.
+    if (entry.claimants.length === 0 && entry.source === "pinned") {
+      this.#entries.delete(name);
+      this.#isFullLogged = false;
+      if (!this.#options.configured.has(name)) this.#unindex(name);
+    }
+    this.#changed(entry);
+  }
+
+  #noteRival(name: string, holder: NodeId, claimant: NodeId): void {
+    const rivals = this.#rivals.get(name) ?? [];
+    if (rivals.includes(claimant) || rivals.length >= CLAIMANTS_MAX) return;
+    this.#rivals.set(name, [...rivals, claimant]);
+    this.#options.onConflict?.(name, holder, claimant);
+  }
+
+  #hold(entry: Entry): void {
+    this.#entries.set(entry.name, entry);
+    this.#index(entry.name);
+  }
+
+  #index(name: string): void {
+    const location = locationOf(name);
+    const names = this.#byLocation.get(location) ?? new Set();
+    this.#byLocation.set(location, names.add(name));
+  }
+
+  #unindex(name: string): void {
+    const location = locationOf(name);
+    const names = this.#byLocation.get(location);
+    names?.delete(name);
+    if (names?.size === 0) this.#byLocation.delete(location);
+  }
+
+  /** Nobody waits: a pin lost in a crash is made again at the next sight. */
+  #changed(entry: Entry): void {
+    const names = [...this.#unwritten, entry.name];
+    this.#unwritten.clear();
+    const ops = names.map((name): StoreOp => {
+      const held = this.#entries.get(name);
+      return held === undefined ? { op: "delete", in: "name", key: name } : rowOf(held);
+    });
+    this.#options.store.commit(ops).catch(() => {
+      for (const name of names) if (this.#unwritten.size < NAMES_MAX) this.#unwritten.add(name);
+    });
+    this.#options.onChange?.();
+  }
+}
+
+const rowOf = ({ name, source, claimants, isSettled, serial }: Entry): StoreOp => ({
+  op: "put",
+  in: "name",
+  key: name,
+  meta: JSON.stringify({ source, claimants, settled: isSettled, serial }),
+});
+
+function parseEntry(name: string, meta: string): Entry | undefined {
+  try {
+    const row = JSON.parse(meta) as Record<string, unknown> | null;
+    if (row === null || parseCallsign(name) !== name || !Array.isArray(row["claimants"])) return undefined;
+    const claimants = row["claimants"].map((id: unknown) =>
+      parseNodeId(typeof id === "string" && id.length === NODE_ID_CHARS ? id : ""),
+    );
+    return {
+      name,
+      source: row["source"] === "authority" ? "authority" : "pinned",
+      claimants,
+      isSettled: row["settled"] === true,
+      serial: typeof row["serial"] === "number" ? row["serial"] : 0,
+    };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,67 @@
+/** The Sealer of store-and-forward over Noise K (seal.ts): picks prekeys and makes sealing repeatable. */
+import { createHmac } from "node:crypto";
+import type { Random } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Identity } from "./keys.ts";
+import type { Prekeys } from "./prekeys.ts";
+import { openSealed, sealTo } from "./seal.ts";
+
+interface PrekeyPublic {
+  readonly keyId: number;
+  readonly publicKey: Uint8Array;
+}
+
+export interface SealerParts {
+  readonly identity: Identity;
+  readonly prekeys: Prekeys;
+  prekeyOf(id: NodeId): PrekeyPublic | undefined;
+}
+
+/**
+ * Answers the two halves that store/context.ts asks for. The ephemeral key is HMAC-SHA-256 under the seed of all that
+ * the result depends on: the same message to the same key is the same bytes, and nothing else ever shares a key.
+ */
+export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
+  return {
+    keyFor: prekeyOf,
+    seal(
+      to: NodeId,
+      prekey: PrekeyPublic | undefined,
+      plaintext: Uint8Array,
+      associated: Uint8Array,
+      unique: Uint8Array,
+    ) {
+      const random = derivedRandom(identity.seed, [
+        unique,
+        Buffer.from(to),
+        prekey?.publicKey ?? new Uint8Array(0),
+        associated,
+        plaintext,
+      ]);
+      return sealTo(
+        { from: identity, to, plaintext, associated, ...(prekey === undefined ? {} : { prekey }) },
+        random,
+      );
+    },
+    open: (from: NodeId, sealed: Uint8Array, associated: Uint8Array) =>
+      openSealed({ identity, prekeys, from, sealed, associated }),
+  };
+}
+
+/** HMAC in counter mode; the label keeps it apart from every other use of the seed. */
+function derivedRandom(seed: Uint8Array, inputs: readonly Uint8Array[]): Random {
+  const key = createHmac("sha256", seed).update("godwit sealing ephemeral");
+  for (const input of inputs) key.update(Buffer.from(`${input.length}:`)).update(input);
+  const secret = key.digest();
+  let block = 0;
+  const bytes = (length: number): Uint8Array => {
+    const out = new Uint8Array(length);
+    for (let at = 0; at < length; at += 32) {
+      const part = createHmac("sha256", secret).update(String(block++)).digest();
+      out.set(part.subarray(0, Math.min(32, length - at)), at);
+    }
+    return out;
+  };
+  const float = () => Buffer.from(bytes(4)).readUInt32BE() / 2 ** 32;
+  return { bytes, float, below: (bound) => Math.floor(float() * bound) };
+}

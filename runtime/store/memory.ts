@@ -1,0 +1,220 @@
+/**
+ * The simulated store. A `SimDisk` outlives its node: it holds what is durable, and it forgets at `crash` what was not.
+ * Passes the same suite as the real store (suite.ts); differs in that time comes from the clock it is given and that a
+ * crash is a call. Deterministic: uses nothing but clock timers, the given randomness and microtasks.
+ */
+import type { Clock, Random } from "@godwit/sdk";
+import { godwitError } from "../kernel/errors.ts";
+import { assertCollection, assertOps, compareKeys } from "./store-ops.ts";
+import { collections, type Collection, type Store, type StoreOp, type StoreRow } from "./types.ts";
+
+interface SimRow {
+  readonly meta: string;
+  readonly body: Uint8Array | undefined;
+}
+
+type Tables = Map<Collection, Map<string, SimRow>>;
+
+const emptyTables = (): Tables => new Map(collections.map((collection) => [collection, new Map()]));
+
+/** Medium of one simulated node. At most one store is open on it at a time. */
+export class SimDisk {
+  #tables = emptyTables();
+  #open: MemoryStore | undefined;
+  #fault: "full" | undefined;
+
+  /**
+   * The power goes. Of the commits called but not yet resolved a random prefix is durable after all (the fsync may
+   * have happened and only its answer was lost), the others never happened. Promises of the dead store never settle,
+   * because a process without power runs no handler; only its `close` resolves, so that a simulator can tidy up.
+   */
+  crash(): void {
+    this.#open?.die();
+    this.#open = undefined;
+  }
+
+  /** The medium is replaced by an empty one; an open store dies as in `crash`. */
+  destroy(): void {
+    this.crash();
+    this.#tables = emptyTables();
+  }
+
+  /** Until cleared, no commit becomes durable; reading works. */
+  fail(fault: "full" | undefined): void {
+    this.#fault = fault;
+  }
+
+  /** What is durable now, as another disk: a backup. */
+  copy(): SimDisk {
+    const copy = new SimDisk();
+    copy.#tables = new Map([...this.#tables].map(([collection, rows]) => [collection, new Map(rows)]));
+    return copy;
+  }
+
+  /** Called by the store alone. */
+  attach(store: MemoryStore): void {
+    if (this.#open !== undefined)
+      throw godwitError("GODWIT_STATE_UNUSABLE", "another node uses this disk; stop it first");
+    this.#open = store;
+  }
+
+  /** Called by the store alone. */
+  detach(store: MemoryStore): void {
+    if (this.#open === store) this.#open = undefined;
+  }
+
+  /** Called by the store alone. Atomic. Throws GODWIT_STORE_FAILED. */
+  apply(ops: readonly StoreOp[]): void {
+    if (this.#fault === "full")
+      throw godwitError("GODWIT_STORE_FAILED", "no room for the commit: the disk is full; free some space");
+    for (const op of ops) {
+      const rows = this.#tables.get(op.in)!;
+      if (op.op === "delete") rows.delete(op.key);
+      else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+    }
+  }
+
+  /** Called by the store alone. */
+  rows(collection: Collection): ReadonlyMap<string, SimRow> {
+    return this.#tables.get(collection)!;
+  }
+
+  usageBytes(): number {
+    let bytes = 0;
+    for (const rows of this.#tables.values())
+      for (const { meta, body } of rows.values()) bytes += Buffer.byteLength(meta) + (body?.length ?? 0);
+    return bytes;
+  }
+}
+
+export interface MemoryStoreOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** How long one simulated fsync takes, ms. */
+  readonly commitDelayMs: number;
+}
+
+/** Rejects with GODWIT_STATE_UNUSABLE while another store is open on the disk. */
+export async function openMemoryStore(disk: SimDisk, options: MemoryStoreOptions): Promise<MemoryStore> {
+  const store = new MemoryStore(disk, options);
+  disk.attach(store);
+  return store;
+}
+
+/** A read or a commit in the order of their calls. `ops` undefined: a read, which waits for the commits before it. */
+interface Entry {
+  readonly ops: readonly StoreOp[] | undefined;
+  settle(): void;
+  reject(error: unknown): void;
+}
+
+export class MemoryStore implements Store {
+  readonly #disk: SimDisk;
+  readonly #options: MemoryStoreOptions;
+  /** What the running fsync covers, and what waits for the next. */
+  #syncing: Entry[] = [];
+  #waiting: Entry[] = [];
+  #state: "open" | "closing" | "closed" | "dead" = "open";
+  readonly #closed = Promise.withResolvers<void>();
+
+  constructor(disk: SimDisk, options: MemoryStoreOptions) {
+    this.#disk = disk;
+    this.#options = options;
+  }
+
+  /** Ops of commits that have not settled. */
+  get pendingOps(): number {
+    return [...this.#syncing, ...this.#waiting].reduce((total, { ops }) => total + (ops?.length ?? 0), 0);
+  }
+
+  async load(collection: Collection): Promise<StoreRow[]> {
+    assertCollection(collection);
+    return this.#enqueue(undefined, () =>
+      [...this.#disk.rows(collection)]
+        .map(([key, { meta, body }]) => ({ key, meta, bodyBytes: body?.length ?? 0 }))
+        .sort((a, b) => compareKeys(a.key, b.key)),
+    );
+  }
+
+  async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
+    assertCollection(collection);
+    return this.#enqueue(undefined, () => this.#disk.rows(collection).get(key)?.body?.slice());
+  }
+
+  async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {
+    return this.#enqueue(undefined, () => ({ bytes: this.#disk.usageBytes(), freeBytes: undefined }));
+  }
+
+  async commit(ops: readonly StoreOp[]): Promise<void> {
+    assertOps(ops);
+    // Bodies are only borrowed, and the simulated fsync takes time.
+    const owned = ops.map((op) =>
+      op.op === "put" && op.body !== undefined ? { ...op, body: new Uint8Array(op.body) } : { ...op },
+    );
+    return this.#enqueue(owned, () => {});
+  }
+
+  close(): Promise<void> {
+    if (this.#state === "open") {
+      this.#state = "closing";
+      this.#finishClosing();
+    }
+    return this.#closed.promise;
+  }
+
+  /** Called by the disk alone. */
+  die(): void {
+    const unsynced = [...this.#syncing, ...this.#waiting].filter(({ ops }) => ops !== undefined);
+    const kept = this.#options.random.below(unsynced.length + 1);
+    for (const { ops } of unsynced.slice(0, kept)) {
+      try {
+        this.#disk.apply(ops!);
+      } catch {
+        // The disk was full as well.
+      }
+    }
+    this.#state = "dead";
+    this.#syncing = [];
+    this.#waiting = [];
+    this.#closed.resolve();
+  }
+
+  #enqueue<T>(ops: readonly StoreOp[] | undefined, result: () => T): Promise<T> {
+    if (this.#state === "dead") return new Promise<T>(() => {});
+    if (this.#state !== "open")
+      return Promise.reject(godwitError("GODWIT_STOPPED", "the store is closed; start the node again"));
+    return new Promise<T>((resolve, reject) => {
+      const entry: Entry = { ops, settle: () => resolve(result()), reject };
+      if (ops === undefined && this.#syncing.length === 0) return entry.settle();
+      this.#waiting.push(entry);
+      if (this.#syncing.length === 0) this.#sync();
+    });
+  }
+
+  #sync(): void {
+    this.#syncing = this.#waiting;
+    this.#waiting = [];
+    this.#options.clock.after(this.#options.commitDelayMs, () => {
+      if (this.#state === "dead") return;
+      const done = this.#syncing;
+      this.#syncing = [];
+      for (const entry of done) {
+        try {
+          if (entry.ops !== undefined) this.#disk.apply(entry.ops);
+          entry.settle();
+        } catch (error) {
+          entry.reject(error);
+        }
+      }
+      if (this.#waiting.length > 0) this.#sync();
+      this.#finishClosing();
+    });
+  }
+
+  #finishClosing(): void {
+    if (this.#state !== "closing" || this.#syncing.length > 0 || this.#waiting.length > 0) return;
+    this.#state = "closed";
+    this.#disk.detach(this);
+    this.#closed.resolve();
+  }
+}

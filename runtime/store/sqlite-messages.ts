@@ -1,0 +1,54 @@
+/** What the main thread and the store's worker say to each other. Types only: nothing of either side may leak into the other. */
+import type { Collection } from "./types.ts";
+
+/**
+ * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body; offset and length are
+ * those of the body in the batch's pack.
+ */
+export type WireOp = readonly [Collection, string, string | null, number, number];
+
+export type WireEntry =
+  | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
+  | { readonly kind: "load"; readonly in: Collection }
+  | { readonly kind: "body"; readonly in: Collection; readonly key: string }
+  | { readonly kind: "usage" };
+
+export type ToWorker =
+  | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
+  /** One transaction and one fsync. `pack` holds all bodies, transferred. */
+  | { readonly kind: "batch"; readonly entries: readonly WireEntry[]; readonly pack: Uint8Array }
+  | { readonly kind: "close" };
+
+/** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */
+export interface LoadColumns {
+  readonly keys: string[];
+  readonly metas: string[];
+  readonly bodyBytes: Float64Array;
+}
+
+export interface UsageValue {
+  readonly bytes: number;
+  readonly freeBytes: number | undefined;
+}
+
+export type WireValue = LoadColumns | UsageValue | Uint8Array | undefined;
+
+export interface WireFailure {
+  readonly index: number;
+  readonly message: string;
+}
+
+/** Errors that the worker can find at opening; each is a code of the table. */
+export type OpenFailureCode =
+  "GODWIT_STATE_UNUSABLE" | "GODWIT_STORE_VERSION" | "GODWIT_STORE_CORRUPT" | "GODWIT_STORE_FAILED";
+
+export type FromWorker =
+  | { readonly kind: "opened" }
+  | { readonly kind: "refused"; readonly code: OpenFailureCode; readonly message: string }
+  /** Answers the oldest batch. Entries without a failure succeeded; `values` are those of the reads, by index. */
+  | {
+      readonly kind: "batch";
+      readonly failures: readonly WireFailure[];
+      readonly values: readonly (readonly [number, WireValue])[];
+    }
+  | { readonly kind: "closed" };

@@ -1,0 +1,201 @@
+/**
+ * The database file of a store: its schema, how older ones are brought forward, and what makes a file unusable. Runs in
+ * the store's worker. Must never delete, truncate or rename a file it did not create.
+ */
+import { Database, SQLiteError } from "bun:sqlite";
+import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import type { OpenFailureCode } from "./sqlite-messages.ts";
+
+/** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
+const APPLICATION_ID = 0x47647774;
+/** How long an earlier process may take to let go of the file, ms: a supervisor restarts faster than the kernel cleans up. */
+const LOCK_WAIT_MS = 500;
+/** Page cache, KiB. */
+const CACHE_KIB = 4_096;
+/** A checkpointed WAL keeps this much, so that a full disk has room for the deletes that free it. */
+const WAL_KEPT_BYTES = 16 * 1024 * 1024;
+
+const rowTable = (name: string): string =>
+  `CREATE TABLE "${name}" (key TEXT NOT NULL PRIMARY KEY, meta TEXT NOT NULL, body BLOB)`;
+
+/**
+ * Migration n brings a database of version n to n + 1, in one transaction. Append-only: a released line never
+ * changes. A new collection is a new migration.
+ */
+export const migrations: readonly (readonly string[])[] = [
+  [
+    ...[
+      "setting",
+      "outbox",
+      "transit",
+      "partial",
+      "chunk",
+      "inbox",
+      "seen",
+      "receipt",
+      "idempotency",
+      "peer",
+      "name",
+      "record",
+      "token",
+      "plugin",
+    ].map(rowTable),
+    // Size of all metas and bodies, kept by the writer within each transaction: summing up 100,000 rows would stall it.
+    `CREATE TABLE "store_usage" (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL)`,
+    `INSERT INTO "store_usage" VALUES (1, 0)`,
+  ],
+];
+export const SCHEMA_VERSION = migrations.length;
+
+/** Why a store does not open, in words for the operator. */
+export class OpenRefused extends Error {
+  readonly code: OpenFailureCode;
+  constructor(code: OpenFailureCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** The medium has no room for another body, although SQLite itself would still find some. */
+export class DiskFull extends Error {}
+
+/** Opens and locks the file, creating and migrating it as needed. Throws OpenRefused. */
+export function openDatabase(path: string, bytesMax: number | undefined): Database {
+  createFile(path);
+  let db: Database | undefined;
+  try {
+    db = new Database(path, { readwrite: true, create: false, strict: true });
+    prepare(db, path, bytesMax);
+    return db;
+  } catch (error) {
+    db?.close();
+    throw error instanceof OpenRefused ? error : refusalOf(error, path);
+  }
+}
+
+/** The mode is right from the first moment; SQLite gives its WAL the same. */
+function createFile(path: string): void {
+  const directory = dirname(path);
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    if (existsSync(path)) {
+      // By path: opening and closing the file here would drop the lock of a store open in this process (POSIX locks).
+      if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
+      return;
+    }
+    closeSync(openSync(path, "wx", 0o600));
+    const handle = openSync(directory, "r");
+    fsyncSync(handle);
+    closeSync(handle);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST" && existsSync(path)) return;
+    throw new OpenRefused("GODWIT_STATE_UNUSABLE", `cannot create ${path}: ${textOf(error)}`);
+  }
+}
+
+function prepare(db: Database, path: string, bytesMax: number | undefined): void {
+  const pragma = (text: string): unknown => db.query(`PRAGMA ${text}`).values()[0]?.[0];
+  pragma(`busy_timeout = ${LOCK_WAIT_MS}`);
+  // Held from the first access to the end of the process, `kill -9` included; and no shared memory file is needed.
+  pragma("locking_mode = EXCLUSIVE");
+  pragma("trusted_schema = OFF");
+  pragma("cell_size_check = ON");
+  pragma(`cache_size = -${CACHE_KIB}`);
+  pragma("temp_store = MEMORY");
+  // Before anything that writes: what is refused stays as it is to the byte.
+  const found = checkOrigin(db, path);
+  touchEveryTable(db);
+  // Takes effect only before the first table, so a restart in the middle of creation has it too.
+  pragma("auto_vacuum = INCREMENTAL");
+  const mode = pragma("journal_mode = WAL");
+  if (mode !== "wal")
+    throw new OpenRefused(
+      "GODWIT_STATE_UNUSABLE",
+      `${path}: this file system cannot hold a WAL (${String(mode)})`,
+    );
+  pragma("synchronous = FULL");
+  pragma("wal_autocheckpoint = 0");
+  pragma(`journal_size_limit = ${WAL_KEPT_BYTES}`);
+  // Overwrites deleted rows where that costs no extra write: a deleted prekey must be gone.
+  pragma("secure_delete = FAST");
+  db.run("BEGIN IMMEDIATE");
+  db.run("COMMIT");
+  migrate(db, found);
+  if (bytesMax !== undefined)
+    pragma(`max_page_count = ${Math.max(1, Math.floor(bytesMax / Number(pragma("page_size"))))}`);
+}
+
+/** The schema version of the file, 0 for a new one. */
+function checkOrigin(db: Database, path: string): number {
+  const pragma = (name: string): number => Number(db.query(`PRAGMA ${name}`).values()[0]![0]);
+  const found = pragma("user_version");
+  const tables = Number(db.query("SELECT count(*) FROM sqlite_schema").values()[0]![0]);
+  if (pragma("application_id") !== APPLICATION_ID && (tables > 0 || found !== 0))
+    throw new OpenRefused(
+      "GODWIT_STORE_CORRUPT",
+      `${path} is a database, but not one of Godwit; move it away or choose another state_dir`,
+    );
+  if (found > SCHEMA_VERSION)
+    throw new OpenRefused(
+      "GODWIT_STORE_VERSION",
+      `${path} has schema ${found}, this Godwit knows up to ${SCHEMA_VERSION}; run the newer version, or restore a backup`,
+    );
+  return found;
+}
+
+function migrate(db: Database, found: number): void {
+  for (let version = found; version < SCHEMA_VERSION; version++) {
+    db.run("BEGIN IMMEDIATE");
+    for (const statement of migrations[version]!) db.run(statement);
+    db.run(`PRAGMA application_id = ${APPLICATION_ID}`);
+    db.run(`PRAGMA user_version = ${version + 1}`);
+    db.run("COMMIT");
+  }
+}
+
+/** Reads one leaf at either end of each table, so that a truncated file is refused now and not at the first message. */
+function touchEveryTable(db: Database): void {
+  const names = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values();
+  for (const [name] of names) {
+    db.query(`SELECT rowid FROM "${String(name)}" ORDER BY rowid LIMIT 1`).values();
+    db.query(`SELECT rowid FROM "${String(name)}" ORDER BY rowid DESC LIMIT 1`).values();
+  }
+}
+
+const isDamage = (code: string | undefined): boolean =>
+  code !== undefined && (code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB");
+
+const damageText = (path: string, detail: string): string =>
+  `${path} is damaged (${detail}); nothing was changed. stop the node, keep a copy of it and of its -wal file, then restore a backup or move both away to start with an empty store`;
+
+function refusalOf(error: unknown, path: string): OpenRefused {
+  const code = error instanceof SQLiteError ? error.code : undefined;
+  if (code?.startsWith("SQLITE_BUSY") === true || code?.startsWith("SQLITE_LOCKED") === true)
+    return new OpenRefused(
+      "GODWIT_STATE_UNUSABLE",
+      `another node uses ${path}; stop it, or give this one its own state_dir`,
+    );
+  if (isDamage(code)) return new OpenRefused("GODWIT_STORE_CORRUPT", damageText(path, textOf(error)));
+  if (code === "SQLITE_FULL")
+    return new OpenRefused("GODWIT_STORE_FAILED", `no room to open ${path}: the disk is full`);
+  return new OpenRefused("GODWIT_STATE_UNUSABLE", `cannot open ${path}: ${textOf(error)}`);
+}
+
+/** Says what became of one commit or read, in words for the operator. */
+export function failureText(error: unknown, path: string): string {
+  const code = error instanceof SQLiteError ? error.code : undefined;
+  if (code === "SQLITE_FULL" || error instanceof DiskFull)
+    return "no room for the commit: the disk is full; free some space";
+  if (isDamage(code)) return damageText(path, textOf(error));
+  return `the store failed: ${textOf(error)}`;
+}
+
+export const isDiskFull = (error: unknown): boolean =>
+  error instanceof DiskFull ||
+  (error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE"));
+
+function textOf(error: unknown): string {
+  if (error instanceof SQLiteError) return `${error.code ?? "SQLite"}: ${error.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

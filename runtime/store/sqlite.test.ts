@@ -1,0 +1,368 @@
+import { Database } from "bun:sqlite";
+import { afterEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "../kernel/clock.ts";
+import { GodwitError } from "../kernel/errors.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { openSqliteStore, SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
+import { SCHEMA_VERSION } from "./sqlite-schema.ts";
+import { storeSuite } from "./suite.ts";
+import type { StoreOp } from "./types.ts";
+
+const put = (key: string, bodyBytes?: number): StoreOp =>
+  bodyBytes === undefined
+    ? { op: "put", in: "outbox", key, meta: "{}" }
+    : { op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bodyBytes).fill(7) };
+
+const directories: string[] = [];
+const scratch = (): string => {
+  const directory = mkdtempSync(join(tmpdir(), "godwit-store-"));
+  directories.push(directory);
+  return directory;
+};
+const open = (path: string, options: Partial<SqliteStoreOptions> = {}): Promise<SqliteStore> =>
+  openSqliteStore({ path, log: silentLog, ...options });
+
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+async function failure(promise: Promise<unknown>): Promise<GodwitError> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof GodwitError) return error;
+    throw error;
+  }
+  throw new Error("it did not fail");
+}
+
+const canMount =
+  Bun.which("unshare") !== null &&
+  Bun.spawnSync(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], { stderr: "ignore" }).exitCode ===
+    0;
+
+storeSuite("sqlite", async () => {
+  const path = join(scratch(), "state", "godwit.db");
+  return {
+    open: () => open(path, { bytesMax: 40 * 1024 * 1024 }),
+    settle: (promise) => promise,
+    full: () => ({ ops: [put("ballast", 48 * 1024 * 1024)], end() {} }),
+    dispose: async () => {},
+  };
+});
+
+describe("the sqlite store", () => {
+  test("file and folder are the owner's alone, whatever the mode of an older file was", async () => {
+    const folder = join(scratch(), "deep", "state");
+    const path = join(folder, "godwit.db");
+    const store = await open(path);
+    await store.commit([put("k", 100)]);
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    for (const file of [path, `${path}-wal`]) expect(statSync(file).mode & 0o777).toBe(0o600);
+    await store.close();
+    expect(existsSync(`${path}-wal`)).toBe(false);
+    chmodSync(path, 0o644);
+    const again = await open(path);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    await again.close();
+  });
+
+  test("one commit that finds no room fails alone, among others of its batch", async () => {
+    const store = await open(join(scratch(), "a.db"), { bytesMax: 1024 * 1024 });
+    const commits = [put("a", 10), put("big", 2 * 1024 * 1024), put("b", 10)].map((op) => store.commit([op]));
+    const row = store.body("outbox", "a");
+    const results = await Promise.allSettled(commits);
+    expect(results.map((result) => result.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+    expect((await row)?.length).toBe(10);
+    expect((await failure(commits[1]!)).message).toContain("disk is full");
+    expect((await store.load("outbox")).map((found) => found.key)).toEqual(["a", "b"]);
+    expect(store.pendingOps).toBe(0);
+    await store.close();
+  });
+
+  test("an error that is not a full disk fails its commit alone as well", async () => {
+    const path = join(scratch(), "a.db");
+    await (await open(path)).close();
+    const db = new Database(path);
+    db.run(
+      `CREATE TRIGGER refuse BEFORE INSERT ON outbox WHEN new.key = 'bad' BEGIN SELECT RAISE(ABORT, 'refused'); END`,
+    );
+    db.close();
+    const store = await open(path);
+    const groups = [[put("a")], [put("x", 5), put("bad"), put("y")], [put("b")]];
+    const results = await Promise.allSettled(groups.map((ops) => store.commit(ops)));
+    expect(results.map((result) => result.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+    expect((await store.load("outbox")).map((row) => row.key)).toEqual(["a", "b"]);
+    expect((await store.usage()).bytes).toBe(4);
+    await store.close();
+  });
+
+  test.skipIf(!canMount)(
+    `a disk that is really full refuses, reads, deletes and takes again${canMount ? "" : " (SKIPPED: this user may not mount a tmpfs)"}`,
+    async () => {
+      const folder = scratch();
+      const child = Bun.spawn(
+        [
+          "unshare",
+          "-rm",
+          "sh",
+          "-c",
+          `mount -t tmpfs -o size=12m none "$1" && exec "$2" -e "$3"`,
+          "sh",
+        ].concat(folder, process.execPath, fillerSource(join(folder, "state", "a.db"))),
+        { stdout: "pipe", stderr: "inherit" },
+      );
+      const seen = JSON.parse(await new Response(child.stdout).text()) as Record<string, unknown>;
+      expect(await child.exited).toBe(0);
+      expect(seen).toMatchObject({ refused: true, readable: true, deleted: 40, stuck: true, freed: true });
+      expect(seen["held"]).toBeGreaterThan(40);
+      expect(seen["again"]).toBeGreaterThan(20);
+    },
+  );
+
+  test("a database filled to the brim still deletes, and takes messages again afterwards", async () => {
+    const store = await open(join(scratch(), "a.db"), { bytesMax: 2 * 1024 * 1024 });
+    let held = 0;
+    const fits = (key: string) =>
+      store.commit([put(key, 100_000)]).then(
+        () => true,
+        () => false,
+      );
+    while (held < 100 && (await fits(`k${held}`))) held++;
+    expect(held).toBeGreaterThan(10);
+    expect(held).toBeLessThan(25);
+    await store.commit([{ op: "delete", in: "outbox", key: "k0" }]);
+    await store.commit([put("again", 90_000)]);
+    await store.close();
+  });
+
+  test("another process that holds the file is named, and its end frees it", async () => {
+    const path = join(scratch(), "a.db");
+    const child = Bun.spawn([process.execPath, "-e", holderSource(path)], {
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    try {
+      await firstLine(child.stdout);
+      const refused = await failure(open(path));
+      expect(refused.code).toBe("GODWIT_STATE_UNUSABLE");
+      expect(refused.message).toContain("another node uses");
+    } finally {
+      child.kill("SIGKILL");
+      await child.exited;
+    }
+    const store = await open(path);
+    expect((await store.load("outbox")).map((row) => row.key)).toEqual(["held"]);
+    await store.close();
+  });
+
+  test("a newer schema is refused and left alone", async () => {
+    const path = join(scratch(), "a.db");
+    await (await open(path)).close();
+    const db = new Database(path);
+    db.run(`PRAGMA user_version = ${SCHEMA_VERSION + 1}`);
+    db.close();
+    const before = readFileSync(path);
+    expect((await failure(open(path))).code).toBe("GODWIT_STORE_VERSION");
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  test("garbage, a truncated database, one with a hole and somebody else's are refused, with advice, and stay as they are", async () => {
+    const directory = scratch();
+    const garbage = join(directory, "garbage.db");
+    writeFileSync(
+      garbage,
+      "this is not a database at all, but it is long enough to have a header".repeat(20),
+    );
+    const truncated = join(directory, "truncated.db");
+    const store = await open(truncated);
+    for (let i = 0; i < 200; i++) void store.commit([put(`k${i}`, 3_000)]);
+    await store.close();
+    truncateSync(truncated, statSync(truncated).size - 4096 * 100);
+    const holed = join(directory, "holed.db");
+    await (await open(holed)).close();
+    const bytes = readFileSync(holed);
+    writeFileSync(holed, bytes.fill(0xee, 4_096 * 8, 4_096 * 20));
+    const foreign = join(directory, "foreign.db");
+    const db = new Database(foreign);
+    db.run("CREATE TABLE theirs (x)");
+    db.close();
+    for (const path of [garbage, truncated, holed, foreign]) {
+      const before = readFileSync(path);
+      const refused = await failure(open(path));
+      expect(refused.code).toBe("GODWIT_STORE_CORRUPT");
+      expect(refused.message).toContain("move");
+      expect(readFileSync(path).equals(before)).toBe(true);
+    }
+  });
+
+  test("a folder that cannot be made is named", async () => {
+    const file = join(scratch(), "file");
+    writeFileSync(file, "");
+    const refused = await failure(open(join(file, "state", "a.db")));
+    expect(refused.code).toBe("GODWIT_STATE_UNUSABLE");
+    expect(refused.message).toContain(file);
+  });
+
+  test("a worker that ends rejects all that is pending and all that comes, and close returns", async () => {
+    const url = URL.createObjectURL(
+      new Blob([
+        `self.onmessage = ({ data }) => data.kind === "open" ? postMessage({ kind: "opened" }) : process.exit(1);`,
+      ]),
+    );
+    const store = new SqliteStore(new Worker(url), { path: "nowhere", log: silentLog });
+    await store.opened;
+    const pending = Array.from({ length: 1_000 }, (_, i) => store.commit([put(String(i))]));
+    const results = await Promise.allSettled([...pending, store.load("inbox")]);
+    expect(results.every((result) => result.status === "rejected")).toBe(true);
+    expect((await failure(store.commit([]))).code).toBe("GODWIT_STORE_FAILED");
+    expect(store.pendingOps).toBe(0);
+    await store.close();
+    URL.revokeObjectURL(url);
+  });
+
+  test("100,000 rows load in under a second, and space of deleted rows is given back", async () => {
+    const path = join(scratch(), "a.db");
+    const store = await open(path);
+    const ops = Array.from({ length: 100_000 }, (_, i) => put(`k${(i * 7_919) % 100_003}`, 200));
+    for (let at = 0; at < ops.length; at += 5_000) void store.commit(ops.slice(at, at + 5_000));
+    await store.load("setting");
+    const startMs = performance.now();
+    const rows = await store.load("outbox");
+    expect(performance.now() - startMs).toBeLessThan(1_000);
+    expect(rows.length).toBe(100_000);
+    const drop: StoreOp[] = rows.map(({ key }) => ({ op: "delete", in: "outbox", key }));
+    await Promise.all([store.commit(drop.slice(0, 60_000)), store.commit(drop.slice(60_000))]);
+    expect((await store.usage()).bytes).toBe(0);
+    const full = statSync(path).size;
+    expect(full).toBeGreaterThan(16 * 1024 * 1024);
+    // It is given back in quiet moments, which come and go while nothing is committed.
+    const deadlineMs = performance.now() + 5_000;
+    while (statSync(path).size > 8 * 1024 * 1024 && performance.now() < deadlineMs) await store.usage();
+    expect(statSync(path).size).toBeLessThan(8 * 1024 * 1024);
+    await store.close();
+  });
+
+  test("metrics count commits by result and batches", async () => {
+    const metrics = new Metrics();
+    const store = await open(join(scratch(), "a.db"), { metrics, clock: systemClock, bytesMax: 1024 * 1024 });
+    await Promise.all(Array.from({ length: 500 }, (_, i) => store.commit([put(String(i))])));
+    await store.commit([put("big", 2 * 1024 * 1024)]).catch(() => {});
+    const text = await metrics.render();
+    expect(text).toContain('godwit_store_commits_total{result="durable"} 500');
+    expect(text).toContain('godwit_store_commits_total{result="failed"} 1');
+    expect(text).toContain("godwit_store_commit_seconds_count 501");
+    expect(Number(/godwit_store_batches_total (\d+)/.exec(text)![1])).toBeLessThan(20);
+    await store.close();
+  });
+});
+
+describe("kill -9", () => {
+  const KILLS = 4;
+
+  test(`what was acknowledged survives ${KILLS} kills, and groups are whole`, async () => {
+    const path = join(scratch(), "a.db");
+    const acked = new Set<string>();
+    for (let kill = 0; kill < KILLS; kill++) {
+      const child = Bun.spawn([process.execPath, "-e", writerSource(path, kill)], {
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      const before = acked.size;
+      let rest = "";
+      for await (const chunk of child.stdout) {
+        const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
+        rest = lines.pop()!;
+        for (const line of lines) acked.add(line);
+        if (acked.size - before > 300 * (kill + 1)) child.kill("SIGKILL");
+      }
+      await child.exited;
+      expect(acked.size).toBeGreaterThan(before);
+      const store = await open(path);
+      const groups = new Map<string, number>();
+      for (const { key, bodyBytes } of await store.load("outbox")) {
+        const group = key.slice(0, key.lastIndexOf("/"));
+        groups.set(group, (groups.get(group) ?? 0) + 1);
+        expect(bodyBytes).toBe(300);
+      }
+      for (const group of acked) expect(groups.get(group)).toBe(3);
+      expect([...groups.values()].every((count) => count === 3)).toBe(true);
+      expect((await store.usage()).bytes).toBe(groups.size * 3 * 302);
+      await store.close();
+    }
+  });
+});
+
+/** Fills a tiny disk with messages, empties some of it, then lets somebody else fill it to the last block. */
+const fillerSource = (path: string): string => `${moduleHead}
+  import { unlinkSync, writeFileSync } from "node:fs";
+  const path = ${JSON.stringify(path)};
+  let store = await openSqliteStore({ path, log: silentLog });
+  const body = new Uint8Array(50_000).fill(1);
+  const works = (ops) => store.commit(ops).then(() => true, (error) => {
+    if (error.code !== "GODWIT_STORE_FAILED") throw error;
+    return false;
+  });
+  const put = (key) => works([{ op: "put", in: "outbox", key, meta: "{}", body }]);
+  let held = 0;
+  while (held < 500 && (await put("k" + held))) held++;
+  const refused = !(await put("more"));
+  const readable = (await store.load("outbox")).length === held && (await store.body("outbox", "k0"))?.length === 50_000;
+  let deleted = 0;
+  while (deleted < 40 && (await works([{ op: "delete", in: "outbox", key: "k" + deleted }]))) deleted++;
+  let again = 0;
+  while (again < 500 && (await put("n" + again))) again++;
+  const ballast = path + ".ballast";
+  try { writeFileSync(ballast, new Uint8Array(64 << 20)); } catch {}
+  const stuck = !(await put("z"));
+  unlinkSync(ballast);
+  await works([{ op: "delete", in: "outbox", key: "n0" }]);
+  const rows = (await store.load("outbox")).length;
+  await store.close();
+  store = await openSqliteStore({ path, log: silentLog });
+  const freed = rows === held - deleted + again - 1 && (await store.load("outbox")).length === rows;
+  await store.close();
+  console.log(JSON.stringify({ held, refused, readable, deleted, again, stuck, freed }));
+`;
+
+const moduleHead = `
+  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+`;
+const holderSource = (path: string): string => `${moduleHead}
+  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+  await store.commit([{ op: "put", in: "outbox", key: "held", meta: "{}" }]);
+  console.log("ready");
+`;
+const writerSource = (path: string, run: number): string => `${moduleHead}
+  import { writeSync } from "node:fs";
+  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+  const body = new Uint8Array(300);
+  const lane = async (name) => {
+    for (let i = 0; ; i++) {
+      const group = "${run}/" + name + "/" + i;
+      await store.commit([0, 1, 2].map((part) => ({ op: "put", in: "outbox", key: group + "/" + part, meta: "{}", body })));
+      writeSync(1, group + "\\n");
+    }
+  };
+  await Promise.all(Array.from({ length: 40 }, (_, name) => lane(name)));
+`;
+
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<void> {
+  const reader = stream.getReader();
+  await reader.read();
+  reader.releaseLock();
+}

@@ -1,0 +1,243 @@
+/**
+ * What every `Store` must do, run against the real one and the simulated one alike. Knows only the interface; how to
+ * reopen, to fill the medium and to let time pass is the fixture's.
+ */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { GodwitError } from "../kernel/errors.ts";
+import { collections, type Collection, type Store, type StoreOp } from "./types.ts";
+
+export interface StoreFixture {
+  /** Opens a store on the same medium; the one before is closed or dead. */
+  open(): Promise<Store>;
+  /** Lets whatever the store waits for happen, until `promise` settles. */
+  settle<T>(promise: Promise<T>): Promise<T>;
+  /** From now until `end` a commit that contains `ops` finds the medium full. */
+  full(): { readonly ops: readonly StoreOp[]; end(): void };
+  dispose(): Promise<void>;
+}
+
+const bytes = (length: number, seed = 1): Uint8Array => {
+  const out = new Uint8Array(length);
+  for (let i = 0; i < length; i++) out[i] = (i * 31 + seed * 17 + (i >> 8)) & 255;
+  return out;
+};
+const put = (collection: Collection, key: string, meta: string, body?: Uint8Array): StoreOp =>
+  body === undefined
+    ? { op: "put", in: collection, key, meta }
+    : { op: "put", in: collection, key, meta, body };
+const remove = (collection: Collection, key: string): StoreOp => ({ op: "delete", in: collection, key });
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return "resolved";
+  } catch (error) {
+    return error instanceof GodwitError ? error.code : String(error);
+  }
+}
+
+export function storeSuite(name: string, setup: () => Promise<StoreFixture>): void {
+  describe(`${name}: a store`, () => {
+    let fixture: StoreFixture;
+    let store: Store;
+    const run = <T>(promise: Promise<T>): Promise<T> => fixture.settle(promise);
+    const load = (collection: Collection) => run(store.load(collection));
+    const body = (collection: Collection, key: string) => run(store.body(collection, key));
+    const reopen = async (): Promise<void> => {
+      await run(store.close());
+      store = await fixture.open();
+    };
+
+    beforeEach(async () => {
+      fixture = await setup();
+      store = await fixture.open();
+    });
+    afterEach(async () => {
+      await run(store.close());
+      await fixture.dispose();
+    });
+
+    test("starts with every collection, empty", async () => {
+      for (const collection of collections) expect(await load(collection)).toEqual([]);
+      expect((await run(store.usage())).bytes).toBe(0);
+    });
+
+    test("keeps rows and bodies over a restart, in every collection", async () => {
+      for (const collection of collections)
+        await run(store.commit([put(collection, "k", `{"in":"${collection}"}`, bytes(700))]));
+      await reopen();
+      for (const collection of collections) {
+        expect(await load(collection)).toEqual([
+          { key: "k", meta: `{"in":"${collection}"}`, bodyBytes: 700 },
+        ]);
+        expect(await body(collection, "k")).toEqual(bytes(700));
+      }
+    });
+
+    test("load sees every commit called before it, and rows come in the order of their keys' UTF-8", async () => {
+      const keys = ["b", "a", "ä", "a/2", "a/10", "", "\u{1f600}", "\uffee", "Z", "a\0b", "日本"];
+      const commits = keys.map((key) => store.commit([put("plugin", key, "{}")]));
+      const rows = await load("plugin");
+      await run(Promise.all(commits));
+      const expected = keys.toSorted((x, y) => Buffer.compare(Buffer.from(x), Buffer.from(y)));
+      expect(rows.map((row) => row.key)).toEqual(expected);
+      await reopen();
+      expect((await load("plugin")).map((row) => row.key)).toEqual(expected);
+    });
+
+    test("a body sees every commit called before it", async () => {
+      const first = store.commit([put("inbox", "k", "{}", bytes(10, 1))]);
+      const early = store.body("inbox", "k");
+      const second = store.commit([put("inbox", "k", "{}", bytes(10, 2))]);
+      const late = store.body("inbox", "k");
+      await run(Promise.all([first, second]));
+      expect(await run(late)).toEqual(bytes(10, 2));
+      expect((await run(early))?.length).toBe(10);
+    });
+
+    test("put without body keeps the body, with an empty one replaces it", async () => {
+      await run(store.commit([put("outbox", "k", "1", bytes(100)), put("outbox", "none", "1")]));
+      await run(store.commit([put("outbox", "k", "2")]));
+      expect(await body("outbox", "k")).toEqual(bytes(100));
+      expect(await load("outbox")).toEqual([
+        { key: "k", meta: "2", bodyBytes: 100 },
+        { key: "none", meta: "1", bodyBytes: 0 },
+      ]);
+      await run(store.commit([put("outbox", "k", "3", new Uint8Array(0))]));
+      expect(await body("outbox", "k")).toEqual(new Uint8Array(0));
+      expect(await body("outbox", "none")).toBeUndefined();
+      expect(await body("outbox", "missing")).toBeUndefined();
+    });
+
+    test("delete removes, a put afterwards starts without the old body, deleting nothing is no error", async () => {
+      await run(store.commit([put("transit", "k", "1", bytes(9))]));
+      await run(store.commit([remove("transit", "k"), remove("transit", "never")]));
+      expect(await load("transit")).toEqual([]);
+      await run(store.commit([put("transit", "k", "2")]));
+      expect(await body("transit", "k")).toBeUndefined();
+    });
+
+    test("ops of one commit apply in order, and so do commits", async () => {
+      await run(
+        store.commit([
+          put("seen", "k", "1", bytes(5)),
+          remove("seen", "k"),
+          put("seen", "k", "2"),
+          put("seen", "k", "3"),
+        ]),
+      );
+      expect(await load("seen")).toEqual([{ key: "k", meta: "3", bodyBytes: 0 }]);
+      const many = Array.from({ length: 700 }, (_, i) => store.commit([put("seen", "k", String(i))]));
+      await run(Promise.all(many));
+      expect((await load("seen"))[0]?.meta).toBe("699");
+    });
+
+    test("commits resolve in the order of their calls", async () => {
+      const order: number[] = [];
+      await run(
+        Promise.all(
+          Array.from({ length: 600 }, async (_, i) => {
+            await store.commit([put("receipt", String(i), "{}", bytes(i))]);
+            order.push(i);
+          }),
+        ),
+      );
+      expect(order).toEqual(Array.from({ length: 600 }, (_, i) => i));
+    });
+
+    test("an empty commit resolves", async () => {
+      await run(store.commit([]));
+    });
+
+    test("bodies: 16 MiB and a bit, views into larger buffers, and the caller's buffer is not kept", async () => {
+      const large = bytes(16 * 1024 * 1024 + 1_000);
+      const view = Buffer.from(bytes(4_096)).subarray(1_000, 1_100);
+      await run(store.commit([put("inbox", "large", "{}", large), put("inbox", "view", "{}", view)]));
+      expect(await body("inbox", "view")).toEqual(bytes(4_096).slice(1_000, 1_100));
+      const borrowed = bytes(64);
+      await run(store.commit([put("inbox", "borrowed", "{}", borrowed)]));
+      borrowed.fill(0);
+      expect(await body("inbox", "borrowed")).toEqual(bytes(64));
+      const read = (await body("inbox", "borrowed"))!;
+      read.fill(9);
+      expect(await body("inbox", "borrowed")).toEqual(bytes(64));
+      expect(Buffer.compare((await body("inbox", "large"))!, large)).toBe(0);
+    });
+
+    test("usage counts metas in bytes and bodies through put, replace, keep and delete", async () => {
+      const used = async () => (await run(store.usage())).bytes;
+      await run(store.commit([put("name", "k", '"ä"', bytes(100)), put("name", "l", "{}", bytes(50))]));
+      expect(await used()).toBe(4 + 100 + 2 + 50);
+      await run(store.commit([put("name", "k", "12345")]));
+      expect(await used()).toBe(5 + 100 + 52);
+      await run(store.commit([put("name", "k", "1", bytes(7)), remove("name", "l"), remove("name", "x")]));
+      expect(await used()).toBe(8);
+      await reopen();
+      expect(await used()).toBe(8);
+    });
+
+    test("a full medium refuses the whole commit, reading goes on, and there is a later", async () => {
+      await run(store.commit([put("outbox", "kept", "1", bytes(50)), put("outbox", "old", "1")]));
+      const before = await run(store.usage());
+      const full = fixture.full();
+      const refused = store.commit([
+        put("outbox", "kept", "2"),
+        remove("outbox", "old"),
+        put("outbox", "new", "1"),
+        ...full.ops,
+      ]);
+      const seen = store.load("outbox");
+      expect(await run(codeOf(refused))).toBe("GODWIT_STORE_FAILED");
+      const rows = [
+        { key: "kept", meta: "1", bodyBytes: 50 },
+        { key: "old", meta: "1", bodyBytes: 0 },
+      ];
+      expect(await run(seen)).toEqual(rows);
+      expect(await body("outbox", "kept")).toEqual(bytes(50));
+      expect((await run(store.usage())).bytes).toBe(before.bytes);
+      full.end();
+      await run(store.commit([put("outbox", "after", "1")]));
+      await reopen();
+      expect((await load("outbox")).map((row) => row.key)).toEqual(["after", "kept", "old"]);
+      expect((await run(store.usage())).bytes).toBe(before.bytes + 1);
+    });
+
+    test("close finishes what was called, and what comes later is refused", async () => {
+      const called = Array.from({ length: 400 }, (_, i) => store.commit([put("token", String(i), "{}")]));
+      const closing = store.close();
+      expect(store.close()).toBe(closing);
+      expect(await run(codeOf(store.commit([put("token", "late", "{}")])))).toBe("GODWIT_STOPPED");
+      await run(closing);
+      await run(Promise.all(called));
+      const late = [
+        () => store.load("token"),
+        () => store.body("token", "1"),
+        () => store.usage(),
+        () => store.commit([]),
+      ];
+      for (const call of late) expect(await run(codeOf(call()))).toBe("GODWIT_STOPPED");
+      store = await fixture.open();
+      expect((await load("token")).length).toBe(400);
+    });
+
+    test("only one store at a time", async () => {
+      expect(await codeOf(fixture.open())).toBe("GODWIT_STATE_UNUSABLE");
+      await run(store.commit([put("peer", "still", "{}")]));
+      await reopen();
+      expect((await load("peer")).length).toBe(1);
+    });
+
+    test("what no caller may pass is a bug, not a row", async () => {
+      const tooLong = "k".repeat(1_025);
+      for (const op of [
+        put("peer", tooLong, "{}"),
+        put("peer", "\ud800", "{}"),
+        put("peer", "k", "\udc00"),
+        put("nowhere" as Collection, "k", "{}"),
+      ])
+        expect(await codeOf(store.commit([op]))).toBe("GODWIT_BUG");
+      expect(await codeOf(store.load("sqlite_schema" as Collection))).toBe("GODWIT_BUG");
+      expect(await load("peer")).toEqual([]);
+    });
+  });
+}
