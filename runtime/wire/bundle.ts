@@ -77,6 +77,8 @@ export function decodeBundleHeader(bytes: Uint8Array): BundleHeader {
   };
   if (header.lifetimeMs > LIFETIME_MAX_MS)
     throw decodeError(`bundle lifetime ${header.lifetimeMs} ms is above 30 days`);
+  // The id covers the header: bytes that we would not send on would give the bundle another id at the next hop.
+  if (reader.remaining > 0) throw decodeError(`bundle header has ${reader.remaining} bytes too many`);
   return header;
 }
 
@@ -126,7 +128,7 @@ export function decodeBundleFrame(frame: Uint8Array): { bundle: Bundle; journey:
   const headerBytes = reader.sizedBytes(BUNDLE_HEADER_MAX);
   const header = decodeBundleHeader(headerBytes);
   const sealed = reader.rest().slice();
-  return { bundle: { id: bundleIdOf(headerBytes, sealed), header, sealed }, journey };
+  return { bundle: { id: bundleIdOf(headerBytes, sealed), header, sealed }, journey: within(journey, header) };
 }
 
 /** An offer of a bundle too large for one frame. */
@@ -154,8 +156,12 @@ export function decodeOffer(frame: Uint8Array): Offer {
   const sealedBytes = reader.varint();
   if (sealedBytes === 0 || sealedBytes > SEALED_BYTES_MAX)
     throw decodeError(`offer of ${sealedBytes} sealed bytes`);
-  return { id, header, journey, sealedBytes };
+  return { id, header, journey: within(journey, header), sealedBytes };
 }
+
+/** No neighbour can give a bundle more life than its source did. */
+const within = (journey: Journey, { lifetimeMs }: BundleHeader): Journey =>
+  journey.remainingMs <= lifetimeMs ? journey : { ...journey, remainingMs: lifetimeMs };
 
 /** WANT: type | bundle id 16 | offset (varint) | length (varint): credit for the bytes [offset, offset + length). */
 export const encodeWant = (id: BundleId, offset: number, length: number): Uint8Array =>

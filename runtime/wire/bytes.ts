@@ -6,7 +6,7 @@
 import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, NODE_ID_BYTES, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
 
-const textDecoder = new TextDecoder("utf-8", { fatal: true });
+const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const textEncoder = new TextEncoder();
 
 /** Reads one borrowed buffer from front to back. Sub-arrays handed out share its memory: copy what you keep. */
@@ -119,19 +119,22 @@ export class Writer {
 
   u8(value: number): this {
     this.#check(value, 0xff);
-    this.#view.setUint8(this.#grow(1), value);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16(value: number): this {
     this.#check(value, 0xffff);
-    this.#view.setUint16(this.#grow(2), value);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value);
     return this;
   }
 
   u32(value: number): this {
     this.#check(value, 0xffffffff);
-    this.#view.setUint32(this.#grow(4), value);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value);
     return this;
   }
 
@@ -154,7 +157,8 @@ export class Writer {
   }
 
   bytes(bytes: Uint8Array): this {
-    this.#buffer.set(bytes, this.#grow(bytes.length));
+    const at = this.#grow(bytes.length);
+    this.#buffer.set(bytes, at);
     return this;
   }
 
@@ -179,6 +183,7 @@ export class Writer {
     return done;
   }
 
+  /** Call it before reading `#buffer` or `#view`: it may replace both. */
   #grow(by: number): number {
     const at = this.#length;
     const needed = at + by;

@@ -340,13 +340,28 @@ export function decodeBeacon(frame: Uint8Array): Beacon {
   return { seqno, hasProof: (flags & BEACON_HAS_PROOF) !== 0, gatewayMetric };
 }
 
-/** The sender's proof of its own sequence number, for a gateway that speaks for it in the faster mesh. */
-export const encodeProofFrame = (proof: SeqnoProof): Uint8Array =>
-  appendProof(new Writer(2 + PROOF_BYTES).u8(FrameType.routeUpdate).u8(UpdateKind.proof), proof).finish();
+export interface ProofFrame {
+  /** `sender`: for a gateway that speaks for it in the faster mesh. `receiver`: it has forgotten how far it had counted. */
+  readonly of: "sender" | "receiver";
+  readonly proof: SeqnoProof;
+}
+
+export const encodeProofFrame = ({ of, proof }: ProofFrame): Uint8Array =>
+  appendProof(
+    new Writer(3 + PROOF_BYTES)
+      .u8(FrameType.routeUpdate)
+      .u8(UpdateKind.proof)
+      .u8(of === "sender" ? 0 : 1),
+    proof,
+  ).finish();
 
 /** Byte fields share the frame's memory. */
-export const decodeProofFrame = (frame: Uint8Array): SeqnoProof =>
-  readProof(kindReader(frame, UpdateKind.proof));
+export function decodeProofFrame(frame: Uint8Array): ProofFrame {
+  const reader = kindReader(frame, UpdateKind.proof);
+  const of = reader.u8();
+  if (of > 1) throw decodeError("proof of neither sender nor receiver");
+  return { of: of === 0 ? "sender" : "receiver", proof: readProof(reader) };
+}
 
 function kindReader(frame: Uint8Array, kind: number): Reader {
   const reader = frameReader(frame, FrameType.routeUpdate);

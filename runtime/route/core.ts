@@ -1,0 +1,215 @@
+/**
+ * What the parts of the router share: the table, the neighbours, and the one way in which a change of the table becomes
+ * work (who must be told, how soon, what the rest of the node hears). Must never decode a frame or send one.
+ */
+import type { Clock, Log, Random, Timer } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
+import { METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
+import { profileTimers, type RouteLimits } from "./limits.ts";
+import type { Neighbour } from "./neighbour.ts";
+import { Change, planeNames, RouteTable, select, type Destination, type PlaneName } from "./table.ts";
+
+export interface RouteChange {
+  readonly destination: NodeId;
+  readonly reachable: boolean;
+}
+
+export interface KnownRecord {
+  /** First 8 bytes of SHA-256 of `bytes`. */
+  readonly hash: Uint8Array;
+  readonly bytes: Uint8Array;
+}
+
+export interface RouterDeps {
+  readonly self: NodeId;
+  readonly network: string;
+  /** 24 bits, persisted by the caller, larger at each boot. */
+  readonly bootEpoch: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics?: Metrics;
+  readonly limits?: Partial<RouteLimits>;
+  /** 64 bytes, owned by the router. */
+  sign(bytes: Uint8Array): Uint8Array;
+  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** To a neighbour on the control lane of its best link; may be lost. The frame belongs to the callee. Must not throw. */
+  send(to: NodeId, frame: Uint8Array): void;
+  /** Next hops appeared, vanished or switched; the table already shows it. */
+  onChange(change: RouteChange): void;
+  /** This node's signed record; undefined while it has none. */
+  ownRecord(): Uint8Array | undefined;
+  knownRecord(destination: NodeId): KnownRecord | undefined;
+  /** Verifies and keeps a record (borrowed bytes); false: invalid. */
+  onRecord(destination: NodeId, bytes: Uint8Array): boolean;
+  /** The own sequence number has gone past `bootEpoch`: persist this epoch, so that the next boot starts above it. */
+  onEpochTooLow(epoch: number): void;
+}
+
+export type DropReason =
+  | "stale"
+  | "bad-proof"
+  | "no-proof"
+  | "proof-budget"
+  | "table-full"
+  | "wrong-tag"
+  | "unknown-neighbour"
+  | "unknown-kind"
+  | "record-unasked"
+  | "record-invalid"
+  | "airtime";
+
+export class RouteCore {
+  readonly deps: RouterDeps;
+  readonly limits: RouteLimits;
+  readonly table: RouteTable;
+  readonly neighbours = new Map<NodeId, Neighbour>();
+  readonly self: Destination;
+  /** Destinations whose next hops changed since the last settle. */
+  readonly touched = new Set<Destination>();
+  /** Neighbours that must hear something before this event is over. */
+  readonly urgent = new Set<Neighbour>();
+  /** Called at the end of each reselect. */
+  readonly watchers: ((destination: Destination) => void)[] = [];
+  /** Set by updates.ts: something waits for the neighbour; start its timer. */
+  scheduleFlush: (neighbour: Neighbour, delayMs: number) => void = () => {};
+  scheduleLazy: (neighbour: Neighbour) => void = () => {};
+  readonly #dropped: CounterMetric | undefined;
+  readonly #waiting = new Set<Destination>();
+  #waitingTimer: Timer | undefined;
+  /** Runs a timer's work as one event of the router, so that its results leave. Set by the router. */
+  runEvent: (work: () => void) => void = (work) => work();
+
+  constructor(deps: RouterDeps, limits: RouteLimits) {
+    this.deps = deps;
+    this.limits = limits;
+    this.table = new RouteTable(limits.destinationsMax);
+    this.self = this.table.add(deps.self, deps.clock.monotonicMs());
+    this.#dropped = deps.metrics?.counter(
+      "godwit_route_dropped_total",
+      "routing frames and entries not used, by reason",
+      ["reason"],
+    );
+  }
+
+  now(): number {
+    return this.deps.clock.monotonicMs();
+  }
+
+  after(delayMs: number, work: () => void): Timer {
+    return this.deps.clock.after(delayMs, () => this.runEvent(work));
+  }
+
+  drop(reason: DropReason): void {
+    this.#dropped?.add(1, { reason });
+  }
+
+  /** A new destination; its slot may have had another owner. */
+  addDestination(id: NodeId): Destination {
+    const destination = this.table.add(id, this.now());
+    for (const neighbour of this.neighbours.values()) neighbour.resetSlot(destination.slot);
+    return destination;
+  }
+
+  /** Call after any change to a candidate, a link or a feasibility distance of the destination. */
+  reselect(destination: Destination): void {
+    if (destination === this.self) return;
+    const wasReachable = destination.isReachable;
+    const nowMs = this.now();
+    for (const plane of planeNames) this.#reselectPlane(destination, plane, nowMs);
+    const isReachable = destination.isReachable;
+    if (isReachable && !wasReachable) {
+      destination.reachableSinceMs = nowMs;
+    } else if (!isReachable && wasReachable) destination.unreachableSinceMs = nowMs;
+    this.#awaitSwitch(destination);
+    for (const watcher of this.watchers) watcher(destination);
+  }
+
+  #reselectPlane(destination: Destination, plane: PlaneName, nowMs: number): void {
+    const state = destination[plane];
+    const before = state.primary?.neighbour;
+    const change = select(destination, plane, nowMs, this.limits);
+    if (change === Change.none) return;
+    this.touched.add(destination);
+    const after = state.primary?.neighbour;
+    // Split horizon: what these two are told depends on who is primary, even if the route looks the same.
+    if (before !== after) {
+      this.tellSoon(destination, before);
+      this.tellSoon(destination, after);
+    }
+    if (change === Change.hops) return;
+    for (const neighbour of this.neighbours.values()) {
+      if (change === Change.decrease) this.tellLazily(destination, neighbour);
+      else if (change === Change.soon) this.tellSoon(destination, neighbour);
+      else this.tellNow(destination, neighbour);
+    }
+  }
+
+  tellNow(destination: Destination, neighbour: Neighbour): void {
+    if (!neighbour.hasTable) return;
+    neighbour.markSoon(destination.slot);
+    this.urgent.add(neighbour);
+  }
+
+  tellSoon(destination: Destination, neighbour: Neighbour | undefined): void {
+    if (neighbour === undefined || !neighbour.hasTable) return;
+    neighbour.markSoon(destination.slot);
+    this.scheduleFlush(neighbour, this.coalesceMs(neighbour));
+  }
+
+  tellLazily(destination: Destination, neighbour: Neighbour): void {
+    if (!neighbour.hasTable) return;
+    neighbour.markLazy(destination.slot);
+    this.scheduleLazy(neighbour);
+  }
+
+  /** Lets the neighbour know of a newer sequence number than it advertises, unless it says so itself meanwhile. */
+  hintProof(destination: Destination, neighbour: Neighbour): void {
+    const proof = destination.proof;
+    if (proof === undefined || !neighbour.hasTable || neighbour.knownProof(destination.slot) >= proof.seqno)
+      return;
+    neighbour.markHint(destination.slot);
+    this.scheduleLazy(neighbour);
+  }
+
+  coalesceMs(neighbour: Neighbour): number {
+    return profileTimers[neighbour.link.profile].coalesceMs * (1 + this.deps.random.float() / 2);
+  }
+
+  /** What the neighbour is to be told of one plane. */
+  exported(destination: Destination, plane: PlaneName, neighbour: Neighbour): PlaneRoute {
+    const state = destination[plane];
+    if (state.selected.metric >= METRIC_INFINITE) return UNREACHABLE;
+    if (destination.id === neighbour.id || state.primary?.neighbour === neighbour) return UNREACHABLE;
+    // Without a proof nobody else would believe the sequence number.
+    if (destination.proof === undefined || destination.proof.seqno < state.selected.seqno) return UNREACHABLE;
+    return state.selected;
+  }
+
+  /** A better route inside its hysteresis: look again when that is over. */
+  #awaitSwitch(destination: Destination): void {
+    const waits =
+      !Number.isNaN(destination.any.betterSinceMs) || !Number.isNaN(destination.bulk.betterSinceMs);
+    if (!waits) {
+      this.#waiting.delete(destination);
+      return;
+    }
+    this.#waiting.add(destination);
+    this.#waitingTimer ??= this.after(this.limits.switchSustainMs, () => {
+      this.#waitingTimer = undefined;
+      for (const waiting of [...this.#waiting]) this.reselect(waiting);
+    });
+  }
+
+  forget(destination: Destination): void {
+    this.#waiting.delete(destination);
+    this.touched.delete(destination);
+    this.table.remove(destination);
+  }
+
+  close(): void {
+    this.#waitingTimer?.cancel();
+    for (const neighbour of this.neighbours.values()) neighbour.cancelTimers();
+  }
+}

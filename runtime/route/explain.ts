@@ -1,0 +1,141 @@
+/** Routes in words and rows, for the API and `godwit why`. Reads the table, changes nothing. */
+import { shortId, type NodeId } from "../kernel/ids.ts";
+import { METRIC_INFINITE } from "../wire/route-messages.ts";
+import type { RouteCore } from "./core.ts";
+import { totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
+
+/** One row of `GET /mesh/routes`, without its callsign: routing knows only ids. */
+export interface RouteRow {
+  destination: NodeId;
+  next_hop: NodeId;
+  /** 0.1 ms units. */
+  metric: number;
+  mtu: number;
+  bottleneck: "fast" | "medium" | "slow";
+  alternates: { next_hop: NodeId; metric: number }[];
+}
+
+/** What `godwit why` prints, without callsigns. */
+export interface RouteExplanation {
+  destination: NodeId;
+  reachable: boolean;
+  feasibility: { seqno: number; metric: number } | null;
+  candidates: {
+    next_hop: NodeId;
+    advertised_metric: number;
+    link_cost: number;
+    metric: number;
+    seqno: number;
+    feasible: boolean;
+    selected: boolean;
+    reason: string;
+  }[];
+  explanation: string[];
+}
+
+const CLASS_NAMES = ["fast", "medium", "slow"] as const;
+
+export function listRoutes(table: RouteTable, self: Destination): RouteRow[] {
+  const rows: RouteRow[] = [];
+  for (const destination of table.values()) {
+    const [best, ...others] = destination.any.hops;
+    if (destination === self || best === undefined) continue;
+    rows.push({
+      destination: destination.id,
+      next_hop: best.neighbour,
+      metric: best.metric,
+      mtu: best.mtu,
+      bottleneck: CLASS_NAMES[best.bottleneck],
+      alternates: others.map(({ neighbour, metric }) => ({ next_hop: neighbour, metric })),
+    });
+  }
+  return rows;
+}
+
+export function explainRoute(core: RouteCore, id: NodeId): RouteExplanation {
+  const destination = core.table.get(id);
+  if (destination === undefined || destination === core.self) {
+    const words =
+      destination === undefined ? "nothing was ever heard of this node" : "this is the node itself";
+    return {
+      destination: id,
+      reachable: destination !== undefined,
+      feasibility: null,
+      candidates: [],
+      explanation: [words],
+    };
+  }
+  const state = destination.any;
+  const candidates = destination.candidates
+    .map((candidate) => explainCandidate(destination, candidate))
+    .sort((a, b) => a.metric - b.metric);
+  return {
+    destination: id,
+    reachable: destination.isReachable,
+    feasibility: state.fdSeqno < 0 ? null : { seqno: state.fdSeqno, metric: state.fdMetric },
+    candidates,
+    explanation: explainInWords(
+      destination,
+      candidates.some(({ feasible }) => feasible),
+    ),
+  };
+}
+
+function explainCandidate(
+  destination: Destination,
+  candidate: Candidate,
+): RouteExplanation["candidates"][number] {
+  const state = destination.any;
+  const feasible = state.isFeasible(candidate.any);
+  const selected = state.primary === candidate;
+  return {
+    next_hop: candidate.neighbour.id,
+    advertised_metric: candidate.any.metric,
+    link_cost: candidate.neighbour.link.cost,
+    metric: totalMetric(candidate, "any"),
+    seqno: candidate.any.seqno,
+    feasible,
+    selected,
+    reason: reasonOf(destination, candidate, feasible, selected),
+  };
+}
+
+function reasonOf(
+  { any: state, bulk }: Destination,
+  candidate: Candidate,
+  feasible: boolean,
+  selected: boolean,
+): string {
+  if (candidate.any.metric >= METRIC_INFINITE) return "it has retracted the route";
+  if (candidate.any.seqno < state.fdSeqno)
+    return "its sequence number is older than one this node has advertised: taking it could make a loop";
+  if (!feasible)
+    return `it advertises ${candidate.any.metric}, not less than the ${state.fdMetric} this node has advertised: taking it could make a loop`;
+  if (selected)
+    return bulk.primary === candidate
+      ? "cheapest, also for bulk"
+      : "cheapest; bulk goes another way or waits";
+  const isHop = state.hops.some(({ neighbour }) => neighbour === candidate.neighbour.id);
+  if (totalMetric(candidate, "any") < state.selected.metric)
+    return "cheaper, but not by enough or not for long enough to switch";
+  return isHop ? "dearer; used at once if the first one fails" : "dearer than the four in use";
+}
+
+function explainInWords(destination: Destination, hasFeasible: boolean): string[] {
+  const { any, bulk, candidates } = destination;
+  const primary = any.primary;
+  if (primary !== undefined) {
+    const lines = [
+      `goes through ${shortId(primary.neighbour.id)} at ${any.selected.metric} (0.1 ms for 256 bytes), with ${any.hops.length - 1} in reserve`,
+    ];
+    if (bulk.primary === undefined) lines.push("no path is fast enough for bulk; bulk waits at its source");
+    else if (bulk.primary !== primary)
+      lines.push(`bulk goes through ${shortId(bulk.primary.neighbour.id)} at ${bulk.selected.metric}`);
+    return lines;
+  }
+  if (candidates.some(({ any: route }) => route.metric < METRIC_INFINITE) && !hasFeasible)
+    return [
+      "neighbours offer routes, but none that is provably free of loops; a newer sequence number has been asked for",
+    ];
+  return ["no neighbour offers a route; messages wait in custody"];
+}

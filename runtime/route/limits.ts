@@ -1,0 +1,122 @@
+/** Bounds and timers of the routing engine. docs/protocol/routing.md "Constants" lists the ones that neighbours can feel. */
+import type { LinkProfile } from "./neighbour.ts";
+
+export interface RouteLimits {
+  /** Destinations held in all, retracted ones included until their hold time is over. */
+  readonly destinationsMax: number;
+  /** Destinations that one neighbour may have rows for. */
+  readonly destinationsPerNeighbourMax: number;
+  readonly neighboursMax: number;
+  /** A better route must be this factor cheaper before the primary moves; 1 turns hysteresis off. */
+  readonly switchRatio: number;
+  /** ... and this many 0.1 ms units cheaper. */
+  readonly switchUnits: number;
+  /** ... for this long, ms. */
+  readonly switchSustainMs: number;
+  /** How long a feasibility distance outlives its last route, ms. Must exceed the slowest detection of a dead neighbour. */
+  readonly holdMs: number;
+}
+
+export const routeLimits: RouteLimits = {
+  destinationsMax: 16_384,
+  destinationsPerNeighbourMax: 12_288,
+  neighboursMax: 1_024,
+  switchRatio: 1.25,
+  switchUnits: 3,
+  switchSustainMs: 3_000,
+  holdMs: 300_000,
+};
+
+export const NEXT_HOPS_MAX = 4;
+/** A destination this young moves to better routes at once: a cold start hears long ways first. */
+export const SETTLING_MS = 2_000;
+/** Decreases of a metric, and newer numbers alone, wait this long: a recovering link must not ripple step by step. */
+export const DECREASE_DELAY_MS = 1_000;
+
+export interface ProfileTimers {
+  /** Wait before changes leave, so that they leave together, ms; a uniform half of it is added. */
+  readonly coalesceMs: number;
+  /** Acknowledgement timeout before the first measurement, and its bounds, ms. */
+  readonly ackFirstMs: number;
+  readonly ackMinMs: number;
+  readonly ackMaxMs: number;
+  /** Update frames under way at once. */
+  readonly framesInFlightMax: number;
+  /** Pause before the second try of a sequence number request, ms; then four times as long each. */
+  readonly requestMs: number;
+}
+
+export const profileTimers: Readonly<Record<LinkProfile, ProfileTimers>> = {
+  fast: {
+    coalesceMs: 20,
+    ackFirstMs: 250,
+    ackMinMs: 60,
+    ackMaxMs: 8_000,
+    framesInFlightMax: 32,
+    requestMs: 250,
+  },
+  medium: {
+    coalesceMs: 500,
+    ackFirstMs: 5_000,
+    ackMinMs: 1_000,
+    ackMaxMs: 60_000,
+    framesInFlightMax: 4,
+    requestMs: 4_000,
+  },
+  // No table updates flow on slow links; only the request pause is ever read.
+  slow: {
+    coalesceMs: 2_000,
+    ackFirstMs: 30_000,
+    ackMinMs: 10_000,
+    ackMaxMs: 120_000,
+    framesInFlightMax: 1,
+    requestMs: 30_000,
+  },
+};
+
+/** Update frames are cut at this size (or the link's, if smaller), so that one loss repeats little. Bytes. */
+export const UPDATE_FRAME_BYTES = 8_192;
+export const DIGEST_PERIOD_MS = 60_000;
+export const DIGEST_JITTER_MS = 6_000;
+/** Digests for which a bucket with refused entries is left alone: asking again would only be refused again. */
+export const REFUSED_DIGESTS = 10;
+/** First pause between opening resyncs that nobody answers, and the cap, ms. */
+export const RESYNC_FIRST_MS = 200;
+export const RESYNC_CAP_MS = 30_000;
+/** At most one unasked resync (wrong tag, missing proof) a neighbour in this time, ms. */
+export const RESYNC_GAP_MS = 1_000;
+
+export const REQUEST_HOPS = 64;
+export const REQUEST_TRIES = 3;
+/** After the tries, a destination that still starves asks once in this time, ms. */
+export const REQUEST_IDLE_MS = 60_000;
+/** Wait before asking for a better route that is infeasible; a worse one works, and a newer number may be on its way. */
+export const IMPROVE_DELAY_MS = 5_000;
+/** A request forwarded for the same destination and number within this time is not forwarded again, ms. */
+export const REQUEST_DEDUPE_MS = 100;
+/** How long a relay remembers who asked, ms. */
+export const REQUEST_MEMORY_MS = 10_000;
+
+/** Own sequence number: at most this many raises in a burst, then one per SEQNO_REFILL_MS. */
+export const SEQNO_BURST = 8;
+export const SEQNO_REFILL_MS = 1_000;
+
+/** Signatures that failed, per neighbour: a burst, then one a second; above that proofs are refused unread. */
+export const BAD_PROOF_BURST = 64;
+export const BAD_PROOF_REFILL_MS = 1_000;
+
+export const RECORD_REQUESTS_MAX = 64;
+export const RECORD_TIMEOUT_MS = 3_000;
+export const RECORD_TRIES = 3;
+/** After that many tries without an answer, the next look for a missing record, ms. */
+export const RECORD_REST_MS = 60_000;
+
+/** Trickle beacons of slow links (RFC 6206): shortest and longest interval, ms. */
+export const BEACON_MIN_MS = 30_000;
+export const BEACON_MAX_MS = 3_600_000;
+/** Share of a slow link's airtime that all control together may use. */
+export const SLOW_CONTROL_SHARE = 0.02;
+/** Assumed where the link does not say, bits per second: the slowest LoRa preset in use. */
+export const SLOW_RATE_BITS = 1_000;
+/** Most that unused airtime may save up, bytes: one proof and one beacon. */
+export const SLOW_BURST_BYTES = 160;

@@ -1,0 +1,254 @@
+/**
+ * What the router keeps for one neighbour: its link, the tags that tie frames to this adjacency, and which destinations
+ * it still has to be told about. Columns are indexed by destination slot, so that a neighbour costs 13 bytes for each
+ * destination and no object. Sends nothing itself; updates.ts does.
+ */
+import type { Timer } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Bottleneck } from "../wire/constants.ts";
+
+export type LinkProfile = "fast" | "medium" | "slow";
+
+/** The best link to a neighbour, as routing sees it. */
+export interface LinkCost {
+  /** 0.1 ms units, 1..LINK_COST_MAX (cost.ts); anything below 1 counts as 1. */
+  readonly cost: number;
+  /** Largest frame, bytes. */
+  readonly mtu: number;
+  readonly bottleneck: Bottleneck;
+  readonly profile: LinkProfile;
+  /** Slow links only: prices their control traffic. */
+  readonly rateBitsPerSecond?: number;
+}
+
+/** Bits of the flags column. */
+const LAZY = 1;
+const SOON = 2;
+const IN_SOON = 4;
+const IN_LAZY = 8;
+/** The neighbour was told of a reachable plane and has not acknowledged a retraction since. */
+const TOLD = 16;
+/** What was sent last was a retraction. */
+const RETRACTED = 32;
+/** Send the proof even if there is no route to tell. */
+const HINT = 64;
+
+/** One update frame that has not been acknowledged. */
+export interface FrameInFlight {
+  readonly serial: number;
+  readonly sentAtMs: number;
+  readonly slots: number[];
+  /** Sequence number of the proof that the receiver can be relied on to keep, for each slot; -1: none. */
+  readonly proofs: number[];
+}
+
+const low32 = (serial: number): number => serial >>> 0;
+
+export class Neighbour {
+  readonly id: NodeId;
+  readonly bootId: string;
+  link: LinkCost;
+  /** Frames from the neighbour must carry this; fresh for every adjacency, so that nothing of an earlier one is read. */
+  readonly ownTag: number;
+  /** Frames to the neighbour carry this; 0: not yet known, nothing is sent. */
+  peerTag = 0;
+  /** The neighbour has shown that it knows `ownTag`. */
+  isOpen = false;
+  /** Candidates it has in the table. */
+  rows = 0;
+  /** Newest serial received in an update. */
+  newestSerial = 0;
+  /** Newest serial when tombstones were last swept. */
+  sweptSerial = 0;
+  lastSentSerial = 0;
+  readonly inFlight: FrameInFlight[] = [];
+  srttMs: number | undefined = undefined;
+  /** Acknowledgement timeouts in a row. */
+  timeouts = 0;
+  flushTimer: Timer | undefined = undefined;
+  lazyTimer: Timer | undefined = undefined;
+  ackTimer: Timer | undefined = undefined;
+  digestTimer: Timer | undefined = undefined;
+  resyncTimer: Timer | undefined = undefined;
+  resyncTries = 0;
+  resyncSentAtMs = Number.NEGATIVE_INFINITY;
+  resyncServedAtMs = Number.NEGATIVE_INFINITY;
+  /** Buckets whose last digest differed, and the newest serial received when they were asked for again. */
+  mismatched = 0;
+  resyncSerial = 0;
+  /** Buckets in which entries were refused, and digests until they are compared again. */
+  refusedBuckets = 0;
+  refusedDigests = 0;
+  /** Token bucket of failed signatures. */
+  badProofs = 0;
+  badProofAtMs = 0;
+  #flags = new Uint8Array(0);
+  #sent = new Uint32Array(0);
+  #proof = new Float64Array(0);
+  #soon: number[] = [];
+  #lazy: number[] = [];
+
+  constructor(id: NodeId, bootId: string, link: LinkCost, ownTag: number) {
+    this.id = id;
+    this.bootId = bootId;
+    this.link = link;
+    this.ownTag = ownTag;
+  }
+
+  get hasTable(): boolean {
+    return this.link.profile !== "slow";
+  }
+
+  get soonCount(): number {
+    return this.#soon.length;
+  }
+
+  /** Nothing waits and nothing is under way: what the neighbour holds is what it would be sent now. */
+  get isSettled(): boolean {
+    return this.#soon.length === 0 && this.#lazy.length === 0 && this.inFlight.length === 0;
+  }
+
+  markSoon(slot: number): void {
+    this.#reserve(slot);
+    const flags = this.#flags[slot]!;
+    if ((flags & IN_SOON) === 0) this.#soon.push(slot);
+    this.#flags[slot] = (flags & ~LAZY) | SOON | IN_SOON;
+  }
+
+  markLazy(slot: number): void {
+    this.#reserve(slot);
+    const flags = this.#flags[slot]!;
+    if ((flags & SOON) !== 0) return;
+    if ((flags & IN_LAZY) === 0) this.#lazy.push(slot);
+    this.#flags[slot] = flags | LAZY | IN_LAZY;
+  }
+
+  /** As `markLazy`, and the proof goes along even without a route. */
+  markHint(slot: number): void {
+    this.markLazy(slot);
+    this.#flags[slot] = this.#flags[slot]! | HINT;
+  }
+
+  /** Moves what was lazy to what leaves soon. */
+  promoteLazy(): void {
+    const lazy = this.#lazy;
+    this.#lazy = [];
+    for (const slot of lazy) {
+      const flags = this.#flags[slot]! & ~IN_LAZY;
+      this.#flags[slot] = flags;
+      if ((flags & LAZY) !== 0) this.markSoon(slot);
+    }
+  }
+
+  /**
+   * Hands over the slots that wait, in order, clearing their marks first (so a mark made meanwhile counts), until `take`
+   * answers false; that slot and those behind it keep waiting.
+   */
+  drainSoon(take: (slot: number, hint: boolean) => boolean): void {
+    let at = 0;
+    for (; at < this.#soon.length; at++) {
+      const slot = this.#soon[at]!;
+      const flags = this.#flags[slot]!;
+      this.#flags[slot] = flags & ~(SOON | LAZY | IN_SOON | HINT);
+      if ((flags & SOON) !== 0 && !take(slot, (flags & HINT) !== 0)) {
+        this.#flags[slot] = flags;
+        break;
+      }
+    }
+    this.#soon = at === this.#soon.length ? [] : this.#soon.slice(at);
+  }
+
+  wasTold(slot: number): boolean {
+    return slot < this.#flags.length && (this.#flags[slot]! & TOLD) !== 0;
+  }
+
+  isUnderWay(slot: number): boolean {
+    return slot < this.#sent.length && (this.#sent[slot] !== 0 || (this.#flags[slot]! & SOON) !== 0);
+  }
+
+  /** Newest proof that the neighbour is known to hold for the slot; -1: none. */
+  knownProof(slot: number): number {
+    return slot < this.#proof.length ? this.#proof[slot]! - 1 : -1;
+  }
+
+  noteProof(slot: number, seqno: number): void {
+    this.#reserve(slot);
+    this.#proof[slot] = Math.max(this.#proof[slot]!, seqno + 1);
+  }
+
+  forgetProof(slot: number): void {
+    if (slot < this.#proof.length) this.#proof[slot] = 0;
+  }
+
+  noteSent(slot: number, serial: number, isReachable: boolean): void {
+    this.#sent[slot] = low32(serial);
+    const flags = this.#flags[slot]!;
+    this.#flags[slot] = isReachable ? (flags | TOLD) & ~RETRACTED : flags | RETRACTED;
+    // The other end may forget a destination that nobody offers any more, and its proof with it.
+    if (!isReachable) this.#proof[slot] = 0;
+  }
+
+  /** Settles a frame; undefined when it is not under way (late, duplicate or invented). */
+  acknowledge(serial: number): FrameInFlight | undefined {
+    const at = this.inFlight.findIndex((frame) => frame.serial === serial);
+    if (at < 0) return undefined;
+    const [frame] = this.inFlight.splice(at, 1);
+    frame!.slots.forEach((slot, i) => {
+      if (this.#sent[slot] !== low32(serial)) return;
+      this.#sent[slot] = 0;
+      if ((this.#flags[slot]! & RETRACTED) !== 0)
+        this.#flags[slot] = this.#flags[slot]! & ~(TOLD | RETRACTED);
+      else if (frame!.proofs[i]! >= 0) this.noteProof(slot, frame!.proofs[i]!);
+    });
+    return frame;
+  }
+
+  /** Puts what the frame carried, and no later one did, back among what leaves soon. */
+  revive(frame: FrameInFlight): void {
+    for (const slot of frame.slots) {
+      if (this.#sent[slot] !== low32(frame.serial)) continue;
+      this.#sent[slot] = 0;
+      this.markSoon(slot);
+    }
+  }
+
+  /** A slot has been given to another destination, or the neighbour has forgotten everything about it. */
+  resetSlot(slot: number): void {
+    if (slot >= this.#flags.length) return;
+    this.#sent[slot] = 0;
+    this.#proof[slot] = 0;
+    this.#flags[slot] = this.#flags[slot]! & (IN_SOON | IN_LAZY);
+  }
+
+  /** The neighbour has forgotten everything: nothing is told, nothing under way. */
+  resetSending(): void {
+    this.inFlight.length = 0;
+    this.#soon = [];
+    this.#lazy = [];
+    this.#flags.fill(0);
+    this.#sent.fill(0);
+    this.#proof.fill(0);
+    this.srttMs = undefined;
+    this.timeouts = 0;
+  }
+
+  cancelTimers(): void {
+    for (const timer of [this.flushTimer, this.lazyTimer, this.ackTimer, this.digestTimer, this.resyncTimer])
+      timer?.cancel();
+    this.flushTimer = this.lazyTimer = this.ackTimer = this.digestTimer = this.resyncTimer = undefined;
+  }
+
+  #reserve(slot: number): void {
+    if (slot < this.#flags.length) return;
+    const length = Math.max(64, slot + 1, Math.ceil(this.#flags.length * 1.5));
+    const flags = new Uint8Array(length);
+    flags.set(this.#flags);
+    this.#flags = flags;
+    const sent = new Uint32Array(length);
+    sent.set(this.#sent);
+    this.#sent = sent;
+    const proof = new Float64Array(length);
+    proof.set(this.#proof);
+    this.#proof = proof;
+  }
+}

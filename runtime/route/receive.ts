@@ -1,0 +1,163 @@
+/**
+ * Reads table updates into the table: proofs, bounds, serials. An entry that is not believed changes nothing. One
+ * unchanged entry costs a look-up and a comparison. docs/protocol/routing.md "Updates".
+ */
+import { nodeIdBytes } from "../kernel/ids.ts";
+import {
+  decodeUpdateHeader,
+  encodeRouteAck,
+  isSameRoute,
+  METRIC_INFINITE,
+  readUpdateEntry,
+  seqnoSigningBytes,
+  UNREACHABLE,
+  type SeqnoProof,
+  type UpdateEntry,
+} from "../wire/route-messages.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Adjacencies } from "./adjacency.ts";
+import type { RouteCore } from "./core.ts";
+import { BAD_PROOF_BURST, BAD_PROOF_REFILL_MS } from "./limits.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { Origin } from "./origin.ts";
+import type { Destination } from "./table.ts";
+
+export class UpdateReceiver {
+  readonly #core: RouteCore;
+  readonly #adjacencies: Adjacencies;
+  readonly #origin: Origin;
+  /** A tombstone was left: ask for a sweep. Set by the router. */
+  onTombstone: () => void = () => {};
+  /** A proof with a record hash was accepted from that neighbour. Set by the router. */
+  onProof: (destination: Destination, from: Neighbour) => void = () => {};
+
+  constructor(core: RouteCore, adjacencies: Adjacencies, origin: Origin) {
+    this.#core = core;
+    this.#adjacencies = adjacencies;
+    this.#origin = origin;
+  }
+
+  handleUpdate(from: Neighbour, frame: Uint8Array): void {
+    const { tag, serial, entries } = decodeUpdateHeader(frame);
+    if (!this.#adjacencies.admit(from, tag)) return;
+    while (entries.remaining > 0) this.#apply(from, serial, readUpdateEntry(entries));
+    if (serial > from.newestSerial) from.newestSerial = serial;
+    this.#core.deps.send(from.id, encodeRouteAck({ tag: from.peerTag, serial }));
+  }
+
+  #apply(from: Neighbour, serial: number, entry: UpdateEntry): void {
+    const { table, self } = this.#core;
+    if (entry.destination === self.id) {
+      if (entry.proof !== undefined) this.#origin.hear(entry.proof);
+      return;
+    }
+    const destination = table.get(entry.destination) ?? this.#admitDestination(from, entry);
+    if (destination === undefined) return;
+    const candidate = destination.candidateOf(from);
+    if (candidate !== undefined && serial <= candidate.serial) return this.#core.drop("stale");
+    if (entry.proof !== undefined && !this.learnProof(destination, entry.proof, from)) return;
+    const { any, bulk } = entry;
+    if (!isCovered(any.metric, any.seqno, destination) || !isCovered(bulk.metric, bulk.seqno, destination))
+      return this.#refuseUnproven(from, destination.bucket);
+    if (candidate !== undefined) {
+      candidate.serial = serial;
+      if (isSameRoute(candidate.any, any) && isSameRoute(candidate.bulk, bulk)) return;
+      candidate.any = any;
+      candidate.bulk = bulk;
+    } else {
+      if (any === UNREACHABLE && bulk === UNREACHABLE) return;
+      if (this.#isFullFor(from, entry.destination)) return this.#refuse(from, destination.bucket);
+      destination.candidates.push({ neighbour: from, serial, any, bulk });
+      from.rows++;
+    }
+    if (any === UNREACHABLE && bulk === UNREACHABLE) this.onTombstone();
+    this.#core.reselect(destination);
+    if (any !== UNREACHABLE && any.seqno < destination.any.fdSeqno) this.#core.hintProof(destination, from);
+  }
+
+  /** A destination never heard of: only with a valid proof that covers it, and only while there is room. */
+  #admitDestination(
+    from: Neighbour,
+    { destination: id, any, bulk, proof }: UpdateEntry,
+  ): Destination | undefined {
+    if (any === UNREACHABLE && bulk === UNREACHABLE) return undefined;
+    const bucket = nodeIdBytes(id)[0]! & 15;
+    if (proof === undefined) {
+      this.#refuseUnproven(from, bucket);
+      return undefined;
+    }
+    // A direct neighbour always fits: their number has its own bound.
+    if (id !== from.id && (this.#core.table.isFull || this.#isFullFor(from, id))) {
+      this.#refuse(from, bucket);
+      return undefined;
+    }
+    if (!this.#isValid(id, proof, from)) return undefined;
+    const destination = this.#core.addDestination(id);
+    this.#keepProof(destination, proof, from);
+    this.onTombstone();
+    return destination;
+  }
+
+  /**
+   * Checks a proof if it is newer than what is known, and keeps it. False: it is bad, or the neighbour has sent too many
+   * bad ones; nothing that came with it may be used.
+   */
+  learnProof(destination: Destination, proof: SeqnoProof, from: Neighbour): boolean {
+    if (proof.seqno > destination.verifiedSeqno || destination.proof === undefined) {
+      if (proof.seqno < destination.verifiedSeqno) return true;
+      if (!this.#isValid(destination.id, proof, from)) return false;
+      this.#keepProof(destination, proof, from);
+    }
+    if (from.hasTable && proof.seqno === destination.proof!.seqno)
+      from.noteProof(destination.slot, proof.seqno);
+    return true;
+  }
+
+  #keepProof(destination: Destination, proof: SeqnoProof, from: Neighbour): void {
+    destination.verifiedSeqno = proof.seqno;
+    destination.proof = {
+      seqno: proof.seqno,
+      recordHash: proof.recordHash.slice(),
+      signature: proof.signature.slice(),
+    };
+    if (from.hasTable) from.noteProof(destination.slot, proof.seqno);
+    this.onProof(destination, from);
+    // Towards the originator: if its epoch was lost, this is how it learns what it once said.
+    const towards = destination.any.primary?.neighbour ?? this.#core.neighbours.get(destination.id);
+    if (towards !== undefined && towards !== from) this.#core.hintProof(destination, towards);
+  }
+
+  #isValid(id: NodeId, proof: SeqnoProof, from: Neighbour): boolean {
+    const nowMs = this.#core.now();
+    from.badProofs = Math.max(0, from.badProofs - (nowMs - from.badProofAtMs) / BAD_PROOF_REFILL_MS);
+    from.badProofAtMs = nowMs;
+    if (from.badProofs >= BAD_PROOF_BURST) {
+      this.#core.drop("proof-budget");
+      return false;
+    }
+    const { network, verify } = this.#core.deps;
+    if (verify(id, seqnoSigningBytes(network, id, proof.seqno, proof.recordHash), proof.signature))
+      return true;
+    from.badProofs++;
+    this.#core.drop("bad-proof");
+    return false;
+  }
+
+  #isFullFor(from: Neighbour, id: NodeId): boolean {
+    return id !== from.id && from.rows >= this.#core.limits.destinationsPerNeighbourMax;
+  }
+
+  #refuse(from: Neighbour, bucket: number): void {
+    this.#core.drop("table-full");
+    this.#adjacencies.noteRefused(from, bucket);
+  }
+
+  #refuseUnproven(from: Neighbour, bucket: number): void {
+    this.#core.drop("no-proof");
+    this.#adjacencies.askAgain(from, 1 << bucket);
+  }
+}
+
+/** Finite routes may only carry numbers that the originator is known to have reached. */
+const isCovered = (metric: number, seqno: number, destination: Destination): boolean =>
+  metric >= METRIC_INFINITE || seqno <= destination.verifiedSeqno;

@@ -1,0 +1,150 @@
+/**
+ * Fetches node records that proofs name by hash, from the neighbours that advertised them, so that A learns C's key
+ * through B. The bytes are opaque here: only their hash is checked before they are handed on. At most
+ * RECORD_REQUESTS_MAX under way; the rest waits in the table. docs/protocol/routing.md "Records".
+ */
+import type { Timer } from "@godwit/sdk";
+import {
+  decodeRecordReply,
+  decodeRecordRequest,
+  encodeRecordReply,
+  encodeRecordRequest,
+} from "../wire/route-messages.ts";
+import type { RouteCore } from "./core.ts";
+import { RECORD_REQUESTS_MAX, RECORD_REST_MS, RECORD_TIMEOUT_MS, RECORD_TRIES } from "./limits.ts";
+import type { Neighbour } from "./neighbour.ts";
+import { recordHash } from "./origin.ts";
+import type { Destination } from "./table.ts";
+import type { Airtime } from "./requests.ts";
+
+interface Pending {
+  readonly hash: Uint8Array;
+  tries: number;
+  dueAtMs: number;
+}
+
+export class RecordFetcher {
+  readonly #core: RouteCore;
+  readonly #mayUseAirtime: Airtime;
+  readonly #pending = new Map<Destination, Pending>();
+  /** Wanted, in the order they will be asked for; destinations of the table only. */
+  readonly #waiting = new Set<Destination>();
+  /** Nobody answered: left alone until the rest is over. */
+  readonly #resting = new Set<Destination>();
+  #timer: Timer | undefined;
+  #restTimer: Timer | undefined;
+
+  constructor(core: RouteCore, mayUseAirtime: Airtime) {
+    this.#core = core;
+    this.#mayUseAirtime = mayUseAirtime;
+  }
+
+  /** A proof for the destination was accepted: is its record here? */
+  want(destination: Destination): void {
+    if (this.#isHere(destination)) return;
+    this.#resting.delete(destination);
+    const pending = this.#pending.get(destination);
+    if (pending !== undefined) {
+      if (isEqual(pending.hash, destination.proof!.recordHash)) return;
+      this.#pending.delete(destination);
+    }
+    this.#waiting.add(destination);
+  }
+
+  /** Sends what may be sent. Called when an event of the router ends. */
+  run(): void {
+    if (this.#waiting.size === 0) return;
+    for (const destination of this.#waiting) {
+      if (this.#pending.size >= RECORD_REQUESTS_MAX) break;
+      this.#waiting.delete(destination);
+      if (this.#isHere(destination)) continue;
+      const pending = { hash: destination.proof!.recordHash, tries: 0, dueAtMs: 0 };
+      this.#pending.set(destination, pending);
+      this.#ask(destination, pending);
+    }
+  }
+
+  #isHere(destination: Destination): boolean {
+    const { proof } = destination;
+    if (proof === undefined || proof.recordHash.every((byte) => byte === 0)) return true;
+    const known = this.#core.deps.knownRecord(destination.id);
+    return known !== undefined && isEqual(known.hash, proof.recordHash);
+  }
+
+  #ask(destination: Destination, pending: Pending): void {
+    const sources = destination.candidates.filter(({ neighbour }) => neighbour.hasTable);
+    const source = sources[pending.tries % Math.max(sources.length, 1)];
+    pending.tries++;
+    pending.dueAtMs = this.#core.now() + RECORD_TIMEOUT_MS;
+    this.#timer ??= this.#core.after(RECORD_TIMEOUT_MS, () => this.#onTimer());
+    if (source === undefined) return;
+    const request = { destination: destination.id, recordHash: pending.hash };
+    this.#core.deps.send(source.neighbour.id, encodeRecordRequest(request));
+  }
+
+  #onTimer(): void {
+    this.#timer = undefined;
+    const nowMs = this.#core.now();
+    let nextAtMs = Number.POSITIVE_INFINITY;
+    for (const [destination, pending] of this.#pending) {
+      if (pending.dueAtMs <= nowMs) {
+        if (pending.tries >= RECORD_TRIES) this.#rest(destination);
+        else this.#ask(destination, pending);
+      }
+      if (this.#pending.has(destination)) nextAtMs = Math.min(nextAtMs, pending.dueAtMs);
+    }
+    if (this.#timer === undefined && Number.isFinite(nextAtMs))
+      this.#timer = this.#core.after(Math.max(nextAtMs - nowMs, 1), () => this.#onTimer());
+  }
+
+  #rest(destination: Destination): void {
+    this.#pending.delete(destination);
+    this.#resting.add(destination);
+    this.#restTimer ??= this.#core.after(RECORD_REST_MS, () => {
+      this.#restTimer = undefined;
+      for (const resting of this.#resting) this.#waiting.add(resting);
+      this.#resting.clear();
+    });
+  }
+
+  handleRequest(from: Neighbour, frame: Uint8Array): void {
+    const { destination, recordHash: wanted } = decodeRecordRequest(frame);
+    const { deps } = this.#core;
+    const record = destination === deps.self ? deps.ownRecord() : deps.knownRecord(destination)?.bytes;
+    // The hash is checked on the bytes: what is stored under a name may have moved on.
+    if (record === undefined || !isEqual(recordHash(record), wanted)) return;
+    const reply = encodeRecordReply({ destination, record });
+    if (!from.hasTable && !this.#mayUseAirtime(from, reply.length)) return;
+    deps.send(from.id, reply);
+  }
+
+  handleReply(frame: Uint8Array): void {
+    const { destination: id, record } = decodeRecordReply(frame);
+    const destination = this.#core.table.get(id);
+    const pending = destination === undefined ? undefined : this.#pending.get(destination);
+    if (destination === undefined || pending === undefined || !isEqual(recordHash(record), pending.hash))
+      return this.#core.drop("record-unasked");
+    if (this.#core.deps.onRecord(id, record)) this.#pending.delete(destination);
+    else {
+      // The originator signed a hash of something invalid: nobody else has better.
+      this.#core.drop("record-invalid");
+      this.#rest(destination);
+    }
+  }
+
+  forgetDestination(destination: Destination): void {
+    this.#pending.delete(destination);
+    this.#waiting.delete(destination);
+    this.#resting.delete(destination);
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#restTimer?.cancel();
+  }
+}
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return a.length === b.length;
+}

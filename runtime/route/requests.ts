@@ -1,0 +1,259 @@
+/**
+ * Sequence number requests (RFC 8966 section 3.8): asked when every candidate of a destination is infeasible, or when an
+ * infeasible one would be clearly better; passed on towards the originator; answered by whoever has the number. Keeps
+ * one request for each destination and never more than the table has. docs/protocol/routing.md "Requests".
+ */
+import type { Timer } from "@godwit/sdk";
+import {
+  decodeSeqnoRequest,
+  encodeSeqnoRequest,
+  METRIC_INFINITE,
+  PLANE_ANY,
+  PLANE_BULK,
+  SEQNO_MAX,
+} from "../wire/route-messages.ts";
+import type { RouteCore } from "./core.ts";
+import {
+  IMPROVE_DELAY_MS,
+  profileTimers,
+  REQUEST_DEDUPE_MS,
+  REQUEST_HOPS,
+  REQUEST_IDLE_MS,
+  REQUEST_MEMORY_MS,
+  REQUEST_TRIES,
+} from "./limits.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { Origin } from "./origin.ts";
+import { planeNames, totalMetric, type Candidate, type Destination, type PlaneName } from "./table.ts";
+
+/** What this node itself wants. */
+interface OwnRequest {
+  seqno: number;
+  planes: number;
+  isStarving: boolean;
+  tries: number;
+  nextAtMs: number;
+  /** Asked last. */
+  target: Neighbour | undefined;
+  /** Whom it could ask when it was looked at last. */
+  targets: readonly Neighbour[];
+}
+
+/** What passed through here: who is to be told at once when the number arrives. */
+interface Relayed {
+  seqno: number;
+  planes: number;
+  forwardedAtMs: number;
+  readonly askers: Set<Neighbour>;
+}
+
+/** May the frame go out on the slow link? Set by the router. */
+export type Airtime = (neighbour: Neighbour, bytes: number) => boolean;
+
+export class SeqnoRequests {
+  readonly #core: RouteCore;
+  readonly #origin: Origin;
+  readonly #mayUseAirtime: Airtime;
+  readonly #own = new Map<Destination, OwnRequest>();
+  readonly #relayed = new Map<Destination, Relayed>();
+  #timer: Timer | undefined;
+  #timerAtMs = 0;
+  #memoryTimer: Timer | undefined;
+
+  constructor(core: RouteCore, origin: Origin, mayUseAirtime: Airtime) {
+    this.#core = core;
+    this.#origin = origin;
+    this.#mayUseAirtime = mayUseAirtime;
+    core.watchers.push((destination) => {
+      this.#watch(destination);
+      if (this.#relayed.size > 0) this.#answer(destination);
+    });
+  }
+
+  /** After each selection: is a newer number needed, still or again? */
+  #watch(destination: Destination): void {
+    if (destination === this.#core.self) return;
+    let planes = 0;
+    let seqno = 0;
+    let isStarving = false;
+    for (const plane of planeNames) {
+      const need = this.#needOf(destination, plane);
+      if (need === "none") continue;
+      planes |= plane === "any" ? PLANE_ANY : PLANE_BULK;
+      seqno = Math.max(seqno, destination[plane].fdSeqno + 1);
+      isStarving ||= need === "starving";
+    }
+    if (planes === 0 || seqno > SEQNO_MAX) return void this.#own.delete(destination);
+    const held = this.#own.get(destination);
+    const nowMs = this.#core.now();
+    if (held !== undefined && held.seqno >= seqno && held.isStarving === isStarving) {
+      held.planes = planes;
+      this.#followTargets(destination, held);
+      return;
+    }
+    const waitMs = isStarving ? 0 : IMPROVE_DELAY_MS * (1 + this.#core.deps.random.float());
+    const nextAtMs = nowMs + waitMs;
+    const targets = this.#targets(destination, planes);
+    this.#own.set(destination, { seqno, planes, isStarving, tries: 0, nextAtMs, target: undefined, targets });
+    this.#arm(nextAtMs);
+  }
+
+  /** Whoever was asked has retracted: ask the next at once. Somebody new offers: the tries begin again. */
+  #followTargets(destination: Destination, request: OwnRequest): void {
+    const before = request.targets;
+    request.targets = this.#targets(destination, request.planes);
+    if (!request.isStarving) return;
+    const isNew = request.targets.some((neighbour) => !before.includes(neighbour));
+    if (isNew) request.tries = 0;
+    const isAbandoned = request.target !== undefined && !request.targets.includes(request.target);
+    if (!isNew && (!isAbandoned || request.tries >= REQUEST_TRIES)) return;
+    const nowMs = this.#core.now();
+    if (isAbandoned || request.nextAtMs > nowMs + REQUEST_DEDUPE_MS)
+      request.nextAtMs = nowMs + (isAbandoned ? 0 : REQUEST_DEDUPE_MS);
+    this.#arm(request.nextAtMs);
+  }
+
+  #needOf(destination: Destination, plane: PlaneName): "none" | "starving" | "better" {
+    const state = destination[plane];
+    let best = METRIC_INFINITE;
+    for (const candidate of destination.candidates) {
+      if (state.isFeasible(candidate[plane])) continue;
+      best = Math.min(best, totalMetric(candidate, plane));
+    }
+    if (best >= METRIC_INFINITE) return "none";
+    if (state.primary === undefined) return "starving";
+    const { switchRatio, switchUnits } = this.#core.limits;
+    const held = state.selected.metric;
+    return best < held && best * switchRatio <= held && best + switchUnits <= held ? "better" : "none";
+  }
+
+  /** Sends what is due. Called when an event of the router ends, so that requests never wait for coalescing. */
+  run(): void {
+    if (this.#own.size === 0 || this.#timerAtMs > this.#core.now()) return;
+    const nowMs = this.#core.now();
+    let nextAtMs = Number.POSITIVE_INFINITY;
+    for (const [destination, request] of this.#own) {
+      if (request.nextAtMs <= nowMs) this.#try(destination, request, nowMs);
+      nextAtMs = Math.min(nextAtMs, request.nextAtMs);
+    }
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#arm(nextAtMs);
+  }
+
+  #try(destination: Destination, request: OwnRequest, nowMs: number): void {
+    const targets = this.#targets(destination, request.planes);
+    const target = targets[request.tries % Math.max(targets.length, 1)];
+    request.target = target;
+    request.tries++;
+    const pauseMs =
+      target === undefined
+        ? REQUEST_IDLE_MS
+        : profileTimers[target.link.profile].requestMs * 4 ** (request.tries - 1);
+    const jitter = 0.75 + this.#core.deps.random.float() / 2;
+    request.nextAtMs = nowMs + (request.tries < REQUEST_TRIES ? pauseMs : REQUEST_IDLE_MS) * jitter;
+    if (target !== undefined) this.#send(target, destination, request.seqno, request.planes, REQUEST_HOPS);
+  }
+
+  /** Neighbours with any finite candidate, cheapest first: they are nearer to the originator, or were. */
+  #targets(destination: Destination, planes: number): Neighbour[] {
+    const plane: PlaneName = (planes & PLANE_ANY) !== 0 ? "any" : "bulk";
+    return destination.candidates
+      .map((candidate) => ({ candidate, total: totalMetric(candidate, plane) }))
+      .filter(({ total }) => total < METRIC_INFINITE)
+      .sort((a, b) => a.total - b.total)
+      .map(({ candidate }) => candidate.neighbour);
+  }
+
+  #send(to: Neighbour, destination: Destination, seqno: number, planes: number, hopsLeft: number): void {
+    const frame = encodeSeqnoRequest({
+      tag: to.peerTag,
+      destination: destination.id,
+      seqno,
+      planes,
+      hopsLeft,
+    });
+    if (to.hasTable ? to.peerTag === 0 : !this.#mayUseAirtime(to, frame.length)) return;
+    this.#core.deps.send(to.id, frame);
+  }
+
+  /** `from` was admitted by its tag, or is a slow neighbour, which has none. */
+  handle(from: Neighbour, frame: Uint8Array): void {
+    const { destination: id, seqno, planes, hopsLeft } = decodeSeqnoRequest(frame);
+    const destination = this.#core.table.get(id);
+    if (destination === undefined || planes === 0) return;
+    if (destination === this.#core.self) return this.#origin.request(seqno, from);
+    if (this.#satisfies(destination, seqno, planes)) return this.#core.tellNow(destination, from);
+    if (hopsLeft <= 1) return;
+    const target = this.#relayTarget(destination, planes, from);
+    if (target === undefined) return;
+    const nowMs = this.#core.now();
+    const held = this.#relayed.get(destination);
+    if (held === undefined) {
+      this.#relayed.set(destination, { seqno, planes, forwardedAtMs: nowMs, askers: new Set([from]) });
+      this.#memoryTimer ??= this.#core.after(REQUEST_MEMORY_MS, () => this.#expire());
+    } else {
+      held.askers.add(from);
+      if (seqno <= held.seqno && nowMs - held.forwardedAtMs < REQUEST_DEDUPE_MS) return;
+      held.seqno = Math.max(held.seqno, seqno);
+      held.planes |= planes;
+      held.forwardedAtMs = nowMs;
+    }
+    this.#send(target, destination, seqno, planes, hopsLeft - 1);
+  }
+
+  #satisfies(destination: Destination, seqno: number, planes: number): boolean {
+    return planeNames.every((plane) => {
+      if ((planes & (plane === "any" ? PLANE_ANY : PLANE_BULK)) === 0) return true;
+      const { selected } = destination[plane];
+      return selected.metric < METRIC_INFINITE && selected.seqno >= seqno;
+    });
+  }
+
+  #relayTarget(destination: Destination, planes: number, asker: Neighbour): Neighbour | undefined {
+    const plane: PlaneName = (planes & PLANE_ANY) !== 0 ? "any" : "bulk";
+    const primary: Candidate | undefined = destination[plane].primary;
+    if (primary !== undefined && primary.neighbour !== asker) return primary.neighbour;
+    return this.#targets(destination, planes).find((neighbour) => neighbour !== asker);
+  }
+
+  #answer(destination: Destination): void {
+    const relayed = this.#relayed.get(destination);
+    if (relayed === undefined || !this.#satisfies(destination, relayed.seqno, relayed.planes)) return;
+    for (const asker of relayed.askers) this.#core.tellNow(destination, asker);
+    this.#relayed.delete(destination);
+  }
+
+  #expire(): void {
+    this.#memoryTimer = undefined;
+    const beforeMs = this.#core.now() - REQUEST_MEMORY_MS;
+    for (const [destination, relayed] of this.#relayed)
+      if (relayed.forwardedAtMs <= beforeMs) this.#relayed.delete(destination);
+    if (this.#relayed.size > 0) this.#memoryTimer = this.#core.after(REQUEST_MEMORY_MS, () => this.#expire());
+  }
+
+  #arm(atMs: number): void {
+    if (!Number.isFinite(atMs)) return;
+    if (this.#timer !== undefined && this.#timerAtMs <= atMs) return;
+    this.#timer?.cancel();
+    this.#timerAtMs = atMs;
+    // The timer's event ends with `run`, which does the work.
+    this.#timer = this.#core.after(Math.max(atMs - this.#core.now(), 0), () => {
+      this.#timer = undefined;
+    });
+  }
+
+  forgetNeighbour(neighbour: Neighbour): void {
+    for (const relayed of this.#relayed.values()) relayed.askers.delete(neighbour);
+  }
+
+  forgetDestination(destination: Destination): void {
+    this.#own.delete(destination);
+    this.#relayed.delete(destination);
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#memoryTimer?.cancel();
+  }
+}

@@ -1,0 +1,522 @@
+/** Routers by hand: haste, bounds, proofs, records, digests, slow links. The wide random world is router.sim.test.ts. */
+import { describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { FrameType } from "../wire/constants.ts";
+import {
+  appendUpdateEntry,
+  beginUpdate,
+  decodeRouteResync,
+  decodeUpdateHeader,
+  encodeRouteAck,
+  encodeRouteDigest,
+  encodeRouteResync,
+  readUpdateEntry,
+  seqnoSigningBytes,
+  UNREACHABLE,
+  type PlaneRoute,
+  type UpdateEntry,
+} from "../wire/route-messages.ts";
+import type { RouteLimits } from "./limits.ts";
+import type { LinkCost } from "./neighbour.ts";
+import { Router, type RouteChange } from "./router.ts";
+
+const idOf = (n: number): NodeId => {
+  const bytes = new Uint8Array(32).fill(n >> 8);
+  bytes[0] = n & 255;
+  bytes[1] = n >> 8;
+  return formatNodeId(bytes);
+};
+const sign = (id: NodeId, bytes: Uint8Array): Uint8Array =>
+  new Uint8Array(createHash("sha512").update(id).update(bytes).digest());
+const fast: LinkCost = { cost: 10, mtu: 1_400, bottleneck: 0, profile: "fast" };
+const slow: LinkCost = { cost: 20_000, mtu: 200, bottleneck: 2, profile: "slow" };
+
+class Rig {
+  readonly clock = new ManualClock();
+  readonly sent: { to: NodeId; frame: Uint8Array; atMs: number }[] = [];
+  readonly changes: RouteChange[] = [];
+  readonly epochs: number[] = [];
+  readonly records = new Map<NodeId, Uint8Array>();
+  readonly router: Router;
+  verifications = 0;
+  isDefaultThere = false;
+  ownRecord: Uint8Array | undefined;
+  readonly #serials = new Map<NodeId, number>();
+
+  constructor(self: NodeId, limits: Partial<RouteLimits> = {}) {
+    this.router = new Router({
+      self,
+      network: "test",
+      bootEpoch: 3,
+      clock: this.clock,
+      random: seededRandom(1),
+      log: silentLog,
+      limits,
+      sign: (bytes) => sign(self, bytes),
+      verify: (id, bytes, signature) => {
+        this.verifications++;
+        return Buffer.from(sign(id, bytes)).equals(signature);
+      },
+      send: (to, frame) => void this.sent.push({ to, frame, atMs: this.clock.monotonicMs() }),
+      onChange: (change) => void this.changes.push(change),
+      ownRecord: () => this.ownRecord,
+      knownRecord: (id) => {
+        const bytes = this.records.get(id);
+        if (bytes === undefined) return undefined;
+        return { hash: new Uint8Array(createHash("sha256").update(bytes).digest().subarray(0, 8)), bytes };
+      },
+      onRecord: (id, bytes) => {
+        if (bytes[0] === 0xbad) return false;
+        this.records.set(id, bytes.slice());
+        return true;
+      },
+      onEpochTooLow: (epoch) => void this.epochs.push(epoch),
+      onDefaultRoute: (isThere) => void (this.isDefaultThere = isThere),
+    });
+  }
+
+  /** A neighbour whose frames are made by hand; its tag is 77. */
+  meet(id: NodeId, cost: LinkCost = fast, bootId = "1"): void {
+    this.router.neighbourUp(id, { bootId, cost });
+    if (cost.profile === "slow") return;
+    this.router.handleFrame(id, encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: this.tagFor(id) }));
+  }
+
+  tagFor(id: NodeId): number {
+    const frames = this.sent.filter(({ to, frame }) => to === id && frame[0] === FrameType.routeResync);
+    return decodeRouteResync(frames.at(-1)!.frame).ownTag;
+  }
+
+  tell(from: NodeId, entries: readonly UpdateEntry[], serial = (this.#serials.get(from) ?? 0) + 1): void {
+    this.#serials.set(from, Math.max(serial, this.#serials.get(from) ?? 0));
+    const writer = beginUpdate(this.tagFor(from), serial, 200 * entries.length + 20);
+    for (const { destination, any, bulk, proof } of entries)
+      appendUpdateEntry(writer, destination, any, bulk, proof);
+    this.router.handleFrame(from, writer.finish());
+  }
+
+  acknowledge(from: NodeId): void {
+    for (const { to, frame } of [...this.sent]) {
+      if (to !== from || frame[0] !== FrameType.routeUpdate) continue;
+      const { serial } = decodeUpdateHeader(frame);
+      this.router.handleFrame(from, encodeRouteAck({ tag: this.tagFor(from), serial }));
+    }
+  }
+
+  /** Entries told to a neighbour since `from` (index into `sent`). */
+  told(to: NodeId, from = 0): { atMs: number; entry: UpdateEntry }[] {
+    return this.sent.slice(from).flatMap(({ to: id, frame, atMs }) => {
+      if (id !== to || frame[0] !== FrameType.routeUpdate || frame[1] !== 0) return [];
+      const { entries } = decodeUpdateHeader(frame);
+      const found: { atMs: number; entry: UpdateEntry }[] = [];
+      while (entries.remaining > 0) found.push({ atMs, entry: readUpdateEntry(entries) });
+      return found;
+    });
+  }
+
+  run(forMs: number): void {
+    const untilMs = this.clock.monotonicMs() + forMs;
+    while (this.clock.runNext(untilMs));
+    this.clock.jumpTo(untilMs);
+  }
+}
+
+const noHash = new Uint8Array(8);
+function offer(destination: NodeId, metric: number, seqno = 100, hash = noHash): UpdateEntry {
+  const any: PlaneRoute = { seqno, metric, mtu: 1_400, bottleneck: 0 };
+  const signature = sign(destination, seqnoSigningBytes("test", destination, seqno, hash));
+  return { destination, any, bulk: any, proof: { seqno, recordHash: hash, signature } };
+}
+const retract = (destination: NodeId): UpdateEntry => ({
+  destination,
+  any: UNREACHABLE,
+  bulk: UNREACHABLE,
+  proof: undefined,
+});
+
+const [S, A, B, C, D] = [1, 2, 3, 4, 5].map(idOf) as [NodeId, NodeId, NodeId, NodeId, NodeId];
+
+describe("haste", () => {
+  test("a first route leaves after coalescing, a decrease after a second, a retraction at once", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    rig.run(100);
+    const about = (from: number) => rig.told(B, from).filter(({ entry }) => entry.destination === D);
+    const mark = rig.sent.length;
+    const startMs = rig.clock.monotonicMs();
+    rig.tell(A, [offer(D, 50)]);
+    expect(about(mark)).toEqual([]);
+    rig.run(40);
+    expect(about(mark)[0]!.entry.any.metric).toBe(60);
+    expect(about(mark)[0]!.atMs - startMs).toBeLessThanOrEqual(30);
+
+    rig.acknowledge(B);
+    const second = rig.sent.length;
+    rig.tell(A, [offer(D, 30)]);
+    rig.run(900);
+    expect(about(second).filter(({ entry }) => entry.any.metric === 40)).toEqual([]);
+    rig.run(200);
+    expect(about(second).at(-1)!.entry.any.metric).toBe(40);
+
+    const third = rig.sent.length;
+    rig.tell(A, [retract(D)]);
+    expect(about(third).map(({ entry }) => entry.any)).toEqual([UNREACHABLE]);
+    expect(rig.changes.at(-1)).toEqual({ destination: D, reachable: false });
+  });
+
+  test("a neighbour's routes die with it, before the call returns", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [offer(A, 0), offer(D, 50)]);
+    expect(rig.router.reachable(D)).toBe(true);
+    rig.router.neighbourDown(A);
+    expect([rig.router.reachable(D), rig.router.reachable(A)]).toEqual([false, false]);
+  });
+
+  test("another boot id kills what the earlier life said; frames with its tag are not read", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    const oldTag = rig.tagFor(A);
+    rig.tell(A, [offer(D, 50)]);
+    rig.router.neighbourUp(A, { bootId: "2", cost: fast });
+    expect(rig.router.reachable(D)).toBe(false);
+    const writer = beginUpdate(oldTag, 99, 400);
+    const { destination, any, bulk, proof } = offer(D, 50);
+    appendUpdateEntry(writer, destination, any, bulk, proof);
+    rig.router.handleFrame(A, writer.finish());
+    expect(rig.router.reachable(D)).toBe(false);
+  });
+
+  test("a neighbour that begins anew without a new boot id is forgotten all the same", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [offer(D, 50)]);
+    rig.router.handleFrame(A, encodeRouteResync({ buckets: 0, ownTag: 78, peerTag: rig.tagFor(A) }));
+    expect(rig.router.reachable(D)).toBe(false);
+  });
+
+  test("unacknowledged updates go out again, at once when a link is lost", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.run(35);
+    expect(rig.told(A).length).toBe(1);
+    rig.router.linkLost(A);
+    expect(rig.told(A).length).toBe(2);
+    rig.run(300);
+    expect(rig.told(A).length).toBe(3);
+  });
+
+  test("the newest serial wins, however late the older one comes", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [retract(D), offer(D, 70)], 5);
+    rig.tell(A, [offer(D, 20)], 4);
+    expect(rig.router.nextHops(D, "any")[0]!.metric).toBe(80);
+  });
+});
+
+describe("requests", () => {
+  const requests = (rig: Rig) => rig.sent.filter(({ frame }) => frame[0] === FrameType.seqnoRequest);
+
+  test("no feasible route: retracts and asks at once, three times with pauses, then rarely", () => {
+    const rig = new Rig(S);
+    for (const id of [A, B, C]) rig.meet(id);
+    rig.tell(A, [offer(D, 50)]);
+    rig.run(100);
+    rig.tell(B, [offer(D, 60)]); // not below the 60 that was advertised
+    expect(rig.router.nextHops(D, "any").length).toBe(1);
+    rig.router.neighbourDown(A);
+    expect(rig.router.reachable(D)).toBe(false);
+    expect(requests(rig).map(({ to }) => to)).toEqual([B]);
+    rig.run(20_000);
+    expect(requests(rig).length).toBe(3);
+    expect(rig.router.explain(D).candidates[0]!.reason).toContain("could make a loop");
+    rig.tell(B, [offer(D, 60, 101)]);
+    expect(rig.router.nextHops(D, "any")[0]!.neighbour).toBe(B);
+    const after = requests(rig).length;
+    rig.run(200_000);
+    expect(requests(rig).length).toBe(after);
+  });
+
+  test("the originator raises its number once for many askers, at a limited rate", () => {
+    const a = new Rig(S);
+    a.meet(A);
+    const before = a.router.seqno;
+    const ask = (seqno: number) => {
+      const tag = Buffer.alloc(4);
+      tag.writeUInt32BE(a.tagFor(A));
+      const number = Buffer.alloc(6);
+      number.writeUIntBE(seqno, 0, 6);
+      const id = Buffer.from(Array.from({ length: 32 }, (_, i) => (i === 0 ? 1 : 0)));
+      a.router.handleFrame(
+        A,
+        new Uint8Array(Buffer.concat([Buffer.from([0x12]), tag, id, number, Buffer.from([3, 9])])),
+      );
+    };
+    ask(before);
+    expect(a.router.seqno).toBe(before);
+    ask(before + 1);
+    ask(before + 1);
+    expect(a.router.seqno).toBe(before + 1);
+    for (let i = 0; i < 50; i++) ask(a.router.seqno + 1_000);
+    expect(a.router.seqno).toBe(before + 8);
+    a.run(1_500);
+    expect(a.router.seqno).toBe(before + 9);
+  });
+
+  test("hears a higher number of its own and jumps above it; a forged one does nothing", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    const forged = { ...offer(S, 5, 2 ** 30), any: UNREACHABLE, bulk: UNREACHABLE };
+    rig.tell(A, [{ ...forged, proof: { ...forged.proof!, signature: new Uint8Array(64) } }]);
+    expect(rig.router.seqno).toBe(3 * 2 ** 24);
+    rig.tell(A, [forged]);
+    expect(rig.router.seqno).toBe(65 * 2 ** 24);
+    expect(rig.epochs).toEqual([65]);
+  });
+});
+
+describe("poison", () => {
+  test("unproven numbers are not believed, bad signatures stop being checked", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [{ ...offer(D, 50), proof: undefined }]);
+    expect(rig.router.tableSize).toBe(1);
+    rig.tell(A, [offer(D, 50)]);
+    rig.tell(A, [{ ...offer(D, 1, 105), proof: offer(D, 50, 104).proof }]);
+    expect(rig.router.nextHops(D, "any")[0]!.metric).toBe(60);
+    const before = rig.verifications;
+    for (let i = 0; i < 500; i++)
+      rig.tell(A, [{ ...offer(idOf(1_000 + i), 1), proof: { ...offer(D, 1).proof!, seqno: 100 } }]);
+    expect(rig.verifications - before).toBeLessThanOrEqual(65);
+    expect(rig.router.tableSize).toBe(2);
+  });
+
+  test("a signature is checked once for each number", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    for (let i = 0; i < 20; i++) for (const from of [A, B]) rig.tell(from, [offer(D, 50 + i)]);
+    expect(rig.verifications).toBe(1);
+  });
+
+  test("a flood of destinations is refused at the bound, without pushing anything out", () => {
+    const rig = new Rig(S, { destinationsMax: 120, destinationsPerNeighbourMax: 80 });
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(B, [offer(B, 0), offer(D, 10)]);
+    for (let i = 0; i < 500; i++) rig.tell(A, [offer(idOf(1_000 + i), 0)]);
+    expect(rig.router.tableSize).toBe(3 + 80);
+    for (let i = 0; i < 500; i++) rig.tell(B, [offer(idOf(2_000 + i), 0)]);
+    expect(rig.router.tableSize).toBe(120);
+    expect(rig.router.reachable(D)).toBe(true);
+    rig.meet(C);
+    rig.tell(C, [offer(C, 0)]);
+    expect(rig.router.reachable(C)).toBe(true);
+  });
+
+  test("metric 0 over a link of cost 0 still grows; near-infinite becomes unreachable", () => {
+    const rig = new Rig(S);
+    rig.meet(A, { ...fast, cost: 0 });
+    rig.tell(A, [offer(D, 0), offer(C, 2 ** 32 - 2)]);
+    expect(rig.router.nextHops(D, "any")[0]!.metric).toBe(1);
+    expect(rig.router.reachable(C)).toBe(false);
+  });
+
+  test("frames of strangers and of no known kind do nothing", () => {
+    const rig = new Rig(S);
+    rig.router.handleFrame(A, new Uint8Array([0x10, 0]));
+    rig.meet(A);
+    rig.router.handleFrame(A, new Uint8Array([0x10, 9, 1, 2, 3]));
+    expect(() => rig.router.handleFrame(A, new Uint8Array([0x11, 0]))).toThrow();
+    expect(() => rig.router.handleFrame(A, new Uint8Array([]))).toThrow();
+  });
+});
+
+describe("memory", () => {
+  test("distances outlive their routes for the hold time, then everything goes", () => {
+    const rig = new Rig(S, { holdMs: 60_000 });
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(A, [offer(D, 50)]);
+    rig.run(100);
+    expect(rig.router.feasibility(D, "any")).toEqual({ seqno: 100, metric: 60 });
+    rig.tell(A, [retract(D)]);
+    rig.run(50_000);
+    expect(rig.router.feasibility(D, "any")).toEqual({ seqno: 100, metric: 60 });
+    // B never acknowledged: it may still route here, so nothing is forgotten.
+    rig.run(300_000);
+    expect(rig.router.feasibility(D, "any")).toBeDefined();
+    rig.router.neighbourDown(B);
+    rig.run(300_000);
+    expect(rig.router.tableSize).toBe(1);
+  });
+
+  test("a digest that differs brings the bucket again; one that agrees brings nothing", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [offer(D, 50)]);
+    const resyncs = () => rig.sent.filter(({ frame }) => frame[0] === FrameType.routeResync).length;
+    const before = resyncs();
+    const sums = rig.router.receivedDigest(A)!;
+    rig.router.handleFrame(A, encodeRouteDigest({ tag: rig.tagFor(A), serial: 1, sums }));
+    expect(resyncs()).toBe(before);
+    const other = sums.slice();
+    other[5] = 123;
+    rig.router.handleFrame(A, encodeRouteDigest({ tag: rig.tagFor(A), serial: 1, sums: other }));
+    expect(resyncs()).toBe(before + 1);
+    expect(decodeRouteResync(rig.sent.at(-1)!.frame).buckets).toBe(1 << 5);
+    // Still there after the neighbour repeated all that it has: it has it no longer.
+    expect(rig.router.reachable(D)).toBe(true);
+    rig.router.handleFrame(A, encodeRouteDigest({ tag: rig.tagFor(A), serial: 1, sums: other }));
+    expect(rig.router.reachable(D)).toBe(false);
+  });
+
+  test("idle timers are the digest's", () => {
+    const rig = new Rig(S);
+    rig.router.close();
+    expect(rig.clock.nextAtMs()).toBeUndefined();
+  });
+});
+
+describe("records", () => {
+  const record = new Uint8Array([5, 6, 7]);
+  const hash = new Uint8Array(createHash("sha256").update(record).digest().subarray(0, 8));
+
+  test("asked for by hash, from whoever advertised it, kept once; answered to others", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(A, [offer(D, 50, 100, hash)]);
+    const asked = rig.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest);
+    expect(asked.map(({ to }) => to)).toEqual([A]);
+    const id = Uint8Array.from({ length: 32 }, (_, i) => (i === 0 ? 5 : 0));
+    rig.router.handleFrame(A, new Uint8Array([FrameType.record, ...id, 3, 9, 9, 9]));
+    expect(rig.records.size).toBe(0);
+    rig.router.handleFrame(A, new Uint8Array([FrameType.record, ...id, 3, ...record]));
+    expect([...rig.records.values()]).toEqual([record]);
+    rig.meet(B);
+    rig.router.handleFrame(B, new Uint8Array([FrameType.recordRequest, ...id, ...hash]));
+    expect(rig.sent.at(-1)!.frame).toEqual(new Uint8Array([FrameType.record, ...id, 3, ...record]));
+    rig.run(100_000);
+    expect(rig.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest).length).toBe(1);
+  });
+
+  test("a thousand wanted: bounded under way, all asked in the end", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.tell(
+      A,
+      Array.from({ length: 1_000 }, (_, i) => offer(idOf(1_000 + i), 5, 100, hash)),
+    );
+    const asked = () =>
+      new Set(
+        rig.sent
+          .filter(({ frame }) => frame[0] === FrameType.recordRequest)
+          .map(({ frame }) => Buffer.from(frame.subarray(1, 33)).toString("hex")),
+      );
+    expect(asked().size).toBe(64);
+    rig.run(1_000_000);
+    expect(asked().size).toBe(1_000);
+  });
+});
+
+describe("slow links", () => {
+  /** A gateway with a fast neighbour B, and an edge node, over one slow link. */
+  function pair() {
+    const gateway = new Rig(A);
+    const edge = new Rig(S);
+    gateway.meet(B);
+    let handled = [0, 0];
+    const pump = (forMs: number) => {
+      for (let passed = 0; passed < forMs; passed += 1_000) {
+        gateway.run(1_000);
+        edge.run(1_000);
+        const ends = [gateway, edge] as const;
+        handled = ends.map((end, i) => {
+          for (const { to, frame } of end.sent.slice(handled[i]))
+            if (to === (i === 0 ? S : A)) ends[1 - i]!.router.handleFrame(i === 0 ? A : S, frame);
+          return end.sent.length;
+        });
+      }
+    };
+    gateway.meet(S, slow);
+    edge.meet(A, slow);
+    return { gateway, edge, pump };
+  }
+
+  test("an edge node gets a default route, the core learns of it once it has the proof", () => {
+    const { gateway, edge, pump } = pair();
+    pump(120_000);
+    expect(edge.isDefaultThere).toBe(true);
+    expect(edge.router.nextHops(D, "any")[0]).toMatchObject({ neighbour: A, isDefault: true });
+    expect(edge.router.nextHops(D, "bulk")).toEqual([]);
+    expect(edge.router.nextHops(A, "any")[0]!.isDefault).toBe(false);
+    expect(gateway.router.nextHops(D, "any")).toEqual([]);
+    const told = gateway.told(B).filter(({ entry }) => entry.destination === S);
+    expect(told.at(-1)!.entry).toMatchObject({ any: { metric: 20_000, bottleneck: 2 }, bulk: UNREACHABLE });
+    gateway.router.neighbourDown(B);
+    pump(4_000_000);
+    expect(edge.isDefaultThere).toBe(false);
+  });
+
+  test("control stays within 2 % of the airtime, and goes quiet", () => {
+    const { gateway, edge, pump } = pair();
+    pump(3_600_000);
+    for (const end of [gateway, edge]) {
+      const bytes = end.sent
+        .filter(({ to }) => to === S || to === A)
+        .reduce((sum, { frame }) => sum + frame.length, 0);
+      expect(bytes).toBeLessThanOrEqual(160 + 3_600 * 2.5);
+      expect(bytes).toBeLessThanOrEqual(400);
+    }
+  });
+
+  test("an edge node whose epoch was lost is reminded by its gateway", () => {
+    const { gateway, edge, pump } = pair();
+    pump(120_000);
+    const again = new Rig(S);
+    again.meet(A, slow);
+    gateway.router.neighbourUp(S, { bootId: "2", cost: slow });
+    // The gateway knows a number of epoch 3; this life begins where that one began, so make it older still.
+    const { proof } = offer(S, 0, 9 * 2 ** 24);
+    const frame = new Uint8Array([0x10, 2, 1, ...new Uint8Array(6), ...noHash, ...proof!.signature]);
+    new DataView(frame.buffer).setUint16(3, 0);
+    new DataView(frame.buffer).setUint32(5, 9 * 2 ** 24);
+    again.router.handleFrame(A, frame);
+    expect(again.router.seqno).toBe(10 * 2 ** 24);
+    expect(edge.router.seqno).toBe(3 * 2 ** 24);
+  });
+});
+
+describe("words", () => {
+  test("routes and explanations", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(A, [offer(D, 50)]);
+    rig.tell(B, [offer(D, 55)]);
+    expect(rig.router.routes()).toEqual([
+      {
+        destination: D,
+        next_hop: A,
+        metric: 60,
+        mtu: 1_400,
+        bottleneck: "fast",
+        alternates: [{ next_hop: B, metric: 65 }],
+      },
+    ]);
+    const why = rig.router.explain(D);
+    expect(why.candidates.map(({ next_hop, feasible, selected }) => [next_hop, feasible, selected])).toEqual([
+      [A, true, true],
+      [B, true, false],
+    ]);
+    expect(why.explanation[0]).toContain("1 in reserve");
+    expect(rig.router.explain(C).explanation).toEqual(["nothing was ever heard of this node"]);
+    expect(rig.router.nextHops(D, "any")).toBe(rig.router.nextHops(D, "any"));
+  });
+});

@@ -1,0 +1,346 @@
+/**
+ * The router: which neighbour leads to which node, right now. Owns the table, the adjacencies with neighbours, this
+ * node's sequence number, and the timers of all of them. Must never carry a packet (decide.ts says where one goes, the
+ * node sends it), open a link, or trust a metric for more than a preference. Specified by docs/protocol/routing.md.
+ *
+ * An event (a frame, a link change, a timer) runs to its end here: candidates change, `table.ts` selects, `updates.ts`
+ * and `requests.ts` send what cannot wait, and only then does the rest of the node hear of it.
+ */
+import type { NodeId } from "../kernel/ids.ts";
+import type { Timer } from "@godwit/sdk";
+import { FrameType } from "../wire/constants.ts";
+import { decodeError } from "../wire/bytes.ts";
+import { decodeSeqnoRequest, UNREACHABLE, UpdateKind, updateKind } from "../wire/route-messages.ts";
+import { Adjacencies } from "./adjacency.ts";
+import { RouteCore, type RouterDeps } from "./core.ts";
+import { LINK_COST_MAX } from "./cost.ts";
+import type { NextHop, Plane } from "./decide.ts";
+import { explainRoute, listRoutes, type RouteExplanation, type RouteRow } from "./explain.ts";
+import { routeLimits } from "./limits.ts";
+import { Neighbour, type LinkCost } from "./neighbour.ts";
+import { Origin } from "./origin.ts";
+import { UpdateReceiver } from "./receive.ts";
+import { RecordFetcher } from "./records.ts";
+import { SeqnoRequests } from "./requests.ts";
+import { SlowLinks } from "./slow.ts";
+import type { Destination } from "./table.ts";
+import { UPDATE_MTU_MIN, UpdateSender } from "./updates.ts";
+
+export type { KnownRecord, RouteChange, RouterDeps } from "./core.ts";
+export type { LinkCost, LinkProfile } from "./neighbour.ts";
+
+export interface Distance {
+  readonly seqno: number;
+  readonly metric: number;
+}
+
+const NO_HOPS: readonly NextHop[] = [];
+/** Rounds of "sending changed something that must be sent at once"; more would be a bug, and the timers take over. */
+const SETTLE_ROUNDS_MAX = 8;
+
+export class Router {
+  readonly #core: RouteCore;
+  readonly #origin: Origin;
+  readonly #updates: UpdateSender;
+  readonly #adjacencies: Adjacencies;
+  readonly #receiver: UpdateReceiver;
+  readonly #requests: SeqnoRequests;
+  readonly #records: RecordFetcher;
+  readonly #slow: SlowLinks;
+  #depth = 0;
+  #sweepTimer: Timer | undefined;
+  #isClosed = false;
+
+  /** `onDefaultRoute`: an edge node got or lost a gateway, its way to every destination it has no route for. */
+  constructor(deps: RouterDeps & { onDefaultRoute?(isThere: boolean): void }) {
+    const core = new RouteCore(deps, { ...routeLimits, ...deps.limits });
+    this.#core = core;
+    core.runEvent = (work) => this.#event(work);
+    this.#origin = new Origin(core);
+    this.#updates = new UpdateSender(core);
+    this.#adjacencies = new Adjacencies(core, this.#updates);
+    this.#receiver = new UpdateReceiver(core, this.#adjacencies, this.#origin);
+    this.#slow = new SlowLinks(core, this.#origin, this.#receiver, (isThere) =>
+      deps.onDefaultRoute?.(isThere),
+    );
+    const airtime = (neighbour: Neighbour, bytes: number) => this.#slow.mayUseAirtime(neighbour, bytes);
+    this.#requests = new SeqnoRequests(core, this.#origin, airtime);
+    this.#records = new RecordFetcher(core, airtime);
+    this.#receiver.onTombstone = () => this.#armSweep();
+    this.#receiver.onProof = (destination) => this.#records.want(destination);
+  }
+
+  /**
+   * The first session to a neighbour is proven. With another `bootId` than before, all that the earlier life said is
+   * gone when this returns. False: too many neighbours; nothing is routed over it.
+   */
+  neighbourUp(id: NodeId, { bootId, cost }: { bootId: string; cost: LinkCost }): boolean {
+    return this.#event(() => {
+      const known = this.#core.neighbours.get(id);
+      if (known !== undefined) {
+        if (known.bootId === bootId) {
+          this.#changeCost(known, cost);
+          return true;
+        }
+        this.#drop(known);
+      }
+      if (id === this.#core.self.id || this.#core.neighbours.size >= this.#core.limits.neighboursMax)
+        return false;
+      this.#add(id, bootId, cost);
+      return true;
+    });
+  }
+
+  /** The last session is gone: routes over it die now. */
+  neighbourDown(id: NodeId): void {
+    this.#event(() => {
+      const neighbour = this.#core.neighbours.get(id);
+      if (neighbour !== undefined) this.#drop(neighbour);
+    });
+  }
+
+  /** The best link to the neighbour is another one, or its cost has moved. */
+  neighbourCost(id: NodeId, cost: LinkCost): void {
+    this.#event(() => {
+      const neighbour = this.#core.neighbours.get(id);
+      if (neighbour !== undefined) this.#changeCost(neighbour, cost);
+    });
+  }
+
+  /** One of several links died: what was under way goes out again. */
+  linkLost(id: NodeId): void {
+    this.#event(() => {
+      const neighbour = this.#core.neighbours.get(id);
+      if (neighbour !== undefined) this.#updates.resend(neighbour);
+    });
+  }
+
+  /** Any routing frame of a neighbour (borrowed). Throws GODWIT_DECODE; what stood before the fault was used. */
+  handleFrame(from: NodeId, frame: Uint8Array): void {
+    this.#event(() => {
+      const neighbour = this.#core.neighbours.get(from);
+      if (neighbour === undefined) return this.#core.drop("unknown-neighbour");
+      this.#handle(neighbour, frame);
+    });
+  }
+
+  /** Up to four, best first, all feasible now; empty: none. The array is shared and immutable. */
+  nextHops(destination: NodeId, plane: Plane): readonly NextHop[] {
+    const found = this.#core.table.get(destination);
+    if (found !== undefined && found[plane].hops.length > 0) return found[plane].hops;
+    return plane === "any" && destination !== this.#core.self.id ? this.#slow.defaultHops : NO_HOPS;
+  }
+
+  reachable(destination: NodeId): boolean {
+    return destination === this.#core.self.id || this.nextHops(destination, "any").length > 0;
+  }
+
+  /** The node's own record has other bytes now: its hash goes out with a new sequence number. */
+  recordChanged(): void {
+    this.#event(() => this.#origin.recordChanged());
+  }
+
+  routes(): RouteRow[] {
+    return listRoutes(this.#core.table, this.#core.self);
+  }
+
+  explain(destination: NodeId): RouteExplanation {
+    return explainRoute(this.#core, destination);
+  }
+
+  /** Destinations in the table, this node and retracted ones included. */
+  get tableSize(): number {
+    return this.#core.table.size;
+  }
+
+  get seqno(): number {
+    return this.#origin.seqno;
+  }
+
+  /** For oracles: the distance that next hops are measured against; undefined: none yet. Own id: (seqno, -1). */
+  feasibility(destination: NodeId, plane: Plane): Distance | undefined {
+    const found = this.#core.table.get(destination);
+    if (found === undefined) return undefined;
+    if (found === this.#core.self) return { seqno: this.#origin.seqno, metric: -1 };
+    const { fdSeqno, fdMetric } = found[plane];
+    return fdSeqno < 0 ? undefined : { seqno: fdSeqno, metric: fdMetric };
+  }
+
+  /** For tests: sums over what a neighbour is believed to advertise. */
+  receivedDigest(id: NodeId): Uint32Array | undefined {
+    const neighbour = this.#core.neighbours.get(id);
+    return neighbour === undefined ? undefined : this.#adjacencies.receivedSums(neighbour);
+  }
+
+  /** Stops every timer. Nothing is sent or reported after. */
+  close(): void {
+    this.#isClosed = true;
+    this.#core.close();
+    this.#origin.close();
+    this.#requests.close();
+    this.#records.close();
+    this.#slow.close();
+    this.#sweepTimer?.cancel();
+  }
+
+  #handle(neighbour: Neighbour, frame: Uint8Array): void {
+    const type = frame[0];
+    if (!neighbour.hasTable) return this.#handleSlow(neighbour, frame);
+    switch (type) {
+      case FrameType.routeUpdate:
+        if (updateKind(frame) !== UpdateKind.table) return this.#core.drop("unknown-kind");
+        return this.#receiver.handleUpdate(neighbour, frame);
+      case FrameType.routeAck:
+        return this.#updates.handleAck(neighbour, frame);
+      case FrameType.seqnoRequest:
+        if (this.#adjacencies.admit(neighbour, decodeSeqnoRequest(frame).tag))
+          this.#requests.handle(neighbour, frame);
+        return;
+      case FrameType.routeDigest:
+        return this.#adjacencies.handleDigest(neighbour, frame);
+      case FrameType.routeResync:
+        return this.#adjacencies.handleResync(neighbour, frame);
+      case FrameType.recordRequest:
+        return this.#records.handleRequest(neighbour, frame);
+      case FrameType.record:
+        return this.#records.handleReply(frame);
+      default:
+        throw decodeError(`frame type ${type} is not for routing`);
+    }
+  }
+
+  #handleSlow(neighbour: Neighbour, frame: Uint8Array): void {
+    if (frame[0] === FrameType.seqnoRequest) return this.#requests.handle(neighbour, frame);
+    if (frame[0] === FrameType.recordRequest) return this.#records.handleRequest(neighbour, frame);
+    if (frame[0] !== FrameType.routeUpdate) return this.#core.drop("unknown-kind");
+    const kind = updateKind(frame);
+    if (kind === UpdateKind.beacon) this.#slow.handleBeacon(neighbour, frame);
+    else if (kind === UpdateKind.proof) this.#slow.handleProof(neighbour, frame);
+    else this.#core.drop("unknown-kind");
+  }
+
+  #add(id: NodeId, bootId: string, cost: LinkCost): void {
+    const ownTag = 1 + this.#core.deps.random.below(2 ** 32 - 1);
+    const neighbour = new Neighbour(id, bootId, sanitise(cost), ownTag);
+    neighbour.badProofAtMs = this.#core.now();
+    this.#core.neighbours.set(id, neighbour);
+    if (neighbour.hasTable) this.#adjacencies.open(neighbour);
+    else this.#slow.up(neighbour);
+    this.#slow.chooseRole();
+  }
+
+  #drop(neighbour: Neighbour): void {
+    this.#core.neighbours.delete(neighbour.id);
+    this.#core.urgent.delete(neighbour);
+    neighbour.cancelTimers();
+    this.#adjacencies.dropRows(neighbour);
+    this.#requests.forgetNeighbour(neighbour);
+    this.#origin.forget(neighbour);
+    this.#slow.down(neighbour);
+    this.#slow.chooseRole();
+    this.#armSweep();
+  }
+
+  #changeCost(neighbour: Neighbour, cost: LinkCost): void {
+    const before = neighbour.link;
+    const link = sanitise(cost);
+    if ((before.profile === "slow") !== (link.profile === "slow")) {
+      this.#drop(neighbour);
+      return this.#add(neighbour.id, neighbour.bootId, link);
+    }
+    neighbour.link = link;
+    if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck) return;
+    for (const destination of this.#core.table.values())
+      if (destination.candidateOf(neighbour) !== undefined) this.#core.reselect(destination);
+    this.#slow.chooseRole();
+  }
+
+  /** Runs one event to its end. Re-entrant calls (from a callback) join the event that is running. */
+  #event<T>(work: () => T): T {
+    this.#depth++;
+    try {
+      return work();
+    } finally {
+      if (this.#depth === 1) this.#settle();
+      this.#depth--;
+    }
+  }
+
+  #settle(): void {
+    if (this.#isClosed) return;
+    const { urgent, touched, deps } = this.#core;
+    for (let round = 0; round < SETTLE_ROUNDS_MAX; round++) {
+      this.#requests.run();
+      this.#records.run();
+      for (const neighbour of urgent) {
+        urgent.delete(neighbour);
+        this.#updates.flush(neighbour);
+      }
+      if (touched.size === 0 && urgent.size === 0) break;
+      const changed = [...touched];
+      touched.clear();
+      for (const destination of changed)
+        deps.onChange({ destination: destination.id, reachable: destination.isReachable });
+    }
+  }
+
+  #armSweep(): void {
+    this.#sweepTimer ??= this.#core.after(this.#core.limits.holdMs, () => {
+      this.#sweepTimer = undefined;
+      this.#sweep();
+    });
+  }
+
+  /** Tombstones that outlived a whole period go, and with the last of them the feasibility distances. */
+  #sweep(): void {
+    let remaining = 0;
+    for (const destination of this.#core.table.values()) {
+      if (destination === this.#core.self) continue;
+      remaining += this.#sweepTombstones(destination);
+      if (destination.isReachable) continue;
+      if (!this.#isForgettable(destination)) {
+        remaining++;
+        continue;
+      }
+      this.#requests.forgetDestination(destination);
+      this.#records.forgetDestination(destination);
+      this.#core.forget(destination);
+    }
+    for (const neighbour of this.#core.neighbours.values()) neighbour.sweptSerial = neighbour.newestSerial;
+    if (remaining > 0) this.#armSweep();
+  }
+
+  /** Answers how many tombstones are too young to go. */
+  #sweepTombstones(destination: Destination): number {
+    let young = 0;
+    for (const candidate of [...destination.candidates]) {
+      if (candidate.any !== UNREACHABLE || candidate.bulk !== UNREACHABLE) continue;
+      if (candidate.serial > candidate.neighbour.sweptSerial) young++;
+      else destination.dropCandidate(candidate.neighbour);
+    }
+    return young;
+  }
+
+  /** Nobody offers it, the hold time is over, and every neighbour has acknowledged that it is gone. */
+  #isForgettable(destination: Destination): boolean {
+    if (destination.candidates.length > 0) return false;
+    if (this.#core.now() - destination.unreachableSinceMs < this.#core.limits.holdMs) return false;
+    for (const neighbour of this.#core.neighbours.values())
+      if (neighbour.wasTold(destination.slot) || neighbour.isUnderWay(destination.slot)) return false;
+    return true;
+  }
+}
+
+/** Whatever is measured: a metric must grow at each hop, and one whole entry must fit a frame. */
+function sanitise(cost: LinkCost): LinkCost {
+  const clamped = Number.isFinite(cost.cost)
+    ? Math.min(Math.max(Math.round(cost.cost), 1), LINK_COST_MAX)
+    : LINK_COST_MAX;
+  const isTooSmall = cost.mtu < UPDATE_MTU_MIN;
+  return {
+    ...cost,
+    cost: clamped,
+    mtu: Math.min(cost.mtu, 0xffff),
+    ...(isTooSmall ? { profile: "slow" } : {}),
+  };
+}
