@@ -6,7 +6,5 @@ import { runCli } from "./cli/cli.ts";
 import { processIo } from "./cli/io.ts";
 
 const argv = process.argv.slice(2);
-const isNode = argv[0] === "run";
-process.exitCode = await runCli(argv, process.env, processIo(!isNode));
-// Node and commands alike release all they hold; what is left is Bun's own idle handles.
-if (!isNode) process.exit();
+// The node stops by its own handling of signals. An exit by hand, because a failed start may leave a Worker behind.
+process.exit(await runCli(argv, process.env, processIo(!argv.includes("run"))));

@@ -3,7 +3,7 @@
  * Sessions come in through `adopt` and the dialer, so that the compiled node and the simulator run this very code.
  * Owns no socket, no plugin and no HTTP. docs/architecture.md "The eight rooms" follows a message through it.
  */
-import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { Clock, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import { encodeRecord, type NodeRecord } from "./identity/record.ts";
 import { Names, parseAddress } from "./identity/names.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
@@ -100,6 +100,7 @@ export class Mesh {
   #isRecordStale = false;
   #isRepublishing = false;
   #isStopped = false;
+  #republishTimer: Timer | undefined;
   readonly #linkCosts = new Map<NodeId, number>();
 
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
@@ -282,6 +283,7 @@ export class Mesh {
 
   stop(): void {
     this.#isStopped = true;
+    this.#republishTimer?.cancel();
     this.dialer.stop();
     this.custody.stop();
     this.peers.stop();
@@ -441,7 +443,7 @@ export class Mesh {
     this.#isRecordStale = true;
     if (this.#isRepublishing) return;
     this.#isRepublishing = true;
-    this.#deps.clock.after(RECORD_COALESCE_MS, () => {
+    this.#republishTimer = this.#deps.clock.after(RECORD_COALESCE_MS, () => {
       void this.#publishRecord()
         .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
         .finally(() => {

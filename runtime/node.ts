@@ -69,6 +69,8 @@ async function assemble(
   const secrets = config.node.networkSecrets.map((secret) => secret.reveal());
   const guard = new HandshakeGuard(clock, random);
   let host: PluginHost | undefined;
+  // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
+  let opened: Mesh | undefined;
 
   const handshake = (pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session> =>
     openSession(
@@ -105,7 +107,7 @@ async function assemble(
     hopCostMs: config.routing.hopCostMs,
     verify: verifySignature,
     openSealing: async (recordOf) => {
-      const prekeys = await openPrekeys({ store, random, clock, onRotate: () => mesh.onPrekey() });
+      const prekeys = await openPrekeys({ store, random, clock, onRotate: () => opened?.onPrekey() });
       scope.own(() => prekeys.stop());
       return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
     },
@@ -116,6 +118,7 @@ async function assemble(
     handshake,
     events: meshEvents(hub),
   });
+  opened = mesh;
   scope.own(() => mesh.stop());
   exposeLinkCounters(metrics, guard);
 

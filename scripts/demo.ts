@@ -125,7 +125,9 @@ async function send(from: LabNode, to: string, body: string): Promise<{ id: stri
   return { id: await from.send({ to, body, subject: "TELEX" }), atMs };
 }
 
-const status = (node: LabNode) => node.json<{ node: { id: string } }>("/mesh/status");
+function status(node: LabNode): Promise<{ node: { id: string } }> {
+  return node.json("/mesh/status");
+}
 
 function waitForRoute(from: LabNode, callsign: string): Promise<void> {
   return from.until(

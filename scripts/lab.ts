@@ -2,12 +2,16 @@
  * Real nodes on this machine: processes of the compiled binary, each with a folder, ports that the kernel chose and the
  * unix socket as its control. The demo, the chaos suite and the benchmarks share it. Leaves no process and no file.
  */
-import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdtemp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 
 export const binaryPath = join(import.meta.dir, "..", "dist", "godwit");
+
+/** A call without an answer for this long fails, so that nobody waits for a node that hangs. */
+const API_TIMEOUT_MS = 30_000;
 
 /** A TCP port that is free now. Whoever binds it later may still lose the race; the node then says so. */
 export function freePort(): number {
@@ -24,15 +28,23 @@ export interface LabNodeOptions {
   readonly extra?: string;
   readonly network?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** More lines of the `[node]` table. */
+  readonly nodeExtra?: string;
+  /** What others are told to dial; with [] only those come who were told otherwise, through a proxy for instance. */
+  readonly advertise?: readonly string[];
+  /** Instead of a folder of the lab; the caller removes it. */
+  readonly stateDir?: string;
 }
 
 export class Lab {
   readonly dir: string;
   readonly nodes: LabNode[] = [];
   #isClosed = false;
+  readonly #onExit = () => this.#abandon();
 
   private constructor(dir: string) {
     this.dir = dir;
+    process.once("exit", this.#onExit);
   }
 
   static async create(): Promise<Lab> {
@@ -51,8 +63,15 @@ export class Lab {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    process.off("exit", this.#onExit);
     await Promise.all(this.nodes.map((node) => node.kill("SIGKILL")));
     await rm(this.dir, { recursive: true, force: true });
+  }
+
+  /** The caller exits without having closed the lab. */
+  #abandon(): void {
+    for (const node of this.nodes) node.signal("SIGKILL");
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }
 
@@ -61,7 +80,7 @@ export class LabNode {
   readonly dir: string;
   readonly linkPort = freePort();
   readonly apiPort = freePort();
-  readonly #options: LabNodeOptions;
+  #options: LabNodeOptions;
   #peers: readonly string[];
   #process: Subprocess<"ignore", "ignore", "pipe"> | undefined;
   #log: string[] = [];
@@ -82,11 +101,11 @@ export class LabNode {
   }
 
   get socketPath(): string {
-    return join(this.dir, "state", "godwit.sock");
+    return join(this.stateDir, "godwit.sock");
   }
 
   get stateDir(): string {
-    return join(this.dir, "state");
+    return this.#options.stateDir ?? join(this.dir, "state");
   }
 
   get configPath(): string {
@@ -118,10 +137,12 @@ callsign = "${this.callsign}"
 network = "${this.#options.network ?? "lab"}"
 state_dir = "${this.stateDir}"
 log_format = "json"
+${this.#options.nodeExtra ?? ""}
 
 [transports.lan]
 type = "tcp"
 listen = ["127.0.0.1:${this.linkPort}"]
+${this.#options.advertise === undefined ? "" : `advertise = ${JSON.stringify(this.#options.advertise)}`}
 
 [discovery.neighbours]
 type = "static"
@@ -164,9 +185,30 @@ ${this.#options.extra ?? ""}
     if (this.isRunning) this.#process!.kill(signal);
   }
 
+  /** The disk dies while the node is off; its identity lies elsewhere and survives. */
+  async destroyStore(): Promise<void> {
+    for (const name of await readdir(this.stateDir))
+      if (name.startsWith("godwit.db")) await rm(join(this.stateDir, name));
+  }
+
+  /** Everything goes, the identity too: the node comes back as a stranger. */
+  async destroyState(): Promise<void> {
+    for (const name of await readdir(this.stateDir)) await rm(join(this.stateDir, name), { recursive: true });
+  }
+
+  /** Another configuration of what `extra` and `nodeExtra` say, from the next start on. */
+  async reconfigure(change: Pick<LabNodeOptions, "extra" | "nodeExtra">): Promise<void> {
+    this.#options = { ...this.#options, ...change };
+    await this.configure();
+  }
+
   /** A call of the API over the unix socket. */
   api(path: string, init: RequestInit = {}): Promise<Response> {
-    return fetch(`http://godwit${path}`, { ...init, unix: this.socketPath });
+    return fetch(`http://godwit${path}`, {
+      signal: AbortSignal.timeout(API_TIMEOUT_MS),
+      ...init,
+      unix: this.socketPath,
+    });
   }
 
   /** The JSON of a call that must succeed. */
@@ -185,6 +227,37 @@ ${this.#options.extra ?? ""}
       body: JSON.stringify(message),
     });
     return id;
+  }
+
+  /** Accepts a message whose body is bytes, at most 16 MiB; `fields` are those of POST /messages. Answers its id. */
+  async sendBytes(
+    body: Uint8Array,
+    fields: Readonly<Record<string, string | number | boolean>>,
+    signal?: AbortSignal,
+  ): Promise<string> {
+    const query = new URLSearchParams();
+    for (const [key, value] of Object.entries(fields)) query.set(key, String(value));
+    const { id } = await this.json<{ id: string }>(`/messages?${query}`, {
+      method: "POST",
+      headers: { "content-type": "application/octet-stream" },
+      body: body as Uint8Array<ArrayBuffer>,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    return id;
+  }
+
+  /** Every message of a box, newest first. */
+  async box<T>(box: "inbox" | "outbox" | "transit"): Promise<T[]> {
+    const all: T[] = [];
+    let after: string | null = null;
+    do {
+      const page: { messages: T[]; next: string | null } = await this.json(
+        `/messages?box=${box}&limit=500${after === null ? "" : `&after=${after}`}`,
+      );
+      all.push(...page.messages);
+      after = page.next;
+    } while (after !== null);
+    return all;
   }
 
   /** Polls until `check` answers true; its errors count as not yet. Says what was waited for and shows the log. */

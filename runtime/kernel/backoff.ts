@@ -54,6 +54,7 @@ export class CrashBudget {
     const nowMs = this.#clock.monotonicMs();
     this.#crashes = this.#crashes.filter((atMs) => nowMs - atMs < this.#windowMs);
     this.#crashes.push(nowMs);
+    if (this.#crashes.length > this.#crashesMax + 1) this.#crashes.shift();
     return this.#crashes.length <= this.#crashesMax;
   }
 }

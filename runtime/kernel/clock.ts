@@ -11,7 +11,14 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   after(delayMs, fn) {
-    const handle = setTimeout(fn, Math.min(Math.max(delayMs, 0), TIMER_MAX_MS));
+    let handle: ReturnType<typeof setTimeout>;
+    const arm = (leftMs: number) => {
+      handle =
+        leftMs > TIMER_MAX_MS
+          ? setTimeout(() => arm(leftMs - TIMER_MAX_MS), TIMER_MAX_MS)
+          : setTimeout(fn, Math.max(leftMs, 0));
+    };
+    arm(delayMs);
     return { cancel: () => clearTimeout(handle) };
   },
 };

@@ -30,7 +30,7 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
     const all = flatten({ ...fields, ...extra });
     options.sink.write(
       options.format === "json"
-        ? JSON.stringify({ time: at, level, event, ...all })
+        ? quoteJson({ time: at, level, event, ...all })
         : textLine(at, level, event, all),
     );
   };
@@ -57,10 +57,14 @@ export const stderrSink: LogSink = {
   },
 };
 
+/** A field of these names would pass for the line's own. */
+const reserved = new Set(["time", "level", "event"]);
+
 function flatten(fields: LogFields): Record<string, unknown> {
   const out: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(fields)) {
+  for (const [name, value] of Object.entries(fields)) {
     if (value === undefined) continue;
+    const key = reserved.has(name) ? `${name}_` : name;
     if (value instanceof Error) {
       out[key] = value.message;
       if ("code" in value && typeof value.code === "string") out[`${key}_code`] = value.code;
@@ -71,10 +75,17 @@ function flatten(fields: LogFields): Record<string, unknown> {
 
 function textLine(at: string, level: LogLevel, event: string, fields: Record<string, unknown>): string {
   const pairs = Object.entries(fields).map(
-    ([key, value]) => `${key}=${typeof value === "string" ? quote(value) : String(value)}`,
+    ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
   );
   return `${at.slice(11, 23)} ${level.padEnd(5)} ${[event, ...pairs].join(" ")}`;
 }
 
 /** Control characters in a field could forge lines or drive a terminal. */
-const quote = (text: string) => (/^[\w.:/@+-]+$/.test(text) ? text : JSON.stringify(text));
+const quote = (text: string) => (/^[\w.:/@+,-]+$/.test(text) ? text : quoteJson(text));
+
+/** JSON leaves C1 controls, line separators and direction marks as they are; a terminal would act on them. */
+const quoteJson = (value: unknown) =>
+  JSON.stringify(value).replace(
+    /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );

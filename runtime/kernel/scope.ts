@@ -54,12 +54,17 @@ export class Scope {
   /** Registers a disposer, run in reverse order at close. After close it runs at once. */
   own(dispose: Dispose): void {
     if (this.#closing === undefined) this.#owned.push(dispose);
-    else void Promise.resolve(dispose()).catch(() => {});
+    else void disposeQuietly(dispose);
   }
 
-  /** Idempotent; every caller gets the same promise. Rejects with the first error of `reason` or of a disposer. */
+  /** Idempotent; every caller gets the same promise. A task of the scope must not wait for it. Rejects with the first error of `reason` or of a disposer. */
   close(reason?: unknown): Promise<void> {
-    this.#closing ??= this.#close(reason);
+    if (this.#closing === undefined) {
+      // Set before anything runs: an abort listener may well close the scope it listens to.
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      this.#closing = promise;
+      this.#close(reason).then(resolve, reject);
+    }
     return this.#closing;
   }
 
@@ -81,5 +86,13 @@ export class Scope {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+async function disposeQuietly(dispose: Dispose): Promise<void> {
+  try {
+    await dispose();
+  } catch {
+    // Nobody is left to hear of it.
   }
 }
