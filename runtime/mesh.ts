@@ -199,7 +199,11 @@ export class Mesh {
       ownRecord: () => this.#ownRecord,
       knownRecord: (id) => this.records.get(id),
       onRecord: (id, bytes) => this.records.offer(bytes, true, id) !== "invalid",
-      onEpochTooLow: (epoch) => void this.#boot.raiseBootEpoch(epoch).catch(() => {}),
+      onEpochTooLow: (epoch) => {
+        // The store was lost: records of the earlier life are above ours until they are numbered by the new epoch.
+        void this.#boot.raiseBootEpoch(epoch).catch(() => {});
+        this.#republish();
+      },
     });
     this.packets = new Packets({
       self: identity.id,

@@ -63,7 +63,7 @@ async function assemble(
   const { stateDir, network, callsign, location } = config.node;
   await makeStateDir(stateDir);
   const { identity, created } = await loadOrCreateIdentity(stateDir, random);
-  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log }));
+  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
   scope.own(() => store.close());
   const hub = new EventHub(clock);
   const secrets = config.node.networkSecrets.map((secret) => secret.reveal());

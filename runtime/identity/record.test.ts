@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import fc from "fast-check";
 import { GodwitError } from "../kernel/errors.ts";
 import { formatHex, type NodeId } from "../kernel/ids.ts";
@@ -53,6 +54,17 @@ const full: RecordFields = {
 };
 
 describe("node records", () => {
+  test("the vectors stand in the protocol page", async () => {
+    const page = (await Bun.file(join(import.meta.dir, "../../docs/protocol/records.md")).text()).replaceAll(
+      "\n",
+      "",
+    );
+    const source = await Bun.file(import.meta.path).text();
+    const vectors = [...source.matchAll(/"([0-9a-f]{16}|[0-9a-f]{64,})"/g)].map((match) => match[1]!);
+    expect(vectors.length).toBeGreaterThanOrEqual(4);
+    for (const vector of vectors) expect(page).toContain(vector);
+  });
+
   test("golden: the bytes of version 1", () => {
     const golden = identityFromSeed(GOLDEN_SEED);
     const bytes = encodeRecord(

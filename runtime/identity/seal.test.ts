@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import fc from "fast-check";
 import { GodwitError } from "../kernel/errors.ts";
 import { formatHex } from "../kernel/ids.ts";
@@ -46,6 +47,17 @@ function codeOf(fn: () => unknown): string {
 }
 
 describe("sealing", () => {
+  test("the vectors stand in the protocol page", async () => {
+    const page = (await Bun.file(join(import.meta.dir, "../../docs/protocol/sealing.md")).text()).replaceAll(
+      "\n",
+      "",
+    );
+    const source = await Bun.file(import.meta.path).text();
+    const vectors = [...source.matchAll(/\(?"([0-9a-f]{64,})"/g)].map((match) => match[1]!);
+    expect(vectors.length).toBeGreaterThanOrEqual(5);
+    for (const vector of vectors) expect(page).toContain(vector);
+  });
+
   test("golden: whole form to a prekey and to the identity key, segmented form", () => {
     const from = identityFromSeed(
       Buffer.from("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "hex"),

@@ -1,5 +1,5 @@
 /** The Sealer of store-and-forward over Noise K (seal.ts): picks prekeys and makes sealing repeatable. */
-import { createHmac } from "node:crypto";
+import { createHmac, hkdfSync } from "node:crypto";
 import type { Random } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Identity } from "./keys.ts";
@@ -18,10 +18,13 @@ export interface SealerParts {
 }
 
 /**
- * Answers the two halves that store/context.ts asks for. The ephemeral key is HMAC-SHA-256 under the seed of all that
+ * Answers the two halves that store/context.ts asks for. The ephemeral key is HMAC-SHA-256, under a secret of this node (HKDF of its seed), of all that
  * the result depends on: the same message to the same key is the same bytes, and nothing else ever shares a key.
  */
 export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
+  const sealingSecret = new Uint8Array(
+    hkdfSync("sha256", identity.seed, new Uint8Array(0), "godwit sealing ephemeral", 32),
+  );
   return {
     keyFor: prekeyOf,
     seal(
@@ -31,7 +34,7 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
       associated: Uint8Array,
       unique: Uint8Array,
     ) {
-      const random = derivedRandom(identity.seed, [
+      const random = derivedRandom(sealingSecret, [
         unique,
         Buffer.from(to),
         prekey?.publicKey ?? new Uint8Array(0),
@@ -48,9 +51,9 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
   };
 }
 
-/** HMAC in counter mode; the label keeps it apart from every other use of the seed. */
-function derivedRandom(seed: Uint8Array, inputs: readonly Uint8Array[]): Random {
-  const key = createHmac("sha256", seed).update("godwit sealing ephemeral");
+/** HMAC in counter mode. */
+function derivedRandom(sealingSecret: Uint8Array, inputs: readonly Uint8Array[]): Random {
+  const key = createHmac("sha256", sealingSecret);
   for (const input of inputs) key.update(Buffer.from(`${input.length}:`)).update(input);
   const secret = key.digest();
   let block = 0;

@@ -50,6 +50,10 @@ const RTT_WEIGHT = 1 / 8;
 const GOODPUT_WEIGHT = 1 / 8;
 /** Shorter busy periods say more about buffers than about the link. */
 const GOODPUT_SAMPLE_MIN_MS = 20;
+/** Routing keeps bulk off links below this (route/cost.ts). */
+const SLOW_BITS_PER_SECOND = 10_000;
+const FORGIVE_MS = 60_000;
+const FORGIVE_FACTOR = 1.25;
 
 export interface LinkEvents {
   /** No answer to probes: close it. */
@@ -80,6 +84,7 @@ export class Link {
   #rateBitsPerSecond: number;
   #busySinceMs: number | undefined;
   #busyBytes = 0;
+  #sampledAtMs = Number.NEGATIVE_INFINITY;
   #isWritable = true;
 
   constructor(session: Session, hello: Hello, deps: { clock: Clock; random: Random; events: LinkEvents }) {
@@ -132,7 +137,7 @@ export class Link {
     if (!this.session.send(frame) && this.#isWritable) {
       this.#isWritable = false;
       this.#busySinceMs = this.#clock.monotonicMs();
-      this.#busyBytes = this.session.bytesSent;
+      this.#busyBytes = this.#bytesGone;
     }
   }
 
@@ -141,9 +146,10 @@ export class Link {
     this.#isWritable = true;
     if (this.#busySinceMs === undefined) return;
     const tookMs = this.#clock.monotonicMs() - this.#busySinceMs;
-    const bits = (this.session.bytesSent - this.#busyBytes) * 8;
+    const bits = (this.#bytesGone - this.#busyBytes) * 8;
     this.#busySinceMs = undefined;
     if (tookMs < GOODPUT_SAMPLE_MIN_MS || bits <= 0) return;
+    this.#sampledAtMs = this.#clock.monotonicMs();
     this.#rateBitsPerSecond += ((bits * 1_000) / tookMs - this.#rateBitsPerSecond) * GOODPUT_WEIGHT;
     this.#events.measured(this);
   }
@@ -164,12 +170,25 @@ export class Link {
     this.#probeSentAtMs = undefined;
     this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) * RTT_WEIGHT;
     this.#rttMinMs = Math.min(this.#rttMinMs, sampleMs);
+    this.#forgive();
     this.#events.measured(this);
   }
 
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+  }
+
+  /** What has left this node: what the pipe still buffers was counted when it was written. */
+  get #bytesGone(): number {
+    return this.session.bytesSent - this.session.bufferedBytes;
+  }
+
+  /** A link that stalls measured as slow gets no bulk, so nothing would ever measure it again: it earns another try. */
+  #forgive(): void {
+    if (this.#rateBitsPerSecond >= SLOW_BITS_PER_SECOND) return;
+    if (this.session.rateBitsPerSecond < SLOW_BITS_PER_SECOND) return;
+    if (this.#clock.monotonicMs() - this.#sampledAtMs >= FORGIVE_MS) this.#rateBitsPerSecond *= FORGIVE_FACTOR;
   }
 
   #noteData(): void {

@@ -9,6 +9,9 @@ import type { Store } from "./types.ts";
 
 /** 24 bits on the wire. */
 const BOOT_EPOCH_MAX = 2 ** 24 - 1;
+/** A record's sequence number is the boot epoch, then a counter of 24 bits: a node that lost its store learns its epoch
+ * from routing, and with it gets above every record that is still around. */
+const SEQUENCE_SPAN = 2 ** 24;
 
 export interface BootState {
   readonly storeEpoch: Uint8Array;
@@ -23,7 +26,7 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   const settings = new Map((await store.load("setting")).map((row) => [row.key, row.meta]));
   const storeEpoch =
     parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES) ?? random.bytes(STORE_EPOCH_BYTES);
-  const bootEpoch = Math.min(BOOT_EPOCH_MAX, Number(settings.get("boot-epoch") ?? 0) + 1);
+  let bootEpoch = Math.min(BOOT_EPOCH_MAX, Number(settings.get("boot-epoch") ?? 0) + 1);
   let recordSequence = Number(settings.get("record-sequence") ?? 0);
   const put = (key: string, meta: string) => store.commit([{ op: "put", in: "setting", key, meta }]);
   await store.commit([
@@ -32,13 +35,18 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   ]);
   return {
     storeEpoch,
-    bootEpoch,
-    async nextRecordSequence() {
-      recordSequence++;
-      await put("record-sequence", String(recordSequence));
-      return recordSequence;
+    get bootEpoch() {
+      return bootEpoch;
     },
-    raiseBootEpoch: (atLeast) =>
-      put("boot-epoch", String(Math.min(BOOT_EPOCH_MAX, Math.max(bootEpoch, atLeast)))),
+    async nextRecordSequence() {
+      recordSequence = Math.max(recordSequence + 1, bootEpoch * SEQUENCE_SPAN);
+      const sequence = recordSequence;
+      await put("record-sequence", String(sequence));
+      return sequence;
+    },
+    raiseBootEpoch: (atLeast) => {
+      bootEpoch = Math.min(BOOT_EPOCH_MAX, Math.max(bootEpoch, atLeast));
+      return put("boot-epoch", String(bootEpoch));
+    },
   };
 }

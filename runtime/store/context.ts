@@ -146,10 +146,11 @@ export interface Holding {
   state: "ready" | "inflight" | "paused" | "relayed";
   /** Monotonic ms at which `paused` or `relayed` becomes ready again. */
   wakeAtMs: number;
-  /** Times offered to a neighbour. */
-  attempts: number;
-  /** Who acknowledged it last, for `source`. */
+  /** Neighbours that were given it, latest last: only their acknowledgement counts. */
+  offeredTo?: readonly NodeId[];
+  /** Who acknowledged it last, and how often one did, for `source`. */
   relayedTo?: NodeId;
+  relays?: number;
   /** Neighbours that refused it, until when (monotonic ms). */
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */

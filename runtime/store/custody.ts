@@ -86,7 +86,7 @@ export class Custody {
     this.forwarder = new Forwarder(ctx, {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
       expired: (holding) => this.#onExpired(holding),
-      offered: () => {},
+      offerEnded: (to, id) => this.#sender.end(to, id),
     });
     this.transit = new Transit(ctx, this.forwarder, cache);
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
@@ -188,13 +188,10 @@ export class Custody {
         return void this.#onBundle(from, bundle, journey, []);
       }
       case FrameType.custodyAck: {
-        const ids = decodeCustodyAck(frame);
-        for (const id of ids) this.#sender.end(from, id);
-        return this.forwarder.onAck(from, ids);
+        return this.forwarder.onAck(from, decodeCustodyAck(frame));
       }
       case FrameType.custodyRefuse: {
         const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
-        this.#sender.end(from, id);
         return this.forwarder.onRefuse(from, id, reason, retryAfterMs);
       }
       case FrameType.offer:

@@ -196,6 +196,7 @@ export class Delivery {
   #undo({ arrival, settle }: Pending): void {
     const { storeEpoch, to, counter } = arrival.inner;
     this.#inbox.undo(arrival.id);
+    this.#receipts.undo(arrival.id);
     this.#seen.undo(arrival.from, formatHex(storeEpoch), to, counter);
     settle("store_failed");
   }

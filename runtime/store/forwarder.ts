@@ -13,13 +13,15 @@ import {
   TRACE_MAX,
   type Journey,
 } from "../wire/bundle.ts";
-import { FRAME_BYTES_MAX, HOP_LIMIT } from "../wire/constants.ts";
+import { HOP_LIMIT } from "../wire/constants.ts";
 import type { CustodyContext, Holding } from "./context.ts";
 import { ReadyQueue } from "./ready-queue.ts";
 
 /** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
 export const INLINE_BYTES_MAX = 16 * 1024;
-const FRAME_OVERHEAD_MAX = 256 + TRACE_MAX * 38;
+/** Journey without its trace, header and type around sealed bytes in one frame, and what each trace entry adds. */
+const FRAME_OVERHEAD_MAX = 160;
+const TRACE_ENTRY_BYTES = 38;
 /** Unacknowledged bundles towards one neighbour. */
 const WINDOW_BUNDLES_MAX = 512;
 const WINDOW_BYTES_MAX = 4 * 1024 * 1024;
@@ -29,6 +31,8 @@ const WINDOW_OFFERS_MAX = 2;
 const ACK_TIMEOUT_RELIABLE_MS = 20_000;
 const ACK_TIMEOUT_MIN_MS = 1_000;
 const OFFER_TIMEOUT_MS = 60_000;
+/** Over datagrams any of offer, want and acknowledgement may be lost; an offer repeated costs one frame. */
+const OFFER_TIMEOUT_MIN_MS = 3_000;
 /** An exhausted hop limit parks the bundle this long, then its hops count anew. */
 const HOP_PARK_MS = 60_000;
 /** Pause between timer passes per holding: 100,000 held, half a second. */
@@ -41,8 +45,8 @@ export interface ForwarderEvents {
   acknowledged(holding: Holding, by: NodeId): void;
   /** Its lifetime ended; it is gone from here. */
   expired(holding: Holding): void;
-  /** An offer was answered with `want`: the transfer of chunks is another's work. */
-  offered(holding: Holding, to: NodeId): void;
+  /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
+  offerEnded(to: NodeId, id: BundleId): void;
 }
 
 interface Window {
@@ -112,8 +116,8 @@ export class Forwarder {
     if (holding === undefined) return undefined;
     this.#holdings.delete(id);
     this.#bytes -= holding.sealedBytes;
-    for (const [neighbour, window] of this.#windows)
-      if (window.inflight.has(id)) this.#release(neighbour, window, id);
+    this.#releaseAll(id);
+    this.#leaveQueue(holding);
     holding.state = "paused"; // queues skip what is not ready
     return holding;
   }
@@ -146,7 +150,9 @@ export class Forwarder {
     if (window === undefined) return;
     this.#windows.delete(neighbour);
     const destinations = new Set(window.waiting);
-    for (const { holding } of window.inflight.values()) {
+    // Last sent first, because each goes to the front of its queue.
+    for (const { holding, isOffer } of [...window.inflight.values()].reverse()) {
+      if (isOffer) this.#events.offerEnded(neighbour, holding.id);
       this.#returned.add(1, { reason: "link_down" });
       this.#makeReady(holding, true);
       destinations.add(holding.header.destination);
@@ -162,25 +168,30 @@ export class Forwarder {
   }
 
   onAck(from: NodeId, ids: readonly BundleId[]): void {
-    const window = this.#windows.get(from);
     for (const id of ids) {
-      // An acknowledgement counts even after its timeout: the neighbour holds the bundle.
-      if (window?.inflight.has(id) === true) this.#release(from, window, id);
       const holding = this.#holdings.get(id);
-      if (holding === undefined) continue;
+      // It counts even after its timeout, because the neighbour holds the bundle; but only from one that was given it.
+      if (holding?.offeredTo?.includes(from) !== true) continue;
       delete holding.refusedBy;
       if (holding.role === "relay") this.remove(id);
-      else {
-        holding.relayedTo = from;
-        holding.state = "relayed";
-        const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
-        const pauseMs = Math.min(reofferCapMs, reofferFirstMs * 2 ** Math.min(holding.attempts - 1, 20));
-        holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
-        this.#wakeBy(holding.wakeAtMs);
-      }
+      else this.#relayed(holding, from);
       this.#events.acknowledged(holding, from);
     }
     this.onWritable(from);
+  }
+
+  /** The source keeps its copy and offers it again should no receipt come. A repeated ack puts nothing off. */
+  #relayed(holding: Holding, by: NodeId): void {
+    this.#releaseAll(holding.id);
+    this.#leaveQueue(holding);
+    holding.relayedTo = by;
+    if (holding.state === "relayed") return;
+    holding.state = "relayed";
+    const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
+    const pauseMs = Math.min(reofferCapMs, reofferFirstMs * 2 ** Math.min(holding.relays ?? 0, 20));
+    holding.relays = (holding.relays ?? 0) + 1;
+    holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
+    this.#wakeBy(holding.wakeAtMs);
   }
 
   onRefuse(from: NodeId, id: BundleId, reason: number, retryAfterMs: number): void {
@@ -269,72 +280,74 @@ export class Forwarder {
       holding.waitReason = "waiting for acknowledgements of the next hop";
       return false;
     }
-    this.#launch(holding, to, window, isOffer);
-    return true;
+    return this.#launch(holding, to, window, isOffer);
   }
 
   #mustOffer(holding: Holding, to: NodeId): boolean {
     const frameMax = this.#ctx.carrier.frameBytesMax(to);
-    return holding.sealedBytes > Math.min(INLINE_BYTES_MAX, frameMax - FRAME_OVERHEAD_MAX);
+    const traceBytes = Math.min(holding.trace.length + 1, TRACE_MAX) * TRACE_ENTRY_BYTES;
+    return holding.sealedBytes > Math.min(INLINE_BYTES_MAX, frameMax - FRAME_OVERHEAD_MAX - traceBytes);
   }
 
-  #launch(holding: Holding, to: NodeId, window: Window, isOffer: boolean): void {
+  #launch(holding: Holding, to: NodeId, window: Window, isOffer: boolean): boolean {
     holding.state = "inflight";
     holding.waitReason = undefined;
-    holding.attempts++;
+    noteOffered(holding, to);
     window.inflight.set(holding.id, { holding, sentAtMs: this.#nowMs(), isOffer });
     if (isOffer) window.offers++;
     else window.bytes += holding.sealedBytes;
     this.#wakeBy(this.#nowMs() + this.#ackTimeoutMs(to, isOffer));
     this.#sent.add();
-    if (isOffer) {
-      this.#transmit(holding, to, () =>
-        encodeOffer({
-          id: holding.id,
-          header: holding.header,
-          journey: this.#journey(holding),
-          sealedBytes: holding.sealedBytes,
-        }),
-      );
-      return;
-    }
-    const sealed = holding.load();
+    const sealed = isOffer ? undefined : holding.load();
     if (sealed instanceof Promise) {
       void sealed.then(
-        (bytes) => this.#transmitSealed(holding, to, bytes),
-        () => this.#takeBack(holding, to, "store_failed"),
+        (bytes) => this.#transmitLoaded(holding, to, bytes),
+        () => this.#unreadable(holding, to),
       );
-    } else this.#transmitSealed(holding, to, sealed);
-  }
-
-  #transmitSealed(holding: Holding, to: NodeId, sealed: Uint8Array | undefined): void {
-    if (sealed === undefined) return this.#takeBack(holding, to, "store_failed");
-    this.#transmit(holding, to, () =>
-      encodeBundleFrame({ id: holding.id, header: holding.header, sealed }, this.#journey(holding)),
-    );
-  }
-
-  #transmit(holding: Holding, to: NodeId, encode: () => Uint8Array): void {
-    if (this.#windows.get(to)?.inflight.get(holding.id)?.holding !== holding) return; // taken back meanwhile
-    const frame = encode();
-    if (frame.length > FRAME_BYTES_MAX || !this.#ctx.carrier.send(to, holding.header.priority, frame)) {
-      this.#takeBack(holding, to, "no_room");
+      return true;
     }
+    const { id, header, sealedBytes } = holding;
+    const journey = this.#journey(holding);
+    const frame =
+      sealed === undefined
+        ? encodeOffer({ id, header, journey, sealedBytes })
+        : encodeBundleFrame({ id, header, sealed }, journey);
+    if (this.#ctx.carrier.send(to, header.priority, frame)) return true;
+    this.#noRoom(holding, to);
+    // It never left the queue: to queue it again while the queue is being drained would offer it for ever.
+    holding.state = "ready";
+    return false;
   }
 
-  /** Nothing reached the neighbour. */
-  #takeBack(holding: Holding, to: NodeId, reason: string): void {
-    const window = this.#windows.get(to);
-    if (window?.inflight.has(holding.id) !== true) return;
-    this.#release(to, window, holding.id);
-    this.#returned.add(1, { reason });
-    holding.attempts--;
-    if (reason === "store_failed") {
-      holding.waitReason = "the store cannot read it now";
-      return this.#pause(holding, this.#nowMs() + REFUSED_MAX_MS);
-    }
+  #transmitLoaded(holding: Holding, to: NodeId, sealed: Uint8Array | undefined): void {
+    if (!this.#isInflight(holding, to)) return; // taken back meanwhile
+    if (sealed === undefined) return this.#unreadable(holding, to);
+    const { id, header } = holding;
+    const frame = encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
+    if (this.#ctx.carrier.send(to, header.priority, frame)) return;
+    this.#noRoom(holding, to);
     this.#makeReady(holding, true);
+  }
+
+  #isInflight(holding: Holding, to: NodeId): boolean {
+    return this.#windows.get(to)?.inflight.get(holding.id)?.holding === holding;
+  }
+
+  #unreadable(holding: Holding, to: NodeId): void {
+    if (!this.#isInflight(holding, to)) return;
+    this.#release(to, this.#windows.get(to)!, holding.id);
+    this.#returned.add(1, { reason: "store_failed" });
+    holding.waitReason = "the store cannot read it now";
+    this.#pause(holding, this.#nowMs() + REFUSED_MAX_MS);
+  }
+
+  /** Nothing reached the neighbour: its destination waits for the link to drain. */
+  #noRoom(holding: Holding, to: NodeId): void {
+    const window = this.#window(to);
     window.waiting.add(holding.header.destination);
+    this.#release(to, window, holding.id);
+    this.#returned.add(1, { reason: "no_room" });
+    holding.waitReason = "waiting for room on the link";
     // In case the link's drain came before us.
     this.#wakeBy(this.#nowMs() + REFUSED_MIN_MS);
   }
@@ -352,9 +365,29 @@ export class Forwarder {
     const entry = window.inflight.get(id);
     if (entry === undefined) return;
     window.inflight.delete(id);
-    if (entry.isOffer) window.offers--;
-    else window.bytes -= entry.holding.sealedBytes;
+    if (entry.isOffer) {
+      window.offers--;
+      this.#events.offerEnded(neighbour, id);
+    } else window.bytes -= entry.holding.sealedBytes;
     if (window.inflight.size === 0 && window.waiting.size === 0) this.#windows.delete(neighbour);
+  }
+
+  /** From every window that it may be in. What waited for the room may go. */
+  #releaseAll(id: BundleId): void {
+    for (const [neighbour, window] of this.#windows) {
+      if (!window.inflight.has(id)) continue;
+      this.#release(neighbour, window, id);
+      if (window.waiting.size > 0) this.#wakeBy(this.#nowMs());
+    }
+  }
+
+  /** Call before a `ready` holding becomes something else outside of a drain. */
+  #leaveQueue(holding: Holding): void {
+    if (holding.state !== "ready") return;
+    const { destination } = holding.header;
+    const queue = this.#ready.get(destination);
+    queue?.forget(holding);
+    if (queue?.length === 0) this.#ready.delete(destination);
   }
 
   #window(neighbour: NodeId): Window {
@@ -392,10 +425,9 @@ export class Forwarder {
   }
 
   #ackTimeoutMs(to: NodeId, isOffer: boolean): number {
-    if (isOffer) return OFFER_TIMEOUT_MS;
-    return this.#ctx.carrier.isReliable(to)
-      ? ACK_TIMEOUT_RELIABLE_MS
-      : Math.max(ACK_TIMEOUT_MIN_MS, this.#ctx.carrier.rttMs(to) * 4);
+    const { carrier } = this.#ctx;
+    if (carrier.isReliable(to)) return isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
+    return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, carrier.rttMs(to) * 4);
   }
 
   #nowMs(): number {
@@ -445,6 +477,15 @@ export class Forwarder {
     for (const destination of destinations) this.pump(destination);
     this.#wakeBy(nextMs);
   }
+}
+
+/** Most neighbours remembered as holding a copy; more than four next hops at once there are not. */
+const OFFERED_TO_MAX = 8;
+
+function noteOffered(holding: Holding, to: NodeId): void {
+  if (holding.offeredTo?.includes(to) === true) return;
+  const last = holding.offeredTo?.slice(1 - OFFERED_TO_MAX) ?? [];
+  holding.offeredTo = [...last, to];
 }
 
 function earliestAfter(

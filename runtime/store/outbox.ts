@@ -402,7 +402,6 @@ export class Outbox {
           state === "relayed"
             ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
             : Number.POSITIVE_INFINITY,
-        attempts: 0,
         load: () => this.#sealer.load(entry, target),
         waitReason: undefined,
       });

@@ -33,6 +33,11 @@ class Lane {
     this.#items.push(holding);
   }
 
+  keep(isKept: (holding: Holding) => boolean): void {
+    this.#items = this.#items.filter((holding) => holding !== undefined && isKept(holding));
+    this.#head = 0;
+  }
+
   unshift(holding: Holding): void {
     if (this.#head > 0) this.#items[--this.#head] = holding;
     else this.#items.unshift(holding);
@@ -51,14 +56,31 @@ class Lane {
   }
 }
 
+/** Left-overs below which a lane is not worth cutting. */
+const STALE_MIN = 64;
+
 export class ReadyQueue {
+  #stale = 0;
+  #isDraining = false;
   readonly #small = Array.from({ length: PRIORITY_COUNT }, () => new Lane());
   readonly #bulk = Array.from({ length: PRIORITY_COUNT }, () => new Lane());
 
+  /** Entries, those that are no longer ready included. */
   get length(): number {
     let total = 0;
     for (let i = 0; i < PRIORITY_COUNT; i++) total += this.#small[i]!.length + this.#bulk[i]!.length;
     return total;
+  }
+
+  /** A holding in here is about to be no longer ready. Its entry goes when such outweigh the others: amortised. */
+  forget(leaving: Holding): void {
+    const length = this.length;
+    this.#stale++;
+    if (this.#isDraining || (this.#stale < length && (this.#stale < STALE_MIN || this.#stale * 2 < length)))
+      return;
+    this.#stale = 0;
+    for (const lane of [...this.#small, ...this.#bulk])
+      lane.keep((holding) => holding !== leaving && holding.state === "ready");
   }
 
   /** `again`: it was tried and keeps its place at the front. */
@@ -73,10 +95,21 @@ export class ReadyQueue {
    * not the others. Holdings that are no longer ready (removed meanwhile) are skipped.
    */
   drain(take: (holding: Holding) => boolean): void {
+    if (this.#isDraining) return; // what `take` calls may come back here
+    this.#isDraining = true;
+    try {
+      this.#drain(take);
+    } finally {
+      this.#isDraining = false;
+    }
+  }
+
+  #drain(take: (holding: Holding) => boolean): void {
     for (let priority = 0; priority < PRIORITY_COUNT; priority++) {
       for (const lane of [this.#small[priority]!, this.#bulk[priority]!]) {
         for (let holding = lane.peek(); holding !== undefined; holding = lane.peek()) {
-          if (holding.state === "ready" && !take(holding)) break;
+          if (holding.state !== "ready") this.#stale = Math.max(0, this.#stale - 1);
+          else if (!take(holding)) break;
           lane.shift();
         }
       }

@@ -72,6 +72,11 @@ export class Receipts {
     return ops;
   }
 
+  /** Takes back a `keep` whose commit failed: nothing was delivered, and no machine may be told so. */
+  undo(messageId: MessageId): void {
+    this.#kept.delete(messageId);
+  }
+
   has(messageId: MessageId): boolean {
     return this.#kept.has(messageId);
   }

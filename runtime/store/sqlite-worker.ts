@@ -2,7 +2,7 @@
  * The thread that owns the database of one store, so that an fsync never stalls the event loop of the node. Executes
  * batches in the order they come: one transaction and one fsync each, every commit in it atomic for itself. Must never
  * answer a batch before it is durable, and never let one failing commit take others with it. An entry point of its own
- * in the compiled binary: imports nothing that it does not need. Specified by docs/protocol/delivery.md, "Durability".
+ * in the compiled binary: imports nothing that it does not need. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Database, Statement } from "bun:sqlite";
 import { statfsSync, statSync } from "node:fs";

@@ -3,7 +3,7 @@
  * grouping: what is called while a batch is being written goes with the next one, so that many commits share one
  * fsync. Must never resolve a commit before the worker said that it is durable, and never hang when the worker dies.
  * Bounds: a batch in ops and bytes, the batches under way; what waits behind them is bounded by the callers, who can
- * look at `pendingOps`. Specified by docs/protocol/delivery.md, "Durability".
+ * look at `pendingOps`. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
 import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";

@@ -128,6 +128,8 @@ interface Arriving {
   flushed: number;
   creditEnd: number;
   stalls: number;
+  /** When a gap was last asked for: once a round trip is enough. */
+  gapAskedAtMs: number;
   progressAtMs: number;
   timer: Timer | undefined;
 }
@@ -193,6 +195,7 @@ export class ChunkReceiver {
       flushed: 0,
       creditEnd: 0,
       stalls: 0,
+      gapAskedAtMs: Number.NEGATIVE_INFINITY,
       progressAtMs: this.#ctx.clock.monotonicMs(),
       timer: undefined,
     };
@@ -209,8 +212,9 @@ export class ChunkReceiver {
 
   onChunk(from: NodeId, chunk: { id: BundleId; offset: number; bytes: Uint8Array }): void {
     const arriving = this.#arriving.get(chunk.id);
-    // Not asked for, a repeat, or behind a gap (the watch asks again): not an error of an honest neighbour.
-    if (arriving === undefined || arriving.from !== from || chunk.offset !== arriving.received) return;
+    // Not asked for, or a repeat: not an error of an honest neighbour.
+    if (arriving === undefined || arriving.from !== from || chunk.offset < arriving.received) return;
+    if (chunk.offset > arriving.received) return this.#onGap(arriving);
     if (chunk.bytes.length === 0 || arriving.received + chunk.bytes.length > arriving.offer.sealedBytes)
       return;
     arriving.chunks.push(chunk.bytes.slice());
@@ -255,6 +259,21 @@ export class ChunkReceiver {
     arriving.flushed = 0;
   }
 
+  /** A chunk before this one is late or lost; should this word be lost as well, the watch repeats it. */
+  #onGap(arriving: Arriving): void {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    if (nowMs - arriving.gapAskedAtMs < this.#ctx.carrier.rttMs(arriving.from)) return;
+    arriving.gapAskedAtMs = nowMs;
+    this.#wantAgain(arriving);
+  }
+
+  /** Asks for what was granted already: a range that ends no later is a resumption for the sender, not more credit. */
+  #wantAgain(arriving: Arriving): void {
+    const { id } = arriving.offer;
+    const length = arriving.creditEnd - arriving.received;
+    this.#ctx.carrier.send(arriving.from, "control", encodeWant(id, arriving.received, length));
+  }
+
   #want(arriving: Arriving, offset: number): void {
     const length = Math.min(CREDIT_BYTES, arriving.offer.sealedBytes - offset);
     arriving.creditEnd = offset + length;
@@ -265,7 +284,7 @@ export class ChunkReceiver {
     arriving.timer = this.#ctx.clock.after(STALL_MS, () => {
       if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= STALL_MS * 0.9) {
         if (++arriving.stalls > STALLS_MAX) return this.#abandon(arriving);
-        this.#want(arriving, arriving.received);
+        this.#wantAgain(arriving);
       }
       this.#watch(arriving);
     });

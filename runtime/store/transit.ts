@@ -179,7 +179,6 @@ export class Transit {
       deadlineMs: this.#ctx.clock.monotonicMs() + journey.remainingMs,
       state: "ready",
       wakeAtMs: Number.POSITIVE_INFINITY,
-      attempts: 0,
       load: () => this.#cache.get(id) ?? this.#ctx.store.body("transit", id),
       waitReason: undefined,
     };
