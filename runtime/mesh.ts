@@ -106,7 +106,7 @@ export class Mesh {
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
   static async open(deps: MeshDeps): Promise<Mesh> {
     const boot = await openBootState(deps.store, deps.random);
-    const book = new PeerBook(deps.store, deps.trust);
+    const book = new PeerBook(deps.store, deps.trust, deps.log);
     await book.load();
     let mesh: Mesh | undefined;
     const names = new Names({
@@ -253,9 +253,7 @@ export class Mesh {
   start(): void {
     for (const { id, endpoints, trust } of this.book.nodes) {
       if (trust === "blocked" || id === this.#deps.identity.id) continue;
-      for (const endpoint of endpoints) {
-        this.dialer.add({ endpoint, nodeId: id, isPermanent: trust === "trusted" });
-      }
+      this.#remember(id, endpoints, trust === "trusted");
     }
   }
 
@@ -277,17 +275,26 @@ export class Mesh {
     this.#deps.log.info("trust changed", { peer: shortId(id), level, reason });
     if (level === "blocked") {
       this.peers.disconnect(id, 3);
-      for (const { endpoint, nodeId } of this.dialer.targets) if (nodeId === id) this.dialer.remove(endpoint);
+      for (const { endpoint, nodeId } of this.dialer.targets) {
+        if (nodeId !== id) continue;
+        this.view.withdraw("book", endpoint);
+        this.dialer.remove(endpoint);
+      }
       this.names.forget(id);
     } else if (level === "trusted") {
-      const endpoints = this.records.get(id)?.record.endpoints ?? [];
-      for (const endpoint of endpoints) this.dialer.add({ endpoint, nodeId: id, isPermanent: true });
+      this.#remember(id, this.records.get(id)?.record.endpoints ?? [], true);
     }
+  }
+
+  /** One source of hints among others: the view knows which endpoints somebody else wants for ever. */
+  #remember(nodeId: NodeId, endpoints: readonly string[], permanent: boolean): void {
+    for (const endpoint of endpoints) this.view.hint("book", { endpoint, nodeId, permanent });
   }
 
   stop(): void {
     this.#isStopped = true;
     this.#republishTimer?.cancel();
+    this.view.stop();
     this.dialer.stop();
     this.custody.stop();
     this.peers.stop();
@@ -308,7 +315,7 @@ export class Mesh {
         this.custody.onNeighbourDown(peer.id);
         this.#linkCosts.delete(peer.id);
         this.#noteSeen(peer.id);
-        this.dialer.onPeerDown(peer.id);
+        this.dialer.onPeerDown(peer.id, clock.monotonicMs() - peer.upAtMs);
         events.peerDown(peer, reason);
       },
       linkUp: (peer, link) => {

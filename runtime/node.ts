@@ -26,7 +26,7 @@ import { builtinPlugins } from "./registry.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
 import type { Store } from "./store/types.ts";
-import { EventHub, LiveView } from "./view.ts";
+import { EventHub, LiveView } from "./node-view.ts";
 
 export interface NodeDeps {
   readonly config: Config;
@@ -62,7 +62,7 @@ async function assemble(
   const metrics = new Metrics();
   const { stateDir, network, callsign, location } = config.node;
   await makeStateDir(stateDir);
-  const { identity, created } = await loadOrCreateIdentity(stateDir, random);
+  const { identity, created } = loadOrCreateIdentity(stateDir, random);
   const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
   scope.own(() => store.close());
   const hub = new EventHub(clock);

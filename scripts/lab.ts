@@ -23,6 +23,8 @@ export function freePort(): number {
 
 export interface LabNodeOptions {
   readonly callsign: string;
+  /** Name of its folder, where two nodes have one callsign. */
+  readonly folder?: string;
   readonly peers?: readonly string[];
   /** More lines of TOML, behind what the lab writes. */
   readonly extra?: string;
@@ -53,7 +55,7 @@ export class Lab {
 
   /** Writes the node's configuration; it is not started yet. */
   async add(options: LabNodeOptions): Promise<LabNode> {
-    const node = new LabNode(join(this.dir, options.callsign.toLowerCase()), options);
+    const node = new LabNode(join(this.dir, options.folder ?? options.callsign.toLowerCase()), options);
     await node.configure();
     this.nodes.push(node);
     return node;

@@ -1,12 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import createNoiseC from "noise-c.wasm";
-import { dhKeyFromSecret, generateDhKey } from "../identity/keys.ts";
+import { dhKeyFromSecret, generateDhKey } from "./keys.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { CipherState, HandshakeState, type PatternName, type Role } from "./noise.ts";
 import vectorFile from "./noise-vectors.json" with { type: "json" };
-import { ONE_WAY_OVERHEAD_BYTES, openOneWay, sealOneWay } from "./one-way.ts";
 
 interface Vector {
   protocol_name: string;
@@ -209,30 +208,6 @@ describe("a handshake that was tampered with", () => {
       expect(() => pair("IK")[1].readMessage(message.subarray(0, length))).toThrow(GodwitError);
   });
 });
-
-describe("one-way sealing", () => {
-  const [sender, recipient, stranger] = [generateDhKey(random), generateDhKey(random), generateDhKey(random)];
-  const prologue = hex("c0ffee");
-  const plaintext = new TextEncoder().encode("arriving tuesday stop");
-  const psk = new Uint8Array(32).fill(4);
-
-  test.each([undefined, psk])("opens for the recipient and proves the sender", (key) => {
-    const options = { prologue, ...(key === undefined ? {} : { psk: key }) };
-    const sealed = sealOneWay({ ...options, from: sender, to: recipient.publicKey, plaintext, random });
-    expect(sealed.length).toBe(plaintext.length + ONE_WAY_OVERHEAD_BYTES);
-    expect(openOneWay({ ...options, from: sender.publicKey, to: recipient, sealed })).toEqual(plaintext);
-    for (const wrong of [
-      { from: stranger.publicKey, to: recipient, sealed, ...options },
-      { from: sender.publicKey, to: stranger, sealed, ...options },
-      { from: sender.publicKey, to: recipient, sealed, ...options, prologue: hex("c0ffef") },
-      { from: sender.publicKey, to: recipient, sealed: sealed.subarray(1), ...options },
-      { from: sender.publicKey, to: recipient, sealed: new Uint8Array(), ...options },
-      { from: sender.publicKey, to: recipient, sealed, prologue, psk: new Uint8Array(32) },
-    ])
-      expect(() => openOneWay(wrong)).toThrow(GodwitError);
-  });
-});
-
 interface NoiseC {
   constants: { NOISE_ROLE_INITIATOR: number; NOISE_ROLE_RESPONDER: number };
   HandshakeState(name: string, role: number): NoiseCState;

@@ -7,7 +7,7 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac } from "node:crypto";
 import { assert, godwitError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
-import { generateDhKey, type DhKey } from "../identity/keys.ts";
+import { generateDhKey, type DhKey } from "./keys.ts";
 
 export const KEY_BYTES = 32;
 export const HASH_BYTES = 32;

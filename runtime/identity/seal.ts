@@ -6,7 +6,7 @@
 import type { Random } from "@godwit/sdk";
 import { assert, asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import { CipherState, HandshakeState, KEY_BYTES, MESSAGE_BYTES_MAX, TAG_BYTES } from "../link/noise.ts";
+import { CipherState, HandshakeState, KEY_BYTES, MESSAGE_BYTES_MAX, TAG_BYTES } from "./noise.ts";
 import { decodeError, Reader, Writer } from "../wire/bytes.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { dhPublicKeyOf, type DhKey, type Identity } from "./keys.ts";

@@ -15,7 +15,7 @@ import {
   type NetworkKeys,
   type Versions,
 } from "./hello.ts";
-import { HandshakeState, type SplitKeys } from "./noise.ts";
+import { HandshakeState, type SplitKeys } from "../identity/noise.ts";
 
 /** What a finished handshake proved. */
 export interface Established {

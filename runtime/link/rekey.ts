@@ -7,7 +7,7 @@
 import type { DhKey } from "../identity/keys.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
-import { HandshakeState, type Role, type SplitKeys } from "./noise.ts";
+import { HandshakeState, type Role, type SplitKeys } from "../identity/noise.ts";
 import { EPOCH_SECRET_LABEL, type Established } from "./initiator.ts";
 
 export interface Epoch {

@@ -17,7 +17,7 @@ import {
   type Versions,
 } from "./hello.ts";
 import { blocked, establish, fail, ignore, selfDialed, type Step } from "./initiator.ts";
-import { HandshakeState } from "./noise.ts";
+import { HandshakeState } from "../identity/noise.ts";
 
 export interface ResponderOptions {
   readonly identity: Identity;

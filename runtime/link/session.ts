@@ -15,7 +15,7 @@ import { ControlKind, HIGH_WATER_BYTES, type HandshakeTiming, type SessionLimits
 import type { LinkCounters } from "./guard.ts";
 import type { Established } from "./initiator.ts";
 import { Batch, decodeItems, varintBytes, type ItemSink } from "./items.ts";
-import type { Role } from "./noise.ts";
+import type { Role } from "../identity/noise.ts";
 import { Rekeying } from "./rekey.ts";
 import type { Session, SessionHandlers } from "./types.ts";
 

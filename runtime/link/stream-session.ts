@@ -6,7 +6,7 @@ import { FRAME_BYTES_MAX } from "../wire/constants.ts";
 import { decodeError } from "../wire/bytes.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { ControlKind, FLUSH_BYTES, RECORD_PLAINTEXT_MAX, STREAM_BACKLOG_BYTES_MAX } from "./constants.ts";
-import { TAG_BYTES } from "./noise.ts";
+import { TAG_BYTES } from "../identity/noise.ts";
 import { openRecord, recordKey, releaseBuffer, sealRecord, takeBuffer, type RecordKey } from "./records.ts";
 import { LinkSession, type SessionParams } from "./session.ts";
 

@@ -43,12 +43,12 @@ export class MembershipView {
     const expiry =
       lifetimeMs === undefined
         ? undefined
-        : this.#clock.after(Math.min(lifetimeMs, HINT_LIFETIME_MAX_MS), () =>
+        : this.#clock.after(Math.min(Math.max(lifetimeMs, 0), HINT_LIFETIME_MAX_MS), () =>
             this.withdraw(source, hint.endpoint),
           );
     hints.set(hint.endpoint, { hint, nodeId, atMs: this.#clock.monotonicMs(), expiry });
     this.#sources.set(source, hints);
-    this.#events.wanted(hint.endpoint, nodeId, this.#isPermanent(hint.endpoint));
+    this.#tellWanted(hint.endpoint, nodeId);
     return true;
   }
 
@@ -59,12 +59,20 @@ export class MembershipView {
     held.expiry?.cancel();
     hints.delete(endpoint);
     if (!this.#isKnown(endpoint)) this.#events.unwanted(endpoint);
+    else if (held.hint.permanent === true && !this.#isPermanent(endpoint))
+      this.#tellWanted(endpoint, held.nodeId);
   }
 
   /** Everything a source ever said is void: its plugin stopped. */
   withdrawAll(source: string): void {
     for (const endpoint of [...(this.#sources.get(source)?.keys() ?? [])]) this.withdraw(source, endpoint);
     this.#sources.delete(source);
+  }
+
+  /** Leaves no timer. */
+  stop(): void {
+    for (const hints of this.#sources.values()) for (const { expiry } of hints.values()) expiry?.cancel();
+    this.#sources.clear();
   }
 
   /** Every live hint with its source and age. */
@@ -85,6 +93,16 @@ export class MembershipView {
         ageMs: nowMs - atMs,
       })),
     );
+  }
+
+  /** What an operator wrote down stands: a memory of who was once met there must not pin the endpoint to that node. */
+  #tellWanted(endpoint: string, nodeId: NodeId | undefined): void {
+    const permanent = [...this.#sources.values()]
+      .map((hints) => hints.get(endpoint))
+      .filter((held) => held?.hint.permanent === true);
+    if (permanent.length === 0) return this.#events.wanted(endpoint, nodeId, false);
+    const isOpen = permanent.some((held) => held?.nodeId === undefined);
+    this.#events.wanted(endpoint, isOpen ? undefined : permanent[0]?.nodeId, true);
   }
 
   #isKnown(endpoint: string): boolean {

@@ -3,6 +3,8 @@
  * restarted node call its old neighbours at once, even those that always called it. Bounded: the longest unseen go first.
  */
 import { shortId, type NodeId } from "../kernel/ids.ts";
+import { parseMeta } from "../kernel/json.ts";
+import type { Log } from "@godwit/sdk";
 import type { Store, StoreOp } from "../store/types.ts";
 
 /** docs/architecture.md "Trust". */
@@ -23,18 +25,21 @@ const blank: BookEntry = { trust: null, trustReason: null, endpoints: [], lastSe
 
 export class PeerBook {
   readonly #store: Store;
+  readonly #log: Log;
   readonly #entries = new Map<NodeId, BookEntry>();
   readonly #configured: ReadonlyMap<NodeId, TrustLevel>;
 
   /** `configured` wins over what was set at run time. */
-  constructor(store: Store, configured: ReadonlyMap<NodeId, TrustLevel>) {
+  constructor(store: Store, configured: ReadonlyMap<NodeId, TrustLevel>, log: Log) {
     this.#store = store;
     this.#configured = configured;
+    this.#log = log;
   }
 
   async load(): Promise<void> {
     for (const row of await this.#store.load("peer")) {
-      this.#entries.set(row.key as NodeId, { ...blank, ...(JSON.parse(row.meta) as Partial<BookEntry>) });
+      const entry = parseMeta<Partial<BookEntry>>(row, this.#log, "peer");
+      if (entry !== undefined) this.#entries.set(row.key as NodeId, { ...blank, ...entry });
     }
   }
 

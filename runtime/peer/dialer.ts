@@ -17,6 +17,10 @@ const REDIAL_MS = 20;
 export const DIAL_TIMEOUT_MS = 20_000;
 export const TARGETS_MAX = 4_096;
 export const DIALS_AT_ONCE_MAX = 32;
+/** A link that lived this long ended for a new reason: its node is met at once. A shorter one counts as a failure. */
+const STABLE_MS = 5_000;
+/** Fresh hints cut a wait short at most this often, so that a chatty source does not become a flood of dials. */
+const WAKE_MIN_MS = 1_000;
 /** A hint that is not permanent is dropped after this many failures in a row. */
 const HINT_FAILURES_MAX = 12;
 
@@ -45,6 +49,10 @@ interface TargetState extends DialTarget {
   /** Learned by the last handshake, or claimed by the hint. */
   knownId: NodeId | undefined;
   state: "waiting" | "dialing" | "linked";
+  /** Of the session that `linked` speaks of. */
+  session: Session | undefined;
+  attemptAtMs: number;
+  linkedAtMs: number;
   timer: Timer | undefined;
   abort: AbortController | undefined;
   backoff: Backoff;
@@ -56,6 +64,8 @@ interface TargetState extends DialTarget {
 export class Dialer {
   readonly #deps: DialerDeps;
   readonly #targets = new Map<string, TargetState>();
+  /** Due, but too many dials are under way. */
+  readonly #queue = new Set<TargetState>();
   #dialing = 0;
   readonly #attempts;
   #isStopped = false;
@@ -65,20 +75,24 @@ export class Dialer {
     this.#attempts = deps.metrics.counter("godwit_dials_total", "dial attempts by outcome", ["outcome"]);
   }
 
-  /** Adds or refreshes a target; a refresh of one that is waiting dials now. False when the table is full. */
+  /** Adds or refreshes a target; a refresh of one that is waiting dials now. False when the table is full and nothing gives way. */
   add(target: DialTarget): boolean {
     const known = this.#targets.get(target.endpoint);
     if (known !== undefined) {
-      const state = { ...known, ...target, knownId: known.knownId ?? target.nodeId };
-      Object.assign(known, state);
+      // What the operator configured stays as configured: a memory of who was met there neither pins nor weakens it.
+      const { nodeId, isPermanent } = target.isPermanent || !known.isPermanent ? target : known;
+      Object.assign(known, { nodeId, isPermanent, knownId: known.knownId ?? target.nodeId });
       if (known.state === "waiting") this.#wake(known);
       return true;
     }
-    if (this.#targets.size >= TARGETS_MAX) return false;
+    if (this.#targets.size >= TARGETS_MAX && !(target.isPermanent && this.#evict())) return false;
     const state: TargetState = {
       ...target,
       knownId: target.nodeId,
       state: "waiting",
+      session: undefined,
+      attemptAtMs: Number.NEGATIVE_INFINITY,
+      linkedAtMs: Number.POSITIVE_INFINITY,
       timer: undefined,
       abort: undefined,
       backoff: new Backoff(BACKOFF, this.#deps.random),
@@ -94,17 +108,17 @@ export class Dialer {
     const target = this.#targets.get(endpoint);
     if (target === undefined) return;
     this.#targets.delete(endpoint);
+    this.#queue.delete(target);
     target.timer?.cancel();
     target.abort?.abort();
   }
 
-  /** A node's last link went: everything that leads to it is tried at once. */
-  onPeerDown(id: NodeId): void {
+  /** A node's last link went after `livedMs`: everything that leads to it is tried at once, unless it keeps going. */
+  onPeerDown(id: NodeId, livedMs: number): void {
     for (const target of this.#targets.values()) {
       if (target.knownId !== id || target.state === "dialing") continue;
       target.state = "waiting";
-      target.backoff.reset();
-      this.#schedule(target, REDIAL_MS * (1 + this.#deps.random.float()));
+      this.#redial(target, livedMs);
     }
   }
 
@@ -128,15 +142,44 @@ export class Dialer {
     for (const endpoint of [...this.#targets.keys()]) this.remove(endpoint);
   }
 
+  /** Drops one target that is only a hint and waits; false when there is none. */
+  #evict(): boolean {
+    for (const { endpoint, isPermanent, state } of this.#targets.values()) {
+      if (isPermanent || state !== "waiting") continue;
+      this.remove(endpoint);
+      return true;
+    }
+    return false;
+  }
+
   #wake(target: TargetState): void {
+    const sinceMs = this.#deps.clock.monotonicMs() - target.attemptAtMs;
+    if (sinceMs >= WAKE_MIN_MS) this.#schedule(target, 0);
+  }
+
+  #redial(target: TargetState, livedMs: number): void {
+    if (livedMs < STABLE_MS) return this.#schedule(target, target.backoff.nextMs());
     target.backoff.reset();
-    this.#schedule(target, 0);
+    this.#schedule(target, REDIAL_MS * (1 + this.#deps.random.float()));
   }
 
   #schedule(target: TargetState, delayMs: number): void {
     target.timer?.cancel();
+    this.#queue.delete(target);
     if (this.#isStopped || target.isSelf) return;
     target.timer = this.#deps.clock.after(delayMs, () => void this.#attempt(target));
+  }
+
+  /** A dial ended: what an operator wrote down goes before hints, however many of those wait. */
+  #dialQueued(): void {
+    let next: TargetState | undefined;
+    for (const target of this.#queue) {
+      if (target.isPermanent || next === undefined) next = target;
+      if (target.isPermanent) break;
+    }
+    if (next === undefined) return;
+    this.#queue.delete(next);
+    this.#schedule(next, 0);
   }
 
   /** Never rejects. */
@@ -144,9 +187,9 @@ export class Dialer {
     if (this.#isStopped || target.state !== "waiting" || this.#targets.get(target.endpoint) !== target)
       return;
     if (target.knownId !== undefined && this.#deps.isConnected(target.knownId)) return;
-    if (this.#dialing >= DIALS_AT_ONCE_MAX)
-      return this.#schedule(target, 100 * (1 + this.#deps.random.float()));
+    if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
     target.state = "dialing";
+    target.attemptAtMs = this.#deps.clock.monotonicMs();
     this.#dialing++;
     const abort = new AbortController();
     target.abort = abort;
@@ -160,24 +203,28 @@ export class Dialer {
       target.lastError = undefined;
       if (this.#isStopped || abort.signal.aborted) return session.close();
       target.state = "linked";
+      target.session = session;
+      target.linkedAtMs = this.#deps.clock.monotonicMs();
       this.#attempts.add(1, { outcome: "linked" });
-      this.#deps.adopt(session, () => this.#onSessionClosed(target));
+      this.#deps.adopt(session, () => this.#onSessionClosed(target, session));
     } catch (error) {
       this.#onFailure(target, error);
     } finally {
       timeout.cancel();
       target.abort = undefined;
       this.#dialing--;
+      this.#dialQueued();
     }
   }
 
-  #onSessionClosed(target: TargetState): void {
-    if (target.state !== "linked") return;
+  #onSessionClosed(target: TargetState, session: Session): void {
+    // An older session's end, told late, says nothing about this one.
+    if (target.state !== "linked" || target.session !== session) return;
     target.state = "waiting";
-    target.backoff.reset();
+    target.session = undefined;
     // Still connected over another link (this one was a duplicate): rest until onPeerDown.
     if (target.knownId !== undefined && this.#deps.isConnected(target.knownId)) return;
-    this.#schedule(target, REDIAL_MS * (1 + this.#deps.random.float()));
+    this.#redial(target, this.#deps.clock.monotonicMs() - target.linkedAtMs);
   }
 
   #onFailure(target: TargetState, thrown: unknown): void {
@@ -187,6 +234,7 @@ export class Dialer {
     const isNew = target.lastError !== error.message;
     target.lastError = error.message;
     this.#attempts.add(1, { outcome: "failed" });
+    target.isSelf = error.code === "GODWIT_SELF_DIALED";
     if (isNew) this.#deps.log.info("dial failed", { endpoint: target.endpoint, error });
     if (!target.isPermanent && target.backoff.failures >= HINT_FAILURES_MAX)
       return this.remove(target.endpoint);

@@ -25,7 +25,7 @@ const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
   fast: {
     idleMs: 5_000,
     activeMs: 500,
-    replyMs: 500,
+    replyMs: 300,
     missesBeforeSuspect: 2,
     suspectReplyMs: 200,
     suspectProbes: 3,
@@ -188,7 +188,8 @@ export class Link {
   #forgive(): void {
     if (this.#rateBitsPerSecond >= SLOW_BITS_PER_SECOND) return;
     if (this.session.rateBitsPerSecond < SLOW_BITS_PER_SECOND) return;
-    if (this.#clock.monotonicMs() - this.#sampledAtMs >= FORGIVE_MS) this.#rateBitsPerSecond *= FORGIVE_FACTOR;
+    if (this.#clock.monotonicMs() - this.#sampledAtMs >= FORGIVE_MS)
+      this.#rateBitsPerSecond *= FORGIVE_FACTOR;
   }
 
   #noteData(): void {

@@ -87,6 +87,7 @@ export class Peer {
   /** After a measurement or retirement changed what the links are worth. */
   reconsider(): void {
     this.#choose();
+    this.pump();
   }
 
   /**
@@ -122,8 +123,10 @@ export class Peer {
     for (let lane = 0; lane < LANES && this.#queued > 0; lane++) {
       const queue = this.#lanes[lane]!;
       while (queue.length > 0 && best.isWritable) {
-        best.send(queue.shift()!, lane > 0);
+        const frame = queue.shift()!;
         this.#queued--;
+        // It waited for a link that took larger ones; custody and routing send again what is lost here.
+        if (frame.length <= best.session.frameBytesMax) best.send(frame, lane > 0);
       }
       if (!best.isWritable) return;
     }

@@ -28,6 +28,8 @@ const HELLO_TIMEOUT_MS = 10_000;
 const RETIRE_MS = 2_000;
 export const PEERS_MAX = 1_024;
 export const LINKS_PER_PEER_MAX = 8;
+/** Links and unfinished sessions of one node, retiring ones included; more are refused. */
+export const LINKS_OPEN_MAX = 16;
 
 export interface PeerEvents {
   /** First link of a neighbour's life. No frame of it was delivered yet. */
@@ -132,7 +134,10 @@ export class Peers {
       closed: (error) => {
         helloTimer.cancel();
         this.#pending.delete(session);
-        if (link !== undefined && peer !== undefined) this.#remove(peer, link, error);
+        link?.stop();
+        // The map, should `up` have thrown before it was answered who it is.
+        const owner = peer ?? this.#peers.get(session.remote);
+        if (link !== undefined && owner !== undefined) this.#remove(owner, link, error);
         onClosed(error);
       },
     });
@@ -175,7 +180,9 @@ export class Peers {
     const peer = this.#peers.get(session.remote);
     if (peer === undefined && this.#peers.size + this.#pending.size >= PEERS_MAX)
       return GoodbyeReason.duplicate;
-    return undefined;
+    let ofNode = peer?.links.length ?? 0;
+    for (const pending of this.#pending) if (pending.remote === session.remote) ofNode++;
+    return ofNode >= LINKS_OPEN_MAX ? GoodbyeReason.duplicate : undefined;
   }
 
   #readHello(session: Session, bytes: Uint8Array): Hello {
@@ -186,8 +193,14 @@ export class Peers {
       );
     }
     const hello = decodeHello(bytes);
+    if (this.#deps.isBlocked(session.remote)) {
+      session.send(encodeGoodbye(GoodbyeReason.blocked));
+      session.flush();
+      throw godwitError("GODWIT_PEER_BLOCKED", "the operator blocked the node while it connected");
+    }
     if (hello.versionMin > PROTOCOL_VERSION_MAX || hello.versionMax < PROTOCOL_VERSION_MIN) {
       session.send(encodeGoodbye(GoodbyeReason.version));
+      session.flush();
       throw godwitError(
         "GODWIT_HANDSHAKE_FAILED",
         `the far end speaks protocol ${hello.versionMin} to ${hello.versionMax}, this node ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION_MAX}: update the older one`,

@@ -3,6 +3,7 @@
  * No custody here: what cannot go is dropped and counted once, with its reason. docs/protocol/frames.md "Packet".
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
+import { asGodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Reader, Writer } from "../wire/bytes.ts";
@@ -97,10 +98,11 @@ export class Packets {
   /** A packet from a neighbour. Borrowed; one byte of it is changed in place. Throws GODWIT_DECODE. */
   onFrame(from: NodeId, frame: Uint8Array): void {
     const header = decodePacketHeader(frame);
-    if (header.destination === this.#deps.self) return this.#deliver(header, packetPayload(frame));
+    if (header.destination === this.#deps.self)
+      return this.#arrive(() => this.#deliver(header, packetPayload(frame)));
     if (header.hopsLeft <= 1) {
       if (header.kind === PacketKind.traceRequest)
-        return this.#replyTrace(header, packetPayload(frame), TraceStage.hopLimit);
+        return this.#arrive(() => this.#replyTrace(header, packetPayload(frame), TraceStage.hopLimit));
       return this.#dropped.add(1, { reason: "hop_limit" });
     }
     spendHop(frame);
@@ -110,6 +112,8 @@ export class Packets {
   /** Asks every hop on the way to say so. Answers hops in order; the last is the destination if `reached`. */
   async trace(destination: NodeId, signal: AbortSignal): Promise<{ reached: boolean; hops: TraceHop[] }> {
     const hops: TraceHop[] = [];
+    if (destination === this.#deps.self)
+      return { reached: true, hops: [{ node: destination, rttMs: 0, stage: "reached" }] };
     for (let first = 1; first <= HOP_LIMIT && !signal.aborted; first += TRACE_BATCH) {
       const batch = await Promise.all(
         Array.from({ length: TRACE_BATCH }, (_, i) => this.#traceHop(destination, first + i, signal)),
@@ -150,6 +154,16 @@ export class Packets {
       const options = { priority: TRACE_PRIORITY, hops: hopsLeft };
       if (!this.send(destination, PacketKind.traceRequest, payload, options)) end(undefined);
     });
+  }
+
+  /** What a payload holds is its source's doing: a bad one must not cost the neighbour that only passed it on its link. */
+  #arrive(handle: () => void): void {
+    try {
+      handle();
+    } catch (error) {
+      if (asGodwitError(error).kind !== "protocol") throw error;
+      this.#dropped.add(1, { reason: "malformed" });
+    }
   }
 
   #deliver(header: PacketHeader, payload: Uint8Array): void {

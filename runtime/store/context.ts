@@ -166,7 +166,7 @@ export interface Lifetime {
 }
 
 /** No machine's clock was right before this: 2026-01-01. Earlier readings are those of a board without a clock. */
-const PLAUSIBLE_WALL_MS = 1_767_225_600_000;
+export const PLAUSIBLE_WALL_MS = 1_767_225_600_000;
 
 /** Time that passed while the node was off, or 0 where either reading cannot be right: a message then lives longer, never shorter. */
 export function remainingAfterRestart(lifetime: Lifetime, nowWallMs: number): number {

@@ -2,6 +2,7 @@
  * The last step: into the inbox, exactly once. Deliveries that wait while a commit is being written go into the next
  * one together; a failed commit takes all of them back, so that nothing is ever marked as delivered that is not there.
  */
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
@@ -14,6 +15,8 @@ import type { StoreOp } from "./types.ts";
 
 const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 const BATCH_MAX = 512;
+/** A transient message that comes on two ways is delivered once. */
+const TRANSIENTS_REMEMBERED_MAX = 4_096;
 
 export interface Arrival {
   readonly id: MessageId;
@@ -28,6 +31,8 @@ export interface Arrival {
   readonly bundleId: BundleId;
   /** False for transient messages and those of this node itself. */
   readonly wantsReceipt: boolean;
+  /** Best effort: neither counted nor remembered beyond the latest few. */
+  readonly isTransient?: true;
   /** Committed with the delivery. */
   readonly ops: readonly StoreOp[];
 }
@@ -52,6 +57,7 @@ export class Delivery {
   readonly #receipts: Receipts;
   readonly #events: DeliveryEvents;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
+  readonly #transients = new Set<MessageId>();
   #queue: Pending[] = [];
   #isWriting = false;
   readonly #delivered;
@@ -78,7 +84,11 @@ export class Delivery {
   deliver(arrival: Arrival): Promise<DeliveryOutcome> {
     const underway = this.#underway.get(arrival.id);
     if (underway !== undefined) return underway;
-    if (this.wasDelivered(arrival)) {
+    if (arrival.isTransient === true) {
+      if (this.#transients.has(arrival.id) || this.#inbox.get(arrival.id) !== undefined)
+        return Promise.resolve("again");
+      this.#noteTransient(arrival.id);
+    } else if (this.wasDelivered(arrival)) {
       if (arrival.wantsReceipt && this.#maySign(arrival))
         void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
       return Promise.resolve("again");
@@ -95,12 +105,21 @@ export class Delivery {
   async skip(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
     const { storeEpoch, to, counter } = arrival.inner;
     const epoch = formatHex(storeEpoch);
+    const wallMs = this.#ctx.clock.wallMs();
+    const key = this.#seen.add(arrival.from, epoch, to, counter, wallMs);
+    if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
     try {
-      await this.#ctx.store.commit([...this.#seen.add(arrival.from, epoch, to, counter), ...ops]);
+      await this.#ctx.store.commit([...this.#seen.ops(key), ...ops]);
     } catch (error) {
-      this.#seen.undo(arrival.from, epoch, to, counter);
+      this.#seen.undo(arrival.from, epoch, to, counter, wallMs);
       throw error;
     }
+  }
+
+  #noteTransient(id: MessageId): void {
+    this.#transients.add(id);
+    if (this.#transients.size > TRANSIENTS_REMEMBERED_MAX)
+      this.#transients.delete(this.#transients.values().next().value!);
   }
 
   /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
@@ -118,20 +137,30 @@ export class Delivery {
   async #writeBatch(): Promise<void> {
     const batch: { pending: Pending; entry: InboxEntry; receipt: Receipt }[] = [];
     const ops: StoreOp[] = [];
+    const seenKeys = new Set<string>();
     let bytes = 0;
     while (this.#queue.length > 0 && batch.length < BATCH_MAX && bytes < BATCH_BYTES_MAX) {
       const pending = this.#queue.shift()!;
       const { arrival } = pending;
-      const refusal = this.#inbox.refusal(arrival.from, arrival.inner.body.length);
+      if (arrival.isTransient !== true && this.wasDelivered(arrival)) {
+        pending.settle("again"); // marked while it waited, by another machine's word
+        continue;
+      }
+      const seenKey = this.#markSeen(arrival);
+      const refusal =
+        seenKey === undefined ? "quota" : this.#inbox.refusal(arrival.from, arrival.inner.body.length);
       if (refusal !== undefined) {
+        if (seenKey !== undefined) this.#unmarkSeen(arrival);
         pending.settle(refusal);
         continue;
       }
+      if (seenKey !== undefined) seenKeys.add(seenKey);
       const { entry, receipt, arrivalOps } = this.#prepare(arrival);
       ops.push(...arrivalOps);
       bytes += arrival.inner.body.length;
       batch.push({ pending, entry, receipt });
     }
+    for (const key of seenKeys) ops.push(...this.#seen.ops(key));
     const isDurable = ops.length === 0 || (await this.#commit(ops));
     this.#isWriting = false;
     for (const { pending, entry, receipt } of batch) {
@@ -169,7 +198,6 @@ export class Delivery {
     };
     const arrivalOps = [
       this.#inbox.add(entry, inner.body),
-      ...this.#seen.add(from, formatHex(inner.storeEpoch), inner.to, inner.counter),
       ...(arrival.wantsReceipt ? this.#receipts.keep(receipt) : []),
       ...arrival.ops,
     ];
@@ -190,15 +218,33 @@ export class Delivery {
     this.#delivered.add();
     if (arrival.wantsReceipt) this.#receipts.issue(arrival.from, receipt, arrival.lifetimeMs);
     settle("delivered");
-    this.#events.delivered(entry, arrival.inner.body);
+    try {
+      this.#events.delivered(entry, arrival.inner.body);
+    } catch (error) {
+      // Whoever listens must not cost the others of the batch their answer.
+      this.#ctx.log.error("delivery listener failed", { error: asGodwitError(error) });
+    }
   }
 
   #undo({ arrival, settle }: Pending): void {
-    const { storeEpoch, to, counter } = arrival.inner;
     this.#inbox.undo(arrival.id);
     this.#receipts.undo(arrival.id);
-    this.#seen.undo(arrival.from, formatHex(storeEpoch), to, counter);
+    this.#unmarkSeen(arrival);
+    this.#transients.delete(arrival.id);
     settle("store_failed");
+  }
+
+  /** The key of the set it is in (empty for what is not counted); undefined when there is no room. */
+  #markSeen({ isTransient, from, inner }: Arrival): string | undefined {
+    if (isTransient === true) return "";
+    const { storeEpoch, to, counter } = inner;
+    return this.#seen.add(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
+  }
+
+  #unmarkSeen({ isTransient, from, inner }: Arrival): void {
+    if (isTransient === true) return;
+    const { storeEpoch, to, counter } = inner;
+    this.#seen.undo(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
   }
 }
 

@@ -48,6 +48,8 @@ export interface OutboxEntry {
   receipt: StoredReceipt | null;
   /** Empty until sealed. */
   targets: readonly Target[];
+  /** Keys of its recipient (hex) that were lost with the recipient's store: never sealed to again. */
+  lostKeys?: readonly string[];
   remainingMs: number;
   atWallMs: number;
 }

@@ -28,6 +28,11 @@ import {
 import { OutboxSealer } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
 
+/** A recipient that loses its keys more often than this for one message does not get it. */
+const RESEALS_MAX = 8;
+/** What the store could not read or write when it was to be sealed is tried again after this. */
+const SEAL_RETRY_MS = 5_000;
+
 interface Live {
   readonly entry: OutboxEntry;
   /** Monotonic ms. */
@@ -54,6 +59,7 @@ export class Outbox {
   #bytes = 0;
   #pending = 0;
   #timer: Timer | undefined;
+  #sealRetry: Timer | undefined;
   /** When the earliest unsealed message expires, monotonic ms. */
   #watchedMs = Number.POSITIVE_INFINITY;
 
@@ -216,16 +222,22 @@ export class Outbox {
         this.#finish(live, "delivered", null);
         touched.push(live);
       } else if (!finalStates.includes(live.entry.state)) {
-        this.#finish(live, "refused", "the recipient could not open it: its keys have changed");
+        if (!this.#unseal(live))
+          this.#finish(live, "refused", "the recipient could not open it: its keys have changed");
         touched.push(live);
       }
     }
     const ops = touched.map(({ entry }) => putEntry(entry));
-    if (ops.length > 0) await this.#ctx.store.commit(ops);
+    try {
+      if (ops.length > 0) await this.#ctx.store.commit(ops);
+    } finally {
+      for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
+    }
   }
 
   stop(): void {
     this.#timer?.cancel();
+    this.#sealRetry?.cancel();
   }
 
   async #accept(order: SendOrder): Promise<MessageId> {
@@ -330,7 +342,9 @@ export class Outbox {
         ? `nobody called ${entry.to} has been heard of yet`
         : resolution.kind === "conflict"
           ? `two nodes claim the name ${entry.to}: settle it with godwit names resolve`
-          : null;
+          : resolution.nodes.some((node) => this.#isKeyLost(entry, node))
+            ? "the recipient has lost its keys: waiting for its new record"
+            : null;
     entry.reason = reason;
     if (reason !== null) return this.#wait(live);
     this.#stopWaiting(entry);
@@ -359,7 +373,33 @@ export class Outbox {
         error: error instanceof Error ? error : String(error),
       });
       this.#wait(live);
+      this.#sealRetry ??= this.#ctx.clock.after(SEAL_RETRY_MS, () => {
+        this.#sealRetry = undefined;
+        this.onDirectory();
+      });
     }
+  }
+
+  /**
+   * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could
+   * have opened it, so it may be sealed anew to the next key. False where no other key would help.
+   */
+  #unseal({ entry }: Live): boolean {
+    const [target] = entry.targets;
+    const lostKeys = entry.lostKeys ?? [];
+    if (target === undefined || entry.targets.length > 1) return false;
+    if (target.key === null || lostKeys.length >= RESEALS_MAX) return false;
+    this.#forwarder.remove(target.bundle);
+    this.#sealer.forget(target);
+    entry.lostKeys = [...lostKeys, target.key.publicHex];
+    entry.targets = [];
+    entry.state = "queued";
+    return true;
+  }
+
+  #isKeyLost({ lostKeys }: OutboxEntry, node: NodeId): boolean {
+    const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
+    return key !== undefined && lostKeys!.includes(formatHex(key.publicKey));
   }
 
   #wait(live: Live): void {

@@ -83,7 +83,7 @@ export class Recipient {
   }
 
   async load(): Promise<void> {
-    await this.#seen.load(this.#ctx.store);
+    await this.#seen.load(this.#ctx.store, this.#ctx.log, this.#ctx.clock.wallMs());
     await this.#receipts.load();
     await this.inbox.load();
     await this.#claims.load();
@@ -123,6 +123,7 @@ export class Recipient {
       trace: [],
       bundleId: noBundleId,
       wantsReceipt: false,
+      isTransient: true,
       ops: [],
     });
   }

@@ -128,7 +128,10 @@ export function decodeBundleFrame(frame: Uint8Array): { bundle: Bundle; journey:
   const headerBytes = reader.sizedBytes(BUNDLE_HEADER_MAX);
   const header = decodeBundleHeader(headerBytes);
   const sealed = reader.rest().slice();
-  return { bundle: { id: bundleIdOf(headerBytes, sealed), header, sealed }, journey: within(journey, header) };
+  return {
+    bundle: { id: bundleIdOf(headerBytes, sealed), header, sealed },
+    journey: within(journey, header),
+  };
 }
 
 /** An offer of a bundle too large for one frame. */

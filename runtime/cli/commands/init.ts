@@ -36,7 +36,7 @@ export const init: CommandModule = {
         ? await loadConfig({ path, env: context.env })
         : parseConfig(text, { path, env: context.env, format: "toml" });
     if (text !== undefined) writeWhole(path, text);
-    const { identity } = await loadOrCreateIdentity(config.node.stateDir, systemRandom);
+    const { identity } = loadOrCreateIdentity(config.node.stateDir, systemRandom);
     const found = {
       id: identity.id,
       callsign: config.node.callsign ?? null,
@@ -63,7 +63,7 @@ export const init: CommandModule = {
 export const id: CommandModule = {
   async run(context) {
     const { node } = await loadConfig({ path: context.option("config"), env: context.env });
-    const identity = await loadIdentity(node.stateDir);
+    const identity = loadIdentity(node.stateDir);
     if (identity === undefined)
       throw godwitError(
         "GODWIT_STATE_UNUSABLE",
