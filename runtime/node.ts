@@ -21,6 +21,7 @@ import { openSession } from "./link/handshake.ts";
 import type { Session } from "./link/types.ts";
 import { Mesh, type MeshEvents } from "./mesh.ts";
 import type { TrustLevel } from "./peer/book.ts";
+import { checkPluginTables } from "./plugin/check.ts";
 import { PluginHost, type PluginInstance } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
@@ -45,7 +46,12 @@ export interface GodwitNode {
   stop(): Promise<void>;
 }
 
+/** What `config check` asks beyond the schema: the tables of plugins. Throws ConfigError. */
+export const checkConfig = (config: Config): Promise<void> => checkPluginTables(config, builtinPlugins);
+
+/** Throws ConfigError before anything is opened; other errors after closing what was. */
 export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
+  await checkConfig(deps.config);
   const scope = new Scope("node");
   try {
     return await assemble(deps, scope);

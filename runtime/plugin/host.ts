@@ -216,25 +216,39 @@ export class PluginHost {
 
 const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
 
+export const findPlugin = (
+  plugins: readonly Plugin[],
+  namespace: PluginNamespace,
+  type: string,
+): Plugin | undefined => plugins.find((plugin) => plugin.namespace === namespace && plugin.id === type);
+
+/** What Standard Schema answers; `keys` is zod's list of unknown keys. */
+export interface ValidationResult {
+  readonly value?: unknown;
+  readonly issues?: readonly {
+    readonly message: string;
+    readonly path?: readonly unknown[];
+    readonly keys?: readonly string[];
+  }[];
+}
+
+export async function validateOptions(plugin: Plugin, options: unknown): Promise<ValidationResult> {
+  return (await plugin.config["~standard"].validate(options)) as ValidationResult;
+}
+
 /** Finds the plugin and validates its table. Throws GODWIT_CONFIG_INVALID naming each problem's key. */
-export async function loadPlugin(
+async function loadPlugin(
   plugins: readonly Plugin[],
   instance: PluginInstance,
 ): Promise<{ plugin: Plugin; config: unknown }> {
-  const plugin = plugins.find(
-    ({ namespace, id }) => namespace === instance.namespace && id === instance.type,
-  );
+  const plugin = findPlugin(plugins, instance.namespace, instance.type);
   if (plugin === undefined) {
-    const known = plugins.filter(({ namespace }) => namespace === instance.namespace).map(({ id }) => id);
     throw godwitError(
       "GODWIT_CONFIG_INVALID",
-      `there is no ${instance.namespace} of type "${instance.type}"; known: ${known.join(", ") || "none"}`,
+      `there is no ${instance.namespace} of type "${instance.type}"`,
     );
   }
-  const result = (await plugin.config["~standard"].validate(instance.options)) as {
-    value?: unknown;
-    issues?: readonly { message: string; path?: readonly unknown[] }[];
-  };
+  const result = await validateOptions(plugin, instance.options);
   if (result.issues === undefined) return { plugin, config: result.value };
   const problems = result.issues.map(
     ({ message, path }) => `${(path ?? []).map(keyOf).join(".") || "table"}: ${message}`,
@@ -243,5 +257,5 @@ export async function loadPlugin(
 }
 
 /** Standard Schema paths hold keys or `{key}` segments. */
-const keyOf = (segment: unknown): string =>
+export const keyOf = (segment: unknown): string =>
   typeof segment === "object" && segment !== null && "key" in segment ? String(segment.key) : String(segment);

@@ -1,0 +1,41 @@
+import { describe, expect, test } from "bun:test";
+import { parseConfig } from "../config/load.ts";
+import { ConfigError } from "../config/problems.ts";
+import { builtinPlugins } from "../registry.ts";
+import { checkPluginTables } from "./check.ts";
+
+const problemsOf = async (text: string) => {
+  const config = parseConfig(text, { env: {}, format: "toml" });
+  try {
+    await checkPluginTables(config, builtinPlugins);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+};
+
+describe("tables of plugins", () => {
+  test("right ones and the default one pass", async () => {
+    expect(await problemsOf("")).toEqual([]);
+    expect(await problemsOf('[discovery.a]\ntype = "static"\npeers = ["tcp://192.0.2.1:4860"]')).toEqual([]);
+  });
+
+  test("an unknown type names the nearest one", async () => {
+    const [problem] = await problemsOf('[transports.lan]\ntype = "tpc"');
+    expect(problem).toMatchObject({ path: "transports.lan.type", found: '"tpc"', suggestion: '"tcp"' });
+  });
+
+  test("an unknown key and a wrong value are both named, with their paths", async () => {
+    const problems = await problemsOf('[transports.lan]\ntype = "tcp"\nlisen = 1\nlisten = ["nowhere"]');
+    expect(problems.map(({ path }) => path).toSorted()).toEqual([
+      "transports.lan.lisen",
+      "transports.lan.listen[0]",
+    ]);
+    expect(problems.find(({ path }) => path.endsWith("[0]"))).toMatchObject({ found: '"nowhere"' });
+  });
+
+  test("a disabled table is checked too", async () => {
+    expect(await problemsOf('[transports.lan]\ntype = "tcp"\nenabled = false\nport = 1')).toHaveLength(1);
+  });
+});

@@ -1,0 +1,76 @@
+/**
+ * Checks the tables of plugins against the plugins' own schemas before anything starts, in the words of the rest of the
+ * configuration: path, expectation, what was found, a suggestion.
+ */
+import type { Plugin, PluginNamespace } from "@godwit/sdk";
+import type { Config, PluginConfig } from "../config/load.ts";
+import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
+import { nearest } from "../config/suggest.ts";
+import { findPlugin, keyOf, validateOptions } from "./host.ts";
+
+const sections: readonly { section: "transports" | "discovery" | "services"; namespace: PluginNamespace }[] =
+  [
+    { section: "transports", namespace: "transport" },
+    { section: "discovery", namespace: "discovery" },
+    { section: "services", namespace: "service" },
+  ];
+
+/** Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used. */
+export async function checkPluginTables(config: Config, plugins: readonly Plugin[]): Promise<void> {
+  const problems: ConfigProblem[] = [];
+  for (const { section, namespace } of sections) {
+    for (const table of config[section])
+      problems.push(...(await tableProblems(section, namespace, table, plugins)));
+  }
+  if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
+}
+
+async function tableProblems(
+  section: string,
+  namespace: PluginNamespace,
+  table: PluginConfig,
+  plugins: readonly Plugin[],
+): Promise<ConfigProblem[]> {
+  const plugin = findPlugin(plugins, namespace, table.type);
+  if (plugin === undefined) {
+    const known = plugins.filter((one) => one.namespace === namespace).map(({ id }) => id);
+    const near = nearest(table.type, known);
+    return [
+      {
+        path: formatPath([section, table.name, "type"]),
+        expected: `a ${namespace} of this build: ${known.join(", ") || "there is none"}`,
+        found: JSON.stringify(table.type),
+        ...(near === undefined ? {} : { suggestion: `"${near}"` }),
+      },
+    ];
+  }
+  const result = await validateOptions(plugin, table.options);
+  return (result.issues ?? []).flatMap((issue): ConfigProblem[] => {
+    const path = (issue.path ?? []).map(keyOf);
+    const at = [section, table.name, ...path.map((key) => (/^\d+$/.test(key) ? Number(key) : key))];
+    if (issue.keys !== undefined) {
+      return issue.keys.map((key) => ({
+        path: formatPath([...at, key]),
+        expected: `a key of ${namespace} type "${plugin.id}"`,
+        found: "a key that it does not know",
+      }));
+    }
+    return [
+      {
+        path: formatPath(at),
+        expected: issue.message.replace(/^expected /, ""),
+        found: shown(valueAt(table.options, path)),
+      },
+    ];
+  });
+}
+
+function valueAt(options: unknown, path: readonly string[]): unknown {
+  let value = options;
+  for (const key of path)
+    value = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  return value;
+}
+
+const shown = (value: unknown): string =>
+  value === undefined ? "nothing" : (JSON.stringify(value) ?? "nothing").slice(0, 200);
