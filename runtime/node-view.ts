@@ -25,6 +25,7 @@ import { meshAddress } from "./membership/address.ts";
 import type { PluginHost } from "./plugin/host.ts";
 import { packetAssociated } from "./route/packets.ts";
 import type { Holding } from "./store/context.ts";
+import type { TraceEntry } from "./wire/bundle.ts";
 import type { InboxEntry } from "./store/inbox.ts";
 import type { OutboxEntry } from "./store/outbox-entry.ts";
 import { PRIORITY_DEFAULT } from "./wire/constants.ts";
@@ -335,6 +336,7 @@ export class LiveView implements NodeView {
     return {
       id: entry.id,
       from: entry.from,
+      from_callsign: this.#callsignOf(entry.from),
       to: entry.to,
       subject: entry.subject === "" ? null : entry.subject,
       content_type: entry.contentType,
@@ -345,7 +347,7 @@ export class LiveView implements NodeView {
       created_at: isoTime(entry.createdAtMs),
       delivered_at: isoTime(entry.deliveredAtMs),
       receipt: null,
-      trace: entry.trace.map(({ node, atMs }) => ({ node, at: isoTime(atMs) })),
+      trace: this.#trace(entry.trace),
       forward_secret: entry.forwardSecret,
     };
   }
@@ -355,6 +357,7 @@ export class LiveView implements NodeView {
     return {
       id: entry.id,
       from: this.#deps.self,
+      from_callsign: this.#deps.callsign ?? null,
       to: entry.to,
       subject: entry.subject === "" ? null : entry.subject,
       content_type: entry.contentType,
@@ -369,11 +372,12 @@ export class LiveView implements NodeView {
           ? null
           : {
               by: receipt.by,
+              by_callsign: this.#callsignOf(receipt.by),
               at: isoTime(receipt.atMs),
               signature: receipt.signatureHex,
               unconfirmed: receipt.isUnconfirmed,
             },
-      trace: (receipt?.trace ?? []).map(({ node, atMs }) => ({ node, at: isoTime(atMs) })),
+      trace: this.#trace(receipt?.trace ?? []),
       forward_secret:
         entry.targets.length === 0 ? null : entry.targets.every((target) => target.key !== null),
     };
@@ -384,6 +388,7 @@ export class LiveView implements NodeView {
     return {
       id: holding.id,
       from: holding.header.source,
+      from_callsign: this.#callsignOf(holding.header.source),
       to: holding.header.destination,
       subject: null,
       content_type: "application/octet-stream",
@@ -394,9 +399,13 @@ export class LiveView implements NodeView {
       created_at: isoTime(holding.trace[0]?.atMs ?? 0),
       delivered_at: null,
       receipt: null,
-      trace: holding.trace.map(({ node, atMs }) => ({ node, at: isoTime(atMs) })),
+      trace: this.#trace(holding.trace),
       forward_secret: null,
     };
+  }
+
+  #trace(entries: readonly TraceEntry[]): MessageView["trace"] {
+    return entries.map(({ node, atMs }) => ({ node, callsign: this.#callsignOf(node), at: isoTime(atMs) }));
   }
 
   #callsignOf(id: NodeId): string | null {

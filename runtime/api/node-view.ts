@@ -111,6 +111,8 @@ export interface SendRequest {
 export interface MessageView {
   id: string;
   from: NodeId;
+  /** As this node knows it now; null when it knows none. */
+  from_callsign: string | null;
   to: string;
   subject: string | null;
   content_type: string;
@@ -121,8 +123,14 @@ export interface MessageView {
   reason: string | null;
   created_at: string;
   delivered_at: string | null;
-  receipt: { by: NodeId; at: string; signature: string; unconfirmed: boolean } | null;
-  trace: { node: NodeId; at: string }[];
+  receipt: {
+    by: NodeId;
+    by_callsign: string | null;
+    at: string;
+    signature: string;
+    unconfirmed: boolean;
+  } | null;
+  trace: { node: NodeId; callsign: string | null; at: string }[];
   /** False when it was sealed to an identity key because no prekey was known, null when not yet sealed. */
   forward_secret: boolean | null;
 }

@@ -153,6 +153,7 @@ export const names = z.object({ names: z.array(name) });
 export const message = z.object({
   id: messageId,
   from: nodeId,
+  from_callsign: z.string().nullable(),
   to: z.string(),
   subject: z.string().nullable(),
   content_type: z.string(),
@@ -162,8 +163,16 @@ export const message = z.object({
   reason: z.string().nullable(),
   created_at: moment,
   delivered_at: moment.nullable(),
-  receipt: z.object({ by: nodeId, at: moment, signature: z.string(), unconfirmed: z.boolean() }).nullable(),
-  trace: z.array(z.object({ node: nodeId, at: moment })),
+  receipt: z
+    .object({
+      by: nodeId,
+      by_callsign: z.string().nullable(),
+      at: moment,
+      signature: z.string(),
+      unconfirmed: z.boolean(),
+    })
+    .nullable(),
+  trace: z.array(z.object({ node: nodeId, callsign: z.string().nullable(), at: moment })),
   forward_secret: z.boolean().nullable(),
 }) satisfies z.ZodType<MessageView>;
 export const messages = z.object({

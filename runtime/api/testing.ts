@@ -24,6 +24,7 @@ export const messageId1 = "0123456789abcdef0123456789abcdef";
 export const sampleMessage: MessageView = {
   id: messageId1,
   from: nodeC,
+  from_callsign: "NYC-C",
   to: "DUN-A",
   subject: "greetings",
   content_type: "text/plain; charset=utf-8",
@@ -33,11 +34,17 @@ export const sampleMessage: MessageView = {
   reason: null,
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
-  receipt: { by: nodeA, at: "2026-01-01T00:00:01.000Z", signature: "c2ln", unconfirmed: false },
+  receipt: {
+    by: nodeA,
+    by_callsign: "DUN-A",
+    at: "2026-01-01T00:00:01.000Z",
+    signature: "c2ln",
+    unconfirmed: false,
+  },
   trace: [
-    { node: nodeC, at: "2026-01-01T00:00:00.000Z" },
-    { node: nodeB, at: "2026-01-01T00:00:00.500Z" },
-    { node: nodeA, at: "2026-01-01T00:00:01.000Z" },
+    { node: nodeC, callsign: "NYC-C", at: "2026-01-01T00:00:00.000Z" },
+    { node: nodeB, callsign: null, at: "2026-01-01T00:00:00.500Z" },
+    { node: nodeA, callsign: "DUN-A", at: "2026-01-01T00:00:01.000Z" },
   ],
   forward_secret: true,
 };

@@ -112,7 +112,7 @@ describe("output for people", () => {
     `);
     expect((await godwit(`message ${messageId1.slice(0, 8)}`)).out).toMatchInlineSnapshot(`
       "id         0123456789abcdef0123456789abcdef
-      from       ambqgaydambqgaydambqgaydambqgaydambqgaydambqgaydambq
+      from       NYC-C (ambqgaydam)
       to         DUN-A
       subject    greetings
       state      delivered
@@ -120,13 +120,13 @@ describe("output for people", () => {
       body       5 B, text/plain; charset=utf-8
       created    2026-01-01 00:00:00 UTC
       delivered  2026-01-01 00:00:01 UTC
-      receipt    signed by aeaqcaibae at 2026-01-01 00:00:01 UTC
+      receipt    signed by DUN-A (aeaqcaibae) at 2026-01-01 00:00:01 UTC
       sealed     forward secret
 
-      HOP         AT (UTC)
-      ambqgaydam  2026-01-01 00:00:00
-      aibaeaqcai  2026-01-01 00:00:00
-      aeaqcaibae  2026-01-01 00:00:01
+      HOP                 AT (UTC)
+      NYC-C (ambqgaydam)  2026-01-01 00:00:00
+      aibaeaqcai          2026-01-01 00:00:00
+      DUN-A (aeaqcaibae)  2026-01-01 00:00:01
       "
     `);
   });
@@ -316,7 +316,7 @@ describe("send", () => {
     const fine = await godwit("send NYC-C x --wait");
     expect(fine.code).toBe(0);
     expect(fine.err).toContain("queued: no route yet");
-    expect(fine.out).toContain(`signed by ${nodeA.slice(0, 10)}`);
+    expect(fine.out).toContain(`signed by DUN-A (${nodeA.slice(0, 10)})`);
     expect(fine.out).toContain([nodeC, nodeB, nodeA].map((id) => id.slice(0, 10)).join(" -> "));
     put("refused", "disk full");
     expect(await godwit("send NYC-C x --wait --json")).toMatchObject({ code: 1, err: "" });

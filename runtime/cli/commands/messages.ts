@@ -45,7 +45,7 @@ function listText(
   const rows = messages.map((message) => [
     message.id.slice(0, ID_SHOWN_CHARS),
     render.moment(message.created_at),
-    box === "inbox" ? render.short(message.from) : message.to,
+    box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
     message.state + (message.reason === null ? "" : `: ${message.reason}`),
     render.size(message.size),
     message.subject ?? "",
@@ -83,8 +83,11 @@ export const read: CommandModule = {
     const answer = await client.call<MessageWithBody>("GET", `/messages/${id}`);
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
     else {
-      const { from, created_at: at, subject } = answer.value;
-      const rows = [["from", from] as const, ["sent", `${render.moment(at)} UTC`] as const];
+      const { from, from_callsign: callsign, created_at: at, subject } = answer.value;
+      const rows = [
+        ["from", callsign === null ? from : render.nodeName(from, callsign)] as const,
+        ["sent", `${render.moment(at)} UTC`] as const,
+      ];
       const head = render.facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
       context.io.stdout(`${head}\n${await bodyText(client, answer.value)}`);
     }
@@ -120,7 +123,7 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
   const signed =
     receipt === null
       ? "none yet"
-      : `signed by ${render.short(receipt.by)} at ${render.moment(receipt.at)} UTC${receipt.unconfirmed ? ", unconfirmed" : ""}`;
+      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} at ${render.moment(receipt.at)} UTC${receipt.unconfirmed ? ", unconfirmed" : ""}`;
   const sealed = {
     true: "forward secret",
     false: "to the identity key: no forward secrecy",
@@ -129,7 +132,10 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
   const facts = render.facts(
     [
       ["id", message.id],
-      ["from", message.from],
+      [
+        "from",
+        message.from_callsign === null ? message.from : render.nodeName(message.from, message.from_callsign),
+      ],
       ["to", message.to],
       ["subject", message.subject ?? "-"],
       ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`)],
@@ -142,7 +148,10 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
     ],
     paint,
   );
-  const hops = message.trace.map(({ node, at }) => [render.short(node), render.moment(at)]);
+  const hops = message.trace.map(({ node, callsign, at }) => [
+    render.nodeName(node, callsign),
+    render.moment(at),
+  ]);
   return hops.length === 0 ? facts : `${facts}\n${render.table(["HOP", "AT (UTC)"], hops, paint)}`;
 }
 

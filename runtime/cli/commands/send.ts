@@ -30,7 +30,8 @@ export const send: CommandModule = {
     });
     const { id } = answer.value;
     if (!context.isSet("wait")) {
-      context.io.stdout(context.isJson ? `${answer.text}\n` : `${id} is queued\n`);
+      const became = context.isSet("transient") ? "left this node" : "is queued";
+      context.io.stdout(context.isJson ? `${answer.text}\n` : `${id} ${became}\n`);
       return exitCodes.fine;
     }
     if (!context.isJson) context.io.stderr(`${id} is queued\n`);
@@ -178,7 +179,8 @@ async function lookAt(client: ApiClient, id: string) {
 function endText({ paint }: CommandContext, message: MessageView, line: string): string {
   if (message.state !== "delivered") return `${paint.bad(render.safeLine(line))}\n`;
   const { receipt, trace } = message;
-  const by = receipt === null ? "" : ` with a receipt signed by ${render.short(receipt.by)}`;
-  const path = trace.map(({ node }) => render.short(node)).join(" -> ");
+  const by =
+    receipt === null ? "" : ` with a receipt signed by ${render.nodeName(receipt.by, receipt.by_callsign)}`;
+  const path = trace.map(({ node, callsign }) => callsign ?? render.short(node)).join(" -> ");
   return `${paint.good("delivered")}${by}${path === "" ? "" : `\n${path}`}\n`;
 }
