@@ -317,7 +317,7 @@ describe("send", () => {
     expect(fine.code).toBe(0);
     expect(fine.err).toContain("queued: no route yet");
     expect(fine.out).toContain(`signed by DUN-A (${nodeA.slice(0, 10)})`);
-    expect(fine.out).toContain([nodeC, nodeB, nodeA].map((id) => id.slice(0, 10)).join(" -> "));
+    expect(fine.out).toContain(`NYC-C -> ${nodeB.slice(0, 10)} -> DUN-A`);
     put("refused", "disk full");
     expect(await godwit("send NYC-C x --wait --json")).toMatchObject({ code: 1, err: "" });
     put("queued", "no route yet");
