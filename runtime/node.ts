@@ -27,6 +27,7 @@ import { builtinPlugins } from "./registry.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
 import type { Store } from "./store/types.ts";
+import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 
 export interface NodeDeps {
@@ -72,6 +73,7 @@ async function assemble(
   const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
   scope.own(() => store.close());
   const hub = new EventHub(clock);
+  const signals = new MessageSignals();
   const secrets = config.node.networkSecrets.map((secret) => secret.reveal());
   const guard = new HandshakeGuard(clock, random);
   let host: PluginHost | undefined;
@@ -122,10 +124,9 @@ async function assemble(
         ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
         : host.dial(endpoint, signal),
     handshake,
-    events: meshEvents(hub),
+    events: meshEvents(hub, signals),
   });
   opened = mesh;
-  scope.own(() => mesh.stop());
   exposeLinkCounters(metrics, guard);
 
   host = new PluginHost({
@@ -134,14 +135,17 @@ async function assemble(
     random,
     log,
     metrics,
+    mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
-      pipe: (_instance, pipe) =>
+      pipe: (_instance, pipe) => {
+        if (scope.isClosed) return pipe.close();
         scope.spawn("inbound handshake", async (signal) => {
           const session = await handshake(pipe, undefined, signal).catch((error: unknown) => {
             log.debug("inbound handshake failed", { remote: pipe.remote, error: asGodwitError(error) });
           });
           if (session !== undefined) mesh.adopt(session);
-        }),
+        });
+      },
       listening: () => mesh.setEndpoints(host?.endpoints ?? []),
       hint: (source, hint) => mesh.view.hint(source, hint),
       withdraw: (source, endpoint) => mesh.view.withdraw(source, endpoint),
@@ -156,6 +160,8 @@ async function assemble(
     },
   });
   scope.own(() => host.stop());
+  // Before the transports go: neighbours hear a goodbye.
+  scope.own(() => mesh.stop());
 
   const view = new LiveView(
     {
@@ -303,7 +309,7 @@ function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
   metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
 }
 
-function meshEvents(hub: EventHub): MeshEvents {
+function meshEvents(hub: EventHub, signals: MessageSignals): MeshEvents {
   return {
     peerUp: (peer) => hub.emit("peer", "up", { id: peer.id }),
     peerDown: (peer, reason) => hub.emit("peer", "down", { id: peer.id, reason }),
@@ -312,9 +318,13 @@ function meshEvents(hub: EventHub): MeshEvents {
     routeChanged: (destination, isReachable) =>
       hub.emit("route", "changed", { destination, reachable: isReachable }),
     nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
-    delivered: (entry) =>
-      hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size }),
-    changed: (entry) =>
-      hub.emit("message", entry.state, { id: entry.id, to: entry.to, reason: entry.reason }),
+    delivered: (entry) => {
+      hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size });
+      for (const listener of signals.arrived) listener(entry.id);
+    },
+    changed: (entry) => {
+      hub.emit("message", entry.state, { id: entry.id, to: entry.to, reason: entry.reason });
+      for (const listener of signals.changed) listener(entry);
+    },
   };
 }

@@ -4,9 +4,9 @@
 import { definePlugin } from "@godwit/sdk";
 import { z } from "zod/mini";
 
-/** `tcp://host:port`, optionally `#<node id>` behind it to insist on who answers. */
+/** `tcp://host:port`, optionally `#<node id>` behind it to insist on who answers (32 bytes: the last bits are zero). */
 const peer = z.string().check(
-  z.regex(/^[a-z][a-z0-9+.-]*:\/\/[^\s#]+(#[a-zA-Z2-7]{52})?$/, {
+  z.regex(/^[a-z][a-z0-9+.-]*:\/\/[^\s#]+(#[a-zA-Z2-7]{51}[aAqQ])?$/, {
     error: "expected scheme://host:port, optionally followed by #<52-character node id>",
   }),
 );

@@ -74,7 +74,8 @@ class MemoryPipe implements Pipe {
 
   open(handlers: PipeHandlers): void {
     this.#handlers = handlers;
-    this.#schedule();
+    if (this.#isClosed) queueMicrotask(() => handlers.closed());
+    else this.#schedule();
   }
 
   write(bytes: Uint8Array): boolean {

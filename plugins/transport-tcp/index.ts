@@ -15,6 +15,7 @@ import {
 import { TcpPipe, type SocketState } from "./pipe.ts";
 
 const LISTEN_RETRY_MS = 3_000;
+const ADDRESS_CHECK_MS = 30_000;
 
 const address = z
   .string()
@@ -39,7 +40,7 @@ export default definePlugin({
     const handler = socketHandler();
     ctx.transport.register({
       schemes: ["tcp"],
-      dial: (endpoint, signal) => dialTcp(ctx, handler, endpoint, signal),
+      dial: async (endpoint, signal) => dialTcp(ctx, handler, endpoint, signal),
     });
     const bound = new Map<string, HostPort>();
     const publish = () =>
@@ -55,24 +56,26 @@ export default definePlugin({
         failed.set(wanted, error instanceof Error ? error.message : String(error));
       }
     };
-    for (const wanted of listen) tryListen(wanted);
-    publish();
-    report(ctx, failed);
-    if (failed.size === 0) return;
-    const retry = () => {
-      for (const wanted of [...failed.keys()]) tryListen(wanted);
+    let lastReason: string | undefined;
+    const check = () => {
+      for (const wanted of bound.size === 0 ? listen : [...failed.keys()]) tryListen(wanted);
       publish();
-      report(ctx, failed);
-      if (failed.size > 0 && !ctx.signal.aborted) timer = ctx.clock.after(LISTEN_RETRY_MS, retry);
+      const reason = [...failed].map(([wanted, why]) => `cannot listen on ${wanted}: ${why}`).join("; ");
+      if (reason !== lastReason) report(ctx, (lastReason = reason));
     };
-    let timer = ctx.clock.after(LISTEN_RETRY_MS, retry);
+    check();
+    // Addresses come and go for as long as the node runs: an interface may be up only after us, a lease may change.
+    const again = () => {
+      check();
+      timer = ctx.clock.after(failed.size > 0 ? LISTEN_RETRY_MS : ADDRESS_CHECK_MS, again);
+    };
+    let timer = ctx.clock.after(failed.size > 0 ? LISTEN_RETRY_MS : ADDRESS_CHECK_MS, again);
     ctx.own(() => timer.cancel());
   },
 });
 
-function report(ctx: PluginContext, failed: ReadonlyMap<string, string>): void {
-  if (failed.size === 0) return ctx.health({ state: "running" });
-  const reason = [...failed].map(([wanted, why]) => `cannot listen on ${wanted}: ${why}`).join("; ");
+function report(ctx: PluginContext, reason: string): void {
+  if (reason === "") return ctx.health({ state: "running" });
   ctx.log.warn("listen failed", { reason });
   ctx.health({ state: "degraded", reason });
 }
@@ -103,6 +106,8 @@ function listenTcp(
     socket: {
       ...handler,
       open(socket) {
+        // It may be gone before it was accepted.
+        if (socket.readyState <= 0) return void socket.terminate();
         const pipe = new TcpPipe(socket, "inbound", (delayMs, fn) => ctx.clock.after(delayMs, fn));
         socket.data = { pipe, onOpen() {} };
         ctx.transport.accept(pipe);

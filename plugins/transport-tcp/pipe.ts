@@ -78,9 +78,11 @@ export class TcpPipe implements Pipe {
   close(): void {
     if (this.#isClosed || this.#isClosing) return;
     this.#isClosing = true;
+    // A far end that is frozen or gone never answers our FIN: nobody waits for it, and its socket goes all the same.
+    this.#flushTimer = this.#after(FLUSH_ON_CLOSE_MS, () => this.#socket.terminate());
+    // A paused socket would not hear that the far end closed as well.
+    this.#socket.resume();
     if (this.#waiting.length === 0) this.#socket.end();
-    else this.#flushTimer = this.#after(FLUSH_ON_CLOSE_MS, () => this.#socket.terminate());
-    // A far end that is frozen or gone never answers our FIN: do not wait for it.
     this.#finish(undefined);
   }
 
@@ -101,9 +103,8 @@ export class TcpPipe implements Pipe {
       }
       this.#waiting.shift();
     }
-    if (this.#isClosing && this.#waiting.length === 0) {
-      this.#flushTimer?.cancel();
-      this.#socket.end();
+    if (this.#isClosing) {
+      if (this.#waiting.length === 0) this.#socket.end();
       return;
     }
     if (this.#isFull && this.#waitingBytes < HIGH_WATER_BYTES / 2) {

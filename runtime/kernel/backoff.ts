@@ -1,4 +1,4 @@
-/** Jittered exponential backoff, and the budget that turns repeated crashes into a failure. */
+/** Jittered exponential backoff, the budget that turns repeated crashes into a failure, and a limit of rate. */
 import type { Clock } from "./clock.ts";
 import type { Random } from "./random.ts";
 
@@ -56,5 +56,32 @@ export class CrashBudget {
     this.#crashes.push(nowMs);
     if (this.#crashes.length > this.#crashesMax + 1) this.#crashes.shift();
     return this.#crashes.length <= this.#crashesMax;
+  }
+}
+
+/** Lets through `perSecond` on average and `burst` at once. */
+export class TokenBucket {
+  readonly #clock: Clock;
+  readonly #perSecond: number;
+  readonly #burst: number;
+  #tokens: number;
+  #atMs: number;
+
+  constructor(clock: Clock, perSecond: number, burst: number) {
+    this.#clock = clock;
+    this.#perSecond = perSecond;
+    this.#burst = burst;
+    this.#tokens = burst;
+    this.#atMs = clock.monotonicMs();
+  }
+
+  /** Spends one; false when there is none. */
+  take(): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#atMs) / 1_000) * this.#perSecond);
+    this.#atMs = nowMs;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
   }
 }

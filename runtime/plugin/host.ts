@@ -9,18 +9,21 @@ import type {
   Log,
   Pipe,
   Plugin,
-  PluginContext,
   PluginHealth,
   PluginNamespace,
   Random,
+  ServiceContext,
   TransportDriver,
 } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
+import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
 
 /** `start` must resolve within this. */
 const START_DEADLINE_MS = 30_000;
+/** What it owns must be disposed of within this; then it is left behind. */
+const STOP_DEADLINE_MS = 5_000;
 /** Transports first, so that hints find someone to dial them; stopped in reverse. */
 const startOrder: readonly PluginNamespace[] = ["transport", "engine", "heal-action", "service", "discovery"];
 
@@ -64,6 +67,8 @@ export interface HostDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly events: HostEvents;
+  /** What services get as `ctx.mesh`. */
+  readonly mesh: MeshBackend;
 }
 
 export class PluginHost {
@@ -104,7 +109,11 @@ export class PluginHost {
         godwitError("GODWIT_ENDPOINT_INVALID", `no running transport dials ${endpoint}; configure one`),
       );
     }
-    return driver.dial(endpoint, signal);
+    try {
+      return driver.dial(endpoint, signal);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
   }
 
   async stop(): Promise<void> {
@@ -128,6 +137,7 @@ export class PluginHost {
     try {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
       await plugin.start(this.#context(running, plugin), config);
+      if (running.scope.isClosed) return; // failed or stopped meanwhile
       if (running.health.state === "starting") this.#setHealth(running, { state: "running" });
       log.info("plugin started", { namespace: instance.namespace, name: instance.name, type: instance.type });
       events.health(running);
@@ -150,14 +160,21 @@ export class PluginHost {
   }
 
   async #stop(running: Running): Promise<void> {
+    const { clock, log, events } = this.#deps;
+    const { name } = running.instance;
     running.driver = undefined;
-    this.#deps.events.withdrawAll(sourceOf(running.instance));
-    await running.scope.close().catch((error: unknown) => {
-      this.#deps.log.warn("plugin stopped badly", {
-        name: running.instance.name,
-        error: asGodwitError(error),
-      });
+    const closing = running.scope.close().catch((error: unknown) => {
+      log.warn("plugin stopped badly", { name, error: asGodwitError(error) });
     });
+    events.withdrawAll(sourceOf(running.instance));
+    // A plugin that does not come to an end must not keep the node from doing so.
+    const late = Promise.withResolvers<void>();
+    const deadline = clock.after(STOP_DEADLINE_MS, () => {
+      log.error("plugin did not stop", { name, seconds: STOP_DEADLINE_MS / 1_000 });
+      late.resolve();
+    });
+    await Promise.race([closing, late.promise]);
+    deadline.cancel();
     if (running.endpoints.length > 0) {
       running.endpoints = [];
       this.#deps.events.listening();
@@ -174,30 +191,40 @@ export class PluginHost {
     return this.#running.find((running) => running.driver?.schemes.includes(scheme) === true)?.driver;
   }
 
-  #context(running: Running, plugin: Plugin): PluginContext {
-    const { clock, random, log, metrics, events } = this.#deps;
+  #context(running: Running, plugin: Plugin): ServiceContext {
+    const { clock, random, metrics, events, mesh } = this.#deps;
     const { instance, scope } = running;
+    const log = this.#deps.log.child({ plugin: sourceOf(instance) });
     const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
+    const door =
+      instance.namespace === "service" ? openMeshDoor({ backend: mesh, scope, clock, log }) : undefined;
     return {
+      get mesh() {
+        if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
+        return door;
+      },
       instance: instance.name,
       clock,
       random,
-      log: log.child({ plugin: `${instance.namespace}.${instance.name}` }),
+      log,
       signal: scope.signal,
       spawn: (name, task) => scope.spawn(name, task),
       own: (dispose) => scope.own(dispose),
-      health: (health) => this.#setHealth(running, health),
+      health: (health) => {
+        if (!scope.isClosed) this.#setHealth(running, health);
+      },
       counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
       gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
       transport: {
         register: (driver) => {
-          running.driver = driver;
+          if (!scope.isClosed) running.driver = driver;
         },
         accept: (pipe) => {
           if (scope.isClosed) pipe.close();
           else events.pipe(instance.name, pipe);
         },
         listening: (endpoints) => {
+          if (scope.isClosed) return;
           running.endpoints = [...endpoints];
           events.listening();
         },

@@ -106,6 +106,8 @@ export const BAD_PROOF_BURST = 64;
 export const BAD_PROOF_REFILL_MS = 1_000;
 
 export const RECORD_REQUESTS_MAX = 64;
+/** Neighbours remembered for one record that is not here yet. */
+export const RECORD_ASKERS_MAX = 64;
 export const RECORD_TIMEOUT_MS = 3_000;
 export const RECORD_TRIES = 3;
 /** After that many tries without an answer, the next look for a missing record, ms. */

@@ -3,6 +3,7 @@
  * No custody here: what cannot go is dropped and counted once, with its reason. docs/protocol/frames.md "Packet".
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
+import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -57,12 +58,12 @@ export class Packets {
   readonly #dropped;
   readonly #forwarded;
   readonly #traces = new Map<number, (from: NodeId, stage: number) => void>();
-  #replyTokens = TRACE_REPLIES_PER_SECOND;
-  #replyAtMs = 0;
+  readonly #traceReplies: TokenBucket;
   readonly #queueDelay: (neighbour: NodeId) => number;
 
   constructor(deps: PacketDeps) {
     this.#deps = deps;
+    this.#traceReplies = new TokenBucket(deps.clock, TRACE_REPLIES_PER_SECOND, TRACE_REPLIES_PER_SECOND);
     this.#queueDelay = (neighbour) => deps.queueDelay(neighbour);
     this.#dropped = deps.metrics.counter("godwit_packets_dropped_total", "packets dropped here", ["reason"]);
     this.#forwarded = deps.metrics.counter(
@@ -180,12 +181,7 @@ export class Packets {
   }
 
   #replyTrace(header: PacketHeader, payload: Uint8Array, stage: number): void {
-    const nowMs = this.#deps.clock.monotonicMs();
-    const gainedTokens = ((nowMs - this.#replyAtMs) / 1_000) * TRACE_REPLIES_PER_SECOND;
-    this.#replyTokens = Math.min(TRACE_REPLIES_PER_SECOND, this.#replyTokens + gainedTokens);
-    this.#replyAtMs = nowMs;
-    if (this.#replyTokens < 1) return this.#dropped.add(1, { reason: "trace_rate" });
-    this.#replyTokens--;
+    if (!this.#traceReplies.take()) return this.#dropped.add(1, { reason: "trace_rate" });
     const reply = new Writer(5).u32(new Reader(payload).u32()).u8(stage).finish();
     this.send(header.source, PacketKind.traceReply, reply, { priority: TRACE_PRIORITY });
   }

@@ -4,6 +4,7 @@
  * RECORD_REQUESTS_MAX under way; the rest waits in the table. docs/protocol/routing.md "Records".
  */
 import type { Timer } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
 import {
   decodeRecordReply,
   decodeRecordRequest,
@@ -11,7 +12,13 @@ import {
   encodeRecordRequest,
 } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
-import { RECORD_REQUESTS_MAX, RECORD_REST_MS, RECORD_TIMEOUT_MS, RECORD_TRIES } from "./limits.ts";
+import {
+  RECORD_ASKERS_MAX,
+  RECORD_REQUESTS_MAX,
+  RECORD_REST_MS,
+  RECORD_TIMEOUT_MS,
+  RECORD_TRIES,
+} from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { recordHash } from "./origin.ts";
 import type { Destination } from "./table.ts";
@@ -29,6 +36,8 @@ export class RecordFetcher {
   readonly #pending = new Map<Destination, Pending>();
   /** Wanted, in the order they will be asked for; destinations of the table only. */
   readonly #waiting = new Set<Destination>();
+  /** Neighbours that asked for what was not here yet: they get it when it comes, or it would cross a mesh one rest a hop. */
+  readonly #askers = new Map<Destination, Set<NodeId>>();
   /** Nobody answered: left alone until the rest is over. */
   readonly #resting = new Set<Destination>();
   #timer: Timer | undefined;
@@ -112,7 +121,8 @@ export class RecordFetcher {
     const { deps } = this.#core;
     const record = destination === deps.self ? deps.ownRecord() : deps.knownRecord(destination)?.bytes;
     // The hash is checked on the bytes: what is stored under a name may have moved on.
-    if (record === undefined || !isEqual(recordHash(record), wanted)) return;
+    if (record === undefined || !isEqual(recordHash(record), wanted))
+      return this.#noteAsker(from, destination);
     const reply = encodeRecordReply({ destination, record });
     if (!from.hasTable && !this.#mayUseAirtime(from, reply.length)) return;
     deps.send(from.id, reply);
@@ -121,18 +131,50 @@ export class RecordFetcher {
   handleReply(frame: Uint8Array): void {
     const { destination: id, record } = decodeRecordReply(frame);
     const destination = this.#core.table.get(id);
-    const pending = destination === undefined ? undefined : this.#pending.get(destination);
-    if (destination === undefined || pending === undefined || !isEqual(recordHash(record), pending.hash))
+    if (destination === undefined || !this.#isWanted(destination, recordHash(record)))
       return this.#core.drop("record-unasked");
-    if (this.#core.deps.onRecord(id, record)) this.#pending.delete(destination);
-    else {
+    if (this.#core.deps.onRecord(id, record)) {
+      this.#pending.delete(destination);
+      this.#waiting.delete(destination);
+      this.#resting.delete(destination);
+      this.#passOn(destination, record);
+    } else {
       // The originator signed a hash of something invalid: nobody else has better.
       this.#core.drop("record-invalid");
       this.#rest(destination);
     }
   }
 
+  /** Asked for, now or before a rest: a neighbour that had it not then sends it late. */
+  #isWanted(destination: Destination, hash: Uint8Array): boolean {
+    const pending = this.#pending.get(destination);
+    if (pending !== undefined) return isEqual(hash, pending.hash);
+    const { proof } = destination;
+    return this.#resting.has(destination) && proof !== undefined && isEqual(hash, proof.recordHash);
+  }
+
+  #noteAsker(from: Neighbour, id: NodeId): void {
+    const destination = this.#core.table.get(id);
+    if (destination === undefined || destination === this.#core.self) return;
+    const askers = this.#askers.get(destination) ?? new Set<NodeId>();
+    if (askers.size < RECORD_ASKERS_MAX) askers.add(from.id);
+    this.#askers.set(destination, askers);
+  }
+
+  #passOn(destination: Destination, record: Uint8Array): void {
+    const askers = this.#askers.get(destination);
+    if (askers === undefined) return;
+    this.#askers.delete(destination);
+    const reply = encodeRecordReply({ destination: destination.id, record });
+    for (const id of askers) {
+      const neighbour = this.#core.neighbours.get(id);
+      if (neighbour === undefined) continue;
+      if (neighbour.hasTable || this.#mayUseAirtime(neighbour, reply.length)) this.#core.deps.send(id, reply);
+    }
+  }
+
   forgetDestination(destination: Destination): void {
+    this.#askers.delete(destination);
     this.#pending.delete(destination);
     this.#waiting.delete(destination);
     this.#resting.delete(destination);

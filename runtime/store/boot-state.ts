@@ -9,6 +9,8 @@ import type { Store } from "./types.ts";
 
 /** 24 bits on the wire. */
 const BOOT_EPOCH_MAX = 2 ** 24 - 1;
+/** The first epoch of a store is drawn from this many: 16 times as many boots remain. */
+const FIRST_EPOCH_SPAN = 2 ** 20;
 /** A record's sequence number is the boot epoch, then a counter of 24 bits: a node that lost its store learns its epoch
  * from routing, and with it gets above every record that is still around. */
 const SEQUENCE_SPAN = 2 ** 24;
@@ -26,8 +28,11 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   const settings = new Map((await store.load("setting")).map((row) => [row.key, row.meta]));
   const storeEpoch =
     parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES) ?? random.bytes(STORE_EPOCH_BYTES);
-  let bootEpoch = Math.min(BOOT_EPOCH_MAX, Number(settings.get("boot-epoch") ?? 0) + 1);
-  let recordSequence = Number(settings.get("record-sequence") ?? 0);
+  // A store that is new does not start where the lost one did: equal numbers of two lives could not be told apart, and
+  // the mesh would go on believing the records of the first.
+  const lastEpoch = countOf(settings.get("boot-epoch")) ?? random.below(FIRST_EPOCH_SPAN);
+  let bootEpoch = Math.min(BOOT_EPOCH_MAX, lastEpoch + 1);
+  let recordSequence = countOf(settings.get("record-sequence")) ?? 0;
   const put = (key: string, meta: string) => store.commit([{ op: "put", in: "setting", key, meta }]);
   await store.commit([
     { op: "put", in: "setting", key: "store-epoch", meta: formatHex(storeEpoch) },
@@ -49,4 +54,10 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
       return put("boot-epoch", String(bootEpoch));
     },
   };
+}
+
+/** A damaged number is as good as none. */
+function countOf(text: string | undefined): number | undefined {
+  const count = Number(text ?? Number.NaN);
+  return Number.isSafeInteger(count) && count >= 0 ? count : undefined;
 }

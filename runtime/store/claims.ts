@@ -14,6 +14,8 @@ import type { Arrival } from "./delivery.ts";
 /** Claims granted for messages that have not arrived here, oldest forgotten first. */
 export const GRANTS_MAX = 4_096;
 export const CLAIMS_MAX = 16_384;
+const FAILOVER_DELAY_MAX_MS = 24 * 3_600_000;
+const ANSWER_LIFETIME_MS = 3_600_000;
 
 /** Bodies of messages that wait for claims are in memory. */
 const CLAIMS_BYTES_MAX = 32 * 1024 * 1024;
@@ -74,18 +76,22 @@ export class Claims {
     const others = arrival.inner.machines.filter((machine) => machine !== this.#ctx.self);
     const live: Live = { arrival, others, granted: new Set<NodeId>(), state: "claiming", timer: undefined };
     this.#live.set(arrival.id, live);
-    if (this.#granted.has(arrival.id)) this.#standBy(live);
+    const grantedTo = this.#granted.get(arrival.id);
+    // A grant to a node that has no say, given before the machines were known, counts for nothing.
+    if (grantedTo !== undefined && others.includes(grantedTo)) this.#standBy(live);
     else this.#claim(live);
   }
 
   /** Another machine claims. Its answer goes out only after the grant is durable. */
   async onClaim(by: NodeId, id: MessageId): Promise<void> {
+    const { lifetimeDefaultMs } = this.#ctx.limits;
     const answer = (code: number) =>
       this.#events.send(
         by,
         BundleKind.claimAnswer,
         encodeClaimAnswer(id, code),
-        this.#ctx.limits.lifetimeDefaultMs,
+        // Only that it was delivered is still of use once the claimer has gone on without an answer.
+        code === ClaimAnswer.delivered ? lifetimeDefaultMs : Math.min(ANSWER_LIFETIME_MS, lifetimeDefaultMs),
       );
     if (this.#events.wasDeliveredHere(id)) return answer(ClaimAnswer.delivered);
     const live = this.#live.get(id);
@@ -139,7 +145,9 @@ export class Claims {
 
   #arm(live: Live, fn: () => void, delays = 1): void {
     live.timer?.cancel();
-    live.timer = this.#ctx.clock.after(Math.max(1, live.arrival.inner.failoverDelayMs) * delays, fn);
+    // The sender's word, so within reason: a copy that waits for ever would fill the place of others.
+    const delayMs = Math.min(Math.max(live.arrival.inner.failoverDelayMs, 1), FAILOVER_DELAY_MAX_MS);
+    live.timer = this.#ctx.clock.after(delayMs * delays, fn);
   }
 
   async #deliver(live: Live, isUnconfirmed: boolean): Promise<void> {

@@ -44,6 +44,8 @@ const ACKS_PER_FRAME = 512;
 /** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
 const UNCOMMITTED_MAX = 2_048;
 const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Neighbours whose store epoch is remembered, the latest met ones. */
+const STORE_EPOCHS_MAX = 4_096;
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
@@ -212,7 +214,10 @@ export class Custody {
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
   onNeighbourUp(id: NodeId, storeEpoch: string): void {
     const known = this.#storeEpochs.get(id);
+    this.#storeEpochs.delete(id);
     this.#storeEpochs.set(id, storeEpoch);
+    if (this.#storeEpochs.size > STORE_EPOCHS_MAX)
+      this.#storeEpochs.delete(this.#storeEpochs.keys().next().value!);
     if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
     this.forwarder.onWritable(id);
   }
@@ -253,6 +258,8 @@ export class Custody {
     waiting.bytes += bundle.sealed.length;
     try {
       await this.#takeBundle(from, bundle, journey, ops);
+      // Not every outcome commits them with the bundle; once more does no harm.
+      if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
     } finally {
       waiting.bytes -= bundle.sealed.length;
       if (--waiting.count === 0 && this.#uncommitted.get(from) === waiting) this.#uncommitted.delete(from);
@@ -278,6 +285,7 @@ export class Custody {
 
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
+    if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
     if (this.forwarder.get(id) !== undefined || header.source === this.#ctx.self) {
       this.#ack(from, id);
       return this.forwarder.retry(id);

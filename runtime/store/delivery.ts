@@ -4,7 +4,7 @@
  */
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
-import type { TraceEntry } from "../wire/bundle.ts";
+import { TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import { ReceiptStatus, type InnerMessage, type Receipt } from "../wire/message.ts";
 import type { CustodyContext } from "./context.ts";
@@ -173,7 +173,8 @@ export class Delivery {
   #prepare(arrival: Arrival): { entry: InboxEntry; receipt: Receipt; arrivalOps: StoreOp[] } {
     const { inner, from, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
     const atMs = this.#ctx.clock.wallMs();
-    const trace = [...arrival.trace, { node: this.#ctx.self, atMs }];
+    // As on the way: what is past the longest trace is not recorded, and would make the receipt unreadable.
+    const trace = [...arrival.trace, { node: this.#ctx.self, atMs }].slice(0, TRACE_MAX);
     const entry: InboxEntry = {
       id,
       from,

@@ -6,9 +6,10 @@ import type { Timer } from "@godwit/sdk";
 import { GodwitError } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
+import { parseMeta } from "../kernel/json.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
-import type { CustodyContext } from "./context.ts";
+import { PLAUSIBLE_WALL_MS, type CustodyContext } from "./context.ts";
 import type { StoreOp } from "./types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
@@ -25,6 +26,8 @@ export interface InboxEntry {
   readonly forwardSecret: boolean;
   readonly isUnconfirmed: boolean;
   readonly trace: readonly TraceEntry[];
+  /** Retention counts from here, for what came while the clock was certainly wrong. */
+  readonly keptFromMs?: number;
 }
 
 const RETENTION_CHECK_MS = 3_600_000;
@@ -41,7 +44,9 @@ export class Inbox {
   }
 
   async load(): Promise<void> {
-    const entries = (await this.#ctx.store.load("inbox")).map((row) => JSON.parse(row.meta) as InboxEntry);
+    const entries = (await this.#ctx.store.load("inbox"))
+      .map((row) => parseMeta<InboxEntry>(row, this.#ctx.log, "inbox"))
+      .filter((entry) => entry !== undefined);
     entries.sort((a, b) => a.deliveredAtMs - b.deliveredAtMs);
     for (const entry of entries) this.#count(entry);
     this.#watch();
@@ -117,9 +122,11 @@ export class Inbox {
   /** Retention by wall clock: a clock that stands in 1970 keeps messages longer, never shorter. */
   #watch(): void {
     this.#timer = this.#ctx.clock.after(RETENTION_CHECK_MS, () => {
-      const oldestMs = this.#ctx.clock.wallMs() - this.#ctx.limits.inboxRetentionMs;
-      const old = [...this.#entries.values()].filter((entry) => entry.deliveredAtMs < oldestMs);
+      const nowMs = this.#ctx.clock.wallMs();
+      const oldestMs = nowMs - this.#ctx.limits.inboxRetentionMs;
+      const old = [...this.#entries.values()].filter((entry) => startOf(entry) < oldestMs);
       const ops = old.map((entry): StoreOp => ({ op: "delete", in: "inbox", key: entry.id }));
+      if (nowMs >= PLAUSIBLE_WALL_MS) ops.push(...this.#dateUndated(nowMs));
       if (ops.length > 0) {
         this.#ctx.store.commit(ops).then(
           () => old.forEach((entry) => this.#uncount(entry)),
@@ -131,4 +138,22 @@ export class Inbox {
       this.#watch();
     });
   }
+
+  /** The clock has become right: what came before that counts from now, or it would go at once, unread. */
+  #dateUndated(nowMs: number): StoreOp[] {
+    const ops: StoreOp[] = [];
+    for (const entry of this.#entries.values()) {
+      if (startOf(entry) !== Number.POSITIVE_INFINITY) continue;
+      const dated = { ...entry, keptFromMs: nowMs };
+      this.#entries.set(entry.id, dated);
+      ops.push({ op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(dated) });
+    }
+    return ops;
+  }
+}
+
+/** When retention began; never, for what came under a clock that stood before Godwit existed. */
+function startOf({ deliveredAtMs, keptFromMs }: InboxEntry): number {
+  const startMs = keptFromMs ?? deliveredAtMs;
+  return startMs < PLAUSIBLE_WALL_MS ? Number.POSITIVE_INFINITY : startMs;
 }

@@ -4,6 +4,7 @@
  */
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
+import { parseMeta } from "../kernel/json.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import {
   decodeReceipt,
@@ -39,6 +40,11 @@ interface Live {
   readonly deadlineMs: number;
 }
 
+/** Bodies read and sealed at one time. */
+const SEALED_AT_ONCE = 16;
+/** Of the outbox's bytes, what finished messages may keep besides. */
+const HISTORY_BYTES_SHARE = 0.5;
+
 export interface OutboxEvents {
   changed(entry: OutboxEntry): void;
   /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
@@ -56,6 +62,9 @@ export class Outbox {
   readonly #idempotency = new Map<string, { id: MessageId; digest: string }>();
   readonly #idempotencyPending = new Map<string, Promise<MessageId>>();
   readonly #finished: MessageId[] = [];
+  readonly #toSeal: Live[] = [];
+  #isSealing = false;
+  #finishedBytes = 0;
   #bytes = 0;
   #pending = 0;
   #timer: Timer | undefined;
@@ -71,18 +80,22 @@ export class Outbox {
   }
 
   async load(): Promise<void> {
-    const { store, clock } = this.#ctx;
+    const { store, clock, log } = this.#ctx;
     await this.#counters.load(store);
     for (const row of await store.load("idempotency")) {
-      this.#idempotency.set(row.key, JSON.parse(row.meta) as { id: MessageId; digest: string });
+      const known = parseMeta<{ id: MessageId; digest: string }>(row, log, "idempotency");
+      if (known !== undefined) this.#idempotency.set(row.key, known);
     }
-    const entries = (await store.load("outbox")).map((row) => JSON.parse(row.meta) as OutboxEntry);
+    const entries = (await store.load("outbox"))
+      .map((row) => parseMeta<OutboxEntry>(row, log, "outbox"))
+      .filter((entry) => entry !== undefined && Array.isArray(entry.targets) && typeof entry.id === "string")
+      .map((entry) => entry!);
     entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
     for (const entry of entries) {
       const remainingMs = remainingAfterRestart(entry, clock.wallMs());
       const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
       this.#entries.set(entry.id, live);
-      if (finalStates.includes(entry.state)) this.#finished.push(entry.id);
+      if (finalStates.includes(entry.state)) this.#noteFinished(entry);
       else {
         this.#bytes += entry.size;
         this.#activate(live, entry.state);
@@ -301,7 +314,7 @@ export class Outbox {
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
     await this.#events.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
     this.#remember(live, order);
-    this.#finished.push(entry.id);
+    this.#noteFinished(entry);
     this.#prune();
     this.#events.changed(entry);
   }
@@ -348,7 +361,16 @@ export class Outbox {
     entry.reason = reason;
     if (reason !== null) return this.#wait(live);
     this.#stopWaiting(entry);
-    void this.#sealLater(live);
+    this.#toSeal.push(live);
+    if (!this.#isSealing) void this.#sealQueued();
+  }
+
+  /** A name that comes to mean somebody may set thousands free: their bodies pass through memory a few at a time. */
+  async #sealQueued(): Promise<void> {
+    this.#isSealing = true;
+    while (this.#toSeal.length > 0)
+      await Promise.all(this.#toSeal.splice(0, SEALED_AT_ONCE).map((live) => this.#sealLater(live)));
+    this.#isSealing = false;
   }
 
   async #sealLater(live: Live): Promise<void> {
@@ -466,17 +488,29 @@ export class Outbox {
     this.#stopWaiting(entry);
     if (!wasFinal) {
       this.#bytes -= entry.size;
-      this.#finished.push(entry.id);
+      this.#noteFinished(entry);
       this.#prune();
     }
     this.#events.changed(entry);
   }
 
+  #noteFinished({ id, size }: OutboxEntry): void {
+    this.#finished.push(id);
+    this.#finishedBytes += size;
+  }
+
+  /** Finished messages keep their bodies, so their history is bounded in bytes as well. */
   #prune(): void {
     const ops: StoreOp[] = [];
-    while (this.#finished.length > this.#ctx.limits.historyMessagesMax) {
+    const { historyMessagesMax, outboxBytesMax } = this.#ctx.limits;
+    while (
+      this.#finished.length > historyMessagesMax ||
+      (this.#finishedBytes > outboxBytesMax * HISTORY_BYTES_SHARE && this.#finished.length > 1)
+    ) {
       const id = this.#finished.shift()!;
-      const key = this.#entries.get(id)?.entry.idempotencyKey;
+      const entry = this.#entries.get(id)?.entry;
+      const key = entry?.idempotencyKey;
+      this.#finishedBytes -= entry?.size ?? 0;
       this.#entries.delete(id);
       ops.push({ op: "delete", in: "outbox", key: id });
       if (key !== undefined) {

@@ -3,8 +3,9 @@
  * the outbox, claims and their answers. Acknowledges to the neighbour only what is durable or of no use to anybody.
  * docs/protocol/delivery.md "The recipient".
  */
+import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
-import { formatMessageId, MESSAGE_ID_BYTES, type BundleId, type NodeId } from "../kernel/ids.ts";
+import { formatMessageId, MESSAGE_ID_BYTES, shortId, type BundleId, type NodeId } from "../kernel/ids.ts";
 import {
   BundleKind,
   encodeBundleHeader,
@@ -36,6 +37,10 @@ import type { StoreOp } from "./types.ts";
 const RETRY_FULL_MS = 5_000;
 const RETRY_STORE_MS = 2_000;
 const CLAIM_PRIORITY: Priority = 0;
+/** Signed refusals a second, how many at once, and how long one lives: the source asks again anyway. */
+const REFUSALS_PER_SECOND = 2;
+const REFUSALS_BURST = 100;
+const REFUSAL_LIFETIME_MS = 3_600_000;
 
 export interface RecipientEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
@@ -55,6 +60,7 @@ export class Recipient {
   readonly #receipts: Receipts;
   readonly #delivery: Delivery;
   readonly #claims: Claims;
+  readonly #refusals: TokenBucket;
   readonly #unreadable;
 
   constructor(ctx: CustodyContext, outbox: Outbox, transit: Transit, events: RecipientEvents) {
@@ -76,6 +82,7 @@ export class Recipient {
       drop: (arrival) => this.#delivery.skip(arrival, arrival.ops),
       wasDeliveredHere: (id) => this.#receipts.has(id),
     });
+    this.#refusals = new TokenBucket(ctx.clock, REFUSALS_PER_SECOND, REFUSALS_BURST);
     this.#unreadable = ctx.metrics.counter(
       "godwit_bundles_unreadable_total",
       "bundles for this node that made no sense",
@@ -96,8 +103,11 @@ export class Recipient {
 
   /** A message that was held here already when the node started. */
   resume(bundle: Bundle, journey: Journey): Promise<void> {
-    return this.#onMessage(undefined, bundle, journey, []).catch((error: unknown) => {
-      this.#ctx.log.warn("held message failed", { bundle: bundle.id, error: asGodwitError(error) });
+    return this.#onMessage(undefined, bundle, journey, []).catch(async (thrown: unknown) => {
+      const error = asGodwitError(thrown);
+      this.#ctx.log.warn("held message failed", { bundle: bundle.id, error });
+      if (error.kind === "protocol")
+        await this.#ctx.store.commit([{ op: "delete", in: "transit", key: bundle.id }]).catch(() => {});
     });
   }
 
@@ -213,6 +223,8 @@ export class Recipient {
 
   /** Tells the source, signed, that sealing anew is the only way. */
   #onUnreadable(bundle: Bundle): void {
+    // Who the source is was not proven: nobody may fill this store with answers to nodes that never asked.
+    if (!this.#refusals.take()) return;
     this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
     const receipt = {
       status: ReceiptStatus.refused,
@@ -222,7 +234,8 @@ export class Recipient {
       isUnconfirmed: false,
       trace: [],
     };
-    this.#receipts.issue(bundle.header.source, receipt, bundle.header.lifetimeMs);
+    const lifetimeMs = Math.min(bundle.header.lifetimeMs, REFUSAL_LIFETIME_MS);
+    this.#receipts.issue(bundle.header.source, receipt, lifetimeMs);
   }
 
   #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
@@ -271,10 +284,15 @@ export class Recipient {
   #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {
     const header = { kind, priority: CLAIM_PRIORITY, source: this.#ctx.self, destination: to, lifetimeMs };
     const unique = this.#ctx.random.bytes(16);
-    const { sealer } = this.#ctx;
-    this.#events.send(
-      makeBundle(header, sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique)),
-    );
+    const { sealer, log } = this.#ctx;
+    let sealed: Uint8Array;
+    try {
+      sealed = sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique);
+    } catch (error) {
+      // The list of machines is the sender's word: one that cannot be sealed to answers no claim.
+      return log.debug("machine cannot be sealed to", { machine: shortId(to), error: asGodwitError(error) });
+    }
+    this.#events.send(makeBundle(header, sealed));
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Bundles too large for one frame: offered, then fetched in chunks at the receiver's pace, resumable after a lost link
- * or a restart of either end. The receiver grants credit (`want`), the sender never sends beyond it. Chunks arrive in
- * order; a gap is asked for again. docs/protocol/delivery.md "Large bundles".
+ * or a restart of either end. The receiver grants credit (`want`), the sender never sends beyond it. What
+ * arrives behind a gap is kept, and the gap alone is asked for again. docs/protocol/delivery.md "Large bundles".
  */
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../kernel/ids.ts";
@@ -22,10 +22,14 @@ const CHUNK_BYTES = 32 * 1024;
 const CHUNK_OVERHEAD = 64;
 /** Bytes asked for ahead of what has arrived. */
 const CREDIT_BYTES = 1024 * 1024;
+/** Chunks kept behind a gap: twice the credit in pieces that fit the smallest usual packet. */
+const EARLY_CHUNKS_MAX = 2_048;
 /** Arrived bytes are written to the store in pieces of about this size. */
 const FLUSH_BYTES = 512 * 1024;
 /** Transfers arriving at once; each may hold a whole bundle in memory. */
 export const ARRIVING_MAX = 4;
+/** What an honest neighbour's window allows, so that one alone cannot take every place. */
+const ARRIVING_PER_NEIGHBOUR_MAX = 2;
 /** Half-arrived bundles kept in the store for resumption. */
 export const PARTIALS_MAX = 64;
 const STALL_MS = 5_000;
@@ -63,7 +67,9 @@ export class ChunkSender {
     if (outgoing === undefined) {
       if (this.#bytes + holding.sealedBytes > OUTGOING_BYTES_MAX && this.#outgoing.size > 0) return;
       this.#bytes += holding.sealedBytes;
-      const sealed = await this.#load(holding);
+      const loaded = await this.#load(holding);
+      // The offer may have ended while the store was read.
+      const sealed = this.#forwarder.touch(from, want.id) === undefined ? undefined : loaded;
       if (sealed === undefined || this.#outgoing.has(key)) {
         this.#bytes -= holding.sealedBytes;
         if (sealed === undefined) return;
@@ -128,7 +134,10 @@ interface Arriving {
   flushed: number;
   creditEnd: number;
   stalls: number;
-  /** When a gap was last asked for: once a round trip is enough. */
+  /** Behind a gap, by offset. Datagrams only. */
+  readonly early: Map<number, Uint8Array>;
+  /** The gap last asked for, and when: once in two round trips is enough. Undefined: the sender has all its credit. */
+  gapAt: number | undefined;
   gapAskedAtMs: number;
   progressAtMs: number;
   timer: Timer | undefined;
@@ -187,6 +196,9 @@ export class ChunkReceiver {
       return true;
     }
     if (this.#arriving.size >= ARRIVING_MAX) return false;
+    let ofNeighbour = 0;
+    for (const other of this.#arriving.values()) if (other.from === from) ofNeighbour++;
+    if (ofNeighbour >= ARRIVING_PER_NEIGHBOUR_MAX) return false;
     const arriving: Arriving = {
       from,
       offer,
@@ -195,7 +207,9 @@ export class ChunkReceiver {
       flushed: 0,
       creditEnd: 0,
       stalls: 0,
-      gapAskedAtMs: Number.NEGATIVE_INFINITY,
+      early: new Map(),
+      gapAt: undefined,
+      gapAskedAtMs: 0,
       progressAtMs: this.#ctx.clock.monotonicMs(),
       timer: undefined,
     };
@@ -214,16 +228,28 @@ export class ChunkReceiver {
     const arriving = this.#arriving.get(chunk.id);
     // Not asked for, or a repeat: not an error of an honest neighbour.
     if (arriving === undefined || arriving.from !== from || chunk.offset < arriving.received) return;
-    if (chunk.offset > arriving.received) return this.#onGap(arriving);
-    if (chunk.bytes.length === 0 || arriving.received + chunk.bytes.length > arriving.offer.sealedBytes)
-      return;
-    arriving.chunks.push(chunk.bytes.slice());
-    arriving.received += chunk.bytes.length;
+    if (chunk.bytes.length === 0 || chunk.offset + chunk.bytes.length > arriving.offer.sealedBytes) return;
+    if (chunk.offset > arriving.received) {
+      const isInReach = chunk.offset - arriving.received <= CREDIT_BYTES * 2;
+      if (isInReach && arriving.early.size < EARLY_CHUNKS_MAX)
+        arriving.early.set(chunk.offset, chunk.bytes.slice());
+      return this.#onGap(arriving);
+    }
+    this.#append(arriving, chunk.bytes.slice());
     arriving.stalls = 0;
     arriving.progressAtMs = this.#ctx.clock.monotonicMs();
     if (arriving.received === arriving.offer.sealedBytes) return this.#finish(arriving);
     if (arriving.received - arriving.flushed >= FLUSH_BYTES) this.#flush(arriving);
-    if (arriving.creditEnd - arriving.received < CREDIT_BYTES / 2) this.#want(arriving, arriving.received);
+    if (arriving.early.size > 0) return this.#onGap(arriving);
+    if (arriving.gapAt !== undefined) {
+      // The sender was told to stop behind the gap.
+      arriving.gapAt = undefined;
+      return this.#want(arriving, arriving.received);
+    }
+    // With all of it granted there is no more credit to give: a range that ends no later would be sent again.
+    const isGranted = arriving.creditEnd >= arriving.offer.sealedBytes;
+    if (!isGranted && arriving.creditEnd - arriving.received < CREDIT_BYTES / 2)
+      this.#want(arriving, arriving.received);
   }
 
   /** What had arrived stays in the store for the next offer. */
@@ -262,16 +288,31 @@ export class ChunkReceiver {
   /** A chunk before this one is late or lost; should this word be lost as well, the watch repeats it. */
   #onGap(arriving: Arriving): void {
     const nowMs = this.#ctx.clock.monotonicMs();
-    if (nowMs - arriving.gapAskedAtMs < this.#ctx.carrier.rttMs(arriving.from)) return;
+    const pauseMs = 2 * this.#ctx.carrier.rttMs(arriving.from);
+    if (arriving.gapAt === arriving.received && nowMs - arriving.gapAskedAtMs < pauseMs) return;
     arriving.gapAskedAtMs = nowMs;
     this.#wantAgain(arriving);
   }
 
   /** Asks for what was granted already: a range that ends no later is a resumption for the sender, not more credit. */
   #wantAgain(arriving: Arriving): void {
-    const { id } = arriving.offer;
-    const length = arriving.creditEnd - arriving.received;
-    this.#ctx.carrier.send(arriving.from, "control", encodeWant(id, arriving.received, length));
+    const { received, early, offer, from, creditEnd } = arriving;
+    let end = creditEnd;
+    for (const offset of early.keys()) end = Math.min(end, offset);
+    if (early.size > 0) arriving.gapAt = received;
+    this.#ctx.carrier.send(from, "control", encodeWant(offer.id, received, end - received));
+  }
+
+  /** Takes the next bytes and whatever waited behind them. */
+  #append(arriving: Arriving, bytes: Uint8Array): void {
+    const { early } = arriving;
+    for (let next: Uint8Array | undefined = bytes; next !== undefined; next = early.get(arriving.received)) {
+      early.delete(arriving.received);
+      arriving.chunks.push(next);
+      arriving.received += next.length;
+    }
+    // Cut differently the second time: what these hold has come already.
+    for (const offset of early.keys()) if (offset < arriving.received) early.delete(offset);
   }
 
   #want(arriving: Arriving, offset: number): void {
@@ -305,9 +346,16 @@ export class ChunkReceiver {
     const ops: StoreOp[] = [{ op: "put", in: "chunk", key: chunkKey(id, pieces.length), meta: "", body }];
     arriving.flushed += body.length;
     this.#partials.set(id, [...pieces, body.length]);
-    const oldest = this.#partials.keys().next().value;
-    if (this.#partials.size > PARTIALS_MAX && oldest !== undefined) ops.push(...this.#dropOps(oldest));
-    this.#ctx.store.commit(ops).catch(() => this.#partials.delete(id));
+    if (this.#partials.size > PARTIALS_MAX) {
+      const oldest = [...this.#partials.keys()].find((other) => other !== id && !this.#arriving.has(other));
+      if (oldest !== undefined) ops.push(...this.#dropOps(oldest));
+    }
+    this.#ctx.store.commit(ops).catch(() => {
+      // The pieces before it are there still; what follows must be written again from where they end.
+      if (!this.#partials.has(id)) return;
+      this.#partials.set(id, pieces);
+      arriving.flushed = pieces.reduce((total, bytes) => total + bytes, 0);
+    });
   }
 
   #finish(arriving: Arriving): void {

@@ -2,8 +2,9 @@
  * Bundles of other nodes in custody here: the durable half of relaying. Quotas per authenticated neighbour; a full
  * store refuses with a reason and the previous hop keeps its copy. Own receipts and claims travel the same way.
  */
-import { godwitError } from "../kernel/errors.ts";
+import { asGodwitError } from "../kernel/errors.ts";
 import { formatBase32, parseBase32, type BundleId, type NodeId } from "../kernel/ids.ts";
+import { parseMeta } from "../kernel/json.ts";
 import {
   encodeBundleHeader,
   decodeBundleHeader,
@@ -16,7 +17,7 @@ import {
 import type { BodyCache } from "./body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
-import type { StoreOp } from "./types.ts";
+import type { StoreOp, StoreRow } from "./types.ts";
 
 /** Own receipts and claims may go past the bound for others' bundles by this much. */
 const OWN_RESERVE = 10_000;
@@ -60,18 +61,9 @@ export class Transit {
     const own: TransitRow[] = [];
     const expired: StoreOp[] = [];
     for (const row of await this.#ctx.store.load("transit")) {
-      const meta = JSON.parse(row.meta) as TransitMeta;
-      const headerBytes = parseBase32(meta.header);
-      if (headerBytes === undefined)
-        throw godwitError("GODWIT_STORE_FAILED", `the store holds a damaged bundle ${row.key}`);
-      const remainingMs = remainingAfterRestart(meta, this.#ctx.clock.wallMs());
-      const parsed: TransitRow = {
-        id: row.key as BundleId,
-        header: decodeBundleHeader(headerBytes),
-        journey: { remainingMs, hops: meta.hops, trace: meta.trace },
-        from: meta.from ?? undefined,
-        sealedBytes: row.bodyBytes,
-      };
+      const parsed = this.#parse(row);
+      if (parsed === undefined) continue;
+      const { remainingMs } = parsed.journey;
       if (parsed.header.destination === this.#ctx.self) own.push(parsed);
       else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: row.key });
       else {
@@ -145,6 +137,26 @@ export class Transit {
         error: error instanceof Error ? error : String(error),
       });
     });
+  }
+
+  /** Undefined for a damaged row: the hop before or the source will offer that bundle again. */
+  #parse(row: StoreRow): TransitRow | undefined {
+    const meta = parseMeta<TransitMeta>(row, this.#ctx.log, "transit");
+    const headerBytes = typeof meta?.header === "string" ? parseBase32(meta.header) : undefined;
+    if (meta === undefined || headerBytes === undefined) return undefined;
+    try {
+      const remainingMs = remainingAfterRestart(meta, this.#ctx.clock.wallMs());
+      return {
+        id: row.key as BundleId,
+        header: decodeBundleHeader(headerBytes),
+        journey: { remainingMs, hops: meta.hops, trace: meta.trace },
+        from: meta.from ?? undefined,
+        sealedBytes: row.bodyBytes,
+      };
+    } catch (error) {
+      this.#ctx.log.error("damaged bundle passed over", { bundle: row.key, error: asGodwitError(error) });
+      return undefined;
+    }
   }
 
   async #commit(

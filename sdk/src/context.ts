@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
+import type { Mesh } from "./mesh.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
 
@@ -73,4 +74,9 @@ export interface PluginContext {
     hint(hint: Hint): void;
     withdraw(endpoint: string): void;
   };
+}
+
+/** What a plugin of namespace `service` gets: the mesh as well. Others move bytes or hints and never see a message. */
+export interface ServiceContext extends PluginContext {
+  readonly mesh: Mesh;
 }

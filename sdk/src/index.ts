@@ -11,12 +11,26 @@ export type {
   Hint,
   TransportDriver,
   PluginContext,
+  ServiceContext,
   PluginHealth,
   MetricCounter,
   MetricGauge,
 } from "./context.ts";
+export type {
+  IncomingMessage,
+  Mesh,
+  MeshHop,
+  MeshInbox,
+  MeshSelf,
+  MeshStation,
+  MessagePriority,
+  OutgoingMessage,
+  SentMessage,
+  SentState,
+} from "./mesh.ts";
 export {
   definePlugin,
+  type ContextOf,
   type Plugin,
   type PluginDefinition,
   type PluginNamespace,

@@ -1,4 +1,4 @@
-import type { PluginContext } from "./context.ts";
+import type { PluginContext, ServiceContext } from "./context.ts";
 
 export type PluginNamespace = "transport" | "discovery" | "service" | "engine" | "heal-action";
 
@@ -20,10 +20,15 @@ export interface StandardSchema<Output> {
   };
 }
 
-export interface PluginDefinition<Config> {
+/** Services are handed the mesh, others are not. */
+export type ContextOf<Namespace extends PluginNamespace> = Namespace extends "service"
+  ? ServiceContext
+  : PluginContext;
+
+export interface PluginDefinition<Config, Namespace extends PluginNamespace = PluginNamespace> {
   /** Kebab-case, unique within its namespace: `tcp` in `type = "tcp"`. */
   readonly id: string;
-  readonly namespace: PluginNamespace;
+  readonly namespace: Namespace;
   /** Version range of this SDK, e.g. `^0.1.0`. */
   readonly sdk: string;
   /** Validates the plugin's own table of the configuration; unknown keys must be refused. */
@@ -34,7 +39,7 @@ export interface PluginDefinition<Config> {
    * Resolves when the plugin does its work, at most 30 s later (then it is stopped and marked failed). Rejecting
    * undoes whatever was registered.
    */
-  start(ctx: PluginContext, config: Config): Promise<void> | void;
+  start(ctx: ContextOf<Namespace>, config: Config): Promise<void> | void;
 }
 
 /** A plugin whose configuration type the host need not know. */
@@ -44,11 +49,14 @@ export interface Plugin {
   readonly sdk: string;
   readonly config: StandardSchema<unknown>;
   readonly permissions: readonly string[];
-  start(ctx: PluginContext, config: unknown): Promise<void> | void;
+  /** For other namespaces than `service`, reading `ctx.mesh` throws GODWIT_PLUGIN_FAILED. */
+  start(ctx: ServiceContext, config: unknown): Promise<void> | void;
 }
 
 /** Declares a plugin; the identity function at run time. The result is a plugin file's default export. */
-export function definePlugin<Config>(definition: PluginDefinition<Config>): Plugin {
-  // Sound because the host only ever calls start with what definition.config returned.
+export function definePlugin<Config, const Namespace extends PluginNamespace>(
+  definition: PluginDefinition<Config, Namespace>,
+): Plugin {
+  // Sound because the host only ever calls start with what definition.config returned, and a context of its namespace.
   return definition;
 }

@@ -1,0 +1,99 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { ManualClock } from "./clock.ts";
+import { godwitError } from "./errors.ts";
+import { parseMeta } from "./json.ts";
+import { createLog, silentLog, type LogFields } from "./log.ts";
+
+function capture(format: "json" | "text", level: "debug" | "info" | "warn" | "error" = "debug") {
+  const lines: string[] = [];
+  const log = createLog({
+    level,
+    format,
+    clock: new ManualClock(0),
+    sink: { write: (line) => lines.push(line) },
+  });
+  return { lines, log };
+}
+
+describe("json", () => {
+  test("one object a line, child fields first, undefined left out, errors by message and code", () => {
+    const { lines, log } = capture("json");
+    log.child({ plugin: "x", a: 1 }).warn("link down", {
+      a: 2,
+      gone: undefined,
+      list: ["p", "q"],
+      error: godwitError("GODWIT_LINK_CLOSED", "the link is gone"),
+    });
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      {
+        time: "1970-01-01T00:00:00.000Z",
+        level: "warn",
+        event: "link down",
+        plugin: "x",
+        a: 2,
+        list: ["p", "q"],
+        error: "the link is gone",
+        error_code: "GODWIT_LINK_CLOSED",
+      },
+    ]);
+  });
+
+  test("a field named like a part of the line does not replace it", () => {
+    const { lines, log } = capture("json");
+    log.info("trust changed", { level: "blocked", event: "x", time: "y" });
+    expect(JSON.parse(lines[0]!)).toMatchObject({ level: "info", event: "trust changed", level_: "blocked" });
+  });
+});
+
+test("levels below the threshold are not written", () => {
+  const { lines, log } = capture("text", "warn");
+  log.debug("a");
+  log.info("b");
+  log.warn("c");
+  log.error("d");
+  expect(lines.map((line) => line.split(" ").at(-1))).toEqual(["c", "d"]);
+  silentLog.child({}).error("nothing");
+});
+
+test("no field can forge a line or drive a terminal", () => {
+  const hostile = fc.string({
+    unit: fc.oneof(
+      fc.constantFrom(
+        "\n",
+        "\r",
+        "\u001b",
+        "\u009b",
+        "\u0085",
+        "\u2028",
+        "\u202e",
+        "\u2066",
+        "\u007f",
+        '"',
+        " ",
+        "=",
+      ),
+      fc.string({ minLength: 1, maxLength: 1 }),
+    ),
+  });
+  fc.assert(
+    fc.property(hostile, fc.constantFrom<"json" | "text">("json", "text"), (text, format) => {
+      const { lines, log } = capture(format);
+      const fields: LogFields = { text, list: [text, "b"], error: new Error(text) };
+      log.info("event", fields);
+      // oxlint-disable-next-line no-control-regex
+      expect(lines[0]).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/);
+      if (format === "json") expect(JSON.parse(lines[0]!)).toMatchObject({ text, list: [text, "b"] });
+    }),
+  );
+});
+
+test("a damaged row of the store is passed over with a line in the log", () => {
+  const { lines, log } = capture("json");
+  expect(parseMeta<{ a: number }>({ key: "k", meta: '{"a":1}' }, log, "peer")).toEqual({ a: 1 });
+  for (const meta of ["", "{", "null", "7", '"x"']) {
+    expect(parseMeta({ key: "k", meta }, log, "peer")).toBeUndefined();
+  }
+  expect(lines.length).toBe(5);
+  expect(JSON.parse(lines[0]!)).toMatchObject({ level: "error", collection: "peer", key: "k" });
+});

@@ -1,0 +1,133 @@
+/**
+ * The mesh as services get it (`Mesh` of the SDK): turns the living parts into the SDK's plain values. Reads; what
+ * changes goes straight to custody. The door in `plugin/mesh-door.ts` ends it with each plugin.
+ */
+import type { IncomingMessage, MeshHop, MeshSelf, MeshStation, SentMessage } from "@godwit/sdk";
+import type { MessageId, NodeId } from "./kernel/ids.ts";
+import type { Mesh } from "./mesh.ts";
+import type { MeshBackend } from "./plugin/mesh-door.ts";
+import type { InboxEntry } from "./store/inbox.ts";
+import type { OutboxEntry } from "./store/outbox-entry.ts";
+import type { TraceEntry } from "./wire/bundle.ts";
+
+const PAGE_MAX = 500;
+
+/** Where `node.ts` tells what happened to messages; synchronous. */
+export class MessageSignals {
+  readonly arrived = new Set<(id: string) => void>();
+  readonly changed = new Set<(entry: OutboxEntry) => void>();
+}
+
+export function createMeshBackend(
+  self: MeshSelf & { readonly id: NodeId },
+  mesh: Mesh,
+  signals: MessageSignals,
+): MeshBackend {
+  const { custody, records, router, names } = mesh;
+  const callsignOf = (id: NodeId): string | undefined =>
+    id === self.id ? self.callsign : records.get(id)?.record.callsign;
+  const hops = (trace: readonly TraceEntry[]): MeshHop[] =>
+    trace.map(({ node, atMs }) => ({ id: node, callsign: callsignOf(node), atMs }));
+  const incoming = (entry: InboxEntry): IncomingMessage => ({
+    id: entry.id,
+    from: entry.from,
+    fromCallsign: callsignOf(entry.from),
+    to: entry.to,
+    subject: entry.subject,
+    contentType: entry.contentType,
+    priority: entry.priority,
+    size: entry.size,
+    createdAtMs: entry.createdAtMs,
+    deliveredAtMs: entry.deliveredAtMs,
+    trace: hops(entry.trace),
+  });
+  const outgoing = (entry: OutboxEntry): SentMessage => ({
+    id: entry.id,
+    to: entry.to,
+    state: entry.state,
+    reason: custody.outbox.waitReason(entry) ?? undefined,
+    createdAtMs: entry.createdAtMs,
+    receipt:
+      entry.receipt === null
+        ? undefined
+        : {
+            by: entry.receipt.by,
+            byCallsign: callsignOf(entry.receipt.by),
+            atMs: entry.receipt.atMs,
+            signature: entry.receipt.signatureHex,
+            trace: hops(entry.receipt.trace),
+          },
+  });
+
+  function stations(): MeshStation[] {
+    const found = new Map<NodeId, MeshStation>();
+    const unreachable = { isReachable: false, costMs: undefined, via: undefined } as const;
+    for (const { record } of records.all)
+      if (!record.isRevoked) found.set(record.id, { id: record.id, callsign: record.callsign, ...unreachable });
+    for (const { node, name } of names.list()) {
+      const callsign = found.get(node)?.callsign ?? name;
+      found.set(node, { id: node, callsign, ...unreachable });
+    }
+    for (const { destination, next_hop: hop, metric } of router.routes()) {
+      found.set(destination, {
+        id: destination,
+        callsign: found.get(destination)?.callsign,
+        isReachable: true,
+        costMs: metric / 10,
+        via: { id: hop, callsign: callsignOf(hop) },
+      });
+    }
+    found.delete(self.id);
+    const key = ({ callsign, id }: MeshStation) => callsign ?? `~${id}`;
+    return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  }
+
+  return {
+    self,
+    stations,
+    async send({ to, body, subject, contentType, priority, ttlSeconds, failover, idempotencyKey }) {
+      const id = await custody.send({
+        to,
+        body,
+        ...(subject === undefined ? {} : { subject }),
+        ...(contentType === undefined ? {} : { contentType }),
+        ...(priority === undefined ? {} : { priority }),
+        ...(ttlSeconds === undefined ? {} : { lifetimeMs: ttlSeconds * 1000 }),
+        ...(failover === undefined ? {} : { failover }),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      });
+      return { id };
+    },
+    sent(id) {
+      const entry = custody.outbox.get(id as MessageId);
+      return entry === undefined ? undefined : outgoing(entry);
+    },
+    inbox: {
+      get count() {
+        return custody.inbox.count;
+      },
+      list({ order, limit, after }) {
+        const entries = custody.inbox.newestFirst;
+        if (order === "oldest-first") entries.reverse();
+        const start = after === undefined ? 0 : entries.findIndex(({ id }) => id === after) + 1;
+        if (after !== undefined && start === 0) return [];
+        return entries.slice(start, start + Math.min(limit, PAGE_MAX)).map(incoming);
+      },
+      get(id) {
+        const entry = custody.inbox.get(id as MessageId);
+        return entry === undefined ? undefined : incoming(entry);
+      },
+      body: (id) => custody.inbox.body(id as MessageId),
+      remove: (id) => custody.inbox.remove(id as MessageId),
+    },
+    onArrival(handler) {
+      signals.arrived.add(handler);
+      return () => void signals.arrived.delete(handler);
+    },
+    onChanged(handler) {
+      const listener = (entry: OutboxEntry) => handler(outgoing(entry));
+      signals.changed.add(listener);
+      return () => void signals.changed.delete(listener);
+    },
+  };
+}

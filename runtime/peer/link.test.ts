@@ -1,0 +1,179 @@
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId } from "../kernel/ids.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { decodeProbe, decodeProbeReply, type Hello } from "../wire/peer-messages.ts";
+import { FrameType } from "../wire/constants.ts";
+import { Link } from "./link.ts";
+import { FRAME_COST_BYTES, sessionPair, TCP_ACK_BYTES, type FakeSession } from "./testing.ts";
+
+const id = (fill: number) => formatNodeId(new Uint8Array(32).fill(fill));
+const hello = {} as Hello;
+
+/** Both ends of one link, each answering probes as Peers does. */
+function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
+  const clock = new ManualClock();
+  const sessions = sessionPair(clock, id(1), id(2));
+  const deadAtMs: (number | undefined)[] = [undefined, undefined];
+  let measurements = 0;
+  const links = sessions.map((session, i) => {
+    session.linkClass = linkClass;
+    const link = new Link(session, hello, {
+      clock,
+      random: seededRandom(i + 1),
+      events: {
+        dead: (dead) => {
+          deadAtMs[i] = clock.monotonicMs();
+          dead.stop();
+        },
+        measured: () => measurements++,
+      },
+    });
+    session.open({
+      frame(bytes) {
+        link.noteHeard();
+        if (bytes[0] === FrameType.probe) link.answerProbe(decodeProbe(bytes));
+        else if (bytes[0] === FrameType.probeReply) link.noteProbeReply(decodeProbeReply(bytes));
+      },
+      drain: () => link.noteDrain(),
+      closed() {},
+    });
+    return link;
+  }) as [Link, Link];
+  const frames = () => sessions.reduce((total, { sent }) => total + sent.length, 0);
+  return { clock, sessions, links, deadAtMs, frames, measurements: () => measurements };
+}
+
+const silence = (sessions: readonly FakeSession[]) => {
+  for (const session of sessions) session.isCarrying = false;
+};
+
+describe("an idle link", () => {
+  test("costs one exchange of probes in 5 s for both ends, at most 45 bytes a second of IP", async () => {
+    const { clock, sessions, frames } = twoEnds();
+    await clock.advance(10_000);
+    const before = frames();
+    const bytesBefore = sessions.reduce((total, { bytesSent }) => total + bytesSent, 0);
+    await clock.advance(100_000);
+    const exchanged = frames() - before;
+    expect(exchanged).toBeLessThanOrEqual(41);
+    expect(exchanged).toBeGreaterThanOrEqual(38);
+    const bytes = sessions.reduce((total, { bytesSent }) => total + bytesSent, 0) - bytesBefore;
+    // Each exchange: probe, answer that acknowledges it, and an acknowledgement of the answer.
+    const ip = bytes + exchanged * FRAME_COST_BYTES + (exchanged / 2) * TCP_ACK_BYTES;
+    expect(ip / 100).toBeLessThanOrEqual(45);
+  });
+
+  test("is found dead within 7 s by the initiator, by the other end not much later", async () => {
+    const { clock, sessions, deadAtMs } = twoEnds();
+    await clock.advance(20_000);
+    silence(sessions);
+    await clock.advance(10_000);
+    expect(deadAtMs[0]! - 20_000).toBeLessThanOrEqual(6_300);
+    expect(deadAtMs[1]! - 20_000).toBeLessThanOrEqual(7_000);
+  });
+
+  test("of a slow transport is never probed", async () => {
+    const { clock, frames, deadAtMs } = twoEnds("slow");
+    await clock.advance(100_000);
+    expect([frames(), deadAtMs]).toEqual([0, [undefined, undefined]]);
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+});
+
+describe("a link in use", () => {
+  test("is found dead within 1.7 s of the last sign of life", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds();
+    for (let i = 0; i < 200; i++) {
+      links[0].send(new Uint8Array(10), true);
+      links[1].send(new Uint8Array(10), true);
+      await clock.advance(10);
+    }
+    silence(sessions);
+    const atMs = clock.monotonicMs();
+    for (let i = 0; i < 300 && deadAtMs[0] === undefined; i++) {
+      links[0].send(new Uint8Array(10), true);
+      await clock.advance(10);
+    }
+    expect(deadAtMs[0]! - atMs).toBeLessThanOrEqual(1_700);
+    expect(deadAtMs[0]! - atMs).toBeGreaterThan(1_500);
+  });
+
+  test("that falls silent right after it was idle is noticed as soon", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds();
+    await clock.advance(7_000);
+    silence(sessions);
+    links[0].send(new Uint8Array(10), true);
+    await clock.advance(2_300);
+    expect(deadAtMs[0]).toBeDefined();
+  });
+
+  test("over half a second of round trip stays alive", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds();
+    for (const session of sessions) session.delayMs = 350;
+    for (let i = 0; i < 100; i++) {
+      links[0].send(new Uint8Array(10), true);
+      await clock.advance(200);
+    }
+    expect(deadAtMs).toEqual([undefined, undefined]);
+    expect(links[0].rttMs).toBeGreaterThan(600);
+  });
+
+  test("that loses every second frame stays alive", async () => {
+    const { clock, sessions, deadAtMs } = twoEnds();
+    for (let i = 0; i < 300; i++) {
+      for (const session of sessions) session.isCarrying = i % 2 === 0;
+      await clock.advance(350);
+    }
+    expect(deadAtMs).toEqual([undefined, undefined]);
+  });
+});
+
+test("a node that stood still itself does not call its neighbours dead", async () => {
+  const { clock, sessions, deadAtMs } = twoEnds();
+  await clock.advance(5_000);
+  silence(sessions);
+  for (let i = 0; i < 6; i++) {
+    // Our own timers come 2 s late, again and again; the wire carries in between.
+    clock.jumpTo(clock.monotonicMs() + 7_500);
+    clock.runNext(Number.POSITIVE_INFINITY);
+    clock.runNext(Number.POSITIVE_INFINITY);
+  }
+  expect(deadAtMs).toEqual([undefined, undefined]);
+  await clock.advance(20_000);
+  expect(deadAtMs[0]).toBeDefined();
+});
+
+test("an answer to another question is a sign of life and no measurement", async () => {
+  const { clock, links, measurements } = twoEnds();
+  await clock.advance(100);
+  const before = measurements();
+  links[0].noteProbeReply(12_345);
+  expect(measurements()).toBe(before);
+  expect(links[0].rttMs).toBe(2);
+  expect(links[0].rttMinMs).toBe(2);
+});
+
+test("goodput is learned from how fast a full session drains", async () => {
+  const { clock, sessions, links } = twoEnds();
+  const before = links[0].rateBitsPerSecond;
+  for (let i = 0; i < 40; i++) {
+    sessions[0].hasRoom = false;
+    links[0].send(new Uint8Array(50_000), true);
+    links[0].send(new Uint8Array(50_000), true);
+    expect(links[0].isWritable).toBe(false);
+    await clock.advance(400);
+    sessions[0].drain();
+    expect(links[0].isWritable).toBe(true);
+  }
+  // 50,000 bytes after the one that filled it, in 0.4 s.
+  expect(links[0].rateBitsPerSecond).toBeLessThan(before / 100);
+  expect(links[0].rateBitsPerSecond).toBeGreaterThan(900_000);
+});
+
+test("stop leaves no timer", async () => {
+  const { clock, links } = twoEnds();
+  await clock.advance(50);
+  for (const link of links) link.stop();
+  expect(clock.nextAtMs()).toBeUndefined();
+});

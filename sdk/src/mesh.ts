@@ -1,0 +1,142 @@
+/**
+ * The mesh as a service sees it: who is there, what may be sent, what has come. Ids are text: a node's has 52
+ * characters of lower-case base32, a message's 32 of lower-case hex. Times are milliseconds since 1970 by the wall clock
+ * of whoever wrote them, and may be wrong by decades.
+ */
+
+/** 0 is most urgent. */
+export type MessagePriority = 0 | 1 | 2 | 3;
+
+export interface MeshSelf {
+  readonly id: string;
+  /** `DUN-A`; undefined when the node has only its id. */
+  readonly callsign: string | undefined;
+  /** `DUN`. */
+  readonly location: string | undefined;
+  readonly network: string;
+  /** Of Godwit, for people. */
+  readonly version: string;
+}
+
+/** A node that was heard of. */
+export interface MeshStation {
+  readonly id: string;
+  readonly callsign: string | undefined;
+  /** There is a route now. What is sent to others waits for one. */
+  readonly isReachable: boolean;
+  /** Expected time to deliver 256 bytes, in ms; undefined when unreachable. */
+  readonly costMs: number | undefined;
+  /** The neighbour that comes first on the way: the station itself when it is one. */
+  readonly via: { readonly id: string; readonly callsign: string | undefined } | undefined;
+}
+
+export interface MeshHop {
+  readonly id: string;
+  readonly callsign: string | undefined;
+  readonly atMs: number;
+}
+
+export interface OutgoingMessage {
+  /** A node id, `LOC-MACHINE` or `LOC`, in any case. */
+  readonly to: string;
+  /** At most 16 MiB. Copied before `send` returns. */
+  readonly body: Uint8Array;
+  /** At most 1,024 bytes of UTF-8; default none. */
+  readonly subject?: string;
+  /** Media type; default `text/plain`. */
+  readonly contentType?: string;
+  /** Default 2. */
+  readonly priority?: MessagePriority;
+  /** From 1 s to 30 days; default what the node's configuration says (72 h). */
+  readonly ttlSeconds?: number;
+  /** Another machine of the location may take it while the addressed one stays silent; default false. */
+  readonly failover?: boolean;
+  /**
+   * The same key gives the same message instead of a second one, over restarts too. Keys are shared by everything on
+   * this node: begin yours with the plugin's id and a colon.
+   */
+  readonly idempotencyKey?: string;
+}
+
+/** A message that reached this node. */
+export interface IncomingMessage {
+  readonly id: string;
+  /** Proven: the sender's key opened it. */
+  readonly from: string;
+  readonly fromCallsign: string | undefined;
+  /** As its sender addressed it. */
+  readonly to: string;
+  /** Any text, control characters included. Empty when there is none. */
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: MessagePriority;
+  /** Bytes of the body, which `inbox.body` reads. */
+  readonly size: number;
+  readonly createdAtMs: number;
+  readonly deliveredAtMs: number;
+  /** Where it was, the sender first. Relays write it and could lie. */
+  readonly trace: readonly MeshHop[];
+}
+
+export type SentState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
+
+/** A message of this node, whoever on it sent it. */
+export interface SentMessage {
+  readonly id: string;
+  readonly to: string;
+  /** Final: delivered, expired, refused, withdrawn. */
+  readonly state: SentState;
+  /** Why it is where it is, in words; undefined when there is nothing to say. */
+  readonly reason: string | undefined;
+  readonly createdAtMs: number;
+  readonly receipt:
+    | {
+        readonly by: string;
+        readonly byCallsign: string | undefined;
+        readonly atMs: number;
+        /** Ed25519, hex. */
+        readonly signature: string;
+        readonly trace: readonly MeshHop[];
+      }
+    | undefined;
+}
+
+export interface MeshInbox {
+  /** Messages in it now. */
+  readonly count: number;
+  /** A page, at most 500; `after` is the id of the last one of the page before and must still be there. */
+  list(page: {
+    readonly order: "oldest-first" | "newest-first";
+    readonly limit: number;
+    readonly after?: string;
+  }): readonly IncomingMessage[];
+  get(id: string): IncomingMessage | undefined;
+  /** Rejects with GODWIT_MESSAGE_UNKNOWN. The bytes are the caller's. */
+  body(id: string): Promise<Uint8Array>;
+  /** For good, for everybody on this node. Resolves once durable. Rejects with GODWIT_MESSAGE_UNKNOWN. */
+  remove(id: string): Promise<void>;
+}
+
+/** `ctx.mesh` of a service. After the plugin stopped, its methods throw or reject with GODWIT_STOPPED. */
+export interface Mesh {
+  readonly self: MeshSelf;
+  /** Every other node that was heard of, callsigns first. */
+  stations(): readonly MeshStation[];
+  /**
+   * Accepts a message; resolves with its id only after the durable commit. Rejects with GODWIT_ADDRESS_INVALID,
+   * GODWIT_TOO_BIG, GODWIT_QUEUE_FULL, GODWIT_STORE_FAILED, GODWIT_IDEMPOTENCY_CONFLICT. An address that nobody was
+   * heard of by is accepted and waits.
+   */
+  send(message: OutgoingMessage): Promise<{ readonly id: string }>;
+  /** A message of this node; undefined when there is none with that id (any more). */
+  sent(id: string): SentMessage | undefined;
+  /**
+   * Messages of the inbox, each at least once: what is there already, oldest first, then what comes. One at a time; a
+   * handler that rejects gets the message again later, after the others. What is still in the inbox at the next start
+   * comes again, so remove what is done with, or know it by its id.
+   */
+  onMessage(handler: (message: IncomingMessage) => void | Promise<void>): void;
+  /** State changes of this node's messages, as they happen; not repeated. Must not throw. */
+  onSent(handler: (message: SentMessage) => void): void;
+  readonly inbox: MeshInbox;
+}
