@@ -46,12 +46,17 @@ const secondsSince = (fromMs: number) => Math.round(performance.now() - fromMs) 
 
 const stop = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
+/** Ctrl-C in the middle of the story. */
+const interrupted = new Promise<never>((_, reject) =>
+  stop.signal.addEventListener("abort", () => reject(new Error("interrupted")), { once: true }),
+);
+interrupted.catch(() => {});
 
 say("building the binary (dist/godwit)");
 await buildGodwit(undefined, binaryPath);
 const lab = await Lab.create();
 try {
-  const report = await tell(lab);
+  const report = await Promise.race([tell(lab), interrupted]);
   if (isJson)
     process.stdout.write(`${JSON.stringify({ ok: true, ...report, seconds: secondsSince(startMs) })}\n`);
   if (!flags.has("--once") && !stop.signal.aborted) await stayUp(lab);
@@ -60,10 +65,11 @@ try {
   if (isJson)
     process.stdout.write(`${JSON.stringify({ ok: false, error: why, seconds: secondsSince(startMs) })}\n`);
   process.stderr.write(`demo failed: ${why}\n`);
-  process.exitCode = 1;
+  process.exitCode = stop.signal.aborted ? 130 : 1;
 } finally {
   await lab.close();
 }
+process.exit();
 
 async function tell(mesh: Lab) {
   const b = await mesh.add({ callsign: "LON-B", network: "telex" });

@@ -13,12 +13,25 @@ export const binaryPath = join(import.meta.dir, "..", "dist", "godwit");
 /** A call without an answer for this long fails, so that nobody waits for a node that hangs. */
 const API_TIMEOUT_MS = 30_000;
 
+/** Below the range from which the kernel takes ports for outgoing connections, which would steal one while its node is down. */
+const PORTS = { from: 12_000, to: 32_000 } as const;
+
+/** No port is given out twice by one process: what has it may be down just now. */
+const given = new Set<number>();
+
 /** A TCP port that is free now. Whoever binds it later may still lose the race; the node then says so. */
 export function freePort(): number {
-  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = server;
-  server.stop(true);
-  return port;
+  for (let tries = 0; ; tries++) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    try {
+      if (given.has(port)) throw new Error(`port ${port} is given out already`);
+      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+      given.add(port);
+      return port;
+    } catch (error) {
+      if (tries > 100) throw error;
+    }
+  }
 }
 
 export interface LabNodeOptions {
@@ -34,6 +47,8 @@ export interface LabNodeOptions {
   readonly nodeExtra?: string;
   /** What others are told to dial; with [] only those come who were told otherwise, through a proxy for instance. */
   readonly advertise?: readonly string[];
+  /** Instead of the compiled binary: the words before `run`. */
+  readonly command?: readonly string[];
   /** Instead of a folder of the lab; the caller removes it. */
   readonly stateDir?: string;
 }
@@ -55,7 +70,11 @@ export class Lab {
 
   /** Writes the node's configuration; it is not started yet. */
   async add(options: LabNodeOptions): Promise<LabNode> {
-    const node = new LabNode(join(this.dir, options.folder ?? options.callsign.toLowerCase()), options);
+    const node = new LabNode(
+      join(this.dir, options.folder ?? options.callsign.toLowerCase()),
+      options,
+      () => this.#isClosed,
+    );
     await node.configure();
     this.nodes.push(node);
     return node;
@@ -82,13 +101,15 @@ export class LabNode {
   readonly dir: string;
   readonly linkPort = freePort();
   readonly apiPort = freePort();
+  readonly #isClosed: () => boolean;
   #options: LabNodeOptions;
   #peers: readonly string[];
   #process: Subprocess<"ignore", "ignore", "pipe"> | undefined;
   #log: string[] = [];
 
-  constructor(dir: string, options: LabNodeOptions) {
+  constructor(dir: string, options: LabNodeOptions, isClosed: () => boolean) {
     this.dir = dir;
+    this.#isClosed = isClosed;
     this.callsign = options.callsign;
     this.#options = options;
     this.#peers = options.peers ?? [];
@@ -161,14 +182,18 @@ ${this.#options.extra ?? ""}
   /** Starts the binary; resolves when its API answers. */
   async start(timeoutMs = 15_000): Promise<void> {
     if (this.isRunning) return;
-    const child = Bun.spawn([binaryPath, "run", "--config", this.configPath], {
-      // A clean environment: nothing of the caller's may configure the node.
-      env: { PATH: process.env["PATH"] ?? "", NO_COLOR: "1", ...this.#options.env },
-      cwd: this.dir,
-      stdin: "ignore",
-      stdout: "ignore",
-      stderr: "pipe",
-    });
+    if (this.#isClosed()) throw new Error(`${this.callsign} is not started: the lab is closed`);
+    const child = Bun.spawn(
+      [...(this.#options.command ?? [binaryPath]), "run", "--config", this.configPath],
+      {
+        // A clean environment: nothing of the caller's may configure the node.
+        env: { PATH: process.env["PATH"] ?? "", NO_COLOR: "1", ...this.#options.env },
+        cwd: this.dir,
+        stdin: "ignore",
+        stdout: "ignore",
+        stderr: "pipe",
+      },
+    );
     this.#process = child;
     void this.#readLog(child);
     await this.until("its API to answer", async () => (await this.api("/health")).status !== 0, timeoutMs, 5);
@@ -181,6 +206,12 @@ ${this.#options.extra ?? ""}
     if (this.isRunning) child.kill(signal);
     await child.exited;
     this.#process = undefined;
+  }
+
+  /** Resolves when the process has ended by itself: with its exit code, or the signal that ended it. */
+  async ended(): Promise<number | NodeJS.Signals | null> {
+    await this.#process?.exited;
+    return this.#process?.signalCode ?? this.#process?.exitCode ?? null;
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -198,8 +229,8 @@ ${this.#options.extra ?? ""}
     for (const name of await readdir(this.stateDir)) await rm(join(this.stateDir, name), { recursive: true });
   }
 
-  /** Another configuration of what `extra` and `nodeExtra` say, from the next start on. */
-  async reconfigure(change: Pick<LabNodeOptions, "extra" | "nodeExtra">): Promise<void> {
+  /** Changes options from the next start on. */
+  async reconfigure(change: Pick<LabNodeOptions, "extra" | "nodeExtra" | "env" | "command">): Promise<void> {
     this.#options = { ...this.#options, ...change };
     await this.configure();
   }

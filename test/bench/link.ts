@@ -1,6 +1,7 @@
 /**
- * Micro benchmark of the link layer: `bun test/bench/link.ts`. One process, both ends, one core: a figure "per end" is
- * therefore about twice what is printed. Reports; never fails on time.
+ * Micro benchmark of the link layer: `bun test/bench/link.ts` prints all of it, `handshake.ts` takes its part. One
+ * process, both ends, one core: a figure "per end" is therefore about twice what is printed. Reports; never fails on
+ * time.
  */
 import type { Pipe, PipeHandlers } from "@godwit/sdk";
 import { generateIdentity } from "../../runtime/identity/keys.ts";
@@ -86,7 +87,10 @@ async function connect(extra: Partial<OpenSessionOptions>) {
   return { left, right, bytes: a.sentBytes + b.sentBytes - 18 };
 }
 
-async function handshakes(name: string, extra: Partial<OpenSessionOptions>) {
+/** Whole handshakes per second, both ends on this core, and the bytes of one on the wire. */
+export async function measureHandshakes(
+  extra: Partial<OpenSessionOptions>,
+): Promise<{ perSecond: number; bytes: number }> {
   let bytes = 0;
   const run = async (count: number) => {
     for (let i = 0; i < count; i++) {
@@ -99,10 +103,13 @@ async function handshakes(name: string, extra: Partial<OpenSessionOptions>) {
   const count = 2_000;
   const startMs = performance.now();
   await run(count);
-  const seconds = (performance.now() - startMs) / 1_000;
-  const rate = Math.round(count / seconds);
+  return { perSecond: count / ((performance.now() - startMs) / 1_000), bytes };
+}
+
+async function handshakes(name: string, extra: Partial<OpenSessionOptions>) {
+  const { perSecond, bytes } = await measureHandshakes(extra);
   console.log(
-    `${name.padEnd(8)} ${String(rate).padStart(7)} handshakes/s, both ends on one core; ${bytes} B on the wire`,
+    `${name.padEnd(8)} ${String(Math.round(perSecond)).padStart(7)} handshakes/s, both ends on one core; ${bytes} B on the wire`,
   );
 }
 
@@ -149,15 +156,17 @@ async function goodput(frameBytes: number, totalFrames: number) {
   left.close();
 }
 
-const secrets = [systemRandom.bytes(32)];
-await handshakes("IK", {});
-await handshakes("XX", { hideIdentity: true });
-await handshakes("IKpsk2", { secrets });
-await handshakes("XXpsk3", { secrets, hideIdentity: true });
-for (let round = 0; round < 2; round++) {
-  await goodput(61_440, 60_000);
-  await goodput(16_384, 150_000);
-  await goodput(1_400, 1_000_000);
-  await goodput(240, 2_000_000);
+if (import.meta.main) {
+  const secrets = [systemRandom.bytes(32)];
+  await handshakes("IK", {});
+  await handshakes("XX", { hideIdentity: true });
+  await handshakes("IKpsk2", { secrets });
+  await handshakes("XXpsk3", { secrets, hideIdentity: true });
+  for (let round = 0; round < 2; round++) {
+    await goodput(61_440, 60_000);
+    await goodput(16_384, 150_000);
+    await goodput(1_400, 1_000_000);
+    await goodput(240, 2_000_000);
+  }
+  process.exit(0);
 }
-process.exit(0);

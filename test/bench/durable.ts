@@ -1,0 +1,217 @@
+/**
+ * Row 12: durable messages of 512 bytes. They come in over the unix socket of the source's API, many connections at
+ * once, written by hand because a comfortable HTTP client would cost more than the node.
+ */
+import { Lab, type LabNode } from "../../scripts/lab.ts";
+import { quantile, type Bench, type BenchOptions, type Measure } from "./bench.ts";
+import { follow, idOf, metricOf, untilWhole } from "./probe.ts";
+import { cpuMs } from "./process.ts";
+
+const BODY_BYTES = 512;
+const MESSAGES = 10_000;
+const CONNECTIONS = 128;
+/** Offered load of the latency figure. */
+const PACED_PER_SECOND = 500;
+const PACED_MESSAGES = 2_000;
+const TIMEOUT_MS = 120_000;
+
+interface Answered {
+  readonly id: string;
+  readonly askedMs: number;
+  readonly answeredMs: number;
+}
+
+/** Keep-alive connections to one unix socket; each call takes an idle one or waits for it. */
+class Client {
+  readonly #idle: Connection[] = [];
+  readonly #all: Connection[] = [];
+  readonly #waiting: ((connection: Connection) => void)[] = [];
+
+  static async open(path: string, count: number): Promise<Client> {
+    const client = new Client();
+    for (let i = 0; i < count; i++) {
+      const connection = await Connection.open(path);
+      client.#all.push(connection);
+      client.#idle.push(connection);
+    }
+    return client;
+  }
+
+  async post(request: Buffer): Promise<Answered> {
+    const connection =
+      this.#idle.pop() ?? (await new Promise<Connection>((resolve) => this.#waiting.push(resolve)));
+    try {
+      return await connection.post(request);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#idle.push(connection);
+      else next(connection);
+    }
+  }
+
+  close(): void {
+    for (const connection of this.#all) connection.close();
+  }
+}
+
+class Connection {
+  #socket!: Awaited<ReturnType<typeof Bun.connect>>;
+  #answer: ((text: string) => void) | undefined;
+
+  static async open(path: string): Promise<Connection> {
+    const connection = new Connection();
+    connection.#socket = await Bun.connect({
+      unix: path,
+      socket: {
+        // Answers of some hundred bytes come in one piece over a unix socket.
+        data: (_socket, bytes) => connection.#answer?.(bytes.toString("latin1")),
+        close: () => connection.#answer?.("closed"),
+      },
+    });
+    return connection;
+  }
+
+  post(request: Buffer): Promise<Answered> {
+    const askedMs = performance.now();
+    return new Promise((resolve, reject) => {
+      this.#answer = (text) => {
+        this.#answer = undefined;
+        const id = text.startsWith("HTTP/1.1 202") ? /"id":"([0-9a-f]+)"/.exec(text)?.[1] : undefined;
+        if (id === undefined) reject(new Error(`POST /messages: ${text.slice(0, 400)}`));
+        else resolve({ id, askedMs, answeredMs: performance.now() });
+      };
+      this.#socket.write(request);
+    });
+  }
+
+  close(): void {
+    this.#socket.end();
+  }
+}
+
+function requestFor(to: string): Buffer {
+  const body = Buffer.alloc(BODY_BYTES, "x");
+  const head =
+    `POST /messages?to=${to} HTTP/1.1\r\nhost: godwit\r\ncontent-type: application/octet-stream\r\n` +
+    `content-length: ${body.length}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head), body]);
+}
+
+interface Burst {
+  readonly acceptedPerSecond: number;
+  readonly deliveredPerSecond: number;
+  readonly acceptMs: readonly number[];
+  readonly cpu: string;
+}
+
+/** As fast as it goes: `MESSAGES` messages, until the last signed receipt is back. */
+async function burst(nodes: readonly LabNode[]): Promise<Burst> {
+  const [source, target] = [nodes[0]!, nodes.at(-1)!];
+  const request = requestFor(await idOf(target));
+  const client = await Client.open(source.socketPath, CONNECTIONS);
+  try {
+    const cpuBefore = nodes.map((node) => cpuMs(node.pid!));
+    const startMs = performance.now();
+    const answers = await Promise.all(Array.from({ length: MESSAGES }, () => client.post(request)));
+    const acceptedMs = Math.max(...answers.map(({ answeredMs }) => answeredMs)) - startMs;
+    await source.until(
+      "all receipts",
+      async () => (await metricOf(source, "godwit_queue_messages")) === 0,
+      TIMEOUT_MS,
+      20,
+    );
+    const deliveredMs = performance.now() - startMs;
+    return {
+      acceptedPerSecond: MESSAGES / (acceptedMs / 1_000),
+      deliveredPerSecond: MESSAGES / (deliveredMs / 1_000),
+      acceptMs: answers.map(({ askedMs, answeredMs }) => answeredMs - askedMs),
+      cpu: nodes
+        .map((node, i) => `${node.callsign} ${Math.round(cpuMs(node.pid!) - cpuBefore[i]!)} ms`)
+        .join(", "),
+    };
+  } finally {
+    client.close();
+  }
+}
+
+/** At a steady rate: from the API's answer (it is durable) to the event at the far end (it is durable there). */
+async function paced(nodes: readonly LabNode[]): Promise<number[]> {
+  const [source, target] = [nodes[0]!, nodes.at(-1)!];
+  const request = requestFor(await idOf(target));
+  const client = await Client.open(source.socketPath, CONNECTIONS);
+  const arrivedMs = new Map<string, number>();
+  const events = await follow(target, "message", ({ type, data, atMs }) => {
+    if (type === "message.received") arrivedMs.set(String(data["id"]), atMs);
+  });
+  try {
+    const posts: Promise<Answered>[] = [];
+    const startMs = performance.now();
+    while (posts.length < PACED_MESSAGES) {
+      const due = Math.min(PACED_MESSAGES, ((performance.now() - startMs) / 1_000) * PACED_PER_SECOND);
+      while (posts.length < due) posts.push(client.post(request));
+      await Bun.sleep(1);
+    }
+    const answers = await Promise.all(posts);
+    await target.until("all arrivals", async () => arrivedMs.size >= PACED_MESSAGES, TIMEOUT_MS, 20);
+    return answers.map(({ id, askedMs }) => (arrivedMs.get(id) ?? Number.NaN) - askedMs);
+  } finally {
+    events.close();
+    client.close();
+  }
+}
+
+async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
+  const measures: Measure[] = [];
+  for (const hops of [1, 2]) {
+    const [accepted, delivered, accept, latency]: [number[], number[], number[], number[]] = [[], [], [], []];
+    for (let i = 0; i < runs; i++) {
+      const lab = await Lab.create();
+      try {
+        const nodes: LabNode[] = [];
+        for (let j = 0; j <= hops; j++)
+          nodes.push(
+            await lab.add({
+              callsign: `DUR-${j}`,
+              peers: j === 0 ? [] : [nodes[j - 1]!.endpoint],
+              // By default one sender may fill half of an inbox of 10,000.
+              extra: "[delivery]\ninbox_messages_max = 1000000",
+            }),
+          );
+        await Promise.all(nodes.map((node) => node.start()));
+        await untilWhole(nodes);
+        latency.push(quantile(await paced(nodes), 0.99) / hops);
+        const result = await burst(nodes);
+        accepted.push(result.acceptedPerSecond);
+        delivered.push(result.deliveredPerSecond);
+        accept.push(quantile(result.acceptMs, 0.99));
+        note(
+          `durable over ${hops} hops ${i + 1}/${runs}: ${Math.round(result.acceptedPerSecond)}/s accepted, ` +
+            `${Math.round(result.deliveredPerSecond)}/s with receipt; processor ${result.cpu}`,
+        );
+      } finally {
+        await lab.close();
+      }
+    }
+    const over = hops === 1 ? "1 hop" : "2 hops, through a relay";
+    const goal = { of: "median", atLeast: 10_000 } as const;
+    measures.push(
+      { what: `accepted (durable at the source), ${over}`, unit: "1/s", values: accepted, goal },
+      { what: `delivered with receipt, ${over}`, unit: "1/s", values: delivered, goal },
+      { what: `p99 of the API's answer under that load, ${over}`, unit: "ms", values: accept },
+      {
+        what: `p99 per hop at ${PACED_PER_SECOND}/s, ${over}`,
+        unit: "ms",
+        values: latency,
+        goal: { of: "median", atMost: 30 },
+      },
+    );
+  }
+  return measures;
+}
+
+export const durable: Bench = {
+  name: "durable",
+  row: 12,
+  how: `${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk`,
+  run,
+};

@@ -1,0 +1,98 @@
+/** Row 15: what a node holds in memory: idle, with many links, with 10,000 routes. */
+import { Lab } from "../../scripts/lab.ts";
+import { generateIdentity } from "../../runtime/identity/keys.ts";
+import { systemRandom } from "../../runtime/kernel/random.ts";
+import type { Bench, BenchOptions, Measure } from "./bench.ts";
+import { LightNode, makeDestination } from "./light.ts";
+import { routesOf } from "./probe.ts";
+import { memoryOf, type Memory } from "./process.ts";
+
+const IDLE_MS = 30_000;
+const LINKS = [50, 250] as const;
+const ROUTES = 10_000;
+/** Dials at once: the node admits no more half-open handshakes of one address. */
+const DIALS = 5;
+
+const parts = [
+  ["resident", "rssMb"],
+  ["of it anonymous", "anonMb"],
+  ["of it pages of the binary", "fileMb"],
+  ["proportional share", "pssMb"],
+] as const satisfies readonly (readonly [string, keyof Memory])[];
+
+function lines(what: string, samples: readonly Memory[], goal?: Measure["goal"]): Measure[] {
+  return parts.map(([name, key], i) => ({
+    what: `${what}: ${name}`,
+    unit: "MB",
+    values: samples.map((sample) => sample[key]),
+    ...(i === 0 && goal !== undefined ? { goal } : {}),
+  }));
+}
+
+/** Idle nodes wait together: five processes at once, as long as one. */
+async function idle(runs: number): Promise<Memory[]> {
+  const lab = await Lab.create();
+  try {
+    for (let i = 0; i < runs; i++) {
+      const node = await lab.add({ callsign: `IDL-${i}` });
+      await node.start();
+    }
+    await Bun.sleep(IDLE_MS);
+    return lab.nodes.map((node) => memoryOf(node.pid!));
+  } finally {
+    await lab.close();
+  }
+}
+
+async function loaded(links: number, routes: number, note: (text: string) => void): Promise<Memory> {
+  const lab = await Lab.create();
+  const neighbours: LightNode[] = [];
+  try {
+    const node = await lab.add({ callsign: "HUB-A" });
+    await node.start();
+    const destinations = Array.from({ length: routes }, () =>
+      makeDestination(generateIdentity(systemRandom)),
+    );
+    for (let i = 0; i < links; i++) neighbours.push(new LightNode(i === 0 ? destinations : []));
+    for (let i = 0; i < links; i += DIALS)
+      await Promise.all(neighbours.slice(i, i + DIALS).map((neighbour) => neighbour.connect(node.linkPort)));
+    let known = 0;
+    await node
+      .until(
+        `${links + routes} routes`,
+        async () => (known = (await routesOf(node)).length) >= links + routes,
+        120_000,
+        2_000,
+      )
+      .catch((error: unknown) =>
+        note(`${known} routes of ${links + routes}: ${String(error).slice(0, 300)}`),
+      );
+    await Bun.sleep(IDLE_MS);
+    return memoryOf(node.pid!);
+  } finally {
+    for (const neighbour of neighbours) neighbour.stop();
+    await lab.close();
+  }
+}
+
+async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
+  const measures = lines("idle", await idle(runs), { of: "max", atMost: 60 });
+  note("idle measured");
+  for (const links of LINKS) {
+    const samples: Memory[] = [];
+    for (let i = 0; i < Math.min(runs, 3); i++) samples.push(await loaded(links, 0, note));
+    note(`${links} links measured`);
+    measures.push(...lines(`${links} links`, samples));
+  }
+  const samples: Memory[] = [];
+  for (let i = 0; i < Math.min(runs, 3); i++) samples.push(await loaded(250, ROUTES, note));
+  measures.push(...lines("250 links, 10,000 routes", samples, { of: "max", atMost: 120 }));
+  return measures;
+}
+
+export const memory: Bench = {
+  name: "memory",
+  row: 15,
+  how: "30 s after the last change; neighbours and far destinations are light nodes of the measuring process; at most 3 runs with links",
+  run,
+};

@@ -1,0 +1,137 @@
+/**
+ * `bun run bench [name...] [--runs N] [--json]`: figures of real processes of dist/godwit beside their goals. Exit code 0
+ * whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
+ */
+import { existsSync } from "node:fs";
+import { cpus, loadavg, release, totalmem } from "node:os";
+import { parseArgs } from "node:util";
+import { binaryPath } from "../../scripts/lab.ts";
+import { run as runCommand } from "../../scripts/lib.ts";
+import { figuresOf, formatGoal, formatNumber, verdict, type Bench, type Measure } from "./bench.ts";
+import { coldStart } from "./cold-start.ts";
+import { durable } from "./durable.ts";
+import { handshake } from "./handshake.ts";
+import { loops } from "./loops.ts";
+import { memory } from "./memory.ts";
+import { relay } from "./relay.ts";
+import { rerouteLink, rerouteSilent } from "./reroute.ts";
+import { restart } from "./restart.ts";
+import { rtt } from "./rtt.ts";
+import { startup } from "./startup.ts";
+
+const benches: readonly Bench[] = [
+  coldStart,
+  rerouteLink,
+  rerouteSilent,
+  restart,
+  relay,
+  rtt,
+  handshake,
+  durable,
+  memory,
+  startup,
+  loops,
+];
+
+const USAGE = `usage: bun run bench [name...] [--runs N] [--json]
+names: ${benches.map(({ name }) => name).join(", ")}; without one, all.`;
+
+/** What the figures depend on. */
+async function conditions(): Promise<Record<string, string>> {
+  const version = await runCommand([binaryPath, "version"]);
+  return {
+    godwit: version.output.trim(),
+    bun: `${Bun.version} (${Bun.revision.slice(0, 9)})`,
+    kernel: release(),
+    cpu: `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}`,
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    at: new Date().toISOString(),
+  };
+}
+
+const load = (): string =>
+  loadavg()
+    .map((value) => value.toFixed(2))
+    .join(" ");
+
+function printTable(measures: readonly Measure[]): void {
+  const rows = [
+    ["what", "unit", "median", "p95", "min", "max", "n", "goal", ""],
+    ...measures.map((measure) => {
+      const { median, p95, min, max, runs } = figuresOf(measure.values);
+      return [
+        measure.what,
+        measure.unit,
+        ...[median, p95, min, max].map(formatNumber),
+        String(runs),
+        measure.goal === undefined ? "" : formatGoal(measure.goal),
+        verdict(measure) ?? "",
+      ];
+    }),
+  ];
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  for (const row of rows) {
+    const isText = (column: number) => column < 2 || column > 6;
+    const cells = row.map((cell, i) => (isText(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)));
+    console.log(`  ${cells.join("  ").trimEnd()}`);
+  }
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      runs: { type: "string", default: "5" },
+      json: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  const runs = Number(values.runs);
+  const stranger = positionals.find((name) => !benches.some((bench) => bench.name === name));
+  if (values.help || stranger !== undefined || !Number.isSafeInteger(runs) || runs < 1) {
+    if (stranger !== undefined) console.error(`no benchmark ${stranger}`);
+    console.error(USAGE);
+    return values.help ? 0 : 2;
+  }
+  if (!existsSync(binaryPath)) {
+    console.error(`${binaryPath} is missing: bun run build`);
+    return 1;
+  }
+  const facts = await conditions();
+  if (!values.json) for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${value}`);
+  let failures = 0;
+  const results: unknown[] = [];
+  for (const bench of benches) {
+    if (positionals.length > 0 && !positionals.includes(bench.name)) continue;
+    const loadBefore = load();
+    try {
+      const measures = await bench.run({ runs, note: (text) => console.error(`... ${text}`) });
+      results.push({
+        name: bench.name,
+        row: bench.row,
+        how: bench.how,
+        load_before: loadBefore,
+        load_after: load(),
+        measures: measures.map((measure) => ({
+          ...measure,
+          ...figuresOf(measure.values),
+          verdict: verdict(measure) ?? null,
+        })),
+      });
+      if (values.json) continue;
+      console.log(`\n${bench.name} (row ${bench.row}; load before ${loadBefore}, after ${load()})`);
+      console.log(`  ${bench.how}`);
+      printTable(measures);
+    } catch (error) {
+      failures++;
+      console.error(
+        `${bench.name} could not be measured: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  }
+  if (values.json) console.log(JSON.stringify({ conditions: facts, benches: results }));
+  return failures === 0 ? 0 : 1;
+}
+
+// An exit by hand, so that no forgotten socket holds a finished benchmark; the lab's own exit hook kills its processes.
+process.exit(await main());

@@ -1,0 +1,375 @@
+/** Named cases of delivery, each with real processes: what chaos.test.ts meets by chance is here on purpose. */
+import { afterAll, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { LabNode } from "../../scripts/lab.ts";
+import { closeClusters, Cluster, type ClusterOptions, type Message } from "./cluster.ts";
+import { makeBody } from "./ledger.ts";
+
+afterAll(closeClusters);
+
+const CASE_TIMEOUT_MS = 60_000;
+
+/** A case with its mesh, which is gone afterwards whatever happened. */
+function scenario(name: string, options: ClusterOptions, play: (mesh: Cluster) => Promise<void>): void {
+  test(
+    name,
+    async () => {
+      const mesh = await Cluster.open(options);
+      try {
+        await play(mesh);
+      } finally {
+        await mesh.close();
+      }
+    },
+    CASE_TIMEOUT_MS,
+  );
+}
+
+const LINE: ClusterOptions = {
+  callsigns: ["DUN-A", "LON-B", "NYC-C"],
+  links: [
+    ["DUN-A", "LON-B"],
+    ["LON-B", "NYC-C"],
+  ],
+};
+const PAIR: ClusterOptions = { callsigns: ["DUN-A", "LON-B"], links: [["DUN-A", "LON-B"]] };
+
+const post = (body: unknown): RequestInit => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
+
+async function bodiesOf(node: LabNode): Promise<string[]> {
+  const inbox = await node.box<Message>("inbox");
+  return Promise.all(inbox.map(async ({ id }) => await (await node.api(`/messages/${id}/body`)).text()));
+}
+
+scenario(
+  "a message goes back the way it came when the way on is cut and another one opens behind it",
+  {
+    callsigns: ["OSL-S", "DUN-A", "LON-B", "NYC-C", "PAR-D"],
+    links: [
+      ["OSL-S", "DUN-A"],
+      ["DUN-A", "LON-B"],
+      ["LON-B", "NYC-C"],
+      ["DUN-A", "PAR-D"],
+      ["PAR-D", "NYC-C"],
+    ],
+  },
+  async (mesh) => {
+    const [source, first, second] = [mesh.node("OSL-S"), mesh.node("DUN-A"), mesh.node("LON-B")];
+    mesh.wire("DUN-A", "PAR-D").cut();
+    await first.until(
+      "LON-B to be the only way",
+      async () => {
+        const { routes } = await first.json<{
+          routes: { destination: string; next_hop: string; alternates: unknown[] }[];
+        }>("/mesh/routes");
+        const route = routes.find(({ destination }) => destination === mesh.id("NYC-C"));
+        return route?.next_hop === mesh.id("LON-B") && route.alternates.length === 0;
+      },
+      20_000,
+    );
+    mesh.wire("LON-B", "NYC-C").silence("both");
+    const id = await source.send({ to: "NYC-C", body: "there and back again" });
+    await second.until("LON-B to hold it", async () => (await second.box("transit")).length === 1, 10_000);
+    mesh.wire("LON-B", "NYC-C").cut();
+    mesh.wire("DUN-A", "PAR-D").heal();
+    const message = await mesh.outcome("OSL-S", id);
+    expect(message.state).toBe("delivered");
+    expect(mesh.way(message)).toBe("OSL-S > DUN-A > LON-B > DUN-A > PAR-D > NYC-C");
+    expect(await bodiesOf(mesh.node("NYC-C"))).toEqual(["there and back again"]);
+  },
+);
+
+scenario("a transfer of 1 MiB resumes after the relay was killed half way", LINE, async (mesh) => {
+  const body = makeBody("resumable0", 2 ** 20);
+  const wire = mesh.wire("DUN-A", "LON-B");
+  const isHalfWay = wire.silenceAfter(700_000);
+  const id = await mesh.node("DUN-A").sendBytes(body, { to: "NYC-C" });
+  await isHalfWay;
+  await Bun.sleep(200); // what has arrived is being written
+  await mesh.node("LON-B").kill("SIGKILL");
+  expect(await mesh.node("NYC-C").box("inbox")).toEqual([]);
+  wire.cut(); // with what lies in its buffers
+  const before = wire.bytes;
+  wire.heal();
+  await mesh.node("LON-B").start();
+  const message = await mesh.outcome("DUN-A", id);
+  expect(message.state).toBe("delivered");
+  expect(mesh.way(message)).toBe("DUN-A > LON-B > NYC-C");
+  expect(wire.bytes - before).toBeLessThan(800_000); // the first half MiB did not travel again
+  const inbox = await mesh.node("NYC-C").box<Message>("inbox");
+  expect(inbox.length).toBe(1);
+  const arrived = await (await mesh.node("NYC-C").api(`/messages/${inbox[0]!.id}/body`)).bytes();
+  expect(Buffer.compare(arrived, body)).toBe(0);
+});
+
+scenario(
+  "mail of several senders waits for a recipient that is off, and arrives once",
+  {
+    callsigns: ["DUN-A", "LON-B", "NYC-C", "PAR-D"],
+    links: [
+      ["DUN-A", "LON-B"],
+      ["PAR-D", "LON-B"],
+      ["LON-B", "NYC-C"],
+    ],
+  },
+  async (mesh) => {
+    await mesh.node("NYC-C").kill("SIGKILL");
+    const sent: { from: string; id: string; body: string }[] = [];
+    for (const from of ["DUN-A", "LON-B", "PAR-D"])
+      for (let i = 0; i < 20; i++) {
+        const body = `${from} number ${i}`;
+        sent.push({ from, body, id: await mesh.node(from).send({ to: "NYC-C", body, priority: i % 4 }) });
+      }
+    await mesh.node("NYC-C").start();
+    for (const { from, id } of sent) expect((await mesh.outcome(from, id)).state).toBe("delivered");
+    const bodies = await bodiesOf(mesh.node("NYC-C"));
+    expect(bodies.sort()).toEqual(sent.map(({ body }) => body).sort());
+  },
+);
+
+scenario("a sender killed right after it accepted a message still delivers it", LINE, async (mesh) => {
+  const sender = mesh.node("DUN-A");
+  const ids: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    mesh.wire("DUN-A", "LON-B").silence("both");
+    ids.push(await sender.send({ to: "NYC-C", body: `last words ${i}` }));
+    await sender.kill("SIGKILL");
+    mesh.wire("DUN-A", "LON-B").heal();
+    await sender.start();
+  }
+  for (const id of ids) expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+  const bodies = await bodiesOf(mesh.node("NYC-C"));
+  expect(bodies.sort()).toEqual(["last words 0", "last words 1", "last words 2"]);
+});
+
+scenario("an idempotency key gives the same id after the sender restarted", PAIR, async (mesh) => {
+  const sender = mesh.node("DUN-A");
+  const message = { to: "LON-B", body: "only once", idempotency_key: "key 1" };
+  const id = await sender.send(message);
+  await sender.kill("SIGKILL");
+  await sender.start();
+  expect(await sender.send(message)).toBe(id);
+  const other = await sender.api("/messages", post({ ...message, body: "something else" }));
+  expect(other.status).toBe(409);
+  expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+  expect(await bodiesOf(mesh.node("LON-B"))).toEqual(["only once"]);
+});
+
+scenario("a message that was read and removed does not come back with a late repeat", PAIR, async (mesh) => {
+  const [sender, recipient] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+  mesh.wire("DUN-A", "LON-B").silence("back"); // neither acknowledgement nor receipt reaches the sender
+  const id = await sender.send({ to: "LON-B", body: "read me once" });
+  const inbox = () => recipient.box<Message>("inbox");
+  await recipient.until("the message", async () => (await inbox()).length === 1, 10_000);
+  expect((await recipient.api(`/messages/${id}`, { method: "DELETE" })).status).toBe(204);
+  await recipient.kill("SIGKILL");
+  mesh.wire("DUN-A", "LON-B").cut();
+  mesh.wire("DUN-A", "LON-B").heal();
+  await recipient.start();
+  expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+  expect(await inbox()).toEqual([]);
+});
+
+scenario(
+  "mail sealed to keys that went with the recipient's store is sealed anew and arrives",
+  LINE,
+  async (mesh) => {
+    const [sender, recipient] = [mesh.node("DUN-A"), mesh.node("NYC-C")];
+    const wire = mesh.wire("LON-B", "NYC-C");
+    wire.silence("both");
+    const ids: string[] = [];
+    for (let i = 0; i < 5; i++) ids.push(await sender.send({ to: "NYC-C", body: `to an old key ${i}` }));
+    await sender.until(
+      "LON-B to hold them",
+      async () => (await mesh.node("LON-B").box("transit")).length === 5,
+      10_000,
+    );
+    await recipient.kill("SIGKILL");
+    await recipient.destroyStore();
+    wire.cut();
+    wire.heal();
+    await recipient.start();
+    for (const id of ids) expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+    const next = await sender.send({ to: "NYC-C", body: "to the new key" });
+    expect((await mesh.outcome("DUN-A", next)).state).toBe("delivered");
+    const expected = [...ids.map((_, i) => `to an old key ${i}`), "to the new key"];
+    expect((await bodiesOf(recipient)).sort()).toEqual(expected.sort());
+  },
+);
+
+scenario("a message to a name that nobody has expires and says why", PAIR, async (mesh) => {
+  const startedMs = performance.now();
+  const id = await mesh.node("DUN-A").send({ to: "ROM-X", body: "anybody?", ttl_seconds: 2 });
+  expect((await mesh.node("DUN-A").json<Message>(`/messages/${id}`)).reason).toContain("ROM-X");
+  const message = await mesh.outcome("DUN-A", id, 10_000);
+  expect(message.state).toBe("expired");
+  expect(message.reason).toContain("ROM-X");
+  expect(performance.now() - startedMs).toBeGreaterThan(1_900);
+  expect(performance.now() - startedMs).toBeLessThan(6_000);
+});
+
+scenario("a withdrawn message is never delivered", PAIR, async (mesh) => {
+  const sender = mesh.node("DUN-A");
+  await mesh.node("LON-B").kill("SIGKILL");
+  const id = await sender.send({ to: "LON-B", body: "better not" });
+  expect((await sender.api(`/messages/${id}`, { method: "DELETE" })).status).toBe(204);
+  const next = await sender.send({ to: "LON-B", body: "but this" });
+  await sender.kill("SIGKILL");
+  await sender.start();
+  await mesh.node("LON-B").start();
+  expect((await mesh.outcome("DUN-A", next)).state).toBe("delivered");
+  expect((await mesh.outcome("DUN-A", id)).state).toBe("withdrawn");
+  expect(await bodiesOf(mesh.node("LON-B"))).toEqual(["but this"]);
+});
+
+const LOCATION: ClusterOptions = {
+  callsigns: ["DUN-A", "LON-A", "LON-B"],
+  links: [
+    ["DUN-A", "LON-A"],
+    ["DUN-A", "LON-B"],
+    ["LON-A", "LON-B"],
+  ],
+  config: { "*": { extra: '[delivery]\nfailover_delay = "2s"\n' } },
+};
+
+scenario("one machine of a location delivers, with the consent of the other", LOCATION, async (mesh) => {
+  const ids: string[] = [];
+  for (let i = 0; i < 10; i++) ids.push(await mesh.node("DUN-A").send({ to: "LON", body: `to London ${i}` }));
+  for (const id of ids) {
+    const message = await mesh.outcome("DUN-A", id);
+    expect(message.state).toBe("delivered");
+    expect(message.receipt?.unconfirmed).toBe(false);
+    expect(["LON-A", "LON-B"]).toContain(mesh.callsignOf(message.receipt!.by));
+  }
+  const bodies = [...(await bodiesOf(mesh.node("LON-A"))), ...(await bodiesOf(mesh.node("LON-B")))];
+  expect(bodies.sort()).toEqual(ids.map((_, i) => `to London ${i}`));
+});
+
+scenario(
+  "the other machine of a location delivers after the failover delay when one is dead",
+  LOCATION,
+  async (mesh) => {
+    await mesh.node("LON-A").kill("SIGKILL");
+    const startedMs = performance.now();
+    const id = await mesh.node("DUN-A").send({ to: "LON", body: "whoever lives" });
+    const message = await mesh.outcome("DUN-A", id);
+    expect(message.state).toBe("delivered");
+    expect(performance.now() - startedMs).toBeGreaterThan(1_900);
+    expect(message.receipt?.unconfirmed).toBe(true);
+    expect(mesh.callsignOf(message.receipt!.by)).toBe("LON-B");
+    expect(await bodiesOf(mesh.node("LON-B"))).toEqual(["whoever lives"]);
+    // The dead one comes back, is offered its copy, and hears that it was delivered.
+    await mesh.node("LON-A").start();
+    const second = await mesh.node("DUN-A").send({ to: "LON-A", body: "welcome back" });
+    expect((await mesh.outcome("DUN-A", second)).state).toBe("delivered");
+    await Bun.sleep(3_000);
+    expect(await bodiesOf(mesh.node("LON-A"))).toEqual(["welcome back"]);
+  },
+);
+
+scenario("mail to a callsign that two nodes claim is held until the operator decides", PAIR, async (mesh) => {
+  const sender = mesh.node("DUN-A");
+  const rival = await mesh.lab.add({
+    callsign: "LON-B",
+    folder: "rival",
+    network: "chaos",
+    peers: [sender.endpoint],
+  });
+  await rival.start();
+  await sender.until(
+    "the conflict to be seen",
+    async () => {
+      const { names } = await sender.json<{ names: { name: string; conflict: string | null }[] }>(
+        "/mesh/names",
+      );
+      return names.some(({ name, conflict }) => name === "LON-B" && conflict !== null);
+    },
+    10_000,
+  );
+  const id = await sender.send({ to: "LON-B", body: "for the true one" });
+  const held = await sender.json<Message>(`/messages/${id}`);
+  expect(held.state).toBe("queued");
+  expect(held.reason).toContain("two nodes claim");
+  await sender.json("/mesh/names/LON-B/resolve", post({ node: mesh.id("LON-B") }));
+  const message = await mesh.outcome("DUN-A", id);
+  expect(message.receipt?.by).toBe(mesh.id("LON-B"));
+  expect(await bodiesOf(mesh.node("LON-B"))).toEqual(["for the true one"]);
+  expect(await rival.box("inbox")).toEqual([]);
+});
+
+test(
+  "another network secret never links, a list of old and new does, and so the secret rotates",
+  async () => {
+    const mesh = await Cluster.open(PAIR, true);
+    try {
+      const [a, b] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+      const [old, fresh] = [join(mesh.lab.dir, "old"), join(mesh.lab.dir, "new")];
+      await writeFile(old, "a secret of long ago, 32 bytes or more", { mode: 0o600 });
+      await writeFile(fresh, "the next secret, also of 32 bytes or more", { mode: 0o600 });
+      const use = async (node: LabNode, ...files: string[]) => {
+        await node.kill("SIGKILL");
+        const list = JSON.stringify(files.map((file) => `file:${file}`));
+        await node.reconfigure({ nodeExtra: `network_secret = ${list}` });
+        await node.start();
+      };
+      const connected = async (node: LabNode) =>
+        (await node.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected;
+      const untilLinked = () => a.until("a link", async () => (await connected(a)) === 1, 15_000);
+      await use(a, old);
+      await use(b, fresh);
+      await Bun.sleep(2_500); // a dozen attempts
+      expect(await connected(a)).toBe(0);
+      expect(await connected(b)).toBe(0);
+      await use(b, fresh, old);
+      await untilLinked();
+      await use(a, fresh);
+      await untilLinked();
+    } finally {
+      await mesh.close();
+    }
+  },
+  CASE_TIMEOUT_MS,
+);
+
+scenario(
+  "a message to a full inbox waits with its reason, and arrives when there is room",
+  { ...PAIR, config: { "LON-B": { extra: "[delivery]\ninbox_messages_max = 4\n" } } },
+  async (mesh) => {
+    const [sender, recipient] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+    // One sender may fill half of it.
+    for (const body of ["one", "two"]) await mesh.outcome("DUN-A", await sender.send({ to: "LON-B", body }));
+    const id = await sender.send({ to: "LON-B", body: "three" });
+    await sender.until(
+      "a reason",
+      async () => /peer refused/.test((await sender.json<Message>(`/messages/${id}`)).reason ?? ""),
+      10_000,
+    );
+    const [newest] = await recipient.box<Message>("inbox");
+    await recipient.api(`/messages/${newest!.id}`, { method: "DELETE" });
+    expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+    expect((await bodiesOf(recipient)).sort()).toEqual(["one", "three"]);
+  },
+);
+
+scenario("a listening port that is taken is explained, and healed when it comes free", PAIR, async (mesh) => {
+  const node = mesh.node("LON-B");
+  await node.kill("SIGKILL");
+  const squatter = Bun.listen({ hostname: "127.0.0.1", port: node.linkPort, socket: { data() {} } });
+  try {
+    await node.start();
+    const { status, checks } = await node.json<{ status: string; checks: { reason: string }[] }>("/health");
+    expect(status).not.toBe("ok");
+    expect(checks.map(({ reason }) => reason).join()).toContain(
+      `cannot listen on 127.0.0.1:${node.linkPort}`,
+    );
+  } finally {
+    squatter.stop(true);
+  }
+  const id = await mesh.node("DUN-A").send({ to: "LON-B", body: "at last" });
+  expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+});

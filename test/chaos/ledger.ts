@@ -1,0 +1,255 @@
+/**
+ * The oracle: what was sent, and whether every accepted message is in exactly the right inbox exactly once, with a
+ * receipt signed by its recipient and a way that the wires allow. Counts by a nonce inside the body, so that nothing
+ * that the mesh computes itself can hide a loss or a repeat.
+ */
+import { Database } from "bun:sqlite";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { parseNodeId, parseHex } from "../../runtime/kernel/ids.ts";
+import { verifySignature } from "../../runtime/identity/keys.ts";
+import { decodeReceipt, receiptHash, receiptSigningBytes } from "../../runtime/wire/message.ts";
+import type { StoredReceipt } from "../../runtime/store/outbox-entry.ts";
+import type { LabNode } from "../../scripts/lab.ts";
+import type { Cluster, Message } from "./cluster.ts";
+
+export const NONCE_CHARS = 10;
+const FAULTS_SHOWN_MAX = 40;
+
+export interface Sent {
+  readonly nonce: string;
+  readonly from: string;
+  readonly to: string;
+  readonly size: number;
+  readonly sha: string;
+  /** How often the sender's and the recipient's disk had been destroyed when it was first offered. */
+  readonly fromEpoch: number;
+  readonly toEpoch: number;
+  id?: string;
+  /** Last state that its sender showed. */
+  state?: string;
+  reason?: string | null;
+  message?: Message;
+}
+
+/** One message in one inbox. */
+interface Copy {
+  readonly callsign: string;
+  /** Which of its owner's disks the inbox was on. */
+  readonly epoch: number;
+  readonly message: Message;
+}
+
+/** The nonce, then bytes that follow from it. */
+export function makeBody(nonce: string, size: number): Uint8Array {
+  const body = new Uint8Array(Math.max(NONCE_CHARS, size));
+  for (let i = 0; i < NONCE_CHARS; i++) body[i] = nonce.charCodeAt(i);
+  let state = Number.parseInt(nonce, 36) >>> 0;
+  for (let i = NONCE_CHARS; i < body.length; i++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    body[i] = state >>> 24;
+  }
+  return body;
+}
+
+export const formatNonce = (number: number): string => number.toString(36).padStart(NONCE_CHARS, "0");
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+export class Ledger {
+  readonly #cluster: Cluster;
+  readonly #sent = new Map<string, Sent>();
+  readonly #byId = new Map<string, Sent>();
+  /** Disks destroyed so far, by callsign. */
+  readonly #epochs = new Map<string, number>();
+  /** By nonce: what was read and removed, and in the end what is there. */
+  readonly #found = new Map<string, Copy[]>();
+  /** By message id: read, and its removal was not answered. */
+  readonly #doubtful = new Map<string, { copy: Copy; body: Uint8Array }>();
+  readonly faults: string[] = [];
+  #next = 1;
+  accepted = 0;
+  ended = 0;
+  /** Read and removed from an inbox while the chaos went on. */
+  taken = 0;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  epochOf(callsign: string): number {
+    return this.#epochs.get(callsign) ?? 0;
+  }
+
+  noteDestroyed(callsign: string): void {
+    this.#epochs.set(callsign, this.epochOf(callsign) + 1);
+  }
+
+  offer(from: string, to: string, size: number): { sent: Sent; body: Uint8Array } {
+    const nonce = formatNonce(this.#next++);
+    const body = makeBody(nonce, size);
+    const sent: Sent = {
+      nonce,
+      from,
+      to,
+      size: body.length,
+      sha: sha256(body),
+      fromEpoch: this.epochOf(from),
+      toEpoch: this.epochOf(to),
+    };
+    this.#sent.set(nonce, sent);
+    return { sent, body };
+  }
+
+  accept(sent: Sent, id: string): void {
+    sent.id = id;
+    this.#byId.set(id, sent);
+    this.accepted++;
+  }
+
+  /** Accepted and not at an end, of senders that still have their disk. */
+  get open(): Sent[] {
+    return [...this.#byId.values()].filter((sent) => !isFinal(sent) && !this.#isSourceLost(sent));
+  }
+
+  /** Reads what a sender shows now. Ends are kept, because a node forgets its oldest. */
+  async readOutbox(node: LabNode): Promise<void> {
+    for (const message of await node.box<Message>("outbox")) {
+      const sent = this.#byId.get(message.id);
+      if (sent === undefined || isFinal(sent)) continue;
+      sent.state = message.state;
+      sent.reason = message.reason;
+      if (!isFinal(sent)) continue;
+      sent.message = message;
+      this.ended++;
+    }
+  }
+
+  /** Reads and removes about half of what came last: only what a node remembers keeps such a message from coming again. */
+  async take(node: LabNode): Promise<void> {
+    const { callsign } = node;
+    const epoch = this.epochOf(callsign);
+    const { messages } = await node.json<{ messages: Message[] }>("/messages?limit=200");
+    for (const message of messages) {
+      if (Number.parseInt(message.id[0]!, 16) % 2 === 0) continue;
+      const response = await node.api(`/messages/${message.id}/body`);
+      const body = await response.bytes();
+      if (!response.ok || this.epochOf(callsign) !== epoch) return;
+      const copy = { callsign, epoch, message };
+      this.#doubtful.set(message.id, { copy, body });
+      const removed = await node.api(`/messages/${message.id}`, { method: "DELETE" });
+      if (removed.status !== 204) return;
+      this.#doubtful.delete(message.id);
+      this.taken++;
+      this.#identify(copy, body);
+    }
+  }
+
+  /** Reads every inbox, body by body, and compares. */
+  async judge(): Promise<void> {
+    for (const node of this.#cluster.nodes) {
+      const { callsign } = node;
+      const inbox = await node.box<Message>("inbox");
+      const ids = new Set(inbox.map(({ id }) => id));
+      if (ids.size !== inbox.length) this.#fault(`${callsign} lists a message twice`);
+      const queue = [...inbox];
+      const readers = Array.from({ length: 8 }, async () => {
+        for (let message = queue.pop(); message !== undefined; message = queue.pop()) {
+          const body = await (await node.api(`/messages/${message.id}/body`)).bytes();
+          this.#doubtful.delete(message.id);
+          this.#identify({ callsign, epoch: this.epochOf(callsign), message }, body);
+        }
+      });
+      await Promise.all(readers);
+    }
+    for (const { copy, body } of this.#doubtful.values()) this.#identify(copy, body);
+    for (const sent of this.#sent.values()) this.#judgeOne(sent, this.#found.get(sent.nonce) ?? []);
+  }
+
+  /** The receipts in the stores of ended nodes, checked with the recipient's key alone. Answers how many. */
+  verifyReceipts(): number {
+    let verified = 0;
+    for (const node of this.#cluster.nodes) {
+      const self = parseNodeId(this.#cluster.id(node.callsign));
+      const db = new Database(join(node.stateDir, "godwit.db"), { readonly: true });
+      try {
+        for (const { meta } of db.query("SELECT meta FROM outbox").all() as { meta: string }[]) {
+          const { id, receipt } = JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
+          const sent = this.#byId.get(id);
+          if (receipt === null || sent === undefined) continue;
+          const encoded = parseHex(receipt.receiptHex, receipt.receiptHex.length / 2)!;
+          const hashes = receipt.hashesHex.map((hash) => parseHex(hash, 16)!);
+          const signed = receiptSigningBytes("chaos", receipt.by, self, hashes);
+          const signer = parseNodeId(this.#cluster.id(sent.to));
+          const isGood =
+            receipt.by === signer &&
+            decodeReceipt(encoded).messageId === id &&
+            hashes.some((hash) => Buffer.compare(hash, receiptHash(encoded)) === 0) &&
+            verifySignature(signer, signed, parseHex(receipt.signatureHex, 64)!);
+          if (!isGood) this.#fault(`the receipt of ${describe(sent)} does not prove anything`);
+          verified++;
+        }
+      } finally {
+        db.close();
+      }
+    }
+    return verified;
+  }
+
+  #identify(copy: Copy, body: Uint8Array): void {
+    const { callsign, message } = copy;
+    const nonce = Buffer.from(body.subarray(0, NONCE_CHARS)).toString("latin1");
+    const sent = this.#sent.get(nonce);
+    if (sent === undefined) return this.#fault(`${callsign} holds a body that nobody sent: ${nonce}`);
+    if (sha256(body) !== sent.sha) this.#fault(`${describe(sent)} arrived changed at ${callsign}`);
+    if (sent.to !== callsign) this.#fault(`${describe(sent)} is in the inbox of ${callsign}`);
+    if (this.#cluster.callsignOf(message.from) !== sent.from)
+      this.#fault(`${describe(sent)} claims to come from ${message.from}`);
+    this.#found.set(nonce, [...(this.#found.get(nonce) ?? []), copy]);
+  }
+
+  #judgeOne(sent: Sent, copies: readonly Copy[]): void {
+    for (const { epoch, message } of copies) {
+      // What came before the disk went is gone with it, and may come again.
+      const same = copies.filter((other) => other.epoch === epoch);
+      if (same.length > 1 && same[0]!.message === message)
+        this.#fault(
+          `${describe(sent)} came ${same.length} times (${same.map((c) => c.message.id).join(" ")})`,
+        );
+      this.#checkWay(sent, message, "inbox");
+    }
+    if (sent.id === undefined || this.#isSourceLost(sent)) return; // never accepted, or its promise went with a disk
+    const isInboxLost = this.epochOf(sent.to) !== sent.toEpoch;
+    if (sent.state !== "delivered")
+      return this.#fault(`${describe(sent)} is ${sent.state ?? "unknown"}: ${sent.reason ?? "no reason"}`);
+    if (copies.length === 0 && !isInboxLost)
+      this.#fault(`${describe(sent)} is lost: its sender has a receipt`);
+    const { message } = sent;
+    if (message?.receipt?.by !== this.#cluster.id(sent.to))
+      this.#fault(`${describe(sent)} has a receipt of ${message?.receipt?.by ?? "nobody"}`);
+    if (message !== undefined) this.#checkWay(sent, message, "receipt");
+  }
+
+  #checkWay(sent: Sent, message: Message, where: string): void {
+    const way = message.trace.map(({ node }) => this.#cluster.callsignOf(node));
+    const isRight =
+      way[0] === sent.from &&
+      way.at(-1) === sent.to &&
+      way.every((name, i) => i === 0 || this.#cluster.areLinked(way[i - 1]!, name));
+    if (!isRight)
+      this.#fault(`${describe(sent)} shows an impossible way in its ${where}: ${way.join(" > ")}`);
+  }
+
+  #isSourceLost(sent: Sent): boolean {
+    return this.epochOf(sent.from) !== sent.fromEpoch;
+  }
+
+  #fault(text: string): void {
+    if (this.faults.length < FAULTS_SHOWN_MAX) this.faults.push(text);
+  }
+}
+
+const isFinal = ({ state }: Sent): boolean =>
+  state !== undefined && state !== "queued" && state !== "relayed";
+
+const describe = ({ nonce, from, to, size, id }: Sent): string =>
+  `message ${nonce} (${id ?? "not accepted"}) ${from} > ${to}, ${size} B,`;

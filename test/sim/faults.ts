@@ -1,0 +1,143 @@
+/** What goes wrong in a simulated mesh, drawn from a seed. Every fault heals itself; `healAll` ends what is left. */
+import type { Random, Timer } from "@godwit/sdk";
+import type { Edge } from "./links.ts";
+import type { SimNode } from "./node.ts";
+import { WORLD_START_MS, type SimTime } from "./time.ts";
+
+export interface FaultOptions {
+  readonly nodes: readonly SimNode[];
+  readonly edges: readonly Edge[];
+  readonly random: Random;
+  readonly time: SimTime;
+  /** Mean pause between two faults, ms. */
+  readonly pauseMs: number;
+  /** Longest fault, ms. */
+  readonly durationMaxMs: number;
+  /** Disks are lost for good as well. */
+  readonly destroys: boolean;
+}
+
+const kinds = [
+  "cut-seen",
+  "cut-silent",
+  "cut-one-way",
+  "partition",
+  "kill",
+  "power",
+  "destroy",
+  "freeze",
+  "clock",
+  "disk-full",
+  "loss",
+] as const;
+type FaultKind = (typeof kinds)[number];
+
+export class Faults {
+  readonly #options: FaultOptions;
+  readonly #active = new Map<number, () => void>();
+  #next: Timer | undefined;
+  #serial = 0;
+  /** How often each kind happened. */
+  readonly counts = new Map<FaultKind, number>();
+
+  constructor(options: FaultOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { random, time, pauseMs } = this.#options;
+    this.#next = time.after(pauseMs * 2 * random.float(), () => {
+      this.#strike();
+      this.start();
+    });
+  }
+
+  /** Ends every fault now, and no more come. Lost disks stay lost; their nodes start anew. */
+  healAll(): void {
+    this.#next?.cancel();
+    for (const heal of [...this.#active.values()]) heal();
+    for (const node of this.#options.nodes) {
+      node.disk.fail(undefined);
+      node.start();
+    }
+  }
+
+  #strike(): void {
+    const { random, time, nodes, edges, durationMaxMs, destroys } = this.#options;
+    const drawn = kinds[random.below(kinds.length)]!;
+    const kind = drawn === "destroy" && !destroys ? "power" : drawn;
+    const node = nodes[random.below(nodes.length)]!;
+    const edge = edges[random.below(edges.length)]!;
+    // Most faults are short; a few outlast every timeout.
+    const durationMs = 20 + random.float() ** 3 * durationMaxMs;
+    const heal = this.#inflict(kind, node, edge);
+    if (heal === undefined) return;
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+    time.note(`${time.nowMs} fault ${kind} n${node.index} ${edge.a}-${edge.b}`);
+    const serial = this.#serial++;
+    const end = () => {
+      if (this.#active.delete(serial)) heal();
+    };
+    this.#active.set(serial, end);
+    time.after(durationMs, end);
+  }
+
+  #inflict(kind: FaultKind, node: SimNode, edge: Edge): (() => void) | undefined {
+    const { random, edges } = this.#options;
+    switch (kind) {
+      case "cut-seen":
+        edge.block("both");
+        edge.reset();
+        return () => edge.unblock("both");
+      case "cut-silent":
+        edge.block("both");
+        return () => edge.unblock("both");
+      case "cut-one-way": {
+        const direction = random.float() < 0.5 ? "ab" : "ba";
+        edge.block(direction);
+        return () => edge.unblock(direction);
+      }
+      case "partition": {
+        const side = new Set(this.#options.nodes.filter(() => random.float() < 0.5));
+        const isAcross = (e: Edge) =>
+          [...side].some((n) => n.index === e.a) !== [...side].some((n) => n.index === e.b);
+        const cut = edges.filter(isAcross);
+        const isSeen = random.float() < 0.3;
+        for (const e of cut) {
+          e.block("both");
+          if (isSeen) e.reset();
+        }
+        return () => cut.forEach((e) => e.unblock("both"));
+      }
+      case "kill":
+      case "power":
+        if (node.life === undefined) return undefined;
+        node.crash(kind);
+        return () => node.start();
+      case "destroy":
+        if (node.life === undefined) return undefined;
+        node.crash("power");
+        node.destroyDisk();
+        return () => node.start();
+      case "freeze": {
+        const life = node.life;
+        if (life === undefined || life.isFrozen) return undefined;
+        life.freeze();
+        return () => life.thaw();
+      }
+      case "clock": {
+        const wrong = [0, WORLD_START_MS - 3_600_000, WORLD_START_MS + 86_400_000, WORLD_START_MS + 60_000];
+        node.jumpClock(wrong[random.below(wrong.length)]!);
+        return () => node.jumpClock(WORLD_START_MS);
+      }
+      case "disk-full":
+        node.disk.fail("full");
+        return () => node.disk.fail(undefined);
+      case "loss":
+        edge.extraLoss = random.float();
+        return () => {
+          edge.extraLoss = 0;
+        };
+    }
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * The oracle of delivery: every accepted message ends in exactly one inbox, or expires, or is refused or withdrawn with
+ * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
+ */
+import { parseHex, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
+import type { InboxEntry } from "../../runtime/store/inbox.ts";
+import type { OutboxEntry } from "../../runtime/store/outbox-entry.ts";
+import {
+  decodeReceipt,
+  receiptHash,
+  receiptSigningBytes,
+  ReceiptStatus,
+} from "../../runtime/wire/message.ts";
+import { NETWORK, type Life, type SimNode } from "./node.ts";
+
+/** A nonce, then filler that follows from it. */
+export function makeBody(nonce: number, bytes: number): Uint8Array {
+  const body = new Uint8Array(Math.max(8, bytes));
+  new DataView(body.buffer).setUint32(0, nonce);
+  new DataView(body.buffer).setUint32(4, body.length);
+  for (let i = 8; i < body.length; i++) body[i] = (nonce * 31 + i * 7) & 255;
+  return body;
+}
+
+/** Undefined when the body is not one of ours, whole. */
+export function nonceOf(body: Uint8Array): number | undefined {
+  if (body.length < 8) return undefined;
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const nonce = view.getUint32(0);
+  if (view.getUint32(4) !== body.length) return undefined;
+  const stride = Math.max(1, body.length >> 8);
+  for (let i = 8; i < body.length; i += stride)
+    if (body[i] !== ((nonce * 31 + i * 7) & 255)) return undefined;
+  return nonce;
+}
+
+export interface Delivery {
+  readonly node: SimNode;
+  readonly diskEpoch: number;
+  readonly id: MessageId;
+  readonly isUnconfirmed: boolean;
+}
+
+export interface SentMessage {
+  readonly nonce: number;
+  readonly source: SimNode;
+  readonly sourceDiskEpoch: number;
+  readonly to: string;
+  /** Nodes that may have it. */
+  readonly targets: readonly SimNode[];
+  readonly lifetimeMs: number;
+  readonly isTransient: boolean;
+  readonly sentAtMs: number;
+  id: MessageId | undefined;
+  acceptedAtMs: number | undefined;
+  isWithdrawn: boolean;
+  /** State told last, and the life that told it: a crash may lose an end that was not durable yet. */
+  lastState: string | undefined;
+  lastLife: Life | undefined;
+  readonly deliveries: Delivery[];
+}
+
+const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
+
+export class Ledger {
+  readonly messages = new Map<number, SentMessage>();
+  readonly #byId = new Map<MessageId, SentMessage>();
+  /** By node and message id: what an inbox must hold. */
+  readonly #inboxes = new Map<number, Map<MessageId, Delivery>>();
+  readonly #nowMs: () => number;
+  readonly #fault: (text: string) => void;
+  delivered = 0;
+  duplicatesExcused = 0;
+
+  constructor(nowMs: () => number, fault: (text: string) => void) {
+    this.#nowMs = nowMs;
+    this.#fault = fault;
+  }
+
+  sent(message: SentMessage): void {
+    this.messages.set(message.nonce, message);
+  }
+
+  accepted(message: SentMessage, id: MessageId): void {
+    message.id = id;
+    message.acceptedAtMs = this.#nowMs();
+    this.#byId.set(id, message);
+  }
+
+  onDelivered(node: SimNode, entry: InboxEntry, body: Uint8Array): void {
+    const nonce = nonceOf(body);
+    const message = nonce === undefined ? undefined : this.messages.get(nonce);
+    if (message === undefined || nonce === undefined)
+      return this.#fault(`n${node.index} delivered a body that nobody sent`);
+    if (entry.from !== message.source.id || !message.targets.includes(node))
+      return this.#fault(`message ${nonce} from n${message.source.index} reached n${node.index} by mistake`);
+    const { id, isUnconfirmed } = entry;
+    const fresh: Delivery = { node, diskEpoch: node.diskEpoch, id, isUnconfirmed };
+    for (const earlier of message.deliveries) this.#compare(message, earlier, fresh);
+    message.deliveries.push(fresh);
+    const inbox = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
+    inbox.set(id, fresh);
+    this.#inboxes.set(node.index, inbox);
+    this.delivered++;
+  }
+
+  /** A second delivery is excused where the design says so: the first was lost with its disk, or not confirmed. */
+  #compare(message: SentMessage, earlier: Delivery, fresh: Delivery): void {
+    const isFirstGone = earlier.node.diskEpoch !== earlier.diskEpoch;
+    // A source that lost its disk may have told the other machines of the location nothing.
+    const isUnsure = earlier.node !== fresh.node && (earlier.isUnconfirmed || fresh.isUnconfirmed);
+    if (isFirstGone || isUnsure) {
+      this.duplicatesExcused++;
+      return;
+    }
+    this.#fault(
+      `message ${message.nonce} n${message.source.index}>${message.to} delivered twice: n${earlier.node.index}, n${fresh.node.index}`,
+    );
+  }
+
+  /** A node opened its store: what it delivered must be there, and what is there was delivered, perhaps unseen. */
+  async onOpened(node: SimNode): Promise<void> {
+    const { mesh } = node;
+    if (mesh === undefined) return;
+    const known = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
+    for (const [id, { diskEpoch }] of known) {
+      if (diskEpoch === node.diskEpoch && mesh.custody.inbox.get(id) === undefined)
+        this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
+    }
+    for (const entry of mesh.custody.inbox.newestFirst) {
+      const seen = known.get(entry.id);
+      if (seen !== undefined && seen.diskEpoch === node.diskEpoch) continue;
+      const body = await mesh.custody.inbox.body(entry.id);
+      const again = this.#inboxes.get(node.index)?.get(entry.id);
+      if (again?.diskEpoch !== node.diskEpoch) this.onDelivered(node, entry, body);
+    }
+    for (const message of this.messages.values()) if (message.source === node) this.#checkSource(message);
+  }
+
+  /** The state of a message at its source changed. */
+  onChanged(node: SimNode, entry: OutboxEntry): void {
+    const message = this.#byId.get(entry.id);
+    if (message === undefined || message.source !== node) return;
+    const was = message.lastLife === node.life ? message.lastState : undefined;
+    message.lastState = entry.state;
+    message.lastLife = node.life;
+    if (entry.state === "delivered") this.#checkReceipt(node, message, entry);
+    if (entry.state === "expired") this.#checkExpiry(message);
+    // Only keys that went with a disk make a message unreadable.
+    if (
+      entry.state === "refused" &&
+      (entry.reason === null || message.targets.every((t) => t.diskEpoch === 0))
+    )
+      this.#fault(`message ${message.nonce} refused without a cause: ${entry.reason}`);
+    if (entry.state === "withdrawn" && !message.isWithdrawn)
+      this.#fault(`message ${message.nonce} withdrawn by nobody`);
+    if (was === "delivered" && entry.state !== "delivered")
+      this.#fault(`message ${message.nonce} was delivered and is ${entry.state}`);
+  }
+
+  #checkReceipt(node: SimNode, message: SentMessage, entry: OutboxEntry): void {
+    const here = message.targets.includes(node);
+    if (entry.receipt === null) {
+      if (!here) this.#fault(`message ${message.nonce} delivered without a receipt`);
+      return;
+    }
+    const { by, receiptHex, hashesHex, signatureHex } = entry.receipt;
+    const receipt = parseHex(receiptHex, receiptHex.length / 2)!;
+    const hashes = hashesHex.map((hex) => parseHex(hex, 16)!);
+    const signed = receiptSigningBytes(NETWORK, by, node.id, hashes);
+    const isListed = hashes.some((hash) => Buffer.from(hash).equals(receiptHash(receipt)));
+    if (!isListed || !node.identity.verify(by, signed, parseHex(signatureHex, 64)!))
+      this.#fault(`receipt of message ${message.nonce} does not verify`);
+    const { messageId, status } = decodeReceipt(receipt);
+    if (messageId !== entry.id || status !== ReceiptStatus.delivered)
+      this.#fault(`receipt of message ${message.nonce} is for another`);
+    if (!this.#isThere(message, by))
+      this.#fault(`message ${message.nonce} has a receipt of ${by.slice(0, 10)}, who never had it`);
+  }
+
+  /** The receipt may be read before the recipient's own event: then its store has it already. */
+  #isThere(message: SentMessage, by: NodeId): boolean {
+    return message.deliveries.some(({ node }) => node.id === by);
+  }
+
+  #checkExpiry(message: SentMessage): void {
+    if (message.acceptedAtMs === undefined || message.source.hasJumped) return;
+    const ageMs = this.#nowMs() - message.sentAtMs;
+    if (ageMs < message.lifetimeMs - 1)
+      this.#fault(`message ${message.nonce} expired after ${ageMs} of ${message.lifetimeMs} ms`);
+  }
+
+  /** What a source accepted is in its outbox, whatever happened, as long as its disk is. */
+  #checkSource(message: SentMessage): void {
+    const { source, id } = message;
+    if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) return;
+    const entry = source.mesh?.custody.outbox.get(id);
+    if (entry === undefined)
+      this.#fault(`message ${message.nonce} is gone from the outbox of n${source.index}`);
+    else if (entry.state === "delivered") this.#checkReceipt(source, message, entry);
+  }
+
+  /** Accepted, on a disk that is still there, and not ended yet. */
+  get open(): SentMessage[] {
+    return [...this.messages.values()].filter((message) => {
+      const { source, id } = message;
+      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch)
+        return false;
+      const state = source.mesh?.custody.outbox.get(id)?.state;
+      return state === undefined || !finalStates.includes(state);
+    });
+  }
+
+  /** After everything has come to rest. */
+  checkEnd(): void {
+    for (const message of this.messages.values()) {
+      this.#checkSource(message);
+      const { source, id } = message;
+      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) continue;
+      const entry = source.mesh?.custody.outbox.get(id);
+      if (entry === undefined || !finalStates.includes(entry.state)) {
+        const why = entry === undefined ? "unknown" : source.mesh!.custody.outbox.waitReason(entry);
+        this.#fault(
+          `message ${message.nonce} n${source.index}>${message.to} is still ${entry?.state ?? "unknown"}: ${why}; deliveries ${message.deliveries.length}`,
+        );
+      } else if (entry.state === "delivered" && message.deliveries.length === 0)
+        this.#fault(`message ${message.nonce} counts as delivered and is in no inbox`);
+    }
+  }
+
+  /** Final states and how often. */
+  get outcomes(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const message of this.messages.values()) {
+      const state = message.isTransient
+        ? message.deliveries.length > 0
+          ? "transient_delivered"
+          : "transient_lost"
+        : message.id === undefined
+          ? "not_accepted"
+          : message.source.diskEpoch !== message.sourceDiskEpoch
+            ? "source_destroyed"
+            : (message.source.mesh?.custody.outbox.get(message.id)?.state ?? "unknown");
+      counts[state] = (counts[state] ?? 0) + 1;
+    }
+    return counts;
+  }
+}

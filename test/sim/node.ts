@@ -1,0 +1,369 @@
+/**
+ * One machine of the simulated world: what survives (identity, disk, clocks) and at most one life of a node on it.
+ * Lives start and end here: crash with unsynced writes lost, restart with old state, loss of the disk, standing still.
+ */
+import type { Pipe, Random } from "@godwit/sdk";
+import { godwitError } from "../../runtime/kernel/errors.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { formatHex, type NodeId } from "../../runtime/kernel/ids.ts";
+import type { Session } from "../../runtime/link/types.ts";
+import { Mesh, type MeshEvents } from "../../runtime/mesh.ts";
+import type { CustodyLimits } from "../../runtime/store/context.ts";
+import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
+import type { Store } from "../../runtime/store/types.ts";
+import { decodePacketHeader } from "../../runtime/wire/packet.ts";
+import type { SimIdentity } from "./crypto.ts";
+import { createSessions, endpointOf, type Edge, type EndHost, type SimSession } from "./links.ts";
+import { SimMetrics } from "./metrics.ts";
+import { nodeClock, WORLD_START_MS, type SimTime } from "./time.ts";
+
+/** A connection attempt that meets silence gives up after this, as an operating system's would. */
+const CONNECT_TIMEOUT_MS = 3_000;
+const RESTART_MS = 1_000;
+export const NETWORK = "sim";
+
+export interface SimNodeOptions {
+  readonly index: number;
+  readonly identity: SimIdentity;
+  readonly callsign: string;
+  readonly location: string;
+  readonly seed: number;
+  readonly time: SimTime;
+  readonly limits: CustodyLimits;
+  readonly commitDelayMs: number;
+}
+
+/** What the world hears of its nodes. `mutate` is where tests plant bugs. */
+export interface SimNodeEvents extends Pick<MeshEvents, "delivered" | "changed" | "routeChanged"> {
+  opened(): void;
+  ended(): void;
+  /** Opening failed in a way that no fault explains. */
+  broken(reason: string): void;
+  mutate?(mesh: Mesh): void;
+}
+
+export class SimNode {
+  readonly index: number;
+  readonly id: NodeId;
+  readonly callsign: string;
+  readonly location: string;
+  readonly edges: Edge[] = [];
+  readonly disk = new SimDisk();
+  readonly identity: SimIdentity;
+  readonly #options: SimNodeOptions;
+  readonly #resolve: (index: number) => SimNode;
+  readonly #eventsOf: (node: SimNode) => SimNodeEvents;
+  /** How often the disk was replaced: what an earlier one held is excused. */
+  diskEpoch = 0;
+  wallOffsetMs = WORLD_START_MS;
+  /** The wall clock ever went wrong: lifetimes across restarts prove nothing. */
+  hasJumped = false;
+  isPowered = true;
+  life: Life | undefined;
+  #lives = 0;
+
+  constructor(
+    options: SimNodeOptions,
+    resolve: (index: number) => SimNode,
+    eventsOf: (node: SimNode) => SimNodeEvents,
+  ) {
+    this.#options = options;
+    this.#resolve = resolve;
+    this.#eventsOf = eventsOf;
+    this.index = options.index;
+    this.identity = options.identity;
+    this.id = options.identity.id;
+    this.callsign = options.callsign;
+    this.location = options.location;
+  }
+
+  /** The running mesh, once it is open. */
+  get mesh(): Mesh | undefined {
+    return this.life?.mesh;
+  }
+
+  get isUp(): boolean {
+    return this.life?.mesh !== undefined;
+  }
+
+  start(): void {
+    if (this.life !== undefined) return;
+    this.isPowered = true;
+    const life = new Life(this, this.#options, ++this.#lives);
+    this.life = life;
+    life.open(this.#eventsOf(this), this.#resolve).catch((error: unknown) => {
+      if ((error as { code?: string }).code !== "GODWIT_STORE_FAILED") return this.#onBug(error);
+      // A full disk: the supervisor tries again.
+      if (this.life !== life) return;
+      this.crash("kill");
+      this.#options.time.after(RESTART_MS, () => this.start());
+    });
+  }
+
+  #onBug(error: unknown): void {
+    this.#eventsOf(this).broken(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+
+  /** `kill`: the machine lives and resets its connections. `power`: silence. Unsynced writes may be lost. */
+  crash(how: "kill" | "power"): void {
+    const life = this.life;
+    if (life === undefined) return;
+    this.life = undefined;
+    this.isPowered = how === "kill";
+    life.end(this.isPowered);
+    this.disk.crash();
+    this.#eventsOf(this).ended();
+  }
+
+  /** The disk is replaced by an empty one while the node is off. */
+  destroyDisk(): void {
+    this.disk.destroy();
+    this.diskEpoch++;
+  }
+
+  jumpClock(offsetMs: number): void {
+    this.wallOffsetMs = offsetMs;
+    this.hasJumped = true;
+  }
+}
+
+/** From one start to one crash. */
+export class Life implements EndHost {
+  readonly node: SimNode;
+  readonly number: number;
+  readonly metrics = new SimMetrics();
+  readonly startedAtMs: number;
+  readonly #options: SimNodeOptions;
+  readonly #random: Random;
+  readonly #deferred: { kind: string; fn: () => void }[] = [];
+  mesh: Mesh | undefined;
+  bootIdHex = "";
+  isAlive = true;
+  isFrozen = false;
+  /** Routed packets: taken in for others, sent for itself, and of those handed to a neighbour. */
+  readonly packets = { relayed: 0, sent: 0, sentOk: 0 };
+
+  constructor(node: SimNode, options: SimNodeOptions, number: number) {
+    this.node = node;
+    this.#options = options;
+    this.number = number;
+    this.#random = seededRandom(options.seed * 1_000 + number);
+    this.startedAtMs = options.time.nowMs;
+  }
+
+  get index(): number {
+    return this.node.index;
+  }
+
+  get id(): NodeId {
+    return this.node.id;
+  }
+
+  get isPowered(): boolean {
+    return this.node.isPowered;
+  }
+
+  get sessions(): SimSession[] {
+    return this.node.edges.flatMap((edge) => [...edge.sessions].filter((session) => session.host === this));
+  }
+
+  dispatch(kind: string, fn: () => void): void {
+    if (!this.isAlive) return;
+    if (this.isFrozen) {
+      this.#deferred.push({ kind, fn });
+      return;
+    }
+    if (kind === "timer") this.#options.time.note(`${this.#options.time.nowMs} t ${this.index}`);
+    fn();
+  }
+
+  freeze(): void {
+    this.isFrozen = true;
+  }
+
+  /** What fell due meanwhile happens now, late, one event each. */
+  thaw(): void {
+    if (!this.isFrozen) return;
+    this.isFrozen = false;
+    for (const { kind, fn } of this.#deferred.splice(0))
+      this.#options.time.after(0, () => this.dispatch(kind, fn));
+    for (const session of this.sessions) session.readUnread();
+  }
+
+  end(isReset: boolean): void {
+    this.isAlive = false;
+    for (const session of this.sessions) {
+      if (isReset) session.resetFar();
+      session.vanish();
+    }
+  }
+
+  async open(events: SimNodeEvents, resolve: (index: number) => SimNode): Promise<void> {
+    const { time, identity, callsign, location, limits, commitDelayMs } = this.#options;
+    const { node } = this;
+    const clock = nodeClock({
+      time,
+      node: this.index,
+      dispatch: (kind, fn) => this.dispatch(kind, fn),
+      wallOffsetMs: () => node.wallOffsetMs,
+    });
+    const random = this.#random;
+    const store: Store = await openMemoryStore(node.disk, { clock, random, commitDelayMs });
+    const mesh = await Mesh.open({
+      identity,
+      network: NETWORK,
+      callsign,
+      location,
+      clock,
+      random,
+      log: silentLog,
+      metrics: this.metrics,
+      store,
+      limits,
+      names: new Map(),
+      trust: new Map(),
+      hopCostMs: 0,
+      verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
+      openSealing: (recordOf) =>
+        identity.openSealing({ store, clock, random, onRotate: () => this.mesh?.onPrekey() }, recordOf),
+      dial: (endpoint, signal) => this.#dial(endpoint, signal, resolve),
+      handshake: (pipe, remote, signal) => this.#handshake(pipe, remote, signal, resolve),
+      events: {
+        ...events,
+        peerUp() {},
+        peerDown() {},
+        linkUp() {},
+        linkDown() {},
+        nameConflict() {},
+      },
+    });
+    if (!this.isAlive) return;
+    this.#countPackets(mesh);
+    this.mesh = mesh;
+    this.bootIdHex = formatHex(mesh.bootId);
+    events.mutate?.(mesh);
+    events.opened();
+    mesh.setEndpoints(node.edges.slice(0, 4).map((edge) => endpointOf(edge, this.index)));
+    for (const edge of node.edges) {
+      // One end always dials; both may, and then they resolve the duplicate.
+      if (edge.a !== this.index && edge.random.float() < 0.5) continue;
+      mesh.view.hint("static", { endpoint: endpointOf(edge, edge.other(this.index)), permanent: true });
+    }
+    mesh.start();
+  }
+
+  #countPackets(mesh: Mesh): void {
+    const { packets } = mesh;
+    const onFrame = packets.onFrame.bind(packets);
+    packets.onFrame = (from, frame) => {
+      if (decodePacketHeader(frame).destination !== this.id) this.packets.relayed++;
+      onFrame(from, frame);
+    };
+  }
+
+  #edgeTo(endpoint: string): Edge | undefined {
+    return this.node.edges.find((edge) => endpointOf(edge, edge.other(this.index)) === endpoint);
+  }
+
+  #dial(endpoint: string, signal: AbortSignal, resolve: (index: number) => SimNode): Promise<Pipe> {
+    const edge = this.#edgeTo(endpoint);
+    if (edge === undefined)
+      return Promise.reject(godwitError("GODWIT_DIAL_FAILED", `no medium leads to ${endpoint}`));
+    const far = resolve(edge.other(this.index));
+    return this.#roundTrip(edge, signal, (answer, refuse) => {
+      if (!far.isPowered) return;
+      // A frozen process still has its listening socket: the kernel accepts.
+      if (far.isUp || far.life?.isFrozen === true) answer(() => pipeTo(edge, this.index, endpoint));
+      else refuse("connection refused");
+    });
+  }
+
+  #handshake(
+    pipe: Pipe,
+    remote: NodeId | undefined,
+    signal: AbortSignal,
+    resolve: (index: number) => SimNode,
+  ): Promise<Session> {
+    const edge = this.#edgeTo(pipe.remote)!;
+    const far = resolve(edge.other(this.index));
+    return this.#roundTrip(edge, signal, (answer, refuse) => {
+      const life = far.life;
+      if (life === undefined) return far.isPowered ? refuse("connection reset") : undefined;
+      if (remote !== undefined && remote !== far.id) return refuse("another node answered");
+      return life.dispatch("handshake", () => {
+        if (life.mesh === undefined || !this.isAlive) return;
+        const ends = createSessions({ edge, initiator: this, responder: life });
+        life.mesh.adopt(ends.responder);
+        answer(
+          () => ends.initiator,
+          () => ends.initiator.close(),
+        );
+      });
+    });
+  }
+
+  /** There and back over the medium. `onLate` cleans up when nobody waits for the answer any more. */
+  #roundTrip<T>(
+    edge: Edge,
+    signal: AbortSignal,
+    atFarEnd: (answer: (value: () => T, onLate?: () => void) => void, refuse: (why: string) => void) => void,
+  ): Promise<T> {
+    const { time } = this.#options;
+    const { delayMs } = edge.params;
+    const isHeard = (from: number) => !edge.isBlocked(from);
+    return new Promise<T>((resolve, reject) => {
+      let isOver = false;
+      const fail = (reason: string) => {
+        isOver = true;
+        signal.removeEventListener("abort", onAbort);
+        reject(godwitError("GODWIT_DIAL_FAILED", reason));
+      };
+      const onAbort = () => fail("gave up waiting");
+      signal.addEventListener("abort", onAbort, { once: true });
+      time.after(CONNECT_TIMEOUT_MS, () =>
+        this.dispatch("dial", () => (isOver ? undefined : fail("no answer"))),
+      );
+      const back = (fn: () => void, onLate: () => void = () => {}) => {
+        time.after(delayMs, () => {
+          if (!isHeard(edge.other(this.index))) return;
+          this.dispatch("dial", () => {
+            if (isOver) return onLate();
+            fn();
+          });
+        });
+      };
+      time.after(delayMs, () => {
+        if (!isHeard(this.index)) return;
+        atFarEnd(
+          (value, onLate) =>
+            back(() => {
+              isOver = true;
+              signal.removeEventListener("abort", onAbort);
+              resolve(value());
+            }, onLate),
+          (why) => back(() => fail(why)),
+        );
+      });
+    });
+  }
+}
+
+/** Only a token: the simulated handshake makes the session, and no byte flows over the pipe itself. */
+function pipeTo(edge: Edge, self: number, endpoint: string): Pipe {
+  const { kind, linkClass, rateBitsPerSecond } = edge.params;
+  return {
+    kind,
+    direction: "outbound",
+    remote: endpoint,
+    local: endpointOf(edge, self),
+    linkClass,
+    rateBitsPerSecond,
+    mtu: kind === "stream" ? 0 : 1_452,
+    bufferedBytes: 0,
+    open() {},
+    write: () => true,
+    pause() {},
+    close() {},
+  };
+}

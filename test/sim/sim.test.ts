@@ -1,0 +1,203 @@
+/**
+ * A small tier of the simulator for every test run, and the proof that its checkers see: each one is shown a mesh with
+ * a planted bug. The large tier is `bun run sim`.
+ */
+import { describe, expect, test } from "bun:test";
+import type { Mesh } from "../../runtime/mesh.ts";
+import { Seen } from "../../runtime/store/seen.ts";
+import type { SimNode } from "./node.ts";
+import { ciCases, commandOf, optionsOf, regressionCases } from "./tiers.ts";
+import { World, type SimOptions, type SimResult } from "./world.ts";
+
+const TIMEOUT_MS = 60_000;
+
+/** Calm weather, so that what is found is the planted bug. */
+const calm: SimOptions = { seed: 7, nodes: 8, minutes: 0.5, faultPauseMs: 0, datagrams: 0, shape: "ring" };
+const rough: SimOptions = { ...optionsOf({ seed: 3, nodes: 8, minutes: 1 }) };
+
+const run = (options: SimOptions): SimResult => new World(options).run();
+const foundBy = (options: SimOptions): string => run({ ...options, faultsMax: 3 }).faults.join("\n");
+
+describe("seeds", () => {
+  for (const one of [...regressionCases(), ...ciCases.filter(({ nodes }) => nodes <= 10).slice(0, 10)]) {
+    test(
+      commandOf(one),
+      () => {
+        expect(run(optionsOf(one)).faults).toEqual([]);
+      },
+      TIMEOUT_MS,
+    );
+  }
+});
+
+describe("determinism", () => {
+  test(
+    "the same seed twice gives the same trace",
+    () => {
+      const [first, second, other] = [run(rough), run(rough), run({ ...rough, seed: 4 })];
+      expect(first.events).toBeGreaterThan(5_000);
+      expect(second).toEqual(first);
+      expect(other.traceHash).not.toBe(first.traceHash);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "with real signatures and seals too",
+    () => {
+      const options = { ...rough, nodes: 4, realCrypto: true };
+      expect(run(options)).toEqual(run(options));
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describe("planted bugs", () => {
+  test("no bug: calm weather finds nothing", () => {
+    const result = run(calm);
+    expect(result.faults).toEqual([]);
+    expect(result.outcomes["delivered"]).toBeGreaterThan(50);
+  });
+
+  test("next hops without feasibility make loops", () => {
+    const mutate = (mesh: Mesh) => {
+      const honest = mesh.router.nextHops.bind(mesh.router);
+      mesh.router.nextHops = (destination, plane) => {
+        const hops = honest(destination, plane);
+        const template = hops[0];
+        if (template === undefined) return hops;
+        return [...mesh.peers.connected].map(({ id }) => ({ ...template, neighbour: id }));
+      };
+    };
+    expect(foundBy({ ...calm, mutate })).toContain("forwarding loop");
+  });
+
+  test("hops that change in silence", () => {
+    const mutate = (mesh: Mesh) => {
+      const honest = mesh.router.nextHops.bind(mesh.router);
+      let calls = 0;
+      mesh.router.nextHops = (destination, plane) => (calls++ % 2 === 0 ? honest(destination, plane) : []);
+    };
+    expect(foundBy({ ...calm, minutes: 0.1, mutate })).toContain("in silence");
+  });
+
+  test(
+    "a recipient that forgets what it delivered",
+    () => {
+      const has = Seen.prototype.has;
+      Seen.prototype.has = () => false;
+      try {
+        expect(foundBy({ ...rough, minutes: 2 })).toContain("delivered twice");
+      } finally {
+        Seen.prototype.has = has;
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a source that takes a relay's word for delivery",
+    () => {
+      // The relay's acknowledgement ends the message: its bundle is forgotten at the source.
+      const mutate = (mesh: Mesh) => {
+        const { forwarder } = mesh.custody;
+        const onAck = forwarder.onAck.bind(forwarder);
+        forwarder.onAck = (from, ids) => {
+          onAck(from, ids);
+          for (const id of ids) if (forwarder.get(id)?.role === "source") forwarder.remove(id);
+        };
+      };
+      expect(foundBy({ ...rough, minutes: 2, mutate })).toContain("is still");
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a store that answers before it is durable",
+    () => {
+      const mutate = (_mesh: Mesh, node: SimNode) => {
+        // What the disk is told it drops, now and then.
+        const apply = node.disk.apply.bind(node.disk);
+        let calls = 0;
+        node.disk.apply = (ops) => {
+          if (++calls % 5 !== 0) apply(ops);
+        };
+      };
+      expect(foundBy({ ...rough, minutes: 2, mutate })).toMatch(
+        /vanished|gone from the outbox|delivered twice/,
+      );
+    },
+    TIMEOUT_MS,
+  );
+
+  test("receipts whose signature is wrong", () => {
+    const world = new World({ ...calm, faultsMax: 3 });
+    // Only the checker's own look at the signature fails: the mesh verified through the honest function.
+    for (const node of world.nodes) {
+      const honest = node.identity.verify.bind(node.identity);
+      let isOpen = false;
+      node.identity.verify = (...args) => (isOpen ? false : honest(...args));
+      const onChanged = world.ledger.onChanged.bind(world.ledger);
+      world.ledger.onChanged = (at, entry) => {
+        isOpen = true;
+        onChanged(at, entry);
+        isOpen = false;
+      };
+    }
+    expect(world.run().faults.join("\n")).toContain("does not verify");
+  });
+
+  test("a delivery that is announced and not there", () => {
+    const world = new World({ ...calm, faultsMax: 3 });
+    world.ledger.onDelivered = () => {};
+    expect(world.run().faults.join("\n")).toContain("who never had it");
+  });
+
+  test("a body that arrives changed", () => {
+    const world = new World({ ...calm, faultsMax: 3 });
+    const honest = world.ledger.onDelivered.bind(world.ledger);
+    world.ledger.onDelivered = (node, entry, body) => {
+      const changed = body.slice();
+      changed[changed.length - 1]! ^= 1;
+      honest(node, entry, changed);
+    };
+    expect(world.run().faults.join("\n")).toContain("nobody sent");
+  });
+
+  test("a message that expires early", () => {
+    const world = new World({ ...calm, faultsMax: 3 });
+    const honest = world.ledger.onChanged.bind(world.ledger);
+    world.ledger.onChanged = (node, entry) => honest(node, { ...entry, state: "expired", reason: "early" });
+    expect(world.run().faults.join("\n")).toContain("expired after");
+  });
+
+  test("a relay that keeps more than its bound", () => {
+    expect(foundBy({ ...calm, limits: { outboxMessagesMax: 100 }, mutate: hoard })).toContain("at most 100");
+  });
+
+  test("a node that hears no routes never converges", () => {
+    const mutate = (mesh: Mesh, node: SimNode) => {
+      if (node.index !== 0) return;
+      mesh.router.handleFrame = () => {};
+    };
+    expect(foundBy({ ...calm, mutate })).toContain("not converged");
+  });
+
+  test("a packet that is dropped and not counted", () => {
+    const mutate = (mesh: Mesh, node: SimNode) => {
+      const { packets } = mesh;
+      const onFrame = packets.onFrame.bind(packets);
+      let calls = 0;
+      packets.onFrame = (from, frame) => {
+        if (++calls % 3 !== 0) return onFrame(from, frame);
+        if (frame.length > 0) node.life!.packets.relayed++;
+      };
+    };
+    expect(foundBy({ ...calm, mutate })).toContain("dropped");
+  });
+});
+
+/** Counts more in the outbox than it may. */
+function hoard(mesh: Mesh): void {
+  Object.defineProperty(mesh.custody.outbox, "openCount", { get: () => 101 });
+}

@@ -1,0 +1,56 @@
+/** Which seeds run when, and how a failing one is told and kept. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { SimOptions } from "./world.ts";
+
+/** What a command line can say of a run; the rest follows from the seed. */
+export interface SimCase {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly minutes: number;
+  readonly real?: boolean;
+  readonly tight?: boolean;
+}
+
+/** More than this many nodes: only some of them talk, so that traffic does not drown what the size is about. */
+const TALKERS_MAX = 200;
+/** From here on a run is worth a process of its own. */
+export const LARGE_NODES = 500;
+/** Real signatures cost a thousand times the cheap ones. */
+export const REAL_NODES_MAX = 20;
+
+export function optionsOf({ seed, nodes, minutes, real = false, tight = false }: SimCase): SimOptions {
+  return {
+    seed,
+    nodes,
+    minutes,
+    realCrypto: real,
+    tight,
+    // What a thousand nodes cost is mostly alternates: a tree with chords has few, and is as deep as meshes get.
+    ...(nodes >= LARGE_NODES ? { shape: "tree" as const } : {}),
+    talkers: Math.min(nodes, TALKERS_MAX),
+    // The pause is for the whole mesh: a large one suffers in more places at once.
+    faultPauseMs: Math.max(500, 30_000 / nodes),
+    messagesPerSecond: Math.min(20, nodes / 2),
+  };
+}
+
+/** The one command that runs a case again. */
+export const commandOf = ({ seed, nodes, minutes, real, tight }: SimCase): string =>
+  `bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}${real === true ? " --real" : ""}${tight === true ? " --tight" : ""}`;
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
+
+/** What CI runs: past a million events. */
+export const ciCases: readonly SimCase[] = [
+  { seed: 301, nodes: 1_000, minutes: 0.05 },
+  ...range(4).map((seed) => ({ seed: 1_000 + seed, nodes: 5, minutes: 1, real: true })),
+  ...range(12).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
+  ...range(2).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
+  { seed: 201, nodes: 200, minutes: 0.5 },
+];
+
+/** Seeds that failed once. */
+export function regressionCases(): SimCase[] {
+  return JSON.parse(readFileSync(join(import.meta.dirname, "regressions.json"), "utf8")) as SimCase[];
+}

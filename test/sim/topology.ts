@@ -1,0 +1,81 @@
+/** Shapes of simulated meshes, drawn from a seed: who shares a medium with whom, and what the media are like. */
+import type { Random } from "@godwit/sdk";
+import type { EdgeParams } from "./links.ts";
+
+export interface PlannedEdge {
+  readonly a: number;
+  readonly b: number;
+  readonly name: string;
+  readonly params: EdgeParams;
+}
+
+export const shapes = ["line", "ring", "tree", "random", "grid", "clusters"] as const;
+export type Shape = (typeof shapes)[number];
+
+/** Connected, without self-loops; some pairs have two media. `datagrams`: share of edges that are datagram media. */
+export function planEdges(nodes: number, shape: Shape, random: Random, datagrams: number): PlannedEdge[] {
+  const pairs = new Map<string, [number, number]>();
+  const add = (a: number, b: number) => {
+    if (a === b || a >= nodes || b >= nodes || a < 0 || b < 0) return;
+    const [low, high] = a < b ? [a, b] : [b, a];
+    pairs.set(`${low}-${high}`, [low, high]);
+  };
+  skeleton(nodes, shape, random, add);
+  const chords = shape === "line" ? 0 : Math.ceil(nodes / (shape === "random" ? 1 : 4));
+  for (let i = 0; i < chords; i++) add(random.below(nodes), random.below(nodes));
+  return [...pairs.values()].flatMap(([a, b]) => {
+    // Either end may be the one that dials.
+    const [from, to] = random.float() < 0.5 ? [a, b] : [b, a];
+    const first = { a: from, b: to, name: "sima", params: drawParams(random, datagrams) };
+    if (random.float() >= 0.1) return [first];
+    return [first, { a: from, b: to, name: "simb", params: drawParams(random, datagrams) }];
+  });
+}
+
+function skeleton(nodes: number, shape: Shape, random: Random, add: (a: number, b: number) => void): void {
+  const width = Math.max(2, Math.round(Math.sqrt(nodes)));
+  for (let i = 1; i < nodes; i++) {
+    switch (shape) {
+      case "line":
+      case "ring":
+        add(i - 1, i);
+        break;
+      case "tree":
+        add((i - 1) >> 1, i);
+        break;
+      case "random":
+        add(random.below(i), i);
+        break;
+      case "grid":
+        if (i % width !== 0) add(i - 1, i);
+        add(i - width, i);
+        break;
+      case "clusters":
+        // Groups of eight around a hub; hubs in a line.
+        add(i % 8 === 0 ? i - 8 : i - (i % 8), i);
+        if (i % 8 > 1) add(i - 1, i);
+        break;
+    }
+  }
+  if (shape === "ring") add(0, nodes - 1);
+}
+
+function drawParams(random: Random, datagrams: number): EdgeParams {
+  const isDatagram = random.float() < datagrams;
+  const kind = isDatagram ? "datagram" : "stream";
+  const pick = random.float();
+  const [linkClass, rateBitsPerSecond, delayMs] =
+    pick < 0.6
+      ? (["fast", 1e9, 0.1 + random.float()] as const)
+      : pick < 0.9
+        ? (["fast", 2e7, 5 + random.float() * 40] as const)
+        : (["medium", 1e6, 100 + random.float() * 200] as const);
+  return {
+    kind,
+    linkClass: isDatagram ? "fast" : linkClass,
+    rateBitsPerSecond,
+    delayMs,
+    jitterMs: isDatagram ? delayMs : 0,
+    loss: isDatagram ? random.float() * 0.05 : 0,
+  };
+}

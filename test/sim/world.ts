@@ -1,0 +1,285 @@
+/**
+ * A whole mesh from one seed: machines, media, faults, traffic and the oracles that watch them, in virtual time. Runs
+ * the real peer, routing and delivery code (runtime/mesh.ts) and nothing of its own in its place.
+ */
+import type { Random } from "@godwit/sdk";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import type { Mesh } from "../../runtime/mesh.ts";
+import { custodyLimitsDefault, type CustodyLimits } from "../../runtime/store/context.ts";
+import { checkBounds, checkPackets } from "./bounds.ts";
+import { cheapIdentity, realIdentity } from "./crypto.ts";
+import { Faults } from "./faults.ts";
+import { Ledger } from "./ledger.ts";
+import { Edge } from "./links.ts";
+import { LoopChecker } from "./loops.ts";
+import { SimNode, type SimNodeEvents } from "./node.ts";
+import { SimTime } from "./time.ts";
+import { planEdges, shapes, type Shape } from "./topology.ts";
+import { Workload } from "./workload.ts";
+
+export interface SimOptions {
+  readonly seed: number;
+  readonly nodes: number;
+  /** Virtual minutes of traffic and faults. */
+  readonly minutes: number;
+  /** Real signatures and seals: for small meshes. */
+  readonly realCrypto?: boolean;
+  readonly shape?: Shape;
+  /** Share of media that are datagram ones. */
+  readonly datagrams?: number;
+  /** Messages a second over the whole mesh. */
+  readonly messagesPerSecond?: number;
+  /** Mean pause between faults, ms; 0: none. */
+  readonly faultPauseMs?: number;
+  readonly destroys?: boolean;
+  /** Small quotas, so that refusals happen. */
+  readonly tight?: boolean;
+  /** Nodes that send and receive. */
+  readonly talkers?: number;
+  readonly bodyBytesMax?: number;
+  /** Faults found before the run stops. */
+  readonly faultsMax?: number;
+  /** Plants a bug in each node that opens (tests of the checkers only). */
+  readonly mutate?: (mesh: Mesh, node: SimNode) => void;
+  readonly limits?: Partial<CustodyLimits>;
+}
+
+export interface SimResult {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly faults: readonly string[];
+  readonly events: number;
+  readonly virtualSeconds: number;
+  readonly traceHash: string;
+  readonly convergedInMs: number | undefined;
+  readonly settledInMs: number | undefined;
+  readonly outcomes: Readonly<Record<string, number>>;
+  readonly struck: Readonly<Record<string, number>>;
+  readonly loopSteps: number;
+  readonly duplicatesExcused: number;
+}
+
+const START_SPREAD_MS = 1_000;
+const WARM_UP_MS = 20_000;
+/** All pairs must have routes this long after the last fault, ms. Hold times and backoffs fit into it. */
+const CONVERGENCE_MS = 180_000;
+/** Every message must have ended this long after that, ms. */
+const SETTLE_MS = 30 * 60_000;
+const POLL_MS = 1_000;
+
+export class World {
+  readonly time = new SimTime();
+  readonly nodes: SimNode[] = [];
+  readonly edges: Edge[] = [];
+  readonly faults: string[] = [];
+  readonly ledger: Ledger;
+  readonly loops: LoopChecker;
+  readonly workload: Workload;
+  readonly disasters: Faults;
+  readonly limits: CustodyLimits;
+  readonly #options: SimOptions;
+  readonly #random: Random;
+  #convergedInMs: number | undefined;
+  #settledInMs: number | undefined;
+
+  constructor(options: SimOptions) {
+    this.#options = options;
+    const random = seededRandom(options.seed);
+    this.#random = random;
+    this.limits = { ...limitsFor(options), ...options.limits };
+    const shape = options.shape ?? shapes[random.below(shapes.length)]!;
+    this.#makeNodes(random);
+    this.#makeEdges(shape, random);
+    this.ledger = new Ledger(
+      () => this.time.nowMs,
+      (text) => this.#fault(text),
+    );
+    this.loops = new LoopChecker(this.nodes);
+    this.workload = new Workload({
+      nodes: this.nodes,
+      random: seededRandom(random.below(2 ** 32)),
+      time: this.time,
+      ledger: this.ledger,
+      fault: (text) => this.#fault(text),
+      talkers: this.nodes.slice(0, options.talkers ?? this.nodes.length),
+      bodyBytesMax: options.bodyBytesMax ?? 200_000,
+    });
+    this.disasters = new Faults({
+      nodes: this.nodes,
+      edges: this.edges,
+      random: seededRandom(random.below(2 ** 32)),
+      time: this.time,
+      pauseMs: options.faultPauseMs ?? 3_000,
+      durationMaxMs: 60_000,
+      destroys: options.destroys ?? true,
+    });
+    this.time.afterEvent = () => {
+      this.loops.check();
+      if (this.loops.cycles.length > 0) for (const cycle of this.loops.cycles.splice(0)) this.#fault(cycle);
+    };
+  }
+
+  run(): SimResult {
+    const { minutes, faultPauseMs } = this.#options;
+    for (const node of this.nodes)
+      this.time.after(START_SPREAD_MS * this.#random.float(), () => node.start());
+    this.#advance(WARM_UP_MS);
+    if (faultPauseMs !== 0) this.disasters.start();
+    this.#talk();
+    this.#advance(minutes * 60_000);
+    this.#isTalking = false;
+    this.disasters.healAll();
+    this.#convergedInMs = this.#advance(CONVERGENCE_MS, () => this.#isConverged());
+    if (this.#convergedInMs === undefined) this.#reportUnreached();
+    this.#settledInMs = this.#advance(SETTLE_MS, () => this.ledger.open.length === 0);
+    this.ledger.checkEnd();
+    for (const text of this.loops.audit()) this.#fault(text);
+    return this.#result();
+  }
+
+  #isTalking = true;
+
+  /** Poisson arrivals. */
+  #talk(): void {
+    const perSecond = this.#options.messagesPerSecond ?? Math.min(20, this.nodes.length / 2);
+    const pauseMs = (-Math.log(1 - this.#random.float()) * 1_000) / perSecond;
+    this.time.after(pauseMs, () => {
+      if (!this.#isTalking) return;
+      this.workload.sendOne();
+      this.#talk();
+    });
+  }
+
+  /** Runs for `forMs`, or until `isDone` at a poll: then how long that took, else undefined. */
+  #advance(forMs: number, isDone: () => boolean = () => false): number | undefined {
+    const fromMs = this.time.nowMs;
+    while (this.time.nowMs - fromMs < forMs && !this.#isBeyondHope) {
+      this.time.run(this.time.nowMs + POLL_MS, () => this.#isBeyondHope);
+      for (const node of this.nodes) {
+        for (const text of checkBounds(node, this.limits)) this.#fault(text);
+        for (const text of checkPackets(node)) this.#fault(text);
+      }
+      if (isDone()) return this.time.nowMs - fromMs;
+    }
+    return undefined;
+  }
+
+  get #isBeyondHope(): boolean {
+    return this.faults.length >= (this.#options.faultsMax ?? 5);
+  }
+
+  #isConverged(): boolean {
+    return this.nodes.every(
+      ({ mesh }) => mesh !== undefined && this.nodes.every((other) => mesh.router.reachable(other.id)),
+    );
+  }
+
+  #reportUnreached(): void {
+    let count = 0;
+    let example = "";
+    for (const node of this.nodes) {
+      for (const other of this.nodes) {
+        if (node.mesh?.router.reachable(other.id) === true) continue;
+        if (count++ === 0)
+          example = `n${node.index}${node.isUp ? "" : " (down)"} has no route to n${other.index}`;
+      }
+    }
+    this.#fault(
+      `not converged ${CONVERGENCE_MS / 1_000} s after the last fault: ${example}, and ${count - 1} more`,
+    );
+  }
+
+  #fault(text: string): void {
+    if (this.#isBeyondHope) return;
+    this.faults.push(`${(this.time.nowMs / 1_000).toFixed(3)} s: ${text}`);
+  }
+
+  #makeNodes(random: Random): void {
+    const { nodes: count, realCrypto = false, seed } = this.#options;
+    const resolve = (index: number) => this.nodes[index]!;
+    for (let index = 0; index < count; index++) {
+      const own = seededRandom(seed * 7_919 + index);
+      const location = `L${String.fromCharCode(65 + ((index >> 2) % 26))}${String.fromCharCode(65 + Math.floor((index >> 2) / 26))}`;
+      this.nodes.push(
+        new SimNode(
+          {
+            index,
+            identity: realCrypto ? realIdentity(own) : cheapIdentity(own),
+            callsign: `${location}-${String.fromCharCode(65 + (index & 3))}`,
+            location,
+            seed: seed * 10_007 + index,
+            time: this.time,
+            limits: this.limits,
+            commitDelayMs: 0.2 + random.float() * 10,
+          },
+          resolve,
+          (node) => this.#eventsOf(node),
+        ),
+      );
+    }
+  }
+
+  #makeEdges(shape: Shape, random: Random): void {
+    const { nodes, datagrams = 0.15 } = this.#options;
+    for (const plan of planEdges(nodes, shape, random, datagrams)) {
+      const edge = new Edge({ ...plan, time: this.time, random: seededRandom(random.below(2 ** 32)) });
+      this.edges.push(edge);
+      this.nodes[edge.a]!.edges.push(edge);
+      this.nodes[edge.b]!.edges.push(edge);
+    }
+  }
+
+  #eventsOf(node: SimNode): SimNodeEvents {
+    return {
+      delivered: (entry, body) => this.ledger.onDelivered(node, entry, body),
+      changed: (entry) => this.ledger.onChanged(node, entry),
+      routeChanged: (destination) => this.loops.touch(node.index, destination),
+      opened: () => {
+        this.loops.setLife(node.index, node.life!.number);
+        this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
+      },
+      broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),
+      ended: () => this.loops.setLife(node.index, 0),
+      ...(this.#options.mutate === undefined
+        ? {}
+        : { mutate: (mesh: Mesh) => this.#options.mutate!(mesh, node) }),
+    };
+  }
+
+  #result(): SimResult {
+    const { seed, nodes } = this.#options;
+    return {
+      seed,
+      nodes,
+      faults: this.faults,
+      events: this.time.events,
+      virtualSeconds: this.time.nowMs / 1_000,
+      traceHash: this.time.digest(),
+      convergedInMs: this.#convergedInMs,
+      settledInMs: this.#settledInMs,
+      outcomes: this.ledger.outcomes,
+      struck: Object.fromEntries(this.disasters.counts),
+      loopSteps: this.loops.steps,
+      duplicatesExcused: this.ledger.duplicatesExcused,
+    };
+  }
+}
+
+function limitsFor(options: SimOptions): CustodyLimits {
+  const limits: CustodyLimits = {
+    ...custodyLimitsDefault,
+    // Wall clocks jump by decades here, and the inbox is what the oracle counts.
+    inboxRetentionMs: 1e15,
+    failoverDelayMs: 10_000,
+    reofferFirstMs: 5_000,
+    reofferCapMs: 60_000,
+  };
+  if (options.tight !== true) return limits;
+  return {
+    ...limits,
+    transitMessagesMax: 60,
+    transitBytesMax: 1024 * 1024,
+    outboxMessagesMax: 200,
+    outboxBytesMax: 8 * 1024 * 1024,
+  };
+}
