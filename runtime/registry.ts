@@ -1,7 +1,13 @@
 /** The one list of built-in plugins. `test/architecture.test.ts` lets nothing else of the runtime import from plugins/. */
 import type { Plugin } from "@godwit/sdk";
 import discoveryStatic from "../plugins/discovery-static/index.ts";
+import serviceTelex from "../plugins/service-telex/index.ts";
 import transportMemory from "../plugins/transport-memory/index.ts";
 import transportTcp from "../plugins/transport-tcp/index.ts";
 
-export const builtinPlugins: readonly Plugin[] = [transportTcp, transportMemory, discoveryStatic];
+export const builtinPlugins: readonly Plugin[] = [
+  transportTcp,
+  transportMemory,
+  discoveryStatic,
+  serviceTelex,
+];

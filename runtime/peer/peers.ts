@@ -134,7 +134,6 @@ export class Peers {
       closed: (error) => {
         helloTimer.cancel();
         this.#pending.delete(session);
-        link?.stop();
         // The map, should `up` have thrown before it was answered who it is.
         const owner = peer ?? this.#peers.get(session.remote);
         if (link !== undefined && owner !== undefined) this.#remove(owner, link, error);

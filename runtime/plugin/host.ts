@@ -67,8 +67,8 @@ export interface HostDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly events: HostEvents;
-  /** What services get as `ctx.mesh`. */
-  readonly mesh: MeshBackend;
+  /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
+  readonly mesh?: MeshBackend;
 }
 
 export class PluginHost {
@@ -197,7 +197,9 @@ export class PluginHost {
     const log = this.#deps.log.child({ plugin: sourceOf(instance) });
     const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
     const door =
-      instance.namespace === "service" ? openMeshDoor({ backend: mesh, scope, clock, log }) : undefined;
+      instance.namespace === "service" && mesh !== undefined
+        ? openMeshDoor({ backend: mesh, scope, clock, log })
+        : undefined;
     return {
       get mesh() {
         if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");

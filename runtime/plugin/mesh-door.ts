@@ -89,7 +89,7 @@ class Feed {
     this.#clock = clock;
     this.#log = log;
     this.#unsubscribe = backend.onArrival((id) => this.#add(id));
-    for (let after: string | undefined; ; ) {
+    for (let after: string | undefined; ;) {
       const page = backend.inbox.list({
         order: "oldest-first",
         limit: PAGE,

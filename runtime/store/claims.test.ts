@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { godwitError } from "../kernel/errors.ts";
 import { TestMesh, testId, type TestNode } from "./testing.ts";
 
 /** A sender and two machines of one location, all neighbours of each other. */
@@ -105,6 +106,20 @@ describe("a message to a location of two machines", () => {
     expect(rows()).toBe(1);
     void y;
   });
+});
+
+test("one machine that cannot open its copy does not end the message for the other", async () => {
+  const { mesh, s, x, y, receipt } = await location();
+  x.sealer.open = () => {
+    throw godwitError("GODWIT_DECODE", "the key is gone");
+  };
+  mesh.cut(s, y);
+  const id = await s.send("LOC", "hi");
+  await mesh.clock.advance(500);
+  expect(s.custody!.outbox.get(id)!.state).toBe("relayed");
+  mesh.connect(s, y);
+  await mesh.clock.advance(12_000);
+  expect([y.custody!.inbox.count, receipt(id)?.by]).toEqual([1, y.id]);
 });
 
 describe("hostile neighbours", () => {

@@ -18,6 +18,26 @@ export class OutboxSealer {
     this.#cache = cache;
   }
 
+  /** Why a message cannot be sealed now, in words; null when it can. */
+  whyNotYet({ to, failover, lostKeys }: OutboxEntry): string | null {
+    const resolution = this.#ctx.directory.resolve(to, failover);
+    switch (resolution.kind) {
+      case "unknown":
+        return `nobody called ${to} has been heard of yet`;
+      case "conflict":
+        return `two nodes claim the name ${to}: settle it with godwit names resolve`;
+      case "nodes": {
+        const isLost = (node: NodeId): boolean => {
+          const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
+          return key !== undefined && lostKeys!.includes(formatHex(key.publicKey));
+        };
+        return resolution.nodes.some(isLost)
+          ? "the recipient has lost its keys: waiting for its new record"
+          : null;
+      }
+    }
+  }
+
   /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
   seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
     const nodes = machines.slice(0, MACHINES_MAX);

@@ -5,27 +5,21 @@
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { parseMeta } from "../kernel/json.ts";
-import { formatHex, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
-import {
-  decodeReceipt,
-  decodeReceiptBody,
-  messageIdOf,
-  receiptHash,
-  receiptSigningBytes,
-  ReceiptStatus,
-} from "../wire/message.ts";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import { messageIdOf, ReceiptStatus } from "../wire/message.ts";
 import type { BodyCache } from "./body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
+import { IdempotencyKeys } from "./idempotency.ts";
 import {
   Counters,
-  digestOf,
   finalStates,
   putEntry,
   type OutboxEntry,
   type OutboxState,
   type SendOrder,
 } from "./outbox-entry.ts";
+import { readReceipts } from "./outbox-receipts.ts";
 import { OutboxSealer } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
 
@@ -59,8 +53,7 @@ export class Outbox {
   readonly #entries = new Map<MessageId, Live>();
   readonly #unsealed = new Map<string, Set<MessageId>>();
   readonly #counters = new Counters();
-  readonly #idempotency = new Map<string, { id: MessageId; digest: string }>();
-  readonly #idempotencyPending = new Map<string, Promise<MessageId>>();
+  readonly #idempotency = new IdempotencyKeys();
   readonly #finished: MessageId[] = [];
   readonly #toSeal: Live[] = [];
   #isSealing = false;
@@ -82,10 +75,7 @@ export class Outbox {
   async load(): Promise<void> {
     const { store, clock, log } = this.#ctx;
     await this.#counters.load(store);
-    for (const row of await store.load("idempotency")) {
-      const known = parseMeta<{ id: MessageId; digest: string }>(row, log, "idempotency");
-      if (known !== undefined) this.#idempotency.set(row.key, known);
-    }
+    await this.#idempotency.load(store, log);
     const entries = (await store.load("outbox"))
       .map((row) => parseMeta<OutboxEntry>(row, log, "outbox"))
       .filter((entry) => entry !== undefined && Array.isArray(entry.targets) && typeof entry.id === "string")
@@ -137,22 +127,7 @@ export class Outbox {
 
   /** Accepts a message: resolves with its id only after the durable commit. */
   send(order: SendOrder): Promise<MessageId> {
-    const key = order.idempotencyKey;
-    if (key === undefined) return this.#accept(order);
-    const digest = digestOf(order);
-    const known = this.#idempotency.get(key);
-    if (known !== undefined) {
-      if (known.digest === digest) return Promise.resolve(known.id);
-      throw godwitError(
-        "GODWIT_IDEMPOTENCY_CONFLICT",
-        `idempotency key "${key}" was used for a different message; choose another`,
-      );
-    }
-    const pending = this.#idempotencyPending.get(key);
-    if (pending !== undefined) return pending.then(() => this.send(order));
-    const accepting = this.#accept(order).finally(() => this.#idempotencyPending.delete(key));
-    this.#idempotencyPending.set(key, accepting);
-    return accepting;
+    return this.#idempotency.once(order, () => this.#accept(order));
   }
 
   /** Names or records changed: what waited for them may go now. */
@@ -208,33 +183,17 @@ export class Outbox {
    * those of other messages and throws GODWIT_DECODE for a bad signature.
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
-    const { receipts, signature } = decodeReceiptBody(bytes);
-    const hashes = receipts.map(receiptHash);
-    const signed = receiptSigningBytes(this.#ctx.network, signer, this.#ctx.self, hashes);
-    if (!this.#ctx.verify(signer, signed, signature)) {
-      throw godwitError("GODWIT_DECODE", "receipt whose signature is not of the node it names");
-    }
-    const proof = { hashesHex: hashes.map(formatHex), signatureHex: formatHex(signature) };
     const touched: Live[] = [];
-    for (const encoded of receipts) {
-      const receipt = decodeReceipt(encoded);
+    for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
       if (live.entry.state === "delivered") continue;
       if (receipt.status === ReceiptStatus.delivered) {
-        const { atMs, isUnconfirmed, trace } = receipt;
-        live.entry.receipt = {
-          by: signer,
-          atMs,
-          isUnconfirmed,
-          trace,
-          receiptHex: formatHex(encoded),
-          ...proof,
-        };
-        live.entry.deliveredAtMs = atMs;
+        live.entry.receipt = stored;
+        live.entry.deliveredAtMs = stored.atMs;
         this.#finish(live, "delivered", null);
         touched.push(live);
-      } else if (!finalStates.includes(live.entry.state)) {
+      } else if (!finalStates.includes(live.entry.state) && !this.#othersMayDeliver(live, signer)) {
         if (!this.#unseal(live))
           this.#finish(live, "refused", "the recipient could not open it: its keys have changed");
         touched.push(live);
@@ -246,6 +205,13 @@ export class Outbox {
     } finally {
       for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
     }
+  }
+
+  /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
+  #othersMayDeliver({ entry }: Live, refuser: NodeId): boolean {
+    if (entry.targets.length < 2) return false;
+    for (const target of entry.targets) if (target.node === refuser) this.#forwarder.remove(target.bundle);
+    return entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined);
   }
 
   stop(): void {
@@ -284,14 +250,7 @@ export class Outbox {
       atWallMs: clock.wallMs(),
     };
     const live: Live = { entry, deadlineMs: clock.monotonicMs() + order.lifetimeMs };
-    if (order.idempotencyKey !== undefined) {
-      ops.push({
-        op: "put",
-        in: "idempotency",
-        key: order.idempotencyKey,
-        meta: JSON.stringify({ id, digest: digestOf(order) }),
-      });
-    }
+    ops.push(...this.#idempotency.ops(order, id));
     if (this.#isForHere(entry)) {
       await this.#acceptForHere(live, body, order, ops);
       confirm();
@@ -334,9 +293,7 @@ export class Outbox {
 
   #remember(live: Live, order: SendOrder): void {
     this.#entries.set(live.entry.id, live);
-    if (order.idempotencyKey !== undefined) {
-      this.#idempotency.set(order.idempotencyKey, { id: live.entry.id, digest: digestOf(order) });
-    }
+    this.#idempotency.remember(order, live.entry.id);
   }
 
   #isForHere(entry: OutboxEntry): boolean {
@@ -349,15 +306,7 @@ export class Outbox {
   #activate(live: Live, state: OutboxState): void {
     const { entry } = live;
     if (entry.targets.length > 0) return this.#hold(live, state);
-    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
-    const reason =
-      resolution.kind === "unknown"
-        ? `nobody called ${entry.to} has been heard of yet`
-        : resolution.kind === "conflict"
-          ? `two nodes claim the name ${entry.to}: settle it with godwit names resolve`
-          : resolution.nodes.some((node) => this.#isKeyLost(entry, node))
-            ? "the recipient has lost its keys: waiting for its new record"
-            : null;
+    const reason = this.#sealer.whyNotYet(entry);
     entry.reason = reason;
     if (reason !== null) return this.#wait(live);
     this.#stopWaiting(entry);
@@ -417,11 +366,6 @@ export class Outbox {
     entry.targets = [];
     entry.state = "queued";
     return true;
-  }
-
-  #isKeyLost({ lostKeys }: OutboxEntry, node: NodeId): boolean {
-    const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
-    return key !== undefined && lostKeys!.includes(formatHex(key.publicKey));
   }
 
   #wait(live: Live): void {
@@ -509,14 +453,9 @@ export class Outbox {
     ) {
       const id = this.#finished.shift()!;
       const entry = this.#entries.get(id)?.entry;
-      const key = entry?.idempotencyKey;
       this.#finishedBytes -= entry?.size ?? 0;
       this.#entries.delete(id);
-      ops.push({ op: "delete", in: "outbox", key: id });
-      if (key !== undefined) {
-        this.#idempotency.delete(key);
-        ops.push({ op: "delete", in: "idempotency", key });
-      }
+      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(entry?.idempotencyKey));
     }
     if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
   }

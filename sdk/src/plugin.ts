@@ -49,8 +49,8 @@ export interface Plugin {
   readonly sdk: string;
   readonly config: StandardSchema<unknown>;
   readonly permissions: readonly string[];
-  /** For other namespaces than `service`, reading `ctx.mesh` throws GODWIT_PLUGIN_FAILED. */
-  start(ctx: ServiceContext, config: unknown): Promise<void> | void;
+  /** The host calls it with a context of its namespace: of a service, a ServiceContext. */
+  start(ctx: PluginContext, config: unknown): Promise<void> | void;
 }
 
 /** Declares a plugin; the identity function at run time. The result is a plugin file's default export. */

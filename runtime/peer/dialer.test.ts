@@ -1,0 +1,230 @@
+import { describe, expect, test } from "bun:test";
+import type { Pipe } from "@godwit/sdk";
+import { ManualClock, sleep } from "../kernel/clock.ts";
+import { godwitError, type ErrorCode } from "../kernel/errors.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import type { Session } from "../link/types.ts";
+import { Dialer, DIALS_AT_ONCE_MAX, TARGETS_MAX } from "./dialer.ts";
+
+const node = formatNodeId(new Uint8Array(32).fill(2));
+
+interface Far {
+  /** undefined: nobody listens. */
+  id: NodeId | undefined;
+  code: ErrorCode;
+  /** The dial waits for this long. */
+  takesMs: number;
+}
+
+function setup() {
+  const clock = new ManualClock();
+  const far: Far = { id: undefined, code: "GODWIT_DIAL_FAILED", takesMs: 0 };
+  const dials: { endpoint: string; atMs: number; expected: NodeId | undefined }[] = [];
+  const open: { id: NodeId; isClosed: boolean; close(): void }[] = [];
+  const connected = new Set<NodeId>();
+  let underway = 0;
+  let most = 0;
+  const dialer = new Dialer({
+    clock,
+    random: seededRandom(1),
+    log: silentLog,
+    metrics: new Metrics(),
+    self: formatNodeId(new Uint8Array(32).fill(1)),
+    async dial(endpoint, signal) {
+      dials.push({ endpoint, atMs: clock.monotonicMs(), expected: undefined });
+      most = Math.max(most, ++underway);
+      try {
+        await sleep(clock, far.takesMs, signal);
+      } finally {
+        underway--;
+      }
+      if (far.id === undefined) throw godwitError(far.code, `nobody at ${endpoint}`);
+      return {} as Pipe;
+    },
+    async handshake(_pipe, remote) {
+      dials.at(-1)!.expected = remote;
+      return { remote: far.id!, close() {} } as Session;
+    },
+    adopt(session, onClosed) {
+      const held = {
+        id: session.remote,
+        isClosed: false,
+        close() {
+          held.isClosed = true;
+          onClosed();
+        },
+      };
+      connected.add(session.remote);
+      open.push(held);
+    },
+    isConnected: (id) => connected.has(id),
+  });
+  /** The far end goes after `livedMs`. */
+  const lose = (livedMs: number) => {
+    connected.clear();
+    for (const session of open.splice(0)) session.close();
+    dialer.onPeerDown(node, livedMs);
+  };
+  return { clock, far, dials, open, connected, dialer, lose, most: () => most };
+}
+const permanent = { endpoint: "tcp://b:1", isPermanent: true };
+const hinted = { endpoint: "tcp://h:1", isPermanent: false };
+
+describe("a permanent target", () => {
+  test("is dialled for ever, in jittered pauses up to 25 s", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add(permanent);
+    await clock.advance(600_000);
+    expect(dials.length).toBeGreaterThan(30);
+    const gaps = dials.slice(1).map(({ atMs }, i) => atMs - dials[i]!.atMs);
+    expect(gaps[0]).toBeLessThan(70);
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(25_001);
+    expect(new Set(gaps.slice(-10)).size).toBeGreaterThan(5);
+    expect(dialer.targets[0]).toMatchObject({ state: "waiting", error: "nobody at tcp://b:1" });
+  });
+
+  test("whose node restarts is met at once, not at the next step of a long pause", async () => {
+    const { clock, far, dials, open, dialer, lose } = setup();
+    far.id = node;
+    dialer.add(permanent);
+    await clock.advance(60_000);
+    expect([dials.length, open.length]).toEqual([1, 1]);
+    const atMs = clock.monotonicMs();
+    lose(60_000);
+    await clock.advance(100);
+    expect(dials.length).toBe(2);
+    expect(dials[1]!.atMs - atMs).toBeLessThanOrEqual(40);
+    expect(open.length).toBe(1);
+  });
+
+  test("that is connected over somebody else's dial rests until that goes", async () => {
+    const { clock, far, dials, connected, dialer, lose } = setup();
+    dialer.add({ ...permanent, nodeId: node });
+    connected.add(node);
+    await clock.advance(60_000);
+    expect(dials.length).toBe(0);
+    far.id = node;
+    lose(60_000);
+    await clock.advance(100);
+    expect(dials.length).toBe(1);
+  });
+
+  test("that hangs up on us at once is not dialled forty times a second", async () => {
+    const { clock, far, dials, open, dialer, lose } = setup();
+    far.id = node;
+    dialer.add(permanent);
+    for (let i = 0; i < 6_000; i++) {
+      await clock.advance(10);
+      if (open.length > 0) lose(3);
+    }
+    expect(dials.length).toBeGreaterThan(5);
+    expect(dials.length).toBeLessThan(30);
+  });
+
+  test("learns who is there, and another one there next time is fine unless it was pinned", async () => {
+    const { clock, far, dials, dialer, lose } = setup();
+    const stranger = formatNodeId(new Uint8Array(32).fill(3));
+    far.id = node;
+    dialer.add(permanent);
+    await clock.advance(10_000);
+    far.id = stranger;
+    lose(10_000);
+    await clock.advance(100);
+    expect(dials.map(({ expected }) => expected)).toEqual([undefined, undefined]);
+    expect(dialer.targets[0]!.nodeId).toBe(stranger);
+  });
+});
+
+describe("a hint", () => {
+  test("is dropped after a dozen failures", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add(hinted);
+    await clock.advance(3_600_000);
+    expect([dials.length, dialer.targets.length]).toEqual([13, 0]);
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("heard again cuts the wait short, but a chatty source makes no flood of dials", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add({ ...hinted, isPermanent: true });
+    await clock.advance(300_000);
+    const before = dials.length;
+    dialer.add(hinted);
+    await clock.advance(1);
+    expect(dials.length).toBe(before + 1);
+    for (let i = 0; i < 1_000; i++) {
+      dialer.add(hinted);
+      await clock.advance(10);
+    }
+    expect(dials.length - before).toBeLessThan(20);
+  });
+
+  test("does not weaken what was configured", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add(permanent);
+    dialer.add({ ...permanent, isPermanent: false, nodeId: node });
+    await clock.advance(3_600_000);
+    expect(dialer.targets.length).toBe(1);
+    expect(dials.length).toBeGreaterThan(100);
+  });
+
+  test("that leads to ourselves is tried once", async () => {
+    const { clock, far, dials, dialer } = setup();
+    far.code = "GODWIT_SELF_DIALED";
+    dialer.add({ ...hinted, isPermanent: true });
+    await clock.advance(600_000);
+    expect(dials.length).toBe(1);
+  });
+});
+
+describe("bounds", () => {
+  test("32 dials at once; what an operator wrote down does not wait behind thousands of dead hints", async () => {
+    const { clock, far, dials, dialer, most } = setup();
+    far.takesMs = 15_000;
+    for (let i = 0; i < 2_000; i++) dialer.add({ endpoint: `tcp://h:${i}`, isPermanent: false });
+    await clock.advance(100);
+    dialer.add(permanent);
+    await clock.advance(20_000);
+    expect(most()).toBe(DIALS_AT_ONCE_MAX);
+    expect(dials.some(({ endpoint }) => endpoint === permanent.endpoint)).toBe(true);
+  });
+
+  test("a full table refuses hints and makes room for what is permanent", () => {
+    const { dialer } = setup();
+    for (let i = 0; i < TARGETS_MAX; i++)
+      expect(dialer.add({ endpoint: `tcp://many:${i}`, isPermanent: false })).toBe(true);
+    expect(dialer.add(hinted)).toBe(false);
+    expect(dialer.add(permanent)).toBe(true);
+    expect(dialer.targets.length).toBe(TARGETS_MAX);
+    dialer.stop();
+  });
+
+  test("a dial that takes for ever ends after 20 s", async () => {
+    const { clock, far, dialer } = setup();
+    far.takesMs = 1e9;
+    dialer.add(permanent);
+    await clock.advance(20_100);
+    expect(dialer.targets[0]!.error).toContain("timed out");
+    dialer.stop();
+  });
+});
+
+test("remove in the middle of a dial aborts it; stop leaves no timer; nothing is dialled after", async () => {
+  const { clock, far, dials, open, dialer } = setup();
+  far.takesMs = 1_000;
+  far.id = node;
+  dialer.add(permanent);
+  dialer.add(hinted);
+  await clock.advance(500);
+  dialer.remove(permanent.endpoint);
+  dialer.stop();
+  await clock.advance(60_000);
+  expect([dials.length, open.length, dialer.targets.length]).toEqual([2, 0, 0]);
+  expect(clock.nextAtMs()).toBeUndefined();
+  dialer.add(permanent);
+  await clock.advance(60_000);
+  expect(dials.length).toBe(2);
+});

@@ -1,0 +1,299 @@
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { FrameType } from "../wire/constants.ts";
+import { encodeGoodbye, encodeHello, encodeProbe, GoodbyeReason } from "../wire/peer-messages.ts";
+import { LINKS_OPEN_MAX, Peers, PEERS_MAX } from "./peers.ts";
+import { FakeSession, sessionPair } from "./testing.ts";
+
+const id = (n: number): NodeId => {
+  const bytes = new Uint8Array(32).fill(n & 255);
+  bytes[0] = n >> 8;
+  return formatNodeId(bytes);
+};
+const helloFrame = (boot: number, more: { min?: number; max?: number; epoch?: number } = {}) =>
+  encodeHello({
+    versionMin: more.min ?? 1,
+    versionMax: more.max ?? 1,
+    bootId: new Uint8Array(8).fill(boot),
+    storeEpoch: new Uint8Array(8).fill(more.epoch ?? 1),
+    record: new Uint8Array(3),
+  });
+
+class Node {
+  readonly id: NodeId;
+  readonly log: string[] = [];
+  readonly blocked = new Set<NodeId>();
+  readonly metrics = new Metrics();
+  peers: Peers;
+  throwsOnUp = false;
+  readonly #clock: ManualClock;
+
+  constructor(clock: ManualClock, n: number, boot = n) {
+    this.#clock = clock;
+    this.id = id(n);
+    this.peers = this.restart(boot);
+  }
+
+  restart(boot: number): Peers {
+    this.peers = new Peers({
+      self: this.id,
+      clock: this.#clock,
+      random: seededRandom(boot),
+      log: silentLog,
+      metrics: new Metrics(),
+      bootId: new Uint8Array(8).fill(boot),
+      storeEpoch: new Uint8Array(8).fill(1),
+      ownRecord: () => new Uint8Array(3),
+      isBlocked: (node) => this.blocked.has(node),
+      events: {
+        up: (peer) => {
+          this.log.push(`up ${peer.bootId.slice(0, 2)}`);
+          if (this.throwsOnUp) throw new Error("bug");
+        },
+        down: (_peer, reason) => this.log.push(`down: ${reason}`),
+        linkUp: () => this.log.push("link up"),
+        linkDown: (_peer, _link, reason) => this.log.push(`link down: ${reason}`),
+        measured() {},
+        frame: (_peer, type) => {
+          if (type === 0x7f) throw new Error("bad frame");
+          this.log.push(`frame ${type}`);
+        },
+        record: () => this.log.push("record"),
+        writable: () => this.log.push("writable"),
+      },
+    });
+    return this.peers;
+  }
+}
+
+function dial(clock: ManualClock, from: Node, to: Node, hosts?: { from?: string; to?: string }) {
+  const pair = sessionPair(clock, from.id, to.id, hosts);
+  from.peers.adopt(pair[0]);
+  to.peers.adopt(pair[1]);
+  return pair;
+}
+const linksOf = (node: Node, other: Node) => node.peers.get(other.id)?.links ?? [];
+const liveOf = (node: Node, other: Node) => linksOf(node, other).filter((link) => !link.isRetiring);
+
+describe("hello", () => {
+  test("is the first frame each way, and makes a peer with its record before anything of it is delivered", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [near, far] = dial(clock, a, b);
+    await clock.advance(10);
+    expect([near.sent[0]![0], far.sent[0]![0]]).toEqual([FrameType.hello, FrameType.hello]);
+    expect(a.log).toEqual(["record", "up 02", "link up"]);
+    expect(b.peers.count).toBe(1);
+    far.send(new Uint8Array([0x30]));
+    far.send(new Uint8Array([0x66]));
+    await clock.advance(5);
+    expect(a.log.slice(3)).toEqual(["frame 48", "frame 102"]);
+  });
+
+  test("anything else first closes the link; silence does after 10 s", async () => {
+    const clock = new ManualClock();
+    const a = new Node(clock, 1);
+    const [probed] = sessionPair(clock, a.id, id(2));
+    const [silent] = sessionPair(clock, a.id, id(3));
+    a.peers.adopt(probed);
+    a.peers.adopt(silent);
+    probed.receive(encodeProbe(1));
+    expect(probed.closedWith?.code).toBe("GODWIT_DECODE");
+    await clock.advance(9_990);
+    expect(silent.isClosed).toBe(false);
+    await clock.advance(20);
+    expect(silent.isClosed).toBe(true);
+    expect([a.peers.count, a.log]).toEqual([0, []]);
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("without a version in common hears goodbye 4; a later range that overlaps is fine", async () => {
+    const clock = new ManualClock();
+    const a = new Node(clock, 1);
+    const [old] = sessionPair(clock, a.id, id(2));
+    a.peers.adopt(old);
+    old.receive(helloFrame(1, { min: 2, max: 9 }));
+    expect(old.sent.at(-1)).toEqual(encodeGoodbye(GoodbyeReason.version));
+    expect(old.closedWith?.message).toContain("update the older one");
+    const [wide] = sessionPair(clock, a.id, id(3));
+    a.peers.adopt(wide);
+    wide.receive(helloFrame(1, { min: 1, max: 9 }));
+    expect(a.peers.count).toBe(1);
+    a.peers.stop();
+  });
+
+  test("a second one on a living link only brings a record", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [, far] = dial(clock, a, b);
+    await clock.advance(10);
+    far.send(helloFrame(77));
+    await clock.advance(5);
+    expect(a.log.slice(3)).toEqual(["record"]);
+    expect(a.peers.get(b.id)!.bootId).toBe("02".repeat(8));
+  });
+});
+
+describe("refusals", () => {
+  test("blocked: goodbye 3, no link, also when it was blocked between dial and hello", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    a.blocked.add(b.id);
+    const [near] = dial(clock, a, b);
+    expect(near.sent).toEqual([encodeGoodbye(GoodbyeReason.blocked)]);
+    a.blocked.delete(b.id);
+    const [second] = dial(clock, a, b);
+    a.blocked.add(b.id);
+    await clock.advance(10);
+    expect(second.isClosed).toBe(true);
+    expect([a.peers.count, b.peers.count]).toEqual([0, 0]);
+  });
+
+  test("a full table takes no new node, and one node takes no more than its share of links", async () => {
+    const clock = new ManualClock();
+    const a = new Node(clock, 1);
+    const open: FakeSession[] = [];
+    const adopt = (node: number, host: string) => {
+      const [session] = sessionPair(clock, a.id, id(node), { to: host });
+      a.peers.adopt(session);
+      open.push(session);
+      return !session.isClosed;
+    };
+    let taken = 0;
+    for (let i = 0; i < 40; i++) if (adopt(2, `tcp://10.0.1.${i}:1`)) taken++;
+    expect(taken).toBe(LINKS_OPEN_MAX);
+    for (let i = 3; i < PEERS_MAX + 100; i++) if (adopt(i, "tcp://10.0.2.1:1")) taken++;
+    expect(taken).toBe(PEERS_MAX);
+    a.peers.stop();
+    expect(open.every((session) => session.isClosed)).toBe(true);
+  });
+});
+
+describe("duplicate links", () => {
+  test("of simultaneous dials both ends keep the same one, and nobody goes down", async () => {
+    for (const [one, two] of [
+      [1, 2],
+      [2, 1],
+    ] as const) {
+      const clock = new ManualClock();
+      const [a, b] = [new Node(clock, one), new Node(clock, two)];
+      const mine = dial(clock, a, b, { from: "tcp://10.0.0.1:50000", to: "tcp://10.0.0.2:4860" });
+      const theirs = dial(clock, b, a, { from: "tcp://10.0.0.2:50000", to: "tcp://10.0.0.1:4860" });
+      await clock.advance(100);
+      const [kept, gone] = a.id < b.id ? [mine, theirs] : [theirs, mine];
+      expect(liveOf(a, b).map(({ session }) => kept.includes(session as FakeSession))).toEqual([true]);
+      expect(liveOf(b, a).map(({ session }) => kept.includes(session as FakeSession))).toEqual([true]);
+      await clock.advance(2_100);
+      expect([gone[0].isClosed, kept[0].isClosed]).toEqual([true, false]);
+      expect([...a.log, ...b.log].filter((line) => line.startsWith("down"))).toEqual([]);
+    }
+  });
+
+  test("of one initiator the newer is kept; over different paths both stay", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    dial(clock, a, b);
+    await clock.advance(10);
+    const [newer] = dial(clock, a, b, { from: "tcp://10.0.0.1:50001" });
+    await clock.advance(3_000);
+    expect(linksOf(a, b).map(({ session }) => session)).toEqual([newer]);
+    dial(clock, a, b, { from: "tcp://192.168.0.1:50002", to: "tcp://192.168.0.2:4860" });
+    dial(clock, a, b, { from: "tor://x:1", to: "tor://y:1" });
+    await clock.advance(3_000);
+    expect([linksOf(a, b).length, linksOf(b, a).length]).toEqual([3, 3]);
+    expect(a.peers.hasPath(b.id, { localEndpoint: "tor://x:7", remoteEndpoint: "tor://y:8" })).toBe(true);
+  });
+});
+
+describe("the end", () => {
+  test("another boot id ends the earlier life before the new link counts", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [old] = dial(clock, a, b);
+    await clock.advance(10);
+    a.log.length = 0;
+    b.restart(9);
+    dial(clock, a, b, { from: "tcp://10.0.0.1:50001" });
+    await clock.advance(10);
+    expect(a.log).toEqual([
+      "link down: neighbour restarted",
+      "down: neighbour restarted",
+      "record",
+      "up 09",
+      "link up",
+    ]);
+    expect(old.isClosed).toBe(true);
+    await clock.advance(100);
+    expect(a.peers.count).toBe(1);
+  });
+
+  test("one of two links dying is a link down, the last one a peer down", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [first] = dial(clock, a, b);
+    const [second] = dial(clock, a, b, { to: "tcp://192.168.0.2:1" });
+    await clock.advance(10);
+    a.log.length = 0;
+    first.close();
+    await clock.advance(5);
+    expect(a.log).toEqual(["link down: closed"]);
+    second.close();
+    await clock.advance(5);
+    expect(a.log.slice(1)).toEqual(["link down: closed", "down: closed"]);
+    expect([a.peers.count, b.peers.count]).toEqual([0, 0]);
+  });
+
+  test("silence takes the link down at once although its pipe never closes", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [near, far] = dial(clock, a, b);
+    await clock.advance(10);
+    near.isCarrying = far.isCarrying = false;
+    await clock.advance(8_000);
+    expect(a.log.slice(-2)).toEqual(["link down: no answer to probes", "down: no answer to probes"]);
+  });
+
+  test("goodbye closes; an unknown reason is one as well", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [, far] = dial(clock, a, b);
+    await clock.advance(10);
+    far.send(new Uint8Array([FrameType.goodbye, 200]));
+    await clock.advance(10);
+    expect(a.peers.count).toBe(0);
+  });
+
+  test("a bad frame costs its link and is counted; a bug in a listener leaves no ghost of a peer", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [near, far] = dial(clock, a, b);
+    await clock.advance(10);
+    far.send(new Uint8Array([FrameType.probe, 1]));
+    await clock.advance(10);
+    expect([near.closedWith?.code, a.peers.count]).toEqual(["GODWIT_DECODE", 0]);
+    a.throwsOnUp = true;
+    const [second] = dial(clock, a, b);
+    await clock.advance(10);
+    expect([second.isClosed, a.peers.count]).toEqual([true, 0]);
+  });
+
+  test("stop says goodbye to all and leaves no timer", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [near] = dial(clock, a, b);
+    dial(clock, a, b);
+    await clock.advance(10);
+    a.peers.stop();
+    b.peers.stop();
+    await clock.advance(10);
+    expect(near.sent.some((frame) => frame[0] === FrameType.goodbye)).toBe(true);
+    expect(clock.nextAtMs()).toBeUndefined();
+    const [late] = sessionPair(clock, a.id, b.id);
+    a.peers.adopt(late);
+    expect(late.sent).toEqual([encodeGoodbye(GoodbyeReason.stopping)]);
+  });
+});
