@@ -100,16 +100,30 @@ describe("a permanent target", () => {
     expect(open.length).toBe(1);
   });
 
-  test("that is connected over somebody else's dial rests until that goes", async () => {
-    const { clock, far, dials, connected, dialer, lose } = setup();
-    dialer.add({ ...permanent, nodeId: node });
-    connected.add(node);
-    await clock.advance(60_000);
-    expect(dials.length).toBe(0);
+  test("whose link was a duplicate of somebody else's rests until its node goes", async () => {
+    const { clock, far, dials, open, connected, dialer, lose } = setup();
     far.id = node;
+    dialer.add(permanent);
+    connected.add(node);
+    await clock.advance(2_000);
+    open.splice(0)[0]!.close();
+    await clock.advance(60_000);
+    expect(dials.length).toBe(1);
     lose(60_000);
     await clock.advance(100);
+    expect(dials.length).toBe(2);
+  });
+
+  test("whose own path broke while another one lives is dialled again: several links are several ways", async () => {
+    const { clock, far, dials, open, connected, dialer } = setup();
+    far.id = node;
+    dialer.add(permanent);
+    await clock.advance(60_000);
     expect(dials.length).toBe(1);
+    connected.add(node);
+    open.splice(0)[0]!.close();
+    await clock.advance(1_000);
+    expect([dials.length, open.length]).toEqual([2, 1]);
   });
 
   test("that hangs up on us at once is not dialled forty times a second", async () => {

@@ -1,7 +1,7 @@
 /**
- * Keeps links to what the node was told to reach. One target per endpoint; permanent ones are dialled for ever. A
- * target whose node is connected rests until that node goes; a restarted node is met at once, because whatever is
- * heard of it (its own dial, a fresh hint) cuts the wait short. Owns no session after `adopt`.
+ * Keeps links to what the node was told to reach. One target per endpoint; permanent ones are dialled for ever, each for
+ * a link over its own path. A hint whose node is connected rests until that node goes. A restarted node is met at once,
+ * because whatever is heard of it (its own dial, a fresh hint) cuts the wait short. Owns no session after `adopt`.
  */
 import type { Clock, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
@@ -59,6 +59,8 @@ interface TargetState extends DialTarget {
   lastError: string | undefined;
   /** Ourselves: never again. */
   isSelf: boolean;
+  /** Its last link went soon while the node stayed connected: another link over the same path serves. Until the node goes. */
+  isRedundant: boolean;
 }
 
 export class Dialer {
@@ -98,6 +100,7 @@ export class Dialer {
       backoff: new Backoff(BACKOFF, this.#deps.random),
       lastError: undefined,
       isSelf: false,
+      isRedundant: false,
     };
     this.#targets.set(target.endpoint, state);
     this.#schedule(state, 0);
@@ -118,6 +121,7 @@ export class Dialer {
     for (const target of this.#targets.values()) {
       if (target.knownId !== id || target.state === "dialing") continue;
       target.state = "waiting";
+      target.isRedundant = false;
       this.#redial(target, livedMs);
     }
   }
@@ -186,7 +190,7 @@ export class Dialer {
   async #attempt(target: TargetState): Promise<void> {
     if (this.#isStopped || target.state !== "waiting" || this.#targets.get(target.endpoint) !== target)
       return;
-    if (target.knownId !== undefined && this.#deps.isConnected(target.knownId)) return;
+    if (this.#isServed(target)) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();
@@ -222,9 +226,19 @@ export class Dialer {
     if (target.state !== "linked" || target.session !== session) return;
     target.state = "waiting";
     target.session = undefined;
-    // Still connected over another link (this one was a duplicate): rest until onPeerDown.
-    if (target.knownId !== undefined && this.#deps.isConnected(target.knownId)) return;
-    this.#redial(target, this.#deps.clock.monotonicMs() - target.linkedAtMs);
+    const livedMs = this.#deps.clock.monotonicMs() - target.linkedAtMs;
+    // A duplicate is retired after 2 s (peers.ts): whatever ends this soon beside a live link was one.
+    target.isRedundant = livedMs < STABLE_MS && this.#isConnected(target);
+    if (!this.#isServed(target)) this.#redial(target, livedMs);
+  }
+
+  #isConnected({ knownId }: TargetState): boolean {
+    return knownId !== undefined && this.#deps.isConnected(knownId);
+  }
+
+  /** A mere hint wants the node, a configured endpoint its own path to the node: several links make several ways. */
+  #isServed(target: TargetState): boolean {
+    return this.#isConnected(target) && (target.isRedundant || !target.isPermanent);
   }
 
   #onFailure(target: TargetState, thrown: unknown): void {

@@ -152,12 +152,6 @@ export class Peers {
     session.flush();
   }
 
-  /** True when a link over the same pair of hosts and the same scheme is live. */
-  hasPath(id: NodeId, session: { localEndpoint: string; remoteEndpoint: string }): boolean {
-    const key = pathKey(session);
-    return this.#peers.get(id)?.links.some((link) => pathKey(link.session) === key) ?? false;
-  }
-
   /** Ends all links to a node, politely. */
   disconnect(id: NodeId, reason: GoodbyeReasonCode): void {
     for (const link of [...(this.#peers.get(id)?.links ?? [])]) {
