@@ -640,6 +640,19 @@ test("mail that came while the clock stood in 1970 is not thrown away when the c
   expect(b.custody!.inbox.count).toBe(0);
 });
 
+test("a clock that jumps a year ahead for some hours does not empty the inbox", async () => {
+  const mesh = new TestMesh();
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  await a.send(b.id, "x");
+  await mesh.clock.advance(100);
+  const rightMs = mesh.clock.wallOffsetMs;
+  mesh.clock.wallOffsetMs = rightMs + 365 * 24 * 3_600_000;
+  await mesh.clock.advance(5 * 3_600_000);
+  mesh.clock.wallOffsetMs = rightMs;
+  await mesh.clock.advance(25 * 3_600_000);
+  expect(b.custody!.inbox.count).toBe(1);
+});
+
 test("after stop no timer is left", async () => {
   const mesh = new TestMesh();
   const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];

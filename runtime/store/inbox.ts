@@ -31,11 +31,14 @@ export interface InboxEntry {
 }
 
 const RETENTION_CHECK_MS = 3_600_000;
+const RETENTION_GRACE_MS = 24 * 3_600_000;
 
 export class Inbox {
   readonly #ctx: CustodyContext;
   readonly #entries = new Map<MessageId, InboxEntry>();
   readonly #bySender = new Map<NodeId, { count: number; bytes: number }>();
+  /** Monotonic ms at which a check first found a message due. */
+  #dueSinceMs = new Map<MessageId, number>();
   #bytes = 0;
   #timer: Timer | undefined;
 
@@ -119,12 +122,12 @@ export class Inbox {
     else this.#bySender.set(entry.from, { count: used.count - 1, bytes: used.bytes - entry.size });
   }
 
-  /** Retention by wall clock: a clock that stands in 1970 keeps messages longer, never shorter. */
+  /** Retention by wall clock: a clock that is wrong keeps messages longer, never shorter. */
   #watch(): void {
     this.#timer = this.#ctx.clock.after(RETENTION_CHECK_MS, () => {
       const nowMs = this.#ctx.clock.wallMs();
       const oldestMs = nowMs - this.#ctx.limits.inboxRetentionMs;
-      const old = [...this.#entries.values()].filter((entry) => startOf(entry) < oldestMs);
+      const old = this.#dueForLong([...this.#entries.values()].filter((entry) => startOf(entry) < oldestMs));
       const ops = old.map((entry): StoreOp => ({ op: "delete", in: "inbox", key: entry.id }));
       if (nowMs >= PLAUSIBLE_WALL_MS) ops.push(...this.#dateUndated(nowMs));
       if (ops.length > 0) {
@@ -137,6 +140,17 @@ export class Inbox {
       }
       this.#watch();
     });
+  }
+
+  /**
+   * Those that have been due for a day of running time: a clock that jumps ahead by a month and is set right again
+   * within the day costs nothing.
+   */
+  #dueForLong(due: readonly InboxEntry[]): InboxEntry[] {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const before = this.#dueSinceMs;
+    this.#dueSinceMs = new Map(due.map(({ id }) => [id, before.get(id) ?? nowMs]));
+    return due.filter(({ id }) => nowMs - this.#dueSinceMs.get(id)! >= RETENTION_GRACE_MS);
   }
 
   /** The clock has become right: what came before that counts from now, or it would go at once, unread. */
