@@ -291,6 +291,7 @@ export class Custody {
       return this.forwarder.retry(id);
     }
     const isForHere = header.destination === this.#ctx.self;
+    if (isForHere && this.#recipient.wasDelivered(offer)) return this.#ack(from, id);
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
     const refusal = isForHere
       ? this.#inboxRefusal(header.source, sealedBytes + promised)

@@ -3,7 +3,7 @@
  * bundles of their own, in custody like any other, and cause no receipts. docs/protocol/delivery.md "Receipts".
  */
 import type { Timer } from "@godwit/sdk";
-import { formatBundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import { formatBundleId, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import { BundleKind, makeBundle, type Bundle, type BundleHeader } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import {
@@ -36,7 +36,9 @@ export interface ReceiptsEvents {
 export class Receipts {
   readonly #ctx: CustodyContext;
   readonly #events: ReceiptsEvents;
-  readonly #kept = new Set<MessageId>();
+  /** Oldest first. */
+  readonly #kept = new Map<MessageId, BundleId>();
+  readonly #byBundle = new Map<BundleId, MessageId>();
   readonly #batches = new Map<NodeId, { receipts: Uint8Array[]; lifetimeMs: number; timer: Timer }>();
   readonly #resentAtMs = new Map<MessageId, number>();
 
@@ -46,27 +48,30 @@ export class Receipts {
   }
 
   async load(): Promise<void> {
-    const rows = await this.#ctx.store.load("receipt");
-    rows.sort((a, b) => Number(a.meta) - Number(b.meta));
-    for (const row of rows) this.#kept.add(row.key as MessageId);
+    const rows = (await this.#ctx.store.load("receipt")).map(({ key, meta }) => {
+      const [at, bundle] = meta.split(" ");
+      return { messageId: key as MessageId, atMs: Number(at), bundle: (bundle ?? "") as BundleId };
+    });
+    rows.sort((a, b) => a.atMs - b.atMs);
+    for (const { messageId, bundle } of rows) this.#remember(messageId, bundle);
   }
 
   /** Ops that keep a receipt; commit them with the delivery it proves. */
   keep(receipt: Receipt): StoreOp[] {
-    const { messageId } = receipt;
+    const { messageId, bundleId } = receipt;
     const ops: StoreOp[] = [
       {
         op: "put",
         in: "receipt",
         key: messageId,
-        meta: String(Math.floor(receipt.atMs)),
+        meta: `${Math.floor(receipt.atMs)} ${bundleId}`,
         body: encodeReceipt(receipt),
       },
     ];
-    this.#kept.add(messageId);
+    this.#remember(messageId, bundleId);
     if (this.#kept.size > RECEIPTS_KEPT_MAX) {
-      const oldest = this.#kept.values().next().value!;
-      this.#kept.delete(oldest);
+      const oldest = this.#kept.keys().next().value!;
+      this.undo(oldest);
       ops.push({ op: "delete", in: "receipt", key: oldest });
     }
     return ops;
@@ -74,7 +79,14 @@ export class Receipts {
 
   /** Takes back a `keep` whose commit failed: nothing was delivered, and no machine may be told so. */
   undo(messageId: MessageId): void {
+    const bundle = this.#kept.get(messageId);
     this.#kept.delete(messageId);
+    if (bundle !== undefined) this.#byBundle.delete(bundle);
+  }
+
+  /** The message that a bundle delivered, while its receipt is kept: an offer of it again need not be fetched. */
+  messageOf(bundle: BundleId): MessageId | undefined {
+    return this.#byBundle.get(bundle);
   }
 
   has(messageId: MessageId): boolean {
@@ -122,6 +134,11 @@ export class Receipts {
   stop(): void {
     for (const { timer } of this.#batches.values()) timer.cancel();
     this.#batches.clear();
+  }
+
+  #remember(messageId: MessageId, bundle: BundleId): void {
+    this.#kept.set(messageId, bundle);
+    this.#byBundle.set(bundle, messageId);
   }
 
   #flush(sender: NodeId): void {

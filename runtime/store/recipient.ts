@@ -13,6 +13,7 @@ import {
   RefuseReason,
   type Bundle,
   type Journey,
+  type Offer,
 } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import {
@@ -109,6 +110,14 @@ export class Recipient {
       if (error.kind === "protocol")
         await this.#ctx.store.commit([{ op: "delete", in: "transit", key: bundle.id }]).catch(() => {});
     });
+  }
+
+  /** True when the offered bundle was delivered before: its receipt goes out again, and nothing need be fetched. */
+  wasDelivered({ id, header }: Offer): boolean {
+    const messageId = this.#receipts.messageOf(id);
+    if (messageId === undefined) return false;
+    void this.#receipts.resend(header.source, messageId, header.lifetimeMs);
+    return true;
   }
 
   stop(): void {

@@ -35,6 +35,23 @@ describe("a large message", () => {
     expect([b.custody!.queuedBytes, b.custody!.forwarder.count]).toEqual([0, 0]);
   });
 
+  test("that arrived is not fetched again because its receipt was lost", async () => {
+    const { mesh, a, b } = await pair();
+    // The receipt leaves and is acknowledged, but what arrives of it is damaged.
+    mesh.filter = ({ type, from, bytes }) => {
+      if (from === "b" && type === FrameType.bundle) bytes[bytes.length - 1]! ^= 1;
+      return true;
+    };
+    const id = await a.send(b.id, pattern(MEGABYTE));
+    await mesh.clock.advance(2_000);
+    const once = chunkBytes(mesh, "a>b");
+    expect(a.custody!.outbox.get(id)!.state).toBe("relayed");
+    mesh.filter = () => true;
+    await mesh.clock.advance(60_000);
+    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+    expect([once > MEGABYTE, chunkBytes(mesh, "a>b")]).toEqual([true, once]);
+  });
+
   test("with a gap is whole all the same", async () => {
     const { mesh, a, b } = await pair();
     let chunks = 0;
