@@ -63,7 +63,8 @@ export function createMeshBackend(
     const found = new Map<NodeId, MeshStation>();
     const unreachable = { isReachable: false, costMs: undefined, via: undefined } as const;
     for (const { record } of records.all)
-      if (!record.isRevoked) found.set(record.id, { id: record.id, callsign: record.callsign, ...unreachable });
+      if (!record.isRevoked)
+        found.set(record.id, { id: record.id, callsign: record.callsign, ...unreachable });
     for (const { node, name } of names.list()) {
       const callsign = found.get(node)?.callsign ?? name;
       found.set(node, { id: node, callsign, ...unreachable });

@@ -3,7 +3,7 @@
  * to end, kills the node in the middle, sends another (it waits), starts the middle again and shows the delivery.
  */
 import { buildGodwit } from "./build.ts";
-import { binaryPath, Lab, type LabNode } from "./lab.ts";
+import { binaryPath, freePort, Lab, type LabNode } from "./lab.ts";
 
 const help = `usage: scripts/demo [--once] [--json]
 
@@ -44,6 +44,7 @@ const say = (text: string) => {
 const startMs = performance.now();
 const secondsSince = (fromMs: number) => Math.round(performance.now() - fromMs) / 1000;
 
+const telexPorts = { a: freePort(), c: freePort() };
 const stop = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
 /** Ctrl-C in the middle of the story. */
@@ -72,9 +73,11 @@ try {
 process.exit();
 
 async function tell(mesh: Lab) {
+  const telex = (port: number) => `[services.telex]\ntype = "telex"\nlisten = "127.0.0.1:${port}"\n`;
   const b = await mesh.add({ callsign: "LON-B", network: "telex" });
-  const a = await mesh.add({ callsign: "DUN-A", network: "telex", peers: [b.endpoint] });
-  const c = await mesh.add({ callsign: "NYC-C", network: "telex", peers: [b.endpoint] });
+  const rest = { network: "telex", peers: [b.endpoint] };
+  const a = await mesh.add({ callsign: "DUN-A", ...rest, extra: telex(telexPorts.a) });
+  const c = await mesh.add({ callsign: "NYC-C", ...rest, extra: telex(telexPorts.c) });
   const nodes = [a, b, c];
   await Promise.all(nodes.map((node) => node.start()));
   const ids = await Promise.all(nodes.map(async (node) => (await status(node)).node.id));
@@ -154,6 +157,8 @@ the mesh stays up until Ctrl-C. Try, in another terminal:
 
   dist/godwit send NYC-C "HELLO" --wait --socket ${a.socketPath}
   dist/godwit inbox --socket ${c.socketPath}
+  telnet 127.0.0.1 ${telexPorts.a}       (DUN-A; nc does too: help, stations, send NYC-C)
+  telnet 127.0.0.1 ${telexPorts.c}       (NYC-C, to see it arrive)
   dist/godwit why NYC-C --socket ${a.socketPath}
   dist/godwit trace NYC-C --socket ${a.socketPath}
   dist/godwit events --socket ${b.socketPath}

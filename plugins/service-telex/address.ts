@@ -77,6 +77,6 @@ function parseIpv6(text: string): Uint8Array {
   const groups = (part: string) => (part === "" ? [] : part.split(":").map((group) => parseInt(group, 16)));
   const before = groups(head);
   const after = tail === undefined ? [] : groups(tail);
-  const zeros = new Array<number>(8 - before.length - after.length).fill(0);
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
   return Uint8Array.from([...before, ...zeros, ...after].flatMap((group) => [group >> 8, group & 255]));
 }

@@ -59,13 +59,11 @@ export const telexConfig = z
         .check(z.minLength(1), z.maxLength(256)),
     ),
     max_connections: z._default(
-      z
-        .int()
-        .check(
-          z.refine((value) => value >= 1 && value <= 4096, {
-            error: "expected a whole number from 1 to 4096",
-          }),
-        ),
+      z.int().check(
+        z.refine((value) => value >= 1 && value <= 4096, {
+          error: "expected a whole number from 1 to 4096",
+        }),
+      ),
       100,
     ),
     /** The longest body, in bytes of UTF-8. */

@@ -72,6 +72,7 @@ export class Connection implements Line {
   #waitingBytes = 0;
   #progressMs = 0;
   #wake: (() => void)[] = [];
+  #wakeOnClose = () => {};
   #lastLineMs: number;
   #partialMs: number | undefined;
   #closingMs: number | undefined;
@@ -142,12 +143,13 @@ export class Connection implements Line {
     this.onClosed();
   }
 
+  /** Nothing for strangers. */
   onArrival(arrival: Arrival): void {
-    if (this.isOpen) this.#session?.onArrival(arrival);
+    if (this.isOpen && this.#isKnown) this.#session?.onArrival(arrival);
   }
 
   onSent(message: SentMessage): void {
-    if (this.isOpen) this.#session?.onSent(message);
+    if (this.isOpen && this.#isKnown) this.#session?.onSent(message);
   }
 
   /** Borrowed. */
@@ -189,17 +191,18 @@ export class Connection implements Line {
     this.#waiting = [];
     this.#waitingBytes = 0;
     this.#wakeAll();
+    this.#wakeOnClose();
     this.#deps.onClosed();
   }
 
   /** Called about once a second: ends what takes too long. */
   check(nowMs: number): void {
-    const { config, wire } = this.#deps;
+    const { config } = this.#deps;
     if (this.#closingMs !== undefined) {
-      if (nowMs - this.#closingMs > GOODBYE_MS) wire.terminate();
+      if (nowMs - this.#closingMs > GOODBYE_MS) this.cut();
       return;
     }
-    if (this.#waitingBytes > 0 && nowMs - this.#progressMs > STALL_MS) return wire.terminate();
+    if (this.#waitingBytes > 0 && nowMs - this.#progressMs > STALL_MS) return this.cut();
     if (!this.#isKnown && nowMs - this.#openedMs > LOGIN_MS)
       return this.dismiss("GODWIT_TIMEOUT", "no password in time");
     const isSlow = this.#partialMs !== undefined && nowMs - this.#partialMs > LINE_MS;
@@ -296,12 +299,23 @@ export class Connection implements Line {
       return;
     }
     this.#deps.onWrongPassword();
-    await new Promise<void>((resolve) => this.#deps.clock.after(GUESS_DELAY_MS, resolve));
+    await this.#pause(GUESS_DELAY_MS);
     if (!this.isOpen) return;
     if (isProgram) this.print(errorLine("GODWIT_UNAUTHORIZED", 'the first line must be {"password": "..."}'));
     else this.print("\r\nthat is not the password\r\n");
     if (++this.#guesses >= GUESSES_MAX) this.hangUp();
     else if (!isProgram) this.print("password: ");
+  }
+
+  /** Ends early with the connection. */
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#deps.clock.after(delayMs, resolve);
+      this.#wakeOnClose = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
   }
 
   #askPassword(): void {

@@ -16,6 +16,8 @@ export const FOLLOWED_MAX = 256;
 const NUMBERS_MAX = 1_000;
 /** Bytes a line costs beside its text, so that a message of empty lines is bounded too. */
 const LINE_END_BYTES = 1;
+/** Lines of a draft kept apart. */
+const DRAFT_LINES_MAX = 256;
 
 const HELP = [
   "who                 who am I: callsign, location, id (also: WHO AM I)",
@@ -34,7 +36,7 @@ const HELP = [
 
 interface Draft {
   readonly to: string;
-  readonly lines: string[];
+  lines: string[];
   bytes: number;
   isTooLong: boolean;
 }
@@ -182,7 +184,8 @@ export class Console implements Session {
       stations.map(({ callsign, id, isReachable, costMs, via }) => {
         const name = safeLine(callsign ?? id).padEnd(17);
         if (!isReachable) return `${name} not reachable now`;
-        const way = via?.id === id ? "direct" : `via ${safeLine(via?.callsign ?? via?.id.slice(0, 10) ?? "?")}`;
+        const way =
+          via?.id === id ? "direct" : `via ${safeLine(via?.callsign ?? via?.id.slice(0, 10) ?? "?")}`;
         return `${name} reachable  ${way}  ${(costMs ?? 0).toFixed(1)} ms`;
       }),
     );
@@ -206,8 +209,7 @@ export class Console implements Session {
     if (mark === "EEEE") return this.#drop();
     if (mark === "NNNN" || mark === ".") {
       this.#draft = undefined;
-      if (draft.isTooLong)
-        return this.#print([`${NOTE} not sent: more than ${this.#deps.messageMax} bytes`]);
+      if (draft.isTooLong) return this.#print([`${NOTE} not sent: more than ${this.#deps.messageMax} bytes`]);
       if (draft.lines.every((one) => one.trim() === "")) return this.#print([`${NOTE} nothing to send`]);
       return await this.#submit(draft.to, draft.lines.join("\n"));
     }
@@ -219,7 +221,10 @@ export class Console implements Session {
       draft.isTooLong = true;
       draft.lines.length = 0;
     }
-    if (!draft.isTooLong) draft.lines.push(text);
+    if (draft.isTooLong) return;
+    draft.lines.push(text);
+    // Tens of thousands of short strings would cost many times what they say.
+    if (draft.lines.length > DRAFT_LINES_MAX) draft.lines = [draft.lines.join("\n")];
   }
 
   #drop(): void {

@@ -53,6 +53,7 @@ class Exchange {
   readonly #calls: MetricCounter;
   readonly #sessions: Omit<SessionDeps, "line">;
   #timer: { cancel(): void } | undefined;
+  #server: { stop(closeActive: boolean): void } | undefined;
   #isStopped = false;
 
   constructor(ctx: ServiceContext, config: TelexConfig) {
@@ -106,7 +107,7 @@ class Exchange {
         timeout: (socket) => socket.terminate(),
       },
     });
-    this.#ctx.own(() => server.stop(true));
+    this.#server = server;
     this.#ctx.log.info("telex listening", { address: formatListen({ host, port: server.port }) });
   }
 
@@ -115,6 +116,7 @@ class Exchange {
     this.#timer?.cancel();
     for (const connection of this.#connections)
       connection.dismiss("GODWIT_STOPPED", "this node is stopping; goodbye");
+    this.#server?.stop(true);
   }
 
   #onCall(socket: Socket<SocketState>): void {
@@ -146,12 +148,7 @@ class Exchange {
     this.#watch();
   }
 
-  #refuse(
-    socket: Socket<SocketState>,
-    result: "forbidden" | "busy",
-    code: string,
-    message: string,
-  ): void {
+  #refuse(socket: Socket<SocketState>, result: "forbidden" | "busy", code: string, message: string): void {
     this.#calls.add(1, { result });
     this.#ctx.log.debug("call refused", { from: socket.remoteAddress, code });
     socket.write(errorLine(code, message));

@@ -40,7 +40,14 @@ const telnet = {
 const OPTION_ECHO = 1;
 
 /** Keys of a terminal that sends each character as it is typed. */
-const key = { INTERRUPT: 0x03, END: 0x04, WHO: 0x05, BACKSPACE: 0x08, KILL_LINE: 0x15, DELETE: 0x7f } as const;
+const key = {
+  INTERRUPT: 0x03,
+  END: 0x04,
+  WHO: 0x05,
+  BACKSPACE: 0x08,
+  KILL_LINE: 0x15,
+  DELETE: 0x7f,
+} as const;
 
 export interface LineReaderOptions {
   /** Longest line, in bytes without its end. */

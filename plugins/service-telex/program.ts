@@ -130,7 +130,8 @@ export class Program implements Session {
       this.#unacked.add(next.id);
       const body = await this.#body(next);
       if (body === "gone") this.#unacked.delete(next.id);
-      else if (this.#unacked.has(next.id)) line.print(formatTelegram(next, mesh.self.callsign ?? mesh.self.id, body));
+      else if (this.#unacked.has(next.id))
+        line.print(formatTelegram(next, mesh.self.callsign ?? mesh.self.id, body));
     }
   }
 

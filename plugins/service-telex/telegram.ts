@@ -42,18 +42,18 @@ export function parseMessageId(text: string): string | undefined {
   return /^[0-9a-f]{32}$/.test(plain) ? plain : undefined;
 }
 
-const address = z.string().check(z.refine(isAddress, { error: "expected an address such as DUNA or DUN-A" }));
-const optionalText = z.optional(z.nullable(z.string()));
+const text = z.string({ error: "expected text" });
+const address = z.string({ error: "expected an address such as DUNA or DUN-A" }).check(z.refine(isAddress, { error: "expected an address such as DUNA or DUN-A" }));
 
 /** Fields beyond these are skipped. */
 const telegram = z.object({
-  message_id: z.string().check(
+  message_id: z.string({ error: "expected a UUID" }).check(
     z.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i, {
       error: "expected a UUID",
     }),
   ),
   timestamp_created: z.optional(
-    z.string().check(
+    z.string({ error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z" }).check(
       z.refine((text) => /^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(Date.parse(text)), {
         error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z",
       }),
@@ -63,19 +63,21 @@ const telegram = z.object({
     source: z.optional(address),
     destination: address,
     priority: z._default(
-      z.int({ error: "expected a whole number from 1 to 9" }).check(
-        z.refine((value) => value >= 1 && value <= 9, { error: "expected a whole number from 1 to 9" }),
-      ),
+      z
+        .int({ error: "expected a whole number from 1 to 9" })
+        .check(
+          z.refine((value) => value >= 1 && value <= 9, { error: "expected a whole number from 1 to 9" }),
+        ),
       5,
     ),
-    failover: z.optional(z.boolean()),
+    failover: z.optional(z.boolean({ error: "expected true or false" })),
   }),
   content: z.object({
-    subject: optionalText,
-    body: z.string(),
+    subject: z.optional(z.nullable(text)),
+    body: text,
     content_type: z.optional(z.nullable(z.string().check(z.regex(/^[\x21-\x7e][\x20-\x7e]{0,126}$/)))),
   }),
-  trace: z.optional(z.array(z.unknown())),
+  trace: z.optional(z.array(z.unknown(), { error: "expected a list" })),
 });
 
 /** The telegram as a message for the mesh, or what is wrong with it, naming the first bad field. */
@@ -123,7 +125,11 @@ export function formatTelegram(message: IncomingMessage, self: string, body: Uin
       destination: to.length === 52 ? self : toTelexAddress(to, to),
       priority: toTelexPriority(priority),
     },
-    content: { ...(subject === "" ? {} : { subject }), ...bodyFields(message, body), content_type: contentType },
+    content: {
+      ...(subject === "" ? {} : { subject }),
+      ...bodyFields(message, body),
+      content_type: contentType,
+    },
     trace: trace.map((hop: MeshHop) => ({ node_id: hop.callsign ?? hop.id, timestamp: isoTime(hop.atMs) })),
   })}\n`;
 }

@@ -62,6 +62,17 @@ export const commands: readonly CommandSpec[] = [
     async () => (await config()).explain,
   ),
   row("config schema", "", none, "JSON Schema of the configuration", async () => (await config()).schema),
+  row(
+    "config import-telex",
+    "[FILE]",
+    [0, 1],
+    "turn a Project Telex node file into a configuration",
+    async () => (await import("./commands/import-telex.ts")).importTelex,
+    {
+      env: { help: "TELEX_* variables count too, above the file" },
+      "allow-from": { value: "CIDR", help: "who may call the telex port beyond loopback", repeats: true },
+    },
+  ),
   row("status", "", none, "the node at a glance", async () => (await mesh()).status),
   row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
   row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),

@@ -376,7 +376,9 @@ const delivery = z.strictObject({
     .describe("The largest part of the transit quota that one neighbour may fill."),
   inbox_messages_max: count(1, 10_000_000)
     .default(10_000)
-    .describe("Delivered messages kept for reading. A full inbox lets the oldest go."),
+    .describe(
+      "Delivered messages kept for reading. A full inbox takes no more: senders keep their messages until there is room.",
+    ),
   inbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("256MiB")
     .describe("The same in bytes."),

@@ -59,7 +59,7 @@ async function tableProblems(
       {
         path: formatPath(at),
         expected: issue.message.replace(/^expected /, ""),
-        found: shown(valueAt(table.options, path)),
+        found: isSecret(path.at(-1)) ? "a value that is not shown" : shown(valueAt(table.options, path)),
       },
     ];
   });
@@ -71,6 +71,9 @@ function valueAt(options: unknown, path: readonly string[]): unknown {
     value = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
   return value;
 }
+
+/** Somebody may have written the secret itself where a reference belongs, and errors end up in logs. */
+const isSecret = (key = ""): boolean => /passw|passphrase|secret|token|psk/i.test(key);
 
 const shown = (value: unknown): string =>
   value === undefined ? "nothing" : (JSON.stringify(value) ?? "nothing").slice(0, 200);

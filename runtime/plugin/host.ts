@@ -280,7 +280,8 @@ async function loadPlugin(
   const result = await validateOptions(plugin, instance.options);
   if (result.issues === undefined) return { plugin, config: result.value };
   const problems = result.issues.map(
-    ({ message, path }) => `${(path ?? []).map(keyOf).join(".") || "table"}: ${message}`,
+    ({ message, path, keys }) =>
+      `${(path ?? []).map(keyOf).join(".") || "table"}: ${keys === undefined ? message : `unknown ${keys.join(", ")}`}`,
   );
   throw godwitError("GODWIT_CONFIG_INVALID", problems.join("; "));
 }

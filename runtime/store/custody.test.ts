@@ -653,6 +653,32 @@ test("a clock that jumps a year ahead for some hours does not empty the inbox", 
   expect(b.custody!.inbox.count).toBe(1);
 });
 
+test("two relays that hand the same bundle to each other at once do not both drop it", async () => {
+  const mesh = new TestMesh();
+  const source = await mesh.add("s");
+  const relays = [await mesh.add("r1"), await mesh.add("r2")] as const;
+  const end = await mesh.add("d");
+  for (const relay of relays) mesh.connect(source, relay);
+  source.routes.set(end.id, [relays[0].id]);
+  await source.send(end.id, "x");
+  await mesh.clock.advance(1_000);
+  source.routes.set(end.id, [relays[1].id]);
+  await mesh.clock.advance(20_000);
+  expect(relays.map((relay) => relay.custody!.transit.count)).toEqual([1, 1]);
+  for (const relay of relays) mesh.cut(source, relay);
+  relays[0].routes.set(end.id, [relays[1].id]);
+  relays[1].routes.set(end.id, [relays[0].id]);
+  mesh.connect(...relays);
+  await mesh.clock.advance(40);
+  expect(relays.map((relay) => relay.custody!.transit.count).toSorted()).toEqual([0, 1]);
+  for (const relay of relays) {
+    relay.routes.set(end.id, [end.id]);
+    mesh.connect(relay, end);
+  }
+  await mesh.clock.advance(5_000);
+  expect(texts(end)).toEqual(["x"]);
+});
+
 test("after stop no timer is left", async () => {
   const mesh = new TestMesh();
   const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];

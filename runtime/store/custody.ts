@@ -270,6 +270,7 @@ export class Custody {
     const { header, id } = bundle;
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
+    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (held !== undefined || header.source === this.#ctx.self) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.#ack(from, id);
@@ -283,9 +284,19 @@ export class Custody {
     else this.#refuse(from, id, RefuseReason.storeFailed, RETRY_STORE_MS);
   }
 
+  /**
+   * Two relays hold the same bundle and hand it to each other: were both to acknowledge, both would drop it. The smaller
+   * node id acknowledges and keeps; the other refuses, and drops its own on that acknowledgement.
+   */
+  #isCrossing(from: NodeId, id: BundleId): boolean {
+    const held = this.forwarder.get(id);
+    return held?.role === "relay" && this.#ctx.self > from && this.forwarder.isInFlightTo(from, id);
+  }
+
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
     if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
+    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (this.forwarder.get(id) !== undefined || header.source === this.#ctx.self) {
       this.#ack(from, id);
       return this.forwarder.retry(id);

@@ -214,6 +214,11 @@ export class Forwarder {
     this.onWritable(from);
   }
 
+  /** Handed to this neighbour and not yet answered. */
+  isInFlightTo(neighbour: NodeId, id: BundleId): boolean {
+    return this.#windows.get(neighbour)?.inflight.has(id) === true;
+  }
+
   /** The chunks of an offered bundle are flowing: its timeout starts anew. */
   touch(neighbour: NodeId, id: BundleId): Holding | undefined {
     const entry = this.#windows.get(neighbour)?.inflight.get(id);

@@ -220,7 +220,10 @@ export class Recipient {
       ops: isShared ? [...ops, held] : ops,
     };
     if (!isShared || this.#delivery.wasDelivered(arrival)) {
-      return this.#answer(from, bundle.id, await this.#delivery.deliver(arrival));
+      const outcome = await this.#delivery.deliver(arrival);
+      // Held since before a restart and delivered already: a delivery takes the row along, a repeat does not.
+      if (from === undefined && outcome === "again") await this.#ctx.store.commit([held]);
+      return this.#answer(from, bundle.id, outcome);
     }
     if (this.#claims.has(arrival.id)) return this.#answer(from, bundle.id, "again");
     if (this.#claims.isFull) return this.#answer(from, bundle.id, "full");

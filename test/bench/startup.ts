@@ -47,7 +47,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
     what,
     unit: "ms",
     values,
-    goal: { of: "median", atMost },
+    goal: { of: "p95", atMost },
   });
   return [
     line("exec to API, first boot", api.first, 120),

@@ -1,7 +1,8 @@
 /** GOALS row 13: an hour of chaos with real processes. `CHAOS_SEED=n` repeats a schedule. */
 import { afterAll, expect, test } from "bun:test";
-import { runChaos, seedOf } from "./chaos.ts";
+import { runChaos } from "./chaos.ts";
 import { closeClusters } from "./cluster.ts";
+import { seedOf } from "./plan.ts";
 
 afterAll(closeClusters);
 

@@ -1,7 +1,8 @@
 /** Chaos in CI: a few minutes of what chaos-hour.long.ts does for an hour. `CHAOS_SEED=n` repeats a schedule. */
 import { afterAll, expect, test } from "bun:test";
-import { runChaos, seedOf, type Plan } from "./chaos.ts";
+import { runChaos } from "./chaos.ts";
 import { closeClusters } from "./cluster.ts";
+import { seedOf, type Plan } from "./plan.ts";
 import { whyNoMount } from "./tmp-disk.ts";
 
 afterAll(closeClusters);
@@ -17,6 +18,7 @@ async function survive(plan: Plan): Promise<void> {
   expect(faults).toEqual([]);
   expect(figures.accepted).toBeGreaterThan(plan.messages * 0.9);
   expect(figures.kills).toBe(plan.kills);
+  if (noDisk === undefined) expect(figures.fullDisks).toBe(plan.fullDisks);
   expect(figures.receipts).toBeGreaterThan(0);
 }
 

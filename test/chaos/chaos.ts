@@ -7,6 +7,7 @@ import { seededRandom, type Random } from "../../runtime/kernel/random.ts";
 import type { LabNode } from "../../scripts/lab.ts";
 import { Cluster } from "./cluster.ts";
 import { Ledger, type Sent } from "./ledger.ts";
+import { sizeOf, type Outcome, type Plan } from "./plan.ts";
 import { whyNoMount } from "./tmp-disk.ts";
 import type { Silence, Wire } from "./wire.ts";
 
@@ -21,50 +22,11 @@ const LINKS = [
 ] as const;
 const DISK_NODE = "PAR-D";
 const SEND_TIMEOUT_MS = 5_000;
+const FULL_DISK_MS = 6_000;
+const FULL_DISK_LETTERS_MAX = 32;
+const FULL_DISK_LETTER_BYTES = 512 * 1024;
 const STOP_TIMEOUT_MS = 15_000;
 const SENDERS_PER_NODE = 6;
-
-export interface Plan {
-  readonly seed: number;
-  readonly messages: number;
-  /** Of these, so many are of 100 KB to 1 MiB. */
-  readonly large: number;
-  readonly kills: number;
-  readonly stops: number;
-  /** Times that one cable, or all around some of the nodes, are cut or go silent. */
-  readonly partitions: number;
-  /** The faults are spread over this time. */
-  readonly faultsMs: number;
-  /** For everything to end once all is well again. */
-  readonly settleMs: number;
-  readonly fullDisks: number;
-  /** Of the one that is filled; default 160. */
-  readonly diskMegabytes?: number;
-  /** Half way this node loses its store, or its identity too. A node that becomes a stranger gets no mail. */
-  readonly destroy?: { readonly callsign: string; readonly what: "store" | "everything" };
-  readonly config?: string;
-}
-
-export interface Outcome {
-  readonly faults: readonly string[];
-  readonly accepted: number;
-  readonly kills: number;
-  readonly stops: number;
-  readonly partitions: number;
-  readonly fullDisks: number;
-  readonly destroyed: number;
-  /** Read and removed from inboxes in the middle of it. */
-  readonly taken: number;
-  readonly receipts: number;
-  readonly reconnections: number;
-  readonly seconds: number;
-  readonly settleSeconds: number;
-}
-
-/** A seed from the environment, to repeat a run, or a fresh one. */
-export function seedOf(environment: string | undefined): number {
-  return environment === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(environment);
-}
 
 export async function runChaos(plan: Plan): Promise<Outcome> {
   const hasDisk = plan.fullDisks > 0 && whyNoMount() === undefined;
@@ -105,6 +67,8 @@ class Chaos {
   /** The partition that holds a cable. */
   readonly #held = new Map<Wire, number>();
   readonly #problems: string[] = [];
+  /** Messages that a node could not accept because its disk was full. */
+  #storeFailures = 0;
   #isOver = false;
   readonly #counts = { kills: 0, stops: 0, partitions: 0, fullDisks: 0, destroyed: 0 };
 
@@ -224,6 +188,7 @@ class Chaos {
         return;
       } catch (error) {
         last = error;
+        if (String(error).includes("GODWIT_STORE_FAILED")) this.#storeFailures++;
         await Bun.sleep(50 + Math.random() * 100);
       }
     }
@@ -326,12 +291,27 @@ class Chaos {
     }
   }
 
+  /**
+   * Counts once the node refused a message because of it. SQLite goes on for a while in the space that it has, so letters
+   * are posted there until that is used up.
+   */
   async #fillDisk(): Promise<void> {
     const disk = this.#cluster.disk!;
-    disk.fill();
-    this.#counts.fullDisks++;
-    await Bun.sleep(6_000);
+    const node = this.#cluster.node(DISK_NODE);
+    const endMs = performance.now() + FULL_DISK_MS;
+    const before = this.#storeFailures;
+    const offers: Promise<void>[] = [];
+    while (performance.now() < endMs) {
+      disk.fill();
+      if (this.#storeFailures === before && offers.length < FULL_DISK_LETTERS_MAX) {
+        const { sent, body } = this.#ledger.offer(DISK_NODE, "DUN-A", FULL_DISK_LETTER_BYTES);
+        offers.push(this.#offer(node, sent, body, { to: "DUN-A", idempotency_key: sent.nonce }));
+      }
+      await Bun.sleep(100);
+    }
     await disk.drain();
+    if (this.#storeFailures > before) this.#counts.fullDisks++;
+    await Promise.all(offers);
   }
 
   async #destroy({ callsign, what }: { callsign: string; what: "store" | "everything" }): Promise<void> {
@@ -392,12 +372,4 @@ class Chaos {
   #showLogs(): void {
     for (const node of this.#cluster.nodes) console.log(`--- ${node.callsign}\n${node.logTail}`);
   }
-}
-
-/** Mostly telexes, some letters, a few files. */
-function sizeOf(random: Random, largeShare: number): number {
-  const kind = random.float();
-  if (kind < largeShare) return Math.round(100_000 + random.float() ** 2 * (2 ** 20 - 100_000));
-  if (kind < largeShare + 0.03) return Math.round(4_000 * 25 ** random.float());
-  return Math.round(10 * 200 ** random.float());
 }

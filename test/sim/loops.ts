@@ -23,6 +23,7 @@ export class LoopChecker {
   readonly #hops: (readonly Hop[])[][] = [];
   readonly #lifeOf: Int32Array;
   readonly #visited: Int32Array;
+  readonly #interned: Hop[] = [];
   #visit = 0;
   readonly #dirty: [node: number, destination: number][] = [];
   /** Nodes looked at in all searches: says that the checker did work. */
@@ -98,8 +99,14 @@ export class LoopChecker {
         const to = this.#indexOf.get(neighbour)!;
         const far = this.#nodes[to]!.life;
         const isCurrent = far !== undefined && mesh.peers.get(neighbour)?.bootId === far.bootIdHex;
-        return { to, life: isCurrent ? far.number : -1 };
+        return this.#hop(to, isCurrent ? far.number : -1);
       });
+  }
+
+  /** One object for all who lead there: a mesh of a thousand has millions. */
+  #hop(to: number, life: number): Hop {
+    const known = this.#interned[to];
+    return known?.life === life ? known : (this.#interned[to] = { to, life });
   }
 
   /** A cycle that new hops of `node` closed leads from one of them back to it. */

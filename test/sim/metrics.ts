@@ -9,12 +9,21 @@ import {
 const ignore = { set() {}, observe() {} };
 
 export class SimMetrics extends Metrics {
-  readonly #counters = new Map<string, { total: number; metric: CounterMetric }>();
+  readonly #counters = new Map<
+    string,
+    { total: number; reasons: Map<string, number>; metric: CounterMetric }
+  >();
 
   override counter(name: string): CounterMetric {
     let known = this.#counters.get(name);
     if (known === undefined) {
-      const made = { total: 0, metric: { add: (value = 1) => void (made.total += value) } };
+      const reasons = new Map<string, number>();
+      const add: CounterMetric["add"] = (value = 1, labels) => {
+        made.total += value;
+        const reason = labels?.["reason"];
+        if (reason !== undefined) reasons.set(reason, (reasons.get(reason) ?? 0) + value);
+      };
+      const made = { total: 0, reasons, metric: { add } };
       this.#counters.set(name, (known = made));
     }
     return known.metric;
@@ -30,8 +39,9 @@ export class SimMetrics extends Metrics {
     return ignore;
   }
 
-  /** Over all labels. */
-  total(name: string): number {
-    return this.#counters.get(name)?.total ?? 0;
+  /** Over all labels, or of those with one `reason`. */
+  total(name: string, reason?: string): number {
+    const counter = this.#counters.get(name);
+    return (reason === undefined ? counter?.total : counter?.reasons.get(reason)) ?? 0;
   }
 }

@@ -142,7 +142,7 @@ export class Life implements EndHost {
   isAlive = true;
   isFrozen = false;
   /** Routed packets: taken in for others, sent for itself, and of those handed to a neighbour. */
-  readonly packets = { relayed: 0, sent: 0, sentOk: 0 };
+  readonly packets = { relayed: 0, arrived: 0, sent: 0, sentOk: 0 };
 
   constructor(node: SimNode, options: SimNodeOptions, number: number) {
     this.node = node;
@@ -257,7 +257,8 @@ export class Life implements EndHost {
     const { packets } = mesh;
     const onFrame = packets.onFrame.bind(packets);
     packets.onFrame = (from, frame) => {
-      if (decodePacketHeader(frame).destination !== this.id) this.packets.relayed++;
+      if (decodePacketHeader(frame).destination === this.id) this.packets.arrived++;
+      else this.packets.relayed++;
       onFrame(from, frame);
     };
   }

@@ -60,11 +60,11 @@ function* longCases(): Generator<SimCase> {
   const endMs = performance.now() + Number(values.hours) * 3_600_000;
   const first = Math.floor(Date.now() / 1_000);
   for (let i = 0; performance.now() < endMs; i++) {
-    const nodes = [10, 10, 10, 50, 20, 10, 200][i % 7]!;
+    const nodes = i % 50 === 49 ? 1_000 : [10, 10, 10, 50, 20, 10, 200][i % 7]!;
     yield {
       seed: first + i,
       nodes,
-      minutes: nodes > 50 ? 2 : 10,
+      minutes: nodes > 200 ? 0.1 : nodes > 50 ? 2 : 10,
       real: i % 10 === 1 && nodes <= REAL_NODES_MAX,
       tight: i % 3 === 0,
     };
