@@ -270,7 +270,7 @@ ${this.#options.extra ?? ""}
   ): Promise<string> {
     const query = new URLSearchParams();
     for (const [key, value] of Object.entries(fields)) query.set(key, String(value));
-    const { id } = await this.json<{ id: string }>(`/messages?${query}`, {
+    const { id } = await this.json<{ id: string }>(`/messages?${query.toString()}`, {
       method: "POST",
       headers: { "content-type": "application/octet-stream" },
       body: body as Uint8Array<ArrayBuffer>,

@@ -115,7 +115,7 @@ function watch(pipe: Pipe) {
 }
 const accepted = (instance: Instance): Promise<Pipe> => {
   const { promise, resolve } = Promise.withResolvers<Pipe>();
-  if (instance.accepted.length > 0) resolve(instance.accepted.at(-1)!);
+  if (instance.accepted.length > 0) resolve(instance.accepted.at(-1) as Pipe);
   else instance.onPipe = resolve;
   return promise;
 };
@@ -245,7 +245,7 @@ describe("a connection", () => {
     }
     const client = await new Instance().start({ listen: [] });
     const pipe = await client.dial(server.endpoints[0]!);
-    for (const accepted of server.accepted) accepted.close();
+    for (const far of server.accepted) far.close();
     pipe.close();
   });
 });
@@ -278,7 +278,7 @@ describe("dial", () => {
     pipe.close();
     await seen.closed;
     // The far end of the one that was aborted in the middle hears that it is gone.
-    for (const accepted of server.accepted.slice(1)) await watch(accepted).closed;
+    for (const far of server.accepted.slice(1)) await watch(far).closed;
   });
 
   test("what is no endpoint rejects and never throws", async () => {

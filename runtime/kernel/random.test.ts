@@ -15,7 +15,7 @@ const GOLDEN = [563_671, 2_513_034_076, "d52258c1"];
 
 for (const [name, random] of Object.entries({ seeded: seededRandom(7), system: systemRandom })) {
   test(`${name}: float stays in [0, 1), below in its bound and about even, bytes fresh`, () => {
-    const counts = new Array<number>(8).fill(0);
+    const counts = Array.from({ length: 8 }, () => 0);
     for (let i = 0; i < 8_000; i++) {
       const float = random.float();
       expect(float >= 0 && float < 1).toBe(true);

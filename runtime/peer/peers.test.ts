@@ -7,7 +7,7 @@ import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodeGoodbye, encodeHello, encodeProbe, GoodbyeReason } from "../wire/peer-messages.ts";
 import { LINKS_OPEN_MAX, Peers, PEERS_MAX } from "./peers.ts";
-import { FakeSession, sessionPair } from "./testing.ts";
+import { type FakeSession, sessionPair } from "./testing.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32).fill(n & 255);

@@ -112,7 +112,7 @@ export class PluginHost {
     try {
       return driver.dial(endpoint, signal);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

@@ -358,11 +358,11 @@ describe("ends", () => {
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
     const order = { to: b.id, body: Buffer.from("x"), idempotencyKey: "k" };
     const [one, two] = await a.settle(Promise.all([a.custody!.send(order), a.custody!.send(order)]));
-    expect(one).toBe(two!);
+    expect(one).toBe(two);
     expect(() => a.custody!.send({ ...order, subject: "other" })).toThrow("different message");
     a.crash();
     await a.start();
-    expect(await a.settle(a.custody!.send(order))).toBe(one!);
+    expect(await a.settle(a.custody!.send(order))).toBe(one);
     await mesh.clock.advance(20_000);
     expect(texts(b)).toEqual(["x"]);
   });

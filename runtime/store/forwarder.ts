@@ -16,17 +16,13 @@ import {
 import { HOP_LIMIT } from "../wire/constants.ts";
 import type { CustodyContext, Holding } from "./context.ts";
 import { ReadyQueue } from "./ready-queue.ts";
+import { hasRoom, newWindow, type Window } from "./window.ts";
 
 /** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
 export const INLINE_BYTES_MAX = 16 * 1024;
 /** Journey without its trace, header and type around sealed bytes in one frame, and what each trace entry adds. */
 const FRAME_OVERHEAD_MAX = 160;
 const TRACE_ENTRY_BYTES = 38;
-/** Unacknowledged bundles towards one neighbour. */
-const WINDOW_BUNDLES_MAX = 512;
-const WINDOW_BYTES_MAX = 4 * 1024 * 1024;
-/** Offers under way to one neighbour: each may hold a whole large bundle in memory. */
-const WINDOW_OFFERS_MAX = 2;
 /** A reliable link loses nothing: only a neighbour that cannot commit is slow. */
 const ACK_TIMEOUT_RELIABLE_MS = 20_000;
 const ACK_TIMEOUT_MIN_MS = 1_000;
@@ -47,14 +43,6 @@ export interface ForwarderEvents {
   expired(holding: Holding): void;
   /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
   offerEnded(to: NodeId, id: BundleId): void;
-}
-
-interface Window {
-  readonly inflight: Map<BundleId, { holding: Holding; sentAtMs: number; isOffer: boolean }>;
-  bytes: number;
-  offers: number;
-  /** Destinations that wait for room here. */
-  readonly waiting: Set<NodeId>;
 }
 
 export class Forwarder {
@@ -276,11 +264,7 @@ export class Forwarder {
     const to = choice.to;
     const window = this.#window(to);
     const isOffer = this.#mustOffer(holding, to);
-    if (
-      window.inflight.size >= WINDOW_BUNDLES_MAX ||
-      (window.bytes > 0 && window.bytes + holding.sealedBytes > WINDOW_BYTES_MAX && !isOffer) ||
-      (isOffer && window.offers >= WINDOW_OFFERS_MAX)
-    ) {
+    if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       window.waiting.add(holding.header.destination);
       holding.waitReason = "waiting for acknowledgements of the next hop";
       return false;
@@ -299,8 +283,10 @@ export class Forwarder {
     holding.waitReason = undefined;
     noteOffered(holding, to);
     window.inflight.set(holding.id, { holding, sentAtMs: this.#nowMs(), isOffer });
-    if (isOffer) window.offers++;
-    else window.bytes += holding.sealedBytes;
+    if (isOffer) {
+      window.offers++;
+      window.offeredBytes += holding.sealedBytes;
+    } else window.bytes += holding.sealedBytes;
     this.#wakeBy(this.#nowMs() + this.#ackTimeoutMs(to, isOffer));
     this.#sent.add();
     const sealed = isOffer ? undefined : holding.load();
@@ -372,6 +358,7 @@ export class Forwarder {
     window.inflight.delete(id);
     if (entry.isOffer) {
       window.offers--;
+      window.offeredBytes -= entry.holding.sealedBytes;
       this.#events.offerEnded(neighbour, id);
     } else window.bytes -= entry.holding.sealedBytes;
     if (window.inflight.size === 0 && window.waiting.size === 0) this.#windows.delete(neighbour);
@@ -398,7 +385,7 @@ export class Forwarder {
   #window(neighbour: NodeId): Window {
     let window = this.#windows.get(neighbour);
     if (window === undefined) {
-      window = { inflight: new Map(), bytes: 0, offers: 0, waiting: new Set() };
+      window = newWindow();
       this.#windows.set(neighbour, window);
     }
     return window;

@@ -212,7 +212,10 @@ export class TestNode {
       () => (isSettled = true),
       () => (isSettled = true),
     );
-    for (let i = 0; i < 200 && !isSettled; i++) await this.mesh.clock.advance(1);
+    for (let i = 0; i < 200; i++) {
+      if (isSettled) break;
+      await this.mesh.clock.advance(1);
+    }
     if (!isSettled) throw new Error("did not settle in 200 ms");
     return promise;
   }

@@ -26,10 +26,14 @@ const CREDIT_BYTES = 1024 * 1024;
 const EARLY_CHUNKS_MAX = 2_048;
 /** Arrived bytes are written to the store in pieces of about this size. */
 const FLUSH_BYTES = 512 * 1024;
-/** Transfers arriving at once; each may hold a whole bundle in memory. */
+/** Large transfers arriving at once; each may hold a whole bundle in memory. */
 export const ARRIVING_MAX = 4;
-/** What an honest neighbour's window allows, so that one alone cannot take every place. */
+/** What an honest neighbour's window allows (window.ts), so that one alone cannot take every place. */
 const ARRIVING_PER_NEIGHBOUR_MAX = 2;
+/** The same for small ones: on links with small frames every bundle comes in chunks. */
+const SMALL_BYTES = 64 * 1024;
+const SMALL_ARRIVING_MAX = 64;
+const SMALL_PER_NEIGHBOUR_MAX = 32;
 /** Half-arrived bundles kept in the store for resumption. */
 export const PARTIALS_MAX = 64;
 const STALL_MS = 5_000;
@@ -195,10 +199,7 @@ export class ChunkReceiver {
       this.#want(current, current.received);
       return true;
     }
-    if (this.#arriving.size >= ARRIVING_MAX) return false;
-    let ofNeighbour = 0;
-    for (const other of this.#arriving.values()) if (other.from === from) ofNeighbour++;
-    if (ofNeighbour >= ARRIVING_PER_NEIGHBOUR_MAX) return false;
+    if (!this.#hasPlace(from, offer.sealedBytes <= SMALL_BYTES)) return false;
     const arriving: Arriving = {
       from,
       offer,
@@ -261,6 +262,19 @@ export class ChunkReceiver {
   stop(): void {
     for (const arriving of this.#arriving.values()) arriving.timer?.cancel();
     this.#arriving.clear();
+  }
+
+  #hasPlace(from: NodeId, isSmall: boolean): boolean {
+    let total = 0;
+    let ofNeighbour = 0;
+    for (const other of this.#arriving.values()) {
+      if (other.offer.sealedBytes <= SMALL_BYTES !== isSmall) continue;
+      total++;
+      if (other.from === from) ofNeighbour++;
+    }
+    return isSmall
+      ? total < SMALL_ARRIVING_MAX && ofNeighbour < SMALL_PER_NEIGHBOUR_MAX
+      : total < ARRIVING_MAX && ofNeighbour < ARRIVING_PER_NEIGHBOUR_MAX;
   }
 
   /** Takes up the pieces of an earlier try. Unreadable ones mean starting over. */

@@ -53,7 +53,7 @@ function update(...entries: [PlaneRoute, PlaneRoute, SeqnoProof | undefined][]):
 }
 
 const golden: [string, Uint8Array, string][] = [
-  ["update, nothing", update(), "1000" + "01020304" + "00000000004d"],
+  ["update, nothing", update(), "10000102030400000000004d"],
   [
     "update, retraction",
     update([UNREACHABLE, UNREACHABLE, undefined]),

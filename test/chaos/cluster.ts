@@ -136,7 +136,7 @@ export class Cluster {
       );
     } catch (error) {
       const where = message === undefined ? "" : `${message.state}: ${message.reason}`;
-      throw new Error(`${where} ${error instanceof Error ? error.message : String(error)}`);
+      throw new Error(`${where} ${error instanceof Error ? error.message : String(error)}`, { cause: error });
     }
     return message!;
   }

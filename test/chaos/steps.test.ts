@@ -95,6 +95,7 @@ let running = 0;
 const waiting: (() => void)[] = [];
 
 async function inTurn(play: () => Promise<void>): Promise<void> {
+  // oxlint-disable-next-line eslint/no-unmodified-loop-condition -- other turns modify it
   while (running >= AT_ONCE) await new Promise<void>((resolve) => waiting.push(resolve));
   running++;
   try {
