@@ -115,7 +115,8 @@ function watch(pipe: Pipe) {
 }
 const accepted = (instance: Instance): Promise<Pipe> => {
   const { promise, resolve } = Promise.withResolvers<Pipe>();
-  if (instance.accepted.length > 0) resolve(instance.accepted.at(-1) as Pipe);
+  const last = instance.accepted.at(-1);
+  if (last !== undefined) resolve(last);
   else instance.onPipe = resolve;
   return promise;
 };
