@@ -1,10 +1,20 @@
 import { describe, expect, test } from "bun:test";
 import { GodwitError } from "@godwit/sdk";
 import fc from "fast-check";
-import { BACKLOG_BYTES, LINE_MS, lineBytesMax, LOGIN_MS, STALL_MS, UNREAD_BYTES_MAX } from "./connection.ts";
+import {
+  BACKLOG_BYTES,
+  BURST_BYTES,
+  BURST_ITEMS,
+  TURN_MS,
+  LINE_MS,
+  lineBytesMax,
+  LOGIN_MS,
+  STALL_MS,
+  UNREAD_BYTES_MAX,
+} from "./connection.ts";
 import { NOTES_MAX } from "./console.ts";
 import { UNACKED_MAX } from "./program.ts";
-import { openLine, settled } from "./testing.ts";
+import { handled, openLine, settled } from "./testing.ts";
 
 const uuid = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
 const telegram = (n: number, body = "HELLO") =>
@@ -38,6 +48,15 @@ describe("who speaks", () => {
     );
     expect(await say("{]\n")).toMatch(/^\{"message_id":null,"status":"error"/);
   });
+});
+
+test("a web page cannot speak through a browser", async () => {
+  for (const head of ["POST / HTTP/1.1\r\nHost: 127.0.0.1:8023", "post /x?y http/1.0", "Host: a"]) {
+    const { say, mesh, wire } = openLine();
+    await say(`${head}\r\nContent-Type: text/plain\r\n\r\nsend NYCC hello\r\n${telegram(1)}`);
+    expect(mesh.outgoing).toHaveLength(0);
+    expect(wire.end_).toBe("ended");
+  }
 });
 
 describe("a person", () => {
@@ -207,23 +226,55 @@ describe("a program", () => {
 
 describe("bounds", () => {
   test("reading stops while answers cannot leave, and goes on", async () => {
-    const { connection, wire } = openLine();
+    const { connection, wire, clock } = openLine();
     const good = new TextEncoder().encode(telegram(1));
     connection.onData(good);
-    await settled();
+    await handled(connection, clock);
     wire.room = 0;
     const flood = new TextEncoder().encode("{}\n".repeat(20_000));
     for (let i = 0; i < 3; i++) connection.onData(flood);
-    await settled();
+    await handled(connection, clock);
     expect(wire.isPaused).toBe(true);
     expect(connection.isBacklogged).toBe(true);
     const before = wire.written.length;
     wire.room = Number.POSITIVE_INFINITY;
     connection.onDrain();
-    await settled();
+    await handled(connection, clock);
     expect(wire.isPaused).toBe(false);
     expect(wire.written.length - before).toBeGreaterThan(BACKLOG_BYTES);
     expect(flood.length * 3).toBeGreaterThan(UNREAD_BYTES_MAX);
+  });
+
+  test("a caller who vanished while nothing was read from him is noticed", async () => {
+    const { connection, wire, clock, seen } = openLine();
+    wire.room = 0;
+    connection.onData(new TextEncoder().encode("{}\n".repeat(100_000)));
+    await handled(connection, clock);
+    expect(wire.isPaused).toBe(true);
+    connection.check(clock.monotonicMs());
+    expect(seen.closed).toBe(0);
+    wire.isGone = true;
+    connection.check(clock.monotonicMs());
+    await settled();
+    expect([seen.closed, wire.end_, clock.pending]).toEqual([1, "terminated", 0]);
+  });
+
+  test("a flood is taken in turns with others, lines and bytes alike", async () => {
+    const lines = openLine();
+    lines.connection.onData(new TextEncoder().encode("{}\n".repeat(BURST_ITEMS * 3)));
+    await settled();
+    expect(lines.wire.take().match(/\n/g)).toHaveLength(BURST_ITEMS);
+    expect(lines.connection.isYielding).toBe(true);
+    lines.clock.advance(TURN_MS);
+    await settled();
+    expect(lines.wire.take().match(/\n/g)).toHaveLength(BURST_ITEMS);
+
+    const bytes = openLine();
+    bytes.connection.onData(new TextEncoder().encode(`{${"x".repeat(BURST_BYTES * 2)}\n`));
+    await settled();
+    expect([bytes.connection.isYielding, bytes.wire.take()]).toEqual([true, ""]);
+    await handled(bytes.connection, bytes.clock);
+    expect(bytes.wire.take()).toContain("GODWIT_TOO_BIG");
   });
 
   test("a caller who takes nothing for a minute is cut off", async () => {

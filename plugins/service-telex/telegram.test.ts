@@ -98,7 +98,7 @@ describe("reading", () => {
   ])("names %s", (path, value) => {
     const read = readTelegram(value, 100);
     expect(read).toMatchObject({ fault: { code: "GODWIT_REQUEST_INVALID" } });
-    expect("fault" in read && read.fault.message.startsWith(`${path}: `)).toBe(true);
+    expect("fault" in read && read.fault.message.startsWith(`${path}: expected `)).toBe(true);
   });
 
   test("bounds the body in bytes, not characters", () => {

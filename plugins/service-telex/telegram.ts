@@ -42,8 +42,15 @@ export function parseMessageId(text: string): string | undefined {
   return /^[0-9a-f]{32}$/.test(plain) ? plain : undefined;
 }
 
-const text = z.string({ error: "expected text" });
-const address = z.string({ error: "expected an address such as DUNA or DUN-A" }).check(z.refine(isAddress, { error: "expected an address such as DUNA or DUN-A" }));
+const words = z.string({ error: "expected text" });
+const address = z
+  .string({ error: "expected an address such as DUNA or DUN-A" })
+  .check(z.refine(isAddress, { error: "expected an address such as DUNA or DUN-A" }));
+
+const mediaType = z
+  .string({ error: "expected a media type" })
+  .check(z.regex(/^[\x21-\x7e][\x20-\x7e]{0,126}$/, { error: "expected a media type" }));
+const object = { error: "expected an object" };
 
 /** Fields beyond these are skipped. */
 const telegram = z.object({
@@ -59,24 +66,30 @@ const telegram = z.object({
       }),
     ),
   ),
-  routing: z.object({
-    source: z.optional(address),
-    destination: address,
-    priority: z._default(
-      z
-        .int({ error: "expected a whole number from 1 to 9" })
-        .check(
-          z.refine((value) => value >= 1 && value <= 9, { error: "expected a whole number from 1 to 9" }),
-        ),
-      5,
-    ),
-    failover: z.optional(z.boolean({ error: "expected true or false" })),
-  }),
-  content: z.object({
-    subject: z.optional(z.nullable(text)),
-    body: text,
-    content_type: z.optional(z.nullable(z.string().check(z.regex(/^[\x21-\x7e][\x20-\x7e]{0,126}$/)))),
-  }),
+  routing: z.object(
+    {
+      source: z.optional(address),
+      destination: address,
+      priority: z._default(
+        z
+          .int({ error: "expected a whole number from 1 to 9" })
+          .check(
+            z.refine((value) => value >= 1 && value <= 9, { error: "expected a whole number from 1 to 9" }),
+          ),
+        5,
+      ),
+      failover: z.optional(z.boolean({ error: "expected true or false" })),
+    },
+    object,
+  ),
+  content: z.object(
+    {
+      subject: z.optional(z.nullable(words)),
+      body: words,
+      content_type: z.optional(z.nullable(mediaType)),
+    },
+    object,
+  ),
   trace: z.optional(z.array(z.unknown(), { error: "expected a list" })),
 });
 

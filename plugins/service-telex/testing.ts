@@ -2,7 +2,7 @@
 import type { Clock, IncomingMessage, Mesh, OutgoingMessage, SentMessage } from "@godwit/sdk";
 import { GodwitError } from "@godwit/sdk";
 import type { TelexConfig } from "./config.ts";
-import { Connection, type Wire } from "./connection.ts";
+import { Connection, TURN_MS, type Wire } from "./connection.ts";
 import type { Arrival } from "./session.ts";
 
 export class FakeClock implements Clock {
@@ -42,9 +42,11 @@ export class FakeWire implements Wire {
   written = "";
   bytes: number[] = [];
   isPaused = false;
+  isGone = false;
   end_: "open" | "ended" | "terminated" = "open";
 
   write(bytes: Uint8Array): number {
+    if (this.isGone) return -1;
     const taken = Math.min(bytes.length, this.room);
     this.room -= taken;
     this.written += new TextDecoder().decode(bytes.subarray(0, taken));
@@ -191,10 +193,19 @@ export function openLine(config: Partial<TelexConfig> = {}) {
     /** Says it and answers what was written back, once all of it is handled. */
     async say(text: string | Uint8Array): Promise<string> {
       connection.onData(typeof text === "string" ? new TextEncoder().encode(text) : text);
-      await settled();
+      await handled(connection, clock);
       return wire.take();
     },
   };
+}
+
+/** Everything that was said is handled, turns of others included. */
+export async function handled(connection: Connection, clock: FakeClock): Promise<void> {
+  await settled();
+  while (connection.isYielding) {
+    clock.advance(TURN_MS);
+    await settled();
+  }
 }
 
 /** Everything that needs no clock has happened. */

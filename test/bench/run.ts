@@ -1,8 +1,8 @@
 /**
- * `bun run bench [name...] [--runs N] [--json]`: figures of real processes of dist/godwit beside their goals. Exit code 0
- * whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
+ * `bun run bench [name...] [--runs N] [--wait MINUTES] [--json]`: figures of real processes of dist/godwit beside their
+ * goals. Exit code 0 whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { parseArgs } from "node:util";
 import { binaryPath } from "../../scripts/lab.ts";
@@ -33,7 +33,11 @@ const benches: readonly Bench[] = [
   loops,
 ];
 
-const USAGE = `usage: bun run bench [name...] [--runs N] [--json]
+/** A machine that is busier than this with other things is not quiet. */
+const CALM_PERCENT = 10;
+
+const USAGE = `usage: bun run bench [name...] [--runs N] [--wait MINUTES] [--json]
+--wait: before each benchmark, up to so long until nothing else keeps the processors busy
 names: ${benches.map(({ name }) => name).join(", ")}; without one, all.`;
 
 /** What the figures depend on. */
@@ -49,10 +53,27 @@ async function conditions(): Promise<Record<string, string>> {
   };
 }
 
-const load = (): string =>
-  loadavg()
-    .map((value) => value.toFixed(2))
-    .join(" ");
+/** Share of all processors that was busy during a second, in percent: what else runs here while nothing is measured. */
+async function busyPercent(): Promise<number> {
+  const read = () => {
+    const fields = readFileSync("/proc/stat", "utf8").split("\n")[0]!.split(/\s+/).slice(1, 9).map(Number);
+    // Fields 4 and 5 are idle and waiting for a disk.
+    return { idle: fields[3]! + fields[4]!, all: fields.reduce((sum, field) => sum + field, 0) };
+  };
+  const before = read();
+  await Bun.sleep(1_000);
+  const after = read();
+  return Math.round(100 * (1 - (after.idle - before.idle) / (after.all - before.all)));
+}
+
+/** Waits for a quiet machine, then says how busy it is and its load averages. */
+async function calm(waitMinutes: number): Promise<string> {
+  const endMs = performance.now() + waitMinutes * 60_000;
+  let percent = await busyPercent();
+  while (percent > CALM_PERCENT && performance.now() < endMs) percent = await busyPercent();
+  const averages = loadavg().map((value) => value.toFixed(2));
+  return `${percent} % busy, load ${averages.join(" ")}`;
+}
 
 function printTable(measures: readonly Measure[]): void {
   const rows = [
@@ -82,13 +103,20 @@ async function main(): Promise<number> {
     allowPositionals: true,
     options: {
       runs: { type: "string", default: "5" },
+      wait: { type: "string", default: "0" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
-  const runs = Number(values.runs);
+  const [runs, waitMinutes] = [Number(values.runs), Number(values.wait)];
   const stranger = positionals.find((name) => !benches.some((bench) => bench.name === name));
-  if (values.help || stranger !== undefined || !Number.isSafeInteger(runs) || runs < 1) {
+  if (
+    values.help ||
+    stranger !== undefined ||
+    !Number.isSafeInteger(runs) ||
+    runs < 1 ||
+    !(waitMinutes >= 0)
+  ) {
     if (stranger !== undefined) console.error(`no benchmark ${stranger}`);
     console.error(USAGE);
     return values.help ? 0 : 2;
@@ -103,15 +131,14 @@ async function main(): Promise<number> {
   const results: unknown[] = [];
   for (const bench of benches) {
     if (positionals.length > 0 && !positionals.includes(bench.name)) continue;
-    const loadBefore = load();
+    const before = await calm(waitMinutes);
     try {
       const measures = await bench.run({ runs, note: (text) => console.error(`... ${text}`) });
       results.push({
         name: bench.name,
         row: bench.row,
         how: bench.how,
-        load_before: loadBefore,
-        load_after: load(),
+        machine_before: before,
         measures: measures.map((measure) => ({
           ...measure,
           ...figuresOf(measure.values),
@@ -119,7 +146,7 @@ async function main(): Promise<number> {
         })),
       });
       if (values.json) continue;
-      console.log(`\n${bench.name} (row ${bench.row}; load before ${loadBefore}, after ${load()})`);
+      console.log(`\n${bench.name} (row ${bench.row}; before: ${before})`);
       console.log(`  ${bench.how}`);
       printTable(measures);
     } catch (error) {

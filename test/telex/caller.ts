@@ -5,6 +5,7 @@ const DEADLINE_MS = 15_000;
 
 export class Caller {
   readonly #socket: Socket;
+  #unsaid = Buffer.alloc(0);
   #received = "";
   #at = 0;
   #isClosed = false;
@@ -25,6 +26,9 @@ export class Caller {
           if (caller === undefined) early = Buffer.concat([early, bytes]);
           else caller.#onText(bytes.toString("latin1"));
         },
+        drain: () => {
+          if (caller !== undefined) caller.#speak();
+        },
         close: () => {
           if (caller !== undefined) caller.#onClosed();
         },
@@ -38,9 +42,10 @@ export class Caller {
     return caller;
   }
 
+  /** What the system does not take at once follows. */
   say(text: string | Uint8Array): void {
-    this.#socket.write(text);
-    this.#socket.flush();
+    this.#unsaid = Buffer.concat([this.#unsaid, Buffer.from(text as string)]);
+    this.#speak();
   }
 
   sayJson(value: unknown): void {
@@ -85,6 +90,12 @@ export class Caller {
     }
   }
 
+  /** Takes nothing from now on, or again. */
+  listen(isListening: boolean): void {
+    if (isListening) this.#socket.resume();
+    else this.#socket.pause();
+  }
+
   /** No more words from here; answers still come. */
   finish(): void {
     this.#socket.shutdown();
@@ -92,6 +103,11 @@ export class Caller {
 
   hangUp(): void {
     this.#socket.terminate();
+  }
+
+  #speak(): void {
+    const taken = Math.max(0, this.#socket.write(this.#unsaid));
+    this.#unsaid = this.#unsaid.subarray(taken);
   }
 
   #onText(text: string): void {

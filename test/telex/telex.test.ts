@@ -250,6 +250,21 @@ describe("a program", () => {
 });
 
 describe("who may not", () => {
+  test("take answers fast enough gets them late and whole, and holds up nobody", async () => {
+    const asked = 12_000;
+    const slow = await dial(ports.b);
+    slow.listen(false);
+    slow.say(`${"help\r\n".repeat(asked)}quit\r\n`);
+    const program = await call(ports.b);
+    for (let i = 0; i < 500; i++) program.sayJson({ state: "0" });
+    for (let i = 0; i < 500; i++) await program.hearJson();
+    program.hangUp();
+    slow.listen(true);
+    await slow.hear(/goodbye\r\n/);
+    expect(slow.transcript.match(/help, quit/g)).toHaveLength(asked);
+    await slow.closed();
+  }, 30_000);
+
   test("hold a line with half a word: others are served, and a second line of theirs too", async () => {
     const slow = await Promise.all(Array.from({ length: CONNECTIONS_MAX - 2 }, () => call(ports.a)));
     for (const caller of slow) caller.say('{"message_id": "');
@@ -318,7 +333,8 @@ test("a port that is taken degrades the node and no more, and is used once it co
     network: "elsewhere",
     extra: `[services.telex]\ntype = "telex"\nlisten = "127.0.0.1:${blocker.port}"\n`,
   });
-  const health = async () => (await (await node.api("/health")).json()) as { status: string; checks: unknown[] };
+  const health = async () =>
+    (await (await node.api("/health")).json()) as { status: string; checks: unknown[] };
   try {
     await node.start();
     expect(await health()).toMatchObject({

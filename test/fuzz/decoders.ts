@@ -1,0 +1,291 @@
+/** Every decoder that stands alone: bytes or text in, a value or a GodwitError out. */
+import frames from "../vectors/frames.json";
+import { z } from "zod";
+import { readTelegram } from "../../plugins/service-telex/telegram.ts";
+import { LineReader } from "../../plugins/service-telex/lines.ts";
+import { parseTcpEndpoint } from "../../plugins/transport-tcp/endpoint.ts";
+import { parseConfig } from "../../runtime/config/load.ts";
+import { parseDuration, parseSize } from "../../runtime/config/units.ts";
+import { generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
+import { formatKeyFile, parseKeyFile } from "../../runtime/identity/keystore.ts";
+import { formatAddress, parseAddress } from "../../runtime/identity/names.ts";
+import { decodeRecord, encodeRecord, encodeRevocation, signName } from "../../runtime/identity/record.ts";
+import { openSealed, sealTo } from "../../runtime/identity/seal.ts";
+import { formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { parseJson } from "../../runtime/api/body.ts";
+import { decodeItems } from "../../runtime/link/items.ts";
+import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
+import * as bundle from "../../runtime/wire/bundle.ts";
+import * as message from "../../runtime/wire/message.ts";
+import * as packet from "../../runtime/wire/packet.ts";
+import * as peer from "../../runtime/wire/peer-messages.ts";
+import * as route from "../../runtime/wire/route-messages.ts";
+import { FRAME_BYTES_MAX } from "../../runtime/wire/constants.ts";
+import type { Target } from "./engine.ts";
+
+const utf8 = new TextEncoder();
+const text = new TextDecoder();
+const texts = (...lines: readonly string[]): Uint8Array[] => lines.map((line) => utf8.encode(line));
+const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
+const vector = (name: keyof typeof frames): Uint8Array => parseHex(frames[name], frames[name].length / 2)!;
+
+const NETWORK = "fuzz";
+const alice = generateIdentity(seededRandom(1));
+const bob = generateIdentity(seededRandom(2));
+const idA = formatNodeId(fill(32, 0x0a));
+
+const jsonTokens = texts('"', "{", "}", "[", "]", ",", ":", "null", "1e999", "-0", "\\u0000", "\\ud800", "__proto__", '"constructor"', "\u2028", "[[[[[[[[", '{"a":');
+const tomlTokens = [...jsonTokens, ...texts("\n", "=", "[[", "]]", "[node]", "'''", '"""', "#", "inf", "nan", "0x", "1979-05-27T07:32:00Z", ".", "\\", "\ufeff", "file:", "env:")];
+
+const decoder = (name: string, seeds: readonly Uint8Array[], run: (input: Uint8Array) => unknown): Target => ({
+  name,
+  seeds,
+  tokens: [],
+  run: (input) => void run(input),
+});
+const parser = (
+  name: string,
+  seeds: readonly string[],
+  run: (input: string) => unknown,
+  tokens: readonly Uint8Array[] = [],
+): Target => ({ name, seeds: texts(...seeds), tokens, run: (input) => void run(text.decode(input)) });
+
+/** What its decoder took must encode to something that decodes to the same. */
+function checkStable<T>(value: T, encode: (value: T) => Uint8Array, decode: (bytes: Uint8Array) => T): void {
+  const again = decode(encode(value));
+  if (!Bun.deepEquals(again, value)) throw new Error(`not stable: ${JSON.stringify(value)}`);
+}
+
+function routeSeeds(): Uint8Array[] {
+  const proof = { seqno: 7, recordHash: fill(8, 1), signature: fill(64, 2) };
+  const any: route.PlaneRoute = { seqno: 9, metric: 300, mtu: 61_440, bottleneck: 0 };
+  const bulk: route.PlaneRoute = { seqno: 8, metric: 70_000, mtu: 1_400, bottleneck: 1 };
+  const update = route.beginUpdate(0xdead, 5, 8_192);
+  route.appendUpdateEntry(update, idA, any, bulk, proof);
+  route.appendUpdateEntry(update, alice.id, any, any, undefined);
+  route.appendUpdateEntry(update, bob.id, route.UNREACHABLE, route.UNREACHABLE, undefined);
+  return [
+    update.finish(),
+    route.encodeRouteAck({ tag: 1, serial: 2 }),
+    route.encodeSeqnoRequest({ tag: 1, destination: idA, seqno: 3, planes: 3, hopsLeft: 64 }),
+    route.encodeRouteDigest({ tag: 1, serial: 2, sums: new Uint32Array(16).fill(5) }),
+    route.encodeRouteResync({ buckets: 0xffff, ownTag: 4, peerTag: 0 }),
+    route.encodeRecordRequest({ destination: idA, recordHash: fill(8, 3) }),
+    route.encodeRecordReply({ destination: idA, record: fill(90, 4) }),
+    route.encodeBeacon({ seqno: 6, hasProof: true, gatewayMetric: 77 }),
+    route.encodeProofFrame({ of: "receiver", proof }),
+  ];
+}
+
+function readUpdate(frame: Uint8Array): void {
+  const { entries, kind } = route.decodeUpdateHeader(frame);
+  if (kind === route.UpdateKind.table) while (entries.remaining > 0) route.readUpdateEntry(entries);
+}
+
+function wireTargets(): Target[] {
+  const routing = routeSeeds();
+  const receipts = [vector("receipt"), vector("receiptBody")];
+  return [
+    decoder("hello", [vector("hello")], (input) =>
+      checkStable(peer.decodeHello(input), peer.encodeHello, peer.decodeHello),
+    ),
+    decoder("probe", [vector("probe"), vector("probeReply")], (input) =>
+      input[0] === 3 ? peer.decodeProbeReply(input) : peer.decodeProbe(input),
+    ),
+    decoder("goodbye", [vector("goodbye")], peer.decodeGoodbye),
+    decoder("packet", [vector("packet")], (input) => {
+      const header = packet.decodePacketHeader(input);
+      const payload = packet.packetPayload(input);
+      checkStable(header, (value) => packet.encodePacket(value, payload), packet.decodePacketHeader);
+    }),
+    decoder("bundle", [vector("bundle")], (input) => {
+      const { bundle: made, journey } = bundle.decodeBundleFrame(input);
+      checkStable(
+        { bundle: made, journey },
+        (value) => bundle.encodeBundleFrame(value.bundle, value.journey),
+        bundle.decodeBundleFrame,
+      );
+    }),
+    decoder("bundle header", [vector("bundleHeader")], (input) =>
+      checkStable(bundle.decodeBundleHeader(input), bundle.encodeBundleHeader, bundle.decodeBundleHeader),
+    ),
+    decoder("offer", [vector("offer")], (input) =>
+      checkStable(bundle.decodeOffer(input), bundle.encodeOffer, bundle.decodeOffer),
+    ),
+    decoder("want", [vector("want")], bundle.decodeWant),
+    decoder("chunk", [vector("chunk")], bundle.decodeChunk),
+    decoder("custody ack", [vector("custodyAck")], (input) =>
+      checkStable(bundle.decodeCustodyAck(input), bundle.encodeCustodyAck, bundle.decodeCustodyAck),
+    ),
+    decoder("custody refuse", [vector("custodyRefuse")], bundle.decodeCustodyRefuse),
+    decoder("inner message", [vector("innerMessage")], (input) =>
+      checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
+    ),
+    decoder("receipt", receipts, (input) =>
+      checkStable(message.decodeReceipt(input), message.encodeReceipt, message.decodeReceipt),
+    ),
+    decoder("receipt body", receipts, (input) => {
+      for (const one of message.decodeReceiptBody(input).receipts) message.decodeReceipt(one);
+    }),
+    decoder("claim", [vector("claim"), vector("claimAnswer")], (input) => {
+      message.decodeClaimAnswer(input);
+      message.decodeClaim(input);
+    }),
+    decoder("route update", routing.slice(0, 1), readUpdate),
+    decoder("route ack", [routing[1]!], route.decodeRouteAck),
+    decoder("seqno request", [routing[2]!], route.decodeSeqnoRequest),
+    decoder("route digest", [routing[3]!], route.decodeRouteDigest),
+    decoder("route resync", [routing[4]!], route.decodeRouteResync),
+    decoder("record request", [routing[5]!], route.decodeRecordRequest),
+    decoder("record reply", [routing[6]!], route.decodeRecordReply),
+    decoder("beacon", [routing[7]!], route.decodeBeacon),
+    decoder("proof", [routing[8]!], route.decodeProofFrame),
+  ];
+}
+
+function linkTargets(): Target[] {
+  const random = seededRandom(3);
+  const items = [
+    Uint8Array.of(5, 1, 2, 3, 4, 5, 2, 9, 9),
+    Uint8Array.of(0, 5, 0),
+    Uint8Array.of(0, 1, 3, 1, 2, 3, 1, 7),
+    new Uint8Array([0x80, 0x02, ...fill(256, 0x20)]),
+  ];
+  const first = Object.entries(HANDSHAKE_BYTES).map(([type, length]) =>
+    Uint8Array.of(Number(type), 1, 1, ...random.bytes(length - 3)),
+  );
+  return [
+    decoder("record items", items, (input) =>
+      decodeItems(input, FRAME_BYTES_MAX, {
+        onFrame: (frame) => {
+          if (frame.length === 0) throw new Error("an empty frame");
+          return true;
+        },
+        onControl: () => true,
+      }),
+    ),
+    // Callers check the length by the type first; the parser relies on it.
+    decoder("message 1", first, (input) => {
+      if (HANDSHAKE_BYTES[input[0] ?? 0] === input.length) parseMessage1(input);
+    }),
+  ];
+}
+
+function identityTargets(): Target[] {
+  const random = seededRandom(4);
+  const fields = {
+    sequence: 5,
+    callsign: "DUN-A",
+    endpoints: ["tcp://192.0.2.1:4860"],
+    capabilities: ["relay"],
+    prekey: { keyId: 7, publicKey: bob.dh.publicKey },
+    nameProof: signName(bob, { callsign: "DUN-A", id: alice.id, serial: 1 }, NETWORK),
+  };
+  const records = [
+    encodeRecord(alice, fields, NETWORK),
+    encodeRecord(alice, { sequence: 1, location: "DUN" }, NETWORK),
+    encodeRevocation(alice, alice.id, NETWORK),
+    encodeRevocation(bob, alice.id, NETWORK),
+  ];
+  const associated = vector("bundleHeader");
+  const seal = (plaintext: Uint8Array) => sealTo({ from: alice, to: bob.id, plaintext, associated }, random);
+  const sealed = [seal(vector("innerMessage")), seal(fill(65_600, 1))];
+  return [
+    decoder("record", records, (input) => decodeRecord(input, NETWORK, verifySignature, bob.id)),
+    // Its fields, which a signature would otherwise keep from being reached.
+    decoder("record unsigned", records, (input) => decodeRecord(input, NETWORK, () => true, bob.id)),
+    decoder("sealed", sealed, (input) =>
+      openSealed({
+        identity: bob,
+        prekeys: { find: () => undefined },
+        from: alice.id,
+        sealed: input,
+        associated,
+      }),
+    ),
+    parser("key file", [formatKeyFile(alice)], (input) => parseKeyFile(input, "identity.key")),
+    parser("address", ["DUN-A", "DUN", alice.id, alice.id.toUpperCase()], (input) => {
+      const address = parseAddress(input);
+      const again = parseAddress(formatAddress(address));
+      if (!Bun.deepEquals(address, again)) throw new Error("the canonical form is another address");
+    }),
+    parser("endpoint", ["tcp://192.0.2.1:4860", "tcp://[2001:db8::1]:4860"], parseTcpEndpoint),
+    parser("units", ["10s", "1.5h", "64MiB", "3d"], (input) => [parseDuration(input), parseSize(input)]),
+  ];
+}
+
+const toml = `[node]
+callsign = "DUN-A"
+network = "telex"
+state_dir = "/tmp/x"
+network_secret = "env:KEY"
+
+[transports.lan]
+type = "tcp"
+listen = ["0.0.0.0:4860"]
+
+[discovery.neighbours]
+type = "static"
+peers = ["tcp://192.0.2.1:4860"]
+
+[api]
+listen = "127.0.0.1:8000"
+
+[names]
+"NYC-C" = "${alice.id}"
+
+[delivery]
+lifetime = "72h"
+`;
+
+const wantsAnything = z.looseObject({});
+
+function textTargets(): Target[] {
+  const json = JSON.stringify(Bun.TOML.parse(toml), undefined, 1);
+  const env = { KEY: "correct horse battery staple", GODWIT_NODE__NETWORK: "other" };
+  const telegram = JSON.stringify({
+    message_id: "0b8cd6b5-f0a9-4e83-8dd2-b1f9a6f7a3f2",
+    timestamp_created: "2026-01-31T12:00:00Z",
+    routing: { source: "DUNA", destination: "NYCC", priority: 5 },
+    content: { subject: "TEST", body: "HELLO", content_type: "text/plain" },
+    trace: [{ node_id: "DUN-A", timestamp: "2026-01-31T12:00:00Z" }],
+  });
+  return [
+    parser("config toml", [toml], (input) => parseConfig(input, { env, format: "toml" }), tomlTokens),
+    parser("config json", [json], (input) => parseConfig(input, { env, format: "json" }), jsonTokens),
+    {
+      name: "api json",
+      seeds: texts('{"to":"DUN-A","body":"hi"}', '{"a":[1,2,{"b":"\\"\\\\"}]}'),
+      tokens: jsonTokens,
+      run: (input) => void wantsAnything.safeParse(parseJson(input)),
+    },
+    parser("telegram", [telegram], (input) => readTelegram(input), jsonTokens),
+    {
+      name: "telex line",
+      seeds: [
+        ...texts("send nycc\r\nHELLO\b\bLO\r\nNNNN\r\n", `${telegram}\n`),
+        Uint8Array.of(255, 253, 1, 65, 255, 250, 24, 0, 255, 240, 13, 0, 5, 3, 4, 255, 246),
+      ],
+      tokens: [...jsonTokens, Uint8Array.of(255), Uint8Array.of(255, 250), Uint8Array.of(13, 0)],
+      run(input) {
+        let replied = 0;
+        const reader = new LineReader({ lineBytesMax: 1_024, reply: (bytes) => (replied += bytes.length) });
+        readLines(reader, input);
+        if (replied > 4 * 256) throw new Error(`${replied} bytes of negotiation`);
+      },
+    },
+  ];
+}
+
+function readLines(reader: LineReader, input: Uint8Array): void {
+  for (const item of reader.push(input))
+    if (item.kind === "line" && item.text.length > 1_024) throw new Error("a line above the bound");
+}
+
+export const decoderTargets = (): Target[] => [
+  ...wireTargets(),
+  ...linkTargets(),
+  ...identityTargets(),
+  ...textTargets(),
+];
