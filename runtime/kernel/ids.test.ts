@@ -41,7 +41,10 @@ describe("base32", () => {
   });
 
   test("any text is refused or is the one canonical form of its bytes", () => {
-    const text = fc.string({ unit: fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz234567".split("")), maxLength: 20 });
+    const text = fc.string({
+      unit: fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz234567".split("")),
+      maxLength: 20,
+    });
     fc.assert(
       fc.property(fc.oneof(text, fc.string({ maxLength: 20 })), (candidate) => {
         const bytes = parseBase32(candidate);
