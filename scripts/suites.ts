@@ -29,7 +29,10 @@ const first: readonly SuiteEntry[] = [
 ];
 
 /** After the folders. */
-const last: readonly SuiteEntry[] = [{ name: "demo", command: ["scripts/demo", "--once", "--json"] }];
+const last: readonly SuiteEntry[] = [
+  { name: "simulator", command: ["bun", "test/sim/run.ts"] },
+  { name: "demo", command: ["scripts/demo", "--once", "--json"] },
+];
 
 /** Every suite; long ones are the files `test/<name>/*.long.ts`, named after the file. */
 export function allSuites(): Suite[] {
