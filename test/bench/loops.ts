@@ -25,6 +25,6 @@ async function run({ note }: BenchOptions): Promise<Measure[]> {
 export const loops: Bench = {
   name: "loops",
   row: 17,
-  how: "the worlds of `bun run sim`: lost, late and cut links, crashes, restarts; a checker walks all next hops after each event",
+  how: "the worlds of `bun run sim`: lost, late and cut links, crashes, restarts; after each event a checker follows the next hops of every route that changed",
   run,
 };

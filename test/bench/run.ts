@@ -66,13 +66,17 @@ async function busyPercent(): Promise<number> {
   return Math.round(100 * (1 - (after.idle - before.idle) / (after.all - before.all)));
 }
 
+const load = (): string =>
+  loadavg()
+    .map((value) => value.toFixed(2))
+    .join(" ");
+
 /** Waits for a quiet machine, then says how busy it is and its load averages. */
 async function calm(waitMinutes: number): Promise<string> {
   const endMs = performance.now() + waitMinutes * 60_000;
   let percent = await busyPercent();
   while (percent > CALM_PERCENT && performance.now() < endMs) percent = await busyPercent();
-  const averages = loadavg().map((value) => value.toFixed(2));
-  return `${percent} % busy, load ${averages.join(" ")}`;
+  return `${percent} % busy, load ${load()}`;
 }
 
 function printTable(measures: readonly Measure[]): void {
@@ -139,6 +143,7 @@ async function main(): Promise<number> {
         row: bench.row,
         how: bench.how,
         machine_before: before,
+        load_after: load(),
         measures: measures.map((measure) => ({
           ...measure,
           ...figuresOf(measure.values),
@@ -146,7 +151,7 @@ async function main(): Promise<number> {
         })),
       });
       if (values.json) continue;
-      console.log(`\n${bench.name} (row ${bench.row}; before: ${before})`);
+      console.log(`\n${bench.name} (row ${bench.row}; before: ${before}; load after ${load()})`);
       console.log(`  ${bench.how}`);
       printTable(measures);
     } catch (error) {
