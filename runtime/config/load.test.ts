@@ -229,6 +229,13 @@ describe("refusals", () => {
     expect(problems(text)[0]!.path).toStartWith(line);
   });
 
+  test("a long line with a mistake at its end took a minute to complain about", () => {
+    const startedMs = performance.now();
+    const [problem] = problems(`a = [${"1,".repeat(20_000)} ?`);
+    expect(problem!.path).toBe("line 1, column 40007");
+    expect(performance.now() - startedMs).toBeLessThan(2_000);
+  });
+
   test("a line that may hold a secret is not shown", () => {
     expect(JSON.stringify(problems("network_secret = hunter2hunter2"))).not.toContain(
       'found":"network_secret',

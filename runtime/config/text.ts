@@ -7,8 +7,11 @@ export type Document = Record<string, unknown>;
 
 /** Nothing in the schema is deeper; plugins get room to spare. */
 const DEPTH_MAX = 32;
-/** Beyond this the place of a syntax error is not searched: each try parses the text again. */
-const PLACE_LINES_MAX = 4_000;
+/**
+ * Each try to find the place of a syntax error parses the text again. Bytes that may cost for the lines, and again for
+ * the columns; where trying one by one would be dearer, halving must do.
+ */
+const PLACE_WORK_BYTES_MAX = 2 ** 19;
 
 /** By extension, else by the first character that is not white space. */
 export function formatOf(path: string | undefined, text: string): ConfigFormat {
@@ -79,17 +82,36 @@ function placeOf(
   // JSON is one bracket: every beginning of it ends too early, so only the end of the text is to blame.
   if (format === "json" && fails(lines[0]!) && lines.length > 1 && /EOF|end of/i.test(message))
     return { line: lines.length, column: lines.at(-1)!.length + 1 };
-  let beginning = "";
-  for (const [index, content] of lines.slice(0, PLACE_LINES_MAX).entries()) {
-    const withLine = `${beginning}${content}\n`;
-    if (fails(withLine) || fails(`${beginning}${content}`)) {
-      for (let column = 1; column <= content.length; column++)
-        if (fails(beginning + content.slice(0, column))) return { line: index + 1, column };
-      return { line: index + 1, column: content.length + 1 };
-    }
-    beginning = withLine;
+  const upTo = (count: number) => lines.slice(0, count).join("\n");
+  const line = firstWhere(
+    lines.length,
+    text.length,
+    (count) => fails(`${upTo(count)}\n`) || fails(upTo(count)),
+  );
+  const before = line === 1 ? "" : `${upTo(line - 1)}\n`;
+  const content = lines[line - 1]!;
+  const column = firstWhere(content.length + 1, before.length + content.length, (count) =>
+    fails(before + content.slice(0, count)),
+  );
+  return { line, column };
+}
+
+/**
+ * The first of 1 to `count` for which `test` holds, or `count`: it is not asked for that one. Halving takes what fails
+ * once to fail ever after, which is nearly always so: then it may name a later place.
+ */
+function firstWhere(count: number, bytesEach: number, test: (at: number) => boolean): number {
+  if (count * bytesEach <= PLACE_WORK_BYTES_MAX) {
+    for (let at = 1; at < count; at++) if (test(at)) return at;
+    return count;
   }
-  return { line: Math.min(lines.length, PLACE_LINES_MAX), column: 1 };
+  let [low, high] = [1, count];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (test(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

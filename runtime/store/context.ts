@@ -151,6 +151,8 @@ export interface Holding {
   /** Who acknowledged it last, and how often one did, for `source`. */
   relayedTo?: NodeId;
   relays?: number;
+  /** Refusals in a row for want of room: each makes the next pause longer. */
+  refusals?: number;
   /** Neighbours that refused it, until when (monotonic ms). */
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */

@@ -255,10 +255,10 @@ describe("the source offers again", () => {
     let refusals = 0;
     mesh.filter = ({ from, to }) => from !== "b" || to !== "c"; // b loses all that goes on
     b.disk.fail("full");
-    await a.send(c.id, "x");
+    const id = await a.send(c.id, "x");
     while (refusals++ < 5) await mesh.clock.advance(3_000);
     b.disk.fail(undefined);
-    await mesh.clock.advance(3_000);
+    while (stateOf(a, id) !== "relayed") await mesh.clock.advance(500);
     const offers = () => mesh.count("bundle", "a>b");
     const first = offers();
     await mesh.clock.advance(10_000);
@@ -269,6 +269,25 @@ describe("the source offers again", () => {
     expect(offers()).toBe(first + 1);
     await mesh.clock.advance(16_000);
     expect(offers()).toBe(first + 2);
+  });
+
+  test("a full neighbour is asked less and less often, up to once a minute", async () => {
+    const mesh = new TestMesh();
+    const [a, b] = (await mesh.line(["a", "b"], { inboxMessagesMax: 1, senderShare: 1 })) as [
+      TestNode,
+      TestNode,
+    ];
+    await a.send(b.id, "first");
+    await mesh.clock.advance(1_000);
+    await a.send(b.id, "second");
+    const offers = () => mesh.count("bundle", "a>b");
+    const before = offers();
+    await mesh.clock.advance(600_000);
+    expect(offers() - before).toBeGreaterThan(8);
+    expect(offers() - before).toBeLessThan(18);
+    await b.settle(b.custody!.inbox.remove(b.delivered[0]!.entry.id));
+    await mesh.clock.advance(70_000);
+    expect(texts(b)).toEqual(["first", "second"]);
   });
 
   test("at once to a neighbour that came back with another store", async () => {

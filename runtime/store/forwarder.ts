@@ -161,6 +161,7 @@ export class Forwarder {
       // It counts even after its timeout, because the neighbour holds the bundle; but only from one that was given it.
       if (holding?.offeredTo?.includes(from) !== true) continue;
       delete holding.refusedBy;
+      delete holding.refusals;
       if (holding.role === "relay") this.remove(id);
       else this.#relayed(holding, from);
       this.#events.acknowledged(holding, from);
@@ -189,8 +190,10 @@ export class Forwarder {
     const holding = this.#holdings.get(id);
     if (holding === undefined) return;
     this.#returned.add(1, { reason: refuseReasonNames[reason] ?? "other" });
-    const pauseMs =
-      Math.min(REFUSED_MAX_MS, Math.max(REFUSED_MIN_MS, retryAfterMs)) * (0.9 + this.#ctx.random.float() / 5);
+    // "Busy" passes in a moment; a full store stays full for a while, and thousands may be waiting for it.
+    if (reason !== RefuseReason.busy) holding.refusals = (holding.refusals ?? -1) + 1;
+    const wantedMs = Math.max(REFUSED_MIN_MS, retryAfterMs) * 2 ** Math.min(holding.refusals ?? 0, 8);
+    const pauseMs = Math.min(REFUSED_MAX_MS, wantedMs) * (0.9 + this.#ctx.random.float() / 5);
     holding.refusedBy ??= new Map();
     holding.refusedBy.set(from, this.#nowMs() + pauseMs);
     holding.waitReason = `peer refused: ${refuseReasonNames[reason] ?? `reason ${reason}`}`;

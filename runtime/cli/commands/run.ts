@@ -3,6 +3,7 @@ import pkg from "../../../package.json" with { type: "json" };
 import { loadConfig } from "../../config/load.ts";
 import { asGodwitError } from "../../kernel/errors.ts";
 import { systemClock } from "../../kernel/clock.ts";
+import { releaseStartCode } from "../../kernel/memory.ts";
 import { createLog, stderrSink } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { startNode } from "../../node.ts";
@@ -11,6 +12,8 @@ import { exitCodes, type CommandModule } from "../command.ts";
 /** Set by the build. */
 declare const GODWIT_VERSION: string | undefined;
 
+/** When what only the start needs has been used. */
+const SETTLED_MS = 5_000;
 /** A stop that takes longer is a bug; whoever waits for us has waited enough. */
 const STOP_MAX_MS = 10_000;
 
@@ -23,7 +26,11 @@ export const run: CommandModule = {
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     const stopAsked = stopSignal();
     const node = await startNode({ config, clock: systemClock, random: systemRandom, log, version });
+    const settled = systemClock.after(SETTLED_MS, () =>
+      log.debug("start code released", { bytes: releaseStartCode() }),
+    );
     const name = await stopAsked;
+    settled.cancel();
     log.info("stopping", { signal: name });
     const deadline = systemClock.after(STOP_MAX_MS, () => {
       log.error("stop took too long");
