@@ -7,7 +7,7 @@ import type { Random } from "@godwit/sdk";
 import { assert, asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { CipherState, HandshakeState, KEY_BYTES, MESSAGE_BYTES_MAX, TAG_BYTES } from "./noise.ts";
-import { decodeError, Reader, Writer } from "../wire/bytes.ts";
+import { concatBytes, decodeError, Reader, Writer } from "../wire/bytes.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { dhPublicKeyOf, type DhKey, type Identity } from "./keys.ts";
 import type { Prekey } from "./record.ts";
@@ -65,7 +65,7 @@ export function sealTo(input: SealInput, random: Random): Uint8Array {
     random,
   });
   const head = new Writer(HEAD_BYTES).u8(form).u32(keyId).finish();
-  if (form === SealForm.whole) return joined([head, noise.writeMessage(plaintext)]);
+  if (form === SealForm.whole) return concatBytes([head, noise.writeMessage(plaintext)]);
   const opening = noise.writeMessage(new Writer(4).u32(plaintext.length).finish());
   const cipher = new CipherState(noise.split().send);
   const segments: Uint8Array[] = [];
@@ -73,7 +73,7 @@ export function sealTo(input: SealInput, random: Random): Uint8Array {
     const isLast = at + SEAL_SEGMENT_MAX >= plaintext.length;
     segments.push(cipher.encrypt(isLast ? LAST : NOT_LAST, plaintext.subarray(at, at + SEAL_SEGMENT_MAX)));
   }
-  return joined([head, opening, ...segments]);
+  return concatBytes([head, opening, ...segments]);
 }
 
 export interface OpenInput {
@@ -186,16 +186,6 @@ function rememberingKey(identity: Identity): DhKey {
     rememberingKeys.set(identity, key);
   }
   return key;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
 
 const drawsNothing: Random = {

@@ -102,7 +102,7 @@ export class Delivery {
   }
 
   /** Marks as delivered elsewhere, with `ops` in one commit. */
-  async skip(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
+  async passOver(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
     const { storeEpoch, to, counter } = arrival.inner;
     const epoch = formatHex(storeEpoch);
     const wallMs = this.#ctx.clock.wallMs();

@@ -80,7 +80,7 @@ export class Recipient {
       send: (to, kind, plaintext, lifetimeMs) => this.#sendSealed(to, kind, plaintext, lifetimeMs),
       deliver: async (arrival, isUnconfirmed) =>
         isDone(await this.#delivery.deliver({ ...arrival, isUnconfirmed })),
-      drop: (arrival) => this.#delivery.skip(arrival, arrival.ops),
+      drop: (arrival) => this.#delivery.passOver(arrival, arrival.ops),
       wasDeliveredHere: (id) => this.#receipts.has(id),
     });
     this.#refusals = new TokenBucket(ctx.clock, REFUSALS_PER_SECOND, REFUSALS_BURST);

@@ -13,6 +13,7 @@ import {
   type Bundle,
   type Offer,
 } from "../wire/bundle.ts";
+import { concatBytes } from "../wire/bytes.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { CustodyContext, Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
@@ -353,7 +354,7 @@ export class ChunkReceiver {
 
   /** Writes what arrived since the last flush. Nobody waits: losing it costs only sending it again. */
   #flush(arriving: Arriving): void {
-    const body = concat(takeFrom(arriving.chunks, arriving.flushed));
+    const body = concatBytes(takeFrom(arriving.chunks, arriving.flushed));
     if (body.length === 0) return;
     const { id } = arriving.offer;
     const pieces = this.#partials.get(id) ?? [];
@@ -376,7 +377,7 @@ export class ChunkReceiver {
     const { offer, from } = arriving;
     arriving.timer?.cancel();
     this.#arriving.delete(offer.id);
-    const sealed = concat(arriving.chunks);
+    const sealed = concatBytes(arriving.chunks);
     const cleanup = this.#dropOps(offer.id);
     if (bundleIdOf(encodeBundleHeader(offer.header), sealed) !== offer.id) {
       void this.#ctx.store.commit(cleanup).catch(() => {});
@@ -401,16 +402,6 @@ function takeFrom(chunks: readonly Uint8Array[], offset: number): Uint8Array[] {
   for (const chunk of chunks) {
     if (at + chunk.length > offset) out.push(chunk.subarray(Math.max(0, offset - at)));
     at += chunk.length;
-  }
-  return out;
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
   }
   return out;
 }

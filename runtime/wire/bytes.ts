@@ -204,3 +204,14 @@ export class Writer {
 }
 
 export const decodeError = (message: string) => godwitError("GODWIT_DECODE", message);
+
+/** The parts one behind the other, owned by the caller. */
+export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
