@@ -35,10 +35,53 @@ const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
 const idA = formatNodeId(fill(32, 0x0a));
 
-const jsonTokens = texts('"', "{", "}", "[", "]", ",", ":", "null", "1e999", "-0", "\\u0000", "\\ud800", "__proto__", '"constructor"', "\u2028", "[[[[[[[[", '{"a":');
-const tomlTokens = [...jsonTokens, ...texts("\n", "=", "[[", "]]", "[node]", "'''", '"""', "#", "inf", "nan", "0x", "1979-05-27T07:32:00Z", ".", "\\", "\ufeff", "file:", "env:")];
+const jsonTokens = texts(
+  '"',
+  "{",
+  "}",
+  "[",
+  "]",
+  ",",
+  ":",
+  "null",
+  "1e999",
+  "-0",
+  "\\u0000",
+  "\\ud800",
+  "__proto__",
+  '"constructor"',
+  "\u2028",
+  "[[[[[[[[",
+  '{"a":',
+);
+const tomlTokens = [
+  ...jsonTokens,
+  ...texts(
+    "\n",
+    "=",
+    "[[",
+    "]]",
+    "[node]",
+    "'''",
+    '"""',
+    "#",
+    "inf",
+    "nan",
+    "0x",
+    "1979-05-27T07:32:00Z",
+    ".",
+    "\\",
+    "\ufeff",
+    "file:",
+    "env:",
+  ),
+];
 
-const decoder = (name: string, seeds: readonly Uint8Array[], run: (input: Uint8Array) => unknown): Target => ({
+const decoder = (
+  name: string,
+  seeds: readonly Uint8Array[],
+  run: (input: Uint8Array) => unknown,
+): Target => ({
   name,
   seeds,
   tokens: [],
@@ -85,7 +128,9 @@ function readUpdate(frame: Uint8Array): void {
 
 function wireTargets(): Target[] {
   const routing = routeSeeds();
-  const receipts = [vector("receipt"), vector("receiptBody")];
+  const one = vector("receipt");
+  const receipts = [one, vector("receiptBody")];
+  const bodies = [message.encodeReceiptBody([one, one], fill(64, 1)), vector("receiptBody")];
   return [
     decoder("hello", [vector("hello")], (input) =>
       checkStable(peer.decodeHello(input), peer.encodeHello, peer.decodeHello),
@@ -125,8 +170,8 @@ function wireTargets(): Target[] {
     decoder("receipt", receipts, (input) =>
       checkStable(message.decodeReceipt(input), message.encodeReceipt, message.decodeReceipt),
     ),
-    decoder("receipt body", receipts, (input) => {
-      for (const one of message.decodeReceiptBody(input).receipts) message.decodeReceipt(one);
+    decoder("receipt body", bodies, (input) => {
+      for (const inner of message.decodeReceiptBody(input).receipts) message.decodeReceipt(inner);
     }),
     decoder("claim", [vector("claim"), vector("claimAnswer")], (input) => {
       message.decodeClaimAnswer(input);
@@ -260,7 +305,12 @@ function textTargets(): Target[] {
       tokens: jsonTokens,
       run: (input) => void wantsAnything.safeParse(parseJson(input)),
     },
-    parser("telegram", [telegram], (input) => readTelegram(input), jsonTokens),
+    parser(
+      "telegram",
+      [telegram],
+      (input) => readTelegram(parseJson(utf8.encode(input)), 65_536),
+      jsonTokens,
+    ),
     {
       name: "telex line",
       seeds: [
@@ -279,8 +329,11 @@ function textTargets(): Target[] {
 }
 
 function readLines(reader: LineReader, input: Uint8Array): void {
-  for (const item of reader.push(input))
-    if (item.kind === "line" && item.text.length > 1_024) throw new Error("a line above the bound");
+  for (const byte of input) {
+    const item = reader.push(byte);
+    if (item?.kind === "line" && item.text.length > 1_024) throw new Error("a line above the bound");
+  }
+  reader.finish();
 }
 
 export const decoderTargets = (): Target[] => [

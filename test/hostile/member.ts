@@ -1,0 +1,164 @@
+/**
+ * A member that means harm: it completes the handshake of an open mesh as any node may, speaks enough routing to be
+ * heard, and from there sends what it likes. Quarantine of such a node is not part of the protocol yet.
+ */
+import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
+import { encodeRecord } from "../../runtime/identity/record.ts";
+import { systemClock } from "../../runtime/kernel/clock.ts";
+import type { NodeId } from "../../runtime/kernel/ids.ts";
+import { systemRandom } from "../../runtime/kernel/random.ts";
+import { HandshakeGuard } from "../../runtime/link/guard.ts";
+import { openSession } from "../../runtime/link/handshake.ts";
+import type { Session } from "../../runtime/link/types.ts";
+import { decodeBundleFrame, decodeOffer, encodeCustodyAck } from "../../runtime/wire/bundle.ts";
+import { FrameType } from "../../runtime/wire/constants.ts";
+import { decodeProbe, encodeHello, encodeProbeReply } from "../../runtime/wire/peer-messages.ts";
+import * as route from "../../runtime/wire/route-messages.ts";
+import type { LabNode } from "../../scripts/lab.ts";
+import { dialPipe } from "./dial.ts";
+
+export interface MemberOptions {
+  readonly network: string;
+  readonly identity?: Identity;
+  readonly callsign?: string;
+  /** Acknowledges every bundle and drops it. */
+  readonly isBlackHole?: boolean;
+}
+
+export class Member {
+  readonly identity: Identity;
+  readonly #options: MemberOptions;
+  readonly #bootId: Uint8Array;
+  readonly #tag = 1 + systemRandom.below(0xffff_0000);
+  #session: Session | undefined;
+  #end: (() => void) | undefined;
+  /** What frames to the node must carry; 0 until it said so. */
+  #peerTag = 0;
+  #serial = 0;
+  /** The newest state of each destination that the node told. */
+  readonly heard = new Map<NodeId, route.UpdateEntry>();
+  /** Bundles swallowed. */
+  swallowed = 0;
+  isClosed = false;
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+    this.identity = options.identity ?? generateIdentity(systemRandom);
+    this.#bootId = systemRandom.bytes(8);
+  }
+
+  /** Handshake and hello. Another `bootId` passes for a restart. */
+  async join(node: LabNode, bootId = this.#bootId): Promise<this> {
+    const { pipe, end } = await dialPipe(node.linkPort);
+    this.#end = end;
+    const { network, callsign } = this.#options;
+    const session = await openSession(
+      pipe,
+      {
+        role: "initiator",
+        identity: this.identity,
+        network,
+        secrets: [],
+        clock: systemClock,
+        random: systemRandom,
+        guard: new HandshakeGuard(systemClock, systemRandom),
+      },
+      AbortSignal.timeout(10_000),
+    );
+    this.#session = session;
+    this.isClosed = false;
+    session.open({
+      frame: (bytes) => this.#onFrame(bytes),
+      drain() {},
+      closed: () => (this.isClosed = true),
+    });
+    const record = encodeRecord(
+      this.identity,
+      { sequence: Date.now(), ...(callsign === undefined ? {} : { callsign }) },
+      network,
+    );
+    this.send(
+      encodeHello({ versionMin: 1, versionMax: 1, bootId, storeEpoch: systemRandom.bytes(8), record }),
+    );
+    return this;
+  }
+
+  /** False: the node closed the link or there is no room. */
+  send(frame: Uint8Array): boolean {
+    const session = this.#session;
+    if (session === undefined || this.isClosed) return false;
+    const hasRoom = session.send(frame);
+    session.flush();
+    return hasRoom;
+  }
+
+  /** Resolves when the routing of both ends has met, so that updates are read. */
+  async meet(): Promise<void> {
+    this.send(
+      route.encodeRouteResync({ buckets: route.ALL_BUCKETS, ownTag: this.#tag, peerTag: this.#peerTag }),
+    );
+    for (let i = 0; i < 500 && this.#peerTag === 0 && !this.isClosed; i++) await Bun.sleep(10);
+    if (this.#peerTag === 0) throw new Error("the node never told its tag");
+  }
+
+  /** Updates of at most 80 entries. Answers how many entries the link took. */
+  async advertise(entries: Iterable<Omit<route.UpdateEntry, "bulk">>): Promise<number> {
+    let [writer, count, total] = [this.#begin(), 0, 0];
+    for (const { destination, any, proof } of entries) {
+      route.appendUpdateEntry(writer, destination, any, any, proof);
+      total++;
+      if (++count < 80) continue;
+      if (!this.send(writer.finish())) await Bun.sleep(20);
+      if (this.isClosed) return total;
+      [writer, count] = [this.#begin(), 0];
+    }
+    if (count > 0) this.send(writer.finish());
+    return total;
+  }
+
+  leave(): void {
+    this.#session?.close();
+    this.#end?.();
+  }
+
+  #begin = () => route.beginUpdate(this.#peerTag, ++this.#serial, 16_384);
+
+  #onFrame(bytes: Uint8Array): void {
+    switch (bytes[0] ?? 0) {
+      case FrameType.probe:
+        return void this.send(encodeProbeReply(decodeProbe(bytes)));
+      case FrameType.routeResync:
+        return this.#onResync(route.decodeRouteResync(bytes));
+      case FrameType.routeUpdate:
+        return this.#onUpdate(bytes);
+      case FrameType.bundle:
+        if (this.#options.isBlackHole === true) this.#swallow(decodeBundleFrame(bytes).bundle.id);
+        return;
+      case FrameType.offer:
+        if (this.#options.isBlackHole === true) this.#swallow(decodeOffer(bytes).id);
+        return;
+    }
+  }
+
+  #swallow(id: Parameters<typeof encodeCustodyAck>[0][number]): void {
+    this.swallowed++;
+    this.send(encodeCustodyAck([id]));
+  }
+
+  #onResync({ ownTag, peerTag }: route.RouteResync): void {
+    this.#peerTag = ownTag;
+    if (peerTag !== this.#tag)
+      this.send(route.encodeRouteResync({ buckets: route.ALL_BUCKETS, ownTag: this.#tag, peerTag: ownTag }));
+  }
+
+  #onUpdate(frame: Uint8Array): void {
+    const { tag, serial, entries, kind } = route.decodeUpdateHeader(frame.slice());
+    if (kind !== route.UpdateKind.table || tag !== this.#tag) return;
+    while (entries.remaining > 0) {
+      const entry = route.readUpdateEntry(entries);
+      const known = this.heard.get(entry.destination);
+      this.heard.set(entry.destination, { ...entry, proof: entry.proof ?? known?.proof });
+    }
+    this.send(route.encodeRouteAck({ tag: this.#peerTag, serial }));
+  }
+}
