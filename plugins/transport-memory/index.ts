@@ -4,11 +4,11 @@
  */
 import { definePlugin } from "@godwit/sdk";
 import { z } from "zod/mini";
-import { MemoryNetwork } from "./network.ts";
+import { MemoryNetwork, NAME } from "./network.ts";
 
 const config = z.strictObject({
   /** Name to listen under: reached as `memory://<listen>`. */
-  listen: z.optional(z.string().check(z.regex(/^[a-z0-9-]{1,64}$/))),
+  listen: z.optional(z.string().check(z.regex(NAME))),
 });
 
 /** A plugin bound to one medium. */

@@ -4,6 +4,9 @@ import { GodwitError, type Pipe, type PipeDirection, type PipeHandlers } from "@
 const HIGH_WATER_BYTES = 1024 * 1024;
 const RATE_BITS_PER_SECOND = 10_000_000_000;
 
+/** What stands behind `memory://`. */
+export const NAME = /^[a-z0-9-]{1,64}$/;
+
 export class MemoryNetwork {
   readonly #listeners = new Map<string, (pipe: Pipe) => void>();
 
@@ -19,6 +22,12 @@ export class MemoryNetwork {
   }
 
   dial(name: string, from: string): Pipe {
+    if (!NAME.test(name)) {
+      const expected = "memory:// and 1 to 64 lower-case letters, digits and hyphens";
+      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `"memory://${name}" is not ${expected}`, {
+        kind: "config",
+      });
+    }
     const accept = this.#listeners.get(name);
     if (accept === undefined) {
       throw new GodwitError("GODWIT_DIAL_FAILED", `nothing listens on memory://${name}`, {
@@ -123,7 +132,7 @@ class MemoryPipe implements Pipe {
       handlers.data(bytes);
     }
     const far = this.#far;
-    if (far !== undefined && far.#isFarFull && this.#incomingBytes < HIGH_WATER_BYTES / 2) {
+    if (far !== undefined && !far.#isClosed && far.#isFarFull && this.#incomingBytes < HIGH_WATER_BYTES / 2) {
       far.#isFarFull = false;
       far.#handlers?.drain();
     }

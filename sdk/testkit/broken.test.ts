@@ -1,0 +1,188 @@
+/** Every check is shown a plugin that breaks it, and none objects to the plugin that is as it should be. */
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Pipe } from "../src/index.ts";
+import * as broken from "./broken.ts";
+import {
+  type Check,
+  CheckFailure,
+  discoveryChecks,
+  type DiscoverySetup,
+  runCheck,
+  serviceChecks,
+  TestHost,
+  type ServiceSetup,
+  transportChecks,
+  type TransportSetup,
+} from "./index.ts";
+
+const transport = (kind: Pipe["kind"], fault?: broken.TransportFault) => ({
+  name: "loop",
+  setup: (): TransportSetup => ({
+    plugin: broken.loopTransport(kind, fault),
+    kind,
+    listenConfig: { listen: "far" },
+    dialConfig: {},
+    badEndpoints: ["loop://", "loop:", "loop://A b"],
+    unreadBytesMax: 1024 * 1024,
+    async openVanishing(dialler) {
+      const far = new TestHost(dialler.plugin, { clock: dialler.clock });
+      await far.start({ listen: "vanishing" });
+      const pipe = await dialler.driver!.dial("loop://vanishing", new AbortController().signal);
+      return { pipe, vanish: () => far.accepted[0]!.close() };
+    },
+  }),
+});
+const discovery = (fault?: broken.DiscoveryFault) => ({
+  name: "list",
+  setup: (): DiscoverySetup => ({
+    plugin: broken.listDiscovery(fault),
+    config: {},
+    expected: broken.knownHints,
+  }),
+});
+const service = (fault?: broken.ServiceFault) => ({
+  name: "echo",
+  setup: (): ServiceSetup => {
+    const done: string[] = [];
+    return { plugin: broken.echoService(done, fault), config: {}, handled: () => done };
+  },
+});
+
+/** What the check of that name says of it. */
+async function verdict<Setup extends { dispose?(): void | Promise<void> }>(
+  checks: readonly Check<Setup>[],
+  name: string,
+  subject: { name: string; setup(): Setup },
+): Promise<string> {
+  const check = checks.find((one) => one.name.startsWith(name));
+  if (check === undefined) throw new Error(`there is no check "${name}"`);
+  try {
+    await runCheck(check, subject);
+    return "passes";
+  } catch (error) {
+    if (error instanceof CheckFailure) return error.message;
+    throw error;
+  }
+}
+
+describe("nothing is wrong with the correct ones", () => {
+  for (const kind of ["stream", "datagram"] as const)
+    for (const { name } of transportChecks.filter((check) => (check.kind ?? kind) === kind))
+      test(`${kind}: ${name}`, async () => {
+        expect(await verdict(transportChecks, name, transport(kind))).toBe("passes");
+      });
+  for (const { name } of discoveryChecks)
+    test(`discovery: ${name}`, async () => {
+      expect(await verdict(discoveryChecks, name, discovery())).toBe("passes");
+    });
+  for (const { name } of serviceChecks)
+    test(`service: ${name}`, async () => {
+      expect(await verdict(serviceChecks, name, service())).toBe("passes");
+    });
+});
+
+const streams = [
+  ["accepts-unknown-keys", "config:", "unknown key"],
+  ["closes-twice", "close is idempotent", "times"],
+  ["data-after-closed", "close is idempotent", "after closed"],
+  ["closes-twice", "nothing follows a close", "more than once"],
+  ["dies-silently", "a pipe that died", "say closed"],
+  ["deaf-to-the-end", "a far end that vanishes", "says closed"],
+  ["drains-late", "closed while full", "after closed"],
+  ["drains-twice", "a slow reader", "2 drains"],
+  ["drops-before-open", "what is written before the far end opens", "kept until open"],
+  ["drops-last-bytes", "what was written before close", "closed came after 0"],
+  ["abort-closes", "the signal of a dial", "still listens"],
+  ["forgets-abort", "a dial aborted before", "reason"],
+  ["forgets-abort", "a dial aborted while", "after it was aborted"],
+  ["ignores-pause", "pause stops", "paused pipe delivers"],
+  ["keeps-listening", "a dial of nobody", "succeeded"],
+  ["keeps-signal", "a dial reaches", "still listens to its signal"],
+  ["keeps-timer", "stop leaves", "a timer of 5000 ms"],
+  ["keeps-timer", "stop during start", "a timer of 5000 ms"],
+  ["keeps-timer", "after use", "a timer of 5000 ms"],
+  ["keeps-task", "stopped twice", "stop comes to an end"],
+  ["never-drains", "a slow reader", "drain follows"],
+  ["plain-error", "a dial of nobody", "no GodwitError"],
+  ["publishes-nonsense", "every published", "loop://nowhere"],
+  ["reorders", "bytes arrive whole", "not what was written"],
+  ["reuses-buffer", "bytes arrive whole", "not what was written"],
+  ["scribbles", "bytes arrive whole", "changes the caller's bytes"],
+  ["swallows-bad-endpoint", "a bad endpoint", "GODWIT_DIAL_FAILED"],
+  ["unbounded", "a slow reader", "without saying stop"],
+  ["wrong-direction", "a dial reaches", "direction"],
+] as const;
+const datagrams = [
+  ["truncates", "datagrams up to", "none arrived"],
+  ["reuses-buffer", "datagrams up to", "not sent so"],
+  ["no-mtu", "a datagram beyond", "beyond the mtu"],
+] as const;
+const discoveries = [
+  ["bad-endpoint", "hints have", "no endpoint"],
+  ["bad-node-id", "hints have", "no node id"],
+  ["for-ever", "hints have", "24 h"],
+  ["silent", "what it knows", "hints at"],
+  ["withdraws-twice", "stop withdraws", "no live hint"],
+  ["late", "stop withdraws", "a hint after stop"],
+] as const;
+const services = [
+  ["answers-twice", "the same message", "answered"],
+  ["chokes-on-empty", "messages of every kind", "every message is handled"],
+  ["gives-up", "a mesh that fails", "every message is handled"],
+  ["bad-metric", "messages of every kind", "counter answered"],
+] as const;
+
+type Case = readonly [label: string, words: string, judge: () => Promise<string>];
+const cases: readonly Case[] = [
+  ...streams.map(([fault, name, words]): Case => [
+    `stream: ${fault}, by: ${name}`,
+    words,
+    () => verdict(transportChecks, name, transport("stream", fault)),
+  ]),
+  ...datagrams.map(([fault, name, words]): Case => [
+    `datagram: ${fault}, by: ${name}`,
+    words,
+    () => verdict(transportChecks, name, transport("datagram", fault)),
+  ]),
+  ...discoveries.map(([fault, name, words]): Case => [
+    `discovery: ${fault}, by: ${name}`,
+    words,
+    () => verdict(discoveryChecks, name, discovery(fault)),
+  ]),
+  ...services.map(([fault, name, words]): Case => [
+    `service: ${fault}, by: ${name}`,
+    words,
+    () => verdict(serviceChecks, name, service(fault)),
+  ]),
+];
+
+test("no check is without a plugin that it catches", () => {
+  const names = [...transportChecks, ...discoveryChecks, ...serviceChecks].map(({ name }) => name);
+  const proven = [...streams, ...datagrams, ...discoveries, ...services, ["", "stop in the middle"]];
+  const unproven = names.filter((name) => !proven.some(([, start]) => name.startsWith(start)));
+  expect(unproven).toEqual([]);
+});
+
+// Side by side, because what never happens is waited for.
+describe("a broken plugin is caught", () => {
+  test.concurrent.each(cases)("%s", async (_label, words, judge) => {
+    expect(await judge()).toContain(words);
+  });
+});
+
+// In a process of its own: bun:test fails a test with a stray rejection before the check can.
+test("service: stray-promise, by: stop in the middle", async () => {
+  const script = `
+    const { serviceChecks, runCheck } = await import(${JSON.stringify(join(import.meta.dir, "index.ts"))});
+    const { echoService } = await import(${JSON.stringify(join(import.meta.dir, "broken.ts"))});
+    const check = serviceChecks.find(({ name }) => name === "stop in the middle of a message");
+    for (const fault of [undefined, "stray-promise"]) {
+      const setup = () => ({ plugin: echoService([], fault), config: {} });
+      console.log(await runCheck(check, { name: "echo", setup }).then(() => "passes", ({ message }) => message));
+    }`;
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+  const [fine, stray] = (await new Response(child.stdout).text()).split("\n");
+  expect(fine).toBe("passes");
+  expect(stray).toContain("nobody heard");
+});

@@ -1,0 +1,279 @@
+/**
+ * Plugins for the kit's own tests: correct as long as no fault is asked for, and wrong in one way when one is. They
+ * show that a check can fail.
+ */
+import {
+  definePlugin,
+  GodwitError,
+  type Pipe,
+  type PipeHandlers,
+  type Plugin,
+  type PluginContext,
+  type StandardSchema,
+} from "../src/index.ts";
+
+export type TransportFault =
+  | "abort-closes"
+  | "accepts-unknown-keys"
+  | "closes-twice"
+  | "deaf-to-the-end"
+  | "dies-silently"
+  | "data-after-closed"
+  | "drains-late"
+  | "drains-twice"
+  | "drops-before-open"
+  | "drops-last-bytes"
+  | "forgets-abort"
+  | "ignores-pause"
+  | "keeps-listening"
+  | "keeps-signal"
+  | "keeps-task"
+  | "keeps-timer"
+  | "never-drains"
+  | "no-mtu"
+  | "plain-error"
+  | "publishes-nonsense"
+  | "reorders"
+  | "reuses-buffer"
+  | "scribbles"
+  | "swallows-bad-endpoint"
+  | "truncates"
+  | "unbounded"
+  | "wrong-direction";
+
+const HIGH_WATER_BYTES = 64 * 1024;
+const MTU = 200;
+
+/** A table with these keys, all of them optional text. */
+export const schemaOf = (
+  keys: readonly string[],
+  isLax = false,
+): StandardSchema<Record<string, string | undefined>> => ({
+  "~standard": {
+    version: 1,
+    vendor: "testkit",
+    validate(value) {
+      const isTable = typeof value === "object" && value !== null && !Array.isArray(value);
+      if (!isTable) return { issues: [{ message: "expected a table" }] };
+      const unknown = Object.keys(value).filter((key) => !keys.includes(key));
+      if (unknown.length > 0 && !isLax) return { issues: [{ message: `unknown ${unknown.join()}` }] };
+      return { value: value as Record<string, string> };
+    },
+  },
+});
+
+class LoopPipe implements Pipe {
+  readonly kind: Pipe["kind"];
+  readonly direction: Pipe["direction"];
+  readonly local: string;
+  readonly remote: string;
+  readonly linkClass = "fast";
+  readonly rateBitsPerSecond = 1e9;
+  readonly mtu: number;
+  readonly #fault: TransportFault | undefined;
+  #far!: LoopPipe;
+  #handlers: PipeHandlers | undefined;
+  #arrived: Uint8Array[] = [];
+  #unread = 0;
+  #isPaused = false;
+  #isClosed = false;
+  #isEnded = false;
+  #hasReported = false;
+  #wantsDrain = false;
+
+  constructor(
+    kind: Pipe["kind"],
+    direction: Pipe["direction"],
+    names: readonly [string, string],
+    fault?: TransportFault,
+  ) {
+    this.kind = kind;
+    this.direction = fault === "wrong-direction" ? "outbound" : direction;
+    [this.local, this.remote] = names;
+    this.mtu = kind === "stream" ? 0 : MTU;
+    this.#fault = fault;
+  }
+
+  get bufferedBytes(): number {
+    return this.#far.#unread;
+  }
+
+  join(far: LoopPipe): void {
+    this.#far = far;
+  }
+
+  open(handlers: PipeHandlers): void {
+    this.#handlers = handlers;
+    if (this.#fault === "dies-silently" && this.#isEnded) return;
+    this.#wake();
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.#isClosed) return true;
+    const fault = this.#fault;
+    const far = this.#far;
+    if (this.kind === "datagram" && bytes.length > MTU && fault !== "no-mtu") return true;
+    if (fault === "drops-before-open" && far.#handlers === undefined) return true;
+    let kept = fault === "reuses-buffer" ? bytes : bytes.slice();
+    if (fault === "scribbles") bytes.fill(0);
+    if (fault === "truncates") kept = kept.subarray(0, 100);
+    if (fault === "reorders") far.#arrived.unshift(kept);
+    else far.#arrived.push(kept);
+    far.#unread += kept.length;
+    far.#wake();
+    if (far.#unread < HIGH_WATER_BYTES || fault === "unbounded") return true;
+    if (this.kind === "datagram") return true;
+    this.#wantsDrain = true;
+    return false;
+  }
+
+  pause(paused: boolean): void {
+    if (this.#fault === "ignores-pause") return;
+    this.#isPaused = paused;
+    if (!paused) this.#wake();
+  }
+
+  close(): void {
+    if (this.#isClosed && this.#fault !== "closes-twice") return;
+    this.#isClosed = true;
+    this.#far.#isEnded = this.#fault !== "deaf-to-the-end";
+    if (this.#fault === "drops-last-bytes") this.#far.#arrived = [];
+    this.#far.#wake();
+    this.#report();
+    if (this.#fault === "data-after-closed") setImmediate(() => this.#handlers?.data(new Uint8Array(1)));
+  }
+
+  #wake(): void {
+    setImmediate(() => this.#deliver());
+  }
+
+  #deliver(): void {
+    const handlers = this.#handlers;
+    if (handlers === undefined) return;
+    while (!this.#isPaused && !this.#isClosed && this.#arrived.length > 0) {
+      const bytes = this.#arrived.shift()!;
+      this.#unread -= bytes.length;
+      handlers.data(bytes);
+      if (this.#unread === 0) this.#far.#drain();
+    }
+    if (this.#isClosed || (this.#isEnded && this.#arrived.length === 0)) {
+      this.#isClosed = true;
+      this.#report();
+    }
+  }
+
+  #drain(): void {
+    if (!this.#wantsDrain || this.#fault === "never-drains") return;
+    if (this.#isClosed && this.#fault !== "drains-late") return;
+    this.#wantsDrain = false;
+    this.#handlers?.drain();
+    if (this.#fault === "drains-twice") this.#handlers?.drain();
+  }
+
+  #report(): void {
+    const handlers = this.#handlers;
+    if (handlers === undefined || (this.#hasReported && this.#fault !== "closes-twice")) return;
+    this.#hasReported = true;
+    queueMicrotask(() => handlers.closed());
+  }
+}
+
+/** A transport within this process, on a medium of its own. */
+export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugin {
+  const listeners = new Map<string, (pipe: Pipe) => void>();
+  const dial = async (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
+    if (fault !== "forgets-abort") signal.throwIfAborted();
+    if (fault === "keeps-signal") signal.addEventListener("abort", () => {});
+    const name = /^loop:\/\/([a-z]+)$/.exec(endpoint)?.[1];
+    if (name === undefined && fault !== "swallows-bad-endpoint")
+      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `"${endpoint}" is not loop://name`, {
+        kind: "config",
+      });
+    await new Promise((resolve) => setImmediate(resolve));
+    if (fault !== "forgets-abort") signal.throwIfAborted();
+    const accept = listeners.get(name ?? "");
+    if (accept === undefined && fault === "plain-error") throw new Error("nobody");
+    if (accept === undefined)
+      throw new GodwitError("GODWIT_DIAL_FAILED", `nobody at ${endpoint}`, { kind: "transport" });
+    const near = new LoopPipe(kind, "outbound", ["loop://me", endpoint], fault);
+    const far = new LoopPipe(kind, "inbound", [endpoint, "loop://me"], fault);
+    near.join(far);
+    far.join(near);
+    accept(far);
+    if (fault === "abort-closes") signal.addEventListener("abort", () => near.close(), { once: true });
+    return near;
+  };
+  return definePlugin({
+    id: "loop",
+    namespace: "transport",
+    sdk: "^0.1.0",
+    permissions: [],
+    config: schemaOf(["listen"], fault === "accepts-unknown-keys"),
+    start(ctx, { listen }) {
+      ctx.transport.register({ schemes: ["loop"], dial });
+      if (fault === "keeps-timer") ctx.clock.after(5_000, () => {});
+      if (fault === "keeps-task") ctx.spawn("for ever", () => new Promise(() => {}));
+      if (listen === undefined) return;
+      listeners.set(listen, (pipe) => ctx.transport.accept(pipe));
+      if (fault !== "keeps-listening") ctx.own(() => void listeners.delete(listen));
+      ctx.transport.listening([
+        `loop://${listen}`,
+        ...(fault === "publishes-nonsense" ? ["loop://nowhere"] : []),
+      ]);
+    },
+  });
+}
+
+export type DiscoveryFault =
+  "bad-endpoint" | "bad-node-id" | "for-ever" | "silent" | "withdraws-twice" | "late";
+
+export const knownHints = ["tcp://a.example:1", "tcp://b.example:1"];
+
+export const listDiscovery = (fault?: DiscoveryFault): Plugin =>
+  definePlugin({
+    id: "list",
+    namespace: "discovery",
+    sdk: "^0.1.0",
+    permissions: [],
+    config: schemaOf([]),
+    start(ctx: PluginContext) {
+      for (const endpoint of fault === "silent" ? [] : knownHints) ctx.discovery.hint({ endpoint });
+      if (fault === "bad-endpoint") ctx.discovery.hint({ endpoint: "c.example:1" });
+      if (fault === "bad-node-id") ctx.discovery.hint({ endpoint: "tcp://c.example:1", nodeId: "me" });
+      if (fault === "for-ever")
+        ctx.discovery.hint({ endpoint: "tcp://c.example:1", permanent: true, lifetimeMs: 1e12 });
+      if (fault === "withdraws-twice") ctx.own(() => ctx.discovery.withdraw(knownHints[0]!));
+      if (fault === "late") ctx.clock.after(60_000, () => ctx.discovery.hint({ endpoint: knownHints[0]! }));
+    },
+  });
+
+export type ServiceFault = "answers-twice" | "chokes-on-empty" | "gives-up" | "stray-promise" | "bad-metric";
+
+/** Sends every message back to where it came from; `done` lists what was answered. */
+export const echoService = (done: string[], fault?: ServiceFault): Plugin =>
+  definePlugin({
+    id: "echo",
+    namespace: "service",
+    sdk: "^0.1.0",
+    permissions: ["mesh.read", "mesh.send"],
+    config: schemaOf([]),
+    start(ctx) {
+      const answered = ctx.counter("answered", "messages answered");
+      ctx.mesh.onMessage(async (message) => {
+        if (fault === "chokes-on-empty" && message.size === 0) throw new Error("empty");
+        const reading = ctx.mesh.inbox.body(message.id);
+        const body = fault === "gives-up" ? await reading.catch(() => undefined) : await reading;
+        if (body === undefined) return;
+        const sending = ctx.mesh.send({
+          to: message.from,
+          body,
+          ...(fault === "answers-twice" ? {} : { idempotencyKey: `echo:${message.id}` }),
+        });
+        if (fault === "stray-promise") return void sending.then(() => done.push(message.id));
+        await sending;
+        if (fault === "bad-metric") answered.add(-1, { who: message.from });
+        else answered.add();
+        done.push(message.id);
+      });
+    },
+  });

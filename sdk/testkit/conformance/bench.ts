@@ -1,0 +1,152 @@
+/** Two instances of a transport, the pipes between them, and an observer for each end. */
+import type { Pipe, Plugin } from "../../src/index.ts";
+import { ManualClock } from "../clock.ts";
+import { TestHost } from "../context.ts";
+import { WatchedAbort } from "../leak.ts";
+import { seededRandom } from "../random.ts";
+import { demand, quiet, settled, stopHost, until } from "./check.ts";
+
+export interface TransportSetup {
+  readonly plugin: Plugin;
+  readonly kind: Pipe["kind"];
+  /** A table with which an instance is reachable. Port 0, a fresh name: never a fixed place. */
+  readonly listenConfig: Readonly<Record<string, unknown>>;
+  /** A table with which an instance only dials. */
+  readonly dialConfig: Readonly<Record<string, unknown>>;
+  /** What of its scheme is no endpoint. */
+  readonly badEndpoints: readonly string[];
+  readonly badConfigs?: readonly unknown[];
+  /** Where nobody answers. Default: where an instance was that has stopped. */
+  readonly nobody?: string;
+  /** A pipe whose far end can be made to go without a word; where there is none, that check does not apply. */
+  openVanishing?(dialler: TestHost): Promise<{ readonly pipe: Pipe; vanish(): void }>;
+  /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
+  readonly clockStepMs?: number;
+  /** Bytes a check sends each way; default 256 KiB. A slow medium says less. */
+  readonly trafficBytes?: number;
+  /** Bytes a writer may get rid of while nobody reads, the system's own buffers included; default 32 MiB. */
+  readonly unreadBytesMax?: number;
+  /** Milliseconds after which an unanswered close must have let go of everything; default 1,000. */
+  readonly flushMs?: number;
+  dispose?(): void | Promise<void>;
+}
+
+/** What one end saw. Bytes are copied, and the borrowed ones are left alone. */
+export class Observer {
+  readonly pieces: Uint8Array[] = [];
+  bytes = 0;
+  drains = 0;
+  closes = 0;
+  error: Error | undefined;
+  /** Calls that came after `closed`. */
+  late = 0;
+  keepsBytes = true;
+  onData: (bytes: Uint8Array) => void = () => {};
+
+  constructor(pipe: Pipe) {
+    pipe.open({
+      data: (bytes) => {
+        if (this.closes > 0) this.late++;
+        this.bytes += bytes.length;
+        if (this.keepsBytes) this.pieces.push(bytes.slice());
+        this.onData(bytes);
+      },
+      drain: () => {
+        if (this.closes > 0) this.late++;
+        this.drains++;
+      },
+      closed: (error) => {
+        this.closes++;
+        this.error = error;
+      },
+    });
+  }
+
+  get joined(): Buffer {
+    return Buffer.concat(this.pieces);
+  }
+}
+
+export class Bench {
+  readonly clock = new ManualClock();
+  readonly random = seededRandom(7);
+  readonly hosts: TestHost[] = [];
+  readonly setup: TransportSetup;
+  readonly step: () => void;
+  #made = 0;
+
+  constructor(setup: TransportSetup) {
+    this.setup = setup;
+    const { clockStepMs = 0 } = setup;
+    this.step = () => (clockStepMs > 0 ? this.clock.advance(clockStepMs) : undefined);
+  }
+
+  async start(config: unknown): Promise<TestHost> {
+    const host = new TestHost(this.setup.plugin, {
+      clock: this.clock,
+      random: this.random,
+      instance: `i${this.#made++}`,
+    });
+    this.hosts.push(host);
+    const end = await settled(host.start(config), "start comes to an end", this.step);
+    demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+    return host;
+  }
+
+  async pair(): Promise<{ listener: TestHost; dialler: TestHost; endpoint: string }> {
+    const listener = await this.start(this.setup.listenConfig);
+    const dialler = await this.start(this.setup.dialConfig);
+    demand(listener.endpoints.length > 0, "the listening instance publishes no endpoint");
+    return { listener, dialler, endpoint: listener.endpoints[0]! };
+  }
+
+  async dial(host: TestHost, endpoint: string, abort = new WatchedAbort()): Promise<Pipe> {
+    demand(host.driver !== undefined, "the instance registers no driver");
+    const end = await settled(host.driver.dial(endpoint, abort.signal), `a dial of ${endpoint}`, this.step);
+    demand(end.isFulfilled, `a dial of ${endpoint} failed: ${end.isFulfilled ? "" : String(end.error)}`);
+    demand(abort.listenerCount === 0, "a dial that is over still listens to its signal");
+    return end.value;
+  }
+
+  async connect() {
+    const { listener, dialler, endpoint } = await this.pair();
+    const near = await this.dial(dialler, endpoint);
+    await until(() => listener.accepted.length > 0, "the listener accepts a pipe", this.step);
+    return { listener, dialler, endpoint, near, far: listener.accepted[0]! };
+  }
+
+  async observed() {
+    const ends = await this.connect();
+    return { ...ends, atNear: new Observer(ends.near), atFar: new Observer(ends.far) };
+  }
+
+  until(isTrue: () => boolean, what: string): Promise<void> {
+    return until(isTrue, what, this.step);
+  }
+
+  quiet(): Promise<void> {
+    return quiet(this.step);
+  }
+
+  async stopAll(): Promise<void> {
+    for (const host of this.hosts) await stopHost(host, this.step);
+  }
+
+  leaks(): string[] {
+    return [...new Set(this.hosts.flatMap((host) => host.leaks()))];
+  }
+}
+
+/** Runs `body` on a fresh bench, and leaves nothing open when it fails. */
+export const onBench = (body: (bench: Bench) => Promise<void>) => async (setup: TransportSetup) => {
+  const bench = new Bench(setup);
+  try {
+    await body(bench);
+  } finally {
+    for (const host of bench.hosts) {
+      for (const pipe of host.accepted) pipe.close();
+      await host.stop().catch(() => {});
+    }
+    bench.clock.advance(setup.flushMs ?? 1_000);
+  }
+};

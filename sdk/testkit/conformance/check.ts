@@ -1,0 +1,125 @@
+/**
+ * What a check is: a name and a function that throws when the plugin is at fault. Checks are data, so that they can be
+ * registered with a test runner, run one by one, and be shown to catch a plugin that is broken on purpose.
+ */
+import { createRequire } from "node:module";
+import type { GodwitError } from "../../src/index.ts";
+import type { TestHost } from "../context.ts";
+
+export interface Check<Setup> {
+  readonly name: string;
+  /** Kind of pipe that it is about; none: of both. */
+  readonly kind?: "stream" | "datagram";
+  /** False: it says nothing about such a plugin. */
+  readonly applies?: (setup: Setup) => boolean;
+  run(setup: Setup): Promise<void>;
+}
+
+/** What the suites need of a test runner. */
+export interface Runner {
+  describe(name: string, body: () => void): void;
+  test(name: string, body: () => Promise<void>): void;
+}
+
+export interface Subject<Setup> {
+  readonly name: string;
+  /** Called for every check: a fresh plugin, network, folder. */
+  setup(): Setup | Promise<Setup>;
+}
+
+export class CheckFailure extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "CheckFailure";
+  }
+}
+
+/** Throws CheckFailure with `otherwise` unless `isTrue`. */
+export function demand(isTrue: boolean, otherwise: string): asserts isTrue {
+  if (!isTrue) throw new CheckFailure(otherwise);
+}
+
+export function demandNothing(leaks: readonly string[], when: string): void {
+  demand(leaks.length === 0, `${when}: ${leaks.join("; ")}`);
+}
+
+/** Registers every check as a test of its own. */
+export function register<Setup extends { dispose?(): void | Promise<void> }>(
+  suite: string,
+  checks: readonly Check<Setup>[],
+  subject: Subject<Setup>,
+  runner: Runner = bunRunner(),
+): void {
+  runner.describe(`${suite}: ${subject.name}`, () => {
+    for (const check of checks) runner.test(check.name, () => runCheck(check, subject));
+  });
+}
+
+/** Runs one; a check that does not apply passes. */
+export async function runCheck<Setup extends { dispose?(): void | Promise<void> }>(
+  check: Check<Setup>,
+  subject: Subject<Setup>,
+): Promise<void> {
+  const setup = await subject.setup();
+  try {
+    if (check.applies?.(setup) ?? true) await check.run(setup);
+  } finally {
+    await setup.dispose?.();
+  }
+}
+
+/** Not imported at the top, so that checks also run outside of a test. */
+const bunRunner = (): Runner => createRequire(import.meta.url)("bun:test") as Runner;
+
+/** One turn of the event loop: sockets are polled, promises react. */
+export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const QUIET_TURNS = 40;
+const DEADLINE_MS = 2_000;
+
+/** Long enough for what must not happen to happen. */
+export async function quiet(step: () => void = () => {}): Promise<void> {
+  for (let i = 0; i < QUIET_TURNS; i++) {
+    step();
+    await turn();
+  }
+}
+
+/** Waits until `isTrue`; fails after two seconds of real time. `step` moves a manual clock where one must. */
+export async function until(isTrue: () => boolean, what: string, step: () => void = () => {}): Promise<void> {
+  const endMs = performance.now() + DEADLINE_MS;
+  while (!isTrue()) {
+    demand(performance.now() < endMs, `not within ${DEADLINE_MS / 1_000} s: ${what}`);
+    step();
+    await turn();
+  }
+}
+
+export type Settled<T> =
+  | { readonly isFulfilled: true; readonly value: T }
+  | { readonly isFulfilled: false; readonly error: unknown };
+
+/** How a promise ended; fails when it does not within two seconds. */
+export async function settled<T>(
+  promise: Promise<T>,
+  what: string,
+  step: () => void = () => {},
+): Promise<Settled<T>> {
+  const box: { outcome: Settled<T> | undefined } = { outcome: undefined };
+  promise.then(
+    (value) => (box.outcome = { isFulfilled: true, value }),
+    (error: unknown) => (box.outcome = { isFulfilled: false, error }),
+  );
+  await until(() => box.outcome !== undefined, what, step);
+  return box.outcome!;
+}
+
+/** By shape: a plugin may carry an SDK of its own. */
+export const isGodwitError = (error: unknown): error is GodwitError =>
+  error instanceof Error && "code" in error && "kind" in error && /^GODWIT_[A-Z_]+$/.test(String(error.code));
+
+/** Stops a host and fails when that fails. */
+export async function stopHost(host: TestHost, step: () => void = () => {}): Promise<void> {
+  const end = await settled(host.stop(), "stop comes to an end", step);
+  demand(end.isFulfilled, `stop failed: ${end.isFulfilled ? "" : String(end.error)}`);
+}

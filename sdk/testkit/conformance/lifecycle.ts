@@ -1,0 +1,99 @@
+/** What is asked of every plugin, whatever it does: its configuration, its start, its stop, what it leaves. */
+import type { Plugin } from "../../src/index.ts";
+import { configIssues, TestHost } from "../context.ts";
+import { openSockets } from "../leak.ts";
+import { type Check, demand, demandNothing, quiet, settled, stopHost, until } from "./check.ts";
+
+export interface PluginSetup {
+  readonly plugin: Plugin;
+  /** A table with which it starts. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Tables that its schema must refuse. */
+  readonly badConfigs?: readonly unknown[];
+  /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
+  readonly clockStepMs?: number;
+  dispose?(): void | Promise<void>;
+}
+
+export const stepOf =
+  (host: TestHost, { clockStepMs = 0 }: { readonly clockStepMs?: number }) =>
+  () =>
+    clockStepMs > 0 ? host.clock.advance(clockStepMs) : undefined;
+
+/** Fails when sockets are open that were not before. */
+export async function demandSockets(before: number | undefined, when: string): Promise<void> {
+  if (before === undefined) return;
+  await until(() => (openSockets() ?? 0) <= before, `${when}: sockets are closed`);
+}
+
+async function start(host: TestHost, config: unknown, step: () => void): Promise<void> {
+  const end = await settled(host.start(config), "start comes to an end", step);
+  demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+}
+
+async function checkConfig({ plugin, config, badConfigs = [] }: PluginSetup): Promise<void> {
+  const good = await configIssues(plugin, config);
+  demand(good.issues === undefined, `its own configuration is refused: ${good.issues?.[0]?.message}`);
+  const odd = await configIssues(plugin, { ...config, "no-such-key": 1 });
+  demand(
+    (odd.issues?.length ?? 0) > 0,
+    "an unknown key is accepted; a mistyped one would be lost in silence",
+  );
+  for (const bad of [7, "text", null, [], ...badConfigs]) {
+    const { issues } = await configIssues(plugin, bad);
+    demand((issues?.length ?? 0) > 0, `accepts as configuration: ${JSON.stringify(bad)}`);
+  }
+}
+
+async function checkDuringStart(setup: PluginSetup): Promise<void> {
+  const sockets = openSockets();
+  const host = new TestHost(setup.plugin);
+  const step = stepOf(host, setup);
+  const starting = host.start(setup.config);
+  await Promise.resolve();
+  await Promise.resolve();
+  const stopping = host.stop();
+  await settled(starting, "a start that was interrupted comes to an end", step);
+  demand((await settled(stopping, "stop comes to an end", step)).isFulfilled, "stop failed");
+  await quiet(step);
+  demandNothing(host.leaks(), "stopped while it started");
+  demand(
+    host.endpoints.length === 0 && host.hints.size === 0,
+    "stopped while it started, it still registers things",
+  );
+  await demandSockets(sockets, "stopped while it started");
+}
+
+async function checkStop(setup: PluginSetup): Promise<void> {
+  const sockets = openSockets();
+  const host = new TestHost(setup.plugin);
+  const step = stepOf(host, setup);
+  await start(host, setup.config, step);
+  await quiet(step);
+  await stopHost(host, step);
+  demandNothing(host.leaks(), "stopped");
+  await quiet(step);
+  demandNothing(host.leaks(), "some time after stop");
+  await demandSockets(sockets, "stopped");
+}
+
+async function checkTwice(setup: PluginSetup): Promise<void> {
+  for (const life of ["first", "second"]) {
+    const host = new TestHost(setup.plugin);
+    const step = stepOf(host, setup);
+    await start(host, setup.config, step);
+    demand(
+      host.health.every(({ state }) => state !== "down"),
+      `its ${life} life is down from the start`,
+    );
+    await Promise.all([stopHost(host, step), stopHost(host, step)]);
+    await stopHost(host, step);
+  }
+}
+
+export const lifecycleChecks: readonly Check<PluginSetup>[] = [
+  { name: "config: unknown keys and what is no table are refused", run: checkConfig },
+  { name: "stop during start leaves nothing", run: checkDuringStart },
+  { name: "stop leaves no timer, task, listener or socket", run: checkStop },
+  { name: "stopped twice, and started again with the same configuration", run: checkTwice },
+];

@@ -1,0 +1,21 @@
+/**
+ * Tests for plugins: fakes of what the host hands out, and conformance suites on the bare interfaces. Runs under Bun,
+ * needs nothing of Godwit but the SDK, and is never part of a running node.
+ */
+export { ManualClock } from "./clock.ts";
+export { seededRandom } from "./random.ts";
+export {
+  configIssues,
+  TestHost,
+  type RecordedLog,
+  type RecordedTask,
+  type TestHostOptions,
+} from "./context.ts";
+export { FakeMesh } from "./network.ts";
+export { openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
+export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";
+export { lifecycleChecks, type PluginSetup } from "./conformance/lifecycle.ts";
+export { Observer, type TransportSetup } from "./conformance/bench.ts";
+export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
+export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
+export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";

@@ -1,0 +1,14 @@
+/** The examples of sdk/README.md are pieces of files that are type-checked and tested. */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+
+const read = (path: string) => Bun.file(join(import.meta.dir, "../..", path)).text();
+
+test("the README shows code that runs", async () => {
+  const blocks = [...(await read("sdk/README.md")).matchAll(/```ts\n([\s\S]*?)```/g)].map(
+    ([, code]) => code!,
+  );
+  const sources = ["plugins/transport-memory/index.ts", "plugins/transport-memory/conformance.test.ts"];
+  expect(blocks).toHaveLength(sources.length);
+  for (const [at, source] of sources.entries()) expect(await read(source)).toContain(blocks[at]!.trimEnd());
+});
