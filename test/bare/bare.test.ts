@@ -29,6 +29,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 /** Runs in mount and process namespaces of its own: whatever happens, nothing of it is left. */
 const script = (ports: readonly [number, number]) => `
 set -e
+PATH=$PATH:/usr/sbin:/sbin
 R=${dir}/root
 mkdir -p $R/proc $R/state $R/dev/shm
 cp ${binaryPath} $R/godwit
