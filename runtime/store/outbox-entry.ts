@@ -1,5 +1,6 @@
 /** A message of the outbox as it lies in the store, and the counters that name messages. */
 import { createHash } from "node:crypto";
+import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
@@ -67,6 +68,8 @@ export interface SendOrder {
 
 /** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
 const COUNTER_BLOCK = 1_024;
+/** Addresses ever written to: their counters are never forgotten, so that no message id comes twice. */
+export const ADDRESSES_MAX = 65_536;
 
 /** One counter per address: a recipient then sees an almost unbroken run, which is short to remember. */
 export class Counters {
@@ -87,6 +90,12 @@ export class Counters {
    */
   next(address: string): { counter: number; op: StoreOp | undefined; confirm: () => void } {
     let state = this.#states.get(address);
+    if (state === undefined && this.#states.size >= ADDRESSES_MAX) {
+      throw godwitError(
+        "GODWIT_QUOTA",
+        `this node has written to ${ADDRESSES_MAX} addresses, the most it can keep count of`,
+      );
+    }
     if (state === undefined) this.#states.set(address, (state = { next: 0, durable: 0 }));
     const held = state;
     const counter = held.next++;

@@ -162,3 +162,12 @@ describe("sets", () => {
     expect([1, 2, 3].map((counter) => seen.has(sender, "e", "a", counter))).toEqual([true, false, true]);
   });
 });
+
+test("a full table of senders refuses new ones and goes on with the old", () => {
+  const seen = new Seen(2);
+  const add = (sender: string, counter: number) => seen.add(testId(sender), "e", "x", counter, 0);
+  expect([add("a", 0), add("b", 0)].every((key) => key !== undefined)).toBe(true);
+  expect(add("c", 0)).toBeUndefined();
+  expect(seen.has(testId("c"), "e", "x", 0)).toBe(false);
+  expect(add("a", 1)).toBeDefined();
+});

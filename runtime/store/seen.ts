@@ -14,6 +14,8 @@ import type { Store, StoreOp } from "./types.ts";
  * no message can come for it any more: that one is closed. To close a young one would call lost what is on its way.
  */
 export const SEEN_RUNS_MAX = 2_048;
+/** Senders ever delivered from. Past it a new one is refused: to forget an old one could deliver its mail twice. */
+export const SEEN_SENDERS_MAX = 65_536;
 /** Sets kept per sender; a sender that keeps inventing store epochs loses its own oldest ones. */
 export const SEEN_SETS_PER_SENDER_MAX = 64;
 const HOUR_MS = 3_600_000;
@@ -97,9 +99,14 @@ const PLAUSIBLE_HOUR = Math.floor(PLAUSIBLE_WALL_MS / HOUR_MS);
 const hourOf = (wallMs: number): number => Math.floor(wallMs / HOUR_MS);
 
 export class Seen {
+  readonly #sendersMax: number;
   readonly #sets = new Map<string, Runs>();
   /** Keys per sender, oldest use first. */
   readonly #bySender = new Map<NodeId, Set<string>>();
+
+  constructor(sendersMax: number = SEEN_SENDERS_MAX) {
+    this.#sendersMax = sendersMax;
+  }
 
   async load(store: Store, log: Log, wallMs: number): Promise<void> {
     for (const row of await store.load("seen")) {
@@ -126,6 +133,7 @@ export class Seen {
    * when there is no room: the message has to wait for those before it.
    */
   add(sender: NodeId, epoch: string, address: string, counter: number, wallMs: number): string | undefined {
+    if (!this.#bySender.has(sender) && this.#bySender.size >= this.#sendersMax) return undefined;
     const key = setKey(sender, epoch, address);
     const runs = this.#sets.get(key) ?? [];
     if (!addCounter(runs, counter, hourOf(wallMs))) return undefined;
