@@ -1,9 +1,9 @@
 /**
  * The newest signed record of every node heard of, this one's own included. Records come from hellos and from
- * neighbours who hold them; only a valid signature counts, and the newest sequence number wins. Bounded; kept in the
+ * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always. Bounded; kept in the
  * store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
  */
-import { decodeRecord, recordHash, type NodeRecord } from "../identity/record.ts";
+import { decodeRecord, isNewerRecord, recordHash, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Store, StoreOp } from "../store/types.ts";
@@ -59,7 +59,7 @@ export class RecordBook {
     const record = this.#decode(bytes);
     if (record === undefined || (expected !== undefined && record.id !== expected)) return "invalid";
     const held = this.#records.get(record.id);
-    if (held !== undefined && held.record.sequence >= record.sequence) {
+    if (held !== undefined && !isNewerRecord(record, held.record)) {
       return held.record.sequence === record.sequence ? "known" : "older";
     }
     if (held === undefined && this.#records.size >= RECORDS_MAX) return "full";

@@ -2,7 +2,7 @@
  * What is remembered of nodes across restarts: how far they are trusted, and where they were met. The endpoints let a
  * restarted node call its old neighbours at once, even those that always called it. Bounded: the longest unseen go first.
  */
-import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
 import type { Log } from "@godwit/sdk";
 import type { Store, StoreOp } from "../store/types.ts";
@@ -112,6 +112,3 @@ export class PeerBook {
     return victim;
   }
 }
-
-/** For a log line. */
-export const nameNode = (id: NodeId, callsign: string | undefined): string => callsign ?? shortId(id);

@@ -86,7 +86,7 @@ export class Custody {
     this.#ctx = ctx;
     const cache = new BodyCache();
     this.forwarder = new Forwarder(ctx, {
-      acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
+      acknowledged: (holding) => this.#onAcknowledged(holding),
       expired: (holding) => this.#onExpired(holding),
       offerEnded: (to, id) => this.#sender.end(to, id),
     });
@@ -321,7 +321,7 @@ export class Custody {
     void this.transit.take(bundle, { remainingMs: bundle.header.lifetimeMs, hops: 0, trace: [] }, undefined);
   }
 
-  #onAcknowledged(holding: Holding, _by: NodeId): void {
+  #onAcknowledged(holding: Holding): void {
     if (holding.role === "relay") this.transit.release(holding);
     else this.outbox.onAcknowledged(holding);
   }

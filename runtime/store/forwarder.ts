@@ -38,7 +38,7 @@ const REFUSED_MAX_MS = 60_000;
 
 export interface ForwarderEvents {
   /** A neighbour holds it durably. A `relay` holding is gone from here; a `source` one waits for its receipt. */
-  acknowledged(holding: Holding, by: NodeId): void;
+  acknowledged(holding: Holding): void;
   /** Its lifetime ended; it is gone from here. */
   expired(holding: Holding): void;
   /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
@@ -164,7 +164,7 @@ export class Forwarder {
       delete holding.refusals;
       if (holding.role === "relay") this.remove(id);
       else this.#relayed(holding, from);
-      this.#events.acknowledged(holding, from);
+      this.#events.acknowledged(holding);
     }
     this.onWritable(from);
   }

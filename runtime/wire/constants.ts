@@ -34,7 +34,6 @@ export const BottleneckClass = { fast: 0, medium: 1, slow: 2 } as const;
 export type Bottleneck = 0 | 1 | 2;
 
 /** Message priorities, most urgent first. docs/protocol/delivery.md */
-export const PRIORITIES = [0, 1, 2, 3] as const;
 export type Priority = 0 | 1 | 2 | 3;
 export const PRIORITY_DEFAULT: Priority = 2;
 

@@ -8,12 +8,11 @@
  * by changing one byte in place.
  */
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
-import { FRAME_BYTES_MAX, FrameType, type Priority } from "./constants.ts";
+import { FrameType, type Priority } from "./constants.ts";
 import { decodeError, Writer } from "./bytes.ts";
 
 export const PacketKind = { transient: 1, traceRequest: 2, traceReply: 3 } as const;
 export const PACKET_HEADER_BYTES = 68;
-export const PACKET_PAYLOAD_MAX = FRAME_BYTES_MAX - PACKET_HEADER_BYTES;
 
 const HOPS_OFFSET = 2;
 
