@@ -3,33 +3,31 @@
  * Sessions come in through `adopt` and the dialer, so that the compiled node and the simulator run this very code.
  * Owns no socket, no plugin and no HTTP. docs/architecture.md "The eight rooms" follows a message through it.
  */
-import type { Clock, Log, Pipe, Random, Timer } from "@godwit/sdk";
-import { encodeRecord, type NodeRecord } from "./identity/record.ts";
-import { Names, parseAddress } from "./identity/names.ts";
+import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { NodeRecord } from "./identity/record.ts";
+import { Names } from "./identity/names.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
 import type { Metrics } from "./kernel/metrics.ts";
 import type { Session } from "./link/types.ts";
 import { MembershipView } from "./membership/view.ts";
+import { createCarrier, createDirectory } from "./mesh-delivery.ts";
+import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustLevel } from "./peer/book.ts";
 import { Dialer } from "./peer/dialer.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
 import { bottleneckOf, linkCost } from "./route/cost.ts";
-import { decideForward, type NextHop } from "./route/decide.ts";
 import { packetAssociated, Packets } from "./route/packets.ts";
 import { Router } from "./route/router.ts";
 import { openBootState, type BootState } from "./store/boot-state.ts";
-import { BULK_BYTES } from "./store/ready-queue.ts";
-import type { Carrier, CustodyLimits, Directory, Sealer } from "./store/context.ts";
+import type { CustodyLimits, Sealer } from "./store/context.ts";
 import { Custody, type CustodyEvents } from "./store/custody.ts";
 import type { Store } from "./store/types.ts";
-import { FrameType, HOP_LIMIT } from "./wire/constants.ts";
+import { FrameType } from "./wire/constants.ts";
 import { PacketKind } from "./wire/packet.ts";
 import { BOOT_ID_BYTES } from "./wire/peer-messages.ts";
 
-/** The node's own changes of its record wait this long for more of them. */
-const RECORD_COALESCE_MS = 50;
 /** Round trip assumed before the first measurement, ms. */
 const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
 
@@ -82,7 +80,6 @@ export interface MeshDeps {
 export class Mesh {
   readonly #deps: MeshDeps;
   readonly #boot: BootState;
-  readonly #prekeys: PrekeySource;
   readonly bootId: Uint8Array;
   readonly startedAtMs: number;
   readonly book: PeerBook;
@@ -95,12 +92,8 @@ export class Mesh {
   readonly packets: Packets;
   readonly custody: Custody;
   readonly #sealer: Sealer;
-  #ownRecord: Uint8Array;
-  #endpoints: readonly string[] = [];
-  #isRecordStale = false;
-  #isRepublishing = false;
+  readonly #ownRecord: OwnRecord;
   #isStopped = false;
-  #republishTimer: Timer | undefined;
   readonly #linkCosts = new Map<NodeId, number>();
 
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
@@ -128,7 +121,7 @@ export class Mesh {
     await records.load();
     const sealing = await deps.openSealing((id) => records.get(id)?.record);
     mesh = new Mesh(deps, { boot, book, names, records, ...sealing });
-    await mesh.#publishRecord();
+    await mesh.#ownRecord.publish();
     await mesh.custody.load();
     return mesh;
   }
@@ -147,14 +140,26 @@ export class Mesh {
     const { identity, clock, random, log, metrics, store, network } = deps;
     this.#deps = deps;
     this.#boot = parts.boot;
-    this.#prekeys = parts.prekeys;
     this.#sealer = parts.sealer;
     this.book = parts.book;
     this.names = parts.names;
     this.records = parts.records;
     this.bootId = random.bytes(BOOT_ID_BYTES);
     this.startedAtMs = clock.monotonicMs();
-    this.#ownRecord = new Uint8Array(0);
+    this.#ownRecord = new OwnRecord({
+      identity,
+      network,
+      callsign: deps.callsign,
+      location: deps.location,
+      clock,
+      log,
+      nextSequence: () => parts.boot.nextRecordSequence(),
+      prekey: () => parts.prekeys.current(),
+      published: (bytes) => {
+        this.records.offer(bytes);
+        this.router.recordChanged();
+      },
+    });
     this.peers = new Peers({
       self: identity.id,
       clock,
@@ -163,7 +168,7 @@ export class Mesh {
       metrics,
       bootId: this.bootId,
       storeEpoch: parts.boot.storeEpoch,
-      ownRecord: () => this.#ownRecord,
+      ownRecord: () => this.#ownRecord.bytes,
       isBlocked: (id) => this.book.isBlocked(id),
       events: this.#peerEvents(),
     });
@@ -196,13 +201,13 @@ export class Mesh {
       verify: deps.verify,
       send: (to, frame) => void this.peers.get(to)?.send("control", frame),
       onChange: ({ destination, reachable }) => this.#onRoute(destination, reachable),
-      ownRecord: () => this.#ownRecord,
+      ownRecord: () => this.#ownRecord.bytes,
       knownRecord: (id) => this.records.get(id),
       onRecord: (id, bytes) => this.records.offer(bytes, true, id) !== "invalid",
       onEpochTooLow: (epoch) => {
         // The store was lost: records of the earlier life are above ours until they are numbered by the new epoch.
         void this.#boot.raiseBootEpoch(epoch).catch(() => {});
-        this.#republish();
+        this.#ownRecord.changed();
       },
     });
     this.packets = new Packets({
@@ -232,8 +237,11 @@ export class Mesh {
         storeEpoch: parts.boot.storeEpoch,
         limits: deps.limits,
         sealer: this.#sealer,
-        directory: this.#directory(),
-        carrier: this.#carrier(),
+        directory: createDirectory(
+          { self: identity.id, callsign: deps.callsign, location: deps.location },
+          this,
+        ),
+        carrier: createCarrier(identity.id, this, (id) => this.#queueDelay(id)),
         sign: (bytes) => identity.sign(bytes),
         verify: deps.verify,
       },
@@ -264,9 +272,12 @@ export class Mesh {
 
   /** Where this node is reachable changed. */
   setEndpoints(endpoints: readonly string[]): void {
-    if (endpoints.join(" ") === this.#endpoints.join(" ")) return;
-    this.#endpoints = endpoints;
-    this.#republish();
+    this.#ownRecord.setEndpoints(endpoints);
+  }
+
+  /** A new prekey came into force. */
+  onPrekey(): void {
+    this.#ownRecord.changed();
   }
 
   /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
@@ -293,7 +304,7 @@ export class Mesh {
 
   stop(): void {
     this.#isStopped = true;
-    this.#republishTimer?.cancel();
+    this.#ownRecord.stop();
     this.view.stop();
     this.dialer.stop();
     this.custody.stop();
@@ -377,119 +388,4 @@ export class Mesh {
   #noteSeen(id: NodeId): void {
     this.book.noteSeen(id, this.records.get(id)?.record.endpoints, this.#deps.clock.wallMs());
   }
-
-  #carrier(): Carrier {
-    const self = this.#deps.identity.id;
-    const queueDelay = (id: NodeId) => this.#queueDelay(id);
-    return {
-      nextHop: ({ destination, arrivedFrom, bytes }, avoid) => {
-        const plane = bytes > BULK_BYTES ? "bulk" : "any";
-        let hops: readonly NextHop[] = this.router.nextHops(destination, plane);
-        if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
-        const request = {
-          destination,
-          self,
-          hopsLeft: HOP_LIMIT,
-          arrivedFrom,
-          size: 0,
-          plane,
-          isCustody: true,
-        } as const;
-        const decision = decideForward(request, hops, queueDelay);
-        return decision.kind === "forward"
-          ? { kind: "forward", to: decision.to }
-          : {
-              kind: "wait",
-              reason:
-                plane === "bulk" && this.router.reachable(destination)
-                  ? "no route fit for bulk yet"
-                  : "no route yet",
-            };
-      },
-      isConnected: (id) => this.peers.get(id) !== undefined,
-      send: (to, lane, frame) => this.peers.get(to)?.send(lane, frame) ?? false,
-      frameBytesMax: (to) => this.peers.get(to)?.frameBytesMax ?? 0,
-      rttMs: (to) => this.peers.get(to)?.best?.rttMs ?? 1_000,
-      isReliable: (to) => this.peers.get(to)?.best?.session.isReliable ?? false,
-    };
-  }
-
-  #directory(): Directory {
-    const self = this.#deps.identity.id;
-    const { callsign, location } = this.#deps;
-    const machinesAt = (place: string): NodeId[] => {
-      const found = this.names.machinesAt(place).filter((id) => id !== self);
-      return location === place ? [self, ...found] : found;
-    };
-    return {
-      canonical: (text) => {
-        const address = parseAddress(text);
-        return address.kind === "node"
-          ? address.id
-          : address.kind === "machine"
-            ? address.callsign
-            : address.location;
-      },
-      resolve: (text, failover) => {
-        const address = parseAddress(text);
-        if (address.kind === "location") {
-          const nodes = machinesAt(address.location);
-          return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
-        }
-        if (address.kind === "node") {
-          const isKnown = address.id === self || this.records.get(address.id) !== undefined;
-          return isKnown ? { kind: "nodes", nodes: [address.id] } : { kind: "unknown" };
-        }
-        if (address.callsign === callsign) return { kind: "nodes", nodes: [self] };
-        const named = this.names.resolve(address.callsign);
-        if (named.kind === "conflict") return { kind: "conflict" };
-        const others = failover ? machinesAt(locationOf(address.callsign)) : [];
-        const nodes = [...new Set([...(named.kind === "node" ? [named.id] : []), ...others])];
-        return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
-      },
-    };
-  }
-
-  #republish(): void {
-    this.#isRecordStale = true;
-    if (this.#isRepublishing) return;
-    this.#isRepublishing = true;
-    this.#republishTimer = this.#deps.clock.after(RECORD_COALESCE_MS, () => {
-      void this.#publishRecord()
-        .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
-        .finally(() => {
-          this.#isRepublishing = false;
-          if (this.#isRecordStale && !this.#isStopped) this.#republish();
-        });
-    });
-  }
-
-  /** Signs the record anew under a higher, durable sequence number and tells the mesh. */
-  async #publishRecord(): Promise<void> {
-    this.#isRecordStale = false;
-    const { identity, network, callsign, location } = this.#deps;
-    const bytes = encodeRecord(
-      identity,
-      {
-        sequence: await this.#boot.nextRecordSequence(),
-        callsign,
-        location,
-        endpoints: this.#endpoints,
-        capabilities: [],
-        prekey: this.#prekeys.current(),
-      },
-      network,
-    );
-    if (this.#isStopped) return;
-    this.#ownRecord = bytes;
-    this.records.offer(bytes);
-    this.router.recordChanged();
-  }
-
-  /** A new prekey came into force. */
-  onPrekey(): void {
-    this.#republish();
-  }
 }
-
-const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));

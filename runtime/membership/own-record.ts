@@ -1,0 +1,91 @@
+/**
+ * This node's own signed record: made anew, under a higher and durable sequence number, whenever something in it
+ * changed. Changes that come close together make one record.
+ */
+import type { Clock, Log, Timer } from "@godwit/sdk";
+import { encodeRecord } from "../identity/record.ts";
+import type { NodeId } from "../kernel/ids.ts";
+
+/** The node's own changes wait this long for more of them, ms. */
+const COALESCE_MS = 50;
+
+export interface OwnRecordDeps {
+  readonly identity: { readonly id: NodeId; sign(bytes: Uint8Array): Uint8Array };
+  readonly network: string;
+  readonly callsign: string | undefined;
+  readonly location: string | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Higher than any before it, over restarts too. */
+  nextSequence(): Promise<number>;
+  prekey(): { readonly keyId: number; readonly publicKey: Uint8Array };
+  /** Signed and ready to be told to the mesh. */
+  published(bytes: Uint8Array): void;
+}
+
+export class OwnRecord {
+  readonly #deps: OwnRecordDeps;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #endpoints: readonly string[] = [];
+  #isStale = false;
+  #isPublishing = false;
+  #isStopped = false;
+  #timer: Timer | undefined;
+
+  constructor(deps: OwnRecordDeps) {
+    this.#deps = deps;
+  }
+
+  /** Empty before the first `publish`. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  /** Where this node is reachable changed. */
+  setEndpoints(endpoints: readonly string[]): void {
+    if (endpoints.join(" ") === this.#endpoints.join(" ")) return;
+    this.#endpoints = endpoints;
+    this.changed();
+  }
+
+  /** Something in the record, or the floor of its numbers, changed. */
+  changed(): void {
+    this.#isStale = true;
+    if (this.#isPublishing || this.#isStopped) return;
+    this.#isPublishing = true;
+    this.#timer = this.#deps.clock.after(COALESCE_MS, () => {
+      void this.publish()
+        .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
+        .finally(() => {
+          this.#isPublishing = false;
+          if (this.#isStale) this.changed();
+        });
+    });
+  }
+
+  /** Rejects when the sequence number cannot be made durable: the old record stays. */
+  async publish(): Promise<void> {
+    this.#isStale = false;
+    const { identity, network, callsign, location } = this.#deps;
+    const bytes = encodeRecord(
+      identity,
+      {
+        sequence: await this.#deps.nextSequence(),
+        callsign,
+        location,
+        endpoints: this.#endpoints,
+        capabilities: [],
+        prekey: this.#deps.prekey(),
+      },
+      network,
+    );
+    if (this.#isStopped) return;
+    this.#bytes = bytes;
+    this.#deps.published(bytes);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+  }
+}

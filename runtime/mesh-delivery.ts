@@ -1,0 +1,92 @@
+/**
+ * What custody sees of the mesh: a carrier that knows the next hop and reaches neighbours, and a directory that knows
+ * who an address names.
+ */
+import { parseAddress, type Names } from "./identity/names.ts";
+import type { NodeId } from "./kernel/ids.ts";
+import type { RecordBook } from "./membership/records.ts";
+import type { Peers } from "./peer/peers.ts";
+import { decideForward, type NextHop } from "./route/decide.ts";
+import type { Router } from "./route/router.ts";
+import type { Carrier, Directory } from "./store/context.ts";
+import { BULK_BYTES } from "./store/ready-queue.ts";
+import { HOP_LIMIT } from "./wire/constants.ts";
+
+/** How custody reaches the neighbours: by the routes, over the peers. */
+export function createCarrier(
+  self: NodeId,
+  { router, peers }: { router: Router; peers: Peers },
+  queueDelay: (id: NodeId) => number,
+): Carrier {
+  return {
+    nextHop: ({ destination, arrivedFrom, bytes }, avoid) => {
+      const plane = bytes > BULK_BYTES ? "bulk" : "any";
+      let hops: readonly NextHop[] = router.nextHops(destination, plane);
+      if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
+      const request = {
+        destination,
+        self,
+        hopsLeft: HOP_LIMIT,
+        arrivedFrom,
+        size: 0,
+        plane,
+        isCustody: true,
+      } as const;
+      const decision = decideForward(request, hops, queueDelay);
+      return decision.kind === "forward"
+        ? { kind: "forward", to: decision.to }
+        : {
+            kind: "wait",
+            reason:
+              plane === "bulk" && router.reachable(destination)
+                ? "no route fit for bulk yet"
+                : "no route yet",
+          };
+    },
+    isConnected: (id) => peers.get(id) !== undefined,
+    send: (to, lane, frame) => peers.get(to)?.send(lane, frame) ?? false,
+    frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
+    rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
+    isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
+  };
+}
+
+/** What an address means: which nodes are named by it now. */
+export function createDirectory(
+  { self, callsign, location }: { self: NodeId; callsign: string | undefined; location: string | undefined },
+  { names, records }: { names: Names; records: RecordBook },
+): Directory {
+  const machinesAt = (place: string): NodeId[] => {
+    const found = names.machinesAt(place).filter((id) => id !== self);
+    return location === place ? [self, ...found] : found;
+  };
+  return {
+    canonical: (text) => {
+      const address = parseAddress(text);
+      return address.kind === "node"
+        ? address.id
+        : address.kind === "machine"
+          ? address.callsign
+          : address.location;
+    },
+    resolve: (text, failover) => {
+      const address = parseAddress(text);
+      if (address.kind === "location") {
+        const nodes = machinesAt(address.location);
+        return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
+      }
+      if (address.kind === "node") {
+        const isKnown = address.id === self || records.get(address.id) !== undefined;
+        return isKnown ? { kind: "nodes", nodes: [address.id] } : { kind: "unknown" };
+      }
+      if (address.callsign === callsign) return { kind: "nodes", nodes: [self] };
+      const named = names.resolve(address.callsign);
+      if (named.kind === "conflict") return { kind: "conflict" };
+      const others = failover ? machinesAt(locationOf(address.callsign)) : [];
+      const nodes = [...new Set([...(named.kind === "node" ? [named.id] : []), ...others])];
+      return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
+    },
+  };
+}
+
+const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));
