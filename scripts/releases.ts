@@ -1,0 +1,48 @@
+/**
+ * Earlier releases as binaries, built from this repository's own history: what is in the field must keep working beside
+ * what is built now. `releases.json` names the commit of each, because a clone may come without tags. Builds in a
+ * temporary folder and keeps the result in dist/releases.
+ */
+import { existsSync, mkdirSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import releases from "./releases.json" with { type: "json" };
+import { root, run } from "./lib.ts";
+
+export interface Release {
+  readonly version: string;
+  readonly commit: string;
+}
+
+/** The newest release before the code in this tree. */
+export const previousRelease: Release = releases.at(-1)!;
+
+const BUILD_TIMEOUT_MS = 180_000;
+
+/** The binary of a release. Rejects when the commit is not in this clone and cannot be fetched, or does not build. */
+export async function releaseBinary({ version, commit }: Release): Promise<string> {
+  const outfile = join(root, "dist/releases", `${version}-${commit.slice(0, 12)}`, "godwit");
+  if (existsSync(outfile)) return outfile;
+  if (!(await isHere(commit))) await succeed(["git", "fetch", "--depth=1", "origin", commit], root);
+  const dir = await mkdtemp(join(tmpdir(), "godwit-release-"));
+  try {
+    const archive = join(dir, "source.tar");
+    await succeed(["git", "archive", `--output=${archive}`, commit], root);
+    await succeed(["tar", "-xf", archive, "-C", dir], root);
+    await succeed([process.execPath, "install", "--frozen-lockfile"], dir);
+    mkdirSync(join(outfile, ".."), { recursive: true });
+    await succeed([process.execPath, "scripts/build.ts", "--outfile", outfile], dir);
+    return outfile;
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+const isHere = async (commit: string): Promise<boolean> =>
+  (await run(["git", "cat-file", "-e", `${commit}^{commit}`])).code === 0;
+
+async function succeed(command: readonly string[], cwd: string): Promise<void> {
+  const { code, output } = await run(command, { cwd, timeoutMs: BUILD_TIMEOUT_MS });
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}\n${output.slice(-2_000)}`);
+}

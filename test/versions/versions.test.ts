@@ -1,0 +1,151 @@
+/**
+ * The previous release beside the build of this tree, as real processes: links and relays between them, a state folder
+ * that moves from one to the other with mail in it, and a ring that is updated node by node under load.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { buildGodwit } from "../../scripts/build.ts";
+import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { previousRelease, releaseBinary } from "../../scripts/releases.ts";
+
+const DELIVERY_MS = 30_000;
+let lab: Lab;
+let previous: string;
+
+interface Mail {
+  readonly id: string;
+  readonly state: string;
+  readonly from: string;
+  readonly size: number;
+}
+
+beforeAll(async () => {
+  if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
+  previous = await releaseBinary(previousRelease);
+  lab = await Lab.create();
+}, 240_000);
+
+afterAll(async () => {
+  await lab?.close();
+});
+
+/** A line of three named `<prefix>-A` to `-C`, each calling the one before it; `old` says who runs the previous release. */
+async function line(prefix: string, old: readonly boolean[]): Promise<LabNode[]> {
+  const nodes: LabNode[] = [];
+  for (const [index, isOld] of old.entries()) {
+    const before = nodes.at(-1);
+    nodes.push(
+      await lab.add({
+        callsign: `${prefix}-${"ABC"[index]}`,
+        network: prefix.toLowerCase(),
+        ...(before === undefined ? {} : { peers: [before.endpoint] }),
+        ...(isOld ? { command: [previous] } : {}),
+      }),
+    );
+  }
+  await Promise.all(nodes.map((node) => node.start()));
+  return nodes;
+}
+
+const versionOf = async (node: LabNode): Promise<string> =>
+  (await node.json<{ node: { version: string } }>("/mesh/status")).node.version;
+
+const delivered = async (node: LabNode, ids: readonly string[]): Promise<boolean> => {
+  for (const id of ids)
+    if ((await node.json<{ state: string }>(`/messages/${id}`)).state !== "delivered") return false;
+  return true;
+};
+
+const inboxBodies = async (node: LabNode): Promise<string[]> => {
+  const bodies: string[] = [];
+  for (const { id } of await node.box<Mail>("inbox"))
+    bodies.push((await node.json<{ body: string }>(`/messages/${id}`)).body);
+  return bodies.sort();
+};
+
+test("the previous release is another build", async () => {
+  const [a, b] = await line("WHO", [true, false]);
+  expect(await versionOf(a!)).toBe(previousRelease.version);
+  expect(await versionOf(b!)).not.toBe(previousRelease.version);
+});
+
+const mixes: readonly (readonly [string, readonly [boolean, boolean, boolean]])[] = [
+  ["OON", [true, true, false]],
+  ["ONO", [true, false, true]],
+  ["NON", [false, true, false]],
+];
+for (const [name, old] of mixes) {
+  test(`mail and receipts cross ${old.map((isOld) => (isOld ? "old" : "new")).join(" - ")} both ways`, async () => {
+    const [a, , c] = await line(name, old);
+    const big = "x".repeat(300_000);
+    const there = [
+      await a!.send({ to: `${name}-C`, body: "there" }),
+      await a!.send({ to: `${name}-C`, body: big }),
+    ];
+    const back = [
+      await c!.send({ to: `${name}-A`, body: "back" }),
+      await c!.send({ to: `${name}-A`, body: big }),
+    ];
+    await a!.until("receipts from C", () => delivered(a!, there), DELIVERY_MS);
+    await c!.until("receipts from A", () => delivered(c!, back), DELIVERY_MS);
+    expect((await c!.box<Mail>("inbox")).length).toBe(2);
+    expect((await a!.box<Mail>("inbox")).length).toBe(2);
+  }, 60_000);
+}
+
+test("a state folder of the previous release opens with its identity, mail and names", async () => {
+  const sender = await lab.add({ callsign: "MIG-A", network: "mig", command: [previous] });
+  const recipient = await lab.add({ callsign: "MIG-B", network: "mig", peers: [sender.endpoint] });
+  await sender.start();
+  const idBefore = (await sender.json<{ node: { id: string } }>("/mesh/status")).node.id;
+  const ids: string[] = [];
+  for (let index = 0; index < 20; index++)
+    ids.push(await sender.send({ to: "MIG-B", body: `waiting ${index}`, idempotency_key: `key ${index}` }));
+  await sender.kill("SIGKILL");
+
+  await sender.reconfigure({ command: [binaryPath] });
+  await sender.start();
+  expect((await sender.json<{ node: { id: string } }>("/mesh/status")).node.id).toBe(idBefore);
+  expect(await sender.send({ to: "MIG-B", body: "waiting 3", idempotency_key: "key 3" })).toBe(ids[3]!);
+  await recipient.start();
+  await sender.until("receipts", () => delivered(sender, ids), DELIVERY_MS);
+  expect(await inboxBodies(recipient)).toEqual(ids.map((_, index) => `waiting ${index}`).sort());
+}, 60_000);
+
+test("a ring is updated node by node under load: nothing lost, nothing twice", async () => {
+  const nodes: LabNode[] = [];
+  for (const name of ["UPD-A", "UPD-B", "UPD-C"])
+    nodes.push(await lab.add({ callsign: name, network: "upd", command: [previous] }));
+  const endpoints = nodes.map((node) => node.endpoint);
+  for (const node of nodes) {
+    await node.configure(endpoints.filter((endpoint) => endpoint !== node.endpoint));
+    await node.start();
+  }
+  const sent = new Map<LabNode, string[]>(nodes.map((node) => [node, []]));
+  const expected = new Map<string, string[]>(nodes.map((node) => [node.callsign, []]));
+  let round = 0;
+  const sendRound = async (except?: LabNode) => {
+    round++;
+    for (const from of nodes)
+      for (const to of nodes) {
+        if (from === to || from === except) continue;
+        const body = `${from.callsign} to ${to.callsign} ${round}`;
+        sent.get(from)!.push(await from.send({ to: to.callsign, body }));
+        expected.get(to.callsign)!.push(body);
+      }
+  };
+  await sendRound();
+  for (const node of nodes) {
+    const stopping = node.kill("SIGTERM");
+    await sendRound(node);
+    await stopping;
+    await node.reconfigure({ command: [binaryPath] });
+    await node.start();
+    await sendRound();
+  }
+  for (const node of nodes) {
+    await node.until("its receipts", () => delivered(node, sent.get(node)!), DELIVERY_MS);
+    expect(await versionOf(node)).not.toBe(previousRelease.version);
+  }
+  for (const node of nodes) expect(await inboxBodies(node)).toEqual(expected.get(node.callsign)!.sort());
+}, 120_000);
