@@ -13,8 +13,10 @@ import { MembershipView } from "./membership/view.ts";
 import { createCarrier, createDirectory } from "./mesh-delivery.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
-import { PeerBook, type TrustLevel } from "./peer/book.ts";
+import { PeerBook, type TrustGrant, type TrustLevel } from "./peer/book.ts";
 import { Dialer } from "./peer/dialer.ts";
+import { MANAGER_SOURCE, PeerManager } from "./peer/manager.ts";
+import { TrustRules, type TrustRule } from "./peer/trust-rules.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
 import { bottleneckOf, linkCost } from "./route/cost.ts";
@@ -26,7 +28,8 @@ import { Custody, type CustodyEvents } from "./store/custody.ts";
 import type { Store } from "./store/types.ts";
 import { FrameType } from "./wire/constants.ts";
 import { PacketKind } from "./wire/packet.ts";
-import { BOOT_ID_BYTES } from "./wire/peer-messages.ts";
+import { BOOT_ID_BYTES, GoodbyeReason } from "./wire/peer-messages.ts";
+import type { Member } from "./peer/plan-links.ts";
 
 /** Round trip assumed before the first measurement, ms. */
 const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
@@ -48,6 +51,7 @@ export interface MeshEvents extends CustodyEvents {
   linkDown(peer: Peer, endpoint: string, reason: string): void;
   routeChanged(destination: NodeId, isReachable: boolean): void;
   nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
+  trustChanged(id: NodeId, grant: TrustGrant): void;
 }
 
 export interface MeshDeps {
@@ -63,6 +67,13 @@ export interface MeshDeps {
   readonly limits: CustodyLimits;
   readonly names: ReadonlyMap<string, NodeId>;
   readonly trust: ReadonlyMap<NodeId, TrustLevel>;
+  readonly trustRules: readonly TrustRule[];
+  /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
+  readonly promoteAfterMs: number | undefined;
+  /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
+  readonly linksWanted: number;
+  /** Some transport here can dial it. */
+  canDial(endpoint: string): boolean;
   readonly destinationsMax?: number;
   /** Added to the cost of each link, ms. */
   readonly hopCostMs: number;
@@ -88,6 +99,7 @@ export class Mesh {
   readonly view: MembershipView;
   readonly peers: Peers;
   readonly dialer: Dialer;
+  readonly manager: PeerManager;
   readonly router: Router;
   readonly packets: Packets;
   readonly custody: Custody;
@@ -99,7 +111,12 @@ export class Mesh {
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
   static async open(deps: MeshDeps): Promise<Mesh> {
     const boot = await openBootState(deps.store, deps.random);
-    const book = new PeerBook(deps.store, deps.trust, deps.log);
+    const book = new PeerBook({
+      store: deps.store,
+      configured: deps.trust,
+      clock: deps.clock,
+      log: deps.log,
+    });
     await book.load();
     let mesh: Mesh | undefined;
     const names = new Names({
@@ -210,6 +227,24 @@ export class Mesh {
         this.#ownRecord.changed();
       },
     });
+    this.manager = new PeerManager({
+      self: identity.id,
+      clock,
+      random,
+      log,
+      metrics,
+      book: this.book,
+      rules: new TrustRules(deps.trustRules),
+      linksWanted: deps.linksWanted,
+      promoteAfterMs: deps.promoteAfterMs,
+      connected: () => this.peers.connected,
+      members: () => this.#dialable(),
+      callsignOf: (id) => this.#nameOf(id),
+      setTrust: (id, grant) => this.setTrust(id, grant),
+      hint: (hint) => void this.view.hint(MANAGER_SOURCE, hint),
+      withdraw: (endpoint) => this.view.withdraw(MANAGER_SOURCE, endpoint),
+      disconnect: (id) => this.peers.disconnect(id, GoodbyeReason.blocked),
+    });
     this.packets = new Packets({
       self: identity.id,
       clock,
@@ -263,6 +298,7 @@ export class Mesh {
       if (trust === "blocked" || id === this.#deps.identity.id) continue;
       this.#remember(id, endpoints, trust === "trusted");
     }
+    this.manager.start();
   }
 
   /** A proven session that somebody dialled to us. */
@@ -281,11 +317,13 @@ export class Mesh {
   }
 
   /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
-  async setTrust(id: NodeId, level: TrustLevel, reason: string): Promise<void> {
-    await this.book.setTrust(id, level, reason);
-    this.#deps.log.info("trust changed", { peer: shortId(id), level, reason });
+  async setTrust(id: NodeId, grant: TrustGrant): Promise<void> {
+    const { level, reason, by } = grant;
+    await this.book.setTrust(id, grant);
+    this.#deps.log.info("trust changed", { peer: shortId(id), level, by, reason });
+    this.#deps.events.trustChanged(id, grant);
     if (level === "blocked") {
-      this.peers.disconnect(id, 3);
+      this.peers.disconnect(id, GoodbyeReason.blocked);
       for (const { endpoint, nodeId } of this.dialer.targets) {
         if (nodeId !== id) continue;
         this.view.withdraw("book", endpoint);
@@ -297,6 +335,25 @@ export class Mesh {
     }
   }
 
+  /** Members that the node could call. */
+  *#dialable(): Iterable<Member> {
+    const { canDial } = this.#deps;
+    for (const { record } of this.records.all) {
+      if (record.id === this.#deps.identity.id || !this.router.reachable(record.id)) continue;
+      const endpoints = record.endpoints.filter(canDial);
+      if (endpoints.length === 0) continue;
+      yield { id: record.id, endpoints, isTrusted: this.book.trustOf(record.id) === "trusted" };
+    }
+  }
+
+  /** The callsign that the node holds here, which is more than claiming it. */
+  #nameOf(id: NodeId): string | undefined {
+    const claimed = this.records.get(id)?.record.callsign;
+    if (claimed === undefined) return undefined;
+    const held = this.names.resolve(claimed);
+    return held.kind === "node" && held.id === id ? claimed : undefined;
+  }
+
   /** One source of hints among others: the view knows which endpoints somebody else wants for ever. */
   #remember(nodeId: NodeId, endpoints: readonly string[], permanent: boolean): void {
     for (const endpoint of endpoints) this.view.hint("book", { endpoint, nodeId, permanent });
@@ -305,6 +362,7 @@ export class Mesh {
   stop(): void {
     this.#isStopped = true;
     this.#ownRecord.stop();
+    this.manager.stop();
     this.view.stop();
     this.dialer.stop();
     this.custody.stop();
@@ -319,6 +377,7 @@ export class Mesh {
         this.router.neighbourUp(peer.id, { bootId: peer.bootId, cost: this.#linkCost(peer) });
         this.#noteSeen(peer.id);
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
+        this.manager.onPeerUp(peer);
         events.peerUp(peer);
       },
       down: (peer, reason) => {
@@ -327,6 +386,7 @@ export class Mesh {
         this.#linkCosts.delete(peer.id);
         this.#noteSeen(peer.id);
         this.dialer.onPeerDown(peer.id, clock.monotonicMs() - peer.upAtMs);
+        this.manager.onPeerDown(peer.id);
         events.peerDown(peer, reason);
       },
       linkUp: (peer, link) => {

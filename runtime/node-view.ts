@@ -22,6 +22,8 @@ import { GodwitError, godwitError } from "./kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "./kernel/ids.ts";
 import type { Mesh } from "./mesh.ts";
 import { meshAddress } from "./membership/address.ts";
+import { scoreOf } from "./peer/history.ts";
+import type { TrustView as TrustStandingView } from "./peer/book.ts";
 import type { PluginHost } from "./plugin/host.ts";
 import { packetAssociated } from "./route/packets.ts";
 import type { Holding } from "./store/context.ts";
@@ -136,7 +138,7 @@ export class LiveView implements NodeView {
       views.set(id, {
         id,
         callsign: this.#callsignOf(id),
-        trust,
+        ...trustView(mesh.book.standing(id)),
         state: trust === "blocked" ? "blocked" : "disconnected",
         links: [],
         last_seen: lastSeenMs > 0 ? isoTime(lastSeenMs) : null,
@@ -151,7 +153,7 @@ export class LiveView implements NodeView {
       views.set(peer.id, {
         id: peer.id,
         callsign: this.#callsignOf(peer.id),
-        trust: mesh.book.trustOf(peer.id),
+        ...trustView(mesh.book.standing(peer.id)),
         state: "connected",
         links: peer.links.map((link) => ({
           transport: link.session.remoteEndpoint.split(":")[0] ?? "",
@@ -264,9 +266,9 @@ export class LiveView implements NodeView {
     else await custody.outbox.withdraw(id as MessageId);
   }
 
-  async setTrust(node: string, level: TrustLevel, reason: string): Promise<void> {
-    await this.#deps.mesh.setTrust(this.#resolve(node), level, reason);
-    this.#events.emit("peer", "trust", { id: node, level, reason });
+  setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void> {
+    const time = expiresSeconds === undefined ? {} : { forMs: expiresSeconds * 1_000 };
+    return this.#deps.mesh.setTrust(this.#resolve(node), { level, reason, by: "operator", ...time });
   }
 
   names(): NameView[] {
@@ -450,3 +452,11 @@ const round = (ms: number): number => Math.round(ms * 1000) / 1000;
 
 /** A clock can stand anywhere a 48-bit number reaches; Date cannot show all of it. */
 const isoTime = (ms: number): string => new Date(Math.min(Math.max(ms, 0), 8.64e15)).toISOString();
+
+const trustView = ({ level, by, reason, untilMs, history }: TrustStandingView) => ({
+  trust: level,
+  trust_by: by,
+  trust_reason: reason ?? null,
+  trust_until: untilMs === undefined ? null : isoTime(untilMs),
+  score: Math.round(scoreOf(history) * 1_000) / 1_000,
+});

@@ -111,6 +111,10 @@ async function assemble(
     limits: limitsOf(config),
     names: config.names,
     trust: trustOf(config),
+    trustRules: config.trust.rules,
+    promoteAfterMs: config.trust.promoteAfterMs,
+    linksWanted: config.peers.linksWanted,
+    canDial: (endpoint) => host?.canDial(endpoint) ?? false,
     destinationsMax: config.routing.destinationsMax,
     hopCostMs: config.routing.hopCostMs,
     verify: verifySignature,
@@ -317,6 +321,7 @@ function meshEvents(hub: EventHub, signals: MessageSignals): MeshEvents {
     linkDown: (peer, endpoint, reason) => hub.emit("link", "down", { id: peer.id, endpoint, reason }),
     routeChanged: (destination, isReachable) =>
       hub.emit("route", "changed", { destination, reachable: isReachable }),
+    trustChanged: (id, { level, reason, by }) => hub.emit("peer", "trust", { id, level, reason, by }),
     nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
     delivered: (entry) => {
       hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size });

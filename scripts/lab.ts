@@ -49,6 +49,8 @@ export interface LabNodeOptions {
   readonly advertise?: readonly string[];
   /** Instead of the compiled binary: the words before `run`. */
   readonly command?: readonly string[];
+  /** Links that the node seeks of its own accord; 0, so that the topology is what the test says. Null: no such line. */
+  readonly linksWanted?: number | null;
   /** Instead of a folder of the lab; the caller removes it. */
   readonly stateDir?: string;
 }
@@ -174,6 +176,8 @@ peers = ${JSON.stringify(peers)}
 [api]
 listen = "127.0.0.1:${this.apiPort}"
 
+${this.#options.linksWanted === null ? "" : `[peers]\nlinks_wanted = ${this.#options.linksWanted ?? 0}`}
+
 ${this.#options.extra ?? ""}
 `,
     );
@@ -230,7 +234,9 @@ ${this.#options.extra ?? ""}
   }
 
   /** Changes options from the next start on. */
-  async reconfigure(change: Pick<LabNodeOptions, "extra" | "nodeExtra" | "env" | "command">): Promise<void> {
+  async reconfigure(
+    change: Pick<LabNodeOptions, "extra" | "nodeExtra" | "env" | "command" | "linksWanted">,
+  ): Promise<void> {
     this.#options = { ...this.#options, ...change };
     await this.configure();
   }

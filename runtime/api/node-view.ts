@@ -46,6 +46,12 @@ export interface PeerView {
   id: NodeId;
   callsign: string | null;
   trust: TrustLevel;
+  /** Who decided on the trust, why, and until when (ISO 8601). */
+  trust_by: "configuration" | "operator" | "rule" | "manager" | "default";
+  trust_reason: string | null;
+  trust_until: string | null;
+  /** From 0 to 1: how much of the time it was there, times how much of what it was given arrived. */
+  score: number;
   state: "connected" | "connecting" | "disconnected" | "blocked";
   links: {
     transport: string;
@@ -170,7 +176,8 @@ export interface NodeView {
   messageBody(id: string): Promise<{ bytes: Uint8Array; contentType: string }>;
   /** Removes from the inbox, or withdraws from the outbox. Resolves after the commit. */
   deleteMessage(id: string): Promise<void>;
-  setTrust(node: string, level: TrustLevel, reason: string): Promise<void>;
+  /** `expiresSeconds`: then as if nothing had been decided. */
+  setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void>;
   names(): NameView[];
   /** Settles a conflict for good: `node` gets the name. */
   resolveName(name: string, node: string): Promise<void>;

@@ -125,7 +125,7 @@ function changeRoutes(): Route[] {
       body: schemas.trustBody,
       answers: [{ status: 200, description: "in force", schema: schemas.trustAnswer }],
       async handle({ parts, params, body }) {
-        await parts.view.setTrust(params["id"]!, body.level, body.reason);
+        await parts.view.setTrust(params["id"]!, body.level, body.reason, body.expires_seconds);
         return jsonResponse({ peer: params["id"]!, level: body.level, reason: body.reason });
       },
     }),

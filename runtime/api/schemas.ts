@@ -82,6 +82,10 @@ export const peer = z.object({
   id: nodeId,
   callsign: z.string().nullable(),
   trust: z.enum(trustLevels),
+  trust_by: z.enum(["configuration", "operator", "rule", "manager", "default"]),
+  trust_reason: z.string().nullable(),
+  trust_until: moment.nullable(),
+  score: z.number().min(0).max(1),
   state: z.enum(["connected", "connecting", "disconnected", "blocked"]),
   links: z.array(
     z.object({
@@ -238,7 +242,12 @@ export const messagesQuery = z.strictObject({
   after: z.string().min(1).max(128).optional(),
 });
 
-export const trustBody = z.strictObject({ level: z.enum(trustLevels), reason: z.string().min(1).max(500) });
+export const trustBody = z.strictObject({
+  level: z.enum(trustLevels),
+  reason: z.string().min(1).max(500),
+  /** Then as if nothing had been decided; at most a year. */
+  expires_seconds: z.int().min(1).max(31_536_000).optional(),
+});
 export const trustAnswer = z.object({ peer: z.string(), level: z.enum(trustLevels), reason: z.string() });
 export const resolveBody = z.strictObject({ node: z.string().min(1).max(64) });
 export const resolveAnswer = z.object({ name: z.string(), node: z.string() });

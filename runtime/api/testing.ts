@@ -52,7 +52,7 @@ export const sampleMessage: MessageView = {
 export class FakeNode implements NodeView {
   healthNow: HealthView = { status: "ok", checks: [{ name: "store", status: "ok", reason: "" }] };
   readonly sent: SendRequest[] = [];
-  readonly trusts: { node: string; level: string; reason: string }[] = [];
+  readonly trusts: { node: string; level: string; reason: string; expiresSeconds?: number }[] = [];
   readonly resolved: { name: string; node: string }[] = [];
   readonly deleted: string[] = [];
   readonly boxed = new Map<string, { view: MessageView; body: Uint8Array; contentType?: string }>([
@@ -108,6 +108,10 @@ export class FakeNode implements NodeView {
         id: nodeB,
         callsign: "LON-B",
         trust: "member" as const,
+        trust_by: "default" as const,
+        trust_reason: null,
+        trust_until: null,
+        score: 1,
         state: "connected" as const,
         links: [link],
         last_seen: "2026-01-01T00:00:00.000Z",
@@ -116,6 +120,10 @@ export class FakeNode implements NodeView {
         id: nodeC,
         callsign: null,
         trust: "unknown" as const,
+        trust_by: "default" as const,
+        trust_reason: null,
+        trust_until: null,
+        score: 0,
         state: "disconnected" as const,
         links: [],
         last_seen: null,
@@ -198,9 +206,9 @@ export class FakeNode implements NodeView {
     this.deleted.push(id);
   }
 
-  async setTrust(node: string, level: string, reason: string) {
+  async setTrust(node: string, level: string, reason: string, expiresSeconds?: number) {
     this.#known(node);
-    this.trusts.push({ node, level, reason });
+    this.trusts.push({ node, level, reason, ...(expiresSeconds === undefined ? {} : { expiresSeconds }) });
   }
 
   names(): NameView[] {

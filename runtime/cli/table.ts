@@ -138,6 +138,7 @@ export const commands: readonly CommandSpec[] = [
     async () => (await mesh()).trust,
     {
       reason: { value: "TEXT", help: "why; needed" },
+      for: { value: "DURATION", help: "like 2h or 7d; without it for good" },
     },
   ),
   row(

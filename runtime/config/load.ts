@@ -69,7 +69,15 @@ export interface Config {
   };
   /** Callsign in upper case to node id. */
   readonly names: ReadonlyMap<string, NodeId>;
-  readonly trust: { readonly trusted: readonly NodeId[]; readonly blocked: readonly NodeId[] };
+  readonly trust: {
+    readonly trusted: readonly NodeId[];
+    readonly blocked: readonly NodeId[];
+    readonly rules: Settings["trust"]["rules"];
+    /** Undefined: nobody is promoted. */
+    readonly promoteAfterMs: number | undefined;
+  };
+  /** Links that the node seeks of its own accord; 0: none. */
+  readonly peers: { readonly linksWanted: number };
   readonly delivery: {
     readonly lifetimeMs: number;
     readonly failoverDelayMs: number;
@@ -276,7 +284,7 @@ function toConfig(
   secrets: SecretReader,
   origin: ConfigOrigin,
 ): Config {
-  const { node, api, trust, delivery, routing } = settings;
+  const { node, api, trust, peers, delivery, routing } = settings;
   const stateDir = node.state_dir ?? defaultStateDir(options);
   const references = node.network_secret === undefined ? [] : [node.network_secret].flat();
   const isList = Array.isArray(node.network_secret);
@@ -305,7 +313,13 @@ function toConfig(
       })),
     },
     names: new Map(Object.entries(settings.names)),
-    trust,
+    trust: {
+      trusted: trust.trusted,
+      blocked: trust.blocked,
+      rules: trust.rules,
+      promoteAfterMs: trust.promote_after === "never" ? undefined : trust.promote_after,
+    },
+    peers: { linksWanted: peers.links_wanted },
     delivery: {
       lifetimeMs: delivery.lifetime,
       failoverDelayMs: delivery.failover_delay,

@@ -5,6 +5,7 @@
  */
 import { isIP } from "node:net";
 import * as z from "zod";
+import { parseCidr } from "../kernel/cidr.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { logLevels } from "../kernel/log.ts";
 import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
@@ -339,11 +340,58 @@ const nodeIds = z
   .max(4_096)
   .register(expectations, { type: "list of node ids", expected: "a list of node ids" });
 
+const texts = (expected: string, isRight: (text: string) => boolean) =>
+  z
+    .array(z.string().refine(isRight))
+    .max(256)
+    .register(expectations, { type: "list", expected })
+    .prefault([]);
+
+const trustRule = z.strictObject({
+  level: choice("member", "trusted", "blocked").describe("What nodes are to which the rule applies."),
+  callsigns: texts('a list of callsigns like "LON-B", or beginnings like "LON-*"', (text) =>
+    /^[A-Z0-9-]{1,32}\*?$/.test(text),
+  ).describe("Names that the node holds here; a claimed name does not count. Empty: any."),
+  transports: texts('a list of endpoint schemes like "tcp"', (text) =>
+    /^[a-z][a-z0-9+.-]{0,31}$/.test(text),
+  ).describe("Schemes of its links. Empty: any."),
+  networks: texts(
+    'a list of addresses or ranges like "10.0.0.0/8"',
+    (text) => parseCidr(text) !== undefined,
+  ).describe("Where its links come from. Empty: anywhere."),
+});
+
 const trust = z.strictObject({
   trusted: nodeIds.prefault([]).describe("Nodes that are redialled for ever, whoever found them."),
   blocked: nodeIds
     .prefault([])
     .describe("Nodes that get no link, no custody and no name. Transit through others cannot be excluded."),
+  promote_after: z
+    .union([z.literal("never"), duration(60_000, "1m", 30 * DAY_MS, "30d")])
+    .register(expectations, {
+      type: 'duration or "never"',
+      expected: 'a duration from 1m to 30d like "24h", or "never"',
+    })
+    .prefault("24h")
+    .describe(
+      "How long a member must have been linked, and behaved well, before the node itself trusts it and redials it for ever. Liars are demoted and blocked whatever this says.",
+    ),
+  rules: z
+    .array(trustRule)
+    .max(256)
+    .register(expectations, { type: "tables", expected: "tables [[trust.rules]], at most 256" })
+    .prefault([])
+    .describe(
+      "What linked nodes are to you by name, way or address. The first rule that matches counts; `trusted` and `blocked` outrank all.",
+    ),
+});
+
+const peers = z.strictObject({
+  links_wanted: count(0, 64)
+    .default(4)
+    .describe(
+      "Links that the node seeks of its own accord among the members it hears of, so that no single failure cuts it off. 0: only what was configured or discovered is dialled.",
+    ),
 });
 
 const delivery = z.strictObject({
@@ -412,6 +460,7 @@ export const configSchema = z.strictObject({
   api: api.prefault({}).describe("The HTTP API and its tokens."),
   names,
   trust: trust.prefault({}).describe("What you decided about nodes."),
+  peers: peers.prefault({}).describe("Links of the node's own accord."),
   delivery: delivery.prefault({}).describe("Store and forward: lifetimes and bounds."),
   routing: routing.prefault({}).describe("Routing."),
 });

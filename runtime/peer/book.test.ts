@@ -17,7 +17,7 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const disk = new SimDisk();
   const open = () => openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
   let store = await open();
-  const book = new PeerBook(store, configured, silentLog);
+  const book = new PeerBook({ store, configured, clock, log: silentLog });
   const settle = async (promise: Promise<unknown>) => {
     await clock.advance(2);
     await promise;
@@ -25,11 +25,11 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const reopen = async () => {
     await settle(store.close());
     store = await open();
-    const next = new PeerBook(store, configured, silentLog);
+    const next = new PeerBook({ store, configured, clock, log: silentLog });
     await settle(next.load());
     return next;
   };
-  return { book, settle, reopen, store: () => store };
+  return { book, clock, settle, reopen, store: () => store };
 }
 
 test("trust: unknown, member once met, what the operator said, and configuration above all", async () => {
@@ -37,8 +37,8 @@ test("trust: unknown, member once met, what the operator said, and configuration
   expect(book.trustOf(id(1))).toBe("unknown");
   book.noteSeen(id(1), ["tcp://a:1"], 5);
   expect([book.trustOf(id(1)), book.lastSeenMs(id(1))]).toEqual(["member", 5]);
-  await settle(book.setTrust(id(2), "trusted", "mine"));
-  await settle(book.setTrust(id(4), "trusted", "try"));
+  await settle(book.setTrust(id(2), { level: "trusted", reason: "mine", by: "operator" }));
+  await settle(book.setTrust(id(4), { level: "trusted", reason: "try", by: "operator" }));
   expect(book.isBlocked(id(4))).toBe(true);
   const again = await reopen();
   expect([1, 2, 3, 4].map((n) => again.trustOf(id(n)))).toEqual(["member", "trusted", "unknown", "blocked"]);
@@ -47,7 +47,7 @@ test("trust: unknown, member once met, what the operator said, and configuration
 
 test("the longest unseen go first, never those an operator decided about", async () => {
   const { book, settle } = await setup();
-  await settle(book.setTrust(id(0), "blocked", "no"));
+  await settle(book.setTrust(id(0), { level: "blocked", reason: "no", by: "operator" }));
   for (let n = 1; n < BOOK_MAX + 50; n++) book.noteSeen(id(n), [], n);
   await settle(Promise.resolve());
   expect(book.nodes.length).toBe(BOOK_MAX);
@@ -79,4 +79,45 @@ test("a damaged row does not keep the node from starting", async () => {
   );
   const book = await reopen();
   expect([book.trustOf(id(1)), book.trustOf(id(2))]).toEqual(["unknown", "member"]);
+});
+
+test("a block with an expiry ends by itself, over a restart too", async () => {
+  const { book, clock, settle, reopen } = await setup();
+  book.noteSeen(id(1), [], 5);
+  await settle(book.setTrust(id(1), { level: "blocked", reason: "noisy", by: "operator", forMs: 60_000 }));
+  expect(book.standing(id(1))).toMatchObject({ level: "blocked", by: "operator", reason: "noisy" });
+  const next = await reopen();
+  expect(next.isBlocked(id(1))).toBe(true);
+  await clock.advance(60_000);
+  expect(next.standing(id(1))).toMatchObject({ level: "member", by: "default" });
+});
+
+test("rules stand above the manager and below the operator", async () => {
+  const { book, settle } = await setup();
+  book.setRuled(id(1), { level: "blocked", reason: "rule" });
+  expect(book.trustOf(id(1))).toBe("blocked");
+  await settle(book.setTrust(id(1), { level: "trusted", reason: "good", by: "manager" }));
+  expect(book.standing(id(1))).toMatchObject({ level: "blocked", by: "rule" });
+  await settle(book.setTrust(id(1), { level: "trusted", reason: "mine", by: "operator" }));
+  expect(book.standing(id(1))).toMatchObject({ level: "trusted", by: "operator" });
+});
+
+test("trust of the first release, which knew no deciders, is the operator's", async () => {
+  const { settle, store, reopen } = await setup();
+  const meta = JSON.stringify({ trust: "blocked", trustReason: "old", endpoints: [], lastSeenMs: 7 });
+  await settle(store().commit([{ op: "put", in: "peer", key: id(3), meta }]));
+  const next = await reopen();
+  expect(next.standing(id(3))).toMatchObject({ level: "blocked", by: "operator", reason: "old" });
+});
+
+test("what a node was worth survives a restart with its next note", async () => {
+  const { book, settle, reopen } = await setup();
+  book.noteSeen(id(1), [], 5);
+  book.addHistory(id(1), { linkedMs: 1_000, knownMs: 2_000, deliveries: 3 });
+  book.addHistory(id(2), { deliveries: 3 });
+  book.noteSeen(id(1), undefined, 6);
+  const next = await reopen();
+  await settle(Promise.resolve());
+  expect(next.standing(id(1)).history).toMatchObject({ linkedMs: 1_000, knownMs: 2_000, deliveries: 3 });
+  expect(next.standing(id(2)).history.deliveries).toBe(0);
 });

@@ -1,11 +1,13 @@
 /**
- * What is remembered of nodes across restarts: how far they are trusted, and where they were met. The endpoints let a
- * restarted node call its old neighbours at once, even those that always called it. Bounded: the longest unseen go first.
+ * What is remembered of nodes across restarts: how far they are trusted and by whose word, what they were worth, and
+ * where they were met. The endpoints let a restarted node call its old neighbours at once, even those that always called
+ * it. Bounded: the longest unseen go first. docs/trust.md.
  */
 import type { NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
-import type { Log } from "@godwit/sdk";
+import type { Clock, Log } from "@godwit/sdk";
 import type { Store, StoreOp } from "../store/types.ts";
+import { addHistory, noHistory, type PeerHistory, type TrustStanding } from "./history.ts";
 
 /** docs/architecture.md "Trust". */
 export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
@@ -13,44 +15,92 @@ export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
 export const BOOK_MAX = 4_096;
 const ENDPOINTS_MAX = 8;
 
+export interface TrustGrant {
+  readonly level: TrustLevel;
+  readonly reason: string;
+  readonly by: "operator" | "manager";
+  /** Until this long from now, by the wall clock; undefined: for good. */
+  readonly forMs?: number;
+}
+
+/** How far a node is trusted now, and why. */
+export interface TrustView extends TrustStanding {
+  readonly reason: string | undefined;
+  /** Wall clock, ms since 1970. */
+  readonly untilMs: number | undefined;
+}
+
 interface BookEntry {
   readonly trust: TrustLevel | null;
   readonly trustReason: string | null;
+  /** Null with a trust of its own: written by a release that knew only the operator. */
+  readonly trustBy: "operator" | "manager" | null;
+  readonly trustUntilMs: number | null;
   readonly endpoints: readonly string[];
   /** Wall clock, ms since 1970; 0 when never met. */
   readonly lastSeenMs: number;
+  readonly history: PeerHistory;
 }
 
-const blank: BookEntry = { trust: null, trustReason: null, endpoints: [], lastSeenMs: 0 };
+const blank: BookEntry = {
+  trust: null,
+  trustReason: null,
+  trustBy: null,
+  trustUntilMs: null,
+  endpoints: [],
+  lastSeenMs: 0,
+  history: noHistory,
+};
+
+export interface BookDeps {
+  readonly store: Store;
+  /** Wins over whatever was set at run time. */
+  readonly configured: ReadonlyMap<NodeId, TrustLevel>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
 
 export class PeerBook {
-  readonly #store: Store;
-  readonly #log: Log;
+  readonly #deps: BookDeps;
   readonly #entries = new Map<NodeId, BookEntry>();
-  readonly #configured: ReadonlyMap<NodeId, TrustLevel>;
+  /** What the operator's rules say of nodes that are linked now. */
+  readonly #ruled = new Map<NodeId, { level: TrustLevel; reason: string }>();
 
-  /** `configured` wins over what was set at run time. */
-  constructor(store: Store, configured: ReadonlyMap<NodeId, TrustLevel>, log: Log) {
-    this.#store = store;
-    this.#configured = configured;
-    this.#log = log;
+  constructor(deps: BookDeps) {
+    this.#deps = deps;
   }
 
   async load(): Promise<void> {
-    for (const row of await this.#store.load("peer")) {
-      const entry = parseMeta<Partial<BookEntry>>(row, this.#log, "peer");
-      if (entry !== undefined) this.#entries.set(row.key as NodeId, { ...blank, ...entry });
+    for (const row of await this.#deps.store.load("peer")) {
+      const entry = parseMeta<Partial<BookEntry>>(row, this.#deps.log, "peer");
+      if (entry === undefined) continue;
+      const history = { ...noHistory, ...entry.history };
+      this.#entries.set(row.key as NodeId, { ...blank, ...entry, history });
     }
   }
 
   /** `member` for whoever completed a handshake and was given nothing else. */
   trustOf(id: NodeId): TrustLevel {
-    const entry = this.#entries.get(id);
-    return (
-      this.#configured.get(id) ??
-      entry?.trust ??
-      (entry !== undefined && entry.lastSeenMs > 0 ? "member" : "unknown")
-    );
+    return this.standing(id).level;
+  }
+
+  /** Configuration, then what was decided about this node, then the rules; then how it was met. */
+  standing(id: NodeId): TrustView {
+    const entry = this.#entries.get(id) ?? blank;
+    const { history, trustReason, trustBy, trustUntilMs } = entry;
+    const none = { reason: undefined, untilMs: undefined, history };
+    const configured = this.#deps.configured.get(id);
+    if (configured !== undefined) return { ...none, level: configured, by: "configuration" };
+    const trust = this.#inForce(entry);
+    const ruled = this.#ruled.get(id);
+    // A rule stands above the manager's own judgement, and below the operator's word about the one node.
+    if (ruled !== undefined && (trust === null || trustBy === "manager"))
+      return { ...none, level: ruled.level, by: "rule", reason: ruled.reason };
+    if (trust !== null) {
+      const untilMs = trustUntilMs ?? undefined;
+      return { level: trust, by: trustBy ?? "operator", reason: trustReason ?? undefined, untilMs, history };
+    }
+    return { ...none, level: entry.lastSeenMs > 0 ? "member" : "unknown", by: "default" };
   }
 
   isBlocked(id: NodeId): boolean {
@@ -64,7 +114,7 @@ export class PeerBook {
 
   /** Every node with something to remember. */
   get nodes(): { id: NodeId; endpoints: readonly string[]; trust: TrustLevel; lastSeenMs: number }[] {
-    const ids = new Set([...this.#entries.keys(), ...this.#configured.keys()]);
+    const ids = new Set([...this.#entries.keys(), ...this.#deps.configured.keys()]);
     return [...ids].map((id) => {
       const { endpoints, lastSeenMs } = this.#entries.get(id) ?? blank;
       return { id, endpoints, trust: this.trustOf(id), lastSeenMs };
@@ -72,8 +122,16 @@ export class PeerBook {
   }
 
   /** Resolves when durable. */
-  setTrust(id: NodeId, trust: TrustLevel, reason: string): Promise<void> {
-    return this.#put(id, { ...(this.#entries.get(id) ?? blank), trust, trustReason: reason });
+  setTrust(id: NodeId, { level, reason, by, forMs }: TrustGrant): Promise<void> {
+    const trustUntilMs = forMs === undefined ? null : this.#deps.clock.wallMs() + forMs;
+    const decided = { trust: level, trustReason: reason, trustBy: by, trustUntilMs };
+    return this.#put(id, { ...(this.#entries.get(id) ?? blank), ...decided });
+  }
+
+  /** What the rules say of a linked node; undefined when none matches, or when it went. */
+  setRuled(id: NodeId, ruled: { level: TrustLevel; reason: string } | undefined): void {
+    if (ruled === undefined) this.#ruled.delete(id);
+    else this.#ruled.set(id, ruled);
   }
 
   /** Met at a link's start or end. Loss of this note costs a slower meeting, so nobody waits for it. */
@@ -87,6 +145,17 @@ export class PeerBook {
     this.#put(id, entry).catch(() => {});
   }
 
+  /** Adds to what a node that was met was worth. Kept with the entry's next note; a crash forgets little. */
+  addHistory(id: NodeId, more: Partial<PeerHistory>): void {
+    const entry = this.#entries.get(id);
+    if (entry !== undefined) this.#entries.set(id, { ...entry, history: addHistory(entry.history, more) });
+  }
+
+  /** Null when nothing was decided, or its time is over. */
+  #inForce({ trust, trustUntilMs }: BookEntry): TrustLevel | null {
+    return trustUntilMs !== null && this.#deps.clock.wallMs() >= trustUntilMs ? null : trust;
+  }
+
   #put(id: NodeId, entry: BookEntry): Promise<void> {
     this.#entries.set(id, entry);
     const ops: StoreOp[] = [{ op: "put", in: "peer", key: id, meta: JSON.stringify(entry) }];
@@ -97,7 +166,7 @@ export class PeerBook {
         ops.push({ op: "delete", in: "peer", key: victim });
       }
     }
-    return this.#store.commit(ops);
+    return this.#deps.store.commit(ops);
   }
 
   /** Never one that an operator decided about. */
@@ -105,7 +174,8 @@ export class PeerBook {
     let victim: NodeId | undefined;
     let oldestMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
-      if (id === except || entry.trust !== null || entry.lastSeenMs >= oldestMs) continue;
+      const isDecided = this.#inForce(entry) !== null && entry.trustBy !== "manager";
+      if (id === except || isDecided || entry.lastSeenMs >= oldestMs) continue;
       victim = id;
       oldestMs = entry.lastSeenMs;
     }

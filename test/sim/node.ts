@@ -223,6 +223,10 @@ export class Life implements EndHost {
       limits,
       names: new Map(),
       trust: new Map(),
+      trustRules: [],
+      promoteAfterMs: undefined,
+      linksWanted: 0,
+      canDial: () => true,
       hopCostMs: 0,
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
@@ -236,6 +240,7 @@ export class Life implements EndHost {
         linkUp() {},
         linkDown() {},
         nameConflict() {},
+        trustChanged() {},
       },
     });
     if (!this.isAlive) return;

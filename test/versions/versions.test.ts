@@ -39,7 +39,7 @@ async function line(prefix: string, old: readonly boolean[]): Promise<LabNode[]>
         callsign: `${prefix}-${"ABC"[index]}`,
         network: prefix.toLowerCase(),
         ...(before === undefined ? {} : { peers: [before.endpoint] }),
-        ...(isOld ? { command: [previous] } : {}),
+        ...(isOld ? { command: [previous], linksWanted: null } : {}),
       }),
     );
   }
@@ -94,7 +94,7 @@ for (const [name, old] of mixes) {
 }
 
 test("a state folder of the previous release opens with its identity, mail and names", async () => {
-  const sender = await lab.add({ callsign: "MIG-A", network: "mig", command: [previous] });
+  const sender = await lab.add({ callsign: "MIG-A", network: "mig", command: [previous], linksWanted: null });
   const recipient = await lab.add({ callsign: "MIG-B", network: "mig", peers: [sender.endpoint] });
   await sender.start();
   const idBefore = (await sender.json<{ node: { id: string } }>("/mesh/status")).node.id;
@@ -103,7 +103,7 @@ test("a state folder of the previous release opens with its identity, mail and n
     ids.push(await sender.send({ to: "MIG-B", body: `waiting ${index}`, idempotency_key: `key ${index}` }));
   await sender.kill("SIGKILL");
 
-  await sender.reconfigure({ command: [binaryPath] });
+  await sender.reconfigure({ command: [binaryPath], linksWanted: 0 });
   await sender.start();
   expect((await sender.json<{ node: { id: string } }>("/mesh/status")).node.id).toBe(idBefore);
   expect(await sender.send({ to: "MIG-B", body: "waiting 3", idempotency_key: "key 3" })).toBe(ids[3]!);
@@ -115,7 +115,7 @@ test("a state folder of the previous release opens with its identity, mail and n
 test("a ring is updated node by node under load: nothing lost, nothing twice", async () => {
   const nodes: LabNode[] = [];
   for (const name of ["UPD-A", "UPD-B", "UPD-C"])
-    nodes.push(await lab.add({ callsign: name, network: "upd", command: [previous] }));
+    nodes.push(await lab.add({ callsign: name, network: "upd", command: [previous], linksWanted: null }));
   const endpoints = nodes.map((node) => node.endpoint);
   for (const node of nodes) {
     await node.configure(endpoints.filter((endpoint) => endpoint !== node.endpoint));
@@ -139,7 +139,7 @@ test("a ring is updated node by node under load: nothing lost, nothing twice", a
     const stopping = node.kill("SIGTERM");
     await sendRound(node);
     await stopping;
-    await node.reconfigure({ command: [binaryPath] });
+    await node.reconfigure({ command: [binaryPath], linksWanted: 0 });
     await node.start();
     await sendRound();
   }

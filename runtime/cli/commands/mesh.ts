@@ -11,6 +11,7 @@ import type {
 import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
 
 /** The node itself gives up after 30 s and says so. */
@@ -218,9 +219,15 @@ export const trust: CommandModule = {
         "GODWIT_USAGE",
         'say why with --reason "...": it stands in the event and helps who comes after you',
       );
+    const forMs = durationOf(context, "for");
     const path = `/mesh/peers/${segment(node)}/trust`;
-    const answer = await (await context.client()).call("POST", path, { json: { level, reason } });
-    show(context, answer, () => `${render.safeLine(node)} is ${render.safeLine(level)} from now on\n`);
+    const answer = await (
+      await context.client()
+    ).call("POST", path, {
+      json: { level, reason, ...(forMs === undefined ? {} : { expires_seconds: Math.ceil(forMs / 1_000) }) },
+    });
+    const until = forMs === undefined ? "from now on" : `for ${render.safeLine(context.option("for") ?? "")}`;
+    show(context, answer, () => `${render.safeLine(node)} is ${render.safeLine(level)} ${until}\n`);
     return exitCodes.fine;
   },
 };

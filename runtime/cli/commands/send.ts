@@ -1,12 +1,12 @@
 /** `godwit send`: text, a file or standard input to an address; with --wait until the receipt. */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import type { MessageView } from "../../api/node-view.ts";
-import { parseDuration } from "../../config/units.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";
 import { type ApiClient, ApiProblem } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
 
 const POLL_FIRST_MS = 100;
@@ -55,15 +55,6 @@ function queryOf(context: CommandContext): URLSearchParams {
   if (context.isSet("no-failover")) query.set("failover", "false");
   if (context.isSet("transient")) query.set("transient", "true");
   return query;
-}
-
-function durationOf(context: CommandContext, name: string): number | undefined {
-  const text = context.option(name);
-  if (text === undefined) return undefined;
-  const ms = parseDuration(/^\d+$/.test(text) ? `${text}s` : text);
-  if (ms === undefined)
-    throw godwitError("GODWIT_USAGE", `--${name} takes a duration such as 90s, 30m, 72h or 7d`);
-  return ms;
 }
 
 async function readBody(context: CommandContext): Promise<{ body: Uint8Array; contentType: string }> {
