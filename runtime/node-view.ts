@@ -10,6 +10,7 @@ import type {
   NodeEvent,
   NodeView,
   PeerView,
+  ReloadView,
   RouteView,
   SendRequest,
   StatusView,
@@ -50,6 +51,7 @@ export interface ViewDeps {
   readonly isOpen: boolean;
   readonly callsign: string | undefined;
   readonly location: string | undefined;
+  reload(): Promise<ReloadView>;
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): { name: string; reason: string }[];
 }
@@ -278,6 +280,10 @@ export class LiveView implements NodeView {
   async resolveName(name: string, node: string): Promise<void> {
     await this.#deps.mesh.names.resolveConflict(name, this.#resolve(node));
     this.#events.emit("name", "resolved", { name, id: node });
+  }
+
+  reload(): Promise<ReloadView> {
+    return this.#deps.reload();
   }
 
   metrics(): Promise<string> {

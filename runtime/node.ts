@@ -22,16 +22,20 @@ import type { Session } from "./link/types.ts";
 import { Mesh, type MeshEvents } from "./mesh.ts";
 import type { TrustLevel } from "./peer/book.ts";
 import { checkPluginTables } from "./plugin/check.ts";
-import { PluginHost, type PluginInstance } from "./plugin/host.ts";
+import { PluginHost } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
 import type { Store } from "./store/types.ts";
+import type { ReloadView } from "./api/node-view.ts";
+import { pluginInstances, Reloader } from "./node-reload.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 
 export interface NodeDeps {
   readonly config: Config;
+  /** Reads the configuration anew, for a reload. */
+  readConfig(): Promise<Config>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -43,6 +47,8 @@ export interface GodwitNode {
   readonly view: LiveView;
   /** API addresses that are really open. */
   readonly api: ApiServers;
+  /** Rebuilds the plugins whose tables changed. Rejects with ConfigError, and then nothing changed. */
+  reload(): Promise<ReloadView>;
   /** Ends links politely, finishes commits, releases everything. Idempotent. */
   stop(): Promise<void>;
 }
@@ -63,7 +69,7 @@ export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
 }
 
 async function assemble(
-  { config, clock, random, log, version }: NodeDeps,
+  { config, readConfig, clock, random, log, version }: NodeDeps,
   scope: Scope,
 ): Promise<GodwitNode> {
   const metrics = new Metrics();
@@ -167,8 +173,16 @@ async function assemble(
   // Before the transports go: neighbours hear a goodbye.
   scope.own(() => mesh.stop());
 
+  const readChecked = async () => {
+    const next = await readConfig();
+    await checkConfig(next);
+    return next;
+  };
+  const reloader = new Reloader(host, config, readChecked, log);
+
   const view = new LiveView(
     {
+      reload: () => reloader.reload(),
       self: identity.id,
       mesh,
       host,
@@ -203,7 +217,7 @@ async function assemble(
   await host.start(pluginInstances(config));
   mesh.start();
   announce(log, identity, config, { version, created, api });
-  return { id: identity.id, view, api, stop: () => scope.close() };
+  return { id: identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }
 
 function announce(
@@ -261,18 +275,6 @@ function watchStore(store: Store): Store & { readonly failure: string | undefine
       }
     },
   };
-}
-
-function pluginInstances(config: Config): PluginInstance[] {
-  const of = (namespace: PluginInstance["namespace"], tables: Config["transports"]) =>
-    tables
-      .filter((table) => table.enabled)
-      .map(({ name, type, options }) => ({ namespace, name, type, options }));
-  return [
-    ...of("transport", config.transports),
-    ...of("discovery", config.discovery),
-    ...of("service", config.services),
-  ];
 }
 
 function limitsOf({ delivery }: Config): CustodyLimits {

@@ -31,6 +31,7 @@ describe("access", () => {
         "post /mesh/peers/{id}/trust": "operate",
         "post /mesh/trace/{node}": "operate",
         "post /messages": "send",
+        "post /reload": "admin",
         "post /tokens": "admin",
       }
     `);

@@ -64,6 +64,17 @@ export interface PeerView {
   last_seen: string | null;
 }
 
+export interface ReloadView {
+  /** Plugin instances that were started, stopped or rebuilt. */
+  changed: {
+    section: "transports" | "discovery" | "services";
+    name: string;
+    change: "added" | "removed" | "changed";
+  }[];
+  /** Keys whose new values count from the next start. */
+  restart_needed: string[];
+}
+
 export interface RouteView {
   destination: NodeId;
   callsign: string | null;
@@ -178,6 +189,8 @@ export interface NodeView {
   deleteMessage(id: string): Promise<void>;
   /** `expiresSeconds`: then as if nothing had been decided. */
   setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void>;
+  /** Reads the configuration anew. Rejects with GODWIT_CONFIG_INVALID, and then nothing changed. */
+  reload(): Promise<ReloadView>;
   names(): NameView[];
   /** Settles a conflict for good: `node` gets the name. */
   resolveName(name: string, node: string): Promise<void>;

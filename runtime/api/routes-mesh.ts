@@ -131,6 +131,18 @@ function changeRoutes(): Route[] {
     }),
     defineRoute({
       method: "post",
+      path: "/reload",
+      operation: "reload",
+      summary:
+        "Reads the configuration anew and rebuilds the plugins whose tables changed; other links stay.",
+      access: { scope: "admin" },
+      answers: [{ status: 200, description: "in force", schema: schemas.reload }],
+      async handle({ parts }) {
+        return jsonResponse(await parts.view.reload());
+      },
+    }),
+    defineRoute({
+      method: "post",
       path: "/mesh/names/{name}/resolve",
       operation: "resolveName",
       summary: "Settles a name conflict for good: `node` gets the name.",

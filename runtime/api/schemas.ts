@@ -11,6 +11,7 @@ import type {
   MessageView,
   NameView,
   PeerView,
+  ReloadView,
   RouteView,
   StatusView,
   TraceView,
@@ -250,6 +251,16 @@ export const trustBody = z.strictObject({
 });
 export const trustAnswer = z.object({ peer: z.string(), level: z.enum(trustLevels), reason: z.string() });
 export const resolveBody = z.strictObject({ node: z.string().min(1).max(64) });
+export const reload = z.object({
+  changed: z.array(
+    z.object({
+      section: z.enum(["transports", "discovery", "services"]),
+      name: z.string(),
+      change: z.enum(["added", "removed", "changed"]),
+    }),
+  ),
+  restart_needed: z.array(z.string()),
+}) satisfies z.ZodType<ReloadView>;
 export const resolveAnswer = z.object({ name: z.string(), node: z.string() });
 
 export const eventsQuery = z.strictObject({

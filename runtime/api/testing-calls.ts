@@ -42,6 +42,7 @@ export const requests: Record<string, { path?: string; init?: RequestInit }> = {
     path: `/mesh/peers/${nodeC}/trust`,
     init: json({ level: "trusted", reason: "mine" }),
   },
+  "post /reload": { init: { method: "POST" } },
   "post /mesh/names/{name}/resolve": { path: "/mesh/names/NYC-C/resolve", init: json({ node: nodeC }) },
   "post /messages": { init: json({ to: "DUN-A", body: "hi" }) },
   "get /messages": {},

@@ -11,6 +11,7 @@ import type {
   NameView,
   NodeEvent,
   NodeView,
+  ReloadView,
   SendRequest,
   TokenScope,
   TokenStore,
@@ -214,6 +215,14 @@ export class FakeNode implements NodeView {
   names(): NameView[] {
     this.#fail();
     return [{ name: "NYC-C", node: nodeC, source: "pinned", conflict: nodeB }];
+  }
+
+  async reload(): Promise<ReloadView> {
+    this.#fail();
+    return {
+      changed: [{ section: "services", name: "telex", change: "added" }],
+      restart_needed: ["node.network"],
+    };
   }
 
   async resolveName(name: string, node: string) {

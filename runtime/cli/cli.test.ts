@@ -55,6 +55,8 @@ describe("every command that asks the node", () => {
     ["names", '{"names":[', 0],
     [`names resolve NYC-C ${nodeC}`, '{"name":"NYC-C"', 0],
     ["trust LON-B trusted --reason known", '{"peer":"LON-B"', 0],
+    ["reload", '{"changed":[', 0],
+    ["trust LON-B blocked --reason noisy --for 2h", '{"peer":"LON-B"', 0],
     ["token new --scope send", '{"id":"t1"', 0],
     ["token list", '{"tokens":[', 0],
     ["token revoke t1", "{}", 0],

@@ -142,6 +142,13 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row(
+    "reload",
+    "",
+    none,
+    "read the configuration anew; only plugins whose tables changed are rebuilt",
+    async () => (await mesh()).reload,
+  ),
+  row(
     "token new",
     "",
     none,

@@ -171,6 +171,84 @@ describe("a running plugin", () => {
   });
 });
 
+describe("a failed plugin", () => {
+  /** Fails its first `failures` starts. */
+  const shaky = (failures: number) => {
+    let starts = 0;
+    const one = plugin("shaky", (ctx) => {
+      if (++starts <= failures) throw new Error(`no radio ${starts}`);
+      ctx.transport.register(driver("shaky"));
+    });
+    return { one, starts: () => starts };
+  };
+
+  test("is started again after a pause, and works", async () => {
+    const { one, starts } = shaky(2);
+    const { clock, host, log } = setup([one]);
+    await host.start([instance("shaky")]);
+    expect([host.running.length, host.running[0]!.health.state]).toEqual([1, "down"]);
+    await clock.advance(1_300);
+    expect([starts(), host.running[0]!.health.reason]).toEqual([2, "no radio 2"]);
+    await clock.advance(2_600);
+    expect([starts(), host.canDial("shaky://x"), host.running.length]).toEqual([3, true, 1]);
+    expect(log).toContain("shaky running");
+    await host.stop();
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("that spent its crash budget rests ten minutes, and is not given up", async () => {
+    const { one, starts } = shaky(6);
+    const { clock, host } = setup([one]);
+    await host.start([instance("shaky")]);
+    await clock.advance(100_000);
+    expect(starts()).toBe(6);
+    await clock.advance(400_000);
+    expect(starts()).toBe(6);
+    await clock.advance(200_000);
+    expect([starts(), host.canDial("shaky://x")]).toEqual([7, true]);
+    await host.stop();
+  });
+
+  test("with a wrong table or a wrong SDK is not started again", async () => {
+    const old = { ...plugin("old", () => {}), sdk: "^9.0.0" };
+    const { clock, host } = setup([plugin("tcp", () => {}), old]);
+    await host.start([instance("tcp", { size: "big" }), instance("old")]);
+    expect(host.running[1]!.health.reason).toContain("needs SDK ^9.0.0, this Godwit has ");
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("that was removed meanwhile stays away", async () => {
+    const { one, starts } = shaky(9);
+    const { clock, host } = setup([one]);
+    await host.start([instance("shaky")]);
+    await host.remove("transport", "my-shaky");
+    await clock.advance(600_000);
+    expect([starts(), host.running.length]).toEqual([1, 0]);
+  });
+
+  test("does not start beside its earlier life that is still stopping", async () => {
+    const order: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    let starts = 0;
+    const slow = plugin("slow", (ctx) => {
+      order.push(`start ${++starts}`);
+      ctx.own(async () => {
+        await gate.promise;
+        order.push("gone");
+      });
+      if (starts === 1) throw new Error("once");
+    });
+    const { clock, host } = setup([slow]);
+    await host.start([instance("slow")]);
+    await clock.advance(2_000);
+    expect(order).toEqual(["start 1"]);
+    gate.resolve();
+    await clock.advance(10);
+    expect(order).toEqual(["start 1", "gone", "start 2"]);
+    await host.stop();
+  });
+});
+
 describe("dial", () => {
   test("without a transport for the scheme rejects; a driver that throws at once rejects as well", async () => {
     const rude = plugin("rude", (ctx) =>

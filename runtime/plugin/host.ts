@@ -1,7 +1,8 @@
 /**
  * Runs plugins in this process and gives each the context of the SDK. Everything a plugin registers is undone here
- * when it stops or fails, in reverse order. Never knows what a plugin does; the node hears of pipes, endpoints, hints
- * and health through `HostEvents`. Built-in plugins come through the same door.
+ * when it stops or fails, in reverse order; one that failed is started anew, after a pause that grows, because nobody may
+ * be on site. Never knows what a plugin does; the node hears of pipes, endpoints, hints and health through `HostEvents`.
+ * Built-in plugins come through the same door.
  */
 import type {
   Clock,
@@ -13,17 +14,27 @@ import type {
   PluginNamespace,
   Random,
   ServiceContext,
+  Timer,
   TransportDriver,
 } from "@godwit/sdk";
+import { Backoff, CrashBudget } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
+import { SDK_VERSION } from "@godwit/sdk";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
 
 /** `start` must resolve within this. */
 const START_DEADLINE_MS = 30_000;
 /** What it owns must be disposed of within this; then it is left behind. */
 const STOP_DEADLINE_MS = 5_000;
+/** Pauses before a failed plugin is started anew. */
+const RESTART = { firstMs: 1_000, capMs: 60_000 } as const;
+/** More failures than this within the window: it rests for the window, and `/health` says so. */
+export const CRASHES_MAX = 5;
+const CRASH_WINDOW_MS = 600_000;
+/** A life this long makes the next failure a first one. */
+const STABLE_MS = 300_000;
 /** Transports first, so that hints find someone to dial them; stopped in reverse. */
 const startOrder: readonly PluginNamespace[] = ["transport", "engine", "heal-action", "service", "discovery"];
 
@@ -52,12 +63,22 @@ export interface RunningPlugin {
   readonly endpoints: readonly string[];
 }
 
+/** One life of an instance. */
 interface Running {
   readonly instance: PluginInstance;
   readonly scope: Scope;
+  readonly supervision: Supervision;
+  readonly startedAtMs: number;
   health: PluginHealth;
   endpoints: readonly string[];
   driver: TransportDriver | undefined;
+}
+
+/** What outlives a life. */
+interface Supervision {
+  readonly backoff: Backoff;
+  readonly budget: CrashBudget;
+  restart: Timer | undefined;
 }
 
 export interface HostDeps {
@@ -74,9 +95,14 @@ export interface HostDeps {
 export class PluginHost {
   readonly #deps: HostDeps;
   readonly #running: Running[] = [];
+  readonly #restarts;
+  #isStopped = false;
 
   constructor(deps: HostDeps) {
     this.#deps = deps;
+    this.#restarts = deps.metrics.counter("godwit_plugin_failures_total", "plugins that failed, by type", [
+      "type",
+    ]);
   }
 
   get running(): readonly RunningPlugin[] {
@@ -95,6 +121,17 @@ export class PluginHost {
         instances.filter((instance) => instance.namespace === namespace).map((i) => this.#start(i)),
       );
     }
+  }
+
+  /** Stops an instance for good; other plugins and their links stay. */
+  async remove(namespace: PluginNamespace, name: string): Promise<void> {
+    const at = this.#running.findIndex(
+      ({ instance }) => instance.namespace === namespace && instance.name === name,
+    );
+    const [running] = at < 0 ? [] : this.#running.splice(at, 1);
+    if (running === undefined) return;
+    running.supervision.restart?.cancel();
+    await this.#stop(running);
   }
 
   /** True when some transport claims the endpoint's scheme. */
@@ -117,14 +154,18 @@ export class PluginHost {
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true;
+    for (const { supervision } of this.#running) supervision.restart?.cancel();
     for (const running of this.#running.toReversed()) await this.#stop(running);
     this.#running.length = 0;
   }
 
-  async #start(instance: PluginInstance): Promise<void> {
+  async #start(instance: PluginInstance, supervision = this.#supervise()): Promise<void> {
     const { log, events, clock } = this.#deps;
     const running: Running = {
       instance,
+      supervision,
+      startedAtMs: clock.monotonicMs(),
       scope: new Scope(`${instance.namespace}.${instance.name}`, {
         onFailure: (error, task) => this.#fail(running, `task ${task}: ${asGodwitError(error).message}`),
       }),
@@ -132,7 +173,9 @@ export class PluginHost {
       endpoints: [],
       driver: undefined,
     };
-    this.#running.push(running);
+    const earlier = this.#running.findIndex((other) => other.supervision === supervision);
+    if (earlier < 0) this.#running.push(running);
+    else this.#running[earlier] = running;
     const deadline = clock.after(START_DEADLINE_MS, () => this.#fail(running, "did not start within 30 s"));
     try {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
@@ -142,20 +185,48 @@ export class PluginHost {
       log.info("plugin started", { namespace: instance.namespace, name: instance.name, type: instance.type });
       events.health(running);
     } catch (error) {
-      this.#fail(running, asGodwitError(error).message);
+      const { code, message } = asGodwitError(error);
+      this.#fail(running, message, code === "GODWIT_CONFIG_INVALID");
     } finally {
       deadline.cancel();
     }
   }
 
-  #fail(running: Running, reason: string): void {
-    if (running.health.state === "down") return;
-    this.#deps.log.error("plugin failed", {
-      name: running.instance.name,
-      type: running.instance.type,
+  #supervise(): Supervision {
+    const { clock, random } = this.#deps;
+    return {
+      backoff: new Backoff(RESTART, random),
+      budget: new CrashBudget(clock, CRASHES_MAX, CRASH_WINDOW_MS),
+      restart: undefined,
+    };
+  }
+
+  /** `isFinal`: starting it again would end the same way. */
+  #fail(running: Running, reason: string, isFinal = false): void {
+    if (running.scope.isClosed) return;
+    const { instance, supervision } = running;
+    const { clock, log } = this.#deps;
+    this.#restarts.add(1, { type: instance.type });
+    const stopping = this.#stop(running);
+    let retryMs: number | undefined;
+    if (!isFinal && !this.#isStopped) {
+      if (clock.monotonicMs() - running.startedAtMs >= STABLE_MS) supervision.backoff.reset();
+      retryMs = supervision.budget.spend() ? supervision.backoff.nextMs() : CRASH_WINDOW_MS;
+      supervision.restart = clock.after(retryMs, () => {
+        supervision.restart = undefined;
+        // Its earlier life must be over, or two would hold one port.
+        void stopping.then(async () => {
+          if (this.#running.includes(running) && !this.#isStopped) await this.#start(instance, supervision);
+        });
+      });
+    }
+    const { name, type } = instance;
+    log.error("plugin failed", {
+      name,
+      type,
       reason,
+      ...(retryMs === undefined ? {} : { retry_ms: retryMs }),
     });
-    void this.#stop(running);
     this.#setHealth(running, { state: "down", reason });
   }
 
@@ -275,6 +346,12 @@ async function loadPlugin(
     throw godwitError(
       "GODWIT_CONFIG_INVALID",
       `there is no ${instance.namespace} of type "${instance.type}"`,
+    );
+  }
+  if (!Bun.semver.satisfies(SDK_VERSION, plugin.sdk)) {
+    throw godwitError(
+      "GODWIT_CONFIG_INVALID",
+      `${plugin.namespace} "${plugin.id}" needs SDK ${plugin.sdk}, this Godwit has ${SDK_VERSION}: take a version of the plugin that fits`,
     );
   }
   const result = await validateOptions(plugin, instance.options);

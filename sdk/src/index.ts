@@ -2,6 +2,7 @@
  * The one door between Godwit and its plugins, built-in ones included. Types, one error class and `definePlugin`; no
  * behaviour of the runtime lives here, so that a plugin's tests need nothing but this package.
  */
+export { SDK_VERSION } from "./version.ts";
 export type { Clock, Timer } from "./clock.ts";
 export type { Random } from "./random.ts";
 export type { Log, LogFields } from "./log.ts";

@@ -3,6 +3,7 @@ import type {
   HealthView,
   NameView,
   PeerView,
+  ReloadView,
   RouteView,
   StatusView,
   TraceView,
@@ -228,6 +229,23 @@ export const trust: CommandModule = {
     });
     const until = forMs === undefined ? "from now on" : `for ${render.safeLine(context.option("for") ?? "")}`;
     show(context, answer, () => `${render.safeLine(node)} is ${render.safeLine(level)} ${until}\n`);
+    return exitCodes.fine;
+  },
+};
+
+export const reload: CommandModule = {
+  async run(context) {
+    const answer = await (await context.client()).call<ReloadView>("POST", "/reload");
+    show(context, answer, ({ changed, restart_needed }) => {
+      const lines = changed.map(
+        ({ section, name, change }) => `${section}.${render.safeLine(name)} ${change}`,
+      );
+      if (restart_needed.length > 0)
+        lines.push(
+          `counts from the next start: ${restart_needed.map((key) => render.safeLine(key)).join(", ")}`,
+        );
+      return `${lines.length === 0 ? "nothing changed" : lines.join("\n")}\n`;
+    });
     return exitCodes.fine;
   },
 };

@@ -1,4 +1,4 @@
-/** `godwit run`: the node in the foreground until SIGTERM or SIGINT. */
+/** `godwit run`: the node in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration anew. */
 import pkg from "../../../package.json" with { type: "json" };
 import { loadConfig } from "../../config/load.ts";
 import { asGodwitError } from "../../kernel/errors.ts";
@@ -19,17 +19,32 @@ const STOP_MAX_MS = 10_000;
 
 export const run: CommandModule = {
   async run({ option, env }) {
-    const config = await loadConfig({ path: option("config"), env });
+    const readConfig = () => loadConfig({ path: option("config"), env });
+    const config = await readConfig();
     const { logLevel, logFormat } = config.node;
     const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
     const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSink });
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     const stopAsked = stopSignal();
-    const node = await startNode({ config, clock: systemClock, random: systemRandom, log, version });
+    const node = await startNode({
+      config,
+      readConfig,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      version,
+    });
     const settled = systemClock.after(SETTLED_MS, () =>
       log.debug("start code released", { bytes: releaseStartCode() }),
     );
+    const onHangup = () => {
+      node.reload().catch((error: unknown) => {
+        log.error("configuration not reloaded; the old one stays in force", { error: asGodwitError(error) });
+      });
+    };
+    process.on("SIGHUP", onHangup);
     const name = await stopAsked;
+    process.off("SIGHUP", onHangup);
     settled.cancel();
     log.info("stopping", { signal: name });
     const deadline = systemClock.after(STOP_MAX_MS, () => {

@@ -1,0 +1,69 @@
+/**
+ * A changed configuration on a running node: the plugin instances that changed are rebuilt, everything else stays as it
+ * is, links included. What needs a restart is named, not half done.
+ */
+import type { Log, PluginNamespace } from "@godwit/sdk";
+import type { ReloadView } from "./api/node-view.ts";
+import { diffConfig, type InstanceChange } from "./config/diff.ts";
+import type { Config } from "./config/load.ts";
+import type { PluginHost, PluginInstance } from "./plugin/host.ts";
+
+const namespaces: Readonly<Record<InstanceChange["section"], PluginNamespace>> = {
+  transports: "transport",
+  discovery: "discovery",
+  services: "service",
+};
+
+export function pluginInstances(config: Config): PluginInstance[] {
+  return (Object.keys(namespaces) as InstanceChange["section"][]).flatMap((section) =>
+    config[section]
+      .filter((table) => table.enabled)
+      .map(({ name, type, options }) => ({ namespace: namespaces[section], name, type, options })),
+  );
+}
+
+/** One reload after the other; a bad configuration rejects and changes nothing. */
+export class Reloader {
+  readonly #host: PluginHost;
+  readonly #log: Log;
+  readonly #read: () => Promise<Config>;
+  #config: Config;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** `read` reads the configuration anew and checks it, the tables of plugins too. */
+  constructor(host: PluginHost, config: Config, read: () => Promise<Config>, log: Log) {
+    this.#host = host;
+    this.#config = config;
+    this.#read = read;
+    this.#log = log;
+  }
+
+  reload(): Promise<ReloadView> {
+    const next = this.#last.catch(() => {}).then(() => this.#reload());
+    this.#last = next;
+    return next;
+  }
+
+  async #reload(): Promise<ReloadView> {
+    const after = await this.#read();
+    const { keys, instances } = diffConfig(this.#config, after);
+    this.#config = after;
+    for (const { section, name } of instances) await this.#host.remove(namespaces[section], name);
+    const isChanged = ({ namespace, name }: PluginInstance) =>
+      instances.some((change) => namespaces[change.section] === namespace && change.name === name);
+    await this.#host.start(pluginInstances(after).filter(isChanged));
+    const report: ReloadView = { changed: [...instances], restart_needed: keys.map(settingName) };
+    this.#log.info("configuration reloaded", {
+      changed: instances.map(({ section, name, change }) => `${section}.${name} ${change}`).join(", "),
+      restart_needed: keys.join(", "),
+    });
+    return report;
+  }
+}
+
+/** `node.logLevel` as the operator wrote it: `node.log_level`. */
+const settingName = (key: string): string =>
+  key
+    .replace(/Ms$/, "")
+    .replace(/networkSecrets$/, "networkSecret")
+    .replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
