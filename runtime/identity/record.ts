@@ -187,6 +187,14 @@ export function decodeRecord(
   return record;
 }
 
+/** What an unverified record claims: enough to see that it cannot replace a held one. Throws GODWIT_DECODE. */
+export function peekRecord(bytes: Uint8Array): NodeRecord {
+  if (bytes.length > RECORD_BYTES_MAX || bytes.length < SIGNATURE_BYTES)
+    throw decodeError("record has an impossible length");
+  const owned = Uint8Array.from(bytes);
+  return decodeBody(new Reader(owned.subarray(0, owned.length - SIGNATURE_BYTES)), owned);
+}
+
 /** Whether `candidate` replaces `held`: a revocation always, else the higher sequence. */
 export function isNewerRecord(candidate: NodeRecord, held: NodeRecord | undefined): boolean {
   if (held === undefined) return true;

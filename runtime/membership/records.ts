@@ -3,7 +3,7 @@
  * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always. Bounded; kept in the
  * store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
  */
-import { decodeRecord, isNewerRecord, recordHash, type NodeRecord } from "../identity/record.ts";
+import { decodeRecord, isNewerRecord, peekRecord, recordHash, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Store, StoreOp } from "../store/types.ts";
@@ -56,12 +56,15 @@ export class RecordBook {
 
   /** Copies what it keeps. `expected` refuses a record of another node. */
   offer(bytes: Uint8Array, isPersisted = true, expected?: NodeId): OfferOutcome {
-    const record = this.#decode(bytes);
-    if (record === undefined || (expected !== undefined && record.id !== expected)) return "invalid";
-    const held = this.#records.get(record.id);
-    if (held !== undefined && !isNewerRecord(record, held.record)) {
-      return held.record.sequence === record.sequence ? "known" : "older";
+    // A signature costs a thousand comparisons: what could not replace the held record is not verified.
+    const claimed = this.#decode(() => peekRecord(bytes));
+    if (claimed === undefined || (expected !== undefined && claimed.id !== expected)) return "invalid";
+    const held = this.#records.get(claimed.id);
+    if (held !== undefined && !isNewerRecord(claimed, held.record)) {
+      return held.record.sequence === claimed.sequence ? "known" : "older";
     }
+    const record = this.#decode(() => decodeRecord(bytes, this.#deps.network, this.#deps.verify));
+    if (record === undefined) return "invalid";
     if (held === undefined && this.#records.size >= RECORDS_MAX) return "full";
     const copy = bytes.slice();
     this.#records.set(record.id, { record, bytes: copy, hash: recordHash(copy) });
@@ -73,9 +76,9 @@ export class RecordBook {
     return "new";
   }
 
-  #decode(bytes: Uint8Array): NodeRecord | undefined {
+  #decode(decode: () => NodeRecord): NodeRecord | undefined {
     try {
-      return decodeRecord(bytes, this.#deps.network, this.#deps.verify);
+      return decode();
     } catch (error) {
       if (error instanceof GodwitError) return undefined;
       throw error;

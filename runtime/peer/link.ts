@@ -47,6 +47,10 @@ const ACTIVE_WINDOW_MS = 5_000;
 /** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
 const LAG_VOID_MS = 250;
 const RTT_WEIGHT = 1 / 8;
+/** Data counts as a sign of life and measures nothing: a link in use is probed this often for its round trip, too. */
+const MEASURE_MS = 5_000;
+/** The smallest round trip is that of the last one to two of these: a path that became longer must show. */
+const RTT_MIN_WINDOW_MS = 60_000;
 const GOODPUT_WEIGHT = 1 / 8;
 /** Shorter busy periods say more about buffers than about the link. */
 const GOODPUT_SAMPLE_MIN_MS = 20;
@@ -81,6 +85,9 @@ export class Link {
   #probeSentAtMs: number | undefined;
   #rttMs: number | undefined;
   #rttMinMs = Number.POSITIVE_INFINITY;
+  #rttMinBeforeMs = Number.POSITIVE_INFINITY;
+  #rttWindowAtMs: number;
+  #measuredAtMs: number;
   #rateBitsPerSecond: number;
   #busySinceMs: number | undefined;
   #busyBytes = 0;
@@ -96,7 +103,7 @@ export class Link {
     this.#profile = profiles[session.linkClass];
     this.#rateBitsPerSecond = session.rateBitsPerSecond;
     this.upAtMs = this.#clock.monotonicMs();
-    this.#heardAtMs = this.upAtMs;
+    this.#heardAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
     if (this.#profile !== undefined) {
       this.#probe();
       this.#schedule(this.#profile.idleMs);
@@ -108,9 +115,10 @@ export class Link {
     return this.#rttMs;
   }
 
-  /** Smallest round trip seen: the base without queues. */
+  /** Smallest round trip seen in the last minutes: the base without queues. */
   get rttMinMs(): number | undefined {
-    return Number.isFinite(this.#rttMinMs) ? this.#rttMinMs : undefined;
+    const leastMs = Math.min(this.#rttMinMs, this.#rttMinBeforeMs);
+    return Number.isFinite(leastMs) ? leastMs : undefined;
   }
 
   get rateBitsPerSecond(): number {
@@ -169,7 +177,14 @@ export class Link {
     const sampleMs = this.#clock.monotonicMs() - this.#probeSentAtMs;
     this.#probeSentAtMs = undefined;
     this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) * RTT_WEIGHT;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#rttWindowAtMs >= RTT_MIN_WINDOW_MS) {
+      this.#rttMinBeforeMs = this.#rttMinMs;
+      this.#rttMinMs = Number.POSITIVE_INFINITY;
+      this.#rttWindowAtMs = nowMs;
+    }
     this.#rttMinMs = Math.min(this.#rttMinMs, sampleMs);
+    this.#measuredAtMs = nowMs;
     this.#forgive();
     this.#events.measured(this);
   }
@@ -220,7 +235,10 @@ export class Link {
         ? profile.activeMs
         : profile.idleMs + (this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0);
       const quietMs = nowMs - this.#heardAtMs;
-      if (quietMs < limitMs) return this.#schedule(limitMs - quietMs);
+      if (quietMs < limitMs) {
+        if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probeSentAtMs ?? 0) >= MEASURE_MS) this.#probe();
+        return this.#schedule(limitMs - quietMs);
+      }
     } else if (this.#misses >= profile.missesBeforeSuspect + profile.suspectProbes) {
       return this.#events.dead(this);
     }

@@ -68,10 +68,15 @@ export class Peers {
   readonly #pending = new Set<Session>();
   readonly #retirements = new Set<Timer>();
   readonly #protocolErrors;
+  readonly #lostFrames;
   #isStopped = false;
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
+    this.#lostFrames = deps.metrics.counter(
+      "godwit_peer_frames_lost_total",
+      "frames that waited for a neighbour when its last link went",
+    );
     this.#protocolErrors = deps.metrics.counter(
       "godwit_link_protocol_errors_total",
       "links closed because of bad frames",
@@ -322,7 +327,7 @@ export class Peers {
 
   #forget(peer: Peer, reason: string): void {
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id);
-    peer.drop();
+    this.#lostFrames.add(peer.drop());
     this.#deps.events.down(peer, reason);
   }
 }
