@@ -5,10 +5,12 @@
 import { parseAddress, type Names } from "./identity/names.ts";
 import type { NodeId } from "./kernel/ids.ts";
 import type { RecordBook } from "./membership/records.ts";
+import type { QuarantineDeps } from "./mesh-quarantine.ts";
 import type { Peers } from "./peer/peers.ts";
 import { decideForward, type NextHop } from "./route/decide.ts";
 import type { Router } from "./route/router.ts";
 import type { Carrier, Directory } from "./store/context.ts";
+import type { Custody } from "./store/custody.ts";
 import { BULK_BYTES } from "./store/ready-queue.ts";
 import { HOP_LIMIT } from "./wire/constants.ts";
 
@@ -19,10 +21,13 @@ export function createCarrier(
   queueDelay: (id: NodeId) => number,
 ): Carrier {
   return {
-    nextHop: ({ destination, arrivedFrom, bytes }, avoid) => {
+    nextHop: ({ destination, arrivedFrom, bytes }, avoid, shun) => {
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
       let hops: readonly NextHop[] = router.nextHops(destination, plane);
       if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
+      // Back where it came from is no other way.
+      const others = hops.filter(({ neighbour }) => neighbour !== shun && neighbour !== arrivedFrom);
+      if (shun !== undefined && others.length > 0) hops = others;
       const request = {
         destination,
         self,
@@ -48,6 +53,35 @@ export function createCarrier(
     frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
     rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
     isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
+  };
+}
+
+/** What trials need of custody: test bundles, and the messages whose receipt is missing. */
+export function createTrialBench({ tests, forwarder }: Custody): QuarantineDeps["custody"] {
+  const waiting = function* (via: NodeId, destination: NodeId) {
+    for (const holding of forwarder.holdings)
+      if (
+        holding.relayedTo === via &&
+        holding.state === "relayed" &&
+        holding.header.destination === destination &&
+        holding.via === undefined
+      )
+        yield holding;
+  };
+  return {
+    sendTest: (destination, via, priority) => tests.send(destination, via, priority),
+    repeatTest: (id) => tests.repeat(id),
+    isTestTaken: (id) => tests.isTaken(id),
+    endTest: (id) => tests.end(id),
+    overdue: (via, destination, beforeMs) => {
+      for (const { relayedAtMs, header } of waiting(via, destination))
+        if (relayedAtMs !== undefined && relayedAtMs <= beforeMs) return header;
+      return undefined;
+    },
+    isAwaiting: (via, destination) => waiting(via, destination).next().done !== true,
+    reoffer: (via, destination) => {
+      for (const { id } of [...waiting(via, destination)]) forwarder.retry(id);
+    },
   };
 }
 

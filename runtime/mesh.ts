@@ -10,7 +10,8 @@ import { shortId, type NodeId } from "./kernel/ids.ts";
 import type { Metrics } from "./kernel/metrics.ts";
 import type { Session } from "./link/types.ts";
 import { MembershipView } from "./membership/view.ts";
-import { createCarrier, createDirectory } from "./mesh-delivery.ts";
+import { createCarrier, createDirectory, createTrialBench } from "./mesh-delivery.ts";
+import { Quarantine, type DistrustEvents } from "./mesh-quarantine.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant, type TrustLevel } from "./peer/book.ts";
@@ -44,7 +45,7 @@ export interface PrekeySource {
   current(): { readonly keyId: number; readonly publicKey: Uint8Array };
 }
 
-export interface MeshEvents extends CustodyEvents {
+export interface MeshEvents extends CustodyEvents, DistrustEvents {
   peerUp(peer: Peer): void;
   peerDown(peer: Peer, reason: string): void;
   linkUp(peer: Peer, endpoint: string): void;
@@ -103,6 +104,7 @@ export class Mesh {
   readonly router: Router;
   readonly packets: Packets;
   readonly custody: Custody;
+  readonly quarantine: Quarantine;
   readonly #sealer: Sealer;
   readonly #ownRecord: OwnRecord;
   #isStopped = false;
@@ -281,7 +283,22 @@ export class Mesh {
         verify: deps.verify,
       },
       deps.events,
+      {
+        handed: (neighbour, destination) => this.quarantine.onHanded(neighbour, destination),
+        returned: (neighbour, destination, priority) =>
+          this.quarantine.onReturned(neighbour, destination, priority),
+        testAnswered: (id, by) => this.quarantine.onTestAnswered(id, by),
+      },
     );
+    this.quarantine = new Quarantine({
+      clock,
+      log,
+      metrics,
+      events: deps.events,
+      isConnected: (id) => this.peers.get(id) !== undefined,
+      router: this.router,
+      custody: createTrialBench(this.custody),
+    });
   }
 
   get sealer(): Sealer {
@@ -365,6 +382,7 @@ export class Mesh {
     this.manager.stop();
     this.view.stop();
     this.dialer.stop();
+    this.quarantine.stop();
     this.custody.stop();
     this.peers.stop();
     this.router.close();

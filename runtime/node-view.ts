@@ -144,6 +144,7 @@ export class LiveView implements NodeView {
         state: trust === "blocked" ? "blocked" : "disconnected",
         links: [],
         last_seen: lastSeenMs > 0 ? isoTime(lastSeenMs) : null,
+        quarantine: this.#quarantineOf(id),
       });
     }
     for (const { nodeId, state } of mesh.dialer.targets) {
@@ -165,9 +166,18 @@ export class LiveView implements NodeView {
           up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
         })),
         last_seen: isoTime(clock.wallMs()),
+        quarantine: this.#quarantineOf(peer.id),
       });
     }
     return [...views.values()];
+  }
+
+  #quarantineOf(id: NodeId): PeerView["quarantine"] {
+    const { mesh, clock } = this.#deps;
+    const state = mesh.quarantine.stateOf(id);
+    if (state === undefined) return null;
+    const { reason, untilMs, offences } = state;
+    return { reason, until: isoTime(clock.wallMs() + untilMs - clock.monotonicMs()), offences };
   }
 
   routes(): RouteView[] {

@@ -324,6 +324,11 @@ function meshEvents(hub: EventHub, signals: MessageSignals): MeshEvents {
     routeChanged: (destination, isReachable) =>
       hub.emit("route", "changed", { destination, reachable: isReachable }),
     trustChanged: (id, { level, reason, by }) => hub.emit("peer", "trust", { id, level, reason, by }),
+    peerQuarantined: (id, reason, forMs) =>
+      hub.emit("peer", "quarantined", { id, reason, seconds: Math.round(forMs / 1_000) }),
+    peerRestored: (id) => hub.emit("peer", "restored", { id }),
+    lostDelivery: (id, destination) => hub.emit("peer", "lost_delivery", { id, destination }),
+    honestRoute: (id, destination) => hub.emit("peer", "honest_route", { id, destination }),
     nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
     delivered: (entry) => {
       hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size });

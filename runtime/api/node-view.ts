@@ -62,6 +62,8 @@ export interface PeerView {
   }[];
   /** ISO 8601 by this node's clock; null when never seen. */
   last_seen: string | null;
+  /** Its routes are the last resort: why, and until when at least; null: they are not. */
+  quarantine: { reason: string; until: string; offences: number } | null;
 }
 
 export interface ReloadView {

@@ -98,6 +98,7 @@ export const peer = z.object({
     }),
   ),
   last_seen: moment.nullable(),
+  quarantine: z.object({ reason: z.string(), until: moment, offences: count }).nullable(),
 }) satisfies z.ZodType<PeerView>;
 export const peers = z.object({ peers: z.array(peer) });
 

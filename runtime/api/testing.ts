@@ -116,6 +116,7 @@ export class FakeNode implements NodeView {
         state: "connected" as const,
         links: [link],
         last_seen: "2026-01-01T00:00:00.000Z",
+        quarantine: null,
       },
       {
         id: nodeC,
@@ -128,6 +129,7 @@ export class FakeNode implements NodeView {
         state: "disconnected" as const,
         links: [],
         last_seen: null,
+        quarantine: { reason: "lost mail", until: "2026-01-01T00:00:00.000Z", offences: 1 },
       },
     ];
   }

@@ -52,6 +52,7 @@ export type DropReason =
   | "bad-proof"
   | "no-proof"
   | "proof-budget"
+  | "update-budget"
   | "table-full"
   | "wrong-tag"
   | "unknown-neighbour"

@@ -2,7 +2,7 @@
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
-import { totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
+import { isDistrusted, totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
 
 /** One row of `GET /mesh/routes`, without its callsign: routing knows only ids. */
 export interface RouteRow {
@@ -92,7 +92,7 @@ function explainCandidate(
     next_hop: candidate.neighbour.id,
     advertised_metric: candidate.any.metric,
     link_cost: candidate.neighbour.link.cost,
-    metric: totalMetric(candidate, "any"),
+    metric: totalMetric(destination, candidate, "any"),
     seqno: candidate.any.seqno,
     feasible,
     selected,
@@ -101,22 +101,27 @@ function explainCandidate(
 }
 
 function reasonOf(
-  { any: state, bulk }: Destination,
+  destination: Destination,
   candidate: Candidate,
   feasible: boolean,
   selected: boolean,
 ): string {
+  const { any: state, bulk } = destination;
   if (candidate.any.metric >= METRIC_INFINITE) return "it has retracted the route";
   if (candidate.any.seqno < state.fdSeqno)
     return "its sequence number is older than one this node has advertised: taking it could make a loop";
   if (!feasible)
     return `it advertises ${candidate.any.metric}, not less than the ${state.fdMetric} this node has advertised: taking it could make a loop`;
+  if (isDistrusted(destination, candidate))
+    return candidate.neighbour.isQuarantined
+      ? "in quarantine: mail it acknowledged was lost; used only if nothing else leads there"
+      : "suspect: mail it acknowledged has no receipt; being tried";
   if (selected)
     return bulk.primary === candidate
       ? "cheapest, also for bulk"
       : "cheapest; bulk goes another way or waits";
   const isHop = state.hops.some(({ neighbour }) => neighbour === candidate.neighbour.id);
-  if (totalMetric(candidate, "any") < state.selected.metric)
+  if (totalMetric(destination, candidate, "any") < state.selected.metric)
     return "cheaper, but not by enough or not for long enough to switch";
   return isHop ? "dearer; used at once if the first one fails" : "dearer than the four in use";
 }

@@ -28,6 +28,8 @@ export const routeLimits: RouteLimits = {
 };
 
 export const NEXT_HOPS_MAX = 4;
+/** Added to the cost of a way that is suspected of losing mail, or of a neighbour in quarantine, 0.1 ms units: more than any honest path costs. */
+export const DISTRUST_COST = 2 ** 27;
 /** A destination this young moves to better routes at once: a cold start hears long ways first. */
 export const SETTLING_MS = 2_000;
 /** Decreases of a metric, and newer numbers alone, wait this long: a recovering link must not ripple step by step. */
@@ -104,6 +106,13 @@ export const SEQNO_REFILL_MS = 1_000;
 /** Signatures that failed, per neighbour: a burst, then one a second; above that proofs are refused unread. */
 export const BAD_PROOF_BURST = 64;
 export const BAD_PROOF_REFILL_MS = 1_000;
+
+/**
+ * Table updates of one neighbour that are read, bytes: at once, and a second. What is beyond is dropped unread and not
+ * acknowledged, so that an honest neighbour sends it again; a full table of 16,384 takes it half a minute.
+ */
+export const UPDATE_BURST_BYTES = 512 * 1024;
+export const UPDATE_BYTES_PER_SECOND = 64 * 1024;
 
 export const RECORD_REQUESTS_MAX = 64;
 /** Neighbours remembered for one record that is not here yet. */

@@ -79,6 +79,11 @@ export class Neighbour {
   /** Buckets in which entries were refused, and digests until they are compared again. */
   refusedBuckets = 0;
   refusedDigests = 0;
+  /** Bytes of updates read lately, running dry at UPDATE_BYTES_PER_SECOND. */
+  updateBytes = 0;
+  updateBytesAtMs = 0;
+  /** Mail that it took in was lost: its routes are the last resort. */
+  isQuarantined = false;
   /** Token bucket of failed signatures. */
   badProofs = 0;
   badProofAtMs = 0;

@@ -17,7 +17,12 @@ import {
 import type { NodeId } from "../kernel/ids.ts";
 import type { Adjacencies } from "./adjacency.ts";
 import type { RouteCore } from "./core.ts";
-import { BAD_PROOF_BURST, BAD_PROOF_REFILL_MS } from "./limits.ts";
+import {
+  BAD_PROOF_BURST,
+  BAD_PROOF_REFILL_MS,
+  UPDATE_BURST_BYTES,
+  UPDATE_BYTES_PER_SECOND,
+} from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
 import type { Destination } from "./table.ts";
@@ -38,11 +43,23 @@ export class UpdateReceiver {
   }
 
   handleUpdate(from: Neighbour, frame: Uint8Array): void {
+    if (!this.#mayRead(from, frame.length)) return this.#core.drop("update-budget");
     const { tag, serial, entries } = decodeUpdateHeader(frame);
     if (!this.#adjacencies.admit(from, tag)) return;
     while (entries.remaining > 0) this.#apply(from, serial, readUpdateEntry(entries));
     if (serial > from.newestSerial) from.newestSerial = serial;
     this.#core.deps.send(from.id, encodeRouteAck({ tag: from.peerTag, serial }));
+  }
+
+  /** One neighbour that floods must not cost the others their share of this node's time. */
+  #mayRead(from: Neighbour, bytes: number): boolean {
+    const nowMs = this.#core.now();
+    const paid = ((nowMs - from.updateBytesAtMs) / 1_000) * UPDATE_BYTES_PER_SECOND;
+    from.updateBytes = Math.max(0, from.updateBytes - paid);
+    from.updateBytesAtMs = nowMs;
+    if (from.updateBytes + bytes > UPDATE_BURST_BYTES) return false;
+    from.updateBytes += bytes;
+    return true;
   }
 
   #apply(from: Neighbour, serial: number, entry: UpdateEntry): void {

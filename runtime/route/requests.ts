@@ -14,6 +14,7 @@ import {
 } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
 import {
+  DISTRUST_COST,
   IMPROVE_DELAY_MS,
   profileTimers,
   REQUEST_DEDUPE_MS,
@@ -24,7 +25,7 @@ import {
 } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
-import { planeNames, totalMetric, type Candidate, type Destination, type PlaneName } from "./table.ts";
+import { isDistrusted, planeNames, totalMetric, type Candidate, type Destination, type PlaneName } from "./table.ts";
 
 /** What this node itself wants. */
 interface OwnRequest {
@@ -118,10 +119,12 @@ export class SeqnoRequests {
     let best = METRIC_INFINITE;
     for (const candidate of destination.candidates) {
       if (state.isFeasible(candidate[plane])) continue;
-      best = Math.min(best, totalMetric(candidate, plane));
+      best = Math.min(best, totalMetric(destination, candidate, plane));
     }
     if (best >= METRIC_INFINITE) return "none";
     if (state.primary === undefined) return "starving";
+    // A liar's metric has lowered the feasibility distance: only a newer number lets the honest ones in again.
+    if (isDistrusted(destination, state.primary) && best < DISTRUST_COST) return "starving";
     const { switchRatio, switchUnits } = this.#core.limits;
     const held = state.selected.metric;
     return best < held && best * switchRatio <= held && best + switchUnits <= held ? "better" : "none";
@@ -159,7 +162,7 @@ export class SeqnoRequests {
   #targets(destination: Destination, planes: number): Neighbour[] {
     const plane: PlaneName = (planes & PLANE_ANY) !== 0 ? "any" : "bulk";
     return destination.candidates
-      .map((candidate) => ({ candidate, total: totalMetric(candidate, plane) }))
+      .map((candidate) => ({ candidate, total: totalMetric(destination, candidate, plane) }))
       .filter(({ total }) => total < METRIC_INFINITE)
       .sort((a, b) => a.total - b.total)
       .map(({ candidate }) => candidate.neighbour);

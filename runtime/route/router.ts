@@ -10,7 +10,14 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Timer } from "@godwit/sdk";
 import { FrameType } from "../wire/constants.ts";
 import { decodeError } from "../wire/bytes.ts";
-import { decodeSeqnoRequest, UNREACHABLE, UpdateKind, updateKind } from "../wire/route-messages.ts";
+import {
+  decodeSeqnoRequest,
+  METRIC_INFINITE,
+  UNREACHABLE,
+  UpdateKind,
+  updateKind,
+  type PlaneRoute,
+} from "../wire/route-messages.ts";
 import { Adjacencies } from "./adjacency.ts";
 import { RouteCore, type RouterDeps } from "./core.ts";
 import { LINK_COST_MAX } from "./cost.ts";
@@ -47,6 +54,8 @@ export class Router {
   readonly #requests: SeqnoRequests;
   readonly #records: RecordFetcher;
   readonly #slow: SlowLinks;
+  /** Bounded by whoever judges (mesh-quarantine.ts). */
+  readonly #quarantined = new Set<NodeId>();
   #depth = 0;
   #sweepTimer: Timer | undefined;
   #isClosed = false;
@@ -113,6 +122,42 @@ export class Router {
       const neighbour = this.#core.neighbours.get(id);
       if (neighbour !== undefined) this.#updates.resend(neighbour);
     });
+  }
+
+  /**
+   * Mail to the destination that went through the neighbour is missing, or no longer is: from now on it is the last
+   * resort there, or no longer is. False: it offers no route there.
+   */
+  suspect(id: NodeId, destinationId: NodeId, isSuspect: boolean): boolean {
+    return this.#event(() => {
+      const neighbour = this.#core.neighbours.get(id);
+      const destination = this.#core.table.get(destinationId);
+      const candidate = neighbour === undefined ? undefined : destination?.candidateOf(neighbour);
+      if (destination === undefined || candidate === undefined) return false;
+      candidate.isSuspect = isSuspect;
+      this.#core.reselect(destination);
+      return candidate.any.metric < METRIC_INFINITE;
+    });
+  }
+
+  /** The neighbour, in this adjacency and later ones, is the last resort to everything but itself; or no longer is. */
+  quarantine(id: NodeId, isQuarantined: boolean): void {
+    if (isQuarantined) this.#quarantined.add(id);
+    else this.#quarantined.delete(id);
+    this.#event(() => {
+      const neighbour = this.#core.neighbours.get(id);
+      if (neighbour === undefined) return;
+      neighbour.isQuarantined = isQuarantined;
+      this.#reselectAll(neighbour);
+    });
+  }
+
+  /** What the neighbour advertises for the destination now, feasible or not; undefined: nothing. */
+  offerOf(id: NodeId, destinationId: NodeId): PlaneRoute | undefined {
+    const neighbour = this.#core.neighbours.get(id);
+    if (neighbour === undefined) return undefined;
+    const route = this.#core.table.get(destinationId)?.candidateOf(neighbour)?.any;
+    return route === undefined || route.metric >= METRIC_INFINITE ? undefined : route;
   }
 
   /** Any routing frame of a neighbour (borrowed). Throws GODWIT_DECODE; what stood before the fault was used. */
@@ -223,6 +268,7 @@ export class Router {
     const ownTag = 1 + this.#core.deps.random.below(2 ** 32 - 1);
     const neighbour = new Neighbour(id, bootId, sanitise(cost), ownTag);
     neighbour.badProofAtMs = this.#core.now();
+    neighbour.isQuarantined = this.#quarantined.has(id);
     this.#core.neighbours.set(id, neighbour);
     if (neighbour.hasTable) this.#adjacencies.open(neighbour);
     else this.#slow.up(neighbour);
@@ -250,9 +296,13 @@ export class Router {
     }
     neighbour.link = link;
     if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck) return;
+    this.#reselectAll(neighbour);
+    this.#slow.chooseRole();
+  }
+
+  #reselectAll(neighbour: Neighbour): void {
     for (const destination of this.#core.table.values())
       if (destination.candidateOf(neighbour) !== undefined) this.#core.reselect(destination);
-    this.#slow.chooseRole();
   }
 
   /** Runs one event to its end. Re-entrant calls (from a callback) join the event that is running. */

@@ -19,7 +19,7 @@ import {
   type SeqnoProof,
 } from "../wire/route-messages.ts";
 import type { NextHop } from "./decide.ts";
-import { NEXT_HOPS_MAX, SETTLING_MS, type RouteLimits } from "./limits.ts";
+import { DISTRUST_COST, NEXT_HOPS_MAX, SETTLING_MS, type RouteLimits } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 
 export type PlaneName = "any" | "bulk";
@@ -32,6 +32,8 @@ export interface Candidate {
   serial: number;
   any: PlaneRoute;
   bulk: PlaneRoute;
+  /** Mail handed to it for this destination is missing, and a trial is on. */
+  isSuspect?: boolean;
 }
 
 const NO_HOPS: readonly NextHop[] = [];
@@ -137,11 +139,19 @@ export function addCost(route: PlaneRoute, cost: number): number {
   return Math.min(route.metric + cost, METRIC_INFINITE);
 }
 
+/**
+ * Suspect or in quarantine: a dearer link to everything but the neighbour itself. Link costs are this node's own choice,
+ * so that this is preference only, and what is advertised tells others to go around this node, too.
+ */
+export const isDistrusted = ({ id }: Destination, { neighbour, isSuspect }: Candidate): boolean =>
+  id !== neighbour.id && (neighbour.isQuarantined || isSuspect === true);
+
 /** Cost of the candidate on that plane from here, METRIC_INFINITE when it cannot serve it. */
-export function totalMetric(candidate: Candidate, plane: PlaneName): number {
+export function totalMetric(destination: Destination, candidate: Candidate, plane: PlaneName): number {
   const { neighbour } = candidate;
   if (plane === "bulk" && neighbour.link.bottleneck === 2) return METRIC_INFINITE;
-  return addCost(plane === "any" ? candidate.any : candidate.bulk, neighbour.link.cost);
+  const cost = neighbour.link.cost + (isDistrusted(destination, candidate) ? DISTRUST_COST : 0);
+  return addCost(plane === "any" ? candidate.any : candidate.bulk, cost);
 }
 
 interface Ranked {
@@ -159,7 +169,7 @@ function rank(destination: Destination, plane: PlaneName, sticky: Candidate | un
   const ranked: Ranked[] = [];
   for (const candidate of destination.candidates) {
     if (!state.isFeasible(candidate[plane])) continue;
-    const entry = { candidate, total: totalMetric(candidate, plane) };
+    const entry = { candidate, total: totalMetric(destination, candidate, plane) };
     if (entry.total >= METRIC_INFINITE) continue;
     let at = ranked.length;
     while (at > 0 && isBetter(entry, ranked[at - 1]!)) at--;
@@ -224,6 +234,8 @@ function maySwitch(
   nowMs: number,
   limits: RouteLimits,
 ): boolean {
+  // Not a matter of taste: what is handed to the held one is lost.
+  if (isDistrusted(destination, held.candidate)) return true;
   if (limits.switchRatio <= 1 && limits.switchUnits <= 0) return true;
   const isClearlyBetter =
     best.total * limits.switchRatio <= held.total && best.total + limits.switchUnits <= held.total;

@@ -59,10 +59,11 @@ export interface HopChoice {
 
 /** The way to neighbours: routing decides, peers carry. */
 export interface Carrier {
-  /** Picks the neighbour for a bundle among those not in `avoid`. */
+  /** Picks the neighbour for a bundle among those not in `avoid`; `shun` is taken only if no other is left. */
   nextHop(
     bundle: { destination: NodeId; arrivedFrom: NodeId | undefined; bytes: number },
     avoid: (id: NodeId) => boolean,
+    shun: NodeId | undefined,
   ): HopChoice;
   isConnected(id: NodeId): boolean;
   /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. */
@@ -148,8 +149,12 @@ export interface Holding {
   wakeAtMs: number;
   /** Neighbours that were given it, latest last: only their acknowledgement counts. */
   offeredTo?: readonly NodeId[];
-  /** Who acknowledged it last, and how often one did, for `source`. */
+  /** Goes to this neighbour or nowhere (test bundles). */
+  readonly via?: NodeId;
+  /** Who acknowledged it last: when no receipt comes, another way is tried first. */
   relayedTo?: NodeId;
+  /** Monotonic ms of that, and how often one did, for `source`. */
+  relayedAtMs?: number;
   relays?: number;
   /** Refusals in a row for want of room: each makes the next pause longer. */
   refusals?: number;

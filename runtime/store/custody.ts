@@ -35,6 +35,7 @@ import type { Inbox, InboxEntry } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outbox-entry.ts";
 import { Recipient } from "./recipient.ts";
+import { TestBundles } from "./tests.ts";
 import { ChunkReceiver, ChunkSender } from "./transfer.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "./types.ts";
@@ -57,6 +58,16 @@ export interface CustodyEvents {
   changed(entry: OutboxEntry): void;
 }
 
+/** What custody sees of the ways that mail takes: the evidence for who loses it. */
+export interface WayEvents {
+  /** The neighbour acknowledged a message of this node. */
+  handed(neighbour: NodeId, destination: NodeId): void;
+  /** What the neighbour acknowledged came again: its receipt is missing somewhere. */
+  returned(neighbour: NodeId, destination: NodeId, priority: Priority): void;
+  /** A signed receipt for a test bundle. */
+  testAnswered(id: MessageId, by: NodeId): void;
+}
+
 export interface SendRequest {
   readonly to: string;
   readonly body: Uint8Array;
@@ -71,6 +82,8 @@ export interface SendRequest {
 export class Custody {
   readonly #ctx: CustodyContext;
   readonly outbox: Outbox;
+  readonly tests: TestBundles;
+  readonly #ways: WayEvents;
   readonly transit: Transit;
   readonly forwarder: Forwarder;
   readonly #recipient: Recipient;
@@ -82,20 +95,24 @@ export class Custody {
   readonly #refusals;
   #isStopped = false;
 
-  constructor(ctx: CustodyContext, events: CustodyEvents) {
+  constructor(ctx: CustodyContext, events: CustodyEvents, ways: WayEvents) {
     this.#ctx = ctx;
+    this.#ways = ways;
     const cache = new BodyCache();
     this.forwarder = new Forwarder(ctx, {
-      acknowledged: (holding) => this.#onAcknowledged(holding),
+      acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
       expired: (holding) => this.#onExpired(holding),
       offerEnded: (to, id) => this.#sender.end(to, id),
     });
+    this.tests = new TestBundles(ctx, this.forwarder);
     this.transit = new Transit(ctx, this.forwarder, cache);
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
       changed: (entry) => events.changed(entry),
       deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
+      stranger: (id, by) => ways.testAnswered(id, by),
     });
-    this.#recipient = new Recipient(ctx, this.outbox, this.transit, {
+    this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
+      receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),
       delivered: (entry, body) => events.delivered(entry, body),
       send: (bundle) => this.#sendOwn(bundle),
       acknowledge: (to, id) => this.#ack(to, id),
@@ -280,6 +297,8 @@ export class Custody {
     if (journey.remainingMs <= 0) return this.#ack(from, id); // its life is over: nobody needs to keep it
     const refusal = this.transit.refusal(from, bundle.sealed.length);
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
+    const before = this.transit.passedOn.before(id);
+    if (before !== undefined) this.#ways.returned(before, header.destination, header.priority);
     if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
     else this.#refuse(from, id, RefuseReason.storeFailed, RETRY_STORE_MS);
   }
@@ -321,9 +340,20 @@ export class Custody {
     void this.transit.take(bundle, { remainingMs: bundle.header.lifetimeMs, hops: 0, trace: [] }, undefined);
   }
 
-  #onAcknowledged(holding: Holding): void {
-    if (holding.role === "relay") this.transit.release(holding);
-    else this.outbox.onAcknowledged(holding);
+  #onAcknowledged(holding: Holding, by: NodeId): void {
+    const { id, header, arrivedFrom } = holding;
+    if (holding.role === "relay") {
+      this.transit.release(holding);
+      return this.transit.passedOn.note(id, header.destination, by, arrivedFrom === undefined);
+    }
+    this.outbox.onAcknowledged(holding);
+    if (holding.via === undefined) this.#ways.handed(by, header.destination);
+  }
+
+  /** What was delivered here came again: the receipt went out, and was lost behind whoever took it. */
+  #onReceiptMissed(sender: NodeId, priority: Priority): void {
+    const by = this.transit.passedOn.lastOwn(sender);
+    if (by !== undefined) this.#ways.returned(by, sender, priority);
   }
 
   #onExpired(holding: Holding): void {

@@ -14,8 +14,9 @@ import {
   type Journey,
 } from "../wire/bundle.ts";
 import { HOP_LIMIT } from "../wire/constants.ts";
-import type { CustodyContext, Holding } from "./context.ts";
+import type { CustodyContext, Holding, HopChoice } from "./context.ts";
 import { ReadyQueue } from "./ready-queue.ts";
+import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
 import { hasRoom, newWindow, type Window } from "./window.ts";
 
 /** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
@@ -38,7 +39,7 @@ const REFUSED_MAX_MS = 60_000;
 
 export interface ForwarderEvents {
   /** A neighbour holds it durably. A `relay` holding is gone from here; a `source` one waits for its receipt. */
-  acknowledged(holding: Holding): void;
+  acknowledged(holding: Holding, by: NodeId): void;
   /** Its lifetime ended; it is gone from here. */
   expired(holding: Holding): void;
   /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
@@ -164,7 +165,7 @@ export class Forwarder {
       delete holding.refusals;
       if (holding.role === "relay") this.remove(id);
       else this.#relayed(holding, from);
-      this.#events.acknowledged(holding);
+      this.#events.acknowledged(holding, from);
     }
     this.onWritable(from);
   }
@@ -174,6 +175,7 @@ export class Forwarder {
     this.#releaseAll(holding.id);
     this.#leaveQueue(holding);
     holding.relayedTo = by;
+    holding.relayedAtMs = this.#nowMs();
     if (holding.state === "relayed") return;
     holding.state = "relayed";
     const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
@@ -246,16 +248,9 @@ export class Forwarder {
       this.#pause(holding, nowMs + HOP_PARK_MS);
       return true;
     }
-    const choice = carrier.nextHop(
-      {
-        destination: holding.header.destination,
-        arrivedFrom: holding.arrivedFrom,
-        bytes: holding.sealedBytes,
-      },
-      (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
-    );
+    const choice = holding.via === undefined ? this.#choose(holding, nowMs) : pinned(carrier, holding, nowMs);
     if (choice.kind === "wait" || choice.to === undefined) {
-      const askAgainMs = earliestAfter(holding.refusedBy, nowMs);
+      const askAgainMs = earliestAfter(holding.refusedBy, nowMs) ?? whenPinned(holding, nowMs);
       if (askAgainMs === undefined) {
         holding.waitReason = choice.reason;
         return false;
@@ -268,11 +263,25 @@ export class Forwarder {
     const window = this.#window(to);
     const isOffer = this.#mustOffer(holding, to);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
-      window.waiting.add(holding.header.destination);
       holding.waitReason = "waiting for acknowledgements of the next hop";
+      const askAgainMs = whenPinned(holding, nowMs);
+      if (askAgainMs !== undefined) {
+        this.#pause(holding, askAgainMs);
+        return true;
+      }
+      window.waiting.add(holding.header.destination);
       return false;
     }
     return this.#launch(holding, to, window, isOffer);
+  }
+
+  #choose(holding: Holding, nowMs: number): HopChoice {
+    const { sealedBytes: bytes, arrivedFrom, header, relayedTo } = holding;
+    return this.#ctx.carrier.nextHop(
+      { destination: header.destination, arrivedFrom, bytes },
+      (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
+      relayedTo,
+    );
   }
 
   #mustOffer(holding: Holding, to: NodeId): boolean {
@@ -464,6 +473,7 @@ export class Forwarder {
           continue;
         }
         this.#release(neighbour, window, id);
+        entry.holding.relayedTo = neighbour; // another way first
         this.#returned.add(1, { reason: "no_ack" });
         this.#makeReady(entry.holding);
         destinations.add(entry.holding.header.destination);
@@ -472,24 +482,4 @@ export class Forwarder {
     for (const destination of destinations) this.pump(destination);
     this.#wakeBy(nextMs);
   }
-}
-
-/** Most neighbours remembered as holding a copy; more than four next hops at once there are not. */
-const OFFERED_TO_MAX = 8;
-
-function noteOffered(holding: Holding, to: NodeId): void {
-  if (holding.offeredTo?.includes(to) === true) return;
-  const last = holding.offeredTo?.slice(1 - OFFERED_TO_MAX) ?? [];
-  holding.offeredTo = [...last, to];
-}
-
-function earliestAfter(
-  refusedBy: ReadonlyMap<NodeId, number> | undefined,
-  nowMs: number,
-): number | undefined {
-  let earliest: number | undefined;
-  for (const untilMs of refusedBy?.values() ?? []) {
-    if (untilMs > nowMs && (earliest === undefined || untilMs < earliest)) earliest = untilMs;
-  }
-  return earliest;
 }

@@ -14,7 +14,12 @@ import { IdempotencyKeys } from "./idempotency.ts";
 import {
   Counters,
   finalStates,
+  HISTORY_BYTES_SHARE,
   putEntry,
+  RESEALS_MAX,
+  SEAL_RETRY_MS,
+  SEALED_AT_ONCE,
+  type Live,
   type OutboxEntry,
   type OutboxState,
   type SendOrder,
@@ -23,25 +28,11 @@ import { readReceipts } from "./outbox-receipts.ts";
 import { OutboxSealer } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
 
-/** A recipient that loses its keys more often than this for one message does not get it. */
-const RESEALS_MAX = 8;
-/** What the store could not read or write when it was to be sealed is tried again after this. */
-const SEAL_RETRY_MS = 5_000;
-
-interface Live {
-  readonly entry: OutboxEntry;
-  /** Monotonic ms. */
-  readonly deadlineMs: number;
-}
-
-/** Bodies read and sealed at one time. */
-const SEALED_AT_ONCE = 16;
-/** Of the outbox's bytes, what finished messages may keep besides. */
-const HISTORY_BYTES_SHARE = 0.5;
-
 export interface OutboxEvents {
   changed(entry: OutboxEntry): void;
   /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
+  /** A receipt from `by` that fits no message of the outbox. */
+  stranger(id: MessageId, by: NodeId): void;
   deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
 }
 
@@ -56,6 +47,8 @@ export class Outbox {
   readonly #idempotency = new IdempotencyKeys();
   readonly #finished: MessageId[] = [];
   readonly #toSeal: Live[] = [];
+  /** Delivered by a receipt whose commit has not succeeded yet. */
+  readonly #undurable = new Set<Live>();
   #isSealing = false;
   #finishedBytes = 0;
   #bytes = 0;
@@ -98,7 +91,6 @@ export class Outbox {
     return this.#entries.size;
   }
 
-  /** Not yet finished. */
   get openCount(): number {
     return this.#entries.size - this.#finished.length;
   }
@@ -186,22 +178,27 @@ export class Outbox {
     const touched: Live[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
+      if (live === undefined) this.#events.stranger(receipt.messageId, signer);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
-      if (live.entry.state === "delivered") continue;
+      if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
       if (receipt.status === ReceiptStatus.delivered) {
         live.entry.receipt = stored;
         live.entry.deliveredAtMs = stored.atMs;
-        this.#finish(live, "delivered", null);
+        this.#close(live, "delivered", null);
+        this.#undurable.add(live);
         touched.push(live);
       } else if (!finalStates.includes(live.entry.state) && !this.#othersMayDeliver(live, signer)) {
         if (!this.#unseal(live))
-          this.#finish(live, "refused", "the recipient could not open it: its keys have changed");
+          this.#close(live, "refused", "the recipient could not open it: its keys have changed");
         touched.push(live);
       }
     }
-    const ops = touched.map(({ entry }) => putEntry(entry));
     try {
-      if (ops.length > 0) await this.#ctx.store.commit(ops);
+      if (touched.length > 0) await this.#ctx.store.commit(touched.map(({ entry }) => putEntry(entry)));
+      for (const live of touched) {
+        this.#undurable.delete(live);
+        if (finalStates.includes(live.entry.state)) this.#events.changed(live.entry);
+      }
     } finally {
       for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
     }
@@ -419,8 +416,13 @@ export class Outbox {
     return messageId === undefined ? undefined : this.#entries.get(messageId);
   }
 
-  /** In memory; the caller saves. A `delivered` beats whatever it was before. */
   #finish(live: Live, state: OutboxState, reason: string | null): void {
+    this.#close(live, state, reason);
+    this.#events.changed(live.entry);
+  }
+
+  /** In memory; the caller saves, and announces what is durable. A `delivered` beats whatever it was before. */
+  #close(live: Live, state: OutboxState, reason: string | null): void {
     const { entry } = live;
     const wasFinal = finalStates.includes(entry.state);
     entry.state = state;
@@ -435,7 +437,6 @@ export class Outbox {
       this.#noteFinished(entry);
       this.#prune();
     }
-    this.#events.changed(entry);
   }
 
   #noteFinished({ id, size }: OutboxEntry): void {

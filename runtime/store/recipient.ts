@@ -5,7 +5,7 @@
  */
 import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
-import { formatMessageId, MESSAGE_ID_BYTES, shortId, type BundleId, type NodeId } from "../kernel/ids.ts";
+import { formatMessageId, MESSAGE_ID_BYTES, shortId, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import {
   BundleKind,
   encodeBundleHeader,
@@ -20,6 +20,7 @@ import {
   decodeClaim,
   decodeClaimAnswer,
   decodeInnerMessage,
+  decodeTest,
   messageIdOf,
   ReceiptStatus,
   type InnerMessage,
@@ -32,6 +33,7 @@ import type { Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outbox-entry.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
+import type { TestBundles } from "./tests.ts";
 import type { Transit } from "./transit.ts";
 import type { StoreOp } from "./types.ts";
 
@@ -42,12 +44,16 @@ const CLAIM_PRIORITY: Priority = 0;
 const REFUSALS_PER_SECOND = 2;
 const REFUSALS_BURST = 100;
 const REFUSAL_LIFETIME_MS = 3_600_000;
+/** Who asked has long given up after this. */
+const TEST_ANSWER_LIFETIME_MS = 60_000;
 
 export interface RecipientEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
   /** A bundle made here needs custody: a receipt, a claim, an answer. */
   send(bundle: Bundle): void;
   acknowledge(to: NodeId, id: BundleId): void;
+  /** What was delivered here came again: the sender has no receipt. */
+  receiptMissed(sender: NodeId, priority: Priority): void;
   refuse(to: NodeId, id: BundleId, reason: number, retryAfterMs: number): void;
 }
 
@@ -56,6 +62,7 @@ export class Recipient {
   readonly #ctx: CustodyContext;
   readonly #outbox: Outbox;
   readonly #transit: Transit;
+  readonly #tests: TestBundles;
   readonly #events: RecipientEvents;
   readonly #seen = new Seen();
   readonly #receipts: Receipts;
@@ -64,10 +71,17 @@ export class Recipient {
   readonly #refusals: TokenBucket;
   readonly #unreadable;
 
-  constructor(ctx: CustodyContext, outbox: Outbox, transit: Transit, events: RecipientEvents) {
+  constructor(
+    ctx: CustodyContext,
+    outbox: Outbox,
+    transit: Transit,
+    tests: TestBundles,
+    events: RecipientEvents,
+  ) {
     this.#ctx = ctx;
     this.#outbox = outbox;
     this.#transit = transit;
+    this.#tests = tests;
     this.#events = events;
     this.inbox = new Inbox(ctx);
     this.#receipts = new Receipts(ctx, { ready: (bundle) => events.send(bundle) });
@@ -198,6 +212,8 @@ export class Recipient {
     let forwardSecret: boolean;
     try {
       const opened = this.#open(bundle);
+      const test = decodeTest(opened.plaintext);
+      if (test !== undefined) return this.#onTest(from, test, bundle, journey);
       forwardSecret = opened.forwardSecret;
       inner = decodeInnerMessage(opened.plaintext);
     } catch (error) {
@@ -220,6 +236,8 @@ export class Recipient {
       ops: isShared ? [...ops, held] : ops,
     };
     if (!isShared || this.#delivery.wasDelivered(arrival)) {
+      if (from !== undefined && this.#delivery.wasDelivered(arrival))
+        this.#events.receiptMissed(source, priority);
       const outcome = await this.#delivery.deliver(arrival);
       // Held since before a restart and delivered already: a delivery takes the row along, a repeat does not.
       if (from === undefined && outcome === "again") await this.#ctx.store.commit([held]);
@@ -231,6 +249,24 @@ export class Recipient {
       await this.#ctx.store.commit([this.#transit.holdOp(bundle, journey, from), ...ops]);
     this.#answer(from, bundle.id, "again");
     this.#claims.start(arrival);
+  }
+
+  /** Nothing for the inbox: whoever asks wants to know that the way works. */
+  #onTest(from: NodeId | undefined, id: MessageId, { header, id: bundleId }: Bundle, journey: Journey): void {
+    const { mayAnswer, isAgain } = this.#tests.onArrived(id);
+    if (isAgain) this.#events.receiptMissed(header.source, header.priority);
+    if (mayAnswer) {
+      const receipt = {
+        status: ReceiptStatus.delivered,
+        messageId: id,
+        bundleId,
+        atMs: this.#ctx.clock.wallMs(),
+        isUnconfirmed: false,
+        trace: journey.trace,
+      };
+      this.#receipts.issue(header.source, receipt, Math.min(header.lifetimeMs, TEST_ANSWER_LIFETIME_MS));
+    }
+    if (from !== undefined) this.#events.acknowledge(from, bundleId);
   }
 
   /** Tells the source, signed, that sealing anew is the only way. */

@@ -183,7 +183,7 @@ export class TestNode {
       delivered: (entry, body) =>
         this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
       changed: ({ state }: OutboxEntry) => this.states.push(state),
-    });
+    }, { handed() {}, returned() {}, testAnswered() {} });
     const loading = custody.load();
     await this.settle(loading);
     this.custody = custody;

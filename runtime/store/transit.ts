@@ -17,6 +17,7 @@ import {
 import type { BodyCache } from "./body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
+import { PassedOn } from "./passed-on.ts";
 import type { StoreOp, StoreRow } from "./types.ts";
 
 /** Own receipts and claims may go past the bound for others' bundles by this much. */
@@ -45,6 +46,7 @@ export class Transit {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #cache: BodyCache;
+  readonly passedOn: PassedOn;
   readonly #committing = new Map<BundleId, Promise<boolean>>();
   readonly #perNeighbour = new Map<NodeId, { count: number; bytes: number }>();
   #count = 0;
@@ -54,6 +56,7 @@ export class Transit {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
     this.#cache = cache;
+    this.passedOn = new PassedOn(ctx.clock);
   }
 
   /** Rows for this node itself (messages that wait for claims) are answered; the rest goes to the forwarder. */
@@ -180,12 +183,14 @@ export class Transit {
   }
 
   #holding({ id, header, journey, from, sealedBytes }: TransitRow): Holding {
+    const before = this.passedOn.before(id);
     return {
       id,
       header,
       sealedBytes,
       role: "relay",
       ...(from === undefined ? {} : { arrivedFrom: from }),
+      ...(before === undefined ? {} : { relayedTo: before }),
       trace: journey.trace,
       hops: journey.hops,
       deadlineMs: this.#ctx.clock.monotonicMs() + journey.remainingMs,

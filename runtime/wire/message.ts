@@ -19,6 +19,9 @@ import { decodeError, Reader, Writer } from "./bytes.ts";
 import { STORE_EPOCH_BYTES } from "./peer-messages.ts";
 
 export const INNER_VERSION = 1;
+/** First byte of a test bundle's plaintext. */
+export const TEST_VERSION = 2;
+export const TEST_PADDING_MAX = 1_024;
 export const ADDRESS_BYTES_MAX = 64;
 export const SUBJECT_BYTES_MAX = 1_024;
 export const CONTENT_TYPE_BYTES_MAX = 255;
@@ -97,6 +100,23 @@ export function decodeInnerMessage(bytes: Uint8Array): InnerMessage {
     contentType: reader.text(CONTENT_TYPE_BYTES_MAX),
     body: reader.rest(),
   };
+}
+
+/** A test bundle: its number and zeros up to a size that says nothing. */
+export function encodeTest(id: MessageId, paddingBytes: number): Uint8Array {
+  return new Writer(17 + paddingBytes)
+    .u8(TEST_VERSION)
+    .bytes(idBytes(id))
+    .bytes(new Uint8Array(paddingBytes))
+    .finish();
+}
+
+/** The number of a test; undefined for a message. Throws GODWIT_DECODE for a test that is cut short. */
+export function decodeTest(bytes: Uint8Array): MessageId | undefined {
+  if (bytes[0] !== TEST_VERSION) return undefined;
+  const reader = new Reader(bytes);
+  reader.u8();
+  return formatMessageId(reader.bytes(MESSAGE_ID_BYTES));
 }
 
 /** Append-only. A `delivered` beats every other status. */

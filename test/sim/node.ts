@@ -36,6 +36,7 @@ export interface SimNodeOptions {
 
 /** What the world hears of its nodes. `mutate` is where tests plant bugs. */
 export interface SimNodeEvents extends Pick<MeshEvents, "delivered" | "changed" | "routeChanged"> {
+  quarantined(offender: NodeId): void;
   opened(): void;
   ended(): void;
   /** Opening failed in a way that no fault explains. */
@@ -241,6 +242,10 @@ export class Life implements EndHost {
         linkDown() {},
         nameConflict() {},
         trustChanged() {},
+        lostDelivery() {},
+        honestRoute() {},
+        peerQuarantined: (id) => events.quarantined(id),
+        peerRestored() {},
       },
     });
     if (!this.isAlive) return;

@@ -57,6 +57,14 @@ export interface SimResult {
   readonly struck: Readonly<Record<string, number>>;
   readonly loopSteps: number;
   readonly duplicatesExcused: number;
+  readonly quarantines: readonly SimQuarantine[];
+}
+
+/** Node indices, and virtual ms. */
+export interface SimQuarantine {
+  readonly by: number;
+  readonly offender: number;
+  readonly atMs: number;
 }
 
 const START_SPREAD_MS = 1_000;
@@ -72,6 +80,7 @@ export class World {
   readonly nodes: SimNode[] = [];
   readonly edges: Edge[] = [];
   readonly faults: string[] = [];
+  readonly quarantines: SimQuarantine[] = [];
   readonly ledger: Ledger;
   readonly loops: LoopChecker;
   readonly workload: Workload;
@@ -233,6 +242,12 @@ export class World {
     return {
       delivered: (entry, body) => this.ledger.onDelivered(node, entry, body),
       changed: (entry) => this.ledger.onChanged(node, entry),
+      quarantined: (offender) =>
+        this.quarantines.push({
+          by: node.index,
+          offender: this.nodes.findIndex(({ id }) => id === offender),
+          atMs: this.time.nowMs,
+        }),
       routeChanged: (destination) => this.loops.touch(node.index, destination),
       opened: () => {
         this.loops.setLife(node.index, node.life!.number);
@@ -261,6 +276,7 @@ export class World {
       struck: Object.fromEntries(this.disasters.counts),
       loopSteps: this.loops.steps,
       duplicatesExcused: this.ledger.duplicatesExcused,
+      quarantines: this.quarantines,
     };
   }
 }

@@ -89,7 +89,9 @@ export const peers: CommandModule = {
     const answer = await (await context.client()).call<{ peers: PeerView[] }>("GET", "/mesh/peers");
     show(context, answer, (value) => {
       const rows = value.peers.flatMap((peer) => {
-        const head = [render.short(peer.id), peer.callsign ?? "-", peer.trust, peer.state];
+        const isAvoided = peer.quarantine !== null && peer.state === "connected";
+        const state = isAvoided ? "quarantined" : peer.state;
+        const head = [render.short(peer.id), peer.callsign ?? "-", peer.trust, state];
         const seen = peer.state === "connected" ? "now" : render.moment(peer.last_seen);
         if (peer.links.length === 0) return [[...head, "-", "-", seen]];
         return peer.links.map((link, index) => [
