@@ -286,6 +286,8 @@ export class Quarantine {
     const { clock, router, log, events } = this.#deps;
     const nowMs = clock.monotonicMs();
     const before = this.#offenders.get(neighbour);
+    // Of several trials at one time the first counts.
+    if (before?.isActive === true && nowMs < before.untilMs) return;
     before?.timer?.cancel();
     const offence = planQuarantine(before, nowMs);
     this.#offenders.delete(neighbour);

@@ -15,6 +15,8 @@ import { LoopChecker } from "./loops.ts";
 import { SimNode, type SimNodeEvents } from "./node.ts";
 import { SimTime } from "./time.ts";
 import { planEdges, shapes, type Shape } from "./topology.ts";
+import type { BundleId } from "../../runtime/kernel/ids.ts";
+import { makeLiar } from "./liar.ts";
 import { Workload } from "./workload.ts";
 
 export interface SimOptions {
@@ -42,6 +44,10 @@ export interface SimOptions {
   /** Plants a bug in each node that opens (tests of the checkers only). */
   readonly mutate?: (mesh: Mesh, node: SimNode) => void;
   readonly limits?: Partial<CustodyLimits>;
+  /** Nodes that attract mail and drop it (liar.ts); give them nothing to say with `talkers`. */
+  readonly liars?: readonly number[];
+  /** Which bundles they drop; without it all. */
+  readonly drops?: (id: BundleId) => boolean;
 }
 
 export interface SimResult {
@@ -103,7 +109,7 @@ export class World {
       () => this.time.nowMs,
       (text) => this.#fault(text),
     );
-    this.loops = new LoopChecker(this.nodes);
+    this.loops = new LoopChecker(this.nodes, options.liars);
     this.workload = new Workload({
       nodes: this.nodes,
       random: seededRandom(random.below(2 ** 32)),
@@ -255,9 +261,10 @@ export class World {
       },
       broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),
       ended: () => this.loops.setLife(node.index, 0),
-      ...(this.#options.mutate === undefined
-        ? {}
-        : { mutate: (mesh: Mesh) => this.#options.mutate!(mesh, node) }),
+      mutate: (mesh: Mesh) => {
+        if (this.#options.liars?.includes(node.index) === true) makeLiar(mesh, node, this.#options.drops);
+        this.#options.mutate?.(mesh, node);
+      },
     };
   }
 
