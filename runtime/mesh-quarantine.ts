@@ -21,7 +21,7 @@ import type { Priority } from "./wire/constants.ts";
 
 /** Test bundles go out this often until their receipt comes: honest relays on the way need the repeats to heal. */
 const ATTEMPT_MS = 2_000;
-const ATTEMPTS = 4;
+const ATTEMPTS = 6;
 /** Wait behind the last attempt; and twice the time after which a receipt is missing, if that is longer. */
 const LAST_WAIT_MS = 3_000;
 const TRIALS_MAX = 16;

@@ -1,6 +1,6 @@
 /**
  * A member that means harm: it completes the handshake of an open mesh as any node may, speaks enough routing to be
- * heard, and from there sends what it likes. Quarantine of such a node is not part of the protocol yet.
+ * heard, and from there sends what it likes.
  */
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
@@ -23,6 +23,10 @@ export interface MemberOptions {
   readonly callsign?: string;
   /** Acknowledges every bundle and drops it. */
   readonly isBlackHole?: boolean;
+  /** Advertises metric 0 for these, again whenever it hears a newer number. */
+  readonly attracts?: readonly NodeId[];
+  /** Passes on, instead of dropping it, what it acknowledged; false: it drops this one as well. */
+  readonly passOn?: (id: string, frame: Uint8Array) => boolean;
 }
 
 export class Member {
@@ -132,16 +136,16 @@ export class Member {
       case FrameType.routeUpdate:
         return this.#onUpdate(bytes);
       case FrameType.bundle:
-        if (this.#options.isBlackHole === true) this.#swallow(decodeBundleFrame(bytes).bundle.id);
+        if (this.#options.isBlackHole === true) this.#swallow(decodeBundleFrame(bytes).bundle.id, bytes);
         return;
       case FrameType.offer:
-        if (this.#options.isBlackHole === true) this.#swallow(decodeOffer(bytes).id);
+        if (this.#options.isBlackHole === true) this.#swallow(decodeOffer(bytes).id, bytes);
         return;
     }
   }
 
-  #swallow(id: Parameters<typeof encodeCustodyAck>[0][number]): void {
-    this.swallowed++;
+  #swallow(id: Parameters<typeof encodeCustodyAck>[0][number], frame: Uint8Array): void {
+    if (this.#options.passOn?.(id, frame.slice()) !== true) this.swallowed++;
     this.send(encodeCustodyAck([id]));
   }
 
@@ -154,11 +158,17 @@ export class Member {
   #onUpdate(frame: Uint8Array): void {
     const { tag, serial, entries, kind } = route.decodeUpdateHeader(frame.slice());
     if (kind !== route.UpdateKind.table || tag !== this.#tag) return;
+    const lies: Omit<route.UpdateEntry, "bulk">[] = [];
     while (entries.remaining > 0) {
       const entry = route.readUpdateEntry(entries);
       const known = this.heard.get(entry.destination);
-      this.heard.set(entry.destination, { ...entry, proof: entry.proof ?? known?.proof });
+      const proof = entry.proof ?? known?.proof;
+      this.heard.set(entry.destination, { ...entry, proof });
+      if (proof === undefined || this.#options.attracts?.includes(entry.destination) !== true) continue;
+      const any = { seqno: proof.seqno, metric: 0, mtu: 61_440, bottleneck: 0 as const };
+      lies.push({ destination: entry.destination, any, proof });
     }
+    if (lies.length > 0) void this.advertise(lies);
     this.send(route.encodeRouteAck({ tag: this.#peerTag, serial }));
   }
 }

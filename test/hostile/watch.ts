@@ -101,6 +101,12 @@ export async function metricOf(node: LabNode, name: string): Promise<number> {
   return sum;
 }
 
+/** Whom the node goes around now. */
+export async function quarantinedBy(node: LabNode): Promise<string[]> {
+  const { peers } = await node.json<{ peers: { id: string; quarantine: unknown }[] }>("/mesh/peers");
+  return peers.filter(({ quarantine }) => quarantine !== null).map(({ id }) => id);
+}
+
 export interface Vitals {
   readonly rssMb: number;
   readonly descriptors: number;
