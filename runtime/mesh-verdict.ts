@@ -50,4 +50,4 @@ export const planImmunity = (acquittals: number): number => Math.min(5_000 * 2 *
 export const planTests = (acquittals: number): number => Math.min(2 + 2 * acquittals, 8);
 
 /** A receipt is missing after this, ms, where a route of `metric` (0.1 ms units) is offered. */
-export const receiptDueMs = (metric: number): number => 3_000 + Math.min(metric * 2, 600_000);
+export const receiptDueMs = (metric: number): number => 3_000 + Math.min(metric * 2, 60_000);

@@ -109,7 +109,10 @@ export class Custody {
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
       changed: (entry) => events.changed(entry),
       deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
-      stranger: (id, by) => ways.testAnswered(id, by),
+      stranger: (bundle, by) => {
+        const id = this.tests.byBundle(bundle);
+        if (id !== undefined) ways.testAnswered(id, by);
+      },
     });
     this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
       receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),

@@ -32,7 +32,7 @@ export interface OutboxEvents {
   changed(entry: OutboxEntry): void;
   /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
   /** A receipt from `by` that fits no message of the outbox. */
-  stranger(id: MessageId, by: NodeId): void;
+  stranger(bundle: BundleId, by: NodeId): void;
   deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
 }
 
@@ -178,7 +178,7 @@ export class Outbox {
     const touched: Live[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
-      if (live === undefined) this.#events.stranger(receipt.messageId, signer);
+      if (live === undefined) this.#events.stranger(receipt.bundleId, signer);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
       if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
       if (receipt.status === ReceiptStatus.delivered) {

@@ -20,6 +20,7 @@ export class TestBundles {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #bundles = new Map<MessageId, BundleId>();
+  readonly #byBundle = new Map<BundleId, MessageId>();
   readonly #answered = new Set<MessageId>();
   readonly #answers: TokenBucket;
 
@@ -45,6 +46,7 @@ export class TestBundles {
     }
     const bundle = makeBundle(header, sealed);
     this.#bundles.set(id, bundle.id);
+    this.#byBundle.set(bundle.id, id);
     this.#forwarder.add({
       id: bundle.id,
       header,
@@ -67,6 +69,11 @@ export class TestBundles {
     if (bundle !== undefined) this.#forwarder.retry(bundle);
   }
 
+  /** The test that a receipt names: also one that says "cannot open", of a node that knows no tests. */
+  byBundle(bundle: BundleId): MessageId | undefined {
+    return this.#byBundle.get(bundle);
+  }
+
   isTaken(id: MessageId): boolean {
     return this.#holding(id)?.relayedAtMs !== undefined;
   }
@@ -75,6 +82,7 @@ export class TestBundles {
     const bundle = this.#bundles.get(id);
     if (bundle === undefined) return;
     this.#bundles.delete(id);
+    this.#byBundle.delete(bundle);
     this.#forwarder.remove(bundle);
   }
 

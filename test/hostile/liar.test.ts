@@ -31,7 +31,7 @@ beforeAll(async () => {
   if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
   lab = await Lab.create();
   b = await addNode(lab, "LON-B", []);
-  m = await addNode(lab, "OSL-M", [], { extra: "[routing]\nhop_cost = "20ms"" });
+  m = await addNode(lab, "OSL-M", [], { extra: '[routing]\nhop_cost = "20ms"' });
   a = await addNode(lab, "DUN-A", [b.endpoint, m.endpoint]);
   c = await addNode(lab, "NYC-C", [b.endpoint, m.endpoint], { extra: "[delivery]\ninbox_messages_max = 200000" });
   await Promise.all(lab.nodes.map((node) => node.start()));
