@@ -236,7 +236,8 @@ export class Link {
         : profile.idleMs + (this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0);
       const quietMs = nowMs - this.#heardAtMs;
       if (quietMs < limitMs) {
-        if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probeSentAtMs ?? 0) >= MEASURE_MS) this.#probe();
+        if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probeSentAtMs ?? 0) >= MEASURE_MS)
+          this.#probe();
         return this.#schedule(limitMs - quietMs);
       }
     } else if (this.#misses >= profile.missesBeforeSuspect + profile.suspectProbes) {

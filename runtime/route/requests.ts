@@ -25,7 +25,14 @@ import {
 } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
-import { isDistrusted, planeNames, totalMetric, type Candidate, type Destination, type PlaneName } from "./table.ts";
+import {
+  isDistrusted,
+  planeNames,
+  totalMetric,
+  type Candidate,
+  type Destination,
+  type PlaneName,
+} from "./table.ts";
 
 /** What this node itself wants. */
 interface OwnRequest {

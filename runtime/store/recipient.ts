@@ -5,7 +5,14 @@
  */
 import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
-import { formatMessageId, MESSAGE_ID_BYTES, shortId, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import {
+  formatMessageId,
+  MESSAGE_ID_BYTES,
+  shortId,
+  type BundleId,
+  type MessageId,
+  type NodeId,
+} from "../kernel/ids.ts";
 import {
   BundleKind,
   encodeBundleHeader,

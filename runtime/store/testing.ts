@@ -179,11 +179,15 @@ export class TestNode {
     const { clock } = this.mesh;
     const random = seededRandom(this.name.charCodeAt(0));
     this.store = await openMemoryStore(this.disk, { clock, random, commitDelayMs: COMMIT_MS });
-    const custody = new Custody(this.#context(), {
-      delivered: (entry, body) =>
-        this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
-      changed: ({ state }: OutboxEntry) => this.states.push(state),
-    }, { handed() {}, returned() {}, testAnswered() {} });
+    const custody = new Custody(
+      this.#context(),
+      {
+        delivered: (entry, body) =>
+          this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
+        changed: ({ state }: OutboxEntry) => this.states.push(state),
+      },
+      { handed() {}, returned() {}, testAnswered() {} },
+    );
     const loading = custody.load();
     await this.settle(loading);
     this.custody = custody;

@@ -4,7 +4,13 @@
  * ends the trial that asked for them. docs/protocol/delivery.md "Missing receipts".
  */
 import { TokenBucket } from "../kernel/backoff.ts";
-import { formatMessageId, MESSAGE_ID_BYTES, type BundleId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import {
+  formatMessageId,
+  MESSAGE_ID_BYTES,
+  type BundleId,
+  type MessageId,
+  type NodeId,
+} from "../kernel/ids.ts";
 import { BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import { encodeTest, TEST_PADDING_MAX } from "../wire/message.ts";

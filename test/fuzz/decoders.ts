@@ -167,7 +167,11 @@ function wireTargets(): Target[] {
     decoder("inner message", [vector("innerMessage")], (input) =>
       checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
     ),
-    decoder("test bundle", [message.encodeTest(message.decodeReceipt(one).messageId, 64)], message.decodeTest),
+    decoder(
+      "test bundle",
+      [message.encodeTest(message.decodeReceipt(one).messageId, 64)],
+      message.decodeTest,
+    ),
     decoder("receipt", receipts, (input) =>
       checkStable(message.decodeReceipt(input), message.encodeReceipt, message.decodeReceipt),
     ),

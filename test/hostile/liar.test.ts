@@ -1,5 +1,5 @@
 /**
- * Liars among real nodes: DUN-A reaches NYC-C through LON-B, and dearer through OSL-M. A member attracts mail with metric
+ * Liars among real nodes: DUN-A reaches NYC-C through LON-B and PAR-K, and dearer through OSL-M. A member attracts mail with metric
  * 0, acknowledges and drops it: within 30 s its neighbour puts it into quarantine, nobody else is, and mail arrives
  * though the liar stays. A destination that stands still gets nobody into quarantine.
  */
@@ -21,6 +21,7 @@ let lab: Lab;
 let a: LabNode;
 let b: LabNode;
 let m: LabNode;
+let k: LabNode;
 let c: LabNode;
 let traffic: Traffic;
 
@@ -31,9 +32,12 @@ beforeAll(async () => {
   if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
   lab = await Lab.create();
   b = await addNode(lab, "LON-B", []);
-  m = await addNode(lab, "OSL-M", [], { extra: '[routing]\nhop_cost = "20ms"' });
+  m = await addNode(lab, "OSL-M", [], { extra: '[routing]\nhop_cost = "60ms"' });
+  k = await addNode(lab, "PAR-K", [b.endpoint], { extra: '[routing]\nhop_cost = "10ms"' });
   a = await addNode(lab, "DUN-A", [b.endpoint, m.endpoint]);
-  c = await addNode(lab, "NYC-C", [b.endpoint, m.endpoint], { extra: "[delivery]\ninbox_messages_max = 200000" });
+  c = await addNode(lab, "NYC-C", [k.endpoint, m.endpoint], {
+    extra: "[delivery]\ninbox_messages_max = 200000",
+  });
   await Promise.all(lab.nodes.map((node) => node.start()));
   const target = await idOf(c);
   await a.until(

@@ -11,7 +11,11 @@ import * as route from "../../runtime/wire/route-messages.ts";
 import type { SimNode } from "./node.ts";
 
 /** `drops`: which bundles; without it all of them. It sends nothing of its own further than to its neighbours. */
-export function makeLiar(mesh: Mesh, { id: self }: SimNode, drops: (id: BundleId) => boolean = () => true): void {
+export function makeLiar(
+  mesh: Mesh,
+  { id: self }: SimNode,
+  drops: (id: BundleId) => boolean = () => true,
+): void {
   const { custody, peers } = mesh;
   const onFrame = custody.onFrame.bind(custody);
   custody.onFrame = (from, type, frame) => {
