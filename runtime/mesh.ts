@@ -294,7 +294,7 @@ export class Mesh {
       clock,
       log,
       metrics,
-      events: deps.events,
+      events: this.#distrustEvents(),
       isConnected: (id) => this.peers.get(id) !== undefined,
       router: this.router,
       custody: createTrialBench(this.custody),
@@ -426,6 +426,26 @@ export class Mesh {
         }
       },
       writable: (peer) => this.custody.onWritable(peer.id),
+    };
+  }
+
+  /** What trials prove is the peer manager's to remember. */
+  #distrustEvents(): DistrustEvents {
+    const { events } = this.#deps;
+    return {
+      lostDelivery: (id, destination) => {
+        this.manager.report(id, "lost");
+        events.lostDelivery(id, destination);
+      },
+      honestRoute: (id, destination) => {
+        this.manager.report(id, "delivered");
+        events.honestRoute(id, destination);
+      },
+      peerQuarantined: (id, reason, forMs) => {
+        this.manager.report(id, "lied");
+        events.peerQuarantined(id, reason, forMs);
+      },
+      peerRestored: (id) => events.peerRestored(id),
     };
   }
 

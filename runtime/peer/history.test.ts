@@ -45,9 +45,10 @@ describe("what the manager does", () => {
   });
 
   test("blocks who was caught three times, longer each time, and never for ever", () => {
-    const block = (blocks: number) => planTrust(member({ ...good, lies: 3, blocks }), rules);
+    const block = (blocks: number) => planTrust(member({ ...good, lies: 3, losses: 20, blocks }), rules);
     expect(block(0)).toMatchObject({ kind: "block", forMs: HOUR_MS });
     expect(block(1)).toMatchObject({ kind: "block", forMs: 2 * HOUR_MS });
+    expect(planTrust(member({ ...good, lies: 3, losses: 3 }), rules).kind).toBe("keep");
     expect(block(400)).toMatchObject({ kind: "block", forMs: 168 * HOUR_MS });
   });
 

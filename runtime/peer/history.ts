@@ -93,7 +93,8 @@ export function planTrust(standing: TrustStanding, { promoteAfterMs, promoted }:
   if (by !== "manager" && by !== "default") return keep;
   if (level === "blocked") return keep;
   const { lies, blocks, linkedMs, deliveries, losses } = history;
-  if (lies >= LIES_TO_BLOCK) {
+  // Who also delivers is unlucky or badly placed: quarantine goes around it, and cutting its links would help nobody.
+  if (lies >= LIES_TO_BLOCK && losses >= deliveries) {
     const forMs = Math.min(BLOCK_FIRST_MS * 2 ** Math.min(blocks, 32), BLOCK_CAP_MS);
     return { kind: "block", reason: `caught ${lies} times taking mail that it does not forward`, forMs };
   }
