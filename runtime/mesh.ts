@@ -12,6 +12,7 @@ import type { Session } from "./link/types.ts";
 import { MembershipView } from "./membership/view.ts";
 import { createCarrier, createDirectory, createTrialBench } from "./mesh-delivery.ts";
 import { Quarantine, type DistrustEvents } from "./mesh-quarantine.ts";
+import { Enrolment, type EnrolmentEvents } from "./mesh-enrolment.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant, type TrustLevel } from "./peer/book.ts";
@@ -45,12 +46,13 @@ export interface PrekeySource {
   current(): { readonly keyId: number; readonly publicKey: Uint8Array };
 }
 
-export interface MeshEvents extends CustodyEvents, DistrustEvents {
+export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
   peerUp(peer: Peer): void;
   peerDown(peer: Peer, reason: string): void;
   linkUp(peer: Peer, endpoint: string): void;
   linkDown(peer: Peer, endpoint: string, reason: string): void;
   routeChanged(destination: NodeId, isReachable: boolean): void;
+  hintHeard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
   nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
   trustChanged(id: NodeId, grant: TrustGrant): void;
 }
@@ -58,6 +60,8 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents {
 export interface MeshDeps {
   readonly identity: MeshIdentity;
   readonly network: string;
+  /** Live network secrets, newest first; none: an open mesh. */
+  liveSecrets(): readonly Uint8Array[];
   readonly callsign: string | undefined;
   readonly location: string | undefined;
   readonly clock: Clock;
@@ -105,6 +109,7 @@ export class Mesh {
   readonly packets: Packets;
   readonly custody: Custody;
   readonly quarantine: Quarantine;
+  readonly enrolment: Enrolment;
   readonly #sealer: Sealer;
   readonly #ownRecord: OwnRecord;
   #isStopped = false;
@@ -142,6 +147,7 @@ export class Mesh {
     mesh = new Mesh(deps, { boot, book, names, records, ...sealing });
     await mesh.#ownRecord.publish();
     await mesh.custody.load();
+    await mesh.enrolment.load();
     return mesh;
   }
 
@@ -206,6 +212,7 @@ export class Mesh {
       wanted: (endpoint, nodeId, isPermanent) =>
         void this.dialer.add({ endpoint, isPermanent, ...(nodeId === undefined ? {} : { nodeId }) }),
       unwanted: (endpoint) => this.dialer.remove(endpoint),
+      heard: (source, endpoint, nodeId) => deps.events.hintHeard(source, endpoint, nodeId),
     });
     this.router = new Router({
       self: identity.id,
@@ -261,6 +268,21 @@ export class Mesh {
           this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
         },
       },
+    });
+    this.enrolment = new Enrolment({
+      identity,
+      network,
+      clock,
+      random,
+      log,
+      metrics,
+      store,
+      verify: deps.verify,
+      records: this.records,
+      secrets: () => deps.liveSecrets(),
+      connected: () => this.peers.connected,
+      isReachable: (id) => this.router.reachable(id),
+      events: deps.events,
     });
     this.custody = new Custody(
       {
@@ -320,7 +342,8 @@ export class Mesh {
 
   /** A proven session that somebody dialled to us. */
   adopt(session: Session): void {
-    this.peers.adopt(session);
+    if (session.invite === undefined) this.peers.adopt(session);
+    else this.enrolment.serve(session);
   }
 
   /** Where this node is reachable changed. */
@@ -383,6 +406,7 @@ export class Mesh {
     this.view.stop();
     this.dialer.stop();
     this.quarantine.stop();
+    this.enrolment.stop();
     this.custody.stop();
     this.peers.stop();
     this.router.close();
@@ -396,6 +420,7 @@ export class Mesh {
         this.#noteSeen(peer.id);
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
         this.manager.onPeerUp(peer);
+        this.enrolment.onPeerUp(peer);
         events.peerUp(peer);
       },
       down: (peer, reason) => {
@@ -453,6 +478,7 @@ export class Mesh {
     if (type >= FrameType.routeUpdate && type <= FrameType.record)
       return this.router.handleFrame(peer.id, bytes);
     if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
+    if (type === FrameType.redemptions) return this.enrolment.onFrame(peer.id, bytes);
     this.custody.onFrame(peer.id, type, bytes);
   }
 

@@ -4,7 +4,11 @@
  */
 import type {
   Box,
+  DiscoveryView,
   HealthView,
+  InviteRequest,
+  InviteView,
+  JoinView,
   MessageView,
   NameView,
   NodeEvent,
@@ -25,6 +29,8 @@ import type { Mesh } from "./mesh.ts";
 import { meshAddress } from "./membership/address.ts";
 import { scoreOf } from "./peer/history.ts";
 import type { TrustView as TrustStandingView } from "./peer/book.ts";
+import { viewDiscovery } from "./node-discovery.ts";
+import { issueInvite, takeToken } from "./node-invite.ts";
 import type { PluginHost } from "./plugin/host.ts";
 import { packetAssociated } from "./route/packets.ts";
 import type { Holding } from "./store/context.ts";
@@ -281,6 +287,18 @@ export class LiveView implements NodeView {
   setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void> {
     const time = expiresSeconds === undefined ? {} : { forMs: expiresSeconds * 1_000 };
     return this.#deps.mesh.setTrust(this.#resolve(node), { level, reason, by: "operator", ...time });
+  }
+
+  discovery(): DiscoveryView {
+    return viewDiscovery(this.#deps.mesh, this.#deps.host);
+  }
+
+  invite(request: InviteRequest): InviteView {
+    return issueInvite(this.#deps.mesh, this.#deps.network, request);
+  }
+
+  join(token: string): JoinView {
+    return takeToken(this.#deps.mesh, this.#deps.network, this.#deps.isOpen, token);
   }
 
   names(): NameView[] {

@@ -81,6 +81,7 @@ async function assemble(
   const hub = new EventHub(clock);
   const signals = new MessageSignals();
   const secrets = config.node.networkSecrets.map((secret) => secret.reveal());
+  const liveSecrets = () => secrets;
   const guard = new HandshakeGuard(clock, random);
   let host: PluginHost | undefined;
   // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
@@ -93,7 +94,8 @@ async function assemble(
         role: pipe.direction === "outbound" ? "initiator" : "responder",
         identity,
         network,
-        secrets,
+        secrets: liveSecrets(),
+        judgeInvite: (invite) => mesh.enrolment.judge(invite),
         clock,
         random,
         guard,
@@ -107,6 +109,7 @@ async function assemble(
   const mesh = await Mesh.open({
     identity,
     network,
+    liveSecrets,
     callsign,
     location,
     clock,
@@ -329,6 +332,11 @@ function meshEvents(hub: EventHub, signals: MessageSignals): MeshEvents {
     peerRestored: (id) => hub.emit("peer", "restored", { id }),
     lostDelivery: (id, destination) => hub.emit("peer", "lost_delivery", { id, destination }),
     honestRoute: (id, destination) => hub.emit("peer", "honest_route", { id, destination }),
+    hintHeard: (source, endpoint, nodeId) =>
+      hub.emit("discovery", "hint", { source, endpoint, id: nodeId ?? null }),
+    joined: (id, invite, callsign) => hub.emit("join", "joined", { id, invite, callsign }),
+    inviteConflict: (invite, redeemers) =>
+      hub.emit("join", "conflict", { invite, nodes: redeemers.join(" ") }),
     nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
     delivered: (entry) => {
       hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size });

@@ -16,6 +16,7 @@ import type { NodeView, TokenScope, TokenStore } from "./node-view.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
+import { joinRoutes } from "./routes-join.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
@@ -51,7 +52,7 @@ export type Api = Hono<ApiEnv>;
 
 /** Every route of the API, in the order of the documentation. */
 export function apiRoutes(version: string): Route[] {
-  const routes: Route[] = [...meshRoutes(), ...messageRoutes(), ...tokenRoutes()];
+  const routes: Route[] = [...meshRoutes(), ...joinRoutes(), ...messageRoutes(), ...tokenRoutes()];
   let document: unknown;
   routes.push(
     defineRoute({

@@ -163,10 +163,49 @@ export interface NameView {
 
 /** One event of `GET /events`. `type` is `<family>.<what>`; data is flat JSON. */
 export interface NodeEvent {
-  family: "link" | "peer" | "route" | "message" | "heal" | "plugin" | "name";
+  family: "link" | "peer" | "route" | "message" | "heal" | "plugin" | "name" | "join" | "discovery";
   type: string;
   at: string;
   data: Record<string, string | number | boolean | null>;
+}
+
+/** What became of a hint; `waiting`: its turn has not come, `backing_off`: failed, tried again soon. */
+export type HintVerdict =
+  "linked" | "dialling" | "waiting" | "backing_off" | "unreachable" | "refused" | "ignored";
+
+export interface DiscoveryView {
+  hints: {
+    endpoint: string;
+    id: NodeId | null;
+    source: string;
+    age_seconds: number;
+    expires_in_seconds: number | null;
+    verdict: HintVerdict;
+    reason: string | null;
+    next_try_seconds: number | null;
+  }[];
+}
+
+export interface InviteRequest {
+  ttl_seconds?: number | undefined;
+  uses?: number | undefined;
+  callsign?: string | undefined;
+}
+
+export interface InviteView {
+  token: string;
+  network: string;
+  open: boolean;
+  invite: string | null;
+  expires_at: string | null;
+  uses: number | null;
+  addresses: string[];
+  note: string | null;
+}
+
+export interface JoinView {
+  network: string;
+  hints: number;
 }
 
 export interface NodeView {
@@ -193,6 +232,11 @@ export interface NodeView {
   setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void>;
   /** Reads the configuration anew. Rejects with GODWIT_CONFIG_INVALID, and then nothing changed. */
   reload(): Promise<ReloadView>;
+  discovery(): DiscoveryView;
+  /** Throws GODWIT_REQUEST_INVALID when no member has an address that others can dial. */
+  invite(request: InviteRequest): InviteView;
+  /** Throws GODWIT_TOKEN_INVALID, GODWIT_JOIN_REFUSED. */
+  join(token: string): JoinView;
   names(): NameView[];
   /** Settles a conflict for good: `node` gets the name. */
   resolveName(name: string, node: string): Promise<void>;

@@ -27,7 +27,7 @@ export const PAGE_DEFAULT = 50;
 /** Larger bodies are fetched from `/messages/{id}/body`. */
 export const INLINE_BODY_BYTES_MAX = 64 * 1024;
 
-const nodeId = z
+export const nodeId = z
   .string()
   .regex(/^[a-z2-7]{52}$/)
   .describe("Ed25519 public key, 52 characters of lower-case base32") as unknown as z.ZodType<NodeId>;
@@ -45,7 +45,17 @@ const metric = z.number().nonnegative().describe("expected time to deliver 256 b
 export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
 export const boxes = ["inbox", "outbox", "transit"] as const;
-export const eventFamilies = ["link", "peer", "route", "message", "heal", "plugin", "name"] as const;
+export const eventFamilies = [
+  "link",
+  "peer",
+  "route",
+  "message",
+  "heal",
+  "plugin",
+  "name",
+  "join",
+  "discovery",
+] as const;
 const healthStatus = z.enum(["ok", "degraded", "down"]);
 
 export const health = z.object({

@@ -7,6 +7,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
 import type {
   HealthView,
+  InviteRequest,
   MessageView,
   NameView,
   NodeEvent,
@@ -56,6 +57,7 @@ export class FakeNode implements NodeView {
   readonly trusts: { node: string; level: string; reason: string; expiresSeconds?: number }[] = [];
   readonly resolved: { name: string; node: string }[] = [];
   readonly deleted: string[] = [];
+  readonly joins: string[] = [];
   readonly boxed = new Map<string, { view: MessageView; body: Uint8Array; contentType?: string }>([
     [messageId1, { view: sampleMessage, body: new TextEncoder().encode("hello") }],
   ]);
@@ -212,6 +214,41 @@ export class FakeNode implements NodeView {
   async setTrust(node: string, level: string, reason: string, expiresSeconds?: number) {
     this.#known(node);
     this.trusts.push({ node, level, reason, ...(expiresSeconds === undefined ? {} : { expiresSeconds }) });
+  }
+
+  discovery() {
+    this.#fail();
+    const hint = {
+      endpoint: "tcp://192.0.2.1:4860",
+      id: nodeB,
+      source: "discovery.neighbours",
+      age_seconds: 3,
+      expires_in_seconds: null,
+      verdict: "linked" as const,
+      reason: null,
+      next_try_seconds: null,
+    };
+    return { hints: [hint] };
+  }
+
+  invite({ uses = 1 }: InviteRequest) {
+    this.#fail();
+    return {
+      token: "godwit1test",
+      network: "telex",
+      open: false,
+      invite: "0102030405060708",
+      expires_at: "2026-01-01T01:00:00.000Z",
+      uses,
+      addresses: ["tcp://192.0.2.1:4860"],
+      note: null,
+    };
+  }
+
+  join(token: string) {
+    this.#fail();
+    this.joins.push(token);
+    return { network: "telex", hints: 1 };
   }
 
   names(): NameView[] {

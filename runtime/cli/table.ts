@@ -34,10 +34,19 @@ const outbox = row(
   async () => (await messages()).outbox,
   paging,
 );
+const discovery = row(
+  "discovery",
+  "",
+  none,
+  "what was heard of other nodes, and what became of it",
+  async () => (await import("./commands/discovery.ts")).discovery,
+);
 const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
 
 export const commands: readonly CommandSpec[] = [
-  row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run),
+  row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
+    join: { value: "TOKEN", help: "join with this invitation where there is no configuration yet" },
+  }),
   row(
     "init",
     "",
@@ -50,6 +59,32 @@ export const commands: readonly CommandSpec[] = [
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
       peer: { value: "URL", help: "a neighbour to dial, such as tcp://10.0.0.2:4860", repeats: true },
       force: { help: "replace an existing configuration (never the identity)" },
+    },
+  ),
+  row(
+    "join",
+    "TOKEN",
+    [1, 1],
+    "become a member by an invitation; writes the configuration",
+    async () => (await import("./commands/join.ts")).join,
+    {
+      callsign: { value: "DUN-A", help: "name of this machine, instead of what the invitation says" },
+      "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+    },
+  ),
+  row(
+    "invite",
+    "",
+    none,
+    "make an invitation: one line and its QR code",
+    async () => (await import("./commands/invite.ts")).invite,
+    {
+      ttl: { value: "1h", help: "how long it is good for, 1m to 30d; one hour by default" },
+      uses: { value: "N", help: "nodes that may join by it, 1 by default" },
+      callsign: { value: "DUN-A", help: "what the newcomer is to be called" },
+      "qr-only": { help: "print the QR code and nothing else" },
+      "no-qr": { help: "print no QR code" },
+      light: { help: "the terminal writes dark on light" },
     },
   ),
   row("id", "", none, "this node's id, running or not", async () => (await import("./commands/init.ts")).id),
@@ -121,6 +156,7 @@ export const commands: readonly CommandSpec[] = [
     "where a message is, its receipt and its trace",
     async () => (await messages()).show,
   ),
+  discovery,
   names,
   hidden("names list", names),
   row(
@@ -164,7 +200,7 @@ export const commands: readonly CommandSpec[] = [
   row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
     family: {
       value: "LIST",
-      help: "only these, comma-separated: link, peer, route, message, heal, plugin, name",
+      help: "only these, comma-separated: link, peer, route, message, heal, plugin, name, join, discovery",
     },
   }),
   row(

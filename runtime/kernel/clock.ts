@@ -7,6 +7,9 @@ import type { Clock, Timer } from "@godwit/sdk";
 
 export type { Clock, Timer };
 
+/** No machine's clock was right before this: 2026-01-01. Earlier readings are those of a board without a clock. */
+export const PLAUSIBLE_WALL_MS = 1_767_225_600_000;
+
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),

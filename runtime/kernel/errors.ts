@@ -138,6 +138,27 @@ export const errorCodes = {
     500,
     "the store is damaged or not one of Godwit; keep a copy, then restore a backup or move it away",
   ),
+  GODWIT_TOKEN_INVALID: entry("protocol", "never", 400, "the text is no invitation, or has a typo"),
+  GODWIT_INVITE_EXPIRED: entry("permission", "never", 403, "the invitation has expired; ask for a new one"),
+  GODWIT_INVITE_USED: entry("permission", "never", 403, "the invitation was used before; ask for a new one"),
+  GODWIT_INVITE_UNSURE: entry(
+    "permission",
+    "later",
+    503,
+    "the member that was asked has no right time and cannot judge the invitation",
+  ),
+  GODWIT_JOIN_REFUSED: entry(
+    "protocol",
+    "later",
+    409,
+    "the invitation does not fit this node or could not be taken",
+  ),
+  GODWIT_JOIN_UNREACHABLE: entry(
+    "transport",
+    "later",
+    503,
+    "no address of the invitation leads to a member; each is named with its reason",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

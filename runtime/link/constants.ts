@@ -20,15 +20,17 @@ export const HandshakeType = {
   xx1PskWithCookie: 0x18,
   ik1WithCookie: 0x19,
   xx1WithCookie: 0x1b,
+  /** Under an invitation; always has room for a cookie. */
+  xx1Invite: 0x1e,
 } as const;
 
 /** Set in the type of a message 1 that carries a cookie. */
 export const COOKIE_FLAG = 0x08;
 
-export const RefuseReason = { version: 1, notAddressee: 2 } as const;
+export const RefuseReason = { version: 1, notAddressee: 2, inviteExpired: 3, inviteUnsure: 4 } as const;
 
 /** In the prologue. */
-export const PatternId = { IK: 1, XX: 2, IKpsk2: 3, XXpsk3: 4 } as const;
+export const PatternId = { IK: 1, XX: 2, IKpsk2: 3, XXpsk3: 4, XXpsk3Invite: 5 } as const;
 
 /** Control items inside records. */
 export const ControlKind = {

@@ -4,6 +4,7 @@
  * for a first message whose tag is wrong. Specified by docs/protocol/link.md, "Handshake".
  */
 import type { Pipe } from "@godwit/sdk";
+import type { Invite } from "../identity/invite.ts";
 import type { Identity } from "../identity/keys.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
@@ -24,12 +25,13 @@ import type { HalfOpenTicket, HandshakeGuard } from "./guard.ts";
 import {
   HANDSHAKE_BYTES,
   HANDSHAKE_BYTES_MAX,
+  inviteKeys,
   networkKeys,
   type NetworkKeys,
   type Versions,
 } from "./hello.ts";
 import { Initiator, type Established, type Step } from "./initiator.ts";
-import { Responder } from "./responder.ts";
+import { Responder, type InviteGate } from "./responder.ts";
 import type { LinkSession, SessionParams } from "./session.ts";
 import { StreamSession } from "./stream-session.ts";
 import type { Session } from "./types.ts";
@@ -42,6 +44,10 @@ export interface OpenSessionOptions {
   readonly network: string;
   /** Newest first, at most 4; none: an open mesh. */
   readonly secrets: readonly Uint8Array[];
+  /** Initiator: comes as the holder of an invitation instead of as a member. */
+  readonly invite?: { readonly invite: Invite; readonly secret: Uint8Array };
+  /** Responder of a closed mesh: which invitations it takes. Undefined: none. */
+  readonly judgeInvite?: InviteGate["judge"];
   readonly clock: Clock;
   readonly random: Random;
   readonly guard: HandshakeGuard;
@@ -159,14 +165,17 @@ class Opening {
   }
 
   #newInitiator(): Initiator {
-    const { identity, network, secrets, guard, random, remote, hideIdentity } = this.#options;
+    const { identity, network, secrets, guard, random, remote, hideIdentity, invite } = this.#options;
     this.#secretIndex = guard.secretIndexFor(this.#pipe.remote, secrets.length);
     return new Initiator({
       identity,
       network,
-      keys: networkKeys(network, secrets[this.#secretIndex]),
+      keys:
+        invite === undefined
+          ? networkKeys(network, secrets[this.#secretIndex])
+          : inviteKeys(network, invite.invite, invite.secret),
       remote,
-      useIk: remote !== undefined && hideIdentity !== true,
+      useIk: remote !== undefined && hideIdentity !== true && invite === undefined,
       versions: this.#versions,
       random,
       isBlocked: this.#isBlocked,
@@ -174,7 +183,7 @@ class Opening {
   }
 
   #newResponder(): Responder {
-    const { identity, network, secrets, guard, random, sourceKey } = this.#options;
+    const { identity, network, secrets, guard, random, sourceKey, judgeInvite } = this.#options;
     const keys: NetworkKeys[] =
       secrets.length === 0
         ? [networkKeys(network, undefined)]
@@ -188,6 +197,8 @@ class Opening {
       guard,
       source: sourceKey ?? this.#pipe.remote,
       isBlocked: this.#isBlocked,
+      invites:
+        judgeInvite === undefined || secrets.length === 0 ? undefined : { secrets, judge: judgeInvite },
     });
   }
 

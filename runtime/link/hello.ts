@@ -4,6 +4,7 @@
  * messages".
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { encodeInvite, INVITE_BYTES, inviteSecret, type Invite } from "../identity/invite.ts";
 import {
   COOKIE_BYTES,
   COOKIE_FLAG,
@@ -24,6 +25,7 @@ export const HANDSHAKE_BYTES: Readonly<Record<number, number>> = {
   [HandshakeType.xx1WithCookie]: 55,
   [HandshakeType.xx1Psk]: 55,
   [HandshakeType.xx1PskWithCookie]: 71,
+  [HandshakeType.xx1Invite]: 84,
   [HandshakeType.xx2]: 98,
   [HandshakeType.xx3]: 65,
   [HandshakeType.retry]: 21,
@@ -42,6 +44,8 @@ export interface NetworkKeys {
   readonly tagKey: Uint8Array;
   /** Undefined in an open mesh. */
   readonly psk: Uint8Array | undefined;
+  /** The keys are those of one who holds this invitation, not of a member. */
+  readonly invite?: Invite;
 }
 
 /** `secret` undefined: an open mesh, whose tag keeps out strays of other networks and no attacker. */
@@ -56,6 +60,20 @@ export function networkKeys(network: string, secret: Uint8Array | undefined): Ne
     psk: secret === undefined ? undefined : mac(base, encoder.encode("psk")),
   };
 }
+
+/** Keys of a handshake under an invitation, from the secret in its token. */
+export const inviteKeys = (network: string, invite: Invite, secret: Uint8Array): NetworkKeys => ({
+  ...networkKeys(network, secret),
+  invite,
+});
+
+/** The same as a member finds them: one set per live network secret, since the inviter may have used any. */
+export const memberInviteKeys = (
+  network: string,
+  invite: Invite,
+  secrets: readonly Uint8Array[],
+): NetworkKeys[] =>
+  secrets.map((secret) => inviteKeys(network, invite, inviteSecret(secret, invite, network)));
 
 /** For IK the second half of the tag is keyed by the addressee as well. */
 const addresseeKey = (tagKey: Uint8Array, dhPublicKey: Uint8Array): Uint8Array => mac(tagKey, dhPublicKey);
@@ -74,12 +92,15 @@ export interface Message1 {
   /** IK only. */
   readonly addresseeTag: Uint8Array | undefined;
   readonly cookie: Uint8Array | undefined;
+  /** 13 bytes of an invitation. */
+  readonly invite: Uint8Array | undefined;
   readonly noise: Uint8Array;
   /** What the tags cover: everything but themselves. */
   readonly covered: readonly Uint8Array[];
 }
 
 const HEADER_BYTES = 3;
+const NO_COOKIE = new Uint8Array(COOKIE_BYTES);
 
 /** `addressee`: the responder's X25519 key for IK, undefined for XX. The result is the caller's. */
 export function encodeMessage1(
@@ -89,6 +110,8 @@ export function encodeMessage1(
   noise: Uint8Array,
   cookie?: Uint8Array,
 ): Uint8Array {
+  if (network.invite !== undefined)
+    return encodeInviteMessage1(network, network.invite, versions, noise, cookie);
   const xx1 = network.psk === undefined ? HandshakeType.xx1 : HandshakeType.xx1Psk;
   const type = (addressee === undefined ? xx1 : HandshakeType.ik1) | (cookie === undefined ? 0 : COOKIE_FLAG);
   const out = new Uint8Array(HANDSHAKE_BYTES[type]!);
@@ -105,11 +128,29 @@ export function encodeMessage1(
   return out;
 }
 
+function encodeInviteMessage1(
+  network: NetworkKeys,
+  invite: Invite,
+  versions: Versions,
+  noise: Uint8Array,
+  cookie: Uint8Array = NO_COOKIE,
+): Uint8Array {
+  const out = new Uint8Array(HANDSHAKE_BYTES[HandshakeType.xx1Invite]!);
+  const bodyOffset = HEADER_BYTES + HANDSHAKE_TAG_BYTES;
+  out.set([HandshakeType.xx1Invite, versions.min, versions.max]);
+  out.set(encodeInvite(invite), bodyOffset);
+  out.set(cookie, bodyOffset + INVITE_BYTES);
+  out.set(noise, bodyOffset + INVITE_BYTES + COOKIE_BYTES);
+  out.set(tagOf(network.tagKey, [out.subarray(0, HEADER_BYTES), out.subarray(bodyOffset)]), HEADER_BYTES);
+  return out;
+}
+
 const tagOf = (key: Uint8Array, covered: readonly Uint8Array[]): Uint8Array =>
   mac(key, ...covered).subarray(0, HANDSHAKE_TAG_BYTES);
 
 /** `bytes` has the length of its type. Shares its memory. */
 export function parseMessage1(bytes: Uint8Array): Message1 {
+  if (bytes[0] === HandshakeType.xx1Invite) return parseInviteMessage1(bytes);
   const hasCookie = (bytes[0]! & COOKIE_FLAG) !== 0;
   const type = bytes[0]! & ~COOKIE_FLAG;
   const isIk = type === HandshakeType.ik1;
@@ -123,8 +164,27 @@ export function parseMessage1(bytes: Uint8Array): Message1 {
     tag: bytes.subarray(HEADER_BYTES, addresseeOffset),
     addresseeTag: isIk ? bytes.subarray(addresseeOffset, bodyOffset) : undefined,
     cookie: hasCookie ? bytes.subarray(bodyOffset, noiseOffset) : undefined,
+    invite: undefined,
     noise: bytes.subarray(noiseOffset),
     covered: [bytes.subarray(0, HEADER_BYTES), bytes.subarray(bodyOffset)],
+  };
+}
+
+function parseInviteMessage1(bytes: Uint8Array): Message1 {
+  const inviteOffset = HEADER_BYTES + HANDSHAKE_TAG_BYTES;
+  const cookieOffset = inviteOffset + INVITE_BYTES;
+  const noiseOffset = cookieOffset + COOKIE_BYTES;
+  const cookie = bytes.subarray(cookieOffset, noiseOffset);
+  return {
+    isIk: false,
+    isPsk: true,
+    versions: { min: bytes[1]!, max: bytes[2]! },
+    tag: bytes.subarray(HEADER_BYTES, inviteOffset),
+    addresseeTag: undefined,
+    cookie: cookie.every((byte) => byte === 0) ? undefined : cookie,
+    invite: bytes.subarray(inviteOffset, cookieOffset),
+    noise: bytes.subarray(noiseOffset),
+    covered: [bytes.subarray(0, HEADER_BYTES), bytes.subarray(inviteOffset)],
   };
 }
 
@@ -134,6 +194,7 @@ export function checkTag(
   network: NetworkKeys,
   ownDhPublicKey: Uint8Array,
 ): "ours" | "member" | "stranger" {
+  if ((message.invite === undefined) !== (network.invite === undefined)) return "stranger";
   if (message.isPsk !== undefined && message.isPsk !== (network.psk !== undefined)) return "stranger";
   if (!timingSafeEqual(tagOf(network.tagKey, message.covered), message.tag)) return "stranger";
   if (message.addresseeTag === undefined) return "ours";
@@ -148,10 +209,17 @@ export function commonVersion(ours: Versions, theirs: Versions): number | undefi
 }
 
 /** Both ends agree on every one of these or the handshake fails. `versions` are the initiator's. */
-export function prologue(pattern: keyof typeof PatternId, versions: Versions, network: string): Uint8Array {
+export function prologue(
+  pattern: "IK" | "XX" | "IKpsk2" | "XXpsk3",
+  versions: Versions,
+  network: string,
+  invite?: Invite,
+): Uint8Array {
+  const id = invite === undefined ? PatternId[pattern] : PatternId.XXpsk3Invite;
   return Buffer.concat([
     encoder.encode("godwit link\0"),
-    Uint8Array.of(SUITE, PatternId[pattern], versions.min, versions.max),
+    Uint8Array.of(SUITE, id, versions.min, versions.max),
+    ...(invite === undefined ? [] : [encodeInvite(invite)]),
     encoder.encode(network),
   ]);
 }

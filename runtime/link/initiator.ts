@@ -3,6 +3,7 @@ import { timingSafeEqual } from "node:crypto";
 import { dhPublicKeyOf, nodeIdOfDh, type Identity } from "../identity/keys.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { Invite } from "../identity/invite.ts";
 import type { Random } from "../kernel/random.ts";
 import { HandshakeType, RefuseReason } from "./constants.ts";
 import {
@@ -26,6 +27,8 @@ export interface Established {
   readonly hash: Uint8Array;
   readonly exported: Uint8Array;
   readonly version: number;
+  /** The initiator holds this invitation and is no member yet. */
+  readonly invite: Invite | undefined;
 }
 
 export type Step =
@@ -47,7 +50,12 @@ export const ignore = (message: string): Step => ({
 export const fail = (error: GodwitError, send?: Uint8Array): Step =>
   send === undefined ? { kind: "fail", error } : { kind: "fail", error, send };
 
-export function establish(state: HandshakeState, remote: NodeId, version: number): Established {
+export function establish(
+  state: HandshakeState,
+  remote: NodeId,
+  version: number,
+  invite?: Invite,
+): Established {
   return {
     remote,
     remoteDh: state.remoteStatic!,
@@ -55,6 +63,7 @@ export function establish(state: HandshakeState, remote: NodeId, version: number
     hash: state.hash,
     exported: state.exportKey(EPOCH_SECRET_LABEL),
     version,
+    invite,
   };
 }
 
@@ -117,7 +126,7 @@ export class Initiator {
     this.#state = new HandshakeState({
       pattern,
       role: "initiator",
-      prologue: prologue(pattern, versions, network),
+      prologue: prologue(pattern, versions, network, keys.invite),
       s: identity.dh,
       random,
       ...(addressee === undefined ? {} : { rs: addressee }),
@@ -153,13 +162,27 @@ export class Initiator {
         // XX on the same pipe learns who is there; it goes on only if that is whom we meant after all.
         this.#start(undefined);
         return { kind: "send", bytes: this.#message1 };
+      case RefuseReason.inviteExpired:
+        return fail(
+          godwitError(
+            "GODWIT_INVITE_EXPIRED",
+            "the invitation has expired by the clock of the member that was asked",
+          ),
+        );
+      case RefuseReason.inviteUnsure:
+        return fail(
+          godwitError(
+            "GODWIT_INVITE_UNSURE",
+            "the member that was asked does not know the time and cannot judge the invitation",
+          ),
+        );
       default:
         return ignore("a refusal with an unknown reason");
     }
   }
 
   #onMessage2(noise: Uint8Array): Step {
-    const { identity, remote, versions, isBlocked } = this.#options;
+    const { identity, remote, versions, isBlocked, keys } = this.#options;
     // On a clone: a forged datagram must not end the handshake.
     const state = this.#state.clone();
     const payload = state.readMessage(noise);
@@ -184,7 +207,7 @@ export class Initiator {
     const send = new Uint8Array(1 + message3.length);
     send[0] = HandshakeType.xx3;
     send.set(message3, 1);
-    return { kind: "established", established: establish(state, met, version), send };
+    return { kind: "established", established: establish(state, met, version, keys.invite), send };
   }
 
   #isAnswer(bytes: Uint8Array): boolean {

@@ -1,4 +1,5 @@
 /** The listening end of a handshake as a state machine: bytes in, steps out; no pipe, no timer. docs/protocol/link.md */
+import { decodeInvite, type Invite } from "../identity/invite.ts";
 import { nodeIdOfDh, type Identity } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -10,6 +11,7 @@ import {
   commonVersion,
   encodeRefuse,
   encodeRetry,
+  memberInviteKeys,
   parseMessage1,
   prologue,
   type Message1,
@@ -30,7 +32,19 @@ export interface ResponderOptions {
   /** What a cookie is bound to. */
   readonly source: string;
   readonly isBlocked: (id: NodeId) => boolean;
+  /** Invitations derived from these are taken, as far as `judge` lets them. Undefined: none is. */
+  readonly invites: InviteGate | undefined;
 }
+
+/** What a member with an invitation in front of it knows. */
+export interface InviteGate {
+  /** Live network secrets, newest first. */
+  readonly secrets: readonly Uint8Array[];
+  judge(invite: Invite): InviteVerdict;
+}
+
+/** `unsure`: the member's clock cannot tell. */
+export type InviteVerdict = "valid" | "expired" | "unsure";
 
 interface Answered {
   readonly message1: Uint8Array;
@@ -38,6 +52,7 @@ interface Answered {
   /** XX: waiting for message 3 in this state. */
   readonly waiting: HandshakeState | undefined;
   readonly version: number;
+  readonly invite: Invite | undefined;
 }
 
 export class Responder {
@@ -68,6 +83,7 @@ export class Responder {
         case HandshakeType.xx1WithCookie:
         case HandshakeType.xx1Psk:
         case HandshakeType.xx1PskWithCookie:
+        case HandshakeType.xx1Invite:
           return this.#onMessage1(bytes);
         case HandshakeType.xx3:
           return this.#onMessage3(bytes.subarray(1));
@@ -87,7 +103,7 @@ export class Responder {
     const message = parseMessage1(bytes);
     let keys: NetworkKeys | undefined;
     let isMember = false;
-    for (const candidate of this.#options.keys) {
+    for (const candidate of this.#candidates(message)) {
       const verdict = checkTag(message, candidate, identity.dh.publicKey);
       if (verdict === "ours") keys = candidate;
       isMember ||= verdict === "member";
@@ -103,6 +119,10 @@ export class Responder {
         kind: "send",
         bytes: encodeRetry(message.tag, guard.cookie(source, ephemeralOf(message))),
       };
+    }
+    if (keys.invite !== undefined) {
+      const verdict = this.#options.invites!.judge(keys.invite);
+      if (verdict !== "valid") return this.#refuseInvite(message, verdict);
     }
     const version = commonVersion(versions, message.versions);
     if (version === undefined) {
@@ -125,13 +145,37 @@ export class Responder {
       : this.#answerXx(bytes, message, keys, version);
   }
 
+  /** Two HMACs more per live secret than any other first message: still no state and no Diffie-Hellman for a stranger. */
+  #candidates(message: Message1): readonly NetworkKeys[] {
+    const { keys, invites, network } = this.#options;
+    if (message.invite === undefined) return keys;
+    return invites === undefined
+      ? []
+      : memberInviteKeys(network, decodeInvite(message.invite), invites.secrets);
+  }
+
+  /** Only whoever holds the invitation hears this: the tag was right. */
+  #refuseInvite(message: Message1, verdict: "expired" | "unsure"): Step {
+    this.#options.guard.counters.refusalsSent++;
+    const reason = verdict === "expired" ? RefuseReason.inviteExpired : RefuseReason.inviteUnsure;
+    return fail(
+      verdict === "expired"
+        ? godwitError("GODWIT_INVITE_EXPIRED", "a newcomer came with an invitation that has expired")
+        : godwitError(
+            "GODWIT_INVITE_UNSURE",
+            "a newcomer came, and this node's clock cannot judge its invitation",
+          ),
+      encodeRefuse(message.tag, reason, this.#options.versions),
+    );
+  }
+
   #answerIk(bytes: Uint8Array, message: Message1, keys: NetworkKeys, version: number): Step {
     const state = this.#stateFor(keys.psk === undefined ? "IK" : "IKpsk2", message, keys);
     state.readMessage(message.noise);
     const refused = this.#check(state);
     if (refused !== undefined) return refused;
     const reply = withType(HandshakeType.ik2, state.writeMessage(Uint8Array.of(version)));
-    this.#answered = { message1: copyOf(bytes), reply, waiting: undefined, version };
+    this.#answered = { message1: copyOf(bytes), reply, waiting: undefined, version, invite: undefined };
     const remote = nodeIdOfDh(state.remoteStatic!);
     return { kind: "established", established: establish(state, remote, version), send: reply };
   }
@@ -140,7 +184,7 @@ export class Responder {
     const state = this.#stateFor(keys.psk === undefined ? "XX" : "XXpsk3", message, keys);
     state.readMessage(message.noise);
     const reply = withType(HandshakeType.xx2, state.writeMessage(Uint8Array.of(version)));
-    this.#answered = { message1: copyOf(bytes), reply, waiting: state, version };
+    this.#answered = { message1: copyOf(bytes), reply, waiting: state, version, invite: keys.invite };
     return { kind: "send", bytes: reply };
   }
 
@@ -153,7 +197,7 @@ export class Responder {
     if (refused !== undefined) return refused;
     this.#answered = { ...answered, waiting: undefined };
     const remote = nodeIdOfDh(state.remoteStatic!);
-    return { kind: "established", established: establish(state, remote, answered.version) };
+    return { kind: "established", established: establish(state, remote, answered.version, answered.invite) };
   }
 
   /** The verdict over the identity that the initiator has just shown, or undefined when it may go on. */
@@ -178,7 +222,7 @@ export class Responder {
     return new HandshakeState({
       pattern,
       role: "responder",
-      prologue: prologue(pattern, message.versions, network),
+      prologue: prologue(pattern, message.versions, network, keys.invite),
       s: identity.dh,
       random,
       ...(keys.psk === undefined ? {} : { psk: keys.psk }),

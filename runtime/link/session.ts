@@ -10,6 +10,7 @@ import type { Clock, Timer } from "../kernel/clock.ts";
 import { assert, GodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
+import type { Invite } from "../identity/invite.ts";
 import type { DhKey } from "../identity/keys.ts";
 import { ControlKind, HIGH_WATER_BYTES, type HandshakeTiming, type SessionLimits } from "./constants.ts";
 import type { LinkCounters } from "./guard.ts";
@@ -50,6 +51,7 @@ export abstract class LinkSession implements Session {
   readonly rateBitsPerSecond: number;
   /** The protocol version that both ends agreed on. */
   readonly version: number;
+  readonly invite: Invite | undefined;
   abstract readonly isReliable: boolean;
   abstract readonly frameBytesMax: number;
   /** Called once, when the far end's first record (an inbound session) has verified. */
@@ -89,6 +91,7 @@ export abstract class LinkSession implements Session {
     this.params = params;
     this.remote = established.remote;
     this.version = established.version;
+    this.invite = established.invite;
     this.direction = pipe.direction;
     this.remoteEndpoint = pipe.remote;
     this.localEndpoint = pipe.local;

@@ -3,6 +3,7 @@
  * over one pipe. Two kinds exist: the real one (`session.ts`, Noise) and the simulator's, which passes the same suite.
  */
 import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
+import type { Invite } from "../identity/invite.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
 export interface SessionHandlers {
@@ -18,6 +19,8 @@ export interface Session {
   /** Proven by the handshake. */
   readonly remote: NodeId;
   readonly direction: PipeDirection;
+  /** Set: the dialling end proved no membership, only this invitation. Such a session enrols and does nothing else. */
+  readonly invite?: Invite | undefined;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
   readonly linkClass: LinkClass;

@@ -13,6 +13,7 @@ function setup() {
     wanted: (at, id, isPermanent) =>
       log.push(`wanted ${at}${id === undefined ? "" : " pinned"}${isPermanent ? " for ever" : ""}`),
     unwanted: (at) => log.push(`unwanted ${at}`),
+    heard() {},
   });
   return { clock, log, view };
 }

@@ -6,6 +6,8 @@ import type { Clock, Hint, Timer } from "@godwit/sdk";
 import { parseNodeId, type NodeId } from "../kernel/ids.ts";
 
 export const HINTS_PER_SOURCE_MAX = 4_096;
+/** No transport has longer addresses, and a node record takes no longer one. */
+export const ENDPOINT_CHARS_MAX = 200;
 export const HINT_LIFETIME_MAX_MS = 24 * 3_600_000;
 
 interface HeldHint {
@@ -20,6 +22,8 @@ export interface ViewEvents {
   wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean): void;
   /** No source speaks for the endpoint any more. */
   unwanted(endpoint: string): void;
+  /** A source spoke of an endpoint for the first time. */
+  heard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
 }
 
 export class MembershipView {
@@ -32,11 +36,12 @@ export class MembershipView {
     this.#events = events;
   }
 
-  /** False when the source holds its bound of hints. Throws GODWIT_ID_INVALID for a malformed node id. */
+  /** False when the source holds its bound of hints, or the endpoint is too long. Throws GODWIT_ID_INVALID for a malformed node id. */
   hint(source: string, hint: Hint): boolean {
     const hints = this.#sources.get(source) ?? new Map<string, HeldHint>();
     const nodeId = hint.nodeId === undefined ? undefined : parseNodeId(hint.nodeId);
     const old = hints.get(hint.endpoint);
+    if (hint.endpoint.length > ENDPOINT_CHARS_MAX) return false;
     if (old === undefined && hints.size >= HINTS_PER_SOURCE_MAX) return false;
     old?.expiry?.cancel();
     const lifetimeMs = hint.lifetimeMs;
@@ -49,6 +54,7 @@ export class MembershipView {
     hints.set(hint.endpoint, { hint, nodeId, atMs: this.#clock.monotonicMs(), expiry });
     this.#sources.set(source, hints);
     this.#tellWanted(hint.endpoint, nodeId);
+    if (old === undefined) this.#events.heard(source, hint.endpoint, nodeId);
     return true;
   }
 
@@ -82,6 +88,8 @@ export class MembershipView {
     nodeId: NodeId | undefined;
     isPermanent: boolean;
     ageMs: number;
+    /** Undefined: until it is withdrawn. */
+    expiresInMs: number | undefined;
   }[] {
     const nowMs = this.#clock.monotonicMs();
     return [...this.#sources].flatMap(([source, hints]) =>
@@ -91,6 +99,10 @@ export class MembershipView {
         nodeId,
         isPermanent: hint.permanent === true,
         ageMs: nowMs - atMs,
+        expiresInMs:
+          hint.lifetimeMs === undefined
+            ? undefined
+            : Math.max(0, atMs + Math.min(hint.lifetimeMs, HINT_LIFETIME_MAX_MS) - nowMs),
       })),
     );
   }

@@ -221,7 +221,7 @@ describe("bounds", () => {
     far.takesMs = 1e9;
     dialer.add(permanent);
     await clock.advance(20_100);
-    expect(dialer.targets[0]!.error).toContain("timed out");
+    expect(dialer.targets[0]!.error?.message).toContain("timed out");
     dialer.stop();
   });
 });

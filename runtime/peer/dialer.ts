@@ -3,7 +3,7 @@
  * a link over its own path. A hint whose node is connected rests until that node goes. A restarted node is met at once,
  * because whatever is heard of it (its own dial, a fresh hint) cuts the wait short. Owns no session after `adopt`.
  */
-import type { Clock, Log, Pipe, Random, Timer } from "@godwit/sdk";
+import type { Clock, GodwitError, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -21,6 +21,8 @@ export const DIALS_AT_ONCE_MAX = 32;
 const STABLE_MS = 5_000;
 /** Fresh hints cut a wait short at most this often, so that a chatty source does not become a flood of dials. */
 const WAKE_MIN_MS = 1_000;
+/** Dials of mere hints in a second, and at once after a pause: a source that floods the node must not flood the network. */
+const HINT_DIALS_PER_SECOND = 64;
 /** A hint that is not permanent is dropped after this many failures in a row. */
 const HINT_FAILURES_MAX = 12;
 
@@ -56,7 +58,9 @@ interface TargetState extends DialTarget {
   timer: Timer | undefined;
   abort: AbortController | undefined;
   backoff: Backoff;
-  lastError: string | undefined;
+  lastError: GodwitError | undefined;
+  /** When `timer` fires. */
+  nextAtMs: number;
   /** Ourselves: never again. */
   isSelf: boolean;
   /** Its last link went soon while the node stayed connected: another link over the same path serves. Until the node goes. */
@@ -69,6 +73,8 @@ export class Dialer {
   /** Due, but too many dials are under way. */
   readonly #queue = new Set<TargetState>();
   #dialing = 0;
+  #hintDials = HINT_DIALS_PER_SECOND;
+  #hintDialsAtMs = 0;
   readonly #attempts;
   #isStopped = false;
 
@@ -99,6 +105,7 @@ export class Dialer {
       abort: undefined,
       backoff: new Backoff(BACKOFF, this.#deps.random),
       lastError: undefined,
+      nextAtMs: 0,
       isSelf: false,
       isRedundant: false,
     };
@@ -130,15 +137,31 @@ export class Dialer {
   get targets(): readonly {
     endpoint: string;
     nodeId: NodeId | undefined;
-    state: string;
-    error: string | undefined;
+    state: "waiting" | "dialing" | "linked";
+    error: GodwitError | undefined;
+    /** Dials that failed in a row. */
+    failures: number;
+    isSelf: boolean;
+    /** Its node is linked over another path and no second one is wanted. */
+    isServed: boolean;
+    /** Until the next dial; undefined: none is planned. */
+    nextTryMs: number | undefined;
   }[] {
-    return [...this.#targets.values()].map(({ endpoint, knownId, state, lastError }) => ({
-      endpoint,
-      nodeId: knownId,
-      state,
-      error: lastError,
-    }));
+    const nowMs = this.#deps.clock.monotonicMs();
+    return [...this.#targets.values()].map((target) => {
+      const isServed = target.state === "waiting" && this.#isServed(target);
+      const isPlanned = target.state === "waiting" && !isServed && !target.isSelf;
+      return {
+        endpoint: target.endpoint,
+        nodeId: target.knownId,
+        state: target.state,
+        error: target.lastError,
+        failures: target.backoff.failures,
+        isSelf: target.isSelf,
+        isServed,
+        nextTryMs: isPlanned ? Math.max(0, target.nextAtMs - nowMs) : undefined,
+      };
+    });
   }
 
   stop(): void {
@@ -171,6 +194,7 @@ export class Dialer {
     target.timer?.cancel();
     this.#queue.delete(target);
     if (this.#isStopped || target.isSelf) return;
+    target.nextAtMs = this.#deps.clock.monotonicMs() + delayMs;
     target.timer = this.#deps.clock.after(delayMs, () => void this.#attempt(target));
   }
 
@@ -192,6 +216,8 @@ export class Dialer {
       return;
     if (this.#isServed(target)) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
+    const paceMs = target.isPermanent ? 0 : this.#paceHint();
+    if (paceMs > 0) return this.#schedule(target, paceMs * (1 + this.#deps.random.float()));
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();
     this.#dialing++;
@@ -221,6 +247,17 @@ export class Dialer {
     }
   }
 
+  /** 0: it may be dialled, and is counted. Else how long until there is room again, ms. */
+  #paceHint(): number {
+    const nowMs = this.#deps.clock.monotonicMs();
+    const grown = ((nowMs - this.#hintDialsAtMs) * HINT_DIALS_PER_SECOND) / 1_000;
+    this.#hintDials = Math.min(HINT_DIALS_PER_SECOND, this.#hintDials + grown);
+    this.#hintDialsAtMs = nowMs;
+    if (this.#hintDials < 1) return 1_000;
+    this.#hintDials--;
+    return 0;
+  }
+
   #onSessionClosed(target: TargetState, session: Session): void {
     // An older session's end, told late, says nothing about this one.
     if (target.state !== "linked" || target.session !== session) return;
@@ -245,8 +282,8 @@ export class Dialer {
     target.state = "waiting";
     if (this.#isStopped || this.#targets.get(target.endpoint) !== target) return;
     const error = asGodwitError(thrown);
-    const isNew = target.lastError !== error.message;
-    target.lastError = error.message;
+    const isNew = target.lastError?.message !== error.message;
+    target.lastError = error;
     this.#attempts.add(1, { outcome: "failed" });
     target.isSelf = error.code === "GODWIT_SELF_DIALED";
     if (isNew) this.#deps.log.info("dial failed", { endpoint: target.endpoint, error });

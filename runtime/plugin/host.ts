@@ -72,6 +72,8 @@ interface Running {
   health: PluginHealth;
   endpoints: readonly string[];
   driver: TransportDriver | undefined;
+  /** Hints were dropped since the last one that was taken: said once. */
+  hasTooManyHints: boolean;
 }
 
 /** What outlives a life. */
@@ -96,6 +98,7 @@ export class PluginHost {
   readonly #deps: HostDeps;
   readonly #running: Running[] = [];
   readonly #restarts;
+  readonly #hintsDropped;
   #isStopped = false;
 
   constructor(deps: HostDeps) {
@@ -103,6 +106,10 @@ export class PluginHost {
     this.#restarts = deps.metrics.counter("godwit_plugin_failures_total", "plugins that failed, by type", [
       "type",
     ]);
+    this.#hintsDropped = deps.metrics.counter(
+      "godwit_hints_dropped_total",
+      "hints of discovery not taken: the source holds its bound, or the endpoint is too long",
+    );
   }
 
   get running(): readonly RunningPlugin[] {
@@ -172,6 +179,7 @@ export class PluginHost {
       health: { state: "starting" },
       endpoints: [],
       driver: undefined,
+      hasTooManyHints: false,
     };
     const earlier = this.#running.findIndex((other) => other.supervision === supervision);
     if (earlier < 0) this.#running.push(running);
@@ -304,9 +312,12 @@ export class PluginHost {
       },
       discovery: {
         hint: (hint) => {
-          if (!scope.isClosed && !events.hint(sourceOf(instance), hint)) {
-            log.warn("too many hints", { source: sourceOf(instance) });
-          }
+          if (scope.isClosed) return;
+          const isTaken = events.hint(sourceOf(instance), hint);
+          if (!isTaken) this.#hintsDropped.add();
+          if (!isTaken && !running.hasTooManyHints)
+            log.warn("hint dropped", { source: sourceOf(instance), reason: "too many hints, or too long" });
+          running.hasTooManyHints = !isTaken;
         },
         withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
       },

@@ -2,6 +2,7 @@
  * What the store-and-forward parts share: their dependencies as seams, and the vocabulary of a bundle in custody.
  * docs/protocol/delivery.md is normative.
  */
+import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -171,9 +172,6 @@ export interface Lifetime {
   /** Wall clock when `remainingMs` held, ms since 1970. */
   readonly atWallMs: number;
 }
-
-/** No machine's clock was right before this: 2026-01-01. Earlier readings are those of a board without a clock. */
-export const PLAUSIBLE_WALL_MS = 1_767_225_600_000;
 
 /** Time that passed while the node was off, or 0 where either reading cannot be right: a message then lives longer, never shorter. */
 export function remainingAfterRestart(lifetime: Lifetime, nowWallMs: number): number {

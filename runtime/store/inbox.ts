@@ -9,7 +9,8 @@ import type { MessageId, NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
-import { PLAUSIBLE_WALL_MS, type CustodyContext } from "./context.ts";
+import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
+import type { CustodyContext } from "./context.ts";
 import type { StoreOp } from "./types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */

@@ -6,7 +6,7 @@ import type { Log } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
 import { LIFETIME_MAX_MS } from "../wire/constants.ts";
-import { PLAUSIBLE_WALL_MS } from "./context.ts";
+import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
 import type { Store, StoreOp } from "./types.ts";
 
 /**

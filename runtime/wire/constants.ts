@@ -27,6 +27,10 @@ export const FrameType = {
   offer: 0x33,
   want: 0x34,
   chunk: 0x35,
+  enrolRequest: 0x54,
+  enrolGrant: 0x55,
+  enrolRefuse: 0x56,
+  redemptions: 0x57,
 } as const;
 
 /** Bottleneck classes of a path. docs/protocol/routing.md */

@@ -214,6 +214,7 @@ export class Life implements EndHost {
     const mesh = await Mesh.open({
       identity,
       network: NETWORK,
+      liveSecrets: () => [],
       callsign,
       location,
       clock,
@@ -240,12 +241,15 @@ export class Life implements EndHost {
         peerDown() {},
         linkUp() {},
         linkDown() {},
+        hintHeard() {},
         nameConflict() {},
         trustChanged() {},
         lostDelivery() {},
         honestRoute() {},
         peerQuarantined: (id) => events.quarantined(id),
         peerRestored() {},
+        joined() {},
+        inviteConflict() {},
       },
     });
     if (!this.isAlive) return;

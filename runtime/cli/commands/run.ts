@@ -1,17 +1,26 @@
 /** `godwit run`: the node in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration anew. */
 import pkg from "../../../package.json" with { type: "json" };
+import { existsSync } from "node:fs";
 import { loadConfig } from "../../config/load.ts";
-import { asGodwitError } from "../../kernel/errors.ts";
+import { Backoff } from "../../kernel/backoff.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { shortId } from "../../kernel/ids.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { createLog, stderrSink } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { startNode } from "../../node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
+import { joinByToken, joinConfigPath } from "../joining.ts";
 
 /** Set by the build. */
 declare const GODWIT_VERSION: string | undefined;
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
+/** Between attempts of a first start to join. */
+const JOIN_BACKOFF = { firstMs: 1_000, capMs: 60_000, factor: 2 } as const;
 /** When what only the start needs has been used. */
 const SETTLED_MS = 5_000;
 /** A stop that takes longer is a bug; whoever waits for us has waited enough. */
@@ -19,6 +28,8 @@ const STOP_MAX_MS = 10_000;
 
 export const run: CommandModule = {
   async run({ option, env }) {
+    const token = option("join") ?? env["GODWIT_JOIN"];
+    if (token) await firstStart(token, option("config"), env);
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
     const { logLevel, logFormat } = config.node;
@@ -64,9 +75,57 @@ export const run: CommandModule = {
   },
 };
 
+/**
+ * An image's first start has nothing but a token. It tries until it is in or knows that it never will be; every later
+ * start finds its configuration and asks nobody.
+ */
+async function firstStart(token: string, named: string | undefined, env: Environment): Promise<void> {
+  const format = process.stderr.isTTY ? "text" : "json";
+  const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSink });
+  const configPath = joinConfigPath(named, env);
+  if (existsSync(configPath))
+    return log.info("invitation not needed", { reason: `${configPath} is there already` });
+  const backoff = new Backoff(JOIN_BACKOFF, systemRandom);
+  const stop = new AbortController();
+  const onStop = () => stop.abort(godwitError("GODWIT_STOPPED", "stopped before the node had joined"));
+  for (const name of STOP_SIGNALS) process.once(name, onStop);
+  try {
+    for (;;) {
+      try {
+        const { id, member, config } = await joinByToken({
+          token,
+          configPath,
+          callsign: undefined,
+          stateDir: undefined,
+          env,
+          clock: systemClock,
+          random: systemRandom,
+          log,
+          signal: stop.signal,
+        });
+        return log.info("joined", { id: shortId(id), member: shortId(member), config });
+      } catch (thrown) {
+        const error = asGodwitError(thrown);
+        if (error.retry === "never" || stop.signal.aborted) throw error;
+        const pauseMs = backoff.nextMs();
+        log.warn("not joined yet", { error, again_in_seconds: Math.round(pauseMs / 1_000) });
+        await pause(pauseMs, stop.signal);
+      }
+    }
+  } finally {
+    for (const name of STOP_SIGNALS) process.off(name, onStop);
+  }
+}
+
+const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const timer = systemClock.after(delayMs, resolve);
+    signal.addEventListener("abort", () => (timer.cancel(), reject(signal.reason as Error)), { once: true });
+  });
+
 /** The name of the first signal that asks for a stop. A second one ends the process at once, as the system does. */
 function stopSignal(): Promise<string> {
   return new Promise((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
+    for (const name of STOP_SIGNALS) process.once(name, () => resolve(name));
   });
 }

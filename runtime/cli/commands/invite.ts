@@ -1,0 +1,43 @@
+/** `godwit invite`: one line, and its QR code, that lets another machine into this mesh. */
+import type { InviteView } from "../../api/node-view.ts";
+import { parseDuration } from "../../config/units.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import { type CommandModule, exitCodes } from "../command.ts";
+import { renderQr } from "../qr.ts";
+import * as render from "../render.ts";
+
+export const invite: CommandModule = {
+  async run(context) {
+    const ttl = context.option("ttl");
+    const ttlMs = ttl === undefined ? undefined : parseDuration(ttl);
+    if (ttl !== undefined && ttlMs === undefined)
+      throw godwitError("GODWIT_USAGE", '--ttl is a number with its unit: "30m", "1h", "7d"');
+    const uses = context.option("uses");
+    if (uses !== undefined && !/^\d{1,3}$/.test(uses))
+      throw godwitError("GODWIT_USAGE", "--uses is a number from 1 to 255");
+    const callsign = context.option("callsign");
+    const json = {
+      ...(ttlMs === undefined ? {} : { ttl_seconds: Math.round(ttlMs / 1_000) }),
+      ...(uses === undefined ? {} : { uses: Number(uses) }),
+      ...(callsign === undefined ? {} : { callsign }),
+    };
+    const { io, isJson, isSet } = context;
+    const answer = await (await context.client()).call<InviteView>("POST", "/mesh/invites", { json });
+    const { token, note, expires_at: expiresAt, uses: allowed, addresses, network } = answer.value;
+    if (isJson) {
+      io.stdout(`${answer.text}\n`);
+      return exitCodes.fine;
+    }
+    // The token alone goes to a pipe, so that TOKEN=$(godwit invite) is all it takes.
+    if (isSet("qr-only") || (io.isStdoutTty && !isSet("no-qr"))) io.stdout(renderQr(token, isSet("light")));
+    if (!isSet("qr-only")) io.stdout(`${token}\n`);
+    const limits =
+      expiresAt === null
+        ? "the mesh is open: the token holds addresses only and does not expire"
+        : `for ${allowed} ${allowed === 1 ? "node" : "nodes"}, until ${render.moment(expiresAt)} UTC; whoever holds it can join, treat it like a key`;
+    io.stderr(`network ${render.safeLine(network)}, ${addresses.length} addresses; ${limits}\n`);
+    if (note !== null) io.stderr(`${render.safeLine(note)}\n`);
+    io.stderr("on the other machine: godwit join TOKEN\n");
+    return exitCodes.fine;
+  },
+};

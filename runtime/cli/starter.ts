@@ -1,0 +1,95 @@
+/** The configuration that `init`, `join` and a first boot write: only what was asked for is set, the rest stands as comments. */
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { godwitError } from "../kernel/errors.ts";
+
+export interface StarterParts {
+  readonly callsign?: string | undefined;
+  readonly network?: string | undefined;
+  /** References: `file:/path`. */
+  readonly networkSecrets?: readonly string[];
+  readonly stateDir?: string | undefined;
+  readonly peers: readonly string[];
+}
+
+/** As root the system's place, else the user's. */
+export function defaultConfigPath(env: Readonly<Record<string, string | undefined>>): string {
+  const home = env["XDG_CONFIG_HOME"] || (env["HOME"] ? `${env["HOME"]}/.config` : undefined);
+  return process.getuid?.() === 0 || home === undefined
+    ? "/etc/godwit/godwit.toml"
+    : `${home}/godwit/godwit.toml`;
+}
+
+export function starterConfig({
+  callsign,
+  network,
+  networkSecrets = [],
+  stateDir,
+  peers,
+}: StarterParts): string {
+  const setting = (key: string, value: string | undefined, example: string) =>
+    value === undefined ? `# ${key} = ${JSON.stringify(example)}` : `${key} = ${JSON.stringify(value)}`;
+  const secret = networkSecrets.length === 1 ? networkSecrets[0] : networkSecrets;
+  const discovery = [
+    "[discovery.neighbours]",
+    'type = "static"',
+    `peers = [${(peers.length === 0 ? ["tcp://192.0.2.1:4860"] : peers).map((peer) => JSON.stringify(peer)).join(", ")}]`,
+  ].map((line) => (peers.length === 0 ? `# ${line}` : line));
+  return [
+    "# Every key and its meaning: godwit config explain",
+    "",
+    "[node]",
+    setting("callsign", callsign, "DUN-A"),
+    setting("network", network, "godwit"),
+    networkSecrets.length === 0
+      ? '# network_secret = "file:/etc/godwit/network.key"   # closes the mesh to strangers'
+      : `network_secret = ${JSON.stringify(secret)}`,
+    setting("state_dir", stateDir, "/var/lib/godwit"),
+    "",
+    "[transports.lan]",
+    'type = "tcp"',
+    'listen = ["0.0.0.0:4860"]',
+    "",
+    ...discovery,
+    "",
+    "[api]",
+    'listen = "127.0.0.1:8000"',
+    "",
+  ].join("\n");
+}
+
+/** All of it or nothing, and no half-written file after a power cut. */
+export function writeWhole(path: string, content: string | Uint8Array, mode = 0o644): void {
+  const temporary = `${path}.${process.pid}.new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const handle = openSync(temporary, "wx", mode);
+    try {
+      writeSync(handle, typeof content === "string" ? new TextEncoder().encode(content) : content);
+      fsyncSync(handle);
+    } finally {
+      closeSync(handle);
+    }
+    renameSync(temporary, path);
+    syncFolder(dirname(path));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw godwitError(
+      "GODWIT_CONFIG_UNREADABLE",
+      `cannot write ${path}: ${reason}; choose a place with --config`,
+      error,
+    );
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** The name of the file is durable only with its folder. */
+function syncFolder(path: string): void {
+  const handle = openSync(path, "r");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * A newcomer's side of joining: over one session under an invitation it asks, and gets what makes it a member or the reason
+ * why not. Owns the session until it answers. Specified by docs/protocol/join.md, "Enrolment".
+ */
+import type { Clock, Timer } from "@godwit/sdk";
+import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
+import { shortId } from "../kernel/ids.ts";
+import type { Session } from "../link/types.ts";
+import { FrameType } from "../wire/constants.ts";
+import {
+  decodeEnrolGrant,
+  decodeEnrolRefuse,
+  encodeEnrolRequest,
+  EnrolRefusal,
+  type EnrolGrant,
+} from "../wire/join-messages.ts";
+
+/** The whole enrolment, by class of link; repeats of the request where datagrams may be lost. */
+const TIMEOUT_MS = { fast: 10_000, medium: 45_000, slow: 240_000 } as const;
+const RESEND_MS = { fast: 1_000, medium: 5_000, slow: 30_000 } as const;
+
+/**
+ * Rejects with GODWIT_INVITE_USED, GODWIT_INVITE_EXPIRED, GODWIT_INVITE_UNSURE, GODWIT_JOIN_REFUSED, GODWIT_TIMEOUT or
+ * GODWIT_LINK_CLOSED. The session is closed when it settles.
+ */
+export function enrol(session: Session, callsign: string | undefined, clock: Clock): Promise<EnrolGrant> {
+  return new Promise((resolve, reject) => {
+    let resend: Timer | undefined;
+    let isOver = false;
+    const end = (settle: () => void): void => {
+      if (isOver) return;
+      isOver = true;
+      resend?.cancel();
+      timeout.cancel();
+      session.close();
+      settle();
+    };
+    const fail = (error: GodwitError) => end(() => reject(error));
+    const timeout = clock.after(TIMEOUT_MS[session.linkClass], () =>
+      fail(godwitError("GODWIT_TIMEOUT", "the member did not answer the request to join")),
+    );
+    const ask = (): void => {
+      if (isOver) return;
+      session.send(encodeEnrolRequest(callsign ?? ""));
+      session.flush();
+      if (!session.isReliable) resend = clock.after(RESEND_MS[session.linkClass], ask);
+    };
+    session.open({
+      frame(bytes) {
+        try {
+          if (bytes[0] === FrameType.enrolGrant) {
+            const grant = decodeEnrolGrant(bytes);
+            end(() => resolve(grant));
+          } else if (bytes[0] === FrameType.enrolRefuse)
+            fail(refusalError(decodeEnrolRefuse(bytes), session));
+        } catch (error) {
+          fail(asGodwitError(error));
+        }
+      },
+      drain() {},
+      closed: (error) =>
+        fail(error ?? godwitError("GODWIT_LINK_CLOSED", "the member closed before it had answered")),
+    });
+    ask();
+  });
+}
+
+function refusalError(code: number, { remote }: Session): GodwitError {
+  const who = `member ${shortId(remote)}`;
+  switch (code) {
+    case EnrolRefusal.used:
+      return godwitError(
+        "GODWIT_INVITE_USED",
+        `the invitation was used before, says ${who}; ask for a new one`,
+      );
+    case EnrolRefusal.expired:
+      return godwitError("GODWIT_INVITE_EXPIRED", `the invitation has expired by the clock of ${who}`);
+    case EnrolRefusal.unsure:
+      return godwitError(
+        "GODWIT_INVITE_UNSURE",
+        `${who} does not know the time and cannot judge the invitation`,
+      );
+    default: {
+      const name = Object.entries(EnrolRefusal).find(([, value]) => value === code)?.[0] ?? `reason ${code}`;
+      return godwitError(
+        "GODWIT_JOIN_REFUSED",
+        `${who} could not let this node in (${name}); try again later`,
+      );
+    }
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * How a machine becomes a member by an invitation, before its node runs: makes the identity, dials the token's addresses
+ * over the configured transports, proves the invitation once and answers what a configuration needs. Writes nothing but
+ * the identity; opens no store and listens nowhere.
+ */
+import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { Config } from "./config/load.ts";
+import { loadOrCreateIdentity } from "./identity/keystore.ts";
+import { verifySignature, type Identity } from "./identity/keys.ts";
+import { decodeRecord, type NodeRecord } from "./identity/record.ts";
+import { hasIdPrefix, type Token, type TokenAddress } from "./identity/token.ts";
+import { asGodwitError, godwitError, type GodwitError } from "./kernel/errors.ts";
+import { shortId, type NodeId } from "./kernel/ids.ts";
+import { Metrics } from "./kernel/metrics.ts";
+import { HandshakeGuard } from "./link/guard.ts";
+import { openSession } from "./link/handshake.ts";
+import type { Session } from "./link/types.ts";
+import { enrol } from "./membership/enrol.ts";
+import { PluginHost } from "./plugin/host.ts";
+import { builtinPlugins } from "./registry.ts";
+
+/** Between the starts of two dials: a dead address must not hold up the next. */
+const STAGGER_MS = 300;
+const DIAL_TIMEOUT_MS = 20_000;
+/** Addresses that a configuration gets. */
+const PEERS_MAX = 16;
+
+export interface JoinDeps {
+  readonly token: Token;
+  readonly callsign: string | undefined;
+  /** Its transports dial, its state directory gets the identity. */
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+export interface Joined {
+  readonly id: NodeId;
+  /** Who let this node in, or answered in an open mesh. */
+  readonly member: NodeId;
+  /** Newest first; none in an open mesh. Owned by the caller. */
+  readonly secrets: readonly Uint8Array[];
+  /** Endpoints of members, those that worked or were in the token first. */
+  readonly peers: readonly string[];
+  /** Callsigns of members that were told. */
+  readonly callsigns: readonly string[];
+}
+
+/**
+ * Rejects with the first refusal that settles it (GODWIT_INVITE_USED), with GODWIT_INVITE_EXPIRED or GODWIT_INVITE_UNSURE when some
+ * member said so and none did better, else with GODWIT_JOIN_UNREACHABLE naming each address with its reason.
+ */
+export async function joinMesh(deps: JoinDeps): Promise<Joined> {
+  const { config, clock, random, log } = deps;
+  const { identity } = loadOrCreateIdentity(config.node.stateDir, random);
+  const host = new PluginHost({
+    plugins: builtinPlugins,
+    clock,
+    random,
+    log,
+    metrics: new Metrics(),
+    events: {
+      pipe: (_, pipe) => pipe.close(),
+      listening() {},
+      hint: () => false,
+      withdraw() {},
+      withdrawAll() {},
+      health() {},
+    },
+  });
+  try {
+    // Nobody has a reason to call a machine that is no member yet, and the port may be another node's.
+    await host.start(
+      config.transports
+        .filter(({ enabled }) => enabled)
+        .map(({ name, type, options }) => ({
+          namespace: "transport",
+          name,
+          type,
+          options: "listen" in options || type === "tcp" ? { ...options, listen: [] } : options,
+        })),
+    );
+    return await tryAll(deps, identity, host);
+  } finally {
+    await host.stop();
+  }
+}
+
+interface Attempt {
+  readonly address: TokenAddress;
+  readonly error: GodwitError;
+}
+
+async function tryAll(deps: JoinDeps, identity: Identity, host: PluginHost): Promise<Joined> {
+  const { token, clock, signal } = deps;
+  const over = new AbortController();
+  const stop = AbortSignal.any([over.signal, signal]);
+  const failed: Attempt[] = [];
+  let joined: Joined | undefined;
+  /** One enrolment at a time: a second one beside it would only burn the invitation elsewhere too. */
+  let turn: Promise<unknown> = Promise.resolve();
+  const attempt = async (address: TokenAddress, index: number): Promise<void> => {
+    try {
+      await pause(clock, index * STAGGER_MS, stop);
+      const session = await connect(deps, identity, host, address, stop);
+      const mine = turn.then(async () => {
+        if (joined !== undefined || stop.aborted) return session.close();
+        joined = await finish(deps, identity, session, address);
+        over.abort();
+      });
+      turn = mine.catch(() => {});
+      await mine;
+    } catch (thrown) {
+      const error = asGodwitError(thrown);
+      if (!stop.aborted) failed.push({ address, error });
+      if (error.code === "GODWIT_INVITE_USED") over.abort();
+    }
+  };
+  await Promise.all(token.addresses.map(attempt));
+  if (joined !== undefined) return joined;
+  signal.throwIfAborted();
+  throw verdictOf(failed);
+}
+
+async function connect(
+  { token, clock, random }: JoinDeps,
+  identity: Identity,
+  host: PluginHost,
+  { endpoint }: TokenAddress,
+  signal: AbortSignal,
+): Promise<Session> {
+  const timeout = new AbortController();
+  const timer = clock.after(DIAL_TIMEOUT_MS, () =>
+    timeout.abort(godwitError("GODWIT_TIMEOUT", `no answer within ${DIAL_TIMEOUT_MS / 1_000} s`)),
+  );
+  const either = AbortSignal.any([signal, timeout.signal]);
+  try {
+    const pipe: Pipe = await host.dial(endpoint, either);
+    return await openSession(
+      pipe,
+      {
+        role: "initiator",
+        identity,
+        network: token.network,
+        secrets: [],
+        clock,
+        random,
+        guard: new HandshakeGuard(clock, random),
+        ...(token.membership === undefined ? {} : { invite: token.membership }),
+      },
+      either,
+    );
+  } catch (error) {
+    throw timeout.signal.aborted ? timeout.signal.reason : error;
+  } finally {
+    timer.cancel();
+  }
+}
+
+/** In a closed mesh the invitation proves that a member answered, whichever it is; in an open one only its id does. */
+async function finish(
+  { token, callsign, clock }: JoinDeps,
+  identity: Identity,
+  session: Session,
+  { endpoint, idPrefix }: TokenAddress,
+): Promise<Joined> {
+  const first = [endpoint, ...token.addresses.map((address) => address.endpoint)];
+  const { id } = identity;
+  const member = session.remote;
+  if (token.membership === undefined) {
+    session.open({ frame() {}, drain() {}, closed() {} });
+    session.close();
+    if (!hasIdPrefix(member, idPrefix))
+      throw godwitError(
+        "GODWIT_HANDSHAKE_FAILED",
+        `another node than the invitation names answers: ${shortId(member)}`,
+      );
+    return { id, member, secrets: [], peers: [...new Set(first)], callsigns: [] };
+  }
+  const { secrets, records } = await enrol(session, callsign ?? token.callsign, clock);
+  const known = records.flatMap((bytes) => readRecord(bytes, token.network));
+  const others = known.filter((record) => record.id !== id).flatMap(({ endpoints }) => endpoints);
+  const peers = [...new Set([...first, ...others])].slice(0, PEERS_MAX);
+  return { id, member, secrets, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
+}
+
+function readRecord(bytes: Uint8Array, network: string): NodeRecord[] {
+  try {
+    return [decodeRecord(bytes, network, verifySignature)];
+  } catch {
+    return [];
+  }
+}
+
+const TELLING = [
+  "GODWIT_INVITE_USED",
+  "GODWIT_INVITE_EXPIRED",
+  "GODWIT_INVITE_UNSURE",
+  "GODWIT_JOIN_REFUSED",
+];
+
+function verdictOf(failed: readonly Attempt[]): GodwitError {
+  for (const code of TELLING) {
+    const telling = failed.find(({ error }) => error.code === code);
+    if (telling !== undefined) return telling.error;
+  }
+  const reasons = failed.map(({ address, error }) => `${address.endpoint}: ${error.message}`);
+  return godwitError(
+    "GODWIT_JOIN_UNREACHABLE",
+    `no address of the invitation leads to a member. ${reasons.join("; ")}`,
+  );
+}
+
+function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  if (delayMs === 0) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      timer.cancel();
+      reject(signal.reason as Error);
+    };
+    const timer = clock.after(delayMs, () => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
