@@ -53,6 +53,8 @@ describe("every command that asks the node", () => {
     [`inbox rm ${messageId1}`, "{}", 0],
     [`message ${messageId1}`, '"receipt":{', 0],
     ["names", '{"names":[', 0],
+    ["discovery", '{"hints":[', 0],
+    ["invite", '"token":"godwit1test"', 0],
     [`names resolve NYC-C ${nodeC}`, '{"name":"NYC-C"', 0],
     ["trust LON-B trusted --reason known", '{"peer":"LON-B"', 0],
     ["reload", '{"changed":[', 0],
@@ -78,7 +80,7 @@ describe("every command that asks the node", () => {
 
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
-    const alone = /^(init|id|run|version|config .*|events)$/;
+    const alone = /^(init|id|run|join|version|config .*|events)$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(

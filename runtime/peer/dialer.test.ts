@@ -83,7 +83,10 @@ describe("a permanent target", () => {
     expect(gaps[0]).toBeLessThan(70);
     expect(Math.max(...gaps)).toBeLessThanOrEqual(25_001);
     expect(new Set(gaps.slice(-10)).size).toBeGreaterThan(5);
-    expect(dialer.targets[0]).toMatchObject({ state: "waiting", error: "nobody at tcp://b:1" });
+    expect(dialer.targets[0]).toMatchObject({
+      state: "waiting",
+      error: { message: "nobody at tcp://b:1" },
+    });
   });
 
   test("whose node restarts is met at once, not at the next step of a long pause", async () => {
