@@ -148,6 +148,7 @@ async function assemble(
     random,
     log,
     metrics,
+    store,
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
       pipe: (_instance, pipe) => {

@@ -82,7 +82,7 @@ newline is not part of it. A file that everybody on the machine may read or writ
 **The environment** overrides the file: \`GODWIT_NODE__CALLSIGN=DUN-A\` is \`callsign\` in \`[node]\`, two underscores for each
 step down; \`GODWIT_TRANSPORTS__LAN__LISTEN='["0.0.0.0:4860"]'\` sets a list. A value is read as JSON or as TOML where it is
 one, else as text. A variable \`GODWIT_...\` that names no section is an error, except \`GODWIT_CONFIG\`, \`GODWIT_SOCKET\`,
-\`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start), and those that a secret names.
+\`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
 
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\` and \`[services.NAME]\`, where NAME is yours:
 lower-case letters, digits and single underscores. Keys beyond \`type\` and \`enabled\` belong to the plugin.

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import type { Hint, ServiceContext } from "@godwit/sdk";
+import type { Hint } from "@godwit/sdk";
+import { TestHost } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
 
 const validate = (value: unknown) =>
@@ -9,9 +10,10 @@ const validate = (value: unknown) =>
   };
 
 async function hintsOf(peers: readonly string[]): Promise<Hint[]> {
-  const hints: Hint[] = [];
-  const ctx = { discovery: { hint: (hint: Hint) => hints.push(hint) } } as unknown as ServiceContext;
-  await plugin.start(ctx, validate({ peers }).value);
+  const host = new TestHost(plugin);
+  await host.start({ peers, dns_servers: ["127.0.0.1:1"] });
+  const hints = [...host.hints.values()];
+  await host.stop();
   return hints;
 }
 

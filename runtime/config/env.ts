@@ -8,7 +8,13 @@ import type { Environment } from "./secret.ts";
 import { nearest } from "./suggest.ts";
 
 /** Variables that steer the program that runs the node; they are no part of the configuration. */
-export const runnerVariables = ["GODWIT_CONFIG", "GODWIT_SOCKET", "GODWIT_LOG", "GODWIT_JOIN"] as const;
+export const runnerVariables = [
+  "GODWIT_CONFIG",
+  "GODWIT_SOCKET",
+  "GODWIT_LOG",
+  "GODWIT_JOIN",
+  "GODWIT_PEERS",
+] as const;
 
 const PREFIX = "GODWIT_";
 const VALUE_CHARS_MAX = 65_536;

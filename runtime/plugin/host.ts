@@ -22,7 +22,9 @@ import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
+import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
+import { openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
 const START_DEADLINE_MS = 30_000;
@@ -92,6 +94,8 @@ export interface HostDeps {
   readonly events: HostEvents;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
   readonly mesh?: MeshBackend;
+  /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
+  readonly store?: Store;
 }
 
 export class PluginHost {
@@ -271,7 +275,7 @@ export class PluginHost {
   }
 
   #context(running: Running, plugin: Plugin): ServiceContext {
-    const { clock, random, metrics, events, mesh } = this.#deps;
+    const { clock, random, metrics, events, mesh, store } = this.#deps;
     const { instance, scope } = running;
     const log = this.#deps.log.child({ plugin: sourceOf(instance) });
     const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
@@ -279,7 +283,12 @@ export class PluginHost {
       instance.namespace === "service" && mesh !== undefined
         ? openMeshDoor({ backend: mesh, scope, clock, log })
         : undefined;
+    const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
     return {
+      get storage() {
+        if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
+        return storage;
+      },
       get mesh() {
         if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
         return door;

@@ -3,6 +3,7 @@ import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
+import type { PluginStorage } from "./storage.ts";
 
 /** A rumour that a node may be reached at `endpoint`. Hints never prove anything; only the handshake does. */
 export interface Hint {
@@ -49,6 +50,7 @@ export interface PluginContext {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly storage: PluginStorage;
   /** Aborts when the plugin must stop. Pass it to whatever waits. */
   readonly signal: AbortSignal;
   /** Runs a background task until it settles or the signal aborts; a rejection fails the plugin. */

@@ -20,6 +20,7 @@ import { ManualClock } from "./clock.ts";
 import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
 import { seededRandom } from "./random.ts";
+import { FakeStorage } from "./storage.ts";
 
 /** As the real host: what is not done by then is left behind. */
 const STOP_DEADLINE_MS = 5_000;
@@ -44,6 +45,8 @@ export interface TestHostOptions {
   readonly clock?: ManualClock;
   readonly random?: Random;
   readonly mesh?: FakeMesh;
+  /** Of an earlier life. */
+  readonly storage?: FakeStorage;
 }
 
 type Issues = readonly { readonly message: string }[] | undefined;
@@ -64,6 +67,7 @@ export class TestHost {
   readonly plugin: Plugin;
   readonly clock: ManualClock;
   readonly mesh: FakeMesh;
+  readonly storage: FakeStorage;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
   readonly hints = new Map<string, Hint>();
@@ -96,6 +100,7 @@ export class TestHost {
     this.clock = options.clock ?? new ManualClock();
     this.#random = options.random ?? seededRandom(1);
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
+    this.storage = options.storage ?? new FakeStorage();
   }
 
   get isStopped(): boolean {
@@ -213,6 +218,7 @@ export class TestHost {
       random: this.#random,
       log: this.#log({}),
       signal: this.#abort.signal,
+      storage: this.storage,
       mesh: this.mesh,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),

@@ -11,6 +11,8 @@ export {
   type RecordedTask,
   type TestHostOptions,
 } from "./context.ts";
+export { FakeStorage } from "./storage.ts";
+export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
 export { FakeMesh } from "./network.ts";
 export { openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
 export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";
