@@ -80,7 +80,7 @@ describe("every command that asks the node", () => {
 
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
-    const alone = /^(init|id|run|join|version|config .*|events)$/;
+    const alone = /^(init|id|run|join|list sign|version|config .*|events)$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(

@@ -197,6 +197,17 @@ export const commands: readonly CommandSpec[] = [
   ),
   row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
   row("token revoke", "ID", [1, 1], "revoke an API token at once", async () => (await tokens()).revoke),
+  row(
+    "list sign",
+    "FILE",
+    [1, 1],
+    "sign a list of peers for others to fetch",
+    async () => (await import("./commands/list.ts")).sign,
+    {
+      expires: { value: "30d", help: "how long it is good for; 30 days by default" },
+      sequence: { value: "N", help: "a newer list has a higher one; the time in seconds by default" },
+    },
+  ),
   row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
     family: {
       value: "LIST",
