@@ -1,3 +1,8 @@
+import { Dialer, TARGETS_MAX } from "../peer/dialer.ts";
+import { godwitError } from "../kernel/errors.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
 import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId } from "../kernel/ids.ts";
@@ -74,4 +79,43 @@ test("a malformed node id is refused and changes nothing", () => {
   const { log, view } = setup();
   expect(() => view.hint("dht", { endpoint, nodeId: "nonsense" })).toThrow("not a node id");
   expect([view.hints, log]).toEqual([[], []]);
+});
+
+test("a million hints of one source cost bounded memory and bounded dials", async () => {
+  const clock = new ManualClock();
+  let dials = 0;
+  const dialer = new Dialer({
+    clock,
+    random: seededRandom(1),
+    log: silentLog,
+    metrics: new Metrics(),
+    self: node,
+    dial: () => (dials++, Promise.reject(godwitError("GODWIT_DIAL_FAILED", "nobody there"))),
+    handshake: () => Promise.reject(new Error("never")),
+    adopt() {},
+    isConnected: () => false,
+  });
+  const view = new MembershipView(clock, {
+    wanted: (at, id, isPermanent) =>
+      void dialer.add({ endpoint: at, isPermanent, ...(id === undefined ? {} : { nodeId: id }) }),
+    unwanted: (at) => dialer.remove(at),
+    heard() {},
+  });
+  let taken = 0;
+  for (let index = 0; index < 1_000_000; index++)
+    if (view.hint("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 })) taken++;
+  expect(taken).toBe(HINTS_PER_SOURCE_MAX);
+  expect(view.hint("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` })).toBe(false);
+  expect(view.hints.length).toBe(HINTS_PER_SOURCE_MAX);
+  expect(dialer.targets.length).toBeLessThanOrEqual(TARGETS_MAX);
+  await clock.advance(10_000);
+  expect(dials).toBeGreaterThan(300);
+  expect(dials).toBeLessThanOrEqual(64 * 11);
+  // What an operator wrote down does not wait behind them.
+  const before = dials;
+  dialer.add({ endpoint: "tcp://a:1", isPermanent: true });
+  await clock.advance(1);
+  expect(dials).toBeGreaterThan(before);
+  view.stop();
+  dialer.stop();
 });

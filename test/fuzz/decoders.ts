@@ -1,5 +1,7 @@
 /** Every decoder that stands alone: bytes or text in, a value or a GodwitError out. */
 import frames from "../vectors/frames.json";
+import joinVectors from "../vectors/join.json";
+import { bech32m } from "@scure/base";
 import { z } from "zod";
 import { readTelegram } from "../../plugins/service-telex/telegram.ts";
 import { LineReader } from "../../plugins/service-telex/lines.ts";
@@ -16,6 +18,11 @@ import { seededRandom } from "../../runtime/kernel/random.ts";
 import { parseJson } from "../../runtime/api/body.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
 import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
+import { parseLines } from "../../plugins/discovery-static/entry.ts";
+import { openList } from "../../plugins/discovery-static/signed-list.ts";
+import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
+import { formatToken, parseToken } from "../../runtime/identity/token.ts";
+import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
@@ -29,6 +36,9 @@ const text = new TextDecoder();
 const texts = (...lines: readonly string[]): Uint8Array[] => lines.map((line) => utf8.encode(line));
 const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
 const vector = (name: keyof typeof frames): Uint8Array => parseHex(frames[name], frames[name].length / 2)!;
+
+const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
+  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
 
 const NETWORK = "fuzz";
 const alice = generateIdentity(seededRandom(1));
@@ -194,6 +204,58 @@ function wireTargets(): Target[] {
   ];
 }
 
+function joinTargets(): Target[] {
+  return [
+    decoder("enrol request", [joinVector("enrolRequest")], join.decodeEnrolRequest),
+    decoder("enrol grant", [joinVector("enrolGrant")], (input) =>
+      checkStable(
+        join.decodeEnrolGrant(input),
+        (grant) => join.encodeEnrolGrant(grant, FRAME_BYTES_MAX)!,
+        join.decodeEnrolGrant,
+      ),
+    ),
+    decoder("enrol refuse", [joinVector("enrolRefuse")], join.decodeEnrolRefuse),
+    decoder("redemptions", [joinVector("redemptions")], (input) => {
+      for (const bytes of join.decodeRedemptions(input)) decodeRedemption(bytes, "telex", () => true);
+    }),
+    decoder("invitation", [joinVector("invite")], (input) => {
+      if (input.length === INVITE_BYTES) checkStable(decodeInvite(input), encodeInvite, decodeInvite);
+    }),
+    parser(
+      "token",
+      [joinVectors.closedToken, joinVectors.openToken],
+      (input) => {
+        const token = parseToken(input);
+        if (!Bun.deepEquals(parseToken(formatToken(token)), token)) throw new Error("not stable");
+      },
+      texts("godwit1", "q", "p", " ", "\n", "GODWIT1"),
+    ),
+    // Behind the checksum, which mutation would never pass.
+    decoder("token body", tokenBodies(), (input) =>
+      parseToken(bech32m.encode("godwit", bech32m.toWords(input), false)),
+    ),
+    parser("peer lines", ["# a\ntcp://192.0.2.1:1 # b\ntcp://[::1]:2, tor://x:3\n"], parseLines),
+    parser(
+      "peer list",
+      ['{"payload":"e30=","signature":"AAAA"}'],
+      (input) => {
+        try {
+          openList(input, bob.dh.publicKey);
+        } catch (error) {
+          // Its errors become words of a health report.
+          if (!(error instanceof Error) || error instanceof TypeError) throw error;
+        }
+      },
+      jsonTokens,
+    ),
+  ];
+}
+
+const tokenBodies = (): Uint8Array[] =>
+  [joinVectors.closedToken, joinVectors.openToken].map(
+    (token) => new Uint8Array(bech32m.fromWords(bech32m.decode(token as `${string}1${string}`, false).words)),
+  );
+
 function linkTargets(): Target[] {
   const random = seededRandom(3);
   const items = [
@@ -343,6 +405,7 @@ function readLines(reader: LineReader, input: Uint8Array): void {
 
 export const decoderTargets = (): Target[] => [
   ...wireTargets(),
+  ...joinTargets(),
   ...linkTargets(),
   ...identityTargets(),
   ...textTargets(),

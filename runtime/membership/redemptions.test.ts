@@ -1,0 +1,139 @@
+import { describe, expect, test } from "bun:test";
+import { signRedemption, type Invite, type Redemption } from "../identity/invite.ts";
+import { generateIdentity, verifySignature } from "../identity/keys.ts";
+import { ManualClock } from "../kernel/clock.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import type { Store, StoreOp, StoreRow } from "../store/types.ts";
+import { Redemptions, REDEMPTIONS_PER_NEIGHBOUR_MAX } from "./redemptions.ts";
+
+const random = seededRandom(5);
+const [self, other, newcomer, thief] = Array.from({ length: 4 }, () => generateIdentity(random)) as [
+  ReturnType<typeof generateIdentity>,
+  ReturnType<typeof generateIdentity>,
+  ReturnType<typeof generateIdentity>,
+  ReturnType<typeof generateIdentity>,
+];
+const WALL_MS = 1_800_000_000_000;
+const HOUR_MS = 3_600_000;
+const invite: Invite = { id: random.bytes(8), expiresAtS: WALL_MS / 1_000 + 3_600, uses: 1 };
+
+/** Rows in a map; `failure` fails the next commits. */
+function fakeStore() {
+  const rows = new Map<string, string>();
+  const state = { failure: undefined as Error | undefined };
+  const store: Store = {
+    load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
+    body: async () => undefined,
+    async commit(ops: readonly StoreOp[]) {
+      if (state.failure !== undefined) throw state.failure;
+      for (const op of ops)
+        if (op.op === "put") rows.set(op.key, op.meta);
+        else rows.delete(op.key);
+    },
+    usage: async () => ({ bytes: 0, freeBytes: undefined }),
+    close: async () => {},
+  };
+  return { store, rows, state };
+}
+
+function setup(clock = new ManualClock(WALL_MS), fake = fakeStore()) {
+  const conflicts: (readonly Redemption[])[] = [];
+  const table = new Redemptions({
+    identity: self,
+    network: "telex",
+    clock,
+    log: silentLog,
+    metrics: new Metrics(),
+    store: fake.store,
+    verify: verifySignature,
+    onConflict: (_, redeemers) => conflicts.push(redeemers),
+  });
+  return { clock, table, conflicts, ...fake };
+}
+
+const told = (redeemer: typeof self, of: Invite = invite, by = other) =>
+  signRedemption(by, { invite: of, redeemer: redeemer.id, atMs: WALL_MS }, "telex");
+
+describe("one use", () => {
+  test("is taken at once, kept over a restart, and free again to the same node", async () => {
+    const { table, clock, ...fake } = setup();
+    expect(table.isFree(invite, newcomer.id)).toBe(true);
+    const redeeming = table.redeem(invite, newcomer.id);
+    expect(table.isFree(invite, thief.id)).toBe(false);
+    expect(table.all).toEqual([]);
+    expect(await redeeming).toBeInstanceOf(Uint8Array);
+    const again = setup(clock, fake);
+    await again.table.load();
+    expect([again.table.isFree(invite, thief.id), again.table.isFree(invite, newcomer.id)]).toEqual([
+      false,
+      true,
+    ]);
+    expect(await again.table.redeem(invite, newcomer.id)).toBeUndefined();
+    expect(again.table.all.length).toBe(1);
+  });
+
+  test("a disk that fails takes the use back", async () => {
+    const { table, state } = setup();
+    state.failure = new Error("disk full");
+    expect(table.redeem(invite, newcomer.id)).rejects.toThrow("disk full");
+    await Promise.resolve();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(table.isFree(invite, thief.id)).toBe(true);
+  });
+
+  test("is forgotten when the invitation has long expired, also on the disk", async () => {
+    const { table, clock, rows } = setup();
+    await table.redeem(invite, newcomer.id);
+    await clock.advance(2 * HOUR_MS);
+    expect(table.all).toEqual([]);
+    await Promise.resolve();
+    expect(rows.size).toBe(0);
+  });
+
+  test("without a clock it is kept for 30 days of running", async () => {
+    const { table, clock } = setup(new ManualClock(0));
+    await table.redeem(invite, newcomer.id);
+    await clock.advance(29 * 24 * HOUR_MS);
+    expect(table.all.length).toBe(1);
+    await clock.advance(2 * 24 * HOUR_MS);
+    expect(table.all).toEqual([]);
+  });
+});
+
+describe("what neighbours tell", () => {
+  test("counts as a use, is new once, and tells of a conflict with both names", async () => {
+    const { table, conflicts } = setup();
+    expect(table.offer(told(newcomer), other.id)).toBe(true);
+    expect(table.offer(told(newcomer), other.id)).toBe(false);
+    expect(table.isFree(invite, thief.id)).toBe(false);
+    expect(conflicts).toEqual([]);
+    expect(table.offer(told(thief), other.id)).toBe(true);
+    expect(conflicts.map((uses) => uses.map(({ redeemer }) => redeemer))).toEqual([[newcomer.id, thief.id]]);
+  });
+
+  test("forged, foreign and expired ones are dropped", () => {
+    const { table } = setup();
+    const forged = told(newcomer);
+    forged[30]! ^= 1;
+    expect(table.offer(forged, other.id)).toBe(false);
+    const foreign = signRedemption(other, { invite, redeemer: newcomer.id, atMs: 0 }, "elsewhere");
+    expect(table.offer(foreign, other.id)).toBe(false);
+    const old = { ...invite, expiresAtS: WALL_MS / 1_000 - 3_600 };
+    expect(table.offer(told(newcomer, old), other.id)).toBe(false);
+    expect(table.isFree(invite, newcomer.id)).toBe(true);
+    expect(table.all).toEqual([]);
+  });
+
+  test("one neighbour fills its share and no more", () => {
+    const { table } = setup();
+    let taken = 0;
+    for (let index = 0; index < REDEMPTIONS_PER_NEIGHBOUR_MAX + 50; index++) {
+      const fresh = { ...invite, id: Uint8Array.of(0, 0, 0, 0, 0, 0, index >> 8, index & 255) };
+      if (table.offer(told(newcomer, fresh), other.id)) taken++;
+    }
+    expect(taken).toBe(REDEMPTIONS_PER_NEIGHBOUR_MAX);
+    expect(table.offer(told(newcomer), self.id)).toBe(true);
+  });
+});
