@@ -29,7 +29,7 @@ export class NameServer {
     this.#udp.on("message", (bytes, from) => {
       const answer = this.#answer(bytes);
       if (answer === undefined) return;
-      const cut: Packet = { ...answer, flags: answer.flags! | 0x0200, answers: [] };
+      const cut: Packet = { ...answer, flags: answer.flags | 0x0200, answers: [] };
       this.#udp.send(encode(this.isCutting ? cut : answer), from.port, from.address);
     });
     await new Promise<void>((resolve) => this.#udp.bind(this.port, "127.0.0.1", () => resolve()));

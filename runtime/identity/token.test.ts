@@ -123,7 +123,7 @@ test("what is missing, doubled, swapped or no token is refused in words", () => 
   const text = formatToken(closed);
   for (const bad of [text.slice(0, -1), text.slice(0, 50) + text.slice(51), `${text}q`, text.slice(0, 8)])
     expect(() => parseToken(bad)).toThrow(/checksum is wrong/);
-  const swapped = [...text];
+  const swapped = text.split("");
   const place = swapped.findIndex((char, index) => index > 7 && char !== swapped[index + 1]);
   [swapped[place], swapped[place + 1]] = [swapped[place + 1]!, swapped[place]!];
   expect(() => parseToken(swapped.join(""))).toThrow(/typo/);

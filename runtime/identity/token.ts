@@ -108,7 +108,10 @@ const LOCATED_CHARS_MAX = 600;
 /** One wrong character is found by trying; anything else is only known to be wrong. */
 function describeTypo(compact: string): string {
   const start = TOKEN_PREFIX.length + 1;
-  const strange = [...compact.slice(start)].findIndex((char) => !CHARSET.includes(char));
+  const strange = compact
+    .slice(start)
+    .split("")
+    .findIndex((char) => !CHARSET.includes(char));
   if (strange >= 0)
     return `the invitation has a typo: character ${start + strange + 1}, "${compact.charAt(start + strange)}", is never part of one`;
   const found = compact.length <= LOCATED_CHARS_MAX ? locateTypo(compact, start) : [];
@@ -125,10 +128,13 @@ function describeTypo(compact: string): string {
  */
 function locateTypo(compact: string, start: number): { at: number; right: string }[] {
   const values = [
-    ...[...TOKEN_PREFIX].map((char) => char.charCodeAt(0) >> 5),
+    ...TOKEN_PREFIX.split("").map((char) => char.charCodeAt(0) >> 5),
     0,
-    ...[...TOKEN_PREFIX].map((char) => char.charCodeAt(0) & 31),
-    ...[...compact.slice(start)].map((char) => CHARSET.indexOf(char)),
+    ...TOKEN_PREFIX.split("").map((char) => char.charCodeAt(0) & 31),
+    ...compact
+      .slice(start)
+      .split("")
+      .map((char) => CHARSET.indexOf(char)),
   ];
   const wrongBy = values.reduce(polymodStep, 1) ^ BECH32M_CONST;
   const found: { at: number; right: string }[] = [];

@@ -81,7 +81,7 @@ test.each([
     const { codes, guardB, wire } = await outcome({
       wire: { isRecording: true },
       a,
-      b: { secrets: [secret], judgeInvite, ...b } as LinkTestOptions["b"] & object,
+      b: { secrets: [secret], judgeInvite, ...b },
     });
     expect(codes).toEqual(["GODWIT_HANDSHAKE_FAILED", "GODWIT_HANDSHAKE_FAILED"]);
     expect([guardB.counters.tagMismatches, judged]).toEqual([1, 0]);

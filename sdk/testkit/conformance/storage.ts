@@ -13,7 +13,7 @@ const bytes = (length: number, fill: number) => new Uint8Array(length).fill(fill
 async function refuses(what: string, code: string, act: () => Promise<unknown>): Promise<void> {
   const found = await act().then(
     () => "it was taken",
-    (error: { code?: string }) => error.code ?? String(error),
+    (error: { code?: string }) => error.code ?? "an error without a code",
   );
   demand(found === code, `${what}: expected ${code}, found ${found}`);
 }
