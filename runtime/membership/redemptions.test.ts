@@ -117,9 +117,9 @@ describe("what neighbours tell", () => {
     const { table } = setup();
     const forged = told(newcomer);
     forged[30]! ^= 1;
-    expect(table.offer(forged, other.id)).toBe(false);
+    expect(() => table.offer(forged, other.id)).toThrow("wrong signature");
     const foreign = signRedemption(other, { invite, redeemer: newcomer.id, atMs: 0 }, "elsewhere");
-    expect(table.offer(foreign, other.id)).toBe(false);
+    expect(() => table.offer(foreign, other.id)).toThrow("wrong signature");
     const old = { ...invite, expiresAtS: WALL_MS / 1_000 - 3_600 };
     expect(table.offer(told(newcomer, old), other.id)).toBe(false);
     expect(table.isFree(invite, newcomer.id)).toBe(true);

@@ -6,6 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { inviteSecret } from "../../runtime/identity/invite.ts";
+import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, LabNode } from "../../scripts/lab.ts";
 
@@ -229,6 +231,29 @@ describe("a closed mesh", () => {
     await node.start();
     expect(node.logTail).toContain("invitation not needed");
     await Promise.all(lab.nodes.map((one) => one.kill("SIGKILL")));
+  }, 120_000);
+
+  test("an expired token, and one whose expiry somebody moved", async () => {
+    const nodes = await mesh("EXP");
+    const token = parseToken(await invite(nodes[0]));
+    const { invite: made, secret } = token.membership!;
+    const past = { ...made, expiresAtS: Math.floor(Date.now() / 1_000) - 3_600 };
+    const key = new TextEncoder().encode(`${SECRET} EXP`);
+    const expired = formatToken({
+      ...token,
+      membership: { invite: past, secret: inviteSecret(key, past, "EXP") },
+    });
+    const newcomer = await machine();
+    const late = await newcomer.join(expired, "--json");
+    expect(JSON.parse(late.stderr)).toMatchObject({ code: "GODWIT_INVITE_EXPIRED" });
+    const moved = { ...made, expiresAtS: made.expiresAtS + 86_400 };
+    const stretched = await newcomer.join(
+      formatToken({ ...token, membership: { invite: moved, secret } }),
+      "--json",
+    );
+    expect(JSON.parse(stretched.stderr)).toMatchObject({ code: "GODWIT_JOIN_UNREACHABLE" });
+    expect(existsSync(newcomer.config)).toBe(false);
+    await Promise.all(lab.nodes.map((node) => node.kill("SIGKILL")));
   }, 120_000);
 
   test("what is wrong with a token is said: typo, network, silence", async () => {
