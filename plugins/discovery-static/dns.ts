@@ -39,7 +39,8 @@ export function watchDns(
     const named = namedHost(entry.endpoint);
     if (named === undefined) continue;
     const { scheme, host, port } = named;
-    watch(ctx, board, `dns ${entry.endpoint}`, async () => {
+    const source = `dns ${entry.endpoint}`;
+    const look = async (): Promise<Answered> => {
       const { hosts, ttlMs } = await addressesOf(ask, host);
       return {
         ttlMs,
@@ -48,26 +49,42 @@ export function watchDns(
           nodeId: entry.nodeId,
         })),
       };
+    };
+    // No fault of the node's: the name may stand in a hosts file, which the transport reads, where there is no DNS at all.
+    watch(ctx, board, source, look, (reason) => {
+      if (reason !== undefined) ctx.log.debug("name not resolved", { source, reason });
     });
   }
-  for (const name of wanted.names) watch(ctx, board, `dns ${name}`, () => meshAt(ask, name));
+  for (const name of wanted.names) {
+    const source = `dns ${name}`;
+    watch(
+      ctx,
+      board,
+      source,
+      () => meshAt(ask, name),
+      (reason) => board.report(source, reason),
+    );
+  }
 }
 
-function watch(ctx: PluginContext, board: Board, source: string, look: () => Promise<Answered>): void {
+function watch(
+  ctx: PluginContext,
+  board: Board,
+  source: string,
+  look: () => Promise<Answered>,
+  onTrouble: (reason: string | undefined) => void,
+): void {
   ctx.spawn(source, async (signal) => {
     while (!signal.aborted) {
       let waitMs = RETRY_MS;
       try {
         const { entries, ttlMs } = await look();
         board.publish(source, entries.slice(0, ENTRIES_MAX), false);
-        board.report(source, undefined);
+        onTrouble(undefined);
         waitMs = Math.min(Math.max(ttlMs, TTL_MIN_MS), TTL_MAX_MS);
       } catch (error) {
         if (signal.aborted) return;
-        board.report(
-          source,
-          `${error instanceof Error ? error.message : String(error)}; the last answer stands`,
-        );
+        onTrouble(`${error instanceof Error ? error.message : String(error)}; the last answer stands`);
       }
       await pause(ctx, waitMs, signal);
     }
