@@ -3,7 +3,8 @@ import { encode } from "uqr";
 
 /** Modules of light around the code, as ISO/IEC 18004 asks. */
 const QUIET = 4;
-const HALVES = ["█", "▄", "▀", " "] as const;
+/** By what is dark: nothing, the lower module, the upper one, both. The terminal writes light on dark. */
+const HALVES = ["█", "▀", "▄", " "] as const;
 
 /** `isInverted`: for a terminal that writes dark on light. Letters of either case are one to the reader of a token. */
 export function renderQr(text: string, isInverted = false): string {
