@@ -57,20 +57,22 @@ test("as many members as there is room for, each endpoint once, never more than 
 test("50 members, two thirds away at random: a token from any of them reaches one as often as eight addresses can", () => {
   const members = Array.from({ length: 50 }, (_, index) => index);
   const random = seededRandom(3);
-  const draws = 20_000;
+  const draws = 2_000;
   let reached = 0;
   for (let draw = 0; draw < draws; draw++) {
     const inviter = random.below(50);
-    const candidates = members.map((index) => member(index, { isSelf: index === inviter }));
+    const candidates = members.map((index) =>
+      member(index, { isSelf: index === inviter, endpoints: [`tcp://192.0.2.${index}:4860`] }),
+    );
     const token = planInviteAddresses(candidates, TOKEN_ADDRESSES_MAX, random);
     // 33 of 50 go; the inviter is no more likely to stay than anybody else.
     const order = members.map((index) => ({ index, at: random.float() })).sort((a, b) => a.at - b.at);
     const alive = new Set(order.slice(0, 17).map(({ index }) => idOf(index)));
     if (token.some(({ id }) => alive.has(id))) reached++;
   }
-  // 1 - C(33,8) / C(50,8) = 0.9741; the standard error of 20,000 draws is 0.0011.
-  expect(reached / draws).toBeGreaterThan(0.9741 - 0.0045);
-  expect(reached / draws).toBeLessThan(0.9741 + 0.0045);
+  // 1 - C(33,8) / C(50,8) = 0.9741; the standard error of 2,000 draws is 0.0036.
+  expect(reached / draws).toBeGreaterThan(0.9741 - 0.011);
+  expect(reached / draws).toBeLessThan(0.9741 + 0.011);
 });
 
 test("eight members, any five away: a token from any of them always reaches one", () => {
