@@ -3,7 +3,8 @@
  * who an address names.
  */
 import { parseAddress, type Names } from "./identity/names.ts";
-import type { NodeId } from "./kernel/ids.ts";
+import type { NameProof } from "./identity/record.ts";
+import { formatHex, parseHex, type NodeId } from "./kernel/ids.ts";
 import type { RecordBook } from "./membership/records.ts";
 import type { QuarantineDeps } from "./mesh-quarantine.ts";
 import type { Peers } from "./peer/peers.ts";
@@ -11,6 +12,7 @@ import { decideForward, type NextHop } from "./route/decide.ts";
 import type { Router } from "./route/router.ts";
 import type { Carrier, Directory } from "./store/context.ts";
 import type { Custody } from "./store/custody.ts";
+import type { Store, StoreOp } from "./store/types.ts";
 import { BULK_BYTES } from "./store/ready-queue.ts";
 import { HOP_LIMIT } from "./wire/constants.ts";
 
@@ -91,7 +93,7 @@ export function createDirectory(
   { names, records }: { names: Names; records: RecordBook },
 ): Directory {
   const machinesAt = (place: string): NodeId[] => {
-    const found = names.machinesAt(place).filter((id) => id !== self);
+    const found = names.machinesAt(place).filter((id) => id !== self && !records.isRevoked(id));
     return location === place ? [self, ...found] : found;
   };
   return {
@@ -110,17 +112,38 @@ export function createDirectory(
         return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
       }
       if (address.kind === "node") {
-        const isKnown = address.id === self || records.get(address.id) !== undefined;
+        // A revoked node has no key to seal to, and mail for it shall not leave.
+        const isKnown =
+          address.id === self || (records.get(address.id) !== undefined && !records.isRevoked(address.id));
         return isKnown ? { kind: "nodes", nodes: [address.id] } : { kind: "unknown" };
       }
       if (address.callsign === callsign) return { kind: "nodes", nodes: [self] };
       const named = names.resolve(address.callsign);
       if (named.kind === "conflict") return { kind: "conflict" };
       const others = failover ? machinesAt(locationOf(address.callsign)) : [];
-      const nodes = [...new Set([...(named.kind === "node" ? [named.id] : []), ...others])];
+      const isHeld = named.kind === "node" && !records.isRevoked(named.id);
+      const nodes = [...new Set([...(isHeld ? [named.id] : []), ...others])];
       return nodes.length > 0 ? { kind: "nodes", nodes } : { kind: "unknown" };
     },
   };
+}
+
+const NAME_PROOF_KEY = "name-proof";
+
+export const nameProofRow = ({ serial, signature }: NameProof): StoreOp => ({
+  op: "put",
+  in: "setting",
+  key: NAME_PROOF_KEY,
+  meta: `${serial} ${formatHex(signature)}`,
+});
+
+/** The proof for this node's callsign that its operator adopted. */
+export async function loadNameProof(store: Store): Promise<NameProof | undefined> {
+  const row = (await store.load("setting")).find(({ key }) => key === NAME_PROOF_KEY);
+  const match = /^(\d{1,10}) ([0-9a-f]{128})$/.exec(row?.meta ?? "");
+  return match === null
+    ? undefined
+    : { serial: Number(match[1]), signature: parseHex(match[2]!, match[2]!.length / 2)! };
 }
 
 const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));

@@ -28,7 +28,13 @@ const store: Store = {
 
 function member(clock: ManualClock, secrets: readonly Uint8Array[] = [SECRET]) {
   const identity = generateIdentity(random);
-  const records = new RecordBook({ store, network: "telex", verify: verifySignature, changed() {} });
+  const records = new RecordBook({
+    store,
+    network: "telex",
+    authority: undefined,
+    verify: verifySignature,
+    changed() {},
+  });
   records.offer(encodeRecord(identity, { sequence: 1, endpoints: ["tcp://192.0.2.1:4860"] }, "telex"));
   const joined: string[] = [];
   const enrolment = new Enrolment({

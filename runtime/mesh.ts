@@ -3,31 +3,36 @@
  * Sessions come in through `adopt` and the dialer, so that the compiled node and the simulator run this very code.
  * Owns no socket, no plugin and no HTTP. docs/architecture.md "The eight rooms" follows a message through it.
  */
-import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
-import type { NodeRecord } from "./identity/record.ts";
+import type { NameProof, NodeRecord } from "./identity/record.ts";
 import { Names } from "./identity/names.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
-import type { Metrics } from "./kernel/metrics.ts";
 import type { Session } from "./link/types.ts";
+import type { MeshDeps, PrekeySource } from "./mesh-deps.ts";
 import { MembershipView } from "./membership/view.ts";
-import { createCarrier, createDirectory, createTrialBench } from "./mesh-delivery.ts";
+import {
+  createCarrier,
+  createDirectory,
+  createTrialBench,
+  loadNameProof,
+  nameProofRow,
+} from "./mesh-delivery.ts";
+import { Enrolment } from "./mesh-enrolment.ts";
 import { Quarantine, type DistrustEvents } from "./mesh-quarantine.ts";
-import { Enrolment, type EnrolmentEvents } from "./mesh-enrolment.ts";
+import { RevocationSpread } from "./mesh-revocations.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
-import { PeerBook, type TrustGrant, type TrustLevel } from "./peer/book.ts";
+import { PeerBook, type TrustGrant } from "./peer/book.ts";
 import { Dialer } from "./peer/dialer.ts";
 import { MANAGER_SOURCE, PeerManager } from "./peer/manager.ts";
-import { TrustRules, type TrustRule } from "./peer/trust-rules.ts";
+import { TrustRules } from "./peer/trust-rules.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
 import { bottleneckOf, linkCost } from "./route/cost.ts";
 import { packetAssociated, Packets } from "./route/packets.ts";
 import { Router } from "./route/router.ts";
 import { openBootState, type BootState } from "./store/boot-state.ts";
-import type { CustodyLimits, Sealer } from "./store/context.ts";
-import { Custody, type CustodyEvents } from "./store/custody.ts";
-import type { Store } from "./store/types.ts";
+import type { Sealer } from "./store/context.ts";
+import { Custody } from "./store/custody.ts";
 import { FrameType } from "./wire/constants.ts";
 import { PacketKind } from "./wire/packet.ts";
 import { BOOT_ID_BYTES, GoodbyeReason } from "./wire/peer-messages.ts";
@@ -35,63 +40,6 @@ import type { Member } from "./peer/plan-links.ts";
 
 /** Round trip assumed before the first measurement, ms. */
 const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
-
-export interface MeshIdentity {
-  readonly id: NodeId;
-  sign(bytes: Uint8Array): Uint8Array;
-}
-
-/** Rotating prekeys (identity/prekeys.ts). */
-export interface PrekeySource {
-  current(): { readonly keyId: number; readonly publicKey: Uint8Array };
-}
-
-export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
-  peerUp(peer: Peer): void;
-  peerDown(peer: Peer, reason: string): void;
-  linkUp(peer: Peer, endpoint: string): void;
-  linkDown(peer: Peer, endpoint: string, reason: string): void;
-  routeChanged(destination: NodeId, isReachable: boolean): void;
-  hintHeard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
-  nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
-  trustChanged(id: NodeId, grant: TrustGrant): void;
-}
-
-export interface MeshDeps {
-  readonly identity: MeshIdentity;
-  readonly network: string;
-  /** Live network secrets, newest first; none: an open mesh. */
-  liveSecrets(): readonly Uint8Array[];
-  readonly callsign: string | undefined;
-  readonly location: string | undefined;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  readonly store: Store;
-  readonly limits: CustodyLimits;
-  readonly names: ReadonlyMap<string, NodeId>;
-  readonly trust: ReadonlyMap<NodeId, TrustLevel>;
-  readonly trustRules: readonly TrustRule[];
-  /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
-  readonly promoteAfterMs: number | undefined;
-  /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
-  readonly linksWanted: number;
-  /** Some transport here can dial it. */
-  canDial(endpoint: string): boolean;
-  readonly destinationsMax?: number;
-  /** Added to the cost of each link, ms. */
-  readonly hopCostMs: number;
-  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
-  /** Built once the store is open: prekeys live there. */
-  openSealing(
-    recordOf: (id: NodeId) => NodeRecord | undefined,
-  ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
-  /** Opens a pipe to an endpoint of some transport. */
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
-  handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
-  readonly events: MeshEvents;
-}
 
 export class Mesh {
   readonly #deps: MeshDeps;
@@ -113,6 +61,8 @@ export class Mesh {
   readonly #sealer: Sealer;
   readonly #ownRecord: OwnRecord;
   #isStopped = false;
+  readonly revocations: RevocationSpread;
+  #nameProof: NameProof | undefined;
   readonly #linkCosts = new Map<NodeId, number>();
 
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
@@ -129,6 +79,9 @@ export class Mesh {
     const names = new Names({
       store: deps.store,
       configured: deps.names,
+      ...(deps.authority === undefined
+        ? {}
+        : { authority: { id: deps.authority, network: deps.network, verify: deps.verify } }),
       onConflict: (name, holder, claimant) => deps.events.nameConflict(name, holder, claimant),
       onChange: () => mesh?.custody.onDirectory(),
     });
@@ -136,15 +89,18 @@ export class Mesh {
     const records = new RecordBook({
       store: deps.store,
       network: deps.network,
+      authority: deps.authority,
       verify: deps.verify,
       changed: (id, record) => {
         if (id !== deps.identity.id && !book.isBlocked(id)) names.observe(record);
+        if (record.isRevoked) mesh?.onRevoked(record);
         mesh?.custody.onDirectory();
       },
     });
     await records.load();
+    const nameProof = await loadNameProof(deps.store);
     const sealing = await deps.openSealing((id) => records.get(id)?.record);
-    mesh = new Mesh(deps, { boot, book, names, records, ...sealing });
+    mesh = new Mesh(deps, { boot, book, names, records, nameProof, ...sealing });
     await mesh.#ownRecord.publish();
     await mesh.custody.load();
     await mesh.enrolment.load();
@@ -158,6 +114,7 @@ export class Mesh {
       book: PeerBook;
       names: Names;
       records: RecordBook;
+      nameProof: NameProof | undefined;
       sealer: Sealer;
       prekeys: PrekeySource;
     },
@@ -169,6 +126,7 @@ export class Mesh {
     this.book = parts.book;
     this.names = parts.names;
     this.records = parts.records;
+    this.#nameProof = parts.nameProof;
     this.bootId = random.bytes(BOOT_ID_BYTES);
     this.startedAtMs = clock.monotonicMs();
     this.#ownRecord = new OwnRecord({
@@ -180,6 +138,7 @@ export class Mesh {
       log,
       nextSequence: () => parts.boot.nextRecordSequence(),
       prekey: () => parts.prekeys.current(),
+      nameProof: () => this.#nameProof,
       published: (bytes) => {
         this.records.offer(bytes);
         this.router.recordChanged();
@@ -194,8 +153,15 @@ export class Mesh {
       bootId: this.bootId,
       storeEpoch: parts.boot.storeEpoch,
       ownRecord: () => this.#ownRecord.bytes,
-      isBlocked: (id) => this.book.isBlocked(id),
+      isBlocked: (id) => this.isRefused(id),
       events: this.#peerEvents(),
+    });
+    this.revocations = new RevocationSpread({
+      clock,
+      metrics,
+      records: this.records,
+      send: (to, frame) => this.peers.get(to)?.send("control", frame) ?? false,
+      frameBytesMax: (to) => this.peers.get(to)?.frameBytesMax ?? 0,
     });
     this.dialer = new Dialer({
       clock,
@@ -224,7 +190,8 @@ export class Mesh {
       metrics,
       ...(deps.destinationsMax === undefined ? {} : { limits: { destinationsMax: deps.destinationsMax } }),
       sign: (bytes) => identity.sign(bytes),
-      verify: deps.verify,
+      // What a revoked node signed moves no route any more.
+      verify: (id, bytes, signature) => !this.records.isRevoked(id) && deps.verify(id, bytes, signature),
       send: (to, frame) => void this.peers.get(to)?.send("control", frame),
       onChange: ({ destination, reachable }) => this.#onRoute(destination, reachable),
       ownRecord: () => this.#ownRecord.bytes,
@@ -264,7 +231,7 @@ export class Mesh {
       send: (to, priority, frame) => this.peers.get(to)?.send(priority, frame) ?? false,
       events: {
         deliver: (header, payload) => {
-          if (header.kind !== PacketKind.transient) return;
+          if (header.kind !== PacketKind.transient || this.isRefused(header.source)) return;
           this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
         },
       },
@@ -303,6 +270,7 @@ export class Mesh {
         carrier: createCarrier(identity.id, this, (id) => this.#queueDelay(id)),
         sign: (bytes) => identity.sign(bytes),
         verify: deps.verify,
+        isRefused: (id) => this.isRefused(id),
       },
       deps.events,
       {
@@ -334,7 +302,7 @@ export class Mesh {
   /** Calls the neighbours of the last run and those the operator trusts; from here on the node acts. */
   start(): void {
     for (const { id, endpoints, trust } of this.book.nodes) {
-      if (trust === "blocked" || id === this.#deps.identity.id) continue;
+      if (this.isRefused(id) || id === this.#deps.identity.id) continue;
       this.#remember(id, endpoints, trust === "trusted");
     }
     this.manager.start();
@@ -363,13 +331,7 @@ export class Mesh {
     this.#deps.log.info("trust changed", { peer: shortId(id), level, by, reason });
     this.#deps.events.trustChanged(id, grant);
     if (level === "blocked") {
-      this.peers.disconnect(id, GoodbyeReason.blocked);
-      for (const { endpoint, nodeId } of this.dialer.targets) {
-        if (nodeId !== id) continue;
-        this.view.withdraw("book", endpoint);
-        this.dialer.remove(endpoint);
-      }
-      this.names.forget(id);
+      this.#cutOff(id);
     } else if (level === "trusted") {
       this.#remember(id, this.records.get(id)?.record.endpoints ?? [], true);
     }
@@ -379,7 +341,8 @@ export class Mesh {
   *#dialable(): Iterable<Member> {
     const { canDial } = this.#deps;
     for (const { record } of this.records.all) {
-      if (record.id === this.#deps.identity.id || !this.router.reachable(record.id)) continue;
+      if (record.id === this.#deps.identity.id || this.isRefused(record.id)) continue;
+      if (!this.router.reachable(record.id)) continue;
       const endpoints = record.endpoints.filter(canDial);
       if (endpoints.length === 0) continue;
       yield { id: record.id, endpoints, isTrusted: this.book.trustOf(record.id) === "trusted" };
@@ -392,6 +355,42 @@ export class Mesh {
     if (claimed === undefined) return undefined;
     const held = this.names.resolve(claimed);
     return held.kind === "node" && held.id === id ? claimed : undefined;
+  }
+
+  /** Gets no link, no custody and no name: by this operator's word or by a revocation. */
+  isRefused(id: NodeId): boolean {
+    return this.book.isBlocked(id) || this.records.isRevoked(id);
+  }
+
+  /** The record book took a revocation: tell the others first, the revoked one among them, then cut it off. */
+  onRevoked(record: NodeRecord): void {
+    const { id, reason } = record;
+    this.#deps.log.warn("node revoked", { node: id, by: record.signer, reason });
+    this.revocations.onRevoked(this.records.get(id)!);
+    if (id !== this.#deps.identity.id) this.#cutOff(id);
+    this.custody.onRevoked(id);
+    this.#deps.events.revoked(record);
+  }
+
+  /** The authority's proof for this node's own callsign. Resolves when durable and about to be told to the mesh. */
+  async adoptName(proof: NameProof): Promise<void> {
+    await this.#deps.store.commit([nameProofRow(proof)]);
+    this.#nameProof = proof;
+    this.#ownRecord.changed();
+  }
+
+  get nameProof(): NameProof | undefined {
+    return this.#nameProof;
+  }
+
+  #cutOff(id: NodeId): void {
+    this.peers.disconnect(id, GoodbyeReason.blocked);
+    for (const { endpoint, nodeId } of this.dialer.targets) {
+      if (nodeId !== id) continue;
+      this.view.withdraw("book", endpoint);
+      this.dialer.remove(endpoint);
+    }
+    this.names.forget(id);
   }
 
   /** One source of hints among others: the view knows which endpoints somebody else wants for ever. */
@@ -407,6 +406,7 @@ export class Mesh {
     this.dialer.stop();
     this.quarantine.stop();
     this.enrolment.stop();
+    this.revocations.stop();
     this.custody.stop();
     this.peers.stop();
     this.router.close();
@@ -421,11 +421,13 @@ export class Mesh {
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
         this.manager.onPeerUp(peer);
         this.enrolment.onPeerUp(peer);
+        this.revocations.onNeighbourUp(peer.id);
         events.peerUp(peer);
       },
       down: (peer, reason) => {
         this.router.neighbourDown(peer.id);
         this.custody.onNeighbourDown(peer.id);
+        this.revocations.onNeighbourDown(peer.id);
         this.#linkCosts.delete(peer.id);
         this.#noteSeen(peer.id);
         this.dialer.onPeerDown(peer.id, clock.monotonicMs() - peer.upAtMs);
@@ -477,6 +479,8 @@ export class Mesh {
   #onFrame(peer: Peer, type: number, bytes: Uint8Array): void {
     if (type >= FrameType.routeUpdate && type <= FrameType.record)
       return this.router.handleFrame(peer.id, bytes);
+    if (type >= FrameType.revocationDigest && type <= FrameType.revocation)
+      return this.revocations.onFrame(peer.id, type, bytes);
     if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
     if (type === FrameType.redemptions) return this.enrolment.onFrame(peer.id, bytes);
     this.custody.onFrame(peer.id, type, bytes);

@@ -2,6 +2,7 @@
  * The node as the API sees it: turns the living parts of a mesh into the views of the HTTP contract, resolves the
  * names that people type, and fans events out. Reads; changes go straight to the part that owns them.
  */
+import type { ClosedView } from "./api/closed-view.ts";
 import type {
   Box,
   DiscoveryView,
@@ -55,6 +56,7 @@ export interface ViewDeps {
   readonly version: string;
   readonly network: string;
   readonly isOpen: boolean;
+  readonly closed: ClosedView;
   readonly callsign: string | undefined;
   readonly location: string | undefined;
   reload(): Promise<ReloadView>;
@@ -93,6 +95,10 @@ export class LiveView implements NodeView {
     this.#events = events;
   }
 
+  get closed(): ClosedView {
+    return this.#deps.closed;
+  }
+
   health(): HealthView {
     const checks: HealthView["checks"] = this.#deps.host.running.map(({ instance, health }) => ({
       name: `${instance.namespace}.${instance.name}`,
@@ -109,6 +115,7 @@ export class LiveView implements NodeView {
   status(): StatusView {
     const { self, mesh, host, clock, version, network, isOpen, callsign, location } = this.#deps;
     const nodes = mesh.book.nodes;
+    const { authority, epochs } = this.#deps.closed.secrets();
     return {
       node: {
         id: self,
@@ -120,6 +127,9 @@ export class LiveView implements NodeView {
       ...meshAddress(network, self),
       network,
       open: isOpen,
+      authority,
+      secret_epochs: epochs.map(({ epoch, state, links }) => ({ epoch, state, links })),
+      revocations: mesh.records.revocations.size,
       transports: host.running
         .filter(({ instance }) => instance.namespace === "transport")
         .map(({ instance, health, endpoints }) => ({
@@ -142,13 +152,14 @@ export class LiveView implements NodeView {
   peers(): PeerView[] {
     const { mesh, clock } = this.#deps;
     const views = new Map<NodeId, PeerView>();
-    for (const { id, trust, lastSeenMs } of mesh.book.nodes) {
+    for (const { id, lastSeenMs } of mesh.book.nodes) {
       views.set(id, {
         id,
         callsign: this.#callsignOf(id),
         ...trustView(mesh.book.standing(id)),
-        state: trust === "blocked" ? "blocked" : "disconnected",
+        state: mesh.isRefused(id) ? "blocked" : "disconnected",
         links: [],
+        revoked: mesh.records.isRevoked(id),
         last_seen: lastSeenMs > 0 ? isoTime(lastSeenMs) : null,
         quarantine: this.#quarantineOf(id),
       });
@@ -170,7 +181,9 @@ export class LiveView implements NodeView {
           direction: link.session.direction,
           rtt_ms: link.rttMs === undefined ? null : Math.round(link.rttMs * 1000) / 1000,
           up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
+          secret_epoch: link.session.secretEpoch ?? null,
         })),
+        revoked: false,
         last_seen: isoTime(clock.wallMs()),
         quarantine: this.#quarantineOf(peer.id),
       });

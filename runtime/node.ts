@@ -19,7 +19,8 @@ import { Scope } from "./kernel/scope.ts";
 import { HandshakeGuard } from "./link/guard.ts";
 import { openSession } from "./link/handshake.ts";
 import type { Session } from "./link/types.ts";
-import { Mesh, type MeshEvents } from "./mesh.ts";
+import { Mesh } from "./mesh.ts";
+import type { MeshEvents } from "./mesh-deps.ts";
 import type { TrustLevel } from "./peer/book.ts";
 import { checkPluginTables } from "./plugin/check.ts";
 import { PluginHost } from "./plugin/host.ts";
@@ -28,7 +29,9 @@ import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
 import type { Store } from "./store/types.ts";
 import type { ReloadView } from "./api/node-view.ts";
+import { ClosedMesh } from "./node-closed.ts";
 import { pluginInstances, Reloader } from "./node-reload.ts";
+import { NetworkSecrets } from "./node-secrets.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 
@@ -80,36 +83,56 @@ async function assemble(
   scope.own(() => store.close());
   const hub = new EventHub(clock);
   const signals = new MessageSignals();
-  const secrets = config.node.networkSecrets.map((secret) => secret.reveal());
-  const liveSecrets = () => secrets;
+  const { authority, rotate: policy, secretOverlapMs: overlapMs } = config.network;
+  const secrets = new NetworkSecrets({
+    stateDir,
+    network,
+    configured: config.node.networkSecrets.map((secret) => secret.reveal()),
+    authority,
+    policy,
+    overlapMs,
+    clock,
+    random,
+    log,
+    verify: verifySignature,
+  });
   const guard = new HandshakeGuard(clock, random);
   let host: PluginHost | undefined;
   // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
   let opened: Mesh | undefined;
+  let closed: ClosedMesh | undefined;
 
-  const handshake = (pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session> =>
+  const handshakeUnder = (
+    live: readonly Uint8Array[],
+    pipe: Pipe,
+    remote: NodeId | undefined,
+    signal: AbortSignal,
+  ): Promise<Session> =>
     openSession(
       pipe,
       {
         role: pipe.direction === "outbound" ? "initiator" : "responder",
         identity,
         network,
-        secrets: liveSecrets(),
+        secrets: live,
         judgeInvite: (invite) => mesh.enrolment.judge(invite),
         clock,
         random,
         guard,
-        isBlocked: (id) => mesh.book.isBlocked(id),
+        isBlocked: (id) => mesh.isRefused(id),
         sourceKey: sourceOf(pipe.remote),
         ...(remote === undefined ? {} : { remote }),
       },
       signal,
     );
+  const handshake = (pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session> =>
+    handshakeUnder(secrets.live, pipe, remote, signal);
 
   const mesh = await Mesh.open({
     identity,
     network,
-    liveSecrets,
+    liveSecrets: () => secrets.live,
+    authority,
     callsign,
     location,
     clock,
@@ -137,9 +160,27 @@ async function assemble(
         ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
         : host.dial(endpoint, signal),
     handshake,
-    events: meshEvents(hub, signals),
+    events: meshEvents(hub, signals, () => closed),
   });
   opened = mesh;
+  closed = new ClosedMesh({
+    self: identity.id,
+    network,
+    callsign,
+    authority,
+    policy,
+    overlapMs,
+    mesh,
+    secrets,
+    clock,
+    random,
+    log,
+    metrics,
+    verify: verifySignature,
+    handshake: (pipe, remote, signal) => handshakeUnder(secrets.live.slice(0, 1), pipe, remote, signal),
+    forgetSecrets: () => guard.forgetSecrets(),
+  });
+  scope.own(() => closed?.stop());
   exposeLinkCounters(metrics, guard);
 
   host = new PluginHost({
@@ -195,10 +236,16 @@ async function assemble(
       metrics,
       version,
       network,
-      isOpen: secrets.length === 0,
+      isOpen: secrets.live.length === 0,
+      closed,
       callsign,
       location,
-      troubles: () => (store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
+      troubles: () => [
+        ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
+        ...(mesh.records.isRevoked(identity.id)
+          ? [{ name: "identity", reason: "this node is revoked: it needs a new identity" }]
+          : []),
+      ],
     },
     hub,
   );
@@ -220,7 +267,7 @@ async function assemble(
   );
   await host.start(pluginInstances(config));
   mesh.start();
-  announce(log, identity, config, { version, created, api });
+  announce(log, identity, config, { version, created, api, isOpen: secrets.live.length === 0 });
   return { id: identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }
 
@@ -228,10 +275,10 @@ function announce(
   log: Log,
   identity: Identity,
   config: Config,
-  facts: { version: string; created: boolean; api: ApiServers },
+  facts: { version: string; created: boolean; api: ApiServers; isOpen: boolean },
 ): void {
   if (facts.created) log.info("identity created", { id: identity.id });
-  if (config.node.networkSecrets.length === 0) {
+  if (facts.isOpen) {
     log.warn("open mesh", {
       network: config.node.network,
       advice: "set node.network_secret to choose who may join",
@@ -319,9 +366,25 @@ function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
   metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
 }
 
-function meshEvents(hub: EventHub, signals: MessageSignals): MeshEvents {
+function meshEvents(
+  hub: EventHub,
+  signals: MessageSignals,
+  closed: () => ClosedMesh | undefined,
+): MeshEvents {
   return {
-    peerUp: (peer) => hub.emit("peer", "up", { id: peer.id }),
+    peerUp: (peer) => {
+      hub.emit("peer", "up", { id: peer.id });
+      closed()?.onPeerUp(peer);
+    },
+    system: (from, plaintext) => {
+      // While the mesh is still opening: the hop before keeps it.
+      const mesh = closed();
+      return mesh === undefined
+        ? Promise.reject(godwitError("GODWIT_STORE_FAILED", "the node is still starting"))
+        : mesh.onSystem(from, plaintext);
+    },
+    revoked: ({ id, signer, reason }) =>
+      hub.emit("peer", "revoked", { id, by: signer, reason: reason ?? null }),
     peerDown: (peer, reason) => hub.emit("peer", "down", { id: peer.id, reason }),
     linkUp: (peer, endpoint) => hub.emit("link", "up", { id: peer.id, endpoint }),
     linkDown: (peer, endpoint, reason) => hub.emit("link", "down", { id: peer.id, endpoint, reason }),

@@ -17,6 +17,7 @@ import { openApiDocument } from "./openapi.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
 import { joinRoutes } from "./routes-join.ts";
+import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
@@ -52,7 +53,13 @@ export type Api = Hono<ApiEnv>;
 
 /** Every route of the API, in the order of the documentation. */
 export function apiRoutes(version: string): Route[] {
-  const routes: Route[] = [...meshRoutes(), ...joinRoutes(), ...messageRoutes(), ...tokenRoutes()];
+  const routes: Route[] = [
+    ...meshRoutes(),
+    ...closedRoutes(),
+    ...joinRoutes(),
+    ...messageRoutes(),
+    ...tokenRoutes(),
+  ];
   let document: unknown;
   routes.push(
     defineRoute({

@@ -3,6 +3,7 @@
  * parts, tests over plain objects. JSON names are the contract of docs/protocol/http.md, hence snake_case.
  */
 import type { NodeId } from "../kernel/ids.ts";
+import type { ClosedView, SecretEpochView } from "./closed-view.ts";
 import type { Priority } from "../wire/constants.ts";
 
 export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
@@ -30,6 +31,11 @@ export interface StatusView {
   network: string;
   /** True when no network secret is set: whoever completes the handshake is a member. */
   open: boolean;
+  /** The key that binds names and revokes nodes; null without one. */
+  authority: NodeId | null;
+  /** Network secrets that open links, the current one first. */
+  secret_epochs: Pick<SecretEpochView, "epoch" | "state" | "links">[];
+  revocations: number;
   transports: {
     name: string;
     type: string;
@@ -59,7 +65,11 @@ export interface PeerView {
     direction: "inbound" | "outbound";
     rtt_ms: number | null;
     up_seconds: number;
+    /** Epoch of the network secret that the link's handshake used; null in an open mesh. */
+    secret_epoch: string | null;
   }[];
+  /** For good, by itself or by the network's authority. */
+  revoked: boolean;
   /** ISO 8601 by this node's clock; null when never seen. */
   last_seen: string | null;
   /** Its routes are the last resort: why, and until when at least; null: they are not. */
@@ -209,6 +219,7 @@ export interface JoinView {
 }
 
 export interface NodeView {
+  readonly closed: ClosedView;
   health(): HealthView;
   status(): StatusView;
   peers(): PeerView[];

@@ -75,6 +75,11 @@ export const status = z.object({
   subnet: z.string().describe("its prefix"),
   network: z.string(),
   open: z.boolean().describe("true without a network secret: whoever completes the handshake is a member"),
+  authority: nodeId.nullable().describe("the key that binds names and revokes nodes"),
+  secret_epochs: z
+    .array(z.object({ epoch: z.string(), state: z.enum(["current", "old"]), links: count }))
+    .describe("network secrets that open links, the current one first"),
+  revocations: count,
   transports: z.array(
     z.object({
       name: z.string(),
@@ -105,8 +110,10 @@ export const peer = z.object({
       direction: z.enum(["inbound", "outbound"]),
       rtt_ms: z.number().nullable(),
       up_seconds: z.number().nonnegative(),
+      secret_epoch: z.string().nullable().describe("of the network secret that the handshake used"),
     }),
   ),
+  revoked: z.boolean(),
   last_seen: moment.nullable(),
   quarantine: z.object({ reason: z.string(), until: moment, offences: count }).nullable(),
 }) satisfies z.ZodType<PeerView>;

@@ -5,6 +5,7 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
+import type { ClosedView, RotateRequest } from "./closed-view.ts";
 import type {
   HealthView,
   InviteRequest,
@@ -58,6 +59,23 @@ export class FakeNode implements NodeView {
   readonly resolved: { name: string; node: string }[] = [];
   readonly deleted: string[] = [];
   readonly joins: string[] = [];
+  readonly published: string[] = [];
+  readonly rotations: RotateRequest[] = [];
+  readonly closed: ClosedView = {
+    revocations: () => [{ id: nodeC, by: nodeB, by_authority: true, reason: "stolen" }],
+    publishRevocation: async (text) => {
+      this.published.push(text);
+      return { id: nodeC, by: nodeB, by_authority: true, reason: "stolen" };
+    },
+    secrets: () => ({ rotate: "members", authority: null, network: "telex", generation: 1, epochs: [] }),
+    rotateSecret: async (request) => {
+      this.rotations.push(request);
+      return { epoch: "0a1b2c3d", generation: request.generation, sent: [nodeB], left_out: [] };
+    },
+    retireSecrets: () => ["0a1b2c3d"],
+    adoptName: async () => ({ name: "DUN-A", serial: 1 }),
+    forgetName: async () => {},
+  };
   readonly boxed = new Map<string, { view: MessageView; body: Uint8Array; contentType?: string }>([
     [messageId1, { view: sampleMessage, body: new TextEncoder().encode("hello") }],
   ]);
@@ -88,6 +106,9 @@ export class FakeNode implements NodeView {
       subnet: "fd00::/64",
       network: "telex",
       open: true,
+      authority: null,
+      secret_epochs: [],
+      revocations: 0,
       transports: [
         { name: "lan", type: "tcp", state: "running" as const, listen: ["tcp://0.0.0.0:4860"], reason: null },
       ],
@@ -105,6 +126,7 @@ export class FakeNode implements NodeView {
       direction: "outbound" as const,
       rtt_ms: 1.25,
       up_seconds: 60,
+      secret_epoch: null,
     };
     return [
       {
@@ -117,6 +139,7 @@ export class FakeNode implements NodeView {
         score: 1,
         state: "connected" as const,
         links: [link],
+        revoked: false,
         last_seen: "2026-01-01T00:00:00.000Z",
         quarantine: null,
       },
@@ -130,6 +153,7 @@ export class FakeNode implements NodeView {
         score: 0,
         state: "disconnected" as const,
         links: [],
+        revoked: false,
         last_seen: null,
         quarantine: { reason: "lost mail", until: "2026-01-01T00:00:00.000Z", offences: 1 },
       },

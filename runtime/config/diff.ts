@@ -16,7 +16,7 @@ export interface ConfigDiff {
 
 export function diffConfig(before: Config, after: Config): ConfigDiff {
   const keys: string[] = [];
-  for (const section of ["node", "api", "trust", "peers", "delivery", "routing"] as const) {
+  for (const section of ["node", "api", "trust", "peers", "network", "delivery", "routing"] as const) {
     const old = before[section] as Readonly<Record<string, unknown>>;
     const now = after[section] as Readonly<Record<string, unknown>>;
     for (const key of Object.keys(now)) if (!isSame(old[key], now[key])) keys.push(`${section}.${key}`);

@@ -78,6 +78,11 @@ export interface Config {
   };
   /** Links that the node seeks of its own accord; 0: none. */
   readonly peers: { readonly linksWanted: number };
+  readonly network: {
+    readonly authority: NodeId | undefined;
+    readonly rotate: "authority" | "members" | "nobody";
+    readonly secretOverlapMs: number;
+  };
   readonly delivery: {
     readonly lifetimeMs: number;
     readonly failoverDelayMs: number;
@@ -284,7 +289,7 @@ function toConfig(
   secrets: SecretReader,
   origin: ConfigOrigin,
 ): Config {
-  const { node, api, trust, peers, delivery, routing } = settings;
+  const { node, api, trust, peers, network, delivery, routing } = settings;
   const stateDir = node.state_dir ?? defaultStateDir(options);
   const references = node.network_secret === undefined ? [] : [node.network_secret].flat();
   const isList = Array.isArray(node.network_secret);
@@ -320,6 +325,11 @@ function toConfig(
       promoteAfterMs: trust.promote_after === "never" ? undefined : trust.promote_after,
     },
     peers: { linksWanted: peers.links_wanted },
+    network: {
+      authority: network.authority,
+      rotate: network.rotate,
+      secretOverlapMs: network.secret_overlap,
+    },
     delivery: {
       lifetimeMs: delivery.lifetime,
       failoverDelayMs: delivery.failover_delay,

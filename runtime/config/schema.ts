@@ -394,6 +394,28 @@ const peers = z.strictObject({
     ),
 });
 
+const network = z.strictObject({
+  authority: nodeId
+    .optional()
+    .register(expectations, {
+      ...expectations.get(nodeId)!,
+      defaultText: "none: names are pinned at first sight",
+    })
+    .describe(
+      "The key that binds names and revokes nodes, as `godwit authority init` prints it. With one, only names that it signed (or that stand in [names]) count. The same on every node.",
+    ),
+  rotate: choice("authority", "members", "nobody")
+    .default("authority")
+    .describe(
+      "Whose word replaces the network secret over the mesh: the authority's signature (without an authority: nobody), any member's, or nobody's.",
+    ),
+  secret_overlap: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
+    .prefault(`${LIFETIME_DEFAULT_MS / HOUR_MS}h`)
+    .describe(
+      "How long, in running time, a replaced network secret still opens links, so that nodes that were away can fetch the new one.",
+    ),
+});
+
 const delivery = z.strictObject({
   lifetime: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
     .prefault(`${LIFETIME_DEFAULT_MS / HOUR_MS}h`)
@@ -461,6 +483,7 @@ export const configSchema = z.strictObject({
   names,
   trust: trust.prefault({}).describe("What you decided about nodes."),
   peers: peers.prefault({}).describe("Links of the node's own accord."),
+  network: network.prefault({}).describe("Who has a say in a closed mesh. docs/closed-meshes.md"),
   delivery: delivery.prefault({}).describe("Store and forward: lifetimes and bounds."),
   routing: routing.prefault({}).describe("Routing."),
 });

@@ -19,7 +19,7 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { godwitError, type GodwitError } from "../kernel/errors.ts";
 import { formatHex, parseHex } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -27,7 +27,9 @@ import { generateIdentity, identityFromSeed, SEED_BYTES, type Identity } from ".
 
 export const KEY_FILE = "identity.key";
 const TEMPORARY_PREFIX = `${KEY_FILE}.new-`;
-const FIRST_LINE = "godwit identity key 1";
+/** What a key is for: an authority's is never taken for a node's, nor the other way round. */
+export type KeyKind = "identity" | "authority";
+const firstLineOf = (kind: KeyKind): string => `godwit ${kind} key 1`;
 const CHECK_BYTES = 8;
 /** Longer than any key file of this version; what is longer is none. */
 const FILE_BYTES_MAX = 1_024;
@@ -61,16 +63,33 @@ export function loadIdentity(stateDir: string): Identity {
   return identity;
 }
 
+/** The authority's key at `path`. Throws as `loadIdentity` does. */
+export function loadAuthority(path: string): Identity {
+  const found = readKey(path, dirname(path), "authority");
+  if (found === undefined)
+    throw unusable(dirname(path), `there is no ${path}; \`godwit authority init\` makes one`);
+  return found;
+}
+
+/** Makes an authority's key at `path` (0600), which must not exist. Throws GODWIT_STATE_UNUSABLE. */
+export function createAuthority(path: string, random: Random): Identity {
+  const identity = generateIdentity(random);
+  if (!writeKey(path, dirname(path), formatKeyFile(identity, "authority"), random))
+    throw unusable(dirname(path), `${path} is there already; an authority's key is never replaced`);
+  return identity;
+}
+
 /** The text of a key file. Secret: nothing but the file may get it. */
-export function formatKeyFile(identity: Identity): string {
-  const body = `${FIRST_LINE}\nid ${identity.id}\nseed ${formatHex(identity.seed)}\n`;
+export function formatKeyFile(identity: Identity, kind: KeyKind = "identity"): string {
+  const body = `${firstLineOf(kind)}\nid ${identity.id}\nseed ${formatHex(identity.seed)}\n`;
   return `${body}check ${checksum(body)}\n`;
 }
 
 /** Throws GODWIT_KEY_CORRUPT; the message names `path` and never quotes the text. */
-export function parseKeyFile(text: string, path: string): Identity {
-  if (!text.startsWith("godwit identity key ")) throw corrupt("it is not a Godwit key file", path);
-  if (!text.startsWith(`${FIRST_LINE}\n`)) throw corrupt("it has a format this version does not know", path);
+export function parseKeyFile(text: string, path: string, kind: KeyKind = "identity"): Identity {
+  if (!text.startsWith(`godwit ${kind} key `)) throw corrupt(`it is not an ${kind} key file of Godwit`, path);
+  if (!text.startsWith(`${firstLineOf(kind)}\n`))
+    throw corrupt("it has a format this version does not know", path);
   const match = /^[^\n]*\nid ([a-z2-7]{52})\nseed ([0-9a-f]{64})\ncheck ([0-9a-f]{16})\n$/.exec(text);
   if (match === null) throw corrupt("it is cut short or altered", path);
   const [, id, seedHex, check] = match;
@@ -93,8 +112,10 @@ const checksum = (body: string): string =>
     .slice(0, 2 * CHECK_BYTES);
 
 /** Undefined only when nothing at all lies at the path. */
-function readIdentity(stateDir: string): Identity | undefined {
-  const path = join(stateDir, KEY_FILE);
+const readIdentity = (stateDir: string): Identity | undefined =>
+  readKey(join(stateDir, KEY_FILE), stateDir, "identity");
+
+function readKey(path: string, stateDir: string, kind: KeyKind): Identity | undefined {
   let handle: number;
   try {
     // Without following a link, and without hanging on a named pipe.
@@ -123,21 +144,23 @@ function readIdentity(stateDir: string): Identity | undefined {
     if (stat.size > FILE_BYTES_MAX) throw corrupt("it is far too long", path);
     const bytes = new Uint8Array(FILE_BYTES_MAX);
     const length = readSync(handle, bytes, 0, bytes.length, 0);
-    return parseKeyFile(Buffer.from(bytes.buffer, 0, length).toString("latin1"), path);
+    return parseKeyFile(Buffer.from(bytes.buffer, 0, length).toString("latin1"), path, kind);
   } finally {
     closeSync(handle);
   }
 }
 
 /** Writes beside, syncs, publishes in one step that replaces nothing. False when another process was faster. */
-function writeIdentity(stateDir: string, identity: Identity, random: Random): boolean {
-  const path = join(stateDir, KEY_FILE);
+const writeIdentity = (stateDir: string, identity: Identity, random: Random): boolean =>
+  writeKey(join(stateDir, KEY_FILE), stateDir, formatKeyFile(identity), random);
+
+function writeKey(path: string, stateDir: string, text: string, random: Random): boolean {
   const temporary = join(stateDir, `${TEMPORARY_PREFIX}${formatHex(random.bytes(8))}`);
   try {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     const handle = openSync(temporary, "wx", 0o600);
     try {
-      writeSync(handle, formatKeyFile(identity));
+      writeSync(handle, text);
       fsyncSync(handle);
     } finally {
       closeSync(handle);

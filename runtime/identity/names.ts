@@ -175,6 +175,31 @@ export class Names {
     this.#options.onChange?.();
   }
 
+  /**
+   * Drops what was pinned at first sight, so that the next claim counts. Resolves when durable. Rejects with
+   * GODWIT_NAME_UNKNOWN, or GODWIT_NAME_CONFLICT for a name that the configuration or the authority binds.
+   */
+  async forgetPin(name: string): Promise<void> {
+    const canonical = parseCallsign(name);
+    const entry = canonical === undefined ? undefined : this.#entries.get(canonical);
+    if (canonical !== undefined && this.#options.configured.has(canonical))
+      throw godwitError(
+        "GODWIT_NAME_CONFLICT",
+        `${canonical} is bound by the configuration; change [names] there`,
+      );
+    if (entry === undefined)
+      throw godwitError("GODWIT_NAME_UNKNOWN", `nobody claims ${JSON.stringify(name.slice(0, 40))}`);
+    // Its serial keeps older proofs from counting again: the authority moves the name, nobody else.
+    if (entry.source === "authority")
+      throw godwitError("GODWIT_NAME_CONFLICT", `${entry.name} is bound by the network's authority`);
+    await this.#options.store.commit([{ op: "delete", in: "name", key: entry.name }]);
+    for (const claimant of entry.claimants) this.#claimOf.delete(claimant);
+    this.#entries.delete(entry.name);
+    this.#unindex(entry.name);
+    this.#isFullLogged = false;
+    this.#options.onChange?.();
+  }
+
   /** Every binding, by name. */
   list(): NameBinding[] {
     const configured = [...this.#options.configured].map(([name, node]): NameBinding => {

@@ -24,6 +24,8 @@ export const ENDPOINTS_MAX = 16;
 export const ENDPOINT_CHARS_MAX = 200;
 export const CAPABILITIES_MAX = 16;
 export const CAPABILITY_CHARS_MAX = 32;
+/** UTF-8 bytes of why a node was revoked: the whole revocation still fits one frame of a slow link. */
+export const REVOCATION_REASON_BYTES_MAX = 64;
 
 /** Append-only; a receiver skips what it does not know. */
 export const RecordField = {
@@ -34,6 +36,7 @@ export const RecordField = {
   prekey: 5,
   nameProof: 6,
   signer: 7,
+  reason: 8,
 } as const;
 
 const FLAG_REVOKED = 1;
@@ -85,6 +88,8 @@ export interface NodeRecord {
   readonly nameProof: NameProof | undefined;
   /** The node itself, or the name authority for a revocation of its. */
   readonly signer: NodeId;
+  /** Of a revocation, for people; untrusted text. */
+  readonly reason: string | undefined;
   /** The whole record with its signature, for passing on. A copy, owned by the record: never write to it. */
   readonly bytes: Uint8Array;
   /** As `recordHash(bytes)`. */
@@ -157,9 +162,15 @@ export function encodeRecord(identity: Signer, fields: RecordFields, network: st
  * The last record of a node, signed by itself or, with `of`, by the name authority about another. It outranks every
  * other whatever its sequence, for good.
  */
-export function encodeRevocation(signer: Signer, of: NodeId, network: string): Uint8Array {
+export function encodeRevocation(signer: Signer, of: NodeId, network: string, reason = ""): Uint8Array {
   const head = headOf(of, SEQUENCE_MAX, FLAG_REVOKED);
   const parts = of === signer.id ? [] : [field(RecordField.signer, nodeIdBytes(signer.id))];
+  const text = new TextEncoder().encode(reason);
+  fits(
+    text.length <= REVOCATION_REASON_BYTES_MAX,
+    `a reason has at most ${REVOCATION_REASON_BYTES_MAX} bytes`,
+  );
+  if (text.length > 0) parts.push(field(RecordField.reason, text));
   return signed(signer, [head, ...parts], network);
 }
 
@@ -221,8 +232,16 @@ export function hasNameProof(
 ): boolean {
   const { callsign, nameProof, id } = record;
   if (callsign === undefined || nameProof === undefined) return false;
-  return verify(authority, nameMessage(callsign, id, nameProof.serial, network), nameProof.signature);
+  return hasNameGrant({ ...nameProof, callsign, id }, authority, network, verify);
 }
+
+/** Whether the authority signed that `callsign` belongs to `id`. */
+export const hasNameGrant = (
+  { callsign, id, serial, signature }: NameProof & { readonly callsign: string; readonly id: NodeId },
+  authority: NodeId,
+  network: string,
+  verify: Verify,
+): boolean => verify(authority, nameMessage(callsign, id, serial, network), signature);
 
 function headOf(id: NodeId, sequence: number, flags: number): Uint8Array {
   return new Writer(48)
@@ -257,6 +276,7 @@ interface Draft {
   prekey?: Prekey;
   nameProof?: NameProof;
   signer?: NodeId;
+  reason?: string;
   readonly endpoints: string[];
   readonly capabilities: string[];
 }
@@ -277,7 +297,7 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     const type = reader.varint();
     // One order for all: a record has one encoding, and a field that stands once cannot stand twice.
     const isRepeated = type === RecordField.endpoint || type === RecordField.capability;
-    const isKnown = type <= RecordField.signer;
+    const isKnown = type <= RecordField.reason;
     if (type === 0 || type < last || (type === last && isKnown && !isRepeated))
       throw decodeError("record fields are out of order");
     last = type;
@@ -288,6 +308,8 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     throw decodeError("record has both a callsign and a location of its own");
   if (draft.nameProof !== undefined && callsign === undefined)
     throw decodeError("record has a name proof and no callsign");
+  if (draft.reason !== undefined && (flags & FLAG_REVOKED) === 0)
+    throw decodeError("record has a reason and is no revocation");
   return {
     id,
     sequence,
@@ -301,6 +323,7 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     prekey: draft.prekey,
     nameProof: draft.nameProof,
     signer,
+    reason: draft.reason,
     bytes: owned,
     hash: recordHash(owned),
   };
@@ -345,6 +368,10 @@ function decodeField(type: number, value: Reader, draft: Draft): void {
       break;
     case RecordField.signer:
       draft.signer = value.nodeId();
+      break;
+    case RecordField.reason:
+      if (value.remaining > REVOCATION_REASON_BYTES_MAX) throw decodeError("record has too long a reason");
+      draft.reason = new TextDecoder().decode(value.rest());
       break;
     default:
       return;

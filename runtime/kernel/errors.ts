@@ -159,6 +159,18 @@ export const errorCodes = {
     503,
     "no address of the invitation leads to a member; each is named with its reason",
   ),
+  GODWIT_PROOF_INVALID: entry(
+    "permission",
+    "never",
+    400,
+    "a revocation or name proof is malformed, of another network, or signed by somebody with no say",
+  ),
+  GODWIT_ROTATION_REFUSED: entry(
+    "permission",
+    "never",
+    403,
+    "the network secret may not be changed this way; see [network] and docs/closed-meshes.md",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -185,6 +185,11 @@ export class HandshakeGuard {
     return count === 0 ? 0 : (this.#secretIndex.get(endpoint) ?? 0) % count;
   }
 
+  /** The list of secrets changed: what was learned about its places says nothing any more. */
+  forgetSecrets(): void {
+    this.#secretIndex.clear();
+  }
+
   /** The dial under this index failed before the far end proved anything: the next one takes the next secret. */
   noteSecretFailed(endpoint: string, index: number): void {
     this.#secretIndex.delete(endpoint);

@@ -39,6 +39,9 @@ const mac = (key: Uint8Array, ...parts: Uint8Array[]): Uint8Array => {
   return hmac.digest();
 };
 
+/** 32 bits tell four secrets apart, and are of no use to whoever guesses at one. */
+const EPOCH_ID_BYTES = 4;
+
 /** What one network (and one of its secrets) contributes to a handshake. */
 export interface NetworkKeys {
   readonly tagKey: Uint8Array;
@@ -46,6 +49,8 @@ export interface NetworkKeys {
   readonly psk: Uint8Array | undefined;
   /** The keys are those of one who holds this invitation, not of a member. */
   readonly invite?: Invite;
+  /** Names the secret to people and gives nothing of it away; undefined in an open mesh. */
+  readonly epoch: string | undefined;
 }
 
 /** `secret` undefined: an open mesh, whose tag keeps out strays of other networks and no attacker. */
@@ -58,6 +63,10 @@ export function networkKeys(network: string, secret: Uint8Array | undefined): Ne
   return {
     tagKey: mac(base, encoder.encode("tag")),
     psk: secret === undefined ? undefined : mac(base, encoder.encode("psk")),
+    epoch:
+      secret === undefined
+        ? undefined
+        : Buffer.from(mac(base, encoder.encode("epoch")).subarray(0, EPOCH_ID_BYTES)).toString("hex"),
   };
 }
 

@@ -29,6 +29,8 @@ export interface Established {
   readonly version: number;
   /** The initiator holds this invitation and is no member yet. */
   readonly invite: Invite | undefined;
+  /** Of the network secret that both ends used; undefined in an open mesh. */
+  readonly secretEpoch: string | undefined;
 }
 
 export type Step =
@@ -54,6 +56,7 @@ export function establish(
   state: HandshakeState,
   remote: NodeId,
   version: number,
+  secretEpoch: string | undefined,
   invite?: Invite,
 ): Established {
   return {
@@ -64,6 +67,7 @@ export function establish(
     exported: state.exportKey(EPOCH_SECRET_LABEL),
     version,
     invite,
+    secretEpoch,
   };
 }
 
@@ -202,12 +206,16 @@ export class Initiator {
       );
     if (isBlocked(met)) return fail(blocked(met));
     if (this.#addressee !== undefined)
-      return { kind: "established", established: establish(state, met, version) };
+      return { kind: "established", established: establish(state, met, version, keys.epoch) };
     const message3 = state.writeMessage();
     const send = new Uint8Array(1 + message3.length);
     send[0] = HandshakeType.xx3;
     send.set(message3, 1);
-    return { kind: "established", established: establish(state, met, version, keys.invite), send };
+    return {
+      kind: "established",
+      established: establish(state, met, version, keys.epoch, keys.invite),
+      send,
+    };
   }
 
   #isAnswer(bytes: Uint8Array): boolean {

@@ -53,6 +53,7 @@ interface Answered {
   readonly waiting: HandshakeState | undefined;
   readonly version: number;
   readonly invite: Invite | undefined;
+  readonly secretEpoch: string | undefined;
 }
 
 export class Responder {
@@ -175,16 +176,25 @@ export class Responder {
     const refused = this.#check(state);
     if (refused !== undefined) return refused;
     const reply = withType(HandshakeType.ik2, state.writeMessage(Uint8Array.of(version)));
-    this.#answered = { message1: copyOf(bytes), reply, waiting: undefined, version, invite: undefined };
+    const secretEpoch = keys.epoch;
+    this.#answered = {
+      message1: copyOf(bytes),
+      reply,
+      waiting: undefined,
+      version,
+      secretEpoch,
+      invite: undefined,
+    };
     const remote = nodeIdOfDh(state.remoteStatic!);
-    return { kind: "established", established: establish(state, remote, version), send: reply };
+    return { kind: "established", established: establish(state, remote, version, secretEpoch), send: reply };
   }
 
   #answerXx(bytes: Uint8Array, message: Message1, keys: NetworkKeys, version: number): Step {
     const state = this.#stateFor(keys.psk === undefined ? "XX" : "XXpsk3", message, keys);
     state.readMessage(message.noise);
     const reply = withType(HandshakeType.xx2, state.writeMessage(Uint8Array.of(version)));
-    this.#answered = { message1: copyOf(bytes), reply, waiting: state, version, invite: keys.invite };
+    const { epoch: secretEpoch, invite } = keys;
+    this.#answered = { message1: copyOf(bytes), reply, waiting: state, version, secretEpoch, invite };
     return { kind: "send", bytes: reply };
   }
 
@@ -197,7 +207,8 @@ export class Responder {
     if (refused !== undefined) return refused;
     this.#answered = { ...answered, waiting: undefined };
     const remote = nodeIdOfDh(state.remoteStatic!);
-    return { kind: "established", established: establish(state, remote, answered.version, answered.invite) };
+    const { version, secretEpoch, invite } = answered;
+    return { kind: "established", established: establish(state, remote, version, secretEpoch, invite) };
   }
 
   /** The verdict over the identity that the initiator has just shown, or undefined when it may go on. */

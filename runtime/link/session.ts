@@ -52,6 +52,7 @@ export abstract class LinkSession implements Session {
   /** The protocol version that both ends agreed on. */
   readonly version: number;
   readonly invite: Invite | undefined;
+  readonly secretEpoch: string | undefined;
   abstract readonly isReliable: boolean;
   abstract readonly frameBytesMax: number;
   /** Called once, when the far end's first record (an inbound session) has verified. */
@@ -92,6 +93,7 @@ export abstract class LinkSession implements Session {
     this.remote = established.remote;
     this.version = established.version;
     this.invite = established.invite;
+    this.secretEpoch = established.secretEpoch;
     this.direction = pipe.direction;
     this.remoteEndpoint = pipe.remote;
     this.localEndpoint = pipe.local;

@@ -23,6 +23,8 @@ export interface Session {
   readonly invite?: Invite | undefined;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  /** Names the network secret that both ends used; undefined in an open mesh. */
+  readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */

@@ -3,7 +3,7 @@
  * changed. Changes that come close together make one record.
  */
 import type { Clock, Log, Timer } from "@godwit/sdk";
-import { encodeRecord } from "../identity/record.ts";
+import { encodeRecord, type NameProof } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
 /** The node's own changes wait this long for more of them, ms. */
@@ -19,6 +19,8 @@ export interface OwnRecordDeps {
   /** Higher than any before it, over restarts too. */
   nextSequence(): Promise<number>;
   prekey(): { readonly keyId: number; readonly publicKey: Uint8Array };
+  /** The authority's word for the callsign. */
+  nameProof(): NameProof | undefined;
   /** Signed and ready to be told to the mesh. */
   published(bytes: Uint8Array): void;
 }
@@ -76,6 +78,7 @@ export class OwnRecord {
         endpoints: this.#endpoints,
         capabilities: [],
         prekey: this.#deps.prekey(),
+        nameProof: this.#deps.nameProof(),
       },
       network,
     );

@@ -19,6 +19,7 @@ async function book() {
   const clock = new ManualClock();
   const store = await openMemoryStore(new SimDisk(), { clock, random: seededRandom(2), commitDelayMs: 1 });
   const records = new RecordBook({
+    authority: undefined,
     store,
     network: "net",
     verify: verifySignature,

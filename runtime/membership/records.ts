@@ -1,7 +1,7 @@
 /**
  * The newest signed record of every node heard of, this one's own included. Records come from hellos and from
- * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always. Bounded; kept in the
- * store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
+ * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always and
+ * for good: the record of a revoked node is its revocation. Bounded; kept in the store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
  */
 import { decodeRecord, isNewerRecord, peekRecord, recordHash, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
@@ -9,6 +9,10 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 
 export const RECORDS_MAX = 16_384;
+/** Revocations by the authority, which have their room beside the records. */
+export const REVOCATIONS_MAX = 16_384;
+/** Revocations by nodes of themselves whose record was not held: anybody can make such nodes in any number. */
+export const SELF_REVOCATIONS_MAX = 1_024;
 
 export interface HeldRecord {
   readonly record: NodeRecord;
@@ -22,6 +26,8 @@ export type OfferOutcome = "new" | "known" | "older" | "invalid" | "full";
 export interface RecordBookDeps {
   readonly store: Store;
   readonly network: string;
+  /** Whose revocations of others count; none: only those of nodes by themselves. */
+  readonly authority: NodeId | undefined;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** A record replaced an older one, or is the first of its node. */
   changed(id: NodeId, record: NodeRecord, previous: NodeRecord | undefined): void;
@@ -30,6 +36,9 @@ export interface RecordBookDeps {
 export class RecordBook {
   readonly #deps: RecordBookDeps;
   readonly #records = new Map<NodeId, HeldRecord>();
+  readonly #revoked = new Map<NodeId, HeldRecord>();
+  /** Of `#revoked`, those that took the place of no record, by who signed them. */
+  readonly #extra = { authority: 0, self: 0 };
 
   constructor(deps: RecordBookDeps) {
     this.#deps = deps;
@@ -54,6 +63,15 @@ export class RecordBook {
     return this.#records.size;
   }
 
+  isRevoked(id: NodeId): boolean {
+    return this.#revoked.has(id);
+  }
+
+  /** Every revocation held, in no order. */
+  get revocations(): ReadonlyMap<NodeId, HeldRecord> {
+    return this.#revoked;
+  }
+
   /** Copies what it keeps. `expected` refuses a record of another node. */
   offer(bytes: Uint8Array, isPersisted = true, expected?: NodeId): OfferOutcome {
     // A signature costs a thousand comparisons: what could not replace the held record is not verified.
@@ -63,17 +81,37 @@ export class RecordBook {
     if (held !== undefined && !isNewerRecord(claimed, held.record)) {
       return held.record.sequence === claimed.sequence ? "known" : "older";
     }
-    const record = this.#decode(() => decodeRecord(bytes, this.#deps.network, this.#deps.verify));
+    const record = this.#decode(() =>
+      decodeRecord(bytes, this.#deps.network, this.#deps.verify, this.#deps.authority),
+    );
     if (record === undefined) return "invalid";
-    if (held === undefined && this.#records.size >= RECORDS_MAX) return "full";
+    if (held === undefined && !this.#admit(record)) return "full";
     const copy = bytes.slice();
-    this.#records.set(record.id, { record, bytes: copy, hash: recordHash(copy) });
+    const fresh = { record, bytes: copy, hash: recordHash(copy) };
+    this.#records.set(record.id, fresh);
+    if (record.isRevoked) this.#revoked.set(record.id, fresh);
     if (isPersisted) {
       const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
       this.#deps.store.commit([op]).catch(() => {});
     }
     this.#deps.changed(record.id, record, held?.record);
     return "new";
+  }
+
+  /** Resolves when the record of `id` that is held is durable. Rejects with GODWIT_STORE_FAILED. */
+  async keep(id: NodeId): Promise<void> {
+    const held = this.#records.get(id);
+    if (held === undefined) return;
+    await this.#deps.store.commit([{ op: "put", in: "record", key: id, meta: "", body: held.bytes }]);
+  }
+
+  /** Room for a node that nothing is held of; books it. */
+  #admit({ isRevoked, signer, id }: NodeRecord): boolean {
+    if (!isRevoked) return this.#records.size - this.#extra.authority - this.#extra.self < RECORDS_MAX;
+    const by = signer === id ? "self" : "authority";
+    if (this.#extra[by] >= (by === "self" ? SELF_REVOCATIONS_MAX : REVOCATIONS_MAX)) return false;
+    this.#extra[by]++;
+    return true;
   }
 
   #decode(decode: () => NodeRecord): NodeRecord | undefined {

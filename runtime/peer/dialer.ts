@@ -133,6 +133,35 @@ export class Dialer {
     }
   }
 
+  /**
+   * Dials the endpoint of a live session once more and puts the new session in its place: the network secret changed,
+   * and the link shall be under the new one before the old one is closed as a duplicate. False where the session was
+   * not dialled from here, or `handshake` failed: the link stays as it is.
+   */
+  async renew(old: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
+    const target = [...this.#targets.values()].find(({ session }) => session === old);
+    if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
+    const abort = new AbortController();
+    target.abort = abort;
+    const timeout = this.#deps.clock.after(DIAL_TIMEOUT_MS, () => abort.abort());
+    try {
+      const pipe = await this.#deps.dial(target.endpoint, abort.signal);
+      const session = await handshake(pipe, old.remote, abort.signal);
+      if (this.#isStopped || abort.signal.aborted || target.session !== old) {
+        session.close();
+        return false;
+      }
+      target.session = session;
+      this.#deps.adopt(session, () => this.#onSessionClosed(target, session));
+      return true;
+    } catch {
+      return false;
+    } finally {
+      timeout.cancel();
+      if (target.abort === abort) target.abort = undefined;
+    }
+  }
+
   /** For the API: what is being tried and why it fails. */
   get targets(): readonly {
     endpoint: string;

@@ -129,6 +129,8 @@ export interface CustodyContext {
   readonly carrier: Carrier;
   sign(bytes: Uint8Array): Uint8Array;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** Blocked or revoked: nothing from it or for it is taken. */
+  isRefused(id: NodeId): boolean;
 }
 
 /** A bundle that this node holds durably and owes a next hop. */

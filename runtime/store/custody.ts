@@ -13,10 +13,14 @@ import {
   decodeCustodyRefuse,
   decodeOffer,
   decodeWant,
+  BundleKind,
+  encodeBundleHeader,
+  makeBundle,
   encodeCustodyAck,
   encodeCustodyRefuse,
   RefuseReason,
   type Bundle,
+  type BundleHeader,
   type Journey,
   type Offer,
 } from "../wire/bundle.ts";
@@ -50,12 +54,16 @@ const STORE_EPOCHS_MAX = 4_096;
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
+/** Urgent as claims are: few and short. */
+const SYSTEM_PRIORITY: Priority = 0;
 /** A wall-clock second of `ttl_seconds` at least. */
 const LIFETIME_MIN_MS = 1_000;
 
 export interface CustodyEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
   changed(entry: OutboxEntry): void;
+  /** Opened and authenticated, from `from`. Resolves when it need not come again. */
+  system(from: NodeId, plaintext: Uint8Array): Promise<void>;
 }
 
 /** What custody sees of the ways that mail takes: the evidence for who loses it. */
@@ -93,6 +101,7 @@ export class Custody {
   readonly #storeEpochs = new Map<NodeId, string>();
   readonly #uncommitted = new Map<NodeId, { count: number; bytes: number }>();
   readonly #refusals;
+  readonly #cutOff;
   #isStopped = false;
 
   constructor(ctx: CustodyContext, events: CustodyEvents, ways: WayEvents) {
@@ -117,6 +126,7 @@ export class Custody {
     this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
       receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),
       delivered: (entry, body) => events.delivered(entry, body),
+      system: (from, plaintext) => events.system(from, plaintext),
       send: (bundle) => this.#sendOwn(bundle),
       acknowledge: (to, id) => this.#ack(to, id),
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
@@ -130,6 +140,10 @@ export class Custody {
       "godwit_custody_refused_total",
       "bundles not taken from a neighbour",
       ["reason"],
+    );
+    this.#cutOff = ctx.metrics.counter(
+      "godwit_bundles_cut_off_total",
+      "bundles from or for nodes that are blocked or revoked",
     );
     ctx.metrics.observedGauge(
       "godwit_queue_messages",
@@ -259,6 +273,37 @@ export class Custody {
     this.outbox.onDirectory();
   }
 
+  /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
+  onRevoked(id: NodeId): void {
+    for (const holding of [...this.forwarder.holdings]) {
+      if (holding.role !== "relay" || (holding.header.source !== id && holding.header.destination !== id))
+        continue;
+      this.#cutOff.add();
+      this.forwarder.remove(holding.id);
+      this.transit.release(holding);
+    }
+    this.outbox.onRevoked(id);
+  }
+
+  /**
+   * Seals `plaintext` to `to` and takes custody of it: the node's own business with another node, in no box and without
+   * receipt. False when it could not be stored. Throws what sealing throws.
+   */
+  sendSystem(to: NodeId, plaintext: Uint8Array, lifetimeMs: number): Promise<boolean> {
+    const { self, sealer, random } = this.#ctx;
+    const header = {
+      kind: BundleKind.system,
+      priority: SYSTEM_PRIORITY,
+      source: self,
+      destination: to,
+      lifetimeMs,
+    };
+    const associated = encodeBundleHeader(header);
+    const sealed = sealer.seal(to, sealer.keyFor(to), plaintext, associated, random.bytes(16));
+    const journey = { remainingMs: lifetimeMs, hops: 0, trace: [] };
+    return this.transit.take(makeBundle(header, sealed), journey, undefined);
+  }
+
   stop(): void {
     this.#isStopped = true;
     this.forwarder.stop();
@@ -288,6 +333,7 @@ export class Custody {
 
   async #takeBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
     const { header, id } = bundle;
+    if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
@@ -318,6 +364,7 @@ export class Custody {
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
     if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
+    if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (this.forwarder.get(id) !== undefined || header.source === this.#ctx.self) {
       this.#ack(from, id);
@@ -331,6 +378,16 @@ export class Custody {
       : this.transit.refusal(from, sealedBytes + promised);
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     if (!(await this.#receiver.accept(from, offer))) this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+  }
+
+  #isCutOff({ source, destination }: BundleHeader): boolean {
+    return this.#ctx.isRefused(source) || this.#ctx.isRefused(destination);
+  }
+
+  /** Acknowledged, so that the hop before does not keep it for nobody. */
+  #dropCutOff(from: NodeId, id: BundleId): void {
+    this.#cutOff.add();
+    this.#ack(from, id);
   }
 
   #inboxRefusal(source: NodeId, bytes: number): number | undefined {

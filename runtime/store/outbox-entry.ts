@@ -127,18 +127,9 @@ export function digestOf(order: SendOrder): string {
     .digest("hex");
 }
 
-/** An entry in this life of the node. */
+/** A message of the outbox while the node runs. */
 export interface Live {
   readonly entry: OutboxEntry;
   /** Monotonic ms. */
   readonly deadlineMs: number;
 }
-
-/** A recipient that loses its keys more often than this for one message does not get it. */
-export const RESEALS_MAX = 8;
-/** What the store could not read or write when it was to be sealed is tried again after this. */
-export const SEAL_RETRY_MS = 5_000;
-/** Bodies read and sealed at one time. */
-export const SEALED_AT_ONCE = 16;
-/** Of the outbox's bytes, what finished messages may keep besides. */
-export const HISTORY_BYTES_SHARE = 0.5;

@@ -14,19 +14,24 @@ import { IdempotencyKeys } from "./idempotency.ts";
 import {
   Counters,
   finalStates,
-  HISTORY_BYTES_SHARE,
   putEntry,
-  RESEALS_MAX,
-  SEAL_RETRY_MS,
-  SEALED_AT_ONCE,
   type Live,
   type OutboxEntry,
   type OutboxState,
   type SendOrder,
 } from "./outbox-entry.ts";
+import { OutboxHistory } from "./outbox-history.ts";
 import { readReceipts } from "./outbox-receipts.ts";
 import { OutboxSealer } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
+
+/** A recipient that loses its keys more often than this for one message does not get it. */
+const RESEALS_MAX = 8;
+/** What the store could not read or write when it was to be sealed is tried again after this. */
+const SEAL_RETRY_MS = 5_000;
+
+/** Bodies read and sealed at one time. */
+const SEALED_AT_ONCE = 16;
 
 export interface OutboxEvents {
   changed(entry: OutboxEntry): void;
@@ -45,12 +50,11 @@ export class Outbox {
   readonly #unsealed = new Map<string, Set<MessageId>>();
   readonly #counters = new Counters();
   readonly #idempotency = new IdempotencyKeys();
-  readonly #finished: MessageId[] = [];
+  readonly #history = new OutboxHistory();
   readonly #toSeal: Live[] = [];
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
   #isSealing = false;
-  #finishedBytes = 0;
   #bytes = 0;
   #pending = 0;
   #timer: Timer | undefined;
@@ -78,7 +82,7 @@ export class Outbox {
       const remainingMs = remainingAfterRestart(entry, clock.wallMs());
       const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
       this.#entries.set(entry.id, live);
-      if (finalStates.includes(entry.state)) this.#noteFinished(entry);
+      if (finalStates.includes(entry.state)) this.#history.note(entry);
       else {
         this.#bytes += entry.size;
         this.#activate(live, entry.state);
@@ -92,7 +96,7 @@ export class Outbox {
   }
 
   get openCount(): number {
-    return this.#entries.size - this.#finished.length;
+    return this.#entries.size - this.#history.count;
   }
 
   get bytes(): number {
@@ -211,9 +215,29 @@ export class Outbox {
     return entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined);
   }
 
+  /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
+  onRevoked(id: NodeId): void {
+    for (const live of this.#entries.values()) {
+      const { entry } = live;
+      if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
+      if (this.#othersMayDeliver(live, id)) continue;
+      this.#dropTargets(entry);
+      this.#save(live);
+      this.#activate(live, "queued");
+    }
+  }
+
+  #dropTargets(entry: OutboxEntry): void {
+    for (const target of entry.targets) {
+      this.#forwarder.remove(target.bundle);
+      this.#sealer.forget(target);
+    }
+    entry.targets = [];
+    entry.state = "queued";
+  }
+
   stop(): void {
-    this.#timer?.cancel();
-    this.#sealRetry?.cancel();
+    for (const timer of [this.#timer, this.#sealRetry]) timer?.cancel();
   }
 
   async #accept(order: SendOrder): Promise<MessageId> {
@@ -270,7 +294,7 @@ export class Outbox {
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
     await this.#events.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
     this.#remember(live, order);
-    this.#noteFinished(entry);
+    this.#history.note(entry);
     this.#prune();
     this.#events.changed(entry);
   }
@@ -357,11 +381,8 @@ export class Outbox {
     const lostKeys = entry.lostKeys ?? [];
     if (target === undefined || entry.targets.length > 1) return false;
     if (target.key === null || lostKeys.length >= RESEALS_MAX) return false;
-    this.#forwarder.remove(target.bundle);
-    this.#sealer.forget(target);
     entry.lostKeys = [...lostKeys, target.key.publicHex];
-    entry.targets = [];
-    entry.state = "queued";
+    this.#dropTargets(entry);
     return true;
   }
 
@@ -434,29 +455,20 @@ export class Outbox {
     this.#stopWaiting(entry);
     if (!wasFinal) {
       this.#bytes -= entry.size;
-      this.#noteFinished(entry);
+      this.#history.note(entry);
       this.#prune();
     }
-  }
-
-  #noteFinished({ id, size }: OutboxEntry): void {
-    this.#finished.push(id);
-    this.#finishedBytes += size;
   }
 
   /** Finished messages keep their bodies, so their history is bounded in bytes as well. */
   #prune(): void {
     const ops: StoreOp[] = [];
     const { historyMessagesMax, outboxBytesMax } = this.#ctx.limits;
-    while (
-      this.#finished.length > historyMessagesMax ||
-      (this.#finishedBytes > outboxBytesMax * HISTORY_BYTES_SHARE && this.#finished.length > 1)
-    ) {
-      const id = this.#finished.shift()!;
-      const entry = this.#entries.get(id)?.entry;
-      this.#finishedBytes -= entry?.size ?? 0;
+    const sizeOf = (id: MessageId): number => this.#entries.get(id)?.entry.size ?? 0;
+    for (const id of this.#history.takeExcess(historyMessagesMax, outboxBytesMax, sizeOf)) {
+      const key = this.#entries.get(id)?.entry.idempotencyKey;
       this.#entries.delete(id);
-      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(entry?.idempotencyKey));
+      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(key));
     }
     if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
   }

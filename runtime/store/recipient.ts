@@ -56,6 +56,8 @@ const TEST_ANSWER_LIFETIME_MS = 60_000;
 
 export interface RecipientEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
+  /** Opened and authenticated, from `from`. */
+  system(from: NodeId, plaintext: Uint8Array): Promise<void>;
   /** A bundle made here needs custody: a receipt, a claim, an answer. */
   send(bundle: Bundle): void;
   acknowledge(to: NodeId, id: BundleId): void;
@@ -188,6 +190,9 @@ export class Recipient {
           this.#claims.onAnswer(source, messageId, answer);
           break;
         }
+        case BundleKind.system:
+          await this.#events.system(source, this.#open(bundle).plaintext);
+          break;
         default:
           // A later version's kind: nothing here can use it, and keeping it would help nobody.
           this.#ctx.log.debug("bundle of an unknown kind", { kind });

@@ -155,6 +155,8 @@ export class TestNode {
   /** What names mean here, besides node ids. */
   readonly names = new Map<string, readonly NodeId[]>();
   readonly delivered: { entry: InboxEntry; text: string }[] = [];
+  readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
+  readonly refused = new Set<NodeId>();
   readonly states: string[] = [];
   /** Codes of errors that frames of others raised. */
   readonly protocolErrors: string[] = [];
@@ -185,6 +187,7 @@ export class TestNode {
         delivered: (entry, body) =>
           this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
         changed: ({ state }: OutboxEntry) => this.states.push(state),
+        system: async (from, plaintext) => void this.system.push({ from, plaintext: plaintext.slice() }),
       },
       { handed() {}, returned() {}, testAnswered() {} },
     );
@@ -260,6 +263,7 @@ export class TestNode {
       carrier: this.#carrier(),
       sign: (bytes) => testSign(this.id, bytes),
       verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
+      isRefused: (id) => this.refused.has(id),
     };
   }
 

@@ -27,11 +27,17 @@ export const FrameType = {
   offer: 0x33,
   want: 0x34,
   chunk: 0x35,
+  revocationDigest: 0x50,
+  revocationList: 0x51,
+  revocation: 0x52,
   enrolRequest: 0x54,
   enrolGrant: 0x55,
   enrolRefuse: 0x56,
   redemptions: 0x57,
 } as const;
+
+/** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */
+export const SystemKind = { networkSecret: 1 } as const;
 
 /** Bottleneck classes of a path. docs/protocol/routing.md */
 export const BottleneckClass = { fast: 0, medium: 1, slow: 2 } as const;

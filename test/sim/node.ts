@@ -8,7 +8,8 @@ import { seededRandom } from "../../runtime/kernel/random.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { formatHex, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { Session } from "../../runtime/link/types.ts";
-import { Mesh, type MeshEvents } from "../../runtime/mesh.ts";
+import { Mesh } from "../../runtime/mesh.ts";
+import type { MeshEvents } from "../../runtime/mesh-deps.ts";
 import type { CustodyLimits } from "../../runtime/store/context.ts";
 import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
 import type { Store } from "../../runtime/store/types.ts";
@@ -250,6 +251,8 @@ export class Life implements EndHost {
         peerRestored() {},
         joined() {},
         inviteConflict() {},
+        revoked() {},
+        system: () => Promise.resolve(),
       },
     });
     if (!this.isAlive) return;
