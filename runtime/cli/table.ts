@@ -5,6 +5,12 @@ const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
 const tokens = () => import("./commands/tokens.ts");
 const config = () => import("./commands/config.ts");
+const closed = () => import("./commands/closed.ts");
+
+const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
+const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-authority.key by default" };
+const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
+const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
 
 const paging: Readonly<Record<string, OptionSpec>> = {
   limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
@@ -167,6 +173,20 @@ export const commands: readonly CommandSpec[] = [
     async () => (await mesh()).resolveName,
   ),
   row(
+    "names forget",
+    "NAME",
+    [1, 1],
+    "drop a pinned name; the next claim counts",
+    async () => (await closed()).forgetName,
+  ),
+  row(
+    "names adopt",
+    "PROOF|FILE",
+    [1, 1],
+    "carry the authority's proof of this node's name",
+    async () => (await closed()).adoptName,
+  ),
+  row(
     "trust",
     "NODE LEVEL",
     [2, 2],
@@ -177,6 +197,73 @@ export const commands: readonly CommandSpec[] = [
       for: { value: "DURATION", help: "like 2h or 7d; without it for good" },
     },
   ),
+  row("secret", "", none, "network secrets that open links", async () => (await closed()).secretList),
+  row("secret new", "", none, "make a network secret", async () => (await closed()).secretNew, { out }),
+  row(
+    "secret rotate",
+    "",
+    none,
+    "replace the network secret on every member, over the mesh",
+    async () => (await closed()).secretRotate,
+    {
+      out,
+      key: { value: "FILE", help: "the authority's key; not needed where any member may rotate" },
+      everyone: { help: "also to nodes that neither the authority nor this operator vouches for" },
+    },
+  ),
+  row(
+    "secret retire",
+    "",
+    none,
+    "end the overlap on this node: old secrets open nothing",
+    async () => (await closed()).secretRetire,
+  ),
+  row(
+    "authority init",
+    "",
+    none,
+    "make the key that binds names and revokes nodes",
+    async () => (await closed()).authorityInit,
+    { key },
+  ),
+  row(
+    "authority sign-name",
+    "NAME NODE",
+    [2, 2],
+    "a proof that NODE is NAME",
+    async () => (await closed()).authoritySignName,
+    {
+      key,
+      network,
+      out,
+      serial: { value: "N", help: "1 by default; a name moves with a higher one" },
+    },
+  ),
+  row(
+    "authority revoke",
+    "NODE",
+    [1, 1],
+    "a revocation of NODE, for good",
+    async () => (await closed()).authorityRevoke,
+    { key, network, out, reason },
+  ),
+  row(
+    "revoke",
+    "",
+    none,
+    "put a revocation into force in the whole mesh",
+    async () => (await closed()).revoke,
+    { publish: { value: "FILE", help: "the revocation, or a file that holds it" } },
+  ),
+  row(
+    "revoke self",
+    "",
+    none,
+    "a revocation of this machine's node by its own key",
+    async () => (await closed()).revokeSelf,
+    { out, reason, confirm: { value: "ID", help: "this node's whole id: it cannot be taken back" } },
+  ),
+  row("revocations", "", none, "nodes revoked for good", async () => (await closed()).revocations),
   row(
     "reload",
     "",
