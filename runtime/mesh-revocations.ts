@@ -31,7 +31,7 @@ export const PUSHES_MAX = 256;
 /** Signatures checked for neighbours a second, and at once. */
 const CHECKS_PER_SECOND = 100;
 const CHECKS_BURST = 2_000;
-/** Digests of one neighbour are answered at most this often, ms. */
+/** Digests of one neighbour are answered at most this often while nothing new came, ms. */
 const LISTS_EVERY_MS = 1_000;
 
 /** A list that a large frame could hold is split all the same, so that other control traffic passes in between. */
@@ -54,6 +54,7 @@ interface NeighbourState {
   /** Names that it was given: if it still lacks one, it refused it. Tried again with the next hourly digest. */
   readonly pushed: Set<string>;
   listedAtMs: number;
+  listedSize: number;
 }
 
 const nameOf = (id: NodeId): string =>
@@ -83,7 +84,7 @@ export class RevocationSpread {
   }
 
   onNeighbourUp(id: NodeId): void {
-    this.#neighbours.set(id, { pushed: new Set(), listedAtMs: Number.NEGATIVE_INFINITY });
+    this.#neighbours.set(id, { pushed: new Set(), listedAtMs: Number.NEGATIVE_INFINITY, listedSize: 0 });
     this.#sendDigest(id);
     this.#watch();
   }
@@ -151,8 +152,9 @@ export class RevocationSpread {
   /** All names, in as many frames as the link needs, which together cover the whole range. */
   #sendLists(to: NodeId, state: NeighbourState): void {
     const nowMs = this.#deps.clock.monotonicMs();
-    if (nowMs - state.listedAtMs < LISTS_EVERY_MS) return;
-    state.listedAtMs = nowMs;
+    const { size } = this.#deps.records.revocations;
+    if (nowMs - state.listedAtMs < LISTS_EVERY_MS && state.listedSize === size) return;
+    Object.assign(state, { listedAtMs: nowMs, listedSize: size });
     const names = [...this.#deps.records.revocations.keys()].map(nameOf).sort();
     const room = Math.min(this.#deps.frameBytesMax(to), LIST_BYTES_MAX) - REVOCATION_LIST_HEAD_BYTES;
     const perFrame = Math.max(1, Math.floor(room / REVOCATION_NAME_BYTES));

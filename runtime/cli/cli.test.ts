@@ -56,6 +56,12 @@ describe("every command that asks the node", () => {
     ["discovery", '{"hints":[', 0],
     ["invite", '"token":"godwit1test"', 0],
     [`names resolve NYC-C ${nodeC}`, '{"name":"NYC-C"', 0],
+    ["names forget NYC-C", '{"name":"NYC-C"', 0],
+    ["names adopt godwit-name:DUN-A", '{"name":"DUN-A"', 0],
+    ["secret", '"rotate":"members"', 0],
+    ["secret retire", '{"retired":[', 0],
+    ["revoke --publish godwit-revocation:aa", '"by_authority":true', 0],
+    ["revocations", '{"revocations":[', 0],
     ["trust LON-B trusted --reason known", '{"peer":"LON-B"', 0],
     ["reload", '{"changed":[', 0],
     ["trust LON-B blocked --reason noisy --for 2h", '{"peer":"LON-B"', 0],
@@ -80,7 +86,8 @@ describe("every command that asks the node", () => {
 
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
-    const alone = /^(init|id|run|join|list sign|version|config .*|events)$/;
+    const alone =
+      /^(init|id|run|join|list sign|version|config .*|events|authority .*|revoke self|secret (new|rotate))$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(

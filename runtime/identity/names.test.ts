@@ -339,3 +339,32 @@ describe("addresses", () => {
     );
   });
 });
+
+describe("forgetting a pin", () => {
+  test("frees the name for the next claim, conflict or not, durably", async () => {
+    const first = await world();
+    first.names.observe(record(ann, "DUN-A"));
+    first.names.observe(record(bea, "DUN-A"));
+    const forgetting = first.names.forgetPin("dun-a");
+    await first.clock.advance(10);
+    await forgetting;
+    expect(first.names.resolve("DUN-A")).toEqual({ kind: "unknown" });
+    expect(first.names.machinesAt("DUN")).toEqual([]);
+    const second = await restart(first);
+    expect(second.names.list()).toEqual([]);
+    second.names.observe(record(bea, "DUN-A"));
+    expect(second.names.resolve("DUN-A")).toEqual({ kind: "node", id: bea.id, source: "pinned" });
+  });
+
+  test("is not for names that the configuration or the authority binds, nor for unknown ones", async () => {
+    const { names } = await world({
+      configured: new Map([["DUN-C", cat.id]]),
+      authority: { id: authority.id, network: NETWORK, verify: verifySignature },
+    });
+    names.observe(record(ann, "DUN-A", 1));
+    for (const name of ["DUN-A", "DUN-C"])
+      await expect(names.forgetPin(name)).rejects.toMatchObject({ code: "GODWIT_NAME_CONFLICT" });
+    await expect(names.forgetPin("DUN-X")).rejects.toMatchObject({ code: "GODWIT_NAME_UNKNOWN" });
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
+  });
+});

@@ -160,7 +160,7 @@ export const errorCodes = {
     "no address of the invitation leads to a member; each is named with its reason",
   ),
   GODWIT_PROOF_INVALID: entry(
-    "permission",
+    "protocol",
     "never",
     400,
     "a revocation or name proof is malformed, of another network, or signed by somebody with no say",

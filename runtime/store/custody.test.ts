@@ -709,3 +709,29 @@ test("after stop no timer is left", async () => {
   await mesh.clock.advance(100);
   expect(mesh.clock.nextAtMs()).toBeUndefined();
 });
+
+describe("nodes that are blocked or revoked", () => {
+  test("a relay drops what it carries from or for them and takes no more; the hop before does not keep it", async () => {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    mesh.cut(b, c);
+    await a.send(c.id, "held at b");
+    await mesh.clock.advance(200);
+    expect(b.custody!.transit.count).toBe(1);
+    b.refused.add(c.id);
+    b.custody!.onRevoked(c.id);
+    expect([b.custody!.transit.count, b.custody!.forwarder.count]).toEqual([0, 0]);
+    const id = await a.send(c.id, "dropped at b");
+    await mesh.clock.advance(200);
+    expect([b.custody!.transit.count, stateOf(a, id)]).toEqual([0, "relayed"]);
+  });
+
+  test("a system message is sealed, carried and handed over, and leaves no trace in a box", async () => {
+    const mesh = new TestMesh();
+    const [a, , c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    expect(await a.settle(a.custody!.sendSystem(c.id, Uint8Array.of(1, 2, 3), 60_000))).toBe(true);
+    await mesh.clock.advance(500);
+    expect(c.system).toEqual([{ from: a.id, plaintext: Uint8Array.of(1, 2, 3) }]);
+    expect([c.custody!.inbox.count, a.custody!.outbox.count, a.custody!.queuedCount]).toEqual([0, 0, 0]);
+  });
+});

@@ -1,4 +1,5 @@
 /** Every decoder that stands alone: bytes or text in, a value or a GodwitError out. */
+import closed from "../vectors/closed.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
 import { bech32m } from "@scure/base";
@@ -27,6 +28,14 @@ import * as bundle from "../../runtime/wire/bundle.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
 import * as peer from "../../runtime/wire/peer-messages.ts";
+import {
+  formatNameGrant,
+  formatRevocation,
+  parseNameGrant,
+  parseRevocation,
+} from "../../runtime/identity/proof-text.ts";
+import { decodeRotation, encodeRotation } from "../../runtime/identity/rotation.ts";
+import * as revocation from "../../runtime/wire/revocation-messages.ts";
 import * as route from "../../runtime/wire/route-messages.ts";
 import { FRAME_BYTES_MAX } from "../../runtime/wire/constants.ts";
 import type { Target } from "./engine.ts";
@@ -104,6 +113,14 @@ const parser = (
   tokens: readonly Uint8Array[] = [],
 ): Target => ({ name, seeds: texts(...seeds), tokens, run: (input) => void run(text.decode(input)) });
 
+/** What its parser took must be written so that it parses to the same. */
+function checkText<T>(value: T, format: (value: T) => string, parse: (text: string) => T): void {
+  if (!Bun.deepEquals(parse(format(value)), value)) throw new Error(`not stable: ${format(value)}`);
+}
+
+const closedVector = (name: keyof typeof closed): Uint8Array =>
+  new Uint8Array(Buffer.from(closed[name], "hex"));
+
 /** What its decoder took must encode to something that decodes to the same. */
 function checkStable<T>(value: T, encode: (value: T) => Uint8Array, decode: (bytes: Uint8Array) => T): void {
   const again = decode(encode(value));
@@ -167,6 +184,23 @@ function wireTargets(): Target[] {
     ),
     decoder("offer", [vector("offer")], (input) =>
       checkStable(bundle.decodeOffer(input), bundle.encodeOffer, bundle.decodeOffer),
+    ),
+    decoder("revocation digest", [closedVector("revocationDigest")], (input) =>
+      checkStable(
+        revocation.decodeRevocationDigest(input),
+        revocation.encodeRevocationDigest,
+        revocation.decodeRevocationDigest,
+      ),
+    ),
+    decoder("revocation list", [closedVector("revocationList")], (input) =>
+      checkStable(
+        revocation.decodeRevocationList(input),
+        revocation.encodeRevocationList,
+        revocation.decodeRevocationList,
+      ),
+    ),
+    decoder("rotation", [closedVector("rotation")], (input) =>
+      checkStable(decodeRotation(input), encodeRotation, decodeRotation),
     ),
     decoder("want", [vector("want")], bundle.decodeWant),
     decoder("chunk", [vector("chunk")], bundle.decodeChunk),
@@ -299,6 +333,7 @@ function identityTargets(): Target[] {
     encodeRecord(alice, { sequence: 1, location: "DUN" }, NETWORK),
     encodeRevocation(alice, alice.id, NETWORK),
     encodeRevocation(bob, alice.id, NETWORK),
+    encodeRevocation(bob, alice.id, NETWORK, "stolen"),
   ];
   const associated = vector("bundleHeader");
   const seal = (plaintext: Uint8Array) => sealTo({ from: alice, to: bob.id, plaintext, associated }, random);
@@ -317,6 +352,22 @@ function identityTargets(): Target[] {
       }),
     ),
     parser("key file", [formatKeyFile(alice)], (input) => parseKeyFile(input, "identity.key")),
+    parser(
+      "name proof",
+      [
+        formatNameGrant({
+          callsign: "DUN-A",
+          id: alice.id,
+          ...signName(bob, { callsign: "DUN-A", id: alice.id, serial: 1 }, NETWORK),
+        }),
+      ],
+      (input) => checkText(parseNameGrant(input), formatNameGrant, parseNameGrant),
+    ),
+    parser(
+      "revocation text",
+      [formatRevocation(encodeRevocation(bob, alice.id, NETWORK, "stolen"))],
+      (input) => checkText(parseRevocation(input), formatRevocation, parseRevocation),
+    ),
     parser("address", ["DUN-A", "DUN", alice.id, alice.id.toUpperCase()], (input) => {
       const address = parseAddress(input);
       const again = parseAddress(formatAddress(address));
