@@ -105,7 +105,7 @@ describe("a rotation", () => {
       for (const order of orders) secrets.accept(order);
       return fills(secrets);
     });
-    expect(results[0]).toEqual(results[1]!);
+    expect(results[0]).toEqual(results[1]);
     const secrets = open();
     for (let i = 1; i <= 6; i++) secrets.accept(orderOf(i, 10 + i));
     expect(fills(secrets)).toEqual([16, 15, 14, 13]);
