@@ -130,20 +130,23 @@ export function createDirectory(
 
 const NAME_PROOF_KEY = "name-proof";
 
-export const nameProofRow = ({ serial, signature }: NameProof): StoreOp => ({
+export const nameProofRow = (callsign: string, { serial, signature }: NameProof): StoreOp => ({
   op: "put",
   in: "setting",
   key: NAME_PROOF_KEY,
-  meta: `${serial} ${formatHex(signature)}`,
+  meta: `${callsign} ${serial} ${formatHex(signature)}`,
 });
 
-/** The proof for this node's callsign that its operator adopted. */
-export async function loadNameProof(store: Store): Promise<NameProof | undefined> {
+/** The proof for `callsign` that the operator adopted; one for a name that the node had before is of no use. */
+export async function loadNameProof(
+  store: Store,
+  callsign: string | undefined,
+): Promise<NameProof | undefined> {
   const row = (await store.load("setting")).find(({ key }) => key === NAME_PROOF_KEY);
-  const match = /^(\d{1,10}) ([0-9a-f]{128})$/.exec(row?.meta ?? "");
-  return match === null
+  const match = /^(\S+) (\d{1,10}) ([0-9a-f]{128})$/.exec(row?.meta ?? "");
+  return match === null || match[1] !== callsign
     ? undefined
-    : { serial: Number(match[1]), signature: parseHex(match[2]!, match[2]!.length / 2)! };
+    : { serial: Number(match[2]), signature: parseHex(match[3]!, match[3]!.length / 2)! };
 }
 
 const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));

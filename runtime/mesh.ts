@@ -98,7 +98,7 @@ export class Mesh {
       },
     });
     await records.load();
-    const nameProof = await loadNameProof(deps.store);
+    const nameProof = await loadNameProof(deps.store, deps.callsign);
     const sealing = await deps.openSealing((id) => records.get(id)?.record);
     mesh = new Mesh(deps, { boot, book, names, records, nameProof, ...sealing });
     await mesh.#ownRecord.publish();
@@ -373,8 +373,8 @@ export class Mesh {
   }
 
   /** The authority's proof for this node's own callsign. Resolves when durable and about to be told to the mesh. */
-  async adoptName(proof: NameProof): Promise<void> {
-    await this.#deps.store.commit([nameProofRow(proof)]);
+  async adoptName(callsign: string, proof: NameProof): Promise<void> {
+    await this.#deps.store.commit([nameProofRow(callsign, proof)]);
     this.#nameProof = proof;
     this.#ownRecord.changed();
   }

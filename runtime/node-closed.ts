@@ -195,7 +195,7 @@ export class ClosedMesh implements ClosedView {
     if (!hasNameGrant(grant, authority, network, verify))
       return refuse("it is not signed by this network's authority");
     if (grant.serial < (mesh.nameProof?.serial ?? 0)) return refuse("a newer one is in use");
-    await mesh.adoptName({ serial: grant.serial, signature: grant.signature });
+    await mesh.adoptName(grant.callsign, { serial: grant.serial, signature: grant.signature });
     return { name: grant.callsign, serial: grant.serial };
   }
 
