@@ -7,6 +7,8 @@ import type { NameProof, NodeRecord } from "./identity/record.ts";
 import { Names } from "./identity/names.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
 import type { Session } from "./link/types.ts";
+import { LinkCosts } from "./mesh-costs.ts";
+import { createManager, distrustEvents } from "./mesh-manager.ts";
 import type { MeshDeps, PrekeySource } from "./mesh-deps.ts";
 import { MembershipView } from "./membership/view.ts";
 import {
@@ -17,17 +19,15 @@ import {
   nameProofRow,
 } from "./mesh-delivery.ts";
 import { Enrolment } from "./mesh-enrolment.ts";
-import { Quarantine, type DistrustEvents } from "./mesh-quarantine.ts";
+import { Quarantine } from "./mesh-quarantine.ts";
 import { RevocationSpread } from "./mesh-revocations.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant } from "./peer/book.ts";
 import { Dialer } from "./peer/dialer.ts";
-import { MANAGER_SOURCE, PeerManager } from "./peer/manager.ts";
-import { TrustRules } from "./peer/trust-rules.ts";
+import type { PeerManager } from "./peer/manager.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
-import { bottleneckOf, linkCost } from "./route/cost.ts";
 import { packetAssociated, Packets } from "./route/packets.ts";
 import { Router } from "./route/router.ts";
 import { openBootState, type BootState } from "./store/boot-state.ts";
@@ -36,10 +36,6 @@ import { Custody } from "./store/custody.ts";
 import { FrameType } from "./wire/constants.ts";
 import { PacketKind } from "./wire/packet.ts";
 import { BOOT_ID_BYTES, GoodbyeReason } from "./wire/peer-messages.ts";
-import type { Member } from "./peer/plan-links.ts";
-
-/** Round trip assumed before the first measurement, ms. */
-const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
 
 export class Mesh {
   readonly #deps: MeshDeps;
@@ -63,7 +59,7 @@ export class Mesh {
   #isStopped = false;
   readonly revocations: RevocationSpread;
   #nameProof: NameProof | undefined;
-  readonly #linkCosts = new Map<NodeId, number>();
+  readonly #costs: LinkCosts;
 
   /** Reads what survived, then wires the parts. Nothing is dialled before `start`. */
   static async open(deps: MeshDeps): Promise<Mesh> {
@@ -123,6 +119,7 @@ export class Mesh {
     this.#deps = deps;
     this.#boot = parts.boot;
     this.#sealer = parts.sealer;
+    this.#costs = new LinkCosts(deps.hopCostMs);
     this.book = parts.book;
     this.names = parts.names;
     this.records = parts.records;
@@ -203,24 +200,7 @@ export class Mesh {
         this.#ownRecord.changed();
       },
     });
-    this.manager = new PeerManager({
-      self: identity.id,
-      clock,
-      random,
-      log,
-      metrics,
-      book: this.book,
-      rules: new TrustRules(deps.trustRules),
-      linksWanted: deps.linksWanted,
-      promoteAfterMs: deps.promoteAfterMs,
-      connected: () => this.peers.connected,
-      members: () => this.#dialable(),
-      callsignOf: (id) => this.#nameOf(id),
-      setTrust: (id, grant) => this.setTrust(id, grant),
-      hint: (hint) => void this.view.hint(MANAGER_SOURCE, hint),
-      withdraw: (endpoint) => this.view.withdraw(MANAGER_SOURCE, endpoint),
-      disconnect: (id) => this.peers.disconnect(id, GoodbyeReason.blocked),
-    });
+    this.manager = createManager(this, deps);
     this.packets = new Packets({
       self: identity.id,
       clock,
@@ -284,7 +264,7 @@ export class Mesh {
       clock,
       log,
       metrics,
-      events: this.#distrustEvents(),
+      events: distrustEvents(this, deps.events),
       isConnected: (id) => this.peers.get(id) !== undefined,
       router: this.router,
       custody: createTrialBench(this.custody),
@@ -335,26 +315,6 @@ export class Mesh {
     } else if (level === "trusted") {
       this.#remember(id, this.records.get(id)?.record.endpoints ?? [], true);
     }
-  }
-
-  /** Members that the node could call. */
-  *#dialable(): Iterable<Member> {
-    const { canDial } = this.#deps;
-    for (const { record } of this.records.all) {
-      if (record.id === this.#deps.identity.id || this.isRefused(record.id)) continue;
-      if (!this.router.reachable(record.id)) continue;
-      const endpoints = record.endpoints.filter(canDial);
-      if (endpoints.length === 0) continue;
-      yield { id: record.id, endpoints, isTrusted: this.book.trustOf(record.id) === "trusted" };
-    }
-  }
-
-  /** The callsign that the node holds here, which is more than claiming it. */
-  #nameOf(id: NodeId): string | undefined {
-    const claimed = this.records.get(id)?.record.callsign;
-    if (claimed === undefined) return undefined;
-    const held = this.names.resolve(claimed);
-    return held.kind === "node" && held.id === id ? claimed : undefined;
   }
 
   /** Gets no link, no custody and no name: by this operator's word or by a revocation. */
@@ -416,7 +376,7 @@ export class Mesh {
     const { events, clock } = this.#deps;
     return {
       up: (peer) => {
-        this.router.neighbourUp(peer.id, { bootId: peer.bootId, cost: this.#linkCost(peer) });
+        this.router.neighbourUp(peer.id, { bootId: peer.bootId, cost: this.#costs.of(peer) });
         this.#noteSeen(peer.id);
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
         this.manager.onPeerUp(peer);
@@ -428,24 +388,24 @@ export class Mesh {
         this.router.neighbourDown(peer.id);
         this.custody.onNeighbourDown(peer.id);
         this.revocations.onNeighbourDown(peer.id);
-        this.#linkCosts.delete(peer.id);
+        this.#costs.forget(peer.id);
         this.#noteSeen(peer.id);
         this.dialer.onPeerDown(peer.id, clock.monotonicMs() - peer.upAtMs);
         this.manager.onPeerDown(peer.id);
         events.peerDown(peer, reason);
       },
       linkUp: (peer, link) => {
-        this.router.neighbourCost(peer.id, this.#linkCost(peer));
+        this.router.neighbourCost(peer.id, this.#costs.of(peer));
         events.linkUp(peer, link.session.remoteEndpoint);
       },
       linkDown: (peer, link, reason) => {
         if (peer.links.length > 0) {
           this.router.linkLost(peer.id);
-          this.router.neighbourCost(peer.id, this.#linkCost(peer));
+          this.router.neighbourCost(peer.id, this.#costs.of(peer));
         }
         events.linkDown(peer, link.session.remoteEndpoint, reason);
       },
-      measured: (peer) => this.router.neighbourCost(peer.id, this.#linkCost(peer)),
+      measured: (peer) => this.router.neighbourCost(peer.id, this.#costs.of(peer)),
       frame: (peer, type, bytes) => this.#onFrame(peer, type, bytes),
       record: (id, bytes) => {
         if (this.records.offer(bytes, true, id) === "invalid") {
@@ -453,26 +413,6 @@ export class Mesh {
         }
       },
       writable: (peer) => this.custody.onWritable(peer.id),
-    };
-  }
-
-  /** What trials prove is the peer manager's to remember. */
-  #distrustEvents(): DistrustEvents {
-    const { events } = this.#deps;
-    return {
-      lostDelivery: (id, destination) => {
-        this.manager.report(id, "lost");
-        events.lostDelivery(id, destination);
-      },
-      honestRoute: (id, destination) => {
-        this.manager.report(id, "delivered");
-        events.honestRoute(id, destination);
-      },
-      peerQuarantined: (id, reason, forMs) => {
-        this.manager.report(id, "lied");
-        events.peerQuarantined(id, reason, forMs);
-      },
-      peerRestored: (id) => events.peerRestored(id),
     };
   }
 
@@ -494,23 +434,6 @@ export class Mesh {
 
   #queueDelay(id: NodeId): number {
     return (this.peers.get(id)?.queueDelayMs ?? 0) * 10;
-  }
-
-  #linkCost(peer: Peer) {
-    const link = peer.best ?? peer.links[0]!;
-    const { session } = link;
-    const rateBitsPerSecond = link.rateBitsPerSecond;
-    const baseRttMs = link.rttMinMs ?? RTT_GUESS_MS[session.linkClass];
-    const measured = { rateBitsPerSecond, loss: 0, baseRttMs: baseRttMs + 2 * this.#deps.hopCostMs };
-    const cost = linkCost(this.#linkCosts.get(peer.id), measured);
-    this.#linkCosts.set(peer.id, cost);
-    return {
-      cost,
-      mtu: session.frameBytesMax,
-      bottleneck: bottleneckOf(rateBitsPerSecond),
-      profile: session.linkClass,
-      rateBitsPerSecond,
-    };
   }
 
   #noteSeen(id: NodeId): void {

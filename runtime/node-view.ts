@@ -24,12 +24,12 @@ import type {
   WhyView,
 } from "./api/node-view.ts";
 import { parseAddress } from "./identity/names.ts";
+import { isoTime } from "./kernel/clock.ts";
 import { GodwitError, godwitError } from "./kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "./kernel/ids.ts";
 import type { Mesh } from "./mesh.ts";
 import { meshAddress } from "./membership/address.ts";
-import { scoreOf } from "./peer/history.ts";
-import type { TrustView as TrustStandingView } from "./peer/book.ts";
+import { peerViews } from "./node-peers.ts";
 import { viewDiscovery } from "./node-discovery.ts";
 import { issueInvite, takeToken } from "./node-invite.ts";
 import type { PluginHost } from "./plugin/host.ts";
@@ -150,53 +150,7 @@ export class LiveView implements NodeView {
   }
 
   peers(): PeerView[] {
-    const { mesh, clock } = this.#deps;
-    const views = new Map<NodeId, PeerView>();
-    for (const { id, lastSeenMs } of mesh.book.nodes) {
-      views.set(id, {
-        id,
-        callsign: this.#callsignOf(id),
-        ...trustView(mesh.book.standing(id)),
-        state: mesh.isRefused(id) ? "blocked" : "disconnected",
-        links: [],
-        revoked: mesh.records.isRevoked(id),
-        last_seen: lastSeenMs > 0 ? isoTime(lastSeenMs) : null,
-        quarantine: this.#quarantineOf(id),
-      });
-    }
-    for (const { nodeId, state } of mesh.dialer.targets) {
-      const view = nodeId === undefined ? undefined : views.get(nodeId);
-      if (view?.state === "disconnected" && state === "dialing") view.state = "connecting";
-    }
-    const nowMs = clock.monotonicMs();
-    for (const peer of mesh.peers.connected) {
-      views.set(peer.id, {
-        id: peer.id,
-        callsign: this.#callsignOf(peer.id),
-        ...trustView(mesh.book.standing(peer.id)),
-        state: "connected",
-        links: peer.links.map((link) => ({
-          transport: link.session.remoteEndpoint.split(":")[0] ?? "",
-          address: link.session.remoteEndpoint,
-          direction: link.session.direction,
-          rtt_ms: link.rttMs === undefined ? null : Math.round(link.rttMs * 1000) / 1000,
-          up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
-          secret_epoch: link.session.secretEpoch ?? null,
-        })),
-        revoked: false,
-        last_seen: isoTime(clock.wallMs()),
-        quarantine: this.#quarantineOf(peer.id),
-      });
-    }
-    return [...views.values()];
-  }
-
-  #quarantineOf(id: NodeId): PeerView["quarantine"] {
-    const { mesh, clock } = this.#deps;
-    const state = mesh.quarantine.stateOf(id);
-    if (state === undefined) return null;
-    const { reason, untilMs, offences } = state;
-    return { reason, until: isoTime(clock.wallMs() + untilMs - clock.monotonicMs()), offences };
+    return peerViews(this.#deps, (id) => this.#callsignOf(id));
   }
 
   routes(): RouteView[] {
@@ -496,14 +450,3 @@ export class LiveView implements NodeView {
 }
 
 const round = (ms: number): number => Math.round(ms * 1000) / 1000;
-
-/** A clock can stand anywhere a 48-bit number reaches; Date cannot show all of it. */
-const isoTime = (ms: number): string => new Date(Math.min(Math.max(ms, 0), 8.64e15)).toISOString();
-
-const trustView = ({ level, by, reason, untilMs, history }: TrustStandingView) => ({
-  trust: level,
-  trust_by: by,
-  trust_reason: reason ?? null,
-  trust_until: untilMs === undefined ? null : isoTime(untilMs),
-  score: Math.round(scoreOf(history) * 1_000) / 1_000,
-});

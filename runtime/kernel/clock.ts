@@ -172,3 +172,6 @@ function swap<T>(heap: T[], i: number, j: number) {
 
 /** Lets pending promise reactions run: a macrotask round trip drains every chain of microtasks. */
 const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** ISO 8601 of ms since 1970. A clock can stand anywhere a 48-bit number reaches; Date cannot show all of it. */
+export const isoTime = (ms: number): string => new Date(Math.min(Math.max(ms, 0), 8.64e15)).toISOString();

@@ -133,3 +133,11 @@ export interface Live {
   /** Monotonic ms. */
   readonly deadlineMs: number;
 }
+
+export interface OutboxEvents {
+  changed(entry: OutboxEntry): void;
+  /** A receipt from `by` that fits no message of the outbox. */
+  stranger(bundle: BundleId, by: NodeId): void;
+  /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
+  deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
+}

@@ -9,6 +9,13 @@ import type { BodyCache } from "./body-cache.ts";
 import type { CustodyContext, SealKey } from "./context.ts";
 import type { OutboxEntry, Target } from "./outbox-entry.ts";
 
+/** A recipient that loses its keys more often than this for one message does not get it. */
+export const RESEALS_MAX = 8;
+/** What the store could not read or write when it was to be sealed is tried again after this. */
+export const SEAL_RETRY_MS = 5_000;
+/** Bodies read and sealed at one time. */
+export const SEALED_AT_ONCE = 16;
+
 export class OutboxSealer {
   readonly #ctx: CustodyContext;
   readonly #cache: BodyCache;

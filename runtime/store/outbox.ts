@@ -17,29 +17,14 @@ import {
   putEntry,
   type Live,
   type OutboxEntry,
+  type OutboxEvents,
   type OutboxState,
   type SendOrder,
 } from "./outbox-entry.ts";
 import { OutboxHistory } from "./outbox-history.ts";
 import { readReceipts } from "./outbox-receipts.ts";
-import { OutboxSealer } from "./outbox-seal.ts";
+import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./outbox-seal.ts";
 import type { StoreOp } from "./types.ts";
-
-/** A recipient that loses its keys more often than this for one message does not get it. */
-const RESEALS_MAX = 8;
-/** What the store could not read or write when it was to be sealed is tried again after this. */
-const SEAL_RETRY_MS = 5_000;
-
-/** Bodies read and sealed at one time. */
-const SEALED_AT_ONCE = 16;
-
-export interface OutboxEvents {
-  changed(entry: OutboxEntry): void;
-  /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
-  /** A receipt from `by` that fits no message of the outbox. */
-  stranger(bundle: BundleId, by: NodeId): void;
-  deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
-}
 
 export class Outbox {
   readonly #ctx: CustodyContext;
