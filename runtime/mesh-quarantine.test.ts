@@ -38,16 +38,16 @@ function setup(arrives: (via: NodeId) => boolean) {
       sendTest: (_destination, via) => {
         const bytes = new Uint8Array(16);
         new DataView(bytes.buffer).setUint32(0, ++count);
-        const test = formatMessageId(bytes);
-        ways.set(test, via);
+        const bundle = formatMessageId(bytes);
+        ways.set(bundle, via);
         clock.after(50, () => {
-          if (arrives(via)) quarantine.onTestAnswered(test, destination);
+          if (arrives(via)) quarantine.onTestAnswered(bundle, destination);
         });
-        return test;
+        return bundle;
       },
       repeatTest() {},
       isTestTaken: () => true,
-      endTest: (test) => void ways.delete(test),
+      endTest: (bundle) => void ways.delete(bundle),
       overdue: () => undefined,
       isAwaiting: () => false,
       reoffer() {},
