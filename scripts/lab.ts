@@ -53,6 +53,10 @@ export interface LabNodeOptions {
   readonly linksWanted?: number | null;
   /** Instead of a folder of the lab; the caller removes it. */
   readonly stateDir?: string;
+  /** The network namespace it runs in (scripts/netlab.ts); its API is still there over the unix socket. */
+  readonly namespace?: string;
+  /** Where its TCP transport listens, instead of a port of loopback. */
+  readonly listen?: readonly string[];
 }
 
 export class Lab {
@@ -166,7 +170,7 @@ ${this.#options.nodeExtra ?? ""}
 
 [transports.lan]
 type = "tcp"
-listen = ["127.0.0.1:${this.linkPort}"]
+listen = ${JSON.stringify(this.#options.listen ?? [`127.0.0.1:${this.linkPort}`])}
 ${this.#options.advertise === undefined ? "" : `advertise = ${JSON.stringify(this.#options.advertise)}`}
 
 [discovery.neighbours]
@@ -187,17 +191,17 @@ ${this.#options.extra ?? ""}
   async start(timeoutMs = 15_000): Promise<void> {
     if (this.isRunning) return;
     if (this.#isClosed()) throw new Error(`${this.callsign} is not started: the lab is closed`);
-    const child = Bun.spawn(
-      [...(this.#options.command ?? [binaryPath]), "run", "--config", this.configPath],
-      {
-        // A clean environment: nothing of the caller's may configure the node.
-        env: { PATH: process.env["PATH"] ?? "", NO_COLOR: "1", ...this.#options.env },
-        cwd: this.dir,
-        stdin: "ignore",
-        stdout: "ignore",
-        stderr: "pipe",
-      },
-    );
+    const { namespace, command = [binaryPath] } = this.#options;
+    // `ip` becomes the node, which therefore has the pid that is killed.
+    const inside = namespace === undefined ? [] : ["ip", "netns", "exec", namespace];
+    const child = Bun.spawn([...inside, ...command, "run", "--config", this.configPath], {
+      // A clean environment: nothing of the caller's may configure the node.
+      env: { PATH: process.env["PATH"] ?? "", NO_COLOR: "1", ...this.#options.env },
+      cwd: this.dir,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
     this.#process = child;
     void this.#readLog(child);
     await this.until("its API to answer", async () => (await this.api("/health")).status !== 0, timeoutMs, 5);
