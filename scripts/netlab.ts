@@ -124,6 +124,13 @@ export class NetHost {
     }
   }
 
+  /** The part of 1 of 100 pings, 5 ms apart, that had no answer. */
+  lossTo(address: string): number {
+    const ping = "ping -n -q -c 100 -i 0.005 -W 1".split(" ");
+    const output = this.exec("sh", "-c", '"$@" || true', "sh", ...ping, address);
+    return Number(/([\d.]+)% packet loss/.exec(output)?.[1]) / 100;
+  }
+
   /** For `Lab.add`: a node that lives here, listens on every address and is told of no other. */
   get nodeOptions(): Pick<LabNodeOptions, "namespace" | "listen"> {
     return { namespace: this.namespace, listen: [`0.0.0.0:${NODE_PORT}`] };
