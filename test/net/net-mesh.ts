@@ -9,7 +9,7 @@ import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { NetLab, whyNoNetLab, type NetHost } from "../../scripts/netlab.ts";
 import type { Message } from "../chaos/cluster.ts";
 
-const CASE_TIMEOUT_MS = 90_000;
+const CASE_TIMEOUT_MS = 120_000;
 const why = whyNoNetLab();
 const open = new Set<NetMesh>();
 
