@@ -279,7 +279,7 @@ export class NetLink {
   impair(impairment: Impairment): void {
     if (this.#shim === undefined)
       throw new Error("only a link made with `shim` duplicates, reorders and delays");
-    this.#shim.stdin.write(`${JSON.stringify(impairment)}\n`);
+    void this.#shim.stdin.write(`${JSON.stringify(impairment)}\n`);
     void this.#shim.stdin.flush();
   }
 }
