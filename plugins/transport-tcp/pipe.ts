@@ -65,7 +65,8 @@ export class TcpPipe implements Pipe {
     const rest = bytes.slice(sent);
     this.#waiting.push(rest);
     this.#waitingBytes += rest.length;
-    this.#isFull = this.#waitingBytes > HIGH_WATER_BYTES;
+    // Only a drain ends it: whoever was told to stop waits for one, whatever is written meanwhile.
+    if (this.#waitingBytes > HIGH_WATER_BYTES) this.#isFull = true;
     return !this.#isFull;
   }
 

@@ -143,11 +143,7 @@ for (const [kilobits, bytes, withinMs] of [
       const { state } = await mesh.node("DUN-A").json<{ state: string }>(`/messages/${big}`);
       expect(state).not.toBe("delivered");
       link.limit(undefined);
-      // At 256 kbit/s the link is taken for dead meanwhile, and the body may then stall for minutes (docs/benchmarks.md).
-      if (kilobits === 256) {
-        const inbox = await mesh.node("LON-B").box<{ id: string }>("inbox");
-        expect(inbox.filter(({ id }) => id === urgent).length).toBe(1);
-      } else await mesh.checkOnce();
+      await mesh.checkOnce();
     },
   );
 
