@@ -21,6 +21,7 @@ export function createCarrier(
   self: NodeId,
   { router, peers }: { router: Router; peers: Peers },
   queueDelay: (id: NodeId) => number,
+  noteTraffic: (destination: NodeId, bytes: number) => void,
 ): Carrier {
   return {
     nextHop: ({ destination, arrivedFrom, bytes }, avoid, shun) => {
@@ -40,6 +41,7 @@ export function createCarrier(
         isCustody: true,
       } as const;
       const decision = decideForward(request, hops, queueDelay);
+      if (decision.kind === "forward" && decision.to !== destination) noteTraffic(destination, bytes);
       return decision.kind === "forward"
         ? { kind: "forward", to: decision.to }
         : {

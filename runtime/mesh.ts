@@ -18,6 +18,7 @@ import {
   loadNameProof,
   nameProofRow,
 } from "./mesh-delivery.ts";
+import { openPunching, type Punching } from "./mesh-punch.ts";
 import { Enrolment } from "./mesh-enrolment.ts";
 import { Quarantine } from "./mesh-quarantine.ts";
 import { RevocationSpread } from "./mesh-revocations.ts";
@@ -51,6 +52,7 @@ export class Mesh {
   readonly manager: PeerManager;
   readonly router: Router;
   readonly packets: Packets;
+  readonly punching: Punching;
   readonly custody: Custody;
   readonly quarantine: Quarantine;
   readonly enrolment: Enrolment;
@@ -211,6 +213,7 @@ export class Mesh {
       send: (to, priority, frame) => this.peers.get(to)?.send(priority, frame) ?? false,
       events: {
         deliver: (header, payload) => {
+          if (header.kind === PacketKind.punch) return this.punching.onPacket(header.source, payload);
           if (header.kind !== PacketKind.transient || this.isRefused(header.source)) return;
           this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
         },
@@ -231,6 +234,7 @@ export class Mesh {
       isReachable: (id) => this.router.reachable(id),
       events: deps.events,
     });
+    this.punching = openPunching(deps, this, () => this.#ownRecord.endpoints);
     this.custody = new Custody(
       {
         self: identity.id,
@@ -247,7 +251,12 @@ export class Mesh {
           { self: identity.id, callsign: deps.callsign, location: deps.location },
           this,
         ),
-        carrier: createCarrier(identity.id, this, (id) => this.#queueDelay(id)),
+        carrier: createCarrier(
+          identity.id,
+          this,
+          (id) => this.#queueDelay(id),
+          (id, bytes) => this.punching.noteTraffic(id, bytes),
+        ),
         sign: (bytes) => identity.sign(bytes),
         verify: deps.verify,
         isRefused: (id) => this.isRefused(id),
@@ -362,6 +371,7 @@ export class Mesh {
     this.#isStopped = true;
     this.#ownRecord.stop();
     this.manager.stop();
+    this.punching.stop();
     this.view.stop();
     this.dialer.stop();
     this.quarantine.stop();
@@ -380,6 +390,7 @@ export class Mesh {
         this.#noteSeen(peer.id);
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
         this.manager.onPeerUp(peer);
+        this.punching.onNeighbourUp(peer.id);
         this.enrolment.onPeerUp(peer);
         this.revocations.onNeighbourUp(peer.id);
         events.peerUp(peer);
@@ -396,6 +407,7 @@ export class Mesh {
       },
       linkUp: (peer, link) => {
         this.router.neighbourCost(peer.id, this.#costs.of(peer));
+        this.punching.tell(link.session);
         events.linkUp(peer, link.session.remoteEndpoint);
       },
       linkDown: (peer, link, reason) => {
@@ -405,7 +417,10 @@ export class Mesh {
         }
         events.linkDown(peer, link.session.remoteEndpoint, reason);
       },
-      measured: (peer) => this.router.neighbourCost(peer.id, this.#costs.of(peer)),
+      measured: (peer) => {
+        this.router.neighbourCost(peer.id, this.#costs.of(peer));
+        for (const { session } of peer.links) this.punching.tell(session);
+      },
       frame: (peer, type, bytes) => this.#onFrame(peer, type, bytes),
       record: (id, bytes) => {
         if (this.records.offer(bytes, true, id) === "invalid") {
@@ -422,6 +437,7 @@ export class Mesh {
     if (type >= FrameType.revocationDigest && type <= FrameType.revocation)
       return this.revocations.onFrame(peer.id, type, bytes);
     if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
+    if (type === FrameType.observed) return this.punching.onObserved(peer.id, bytes);
     if (type === FrameType.redemptions) return this.enrolment.onFrame(peer.id, bytes);
     this.custody.onFrame(peer.id, type, bytes);
   }

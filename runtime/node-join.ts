@@ -57,6 +57,7 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
   const { identity } = loadOrCreateIdentity(config.node.stateDir, random);
   const host = new PluginHost({
     plugins: builtinPlugins,
+    network: { addresses: () => [], watch: () => () => {} },
     clock,
     random,
     log,

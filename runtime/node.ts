@@ -14,6 +14,7 @@ import { openPrekeys } from "./identity/prekeys.ts";
 import { createSealer } from "./identity/sealer.ts";
 import { asGodwitError, godwitError } from "./kernel/errors.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
+import { openHostNetwork } from "./kernel/host-network.ts";
 import { Metrics } from "./kernel/metrics.ts";
 import { Scope } from "./kernel/scope.ts";
 import { HandshakeGuard } from "./link/guard.ts";
@@ -183,8 +184,11 @@ async function assemble(
   scope.own(() => closed?.stop());
   exposeLinkCounters(metrics, guard);
 
+  const hostNetwork = openHostNetwork(clock);
+  scope.own(() => hostNetwork.close());
   host = new PluginHost({
     plugins: builtinPlugins,
+    network: hostNetwork,
     clock,
     random,
     log,

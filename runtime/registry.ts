@@ -4,9 +4,13 @@ import discoveryStatic from "../plugins/discovery-static/index.ts";
 import serviceTelex from "../plugins/service-telex/index.ts";
 import transportMemory from "../plugins/transport-memory/index.ts";
 import transportTcp from "../plugins/transport-tcp/index.ts";
+import transportUdp from "../plugins/transport-udp/index.ts";
+import transportWebsocket from "../plugins/transport-websocket/index.ts";
 
 export const builtinPlugins: readonly Plugin[] = [
   transportTcp,
+  transportUdp,
+  transportWebsocket,
   transportMemory,
   discoveryStatic,
   serviceTelex,

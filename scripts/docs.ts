@@ -37,7 +37,7 @@ network_secret = "file:/etc/godwit/network.key"   # optional; closes the mesh
 
 [transports.lan]
 type = "tcp"
-listen = ["0.0.0.0:4860"]
+listen = ["[::]:4860"]
 
 [discovery.neighbours]
 type = "static"

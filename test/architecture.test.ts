@@ -60,7 +60,11 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
   const wire = readdirSync(join(root, "runtime/wire")).filter((name) =>
     /(?<!\.test|\.suite)\.ts$/.test(name),
   );
-  const modules = [...wire.map((name) => `wire/${name}`), "link/constants.ts"];
+  const modules = [
+    ...wire.map((name) => `wire/${name}`),
+    "link/constants.ts",
+    "../plugins/transport-udp/wire.ts",
+  ];
   const groups = new Map<string, Map<string, number>>();
   for (const module of modules.sort()) {
     const exported = (await import(join(root, "runtime", module))) as Record<string, unknown>;
@@ -71,7 +75,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
       const isGroup =
         /^[A-Z][a-zA-Z]*[a-z]/.test(name) && entries.every(([, number]) => typeof number === "number");
       if (isGroup && entries.length > 0)
-        groups.set(`${module} ${name}`, new Map(entries as [string, number][]));
+        groups.set(`${module.replace("../", "")} ${name}`, new Map(entries as [string, number][]));
     }
     if (singles.size > 0) groups.set(module, singles);
   }

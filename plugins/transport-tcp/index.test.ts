@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { networkInterfaces } from "node:os";
-import type { Pipe, PluginHealth, ServiceContext, TransportDriver } from "@godwit/sdk";
-import { parseHostPort, parseTcpEndpoint, reachableEndpoints } from "./endpoint.ts";
+import type { HostAddress, Pipe, PluginHealth, ServiceContext, TransportDriver } from "@godwit/sdk";
+import { FakeHostNetwork, ManualClock } from "@godwit/sdk/testkit";
+import { dialAny, interleave, type Resolved } from "./dial.ts";
+import { parseTcpEndpoint } from "./endpoint.ts";
 import plugin from "./index.ts";
 
 interface Timer {
@@ -14,6 +15,8 @@ class Instance {
   readonly accepted: Pipe[] = [];
   readonly timers: Timer[] = [];
   readonly health: PluginHealth[] = [];
+  readonly network = new FakeHostNetwork();
+  refused = 0;
   endpoints: readonly string[] = [];
   driver: TransportDriver | undefined;
   warnings = 0;
@@ -71,6 +74,9 @@ class Instance {
       },
       log: { debug: nothing, info: nothing, warn: () => this.warnings++, error: nothing },
       signal: this.#abort.signal,
+      network: this.network,
+      counter: () => ({ add: () => void this.refused++ }),
+      gauge: () => ({ set: nothing }),
       own: (dispose: () => void) => this.#disposers.push(dispose),
       health: (health: PluginHealth) => this.health.push(health),
       transport: {
@@ -305,7 +311,7 @@ describe("listening", () => {
     instance.fire(3_000);
     expect(instance.health.at(-1)).toEqual({ state: "running" });
     expect(instance.endpoints.length).toBe(2);
-    expect(instance.liveTimers).toEqual([30_000]);
+    expect(instance.liveTimers).toEqual([3_000]);
     instance.stop();
     expect(instance.liveTimers).toEqual([]);
   });
@@ -318,19 +324,69 @@ describe("listening", () => {
     expect(second.health).toEqual([{ state: "running" }]);
   });
 
-  test("on every address publishes those that others can dial, and notices new ones", async () => {
-    const instance = await new Instance().start({ listen: ["0.0.0.0:0"] });
-    expect(instance.endpoints.join()).not.toContain("0.0.0.0");
-    const others = Object.values(networkInterfaces())
+  test("on every address publishes those that others can dial, and new ones at once", async () => {
+    const instance = new Instance();
+    instance.network.set([...instance.network.addresses(), at("192.0.2.7", "eth0", "global")]);
+    await instance.start({ listen: ["0.0.0.0:0"] });
+    expect(instance.endpoints).toEqual([`tcp://192.0.2.7:${instance.port}`]);
+    const { port } = instance;
+    instance.network.set([at("192.0.2.8", "eth0", "global"), at("172.17.0.1", "docker0", "private", false)]);
+    expect(instance.endpoints).toEqual([`tcp://192.0.2.8:${port}`]);
+    instance.network.set([]);
+    expect(instance.endpoints).toEqual([]);
+    expect(instance.health).toEqual([{ state: "running" }]);
+  });
+
+  test("an interface's addresses are bound as they come and freed as they go", async () => {
+    const instance = await new Instance().start({ listen: ["lan0:0"] });
+    expect(instance.endpoints).toEqual([]);
+    instance.network.set([at("127.0.0.2", "lan0", "host"), at("127.0.0.3", "lan1", "host")]);
+    expect(instance.endpoints.join()).toStartWith("tcp://127.0.0.2:");
+    const [before] = instance.endpoints;
+    instance.network.set([at("127.0.0.4", "lan0", "host")]);
+    expect(instance.endpoints.join()).toStartWith("tcp://127.0.0.4:");
+    const error = await instance.dial(before!).catch((e: { code: string }) => e.code);
+    expect(error).toBe("GODWIT_DIAL_FAILED");
+  });
+
+  test("a link on an address that went is closed at once, others stay", async () => {
+    const server = new Instance();
+    const [own] = server.network.addresses();
+    server.network.set([...server.network.addresses(), at("192.0.2.9", "eth9", "global")]);
+    await server.start({ listen: ["[::]:0"] });
+    const client = await new Instance().start({ listen: [] });
+    const loopback = await client.dial(`tcp://127.0.0.1:${server.port}`);
+    const stays = watch(loopback);
+    const here = (await import("node:os")).networkInterfaces();
+    const address = Object.values(here)
       .flatMap((found) => found ?? [])
-      .filter(
-        ({ internal, family, address }) => !internal && family === "IPv4" && !address.startsWith("169.254."),
-      );
-    expect(instance.endpoints.length).toBe(Math.max(1, others.length));
-    if (others.length === 0) expect(instance.endpoints[0]).toStartWith("tcp://127.0.0.1:");
-    instance.endpoints = [];
-    instance.fire(30_000);
-    expect(instance.endpoints.length).toBeGreaterThan(0);
+      .find(({ internal, family }) => !internal && family === "IPv4")?.address;
+    if (address === undefined) return;
+    client.network.set([own!, at(address, "eth0", "global")]);
+    const pipe = await client.dial(`tcp://${address}:${server.port}`);
+    const seen = watch(pipe);
+    client.network.set([own!]);
+    expect((await seen.closed)?.message).toContain(address);
+    expect(stays.closes).toBe(0);
+  });
+
+  test("strangers are bounded for each source, and a link makes room", async () => {
+    const server = await new Instance().start({ listen: ["127.0.0.1:0"] });
+    const client = await new Instance().start({ listen: [] });
+    const pipes: Pipe[] = [];
+    for (let i = 0; i < 64; i++) pipes.push(await client.dial(server.endpoints[0]!));
+    while (server.accepted.length < 64) await Bun.sleep(1);
+    // Cut off at once: some dials see it open first.
+    await client.dial(server.endpoints[0]!).then(
+      (pipe) => watch(pipe).closed,
+      (error: { code: string }) => expect(error.code).toBe("GODWIT_DIAL_FAILED"),
+    );
+    expect([server.accepted.length, server.refused]).toEqual([64, 1]);
+    server.accepted[0]!.proven!();
+    const next = new Promise<Pipe>((resolve) => (server.onPipe = resolve));
+    pipes.push(await client.dial(server.endpoints[0]!));
+    await next;
+    expect(server.refused).toBe(1);
   });
 
   test("advertise replaces what was found, but only while something listens", async () => {
@@ -342,12 +398,82 @@ describe("listening", () => {
   });
 });
 
-test("addresses: host:port and [IPv6]:port, nothing else", () => {
-  expect(parseHostPort("a.example:1")).toEqual({ host: "a.example", port: 1 });
-  expect(parseHostPort("[fe80::1%eth0]:65535")).toEqual({ host: "fe80::1%eth0", port: 65_535 });
-  for (const bad of ["", ":1", "a", "a:", "a:65536", "a:1x", "::1:1", "[::1]", "a b:1", "[a]:1 "])
-    expect(() => parseHostPort(bad)).toThrow("is not host:port");
-  expect(reachableEndpoints({ host: "fd00::1", port: 5 })).toEqual(["tcp://[fd00::1]:5"]);
-  const { issues } = plugin.config["~standard"].validate({ listen: ["nonsense"] }) as { issues: unknown[] };
-  expect(issues.length).toBe(1);
+describe("dialling a name", () => {
+  const v6 = (address: string): Resolved => ({ address, family: 6 });
+  const v4 = (address: string): Resolved => ({ address, family: 4 });
+
+  test("families take turns, each address once", () => {
+    const found = [v6("::1"), v6("::2"), v6("::3"), v4("1.1.1.1"), v4("1.1.1.1")];
+    expect(interleave(found)).toEqual(["::1", "1.1.1.1", "::2", "::3"]);
+    expect(interleave([])).toEqual([]);
+  });
+
+  function race(found: readonly Resolved[]) {
+    const clock = new ManualClock();
+    const tried: string[] = [];
+    const cancelled: string[] = [];
+    const discarded: string[] = [];
+    const ends = new Map<string, PromiseWithResolvers<string>>();
+    const abort = new AbortController();
+    const result = dialAny("tcp://n:1", "n", abort.signal, {
+      clock,
+      resolve: async () => found,
+      connect(address) {
+        tried.push(address);
+        const end = Promise.withResolvers<string>();
+        ends.set(address, end);
+        return { connected: end.promise, cancel: () => cancelled.push(address) };
+      },
+      discard: (address) => discarded.push(address),
+    });
+    const outcome = result.catch((error: unknown) => error);
+    return { clock, tried, cancelled, discarded, ends, abort, outcome };
+  }
+
+  test("the next address is tried after 250 ms, the first to connect wins, later ones go", async () => {
+    const { clock, tried, cancelled, discarded, ends, outcome } = race([
+      v6("::1"),
+      v4("1.1.1.1"),
+      v4("2.2.2.2"),
+    ]);
+    await settle();
+    expect(tried).toEqual(["::1"]);
+    clock.advance(249);
+    expect(tried.length).toBe(1);
+    clock.advance(1);
+    expect(tried).toEqual(["::1", "1.1.1.1"]);
+    ends.get("1.1.1.1")!.resolve("four");
+    expect(await outcome).toBe("four");
+    expect(cancelled).toEqual(["::1"]);
+    ends.get("::1")!.resolve("six");
+    await settle();
+    expect(discarded).toEqual(["six"]);
+    expect(clock.pendingDelays).toEqual([]);
+  });
+
+  test("a failure hurries the next, all failures are told", async () => {
+    const { tried, ends, outcome, clock } = race([v6("::1"), v4("1.1.1.1")]);
+    await settle();
+    ends.get("::1")!.reject(new Error("no route"));
+    await settle();
+    expect(tried).toEqual(["::1", "1.1.1.1"]);
+    ends.get("1.1.1.1")!.reject(new Error("refused"));
+    expect(String(await outcome)).toContain("::1: no route; 1.1.1.1: refused");
+    expect(clock.pendingDelays).toEqual([]);
+  });
+});
+
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+const at = (
+  address: string,
+  name: string,
+  scope: HostAddress["scope"],
+  isAdvertisable = scope === "global" || scope === "private",
+): HostAddress => ({
+  address,
+  family: address.includes(":") ? 6 : 4,
+  prefixLength: 24,
+  interface: name,
+  scope,
+  isAdvertisable,
 });

@@ -1,31 +1,36 @@
 /**
- * transport.tcp: links over TCP. Listens where it is told and publishes what others can dial; an address that cannot
- * be bound is retried, because a node with nobody on site must heal when the address appears or comes free.
+ * transport.tcp: links over TCP, IPv4 and IPv6. Listens where it is told, for as long as it runs: an address that cannot
+ * be bound is retried, one that comes is bound, the links over one that went are closed at once, so that the dialer goes
+ * another way. Never trusts who connects: strangers are counted before anything is made for them.
  */
 import type { Socket, SocketHandler } from "bun";
-import { definePlugin, GodwitError, type PluginContext } from "@godwit/sdk";
-import { z } from "zod/mini";
 import {
-  formatTcpEndpoint,
-  parseHostPort,
-  parseTcpEndpoint,
-  reachableEndpoints,
-  type HostPort,
-} from "./endpoint.ts";
-import { TcpPipe, type SocketState } from "./pipe.ts";
+  advertisedHosts,
+  definePlugin,
+  formatEndpoint,
+  isListen,
+  planListen,
+  sourceGroup,
+  type ListenAddress,
+  type PluginContext,
+} from "@godwit/sdk";
+import { z } from "zod/mini";
+import { type Attempt, dialAny, resolveHost } from "./dial.ts";
+import { parseTcpEndpoint } from "./endpoint.ts";
+import { type SocketState, TcpPipe } from "./pipe.ts";
+import { Strangers } from "./strangers.ts";
 
 const LISTEN_RETRY_MS = 3_000;
-const ADDRESS_CHECK_MS = 30_000;
 
-const address = z
-  .string()
-  .check(
-    z.refine(isAddress, { error: 'expected host:port or [IPv6]:port, e.g. "0.0.0.0:4860" or "[::]:4860"' }),
-  );
+const listenEntry = z.string().check(
+  z.refine(isListen, {
+    error: 'expected address:port, [IPv6]:port or interface:port, e.g. "[::]:4860" or "eth0:4860"',
+  }),
+);
 
 const config = z.strictObject({
-  /** Addresses to listen on. */
-  listen: z._default(z.array(address).check(z.maxLength(64)), ["0.0.0.0:4860"]),
+  /** Addresses, or interfaces, to listen on. */
+  listen: z._default(z.array(listenEntry).check(z.maxLength(64)), ["[::]:4860"]),
   /** Endpoints to publish instead of the addresses found: behind a port forwarding, for instance. */
   advertise: z.optional(z.array(z.string().check(z.startsWith("tcp://"))).check(z.maxLength(16))),
 });
@@ -37,51 +42,46 @@ export default definePlugin({
   permissions: ["net.tcp"],
   config,
   async start(ctx, { listen, advertise }) {
-    const handler = socketHandler();
+    const tcp = new Tcp(ctx);
+    ctx.own(() => tcp.close());
     ctx.transport.register({
       schemes: ["tcp"],
-      dial: async (endpoint, signal) => dialTcp(ctx, handler, endpoint, signal),
+      dial: async (endpoint, signal) => tcp.dial(endpoint, signal),
     });
-    const bound = new Map<string, HostPort>();
-    const publish = () =>
-      ctx.transport.listening(
-        bound.size === 0 ? [] : (advertise ?? [...bound.values()].flatMap(reachableEndpoints)),
-      );
-    const failed = new Map<string, string>();
-    const tryListen = (wanted: string) => {
-      try {
-        bound.set(wanted, listenTcp(ctx, handler, parseHostPort(wanted)));
-        failed.delete(wanted);
-      } catch (error) {
-        failed.set(wanted, error instanceof Error ? error.message : String(error));
-      }
-    };
     let lastReason: string | undefined;
     const check = () => {
-      for (const wanted of bound.size === 0 ? listen : [...failed.keys()]) tryListen(wanted);
-      publish();
-      const reason = [...failed].map(([wanted, why]) => `cannot listen on ${wanted}: ${why}`).join("; ");
-      if (reason !== lastReason) report(ctx, (lastReason = reason));
+      const addresses = ctx.network.addresses();
+      const reason = tcp.listen(planListen(listen, addresses));
+      const found = tcp.listening.flatMap((bound) =>
+        advertisedHosts(bound, addresses).map((host) => formatEndpoint("tcp", host, bound.port)),
+      );
+      ctx.transport.listening(tcp.listening.length === 0 ? [] : (advertise ?? found));
+      if (reason === lastReason) return;
+      lastReason = reason;
+      if (reason !== "") ctx.log.warn("listen failed", { reason });
+      ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
     };
     check();
-    // Addresses come and go for as long as the node runs: an interface may be up only after us, a lease may change.
-    const again = () => {
+    ctx.network.onChange(() => {
       check();
-      timer = ctx.clock.after(failed.size > 0 ? LISTEN_RETRY_MS : ADDRESS_CHECK_MS, again);
-    };
-    let timer = ctx.clock.after(failed.size > 0 ? LISTEN_RETRY_MS : ADDRESS_CHECK_MS, again);
-    ctx.own(() => timer.cancel());
+      const present = new Set(ctx.network.addresses().map(({ address }) => address));
+      tcp.closeVanished(present);
+    });
+    let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
+      if (lastReason !== "") check();
+      retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
+    });
+    ctx.own(() => retry.cancel());
   },
 });
 
-function report(ctx: PluginContext, reason: string): void {
-  if (reason === "") return ctx.health({ state: "running" });
-  ctx.log.warn("listen failed", { reason });
-  ctx.health({ state: "degraded", reason });
-}
-
-function socketHandler(): SocketHandler<SocketState> {
-  return {
+class Tcp {
+  readonly #ctx: PluginContext;
+  readonly #strangers = new Strangers();
+  readonly #refused;
+  readonly #pipes = new Set<TcpPipe>();
+  readonly #bound = new Map<string, { readonly address: ListenAddress; stop(isOver: boolean): void }>();
+  readonly #handler: SocketHandler<SocketState> = {
     open: (socket) => socket.data.onOpen(socket),
     data: (socket, bytes) => socket.data.pipe?.onData(bytes),
     drain: (socket) => socket.data.pipe?.onDrain(),
@@ -89,81 +89,136 @@ function socketHandler(): SocketHandler<SocketState> {
       socket.data.pipe?.onClosed();
       socket.end();
     },
-    close: (socket, error) => socket.data.pipe?.onClosed(error),
-    error: (socket, error) => socket.data.pipe?.onClosed(error),
+    close: (socket, error) => this.#onGone(socket, error),
+    error: (socket, error) => this.#onGone(socket, error),
   };
-}
 
-/** Throws the operating system's error. Answers where it really listens (port 0: the kernel's choice). */
-function listenTcp(
-  ctx: PluginContext,
-  handler: SocketHandler<SocketState>,
-  { host, port }: HostPort,
-): HostPort {
-  const server = Bun.listen<SocketState>({
-    hostname: host,
-    port,
-    socket: {
-      ...handler,
-      open(socket) {
-        // It may be gone before it was accepted.
-        if (socket.readyState <= 0) return void socket.terminate();
-        const pipe = new TcpPipe(socket, "inbound", (delayMs, fn) => ctx.clock.after(delayMs, fn));
-        socket.data = { pipe, onOpen() {} };
-        ctx.transport.accept(pipe);
-      },
-    },
-  });
-  ctx.own(() => server.stop(true));
-  return { host, port: server.port };
-}
+  constructor(ctx: PluginContext) {
+    this.#ctx = ctx;
+    this.#refused = ctx.counter("refused", "connections of strangers refused at their bound");
+    const connections = ctx.gauge("strangers", "connections whose far end has proven nothing yet");
+    this.#onStrangers = () => connections.set(this.#strangers.count);
+  }
 
-function dialTcp(
-  ctx: PluginContext,
-  handler: SocketHandler<SocketState>,
-  endpoint: string,
-  signal: AbortSignal,
-): Promise<TcpPipe> {
-  const { host, port } = parseTcpEndpoint(endpoint);
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason as Error);
-    const onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", onAbort, { once: true });
-    const state: SocketState = {
-      pipe: undefined,
-      onOpen(socket: Socket<SocketState>) {
-        signal.removeEventListener("abort", onAbort);
-        // Too late: nobody waits for this connection any more.
-        if (signal.aborted) return void socket.terminate();
-        state.pipe = new TcpPipe(socket, "outbound", (delayMs, fn) => ctx.clock.after(delayMs, fn));
-        resolve(state.pipe);
-      },
+  readonly #onStrangers: () => void;
+
+  /** Where it really listens; port 0 stands no more. */
+  get listening(): readonly ListenAddress[] {
+    return [...this.#bound.values()].map(({ address }) => address);
+  }
+
+  /** Opens what is missing, closes what is not wanted any more. Answers why something failed, or nothing. */
+  listen(wanted: readonly ListenAddress[]): string {
+    const keys = new Set(wanted.map(keyOf));
+    for (const [key, bound] of this.#bound)
+      if (!keys.has(key)) {
+        this.#bound.delete(key);
+        // Its links live on where their address does.
+        bound.stop(false);
+      }
+    const reasons: string[] = [];
+    for (const address of wanted) {
+      if (this.#bound.has(keyOf(address))) continue;
+      try {
+        this.#bound.set(keyOf(address), this.#open(address));
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        reasons.push(`cannot listen on ${formatEndpoint("tcp", address.host, address.port)}: ${why}`);
+      }
+    }
+    return reasons.join("; ");
+  }
+
+  async dial(endpoint: string, signal: AbortSignal): Promise<TcpPipe> {
+    const { host, port } = parseTcpEndpoint(endpoint);
+    return dialAny(endpoint, host, signal, {
+      clock: this.#ctx.clock,
+      resolve: resolveHost,
+      connect: (address) => this.#connect(address, port),
+      discard: (pipe) => pipe.close(),
+    });
+  }
+
+  /** Closes the links that stand on an address which this machine has no more: nothing will ever arrive there. */
+  closeVanished(present: ReadonlySet<string>): void {
+    for (const pipe of [...this.#pipes]) {
+      if (isLoopback(pipe.localAddress) || present.has(pipe.localAddress)) continue;
+      pipe.cut(new Error(`the address ${pipe.localAddress} is not on this machine any more`));
+    }
+  }
+
+  close(): void {
+    for (const bound of this.#bound.values()) bound.stop(true);
+    this.#bound.clear();
+  }
+
+  /** Throws the operating system's error. */
+  #open({ host, port, isIpv6Only }: ListenAddress) {
+    const options = {
+      hostname: host,
+      port,
+      ipv6Only: isIpv6Only && host.includes(":"),
+      socket: { ...this.#handler, open: (socket: Socket<SocketState>) => this.#accept(socket) },
     };
-    Bun.connect<SocketState>({ hostname: host, port, data: state, socket: handler }).catch(
-      (cause: unknown) => {
-        signal.removeEventListener("abort", onAbort);
-        const why = cause instanceof Error ? cause.message : String(cause);
-        reject(
-          new GodwitError(
-            "GODWIT_DIAL_FAILED",
-            `${formatTcpEndpoint(host, port)} cannot be reached: ${why}`,
-            {
-              kind: "transport",
-              retry: "later",
-              cause,
-            },
-          ),
-        );
-      },
-    );
-  });
-}
+    const server = Bun.listen<SocketState>(options);
+    return {
+      address: { host, port: server.port, isIpv6Only },
+      stop: (isOver: boolean) => server.stop(isOver),
+    };
+  }
 
-function isAddress(text: string): boolean {
-  try {
-    parseHostPort(text);
-    return true;
-  } catch {
-    return false;
+  #onGone({ data }: Socket<SocketState>, error: Error | undefined): void {
+    if (data.pipe === undefined) data.onLost?.(error);
+    else data.pipe.onClosed(error);
+  }
+
+  #accept(socket: Socket<SocketState>): void {
+    socket.data = { pipe: undefined, onOpen() {} };
+    // It may be gone before it was accepted.
+    if (socket.readyState <= 0) return void socket.terminate();
+    const release = this.#strangers.enter(sourceGroup(socket.remoteAddress));
+    if (release === undefined) {
+      this.#refused.add();
+      return void socket.terminate();
+    }
+    const pipe = this.#pipeOf(socket, "inbound", () => {
+      release();
+      this.#onStrangers();
+    });
+    this.#onStrangers();
+    socket.data.pipe = pipe;
+    this.#ctx.transport.accept(pipe);
+  }
+
+  #pipeOf(socket: Socket<SocketState>, direction: "inbound" | "outbound", onProven: () => void): TcpPipe {
+    const pipe: TcpPipe = new TcpPipe(socket, direction, {
+      after: (delayMs, fn) => this.#ctx.clock.after(delayMs, fn),
+      onProven,
+      onGone: () => this.#pipes.delete(pipe),
+    });
+    this.#pipes.add(pipe);
+    return pipe;
+  }
+
+  #connect(address: string, port: number): Attempt<TcpPipe> {
+    let isCancelled = false;
+    const connected = new Promise<TcpPipe>((resolve, reject) => {
+      const state: SocketState = {
+        pipe: undefined,
+        onOpen: (socket) => {
+          // Too late: nobody waits for this connection any more.
+          if (isCancelled) return void socket.terminate();
+          state.pipe = this.#pipeOf(socket, "outbound", () => {});
+          resolve(state.pipe);
+        },
+        // Reset before it was seen open: the promise of the connection then says nothing.
+        onLost: (error) => reject(error ?? new Error("reset while it connected")),
+      };
+      Bun.connect<SocketState>({ hostname: address, port, data: state, socket: this.#handler }).catch(reject);
+    });
+    return { connected, cancel: () => void (isCancelled = true) };
   }
 }
+
+const keyOf = ({ host, port, isIpv6Only }: ListenAddress): string => `${host} ${port} ${isIpv6Only}`;
+const isLoopback = (address: string): boolean => address === "::1" || address.startsWith("127.");

@@ -1,7 +1,6 @@
 /** A TCP connection as a Pipe: what the kernel does not take at once waits here, up to a high-water mark. */
 import type { Socket } from "bun";
-import type { Pipe, PipeDirection, PipeHandlers } from "@godwit/sdk";
-import { formatTcpEndpoint } from "./endpoint.ts";
+import { formatEndpoint, type Pipe, type PipeDirection, type PipeHandlers } from "@godwit/sdk";
 
 /** `write` answers false above this many bytes waiting. */
 const HIGH_WATER_BYTES = 512 * 1024;
@@ -19,7 +18,9 @@ export class TcpPipe implements Pipe {
   readonly local: string;
   readonly remote: string;
   readonly #socket: Socket<SocketState>;
-  readonly #after: (delayMs: number, fn: () => void) => { cancel(): void };
+  readonly #owner: PipeOwner;
+  /** Without zone, IPv4 in its own form. */
+  readonly localAddress: string;
   #handlers: PipeHandlers | undefined;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
@@ -29,16 +30,13 @@ export class TcpPipe implements Pipe {
   #error: Error | undefined;
   #flushTimer: { cancel(): void } | undefined;
 
-  constructor(
-    socket: Socket<SocketState>,
-    direction: PipeDirection,
-    after: (delayMs: number, fn: () => void) => { cancel(): void },
-  ) {
+  constructor(socket: Socket<SocketState>, direction: PipeDirection, owner: PipeOwner) {
     this.#socket = socket;
-    this.#after = after;
+    this.#owner = owner;
     this.direction = direction;
-    this.local = formatTcpEndpoint(socket.localAddress, socket.localPort);
-    this.remote = formatTcpEndpoint(socket.remoteAddress, socket.remotePort);
+    this.localAddress = plainAddress(socket.localAddress);
+    this.local = formatEndpoint("tcp", this.localAddress, socket.localPort);
+    this.remote = formatEndpoint("tcp", plainAddress(socket.remoteAddress), socket.remotePort);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEPALIVE_MS);
     // Nothing is read before somebody listens; the kernel's buffer bounds what arrives until then.
@@ -76,11 +74,21 @@ export class TcpPipe implements Pipe {
     else this.#socket.resume();
   }
 
+  proven(): void {
+    this.#owner.onProven();
+  }
+
+  /** Ends it without a word to the far end. */
+  cut(error: Error): void {
+    this.onClosed(error);
+    this.#socket.terminate();
+  }
+
   close(): void {
     if (this.#isClosed || this.#isClosing) return;
     this.#isClosing = true;
     // A far end that is frozen or gone never answers our FIN: nobody waits for it, and its socket goes all the same.
-    this.#flushTimer = this.#after(FLUSH_ON_CLOSE_MS, () => this.#socket.terminate());
+    this.#flushTimer = this.#owner.after(FLUSH_ON_CLOSE_MS, () => this.#socket.terminate());
     // A paused socket would not hear that the far end closed as well.
     this.#socket.resume();
     if (this.#waiting.length === 0) this.#socket.end();
@@ -125,12 +133,28 @@ export class TcpPipe implements Pipe {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#error = error;
+    this.#owner.onProven();
+    this.#owner.onGone();
     const handlers = this.#handlers;
     if (handlers !== undefined) queueMicrotask(() => handlers.closed(error));
   }
 }
 
+/** What a pipe's transport lends it and wants to know. */
+export interface PipeOwner {
+  after(delayMs: number, fn: () => void): { cancel(): void };
+  /** The far end has proven itself, or the pipe is over: idempotent at the owner's. */
+  onProven(): void;
+  onGone(): void;
+}
+
+/** A socket of both families shows IPv4 as IPv6 and link-local addresses with their zone. */
+const plainAddress = (address: string): string =>
+  address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+
 export interface SocketState {
   pipe: TcpPipe | undefined;
   onOpen(socket: Socket<SocketState>): void;
+  /** It went before it was a pipe. */
+  onLost?(error: Error | undefined): void;
 }

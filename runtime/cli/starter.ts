@@ -48,7 +48,7 @@ export function starterConfig({
     "",
     "[transports.lan]",
     'type = "tcp"',
-    'listen = ["0.0.0.0:4860"]',
+    'listen = ["[::]:4860"]',
     "",
     ...discovery,
     "",

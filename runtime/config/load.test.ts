@@ -53,7 +53,7 @@ describe("defaults", () => {
       logFormat: "auto",
     });
     expect(config.transports).toEqual([
-      { name: "lan", type: "tcp", enabled: true, options: { listen: ["0.0.0.0:4860"] } },
+      { name: "lan", type: "tcp", enabled: true, options: { listen: ["[::]:4860"] } },
     ]);
     expect(config.api).toEqual({
       listen: [{ host: "127.0.0.1", port: 8000 }],

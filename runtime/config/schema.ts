@@ -471,7 +471,7 @@ const routing = z.strictObject({
 export const configSchema = z.strictObject({
   node: node.prefault({}).describe("This node and its mesh."),
   transports: pluginTables("transport", "tcp").describe(
-    'How to reach others, one table [transports.NAME] for each instance. With none at all there is one: "lan", of type "tcp", listening on 0.0.0.0:4860.',
+    'How to reach others, one table [transports.NAME] for each instance. With none at all there is one: "lan", of type "tcp", listening on [::]:4860, which is every address of both families.',
   ),
   discovery: pluginTables("discovery", "static").describe(
     "How to find others, one table [discovery.NAME] for each instance.",
@@ -491,4 +491,4 @@ export const configSchema = z.strictObject({
 export type Settings = z.output<typeof configSchema>;
 
 /** Used when no transport is configured at all. */
-export const DEFAULT_TRANSPORT = { name: "lan", type: "tcp", listen: ["0.0.0.0:4860"] } as const;
+export const DEFAULT_TRANSPORT = { name: "lan", type: "tcp", listen: ["[::]:4860"] } as const;

@@ -36,11 +36,9 @@ const NO_BYTES = new Uint8Array(0);
 
 export class DatagramSession extends LinkSession {
   readonly isReliable = false;
-  readonly frameBytesMax: number;
-  protected readonly batchBytesMax: number;
-  protected readonly flushBytes: number;
 
   readonly #format: DatagramFormat;
+  readonly #overhead: number;
   /** By the epoch's two low bits. At most three consecutive epochs live, so these never collide. */
   readonly #slots: (EpochSlot | undefined)[] = [undefined, undefined, undefined, undefined];
   #sending: EpochSlot;
@@ -55,12 +53,22 @@ export class DatagramSession extends LinkSession {
     super(params);
     const { pipe, timing, random } = params;
     this.#format = datagramFormat(pipe.linkClass);
-    const overhead = 1 + this.#format.counterBytes + this.#format.tagBytes;
-    this.frameBytesMax = Math.min(FRAME_BYTES_MAX, pipe.mtu - overhead);
-    this.batchBytesMax = this.frameBytesMax;
-    this.flushBytes = this.frameBytesMax;
+    this.#overhead = 1 + this.#format.counterBytes + this.#format.tagBytes;
     this.#backoff = new Backoff({ firstMs: timing.resendFirstMs, capMs: timing.resendCapMs }, random);
     this.#sending = this.#addSlot(this.rekeying.epoch);
+  }
+
+  /** What the path carries may change at any time. */
+  get frameBytesMax(): number {
+    return Math.min(FRAME_BYTES_MAX, this.params.pipe.mtu - this.#overhead);
+  }
+
+  protected get batchBytesMax(): number {
+    return this.frameBytesMax;
+  }
+
+  protected get flushBytes(): number {
+    return this.frameBytesMax;
   }
 
   /** Whether this datagram is a valid record of ours. Changes nothing. Borrowed. */
@@ -98,6 +106,8 @@ export class DatagramSession extends LinkSession {
       counters.recordsReplayed++;
       return;
     }
+    // One that comes late must not lead the pipe back to where its sender was.
+    if (counter > slot.window.highest) this.params.pipe.proven?.();
     slot.window.mark(counter);
     this.#onEpochUsed(slot);
     this.takeItems(plaintext, isBare);

@@ -337,6 +337,7 @@ class Opening {
     this.#session = session;
     this.#options.guard.counters.handshakesCompleted++;
     this.#settle();
+    if (this.#pipe.kind === "stream") this.#pipe.proven?.();
     this.#resolve(session);
   }
 

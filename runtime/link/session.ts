@@ -15,6 +15,7 @@ import type { DhKey } from "../identity/keys.ts";
 import { ControlKind, HIGH_WATER_BYTES, type HandshakeTiming, type SessionLimits } from "./constants.ts";
 import type { LinkCounters } from "./guard.ts";
 import type { Established } from "./initiator.ts";
+import { FRAME_BYTES_MAX } from "../wire/constants.ts";
 import { Batch, decodeItems, varintBytes, type ItemSink } from "./items.ts";
 import type { Role } from "../identity/noise.ts";
 import { Rekeying } from "./rekey.ts";
@@ -45,7 +46,6 @@ const NO_BYTES = new Uint8Array(0);
 export abstract class LinkSession implements Session {
   readonly remote: NodeId;
   readonly direction: PipeDirection;
-  readonly remoteEndpoint: string;
   readonly localEndpoint: string;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
@@ -95,7 +95,6 @@ export abstract class LinkSession implements Session {
     this.invite = established.invite;
     this.secretEpoch = established.secretEpoch;
     this.direction = pipe.direction;
-    this.remoteEndpoint = pipe.remote;
     this.localEndpoint = pipe.local;
     this.linkClass = pipe.linkClass;
     this.rateBitsPerSecond = pipe.rateBitsPerSecond;
@@ -124,6 +123,11 @@ export abstract class LinkSession implements Session {
 
   get bufferedBytes(): number {
     return this.params.pipe.bufferedBytes + this.batch.length;
+  }
+
+  /** A far end on a datagram pipe may move. */
+  get remoteEndpoint(): string {
+    return this.params.pipe.remote;
   }
 
   get bytesSent(): number {
@@ -258,7 +262,8 @@ export abstract class LinkSession implements Session {
     if (plaintext.length === 0) return;
     try {
       if (isBare) this.#sink.onFrame(plaintext);
-      else decodeItems(plaintext, this.frameBytesMax, this.#sink);
+      // Not our own limit: the path back may carry more.
+      else decodeItems(plaintext, FRAME_BYTES_MAX, this.#sink);
     } catch (error) {
       this.end(
         error instanceof GodwitError

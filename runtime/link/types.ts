@@ -29,7 +29,7 @@ export interface Session {
   readonly rateBitsPerSecond: number;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
   readonly isReliable: boolean;
-  /** Largest frame `send` takes, in bytes. */
+  /** Largest frame `send` takes, in bytes. Over datagrams it follows what the path carries. */
   readonly frameBytesMax: number;
   /** Bytes accepted and not yet with the operating system. */
   readonly bufferedBytes: number;

@@ -43,6 +43,10 @@ export class OwnRecord {
     return this.#bytes;
   }
 
+  get endpoints(): readonly string[] {
+    return this.#endpoints;
+  }
+
   /** Where this node is reachable changed. */
   setEndpoints(endpoints: readonly string[]): void {
     if (endpoints.join(" ") === this.#endpoints.join(" ")) return;

@@ -296,3 +296,49 @@ describe("the end", () => {
     expect(late.sent).toEqual([encodeGoodbye(GoodbyeReason.stopping)]);
   });
 });
+
+describe("over datagrams", () => {
+  function pair(isLost: (frame: Uint8Array, from: "a" | "b") => boolean) {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [near, far] = sessionPair(clock, a.id, b.id);
+    for (const [session, from] of [
+      [near, "a"],
+      [far, "b"],
+    ] as const) {
+      session.isReliable = false;
+      const send = session.send.bind(session);
+      session.send = (frame) => {
+        session.isCarrying = !isLost(frame, from);
+        const answer = send(frame);
+        session.isCarrying = true;
+        return answer;
+      };
+    }
+    a.peers.adopt(near);
+    b.peers.adopt(far);
+    return { clock, a, b, near, far };
+  }
+
+  test("a hello that is lost comes again within a second", async () => {
+    const lost = { a: 2, b: 1 };
+    const { clock, a, b } = pair((frame, from) => frame[0] === FrameType.hello && lost[from]-- > 0);
+    await clock.advance(100);
+    expect([a.log, b.log]).toEqual([[], []]);
+    await clock.advance(1_500);
+    expect([a.peers.count, b.peers.count]).toEqual([1, 1]);
+    expect([a.log, b.log].flat().filter((line) => line.includes("down"))).toEqual([]);
+  });
+
+  test("hellos end when they are heard, and go on while the answers are lost", async () => {
+    const { clock, near, far } = pair(() => false);
+    await clock.advance(4_000);
+    const hellos = (sent: readonly Uint8Array[]) =>
+      sent.filter((frame) => frame[0] === FrameType.hello).length;
+    expect([hellos(near.sent), hellos(far.sent)]).toEqual([1, 1]);
+    const deaf = pair((frame, from) => from === "b" && frame[0] !== FrameType.hello);
+    await deaf.clock.advance(1_400);
+    expect(hellos(deaf.near.sent)).toBeGreaterThan(2);
+    expect(hellos(deaf.far.sent)).toBe(1);
+  });
+});

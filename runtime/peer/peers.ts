@@ -3,9 +3,11 @@
  * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
  */
 import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
+import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
 import { FrameType, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
 import {
@@ -15,6 +17,7 @@ import {
   decodeProbeReply,
   encodeGoodbye,
   encodeHello,
+  encodeProbeReply,
   GoodbyeReason,
   type GoodbyeReasonCode,
   type Hello,
@@ -22,8 +25,10 @@ import {
 import { Link } from "./link.ts";
 import { Peer } from "./peer.ts";
 
-/** A session that does not say hello in this time is closed. */
+/** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
 const HELLO_TIMEOUT_MS = 10_000;
+/** Nonce of the probe answer that nobody asked for: over datagrams it says that the hello has come. */
+const HELLO_HEARD = 0;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
 const RETIRE_MS = 2_000;
 export const PEERS_MAX = 1_024;
@@ -112,9 +117,17 @@ export class Peers {
     this.#pending.add(session);
     let link: Link | undefined;
     let peer: Peer | undefined;
-    const helloTimer = this.#deps.clock.after(HELLO_TIMEOUT_MS, () => session.close());
+    const { timeoutMs } = handshakeTiming(session.linkClass);
+    const helloTimer = this.#deps.clock.after(Math.max(HELLO_TIMEOUT_MS, timeoutMs), () => session.close());
+    let stopHello = () => {};
     session.open({
       frame: (bytes) => {
+        if (!session.isReliable) {
+          if (bytes[0] === FrameType.hello) session.send(encodeProbeReply(HELLO_HEARD));
+          else stopHello();
+          // Its hello is late or lost and comes again; nothing else means anything before it.
+          if (link === undefined && bytes[0] !== FrameType.hello && bytes[0] !== FrameType.goodbye) return;
+        }
         if (link === undefined || peer === undefined) {
           helloTimer.cancel();
           const hello = this.#readHello(session, bytes);
@@ -138,6 +151,7 @@ export class Peers {
       },
       closed: (error) => {
         helloTimer.cancel();
+        stopHello();
         this.#pending.delete(session);
         // The map, should `up` have thrown before it was answered who it is.
         const owner = peer ?? this.#peers.get(session.remote);
@@ -145,16 +159,30 @@ export class Peers {
         onClosed(error);
       },
     });
-    session.send(
-      encodeHello({
-        versionMin: PROTOCOL_VERSION_MIN,
-        versionMax: PROTOCOL_VERSION_MAX,
-        bootId: this.#deps.bootId,
-        storeEpoch: this.#deps.storeEpoch,
-        record: this.#deps.ownRecord(),
-      }),
-    );
-    session.flush();
+    stopHello = this.#sayHello(session);
+  }
+
+  /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
+  #sayHello(session: Session): () => void {
+    const { clock, random, bootId, storeEpoch } = this.#deps;
+    const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
+    const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
+    let timer: Timer | undefined;
+    const say = () => {
+      session.send(
+        encodeHello({
+          versionMin: PROTOCOL_VERSION_MIN,
+          versionMax: PROTOCOL_VERSION_MAX,
+          bootId,
+          storeEpoch,
+          record: this.#deps.ownRecord(),
+        }),
+      );
+      session.flush();
+      if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
+    };
+    say();
+    return () => timer?.cancel();
   }
 
   /** Ends all links to a node, politely. */

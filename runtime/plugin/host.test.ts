@@ -46,6 +46,7 @@ function setup(plugins: readonly Plugin[]) {
     log: silentLog,
     metrics,
     mesh: {} as MeshBackend,
+    network: { addresses: () => [], watch: () => () => {} },
     events: {
       pipe: (name) => log.push(`pipe ${name}`),
       listening: () => log.push(`listening ${host.endpoints.join(",")}`),

@@ -7,6 +7,7 @@
 import type {
   Clock,
   Hint,
+  HostNetwork,
   Log,
   Pipe,
   Plugin,
@@ -85,6 +86,12 @@ interface Supervision {
   restart: Timer | undefined;
 }
 
+/** The machine's addresses as the host sees them: who listened can stop. */
+export interface WatchedNetwork extends Pick<HostNetwork, "addresses"> {
+  /** Answers what ends it. */
+  watch(fn: () => void): () => void;
+}
+
 export interface HostDeps {
   readonly plugins: readonly Plugin[];
   readonly clock: Clock;
@@ -92,6 +99,7 @@ export interface HostDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly events: HostEvents;
+  readonly network: WatchedNetwork;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
   readonly mesh?: MeshBackend;
   /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
@@ -275,7 +283,7 @@ export class PluginHost {
   }
 
   #context(running: Running, plugin: Plugin): ServiceContext {
-    const { clock, random, metrics, events, mesh, store } = this.#deps;
+    const { clock, random, metrics, events, mesh, network, store } = this.#deps;
     const { instance, scope } = running;
     const log = this.#deps.log.child({ plugin: sourceOf(instance) });
     const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
@@ -297,6 +305,12 @@ export class PluginHost {
       clock,
       random,
       log,
+      network: {
+        addresses: () => network.addresses(),
+        onChange: (fn) => {
+          if (!scope.isClosed) scope.own(network.watch(fn));
+        },
+      },
       signal: scope.signal,
       spawn: (name, task) => scope.spawn(name, task),
       own: (dispose) => scope.own(dispose),

@@ -34,6 +34,7 @@ export const FrameType = {
   enrolGrant: 0x55,
   enrolRefuse: 0x56,
   redemptions: 0x57,
+  observed: 0x60,
 } as const;
 
 /** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */

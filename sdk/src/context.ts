@@ -1,6 +1,7 @@
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
+import type { HostNetwork } from "./network.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
 import type { PluginStorage } from "./storage.ts";
@@ -51,6 +52,8 @@ export interface PluginContext {
   readonly random: Random;
   readonly log: Log;
   readonly storage: PluginStorage;
+  /** The machine's addresses. */
+  readonly network: HostNetwork;
   /** Aborts when the plugin must stop. Pass it to whatever waits. */
   readonly signal: AbortSignal;
   /** Runs a background task until it settles or the signal aborts; a rejection fails the plugin. */

@@ -1,6 +1,6 @@
 /**
- * The one door between Godwit and its plugins, built-in ones included. Types, one error class and `definePlugin`; no
- * behaviour of the runtime lives here, so that a plugin's tests need nothing but this package.
+ * The one door between Godwit and its plugins, built-in ones included. Types, one error class, `definePlugin` and what
+ * every transport reads and writes of endpoints; no behaviour of the runtime lives here, so that a plugin's tests need nothing but this package.
  */
 export { SDK_VERSION } from "./version.ts";
 export type { Clock, Timer } from "./clock.ts";
@@ -9,6 +9,18 @@ export type { Log, LogFields } from "./log.ts";
 export { GodwitError, type ErrorKind, type RetryAdvice } from "./errors.ts";
 export { STORAGE_LIMITS, type PluginStorage } from "./storage.ts";
 export type { Pipe, PipeHandlers, LinkClass, PipeDirection } from "./pipe.ts";
+export {
+  advertisedHosts,
+  formatEndpoint,
+  isListen,
+  isWildcard,
+  parseHostPort,
+  planListen,
+  sourceGroup,
+  type HostPort,
+  type ListenAddress,
+} from "./endpoint.ts";
+export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type {
   Hint,
   TransportDriver,

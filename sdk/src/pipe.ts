@@ -1,6 +1,7 @@
 /**
  * A pipe is what a transport yields: one bidirectional flow of bytes (`stream`) or of packets (`datagram`) to one far
- * end whose identity is unknown until the link handshake above it. Callback-based, because promises per packet cost
+ * end whose identity is unknown until the link handshake above it. In a datagram of a link bit 7 of the first byte is
+ * clear in a handshake message and set in a record: only the former may open a pipe. Callback-based, because promises per packet cost
  * more than the packet.
  */
 
@@ -20,14 +21,20 @@ export interface PipeHandlers {
 export interface Pipe {
   readonly kind: "stream" | "datagram";
   readonly direction: PipeDirection;
-  /** Endpoint of the far end as a URL, e.g. `tcp://192.0.2.1:4860`. For an inbound pipe it need not be dialable. */
+  /**
+   * Endpoint of the far end as a URL, e.g. `tcp://192.0.2.1:4860`. For an inbound pipe it need not be dialable. It may
+   * change when a datagram pipe's far end moves.
+   */
   readonly remote: string;
   /** Endpoint of this end as a URL. */
   readonly local: string;
   readonly linkClass: LinkClass;
   /** Expected rate in bits per second before anything was measured; routing starts from it. */
   readonly rateBitsPerSecond: number;
-  /** Largest datagram in bytes; for a stream 0. */
+  /**
+   * Largest datagram in bytes; for a stream 0. May change while the pipe lives, as the path does; what is already on its
+   * way may then be lost.
+   */
   readonly mtu: number;
   /** Bytes accepted by `write` and not yet handed to the operating system. */
   readonly bufferedBytes: number;
@@ -41,6 +48,12 @@ export interface Pipe {
   write(bytes: Uint8Array): boolean;
   /** Stops (or resumes) reading from the medium, so that a slow reader bounds memory. No-op for datagrams. */
   pause(paused: boolean): void;
+  /**
+   * The link calls it from within `data`: what it was just handed proved genuine, and newer than all before it. On a
+   * datagram pipe after each such datagram, so that the pipe may follow a far end that moved; on a stream once, so that a
+   * transport can tell links from strangers. Handshake messages prove nothing.
+   */
+  proven?(): void;
   /** Idempotent. Buffered stream bytes are flushed if that takes under a second. `closed` follows. */
   close(): void;
 }

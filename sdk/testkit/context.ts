@@ -17,6 +17,7 @@ import {
   type TransportDriver,
 } from "../src/index.ts";
 import { ManualClock } from "./clock.ts";
+import { FakeHostNetwork } from "./host-network.ts";
 import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
 import { seededRandom } from "./random.ts";
@@ -47,6 +48,7 @@ export interface TestHostOptions {
   readonly mesh?: FakeMesh;
   /** Of an earlier life. */
   readonly storage?: FakeStorage;
+  readonly network?: FakeHostNetwork;
 }
 
 type Issues = readonly { readonly message: string }[] | undefined;
@@ -68,6 +70,7 @@ export class TestHost {
   readonly clock: ManualClock;
   readonly mesh: FakeMesh;
   readonly storage: FakeStorage;
+  readonly network: FakeHostNetwork;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
   readonly hints = new Map<string, Hint>();
@@ -101,6 +104,7 @@ export class TestHost {
     this.#random = options.random ?? seededRandom(1);
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
     this.storage = options.storage ?? new FakeStorage();
+    this.network = options.network ?? new FakeHostNetwork();
   }
 
   get isStopped(): boolean {
@@ -153,6 +157,7 @@ export class TestHost {
   async #stop(): Promise<void> {
     this.#abort.abort(new DOMException(`${this.#instance} closed`, "AbortError"));
     this.mesh.stop();
+    this.network.stop();
     this.endpoints = [];
     this.hints.clear();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -220,6 +225,7 @@ export class TestHost {
       signal: this.#abort.signal,
       storage: this.storage,
       mesh: this.mesh,
+      network: this.network,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),

@@ -189,7 +189,11 @@ function dial(port: number): Promise<Pipe> {
     const state: SocketState = {
       pipe: undefined,
       onOpen(socket) {
-        state.pipe = new TcpPipe(socket, "outbound", (delayMs, fn) => systemClock.after(delayMs, fn));
+        state.pipe = new TcpPipe(socket, "outbound", {
+          after: (delayMs, fn) => systemClock.after(delayMs, fn),
+          onProven() {},
+          onGone() {},
+        });
         resolve(state.pipe);
       },
     };

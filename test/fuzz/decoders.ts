@@ -24,6 +24,11 @@ import { openList } from "../../plugins/discovery-static/signed-list.ts";
 import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
+import netlink from "../vectors/netlink.json";
+import { decodeUdp, encodeData, encodeUdp, UdpKind } from "../../plugins/transport-udp/wire.ts";
+import { isHostAllowed, parseWebSocketEndpoint } from "../../plugins/transport-websocket/endpoint.ts";
+import { decodeAddress, decodeLink, decodeNetlink } from "../../runtime/kernel/netlink.ts";
+import * as punch from "../../runtime/wire/punch.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
@@ -290,6 +295,36 @@ const tokenBodies = (): Uint8Array[] =>
     (token) => new Uint8Array(bech32m.fromWords(bech32m.decode(token as `${string}1${string}`, false).words)),
   );
 
+function transportTargets(): Target[] {
+  const id = fill(8, 7);
+  const called = { step: punch.PunchStep.call, nonce: id, endpoints: ["udp://192.0.2.1:4861"] };
+  const dumps = [...netlink.links, ...netlink.addresses].map((dump) => parseHex(dump, dump.length / 2)!);
+  return [
+    decoder(
+      "udp datagram",
+      [encodeData(true, id, 1, fill(9, 0x80)), encodeUdp(UdpKind.feedback, false, id, 8)],
+      decodeUdp,
+    ),
+    decoder("observed", [punch.encodeObserved("udp://[2001:db8::1]:4861")], (input) =>
+      checkStable(punch.decodeObserved(input), punch.encodeObserved, punch.decodeObserved),
+    ),
+    decoder("punch", [new Uint8Array([...punch.encodePunch(called), ...fill(64, 3)])], (input) => {
+      const { body } = punch.decodePunch(input);
+      if (body.length > input.length - 64) throw new Error("the signature is not behind the body");
+    }),
+    decoder("netlink", dumps, (input) => {
+      for (const { body } of decodeNetlink(input)) {
+        decodeLink(body);
+        decodeAddress(body);
+      }
+    }),
+    parser("websocket endpoint", ["wss://a.example:443/godwit", "ws://[::1]:1/"], parseWebSocketEndpoint),
+    parser("host header", ["a.example:443", "[::1]:1", "192.0.2.1"], (input) =>
+      isHostAllowed(input, ["a.example"]),
+    ),
+  ];
+}
+
 function linkTargets(): Target[] {
   const random = seededRandom(3);
   const items = [
@@ -457,6 +492,7 @@ function readLines(reader: LineReader, input: Uint8Array): void {
 export const decoderTargets = (): Target[] => [
   ...wireTargets(),
   ...joinTargets(),
+  ...transportTargets(),
   ...linkTargets(),
   ...identityTargets(),
   ...textTargets(),

@@ -20,6 +20,10 @@ export interface TransportSetup {
   readonly nobody?: string;
   /** A pipe whose far end can be made to go without a word; where there is none, that check does not apply. */
   openVanishing?(dialler: TestHost): Promise<{ readonly pipe: Pipe; vanish(): void }>;
+  /**
+   * Datagrams: what a fresh outbound pipe writes so that the listener hears of it, where nothing but a datagram tells it.
+   */
+  readonly opening?: Uint8Array;
   /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
   readonly clockStepMs?: number;
   /** Bytes a check sends each way; default 256 KiB. A slow medium says less. */
@@ -43,9 +47,12 @@ export class Observer {
   keepsBytes = true;
   onData: (bytes: Uint8Array) => void = () => {};
 
-  constructor(pipe: Pipe) {
+  /** `unseen`: so many first pieces are not counted. */
+  constructor(pipe: Pipe, unseen = 0) {
+    let skips = unseen;
     pipe.open({
       data: (bytes) => {
+        if (skips > 0) return void skips--;
         if (this.closes > 0) this.late++;
         this.bytes += bytes.length;
         if (this.keepsBytes) this.pieces.push(bytes.slice());
@@ -105,6 +112,7 @@ export class Bench {
     const end = await settled(host.driver.dial(endpoint, abort.signal), `a dial of ${endpoint}`, this.step);
     demand(end.isFulfilled, `a dial of ${endpoint} failed: ${end.isFulfilled ? "" : String(end.error)}`);
     demand(abort.listenerCount === 0, "a dial that is over still listens to its signal");
+    if (this.setup.opening !== undefined) end.value.write(this.setup.opening);
     return end.value;
   }
 
@@ -115,9 +123,14 @@ export class Bench {
     return { listener, dialler, endpoint, near, far: listener.accepted[0]! };
   }
 
+  /** Of an inbound pipe: without what opened it. */
+  observe(far: Pipe): Observer {
+    return new Observer(far, this.setup.opening === undefined ? 0 : 1);
+  }
+
   async observed() {
     const ends = await this.connect();
-    return { ...ends, atNear: new Observer(ends.near), atFar: new Observer(ends.far) };
+    return { ...ends, atNear: new Observer(ends.near), atFar: this.observe(ends.far) };
   }
 
   until(isTrue: () => boolean, what: string): Promise<void> {

@@ -1,0 +1,229 @@
+/**
+ * transport.udp: links over UDP, one socket for each address it listens on; dials from the same sockets, so that a NAT
+ * shows others one address for both. Never trusts a source address: the link proves who is there. docs/protocol/udp.md
+ */
+import { lookup } from "node:dns/promises";
+import {
+  advertisedHosts,
+  definePlugin,
+  formatEndpoint,
+  GodwitError,
+  isListen,
+  isWildcard,
+  parseHostPort,
+  planListen,
+  type ListenAddress,
+  type Pipe,
+  type PluginContext,
+} from "@godwit/sdk";
+import { z } from "zod/mini";
+import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
+import type { Address } from "./pipe.ts";
+import { type SocketEvents, UdpSocket } from "./socket.ts";
+
+const LISTEN_RETRY_MS = 3_000;
+/** Of a name with more addresses the rest is not tried. */
+const ADDRESSES_TRIED_MAX = 4;
+
+const listenEntry = z.string().check(
+  z.refine(isListen, {
+    error: 'expected address:port, [IPv6]:port or interface:port, e.g. "[::]:4861" or "eth0:4861"',
+  }),
+);
+
+const config = z.strictObject({
+  /** Addresses, or interfaces, to listen on. */
+  listen: z._default(z.array(listenEntry).check(z.maxLength(64)), ["[::]:4861"]),
+  /** Endpoints to publish instead of the addresses found. */
+  advertise: z.optional(z.array(z.string().check(z.startsWith("udp://"))).check(z.maxLength(16))),
+  /** Largest datagram that is tried, in bytes of UDP payload. */
+  mtu_max: z._default(z.int().check(z.minimum(MTU_BASE), z.maximum(MTU_MAX)), MTU_MAX),
+});
+
+export default definePlugin({
+  id: "udp",
+  namespace: "transport",
+  sdk: "^0.1.0",
+  permissions: ["net.udp"],
+  config,
+  async start(ctx, { listen, advertise, mtu_max: mtuMax }) {
+    const sockets = new Sockets(ctx, mtuMax);
+    ctx.own(() => sockets.close());
+    ctx.transport.register({ schemes: ["udp"], dial: (endpoint, signal) => sockets.dial(endpoint, signal) });
+    let lastReason = "";
+    const check = async () => {
+      const reason = await sockets.listen(planListen(listen, ctx.network.addresses()));
+      if (ctx.signal.aborted) return;
+      const found = sockets.listening.flatMap((socket) =>
+        advertisedHosts(socket.wanted, ctx.network.addresses()).map((host) =>
+          formatEndpoint("udp", host, socket.socket.port),
+        ),
+      );
+      ctx.transport.listening(sockets.listening.length === 0 ? [] : (advertise ?? found));
+      if (reason === lastReason) return;
+      lastReason = reason;
+      if (reason !== "") ctx.log.warn("listen failed", { reason });
+      ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
+    };
+    // One at a time: an address may come and go again while its socket is being opened.
+    let checking = check();
+    const again = () => {
+      checking = checking.then(check);
+      void checking;
+    };
+    ctx.network.onChange(again);
+    let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
+      if (lastReason !== "") again();
+      retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
+    });
+    ctx.own(() => retry.cancel());
+    await checking;
+  },
+});
+
+interface Listening {
+  readonly wanted: ListenAddress;
+  readonly socket: UdpSocket;
+}
+
+class Sockets {
+  readonly #ctx: PluginContext;
+  readonly #mtuMax: number;
+  readonly #events: SocketEvents;
+  readonly #listening = new Map<string, Listening>();
+  /** For dialling where no listener fits; by family. */
+  readonly #dialling = new Map<4 | 6, Promise<UdpSocket>>();
+  #isClosed = false;
+
+  constructor(ctx: PluginContext, mtuMax: number) {
+    this.#ctx = ctx;
+    this.#mtuMax = mtuMax;
+    const dropped = ctx.counter("dropped", "datagrams not taken or not sent", ["reason"]);
+    const moved = ctx.counter("moved", "connections whose far end changed its address");
+    this.#events = {
+      accept: (pipe) => ctx.transport.accept(pipe),
+      dropped: (reason) => dropped.add(1, { reason }),
+      moved: () => moved.add(),
+    };
+  }
+
+  get listening(): readonly Listening[] {
+    return [...this.#listening.values()];
+  }
+
+  /** Opens what is missing and closes what is not wanted any more. Answers why something failed, or nothing. */
+  async listen(wanted: readonly ListenAddress[]): Promise<string> {
+    const keys = new Set(wanted.map(keyOf));
+    for (const [key, { socket }] of this.#listening)
+      if (!keys.has(key)) {
+        this.#listening.delete(key);
+        socket.close();
+      }
+    const reasons: string[] = [];
+    for (const address of wanted) {
+      if (this.#listening.has(keyOf(address)) || this.#isClosed) continue;
+      try {
+        const socket = await this.#open(address.host, address.port);
+        if (this.#isClosed) socket.close();
+        else this.#listening.set(keyOf(address), { wanted: address, socket });
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        reasons.push(`cannot listen on ${formatEndpoint("udp", address.host, address.port)}: ${why}`);
+      }
+    }
+    return reasons.join("; ");
+  }
+
+  async dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
+    signal.throwIfAborted();
+    const { host, port } = parseHostPort(endpoint.replace(/^udp:\/\//, ""));
+    if (port === 0)
+      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `${endpoint} has no port`, { kind: "config" });
+    const found = await untilAborted(resolve(host), signal, endpoint);
+    // One family on one socket; the other gets its turn when this one has no way.
+    const family = found.some((entry) => entry.family === 6) && this.#hasIpv6 ? 6 : found[0]!.family;
+    const addresses = found
+      .filter((entry) => entry.family === family)
+      .map(({ address }): Address => ({ host: address, port }));
+    const all = found.map(({ address }): Address => ({ host: address, port }));
+    const dual = this.#listener("::");
+    const socket =
+      dual ?? (await untilAborted(this.#socketFor(family, addresses[0]!.host), signal, endpoint));
+    signal.throwIfAborted();
+    return socket.dial((dual === undefined ? addresses : all).slice(0, ADDRESSES_TRIED_MAX));
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const { socket } of this.#listening.values()) socket.close();
+    this.#listening.clear();
+    for (const opening of this.#dialling.values()) opening.then((socket) => socket.close()).catch(() => {});
+    this.#dialling.clear();
+  }
+
+  get #hasIpv6(): boolean {
+    return this.#ctx.network
+      .addresses()
+      .some(({ family, scope }) => family === 6 && scope !== "host" && scope !== "link");
+  }
+
+  #listener(host: string): UdpSocket | undefined {
+    return this.listening.find(({ wanted }) => wanted.host === host)?.socket;
+  }
+
+  async #socketFor(family: 4 | 6, host: string): Promise<UdpSocket> {
+    const wildcard = this.#listener(family === 4 ? "0.0.0.0" : "::");
+    if (wildcard !== undefined) return wildcard;
+    const isLoopback = (text: string) => text === "::1" || text.startsWith("127.");
+    const own = this.listening.find(
+      ({ wanted }) =>
+        !isWildcard(wanted.host) &&
+        wanted.host.includes(":") === (family === 6) &&
+        isLoopback(wanted.host) === isLoopback(host) &&
+        !wanted.host.includes("%"),
+    );
+    if (own !== undefined) return own.socket;
+    let opening = this.#dialling.get(family);
+    if (opening === undefined) {
+      opening = this.#open(family === 4 ? "0.0.0.0" : "::", 0);
+      this.#dialling.set(family, opening);
+      opening.catch(() => this.#dialling.delete(family));
+    }
+    return opening;
+  }
+
+  #open(host: string, port: number): Promise<UdpSocket> {
+    const { clock, random } = this.#ctx;
+    return UdpSocket.open({ host, port, mtuMax: this.#mtuMax, clock, random, events: this.#events });
+  }
+}
+
+const keyOf = ({ host, port }: ListenAddress): string => `${host} ${port}`;
+
+async function resolve(
+  host: string,
+): Promise<readonly { readonly address: string; readonly family: 4 | 6 }[]> {
+  if (host.includes(":")) return [{ address: host, family: 6 }];
+  const found = await lookup(host, { all: true, verbatim: true });
+  return found.map(({ address, family }) => ({ address, family: family === 6 ? 6 : 4 }));
+}
+
+/** Rejects with the signal's reason as soon as it aborts, else with a transport error. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, endpoint: string): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } catch (cause) {
+    if (signal.aborted) throw signal.reason;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new GodwitError("GODWIT_DIAL_FAILED", `${endpoint} cannot be reached: ${why}`, {
+      kind: "transport",
+      retry: "later",
+      cause,
+    });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

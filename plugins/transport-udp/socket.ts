@@ -1,0 +1,265 @@
+/**
+ * One UDP socket and the pipes over it, told apart by connection id. A stranger's datagram makes a pipe only if it
+ * begins a handshake and there is room; everything else that is unknown costs a look into a map. Batches what leaves in
+ * one turn of the event loop. docs/protocol/udp.md
+ */
+import type { udp } from "bun";
+import { GodwitError, formatEndpoint, sourceGroup, type Clock, type Random } from "@godwit/sdk";
+import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
+import { type Address, type PipeSocket, UdpPipe } from "./pipe.ts";
+import { tuneSocket } from "./socket-options.ts";
+import { CONNECTION_ID_BYTES, decodeUdp, encodeUdp, type UdpDatagram, UdpKind } from "./wire.ts";
+
+export const PIPES_MAX = 4_096;
+/** Inbound pipes whose far end has not proven itself: in all, and of one address. */
+export const STRANGERS_MAX = 512;
+export const STRANGERS_PER_SOURCE_MAX = 32;
+/** What waits while the kernel takes no more; the rest is dropped. */
+const BATCH_MAX = 1_024;
+/** Datagrams handed over at once within a turn. */
+const BATCH_FLUSH = 64;
+const RESETS_PER_SECOND = 50;
+/** Without the system's help a larger datagram would be cut into fragments, and its arrival prove nothing. */
+const MTU_MAX_FRAGMENTING = 1_452;
+
+export interface SocketEvents {
+  accept(pipe: UdpPipe): void;
+  /** A datagram was not taken or not sent. */
+  dropped(reason: "stranger" | "malformed" | "full" | "refused"): void;
+  moved(): void;
+}
+
+export interface SocketOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly mtuMax: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: SocketEvents;
+}
+
+export class UdpSocket implements PipeSocket {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly host: string;
+  readonly mtuMax: number;
+  readonly #socket: udp.Socket<"buffer">;
+  readonly #events: SocketEvents;
+  /** By the far end's role and the connection id. */
+  readonly #pipes = new Map<string, UdpPipe>();
+  readonly #strangers = new Map<UdpPipe, string>();
+  readonly #strangersOf = new Map<string, number>();
+  #batch: (Uint8Array | number | string)[] = [];
+  #isFlushScheduled = false;
+  #isBlocked = false;
+  #isClosed = false;
+  #resetTokens = RESETS_PER_SECOND;
+  #resetAtMs = 0;
+
+  /** Rejects with the operating system's error. */
+  static async open(options: SocketOptions): Promise<UdpSocket> {
+    let owner: UdpSocket | undefined;
+    const socket = await Bun.udpSocket({
+      hostname: options.host,
+      port: options.port,
+      binaryType: "buffer",
+      socket: {
+        data: (_socket, bytes, port, host) => owner?.receive(bytes, { host, port }),
+        drain: () => owner?.drained(),
+        // An ICMP error of some peer: liveness decides, since anybody could forge it.
+        error: () => options.events.dropped("refused"),
+      },
+    });
+    owner = new UdpSocket(socket, options);
+    return owner;
+  }
+
+  private constructor(socket: udp.Socket<"buffer">, { host, mtuMax, clock, random, events }: SocketOptions) {
+    this.#socket = socket;
+    this.host = host;
+    this.clock = clock;
+    this.random = random;
+    this.#events = events;
+    const isWhole = tuneSocket((socket as unknown as { readonly fd: number }).fd, host.includes(":") ? 6 : 4);
+    this.mtuMax = Math.min(mtuMax, isWhole ? MTU_MAX : MTU_MAX_FRAGMENTING);
+    this.#resetAtMs = clock.monotonicMs();
+  }
+
+  get port(): number {
+    return this.#socket.port;
+  }
+
+  get local(): string {
+    return formatEndpoint("udp", this.host, this.port);
+  }
+
+  get isWritable(): boolean {
+    return !this.#isBlocked && this.#batch.length < 3 * BATCH_MAX;
+  }
+
+  get pipes(): number {
+    return this.#pipes.size;
+  }
+
+  /** A pipe to whichever of `addresses` answers. Throws GODWIT_DIAL_FAILED when there is no room. */
+  dial(addresses: readonly Address[]): UdpPipe {
+    if (this.#isClosed || this.#pipes.size >= PIPES_MAX)
+      throw new GodwitError("GODWIT_DIAL_FAILED", "no more connections on this UDP socket", {
+        kind: "transport",
+        retry: "later",
+      });
+    const id = this.random.bytes(CONNECTION_ID_BYTES);
+    const pipe = new UdpPipe(
+      this,
+      "outbound",
+      id,
+      addresses.map((address) => this.#reachable(address)),
+    );
+    this.#pipes.set(keyOf(false, String.fromCharCode(...id)), pipe);
+    return pipe;
+  }
+
+  send(bytes: Uint8Array, to: Address): void {
+    if (this.#isClosed) return;
+    if (this.#batch.length >= 3 * BATCH_MAX) return this.#events.dropped("full");
+    this.#batch.push(bytes, to.port, to.host);
+    if (this.#isBlocked) return;
+    if (this.#batch.length >= 3 * BATCH_FLUSH) return this.#flush();
+    if (this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    queueMicrotask(() => {
+      this.#isFlushScheduled = false;
+      if (!this.#isBlocked) this.#flush();
+    });
+  }
+
+  proven(pipe: UdpPipe): void {
+    this.#forgetStranger(pipe);
+  }
+
+  closed(pipe: UdpPipe): void {
+    this.#forgetStranger(pipe);
+    this.#pipes.delete(keyOf(pipe.direction === "inbound", String.fromCharCode(...pipe.id)));
+  }
+
+  moved(): void {
+    this.#events.moved();
+  }
+
+  /** Ends all pipes. Idempotent. What they wrote before still leaves. */
+  close(): void {
+    if (this.#isClosed) return;
+    for (const pipe of [...this.#pipes.values()]) pipe.end(undefined);
+    this.#flush();
+    this.#isClosed = true;
+    this.#socket.close();
+  }
+
+  receive(bytes: Uint8Array, from: Address): void {
+    if (this.#isClosed) return;
+    const datagram = decodeUdp(bytes);
+    if (datagram === undefined) return this.#events.dropped("malformed");
+    const pipe = this.#pipes.get(keyOf(datagram.isFromDialler, datagram.id));
+    if (pipe !== undefined) return pipe.receive(datagram, from);
+    if (datagram.kind !== UdpKind.data) return;
+    const isRecord = (datagram.body[4]! & 0x80) !== 0;
+    if (isRecord) this.#reset(datagram, from);
+    else if (datagram.isFromDialler) this.#accept(datagram, from);
+  }
+
+  drained(): void {
+    this.#isBlocked = false;
+    this.#flush();
+    for (const pipe of this.#pipes.values()) {
+      if (this.#isBlocked) return;
+      pipe.pump();
+    }
+  }
+
+  #accept(datagram: UdpDatagram, from: Address): void {
+    const source = sourceGroup(from.host);
+    const ofSource = this.#strangersOf.get(source) ?? 0;
+    if (
+      this.#pipes.size >= PIPES_MAX ||
+      this.#strangers.size >= STRANGERS_MAX ||
+      ofSource >= STRANGERS_PER_SOURCE_MAX
+    )
+      return this.#events.dropped("stranger");
+    const pipe = new UdpPipe(
+      this,
+      "inbound",
+      Uint8Array.from(datagram.id, (char) => char.charCodeAt(0)),
+      [from],
+    );
+    this.#pipes.set(keyOf(true, datagram.id), pipe);
+    this.#strangers.set(pipe, source);
+    this.#strangersOf.set(source, ofSource + 1);
+    pipe.receive(datagram, from);
+    this.#events.accept(pipe);
+  }
+
+  #forgetStranger(pipe: UdpPipe): void {
+    const source = this.#strangers.get(pipe);
+    if (source === undefined) return;
+    this.#strangers.delete(pipe);
+    const left = this.#strangersOf.get(source)! - 1;
+    if (left === 0) this.#strangersOf.delete(source);
+    else this.#strangersOf.set(source, left);
+  }
+
+  /** A record of a connection that is not here any more, after a restart for instance. Never longer than its cause. */
+  #reset(datagram: UdpDatagram, to: Address): void {
+    const nowMs = this.clock.monotonicMs();
+    const earned = ((nowMs - this.#resetAtMs) * RESETS_PER_SECOND) / 1_000;
+    this.#resetTokens = Math.min(RESETS_PER_SECOND, this.#resetTokens + earned);
+    this.#resetAtMs = nowMs;
+    if (this.#resetTokens < 1) return;
+    this.#resetTokens--;
+    const id = Uint8Array.from(datagram.id, (char) => char.charCodeAt(0));
+    this.send(encodeUdp(UdpKind.reset, !datagram.isFromDialler, id, 0), to);
+  }
+
+  #flush(): void {
+    while (this.#batch.length > 0 && !this.#isBlocked) {
+      const batch = this.#batch.splice(0, 3 * BATCH_FLUSH);
+      let sent: number;
+      try {
+        sent = this.#socket.sendMany(batch);
+      } catch {
+        this.#sendEach(batch);
+        continue;
+      }
+      if (sent * 3 >= batch.length) continue;
+      this.#isBlocked = true;
+      this.#batch = [...batch.slice(sent * 3), ...this.#batch];
+    }
+  }
+
+  /** One of a batch was refused, which stops the rest: each goes alone, and the refused one is dropped. */
+  #sendEach(batch: readonly (Uint8Array | number | string)[]): void {
+    for (let at = 0; at < batch.length; at += 3) {
+      const bytes = batch[at] as Uint8Array;
+      try {
+        if (!this.#socket.send(bytes, batch[at + 1] as number, batch[at + 2] as string))
+          this.#events.dropped("full");
+      } catch (error) {
+        this.#events.dropped("refused");
+        if ((error as { code?: string }).code === "EMSGSIZE") this.#tooBig(bytes);
+      }
+    }
+  }
+
+  #tooBig(bytes: Uint8Array): void {
+    if (bytes.length <= MTU_BASE) return;
+    const datagram = decodeUdp(bytes);
+    if (datagram === undefined) return;
+    this.#pipes.get(keyOf(!datagram.isFromDialler, datagram.id))?.tooBig(bytes.length);
+  }
+
+  /** On a socket of both families IPv4 stands as the kernel will show it. */
+  #reachable({ host, port }: Address): Address {
+    return { host: this.host === "::" && !host.includes(":") ? `::ffff:${host}` : host, port };
+  }
+}
+
+const keyOf = (isFromDialler: boolean, id: string): string => (isFromDialler ? "d" : "a") + id;

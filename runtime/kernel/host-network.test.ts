@@ -1,0 +1,119 @@
+import { expect, test } from "bun:test";
+import type { HostAddress } from "@godwit/sdk";
+import captured from "../../test/vectors/netlink.json";
+import { ManualClock } from "./clock.ts";
+import { addressesOf, openHostNetwork, openNetlink, scopeOf } from "./host-network.ts";
+import {
+  decodeAddress,
+  decodeLink,
+  decodeNetlink,
+  encodeDumpRequest,
+  formatIp,
+  NetlinkType,
+} from "./netlink.ts";
+
+const bytesOf = (list: readonly string[]) => list.map((hex) => new Uint8Array(Buffer.from(hex, "hex")));
+const links = bytesOf(captured.links);
+const addresses = bytesOf(captured.addresses);
+
+// Captured in a network namespace with lo, and dmyz0 with 10.99.2.1/24 and fd77::5/64, its peer dmyz1 down.
+test("captured dumps say what was set", () => {
+  const found = links.flatMap(decodeNetlink).filter(({ type }) => type === NetlinkType.newLink);
+  expect(found.map(({ body }) => decodeLink(body).name).sort()).toEqual(["dmyz0", "dmyz1", "lo"]);
+  const facts = addressesOf(links, addresses);
+  expect(
+    facts.map(({ address, prefixLength, interface: name, scope }) => [address, prefixLength, name, scope]),
+  ).toEqual([
+    ["10.99.2.1", 24, "dmyz0", "private"],
+    ["fd77::5", 64, "dmyz0", "private"],
+    ["127.0.0.1", 8, "lo", "host"],
+    ["::1", 128, "lo", "host"],
+  ]);
+  expect(facts.map(({ isAdvertisable }) => isAdvertisable)).toEqual([true, true, false, false]);
+});
+
+test("the request for a dump, byte for byte", () => {
+  const hex = (type: number) => Buffer.from(encodeDumpRequest(type, 7)).toString("hex");
+  expect(hex(NetlinkType.getLink)).toBe(`20000000120001030700000000000000${"00".repeat(16)}`);
+  expect(hex(NetlinkType.getAddress)).toBe(`18000000160001030700000000000000${"00".repeat(8)}`);
+});
+
+test("cut anywhere, a dump throws GODWIT_DECODE or says less, and never anything else", () => {
+  for (const datagram of [...links, ...addresses])
+    for (let length = 0; length < datagram.length; length += 7)
+      try {
+        for (const { body } of decodeNetlink(datagram.subarray(0, length))) {
+          decodeLink(body);
+          decodeAddress(body);
+        }
+      } catch (error) {
+        expect(error).toMatchObject({ code: "GODWIT_DECODE" });
+      }
+});
+
+test("addresses read as RFC 5952 writes them", () => {
+  const v6 = (hex: string) => formatIp(new Uint8Array(Buffer.from(hex, "hex")));
+  expect(v6("20010db8000000000000000000000001")).toBe("2001:db8::1");
+  expect(v6("00000000000000000000000000000000")).toBe("::");
+  expect(v6("20010db8000000010001000100010001")).toBe("2001:db8:0:1:1:1:1:1");
+  expect(v6("fe800000000000000000000000000000")).toBe("fe80::");
+});
+
+test("how far addresses reach", () => {
+  for (const [address, scope] of [
+    ["127.0.0.5", "host"],
+    ["169.254.1.1", "link"],
+    ["fe80::1", "link"],
+    ["febf::1", "link"],
+    ["10.1.2.3", "private"],
+    ["172.31.0.1", "private"],
+    ["172.32.0.1", "global"],
+    ["100.64.0.1", "private"],
+    ["100.128.0.1", "global"],
+    ["fd00::1", "private"],
+    ["2001:db8::1", "global"],
+  ] as const)
+    expect([address, scopeOf(address)]).toEqual([address, scope]);
+});
+
+test("listeners hear of changes once each, and of nothing after they or the watch ended", async () => {
+  const clock = new ManualClock();
+  const at = (address: string): HostAddress => ({
+    address,
+    family: 4,
+    prefixLength: 24,
+    interface: "eth0",
+    scope: "private",
+    isAdvertisable: true,
+  });
+  let now = [at("10.0.0.1")];
+  let closes = 0;
+  const network = openHostNetwork(clock, {
+    read: () => now,
+    poll: () => true,
+    pollMs: 250,
+    close: () => closes++,
+  });
+  let calls = 0;
+  const end = network.watch(() => calls++);
+  await clock.advance(1_000);
+  expect(calls).toBe(0);
+  now = [at("10.0.0.2")];
+  await clock.advance(250);
+  expect([calls, network.addresses()[0]!.address]).toEqual([1, "10.0.0.2"]);
+  end();
+  now = [];
+  await clock.advance(250);
+  expect(calls).toBe(1);
+  network.close();
+  network.close();
+  expect([closes, clock.nextAtMs()]).toEqual([1, undefined]);
+});
+
+test("this machine has a loopback address, read by netlink where there is one", () => {
+  const source = openNetlink();
+  if (source === undefined) return;
+  expect(source.read().some(({ address }) => address === "127.0.0.1")).toBe(true);
+  expect(source.poll()).toBe(false);
+  source.close();
+});

@@ -1,0 +1,254 @@
+/**
+ * The machine's addresses for the transports: read by netlink, watched by its multicast groups, and where there is no
+ * netlink (a sandbox without that socket family, another libc) read and polled through node:os. Never changes anything.
+ */
+import { dlopen, ptr } from "bun:ffi";
+import { closeSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import type { AddressScope, Clock, HostAddress, Timer } from "@godwit/sdk";
+import {
+  AddressFlag,
+  decodeAddress,
+  decodeLink,
+  decodeNetlink,
+  encodeDumpRequest,
+  formatIp,
+  LinkFlag,
+  type LinkFacts,
+  NetlinkType,
+} from "./netlink.ts";
+
+/** Bun cannot wait for a descriptor that is not its own, so the socket is asked; an empty one answers in a microsecond. */
+const NETLINK_POLL_MS = 250;
+const FALLBACK_POLL_MS = 5_000;
+const RECEIVE_BYTES = 65_536;
+/** Datagrams of one dump, and of one look at what changed. */
+const DATAGRAMS_MAX = 1_024;
+/** Of a machine with more the rest is ignored. */
+const ADDRESSES_MAX = 4_096;
+
+/** Bridges that container engines and hypervisors make for themselves: nobody else on the LAN reaches them. */
+const CONTAINER_BRIDGE =
+  /^(?:docker\d+|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+|cni\d*|cni-podman\d+|podman\d+|nerdctl\d+|lxcbr\d+|lxdbr\d+|incusbr\d+|flannel|cali|cilium|kube-)/;
+
+export interface HostNetworkWatch {
+  addresses(): readonly HostAddress[];
+  /** Calls `fn` after a change; answers what ends it. */
+  watch(fn: () => void): () => void;
+  /** Idempotent. */
+  close(): void;
+}
+
+/** What stands behind the watch: a test hands in its own. */
+export interface AddressSource {
+  read(): readonly HostAddress[];
+  /** Whether anything may have changed since the last call. */
+  poll(): boolean;
+  readonly pollMs: number;
+  close(): void;
+}
+
+export function openHostNetwork(
+  clock: Clock,
+  source: AddressSource = openNetlink() ?? osSource,
+): HostNetworkWatch {
+  let addresses = source.read();
+  const listeners = new Set<() => void>();
+  let timer: Timer | undefined;
+  const tick = () => {
+    timer = clock.after(source.pollMs, tick);
+    if (!source.poll()) return;
+    const fresh = source.read();
+    if (Bun.deepEquals(fresh, addresses)) return;
+    addresses = fresh;
+    for (const listener of [...listeners]) listener();
+  };
+  timer = clock.after(source.pollMs, tick);
+  return {
+    addresses: () => addresses,
+    watch(fn) {
+      listeners.add(fn);
+      return () => void listeners.delete(fn);
+    },
+    close() {
+      if (timer === undefined) return;
+      timer.cancel();
+      timer = undefined;
+      listeners.clear();
+      source.close();
+    },
+  };
+}
+
+/** How far an address reaches, by its text. */
+export function scopeOf(address: string): AddressScope {
+  const text = address.toLowerCase();
+  if (text === "::1" || text.startsWith("127.")) return "host";
+  if (text.startsWith("169.254.") || /^fe[89ab]/.test(text)) return "link";
+  if (
+    /^(?:10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|f[cd])/.test(
+      text,
+    )
+  )
+    return "private";
+  return "global";
+}
+
+const SCOPES: readonly AddressScope[] = ["global", "private", "link", "host"];
+
+/** The documented order: by scope, IPv4 before IPv6, then as the interfaces were made. */
+const inOrder = (found: readonly { readonly index: number; readonly fact: HostAddress }[]): HostAddress[] =>
+  found
+    .slice(0, ADDRESSES_MAX)
+    .sort(
+      (a, b) =>
+        SCOPES.indexOf(a.fact.scope) - SCOPES.indexOf(b.fact.scope) ||
+        a.fact.family - b.fact.family ||
+        a.index - b.index ||
+        (a.fact.address < b.fact.address ? -1 : 1),
+    )
+    .map(({ fact }) => fact);
+
+const isBeyondMachine = (scope: AddressScope, name: string): boolean =>
+  (scope === "global" || scope === "private") && !CONTAINER_BRIDGE.test(name);
+
+/** Joins both dumps; of an interface that is down, or an address not usable yet, nothing is advertised. */
+export function addressesOf(links: readonly Uint8Array[], addresses: readonly Uint8Array[]): HostAddress[] {
+  const byIndex = new Map<number, LinkFacts>();
+  for (const datagram of links)
+    for (const { type, body } of decodeNetlink(datagram)) {
+      if (type !== NetlinkType.newLink) continue;
+      const link = decodeLink(body);
+      byIndex.set(link.index, link);
+    }
+  const found: { index: number; fact: HostAddress }[] = [];
+  const { temporary, failed, deprecated, tentative } = AddressFlag;
+  for (const datagram of addresses)
+    for (const { type, body } of decodeNetlink(datagram)) {
+      const address = type === NetlinkType.newAddress ? decodeAddress(body) : undefined;
+      const link = address === undefined ? undefined : byIndex.get(address.index);
+      // An address that is still being checked for duplicates cannot be bound; it comes again when it can.
+      if (address === undefined || link === undefined || (address.flags & (tentative | failed)) !== 0)
+        continue;
+      const text = formatIp(address.address);
+      const scope = (link.flags & LinkFlag.loopback) === 0 ? scopeOf(text) : "host";
+      const isUp = (link.flags & LinkFlag.up) !== 0;
+      // In IPv4 the bit of `temporary` means "secondary", which is as good as the first.
+      const passes = address.family === 6 && (address.flags & (temporary | deprecated)) !== 0;
+      found.push({
+        index: address.index,
+        fact: {
+          address: text,
+          family: address.family,
+          prefixLength: address.prefixLength,
+          interface: link.name,
+          scope,
+          isAdvertisable: isUp && !passes && isBeyondMachine(scope, link.name),
+        },
+      });
+    }
+  return inOrder(found);
+}
+
+const osSource: AddressSource = {
+  pollMs: FALLBACK_POLL_MS,
+  poll: () => true,
+  close() {},
+  read: () =>
+    inOrder(
+      Object.entries(networkInterfaces()).flatMap(([name, infos], index) =>
+        (infos ?? []).map(({ address, family, cidr, internal }) => {
+          const scope = internal ? "host" : scopeOf(address);
+          return {
+            index,
+            fact: {
+              address,
+              family: family === "IPv4" ? 4 : 6,
+              prefixLength: Number(cidr?.split("/")[1] ?? (family === "IPv4" ? 32 : 128)),
+              interface: name,
+              scope,
+              isAdvertisable: isBeyondMachine(scope, name),
+            },
+          };
+        }),
+      ),
+    ),
+};
+
+const AF_NETLINK = 16;
+/** SOCK_RAW, SOCK_CLOEXEC, SOCK_NONBLOCK. */
+const SOCKET_TYPE = 3 | 0o2_000_000 | 0o4_000;
+/** RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR. */
+const GROUPS = 0x1 | 0x10 | 0x100;
+
+function openLibc() {
+  return dlopen("libc.so.6", {
+    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+    bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+    send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
+    recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
+  } as const).symbols;
+}
+
+/** Undefined where libc or the kernel does not let us. */
+export function openNetlink(): AddressSource | undefined {
+  let libc: ReturnType<typeof openLibc>;
+  try {
+    libc = openLibc();
+  } catch {
+    return undefined;
+  }
+  const buffer = new Uint8Array(RECEIVE_BYTES);
+  const open = (groups: number): number => {
+    const descriptor = libc.socket(AF_NETLINK, SOCKET_TYPE, 0);
+    if (descriptor < 0) return -1;
+    const address = new Uint8Array(12);
+    new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
+    new DataView(address.buffer).setUint32(8, groups, true);
+    if (libc.bind(descriptor, ptr(address), address.length) === 0) return descriptor;
+    closeSync(descriptor);
+    return -1;
+  };
+  let sequence = 0;
+  const dump = (descriptor: number, type: number): Uint8Array[] => {
+    const request = encodeDumpRequest(type, ++sequence);
+    const datagrams: Uint8Array[] = [];
+    if (libc.send(descriptor, ptr(request), request.length, 0) !== request.length) return datagrams;
+    for (let i = 0; i < DATAGRAMS_MAX; i++) {
+      const length = libc.recv(descriptor, ptr(buffer), buffer.length, 0);
+      if (length <= 0) break;
+      const datagram = buffer.slice(0, length);
+      datagrams.push(datagram);
+      if (decodeNetlink(datagram).some((message) => message.type === NetlinkType.done)) break;
+    }
+    return datagrams;
+  };
+  const read = (): readonly HostAddress[] => {
+    // A socket for each reading: an interrupted dump cannot leave its rest to the next one.
+    const descriptor = open(0);
+    if (descriptor < 0) return osSource.read();
+    try {
+      return addressesOf(dump(descriptor, NetlinkType.getLink), dump(descriptor, NetlinkType.getAddress));
+    } catch {
+      return osSource.read();
+    } finally {
+      closeSync(descriptor);
+    }
+  };
+  const watched = open(GROUPS);
+  if (watched < 0) return undefined;
+  return {
+    pollMs: NETLINK_POLL_MS,
+    read,
+    poll() {
+      let hasNews = false;
+      // What came is only a bell: the whole is read anew, so that a message lost to a full buffer does no harm.
+      for (let i = 0; i < DATAGRAMS_MAX; i++) {
+        if (libc.recv(watched, ptr(buffer), buffer.length, 0) <= 0) break;
+        hasNews = true;
+      }
+      return hasNews;
+    },
+    close: () => closeSync(watched),
+  };
+}
