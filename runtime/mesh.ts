@@ -413,6 +413,8 @@ export class Mesh {
       linkDown: (peer, link, reason) => {
         if (peer.links.length > 0) {
           this.router.linkLost(peer.id);
+          // What it carried may be lost, and the other links know nothing of it. A retired one carried nothing.
+          if (!link.isRetiring) this.custody.onLinkLost(peer.id);
           this.router.neighbourCost(peer.id, this.#costs.of(peer));
         }
         events.linkDown(peer, link.session.remoteEndpoint, reason);

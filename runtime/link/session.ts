@@ -203,6 +203,7 @@ export abstract class LinkSession implements Session {
     if (this.mustKeep || this.#isDelivering) this.keep(new Uint8Array(bytes));
     else this.process(bytes);
     this.#applyPause();
+    if (!this.isOver && !this.#isClosing) this.handlers?.bytes?.();
   }
 
   pipeDrained(): void {

@@ -9,6 +9,8 @@ import type { NodeId } from "../kernel/ids.ts";
 export interface SessionHandlers {
   /** One whole frame of the far end. Borrowed: valid until the call returns. A throw closes the session as a protocol error. */
   frame(bytes: Uint8Array): void;
+  /** Bytes came over the medium, whole frames or not; told after the frames among them. */
+  bytes?(): void;
   /** After `send` returned false: there is room again. */
   drain(): void;
   /** Exactly once, last. No error when one end closed politely. */

@@ -81,6 +81,45 @@ describe("an idle link", () => {
   });
 });
 
+describe("a link that is slow and full", () => {
+  test("lives on while bytes arrive: the receiver says so, although the sender's probes wait behind the bulk", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds();
+    // A frame of 60 KiB takes 2 s to arrive; the probes behind it come no sooner.
+    sessions[0].isCarrying = false;
+    for (let ms = 0; ms < 10_000; ms += 50) {
+      links[0].send(new Uint8Array(10), true);
+      sessions[1].bytesReceived += 1_500;
+      links[1].noteBytes();
+      await clock.advance(50);
+    }
+    expect(deadAtMs[0]).toBeUndefined();
+    expect(sessions[1].sent.length).toBeLessThan(60);
+  });
+
+  test("is dead when nothing arrives any more", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds();
+    sessions[0].isCarrying = false;
+    for (let ms = 0; ms < 3_000; ms += 50) {
+      links[0].send(new Uint8Array(10), true);
+      links[1].noteBytes();
+      await clock.advance(50);
+    }
+    expect(deadAtMs[0]).toBeDefined();
+  });
+
+  test("answers to nobody's question are not answered", async () => {
+    const { clock, sessions, links } = twoEnds();
+    await clock.advance(20_000);
+    const before = sessions[0].sent.length + sessions[1].sent.length;
+    sessions[0].bytesReceived += 3_000;
+    links[0].noteBytes();
+    await clock.advance(400);
+    links[1].noteBytes();
+    // The sign itself, and one exchange of probes that is due anyway.
+    expect(sessions[0].sent.length + sessions[1].sent.length - before).toBeLessThanOrEqual(3);
+  });
+});
+
 describe("a link in use", () => {
   test("is found dead within 1.7 s of the last sign of life", async () => {
     const { clock, sessions, links, deadAtMs } = twoEnds();

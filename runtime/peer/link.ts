@@ -46,6 +46,14 @@ const RESPONDER_EXTRA_MS = 700;
 const ACTIVE_WINDOW_MS = 5_000;
 /** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
 const LAG_VOID_MS = 250;
+/**
+ * Who takes in this much and has nothing to say for a share of the active limit says that it is there: the far end's
+ * probes wait behind its own data, on a slow link for longer than it waits for answers.
+ */
+const SIGN_BYTES_MIN = 2_048;
+const SIGN_SHARE = 0.6;
+/** Nonce of an answer that nobody asked for. */
+const UNASKED = 0;
 const RTT_WEIGHT = 1 / 8;
 /** Data counts as a sign of life and measures nothing: a link in use is probed this often for its round trip, too. */
 const MEASURE_MS = 5_000;
@@ -79,6 +87,8 @@ export class Link {
   #timer: Timer | undefined;
   #dueAtMs = 0;
   #heardAtMs: number;
+  #sentAtMs: number;
+  #signedAtBytes = 0;
   #dataSentAtMs = Number.NEGATIVE_INFINITY;
   #misses = 0;
   #probeNonce = 0;
@@ -103,7 +113,7 @@ export class Link {
     this.#profile = profiles[session.linkClass];
     this.#rateBitsPerSecond = session.rateBitsPerSecond;
     this.upAtMs = this.#clock.monotonicMs();
-    this.#heardAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
+    this.#heardAtMs = this.#sentAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
     if (this.#profile !== undefined) {
       this.#probe();
       this.#schedule(this.#profile.idleMs);
@@ -141,7 +151,8 @@ export class Link {
 
   /** Sends a frame (borrowed); `isData` marks the link as in use, so that its death is noticed sooner. */
   send(frame: Uint8Array, isData: boolean): void {
-    if (isData) this.#noteData();
+    this.#sentAtMs = this.#clock.monotonicMs();
+    if (isData) this.#noteData(this.#sentAtMs);
     if (!this.session.send(frame) && this.#isWritable) {
       this.#isWritable = false;
       this.#busySinceMs = this.#clock.monotonicMs();
@@ -168,7 +179,21 @@ export class Link {
     this.#misses = 0;
   }
 
+  /** Bytes arrived, of a frame that may take seconds to be whole. */
+  noteBytes(): void {
+    if (this.#profile === undefined) return;
+    const received = this.session.bytesReceived;
+    if (received - this.#signedAtBytes < SIGN_BYTES_MIN) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#sentAtMs < this.#profile.activeMs * SIGN_SHARE) return;
+    this.#signedAtBytes = received;
+    this.#sentAtMs = nowMs;
+    this.session.send(encodeProbeReply(UNASKED));
+    this.session.flush();
+  }
+
   answerProbe(nonce: number): void {
+    this.#sentAtMs = this.#clock.monotonicMs();
     this.session.send(encodeProbeReply(nonce));
   }
 
@@ -207,8 +232,7 @@ export class Link {
       this.#rateBitsPerSecond *= FORGIVE_FACTOR;
   }
 
-  #noteData(): void {
-    const nowMs = this.#clock.monotonicMs();
+  #noteData(nowMs: number): void {
     const wasActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
     this.#dataSentAtMs = nowMs;
     if (!wasActive && this.#profile !== undefined && this.#misses === 0 && this.#timer !== undefined) {
@@ -249,8 +273,8 @@ export class Link {
   }
 
   #probe(): void {
-    this.#probeNonce = this.#random.below(2 ** 32);
-    this.#probeSentAtMs = this.#clock.monotonicMs();
+    this.#probeNonce = UNASKED + 1 + this.#random.below(2 ** 32 - 1);
+    this.#probeSentAtMs = this.#sentAtMs = this.#clock.monotonicMs();
     this.session.send(encodeProbe(this.#probeNonce));
     this.session.flush();
   }

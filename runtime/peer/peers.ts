@@ -143,6 +143,7 @@ export class Peers {
         link.noteHeard();
         this.#dispatch(peer, link, bytes);
       },
+      bytes: () => link?.noteBytes(),
       drain: () => {
         if (link === undefined || peer === undefined) return;
         link.noteDrain();

@@ -258,6 +258,11 @@ export class Custody {
 
   onNeighbourDown(id: NodeId): void {
     this.#acks.delete(id);
+    this.onLinkLost(id);
+  }
+
+  /** One of several links of a neighbour died: what was under way on it may be lost and is offered again. */
+  onLinkLost(id: NodeId): void {
     this.#sender.onNeighbourDown(id);
     this.#receiver.onNeighbourDown(id);
     this.forwarder.onNeighbourDown(id);

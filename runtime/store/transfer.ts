@@ -19,10 +19,20 @@ import type { CustodyContext, Holding } from "./context.ts";
 import type { Forwarder } from "./forwarder.ts";
 import type { StoreOp } from "./types.ts";
 
+/** Largest chunk; smaller ones where credit is small, or urgent frames would wait behind one for seconds. */
 const CHUNK_BYTES = 32 * 1024;
+const CHUNK_BYTES_MIN = 4 * 1024;
+/** Chunks that one grant of credit is cut into. */
+const CHUNKS_PER_GRANT = 4;
 const CHUNK_OVERHEAD = 64;
-/** Bytes asked for ahead of what has arrived. */
+/** Bytes asked for ahead of what has arrived, at most. */
 const CREDIT_BYTES = 1024 * 1024;
+/** At first so much, then as much as arrives in about a second: what is under way cannot be overtaken. */
+const CREDIT_FIRST_BYTES = 64 * 1024;
+const CREDIT_BYTES_MIN = 16 * 1024;
+/** Half of the credit that arrives sooner doubles it, later halves it. */
+const CREDIT_FAST_MS = 250;
+const CREDIT_SLOW_MS = 1_000;
 /** Chunks kept behind a gap: twice the credit in pieces that fit the smallest usual packet. */
 const EARLY_CHUNKS_MAX = 2_048;
 /** Arrived bytes are written to the store in pieces of about this size. */
@@ -49,6 +59,7 @@ interface Outgoing {
   readonly sealed: Uint8Array;
   next: number;
   end: number;
+  chunkBytes: number;
 }
 
 /** The sending half. */
@@ -80,7 +91,15 @@ export class ChunkSender {
         if (sealed === undefined) return;
         outgoing = this.#outgoing.get(key)!;
       } else {
-        outgoing = { to: from, id: want.id, priority: holding.header.priority, sealed, next: 0, end: 0 };
+        outgoing = {
+          to: from,
+          id: want.id,
+          priority: holding.header.priority,
+          sealed,
+          next: 0,
+          end: 0,
+          chunkBytes: 0,
+        };
         this.#outgoing.set(key, outgoing);
       }
     }
@@ -88,6 +107,7 @@ export class ChunkSender {
     // Going on from where we are needs only more credit; anything else is a resumption.
     if (want.offset > outgoing.end || end <= outgoing.end) outgoing.next = want.offset;
     outgoing.end = end;
+    outgoing.chunkBytes = Math.max(CHUNK_BYTES_MIN, Math.ceil(want.length / CHUNKS_PER_GRANT));
     this.#pump(outgoing);
   }
 
@@ -119,7 +139,8 @@ export class ChunkSender {
 
   #pump(outgoing: Outgoing): void {
     const { carrier } = this.#ctx;
-    const size = Math.min(CHUNK_BYTES, carrier.frameBytesMax(outgoing.to) - CHUNK_OVERHEAD);
+    const frameMax = carrier.frameBytesMax(outgoing.to) - CHUNK_OVERHEAD;
+    const size = Math.min(CHUNK_BYTES, outgoing.chunkBytes, frameMax);
     if (size <= 0) return;
     while (outgoing.next < outgoing.end) {
       const bytes = outgoing.sealed.subarray(outgoing.next, Math.min(outgoing.next + size, outgoing.end));
@@ -138,6 +159,8 @@ interface Arriving {
   received: number;
   flushed: number;
   creditEnd: number;
+  creditBytes: number;
+  creditAtMs: number;
   stalls: number;
   /** Behind a gap, by offset. Datagrams only. */
   readonly early: Map<number, Uint8Array>;
@@ -208,6 +231,8 @@ export class ChunkReceiver {
       received: 0,
       flushed: 0,
       creditEnd: 0,
+      creditBytes: CREDIT_FIRST_BYTES,
+      creditAtMs: this.#ctx.clock.monotonicMs(),
       stalls: 0,
       early: new Map(),
       gapAt: undefined,
@@ -250,8 +275,10 @@ export class ChunkReceiver {
     }
     // With all of it granted there is no more credit to give: a range that ends no later would be sent again.
     const isGranted = arriving.creditEnd >= arriving.offer.sealedBytes;
-    if (!isGranted && arriving.creditEnd - arriving.received < CREDIT_BYTES / 2)
+    if (!isGranted && arriving.creditEnd - arriving.received < arriving.creditBytes / 2) {
+      this.#adaptCredit(arriving);
       this.#want(arriving, arriving.received);
+    }
   }
 
   /** What had arrived stays in the store for the next offer. */
@@ -330,8 +357,16 @@ export class ChunkReceiver {
     for (const offset of early.keys()) if (offset < arriving.received) early.delete(offset);
   }
 
+  #adaptCredit(arriving: Arriving): void {
+    const tookMs = this.#ctx.clock.monotonicMs() - arriving.creditAtMs;
+    const { creditBytes } = arriving;
+    if (tookMs < CREDIT_FAST_MS) arriving.creditBytes = Math.min(2 * creditBytes, CREDIT_BYTES);
+    else if (tookMs > CREDIT_SLOW_MS) arriving.creditBytes = Math.max(creditBytes / 2, CREDIT_BYTES_MIN);
+  }
+
   #want(arriving: Arriving, offset: number): void {
-    const length = Math.min(CREDIT_BYTES, arriving.offer.sealedBytes - offset);
+    const length = Math.min(arriving.creditBytes, arriving.offer.sealedBytes - offset);
+    arriving.creditAtMs = this.#ctx.clock.monotonicMs();
     arriving.creditEnd = offset + length;
     this.#ctx.carrier.send(arriving.from, "control", encodeWant(arriving.offer.id, offset, length));
   }
