@@ -16,11 +16,24 @@ const bytesOf = (list: readonly string[]) => list.map((hex) => new Uint8Array(Bu
 const links = bytesOf(captured.links);
 const addresses = bytesOf(captured.addresses);
 
+/** The same dump with the cable plugged in: interfaces that are up are running as well. */
+function withCarrier(datagram: Uint8Array): Uint8Array {
+  const copy = datagram.slice();
+  const view = new DataView(copy.buffer);
+  const flagsAt = 16 + 8; // struct nlmsghdr, then ifi_flags of struct ifinfomsg
+  for (let at = 0; at + flagsAt + 4 <= copy.length; at += (view.getUint32(at, true) + 3) & ~3) {
+    const flags = view.getUint32(at + flagsAt, true);
+    if ((flags & 1) !== 0) view.setUint32(at + flagsAt, flags | 0x40, true);
+    if (view.getUint32(at, true) < 16) break;
+  }
+  return copy;
+}
+
 // Captured in a network namespace with lo, and dmyz0 with 10.99.2.1/24 and fd77::5/64, its peer dmyz1 down.
 test("captured dumps say what was set", () => {
   const found = links.flatMap(decodeNetlink).filter(({ type }) => type === NetlinkType.newLink);
   expect(found.map(({ body }) => decodeLink(body).name).sort()).toEqual(["dmyz0", "dmyz1", "lo"]);
-  const facts = addressesOf(links, addresses);
+  const facts = addressesOf(links.map(withCarrier), addresses);
   expect(
     facts.map(({ address, prefixLength, interface: name, scope }) => [address, prefixLength, name, scope]),
   ).toEqual([
@@ -30,6 +43,11 @@ test("captured dumps say what was set", () => {
     ["::1", 128, "lo", "host"],
   ]);
   expect(facts.map(({ isAdvertisable }) => isAdvertisable)).toEqual([true, true, false, false]);
+});
+
+test("an interface that is up and has no carrier has no addresses: its cable was pulled", () => {
+  const facts = addressesOf(links, addresses);
+  expect(facts.map(({ address }) => address)).toEqual(["127.0.0.1", "::1"]);
 });
 
 test("the request for a dump, byte for byte", () => {

@@ -19,7 +19,7 @@ import {
 } from "./netlink.ts";
 
 /** Bun cannot wait for a descriptor that is not its own, so the socket is asked; an empty one answers in a microsecond. */
-const NETLINK_POLL_MS = 250;
+const NETLINK_POLL_MS = 100;
 const FALLBACK_POLL_MS = 5_000;
 const RECEIVE_BYTES = 65_536;
 /** Datagrams of one dump, and of one look at what changed. */
@@ -112,7 +112,7 @@ const inOrder = (found: readonly { readonly index: number; readonly fact: HostAd
 const isBeyondMachine = (scope: AddressScope, name: string): boolean =>
   (scope === "global" || scope === "private") && !CONTAINER_BRIDGE.test(name);
 
-/** Joins both dumps; of an interface that is down, or an address not usable yet, nothing is advertised. */
+/** Joins both dumps. An address that is not usable yet, or whose interface is down or has no carrier, is not there. */
 export function addressesOf(links: readonly Uint8Array[], addresses: readonly Uint8Array[]): HostAddress[] {
   const byIndex = new Map<number, LinkFacts>();
   for (const datagram of links)
@@ -123,6 +123,7 @@ export function addressesOf(links: readonly Uint8Array[], addresses: readonly Ui
     }
   const found: { index: number; fact: HostAddress }[] = [];
   const { temporary, failed, deprecated, tentative } = AddressFlag;
+  const usable = LinkFlag.up | LinkFlag.running;
   for (const datagram of addresses)
     for (const { type, body } of decodeNetlink(datagram)) {
       const address = type === NetlinkType.newAddress ? decodeAddress(body) : undefined;
@@ -130,9 +131,10 @@ export function addressesOf(links: readonly Uint8Array[], addresses: readonly Ui
       // An address that is still being checked for duplicates cannot be bound; it comes again when it can.
       if (address === undefined || link === undefined || (address.flags & (tentative | failed)) !== 0)
         continue;
+      // Of a pulled cable TCP is told nothing: what was bound to it is over, and its transport may say so at once.
+      if ((link.flags & usable) !== usable) continue;
       const text = formatIp(address.address);
       const scope = (link.flags & LinkFlag.loopback) === 0 ? scopeOf(text) : "host";
-      const isUp = (link.flags & LinkFlag.up) !== 0;
       // In IPv4 the bit of `temporary` means "secondary", which is as good as the first.
       const passes = address.family === 6 && (address.flags & (temporary | deprecated)) !== 0;
       found.push({
@@ -143,7 +145,7 @@ export function addressesOf(links: readonly Uint8Array[], addresses: readonly Ui
           prefixLength: address.prefixLength,
           interface: link.name,
           scope,
-          isAdvertisable: isUp && !passes && isBeyondMachine(scope, link.name),
+          isAdvertisable: !passes && isBeyondMachine(scope, link.name),
         },
       });
     }

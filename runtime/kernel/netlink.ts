@@ -20,7 +20,8 @@ export const NetlinkType = {
   getAddress: 22,
 } as const;
 
-export const LinkFlag = { up: 0x1, loopback: 0x8 } as const;
+/** `running`: it has carrier (RFC 2863 operational state up). */
+export const LinkFlag = { up: 0x1, loopback: 0x8, running: 0x40 } as const;
 export const AddressFlag = { temporary: 0x01, failed: 0x08, deprecated: 0x20, tentative: 0x40 } as const;
 
 const HEADER_BYTES = 16;
