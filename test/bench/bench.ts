@@ -11,8 +11,13 @@ export interface Goal {
   readonly atLeast?: number;
 }
 
+/** Who stands first in every contest. */
+export const GODWIT = "godwit";
+
 /** One line of the table: everything that was measured of one thing. */
 export interface Measure {
+  /** Who was measured, where several are: a program's name. */
+  readonly of?: string;
   readonly what: string;
   readonly unit: string;
   readonly values: readonly number[];
@@ -22,6 +27,8 @@ export interface Measure {
 export interface BenchOptions {
   /** How often the whole is repeated. */
   readonly runs: number;
+  /** Godwit and its peers in turns; otherwise Godwit alone. */
+  readonly isBeside: boolean;
   /** Tells how far it is, on standard error. */
   note(text: string): void;
 }
@@ -32,6 +39,8 @@ export interface Bench {
   readonly row: number;
   /** Conditions, in one sentence. */
   readonly how: string;
+  /** Programs that are measured beside Godwit; empty when it has no peer. */
+  readonly peers?: readonly string[];
   run(options: BenchOptions): Promise<Measure[]>;
 }
 

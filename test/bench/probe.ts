@@ -54,14 +54,49 @@ interface Shot {
   readonly arrivedMs: number;
 }
 
+/** Who waits for the first thing that was sent after a fault and arrived: an outage means the same for everybody. */
+export class Arrivals {
+  #shots: Shot[] = [];
+  #waiting: { sinceMs: number; resolve: (shot: Shot) => void }[] = [];
+
+  /** When the first one arrived that was sent after `sinceMs`. */
+  after(sinceMs: number, timeoutMs: number): Promise<number> {
+    const early = this.#shots.find(({ sentMs }) => sentMs >= sinceMs);
+    if (early !== undefined) return Promise.resolve(early.arrivedMs);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`nothing arrived within ${timeoutMs} ms`)), timeoutMs);
+      this.#waiting.push({
+        sinceMs,
+        resolve: ({ arrivedMs }) => {
+          clearTimeout(timer);
+          resolve(arrivedMs);
+        },
+      });
+    });
+  }
+
+  add(shot: Shot): void {
+    this.#shots.push(shot);
+    if (this.#shots.length > 10_000) this.#shots = this.#shots.slice(-5_000);
+    const ready = this.#waiting.filter(({ sinceMs }) => shot.sentMs >= sinceMs);
+    this.#waiting = this.#waiting.filter(({ sinceMs }) => shot.sentMs < sinceMs);
+    for (const waiter of ready) waiter.resolve(shot);
+  }
+}
+
+/** Something small that goes from one end to the other every few milliseconds. */
+export interface Ticks {
+  readonly arrivals: Arrivals;
+  stop(): void;
+}
+
 /** Transient messages from one node to another, one every `everyMs`, and when each arrived. */
-export class Traffic {
+export class Traffic implements Ticks {
+  readonly arrivals = new Arrivals();
   readonly #from: LabNode;
   readonly #to: LabNode;
   readonly #sent = new Map<string, number>();
   readonly #arrived = new Map<string, number>();
-  #shots: Shot[] = [];
-  #waiting: { sinceMs: number; resolve: (shot: Shot) => void }[] = [];
   #timer: ReturnType<typeof setInterval> | undefined;
   #events: { close(): void } | undefined;
 
@@ -77,25 +112,6 @@ export class Traffic {
     });
     traffic.#timer = setInterval(() => void traffic.#shoot().catch(() => {}), everyMs);
     return traffic;
-  }
-
-  /** When the first message arrived that was sent after `sinceMs`. */
-  arrivalAfter(sinceMs: number, timeoutMs: number): Promise<number> {
-    const early = this.#shots.find(({ sentMs }) => sentMs >= sinceMs);
-    if (early !== undefined) return Promise.resolve(early.arrivedMs);
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new Error(`no message arrived within ${timeoutMs} ms`)),
-        timeoutMs,
-      );
-      this.#waiting.push({
-        sinceMs,
-        resolve: ({ arrivedMs }) => {
-          clearTimeout(timer);
-          resolve(arrivedMs);
-        },
-      });
-    });
   }
 
   stop(): void {
@@ -121,12 +137,7 @@ export class Traffic {
     if (sentMs === undefined || arrivedMs === undefined) return;
     this.#sent.delete(id);
     this.#arrived.delete(id);
-    const shot = { sentMs, arrivedMs };
-    this.#shots.push(shot);
-    if (this.#shots.length > 10_000) this.#shots = this.#shots.slice(-5_000);
-    const ready = this.#waiting.filter(({ sinceMs }) => sentMs >= sinceMs);
-    this.#waiting = this.#waiting.filter(({ sinceMs }) => sentMs < sinceMs);
-    for (const waiter of ready) waiter.resolve(shot);
+    this.arrivals.add({ sentMs, arrivedMs });
   }
 }
 

@@ -85,7 +85,7 @@ function printTable(measures: readonly Measure[]): void {
     ...measures.map((measure) => {
       const { median, p95, min, max, runs } = figuresOf(measure.values);
       return [
-        measure.what,
+        measure.of === undefined ? measure.what : `${measure.of}: ${measure.what}`,
         measure.unit,
         ...[median, p95, min, max].map(formatNumber),
         String(runs),
@@ -113,7 +113,9 @@ async function main(): Promise<number> {
     },
   });
   const [runs, waitMinutes] = [Number(values.runs), Number(values.wait)];
-  const stranger = positionals.find((name) => !benches.some((bench) => bench.name === name));
+  const isBeside = positionals[0] === "beside";
+  const names = isBeside ? positionals.slice(1) : positionals;
+  const stranger = names.find((name) => !benches.some((bench) => bench.name === name));
   if (
     values.help ||
     stranger !== undefined ||
@@ -134,10 +136,11 @@ async function main(): Promise<number> {
   let failures = 0;
   const results: unknown[] = [];
   for (const bench of benches) {
-    if (positionals.length > 0 && !positionals.includes(bench.name)) continue;
+    if (isBeside && bench.peers === undefined) continue;
+    if (names.length > 0 && !names.includes(bench.name)) continue;
     const before = await calm(waitMinutes);
     try {
-      const measures = await bench.run({ runs, note: (text) => console.error(`... ${text}`) });
+      const measures = await bench.run({ runs, isBeside, note: (text) => console.error(`... ${text}`) });
       results.push({
         name: bench.name,
         row: bench.row,
