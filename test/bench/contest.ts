@@ -33,6 +33,8 @@ export interface Contest {
   readonly row: number;
   readonly how: string;
   readonly figures: Readonly<Record<string, Figure>>;
+  /** All contestants do their turn at the same time, where nothing but waiting happens in it. */
+  readonly isTogether?: boolean;
   /** Godwit first. */
   readonly contestants: readonly Contestant[];
 }
@@ -43,7 +45,7 @@ export const separateTurns = (run: () => Promise<Sample>): Turns => ({ run, clos
 export const missingOf = ({ needs = [] }: Contestant): readonly string[] =>
   needs.filter((program) => Bun.which(program) === null);
 
-export function contest({ name, row, how, figures, contestants }: Contest): Bench {
+export function contest({ name, row, how, figures, contestants, isTogether = false }: Contest): Bench {
   const run = async ({ runs, isBeside, note }: BenchOptions): Promise<Measure[]> => {
     const values = new Map<string, number[]>();
     const open: { contestant: Contestant; turns: Turns }[] = [];
@@ -54,9 +56,8 @@ export function contest({ name, row, how, figures, contestants }: Contest): Benc
         if (missing.length > 0) note(`${contestant.name} is not measured: ${missing.join(", ")} missing`);
         else open.push({ contestant, turns: await contestant.open(note) });
       }
-      for (let turn = 0; turn < runs; turn++)
-        for (const { contestant, turns } of open) {
-          if (turn >= (contestant.runsMax ?? Number.POSITIVE_INFINITY)) continue;
+      for (let turn = 0; turn < runs; turn++) {
+        const takeTurn = async ({ contestant, turns }: (typeof open)[number]) => {
           const sample = await turns.run();
           for (const [key, news] of Object.entries(sample)) {
             const id = `${key} ${contestant.name}`;
@@ -64,7 +65,11 @@ export function contest({ name, row, how, figures, contestants }: Contest): Benc
           }
           const said = Object.entries(sample).map(([key, [first]]) => `${key} ${first?.toPrecision(4)}`);
           note(`${name} ${turn + 1}/${runs} ${contestant.name}: ${said.join(", ")}`);
-        }
+        };
+        const due = open.filter(({ contestant }) => turn < (contestant.runsMax ?? Number.POSITIVE_INFINITY));
+        if (isTogether) await Promise.all(due.map(takeTurn));
+        else for (const each of due) await takeTurn(each);
+      }
     } finally {
       for (const { turns } of open.reverse()) await turns.close();
     }

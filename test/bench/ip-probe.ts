@@ -7,7 +7,7 @@ const PORT = 4_000;
 /** From whom, and when by the sender's clock, which is ours. */
 const DATAGRAM_BYTES = 16;
 
-type UdpSocket = Awaited<ReturnType<typeof Bun.udpSocket>>;
+type UdpSocket = Bun.udp.Socket<"buffer">;
 
 const openIn = (host: Host, address: string, port: number, onData: (bytes: Buffer) => void): Promise<UdpSocket> =>
   host.enter(() =>

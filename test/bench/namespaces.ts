@@ -57,8 +57,8 @@ export class Host {
         writeFileSync(`/proc/sys/net/ipv6/conf/${which}/accept_dad`, "0");
         writeFileSync(`/proc/sys/net/ipv6/conf/${which}/forwarding`, "1");
       }
-      writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
     });
+    this.forwards(true);
     ip("-n", name, "link", "set", "lo", "up");
   }
 
@@ -106,6 +106,11 @@ export class Host {
 
   ip(...words: readonly string[]): string {
     return ip("-n", this.name, ...words);
+  }
+
+  /** Whether its kernel passes on what is for others. */
+  forwards(isOn: boolean): void {
+    this.enter(() => writeFileSync("/proc/sys/net/ipv4/ip_forward", isOn ? "1" : "0"));
   }
 
   /** What has passed through an interface so far, both directions. */

@@ -11,11 +11,11 @@ import { figuresOf, formatGoal, formatNumber, verdict, type Bench, type Measure 
 import { coldStart } from "./cold-start.ts";
 import { durable } from "./durable.ts";
 import { handshake } from "./handshake.ts";
+import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
 import { memory } from "./memory.ts";
 import { relay } from "./relay.ts";
-import { rerouteLink, rerouteSilent } from "./reroute.ts";
-import { restart } from "./restart.ts";
+import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { rtt } from "./rtt.ts";
 import { startup } from "./startup.ts";
 
@@ -28,6 +28,7 @@ const benches: readonly Bench[] = [
   rtt,
   handshake,
   durable,
+  idle,
   memory,
   startup,
   loops,

@@ -13,7 +13,7 @@ export const makeBabeld: MakeMesh = async (hosts) => {
     host.ip("addr", "add", `${address}/32`, "dev", "lo");
     await writeFile(
       `${at}.conf`,
-      `local-path ${at}.sock\nredistribute local ip 10.99.0.0/16 allow\nredistribute local deny\n`,
+      `local-path ${at}.sock\nredistribute local ip 10.99.0.0/16 allow\nredistribute local deny\ninstall ip 10.99.0.0/16 pref-src ${address}\n`,
     );
     const daemon = new Daemon(
       host,

@@ -1,0 +1,228 @@
+/**
+ * Rows 2, 3 and 5: how long nothing arrives when a link goes down, when a relay freezes, when it is killed and started
+ * again. Something small goes every 10 ms, a transient message of Godwit's and a datagram over the peers; the outage
+ * lasts until the first one arrives that was sent after the fault.
+ */
+import { Lab, type LabNode } from "../../scripts/lab.ts";
+import { GODWIT, type Bench } from "./bench.ts";
+import { contest, type Contestant, type Turns } from "./contest.ts";
+import { addToHosts } from "./godwit-hosts.ts";
+import { UdpTicks, untilPing } from "./ip-probe.ts";
+import { Hosts, type Host } from "./namespaces.ts";
+import { makeBabeld } from "./peers/babeld.ts";
+import type { MakeMesh } from "./peers/peer.ts";
+import { makeYggdrasil } from "./peers/yggdrasil.ts";
+import { Traffic, untilVia, untilWhole, type Ticks } from "./probe.ts";
+
+const NODES = 10;
+const EVERY_MS = 10;
+/** Yggdrasil was not back after 212 s once; nobody waits so long here. */
+const OUTAGE_MAX_MS = 45_000;
+/** A fault on links that just came up measures something else. */
+const SETTLE_MS = 5_000;
+const WAY_MS = 120_000;
+/**
+ * Ten nodes on two cores measure their links as slow as the scheduler is, so that the long way round may look as cheap
+ * as the direct one. A fixed cost for each hop makes the direct way the one that is used before the fault.
+ */
+const EXTRA = '[routing]\nhop_cost = "5ms"';
+
+/** What a fault is done to, whoever runs there. */
+interface Mesh {
+  readonly hosts: Hosts;
+  ticks(from: Host, to: Host): Promise<Ticks>;
+  /** Waits until what `from` says to `to` goes over the link to one of `ways`; answers which. */
+  untilOver(from: Host, to: Host, ways: readonly Host[]): Promise<Host>;
+  signal(host: Host, name: "SIGSTOP" | "SIGCONT"): void;
+  /** Ends the process with SIGKILL; resolves when it is gone. */
+  kill(host: Host): Promise<void>;
+  start(host: Host): Promise<void>;
+  close(): Promise<void>;
+}
+
+type OpenMesh = (hosts: Hosts) => Promise<Mesh>;
+
+async function openGodwit(hosts: Hosts): Promise<Mesh> {
+  const lab = await Lab.create();
+  const nodes = await addToHosts(lab, hosts, { extra: EXTRA });
+  await Promise.all(nodes.map((node) => node.start(30_000)));
+  await untilWhole(nodes);
+  const at = (host: Host): LabNode => nodes[host.index]!;
+  return {
+    hosts,
+    ticks: (from, to) => Traffic.start(at(from), at(to), EVERY_MS),
+    async untilOver(from, to, [next]) {
+      await untilVia(at(from), at(to), at(next!), WAY_MS);
+      return next!;
+    },
+    signal: (host, name) => at(host).signal(name),
+    kill: (host) => at(host).kill("SIGKILL"),
+    start: (host) => at(host).start(),
+    close: () => lab.close(),
+  };
+}
+
+/** Datagrams that must pass within the time they take, for a link to count as the one in use. */
+const SEEN_MS = 300;
+const SEEN_PACKETS = SEEN_MS / EVERY_MS / 2;
+
+const openPeers =
+  (make: MakeMesh): OpenMesh =>
+  async (hosts) => {
+    const { peers } = await make(hosts);
+    await Promise.all(peers.map((peer) => peer.start()));
+    const at = (host: Host) => peers[host.index]!;
+    for (const host of hosts.all.slice(1)) await untilPing(hosts.all[0]!, at(host).address, WAY_MS);
+    return {
+      hosts,
+      ticks: (from, to) => UdpTicks.start(at(from), at(to), EVERY_MS),
+      async untilOver(from, to, ways) {
+        const ticks = await UdpTicks.start(at(from), at(to), EVERY_MS);
+        try {
+          const packets = () => ways.map((next) => from.counters(hosts.port(from, next).name).packets);
+          const endMs = performance.now() + WAY_MS;
+          for (;;) {
+            const before = packets();
+            await Bun.sleep(SEEN_MS);
+            const used = packets().findIndex((count, i) => count - before[i]! > SEEN_PACKETS);
+            if (used >= 0) return ways[used]!;
+            if (performance.now() > endMs) throw new Error("no way is used");
+          }
+        } finally {
+          ticks.stop();
+        }
+      },
+      signal: (host, name) => at(host).daemon.signal(name),
+      kill: (host) => at(host).daemon.kill(),
+      start: (host) => at(host).start(),
+      close: async () => {},
+    };
+  };
+
+/** Does the fault, waits for the first arrival after it, and makes it good again. */
+type Fault = (mesh: Mesh, next: Host) => Promise<{ heal(): Promise<void> | void }>;
+
+interface Scene {
+  readonly makeHosts: () => Hosts;
+  /** Indices of the hosts: who talks, to whom. */
+  readonly talkers: readonly [from: number, to: number];
+  /** Over which neighbours of the first; Godwit takes the first of them, a tree has its own idea. */
+  readonly ways: readonly number[];
+  readonly fault: Fault;
+}
+
+const turnsOf = (open: OpenMesh, { makeHosts, talkers, ways, fault }: Scene, note: (text: string) => void) =>
+  (async (): Promise<Turns> => {
+    const hosts = makeHosts();
+    let mesh: Mesh | undefined;
+    const close = async () => {
+      await mesh?.close();
+      await hosts.close();
+    };
+    try {
+      await hosts.settle();
+      mesh = await open(hosts);
+    } catch (error) {
+      await close();
+      throw error;
+    }
+    const [from, to] = talkers.map((index) => hosts.all[index]!) as [Host, Host];
+    const run = async () => {
+      const next = await mesh.untilOver(
+        from,
+        to,
+        ways.map((index) => hosts.all[index]!),
+      );
+      await Bun.sleep(SETTLE_MS);
+      const ticks = await mesh.ticks(from, to);
+      try {
+        await ticks.arrivals.after(performance.now(), WAY_MS);
+        const faultMs = performance.now();
+        const { heal } = await fault(mesh, next);
+        const endMs = await ticks.arrivals.after(faultMs, OUTAGE_MAX_MS).catch(() => {
+          note(`nothing arrived for ${OUTAGE_MAX_MS} ms: counted as that`);
+          return faultMs + OUTAGE_MAX_MS;
+        });
+        await heal();
+        return { outage: [endMs - faultMs] };
+      } finally {
+        ticks.stop();
+      }
+    };
+    return { run, close };
+  })();
+
+const contestantsOf = (scene: Scene): Contestant[] => [
+  { name: GODWIT, open: (note) => turnsOf(openGodwit, scene, note) },
+  {
+    name: "babeld",
+    needs: ["babeld", "ping"],
+    runsMax: 3,
+    open: (note) => turnsOf(openPeers(makeBabeld), scene, note),
+  },
+  {
+    name: "yggdrasil",
+    needs: ["yggdrasil", "ping"],
+    open: (note) => turnsOf(openPeers(makeYggdrasil), scene, note),
+  },
+];
+
+const outage = (what: string, atMost: number) => ({
+  outage: { what, unit: "ms", goal: { of: "p95" as const, atMost } },
+});
+
+export const rerouteLink: Bench = contest({
+  name: "reroute-link",
+  row: 2,
+  how: "ring of 10 namespaces; `ip link set down` on the link between two neighbours that talk, so that the way round has 9 hops",
+  figures: outage("outage when a link goes down", 300),
+  contestants: contestantsOf({
+    makeHosts: () => Hosts.ring(NODES),
+    talkers: [0, 1],
+    ways: [1],
+    fault: async ({ hosts }, far) => {
+      const near = hosts.all[0]!;
+      const { name } = hosts.port(near, far);
+      near.ip("link", "set", name, "down");
+      return { heal: () => void near.ip("link", "set", name, "up") };
+    },
+  }),
+});
+
+export const rerouteSilent: Bench = contest({
+  name: "reroute-silent",
+  row: 3,
+  how: "ring of 10 namespaces; the relay between the two talkers freezes: SIGSTOP, and its kernel stops forwarding, which matters to babeld only; Godwit's way round has 8 hops",
+  figures: outage("outage when a relay freezes (SIGSTOP)", 2_500),
+  contestants: contestantsOf({
+    makeHosts: () => Hosts.ring(NODES),
+    talkers: [0, 2],
+    ways: [1, NODES - 1],
+    fault: async (mesh, relay) => {
+      mesh.signal(relay, "SIGSTOP");
+      relay.forwards(false);
+      const heal = () => {
+        relay.forwards(true);
+        mesh.signal(relay, "SIGCONT");
+      };
+      return { heal };
+    },
+  }),
+});
+
+export const restart: Bench = contest({
+  name: "restart",
+  row: 5,
+  how: "line A - B - C of namespaces; kill -9 of B and start at once. Routes that babeld left in the kernel go on working meanwhile",
+  figures: outage("outage when the relay is killed and started at once", 1_000),
+  contestants: contestantsOf({
+    makeHosts: () => Hosts.line(3),
+    talkers: [0, 2],
+    ways: [1],
+    fault: async (mesh, relay) => {
+      await mesh.kill(relay);
+      const started = mesh.start(relay);
+      return { heal: () => started };
+    },
+  }),
+});
