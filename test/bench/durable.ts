@@ -1,6 +1,6 @@
 /**
  * Row 12: durable messages of 512 bytes. They come in over the unix socket of the source's API, many connections at
- * once, written by hand because a comfortable HTTP client would cost more than the node.
+ * once, see http-client.ts.
  */
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { GODWIT, quantile, type Bench } from "./bench.ts";
 import { contest, separateTurns, type Figure, type Sample } from "./contest.ts";
+import { HttpClient, type Answered } from "./http-client.ts";
 import { follow, idOf, metricOf, untilWhole } from "./probe.ts";
 import { cpuMs } from "./process.ts";
 
@@ -19,78 +20,15 @@ const PACED_PER_SECOND = 500;
 const PACED_MESSAGES = 2_000;
 const TIMEOUT_MS = 120_000;
 
-interface Answered {
+interface Accepted extends Answered {
   readonly id: string;
-  readonly askedMs: number;
-  readonly answeredMs: number;
 }
 
-/** Keep-alive connections to one unix socket; each call takes an idle one or waits for it. */
-class Client {
-  readonly #idle: Connection[] = [];
-  readonly #all: Connection[] = [];
-  readonly #waiting: ((connection: Connection) => void)[] = [];
-
-  static async open(path: string, count: number): Promise<Client> {
-    const client = new Client();
-    for (let i = 0; i < count; i++) {
-      const connection = await Connection.open(path);
-      client.#all.push(connection);
-      client.#idle.push(connection);
-    }
-    return client;
-  }
-
-  async post(request: Buffer): Promise<Answered> {
-    const connection =
-      this.#idle.pop() ?? (await new Promise<Connection>((resolve) => this.#waiting.push(resolve)));
-    try {
-      return await connection.post(request);
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#idle.push(connection);
-      else next(connection);
-    }
-  }
-
-  close(): void {
-    for (const connection of this.#all) connection.close();
-  }
-}
-
-class Connection {
-  #socket!: Awaited<ReturnType<typeof Bun.connect>>;
-  #answer: ((text: string) => void) | undefined;
-
-  static async open(path: string): Promise<Connection> {
-    const connection = new Connection();
-    connection.#socket = await Bun.connect({
-      unix: path,
-      socket: {
-        // Answers of some hundred bytes come in one piece over a unix socket.
-        data: (_socket, bytes) => connection.#answer?.(bytes.toString("latin1")),
-        close: () => connection.#answer?.("closed"),
-      },
-    });
-    return connection;
-  }
-
-  post(request: Buffer): Promise<Answered> {
-    const askedMs = performance.now();
-    return new Promise((resolve, reject) => {
-      this.#answer = (text) => {
-        this.#answer = undefined;
-        const id = text.startsWith("HTTP/1.1 202") ? /"id":"([0-9a-f]+)"/.exec(text)?.[1] : undefined;
-        if (id === undefined) reject(new Error(`POST /messages: ${text.slice(0, 400)}`));
-        else resolve({ id, askedMs, answeredMs: performance.now() });
-      };
-      this.#socket.write(request);
-    });
-  }
-
-  close(): void {
-    this.#socket.end();
-  }
+async function post(client: HttpClient, request: Buffer): Promise<Accepted> {
+  const answered = await client.ask(request);
+  const id = answered.text.startsWith("HTTP/1.1 202") ? /"id":"([0-9a-f]+)"/.exec(answered.text)?.[1] : undefined;
+  if (id === undefined) throw new Error(`POST /messages: ${answered.text.slice(0, 400)}`);
+  return { ...answered, id };
 }
 
 function requestFor(to: string): Buffer {
@@ -112,11 +50,11 @@ interface Burst {
 async function burst(nodes: readonly LabNode[]): Promise<Burst> {
   const [source, target] = [nodes[0]!, nodes.at(-1)!];
   const request = requestFor(await idOf(target));
-  const client = await Client.open(source.socketPath, CONNECTIONS);
+  const client = await HttpClient.open(source.socketPath, CONNECTIONS);
   try {
     const cpuBefore = nodes.map((node) => cpuMs(node.pid!));
     const startMs = performance.now();
-    const answers = await Promise.all(Array.from({ length: MESSAGES }, () => client.post(request)));
+    const answers = await Promise.all(Array.from({ length: MESSAGES }, () => post(client, request)));
     const acceptedMs = Math.max(...answers.map(({ answeredMs }) => answeredMs)) - startMs;
     await source.until(
       "all receipts",
@@ -140,17 +78,17 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
 async function paced(nodes: readonly LabNode[]): Promise<number[]> {
   const [source, target] = [nodes[0]!, nodes.at(-1)!];
   const request = requestFor(await idOf(target));
-  const client = await Client.open(source.socketPath, CONNECTIONS);
+  const client = await HttpClient.open(source.socketPath, CONNECTIONS);
   const arrivedMs = new Map<string, number>();
   const events = await follow(target, "message", ({ type, data, atMs }) => {
     if (type === "message.received") arrivedMs.set(String(data["id"]), atMs);
   });
   try {
-    const posts: Promise<Answered>[] = [];
+    const posts: Promise<Accepted>[] = [];
     const startMs = performance.now();
     while (posts.length < PACED_MESSAGES) {
       const due = Math.min(PACED_MESSAGES, ((performance.now() - startMs) / 1_000) * PACED_PER_SECOND);
-      while (posts.length < due) posts.push(client.post(request));
+      while (posts.length < due) posts.push(post(client, request));
       await Bun.sleep(1);
     }
     const answers = await Promise.all(posts);

@@ -24,7 +24,7 @@ interface Flow {
 }
 
 /** Sends what the lanes take, at most `perSecond`, for some seconds; counts what arrives. */
-async function flow(node: LabNode, perSecond: number): Promise<Flow> {
+export async function flow(node: LabNode, perSecond: number): Promise<Flow> {
   const [source, sink] = [new LightNode(), new LightNode()];
   try {
     const relayId = await source.connect(node.linkPort);

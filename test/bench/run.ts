@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { binaryPath } from "../../scripts/lab.ts";
 import { run as runCommand } from "../../scripts/lib.ts";
 import { figuresOf, formatGoal, formatNumber, verdict, type Bench, type Measure } from "./bench.ts";
+import { api } from "./api.ts";
 import { coldStart } from "./cold-start.ts";
 import { durable } from "./durable.ts";
 import { handshake } from "./handshake.ts";
@@ -31,6 +32,7 @@ const benches: readonly Bench[] = [
   idle,
   memory,
   startup,
+  api,
   loops,
 ];
 
