@@ -79,7 +79,7 @@ const openPeers =
       async untilOver(from, to, ways) {
         const ticks = await UdpTicks.start(at(from), at(to), EVERY_MS);
         try {
-          const packets = () => ways.map((next) => from.counters(hosts.port(from, next).name).packets);
+          const packets = () => ways.map((next) => from.counters(hosts.port(from, next).net.device).packets);
           const endMs = performance.now() + WAY_MS;
           for (;;) {
             const before = packets();
@@ -182,9 +182,9 @@ export const rerouteLink: Bench = contest({
     ways: [1],
     fault: async ({ hosts }, far) => {
       const near = hosts.all[0]!;
-      const { name } = hosts.port(near, far);
-      near.ip("link", "set", name, "down");
-      return { heal: () => void near.ip("link", "set", name, "up") };
+      const { net } = hosts.port(near, far);
+      net.up(false);
+      return { heal: () => net.up(true) };
     },
   }),
 });

@@ -1,5 +1,6 @@
 /** Godwit nodes in namespaces, one in each host, told of their neighbours as an operator would. */
 import { Lab, type LabNode } from "../../scripts/lab.ts";
+import { NODE_PORT } from "../../scripts/netlab.ts";
 import type { Hosts } from "./namespaces.ts";
 
 export interface GodwitOptions {
@@ -12,16 +13,11 @@ export async function addToHosts(lab: Lab, hosts: Hosts, { extra }: GodwitOption
     nodes.push(
       await lab.add({
         callsign: `HST-${host.index}`,
-        addresses: host.ports.map(({ address }) => address),
-        enter: (make) => host.enter(make),
+        ...host.net.nodeOptions,
         ...(extra === undefined ? {} : { extra }),
       }),
     );
-  const owner = (address: string) =>
-    nodes[hosts.all.findIndex(({ ports }) => ports.some((port) => port.address === address))]!;
   for (const host of hosts.all)
-    await nodes[host.index]!.configure(
-      host.ports.map(({ farAddress }) => owner(farAddress).endpointAt(farAddress)),
-    );
+    await nodes[host.index]!.configure(host.ports.map(({ farAddress }) => `tcp://${farAddress}:${NODE_PORT}`));
   return nodes;
 }

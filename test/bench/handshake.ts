@@ -41,7 +41,7 @@ async function runWireguard(): Promise<Sample> {
     // Resolution of the link's own addresses is no part of it.
     await untilPing(near, hosts.port(near, far).farAddress, READY_MS);
     for (const peer of peers) await peer.start();
-    const port = hosts.port(near, far).name;
+    const port = hosts.port(near, far).net.device;
     const read = () => near.counters(port);
     const start = read();
     await untilPing(near, peers[1]!.address, READY_MS);

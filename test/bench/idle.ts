@@ -19,7 +19,7 @@ const ETHERNET_BYTES = 14;
 async function measure(hosts: Hosts, pids: readonly number[]): Promise<Sample> {
   await Bun.sleep(SETTLE_MS);
   const ports = [hosts.port(hosts.all[0]!, hosts.all[1]!), hosts.port(hosts.all[1]!, hosts.all[2]!)];
-  const read = () => ports.map(({ host, name }) => host.counters(name));
+  const read = () => ports.map(({ host, net }) => host.counters(net.device));
   const before = read();
   await Bun.sleep(COUNT_MS);
   const bytes = read().map((now, i) => {

@@ -1,24 +1,17 @@
 /**
- * Hosts that are network namespaces, joined by veth pairs, for measuring beside daemons that need interfaces of their
- * own. The measuring process steps into a namespace to start a program or to open a socket, which then stays there;
- * so one process holds both ends of a probe and one clock. Needs root and iproute2. Leaves no namespace and no file.
+ * Hosts that are network namespaces (scripts/netlab.ts), for measuring beside daemons that need interfaces of their own.
+ * The measuring process steps into a namespace to start a program or to open a socket, which then stays there; so one
+ * process holds both ends of a probe and one clock. Needs root, iproute2 and nftables. Leaves no namespace and no file.
  */
 import { dlopen, FFIType } from "bun:ffi";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
+import { NetLab, type NetHost, type NetPort } from "../../scripts/netlab.ts";
 
 /** How long a program has to end after SIGTERM. */
 const STOP_MS = 3_000;
-
-let serial = 0;
-
-function ip(...words: readonly string[]): string {
-  const { exitCode, stdout, stderr } = Bun.spawnSync(["ip", ...words]);
-  if (exitCode !== 0) throw new Error(`ip ${words.join(" ")}: ${stderr.toString().trim()}`);
-  return stdout.toString();
-}
 
 /** Linux moves the calling thread; what it makes there stays there. */
 const setns = () =>
@@ -29,7 +22,7 @@ let homeFd: number | undefined;
 /** One end of a veth pair. */
 export interface Port {
   readonly host: Host;
-  readonly name: string;
+  readonly net: NetPort;
   readonly address: string;
   readonly farAddress: string;
 }
@@ -40,33 +33,23 @@ export interface Counters {
 }
 
 export class Host {
-  readonly name: string;
+  readonly net: NetHost;
   readonly index: number;
   readonly ports: Port[] = [];
   readonly #fd: number;
   readonly #running = new Set<Subprocess>();
 
-  constructor(name: string, index: number) {
-    this.name = name;
+  constructor(net: NetHost, index: number) {
+    this.net = net;
     this.index = index;
-    ip("netns", "add", name);
-    this.#fd = openSync(`/run/netns/${name}`, "r");
-    // Duplicate address detection would hold every IPv6 address back for a second or two.
-    this.enter(() => {
-      for (const which of ["all", "default"]) {
-        writeFileSync(`/proc/sys/net/ipv6/conf/${which}/accept_dad`, "0");
-        writeFileSync(`/proc/sys/net/ipv6/conf/${which}/forwarding`, "1");
-      }
-    });
-    this.forwards(true);
-    ip("-n", name, "link", "set", "lo", "up");
+    this.#fd = openSync(`/run/netns/${net.namespace}`, "r");
   }
 
   /** Runs `make` inside; it must do what it does before it returns. */
   enter<T>(make: () => T): T {
     enterNamespace ??= setns();
     homeFd ??= openSync("/proc/self/ns/net", "r");
-    if (enterNamespace(this.#fd, 0) !== 0) throw new Error(`cannot enter ${this.name}: root is needed`);
+    if (enterNamespace(this.#fd, 0) !== 0) throw new Error(`cannot enter ${this.net.namespace}: root is needed`);
     try {
       return make();
     } finally {
@@ -104,20 +87,16 @@ export class Host {
     return out;
   }
 
-  ip(...words: readonly string[]): string {
-    return ip("-n", this.name, ...words);
-  }
-
   /** Whether its kernel passes on what is for others. */
   forwards(isOn: boolean): void {
-    this.enter(() => writeFileSync("/proc/sys/net/ipv4/ip_forward", isOn ? "1" : "0"));
+    this.net.sysctl("net.ipv4.ip_forward", isOn ? 1 : 0);
   }
 
   /** What has passed through an interface so far, both directions. */
   counters(port: string): Counters {
     const text = this.enter(() => readFileSync("/proc/thread-self/net/dev", "utf8"));
     const line = text.split("\n").find((row) => row.trimStart().startsWith(`${port}:`));
-    if (line === undefined) throw new Error(`${this.name} has no interface ${port}`);
+    if (line === undefined) throw new Error(`${this.net.name} has no interface ${port}`);
     const fields = line.slice(line.indexOf(":") + 1).trim().split(/\s+/).map(Number);
     return { bytes: fields[0]! + fields[8]!, packets: fields[1]! + fields[9]! };
   }
@@ -127,47 +106,40 @@ export class Host {
     return Promise.all([...this.#running].map((child) => child.exited));
   }
 
-  remove(): void {
+  abandon(): void {
     for (const child of this.#running) child.kill("SIGKILL");
     closeSync(this.#fd);
-    ip("netns", "del", this.name);
   }
 }
 
 export class Hosts {
-  readonly dir: string;
+  readonly dir = mkdtempSync(join(tmpdir(), "godwit-bench-"));
   readonly all: Host[] = [];
-  readonly #prefix: string;
-  #links = 0;
+  readonly #lab = NetLab.create();
   #isClosed = false;
-  readonly #onExit = () => this.#remove();
+  readonly #onExit = () => this.#abandon();
 
   constructor() {
-    this.#prefix = `gb${process.pid.toString(36)}${(serial++).toString(36)}`;
-    this.dir = mkdtempSync(join(tmpdir(), "godwit-bench-"));
     process.once("exit", this.#onExit);
   }
 
   add(): Host {
-    const host = new Host(`${this.#prefix}-${this.all.length}`, this.all.length);
+    const host = new Host(this.#lab.host(`h${this.all.length}`, { forwards: true }), this.all.length);
     this.all.push(host);
     return host;
   }
 
   /** Joins two hosts; each end has an IPv4 address of a network of its own. */
   join(a: Host, b: Host): void {
-    const number = this.#links++;
-    const [nearName, farName] = [`v${number}a`, `v${number}b`];
-    ip("link", "add", nearName, "netns", a.name, "type", "veth", "peer", "name", farName, "netns", b.name);
-    const address = (end: number) => `10.77.${number}.${end}`;
-    for (const [host, name, end] of [
-      [a, nearName, 1],
-      [b, farName, 2],
-    ] as const) {
-      host.ip("addr", "add", `${address(end)}/30`, "dev", name);
-      host.ip("link", "set", name, "up");
-      host.ports.push({ host, name, address: address(end), farAddress: address(3 - end) });
-    }
+    const link = this.#lab.link(a.net, b.net, { families: "v4" });
+    const portOf = (host: Host, near: NetPort, far: NetPort): Port => ({
+      host,
+      net: near,
+      address: near.addresses.v4!,
+      farAddress: far.addresses.v4!,
+    });
+    a.ports.push(portOf(a, link.a, link.b));
+    b.ports.push(portOf(b, link.b, link.a));
   }
 
   static line(count: number): Hosts {
@@ -187,26 +159,27 @@ export class Hosts {
   /** The end at `a` of the link to `b`. */
   port(a: Host, b: Host): Port {
     const port = a.ports.find(({ farAddress }) => b.ports.some(({ address }) => address === farAddress));
-    if (port === undefined) throw new Error(`${a.name} has no link to ${b.name}`);
+    if (port === undefined) throw new Error(`${a.net.name} has no link to ${b.net.name}`);
     return port;
   }
 
   /** Linux reports the carrier of a new link up to a second late; a daemon that starts before sees it down. */
   async settle(): Promise<void> {
-    const isUp = (host: Host) => host.ports.every(({ name }) => host.ip("link", "show", name).includes("state UP"));
+    const isUp = (host: Host) => host.ports.every(({ net }) => host.net.ip("link", "show", net.device).includes("state UP"));
     while (!this.all.every(isUp)) await Bun.sleep(50);
   }
 
   async close(): Promise<void> {
     await Promise.all(this.all.map((host) => host.killAll()));
     process.off("exit", this.#onExit);
-    this.#remove();
+    this.#abandon();
+    await this.#lab.close();
   }
 
-  #remove(): void {
+  #abandon(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const host of this.all) host.remove();
+    for (const host of this.all) host.abandon();
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

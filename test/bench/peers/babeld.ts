@@ -10,14 +10,14 @@ export const makeBabeld: MakeMesh = async (hosts) => {
   for (const host of hosts.all) {
     const address = `10.99.0.${host.index + 1}`;
     const at = join(hosts.dir, `babeld-${host.index}`);
-    host.ip("addr", "add", `${address}/32`, "dev", "lo");
+    host.net.ip("addr", "add", `${address}/32`, "dev", "lo");
     await writeFile(
       `${at}.conf`,
       `local-path ${at}.sock\nredistribute local ip 10.99.0.0/16 allow\nredistribute local deny\ninstall ip 10.99.0.0/16 pref-src ${address}\n`,
     );
     const daemon = new Daemon(
       host,
-      ["babeld", "-c", `${at}.conf`, "-S", `${at}.state`, "-I", `${at}.pid`, ...host.ports.map(({ name }) => name)],
+      ["babeld", "-c", `${at}.conf`, "-S", `${at}.state`, "-I", `${at}.pid`, ...host.ports.map(({ net }) => net.device)],
       `${at}.log`,
     );
     const start = async () => {

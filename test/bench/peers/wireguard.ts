@@ -6,6 +6,8 @@ import { START_MS, type IpMesh } from "./peer.ts";
 
 const PORT = 51_820;
 
+let tunnels = 0;
+
 interface Keys {
   readonly path: string;
   readonly publicKey: string;
@@ -23,7 +25,7 @@ export async function makeWireguard(hosts: Hosts): Promise<IpMesh> {
   const addresses = hosts.all.map(({ index }) => `10.88.0.${index + 1}`);
   const peers = hosts.all.map((host) => {
     // Its control sockets lie in one folder for all namespaces of a machine.
-    const name = `${host.name}w`;
+    const name = `gb${process.pid.toString(36)}${(tunnels++).toString(36)}`;
     const daemon = new Daemon(host, ["wireguard-go", "-f", name], join(hosts.dir, `wg-${host.index}.log`), {
       WG_PROCESS_FOREGROUND: "1",
       LOG_LEVEL: "error",
@@ -41,8 +43,8 @@ export async function makeWireguard(hosts: Hosts): Promise<IpMesh> {
         words.push("allowed-ips", behind.map((address) => `${address}/32`).join(","));
       }
       await daemon.until("its socket", () => host.run(words), START_MS);
-      host.ip("addr", "add", `${addresses[host.index]}/24`, "dev", name);
-      host.ip("link", "set", name, "up");
+      host.net.ip("addr", "add", `${addresses[host.index]}/24`, "dev", name);
+      host.net.ip("link", "set", name, "up");
     };
     return { daemon, address: addresses[host.index]!, start };
   });
