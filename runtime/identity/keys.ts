@@ -150,8 +150,8 @@ export function identityFromSeed(seed: Uint8Array): Identity {
 /** What was found out about one id. `problem` undefined: usable. */
 interface CheckedId {
   readonly problem: string | undefined;
-  readonly dhPublicKey: Uint8Array | undefined;
-  verifyKey: KeyObject | undefined;
+  /** Made when somebody asks: most ids are only ever routed to. */
+  dhPublicKey: Uint8Array | undefined;
 }
 
 /**
@@ -160,6 +160,9 @@ interface CheckedId {
  */
 const CHECKED_IDS_MAX = 16_384;
 const REFUSED_IDS_MAX = 1_024;
+/** A key of the library holds some kilobytes and is made in a fraction of a verification, so only recent ones stay. */
+const VERIFY_KEYS_MAX = 512;
+const verifyKeys = new Map<NodeId, KeyObject>();
 const checkedIds = new Map<NodeId, CheckedId>();
 const refusedIds = new Map<NodeId, CheckedId>();
 
@@ -175,11 +178,7 @@ function lookUp(id: NodeId): CheckedId {
 }
 
 function examine(publicKey: Uint8Array): CheckedId {
-  const refused = (problem: string): CheckedId => ({
-    problem,
-    dhPublicKey: undefined,
-    verifyKey: undefined,
-  });
+  const refused = (problem: string): CheckedId => ({ problem, dhPublicKey: undefined });
   if (hasSignBit(publicKey)) return refused("its sign bit is 1");
   let point;
   try {
@@ -190,11 +189,7 @@ function examine(publicKey: Uint8Array): CheckedId {
   }
   if (point.isSmallOrder()) return refused("it is a point of small order");
   if (!point.isTorsionFree()) return refused("it has a torsion component");
-  return {
-    problem: undefined,
-    dhPublicKey: ed25519.utils.toMontgomery(publicKey),
-    verifyKey: undefined,
-  };
+  return { problem: undefined, dhPublicKey: undefined };
 }
 
 function usable(id: NodeId): CheckedId {
@@ -214,7 +209,9 @@ export function checkNodeId(id: NodeId): void {
 
 /** The id's X25519 public key (birational map, RFC 7748 section 4.1). Shared: never write to it. Throws GODWIT_ID_INVALID. */
 export function dhPublicKeyOf(id: NodeId): Uint8Array {
-  return usable(id).dhPublicKey!;
+  const checked = usable(id);
+  checked.dhPublicKey ??= ed25519.utils.toMontgomery(nodeIdBytes(id));
+  return checked.dhPublicKey;
 }
 
 /**
@@ -248,13 +245,21 @@ function edwardsOf(dhPublicKey: Uint8Array): Uint8Array {
 export function verifySignature(id: NodeId, message: Uint8Array, signature: Uint8Array): boolean {
   if (signature.length !== SIGNATURE_BYTES) return false;
   try {
-    const checked = lookUp(id);
-    if (checked.problem !== undefined) return false;
-    checked.verifyKey ??= importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
-    return verify(null, message, checked.verifyKey, signature);
+    if (lookUp(id).problem !== undefined) return false;
+    return verify(null, message, verifyKeyOf(id), signature);
   } catch {
     return false;
   }
+}
+
+function verifyKeyOf(id: NodeId): KeyObject {
+  let key = verifyKeys.get(id);
+  if (key === undefined) {
+    key = importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
+    if (verifyKeys.size >= VERIFY_KEYS_MAX) verifyKeys.delete(verifyKeys.keys().next().value as NodeId);
+    verifyKeys.set(id, key);
+  }
+  return key;
 }
 
 /** A fresh X25519 key: an ephemeral of a handshake, or a prekey. */

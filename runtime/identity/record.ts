@@ -102,7 +102,7 @@ const sha256 = (bytes: Uint8Array | string): Uint8Array =>
   new Uint8Array(createHash("sha256").update(bytes).digest());
 
 /** First 8 bytes of SHA-256 of the whole record: its name in routing. Owned by the caller. */
-export const recordHash = (bytes: Uint8Array): Uint8Array => sha256(bytes).subarray(0, RECORD_HASH_BYTES);
+export const recordHash = (bytes: Uint8Array): Uint8Array => sha256(bytes).slice(0, RECORD_HASH_BYTES);
 
 /** The network is signed but not sent: a record of another mesh with the same key does not verify here. */
 const domain = (label: string, network: string): Writer =>
@@ -281,6 +281,9 @@ interface Draft {
   readonly capabilities: string[];
 }
 
+/** Thousands of records without endpoints hold one list. */
+const NONE: readonly string[] = [];
+
 /** `owned` is the whole record. */
 function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
   const version = reader.u8();
@@ -318,13 +321,14 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     protocolMax,
     callsign,
     location: callsign === undefined ? draft.location : locationOf(callsign),
-    endpoints: draft.endpoints,
-    capabilities: draft.capabilities,
+    endpoints: draft.endpoints.length === 0 ? NONE : draft.endpoints,
+    capabilities: draft.capabilities.length === 0 ? NONE : draft.capabilities,
     prekey: draft.prekey,
     nameProof: draft.nameProof,
     signer,
     reason: draft.reason,
-    bytes: owned,
+    // Without the buffer object that parsing made of it: thousands of records are held.
+    bytes: owned.slice(),
     hash: recordHash(owned),
   };
 }

@@ -59,7 +59,7 @@ export function sealTo(input: SealInput, random: Random): Uint8Array {
   const noise = new HandshakeState({
     pattern: "K",
     role: "initiator",
-    s: rememberingKey(from),
+    s: rememberingKey(from.dh),
     rs: prekey?.publicKey ?? dhPublicKeyOf(to),
     prologue: prologueOf(form, keyId, from.id, to, input.associated),
     random,
@@ -102,7 +102,7 @@ export function openSealed(input: OpenInput): {
     const noise = new HandshakeState({
       pattern: "K",
       role: "responder",
-      s: key,
+      s: rememberingKey(key, dhPublicKeyOf(input.from)),
       rs: dhPublicKeyOf(input.from),
       prologue: prologueOf(form, keyId, input.from, input.identity.id, input.associated),
       random: drawsNothing,
@@ -158,34 +158,34 @@ const prologueOf = (
     .bytes(associated)
     .finish();
 
-/** Shared secrets kept per identity. */
+/** Shared secrets kept for each own key. */
 const SECRETS_MAX = 4_096;
-const rememberingKeys = new WeakMap<Identity, DhKey>();
+const rememberedSecrets = new WeakMap<DhKey, Map<string, Uint8Array>>();
 
 /**
- * The identity's key with a memory for the static-static half, which is the same for every message to a key and costs
- * as much as all the rest. It reveals no more than the identity key in the same memory does.
+ * A key with a memory for the static-static half, which is the same for every message between two keys and costs as
+ * much as all the rest. It reveals no more than the key in the same memory does, and goes when that one goes, so that a
+ * deleted prekey leaves nothing behind. What is agreed with an ephemeral key is never kept: the opener names the one
+ * static key that counts, the sealer agrees with no other.
  */
-function rememberingKey(identity: Identity): DhKey {
-  let key = rememberingKeys.get(identity);
-  if (key === undefined) {
-    const secrets = new Map<string, Uint8Array>();
-    key = {
-      publicKey: identity.dh.publicKey,
-      agree(remotePublic) {
-        const name = Buffer.from(remotePublic).toString("latin1");
-        let secret = secrets.get(name);
-        if (secret === undefined) {
-          secret = identity.dh.agree(remotePublic);
-          if (secrets.size >= SECRETS_MAX) secrets.delete(secrets.keys().next().value!);
-          secrets.set(name, secret);
-        }
-        return secret.slice();
-      },
-    };
-    rememberingKeys.set(identity, key);
-  }
-  return key;
+function rememberingKey(key: DhKey, onlyWith?: Uint8Array): DhKey {
+  let secrets = rememberedSecrets.get(key);
+  if (secrets === undefined) rememberedSecrets.set(key, (secrets = new Map()));
+  const kept = secrets;
+  return {
+    publicKey: key.publicKey,
+    agree(remotePublic) {
+      if (onlyWith !== undefined && Buffer.compare(onlyWith, remotePublic) !== 0) return key.agree(remotePublic);
+      const name = Buffer.from(remotePublic).toString("latin1");
+      let secret = kept.get(name);
+      if (secret === undefined) {
+        secret = key.agree(remotePublic);
+        if (kept.size >= SECRETS_MAX) kept.delete(kept.keys().next().value!);
+        kept.set(name, secret);
+      }
+      return secret.slice();
+    },
+  };
 }
 
 const drawsNothing: Random = {

@@ -3,7 +3,7 @@
  * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always and
  * for good: the record of a revoked node is its revocation. Bounded; kept in the store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
  */
-import { decodeRecord, isNewerRecord, peekRecord, recordHash, type NodeRecord } from "../identity/record.ts";
+import { decodeRecord, isNewerRecord, peekRecord, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Store, StoreOp } from "../store/types.ts";
@@ -86,8 +86,8 @@ export class RecordBook {
     );
     if (record === undefined) return "invalid";
     if (held === undefined && !this.#admit(record)) return "full";
-    const copy = bytes.slice();
-    const fresh = { record, bytes: copy, hash: recordHash(copy) };
+    const { bytes: copy, hash } = record;
+    const fresh = { record, bytes: copy, hash };
     this.#records.set(record.id, fresh);
     if (record.isRevoked) this.#revoked.set(record.id, fresh);
     if (isPersisted) {

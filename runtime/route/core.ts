@@ -167,11 +167,15 @@ export class RouteCore {
 
   /** Lets the neighbour know of a newer sequence number than it advertises, unless it says so itself meanwhile. */
   hintProof(destination: Destination, neighbour: Neighbour): void {
-    const proof = destination.proof;
-    if (proof === undefined || !neighbour.hasTable || neighbour.knownProof(destination.slot) >= proof.seqno)
+    if (destination.proof === undefined || !neighbour.hasTable || neighbour.holdsProof(destination.slot))
       return;
     neighbour.markHint(destination.slot);
     this.scheduleLazy(neighbour);
+  }
+
+  /** The proof of the destination was replaced: nobody is known to hold this one yet. */
+  onNewProof({ slot }: Destination): void {
+    for (const neighbour of this.neighbours.values()) neighbour.forgetProof(slot);
   }
 
   coalesceMs(neighbour: Neighbour): number {

@@ -1,7 +1,7 @@
 /**
  * What the router keeps for one neighbour: its link, the tags that tie frames to this adjacency, and which destinations
- * it still has to be told about. Columns are indexed by destination slot, so that a neighbour costs 13 bytes for each
- * destination and no object. Sends nothing itself; updates.ts does.
+ * it still has to be told about. One column is indexed by destination slot, so that a neighbour costs a byte for each
+ * destination and no object; what is under way is few and kept apart. Sends nothing itself; updates.ts does.
  */
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
@@ -32,6 +32,8 @@ const TOLD = 16;
 const RETRACTED = 32;
 /** Send the proof even if there is no route to tell. */
 const HINT = 64;
+/** The neighbour can be relied on to hold the proof that the table has now. */
+const PROVEN = 128;
 
 /** One update frame that has not been acknowledged. */
 export interface FrameInFlight {
@@ -41,8 +43,6 @@ export interface FrameInFlight {
   /** Sequence number of the proof that the receiver can be relied on to keep, for each slot; -1: none. */
   readonly proofs: number[];
 }
-
-const low32 = (serial: number): number => serial >>> 0;
 
 export class Neighbour {
   readonly id: NodeId;
@@ -88,8 +88,8 @@ export class Neighbour {
   badProofs = 0;
   badProofAtMs = 0;
   #flags = new Uint8Array(0);
-  #sent = new Uint32Array(0);
-  #proof = new Float64Array(0);
+  /** By slot: the serial of the newest frame that carries it and has not been acknowledged. */
+  readonly #sent = new Map<number, number>();
   #soon: number[] = [];
   #lazy: number[] = [];
 
@@ -168,42 +168,46 @@ export class Neighbour {
   }
 
   isUnderWay(slot: number): boolean {
-    return slot < this.#sent.length && (this.#sent[slot] !== 0 || (this.#flags[slot]! & SOON) !== 0);
+    return this.#sent.has(slot) || (slot < this.#flags.length && (this.#flags[slot]! & SOON) !== 0);
   }
 
-  /** Newest proof that the neighbour is known to hold for the slot; -1: none. */
-  knownProof(slot: number): number {
-    return slot < this.#proof.length ? this.#proof[slot]! - 1 : -1;
+  /** Whether the neighbour is known to hold the proof that the table has now for the slot. */
+  holdsProof(slot: number): boolean {
+    return slot < this.#flags.length && (this.#flags[slot]! & PROVEN) !== 0;
   }
 
-  noteProof(slot: number, seqno: number): void {
+  noteProof(slot: number): void {
     this.#reserve(slot);
-    this.#proof[slot] = Math.max(this.#proof[slot]!, seqno + 1);
+    this.#flags[slot] = this.#flags[slot]! | PROVEN;
   }
 
+  /** The neighbour asks for it again, or the table has a newer one. */
   forgetProof(slot: number): void {
-    if (slot < this.#proof.length) this.#proof[slot] = 0;
+    if (slot < this.#flags.length) this.#flags[slot] = this.#flags[slot]! & ~PROVEN;
   }
 
   noteSent(slot: number, serial: number, isReachable: boolean): void {
-    this.#sent[slot] = low32(serial);
+    this.#reserve(slot);
+    this.#sent.set(slot, serial);
     const flags = this.#flags[slot]!;
-    this.#flags[slot] = isReachable ? (flags | TOLD) & ~RETRACTED : flags | RETRACTED;
     // The other end may forget a destination that nobody offers any more, and its proof with it.
-    if (!isReachable) this.#proof[slot] = 0;
+    this.#flags[slot] = isReachable ? (flags | TOLD) & ~RETRACTED : (flags | RETRACTED) & ~PROVEN;
   }
 
-  /** Settles a frame; undefined when it is not under way (late, duplicate or invented). */
-  acknowledge(serial: number): FrameInFlight | undefined {
+  /**
+   * Settles a frame; undefined when it is not under way (late, duplicate or invented). `seqnoOf` says which proof the
+   * table has now: one that was replaced meanwhile is not the one that counts.
+   */
+  acknowledge(serial: number, seqnoOf: (slot: number) => number | undefined): FrameInFlight | undefined {
     const at = this.inFlight.findIndex((frame) => frame.serial === serial);
     if (at < 0) return undefined;
     const [frame] = this.inFlight.splice(at, 1);
     frame!.slots.forEach((slot, i) => {
-      if (this.#sent[slot] !== low32(serial)) return;
-      this.#sent[slot] = 0;
+      if (this.#sent.get(slot) !== serial) return;
+      this.#sent.delete(slot);
       if ((this.#flags[slot]! & RETRACTED) !== 0)
         this.#flags[slot] = this.#flags[slot]! & ~(TOLD | RETRACTED);
-      else if (frame!.proofs[i]! >= 0) this.noteProof(slot, frame!.proofs[i]!);
+      else if (frame!.proofs[i]! >= 0 && frame!.proofs[i] === seqnoOf(slot)) this.noteProof(slot);
     });
     return frame;
   }
@@ -211,18 +215,16 @@ export class Neighbour {
   /** Puts what the frame carried, and no later one did, back among what leaves soon. */
   revive(frame: FrameInFlight): void {
     for (const slot of frame.slots) {
-      if (this.#sent[slot] !== low32(frame.serial)) continue;
-      this.#sent[slot] = 0;
+      if (this.#sent.get(slot) !== frame.serial) continue;
+      this.#sent.delete(slot);
       this.markSoon(slot);
     }
   }
 
   /** A slot has been given to another destination, or the neighbour has forgotten everything about it. */
   resetSlot(slot: number): void {
-    if (slot >= this.#flags.length) return;
-    this.#sent[slot] = 0;
-    this.#proof[slot] = 0;
-    this.#flags[slot] = this.#flags[slot]! & (IN_SOON | IN_LAZY);
+    this.#sent.delete(slot);
+    if (slot < this.#flags.length) this.#flags[slot] = this.#flags[slot]! & (IN_SOON | IN_LAZY);
   }
 
   /** The neighbour has forgotten everything: nothing is told, nothing under way. */
@@ -231,8 +233,7 @@ export class Neighbour {
     this.#soon = [];
     this.#lazy = [];
     this.#flags.fill(0);
-    this.#sent.fill(0);
-    this.#proof.fill(0);
+    this.#sent.clear();
     this.srttMs = undefined;
     this.timeouts = 0;
   }
@@ -249,11 +250,5 @@ export class Neighbour {
     const flags = new Uint8Array(length);
     flags.set(this.#flags);
     this.#flags = flags;
-    const sent = new Uint32Array(length);
-    sent.set(this.#sent);
-    this.#sent = sent;
-    const proof = new Float64Array(length);
-    proof.set(this.#proof);
-    this.#proof = proof;
   }
 }

@@ -106,6 +106,7 @@ export class Origin {
     const hash = record === undefined ? new Uint8Array(RECORD_HASH_BYTES) : recordHash(record);
     const signature = deps.sign(seqnoSigningBytes(deps.network, deps.self, this.#seqno, hash));
     self.proof = { seqno: this.#seqno, recordHash: hash, signature };
+    this.#core.onNewProof(self);
     self.verifiedSeqno = this.#seqno;
     const route = { seqno: this.#seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
     self.any.selected = self.bulk.selected = route;

@@ -126,7 +126,7 @@ export class UpdateReceiver {
       this.#keepProof(destination, proof, from);
     }
     if (from.hasTable && proof.seqno === destination.proof!.seqno)
-      from.noteProof(destination.slot, proof.seqno);
+      from.noteProof(destination.slot);
     return true;
   }
 
@@ -137,7 +137,8 @@ export class UpdateReceiver {
       recordHash: proof.recordHash.slice(),
       signature: proof.signature.slice(),
     };
-    if (from.hasTable) from.noteProof(destination.slot, proof.seqno);
+    this.#core.onNewProof(destination);
+    if (from.hasTable) from.noteProof(destination.slot);
     this.onProof(destination, from);
     // Towards the originator: if its epoch was lost, this is how it learns what it once said.
     const towards = destination.any.primary?.neighbour ?? this.#core.neighbours.get(destination.id);

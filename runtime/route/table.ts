@@ -196,7 +196,10 @@ export function select(
   } else state.betterSinceMs = Number.NaN;
   const hopsChanged = putHops(destination, plane, ranked);
   const before = state.selected;
-  const after = selectedRoute(ranked[0], plane);
+  const fresh = selectedRoute(ranked[0], plane);
+  // Mostly both planes say the same, and thousands of destinations then hold one object instead of two.
+  const twin = plane === "bulk" ? destination.any.selected : fresh;
+  const after = isSameRoute(twin, fresh) ? twin : fresh;
   const switched = state.primary !== ranked[0]?.candidate;
   state.primary = ranked[0]?.candidate;
   if (isSameRoute(before, after)) return switched || hopsChanged ? Change.hops : Change.none;

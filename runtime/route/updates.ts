@@ -107,9 +107,7 @@ export class UpdateSender {
     const { slot } = destination;
     const mayTeach = isReachable || hint || destination.id === neighbour.id;
     const proof =
-      mayTeach && destination.proof !== undefined && neighbour.knownProof(slot) < destination.proof.seqno
-        ? destination.proof
-        : undefined;
+      mayTeach && !neighbour.holdsProof(slot) ? destination.proof : undefined;
     if (!isReachable && proof === undefined && !neighbour.wasTold(slot)) return writer;
     this.#lowerDistances(destination, any.metric, bulk.metric);
     const out = writer ?? beginUpdate(neighbour.peerTag, frame.serial, frameBytes);
@@ -134,7 +132,7 @@ export class UpdateSender {
   handleAck(neighbour: Neighbour, bytes: Uint8Array): void {
     const { tag, serial } = decodeRouteAck(bytes);
     if (tag !== neighbour.ownTag) return this.#core.drop("wrong-tag");
-    const frame = neighbour.acknowledge(serial);
+    const frame = neighbour.acknowledge(serial, (slot) => this.#core.table.at(slot)?.proof?.seqno);
     if (frame === undefined) return this.#core.drop("stale");
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
