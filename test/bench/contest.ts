@@ -37,6 +37,8 @@ export interface Contest {
   readonly isTogether?: boolean;
   /** Godwit first. */
   readonly contestants: readonly Contestant[];
+  /** Fewer turns than asked for, where one is long and says much. */
+  readonly runsMax?: number;
 }
 
 /** Turns that share nothing. */
@@ -45,16 +47,25 @@ export const separateTurns = (run: () => Promise<Sample>): Turns => ({ run, clos
 export const missingOf = ({ needs = [] }: Contestant): readonly string[] =>
   needs.filter((program) => Bun.which(program) === null);
 
-export function contest({ name, row, how, figures, contestants, isTogether = false }: Contest): Bench {
-  const run = async ({ runs, isBeside, note }: BenchOptions): Promise<Measure[]> => {
+export function contest({ name, row, how, figures, contestants, runsMax, isTogether = false }: Contest): Bench {
+  const run = async ({ runs: asked, isBeside, note }: BenchOptions): Promise<Measure[]> => {
+    const runs = Math.min(asked, runsMax ?? asked);
     const values = new Map<string, number[]>();
     const open: { contestant: Contestant; turns: Turns }[] = [];
     try {
       for (const contestant of contestants) {
         if (!isBeside && contestant.name !== GODWIT) continue;
         const missing = missingOf(contestant);
-        if (missing.length > 0) note(`${contestant.name} is not measured: ${missing.join(", ")} missing`);
-        else open.push({ contestant, turns: await contestant.open(note) });
+        if (missing.length > 0) {
+          note(`${contestant.name} is not measured: ${missing.join(", ")} missing`);
+          continue;
+        }
+        try {
+          open.push({ contestant, turns: await contestant.open(note) });
+        } catch (error) {
+          // One that does not come up here is no reason to measure nobody.
+          note(`${contestant.name} is not measured: ${error instanceof Error ? error.message : String(error)}`);
+        }
       }
       for (let turn = 0; turn < runs; turn++) {
         const takeTurn = async ({ contestant, turns }: (typeof open)[number]) => {

@@ -66,7 +66,7 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
     return {
       acceptedPerSecond: MESSAGES / (acceptedMs / 1_000),
       deliveredPerSecond: MESSAGES / (deliveredMs / 1_000),
-      acceptMs: answers.map(({ askedMs, answeredMs }) => answeredMs - askedMs),
+      acceptMs: answers.map(({ sentMs, answeredMs }) => answeredMs - sentMs),
       cpuMs: nodes.map((node, i) => cpuMs(node.pid!) - cpuBefore[i]!),
     };
   } finally {
@@ -218,6 +218,7 @@ export const durable: Bench = contest({
     `Godwit: ${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk. ` +
     `NNCP: ${NNCP_MESSAGES} files of 512 B, one nncp-file process each (it fsyncs before it ends), ${NNCP_JOBS} at once; delivered: then nncp-xfer and nncp-toss, no receipt`,
   figures: { ...figures(1), ...figures(2) },
+  runsMax: 3,
   contestants: [
     { name: GODWIT, open: async () => separateTurns(runGodwit) },
     {

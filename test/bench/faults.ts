@@ -19,7 +19,7 @@ const EVERY_MS = 10;
 /** Yggdrasil was not back after 212 s once; nobody waits so long here. */
 const OUTAGE_MAX_MS = 45_000;
 /** A fault on links that just came up measures something else. */
-const SETTLE_MS = 5_000;
+const SETTLE_MS = 4_000;
 const WAY_MS = 120_000;
 /**
  * Ten nodes on two cores measure their links as slow as the scheduler is, so that the long way round may look as cheap

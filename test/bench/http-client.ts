@@ -5,7 +5,9 @@
 export interface Answered {
   /** Head and body. */
   readonly text: string;
+  /** When it was asked for, and when a connection was free for it. */
   readonly askedMs: number;
+  readonly sentMs: number;
   readonly answeredMs: number;
 }
 
@@ -25,14 +27,15 @@ export class HttpClient {
     return client;
   }
 
-  /** Sends a whole request; `askedMs` is from before it waited for a connection. */
+  /** Sends a whole request. */
   async ask(request: Buffer): Promise<Answered> {
     const askedMs = performance.now();
     const connection =
       this.#idle.pop() ?? (await new Promise<Connection>((resolve) => this.#waiting.push(resolve)));
     try {
+      const sentMs = performance.now();
       const text = await connection.ask(request);
-      return { text, askedMs, answeredMs: performance.now() };
+      return { text, askedMs, sentMs, answeredMs: performance.now() };
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#idle.push(connection);

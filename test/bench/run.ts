@@ -1,6 +1,6 @@
 /**
  * `bun run bench [name...] [--runs N] [--wait MINUTES] [--json]`: figures of real processes of dist/godwit beside their
- * goals. Exit code 0 whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
+ * goals. `bun run bench beside [name|row...]`: the benchmarks that have peers, with them in turns. Exit code 0 whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
@@ -11,12 +11,14 @@ import { figuresOf, formatGoal, formatNumber, verdict, type Bench, type Measure 
 import { api } from "./api.ts";
 import { coldStart } from "./cold-start.ts";
 import { durable } from "./durable.ts";
+import { goodput } from "./goodput.ts";
 import { handshake } from "./handshake.ts";
 import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
 import { memory } from "./memory.ts";
 import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
+import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
 import { startup } from "./startup.ts";
 
@@ -25,6 +27,7 @@ const benches: readonly Bench[] = [
   rerouteLink,
   rerouteSilent,
   restart,
+  goodput,
   relay,
   rtt,
   handshake,
@@ -39,7 +42,9 @@ const benches: readonly Bench[] = [
 /** A machine that is busier than this with other things is not quiet. */
 const CALM_PERCENT = 10;
 
-const USAGE = `usage: bun run bench [name...] [--runs N] [--wait MINUTES] [--json]
+const USAGE = `usage: bun run bench [beside] [name|row...] [--runs N] [--wait MINUTES] [--json] [--write]
+beside: with the peers that are installed, in turns; needs root for network namespaces
+--write: the results, plots and table into docs/
 --wait: before each benchmark, up to so long until nothing else keeps the processors busy
 names: ${benches.map(({ name }) => name).join(", ")}; without one, all.`;
 
@@ -54,6 +59,25 @@ async function conditions(): Promise<Record<string, string>> {
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     at: new Date().toISOString(),
   };
+}
+
+/** How each peer tells its version; the first line with a digit of what it says. */
+const VERSION_WORDS: Readonly<Record<string, readonly string[]>> = {
+  babeld: ["babeld", "-V"],
+  yggdrasil: ["dpkg-query", "-W", "-f", "${Version} (Debian)", "yggdrasil"],
+  "wireguard-go": ["wireguard-go", "--version"],
+  nncp: ["nncp-file", "-version"],
+  iperf3: ["iperf3", "-v"],
+};
+
+async function peerVersions(): Promise<Record<string, string>> {
+  const versions: Record<string, string> = {};
+  for (const [name, words] of Object.entries(VERSION_WORDS)) {
+    const said = Bun.which(words[0]!) === null ? undefined : await runCommand([...words]);
+    const line = said?.output.split("\n").find((text) => /\d/.test(text));
+    versions[name] = line?.trim() ?? "not installed";
+  }
+  return versions;
 }
 
 /** Share of all processors that was busy during a second, in percent: what else runs here while nothing is measured. */
@@ -105,6 +129,8 @@ function printTable(measures: readonly Measure[]): void {
   }
 }
 
+const isMeant = ({ name, row }: Bench, word: string): boolean => word === name || word === String(row);
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -112,13 +138,14 @@ async function main(): Promise<number> {
       runs: { type: "string", default: "5" },
       wait: { type: "string", default: "0" },
       json: { type: "boolean", default: false },
+      write: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   const [runs, waitMinutes] = [Number(values.runs), Number(values.wait)];
   const isBeside = positionals[0] === "beside";
   const names = isBeside ? positionals.slice(1) : positionals;
-  const stranger = names.find((name) => !benches.some((bench) => bench.name === name));
+  const stranger = names.find((name) => !benches.some((bench) => isMeant(bench, name)));
   if (
     values.help ||
     stranger !== undefined ||
@@ -134,13 +161,13 @@ async function main(): Promise<number> {
     console.error(`${binaryPath} is missing: bun run build`);
     return 1;
   }
-  const facts = await conditions();
+  const facts = { ...(await conditions()), ...(isBeside ? await peerVersions() : {}) };
   if (!values.json) for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${value}`);
   let failures = 0;
-  const results: unknown[] = [];
+  const results: Result[] = [];
   for (const bench of benches) {
     if (isBeside && bench.peers === undefined) continue;
-    if (names.length > 0 && !names.includes(bench.name)) continue;
+    if (names.length > 0 && !names.some((name) => isMeant(bench, name))) continue;
     const before = await calm(waitMinutes);
     try {
       const measures = await bench.run({ runs, isBeside, note: (text) => console.error(`... ${text}`) });
@@ -148,13 +175,8 @@ async function main(): Promise<number> {
         name: bench.name,
         row: bench.row,
         how: bench.how,
-        machine_before: before,
-        load_after: load(),
-        measures: measures.map((measure) => ({
-          ...measure,
-          ...figuresOf(measure.values),
-          verdict: verdict(measure) ?? null,
-        })),
+        machineBefore: `${before}; load after ${load()}`,
+        measures,
       });
       if (values.json) continue;
       console.log(`\n${bench.name} (row ${bench.row}; before: ${before}; load after ${load()})`);
@@ -168,6 +190,7 @@ async function main(): Promise<number> {
     }
   }
   if (values.json) console.log(JSON.stringify({ conditions: facts, benches: results }));
+  if (values.write) writeReport({ conditions: facts, benches: results });
   return failures === 0 ? 0 : 1;
 }
 

@@ -1,0 +1,113 @@
+/** Row 6: what one TCP connection gets through, by iperf3, over one hop and over three. */
+import { Lab, type LabNode } from "../../scripts/lab.ts";
+import { GODWIT, type Bench } from "./bench.ts";
+import { contest, type Contestant, type Turns } from "./contest.ts";
+import { addToHosts } from "./godwit-hosts.ts";
+import { untilPing } from "./ip-probe.ts";
+import { Daemon, Hosts, type Host } from "./namespaces.ts";
+import type { MakeMesh } from "./peers/peer.ts";
+import { makeWireguard } from "./peers/wireguard.ts";
+import { makeYggdrasil } from "./peers/yggdrasil.ts";
+import { untilWhole } from "./probe.ts";
+
+const SECONDS = 3;
+/** Not counted: the first second warms compilers and windows. */
+const WARM_SECONDS = 1;
+const READY_MS = 60_000;
+const IPERF_PORT = 5_201;
+const ALLOW = '[[forward_allow]]\nfrom = ["HST-0"]\ntargets = ["127.0.0.0/8:*"]';
+
+interface Report {
+  readonly end: { readonly sum_received: { readonly bits_per_second: number } };
+}
+
+/** Mbit/s that the server received. */
+async function iperf(source: Host, sink: Host, address: string, port: number, dir: string): Promise<number> {
+  const server = new Daemon(sink, ["iperf3", "-s", "-1"], `${dir}/iperf3.log`);
+  server.start();
+  try {
+    await server.until("its port", () => sink.run(["sh", "-c", `ss -Hltn | grep :${IPERF_PORT}`]), READY_MS);
+    const text = await source.run(
+      ["iperf3", "-J", "-c", address, "-p", String(port)].concat(
+        ["-t", String(SECONDS), "-O", String(WARM_SECONDS)],
+      ),
+    );
+    return (JSON.parse(text) as Report).end.sum_received.bits_per_second / 1e6;
+  } finally {
+    await server.kill();
+  }
+}
+
+/** A port of the first node that leads to iperf3 behind `far`. */
+async function openForward(near: LabNode, far: LabNode): Promise<number> {
+  const { listen } = await near.json<{ listen: string }>("/forwards", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ listen: "127.0.0.1:0", to: far.callsign, target: `127.0.0.1:${IPERF_PORT}` }),
+  });
+  return Number(listen.split(":").at(-1));
+}
+
+async function openGodwit(): Promise<Turns> {
+  const hosts = Hosts.line(4);
+  const lab = await Lab.create();
+  const close = async () => {
+    await lab.close();
+    await hosts.close();
+  };
+  try {
+    await hosts.settle();
+    const nodes = await addToHosts(lab, hosts, { extra: ALLOW });
+    await Promise.all(nodes.map((node) => node.start()));
+    await untilWhole(nodes);
+    const source = hosts.all[0]!;
+    const ports = { near: await openForward(nodes[0]!, nodes[1]!), far: await openForward(nodes[0]!, nodes[3]!) };
+    return {
+      run: async () => ({
+        near: [await iperf(source, hosts.all[1]!, "127.0.0.1", ports.near, hosts.dir)],
+        far: [await iperf(source, hosts.all[3]!, "127.0.0.1", ports.far, hosts.dir)],
+      }),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const peer = (name: string, make: MakeMesh): Contestant => ({
+  name,
+  needs: [name, "iperf3", "ping"],
+  async open() {
+    const hosts = Hosts.line(4);
+    await hosts.settle();
+    const { peers } = await make(hosts);
+    await Promise.all(peers.map((each) => each.start()));
+    const source = hosts.all[0]!;
+    for (const at of [1, 3]) await untilPing(source, peers[at]!.address, READY_MS);
+    return {
+      run: async () => ({
+        near: [await iperf(source, hosts.all[1]!, peers[1]!.address, IPERF_PORT, hosts.dir)],
+        far: [await iperf(source, hosts.all[3]!, peers[3]!.address, IPERF_PORT, hosts.dir)],
+      }),
+      close: () => hosts.close(),
+    };
+  },
+});
+
+export const goodput: Bench = contest({
+  name: "goodput",
+  row: 6,
+  how:
+    `line of 4 namespaces, iperf3 with one TCP connection for ${SECONDS} s. Godwit: through godwit forward, sealed end to end, relays blind; ` +
+    "peers carry IP over TUN; WireGuard's relays decrypt and encrypt again. All daemons, source and sink on two cores",
+  figures: {
+    near: { what: "goodput of a TCP connection, 1 hop", unit: "Mbit/s", goal: { of: "median", atLeast: 2_500 } },
+    far: { what: "goodput of a TCP connection, 3 hops", unit: "Mbit/s", goal: { of: "median", atLeast: 1_000 } },
+  },
+  contestants: [
+    { name: GODWIT, open: openGodwit },
+    peer("yggdrasil", makeYggdrasil),
+    peer("wireguard-go", makeWireguard),
+  ],
+});
