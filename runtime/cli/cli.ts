@@ -67,7 +67,9 @@ async function dispatch(
     options: text,
     isSet: (name) => values[name] !== undefined && values[name] !== false,
     isJson,
-    paint: createPaint(io.isStdoutTty && !isJson, env),
+    get paint() {
+      return createPaint(io.isStdoutTty && !isJson, env);
+    },
     client: async () =>
       new ApiClient(await findSocket(text("socket").at(-1), text("config").at(-1), env), io.signal, io.clock),
   };

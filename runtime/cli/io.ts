@@ -21,8 +21,14 @@ export function processIo(handlesSignals: boolean): CliIo {
   const controller = new AbortController();
   if (handlesSignals)
     for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
-  // `godwit events | head`: the reader left, which is no failure.
-  process.stdout.on("error", () => controller.abort());
+  // Standard streams are made when they are first touched: `run` starts without them, which saves it milliseconds.
+  let hasReader = false;
+  const stdout = () => {
+    // `godwit events | head`: the reader left, which is no failure.
+    if (!hasReader) process.stdout.on("error", () => controller.abort());
+    hasReader = true;
+    return process.stdout;
+  };
   // Promises of the writes still on their way: process.exit() drops what a pipe has not taken yet.
   const writing = new Set<Promise<void>>();
   const write = (stream: NodeJS.WriteStream, chunk: string | Uint8Array) => {
@@ -34,11 +40,15 @@ export function processIo(handlesSignals: boolean): CliIo {
     controller.signal.addEventListener("abort", () => resolve(), { once: true }),
   );
   return {
-    stdout: (chunk) => write(process.stdout, chunk),
+    stdout: (chunk) => write(stdout(), chunk),
     stderr: (text) => write(process.stderr, text),
     stdin: () => process.stdin as AsyncIterable<Uint8Array>,
-    isStdinTty: process.stdin.isTTY,
-    isStdoutTty: process.stdout.isTTY,
+    get isStdinTty() {
+      return process.stdin.isTTY;
+    },
+    get isStdoutTty() {
+      return process.stdout.isTTY;
+    },
     flush: async () => {
       await Promise.race([Promise.all(writing), abandoned]);
     },

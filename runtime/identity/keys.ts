@@ -132,7 +132,7 @@ export function generateIdentity(random: Random): Identity {
   // A source of randomness that fails this 128 times in a row is broken, and no key must come from it.
   for (let attempt = 0; attempt < 128; attempt++) {
     const identity = new Ed25519Identity(random.bytes(SEED_BYTES));
-    if (!hasSignBit(identity.publicKey)) return identity;
+    if (!hasSignBit(identity.publicKey)) return asChecked(identity);
   }
   throw godwitError("GODWIT_BUG", "the source of randomness repeats itself; no key was made");
 }
@@ -144,6 +144,12 @@ export function identityFromSeed(seed: Uint8Array): Identity {
   const identity = new Ed25519Identity(seed);
   if (hasSignBit(identity.publicKey))
     throw godwitError("GODWIT_KEY_CORRUPT", "the seed's public key has sign bit 1, so it is no node's key");
+  return asChecked(identity);
+}
+
+/** A key made from a seed is a multiple of the base point: the check, which costs a cold start milliseconds, finds nothing. */
+function asChecked(identity: Identity): Identity {
+  noteChecked(identity.id, { problem: undefined, dhPublicKey: identity.dh.publicKey });
   return identity;
 }
 
@@ -170,11 +176,15 @@ function lookUp(id: NodeId): CheckedId {
   const known = checkedIds.get(id) ?? refusedIds.get(id);
   if (known !== undefined) return known;
   const fresh = examine(nodeIdBytes(id));
+  noteChecked(id, fresh);
+  return fresh;
+}
+
+function noteChecked(id: NodeId, fresh: CheckedId): void {
   const [cache, entriesMax] =
     fresh.problem === undefined ? [checkedIds, CHECKED_IDS_MAX] : [refusedIds, REFUSED_IDS_MAX];
   if (cache.size >= entriesMax) cache.delete(cache.keys().next().value as NodeId);
   cache.set(id, fresh);
-  return fresh;
 }
 
 function examine(publicKey: Uint8Array): CheckedId {
