@@ -175,7 +175,8 @@ function rememberingKey(key: DhKey, onlyWith?: Uint8Array): DhKey {
   return {
     publicKey: key.publicKey,
     agree(remotePublic) {
-      if (onlyWith !== undefined && Buffer.compare(onlyWith, remotePublic) !== 0) return key.agree(remotePublic);
+      if (onlyWith !== undefined && Buffer.compare(onlyWith, remotePublic) !== 0)
+        return key.agree(remotePublic);
       const name = Buffer.from(remotePublic).toString("latin1");
       let secret = kept.get(name);
       if (secret === undefined) {

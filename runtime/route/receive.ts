@@ -125,8 +125,7 @@ export class UpdateReceiver {
       if (!this.#isValid(destination.id, proof, from)) return false;
       this.#keepProof(destination, proof, from);
     }
-    if (from.hasTable && proof.seqno === destination.proof!.seqno)
-      from.noteProof(destination.slot);
+    if (from.hasTable && proof.seqno === destination.proof!.seqno) from.noteProof(destination.slot);
     return true;
   }
 

@@ -106,8 +106,7 @@ export class UpdateSender {
     const isReachable = any.metric < METRIC_INFINITE || bulk.metric < METRIC_INFINITE;
     const { slot } = destination;
     const mayTeach = isReachable || hint || destination.id === neighbour.id;
-    const proof =
-      mayTeach && !neighbour.holdsProof(slot) ? destination.proof : undefined;
+    const proof = mayTeach && !neighbour.holdsProof(slot) ? destination.proof : undefined;
     if (!isReachable && proof === undefined && !neighbour.wasTold(slot)) return writer;
     this.#lowerDistances(destination, any.metric, bulk.metric);
     const out = writer ?? beginUpdate(neighbour.peerTag, frame.serial, frameBytes);

@@ -14,9 +14,12 @@ const PATHS = { status: "/mesh/status", health: "/health" } as const;
 
 async function offered(node: LabNode, path: string): Promise<Offered> {
   const child = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "http-client.ts")].concat(
-      [node.socketPath, path, String(PER_SECOND), String(SECONDS)],
-    ),
+    [process.execPath, join(import.meta.dir, "http-client.ts")].concat([
+      node.socketPath,
+      path,
+      String(PER_SECOND),
+      String(SECONDS),
+    ]),
     { stdin: "ignore", stdout: "pipe", stderr: "inherit" },
   );
   const text = await new Response(child.stdout).text();

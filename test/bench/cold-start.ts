@@ -106,7 +106,11 @@ export const coldStart: Bench = contest({
       unit: "ms",
       goal: { of: "p95", atMost: 500 },
     },
-    converged: { what: "all routes, after the last API answered", unit: "ms", goal: { of: "p95", atMost: 500 } },
+    converged: {
+      what: "all routes, after the last API answered",
+      unit: "ms",
+      goal: { of: "p95", atMost: 500 },
+    },
     apis: { what: "the last API answered, from the start", unit: "ms" },
   },
   contestants: [

@@ -47,7 +47,15 @@ export const separateTurns = (run: () => Promise<Sample>): Turns => ({ run, clos
 export const missingOf = ({ needs = [] }: Contestant): readonly string[] =>
   needs.filter((program) => Bun.which(program) === null);
 
-export function contest({ name, row, how, figures, contestants, runsMax, isTogether = false }: Contest): Bench {
+export function contest({
+  name,
+  row,
+  how,
+  figures,
+  contestants,
+  runsMax,
+  isTogether = false,
+}: Contest): Bench {
   const run = async ({ runs: asked, isBeside, note }: BenchOptions): Promise<Measure[]> => {
     const runs = Math.min(asked, runsMax ?? asked);
     const values = new Map<string, number[]>();
@@ -64,7 +72,9 @@ export function contest({ name, row, how, figures, contestants, runsMax, isToget
           open.push({ contestant, turns: await contestant.open(note) });
         } catch (error) {
           // One that does not come up here is no reason to measure nobody.
-          note(`${contestant.name} is not measured: ${error instanceof Error ? error.message : String(error)}`);
+          note(
+            `${contestant.name} is not measured: ${error instanceof Error ? error.message : String(error)}`,
+          );
         }
       }
       for (let turn = 0; turn < runs; turn++) {

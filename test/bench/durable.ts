@@ -26,7 +26,9 @@ interface Accepted extends Answered {
 
 async function post(client: HttpClient, request: Buffer): Promise<Accepted> {
   const answered = await client.ask(request);
-  const id = answered.text.startsWith("HTTP/1.1 202") ? /"id":"([0-9a-f]+)"/.exec(answered.text)?.[1] : undefined;
+  const id = answered.text.startsWith("HTTP/1.1 202")
+    ? /"id":"([0-9a-f]+)"/.exec(answered.text)?.[1]
+    : undefined;
   if (id === undefined) throw new Error(`POST /messages: ${answered.text.slice(0, 400)}`);
   return { ...answered, id };
 }
@@ -164,7 +166,12 @@ async function runNncp(): Promise<Sample> {
       await mkdir(spool);
       await writeFile(
         join(dir, `${of}.hjson`),
-        JSON.stringify({ spool, log: join(spool, "log"), self, neigh: { self: parts(of, publicParts), far } }),
+        JSON.stringify({
+          spool,
+          log: join(spool, "log"),
+          self,
+          neigh: { self: parts(of, publicParts), far },
+        }),
       );
     }
     const body = join(dir, "body");
@@ -206,7 +213,9 @@ const figures = (hops: 1 | 2): Readonly<Record<string, Figure>> => {
       goal: { of: "median", atMost: 30 },
     },
     [`cpu${hops}source`]: { what: `processor time of the source for a message, ${over}`, unit: "us" },
-    ...(hops === 1 ? {} : { [`cpu${hops}far`]: { what: "processor time of the relay for a message", unit: "us" } }),
+    ...(hops === 1
+      ? {}
+      : { [`cpu${hops}far`]: { what: "processor time of the relay for a message", unit: "us" } }),
     [`cpu${hops}end`]: { what: `processor time of the recipient for a message, ${over}`, unit: "us" },
   };
 };

@@ -18,6 +18,8 @@ export async function addToHosts(lab: Lab, hosts: Hosts, { extra }: GodwitOption
       }),
     );
   for (const host of hosts.all)
-    await nodes[host.index]!.configure(host.ports.map(({ farAddress }) => `tcp://${farAddress}:${NODE_PORT}`));
+    await nodes[host.index]!.configure(
+      host.ports.map(({ farAddress }) => `tcp://${farAddress}:${NODE_PORT}`),
+    );
   return nodes;
 }

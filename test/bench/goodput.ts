@@ -28,9 +28,12 @@ async function iperf(source: Host, sink: Host, address: string, port: number, di
   try {
     await server.until("its port", () => sink.run(["sh", "-c", `ss -Hltn | grep :${IPERF_PORT}`]), READY_MS);
     const text = await source.run(
-      ["iperf3", "-J", "-c", address, "-p", String(port)].concat(
-        ["-t", String(SECONDS), "-O", String(WARM_SECONDS)],
-      ),
+      ["iperf3", "-J", "-c", address, "-p", String(port)].concat([
+        "-t",
+        String(SECONDS),
+        "-O",
+        String(WARM_SECONDS),
+      ]),
     );
     return (JSON.parse(text) as Report).end.sum_received.bits_per_second / 1e6;
   } finally {
@@ -61,7 +64,10 @@ async function openGodwit(): Promise<Turns> {
     await Promise.all(nodes.map((node) => node.start()));
     await untilWhole(nodes);
     const source = hosts.all[0]!;
-    const ports = { near: await openForward(nodes[0]!, nodes[1]!), far: await openForward(nodes[0]!, nodes[3]!) };
+    const ports = {
+      near: await openForward(nodes[0]!, nodes[1]!),
+      far: await openForward(nodes[0]!, nodes[3]!),
+    };
     return {
       run: async () => ({
         near: [await iperf(source, hosts.all[1]!, "127.0.0.1", ports.near, hosts.dir)],
@@ -102,8 +108,16 @@ export const goodput: Bench = contest({
     `line of 4 namespaces, iperf3 with one TCP connection for ${SECONDS} s. Godwit: through godwit forward, sealed end to end, relays blind; ` +
     "peers carry IP over TUN; WireGuard's relays decrypt and encrypt again. All daemons, source and sink on two cores",
   figures: {
-    near: { what: "goodput of a TCP connection, 1 hop", unit: "Mbit/s", goal: { of: "median", atLeast: 2_500 } },
-    far: { what: "goodput of a TCP connection, 3 hops", unit: "Mbit/s", goal: { of: "median", atLeast: 1_000 } },
+    near: {
+      what: "goodput of a TCP connection, 1 hop",
+      unit: "Mbit/s",
+      goal: { of: "median", atLeast: 2_500 },
+    },
+    far: {
+      what: "goodput of a TCP connection, 3 hops",
+      unit: "Mbit/s",
+      goal: { of: "median", atLeast: 1_000 },
+    },
   },
   contestants: [
     { name: GODWIT, open: openGodwit },

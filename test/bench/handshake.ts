@@ -61,7 +61,10 @@ const figures = Object.fromEntries(
     [
       `${name} bytes`,
       {
-        what: name === "IK" ? "IK (WireGuard: IKpsk2): bytes of payload on the wire" : `${name}: bytes on the wire`,
+        what:
+          name === "IK"
+            ? "IK (WireGuard: IKpsk2): bytes of payload on the wire"
+            : `${name}: bytes on the wire`,
         unit: "B",
         goal: { of: "max", atMost: bytesMax },
       },

@@ -9,7 +9,12 @@ const DATAGRAM_BYTES = 16;
 
 type UdpSocket = Bun.udp.Socket<"buffer">;
 
-const openIn = (host: Host, address: string, port: number, onData: (bytes: Buffer) => void): Promise<UdpSocket> =>
+const openIn = (
+  host: Host,
+  address: string,
+  port: number,
+  onData: (bytes: Buffer) => void,
+): Promise<UdpSocket> =>
   host.enter(() =>
     Bun.udpSocket({
       hostname: address.includes(":") ? "::" : "0.0.0.0",
@@ -101,7 +106,9 @@ export async function pingMs(host: Host, address: string, count: number): Promis
 export async function untilPing(host: Host, address: string, timeoutMs: number): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   for (;;) {
-    const ended = await host.run(["ping", "-n", "-c", "1", "-W", "1", address]).catch((error: unknown) => error);
+    const ended = await host
+      .run(["ping", "-n", "-c", "1", "-W", "1", address])
+      .catch((error: unknown) => error);
     if (typeof ended === "string") return;
     if (performance.now() > endMs) throw ended;
     await Bun.sleep(50);

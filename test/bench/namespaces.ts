@@ -49,7 +49,8 @@ export class Host {
   enter<T>(make: () => T): T {
     enterNamespace ??= setns();
     homeFd ??= openSync("/proc/self/ns/net", "r");
-    if (enterNamespace(this.#fd, 0) !== 0) throw new Error(`cannot enter ${this.net.namespace}: root is needed`);
+    if (enterNamespace(this.#fd, 0) !== 0)
+      throw new Error(`cannot enter ${this.net.namespace}: root is needed`);
     try {
       return make();
     } finally {
@@ -97,7 +98,11 @@ export class Host {
     const text = this.enter(() => readFileSync("/proc/thread-self/net/dev", "utf8"));
     const line = text.split("\n").find((row) => row.trimStart().startsWith(`${port}:`));
     if (line === undefined) throw new Error(`${this.net.name} has no interface ${port}`);
-    const fields = line.slice(line.indexOf(":") + 1).trim().split(/\s+/).map(Number);
+    const fields = line
+      .slice(line.indexOf(":") + 1)
+      .trim()
+      .split(/\s+/)
+      .map(Number);
     return { bytes: fields[0]! + fields[8]!, packets: fields[1]! + fields[9]! };
   }
 
@@ -165,7 +170,8 @@ export class Hosts {
 
   /** Linux reports the carrier of a new link up to a second late; a daemon that starts before sees it down. */
   async settle(): Promise<void> {
-    const isUp = (host: Host) => host.ports.every(({ net }) => host.net.ip("link", "show", net.device).includes("state UP"));
+    const isUp = (host: Host) =>
+      host.ports.every(({ net }) => host.net.ip("link", "show", net.device).includes("state UP"));
     while (!this.all.every(isUp)) await Bun.sleep(50);
   }
 
@@ -192,7 +198,12 @@ export class Daemon {
   readonly #env: Readonly<Record<string, string>>;
   #child: Subprocess | undefined;
 
-  constructor(host: Host, argv: readonly string[], logPath: string, env: Readonly<Record<string, string>> = {}) {
+  constructor(
+    host: Host,
+    argv: readonly string[],
+    logPath: string,
+    env: Readonly<Record<string, string>> = {},
+  ) {
     this.host = host;
     this.logPath = logPath;
     this.#argv = argv;
@@ -225,7 +236,12 @@ export class Daemon {
   }
 
   /** Tries `check` until it answers something; its errors count as not yet. */
-  async until<T>(what: string, check: () => Promise<T | undefined>, timeoutMs: number, everyMs = 5): Promise<T> {
+  async until<T>(
+    what: string,
+    check: () => Promise<T | undefined>,
+    timeoutMs: number,
+    everyMs = 5,
+  ): Promise<T> {
     const endMs = performance.now() + timeoutMs;
     for (;;) {
       const answer = await check().catch(() => undefined);

@@ -123,12 +123,19 @@ const peer = (name: string, make: MakeMesh): Contestant => ({
         for (const offered of OFFERED) {
           const server = new Daemon(sink, ["iperf3", "-s", "-1"], `${hosts.dir}/iperf3.log`);
           server.start();
-          await server.until("its port", () => sink.run(["sh", "-c", "ss -Hltn | grep -q :5201 && echo yes"]), 5_000);
+          await server.until(
+            "its port",
+            () => sink.run(["sh", "-c", "ss -Hltn | grep -q :5201 && echo yes"]),
+            5_000,
+          );
           const cpuBefore = cpuMs(pid);
           const text = await source.run(
-            ["iperf3", "-c", address, "-u", "-J", "-t", String(PEER_SECONDS)].concat(
-              ["-l", String(payload), "-b", String(offered * payload * 8)],
-            ),
+            ["iperf3", "-c", address, "-u", "-J", "-t", String(PEER_SECONDS)].concat([
+              "-l",
+              String(payload),
+              "-b",
+              String(offered * payload * 8),
+            ]),
           );
           const cpu = (cpuMs(pid) - cpuBefore) / (PEER_SECONDS * 10);
           await server.kill();

@@ -67,19 +67,31 @@ function contests({ measures }: Result): Map<string, Measure[]> {
 }
 
 const plotName = ({ name }: Result, what: string): string =>
-  `${name}-${what.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "")}`.slice(0, 60) + ".svg";
+  `${name}-${what
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-|-$/g, "")}`.slice(0, 60) + ".svg";
 
 function sectionOf({ conditions, benches }: Results): string {
   const lines = ["", ""];
   for (const [name, value] of Object.entries(conditions)) lines.push(`- ${name}: ${value}`);
   for (const bench of benches) {
-    lines.push("", `### Row ${bench.row}: ${bench.name}`, "", `${bench.how}. Machine before: ${bench.machineBefore}.`, "");
+    lines.push(
+      "",
+      `### Row ${bench.row}: ${bench.name}`,
+      "",
+      `${bench.how}. Machine before: ${bench.machineBefore}.`,
+      "",
+    );
     lines.push("| who | what | unit | median | p95 | min | max | values | goal | verdict |");
     lines.push("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for (const measure of bench.measures) {
       const { median, p95, min, max, runs } = figuresOf(measure.values);
       const cells = [median, p95, min, max].map(formatNumber);
-      const goal = measure.goal === undefined ? "" : formatGoal(measure.goal).replaceAll(">=", "≥").replaceAll("<=", "≤");
+      const goal =
+        measure.goal === undefined
+          ? ""
+          : formatGoal(measure.goal).replaceAll(">=", "≥").replaceAll("<=", "≤");
       const who = measure.of ?? GODWIT;
       lines.push(
         `| ${[who, measure.what, measure.unit, ...cells, String(runs), goal, verdict(measure) ?? ""].join(" | ")} |`,
@@ -134,7 +146,9 @@ function plotOf({ row }: Result, what: string, group: readonly Measure[]): strin
     const { median } = figuresOf(measure.values);
     text(8, y + 15, measure.of ?? GODWIT);
     const width = Math.max(1, x(median) - LABEL).toFixed(1);
-    parts.push(`<rect x="${LABEL}" y="${y + 3}" width="${width}" height="16" fill="${colour}" fill-opacity="0.55"/>`);
+    parts.push(
+      `<rect x="${LABEL}" y="${y + 3}" width="${width}" height="16" fill="${colour}" fill-opacity="0.55"/>`,
+    );
     // A picture of hundreds of dots says no more than one of some dozens.
     const step = Math.max(1, Math.floor(measure.values.length / 60));
     const sorted = [...measure.values].sort((a, b) => a - b).filter((_, at) => at % step === 0);
@@ -146,7 +160,9 @@ function plotOf({ row }: Result, what: string, group: readonly Measure[]): strin
   if (bound !== undefined) {
     const at = x(bound).toFixed(1);
     const bottom = TOP + group.length * ROW;
-    parts.push(`<line x1="${at}" y1="${TOP - 6}" x2="${at}" y2="${bottom}" stroke="${GREY}" stroke-dasharray="4 3"/>`);
+    parts.push(
+      `<line x1="${at}" y1="${TOP - 6}" x2="${at}" y2="${bottom}" stroke="${GREY}" stroke-dasharray="4 3"/>`,
+    );
     const label = `goal ${goal!.atMost === undefined ? "≥" : "≤"} ${formatNumber(bound)}`;
     text(Number(at), bottom + 14, label, 'text-anchor="middle" font-size="11"');
   }

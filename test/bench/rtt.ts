@@ -21,8 +21,8 @@ async function openGodwit(): Promise<Turns> {
   await Promise.all(nodes.map((node) => node.start()));
   await untilWhole(nodes);
   const trace = async (to: LabNode) =>
-    (await nodes[0]!.json<{ rtt_ms: number | null }>(`/mesh/trace/${to.callsign}`, { method: "POST" })).rtt_ms ??
-    Number.POSITIVE_INFINITY;
+    (await nodes[0]!.json<{ rtt_ms: number | null }>(`/mesh/trace/${to.callsign}`, { method: "POST" }))
+      .rtt_ms ?? Number.POSITIVE_INFINITY;
   // The first ones run before the compiler has seen them.
   for (let i = 0; i < PROBES; i++) await trace(nodes[3]!);
   return {

@@ -55,7 +55,11 @@ async function openGodwit(): Promise<Turns> {
 }
 
 /** The first of two is started again and again while the second runs. */
-const peer = (name: string, make: MakeMesh, isUp: (near: IpPeer, far: IpPeer) => Promise<boolean>): Contestant => ({
+const peer = (
+  name: string,
+  make: MakeMesh,
+  isUp: (near: IpPeer, far: IpPeer) => Promise<boolean>,
+): Contestant => ({
   name,
   needs: [name],
   async open() {

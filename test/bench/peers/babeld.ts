@@ -17,14 +17,27 @@ export const makeBabeld: MakeMesh = async (hosts) => {
     );
     const daemon = new Daemon(
       host,
-      ["babeld", "-c", `${at}.conf`, "-S", `${at}.state`, "-I", `${at}.pid`, ...host.ports.map(({ net }) => net.device)],
+      [
+        "babeld",
+        "-c",
+        `${at}.conf`,
+        "-S",
+        `${at}.state`,
+        "-I",
+        `${at}.pid`,
+        ...host.ports.map(({ net }) => net.device),
+      ],
       `${at}.log`,
     );
     const start = async () => {
       // A killed one leaves both behind and the next would not start.
       Bun.spawnSync(["rm", "-f", `${at}.pid`, `${at}.sock`]);
       daemon.start();
-      await daemon.until("its socket", () => ask(`${at}.sock`, "", (text) => text.includes("ok\n")), START_MS);
+      await daemon.until(
+        "its socket",
+        () => ask(`${at}.sock`, "", (text) => text.includes("ok\n")),
+        START_MS,
+      );
     };
     peers.push({ daemon, address, start });
   }

@@ -45,6 +45,10 @@ export async function askYggdrasil(dir: string, index: number, request: string):
       return undefined;
     }
   };
-  const text = await ask(socketOf(dir, index), JSON.stringify({ request }), (sofar) => parse(sofar) !== undefined);
+  const text = await ask(
+    socketOf(dir, index),
+    JSON.stringify({ request }),
+    (sofar) => parse(sofar) !== undefined,
+  );
   return parse(text)!;
 }
