@@ -1,5 +1,5 @@
 /** Godwit nodes in namespaces, one in each host, told of their neighbours as an operator would. */
-import { Lab, type LabNode } from "../../scripts/lab.ts";
+import type { Lab, LabNode } from "../../scripts/lab.ts";
 import { NODE_PORT } from "../../scripts/netlab.ts";
 import type { Hosts } from "./namespaces.ts";
 
