@@ -5,6 +5,7 @@ import type { NodeId } from "./kernel/ids.ts";
 import type { Metrics } from "./kernel/metrics.ts";
 import type { Session } from "./link/types.ts";
 import type { EnrolmentEvents } from "./mesh-enrolment.ts";
+import type { MembersDeps } from "./membership/members.ts";
 import type { DistrustEvents } from "./mesh-quarantine.ts";
 import type { TrustGrant, TrustLevel } from "./peer/book.ts";
 import type { Peer } from "./peer/peer.ts";
@@ -33,6 +34,8 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
   trustChanged(id: NodeId, grant: TrustGrant): void;
   revoked(record: NodeRecord): void;
+  /** What is concluded about a node changed; `previous` is undefined for a new one. */
+  memberChanged: MembersDeps["changed"];
 }
 
 export interface MeshDeps {

@@ -22,6 +22,7 @@ import { openPunching, type Punching } from "./mesh-punch.ts";
 import { Enrolment } from "./mesh-enrolment.ts";
 import { Quarantine } from "./mesh-quarantine.ts";
 import { RevocationSpread } from "./mesh-revocations.ts";
+import { MeshMembers } from "./mesh-members.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant } from "./peer/book.ts";
@@ -53,6 +54,7 @@ export class Mesh {
   readonly router: Router;
   readonly packets: Packets;
   readonly punching: Punching;
+  readonly members: MeshMembers;
   readonly custody: Custody;
   readonly quarantine: Quarantine;
   readonly enrolment: Enrolment;
@@ -100,6 +102,7 @@ export class Mesh {
     const sealing = await deps.openSealing((id) => records.get(id)?.record);
     mesh = new Mesh(deps, { boot, book, names, records, nameProof, ...sealing });
     await mesh.#ownRecord.publish();
+    await mesh.members.load();
     await mesh.custody.load();
     await mesh.enrolment.load();
     return mesh;
@@ -213,8 +216,11 @@ export class Mesh {
       send: (to, priority, frame) => this.peers.get(to)?.send(priority, frame) ?? false,
       events: {
         deliver: (header, payload) => {
+          if (this.isRefused(header.source)) return;
           if (header.kind === PacketKind.punch) return this.punching.onPacket(header.source, payload);
-          if (header.kind !== PacketKind.transient || this.isRefused(header.source)) return;
+          if (header.kind === PacketKind.memberPing) return this.members.handlePing(header.source, payload);
+          if (header.kind === PacketKind.memberPong) return this.members.handlePong(header.source, payload);
+          if (header.kind !== PacketKind.transient) return;
           this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
         },
       },
@@ -235,6 +241,20 @@ export class Mesh {
       events: deps.events,
     });
     this.punching = openPunching(deps, this, () => this.#ownRecord.endpoints);
+    this.members = new MeshMembers({
+      self: identity.id,
+      network,
+      bootEpoch: parts.boot.bootEpoch,
+      clock,
+      random,
+      metrics,
+      store,
+      sign: (bytes) => identity.sign(bytes),
+      verify: deps.verify,
+      mesh: this,
+      onEpochTooLow: (epoch) => void this.#boot.raiseBootEpoch(epoch).catch(() => {}),
+      changed: (row, previous) => deps.events.memberChanged(row, previous),
+    });
     this.custody = new Custody(
       {
         self: identity.id,
@@ -378,6 +398,8 @@ export class Mesh {
     this.enrolment.stop();
     this.revocations.stop();
     this.custody.stop();
+    this.members.leave();
+    this.members.stop();
     this.peers.stop();
     this.router.close();
   }
@@ -388,6 +410,7 @@ export class Mesh {
       up: (peer) => {
         this.router.neighbourUp(peer.id, { bootId: peer.bootId, cost: this.#costs.of(peer) });
         this.#noteSeen(peer.id);
+        this.members.neighbourUp(peer.id, peer.links[0]!.session.linkClass);
         this.custody.onNeighbourUp(peer.id, peer.storeEpoch);
         this.manager.onPeerUp(peer);
         this.punching.onNeighbourUp(peer.id);
@@ -395,8 +418,10 @@ export class Mesh {
         this.revocations.onNeighbourUp(peer.id);
         events.peerUp(peer);
       },
-      down: (peer, reason) => {
+      quiet: (peer) => this.members.neighbourQuiet(peer.id),
+      down: (peer, reason, isSilent) => {
         this.router.neighbourDown(peer.id);
+        this.members.neighbourDown(peer.id, isSilent ? "silent" : "closed");
         this.custody.onNeighbourDown(peer.id);
         this.revocations.onNeighbourDown(peer.id);
         this.#costs.forget(peer.id);
@@ -441,11 +466,14 @@ export class Mesh {
     if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
     if (type === FrameType.observed) return this.punching.onObserved(peer.id, bytes);
     if (type === FrameType.redemptions) return this.enrolment.onFrame(peer.id, bytes);
+    if (type >= FrameType.memberFacts && type <= FrameType.memberQuery)
+      return this.members.handleFrame(peer.id, bytes);
     this.custody.onFrame(peer.id, type, bytes);
   }
 
   #onRoute(destination: NodeId, isReachable: boolean): void {
     if (this.#isStopped) return;
+    this.members.onRoute(destination, isReachable);
     this.custody.onRoute(destination);
     this.#deps.events.routeChanged(destination, isReachable);
   }

@@ -10,6 +10,7 @@ import type {
   InviteRequest,
   InviteView,
   JoinView,
+  MemberView,
   MessageView,
   NameView,
   NodeEvent,
@@ -28,6 +29,7 @@ import { isoTime } from "./kernel/clock.ts";
 import { GodwitError, godwitError } from "./kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "./kernel/ids.ts";
 import type { Mesh } from "./mesh.ts";
+import { memberViews } from "./node-members.ts";
 import { meshAddress } from "./membership/address.ts";
 import { peerViews } from "./node-peers.ts";
 import { viewDiscovery } from "./node-discovery.ts";
@@ -144,6 +146,7 @@ export class LiveView implements NodeView {
         known: Math.max(mesh.records.count - 1, 0),
         trusted: nodes.filter((node) => node.trust === "trusted").length,
       },
+      members: mesh.members.counts(),
       routes: mesh.router.routes().length,
       queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
     };
@@ -151,6 +154,10 @@ export class LiveView implements NodeView {
 
   peers(): PeerView[] {
     return peerViews(this.#deps, (id) => this.#callsignOf(id));
+  }
+
+  members(): MemberView[] {
+    return memberViews(this.#deps, (id) => this.#callsignOf(id));
   }
 
   routes(): RouteView[] {

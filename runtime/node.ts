@@ -33,6 +33,7 @@ import type { ReloadView } from "./api/node-view.ts";
 import { ClosedMesh } from "./node-closed.ts";
 import { pluginInstances, Reloader } from "./node-reload.ts";
 import { NetworkSecrets } from "./node-secrets.ts";
+import { memberEvent } from "./node-members.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 
@@ -405,6 +406,7 @@ function meshEvents(
     joined: (id, invite, callsign) => hub.emit("join", "joined", { id, invite, callsign }),
     inviteConflict: (invite, redeemers) =>
       hub.emit("join", "conflict", { invite, nodes: redeemers.join(" ") }),
+    memberChanged: (row, previous) => hub.emit("member", row.state, memberEvent(row, previous)),
     nameConflict: (name, holder, claimant) => hub.emit("name", "conflict", { name, holder, claimant }),
     delivered: (entry) => {
       hub.emit("message", "received", { id: entry.id, from: entry.from, to: entry.to, size: entry.size });

@@ -17,6 +17,7 @@ describe("access", () => {
         "get /events": "read",
         "get /health": "public",
         "get /mesh/discovery": "read",
+        "get /mesh/members": "read",
         "get /mesh/names": "read",
         "get /mesh/peers": "read",
         "get /mesh/revocations": "read",

@@ -44,6 +44,8 @@ export interface StatusView {
     reason: string | null;
   }[];
   peers: { connected: number; known: number; trusted: number };
+  /** Every node of the mesh by what is concluded about it, this one included. */
+  members: { alive: number; suspect: number; failed: number; left: number };
   routes: number;
   queue: { messages: number; bytes: number };
 }
@@ -85,6 +87,21 @@ export interface ReloadView {
   }[];
   /** Keys whose new values count from the next start. */
   restart_needed: string[];
+}
+
+export interface MemberView {
+  id: NodeId;
+  callsign: string | null;
+  state: "alive" | "suspect" | "failed" | "left";
+  /** Only the node itself raises it. 0: only routes speak of it so far. */
+  incarnation: number;
+  /** In this state since then, by this node's clock. */
+  since: string;
+  reason: string;
+  /** Node that the conclusion rests on; null: this node's own links, routes and pings. */
+  source: NodeId | null;
+  /** When anything proved that it lives; null when nothing has yet. */
+  last_heard: string | null;
 }
 
 export interface RouteView {
@@ -173,7 +190,8 @@ export interface NameView {
 
 /** One event of `GET /events`. `type` is `<family>.<what>`; data is flat JSON. */
 export interface NodeEvent {
-  family: "link" | "peer" | "route" | "message" | "heal" | "plugin" | "name" | "join" | "discovery";
+  family:
+    "link" | "peer" | "member" | "route" | "message" | "heal" | "plugin" | "name" | "join" | "discovery";
   type: string;
   at: string;
   data: Record<string, string | number | boolean | null>;
@@ -222,6 +240,7 @@ export interface NodeView {
   readonly closed: ClosedView;
   health(): HealthView;
   status(): StatusView;
+  members(): MemberView[];
   peers(): PeerView[];
   routes(): RouteView[];
   /** `node` is an id, a callsign or a 10-character short id. Throws GODWIT_NAME_UNKNOWN or GODWIT_ADDRESS_INVALID. */

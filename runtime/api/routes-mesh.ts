@@ -55,6 +55,15 @@ function stateRoutes(): Route[] {
     }),
     defineRoute({
       method: "get",
+      path: "/mesh/members",
+      operation: "getMembers",
+      summary: "Every node of the mesh as alive, suspect, failed or left, with the reason and who said so.",
+      access: readable,
+      answers: [{ status: 200, description: "members", schema: schemas.members }],
+      handle: ({ parts }) => jsonResponse({ members: parts.view.members() }),
+    }),
+    defineRoute({
+      method: "get",
       path: "/mesh/routes",
       operation: "getRoutes",
       summary: "The chosen next hop of each destination, and its alternates.",

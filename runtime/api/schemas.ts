@@ -8,6 +8,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import { LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import type {
   HealthView,
+  MemberView,
   MessageView,
   NameView,
   PeerView,
@@ -48,6 +49,7 @@ export const boxes = ["inbox", "outbox", "transit"] as const;
 export const eventFamilies = [
   "link",
   "peer",
+  "member",
   "route",
   "message",
   "heal",
@@ -90,6 +92,7 @@ export const status = z.object({
     }),
   ),
   peers: z.object({ connected: count, known: count, trusted: count }),
+  members: z.object({ alive: count, suspect: count, failed: count, left: count }),
   routes: count,
   queue: z.object({ messages: count, bytes: count }),
 }) satisfies z.ZodType<StatusView>;
@@ -118,6 +121,19 @@ export const peer = z.object({
   quarantine: z.object({ reason: z.string(), until: moment, offences: count }).nullable(),
 }) satisfies z.ZodType<PeerView>;
 export const peers = z.object({ peers: z.array(peer) });
+
+export const memberStates = ["alive", "suspect", "failed", "left"] as const;
+export const member = z.object({
+  id: nodeId,
+  callsign: z.string().nullable(),
+  state: z.enum(memberStates),
+  incarnation: count.describe("only the node itself raises it; 0: only routes speak of it so far"),
+  since: moment,
+  reason: z.string(),
+  source: nodeId.nullable().describe("null: this node's own links, routes and pings"),
+  last_heard: moment.nullable(),
+}) satisfies z.ZodType<MemberView>;
+export const members = z.object({ members: z.array(member) });
 
 export const route = z.object({
   destination: nodeId,

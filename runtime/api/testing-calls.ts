@@ -30,6 +30,7 @@ export const problemIn = async (response: Response) => {
 export const requests: Record<string, { path?: string; init?: RequestInit }> = {
   "get /health": {},
   "get /mesh/status": {},
+  "get /mesh/members": {},
   "get /mesh/peers": {},
   "get /mesh/routes": {},
   "get /mesh/routes/{node}/why": { path: "/mesh/routes/NYC-C/why" },

@@ -113,6 +113,7 @@ export class FakeNode implements NodeView {
         { name: "lan", type: "tcp", state: "running" as const, listen: ["tcp://0.0.0.0:4860"], reason: null },
       ],
       peers: { connected: 1, known: 2, trusted: 1 },
+      members: { alive: 2, suspect: 0, failed: 1, left: 0 },
       routes: 2,
       queue: { messages: 3, bytes: 4096 },
     };
@@ -157,6 +158,17 @@ export class FakeNode implements NodeView {
         last_seen: null,
         quarantine: { reason: "lost mail", until: "2026-01-01T00:00:00.000Z", offences: 1 },
       },
+    ];
+  }
+
+  members() {
+    this.#fail();
+    const since = "2026-01-01T00:00:00.000Z";
+    const own = { callsign: "DUN-A", state: "alive" as const, incarnation: 16_777_216, reason: "this node" };
+    const gone = { callsign: null, state: "failed" as const, incarnation: 33_554_433, reason: "link closed" };
+    return [
+      { id: nodeA, ...own, since, source: null, last_heard: since },
+      { id: nodeC, ...gone, since, source: nodeB, last_heard: null },
     ];
   }
 

@@ -43,6 +43,8 @@ describe("every command that asks the node", () => {
     ["status", '"network":"telex"', 0],
     ["health", '{"status":"ok"', 0],
     ["peers", '{"peers":[', 0],
+    ["members", '{"members":[', 0],
+    ["members --state failed", '"reason":"link closed"', 0],
     ["routes", '{"routes":[', 0],
     ["why NYC-C", '"explanation"', 0],
     ["trace NYC-C", '"reached":true', 0],

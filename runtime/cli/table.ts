@@ -117,6 +117,16 @@ export const commands: readonly CommandSpec[] = [
   row("status", "", none, "the node at a glance", async () => (await mesh()).status),
   row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
   row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
+  row(
+    "members",
+    "",
+    none,
+    "every node of the mesh: alive, suspect, failed or left",
+    async () => (await mesh()).members,
+    {
+      state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
+    },
+  ),
   row("routes", "", none, "next hop and cost for every destination", async () => (await mesh()).routes),
   row("why", "NODE", [1, 1], "why traffic for NODE goes where it goes", async () => (await mesh()).why),
   row(

@@ -15,6 +15,7 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
   const clock = new ManualClock();
   const sessions = sessionPair(clock, id(1), id(2));
   const deadAtMs: (number | undefined)[] = [undefined, undefined];
+  const quietAtMs: number[] = [];
   let measurements = 0;
   const links = sessions.map((session, i) => {
     session.linkClass = linkClass;
@@ -26,6 +27,7 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
           deadAtMs[i] = clock.monotonicMs();
           dead.stop();
         },
+        quiet: () => quietAtMs.push(clock.monotonicMs()),
         measured: () => measurements++,
       },
     });
@@ -41,7 +43,7 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
     return link;
   }) as [Link, Link];
   const frames = () => sessions.reduce((total, { sent }) => total + sent.length, 0);
-  return { clock, sessions, links, deadAtMs, frames, measurements: () => measurements };
+  return { clock, sessions, links, deadAtMs, quietAtMs, frames, measurements: () => measurements };
 }
 
 const silence = (sessions: readonly FakeSession[]) => {
@@ -215,4 +217,33 @@ test("stop leaves no timer", async () => {
   await clock.advance(50);
   for (const link of links) link.stop();
   expect(clock.nextAtMs()).toBeUndefined();
+});
+
+describe("a doubted link", () => {
+  test("that is dead is found so within 1 s of the doubt, and says at its first miss that it is quiet", async () => {
+    const { clock, sessions, links, deadAtMs, quietAtMs } = twoEnds();
+    await clock.advance(20_000);
+    silence(sessions);
+    await clock.advance(400);
+    links[0].check();
+    await clock.advance(1_000);
+    expect(deadAtMs[0]).toBeLessThanOrEqual(21_400);
+    await clock.advance(10_000);
+    expect(quietAtMs.length).toBe(1);
+    expect(deadAtMs[1]! - quietAtMs[0]!).toBeLessThanOrEqual(900);
+  });
+
+  test("that lives answers; one that was just heard is left alone", async () => {
+    const { clock, links, frames, deadAtMs } = twoEnds();
+    await clock.advance(20_400);
+    const before = frames();
+    links[0].check();
+    await clock.advance(200);
+    expect(frames() - before).toBe(2);
+    links[0].check();
+    await clock.advance(100);
+    expect(frames() - before).toBe(2);
+    await clock.advance(20_000);
+    expect(deadAtMs).toEqual([undefined, undefined]);
+  });
 });

@@ -54,11 +54,23 @@ const SIGN_BYTES_MIN = 2_048;
 const SIGN_SHARE = 0.6;
 /** Nonce of an answer that nobody asked for. */
 const UNASKED = 0;
+const TIMER_RESOLUTION_MS = 1;
 const RTT_WEIGHT = 1 / 8;
 /** Data counts as a sign of life and measures nothing: a link in use is probed this often for its round trip, too. */
 const MEASURE_MS = 5_000;
 /** The smallest round trip is that of the last one to two of these: a path that became longer must show. */
 const RTT_MIN_WINDOW_MS = 60_000;
+const RTT_VARIATION_WEIGHT = 1 / 4;
+/** Waits follow the round trip and four times its variation (RFC 6298), up to this factor of the profile's. */
+const PATIENCE_MAX = 4;
+/** Probes whose late answers are still measured. */
+const PROBES_HELD_MAX = 8;
+/** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
+const FIRST_IDLE_SPREAD = 0.8;
+/** Later ones vary by this share, both ways. */
+const IDLE_SPREAD = 0.1;
+/** A link that was heard so recently is not checked on somebody's word, ms. */
+const CHECK_FRESH_MS = 300;
 const GOODPUT_WEIGHT = 1 / 8;
 /** Shorter busy periods say more about buffers than about the link. */
 const GOODPUT_SAMPLE_MIN_MS = 20;
@@ -70,6 +82,8 @@ const FORGIVE_FACTOR = 1.25;
 export interface LinkEvents {
   /** No answer to probes: close it. */
   dead(link: Link): void;
+  /** The first of several probes was not answered in time. */
+  quiet?(link: Link): void;
   /** RTT or rate changed; not more often than once per probe reply or drain. */
   measured(link: Link): void;
 }
@@ -86,14 +100,18 @@ export class Link {
   readonly #profile: LivenessProfile | undefined;
   #timer: Timer | undefined;
   #dueAtMs = 0;
+  /** Silence after which the idle link is probed next, ms. */
+  #idleMs = 0;
   #heardAtMs: number;
   #sentAtMs: number;
   #signedAtBytes = 0;
   #dataSentAtMs = Number.NEGATIVE_INFINITY;
   #misses = 0;
-  #probeNonce = 0;
-  #probeSentAtMs: number | undefined;
+  /** Send times by nonce, oldest first: behind loss an answer comes after the next probe. */
+  readonly #probes = new Map<number, number>();
   #rttMs: number | undefined;
+  #rttVariationMs = 0;
+  #probedAtMs = 0;
   #rttMinMs = Number.POSITIVE_INFINITY;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
@@ -116,7 +134,8 @@ export class Link {
     this.#heardAtMs = this.#sentAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
     if (this.#profile !== undefined) {
       this.#probe();
-      this.#schedule(this.#profile.idleMs);
+      this.#idleMs *= 1 - FIRST_IDLE_SPREAD * this.#random.float();
+      this.#schedule(this.#idleMs);
     }
   }
 
@@ -198,9 +217,15 @@ export class Link {
   }
 
   noteProbeReply(nonce: number): void {
-    if (nonce !== this.#probeNonce || this.#probeSentAtMs === undefined) return;
-    const sampleMs = this.#clock.monotonicMs() - this.#probeSentAtMs;
-    this.#probeSentAtMs = undefined;
+    const sentAtMs = this.#probes.get(nonce);
+    if (sentAtMs === undefined) return;
+    this.#probes.delete(nonce);
+    const sampleMs = this.#clock.monotonicMs() - sentAtMs;
+    const isFirst = this.#rttMs === undefined;
+    const offMs = Math.abs(sampleMs - (this.#rttMs ?? sampleMs / 2));
+    this.#rttVariationMs = isFirst
+      ? offMs
+      : this.#rttVariationMs + (offMs - this.#rttVariationMs) * RTT_VARIATION_WEIGHT;
     this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) * RTT_WEIGHT;
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#rttWindowAtMs >= RTT_MIN_WINDOW_MS) {
@@ -212,6 +237,17 @@ export class Link {
     this.#measuredAtMs = nowMs;
     this.#forgive();
     this.#events.measured(this);
+  }
+
+  /** Another node doubts that the far end lives: it is probed now, as if one probe had been missed. */
+  check(): void {
+    if (this.#profile === undefined || this.#timer === undefined || this.#misses > 0) return;
+    if (this.session.linkClass !== "fast") return;
+    if (this.#clock.monotonicMs() - this.#heardAtMs < CHECK_FRESH_MS) return;
+    this.#misses = 1;
+    this.#probe();
+    this.#misses++;
+    this.#schedule(this.#waitMs(this.#profile.replyMs));
   }
 
   stop(): void {
@@ -249,33 +285,51 @@ export class Link {
   #onTimer(): void {
     const profile = this.#profile!;
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#dueAtMs > LAG_VOID_MS) {
-      this.#heardAtMs = nowMs;
-      this.#misses = 0;
-    }
-    if (this.#misses === 0) {
+    const isProbing = this.#misses > 0;
+    // What was not heard meanwhile proves nothing: the count begins anew, with a probe now.
+    if (nowMs - this.#dueAtMs > LAG_VOID_MS) this.#misses = 0;
+    if (!isProbing) {
       const isActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
-      const limitMs = isActive
-        ? profile.activeMs
-        : profile.idleMs + (this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0);
-      const quietMs = nowMs - this.#heardAtMs;
-      if (quietMs < limitMs) {
-        if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probeSentAtMs ?? 0) >= MEASURE_MS)
-          this.#probe();
-        return this.#schedule(limitMs - quietMs);
+      const limitMs = isActive ? profile.activeMs : this.#idleMs;
+      const leftMs = limitMs - (nowMs - this.#heardAtMs);
+      // Less than a timer resolves is nothing left: rounding would set it again and again for the same moment.
+      if (leftMs >= TIMER_RESOLUTION_MS) {
+        if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probedAtMs) >= MEASURE_MS) this.#probe();
+        return this.#schedule(leftMs);
       }
     } else if (this.#misses >= profile.missesBeforeSuspect + profile.suspectProbes) {
       return this.#events.dead(this);
     }
+    if (this.#misses === 1) this.#events.quiet?.(this);
     this.#probe();
     this.#misses++;
-    this.#schedule(this.#misses <= profile.missesBeforeSuspect ? profile.replyMs : profile.suspectReplyMs);
+    this.#schedule(
+      this.#waitMs(this.#misses <= profile.missesBeforeSuspect ? profile.replyMs : profile.suspectReplyMs),
+    );
+  }
+
+  /** At least `leastMs`; longer where answers are known to take longer, so that loss and load are not taken for death. */
+  #waitMs(leastMs: number): number {
+    const expectedMs = (this.#rttMs ?? 0) + 4 * this.#rttVariationMs;
+    return Math.min(Math.max(leastMs, expectedMs), leastMs * PATIENCE_MAX);
+  }
+
+  #nextIdleMs(): number {
+    const extraMs = this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0;
+    return this.#profile!.idleMs * (1 + IDLE_SPREAD * (2 * this.#random.float() - 1)) + extraMs;
   }
 
   #probe(): void {
-    this.#probeNonce = UNASKED + 1 + this.#random.below(2 ** 32 - 1);
-    this.#probeSentAtMs = this.#sentAtMs = this.#clock.monotonicMs();
-    this.session.send(encodeProbe(this.#probeNonce));
+    const nonce = UNASKED + 1 + this.#random.below(2 ** 32 - 1);
+    if (this.#probes.size >= PROBES_HELD_MAX)
+      for (const oldest of this.#probes.keys()) {
+        this.#probes.delete(oldest);
+        break;
+      }
+    this.#probedAtMs = this.#sentAtMs = this.#clock.monotonicMs();
+    this.#probes.set(nonce, this.#probedAtMs);
+    this.#idleMs = this.#nextIdleMs();
+    this.session.send(encodeProbe(nonce));
     this.session.flush();
   }
 }

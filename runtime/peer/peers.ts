@@ -40,10 +40,12 @@ export interface PeerEvents {
   /** First link of a neighbour's life. No frame of it was delivered yet. */
   up(peer: Peer, hello: Hello): void;
   /** Last link gone, or the neighbour restarted (then `up` follows with a new Peer). */
-  down(peer: Peer, reason: string): void;
+  down(peer: Peer, reason: string, isSilent: boolean): void;
   linkUp(peer: Peer, link: Link): void;
   /** One of several links died: frames on it may be lost. */
   linkDown(peer: Peer, link: Link, reason: string): void;
+  /** The only link to a neighbour missed a first probe. */
+  quiet?(peer: Peer): void;
   /** What the links of a neighbour are worth has changed. */
   measured(peer: Peer): void;
   /** Any frame that is not about the link itself. Borrowed. A throw closes the link as a protocol error. */
@@ -135,7 +137,11 @@ export class Peers {
           link = new Link(session, hello, {
             clock: this.#deps.clock,
             random: this.#deps.random,
-            events: { dead: (dead) => this.#onDead(dead), measured: () => this.#onMeasured(session.remote) },
+            events: {
+              dead: (dead) => this.#onDead(dead),
+              quiet: () => this.#onQuiet(session.remote),
+              measured: () => this.#onMeasured(session.remote),
+            },
           });
           peer = this.#install(session.remote, link);
           return;
@@ -332,6 +338,11 @@ export class Peers {
     link.session.close();
   }
 
+  #onQuiet(id: NodeId): void {
+    const peer = this.#peers.get(id);
+    if (peer?.links.length === 1) this.#deps.events.quiet?.(peer);
+  }
+
   #onMeasured(id: NodeId): void {
     const peer = this.#peers.get(id);
     if (peer === undefined) return;
@@ -343,7 +354,7 @@ export class Peers {
     if (!peer.links.includes(link)) return;
     const reason = why ?? error?.message ?? "closed";
     this.#detach(peer, link, reason);
-    if (peer.links.length === 0) this.#forget(peer, reason);
+    if (peer.links.length === 0) this.#forget(peer, reason, why !== undefined);
   }
 
   #detach(peer: Peer, link: Link, reason: string): void {
@@ -354,10 +365,10 @@ export class Peers {
     this.#deps.log.info("link down", { peer: shortId(peer.id), remote: link.session.remoteEndpoint, reason });
   }
 
-  #forget(peer: Peer, reason: string): void {
+  #forget(peer: Peer, reason: string, isSilent = false): void {
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id);
     this.#lostFrames.add(peer.drop());
-    this.#deps.events.down(peer, reason);
+    this.#deps.events.down(peer, reason, isSilent);
   }
 }
 

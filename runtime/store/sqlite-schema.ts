@@ -45,6 +45,7 @@ export const migrations: readonly (readonly string[])[] = [
     `CREATE TABLE "store_usage" (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL)`,
     `INSERT INTO "store_usage" VALUES (1, 0)`,
   ],
+  [rowTable("member")],
 ];
 export const SCHEMA_VERSION = migrations.length;
 

@@ -19,6 +19,7 @@ export const collections = [
   "record", // newest node record known of others, by node id
   "token", // API tokens, by token id
   "plugin", // key space of plugins, by `<namespace>.<id>/<key>`
+  "member", // newest signed statement of each node about itself, by node id
 ] as const;
 export type Collection = (typeof collections)[number];
 

@@ -35,6 +35,11 @@ export const FrameType = {
   enrolRefuse: 0x56,
   redemptions: 0x57,
   observed: 0x60,
+  memberFacts: 0x40,
+  memberDigest: 0x41,
+  memberBuckets: 0x42,
+  memberSync: 0x43,
+  memberQuery: 0x44,
 } as const;
 
 /** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */

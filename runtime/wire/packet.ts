@@ -11,7 +11,14 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { FrameType, type Priority } from "./constants.ts";
 import { decodeError, Writer } from "./bytes.ts";
 
-export const PacketKind = { transient: 1, traceRequest: 2, traceReply: 3, punch: 5 } as const;
+export const PacketKind = {
+  transient: 1,
+  traceRequest: 2,
+  traceReply: 3,
+  punch: 5,
+  memberPing: 6,
+  memberPong: 7,
+} as const;
 export const PACKET_HEADER_BYTES = 68;
 
 const HOPS_OFFSET = 2;

@@ -15,6 +15,7 @@ import { goodput } from "./goodput.ts";
 import { handshake } from "./handshake.ts";
 import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
+import { membership } from "./membership.ts";
 import { memory } from "./memory.ts";
 import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
@@ -34,6 +35,7 @@ const benches: readonly Bench[] = [
   durable,
   idle,
   memory,
+  membership,
   startup,
   api,
   loops,

@@ -3,6 +3,7 @@ import closed from "../vectors/closed.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
 import { bech32m } from "@scure/base";
+import members from "../vectors/members.json";
 import { z } from "zod";
 import { readTelegram } from "../../plugins/service-telex/telegram.ts";
 import { LineReader } from "../../plugins/service-telex/lines.ts";
@@ -30,6 +31,7 @@ import { isHostAllowed, parseWebSocketEndpoint } from "../../plugins/transport-w
 import { decodeAddress, decodeLink, decodeNetlink } from "../../runtime/kernel/netlink.ts";
 import * as punch from "../../runtime/wire/punch.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
 import * as peer from "../../runtime/wire/peer-messages.ts";
@@ -49,7 +51,8 @@ const utf8 = new TextEncoder();
 const text = new TextDecoder();
 const texts = (...lines: readonly string[]): Uint8Array[] => lines.map((line) => utf8.encode(line));
 const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
-const vector = (name: keyof typeof frames): Uint8Array => parseHex(frames[name], frames[name].length / 2)!;
+const vectors = { ...frames, ...members };
+const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
 const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
   parseHex(joinVectors[name], joinVectors[name].length / 2)!;
@@ -240,6 +243,23 @@ function wireTargets(): Target[] {
     decoder("record reply", [routing[6]!], route.decodeRecordReply),
     decoder("beacon", [routing[7]!], route.decodeBeacon),
     decoder("proof", [routing[8]!], route.decodeProofFrame),
+    decoder("member facts", [vector("memberFacts")], (input) =>
+      checkStable(member.decodeMemberFacts(input), member.encodeMemberFacts, member.decodeMemberFacts),
+    ),
+    decoder("member digest", [vector("memberDigest")], member.decodeMemberDigest),
+    decoder("member buckets", [vector("memberBuckets")], (input) =>
+      checkStable(member.decodeMemberBuckets(input), member.encodeMemberBuckets, member.decodeMemberBuckets),
+    ),
+    decoder("member sync", [vector("memberSync")], (input) =>
+      checkStable(member.decodeMemberSync(input), member.encodeMemberSync, member.decodeMemberSync),
+    ),
+    decoder("member query", [vector("memberQuery")], member.decodeMemberQuery),
+    decoder("member ping", [vector("memberPing")], (input) =>
+      checkStable(member.decodeMemberPing(input), member.encodeMemberPing, member.decodeMemberPing),
+    ),
+    decoder("member pong", [vector("memberPong")], (input) =>
+      checkStable(member.decodeMemberPong(input), member.encodeMemberPong, member.decodeMemberPong),
+    ),
   ];
 }
 

@@ -253,6 +253,7 @@ export class Life implements EndHost {
         inviteConflict() {},
         revoked() {},
         system: () => Promise.resolve(),
+        memberChanged() {},
       },
     });
     if (!this.isAlive) return;
@@ -277,6 +278,15 @@ export class Life implements EndHost {
       if (decodePacketHeader(frame).destination === this.id) this.packets.arrived++;
       else this.packets.relayed++;
       onFrame(from, frame);
+    };
+    // What the workload sends and what membership pings: both go out here.
+    const send = packets.send.bind(packets);
+    packets.send = (destination, kind, payload, options) => {
+      const isSent = send(destination, kind, payload, options);
+      if (destination === this.id) return isSent;
+      this.packets.sent++;
+      if (isSent) this.packets.sentOk++;
+      return isSent;
     };
   }
 

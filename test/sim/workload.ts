@@ -160,9 +160,7 @@ export class Workload {
       this.#options.random.bytes(16),
     );
     this.#options.ledger.accepted(message, messageIdOf(source.id, target.id, storeEpoch, 0));
-    source.life!.packets.sent++;
-    if (mesh.packets.send(target.id, PacketKind.transient, sealed, { priority: 2 }))
-      source.life!.packets.sentOk++;
+    mesh.packets.send(target.id, PacketKind.transient, sealed, { priority: 2 });
   }
 }
 

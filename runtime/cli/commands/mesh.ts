@@ -1,6 +1,7 @@
 /** What the node is and sees: status, health, peers, routes, why, trace, names, trust. */
 import type {
   HealthView,
+  MemberView,
   NameView,
   PeerView,
   ReloadView,
@@ -17,6 +18,7 @@ import * as render from "../render.ts";
 
 /** The node itself gives up after 30 s and says so. */
 const TRACE_TIMEOUT_MS = 40_000;
+const memberStates: readonly string[] = ["alive", "suspect", "failed", "left"];
 
 /** Prints the API's body, or what `human` makes of it. */
 function show<T>(
@@ -28,8 +30,10 @@ function show<T>(
 }
 
 const stateOf = (paint: render.Paint, state: string): string => {
-  if (/^(ok|running|connected|delivered|trusted)$/.test(state)) return paint.good(state);
-  return /^(down|blocked|disconnected|expired|refused)$/.test(state) ? paint.bad(state) : paint.warn(state);
+  if (/^(ok|alive|running|connected|delivered|trusted)$/.test(state)) return paint.good(state);
+  return /^(down|failed|blocked|disconnected|expired|refused)$/.test(state)
+    ? paint.bad(state)
+    : paint.warn(state);
 };
 
 export const status: CommandModule = {
@@ -106,6 +110,34 @@ export const peers: CommandModule = {
         column === 3 && cell !== "" ? stateOf(context.paint, cell) : cell,
       );
     });
+    return exitCodes.fine;
+  },
+};
+
+export const members: CommandModule = {
+  async run(context) {
+    const wanted = context.option("state");
+    if (wanted !== undefined && !memberStates.includes(wanted))
+      throw godwitError("GODWIT_USAGE", `--state is one of ${memberStates.join(", ")}`);
+    const answer = await (await context.client()).call<{ members: MemberView[] }>("GET", "/mesh/members");
+    const chosen = answer.value.members.filter(({ state }) => wanted === undefined || state === wanted);
+    const text = wanted === undefined ? answer.text : JSON.stringify({ members: chosen });
+    show(context, { text, value: chosen }, (value) =>
+      render.table(
+        ["ID", "CALLSIGN", "STATE", "SINCE", "HEARD", "WHY", "BY"],
+        value.map((member) => [
+          render.short(member.id),
+          member.callsign ?? "-",
+          member.state,
+          render.moment(member.since),
+          render.moment(member.last_heard),
+          member.reason,
+          member.source === null ? "this node" : render.short(member.source),
+        ]),
+        context.paint,
+        (cell, column) => (column === 2 ? stateOf(context.paint, cell) : cell),
+      ),
+    );
     return exitCodes.fine;
   },
 };

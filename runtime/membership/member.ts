@@ -1,0 +1,196 @@
+/**
+ * One node as this one sees it, and the bounded set of all of them. Owns who is forgotten and when; what is concluded
+ * about a member is `members.ts`. docs/protocol/membership.md "Bounds".
+ */
+import type { Timer } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import { AccusationReason, type Accusation, type MemberFact } from "../wire/member-messages.ts";
+import type { MemberState } from "./decide.ts";
+import { factDigest, prefixOf } from "./digest.ts";
+import type { HeldFact } from "./gossip.ts";
+
+export const MEMBERS_MAX = 16_384;
+/** Members first heard of from one neighbour. */
+export const MEMBERS_PER_NEIGHBOUR_MAX = 12_288;
+/** Failed and left members are listed for so long, ms. */
+export const LISTED_MS = 24 * 3_600_000;
+/** And then remembered, so that a neighbour that forgets later does not bring them back, ms. */
+export const REMEMBERED_MS = 48 * 3_600_000;
+
+/** Reason of a member of which nothing was concluded yet. */
+export const HEARD_OF = "heard of";
+
+export interface Member {
+  readonly id: NodeId;
+  readonly idPrefix: number;
+  state: MemberState;
+  /** Newest statement of the node itself; undefined while only routes speak of it. */
+  held: HeldFact | undefined;
+  /** Since when it is in its state: monotonic, and wall clock for people. */
+  sinceMs: number;
+  sinceWallMs: number;
+  reason: string;
+  /** Who said so: a node id, or `self`. */
+  source: NodeId | "self";
+  heardWallMs: number;
+  isReachable: boolean;
+  isLinkLost: boolean;
+  /** How, if it is. */
+  lostBy: "closed" | "silent";
+  isUnanswered: boolean;
+  isOverdue: boolean;
+  /** At the newest incarnation, by accuser. */
+  accusations: Map<NodeId, Accusation> | undefined;
+  /** It answered this node's ping after all accusations that are held. */
+  isDisproved: boolean;
+  /** Neighbour that brought it. */
+  readonly broughtBy: NodeId | "self";
+  /** Its suspicion, or the next ping. */
+  timer: Timer | undefined;
+  /** Before this node, which had a link to it, accuses it. */
+  grace: Timer | undefined;
+  waitsFor: "suspicion" | "ping" | undefined;
+  ping: { nonce: Uint8Array; tries: number } | undefined;
+}
+
+export interface MemberRow {
+  readonly id: NodeId;
+  readonly state: MemberState;
+  readonly incarnation: number;
+  readonly sinceWallMs: number;
+  readonly reason: string;
+  readonly source: NodeId | "self";
+  /** 0: never. */
+  readonly heardWallMs: number;
+}
+
+export const incarnationOf = (member: Member): number => member.held?.fact.incarnation ?? 0;
+
+export function heldFact(fact: MemberFact): HeldFact {
+  return { fact, idPrefix: prefixOf(fact.node), digest: factDigest(fact) };
+}
+
+/** Gone for so long that it is no longer listed, nor part of digests. */
+const isOver = ({ state }: Member): boolean => state === "failed" || state === "left";
+
+export class MemberTable {
+  readonly #members = new Map<NodeId, Member>();
+  /** Forgotten ones with the incarnation that is not news any more, oldest first. */
+  readonly #tombs = new Map<NodeId, { incarnation: number; untilMs: number }>();
+  readonly #broughtBy = new Map<NodeId | "self", number>();
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  get all(): Iterable<Member> {
+    return this.#members.values();
+  }
+
+  get(id: NodeId): Member | undefined {
+    return this.#members.get(id);
+  }
+
+  *facts(): Iterable<HeldFact> {
+    for (const { held } of this.#members.values()) if (held !== undefined) yield held;
+  }
+
+  /** Forgotten, and nothing newer than then is said of it. */
+  isTomb(id: NodeId, incarnation: number, nowMs: number): boolean {
+    const tomb = this.#tombs.get(id);
+    return tomb !== undefined && tomb.untilMs > nowMs && incarnation <= tomb.incarnation;
+  }
+
+  /** Undefined: no room for it. A full table gives up whom it knows only by hearsay, then who is gone longest. */
+  add(id: NodeId, broughtBy: NodeId | "self", nowMs: number, wallMs: number): Member | undefined {
+    const brought = this.#broughtBy.get(broughtBy) ?? 0;
+    if (broughtBy !== "self" && brought >= MEMBERS_PER_NEIGHBOUR_MAX) return undefined;
+    if (this.#members.size >= MEMBERS_MAX && !this.#evict(nowMs)) return undefined;
+    const member: Member = {
+      id,
+      idPrefix: prefixOf(id),
+      state: "suspect",
+      held: undefined,
+      sinceMs: nowMs,
+      sinceWallMs: wallMs,
+      reason: HEARD_OF,
+      source: broughtBy,
+      heardWallMs: 0,
+      isReachable: false,
+      isLinkLost: false,
+      lostBy: "closed",
+      isUnanswered: false,
+      isOverdue: false,
+      accusations: undefined,
+      isDisproved: false,
+      broughtBy,
+      timer: undefined,
+      grace: undefined,
+      waitsFor: undefined,
+      ping: undefined,
+    };
+    this.#members.set(id, member);
+    this.#broughtBy.set(broughtBy, brought + 1);
+    this.#tombs.delete(id);
+    return member;
+  }
+
+  /** Buries who is gone for a day; answers whom. */
+  sweep(nowMs: number): NodeId[] {
+    for (const [id, { untilMs }] of this.#tombs) if (untilMs <= nowMs) this.#tombs.delete(id);
+    const buried = [...this.#members.values()].filter(
+      (member) => isOver(member) && !member.isReachable && nowMs - member.sinceMs >= LISTED_MS,
+    );
+    for (const member of buried) this.#bury(member, nowMs);
+    return buried.map(({ id }) => id);
+  }
+
+  #evict(nowMs: number): boolean {
+    let worst: Member | undefined;
+    for (const member of this.#members.values()) {
+      if (!isOver(member)) continue;
+      if (worst === undefined || member.sinceMs < worst.sinceMs) worst = member;
+    }
+    if (worst === undefined) return false;
+    this.#bury(worst, nowMs);
+    return true;
+  }
+
+  #bury(member: Member, nowMs: number): void {
+    member.timer?.cancel();
+    member.grace?.cancel();
+    this.#members.delete(member.id);
+    const left = (this.#broughtBy.get(member.broughtBy) ?? 1) - 1;
+    if (left > 0) this.#broughtBy.set(member.broughtBy, left);
+    else this.#broughtBy.delete(member.broughtBy);
+    if (this.#tombs.size >= MEMBERS_MAX)
+      for (const oldest of this.#tombs.keys()) {
+        this.#tombs.delete(oldest);
+        break;
+      }
+    this.#tombs.set(member.id, { incarnation: incarnationOf(member), untilMs: nowMs + REMEMBERED_MS });
+  }
+}
+
+export const rowOf = (member: Member): MemberRow => ({
+  id: member.id,
+  state: member.state,
+  incarnation: incarnationOf(member),
+  sinceWallMs: member.sinceWallMs,
+  reason: member.reason,
+  source: member.source,
+  heardWallMs: member.heardWallMs,
+});
+
+export function reasonText(reason: number): string {
+  switch (reason) {
+    case AccusationReason.closed:
+      return "link closed";
+    case AccusationReason.silent:
+      return "link silent";
+    case AccusationReason.unanswered:
+      return "did not answer pings";
+    default:
+      return `reason ${reason}`;
+  }
+}

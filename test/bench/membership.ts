@@ -1,0 +1,243 @@
+/**
+ * Rows 4, 14 and 18: how soon everybody knows who came, was killed or froze, and what an idle node costs, beside Debian's
+ * Serf in the same run, one after the other. Each mesh has a network namespace of its own, whose loopback counts bytes;
+ * control goes over unix sockets and standard output, so only the protocols are counted.
+ */
+import type { Subprocess } from "bun";
+import { Lab, binaryPath, type LabNode } from "../../scripts/lab.ts";
+import { run as runCommand } from "../../scripts/lib.ts";
+import { idOf, MemberWatch, membersOf } from "../membership/mesh.ts";
+import type { Bench, BenchOptions, Measure } from "./bench.ts";
+import { cpuMs } from "./process.ts";
+
+const SIZES = (process.env["BENCH_MEMBERS"] ?? "5,8,25").split(",").map(Number);
+/** Up to here everybody dials everybody; larger meshes dial this many. */
+const FULL_MAX = 8;
+const DIALS = 3;
+const SETTLE_MS = 8_000;
+const IDLE_MS = 30_000;
+const WAIT_MS = 60_000;
+/** Ethernet header that the loopback counts and no wire carries. */
+const LOOPBACK_HEADER_BYTES = 14;
+
+/** One mesh of either system. */
+interface Cluster {
+  /** Links of all nodes; undefined where the protocol has none. */
+  readonly links: number | undefined;
+  readonly pids: number[];
+  signal(index: number, signal: NodeJS.Signals): void;
+  /** When every other node knew (performance.now). */
+  untilFailed(index: number, sinceMs: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+let namespaces = 0;
+
+async function command(words: readonly string[]): Promise<string> {
+  const { output, code } = await runCommand(words);
+  if (code !== 0) throw new Error(`${words.join(" ")}: ${output}`);
+  return output;
+}
+
+async function withNamespace<T>(work: (name: string) => Promise<T>): Promise<T> {
+  const name = `gwm${process.pid}n${namespaces++}`;
+  await command(["ip", "netns", "add", name]);
+  try {
+    await command(["ip", "-n", name, "link", "set", "lo", "up"]);
+    return await work(name);
+  } finally {
+    await command(["ip", "netns", "del", name]);
+  }
+}
+
+/** IP bytes over the loopback of a namespace so far. */
+async function loopbackBytes(namespace: string): Promise<number> {
+  const text = await command(["ip", "netns", "exec", namespace, "cat", "/proc/net/dev"]);
+  const fields = /lo:\s*(.*)$/m.exec(text)![1]!.trim().split(/\s+/).map(Number);
+  return fields[0]! - LOOPBACK_HEADER_BYTES * fields[1]!;
+}
+
+async function startGodwit(namespace: string, count: number): Promise<Cluster> {
+  const lab = await Lab.create();
+  const nodes: LabNode[] = [];
+  let links = 0;
+  for (let i = 0; i < count; i++) {
+    const others = count <= FULL_MAX ? nodes : [...nodes].sort(() => Math.random() - 0.5).slice(0, DIALS);
+    links += others.length;
+    const peers = others.map((node) => node.endpoint);
+    const words = ["ip", "netns", "exec", namespace, binaryPath];
+    nodes.push(await lab.add({ callsign: `BEN-${i}`, peers, command: words }));
+  }
+  const close = () => lab.close();
+  try {
+    await Promise.all(nodes.map((node) => node.start(WAIT_MS)));
+    const isWhole = async (node: LabNode) =>
+      (await membersOf(node)).filter(({ state }) => state === "alive").length === count;
+    await Promise.all(
+      nodes.map((node) => node.until("all members", () => isWhole(node), WAIT_MS, 5 * count)),
+    );
+    const ids = await Promise.all(nodes.map(idOf));
+    const watches = await Promise.all(nodes.map((node) => MemberWatch.open(node)));
+    return {
+      links,
+      pids: nodes.map(({ pid }) => pid!),
+      signal: (index, signal) => nodes[index]!.signal(signal),
+      untilFailed: async (index, sinceMs) => {
+        const others = watches.filter((_, at) => at !== index && nodes[at]!.isRunning);
+        const times = others.map((watch) => watch.at("member.failed", ids[index]!, WAIT_MS, sinceMs));
+        return Math.max(...(await Promise.all(times)));
+      },
+      close: async () => {
+        for (const watch of watches) watch.close();
+        await close();
+      },
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function startSerf(namespace: string, count: number): Promise<Cluster> {
+  const children: Subprocess<"ignore", "pipe", "ignore">[] = [];
+  const lines: { text: string; atMs: number }[][] = [];
+  const close = async () => {
+    for (const child of children) child.kill("SIGKILL");
+    await Promise.all(children.map((child) => child.exited));
+  };
+  const until = async (index: number, pattern: RegExp, times: number, sinceMs = 0): Promise<number> => {
+    const endMs = performance.now() + WAIT_MS;
+    while (performance.now() < endMs) {
+      const found = lines[index]!.filter(({ text, atMs }) => atMs >= sinceMs && pattern.test(text));
+      if (found.length >= times) return found[times - 1]!.atMs;
+      await Bun.sleep(10);
+    }
+    throw new Error(`serf ${index} was waited for: ${pattern.source}`);
+  };
+  for (let i = 0; i < count; i++) {
+    const words = ["ip", "netns", "exec", namespace, "serf", "agent", `-node=n${i}x`];
+    words.push(`-bind=127.0.0.1:${20_000 + i}`, `-rpc-addr=127.0.0.1:${21_000 + i}`);
+    if (i > 0) words.push("-join=127.0.0.1:20000", "-retry-join=127.0.0.1:20000");
+    const child = Bun.spawn(words, { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    children.push(child);
+    const own: { text: string; atMs: number }[] = [];
+    lines.push(own);
+    void (async () => {
+      for await (const chunk of child.stdout)
+        for (const text of new TextDecoder().decode(chunk).split("\n"))
+          own.push({ text, atMs: performance.now() });
+    })().catch(() => {});
+    // The first must listen before the others join.
+    if (i === 0) await until(0, /agent: Serf agent starting|EventMemberJoin/, 1).catch(() => 0);
+  }
+  try {
+    await Promise.all(children.map((_, index) => until(index, /EventMemberJoin/, count)));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const gone = new Set<number>();
+  return {
+    links: undefined,
+    pids: children.map(({ pid }) => pid),
+    signal: (index, signal) => {
+      if (signal === "SIGKILL") gone.add(index);
+      children[index]!.kill(signal);
+    },
+    untilFailed: async (index, sinceMs) => {
+      const others = children.map((_, at) => at).filter((at) => at !== index && !gone.has(at));
+      const pattern = new RegExp(`EventMemberFailed: n${index}x`);
+      return Math.max(...(await Promise.all(others.map((at) => until(at, pattern, 1, sinceMs)))));
+    },
+    close,
+  };
+}
+
+interface Figures {
+  readonly joinMs: number;
+  readonly killMs: number;
+  readonly freezeMs: number;
+  readonly bytesPerSecond: number;
+  readonly bytesPerLink: number;
+  readonly cpuPercent: number;
+}
+
+async function measure(
+  start: (namespace: string, count: number) => Promise<Cluster>,
+  count: number,
+): Promise<Figures> {
+  return withNamespace(async (namespace) => {
+    const startMs = performance.now();
+    const cluster = await start(namespace, count);
+    try {
+      const joinMs = performance.now() - startMs;
+      await Bun.sleep(SETTLE_MS);
+      const cpu = () => cluster.pids.reduce((sum, pid) => sum + cpuMs(pid), 0);
+      const [bytes, busyMs, fromMs] = [await loopbackBytes(namespace), cpu(), performance.now()];
+      await Bun.sleep(IDLE_MS);
+      const tookMs = performance.now() - fromMs;
+      const perSecond = ((await loopbackBytes(namespace)) - bytes) / (tookMs / 1_000);
+      const cpuPercent = ((cpu() - busyMs) / tookMs / count) * 100;
+      const strike = async (index: number, signal: NodeJS.Signals) => {
+        const atMs = performance.now();
+        cluster.signal(index, signal);
+        return (await cluster.untilFailed(index, atMs)) - atMs;
+      };
+      const killMs = await strike(count - 1, "SIGKILL");
+      await Bun.sleep(2_000 + 5_000 * Math.random());
+      const freezeMs = await strike(1, "SIGSTOP");
+      cluster.signal(1, "SIGCONT");
+      return {
+        joinMs,
+        killMs,
+        freezeMs,
+        bytesPerSecond: perSecond / count,
+        bytesPerLink: cluster.links === undefined ? Number.NaN : perSecond / cluster.links,
+        cpuPercent,
+      };
+    } finally {
+      await cluster.close();
+    }
+  });
+}
+
+async function runMembership({ runs, note }: BenchOptions): Promise<Measure[]> {
+  const hasSerf = Bun.which("serf") !== null;
+  if (!hasSerf) note("no serf here (apt-get install serf): Godwit alone");
+  const measures: Measure[] = [];
+  for (const count of SIZES) {
+    const found: Record<"Godwit" | "Serf", Figures[]> = { Godwit: [], Serf: [] };
+    for (let i = 0; i < runs; i++) {
+      found.Godwit.push(await measure(startGodwit, count));
+      if (hasSerf) found.Serf.push(await measure(startSerf, count));
+      for (const [name, list] of Object.entries(found))
+        if (list.length > 0) note(`${count} ${name} ${i + 1}/${runs}: ${JSON.stringify(list.at(-1))}`);
+    }
+    for (const [name, list] of Object.entries(found)) {
+      if (list.length === 0) continue;
+      const isOurs = name === "Godwit";
+      const row = (what: string, unit: string, key: keyof Figures, atMost?: number): Measure => ({
+        what: `${count} nodes, ${name}: ${what}`,
+        unit,
+        values: list.map((figures) => figures[key]),
+        ...(atMost === undefined || !isOurs ? {} : { goal: { of: "p95", atMost } }),
+      });
+      measures.push(
+        row("from the first exec until all know all", "ms", "joinMs", 10_000),
+        row("kill -9 until all know", "ms", "killMs", 300),
+        row("SIGSTOP until all know", "ms", "freezeMs", count <= FULL_MAX ? 3_000 : 10_000),
+        row("idle, of one node, both directions", "B/s", "bytesPerSecond"),
+        ...(isOurs ? [row("idle, of one link, both directions", "B/s", "bytesPerLink", 45)] : []),
+        row("idle processor, of one core", "%", "cpuPercent"),
+      );
+    }
+  }
+  return measures;
+}
+
+export const membership: Bench = {
+  name: "membership",
+  row: 4,
+  how: "Godwit and Serf alternately, each mesh in a namespace; full mesh up to 8 nodes, above each dials 3; idle bytes are those of the namespace's loopback without Ethernet headers",
+  run: runMembership,
+};
