@@ -4,8 +4,9 @@
  */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
-import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { binaryPath, Lab, LabNode } from "../../scripts/lab.ts";
 import { NetLab, whyNoNetLab, type NetHost } from "../../scripts/netlab.ts";
 import type { Message } from "../chaos/cluster.ts";
 
@@ -40,6 +41,10 @@ interface StartOptions {
   readonly isPublic?: boolean;
   /** Default: every IPv4 address. */
   readonly listen?: readonly string[];
+  /** More lines of the `[node]` table. */
+  readonly nodeExtra?: string;
+  /** Links that it seeks of its own accord; default 0. */
+  readonly linksWanted?: number;
 }
 
 export class NetMesh implements AsyncDisposable {
@@ -79,7 +84,7 @@ export class NetMesh implements AsyncDisposable {
   async start(
     host: NetHost,
     peers: readonly string[],
-    { isPublic = false, listen = host.nodeOptions.listen! }: StartOptions = {},
+    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, linksWanted }: StartOptions = {},
   ): Promise<LabNode> {
     const node = await this.#lab.add({
       callsign: host.name,
@@ -87,7 +92,26 @@ export class NetMesh implements AsyncDisposable {
       namespace: host.namespace,
       listen,
       ...(isPublic ? {} : { advertise: [] }),
+      ...(nodeExtra === undefined ? {} : { nodeExtra }),
+      ...(linksWanted === undefined ? {} : { linksWanted }),
     });
+    this.#nodes.set(host.name, node);
+    await node.start();
+    const { node: self } = await node.json<{ node: { id: string } }>("/mesh/status");
+    this.#ids.set(host.name, self.id);
+    return node;
+  }
+
+  /** The folder of the lab: for files that nodes share. */
+  get dir(): string {
+    return this.#lab.dir;
+  }
+
+  /** Runs what `godwit join` has set up in `dir`. */
+  async run(host: NetHost, dir: string, env: Readonly<Record<string, string>>): Promise<LabNode> {
+    const options = { callsign: host.name, namespace: host.namespace, stateDir: join(dir, "state"), env };
+    const node = new LabNode(dir, options, () => !open.has(this));
+    this.#lab.nodes.push(node);
     this.#nodes.set(host.name, node);
     await node.start();
     const { node: self } = await node.json<{ node: { id: string } }>("/mesh/status");
