@@ -253,6 +253,7 @@ export class Custody {
     if (this.#storeEpochs.size > STORE_EPOCHS_MAX)
       this.#storeEpochs.delete(this.#storeEpochs.keys().next().value!);
     if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
+    this.forwarder.onDestinationUp(id);
     this.forwarder.onWritable(id);
   }
 

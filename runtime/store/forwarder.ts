@@ -156,6 +156,14 @@ export class Forwarder {
     }
   }
 
+  /** A recipient is back: a receipt that it had not handed on when it went is asked for by offering the message again. */
+  onDestinationUp(neighbour: NodeId): void {
+    for (const holding of this.#holdings.values()) {
+      const isItsOwn = holding.header.destination === neighbour && holding.relayedTo === neighbour;
+      if (isItsOwn && holding.state === "relayed") this.retry(holding.id);
+    }
+  }
+
   onAck(from: NodeId, ids: readonly BundleId[]): void {
     for (const id of ids) {
       const holding = this.#holdings.get(id);

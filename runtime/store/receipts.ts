@@ -41,6 +41,7 @@ export class Receipts {
   readonly #byBundle = new Map<BundleId, MessageId>();
   readonly #batches = new Map<NodeId, { receipts: Uint8Array[]; lifetimeMs: number; timer: Timer }>();
   readonly #resentAtMs = new Map<MessageId, number>();
+  #isStopped = false;
 
   constructor(ctx: CustodyContext, events: ReceiptsEvents) {
     this.#ctx = ctx;
@@ -106,7 +107,7 @@ export class Receipts {
     }
     batch.receipts.push(encodeReceipt(receipt));
     batch.lifetimeMs = Math.max(batch.lifetimeMs, lifetimeMs);
-    if (batch.receipts.length >= RECEIPTS_MAX) this.#flush(sender);
+    if (batch.receipts.length >= RECEIPTS_MAX || this.#isStopped) this.#flush(sender);
   }
 
   /** A delivered message came again: its receipt may have been lost. */
@@ -130,10 +131,10 @@ export class Receipts {
     this.issue(sender, receipt, lifetimeMs);
   }
 
-  /** Signs what waits; nothing is lost by a stop, because duplicates ask again. */
+  /** Signs what waits, so that it is in custody before the store closes: its senders would wait for a duplicate's receipt. */
   stop(): void {
-    for (const { timer } of this.#batches.values()) timer.cancel();
-    this.#batches.clear();
+    this.#isStopped = true;
+    for (const sender of [...this.#batches.keys()]) this.#flush(sender);
   }
 
   #remember(messageId: MessageId, bundle: BundleId): void {

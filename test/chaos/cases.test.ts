@@ -365,7 +365,7 @@ scenario("a listening port that is taken is explained, and healed when it comes 
     const { status, checks } = await node.json<{ status: string; checks: { reason: string }[] }>("/health");
     expect(status).not.toBe("ok");
     expect(checks.map(({ reason }) => reason).join()).toContain(
-      `cannot listen on 127.0.0.1:${node.linkPort}`,
+      `cannot listen on tcp://127.0.0.1:${node.linkPort}`,
     );
   } finally {
     squatter.stop(true);

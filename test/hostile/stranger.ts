@@ -67,6 +67,7 @@ export async function recordHandshake(node: LabNode, network: string): Promise<U
     // Fields of the class stand on the object behind: methods must find them there.
     open: { value: pipe.open.bind(pipe) },
     pause: { value: pipe.pause.bind(pipe) },
+    proven: { value: () => pipe.proven?.() },
     close: { value: pipe.close.bind(pipe) },
     bufferedBytes: { get: () => pipe.bufferedBytes },
   }) as Pipe;

@@ -258,7 +258,13 @@ describe("a closed mesh", () => {
 
   test("what is wrong with a token is said: typo, network, silence", async () => {
     const [a, b, c] = await mesh("BAD");
-    const token = await invite(a);
+    let token = "";
+    await a.until(
+      "addresses of all three in a token",
+      async () => parseToken((token = await invite(a))).addresses.length === 3,
+      10_000,
+      100,
+    );
     const newcomer = await machine();
     const wrong = token.at(40) === "q" ? "p" : "q";
     const typo = await newcomer.join(`${token.slice(0, 40)}${wrong}${token.slice(41)}`);
