@@ -1,5 +1,6 @@
 /** What a mesh is given and whom it tells: its seams to the node around it, real or simulated. */
 import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { DhKey } from "./identity/keys.ts";
 import type { NodeRecord } from "./identity/record.ts";
 import type { NodeId } from "./kernel/ids.ts";
 import type { Metrics } from "./kernel/metrics.ts";
@@ -16,6 +17,7 @@ import type { Store } from "./store/types.ts";
 
 export interface MeshIdentity {
   readonly id: NodeId;
+  readonly dh: DhKey;
   sign(bytes: Uint8Array): Uint8Array;
 }
 

@@ -23,6 +23,7 @@ import { Enrolment } from "./mesh-enrolment.ts";
 import { Quarantine } from "./mesh-quarantine.ts";
 import { RevocationSpread } from "./mesh-revocations.ts";
 import { MeshMembers } from "./mesh-members.ts";
+import { createStreams } from "./mesh-streams.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant } from "./peer/book.ts";
@@ -35,6 +36,7 @@ import { Router } from "./route/router.ts";
 import { openBootState, type BootState } from "./store/boot-state.ts";
 import type { Sealer } from "./store/context.ts";
 import { Custody } from "./store/custody.ts";
+import type { Streams } from "./stream/streams.ts";
 import { FrameType } from "./wire/constants.ts";
 import { PacketKind } from "./wire/packet.ts";
 import { BOOT_ID_BYTES, GoodbyeReason } from "./wire/peer-messages.ts";
@@ -55,6 +57,7 @@ export class Mesh {
   readonly packets: Packets;
   readonly punching: Punching;
   readonly members: MeshMembers;
+  readonly streams: Streams;
   readonly custody: Custody;
   readonly quarantine: Quarantine;
   readonly enrolment: Enrolment;
@@ -217,6 +220,7 @@ export class Mesh {
       events: {
         deliver: (header, payload) => {
           if (this.isRefused(header.source)) return;
+          if (header.kind === PacketKind.stream) return this.streams.onPacket(header, payload);
           if (header.kind === PacketKind.punch) return this.punching.onPacket(header.source, payload);
           if (header.kind === PacketKind.memberPing) return this.members.handlePing(header.source, payload);
           if (header.kind === PacketKind.memberPong) return this.members.handlePong(header.source, payload);
@@ -240,6 +244,7 @@ export class Mesh {
       isReachable: (id) => this.router.reachable(id),
       events: deps.events,
     });
+    this.streams = createStreams(deps, this);
     this.punching = openPunching(deps, this, () => this.#ownRecord.endpoints);
     this.members = new MeshMembers({
       self: identity.id,
@@ -373,6 +378,7 @@ export class Mesh {
   }
 
   #cutOff(id: NodeId): void {
+    this.streams.block(id);
     this.peers.disconnect(id, GoodbyeReason.blocked);
     for (const { endpoint, nodeId } of this.dialer.targets) {
       if (nodeId !== id) continue;
@@ -398,6 +404,7 @@ export class Mesh {
     this.enrolment.stop();
     this.revocations.stop();
     this.custody.stop();
+    this.streams.stop();
     this.members.leave();
     this.members.stop();
     this.peers.stop();
@@ -454,7 +461,10 @@ export class Mesh {
           this.#deps.log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
         }
       },
-      writable: (peer) => this.custody.onWritable(peer.id),
+      writable: (peer) => {
+        this.custody.onWritable(peer.id);
+        this.streams.onWritable();
+      },
     };
   }
 
@@ -475,6 +485,7 @@ export class Mesh {
     if (this.#isStopped) return;
     this.members.onRoute(destination, isReachable);
     this.custody.onRoute(destination);
+    this.streams.onRoute(destination);
     this.#deps.events.routeChanged(destination, isReachable);
   }
 

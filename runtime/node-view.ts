@@ -168,7 +168,7 @@ export class LiveView implements NodeView {
   }
 
   why(node: string): WhyView {
-    const destination = this.#resolve(node);
+    const destination = this.resolve(node);
     const explained = this.#deps.mesh.router.explain(destination);
     return {
       ...explained,
@@ -181,7 +181,7 @@ export class LiveView implements NodeView {
   }
 
   async trace(node: string, signal: AbortSignal): Promise<TraceView> {
-    const destination = this.#resolve(node);
+    const destination = this.resolve(node);
     const { reached, hops } = await this.#deps.mesh.packets.trace(destination, signal);
     return {
       destination,
@@ -260,7 +260,7 @@ export class LiveView implements NodeView {
 
   setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void> {
     const time = expiresSeconds === undefined ? {} : { forMs: expiresSeconds * 1_000 };
-    return this.#deps.mesh.setTrust(this.#resolve(node), { level, reason, by: "operator", ...time });
+    return this.#deps.mesh.setTrust(this.resolve(node), { level, reason, by: "operator", ...time });
   }
 
   discovery(): DiscoveryView {
@@ -280,7 +280,7 @@ export class LiveView implements NodeView {
   }
 
   async resolveName(name: string, node: string): Promise<void> {
-    await this.#deps.mesh.names.resolveConflict(name, this.#resolve(node));
+    await this.#deps.mesh.names.resolveConflict(name, this.resolve(node));
     this.#events.emit("name", "resolved", { name, id: node });
   }
 
@@ -298,7 +298,7 @@ export class LiveView implements NodeView {
 
   async #sendTransient(request: SendRequest): Promise<{ id: string }> {
     const { mesh, self, random, clock } = this.#deps;
-    const destination = this.#resolve(request.to);
+    const destination = this.resolve(request.to);
     const priority = request.priority ?? PRIORITY_DEFAULT;
     const header = { kind: PacketKind.transient, destination, source: self };
     // An epoch of its own for each: transient messages are deduplicated, but need no unbroken counters.
@@ -424,7 +424,7 @@ export class LiveView implements NodeView {
   }
 
   /** An id, a callsign or a short id. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
-  #resolve(text: string): NodeId {
+  resolve(text: string): NodeId {
     const { self, callsign, mesh } = this.#deps;
     if (text.length === NODE_ID_CHARS) return parseNodeId(text);
     if (text.length === SHORT_ID_CHARS && !text.includes("-")) {

@@ -36,6 +36,7 @@ import { NetworkSecrets } from "./node-secrets.ts";
 import { memberEvent } from "./node-members.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
+import { startForwards } from "./node-forwards.ts";
 
 export interface NodeDeps {
   readonly config: Config;
@@ -254,6 +255,8 @@ async function assemble(
     },
     hub,
   );
+  const forwards = startForwards({ mesh, clock, random, log, config, resolve: (node) => view.resolve(node) });
+  scope.own(() => forwards.stop());
   const tokens = await openTokenStore({
     store,
     random,
@@ -265,13 +268,23 @@ async function assemble(
       label,
     })),
   });
-  const app = createApi({ view, tokens, clock, log, metrics, version, signal: scope.signal });
+  const app = createApi({
+    view,
+    tokens,
+    forwards: forwards.table,
+    clock,
+    log,
+    metrics,
+    version,
+    signal: scope.signal,
+  });
   const api = await startApiServers(
     { app, clock, log, listen: config.api.listen, socketPath: config.api.socket },
     scope,
   );
   await host.start(pluginInstances(config));
   mesh.start();
+  forwards.start();
   announce(log, identity, config, { version, created, api, isOpen: secrets.live.length === 0 });
   return { id: identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }

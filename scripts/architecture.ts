@@ -38,6 +38,14 @@ const layers: Readonly<Record<string, { readonly may: readonly string[]; readonl
     may: ["kernel", "wire", "identity", "link", "peer", "membership", "route"],
     because: "mail uses routes, routes never wait for mail",
   },
+  stream: {
+    may: ["kernel", "wire", "identity", "link"],
+    because: "streams ride on routed packets that are handed in, and never wait for the store",
+  },
+  forward: {
+    may: ["kernel", "config", "stream"],
+    because: "a forward joins sockets to streams and must not know how those get there",
+  },
   heal: {
     may: ["kernel", "wire", "identity", "link", "peer", "membership", "route", "store"],
     because: "healing observes and acts through what is below, and nothing below may need it",
@@ -62,13 +70,13 @@ const layers: Readonly<Record<string, { readonly may: readonly string[]; readonl
   // Files directly in runtime/, by name.
   registry: { may: [], because: "the list of built-in plugins is a list" },
   mesh: {
-    may: ["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store"],
+    may: ["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store", "stream"],
     because: "mesh.ts joins the core, and the simulator runs it: no plugins, no API, no process around it",
   },
   node: {
     may: [
       ...["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store"],
-      ...["heal", "coordinate", "plugin", "api", "registry", "mesh"],
+      ...["stream", "forward", "heal", "coordinate", "plugin", "api", "registry", "mesh"],
     ],
     because: "node.ts composes and is composed by nobody but main and the command line",
   },

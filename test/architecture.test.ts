@@ -63,6 +63,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
   const modules = [
     ...wire.map((name) => `wire/${name}`),
     "link/constants.ts",
+    "stream/constants.ts",
     "../plugins/transport-udp/wire.ts",
   ];
   const groups = new Map<string, Map<string, number>>();

@@ -12,9 +12,11 @@ describe("access", () => {
   test("the scopes are those of the contract", () => {
     expect(scopeOf).toMatchInlineSnapshot(`
       {
+        "delete /forwards/{id}": "operate",
         "delete /messages/{id}": "operate",
         "delete /tokens/{id}": "admin",
         "get /events": "read",
+        "get /forwards": "operate",
         "get /health": "public",
         "get /mesh/discovery": "read",
         "get /mesh/members": "read",
@@ -31,6 +33,7 @@ describe("access", () => {
         "get /metrics": "read",
         "get /openapi.json": "read",
         "get /tokens": "admin",
+        "post /forwards": "operate",
         "post /mesh/invites": "admin",
         "post /mesh/join": "admin",
         "post /mesh/names/adopt": "operate",

@@ -12,7 +12,7 @@ import type { Log } from "../kernel/log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { AuthDelay, decideAccess, parseBearer, unknownConnection, type Connection } from "./access.ts";
 import { BodyReader, parseJson } from "./body.ts";
-import type { NodeView, TokenScope, TokenStore } from "./node-view.ts";
+import type { ForwardTable, NodeView, TokenScope, TokenStore } from "./node-view.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
@@ -20,6 +20,7 @@ import { joinRoutes } from "./routes-join.ts";
 import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { messageRoutes } from "./routes-messages.ts";
+import { forwardRoutes } from "./routes-forwards.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
 import { validate } from "./validate.ts";
 
@@ -35,6 +36,7 @@ const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PAT
 export interface ApiOptions {
   readonly view: NodeView;
   readonly tokens: TokenStore;
+  readonly forwards: ForwardTable;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -59,6 +61,7 @@ export function apiRoutes(version: string): Route[] {
     ...joinRoutes(),
     ...messageRoutes(),
     ...tokenRoutes(),
+    ...forwardRoutes(),
   ];
   let document: unknown;
   routes.push(
@@ -76,8 +79,8 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, clock, signal } = options;
-  const parts: ApiParts = { view, tokens, clock, signal, bodies: new BodyReader(clock) };
+  const { view, tokens, forwards, clock, signal } = options;
+  const parts: ApiParts = { view, tokens, forwards, clock, signal, bodies: new BodyReader(clock) };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true });
   const routes = apiRoutes(options.version);

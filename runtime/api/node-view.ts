@@ -278,6 +278,28 @@ export interface NodeView {
   subscribe(onEvent: (event: NodeEvent) => void): { close(): void };
 }
 
+/** A TCP port here that leads to a target at another node. */
+export interface ForwardView {
+  id: string;
+  listen: string;
+  to: string;
+  target: string;
+  source: "configuration" | "api";
+  connections: number;
+  connections_total: number;
+  bytes_sent: number;
+  bytes_received: number;
+  failures: number;
+  last_error: string | null;
+}
+
+export interface ForwardTable {
+  list(): ForwardView[];
+  /** Listens at once. Throws GODWIT_REQUEST_INVALID, GODWIT_LISTEN_FAILED. */
+  add(request: { listen: string; to: string; target: string }): ForwardView;
+  remove(id: string): boolean;
+}
+
 /** API tokens; only hashes are kept. Separate from the node because they guard the door, not the mesh. */
 export interface TokenStore {
   /** `secret` is shown once and never again. */

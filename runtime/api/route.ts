@@ -3,11 +3,12 @@ import type { z } from "zod";
 import type { Clock } from "../kernel/clock.ts";
 import type { AccessRule, Connection } from "./access.ts";
 import type { BodyReader } from "./body.ts";
-import type { NodeView, TokenStore } from "./node-view.ts";
+import type { ForwardTable, NodeView, TokenStore } from "./node-view.ts";
 
 export interface ApiParts {
   readonly view: NodeView;
   readonly tokens: TokenStore;
+  readonly forwards: ForwardTable;
   readonly clock: Clock;
   readonly bodies: BodyReader;
   /** Aborts when the API stops: endless responses end. */

@@ -7,6 +7,8 @@ import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
 import type { ClosedView, RotateRequest } from "./closed-view.ts";
 import type {
+  ForwardTable,
+  ForwardView,
   HealthView,
   InviteRequest,
   MessageView,
@@ -350,6 +352,27 @@ export function fakeTokens(): TokenStore & { readonly revoked: string[] } {
   };
 }
 
+function fakeForwards(): ForwardTable {
+  const counts = { connections: 0, connections_total: 0, bytes_sent: 0, bytes_received: 0, failures: 0 };
+  const rowOf = (id: string, request: { listen: string; to: string; target: string }): ForwardView => ({
+    id,
+    ...request,
+    source: "api",
+    ...counts,
+    last_error: null,
+  });
+  const rows = [rowOf("f0", { listen: "127.0.0.1:8080", to: "DUN-A", target: "127.0.0.1:80" })];
+  return {
+    list: () => rows,
+    add(request) {
+      const made = rowOf(`f${rows.length}`, request);
+      rows.push(made);
+      return made;
+    },
+    remove: (id) => rows.some((known) => known.id === id),
+  };
+}
+
 export interface Rig {
   readonly app: Api;
   readonly node: FakeNode;
@@ -369,6 +392,7 @@ export function createRig(options: { clock?: Clock; log?: Log } = {}): Rig {
   const app = createApi({
     view: node,
     tokens,
+    forwards: fakeForwards(),
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
     metrics,

@@ -69,6 +69,8 @@ describe("every command that asks the node", () => {
     ["trust LON-B blocked --reason noisy --for 2h", '{"peer":"LON-B"', 0],
     ["token new --scope send", '{"id":"t1"', 0],
     ["token list", '{"tokens":[', 0],
+    ["forward --list", '{"forwards":[', 0],
+    ["forward --remove f0", "{}", 0],
     ["token revoke t1", "{}", 0],
   ];
   test.each(lines)("%s", async (line, part, code) => {

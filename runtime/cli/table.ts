@@ -305,6 +305,17 @@ export const commands: readonly CommandSpec[] = [
       sequence: { value: "N", help: "a newer list has a higher one; the time in seconds by default" },
     },
   ),
+  row(
+    "forward",
+    "LISTEN NODE TARGET",
+    [0, 3],
+    "lead a TCP port here to a target at another node, until Ctrl-C",
+    async () => (await import("./commands/forward.ts")).forward,
+    {
+      list: { help: "the forwards of the node, with their bytes" },
+      remove: { value: "ID", help: "end a forward" },
+    },
+  ),
   row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
     family: {
       value: "LIST",

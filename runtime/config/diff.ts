@@ -22,6 +22,8 @@ export function diffConfig(before: Config, after: Config): ConfigDiff {
     for (const key of Object.keys(now)) if (!isSame(old[key], now[key])) keys.push(`${section}.${key}`);
   }
   if (!isSame([...before.names].sort(), [...after.names].sort())) keys.push("names");
+  if (!isSame(before.forwards, after.forwards)) keys.push("forwards");
+  if (!isSame(before.forwardAllow, after.forwardAllow)) keys.push("forwardAllow");
   const instances = (["transports", "discovery", "services"] as const).flatMap((section) =>
     diffInstances(section, enabled(before[section]), enabled(after[section])),
   );

@@ -83,6 +83,8 @@ export interface Config {
     readonly rotate: "authority" | "members" | "nobody";
     readonly secretOverlapMs: number;
   };
+  readonly forwards: Settings["forwards"];
+  readonly forwardAllow: Settings["forward_allow"];
   readonly delivery: {
     readonly lifetimeMs: number;
     readonly failoverDelayMs: number;
@@ -330,6 +332,8 @@ function toConfig(
       rotate: network.rotate,
       secretOverlapMs: network.secret_overlap,
     },
+    forwards: settings.forwards,
+    forwardAllow: settings.forward_allow,
     delivery: {
       lifetimeMs: delivery.lifetime,
       failoverDelayMs: delivery.failover_delay,

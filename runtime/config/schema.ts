@@ -9,6 +9,7 @@ import { parseCidr } from "../kernel/cidr.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { logLevels } from "../kernel/log.ts";
 import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
+import { forwardTables } from "./schema-forwards.ts";
 import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
 import { nearest } from "./suggest.ts";
 import {
@@ -415,6 +416,7 @@ const network = z.strictObject({
       "How long, in running time, a replaced network secret still opens links, so that nodes that were away can fetch the new one.",
     ),
 });
+const { forwards, forwardAllow } = forwardTables({ expectations, callsign, nodeId, listenAddress });
 
 const delivery = z.strictObject({
   lifetime: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
@@ -484,6 +486,8 @@ export const configSchema = z.strictObject({
   trust: trust.prefault({}).describe("What you decided about nodes."),
   peers: peers.prefault({}).describe("Links of the node's own accord."),
   network: network.prefault({}).describe("Who has a say in a closed mesh. docs/closed-meshes.md"),
+  forwards,
+  forward_allow: forwardAllow,
   delivery: delivery.prefault({}).describe("Store and forward: lifetimes and bounds."),
   routing: routing.prefault({}).describe("Routing."),
 });

@@ -171,6 +171,27 @@ export const errorCodes = {
     403,
     "the network secret may not be changed this way; see [network] and docs/closed-meshes.md",
   ),
+  GODWIT_STREAM_UNREACHABLE: entry(
+    "transport",
+    "later",
+    504,
+    "the far node of a stream does not answer, or no route leads there any more",
+  ),
+  GODWIT_STREAM_REFUSED: entry("transport", "later", 502, "the far node did not take the stream"),
+  GODWIT_STREAM_FORBIDDEN: entry(
+    "permission",
+    "never",
+    403,
+    "the far node does not allow that stream; see forward_allow there",
+  ),
+  GODWIT_STREAM_RESET: entry("transport", "later", 502, "a stream was torn down before both ends finished"),
+  GODWIT_STREAM_SLOW_PATH: entry(
+    "transport",
+    "later",
+    503,
+    "only a path too slow for streams leads there; send a message instead",
+  ),
+  GODWIT_STREAM_LIMIT: entry("capacity", "later", 503, "too many streams at once"),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -96,6 +96,11 @@ export class Packets {
     return this.#forward(header, encodePacket(header, payload), undefined);
   }
 
+  /** As `send`, of a packet that is a whole frame already. Borrowed. */
+  sendFrame(frame: Uint8Array): boolean {
+    return this.#forward(decodePacketHeader(frame), frame, undefined);
+  }
+
   /** A packet from a neighbour. Borrowed; one byte of it is changed in place. Throws GODWIT_DECODE. */
   onFrame(from: NodeId, frame: Uint8Array): void {
     const header = decodePacketHeader(frame);

@@ -1,5 +1,5 @@
 /**
- * The routed packet: best effort, no custody. Carries transient messages, traces and (later) streams.
+ * The routed packet: best effort, no custody. Carries transient messages, traces and streams.
  *
  *   0        1        2        3        4                36               68
  *   | 0x20   | flags  | hops   | kind   | destination 32 | source 32      | payload ...
@@ -15,6 +15,7 @@ export const PacketKind = {
   transient: 1,
   traceRequest: 2,
   traceReply: 3,
+  stream: 4,
   punch: 5,
   memberPing: 6,
   memberPong: 7,

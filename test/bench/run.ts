@@ -21,6 +21,7 @@ import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
+import { stream } from "./stream.ts";
 import { startup } from "./startup.ts";
 
 const benches: readonly Bench[] = [
@@ -31,6 +32,7 @@ const benches: readonly Bench[] = [
   goodput,
   relay,
   rtt,
+  stream,
   handshake,
   durable,
   idle,

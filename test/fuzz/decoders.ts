@@ -45,6 +45,10 @@ import { decodeRotation, encodeRotation } from "../../runtime/identity/rotation.
 import * as revocation from "../../runtime/wire/revocation-messages.ts";
 import * as route from "../../runtime/wire/route-messages.ts";
 import { FRAME_BYTES_MAX } from "../../runtime/wire/constants.ts";
+import * as streams from "../../runtime/stream/wire.ts";
+import streamVectors from "../vectors/streams.json";
+import { decideAllowed } from "../../runtime/forward/rules.ts";
+import { parsePattern, parseTarget } from "../../runtime/config/targets.ts";
 import type { Target } from "./engine.ts";
 
 const utf8 = new TextEncoder();
@@ -509,6 +513,37 @@ function readLines(reader: LineReader, input: Uint8Array): void {
   reader.finish();
 }
 
+const bytesOf = (hexText: string): Uint8Array => parseHex(hexText, hexText.length / 2)!;
+
+function streamTargets(): Target[] {
+  const { messages, frames: inside } = streamVectors;
+  const nothing: streams.FrameSink = {
+    onPing() {},
+    onAck(ranges) {
+      if (ranges.length > 64) throw new Error("an acknowledgement above the bound");
+    },
+    onOpen() {},
+    onData() {},
+    onCredit() {},
+    onReset() {},
+    onAccepted() {},
+    onClose() {},
+  };
+  return [
+    decoder("stream open", [bytesOf(messages.open)], streams.decodeOpen),
+    decoder("stream accept", [bytesOf(messages.accept)], streams.decodeAccept),
+    decoder("stream gone", [bytesOf(messages.gone)], streams.decodeGone),
+    decoder("stream record", [bytesOf(messages.record)], streams.decodeRecordHeader),
+    decoder("stream frames", [bytesOf(inside.hex)], (input) => streams.decodeFrames(input, nothing)),
+    parser("forward target", ["127.0.0.1:80", "[fd00::1]:22", "db.example:5432"], (input) => {
+      const target = parseTarget(input);
+      if (target !== undefined)
+        decideAllowed([{ from: ["x"], targets: ["10.0.0.0/8:22", "[fd00::/8]:*"] }], () => true, target);
+    }),
+    parser("forward pattern", ["10.0.0.0/8:22", "[fd00::/8]:*", "localhost:80"], parsePattern),
+  ];
+}
+
 export const decoderTargets = (): Target[] => [
   ...wireTargets(),
   ...joinTargets(),
@@ -516,4 +551,5 @@ export const decoderTargets = (): Target[] => [
   ...linkTargets(),
   ...identityTargets(),
   ...textTargets(),
+  ...streamTargets(),
 ];

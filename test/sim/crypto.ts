@@ -4,7 +4,7 @@
  * recipient, and both are functions of their inputs. The real ones run in small meshes.
  */
 import type { Clock, Random } from "@godwit/sdk";
-import { generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
+import { dhKeyFromSecret, generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
 import { openPrekeys } from "../../runtime/identity/prekeys.ts";
 import type { NodeRecord } from "../../runtime/identity/record.ts";
 import { createSealer } from "../../runtime/identity/sealer.ts";
@@ -28,6 +28,7 @@ export function realIdentity(random: Random): SimIdentity {
   const identity = generateIdentity(random);
   return {
     id: identity.id,
+    dh: identity.dh,
     sign: (bytes) => identity.sign(bytes),
     verify: verifySignature,
     async openSealing(life, recordOf) {
@@ -45,6 +46,7 @@ export function cheapIdentity(random: Random): SimIdentity {
   const prekey = { keyId: 1, publicKey: nodeIdBytes(id) };
   return {
     id,
+    dh: dhKeyFromSecret(raw),
     sign: (bytes) => cheapSignature(id, bytes),
     verify: (signer, bytes, signature) => isSame(cheapSignature(signer, bytes), signature),
     async openSealing(_life, recordOf) {

@@ -1,0 +1,251 @@
+/**
+ * Forwards: a TCP port here, a target at another node, a stream between them. Owns the listeners and the service
+ * "forward" that serves others; must never connect anywhere that the configuration does not allow. docs/forward.md
+ */
+import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
+import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { Clock, Log, Random } from "@godwit/sdk";
+import { parseListenAddress } from "../config/load.ts";
+import type { ByteStream } from "../stream/byte-stream.ts";
+import { StreamReset } from "../stream/constants.ts";
+import type { Streams } from "../stream/streams.ts";
+import { Joint, jointHandlers, type JointCounts, type JointState } from "./joint.ts";
+import { formatTarget, parseTarget } from "../config/targets.ts";
+import { type AllowRule, decideAllowed } from "./rules.ts";
+
+export const FORWARD_SERVICE = "forward";
+const FORWARDS_MAX = 64;
+const CONNECTIONS_PER_FORWARD_MAX = 512;
+const SERVED_MAX = 2_048;
+const OPEN_TIMEOUT_MS = 20_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+const WARN_EVERY_MS = 60_000;
+
+export interface ForwardRequest {
+  readonly listen: string;
+  readonly to: string;
+  readonly target: string;
+}
+
+export interface ForwardRow extends ForwardRequest {
+  readonly id: string;
+  readonly source: "configuration" | "api";
+  readonly connections: number;
+  readonly connectionsTotal: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  readonly failures: number;
+  /** Why the last connection failed, in words; undefined: none has. */
+  readonly lastError: string | undefined;
+}
+
+export interface ForwardsDeps {
+  readonly streams: Streams;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly allow: readonly AllowRule[];
+  /** An id or a callsign as this node knows it. Throws. */
+  resolve(node: string): NodeId;
+  isFrom(who: string, id: NodeId): boolean;
+}
+
+interface Forward extends JointCounts {
+  readonly id: string;
+  readonly request: { listen: string; readonly to: string; readonly target: string };
+  readonly source: ForwardRow["source"];
+  readonly joints: Set<Joint>;
+  stop: () => void;
+  connectionsTotal: number;
+  failures: number;
+  lastError: string | undefined;
+  warnedAtMs: number;
+}
+
+export class Forwards {
+  readonly #deps: ForwardsDeps;
+  readonly #forwards = new Map<string, Forward>();
+  readonly #served = new Set<Joint>();
+  readonly #stopServing: () => void;
+  readonly #stopped = new AbortController();
+  #connecting = 0;
+
+  constructor(deps: ForwardsDeps) {
+    this.#deps = deps;
+    this.#stopServing = deps.streams.handle(FORWARD_SERVICE, (stream) => this.#serve(stream));
+  }
+
+  /**
+   * Starts to listen; answers the forward, whose `listen` names the port that is really open. Throws
+   * GODWIT_REQUEST_INVALID, GODWIT_LISTEN_FAILED, GODWIT_STREAM_LIMIT.
+   */
+  add(request: ForwardRequest, source: ForwardRow["source"]): ForwardRow {
+    const address = parseListenAddress(request.listen);
+    const target = parseTarget(request.target);
+    if (address === undefined)
+      throw godwitError("GODWIT_REQUEST_INVALID", `listen must be IP:PORT, not "${request.listen}"`);
+    if (target === undefined)
+      throw godwitError("GODWIT_REQUEST_INVALID", `target must be HOST:PORT, not "${request.target}"`);
+    if (this.#forwards.size >= FORWARDS_MAX)
+      throw godwitError("GODWIT_STREAM_LIMIT", `there are ${FORWARDS_MAX} forwards already`);
+    const id = Buffer.from(this.#deps.random.bytes(4)).toString("hex");
+    const forward: Forward = {
+      id,
+      request: { ...request, target: formatTarget(target) },
+      source,
+      joints: new Set(),
+      stop: () => {},
+      bytesSent: 0,
+      bytesReceived: 0,
+      connectionsTotal: 0,
+      failures: 0,
+      lastError: undefined,
+      warnedAtMs: Number.NEGATIVE_INFINITY,
+    };
+    try {
+      const listener = Bun.listen<JointState>({
+        hostname: address.host,
+        port: address.port,
+        allowHalfOpen: true,
+        socket: {
+          ...jointHandlers,
+          open: (socket) => {
+            socket.data = { joint: undefined };
+            this.#connected(forward, socket);
+          },
+        },
+      });
+      // Where the system chose the port, this says which.
+      forward.request.listen = formatTarget({ host: address.host, port: listener.port });
+      forward.stop = () => listener.stop();
+      this.#forwards.set(id, forward);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${request.listen}: ${why}`, error);
+    }
+    return rowOf(forward);
+  }
+
+  list(): ForwardRow[] {
+    return [...this.#forwards.values()].map(rowOf);
+  }
+
+  /** Stops listening and resets its connections. False: no such forward. */
+  remove(id: string): boolean {
+    const forward = this.#forwards.get(id);
+    if (forward === undefined) return false;
+    this.#forwards.delete(id);
+    forward.stop();
+    for (const joint of [...forward.joints]) joint.abort(undefined);
+    return true;
+  }
+
+  stop(): void {
+    this.#stopServing();
+    this.#stopped.abort(godwitError("GODWIT_STOPPED", "the node is stopping"));
+    for (const id of [...this.#forwards.keys()]) this.remove(id);
+    for (const joint of [...this.#served]) joint.abort(undefined);
+  }
+
+  /** The near side: somebody connected to our port. */
+  #connected(forward: Forward, socket: ConstructorParameters<typeof Joint>[0]): void {
+    forward.connectionsTotal++;
+    const joint = new Joint(socket, forward, (error) => {
+      forward.joints.delete(joint);
+      if (error !== undefined) this.#failed(forward, error);
+    });
+    forward.joints.add(joint);
+    if (forward.joints.size > CONNECTIONS_PER_FORWARD_MAX)
+      return joint.abort(godwitError("GODWIT_STREAM_LIMIT", "too many connections through this forward"));
+    const late = new AbortController();
+    const timer = this.#deps.clock.after(OPEN_TIMEOUT_MS, () =>
+      late.abort(godwitError("GODWIT_TIMEOUT", "the far node did not answer in time")),
+    );
+    const signal = AbortSignal.any([late.signal, this.#stopped.signal]);
+    this.#open(forward.request, signal)
+      .then(
+        (stream) => joint.join(stream),
+        (error: unknown) => joint.abort(asGodwitError(error)),
+      )
+      .finally(() => timer.cancel());
+  }
+
+  async #open({ to, target }: ForwardRequest, signal: AbortSignal): Promise<ByteStream> {
+    const metadata = new TextEncoder().encode(target);
+    return await this.#deps.streams.open(this.#deps.resolve(to), FORWARD_SERVICE, { metadata, signal });
+  }
+
+  #failed(forward: Forward, error: Error): void {
+    forward.failures++;
+    forward.lastError = error.message;
+    const nowMs = this.#deps.clock.monotonicMs();
+    if (nowMs - forward.warnedAtMs < WARN_EVERY_MS) return;
+    forward.warnedAtMs = nowMs;
+    const { to, target, listen } = forward.request;
+    this.#deps.log.warn("forward failed", { listen, to, target, error });
+  }
+
+  /** The far side: another node asks for a target. */
+  #serve(stream: ByteStream): void {
+    const text = Buffer.from(stream.metadata).toString("utf8");
+    const target = parseTarget(text);
+    const { allow, isFrom } = this.#deps;
+    if (target === undefined || !decideAllowed(allow, (who) => isFrom(who, stream.remote), target)) {
+      this.#deps.log.debug("forward not allowed", { peer: shortId(stream.remote) });
+      return stream.reset(
+        StreamReset.notAllowed,
+        `the far node does not allow ${target === undefined ? "that target" : formatTarget(target)}`,
+      );
+    }
+    if (this.#served.size + this.#connecting >= SERVED_MAX)
+      return stream.reset(StreamReset.limit, "the far node serves too many connections");
+    this.#connecting++;
+    void this.#connect(stream, target).finally(() => void this.#connecting--);
+  }
+
+  async #connect(stream: ByteStream, target: { host: string; port: number }): Promise<void> {
+    let isLate = false;
+    const timer = this.#deps.clock.after(CONNECT_TIMEOUT_MS, () => {
+      isLate = true;
+      stream.reset(StreamReset.unreachable, `${formatTarget(target)} does not answer`);
+    });
+    try {
+      const socket = await Bun.connect<JointState>({
+        hostname: target.host,
+        port: target.port,
+        allowHalfOpen: true,
+        data: { joint: undefined },
+        // Nothing is read before the joint stands.
+        socket: { ...jointHandlers, open: (opened) => void opened.pause() },
+      });
+      const joint = new Joint(socket, { bytesSent: 0, bytesReceived: 0 }, () => this.#served.delete(joint));
+      this.#served.add(joint);
+      if (isLate || stream.isClosed) return joint.abort(undefined);
+      stream.accept();
+      joint.join(stream);
+    } catch (error) {
+      if (error instanceof GodwitError) throw error;
+      stream.reset(StreamReset.unreachable, `${formatTarget(target)}: ${reasonOf(error)}`);
+    } finally {
+      timer.cancel();
+    }
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (code === "ECONNREFUSED") return "connection refused";
+  return code === "" ? String(error) : `cannot connect (${code})`;
+}
+
+const rowOf = (forward: Forward): ForwardRow => ({
+  ...forward.request,
+  id: forward.id,
+  source: forward.source,
+  connections: forward.joints.size,
+  connectionsTotal: forward.connectionsTotal,
+  bytesSent: forward.bytesSent,
+  bytesReceived: forward.bytesReceived,
+  failures: forward.failures,
+  lastError: forward.lastError,
+});
