@@ -50,8 +50,12 @@ listen = "127.0.0.1:8000"
 /** The example is text of ours, so it must itself be accepted; runtime/config/load.test.ts reads it from the page. */
 function configurationPage(): string {
   const sections = Object.entries(configSchema.shape).map(([section, schema]) => {
-    const keys = configKeys().filter((key) => key.path === section || key.path.startsWith(`${section}.`));
-    return `## [${section}]
+    const keys = configKeys().filter(
+      (key) =>
+        key.path === section || key.path.startsWith(`${section}.`) || key.path.startsWith(`${section}[]`),
+    );
+    const isList = keys.some(({ path }) => path.startsWith(`${section}[]`));
+    return `## ${isList ? `[[${section}]]` : `[${section}]`}
 
 ${schema.description ?? ""}
 
@@ -91,7 +95,8 @@ ${sections.join("\n")}`;
 }
 
 function keyRow(key: ConfigKey, section: string): string {
-  const name = key.path === section ? '"LOCATION-MACHINE"' : key.path.slice(section.length + 1);
+  const name =
+    key.path === section ? '"LOCATION-MACHINE"' : key.path.slice(section.length).replace(/^(?:\[\])?\./, "");
   const isPlain = key.type.startsWith('"') || key.type === key.expected;
   const meaning = isPlain ? key.meaning : `${key.meaning} Expects ${key.expected}.`;
   return `| \`${name}\` | ${cell(key.type)} | ${defaultCell(key.default)} | ${cell(meaning)} |`;
