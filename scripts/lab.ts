@@ -16,6 +16,8 @@ const API_TIMEOUT_MS = 30_000;
 /** Below the range from which the kernel takes ports for outgoing connections, which would steal one while its node is down. */
 const PORTS = { from: 12_000, to: 32_000 } as const;
 
+const ERROR_LINES_MAX = 1_000;
+
 /** No port is given out twice by one process: what has it may be down just now. */
 const given = new Set<number>();
 
@@ -112,6 +114,7 @@ export class LabNode {
   #peers: readonly string[];
   #process: Subprocess<"ignore", "ignore", "pipe"> | undefined;
   #log: string[] = [];
+  readonly #errors: string[] = [];
 
   constructor(dir: string, options: LabNodeOptions, isClosed: () => boolean) {
     this.dir = dir;
@@ -149,6 +152,11 @@ export class LabNode {
     return (
       this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null
     );
+  }
+
+  /** What it logged of level error, over all its lives; the first thousand lines. */
+  get errorLines(): readonly string[] {
+    return this.#errors;
   }
 
   /** The last lines that the node logged. */
@@ -330,6 +338,8 @@ ${this.#options.extra ?? ""}
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
       this.#log.push(...lines);
+      const errors = lines.filter((line) => line.includes('"level":"error"'));
+      this.#errors.push(...errors.slice(0, ERROR_LINES_MAX - this.#errors.length));
       if (this.#log.length > 2_000) this.#log = this.#log.slice(-1_000);
     }
     if (rest !== "") this.#log.push(rest);

@@ -20,7 +20,11 @@ export async function closeMeshes(): Promise<void> {
 }
 
 /** One case with a lab of its own. */
-export function scenario(name: string, run: (mesh: NetMesh) => Promise<void>): void {
+export function scenario(
+  name: string,
+  run: (mesh: NetMesh) => Promise<void>,
+  timeoutMs = CASE_TIMEOUT_MS,
+): void {
   test.skipIf(why !== undefined)(
     why === undefined ? name : `${name} [skipped: ${why}]`,
     async () => {
@@ -28,7 +32,7 @@ export function scenario(name: string, run: (mesh: NetMesh) => Promise<void>): v
       await using mesh = await NetMesh.open();
       await run(mesh);
     },
-    CASE_TIMEOUT_MS,
+    timeoutMs,
   );
 }
 
@@ -43,6 +47,8 @@ interface StartOptions {
   readonly listen?: readonly string[];
   /** More lines of the `[node]` table. */
   readonly nodeExtra?: string;
+  /** More tables. */
+  readonly extra?: string;
   /** Links that it seeks of its own accord; default 0. */
   readonly linksWanted?: number;
 }
@@ -84,7 +90,7 @@ export class NetMesh implements AsyncDisposable {
   async start(
     host: NetHost,
     peers: readonly string[],
-    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, linksWanted }: StartOptions = {},
+    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, extra, linksWanted }: StartOptions = {},
   ): Promise<LabNode> {
     const node = await this.#lab.add({
       callsign: host.name,
@@ -93,6 +99,7 @@ export class NetMesh implements AsyncDisposable {
       listen,
       ...(isPublic ? {} : { advertise: [] }),
       ...(nodeExtra === undefined ? {} : { nodeExtra }),
+      ...(extra === undefined ? {} : { extra }),
       ...(linksWanted === undefined ? {} : { linksWanted }),
     });
     this.#nodes.set(host.name, node);
