@@ -76,7 +76,7 @@ scenario(
     let sent = 0;
     let refused = 0;
     const faultsSeen = new Map<string, number>();
-    let isOver = false;
+    const over = new AbortController();
 
     const loading = (async () => {
       while (performance.now() < endMs) {
@@ -93,7 +93,7 @@ scenario(
       }
     })();
     const sampling = (async () => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         for (const callsign of CALLSIGNS) {
           const { pid } = mesh.node(callsign);
           const now = pid === undefined ? undefined : vitals(pid);
@@ -166,7 +166,7 @@ scenario(
     await loading;
     const settleMs = performance.now();
     await mesh.checkOnce(SETTLE_MS);
-    isOver = true;
+    over.abort();
     await sampling;
 
     report("messages accepted", `${sent}, ${refused} not, by nodes that were off`);
