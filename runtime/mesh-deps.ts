@@ -74,6 +74,8 @@ export interface MeshDeps {
   ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
   /** Opens a pipe to an endpoint of some transport. */
   dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  /** For a dial and its handshake together; undefined: the default. */
+  dialTimeoutMs?(endpoint: string): number | undefined;
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
   readonly events: MeshEvents;
 }

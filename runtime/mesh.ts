@@ -27,7 +27,7 @@ import { createStreams } from "./mesh-streams.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
 import { PeerBook, type TrustGrant } from "./peer/book.ts";
-import { Dialer } from "./peer/dialer.ts";
+import { DIAL_TIMEOUT_MS, Dialer } from "./peer/dialer.ts";
 import type { PeerManager } from "./peer/manager.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
@@ -175,6 +175,7 @@ export class Mesh {
       metrics,
       self: identity.id,
       dial: deps.dial,
+      timeoutMs: (endpoint) => deps.dialTimeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS,
       handshake: deps.handshake,
       adopt: (session, onClosed) => this.peers.adopt(session, onClosed),
       isConnected: (id) => this.peers.get(id) !== undefined,

@@ -6,7 +6,7 @@
 import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
 import type { Config } from "./config/load.ts";
 import { loadOrCreateIdentity } from "./identity/keystore.ts";
-import { verifySignature, type Identity } from "./identity/keys.ts";
+import { deriveSeed, verifySignature, type Identity } from "./identity/keys.ts";
 import { decodeRecord, type NodeRecord } from "./identity/record.ts";
 import { hasIdPrefix, type Token, type TokenAddress } from "./identity/token.ts";
 import { asGodwitError, godwitError, type GodwitError } from "./kernel/errors.ts";
@@ -19,6 +19,8 @@ import { enrol } from "./membership/enrol.ts";
 import { PluginHost } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
 
+/** Transports that listen unless they are told otherwise. */
+const LISTENERS = ["tcp", "tor"];
 /** Between the starts of two dials: a dead address must not hold up the next. */
 const STAGGER_MS = 300;
 const DIAL_TIMEOUT_MS = 20_000;
@@ -58,6 +60,8 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
   const host = new PluginHost({
     plugins: builtinPlugins,
     network: { addresses: () => [], watch: () => () => {} },
+    stateDir: config.node.stateDir,
+    deriveSeed: (label) => deriveSeed(identity, label),
     clock,
     random,
     log,
@@ -80,7 +84,7 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
           namespace: "transport",
           name,
           type,
-          options: "listen" in options || type === "tcp" ? { ...options, listen: [] } : options,
+          options: "listen" in options || LISTENERS.includes(type) ? { ...options, listen: [] } : options,
         })),
     );
     return await tryAll(deps, identity, host);
@@ -133,8 +137,9 @@ async function connect(
   signal: AbortSignal,
 ): Promise<Session> {
   const timeout = new AbortController();
-  const timer = clock.after(DIAL_TIMEOUT_MS, () =>
-    timeout.abort(godwitError("GODWIT_TIMEOUT", `no answer within ${DIAL_TIMEOUT_MS / 1_000} s`)),
+  const timeoutMs = host.dialTimeoutMs(endpoint) ?? DIAL_TIMEOUT_MS;
+  const timer = clock.after(timeoutMs, () =>
+    timeout.abort(godwitError("GODWIT_TIMEOUT", `no answer within ${timeoutMs / 1_000} s`)),
   );
   const either = AbortSignal.any([signal, timeout.signal]);
   try {
@@ -149,6 +154,7 @@ async function connect(
         clock,
         random,
         guard: new HandshakeGuard(clock, random),
+        hideIdentity: pipe.isAnonymous === true,
         ...(token.membership === undefined ? {} : { invite: token.membership }),
       },
       either,

@@ -9,7 +9,7 @@ import { startApiServers, type ApiServers } from "./api/server.ts";
 import { openTokenStore } from "./api/tokens.ts";
 import type { Config } from "./config/load.ts";
 import { loadOrCreateIdentity } from "./identity/keystore.ts";
-import { verifySignature, type Identity } from "./identity/keys.ts";
+import { deriveSeed, verifySignature, type Identity } from "./identity/keys.ts";
 import { openPrekeys } from "./identity/prekeys.ts";
 import { createSealer } from "./identity/sealer.ts";
 import { asGodwitError, godwitError } from "./kernel/errors.ts";
@@ -123,7 +123,7 @@ async function assemble(
         random,
         guard,
         isBlocked: (id) => mesh.isRefused(id),
-        sourceKey: sourceOf(pipe.remote),
+        ...(pipe.isAnonymous === true ? { hideIdentity: true } : { sourceKey: sourceOf(pipe.remote) }),
         ...(remote === undefined ? {} : { remote }),
       },
       signal,
@@ -162,6 +162,7 @@ async function assemble(
       host === undefined
         ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
         : host.dial(endpoint, signal),
+    dialTimeoutMs: (endpoint) => host?.dialTimeoutMs(endpoint),
     handshake,
     events: meshEvents(hub, signals, () => closed),
   });
@@ -196,6 +197,8 @@ async function assemble(
     log,
     metrics,
     store,
+    stateDir,
+    deriveSeed: (label) => deriveSeed(identity, label),
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
       pipe: (_instance, pipe) => {

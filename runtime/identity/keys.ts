@@ -14,6 +14,7 @@ import {
   createPrivateKey,
   createPublicKey,
   diffieHellman,
+  hkdfSync,
   sign,
   verify,
   type KeyObject,
@@ -152,6 +153,10 @@ function asChecked(identity: Identity): Identity {
   noteChecked(identity.id, { problem: undefined, dhPublicKey: identity.dh.publicKey });
   return identity;
 }
+
+/** 32 bytes for `label`, owned by the caller: HKDF-SHA256 (RFC 5869) of the seed, of no use for finding it. */
+export const deriveSeed = ({ seed }: Identity, label: string): Uint8Array =>
+  new Uint8Array(hkdfSync("sha256", seed, new Uint8Array(0), `godwit ${label}`, SEED_BYTES));
 
 /** What was found out about one id. `problem` undefined: usable. */
 interface CheckedId {

@@ -40,6 +40,8 @@ export interface DialerDeps {
   readonly self: NodeId;
   /** Opens a pipe; rejects with a GodwitError. */
   dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  /** For dial and handshake together. Default 20,000. */
+  timeoutMs?(endpoint: string): number;
   /** Runs the handshake; owns the pipe from the call on, whatever the outcome. */
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
   /** Hands a proven session over; `onClosed` fires once when it is gone. */
@@ -143,7 +145,7 @@ export class Dialer {
     if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
     const abort = new AbortController();
     target.abort = abort;
-    const timeout = this.#deps.clock.after(DIAL_TIMEOUT_MS, () => abort.abort());
+    const timeout = this.#deps.clock.after(this.#deps.timeoutMs?.(target.endpoint) ?? DIAL_TIMEOUT_MS, () => abort.abort());
     try {
       const pipe = await this.#deps.dial(target.endpoint, abort.signal);
       const session = await handshake(pipe, old.remote, abort.signal);

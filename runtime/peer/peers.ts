@@ -372,10 +372,14 @@ export class Peers {
   }
 }
 
-/** Scheme and the two hosts, the same seen from either end. */
+/** The host of an end without an address (`Pipe.isAnonymous` of the SDK). */
+const ANONYMOUS = "anonymous";
+
+/** Scheme and the two hosts, the same seen from either end. Where one end has no address, all ways are one. */
 function pathKey(session: { localEndpoint: string; remoteEndpoint: string }): string {
   const local = splitEndpoint(session.localEndpoint);
   const remote = splitEndpoint(session.remoteEndpoint);
+  if (local.host === ANONYMOUS || remote.host === ANONYMOUS) return remote.scheme;
   return [remote.scheme, ...[local.host, remote.host].sort()].join(" ");
 }
 

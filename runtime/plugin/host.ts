@@ -25,12 +25,14 @@ import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
-import { openPluginStorage } from "./storage.ts";
+import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
 const START_DEADLINE_MS = 30_000;
 /** What it owns must be disposed of within this; then it is left behind. */
 const STOP_DEADLINE_MS = 5_000;
+/** What a transport may ask for its dials. */
+const DIAL_TIMEOUT_MS = { min: 1_000, max: 120_000 } as const;
 /** Pauses before a failed plugin is started anew. */
 const RESTART = { firstMs: 1_000, capMs: 60_000 } as const;
 /** More failures than this within the window: it rests for the window, and `/health` says so. */
@@ -104,6 +106,10 @@ export interface HostDeps {
   readonly mesh?: MeshBackend;
   /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
   readonly store?: Store;
+  /** Where `ctx.folder` lies; a host without one runs none that asks for it. */
+  readonly stateDir?: string;
+  /** 32 bytes of the node's identity for a label; a host without it runs none that asks for it. */
+  deriveSeed?(label: string): Uint8Array;
 }
 
 export class PluginHost {
@@ -156,6 +162,13 @@ export class PluginHost {
   /** True when some transport claims the endpoint's scheme. */
   canDial(endpoint: string): boolean {
     return this.#driverFor(endpoint) !== undefined;
+  }
+
+  /** What the transport asks for its dials; undefined: the default. */
+  dialTimeoutMs(endpoint: string): number | undefined {
+    const wanted = this.#driverFor(endpoint)?.dialTimeoutMs;
+    if (wanted === undefined) return undefined;
+    return Math.min(DIAL_TIMEOUT_MS.max, Math.max(DIAL_TIMEOUT_MS.min, wanted));
   }
 
   dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
@@ -292,7 +305,17 @@ export class PluginHost {
         ? openMeshDoor({ backend: mesh, scope, clock, log })
         : undefined;
     const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
+    const { stateDir, deriveSeed } = this.#deps;
     return {
+      deriveSeed: async (purpose) => {
+        if (deriveSeed === undefined)
+          throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");
+        return derivePluginSeed(deriveSeed, sourceOf(instance), purpose);
+      },
+      folder: async () => {
+        if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
+        return await openPluginFolder(stateDir, sourceOf(instance));
+      },
       get storage() {
         if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
         return storage;

@@ -1,4 +1,9 @@
-/** `ctx.storage`: the key space of one plugin instance in the node's store, within its bounds. Ends with the plugin. */
+/**
+ * What a plugin instance keeps: `ctx.storage`, its key space in the node's store, within its bounds; `ctx.folder`, for
+ * programs that want files; and `ctx.deriveSeed`, secrets that need no keeping.
+ */
+import { chmod, mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { STORAGE_LIMITS, type PluginStorage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { Scope } from "../kernel/scope.ts";
@@ -61,4 +66,30 @@ export function openPluginStorage(store: Store, source: string, scope: Scope): P
     },
     keys: async () => [...(await sizes()).keys()].sort(),
   };
+}
+
+const PURPOSE_CHARS_MAX = 64;
+
+/** `derive`: 32 bytes of the identity for a label, independent of those of every other label. */
+export function derivePluginSeed(
+  derive: (label: string) => Uint8Array,
+  source: string,
+  purpose: string,
+): Uint8Array {
+  // No NUL in either, or one instance's purpose could be another's.
+  if (!new RegExp(`^[\\x20-\\x7e]{1,${PURPOSE_CHARS_MAX}}$`).test(purpose))
+    throw godwitError("GODWIT_ENCODE", "a purpose has 1 to 64 characters of printable ASCII");
+  return derive(`plugin\0${source}\0${purpose}`);
+}
+
+export async function openPluginFolder(stateDir: string, source: string): Promise<string> {
+  const path = join(resolve(stateDir), "plugin-files", source);
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await chmod(path, 0o700);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw godwitError("GODWIT_STATE_UNUSABLE", `cannot make the folder ${path}: ${why}`, cause);
+  }
+  return path;
 }

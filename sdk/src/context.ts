@@ -22,6 +22,8 @@ export interface Hint {
 export interface TransportDriver {
   /** URL schemes it dials, without colon, e.g. `['tcp']`. */
   readonly schemes: readonly string[];
+  /** How long a dial and the handshake behind it may take together, 1,000 to 120,000 ms. Default 20,000. */
+  readonly dialTimeoutMs?: number;
   /**
    * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as
    * it aborts. The pipe belongs to the caller.
@@ -54,6 +56,16 @@ export interface PluginContext {
   readonly storage: PluginStorage;
   /** The machine's addresses. */
   readonly network: HostNetwork;
+  /**
+   * 32 secret bytes, the caller's, made of the node's identity, this instance's name and `purpose` (1 to 64 characters): the same
+   * for as long as the identity stays, and of no use for finding it or what another purpose got.
+   */
+  deriveSeed(purpose: string): Promise<Uint8Array>;
+  /**
+   * Absolute path of a folder of this instance alone, mode 0700, made at the first call: for programs that want files.
+   * It stays when the plugin stops. What fits into `storage` belongs there.
+   */
+  folder(): Promise<string>;
   /** Aborts when the plugin must stop. Pass it to whatever waits. */
   readonly signal: AbortSignal;
   /** Runs a background task until it settles or the signal aborts; a rejection fails the plugin. */

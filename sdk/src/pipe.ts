@@ -29,6 +29,11 @@ export interface Pipe {
   /** Endpoint of this end as a URL. */
   readonly local: string;
   readonly linkClass: LinkClass;
+  /**
+   * The medium hides who and where its ends are (Tor). The handshake then hides identities too, whoever is known already, and
+   * nothing is counted by source. The end without an address is `<scheme>://anonymous`. Default false.
+   */
+  readonly isAnonymous?: boolean;
   /** Expected rate in bits per second before anything was measured; routing starts from it. */
   readonly rateBitsPerSecond: number;
   /**

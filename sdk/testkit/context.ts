@@ -2,6 +2,7 @@
  * A host for one plugin under test: hands it a context, records all it registers, undoes it like Godwit does (abort,
  * wait for tasks, dispose in reverse), and notes what no plugin may do in `violations`.
  */
+import { createHash } from "node:crypto";
 import {
   GodwitError,
   type Hint,
@@ -49,6 +50,10 @@ export interface TestHostOptions {
   /** Of an earlier life. */
   readonly storage?: FakeStorage;
   readonly network?: FakeHostNetwork;
+  /** What `ctx.folder` answers; without it the call rejects. */
+  readonly folder?: string;
+  /** Stands for the node's identity in `ctx.deriveSeed`. */
+  readonly identity?: string;
 }
 
 type Issues = readonly { readonly message: string }[] | undefined;
@@ -89,6 +94,8 @@ export class TestHost {
   endpoints: readonly string[] = [];
 
   readonly #instance: string;
+  readonly #identity: string;
+  readonly #folder: string | undefined;
   readonly #random: Random;
   readonly #abort = new WatchedAbort();
   readonly #owned: (() => void | Promise<void>)[] = [];
@@ -100,6 +107,8 @@ export class TestHost {
   constructor(plugin: Plugin, options: TestHostOptions = {}) {
     this.plugin = plugin;
     this.#instance = options.instance ?? "test";
+    this.#identity = options.identity ?? "identity";
+    this.#folder = options.folder;
     this.clock = options.clock ?? new ManualClock();
     this.#random = options.random ?? seededRandom(1);
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
@@ -224,6 +233,14 @@ export class TestHost {
       log: this.#log({}),
       signal: this.#abort.signal,
       storage: this.storage,
+      deriveSeed: async (purpose) =>
+        new Uint8Array(
+          createHash("sha256").update(`${this.#identity}\0${this.#instance}\0${purpose}`).digest(),
+        ),
+      folder: async () => {
+        if (this.#folder === undefined) throw new Error("this test host was given no folder");
+        return this.#folder;
+      },
       mesh: this.mesh,
       network: this.network,
       spawn: (name, task) => this.#spawn(name, task),
