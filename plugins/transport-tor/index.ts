@@ -20,7 +20,7 @@ import {
 import { clientKeyOf, type OnionKey, onionKeyOf, SEED_BYTES } from "./onion.ts";
 import { TorPipe } from "./pipe.ts";
 import { isolationOf, openSocks } from "./socks.ts";
-import { planHealth, type TorStatus } from "./status.ts";
+import { isUnderWay, planHealth, type TorStatus } from "./status.ts";
 import { reasonOf } from "./wait.ts";
 
 const SOCKS_DEFAULT: Door = { host: "127.0.0.1", port: 9050 };
@@ -174,6 +174,7 @@ function reporter(ctx: PluginContext, isControlled: boolean): (status: TorStatus
     last = health;
     ctx.health(health);
     if (health.state === "running") ctx.log.info("tor usable");
-    else if (health.state === "degraded") ctx.log.warn("tor not usable", { reason: health.reason });
+    else if (isUnderWay(status)) ctx.log.debug("tor not usable yet", { reason: health.reason });
+    else ctx.log.warn("tor not usable", { reason: health.reason });
   };
 }

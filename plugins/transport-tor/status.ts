@@ -22,8 +22,10 @@ export interface TorStatus {
   readonly onionTrouble: string | undefined;
 }
 
+const NOT_YET = "not connected yet";
+
 export const initialStatus: TorStatus = {
-  controlTrouble: "not connected yet",
+  controlTrouble: NOT_YET,
   childTrouble: undefined,
   held: undefined,
   progress: undefined,
@@ -106,13 +108,20 @@ export function planHealth(status: TorStatus, isControlled: boolean): PluginHeal
   const { progress, summary, warning } = status;
   if (progress !== undefined && progress < 100)
     return warning === undefined
-      ? { state: "starting", reason: `tor is at ${progress} %: ${summary}` }
+      ? degraded(`tor is at ${progress} %: ${summary}`)
       : degraded(`tor is at ${progress} %: ${summary}: ${warning}`);
   if (!status.isNetworkUp) return degraded("tor hears nothing from the network");
   if (!status.hasCircuit) return degraded("tor has no circuit");
   if (status.onionTrouble !== undefined) return degraded(`not reachable: ${status.onionTrouble}`);
   return { state: "running" };
 }
+
+/** Nothing is wrong, it is only not yet: no line of the log each. */
+export const isUnderWay = ({ controlTrouble, held, progress, warning, childTrouble }: TorStatus): boolean =>
+  held === undefined &&
+  childTrouble === undefined &&
+  (controlTrouble === NOT_YET ||
+    (controlTrouble === undefined && progress !== 100 && warning === undefined));
 
 /** Why a dial would come to nothing now; undefined: try. */
 export function whyNotReady(status: TorStatus, isControlled: boolean): string | undefined {

@@ -1,0 +1,202 @@
+/**
+ * A Tor network of its own in one network namespace: four authorities, which are its relays too, and whatever clients a test
+ * wants. Four relays are the fewest with which an onion address was ever reached. Keys of the authorities take seconds of
+ * CPU, so they lie in .cache/ for the next run. Owns its processes and folder.
+ */
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+import { root } from "../../scripts/lib.ts";
+import { command, type NetHost, whyNoNetLab } from "../../scripts/netlab.ts";
+
+const AUTHORITIES = 4;
+/** Of the certificates; they are made for 12 months. */
+const CACHE_DAYS_MAX = 300;
+const LOG_CHARS_MAX = 200_000;
+
+/** Why there can be none here; undefined where there can. */
+export function whyNoTorNet(): string | undefined {
+  for (const program of ["tor", "tor-gencert"])
+    if (Bun.which(program) === null) return `${program} is not installed (tor)`;
+  return whyNoNetLab();
+}
+
+interface Authority {
+  readonly name: string;
+  readonly orPort: number;
+  readonly dirPort: number;
+  readonly keys: string;
+  readonly v3ident: string;
+  readonly fingerprint: string;
+}
+
+/** One tor process; `start` after `stop` is a restart with the same state. */
+export class TorProcess {
+  readonly folder: string;
+  readonly #host: NetHost;
+  #process: Subprocess<"ignore", "pipe", "inherit"> | undefined;
+  log = "";
+
+  constructor(host: NetHost, folder: string, lines: readonly string[]) {
+    this.#host = host;
+    this.folder = folder;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(join(folder, "torrc"), `${lines.join("\n")}\n`);
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  start(): void {
+    const child = Bun.spawn(
+      [...this.#host.prefix, "tor", "--defaults-torrc", "/dev/null", "-f", join(this.folder, "torrc")],
+      { env: { PATH: process.env["PATH"] ?? "", HOME: this.folder }, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+    );
+    this.#process = child;
+    void (async () => {
+      for await (const chunk of child.stdout)
+        this.log = (this.log + Buffer.from(chunk).toString()).slice(-LOG_CHARS_MAX);
+    })();
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (this.#process?.exitCode === null && this.#process.signalCode === null) this.#process.kill(signal);
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    this.signal(signal);
+    await this.#process?.exited;
+    this.#process = undefined;
+  }
+}
+
+export class TorNet {
+  readonly folder: string;
+  readonly host: NetHost;
+  readonly #processes: TorProcess[] = [];
+  readonly #directory: readonly string[];
+  readonly #authorities: readonly Authority[];
+  readonly #onExit = () => this.#abandon();
+
+  constructor(host: NetHost) {
+    this.host = host;
+    this.folder = mkdtempSync(join(tmpdir(), "godwit-tor-"));
+    process.once("exit", this.#onExit);
+    this.#authorities = authorities();
+    this.#directory = [
+      "TestingTorNetwork 1",
+      ...this.#authorities.map(
+        ({ name, orPort, dirPort, v3ident, fingerprint }) =>
+          `DirAuthority ${name} orport=${orPort} no-v2 v3ident=${v3ident} 127.0.0.1:${dirPort} ${fingerprint}`,
+      ),
+    ];
+  }
+
+  /** Lines that make any tor a client of this network. */
+  get clientLines(): readonly string[] {
+    return [...this.#directory, "ShutdownWaitLength 0", "ClientOnly 1"];
+  }
+
+  /** Starts the authorities; the first consensus comes some 20 s later. */
+  start(): void {
+    for (const authority of this.#authorities) {
+      const data = join(this.folder, authority.name);
+      mkdirSync(data, { mode: 0o700 });
+      cpSync(authority.keys, join(data, "keys"), { recursive: true });
+      this.#add(join(data), [
+        `DataDirectory ${data}`,
+        `Nickname ${authority.name}`,
+        `ORPort 127.0.0.1:${authority.orPort}`,
+        `DirPort 127.0.0.1:${authority.dirPort}`,
+        ...["Address 127.0.0.1", "SocksPort 0", "ExitRelay 0", "ContactInfo lab", "AssumeReachable 1"],
+        ...["AuthoritativeDirectory 1", "V3AuthoritativeDirectory 1"],
+        ...["TestingDirAuthVoteExit *", "TestingDirAuthVoteHSDir *", "TestingDirAuthVoteGuard *"],
+        ...["TestingMinExitFlagThreshold 0", "MinUptimeHidServDirectoryV2 0"],
+        "TestingV3AuthInitialVotingInterval 10",
+        ...["TestingV3AuthInitialVoteDelay 2", "TestingV3AuthInitialDistDelay 2"],
+        ...["V3AuthVotingInterval 10", "V3AuthVoteDelay 2", "V3AuthDistDelay 2"],
+        ...["ShutdownWaitLength 0", "Log notice stdout", ...this.#directory],
+      ]).start();
+    }
+  }
+
+  /** A daemon that nodes share, on the usual ports of its namespace; the caller starts it. */
+  client(name: string, { socks, control }: { readonly socks: number; readonly control: number }): TorProcess {
+    const data = join(this.folder, name);
+    return this.#add(data, [
+      `DataDirectory ${data}`,
+      `SocksPort 127.0.0.1:${socks}`,
+      `ControlPort 127.0.0.1:${control}`,
+      "CookieAuthentication 1",
+      "Log notice stdout",
+      ...this.clientLines,
+    ]);
+  }
+
+  async close(): Promise<void> {
+    process.off("exit", this.#onExit);
+    await Promise.all(this.#processes.map((one) => one.stop("SIGKILL")));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  #add(folder: string, lines: readonly string[]): TorProcess {
+    const made = new TorProcess(this.host, folder, lines);
+    this.#processes.push(made);
+    return made;
+  }
+
+  #abandon(): void {
+    for (const one of this.#processes) one.signal("SIGKILL");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** From the cache, made where missing or old. */
+function authorities(): Authority[] {
+  const cache = join(root, ".cache", "tor-net");
+  const stamp = join(cache, "made");
+  const madeMs = existsSync(stamp) ? Number(readFileSync(stamp, "utf8")) : 0;
+  if (Date.now() - madeMs > CACHE_DAYS_MAX * 86_400_000) {
+    // Made beside and moved at the end: an interrupted run must not leave half of it.
+    const fresh = `${cache}.${process.pid}`;
+    rmSync(fresh, { recursive: true, force: true });
+    for (let n = 0; n < AUTHORITIES; n++) makeKeys(fresh, n);
+    writeFileSync(join(fresh, "made"), String(Date.now()));
+    rmSync(cache, { recursive: true, force: true });
+    renameSync(fresh, cache);
+  }
+  return Array.from({ length: AUTHORITIES }, (_, n): Authority => {
+    const folder = join(cache, nameOf(n));
+    const certificate = readFileSync(join(folder, "keys", "authority_certificate"), "utf8");
+    return {
+      ...portsOf(n),
+      name: nameOf(n),
+      keys: join(folder, "keys"),
+      v3ident: /^fingerprint ([0-9A-F]{40})$/m.exec(certificate)![1]!,
+      fingerprint: readFileSync(join(folder, "fingerprint"), "utf8").trim().split(" ").slice(1).join(""),
+    };
+  });
+}
+
+const nameOf = (n: number): string => `auth${n}`;
+const portsOf = (n: number) => ({ orPort: 5_000 + n, dirPort: 7_000 + n });
+
+function makeKeys(cache: string, n: number): void {
+  const folder = join(cache, nameOf(n));
+  const keys = join(folder, "keys");
+  mkdirSync(keys, { recursive: true, mode: 0o700 });
+  const { orPort, dirPort } = portsOf(n);
+  const made = Bun.spawnSync(
+    ["tor-gencert", "--create-identity-key", "-m", "12", "-a", `127.0.0.1:${dirPort}`, "--passphrase-fd", "0"],
+    { cwd: keys, stdin: Buffer.from("lab\n"), stdout: "pipe", stderr: "pipe" },
+  );
+  if (made.exitCode !== 0) throw new Error(`tor-gencert: ${made.stderr.toString()}`);
+  const torrc = join(folder, "torrc");
+  writeFileSync(
+    torrc,
+    `DataDirectory ${folder}\nNickname ${nameOf(n)}\nORPort 127.0.0.1:${orPort}\nSocksPort 0\nAddress 127.0.0.1\nAssumeReachable 1\nTestingTorNetwork 1\nDirAuthority x orport=1 v3ident=${"0".repeat(40)} 127.0.0.1:1 ${"0".repeat(40)}\n`,
+  );
+  command(["tor", "--defaults-torrc", "/dev/null", "--quiet", "-f", torrc, "--list-fingerprint"]);
+}
