@@ -6,6 +6,7 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { definePlugin, type PluginContext, type PluginHealth } from "@godwit/sdk";
+import { Attempts } from "./attempts.ts";
 import { pathsIn, superviseTor } from "./child.ts";
 import { torConfig, type TorConfig } from "./config.ts";
 import { type OnionService, TorController } from "./controller.ts";
@@ -95,6 +96,11 @@ export default definePlugin({
 
 function registerDriver(ctx: PluginContext, controller: TorController, socks: Door): void {
   const isolationSecret = ctx.random.bytes(SEED_BYTES);
+  const attempts = new Attempts({
+    clock: ctx.clock,
+    open: (target, generation, signal) =>
+      openSocks(socks, target, isolationOf(isolationSecret, target, generation), signal),
+  });
   const dials = ctx.counter("dials", "dials through tor by outcome", ["outcome"]);
   ctx.transport.register({
     schemes: ["tor"],
@@ -106,7 +112,7 @@ function registerDriver(ctx: PluginContext, controller: TorController, socks: Do
       try {
         await controller.ready(signal);
         if (isOnionHost(target.host)) await controller.showClientKey(target.host.replace(/\.onion$/, ""));
-        const socket = await openSocks(socks, target, isolationOf(isolationSecret, target), signal);
+        const socket = await attempts.dial(target, signal);
         dials.add(1, { outcome: "connected" });
         return new TorPipe(
           socket,

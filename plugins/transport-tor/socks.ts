@@ -37,11 +37,11 @@ export interface Isolation {
   readonly password: string;
 }
 
-/** Same target, same circuits, for as long as this process lives; tor learns no more than that. */
-export function isolationOf(secret: Uint8Array, target: TorTarget): Isolation {
+/** Same target and generation, same circuits, for as long as this process lives; tor learns no more than that. */
+export function isolationOf(secret: Uint8Array, target: TorTarget, generation: number): Isolation {
   const word = (label: string) =>
     createHmac("sha256", secret)
-      .update(`${label} ${formatTorEndpoint(target)}`)
+      .update(`${label} ${generation} ${formatTorEndpoint(target)}`)
       .digest("hex")
       .slice(0, 32);
   return { user: word("user"), password: word("password") };

@@ -120,8 +120,7 @@ export function planHealth(status: TorStatus, isControlled: boolean): PluginHeal
 export const isUnderWay = ({ controlTrouble, held, progress, warning, childTrouble }: TorStatus): boolean =>
   held === undefined &&
   childTrouble === undefined &&
-  (controlTrouble === NOT_YET ||
-    (controlTrouble === undefined && progress !== 100 && warning === undefined));
+  (controlTrouble === NOT_YET || (controlTrouble === undefined && progress !== 100 && warning === undefined));
 
 /** Why a dial would come to nothing now; undefined: try. */
 export function whyNotReady(status: TorStatus, isControlled: boolean): string | undefined {

@@ -145,7 +145,7 @@ export class Dialer {
     if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
     const abort = new AbortController();
     target.abort = abort;
-    const timeout = this.#deps.clock.after(this.#deps.timeoutMs?.(target.endpoint) ?? DIAL_TIMEOUT_MS, () => abort.abort());
+    const timeout = this.#deps.clock.after(this.#timeoutOf(target), () => abort.abort());
     try {
       const pipe = await this.#deps.dial(target.endpoint, abort.signal);
       const session = await handshake(pipe, old.remote, abort.signal);
@@ -241,6 +241,10 @@ export class Dialer {
     this.#schedule(next, 0);
   }
 
+  #timeoutOf({ endpoint }: TargetState): number {
+    return this.#deps.timeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS;
+  }
+
   /** Never rejects. */
   async #attempt(target: TargetState): Promise<void> {
     if (this.#isStopped || target.state !== "waiting" || this.#targets.get(target.endpoint) !== target)
@@ -254,7 +258,7 @@ export class Dialer {
     this.#dialing++;
     const abort = new AbortController();
     target.abort = abort;
-    const timeout = this.#deps.clock.after(DIAL_TIMEOUT_MS, () =>
+    const timeout = this.#deps.clock.after(this.#timeoutOf(target), () =>
       abort.abort(new DOMException("dial timed out", "TimeoutError")),
     );
     try {

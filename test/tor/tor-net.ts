@@ -3,7 +3,16 @@
  * wants. Four relays are the fewest with which an onion address was ever reached. Keys of the authorities take seconds of
  * CPU, so they lie in .cache/ for the next run. Owns its processes and folder.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
@@ -52,7 +61,12 @@ export class TorProcess {
   start(): void {
     const child = Bun.spawn(
       [...this.#host.prefix, "tor", "--defaults-torrc", "/dev/null", "-f", join(this.folder, "torrc")],
-      { env: { PATH: process.env["PATH"] ?? "", HOME: this.folder }, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+      {
+        env: { PATH: process.env["PATH"] ?? "", HOME: this.folder },
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "inherit",
+      },
     );
     this.#process = child;
     void (async () => {
@@ -189,7 +203,16 @@ function makeKeys(cache: string, n: number): void {
   mkdirSync(keys, { recursive: true, mode: 0o700 });
   const { orPort, dirPort } = portsOf(n);
   const made = Bun.spawnSync(
-    ["tor-gencert", "--create-identity-key", "-m", "12", "-a", `127.0.0.1:${dirPort}`, "--passphrase-fd", "0"],
+    [
+      "tor-gencert",
+      "--create-identity-key",
+      "-m",
+      "12",
+      "-a",
+      `127.0.0.1:${dirPort}`,
+      "--passphrase-fd",
+      "0",
+    ],
     { cwd: keys, stdin: Buffer.from("lab\n"), stdout: "pipe", stderr: "pipe" },
   );
   if (made.exitCode !== 0) throw new Error(`tor-gencert: ${made.stderr.toString()}`);

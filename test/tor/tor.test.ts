@@ -72,7 +72,12 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
 
   /** Waits until it is published. */
   async function onionOf(node: LabNode): Promise<string> {
-    await node.until("its onion address", async () => (await transport(node)).listen.length === 1, 90_000, 100);
+    await node.until(
+      "its onion address",
+      async () => (await transport(node)).listen.length === 1,
+      90_000,
+      100,
+    );
     return (await transport(node)).listen[0]!;
   }
 
@@ -109,7 +114,11 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
         expect(scheme).toBe("tor");
         expect(address).toMatch(/^tor:\/\/([a-z2-7]{56}\.onion:4860|anonymous)$/);
       }
-      await node.until("a running transport", async () => (await transport(node)).state === "running", 10_000);
+      await node.until(
+        "a running transport",
+        async () => (await transport(node)).state === "running",
+        10_000,
+      );
     }
     // No identity in the clear of whoever dials: the pattern that names it is never used.
     expect(await received(c)).toContain("one");
@@ -157,7 +166,11 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     expect(sent()).toBe(0);
     // The count works: the system's resolver would have been seen.
     try {
-      tor.host.exec("bun", "-e", 'require("dgram").createSocket("udp4").send("x", 53, "127.0.0.1", () => process.exit())');
+      tor.host.exec(
+        "bun",
+        "-e",
+        'require("dgram").createSocket("udp4").send("x", 53, "127.0.0.1", () => process.exit())',
+      );
     } finally {
       expect(sent()).toBe(1);
     }
@@ -185,7 +198,9 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       for (const secret of secrets) expect(text.toLowerCase()).not.toContain(secret.toLowerCase());
     const files = readdirSync(c.stateDir, { recursive: true }).map((name) => join(c.stateDir, String(name)));
     expect(files.length).toBeGreaterThan(5);
-    expect(files.filter((path) => existsSync(path) && (statSync(path).mode & 0o007) !== 0 && !isShielded(path))).toEqual([]);
+    expect(
+      files.filter((path) => existsSync(path) && (statSync(path).mode & 0o007) !== 0 && !isShielded(path)),
+    ).toEqual([]);
   });
 
   /** Its folder lets nobody in. */

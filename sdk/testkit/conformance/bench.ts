@@ -103,7 +103,8 @@ export class Bench {
   async pair(): Promise<{ listener: TestHost; dialler: TestHost; endpoint: string }> {
     const listener = await this.start(this.setup.listenConfig);
     const dialler = await this.start(this.setup.dialConfig);
-    demand(listener.endpoints.length > 0, "the listening instance publishes no endpoint");
+    // Not at once where others must hear of it first, as of an onion address.
+    await this.until(() => listener.endpoints.length > 0, "the listening instance publishes an endpoint");
     return { listener, dialler, endpoint: listener.endpoints[0]! };
   }
 
