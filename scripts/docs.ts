@@ -89,7 +89,8 @@ one, else as text. A variable \`GODWIT_...\` that names no section is an error, 
 \`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
 
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\` and \`[services.NAME]\`, where NAME is yours:
-lower-case letters, digits and single underscores. Keys beyond \`type\` and \`enabled\` belong to the plugin.
+lower-case letters, digits and single underscores. Keys beyond \`type\` and \`enabled\` belong to the plugin:
+those of \`tor\` stand in [its README](../plugins/transport-tor/README.md).
 
 ${sections.join("\n")}`;
 }

@@ -7,6 +7,14 @@ import members from "../vectors/members.json";
 import { z } from "zod";
 import { readTelegram } from "../../plugins/service-telex/telegram.ts";
 import { LineReader } from "../../plugins/service-telex/lines.ts";
+import {
+  ControlSyntaxError,
+  infoOf,
+  parseWords,
+  ReplyParser,
+} from "../../plugins/transport-tor/control-reply.ts";
+import { formatTorEndpoint, parseDoor, parseTorEndpoint } from "../../plugins/transport-tor/endpoint.ts";
+import { judgeEvent, initialStatus, planHealth } from "../../plugins/transport-tor/status.ts";
 import { parseTcpEndpoint } from "../../plugins/transport-tcp/endpoint.ts";
 import { parseConfig } from "../../runtime/config/load.ts";
 import { parseDuration, parseSize } from "../../runtime/config/units.ts";
@@ -463,6 +471,35 @@ lifetime = "72h"
 
 const wantsAnything = z.looseObject({});
 
+function torTargets(): Target[] {
+  const replies = [
+    '250-AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="/a \\"b"\r\n250 OK\r\n',
+    "250+onions/detached=\r\nabc\r\n..def\r\n.\r\n250 OK\r\n",
+    '650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=10 WARNING="No route"\r\n650 STATUS_GENERAL WARN CLOCK_SKEW SKEW=-7\r\n',
+  ].map((text) => new TextEncoder().encode(text));
+  return [
+    decoder("tor control replies", replies, (input) => {
+      try {
+        for (const { lines } of new ReplyParser().push(input))
+          for (const { text } of lines) {
+            parseWords(text);
+            infoOf({ code: 250, lines }, "onions/detached");
+            const event = judgeEvent(initialStatus, text);
+            if (event.kind === "status") planHealth(event.status, true);
+          }
+      } catch (error) {
+        // Its errors end the control connection.
+        if (!(error instanceof ControlSyntaxError)) throw error;
+      }
+    }),
+    parser("tor endpoint", ["tor://peer.example:1", "tor://[2001:db8::1]:80"], (input) => {
+      parseDoor(input);
+      const target = parseTorEndpoint(input);
+      if (!Bun.deepEquals(parseTorEndpoint(formatTorEndpoint(target)), target)) throw new Error("not stable");
+    }),
+  ];
+}
+
 function textTargets(): Target[] {
   const json = JSON.stringify(Bun.TOML.parse(toml), undefined, 1);
   const env = { KEY: "correct horse battery staple", GODWIT_NODE__NETWORK: "other" };
@@ -552,4 +589,5 @@ export const decoderTargets = (): Target[] => [
   ...identityTargets(),
   ...textTargets(),
   ...streamTargets(),
+  ...torTargets(),
 ];
