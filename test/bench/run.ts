@@ -23,6 +23,7 @@ import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
 import { stream } from "./stream.ts";
 import { startup } from "./startup.ts";
+import { tor } from "./tor.ts";
 
 const benches: readonly Bench[] = [
   coldStart,
@@ -41,6 +42,7 @@ const benches: readonly Bench[] = [
   startup,
   api,
   loops,
+  tor,
 ];
 
 /** A machine that is busier than this with other things is not quiet. */
