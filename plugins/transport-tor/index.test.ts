@@ -140,9 +140,9 @@ describe("the onion address", () => {
       await life({ storage }, "stored"),
       await life({ storage, random: seededRandom(9) }, "stored"),
     ];
-    expect(stored[1]).toBe(stored[0]!);
+    expect(stored[1]).toBe(stored[0]);
     const derived = [await life({}, "derived"), await life({ random: seededRandom(9) }, "derived")];
-    expect(derived[1]).toBe(derived[0]!);
+    expect(derived[1]).toBe(derived[0]);
     expect(new Set([...stored, ...derived, await life({ instance: "other" }, "derived")]).size).toBe(3);
   });
 
@@ -228,7 +228,7 @@ describe("a dial", () => {
     (await host.driver!.dial(host.endpoints[0]!, never())).close();
     const users = tor.streams.map(({ user }) => user);
     expect(users[1]).not.toBe(users[0]!);
-    expect(users[2]).toBe(users[1]!);
+    expect(users[2]).toBe(users[1]);
   });
 
   test("waits while tor bootstraps, and says how far it has come when that takes long", async () => {

@@ -60,7 +60,7 @@ test("onion addresses: a published example, and what is none", () => {
   );
   const { name, blob } = onionKeyOf(seed);
   expect(name).toBe("25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenl5sid");
-  expect(`${blob}`).toBe("[secret]");
+  expect(String(blob)).toBe("[secret]");
   expect(blob.reveal()).toHaveLength("ED25519-V3:".length + 88);
   expect(parseTorEndpoint(`tor://${name.toUpperCase()}.onion:4860`)).toEqual({
     host: `${name}.onion`,

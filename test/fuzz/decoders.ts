@@ -476,15 +476,15 @@ function torTargets(): Target[] {
     '250-AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="/a \\"b"\r\n250 OK\r\n',
     "250+onions/detached=\r\nabc\r\n..def\r\n.\r\n250 OK\r\n",
     '650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=10 WARNING="No route"\r\n650 STATUS_GENERAL WARN CLOCK_SKEW SKEW=-7\r\n',
-  ].map((text) => new TextEncoder().encode(text));
+  ].map((reply) => utf8.encode(reply));
   return [
     decoder("tor control replies", replies, (input) => {
       try {
         for (const { lines } of new ReplyParser().push(input))
-          for (const { text } of lines) {
-            parseWords(text);
+          for (const line of lines) {
+            parseWords(line.text);
             infoOf({ code: 250, lines }, "onions/detached");
-            const event = judgeEvent(initialStatus, text);
+            const event = judgeEvent(initialStatus, line.text);
             if (event.kind === "status") planHealth(event.status, true);
           }
       } catch (error) {
