@@ -287,6 +287,14 @@ describe("a dial", () => {
   }, 60_000);
 });
 
+test("a refused ADD_ONION is told in tor's words, without the key", async () => {
+  const tor = await fakeTor({ refusesOnions: true });
+  const host = await start(tor.config);
+  await until(host, () => /ADD_ONION with 512 Invalid/.test(healthOf(host).reason ?? ""));
+  const key = /ED25519-V3:(\S+)/.exec(tor.commands.find((line) => line.startsWith("ADD_ONION"))!)![1]!;
+  expect(Bun.inspect({ logs: host.logs, health: host.health }, { depth: 20 })).not.toContain(key);
+});
+
 test("keys, cookies and passwords reach tor and nobody else", async () => {
   const tor = await fakeTor();
   const host = await start({ ...tor.config, client_key: true });

@@ -13,6 +13,7 @@ export interface FakeTorOptions {
   /** Answers with a hash that nobody could make who knows the cookie. */
   readonly isImpostor?: boolean;
   readonly progress?: number;
+  readonly refusesOnions?: boolean;
   /** Onion addresses are uploaded at once. */
   readonly uploads?: boolean;
 }
@@ -190,6 +191,8 @@ export class FakeTor {
       if (!isIn) return "514 Authentication required\r\n";
       if (name === "GETINFO")
         return `250-status/bootstrap-phase=NOTICE BOOTSTRAP PROGRESS=${progress} TAG=done SUMMARY="Done"\r\n250-status/circuit-established=1\r\n250-network-liveness=up\r\n250 OK\r\n`;
+      if (name === "ADD_ONION" && this.#options.refusesOnions === true)
+        return "512 Invalid VIRTPORT/TARGET\r\n";
       if (name === "ADD_ONION") return this.#addOnion(socket, line, uploads);
       return "250 OK\r\n";
     };

@@ -208,6 +208,15 @@ describe("duplicate links", () => {
   });
 });
 
+test("two nodes that dial each other's onion addresses keep one link", async () => {
+  const clock = new ManualClock();
+  const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+  dial(clock, a, b, { from: "tor://anonymous", to: "tor://b.onion:4860" });
+  dial(clock, b, a, { from: "tor://anonymous", to: "tor://a.onion:4860" });
+  await clock.advance(3_000);
+  expect([linksOf(a, b).length, linksOf(b, a).length]).toEqual([1, 1]);
+});
+
 describe("the end", () => {
   test("another boot id ends the earlier life before the new link counts", async () => {
     const clock = new ManualClock();

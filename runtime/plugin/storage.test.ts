@@ -1,11 +1,15 @@
 import { expect, test } from "bun:test";
+import { mkdtemp, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { storageConformance } from "@godwit/sdk/testkit";
 import { ManualClock } from "../kernel/clock.ts";
+import { deriveSeed, generateIdentity } from "../identity/keys.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { Scope } from "../kernel/scope.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import type { Store } from "../store/types.ts";
-import { openPluginStorage } from "./storage.ts";
+import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** The simulated store without its delays. */
 async function openStore(disk = new SimDisk()): Promise<Store> {
@@ -43,4 +47,29 @@ test("instances do not see each other, and what they keep outlives them", async 
   const again = openPluginStorage(store, "discovery.two", new Scope("again"));
   expect(await again.get("k")).toEqual(Uint8Array.of(2));
   expect(await one.get("k")).toEqual(Uint8Array.of(1));
+});
+
+test("seeds: one for each instance and purpose, the same again, and nothing of the identity's own", () => {
+  const identity = generateIdentity(seededRandom(3));
+  const derive = (source: string, purpose: string) =>
+    Buffer.from(derivePluginSeed((label) => deriveSeed(identity, label), source, purpose)).toString("hex");
+  const all = [derive("transport.a", "x"), derive("transport.a", "y"), derive("transport.b", "x")];
+  expect(new Set([...all, Buffer.from(identity.seed).toString("hex")]).size).toBe(4);
+  expect(derive("transport.a", "x")).toBe(all[0]);
+  for (const bad of ["", "a\0b", "x".repeat(65)]) expect(() => derive("transport.a", bad)).toThrow("purpose");
+});
+
+test("a folder is the instance's own, and nobody else may look into it", async () => {
+  const state = await mkdtemp(join(tmpdir(), "godwit-folder-"));
+  try {
+    const path = await openPluginFolder(state, "transport.tor");
+    expect(path).toBe(join(state, "plugin-files", "transport.tor"));
+    expect((await stat(path)).mode & 0o777).toBe(0o700);
+    expect(await openPluginFolder(state, "transport.tor")).toBe(path);
+    await expect(openPluginFolder("/dev/null", "transport.tor")).rejects.toMatchObject({
+      code: "GODWIT_STATE_UNUSABLE",
+    });
+  } finally {
+    await rm(state, { recursive: true });
+  }
 });
