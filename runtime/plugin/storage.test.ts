@@ -55,7 +55,7 @@ test("seeds: one for each instance and purpose, the same again, and nothing of t
     Buffer.from(derivePluginSeed((label) => deriveSeed(identity, label), source, purpose)).toString("hex");
   const all = [derive("transport.a", "x"), derive("transport.a", "y"), derive("transport.b", "x")];
   expect(new Set([...all, Buffer.from(identity.seed).toString("hex")]).size).toBe(4);
-  expect(derive("transport.a", "x")).toBe(all[0]);
+  expect(derive("transport.a", "x")).toBe(all[0]!);
   for (const bad of ["", "a\0b", "x".repeat(65)]) expect(() => derive("transport.a", bad)).toThrow("purpose");
 });
 

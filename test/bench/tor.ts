@@ -23,13 +23,18 @@ async function bootstrapped(log: () => string): Promise<void> {
   }
 }
 
-async function linkFigures(a: LabNode, b: LabNode): Promise<{ rtts: number[]; megabits: number }> {
+async function linkFigures(
+  a: LabNode,
+  b: LabNode,
+): Promise<{ rtts: number[]; unanswered: number; megabits: number }> {
   const rtts: number[] = [];
+  let unanswered = 0;
   for (let i = 0; i < PROBES; i++) {
     const { rtt_ms: ms } = await a.json<{ rtt_ms: number | null }>(`/mesh/trace/${b.callsign}`, {
       method: "POST",
     });
-    rtts.push(ms ?? Number.POSITIVE_INFINITY);
+    if (ms === null) unanswered++;
+    else rtts.push(ms);
     // A node answers 200 questions of traces a second, and each trace asks several.
     await Bun.sleep(PAUSE_MS);
   }
@@ -45,13 +50,13 @@ async function linkFigures(a: LabNode, b: LabNode): Promise<{ rtts: number[]; me
       120_000,
       10,
     );
-  return { rtts, megabits: (BODY_BYTES * 8) / 1_000 / (performance.now() - startedMs) };
+  return { rtts, unanswered, megabits: (BODY_BYTES * 8) / 1_000 / (performance.now() - startedMs) };
 }
 
 async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
   const why = whyNoTorNet();
   if (why !== undefined) throw new Error(why);
-  const [linkRtt, bareRtt, linkRate, bareRate]: number[][] = [[], [], [], []];
+  const [linkRtt, lost, bareRtt, linkRate, bareRate]: number[][] = [[], [], [], [], []];
   const net = NetLab.create();
   const host = net.host("tor");
   const tor = new TorNet(host);
@@ -88,6 +93,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
     for (let i = 0; i < runs; i++) {
       const link = await linkFigures(a, b);
       linkRtt!.push(...link.rtts);
+      lost!.push(link.unanswered);
       linkRate!.push(link.megabits);
       const output = host.exec(process.execPath, join(root, "test/bench/tor-bare.ts"), JSON.stringify(PORTS));
       const bare = JSON.parse(output) as BareFigures;
@@ -102,6 +108,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
   }
   return [
     { what: "round trip, link over an onion address", unit: "ms", values: linkRtt! },
+    { what: `traces without an answer, of ${PROBES}`, unit: "", values: lost! },
     { what: "round trip, bare onion stream", unit: "ms", values: bareRtt! },
     {
       what: "durable messages of 1 MiB over the link, until the last receipt",

@@ -56,7 +56,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     await Promise.all([onionOf(a), onionOf(b), onionOf(c)]);
     const hub = await onionOf(b);
     await Promise.all([tell(a, hub), tell(c, hub)]);
-    await Promise.all([linked(a, 1), linked(b, 2), linked(c, 1)]);
+    await whole();
   }, 100_000);
 
   afterAll(async () => {
@@ -107,6 +107,9 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     return (await Promise.all(bodies)).map(({ body }) => body).sort();
   }
 
+  // The tests run in any order, and each leaves the mesh as it found it.
+  const whole = () => Promise.all([linked(a, 1), linked(b, 2), linked(c, 1)]);
+
   test("three nodes that are nowhere but at onion addresses are one mesh", async () => {
     await Promise.all([deliver(a, c, "one"), deliver(c, a, "two"), deliver(b, a, "three")]);
     for (const node of [a, b, c]) {
@@ -147,6 +150,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     expect([await onionOf(a), await onionOf(b)]).toEqual([atA, atB]);
     expect((await received(c)).filter((body) => body === "through the restart")).toHaveLength(1);
     expect((await received(a)).filter((body) => body === "past the dead hub")).toHaveLength(1);
+    await whole();
   }, 180_000);
 
   test("names go to tor and to nobody else: the namespace sends no datagram", async () => {
@@ -172,6 +176,8 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     } finally {
       expect(sent()).toBe(1);
     }
+    await tell(a, await onionOf(b));
+    await whole();
   }, 60_000);
 
   test("keys and cookies are in no log, no answer, no process list and no file of others", async () => {
@@ -225,6 +231,11 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     await linked(c, 1);
     await a.until("the refusal", async () => a.logTail.includes(after), 60_000, 100);
     expect((await links(a)).map(({ address }) => address)).not.toContain(after);
+    await b.reconfigure({ extra: shared });
+    await b.json("/reload", { method: "POST" });
+    expect(await onionOf(b)).toBe(before);
+    await Promise.all([tell(a, before), tell(c, before)]);
+    await whole();
   }, 120_000);
 
   test("a tor of our own ends with its node, and one that was left behind is replaced", async () => {
@@ -245,5 +256,8 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     expect(torOf()).not.toContain(first!);
     await c.kill("SIGTERM");
     expect(torOf()).toEqual([]);
+    await c.start();
+    await onionOf(c);
+    await whole();
   }, 90_000);
 });
