@@ -5,7 +5,7 @@
  */
 import type { Clock, GodwitError, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
-import { asGodwitError } from "../kernel/errors.ts";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
@@ -259,7 +259,7 @@ export class Dialer {
     const abort = new AbortController();
     target.abort = abort;
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () =>
-      abort.abort(new DOMException("dial timed out", "TimeoutError")),
+      abort.abort(godwitError("GODWIT_TIMEOUT", "no answer in time")),
     );
     try {
       const pipe = await this.#deps.dial(target.endpoint, abort.signal);
