@@ -259,7 +259,7 @@ export class Dialer {
     const abort = new AbortController();
     target.abort = abort;
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () =>
-      abort.abort(godwitError("GODWIT_TIMEOUT", "no answer in time")),
+      abort.abort(godwitError("GODWIT_TIMEOUT", "the dial timed out: no answer")),
     );
     try {
       const pipe = await this.#deps.dial(target.endpoint, abort.signal);
