@@ -67,6 +67,14 @@ async function mesh(tag: string, isOpen = false): Promise<readonly [LabNode, Lab
   await Promise.all(nodes.map((node) => node.start()));
   for (const node of nodes)
     await node.until("routes to both others", async () => (await routes(node)).size >= 2, 20_000);
+  // A node is known a moment before where it can be reached.
+  for (const node of nodes)
+    await node.until(
+      "addresses of all three in a token",
+      async () => parseToken(await invite(node)).addresses.length === 3,
+      10_000,
+      100,
+    );
   return [a, b, c];
 }
 
@@ -258,13 +266,7 @@ describe("a closed mesh", () => {
 
   test("what is wrong with a token is said: typo, network, silence", async () => {
     const [a, b, c] = await mesh("BAD");
-    let token = "";
-    await a.until(
-      "addresses of all three in a token",
-      async () => parseToken((token = await invite(a))).addresses.length === 3,
-      10_000,
-      100,
-    );
+    const token = await invite(a);
     const newcomer = await machine();
     const wrong = token.at(40) === "q" ? "p" : "q";
     const typo = await newcomer.join(`${token.slice(0, 40)}${wrong}${token.slice(41)}`);
