@@ -2,15 +2,27 @@
  * The mesh as services get it (`Mesh` of the SDK): turns the living parts into the SDK's plain values. Reads; what
  * changes goes straight to custody. The door in `plugin/mesh-door.ts` ends it with each plugin.
  */
-import type { IncomingMessage, MeshHop, MeshSelf, MeshStation, SentMessage } from "@godwit/sdk";
+import type {
+  IncomingMeshStream,
+  IncomingMessage,
+  MeshHop,
+  MeshSelf,
+  MeshStation,
+  SentMessage,
+} from "@godwit/sdk";
+import { parseAddress } from "./identity/names.ts";
+import { godwitError } from "./kernel/errors.ts";
 import type { MessageId, NodeId } from "./kernel/ids.ts";
 import type { Mesh } from "./mesh.ts";
 import type { MeshBackend } from "./plugin/mesh-door.ts";
 import type { InboxEntry } from "./store/inbox.ts";
 import type { OutboxEntry } from "./store/outbox-entry.ts";
+import type { ByteStream } from "./stream/byte-stream.ts";
 import type { TraceEntry } from "./wire/bundle.ts";
 
 const PAGE_MAX = 500;
+/** Services of plugins cannot take the names of the node's own. */
+const SERVICE_PREFIX = "plugin:";
 
 /** Where `node.ts` tells what happened to messages; synchronous. */
 export class MessageSignals {
@@ -83,6 +95,20 @@ export function createMeshBackend(
     return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
   }
 
+  /** Streams go to one node: a location is none. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
+  function nodeOf(to: string): NodeId {
+    const address = parseAddress(to);
+    if (address.kind === "node") return address.id;
+    if (address.kind === "machine") {
+      if (address.callsign === self.callsign) return self.id;
+      const named = names.resolve(address.callsign);
+      if (named.kind === "node") return named.id;
+      if (named.kind === "conflict")
+        throw godwitError("GODWIT_NAME_CONFLICT", `two nodes claim ${address.callsign}; see godwit names`);
+    }
+    throw godwitError("GODWIT_NAME_UNKNOWN", `no one node is known as ${to.slice(0, 60)}`);
+  }
+
   return {
     self,
     stations,
@@ -121,6 +147,11 @@ export function createMeshBackend(
       body: (id) => custody.inbox.body(id as MessageId),
       remove: (id) => custody.inbox.remove(id as MessageId),
     },
+    async openStream(to, service, options = {}) {
+      return meshStream(await mesh.streams.open(nodeOf(to), `${SERVICE_PREFIX}${service}`, options));
+    },
+    onStream: (service, handler) =>
+      mesh.streams.handle(`${SERVICE_PREFIX}${service}`, (stream) => handler(meshStream(stream))),
     onArrival(handler) {
       signals.arrived.add(handler);
       return () => void signals.arrived.delete(handler);
@@ -132,3 +163,15 @@ export function createMeshBackend(
     },
   };
 }
+
+const meshStream = (stream: ByteStream): IncomingMeshStream => ({
+  remote: stream.remote,
+  service: stream.service.slice(SERVICE_PREFIX.length),
+  metadata: stream.metadata,
+  accept: () => stream.accept(),
+  open: (handlers) => stream.open(handlers),
+  write: (bytes) => stream.write(bytes),
+  end: () => stream.end(),
+  pause: (paused) => stream.pause(paused),
+  reset: () => stream.reset(),
+});

@@ -118,6 +118,10 @@ export class FakeMesh implements Mesh {
   }
 
   onMessage(): void {}
+  openStream(): Promise<never> {
+    return Promise.reject(new Error("telex opens no streams"));
+  }
+  onStream(): void {}
   onSent(): void {}
 
   readonly inbox = {

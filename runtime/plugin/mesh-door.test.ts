@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { IncomingMessage, SentMessage } from "@godwit/sdk";
+import type { IncomingMeshStream, IncomingMessage, SentMessage } from "@godwit/sdk";
+import { type FakeStream, fakeStreamPair } from "@godwit/sdk/testkit";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Scope } from "../kernel/scope.ts";
@@ -13,6 +14,8 @@ function setup(initial: readonly string[] = []) {
   for (const id of initial) put(id);
   const arrivals = new Set<(id: string) => void>();
   const changes = new Set<(message: SentMessage) => void>();
+  const opened: FakeStream[] = [];
+  const services = new Map<string, (stream: IncomingMeshStream) => void>();
   const backend: MeshBackend = {
     self: { id: "a", callsign: undefined, location: undefined, network: "n", version: "0" },
     stations: () => [],
@@ -30,6 +33,16 @@ function setup(initial: readonly string[] = []) {
       get: (id) => inbox.get(id),
       body: async () => new Uint8Array(0),
       remove: async (id) => void inbox.delete(id),
+    },
+    openStream: async (to, service, options) => {
+      options?.signal?.throwIfAborted();
+      const { near } = fakeStreamPair({ opener: "a", handler: to }, service);
+      opened.push(near);
+      return near;
+    },
+    onStream(service, handler) {
+      services.set(service, handler);
+      return () => void services.delete(service);
     },
     onArrival(handler) {
       arrivals.add(handler);
@@ -50,12 +63,52 @@ function setup(initial: readonly string[] = []) {
     inbox,
     arrivals,
     changes,
+    opened,
+    services,
     arrive(id: string) {
       put(id);
       for (const handler of arrivals) handler(id);
     },
   };
 }
+
+describe("streams", () => {
+  test("what a plugin opened and took ends with it; what is over is forgotten", async () => {
+    const { mesh, scope, opened, services } = setup();
+    const errors: (string | undefined)[] = [];
+    const handlers = {
+      data() {},
+      end() {},
+      drain() {},
+      closed: (error?: Error) => errors.push(error?.message),
+    };
+    const stream = await mesh.openStream("LON-B", "test:echo");
+    stream.open(handlers);
+    expect(stream.remote).toBe("LON-B");
+    mesh.onStream("test:in", (incoming) => {
+      incoming.accept();
+      incoming.open(handlers);
+    });
+    const { near, far } = fakeStreamPair({ opener: "b", handler: "a" }, "test:in");
+    services.get("test:in")!(far);
+    near.open(handlers);
+    await scope.close();
+    await settled();
+    expect([opened[0]!.isClosed, far.isClosed, services.size]).toEqual([true, true, 0]);
+    expect(errors.length).toBe(3);
+    await expect(mesh.openStream("LON-B", "late")).rejects.toMatchObject({ code: "GODWIT_STOPPED" });
+  });
+
+  test("a handler that throws resets the stream, and the plugin lives on", async () => {
+    const { mesh, services, scope } = setup();
+    mesh.onStream("test:in", () => {
+      throw new Error("no");
+    });
+    const { far } = fakeStreamPair({ opener: "b", handler: "a" }, "test:in");
+    services.get("test:in")!(far);
+    expect([far.isClosed, scope.isClosed]).toEqual([true, false]);
+  });
+});
 
 describe("onMessage", () => {
   test("hands over what is there, oldest first and past a page, then what comes, one at a time", async () => {

@@ -42,6 +42,7 @@ export type {
   SentMessage,
   SentState,
 } from "./mesh.ts";
+export type { IncomingMeshStream, MeshStream, MeshStreamHandlers, StreamOptions } from "./stream.ts";
 export {
   definePlugin,
   type ContextOf,

@@ -3,6 +3,7 @@
  * characters of lower-case base32, a message's 32 of lower-case hex. Times are milliseconds since 1970 by the wall clock
  * of whoever wrote them, and may be wrong by decades.
  */
+import type { IncomingMeshStream, MeshStream, StreamOptions } from "./stream.ts";
 
 /** 0 is most urgent. */
 export type MessagePriority = 0 | 1 | 2 | 3;
@@ -138,5 +139,18 @@ export interface Mesh {
   onMessage(handler: (message: IncomingMessage) => void | Promise<void>): void;
   /** State changes of this node's messages, as they happen; not repeated. Must not throw. */
   onSent(handler: (message: SentMessage) => void): void;
+  /**
+   * Opens a stream to a service of another node: an id or a callsign that means one node. Resolves once the far end has
+   * accepted. Rejects with GODWIT_NAME_UNKNOWN, GODWIT_NO_ROUTE, GODWIT_STREAM_SLOW_PATH (only a radio leads there: send a
+   * message), GODWIT_STREAM_UNREACHABLE, GODWIT_STREAM_REFUSED, GODWIT_STREAM_LIMIT, or the signal's reason. The stream
+   * ends with the plugin.
+   */
+  openStream(to: string, service: string, options?: StreamOptions): Promise<MeshStream>;
+  /**
+   * Streams that others open to `service`: 1 to 57 characters of a-z, 0-9, `.`, `_`, `:`, `-`; begin yours with the
+   * plugin's id and a colon. One handler a service on a node; a second throws GODWIT_REQUEST_INVALID. A handler that throws
+   * resets the stream.
+   */
+  onStream(service: string, handler: (stream: IncomingMeshStream) => void): void;
   readonly inbox: MeshInbox;
 }

@@ -22,3 +22,4 @@ export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
+export { FakeStream, fakeStreamPair } from "./streams.ts";

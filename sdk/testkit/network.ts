@@ -4,14 +4,18 @@
  */
 import {
   GodwitError,
+  type IncomingMeshStream,
   type IncomingMessage,
   type Mesh,
   type MeshInbox,
   type MeshStation,
+  type MeshStream,
   type OutgoingMessage,
   type SentMessage,
+  type StreamOptions,
 } from "../src/index.ts";
 import type { ManualClock } from "./clock.ts";
+import { type FakeStream, fakeStreamPair } from "./streams.ts";
 
 /** A handler that rejected is asked again after so long, doubled each time up to the cap. */
 const RETRY_FIRST_MS = 1_000;
@@ -58,6 +62,11 @@ export class FakeMesh implements Mesh {
   readonly #keys = new Map<string, { readonly id: string; readonly content: string }>();
   readonly #feeds: Feed[] = [];
   #onSent: ((message: SentMessage) => void)[] = [];
+  readonly #onStream = new Map<string, (stream: IncomingMeshStream) => void>();
+  /** Streams that the plugin opened, and who answers them: by default nobody takes one. */
+  readonly openedStreams: FakeStream[] = [];
+  answerStream: (far: FakeStream) => void = (far) => far.reset();
+  readonly #streams = new Set<FakeStream>();
   #made = 0;
   #isStopped = false;
 
@@ -67,7 +76,8 @@ export class FakeMesh implements Mesh {
   }
 
   get openHandlers(): number {
-    return this.#feeds.length + this.#onSent.length;
+    const streams = [...this.#streams].filter(({ isClosed }) => !isClosed).length;
+    return this.#feeds.length + this.#onSent.length + this.#onStream.size + streams;
   }
 
   setStations(stations: readonly MeshStation[]): void {
@@ -174,8 +184,47 @@ export class FakeMesh implements Mesh {
   }
 
   /** The plugin stopped: handlers are forgotten and every method throws from now on. */
+  async openStream(to: string, service: string, options: StreamOptions = {}): Promise<MeshStream> {
+    this.#check("openStream");
+    if (!ADDRESS.test(to)) throw fail("GODWIT_NAME_UNKNOWN", `no node called ${to}`);
+    this.#failOnce();
+    options.signal?.throwIfAborted();
+    const { near, far } = fakeStreamPair(
+      { opener: this.self.id, handler: to },
+      service,
+      options.metadata?.slice(),
+    );
+    this.openedStreams.push(near);
+    this.#streams.add(near);
+    const decided = far.decided();
+    queueMicrotask(() => this.answerStream(far));
+    await decided;
+    return near;
+  }
+
+  onStream(service: string, handler: (stream: IncomingMeshStream) => void): void {
+    this.#check("onStream");
+    if (this.#onStream.has(service))
+      throw fail("GODWIT_REQUEST_INVALID", `the service "${service}" has a handler already`);
+    this.#onStream.set(service, handler);
+  }
+
+  /** Another node opens a stream to the plugin. Rejects with GODWIT_STREAM_REFUSED when it is not taken. */
+  async receiveStream(service: string, from: string, metadata?: Uint8Array): Promise<FakeStream> {
+    const { near, far } = fakeStreamPair({ opener: from, handler: this.self.id }, service, metadata);
+    this.#streams.add(far);
+    const handler = this.#onStream.get(service);
+    const decided = far.decided();
+    if (handler === undefined) far.reset();
+    else handler(far);
+    await decided;
+    return near;
+  }
+
   stop(): void {
     this.#isStopped = true;
+    this.#onStream.clear();
+    for (const stream of this.#streams) stream.reset();
     for (const { timers } of this.#feeds) for (const timer of timers) timer.cancel();
     this.#feeds.length = 0;
     this.#onSent = [];
