@@ -36,6 +36,8 @@ const ATTEMPT_MS = 8_000;
 /** Addresses that neighbours reported, the newest; what was reported longer ago than this has probably changed. */
 const OBSERVED_MAX = 8;
 const OBSERVED_LIFETIME_MS = 600_000;
+/** A neighbour that did not move is told so again: what it keeps would grow too old. */
+const TELL_AGAIN_MS = 250_000;
 /** Members of which something is remembered; the longest untouched go. */
 const REMEMBERED_MAX = 1_024;
 /** Punches of one member are heard this often, and of all together. */
@@ -69,7 +71,10 @@ interface Memory {
   failures: number;
   calledAtMs: number;
   heardAtMs: number;
+  /** Of this node's last call, until it was answered. */
   nonce: string | undefined;
+  /** Called or was called, and no link came of it yet. */
+  isTried: boolean;
   isPunched: boolean;
 }
 
@@ -78,7 +83,7 @@ export class Punching {
   readonly #networkHash: Uint8Array;
   /** By the neighbour that said so, newest last. */
   readonly #observed = new Map<NodeId, { readonly endpoint: string; readonly atMs: number }>();
-  readonly #told = new WeakMap<Session, string>();
+  readonly #told = new WeakMap<Session, { readonly endpoint: string; readonly atMs: number }>();
   readonly #memories = new Map<NodeId, Memory>();
   readonly #heard: TokenBucket;
   readonly #checked: TokenBucket;
@@ -98,11 +103,14 @@ export class Punching {
     );
   }
 
-  /** A link came up, or its far end was heard: it is told where we see it, once for each address. */
+  /** A link came up, or its far end was heard: it is told where we see it, when that is new and now and then. */
   tell(session: Session): void {
     const endpoint = session.remoteEndpoint;
-    if (session.isReliable || this.#told.get(session) === endpoint || !isCallable(endpoint)) return;
-    this.#told.set(session, endpoint);
+    if (session.isReliable || !isCallable(endpoint)) return;
+    const atMs = this.#deps.clock.monotonicMs();
+    const told = this.#told.get(session);
+    if (told?.endpoint === endpoint && atMs - told.atMs < TELL_AGAIN_MS) return;
+    this.#told.set(session, { endpoint, atMs });
     session.send(encodeObserved(endpoint));
   }
 
@@ -122,8 +130,9 @@ export class Punching {
 
   onNeighbourUp(id: NodeId): void {
     const memory = this.#memories.get(id);
-    if (memory?.nonce === undefined && memory?.isPunched !== true) return;
+    if (memory === undefined || !(memory.isTried || memory.isPunched)) return;
     memory.nonce = undefined;
+    memory.isTried = false;
     memory.failures = 0;
     memory.isPunched = true;
     this.#counter.add(1, { outcome: "linked" });
@@ -138,7 +147,10 @@ export class Punching {
       return this.#counter.add(1, { outcome: "forged" });
     const memory = this.#memory(source);
     if (step === PunchStep.answer) {
-      if (memory.nonce !== formatHex(nonce)) return;
+      const isLate = clock.monotonicMs() - memory.calledAtMs > ATTEMPT_MS;
+      if (memory.nonce !== formatHex(nonce) || isLate) return;
+      // One answer to a call: whoever answers on and on must not make this node dial without bound.
+      memory.nonce = undefined;
       return this.#dial(source, endpoints);
     }
     const nowMs = clock.monotonicMs();
@@ -147,7 +159,7 @@ export class Punching {
     memory.heardAtMs = nowMs;
     const own = this.#ownEndpoints();
     if (own.length === 0) return;
-    memory.nonce ??= formatHex(nonce);
+    memory.isTried = true;
     this.#send(source, PunchStep.answer, nonce, own);
     this.#dial(source, endpoints);
   }
@@ -176,6 +188,7 @@ export class Punching {
       const memory = this.#memory(id);
       const nonce = this.#deps.random.bytes(PUNCH_NONCE_BYTES);
       memory.nonce = formatHex(nonce);
+      memory.isTried = true;
       memory.calledAtMs = nowMs;
       // Until a link says otherwise.
       memory.failures++;
@@ -219,6 +232,7 @@ const NOTHING: Readonly<Memory> = {
   calledAtMs: -RETRY_FIRST_MS,
   heardAtMs: Number.NEGATIVE_INFINITY,
   nonce: undefined,
+  isTried: false,
   isPunched: false,
 };
 
@@ -228,7 +242,7 @@ export function openPunching(
     readonly identity: { readonly id: NodeId; sign(bytes: Uint8Array): Uint8Array };
   },
   mesh: {
-    readonly book: { isBlocked(id: NodeId): boolean };
+    isRefused(id: NodeId): boolean;
     readonly peers: Peers;
     readonly records: RecordBook;
     readonly router: Router;
@@ -241,7 +255,7 @@ export function openPunching(
   return new Punching({
     ...{ self: identity.id, network, clock, random, log, metrics, verify, endpoints },
     sign: (bytes) => identity.sign(bytes),
-    isBlocked: (id) => mesh.book.isBlocked(id),
+    isBlocked: (id) => mesh.isRefused(id),
     isNeighbour: (id) => mesh.peers.get(id) !== undefined,
     members: () =>
       [...mesh.records.all].map(({ record }) => record.id).filter((id) => mesh.router.reachable(id)),
