@@ -1,5 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { encodeCustodyAck, encodeOffer, encodeWant, makeBundle } from "../wire/bundle.ts";
+import {
+  decodeWant,
+  encodeChunk,
+  encodeCustodyAck,
+  encodeOffer,
+  encodeWant,
+  makeBundle,
+} from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
 import { TestMesh, testId, type Sent, type TestNode } from "./testing.ts";
 
@@ -181,6 +188,24 @@ describe("hostile neighbours", () => {
     await mesh.clock.advance(10);
     expect(mesh.count("want", "b>a")).toBe(2);
     expect(mesh.count("custodyRefuse", "b>a")).toBe(48);
+  });
+
+  test("pieces behind a gap that overlap do not fill the memory many times over", async () => {
+    const { mesh, a, b } = await pair();
+    const made = makeBundle(
+      { kind: 0, priority: 2, source: testId("x"), destination: b.id, lifetimeMs: 60_000 },
+      Buffer.from("never whole"),
+    );
+    const journey = { remainingMs: 60_000, hops: 1, trace: [] };
+    b.receive(a.id, encodeOffer({ id: made.id, header: made.header, journey, sealedBytes: 20_000 }));
+    await mesh.clock.advance(10);
+    for (let offset = 1; offset <= 200; offset++)
+      b.receive(a.id, encodeChunk(made.id, offset, new Uint8Array(1_000)));
+    b.receive(a.id, encodeChunk(made.id, 0, new Uint8Array(150)));
+    await mesh.clock.advance(10);
+    // Twenty of them are as much as can be missing: those behind were not kept, and are asked for.
+    const last = mesh.log.findLast(({ type }) => type === FrameType.want)!;
+    expect(decodeWant(last.bytes).offset).toBe(150);
   });
 
   test("an ack instead of a want ends the transfer like any other", async () => {

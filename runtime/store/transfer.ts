@@ -164,6 +164,7 @@ interface Arriving {
   stalls: number;
   /** Behind a gap, by offset. Datagrams only. */
   readonly early: Map<number, Uint8Array>;
+  earlyBytes: number;
   /** The gap last asked for, and when: once in two round trips is enough. Undefined: the sender has all its credit. */
   gapAt: number | undefined;
   gapAskedAtMs: number;
@@ -235,6 +236,7 @@ export class ChunkReceiver {
       creditAtMs: this.#ctx.clock.monotonicMs(),
       stalls: 0,
       early: new Map(),
+      earlyBytes: 0,
       gapAt: undefined,
       gapAskedAtMs: 0,
       progressAtMs: this.#ctx.clock.monotonicMs(),
@@ -257,9 +259,7 @@ export class ChunkReceiver {
     if (arriving === undefined || arriving.from !== from || chunk.offset < arriving.received) return;
     if (chunk.bytes.length === 0 || chunk.offset + chunk.bytes.length > arriving.offer.sealedBytes) return;
     if (chunk.offset > arriving.received) {
-      const isInReach = chunk.offset - arriving.received <= CREDIT_BYTES * 2;
-      if (isInReach && arriving.early.size < EARLY_CHUNKS_MAX)
-        arriving.early.set(chunk.offset, chunk.bytes.slice());
+      this.#keepEarly(arriving, chunk);
       return this.#onGap(arriving);
     }
     this.#append(arriving, chunk.bytes.slice());
@@ -327,6 +327,16 @@ export class ChunkReceiver {
     arriving.flushed = 0;
   }
 
+  /** Each offset once, and no more bytes than can be missing: pieces that overlap would take many times that. */
+  #keepEarly(arriving: Arriving, { offset, bytes }: { offset: number; bytes: Uint8Array }): void {
+    const { early, received, offer } = arriving;
+    const bytesMax = Math.min(CREDIT_BYTES * 2, offer.sealedBytes - received);
+    if (offset - received > CREDIT_BYTES * 2 || early.has(offset)) return;
+    if (early.size >= EARLY_CHUNKS_MAX || arriving.earlyBytes + bytes.length > bytesMax) return;
+    early.set(offset, bytes.slice());
+    arriving.earlyBytes += bytes.length;
+  }
+
   /** A chunk before this one is late or lost; should this word be lost as well, the watch repeats it. */
   #onGap(arriving: Arriving): void {
     const nowMs = this.#ctx.clock.monotonicMs();
@@ -349,12 +359,13 @@ export class ChunkReceiver {
   #append(arriving: Arriving, bytes: Uint8Array): void {
     const { early } = arriving;
     for (let next: Uint8Array | undefined = bytes; next !== undefined; next = early.get(arriving.received)) {
-      early.delete(arriving.received);
+      if (early.delete(arriving.received)) arriving.earlyBytes -= next.length;
       arriving.chunks.push(next);
       arriving.received += next.length;
     }
     // Cut differently the second time: what these hold has come already.
-    for (const offset of early.keys()) if (offset < arriving.received) early.delete(offset);
+    for (const [offset, held] of early)
+      if (offset < arriving.received && early.delete(offset)) arriving.earlyBytes -= held.length;
   }
 
   #adaptCredit(arriving: Arriving): void {
