@@ -78,6 +78,12 @@ export class MemberTable {
   /** Forgotten ones with the incarnation that is not news any more, oldest first. */
   readonly #tombs = new Map<NodeId, { incarnation: number; untilMs: number }>();
   readonly #broughtBy = new Map<NodeId | "self", number>();
+  readonly #onForgotten: (id: NodeId) => void;
+
+  /** `onForgotten`: gone for a day, or it gave way to another. */
+  constructor(onForgotten: (id: NodeId) => void) {
+    this.#onForgotten = onForgotten;
+  }
 
   get size(): number {
     return this.#members.size;
@@ -135,14 +141,13 @@ export class MemberTable {
     return member;
   }
 
-  /** Buries who is gone for a day; answers whom. */
-  sweep(nowMs: number): NodeId[] {
+  /** Buries who is gone for a day. */
+  sweep(nowMs: number): void {
     for (const [id, { untilMs }] of this.#tombs) if (untilMs <= nowMs) this.#tombs.delete(id);
     const buried = [...this.#members.values()].filter(
       (member) => isOver(member) && !member.isReachable && nowMs - member.sinceMs >= LISTED_MS,
     );
     for (const member of buried) this.#bury(member, nowMs);
-    return buried.map(({ id }) => id);
   }
 
   #evict(nowMs: number): boolean {
@@ -169,6 +174,7 @@ export class MemberTable {
         break;
       }
     this.#tombs.set(member.id, { incarnation: incarnationOf(member), untilMs: nowMs + REMEMBERED_MS });
+    this.#onForgotten(member.id);
   }
 }
 

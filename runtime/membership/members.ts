@@ -77,7 +77,7 @@ export interface MembersDeps {
 
 export class Members {
   readonly #deps: MembersDeps;
-  readonly #table = new MemberTable();
+  readonly #table: MemberTable;
   readonly #credit: Credit;
   readonly gossip: Gossip;
   readonly #pongs: TokenBucket;
@@ -93,6 +93,7 @@ export class Members {
   constructor(deps: MembersDeps) {
     this.#deps = deps;
     const { clock, metrics } = deps;
+    this.#table = new MemberTable((id) => deps.persist(id, undefined));
     this.#credit = new Credit(clock);
     this.#pongs = new TokenBucket(clock, PONGS_PER_SECOND, PONGS_PER_SECOND);
     this.#accused = metrics.counter("godwit_member_accusations_total", "accusations by this node");
@@ -479,7 +480,7 @@ export class Members {
 
   #scheduleSweep(): void {
     this.#sweepTimer = this.#deps.clock.after(SWEEP_MS, () => {
-      for (const id of this.#table.sweep(this.#deps.clock.monotonicMs())) this.#deps.persist(id, undefined);
+      this.#table.sweep(this.#deps.clock.monotonicMs());
       this.#scheduleSweep();
     });
   }
