@@ -125,6 +125,31 @@ describe("path size", () => {
   });
 });
 
+describe("dials", () => {
+  test("an IPv6 address written out in full, or in capitals, is found like its short form", async () => {
+    const host = new TestHost(plugin);
+    await host.start({ listen: ["[::1]:0"] });
+    const port = Number(host.endpoints[0]!.split(":").at(-1));
+    for (const address of ["::1", "0:0:0:0:0:0:0:1", "0000::0001"]) {
+      const pipe = await host.driver!.dial(`udp://[${address}]:${port}`, new AbortController().signal);
+      const answers: number[] = [];
+      pipe.open({ data: (bytes) => void answers.push(bytes.length), drain() {}, closed() {} });
+      pipe.write(Uint8Array.of(0x13));
+      const before = host.accepted.length;
+      while (host.accepted.length === before) await new Promise((resolve) => setImmediate(resolve));
+      host.accepted.at(-1)!.write(Uint8Array.of(0x13));
+      const deadlineMs = performance.now() + 1_000;
+      while (answers.length === 0 && performance.now() < deadlineMs)
+        await new Promise((resolve) => setImmediate(resolve));
+      expect([address, ...answers]).toEqual([address, 1]);
+      pipe.close();
+    }
+    for (const pipe of host.accepted) pipe.close();
+    await host.stop();
+    expect(host.leaks()).toEqual([]);
+  });
+});
+
 describe("strangers", () => {
   test("cost nothing unless they begin a handshake, and then are bounded for each source", async () => {
     const host = new TestHost(plugin);

@@ -256,9 +256,12 @@ export class UdpSocket implements PipeSocket {
     this.#pipes.get(keyOf(!datagram.isFromDialler, datagram.id))?.tooBig(bytes.length);
   }
 
-  /** On a socket of both families IPv4 stands as the kernel will show it. */
+  /** As the kernel will show it: on a socket of both families IPv4 as IPv6, and IPv6 in its one short form. */
   #reachable({ host, port }: Address): Address {
-    return { host: this.host === "::" && !host.includes(":") ? `::ffff:${host}` : host, port };
+    if (!host.includes(":")) return { host: this.host === "::" ? `::ffff:${host}` : host, port };
+    // A zone, or an IPv4 address inside, is left as it stands.
+    if (!/^[0-9a-f:]+$/i.test(host) || !URL.canParse(`udp://[${host}]`)) return { host, port };
+    return { host: new URL(`udp://[${host}]`).hostname.slice(1, -1), port };
   }
 }
 
