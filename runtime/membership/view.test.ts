@@ -34,6 +34,22 @@ test("an endpoint is wanted as long as one source speaks for it", async () => {
   expect(log.slice(2)).toEqual(["unwanted tcp://a:1"]);
 });
 
+test("a member that named another's endpoint as its own does not keep it pinned to itself", async () => {
+  const clock = new ManualClock();
+  const liar = formatNodeId(new Uint8Array(32).fill(3));
+  const seen: unknown[] = [];
+  const view = new MembershipView(clock, {
+    wanted: (_at, id) => seen.push(id),
+    unwanted: () => seen.push("unwanted"),
+    heard() {},
+  });
+  view.hint("book", { endpoint, nodeId: node });
+  view.hint("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
+  await clock.advance(8_000);
+  expect(seen).toEqual([node, liar, node]);
+  view.stop();
+});
+
 test("a refreshed hint lives from its refresh; no lifetime is longer than a day", async () => {
   const { clock, log, view } = setup();
   view.hint("serf", { endpoint, lifetimeMs: 1_000 });

@@ -64,9 +64,12 @@ export class MembershipView {
     if (hints === undefined || held === undefined) return;
     held.expiry?.cancel();
     hints.delete(endpoint);
-    if (!this.#isKnown(endpoint)) this.#events.unwanted(endpoint);
-    else if (held.hint.permanent === true && !this.#isPermanent(endpoint))
-      this.#tellWanted(endpoint, held.nodeId);
+    const left = this.#newest(endpoint);
+    if (left === undefined) return this.#events.unwanted(endpoint);
+    if (this.#isPermanent(endpoint)) return;
+    if (held.hint.permanent === true) return this.#tellWanted(endpoint, held.nodeId);
+    // The word of a source that fell silent must not pin the endpoint to a node that the others do not name.
+    if (held.nodeId !== undefined && left.nodeId !== held.nodeId) this.#tellWanted(endpoint, left.nodeId);
   }
 
   /** Everything a source ever said is void: its plugin stopped. */
@@ -117,8 +120,13 @@ export class MembershipView {
     this.#events.wanted(endpoint, isOpen ? undefined : permanent[0]?.nodeId, true);
   }
 
-  #isKnown(endpoint: string): boolean {
-    return [...this.#sources.values()].some((hints) => hints.has(endpoint));
+  #newest(endpoint: string): HeldHint | undefined {
+    let newest: HeldHint | undefined;
+    for (const hints of this.#sources.values()) {
+      const held = hints.get(endpoint);
+      if (held !== undefined && (newest === undefined || held.atMs >= newest.atMs)) newest = held;
+    }
+    return newest;
   }
 
   #isPermanent(endpoint: string): boolean {
