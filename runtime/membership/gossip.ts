@@ -150,6 +150,8 @@ export class Gossip {
       case FrameType.memberDigest:
         // One comparison serves both ends.
         this.#scheduleDigest(neighbour);
+        // Each costs a walk over all facts.
+        if (!neighbour.repairs.take()) return;
         if (wire.decodeMemberDigest(frame) !== this.#rootSum())
           this.#sendBuckets(neighbour, { depth: 0, prefix: 0 });
         return;

@@ -1,0 +1,44 @@
+import { expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { FrameType } from "../wire/constants.ts";
+import { encodeMemberDigest, MemberEntryKind } from "../wire/member-messages.ts";
+import { Gossip } from "./gossip.ts";
+
+const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
+
+test("a flood of digests does not make the node add up all facts for each of them", async () => {
+  const clock = new ManualClock();
+  let walks = 0;
+  const gossip = new Gossip({
+    self: id(1),
+    clock,
+    random: seededRandom(1),
+    send() {},
+    facts: () => {
+      walks++;
+      return [];
+    },
+    count: () => 2,
+    accept: () => false,
+    dropped() {},
+    sent() {},
+  });
+  const own = {
+    kind: MemberEntryKind.alive,
+    node: id(1),
+    incarnation: 1,
+    signature: new Uint8Array(64),
+  } as const;
+  gossip.neighbourUp(id(2), "fast", own);
+  walks = 0;
+  const digest = encodeMemberDigest(7);
+  for (let n = 0; n < 10_000; n++) gossip.handleFrame(id(2), FrameType.memberDigest, digest);
+  expect(walks).toBeLessThanOrEqual(256);
+  // With time there is room again.
+  await clock.advance(1_000);
+  gossip.handleFrame(id(2), FrameType.memberDigest, digest);
+  expect(walks).toBeGreaterThan(256);
+  gossip.stop();
+});
