@@ -92,6 +92,12 @@ test("a block with an expiry ends by itself, over a restart too", async () => {
   expect(next.standing(id(1))).toMatchObject({ level: "member", by: "default" });
 });
 
+test("nodes blocked by a rule that come under ever new ids are remembered up to a bound, the latest", async () => {
+  const { book } = await setup();
+  for (let n = 0; n <= BOOK_MAX; n++) book.setRuled(id(n), { level: "blocked", reason: "rule" });
+  expect([0, 1, BOOK_MAX].map((n) => book.isBlocked(id(n)))).toEqual([false, true, true]);
+});
+
 test("rules stand above the manager and below the operator", async () => {
   const { book, settle } = await setup();
   book.setRuled(id(1), { level: "blocked", reason: "rule" });

@@ -130,8 +130,11 @@ export class PeerBook {
 
   /** What the rules say of a linked node; undefined when none matches, or when it went. */
   setRuled(id: NodeId, ruled: { level: TrustLevel; reason: string } | undefined): void {
-    if (ruled === undefined) this.#ruled.delete(id);
-    else this.#ruled.set(id, ruled);
+    this.#ruled.delete(id);
+    if (ruled === undefined) return;
+    this.#ruled.set(id, ruled);
+    // Linked nodes are ruled on again with each review, so that those that were longest away go first.
+    if (this.#ruled.size > BOOK_MAX) this.#ruled.delete(this.#ruled.keys().next().value!);
   }
 
   /** Met at a link's start or end. Loss of this note costs a slower meeting, so nobody waits for it. */
