@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import type { HostAddress, Pipe, PluginHealth, ServiceContext, TransportDriver } from "@godwit/sdk";
 import { FakeHostNetwork, ManualClock } from "@godwit/sdk/testkit";
-import { dialAny, interleave, type Resolved } from "./dial.ts";
+import { dialAny, interleave, type Resolved } from "@godwit/sdk/tcp";
 import { parseTcpEndpoint } from "./endpoint.ts";
 import plugin from "./index.ts";
 

@@ -4,7 +4,7 @@
  * destinations, and leave the processor to the node under test.
  */
 import type { Pipe } from "@godwit/sdk";
-import { TcpPipe, type SocketState } from "../../plugins/transport-tcp/pipe.ts";
+import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
 import { systemClock } from "../../runtime/kernel/clock.ts";
@@ -189,7 +189,7 @@ function dial(port: number): Promise<Pipe> {
     const state: SocketState = {
       pipe: undefined,
       onOpen(socket) {
-        state.pipe = new TcpPipe(socket, "outbound", {
+        state.pipe = new TcpPipe(socket, "outbound", "tcp", {
           after: (delayMs, fn) => systemClock.after(delayMs, fn),
           onProven() {},
           onGone() {},

@@ -1,6 +1,6 @@
 /** A TCP connection to a node as a pipe, without a transport around it. */
 import type { Pipe } from "@godwit/sdk";
-import { TcpPipe, type SocketState } from "../../plugins/transport-tcp/pipe.ts";
+import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
 import { systemClock } from "../../runtime/kernel/clock.ts";
 
 const after = (delayMs: number, fn: () => void) => systemClock.after(delayMs, fn);
@@ -13,7 +13,7 @@ export async function dialPipe(port: number): Promise<{ readonly pipe: Pipe; end
     data: state,
     socket: {
       open(opened) {
-        state.pipe = new TcpPipe(opened, "outbound", { after, onProven() {}, onGone() {} });
+        state.pipe = new TcpPipe(opened, "outbound", "tcp", { after, onProven() {}, onGone() {} });
       },
       data: (_, bytes) => state.pipe?.onData(bytes),
       drain: () => state.pipe?.onDrain(),

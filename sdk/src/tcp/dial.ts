@@ -3,7 +3,8 @@
  * answered within a quarter of a second or has failed; the first to connect wins and the others go.
  */
 import { lookup } from "node:dns/promises";
-import { GodwitError, type Clock, type Timer } from "@godwit/sdk";
+import type { Clock, Timer } from "../clock.ts";
+import { GodwitError } from "../errors.ts";
 
 export const STAGGER_MS = 250;
 /** Of a name with more addresses the rest is not tried. */

@@ -1,6 +1,7 @@
 /** A TCP connection as a Pipe: what the kernel does not take at once waits here, up to a high-water mark. */
 import type { Socket } from "bun";
-import { formatEndpoint, type Pipe, type PipeDirection, type PipeHandlers } from "@godwit/sdk";
+import { formatEndpoint } from "../endpoint.ts";
+import type { Pipe, PipeDirection, PipeHandlers } from "../pipe.ts";
 
 /** `write` answers false above this many bytes waiting. */
 const HIGH_WATER_BYTES = 512 * 1024;
@@ -30,13 +31,13 @@ export class TcpPipe implements Pipe {
   #error: Error | undefined;
   #flushTimer: { cancel(): void } | undefined;
 
-  constructor(socket: Socket<SocketState>, direction: PipeDirection, owner: PipeOwner) {
+  constructor(socket: Socket<SocketState>, direction: PipeDirection, scheme: string, owner: PipeOwner) {
     this.#socket = socket;
     this.#owner = owner;
     this.direction = direction;
     this.localAddress = plainAddress(socket.localAddress);
-    this.local = formatEndpoint("tcp", this.localAddress, socket.localPort);
-    this.remote = formatEndpoint("tcp", plainAddress(socket.remoteAddress), socket.remotePort);
+    this.local = formatEndpoint(scheme, this.localAddress, socket.localPort);
+    this.remote = formatEndpoint(scheme, plainAddress(socket.remoteAddress), socket.remotePort);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEPALIVE_MS);
     // Nothing is read before somebody listens; the kernel's buffer bounds what arrives until then.
