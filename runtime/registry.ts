@@ -6,12 +6,14 @@ import transportMemory from "../plugins/transport-memory/index.ts";
 import transportTcp from "../plugins/transport-tcp/index.ts";
 import transportUdp from "../plugins/transport-udp/index.ts";
 import transportWebsocket from "../plugins/transport-websocket/index.ts";
+import transportYggdrasil from "../plugins/transport-yggdrasil/index.ts";
 import transportTor from "../plugins/transport-tor/index.ts";
 
 export const builtinPlugins: readonly Plugin[] = [
   transportTcp,
   transportUdp,
   transportWebsocket,
+  transportYggdrasil,
   transportMemory,
   transportTor,
   discoveryStatic,
