@@ -1,6 +1,6 @@
 /**
  * Yggdrasil's admin socket: one JSON object each way and one connection for each request, which the daemon then closes.
- * What the daemon says is checked and bounded before anything believes it; both 0.4 and 0.5 answer these requests.
+ * What the daemon says is checked and bounded before anything believes it.
  */
 import { GodwitError, type Clock } from "@godwit/sdk";
 import { z } from "zod/mini";
@@ -64,7 +64,7 @@ export function parseSelf(response: unknown): YggdrasilSelf {
   return data;
 }
 
-/** How many neighbours of the overlay are connected; 0.5 lists those that are not as well. Throws GODWIT_PLUGIN_FAILED. */
+/** How many neighbours of the overlay are connected; one that lists those that are not says so with `up`. Throws GODWIT_PLUGIN_FAILED. */
 export function parsePeerCount(response: unknown): number {
   const { success, data } = peersSchema.safeParse(response);
   if (!success) throw failed("getpeers answered no list");
