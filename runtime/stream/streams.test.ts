@@ -263,3 +263,12 @@ describe("hostile packets", () => {
     expect(net.b.streams.halfOpenCount + net.b.streams.sessionCount).toBe(0);
   });
 });
+
+test("blocking a node leaves no session that it has not proven yet", async () => {
+  const net = new StreamNet(90);
+  net.onPacket = (_from, frame) => (typeOf(frame) === StreamMessage.record ? undefined : frame);
+  void net.a.streams.open(net.b.id, "test").catch(() => {});
+  await net.until(() => net.b.streams.halfOpenCount === 1, 1_000);
+  net.b.streams.block(net.a.id);
+  expect(net.b.streams.halfOpenCount).toBe(0);
+});

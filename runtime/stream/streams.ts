@@ -183,6 +183,8 @@ export class Streams {
     for (const session of [...this.#sessions.values()])
       if (session.facts.remote === id)
         session.end(godwitError("GODWIT_PEER_BLOCKED", "the operator blocked that node"), false);
+    for (const { session, source } of [...this.#halfOpen.values()])
+      if (source === id) session.end(undefined, false);
     this.#settle(id, godwitError("GODWIT_PEER_BLOCKED", "the operator blocked that node"));
   }
 
