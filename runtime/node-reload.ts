@@ -22,16 +22,38 @@ export function pluginInstances(config: Config): PluginInstance[] {
   );
 }
 
+/** A configuration read anew, and the plugin types whose code is another now. */
+export interface ReadConfig {
+  readonly config: Config;
+  readonly replaced: ReadonlySet<string>;
+}
+
+/** Tables that did not change while the code behind them did. */
+function runningOf(
+  replaced: ReadonlySet<string>,
+  config: Config,
+  edited: readonly InstanceChange[],
+): InstanceChange[] {
+  return (Object.keys(namespaces) as InstanceChange["section"][]).flatMap((section) =>
+    config[section]
+      .filter(({ name, type, enabled }) => {
+        const isEdited = edited.some((one) => one.section === section && one.name === name);
+        return enabled && replaced.has(type) && !isEdited;
+      })
+      .map(({ name }) => ({ section, name, change: "changed" as const })),
+  );
+}
+
 /** One reload after the other; a bad configuration rejects and changes nothing. */
 export class Reloader {
   readonly #host: PluginHost;
   readonly #log: Log;
-  readonly #read: () => Promise<Config>;
+  readonly #read: () => Promise<ReadConfig>;
   #config: Config;
   #last: Promise<unknown> = Promise.resolve();
 
   /** `read` reads the configuration anew and checks it, the tables of plugins too. */
-  constructor(host: PluginHost, config: Config, read: () => Promise<Config>, log: Log) {
+  constructor(host: PluginHost, config: Config, read: () => Promise<ReadConfig>, log: Log) {
     this.#host = host;
     this.#config = config;
     this.#read = read;
@@ -45,8 +67,9 @@ export class Reloader {
   }
 
   async #reload(): Promise<ReloadView> {
-    const after = await this.#read();
-    const { keys, instances } = diffConfig(this.#config, after);
+    const { config: after, replaced } = await this.#read();
+    const { keys, instances: edited } = diffConfig(this.#config, after);
+    const instances = [...edited, ...runningOf(replaced, after, edited)];
     this.#config = after;
     for (const { section, name } of instances) await this.#host.remove(namespaces[section], name);
     const isChanged = ({ namespace, name }: PluginInstance) =>

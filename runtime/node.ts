@@ -23,9 +23,8 @@ import type { Session } from "./link/types.ts";
 import { Mesh } from "./mesh.ts";
 import type { MeshEvents } from "./mesh-deps.ts";
 import type { TrustLevel } from "./peer/book.ts";
-import { checkPluginTables } from "./plugin/check.ts";
 import { PluginHost } from "./plugin/host.ts";
-import { builtinPlugins } from "./registry.ts";
+import { type PluginCatalogue, readPlugins } from "./node-plugins.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
 import type { Store } from "./store/types.ts";
@@ -60,14 +59,16 @@ export interface GodwitNode {
 }
 
 /** What `config check` asks beyond the schema: the tables of plugins. Throws ConfigError. */
-export const checkConfig = (config: Config): Promise<void> => checkPluginTables(config, builtinPlugins);
+export async function checkConfig(config: Config): Promise<void> {
+  await readPlugins(config);
+}
 
 /** Throws ConfigError before anything is opened; other errors after closing what was. */
 export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
-  await checkConfig(deps.config);
+  const plugins = await readPlugins(deps.config);
   const scope = new Scope("node");
   try {
-    return await assemble(deps, scope);
+    return await assemble(deps, plugins, scope);
   } catch (error) {
     await scope.close().catch(() => {});
     throw error;
@@ -76,6 +77,7 @@ export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
 
 async function assemble(
   { config, readConfig, clock, random, log, version }: NodeDeps,
+  plugins: PluginCatalogue,
   scope: Scope,
 ): Promise<GodwitNode> {
   const metrics = new Metrics();
@@ -190,7 +192,9 @@ async function assemble(
   const hostNetwork = openHostNetwork(clock);
   scope.own(() => hostNetwork.close());
   host = new PluginHost({
-    plugins: builtinPlugins,
+    get plugins() {
+      return plugins.all;
+    },
     network: hostNetwork,
     clock,
     random,
@@ -229,8 +233,9 @@ async function assemble(
 
   const readChecked = async () => {
     const next = await readConfig();
-    await checkConfig(next);
-    return next;
+    const before = plugins;
+    plugins = await readPlugins(next);
+    return { config: next, replaced: plugins.replacing(before) };
   };
   const reloader = new Reloader(host, config, readChecked, log);
 

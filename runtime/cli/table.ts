@@ -5,6 +5,7 @@ const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
 const tokens = () => import("./commands/tokens.ts");
 const config = () => import("./commands/config.ts");
+const plugin = () => import("./commands/plugin.ts");
 const closed = () => import("./commands/closed.ts");
 
 const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
@@ -293,6 +294,43 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
+  row(
+    "plugin pack",
+    "FOLDER",
+    [1, 1],
+    "bundle and sign a plugin's folder into ID-VERSION.gwp",
+    async () => (await plugin()).pack,
+    {
+      key: {
+        value: "FILE",
+        help: "the publisher's key, made if there is none; godwit-publisher.key by default",
+      },
+      out: { value: "FILE", help: "write the package there" },
+    },
+  ),
+  row(
+    "plugin inspect",
+    "FILE",
+    [1, 1],
+    "what a package is and asks for; runs nothing of it",
+    async () => (await plugin()).inspect,
+  ),
+  row("plugin trust", "KEY", [1, 1], "take packages of this publisher", async () => (await plugin()).trust),
+  row(
+    "plugin add",
+    "FILE",
+    [1, 1],
+    "verify and install a package; godwit reload picks it up",
+    async () => (await plugin()).add,
+  ),
+  row("plugin list", "", none, "installed plugins", async () => (await plugin()).list),
+  row(
+    "plugin remove",
+    "ID [VERSION]",
+    [1, 2],
+    "uninstall a plugin, or one version of it",
+    async () => (await plugin()).remove,
+  ),
   row("token revoke", "ID", [1, 1], "revoke an API token at once", async () => (await tokens()).revoke),
   row(
     "list sign",

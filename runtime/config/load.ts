@@ -33,6 +33,8 @@ export interface PluginConfig {
   readonly name: string;
   readonly type: string;
   readonly enabled: boolean;
+  /** Undefined: what its origin implies. */
+  readonly trust: "trusted" | "contained" | "untrusted" | undefined;
   /** The plugin's own keys, not yet checked: its own schema does that. */
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -352,7 +354,13 @@ function toConfig(
 }
 
 const toPlugins = (tables: Settings["transports"]): PluginConfig[] =>
-  Object.entries(tables).map(([name, { type, enabled, ...options }]) => ({ name, type, enabled, options }));
+  Object.entries(tables).map(([name, { type, enabled, trust, ...options }]) => ({
+    name,
+    type,
+    enabled,
+    trust,
+    options,
+  }));
 
 function defaultStateDir({ env, isRoot }: Omit<LoadOptions, "text">): string {
   if (isRoot ?? process.getuid?.() === 0) return "/var/lib/godwit";

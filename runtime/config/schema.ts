@@ -10,6 +10,7 @@ import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { logLevels } from "../kernel/log.ts";
 import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
 import { forwardTables } from "./schema-forwards.ts";
+import { pluginTablesOf } from "./schema-plugins.ts";
 import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
 import { nearest } from "./suggest.ts";
 import {
@@ -189,53 +190,7 @@ const apiListen = z
     },
   });
 
-/** Lower case only, so that an environment variable can name any instance. */
-const INSTANCE_PATTERN = /^[a-z0-9](?:[a-z0-9]|_(?!_)){0,31}$/;
-
-const instanceName = z
-  .string()
-  .regex(INSTANCE_PATTERN)
-  .register(expectations, {
-    type: "name",
-    expected: "a name of 1 to 32 lower-case letters, digits and single underscores",
-    suggest: (value) => {
-      const repaired = String(value)
-        .toLowerCase()
-        .replace(/[^a-z0-9]+/g, "_")
-        .replace(/^_+|_+$/g, "");
-      return INSTANCE_PATTERN.test(repaired) ? `"${repaired}"` : undefined;
-    },
-  });
-
-/** Instances of one kind of plugin: each starts tasks, so their number is bounded. */
-const INSTANCES_MAX = 256;
-
-const pluginTables = (kind: string, example: string) =>
-  z
-    .record(
-      instanceName,
-      z.looseObject({
-        type: z
-          .string()
-          .regex(/^[a-z][a-z0-9-]{0,63}$/)
-          .register(expectations, {
-            type: "plugin id",
-            expected: `the id of a ${kind} plugin, like "${example}"`,
-          })
-          .describe(`Which ${kind} plugin this is. All other keys of the table belong to that plugin.`),
-        enabled: z
-          .boolean()
-          .default(true)
-          .register(expectations, { type: "true or false", expected: "true or false" })
-          .describe("False keeps the table and does not start it."),
-      }),
-    )
-    .refine((tables) => Object.keys(tables).length <= INSTANCES_MAX)
-    .register(expectations, {
-      type: "tables",
-      expected: `tables [NAME], at most ${INSTANCES_MAX}, each with a type and the plugin's own keys`,
-    })
-    .prefault({});
+const pluginTables = pluginTablesOf({ expectations, choice });
 
 const node = z.strictObject({
   callsign: callsign

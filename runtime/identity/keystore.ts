@@ -28,7 +28,7 @@ import { generateIdentity, identityFromSeed, SEED_BYTES, type Identity } from ".
 export const KEY_FILE = "identity.key";
 const TEMPORARY_PREFIX = `${KEY_FILE}.new-`;
 /** What a key is for: an authority's is never taken for a node's, nor the other way round. */
-export type KeyKind = "identity" | "authority";
+export type KeyKind = "identity" | "authority" | "publisher";
 const firstLineOf = (kind: KeyKind): string => `godwit ${kind} key 1`;
 const CHECK_BYTES = 8;
 /** Longer than any key file of this version; what is longer is none. */
@@ -77,6 +77,17 @@ export function createAuthority(path: string, random: Random): Identity {
   if (!writeKey(path, dirname(path), formatKeyFile(identity, "authority"), random))
     throw unusable(dirname(path), `${path} is there already; an authority's key is never replaced`);
   return identity;
+}
+
+/** The key at `path` that signs plugin packages, made there (0600) if there is none. Throws as `loadIdentity` does. */
+export function loadOrCreatePublisher(path: string, random: Random): Identity {
+  const folder = dirname(path);
+  const found = readKey(path, folder, "publisher");
+  if (found !== undefined) return found;
+  writeKey(path, folder, formatKeyFile(generateIdentity(random), "publisher"), random);
+  const held = readKey(path, folder, "publisher");
+  if (held === undefined) throw unusable(folder, "the key file vanished while it was made");
+  return held;
 }
 
 /** The text of a key file. Secret: nothing but the file may get it. */

@@ -192,6 +192,26 @@ export const errorCodes = {
     "only a path too slow for streams leads there; send a message instead",
   ),
   GODWIT_STREAM_LIMIT: entry("capacity", "later", 503, "too many streams at once"),
+  GODWIT_PLUGIN_PACKAGE: entry(
+    "plugin",
+    "never",
+    400,
+    "a plugin package is cut short, too large or malformed",
+  ),
+  GODWIT_PLUGIN_SIGNATURE: entry(
+    "permission",
+    "never",
+    403,
+    "a plugin package was altered, or its publisher did not sign it",
+  ),
+  GODWIT_PLUGIN_UNTRUSTED: entry(
+    "permission",
+    "never",
+    403,
+    "the publisher of a plugin is not trusted; see godwit plugin trust",
+  ),
+  GODWIT_PLUGIN_SDK: entry("plugin", "never", 400, "a plugin is made for another SDK than this Godwit has"),
+  GODWIT_PLUGIN_CONFLICT: entry("plugin", "never", 409, "another plugin of that id is there already"),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -7,7 +7,7 @@ import { checkPluginTables } from "./check.ts";
 const problemsOf = async (text: string) => {
   const config = parseConfig(text, { env: {}, format: "toml" });
   try {
-    await checkPluginTables(config, builtinPlugins);
+    await checkPluginTables(config, builtinPlugins, []);
     return [];
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;

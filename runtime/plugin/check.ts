@@ -15,15 +15,35 @@ const sections: readonly { section: "transports" | "discovery" | "services"; nam
     { section: "services", namespace: "service" },
   ];
 
-/** Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used. */
-export async function checkPluginTables(config: Config, plugins: readonly Plugin[]): Promise<void> {
+/**
+ * Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used.
+ * `installed` are the plugins of third parties.
+ */
+export async function checkPluginTables(
+  config: Config,
+  builtins: readonly Plugin[],
+  installed: readonly Plugin[],
+): Promise<void> {
+  const plugins = [...builtins, ...installed];
   const problems: ConfigProblem[] = [];
   for (const { section, namespace } of sections) {
-    for (const table of config[section])
+    for (const table of config[section]) {
       problems.push(...(await tableProblems(section, namespace, table, plugins)));
+      const isInstalled = findPlugin(installed, namespace, table.type) !== undefined;
+      if ((table.trust ?? (isInstalled ? "untrusted" : "trusted")) !== "trusted")
+        problems.push(isolationMissing(section, table));
+    }
   }
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
 }
+
+/** To run it with more rights than was asked for would be worse than not to run it. */
+const isolationMissing = (section: string, { name, trust }: PluginConfig): ConfigProblem => ({
+  path: formatPath([section, name, "trust"]),
+  expected:
+    '"trusted", because this version runs plugins only in its own process, where they can do whatever the node can',
+  found: trust === undefined ? 'nothing, which means "untrusted" for an installed plugin' : `"${trust}"`,
+});
 
 async function tableProblems(
   section: string,
@@ -38,7 +58,7 @@ async function tableProblems(
     return [
       {
         path: formatPath([section, table.name, "type"]),
-        expected: `a ${namespace} of this build: ${known.join(", ") || "there is none"}`,
+        expected: `a ${namespace} that is built in or usable in \`godwit plugin list\`: ${known.join(", ") || "there is none"}`,
         found: JSON.stringify(table.type),
         ...(near === undefined ? {} : { suggestion: `"${near}"` }),
       },
@@ -58,7 +78,7 @@ async function tableProblems(
     return [
       {
         path: formatPath(at),
-        expected: issue.message.replace(/^expected /, ""),
+        expected: issue.message.replace(/^(?:Invalid input: )?expected /, ""),
         found: isSecret(path.at(-1)) ? "a value that is not shown" : shown(valueAt(table.options, path)),
       },
     ];

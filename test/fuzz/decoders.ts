@@ -57,9 +57,18 @@ import * as streams from "../../runtime/stream/wire.ts";
 import streamVectors from "../vectors/streams.json";
 import { decideAllowed } from "../../runtime/forward/rules.ts";
 import { parsePattern, parseTarget } from "../../runtime/config/targets.ts";
+import { decodePackage, encodePackage, parseManifest } from "../../runtime/plugin/package.ts";
 import type { Target } from "./engine.ts";
 
 const utf8 = new TextEncoder();
+const pluginManifest = utf8.encode(
+  '{"id":"gull","namespace":"service","version":"1.0.0","sdk":"^0.1.0","permissions":["x"],"entry":"a.ts","config":{"type":"object"}}',
+);
+const pluginPackage = encodePackage(
+  pluginManifest,
+  utf8.encode("export default 1"),
+  generateIdentity(seededRandom(77)),
+);
 const text = new TextDecoder();
 const texts = (...lines: readonly string[]): Uint8Array[] => lines.map((line) => utf8.encode(line));
 const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
@@ -305,6 +314,8 @@ function joinTargets(): Target[] {
     decoder("token body", tokenBodies(), (input) =>
       parseToken(bech32m.encode("godwit", bech32m.toWords(input), false)),
     ),
+    decoder("plugin package", [pluginPackage], decodePackage),
+    decoder("plugin manifest", [pluginManifest], parseManifest),
     parser("peer lines", ["# a\ntcp://192.0.2.1:1 # b\ntcp://[::1]:2, tor://x:3\n"], parseLines),
     parser(
       "peer list",

@@ -1,0 +1,69 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runForTest } from "../testing.ts";
+
+let folder: string;
+beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), "godwit-plugin-"))));
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const at = (...parts: readonly string[]): string => join(folder, ...parts);
+const godwit = (...argv: readonly string[]) => runForTest(["plugin", ...argv, "--config", at("c.toml")]);
+const manifest = {
+  id: "gull",
+  namespace: "service",
+  version: "1.0.0",
+  sdk: "^0.1.0",
+  permissions: ["net:udp"],
+  entry: "index.ts",
+  config: { type: "object", properties: { word: { type: "string" } }, additionalProperties: false },
+};
+
+function writeFolder(entry = "index.ts"): void {
+  mkdirSync(at("gull"), { recursive: true });
+  writeFileSync(at("gull", "godwit-plugin.json"), JSON.stringify({ ...manifest, entry }));
+  writeFileSync(at("gull", "index.ts"), 'import { word } from "./word.ts"; export default { word };');
+  writeFileSync(at("gull", "word.ts"), 'export const word: string = "bundled";');
+}
+
+test("from a folder to an installed plugin and back; config check goes by its schema and its trust", async () => {
+  writeFolder();
+  const table = `[node]\nstate_dir = "${at("state")}"\n[services.gull]\ntype = "gull"\n`;
+  writeFileSync(at("c.toml"), `${table}trust = "trusted"\n`);
+  const file = at("gull.gwp");
+  const packed = await godwit("pack", at("gull"), "--key", at("key"), "--out", file, "--json");
+  expect(packed.err).toBe("");
+  const { publisher } = JSON.parse(packed.out) as { publisher: string };
+  expect((await godwit("inspect", file)).out).toContain("asks for net:udp");
+  expect((await godwit("add", file)).err).toContain(`godwit plugin trust ${publisher}`);
+  expect((await godwit("trust", publisher)).code).toBe(0);
+  expect((await godwit("add", file)).out).toBe('installed service "gull" 1.0.0\n');
+  expect((await godwit("list")).out).toBe("gull 1.0.0 service\n");
+
+  const check = () => runForTest(["config", "check", "--config", at("c.toml")]);
+  expect((await check()).err).toBe("");
+  writeFileSync(at("c.toml"), table);
+  expect((await check()).err).toContain("services.gull.trust");
+  writeFileSync(at("c.toml"), `${table}trust = "trusted"\nword = 3\n`);
+  expect((await check()).err).toContain("services.gull.word");
+  writeFileSync(at("c.toml"), `${table}trust = "trusted"\nwurd = "x"\n`);
+  expect((await check()).err).toContain("services.gull.wurd");
+
+  expect((await godwit("remove", "gull")).code).toBe(0);
+  expect((await godwit("remove", "gull")).code).toBe(1);
+  expect((await check()).err).toContain("services.gull.type");
+});
+
+test("an entry outside the folder, or one that does not bundle, is not packed", async () => {
+  writeFileSync(at("c.toml"), "");
+  for (const entry of ["../word.ts", "/etc/hostname", "none.ts"]) {
+    writeFolder(entry);
+    const { code, err } = await godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+    expect([entry, code, err.includes("lies outside") || err.includes("cannot bundle")]).toEqual([
+      entry,
+      1,
+      true,
+    ]);
+  }
+});

@@ -1,0 +1,85 @@
+/** `godwit plugin ...`: packages of third parties. Works without a node; a running one picks changes up by `godwit reload`. */
+import { resolve } from "node:path";
+import { loadConfig } from "../../config/load.ts";
+import { loadOrCreatePublisher } from "../../identity/keystore.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import { systemRandom } from "../../kernel/random.ts";
+import * as plugins from "../../node-plugins.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { safeText } from "../render.ts";
+
+const stateDirOf = async (context: CommandContext): Promise<string> =>
+  (await loadConfig({ path: context.option("config"), env: context.env })).node.stateDir;
+
+/** `value` for `--json`, else the lines. */
+function answer({ io, isJson }: CommandContext, value: unknown, ...lines: readonly string[]): number {
+  io.stdout(isJson ? `${JSON.stringify(value)}\n` : lines.map((line) => `${safeText(line)}\n`).join(""));
+  return exitCodes.fine;
+}
+
+function describe({ manifest, publisher, hash }: plugins.PluginPackage) {
+  const { id, namespace, version, sdk, permissions } = manifest;
+  return { id, namespace, version, sdk, permissions, publisher, sha256: hash };
+}
+
+export const pack: CommandModule = {
+  async run(context) {
+    const key = resolve(context.option("key") ?? "godwit-publisher.key");
+    const publisher = loadOrCreatePublisher(key, systemRandom);
+    const path = await plugins.packFolder(resolve(context.args[0]!), publisher, context.option("out"));
+    return answer(context, { path, publisher: publisher.id }, path, `publisher ${publisher.id}`);
+  },
+};
+
+export const inspect: CommandModule = {
+  async run(context) {
+    const found = describe(plugins.readPackage(context.args[0]!));
+    return answer(
+      context,
+      found,
+      `${found.namespace} "${found.id}" ${found.version}, for SDK ${found.sdk}`,
+      `publisher ${found.publisher}`,
+      `sha256 ${found.sha256}`,
+      `asks for ${found.permissions.join(", ") || "nothing"}`,
+    );
+  },
+};
+
+export const trust: CommandModule = {
+  async run(context) {
+    const publisher = await plugins.trustPublisher(await stateDirOf(context), context.args[0]!);
+    return answer(context, { publisher }, `packages of ${publisher} are taken`);
+  },
+};
+
+export const add: CommandModule = {
+  async run(context) {
+    const found = describe(await plugins.addPackage(await stateDirOf(context), context.args[0]!));
+    return answer(context, found, `installed ${found.namespace} "${found.id}" ${found.version}`);
+  },
+};
+
+export const list: CommandModule = {
+  async run(context) {
+    const found = (await plugins.listPlugins(await stateDirOf(context))).map((one) => ({
+      id: one.id,
+      version: one.version,
+      namespace: one.package?.manifest.namespace ?? null,
+      publisher: one.package?.publisher ?? null,
+      reason: one.reason ?? null,
+    }));
+    const lines = found.map(
+      ({ id, version, namespace, reason }) => `${id} ${version} ${reason ?? namespace ?? ""}`,
+    );
+    return answer(context, { plugins: found }, ...lines);
+  },
+};
+
+export const remove: CommandModule = {
+  async run(context) {
+    const [id, version] = context.args;
+    if (!(await plugins.removeInstalled(await stateDirOf(context), id!, version)))
+      throw godwitError("GODWIT_NOT_FOUND", `no such plugin is installed: ${id} ${version ?? ""}`.trimEnd());
+    return answer(context, { id, version: version ?? null }, `removed ${id}`);
+  },
+};

@@ -1,0 +1,68 @@
+/** Tables of plugins: `[transports.NAME]`, `[discovery.NAME]`, `[services.NAME]`. A part of `schema.ts`. */
+import * as z from "zod";
+import type { Expectation } from "./schema.ts";
+
+/** Lower case only, so that an environment variable can name any instance. */
+const INSTANCE_PATTERN = /^[a-z0-9](?:[a-z0-9]|_(?!_)){0,31}$/;
+/** Instances of one kind of plugin: each starts tasks, so their number is bounded. */
+const INSTANCES_MAX = 256;
+
+interface Parts {
+  readonly expectations: z.core.$ZodRegistry<Expectation>;
+  choice<const T extends readonly [string, ...string[]]>(...values: T): z.ZodEnum<{ [K in T[number]]: K }>;
+}
+
+/** Answers what frames the tables of one kind. */
+export function pluginTablesOf({ expectations, choice }: Parts) {
+  const instanceName = z
+    .string()
+    .regex(INSTANCE_PATTERN)
+    .register(expectations, {
+      type: "name",
+      expected: "a name of 1 to 32 lower-case letters, digits and single underscores",
+      suggest: (value) => {
+        const repaired = String(value)
+          .toLowerCase()
+          .replace(/[^a-z0-9]+/g, "_")
+          .replace(/^_+|_+$/g, "");
+        return INSTANCE_PATTERN.test(repaired) ? `"${repaired}"` : undefined;
+      },
+    });
+
+  return (kind: string, example: string) =>
+    z
+      .record(
+        instanceName,
+        z.looseObject({
+          type: z
+            .string()
+            .regex(/^[a-z][a-z0-9-]{0,63}$/)
+            .register(expectations, {
+              type: "plugin id",
+              expected: `the id of a ${kind} plugin, like "${example}"`,
+            })
+            .describe(`Which ${kind} plugin this is. All other keys of the table belong to that plugin.`),
+          enabled: z
+            .boolean()
+            .default(true)
+            .register(expectations, { type: "true or false", expected: "true or false" })
+            .describe("False keeps the table and does not start it."),
+          trust: choice("trusted", "contained", "untrusted")
+            .optional()
+            .register(expectations, {
+              type: '"trusted", "contained", "untrusted"',
+              expected: 'one of "trusted", "contained", "untrusted"',
+              defaultText: "trusted for what Godwit brings along, untrusted for installed plugins",
+            })
+            .describe(
+              "How far the plugin's code is trusted. trusted: it runs in the node's process and can do whatever the node can. Installed plugins run only as trusted in this version.",
+            ),
+        }),
+      )
+      .refine((tables) => Object.keys(tables).length <= INSTANCES_MAX)
+      .register(expectations, {
+        type: "tables",
+        expected: `tables [NAME], at most ${INSTANCES_MAX}, each with a type and the plugin's own keys`,
+      })
+      .prefault({});
+}

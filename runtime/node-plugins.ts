@@ -1,0 +1,85 @@
+/** The plugins a node can run, its own and the installed ones, and what the command line does with packages. */
+import { rename, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { isAbsolute, join, normalize } from "node:path";
+import type { Plugin } from "@godwit/sdk";
+import type { Config } from "./config/load.ts";
+import type { Identity } from "./identity/keys.ts";
+import { godwitError } from "./kernel/errors.ts";
+import { checkPluginTables } from "./plugin/check.ts";
+import {
+  type InstalledChoice,
+  type InstalledPlugin,
+  installedPlugins,
+  installPackage,
+  listInstalled,
+  readPackageBytes,
+} from "./plugin/installed.ts";
+import { encodePackage, MANIFEST_FILE, parseManifest, type PluginPackage } from "./plugin/package.ts";
+import { builtinPlugins } from "./registry.ts";
+
+export { readPackage, removeInstalled, trustPublisher } from "./plugin/installed.ts";
+export type { InstalledPlugin } from "./plugin/installed.ts";
+export type { PluginPackage } from "./plugin/package.ts";
+
+/** Never changes: a reload reads another one. */
+export class PluginCatalogue {
+  readonly all: readonly Plugin[];
+  readonly #hashes: ReadonlyMap<string, string>;
+
+  constructor(installed: readonly InstalledChoice[]) {
+    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin)];
+    this.#hashes = new Map(installed.map(({ hash, plugin }) => [plugin.id, hash]));
+  }
+
+  /** Ids whose code is another than in `before`. */
+  replacing(before: PluginCatalogue): ReadonlySet<string> {
+    return new Set(
+      [...this.#hashes].filter(([id, hash]) => before.#hashes.get(id) !== hash).map(([id]) => id),
+    );
+  }
+}
+
+/** The plugins for a configuration, which is held against them. Throws ConfigError. */
+export async function readPlugins(config: Config): Promise<PluginCatalogue> {
+  const installed = await installedPlugins(config.node.stateDir, builtinPlugins);
+  await checkPluginTables(
+    config,
+    builtinPlugins,
+    installed.map(({ plugin }) => plugin),
+  );
+  return new PluginCatalogue(installed);
+}
+
+export const addPackage = (stateDir: string, path: string): Promise<PluginPackage> =>
+  installPackage(stateDir, readPackageBytes(path), builtinPlugins);
+
+export const listPlugins = (stateDir: string): Promise<InstalledPlugin[]> =>
+  listInstalled(stateDir, builtinPlugins);
+
+/** Bundles the folder's entry into one module, the SDK left out, and signs it. Answers where the package lies. */
+export async function packFolder(folder: string, publisher: Identity, out?: string): Promise<string> {
+  const manifestBytes = readFileSync(join(folder, MANIFEST_FILE));
+  const manifest = parseManifest(manifestBytes);
+  const entry = normalize(manifest.entry);
+  if (isAbsolute(entry) || entry.startsWith(".."))
+    throw godwitError("GODWIT_PLUGIN_PACKAGE", `the entry ${manifest.entry} lies outside the folder`);
+  const built = await Bun.build({
+    entrypoints: [join(folder, entry)],
+    target: "bun",
+    format: "esm",
+    external: ["@godwit/sdk"],
+    throw: false,
+  });
+  const [output] = built.outputs;
+  if (!built.success || output === undefined)
+    throw godwitError(
+      "GODWIT_PLUGIN_PACKAGE",
+      `cannot bundle ${manifest.entry}: ${built.logs.map(({ message }) => message).join("; ")}`,
+    );
+  const bytes = encodePackage(manifestBytes, new Uint8Array(await output.arrayBuffer()), publisher);
+  const path = out ?? `${manifest.id}-${manifest.version}.gwp`;
+  await writeFile(`${path}.new`, bytes);
+  await rename(`${path}.new`, path);
+  return path;
+}
