@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateIdentity, verifySignature } from "./identity/keys.ts";
@@ -110,6 +110,33 @@ describe("a rotation", () => {
     for (let i = 1; i <= 6; i++) secrets.accept(orderOf(i, 10 + i));
     expect(fills(secrets)).toEqual([16, 15, 14, 13]);
   });
+});
+
+test("a rotation that cannot be kept leaves the secret in force without an end: the mesh never becomes an open one", async () => {
+  const secrets = open();
+  const moved = `${stateDir}-away`;
+  renameSync(stateDir, moved);
+  expect(() => secrets.accept(orderOf(1, 2))).toThrow(
+    expect.objectContaining({ code: "GODWIT_STATE_UNUSABLE" }),
+  );
+  renameSync(moved, stateDir);
+  expect(secrets.epochs.map(({ retiresInMs }) => retiresInMs)).toEqual([undefined]);
+  secrets.stop();
+  const again = open();
+  await clock.advance(1_000_000);
+  expect([fills(secrets), fills(again)]).toEqual([[1], [1]]);
+});
+
+test("links under a secret whose end could not be kept are ended all the same", async () => {
+  const secrets = open();
+  secrets.accept(orderOf(1, 2));
+  const gone: string[] = [];
+  secrets.onChange = (retired) => gone.push(...retired);
+  const moved = `${stateDir}-away`;
+  renameSync(stateDir, moved);
+  await clock.advance(10_001);
+  renameSync(moved, stateDir);
+  expect([fills(secrets), gone.length]).toEqual([[2], 1]);
 });
 
 test("a file that others may read, or that is damaged, stops the start and is never quoted", () => {

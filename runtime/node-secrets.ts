@@ -111,6 +111,7 @@ export class NetworkSecrets {
       epoch.retiresInMs = stored?.retiring[epoch.id];
       this.#epochs.push(epoch);
     }
+    if (this.#epochs[0] !== undefined) this.#epochs[0].retiresInMs = undefined;
     this.#watch();
   }
 
@@ -166,8 +167,9 @@ export class NetworkSecrets {
       throw refused(`generation ${order.generation} is older than ${this.generation}, which is in force`);
     if (!isSigned && order.generation > this.generation + UNSIGNED_LEAP_MAX)
       throw refused(`generation ${order.generation} is too far above ${this.generation}`);
-    const before = [this.#epochs, this.#retired] as const;
     this.#settle();
+    // Copies: what follows gives epochs an end, and one that stays preferred after all must not keep it.
+    const before = [this.#epochs.map((epoch) => ({ ...epoch })), this.#retired] as const;
     const kept = this.#epochs.filter(({ id }) => id !== fresh.id);
     const live = [fresh, ...kept].sort(compareEpochs);
     for (const epoch of live.slice(1)) epoch.retiresInMs ??= overlapMs;
@@ -235,7 +237,10 @@ export class NetworkSecrets {
     this.#timerStartedMs = this.#options.clock.monotonicMs();
     this.#timer = this.#options.clock.after(Math.max(1, Math.min(...left, SAVE_EVERY_MS)), () => {
       this.#settle();
-      const due = this.#epochs.filter(({ retiresInMs }) => retiresInMs !== undefined && retiresInMs <= 0);
+      // Never the preferred one: a closed mesh without a secret would be an open one.
+      const due = this.#epochs
+        .slice(1)
+        .filter(({ retiresInMs }) => retiresInMs !== undefined && retiresInMs <= 0);
       try {
         this.#drop(due.map(({ id }) => id));
       } catch (error) {
@@ -248,11 +253,15 @@ export class NetworkSecrets {
   #drop(ids: readonly string[]): string[] {
     this.#epochs = this.#epochs.filter(({ id }) => !ids.includes(id));
     this.#retired = [...this.#retired, ...ids].slice(-RETIRED_MAX);
-    this.#save();
-    this.#watch();
-    if (ids.length > 0) {
-      this.#options.log.info("network secret retired", { epochs: ids.join(" ") });
-      this.onChange(ids);
+    try {
+      this.#save();
+    } finally {
+      // In force here whether or not it could be kept: links under what went are closed.
+      this.#watch();
+      if (ids.length > 0) {
+        this.#options.log.info("network secret retired", { epochs: ids.join(" ") });
+        this.onChange(ids);
+      }
     }
     return [...ids];
   }
