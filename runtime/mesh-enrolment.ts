@@ -32,7 +32,6 @@ import {
   encodeRedemptions,
   EnrolRefusal,
   GRANT_RECORDS_MAX,
-  type EnrolRefusalCode,
 } from "./wire/join-messages.ts";
 
 /** Newcomers in a session at once. */
@@ -278,9 +277,3 @@ const tellPeer = (peer: Peer, redemptions: readonly Uint8Array[]): void => {
   const bytesMax = peer.best?.session.frameBytesMax ?? 0;
   for (const frame of encodeRedemptions(redemptions, bytesMax)) peer.send("control", frame);
 };
-
-/** In words for the newcomer's operator. */
-export function enrolRefusalName(code: number): keyof typeof EnrolRefusal | undefined {
-  const found = Object.entries(EnrolRefusal).find(([, value]) => value === (code as EnrolRefusalCode));
-  return found?.[0] as keyof typeof EnrolRefusal | undefined;
-}

@@ -13,7 +13,6 @@ import { frameReader } from "./peer-messages.ts";
 export const BUNDLE_VERSION = 1;
 /** What the sealed bytes hold; relays treat all kinds alike. */
 export const BundleKind = { message: 0, receipt: 1, claim: 2, claimAnswer: 3, system: 4 } as const;
-export type BundleKindCode = (typeof BundleKind)[keyof typeof BundleKind];
 
 /** Longest trace that travels; later hops are not recorded. */
 export const TRACE_MAX = 32;

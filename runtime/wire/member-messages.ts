@@ -17,8 +17,6 @@ export const MEMBER_CHILDREN = 16;
 /** Nibbles of a prefix; a bucket of this depth is a leaf whatever it holds. */
 export const MEMBER_DEPTH_MAX = 8;
 export const INCARNATION_MAX = 2 ** 48 - 1;
-/** Largest entry: kind, length and an accusation. */
-export const MEMBER_ENTRY_BYTES_MAX = 2 + 32 + 6 + 1 + 32 + MEMBER_SIGNATURE_BYTES;
 
 /** What a node says of itself, signed by its own key. Nobody else can make one. */
 export interface MemberFact {
