@@ -45,6 +45,9 @@ export interface Run {
   readonly slowestMs: number;
 }
 
+/** Kinds of error that say what is wrong with the input; `permission`: signed by nobody who may. */
+const REFUSALS: ReadonlySet<string> = new Set(["protocol", "config", "plugin", "permission"]);
+
 async function once(target: Target, input: Uint8Array): Promise<"accepted" | "refused"> {
   try {
     // No await where nothing is to be awaited: a hundred thousand turns of the microtask queue would be all we measure.
@@ -52,8 +55,7 @@ async function once(target: Target, input: Uint8Array): Promise<"accepted" | "re
     if (pending !== undefined) await pending;
     return "accepted";
   } catch (error) {
-    if (error instanceof GodwitError && (error.kind === "protocol" || error.kind === "config"))
-      return "refused";
+    if (error instanceof GodwitError && REFUSALS.has(error.kind)) return "refused";
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     throw new Finding(target.name, input, `threw what it must not: ${stack}`, error);
   }
