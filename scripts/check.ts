@@ -21,7 +21,7 @@ function steps(paths: readonly string[]): Step[] {
     ? ["./runtime/", "./sdk/", "./plugins/", "./scripts/", "./test/architecture.test.ts"]
     : paths.map((path) => `./${path.replace(/^\.\//, "")}`);
   return [
-    { name: "tests", command: [bun, "test", "--randomize", ...tested] },
+    { name: "tests", command: [bun, "test", "--parallel", "--randomize", ...tested] },
     { name: "types", command: [bun, "check", "--no-script", "--no-pretty"] },
     {
       name: "lint",
