@@ -15,6 +15,7 @@ import type {
   NameView,
   NodeEvent,
   NodeView,
+  OverlayView,
   PeerView,
   ReloadView,
   RouteView,
@@ -30,6 +31,7 @@ import { GodwitError, godwitError } from "./kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "./kernel/ids.ts";
 import type { Mesh } from "./mesh.ts";
 import { memberViews } from "./node-members.ts";
+import { overlayAddress, overlayViews, stateWords } from "./node-overlays.ts";
 import { meshAddress } from "./membership/address.ts";
 import { peerViews } from "./node-peers.ts";
 import { viewDiscovery } from "./node-discovery.ts";
@@ -102,10 +104,10 @@ export class LiveView implements NodeView {
   }
 
   health(): HealthView {
-    const checks: HealthView["checks"] = this.#deps.host.running.map(({ instance, health }) => ({
-      name: `${instance.namespace}.${instance.name}`,
-      status: health.state === "running" ? "ok" : health.state === "down" ? "down" : "degraded",
-      reason: health.reason ?? health.state,
+    const checks: HealthView["checks"] = this.#deps.host.running.map((plugin) => ({
+      name: `${plugin.instance.namespace}.${plugin.instance.name}`,
+      status: plugin.health.state === "running" ? "ok" : plugin.health.state === "down" ? "down" : "degraded",
+      reason: stateWords(plugin),
     }));
     for (const { name, reason } of this.#deps.troubles()) checks.push({ name, status: "degraded", reason });
     const transports = checks.filter(({ name }) => name.startsWith("transport."));
@@ -126,7 +128,7 @@ export class LiveView implements NodeView {
         version,
         uptime_seconds: Math.floor((clock.monotonicMs() - mesh.startedAtMs) / 1000),
       },
-      ...meshAddress(network, self),
+      ...(overlayAddress(host.running) ?? meshAddress(network, self)),
       network,
       open: isOpen,
       authority,
@@ -154,6 +156,10 @@ export class LiveView implements NodeView {
 
   peers(): PeerView[] {
     return peerViews(this.#deps, (id) => this.#callsignOf(id));
+  }
+
+  overlays(): OverlayView[] {
+    return overlayViews(this.#deps.host.running);
   }
 
   members(): MemberView[] {

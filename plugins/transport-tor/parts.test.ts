@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { LogRing, pathsIn, renderTorrc } from "./child.ts";
+import { complaintOf, pathsIn, renderTorrc } from "./child.ts";
 import { torConfig } from "./config.ts";
 import { infoOf, LINE_BYTES_MAX, parseWords, quote, type Reply, ReplyParser } from "./control-reply.ts";
 import { encodeBase32, formatTorEndpoint, parseTorEndpoint } from "./endpoint.ts";
@@ -116,10 +116,12 @@ test("the torrc holds what was configured, a line each, and nothing can break ou
   expect(() => pathsIn(`/${"x".repeat(100)}`)).toThrow("state_dir");
 });
 
-test("of what tor says the last lines stay, and the complaint among them", () => {
-  const ring = new LogRing();
-  for (let i = 0; i < 1_000; i++) ring.push(`Nov 24 [notice] line ${i}\n`);
-  ring.push("Nov 24 [warn] Permissions on directory are too permissive.\nNov 24 [notice] bye\n");
-  expect(ring.lines.length).toBe(200);
-  expect(ring.complaint).toBe("Permissions on directory are too permissive.");
+test("of what tor says the complaint is told", () => {
+  const lines = [
+    "Nov 24 [notice] line",
+    "Nov 24 [warn] Permissions on directory are too permissive.",
+    "[notice] bye",
+  ];
+  expect(complaintOf(lines)).toBe("Permissions on directory are too permissive.");
+  expect([complaintOf(["said so"]), complaintOf([])]).toEqual(["said so", undefined]);
 });

@@ -25,7 +25,7 @@ export interface StatusView {
     version: string;
     uptime_seconds: number;
   };
-  /** Mesh IPv6 and prefix, derived from network and id. */
+  /** Mesh IPv6 and prefix: of the overlay that gives the node one to route, else derived from network and id. */
   address: string;
   subnet: string;
   network: string;
@@ -48,6 +48,27 @@ export interface StatusView {
   members: { alive: number; suspect: number; failed: number; left: number };
   routes: number;
   queue: { messages: number; bytes: number };
+}
+
+export interface OverlayView {
+  /** Instance and type of the transport that it carries. */
+  transport: string;
+  type: string;
+  address: string;
+  subnet: string | null;
+  mtu: number | null;
+  sessions: number | null;
+  /** Neighbours within the overlay, which need not be nodes of the mesh. */
+  peers: {
+    address: string | null;
+    remote: string;
+    up: boolean;
+    direction: "inbound" | "outbound" | null;
+    up_seconds: number | null;
+    rtt_ms: number | null;
+    bytes_received: number | null;
+    bytes_sent: number | null;
+  }[];
 }
 
 export interface PeerView {
@@ -242,6 +263,8 @@ export interface NodeView {
   status(): StatusView;
   members(): MemberView[];
   peers(): PeerView[];
+  /** Networks that carry transports, with their own neighbours. */
+  overlays(): OverlayView[];
   routes(): RouteView[];
   /** `node` is an id, a callsign or a 10-character short id. Throws GODWIT_NAME_UNKNOWN or GODWIT_ADDRESS_INVALID. */
   why(node: string): WhyView;

@@ -48,10 +48,11 @@ function stateRoutes(): Route[] {
       method: "get",
       path: "/mesh/peers",
       operation: "getPeers",
-      summary: "Every node this one knows, with its live links.",
+      summary:
+        "Every node this one knows, with its live links; and the overlays below, with their own neighbours.",
       access: readable,
       answers: [{ status: 200, description: "peers", schema: schemas.peers }],
-      handle: ({ parts }) => jsonResponse({ peers: parts.view.peers() }),
+      handle: ({ parts }) => jsonResponse({ peers: parts.view.peers(), overlays: parts.view.overlays() }),
     }),
     defineRoute({
       method: "get",

@@ -11,6 +11,7 @@ import type {
   MemberView,
   MessageView,
   NameView,
+  OverlayView,
   PeerView,
   ReloadView,
   RouteView,
@@ -73,8 +74,10 @@ export const status = z.object({
     version: z.string(),
     uptime_seconds: z.number().nonnegative(),
   }),
-  address: z.string().describe("the node's mesh IPv6"),
-  subnet: z.string().describe("its prefix"),
+  address: z
+    .string()
+    .describe("the node's mesh IPv6: of the overlay that routes a subnet to it, else derived"),
+  subnet: z.string().describe("that subnet, or the derived prefix"),
   network: z.string(),
   open: z.boolean().describe("true without a network secret: whoever completes the handshake is a member"),
   authority: nodeId.nullable().describe("the key that binds names and revokes nodes"),
@@ -120,7 +123,29 @@ export const peer = z.object({
   last_seen: moment.nullable(),
   quarantine: z.object({ reason: z.string(), until: moment, offences: count }).nullable(),
 }) satisfies z.ZodType<PeerView>;
-export const peers = z.object({ peers: z.array(peer) });
+export const overlay = z.object({
+  transport: z.string(),
+  type: z.string(),
+  address: z.string(),
+  subnet: z.string().nullable(),
+  mtu: count.nullable(),
+  sessions: count.nullable(),
+  peers: z
+    .array(
+      z.object({
+        address: z.string().nullable(),
+        remote: z.string(),
+        up: z.boolean(),
+        direction: z.enum(["inbound", "outbound"]).nullable(),
+        up_seconds: count.nullable(),
+        rtt_ms: z.number().nonnegative().nullable(),
+        bytes_received: count.nullable(),
+        bytes_sent: count.nullable(),
+      }),
+    )
+    .describe("neighbours within the overlay, which need not be nodes of the mesh"),
+}) satisfies z.ZodType<OverlayView>;
+export const peers = z.object({ peers: z.array(peer), overlays: z.array(overlay) });
 
 export const memberStates = ["alive", "suspect", "failed", "left"] as const;
 export const member = z.object({

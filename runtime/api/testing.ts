@@ -121,6 +121,31 @@ export class FakeNode implements NodeView {
     };
   }
 
+  overlays() {
+    return [
+      {
+        transport: "overlay",
+        type: "yggdrasil",
+        address: "200:1::2",
+        subnet: "300:1::/64",
+        mtu: 65535,
+        sessions: 1,
+        peers: [
+          {
+            address: "200:3::4",
+            remote: "tls://192.0.2.7:9001",
+            up: true,
+            direction: "outbound" as const,
+            up_seconds: 7,
+            rtt_ms: 1.5,
+            bytes_received: 10,
+            bytes_sent: 20,
+          },
+        ],
+      },
+    ];
+  }
+
   peers() {
     this.#fail();
     const link = {

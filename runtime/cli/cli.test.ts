@@ -123,6 +123,10 @@ describe("output for people", () => {
       "ID          CALLSIGN  TRUST    STATE         LINK                     RTT      SEEN
       aibaeaqcai  LON-B     member   connected     -> tcp://192.0.2.1:4860  1.25 ms  now
       ambqgaydam  -         unknown  disconnected  -                        -        never
+
+      yggdrasil (transports.overlay) 200:1::2
+      PEER      STATE  REACHED                  RTT
+      200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
       "
     `);
     expect((await godwit(`message ${messageId1.slice(0, 8)}`)).out).toMatchInlineSnapshot(`

@@ -6,6 +6,7 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { MeshBackend } from "./mesh-door.ts";
+import { overlayAddress, overlayViews, stateWords } from "../node-overlays.ts";
 import { PluginHost, type PluginInstance } from "./host.ts";
 
 type Start = (ctx: PluginContext, config: { size?: number | undefined }) => void | Promise<void>;
@@ -182,6 +183,23 @@ describe("a failed plugin", () => {
     });
     return { one, starts: () => starts };
   };
+
+  test("shows the overlay below it for as long as it runs, and the first that routes a subnet is the node's address", async () => {
+    const peers = [{ address: "200:3::4", remote: "tls://192.0.2.7:9001", isUp: true, upMs: 7_900 }];
+    const tell = (subnet: string | undefined) => (ctx: PluginContext) =>
+      ctx.transport.overlay({ address: "200:1::2", ...(subnet === undefined ? {} : { subnet }), peers });
+    const { host } = setup([plugin("wire", tell(undefined)), plugin("tree", tell("300:1::/64"))]);
+    await host.start([instance("wire"), instance("tree")]);
+    expect(overlayAddress(host.running)).toEqual({ address: "200:1::2", subnet: "300:1::/64" });
+    expect(host.running.map(stateWords)).toEqual(Array(2).fill("running; overlay peers: 1 of 1 up"));
+    expect(overlayViews(host.running)[0]).toMatchObject({
+      transport: "my-wire",
+      subnet: null,
+      peers: [{ address: "200:3::4", up: true, up_seconds: 7, rtt_ms: null, direction: null }],
+    });
+    await host.remove("transport", "my-tree");
+    expect([overlayAddress(host.running), overlayViews(host.running).length]).toEqual([undefined, 1]);
+  });
 
   test("is started again after a pause, and works", async () => {
     const { one, starts } = shaky(2);

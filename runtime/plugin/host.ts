@@ -9,6 +9,7 @@ import type {
   Hint,
   HostNetwork,
   Log,
+  Overlay,
   Pipe,
   Plugin,
   PluginHealth,
@@ -66,6 +67,8 @@ export interface RunningPlugin {
   readonly instance: PluginInstance;
   readonly health: PluginHealth;
   readonly endpoints: readonly string[];
+  /** What the network that carries a transport says of itself. */
+  readonly overlay: Overlay | undefined;
 }
 
 /** One life of an instance. */
@@ -76,6 +79,7 @@ interface Running {
   readonly startedAtMs: number;
   health: PluginHealth;
   endpoints: readonly string[];
+  overlay: Overlay | undefined;
   driver: TransportDriver | undefined;
   /** Hints were dropped since the last one that was taken: said once. */
   hasTooManyHints: boolean;
@@ -203,6 +207,7 @@ export class PluginHost {
       }),
       health: { state: "starting" },
       endpoints: [],
+      overlay: undefined,
       driver: undefined,
       hasTooManyHints: false,
     };
@@ -267,6 +272,7 @@ export class PluginHost {
     const { clock, log, events } = this.#deps;
     const { name } = running.instance;
     running.driver = undefined;
+    running.overlay = undefined;
     const closing = running.scope.close().catch((error: unknown) => {
       log.warn("plugin stopped badly", { name, error: asGodwitError(error) });
     });
@@ -354,6 +360,9 @@ export class PluginHost {
           if (scope.isClosed) return;
           running.endpoints = [...endpoints];
           events.listening();
+        },
+        overlay: (overlay) => {
+          if (!scope.isClosed) running.overlay = overlay;
         },
       },
       discovery: {

@@ -2,6 +2,7 @@ import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
 import type { HostNetwork } from "./network.ts";
+import type { Overlay } from "./overlay.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
 import type { PluginStorage } from "./storage.ts";
@@ -85,6 +86,8 @@ export interface PluginContext {
     accept(pipe: Pipe): void;
     /** Publishes the endpoints on which this instance is really reachable (replaces the previous list; may be empty). */
     listening(endpoints: readonly string[]): void;
+    /** What `/mesh/peers` and `/health` show of the network that carries this transport; undefined: it is not there. */
+    overlay(overlay: Overlay | undefined): void;
   };
   readonly discovery: {
     /** Adds or refreshes a hint of this instance. Same endpoint: replaced. At most 4,096 live hints per instance. */

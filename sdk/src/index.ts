@@ -20,6 +20,7 @@ export {
   type HostPort,
   type ListenAddress,
 } from "./endpoint.ts";
+export type { Overlay, OverlayPeer } from "./overlay.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type {
   Hint,

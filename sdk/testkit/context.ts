@@ -10,6 +10,7 @@ import {
   type Log,
   type MetricCounter,
   type MetricGauge,
+  type Overlay,
   type Pipe,
   type Plugin,
   type PluginHealth,
@@ -92,6 +93,7 @@ export class TestHost {
   /** Called for each accepted pipe. */
   onPipe: (pipe: Pipe) => void = () => {};
   endpoints: readonly string[] = [];
+  overlay: Overlay | undefined;
 
   readonly #instance: string;
   readonly #identity: string;
@@ -168,6 +170,7 @@ export class TestHost {
     this.mesh.stop();
     this.network.stop();
     this.endpoints = [];
+    this.overlay = undefined;
     this.hints.clear();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -257,6 +260,9 @@ export class TestHost {
         },
         listening: (endpoints) => {
           if (!this.isStopped) this.endpoints = [...endpoints];
+        },
+        overlay: (overlay) => {
+          if (!this.isStopped) this.overlay = overlay;
         },
       },
       discovery: {

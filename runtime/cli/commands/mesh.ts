@@ -3,6 +3,7 @@ import type {
   HealthView,
   MemberView,
   NameView,
+  OverlayView,
   PeerView,
   ReloadView,
   RouteView,
@@ -90,7 +91,9 @@ export const health: CommandModule = {
 
 export const peers: CommandModule = {
   async run(context) {
-    const answer = await (await context.client()).call<{ peers: PeerView[] }>("GET", "/mesh/peers");
+    const answer = await (
+      await context.client()
+    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>("GET", "/mesh/peers");
     show(context, answer, (value) => {
       const rows = value.peers.flatMap((peer) => {
         const isAvoided = peer.quarantine !== null && peer.state === "connected";
@@ -106,13 +109,28 @@ export const peers: CommandModule = {
         ]);
       });
       const header = ["ID", "CALLSIGN", "TRUST", "STATE", "LINK", "RTT", "SEEN"];
-      return render.table(header, rows, context.paint, (cell, column) =>
+      const nodes = render.table(header, rows, context.paint, (cell, column) =>
         column === 3 && cell !== "" ? stateOf(context.paint, cell) : cell,
       );
+      return [nodes, ...(value.overlays ?? []).map((overlay) => overlayText(context, overlay))].join("\n");
     });
     return exitCodes.fine;
   },
 };
+
+/** An overlay below, with its own neighbours. */
+function overlayText(
+  context: CommandContext,
+  { transport, type, address, peers: neighbours }: OverlayView,
+): string {
+  const rows = neighbours.map(({ address: theirs, remote, up, direction, rtt_ms }) => [
+    theirs ?? "-",
+    up ? "up" : "down",
+    `${direction === "inbound" ? "<-" : "->"} ${remote}`,
+    render.millis(rtt_ms),
+  ]);
+  return `${type} (transports.${transport}) ${address}\n${render.table(["PEER", "STATE", "REACHED", "RTT"], rows, context.paint)}`;
+}
 
 export const members: CommandModule = {
   async run(context) {
