@@ -20,6 +20,7 @@ export {
   type HostPort,
   type ListenAddress,
 } from "./endpoint.ts";
+export { PEER_MESSAGE_BYTES_MAX, type PeerFacts, type Peers } from "./peers.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type {
   Hint,
