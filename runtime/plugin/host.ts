@@ -26,6 +26,7 @@ import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
+import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
@@ -106,6 +107,8 @@ export interface HostDeps {
   readonly metrics: Metrics;
   readonly events: HostEvents;
   readonly network: WatchedNetwork;
+  /** What plugins get as `ctx.peers`; a host without one runs none that asks for it. */
+  readonly peers?: PeersBackend;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
   readonly mesh?: MeshBackend;
   /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
@@ -175,7 +178,7 @@ export class PluginHost {
     return Math.min(DIAL_TIMEOUT_MS.max, Math.max(DIAL_TIMEOUT_MS.min, wanted));
   }
 
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
+  dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe> {
     const driver = this.#driverFor(endpoint);
     if (driver === undefined) {
       return Promise.reject(
@@ -183,7 +186,7 @@ export class PluginHost {
       );
     }
     try {
-      return driver.dial(endpoint, signal);
+      return driver.dial(endpoint, signal, expected);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -311,7 +314,10 @@ export class PluginHost {
         ? openMeshDoor({ backend: mesh, scope, clock, log })
         : undefined;
     const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
-    const { stateDir, deriveSeed } = this.#deps;
+    const { stateDir, deriveSeed, peers } = this.#deps;
+    const name = `${instance.namespace}.${plugin.id}`;
+    const peersDoor =
+      peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: name, scope, clock, log });
     return {
       deriveSeed: async (purpose) => {
         if (deriveSeed === undefined)
@@ -321,6 +327,10 @@ export class PluginHost {
       folder: async () => {
         if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
         return await openPluginFolder(stateDir, sourceOf(instance));
+      },
+      get peers() {
+        if (peersDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there are no peers here");
+        return peersDoor;
       },
       get storage() {
         if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
