@@ -10,6 +10,7 @@ import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { logLevels } from "../kernel/log.ts";
 import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
 import { forwardTables } from "./schema-forwards.ts";
+import { machineTable } from "./schema-machine.ts";
 import { pluginTablesOf } from "./schema-plugins.ts";
 import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
 import { nearest } from "./suggest.ts";
@@ -371,6 +372,7 @@ const network = z.strictObject({
       "How long, in running time, a replaced network secret still opens links, so that nodes that were away can fetch the new one.",
     ),
 });
+const machine = machineTable({ expectations, duration });
 const { forwards, forwardAllow } = forwardTables({ expectations, callsign, nodeId, listenAddress });
 
 const delivery = z.strictObject({
@@ -445,6 +447,9 @@ export const configSchema = z.strictObject({
   forward_allow: forwardAllow,
   delivery: delivery.prefault({}).describe("Store and forward: lifetimes and bounds."),
   routing: routing.prefault({}).describe("Routing."),
+  machine: machine
+    .prefault({})
+    .describe("The machine itself, where Godwit is PID 1; elsewhere it means nothing. docs/boot.md"),
 });
 
 export type Settings = z.output<typeof configSchema>;

@@ -1,0 +1,124 @@
+/**
+ * The table `[machine]` alone, for PID 1, which needs it before the rest can be judged: secrets may lie on a disk that it
+ * has yet to mount. Reads leniently: what is wrong is reported and its default holds, because a machine that is up can be
+ * mended. The node judges the whole file strictly when it starts.
+ */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import * as z from "zod";
+import { readOverrides, referencedVariables } from "./env.ts";
+import { problemsOf } from "./problems.ts";
+import { configSchema } from "./schema.ts";
+import { type InterfacePlan, parseInterfacePlan } from "./schema-machine.ts";
+import type { Environment } from "./secret.ts";
+import { type Document, formatOf, parseDocument } from "./text.ts";
+
+export { type InterfacePlan } from "./schema-machine.ts";
+
+/** As that of load.ts. */
+const FILE_BYTES_MAX = 4 * 2 ** 20;
+const DEFAULT_STATE_DIR = "/var/lib/godwit";
+
+export interface MachineProgram {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly needsClock: boolean;
+}
+
+export interface MachineConfig {
+  readonly hostname: string;
+  /** `/dev/...` or `LABEL=...`. */
+  readonly state: string | undefined;
+  readonly network: readonly InterfacePlan[];
+  readonly nameServers: readonly string[];
+  readonly timeServers: readonly string[];
+  readonly modules: readonly string[];
+  /** Undefined: no hardware watchdog. */
+  readonly watchdogMs: number | undefined;
+  readonly rescue: boolean;
+  readonly programs: readonly MachineProgram[];
+  /** Of `[node]` and `[api]`: where the node's control socket will be. */
+  readonly stateDir: string;
+  readonly socket: string;
+  /** What was wrong and is not in force, in words. */
+  readonly problems: readonly string[];
+}
+
+export const configSections: readonly string[] = Object.keys(configSchema.shape);
+
+/** Never throws. `path` undefined: there is no file. */
+export function readMachineConfig(path: string | undefined, env: Environment): MachineConfig {
+  const problems: string[] = [];
+  const document = path === undefined ? {} : readDocument(path, problems);
+  // With what is in the file named as known, so that its `env:` references are no errors here.
+  const { overrides } = readOverrides(env, referencedVariables([document]));
+  for (const { path: at, value } of overrides) {
+    const [section = "", key = ""] = at;
+    const table = document[section];
+    if (at.length !== 2 || !["machine", "node", "api"].includes(section) || key === "__proto__") continue;
+    if (isTable(table)) table[key] = value;
+    else document[section] = { [key]: value };
+  }
+  const machine = judge(document, problems);
+  const text = (section: string, key: string): string | undefined => {
+    const table = document[section];
+    const value = isTable(table) ? table[key] : undefined;
+    return typeof value === "string" ? value : undefined;
+  };
+  const stateDir = text("node", "state_dir") ?? DEFAULT_STATE_DIR;
+  return {
+    hostname: machine.hostname ?? hostnameOf(text("node", "callsign")),
+    state: machine.state,
+    network: machine.network.flatMap((line) => parseInterfacePlan(line) ?? []),
+    nameServers: machine.name_servers,
+    timeServers: machine.time_servers,
+    modules: machine.modules,
+    watchdogMs: machine.watchdog === "off" ? undefined : machine.watchdog,
+    rescue: machine.rescue,
+    programs: machine.programs.map(({ name, command, needs_clock }) => ({
+      name,
+      command,
+      needsClock: needs_clock,
+    })),
+    stateDir,
+    socket: text("api", "socket") ?? `${stateDir}/godwit.sock`,
+    problems,
+  };
+}
+
+/** The first of them that is there. */
+export const firstExisting = (paths: readonly (string | undefined)[]): string | undefined =>
+  paths.find((path) => path !== undefined && existsSync(path));
+
+type Machine = z.output<typeof configSchema.shape.machine>;
+
+/** Key by key: one that is wrong must not take the others with it. */
+function judge(document: Document, problems: string[]): Machine {
+  const given = isTable(document["machine"]) ? document["machine"] : {};
+  const whole = configSchema.shape.machine.safeParse(given);
+  if (whole.success) return whole.data;
+  problems.push(...formatted(whole.error.issues.map((issue) => ({ ...issue, path: ["machine", ...issue.path] })), document));
+  const right = Object.fromEntries(
+    Object.entries(given).filter(([key, value]) => configSchema.shape.machine.safeParse({ [key]: value }).success),
+  );
+  return configSchema.shape.machine.parse(right);
+}
+
+const formatted = (issues: Parameters<typeof problemsOf>[0], document: Document): string[] =>
+  problemsOf(issues, document).map(({ path, expected, found }) => `${path}: expected ${expected}, found ${found}`);
+
+function readDocument(path: string, problems: string[]): Document {
+  try {
+    if (statSync(path).size > FILE_BYTES_MAX) throw new Error(`it has more than ${FILE_BYTES_MAX} bytes`);
+    const text = readFileSync(path, "utf8");
+    return parseDocument(text, formatOf(path, text), path);
+  } catch (error) {
+    problems.push(error instanceof Error ? error.message : String(error));
+    return {};
+  }
+}
+
+const isTable = (value: unknown): value is Document =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const hostnameOf = (callsign: string | undefined): string =>
+  callsign !== undefined && /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/.test(callsign) ? callsign.toLowerCase() : "godwit";

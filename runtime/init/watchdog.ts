@@ -1,0 +1,116 @@
+/**
+ * The hardware's watchdog: once opened it resets the machine unless it is fed. It is fed only while the machine does what it
+ * is for: while the node is healthy, while it is still starting, and while an orderly end is under way. PID 1 itself must be
+ * alive to feed it, so that its own hanging ends in a reset too.
+ */
+import { closeSync, existsSync, openSync, writeSync } from "node:fs";
+import type { Clock, Timer } from "../kernel/clock.ts";
+import { every } from "../kernel/clock.ts";
+import type { Sys } from "./sys.ts";
+
+export const WATCHDOG_DEVICE = "/dev/watchdog";
+/** A feed counts for the whole timeout, so several may be missed. */
+const FEEDS_PER_TIMEOUT = 4;
+/** From boot to the first sign of health. */
+export const START_MAX_MS = 180_000;
+/** For programs to end, buffers to be written and disks to be unmounted. */
+export const END_MAX_MS = 90_000;
+
+export interface WatchdogDevice {
+  /** What the hardware made of what was asked for. */
+  readonly timeoutMs: number;
+  feed(): void;
+  /** The machine may go on without being fed. */
+  disarm(): void;
+}
+
+/** Undefined where there is none; throws SysError where it is taken. */
+export function openWatchdog(sys: Sys, timeoutMs: number): WatchdogDevice | undefined {
+  if (!existsSync(WATCHDOG_DEVICE)) return undefined;
+  const descriptor = openSync(WATCHDOG_DEVICE, "w");
+  let seconds = Math.ceil(timeoutMs / 1_000);
+  try {
+    seconds = sys.setWatchdogTimeout(descriptor, seconds);
+  } catch {
+    // Its timeout is fixed, or shorter than asked: it has its own, most have 60 s or less. Feeding goes by the shortest known.
+    seconds = Math.min(seconds, SECONDS_UNKNOWN);
+  }
+  const write = (text: string) => {
+    try {
+      writeSync(descriptor, text);
+    } catch {
+      // Nothing to be done: the reset will say it.
+    }
+  };
+  return {
+    timeoutMs: seconds * 1_000,
+    feed: () => write("\0"),
+    disarm() {
+      // The "magic close" of Documentation/watchdog/watchdog-api.rst.
+      write("V");
+      closeSync(descriptor);
+    },
+  };
+}
+
+/** Assumed of a device that does not tell; bcm2835's longest is 15 s. */
+const SECONDS_UNKNOWN = 10;
+
+/** Decides when to feed. */
+export class Watchdog {
+  readonly #device: WatchdogDevice;
+  readonly #clock: Clock;
+  readonly #timer: Timer;
+  #fedUntilMs: number;
+  #isStarving = false;
+  readonly #onStarve: (isStarving: boolean) => void;
+
+  /** Feeds for START_MAX_MS from now on; `onStarve` hears when it stops and begins again. */
+  constructor(device: WatchdogDevice, clock: Clock, onStarve: (isStarving: boolean) => void) {
+    this.#device = device;
+    this.#clock = clock;
+    this.#onStarve = onStarve;
+    this.#fedUntilMs = clock.monotonicMs() + START_MAX_MS;
+    device.feed();
+    this.#timer = every(clock, device.timeoutMs / FEEDS_PER_TIMEOUT, () => this.#tick());
+  }
+
+  get timeoutMs(): number {
+    return this.#device.timeoutMs;
+  }
+
+  get isStarving(): boolean {
+    return this.#isStarving;
+  }
+
+  /** The node is healthy now. From the first time on only this feeds. */
+  healthy(): void {
+    this.#fedUntilMs = this.#clock.monotonicMs() + this.#device.timeoutMs / 2;
+  }
+
+  /** An orderly end has begun. */
+  ending(): void {
+    this.#fedUntilMs = this.#clock.monotonicMs() + END_MAX_MS;
+    this.#tick();
+  }
+
+  /** Feeds once more and no longer: what comes now must not take longer than the timeout. */
+  leave(): void {
+    this.#timer.cancel();
+    this.#device.feed();
+  }
+
+  /** The last act before the power goes off. */
+  disarm(): void {
+    this.#timer.cancel();
+    this.#device.disarm();
+  }
+
+  #tick(): void {
+    const isStarving = this.#clock.monotonicMs() > this.#fedUntilMs;
+    if (!isStarving) this.#device.feed();
+    if (isStarving === this.#isStarving) return;
+    this.#isStarving = isStarving;
+    this.#onStarve(isStarving);
+  }
+}
