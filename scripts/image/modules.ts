@@ -1,0 +1,104 @@
+/**
+ * Kernel modules for an image: a named few with all that they need, in an order in which they can be loaded. Reads the
+ * `.modinfo` of the modules themselves, because Debian's packages bring no modules.dep (depmod makes it at installation).
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+export interface KernelModule {
+  /** With underscores, as the kernel writes it. */
+  readonly name: string;
+  /** Below lib/modules/VERSION. */
+  readonly path: string;
+  /** Names of those that must be there before. */
+  readonly needs: readonly string[];
+  readonly bytes: Uint8Array;
+}
+
+const nameOf = (path: string): string => path.split("/").at(-1)!.replace(/\.ko$/, "").replaceAll("-", "_");
+
+/** Finds modules of one kernel by name; `has` also knows those that are part of the kernel itself. */
+export class ModuleTree {
+  readonly #folder: string;
+  readonly #paths = new Map<string, string>();
+  readonly #builtin: ReadonlySet<string>;
+
+  /** `folder` is lib/modules/VERSION of an unpacked package. */
+  constructor(folder: string) {
+    this.#folder = folder;
+    for (const path of readdirSync(folder, { recursive: true }).map(String).sort())
+      if (path.endsWith(".ko")) this.#paths.set(nameOf(path), path);
+    const builtin = readFileSync(join(folder, "modules.builtin"), "utf8");
+    this.#builtin = new Set(builtin.split("\n").filter(Boolean).map(nameOf));
+  }
+
+  /** Undefined for one that this kernel has not, or has built in. */
+  read(name: string): KernelModule | undefined {
+    const path = this.#paths.get(name);
+    if (path === undefined) return undefined;
+    const bytes = new Uint8Array(readFileSync(join(this.#folder, path)));
+    return { name, path, needs: neededBy(bytes), bytes };
+  }
+
+  isBuiltin(name: string): boolean {
+    return this.#builtin.has(name);
+  }
+
+  /**
+   * The wanted ones that this kernel has as modules, each after what it needs. `missing` are those that it has neither as
+   * module nor built in. Iterative, by depth first search, in the order of the list.
+   */
+  closure(wanted: readonly string[]): { modules: KernelModule[]; missing: string[] } {
+    const done = new Map<string, KernelModule>();
+    const missing: string[] = [];
+    const pending = [...wanted].reverse();
+    const entered = new Set<string>();
+    while (pending.length > 0) {
+      const name = pending.at(-1)!;
+      const module = done.has(name) ? undefined : this.read(name);
+      const open = module?.needs.filter((need) => !done.has(need) && !entered.has(need)) ?? [];
+      if (module !== undefined && open.length > 0 && !entered.has(name)) {
+        entered.add(name);
+        pending.push(...[...open].reverse());
+        continue;
+      }
+      pending.pop();
+      if (module !== undefined) done.set(name, module);
+      else if (!done.has(name) && !this.isBuiltin(name) && !missing.includes(name)) missing.push(name);
+    }
+    return { modules: [...done.values()], missing };
+  }
+}
+
+/** Of `depends=a,b` in the section `.modinfo`, which is a run of strings with end marks. */
+export function neededBy(module: Uint8Array): string[] {
+  const text = Buffer.from(module.buffer, module.byteOffset, module.byteLength);
+  const mark = Buffer.from("\0depends=");
+  const at = text.indexOf(mark);
+  if (at < 0) return [];
+  const end = text.indexOf(0, at + mark.length);
+  return text
+    .subarray(at + mark.length, end)
+    .toString("latin1")
+    .split(",")
+    .filter(Boolean)
+    .map((name) => name.replaceAll("-", "_"));
+}
+
+/** modules.dep as depmod(8) writes it, for those that are in the image: `path: paths of all it needs, nearest first`. */
+export function formatModulesDep(modules: readonly KernelModule[]): string {
+  const byName = new Map(modules.map((module) => [module.name, module]));
+  return modules
+    .map(({ path, needs }) => {
+      const all: string[] = [];
+      const pending = [...needs];
+      while (pending.length > 0) {
+        const need = byName.get(pending.shift()!);
+        if (need === undefined || all.includes(need.path)) continue;
+        all.push(need.path);
+        pending.push(...need.needs);
+      }
+      return `${path}:${all.map((one) => ` ${one}`).join("")}\n`;
+    })
+    .join("");
+}
