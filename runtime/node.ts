@@ -4,6 +4,7 @@
  */
 import { mkdir } from "node:fs/promises";
 import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { PassedListener } from "./api/adopted.ts";
 import { createApi } from "./api/app.ts";
 import { startApiServers, type ApiServers } from "./api/server.ts";
 import { openTokenStore } from "./api/tokens.ts";
@@ -46,6 +47,8 @@ export interface NodeDeps {
   readonly random: Random;
   readonly log: Log;
   readonly version: string;
+  /** Listeners of the API that a service manager opened. */
+  readonly passed?: readonly PassedListener[];
 }
 
 export interface GodwitNode {
@@ -77,7 +80,7 @@ export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
 }
 
 async function assemble(
-  { config, readConfig, clock, random, log, version }: NodeDeps,
+  { config, readConfig, clock, random, log, version, passed = [] }: NodeDeps,
   plugins: PluginCatalogue,
   scope: Scope,
 ): Promise<GodwitNode> {
@@ -293,7 +296,7 @@ async function assemble(
     signal: scope.signal,
   });
   const api = await startApiServers(
-    { app, clock, log, listen: config.api.listen, socketPath: config.api.socket },
+    { app, clock, log, listen: config.api.listen, socketPath: config.api.socket, passed },
     scope,
   );
   await host.start(pluginInstances(config));

@@ -80,8 +80,9 @@ ${EXAMPLE}\`\`\`
 **Durations** are a number with \`ms\`, \`s\`, \`m\`, \`h\` or \`d\` (\`"500ms"\`, \`"72h"\`); **sizes** a number with \`B\`, \`KiB\`,
 \`MiB\`, \`GiB\`, \`TiB\`, or \`kB\`, \`MB\`, \`GB\`, \`TB\` for powers of ten (\`"64KiB"\`, \`"1GiB"\`).
 
-**Secrets** never stand in the file: \`"file:/path"\` or \`"env:NAME"\` says where to read one, at least 16 bytes. One trailing
-newline is not part of it. A file that everybody on the machine may read or write is refused.
+**Secrets** never stand in the file: \`"file:/path"\`, \`"env:NAME"\` or \`"credential:NAME"\` says where to read one, at least
+16 bytes. One trailing newline is not part of it. A file that everybody on the machine may read or write is refused. A
+credential is a file of \`$CREDENTIALS_DIRECTORY\`: \`LoadCredential=\` of systemd, \`/run/secrets\` in a container.
 
 **The environment** overrides the file: \`GODWIT_NODE__CALLSIGN=DUN-A\` is \`callsign\` in \`[node]\`, two underscores for each
 step down; \`GODWIT_TRANSPORTS__LAN__LISTEN='["0.0.0.0:4860"]'\` sets a list. A value is read as JSON or as TOML where it is

@@ -50,7 +50,7 @@ export const telexConfig = z
   .strictObject({
     /** Where the console listens. */
     listen: z._default(listen, { host: "127.0.0.1", port: 8023 }),
-    /** `file:/path` or `env:NAME`: whoever calls must say it first. */
+    /** `file:/path`, `env:NAME` or `credential:NAME`: whoever calls must say it first. */
     password: z.optional(password),
     /** Addresses and prefixes that may call; everybody else is cut off. */
     allow_from: z.optional(

@@ -6,6 +6,10 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 export const PASSWORD_BYTES_MIN = 8;
 const PASSWORD_BYTES_MAX = 256;
 
+/** A credential is a file of $CREDENTIALS_DIRECTORY, by a name that cannot lead out of it. */
+const REFERENCE =
+  /^(?:file:(\/.+)|env:([A-Za-z_][A-Za-z0-9_]*)|credential:([A-Za-z0-9_-][A-Za-z0-9._-]{0,254}))$/s;
+
 export interface PasswordProblem {
   readonly expected: string;
 }
@@ -15,12 +19,19 @@ export function readPassword(
   reference: string,
   env: Readonly<Record<string, string | undefined>>,
 ): Uint8Array | PasswordProblem {
-  const match = /^(?:file:(\/.+)|env:([A-Za-z_][A-Za-z0-9_]*))$/s.exec(reference);
+  const match = REFERENCE.exec(reference);
   if (match === null)
     return {
-      expected: '"file:/path" or "env:NAME"; the password itself never stands in the configuration',
+      expected:
+        '"file:/path", "env:NAME" or "credential:NAME"; the password itself never stands in the configuration',
     };
-  const read = match[1] === undefined ? readVariable(match[2]!, env) : readFile(match[1]);
+  const [, path, variable, credential] = match;
+  const read =
+    path !== undefined
+      ? readFile(path, 0o007)
+      : variable !== undefined
+        ? readVariable(variable, env)
+        : readCredential(credential!, env);
   if (!(read instanceof Uint8Array)) return read;
   const bytes = read.subarray(0, lengthWithoutNewline(read));
   if (bytes.length < PASSWORD_BYTES_MIN || bytes.length > PASSWORD_BYTES_MAX)
@@ -47,7 +58,15 @@ function readVariable(name: string, env: Readonly<Record<string, string | undefi
     : new TextEncoder().encode(value);
 }
 
-function readFile(path: string): Uint8Array | PasswordProblem {
+/** Who may read the folder is its manager's doing, and container engines leave its files readable by all inside. */
+function readCredential(name: string, env: Readonly<Record<string, string | undefined>>) {
+  const folder = env["CREDENTIALS_DIRECTORY"];
+  return folder?.startsWith("/") === true
+    ? readFile(`${folder}/${name}`, 0o002)
+    : { expected: `CREDENTIALS_DIRECTORY to be set, or "file:/path"` };
+}
+
+function readFile(path: string, forbidden: number): Uint8Array | PasswordProblem {
   let handle: number;
   try {
     // NONBLOCK: a FIFO in that place must not hang the boot.
@@ -58,7 +77,7 @@ function readFile(path: string): Uint8Array | PasswordProblem {
   try {
     const stat = fstatSync(handle);
     if (!stat.isFile()) return { expected: "a plain file" };
-    if ((stat.mode & 0o007) !== 0)
+    if ((stat.mode & forbidden) !== 0)
       return { expected: `a file that not everybody may read or write: chmod 600 ${path}` };
     const bytes = new Uint8Array(PASSWORD_BYTES_MAX + 2);
     let length = 0;

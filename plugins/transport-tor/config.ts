@@ -55,7 +55,7 @@ export const torConfig = z
     socks: z.optional(door),
     /** System: its control port; without it the node only dials. */
     control: z.optional(door),
-    /** System: of the control port, `file:/path` or `env:NAME`. Cookies need none. */
+    /** System: of the control port, `file:/path`, `env:NAME` or `credential:NAME`. Cookies need none. */
     control_password: z.optional(password),
     /** System: where the cookie lies, when not where tor says (another container). */
     cookie_file: z.optional(absolutePath),

@@ -8,6 +8,7 @@ import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Connection } from "./access.ts";
+import { type AdoptedServer, adoptListener, type PassedListener } from "./adopted.ts";
 import type { Api } from "./app.ts";
 import { JSON_BYTES_MAX } from "./body.ts";
 
@@ -26,6 +27,8 @@ export interface ApiServerOptions {
   /** IP literals; port 0 lets the system choose. Empty: no TCP. */
   readonly listen: readonly { readonly host: string; readonly port: number }[];
   readonly socketPath: string;
+  /** Opened by a service manager. With a TCP one among them, those are all: `listen` is not looked at. */
+  readonly passed?: readonly PassedListener[];
 }
 
 export interface ApiServers {
@@ -41,24 +44,48 @@ type Server = ReturnType<typeof Bun.serve>;
  * runs on this socket, or the file is something else) or GODWIT_CONFIG_INVALID (path too long).
  */
 export async function startApiServers(options: ApiServerOptions, scope: Scope): Promise<ApiServers> {
-  const { socketPath, listen } = options;
+  const { socketPath, passed = [] } = options;
+  const passedTcp = passed.flatMap((one) => (one.kind === "tcp" ? [formatAddress(one.host, one.port)] : []));
+  const listen = passedTcp.length > 0 ? [] : options.listen;
   await clearSocketPath(socketPath);
   const servers: Server[] = [];
+  const adopted: AdoptedServer[] = [];
   try {
     servers.push(serveSocket(options));
     for (const address of listen) servers.push(serveTcp(options, address));
+    for (const listener of passed) adopted.push(await adopt(options, listener));
   } catch (error) {
-    await Promise.all(servers.map((server) => server.stop(true)));
+    await Promise.all([
+      ...servers.map((server) => server.stop(true)),
+      ...adopted.map((server) => server.stop(0)),
+    ]);
     throw error;
   }
   // Bun.serve removes the socket file as soon as it stops accepting.
   scope.own(async () => {
-    await Promise.all(servers.map((server) => stopServer(server, options.clock)));
+    await Promise.all([
+      ...servers.map((server) => stopServer(server, options.clock)),
+      ...adopted.map((server) => server.stop(STOP_GRACE_MS)),
+    ]);
   });
-  const addresses = servers.slice(1).map((server) => formatAddress(server.hostname!, server.port!));
-  options.log.info("api listening", { addresses, socket: socketPath });
+  const opened = servers.slice(1).map((server) => formatAddress(server.hostname!, server.port!));
+  const addresses = [...opened, ...passedTcp];
+  const sockets = passed.flatMap((one) => (one.kind === "unix" ? [one.path] : []));
+  options.log.info("api listening", {
+    addresses,
+    socket: socketPath,
+    ...(passed.length === 0 ? {} : { passed: [...passedTcp, ...sockets] }),
+  });
   return { addresses, socketPath };
 }
+
+const adopt = ({ app, clock }: ApiServerOptions, listener: PassedListener): Promise<AdoptedServer> =>
+  adoptListener(listener, {
+    app,
+    clock,
+    idleMs: IDLE_TIMEOUT_SECONDS * 1_000,
+    hosts: new Set(listener.kind === "tcp" ? [bracketed(listener.host)] : []),
+  });
 
 function serveSocket({ app, socketPath }: ApiServerOptions): Server {
   const connection: Connection = { authority: "socket", peer: undefined, hosts: new Set() };

@@ -52,6 +52,8 @@ function defaultPaths(env: Environment): string[] {
 }
 
 function defaultStateDir(env: Environment): string {
+  const given = env["STATE_DIRECTORY"]?.split(":")[0];
+  if (given?.startsWith("/") === true) return given;
   const home = env["XDG_STATE_HOME"] || (env["HOME"] ? `${env["HOME"]}/.local/state` : undefined);
   return process.getuid?.() === 0 || home === undefined ? "/var/lib/godwit" : `${home}/godwit`;
 }

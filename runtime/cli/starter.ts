@@ -10,6 +10,8 @@ export interface StarterParts {
   readonly networkSecrets?: readonly string[];
   readonly stateDir?: string | undefined;
   readonly peers: readonly string[];
+  /** Where the control socket is, instead of the state directory. */
+  readonly socket?: string;
 }
 
 /** As root the system's place, else the user's. */
@@ -26,6 +28,7 @@ export function starterConfig({
   networkSecrets = [],
   stateDir,
   peers,
+  socket,
 }: StarterParts): string {
   const setting = (key: string, value: string | undefined, example: string) =>
     value === undefined ? `# ${key} = ${JSON.stringify(example)}` : `${key} = ${JSON.stringify(value)}`;
@@ -54,6 +57,7 @@ export function starterConfig({
     "",
     "[api]",
     'listen = "127.0.0.1:8000"',
+    ...(socket === undefined ? [] : [`socket = ${JSON.stringify(socket)}`]),
     "",
   ].join("\n");
 }

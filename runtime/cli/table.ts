@@ -94,6 +94,21 @@ export const commands: readonly CommandSpec[] = [
       light: { help: "the terminal writes dark on light" },
     },
   ),
+  row(
+    "install",
+    "",
+    none,
+    "make it a service of this machine, or of the tree of an image",
+    async () => (await import("./commands/install.ts")).install,
+    {
+      systemd: { help: "as a systemd service: binary, unit, and a configuration if there is none" },
+      api: { help: "let systemd open the API's sockets too (godwit.socket)" },
+      root: { value: "DIR", help: "into this tree instead of the running system" },
+      undo: { help: "remove what was installed; configuration and state stay" },
+      purge: { help: "with --undo: remove configuration, identity and messages too" },
+      "dry-run": { help: "say what would be done, and do nothing" },
+    },
+  ),
   row("id", "", none, "this node's id, running or not", async () => (await import("./commands/init.ts")).id),
   row("config check", "", none, "is the configuration right", async () => (await config()).check),
   row(

@@ -363,6 +363,9 @@ const toPlugins = (tables: Settings["transports"]): PluginConfig[] =>
   }));
 
 function defaultStateDir({ env, isRoot }: Omit<LoadOptions, "text">): string {
+  // systemd.exec(5), StateDirectory=: the first of a list with colons.
+  const given = env["STATE_DIRECTORY"]?.split(":")[0];
+  if (given?.startsWith("/") === true) return given;
   if (isRoot ?? process.getuid?.() === 0) return "/var/lib/godwit";
   const stateHome = env["XDG_STATE_HOME"] || (env["HOME"] ? `${env["HOME"]}/.local/state` : undefined);
   return stateHome === undefined ? "/var/lib/godwit" : `${stateHome}/godwit`;

@@ -144,7 +144,7 @@ const secret = z
   .regex(SECRET_REFERENCE)
   .register(expectations, {
     type: "secret",
-    expected: `a reference "file:/path" or "env:NAME" to at least ${SECRET_BYTES_MIN} bytes; the secret itself never stands in the configuration`,
+    expected: `a reference "file:/path", "env:NAME" or "credential:NAME" to at least ${SECRET_BYTES_MIN} bytes; the secret itself never stands in the configuration`,
     isSecret: true,
     suggest: (value) =>
       typeof value !== "string"
@@ -218,7 +218,7 @@ const node = z.strictObject({
     .union([secret, z.array(secret).min(1).max(2)])
     .register(expectations, {
       type: "secret, or list of up to two",
-      expected: `"file:/path" or "env:NAME" naming at least ${SECRET_BYTES_MIN} bytes, or a list of up to two while one replaces the other; the secret itself never stands in the configuration`,
+      expected: `"file:/path", "env:NAME" or "credential:NAME" naming at least ${SECRET_BYTES_MIN} bytes, or a list of up to two while one replaces the other; the secret itself never stands in the configuration`,
       isSecret: true,
       suggest: (value) => expectations.get(secret)?.suggest?.(value),
       defaultText: "none: the mesh is open",
@@ -229,7 +229,7 @@ const node = z.strictObject({
     ),
   state_dir: absolutePath(
     "to a directory",
-    "/var/lib/godwit as root, else $XDG_STATE_HOME/godwit or ~/.local/state/godwit",
+    "$STATE_DIRECTORY (systemd), else /var/lib/godwit as root, else $XDG_STATE_HOME/godwit or ~/.local/state/godwit",
   )
     .optional()
     .describe(

@@ -1,6 +1,6 @@
 /**
  * Secrets: bytes that must never reach a log, an error, a dump or the API. The configuration holds references
- * (`file:/path`, `env:NAME`); the bytes are read once at load.
+ * (`file:/path`, `env:NAME`, `credential:NAME`); the bytes are read once at load.
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { isAbsolute } from "node:path";
@@ -58,16 +58,16 @@ export const SECRET_BYTES_MIN = 16;
 /** A key file is short; anything longer is the wrong file. */
 const SECRET_BYTES_MAX = 4_096;
 
-export const SECRET_REFERENCE = /^(file:\/.+|env:[A-Za-z_][A-Za-z0-9_]*)$/s;
+/** A credential is a file of $CREDENTIALS_DIRECTORY (systemd.exec(5)), by a name that cannot lead out of it. */
+export const SECRET_REFERENCE =
+  /^(file:\/.+|env:[A-Za-z_][A-Za-z0-9_]*|credential:[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})$/s;
 
 /**
  * Reads what `reference` names. One trailing newline is not part of the secret. A file that others on the machine may
  * read or write is refused: whoever can read it is in the mesh.
  */
 export function readSecret(reference: string, env: Environment): Secret | SecretFault {
-  const bytes = reference.startsWith("env:")
-    ? readEnvironment(reference.slice(4), env)
-    : readFile(reference.slice("file:".length));
+  const bytes = readReference(reference, env);
   if (!(bytes instanceof Uint8Array)) return bytes;
   const trimmed = bytes.subarray(0, trimmedLength(bytes));
   if (trimmed.length < SECRET_BYTES_MIN)
@@ -78,6 +78,20 @@ export function readSecret(reference: string, env: Environment): Secret | Secret
   return new Secret(trimmed);
 }
 
+function readReference(reference: string, env: Environment): Uint8Array | SecretFault {
+  const name = reference.slice(reference.indexOf(":") + 1);
+  if (reference.startsWith("env:")) return readEnvironment(name, env);
+  if (reference.startsWith("file:")) return readFile(name, 0o007);
+  const folder = env["CREDENTIALS_DIRECTORY"];
+  return folder === undefined || !isAbsolute(folder)
+    ? {
+        found: `${reference}, and no CREDENTIALS_DIRECTORY`,
+        suggestion: `give the unit LoadCredential=${name}:/path, or use file:/path`,
+      }
+    : // Who may read the folder is its manager's doing, and container engines leave its files readable by all inside.
+      readFile(`${folder}/${name}`, 0o002);
+}
+
 function readEnvironment(name: string, env: Environment): Uint8Array | SecretFault {
   const text = env[name];
   return text === undefined
@@ -85,7 +99,8 @@ function readEnvironment(name: string, env: Environment): Uint8Array | SecretFau
     : new TextEncoder().encode(text);
 }
 
-function readFile(path: string): Uint8Array | SecretFault {
+/** `forbidden`: bits of the mode that must not be set. */
+function readFile(path: string, forbidden: number): Uint8Array | SecretFault {
   if (!isAbsolute(path)) return { found: `file:${path}`, suggestion: "write the path from / on" };
   let handle: number;
   try {
@@ -97,7 +112,7 @@ function readFile(path: string): Uint8Array | SecretFault {
   try {
     const stat = fstatSync(handle);
     if (!stat.isFile()) return { found: `file:${path}, which is not a plain file` };
-    if ((stat.mode & 0o007) !== 0)
+    if ((stat.mode & forbidden) !== 0)
       return { found: `file:${path}, which everybody may read or write`, suggestion: `chmod 600 ${path}` };
     if (stat.size > SECRET_BYTES_MAX)
       return { found: `file:${path} with ${stat.size} bytes, more than ${SECRET_BYTES_MAX}` };

@@ -2,6 +2,7 @@
  * Structured log: one JSON object a line, or a readable line on a terminal. A constant event phrase, variables as
  * fields, never keys, secrets or payloads.
  */
+import { fstatSync } from "node:fs";
 import type { Log, LogFields } from "@godwit/sdk";
 import type { Clock } from "./clock.ts";
 
@@ -12,7 +13,7 @@ export type LogLevel = (typeof logLevels)[number];
 
 export interface LogSink {
   /** One finished line without its newline. Must not throw. */
-  write(line: string): void;
+  write(line: string, level: LogLevel): void;
 }
 
 export interface LogOptions {
@@ -32,6 +33,7 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
       options.format === "json"
         ? quoteJson({ time: at, level, event, ...all })
         : textLine(at, level, event, all),
+      level,
     );
   };
   return {
@@ -56,6 +58,31 @@ export const stderrSink: LogSink = {
     process.stderr.write(`${line}\n`);
   },
 };
+
+/** Priorities of syslog(3), as the journal reads them at the front of a line: sd-daemon(3). */
+const journalPrefix: Readonly<Record<LogLevel, string>> = {
+  debug: "<7>",
+  info: "<6>",
+  warn: "<4>",
+  error: "<3>",
+};
+
+/** Standard error; where that is the journal itself, each line carries its level. */
+export const stderrSinkFor = (env: Readonly<Record<string, string | undefined>>): LogSink =>
+  isJournal(env["JOURNAL_STREAM"], 2)
+    ? { write: (line, level) => stderrSink.write(`${journalPrefix[level]}${line}`, level) }
+    : stderrSink;
+
+/** systemd.exec(5): device and inode of what it connected; a redirected stream is another file. */
+export function isJournal(stream: string | undefined, descriptor: number): boolean {
+  if (stream === undefined || !/^\d+:\d+$/.test(stream)) return false;
+  try {
+    const { dev, ino } = fstatSync(descriptor, { bigint: true });
+    return stream === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
+}
 
 /** A field of these names would pass for the line's own. */
 const reserved = new Set(["time", "level", "event"]);

@@ -7,9 +7,11 @@ import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
-import { createLog, stderrSink } from "../../kernel/log.ts";
+import { takeListeners } from "../../init/activation.ts";
+import { openNotifier, Service } from "../../init/notify.ts";
+import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
-import { startNode } from "../../node.ts";
+import { type GodwitNode, startNode } from "../../node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
 
@@ -21,6 +23,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 /** Between attempts of a first start to join. */
 const JOIN_BACKOFF = { firstMs: 1_000, capMs: 60_000, factor: 2 } as const;
+/** One attempt to join and the pause after it take less; a service manager is asked for as much each time. */
+const JOIN_ATTEMPT_MAX_MS = 300_000;
 /** When what only the start needs has been used. */
 const SETTLED_MS = 5_000;
 /** A stop that takes longer is a bug; whoever waits for us has waited enough. */
@@ -34,7 +38,8 @@ export const run: CommandModule = {
     const config = await readConfig();
     const { logLevel, logFormat } = config.node;
     const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
-    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSink });
+    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env) });
+    const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     const stopAsked = stopSignal();
     const node = await startNode({
@@ -44,19 +49,34 @@ export const run: CommandModule = {
       random: systemRandom,
       log,
       version,
+      passed: takeListeners(env, process.pid),
     });
+    const service = new Service({
+      notifier,
+      env,
+      pid: process.pid,
+      clock: systemClock,
+      log,
+      pulse: { isHealthy: () => node.view.health().status !== "down", status: () => statusLine(node) },
+    });
+    service.ready();
     const settled = systemClock.after(SETTLED_MS, () =>
       log.debug("start code released", { bytes: releaseStartCode() }),
     );
     const onHangup = () => {
-      node.reload().catch((error: unknown) => {
-        log.error("configuration not reloaded; the old one stays in force", { error: asGodwitError(error) });
-      });
+      service
+        .reloading(() => node.reload())
+        .catch((error: unknown) => {
+          log.error("configuration not reloaded; the old one stays in force", {
+            error: asGodwitError(error),
+          });
+        });
     };
     process.on("SIGHUP", onHangup);
     const name = await stopAsked;
     process.off("SIGHUP", onHangup);
     settled.cancel();
+    service.stopping();
     log.info("stopping", { signal: name });
     const deadline = systemClock.after(STOP_MAX_MS, () => {
       log.error("stop took too long");
@@ -71,9 +91,22 @@ export const run: CommandModule = {
       return exitCodes.failed;
     } finally {
       deadline.cancel();
+      notifier.close();
     }
   },
 };
+
+/** What `systemctl status` shows. */
+function statusLine({ view }: GodwitNode): string {
+  const { peers, members, queue } = view.status();
+  const faults = view.health().checks.filter((check) => check.status !== "ok");
+  return [
+    `${peers.connected} peers linked`,
+    `${members.alive} nodes alive`,
+    `${queue.messages} messages queued`,
+    ...faults.map(({ name, status, reason }) => `${name} ${status}: ${reason}`),
+  ].join(", ");
+}
 
 /**
  * An image's first start has nothing but a token. It tries until it is in or knows that it never will be; every later
@@ -81,16 +114,19 @@ export const run: CommandModule = {
  */
 async function firstStart(token: string, named: string | undefined, env: Environment): Promise<void> {
   const format = process.stderr.isTTY ? "text" : "json";
-  const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSink });
+  const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSinkFor(env) });
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });
   const backoff = new Backoff(JOIN_BACKOFF, systemRandom);
+  const notifier = openNotifier(env, log);
   const stop = new AbortController();
   const onStop = () => stop.abort(godwitError("GODWIT_STOPPED", "stopped before the node had joined"));
   for (const name of STOP_SIGNALS) process.once(name, onStop);
   try {
     for (;;) {
+      // A start that waits for a member is no start that hangs.
+      notifier.send(["STATUS=joining by invitation", `EXTEND_TIMEOUT_USEC=${JOIN_ATTEMPT_MAX_MS * 1_000}`]);
       try {
         const { id, member, config } = await joinByToken({
           token,
@@ -114,6 +150,7 @@ async function firstStart(token: string, named: string | undefined, env: Environ
     }
   } finally {
     for (const name of STOP_SIGNALS) process.off(name, onStop);
+    notifier.close();
   }
 }
 
