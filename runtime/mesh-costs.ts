@@ -19,7 +19,10 @@ export class LinkCosts {
   of(peer: Peer) {
     const link = peer.best ?? peer.links[0]!;
     const { session, rateBitsPerSecond } = link;
-    const baseRttMs = link.rttMinMs ?? RTT_GUESS_MS[session.linkClass];
+    const guessMs = RTT_GUESS_MS[session.linkClass];
+    const baseRttMs = link.isMeasured
+      ? (link.rttMinMs ?? guessMs)
+      : Math.min(link.rttMinMs ?? guessMs, guessMs);
     const measured = { rateBitsPerSecond, loss: 0, baseRttMs: baseRttMs + 2 * this.#hopCostMs };
     const cost = linkCost(this.#last.get(peer.id), measured);
     this.#last.set(peer.id, cost);

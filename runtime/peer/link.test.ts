@@ -11,7 +11,7 @@ const id = (fill: number) => formatNodeId(new Uint8Array(32).fill(fill));
 const hello = {} as Hello;
 
 /** Both ends of one link, each answering probes as Peers does. */
-function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
+function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast", delayMs = 1) {
   const clock = new ManualClock();
   const sessions = sessionPair(clock, id(1), id(2));
   const deadAtMs: (number | undefined)[] = [undefined, undefined];
@@ -19,6 +19,7 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast") {
   let measurements = 0;
   const links = sessions.map((session, i) => {
     session.linkClass = linkClass;
+    session.delayMs = delayMs;
     const link = new Link(session, hello, {
       clock,
       random: seededRandom(i + 1),
@@ -80,6 +81,37 @@ describe("an idle link", () => {
     await clock.advance(100_000);
     expect([frames(), deadAtMs]).toEqual([0, [undefined, undefined]]);
     expect(clock.nextAtMs()).toBeUndefined();
+  });
+});
+
+describe("the first round trips", () => {
+  test("of a busy start are not believed: asked again until one is short, at most four times", async () => {
+    const { clock, sessions, links } = twoEnds("fast", 40);
+    await clock.advance(100);
+    expect([links[0].rttMs !== undefined, links[0].isMeasured]).toEqual([true, false]);
+    for (const session of sessions) session.delayMs = 0.4;
+    await clock.advance(400);
+    expect([links[0].isMeasured, links[0].rttMinMs! < 1]).toEqual([true, true]);
+  });
+
+  test("that agree are the link's own, however long", async () => {
+    const { clock, sessions, links } = twoEnds("fast", 50);
+    await clock.advance(110);
+    expect(links[0].isMeasured).toBe(false);
+    await clock.advance(400);
+    expect([links[0].isMeasured, links[0].rttMinMs]).toEqual([true, 100]);
+    const probes = sessions[0].sent.length;
+    await clock.advance(300);
+    expect(sessions[0].sent.length).toBe(probes);
+  });
+
+  test("that never agree are believed in the end", async () => {
+    const { clock, sessions, links } = twoEnds("fast", 400);
+    for (const delayMs of [300, 200, 130, 85, 50, 20]) {
+      for (const session of sessions) session.delayMs = delayMs;
+      await clock.advance(1_000);
+    }
+    expect(links[0].isMeasured).toBe(true);
   });
 });
 

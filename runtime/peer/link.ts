@@ -63,6 +63,13 @@ const RTT_MIN_WINDOW_MS = 60_000;
 const RTT_VARIATION_WEIGHT = 1 / 4;
 /** Waits follow the round trip and four times its variation (RFC 6298), up to this factor of the profile's. */
 const PATIENCE_MAX = 4;
+/**
+ * A fast link whose round trip is above `RTT_PLAIN_MS` is measured again after these pauses, until two samples agree to
+ * this share: when links come up their ends are mostly busy, and each correction later is told to the whole mesh.
+ */
+const REMEASURE_MS = [250, 500, 1_000, 2_000] as const;
+const RTT_PLAIN_MS = 2;
+const RTT_AGREEMENT = 0.25;
 /** Probes whose late answers are still measured. */
 const PROBES_HELD_MAX = 8;
 /** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
@@ -113,6 +120,9 @@ export class Link {
   #rttVariationMs = 0;
   #probedAtMs = 0;
   #rttMinMs = Number.POSITIVE_INFINITY;
+  #isMeasured = false;
+  #remeasures = 0;
+  #remeasureTimer: Timer | undefined;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
   #measuredAtMs: number;
@@ -148,6 +158,11 @@ export class Link {
   get rttMinMs(): number | undefined {
     const leastMs = Math.min(this.#rttMinMs, this.#rttMinBeforeMs);
     return Number.isFinite(leastMs) ? leastMs : undefined;
+  }
+
+  /** False while the few round trips seen so far may say more of a busy start than of the link. */
+  get isMeasured(): boolean {
+    return this.#isMeasured;
   }
 
   get rateBitsPerSecond(): number {
@@ -233,6 +248,7 @@ export class Link {
       this.#rttMinMs = Number.POSITIVE_INFINITY;
       this.#rttWindowAtMs = nowMs;
     }
+    this.#weigh(sampleMs);
     this.#rttMinMs = Math.min(this.#rttMinMs, sampleMs);
     this.#measuredAtMs = nowMs;
     this.#forgive();
@@ -253,6 +269,23 @@ export class Link {
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#remeasureTimer?.cancel();
+  }
+
+  /** Is the smallest round trip, with this sample, good enough to be told to others? Else asks again soon. */
+  #weigh(sampleMs: number): void {
+    if (this.#isMeasured) return;
+    const leastMs = Math.min(this.#rttMinMs, sampleMs);
+    const agrees =
+      Number.isFinite(this.#rttMinMs) && Math.max(this.#rttMinMs, sampleMs) <= leastMs * (1 + RTT_AGREEMENT);
+    const pauseMs = REMEASURE_MS[this.#remeasures];
+    if (this.session.linkClass !== "fast" || leastMs <= RTT_PLAIN_MS || agrees || pauseMs === undefined) {
+      this.#isMeasured = true;
+      return;
+    }
+    this.#remeasures++;
+    this.#remeasureTimer?.cancel();
+    this.#remeasureTimer = this.#clock.after(pauseMs, () => this.#probe());
   }
 
   /** What has left this node: what the pipe still buffers was counted when it was written. */

@@ -8,7 +8,7 @@ const longFast = { rateBitsPerSecond: 1_074, loss: 0.05, baseRttMs: 400 };
 
 describe("link cost", () => {
   test.each([
-    ["gigabit LAN", lan, 2, 5],
+    ["gigabit LAN", lan, 6, 6],
     ["Tor", tor, 2_000, 8_000],
     ["LongFast", longFast, 18_000, 28_000],
   ] as const)("%s", (_name, measured, min, max) => {
@@ -42,6 +42,12 @@ describe("link cost", () => {
       expect(linkCost(held, { ...tor, baseRttMs: rtt })).toBe(held);
     expect(linkCost(held, { ...tor, baseRttMs: 900 })).toBeGreaterThan(held);
     expect(linkCost(held, { ...tor, baseRttMs: 300 })).toBeLessThan(held);
+  });
+
+  test("a busy machine's noise on a fast link moves nothing, a longer way does", () => {
+    const held = linkCost(undefined, lan);
+    for (const rtt of [0.05, 0.8, 1.5, 1.9]) expect(linkCost(held, { ...lan, baseRttMs: rtt })).toBe(held);
+    expect(linkCost(held, { ...lan, baseRttMs: 3 })).toBeGreaterThan(2 * held);
   });
 
   test("within 40 % of the truth, and stable when asked again", () => {

@@ -25,12 +25,20 @@ export const LINK_COST_MAX = 2 ** 26;
 const STEP = 1.25;
 /** A measurement must leave the held step by this share of a step before the cost moves. */
 const STEP_MARGIN = 0.75;
+/**
+ * A shorter round trip counts as this one, and a cost moves by half of it at least: below it a measurement says more of
+ * how busy the two machines are than of the link, and every move is told to the whole mesh. Less than two such links
+ * cost, so that noise never makes a way over two links the cheaper one.
+ */
+const RTT_FLOOR_MS = 1;
+const UNITS_MARGIN = (RTT_FLOOR_MS * UNITS_PER_MS) / 2;
 
 /** Unquantised cost, 0.1 ms units, 1..LINK_COST_MAX. */
 export function rawCost({ rateBitsPerSecond, loss, baseRttMs }: LinkMeasurement): number {
   const transfer = (REFERENCE_BITS * UNITS_PER_SECOND) / Math.max(rateBitsPerSecond, 1);
   const delivered = Math.min(Math.max(1 - loss, DELIVERY_MIN), 1);
-  const cost = transfer / delivered + (Math.max(baseRttMs, 0) * UNITS_PER_MS) / 2 + HOP_PENALTY;
+  const roundTripMs = Math.max(baseRttMs, RTT_FLOOR_MS);
+  const cost = transfer / delivered + (roundTripMs * UNITS_PER_MS) / 2 + HOP_PENALTY;
   return Number.isFinite(cost) ? Math.min(Math.max(cost, 1), LINK_COST_MAX) : LINK_COST_MAX;
 }
 
@@ -40,11 +48,15 @@ const fromStep = (step: number): number => Math.min(Math.max(Math.round(STEP ** 
 
 /**
  * The cost to advertise: an integer of the 25 % grid, at least 1. `previous` is what this returned last for the link
- * (undefined: first measurement); it is kept until the measurement is 0.75 of a step away.
+ * (undefined: first measurement); it is kept until the measurement is 0.75 of a step and 5 units away.
  */
 export function linkCost(previous: number | undefined, measured: LinkMeasurement): number {
-  const step = toStep(rawCost(measured));
-  if (previous !== undefined && Math.abs(step - toStep(previous)) < STEP_MARGIN) return previous;
+  const raw = rawCost(measured);
+  const step = toStep(raw);
+  const isNear =
+    previous !== undefined &&
+    (Math.abs(step - toStep(previous)) < STEP_MARGIN || Math.abs(raw - previous) < UNITS_MARGIN);
+  if (isNear) return previous;
   return fromStep(Math.round(step));
 }
 

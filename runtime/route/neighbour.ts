@@ -69,6 +69,7 @@ export class Neighbour {
   lazyTimer: Timer | undefined = undefined;
   ackTimer: Timer | undefined = undefined;
   digestTimer: Timer | undefined = undefined;
+  digestSentAtMs = 0;
   resyncTimer: Timer | undefined = undefined;
   resyncTries = 0;
   resyncSentAtMs = Number.NEGATIVE_INFINITY;

@@ -377,6 +377,29 @@ describe("memory", () => {
     expect(rig.router.reachable(D)).toBe(false);
   });
 
+  test("a digest is answered by the own one when that is half due: one exchange serves both ends", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.run(100);
+    rig.acknowledge(A);
+    const digests = () => rig.sent.filter(({ frame }) => frame[0] === FrameType.routeDigest).length;
+    const hear = () => {
+      const sums = rig.router.receivedDigest(A)!;
+      rig.router.handleFrame(A, encodeRouteDigest({ tag: rig.tagFor(A), serial: 1, sums }));
+    };
+    hear();
+    expect(digests()).toBe(0);
+    rig.run(55_000);
+    hear();
+    expect(digests()).toBe(1);
+    // Not again for every one that comes, and its own timer began anew.
+    hear();
+    rig.run(30_000);
+    expect(digests()).toBe(1);
+    rig.run(40_000);
+    expect(digests()).toBe(2);
+  });
+
   test("idle timers are the digest's", () => {
     const rig = new Rig(S);
     rig.router.close();
