@@ -212,6 +212,13 @@ export const errorCodes = {
   ),
   GODWIT_PLUGIN_SDK: entry("plugin", "never", 400, "a plugin is made for another SDK than this Godwit has"),
   GODWIT_PLUGIN_CONFLICT: entry("plugin", "never", 409, "another plugin of that id is there already"),
+  GODWIT_PLUGIN_UNTESTED: entry("plugin", "never", 400, "a plugin's tests do not run the conformance suite"),
+  GODWIT_PLUGIN_REQUIRES: entry(
+    "plugin",
+    "never",
+    400,
+    "a plugin requires one that is missing, or that requires it in turn",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;
