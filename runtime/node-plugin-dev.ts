@@ -82,22 +82,32 @@ class DevMesh {
   }
 
   async run(): Promise<void> {
-    const { signal, say, folder } = this.#options;
-    for (const { stateDir } of this.#nodes) await trustPublisher(stateDir, this.#publisher.id);
-    await this.#rebuild();
-    await this.#show();
-    const saved = this.#saves();
-    say(`waiting for changes in ${folder}; Ctrl-C ends it`);
-    for await (const path of saved) {
-      if (signal.aborted) return;
-      say(`${path} changed`);
-      try {
-        await this.#rebuild();
-        await this.#show();
-      } catch (error) {
-        say(`! ${asGodwitError(error).message}`);
-        say("! the nodes keep what they had");
+    const { signal, say, folder, clock } = this.#options;
+    const saves = new Saves(folder);
+    try {
+      for (const { stateDir } of this.#nodes) await trustPublisher(stateDir, this.#publisher.id);
+      await this.#rebuild();
+      await this.#show();
+      say(`waiting for changes in ${folder}; Ctrl-C ends it`);
+      for (;;) {
+        const path = await saves.next(clock, signal);
+        if (path === undefined) return;
+        say(`${path} changed`);
+        await this.#again();
       }
+    } finally {
+      saves.close();
+    }
+  }
+
+  async #again(): Promise<void> {
+    const { say } = this.#options;
+    try {
+      await this.#rebuild();
+      await this.#show();
+    } catch (error) {
+      say(`! ${asGodwitError(error).message}`);
+      say("! the nodes keep what they had");
     }
   }
 
@@ -227,32 +237,40 @@ class DevMesh {
     }
     return true;
   }
+}
 
-  /** Names of files that were saved, bursts as one. Ends with the signal. */
-  async *#saves(): AsyncGenerator<string> {
-    const { folder, signal, clock } = this.#options;
-    let changed: string | undefined;
-    let wake = () => {};
-    const watcher = watch(folder, { recursive: true }, (_, path) => {
+/** Watches a folder from the moment it is made; bursts of saves count as one. */
+class Saves {
+  readonly #watcher;
+  #changed: string | undefined;
+  #wake = () => {};
+
+  constructor(folder: string) {
+    this.#watcher = watch(folder, { recursive: true }, (_, path) => {
       if (path === null || /(^|\/)(\.|node_modules(\/|$))|\.(gwp|key|new)$|~$/.test(path)) return;
-      changed = path;
-      wake();
+      this.#changed = path;
+      this.#wake();
     });
-    const onAbort = () => wake();
+  }
+
+  /** Name of a file that was saved since the last call; undefined once the signal has aborted. */
+  async next(clock: Clock, signal: AbortSignal): Promise<string | undefined> {
+    const onAbort = () => this.#wake();
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      while (!signal.aborted) {
-        if (changed === undefined) await new Promise<void>((resolve) => (wake = resolve));
-        if (signal.aborted) return;
-        await sleep(clock, SETTLE_MS, signal).catch(() => {});
-        const path = changed;
-        changed = undefined;
-        if (path !== undefined) yield path;
-      }
+      if (this.#changed === undefined && !signal.aborted)
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      await sleep(clock, SETTLE_MS, signal).catch(() => {});
+      const path = this.#changed;
+      this.#changed = undefined;
+      return signal.aborted ? undefined : path;
     } finally {
       signal.removeEventListener("abort", onAbort);
-      watcher.close();
     }
+  }
+
+  close(): void {
+    this.#watcher.close();
   }
 }
 
