@@ -1,6 +1,6 @@
 /** The plugins a node can run, its own and the installed ones, and what the command line does with packages. */
 import { rename, writeFile } from "node:fs/promises";
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import type { Plugin } from "@godwit/sdk";
 import type { Config } from "./config/load.ts";
@@ -15,7 +15,15 @@ import {
   listInstalled,
   readPackageBytes,
 } from "./plugin/installed.ts";
-import { encodePackage, MANIFEST_FILE, parseManifest, type PluginPackage } from "./plugin/package.ts";
+import {
+  encodePackage,
+  MANIFEST_BYTES_MAX,
+  MANIFEST_FILE,
+  parseManifest,
+  type PluginManifest,
+  type PluginPackage,
+} from "./plugin/package.ts";
+import { sdkModules } from "./plugin/sdk-modules.ts";
 import { builtinPlugins } from "./registry.ts";
 
 export { readPackage, removeInstalled, trustPublisher } from "./plugin/installed.ts";
@@ -57,9 +65,25 @@ export const addPackage = (stateDir: string, path: string): Promise<PluginPackag
 export const listPlugins = (stateDir: string): Promise<InstalledPlugin[]> =>
   listInstalled(stateDir, builtinPlugins);
 
+/** The manifest of an author's folder. Throws GODWIT_PLUGIN_PACKAGE. */
+export function readFolderManifest(folder: string): PluginManifest {
+  return parseManifest(manifestBytesOf(folder));
+}
+
+/** One byte more than is allowed is enough to say that it is too large: a file of a gigabyte is never read. */
+function manifestBytesOf(folder: string): Uint8Array {
+  const path = join(folder, MANIFEST_FILE);
+  try {
+    return readStart(path, MANIFEST_BYTES_MAX + 1);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw godwitError("GODWIT_PLUGIN_PACKAGE", `cannot read ${path}: ${reason}`, error);
+  }
+}
+
 /** Bundles the folder's entry into one module, the SDK left out, and signs it. Answers where the package lies. */
 export async function packFolder(folder: string, publisher: Identity, out?: string): Promise<string> {
-  const manifestBytes = readFileSync(join(folder, MANIFEST_FILE));
+  const manifestBytes = manifestBytesOf(folder);
   const manifest = parseManifest(manifestBytes);
   const entry = normalize(manifest.entry);
   if (isAbsolute(entry) || entry.startsWith(".."))
@@ -68,7 +92,8 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
     entrypoints: [join(folder, entry)],
     target: "bun",
     format: "esm",
-    external: ["@godwit/sdk"],
+    // The node hands these out itself: one SDK, whatever the plugin was packed with.
+    external: [...sdkModules],
     throw: false,
   });
   const [output] = built.outputs;
@@ -82,4 +107,17 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
   await writeFile(`${path}.new`, bytes);
   await rename(`${path}.new`, path);
   return path;
+}
+
+function readStart(path: string, bytesMax: number): Uint8Array {
+  const file = openSync(path, "r");
+  try {
+    const bytes = new Uint8Array(bytesMax);
+    let length = 0;
+    for (let got = -1; got !== 0 && length < bytesMax; length += got)
+      got = readSync(file, bytes, length, bytesMax - length, null);
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(file);
+  }
 }

@@ -9,9 +9,10 @@
  * looked up in the working directory on disk first, so it is never used.
  */
 import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { root, run } from "./lib.ts";
+import { kitModule, writeKitModule } from "./sdk.ts";
 
 /** Names of ours to those of Bun. The glibc builds are the ones that ship. */
 export const targets = {
@@ -25,6 +26,8 @@ export type Target = keyof typeof targets;
 
 /** Files that `new Worker` loads; they exist in the binary only because they stand here. */
 const workerEntries = ["runtime/store/sqlite-worker.ts"];
+/** Loaded by name when an author's command needs it (runtime/cli/author/kit.ts). */
+const kitEntry = relative(root, kitModule);
 
 /** What keeps the binary from executing or reading what lies in its working directory. */
 const autoloadFlags = [
@@ -99,7 +102,8 @@ export async function buildVersion(): Promise<string> {
 
 /** What `bun run build` builds for one target. */
 export async function buildGodwit(target: Target | undefined, outfile: string): Promise<number> {
-  const entries = ["runtime/main.ts", ...workerEntries].map((entry) => join(root, entry));
+  await writeKitModule();
+  const entries = ["runtime/main.ts", ...workerEntries, kitEntry].map((entry) => join(root, entry));
   const missing = entries.filter((entry) => !existsSync(entry));
   if (missing.length > 0) throw new Error(`cannot build, missing: ${missing.join(", ")}`);
   const version = await buildVersion();

@@ -6,6 +6,7 @@ const messages = () => import("./commands/messages.ts");
 const tokens = () => import("./commands/tokens.ts");
 const config = () => import("./commands/config.ts");
 const plugin = () => import("./commands/plugin.ts");
+const author = () => import("./commands/plugin-author.ts");
 const closed = () => import("./commands/closed.ts");
 
 const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
@@ -309,6 +310,31 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
+  row(
+    "plugin new",
+    "NAME",
+    [1, 1],
+    "a folder with a working plugin and its tests",
+    async () => (await author()).create,
+    { kind: { value: "KIND", help: "transport, discovery, service, engine or heal-action" } },
+  ),
+  row("plugin check", "[FOLDER]", [0, 1], "manifest and types", async () => (await author()).check),
+  row(
+    "plugin test",
+    "[FOLDER]",
+    [0, 1],
+    "the plugin's own tests and the conformance suite",
+    async () => (await author()).test,
+    { name: { value: "PATTERN", help: "only tests whose name matches; the suite still has to be there" } },
+  ),
+  row(
+    "plugin dev",
+    "[FOLDER]",
+    [0, 1],
+    "run it on three nodes in a row, anew at every save",
+    async () => (await author()).dev,
+    { trust: { value: "LEVEL", help: "trusted, contained or untrusted; trusted by default" } },
+  ),
   row(
     "plugin pack",
     "FOLDER",

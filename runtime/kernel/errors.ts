@@ -218,6 +218,13 @@ export const errorCodes = {
     500,
     "the kernel refused a request about interfaces, addresses or routes; the message names its errno",
   ),
+  GODWIT_PLUGIN_UNTESTED: entry("plugin", "never", 400, "a plugin's tests do not run the conformance suite"),
+  GODWIT_PLUGIN_REQUIRES: entry(
+    "plugin",
+    "never",
+    400,
+    "a plugin requires one that is missing, or that requires it in turn",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -7,11 +7,13 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as sdk from "@godwit/sdk";
+import { SDK_VERSION } from "@godwit/sdk";
 import type { Plugin } from "@godwit/sdk";
 import { checkNodeId } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
+import { requiresProblems } from "./requires.ts";
+import { bindSdk } from "./sdk-modules.ts";
 import { decodePackage, PACKAGE_BYTES_MAX, type PluginPackage, tableSchema } from "./package.ts";
 
 const PACKAGE_FILE = "package.gwp";
@@ -97,6 +99,14 @@ export async function installPackage(
         `"${id}" ${version} is installed with other contents; remove it, or raise the version`,
       );
   }
+  const beside = (await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []);
+  const others = newestOf(beside.filter(({ manifest }) => manifest.id !== id || isNewer(manifest.version, version)));
+  if (!others.has(id)) others.set(id, found);
+  const problem = requiresProblems(
+    [...others.values()].map(({ manifest }) => manifest),
+    new Set(builtins.map((plugin) => plugin.id)),
+  ).get(id);
+  if (problem !== undefined) throw godwitError("GODWIT_PLUGIN_REQUIRES", problem);
   await replaceFile(join(folderOf(stateDir), id, version), PACKAGE_FILE, bytes);
   return found;
 }
@@ -133,7 +143,7 @@ export async function listInstalled(
       }
     }
   }
-  return list;
+  return withoutUnmet(list, builtins);
 }
 
 /** What the node can run beside its own: the newest usable version of each. */
@@ -141,10 +151,33 @@ export async function installedPlugins(
   stateDir: string,
   builtins: readonly Plugin[],
 ): Promise<InstalledChoice[]> {
-  const newest = new Map<string, PluginPackage>();
-  for (const { id, package: found } of await listInstalled(stateDir, builtins))
-    if (found !== undefined && !newest.has(id)) newest.set(id, found);
+  const newest = newestOf((await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []));
   return [...newest.values()].map((found) => ({ hash: found.hash, plugin: pluginOf(found) }));
+}
+
+/** Of each id, from a list with each id's newest first. */
+function newestOf(packages: readonly PluginPackage[]): Map<string, PluginPackage> {
+  const newest = new Map<string, PluginPackage>();
+  for (const found of packages) if (!newest.has(found.manifest.id)) newest.set(found.manifest.id, found);
+  return newest;
+}
+
+const isNewer = (version: string, than: string): boolean => Bun.semver.order(version, than) > 0;
+
+/** Takes out what requires a plugin that is not there, or that requires it in turn. */
+function withoutUnmet(list: readonly InstalledPlugin[], builtins: readonly Plugin[]): InstalledPlugin[] {
+  const newest = newestOf(list.flatMap((one) => one.package ?? []));
+  const problems = requiresProblems(
+    [...newest.values()].map(({ manifest }) => manifest),
+    new Set(builtins.map(({ id }) => id)),
+  );
+  if (problems.size === 0) return [...list];
+  const fewer = list.map((one) => {
+    const reason = newest.get(one.id) === one.package ? problems.get(one.id) : undefined;
+    return reason === undefined || one.package === undefined ? one : { ...one, package: undefined, reason };
+  });
+  // An older version may be what counts now, and has requirements of its own. Each round takes one out at least.
+  return withoutUnmet(fewer, builtins);
 }
 
 export interface InstalledChoice {
@@ -159,10 +192,10 @@ function checkUsable(
 ): void {
   if (builtins.some(({ id }) => id === manifest.id))
     throw godwitError("GODWIT_PLUGIN_CONFLICT", `"${manifest.id}" is a plugin of Godwit itself`);
-  if (!Bun.semver.satisfies(sdk.SDK_VERSION, manifest.sdk))
+  if (!Bun.semver.satisfies(SDK_VERSION, manifest.sdk))
     throw godwitError(
       "GODWIT_PLUGIN_SDK",
-      `"${manifest.id}" ${manifest.version} needs SDK ${manifest.sdk}, this Godwit has ${sdk.SDK_VERSION}`,
+      `"${manifest.id}" ${manifest.version} needs SDK ${manifest.sdk}, this Godwit has ${SDK_VERSION}`,
     );
   if (!publishers.includes(publisher))
     throw godwitError(
@@ -204,8 +237,7 @@ async function importPackage({ manifest, code, hash }: PluginPackage): Promise<P
     Bun.plugin({
       name,
       setup(build) {
-        if (registered.size === 0)
-          build.module("@godwit/sdk", () => ({ exports: { ...sdk }, loader: "object" }));
+        if (registered.size === 0) bindSdk(build);
         build.module(name, () => ({ contents, loader: "js" }));
       },
     });

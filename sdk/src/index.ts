@@ -3,6 +3,8 @@
  * every transport reads and writes of endpoints; no behaviour of the runtime lives here, so that a plugin's tests need nothing but this package.
  */
 export { SDK_VERSION } from "./version.ts";
+/** zod 4, the very copy that the node runs: a plugin that takes it from here carries none of its own. */
+export { z } from "zod";
 export type { Clock, Timer } from "./clock.ts";
 export type { Random } from "./random.ts";
 export type { Log, LogFields } from "./log.ts";

@@ -83,6 +83,16 @@ describe("nothing is wrong with the correct ones", () => {
 });
 
 const streams = [
+  ["abort-leaves-the-far-end", "a dial aborted while", "the far end of an aborted dial"],
+  ["bad-metric", "stop leaves", "no name for a metric"],
+  ["buffers-unseen", "a slow reader", "0 bytes are said to be buffered"],
+  ["closes-silently", "close is idempotent", "the end that closes hears closed"],
+  ["counts-for-ever", "a slow reader", "stay buffered after all arrived"],
+  ["duplicates", "bytes arrive whole", "not what was written"],
+  ["never-publishes", "a dial reaches", "publishes an endpoint"],
+  ["polite-error", "close is idempotent", "polite close reports an error"],
+  ["throws-after-close", "close is idempotent", "a write after close throws"],
+  ["throws-on-bad-endpoint", "a bad endpoint", "throws instead of rejecting"],
   ["accepts-unknown-keys", "config:", "unknown key"],
   ["closes-twice", "close is idempotent", "times"],
   ["data-after-closed", "close is idempotent", "after closed"],
@@ -114,7 +124,10 @@ const streams = [
   ["wrong-direction", "a dial reaches", "direction"],
 ] as const;
 const datagrams = [
-  ["truncates", "datagrams up to", "none arrived"],
+  ["boasts-of-its-mtu", "datagrams up to", "of 400 bytes, the mtu, none arrived"],
+  ["merges", "datagrams up to", "not sent so"],
+  ["splits", "datagrams up to", "bytes arrives that was not sent so"],
+  ["truncates", "datagrams up to", "of 100 bytes arrives that was not sent so"],
   ["reuses-buffer", "datagrams up to", "not sent so"],
   ["no-mtu", "a datagram beyond", "beyond the mtu"],
 ] as const;
@@ -169,6 +182,21 @@ describe("a broken plugin is caught", () => {
   test.concurrent.each(cases)("%s", async (_label, words, judge) => {
     expect(await judge()).toContain(words);
   });
+});
+
+// Alone: it counts the sockets of this process.
+test("stream: keeps-a-socket, by: stop leaves no timer, task, listener or socket", async () => {
+  try {
+    expect(await verdict(transportChecks, "stop leaves", transport("stream", "keeps-a-socket"))).toContain(
+      "stopped: sockets are closed",
+    );
+  } finally {
+    for (const server of broken.leftOpen.splice(0)) server.stop(true);
+  }
+});
+
+test("there are at least 25 ways to break a transport", () => {
+  expect(new Set([...streams, ...datagrams].map(([fault]) => fault)).size).toBeGreaterThanOrEqual(25);
 });
 
 // In a process of its own: bun:test fails a test with a stray rejection before the check can.

@@ -14,6 +14,20 @@ import {
 
 export type TransportFault =
   | "abort-closes"
+  | "abort-leaves-the-far-end"
+  | "bad-metric"
+  | "boasts-of-its-mtu"
+  | "buffers-unseen"
+  | "closes-silently"
+  | "counts-for-ever"
+  | "duplicates"
+  | "keeps-a-socket"
+  | "merges"
+  | "never-publishes"
+  | "polite-error"
+  | "splits"
+  | "throws-after-close"
+  | "throws-on-bad-endpoint"
   | "accepts-unknown-keys"
   | "closes-twice"
   | "deaf-to-the-end"
@@ -80,6 +94,7 @@ class LoopPipe implements Pipe {
   #isEnded = false;
   #hasReported = false;
   #wantsDrain = false;
+  #counted = 0;
 
   constructor(
     kind: Pipe["kind"],
@@ -90,11 +105,13 @@ class LoopPipe implements Pipe {
     this.kind = kind;
     this.direction = fault === "wrong-direction" ? "outbound" : direction;
     [this.local, this.remote] = names;
-    this.mtu = kind === "stream" ? 0 : MTU;
+    this.mtu = kind === "stream" ? 0 : fault === "boasts-of-its-mtu" ? MTU * 2 : MTU;
     this.#fault = fault;
   }
 
   get bufferedBytes(): number {
+    if (this.#fault === "buffers-unseen") return 0;
+    if (this.#fault === "counts-for-ever") return (this.#counted += 1);
     return this.#far.#unread;
   }
 
@@ -109,6 +126,7 @@ class LoopPipe implements Pipe {
   }
 
   write(bytes: Uint8Array): boolean {
+    if (this.#isClosed && this.#fault === "throws-after-close") throw new Error("closed");
     if (this.#isClosed) return true;
     const fault = this.#fault;
     const far = this.#far;
@@ -118,8 +136,16 @@ class LoopPipe implements Pipe {
     if (fault === "scribbles") bytes.fill(0);
     if (fault === "truncates") kept = kept.subarray(0, 100);
     if (fault === "reorders") far.#arrived.unshift(kept);
+    else if (fault === "splits")
+      far.#arrived.push(kept.subarray(0, kept.length >> 1), kept.subarray(kept.length >> 1));
+    else if (fault === "merges" && far.#arrived.length > 0)
+      far.#arrived.push(new Uint8Array([...far.#arrived.pop()!, ...kept]));
     else far.#arrived.push(kept);
     far.#unread += kept.length;
+    if (fault === "duplicates") {
+      far.#arrived.push(kept);
+      far.#unread += kept.length;
+    }
     far.#wake();
     if (far.#unread < HIGH_WATER_BYTES || fault === "unbounded") return true;
     if (this.kind === "datagram") return true;
@@ -174,14 +200,18 @@ class LoopPipe implements Pipe {
     const handlers = this.#handlers;
     if (handlers === undefined || (this.#hasReported && this.#fault !== "closes-twice")) return;
     this.#hasReported = true;
-    queueMicrotask(() => handlers.closed());
+    if (this.#fault === "closes-silently") return;
+    queueMicrotask(() => handlers.closed(this.#fault === "polite-error" ? new Error("bye") : undefined));
   }
 }
+
+/** Of the fault "keeps-a-socket". */
+export const leftOpen: { stop(isOver: boolean): void }[] = [];
 
 /** A transport within this process, on a medium of its own. */
 export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugin {
   const listeners = new Map<string, (pipe: Pipe) => void>();
-  const dial = async (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
+  const dialNow = async (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
     if (fault !== "forgets-abort") signal.throwIfAborted();
     if (fault === "keeps-signal") signal.addEventListener("abort", () => {});
     const name = /^loop:\/\/([a-z]+)$/.exec(endpoint)?.[1];
@@ -190,7 +220,7 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
         kind: "config",
       });
     await new Promise((resolve) => setImmediate(resolve));
-    if (fault !== "forgets-abort") signal.throwIfAborted();
+    if (fault !== "forgets-abort" && fault !== "abort-leaves-the-far-end") signal.throwIfAborted();
     const accept = listeners.get(name ?? "");
     if (accept === undefined && fault === "plain-error") throw new Error("nobody");
     if (accept === undefined)
@@ -200,8 +230,13 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
     near.join(far);
     far.join(near);
     accept(far);
+    if (fault === "abort-leaves-the-far-end") signal.throwIfAborted();
     if (fault === "abort-closes") signal.addEventListener("abort", () => near.close(), { once: true });
     return near;
+  };
+  const dial = (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
+    if (fault === "throws-on-bad-endpoint" && !/^loop:\/\/[a-z]+$/.test(endpoint)) throw new Error("bad");
+    return dialNow(endpoint, signal);
   };
   return definePlugin({
     id: "loop",
@@ -212,10 +247,15 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
     start(ctx, { listen }) {
       ctx.transport.register({ schemes: ["loop"], dial });
       if (fault === "keeps-timer") ctx.clock.after(5_000, () => {});
+      if (fault === "bad-metric") ctx.counter("Dials-Total", "dials").add();
+      // Kept on purpose, and told: whoever runs this closes what is there.
+      if (fault === "keeps-a-socket")
+        leftOpen.push(Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } }));
       if (fault === "keeps-task") ctx.spawn("for ever", () => new Promise(() => {}));
       if (listen === undefined) return;
       listeners.set(listen, (pipe) => ctx.transport.accept(pipe));
       if (fault !== "keeps-listening") ctx.own(() => void listeners.delete(listen));
+      if (fault === "never-publishes") return;
       ctx.transport.listening([
         `loop://${listen}`,
         ...(fault === "publishes-nonsense" ? ["loop://nowhere"] : []),

@@ -2,6 +2,7 @@
  * What a check is: a name and a function that throws when the plugin is at fault. Checks are data, so that they can be
  * registered with a test runner, run one by one, and be shown to catch a plugin that is broken on purpose.
  */
+import { appendFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { GodwitError } from "../../src/index.ts";
 import type { TestHost } from "../context.ts";
@@ -50,9 +51,16 @@ export function register<Setup extends { dispose?(): void | Promise<void> }>(
   subject: Subject<Setup>,
   runner: Runner = bunRunner(),
 ): void {
+  noteSuite(suite);
   runner.describe(`${suite}: ${subject.name}`, () => {
     for (const check of checks) runner.test(check.name, () => runCheck(check, subject));
   });
+}
+
+/** Tells `godwit plugin test` that the suite was there. */
+function noteSuite(suite: string): void {
+  const path = process.env["GODWIT_CONFORMANCE_SUITES"];
+  if (path !== undefined) appendFileSync(path, `${suite}\n`);
 }
 
 /** Runs one; a check that does not apply passes. */

@@ -1,0 +1,97 @@
+/** `godwit plugin new|dev|test|check`: what an author does before `pack`. The binary is the whole toolchain. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative, resolve } from "node:path";
+import { godwitError } from "../../kernel/errors.ts";
+import { systemRandom } from "../../kernel/random.ts";
+import { readFolderManifest } from "../../node-plugins.ts";
+import { runDevMesh } from "../../node-plugin-dev.ts";
+import { createPlugin } from "../author/create.ts";
+import { runBun, unpackKit } from "../author/kit.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { safeText } from "../render.ts";
+import { versionText } from "./version.ts";
+
+/** The test kit writes the name of each conformance suite that it runs there (sdk/testkit/conformance/check.ts). */
+const SUITES_VARIABLE = "GODWIT_CONFORMANCE_SUITES";
+
+const folderOf = ({ args }: CommandContext): string => resolve(args[0] ?? ".");
+
+export const create: CommandModule = {
+  async run({ io, args, option, isJson }) {
+    const [id] = args;
+    const kind = option("kind") ?? "service";
+    const files = await createPlugin(process.cwd(), id!, kind);
+    io.stdout(
+      isJson
+        ? `${JSON.stringify({ folder: resolve(id!), kind, files })}\n`
+        : `${files.map((file) => `${id}/${file}\n`).join("")}next: cd ${id} && godwit plugin test\n`,
+    );
+    return exitCodes.fine;
+  },
+};
+
+export const check: CommandModule = {
+  async run(context) {
+    const folder = folderOf(context);
+    const { id, version } = readFolderManifest(folder);
+    await unpackKit(folder);
+    // Without one of its own: the kit's, which says what the node can run.
+    const project = existsSync(join(folder, "tsconfig.json")) ? [] : ["-p", ".godwit/tsconfig.json"];
+    const { code } = await runBun(folder, ["check", "--no-script", "--no-pretty", ...project], context.env);
+    if (code !== 0) return exitCodes.failed;
+    context.io.stdout(`"${id}" ${version}: the manifest and the types are right\n`);
+    return exitCodes.fine;
+  },
+};
+
+export const test: CommandModule = {
+  async run(context) {
+    const folder = folderOf(context);
+    const { namespace } = readFolderManifest(folder);
+    await unpackKit(folder);
+    const scratch = mkdtempSync(join(tmpdir(), "godwit-test-"));
+    try {
+      const suites = join(scratch, "suites");
+      const pattern = context.option("name");
+      const words = ["test", ...(pattern === undefined ? [] : ["--test-name-pattern", pattern])];
+      const { code } = await runBun(folder, words, context.env, { [SUITES_VARIABLE]: suites });
+      if (code !== 0) return exitCodes.failed;
+      const ran = existsSync(suites) ? readFileSync(suites, "utf8").split("\n") : [];
+      if (!ran.includes(`${namespace} conformance`))
+        throw godwitError(
+          "GODWIT_PLUGIN_UNTESTED",
+          `no test of ${relative(process.cwd(), folder) || "this folder"} runs the ${namespace} conformance suite: call ${suiteOf(namespace)} of @godwit/sdk/testkit`,
+        );
+      return exitCodes.fine;
+    } finally {
+      rmSync(scratch, { recursive: true });
+    }
+  },
+};
+
+const suiteOf = (namespace: string): string =>
+  `${namespace.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())}Conformance`;
+
+const trustLevels = ["trusted", "contained", "untrusted"] as const;
+
+export const dev: CommandModule = {
+  async run(context) {
+    const folder = folderOf(context);
+    const asked = context.option("trust") ?? "trusted";
+    const trust = trustLevels.find((level) => level === asked);
+    if (trust === undefined)
+      throw godwitError("GODWIT_USAGE", `--trust is one of ${trustLevels.join(", ")}, not "${asked}"`);
+    await unpackKit(folder);
+    await runDevMesh({
+      folder,
+      trust,
+      clock: context.io.clock,
+      random: systemRandom,
+      version: versionText(),
+      say: (line) => context.io.stdout(`${safeText(line)}\n`),
+      signal: context.io.signal,
+    });
+    return exitCodes.fine;
+  },
+};

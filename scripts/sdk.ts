@@ -1,0 +1,121 @@
+/**
+ * `@godwit/sdk` as a package: `sdk/dist` with JavaScript and declarations (what `bun pm pack` ships), and the author's kit,
+ * the same with zod and the types of Bun inside, which the binary carries so that `godwit plugin test` and `check` need
+ * nothing but it. Owns both layouts; must never write outside of the folder that it is given.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { root, run } from "./lib.ts";
+
+/** Entry points of the package: what stands in `exports`, below `sdk/`. */
+export const sdkEntries = {
+  "@godwit/sdk": "src/index",
+  "@godwit/sdk/netlink": "src/netlink/index",
+  "@godwit/sdk/process": "src/process/index",
+  "@godwit/sdk/tcp": "src/tcp/index",
+  "@godwit/sdk/testkit": "testkit/index",
+} as const;
+
+const sdkFolder = join(root, "sdk");
+
+/** Declarations of the SDK by path below `sdk/`, such as `src/pipe.d.ts`. Throws with what the compiler said. */
+export async function declarations(removeComments = false): Promise<Map<string, string>> {
+  const out = mkdtempSync(join(root, "node_modules/.sdk-types-"));
+  try {
+    const project = join(out, "tsconfig.json");
+    const compilerOptions = {
+      noEmit: false,
+      declaration: true,
+      emitDeclarationOnly: true,
+      removeComments,
+      outDir: join(out, "out"),
+      rootDir: sdkFolder,
+      paths: {},
+      typeRoots: [join(root, "node_modules/@types")],
+    };
+    const files = Object.values(sdkEntries).map((entry) => join(sdkFolder, `${entry}.ts`));
+    writeFileSync(
+      project,
+      JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [], files }),
+    );
+    const { code, output } = await run([process.execPath, join(root, "node_modules/.bin/tsc"), "-p", project]);
+    if (code !== 0) throw new Error(`tsc failed with ${code}\n${output}`);
+    const found = new Map<string, string>();
+    for (const path of [...new Bun.Glob("**/*.d.ts").scanSync(join(out, "out"))].sort()) {
+      const text = readFileSync(join(out, "out", path), "utf8");
+      found.set(path, text.replace(/(from |import\()"(\.[^"]*)\.ts"/g, '$1"$2.js"'));
+    }
+    return found;
+  } finally {
+    rmSync(out, { recursive: true });
+  }
+}
+
+/** JavaScript of the SDK by path, pieces that its entry points share included. */
+async function scripts(hasZodInside: boolean): Promise<Map<string, string>> {
+  const built = await Bun.build({
+    entrypoints: Object.values(sdkEntries).map((entry) => join(sdkFolder, `${entry}.ts`)),
+    root: sdkFolder,
+    target: "bun",
+    format: "esm",
+    splitting: true,
+    naming: { entry: "[dir]/[name].js", chunk: "chunks/[name]-[hash].js" },
+    external: hasZodInside ? [] : ["zod"],
+  });
+  const found = new Map<string, string>();
+  for (const output of built.outputs) found.set(output.path.replace(/^\.\//, ""), await output.text());
+  return found;
+}
+
+/** What `bun pm pack` puts into the tarball. */
+export async function writeDist(folder = join(sdkFolder, "dist")): Promise<void> {
+  rmSync(folder, { recursive: true, force: true });
+  write(folder, await scripts(false));
+  write(folder, await declarations());
+}
+
+function write(folder: string, files: ReadonlyMap<string, string>): void {
+  for (const [path, text] of files) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), text);
+  }
+}
+
+/** Packages whose declarations an author's type check reads: Bun's, Node's, and zod for `z`. */
+const typePackages = ["@types/bun", "@types/node", "bun-types", "undici-types", "zod"] as const;
+
+/** The author's kit: `modules/...` for `node_modules` of the hidden folder, `template/...` for new plugins. */
+export async function kitFiles(): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
+  const prefix = "modules/@godwit/sdk";
+  for (const [path, text] of [...(await scripts(true)), ...(await declarations())])
+    files.set(`${prefix}/${path}`, text);
+  files.set(`${prefix}/package.json`, readFileSync(join(sdkFolder, "package.json"), "utf8").replaceAll("./dist/", "./"));
+  files.set(`${prefix}/LICENSE`, readFileSync(join(sdkFolder, "LICENSE"), "utf8"));
+  for (const name of typePackages) {
+    const folder = join(root, "node_modules", name);
+    for (const path of [...new Bun.Glob("**/{*.d.ts,package.json,LICENSE}").scanSync(folder)].sort())
+      if (!/(^|\/)(docs|src|v3|v4-mini|locales\/(?!index|en\.))\//.test(path) && !/\blocales\/(?!index|en)\w/.test(path))
+        files.set(`modules/${name}/${path}`, readFileSync(join(folder, path), "utf8"));
+  }
+  const templates = join(sdkFolder, "template");
+  for (const path of [...new Bun.Glob("**/*").scanSync({ cwd: templates, dot: true })].sort())
+    files.set(`template/${path}`, readFileSync(join(templates, path), "utf8"));
+  return files;
+}
+
+/** Where `bun run build` leaves the module that the binary embeds, and a node from source looks for it. */
+export const kitModule = join(root, "runtime/dist/author-kit.js");
+
+/** One string of text in base64: JSON of path to text, as zstd. */
+export async function writeKitModule(): Promise<void> {
+  const files = await kitFiles();
+  const json = JSON.stringify(Object.fromEntries(files));
+  const packed = Bun.zstdCompressSync(Buffer.from(json), { level: 19 });
+  const text = `export const kit = "${Buffer.from(packed).toString("base64")}";\n`;
+  if (existsSync(kitModule) && readFileSync(kitModule, "utf8") === text) return;
+  mkdirSync(dirname(kitModule), { recursive: true });
+  writeFileSync(kitModule, text);
+}
+
+if (import.meta.main) await writeDist();
