@@ -96,15 +96,24 @@ function judge(document: Document, problems: string[]): Machine {
   const given = isTable(document["machine"]) ? document["machine"] : {};
   const whole = configSchema.shape.machine.safeParse(given);
   if (whole.success) return whole.data;
-  problems.push(...formatted(whole.error.issues.map((issue) => ({ ...issue, path: ["machine", ...issue.path] })), document));
+  problems.push(
+    ...formatted(
+      whole.error.issues.map((issue) => ({ ...issue, path: ["machine", ...issue.path] })),
+      document,
+    ),
+  );
   const right = Object.fromEntries(
-    Object.entries(given).filter(([key, value]) => configSchema.shape.machine.safeParse({ [key]: value }).success),
+    Object.entries(given).filter(
+      ([key, value]) => configSchema.shape.machine.safeParse({ [key]: value }).success,
+    ),
   );
   return configSchema.shape.machine.parse(right);
 }
 
 const formatted = (issues: Parameters<typeof problemsOf>[0], document: Document): string[] =>
-  problemsOf(issues, document).map(({ path, expected, found }) => `${path}: expected ${expected}, found ${found}`);
+  problemsOf(issues, document).map(
+    ({ path, expected, found }) => `${path}: expected ${expected}, found ${found}`,
+  );
 
 function readDocument(path: string, problems: string[]): Document {
   try {
@@ -121,4 +130,6 @@ const isTable = (value: unknown): value is Document =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 const hostnameOf = (callsign: string | undefined): string =>
-  callsign !== undefined && /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/.test(callsign) ? callsign.toLowerCase() : "godwit";
+  callsign !== undefined && /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/.test(callsign)
+    ? callsign.toLowerCase()
+    : "godwit";

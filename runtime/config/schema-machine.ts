@@ -63,7 +63,10 @@ export function machineTable(parts: {
       .array(z.string().min(1).max(4_096))
       .min(1)
       .max(64)
-      .register(expectations, { type: "list", expected: "a program by its absolute path, then its arguments" })
+      .register(expectations, {
+        type: "list",
+        expected: "a program by its absolute path, then its arguments",
+      })
       .describe("Program and arguments. No shell looks at it."),
     needs_clock: z
       .boolean()

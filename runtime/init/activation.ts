@@ -5,7 +5,7 @@
 import { dlopen, ptr } from "bun:ffi";
 import { statSync } from "node:fs";
 import { godwitError } from "../kernel/errors.ts";
-import { formatIp } from "../kernel/netlink.ts";
+import { formatIp } from "@godwit/sdk/netlink";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
