@@ -18,6 +18,7 @@ import type { Session } from "./link/types.ts";
 import { enrol } from "./membership/enrol.ts";
 import { PluginHost } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
+import type { SecretLife } from "./wire/join-messages.ts";
 
 /** Transports that listen unless they are told otherwise. */
 const LISTENERS = ["tcp", "tor"];
@@ -44,6 +45,8 @@ export interface Joined {
   readonly member: NodeId;
   /** Newest first; none in an open mesh. Owned by the caller. */
   readonly secrets: readonly Uint8Array[];
+  /** Of each secret; none where the member did not say. */
+  readonly lives: readonly SecretLife[];
   /** Endpoints of members, those that worked or were in the token first. */
   readonly peers: readonly string[];
   /** Callsigns of members that were told. */
@@ -184,13 +187,13 @@ async function finish(
         "GODWIT_HANDSHAKE_FAILED",
         `another node than the invitation names answers: ${shortId(member)}`,
       );
-    return { id, member, secrets: [], peers: [...new Set(first)], callsigns: [] };
+    return { id, member, secrets: [], lives: [], peers: [...new Set(first)], callsigns: [] };
   }
-  const { secrets, records } = await enrol(session, callsign ?? token.callsign, clock);
+  const { secrets, records, lives } = await enrol(session, callsign ?? token.callsign, clock);
   const known = records.flatMap((bytes) => readRecord(bytes, token.network));
   const others = known.filter((record) => record.id !== id).flatMap(({ endpoints }) => endpoints);
   const peers = [...new Set([...first, ...others])].slice(0, PEERS_MAX);
-  return { id, member, secrets, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
+  return { id, member, secrets, lives, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
 }
 
 function readRecord(bytes: Uint8Array, network: string): NodeRecord[] {
