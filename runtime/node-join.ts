@@ -90,7 +90,7 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
           options: "listen" in options || LISTENERS.includes(type) ? { ...options, listen: [] } : options,
         })),
     );
-    return await tryAll(deps, identity, host);
+    return await joinOver(deps, identity, host);
   } finally {
     await host.stop();
   }
@@ -101,7 +101,15 @@ interface Attempt {
   readonly error: GodwitError;
 }
 
-async function tryAll(deps: JoinDeps, identity: Identity, host: PluginHost): Promise<Joined> {
+/** How the newcomer reaches an address: its transports, or a simulated network. */
+export type JoinDialer = Pick<PluginHost, "dial" | "dialTimeoutMs">;
+
+/** `joinMesh` from an identity and something that dials; rejects like it. */
+export async function joinOver(
+  deps: Omit<JoinDeps, "config" | "log">,
+  identity: Identity,
+  host: JoinDialer,
+): Promise<Joined> {
   const { token, clock, signal } = deps;
   const over = new AbortController();
   const stop = AbortSignal.any([over.signal, signal]);
@@ -133,9 +141,9 @@ async function tryAll(deps: JoinDeps, identity: Identity, host: PluginHost): Pro
 }
 
 async function connect(
-  { token, clock, random }: JoinDeps,
+  { token, clock, random }: Pick<JoinDeps, "token" | "clock" | "random">,
   identity: Identity,
-  host: PluginHost,
+  host: JoinDialer,
   { endpoint }: TokenAddress,
   signal: AbortSignal,
 ): Promise<Session> {
@@ -171,7 +179,7 @@ async function connect(
 
 /** In a closed mesh the invitation proves that a member answered, whichever it is; in an open one only its id does. */
 async function finish(
-  { token, callsign, clock }: JoinDeps,
+  { token, callsign, clock }: Pick<JoinDeps, "token" | "callsign" | "clock">,
   identity: Identity,
   session: Session,
   { endpoint, idPrefix }: TokenAddress,
