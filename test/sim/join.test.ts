@@ -26,7 +26,11 @@ test(
         const { joined } = first as Extract<JoinResult, { joined: unknown }>;
         expect(joined.secrets.length).toBe(1);
         expect(joined.member).not.toBe(inviter.identity.id);
+        // Neither is there any more who issued it or took it: the others were told.
+        const acceptor = world.members.find(({ identity }) => identity.id === joined.member)!;
+        for (const gone of [inviter, acceptor]) world.set(gone, false);
         const second = world.join(token);
+        for (const back of [inviter, acceptor]) world.set(back, true);
         expect("refusal" in second ? second.refusal : "let in").toBe("GODWIT_INVITE_USED");
       }
       expect(world.members.reduce((sum, { letIn }) => sum + letIn.length, 0)).toBe(there.length);
