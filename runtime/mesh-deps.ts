@@ -5,7 +5,7 @@ import type { NodeRecord } from "./identity/record.ts";
 import type { NodeId } from "./kernel/ids.ts";
 import type { Metrics } from "./kernel/metrics.ts";
 import type { Session } from "./link/types.ts";
-import type { EnrolmentEvents } from "./mesh-enrolment.ts";
+import type { EnrolmentEvents, LiveSecret } from "./mesh-enrolment.ts";
 import type { MembersDeps } from "./membership/members.ts";
 import type { DistrustEvents } from "./mesh-quarantine.ts";
 import type { TrustGrant, TrustLevel } from "./peer/book.ts";
@@ -46,7 +46,7 @@ export interface MeshDeps {
   readonly identity: MeshIdentity;
   readonly network: string;
   /** Live network secrets, newest first; none: an open mesh. */
-  liveSecrets(): readonly Uint8Array[];
+  liveSecrets(): readonly LiveSecret[];
   /** Signs names and revocations; none: names are pinned, and nodes revoke themselves only. */
   readonly authority?: NodeId | undefined;
   readonly callsign: string | undefined;

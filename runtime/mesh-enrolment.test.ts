@@ -10,7 +10,7 @@ import { seededRandom } from "./kernel/random.ts";
 import type { Session, SessionHandlers } from "./link/types.ts";
 import { enrol } from "./membership/enrol.ts";
 import { RecordBook } from "./membership/records.ts";
-import { Enrolment } from "./mesh-enrolment.ts";
+import { Enrolment, type LiveSecret } from "./mesh-enrolment.ts";
 import type { Store } from "./store/types.ts";
 import { FrameType } from "./wire/constants.ts";
 
@@ -26,7 +26,10 @@ const store: Store = {
   close: async () => {},
 };
 
-function member(clock: ManualClock, secrets: readonly Uint8Array[] = [SECRET]) {
+const [signature, NEXT] = [new Uint8Array(64).fill(7), new Uint8Array(32).fill(8)];
+const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined };
+
+function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured]) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
     store,
@@ -146,6 +149,24 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   expect(await come(first)).toEqual({ secrets: [SECRET], count: 1 });
   expect(new Set(joined)).toEqual(new Set([first]));
   expect(identity.id).not.toBe(first);
+  enrolment.stop();
+});
+
+test("a newcomer learns which secret is the newer one and when the other ends", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const { enrolment } = member(clock, [
+    { secret: NEXT, generation: 3, retiresInMs: undefined, signature },
+    { ...configured, retiresInMs: 41_999.7 },
+  ]);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
+  enrolment.serve(atMember);
+  const { secrets, lives } = await enrol(atNewcomer, "DUN-B", clock);
+  expect(secrets).toEqual([NEXT, SECRET]);
+  expect(lives).toEqual([
+    { generation: 3, retiresInMs: undefined, signature },
+    { generation: 0, retiresInMs: 41_999, signature: undefined },
+  ]);
   enrolment.stop();
 });
 

@@ -32,6 +32,7 @@ import {
   encodeRedemptions,
   EnrolRefusal,
   GRANT_RECORDS_MAX,
+  type SecretLife,
 } from "./wire/join-messages.ts";
 
 /** Newcomers in a session at once. */
@@ -45,6 +46,10 @@ export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
 /** Own invitations whose age is known by the monotonic clock, oldest forgotten first. */
 const ISSUED_MAX = 1_024;
 
+export interface LiveSecret extends SecretLife {
+  readonly secret: Uint8Array;
+}
+
 export interface EnrolmentDeps {
   readonly identity: Signer;
   readonly network: string;
@@ -56,7 +61,7 @@ export interface EnrolmentDeps {
   readonly verify: Verify;
   readonly records: RecordBook;
   /** Live network secrets, newest first; none: an open mesh. */
-  secrets(): readonly Uint8Array[];
+  secrets(): readonly LiveSecret[];
   connected(): Iterable<Peer>;
   isReachable(id: NodeId): boolean;
   readonly events: EnrolmentEvents;
@@ -108,7 +113,7 @@ export class Enrolment {
         "GODWIT_REQUEST_INVALID",
         "no member that is known here has an address that others can dial: let a transport listen, or set advertise",
       );
-    const secret = this.#deps.secrets()[0];
+    const secret = this.#deps.secrets()[0]?.secret;
     const ttlMs = Math.min(Math.max(wish.ttlMs, INVITE_TTL_MIN_MS), INVITE_TTL_MAX_MS);
     const wallMs = clock.wallMs();
     const invite: Invite | undefined =
@@ -229,7 +234,18 @@ export class Enrolment {
       .filter((id, index, ids) => id !== identity.id && ids.indexOf(id) === index)
       .map((id) => records.get(id));
     const known = [own, ...others].flatMap((held) => (held === undefined ? [] : [held.bytes]));
-    const frame = encodeEnrolGrant({ secrets: this.#deps.secrets(), records: known }, session.frameBytesMax);
+    const live = this.#deps.secrets();
+    const grant = {
+      secrets: live.map(({ secret }) => secret),
+      records: known,
+      lives: live.map(({ generation, retiresInMs, signature }) => ({
+        generation,
+        // 0 would say that nothing replaces it.
+        retiresInMs: retiresInMs === undefined ? undefined : Math.max(1, Math.floor(retiresInMs)),
+        signature,
+      })),
+    };
+    const frame = encodeEnrolGrant(grant, session.frameBytesMax);
     if (frame === undefined) return "noRoom";
     session.send(frame);
     session.flush();

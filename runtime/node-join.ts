@@ -18,6 +18,7 @@ import type { Session } from "./link/types.ts";
 import { enrol } from "./membership/enrol.ts";
 import { PluginHost } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
+import type { SecretLife } from "./wire/join-messages.ts";
 
 /** Transports that listen unless they are told otherwise. */
 const LISTENERS = ["tcp", "tor"];
@@ -44,6 +45,8 @@ export interface Joined {
   readonly member: NodeId;
   /** Newest first; none in an open mesh. Owned by the caller. */
   readonly secrets: readonly Uint8Array[];
+  /** Of each secret; none where the member did not say. */
+  readonly lives: readonly SecretLife[];
   /** Endpoints of members, those that worked or were in the token first. */
   readonly peers: readonly string[];
   /** Callsigns of members that were told. */
@@ -87,7 +90,7 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
           options: "listen" in options || LISTENERS.includes(type) ? { ...options, listen: [] } : options,
         })),
     );
-    return await tryAll(deps, identity, host);
+    return await joinOver(deps, identity, host);
   } finally {
     await host.stop();
   }
@@ -98,7 +101,15 @@ interface Attempt {
   readonly error: GodwitError;
 }
 
-async function tryAll(deps: JoinDeps, identity: Identity, host: PluginHost): Promise<Joined> {
+/** How the newcomer reaches an address: its transports, or a simulated network. */
+export type JoinDialer = Pick<PluginHost, "dial" | "dialTimeoutMs">;
+
+/** `joinMesh` from an identity and something that dials; rejects like it. */
+export async function joinOver(
+  deps: Omit<JoinDeps, "config" | "log">,
+  identity: Identity,
+  host: JoinDialer,
+): Promise<Joined> {
   const { token, clock, signal } = deps;
   const over = new AbortController();
   const stop = AbortSignal.any([over.signal, signal]);
@@ -130,9 +141,9 @@ async function tryAll(deps: JoinDeps, identity: Identity, host: PluginHost): Pro
 }
 
 async function connect(
-  { token, clock, random }: JoinDeps,
+  { token, clock, random }: Pick<JoinDeps, "token" | "clock" | "random">,
   identity: Identity,
-  host: PluginHost,
+  host: JoinDialer,
   { endpoint }: TokenAddress,
   signal: AbortSignal,
 ): Promise<Session> {
@@ -168,7 +179,7 @@ async function connect(
 
 /** In a closed mesh the invitation proves that a member answered, whichever it is; in an open one only its id does. */
 async function finish(
-  { token, callsign, clock }: JoinDeps,
+  { token, callsign, clock }: Pick<JoinDeps, "token" | "callsign" | "clock">,
   identity: Identity,
   session: Session,
   { endpoint, idPrefix }: TokenAddress,
@@ -184,13 +195,13 @@ async function finish(
         "GODWIT_HANDSHAKE_FAILED",
         `another node than the invitation names answers: ${shortId(member)}`,
       );
-    return { id, member, secrets: [], peers: [...new Set(first)], callsigns: [] };
+    return { id, member, secrets: [], lives: [], peers: [...new Set(first)], callsigns: [] };
   }
-  const { secrets, records } = await enrol(session, callsign ?? token.callsign, clock);
+  const { secrets, records, lives } = await enrol(session, callsign ?? token.callsign, clock);
   const known = records.flatMap((bytes) => readRecord(bytes, token.network));
   const others = known.filter((record) => record.id !== id).flatMap(({ endpoints }) => endpoints);
   const peers = [...new Set([...first, ...others])].slice(0, PEERS_MAX);
-  return { id, member, secrets, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
+  return { id, member, secrets, lives, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
 }
 
 function readRecord(bytes: Uint8Array, network: string): NodeRecord[] {

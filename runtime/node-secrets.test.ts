@@ -7,7 +7,7 @@ import { signRotation, type Rotation } from "./identity/rotation.ts";
 import { ManualClock } from "./kernel/clock.ts";
 import { silentLog } from "./kernel/log.ts";
 import { seededRandom } from "./kernel/random.ts";
-import { NetworkSecrets, SECRETS_FILE, type NetworkSecretsOptions } from "./node-secrets.ts";
+import { keepGranted, NetworkSecrets, SECRETS_FILE, type NetworkSecretsOptions } from "./node-secrets.ts";
 
 const authority = generateIdentity(seededRandom(1));
 const secretOf = (fill: number): Uint8Array => new Uint8Array(32).fill(fill);
@@ -155,4 +155,44 @@ test("a file that others may read, or that is damaged, stops the start and is ne
   }
   expect(thrown).toContain("damaged");
   expect(thrown).not.toContain(text.slice(20, 40));
+});
+
+describe("a newcomer that was told of a rotation", () => {
+  const signed = orderOf(3, 2);
+  const lives = [
+    { generation: 3, retiresInMs: undefined, signature: signed.signature },
+    { generation: 0, retiresInMs: 5_000, signature: undefined },
+  ];
+  const join = (): readonly Uint8Array[] =>
+    keepGranted({ stateDir, network: "net", random: seededRandom(3) }, [secretOf(2), secretOf(1)], lives);
+
+  test("prefers the new one, passes its order on, and lets the old one go with the others", async () => {
+    const configured = join();
+    expect(configured).toEqual([secretOf(2)]);
+    const secrets = open({ configured });
+    expect([fills(secrets), secrets.generation]).toEqual([[2, 1], 3]);
+    expect(secrets.order).toMatchObject({ generation: 3, signature: signed.signature });
+    await clock.advance(5_001);
+    expect(fills(secrets)).toEqual([2]);
+  });
+
+  test("does not take an order that the others have passed", () => {
+    const secrets = open({ configured: join() });
+    expect(() => secrets.accept(orderOf(2, 9))).toThrow(refused);
+    expect(fills(secrets)).toEqual([2, 1]);
+    expect(secrets.accept(orderOf(4, 4))).toBe(true);
+  });
+
+  test("from a member of an earlier version knows only the secrets", () => {
+    const options = { stateDir, network: "net", random: seededRandom(3) };
+    expect(keepGranted(options, [secretOf(2), secretOf(1)], [])).toEqual([secretOf(2), secretOf(1)]);
+    expect(() => statSync(`${stateDir}/${SECRETS_FILE}`)).toThrow("ENOENT");
+  });
+
+  test("of a mesh that never rotated gets its files and nothing else", () => {
+    const options = { stateDir, network: "net", random: seededRandom(3) };
+    const plain = { generation: 0, retiresInMs: undefined, signature: undefined };
+    expect(keepGranted(options, [secretOf(1)], [plain])).toEqual([secretOf(1)]);
+    expect(() => statSync(`${stateDir}/${SECRETS_FILE}`)).toThrow("ENOENT");
+  });
 });

@@ -14,6 +14,7 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
+import { dirname } from "node:path";
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import { isSignedRotation, type Rotation } from "./identity/rotation.ts";
 import type { Verify } from "./identity/record.ts";
@@ -21,6 +22,7 @@ import { godwitError } from "./kernel/errors.ts";
 import { formatHex, type NodeId } from "./kernel/ids.ts";
 import { SECRETS_MAX } from "./link/constants.ts";
 import { networkKeys } from "./link/hello.ts";
+import type { SecretLife } from "./wire/join-messages.ts";
 
 export const SECRETS_FILE = "network-secrets.json";
 /** Epochs that were retired are remembered, so that a configuration that still lists one does not bring it back. */
@@ -266,17 +268,12 @@ export class NetworkSecrets {
     return [...ids];
   }
 
-  /** Whole or not at all. */
   #save(): void {
     const stored: StoredFile = {
       version: 1,
       rotated: this.#epochs
         .filter(({ source }) => source === "mesh")
-        .map(({ secret, generation, signature }) => ({
-          secret: Buffer.from(secret).toString("base64"),
-          generation,
-          signature: signature === undefined ? null : Buffer.from(signature).toString("base64"),
-        })),
+        .map(({ secret, generation, signature }) => storedEpoch(secret, generation, signature)),
       retiring: Object.fromEntries(
         this.#epochs.flatMap(({ id, retiresInMs }) =>
           retiresInMs === undefined ? [] : [[id, Math.max(1, Math.floor(retiresInMs))]],
@@ -284,23 +281,69 @@ export class NetworkSecrets {
       ),
       retired: this.#retired,
     };
-    const temporary = `${this.#path}.new-${formatHex(this.#options.random.bytes(8))}`;
+    writeStored(this.#path, stored, this.#options.random);
+  }
+}
+
+/**
+ * What a newcomer was told of its secrets goes to where its node will look for it: which came by an order, and how long
+ * replaced ones are good for. Answers the secrets that belong into the configuration; the others stand in the file.
+ */
+export function keepGranted(
+  { stateDir, network, random }: Pick<NetworkSecretsOptions, "stateDir" | "network" | "random">,
+  secrets: readonly Uint8Array[],
+  lives: readonly SecretLife[],
+): readonly Uint8Array[] {
+  const known = secrets.map((secret, index) => ({ secret, life: lives[index] }));
+  const isOrdered = ({ life }: (typeof known)[number]) =>
+    life !== undefined && (life.generation > 0 || life.retiresInMs !== undefined);
+  const ordered = known.filter(isOrdered);
+  if (ordered.length === 0) return secrets;
+  const stored: StoredFile = {
+    version: 1,
+    rotated: ordered.map(({ secret, life }) => storedEpoch(secret, life!.generation, life!.signature)),
+    retiring: Object.fromEntries(
+      ordered.flatMap(({ secret, life }) =>
+        life!.retiresInMs === undefined
+          ? []
+          : [[networkKeys(network, secret).epoch!, life!.retiresInMs] as const],
+      ),
+    ),
+    retired: [],
+  };
+  writeStored(`${stateDir}/${SECRETS_FILE}`, stored, random);
+  // The newest stands in both: a configuration without any would be one of an open mesh.
+  return known.filter((each, index) => index === 0 || !isOrdered(each)).map(({ secret }) => secret);
+}
+
+const storedEpoch = (
+  secret: Uint8Array,
+  generation: number,
+  signature: Uint8Array | undefined,
+): StoredEpoch => ({
+  secret: Buffer.from(secret).toString("base64"),
+  generation,
+  signature: signature === undefined ? null : Buffer.from(signature).toString("base64"),
+});
+
+/** Whole or not at all. Throws GODWIT_STATE_UNUSABLE. */
+function writeStored(path: string, stored: StoredFile, random: Random): void {
+  const temporary = `${path}.new-${formatHex(random.bytes(8))}`;
+  try {
+    const handle = openSync(temporary, "wx", 0o600);
     try {
-      const handle = openSync(temporary, "wx", 0o600);
-      try {
-        writeSync(handle, `${JSON.stringify(stored)}\n`);
-        fsyncSync(handle);
-      } finally {
-        closeSync(handle);
-      }
-      renameSync(temporary, this.#path);
-      const folder = openSync(this.#options.stateDir, "r");
-      fsyncSync(folder);
-      closeSync(folder);
-    } catch (error) {
-      tryUnlink(temporary);
-      throw unusable(this.#path, codeOf(error));
+      writeSync(handle, `${JSON.stringify(stored)}\n`);
+      fsyncSync(handle);
+    } finally {
+      closeSync(handle);
     }
+    renameSync(temporary, path);
+    const folder = openSync(dirname(path), "r");
+    fsyncSync(folder);
+    closeSync(folder);
+  } catch (error) {
+    tryUnlink(temporary);
+    throw unusable(path, codeOf(error));
   }
 }
 

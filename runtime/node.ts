@@ -141,7 +141,7 @@ async function assemble(
   const mesh = await Mesh.open({
     identity,
     network,
-    liveSecrets: () => secrets.live,
+    liveSecrets: () => secrets.epochs,
     authority,
     callsign,
     location,

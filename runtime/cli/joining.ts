@@ -12,6 +12,7 @@ import { parseToken } from "../identity/token.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { joinMesh } from "../node-join.ts";
+import { keepGranted } from "../node-secrets.ts";
 import { defaultConfigPath, starterConfig, writeWhole } from "./starter.ts";
 
 const SECRET_FILE = "network.key";
@@ -60,7 +61,9 @@ export async function joinByToken(wish: JoinWish): Promise<JoinOutcome> {
     format: "toml",
   });
   const joined = await joinMesh({ ...wish, token, callsign, config: draft });
-  const secrets = joined.secrets.slice(0, SECRETS_WRITTEN_MAX).map((secret, index) => {
+  const ownFolder = { stateDir: draft.node.stateDir, network: token.network, random: wish.random };
+  const configured = keepGranted(ownFolder, joined.secrets, joined.lives);
+  const secrets = configured.slice(0, SECRETS_WRITTEN_MAX).map((secret, index) => {
     const path = join(draft.node.stateDir, index === 0 ? SECRET_FILE : `${SECRET_FILE}.${index + 1}`);
     writeWhole(path, fileOf(secret), 0o600);
     return path;

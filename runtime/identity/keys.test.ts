@@ -120,6 +120,36 @@ describe("which ids are usable", () => {
     }
   });
 
+  test("the quick check and the plain one agree", () => {
+    const isPlainlyUsable = (bytes: Uint8Array): boolean => {
+      if ((bytes[31]! & 0x80) !== 0) return false;
+      try {
+        const point = ed25519.Point.fromBytes(bytes, false);
+        return !point.isSmallOrder() && point.isTorsionFree();
+      } catch {
+        return false;
+      }
+    };
+    const points = fc
+      .tuple(fc.integer({ min: 1, max: 2 ** 31 }), fc.integer({ min: 0, max: 7 }))
+      .map(([factor, at]) => {
+        const torsion = ed25519.Point.fromHex(ED25519_TORSION_SUBGROUP[at]!);
+        const point = ed25519.Point.BASE.multiply(BigInt(factor)).add(torsion);
+        return ((point.toBytes()[31]! & 0x80) === 0 ? point : point.negate()).toBytes();
+      });
+    const found = { usable: 0, refused: 0 };
+    const noise = fc.uint8Array({ minLength: 32, maxLength: 32 });
+    fc.assert(
+      fc.property(fc.oneof(points, noise), (bytes) => {
+        const isUsable = codeOf(() => checkNodeId(formatNodeId(bytes))) === "nothing thrown";
+        expect(isUsable).toBe(isPlainlyUsable(bytes));
+        found[isUsable ? "usable" : "refused"]++;
+      }),
+      { numRuns: 300 },
+    );
+    expect(Math.min(found.usable, found.refused)).toBeGreaterThan(5);
+  });
+
   test("random 32 bytes never crash the check", () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (bytes) => {

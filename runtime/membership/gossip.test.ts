@@ -3,7 +3,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
-import { encodeMemberDigest, MemberEntryKind } from "../wire/member-messages.ts";
+import { decodeMemberFacts, encodeMemberDigest, encodeMemberSync, MemberEntryKind } from "../wire/member-messages.ts";
 import { Gossip } from "./gossip.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
@@ -40,5 +40,42 @@ test("a flood of digests does not make the node add up all facts for each of the
   await clock.advance(1_000);
   gossip.handleFrame(id(2), FrameType.memberDigest, digest);
   expect(walks).toBeGreaterThan(256);
+  gossip.stop();
+});
+
+test("empty syncs do not draw the whole view again and again", async () => {
+  const clock = new ManualClock();
+  const [held, asked] = [4_000, 200];
+  const facts = Array.from({ length: held }, (_, n) => {
+    const bytes = new Uint8Array(32);
+    new DataView(bytes.buffer).setUint32(0, n * 1_000);
+    const node = formatNodeId(bytes);
+    const fact = { kind: MemberEntryKind.alive, node, incarnation: 1, signature: new Uint8Array(64) } as const;
+    return { fact, idPrefix: n * 1_000, digest: n };
+  });
+  let [given, dropped] = [0, 0];
+  const gossip = new Gossip({
+    self: id(1),
+    clock,
+    random: seededRandom(1),
+    send: (_, frame) => {
+      if (frame[0] === FrameType.memberFacts) given += decodeMemberFacts(frame).entries.length;
+    },
+    facts: () => facts,
+    count: () => held,
+    accept: () => false,
+    dropped: (_, entries) => (dropped += entries),
+    sent() {},
+  });
+  gossip.neighbourUp(id(2), "fast", facts[0]!.fact);
+  given = 0;
+  const sync = encodeMemberSync({ depth: 0, prefix: 0, entries: [] });
+  gossip.handleFrame(id(2), FrameType.memberSync, sync);
+  expect([given, dropped]).toEqual([held, 0]);
+  for (let n = 1; n < asked; n++) gossip.handleFrame(id(2), FrameType.memberSync, sync);
+  expect([given, given + dropped]).toEqual([32_768, asked * held]);
+  await clock.advance(1_000);
+  gossip.handleFrame(id(2), FrameType.memberSync, sync);
+  expect(given).toBe(32_768 + 500);
   gossip.stop();
 });

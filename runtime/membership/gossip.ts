@@ -30,7 +30,10 @@ const PENDING_MAX = 1_024;
 /** Frames of repair answered per neighbour: burst, and per second. */
 const REPAIR_BURST = 256;
 const REPAIR_PER_SECOND = 16;
-/** Entries taken from one neighbour: burst, and per second. Each may cost a signature check. */
+/**
+ * Entries taken from one neighbour, each of which may cost a signature check, and entries given to it in answers to syncs,
+ * which a short frame can ask for by the thousand: burst, and per second, of either.
+ */
 const ENTRIES_BURST = 32_768;
 const ENTRIES_PER_SECOND = 500;
 
@@ -63,6 +66,7 @@ interface Neighbour {
   readonly pending: Map<string, wire.MemberEntry>;
   readonly repairs: TokenBucket;
   readonly entries: TokenBucket;
+  readonly answers: TokenBucket;
   flush: Timer | undefined;
   digest: Timer | undefined;
 }
@@ -89,6 +93,7 @@ export class Gossip {
       pending: new Map(),
       repairs: new TokenBucket(clock, REPAIR_PER_SECOND, REPAIR_BURST),
       entries: new TokenBucket(clock, ENTRIES_PER_SECOND, ENTRIES_BURST),
+      answers: new TokenBucket(clock, ENTRIES_PER_SECOND, ENTRIES_BURST),
       flush: undefined,
       digest: undefined,
     };
@@ -266,7 +271,10 @@ export class Gossip {
       const held = theirs.get(fact.node);
       return held === undefined || isNewerFact(fact, held);
     });
-    this.#sendEntries(neighbour, better, true);
+    // What is left out comes with a later digest.
+    const paid = better.findIndex(() => !neighbour.answers.take());
+    if (paid >= 0) this.#deps.dropped("rate", better.length - paid);
+    this.#sendEntries(neighbour, paid < 0 ? better : better.slice(0, paid), true);
   }
 
   #under(at: wire.MemberPrefix): wire.MemberFact[] {

@@ -65,11 +65,16 @@ const RTT_VARIATION_WEIGHT = 1 / 4;
 const PATIENCE_MAX = 4;
 /**
  * A fast link whose round trip is above `RTT_PLAIN_MS` is measured again after these pauses, until two samples agree to
- * this share: when links come up their ends are mostly busy, and each correction later is told to the whole mesh.
+ * this share or it has been up for `UNSURE_MS`; samples of a node whose own timers are late count for neither, until
+ * `UNSURE_MAX_MS`. When many links come up their ends are busy, and what a link seems to cost then, and each correction
+ * of it later, would be told to the whole mesh.
  */
 const REMEASURE_MS = [250, 500, 1_000, 2_000] as const;
 const RTT_PLAIN_MS = 2;
-const RTT_AGREEMENT = 0.25;
+const RTT_AGREEMENT = 0.1;
+const UNSURE_MS = 30_000;
+const UNSURE_MAX_MS = 300_000;
+const LATE_MS = 5;
 /** Probes whose late answers are still measured. */
 const PROBES_HELD_MAX = 8;
 /** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
@@ -123,6 +128,8 @@ export class Link {
   #isMeasured = false;
   #remeasures = 0;
   #remeasureTimer: Timer | undefined;
+  /** The timer behind the last probe was late: this node is busy itself. */
+  #isBusy = false;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
   #measuredAtMs: number;
@@ -278,14 +285,20 @@ export class Link {
     const leastMs = Math.min(this.#rttMinMs, sampleMs);
     const agrees =
       Number.isFinite(this.#rttMinMs) && Math.max(this.#rttMinMs, sampleMs) <= leastMs * (1 + RTT_AGREEMENT);
-    const pauseMs = REMEASURE_MS[this.#remeasures];
-    if (this.session.linkClass !== "fast" || leastMs <= RTT_PLAIN_MS || agrees || pauseMs === undefined) {
+    const upMs = this.#clock.monotonicMs() - this.upAtMs;
+    const isTrusted = (!this.#isBusy && (agrees || upMs >= UNSURE_MS)) || upMs >= UNSURE_MAX_MS;
+    if (this.session.linkClass !== "fast" || leastMs <= RTT_PLAIN_MS || isTrusted) {
       this.#isMeasured = true;
       return;
     }
-    this.#remeasures++;
+    const pauseMs = REMEASURE_MS[this.#remeasures++];
+    if (pauseMs === undefined) return;
+    const dueAtMs = this.#clock.monotonicMs() + pauseMs;
     this.#remeasureTimer?.cancel();
-    this.#remeasureTimer = this.#clock.after(pauseMs, () => this.#probe());
+    this.#remeasureTimer = this.#clock.after(pauseMs, () => {
+      this.#isBusy = this.#clock.monotonicMs() - dueAtMs > LATE_MS;
+      this.#probe();
+    });
   }
 
   /** What has left this node: what the pipe still buffers was counted when it was written. */
@@ -319,6 +332,7 @@ export class Link {
     const profile = this.#profile!;
     const nowMs = this.#clock.monotonicMs();
     const isProbing = this.#misses > 0;
+    this.#isBusy = nowMs - this.#dueAtMs > LATE_MS;
     // What was not heard meanwhile proves nothing: the count begins anew, with a probe now.
     if (nowMs - this.#dueAtMs > LAG_VOID_MS) this.#misses = 0;
     if (!isProbing) {

@@ -288,7 +288,7 @@ function wireTargets(): Target[] {
 function joinTargets(): Target[] {
   return [
     decoder("enrol request", [joinVector("enrolRequest")], join.decodeEnrolRequest),
-    decoder("enrol grant", [joinVector("enrolGrant")], (input) =>
+    decoder("enrol grant", [joinVector("enrolGrant"), joinVector("enrolGrantLives")], (input) =>
       checkStable(
         join.decodeEnrolGrant(input),
         (grant) => join.encodeEnrolGrant(grant, FRAME_BYTES_MAX)!,
