@@ -148,7 +148,14 @@ async function downNode(): Promise<void> {
     "/etc/godwit/godwit.toml",
     '[transports.lan]\ntype = "broken"\ntrust = "trusted"\n[api]\nsocket = "/run/godwit/godwit.sock"\n',
   );
-  const manifest = { id: "broken", namespace: "transport", version: "1.0.0", sdk: "^0.1.0", permissions: [], config: {} };
+  const manifest = {
+    id: "broken",
+    namespace: "transport",
+    version: "1.0.0",
+    sdk: "^0.1.0",
+    permissions: [],
+    config: {},
+  };
   machine.write("/root/broken/godwit-plugin.json", JSON.stringify({ ...manifest, entry: "index.ts" }));
   machine.write(
     "/root/broken/index.ts",
