@@ -3,10 +3,12 @@
  * started. One engine for all tests, one image; each test has its own containers.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/image/container.ts";
+import { binaryPath } from "../../scripts/lab.ts";
 import { root as project, run } from "../../scripts/lib.ts";
+import { rootArchive } from "../systemd/machine.ts";
 import { type Compose, down, readCompose, readVariables, runWords, up } from "./compose.ts";
 import { Engine, missing } from "./engine.ts";
 
@@ -47,7 +49,9 @@ describe.skipIf(missing !== undefined)(
     );
     test("a wrong variable ends the container with 78", wrongVariable, SLOW_MS);
     test("the line forms, a telex reaches its end, the hub comes back with its volume", line, SLOW_MS);
+    test("the override runs the binary that was built last", override, SLOW_MS);
     test("the ring forms", ring, SLOW_MS);
+    test("podman builds both Containerfiles, and what they make runs", builtByPodman, 300_000);
   },
 );
 
@@ -63,8 +67,8 @@ const sha256 = (path: string) => new Bun.CryptoHasher("sha256").update(readFileS
 
 async function sameBytes(): Promise<void> {
   await image("second");
-  const [first, second] = ["first", "second"].map((name) => sha256(join(engine.dir, name, "godwit.oci.tar")));
-  expect(second).toBe(first!);
+  const archiveOf = (name: string) => sha256(join(engine.dir, name, "godwit.oci.tar"));
+  expect(archiveOf("second")).toBe(archiveOf("first"));
 }
 
 /** What `podman build` would write is read by hand: the instructions of both files. */
@@ -267,5 +271,72 @@ async function ring(): Promise<void> {
     expect(sent.code).toBe(0);
   } finally {
     await down(engine, compose);
+  }
+}
+
+async function override(): Promise<void> {
+  const compose = readCompose([file("line.yaml"), file("dev.yaml")], {
+    ...variables,
+    GODWIT_BINARY: binaryPath,
+  });
+  try {
+    await up(engine, compose, { folder });
+    await allHealthy(compose);
+    await isConfined(compose);
+    await canReach("dun-a", ["NYC-C"]);
+    const built = await run([binaryPath, "version", "--json"]);
+    const laidOver = await godwit("dun-a", "version", "--json");
+    expect(laidOver.out).toBe(built.output);
+    for (const port of [8000, 8001, 8002])
+      expect(
+        await engine.bun(join(import.meta.dir, "get.ts"), `http://127.0.0.1:${port}/health`),
+      ).toStartWith("200 ");
+    const { out, err } = await engine.podman("logs", "dun-a");
+    // For people, not for programs.
+    expect(`${out}${err}`).toMatch(/^\d\d:\d\d:\d\d\.\d{3} info {2}node started /m);
+  } finally {
+    await down(engine, compose);
+  }
+}
+
+async function builtByPodman(): Promise<void> {
+  const context = join(engine.dir, "context");
+  await image("context", "--rootfs");
+  copyFileSync(binaryPath, join(context, "godwit"));
+  mkdirSync(join(context, "state"));
+  // Any root of Debian's packages will do; the one of the systemd suite is there already.
+  copyFileSync(await rootArchive(), join(context, "debian.tar"));
+  for (const name of ["Containerfile", "Containerfile.debian"]) {
+    const containerfile = join(project, "images/container", name);
+    const tag = `localhost/${name.toLowerCase().replace(".", "-")}:test`;
+    await engine.must(
+      "build",
+      "--format",
+      "docker",
+      "--quiet",
+      "--file",
+      containerfile,
+      "--tag",
+      tag,
+      context,
+    );
+    const [shown] = JSON.parse(await engine.must("image", "inspect", tag)) as [
+      { Healthcheck: { Test: string[] } },
+    ];
+    expect(shown.Healthcheck.Test).toEqual(["CMD", CONTAINER_BINARY, "health"]);
+    await engine.must(
+      ...["run", "--detach", "--name", "built", "--no-healthcheck", "--cgroups=disabled", "--network=none"],
+      ...[
+        "--read-only",
+        "--read-only-tmpfs=false",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        tag,
+      ],
+    );
+    await until("health", "built", () => isHealthy("built"));
+    expectPowerless((await engine.processOf("built")).status);
+    await engine.must("rm", "--force", "--volumes", "--time", "10", "built");
+    await engine.must("rmi", "--force", tag);
   }
 }

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { binaryPath } from "../../scripts/lab.ts";
 import { root as project } from "../../scripts/lib.ts";
 
 const CALL_TIMEOUT_MS = 120_000;
@@ -17,8 +18,10 @@ const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 export const missing: string | undefined =
   process.getuid?.() !== 0
     ? "needs root"
-    : (programs.filter((name) => Bun.which(name, { PATH }) === null).map((name) => `needs ${name}`)[0] ??
-      (existsSync("/usr/lib/podman/netavark") ? undefined : "needs netavark"));
+    : !existsSync(binaryPath)
+      ? "needs dist/godwit: bun run build"
+      : (programs.filter((name) => Bun.which(name, { PATH }) === null).map((name) => `needs ${name}`)[0] ??
+        (existsSync("/usr/lib/podman/netavark") ? undefined : "needs netavark"));
 
 const settings = `
 [containers]
