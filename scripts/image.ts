@@ -5,10 +5,11 @@
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { container } from "./image/container.ts";
 import { initramfs } from "./image/initramfs.ts";
 import { formatSizes, type ImageArch, type ImageTarget, sourceEpochS } from "./image/target.ts";
 
-const targets: Readonly<Record<string, ImageTarget>> = { initramfs };
+const targets: Readonly<Record<string, ImageTarget>> = { initramfs, container };
 
 const shared = {
   out: { type: "string", help: "DIR  where the files go; made if missing" },

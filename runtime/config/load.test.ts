@@ -69,6 +69,9 @@ describe("defaults", () => {
     const of = (env: Record<string, string>) => parseConfig("", { env, isRoot: false }).node.stateDir;
     expect(of({ HOME: "/home/x" })).toBe("/home/x/.local/state/godwit");
     expect(of({ HOME: "/home/x", XDG_STATE_HOME: "/s" })).toBe("/s/godwit");
+    // Where the service manager made one, for whoever runs under it.
+    expect(of({ HOME: "/", STATE_DIRECTORY: "/var/lib/godwit:/var/lib/other" })).toBe("/var/lib/godwit");
+    expect(of({ HOME: "/home/x", STATE_DIRECTORY: "godwit" })).toBe("/home/x/.local/state/godwit");
   });
 
   test("any configured transport replaces the default one", () => {
@@ -338,6 +341,25 @@ describe("secrets", () => {
     expect(everything).not.toContain(Buffer.from(KEY).toString("hex").slice(0, 12));
     expect(everything).not.toContain([...Buffer.from(KEY)].slice(0, 4).join(","));
     expect(everything).toContain("[secret]");
+  });
+
+  test("a credential is a file of the folder that the manager made, whoever may read it there", () => {
+    file("network_key", `${KEY}\n`, 0o444);
+    const text = '[node]\nnetwork_secret = "credential:network_key"';
+    const config = parse(text, { CREDENTIALS_DIRECTORY: folder });
+    expect(config.node.networkSecrets[0]!.reveal()).toEqual(new TextEncoder().encode(KEY));
+    expect(problems(text)[0]!.found).toMatch(/no CREDENTIALS_DIRECTORY/);
+    expect(problems(text)[0]!.suggestion).toMatch(/LoadCredential=network_key/);
+    expect(problems(text, { CREDENTIALS_DIRECTORY: "/nowhere" })[0]!.found).toMatch(/ENOENT/);
+    file("network_key", KEY, 0o646);
+    expect(problems(text, { CREDENTIALS_DIRECTORY: folder })[0]!.found).toMatch(
+      /everybody may read or write/,
+    );
+    for (const name of ["../etc/shadow", ".hidden", "a/b", ""])
+      expect(
+        problems(`[node]\nnetwork_secret = "credential:${name}"`, { CREDENTIALS_DIRECTORY: folder })[0]!
+          .found,
+      ).toMatch(/not shown/);
   });
 
   test.each([

@@ -5,7 +5,6 @@
 import { dlopen, ptr } from "bun:ffi";
 import { statSync } from "node:fs";
 import { godwitError } from "../kernel/errors.ts";
-import { formatIp } from "@godwit/sdk/netlink";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -71,9 +70,9 @@ export function listenerOf(fd: number, address: Uint8Array): ActivatedListener {
   const view = new DataView(address.buffer, address.byteOffset, address.byteLength);
   const family = address.length < 2 ? 0 : view.getUint16(0, true);
   if (family === AF_INET && address.length >= 8)
-    return { fd, kind: "tcp", host: formatIp(address.slice(4, 8)), port: view.getUint16(2) };
+    return { fd, kind: "tcp", host: address.subarray(4, 8).join("."), port: view.getUint16(2) };
   if (family === AF_INET6 && address.length >= 24)
-    return { fd, kind: "tcp", host: formatIp(address.slice(8, 24)), port: view.getUint16(2) };
+    return { fd, kind: "tcp", host: ipv6Text(address.subarray(8, 24)), port: view.getUint16(2) };
   if (family !== AF_UNIX) throw refusal(`descriptor ${fd} that the service manager passed is of no use here`);
   const name = address.subarray(2);
   const end = name.indexOf(0);
@@ -85,5 +84,13 @@ export function listenerOf(fd: number, address: Uint8Array): ActivatedListener {
     throw refusal(`everybody may open ${path}; set SocketMode=0660 in its socket unit`);
   return { fd, kind: "unix", path };
 }
+
+/** RFC 5952, which is how URLs write it. */
+const ipv6Text = (bytes: Uint8Array): string =>
+  new URL(
+    `http://[${Buffer.from(bytes)
+      .toString("hex")
+      .replace(/.{4}(?=.)/g, "$&:")}]`,
+  ).hostname.slice(1, -1);
 
 const refusal = (message: string) => godwitError("GODWIT_LISTEN_FAILED", message);

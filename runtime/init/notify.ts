@@ -3,7 +3,7 @@
  * one datagram socket and the loop that feeds it; must never make a node fail because its manager cannot be reached.
  * The same loop feeds whatever else wants to know that the node is well: it is the event loop's own pulse.
  */
-import { dlopen, ptr, type Pointer } from "bun:ffi";
+import { dlopen, ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 
@@ -92,7 +92,7 @@ function openSocket(address: Uint8Array<ArrayBuffer>): Notifier {
         ptr(bytes),
         bytes.length,
         MSG_NOSIGNAL,
-        ptr(address) as Pointer,
+        ptr(address),
         address.length,
       );
       return Number(sent) === bytes.length;

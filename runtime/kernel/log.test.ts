@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
+import { fstatSync } from "node:fs";
 import fc from "fast-check";
 import { ManualClock } from "./clock.ts";
 import { godwitError } from "./errors.ts";
 import { parseMeta } from "./json.ts";
-import { createLog, silentLog, type LogFields } from "./log.ts";
+import { createLog, isJournal, silentLog, type LogFields } from "./log.ts";
 
 function capture(format: "json" | "text", level: "debug" | "info" | "warn" | "error" = "debug") {
   const lines: string[] = [];
@@ -96,4 +97,12 @@ test("a damaged row of the store is passed over with a line in the log", () => {
   }
   expect(lines.length).toBe(5);
   expect(JSON.parse(lines[0]!)).toMatchObject({ level: "error", collection: "peer", key: "k" });
+});
+
+test("a stream is the journal's only when it is that very file", () => {
+  const { dev, ino } = fstatSync(2, { bigint: true });
+  expect(isJournal(`${dev}:${ino}`, 2)).toBe(true);
+  expect(isJournal(`${dev}:${ino + 1n}`, 2)).toBe(false);
+  for (const text of [undefined, "", ":", "1", "1:x", "-1:2"]) expect(isJournal(text, 2)).toBe(false);
+  expect(isJournal("1:2", 9_999)).toBe(false);
 });

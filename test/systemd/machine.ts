@@ -31,7 +31,7 @@ export interface CallResult {
 }
 
 /** The root as a tar, from the cache or newly made. */
-async function rootArchive(): Promise<string> {
+export async function rootArchive(): Promise<string> {
   const path = join(project, ".cache", "systemd", `${SUITE}-${Bun.hash(PACKAGES).toString(36)}.tar`);
   if (existsSync(path)) return path;
   mkdirSync(dirname(path), { recursive: true });

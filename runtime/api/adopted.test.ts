@@ -1,0 +1,171 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { inspect } from "../init/activation.ts";
+import { libc, listenTcp, listenUnix } from "../init/testing.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Scope } from "../kernel/scope.ts";
+import { adoptListener, type PassedListener } from "./adopted.ts";
+import { startApiServers } from "./server.ts";
+import { createRig, type Rig } from "./testing.ts";
+
+let folder: string;
+let scope: Scope;
+let rig: Rig;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "godwit-adopted-"));
+  scope = new Scope("api");
+  rig = createRig({ clock: systemClock });
+  scope.signal.addEventListener("abort", () => rig.stop.abort());
+});
+afterEach(async () => {
+  await scope.close();
+  rmSync(folder, { recursive: true });
+});
+
+const start = (passed: readonly PassedListener[]) =>
+  startApiServers(
+    {
+      app: rig.app,
+      clock: systemClock,
+      log: silentLog,
+      listen: [{ host: "127.0.0.1", port: 0 }],
+      socketPath: join(folder, "own.sock"),
+      passed,
+    },
+    scope,
+  );
+
+async function startTcp(): Promise<string> {
+  const { addresses } = await start([inspect(libc, listenTcp())]);
+  expect(addresses).toHaveLength(1);
+  return `http://${addresses[0]}`;
+}
+
+/** Everything that comes until the far end closes, or resets because it did not read all that was said. */
+const talk = (url: string, text: string, onSocket?: (socket: Socket) => void): Promise<string> =>
+  new Promise((resolve) => {
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    let heard = "";
+    socket.on("data", (bytes) => (heard += bytes.toString("latin1")));
+    socket.on("close", () => resolve(heard));
+    socket.on("error", () => socket.destroy());
+    socket.on("connect", () => (socket.write(text), onSocket?.(socket)));
+  });
+
+test("a passed TCP listener is the API, by the same rules, and replaces api.listen", async () => {
+  const url = await startTcp();
+  const status = async (path: string, headers: Record<string, string> = {}) =>
+    (await fetch(`${url}${path}`, { headers })).status;
+  expect(await status("/health")).toBe(200);
+  expect(await status("/mesh/status")).toBe(200);
+  expect(await status("/mesh/status", { host: "evil.example" })).toBe(403);
+  expect(await status("/tokens")).toBe(401);
+  expect(await status("/tokens", { authorization: "Bearer admin-secret" })).toBe(200);
+  expect(await status("/nowhere")).toBe(404);
+  const problem = await fetch(`${url}/tokens`);
+  expect(problem.headers.get("content-type")).toBe("application/problem+json");
+});
+
+test("a passed unix socket has the authority of its file, and outlives the node", async () => {
+  const path = join(folder, "passed.sock");
+  const fd = listenUnix(path);
+  chmodSync(path, 0o660);
+  const { addresses } = await start([inspect(libc, fd)]);
+  // The configured TCP address stays, and so does the node's own socket.
+  expect(addresses).toHaveLength(1);
+  for (const unix of [path, join(folder, "own.sock")])
+    expect((await fetch("http://localhost/tokens", { unix })).status).toBe(200);
+  await scope.close();
+  expect(existsSync(path)).toBe(true);
+  expect(existsSync(join(folder, "own.sock"))).toBe(false);
+});
+
+test("a 16 MiB body arrives whole, in chunks and by length; one byte more is refused", async () => {
+  const url = await startTcp();
+  const authorization = "Bearer send-secret";
+  const full = new Uint8Array(16 * 1024 * 1024).fill(7);
+  const post = (body: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>) =>
+    fetch(`${url}/messages?to=DUN`, { method: "POST", body, headers: { authorization } });
+  expect((await post(full)).status).toBe(202);
+  const chunked = new Blob([full]).stream() as ReadableStream<Uint8Array>;
+  expect((await post(chunked)).status).toBe(202);
+  expect(rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
+  expect((await post(new Uint8Array(full.length + 1))).status).toBe(413);
+});
+
+test("one connection carries many requests, pipelined too; HEAD has no body", async () => {
+  const url = await startTcp();
+  const one = (method: string, more = "") => `${method} /health HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`;
+  const heard = await talk(url, one("GET") + one("HEAD") + one("GET", "Connection: close\r\n"));
+  expect(heard.match(/HTTP\/1\.1 200 /g)).toHaveLength(3);
+  expect(heard.match(/"checks":/g)).toHaveLength(2);
+});
+
+test("what is no HTTP, or not for an API, is turned away and harms nobody", async () => {
+  const url = await startTcp();
+  await talk(url, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
+  await talk(url, "GARBAGE\r\n\r\n");
+  expect(await talk(url, "GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\n\r\n")).toStartWith("HTTP/1.1 400 ");
+  await talk(url, `GET / HTTP/1.1\r\nHost: x\r\nX: ${"a".repeat(200_000)}\r\n\r\n`);
+  await talk(url, "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", (socket) =>
+    socket.end(),
+  );
+  expect((await fetch(`${url}/health`)).status).toBe(200);
+});
+
+test("events flow, and end when either side does", async () => {
+  const url = await startTcp();
+  const authorization = "Bearer read-secret";
+  const leaving = new AbortController();
+  const first = await fetch(`${url}/events`, { headers: { authorization }, signal: leaving.signal });
+  const reader = first.body!.getReader();
+  expect(new TextDecoder().decode((await reader.read()).value)).toContain(": godwit events");
+  expect(rig.node.subscribers).toBe(1);
+  leaving.abort();
+  await until(() => rig.node.subscribers === 0);
+  const second = await fetch(`${url}/events`, { headers: { authorization } });
+  const rest = second.text();
+  await until(() => rig.node.subscribers === 1);
+  await scope.close();
+  expect(await rest).toContain(": godwit events");
+});
+
+test("a silent connection is cut; an idle one does not hold up a stop, a request in progress does, for its time", async () => {
+  const listener = inspect(libc, listenTcp());
+  if (listener.kind !== "tcp") throw new Error("no TCP");
+  const url = `http://127.0.0.1:${listener.port}`;
+  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>() };
+  const server = await adoptListener(listener, { ...options, idleMs: 100 });
+  expect(await talk(url, "")).toBe("");
+  // Its answer is there, and it stays connected: idle, not in progress.
+  expect((await fetch(`${url}/health`)).status).toBe(200);
+  const authorization = "Bearer read-secret";
+  const events = await fetch(`${url}/events`, { headers: { authorization } });
+  const reader = events.body!.getReader();
+  await reader.read();
+  const startedMs = performance.now();
+  await server.stop(200);
+  expect(performance.now() - startedMs).toBeGreaterThanOrEqual(190);
+  // Cut, or ended: it does not wait for ever.
+  await reader.read().catch(() => {});
+  expect(fetch(`${url}/health`)).rejects.toThrow();
+  const again = await adoptListener(inspect(libc, listenTcp()), { ...options, idleMs: 100 });
+  await again.stop(60_000);
+});
+
+test("a descriptor that cannot be used is said, and nothing else stays open", async () => {
+  const bad = start([{ fd: 9_999, kind: "tcp", host: "127.0.0.1", port: 1 }]);
+  expect(bad).rejects.toThrow(/descriptor 9999 that the service manager passed/);
+  await bad.catch(() => {});
+  expect(existsSync(join(folder, "own.sock"))).toBe(false);
+});
+
+async function until(check: () => boolean): Promise<void> {
+  for (const endMs = performance.now() + 5_000; !check(); await Bun.sleep(5))
+    if (performance.now() > endMs) throw new Error("it did not come to that");
+}

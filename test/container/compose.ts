@@ -1,0 +1,202 @@
+/**
+ * Compose files as what they are: checked against everything that they may say, and turned into calls of podman, so that
+ * the file itself is what a test runs. The part of the Compose specification that our files use, and nothing else: a key
+ * that is not understood here is an error, never passed over.
+ */
+import { readFileSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import * as z from "zod";
+import type { Engine } from "./engine.ts";
+
+const duration = z.string().regex(/^\d+(ms|s|m)$/);
+const name = z.string().regex(/^[a-z][a-z0-9_-]{0,30}$/);
+const uid = z.string().regex(/^\d+:\d+$/);
+
+const serviceSchema = z.strictObject({
+  image: z.string().optional(),
+  user: uid.optional(),
+  read_only: z.boolean().optional(),
+  cap_drop: z.array(z.literal("ALL")).optional(),
+  security_opt: z.array(z.literal("no-new-privileges:true")).optional(),
+  restart: z.enum(["no", "always", "on-failure", "unless-stopped"]).optional(),
+  stop_grace_period: duration.optional(),
+  secrets: z.array(name).optional(),
+  healthcheck: z
+    .strictObject({
+      test: z.tuple([z.literal("CMD")], z.string()),
+      interval: duration,
+      timeout: duration,
+      start_period: duration,
+      retries: z.int().min(1),
+    })
+    .optional(),
+  environment: z.record(z.string().regex(/^[A-Z][A-Z0-9_]*$/), z.string()).optional(),
+  networks: z.array(name).optional(),
+  /** ADDRESS:PUBLISHED:INSIDE */
+  ports: z.array(z.string().regex(/^[\d.]+:\d{1,5}:\d{1,5}$/)).optional(),
+  /** NAME:/path, or /path:/path:ro */
+  volumes: z.array(z.string().regex(/^([a-z][a-z0-9_-]*|[./][^:]*):\/[^:]*(:ro)?$/)).optional(),
+});
+
+const composeSchema = z.strictObject({
+  name: name.optional(),
+  services: z.record(name, serviceSchema),
+  networks: z.record(name, z.strictObject({})).optional(),
+  volumes: z.record(name, z.strictObject({})).optional(),
+  secrets: z.record(name, z.strictObject({ file: z.string() })).optional(),
+});
+export type Compose = z.output<typeof composeSchema>;
+export type Service = z.output<typeof serviceSchema>;
+
+type Variables = Readonly<Record<string, string>>;
+
+/** `${NAME:-default}`, and `$$` for a dollar sign. Throws on a variable without a value, and on any other dollar sign. */
+export function interpolate(text: string, variables: Variables): string {
+  return text.replace(
+    /\$(?:\$|\{([A-Z_]+)(?::-([^}]*))?\}|)/g,
+    (whole, key: string | undefined, fallback) => {
+      if (whole === "$$") return "$";
+      if (key === undefined) throw new Error(`a lone $ in ${JSON.stringify(text)}`);
+      const value = variables[key] ?? (fallback as string | undefined);
+      if (value === undefined) throw new Error(`${key} has no value and no default`);
+      return value;
+    },
+  );
+}
+
+function interpolateAll(value: unknown, variables: Variables): unknown {
+  if (typeof value === "string") return interpolate(value, variables);
+  if (Array.isArray(value)) return value.map((one) => interpolateAll(one, variables));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, interpolateAll(one, variables)]));
+}
+
+/** Later files win; tables are merged, lists joined. */
+function merged(below: unknown, above: unknown): unknown {
+  if (Array.isArray(below) && Array.isArray(above)) return [...below, ...above];
+  const isTable = (value: unknown): value is Record<string, unknown> =>
+    typeof value === "object" && value !== null && !Array.isArray(value);
+  if (!isTable(below) || !isTable(above)) return above;
+  const out: Record<string, unknown> = { ...below };
+  for (const [key, value] of Object.entries(above)) out[key] = key in out ? merged(out[key], value) : value;
+  return out;
+}
+
+/** The files as one, in order. Throws with everything that is wrong. */
+export function readCompose(paths: readonly string[], variables: Variables): Compose {
+  const documents = paths.map((path) => {
+    const parsed = Bun.YAML.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+    // Extensions are there to be merged into others, and have been.
+    return Object.fromEntries(Object.entries(parsed).filter(([key]) => !key.startsWith("x-")));
+  });
+  const whole = documents.reduce((below, above) => merged(below, above) as Record<string, unknown>);
+  const compose = composeSchema.parse(interpolateAll(whole, variables));
+  const problems = Object.entries(compose.services).flatMap(([service, spec]) =>
+    crossCheck(service, spec, compose),
+  );
+  const published = Object.values(compose.services).flatMap(({ ports = [] }) =>
+    ports.map((port) => port.slice(0, port.lastIndexOf(":"))),
+  );
+  if (new Set(published).size !== published.length) problems.push("one port is published twice");
+  if (problems.length > 0) throw new Error(problems.join("\n"));
+  return compose;
+}
+
+/** What one key alone cannot tell: names that mean something, and the settings that no service of ours may lack. */
+function crossCheck(service: string, spec: Service, compose: Compose): string[] {
+  const problems: string[] = [];
+  const known = (kind: "networks" | "volumes" | "secrets", names: readonly string[]) => {
+    for (const one of names)
+      if (!Object.hasOwn(compose[kind] ?? {}, one)) problems.push(`${service}: no ${kind} ${one}`);
+  };
+  known("networks", spec.networks ?? []);
+  known("secrets", spec.secrets ?? []);
+  known(
+    "volumes",
+    (spec.volumes ?? []).filter((one) => /^[a-z]/.test(one)).map((one) => one.split(":")[0]!),
+  );
+  if (spec.image === undefined) problems.push(`${service}: no image`);
+  if (spec.user === undefined || spec.user.startsWith("0:")) problems.push(`${service}: runs as root`);
+  if (spec.read_only !== true) problems.push(`${service}: its root can be written to`);
+  if (spec.cap_drop?.includes("ALL") !== true) problems.push(`${service}: keeps capabilities`);
+  if (spec.security_opt?.length !== 1) problems.push(`${service}: may gain privileges`);
+  if (spec.healthcheck === undefined) problems.push(`${service}: no healthcheck`);
+  if (!(spec.volumes ?? []).some((one) => /^[a-z].*:\/var\/lib\/godwit$/.test(one)))
+    problems.push(`${service}: its state is not on a volume`);
+  for (const value of Object.values(spec.environment ?? {}))
+    for (const [, secret] of value.matchAll(/credential:([\w.-]+)/g))
+      if (!(spec.secrets ?? []).includes(secret!)) problems.push(`${service}: does not get secret ${secret}`);
+  return problems;
+}
+
+export interface UpOptions {
+  /** Where relative paths begin: the folder of the first file. */
+  readonly folder: string;
+}
+
+const seconds = (text: string): string =>
+  String(Math.ceil(Number.parseInt(text, 10) * (text.endsWith("ms") ? 0.001 : text.endsWith("m") ? 60 : 1)));
+
+/** The words after `podman` that start one service. Health checks are the caller's: podman wants systemd for them. */
+export function runWords(compose: Compose, service: string, folder: string): string[] {
+  const spec = compose.services[service]!;
+  const project = compose.name ?? "compose";
+  const at = (path: string) => (isAbsolute(path) ? path : join(folder, path));
+  const mount = (text: string): string => {
+    const [from, to, mode] = text.split(":") as [string, string, string | undefined];
+    const source = /^[a-z]/.test(from) ? `${project}_${from}` : at(from);
+    return `${source}:${to}${mode === undefined ? "" : `:${mode}`}`;
+  };
+  return [
+    ...["run", "--detach", "--name", service, "--no-healthcheck", "--cgroups=disabled"],
+    ...(spec.user === undefined ? [] : ["--user", spec.user]),
+    ...(spec.read_only === true ? ["--read-only", "--read-only-tmpfs=false"] : []),
+    ...(spec.cap_drop ?? []).flatMap((one) => ["--cap-drop", one]),
+    ...(spec.security_opt ?? []).flatMap((one) => ["--security-opt", one.replace(":true", "")]),
+    ...(spec.restart === undefined ? [] : ["--restart", spec.restart]),
+    ...(spec.stop_grace_period === undefined ? [] : ["--stop-timeout", seconds(spec.stop_grace_period)]),
+    ...(spec.networks ?? []).flatMap((one) => ["--network", `${project}_${one}`]),
+    ...["--network-alias", service, "--hostname", service],
+    ...(spec.ports ?? []).flatMap((one) => ["--publish", one]),
+    ...(spec.volumes ?? []).flatMap((one) => ["--volume", mount(one)]),
+    ...(spec.secrets ?? []).flatMap((one) => [
+      "--volume",
+      `${at(compose.secrets![one]!.file)}:/run/secrets/${one}:ro`,
+    ]),
+    ...Object.entries(spec.environment ?? {}).flatMap(([key, value]) => ["--env", `${key}=${value}`]),
+    spec.image!,
+  ];
+}
+
+/** Networks, volumes and every service, as `compose up --detach` would. */
+export async function up(engine: Engine, compose: Compose, { folder }: UpOptions): Promise<void> {
+  const project = compose.name ?? "compose";
+  for (const one of Object.keys(compose.networks ?? {}))
+    await engine.must("network", "create", `${project}_${one}`);
+  for (const one of Object.keys(compose.volumes ?? {}))
+    await engine.must("volume", "create", `${project}_${one}`);
+  for (const service of Object.keys(compose.services))
+    await engine.must(...runWords(compose, service, folder));
+}
+
+/** As `compose down --volumes`. */
+export async function down(engine: Engine, compose: Compose): Promise<void> {
+  const project = compose.name ?? "compose";
+  await engine.podman("rm", "--force", "--time", "5", ...Object.keys(compose.services));
+  for (const one of Object.keys(compose.volumes ?? {}))
+    await engine.podman("volume", "rm", `${project}_${one}`);
+  for (const one of Object.keys(compose.networks ?? {}))
+    await engine.podman("network", "rm", `${project}_${one}`);
+}
+
+/** `KEY=value` lines; comments and empty ones are passed over. */
+export function readVariables(path: string): Record<string, string> {
+  return Object.fromEntries(
+    readFileSync(path, "utf8")
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"))
+      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+  );
+}
+
+export const folderOf = (path: string): string => dirname(path);

@@ -1,0 +1,163 @@
+/**
+ * A podman of one's own: storage, networks and processes in namespaces that end with it, so that nothing reaches the
+ * machine's containers and nothing of ours stays. Needs root. What podman misses where it is started from no service
+ * (a unified control group, limits it may set) is given or taken away here.
+ */
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { binaryPath } from "../../scripts/lab.ts";
+import { root as project } from "../../scripts/lib.ts";
+
+const CALL_TIMEOUT_MS = 120_000;
+const programs = ["podman", "crun", "unshare", "nsenter", "ip", "iptables"];
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** Why there can be no engine here; undefined when there can. */
+export const missing: string | undefined =
+  process.getuid?.() !== 0
+    ? "needs root"
+    : !existsSync(binaryPath)
+      ? "needs dist/godwit: bun run build"
+      : (programs.filter((name) => Bun.which(name, { PATH }) === null).map((name) => `needs ${name}`)[0] ??
+        (existsSync("/usr/lib/podman/netavark") ? undefined : "needs netavark"));
+
+const settings = `
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+pids_limit = 0
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "crun"
+[network]
+network_backend = "netavark"
+`;
+
+/** Process 1 of the namespaces: they end with it, and it ends with our end of the pipe. */
+const holder = `
+set -e
+umount -R /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+ip link set lo up
+echo ready
+exec cat
+`;
+
+export interface CallResult {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+export class Engine {
+  readonly dir: string;
+  readonly #holder: ReturnType<typeof Bun.spawn>;
+  #inside = 0;
+  readonly #onExit = () => this.#abandon();
+
+  private constructor(dir: string) {
+    this.dir = dir;
+    writeFileSync(join(dir, "containers.conf"), settings);
+    mkdirSync(join(dir, "volumes"));
+    this.#holder = Bun.spawn(
+      [
+        ...["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"],
+        ...["sh", "-c", holder],
+      ],
+      { stdin: "pipe", stdout: "pipe", stderr: "inherit", env: { PATH } },
+    );
+    process.once("exit", this.#onExit);
+  }
+
+  static async start(): Promise<Engine> {
+    const engine = new Engine(await mkdtemp(join(tmpdir(), "godwit-podman-")));
+    try {
+      const reader = (engine.#holder.stdout as ReadableStream<Uint8Array>).getReader();
+      const said = new TextDecoder().decode((await reader.read()).value);
+      if (!said.startsWith("ready")) throw new Error(`no namespaces: ${said}`);
+      const pid = engine.#holder.pid;
+      const children = await Bun.file(`/proc/${pid}/task/${pid}/children`).text();
+      engine.#inside = Number(children.trim().split(" ")[0]);
+      return engine;
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
+  }
+
+  async podman(...words: string[]): Promise<CallResult> {
+    return await this.#enter(
+      ["--mount", "--net", "--pid"],
+      [
+        "podman",
+        ...["--root", join(this.dir, "storage"), "--runroot", join(this.dir, "run")],
+        ...["--tmpdir", join(this.dir, "tmp"), "--volumepath", join(this.dir, "volumes")],
+        ...["--storage-driver", "overlay", "--network-config-dir", join(this.dir, "networks")],
+        ...words,
+      ],
+    );
+  }
+
+  /** The same, which must succeed; answers what it printed, without the white space around it. */
+  async must(...words: string[]): Promise<string> {
+    const { code, out, err } = await this.podman(...words);
+    if (code !== 0) throw new Error(`podman ${words.join(" ")} ended with ${code}\n${out}${err}`);
+    return out.trim();
+  }
+
+  /** /proc/PID/status and /proc/PID/cmdline of a container's first process, by the kernel's word and not podman's. */
+  async processOf(container: string): Promise<{ status: string; command: string }> {
+    const pid = await this.must("inspect", "--format", "{{.State.Pid}}", container);
+    const read = async (file: string) =>
+      (await this.#enter(["--mount", "--pid"], ["cat", `/proc/${pid}/${file}`])).out;
+    return { status: await read("status"), command: (await read("cmdline")).replaceAll("\0", " ").trim() };
+  }
+
+  /** `bun FILE ARGUMENTS` where published ports are. */
+  async bun(file: string, ...words: string[]): Promise<string> {
+    const { code, out, err } = await this.#enter(["--net"], [process.execPath, file, ...words]);
+    if (code !== 0) throw new Error(`${file} ended with ${code}\n${out}${err}`);
+    return out.trim();
+  }
+
+  /** Ends every container and removes everything. Idempotent. */
+  async close(): Promise<void> {
+    process.off("exit", this.#onExit);
+    this.#holder.kill("SIGKILL");
+    await this.#holder.exited;
+    // Mounts went with their namespace, a moment after its last process.
+    for (let tries = 0; existsSync(this.dir); tries++) {
+      await rm(this.dir, { recursive: true, force: true }).catch((error: unknown) => {
+        if (tries > 50) throw error;
+      });
+      if (existsSync(this.dir)) await Bun.sleep(100);
+    }
+  }
+
+  async #enter(namespaces: readonly string[], command: readonly string[]): Promise<CallResult> {
+    const child = Bun.spawn(["nsenter", `--target=${this.#inside}`, ...namespaces, "--", ...command], {
+      cwd: project,
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH, HOME: this.dir, CONTAINERS_CONF: join(this.dir, "containers.conf") },
+      timeout: CALL_TIMEOUT_MS,
+      killSignal: "SIGKILL",
+    });
+    const [out, err, code] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    return { code, out, err };
+  }
+
+  /** The caller exits without having closed it. */
+  #abandon(): void {
+    this.#holder.kill("SIGKILL");
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
