@@ -47,6 +47,8 @@ export const wireguardConfig = z.strictObject({
   ),
   /** Addresses of nodes that WireGuard does not reach lead to the neighbour on the way. */
   routed: z._default(z.boolean(), false),
+  /** Turns IPv6 forwarding of the machine on, for nodes and devices that reach others through this one. */
+  forward: z._default(z.boolean(), false),
 });
 
 export type WireguardConfig = z.infer<typeof wireguardConfig>;

@@ -17,7 +17,7 @@ export interface WgEndpoint {
   readonly hosts: readonly HostPort[];
 }
 
-const formatHost = ({ host, port }: HostPort): string =>
+export const formatHost = ({ host, port }: HostPort): string =>
   host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 
 /** As many hosts as there is room for. */

@@ -5,6 +5,8 @@ import { z } from "zod/mini";
 import { clamped, keyText, KEY_BYTES, parseKey, publicKeyOf, Secret } from "./secret.ts";
 
 const KEY_FILE = "private.key";
+/** Announced to the others and not in force yet. */
+const NEXT_KEY_FILE = "private.key.next";
 const PRESHARED_FILE = "preshared.json";
 const DEVICES_FILE = "devices.json";
 
@@ -42,15 +44,23 @@ async function read(folder: string, name: string): Promise<string | undefined> {
   }
 }
 
-export async function saveKey(folder: string, secret: Secret): Promise<void> {
-  await write(folder, KEY_FILE, `${keyText(secret.reveal())}\n`);
-}
+const saveKey = (folder: string, secret: Secret, name = KEY_FILE): Promise<void> =>
+  write(folder, name, `${keyText(secret.reveal())}\n`);
+
+export const saveNextKey = (folder: string, secret: Secret): Promise<void> =>
+  saveKey(folder, secret, NEXT_KEY_FILE);
+
+/** Puts the announced key in the place of the old one. */
+export const adoptNextKey = (folder: string): Promise<void> =>
+  rename(join(folder, NEXT_KEY_FILE), join(folder, KEY_FILE));
 
 /** This node's key, made at the first call. Rejects where the file is damaged: a new key would lock this node out. */
 export async function openKey(
   folder: string,
   random: { bytes(length: number): Uint8Array },
 ): Promise<Secret> {
+  // It died between the announcement and the change.
+  if ((await read(folder, NEXT_KEY_FILE)) !== undefined) await adoptNextKey(folder);
   const text = await read(folder, KEY_FILE);
   if (text === undefined) {
     const secret = clamped(random.bytes(KEY_BYTES));

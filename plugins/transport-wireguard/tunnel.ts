@@ -124,8 +124,11 @@ export class Tunnel {
         continue;
       }
       const known = found.get(id);
-      // What it signed counts, unless nobody answers under that key and the operator has another.
-      if (known !== undefined && (known.publicKey === publicKey || this.reach(known.publicKey) === "fresh")) {
+      // What it signed counts, unless nobody answers under that key and somebody was told of another.
+      if (
+        known !== undefined &&
+        (known.publicKey === publicKey || this.reach(known.publicKey) !== "failed")
+      ) {
         if (known.publicKey === publicKey && known.hosts.length === 0) found.set(id, { ...known, hosts });
         continue;
       }
