@@ -107,6 +107,9 @@ const inOrder = (found: readonly { readonly index: number; readonly fact: HostAd
     )
     .map(({ fact }) => fact);
 
+/** Alias of interfaces that a transport makes: they carry links, and no other transport's shall be offered over them. */
+const OVERLAY_ALIAS = "godwit overlay ";
+
 const isBeyondMachine = (scope: AddressScope, name: string): boolean =>
   (scope === "global" || scope === "private") && !CONTAINER_BRIDGE.test(name);
 
@@ -139,7 +142,8 @@ export function addressesOf(
         prefixLength: address.prefixLength,
         interface: link.name,
         scope,
-        isAdvertisable: !passes && isBeyondMachine(scope, link.name),
+        isAdvertisable:
+          !passes && isBeyondMachine(scope, link.name) && link.alias?.startsWith(OVERLAY_ALIAS) !== true,
       },
     });
   }

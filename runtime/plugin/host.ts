@@ -82,6 +82,7 @@ interface Running {
   endpoints: readonly string[];
   overlay: Overlay | undefined;
   driver: TransportDriver | undefined;
+  onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;
   /** Hints were dropped since the last one that was taken: said once. */
   hasTooManyHints: boolean;
 }
@@ -192,6 +193,20 @@ export class PluginHost {
     }
   }
 
+  /** What the operator asks of a plugin; `name` where several of its instances run. Rejects as it does, or with GODWIT_NOT_FOUND. */
+  async ask(type: string, name: string | undefined, request: string, input: unknown): Promise<unknown> {
+    const found = this.#running.filter(
+      ({ instance, onRequest }) =>
+        instance.type === type && onRequest !== undefined && (name === undefined || instance.name === name),
+    );
+    if (found.length > 1)
+      throw godwitError("GODWIT_REQUEST_INVALID", `several instances of ${type} run: name one of them`);
+    const onRequest = found[0]?.scope.isClosed === false ? found[0].onRequest : undefined;
+    if (onRequest === undefined)
+      throw godwitError("GODWIT_NOT_FOUND", `no plugin ${type.slice(0, 40)} runs here that answers requests`);
+    return (await onRequest(request, input)) ?? null;
+  }
+
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const { supervision } of this.#running) supervision.restart?.cancel();
@@ -212,6 +227,7 @@ export class PluginHost {
       endpoints: [],
       overlay: undefined,
       driver: undefined,
+      onRequest: undefined,
       hasTooManyHints: false,
     };
     const earlier = this.#running.findIndex((other) => other.supervision === supervision);
@@ -315,9 +331,9 @@ export class PluginHost {
         : undefined;
     const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
     const { stateDir, deriveSeed, peers } = this.#deps;
-    const name = `${instance.namespace}.${plugin.id}`;
+    const kind = `${instance.namespace}.${plugin.id}`;
     const peersDoor =
-      peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: name, scope, clock, log });
+      peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
     return {
       deriveSeed: async (purpose) => {
         if (deriveSeed === undefined)
@@ -356,6 +372,7 @@ export class PluginHost {
       health: (health) => {
         if (!scope.isClosed) this.#setHealth(running, health);
       },
+      onRequest: (handler) => void (running.onRequest = handler),
       counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
       gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
       transport: {

@@ -79,6 +79,11 @@ export interface PluginContext {
   own(dispose: () => void | Promise<void>): void;
   /** Reports state; the host shows it in `/mesh/status`, `/health` and metrics. `start` returning means running. */
   health(health: PluginHealth): void;
+  /**
+   * Answers what the operator asks of this instance (`POST /plugins/{id}/requests`); one handler, the last. What it resolves with is
+   * sent as JSON, so it must hold no secret. It rejects with a GodwitError to refuse.
+   */
+  onRequest(handler: (request: string, input: unknown) => Promise<unknown>): void;
   /** A counter `godwit_plugin_<id>_<name>_total`. Label names are fixed at registration; values must be a small set. */
   counter(name: string, help: string, labels?: readonly string[]): MetricCounter;
   /** A gauge `godwit_plugin_<id>_<name>`. */

@@ -106,6 +106,7 @@ export class TestHost {
   readonly #owned: (() => void | Promise<void>)[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #labels = new Map<string, string>();
+  #onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -120,6 +121,12 @@ export class TestHost {
     this.storage = options.storage ?? new FakeStorage();
     this.network = options.network ?? new FakeHostNetwork();
     this.peers = options.peers ?? new FakePeers();
+  }
+
+  /** As the operator asks. Rejects where the plugin answers nothing, or as it refuses. */
+  async request(name: string, input: unknown = {}): Promise<unknown> {
+    if (this.#onRequest === undefined || this.isStopped) throw new Error("the plugin answers no requests");
+    return await this.#onRequest(name, input);
   }
 
   get isStopped(): boolean {
@@ -255,6 +262,7 @@ export class TestHost {
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),
+      onRequest: (handler) => void (this.#onRequest = handler),
       counter: (name, _help, labels = []) => this.#counter(name, labels),
       gauge: (name, _help, labels = []) => this.#gauge(name, labels),
       transport: {
