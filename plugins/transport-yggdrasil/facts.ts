@@ -1,5 +1,5 @@
 /**
- * What the daemon says of itself, in the words of 0.4 (since 0.4.4; seen: 0.4.7) or 0.5 (src/admin of its source, 0.5.0 to
+ * What the daemon says of itself, in the words of 0.4 (since 0.4.5; seen: 0.4.7) or 0.5 (src/admin of its source, 0.5.0 to
  * 0.5.14; not seen). Pure; whatever does not fit throws GODWIT_PLUGIN_FAILED and is believed by nobody.
  */
 import { z } from "zod/mini";
@@ -77,7 +77,7 @@ export function parseSelf(response: unknown): DaemonSelf {
   const { address, subnet, build_version } = read(
     selfSchema,
     response,
-    "getself answered no address of 200::/7 (0.4.3 and earlier are not understood)",
+    "getself answered no address of 200::/7 (0.4.4 and earlier are not understood)",
   );
   return { address, subnet, version: build_version ?? "unknown" };
 }
