@@ -1,3 +1,6 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "bun:test";
 import { FakeStorage, ManualClock, seededRandom, TestHost } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
@@ -260,6 +263,28 @@ describe("a dial", () => {
     clock.advance(Date.UTC(2027, 0, 1));
     await published(host, 100);
     expect(healthOf(host).state).toBe("running");
+  });
+
+  test("a tor of our own is not started before the clock is set", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "godwit-tor-"));
+    const binary = join(folder, "tor");
+    writeFileSync(binary, "#!/bin/sh\necho started > started\nexec sleep 1000\n", { mode: 0o755 });
+    try {
+      const clock = new ManualClock(1_000);
+      const host = await start({ mode: "supervised", binary }, { clock, folder });
+      await until(host, () => clock.pendingDelays.includes(5_000));
+      clock.advance(20_000);
+      await until(host, () => clock.pendingDelays.includes(5_000));
+      expect([healthOf(host).reason?.includes("1970"), existsSync(join(folder, "started"))]).toEqual([
+        true,
+        false,
+      ]);
+      clock.advance(Date.UTC(2027, 0, 1));
+      await until(host, () => existsSync(join(folder, "started")), 100);
+      await host.stop();
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   test("whatever a SOCKS port answers, it ends, and nothing hangs on", async () => {

@@ -1,13 +1,13 @@
 /**
  * Yggdrasil's admin socket: one JSON object each way and one connection for each request, which the daemon then closes.
- * What the daemon says is checked and bounded before anything believes it.
+ * What it says is bounded here and checked in facts.ts before anything believes it.
  */
 import { GodwitError, type Clock } from "@godwit/sdk";
 import { z } from "zod/mini";
 
 const ANSWER_BYTES_MAX = 1_048_576;
 const TIMEOUT_MS = 3_000;
-const PEERS_MAX = 4_096;
+const REASON_CHARS_MAX = 200;
 
 export type AdminAddress = { readonly unix: string } | { readonly hostname: string; readonly port: number };
 
@@ -20,24 +20,19 @@ export function parseAdmin(text: string): AdminAddress | undefined {
   return tcp === null || port < 1 || port > 65_535 ? undefined : { hostname: (tcp[1] ?? tcp[2])!, port };
 }
 
-/** An address of 200::/7, where each node of Yggdrasil has its own. */
-const address = z.string().check(z.regex(/^0?[23][0-9a-fA-F]{2}:[0-9a-fA-F:]{2,36}$/));
 const answerSchema = z.object({
   status: z.string(),
   error: z.optional(z.string()),
   response: z.optional(z.unknown()),
 });
-const selfSchema = z.object({ address, subnet: z.string().check(z.maxLength(64)) });
-const peersSchema = z.object({
-  peers: z
-    .array(z.object({ remote: z.optional(z.string()), up: z.optional(z.boolean()) }))
-    .check(z.maxLength(PEERS_MAX)),
-});
 
-const failed = (what: string, cause?: unknown) =>
+export const failed = (what: string, cause?: unknown): GodwitError =>
   new GodwitError("GODWIT_PLUGIN_FAILED", `yggdrasil: ${what}`, { kind: "transport", retry: "later", cause });
 
-/** The `response` of one answer. Throws GODWIT_PLUGIN_FAILED with the daemon's words when it refused. */
+/** The daemon was asked properly and said no. */
+export class Refusal extends Error {}
+
+/** The `response` of one answer. Throws GODWIT_PLUGIN_FAILED, or Refusal with the daemon's words. */
 export function parseAnswer(text: string): unknown {
   let value: unknown;
   try {
@@ -47,31 +42,12 @@ export function parseAnswer(text: string): unknown {
   }
   const { success, data } = answerSchema.safeParse(value);
   if (!success) throw failed("the answer of the admin socket has no status");
-  if (data.status !== "success") throw failed((data.error ?? "refused").slice(0, 200));
+  if (data.status !== "success")
+    throw new Refusal(`yggdrasil: ${(data.error ?? "refused").slice(0, REASON_CHARS_MAX)}`);
   return data.response;
 }
 
-export interface YggdrasilSelf {
-  readonly address: string;
-  /** /64 that this node may give out. */
-  readonly subnet: string;
-}
-
-/** Throws GODWIT_PLUGIN_FAILED. */
-export function parseSelf(response: unknown): YggdrasilSelf {
-  const { success, data } = selfSchema.safeParse(response);
-  if (!success) throw failed("getself answered no address of 200::/7");
-  return data;
-}
-
-/** How many neighbours of the overlay are connected; one that lists those that are not says so with `up`. Throws GODWIT_PLUGIN_FAILED. */
-export function parsePeerCount(response: unknown): number {
-  const { success, data } = peersSchema.safeParse(response);
-  if (!success) throw failed("getpeers answered no list");
-  return data.peers.filter(({ up }) => up !== false).length;
-}
-
-/** One request. Rejects with GODWIT_PLUGIN_FAILED, or with the signal's reason. */
+/** One request. Rejects with Refusal, with GODWIT_PLUGIN_FAILED, or with the signal's reason. */
 export function ask(
   admin: AdminAddress,
   request: string,

@@ -1,161 +1,77 @@
 /**
- * transport.yggdrasil: links over the Yggdrasil overlay that a daemon on this machine keeps. Reads the daemon's address
- * from its admin socket, listens on that address alone, dials nothing outside 200::/7, and tells the daemon of the peers
- * it is configured with. Never starts the daemon and never sees its key.
+ * transport.yggdrasil: links over the Yggdrasil overlay, which a daemon on this machine or a child of ours keeps. Reads the
+ * daemon's address from its admin socket, listens on that address alone and dials nothing outside 200::/7. Must never
+ * take away a peer that it did not add, and never see the key of a daemon that is not its own. README.md in this folder.
  */
-import {
-  definePlugin,
-  formatEndpoint,
-  GodwitError,
-  parseHostPort,
-  type HostPort,
-  type PluginContext,
-} from "@godwit/sdk";
-import { Tcp } from "@godwit/sdk/tcp";
-import { z } from "zod/mini";
-import { type AdminAddress, ask, parseAdmin, parsePeerCount, parseSelf } from "./admin.ts";
-
-const SCHEME = "yggdrasil";
-const POLL_MS = 3_000;
-
-const config = z.strictObject({
-  /** The daemon's admin socket. */
-  admin: z._default(
-    z.string().check(
-      z.refine((text) => parseAdmin(text) !== undefined, {
-        error: 'expected unix:///path or tcp://host:port, e.g. "unix:///var/run/yggdrasil/yggdrasil.sock"',
-      }),
-    ),
-    "unix:///var/run/yggdrasil/yggdrasil.sock",
-  ),
-  /** TCP port on the overlay's address. */
-  port: z._default(z.int().check(z.minimum(1), z.maximum(65_535)), 4_862),
-  /** Peers of the overlay that the daemon is told to call, as it writes them itself. */
-  peers: z._default(
-    z
-      .array(z.string().check(z.regex(/^(?:tcp|tls|quic|ws|wss|unix|socks):\/\/\S{1,240}$/)))
-      .check(z.maxLength(64)),
-    [],
-  ),
-});
+import { definePlugin, GodwitError } from "@godwit/sdk";
+import { Tcp, type TcpPipe } from "@godwit/sdk/tcp";
+import { parseAdmin } from "./admin.ts";
+import { pathsIn, superviseYggdrasil } from "./child.ts";
+import { ADMIN_DEFAULT, yggdrasilConfig } from "./config.ts";
+import { isOverlayAddress, parseEndpoint, SCHEME } from "./endpoint.ts";
+import { OverlayFollower } from "./overlay.ts";
 
 export default definePlugin({
   id: "yggdrasil",
   namespace: "transport",
   sdk: "^0.1.0",
-  permissions: ["net.tcp"],
-  config,
-  start(ctx, { admin, port, peers }) {
+  permissions: ["net.tcp", "net.unix", "process.spawn", "identity.derive", "files"],
+  config: yggdrasilConfig,
+  async start(ctx, config) {
+    const folder = await ctx.folder();
+    const paths = config.mode === "supervised" ? pathsIn(folder) : undefined;
+    if (ctx.signal.aborted) return;
+    const admin = paths === undefined ? parseAdmin(config.admin ?? ADMIN_DEFAULT)! : { unix: paths.admin };
     const tcp = new Tcp(ctx, SCHEME);
     ctx.own(() => tcp.close());
+    const follower = new OverlayFollower(ctx, tcp, admin, config, folder);
     ctx.transport.register({
       schemes: [SCHEME],
-      dial: async (endpoint, signal) => tcp.dial(endpoint, parseEndpoint(endpoint), signal),
+      dial: (endpoint, signal) =>
+        dial({ tcp, follower, mayCall: config.peers_from_discovery }, endpoint, signal),
     });
-    const overlay = new Overlay(ctx, tcp, parseAdmin(admin)!, port, peers);
-    ctx.spawn("daemon", (signal) => overlay.follow(signal));
+    if (paths !== undefined)
+      ctx.spawn("yggdrasil", (signal) =>
+        superviseYggdrasil(
+          ctx,
+          config,
+          paths,
+          (state) => follower.setChildTrouble(state.state === "waiting" ? state.reason : undefined),
+          signal,
+        ),
+      );
+    ctx.spawn("daemon", (signal) => follower.follow(signal));
   },
 });
 
-/** Throws GODWIT_ENDPOINT_INVALID for whatever is no address of 200::/7: a hint must not lead out of the overlay. */
-export function parseEndpoint(endpoint: string): HostPort {
-  const found = parseHostPort(endpoint.replace(/^yggdrasil:\/\//, ""));
-  if (/^0?[23][0-9a-fA-F]{2}:[0-9a-fA-F:]+$/.test(found.host) && found.port > 0) return found;
-  throw new GodwitError("GODWIT_ENDPOINT_INVALID", `${endpoint} is no address of 200::/7 with a port`, {
-    kind: "config",
-  });
+interface Dialler {
+  readonly tcp: Tcp;
+  readonly follower: OverlayFollower;
+  readonly mayCall: boolean;
 }
 
-/** The daemon as it was last seen. */
-class Overlay {
-  readonly #ctx: PluginContext;
-  readonly #tcp: Tcp;
-  readonly #admin: AdminAddress;
-  readonly #port: number;
-  readonly #peers: readonly string[];
-  readonly #neighbours;
-  #address: string | undefined;
-  #reason: string | undefined;
-  /** Peers that the daemon has from here, not from its own configuration. */
-  readonly #added = new Set<string>();
-  #listening = "";
-
-  constructor(ctx: PluginContext, tcp: Tcp, admin: AdminAddress, port: number, peers: readonly string[]) {
-    this.#ctx = ctx;
-    this.#tcp = tcp;
-    this.#admin = admin;
-    this.#port = port;
-    this.#peers = peers;
-    this.#neighbours = ctx.gauge("neighbours", "nodes that the daemon is connected to");
-  }
-
-  async follow(signal: AbortSignal): Promise<void> {
-    try {
-      while (!signal.aborted) {
-        await this.#look(signal);
-        await pause(this.#ctx, signal);
-      }
-    } finally {
-      await this.#forget();
-    }
-  }
-
-  async #look(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#ctx;
-    const request = (name: string, args = {}) => ask(this.#admin, name, args, { clock, signal });
-    try {
-      const { address } = parseSelf(await request("getself"));
-      // A daemon that was started anew knows nothing of them. One that has a peer already refuses, and keeps its own.
-      for (const uri of this.#peers)
-        await request("addpeer", { uri }).then(
-          () => this.#added.add(uri),
-          () => {},
-        );
-      this.#neighbours.set(parsePeerCount(await request("getpeers")));
-      if (address !== this.#address) {
-        if (this.#address !== undefined) this.#tcp.closeVanished(new Set([address]));
-        this.#address = address;
-        this.#ctx.log.info("overlay address", { address });
-      }
-      const failure = this.#tcp.listen([{ host: address, port: this.#port, isIpv6Only: true }]);
-      this.#tell(failure);
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#neighbours.set(0);
-      this.#tcp.listen([]);
-      this.#tell(error instanceof Error ? error.message : String(error));
-    }
-  }
-
-  /** "" when all is well. */
-  #tell(reason: string): void {
-    const listening = this.#tcp.listening.map(({ host, port }) => formatEndpoint(SCHEME, host, port));
-    if (listening.join() !== this.#listening) this.#ctx.transport.listening(listening);
-    this.#listening = listening.join();
-    if (reason === this.#reason) return;
-    this.#reason = reason;
-    if (reason !== "") this.#ctx.log.warn("overlay unusable", { reason });
-    this.#ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
-  }
-
-  async #forget(): Promise<void> {
-    const { clock } = this.#ctx;
-    const signal = new AbortController().signal;
-    await Promise.allSettled(
-      [...this.#added].map((uri) => ask(this.#admin, "removepeer", { uri }, { clock, signal })),
-    );
-  }
-}
-
-function pause({ clock }: PluginContext, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = clock.after(POLL_MS, done);
-    function done() {
-      timer.cancel();
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done, { once: true });
+const dialFailed = (endpoint: string, why: string) =>
+  new GodwitError("GODWIT_DIAL_FAILED", `${endpoint} cannot be reached: ${why}`, {
+    kind: "transport",
+    retry: "later",
   });
+
+/** Rejects with GODWIT_ENDPOINT_INVALID, GODWIT_DIAL_FAILED or the signal's reason. */
+async function dial(
+  { tcp, follower, mayCall }: Dialler,
+  endpoint: string,
+  signal: AbortSignal,
+): Promise<TcpPipe> {
+  const target = parseEndpoint(endpoint);
+  signal.throwIfAborted();
+  // Without the daemon's interface the system would send it to whatever router it has.
+  await follower.ready(signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw dialFailed(endpoint, error instanceof Error ? error.message : String(error));
+  });
+  if (mayCall && target.peers.length > 0 && follower.peerings.want(target.peers)) follower.look();
+  const pipe = await tcp.dial(endpoint, target, signal);
+  if (isOverlayAddress(pipe.localAddress)) return pipe;
+  pipe.close();
+  throw dialFailed(endpoint, "the way there does not lead through the overlay");
 }

@@ -124,7 +124,9 @@ export class TorNet {
         `Nickname ${authority.name}`,
         `ORPort 127.0.0.1:${authority.orPort}`,
         `DirPort 127.0.0.1:${authority.dirPort}`,
-        ...["Address 127.0.0.1", "SocksPort 0", "ExitRelay 0", "ContactInfo lab", "AssumeReachable 1"],
+        ...["Address 127.0.0.1", "SocksPort 0", "ContactInfo lab", "AssumeReachable 1"],
+        // Exits to anywhere: this namespace has no way out. A narrower policy reads "rejects everything" in its summary.
+        ...["ExitRelay 1", "ExitPolicyRejectPrivate 0", "ExitPolicy accept *:*"],
         ...["AuthoritativeDirectory 1", "V3AuthoritativeDirectory 1"],
         ...["TestingDirAuthVoteExit *", "TestingDirAuthVoteHSDir *", "TestingDirAuthVoteGuard *"],
         ...["TestingMinExitFlagThreshold 0", "MinUptimeHidServDirectoryV2 0"],
@@ -137,16 +139,43 @@ export class TorNet {
   }
 
   /** A daemon that nodes share, on the usual ports of its namespace; the caller starts it. */
-  client(name: string, { socks, control }: { readonly socks: number; readonly control: number }): TorProcess {
+  client(
+    name: string,
+    {
+      socks,
+      control,
+      password,
+    }: { readonly socks: number; readonly control: number; readonly password?: string },
+  ): TorProcess {
     const data = join(this.folder, name);
     return this.#add(data, [
       `DataDirectory ${data}`,
       `SocksPort 127.0.0.1:${socks}`,
       `ControlPort 127.0.0.1:${control}`,
+      `ControlSocket ${join(data, "control.sock")}`,
       "CookieAuthentication 1",
+      ...(password === undefined ? [] : [`HashedControlPassword ${hashPassword(password)}`]),
       "Log notice stdout",
       ...this.clientLines,
     ]);
+  }
+
+  /** A relay that is in no directory; the caller starts it. Its line for `bridges` can be read once it runs. */
+  bridge(name: string, orPort: number): { readonly process: TorProcess; line(): string } {
+    const data = join(this.folder, name);
+    const process = this.#add(data, [
+      `DataDirectory ${data}`,
+      `Nickname ${name}`,
+      `ORPort 127.0.0.1:${orPort}`,
+      ...["Address 127.0.0.1", "SocksPort 0", "ExitRelay 0", "ContactInfo lab", "AssumeReachable 1"],
+      ...["BridgeRelay 1", "PublishServerDescriptor 0", "ShutdownWaitLength 0", "Log notice stdout"],
+      ...this.#directory,
+    ]);
+    const line = () => {
+      const [, ...words] = readFileSync(join(data, "fingerprint"), "utf8").trim().split(" ");
+      return `127.0.0.1:${orPort} ${words.join("")}`;
+    };
+    return { process, line };
   }
 
   async close(): Promise<void> {
@@ -165,6 +194,11 @@ export class TorNet {
     for (const one of this.#processes) one.signal("SIGKILL");
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function hashPassword(password: string): string {
+  const made = Bun.spawnSync(["tor", "--quiet", "--hash-password", password]);
+  return made.stdout.toString().trim();
 }
 
 /** From the cache, made where missing or old. */

@@ -1,9 +1,11 @@
 /**
  * The real tor: a private network, three nodes that listen nowhere but at onion addresses. DUN-A and LON-B share one
- * daemon, NYC-C has a child of its own. Everything runs in one namespace without a way out, where the kernel counts datagrams.
+ * daemon, A by its unix socket with the cookie, B by its port with a password; NYC-C has a child of its own. Everything runs
+ * in one namespace without a way out, where the kernel counts what is sent.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
@@ -21,10 +23,53 @@ interface TransportView {
 }
 interface PeerView {
   readonly callsign: string | null;
-  readonly links: readonly { readonly address: string; readonly transport: string }[];
+  readonly links: readonly {
+    readonly address: string;
+    readonly transport: string;
+    readonly up_seconds: number;
+  }[];
 }
 
-const shared = '[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\n';
+const PASSWORD = 'a "quoted\\ one #7';
+
+/** Between A and the daemon's control socket: lets the connection be lost while tor and its streams live. */
+class ControlDoor {
+  readonly path: string;
+  readonly #sockets = new Set<Socket>();
+  readonly #server: Server;
+  isShut = false;
+  count = 0;
+
+  constructor(path: string, target: string) {
+    this.path = path;
+    this.#server = createServer((near) => {
+      if (this.isShut) return void near.destroy();
+      this.count++;
+      const far = createConnection(target);
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        this.#sockets.add(one);
+        one.on("error", () => {});
+        one.on("close", () => {
+          this.#sockets.delete(one);
+          other.destroy();
+        });
+        one.pipe(other);
+      }
+    }).listen(path);
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  close(): void {
+    this.#server.close();
+    this.cut();
+  }
+}
 
 describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => {
   let network: NetLab;
@@ -34,6 +79,9 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
   let a: LabNode;
   let b: LabNode;
   let c: LabNode;
+  let door: ControlDoor;
+  /** Of B. Its key comes from the identity, and the password opens because the cookie cannot be read. */
+  let byPassword: string;
 
   beforeAll(async () => {
     if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
@@ -41,18 +89,28 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     const host = network.host("tor");
     tor = new TorNet(host);
     tor.start();
-    daemon = tor.client("daemon", { socks: 9050, control: 9051 });
-    daemon.start();
+    daemon = tor.client("daemon", { socks: 9050, control: 9051, password: PASSWORD });
     lab = await Lab.create();
+    writeFileSync(join(lab.dir, "tor-password"), `${PASSWORD}\n`, { mode: 0o600 });
+    door = new ControlDoor(join(lab.dir, "door.sock"), join(daemon.folder, "control.sock"));
+    byPassword = `[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\nkey = "derived"\ncontrol_password = "file:${join(lab.dir, "tor-password")}"\ncookie_file = "/nonexistent/cookie"\n`;
     const add = (callsign: string, extra: string) =>
       lab.add({ callsign, namespace: host.namespace, listen: [], extra });
-    a = await add("DUN-A", shared);
-    b = await add("LON-B", shared);
+    a = await add("DUN-A", `[transports.tor]\ntype = "tor"\ncontrol = "unix:${door.path}"\n`);
+    b = await add("LON-B", byPassword);
     c = await add(
       "NYC-C",
       `[transports.tor]\ntype = "tor"\nmode = "supervised"\ntorrc = ${JSON.stringify(tor.clientLines)}\n`,
     );
     await Promise.all([a.start(), b.start(), c.start()]);
+    // Tor is not there yet, and that is said; then it comes.
+    for (const node of [a, b])
+      await node.until(
+        "the reason to wait",
+        async () => /no control of tor/.test((await transport(node)).reason ?? ""),
+        10_000,
+      );
+    daemon.start();
     await Promise.all([onionOf(a), onionOf(b), onionOf(c)]);
     const hub = await onionOf(b);
     await Promise.all([tell(a, hub), tell(c, hub)]);
@@ -60,6 +118,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
   }, 100_000);
 
   afterAll(async () => {
+    door?.close();
     await lab?.close();
     await tor?.close();
     await network?.close();
@@ -128,6 +187,8 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
 
   test("mail crosses a restart of tor and the death of a node, once, and the addresses stay", async () => {
     const [atA, atB] = [await onionOf(a), await onionOf(b)];
+    const cookie = () => readFileSync(join(daemon.folder, "control_auth_cookie")).toString("hex");
+    const before = cookie();
     await daemon.stop("SIGKILL");
     await a.until("the loss", async () => (await links(a)).length === 0, 20_000);
     const id = await a.send({ to: "NYC-C", body: "through the restart" });
@@ -138,6 +199,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       90_000,
       50,
     );
+    expect(cookie()).not.toBe(before);
     await b.kill("SIGKILL");
     const second = await c.send({ to: "DUN-A", body: "past the dead hub" });
     await b.start();
@@ -153,37 +215,111 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     await whole();
   }, 180_000);
 
-  test("names go to tor and to nobody else: the namespace sends no datagram", async () => {
-    const sent = (): number => {
-      const inside = tor.host.exec("cat", "/proc/net/snmp", "/proc/net/snmp6");
-      const [header = "", values = ""] = inside.split("\n").filter((line) => line.startsWith("Udp: "));
-      const column = header.split(" ").indexOf("OutDatagrams");
-      return Number(values.split(" ")[column]) + Number(/Udp6OutDatagrams\s+(\d+)/.exec(inside)![1]);
-    };
+  test("names go to tor and to nobody else: nothing in the namespace asks a name server, and no datagram is sent", async () => {
+    // Of every packet that leaves a socket: to any port of names, of any kind but TCP, past loopback.
+    tor.host.nft(
+      "inet",
+      "watch",
+      `counter names {}
+       counter strange {}
+       counter away {}
+       chain out {
+         type filter hook output priority 0; policy accept;
+         meta l4proto { tcp, udp } th dport { 53, 137, 853, 5353, 5355 } counter name names
+         meta l4proto udp counter name strange
+         oifname != "lo" meta l4proto != ipv6-icmp counter name away
+       }`,
+    );
+    const seen = (): Record<string, number> =>
+      Object.fromEntries(
+        [
+          ...tor.host
+            .exec("nft", "list", "table", "inet", "watch")
+            .matchAll(/counter (\w+) \{\s*packets (\d+)/g),
+        ].map(([, name, packets]) => [name!, Number(packets)]),
+      );
     /** Connections of nodes to the daemon's SOCKS port (9050 is 0x235A), seen from their end. */
     const streams = () => tor.host.exec("cat", "/proc/net/tcp").match(/ 0100007F:235A 01 /g)?.length ?? 0;
     const before = streams();
     await tell(a, await onionOf(b), "tor://peer.example.org:4860", "tor://other.example.org:4860");
     await a.until("both names to be with tor", async () => streams() >= before + 2, 30_000);
-    expect(sent()).toBe(0);
-    // The count works: the system's resolver would have been seen.
-    try {
-      tor.host.exec(
-        "bun",
-        "-e",
-        'require("dgram").createSocket("udp4").send("x", 53, "127.0.0.1", () => process.exit())',
-      );
-    } finally {
-      expect(sent()).toBe(1);
-    }
+    expect(seen()).toEqual({ names: 0, strange: 0, away: 0 });
+    // The watch works: the system's resolver would have been seen.
+    tor.host.exec(
+      "bun",
+      "-e",
+      'const s = require("dgram").createSocket("udp4"); s.send("x", 53, "127.0.0.1", () => require("net").connect(53, "127.0.0.1").on("error", () => process.exit()))',
+    );
+    expect(seen()).toEqual({ names: 2, strange: 1, away: 0 });
+    tor.host.nft("inet", "watch", "");
     await tell(a, await onionOf(b));
     await whole();
   }, 60_000);
 
+  test("the control connection is lost while links live: nothing ends, nothing is withdrawn, and it comes back", async () => {
+    const at = await onionOf(a);
+    const upSeconds = async () => (await links(a)).map(({ up_seconds }) => up_seconds);
+    const since = performance.now() - (await upSeconds())[0]! * 1_000;
+    door.isShut = true;
+    door.cut();
+    await a.until(
+      "the loss",
+      async () => /no control of tor/.test((await transport(a)).reason ?? ""),
+      10_000,
+    );
+    await Promise.all([deliver(a, b, "without control"), deliver(c, a, "back without control")]);
+    expect((await transport(a)).listen).toEqual([at]);
+    const { count } = door;
+    door.isShut = false;
+    await a.until("the control", async () => (await transport(a)).state === "running", 30_000);
+    expect(door.count).toBe(count + 1);
+    // The link is the one of before.
+    expect((await upSeconds())[0]!).toBeGreaterThanOrEqual(
+      Math.floor((performance.now() - since) / 1_000) - 2,
+    );
+    expect(await onionOf(a)).toBe(at);
+  }, 90_000);
+
+  test("a clearnet peer is reached by an exit, and a tor of our own gets in by a bridge", async () => {
+    const bridge = tor.bridge("bridge", 5_050);
+    bridge.process.start();
+    const plain = await lab.add({ callsign: "OSL-D", namespace: tor.host.namespace });
+    await plain.start();
+    await plain.until(
+      "the bridge",
+      async () => existsSync(join(bridge.process.folder, "fingerprint")),
+      10_000,
+    );
+    const inside = await lab.add({
+      callsign: "ROM-E",
+      namespace: tor.host.namespace,
+      listen: [],
+      peers: [`tor://127.0.0.1:${plain.linkPort}`],
+      extra: `[transports.tor]\ntype = "tor"\nmode = "supervised"\nlisten = []\nbridges = ["${bridge.line()}"]\ntorrc = ${JSON.stringify(tor.clientLines)}\n`,
+    });
+    await inside.start();
+    await deliver(inside, plain, "by bridge and exit");
+    const [link] = await links(inside);
+    expect(link).toMatchObject({ transport: "tor", address: `tor://127.0.0.1:${plain.linkPort}` });
+    // Its first hop is the bridge and nothing else: none of the authorities' ports.
+    const torPid = readdirSync("/proc").find((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(join(inside.stateDir, "plugin-files"));
+      } catch {
+        return false;
+      }
+    });
+    const sockets = tor.host.exec("ss", "-Htnp", "state", "established").split("\n");
+    const firstHops = sockets.filter((line) => line.includes(`pid=${torPid},`) && !line.includes("*"));
+    expect(firstHops.length).toBeGreaterThan(0);
+    for (const line of firstHops) expect(line).toContain("127.0.0.1:5050");
+    await Promise.all([inside.kill("SIGTERM"), plain.kill("SIGTERM"), bridge.process.stop()]);
+  }, 120_000);
+
   test("keys and cookies are in no log, no answer, no process list and no file of others", async () => {
     const folder = join(c.stateDir, "plugin-files", "transport.tor");
     const cookies = [join(folder, "data", "control_auth_cookie"), join(daemon.folder, "control_auth_cookie")];
-    const secrets = ["ED25519-V3:", ...cookies.map((path) => readFileSync(path).toString("hex"))];
+    const secrets = ["ED25519-V3:", PASSWORD, ...cookies.map((path) => readFileSync(path).toString("hex"))];
     const said: string[] = [];
     for (const node of [a, b, c]) {
       said.push(node.logTail);
@@ -231,7 +367,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     await linked(c, 1);
     await a.until("the refusal", async () => a.logTail.includes(after), 60_000, 100);
     expect((await links(a)).map(({ address }) => address)).not.toContain(after);
-    await b.reconfigure({ extra: shared });
+    await b.reconfigure({ extra: byPassword });
     await b.json("/reload", { method: "POST" });
     expect(await onionOf(b)).toBe(before);
     await Promise.all([tell(a, before), tell(c, before)]);
