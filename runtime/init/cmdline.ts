@@ -40,7 +40,10 @@ export const shortKeys: Readonly<Record<string, ShortKey>> = {
     help: "a neighbour to dial, like tcp://192.0.2.7:4860; may be given more than once",
   },
   join: { variable: "GODWIT_JOIN", help: "an invitation, for the first start" },
-  config: { variable: "GODWIT_CONFIG", help: "the configuration file, instead of the places where it is looked for" },
+  config: {
+    variable: "GODWIT_CONFIG",
+    help: "the configuration file, instead of the places where it is looked for",
+  },
   hostname: { variable: "GODWIT_MACHINE__HOSTNAME", help: "name of the machine on its networks" },
   state: {
     variable: "GODWIT_MACHINE__STATE",
@@ -53,7 +56,10 @@ export const shortKeys: Readonly<Record<string, ShortKey>> = {
   },
   time: { variable: "GODWIT_MACHINE__TIME_SERVERS", isList: true, help: "a time server (SNTP) by address" },
   watchdog: { variable: "GODWIT_MACHINE__WATCHDOG", help: 'a duration like 60s, or "off"' },
-  rescue: { variable: "GODWIT_MACHINE__RESCUE", help: "true: whoever sits at the console may act on the machine" },
+  rescue: {
+    variable: "GODWIT_MACHINE__RESCUE",
+    help: "true: whoever sits at the console may act on the machine",
+  },
 };
 
 export interface CommandLine {
@@ -87,7 +93,9 @@ export function parseCommandLine(text: string, sections: readonly string[]): Com
 function variableOf(key: string, sections: readonly string[]): string | undefined {
   const path = key.split(".");
   if (path.length < 2 || !sections.includes(path[0]!)) return undefined;
-  return path.every((part) => /^[a-z0-9_]+$/.test(part)) ? `GODWIT_${path.join("__").toUpperCase()}` : undefined;
+  return path.every((part) => /^[a-z0-9_]+$/.test(part))
+    ? `GODWIT_${path.join("__").toUpperCase()}`
+    : undefined;
 }
 
 /** Lists of the configuration are JSON in the environment. `before` is ours. */

@@ -13,16 +13,30 @@ export function parseModulesDep(text: string): ModulesDep {
   const found = new Map<string, readonly string[]>();
   for (const line of text.split("\n").slice(0, LINES_MAX)) {
     const at = line.indexOf(":");
-    if (at > 0) found.set(line.slice(0, at), line.slice(at + 1).split(" ").filter(Boolean));
+    if (at > 0)
+      found.set(
+        line.slice(0, at),
+        line
+          .slice(at + 1)
+          .split(" ")
+          .filter(Boolean),
+      );
   }
   return found;
 }
 
 const nameOf = (path: string): string =>
-  path.split("/").at(-1)!.replace(/\.ko(?:\.\w+)?$/, "").replaceAll("-", "_");
+  path
+    .split("/")
+    .at(-1)!
+    .replace(/\.ko(?:\.\w+)?$/, "")
+    .replaceAll("-", "_");
 
 /** Paths to load for these names, each once and after what it needs. `unknown` are those that modules.dep has not. */
-export function planModules(dep: ModulesDep, names: readonly string[]): { paths: string[]; unknown: string[] } {
+export function planModules(
+  dep: ModulesDep,
+  names: readonly string[],
+): { paths: string[]; unknown: string[] } {
   const byName = new Map([...dep.keys()].map((path) => [nameOf(path), path]));
   const paths = new Set<string>();
   const unknown: string[] = [];
@@ -46,7 +60,10 @@ const FINE: ReadonlySet<string> = new Set(["EEXIST", "ENODEV"]);
 export function loadModules(sys: Sys, kernel: string, names: readonly string[]): string[] {
   const folder = `/lib/modules/${kernel}`;
   if (names.length === 0 || !existsSync(`${folder}/modules.dep`)) return [];
-  const { paths, unknown } = planModules(parseModulesDep(readFileSync(`${folder}/modules.dep`, "utf8")), names);
+  const { paths, unknown } = planModules(
+    parseModulesDep(readFileSync(`${folder}/modules.dep`, "utf8")),
+    names,
+  );
   const failed = paths.flatMap((path) => {
     try {
       sys.loadModule(`${folder}/${path}`);

@@ -9,7 +9,12 @@ import { constants } from "node:os";
 /** mount(2). */
 export const MountFlag = { readOnly: 1, noSuid: 2, noDev: 4, noExec: 8, noAtime: 1024 } as const;
 /** reboot(2): the last argument of the system call. */
-const RebootCommand = { restart: 0x0123_4567, powerOff: 0x4321_fedc, halt: 0xcdef_0123, disableCtrlAltDel: 0 } as const;
+const RebootCommand = {
+  restart: 0x0123_4567,
+  powerOff: 0x4321_fedc,
+  halt: 0xcdef_0123,
+  disableCtrlAltDel: 0,
+} as const;
 /** finit_module(2) has no wrapper in glibc. */
 const FINIT_MODULE = process.arch === "arm64" ? 273 : 313;
 /** umount2(2): detach now, clean up when nobody uses it. */
@@ -41,7 +46,8 @@ export class SysError extends Error {
   readonly errno: string;
 
   constructor(call: string, errno: number) {
-    const name = Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
+    const name =
+      Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
     super(`${call}: ${name}`);
     this.name = "SysError";
     this.errno = name;
@@ -144,12 +150,16 @@ export function openSys(): Sys {
       }
     },
     setClock(wallMs) {
-      const time = BigInt64Array.of(BigInt(Math.floor(wallMs / 1000)), BigInt(Math.floor(wallMs % 1000) * 1_000_000));
+      const time = BigInt64Array.of(
+        BigInt(Math.floor(wallMs / 1000)),
+        BigInt(Math.floor(wallMs % 1000) * 1_000_000),
+      );
       check(libc.clock_settime(CLOCK_REALTIME, ptr(time)), "clock_settime");
     },
     sync: () => libc.sync(),
     reboot: (how) => check(libc.reboot(RebootCommand[how]), `reboot: ${how}`),
-    disableCtrlAltDel: () => check(libc.reboot(RebootCommand.disableCtrlAltDel), "reboot: disable Ctrl-Alt-Del"),
+    disableCtrlAltDel: () =>
+      check(libc.reboot(RebootCommand.disableCtrlAltDel), "reboot: disable Ctrl-Alt-Del"),
     peekEnded() {
       const info = new Uint8Array(SIGINFO_BYTES);
       if (libc.waitid(P_ALL, 0, ptr(info), PEEK_EXITED) !== 0) return undefined; // ECHILD: no children at all
@@ -190,8 +200,14 @@ function openDeviceSocket(
     for (const option of [SO_REUSEADDR, SO_BROADCAST])
       check(libc.setsockopt(descriptor, SOL_SOCKET, option, ptr(on), 4), "setsockopt");
     const name = text(device);
-    check(libc.setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, ptr(name), name.length), `bind to ${device}`);
-    check(libc.bind(descriptor, ptr(socketAddress([0, 0, 0, 0], port)), SOCKADDR_IN_BYTES), `bind to port ${port}`);
+    check(
+      libc.setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, ptr(name), name.length),
+      `bind to ${device}`,
+    );
+    check(
+      libc.bind(descriptor, ptr(socketAddress([0, 0, 0, 0], port)), SOCKADDR_IN_BYTES),
+      `bind to port ${port}`,
+    );
   } catch (error) {
     closeSync(descriptor);
     throw error;
@@ -200,13 +216,20 @@ function openDeviceSocket(
   return {
     send(datagram, address, toPort) {
       const to = socketAddress(address, toPort);
-      check(libc.sendto(descriptor, ptr(datagram), datagram.length, 0, ptr(to), to.length), `send by ${device}`);
+      check(
+        libc.sendto(descriptor, ptr(datagram), datagram.length, 0, ptr(to), to.length),
+        `send by ${device}`,
+      );
     },
     receive() {
       const length = Number(libc.recv(descriptor, ptr(buffer), buffer.length, 0));
       if (length >= 0) return buffer.slice(0, length);
       const name = errno();
-      if (name === constants.errno.EAGAIN || name === constants.errno.EINTR || name === constants.errno.ENETDOWN)
+      if (
+        name === constants.errno.EAGAIN ||
+        name === constants.errno.EINTR ||
+        name === constants.errno.ENETDOWN
+      )
         return undefined;
       throw new SysError(`receive by ${device}`, name);
     },

@@ -24,7 +24,8 @@ const AHEAD_MAX_MS = 10 * 365 * 24 * 3_600_000;
 export function decideClock(nowMs: number, builtMs: number, savedMs: number | undefined): ClockStart {
   const isSavedUsable = savedMs !== undefined && savedMs >= builtMs && savedMs <= builtMs + AHEAD_MAX_MS;
   const floorMs = isSavedUsable ? savedMs : builtMs;
-  if (nowMs < floorMs || nowMs > builtMs + AHEAD_MAX_MS) return { wallMs: floorMs, source: "floor", isSet: true };
+  if (nowMs < floorMs || nowMs > builtMs + AHEAD_MAX_MS)
+    return { wallMs: floorMs, source: "floor", isSet: true };
   return { wallMs: nowMs, source: "hardware", isSet: false };
 }
 
@@ -64,7 +65,11 @@ export function encodeSntpRequest(nonce: Uint8Array): Uint8Array {
  * The wall clock in ms at the moment of arrival, from an answer to `nonce` that took `roundTripMs`; undefined for one that
  * is not an answer, or of a server that does not know the time itself.
  */
-export function readSntpAnswer(bytes: Uint8Array, nonce: Uint8Array, roundTripMs: number): number | undefined {
+export function readSntpAnswer(
+  bytes: Uint8Array,
+  nonce: Uint8Array,
+  roundTripMs: number,
+): number | undefined {
   if (bytes.length < SNTP_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const [flags, stratum] = [bytes[0]!, bytes[1]!];
