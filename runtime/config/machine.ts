@@ -4,7 +4,7 @@
  * mended. The node judges the whole file strictly when it starts.
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
-import * as z from "zod";
+import type * as z from "zod";
 import { readOverrides, referencedVariables } from "./env.ts";
 import { problemsOf } from "./problems.ts";
 import { configSchema } from "./schema.ts";
@@ -17,6 +17,7 @@ export { type InterfacePlan } from "./schema-machine.ts";
 /** As that of load.ts. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;
 const DEFAULT_STATE_DIR = "/var/lib/godwit";
+const DEFAULT_API_LISTEN = "127.0.0.1:8000";
 
 export interface MachineProgram {
   readonly name: string;
@@ -39,6 +40,8 @@ export interface MachineConfig {
   /** Of `[node]` and `[api]`: where the node's control socket will be. */
   readonly stateDir: string;
   readonly socket: string;
+  /** Addresses as written, for the screen; the node judges them. */
+  readonly apiListen: readonly string[];
   /** What was wrong and is not in force, in words. */
   readonly problems: readonly string[];
 }
@@ -81,6 +84,7 @@ export function readMachineConfig(path: string | undefined, env: Environment): M
     })),
     stateDir,
     socket: text("api", "socket") ?? `${stateDir}/godwit.sock`,
+    apiListen: listenOf(document["api"]),
     problems,
   };
 }
@@ -124,6 +128,11 @@ function readDocument(path: string, problems: string[]): Document {
     problems.push(error instanceof Error ? error.message : String(error));
     return {};
   }
+}
+
+function listenOf(api: unknown): string[] {
+  const listen = isTable(api) ? (api["listen"] ?? DEFAULT_API_LISTEN) : DEFAULT_API_LISTEN;
+  return [listen].flat().filter((one): one is string => typeof one === "string" && one !== "off");
 }
 
 const isTable = (value: unknown): value is Document =>

@@ -114,10 +114,10 @@ export function machineTable(parts: {
       "Kernel modules to load beside those that the image lists.",
     ),
     watchdog: z
-      .union([z.literal("off"), duration(10_000, "10s", 600_000, "10m")])
+      .union([z.literal("off"), duration(20_000, "20s", 600_000, "10m")])
       .register(expectations, {
         type: 'duration or "off"',
-        expected: 'a duration from 10s to 10m like "60s", or "off"',
+        expected: 'a duration from 20s to 10m like "60s", or "off"',
       })
       .prefault("60s")
       .describe(

@@ -59,15 +59,25 @@ const SECONDS_UNKNOWN = 10;
 /** Decides when to feed. */
 export class Watchdog {
   readonly #device: WatchdogDevice;
+  readonly #patienceMs: number;
   readonly #clock: Clock;
   readonly #timer: Timer;
   #fedUntilMs: number;
   #isStarving = false;
   readonly #onStarve: (isStarving: boolean) => void;
 
-  /** Feeds for START_MAX_MS from now on; `onStarve` hears when it stops and begins again. */
-  constructor(device: WatchdogDevice, clock: Clock, onStarve: (isStarving: boolean) => void) {
+  /**
+   * Feeds for START_MAX_MS from now on, and for `patienceMs` after each sign of health; `onStarve` hears when it stops and
+   * begins again.
+   */
+  constructor(
+    device: WatchdogDevice,
+    patienceMs: number,
+    clock: Clock,
+    onStarve: (isStarving: boolean) => void,
+  ) {
     this.#device = device;
+    this.#patienceMs = patienceMs;
     this.#clock = clock;
     this.#onStarve = onStarve;
     this.#fedUntilMs = clock.monotonicMs() + START_MAX_MS;
@@ -85,7 +95,7 @@ export class Watchdog {
 
   /** The node is healthy now. From the first time on only this feeds. */
   healthy(): void {
-    this.#fedUntilMs = this.#clock.monotonicMs() + this.#device.timeoutMs / 2;
+    this.#fedUntilMs = this.#clock.monotonicMs() + this.#patienceMs;
   }
 
   /** An orderly end has begun. */

@@ -1,0 +1,464 @@
+/**
+ * PID 1: Godwit as the first and only program of a machine. Reads from top to bottom as the machine boots; each step may fail
+ * and the next is taken, because what is up can be mended. The node is a child by re-execution: a fault of the node ends the
+ * node, while a fault here would be a kernel panic. So this never exits and never throws. docs/boot.md is its manual.
+ */
+import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import type { Log } from "@godwit/sdk";
+import { configSections, firstExisting, type MachineConfig, readMachineConfig } from "../config/machine.ts";
+import { every, sleep, systemClock as clock } from "../kernel/clock.ts";
+import { createLog } from "../kernel/log.ts";
+import { releaseStartCode } from "../kernel/memory.ts";
+import { systemRandom as random } from "../kernel/random.ts";
+import { type Buttons, openButtons } from "./buttons.ts";
+import { parseCommandLine } from "./cmdline.ts";
+import { type Console, formatScreen, openConsole } from "./console.ts";
+import { type ImageFacts, kernelRelease, readImageFacts } from "./facts.ts";
+import { askNode, Heartbeat, type NodeFacts } from "./heartbeat.ts";
+import { loadModules } from "./modules.ts";
+import { findDevice, mountAll, mountState } from "./mounts.ts";
+import { Network } from "./network.ts";
+import { type End, endMachine, writeDurably } from "./power.ts";
+import { reapOrphans } from "./reap.ts";
+import { runRescue } from "./rescue.ts";
+import { spawnProcess } from "./spawn.ts";
+import { type Program, Supervisor } from "./supervise.ts";
+import { openSys, type Sys } from "./sys.ts";
+import { type ClockSource, decideClock, parseSavedClock } from "./time.ts";
+import { askSntp, TimeServers } from "./time-server.ts";
+import { openWatchdog, Watchdog } from "./watchdog.ts";
+
+/** What stage 0 says to it (scripts/image/stage0.ts). */
+export const PID1_WORD = "pid1";
+/** Of the kernel's own namespace the number is fixed (PROC_PID_INIT_INO); a container's first program has another. */
+const FIRST_NAMESPACE = "pid:[4026531836]";
+
+export const STATE_TARGET = "/var/lib/godwit";
+const IMAGE_CONFIG = "/etc/godwit/godwit.toml";
+const STATE_CONFIG = `${STATE_TARGET}/godwit.toml`;
+const CLOCK_FILE = `${STATE_TARGET}/clock`;
+/** For programs that want to know whether the clock can be believed. */
+const CLOCK_STATE = "/run/godwit/clock";
+
+const REAP_MS = 1_000;
+const CONSOLE_MS = 150;
+const SAVE_CLOCK_MS = 3_600_000;
+const DEVICE_LOOK_MS = 100;
+/** The screen is written anew after a change, at most this often. */
+const SCREEN_PAUSE_MS = 2_000;
+/** A node that has not answered for so long while nothing else limits it is ended. */
+const HANG_MS = 30_000;
+const SETTLED_MS = 15_000;
+
+/** Whether this process is to be PID 1: stage 0 said so, or the kernel started the binary itself. */
+export function isPid1(argv: readonly string[]): boolean {
+  if (process.pid !== 1) return false;
+  if (argv[0] === PID1_WORD) return true;
+  try {
+    return readlinkSync("/proc/self/ns/pid") === FIRST_NAMESPACE;
+  } catch {
+    return false;
+  }
+}
+
+/** Seconds since the kernel started, for the log. */
+function uptimeS(): number {
+  try {
+    return Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]);
+  } catch {
+    return 0;
+  }
+}
+
+/** Never settles. */
+export async function runPid1(): Promise<never> {
+  const sys = openSys();
+  const failedMounts = mountAll(sys);
+  const console = openConsole(true);
+  const log = createLog({
+    level: "info",
+    format: "text",
+    clock,
+    sink: { write: (line) => console.write(line) },
+  });
+  process.on("uncaughtException", (error) => log.error("a fault of PID 1", { error }));
+  process.on("unhandledRejection", (error) => log.error("a fault of PID 1", { error: String(error) }));
+  log.info("godwit is pid 1", { kernel: kernelRelease(), seconds: uptimeS() });
+  for (const reason of failedMounts) log.warn("not mounted", { reason });
+  await new Machine(sys, console, log).boot();
+  return await new Promise<never>(() => {});
+}
+
+class Machine {
+  readonly #sys: Sys;
+  readonly #console: Console;
+  readonly #log: Log;
+  readonly #image: ImageFacts = readImageFacts();
+  readonly #supervisor: Supervisor;
+  #config: MachineConfig;
+  #env: Readonly<Record<string, string>> = {};
+  #network: Network | undefined;
+  #times: TimeServers | undefined;
+  #watchdog: Watchdog | undefined;
+  #heartbeat: Heartbeat | undefined;
+  #buttons: Buttons | undefined;
+  #clockSource: ClockSource = "hardware";
+  #node: Program | undefined;
+  #nodeFacts: NodeFacts | undefined;
+  #health = "not started yet";
+  #aliveAtMs: number | undefined;
+  #stateDevice: string | undefined;
+  #isEnding = false;
+  #isScreenDue = false;
+  #shown = "";
+
+  constructor(sys: Sys, console: Console, log: Log) {
+    this.#sys = sys;
+    this.#console = console;
+    this.#log = log;
+    this.#config = readMachineConfig(undefined, {});
+    this.#supervisor = new Supervisor({
+      clock,
+      random,
+      spawn: spawnProcess,
+      onLine: (program, line) => console.write(`${program} | ${line}`),
+      onChange: ({ name, state, reason }) => {
+        log.info("program", { name, state, ...(reason === undefined ? {} : { reason }) });
+        this.#refresh();
+      },
+    });
+  }
+
+  async boot(): Promise<void> {
+    this.#step("settings", () => this.#readSettings());
+    this.#step("signals", () => this.#takeSignals());
+    this.#step("clock", () => this.#setClock());
+    this.#step("modules", () => this.#loadModules());
+    this.#step("watchdog", () => this.#openWatchdog());
+    this.#step("hostname", () => this.#sys.setHostname(this.#config.hostname));
+    this.#step("buttons", () => (this.#buttons = openButtons()));
+    every(clock, REAP_MS, () => this.#step("reap", () => this.#reap()));
+    every(clock, CONSOLE_MS, () => this.#step("console", () => this.#attend()));
+    this.#step("network", () => this.#startNetwork());
+    await this.#mountState();
+    this.#step("programs", () => this.#startPrograms());
+    every(clock, SAVE_CLOCK_MS, () => this.#step("save the clock", () => this.#saveClock()));
+    clock.after(SETTLED_MS, () => void releaseStartCode());
+  }
+
+  #step(doing: string, step: () => unknown): void {
+    try {
+      step();
+    } catch (error) {
+      this.#log.error("boot", { doing, error: error instanceof Error ? error : String(error) });
+    }
+  }
+
+  #readSettings(): void {
+    const { env, unknown } = parseCommandLine(readFileSync("/proc/cmdline", "utf8"), configSections);
+    this.#env = env;
+    for (const word of unknown) this.#log.warn("a word of the command line means nothing", { word });
+    this.#readConfig();
+    if (!existsSync("/run/godwit")) mkdirSync("/run/godwit", { recursive: true });
+    // Of the kernel's messages only errors: the console is for people.
+    this.#step("kernel messages", () => writeFileSync("/proc/sys/kernel/printk", "4 4 1 7"));
+  }
+
+  #readConfig(): void {
+    const path = this.#env["GODWIT_CONFIG"] ?? firstExisting([IMAGE_CONFIG, STATE_CONFIG]);
+    this.#config = readMachineConfig(path !== undefined && existsSync(path) ? path : undefined, this.#env);
+    for (const problem of this.#config.problems) this.#log.error("configuration", { problem });
+  }
+
+  #takeSignals(): void {
+    this.#sys.disableCtrlAltDel();
+    process.on("SIGINT", () => this.#end("restart")); // Ctrl-Alt-Del
+    process.on("SIGTERM", () => this.#end("powerOff"));
+    process.on("SIGPWR", () => this.#end("powerOff"));
+  }
+
+  /** Twice: before the state's disk is there, and with what it saved. */
+  #setClock(): void {
+    let saved: number | undefined;
+    try {
+      saved = parseSavedClock(readFileSync(CLOCK_FILE, "utf8"));
+    } catch {
+      // The first boot, or no disk yet.
+    }
+    const start = decideClock(clock.wallMs(), this.#image.builtMs, saved);
+    if (start.isSet) this.#sys.setClock(start.wallMs);
+    // Once set to a floor it stays one, although it is not before it any more.
+    if (start.source === "floor") this.#setClockSource("floor");
+    else if (this.#clockSource !== "floor") this.#setClockSource("hardware");
+    if (start.isSet) this.#log.info("clock set to the last time known", { saved: saved !== undefined });
+  }
+
+  #setClockSource(source: ClockSource): void {
+    this.#clockSource = source;
+    this.#step("clock state", () => {
+      mkdirSync("/run/godwit", { recursive: true });
+      writeFileSync(CLOCK_STATE, `${source}\n`);
+    });
+    this.#supervisor.release();
+    this.#refresh();
+  }
+
+  #saveClock(): void {
+    if (this.#stateDevice !== undefined) writeDurably(CLOCK_FILE, `${Math.floor(clock.wallMs())}\n`);
+  }
+
+  #loadModules(): void {
+    // The watchdog in software only where hardware has none: two would be one too many to feed.
+    const names = [...this.#image.modules, ...this.#config.modules];
+    const failed = loadModules(
+      this.#sys,
+      kernelRelease(),
+      names.filter((name) => name !== "softdog"),
+    );
+    if (!existsSync("/dev/watchdog") && names.includes("softdog"))
+      failed.push(...loadModules(this.#sys, kernelRelease(), ["softdog"]));
+    for (const reason of failed) this.#log.warn("module", { reason });
+    this.#log.info("modules loaded", { listed: names.length, seconds: uptimeS() });
+  }
+
+  #openWatchdog(): void {
+    const { watchdogMs } = this.#config;
+    if (watchdogMs === undefined) return;
+    // Half of the time in which the node has to be healthy again, half in which nobody feeds.
+    const device = openWatchdog(this.#sys, watchdogMs / 2);
+    if (device === undefined) return this.#log.info("no hardware watchdog");
+    this.#watchdog = new Watchdog(device, watchdogMs / 2, clock, (isStarving) => {
+      if (isStarving)
+        this.#log.error("the watchdog is not fed: the node is not healthy", { health: this.#health });
+      else this.#log.info("the watchdog is fed again");
+    });
+    this.#log.info("watchdog", { seconds: device.timeoutMs / 1_000 });
+  }
+
+  #reap(): void {
+    reapOrphans(this.#sys, (pid) => this.#supervisor.isOurs(pid));
+    this.#watchNode();
+  }
+
+  /** Looks after the console and the power button. */
+  #attend(): void {
+    if (this.#buttons?.poll() === true) {
+      this.#log.info("power button");
+      this.#end("powerOff");
+    }
+    for (const line of this.#console.read())
+      if (this.#config.rescue) void runRescue(line, this.#rescue());
+      else if (line.trim() !== "")
+        this.#console.write("the console is for looking only (godwit.rescue allows more)");
+  }
+
+  #rescue(): Parameters<typeof runRescue>[1] {
+    return {
+      supervisor: this.#supervisor,
+      clock,
+      screen: () => this.#screen(),
+      end: (how) => this.#end(how),
+      freeze: (pid) => void process.kill(pid, "SIGSTOP"),
+      print: (line) => this.#console.write(line),
+    };
+  }
+
+  #startNetwork(): void {
+    const { hostname, network: plans, nameServers } = this.#config;
+    this.#network = new Network({
+      sys: this.#sys,
+      clock,
+      random,
+      log: this.#log,
+      hostname,
+      plans,
+      nameServers,
+      onChange: () => {
+        if (this.#clockSource === "floor") this.#times?.askNow();
+        this.#refresh();
+      },
+    });
+    this.#network.start();
+    this.#times = new TimeServers({
+      clock,
+      random,
+      log: this.#log,
+      servers: () => [...this.#config.timeServers, ...(this.#network?.timeServers ?? [])],
+      ask: (server, nonce) => askSntp(server, nonce, clock),
+      onTime: (wallMs, server) => this.#onTime(wallMs, server),
+    });
+    this.#times.askNow();
+  }
+
+  /** A server may set the clock anywhere past the image's own age; what is before that is wrong. */
+  #onTime(wallMs: number, server: string): void {
+    if (wallMs < this.#image.builtMs)
+      return this.#log.warn("a time server is wrong", { server, says: new Date(wallMs).toISOString() });
+    const stepMs = wallMs - clock.wallMs();
+    this.#step("set the clock", () => this.#sys.setClock(wallMs));
+    if (this.#clockSource !== "server" || Math.abs(stepMs) > 1_000)
+      this.#log.info("clock", { server, step_seconds: Math.round(stepMs / 1_000) });
+    if (this.#clockSource !== "server") this.#setClockSource("server");
+    this.#step("save the clock", () => this.#saveClock());
+  }
+
+  /** Waits for the disk for as long as it takes: without it the node would accept what it cannot keep. */
+  async #mountState(): Promise<void> {
+    const { state } = this.#config;
+    if (state === undefined) return;
+    for (
+      let said = "", forever = new AbortController();
+      ;
+      await sleep(clock, DEVICE_LOOK_MS, forever.signal)
+    ) {
+      let reason = `${state} is not there`;
+      try {
+        const device = findDevice(state);
+        if (device !== undefined) {
+          mountState(this.#sys, device, STATE_TARGET);
+          this.#stateDevice = device;
+          this.#log.info("state mounted", { device, seconds: uptimeS() });
+          break;
+        }
+      } catch (error) {
+        reason = error instanceof Error ? error.message : String(error);
+      }
+      if (reason !== said) this.#log.warn("waiting for the state's disk", { reason });
+      this.#health = `waiting for the state's disk: ${reason}`;
+      said = reason;
+    }
+    this.#step("settings", () => this.#readConfig());
+    this.#step("clock", () => this.#setClock());
+  }
+
+  #startPrograms(): void {
+    const base = {
+      HOME: "/root",
+      PATH: "/bin:/sbin:/usr/bin:/usr/sbin",
+      TMPDIR: "/tmp",
+      NO_COLOR: "1",
+      BUN_ENABLE_CRASH_REPORTING: "0",
+    };
+    for (const { name, command, needsClock } of this.#config.programs)
+      this.#supervisor
+        .add({
+          name,
+          command,
+          env: base,
+          heldBy: () =>
+            needsClock && this.#clockSource === "floor" ? "the clock is not known yet" : undefined,
+        })
+        .start();
+    // Where a first start writes its configuration has to last.
+    const config = existsSync(IMAGE_CONFIG) ? IMAGE_CONFIG : STATE_CONFIG;
+    const needsConfig = existsSync(config) || this.#env["GODWIT_JOIN"] !== undefined;
+    this.#node = this.#supervisor.add({
+      name: "node",
+      command: [process.execPath, "run"],
+      env: {
+        ...base,
+        GODWIT_NODE__LOG_FORMAT: "text",
+        ...(needsConfig ? { GODWIT_CONFIG: config } : {}),
+        ...this.#env,
+      },
+    });
+    this.#node.start();
+    this.#heartbeat = new Heartbeat({
+      clock,
+      socket: this.#config.socket,
+      ask: (path, signal) => askNode(this.#config.socket, path, signal),
+      onAlive: (status) => this.#onAlive(status),
+      onFacts: (facts) => this.#onFacts(facts),
+    });
+    this.#heartbeat.start();
+  }
+
+  #onAlive(status: string): void {
+    if (this.#aliveAtMs === undefined) this.#log.info("node answers", { health: status, seconds: uptimeS() });
+    this.#aliveAtMs = clock.monotonicMs();
+    if (!this.#isEnding) this.#watchdog?.healthy();
+    if (status === this.#health) return;
+    this.#health = status;
+    this.#refresh();
+  }
+
+  #onFacts(facts: NodeFacts): void {
+    const before = this.#nodeFacts;
+    this.#nodeFacts = facts;
+    if (before === undefined || (before.peers === 0) !== (facts.peers === 0))
+      this.#log.info("peers", { connected: facts.peers, seconds: uptimeS() });
+    if (!Bun.deepEquals(before, facts)) this.#refresh();
+  }
+
+  /** A node that runs and does not answer is ended; the supervisor starts it again. */
+  #watchNode(): void {
+    const view = this.#node?.view;
+    if (view?.state !== "running" || this.#isEnding) {
+      this.#aliveAtMs = undefined;
+      if (view !== undefined)
+        this.#health = view.reason === undefined ? view.state : `${view.state}: ${view.reason}`;
+      this.#heartbeat?.expectNew();
+      return;
+    }
+    const hangMs = (this.#config.watchdogMs ?? 2 * HANG_MS) / 2;
+    const sinceMs = this.#aliveAtMs ?? (view.startedAtMs ?? 0) + HANG_MS;
+    const silentMs = clock.monotonicMs() - sinceMs;
+    if (silentMs > hangMs) this.#node?.kill(`did not answer for ${Math.round(silentMs / 1_000)} s`);
+  }
+
+  #screen(): string[] {
+    const addresses = Object.entries(networkInterfaces()).flatMap(([name, infos]) =>
+      (infos ?? []).map(({ address, cidr }) => ({ address: cidr ?? address, interface: name })),
+    );
+    return formatScreen({
+      hostname: this.#config.hostname,
+      version: this.#nodeFacts?.version ?? this.#image.version ?? "",
+      node: this.#aliveAtMs === undefined ? undefined : this.#nodeFacts,
+      health: this.#health,
+      addresses,
+      api: this.#config.apiListen,
+      clock: this.#clockSource,
+      state: this.#stateDevice ?? this.#config.state,
+      programs: this.#supervisor.programs.map(({ view }) => view),
+      watchdogSeconds: this.#watchdog === undefined ? undefined : this.#watchdog.timeoutMs / 1_000,
+      allowsRescue: this.#config.rescue,
+    });
+  }
+
+  /** Something that the screen shows may have changed. */
+  #refresh(): void {
+    if (this.#isScreenDue || this.#isEnding) return;
+    this.#isScreenDue = true;
+    clock.after(SCREEN_PAUSE_MS, () => {
+      this.#isScreenDue = false;
+      this.#step("screen", () => {
+        const lines = this.#screen();
+        if (lines.join("\n") === this.#shown) return;
+        this.#shown = lines.join("\n");
+        for (const line of lines) this.#console.write(line);
+      });
+    });
+  }
+
+  #end(how: End): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#log.info("ending", { how });
+    this.#watchdog?.ending();
+    void endMachine(how, {
+      log: this.#log,
+      sys: this.#sys,
+      stop: async () => {
+        this.#heartbeat?.stop();
+        this.#times?.stop();
+        await this.#supervisor.stopAll();
+        this.#network?.stop();
+      },
+      saveClock: () => this.#saveClock(),
+      stateTarget: this.#stateDevice === undefined ? undefined : STATE_TARGET,
+      killAll: () => void process.kill(-1, "SIGKILL"),
+      leaveWatchdog: (end) => (end === "powerOff" ? this.#watchdog?.disarm() : this.#watchdog?.leave()),
+    });
+  }
+}
