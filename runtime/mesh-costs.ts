@@ -19,7 +19,7 @@ export class LinkCosts {
   of(peer: Peer) {
     const link = peer.best ?? peer.links[0]!;
     const { session, rateBitsPerSecond } = link;
-    const baseRttMs = link.rttMinMs ?? RTT_GUESS_MS[session.linkClass];
+    const baseRttMs = link.rttMinMs ?? (session.patienceMs || RTT_GUESS_MS[session.linkClass]);
     const measured = { rateBitsPerSecond, loss: 0, baseRttMs: baseRttMs + 2 * this.#hopCostMs };
     const cost = linkCost(this.#last.get(peer.id), measured);
     this.#last.set(peer.id, cost);

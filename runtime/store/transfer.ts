@@ -383,8 +383,9 @@ export class ChunkReceiver {
   }
 
   #watch(arriving: Arriving): void {
-    arriving.timer = this.#ctx.clock.after(STALL_MS, () => {
-      if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= STALL_MS * 0.9) {
+    const stallMs = Math.max(STALL_MS, this.#ctx.carrier.patienceMs?.(arriving.from) ?? 0);
+    arriving.timer = this.#ctx.clock.after(stallMs, () => {
+      if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= stallMs * 0.9) {
         if (++arriving.stalls > STALLS_MAX) return this.#abandon(arriving);
         this.#wantAgain(arriving);
       }
