@@ -29,6 +29,7 @@ export class LinkCosts {
       bottleneck: bottleneckOf(rateBitsPerSecond),
       profile: session.linkClass,
       rateBitsPerSecond,
+      takesBulk: (session.patienceMs ?? 0) > 0,
     };
   }
 

@@ -123,7 +123,10 @@ class DevMesh {
     const tables = await this.#readTables();
     const before = this.#manifest;
     if (before !== undefined && (before.id !== manifest.id || before.namespace !== manifest.namespace))
-      throw godwitError("GODWIT_PLUGIN_CONFLICT", "another id or namespace is another plugin: start dev anew");
+      throw godwitError(
+        "GODWIT_PLUGIN_CONFLICT",
+        "another id or namespace is another plugin: start dev anew",
+      );
     const file = await packFolder(folder, this.#publisher, join(this.#root, "plugin.gwp"));
     this.#manifest = manifest;
     this.#tables = tables;
@@ -201,7 +204,11 @@ class DevMesh {
     const from = this.#nodes[0]!.node!.view;
     const startedMs = clock.monotonicMs();
     // Held by name until the row stands: nobody knows DEV-C before.
-    const { id } = await from.send({ to: "DEV-C", body: new TextEncoder().encode("hello from a"), ttl_seconds: 60 });
+    const { id } = await from.send({
+      to: "DEV-C",
+      body: new TextEncoder().encode("hello from a"),
+      ttl_seconds: 60,
+    });
     let message: MessageView = await from.message(id);
     await this.#until(async () => {
       message = await from.message(id);
@@ -213,7 +220,9 @@ class DevMesh {
       const way = message.trace.map(({ callsign, node }) => nameOf(callsign ?? node)).join(" -> ");
       return say(`a message went ${way} and its receipt came back, ${tookMs} ms`);
     }
-    say(`! a message from a to c is ${message.state} after ${tookMs} ms: ${message.reason ?? "no reason is known"}`);
+    say(
+      `! a message from a to c is ${message.state} after ${tookMs} ms: ${message.reason ?? "no reason is known"}`,
+    );
     for (const { name, node } of this.#nodes)
       for (const { name: instance, state, reason } of node!.view.status().transports)
         if (state !== "running") say(`! ${name}  ${instance} is ${state}: ${reason ?? "no reason given"}`);

@@ -36,7 +36,12 @@ export async function declarations(removeComments = false): Promise<Map<string, 
       project,
       JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [], files }),
     );
-    const { code, output } = await run([process.execPath, join(root, "node_modules/.bin/tsc"), "-p", project]);
+    const { code, output } = await run([
+      process.execPath,
+      join(root, "node_modules/.bin/tsc"),
+      "-p",
+      project,
+    ]);
     if (code !== 0) throw new Error(`tsc failed with ${code}\n${output}`);
     const found = new Map<string, string>();
     for (const path of [...new Bun.Glob("**/*.d.ts").scanSync(join(out, "out"))].sort()) {
@@ -88,12 +93,18 @@ export async function kitFiles(): Promise<Map<string, string>> {
   const prefix = "modules/@godwit/sdk";
   for (const [path, text] of [...(await scripts(true)), ...(await declarations())])
     files.set(`${prefix}/${path}`, text);
-  files.set(`${prefix}/package.json`, readFileSync(join(sdkFolder, "package.json"), "utf8").replaceAll("./dist/", "./"));
+  files.set(
+    `${prefix}/package.json`,
+    readFileSync(join(sdkFolder, "package.json"), "utf8").replaceAll("./dist/", "./"),
+  );
   files.set(`${prefix}/LICENSE`, readFileSync(join(sdkFolder, "LICENSE"), "utf8"));
   for (const name of typePackages) {
     const folder = join(root, "node_modules", name);
     for (const path of [...new Bun.Glob("**/{*.d.ts,package.json,LICENSE}").scanSync(folder)].sort())
-      if (!/(^|\/)(docs|src|v3|v4-mini|locales\/(?!index|en\.))\//.test(path) && !/\blocales\/(?!index|en)\w/.test(path))
+      if (
+        !/(^|\/)(docs|src|v3|v4-mini|locales\/(?!index|en\.))\//.test(path) &&
+        !/\blocales\/(?!index|en)\w/.test(path)
+      )
         files.set(`modules/${name}/${path}`, readFileSync(join(folder, path), "utf8"));
   }
   const templates = join(sdkFolder, "template");

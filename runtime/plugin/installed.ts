@@ -100,7 +100,9 @@ export async function installPackage(
       );
   }
   const beside = (await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []);
-  const others = newestOf(beside.filter(({ manifest }) => manifest.id !== id || isNewer(manifest.version, version)));
+  const others = newestOf(
+    beside.filter(({ manifest }) => manifest.id !== id || isNewer(manifest.version, version)),
+  );
   if (!others.has(id)) others.set(id, found);
   const problem = requiresProblems(
     [...others.values()].map(({ manifest }) => manifest),

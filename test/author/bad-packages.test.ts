@@ -67,11 +67,21 @@ publisher.publicKey.forEach((byte, at) => (resigned[8 + at] = byte));
 
 const refused: readonly (readonly [name: string, bytes: Uint8Array, code: string, says: string])[] = [
   ["empty", Buffer.alloc(0), "GODWIT_PLUGIN_PACKAGE", "no plugin package"],
-  ["no package at all", Buffer.from("PK\u0003\u0004 a zip file"), "GODWIT_PLUGIN_PACKAGE", "no plugin package"],
+  [
+    "no package at all",
+    Buffer.from("PK\u0003\u0004 a zip file"),
+    "GODWIT_PLUGIN_PACKAGE",
+    "no plugin package",
+  ],
   ["truncated in its head", packed().subarray(0, 60), "GODWIT_PLUGIN_PACKAGE", "cut short"],
   ["truncated in its manifest", packed().subarray(0, 150), "GODWIT_PLUGIN_PACKAGE", "cut short"],
   ["truncated by one byte", packed().subarray(0, -1), "GODWIT_PLUGIN_PACKAGE", "cut short"],
-  ["with something behind its end", Buffer.concat([packed(), Buffer.of(0)]), "GODWIT_PLUGIN_PACKAGE", "follows its end"],
+  [
+    "with something behind its end",
+    Buffer.concat([packed(), Buffer.of(0)]),
+    "GODWIT_PLUGIN_PACKAGE",
+    "follows its end",
+  ],
   ["tampered code", tampered, "GODWIT_PLUGIN_SIGNATURE", "altered"],
   ["tampered manifest", renamed, "GODWIT_PLUGIN_SIGNATURE", "altered"],
   ["signed by another key", resigned, "GODWIT_PLUGIN_SIGNATURE", "did not sign it"],
@@ -80,16 +90,46 @@ const refused: readonly (readonly [name: string, bytes: Uint8Array, code: string
   ["an SDK range that is none", packed({ sdk: "newest" }), "GODWIT_PLUGIN_PACKAGE", "wrong at sdk"],
   ["any SDK at all", packed({ sdk: "*" }), "GODWIT_PLUGIN_PACKAGE", "wrong at sdk"],
   ["zip-slip in its id", packed({ id: "../../../etc/gull" }), "GODWIT_PLUGIN_PACKAGE", "wrong at id"],
-  ["zip-slip in its version", packed({ version: "1.0.0/../../.." }), "GODWIT_PLUGIN_PACKAGE", "wrong at version"],
+  [
+    "zip-slip in its version",
+    packed({ version: "1.0.0/../../.." }),
+    "GODWIT_PLUGIN_PACKAGE",
+    "wrong at version",
+  ],
   ["a NUL in its id", packed({ id: "gull\u0000" }), "GODWIT_PLUGIN_PACKAGE", "wrong at id"],
-  ["an id of Godwit's own", packed({ id: "tcp", namespace: "transport" }), "GODWIT_PLUGIN_CONFLICT", "of Godwit itself"],
-  ["a namespace that is none", packed({ namespace: "kernel" }), "GODWIT_PLUGIN_PACKAGE", "wrong at namespace"],
+  [
+    "an id of Godwit's own",
+    packed({ id: "tcp", namespace: "transport" }),
+    "GODWIT_PLUGIN_CONFLICT",
+    "of Godwit itself",
+  ],
+  [
+    "a namespace that is none",
+    packed({ namespace: "kernel" }),
+    "GODWIT_PLUGIN_PACKAGE",
+    "wrong at namespace",
+  ],
   ["a key nobody knows", packed({ postinstall: "curl" }), "GODWIT_PLUGIN_PACKAGE", "wrong at the top"],
   ["a manifest that is no JSON", forge("{"), "GODWIT_PLUGIN_PACKAGE", "not JSON"],
-  ["a manifest beyond 64 KiB", packed({ entry: "x".repeat(70_000) }), "GODWIT_PLUGIN_PACKAGE", "at most 65536"],
-  ["a manifest said to be 1 GB", forge("{}", publisher, [GIGABYTE, 10]), "GODWIT_PLUGIN_PACKAGE", `${GIGABYTE} bytes of manifest`],
+  [
+    "a manifest beyond 64 KiB",
+    packed({ entry: "x".repeat(70_000) }),
+    "GODWIT_PLUGIN_PACKAGE",
+    "at most 65536",
+  ],
+  [
+    "a manifest said to be 1 GB",
+    forge("{}", publisher, [GIGABYTE, 10]),
+    "GODWIT_PLUGIN_PACKAGE",
+    `${GIGABYTE} bytes of manifest`,
+  ],
   ["code said to be 4 GB", forge("{}", publisher, [2, 2 ** 32 - 1]), "GODWIT_PLUGIN_PACKAGE", "of code"],
-  ["requires what is not there", packed({ requires: ["tern"] }), "GODWIT_PLUGIN_REQUIRES", "not installed: add that first"],
+  [
+    "requires what is not there",
+    packed({ requires: ["tern"] }),
+    "GODWIT_PLUGIN_REQUIRES",
+    "not installed: add that first",
+  ],
   ["requires itself", packed({ requires: ["gull"] }), "GODWIT_PLUGIN_REQUIRES", "requires itself"],
 ];
 
@@ -142,7 +182,10 @@ test("an entry that leads out of the folder is not packed", async () => {
     const { code, err } = await lab.godwit("plugin pack slip --json");
     expect([code, JSON.parse(err)]).toEqual([
       1,
-      expect.objectContaining({ code: "GODWIT_PLUGIN_PACKAGE", detail: expect.stringContaining("lies outside") }),
+      expect.objectContaining({
+        code: "GODWIT_PLUGIN_PACKAGE",
+        detail: expect.stringContaining("lies outside"),
+      }),
     ]);
   }
 });
@@ -168,5 +211,7 @@ test("a new version that closes a circle is refused, and the circle is told", as
   expect(await installed()).toEqual(["gull/1.0.0/package.gwp", "tern/1.0.0/package.gwp"]);
   // What was required goes: the other stays, with the reason why it cannot run.
   expect((await lab.godwit("plugin remove gull --config c.toml")).code).toBe(0);
-  expect((await lab.godwit("plugin list --config c.toml")).out).toContain('tern 1.0.0 "tern" requires "gull"');
+  expect((await lab.godwit("plugin list --config c.toml")).out).toContain(
+    'tern 1.0.0 "tern" requires "gull"',
+  );
 });

@@ -49,7 +49,9 @@ test.skipIf(why !== undefined)(
     const offline = Bun.spawnSync([Bun.which("ip")!, "-n", lab.namespace!, "-br", "link"]);
     expect(offline.stdout.toString().trim().split("\n")).toHaveLength(1);
     await fine("plugin new gull --kind transport", lab.folder);
-    expect((await lab.godwit("plugin new gull --kind transport", lab.folder)).err).toContain("is there already");
+    expect((await lab.godwit("plugin new gull --kind transport", lab.folder)).err).toContain(
+      "is there already",
+    );
     await fine("plugin check");
     const { err } = await fine("plugin test");
     expect(err).toContain("transport conformance: gull");
@@ -64,7 +66,10 @@ test.skipIf(why !== undefined)(
     const good = await readFile(join(gull, "index.ts"), "utf8");
     await edit("index.ts", "schemes: [SCHEME]", "schemes: SCHEME");
     const wrong = await lab.godwit("plugin check", gull);
-    expect([wrong.code, wrong.out + wrong.err]).toEqual([1, expect.stringMatching(/index\.ts\(\d+,\d+\): error TS\d+/)]);
+    expect([wrong.code, wrong.out + wrong.err]).toEqual([
+      1,
+      expect.stringMatching(/index\.ts\(\d+,\d+\): error TS\d+/),
+    ]);
     await writeFile(join(gull, "index.ts"), good);
     // It listens and keeps the port when it stops.
     await edit("index.ts", "ctx.own(() => tcp.close());", "");
@@ -72,7 +77,10 @@ test.skipIf(why !== undefined)(
     expect([broken.code, broken.err]).toEqual([1, expect.stringContaining("stopped: sockets are closed")]);
     await writeFile(join(gull, "index.ts"), good);
     const tests = await readFile(join(gull, "index.test.ts"), "utf8");
-    await writeFile(join(gull, "index.test.ts"), 'import { test } from "bun:test";\ntest("nothing", () => {});\n');
+    await writeFile(
+      join(gull, "index.test.ts"),
+      'import { test } from "bun:test";\ntest("nothing", () => {});\n',
+    );
     const untested = await lab.godwit("plugin test", gull);
     expect([untested.code, untested.err]).toEqual([1, expect.stringContaining("transportConformance")]);
     await writeFile(join(gull, "index.test.ts"), tests);
@@ -95,7 +103,10 @@ test.skipIf(why !== undefined)(
       await writeFile(join(gull, "index.ts"), good.replace("start(ctx", 'start(ctx", '));
       at = await lines.until(/^! .*cannot bundle/, at);
       at = await lines.until(/keep what they had/, at);
-      await writeFile(join(gull, "index.ts"), good.replace("const tcp", 'ctx.log.warn("saved");\n    const tcp'));
+      await writeFile(
+        join(gull, "index.ts"),
+        good.replace("const tcp", 'ctx.log.warn("saved");\n    const tcp'),
+      );
       at = await lines.until(/^c {2}.*saved/, at);
       at = await lines.until(/^a message went a -> b -> c/, at);
       await writeFile(join(gull, "index.ts"), good);
@@ -193,7 +204,9 @@ test.skipIf(why !== undefined)(
 
 test.skipIf(why !== undefined)(`every command of docs/plugin-authors.md was run above${suffix}`, async () => {
   const page = await readFile(join(root, "docs/plugin-authors.md"), "utf8");
-  const commands = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block]) => block!.trim().split("\n"));
+  const commands = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block]) =>
+    block!.trim().split("\n"),
+  );
   expect(commands.length).toBeGreaterThan(10);
   const unrun = commands.filter((line) => line !== "cd gull" && !lab.typed.includes(line));
   expect(unrun).toEqual([]);

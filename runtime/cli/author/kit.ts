@@ -77,7 +77,8 @@ export async function unpackKit(folder: string): Promise<void> {
   const staged = join(folder, `${KIT_FOLDER}.${process.pid}.new`);
   try {
     for (const [path, text] of Object.entries(files))
-      if (path.startsWith("modules/")) write(join(staged, "node_modules", path.slice("modules/".length)), text);
+      if (path.startsWith("modules/"))
+        write(join(staged, "node_modules", path.slice("modules/".length)), text);
     write(join(staged, "tsconfig.json"), `${JSON.stringify(tsconfig, undefined, 2)}\n`);
     write(join(staged, ".gitignore"), "*\n");
     write(join(staged, STAMP_FILE), stamp);

@@ -35,12 +35,16 @@ const letter: Letter = {
 
 test("a letter comes back as it was written", () => {
   const found = decodeLetter(encodeLetter(letter))!;
-  expect({ ...found, bytes: Buffer.from(found.bytes) }).toEqual({ ...letter, bytes: Buffer.from(letter.bytes) });
+  expect({ ...found, bytes: Buffer.from(found.bytes) }).toEqual({
+    ...letter,
+    bytes: Buffer.from(letter.bytes),
+  });
 });
 
 test("half a letter, and one that was changed, is none", () => {
   const whole = encodeLetter(letter);
-  for (let length = 0; length < whole.length; length++) expect(decodeLetter(whole.subarray(0, length))).toBeUndefined();
+  for (let length = 0; length < whole.length; length++)
+    expect(decodeLetter(whole.subarray(0, length))).toBeUndefined();
   for (let at = 0; at < whole.length; at++) {
     const changed = whole.slice();
     changed[at]! ^= 1;

@@ -96,7 +96,9 @@ class Station {
   async dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
     const to = endpoint.startsWith(SCHEME) ? endpoint.slice(SCHEME.length) : "";
     if (!stick.NAME.test(to))
-      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `"${endpoint}" is not drop://name`, { kind: "config" });
+      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `"${endpoint}" is not drop://name`, {
+        kind: "config",
+      });
     signal.throwIfAborted();
     await this.#untilPresent(to, endpoint, signal);
     if (this.#connections.size >= CONNECTIONS_MAX)
@@ -167,7 +169,8 @@ class Station {
       const present = await stick.stationsOn(folder);
       this.#isIn = true;
       if (!present.has(name)) await stick.leaveNote(folder, name);
-      if (this.#isFirst) for (const old of await stick.lettersFrom(folder, name)) await stick.removeLetter(folder, old);
+      if (this.#isFirst)
+        for (const old of await stick.lettersFrom(folder, name)) await stick.removeLetter(folder, old);
       this.#isFirst = false;
       // It may be another stick: everything is told again.
       if (!wasIn) for (const connection of this.#connections.values()) connection.isDirty = true;
@@ -205,7 +208,8 @@ class Station {
     if (!isNew) return undefined;
     const ofStation = [...this.#connections.values()].filter(({ name: own }) => own.to === name.from).length;
     // What has no room now is looked at again at the next visit.
-    if (this.#connections.size >= CONNECTIONS_MAX || ofStation >= CONNECTIONS_PER_STATION_MAX) return undefined;
+    if (this.#connections.size >= CONNECTIONS_MAX || ofStation >= CONNECTIONS_PER_STATION_MAX)
+      return undefined;
     const connection = this.#add(name, "inbound");
     this.#ctx.transport.accept(connection.pipe);
     return connection;
@@ -219,7 +223,11 @@ class Station {
     await stick.removeLetter(folder, name);
     if (letter.isReset || letter.isEnd) return;
     const reset = { isOpener: false, isEnd: false, isReset: true, base: 0, read: 0, bytes: new Uint8Array() };
-    await stick.writeLetter(folder, { from, to: name.from, connection: name.connection }, encodeLetter(reset));
+    await stick.writeLetter(
+      folder,
+      { from, to: name.from, connection: name.connection },
+      encodeLetter(reset),
+    );
   }
 
   async #tell(): Promise<void> {

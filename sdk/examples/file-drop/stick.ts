@@ -64,7 +64,9 @@ export async function lettersFrom(folder: string, from: string): Promise<LetterN
 
 /** Undefined for what is larger than any letter, or gone. */
 export async function readLetter(folder: string, name: LetterName): Promise<Uint8Array | undefined> {
-  const file = await open(pathOf(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
+  const file = await open(pathOf(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW).catch(
+    () => undefined,
+  );
   if (file === undefined) return undefined;
   try {
     const stat = await file.stat();

@@ -6,7 +6,10 @@ const LIFETIME_MS = 60_000;
 const REFRESH_MS = 20_000;
 
 const config = z.strictObject({
-  endpoints: z.array(z.string().regex(/^[a-z][a-z0-9+.-]*:\/\/\S+$/)).max(256).default([]),
+  endpoints: z
+    .array(z.string().regex(/^[a-z][a-z0-9+.-]*:\/\/\S+$/))
+    .max(256)
+    .default([]),
 });
 
 export default definePlugin({

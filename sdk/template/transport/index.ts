@@ -1,5 +1,14 @@
 /** my-plugin: links over TCP under a scheme of its own. Replace the medium; keep the shape. */
-import { advertisedHosts, definePlugin, formatEndpoint, GodwitError, isListen, parseHostPort, planListen, z } from "@godwit/sdk";
+import {
+  advertisedHosts,
+  definePlugin,
+  formatEndpoint,
+  GodwitError,
+  isListen,
+  parseHostPort,
+  planListen,
+  z,
+} from "@godwit/sdk";
 import { Tcp } from "@godwit/sdk/tcp";
 
 const SCHEME = "my-plugin";
