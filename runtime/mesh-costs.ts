@@ -19,7 +19,7 @@ export class LinkCosts {
   of(peer: Peer) {
     const link = peer.best ?? peer.links[0]!;
     const { session, rateBitsPerSecond } = link;
-    const guessMs = RTT_GUESS_MS[session.linkClass];
+    const guessMs = session.patienceMs || RTT_GUESS_MS[session.linkClass];
     const baseRttMs = link.isMeasured
       ? (link.rttMinMs ?? guessMs)
       : Math.min(link.rttMinMs ?? guessMs, guessMs);
@@ -32,6 +32,7 @@ export class LinkCosts {
       bottleneck: bottleneckOf(rateBitsPerSecond),
       profile: session.linkClass,
       rateBitsPerSecond,
+      takesBulk: (session.patienceMs ?? 0) > 0,
     };
   }
 

@@ -71,6 +71,7 @@ export function createCarrier(
     send: (to, lane, frame) => peers.get(to)?.send(lane, frame) ?? false,
     frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
     rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
+    patienceMs: (to) => peers.get(to)?.best?.session.patienceMs ?? 0,
     isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
   };
 }

@@ -46,7 +46,9 @@ function pathTo(remote: NodeId, { router, peers }: MeshParts): Path {
   let frameBytes = 0;
   let isFull = true;
   for (const hop of hops) {
-    if (hop.mtu < FRAME_BYTES_MIN) continue;
+    // A carried medium takes bulk, but no stream waits for days.
+    const isCarried = (peers.get(hop.neighbour)?.best?.session.patienceMs ?? 0) > 0;
+    if (hop.mtu < FRAME_BYTES_MIN || isCarried) continue;
     // The best way decides the size: forwarding skips the ways that are too narrow for it.
     if (frameBytes === 0) frameBytes = Math.min(hop.mtu, FRAME_BYTES_MAX);
     if (hop.mtu >= frameBytes && peers.get(hop.neighbour)?.hasRoom === true) isFull = false;

@@ -2,7 +2,7 @@
  * Every number of the link's own messages, append-only, and the limits of a session by class of link.
  * docs/protocol/link.md
  */
-import type { LinkClass } from "@godwit/sdk";
+import type { LinkClass, Pipe } from "@godwit/sdk";
 
 /** 25519_AESGCM_SHA256: the high nibble of a handshake message's first byte. */
 export const SUITE = 1;
@@ -101,7 +101,11 @@ const SLOW_REKEY_BYTES = 200;
  * full-size records a key), 64 GiB. Slow: at most 0.1 % of the airtime goes into rekeys, and the 16-bit counter
  * never wraps.
  */
-export function sessionLimits(linkClass: LinkClass, rateBitsPerSecond: number): SessionLimits {
+export function sessionLimits(
+  linkClass: LinkClass,
+  rateBitsPerSecond: number,
+  patienceMs = 0,
+): SessionLimits {
   if (linkClass !== "slow")
     return {
       rekeyAfterMs: 120_000,
@@ -114,10 +118,10 @@ export function sessionLimits(linkClass: LinkClass, rateBitsPerSecond: number): 
     };
   const rekeyAirtimeMs = (SLOW_REKEY_BYTES * 8_000) / Math.max(rateBitsPerSecond, 1);
   return {
-    rekeyAfterMs: Math.max(3_600_000, rekeyAirtimeMs * 1_000),
+    rekeyAfterMs: Math.max(3_600_000, rekeyAirtimeMs * 1_000, patienceMs),
     rekeyAfterRecords: 2 ** 14,
     rekeyAfterBytes: 2 ** 34,
-    rekeyGraceMs: 3_600_000,
+    rekeyGraceMs: Math.max(3_600_000, 2 * patienceMs),
     expireRecords: 2 ** 16 - 1,
     expireBytes: 2 ** 36,
     previousEpochMs: 120_000,
@@ -132,7 +136,18 @@ export interface HandshakeTiming {
   readonly resendCapMs: number;
 }
 
-export function handshakeTiming(linkClass: LinkClass): HandshakeTiming {
+/** Of a plugin, so bounded here, ms. */
+export const PATIENCE_MAX_MS = 30 * 86_400_000;
+/** Only where nothing is ever repeated for want of an answer: a datagram pipe would fill a carried medium with copies. */
+export const patienceOf = ({ kind, linkClass, patienceMs = 0 }: Pipe): number =>
+  kind === "stream" && linkClass === "slow" && patienceMs > 0 ? Math.min(patienceMs, PATIENCE_MAX_MS) : 0;
+
+export function handshakeTiming(linkClass: LinkClass, patienceMs = 0): HandshakeTiming {
+  const timing = timingOf(linkClass);
+  return { ...timing, timeoutMs: Math.max(timing.timeoutMs, patienceMs) };
+}
+
+function timingOf(linkClass: LinkClass): HandshakeTiming {
   switch (linkClass) {
     case "fast":
       return { timeoutMs: 5_000, resendFirstMs: 250, resendCapMs: 2_000 };

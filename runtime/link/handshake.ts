@@ -15,6 +15,7 @@ import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts
 import {
   handshakeTiming,
   MTU_MIN,
+  patienceOf,
   RECORD_FLAG,
   SECRETS_MAX,
   sessionLimits,
@@ -146,7 +147,7 @@ class Opening {
   }
 
   get #timing() {
-    const timing = handshakeTiming(this.#pipe.linkClass);
+    const timing = handshakeTiming(this.#pipe.linkClass, patienceOf(this.#pipe));
     return { ...timing, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
   }
 
@@ -325,7 +326,7 @@ class Opening {
       clock,
       random,
       counters: guard.counters,
-      limits: { ...sessionLimits(pipe.linkClass, pipe.rateBitsPerSecond), ...limits },
+      limits: { ...sessionLimits(pipe.linkClass, pipe.rateBitsPerSecond, patienceOf(pipe)), ...limits },
       timing: this.#timing,
       bytesSent: this.#bytesSent,
       bytesReceived: this.#bytesReceived,

@@ -12,7 +12,13 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Invite } from "../identity/invite.ts";
 import type { DhKey } from "../identity/keys.ts";
-import { ControlKind, HIGH_WATER_BYTES, type HandshakeTiming, type SessionLimits } from "./constants.ts";
+import {
+  ControlKind,
+  HIGH_WATER_BYTES,
+  patienceOf,
+  type HandshakeTiming,
+  type SessionLimits,
+} from "./constants.ts";
 import type { LinkCounters } from "./guard.ts";
 import type { Established } from "./initiator.ts";
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
@@ -48,6 +54,7 @@ export abstract class LinkSession implements Session {
   readonly direction: PipeDirection;
   readonly localEndpoint: string;
   readonly linkClass: LinkClass;
+  readonly patienceMs: number;
   readonly rateBitsPerSecond: number;
   /** The protocol version that both ends agreed on. */
   readonly version: number;
@@ -97,6 +104,7 @@ export abstract class LinkSession implements Session {
     this.direction = pipe.direction;
     this.localEndpoint = pipe.local;
     this.linkClass = pipe.linkClass;
+    this.patienceMs = patienceOf(pipe);
     this.rateBitsPerSecond = pipe.rateBitsPerSecond;
     this.#bytesSent = params.bytesSent;
     this.#bytesReceived = params.bytesReceived;

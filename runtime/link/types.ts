@@ -29,6 +29,8 @@ export interface Session {
   readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
+  /** How long an answer may take on a medium that is carried, ms; 0 or none: as long as the class says. */
+  readonly patienceMs?: number;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
   readonly isReliable: boolean;
   /** Largest frame `send` takes, in bytes. Over datagrams it follows what the path carries. */

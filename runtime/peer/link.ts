@@ -187,7 +187,8 @@ export class Link {
 
   /** Expected time to deliver 256 bytes, ms: picks the best of several links to one neighbour. */
   get expectedMs(): number {
-    return 2_048_000 / this.#rateBitsPerSecond + (this.rttMinMs ?? 1) / 2;
+    const rttMs = this.rttMinMs ?? (this.session.patienceMs || 1);
+    return 2_048_000 / this.#rateBitsPerSecond + rttMs / 2;
   }
 
   /** Sends a frame (borrowed); `isData` marks the link as in use, so that its death is noticed sooner. */

@@ -119,7 +119,7 @@ export class Peers {
     this.#pending.add(session);
     let link: Link | undefined;
     let peer: Peer | undefined;
-    const { timeoutMs } = handshakeTiming(session.linkClass);
+    const { timeoutMs } = handshakeTiming(session.linkClass, session.patienceMs);
     const helloTimer = this.#deps.clock.after(Math.max(HELLO_TIMEOUT_MS, timeoutMs), () => session.close());
     let stopHello = () => {};
     session.open({

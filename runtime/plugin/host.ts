@@ -34,7 +34,7 @@ const START_DEADLINE_MS = 30_000;
 /** What it owns must be disposed of within this; then it is left behind. */
 const STOP_DEADLINE_MS = 5_000;
 /** What a transport may ask for its dials. */
-const DIAL_TIMEOUT_MS = { min: 1_000, max: 120_000 } as const;
+const DIAL_TIMEOUT_MS = { min: 1_000, max: 30 * 86_400_000 } as const;
 /** Pauses before a failed plugin is started anew. */
 const RESTART = { firstMs: 1_000, capMs: 60_000 } as const;
 /** More failures than this within the window: it rests for the window, and `/health` says so. */

@@ -19,6 +19,8 @@ export interface LinkCost {
   readonly profile: LinkProfile;
   /** Slow links only: prices their control traffic. */
   readonly rateBitsPerSecond?: number;
+  /** Slow links only: slow because it is carried and not because it is narrow, so that bulk may enter it. */
+  readonly takesBulk?: boolean;
 }
 
 /** Bits of the flags column. */

@@ -171,12 +171,13 @@ export class SlowLinks {
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
     const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
+    const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
     const candidate = destination.candidateOf(from);
     from.newestSerial++;
     if (candidate === undefined) {
-      destination.candidates.push({ neighbour: from, serial: from.newestSerial, any, bulk: UNREACHABLE });
+      destination.candidates.push({ neighbour: from, serial: from.newestSerial, any, bulk });
       from.rows++;
-    } else if (candidate.any.seqno <= seqno) candidate.any = any;
+    } else if (candidate.any.seqno <= seqno) Object.assign(candidate, { any, bulk });
     this.#core.reselect(destination);
     if (link.gatewayMetric !== beacon.gatewayMetric) {
       link.gatewayMetric = beacon.gatewayMetric;
@@ -205,6 +206,7 @@ export class SlowLinks {
     if (!this.#receiver.learnProof(destination, proof, from)) return;
     const seqno = destination.proof!.seqno;
     if (candidate.any.seqno < seqno) candidate.any = { ...candidate.any, seqno };
+    if (from.link.takesBulk === true) candidate.bulk = candidate.any;
     this.#core.reselect(destination);
     // The route may look the same, but only now may others be told of it.
     for (const neighbour of this.#core.neighbours.values()) this.#core.tellSoon(destination, neighbour);

@@ -73,6 +73,8 @@ export interface Carrier {
   frameBytesMax(to: NodeId): number;
   /** Smoothed round trip to a neighbour, ms. */
   rttMs(to: NodeId): number;
+  /** How long an answer may take where the medium is carried, ms; 0: no longer than usual. */
+  patienceMs?(to: NodeId): number;
   isReliable(to: NodeId): boolean;
 }
 

@@ -438,7 +438,8 @@ export class Forwarder {
 
   #ackTimeoutMs(to: NodeId, isOffer: boolean): number {
     const { carrier } = this.#ctx;
-    if (carrier.isReliable(to)) return isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
+    const reliableMs = isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
+    if (carrier.isReliable(to)) return Math.max(reliableMs, carrier.patienceMs?.(to) ?? 0);
     return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, carrier.rttMs(to) * 4);
   }
 

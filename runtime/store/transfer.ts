@@ -232,7 +232,8 @@ export class ChunkReceiver {
       received: 0,
       flushed: 0,
       creditEnd: 0,
-      creditBytes: CREDIT_FIRST_BYTES,
+      // Each grant costs a round, so a carried medium gets all at once.
+      creditBytes: (this.#ctx.carrier.patienceMs?.(from) ?? 0) > 0 ? CREDIT_BYTES : CREDIT_FIRST_BYTES,
       creditAtMs: this.#ctx.clock.monotonicMs(),
       stalls: 0,
       early: new Map(),
@@ -372,7 +373,8 @@ export class ChunkReceiver {
     const tookMs = this.#ctx.clock.monotonicMs() - arriving.creditAtMs;
     const { creditBytes } = arriving;
     if (tookMs < CREDIT_FAST_MS) arriving.creditBytes = Math.min(2 * creditBytes, CREDIT_BYTES);
-    else if (tookMs > CREDIT_SLOW_MS) arriving.creditBytes = Math.max(creditBytes / 2, CREDIT_BYTES_MIN);
+    else if (tookMs > Math.max(CREDIT_SLOW_MS, this.#ctx.carrier.patienceMs?.(arriving.from) ?? 0))
+      arriving.creditBytes = Math.max(creditBytes / 2, CREDIT_BYTES_MIN);
   }
 
   #want(arriving: Arriving, offset: number): void {
@@ -383,8 +385,9 @@ export class ChunkReceiver {
   }
 
   #watch(arriving: Arriving): void {
-    arriving.timer = this.#ctx.clock.after(STALL_MS, () => {
-      if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= STALL_MS * 0.9) {
+    const stallMs = Math.max(STALL_MS, this.#ctx.carrier.patienceMs?.(arriving.from) ?? 0);
+    arriving.timer = this.#ctx.clock.after(stallMs, () => {
+      if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= stallMs * 0.9) {
         if (++arriving.stalls > STALLS_MAX) return this.#abandon(arriving);
         this.#wantAgain(arriving);
       }

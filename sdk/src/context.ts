@@ -24,7 +24,7 @@ export interface Hint {
 export interface TransportDriver {
   /** URL schemes it dials, without colon, e.g. `['tcp']`. */
   readonly schemes: readonly string[];
-  /** How long a dial and the handshake behind it may take together, 1,000 to 120,000 ms. Default 20,000. */
+  /** How long a dial and the handshake behind it may take together, 1,000 ms to 30 days. Default 20,000. */
   readonly dialTimeoutMs?: number;
   /**
    * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as

@@ -34,6 +34,11 @@ export interface Pipe {
    * nothing is counted by source. The end without an address is `<scheme>://anonymous`. Default false.
    */
   readonly isAnonymous?: boolean;
+  /**
+   * How long an answer may take, in ms, where that is beyond what `linkClass` allows: a medium that is carried. Whatever
+   * waits for the far end waits this long, at most 30 days; such a link is dear, so that any live way goes before it.
+   */
+  readonly patienceMs?: number;
   /** Expected rate in bits per second before anything was measured; routing starts from it. */
   readonly rateBitsPerSecond: number;
   /**
