@@ -6,5 +6,10 @@ import { runCli } from "./cli/cli.ts";
 import { processIo } from "./cli/io.ts";
 
 const argv = process.argv.slice(2);
+if (argv[0] === "plugin-guest") {
+  // The hidden personality: the process of one untrusted plugin.
+  const { enterGuest } = await import("./plugin/sandbox/enter.ts");
+  await enterGuest(argv.slice(1));
+}
 // The node stops by its own handling of signals. An exit by hand, because a failed start may leave a Worker behind.
 process.exit(await runCli(argv, process.env, processIo(!argv.includes("run"))));

@@ -24,7 +24,7 @@ export const targets = {
 export type Target = keyof typeof targets;
 
 /** Files that `new Worker` loads; they exist in the binary only because they stand here. */
-const workerEntries = ["runtime/store/sqlite-worker.ts"];
+const workerEntries = ["runtime/store/sqlite-worker.ts", "runtime/plugin/guest/worker.ts"];
 
 /** What keeps the binary from executing or reading what lies in its working directory. */
 const autoloadFlags = [

@@ -21,6 +21,7 @@ export {
   type ListenAddress,
 } from "./endpoint.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
+export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {
   Hint,
   TransportDriver,

@@ -13,6 +13,7 @@ import {
   type Pipe,
   type Plugin,
   type PluginHealth,
+  type PluginNet,
   type Random,
   type ServiceContext,
   type TransportDriver,
@@ -23,6 +24,9 @@ import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
 import { seededRandom } from "./random.ts";
 import { FakeStorage } from "./storage.ts";
+
+const noSockets = () => Promise.reject(new Error("this test host opens no sockets for plugins"));
+const noNet: PluginNet = { connect: noSockets, listen: noSockets, datagrams: noSockets };
 
 /** As the real host: what is not done by then is left behind. */
 const STOP_DEADLINE_MS = 5_000;
@@ -243,6 +247,7 @@ export class TestHost {
       },
       mesh: this.mesh,
       network: this.network,
+      net: noNet,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),
