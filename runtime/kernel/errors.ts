@@ -212,6 +212,12 @@ export const errorCodes = {
   ),
   GODWIT_PLUGIN_SDK: entry("plugin", "never", 400, "a plugin is made for another SDK than this Godwit has"),
   GODWIT_PLUGIN_CONFLICT: entry("plugin", "never", 409, "another plugin of that id is there already"),
+  GODWIT_PLUGIN_SANDBOX: entry(
+    "permission",
+    "never",
+    500,
+    "an untrusted plugin cannot be locked in here; the message names the protection that is missing, see accept_missing",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;
