@@ -64,11 +64,17 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
   const entry = normalize(manifest.entry);
   if (isAbsolute(entry) || entry.startsWith(".."))
     throw godwitError("GODWIT_PLUGIN_PACKAGE", `the entry ${manifest.entry} lies outside the folder`);
+  if (manifest.runtime === "exec")
+    return await writePackage(
+      manifest,
+      encodePackage(manifestBytes, readFileSync(join(folder, entry)), publisher),
+      out,
+    );
   const built = await Bun.build({
     entrypoints: [join(folder, entry)],
     target: "bun",
     format: "esm",
-    external: ["@godwit/sdk"],
+    external: ["@godwit/sdk", "@godwit/sdk/tcp"],
     throw: false,
   });
   const [output] = built.outputs;
@@ -78,6 +84,14 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
       `cannot bundle ${manifest.entry}: ${built.logs.map(({ message }) => message).join("; ")}`,
     );
   const bytes = encodePackage(manifestBytes, new Uint8Array(await output.arrayBuffer()), publisher);
+  return await writePackage(manifest, bytes, out);
+}
+
+async function writePackage(
+  manifest: PluginPackage["manifest"],
+  bytes: Uint8Array,
+  out: string | undefined,
+): Promise<string> {
   const path = out ?? `${manifest.id}-${manifest.version}.gwp`;
   await writeFile(`${path}.new`, bytes);
   await rename(`${path}.new`, path);

@@ -24,7 +24,7 @@ import { Mesh } from "./mesh.ts";
 import type { MeshEvents } from "./mesh-deps.ts";
 import type { TrustLevel } from "./peer/book.ts";
 import { PluginHost } from "./plugin/host.ts";
-import { isolate, pluginNetPolicy } from "./plugin/isolation.ts";
+import { createIsolation, pluginNetPolicy } from "./plugin/isolation.ts";
 import { type PluginCatalogue, readPlugins } from "./node-plugins.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
@@ -204,7 +204,7 @@ async function assemble(
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
-    isolate,
+    isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {

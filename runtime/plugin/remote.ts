@@ -65,7 +65,7 @@ export function remotePlugin(plugin: Plugin, options: RemoteOptions): Plugin {
       // Before anything is waited for, so that a stop during the start ends it as well.
       ctx.own(() => remote.stop());
       await remote.start(table);
-      ctx.spawn("the plugin's own thread or process", () => remote.whole);
+      ctx.spawn(options.level === "contained" ? "thread" : "process", () => remote.whole);
     },
   };
 }

@@ -20,10 +20,11 @@ import { cString, cStrings, syscall } from "./libc.ts";
 import { type Arch, syscallNumber, type SyscallName } from "./numbers.ts";
 import type { SandboxOrder } from "./order.ts";
 import { compileLaunch, compileRunning, socketKindsOf } from "./policy.ts";
-import { type Protection, RLIMITS, uidOf } from "./protections.ts";
+import { FOLDER_ENTRIES_MAX, type Protection, RLIMITS, uidOf } from "./protections.ts";
 
 const CHANNEL_FD = 3;
 const INSIDE = "inside";
+const AT_FDCWD = -100;
 const SIGKILL = 9;
 /** prctl(2). */
 const PR = { setPdeathsig: 1, capbsetDrop: 24, setSecurebits: 28, setNoNewPrivs: 38 } as const;
@@ -34,7 +35,6 @@ const CLOSE_RANGE_CLOEXEC = 4;
 const PRIO_PROCESS = 0;
 /** Below the node's own, so that it never lacks the processor for what a plugin burns. */
 const NICE = 10;
-const FOLDER_ENTRIES_MAX = 8_192;
 /** The whole environment: the engine reserves a gigabyte for its code otherwise, and does without when it may not. */
 const ENGINE = [`BUN_JSC_jitMemoryReservationSize=${64 * 2 ** 20}`];
 /** What name lookups read. */
@@ -113,7 +113,9 @@ function lockIn(arch: Arch, order: SandboxOrder): never {
   if (uid !== undefined) ownFolder(order.folder, uid);
   const ruleset = version === 0 ? undefined : buildRuleset(arch, version, landlockPlan(order, ports));
   must("close_range", call(arch, "close_range", CHANNEL_FD + 1, 0xffff_ffff, CLOSE_RANGE_CLOEXEC));
-  // Of higher priority only by chance: it is refused where somebody has lowered it already.
+  // While the way to it is open.
+  const [path = "", ...args] = order.exec === undefined ? selfWords() : [openProgram(arch, order.exec)];
+  // May fail where the node itself was started with a lower one.
   call(arch, "setpriority", PRIO_PROCESS, 0, NICE);
   const { data, ...others } = RLIMITS;
   for (const [resource, limit] of Object.values(others))
@@ -133,7 +135,6 @@ function lockIn(arch: Arch, order: SandboxOrder): never {
   const facts = { landlock: version, seccomp: hasSeccomp, uid: uid ?? null, missing };
   writeSync(CHANNEL_FD, encodeFrame(PluginFrame.sandboxed, 0, encodeParts(facts)));
   if (hasSeccomp) setFilter(arch, compileLaunch(arch, process.pid, sockets), 0);
-  const [path = "", ...args] = order.exec === undefined ? selfWords() : [order.exec];
   const file = cString(path);
   const argv = cStrings([path, ...args]);
   const envp = cStrings(order.exec === undefined ? ENGINE : []);
@@ -143,6 +144,13 @@ function lockIn(arch: Arch, order: SandboxOrder): never {
   throw refused(
     `the plugin's process cannot start ${path}: error ${errno}${errno === 13 ? "; everybody must be able to read and execute it" : ""}`,
   );
+}
+
+/** By its descriptor, because the way to it is closed to another user; an interpreter reads a script the same way. */
+function openProgram(arch: Arch, path: string): string {
+  const opened = call(arch, "openat", AT_FDCWD, cString(path), 0, 0);
+  must(`opening ${path}`, opened);
+  return `/proc/self/fd/${opened.value}`;
 }
 
 function setLimit(arch: Arch, resource: number, limit: number) {
@@ -204,7 +212,7 @@ function mappedFiles(): string[] {
 /** What it wrote under another uid, or as the node, is its own again. Never through a link. */
 function ownFolder(folder: string, uid: number): void {
   chownSync(folder, uid, uid);
-  let left = FOLDER_ENTRIES_MAX;
+  let left = FOLDER_ENTRIES_MAX * 2;
   const waiting = [folder];
   for (let path = waiting.pop(); path !== undefined; path = waiting.pop())
     for (const entry of readdirSync(path, { withFileTypes: true })) {

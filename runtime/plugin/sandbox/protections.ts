@@ -10,6 +10,8 @@ export const FILE_BYTES_MAX = 64 * MIB;
 export const FOLDER_BYTES_MAX = 64 * MIB;
 /** The engine reserves about half of it before the plugin has anything. */
 const DATA_BYTES_MAX = 512 * MIB;
+/** Files and folders in it. */
+export const FOLDER_ENTRIES_MAX = 4_096;
 const FILES_MAX = 256;
 const THREADS_MAX = 64;
 const STACK_BYTES_MAX = 8 * MIB;
