@@ -1,6 +1,6 @@
 /** The plugins a node can run, its own and the installed ones, and what the command line does with packages. */
 import { rename, writeFile } from "node:fs/promises";
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import type { Plugin } from "@godwit/sdk";
 import type { Config } from "./config/load.ts";
@@ -88,6 +88,12 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
   const entry = normalize(manifest.entry);
   if (isAbsolute(entry) || entry.startsWith(".."))
     throw godwitError("GODWIT_PLUGIN_PACKAGE", `the entry ${manifest.entry} lies outside the folder`);
+  if (manifest.runtime === "exec")
+    return await writePackage(
+      manifest,
+      encodePackage(manifestBytes, readFileSync(join(folder, entry)), publisher),
+      out,
+    );
   const built = await Bun.build({
     entrypoints: [join(folder, entry)],
     target: "bun",
@@ -103,6 +109,14 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
       `cannot bundle ${manifest.entry}: ${built.logs.map(({ message }) => message).join("; ")}`,
     );
   const bytes = encodePackage(manifestBytes, new Uint8Array(await output.arrayBuffer()), publisher);
+  return await writePackage(manifest, bytes, out);
+}
+
+async function writePackage(
+  manifest: PluginPackage["manifest"],
+  bytes: Uint8Array,
+  out: string | undefined,
+): Promise<string> {
   const path = out ?? `${manifest.id}-${manifest.version}.gwp`;
   await writeFile(`${path}.new`, bytes);
   await rename(`${path}.new`, path);

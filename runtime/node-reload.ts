@@ -18,7 +18,15 @@ export function pluginInstances(config: Config): PluginInstance[] {
   return (Object.keys(namespaces) as InstanceChange["section"][]).flatMap((section) =>
     config[section]
       .filter((table) => table.enabled)
-      .map(({ name, type, options }) => ({ namespace: namespaces[section], name, type, options })),
+      .map(({ name, type, options, trust, grant, acceptMissing }) => ({
+        namespace: namespaces[section],
+        name,
+        type,
+        options,
+        grant,
+        acceptMissing,
+        ...(trust === undefined ? {} : { trust }),
+      })),
   );
 }
 

@@ -25,6 +25,7 @@ import { Mesh } from "./mesh.ts";
 import type { MeshEvents } from "./mesh-deps.ts";
 import type { TrustLevel } from "./peer/book.ts";
 import { PluginHost } from "./plugin/host.ts";
+import { createIsolation, pluginNetPolicy } from "./plugin/isolation.ts";
 import { type PluginCatalogue, readPlugins } from "./node-plugins.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "./store/context.ts";
@@ -212,6 +213,8 @@ async function assemble(
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
     peers: createPeersBackend({ id: identity.id, callsign, network }, mesh, peerSignals),
+    isolate: createIsolation(stateDir),
+    netPolicy: pluginNetPolicy,
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
       pipe: (_instance, pipe) => {

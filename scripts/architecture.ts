@@ -81,7 +81,7 @@ const layers: Readonly<Record<string, { readonly may: readonly string[]; readonl
     because: "node.ts composes and is composed by nobody but main and the command line",
   },
   main: {
-    may: ["kernel", "cli", "init", "node", "config"],
+    may: ["kernel", "cli", "init", "node", "config", "plugin"],
     because: "main.ts chooses a personality and does nothing else",
   },
 };

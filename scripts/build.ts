@@ -25,7 +25,7 @@ export const targets = {
 export type Target = keyof typeof targets;
 
 /** Files that `new Worker` loads; they exist in the binary only because they stand here. */
-const workerEntries = ["runtime/store/sqlite-worker.ts"];
+const workerEntries = ["runtime/store/sqlite-worker.ts", "runtime/plugin/guest/worker.ts"];
 /** Loaded by name when an author's command needs it (runtime/cli/author/kit.ts). */
 const kitEntry = relative(root, kitModule);
 

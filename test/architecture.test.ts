@@ -64,6 +64,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
     ...wire.map((name) => `wire/${name}`),
     "link/constants.ts",
     "stream/constants.ts",
+    "plugin/frames.ts",
     "../plugins/transport-udp/wire.ts",
   ];
   const groups = new Map<string, Map<string, number>>();

@@ -53,7 +53,15 @@ describe("defaults", () => {
       logFormat: "auto",
     });
     expect(config.transports).toEqual([
-      { name: "lan", type: "tcp", enabled: true, trust: undefined, options: { listen: ["[::]:4860"] } },
+      {
+        name: "lan",
+        type: "tcp",
+        enabled: true,
+        trust: undefined,
+        grant: [],
+        acceptMissing: [],
+        options: { listen: ["[::]:4860"] },
+      },
     ]);
     expect(config.api).toEqual({
       listen: [{ host: "127.0.0.1", port: 8000 }],
@@ -100,6 +108,8 @@ describe("values", () => {
       type: "telex",
       enabled: false,
       trust: undefined,
+      grant: [],
+      acceptMissing: [],
       options: { listen: "x", n: { a: 1 } },
     });
   });
@@ -269,7 +279,15 @@ describe("environment", () => {
     const config = parse('[node]\ncallsign = "DUN-A"', env);
     expect(config.node).toMatchObject({ callsign: "LON-B", network: "2024" });
     expect(config.transports).toEqual([
-      { name: "lan", type: "tcp", enabled: true, trust: undefined, options: { listen: ["127.0.0.1:0"] } },
+      {
+        name: "lan",
+        type: "tcp",
+        enabled: true,
+        trust: undefined,
+        grant: [],
+        acceptMissing: [],
+        options: { listen: ["127.0.0.1:0"] },
+      },
     ]);
     expect(config.api.listen).toEqual([]);
     expect(config.delivery.transitMessagesMax).toBe(7);

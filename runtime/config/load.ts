@@ -35,6 +35,8 @@ export interface PluginConfig {
   readonly enabled: boolean;
   /** Undefined: what its origin implies. */
   readonly trust: "trusted" | "contained" | "untrusted" | undefined;
+  readonly grant: readonly string[];
+  readonly acceptMissing: readonly string[];
   /** The plugin's own keys, not yet checked: its own schema does that. */
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -354,13 +356,17 @@ function toConfig(
 }
 
 const toPlugins = (tables: Settings["transports"]): PluginConfig[] =>
-  Object.entries(tables).map(([name, { type, enabled, trust, ...options }]) => ({
-    name,
-    type,
-    enabled,
-    trust,
-    options,
-  }));
+  Object.entries(tables).map(
+    ([name, { type, enabled, trust, grant, accept_missing: acceptMissing, ...options }]) => ({
+      name,
+      type,
+      enabled,
+      trust,
+      grant,
+      acceptMissing,
+      options,
+    }),
+  );
 
 function defaultStateDir({ env, isRoot }: Omit<LoadOptions, "text">): string {
   // systemd.exec(5), StateDirectory=: the first of a list with colons.

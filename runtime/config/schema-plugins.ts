@@ -7,6 +7,9 @@ const INSTANCE_PATTERN = /^[a-z0-9](?:[a-z0-9]|_(?!_)){0,31}$/;
 /** Instances of one kind of plugin: each starts tasks, so their number is bounded. */
 const INSTANCES_MAX = 256;
 
+/** What locks an untrusted plugin in, by the names that operators use. */
+export const PROTECTIONS = ["landlock", "landlock-net", "seccomp", "uid"] as const;
+
 interface Parts {
   readonly expectations: z.core.$ZodRegistry<Expectation>;
   choice<const T extends readonly [string, ...string[]]>(...values: T): z.ZodEnum<{ [K in T[number]]: K }>;
@@ -55,7 +58,29 @@ export function pluginTablesOf({ expectations, choice }: Parts) {
               defaultText: "trusted for what Godwit brings along, untrusted for installed plugins",
             })
             .describe(
-              "How far the plugin's code is trusted. trusted: it runs in the node's process and can do whatever the node can. Installed plugins run only as trusted in this version.",
+              "How far the plugin's code is trusted. trusted: in the node's process, where it can do whatever the node can. contained: in a thread of its own, so that its faults are its own; no protection against malice. untrusted: in a process that the kernel locks in.",
+            ),
+          grant: z
+            .array(z.string().regex(/^[\x20-\x7e]{1,200}$/))
+            .max(64)
+            .register(expectations, {
+              type: "list",
+              expected: 'a list of permissions like "net.udp" or "broker.connect:192.0.2.7:80"',
+            })
+            .prefault([])
+            .describe(
+              "What an installed plugin may have of the permissions it asks for, each as it asks or less. docs/plugins.md",
+            ),
+          accept_missing: z
+            .array(z.enum(PROTECTIONS))
+            .max(PROTECTIONS.length)
+            .register(expectations, {
+              type: "list",
+              expected: `a list of ${PROTECTIONS.map((name) => `"${name}"`).join(", ")}`,
+            })
+            .prefault([])
+            .describe(
+              "Protections of untrusted plugins without which it may run where the kernel lacks them. Without this such a plugin is refused there.",
             ),
         }),
       )

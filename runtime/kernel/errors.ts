@@ -225,6 +225,12 @@ export const errorCodes = {
     400,
     "a plugin requires one that is missing, or that requires it in turn",
   ),
+  GODWIT_PLUGIN_SANDBOX: entry(
+    "permission",
+    "never",
+    500,
+    "an untrusted plugin cannot be locked in here; the message names the protection that is missing, see accept_missing",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

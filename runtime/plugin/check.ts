@@ -7,6 +7,7 @@ import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
 import { findPlugin, keyOf, validateOptions } from "./host.ts";
+import { grantedOf } from "./permissions.ts";
 
 const sections: readonly { section: "transports" | "discovery" | "services"; namespace: PluginNamespace }[] =
   [
@@ -29,21 +30,59 @@ export async function checkPluginTables(
   for (const { section, namespace } of sections) {
     for (const table of config[section]) {
       problems.push(...(await tableProblems(section, namespace, table, plugins)));
-      const isInstalled = findPlugin(installed, namespace, table.type) !== undefined;
-      if ((table.trust ?? (isInstalled ? "untrusted" : "trusted")) !== "trusted")
-        problems.push(isolationMissing(section, table));
+      problems.push(
+        ...isolationProblems(section, table, findPlugin(builtins, namespace, table.type) !== undefined),
+      );
+      const plugin = findPlugin(installed, namespace, table.type);
+      if (plugin !== undefined) problems.push(...grantProblems(section, table, plugin));
     }
   }
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
 }
 
-/** To run it with more rights than was asked for would be worse than not to run it. */
-const isolationMissing = (section: string, { name, trust }: PluginConfig): ConfigProblem => ({
-  path: formatPath([section, name, "trust"]),
-  expected:
-    '"trusted", because this version runs plugins only in its own process, where they can do whatever the node can',
-  found: trust === undefined ? 'nothing, which means "untrusted" for an installed plugin' : `"${trust}"`,
-});
+/** To run it with other rights than was asked for would be worse than not to run it. */
+const isolationProblems = (
+  section: string,
+  { name, trust, grant }: PluginConfig,
+  isBuiltin: boolean,
+): ConfigProblem[] =>
+  !isBuiltin
+    ? []
+    : [
+        ...(trust === undefined || trust === "trusted"
+          ? []
+          : [
+              {
+                path: formatPath([section, name, "trust"]),
+                expected: "nothing: what Godwit brings along runs in the node",
+                found: `"${trust}"`,
+              },
+            ]),
+        ...(grant.length === 0
+          ? []
+          : [
+              {
+                path: formatPath([section, name, "grant"]),
+                expected: "nothing: what Godwit brings along needs no grants",
+                found: JSON.stringify(grant),
+              },
+            ]),
+      ];
+
+/** A grant that nobody asked for is a mistake of whoever wrote it. */
+function grantProblems(section: string, { name, grant }: PluginConfig, plugin: Plugin): ConfigProblem[] {
+  return grant.flatMap((text, index): ConfigProblem[] =>
+    grantedOf(plugin.permissions, [text]).length > 0
+      ? []
+      : [
+          {
+            path: formatPath([section, name, "grant", index]),
+            expected: `a permission that "${plugin.id}" asks for, or less: ${plugin.permissions.join(", ") || "it asks for none"}`,
+            found: JSON.stringify(text),
+          },
+        ],
+  );
+}
 
 async function tableProblems(
   section: string,

@@ -27,6 +27,8 @@ import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
 import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
+import { openPluginNet } from "./net.ts";
+import { allowAll, type NetPolicy } from "./permissions.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
@@ -52,6 +54,12 @@ export interface PluginInstance {
   readonly type: string;
   /** The plugin's own keys, not yet validated. */
   readonly options: Readonly<Record<string, unknown>>;
+  /** Undefined: what its origin implies. */
+  readonly trust?: "trusted" | "contained" | "untrusted";
+  /** What the operator grants of the plugin's permissions. */
+  readonly grant?: readonly string[];
+  /** Protections that the operator does without. */
+  readonly acceptMissing?: readonly string[];
 }
 
 export interface HostEvents {
@@ -116,6 +124,10 @@ export interface HostDeps {
   readonly store?: Store;
   /** Where `ctx.folder` lies; a host without one runs none that asks for it. */
   readonly stateDir?: string;
+  /** Answers what runs in its place, elsewhere; a host without it runs all in this thread. */
+  isolate?(plugin: Plugin, instance: PluginInstance): Plugin;
+  /** What the node may open for it; a host without it lets it have all. */
+  netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
   /** 32 bytes of the node's identity for a label; a host without it runs none that asks for it. */
   deriveSeed?(label: string): Uint8Array;
 }
@@ -236,14 +248,15 @@ export class PluginHost {
     const deadline = clock.after(START_DEADLINE_MS, () => this.#fail(running, "did not start within 30 s"));
     try {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
-      await plugin.start(this.#context(running, plugin), config);
+      const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
+      await placed.start(this.#context(running, plugin), config);
       if (running.scope.isClosed) return; // failed or stopped meanwhile
       if (running.health.state === "starting") this.#setHealth(running, { state: "running" });
       log.info("plugin started", { namespace: instance.namespace, name: instance.name, type: instance.type });
       events.health(running);
     } catch (error) {
-      const { code, message } = asGodwitError(error);
-      this.#fail(running, message, code === "GODWIT_CONFIG_INVALID");
+      const { kind, retry, message } = asGodwitError(error);
+      this.#fail(running, message, (kind === "config" || kind === "permission") && retry === "never");
     } finally {
       deadline.cancel();
     }
@@ -330,11 +343,12 @@ export class PluginHost {
         ? openMeshDoor({ backend: mesh, scope, clock, log })
         : undefined;
     const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
-    const { stateDir, deriveSeed, peers } = this.#deps;
+    const { stateDir, deriveSeed, peers, netPolicy } = this.#deps;
     const kind = `${instance.namespace}.${plugin.id}`;
     const peersDoor =
       peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
     return {
+      net: openPluginNet(scope, netPolicy?.(plugin, instance) ?? allowAll),
       deriveSeed: async (purpose) => {
         if (deriveSeed === undefined)
           throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");

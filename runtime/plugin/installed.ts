@@ -7,13 +7,13 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { SDK_VERSION } from "@godwit/sdk";
-import type { Plugin } from "@godwit/sdk";
+import { type Plugin, SDK_VERSION } from "@godwit/sdk";
 import { checkNodeId } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
+import { importPlugin, startPlugin } from "./code.ts";
+import type { InstalledCode } from "./isolation.ts";
 import { requiresProblems } from "./requires.ts";
-import { bindSdk } from "./sdk-modules.ts";
 import { decodePackage, PACKAGE_BYTES_MAX, type PluginPackage, tableSchema } from "./package.ts";
 
 const PACKAGE_FILE = "package.gwp";
@@ -184,7 +184,7 @@ function withoutUnmet(list: readonly InstalledPlugin[], builtins: readonly Plugi
 
 export interface InstalledChoice {
   readonly hash: string;
-  readonly plugin: Plugin;
+  readonly plugin: InstalledCode;
 }
 
 function checkUsable(
@@ -207,56 +207,19 @@ function checkUsable(
 }
 
 /** The same shape as a built-in; its code is loaded when a table of it starts. */
-function pluginOf(found: PluginPackage): Plugin {
+function pluginOf(found: PluginPackage): InstalledCode {
   const { id, namespace, sdk: range, permissions } = found.manifest;
   return {
     id,
     namespace,
     sdk: range,
     permissions,
+    package: found,
     config: tableSchema(found.manifest),
     async start(ctx, table) {
-      const plugin = await importPackage(found);
-      const result = (await plugin.config["~standard"].validate(table)) as {
-        value?: unknown;
-        issues?: readonly { readonly message: string }[];
-      };
-      if (result.issues !== undefined)
-        throw godwitError("GODWIT_CONFIG_INVALID", result.issues.map(({ message }) => message).join("; "));
-      await plugin.start(ctx, result.value);
+      await startPlugin(await importPlugin(found.manifest, found.code, found.hash), ctx, table);
     },
   };
-}
-
-/** A module cannot be registered twice under one name, and its contents are its name here. */
-const registered = new Set<string>();
-
-/** Imports the verified bytes themselves: what lies on the disk by now has no say. */
-async function importPackage({ manifest, code, hash }: PluginPackage): Promise<Plugin> {
-  const name = `godwit-plugin:${hash}`;
-  if (!registered.has(name)) {
-    const contents = new TextDecoder().decode(code);
-    Bun.plugin({
-      name,
-      setup(build) {
-        if (registered.size === 0) bindSdk(build);
-        build.module(name, () => ({ contents, loader: "js" }));
-      },
-    });
-    registered.add(name);
-  }
-  const { default: plugin } = (await import(name)) as { readonly default?: Partial<Plugin> };
-  if (
-    plugin?.id !== manifest.id ||
-    plugin.namespace !== manifest.namespace ||
-    typeof plugin.start !== "function" ||
-    plugin.config === undefined
-  )
-    throw godwitError(
-      "GODWIT_PLUGIN_PACKAGE",
-      `the code of "${manifest.id}" does not export the plugin of its manifest by default`,
-    );
-  return plugin as Plugin;
 }
 
 /** Newest first. */

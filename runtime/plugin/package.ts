@@ -42,6 +42,8 @@ const manifestSchema = z.strictObject({
   requires: z.array(pluginId).max(16).optional(),
   /** File of the author's folder that exports the plugin; relative to the manifest. */
   entry: z.string().min(1).max(200),
+  /** What `entry` is: a module for Godwit's own runtime (`godwit`, the default), or a program that speaks frames over fd 3. */
+  runtime: z.enum(["godwit", "exec"]).optional(),
   /** JSON Schema of the plugin's own table; judges it without running any code. */
   config: z.record(z.string(), z.unknown()),
 });

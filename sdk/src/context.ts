@@ -1,6 +1,7 @@
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
+import type { PluginNet } from "./net.ts";
 import type { HostNetwork } from "./network.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Peers } from "./peers.ts";
@@ -61,6 +62,8 @@ export interface PluginContext {
   readonly network: HostNetwork;
   /** The other nodes. */
   readonly peers: Peers;
+  /** Sockets that the node opens: the way out for a plugin that is not trusted. */
+  readonly net: PluginNet;
   /**
    * 32 secret bytes, the caller's, made of the node's identity, this instance's name and `purpose` (1 to 64 characters): the same
    * for as long as the identity stays, and of no use for finding it or what another purpose got.

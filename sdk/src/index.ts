@@ -25,6 +25,7 @@ export {
 export type { Overlay, OverlayPeer } from "./overlay.ts";
 export { PEER_MESSAGE_BYTES_MAX, type PeerFacts, type Peers } from "./peers.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
+export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {
   Hint,
   TransportDriver,

@@ -14,6 +14,7 @@ import {
   type Pipe,
   type Plugin,
   type PluginHealth,
+  type PluginNet,
   type Random,
   type ServiceContext,
   type TransportDriver,
@@ -25,6 +26,9 @@ import { FakeMesh } from "./network.ts";
 import { FakePeers } from "./peers.ts";
 import { seededRandom } from "./random.ts";
 import { FakeStorage } from "./storage.ts";
+
+const noSockets = () => Promise.reject(new Error("this test host opens no sockets for plugins"));
+const noNet: PluginNet = { connect: noSockets, listen: noSockets, datagrams: noSockets };
 
 /** As the real host: what is not done by then is left behind. */
 const STOP_DEADLINE_MS = 5_000;
@@ -259,6 +263,7 @@ export class TestHost {
       mesh: this.mesh,
       network: this.network,
       peers: this.peers,
+      net: noNet,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),

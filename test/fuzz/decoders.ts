@@ -59,6 +59,10 @@ import streamVectors from "../vectors/streams.json";
 import { decideAllowed } from "../../runtime/forward/rules.ts";
 import { parsePattern, parseTarget } from "../../runtime/config/targets.ts";
 import { decodePackage, encodePackage, parseManifest } from "../../runtime/plugin/package.ts";
+import { decodeDatagram, encodeDatagram } from "../../runtime/plugin/datagram.ts";
+import { decodeParts, encodeFrame, encodeParts, FrameReader } from "../../runtime/plugin/frames.ts";
+import { parsePermission } from "../../runtime/plugin/permissions.ts";
+import pluginFrames from "../vectors/plugin-frames.json";
 import type { Target } from "./engine.ts";
 
 const utf8 = new TextEncoder();
@@ -317,6 +321,13 @@ function joinTargets(): Target[] {
     ),
     decoder("plugin package", [pluginPackage], decodePackage),
     decoder("plugin manifest", [pluginManifest], parseManifest),
+    decoder("plugin frames", pluginFrameSeeds(), readPluginFrames),
+    decoder("plugin datagram", [parseHex(pluginFrames.datagram, 13)!], (input) => {
+      const datagram = decodeDatagram(input);
+      if (datagram !== undefined && datagram.bytes.length + 3 > input.length) throw new Error("it grew");
+      if (datagram !== undefined) encodeDatagram(datagram.bytes, datagram.at);
+    }),
+    parser("plugin permission", ["net.tcp", "broker.connect:*:80", "files.read:/a"], parsePermission),
     parser("peer lines", ["# a\ntcp://192.0.2.1:1 # b\ntcp://[::1]:2, tor://x:3\n"], parseLines),
     parser(
       "peer list",
@@ -332,6 +343,33 @@ function joinTargets(): Target[] {
       jsonTokens,
     ),
   ];
+}
+
+const pluginFrameSeeds = (): Uint8Array[] =>
+  Object.values(pluginFrames).map((hex) => parseHex(hex, hex.length / 2)!);
+
+/** Cut in the middle, so that what waits is judged too; what one end took, another must take the same. */
+function readPluginFrames(input: Uint8Array): void {
+  const whole: Uint8Array[] = [];
+  const cut: Uint8Array[] = [];
+  const into = (list: Uint8Array[]) =>
+    new FrameReader((type, id, body) => {
+      list.push(encodeFrame(type, id, body));
+      if (type === 0x0c || type === 0x0e) {
+        const { json, bytes } = decodeParts(body, 65_536);
+        checkStable(
+          json,
+          (value) => encodeParts(value, bytes),
+          (again) => decodeParts(again).json,
+        );
+      }
+    });
+  into(whole).push(input);
+  const reader = into(cut);
+  const middle = input.length >> 1;
+  reader.push(input.subarray(0, middle));
+  reader.push(input.subarray(middle));
+  if (!Bun.deepEquals(whole, cut)) throw new Error("a cut stream is read in another way");
 }
 
 const tokenBodies = (): Uint8Array[] =>

@@ -1,0 +1,194 @@
+/** The context of the SDK over frames: what a plugin calls becomes frames, what the node sends becomes calls of the plugin. */
+import type {
+  HostAddress,
+  Log,
+  LogFields,
+  PluginContext,
+  ServiceContext,
+  TransportDriver,
+} from "@godwit/sdk";
+import { TokenBucket } from "../../kernel/backoff.ts";
+import { systemClock } from "../../kernel/clock.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { systemRandom } from "../../kernel/random.ts";
+import type { Scope } from "../../kernel/scope.ts";
+import type { Flows } from "../flow.ts";
+import { openPump } from "../flow-pump.ts";
+import type { FramePort } from "../frame-port.ts";
+import { PluginFrame, wireErrorOf } from "../frames.ts";
+import type { GuestCalls } from "./calls.ts";
+import type { Configure } from "./guest.ts";
+import { createMesh } from "./mesh.ts";
+import { createMetrics } from "./metrics.ts";
+import { createNet } from "./net.ts";
+import { pipeProperties, pipeSource } from "./pipe.ts";
+
+/** The node takes no more than it wants to write down; what is beyond is dropped here already. */
+const LOGS = { perSecond: 100, burst: 400 } as const;
+
+export interface GuestContext {
+  readonly ctx: ServiceContext;
+  flushMetrics(): void;
+  onCall(id: number, call: { readonly method: string }): void;
+  onCancel(id: number): void;
+  onEvent(event: { readonly event: string }): void;
+  onOpen(id: number, opened: { readonly what: string }, bytes: Uint8Array): void;
+}
+
+export interface ContextParts {
+  readonly configure: Configure;
+  readonly port: FramePort;
+  readonly flows: Flows;
+  readonly calls: GuestCalls;
+  readonly scope: Scope;
+  readonly folder: string | undefined;
+}
+
+export function createContext(parts: ContextParts): GuestContext {
+  const { configure, port, flows, calls, scope } = parts;
+  let { addresses } = configure;
+  let driver: TransportDriver | undefined;
+  const watchers = new Set<() => void>();
+  const dials = new Map<number, AbortController>();
+  const metrics = createMetrics(port, systemClock);
+  scope.own(() => metrics.stop());
+  const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
+  const net = createNet(calls, flows, scope);
+  const event = (json: object) => {
+    if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
+  };
+
+  async function dial(id: number, endpoint: string): Promise<void> {
+    const controller = new AbortController();
+    dials.set(id, controller);
+    try {
+      if (driver === undefined) throw godwitError("GODWIT_ENDPOINT_INVALID", "no transport is registered");
+      const signal = AbortSignal.any([controller.signal, scope.signal]);
+      const pipe = await driver.dial(endpoint, signal);
+      let flow: number;
+      try {
+        flow = flows.newId();
+      } catch (error) {
+        pipe.close();
+        throw error;
+      }
+      port.sendParts(PluginFrame.answer, id, { value: { flow, pipe: pipeProperties(pipe) } });
+      openPump(flows, flow, pipeSource(pipe), pipe.kind);
+    } catch (error) {
+      port.sendParts(PluginFrame.answer, id, { error: wireErrorOf(error) });
+    } finally {
+      dials.delete(id);
+    }
+  }
+
+  const ctx: PluginContext = {
+    instance: configure.instance,
+    clock: systemClock,
+    random: systemRandom,
+    log: createLog(port, {}),
+    signal: scope.signal,
+    storage: {
+      get: (key) =>
+        calls.call("storage.get", { key }, ({ value, bytes }) => (value === true ? bytes : undefined)),
+      set: (key, value) => calls.call("storage.set", { key }, () => {}, { bytes: value }),
+      delete: (key) => calls.call("storage.delete", { key }, () => {}),
+      keys: () => calls.call("storage.keys", {}, ({ value }) => value as string[]),
+    },
+    net,
+    network: {
+      addresses: () => addresses,
+      onChange(fn) {
+        watchers.add(fn);
+        scope.own(() => void watchers.delete(fn));
+      },
+    },
+    deriveSeed: (purpose) => calls.call("seed", { purpose }, ({ bytes }) => bytes),
+    folder: async () => parts.folder ?? (await calls.call("folder", {}, ({ value }) => value as string)),
+    spawn: (name, task) => scope.spawn(name, task),
+    own: (dispose) => scope.own(dispose),
+    health: (health) => {
+      if (!scope.isClosed) port.sendParts(PluginFrame.health, 0, health);
+    },
+    counter: (name, help, labels = []) => metrics.counter(name, help, labels),
+    gauge: (name, help, labels = []) => metrics.gauge(name, help, labels),
+    transport: {
+      register(given) {
+        driver = given;
+        const { schemes, dialTimeoutMs } = given;
+        event({ event: "register", schemes, ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs }) });
+      },
+      accept(pipe) {
+        if (scope.isClosed) return pipe.close();
+        try {
+          const flow = flows.newId();
+          port.sendParts(PluginFrame.open, flow, { what: "pipe", pipe: pipeProperties(pipe) });
+          openPump(flows, flow, pipeSource(pipe), pipe.kind);
+        } catch {
+          pipe.close();
+        }
+      },
+      listening: (endpoints) => event({ event: "listening", endpoints }),
+      overlay: (overlay) => event({ event: "overlay", ...(overlay === undefined ? {} : { overlay }) }),
+    },
+    discovery: {
+      hint: (hint) => event({ event: "hint", ...hint }),
+      withdraw: (endpoint) => event({ event: "withdraw", endpoint }),
+    },
+  };
+  const withMesh: ServiceContext = Object.defineProperty(ctx, "mesh", {
+    enumerable: true,
+    get() {
+      if (mesh === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
+      return mesh.mesh;
+    },
+  }) as ServiceContext;
+
+  return {
+    ctx: withMesh,
+    flushMetrics: () => metrics.flush(),
+    onCall(id, call) {
+      if (call.method === "dial") return void dial(id, (call as unknown as { endpoint: string }).endpoint);
+      if (call.method === "message" && mesh !== undefined) return mesh.onMessage(id, call);
+      port.sendParts(PluginFrame.answer, id, {
+        error: { code: "GODWIT_NOT_FOUND", message: `there is no call ${call.method} here` },
+      });
+    },
+    onCancel: (id) => dials.get(id)?.abort(new DOMException("the node gave up the dial", "AbortError")),
+    onEvent(given) {
+      if (given.event === "addresses") {
+        ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });
+        for (const fn of [...watchers]) fn();
+      } else mesh?.onEvent(given);
+    },
+    onOpen(id, opened, bytes) {
+      if (opened.what === "connection") net.onOpen(id, opened);
+      else mesh?.onOpen(id, opened, bytes);
+    },
+  };
+}
+
+/** Errors become their message; the node writes the time and the plugin's name. */
+function createLog(
+  port: FramePort,
+  base: LogFields,
+  bucket = new TokenBucket(systemClock, LOGS.perSecond, LOGS.burst),
+): Log {
+  const write = (level: "debug" | "info" | "warn" | "error") => (phrase: string, fields?: LogFields) => {
+    if (!bucket.take()) return;
+    const flat: Record<string, string | number | boolean | null> = {};
+    for (const [name, value] of Object.entries({ ...base, ...fields })) {
+      if (value === undefined) continue;
+      if (value instanceof Error) flat[name] = asGodwitError(value).message;
+      else if (typeof value === "object" && value !== null) flat[name] = value.join(", ");
+      else flat[name] = typeof value === "string" ? value.slice(0, 4_096) : value;
+    }
+    port.sendParts(PluginFrame.log, 0, { level, event: phrase.slice(0, 200), fields: flat });
+  };
+  return {
+    debug: write("debug"),
+    info: write("info"),
+    warn: write("warn"),
+    error: write("error"),
+    child: (fields) => createLog(port, { ...base, ...fields }, bucket),
+  };
+}

@@ -1,0 +1,126 @@
+/**
+ * The far end of a channel of frames for plugins in JavaScript: says hello, takes the configuration and the code, gives the
+ * plugin the context of the SDK and runs it. Lives in the Worker or process of one plugin; protects nobody: whatever it does
+ * not enforce here, the node or the kernel does. Specified by docs/protocol/plugin-frames.md.
+ */
+import { createHash } from "node:crypto";
+import { heapStats } from "bun:jsc";
+import type { HostAddress, MeshSelf, Plugin, PluginNamespace } from "@godwit/sdk";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { systemClock } from "../../kernel/clock.ts";
+import { Scope } from "../../kernel/scope.ts";
+import { importPlugin, startPlugin } from "../code.ts";
+import { Flows } from "../flow.ts";
+import { type FrameChannel, FramePort } from "../frame-port.ts";
+import { decodeParts, PLUGIN_PROTOCOL_VERSION, PluginFrame, wireErrorOf } from "../frames.ts";
+import { GuestCalls } from "./calls.ts";
+import { createContext, type GuestContext } from "./context.ts";
+
+export interface Configure {
+  readonly protocol: number;
+  readonly id: string;
+  readonly namespace: PluginNamespace;
+  readonly instance: string;
+  readonly level: "contained" | "untrusted";
+  readonly table: unknown;
+  readonly addresses: readonly HostAddress[];
+  readonly self?: MeshSelf;
+}
+
+export interface GuestSurroundings {
+  /** Before the plugin's code is seen, and after everything of ours was loaded. */
+  beforeCode(): void;
+  /** Ends this Worker or process. */
+  exit(): void;
+  /** Absolute path of the plugin's own folder; undefined: the node says. */
+  readonly folder: string | undefined;
+}
+
+export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings): void {
+  const scope = new Scope("plugin", {
+    onFailure: (error, task) =>
+      fail(godwitError("GODWIT_PLUGIN_FAILED", `task ${task}: ${asGodwitError(error).message}`)),
+  });
+  let context: GuestContext | undefined;
+  let hasFailed = false;
+  const port: FramePort = new FramePort(channel, {
+    frame: (type, id, body) => handle(type, id, body),
+    awaited: (type, id, body) => calls.takeAwaited(type, id, body),
+    // Without its node a plugin has nothing to do.
+    closed: () => surroundings.exit(),
+  });
+  const flows = new Flows(port, systemClock, 1);
+  const calls: GuestCalls = new GuestCalls(port, flows);
+
+  function fail(error: unknown): void {
+    if (hasFailed) return;
+    hasFailed = true;
+    port.sendParts(PluginFrame.failed, 0, wireErrorOf(error));
+    port.close();
+    systemClock.after(0, () => surroundings.exit());
+  }
+  process.on("uncaughtException", (error) => fail(error));
+  process.on("unhandledRejection", (error) => fail(error));
+
+  async function start(configure: Configure, code: Uint8Array): Promise<void> {
+    try {
+      context = createContext({ configure, port, flows, calls, scope, folder: surroundings.folder });
+      const hash = createHash("sha256").update(code).digest("hex");
+      surroundings.beforeCode();
+      const plugin: Plugin = await importPlugin(configure, code, hash);
+      await startPlugin(plugin, context.ctx, configure.table);
+      context.flushMetrics();
+      port.send(PluginFrame.started);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  async function stop(): Promise<void> {
+    await scope.close().catch(() => {});
+    context?.flushMetrics();
+    port.send(PluginFrame.stopped);
+    port.flush();
+    // The node closes the channel; whoever waits for that longer than this waits for nobody.
+    systemClock.after(1_000, () => surroundings.exit());
+  }
+
+  function pong(id: number): void {
+    const body = new Uint8Array(8);
+    const { heapSize, extraMemorySize } = heapStats();
+    new DataView(body.buffer).setFloat64(0, heapSize + extraMemorySize);
+    port.send(PluginFrame.pong, id, body);
+  }
+
+  function handle(type: number, id: number, body: Uint8Array): void {
+    if (flows.handle(type, id, body)) return;
+    switch (type) {
+      case PluginFrame.configure: {
+        const { json, bytes } = decodeParts(body);
+        return void start(json as Configure, bytes.slice());
+      }
+      case PluginFrame.stop:
+        return void stop();
+      case PluginFrame.ping:
+        return pong(id);
+      case PluginFrame.answer:
+        return calls.onAnswer(id, body);
+      case PluginFrame.call: {
+        const { json } = decodeParts(body);
+        return context?.onCall(id, json as { method: string });
+      }
+      case PluginFrame.cancel:
+        return context?.onCancel(id);
+      case PluginFrame.event:
+        return context?.onEvent(decodeParts(body).json as { event: string });
+      case PluginFrame.open: {
+        const { json, bytes } = decodeParts(body);
+        return context?.onOpen(id, json as { what: string }, bytes.slice());
+      }
+      default:
+        return;
+    }
+  }
+
+  port.sendParts(PluginFrame.hello, 0, { protocol: PLUGIN_PROTOCOL_VERSION, name: "godwit" });
+}

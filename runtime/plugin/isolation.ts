@@ -1,0 +1,152 @@
+/**
+ * Where a plugin runs: in the node (`trusted`), in a Worker (`contained`), or in a process that the kernel locks in
+ * (`untrusted`). Decides by its table and its origin, and makes the isolated look like any other plugin to the host. Must
+ * never run a plugin with more rights than its table says. Specified by docs/plugins.md, "Trust".
+ */
+import { chmod, lstat, opendir, rename, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { Plugin, PluginContext } from "@godwit/sdk";
+import { godwitError } from "../kernel/errors.ts";
+import type { PluginInstance } from "./host.ts";
+import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./launch.ts";
+import type { PluginPackage } from "./package.ts";
+import { allowAll, grantedOf, netPolicyOf, type NetPolicy } from "./permissions.ts";
+import { type Launched, remotePlugin } from "./remote.ts";
+import type { SandboxOrder } from "./sandbox/order.ts";
+import { FOLDER_BYTES_MAX, FOLDER_ENTRIES_MAX } from "./sandbox/protections.ts";
+
+/** Private memory of an untrusted plugin's process; its data segment is bounded by the kernel as well. */
+const MEMORY_BYTES_MAX = 256 * 2 ** 20;
+
+export type TrustLevel = "trusted" | "contained" | "untrusted";
+
+/** A plugin of a third party, with the code that was verified. */
+export interface InstalledCode extends Plugin {
+  readonly package: PluginPackage;
+}
+
+export const isInstalled = (plugin: Plugin): plugin is InstalledCode => "package" in plugin;
+
+export const levelOf = (plugin: Plugin, { trust }: Pick<PluginInstance, "trust">): TrustLevel =>
+  trust ?? (isInstalled(plugin) ? "untrusted" : "trusted");
+
+/**
+ * Answers what runs in a plugin's place: itself when it is trusted. That throws GODWIT_CONFIG_INVALID for what cannot run as its
+ * table says.
+ */
+export const createIsolation =
+  (stateDir: string) =>
+  (plugin: Plugin, instance: PluginInstance): Plugin => {
+    const level = levelOf(plugin, instance);
+    const isProgram = isInstalled(plugin) && plugin.package.manifest.runtime === "exec";
+    if (level === "trusted" && !isProgram) return plugin;
+    if (!isInstalled(plugin))
+      throw godwitError(
+        "GODWIT_CONFIG_INVALID",
+        `"${plugin.id}" is a part of Godwit and runs trusted; take trust out of its table`,
+      );
+    if (isProgram && level !== "untrusted")
+      throw godwitError(
+        "GODWIT_CONFIG_INVALID",
+        `"${plugin.id}" is a program of its own and runs untrusted only; take trust out of its table`,
+      );
+    if (level === "contained")
+      return remotePlugin(plugin, { level, code: plugin.package.code, launch: async () => launchWorker() });
+    return remotePlugin(plugin, {
+      level: "untrusted",
+      code: isProgram ? new Uint8Array(0) : plugin.package.code,
+      launch: async (ctx) =>
+        launchUntrusted(
+          plugin,
+          instance,
+          ctx,
+          isProgram ? await writeProgram(stateDir, plugin.package) : undefined,
+        ),
+    });
+  };
+
+/** What `ctx.net` may open: all for a trusted plugin, for others what was granted. */
+export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPolicy =>
+  levelOf(plugin, instance) === "trusted"
+    ? allowAll
+    : netPolicyOf(grantedOf(plugin.permissions, instance.grant ?? []));
+
+async function launchUntrusted(
+  { permissions }: InstalledCode,
+  { grant = [], acceptMissing = [] }: PluginInstance,
+  ctx: PluginContext,
+  program: string | undefined,
+): Promise<Launched> {
+  const folder = await ctx.folder();
+  const order: SandboxOrder = {
+    folder,
+    granted: grantedOf(permissions, grant),
+    acceptMissing,
+    nodePid: process.pid,
+    ...(program === undefined ? {} : { exec: program }),
+  };
+  if (permissions.length > 0 && grant.length === 0)
+    ctx.log.info("plugin runs without grants", { asked: permissions.join(", ") });
+  return await launchProcess({
+    command: [...selfCommand(), GUEST_COMMAND, JSON.stringify(order)],
+    log: ctx.log,
+    clock: ctx.clock,
+    memoryBytesMax: MEMORY_BYTES_MAX,
+    overuse: watchFolder(folder),
+  });
+}
+
+/** The verified bytes, beside their package, for everybody to read and run: the plugin's user is no other's. */
+async function writeProgram(stateDir: string, { manifest, code, hash }: PluginPackage): Promise<string> {
+  const folder = join(resolve(stateDir), "plugins", manifest.id, manifest.version);
+  const path = join(folder, `program-${hash.slice(0, 16)}`);
+  try {
+    await writeFile(`${path}.new`, code, { mode: 0o555 });
+    await chmod(`${path}.new`, 0o555);
+    await rename(`${path}.new`, path);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw godwitError("GODWIT_STATE_UNUSABLE", `cannot write ${path}: ${why}`, cause);
+  }
+  return path;
+}
+
+/** Looks into the plugin's folder in the background; answers what the last look found to be too much. */
+function watchFolder(folder: string): () => string | undefined {
+  let why: string | undefined;
+  let isLooking = false;
+  return () => {
+    if (!isLooking) {
+      isLooking = true;
+      void judgeFolder(folder)
+        .then((found) => {
+          why = found;
+        })
+        .finally(() => {
+          isLooking = false;
+        });
+    }
+    return why;
+  };
+}
+
+async function judgeFolder(folder: string): Promise<string | undefined> {
+  let bytes = 0;
+  let entries = 0;
+  const waiting = [folder];
+  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
+    try {
+      for await (const entry of await opendir(path)) {
+        if (++entries > FOLDER_ENTRIES_MAX) return `its folder holds more than ${FOLDER_ENTRIES_MAX} files`;
+        const inner = join(path, entry.name);
+        if (entry.isDirectory()) waiting.push(inner);
+        else bytes += (await lstat(inner)).blocks * 512;
+        if (bytes > FOLDER_BYTES_MAX)
+          return `its folder ${folder} holds more than ${FOLDER_BYTES_MAX / 2 ** 20} MiB; make room in it`;
+      }
+    } catch {
+      // Gone between two looks.
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,55 @@
+import { expect, test } from "bun:test";
+import { covers, grantedOf, netPolicyOf, parsePermission } from "./permissions.ts";
+
+test.each([
+  "net.tcp:1",
+  "net.raw",
+  "net.tcp.connect:*",
+  "net.tcp.listen:0",
+  "broker.connect:a",
+  "broker.connect:a:99999",
+  "broker.connect:a b:1",
+  "files.read:relative",
+  "files.read:/a/../etc",
+  "files.read:/a//b",
+  "files.read:/a/",
+  "files.write:/",
+  "",
+])("%s means nothing", (text) => {
+  expect(parsePermission(text)).toBeUndefined();
+});
+
+test.each([
+  ["net.tcp", "net.tcp", true],
+  ["net.tcp", "net.tcp.connect:80", true],
+  ["net.tcp.connect:80", "net.tcp", false],
+  ["net.tcp.connect:80", "net.tcp.connect:81", false],
+  ["net.udp", "net.tcp", false],
+  ["broker.connect:*:*", "broker.connect:192.0.2.1:80", true],
+  ["broker.connect:*:80", "broker.connect:a:81", false],
+  ["broker.connect:a:*", "broker.connect:*:*", false],
+  ["broker.connect:[2001:db8::1]:1", "broker.connect:[2001:db8::1]:1", true],
+  ["broker.listen:*", "broker.listen:0", true],
+  ["broker.udp:1", "broker.listen:1", false],
+  ["files.write:*", "files.read:/media/usb", true],
+  ["files.read:*", "files.write:/media/usb", false],
+  ["files.read:*", "files.read:*", false],
+  ["files.read:/media", "files.read:/media/usb", true],
+  ["files.read:/media", "files.read:/mediator", false],
+])("who asks for %s may be given %s: %p", (asked, granted, may) => {
+  expect(covers(parsePermission(asked)!, parsePermission(granted)!)).toBe(may);
+});
+
+test("a policy opens what was granted and asked for, and nothing without both", () => {
+  const policy = netPolicyOf(
+    grantedOf(
+      ["broker.connect:*:443", "broker.udp:*"],
+      ["broker.connect:A.example:443", "broker.listen:1", "broker.udp:5"],
+    ),
+  );
+  expect(policy.mayConnect("a.EXAMPLE", 443)).toBe(true);
+  expect(policy.mayConnect("a.example", 80)).toBe(false);
+  expect(policy.mayListen(1)).toBe(false);
+  expect([policy.mayDatagrams(5), policy.mayDatagrams(6)]).toEqual([true, false]);
+  expect(netPolicyOf(grantedOf(["broker.connect:*:*"], [])).mayConnect("a", 1)).toBe(false);
+});

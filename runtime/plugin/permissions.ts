@@ -1,0 +1,122 @@
+/**
+ * What a plugin may ask for in its manifest and an operator may grant in its table. Pure text in, decisions out. Must never
+ * grant more than both said. Specified by docs/plugins.md, "Permissions".
+ *
+ *   net.tcp  net.tcp.connect:PORT  net.tcp.listen:PORT  net.udp        sockets of its own
+ *   broker.connect:HOST:PORT  broker.listen:PORT  broker.udp:PORT      sockets that the node opens; * is any
+ *   files.read:/PATH  files.write:/PATH                                folders beside its own; * is any
+ */
+export type Permission =
+  | { readonly kind: "net.tcp" | "net.udp" }
+  | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
+  | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
+  | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
+  | { readonly kind: "files.read" | "files.write"; readonly path: string };
+
+/** Undefined: not one that means anything here. */
+export function parsePermission(text: string): Permission | undefined {
+  const [kind = "", ...rest] = text.split(":");
+  const value = rest.join(":");
+  switch (kind) {
+    case "net.tcp":
+    case "net.udp":
+      return rest.length === 0 ? { kind } : undefined;
+    case "net.tcp.connect":
+    case "net.tcp.listen": {
+      const port = portOf(value);
+      return typeof port === "number" && port > 0 ? { kind, port } : undefined;
+    }
+    case "broker.listen":
+    case "broker.udp": {
+      const port = portOf(value);
+      return port === undefined ? undefined : { kind, port };
+    }
+    case "broker.connect": {
+      const match = /^(\*|[0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\]):(\*|\d{1,5})$/.exec(value);
+      const port = portOf(match?.[2] ?? "");
+      if (match === null || port === undefined) return undefined;
+      return { kind, host: match[1]!.replace(/^\[|\]$/g, "").toLowerCase(), port };
+    }
+    case "files.read":
+    case "files.write":
+      // One way to write each folder, so that comparing text compares folders.
+      return value === "*" || (/^\/[\x20-\x7e]*$/.test(value) && !/\/\.{0,2}(?:\/|$)/.test(value))
+        ? { kind, path: value }
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+function portOf(text: string): number | "*" | undefined {
+  if (text === "*") return "*";
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  return port <= 65_535 ? port : undefined;
+}
+
+/** Whether who asked for `asked` may be given `granted`: the same or less. */
+export function covers(asked: Permission, granted: Permission): boolean {
+  switch (granted.kind) {
+    case "net.tcp":
+    case "net.udp":
+      return asked.kind === granted.kind;
+    case "net.tcp.connect":
+    case "net.tcp.listen":
+      return asked.kind === "net.tcp" || (asked.kind === granted.kind && asked.port === granted.port);
+    case "broker.connect":
+      return (
+        asked.kind === granted.kind &&
+        (asked.host === "*" || asked.host === granted.host) &&
+        (asked.port === "*" || asked.port === granted.port)
+      );
+    case "broker.listen":
+    case "broker.udp":
+      return asked.kind === granted.kind && (asked.port === "*" || asked.port === granted.port);
+    case "files.read":
+    case "files.write":
+      return (
+        (asked.kind === granted.kind || asked.kind === "files.write") &&
+        granted.path !== "*" &&
+        "path" in asked &&
+        (asked.path === "*" || granted.path === asked.path || granted.path.startsWith(`${asked.path}/`))
+      );
+  }
+}
+
+/** What the operator granted of what was asked for; throws nothing: what is neither is left out. */
+export function grantedOf(asked: readonly string[], granted: readonly string[]): Permission[] {
+  const wanted = asked.map(parsePermission).filter((one) => one !== undefined);
+  return granted
+    .map(parsePermission)
+    .filter((one) => one !== undefined)
+    .filter((one) => wanted.some((ask) => covers(ask, one)));
+}
+
+/** What the node may open for a plugin. */
+export interface NetPolicy {
+  mayConnect(host: string, port: number): boolean;
+  mayListen(port: number): boolean;
+  mayDatagrams(port: number): boolean;
+}
+
+export const allowAll: NetPolicy = {
+  mayConnect: () => true,
+  mayListen: () => true,
+  mayDatagrams: () => true,
+};
+
+export function netPolicyOf(granted: readonly Permission[]): NetPolicy {
+  const onPort = (kind: "broker.listen" | "broker.udp", port: number): boolean =>
+    granted.some((one) => one.kind === kind && (one.port === "*" || one.port === port));
+  return {
+    mayConnect: (host, port) =>
+      granted.some(
+        (one) =>
+          one.kind === "broker.connect" &&
+          (one.host === "*" || one.host === host.toLowerCase()) &&
+          (one.port === "*" || one.port === port),
+      ),
+    mayListen: (port) => onPort("broker.listen", port),
+    mayDatagrams: (port) => onPort("broker.udp", port),
+  };
+}

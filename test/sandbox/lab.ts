@@ -1,0 +1,51 @@
+/** Packages of third parties for real nodes: bundled, signed by a publisher of the test, installed where the node looks. */
+import { join } from "node:path";
+import { systemRandom } from "../../runtime/kernel/random.ts";
+import { generateIdentity } from "../../runtime/identity/keys.ts";
+import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
+import { encodePackage } from "../../runtime/plugin/package.ts";
+import { builtinPlugins } from "../../runtime/registry.ts";
+
+export const publisher = generateIdentity(systemRandom);
+
+export interface TestPackage {
+  readonly id: string;
+  readonly namespace: "transport" | "discovery" | "service";
+  readonly version?: string;
+  readonly permissions?: readonly string[];
+  readonly runtime?: "godwit" | "exec";
+  readonly code: Uint8Array;
+}
+
+export async function bundle(
+  name: string,
+  define: Readonly<Record<string, string>> = {},
+): Promise<Uint8Array> {
+  const built = await Bun.build({
+    entrypoints: [join(import.meta.dir, "plugins", `${name}.ts`)],
+    target: "bun",
+    format: "esm",
+    external: ["@godwit/sdk", "@godwit/sdk/tcp"],
+    define,
+  });
+  return new Uint8Array(await built.outputs[0]!.arrayBuffer());
+}
+
+export function encode({ id, namespace, version, permissions, runtime, code }: TestPackage): Uint8Array {
+  const manifest = {
+    id,
+    namespace,
+    version: version ?? "1.0.0",
+    sdk: "^0.1.0",
+    permissions: permissions ?? [],
+    entry: "index.ts",
+    config: { type: "object" },
+    ...(runtime === undefined ? {} : { runtime }),
+  };
+  return encodePackage(new TextEncoder().encode(JSON.stringify(manifest)), code, publisher);
+}
+
+export async function install(stateDir: string, found: TestPackage): Promise<void> {
+  await trustPublisher(stateDir, publisher.id);
+  await installPackage(stateDir, encode(found), builtinPlugins);
+}
