@@ -16,6 +16,7 @@ export interface FlowProperties {
   readonly local: string;
   readonly linkClass: LinkClass;
   readonly isAnonymous: boolean;
+  readonly patienceMs: number;
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
 }
@@ -27,6 +28,7 @@ export class FlowPipe implements Pipe {
   readonly local: string;
   readonly linkClass: LinkClass;
   readonly isAnonymous: boolean;
+  readonly patienceMs: number;
   readonly rateBitsPerSecond: number;
   remote: string;
   mtu: number;
@@ -69,6 +71,7 @@ export class FlowPipe implements Pipe {
     this.local = properties.local;
     this.linkClass = properties.linkClass;
     this.isAnonymous = properties.isAnonymous;
+    this.patienceMs = properties.patienceMs;
     this.rateBitsPerSecond = properties.rateBitsPerSecond;
     this.mtu = properties.mtu;
     flows.add(id, {

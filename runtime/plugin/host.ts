@@ -20,7 +20,7 @@ import type {
   TransportDriver,
 } from "@godwit/sdk";
 import { Backoff, CrashBudget } from "../kernel/backoff.ts";
-import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { asGodwitError, GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
@@ -216,7 +216,14 @@ export class PluginHost {
     const onRequest = found[0]?.scope.isClosed === false ? found[0].onRequest : undefined;
     if (onRequest === undefined)
       throw godwitError("GODWIT_NOT_FOUND", `no plugin ${type.slice(0, 40)} runs here that answers requests`);
-    return (await onRequest(request, input)) ?? null;
+    try {
+      return (await onRequest(request, input)) ?? null;
+    } catch (error) {
+      // The plugin's own failure is not the node's.
+      if (error instanceof GodwitError) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw godwitError("GODWIT_PLUGIN_FAILED", `${type}: ${reason}`, error);
+    }
   }
 
   async stop(): Promise<void> {

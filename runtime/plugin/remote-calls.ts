@@ -10,6 +10,7 @@ import { openPump } from "./flow-pump.ts";
 import type { FramePort } from "./frame-port.ts";
 import { EMPTY, errorOfWire, PluginFrame, wireErrorOf } from "./frames.ts";
 import { RemoteNet } from "./remote-net.ts";
+import { addPeersCalls } from "./remote-peers.ts";
 import { parseJson } from "./parse.ts";
 
 /** Calls of the plugin that are not answered yet. */
@@ -70,6 +71,7 @@ export class RemoteCalls {
     this.#flows = flows;
     this.#addCommon();
     new RemoteNet(ctx.net, port, flows).addTo(this.#methods);
+    addPeersCalls(this.#methods, ctx, port, (...args) => this.call(...args));
     if (namespace === "service") this.#addMesh();
   }
 

@@ -13,12 +13,16 @@ const ENDPOINTS_MAX = 64;
 const OVERLAY_PEERS_MAX = 1_024;
 const endpoint = z.string().max(512);
 
+/** As for every transport: 30 days. */
+const PATIENCE_MS_MAX = 30 * 86_400_000;
+
 const pipeSchema = z.object({
   kind: z.enum(["stream", "datagram"]),
   remote: endpoint,
   local: endpoint,
   linkClass: z.enum(["fast", "medium", "slow"]),
   isAnonymous: z.boolean().default(false),
+  patienceMs: z.number().nonnegative().max(PATIENCE_MS_MAX).default(0),
   rateBitsPerSecond: z.number().positive().max(1e12),
   mtu: z.number().int().min(0).max(65_535),
 });
@@ -87,7 +91,7 @@ export class RemoteTransport {
         return transport.register({
           schemes: event.schemes,
           ...(event.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: event.dialTimeoutMs }),
-          dial: (to, signal) => this.#dial(to, signal),
+          dial: (to, signal, expected) => this.#dial(to, signal, expected),
         });
       case "listening":
         return transport.listening(event.endpoints);
@@ -120,10 +124,10 @@ export class RemoteTransport {
   }
 
   /** The flow opens while the answer is handled, so that no data of it comes before. */
-  #dial(to: string, signal: AbortSignal): Promise<Pipe> {
+  #dial(to: string, signal: AbortSignal, expected: string | undefined): Promise<Pipe> {
     return this.#calls.call(
       "dial",
-      { endpoint: to },
+      { endpoint: to, ...(expected === undefined ? {} : { expected }) },
       (value) => {
         const { flow, pipe } = parseJson(dialledSchema, value);
         this.#flows.checkForeignId(flow);

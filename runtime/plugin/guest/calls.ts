@@ -74,9 +74,9 @@ export class GuestCalls {
   }
 
   /** Holds the thread until the answer is there. Throws what the node says. */
-  callNow(method: string, args: object): unknown {
+  callNow(method: string, args: object, bytes: Uint8Array = EMPTY): unknown {
     const id = this.#newId();
-    this.#port.sendParts(PluginFrame.call, id, { method, ...args });
+    this.#port.sendParts(PluginFrame.call, id, { method, ...args }, bytes);
     this.#awaited = id;
     this.#taken = undefined;
     this.#port.waitFor(() => this.#taken !== undefined);

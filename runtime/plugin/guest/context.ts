@@ -21,6 +21,7 @@ import type { Configure } from "./guest.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
+import { createPeers } from "./peers.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
 
 /** The node takes no more than it wants to write down; what is beyond is dropped here already. */
@@ -31,7 +32,8 @@ export interface GuestContext {
   flushMetrics(): void;
   onCall(id: number, call: { readonly method: string }): void;
   onCancel(id: number): void;
-  onEvent(event: { readonly event: string }): void;
+  /** `bytes` are borrowed. */
+  onEvent(event: { readonly event: string }, bytes: Uint8Array): void;
   onOpen(id: number, opened: { readonly what: string }, bytes: Uint8Array): void;
 }
 
@@ -53,18 +55,19 @@ export function createContext(parts: ContextParts): GuestContext {
   const metrics = createMetrics(port, systemClock);
   scope.own(() => metrics.stop());
   const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
+  const { peers, onRequest, ...peersFrames } = createPeers(parts);
   const net = createNet(calls, flows, scope);
   const event = (json: object) => {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
   };
 
-  async function dial(id: number, endpoint: string): Promise<void> {
+  async function dial(id: number, endpoint: string, expected: string | undefined): Promise<void> {
     const controller = new AbortController();
     dials.set(id, controller);
     try {
       if (driver === undefined) throw godwitError("GODWIT_ENDPOINT_INVALID", "no transport is registered");
       const signal = AbortSignal.any([controller.signal, scope.signal]);
-      const pipe = await driver.dial(endpoint, signal);
+      const pipe = await driver.dial(endpoint, signal, expected);
       let flow: number;
       try {
         flow = flows.newId();
@@ -95,6 +98,8 @@ export function createContext(parts: ContextParts): GuestContext {
       keys: () => calls.call("storage.keys", {}, ({ value }) => value as string[]),
     },
     net,
+    peers,
+    onRequest,
     network: {
       addresses: () => addresses,
       onChange(fn) {
@@ -147,18 +152,23 @@ export function createContext(parts: ContextParts): GuestContext {
     ctx: withMesh,
     flushMetrics: () => metrics.flush(),
     onCall(id, call) {
-      if (call.method === "dial") return void dial(id, (call as unknown as { endpoint: string }).endpoint);
+      if (call.method === "dial") {
+        const { endpoint, expected } = call as unknown as { endpoint: string; expected?: string };
+        return void dial(id, endpoint, expected);
+      }
+      if (call.method === "request") return peersFrames.onCall(id, call);
       if (call.method === "message" && mesh !== undefined) return mesh.onMessage(id, call);
       port.sendParts(PluginFrame.answer, id, {
         error: { code: "GODWIT_NOT_FOUND", message: `there is no call ${call.method} here` },
       });
     },
     onCancel: (id) => dials.get(id)?.abort(new DOMException("the node gave up the dial", "AbortError")),
-    onEvent(given) {
+    onEvent(given, bytes) {
       if (given.event === "addresses") {
         ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });
         for (const fn of [...watchers]) fn();
-      } else mesh?.onEvent(given);
+      } else if (given.event === "peers" || given.event === "peer-message") peersFrames.onEvent(given, bytes);
+      else mesh?.onEvent(given);
     },
     onOpen(id, opened, bytes) {
       if (opened.what === "connection") net.onOpen(id, opened);

@@ -111,8 +111,10 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
       }
       case PluginFrame.cancel:
         return context?.onCancel(id);
-      case PluginFrame.event:
-        return context?.onEvent(decodeParts(body).json as { event: string });
+      case PluginFrame.event: {
+        const { json, bytes } = decodeParts(body);
+        return context?.onEvent(json as { event: string }, bytes);
+      }
       case PluginFrame.open: {
         const { json, bytes } = decodeParts(body);
         return context?.onOpen(id, json as { what: string }, bytes.slice());

@@ -21,6 +21,7 @@ export const flowFacts = (
   local: "",
   linkClass: "fast",
   isAnonymous: false,
+  patienceMs: 0,
   rateBitsPerSecond: 0,
   mtu: 0,
 });

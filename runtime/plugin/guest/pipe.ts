@@ -10,6 +10,7 @@ export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   local: pipe.local,
   linkClass: pipe.linkClass,
   isAnonymous: pipe.isAnonymous === true,
+  patienceMs: pipe.patienceMs ?? 0,
   rateBitsPerSecond: pipe.rateBitsPerSecond,
   mtu: pipe.mtu,
 });
