@@ -3,7 +3,12 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
-import { decodeMemberFacts, encodeMemberDigest, encodeMemberSync, MemberEntryKind } from "../wire/member-messages.ts";
+import {
+  decodeMemberFacts,
+  encodeMemberDigest,
+  encodeMemberSync,
+  MemberEntryKind,
+} from "../wire/member-messages.ts";
 import { Gossip } from "./gossip.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
@@ -50,7 +55,12 @@ test("empty syncs do not draw the whole view again and again", async () => {
     const bytes = new Uint8Array(32);
     new DataView(bytes.buffer).setUint32(0, n * 1_000);
     const node = formatNodeId(bytes);
-    const fact = { kind: MemberEntryKind.alive, node, incarnation: 1, signature: new Uint8Array(64) } as const;
+    const fact = {
+      kind: MemberEntryKind.alive,
+      node,
+      incarnation: 1,
+      signature: new Uint8Array(64),
+    } as const;
     return { fact, idPrefix: n * 1_000, digest: n };
   });
   let [given, dropped] = [0, 0];
