@@ -31,6 +31,18 @@ export function createManager(mesh: Mesh, deps: MeshDeps): PeerManager {
   });
 }
 
+/** Linked for so long in all, a node finds a place here when strangers have taken the others, ms. */
+const WELCOME_LINKED_MS = 600_000;
+
+/** Who gets a link at all, and who also when there is little room. */
+export const admission = (mesh: Mesh) => ({
+  isBlocked: (id: NodeId) => mesh.isRefused(id),
+  isWelcome: (id: NodeId) => {
+    const { level, history } = mesh.book.standing(id);
+    return level === "trusted" || history.linkedMs >= WELCOME_LINKED_MS;
+  },
+});
+
 /** What trials prove is the peer manager's to remember. */
 export function distrustEvents({ manager }: Mesh, events: DistrustEvents): DistrustEvents {
   return {

@@ -8,7 +8,7 @@ import { Names } from "./identity/names.ts";
 import { shortId, type NodeId } from "./kernel/ids.ts";
 import type { Session } from "./link/types.ts";
 import { LinkCosts } from "./mesh-costs.ts";
-import { createManager, distrustEvents } from "./mesh-manager.ts";
+import { admission, createManager, distrustEvents } from "./mesh-manager.ts";
 import type { MeshDeps, PrekeySource } from "./mesh-deps.ts";
 import { MembershipView } from "./membership/view.ts";
 import {
@@ -161,7 +161,7 @@ export class Mesh {
       bootId: this.bootId,
       storeEpoch: parts.boot.storeEpoch,
       ownRecord: () => this.#ownRecord.bytes,
-      isBlocked: (id) => this.isRefused(id),
+      ...admission(this),
       events: this.#peerEvents(),
     });
     this.revocations = new RevocationSpread({

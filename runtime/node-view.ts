@@ -155,6 +155,7 @@ export class LiveView implements NodeView {
   }
 
   peers(): PeerView[] {
+    for (const { links } of this.#deps.mesh.peers.connected) for (const link of links) link.askedFor();
     return peerViews(this.#deps, (id) => this.#callsignOf(id));
   }
 

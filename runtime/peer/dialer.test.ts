@@ -209,6 +209,16 @@ describe("bounds", () => {
     expect(dials.some(({ endpoint }) => endpoint === permanent.endpoint)).toBe(true);
   });
 
+  test("thousands of dead addresses that are permanent are no flood of dials, and each gets its turn", async () => {
+    const { clock, dials, dialer } = setup();
+    for (let i = 0; i < 3_000; i++) dialer.add({ endpoint: `tcp://dead:${i}`, isPermanent: true });
+    await clock.advance(10_000);
+    expect(dials.length).toBeLessThanOrEqual(512 + 10 * 256);
+    await clock.advance(50_000);
+    expect(new Set(dials.map(({ endpoint }) => endpoint)).size).toBe(3_000);
+    dialer.stop();
+  });
+
   test("a full table refuses hints and makes room for what is permanent", () => {
     const { dialer } = setup();
     for (let i = 0; i < TARGETS_MAX; i++)

@@ -4,7 +4,7 @@
  * because whatever is heard of it (its own dial, a fresh hint) cuts the wait short. Owns no session after `adopt`.
  */
 import type { Clock, GodwitError, Log, Pipe, Random, Timer } from "@godwit/sdk";
-import { Backoff } from "../kernel/backoff.ts";
+import { Backoff, TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -23,6 +23,11 @@ const STABLE_MS = 5_000;
 const WAKE_MIN_MS = 1_000;
 /** Dials of mere hints in a second, and at once after a pause: a source that floods the node must not flood the network. */
 const HINT_DIALS_PER_SECOND = 64;
+/** The same of what is permanent, and at once: a file or a name server with thousands of dead addresses is one, too. */
+const PERMANENT_DIALS_PER_SECOND = 256;
+const PERMANENT_DIALS_BURST = 512;
+/** Before a hint that found no room looks again, ms. */
+const HINT_PACE_MS = 1_500;
 /** A hint that is not permanent is dropped after this many failures in a row. */
 const HINT_FAILURES_MAX = 12;
 
@@ -63,6 +68,8 @@ interface TargetState extends DialTarget {
   lastError: GodwitError | undefined;
   /** When `timer` fires. */
   nextAtMs: number;
+  /** Its turn among the permanent ones, monotonic ms; undefined: none taken yet. */
+  turnAtMs: number | undefined;
   /** Ourselves: never again. */
   isSelf: boolean;
   /** Its last link went soon while the node stayed connected: another link over the same path serves. Until the node goes. */
@@ -75,13 +82,15 @@ export class Dialer {
   /** Due, but too many dials are under way. */
   readonly #queue = new Set<TargetState>();
   #dialing = 0;
-  #hintDials = HINT_DIALS_PER_SECOND;
-  #hintDialsAtMs = 0;
+  readonly #hintDials: TokenBucket;
+  /** The last turn given to a permanent target, monotonic ms. */
+  #lastTurnMs = Number.NEGATIVE_INFINITY;
   readonly #attempts;
   #isStopped = false;
 
   constructor(deps: DialerDeps) {
     this.#deps = deps;
+    this.#hintDials = new TokenBucket(deps.clock, HINT_DIALS_PER_SECOND, HINT_DIALS_PER_SECOND);
     this.#attempts = deps.metrics.counter("godwit_dials_total", "dial attempts by outcome", ["outcome"]);
   }
 
@@ -108,6 +117,7 @@ export class Dialer {
       backoff: new Backoff(BACKOFF, this.#deps.random),
       lastError: undefined,
       nextAtMs: 0,
+      turnAtMs: undefined,
       isSelf: false,
       isRedundant: false,
     };
@@ -251,8 +261,8 @@ export class Dialer {
       return;
     if (this.#isServed(target)) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
-    const paceMs = target.isPermanent ? 0 : this.#paceHint();
-    if (paceMs > 0) return this.#schedule(target, paceMs * (1 + this.#deps.random.float()));
+    const paceMs = target.isPermanent ? this.#turnInMs(target) : this.#hintDials.take() ? 0 : HINT_PACE_MS;
+    if (paceMs > 0) return this.#schedule(target, paceMs);
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();
     this.#dialing++;
@@ -282,14 +292,17 @@ export class Dialer {
     }
   }
 
-  /** 0: it may be dialled, and is counted. Else how long until there is room again, ms. */
-  #paceHint(): number {
+  /** How long until its turn, ms; 0: now. Turns are given in order, so that those that fail fast do not starve the others. */
+  #turnInMs(target: TargetState): number {
     const nowMs = this.#deps.clock.monotonicMs();
-    const grown = ((nowMs - this.#hintDialsAtMs) * HINT_DIALS_PER_SECOND) / 1_000;
-    this.#hintDials = Math.min(HINT_DIALS_PER_SECOND, this.#hintDials + grown);
-    this.#hintDialsAtMs = nowMs;
-    if (this.#hintDials < 1) return 1_000;
-    this.#hintDials--;
+    const stepMs = 1_000 / PERMANENT_DIALS_PER_SECOND;
+    target.turnAtMs ??= this.#lastTurnMs = Math.max(
+      this.#lastTurnMs + stepMs,
+      nowMs - PERMANENT_DIALS_BURST * stepMs,
+    );
+    const leftMs = target.turnAtMs - nowMs;
+    if (leftMs > 0) return Math.ceil(leftMs);
+    target.turnAtMs = undefined;
     return 0;
   }
 

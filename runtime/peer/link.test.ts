@@ -84,6 +84,23 @@ describe("an idle link", () => {
   });
 });
 
+test("whoever asks again and again who is there hears of a silent link within 3 s; of a living one nothing comes of it", async () => {
+  const { clock, sessions, links, deadAtMs } = twoEnds();
+  await clock.advance(20_000);
+  for (let asked = 0; asked < 20; asked++) {
+    links[0].askedFor();
+    await clock.advance(500);
+  }
+  expect(deadAtMs).toEqual([undefined, undefined]);
+  silence(sessions);
+  const fromMs = clock.monotonicMs();
+  while (deadAtMs[0] === undefined && clock.monotonicMs() < fromMs + 10_000) {
+    links[0].askedFor();
+    await clock.advance(500);
+  }
+  expect(deadAtMs[0]! - fromMs).toBeLessThan(3_000);
+});
+
 describe("the first round trips", () => {
   test("of a busy start are not believed: asked again until one is short, at most four times", async () => {
     const { clock, sessions, links } = twoEnds("fast", 40);

@@ -83,6 +83,7 @@ const FIRST_IDLE_SPREAD = 0.8;
 const IDLE_SPREAD = 0.1;
 /** A link that was heard so recently is not checked on somebody's word, ms. */
 const CHECK_FRESH_MS = 300;
+const ASKED_FRESH_MS = 1_000;
 const GOODPUT_WEIGHT = 1 / 8;
 /** Shorter busy periods say more about buffers than about the link. */
 const GOODPUT_SAMPLE_MIN_MS = 20;
@@ -265,12 +266,20 @@ export class Link {
 
   /** Another node doubts that the far end lives: it is probed now, as if one probe had been missed. */
   check(): void {
+    this.#look(CHECK_FRESH_MS, 1);
+  }
+
+  /** Somebody asks who is there, and a link that was silent for a second does not make him wait for its next probe. */
+  askedFor(): void {
+    this.#look(ASKED_FRESH_MS, 0);
+  }
+
+  #look(freshMs: number, misses: number): void {
     if (this.#profile === undefined || this.#timer === undefined || this.#misses > 0) return;
     if (this.session.linkClass !== "fast") return;
-    if (this.#clock.monotonicMs() - this.#heardAtMs < CHECK_FRESH_MS) return;
-    this.#misses = 1;
+    if (this.#clock.monotonicMs() - this.#heardAtMs < freshMs) return;
     this.#probe();
-    this.#misses++;
+    this.#misses = misses + 1;
     this.#schedule(this.#waitMs(this.#profile.replyMs));
   }
 

@@ -6,7 +6,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodeGoodbye, encodeHello, encodeProbe, GoodbyeReason } from "../wire/peer-messages.ts";
-import { LINKS_OPEN_MAX, Peers, PEERS_MAX } from "./peers.ts";
+import { LINKS_OPEN_MAX, Peers, PEERS_KEPT, PEERS_MAX } from "./peers.ts";
 import { type FakeSession, sessionPair } from "./testing.ts";
 
 const id = (n: number): NodeId => {
@@ -27,6 +27,7 @@ class Node {
   readonly id: NodeId;
   readonly log: string[] = [];
   readonly blocked = new Set<NodeId>();
+  readonly welcome = new Set<NodeId>();
   readonly metrics = new Metrics();
   peers: Peers;
   throwsOnUp = false;
@@ -49,6 +50,7 @@ class Node {
       storeEpoch: new Uint8Array(8).fill(1),
       ownRecord: () => new Uint8Array(3),
       isBlocked: (node) => this.blocked.has(node),
+      isWelcome: (node) => this.welcome.has(node),
       events: {
         up: (peer) => {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);
@@ -157,17 +159,27 @@ describe("refusals", () => {
     const clock = new ManualClock();
     const a = new Node(clock, 1);
     const open: FakeSession[] = [];
-    const adopt = (node: number, host: string) => {
-      const [session] = sessionPair(clock, a.id, id(node), { to: host });
-      a.peers.adopt(session);
-      open.push(session);
-      return !session.isClosed;
+    const adopt = (node: number, host: string, end: 0 | 1 = 1) => {
+      const pair =
+        end === 1
+          ? sessionPair(clock, id(node), a.id, { from: host })
+          : sessionPair(clock, a.id, id(node), { to: host });
+      a.peers.adopt(pair[end]);
+      open.push(pair[end]);
+      return !pair[end].isClosed;
     };
     let taken = 0;
     for (let i = 0; i < 40; i++) if (adopt(2, `tcp://10.0.1.${i}:1`)) taken++;
     expect(taken).toBe(LINKS_OPEN_MAX);
     for (let i = 3; i < PEERS_MAX + 100; i++) if (adopt(i, "tcp://10.0.2.1:1")) taken++;
+    // Strangers may not have them all: who is known, and whom the node calls itself, finds a place.
+    expect(taken).toBe(PEERS_MAX - PEERS_KEPT);
+    for (let i = 2_000; i < 2_000 + PEERS_KEPT; i++) {
+      if (i % 2 === 0) a.welcome.add(id(i));
+      if (adopt(i, "tcp://10.0.3.1:1", i % 2 === 0 ? 1 : 0)) taken++;
+    }
     expect(taken).toBe(PEERS_MAX);
+    expect(adopt(3_000, "tcp://10.0.3.1:1", 0)).toBe(false);
     a.peers.stop();
     expect(open.every((session) => session.isClosed)).toBe(true);
   });

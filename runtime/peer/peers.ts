@@ -32,6 +32,8 @@ const HELLO_HEARD = 0;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
 const RETIRE_MS = 2_000;
 export const PEERS_MAX = 1_024;
+/** Places that callers whom nobody knows do not get: keys cost nothing, and those who are known must find room. */
+export const PEERS_KEPT = 64;
 export const LINKS_PER_PEER_MAX = 8;
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
@@ -66,6 +68,8 @@ export interface PeersDeps {
   readonly storeEpoch: Uint8Array;
   ownRecord(): Uint8Array;
   isBlocked(id: NodeId): boolean;
+  /** Trusted, or a neighbour for long: it may have one of the places that are kept. */
+  isWelcome(id: NodeId): boolean;
   readonly events: PeerEvents;
 }
 
@@ -76,6 +80,7 @@ export class Peers {
   readonly #retirements = new Set<Timer>();
   readonly #protocolErrors;
   readonly #lostFrames;
+  readonly #turnedAway;
   #isStopped = false;
 
   constructor(deps: PeersDeps) {
@@ -84,6 +89,7 @@ export class Peers {
       "godwit_peer_frames_lost_total",
       "frames that waited for a neighbour when its last link went",
     );
+    this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total", "nodes there was no place for");
     this.#protocolErrors = deps.metrics.counter(
       "godwit_link_protocol_errors_total",
       "links closed because of bad frames",
@@ -211,8 +217,12 @@ export class Peers {
     if (this.#isStopped) return GoodbyeReason.stopping;
     if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
     const peer = this.#peers.get(session.remote);
-    if (peer === undefined && this.#peers.size + this.#pending.size >= PEERS_MAX)
+    const hasPlace = session.direction === "outbound" || this.#deps.isWelcome(session.remote);
+    const peersMax = hasPlace ? PEERS_MAX : PEERS_MAX - PEERS_KEPT;
+    if (peer === undefined && this.#peers.size + this.#pending.size >= peersMax) {
+      this.#turnedAway.add();
       return GoodbyeReason.duplicate;
+    }
     let ofNode = peer?.links.length ?? 0;
     for (const pending of this.#pending) if (pending.remote === session.remote) ofNode++;
     return ofNode >= LINKS_OPEN_MAX ? GoodbyeReason.duplicate : undefined;

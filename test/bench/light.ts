@@ -82,6 +82,7 @@ export class LightNode {
       storeEpoch: systemRandom.bytes(8),
       ownRecord: () => own.record,
       isBlocked: () => false,
+      isWelcome: () => true,
       events: {
         up: ({ id }) =>
           this.send(id, encodeRouteResync({ buckets: ALL_BUCKETS, ownTag: this.#tag, peerTag: 0 })),

@@ -2,6 +2,7 @@
  * A member that means harm: it completes the handshake of an open mesh as any node may, speaks enough routing to be
  * heard, and from there sends what it likes.
  */
+import { createHash } from "node:crypto";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
 import { systemClock } from "../../runtime/kernel/clock.ts";
@@ -21,6 +22,10 @@ export interface MemberOptions {
   readonly network: string;
   readonly identity?: Identity;
   readonly callsign?: string;
+  /** Where its record says that it listens. */
+  readonly endpoints?: readonly string[];
+  /** Sees every frame of the node. Borrowed. */
+  readonly hears?: (frame: Uint8Array) => void;
   /** Acknowledges every bundle and drops it. */
   readonly isBlackHole?: boolean;
   /** Advertises metric 0 for these, again whenever it hears a newer number. */
@@ -39,6 +44,7 @@ export class Member {
   /** What frames to the node must carry; 0 until it said so. */
   #peerTag = 0;
   #serial = 0;
+  #record: Uint8Array = new Uint8Array(0);
   /** The newest state of each destination that the node told. */
   readonly heard = new Map<NodeId, route.UpdateEntry>();
   /** Bundles swallowed. */
@@ -55,7 +61,7 @@ export class Member {
   async join(node: LabNode, bootId = this.#bootId): Promise<this> {
     const { pipe, end } = await dialPipe(node.linkPort);
     this.#end = end;
-    const { network, callsign } = this.#options;
+    const { network, callsign, endpoints } = this.#options;
     const session = await openSession(
       pipe,
       {
@@ -78,9 +84,14 @@ export class Member {
     });
     const record = encodeRecord(
       this.identity,
-      { sequence: Date.now(), ...(callsign === undefined ? {} : { callsign }) },
+      {
+        sequence: Date.now(),
+        ...(callsign === undefined ? {} : { callsign }),
+        ...(endpoints === undefined ? {} : { endpoints }),
+      },
       network,
     );
+    this.#record = record;
     this.send(
       encodeHello({ versionMin: 1, versionMax: 1, bootId, storeEpoch: systemRandom.bytes(8), record }),
     );
@@ -120,6 +131,18 @@ export class Member {
     return total;
   }
 
+  /** A route to itself, as any node tells it, with its record. */
+  async advertiseItself(): Promise<void> {
+    const { id } = this.identity;
+    const seqno = Date.now();
+    const recordHash = new Uint8Array(createHash("sha256").update(this.#record).digest().subarray(0, 8));
+    const signature = this.identity.sign(
+      route.seqnoSigningBytes(this.#options.network, id, seqno, recordHash),
+    );
+    const any = { seqno, metric: 0, mtu: 61_440, bottleneck: 0 as const };
+    await this.advertise([{ destination: id, any, proof: { seqno, recordHash, signature } }]);
+  }
+
   leave(): void {
     this.#session?.close();
     this.#end?.();
@@ -128,9 +151,14 @@ export class Member {
   #begin = () => route.beginUpdate(this.#peerTag, ++this.#serial, 16_384);
 
   #onFrame(bytes: Uint8Array): void {
+    this.#options.hears?.(bytes);
     switch (bytes[0] ?? 0) {
       case FrameType.probe:
         return void this.send(encodeProbeReply(decodeProbe(bytes)));
+      case FrameType.recordRequest: {
+        const frame = route.encodeRecordReply({ destination: this.identity.id, record: this.#record });
+        return void this.send(frame);
+      }
       case FrameType.routeResync:
         return this.#onResync(route.decodeRouteResync(bytes));
       case FrameType.routeUpdate:

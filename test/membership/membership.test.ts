@@ -133,6 +133,26 @@ test(
       await untilAgreed(nodes);
       report("hub gone, back", [goneMs, performance.now() - startMs]);
 
+      // Stopped politely, and cut off without a word: gone within 5 s for whoever asks, back within 10 s.
+      startMs = performance.now();
+      await c.kill("SIGTERM");
+      await until(hub, "the stopped one to be gone", async () => !(await isPeer(hub, idC)), 5_000);
+      const stoppedMs = performance.now() - startMs;
+      startMs = performance.now();
+      await c.start();
+      await until(hub, "the stopped one to be back", () => isPeer(hub, idC), 10_000);
+      report("stopped and gone, back", [stoppedMs, performance.now() - startMs]);
+      await untilAgreed(nodes);
+      startMs = performance.now();
+      wire.silence("both");
+      await until(a, "the silent one to be gone", async () => !(await isPeer(a, idHub)), 5_000);
+      const silentMs = performance.now() - startMs;
+      startMs = performance.now();
+      wire.heal();
+      await until(a, "the silent one to be back", () => isPeer(a, idHub), 10_000);
+      report("silent and gone, back", [silentMs, performance.now() - startMs]);
+      await untilAgreed(nodes);
+
       wire.cut();
       await until(c, "the cut one to be failed", async () => (await stateAt(c, idA)) === "failed");
       await until(a, "the others to be failed", async () => (await stateAt(a, idC)) === "failed");
