@@ -88,8 +88,8 @@ export class Machine {
     process.once("exit", this.#onExit);
   }
 
-  /** With the binary in /root/godwit, and nothing installed. */
-  static async boot(): Promise<Machine> {
+  /** With the binary in /root/godwit, and nothing installed but what `prepare` puts into the tree. */
+  static async boot(prepare?: (machine: Machine) => Promise<void>): Promise<Machine> {
     const archive = await rootArchive();
     const machine = new Machine(await mkdtemp(join(tmpdir(), "godwit-systemd-")));
     try {
@@ -98,6 +98,7 @@ export class Machine {
       if (unpacked.code !== 0) throw new Error(`tar failed: ${unpacked.output}`);
       const copied = await run(["cp", binaryPath, machine.path("/root/godwit")]);
       if (copied.code !== 0) throw new Error(`cp failed: ${copied.output}`);
+      await prepare?.(machine);
       await machine.#start();
       return machine;
     } catch (error) {

@@ -6,7 +6,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { root as project } from "../../scripts/lib.ts";
+import { binaryPath } from "../../scripts/lab.ts";
+import { root as project, run } from "../../scripts/lib.ts";
 import { Machine, missing } from "./machine.ts";
 
 const SECURITY_MAX = 2.0;
@@ -34,6 +35,7 @@ describe.skipIf(missing !== undefined)(
     test("a control socket that everybody may open is refused", openSocket, SLOW_MS);
     test("with the drop-in for interfaces it has that capability and no other", linksDropIn, SLOW_MS);
     test("a node that waits for a member to let it in is not given up", joining, SLOW_MS);
+    test("a tree that it was installed into comes up with it, sockets too", bakedTree, SLOW_MS);
     test("the undo leaves what was there before, and with --purge nothing at all", undoExactly, SLOW_MS);
   },
 );
@@ -360,6 +362,26 @@ async function openSocket(): Promise<void> {
   expect((await machine.call("systemctl", "start", "godwit.service")).code).not.toBe(0);
   const said = await machine.must("journalctl", "-u", "godwit", "-o", "cat", "--no-pager");
   expect(said).toContain("everybody may open /run/godwit.sock; set SocketMode=0660");
+}
+
+async function bakedTree(): Promise<void> {
+  const baked = await Machine.boot(async ({ root }) => {
+    const done = await run([binaryPath, "install", "--systemd", "--api", "--root", root]);
+    expect({ code: done.code, output: done.code === 0 ? "" : done.output }).toEqual({ code: 0, output: "" });
+  });
+  try {
+    await baked.until("the node", async () => {
+      const { ActiveState, StatusText } = await baked.show("godwit.service", "ActiveState", "StatusText");
+      return ActiveState === "active" && StatusText!.includes("peers linked");
+    });
+    for (const socket of ["/run/godwit/godwit.sock", "/run/godwit.sock"])
+      expect(await baked.must("godwit", "health", "--socket", socket)).toStartWith("ok");
+    // What was installed from outside goes from inside.
+    await baked.must("godwit", "install", "--systemd", "--undo");
+    expect((await baked.show("godwit.service", "LoadState"))["LoadState"]).toBe("not-found");
+  } finally {
+    await baked.close();
+  }
 }
 
 async function undoExactly(): Promise<void> {
