@@ -8,7 +8,7 @@ import { libc, listenTcp, listenUnix } from "../init/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Scope } from "../kernel/scope.ts";
-import { adoptListener, type PassedListener } from "./adopted.ts";
+import { adoptListener, FRESH_GRACE_MS, type PassedListener } from "./adopted.ts";
 import { startApiServers } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
 
@@ -154,8 +154,31 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
   // Cut, or ended: it does not wait for ever.
   await reader.read().catch(() => {});
   expect(fetch(`${url}/health`)).rejects.toThrow();
-  const again = await adoptListener(inspect(libc, listenTcp()), { ...options, idleMs: 100 });
-  await again.stop(60_000);
+});
+
+test("whoever connected just before a stop is still heard; whoever says nothing does not hold it up", async () => {
+  const listener = inspect(libc, listenTcp());
+  if (listener.kind !== "tcp") throw new Error("no TCP");
+  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>(), idleMs: 60_000 };
+  const server = await adoptListener(listener, options);
+  const url = `http://127.0.0.1:${listener.port}`;
+  let speak = () => {};
+  const connected = Promise.withResolvers<void>();
+  const late = talk(url, "", (socket) => {
+    speak = () => void socket.write("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connected.resolve();
+  });
+  const silent = talk(url, "");
+  await connected.promise;
+  // Accepted for certain: a later one was answered.
+  expect((await fetch(`${url}/health`, { headers: { connection: "close" } })).status).toBe(200);
+  const startedMs = performance.now();
+  const stopped = server.stop(60_000);
+  speak();
+  expect(await late).toContain('"checks":');
+  expect(await silent).toBe("");
+  await stopped;
+  expect(performance.now() - startedMs).toBeLessThan(10 * FRESH_GRACE_MS);
 });
 
 test("a descriptor that cannot be used is said, and nothing else stays open", async () => {

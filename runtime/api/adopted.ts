@@ -30,6 +30,8 @@ export interface AdoptOptions {
   readonly hosts: ReadonlySet<string>;
 }
 
+/** What a connection that came just before a stop gets to say its request: the kernel had told it that it is heard. */
+export const FRESH_GRACE_MS = 500;
 /** At once, over all clients; further ones wait in the kernel's queue or are cut. */
 export const ADOPTED_CONNECTIONS_MAX = 512;
 
@@ -41,14 +43,19 @@ export async function adoptListener(
   const sockets = new Set<Socket>();
   /** Those with a request in progress. */
   const busy = new Set<Socket>();
+  /** Those that have not said anything yet. */
+  const fresh = new Set<Socket>();
   let isStopping = false;
   const http = createHttpServer((request, response) => {
     const { socket } = request;
     busy.add(socket);
+    fresh.delete(socket);
+    if (isStopping) response.setHeader("connection", "close");
     response.once("close", () => {
       busy.delete(socket);
       socket.setTimeout(idleMs);
-      if (isStopping) socket.destroy();
+      // What was written last is still on its way out.
+      if (isStopping) socket.end();
     });
     const connection: Connection = {
       authority: listener.kind === "unix" ? "socket" : "tcp",
@@ -61,9 +68,11 @@ export async function adoptListener(
   http.on("clientError", (_, socket) => socket.destroy());
   const server = createNetServer((socket) => {
     sockets.add(socket);
+    fresh.add(socket);
     socket.once("close", () => {
       sockets.delete(socket);
       busy.delete(socket);
+      fresh.delete(socket);
     });
     socket.on("error", () => socket.destroy());
     socket.setTimeout(idleMs, () => socket.destroy());
@@ -86,12 +95,16 @@ export async function adoptListener(
     async stop(graceMs) {
       isStopping = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of sockets) if (!busy.has(socket)) socket.destroy();
-      const timer = clock.after(graceMs, () => {
-        for (const socket of sockets) socket.destroy();
-      });
+      const cut = (isDue: (socket: Socket) => boolean) => {
+        for (const socket of sockets) if (isDue(socket)) socket.destroy();
+      };
+      cut((socket) => !busy.has(socket) && !fresh.has(socket));
+      const timers = [
+        clock.after(Math.min(FRESH_GRACE_MS, graceMs), () => cut((socket) => fresh.has(socket))),
+        clock.after(graceMs, () => cut(() => true)),
+      ];
       await closed;
-      timer.cancel();
+      for (const timer of timers) timer.cancel();
     },
   };
 }

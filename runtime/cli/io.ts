@@ -1,5 +1,6 @@
 /** The world as a command sees it, so that tests run commands without a process. */
 import { type Clock, systemClock } from "../kernel/clock.ts";
+import { isJournal } from "../kernel/log.ts";
 
 export interface CliIo {
   /** Text or bytes to standard output, in order. */
@@ -29,6 +30,8 @@ export function processIo(handlesSignals: boolean): CliIo {
     hasReader = true;
     return process.stdout;
   };
+  // What a command says there is why it failed: in the journal that is an error (sd-daemon(3)).
+  const isToJournal = isJournal(process.env["JOURNAL_STREAM"], 2);
   // Promises of the writes still on their way: process.exit() drops what a pipe has not taken yet.
   const writing = new Set<Promise<void>>();
   const write = (stream: NodeJS.WriteStream, chunk: string | Uint8Array) => {
@@ -41,7 +44,7 @@ export function processIo(handlesSignals: boolean): CliIo {
   );
   return {
     stdout: (chunk) => write(stdout(), chunk),
-    stderr: (text) => write(process.stderr, text),
+    stderr: (text) => write(process.stderr, isToJournal ? text.replace(/^(?=.)/gm, "<3>") : text),
     stdin: () => process.stdin as AsyncIterable<Uint8Array>,
     get isStdinTty() {
       return process.stdin.isTTY;

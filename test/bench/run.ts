@@ -21,6 +21,7 @@ import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
+import { service } from "./service.ts";
 import { stream } from "./stream.ts";
 import { startup } from "./startup.ts";
 import { tor } from "./tor.ts";
@@ -40,6 +41,7 @@ const benches: readonly Bench[] = [
   memory,
   membership,
   startup,
+  service,
   api,
   loops,
   tor,

@@ -14,9 +14,13 @@ const CALL_TIMEOUT_MS = 120_000;
 const programs = ["podman", "crun", "unshare", "nsenter", "ip", "iptables"];
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** In CI a machine that cannot is a failure. */
+const mayBeMissing = process.env["CI"] !== "true";
+
 /** Why there can be no engine here; undefined when there can. */
-export const missing: string | undefined =
-  process.getuid?.() !== 0
+export const missing: string | undefined = !mayBeMissing
+  ? undefined
+  : process.getuid?.() !== 0
     ? "needs root"
     : !existsSync(binaryPath)
       ? "needs dist/godwit: bun run build"

@@ -4,7 +4,10 @@
  * One machine for all tests; each begins with nothing installed.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { binaryPath } from "../../scripts/lab.ts";
+import { root as project, run } from "../../scripts/lib.ts";
 import { Machine, missing } from "./machine.ts";
 
 const SECURITY_MAX = 2.0;
@@ -30,6 +33,9 @@ describe.skipIf(missing !== undefined)(
     test("a secret comes as a credential, and its absence is said", credentials, SLOW_MS);
     test("sockets of systemd start the node and lose no call over a restart", socketActivation, SLOW_MS);
     test("a control socket that everybody may open is refused", openSocket, SLOW_MS);
+    test("with the drop-in for interfaces it has that capability and no other", linksDropIn, SLOW_MS);
+    test("a node that waits for a member to let it in is not given up", joining, SLOW_MS);
+    test("a tree that it was installed into comes up with it, sockets too", bakedTree, SLOW_MS);
     test("the undo leaves what was there before, and with --purge nothing at all", undoExactly, SLOW_MS);
   },
 );
@@ -111,10 +117,66 @@ async function readyAndHardened(): Promise<void> {
   const all = await machine.must("journalctl", "-u", "godwit", "-o", "cat", "--no-pager");
   expect(all).toContain('{"time"');
   expect(all).not.toMatch(/^<\d>/m);
-  const security = await machine.must("systemd-analyze", "security", "godwit.service", "--no-pager");
-  const score = Number(/Overall exposure level for godwit\.service: ([\d.]+)/.exec(security)![1]);
-  console.log(`systemd-analyze security: ${score}`);
-  expect(score).toBeLessThanOrEqual(SECURITY_MAX);
+  expect(await score()).toBeLessThanOrEqual(SECURITY_MAX);
+}
+
+async function score(): Promise<number> {
+  const said = await machine.must("systemd-analyze", "security", "godwit.service", "--no-pager");
+  const found = Number(/Overall exposure level for godwit\.service: ([\d.]+)/.exec(said)![1]);
+  console.log(`systemd-analyze security: ${found}`);
+  return found;
+}
+
+async function linksDropIn(): Promise<void> {
+  await install();
+  await dropIn("godwit.service", readFileSync(join(project, "images/systemd/links.conf"), "utf8"));
+  await machine.must("systemctl", "start", "godwit.service");
+  const status = await machine.must("cat", `/proc/${await pid()}/status`);
+  // CAP_NET_ADMIN is 12.
+  for (const set of ["CapEff", "CapBnd", "CapAmb"]) expect(status).toContain(`${set}:\t0000000000001000`);
+  expect(await score()).toBeLessThanOrEqual(SECURITY_MAX);
+}
+
+/** The first start of an image that has nothing but a token, and nobody to let it in yet. */
+async function joining(): Promise<void> {
+  await install();
+  machine.write(
+    "/etc/godwit/godwit.toml",
+    '[transports.lan]\ntype = "tcp"\nlisten = ["[::]:4860"]\nadvertise = ["tcp://10.9.9.9:4860"]\n[api]\nsocket = "/run/godwit/godwit.sock"\n',
+  );
+  await machine.must("systemctl", "start", "godwit.service");
+  // As soon as its own record has its address.
+  const { token } = await machine.until("a token", async () => {
+    const { code, out } = await machine.call("godwit", "invite", "--json");
+    return code === 0 && (JSON.parse(out) as { token: string });
+  });
+  await machine.must("systemctl", "stop", "godwit.service");
+  await dropIn(
+    "godwit.service",
+    `[Service]\nTimeoutStartSec=3s\nEnvironment=GODWIT_JOIN=${token} GODWIT_CONFIG=/var/lib/godwit/godwit.toml\n`,
+  );
+  await machine.must("systemctl", "start", "--no-block", "godwit.service");
+  const since = async () => {
+    const shown = await machine.show(
+      "godwit.service",
+      "ActiveState",
+      "StatusText",
+      "InactiveExitTimestampMonotonic",
+    );
+    expect(shown["ActiveState"]).toBe("activating");
+    return shown;
+  };
+  const begun = await machine.until("its word that it joins", async () => {
+    const shown = await since();
+    return shown["StatusText"] === "joining by invitation" && Number(shown["InactiveExitTimestampMonotonic"]);
+  });
+  // Twice the time that a start may take without asking for more.
+  await machine.until("six seconds", async () => {
+    await since();
+    const [uptime] = (await machine.must("cat", "/proc/uptime")).split(" ");
+    return Number(uptime) * 1e6 > begun + 6e6;
+  });
+  await machine.must("systemctl", "stop", "godwit.service");
 }
 
 async function hungNode(): Promise<void> {
@@ -212,7 +274,7 @@ async function wrongConfig(): Promise<void> {
   expect((await machine.call("systemctl", "start", "godwit.service")).code).not.toBe(0);
   const shown = await machine.show("godwit.service", "ActiveState", "ExecMainStatus", "NRestarts");
   expect(shown).toEqual({ ActiveState: "failed", ExecMainStatus: "78", NRestarts: "0" });
-  const journal = await machine.must("journalctl", "-u", "godwit", "-o", "cat", "--no-pager");
+  const journal = await machine.must("journalctl", "-u", "godwit", "-p", "err", "-o", "cat", "--no-pager");
   expect(journal).toContain("node.callsing");
 }
 
@@ -300,6 +362,26 @@ async function openSocket(): Promise<void> {
   expect((await machine.call("systemctl", "start", "godwit.service")).code).not.toBe(0);
   const said = await machine.must("journalctl", "-u", "godwit", "-o", "cat", "--no-pager");
   expect(said).toContain("everybody may open /run/godwit.sock; set SocketMode=0660");
+}
+
+async function bakedTree(): Promise<void> {
+  const baked = await Machine.boot(async ({ root }) => {
+    const done = await run([binaryPath, "install", "--systemd", "--api", "--root", root]);
+    expect({ code: done.code, output: done.code === 0 ? "" : done.output }).toEqual({ code: 0, output: "" });
+  });
+  try {
+    await baked.until("the node", async () => {
+      const { ActiveState, StatusText } = await baked.show("godwit.service", "ActiveState", "StatusText");
+      return ActiveState === "active" && StatusText!.includes("peers linked");
+    });
+    for (const socket of ["/run/godwit/godwit.sock", "/run/godwit.sock"])
+      expect(await baked.must("godwit", "health", "--socket", socket)).toStartWith("ok");
+    // What was installed from outside goes from inside.
+    await baked.must("godwit", "install", "--systemd", "--undo");
+    expect((await baked.show("godwit.service", "LoadState"))["LoadState"]).toBe("not-found");
+  } finally {
+    await baked.close();
+  }
 }
 
 async function undoExactly(): Promise<void> {
