@@ -17,8 +17,8 @@ function isHostPort(text: string): boolean {
 }
 
 export const wireguardConfig = z.strictObject({
-  /** UDP port. */
-  port: z._default(z.int().check(z.minimum(1), z.maximum(65_535)), 51_820),
+  /** UDP port; 0: the system chooses one. */
+  port: z._default(z.int().check(z.minimum(0), z.maximum(65_535)), 51_820),
   /** Where others may send to, instead of the addresses found; [] behind a NAT that lets nobody in. */
   advertise: z.optional(
     z

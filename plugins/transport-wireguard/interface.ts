@@ -220,7 +220,7 @@ export class WgInterface {
     const device = await door.read();
     await door.change({
       ...(device.publicKey === this.#options.publicKey() ? {} : { privateKey: secret() }),
-      ...(device.listenPort === port ? {} : { listenPort: port }),
+      ...(device.listenPort === port || (port === 0 && device.listenPort !== 0) ? {} : { listenPort: port }),
     });
     await this.#kernel.changeLink(index, { isUp: true });
     const { addresses, networks } = this.#options.placement();

@@ -21,6 +21,8 @@ import { Tunnel } from "./tunnel.ts";
 const LINK_PORT = 4_863;
 /** A first handshake may need several hosts to be tried. */
 const DIAL_TIMEOUT_MS = 30_000;
+/** Then a dial says why it came to nothing. */
+const ANSWER_MS = 18_000;
 /** From the announcement of a new key to its use: the record has been everywhere by then, through the tunnel of the old one. */
 const ROTATION_MS = 3_000;
 const FORWARDING = "/proc/sys/net/ipv6/conf/all/forwarding";
@@ -171,8 +173,10 @@ export class Overlay {
 
   /** Where others may send to. */
   #hosts(): HostPort[] {
-    const { advertise, port } = this.#config;
+    const { advertise } = this.#config;
     if (advertise !== undefined) return advertise.map((text) => parseHostPort(text));
+    const port = this.#config.port === 0 ? this.#device?.listenPort : this.#config.port;
+    if (port === undefined || port === 0) return [];
     return this.#ctx.network
       .addresses()
       .filter((found) => found.isAdvertisable && found.interface !== this.#name)
@@ -197,9 +201,26 @@ export class Overlay {
         kind: "transport",
         retry: "later",
       });
-    const either = AbortSignal.any([signal, this.#ctx.signal]);
-    const host = await this.#tunnel.dial(id, wanted, either);
-    return await this.#tcp.dial(endpoint, { host, port: LINK_PORT }, either);
+    const late = new AbortController();
+    const timer = this.#ctx.clock.after(ANSWER_MS, () => late.abort());
+    const either = AbortSignal.any([signal, this.#ctx.signal, late.signal]);
+    try {
+      const host = await this.#tunnel.dial(id, wanted, either);
+      return await this.#tcp.dial(endpoint, { host, port: LINK_PORT }, either);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!late.signal.aborted) throw error;
+      const why =
+        this.#tunnel.reach(wanted.publicKey) === "fresh"
+          ? "WireGuard reaches it, and nobody answers at its address inside"
+          : "no handshake: it does not know this node's key, or nothing gets there";
+      throw new GodwitError("GODWIT_DIAL_FAILED", `cannot dial ${endpoint}: ${why}`, {
+        kind: "transport",
+        retry: "later",
+      });
+    } finally {
+      timer.cancel();
+    }
   }
 
   async #answer(request: string, input: unknown): Promise<unknown> {

@@ -99,7 +99,7 @@ export function planPeers(input: PlanInput): Plan {
     id,
     hosts,
     allowedIps: (allowed.get(publicKey) ?? []).toSorted(),
-    keepaliveSeconds: hosts.length === 0 ? 0 : (input.keepalive ?? keepaliveTo(hosts, input.ownHosts)),
+    keepaliveSeconds: keepaliveFor(hosts, input),
   }));
   for (const { publicKey, address } of guests)
     peers.push({
@@ -150,6 +150,12 @@ export function isInternet(host: string): boolean {
   if (bytes.length === 16) return (a & 0xe0) === 0x20;
   if (a === 10 || a === 127 || (a === 169 && b === 254) || (a === 192 && b === 168)) return false;
   return !(a === 172 && (b & 0xf0) === 16) && !(a === 100 && (b & 0xc0) === 64);
+}
+
+/** Where others may be the way, each peer is asked now and then whether it is there. */
+function keepaliveFor(hosts: readonly HostPort[], { keepalive, isRouted, ownHosts }: PlanInput): number {
+  if (hosts.length === 0) return 0;
+  return keepalive ?? (isRouted ? KEEPALIVE_SECONDS : keepaliveTo(hosts, ownHosts));
 }
 
 /** Only who sits behind a NAT must keep it open: it has no address of the internet and talks to one. */

@@ -38,6 +38,8 @@ export interface StoredPair {
   /** Base64. */
   readonly current?: string | undefined;
   readonly next?: string | undefined;
+  /** The other end has it for certain: it is in use. */
+  readonly usesNext?: boolean | undefined;
   /** When it was agreed, ms since 1970. */
   readonly atMs: number;
 }
@@ -88,12 +90,18 @@ export class Preshared {
   constructor(deps: PresharedDeps) {
     this.#deps = deps;
     this.#ownKey = publicKeyOf(deps.secret);
-    for (const [publicKey, { current, next, atMs }] of Object.entries(deps.stored)) {
+    for (const [publicKey, { current, next, usesNext, atMs }] of Object.entries(deps.stored)) {
       const read = (text: string | undefined) => {
         const bytes = text === undefined ? undefined : parseKey(text);
         return bytes === undefined ? undefined : new Secret(bytes);
       };
-      const pair = { current: read(current), next: read(next), usesNext: false, atMs, turnAtMs: 0 };
+      const pair = {
+        current: read(current),
+        next: read(next),
+        usesNext: usesNext === true,
+        atMs,
+        turnAtMs: deps.clock.monotonicMs(),
+      };
       if (parseKey(publicKey) !== undefined && this.#pairs.size < PAIRS_MAX) this.#pairs.set(publicKey, pair);
     }
   }
@@ -101,7 +109,7 @@ export class Preshared {
   /** What to set for a peer now. */
   keyFor(publicKey: string): Secret | undefined {
     const pair = this.#pairs.get(publicKey);
-    return pair?.usesNext === true ? pair.next : pair?.current;
+    return pair?.usesNext === true && pair.next !== undefined ? pair.next : pair?.current;
   }
 
   /** A handshake went by `key`: from here on there is no other. */
@@ -234,6 +242,7 @@ export class Preshared {
     if (pair?.next === undefined) return;
     pair.usesNext = true;
     pair.turnAtMs = this.#deps.clock.monotonicMs();
+    await this.#save();
     this.#deps.log.info("preshared key agreed", { node: from.slice(0, 10) });
     this.#deps.changed();
   }
@@ -252,11 +261,11 @@ export class Preshared {
     const text = (secret: Secret | undefined) =>
       secret === undefined ? undefined : keyText(secret.reveal());
     const pairs: Record<string, StoredPair> = {};
-    for (const [publicKey, { current, next, atMs }] of this.#pairs) {
+    for (const [publicKey, { current, next, usesNext, atMs }] of this.#pairs) {
       const [old, fresh] = [text(current), text(next)];
       pairs[publicKey] = {
         ...(old === undefined ? {} : { current: old }),
-        ...(fresh === undefined ? {} : { next: fresh }),
+        ...(fresh === undefined ? {} : { next: fresh, usesNext }),
         atMs,
       };
     }

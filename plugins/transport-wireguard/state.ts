@@ -14,7 +14,15 @@ const key = z.string().check(z.refine((text) => parseKey(text) !== undefined));
 const pairs = z.object({
   /** Public key of this node that they belong to. */
   own: key,
-  pairs: z.record(key, z.object({ current: z.optional(key), next: z.optional(key), atMs: z.number() })),
+  pairs: z.record(
+    key,
+    z.object({
+      current: z.optional(key),
+      next: z.optional(key),
+      usesNext: z.optional(z.boolean()),
+      atMs: z.number(),
+    }),
+  ),
 });
 const devices = z.record(z.string().check(z.regex(/^[a-z0-9-]{1,32}$/)), key);
 

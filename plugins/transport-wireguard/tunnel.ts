@@ -263,12 +263,10 @@ export class Tunnel {
     if (isFresh) {
       track.sinceMs = nowMs;
       track.sentBytes = sentBytes;
-    } else if (
-      track.sinceMs >= 0 &&
-      nowMs - track.sinceMs >= FAILED_MS &&
-      sentBytes - track.sentBytes >= FAILED_BYTES
-    )
-      track.sinceMs = -1;
+    } else if (track.sinceMs >= 0 && nowMs - track.sinceMs >= FAILED_MS) {
+      // With routes through others every peer has a keepalive, so that each was tried; a program without a way out counts no bytes.
+      if (this.#options.isRouted || sentBytes - track.sentBytes >= FAILED_BYTES) track.sinceMs = -1;
+    }
   }
 
   #tend(peers: readonly WantedPeer[]): void {

@@ -7,7 +7,14 @@ import { loadOrCreateIdentity } from "../../runtime/identity/keystore.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
-import { command, type NetHost, NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
+import {
+  command,
+  type NetHost,
+  NetLab,
+  type NetLan,
+  type NetPort,
+  whyNoNetLab,
+} from "../../scripts/netlab.ts";
 
 export const whyNoWireguard =
   whyNoNetLab() ??
@@ -124,3 +131,68 @@ interface Status {
 }
 export const wgOf = async (node: LabNode) =>
   (await node.json<Status>("/mesh/status")).transports.find(({ name }) => name === "wg")!;
+
+/** Pid of the wireguard-go of a node, from the file that its supervisor keeps. */
+export function daemonPid({ folder }: WgNode): number {
+  return Number(readFileSync(join(folder, "wireguard-go.pid"), "utf8").split(" ")[1]);
+}
+
+/** Interfaces of a host, by name. */
+export function interfacesOf(host: NetHost): string[] {
+  const found = JSON.parse(host.ip("-j", "link", "show")) as { ifname: string }[];
+  return found.map(({ ifname }) => ifname).sort();
+}
+
+/** What `wg show` says of the peers of a node: by public key. */
+export function peersOf({
+  host,
+  interfaceName,
+}: WgNode): Map<
+  string,
+  { preshared: string; endpoint: string; allowed: string; handshake: number; keepalive: string }
+> {
+  const lines = host.exec("wg", "show", interfaceName, "dump").trim().split("\n").slice(1);
+  return new Map(
+    lines.map((line) => {
+      const [key, preshared, endpoint, allowed, handshake, , , keepalive] = line.split("\t");
+      return [
+        key!,
+        {
+          preshared: preshared!,
+          endpoint: endpoint!,
+          allowed: allowed!,
+          handshake: Number(handshake),
+          keepalive: keepalive!,
+        },
+      ];
+    }),
+  );
+}
+
+/** Both hold the same preshared key for each other. */
+export function haveAgreed(a: WgNode, b: WgNode): boolean {
+  const [one, other] = [peersOf(a).get(b.publicKey())?.preshared, peersOf(b).get(a.publicKey())?.preshared];
+  return one !== undefined && one !== "(none)" && one === other;
+}
+
+/** Three nodes on one segment that know each other from their static lists alone. Started. */
+export async function meshOnSegment(
+  w: WgNet,
+  table = "",
+): Promise<{ nodes: [WgNode, WgNode, WgNode]; ports: NetPort[]; lan: NetLan }> {
+  const lan = w.net.lan("sw");
+  const hosts = ["a", "b", "c"].map((name) => w.net.host(name));
+  const ports = hosts.map((host) => lan.join(host));
+  const nodes = await Promise.all(
+    hosts.map((host, i) => w.add(["AAA-A", "BBB-B", "CCC-C"][i]!, host, { table })),
+  );
+  await Promise.all(
+    nodes.map(({ node }) =>
+      node.configure(
+        nodes.flatMap((other, i) => (other.node === node ? [] : [entry(other, ports[i]!.addresses.v4!)])),
+      ),
+    ),
+  );
+  await Promise.all(nodes.map(({ node }) => node.start()));
+  return { nodes: nodes as [WgNode, WgNode, WgNode], ports, lan };
+}

@@ -1,7 +1,7 @@
 /** Two instances of a transport, the pipes between them, and an observer for each end. */
 import type { Pipe, Plugin } from "../../src/index.ts";
 import { ManualClock } from "../clock.ts";
-import { TestHost } from "../context.ts";
+import { TestHost, type TestHostOptions } from "../context.ts";
 import { WatchedAbort } from "../leak.ts";
 import { seededRandom } from "../random.ts";
 import { demand, quiet, settled, stopHost, until } from "./check.ts";
@@ -32,6 +32,8 @@ export interface TransportSetup {
   readonly unreadBytesMax?: number;
   /** Milliseconds after which an unanswered close must have let go of everything; default 1,000. */
   readonly flushMs?: number;
+  /** What the instance of that number, from 0, needs of its host beyond clock, randomness and name. */
+  hostOptions?(number: number): Omit<TestHostOptions, "clock" | "random" | "instance">;
   dispose?(): void | Promise<void>;
 }
 
@@ -90,6 +92,7 @@ export class Bench {
 
   async start(config: unknown): Promise<TestHost> {
     const host = new TestHost(this.setup.plugin, {
+      ...this.setup.hostOptions?.(this.#made),
       clock: this.clock,
       random: this.random,
       instance: `i${this.#made++}`,
