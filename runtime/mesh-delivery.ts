@@ -8,6 +8,8 @@ import { formatHex, parseHex, type NodeId } from "./kernel/ids.ts";
 import type { RecordBook } from "./membership/records.ts";
 import type { QuarantineDeps } from "./mesh-quarantine.ts";
 import type { Peers } from "./peer/peers.ts";
+import type { Mesh } from "./mesh.ts";
+import { packetAssociated } from "./route/packets.ts";
 import { decideForward, type NextHop } from "./route/decide.ts";
 import type { Router } from "./route/router.ts";
 import type { Carrier, Directory } from "./store/context.ts";
@@ -15,6 +17,19 @@ import type { Custody } from "./store/custody.ts";
 import type { Store, StoreOp } from "./store/types.ts";
 import { BULK_BYTES } from "./store/ready-queue.ts";
 import { HOP_LIMIT } from "./wire/constants.ts";
+import { type PacketHeader, PacketKind } from "./wire/packet.ts";
+
+/** A packet that has reached its end here, by its kind. */
+export function deliverPacket(mesh: Mesh, header: PacketHeader, payload: Uint8Array): void {
+  const { source, kind, priority } = header;
+  if (mesh.isRefused(source)) return;
+  if (kind === PacketKind.stream) return mesh.streams.onPacket(header, payload);
+  if (kind === PacketKind.punch) return mesh.punching.onPacket(source, payload);
+  if (kind === PacketKind.memberPing) return mesh.members.handlePing(source, payload);
+  if (kind === PacketKind.memberPong) return mesh.members.handlePong(source, payload);
+  if (kind === PacketKind.transient)
+    mesh.custody.deliverTransient(source, payload, packetAssociated(header), priority);
+}
 
 /** How custody reaches the neighbours: by the routes, over the peers. */
 export function createCarrier(

@@ -32,6 +32,8 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   linkUp(peer: Peer, endpoint: string): void;
   linkDown(peer: Peer, endpoint: string, reason: string): void;
   routeChanged(destination: NodeId, isReachable: boolean): void;
+  /** A newer record of a node, or its first. */
+  recordChanged?(id: NodeId): void;
   hintHeard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
   nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
   trustChanged(id: NodeId, grant: TrustGrant): void;
@@ -73,7 +75,7 @@ export interface MeshDeps {
     recordOf: (id: NodeId) => NodeRecord | undefined,
   ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
   /** Opens a pipe to an endpoint of some transport. */
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  dial(endpoint: string, signal: AbortSignal, expected: NodeId | undefined): Promise<Pipe>;
   /** For a dial and its handshake together; undefined: the default. */
   dialTimeoutMs?(endpoint: string): number | undefined;
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;

@@ -15,6 +15,7 @@ import {
   createCarrier,
   createDirectory,
   createTrialBench,
+  deliverPacket,
   loadNameProof,
   nameProofRow,
 } from "./mesh-delivery.ts";
@@ -23,6 +24,7 @@ import { Enrolment } from "./mesh-enrolment.ts";
 import { Quarantine } from "./mesh-quarantine.ts";
 import { RevocationSpread } from "./mesh-revocations.ts";
 import { MeshMembers } from "./mesh-members.ts";
+import { PluginMessages } from "./mesh-plugin-messages.ts";
 import { createStreams } from "./mesh-streams.ts";
 import { OwnRecord } from "./membership/own-record.ts";
 import { RecordBook } from "./membership/records.ts";
@@ -31,14 +33,13 @@ import { DIAL_TIMEOUT_MS, Dialer } from "./peer/dialer.ts";
 import type { PeerManager } from "./peer/manager.ts";
 import type { Peer } from "./peer/peer.ts";
 import { Peers } from "./peer/peers.ts";
-import { packetAssociated, Packets } from "./route/packets.ts";
+import { Packets } from "./route/packets.ts";
 import { Router } from "./route/router.ts";
 import { openBootState, type BootState } from "./store/boot-state.ts";
 import type { Sealer } from "./store/context.ts";
 import { Custody } from "./store/custody.ts";
 import type { Streams } from "./stream/streams.ts";
 import { FrameType } from "./wire/constants.ts";
-import { PacketKind } from "./wire/packet.ts";
 import { BOOT_ID_BYTES, GoodbyeReason } from "./wire/peer-messages.ts";
 
 export class Mesh {
@@ -60,6 +61,7 @@ export class Mesh {
   readonly streams: Streams;
   readonly custody: Custody;
   readonly quarantine: Quarantine;
+  readonly pluginMessages: PluginMessages;
   readonly enrolment: Enrolment;
   readonly #sealer: Sealer;
   readonly #ownRecord: OwnRecord;
@@ -98,6 +100,7 @@ export class Mesh {
         if (id !== deps.identity.id && !book.isBlocked(id)) names.observe(record);
         if (record.isRevoked) mesh?.onRevoked(record);
         mesh?.custody.onDirectory();
+        deps.events.recordChanged?.(id);
       },
     });
     await records.load();
@@ -168,6 +171,11 @@ export class Mesh {
       send: (to, frame) => this.peers.get(to)?.send("control", frame) ?? false,
       frameBytesMax: (to) => this.peers.get(to)?.frameBytesMax ?? 0,
     });
+    this.pluginMessages = new PluginMessages({
+      clock,
+      metrics,
+      send: (to, frame) => this.peers.get(to)?.send(1, frame) ?? false,
+    });
     this.dialer = new Dialer({
       clock,
       random,
@@ -218,17 +226,7 @@ export class Mesh {
       nextHops: (destination, plane) => this.router.nextHops(destination, plane),
       queueDelay: (id) => this.#queueDelay(id),
       send: (to, priority, frame) => this.peers.get(to)?.send(priority, frame) ?? false,
-      events: {
-        deliver: (header, payload) => {
-          if (this.isRefused(header.source)) return;
-          if (header.kind === PacketKind.stream) return this.streams.onPacket(header, payload);
-          if (header.kind === PacketKind.punch) return this.punching.onPacket(header.source, payload);
-          if (header.kind === PacketKind.memberPing) return this.members.handlePing(header.source, payload);
-          if (header.kind === PacketKind.memberPong) return this.members.handlePong(header.source, payload);
-          if (header.kind !== PacketKind.transient) return;
-          this.custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority);
-        },
-      },
+      events: { deliver: (header, payload) => deliverPacket(this, header, payload) },
     });
     this.enrolment = new Enrolment({
       identity,
@@ -436,6 +434,7 @@ export class Mesh {
         this.#noteSeen(peer.id);
         this.dialer.onPeerDown(peer.id, clock.monotonicMs() - peer.upAtMs);
         this.manager.onPeerDown(peer.id);
+        this.pluginMessages.onPeerDown(peer.id);
         events.peerDown(peer, reason);
       },
       linkUp: (peer, link) => {
@@ -475,6 +474,7 @@ export class Mesh {
     if (type >= FrameType.revocationDigest && type <= FrameType.revocation)
       return this.revocations.onFrame(peer.id, type, bytes);
     if (type === FrameType.packet) return this.packets.onFrame(peer.id, bytes);
+    if (type === FrameType.pluginMessage) return this.pluginMessages.onFrame(peer.id, bytes);
     if (type === FrameType.observed) return this.punching.onObserved(peer.id, bytes);
     if (type === FrameType.redemptions) return this.enrolment.onFrame(peer.id, bytes);
     if (type >= FrameType.memberFacts && type <= FrameType.memberQuery)

@@ -269,6 +269,10 @@ export class LiveView implements NodeView {
     return this.#deps.mesh.setTrust(this.resolve(node), { level, reason, by: "operator", ...time });
   }
 
+  askPlugin(type: string, instance: string | undefined, request: string, input: unknown): Promise<unknown> {
+    return this.#deps.host.ask(type, instance, request, input);
+  }
+
   discovery(): DiscoveryView {
     return viewDiscovery(this.#deps.mesh, this.#deps.host);
   }

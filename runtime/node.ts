@@ -33,6 +33,7 @@ import { ClosedMesh } from "./node-closed.ts";
 import { pluginInstances, Reloader } from "./node-reload.ts";
 import { NetworkSecrets } from "./node-secrets.ts";
 import { memberEvent } from "./node-members.ts";
+import { createPeersBackend, PeerSignals } from "./node-peers-door.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 import { startForwards } from "./node-forwards.ts";
@@ -88,6 +89,7 @@ async function assemble(
   scope.own(() => store.close());
   const hub = new EventHub(clock);
   const signals = new MessageSignals();
+  const peerSignals = new PeerSignals();
   const { authority, rotate: policy, secretOverlapMs: overlapMs } = config.network;
   const secrets = new NetworkSecrets({
     stateDir,
@@ -160,13 +162,16 @@ async function assemble(
       scope.own(() => prekeys.stop());
       return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
     },
-    dial: (endpoint, signal) =>
+    dial: (endpoint, signal, expected) =>
       host === undefined
         ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
-        : host.dial(endpoint, signal),
+        : host.dial(endpoint, signal, expected),
     dialTimeoutMs: (endpoint) => host?.dialTimeoutMs(endpoint),
     handshake,
-    events: meshEvents(hub, signals, () => closed),
+    events: withPeerSignals(
+      meshEvents(hub, signals, () => closed),
+      peerSignals,
+    ),
   });
   opened = mesh;
   closed = new ClosedMesh({
@@ -203,6 +208,7 @@ async function assemble(
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
+    peers: createPeersBackend({ id: identity.id, callsign, network }, mesh, peerSignals),
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
       pipe: (_instance, pipe) => {
@@ -391,6 +397,24 @@ function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
   }
   metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
 }
+
+/** The same events, and plugins that watch the other nodes are told. */
+const withPeerSignals = (events: MeshEvents, signals: PeerSignals): MeshEvents => ({
+  ...events,
+  recordChanged: () => signals.fire(),
+  peerUp(peer) {
+    events.peerUp(peer);
+    signals.fire();
+  },
+  peerDown(peer, reason) {
+    events.peerDown(peer, reason);
+    signals.fire();
+  },
+  routeChanged(destination, isReachable) {
+    events.routeChanged(destination, isReachable);
+    signals.fire();
+  },
+});
 
 function meshEvents(
   hub: EventHub,

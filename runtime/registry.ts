@@ -6,6 +6,7 @@ import transportMemory from "../plugins/transport-memory/index.ts";
 import transportTcp from "../plugins/transport-tcp/index.ts";
 import transportUdp from "../plugins/transport-udp/index.ts";
 import transportWebsocket from "../plugins/transport-websocket/index.ts";
+import transportWireguard from "../plugins/transport-wireguard/index.ts";
 import transportYggdrasil from "../plugins/transport-yggdrasil/index.ts";
 import transportTor from "../plugins/transport-tor/index.ts";
 
@@ -14,6 +15,7 @@ export const builtinPlugins: readonly Plugin[] = [
   transportUdp,
   transportWebsocket,
   transportYggdrasil,
+  transportWireguard,
   transportMemory,
   transportTor,
   discoveryStatic,

@@ -45,6 +45,7 @@ describe("access", () => {
         "post /mesh/secrets/rotate": "admin",
         "post /mesh/trace/{node}": "operate",
         "post /messages": "send",
+        "post /plugins/{plugin}/requests": "admin",
         "post /reload": "admin",
         "post /tokens": "admin",
       }

@@ -21,6 +21,7 @@ import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import { forwardRoutes } from "./routes-forwards.ts";
+import { pluginRoutes } from "./routes-plugins.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
 import { validate } from "./validate.ts";
 
@@ -62,6 +63,7 @@ export function apiRoutes(version: string): Route[] {
     ...messageRoutes(),
     ...tokenRoutes(),
     ...forwardRoutes(),
+    ...pluginRoutes(),
   ];
   let document: unknown;
   routes.push(

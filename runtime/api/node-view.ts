@@ -285,6 +285,8 @@ export interface NodeView {
   setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void>;
   /** Reads the configuration anew. Rejects with GODWIT_CONFIG_INVALID, and then nothing changed. */
   reload(): Promise<ReloadView>;
+  /** Rejects with GODWIT_NOT_FOUND, GODWIT_REQUEST_INVALID, or as the plugin refuses. */
+  askPlugin(type: string, instance: string | undefined, request: string, input: unknown): Promise<unknown>;
   discovery(): DiscoveryView;
   /** Throws GODWIT_REQUEST_INVALID when no member has an address that others can dial. */
   invite(request: InviteRequest): InviteView;

@@ -46,6 +46,10 @@ export const requests: Record<string, { path?: string; init?: RequestInit }> = {
     path: `/mesh/peers/${nodeC}/trust`,
     init: json({ level: "trusted", reason: "mine" }),
   },
+  "post /plugins/{plugin}/requests": {
+    path: "/plugins/wireguard/requests",
+    init: json({ request: "show" }),
+  },
   "post /reload": { init: { method: "POST" } },
   "post /mesh/names/{name}/resolve": { path: "/mesh/names/NYC-C/resolve", init: json({ node: nodeC }) },
   "get /mesh/revocations": {},

@@ -72,6 +72,10 @@ describe("every command that asks the node", () => {
     ["forward --list", '{"forwards":[', 0],
     ["forward --remove f0", "{}", 0],
     ["token revoke t1", "{}", 0],
+    ["wg show", '"interface":"gwg0"', 0],
+    [`wg peer-config phone --public-key ${"A".repeat(43)}=`, "Address = fd00::3/128", 0],
+    ["wg remove phone", '{"name":"phone"}', 0],
+    ["wg rotate", '{"public_key":"', 0],
   ];
   test.each(lines)("%s", async (line, part, code) => {
     const json = await godwit(`${line} --json`);

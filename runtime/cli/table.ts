@@ -50,6 +50,8 @@ const discovery = row(
 );
 const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
 
+const ofTransport: OptionSpec = { value: "NAME", help: "of the transport, where there are several" };
+
 export const commands: readonly CommandSpec[] = [
   row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
     join: { value: "TOKEN", help: "join with this invitation where there is no configuration yet" },
@@ -353,6 +355,42 @@ export const commands: readonly CommandSpec[] = [
       list: { help: "the forwards of the node, with their bytes" },
       remove: { value: "ID", help: "end a forward" },
     },
+  ),
+  row(
+    "wg show",
+    "",
+    none,
+    "the WireGuard interface and its peers",
+    async () => (await import("./commands/wg.ts")).show,
+    { transport: ofTransport },
+  ),
+  row(
+    "wg peer-config",
+    "NAME",
+    [1, 1],
+    "let a plain WireGuard device in; prints its configuration",
+    async () => (await import("./commands/wg.ts")).peerConfig,
+    {
+      "public-key": { value: "KEY", help: "of the device; by default a key pair is made and printed" },
+      endpoint: { value: "HOST:PORT", help: "where the device reaches this node" },
+      transport: ofTransport,
+    },
+  ),
+  row(
+    "wg remove",
+    "NAME",
+    [1, 1],
+    "let a plain device in no more",
+    async () => (await import("./commands/wg.ts")).remove,
+    { transport: ofTransport },
+  ),
+  row(
+    "wg rotate",
+    "",
+    none,
+    "give this node a new WireGuard key",
+    async () => (await import("./commands/wg.ts")).rotate,
+    { transport: ofTransport },
   ),
   row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
     family: {

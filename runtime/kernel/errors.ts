@@ -212,6 +212,12 @@ export const errorCodes = {
   ),
   GODWIT_PLUGIN_SDK: entry("plugin", "never", 400, "a plugin is made for another SDK than this Godwit has"),
   GODWIT_PLUGIN_CONFLICT: entry("plugin", "never", 409, "another plugin of that id is there already"),
+  GODWIT_NETLINK: entry(
+    "transport",
+    "later",
+    500,
+    "the kernel refused a request about interfaces, addresses or routes; the message names its errno",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

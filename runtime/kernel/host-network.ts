@@ -2,28 +2,26 @@
  * The machine's addresses for the transports: read by netlink, watched by its multicast groups, and where there is no
  * netlink (a sandbox without that socket family, another libc) read and polled through node:os. Never changes anything.
  */
-import { dlopen, ptr } from "bun:ffi";
-import { closeSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import type { AddressScope, Clock, HostAddress, Timer } from "@godwit/sdk";
 import {
   AddressFlag,
-  decodeAddress,
-  decodeLink,
-  decodeNetlink,
-  encodeDumpRequest,
+  buildDump,
   formatIp,
   LinkFlag,
-  type LinkFacts,
-  NetlinkType,
-} from "./netlink.ts";
+  type NetlinkMessage,
+  NetlinkSocket,
+  parseAddress,
+  parseAll,
+  parseLink,
+  RouteGroup,
+  RouteNews,
+  RouteType,
+} from "@godwit/sdk/netlink";
 
 /** Bun cannot wait for a descriptor that is not its own, so the socket is asked; an empty one answers in a microsecond. */
 const NETLINK_POLL_MS = 100;
 const FALLBACK_POLL_MS = 5_000;
-const RECEIVE_BYTES = 65_536;
-/** Datagrams of one dump, and of one look at what changed. */
-const DATAGRAMS_MAX = 1_024;
 /** Of a machine with more the rest is ignored. */
 const ADDRESSES_MAX = 4_096;
 
@@ -109,46 +107,46 @@ const inOrder = (found: readonly { readonly index: number; readonly fact: HostAd
     )
     .map(({ fact }) => fact);
 
+/** Alias of interfaces that a transport makes: they carry links, and no other transport's shall be offered over them. */
+const OVERLAY_ALIAS = "godwit overlay ";
+
 const isBeyondMachine = (scope: AddressScope, name: string): boolean =>
   (scope === "global" || scope === "private") && !CONTAINER_BRIDGE.test(name);
 
 /** Joins both dumps. An address that is not usable yet, or whose interface is down or has no carrier, is not there. */
-export function addressesOf(links: readonly Uint8Array[], addresses: readonly Uint8Array[]): HostAddress[] {
-  const byIndex = new Map<number, LinkFacts>();
-  for (const datagram of links)
-    for (const { type, body } of decodeNetlink(datagram)) {
-      if (type !== NetlinkType.newLink) continue;
-      const link = decodeLink(body);
-      byIndex.set(link.index, link);
-    }
+export function addressesOf(
+  links: readonly NetlinkMessage[],
+  addresses: readonly NetlinkMessage[],
+): HostAddress[] {
+  const byIndex = new Map(
+    parseAll(links, RouteType.newLink, parseLink).map((link) => [link.index, link] as const),
+  );
   const found: { index: number; fact: HostAddress }[] = [];
   const { temporary, failed, deprecated, tentative } = AddressFlag;
   const usable = LinkFlag.up | LinkFlag.running;
-  for (const datagram of addresses)
-    for (const { type, body } of decodeNetlink(datagram)) {
-      const address = type === NetlinkType.newAddress ? decodeAddress(body) : undefined;
-      const link = address === undefined ? undefined : byIndex.get(address.index);
-      // An address that is still being checked for duplicates cannot be bound; it comes again when it can.
-      if (address === undefined || link === undefined || (address.flags & (tentative | failed)) !== 0)
-        continue;
-      // Of a pulled cable TCP is told nothing: what was bound to it is over, and its transport may say so at once.
-      if ((link.flags & usable) !== usable) continue;
-      const text = formatIp(address.address);
-      const scope = (link.flags & LinkFlag.loopback) === 0 ? scopeOf(text) : "host";
-      // In IPv4 the bit of `temporary` means "secondary", which is as good as the first.
-      const passes = address.family === 6 && (address.flags & (temporary | deprecated)) !== 0;
-      found.push({
-        index: address.index,
-        fact: {
-          address: text,
-          family: address.family,
-          prefixLength: address.prefixLength,
-          interface: link.name,
-          scope,
-          isAdvertisable: !passes && isBeyondMachine(scope, link.name),
-        },
-      });
-    }
+  for (const address of parseAll(addresses, RouteType.newAddress, parseAddress)) {
+    const link = byIndex.get(address.index);
+    // An address that is still being checked for duplicates cannot be bound; it comes again when it can.
+    if (link === undefined || (address.flags & (tentative | failed)) !== 0) continue;
+    // Of a pulled cable TCP is told nothing: what was bound to it is over, and its transport may say so at once.
+    if ((link.flags & usable) !== usable) continue;
+    const text = formatIp(address.address);
+    const scope = (link.flags & LinkFlag.loopback) === 0 ? scopeOf(text) : "host";
+    // In IPv4 the bit of `temporary` means "secondary", which is as good as the first.
+    const passes = address.family === 6 && (address.flags & (temporary | deprecated)) !== 0;
+    found.push({
+      index: address.index,
+      fact: {
+        address: text,
+        family: address.family,
+        prefixLength: address.prefixLength,
+        interface: link.name,
+        scope,
+        isAdvertisable:
+          !passes && isBeyondMachine(scope, link.name) && link.alias?.startsWith(OVERLAY_ALIAS) !== true,
+      },
+    });
+  }
   return inOrder(found);
 }
 
@@ -177,80 +175,37 @@ const osSource: AddressSource = {
     ),
 };
 
-const AF_NETLINK = 16;
-/** SOCK_RAW, SOCK_CLOEXEC, SOCK_NONBLOCK. */
-const SOCKET_TYPE = 3 | 0o2_000_000 | 0o4_000;
-/** RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR. */
-const GROUPS = 0x1 | 0x10 | 0x100;
-
-function openLibc() {
-  return dlopen("libc.so.6", {
-    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-    bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
-    send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
-    recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
-  } as const).symbols;
-}
-
 /** Undefined where libc or the kernel does not let us. */
 export function openNetlink(): AddressSource | undefined {
-  let libc: ReturnType<typeof openLibc>;
+  let news: RouteNews;
   try {
-    libc = openLibc();
+    news = new RouteNews(RouteGroup.link | RouteGroup.ipv4Address | RouteGroup.ipv6Address);
   } catch {
     return undefined;
   }
-  const buffer = new Uint8Array(RECEIVE_BYTES);
-  const open = (groups: number): number => {
-    const descriptor = libc.socket(AF_NETLINK, SOCKET_TYPE, 0);
-    if (descriptor < 0) return -1;
-    const address = new Uint8Array(12);
-    new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
-    new DataView(address.buffer).setUint32(8, groups, true);
-    if (libc.bind(descriptor, ptr(address), address.length) === 0) return descriptor;
-    closeSync(descriptor);
-    return -1;
-  };
-  let sequence = 0;
-  const dump = (descriptor: number, type: number): Uint8Array[] => {
-    const request = encodeDumpRequest(type, ++sequence);
-    const datagrams: Uint8Array[] = [];
-    if (libc.send(descriptor, ptr(request), request.length, 0) !== request.length) return datagrams;
-    for (let i = 0; i < DATAGRAMS_MAX; i++) {
-      const length = libc.recv(descriptor, ptr(buffer), buffer.length, 0);
-      if (length <= 0) break;
-      const datagram = buffer.slice(0, length);
-      datagrams.push(datagram);
-      if (decodeNetlink(datagram).some((message) => message.type === NetlinkType.done)) break;
-    }
-    return datagrams;
-  };
   const read = (): readonly HostAddress[] => {
-    // A socket for each reading: an interrupted dump cannot leave its rest to the next one.
-    const descriptor = open(0);
-    if (descriptor < 0) return osSource.read();
+    let socket: NetlinkSocket | undefined;
     try {
-      return addressesOf(dump(descriptor, NetlinkType.getLink), dump(descriptor, NetlinkType.getAddress));
+      // A socket for each reading: an interrupted dump cannot leave its rest to the next one.
+      socket = NetlinkSocket.open("route");
+      return addressesOf(
+        socket.requestNow("list links", () => buildDump(RouteType.getLink)),
+        socket.requestNow("list addresses", () => buildDump(RouteType.getAddress)),
+      );
     } catch {
       return osSource.read();
     } finally {
-      closeSync(descriptor);
+      socket?.close();
     }
   };
-  const watched = open(GROUPS);
-  if (watched < 0) return undefined;
   return {
     pollMs: NETLINK_POLL_MS,
     read,
     poll() {
-      let hasNews = false;
       // What came is only a bell: the whole is read anew, so that a message lost to a full buffer does no harm.
-      for (let i = 0; i < DATAGRAMS_MAX; i++) {
-        if (libc.recv(watched, ptr(buffer), buffer.length, 0) <= 0) break;
-        hasNews = true;
-      }
-      return hasNews;
+      const { datagrams, isWhole } = news.poll();
+      return datagrams.length > 0 || !isWhole;
     },
-    close: () => closeSync(watched),
+    close: () => news.close(),
   };
 }

@@ -39,7 +39,7 @@ export interface DialerDeps {
   readonly metrics: Metrics;
   readonly self: NodeId;
   /** Opens a pipe; rejects with a GodwitError. */
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  dial(endpoint: string, signal: AbortSignal, expected: NodeId | undefined): Promise<Pipe>;
   /** For dial and handshake together. Default 20,000. */
   timeoutMs?(endpoint: string): number;
   /** Runs the handshake; owns the pipe from the call on, whatever the outcome. */
@@ -147,7 +147,7 @@ export class Dialer {
     target.abort = abort;
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () => abort.abort());
     try {
-      const pipe = await this.#deps.dial(target.endpoint, abort.signal);
+      const pipe = await this.#deps.dial(target.endpoint, abort.signal, old.remote);
       const session = await handshake(pipe, old.remote, abort.signal);
       if (this.#isStopped || abort.signal.aborted || target.session !== old) {
         session.close();
@@ -262,7 +262,7 @@ export class Dialer {
       abort.abort(godwitError("GODWIT_TIMEOUT", "the dial timed out: no answer")),
     );
     try {
-      const pipe = await this.#deps.dial(target.endpoint, abort.signal);
+      const pipe = await this.#deps.dial(target.endpoint, abort.signal, target.knownId);
       const session = await this.#deps.handshake(pipe, target.nodeId, abort.signal);
       target.knownId = session.remote;
       target.lastError = undefined;

@@ -26,6 +26,7 @@ import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
+import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
@@ -81,6 +82,7 @@ interface Running {
   endpoints: readonly string[];
   overlay: Overlay | undefined;
   driver: TransportDriver | undefined;
+  onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;
   /** Hints were dropped since the last one that was taken: said once. */
   hasTooManyHints: boolean;
 }
@@ -106,6 +108,8 @@ export interface HostDeps {
   readonly metrics: Metrics;
   readonly events: HostEvents;
   readonly network: WatchedNetwork;
+  /** What plugins get as `ctx.peers`; a host without one runs none that asks for it. */
+  readonly peers?: PeersBackend;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
   readonly mesh?: MeshBackend;
   /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
@@ -175,7 +179,7 @@ export class PluginHost {
     return Math.min(DIAL_TIMEOUT_MS.max, Math.max(DIAL_TIMEOUT_MS.min, wanted));
   }
 
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
+  dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe> {
     const driver = this.#driverFor(endpoint);
     if (driver === undefined) {
       return Promise.reject(
@@ -183,10 +187,24 @@ export class PluginHost {
       );
     }
     try {
-      return driver.dial(endpoint, signal);
+      return driver.dial(endpoint, signal, expected);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /** What the operator asks of a plugin; `name` where several of its instances run. Rejects as it does, or with GODWIT_NOT_FOUND. */
+  async ask(type: string, name: string | undefined, request: string, input: unknown): Promise<unknown> {
+    const found = this.#running.filter(
+      ({ instance, onRequest }) =>
+        instance.type === type && onRequest !== undefined && (name === undefined || instance.name === name),
+    );
+    if (found.length > 1)
+      throw godwitError("GODWIT_REQUEST_INVALID", `several instances of ${type} run: name one of them`);
+    const onRequest = found[0]?.scope.isClosed === false ? found[0].onRequest : undefined;
+    if (onRequest === undefined)
+      throw godwitError("GODWIT_NOT_FOUND", `no plugin ${type.slice(0, 40)} runs here that answers requests`);
+    return (await onRequest(request, input)) ?? null;
   }
 
   async stop(): Promise<void> {
@@ -209,6 +227,7 @@ export class PluginHost {
       endpoints: [],
       overlay: undefined,
       driver: undefined,
+      onRequest: undefined,
       hasTooManyHints: false,
     };
     const earlier = this.#running.findIndex((other) => other.supervision === supervision);
@@ -311,7 +330,10 @@ export class PluginHost {
         ? openMeshDoor({ backend: mesh, scope, clock, log })
         : undefined;
     const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
-    const { stateDir, deriveSeed } = this.#deps;
+    const { stateDir, deriveSeed, peers } = this.#deps;
+    const kind = `${instance.namespace}.${plugin.id}`;
+    const peersDoor =
+      peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
     return {
       deriveSeed: async (purpose) => {
         if (deriveSeed === undefined)
@@ -321,6 +343,10 @@ export class PluginHost {
       folder: async () => {
         if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
         return await openPluginFolder(stateDir, sourceOf(instance));
+      },
+      get peers() {
+        if (peersDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there are no peers here");
+        return peersDoor;
       },
       get storage() {
         if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
@@ -346,6 +372,7 @@ export class PluginHost {
       health: (health) => {
         if (!scope.isClosed) this.#setHealth(running, health);
       },
+      onRequest: (handler) => void (running.onRequest = handler),
       counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
       gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
       transport: {

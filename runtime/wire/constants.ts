@@ -35,6 +35,7 @@ export const FrameType = {
   enrolRefuse: 0x56,
   redemptions: 0x57,
   observed: 0x60,
+  pluginMessage: 0x61,
   memberFacts: 0x40,
   memberDigest: 0x41,
   memberBuckets: 0x42,
@@ -64,3 +65,5 @@ export const HOP_LIMIT = 64;
 /** Default and largest lifetime of a message, in ms. */
 export const LIFETIME_DEFAULT_MS = 72 * 3_600_000;
 export const LIFETIME_MAX_MS = 30 * 24 * 3_600_000;
+/** Largest message of a plugin to its like at a neighbour, bytes. */
+export const PLUGIN_MESSAGE_BYTES_MAX = 4_096;

@@ -3,6 +3,7 @@ import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
 import type { HostNetwork } from "./network.ts";
 import type { Overlay } from "./overlay.ts";
+import type { Peers } from "./peers.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
 import type { PluginStorage } from "./storage.ts";
@@ -27,9 +28,10 @@ export interface TransportDriver {
   readonly dialTimeoutMs?: number;
   /**
    * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as
-   * it aborts. The pipe belongs to the caller.
+   * it aborts. The pipe belongs to the caller. `expected`: id of the node that is looked for there, if one is; the handshake
+   * proves it, so that a transport may use it and need not check it.
    */
-  dial(endpoint: string, signal: AbortSignal): Promise<Pipe>;
+  dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe>;
 }
 
 export interface PluginHealth {
@@ -57,6 +59,8 @@ export interface PluginContext {
   readonly storage: PluginStorage;
   /** The machine's addresses. */
   readonly network: HostNetwork;
+  /** The other nodes. */
+  readonly peers: Peers;
   /**
    * 32 secret bytes, the caller's, made of the node's identity, this instance's name and `purpose` (1 to 64 characters): the same
    * for as long as the identity stays, and of no use for finding it or what another purpose got.
@@ -75,6 +79,11 @@ export interface PluginContext {
   own(dispose: () => void | Promise<void>): void;
   /** Reports state; the host shows it in `/mesh/status`, `/health` and metrics. `start` returning means running. */
   health(health: PluginHealth): void;
+  /**
+   * Answers what the operator asks of this instance (`POST /plugins/{id}/requests`); one handler, the last. What it resolves with is
+   * sent as JSON, so it must hold no secret. It rejects with a GodwitError to refuse.
+   */
+  onRequest(handler: (request: string, input: unknown) => Promise<unknown>): void;
   /** A counter `godwit_plugin_<id>_<name>_total`. Label names are fixed at registration; values must be a small set. */
   counter(name: string, help: string, labels?: readonly string[]): MetricCounter;
   /** A gauge `godwit_plugin_<id>_<name>`. */

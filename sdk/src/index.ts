@@ -21,6 +21,7 @@ export {
   type ListenAddress,
 } from "./endpoint.ts";
 export type { Overlay, OverlayPeer } from "./overlay.ts";
+export { PEER_MESSAGE_BYTES_MAX, type PeerFacts, type Peers } from "./peers.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type {
   Hint,

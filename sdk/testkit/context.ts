@@ -22,6 +22,7 @@ import { ManualClock } from "./clock.ts";
 import { FakeHostNetwork } from "./host-network.ts";
 import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
+import { FakePeers } from "./peers.ts";
 import { seededRandom } from "./random.ts";
 import { FakeStorage } from "./storage.ts";
 
@@ -51,6 +52,7 @@ export interface TestHostOptions {
   /** Of an earlier life. */
   readonly storage?: FakeStorage;
   readonly network?: FakeHostNetwork;
+  readonly peers?: FakePeers;
   /** What `ctx.folder` answers; without it the call rejects. */
   readonly folder?: string;
   /** Stands for the node's identity in `ctx.deriveSeed`. */
@@ -77,6 +79,7 @@ export class TestHost {
   readonly mesh: FakeMesh;
   readonly storage: FakeStorage;
   readonly network: FakeHostNetwork;
+  readonly peers: FakePeers;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
   readonly hints = new Map<string, Hint>();
@@ -103,6 +106,7 @@ export class TestHost {
   readonly #owned: (() => void | Promise<void>)[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #labels = new Map<string, string>();
+  #onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -116,6 +120,13 @@ export class TestHost {
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
     this.storage = options.storage ?? new FakeStorage();
     this.network = options.network ?? new FakeHostNetwork();
+    this.peers = options.peers ?? new FakePeers();
+  }
+
+  /** As the operator asks. Rejects where the plugin answers nothing, or as it refuses. */
+  async request(name: string, input: unknown = {}): Promise<unknown> {
+    if (this.#onRequest === undefined || this.isStopped) throw new Error("the plugin answers no requests");
+    return await this.#onRequest(name, input);
   }
 
   get isStopped(): boolean {
@@ -169,6 +180,7 @@ export class TestHost {
     this.#abort.abort(new DOMException(`${this.#instance} closed`, "AbortError"));
     this.mesh.stop();
     this.network.stop();
+    this.peers.stop();
     this.endpoints = [];
     this.overlay = undefined;
     this.hints.clear();
@@ -246,9 +258,11 @@ export class TestHost {
       },
       mesh: this.mesh,
       network: this.network,
+      peers: this.peers,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),
+      onRequest: (handler) => void (this.#onRequest = handler),
       counter: (name, _help, labels = []) => this.#counter(name, labels),
       gauge: (name, _help, labels = []) => this.#gauge(name, labels),
       transport: {

@@ -14,6 +14,7 @@ export {
 export { FakeStorage } from "./storage.ts";
 export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
 export { FakeMesh } from "./network.ts";
+export { FakePeers } from "./peers.ts";
 export { FakeHostNetwork } from "./host-network.ts";
 export { openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
 export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";

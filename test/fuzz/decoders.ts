@@ -33,10 +33,11 @@ import { openList } from "../../plugins/discovery-static/signed-list.ts";
 import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
+import spoken from "../../sdk/src/netlink/vectors.json";
 import netlink from "../vectors/netlink.json";
 import { decodeUdp, encodeData, encodeUdp, UdpKind } from "../../plugins/transport-udp/wire.ts";
 import { isHostAllowed, parseWebSocketEndpoint } from "../../plugins/transport-websocket/endpoint.ts";
-import { decodeAddress, decodeLink, decodeNetlink } from "../../runtime/kernel/netlink.ts";
+import * as rtnetlink from "@godwit/sdk/netlink";
 import * as punch from "../../runtime/wire/punch.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
@@ -338,10 +339,35 @@ const tokenBodies = (): Uint8Array[] =>
     (token) => new Uint8Array(bech32m.fromWords(bech32m.decode(token as `${string}1${string}`, false).words)),
   );
 
+function netlinkTargets(): Target[] {
+  const hex = (list: readonly string[]) => list.map((line) => parseHex(line, line.length / 2)!);
+  const each = (parse: (message: rtnetlink.NetlinkMessage) => unknown) => (input: Uint8Array) => {
+    for (const spokenMessage of rtnetlink.parseMessages(input)) parse(spokenMessage);
+  };
+  return [
+    decoder(
+      "netlink links",
+      hex(netlink.links),
+      each(({ body }) => rtnetlink.parseLink(body)),
+    ),
+    decoder(
+      "netlink addresses",
+      hex(netlink.addresses),
+      each(({ body }) => rtnetlink.parseAddress(body)),
+    ),
+    decoder(
+      "netlink routes",
+      hex(spoken.routes),
+      each(({ body }) => rtnetlink.parseRoute(body)),
+    ),
+    decoder("netlink outcomes", hex(spoken.outcomes), each(rtnetlink.parseOutcome)),
+    decoder("generic netlink family", hex(spoken.family), each(rtnetlink.parseFamily)),
+  ];
+}
+
 function transportTargets(): Target[] {
   const id = fill(8, 7);
   const called = { step: punch.PunchStep.call, nonce: id, endpoints: ["udp://192.0.2.1:4861"] };
-  const dumps = [...netlink.links, ...netlink.addresses].map((dump) => parseHex(dump, dump.length / 2)!);
   return [
     decoder(
       "udp datagram",
@@ -355,12 +381,7 @@ function transportTargets(): Target[] {
       const { body } = punch.decodePunch(input);
       if (body.length > input.length - 64) throw new Error("the signature is not behind the body");
     }),
-    decoder("netlink", dumps, (input) => {
-      for (const { body } of decodeNetlink(input)) {
-        decodeLink(body);
-        decodeAddress(body);
-      }
-    }),
+    ...netlinkTargets(),
     parser("websocket endpoint", ["wss://a.example:443/godwit", "ws://[::1]:1/"], parseWebSocketEndpoint),
     parser("host header", ["a.example:443", "[::1]:1", "192.0.2.1"], (input) =>
       isHostAllowed(input, ["a.example"]),
