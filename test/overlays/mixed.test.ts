@@ -104,7 +104,10 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       listen: [],
       extra: `${overlay(0, [peering])}\n${between.c}`,
     });
-    await mesh.start(b, between.peersOfB, { listen: [], extra: `${ways[1]!.config}\n${between.b}` });
+    await mesh.start(b, await BETWEEN_B_AND_C.peersOfB(wires.bc, node(C)), {
+      listen: [],
+      extra: `${ways[1]!.config}\n${between.b}`,
+    });
     await node(B).until("its onion address", async () => (await onionOfB()) !== undefined, 120_000, 100);
     await mesh.start(a, [(await onionOfB())!, tcp], { listen: [], extra: ways[0]!.config });
     await ring();
