@@ -138,19 +138,19 @@ export class TorNet {
     }
   }
 
-  /** A daemon that nodes share, on the usual ports of its namespace; the caller starts it. */
+  /** A daemon for nodes; the caller starts it. Control also by `control.sock` in its folder; `socks` may be `unix:/path`. */
   client(
     name: string,
     {
       socks,
       control,
       password,
-    }: { readonly socks: number; readonly control: number; readonly password?: string },
+    }: { readonly socks: number | string; readonly control: number; readonly password?: string },
   ): TorProcess {
     const data = join(this.folder, name);
     return this.#add(data, [
       `DataDirectory ${data}`,
-      `SocksPort 127.0.0.1:${socks}`,
+      `SocksPort ${typeof socks === "number" ? `127.0.0.1:${socks}` : socks}`,
       `ControlPort 127.0.0.1:${control}`,
       `ControlSocket ${join(data, "control.sock")}`,
       "CookieAuthentication 1",
