@@ -282,13 +282,7 @@ function headers(arch: Stage0Arch, fileBytes: number): Piece[] {
   const field = (does: string, bytes: readonly number[]): Piece => ({ bytes, does });
   return [
     field("magic", [0x7f, 0x45, 0x4c, 0x46]),
-    field("64 bit, little-endian, version 1, System V, padding", [
-      2,
-      1,
-      1,
-      0,
-      ...zeros(8),
-    ]),
+    field("64 bit, little-endian, version 1, System V, padding", [2, 1, 1, 0, ...zeros(8)]),
     field("type: executable at fixed addresses", u16(2)),
     field("machine", u16(MACHINE[arch])),
     field("version", u32(1)),
