@@ -12,7 +12,7 @@ import { type InterfacePlan, parseInterfacePlan } from "./schema-machine.ts";
 import type { Environment } from "./secret.ts";
 import { type Document, formatOf, parseDocument } from "./text.ts";
 
-export { type InterfacePlan } from "./schema-machine.ts";
+export { type InterfacePlan, parseTimeServer } from "./schema-machine.ts";
 
 /** As that of load.ts. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;

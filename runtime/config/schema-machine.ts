@@ -37,6 +37,20 @@ export function parseInterfacePlan(text: string): InterfacePlan | undefined {
   return { name, mode: "static", addresses, gateway };
 }
 
+/** `192.0.2.1`, `2001:db8::1`, `192.0.2.1:10123` or `[2001:db8::1]:123`; undefined for anything else. */
+export function parseTimeServer(
+  text: string,
+): { readonly address: string; readonly port: number } | undefined {
+  if (isIP(text) !== 0) return { address: text, port: SNTP_PORT };
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  const address = match?.[1] ?? match?.[2] ?? "";
+  const port = Number(match?.[3]);
+  return isIP(address) === (match?.[1] === undefined ? 4 : 6) && port > 0 && port <= 65_535
+    ? { address, port }
+    : undefined;
+}
+const SNTP_PORT = 123;
+
 export const STATE_DEVICE_PATTERN = /^(?:\/dev\/[A-Za-z0-9_/-]{1,64}|LABEL=[A-Za-z0-9_.-]{1,16})$/;
 const HOST_PATTERN = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 
@@ -107,7 +121,11 @@ export function machineTable(parts: {
     name_servers: list("a list of IP addresses", address, 3).describe(
       "Name servers, before those that DHCP tells.",
     ),
-    time_servers: list("a list of IP addresses", address, 8).describe(
+    time_servers: list(
+      'a list of IP addresses, with a port where it is not 123: "192.0.2.1", "192.0.2.1:10123"',
+      (text) => parseTimeServer(text) !== undefined,
+      8,
+    ).describe(
       "Time servers (SNTP), before those that DHCP tells. Without any the clock is only kept from going back.",
     ),
     modules: list("names of kernel modules", (text) => /^[A-Za-z0-9_-]{1,64}$/.test(text), 64).describe(

@@ -52,3 +52,33 @@ export function readImageFacts(): ImageFacts {
 }
 
 export const kernelRelease = (): string => release();
+
+/** A number of kB by its name, as /proc/meminfo and /proc/PID/status write it; undefined where there is none. */
+export function readKilobytes(text: string, name: string): number | undefined {
+  const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(text);
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** For the console: what is left of memory, and what PID 1 and `programs` have resident. */
+export function memoryLines(
+  programs: readonly { readonly name: string; readonly pid: number | undefined }[],
+): string[] {
+  const mebibytes = (kilobytes: number | undefined) =>
+    kilobytes === undefined ? "?" : `${(kilobytes / 1_024).toFixed(1)} MiB`;
+  const read = (path: string): string => {
+    try {
+      return readFileSync(path, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  const all = read("/proc/meminfo");
+  const total = mebibytes(readKilobytes(all, "MemTotal"));
+  return [
+    `  machine      ${mebibytes(readKilobytes(all, "MemAvailable"))} available of ${total}`,
+    ...[{ name: "pid 1", pid: 1 }, ...programs].map(({ name, pid }) => {
+      const status = pid === undefined ? "" : read(`/proc/${pid}/status`);
+      return `  ${name.padEnd(12)} ${mebibytes(readKilobytes(status, "VmRSS"))} resident`;
+    }),
+  ];
+}

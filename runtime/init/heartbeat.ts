@@ -24,7 +24,6 @@ export interface NodeFacts {
 
 export interface HeartbeatDeps {
   readonly clock: Clock;
-  readonly socket: string;
   /** The body of an answer; rejects where there is none. */
   ask(path: string, signal: AbortSignal): Promise<unknown>;
   /** At every answer. `status` in the node's word. */

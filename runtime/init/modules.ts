@@ -57,18 +57,27 @@ export function planModules(
 const FINE: ReadonlySet<string> = new Set(["EEXIST", "ENODEV"]);
 
 /** Loads them; answers what failed. A missing driver must not stop a machine that may not need it. */
-export function loadModules(sys: Sys, kernel: string, names: readonly string[]): string[] {
-  const folder = `/lib/modules/${kernel}`;
+export function loadModules(
+  sys: Pick<Sys, "loadModule">,
+  folder: string,
+  names: readonly string[],
+): string[] {
   if (names.length === 0 || !existsSync(`${folder}/modules.dep`)) return [];
-  const { paths, unknown } = planModules(
-    parseModulesDep(readFileSync(`${folder}/modules.dep`, "utf8")),
-    names,
-  );
+  const dep = parseModulesDep(readFileSync(`${folder}/modules.dep`, "utf8"));
+  const { paths, unknown } = planModules(dep, names);
+  const absent = new Set<string>();
   const failed = paths.flatMap((path) => {
+    // What needs the bus of another machine is of no use either, and the kernel would complain of its symbols.
+    if (dep.get(path)?.some((need) => absent.has(need)) === true) {
+      absent.add(path);
+      return [];
+    }
     try {
       sys.loadModule(`${folder}/${path}`);
       return [];
     } catch (error) {
+      if (error instanceof SysError && error.errno === "EEXIST") return [];
+      absent.add(path);
       if (error instanceof SysError && FINE.has(error.errno)) return [];
       return [error instanceof Error ? error.message : String(error)];
     }

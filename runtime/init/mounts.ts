@@ -93,3 +93,15 @@ export function mountState(sys: Sys, device: string, target: string): void {
   }
   throw first;
 }
+
+/** Without a disk: in memory, with a bound, because the root itself may have none (rootfstype=ramfs). */
+export function mountMemoryState(sys: Sys, target: string): void {
+  mkdirSync(target, { recursive: true });
+  sys.mount({
+    source: "tmpfs",
+    target,
+    type: "tmpfs",
+    flags: noSuid | noDev,
+    data: "mode=700,size=40%",
+  });
+}

@@ -14,10 +14,10 @@ import { systemRandom as random } from "../kernel/random.ts";
 import { type Buttons, openButtons } from "./buttons.ts";
 import { parseCommandLine } from "./cmdline.ts";
 import { type Console, formatScreen, openConsole } from "./console.ts";
-import { type ImageFacts, kernelRelease, readImageFacts } from "./facts.ts";
+import { type ImageFacts, kernelRelease, memoryLines, readImageFacts } from "./facts.ts";
 import { askNode, Heartbeat, type NodeFacts } from "./heartbeat.ts";
 import { loadModules } from "./modules.ts";
-import { findDevice, mountAll, mountState } from "./mounts.ts";
+import { findDevice, mountAll, mountMemoryState, mountState } from "./mounts.ts";
 import { Network } from "./network.ts";
 import { type End, endMachine, writeDurably } from "./power.ts";
 import { reapOrphans } from "./reap.ts";
@@ -211,13 +211,14 @@ class Machine {
   #loadModules(): void {
     // The watchdog in software only where hardware has none: two would be one too many to feed.
     const names = [...this.#image.modules, ...this.#config.modules];
+    const folder = `/lib/modules/${kernelRelease()}`;
     const failed = loadModules(
       this.#sys,
-      kernelRelease(),
+      folder,
       names.filter((name) => name !== "softdog"),
     );
     if (!existsSync("/dev/watchdog") && names.includes("softdog"))
-      failed.push(...loadModules(this.#sys, kernelRelease(), ["softdog"]));
+      failed.push(...loadModules(this.#sys, folder, ["softdog"]));
     for (const reason of failed) this.#log.warn("module", { reason });
     this.#log.info("modules loaded", { listed: names.length, seconds: uptimeS() });
   }
@@ -261,6 +262,7 @@ class Machine {
       end: (how) => this.#end(how),
       freeze: (pid) => void process.kill(pid, "SIGSTOP"),
       print: (line) => this.#console.write(line),
+      memory: () => memoryLines(this.#supervisor.programs.map(({ view }) => view)),
     };
   }
 
@@ -306,7 +308,8 @@ class Machine {
   /** Waits for the disk for as long as it takes: without it the node would accept what it cannot keep. */
   async #mountState(): Promise<void> {
     const { state } = this.#config;
-    if (state === undefined) return;
+    if (state === undefined)
+      return this.#step("state in memory", () => mountMemoryState(this.#sys, STATE_TARGET));
     for (
       let said = "", forever = new AbortController();
       ;
@@ -366,7 +369,6 @@ class Machine {
     this.#node.start();
     this.#heartbeat = new Heartbeat({
       clock,
-      socket: this.#config.socket,
       ask: (path, signal) => askNode(this.#config.socket, path, signal),
       onAlive: (status) => this.#onAlive(status),
       onFacts: (facts) => this.#onFacts(facts),

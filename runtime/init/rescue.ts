@@ -16,6 +16,8 @@ export interface RescueDeps {
   /** Suspends a process: a drill for the watchdogs. */
   freeze(pid: number): void;
   print(line: string): void;
+  /** Memory of the machine and of what runs, line by line. */
+  memory(): readonly string[];
 }
 
 interface Command {
@@ -63,6 +65,11 @@ export const rescueCommands: Readonly<Record<string, Command>> = {
         );
       }
     },
+  },
+  memory: {
+    usage: "memory",
+    help: "what the machine has left, and what each program holds",
+    run: ({ memory, print }) => memory().forEach(print),
   },
   log: {
     usage: "log NAME",

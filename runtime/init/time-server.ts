@@ -1,10 +1,10 @@
 /** Asks time servers in turn until one answers, then once an hour. The socket is Bun's; bytes are those of time.ts. */
 import type { Log } from "@godwit/sdk";
+import { parseTimeServer } from "../config/machine.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import type { Random } from "../kernel/random.ts";
 import { encodeSntpRequest, readSntpAnswer } from "./time.ts";
 
-export const SNTP_PORT = 123;
 const ANSWER_MAX_MS = 2_000;
 const AGAIN_FIRST_MS = 8_000;
 const AGAIN_MAX_MS = 10 * 60_000;
@@ -14,7 +14,7 @@ export interface TimeServerDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** Addresses; may change at any time. */
+  /** As `parseTimeServer` reads them; may change at any time. */
   servers(): readonly string[];
   /** Resolves to the wall clock in ms at this moment; rejects where there is no answer. */
   ask(server: string, nonce: Uint8Array): Promise<number>;
@@ -65,16 +65,13 @@ export class TimeServers {
 }
 
 /** One exchange over a socket of its own, connected so that only the server's answers arrive. */
-export async function askSntp(
-  server: string,
-  nonce: Uint8Array,
-  clock: Clock,
-  port = SNTP_PORT,
-): Promise<number> {
+export async function askSntp(server: string, nonce: Uint8Array, clock: Clock): Promise<number> {
+  const at = parseTimeServer(server);
+  if (at === undefined) throw new Error("no address");
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const startedMs = clock.monotonicMs();
   const socket = await Bun.udpSocket({
-    connect: { hostname: server, port },
+    connect: { hostname: at.address, port: at.port },
     socket: {
       data(_socket, bytes) {
         const wallMs = readSntpAnswer(new Uint8Array(bytes), nonce, clock.monotonicMs() - startedMs);

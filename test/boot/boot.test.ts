@@ -1,0 +1,212 @@
+/** Godwit as the only program of a machine: a real kernel in QEMU, real DHCP, real watchdog, a real time server. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { Caller } from "../telex/caller.ts";
+import { api, buildImage, type BuiltImage, TOKEN_WORD } from "./image.ts";
+import { BOOT_MS, Guest, secondsOf } from "./guest.ts";
+import { startTimeServer } from "./time-server.ts";
+
+const API = 8000;
+const TELEX = 8023;
+const OPEN_API = [`godwit.api=0.0.0.0:${API}`, TOKEN_WORD];
+
+let image: BuiltImage;
+
+beforeAll(async () => {
+  image = await buildImage();
+  for (const { what, bytes, isFile } of image.sizes)
+    console.log(`  ${isFile ? "file" : "part"} ${what}: ${(bytes / 2 ** 20).toFixed(1)} MiB`);
+}, 10 * 60_000);
+
+afterAll(() => image.remove());
+
+const answers = async (port: number): Promise<void> => {
+  for (const untilMs = performance.now() + BOOT_MS; ;) {
+    try {
+      await api(port, "/health");
+      return;
+    } catch (error) {
+      if (performance.now() > untilMs) throw error;
+      await Bun.sleep(50);
+    }
+  }
+};
+
+describe("one machine of 320 MB", () => {
+  let guest: Guest;
+
+  beforeAll(async () => {
+    guest = await Guest.start({
+      image: image.folder,
+      ports: [API],
+      words: [
+        ...OPEN_API,
+        "godwit.callsign=DUN-A",
+        "godwit.rescue",
+        "godwit.watchdog=40s",
+        "foreign=1",
+        "godwit.nonsense=1",
+      ],
+    });
+  });
+  afterAll(() => guest[Symbol.asyncDispose]());
+
+  // In this order: what the machine does when it is left alone, then what is done to it.
+  test(
+    "boots, gets an address by DHCP, answers, survives its node and goes off by its button",
+    async () => {
+      await guest.hear(/godwit is pid 1/);
+      await guest.hear(/means nothing word=godwit\.nonsense=1/);
+      await guest.hear(/watchdog seconds=20/);
+      await guest.hear(/lease interface=eth0 address=10\.0\.2\.15\/24/);
+      const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));
+      await answers(guest.port(API));
+      console.log(
+        `  kernel start to API ready: ${ready} s, ${((performance.now() - guest.startedAtMs) / 1000).toFixed(1)} s of QEMU`,
+      );
+      const { node } = await api<{ node: { id: string; callsign: string } }>(guest.port(API), "/mesh/status");
+      expect(node.callsign).toBe("DUN-A");
+      await guest.hear(new RegExp(`node +DUN-A ${node.id}, ok`));
+      await guest.hear(/api +http:\/\/10\.0\.2\.15:8000/);
+
+      guest.say("memory");
+      const left = await guest.hear(/machine +([\d.]+) MiB available/);
+      const own = await guest.hear(/pid 1 +([\d.]+) MiB resident/);
+      const its = await guest.hear(/node +([\d.]+) MiB resident/);
+      console.log(`  of 320 MB available: ${left[1]} MiB; PID 1 ${own[1]} MiB, node ${its[1]} MiB`);
+      expect(Number(left[1])).toBeGreaterThan(20);
+
+      guest.say("kill node");
+      await guest.hear(/name=node state=waiting reason="killed at the console; ended by SIGKILL"/);
+      await guest.hear(/name=node state=running/);
+      await guest.hear(/node answers health=ok/);
+      const again = await api<{ node: { id: string } }>(guest.port(API), "/mesh/status");
+      expect(again.node.id).toBe(node.id);
+
+      guest.say("freeze node");
+      await guest.hear(/state=waiting reason="did not answer for \d+ s; ended by SIGKILL"/);
+      await guest.hear(/node answers health=ok/);
+      guest.say("programs");
+      await guest.hear(/node +running +pid \d+, 3 starts/);
+
+      await guest.monitor("system_powerdown");
+      await guest.hear(/power button/);
+      await guest.hear(/name=node state=stopped/);
+      await guest.hear(/power off/);
+      expect(await guest.off()).toBe(0);
+      expect(guest.text).not.toContain("Kernel panic");
+    },
+    2 * BOOT_MS,
+  );
+});
+
+test(
+  "two machines on one cable become peers and exchange a telex; one without its node is reset by the watchdog",
+  async () => {
+    const folder = `${image.folder}/..`;
+    const cable = (own: string, other: string, mac: string) => [
+      ...[
+        "-netdev",
+        `dgram,id=cable,local.type=unix,local.path=${folder}/${own},remote.type=unix,remote.path=${folder}/${other}`,
+      ],
+      ...["-device", `virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0${mac}`],
+    ];
+    const telex = [
+      "godwit.services.telex.type=telex",
+      `godwit.services.telex.listen=0.0.0.0:${TELEX}`,
+      "godwit.services.telex.allow_from=['10.0.2.0/24']",
+    ];
+    const common = [
+      ...OPEN_API,
+      ...telex,
+      "godwit.network=telex",
+      "godwit.net=eth0=dhcp",
+      "godwit.rescue",
+      "godwit.watchdog=20s",
+    ];
+    await using a = await Guest.start({
+      image: image.folder,
+      ports: [API, TELEX],
+      words: [...common, "godwit.callsign=DUN-A", "godwit.net=eth1=10.99.0.1/24"],
+      more: cable("a", "b", "1"),
+    });
+    await using b = await Guest.start({
+      image: image.folder,
+      ports: [API, TELEX],
+      words: [
+        ...common,
+        "godwit.callsign=LON-B",
+        "godwit.net=eth1=10.99.0.2/24",
+        "godwit.peer=tcp://10.99.0.1:4860",
+      ],
+      more: cable("b", "a", "2"),
+    });
+    const first = secondsOf(await b.hear(/peers connected=1 seconds=([\d.]+)/));
+    console.log(`  kernel start to first peer: ${first} s (two machines booting at once)`);
+    const reader = await Caller.call(b.port(TELEX));
+    reader.say("live on\r\n");
+    const writer = await Caller.call(a.port(TELEX));
+    writer.say("send LON-B ALL WELL OVER ONE CABLE\r\n");
+    await writer.hear(/accepted [0-9a-f]+/);
+    await writer.hear(/delivered [0-9a-f]+ by LON-B/);
+    await reader.hear(/DUN-A/);
+    reader.say("read 1\r\n");
+    await reader.hear(/ALL WELL OVER ONE CABLE/);
+    reader.hangUp();
+    writer.hangUp();
+
+    b.say("stop node");
+    await b.hear(/name=node state=stopped/);
+    await b.hear(/the watchdog is not fed/);
+    await b.hear(/godwit is pid 1/);
+    await b.hear(/node answers health=ok/);
+    await b.hear(/peers connected=1/);
+    // What the console said between the two is the end of one boot and the start of another, with nothing orderly.
+    expect(b.text.split("godwit is pid 1")).toHaveLength(3);
+    expect(b.text).not.toContain("power off");
+
+    a.say("poweroff");
+    expect(await a.off()).toBe(0);
+  },
+  3 * BOOT_MS,
+);
+
+test(
+  "a machine without any network runs its node",
+  async () => {
+    await using guest = await Guest.start({ image: image.folder, words: ["godwit.rescue"] });
+    await guest.hear(/node answers health=ok/);
+    await guest.hear(/addresses +none yet/);
+    guest.say("reboot");
+    await guest.hear(/godwit is pid 1/);
+  },
+  2 * BOOT_MS,
+);
+
+test(
+  "a clock in 1970 is set to the image's age, holds back what needs the time, and is right after a time server's word",
+  async () => {
+    await using server = await startTimeServer();
+    await using guest = await Guest.start({
+      image: image.folder,
+      ports: [API],
+      words: [
+        ...OPEN_API,
+        `godwit.time=10.0.2.2:${server.port}`,
+        "godwit.machine.programs=[{name='needy',command=['/godwit','version'],needs_clock=true}]",
+      ],
+      more: ["-rtc", "base=1970-01-01T00:00:00"],
+    });
+    await guest.hear(/clock set to the last time known saved=false/);
+    await guest.hear(/name=needy state=held reason="the clock is not known yet"/);
+    await guest.hear(/node answers health=ok/);
+    server.start();
+    await guest.hear(/clock server=10\.0\.2\.2:\d+ step_seconds=\d+/);
+    await guest.hear(/name=needy state=running/);
+    await guest.hear(/clock +from a time server/);
+    const { date } = Object.fromEntries(
+      (await fetch(`http://127.0.0.1:${guest.port(API)}/health`)).headers,
+    ) as { date?: string };
+    if (date !== undefined) expect(Math.abs(Date.parse(date) - Date.now())).toBeLessThan(30_000);
+  },
+  2 * BOOT_MS,
+);
