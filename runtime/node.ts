@@ -36,6 +36,7 @@ import { memberEvent } from "./node-members.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 import { startForwards } from "./node-forwards.ts";
+import { createPluginDesk } from "./node-offers.ts";
 
 export interface NodeDeps {
   readonly config: Config;
@@ -280,6 +281,7 @@ async function assemble(
     view,
     tokens,
     forwards: forwards.table,
+    plugins: createPluginDesk(host),
     clock,
     log,
     metrics,

@@ -71,6 +71,11 @@ describe("every command that asks the node", () => {
     ["token list", '{"tokens":[', 0],
     ["forward --list", '{"forwards":[', 0],
     ["forward --remove f0", "{}", 0],
+    ["plugin list --running", '"namespace":"heal-action"', 0],
+    ["heal", '"actions":[', 0],
+    ["heal run restart-radio --dry-run", '"dry_run":true', 0],
+    ["engine get e k", '"revision":"1"', 0],
+    ["engine put e k hi --absent", '"revision":"1"', 0],
     ["token revoke t1", "{}", 0],
   ];
   test.each(lines)("%s", async (line, part, code) => {

@@ -26,6 +26,8 @@ export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type {
   Hint,
   TransportDriver,
+  EngineContext,
+  HealContext,
   PluginContext,
   ServiceContext,
   PluginHealth,
@@ -44,6 +46,14 @@ export type {
   SentMessage,
   SentState,
 } from "./mesh.ts";
+export {
+  ENGINE_LIMITS,
+  type Engine,
+  type EngineEntry,
+  type EngineGuarantee,
+  type EngineLease,
+} from "./engine.ts";
+export type { HealAction, HealBudget } from "./heal.ts";
 export type { IncomingMeshStream, MeshStream, MeshStreamHandlers, StreamOptions } from "./stream.ts";
 export {
   definePlugin,

@@ -5,6 +5,10 @@
 import { createHash } from "node:crypto";
 import {
   GodwitError,
+  type Engine,
+  type EngineContext,
+  type HealAction,
+  type HealContext,
   type Hint,
   type LogFields,
   type Log,
@@ -78,6 +82,8 @@ export class TestHost {
   readonly network: FakeHostNetwork;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
+  readonly engines: Engine[] = [];
+  readonly healActions: HealAction[] = [];
   readonly hints = new Map<string, Hint>();
   /** Every call of `hint`, refreshes included. */
   readonly hintCalls: Hint[] = [];
@@ -225,7 +231,7 @@ export class TestHost {
       this.violations.push(`withdrew ${endpoint}, which is no live hint${this.isStopped ? " any more" : ""}`);
   }
 
-  #context(): ServiceContext {
+  #context(): ServiceContext & EngineContext & HealContext {
     return {
       instance: this.#instance,
       clock: this.clock,
@@ -257,6 +263,16 @@ export class TestHost {
         },
         listening: (endpoints) => {
           if (!this.isStopped) this.endpoints = [...endpoints];
+        },
+      },
+      engine: { register: (engine) => void (this.isStopped || this.engines.push(engine)) },
+      heal: {
+        register: (action) => {
+          if (this.healActions.some(({ name }) => name === action.name))
+            throw new GodwitError("GODWIT_HEAL_INVALID", `an action "${action.name}" is there already`, {
+              kind: "plugin",
+            });
+          if (!this.isStopped) this.healActions.push(action);
         },
       },
       discovery: {
