@@ -31,6 +31,8 @@ const sections = {
   transport: "transports",
   discovery: "discovery",
   service: "services",
+  engine: "engines",
+  "heal-action": "heal",
 } as const;
 /** Name of the plugin's table, and of what links the nodes when the plugin does not. */
 const [INSTANCE, WIRE] = ["dev", "wire"];
@@ -173,7 +175,15 @@ class DevMesh {
   #configOf({ name, stateDir, peers }: DevNode): string {
     const { id, namespace } = this.#manifest!;
     const table = this.#tables[name];
-    const own = { ...(typeof table === "object" ? table : {}), type: id, trust: this.#options.trust };
+    const { trust } = this.#options;
+    // What the manifest asks for is granted, but for places: those only an operator can name.
+    const grant = this.#manifest!.permissions.filter((one) => !one.startsWith("files."));
+    const own = {
+      ...(typeof table === "object" ? table : {}),
+      type: id,
+      trust,
+      ...(trust === "trusted" ? {} : { grant }),
+    };
     const isTransport = namespace === "transport";
     const isDiscovery = namespace === "discovery";
     const config: Record<string, Record<string, unknown>> = {

@@ -12,6 +12,8 @@ const namespaces: Readonly<Record<InstanceChange["section"], PluginNamespace>> =
   transports: "transport",
   discovery: "discovery",
   services: "service",
+  engines: "engine",
+  heal: "heal-action",
 };
 
 export function pluginInstances(config: Config): PluginInstance[] {

@@ -39,6 +39,7 @@ import { createPeersBackend, PeerSignals } from "./node-peers-door.ts";
 import { createMeshBackend, MessageSignals } from "./node-services.ts";
 import { EventHub, LiveView } from "./node-view.ts";
 import { startForwards } from "./node-forwards.ts";
+import { createPluginDesk } from "./node-offers.ts";
 
 export interface NodeDeps {
   readonly config: Config;
@@ -292,6 +293,7 @@ async function assemble(
     view,
     tokens,
     forwards: forwards.table,
+    plugins: createPluginDesk(host),
     clock,
     log,
     metrics,

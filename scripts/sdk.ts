@@ -3,7 +3,8 @@
  * the same with zod and the types of Bun inside, which the binary carries so that `godwit plugin test` and `check` need
  * nothing but it. Owns both layouts; must never write outside of the folder that it is given.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { root, run } from "./lib.ts";
 
@@ -19,7 +20,7 @@ export const sdkEntries = {
 const sdkFolder = join(root, "sdk");
 
 /** Declarations of the SDK by path below `sdk/`, such as `src/pipe.d.ts`. Throws with what the compiler said. */
-export async function declarations(removeComments = false): Promise<Map<string, string>> {
+export async function declarations(): Promise<Map<string, string>> {
   const out = mkdtempSync(join(root, "node_modules/.sdk-types-"));
   try {
     const project = join(out, "tsconfig.json");
@@ -27,7 +28,6 @@ export async function declarations(removeComments = false): Promise<Map<string, 
       noEmit: false,
       declaration: true,
       emitDeclarationOnly: true,
-      removeComments,
       outDir: join(out, "out"),
       rootDir: sdkFolder,
       paths: {},
@@ -118,15 +118,32 @@ export async function kitFiles(): Promise<Map<string, string>> {
 /** Where `bun run build` leaves the module that the binary embeds, and a node from source looks for it. */
 export const kitModule = join(root, "runtime/dist/author-kit.js");
 
-/** One string of text in base64: JSON of path to text, as zstd. */
+/** Of everything that the kit is made of: the SDK's sources, the locked packages, and how it is made. */
+function kitInputs(): string {
+  const hash = createHash("sha256");
+  const sources = [...new Bun.Glob("{src,testkit,template}/**/*").scanSync({ cwd: sdkFolder, dot: true })];
+  const paths = ["package.json", "LICENSE", ...sources.filter((path) => !path.endsWith(".test.ts"))].sort();
+  for (const path of [...paths.map((one) => join("sdk", one)), "scripts/sdk.ts", "bun.lock", "tsconfig.json"])
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(join(root, path)))
+      .update("\0");
+  return hash.digest("hex");
+}
+
+/** One string of text in base64: JSON of path to text, as zstd. Nothing is done where it is there already. */
 export async function writeKitModule(): Promise<void> {
+  const head = `// ${kitInputs()}\n`;
+  if (existsSync(kitModule) && readFileSync(kitModule, "utf8").startsWith(head)) return;
   const files = await kitFiles();
   const json = JSON.stringify(Object.fromEntries(files));
   const packed = Bun.zstdCompressSync(Buffer.from(json), { level: 19 });
-  const text = `export const kit = "${Buffer.from(packed).toString("base64")}";\n`;
-  if (existsSync(kitModule) && readFileSync(kitModule, "utf8") === text) return;
+  const text = `${head}export const kit = "${Buffer.from(packed).toString("base64")}";\n`;
   mkdirSync(dirname(kitModule), { recursive: true });
-  writeFileSync(kitModule, text);
+  // Moved into place: two builds side by side must not see half of it.
+  const staged = `${kitModule}.${process.pid}.new`;
+  writeFileSync(staged, text);
+  renameSync(staged, kitModule);
 }
 
 if (import.meta.main) await writeDist();

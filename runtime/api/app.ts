@@ -20,8 +20,9 @@ import { joinRoutes } from "./routes-join.ts";
 import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { messageRoutes } from "./routes-messages.ts";
-import { forwardRoutes } from "./routes-forwards.ts";
+import type { PluginDesk } from "./plugin-view.ts";
 import { pluginRoutes } from "./routes-plugins.ts";
+import { forwardRoutes } from "./routes-forwards.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
 import { validate } from "./validate.ts";
 
@@ -38,6 +39,7 @@ export interface ApiOptions {
   readonly view: NodeView;
   readonly tokens: TokenStore;
   readonly forwards: ForwardTable;
+  readonly plugins: PluginDesk;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -81,8 +83,8 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, clock, signal } = options;
-  const parts: ApiParts = { view, tokens, forwards, clock, signal, bodies: new BodyReader(clock) };
+  const { view, tokens, forwards, plugins, clock, signal } = options;
+  const parts: ApiParts = { view, tokens, forwards, plugins, clock, signal, bodies: new BodyReader(clock) };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true });
   const routes = apiRoutes(options.version);

@@ -102,7 +102,7 @@ export interface PeerView {
 export interface ReloadView {
   /** Plugin instances that were started, stopped or rebuilt. */
   changed: {
-    section: "transports" | "discovery" | "services";
+    section: "transports" | "discovery" | "services" | "engines" | "heal";
     name: string;
     change: "added" | "removed" | "changed";
   }[];

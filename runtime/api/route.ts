@@ -4,11 +4,13 @@ import type { Clock } from "../kernel/clock.ts";
 import type { AccessRule, Connection } from "./access.ts";
 import type { BodyReader } from "./body.ts";
 import type { ForwardTable, NodeView, TokenStore } from "./node-view.ts";
+import type { PluginDesk } from "./plugin-view.ts";
 
 export interface ApiParts {
   readonly view: NodeView;
   readonly tokens: TokenStore;
   readonly forwards: ForwardTable;
+  readonly plugins: PluginDesk;
   readonly clock: Clock;
   readonly bodies: BodyReader;
   /** Aborts when the API stops: endless responses end. */

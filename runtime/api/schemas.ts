@@ -313,7 +313,7 @@ export const resolveBody = z.strictObject({ node: z.string().min(1).max(64) });
 export const reload = z.object({
   changed: z.array(
     z.object({
-      section: z.enum(["transports", "discovery", "services"]),
+      section: z.enum(["transports", "discovery", "services", "engines", "heal"]),
       name: z.string(),
       change: z.enum(["added", "removed", "changed"]),
     }),

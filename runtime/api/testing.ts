@@ -5,6 +5,7 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
+import type { PluginDesk } from "./plugin-view.ts";
 import type { ClosedView, RotateRequest } from "./closed-view.ts";
 import type {
   ForwardTable,
@@ -403,6 +404,28 @@ function fakeForwards(): ForwardTable {
   };
 }
 
+function fakePlugins(): PluginDesk {
+  const entryOf = (key: string) => ({ key, value_base64: "aGk=", revision: "1" });
+  const steps = ["it would restart the radio"];
+  return {
+    list: () => [
+      {
+        namespace: "heal-action",
+        name: "radio",
+        type: "restart-radio",
+        state: "running",
+        reason: null,
+        guarantee: null,
+        actions: [{ name: "restart-radio", summary: "restarts a radio that is stuck" }],
+      },
+    ],
+    read: async (_engine, key) => entryOf(key),
+    write: async (_engine, key) => entryOf(key),
+    plan: async () => steps,
+    heal: async () => steps,
+  };
+}
+
 export interface Rig {
   readonly app: Api;
   readonly node: FakeNode;
@@ -423,6 +446,7 @@ export function createRig(options: { clock?: Clock; log?: Log } = {}): Rig {
     view: node,
     tokens,
     forwards: fakeForwards(),
+    plugins: fakePlugins(),
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
     metrics,

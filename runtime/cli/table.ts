@@ -7,6 +7,7 @@ const tokens = () => import("./commands/tokens.ts");
 const config = () => import("./commands/config.ts");
 const plugin = () => import("./commands/plugin.ts");
 const author = () => import("./commands/plugin-author.ts");
+const offers = () => import("./commands/offers.ts");
 const closed = () => import("./commands/closed.ts");
 
 const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
@@ -366,13 +367,46 @@ export const commands: readonly CommandSpec[] = [
     "verify and install a package; godwit reload picks it up",
     async () => (await plugin()).add,
   ),
-  row("plugin list", "", none, "installed plugins", async () => (await plugin()).list),
+  row("plugin list", "", none, "installed plugins", async () => (await plugin()).list, {
+    running: { help: "plugins that run on the node instead, with their state and what they offer" },
+  }),
   row(
     "plugin remove",
     "ID [VERSION]",
     [1, 2],
     "uninstall a plugin, or one version of it",
     async () => (await plugin()).remove,
+  ),
+  row("heal", "", none, "heal actions that plugins offer", async () => (await offers()).healList),
+  row(
+    "heal run",
+    "ACTION",
+    [1, 1],
+    "run a heal action within its budget",
+    async () => (await offers()).healRun,
+    {
+      "dry-run": { help: "say what it would do and change nothing" },
+      steps: { value: "N", help: "at most N steps, 1 to 1000; 100 by default" },
+      timeout: { value: "SECONDS", help: "at most so long, 1 to 600; 60 by default" },
+    },
+  ),
+  row(
+    "engine get",
+    "ENGINE KEY",
+    [2, 2],
+    "a key of a coordination engine",
+    async () => (await offers()).engineGet,
+  ),
+  row(
+    "engine put",
+    "ENGINE KEY VALUE",
+    [3, 3],
+    "write a key of a coordination engine; prints its revision",
+    async () => (await offers()).enginePut,
+    {
+      expected: { value: "REVISION", help: "only over this revision" },
+      absent: { help: "only where nothing is" },
+    },
   ),
   row("token revoke", "ID", [1, 1], "revoke an API token at once", async () => (await tokens()).revoke),
   row(

@@ -2,7 +2,7 @@
 import { type Config, type PluginConfig, Secret } from "./load.ts";
 
 export interface InstanceChange {
-  readonly section: "transports" | "discovery" | "services";
+  readonly section: "transports" | "discovery" | "services" | "engines" | "heal";
   readonly name: string;
   readonly change: "added" | "removed" | "changed";
 }
@@ -24,7 +24,7 @@ export function diffConfig(before: Config, after: Config): ConfigDiff {
   if (!isSame([...before.names].sort(), [...after.names].sort())) keys.push("names");
   if (!isSame(before.forwards, after.forwards)) keys.push("forwards");
   if (!isSame(before.forwardAllow, after.forwardAllow)) keys.push("forwardAllow");
-  const instances = (["transports", "discovery", "services"] as const).flatMap((section) =>
+  const instances = (["transports", "discovery", "services", "engines", "heal"] as const).flatMap((section) =>
     diffInstances(section, enabled(before[section]), enabled(after[section])),
   );
   return { keys, instances };

@@ -90,7 +90,7 @@ const isAtOrBelow = (path: string, parent: string) =>
 
 /** transports.lan.type and transports.NAME.type are the same key of the schema. */
 const generalised = (path: string) =>
-  path.replace(/^(transports|discovery|services)\.[^.]+/, "$1.NAME").replace(/\[\d*\]/g, "[]");
+  path.replace(/^(transports|discovery|services|engines|heal)\.[^.]+/, "$1.NAME").replace(/\[\d*\]/g, "[]");
 
 function withValues(key: ConfigKey, config: Config | undefined): ExplainedKey[] {
   if (config === undefined || !/NAME|\[\]/.test(key.path)) return [withValue(key, key.path, config)];
@@ -140,7 +140,7 @@ function sourceOf(path: string, config: Config): Pick<ExplainedKey, "source" | "
 
 /** What each instance sets beyond the frame; only the plugin knows what it means. */
 function pluginKeys(config: Config): ExplainedKey[] {
-  return (["transports", "discovery", "services"] as const).flatMap((section) =>
+  return (["transports", "discovery", "services", "engines", "heal"] as const).flatMap((section) =>
     config[section].flatMap(({ name, type, options }) =>
       Object.entries(options).map(([key, value]) => {
         const path = `${section}.${name}.${key}`;

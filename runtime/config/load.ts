@@ -60,6 +60,8 @@ export interface Config {
   readonly transports: readonly PluginConfig[];
   readonly discovery: readonly PluginConfig[];
   readonly services: readonly PluginConfig[];
+  readonly engines: readonly PluginConfig[];
+  readonly heal: readonly PluginConfig[];
   readonly api: {
     /** Empty: no TCP listener. */
     readonly listen: readonly ListenAddress[];
@@ -314,6 +316,8 @@ function toConfig(
     transports: toPlugins(settings.transports),
     discovery: toPlugins(settings.discovery),
     services: toPlugins(settings.services),
+    engines: toPlugins(settings.engines),
+    heal: toPlugins(settings.heal),
     api: {
       listen: api.listen,
       socket: api.socket ?? `${stateDir}/godwit.sock`,

@@ -438,6 +438,12 @@ export const configSchema = z.strictObject({
   services: pluginTables("service", "telex").describe(
     "What runs on top, one table [services.NAME] for each instance.",
   ),
+  engines: pluginTables("engine", "etcd").describe(
+    "Coordination engines of installed plugins, one table [engines.NAME] for each instance. They run only as trusted.",
+  ),
+  heal: pluginTables("heal-action", "restart-radio").describe(
+    "Heal actions of installed plugins, one table [heal.NAME] for each instance. They run only as trusted.",
+  ),
   api: api.prefault({}).describe("The HTTP API and its tokens."),
   names,
   trust: trust.prefault({}).describe("What you decided about nodes."),

@@ -231,6 +231,21 @@ export const errorCodes = {
     500,
     "an untrusted plugin cannot be locked in here; the message names the protection that is missing, see accept_missing",
   ),
+  GODWIT_ENGINE_INVALID: entry(
+    "plugin",
+    "never",
+    500,
+    "a coordination engine cannot do what its guarantee says, or says less than it does",
+  ),
+  GODWIT_ENGINE_UNABLE: entry(
+    "plugin",
+    "never",
+    409,
+    "the coordination engine does not give that guarantee; use another engine",
+  ),
+  GODWIT_ENGINE_CONFLICT: entry("plugin", "later", 409, "the key has another revision than was expected"),
+  GODWIT_HEAL_INVALID: entry("plugin", "never", 500, "a heal action's name is none, or is taken"),
+  GODWIT_HEAL_BUDGET: entry("capacity", "later", 409, "a heal action used up its budget of steps or time"),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

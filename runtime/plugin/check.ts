@@ -9,12 +9,16 @@ import { nearest } from "../config/suggest.ts";
 import { findPlugin, keyOf, validateOptions } from "./host.ts";
 import { grantedOf } from "./permissions.ts";
 
-const sections: readonly { section: "transports" | "discovery" | "services"; namespace: PluginNamespace }[] =
-  [
-    { section: "transports", namespace: "transport" },
-    { section: "discovery", namespace: "discovery" },
-    { section: "services", namespace: "service" },
-  ];
+const sections: readonly {
+  section: "transports" | "discovery" | "services" | "engines" | "heal";
+  namespace: PluginNamespace;
+}[] = [
+  { section: "transports", namespace: "transport" },
+  { section: "discovery", namespace: "discovery" },
+  { section: "services", namespace: "service" },
+  { section: "engines", namespace: "engine" },
+  { section: "heal", namespace: "heal-action" },
+];
 
 /**
  * Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used.

@@ -6,6 +6,8 @@
  */
 import type {
   Clock,
+  EngineContext,
+  HealContext,
   Hint,
   HostNetwork,
   Log,
@@ -29,6 +31,7 @@ import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
 import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
 import { openPluginNet } from "./net.ts";
 import { allowAll, type NetPolicy } from "./permissions.ts";
+import { Offers } from "./offers.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
@@ -135,12 +138,15 @@ export interface HostDeps {
 export class PluginHost {
   readonly #deps: HostDeps;
   readonly #running: Running[] = [];
+  /** Engines and heal actions of those that run. */
+  readonly offers: Offers;
   readonly #restarts;
   readonly #hintsDropped;
   #isStopped = false;
 
   constructor(deps: HostDeps) {
     this.#deps = deps;
+    this.offers = new Offers(deps.clock);
     this.#restarts = deps.metrics.counter("godwit_plugin_failures_total", "plugins that failed, by type", [
       "type",
     ]);
@@ -340,7 +346,7 @@ export class PluginHost {
     return this.#running.find((running) => running.driver?.schemes.includes(scheme) === true)?.driver;
   }
 
-  #context(running: Running, plugin: Plugin): ServiceContext {
+  #context(running: Running, plugin: Plugin): ServiceContext & EngineContext & HealContext {
     const { clock, random, metrics, events, mesh, network, store } = this.#deps;
     const { instance, scope } = running;
     const log = this.#deps.log.child({ plugin: sourceOf(instance) });
@@ -377,6 +383,7 @@ export class PluginHost {
         if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
         return door;
       },
+      ...this.offers.doors(instance.name, scope),
       instance: instance.name,
       clock,
       random,

@@ -30,7 +30,7 @@ const SDK_RANGE =
 const pluginId = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/);
 const manifestSchema = z.strictObject({
   id: pluginId,
-  namespace: z.enum(["transport", "discovery", "service"]),
+  namespace: z.enum(["transport", "discovery", "service", "engine", "heal-action"]),
   version: z
     .string()
     .max(64)

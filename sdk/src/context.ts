@@ -1,4 +1,6 @@
 import type { Clock } from "./clock.ts";
+import type { Engine } from "./engine.ts";
+import type { HealAction } from "./heal.ts";
 import type { Log } from "./log.ts";
 import type { Mesh } from "./mesh.ts";
 import type { PluginNet } from "./net.ts";
@@ -111,4 +113,20 @@ export interface PluginContext {
 /** What a plugin of namespace `service` gets: the mesh as well. Others move bytes or hints and never see a message. */
 export interface ServiceContext extends PluginContext {
   readonly mesh: Mesh;
+}
+
+/** What a plugin of namespace `engine` gets as well. */
+export interface EngineContext extends PluginContext {
+  readonly engine: {
+    /** One of each instance. Throws GODWIT_ENGINE_INVALID where its methods do not go with its guarantee. */
+    register(engine: Engine): void;
+  };
+}
+
+/** What a plugin of namespace `heal-action` gets as well. */
+export interface HealContext extends PluginContext {
+  readonly heal: {
+    /** At most 16 of each instance. Throws GODWIT_HEAL_INVALID for a name that is none or is taken. */
+    register(action: HealAction): void;
+  };
 }

@@ -29,6 +29,8 @@ export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet
 export type {
   Hint,
   TransportDriver,
+  EngineContext,
+  HealContext,
   PluginContext,
   ServiceContext,
   PluginHealth,
@@ -47,6 +49,14 @@ export type {
   SentMessage,
   SentState,
 } from "./mesh.ts";
+export {
+  ENGINE_LIMITS,
+  type Engine,
+  type EngineEntry,
+  type EngineGuarantee,
+  type EngineLease,
+} from "./engine.ts";
+export type { HealAction, HealBudget } from "./heal.ts";
 export type { IncomingMeshStream, MeshStream, MeshStreamHandlers, StreamOptions } from "./stream.ts";
 export {
   definePlugin,

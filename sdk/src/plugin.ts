@@ -1,4 +1,4 @@
-import type { PluginContext, ServiceContext } from "./context.ts";
+import type { EngineContext, HealContext, PluginContext, ServiceContext } from "./context.ts";
 
 export type PluginNamespace = "transport" | "discovery" | "service" | "engine" | "heal-action";
 
@@ -20,10 +20,14 @@ export interface StandardSchema<Output> {
   };
 }
 
-/** Services are handed the mesh, others are not. */
+/** Services are handed the mesh; engines and heal actions a place to register at. */
 export type ContextOf<Namespace extends PluginNamespace> = Namespace extends "service"
   ? ServiceContext
-  : PluginContext;
+  : Namespace extends "engine"
+    ? EngineContext
+    : Namespace extends "heal-action"
+      ? HealContext
+      : PluginContext;
 
 export interface PluginDefinition<Config, Namespace extends PluginNamespace = PluginNamespace> {
   /** Kebab-case, unique within its namespace: `tcp` in `type = "tcp"`. */

@@ -5,6 +5,10 @@
 import { createHash } from "node:crypto";
 import {
   GodwitError,
+  type Engine,
+  type EngineContext,
+  type HealAction,
+  type HealContext,
   type Hint,
   type LogFields,
   type Log,
@@ -86,6 +90,8 @@ export class TestHost {
   readonly peers: FakePeers;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
+  readonly engines: Engine[] = [];
+  readonly healActions: HealAction[] = [];
   readonly hints = new Map<string, Hint>();
   /** Every call of `hint`, refreshes included. */
   readonly hintCalls: Hint[] = [];
@@ -244,7 +250,7 @@ export class TestHost {
       this.violations.push(`withdrew ${endpoint}, which is no live hint${this.isStopped ? " any more" : ""}`);
   }
 
-  #context(): ServiceContext {
+  #context(): ServiceContext & EngineContext & HealContext {
     return {
       instance: this.#instance,
       clock: this.clock,
@@ -282,6 +288,16 @@ export class TestHost {
         },
         overlay: (overlay) => {
           if (!this.isStopped) this.overlay = overlay;
+        },
+      },
+      engine: { register: (engine) => void (this.isStopped || this.engines.push(engine)) },
+      heal: {
+        register: (action) => {
+          if (this.healActions.some(({ name }) => name === action.name))
+            throw new GodwitError("GODWIT_HEAL_INVALID", `an action "${action.name}" is there already`, {
+              kind: "plugin",
+            });
+          if (!this.isStopped) this.healActions.push(action);
         },
       },
       discovery: {

@@ -23,4 +23,11 @@ export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
+export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
+export {
+  healActionChecks,
+  healActionConformance,
+  type HealActionSetup,
+  testBudget,
+} from "./conformance/heal-action.ts";
 export { FakeStream, fakeStreamPair } from "./streams.ts";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { freePort, type LabNode } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
 import { NetLab } from "../../scripts/netlab.ts";
-import { AuthorLab, TRUST, whyNoNamespace } from "./author-lab.ts";
+import { AuthorLab, trustLines, whyNoNamespace } from "./author-lab.ts";
 
 const why = whyNoNamespace();
 const suffix = why === undefined ? "" : ` [skipped: ${why}]`;
@@ -73,7 +73,7 @@ test.skipIf(why !== undefined)(
       const node = await lab.lab.add({ callsign: name, namespace: host.namespace });
       nodes.push(node);
       await node.start();
-      const table = `[transports.group]\ntype = "udp-multicast"\ntrust = "${TRUST}"\ninterface = "${device}"\n`;
+      const table = `[transports.group]\ntype = "udp-multicast"\n${trustLines("net.udp")}\ninterface = "${device}"\n`;
       await install(node, found, table);
     }
     const [a, b] = nodes as [LabNode, LabNode];
@@ -146,7 +146,7 @@ test.skipIf(why !== undefined)(
       await install(
         node,
         found,
-        `[transports.stick]\ntype = "file-drop"\ntrust = "${TRUST}"\nfolder = "${slot}/stick"\nname = "${own}"\npoll_seconds = 0.05\n${others}`,
+        `[transports.stick]\ntype = "file-drop"\n${trustLines(`files.write:${slot}`)}\nfolder = "${slot}/stick"\nname = "${own}"\npoll_seconds = 0.05\n${others}`,
       );
       sites.push({ node, slot: join(slot, "stick") });
     }
@@ -200,7 +200,7 @@ test("webhook: what is posted at one node arrives at a hook of the other", async
     const b = await lab.lab.add({ callsign: "WEB-B", peers: [a.endpoint] });
     await Promise.all([a.start(), b.start()]);
     const table = (more: string) =>
-      `[services.hook]\ntype = "webhook"\ntrust = "${TRUST}"\nsecret = "${secret}"\n${more}\n`;
+      `[services.hook]\ntype = "webhook"\n${trustLines("net.tcp")}\nsecret = "${secret}"\n${more}\n`;
     await install(a, found, table(`listen = "127.0.0.1:${port}"`));
     await install(b, found, table(`url = "http://127.0.0.1:${hook.port}/"`));
     const response = await fetch(`http://127.0.0.1:${port}/`, {

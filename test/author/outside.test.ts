@@ -8,7 +8,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort, type LabNode } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
-import { AuthorLab, Lines, TRUST, whyNoNamespace } from "./author-lab.ts";
+import { AuthorLab, Lines, TRUST, trustLines, whyNoNamespace } from "./author-lab.ts";
 
 const why = whyNoNamespace();
 const suffix = why === undefined ? "" : ` [skipped: ${why}]`;
@@ -128,7 +128,7 @@ test.skipIf(why !== undefined)(
     expect(shown).toContain("asks for net.tcp");
     const port = freePort();
     const table = (listen: string) =>
-      `[transports.gull]\ntype = "gull"\ntrust = "${TRUST}"\nlisten = ${listen}\n`;
+      `[transports.gull]\ntype = "gull"\n${trustLines("net.tcp")}\nlisten = ${listen}\n`;
     a = await lab.node({ callsign: "GUL-A" });
     b = await lab.node({ callsign: "GUL-B", peers: [`gull://127.0.0.1:${port}`] });
     await Promise.all([a.start(), b.start()]);

@@ -41,6 +41,8 @@ export async function openKit(): Promise<Kit> {
 
 const sdkPaths = {
   "@godwit/sdk": ["./node_modules/@godwit/sdk/src/index"],
+  "@godwit/sdk/netlink": ["./node_modules/@godwit/sdk/src/netlink/index"],
+  "@godwit/sdk/process": ["./node_modules/@godwit/sdk/src/process/index"],
   "@godwit/sdk/tcp": ["./node_modules/@godwit/sdk/src/tcp/index"],
   "@godwit/sdk/testkit": ["./node_modules/@godwit/sdk/testkit/index"],
 };

@@ -7,6 +7,7 @@ import { systemRandom } from "../../kernel/random.ts";
 import * as plugins from "../../node-plugins.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
+import { running } from "./offers.ts";
 
 const stateDirOf = async (context: CommandContext): Promise<string> =>
   (await loadConfig({ path: context.option("config"), env: context.env })).node.stateDir;
@@ -61,6 +62,7 @@ export const add: CommandModule = {
 
 export const list: CommandModule = {
   async run(context) {
+    if (context.isSet("running")) return running.run(context);
     const found = (await plugins.listPlugins(await stateDirOf(context))).map((one) => ({
       id: one.id,
       version: one.version,

@@ -31,7 +31,7 @@ export default definePlugin({
   id: "file-drop",
   namespace: "transport",
   sdk: "^0.1.0",
-  permissions: ["fs.write"],
+  permissions: ["files.write:*"],
   config,
   start(ctx, options) {
     const station = new Station(ctx, options);

@@ -41,7 +41,7 @@ export default definePlugin({
   id: "webhook",
   namespace: "service",
   sdk: "^0.1.0",
-  permissions: ["mesh.read", "mesh.send", "net.tcp"],
+  permissions: ["net.tcp"],
   config,
   start(ctx, options) {
     const posted = ctx.counter("posted", "messages posted to the hook, by outcome", ["outcome"]);

@@ -7,7 +7,7 @@ export default definePlugin({
   id: "my-plugin",
   namespace: "service",
   sdk: "SDK_RANGE",
-  permissions: ["mesh.read", "mesh.send"],
+  permissions: [],
   config,
   start(ctx, { word }) {
     const answered = ctx.counter("answered", "messages answered");

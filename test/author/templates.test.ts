@@ -1,0 +1,96 @@
+/** The template of every kind passes as it is, and what engines and heal actions offer is listed and called on a real node. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { LabNode } from "../../scripts/lab.ts";
+import { AuthorLab } from "./author-lab.ts";
+
+const kinds = ["transport", "discovery", "service", "engine", "heal-action"] as const;
+let lab: AuthorLab;
+let node: LabNode;
+
+beforeAll(async () => {
+  lab = await AuthorLab.create({ isOffline: false });
+});
+afterAll(() => lab.close());
+
+async function fine(words: string, cwd = lab.folder, more: readonly string[] = []): Promise<string> {
+  const { code, out, err } = await lab.godwit(words, cwd, more);
+  expect([words, code, code === 0 ? "" : err + out]).toEqual([words, 0, ""]);
+  return out + err;
+}
+const config = () => ["--config", node.configPath];
+
+test.each(kinds)("%s: new, check, test and pack without a touch", async (kind) => {
+  await fine(`plugin new my-${kind} --kind ${kind}`);
+  const folder = join(lab.folder, `my-${kind}`);
+  await fine("plugin check", folder);
+  expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
+  await fine("plugin pack .", folder);
+  const manifest = JSON.parse(await readFile(join(folder, "godwit-plugin.json"), "utf8")) as { id: string };
+  expect(manifest.id).toBe(`my-${kind}`);
+});
+
+test("there is no sixth kind, and no name that is none", async () => {
+  const wrong = await lab.godwit("plugin new x --kind router");
+  expect([wrong.code, wrong.err]).toEqual([1, expect.stringContaining(kinds.toSorted().join(", "))]);
+  for (const name of ["X", "../x", "a/b", "-x", "x".repeat(65)]) {
+    const { code, err } = await lab.godwit(`plugin new --kind service -- ${name}`);
+    expect([name, code, err]).toEqual([name, 1, expect.stringContaining("no name for a plugin")]);
+  }
+});
+
+test("an engine and a heal action are listed and called", async () => {
+  node = await lab.lab.add({ callsign: "OFF-A" });
+  await node.start();
+  // Something to heal.
+  const source = join(lab.folder, "my-heal-action/index.ts");
+  const trouble = `ctx.spawn("trouble", async () => {
+      for (const key of ["a", "b", "c"]) await ctx.storage.set(key, new Uint8Array(1));
+    });
+    ctx.heal.register({`;
+  await writeFile(source, (await readFile(source, "utf8")).replace("ctx.heal.register({", trouble));
+  for (const kind of ["engine", "heal-action"]) {
+    const folder = join(lab.folder, `my-${kind}`);
+    const { out } = await lab.godwit("plugin pack .", folder);
+    await fine(`plugin trust ${/publisher (\w{52})/.exec(out)![1]!}`, folder, config());
+    await fine(`plugin add my-${kind}-0.1.0.gwp`, folder, config());
+  }
+  await node.reconfigure({
+    extra:
+      '[engines.keys]\ntype = "my-engine"\ntrust = "trusted"\nkeys_max = 2\n[heal.prune]\ntype = "my-heal-action"\ntrust = "trusted"\nkeep = 0\n',
+  });
+  await fine("reload", lab.folder, config());
+  const list = await fine("plugin list --running", lab.folder, config());
+  expect(list).toContain("engine keys my-engine running, eventual");
+  expect(list).toContain("heal-action prune my-heal-action running, my-heal-action");
+  const { plugins } = await node.json<{ plugins: { namespace: string; guarantee: string | null }[] }>(
+    "/mesh/plugins",
+  );
+  expect(plugins.filter(({ guarantee }) => guarantee !== null)).toMatchObject([{ namespace: "engine" }]);
+
+  expect(await fine("engine put keys colour grey", lab.folder, config())).toBe("1\n");
+  expect(await fine("engine get keys colour", lab.folder, config())).toBe("grey\n");
+  const refused = async (words: string) => {
+    const { code, err } = await lab.godwit(`${words} --json`, lab.folder, config());
+    return [code, (JSON.parse(err) as { code: string }).code];
+  };
+  expect(await refused("engine put keys colour white --expected 1")).toEqual([1, "GODWIT_ENGINE_UNABLE"]);
+  expect(await refused("engine get keys shape")).toEqual([1, "GODWIT_NOT_FOUND"]);
+  await fine("engine put keys shape round", lab.folder, config());
+  expect(await refused("engine put keys size small")).toEqual([1, "GODWIT_QUEUE_FULL"]);
+
+  expect(await fine("heal", lab.folder, config())).toContain("my-heal-action  drops keys");
+  const dry = () => fine("heal run my-heal-action --dry-run", lab.folder, config());
+  expect(await dry()).toBe("delete a\ndelete b\ndelete c\n");
+  expect(await refused("heal run my-heal-action --steps 2")).toEqual([1, "GODWIT_HEAL_BUDGET"]);
+  expect(await dry()).toBe("delete c\n");
+  expect(await fine("heal run my-heal-action", lab.folder, config())).toBe("deleted c\n");
+  expect(await dry()).toBe("there is nothing to do\n");
+  expect(await refused("heal run no-such-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
+  // With the plugin gone, so is what it offered.
+  await node.reconfigure({ extra: "" });
+  await fine("reload", lab.folder, config());
+  expect(await refused("engine get keys colour")).toEqual([1, "GODWIT_NOT_FOUND"]);
+  expect(await refused("heal run my-heal-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
+}, 60_000);
