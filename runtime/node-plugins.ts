@@ -8,6 +8,7 @@ import type { Identity } from "./identity/keys.ts";
 import { godwitError } from "./kernel/errors.ts";
 import { checkPluginTables } from "./plugin/check.ts";
 import {
+  damagedPlugins,
   type InstalledChoice,
   type InstalledPlugin,
   installedPlugins,
@@ -16,6 +17,7 @@ import {
   readPackageBytes,
 } from "./plugin/installed.ts";
 import { encodePackage, MANIFEST_FILE, parseManifest, type PluginPackage } from "./plugin/package.ts";
+import { sdkModules } from "./plugin/sdk-modules.ts";
 import { builtinPlugins } from "./registry.ts";
 
 export { readPackage, removeInstalled, trustPublisher } from "./plugin/installed.ts";
@@ -27,8 +29,8 @@ export class PluginCatalogue {
   readonly all: readonly Plugin[];
   readonly #hashes: ReadonlyMap<string, string>;
 
-  constructor(installed: readonly InstalledChoice[]) {
-    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin)];
+  constructor(installed: readonly InstalledChoice[], damaged: readonly Plugin[] = []) {
+    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin), ...damaged];
     this.#hashes = new Map(installed.map(({ hash, plugin }) => [plugin.id, hash]));
   }
 
@@ -43,13 +45,23 @@ export class PluginCatalogue {
 /** The plugins for a configuration, which is held against them. Throws ConfigError. */
 export async function readPlugins(config: Config): Promise<PluginCatalogue> {
   const installed = await installedPlugins(config.node.stateDir, builtinPlugins);
-  await checkPluginTables(
-    config,
-    builtinPlugins,
-    installed.map(({ plugin }) => plugin),
-  );
-  return new PluginCatalogue(installed);
+  const damaged = [...(await damagedPlugins(config.node.stateDir, builtinPlugins))].flatMap(damagedPlugin);
+  await checkPluginTables(config, builtinPlugins, [...installed.map(({ plugin }) => plugin), ...damaged]);
+  return new PluginCatalogue(installed, damaged);
 }
+
+/** In the place of what cannot be used: takes any table, of any kind, and fails with the reason. */
+const damagedPlugin = ([id, reason]: readonly [string, string]): Plugin[] =>
+  (["transport", "discovery", "service"] as const).map((namespace) => ({
+    id,
+    namespace,
+    sdk: "*",
+    permissions: [],
+    config: { "~standard": { version: 1, vendor: "godwit", validate: (value: unknown) => ({ value }) } },
+    start() {
+      throw godwitError("GODWIT_PLUGIN_PACKAGE", reason);
+    },
+  }));
 
 export const addPackage = (stateDir: string, path: string): Promise<PluginPackage> =>
   installPackage(stateDir, readPackageBytes(path), builtinPlugins);
@@ -74,7 +86,8 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
     entrypoints: [join(folder, entry)],
     target: "bun",
     format: "esm",
-    external: ["@godwit/sdk", "@godwit/sdk/tcp"],
+    // The node hands these out itself: one SDK, whatever the plugin was packed with.
+    external: [...sdkModules],
     throw: false,
   });
   const [output] = built.outputs;

@@ -2,10 +2,9 @@
  * A package's code becomes a plugin: imports exactly the bytes it was given, with the SDK of this Godwit. Used in the node for
  * trusted plugins and at the far end of a channel for all others.
  */
-import * as sdk from "@godwit/sdk";
-import * as tcp from "@godwit/sdk/tcp";
 import type { Plugin } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
+import { bindSdk } from "./sdk-modules.ts";
 
 /** A module cannot be registered twice under one name, and its contents are its name here. */
 const registered = new Set<string>();
@@ -22,10 +21,7 @@ export async function importPlugin(
     Bun.plugin({
       name,
       setup(build) {
-        if (registered.size === 0) {
-          build.module("@godwit/sdk", () => ({ exports: { ...sdk }, loader: "object" }));
-          build.module("@godwit/sdk/tcp", () => ({ exports: { ...tcp }, loader: "object" }));
-        }
+        if (registered.size === 0) bindSdk(build);
         build.module(name, () => ({ contents, loader: "js" }));
       },
     });

@@ -18,6 +18,7 @@ export interface FlowProperties {
   readonly isAnonymous: boolean;
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
+  readonly patienceMs?: number | undefined;
 }
 
 /** The end where a flow is used. As a `Pipe` it follows that contract; streams and sockets use `end` and `reset` too. */
@@ -28,6 +29,7 @@ export class FlowPipe implements Pipe {
   readonly linkClass: LinkClass;
   readonly isAnonymous: boolean;
   readonly rateBitsPerSecond: number;
+  readonly patienceMs?: number;
   remote: string;
   mtu: number;
   readonly #flows: Flows;
@@ -71,6 +73,7 @@ export class FlowPipe implements Pipe {
     this.isAnonymous = properties.isAnonymous;
     this.rateBitsPerSecond = properties.rateBitsPerSecond;
     this.mtu = properties.mtu;
+    if (properties.patienceMs !== undefined) this.patienceMs = properties.patienceMs;
     flows.add(id, {
       onData: (body) => this.#onData(body),
       onCredit: (bytes) => this.#onCredit(bytes),

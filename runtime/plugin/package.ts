@@ -34,6 +34,11 @@ const manifestSchema = z.strictObject({
   /** Range of the SDK, like `^0.1.0`. */
   sdk: z.string().regex(/^[\x20-\x7e]{1,64}$/),
   permissions: z.array(permission).max(64),
+  /** Ids of plugins that have to be installed as well. */
+  requires: z
+    .array(z.string().regex(/^[a-z][a-z0-9-]{0,63}$/))
+    .max(16)
+    .optional(),
   /** File of the author's folder that exports the plugin; relative to the manifest. */
   entry: z.string().min(1).max(200),
   /** What `entry` is: a module for Godwit's own runtime (`godwit`, the default), or a program that speaks frames over fd 3. */

@@ -19,6 +19,11 @@ const pipeSchema = z.object({
   isAnonymous: z.boolean().default(false),
   rateBitsPerSecond: z.number().positive().max(1e12),
   mtu: z.number().int().min(0).max(65_535),
+  patienceMs: z
+    .number()
+    .min(0)
+    .max(30 * 86_400_000)
+    .optional(),
 });
 const changeSchema = z.object({
   remote: endpoint.optional(),

@@ -65,7 +65,13 @@ export function remotePlugin(plugin: Plugin, options: RemoteOptions): Plugin {
       // Before anything is waited for, so that a stop during the start ends it as well.
       ctx.own(() => remote.stop());
       await remote.start(table);
-      ctx.spawn(options.level === "contained" ? "thread" : "process", () => remote.whole);
+      ctx.spawn(options.level === "contained" ? "thread" : "process", (signal) => {
+        // It ends by `stop`, for which the host waits only when its tasks are over.
+        const asked = new Promise<void>((resolve) =>
+          signal.addEventListener("abort", () => resolve(), { once: true }),
+        );
+        return Promise.race([remote.whole, asked]);
+      });
     },
   };
 }

@@ -12,7 +12,12 @@ export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   isAnonymous: pipe.isAnonymous === true,
   rateBitsPerSecond: pipe.rateBitsPerSecond,
   mtu: pipe.mtu,
+  ...patienceOf(pipe),
 });
+
+/** Of pipes of an SDK that knows it. */
+const patienceOf = (pipe: Pipe & { readonly patienceMs?: number }) =>
+  pipe.patienceMs === undefined ? {} : { patienceMs: pipe.patienceMs };
 
 export const pipeSource = (pipe: Pipe): FlowSource => ({
   open: (handlers) => pipe.open(handlers),
