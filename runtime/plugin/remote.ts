@@ -30,7 +30,7 @@ const HEARTBEATS_MISSED_MAX = 5;
 /** What it may take to end by itself before it is ended. */
 const STOP_DEADLINE_MS = 2_000;
 /** Frames that are not data on an open flow. Beyond this it floods the node. */
-const CONTROL_FRAMES = { perSecond: 20_000, burst: 40_000 } as const;
+const CONTROL_FRAMES = { perSecond: 10_000, burst: 20_000 } as const;
 const LOGS = { perSecond: 20, burst: 200 } as const;
 /** Of a Worker's heap: it shares the node's memory, so that the node must look. */
 const CONTAINED_HEAP_BYTES_MAX = 256 * 2 ** 20;
