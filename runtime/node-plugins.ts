@@ -8,6 +8,7 @@ import type { Identity } from "./identity/keys.ts";
 import { godwitError } from "./kernel/errors.ts";
 import { checkPluginTables } from "./plugin/check.ts";
 import {
+  damagedPlugins,
   type InstalledChoice,
   type InstalledPlugin,
   installedPlugins,
@@ -35,8 +36,8 @@ export class PluginCatalogue {
   readonly all: readonly Plugin[];
   readonly #hashes: ReadonlyMap<string, string>;
 
-  constructor(installed: readonly InstalledChoice[]) {
-    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin)];
+  constructor(installed: readonly InstalledChoice[], damaged: readonly Plugin[] = []) {
+    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin), ...damaged];
     this.#hashes = new Map(installed.map(({ hash, plugin }) => [plugin.id, hash]));
   }
 
@@ -51,13 +52,23 @@ export class PluginCatalogue {
 /** The plugins for a configuration, which is held against them. Throws ConfigError. */
 export async function readPlugins(config: Config): Promise<PluginCatalogue> {
   const installed = await installedPlugins(config.node.stateDir, builtinPlugins);
-  await checkPluginTables(
-    config,
-    builtinPlugins,
-    installed.map(({ plugin }) => plugin),
-  );
-  return new PluginCatalogue(installed);
+  const damaged = [...(await damagedPlugins(config.node.stateDir, builtinPlugins))].flatMap(damagedPlugin);
+  await checkPluginTables(config, builtinPlugins, [...installed.map(({ plugin }) => plugin), ...damaged]);
+  return new PluginCatalogue(installed, damaged);
 }
+
+/** In the place of what cannot be used: takes any table, of any kind, and fails with the reason. */
+const damagedPlugin = ([id, reason]: readonly [string, string]): Plugin[] =>
+  (["transport", "discovery", "service"] as const).map((namespace) => ({
+    id,
+    namespace,
+    sdk: "*",
+    permissions: [],
+    config: { "~standard": { version: 1, vendor: "godwit", validate: (value: unknown) => ({ value }) } },
+    start() {
+      throw godwitError("GODWIT_PLUGIN_PACKAGE", reason);
+    },
+  }));
 
 export const addPackage = (stateDir: string, path: string): Promise<PluginPackage> =>
   installPackage(stateDir, readPackageBytes(path), builtinPlugins);

@@ -79,12 +79,16 @@ export class Reloader {
   async #reload(): Promise<ReloadView> {
     const { config: after, replaced } = await this.#read();
     const { keys, instances: edited } = diffConfig(this.#config, after);
-    const instances = [...edited, ...runningOf(replaced, after, edited)];
+    const renewed = runningOf(replaced, after, edited);
+    const instances = [...edited, ...renewed];
     this.#config = after;
-    for (const { section, name } of instances) await this.#host.remove(namespaces[section], name);
-    const isChanged = ({ namespace, name }: PluginInstance) =>
-      instances.some((change) => namespaces[change.section] === namespace && change.name === name);
-    await this.#host.start(pluginInstances(after).filter(isChanged));
+    const isIn =
+      (changes: readonly InstanceChange[]) =>
+      ({ namespace, name }: PluginInstance) =>
+        changes.some((change) => namespaces[change.section] === namespace && change.name === name);
+    for (const { section, name } of edited) await this.#host.remove(namespaces[section], name);
+    await this.#host.start(pluginInstances(after).filter(isIn(edited)));
+    for (const instance of pluginInstances(after).filter(isIn(renewed))) await this.#host.replace(instance);
     const report: ReloadView = { changed: [...instances], restart_needed: keys.map(settingName) };
     this.#log.info("configuration reloaded", {
       changed: instances.map(({ section, name, change }) => `${section}.${name} ${change}`).join(", "),

@@ -7,6 +7,7 @@ import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
 import { findPlugin, keyOf, validateOptions } from "./host.ts";
+import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 
 const sections: readonly {
@@ -38,7 +39,9 @@ export async function checkPluginTables(
         ...isolationProblems(section, table, findPlugin(builtins, namespace, table.type) !== undefined),
       );
       const plugin = findPlugin(installed, namespace, table.type);
-      if (plugin !== undefined) problems.push(...grantProblems(section, table, plugin));
+      // Of one that is damaged nobody knows what it asks for.
+      if (plugin !== undefined && isInstalled(plugin))
+        problems.push(...grantProblems(section, table, plugin));
     }
   }
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);

@@ -29,6 +29,7 @@ import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
 import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
 import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
+import { startWaves } from "./order.ts";
 import { openPluginNet } from "./net.ts";
 import { allowAll, type NetPolicy } from "./permissions.ts";
 import { Offers } from "./offers.ts";
@@ -47,8 +48,15 @@ export const CRASHES_MAX = 5;
 const CRASH_WINDOW_MS = 600_000;
 /** A life this long makes the next failure a first one. */
 const STABLE_MS = 300_000;
+/** Kinds of errors that, where they advise never to try again, would come again. */
+const FINAL_KINDS: ReadonlySet<string> = new Set(["config", "permission", "plugin"]);
 /** Transports first, so that hints find someone to dial them; stopped in reverse. */
 const startOrder: readonly PluginNamespace[] = ["transport", "engine", "heal-action", "service", "discovery"];
+
+/** Its manifest may name plugins that have to run before it. */
+export interface RequiringPlugin extends Plugin {
+  readonly requires?: readonly string[] | undefined;
+}
 
 /** One table of the configuration: `[transports.lan]` is namespace transport, name lan. */
 export interface PluginInstance {
@@ -112,7 +120,7 @@ export interface WatchedNetwork extends Pick<HostNetwork, "addresses"> {
 }
 
 export interface HostDeps {
-  readonly plugins: readonly Plugin[];
+  readonly plugins: readonly RequiringPlugin[];
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -168,10 +176,38 @@ export class PluginHost {
   /** Starts all; one that fails is marked down with its reason and the others go on. */
   async start(instances: readonly PluginInstance[]): Promise<void> {
     for (const namespace of startOrder) {
-      await Promise.all(
-        instances.filter((instance) => instance.namespace === namespace).map((i) => this.#start(i)),
+      const waves = startWaves(
+        instances.filter((instance) => instance.namespace === namespace),
+        ({ type }) => type,
+        ({ type }) => findPlugin(this.#deps.plugins, namespace, type)?.requires ?? [],
       );
+      for (const wave of waves) await Promise.all(wave.map((instance) => this.#start(instance)));
     }
+  }
+
+  /**
+   * A transport whose code is another now: the new one starts beside the old, which goes when that has worked; its links
+   * then come back over the new one. Where both cannot be, because both want one port, the old one goes first.
+   */
+  async replace(instance: PluginInstance): Promise<void> {
+    const { namespace, name } = instance;
+    const old = this.#running.find(
+      (one) => one.instance.namespace === namespace && one.instance.name === name,
+    );
+    if (old === undefined || namespace !== "transport" || old.health.state === "down") {
+      await this.remove(namespace, name);
+      return await this.start([instance]);
+    }
+    const supervision = this.#supervise();
+    await this.#start(instance, supervision);
+    this.#running.splice(this.#running.indexOf(old), 1);
+    old.supervision.restart?.cancel();
+    await this.#stop(old);
+    const fresh = this.#running.find((one) => one.supervision === supervision);
+    if (fresh === undefined || fresh.health.state !== "down" || supervision.restart === undefined) return;
+    supervision.restart.cancel();
+    supervision.restart = undefined;
+    await this.#start(instance, supervision);
   }
 
   /** Stops an instance for good; other plugins and their links stay. */
@@ -269,7 +305,7 @@ export class PluginHost {
       events.health(running);
     } catch (error) {
       const { kind, retry, message } = asGodwitError(error);
-      this.#fail(running, message, (kind === "config" || kind === "permission") && retry === "never");
+      this.#fail(running, message, retry === "never" && FINAL_KINDS.has(kind));
     } finally {
       deadline.cancel();
     }
@@ -437,11 +473,11 @@ export class PluginHost {
 
 const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
 
-export const findPlugin = (
-  plugins: readonly Plugin[],
+export const findPlugin = <P extends Plugin>(
+  plugins: readonly P[],
   namespace: PluginNamespace,
   type: string,
-): Plugin | undefined => plugins.find((plugin) => plugin.namespace === namespace && plugin.id === type);
+): P | undefined => plugins.find((plugin) => plugin.namespace === namespace && plugin.id === type);
 
 /** What Standard Schema answers; `keys` is zod's list of unknown keys. */
 export interface ValidationResult {

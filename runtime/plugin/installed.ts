@@ -182,6 +182,22 @@ function withoutUnmet(list: readonly InstalledPlugin[], builtins: readonly Plugi
   return withoutUnmet(fewer, builtins);
 }
 
+/**
+ * Ids of which nothing can be used, with the reason of the newest: their tables are down, the node is not.
+ */
+export async function damagedPlugins(
+  stateDir: string,
+  builtins: readonly Plugin[],
+): Promise<ReadonlyMap<string, string>> {
+  const list = await listInstalled(stateDir, builtins);
+  const usable = new Set(list.flatMap(({ id, package: found }) => (found === undefined ? [] : [id])));
+  const damaged = new Map<string, string>();
+  for (const { id, version, reason } of list)
+    if (!usable.has(id) && !damaged.has(id) && reason !== undefined)
+      damaged.set(id, `its installed version ${version} cannot be used: ${reason}`);
+  return damaged;
+}
+
 export interface InstalledChoice {
   readonly hash: string;
   readonly plugin: InstalledCode;
@@ -215,6 +231,7 @@ function pluginOf(found: PluginPackage): InstalledCode {
     sdk: range,
     permissions,
     package: found,
+    requires: found.manifest.requires,
     config: tableSchema(found.manifest),
     async start(ctx, table) {
       await startPlugin(await importPlugin(found.manifest, found.code, found.hash), ctx, table);

@@ -7,7 +7,7 @@ import { chmod, lstat, opendir, rename, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Plugin, PluginContext } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import type { PluginInstance } from "./host.ts";
+import type { PluginInstance, RequiringPlugin } from "./host.ts";
 import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./launch.ts";
 import type { PluginPackage } from "./package.ts";
 import { allowAll, grantedOf, netPolicyOf, type NetPolicy } from "./permissions.ts";
@@ -21,7 +21,7 @@ const MEMORY_BYTES_MAX = 256 * 2 ** 20;
 export type TrustLevel = "trusted" | "contained" | "untrusted";
 
 /** A plugin of a third party, with the code that was verified. */
-export interface InstalledCode extends Plugin {
+export interface InstalledCode extends RequiringPlugin {
   readonly package: PluginPackage;
 }
 

@@ -30,7 +30,7 @@ const HEARTBEATS_MISSED_MAX = 5;
 /** What it may take to end by itself before it is ended. */
 const STOP_DEADLINE_MS = 2_000;
 /** Frames that are not data on an open flow. Beyond this it floods the node. */
-const CONTROL_FRAMES = { perSecond: 20_000, burst: 40_000 } as const;
+const CONTROL_FRAMES = { perSecond: 10_000, burst: 20_000 } as const;
 const LOGS = { perSecond: 20, burst: 200 } as const;
 /** Of a Worker's heap: it shares the node's memory, so that the node must look. */
 const CONTAINED_HEAP_BYTES_MAX = 256 * 2 ** 20;
@@ -65,7 +65,13 @@ export function remotePlugin(plugin: Plugin, options: RemoteOptions): Plugin {
       // Before anything is waited for, so that a stop during the start ends it as well.
       ctx.own(() => remote.stop());
       await remote.start(table);
-      ctx.spawn(options.level === "contained" ? "thread" : "process", () => remote.whole);
+      ctx.spawn(options.level === "contained" ? "thread" : "process", (signal) => {
+        // It ends by `stop`, for which the host waits only when its tasks are over.
+        const asked = new Promise<void>((resolve) =>
+          signal.addEventListener("abort", () => resolve(), { once: true }),
+        );
+        return Promise.race([remote.whole, asked]);
+      });
     },
   };
 }
