@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { decideClock, encodeSntpRequest, parseSavedClock, readSntpAnswer } from "./time.ts";
+import { decideClock, encodeSntpRequest, isBelievable, parseSavedClock, readSntpAnswer } from "./time.ts";
 
 const BUILT = Date.UTC(2026, 10, 1);
 const DAY = 86_400_000;
@@ -40,6 +40,12 @@ test.each([
   ["exactly the floor", BUILT, undefined, { wallMs: BUILT, source: "hardware", isSet: false }],
 ] as const)("%s", (_name, now, saved, wanted) => {
   expect(decideClock(now, BUILT, saved)).toEqual(wanted);
+});
+
+test("a server's word has bounds", () => {
+  expect(isBelievable(BUILT, BUILT)).toBe(true);
+  expect(isBelievable(BUILT - 1, BUILT)).toBe(false);
+  expect(isBelievable(Date.UTC(2104, 0, 1), BUILT)).toBe(false);
 });
 
 test("the saved clock", () => {
@@ -101,6 +107,7 @@ test("what is no answer", () => {
     ["stratum 16", (_view, bytes) => (bytes[1] = 16)],
     ["for another question", (_view, bytes) => (bytes[25] = 99)],
     ["no time", (view) => view.setUint32(40, 0)],
+    ["a time before 1970", (view) => view.setUint32(40, 2_200_000_000)],
   ];
   for (const [, change] of bad) expect(readSntpAnswer(answer(change), nonce, 1)).toBeUndefined();
   expect(readSntpAnswer(answer().subarray(0, 47), nonce, 1)).toBeUndefined();

@@ -55,7 +55,7 @@ describe("one machine of 320 MB", () => {
     "boots, gets an address by DHCP, answers, survives its node and goes off by its button",
     async () => {
       await guest.hear(/godwit is pid 1/);
-      await guest.hear(/means nothing word=godwit\.nonsense=1/);
+      await guest.hear(/means nothing word="godwit\.nonsense=1"/);
       await guest.hear(/watchdog seconds=20/);
       await guest.hear(/lease interface=eth0 address=10\.0\.2\.15\/24/);
       const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));

@@ -60,6 +60,7 @@ import { decideAllowed } from "../../runtime/forward/rules.ts";
 import { parsePattern, parseTarget } from "../../runtime/config/targets.ts";
 import { decodePackage, encodePackage, parseManifest } from "../../runtime/plugin/package.ts";
 import type { Target } from "./engine.ts";
+import { initTargets } from "./init.ts";
 
 const utf8 = new TextEncoder();
 const pluginManifest = utf8.encode(
@@ -622,4 +623,5 @@ export const decoderTargets = (): Target[] => [
   ...textTargets(),
   ...streamTargets(),
   ...torTargets(),
+  ...initTargets(),
 ];
