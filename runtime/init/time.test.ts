@@ -63,8 +63,8 @@ const CAPTURED =
 const CAPTURED_AT_MS = 1_795_636_894_665;
 
 test("a captured answer", () => {
-  const answer = Uint8Array.from(Buffer.from(CAPTURED, "hex"));
-  expect(Math.abs(readSntpAnswer(answer, nonce, 2)! - CAPTURED_AT_MS)).toBeLessThan(3);
+  const captured = Uint8Array.from(Buffer.from(CAPTURED, "hex"));
+  expect(Math.abs(readSntpAnswer(captured, nonce, 2)! - CAPTURED_AT_MS)).toBeLessThan(3);
 });
 
 test("the request says nothing but the nonce", () => {

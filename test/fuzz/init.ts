@@ -139,7 +139,7 @@ export const initTargets = (): Target[] => [
   ),
   parser("saved clock", ["1793491200000\n"], parseSavedClock),
   parser("console line", ["a\u001b[2Jb"], (input) => {
-    if (/[\u0000-\u001f\u007f-\u009f]/.test(printable(input))) throw new Error("a control character");
+    if (/\p{Cc}/u.test(printable(input))) throw new Error("a control character");
   }),
   decoder("file system label", [new Uint8Array(1_280).fill(0x53)], extLabel),
   decoder("input events", [new Uint8Array(48).fill(1)], hasPowerPress),
