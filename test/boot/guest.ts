@@ -129,8 +129,13 @@ export class Guest {
     void this.#process.stdin.flush();
   }
 
+  /** Keys pressed at once, by QEMU's names. */
+  press(...keys: readonly string[]): Promise<void> {
+    return this.monitor("send-key", { keys: keys.map((data) => ({ type: "qcode", data })) });
+  }
+
   /** A command of QEMU's monitor, such as `system_powerdown`. */
-  async monitor(command: string): Promise<void> {
+  async monitor(command: string, values: Readonly<Record<string, unknown>> = {}): Promise<void> {
     const done = Promise.withResolvers<void>();
     let received = "";
     const socket = await Bun.connect({
@@ -144,7 +149,8 @@ export class Guest {
         close: () => done.reject(new Error(`the monitor hung up: ${received}`)),
       },
     });
-    socket.write(`{"execute":"qmp_capabilities"}\n{"execute":"${command}"}\n`);
+    const spoken = { execute: command, arguments: values };
+    socket.write(`{"execute":"qmp_capabilities"}\n${JSON.stringify(spoken)}\n`);
     await done.promise;
     socket.end();
   }
