@@ -18,9 +18,9 @@ test("the closure is in an order in which it loads, and PID 1 reads the same ord
   const folder = mkdtempSync(join(tmpdir(), "godwit-tree-"));
   try {
     mkdirSync(join(folder, "kernel/net"), { recursive: true });
-    // a needs c before b is known to need c too; d and e need each other, which no kernel has.
+    // b needs c as well, and a names it after b; d and e need each other, which no kernel has.
     const needs: Record<string, string> = {
-      a: "c,b",
+      a: "b,c",
       b: "c",
       "c-dash": "",
       c: "c_dash",
