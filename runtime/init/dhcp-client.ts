@@ -21,8 +21,6 @@ const REBIND_PART = 0.875;
 const NAK_PAUSE_MS = 10_000;
 /** A server that does not say how long. */
 const LEASE_DEFAULT_SECONDS = 3_600;
-/** Anything later than this is as good as never. */
-const TIMER_MAX_MS = 30 * 24 * 3_600_000;
 
 export interface Lease {
   /** 4 bytes. */
@@ -210,7 +208,7 @@ export class DhcpClient {
 
   #wait(delayMs: number, fn: () => void): void {
     this.#timer?.cancel();
-    this.#timer = this.#deps.clock.after(Math.min(delayMs, TIMER_MAX_MS), fn);
+    this.#timer = this.#deps.clock.after(delayMs, fn);
   }
 
   #send(

@@ -78,6 +78,15 @@ describe("modules", () => {
     });
   });
 
+  test("the nearest stands first in the file, and comes last", () => {
+    expect(planModules(dep, ["virtio_net"]).paths).toEqual([
+      "k/virtio.ko",
+      "k/failover.ko",
+      "k/net_failover.ko",
+      "k/virtio_net.ko",
+    ]);
+  });
+
   test("hardware that is not there is no fault, nor what needs it; a real one is told and the rest loaded", () => {
     const folder = mkdtempSync(join(tmpdir(), "godwit-modules-"));
     try {
@@ -369,10 +378,12 @@ describe("the heartbeat", () => {
   test("an answer that never comes is given up, and is no sign of life", async () => {
     const clock = new ManualClock();
     let open = 0;
+    let asked = 0;
     const heartbeat = new Heartbeat({
       clock,
       ask: (_path, signal) => {
         open++;
+        asked++;
         const { promise, reject } = Promise.withResolvers<unknown>();
         signal.addEventListener("abort", () => (open--, reject(new Error("late"))));
         return promise;
@@ -383,6 +394,7 @@ describe("the heartbeat", () => {
     heartbeat.start();
     await clock.advance(60_000);
     expect(open).toBeLessThanOrEqual(1);
+    expect(asked).toBeGreaterThan(8);
     heartbeat.stop();
     await clock.advance(1);
     expect(open).toBe(0);

@@ -26,10 +26,12 @@ import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "./dhcp.ts";
 import { DhcpClient, type Lease } from "./dhcp-client.ts";
 import type { DeviceSocket, Sys } from "./sys.ts";
 
-/** Bun cannot wait for a descriptor that is not its own: sockets are looked at this often while an answer may come. */
+/** Bun cannot wait for a descriptor that is not its own: sockets are looked at this often after a question was asked. */
 const LOOK_MS = 25;
-/** And for news of interfaces in quiet times. */
+/** And at other times, for late answers and news of interfaces. */
 const QUIET_LOOK_MS = 250;
+/** Servers answer within this, and drivers find their hardware. */
+const LIVELY_MS = 5_000;
 const ETHERNET = "1";
 const BROADCAST = [255, 255, 255, 255] as const;
 /** Default routes of several interfaces: the first wins, the others are there should it go. */
@@ -72,6 +74,8 @@ export class Network {
   readonly #news: RouteNews;
   readonly #ports = new Map<number, Port>();
   #timer: Timer | undefined;
+  /** Monotonic ms until which sockets are looked at often. */
+  #livelyUntilMs = 0;
   /** Changes go one after the other. */
   #work: Promise<void> = Promise.resolve();
 
@@ -90,6 +94,7 @@ export class Network {
   start(): void {
     this.#writeResolvers();
     this.#enqueue("list", () => this.#listAll());
+    this.#enliven();
     this.#look();
   }
 
@@ -112,8 +117,10 @@ export class Network {
   }
 
   #look(): void {
-    const isWaiting = this.#receive();
-    this.#timer = this.#deps.clock.after(isWaiting ? LOOK_MS : QUIET_LOOK_MS, () => this.#look());
+    const { clock } = this.#deps;
+    this.#receive();
+    const isLively = clock.monotonicMs() < this.#livelyUntilMs;
+    this.#timer = clock.after(isLively ? LOOK_MS : QUIET_LOOK_MS, () => this.#look());
     let news: ReturnType<RouteNews["poll"]>;
     try {
       news = this.#news.poll();
@@ -127,15 +134,18 @@ export class Network {
       } catch (error) {
         this.#deps.log.warn("network news", { error: asGodwitError(error) });
       }
-    if (news.datagrams.length > 0) this.#deps.onChange();
+    if (news.datagrams.length === 0) return;
+    this.#enliven();
+    this.#deps.onChange();
   }
 
-  /** Answers whether any interface waits for one. */
-  #receive(): boolean {
-    let isWaiting = this.#ports.size === 0;
+  #enliven(): void {
+    this.#livelyUntilMs = this.#deps.clock.monotonicMs() + LIVELY_MS;
+  }
+
+  #receive(): void {
     for (const { dhcp, name } of this.#ports.values()) {
       if (dhcp?.client.isWaiting !== true) continue;
-      isWaiting = true;
       try {
         for (let i = 0; i < 16; i++) {
           const datagram = dhcp.socket.receive();
@@ -146,7 +156,6 @@ export class Network {
         this.#deps.log.debug("dhcp socket", { interface: name, error: asGodwitError(error) });
       }
     }
-    return isWaiting;
   }
 
   #onNews(datagram: Uint8Array): void {
@@ -208,11 +217,13 @@ export class Network {
   }
 
   async #configure(port: Port): Promise<void> {
-    port.isConfigured = true;
     const { addresses, gateway } = port.plan;
     for (const { address, prefixLength } of addresses)
       await this.#rtnetlink.addAddress({ index: port.index, address: parseIp(address), prefixLength });
+    // The kernel takes a route only by an interface that is up: until then the next news of it tries again.
     if (gateway !== undefined) await this.#setRoute(port, parseIp(gateway));
+    port.isConfigured = true;
+    this.#deps.onChange();
   }
 
   #setRoute(port: Port, gateway: Uint8Array): Promise<boolean> {
@@ -239,7 +250,8 @@ export class Network {
         random,
         mac,
         hostname,
-        send(message, to) {
+        send: (message, to) => {
+          this.#enliven();
           try {
             socket.send(message, to === "broadcast" ? BROADCAST : [...to], DHCP_SERVER_PORT);
           } catch (error) {

@@ -25,7 +25,7 @@ import { runRescue } from "./rescue.ts";
 import { spawnProcess } from "./spawn.ts";
 import { type Program, Supervisor } from "./supervise.ts";
 import { openSys, type Sys } from "./sys.ts";
-import { type ClockSource, decideClock, parseSavedClock } from "./time.ts";
+import { type ClockSource, decideClock, isBelievable, parseSavedClock } from "./time.ts";
 import { askSntp, TimeServers } from "./time-server.ts";
 import { openWatchdog, Watchdog } from "./watchdog.ts";
 
@@ -293,9 +293,9 @@ class Machine {
     this.#times.askNow();
   }
 
-  /** A server may set the clock anywhere past the image's own age; what is before that is wrong. */
+  /** Nobody vouches for a time server, but what is before the image or in another age is wrong. */
   #onTime(wallMs: number, server: string): void {
-    if (wallMs < this.#image.builtMs)
+    if (!isBelievable(wallMs, this.#image.builtMs))
       return this.#log.warn("a time server is wrong", { server, says: new Date(wallMs).toISOString() });
     const stepMs = wallMs - clock.wallMs();
     this.#step("set the clock", () => this.#sys.setClock(wallMs));

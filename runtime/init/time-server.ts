@@ -7,7 +7,7 @@ import { encodeSntpRequest, readSntpAnswer } from "./time.ts";
 
 const ANSWER_MAX_MS = 2_000;
 const AGAIN_FIRST_MS = 8_000;
-const AGAIN_MAX_MS = 10 * 60_000;
+const AGAIN_MAX_MS = 64_000;
 const AGAIN_RIGHT_MS = 3_600_000;
 
 export interface TimeServerDeps {

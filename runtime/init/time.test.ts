@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { decideClock, encodeSntpRequest, parseSavedClock, readSntpAnswer } from "./time.ts";
+import { decideClock, encodeSntpRequest, isBelievable, parseSavedClock, readSntpAnswer } from "./time.ts";
 
 const BUILT = Date.UTC(2026, 10, 1);
 const DAY = 86_400_000;
@@ -42,6 +42,12 @@ test.each([
   expect(decideClock(now, BUILT, saved)).toEqual(wanted);
 });
 
+test("a server's word has bounds", () => {
+  expect(isBelievable(BUILT, BUILT)).toBe(true);
+  expect(isBelievable(BUILT - 1, BUILT)).toBe(false);
+  expect(isBelievable(Date.UTC(2104, 0, 1), BUILT)).toBe(false);
+});
+
 test("the saved clock", () => {
   expect(parseSavedClock("1793491200000\n")).toBe(1_793_491_200_000);
   for (const text of ["", "\n", "-1", "1e12", "1793491200000 ", "99999999999999999", "0x0"])
@@ -57,8 +63,8 @@ const CAPTURED =
 const CAPTURED_AT_MS = 1_795_636_894_665;
 
 test("a captured answer", () => {
-  const answer = Uint8Array.from(Buffer.from(CAPTURED, "hex"));
-  expect(Math.abs(readSntpAnswer(answer, nonce, 2)! - CAPTURED_AT_MS)).toBeLessThan(3);
+  const captured = Uint8Array.from(Buffer.from(CAPTURED, "hex"));
+  expect(Math.abs(readSntpAnswer(captured, nonce, 2)! - CAPTURED_AT_MS)).toBeLessThan(3);
 });
 
 test("the request says nothing but the nonce", () => {
@@ -101,6 +107,7 @@ test("what is no answer", () => {
     ["stratum 16", (_view, bytes) => (bytes[1] = 16)],
     ["for another question", (_view, bytes) => (bytes[25] = 99)],
     ["no time", (view) => view.setUint32(40, 0)],
+    ["a time before 1970", (view) => view.setUint32(40, 2_200_000_000)],
   ];
   for (const [, change] of bad) expect(readSntpAnswer(answer(change), nonce, 1)).toBeUndefined();
   expect(readSntpAnswer(answer().subarray(0, 47), nonce, 1)).toBeUndefined();

@@ -29,6 +29,10 @@ export function decideClock(nowMs: number, builtMs: number, savedMs: number | un
   return { wallMs: nowMs, source: "hardware", isSet: false };
 }
 
+/** Whether a time that others tell can be right: not before the image, and not in another age. */
+export const isBelievable = (wallMs: number, builtMs: number): boolean =>
+  wallMs >= builtMs && wallMs <= builtMs + AHEAD_MAX_MS;
+
 /** As written at shutdown: milliseconds since 1970 on a line. Undefined for anything else. */
 export function parseSavedClock(text: string): number | undefined {
   const match = /^(\d{12,15})\n?$/.exec(text);
@@ -78,7 +82,7 @@ export function readSntpAnswer(
   for (let i = 0; i < 8; i++) if (bytes[ORIGINATE_OFFSET + i] !== nonce[i]) return undefined;
   const receivedMs = timestampMs(view, RECEIVE_OFFSET);
   const sentMs = timestampMs(view, TRANSMIT_OFFSET);
-  if (view.getUint32(TRANSMIT_OFFSET) === 0) return undefined;
+  if (view.getUint32(TRANSMIT_OFFSET) === 0 || sentMs < 0) return undefined;
   // The server's own time between the two is no part of the way.
   const wayMs = Math.max(roundTripMs - Math.max(sentMs - receivedMs, 0), 0) / 2;
   return sentMs + wayMs;

@@ -1,5 +1,7 @@
 /** Godwit as the only program of a machine: a real kernel in QEMU, real DHCP, real watchdog, a real time server. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Caller } from "../telex/caller.ts";
 import { api, buildImage, type BuiltImage, TOKEN_WORD } from "./image.ts";
 import { BOOT_MS, Guest, secondsOf } from "./guest.ts";
@@ -31,6 +33,23 @@ const answers = async (port: number): Promise<void> => {
   }
 };
 
+test(
+  "the same sources and packages give the same bytes",
+  async () => {
+    const again = await buildImage();
+    try {
+      const hashes = (folder: string) =>
+        ["vmlinuz", "initrd.zst", "cmdline"].map((name) =>
+          new Bun.CryptoHasher("sha256").update(readFileSync(join(folder, name))).digest("hex"),
+        );
+      expect(hashes(again.folder)).toEqual(hashes(image.folder));
+    } finally {
+      again.remove();
+    }
+  },
+  10 * 60_000,
+);
+
 describe("one machine of 320 MB", () => {
   let guest: Guest;
 
@@ -55,7 +74,7 @@ describe("one machine of 320 MB", () => {
     "boots, gets an address by DHCP, answers, survives its node and goes off by its button",
     async () => {
       await guest.hear(/godwit is pid 1/);
-      await guest.hear(/means nothing word=godwit\.nonsense=1/);
+      await guest.hear(/means nothing word="godwit\.nonsense=1"/);
       await guest.hear(/watchdog seconds=20/);
       await guest.hear(/lease interface=eth0 address=10\.0\.2\.15\/24/);
       const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));
@@ -67,6 +86,9 @@ describe("one machine of 320 MB", () => {
       expect(node.callsign).toBe("DUN-A");
       await guest.hear(new RegExp(`node +DUN-A ${node.id}, ok`));
       await guest.hear(/api +http:\/\/10\.0\.2\.15:8000/);
+      // By router advertisements of QEMU's network, without a word of ours.
+      guest.say("status");
+      await guest.hear(/addresses +10\.0\.2\.15\/24 eth0, fec0:\S+\/64 eth0/);
 
       guest.say("memory");
       const left = await guest.hear(/machine +([\d.]+) MiB available/);
@@ -171,12 +193,16 @@ test(
 );
 
 test(
-  "a machine without any network runs its node",
+  "a machine without any network runs its node, and restarts in order at Ctrl-Alt-Del",
   async () => {
-    await using guest = await Guest.start({ image: image.folder, words: ["godwit.rescue"] });
+    await using guest = await Guest.start({ image: image.folder });
     await guest.hear(/node answers health=ok/);
     await guest.hear(/addresses +none yet/);
-    guest.say("reboot");
+    guest.say("help");
+    await guest.hear(/the console is for looking only/);
+    await guest.press("ctrl", "alt", "delete");
+    await guest.hear(/ending how=restart/);
+    await guest.hear(/name=node state=stopped/);
     await guest.hear(/godwit is pid 1/);
   },
   2 * BOOT_MS,

@@ -6,7 +6,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { tmpdir } from "node:os";
-import type { ImageArch } from "../../scripts/image/target.ts";
 
 /** For anything that a boot does; machines of CI are slow, and other work may go on beside. */
 export const BOOT_MS = 180_000;
@@ -17,7 +16,7 @@ const LOOK_MS = 20;
 export interface GuestOptions {
   /** Folder with vmlinuz, initrd.zst and cmdline. */
   readonly image: string;
-  readonly arch?: ImageArch;
+  readonly machine?: Machine;
   /** Words for the kernel beside those of the image. */
   readonly words?: readonly string[];
   readonly memoryMiB?: number;
@@ -29,11 +28,20 @@ export interface GuestOptions {
   readonly endsOnReset?: boolean;
 }
 
-const machines: Readonly<Record<ImageArch, readonly string[]>> = {
-  x64: ["qemu-system-x86_64", "-M", "q35", "-cpu", "max"],
-  arm64: ["qemu-system-aarch64", "-M", "virt", "-cpu", "max,pauth-impdef=on"],
+export type Machine = "x64" | "arm64" | "raspi3b";
+
+const machines: Readonly<Record<Machine, readonly string[]>> = {
+  x64: ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-smp", "1"],
+  arm64: ["qemu-system-aarch64", "-M", "virt", "-cpu", "max,pauth-impdef=on", "-smp", "1"],
+  // Its memory and processors are those of the board.
+  raspi3b: ["qemu-system-aarch64", "-M", "raspi3b"],
 };
-const consoles: Readonly<Record<ImageArch, string>> = { x64: "ttyS0", arm64: "ttyAMA0" };
+const consoles: Readonly<Record<Machine, string>> = { x64: "ttyS0", arm64: "ttyAMA0", raspi3b: "ttyAMA0" };
+const interfaces: Readonly<Record<Machine, string>> = {
+  x64: "virtio-net-pci",
+  arm64: "virtio-net-pci",
+  raspi3b: "usb-net",
+};
 
 export class Guest {
   readonly #process: Bun.Subprocess<"pipe", "pipe", "pipe">;
@@ -57,25 +65,26 @@ export class Guest {
   }
 
   static async start(options: GuestOptions): Promise<Guest> {
-    const { image, arch = "x64", words = [], memoryMiB = 320, ports, more = [] } = options;
+    const { image, machine = "x64", words = [], ports, more = [] } = options;
+    const { memoryMiB = machine === "raspi3b" ? 1_024 : 320 } = options;
     const folder = mkdtempSync(join(tmpdir(), "godwit-boot-"));
     const forwards = new Map<number, number>();
     for (const port of ports ?? []) forwards.set(port, await freePort());
     const rules = [...forwards].map(([inside, here]) => `,hostfwd=tcp:127.0.0.1:${here}-:${inside}`);
     const append = [
       readFileSync(join(image, "cmdline"), "utf8").trim(),
-      `console=${consoles[arch]}`,
+      `console=${consoles[machine]}`,
       ...words,
     ].join(" ");
     const child = Bun.spawn(
       [
-        ...machines[arch],
-        ...["-m", String(memoryMiB), "-smp", "1", "-nodefaults", "-display", "none", "-serial", "stdio"],
+        ...machines[machine],
+        ...["-m", String(memoryMiB), "-nodefaults", "-display", "none", "-serial", "stdio"],
         ...["-qmp", `unix:${join(folder, "qmp")},server=on,wait=off`],
         ...["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initrd.zst"), "-append", append],
         ...(ports === undefined
           ? []
-          : ["-netdev", `user,id=lan${rules.join("")}`, "-device", "virtio-net-pci,netdev=lan"]),
+          : ["-netdev", `user,id=lan${rules.join("")}`, "-device", `${interfaces[machine]},netdev=lan`]),
         ...(options.endsOnReset === true ? ["-no-reboot"] : []),
         ...more,
       ],
@@ -116,12 +125,17 @@ export class Guest {
 
   /** Types a line at the console. */
   say(line: string): void {
-    this.#process.stdin.write(`${line}\n`);
+    void this.#process.stdin.write(`${line}\n`);
     void this.#process.stdin.flush();
   }
 
+  /** Keys pressed at once, by QEMU's names. */
+  press(...keys: readonly string[]): Promise<void> {
+    return this.monitor("send-key", { keys: keys.map((data) => ({ type: "qcode", data })) });
+  }
+
   /** A command of QEMU's monitor, such as `system_powerdown`. */
-  async monitor(command: string): Promise<void> {
+  async monitor(command: string, values: Readonly<Record<string, unknown>> = {}): Promise<void> {
     const done = Promise.withResolvers<void>();
     let received = "";
     const socket = await Bun.connect({
@@ -135,7 +149,8 @@ export class Guest {
         close: () => done.reject(new Error(`the monitor hung up: ${received}`)),
       },
     });
-    socket.write(`{"execute":"qmp_capabilities"}\n{"execute":"${command}"}\n`);
+    const spoken = { execute: command, arguments: values };
+    socket.write(`{"execute":"qmp_capabilities"}\n${JSON.stringify(spoken)}\n`);
     await done.promise;
     socket.end();
   }

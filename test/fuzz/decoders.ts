@@ -64,6 +64,7 @@ import { decodeParts, encodeFrame, encodeParts, FrameReader } from "../../runtim
 import { parsePermission } from "../../runtime/plugin/permissions.ts";
 import pluginFrames from "../vectors/plugin-frames.json";
 import type { Target } from "./engine.ts";
+import { initTargets } from "./init.ts";
 
 const utf8 = new TextEncoder();
 const pluginManifest = utf8.encode(
@@ -660,4 +661,5 @@ export const decoderTargets = (): Target[] => [
   ...textTargets(),
   ...streamTargets(),
   ...torTargets(),
+  ...initTargets(),
 ];

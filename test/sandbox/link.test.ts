@@ -1,5 +1,5 @@
 /** A transport of a third party, outside of the node's thread, carries a link between two real nodes. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterEach, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab } from "../../scripts/lab.ts";
@@ -11,8 +11,8 @@ beforeAll(async () => {
   code = await bundle("brokered");
 });
 let lab: Lab;
-afterAll(async () => {
-  await lab?.close();
+afterEach(async () => {
+  await lab.close();
 });
 
 for (const trust of ["trusted", "contained", "untrusted"] as const)
@@ -47,5 +47,4 @@ for (const trust of ["trusted", "contained", "untrusted"] as const)
     );
     const peers = await a.json<{ peers: { links: { address: string }[] }[] }>("/mesh/peers");
     expect(JSON.stringify(peers)).toContain("brk://");
-    await lab.close();
   }, 60_000);

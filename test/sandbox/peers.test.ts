@@ -1,5 +1,5 @@
 /** `ctx.peers` and `ctx.onRequest` of a third party's plugin, in the node's process, in a Worker and in a sandbox. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterEach, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab } from "../../scripts/lab.ts";
@@ -11,8 +11,8 @@ beforeAll(async () => {
   code = await bundle("neighbours");
 });
 let lab: Lab;
-afterAll(async () => {
-  await lab?.close();
+afterEach(async () => {
+  await lab.close();
 });
 
 interface Heard {
@@ -57,5 +57,4 @@ for (const trust of ["trusted", "contained", "untrusted"] as const)
       async () => ((await (await ask("heard")).json()) as Heard).changes > told.changes,
       20_000,
     );
-    await lab.close();
   }, 60_000);

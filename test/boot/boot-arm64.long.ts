@@ -1,0 +1,70 @@
+/** The same image for arm64: a virtual machine, and the Raspberry Pi 3B as QEMU knows it (no clock, Ethernet behind USB). */
+import { expect, test } from "bun:test";
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { PackageRoot } from "../../scripts/image/packages.ts";
+import { BOOT_MS, Guest, secondsOf } from "./guest.ts";
+import { api, buildImage, TOKEN_WORD } from "./image.ts";
+
+const API = 8000;
+const WORDS = [`godwit.api=0.0.0.0:${API}`, TOKEN_WORD, "godwit.callsign=DUN-A", "godwit.rescue"];
+const BOARD_KERNEL = "linux-image-arm64";
+
+test(
+  "arm64, a virtual machine: DHCP, an answer, an orderly end",
+  async () => {
+    const image = await buildImage("arm64");
+    try {
+      await using guest = await Guest.start({
+        image: image.folder,
+        machine: "arm64",
+        ports: [API],
+        words: WORDS,
+      });
+      const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));
+      console.log(`  arm64 virt: kernel start to API ready ${ready} s`);
+      for (const { what, bytes, isFile } of image.sizes)
+        if (isFile) console.log(`  file ${what}: ${(bytes / 2 ** 20).toFixed(1)} MiB`);
+      const { node } = await api<{ node: { callsign: string } }>(guest.port(API), "/mesh/status");
+      expect(node.callsign).toBe("DUN-A");
+      guest.say("poweroff");
+      expect(await guest.off()).toBe(0);
+    } finally {
+      image.remove();
+    }
+  },
+  3 * BOOT_MS,
+);
+
+test(
+  "arm64, Raspberry Pi 3B: a clock in 1970, Ethernet that appears late, the board's own watchdog",
+  async () => {
+    const image = await buildImage("arm64", ["--kernel", BOARD_KERNEL]);
+    try {
+      const packages = new PackageRoot("arm64", () => {});
+      const name = await packages.dependency(BOARD_KERNEL, "linux-image-");
+      const { folder } = await packages.get(name);
+      const tree = join(image.folder, "board.dtb");
+      copyFileSync(join(folder, "usr/lib", name, "broadcom/bcm2837-rpi-3-b.dtb"), tree);
+      await using guest = await Guest.start({
+        image: image.folder,
+        machine: "raspi3b",
+        ports: [API],
+        words: WORDS,
+        more: ["-dtb", tree],
+      });
+      await guest.hear(/clock set to the last time known/);
+      await guest.hear(/watchdog seconds=\d+/);
+      const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));
+      console.log(`  raspi3b: kernel start to API ready ${ready} s`);
+      if (!/lease interface=\w+/.test(guest.text)) await guest.hear(/lease interface=\w+/);
+      const { node } = await api<{ node: { callsign: string } }>(guest.port(API), "/mesh/status");
+      expect(node.callsign).toBe("DUN-A");
+      guest.say("poweroff");
+      await guest.hear(/power off/);
+    } finally {
+      image.remove();
+    }
+  },
+  4 * BOOT_MS,
+);
