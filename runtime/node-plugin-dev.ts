@@ -35,7 +35,7 @@ const sections = {
   "heal-action": "heal",
 } as const;
 /** Name of the plugin's table, and of what links the nodes when the plugin does not. */
-const [INSTANCE, WIRE] = ["dev", "wire"];
+const [INSTANCE, WIRE] = ["dev", "wire"] as const;
 
 export interface DevOptions {
   readonly folder: string;
@@ -190,12 +190,12 @@ class DevMesh {
       node: { callsign: `DEV-${name.toUpperCase()}`, network: "dev", state_dir: stateDir },
       api: { listen: false },
       peers: { links_wanted: 0 },
-      transports: isTransport ? {} : { [WIRE!]: { type: "memory", listen: `dev-${name}` } },
+      transports: isTransport ? {} : { [WIRE]: { type: "memory", listen: `dev-${name}` } },
       // A discovery plugin has to find the others by itself.
-      discovery: isDiscovery ? {} : { [WIRE!]: { type: "static", peers } },
+      discovery: isDiscovery ? {} : { [WIRE]: { type: "static", peers } },
     };
-    const section = sections[namespace as keyof typeof sections];
-    config[section] = { ...config[section], [INSTANCE!]: own };
+    const section = sections[namespace];
+    config[section] = { ...config[section], [INSTANCE]: own };
     return JSON.stringify(config);
   }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import type { Pipe } from "@godwit/sdk";
 import { ManualClock } from "../kernel/clock.ts";
 import { seededRandom } from "../kernel/random.ts";
 import {
@@ -11,6 +12,7 @@ import {
   startLink,
   type LinkTestOptions,
 } from "./fixture.ts";
+import { PATIENCE_MAX_MS, patienceOf } from "./constants.ts";
 import { HandshakeGuard } from "./guard.ts";
 import { openSession } from "./handshake.ts";
 import { memoryPipePair } from "./testing.ts";
@@ -512,5 +514,59 @@ describe("datagrams that get lost", () => {
   test("a medium too small for a link is a clear error", async () => {
     const { a } = await outcome({ kind: "datagram", wire: { mtu: 100 } });
     expect(a.error?.code).toBe("GODWIT_ENDPOINT_INVALID");
+  });
+});
+
+describe("a medium that is carried", () => {
+  const HOUR_MS = 3_600_000;
+  const carried = {
+    linkClass: "slow",
+    wire: { latencyMs: 12 * HOUR_MS, patienceMs: 168 * HOUR_MS },
+  } as const;
+
+  test("a handshake takes as many days as it must, and the session lives on", async () => {
+    const link = startLink(carried);
+    await link.clock.advance(30 * HOUR_MS);
+    const left = new Collector((await link.a).session!);
+    left.session.send(bytesOf(100, 1));
+    await link.clock.advance(40 * HOUR_MS);
+    const right = new Collector((await link.b).session!);
+    await link.clock.advance(1);
+    expect(right.frames).toHaveLength(1);
+    // A rekey is answered a day later, and costs nobody the session.
+    for (let day = 0; day < 20; day++) {
+      left.session.send(bytesOf(10, day));
+      right.session.send(bytesOf(10, day));
+      await link.clock.advance(24 * HOUR_MS);
+    }
+    await link.clock.advance(24 * HOUR_MS);
+    expect([right.frames.length, left.frames.length]).toEqual([21, 20]);
+    expect([left.closed, right.closed]).toEqual([undefined, undefined]);
+    expect(link.guardA.counters.rekeys).toBeGreaterThan(0);
+  });
+
+  test("without that word it is given up after two minutes, and with it after the time it names", async () => {
+    const hasty = startLink({ ...carried, wire: { latencyMs: 12 * HOUR_MS } });
+    await hasty.clock.advance(121_000);
+    expect((await hasty.a).error?.code).toBe("GODWIT_HANDSHAKE_TIMEOUT");
+    const link = startLink(carried);
+    link.wire.vanish();
+    await link.clock.advance(167 * HOUR_MS);
+    expect(Bun.peek.status(link.a)).toBe("pending");
+    await link.clock.advance(2 * HOUR_MS);
+    expect((await link.a).error?.code).toBe("GODWIT_HANDSHAKE_TIMEOUT");
+  });
+
+  test("only a slow stream may ask for patience, and for no more than 30 days", () => {
+    const pipe = { kind: "stream", linkClass: "slow", patienceMs: 1e15 } as Pipe;
+    expect(patienceOf(pipe)).toBe(PATIENCE_MAX_MS);
+    expect(patienceOf({ ...pipe, patienceMs: 5 })).toBe(5);
+    for (const change of [
+      { kind: "datagram" },
+      { linkClass: "fast" },
+      { patienceMs: -1 },
+      { patienceMs: Number.NaN },
+    ])
+      expect(patienceOf({ ...pipe, ...change } as Pipe)).toBe(0);
   });
 });

@@ -13,6 +13,8 @@ export interface MemoryPipeOptions {
   readonly random: Random;
   readonly linkClass?: LinkClass;
   readonly rateBitsPerSecond?: number;
+  /** What the medium says of itself where it is carried, ms. */
+  readonly patienceMs?: number;
   /** Datagrams: largest, 1,400 bytes by default. */
   readonly mtu?: number;
   /** One way, in ms; 1 by default. */
@@ -71,6 +73,7 @@ export class MemoryPipe implements Pipe {
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
+  readonly patienceMs: number;
   /** What was sent from this end, in order, if `isRecording`. */
   readonly sent: Uint8Array[] = [];
   isSilent = false;
@@ -101,6 +104,7 @@ export class MemoryPipe implements Pipe {
     this.remote = `memory://${name === "a" ? "b" : "a"}`;
     this.linkClass = options.linkClass ?? "fast";
     this.rateBitsPerSecond = options.rateBitsPerSecond ?? 1e9;
+    this.patienceMs = options.patienceMs ?? 0;
     this.mtu = options.kind === "stream" ? 0 : (options.mtu ?? 1_400);
   }
 

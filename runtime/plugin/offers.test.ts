@@ -13,7 +13,7 @@ function rig() {
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => "fulfilled",
-    (error: { code?: string }) => error.code ?? String(error),
+    (error: { code?: string }) => error.code ?? "an error without a code",
   );
 const entry = (text = "v", revision = "1"): EngineEntry => ({
   value: new TextEncoder().encode(text),
@@ -76,7 +76,7 @@ describe("engines", () => {
       }),
     );
     const reading = codeOf(offers.get("one", "k"));
-    clock.advance(OFFER_DEADLINE_MS);
+    void clock.advance(OFFER_DEADLINE_MS);
     expect(await reading).toBe("GODWIT_TIMEOUT");
     expect(signal?.aborted).toBe(true);
     expect(await codeOf(offers.put("one", "k", new Uint8Array(1)))).toBe("GODWIT_PLUGIN_FAILED");
@@ -95,7 +95,7 @@ describe("heal actions", () => {
     heal.register(action({ name: "slow", run: () => new Promise(() => {}) }));
     const first = codeOf(offers.heal("slow", 1, 1_000));
     expect(await codeOf(offers.heal("slow", 1, 1_000))).toBe("GODWIT_HEAL_BUDGET");
-    clock.advance(1_000);
+    void clock.advance(1_000);
     expect(await first).toBe("GODWIT_HEAL_BUDGET");
     expect(await codeOf(offers.heal("none", 1, 1_000))).toBe("GODWIT_NOT_FOUND");
   });
@@ -119,7 +119,7 @@ describe("heal actions", () => {
       }),
     );
     const running = codeOf(offers.heal("mend", 5, 1_000));
-    clock.advance(1_000);
+    void clock.advance(1_000);
     expect(await running).toBe("GODWIT_HEAL_BUDGET");
     gate.resolve();
     await Bun.sleep(0);

@@ -450,7 +450,7 @@ describe("records", () => {
 
 describe("slow links", () => {
   /** A gateway with a fast neighbour B, and an edge node, over one slow link. */
-  function pair() {
+  function pair(link: LinkCost = slow) {
     const gateway = new Rig(A);
     const edge = new Rig(S);
     gateway.meet(B);
@@ -467,8 +467,8 @@ describe("slow links", () => {
         });
       }
     };
-    gateway.meet(S, slow);
-    edge.meet(A, slow);
+    gateway.meet(S, link);
+    edge.meet(A, link);
     return { gateway, edge, pump };
   }
 
@@ -485,6 +485,21 @@ describe("slow links", () => {
     gateway.router.neighbourDown(B);
     pump(4_000_000);
     expect(edge.isDefaultThere).toBe(false);
+  });
+
+  test("a medium that is slow because it is carried takes bulk, and says so to the core", () => {
+    const { gateway, edge, pump } = pair({
+      cost: 2 ** 26,
+      mtu: 1_400,
+      bottleneck: 1,
+      profile: "slow",
+      takesBulk: true,
+    });
+    pump(120_000);
+    expect(edge.router.nextHops(A, "bulk")).toMatchObject([{ neighbour: A }]);
+    expect(gateway.router.nextHops(S, "bulk")).toMatchObject([{ neighbour: S }]);
+    const told = gateway.told(B).filter(({ entry }) => entry.destination === S);
+    expect(told.at(-1)!.entry.bulk).not.toEqual(UNREACHABLE);
   });
 
   test("control stays within 2 % of the airtime, and goes quiet", () => {

@@ -182,6 +182,21 @@ describe("the next hop", () => {
     expect([texts(b), stateOf(a, id)]).toEqual([["x"], "delivered"]);
   });
 
+  test("is reached by a stick that is carried: offered once in days, and not every 20 s", async () => {
+    for (const patienceMs of [0, 7 * 86_400_000]) {
+      const mesh = new TestMesh();
+      mesh.patienceMs = patienceMs;
+      const [a, b] = (await mesh.line(["a", "b"], { lifetimeDefaultMs: 30 * 86_400_000 })) as [
+        TestNode,
+        TestNode,
+      ];
+      mesh.filter = ({ from }) => from !== "b";
+      await a.send(b.id, "x");
+      await mesh.clock.advance(3_600_000);
+      expect(mesh.count("bundle", "a>b") === 1).toBe(patienceMs > 0);
+    }
+  });
+
   test("has no room in its lane: the node neither hangs nor loses it", async () => {
     const mesh = new TestMesh();
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];

@@ -77,6 +77,7 @@ export class TestMesh {
   /** Answers whether the lane takes a frame. */
   hasRoom: (sent: Sent) => boolean = () => true;
   isReliable = true;
+  patienceMs = 0;
 
   async add(name: string, limits: Partial<CustodyLimits> = {}): Promise<TestNode> {
     const node = new TestNode(this, name, limits);
@@ -294,6 +295,7 @@ export class TestNode {
       frameBytesMax: (to) => (isUp(to) ? FRAME_BYTES_MAX : 0),
       rttMs: () => 2 * WIRE_MS,
       isReliable: () => this.mesh.isReliable,
+      patienceMs: () => this.mesh.patienceMs,
     };
   }
 }

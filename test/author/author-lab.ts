@@ -9,7 +9,7 @@ import { binaryPath, Lab, type LabNode, type LabNodeOptions } from "../../script
 import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
 
 /** At which level the nodes of these tests run plugins of third parties. */
-export const TRUST: "trusted" | "contained" | "untrusted" = "trusted";
+export const TRUST = "trusted" as "trusted" | "contained" | "untrusted";
 
 /** Lines of a plugin's table: its level, and what it is granted where that matters. */
 export const trustLines = (...grants: readonly string[]): string =>

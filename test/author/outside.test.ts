@@ -158,9 +158,9 @@ test.skipIf(why !== undefined)(
     await edit("index.ts", "const tcp", 'ctx.log.warn("second version");\n    const tcp');
     await fine("plugin pack .");
     const ids: string[] = [];
-    let isSending = true;
+    const sender = { isBusy: true };
     const sending = (async () => {
-      while (ids.length < MESSAGES || isSending) {
+      while (ids.length < MESSAGES || sender.isBusy) {
         ids.push(await a.send({ to: "GUL-B", body: `number ${ids.length}` }));
         await Bun.sleep(10);
       }
@@ -171,7 +171,7 @@ test.skipIf(why !== undefined)(
       expect(out).toContain("gull");
     }
     await a.until("the new code to run", async () => a.logTail.includes("second version"), 10_000);
-    isSending = false;
+    sender.isBusy = false;
     await sending;
     await a.until(
       "every receipt",
