@@ -1,20 +1,25 @@
 /**
  * argv to personality. The whole of what happens before a command's own code is loaded; `runtime/cli/table.ts` lists
- * the commands, `cli/commands/run.ts` is the node.
+ * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
-import { runCli } from "./cli/cli.ts";
-import { processIo } from "./cli/io.ts";
-
 const argv = process.argv.slice(2);
 // The kernel's first program never comes back from here; its code is loaded by nobody else.
 if (process.pid === 1) {
   const { isPid1, runPid1 } = await import("./init/pid1.ts");
   if (isPid1(argv)) await runPid1();
 }
-if (argv[0] === "plugin-guest") {
-  // The hidden personality: the process of one untrusted plugin.
-  const { enterGuest } = await import("./plugin/sandbox/enter.ts");
-  await enterGuest(argv.slice(1));
+
+async function main(): Promise<number> {
+  if (argv[0] === "plugin-guest") {
+    // The hidden one: the process of one untrusted plugin.
+    const { enterGuest } = await import("./plugin/sandbox/enter.ts");
+    return await enterGuest(argv.slice(1));
+  }
+  const [{ runCli }, { processIo }] = await Promise.all([import("./cli/cli.ts"), import("./cli/io.ts")]);
+  return await runCli(argv, process.env, processIo(!argv.includes("run")));
 }
+
 // The node stops by its own handling of signals. An exit by hand, because a failed start may leave a Worker behind.
-process.exit(await runCli(argv, process.env, processIo(!argv.includes("run"))));
+process.exit(await main());
+
+export {};

@@ -31,11 +31,11 @@ export const levelOf = (plugin: Plugin, { trust }: Pick<PluginInstance, "trust">
   trust ?? (isInstalled(plugin) ? "untrusted" : "trusted");
 
 /**
- * Answers what runs in a plugin's place: itself when it is trusted. That throws GODWIT_CONFIG_INVALID for what cannot run as its
+ * Answers what runs in a plugin's place; `command` starts this program: itself when it is trusted. That throws GODWIT_CONFIG_INVALID for what cannot run as its
  * table says.
  */
 export const createIsolation =
-  (stateDir: string) =>
+  (stateDir: string, command = selfCommand()) =>
   (plugin: Plugin, instance: PluginInstance): Plugin => {
     const level = levelOf(plugin, instance);
     const isProgram = isInstalled(plugin) && plugin.package.manifest.runtime === "exec";
@@ -57,6 +57,7 @@ export const createIsolation =
       code: isProgram ? new Uint8Array(0) : plugin.package.code,
       launch: async (ctx) =>
         launchUntrusted(
+          command,
           plugin,
           instance,
           ctx,
@@ -72,6 +73,7 @@ export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPo
     : netPolicyOf(grantedOf(plugin.permissions, instance.grant ?? []));
 
 async function launchUntrusted(
+  self: readonly string[],
   { permissions }: InstalledCode,
   { grant = [], acceptMissing = [] }: PluginInstance,
   ctx: PluginContext,
@@ -88,7 +90,7 @@ async function launchUntrusted(
   if (permissions.length > 0 && grant.length === 0)
     ctx.log.info("plugin runs without grants", { asked: permissions.join(", ") });
   return await launchProcess({
-    command: [...selfCommand(), GUEST_COMMAND, JSON.stringify(order)],
+    command: [...self, GUEST_COMMAND, JSON.stringify(order)],
     log: ctx.log,
     clock: ctx.clock,
     memoryBytesMax: MEMORY_BYTES_MAX,

@@ -188,21 +188,22 @@ export class RemoteCalls {
   }
 
   #addCommon(): void {
-    const { storage } = this.#ctx;
+    // Asked for when it is used: a host may have none.
+    const storage = () => this.#ctx.storage;
     const add = (name: string, method: Method) => this.#methods.set(name, method);
     add("storage.get", async (args) => {
-      const bytes = await storage.get(parseJson(key, args).key);
+      const bytes = await storage().get(parseJson(key, args).key);
       return bytes === undefined ? { json: false } : { json: true, bytes };
     });
     add("storage.set", async (args, bytes) => {
-      await storage.set(parseJson(key, args).key, bytes);
+      await storage().set(parseJson(key, args).key, bytes);
       return {};
     });
     add("storage.delete", async (args) => {
-      await storage.delete(parseJson(key, args).key);
+      await storage().delete(parseJson(key, args).key);
       return {};
     });
-    add("storage.keys", async () => ({ json: await storage.keys() }));
+    add("storage.keys", async () => ({ json: await storage().keys() }));
     add("seed", async (args) => ({
       bytes: await this.#ctx.deriveSeed(parseJson(z.object({ purpose: z.string().max(64) }), args).purpose),
     }));

@@ -311,10 +311,11 @@ class Remote {
     if (error?.code === "GODWIT_DECODE") this.#protocolErrors.add();
     if (error !== undefined) return this.#fail(error);
     // Its end says more than that of the channel, and follows at once.
-    const timer = this.#ctx.clock.after(HEARTBEAT_MS, () =>
+    if (this.#phase === "over") return;
+    this.#timer?.cancel();
+    this.#timer = this.#ctx.clock.after(HEARTBEAT_MS, () =>
       this.#fail(godwitError("GODWIT_PLUGIN_FAILED", "it closed its channel")),
     );
-    void this.#launched.ended.then(() => timer.cancel());
   }
 
   #fail(error: GodwitError): void {

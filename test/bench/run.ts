@@ -18,6 +18,7 @@ import { loops } from "./loops.ts";
 import { membership } from "./membership.ts";
 import { memory } from "./memory.ts";
 import { overlay } from "./overlay.ts";
+import { plugin } from "./plugin.ts";
 import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
@@ -47,6 +48,7 @@ const benches: readonly Bench[] = [
   loops,
   tor,
   overlay,
+  plugin,
 ];
 
 /** A machine that is busier than this with other things is not quiet. */

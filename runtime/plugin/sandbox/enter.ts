@@ -19,7 +19,7 @@ import {
 import { cString, cStrings, syscall } from "./libc.ts";
 import { type Arch, syscallNumber, type SyscallName } from "./numbers.ts";
 import type { SandboxOrder } from "./order.ts";
-import { compileLaunch, compileRunning, socketKindsOf } from "./policy.ts";
+import { compileLaunch, compileRunning, NICE, socketKindsOf } from "./policy.ts";
 import { FOLDER_ENTRIES_MAX, type Protection, RLIMITS, uidOf } from "./protections.ts";
 
 const CHANNEL_FD = 3;
@@ -33,8 +33,6 @@ const SECCOMP = { setModeFilter: 1, getActionAvail: 2, flagTsync: 1 } as const;
 const SECUREBITS = 3;
 const CLOSE_RANGE_CLOEXEC = 4;
 const PRIO_PROCESS = 0;
-/** Below the node's own, so that it never lacks the processor for what a plugin burns. */
-const NICE = 10;
 /** The whole environment: the engine reserves a gigabyte for its code otherwise, and does without when it may not. */
 const ENGINE = [`BUN_JSC_jitMemoryReservationSize=${64 * 2 ** 20}`];
 /** What name lookups read. */
@@ -115,8 +113,7 @@ function lockIn(arch: Arch, order: SandboxOrder): never {
   must("close_range", call(arch, "close_range", CHANNEL_FD + 1, 0xffff_ffff, CLOSE_RANGE_CLOEXEC));
   // While the way to it is open.
   const [path = "", ...args] = order.exec === undefined ? selfWords() : [openProgram(arch, order.exec)];
-  // May fail where the node itself was started with a lower one.
-  call(arch, "setpriority", PRIO_PROCESS, 0, NICE);
+  if (order.exec !== undefined) lowerPriority(arch);
   const { data, ...others } = RLIMITS;
   for (const [resource, limit] of Object.values(others))
     must(`limit ${resource}`, setLimit(arch, resource, limit));
@@ -248,7 +245,13 @@ function setFilter(arch: Arch, filter: Uint8Array, flags: number): void {
   must("seccomp", call(arch, "seccomp", SECCOMP.setModeFilter, flags, program));
 }
 
-/** From here on nothing is started any more, in none of the threads. */
+/** May fail where the node itself was started with a lower one. */
+function lowerPriority(arch: Arch): void {
+  call(arch, "setpriority", PRIO_PROCESS, 0, NICE);
+}
+
+/** From here on nothing is started any more, in none of the threads; the plugin's own begin where this one is. */
 function forbidPrograms(arch: Arch): void {
+  lowerPriority(arch);
   setFilter(arch, compileRunning(arch), SECCOMP.flagTsync);
 }

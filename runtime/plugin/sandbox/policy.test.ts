@@ -12,7 +12,7 @@ import {
   SYSCALLS,
   X32_BIT,
 } from "./numbers.ts";
-import { compileLaunch, compileRunning, type SocketKinds } from "./policy.ts";
+import { compileLaunch, compileRunning, NICE, type SocketKinds } from "./policy.ts";
 import { uidOf } from "./protections.ts";
 
 const PID = 4_242;
@@ -71,16 +71,7 @@ const FORBIDDEN: readonly SyscallName[] = [
     "ioperm",
     "personality",
   ] as const),
-  ...([
-    "setuid",
-    "setresuid",
-    "setresgid",
-    "setgroups",
-    "capset",
-    "setpgid",
-    "setpriority",
-    "setrlimit",
-  ] as const),
+  ...(["setuid", "setresuid", "setresgid", "setgroups", "capset", "setpgid", "setrlimit"] as const),
   ...([
     "truncate",
     "chmod",
@@ -245,6 +236,15 @@ for (const arch of archs)
       for (const option of [1, 4, 8, 22, 24, 28, 35, 47, 59]) expect(may("prctl", [option])).toBe(false);
       expect(may("prctl", [15])).toBe(true);
       for (const request of [0x5412, 0x540e, 0x8901, 0x8902]) expect(may("ioctl", [0, request])).toBe(false);
+      expect(may("setpriority", [0, 0, NICE])).toBe(true);
+      for (const args of [
+        [0, 0, 0],
+        [0, 0, -20],
+        [0, 1, NICE],
+        [1, 0, NICE],
+        [2, 0, NICE],
+      ])
+        expect(may("setpriority", args)).toBe(false);
       expect(may("prlimit64", [0, 7])).toBe(true);
       expect(may("prlimit64", [1, 7])).toBe(false);
     });

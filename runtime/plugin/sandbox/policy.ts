@@ -152,6 +152,9 @@ const ALLOWED: readonly SyscallName[] = [
   "getpeername",
 ];
 
+/** A plugin's code runs below the node's own, so that the node never lacks the processor for what a plugin burns. */
+export const NICE = 5;
+
 /** Refused as if the kernel were too old, so that libc and Bun take the older way, which can be judged. */
 const UNKNOWN: readonly SyscallName[] = ["clone3", "openat2", "memfd_create", "io_uring_setup"];
 
@@ -224,6 +227,13 @@ export function planFilter(arch: Arch, pid: number, sockets: SocketKinds): Filte
   add("kill", [[{ arg: 0, is: pid }]]);
   add("tgkill", [[{ arg: 0, is: pid }]]);
   // Reads its own bounds; only the privileged can raise them.
+  add("setpriority", [
+    [
+      { arg: 0, is: 0 },
+      { arg: 1, is: 0 },
+      { arg: 2, is: NICE },
+    ],
+  ]);
   add("prlimit64", [[{ arg: 0, is: 0 }], [{ arg: 0, is: pid }]]);
   add("socket", socketAlternatives(sockets), deny(ERRNO.EACCES));
   if (hasNet) {
