@@ -62,7 +62,7 @@ const MEASURE_MS = 5_000;
 const RTT_MIN_WINDOW_MS = 60_000;
 const RTT_VARIATION_WEIGHT = 1 / 4;
 /** Waits follow the round trip and four times its variation (RFC 6298), up to this factor of the profile's. */
-const PATIENCE_MAX = 4;
+const PATIENCE_MAX = 2.75;
 /**
  * A fast link whose round trip is above `RTT_PLAIN_MS` is measured again after these pauses, until two samples agree to
  * this share or it has been up for `UNSURE_MS`; samples of a node whose own timers are late count for neither, until
@@ -150,11 +150,7 @@ export class Link {
     this.#rateBitsPerSecond = session.rateBitsPerSecond;
     this.upAtMs = this.#clock.monotonicMs();
     this.#heardAtMs = this.#sentAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
-    if (this.#profile !== undefined) {
-      this.#probe();
-      this.#idleMs *= 1 - FIRST_IDLE_SPREAD * this.#random.float();
-      this.#schedule(this.#idleMs);
-    }
+    if (this.#profile !== undefined) this.#probeSpread();
   }
 
   /** Smoothed round trip in ms; undefined before the first answer. */
@@ -307,7 +303,7 @@ export class Link {
     this.#remeasureTimer?.cancel();
     this.#remeasureTimer = this.#clock.after(pauseMs, () => {
       this.#isBusy = this.#clock.monotonicMs() - dueAtMs > LATE_MS;
-      this.#probe();
+      if (this.#misses === 0) this.#probeSpread();
     });
   }
 
@@ -343,8 +339,8 @@ export class Link {
     const nowMs = this.#clock.monotonicMs();
     const isProbing = this.#misses > 0;
     this.#isBusy = nowMs - this.#dueAtMs > LATE_MS;
-    // What was not heard meanwhile proves nothing: the count begins anew, with a probe now.
-    if (nowMs - this.#dueAtMs > LAG_VOID_MS) this.#misses = 0;
+    // What was not heard in a wait that this node overslept proves nothing: the same wait begins anew, with a probe now.
+    if (nowMs - this.#dueAtMs > LAG_VOID_MS && isProbing) this.#misses--;
     if (!isProbing) {
       const isActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
       const limitMs = isActive ? profile.activeMs : this.#idleMs;
@@ -374,6 +370,13 @@ export class Link {
   #nextIdleMs(): number {
     const extraMs = this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0;
     return this.#profile!.idleMs * (1 + IDLE_SPREAD * (2 * this.#random.float() - 1)) + extraMs;
+  }
+
+  /** The next probe comes early, by chance. */
+  #probeSpread(): void {
+    this.#probe();
+    this.#idleMs *= 1 - FIRST_IDLE_SPREAD * this.#random.float();
+    this.#schedule(this.#idleMs);
   }
 
   #probe(): void {
