@@ -42,7 +42,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const { values, positionals } = parseArgs({
     args: [...argv],
-    options: { ...target.options, ...shared } as Record<string, { type: "string" | "boolean" }>,
+    options: { ...target.options, ...shared },
     allowPositionals: true,
   });
   if (values["help"] === true) {

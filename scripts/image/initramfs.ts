@@ -74,7 +74,7 @@ const COMPRESSION_DEFAULT = 10;
 const COMPRESSION_MAX = 19;
 
 export const initramfs: ImageTarget = {
-  summary: "vmlinuz and initrd.zst: a kernel whose only program is Godwit as PID 1",
+  summary: "vmlinuz, initrd.zst and cmdline: a kernel whose only program is Godwit as PID 1",
   options: {
     kernel: {
       type: "string",
@@ -93,6 +93,12 @@ export const initramfs: ImageTarget = {
   },
   build,
 };
+
+/**
+ * What a boot loader should say to the kernel; the machine's console and `godwit.` words come behind. ramfs: a tmpfs root may
+ * fill half of the memory only, which a machine of 320 MB does not have (docs/boot.md).
+ */
+const KERNEL_WORDS = ["quiet", "panic=10", "rootfstype=ramfs"] as const;
 
 /** What PID 1 reads from /etc/godwit/image.json (runtime/init/facts.ts). */
 interface Manifest {
@@ -149,6 +155,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
   say(`packing with zstd -${level}`);
   const packed = Bun.zstdCompressSync(archive, { level });
   writeFileSync(join(out, "initrd.zst"), packed);
+  writeFileSync(join(out, "cmdline"), `${KERNEL_WORDS.join(" ")}\n`);
   const vmlinuz = join(kernel.folder, "boot", `vmlinuz-${kernelVersion}`);
   cpSync(vmlinuz, join(out, "vmlinuz"));
 

@@ -85,20 +85,24 @@ export function neededBy(module: Uint8Array): string[] {
     .map((name) => name.replaceAll("-", "_"));
 }
 
-/** modules.dep as depmod(8) writes it, for those that are in the image: `path: paths of all it needs, nearest first`. */
+/**
+ * modules.dep as depmod(8) writes it, for those that are in the image: `path: paths of all it needs`, read from the end each
+ * comes after what it needs itself. `modules` must be in an order in which they can be loaded, as `closure` gives them.
+ */
 export function formatModulesDep(modules: readonly KernelModule[]): string {
-  const byName = new Map(modules.map((module) => [module.name, module]));
+  const byName = new Map(modules.map((module, index) => [module.name, { ...module, index }]));
   return modules
     .map(({ path, needs }) => {
-      const all: string[] = [];
+      const all = new Map<string, number>();
       const pending = [...needs];
       while (pending.length > 0) {
-        const need = byName.get(pending.shift()!);
-        if (need === undefined || all.includes(need.path)) continue;
-        all.push(need.path);
+        const need = byName.get(pending.pop()!);
+        if (need === undefined || all.has(need.path)) continue;
+        all.set(need.path, need.index);
         pending.push(...need.needs);
       }
-      return `${path}:${all.map((one) => ` ${one}`).join("")}\n`;
+      const sorted = [...all].sort(([, a], [, b]) => b - a).map(([one]) => ` ${one}`);
+      return `${path}:${sorted.join("")}\n`;
     })
     .join("");
 }

@@ -58,13 +58,14 @@ interface Piece {
 const u16 = (value: number) => [value & 255, (value >> 8) & 255];
 const u32 = (value: number) => [...u16(value & 0xffff), ...u16((value >>> 16) & 0xffff)];
 const u64 = (value: number) => [...u32(value), ...u32(0)];
+const zeros = (count: number) => Array.from({ length: count }, () => 0);
 const text = (value: string) => [...new TextEncoder().encode(value), 0];
 
 /** Data: strings, the table of mounts (pairs of 32-bit addresses, a zero ends it), the environment (64-bit addresses, likewise). */
 function data(): Piece[] {
   const pointers = (width: 4 | 8, labels: readonly (string | undefined)[], label: string): Piece => ({
     label,
-    bytes: new Array<number>(width * labels.length).fill(0),
+    bytes: zeros(width * labels.length),
     does: `addresses of ${labels.filter((one) => one !== undefined).join(", ")}, then 0`,
     fix: (bytes, _at, addressOf) =>
       labels.forEach((one, index) =>
@@ -281,13 +282,7 @@ function headers(arch: Stage0Arch, fileBytes: number): Piece[] {
   const field = (does: string, bytes: readonly number[]): Piece => ({ bytes, does });
   return [
     field("magic", [0x7f, 0x45, 0x4c, 0x46]),
-    field("64 bit, little-endian, version 1, System V, padding", [
-      2,
-      1,
-      1,
-      0,
-      ...new Array<number>(8).fill(0),
-    ]),
+    field("64 bit, little-endian, version 1, System V, padding", [2, 1, 1, 0, ...zeros(8)]),
     field("type: executable at fixed addresses", u16(2)),
     field("machine", u16(MACHINE[arch])),
     field("version", u32(1)),
@@ -316,7 +311,7 @@ export function emitStage0(arch: Stage0Arch): Stage0 {
   const padding = (8 - ((ENTRY_OFFSET + codeBytes) % 8)) % 8;
   const body: readonly Piece[] = [
     ...machineCode,
-    ...(padding === 0 ? [] : [{ bytes: new Array<number>(padding).fill(0), does: "padding" }]),
+    ...(padding === 0 ? [] : [{ bytes: zeros(padding), does: "padding" }]),
     ...data(),
   ];
   const fileBytes = ENTRY_OFFSET + body.reduce((sum, { bytes }) => sum + bytes.length, 0);
