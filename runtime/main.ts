@@ -3,13 +3,13 @@
  * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
 const argv = process.argv.slice(2);
-// The kernel's first program never comes back from here; its code is loaded by nobody else.
-if (process.pid === 1) {
-  const { isPid1, runPid1 } = await import("./init/pid1.ts");
-  if (isPid1(argv)) await runPid1();
-}
 
 async function main(): Promise<number> {
+  if (process.pid === 1) {
+    const { isPid1, runPid1 } = await import("./init/pid1.ts");
+    // The kernel's first program never comes back from here.
+    if (isPid1(argv)) return await runPid1();
+  }
   if (argv[0] === "plugin-guest") {
     // The hidden one: the process of one untrusted plugin.
     const { enterGuest } = await import("./plugin/sandbox/enter.ts");
