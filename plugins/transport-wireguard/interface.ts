@@ -53,20 +53,20 @@ export interface InterfaceDeps {
 export class WgInterface {
   readonly #options: InterfaceOptions;
   readonly #deps: InterfaceDeps;
-  readonly #kernel: Rtnetlink;
+  /** While it runs. */
+  #kernel!: Rtnetlink;
   #door: WgDoor | undefined;
   #reason: string | undefined;
 
-  /** Throws GODWIT_NETLINK, or the loader's error where there is no libc. */
   constructor(options: InterfaceOptions, deps: InterfaceDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#kernel = new Rtnetlink(deps.clock);
   }
 
-  /** Keeps it there until the signal aborts, and has removed it when it resolves. */
+  /** Keeps it there until the signal aborts, and has removed it when it resolves. Rejects where there is no netlink. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#deps;
+    this.#kernel = new Rtnetlink(clock);
     try {
       while (!signal.aborted) {
         try {

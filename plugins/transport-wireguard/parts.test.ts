@@ -289,6 +289,15 @@ describe("secrets", () => {
   });
 });
 
+test("many writes at once leave the last one whole", async () => {
+  const path = folder();
+  const own = clamped(new Uint8Array(32).fill(1));
+  const pairsOf = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [key(i + 1), { current: key(i), atMs: i }]));
+  await Promise.all([30, 3, 20, 1, 12, 2].map((count) => savePairs(path, own, pairsOf(count))));
+  expect(await loadPairs(path, own)).toEqual(pairsOf(2));
+});
+
 test("plain devices: names, keys and addresses are checked, and survive a restart", async () => {
   const path = folder();
   const self = "a".repeat(52);

@@ -249,7 +249,8 @@ export class Preshared {
 
   /** Durable before anybody may use it. */
   async #hold(publicKey: string, next: Secret): Promise<void> {
-    const current = this.#pairs.get(publicKey)?.current;
+    // What is in use now, whether or not a handshake has confirmed it yet.
+    const current = this.keyFor(publicKey);
     const pair = { current, next, usesNext: false, atMs: this.#deps.clock.wallMs(), turnAtMs: 0 };
     this.#pairs.delete(publicKey);
     if (this.#pairs.size >= PAIRS_MAX) this.#pairs.delete(this.#pairs.keys().next().value!);

@@ -29,9 +29,24 @@ const devices = z.record(z.string().check(z.regex(/^[a-z0-9-]{1,32}$/)), key);
 export type StoredPairs = z.infer<typeof pairs>["pairs"];
 export type StoredDevices = z.infer<typeof devices>;
 
+/** By path: one writer at a time, or two would write into one file. */
+const writing = new Map<string, Promise<void>>();
+
 /** Written aside and renamed: a crash leaves the old file or the new one. */
-async function write(folder: string, name: string, text: string): Promise<void> {
+function write(folder: string, name: string, text: string): Promise<void> {
   const path = join(folder, name);
+  const earlier = writing.get(path) ?? Promise.resolve();
+  const done = earlier.catch(() => {}).then(() => replace(path, text));
+  writing.set(path, done);
+  void done
+    .catch(() => {})
+    .then(() => {
+      if (writing.get(path) === done) writing.delete(path);
+    });
+  return done;
+}
+
+async function replace(path: string, text: string): Promise<void> {
   const file = await open(`${path}.new`, "w", 0o600);
   try {
     await file.chmod(0o600);

@@ -34,6 +34,8 @@ const FAILED_MS = 12_000;
 const FAILED_BYTES = 3 * 148;
 /** Who was dialled stays a peer for so long without a record. */
 const DIALLED_MS = 120_000;
+/** A node that is just starting has a record without endpoints: it stays what it was for so long, or its tunnel could not carry the next. */
+const REMEMBERED_MS = 3_600_000;
 /** Reading a name of a host again. */
 const NAME_LIFETIME_MS = 60_000;
 
@@ -71,6 +73,8 @@ export class Tunnel {
   readonly #log: Log;
   readonly #tracks = new Map<string, Track>();
   readonly #dialled = new Map<string, WgEndpoint & { readonly untilMs: number }>();
+  /** By id: as its record said last. */
+  readonly #remembered = new Map<string, { readonly candidate: Candidate; readonly atMs: number }>();
   readonly #owners = new Map<string, string>();
   readonly #names = new Map<string, { readonly address: string | undefined; readonly untilMs: number }>();
   /** Whoever waits for the next look to be over. */
@@ -112,12 +116,19 @@ export class Tunnel {
 
   candidates(): Candidate[] {
     const facts = this.#options.ctx.peers.list();
+    const nowMs = this.#clock.monotonicMs();
     const found = new Map<string, Candidate>();
     for (const fact of facts) {
+      const { id, via } = fact;
       const candidate = candidateOf(fact);
-      if (candidate !== undefined) found.set(candidate.id, candidate);
+      const before = this.#remembered.get(id);
+      if (candidate !== undefined) this.#remembered.set(id, { candidate, atMs: nowMs });
+      else if (before !== undefined && nowMs - before.atMs > REMEMBERED_MS) this.#remembered.delete(id);
+      const last = this.#remembered.get(id)?.candidate;
+      if (last !== undefined) found.set(id, { ...last, via });
     }
-    const nowMs = this.#clock.monotonicMs();
+    // Blocked, revoked or forgotten: at once.
+    for (const id of this.#remembered.keys()) if (!found.has(id)) this.#remembered.delete(id);
     for (const [id, { untilMs, publicKey, hosts }] of this.#dialled) {
       if (untilMs < nowMs) {
         this.#dialled.delete(id);

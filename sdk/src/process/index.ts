@@ -180,7 +180,9 @@ export class Daemon {
       await remember(this.#pidFile, child.pid).catch((error: unknown) => this.#end(reasonOf(error)));
       const code = await child.exited;
       over.abort();
-      await Promise.race([reading, pause(clock, LAST_WORDS_MS, new AbortController().signal)]);
+      const heard = new AbortController();
+      await Promise.race([reading, pause(clock, LAST_WORDS_MS, heard.signal)]);
+      heard.abort();
       for (const source of ["out", "err"]) this.#ring.flush(source);
       const complaint = (this.#options.complaint ?? lastLine)(this.#ring.lines) ?? "it said nothing";
       const [order] = this.#orders;

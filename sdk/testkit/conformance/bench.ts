@@ -1,9 +1,10 @@
 /** Two instances of a transport, the pipes between them, and an observer for each end. */
 import type { Pipe, Plugin } from "../../src/index.ts";
 import { ManualClock } from "../clock.ts";
-import { TestHost, type TestHostOptions } from "../context.ts";
+import { TestHost } from "../context.ts";
 import { WatchedAbort } from "../leak.ts";
 import { seededRandom } from "../random.ts";
+import type { HostNeeds } from "./lifecycle.ts";
 import { demand, quiet, settled, stopHost, until } from "./check.ts";
 
 export interface TransportSetup {
@@ -26,6 +27,8 @@ export interface TransportSetup {
   readonly opening?: Uint8Array;
   /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
   readonly clockStepMs?: number;
+  /** The same while a dial to nobody is waited for, where only the clock ends it. Default `clockStepMs`. */
+  readonly nobodyStepMs?: number;
   /** Bytes a check sends each way; default 256 KiB. A slow medium says less. */
   readonly trafficBytes?: number;
   /** Bytes a writer may get rid of while nobody reads, the system's own buffers included; default 32 MiB. */
@@ -33,7 +36,7 @@ export interface TransportSetup {
   /** Milliseconds after which an unanswered close must have let go of everything; default 1,000. */
   readonly flushMs?: number;
   /** What the instance of that number, from 0, needs of its host beyond clock, randomness and name. */
-  hostOptions?(number: number): Omit<TestHostOptions, "clock" | "random" | "instance">;
+  hostOptions?(number: number): HostNeeds;
   dispose?(): void | Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 /** What is asked of every plugin, whatever it does: its configuration, its start, its stop, what it leaves. */
 import type { Plugin } from "../../src/index.ts";
-import { configIssues, TestHost } from "../context.ts";
+import { configIssues, TestHost, type TestHostOptions } from "../context.ts";
 import { openSockets } from "../leak.ts";
 import { type Check, demand, demandNothing, quiet, settled, stopHost, until } from "./check.ts";
 
@@ -12,8 +12,12 @@ export interface PluginSetup {
   readonly badConfigs?: readonly unknown[];
   /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
   readonly clockStepMs?: number;
+  /** What the instance of that number, from 0, needs of its host beyond clock, randomness and name. */
+  hostOptions?(number: number): HostNeeds;
   dispose?(): void | Promise<void>;
 }
+
+export type HostNeeds = Omit<TestHostOptions, "clock" | "random" | "instance">;
 
 export const stepOf =
   (host: TestHost, { clockStepMs = 0 }: { readonly clockStepMs?: number }) =>
@@ -47,7 +51,7 @@ async function checkConfig({ plugin, config, badConfigs = [] }: PluginSetup): Pr
 
 async function checkDuringStart(setup: PluginSetup): Promise<void> {
   const sockets = openSockets();
-  const host = new TestHost(setup.plugin);
+  const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
   const step = stepOf(host, setup);
   const starting = host.start(setup.config);
   await Promise.resolve();
@@ -66,7 +70,7 @@ async function checkDuringStart(setup: PluginSetup): Promise<void> {
 
 async function checkStop(setup: PluginSetup): Promise<void> {
   const sockets = openSockets();
-  const host = new TestHost(setup.plugin);
+  const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
   const step = stepOf(host, setup);
   await start(host, setup.config, step);
   await quiet(step);
@@ -79,7 +83,7 @@ async function checkStop(setup: PluginSetup): Promise<void> {
 
 async function checkTwice(setup: PluginSetup): Promise<void> {
   for (const life of ["first", "second"]) {
-    const host = new TestHost(setup.plugin);
+    const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
     const step = stepOf(host, setup);
     await start(host, setup.config, step);
     demand(

@@ -35,9 +35,10 @@ async function checkNobody(bench: Bench): Promise<void> {
   const { listener, dialler, endpoint } = await bench.pair();
   await stopHost(listener, bench.step);
   const { signal } = new AbortController();
-  const { kind, nobody: configured } = bench.setup;
+  const { kind, nobody: configured, nobodyStepMs } = bench.setup;
+  const step = nobodyStepMs === undefined ? bench.step : () => bench.clock.advance(nobodyStepMs);
   for (const nobody of [...(kind === "stream" ? [endpoint] : []), ...(configured ? [configured] : [])]) {
-    const end = await settled(dialler.driver!.dial(nobody, signal), `a dial of ${nobody}`, bench.step);
+    const end = await settled(dialler.driver!.dial(nobody, signal), `a dial of ${nobody}`, step);
     if (end.isFulfilled) end.value.close();
     demand(!end.isFulfilled, `a dial of ${nobody}, where nobody listens, succeeded`);
     demand(isGodwitError(end.error), `the dial rejected with no GodwitError: ${String(end.error)}`);
