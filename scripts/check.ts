@@ -18,7 +18,14 @@ const STEP_TIMEOUT_MS = 150_000;
 function steps(paths: readonly string[]): Step[] {
   const isWhole = paths.length === 0;
   const tested = isWhole
-    ? ["./runtime/", "./sdk/src/", "./sdk/testkit/", "./plugins/", "./scripts/", "./test/architecture.test.ts"]
+    ? [
+        "./runtime/",
+        "./sdk/src/",
+        "./sdk/testkit/",
+        "./plugins/",
+        "./scripts/",
+        "./test/architecture.test.ts",
+      ]
     : paths.map((path) => `./${path.replace(/^\.\//, "")}`);
   return [
     { name: "tests", command: [bun, "test", "--parallel", "--randomize", ...tested] },

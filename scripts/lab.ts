@@ -164,6 +164,11 @@ export class LabNode {
     return this.#log.slice(-40).join("\n");
   }
 
+  /** The last 1,000 to 2,000 lines that it logged, over all its lives. */
+  get logLines(): readonly string[] {
+    return this.#log;
+  }
+
   async configure(peers: readonly string[] = this.#peers): Promise<void> {
     this.#peers = peers;
     await mkdir(this.dir, { recursive: true, mode: 0o700 });

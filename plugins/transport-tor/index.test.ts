@@ -272,9 +272,11 @@ describe("a dial", () => {
     try {
       const clock = new ManualClock(1_000);
       const host = await start({ mode: "supervised", binary }, { clock, folder });
-      await until(host, () => clock.pendingDelays.includes(5_000));
+      // Both wait for the clock: who asks tor, and who would start it.
+      const areHeld = () => clock.pendingDelays.filter((delayMs) => delayMs === 5_000).length === 2;
+      await until(host, areHeld);
       clock.advance(20_000);
-      await until(host, () => clock.pendingDelays.includes(5_000));
+      await until(host, areHeld);
       expect([healthOf(host).reason?.includes("1970"), existsSync(join(folder, "started"))]).toEqual([
         true,
         false,

@@ -188,7 +188,12 @@ describe("a failed plugin", () => {
     const peers = [{ address: "200:3::4", remote: "tls://192.0.2.7:9001", isUp: true, upMs: 7_900 }];
     const tell = (subnet: string | undefined) => (ctx: PluginContext) =>
       ctx.transport.overlay({ address: "200:1::2", ...(subnet === undefined ? {} : { subnet }), peers });
-    const { host } = setup([plugin("wire", tell(undefined)), plugin("tree", tell("300:1::/64"))]);
+    const { promise, reject: fail } = Promise.withResolvers<void>();
+    const wire = plugin("wire", (ctx) => {
+      tell(undefined)(ctx);
+      ctx.spawn("wait", () => promise);
+    });
+    const { host } = setup([wire, plugin("tree", tell("300:1::/64"))]);
     await host.start([instance("wire"), instance("tree")]);
     expect(overlayAddress(host.running)).toEqual({ address: "200:1::2", subnet: "300:1::/64" });
     expect(host.running.map(stateWords)).toEqual(Array(2).fill("running; overlay peers: 1 of 1 up"));
@@ -199,6 +204,9 @@ describe("a failed plugin", () => {
     });
     await host.remove("transport", "my-tree");
     expect([overlayAddress(host.running), overlayViews(host.running).length]).toEqual([undefined, 1]);
+    fail(new Error("it is broken"));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(overlayViews(host.running)).toEqual([]);
   });
 
   test("is started again after a pause, and works", async () => {

@@ -1,7 +1,9 @@
 /** What lies between LON-B and NYC-C of the mixed mesh. One constant, so that another network can take its place. */
 import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
 import type { NetLink } from "../../scripts/netlab.ts";
+import type { Secret } from "./secrets.ts";
 
 export interface Between {
   readonly name: string;
@@ -12,6 +14,7 @@ export interface Between {
   configure(wire: NetLink): { readonly b: string; readonly c: string };
   /** What B is told to dial; C runs already. */
   peersOfB(wire: NetLink, c: LabNode): Promise<readonly string[]>;
+  secretsOf(ends: readonly [LabNode, LabNode]): readonly Secret[];
   kill(wire: NetLink, ends: readonly [LabNode, LabNode]): Promise<void> | void;
   heal(wire: NetLink, ends: readonly [LabNode, LabNode]): Promise<void> | void;
 }
@@ -25,6 +28,7 @@ export const udp: Between = {
     c: `[transports.between]\ntype = "udp"\nlisten = ["${b.addresses.v4}:4861"]\n`,
   }),
   peersOfB: async ({ b }) => [`udp://${b.addresses.v4}:4861`],
+  secretsOf: () => [],
   kill: (wire) => wire.silence(),
   heal: (wire) => wire.heal(),
 };
@@ -50,6 +54,14 @@ export const wireguard: Between = {
     await c.until("its tunnel", async () => (await listening()) !== undefined, 20_000);
     return [`${await listening()}#${(await status()).node.id}`];
   },
+  secretsOf: (ends) =>
+    ends.map(({ callsign, stateDir }) => ({
+      name: `${callsign}'s WireGuard key`,
+      bytes: Buffer.from(
+        readFileSync(join(stateDir, "plugin-files", "transport.between", "private.key"), "utf8").trim(),
+        "base64",
+      ),
+    })),
   kill(wire, [b]) {
     // It is started again within a second, so its wire goes as well.
     wire.silence();

@@ -10,15 +10,17 @@
  *   PAR-D - Yggdrasil - NYC-C
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, type LabNode } from "../../scripts/lab.ts";
 import type { NetLink } from "../../scripts/netlab.ts";
 import { NetMesh, report } from "../net/net-mesh.ts";
 import { TorNet, type TorProcess, whyNoTorNet } from "../tor/tor-net.ts";
+import { onionKeyOf } from "../../plugins/transport-tor/onion.ts";
 import { PEERING_PORT, whyNoYggdrasil, YggdrasilDaemon } from "../yggdrasil/daemon.ts";
 import { BETWEEN_B_AND_C } from "./between.ts";
+import { processArguments, Search, type Secret, storedOf } from "./secrets.ts";
 
 const why = whyNoTorNet() ?? whyNoYggdrasil() ?? BETWEEN_B_AND_C.whyNot();
 const title = `over Tor, ${BETWEEN_B_AND_C.name}, Yggdrasil and TCP at once${why === undefined ? "" : ` [skipped: ${why}]`}`;
@@ -36,6 +38,9 @@ const STREAM = 30;
 const GOAL_MS = { seen: 300, silent: 2_500 } as const;
 const SLACK_MS = 5_000;
 
+const NETWORK_SECRET = "correct-horse-battery-staple-41";
+const TOR_PASSWORD = "tor, 'control' \\ password";
+
 interface Why {
   readonly reachable: boolean;
   readonly candidates: readonly {
@@ -50,9 +55,13 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
   let mesh: NetMesh;
   let tor: TorNet;
   let torOfA: TorProcess;
-  let overlays: readonly [YggdrasilDaemon, YggdrasilDaemon];
+  let torOfB: TorProcess;
+  /** Of C; D supervises one of its own. */
+  let overlayOfC: YggdrasilDaemon;
   let wires: Record<"bc" | "cd" | "da", NetLink>;
 
+  const secretFile = (name: string, text: string) =>
+    writeFileSync(join(mesh.dir, name), `${text}\n`, { mode: 0o600 });
   const node = (callsign: Callsign): LabNode => mesh.node(callsign);
   const whyOf = (from: Callsign, to: Callsign) => node(from).json<Why>(`/mesh/routes/${to}/why`);
   const nextHop = async (from: Callsign, to: Callsign) =>
@@ -73,10 +82,12 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     tor = new TorNet(torHost);
     tor.start();
     // Each node is beside a tor of its own: by unix sockets outwards, by a wire for what comes in.
+    secretFile("network-secret", NETWORK_SECRET);
+    secretFile("tor-password", TOR_PASSWORD);
     const ways = ([a, b] as const).map((host, n) => {
       const folder = join(tor.folder, `of-${host.name}`);
       const socks = `unix:${join(folder, "socks.sock")}`;
-      const process = tor.client(`of-${host.name}`, { socks, control: 9_051 + n });
+      const process = tor.client(`of-${host.name}`, { socks, control: 9_051 + n, password: TOR_PASSWORD });
       const wire = net.link(torHost, host);
       const config = [
         "[transports.onion]",
@@ -84,48 +95,66 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
         `socks = "${socks}"`,
         `control = "unix:${join(folder, "control.sock")}"`,
         `listen = ["${wire.b.addresses.v4}:0"]`,
+        ...(n === 0
+          ? []
+          : [`control_password = "file:${join(mesh.dir, "tor-password")}"`, 'cookie_file = "/none"']),
       ].join("\n");
       process.start();
       return { process, config };
     });
     torOfA = ways[0]!.process;
+    torOfB = ways[1]!.process;
     wires = { bc: net.link(b, c), cd: net.link(c, d), da: net.link(d, a) };
-    overlays = [new YggdrasilDaemon(mesh.dir, c), new YggdrasilDaemon(mesh.dir, d)];
+    overlayOfC = new YggdrasilDaemon(mesh.dir, c);
     const peering = `tcp://${wires.cd.b.addresses.v4}:${PEERING_PORT}`;
-    const [, atD] = await Promise.all(overlays.map((daemon) => daemon.configure()));
-    for (const daemon of overlays) daemon.start();
-    const overlay = (n: 0 | 1, peers: readonly string[]) =>
-      `[transports.overlay]\ntype = "yggdrasil"\nadmin = "${overlays[n].admin}"\npeers = ${JSON.stringify(peers)}\n`;
+    await overlayOfC.configure();
+    overlayOfC.start();
+    const ofC = `[transports.overlay]\ntype = "yggdrasil"\nadmin = "${overlayOfC.admin}"\npeers = ["${peering}"]\n`;
+    const ofD = `[transports.overlay]\ntype = "yggdrasil"\nmode = "supervised"\nlisten = ["${peering}"]\ninterface = "ygg0"\n`;
     const between = BETWEEN_B_AND_C.configure(wires.bc);
     const tcp = wires.da.a.endpoint();
+    const secret = { nodeExtra: `network_secret = "file:${join(mesh.dir, "network-secret")}"` };
     // Listening ends first, as far as others must know where they are.
-    await mesh.start(d, [], { listen: [tcp.replace("tcp://", "")], extra: overlay(1, []) });
-    await mesh.start(c, [`yggdrasil://[${atD}]:4862`], {
+    await mesh.start(d, [], { ...secret, listen: [tcp.replace("tcp://", "")], extra: ofD });
+    await node(D).until("its overlay", async () => (await listening(D, "overlay")) !== undefined, 20_000);
+    await mesh.start(c, [(await listening(D, "overlay"))!], {
+      ...secret,
       listen: [],
-      extra: `${overlay(0, [peering])}\n${between.c}`,
+      extra: `${ofC}\n${between.c}`,
     });
     await mesh.start(b, await BETWEEN_B_AND_C.peersOfB(wires.bc, node(C)), {
+      ...secret,
       listen: [],
       extra: `${ways[1]!.config}\n${between.b}`,
     });
-    await node(B).until("its onion address", async () => (await onionOfB()) !== undefined, 120_000, 100);
-    await mesh.start(a, [(await onionOfB())!, tcp], { listen: [], extra: ways[0]!.config });
+    await node(B).until(
+      "its onion address",
+      async () => (await listening(B, "onion")) !== undefined,
+      120_000,
+      100,
+    );
+    await mesh.start(a, [(await listening(B, "onion"))!, tcp], {
+      ...secret,
+      listen: [],
+      extra: ways[0]!.config,
+    });
     await ring();
     await mesh.untilWhole(60_000);
   }, 200_000);
 
   afterAll(async () => {
     await mesh?.close();
-    for (const daemon of overlays ?? []) await daemon.stop("SIGKILL");
+    await overlayOfC?.stop("SIGKILL");
     await tor?.close();
   });
 
-  const onionOfB = async () => {
-    const { transports } = await node(B).json<{ transports: { name: string; listen: string[] }[] }>(
+  /** Where a transport can be reached, once it can. */
+  async function listening(callsign: Callsign, transport: string): Promise<string | undefined> {
+    const { transports } = await node(callsign).json<{ transports: { name: string; listen: string[] }[] }>(
       "/mesh/status",
     );
-    return transports.find(({ name }) => name === "onion")?.listen[0];
-  };
+    return transports.find(({ name }) => name === transport)?.listen[0];
+  }
 
   /** Every link is there, and over what it is meant to be. */
   async function ring(): Promise<void> {
@@ -213,8 +242,8 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       ways: [B, A],
       // One end sees its interface go, the other hears nothing.
       end: "silent",
-      kill: () => overlays[0].stop("SIGKILL"),
-      heal: () => overlays[0].start(),
+      kill: () => overlayOfC.stop("SIGKILL"),
+      heal: () => overlayOfC.start(),
     },
   ] as const;
 
@@ -262,4 +291,61 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     torOfA.start();
     await ring();
   }, 180_000);
+
+  test("secrets stand in no log, error, answer, argument or file that others may read", async () => {
+    const folderOf = (callsign: Callsign, transport: string) =>
+      join(node(callsign).stateDir, "plugin-files", `transport.${transport}`);
+    const hexIn = (path: string, pattern: RegExp) =>
+      Buffer.from(pattern.exec(readFileSync(path, "utf8"))![1]!, "hex");
+    const seed = storedOf(node(A).stateDir, "transport.onion", "onion-key");
+    const blob = /:(.*)$/.exec(onionKeyOf(seed).blob.reveal())![1]!;
+    const secrets: Secret[] = [
+      { name: "the onion key", bytes: Buffer.from(blob, "base64") },
+      { name: "the onion seed", bytes: seed },
+      ...[torOfA, torOfB].map((each) => ({
+        name: "a cookie",
+        bytes: readFileSync(join(each.folder, "control_auth_cookie")),
+      })),
+      { name: "the control password", bytes: Buffer.from(TOR_PASSWORD) },
+      { name: "the network secret", bytes: Buffer.from(NETWORK_SECRET) },
+      {
+        name: "D's Yggdrasil key",
+        bytes: hexIn(join(folderOf(D, "overlay"), "yggdrasil.key"), /([0-9a-f]{64})/),
+      },
+      ...BETWEEN_B_AND_C.secretsOf([node(B), node(C)]),
+    ];
+    const search = new Search(secrets);
+    // It finds what is there.
+    const conf = join(folderOf(D, "overlay"), "yggdrasil.conf");
+    expect(search.in(readFileSync(conf))).toEqual(["D's Yggdrasil key as hex"]);
+
+    for (const callsign of FOUR) {
+      const one = node(callsign);
+      const { paths } = await one.json<{ paths: Record<string, Record<string, unknown>> }>("/openapi.json");
+      const answers = Object.keys(paths).filter((path) => "get" in paths[path]! && !/\{|events/.test(path));
+      expect(answers.length).toBeGreaterThan(8);
+      const said = [
+        ...one.logLines,
+        ...(await Promise.all(answers.map(async (path) => `${path} ${await (await one.api(path)).text()}`))),
+        // Errors, of the API and of the command line.
+        await (await one.api("/mesh/routes/NOBODY/why")).text(),
+        await (await one.api("/messages", { method: "POST", body: "{" })).text(),
+        ...[["config", "check"], ["config", "explain"], ["status"], ["peers"], ["health"]].map((words) => {
+          const to = words[0] === "config" ? ["--config", one.configPath] : ["--socket", one.socketPath];
+          const { stdout, stderr } = Bun.spawnSync([binaryPath, ...words, ...to]);
+          return `${stdout.toString()}${stderr.toString()}`;
+        }),
+      ];
+      expect(
+        said.flatMap((text) => search.in(text).map((found) => `${found}: ${text.slice(0, 80)}`)),
+      ).toEqual([]);
+      // Whoever keeps one keeps it for himself.
+      const files = search.filesIn(one.dir);
+      expect(files.length).toBeGreaterThan(0);
+      expect(files.filter(({ mode }) => (mode & 0o077) !== 0)).toEqual([]);
+    }
+    expect(processArguments().flatMap((text) => search.in(text))).toEqual([]);
+    for (const folder of ["/run", mesh.dir])
+      expect(search.filesIn(folder).filter(({ mode }) => (mode & 0o007) !== 0)).toEqual([]);
+  }, 60_000);
 });

@@ -8,7 +8,10 @@ export const PEERING_PORT = 9_001;
 
 /** Why there can be none here; undefined where there can. */
 export const whyNoYggdrasil = (): string | undefined =>
-  whyNoNetLab() ?? (Bun.which("yggdrasil") === null ? "yggdrasil is not installed" : undefined);
+  whyNoNetLab() ??
+  ["yggdrasil", "socat"]
+    .map((program) => (Bun.which(program) === null ? `${program} is not installed` : undefined))
+    .find((reason) => reason !== undefined);
 
 export class YggdrasilDaemon {
   /** As `AdminListen` and `admin` have it. */
