@@ -23,6 +23,7 @@ import {
   type PluginManifest,
   type PluginPackage,
 } from "./plugin/package.ts";
+import { sdkModules } from "./plugin/sdk-modules.ts";
 import { builtinPlugins } from "./registry.ts";
 
 export { readPackage, removeInstalled, trustPublisher } from "./plugin/installed.ts";
@@ -92,7 +93,7 @@ export async function packFolder(folder: string, publisher: Identity, out?: stri
     target: "bun",
     format: "esm",
     // The node hands these out itself: one SDK, whatever the plugin was packed with.
-    external: ["@godwit/sdk", "@godwit/sdk/tcp"],
+    external: [...sdkModules],
     throw: false,
   });
   const [output] = built.outputs;

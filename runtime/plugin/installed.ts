@@ -7,13 +7,12 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as sdk from "@godwit/sdk";
-import * as tcp from "@godwit/sdk/tcp";
-import type { Plugin } from "@godwit/sdk";
+import { type Plugin, SDK_VERSION } from "@godwit/sdk";
 import { checkNodeId } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { requiresProblems } from "./requires.ts";
+import { bindSdk } from "./sdk-modules.ts";
 import { decodePackage, PACKAGE_BYTES_MAX, type PluginPackage, tableSchema } from "./package.ts";
 
 const PACKAGE_FILE = "package.gwp";
@@ -194,10 +193,10 @@ function checkUsable(
 ): void {
   if (builtins.some(({ id }) => id === manifest.id))
     throw godwitError("GODWIT_PLUGIN_CONFLICT", `"${manifest.id}" is a plugin of Godwit itself`);
-  if (!Bun.semver.satisfies(sdk.SDK_VERSION, manifest.sdk))
+  if (!Bun.semver.satisfies(SDK_VERSION, manifest.sdk))
     throw godwitError(
       "GODWIT_PLUGIN_SDK",
-      `"${manifest.id}" ${manifest.version} needs SDK ${manifest.sdk}, this Godwit has ${sdk.SDK_VERSION}`,
+      `"${manifest.id}" ${manifest.version} needs SDK ${manifest.sdk}, this Godwit has ${SDK_VERSION}`,
     );
   if (!publishers.includes(publisher))
     throw godwitError(
@@ -239,10 +238,7 @@ async function importPackage({ manifest, code, hash }: PluginPackage): Promise<P
     Bun.plugin({
       name,
       setup(build) {
-        if (registered.size === 0) {
-          build.module("@godwit/sdk", () => ({ exports: { ...sdk }, loader: "object" }));
-          build.module("@godwit/sdk/tcp", () => ({ exports: { ...tcp }, loader: "object" }));
-        }
+        if (registered.size === 0) bindSdk(build);
         build.module(name, () => ({ contents, loader: "js" }));
       },
     });
