@@ -7,11 +7,13 @@ import {
   isListen,
   parseHostPort,
   planListen,
+  type Timer,
   z,
 } from "@godwit/sdk";
 import { Tcp } from "@godwit/sdk/tcp";
 
 const SCHEME = "my-plugin";
+const RETRY_MS = 500;
 
 /** The same as `config` in godwit-plugin.json says, and more exact. */
 const config = z.strictObject({
@@ -38,13 +40,20 @@ export default definePlugin({
       },
     });
     // Listening: what comes in goes to `ctx.transport.accept` (Tcp does that), and where it can be reached is published.
-    const addresses = ctx.network.addresses();
-    const reason = tcp.listen(planListen(listen, addresses));
-    if (reason !== "") ctx.health({ state: "degraded", reason });
-    ctx.transport.listening(
-      tcp.listening.flatMap((bound) =>
-        advertisedHosts(bound, addresses).map((host) => formatEndpoint(SCHEME, host, bound.port)),
-      ),
-    );
+    const tryToListen = () => {
+      const addresses = ctx.network.addresses();
+      const reason = tcp.listen(planListen(listen, addresses));
+      ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
+      ctx.transport.listening(
+        tcp.listening.flatMap((bound) =>
+          advertisedHosts(bound, addresses).map((host) => formatEndpoint(SCHEME, host, bound.port)),
+        ),
+      );
+      // The version before this one may still hold the port: it goes when this one has started.
+      if (reason !== "") retry = ctx.clock.after(RETRY_MS, tryToListen);
+    };
+    let retry: Timer | undefined;
+    ctx.own(() => retry?.cancel());
+    tryToListen();
   },
 });
