@@ -285,7 +285,7 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
   },
   native_memory: () => {
     for (;;) {
-      const at = BigInt(libc.syscall(NR.mmap[isArm ? 1 : 0], 0, 2 ** 24, 3, 0x8022, -1, 0));
+      const at = libc.syscall(NR.mmap[isArm ? 1 : 0], 0, 2 ** 24, 3, 0x8022, -1, 0);
       if (at === -1n) throw new Error("no more");
     }
   },
