@@ -92,21 +92,21 @@ async function send(bed: Bed, bytes: number): Promise<number> {
   const pipe = await bed.pipe();
   const piece = new Uint8Array(bytes);
   let sent = 0;
-  let isOver = false;
+  const state = { isOver: false };
   const turn = () => {
-    for (let i = 0; i < 256 && !isOver; i++) {
+    for (let i = 0; i < 256 && !state.isOver; i++) {
       sent++;
       if (!pipe.write(piece)) return;
     }
-    if (!isOver) setImmediate(turn);
+    if (!state.isOver) setImmediate(turn);
   };
-  pipe.open({ data() {}, drain: turn, closed: () => void (isOver = true) });
+  pipe.open({ data() {}, drain: turn, closed: () => void (state.isOver = true) });
   turn();
   await Bun.sleep(WARM_MS);
   const [from, fromMs] = [sent, performance.now()];
   await Bun.sleep(MEASURE_MS);
   const rate = ((sent - from) / (performance.now() - fromMs)) * 1_000;
-  isOver = true;
+  state.isOver = true;
   pipe.close();
   return rate;
 }

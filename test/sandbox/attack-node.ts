@@ -15,8 +15,8 @@ export interface AttackOptions {
   readonly plugin: Uint8Array;
   readonly trust: Trust;
   readonly control?: boolean;
-  /** More lines of each table. */
-  readonly extra?: string;
+  /** More lines of each table; may name the node's folder and its port. */
+  readonly extra?: string | ((dir: string, apiPort: number) => string);
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -118,7 +118,7 @@ open_folder = ${JSON.stringify(join(this.dir, "open"))}
 state_dir = ${JSON.stringify(this.stateDir)}
 api_port = ${this.#apiPort}
 control = ${this.options.control === true}
-${this.options.extra ?? ""}`,
+${typeof this.options.extra === "function" ? this.options.extra(this.dir, this.#apiPort) : (this.options.extra ?? "")}`,
     );
     await writeFile(
       join(this.dir, "godwit.toml"),

@@ -99,6 +99,19 @@ test("what would survive its stop does not: no process is left when its table go
   }
 }, 60_000);
 
+test("one that never looks at its channel again does not outlive the node", async () => {
+  const node = await AttackNode.start(options("untrusted"), { hostile: ["outlive"] });
+  try {
+    const { pid } = await node.until("the attacker", ({ event }) => event === "surviving");
+    await Bun.sleep(200);
+    expect(isProcess(pid!)).toBe(true);
+    node.kill();
+    await gone(pid!);
+  } finally {
+    await node.stop();
+  }
+}, 60_000);
+
 test("its files are its own user's, and the node's stay the node's", async () => {
   const node = await AttackNode.start(options("untrusted"), { hostile: ["large_file"] });
   try {

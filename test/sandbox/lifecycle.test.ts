@@ -38,7 +38,7 @@ const seen = new Map<string, string>();
 let slowestMs = 0;
 let links = 1;
 let watching: Promise<void>;
-let isOver = false;
+const state = { isOver: false };
 
 const health = async (of: LabNode): Promise<Check[]> =>
   ((await (await of.api("/health")).json()) as { checks: Check[] }).checks;
@@ -47,7 +47,7 @@ const linksOf = async (of: LabNode): Promise<number> =>
 
 /** A plugin that failed is started anew, so that each must be seen while it is down. */
 async function watch(): Promise<void> {
-  while (!isOver) {
+  while (!state.isOver) {
     const atMs = performance.now();
     const checks = await health(node);
     slowestMs = Math.max(slowestMs, performance.now() - atMs);
@@ -78,7 +78,7 @@ beforeAll(async () => {
 }, 90_000);
 
 afterAll(async () => {
-  isOver = true;
+  state.isOver = true;
   await watching?.catch(() => {});
   await lab?.close();
 });

@@ -1,6 +1,6 @@
 /** A new version of an untrusted transport takes the place of the old one while messages are on their way: none is lost or comes twice. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, type LabNode } from "../../scripts/lab.ts";
 import { bundle, install } from "./lab.ts";
@@ -19,10 +19,17 @@ const linksOf = async (node: LabNode): Promise<number> =>
   (await node.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected;
 
 /** Children of the node that run the hidden personality. */
-const guestsOf = async (node: LabNode): Promise<number[]> => {
-  const found = Bun.spawnSync(["pgrep", "-P", String(node.pid), "-f", "plugin-guest"]);
-  return found.stdout.toString().split("\n").filter(Boolean).map(Number);
-};
+const guestsOf = (node: LabNode): number[] =>
+  readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const isChild = readFileSync(`/proc/${pid}/status`, "utf8").includes(`\nPPid:\t${node.pid}\n`);
+        return isChild && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("plugin-guest");
+      } catch {
+        return false;
+      }
+    });
 
 test("version 2 takes over at both ends, one after the other, under load", async () => {
   const port = freePort();
@@ -51,7 +58,7 @@ test("version 2 takes over at both ends, one after the other, under load", async
   for (const node of [a, b]) await install(node.stateDir, version("1.0.0"));
   await Promise.all([a.start(), b.start()]);
   await a.until("the link", async () => (await linksOf(a)) === 1, 20_000);
-  const before = [await guestsOf(a), await guestsOf(b)];
+  const before = [guestsOf(a), guestsOf(b)];
   expect(before.map(({ length }) => length)).toEqual([1, 1]);
 
   const { id } = await a.json<{ node: { id: string } }>("/mesh/status").then(({ node }) => node);
@@ -76,7 +83,7 @@ test("version 2 takes over at both ends, one after the other, under load", async
     inbox.map(async (message) => (await a.json<{ body: string }>(`/messages/${message.id}`)).body),
   );
   expect(bodies.sort()).toEqual(sent.sort());
-  const after = [await guestsOf(a), await guestsOf(b)];
+  const after = [guestsOf(a), guestsOf(b)];
   expect(after.map(({ length }) => length)).toEqual([1, 1]);
   expect(after).not.toEqual(before);
 }, 120_000);

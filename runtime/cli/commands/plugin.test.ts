@@ -15,7 +15,7 @@ const manifest = {
   namespace: "service",
   version: "1.0.0",
   sdk: "^0.1.0",
-  permissions: ["net:udp"],
+  permissions: ["net.udp"],
   entry: "index.ts",
   config: { type: "object", properties: { word: { type: "string" } }, additionalProperties: false },
 };
@@ -27,7 +27,7 @@ function writeFolder(entry = "index.ts"): void {
   writeFileSync(at("gull", "word.ts"), 'export const word: string = "bundled";');
 }
 
-test("from a folder to an installed plugin and back; config check goes by its schema and its trust", async () => {
+test("from a folder to an installed plugin and back; config check goes by its schema and its grants", async () => {
   writeFolder();
   const table = `[node]\nstate_dir = "${at("state")}"\n[services.gull]\ntype = "gull"\n`;
   writeFileSync(at("c.toml"), `${table}trust = "trusted"\n`);
@@ -35,7 +35,7 @@ test("from a folder to an installed plugin and back; config check goes by its sc
   const packed = await godwit("pack", at("gull"), "--key", at("key"), "--out", file, "--json");
   expect(packed.err).toBe("");
   const { publisher } = JSON.parse(packed.out) as { publisher: string };
-  expect((await godwit("inspect", file)).out).toContain("asks for net:udp");
+  expect((await godwit("inspect", file)).out).toContain("asks for net.udp");
   expect((await godwit("add", file)).err).toContain(`godwit plugin trust ${publisher}`);
   expect((await godwit("trust", publisher)).code).toBe(0);
   expect((await godwit("add", file)).out).toBe('installed service "gull" 1.0.0\n');
@@ -43,8 +43,12 @@ test("from a folder to an installed plugin and back; config check goes by its sc
 
   const check = () => runForTest(["config", "check", "--config", at("c.toml")]);
   expect((await check()).err).toBe("");
-  writeFileSync(at("c.toml"), table);
-  expect((await check()).err).toContain("services.gull.trust");
+  writeFileSync(at("c.toml"), `${table}grant = ["net.udp"]\n`);
+  expect((await check()).err).toBe("");
+  writeFileSync(at("c.toml"), `${table}grant = ["net.udp", "net.tcp"]\n`);
+  expect((await check()).err).toContain("services.gull.grant[1]");
+  writeFileSync(at("c.toml"), `${table.replace("gull", "t").replace("gull", "telex")}trust = "contained"\n`);
+  expect((await check()).err).toContain("services.t.trust");
   writeFileSync(at("c.toml"), `${table}trust = "trusted"\nword = 3\n`);
   expect((await check()).err).toContain("services.gull.word");
   writeFileSync(at("c.toml"), `${table}trust = "trusted"\nwurd = "x"\n`);

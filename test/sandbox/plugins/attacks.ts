@@ -285,7 +285,7 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
   },
   native_memory: () => {
     for (;;) {
-      const at = BigInt(libc.syscall(NR.mmap[isArm ? 1 : 0], 0, 2 ** 24, 3, 0x8022, -1, 0));
+      const at = libc.syscall(NR.mmap[isArm ? 1 : 0], 0, 2 ** 24, 3, 0x8022, -1, 0);
       if (at === -1n) throw new Error("no more");
     }
   },
@@ -308,6 +308,12 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
   forge_open: () => void fs.writeSync(3, frame(0x10, 2, '{"what":"pipe","pipe":{}}')),
   forge_json: () => void fs.writeSync(3, frame(0x0e, 0, '{"event":"hint","endpoint":7}')),
   forge_hello: () => void fs.writeSync(3, frame(0x01, 0, '{"protocol":1}')),
+  /** Never looks at its channel again, so that it cannot hear that the node is gone. */
+  outlive: async (_table, ctx) => {
+    ctx.log.info("surviving", { pid: process.pid });
+    await new Promise((resolve) => ctx.clock.after(50, () => resolve(undefined)));
+    for (;;);
+  },
   survive: async (_table, ctx) => {
     for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => {});
     ctx.own(() => new Promise(() => {}));

@@ -24,11 +24,10 @@ export default definePlugin({
   start(ctx, { bytes, sends }) {
     const piece = new Uint8Array(bytes).fill(7);
     let handlers: PipeHandlers | undefined;
-    let isPaused = false;
-    let isClosed = false;
+    const state = { isPaused: false, isClosed: false };
     const turn = () => {
-      for (let i = 0; i < PIECES && !isPaused && !isClosed; i++) handlers?.data(piece);
-      if (!isPaused && !isClosed) setImmediate(turn);
+      for (let i = 0; i < PIECES && !state.isPaused && !state.isClosed; i++) handlers?.data(piece);
+      if (!state.isPaused && !state.isClosed) setImmediate(turn);
     };
     const pipe: Pipe = {
       kind: "stream",
@@ -45,13 +44,13 @@ export default definePlugin({
       },
       write: () => true,
       pause(paused) {
-        const was = isPaused;
-        isPaused = paused;
+        const was = state.isPaused;
+        state.isPaused = paused;
         if (was && !paused) turn();
       },
       close() {
-        if (isClosed) return;
-        isClosed = true;
+        if (state.isClosed) return;
+        state.isClosed = true;
         handlers?.closed();
       },
     };
