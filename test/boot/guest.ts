@@ -43,8 +43,9 @@ const interfaces: Readonly<Record<Machine, string>> = {
   raspi3b: "usb-net",
 };
 
-/** Why no machine can be booted here, as a part of a test's name; empty: it can. */
+/** Why no machine can be booted here, as a part of a test's name; empty: it can. In CI it has to. */
 export const whyNot = (machine: Machine): string => {
+  if (process.env["CI"] === "true") return "";
   const missing = [machines[machine][0]!, "apt-get", "dpkg-deb"].filter(
     (program) => Bun.which(program) === null,
   );

@@ -16,6 +16,7 @@ const why = canRun ? "" : " [skipped: needs root on x64]";
 /** Out of its package, which need not be installed. */
 let busybox: string;
 beforeAll(async () => {
+  if (!canRun) return;
   busybox = join((await new PackageRoot("x64", () => {}).get("busybox-static")).folder, "bin/busybox");
 }, 120_000);
 
