@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Caller } from "../telex/caller.ts";
-import { api, buildImage, type BuiltImage, TOKEN_WORD } from "./image.ts";
+import { api, buildImage, type BuiltImage, runDiskTool, TOKEN_WORD } from "./image.ts";
 import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
 import { startTimeServer } from "./time-server.ts";
 
@@ -216,19 +216,24 @@ boots(
 );
 
 boots(
-  `a clock in 1970 is set to the image's age, holds back what needs the time, and is right after a time server's word${why}`,
+  `a clock in 1970 is set to the image's age, holds back what needs the time, is right after a time server's word, and knows it after a restart${why}`,
   async () => {
     await using server = await startTimeServer();
-    await using guest = await Guest.start({
+    const disk = join(image.folder, "state.img");
+    expect((await runDiskTool(["mke2fs", "-q", "-t", "ext4", "-L", "perm", disk, "64M"])).code).toBe(0);
+    const options = {
       image: image.folder,
       ports: [API],
+      more: ["-rtc", "base=1970-01-01T00:00:00", "-drive", `file=${disk},if=virtio,format=raw`],
       words: [
         ...OPEN_API,
+        "godwit.rescue",
+        "godwit.state=LABEL=perm",
         `godwit.time=10.0.2.2:${server.port}`,
         "godwit.machine.programs=[{name='needy',command=['/godwit','version'],needs_clock=true}]",
       ],
-      more: ["-rtc", "base=1970-01-01T00:00:00"],
-    });
+    };
+    await using guest = await Guest.start(options);
     await guest.hear(/clock set to the last time known saved=false/);
     await guest.hear(/name=needy state=held reason="the clock is not known yet"/);
     await guest.hear(/node answers health=ok/);
@@ -236,10 +241,27 @@ boots(
     await guest.hear(/clock server=10\.0\.2\.2:\d+ step_seconds=\d+/);
     await guest.hear(/name=needy state=running/);
     await guest.hear(/clock +from a time server/);
-    const { date } = Object.fromEntries(
-      (await fetch(`http://127.0.0.1:${guest.port(API)}/health`)).headers,
-    ) as { date?: string };
-    if (date !== undefined) expect(Math.abs(Date.parse(date) - Date.now())).toBeLessThan(30_000);
+    const health = await fetch(`http://127.0.0.1:${guest.port(API)}/health`);
+    const date = health.headers.get("date");
+    if (date !== null) expect(Math.abs(Date.parse(date) - Date.now())).toBeLessThan(30_000);
+    guest.say("poweroff");
+    expect(await guest.off()).toBe(0);
+    // Unmounted: there is nothing in its journal to be done.
+    const checked = await runDiskTool(["e2fsck", "-fn", disk]);
+    expect(checked.output).not.toContain("journal");
+    expect(checked.code).toBe(0);
+
+    await using again = await Guest.start(options);
+    await again.hear(/state mounted device=\/dev\/vda/);
+    await again.hear(/clock set to the last time known saved=true/);
+    // Of a log line the time of day; the first is of 1970, the last of today.
+    const dayTime = /(\d\d):(\d\d):\d\d\.\d{3} info {2}clock set to the last time known saved=true/.exec(
+      again.text,
+    )!;
+    const minutes = Number(dayTime[1]) * 60 + Number(dayTime[2]);
+    const now = new Date();
+    const apart = Math.abs(now.getUTCHours() * 60 + now.getUTCMinutes() - minutes);
+    expect(Math.min(apart, 24 * 60 - apart)).toBeLessThan(15);
   },
-  2 * BOOT_MS,
+  3 * BOOT_MS,
 );
