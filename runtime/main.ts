@@ -2,14 +2,13 @@
  * argv to personality. The whole of what happens before a command's own code is loaded; `runtime/cli/table.ts` lists
  * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
+import { isPid1 } from "./init/personality.ts";
+
 const argv = process.argv.slice(2);
 
 async function main(): Promise<number> {
-  if (process.pid === 1) {
-    const { isPid1, runPid1 } = await import("./init/pid1.ts");
-    // The kernel's first program never comes back from here.
-    if (isPid1(argv)) return await runPid1();
-  }
+  // The kernel's first program never comes back from here.
+  if (isPid1(argv)) return await (await import("./init/pid1.ts")).runPid1();
   if (argv[0] === "plugin-guest") {
     // The hidden one: the process of one untrusted plugin.
     const { enterGuest } = await import("./plugin/sandbox/enter.ts");
@@ -21,5 +20,3 @@ async function main(): Promise<number> {
 
 // The node stops by its own handling of signals. An exit by hand, because a failed start may leave a Worker behind.
 process.exit(await main());
-
-export {};

@@ -3,7 +3,7 @@
  * and the next is taken, because what is up can be mended. The node is a child by re-execution: a fault of the node ends the
  * node, while a fault here would be a kernel panic. So this never exits and never throws. docs/boot.md is its manual.
  */
-import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import type { Log } from "@godwit/sdk";
 import { configSections, firstExisting, type MachineConfig, readMachineConfig } from "../config/machine.ts";
@@ -29,11 +29,6 @@ import { type ClockSource, decideClock, isBelievable, parseSavedClock } from "./
 import { askSntp, TimeServers } from "./time-server.ts";
 import { openWatchdog, Watchdog } from "./watchdog.ts";
 
-/** What stage 0 says to it (scripts/image/stage0.ts). */
-export const PID1_WORD = "pid1";
-/** Of the kernel's own namespace the number is fixed (PROC_PID_INIT_INO); a container's first program has another. */
-const FIRST_NAMESPACE = "pid:[4026531836]";
-
 export const STATE_TARGET = "/var/lib/godwit";
 const IMAGE_CONFIG = "/etc/godwit/godwit.toml";
 const STATE_CONFIG = `${STATE_TARGET}/godwit.toml`;
@@ -50,17 +45,6 @@ const SCREEN_PAUSE_MS = 2_000;
 /** A node that has not answered for so long while nothing else limits it is ended. */
 const HANG_MS = 30_000;
 const SETTLED_MS = 15_000;
-
-/** Whether this process is to be PID 1: stage 0 said so, or the kernel started the binary itself. */
-export function isPid1(argv: readonly string[]): boolean {
-  if (process.pid !== 1) return false;
-  if (argv[0] === PID1_WORD) return true;
-  try {
-    return readlinkSync("/proc/self/ns/pid") === FIRST_NAMESPACE;
-  } catch {
-    return false;
-  }
-}
 
 /** Seconds since the kernel started, for the log. */
 function uptimeS(): number {

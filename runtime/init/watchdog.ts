@@ -28,13 +28,7 @@ export interface WatchdogDevice {
 export function openWatchdog(sys: Sys, timeoutMs: number): WatchdogDevice | undefined {
   if (!existsSync(WATCHDOG_DEVICE)) return undefined;
   const descriptor = openSync(WATCHDOG_DEVICE, "w");
-  let seconds = Math.ceil(timeoutMs / 1_000);
-  try {
-    seconds = sys.setWatchdogTimeout(descriptor, seconds);
-  } catch {
-    // Its timeout is fixed, or shorter than asked: it has its own, most have 60 s or less. Feeding goes by the shortest known.
-    seconds = Math.min(seconds, SECONDS_UNKNOWN);
-  }
+  const seconds = setTimeoutOf(sys, descriptor, Math.ceil(timeoutMs / 1_000));
   const write = (text: string) => {
     try {
       writeSync(descriptor, text);
@@ -53,8 +47,19 @@ export function openWatchdog(sys: Sys, timeoutMs: number): WatchdogDevice | unde
   };
 }
 
-/** Assumed of a device that does not tell; bcm2835's longest is 15 s. */
-const SECONDS_UNKNOWN = 10;
+/** Some take no more than a few seconds (bcm2835: 15) and refuse the rest, so less is asked for until one is taken. */
+function setTimeoutOf(sys: Pick<Sys, "setWatchdogTimeout">, descriptor: number, wanted: number): number {
+  for (let seconds = wanted; seconds >= SECONDS_MIN; seconds = Math.floor(seconds / 2))
+    try {
+      return sys.setWatchdogTimeout(descriptor, seconds);
+    } catch {
+      // Less, then.
+    }
+  return SECONDS_MIN;
+}
+
+/** Assumed of a device that takes nothing: it has a timeout of its own, and few are shorter. */
+const SECONDS_MIN = 4;
 
 /** Decides when to feed. */
 export class Watchdog {

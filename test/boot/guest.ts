@@ -43,6 +43,15 @@ const interfaces: Readonly<Record<Machine, string>> = {
   raspi3b: "usb-net",
 };
 
+/** Why no machine can be booted here, as a part of a test's name; empty: it can. In CI it has to. */
+export const whyNot = (machine: Machine): string => {
+  if (process.env["CI"] === "true") return "";
+  const missing = [machines[machine][0]!, "apt-get", "dpkg-deb"].filter(
+    (program) => Bun.which(program) === null,
+  );
+  return missing.length === 0 ? "" : ` [skipped: ${missing.join(" and ")} not here]`;
+};
+
 export class Guest {
   readonly #process: Bun.Subprocess<"pipe", "pipe", "pipe">;
   readonly #folder: string;

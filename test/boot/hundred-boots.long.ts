@@ -1,12 +1,14 @@
 /** A hundred boots of one machine, each to a node that answers and an orderly end. GODWIT_BOOT_COUNT changes it. */
 import { expect, test } from "bun:test";
-import { BOOT_MS, Guest, secondsOf } from "./guest.ts";
+import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
 import { buildImage } from "./image.ts";
 
 const BOOTS = Number(process.env["GODWIT_BOOT_COUNT"] ?? 100);
 
-test(
-  `${BOOTS} boots`,
+const why = whyNot("x64");
+
+test.skipIf(why !== "")(
+  `${BOOTS} boots${why}`,
   async () => {
     const image = await buildImage();
     try {

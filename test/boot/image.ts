@@ -51,3 +51,7 @@ export async function api<T>(port: number, path: string, body?: unknown): Promis
   if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
   return (await response.json()) as T;
 }
+
+/** mke2fs and e2fsck stand where only root's PATH leads. */
+export const runDiskTool = (command: readonly string[]) =>
+  run(command, { env: { ...process.env, PATH: `${process.env["PATH"]}:/usr/sbin:/sbin` } });

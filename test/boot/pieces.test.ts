@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CpioEntry, writeCpio } from "../../scripts/image/cpio.ts";
 import { PackageRoot } from "../../scripts/image/packages.ts";
-import { emitStage0 } from "../../scripts/image/stage0.ts";
+import { emitStage0, PID1_WORD } from "../../scripts/image/stage0.ts";
+import { isPid1, PID1_WORD as spokenWord } from "../../runtime/init/personality.ts";
+import { binaryPath } from "../../scripts/lab.ts";
 
 const canRun =
   process.arch === "x64" && Bun.spawnSync(["unshare", "-mpf", "true"], { stderr: "ignore" }).exitCode === 0;
@@ -14,6 +16,7 @@ const why = canRun ? "" : " [skipped: needs root on x64]";
 /** Out of its package, which need not be installed. */
 let busybox: string;
 beforeAll(async () => {
+  if (!canRun) return;
   busybox = join((await new PackageRoot("x64", () => {}).get("busybox-static")).folder, "bin/busybox");
 }, 120_000);
 
@@ -64,6 +67,11 @@ test.skipIf(!canRun)(`it mounts, and becomes /godwit with its words and its own 
   expect(lines.at(-1)).toBe("0");
 });
 
+test("stage 0 and PID 1 agree on the word, and this process is neither", () => {
+  expect(spokenWord).toBe(PID1_WORD);
+  expect(isPid1([PID1_WORD])).toBe(false);
+});
+
 test.skipIf(!canRun)(`without a program it says so and ends with the error's number${why}`, () => {
   const { code, err } = runStage0(() => {});
   expect(err).toContain("stage 0 cannot start /godwit");
@@ -81,6 +89,15 @@ test.skipIf(!canRun)(`what is mounted already is no trouble${why}`, () => {
   });
   expect(code).toBe(0);
   expect(out).toContain("twice pid1");
+});
+
+test.skipIf(!canRun)(`the first program of a container is a command line like any other${why}`, () => {
+  const run = (...words: string[]) =>
+    Bun.spawnSync(["unshare", "-mpf", "--mount-proc", binaryPath, ...words]);
+  const version = run("version");
+  expect(version.exitCode).toBe(0);
+  expect(version.stdout.toString()).toMatch(/\d+\.\d+\.\d+/);
+  expect(run("nonsense").exitCode).toBe(2);
 });
 
 const bytes = (text: string) => new TextEncoder().encode(text);
