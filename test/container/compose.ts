@@ -1,12 +1,10 @@
 /**
- * Compose files as what they are: checked against everything that they may say, and turned into calls of podman, so that
- * the file itself is what a test runs. The part of the Compose specification that our files use, and nothing else: a key
- * that is not understood here is an error, never passed over.
+ * Compose files by their text: checked against everything that ours may say. It is the part of the Compose specification
+ * that they use, and nothing else: a key that is not understood here is an error, where engines pass it over. Beyond that,
+ * what no service of ours may lack.
  */
 import { readFileSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
 import * as z from "zod";
-import type { Engine } from "./engine.ts";
 
 const duration = z.string().regex(/^\d+(ms|s|m)$/);
 const name = z.string().regex(/^[a-z][a-z0-9_-]{0,30}$/);
@@ -129,66 +127,6 @@ function crossCheck(service: string, spec: Service, compose: Compose): string[] 
   return problems;
 }
 
-export interface UpOptions {
-  /** Where relative paths begin: the folder of the first file. */
-  readonly folder: string;
-}
-
-const seconds = (text: string): string =>
-  String(Math.ceil(Number.parseInt(text, 10) * (text.endsWith("ms") ? 0.001 : text.endsWith("m") ? 60 : 1)));
-
-/** The words after `podman` that start one service. Health checks are the caller's: podman wants systemd for them. */
-export function runWords(compose: Compose, service: string, folder: string): string[] {
-  const spec = compose.services[service]!;
-  const project = compose.name ?? "compose";
-  const at = (path: string) => (isAbsolute(path) ? path : join(folder, path));
-  const mount = (text: string): string => {
-    const [from, to, mode] = text.split(":") as [string, string, string | undefined];
-    const source = /^[a-z]/.test(from) ? `${project}_${from}` : at(from);
-    return `${source}:${to}${mode === undefined ? "" : `:${mode}`}`;
-  };
-  return [
-    ...["run", "--detach", "--name", service, "--no-healthcheck", "--cgroups=disabled"],
-    ...(spec.user === undefined ? [] : ["--user", spec.user]),
-    ...(spec.read_only === true ? ["--read-only", "--read-only-tmpfs=false"] : []),
-    ...(spec.cap_drop ?? []).flatMap((one) => ["--cap-drop", one]),
-    ...(spec.security_opt ?? []).flatMap((one) => ["--security-opt", one.replace(":true", "")]),
-    ...(spec.restart === undefined ? [] : ["--restart", spec.restart]),
-    ...(spec.stop_grace_period === undefined ? [] : ["--stop-timeout", seconds(spec.stop_grace_period)]),
-    ...(spec.networks ?? []).flatMap((one) => ["--network", `${project}_${one}`]),
-    ...["--network-alias", service, "--hostname", service],
-    ...(spec.ports ?? []).flatMap((one) => ["--publish", one]),
-    ...(spec.volumes ?? []).flatMap((one) => ["--volume", mount(one)]),
-    ...(spec.secrets ?? []).flatMap((one) => [
-      "--volume",
-      `${at(compose.secrets![one]!.file)}:/run/secrets/${one}:ro`,
-    ]),
-    ...Object.entries(spec.environment ?? {}).flatMap(([key, value]) => ["--env", `${key}=${value}`]),
-    spec.image!,
-  ];
-}
-
-/** Networks, volumes and every service, as `compose up --detach` would. */
-export async function up(engine: Engine, compose: Compose, { folder }: UpOptions): Promise<void> {
-  const project = compose.name ?? "compose";
-  for (const one of Object.keys(compose.networks ?? {}))
-    await engine.must("network", "create", `${project}_${one}`);
-  for (const one of Object.keys(compose.volumes ?? {}))
-    await engine.must("volume", "create", `${project}_${one}`);
-  for (const service of Object.keys(compose.services))
-    await engine.must(...runWords(compose, service, folder));
-}
-
-/** As `compose down --volumes`. */
-export async function down(engine: Engine, compose: Compose): Promise<void> {
-  const project = compose.name ?? "compose";
-  await engine.podman("rm", "--force", "--time", "5", ...Object.keys(compose.services));
-  for (const one of Object.keys(compose.volumes ?? {}))
-    await engine.podman("volume", "rm", `${project}_${one}`);
-  for (const one of Object.keys(compose.networks ?? {}))
-    await engine.podman("network", "rm", `${project}_${one}`);
-}
-
 /** `KEY=value` lines; comments and empty ones are passed over. */
 export function readVariables(path: string): Record<string, string> {
   return Object.fromEntries(
@@ -198,5 +136,3 @@ export function readVariables(path: string): Record<string, string> {
       .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
   );
 }
-
-export const folderOf = (path: string): string => dirname(path);

@@ -9,7 +9,7 @@ import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts
 import { binaryPath } from "../../scripts/lab.ts";
 import { root as project, run } from "../../scripts/lib.ts";
 import { rootArchive } from "../systemd/machine.ts";
-import { type Compose, down, readCompose, readVariables, runWords, up } from "./compose.ts";
+import { type Compose, readCompose, readVariables } from "./compose.ts";
 import { Engine, missing } from "./engine.ts";
 
 const SLOW_MS = 120_000;
@@ -35,7 +35,7 @@ describe.skipIf(missing !== undefined)(
         chownSync(join(secrets, name), CONTAINER_USER, CONTAINER_USER);
       }
       variables = { ...readVariables(file(".env.example")), SECRETS_DIR: secrets };
-      await image("first");
+      await image("first", "--rootfs");
       await engine.must("load", "--input", join(engine.dir, "first", "godwit.oci.tar"));
     }, 180_000);
     afterAll(() => engine?.close(), SLOW_MS);
@@ -109,6 +109,61 @@ async function sameConfig(): Promise<void> {
   }
 }
 
+/** One topology that podman-compose brought up; gone, volumes and all, when it is disposed of. */
+class Topology implements AsyncDisposable {
+  readonly #project: string;
+  readonly #files: readonly string[];
+  readonly #variables: Readonly<Record<string, string>>;
+  readonly compose: Compose;
+
+  private constructor(project: string, names: readonly string[], more: Readonly<Record<string, string>>) {
+    this.#project = project;
+    this.#files = names.map(file);
+    this.#variables = { ...variables, ...more };
+    this.compose = readCompose(this.#files, this.#variables);
+  }
+
+  static async up(
+    project: string,
+    names: readonly string[],
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<Topology> {
+    const topology = new Topology(project, names, more);
+    try {
+      await topology.start();
+      return topology;
+    } catch (error) {
+      await topology[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get services(): string[] {
+    return Object.keys(this.compose.services);
+  }
+
+  container(service: string): string {
+    return `${this.#project}_${service}_1`;
+  }
+
+  /** What is not there yet, with the networks and volumes that are. */
+  async start(): Promise<void> {
+    await engine.compose(this.#project, this.#files, this.#variables, "up", "--detach", "--no-recreate");
+    for (const service of this.services)
+      expect(await engine.must("inspect", "--format", "{{.State.Running}}", this.container(service))).toBe(
+        "true",
+      );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await engine.podman("rm", "--force", "--time", "5", ...this.services.map((one) => this.container(one)));
+    for (const one of Object.keys(this.compose.volumes ?? {}))
+      await engine.podman("volume", "rm", `${this.#project}_${one}`);
+    for (const one of Object.keys(this.compose.networks ?? {}))
+      await engine.podman("network", "rm", `${this.#project}_${one}`);
+  }
+}
+
 const godwit = (container: string, ...words: string[]) =>
   engine.podman("exec", container, CONTAINER_BINARY, ...words);
 
@@ -166,8 +221,8 @@ function expectPowerless(status: string): void {
 }
 
 /** What every service of a compose file must be like while it runs. */
-async function isConfined(compose: Compose): Promise<void> {
-  for (const service of Object.keys(compose.services)) {
+async function isConfined(topology: Topology): Promise<void> {
+  for (const service of topology.services.map((one) => topology.container(one))) {
     expectPowerless((await engine.processOf(service)).status);
     // The root is really closed, and the state really open.
     const write = await godwit(service, "init", "--config", "/written.toml");
@@ -176,11 +231,12 @@ async function isConfined(compose: Compose): Promise<void> {
 }
 
 /** By the very command of the file's healthcheck. */
-async function allHealthy(compose: Compose): Promise<void> {
-  for (const [service, { healthcheck }] of Object.entries(compose.services)) {
+async function allHealthy(topology: Topology): Promise<void> {
+  for (const [service, { healthcheck }] of Object.entries(topology.compose.services)) {
     const [, ...command] = healthcheck!.test;
-    await until("its healthcheck", service, async () => {
-      return (await engine.podman("exec", service, ...command)).code === 0;
+    const container = topology.container(service);
+    await until("its healthcheck", container, async () => {
+      return (await engine.podman("exec", container, ...command)).code === 0;
     });
   }
 }
@@ -194,118 +250,98 @@ async function canReach(service: string, callsigns: readonly string[]): Promise<
 }
 
 async function line(): Promise<void> {
-  const compose = readCompose([file("line.yaml")], variables);
-  try {
-    await up(engine, compose, { folder });
-    await allHealthy(compose);
-    await isConfined(compose);
-    await canReach("dun-a", ["LON-B", "NYC-C"]);
-    await canReach("nyc-c", ["LON-B", "DUN-A"]);
-    const call = (from: number, to: number, destination: string, body: string) =>
-      engine.bun(
-        join(import.meta.dir, "telex-call.ts"),
-        ...[String(from), String(to), PASSWORD, destination, body],
-      );
-    const arrived = JSON.parse(await call(8023, 8025, "NYC-C", "ALL WELL")) as {
-      content: { body: string };
-      trace: { node_id: string }[];
-    };
-    expect(arrived.content.body).toBe("ALL WELL");
-    // There is no other way than through the hub.
-    expect(arrived.trace.map(({ node_id }) => node_id)).toContain("LON-B");
+  await using topology = await Topology.up("line", ["line.yaml"]);
+  const [dun, lon, nyc] = ["dun-a", "lon-b", "nyc-c"].map((one) => topology.container(one)) as [
+    string,
+    string,
+    string,
+  ];
+  await allHealthy(topology);
+  await isConfined(topology);
+  await canReach(dun, ["LON-B", "NYC-C"]);
+  await canReach(nyc, ["LON-B", "DUN-A"]);
+  const call = (from: number, to: number, destination: string, body: string) =>
+    engine.bun(
+      join(import.meta.dir, "telex-call.ts"),
+      ...[String(from), String(to), PASSWORD, destination, body],
+    );
+  const arrived = JSON.parse(await call(8023, 8025, "NYC-C", "ALL WELL")) as {
+    content: { body: string };
+    trace: { node_id: string }[];
+  };
+  expect(arrived.content.body).toBe("ALL WELL");
+  // There is no other way than through the hub.
+  expect(arrived.trace.map(({ node_id }) => node_id)).toContain("LON-B");
 
-    const identity = (await godwit("lon-b", "id")).out;
-    // The hub goes and a new container comes with the old volume; what was sent meanwhile waits and arrives.
-    await engine.must("rm", "--force", "--time", "10", "lon-b");
-    const sent = await godwit("dun-a", "send", "NYC-C", "WHILE THE HUB WAS AWAY", "--json");
-    const { id } = JSON.parse(sent.out) as { id: string };
-    await engine.must(...runWords(compose, "lon-b", folder));
-    await until("health after its restart", "lon-b", () => isHealthy("lon-b"));
-    expect((await godwit("lon-b", "id")).out).toBe(identity);
-    await until("the receipt", "dun-a", async () => {
-      const { out } = await godwit("dun-a", "outbox", "--json");
-      const { messages } = JSON.parse(out) as { messages: { id: string; state: string }[] };
-      return messages.find((message) => message.id === id)?.state === "delivered";
-    });
-    // The hub is another process with the same place in the mesh, and both ends still talk through it.
-    expect(JSON.parse(await call(8025, 8023, "DUN-A", "HEARD YOU"))).toMatchObject({
-      content: { body: "HEARD YOU" },
-    });
-  } finally {
-    await down(engine, compose);
-  }
+  const identity = (await godwit(lon, "id")).out;
+  // The hub goes and a new container comes with the old volume; what was sent meanwhile waits and arrives.
+  await engine.must("rm", "--force", "--time", "10", lon);
+  const sent = await godwit(dun, "send", "NYC-C", "WHILE THE HUB WAS AWAY", "--json");
+  const { id } = JSON.parse(sent.out) as { id: string };
+  await topology.start();
+  await until("health after its restart", lon, () => isHealthy(lon));
+  expect((await godwit(lon, "id")).out).toBe(identity);
+  await until("the receipt", dun, async () => {
+    const { out } = await godwit(dun, "outbox", "--json");
+    const { messages } = JSON.parse(out) as { messages: { id: string; state: string }[] };
+    return messages.find((message) => message.id === id)?.state === "delivered";
+  });
+  // The hub is another process with the same place in the mesh, and both ends still talk through it.
+  expect(JSON.parse(await call(8025, 8023, "DUN-A", "HEARD YOU"))).toMatchObject({
+    content: { body: "HEARD YOU" },
+  });
 }
 
 async function ring(): Promise<void> {
-  const compose = readCompose([file("ring.yaml")], variables);
-  const services = Object.keys(compose.services);
+  await using topology = await Topology.up("ring", ["ring.yaml"]);
+  const { services } = topology;
   const callsigns = services.map((name) => name.toUpperCase());
-  try {
-    await up(engine, compose, { folder });
-    await allHealthy(compose);
-    await isConfined(compose);
-    for (const service of services)
-      await canReach(
-        service,
-        callsigns.filter((name) => name !== service.toUpperCase()),
-      );
-    for (const service of services) {
-      const { out } = await godwit(service, "status", "--json");
-      const status = JSON.parse(out) as { peers: { connected: number }; open: boolean };
-      expect(status.open).toBe(false);
-      // Its neighbours on the ring and nobody else: it shares no network with the others.
-      expect(status.peers.connected).toBe(2);
-    }
-    // Any one may go: from one side of the gap to the other the mail takes the long way.
-    await engine.must("stop", "--time", "10", "lon-b");
-    const sent = await godwit(
-      "dun-a",
-      "send",
-      "NYC-C",
-      "THE LONG WAY",
-      "--wait",
-      "--timeout",
-      "30s",
-      "--json",
+  await allHealthy(topology);
+  await isConfined(topology);
+  for (const service of services)
+    await canReach(
+      topology.container(service),
+      callsigns.filter((name) => name !== service.toUpperCase()),
     );
-    expect(sent.code).toBe(0);
-  } finally {
-    await down(engine, compose);
+  for (const service of services) {
+    const { out } = await godwit(topology.container(service), "status", "--json");
+    const status = JSON.parse(out) as { peers: { connected: number }; open: boolean };
+    expect(status.open).toBe(false);
+    // Its neighbours on the ring and nobody else: it shares no network with the others.
+    expect(status.peers.connected).toBe(2);
   }
+  // Any one may go: from one side of the gap to the other the mail takes the long way.
+  await engine.must("stop", "--time", "10", topology.container("lon-b"));
+  const sent = await godwit(
+    topology.container("dun-a"),
+    ...["send", "NYC-C", "THE LONG WAY", "--wait", "--timeout", "30s", "--json"],
+  );
+  expect(sent.code).toBe(0);
 }
 
 async function override(): Promise<void> {
-  const compose = readCompose([file("line.yaml"), file("dev.yaml")], {
-    ...variables,
-    GODWIT_BINARY: binaryPath,
-  });
-  try {
-    await up(engine, compose, { folder });
-    await allHealthy(compose);
-    await isConfined(compose);
-    await canReach("dun-a", ["NYC-C"]);
-    const built = await run([binaryPath, "version", "--json"]);
-    const laidOver = await godwit("dun-a", "version", "--json");
-    expect(laidOver.out).toBe(built.output);
-    for (const port of [8000, 8001, 8002])
-      expect(
-        await engine.bun(join(import.meta.dir, "get.ts"), `http://127.0.0.1:${port}/health`),
-      ).toStartWith("200 ");
-    const { out, err } = await engine.podman("logs", "dun-a");
-    // For people, not for programs.
-    expect(`${out}${err}`).toMatch(/^\d\d:\d\d:\d\d\.\d{3} info {2}node started /m);
-  } finally {
-    await down(engine, compose);
-  }
+  await using topology = await Topology.up("dev", ["line.yaml", "dev.yaml"], { GODWIT_BINARY: binaryPath });
+  const dun = topology.container("dun-a");
+  await allHealthy(topology);
+  await isConfined(topology);
+  await canReach(dun, ["NYC-C"]);
+  const built = await run([binaryPath, "version", "--json"]);
+  expect((await godwit(dun, "version", "--json")).out).toBe(built.output);
+  for (const port of [8000, 8001, 8002])
+    expect(await engine.bun(join(import.meta.dir, "get.ts"), `http://127.0.0.1:${port}/health`)).toStartWith(
+      "200 ",
+    );
+  const { out, err } = await engine.podman("logs", dun);
+  // For people, not for programs.
+  expect(`${out}${err}`).toMatch(/^\d\d:\d\d:\d\d\.\d{3} info {2}node started /m);
 }
 
 async function builtByPodman(): Promise<void> {
-  const context = join(engine.dir, "context");
-  await image("context", "--rootfs");
+  const context = join(engine.dir, "first");
   copyFileSync(binaryPath, join(context, "godwit"));
-  mkdirSync(join(context, "state"));
-  // Any root of Debian's packages will do; the one of the systemd suite is there already.
-  copyFileSync(await rootArchive(), join(context, "debian.tar"));
+  mkdirSync(join(context, "state"), { recursive: true });
+  // Unpacked and not set up: enough for the binary, and made in seconds.
+  copyFileSync(await rootArchive("extract", "base-files,libc6"), join(context, "debian.tar"));
   for (const name of ["Containerfile", "Containerfile.debian"]) {
     const containerfile = join(project, "images/container", name);
     const tag = `localhost/${name.toLowerCase().replace(".", "-")}:test`;

@@ -11,7 +11,7 @@ import { binaryPath } from "../../scripts/lab.ts";
 import { root as project } from "../../scripts/lib.ts";
 
 const CALL_TIMEOUT_MS = 120_000;
-const programs = ["podman", "crun", "unshare", "nsenter", "ip", "iptables"];
+const programs = ["podman", "podman-compose", "crun", "unshare", "nsenter", "ip", "iptables"];
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** In CI a machine that cannot is a failure. */
@@ -48,6 +48,23 @@ mount -t tmpfs tmpfs /run
 ip link set lo up
 echo ready
 exec cat
+`;
+
+/**
+ * What podman-compose calls: our podman, without the health checks, for which podman wants systemd. Tests run their
+ * commands by hand.
+ */
+const wrapped = (podman: readonly string[]) => `#!/bin/sh
+count=$#
+value=
+for argument; do
+  case $argument in
+  --healthcheck-*) value=yes ;;
+  *) if [ -n "$value" ]; then value=; else set -- "$@" "$argument"; fi ;;
+  esac
+done
+shift "$count"
+exec ${podman.join(" ")} "$@"
 `;
 
 export interface CallResult {
@@ -92,17 +109,39 @@ export class Engine {
     }
   }
 
+  get #podman(): string[] {
+    return [
+      "podman",
+      ...["--root", join(this.dir, "storage"), "--runroot", join(this.dir, "run")],
+      ...["--tmpdir", join(this.dir, "tmp"), "--volumepath", join(this.dir, "volumes")],
+      ...["--storage-driver", "overlay", "--network-config-dir", join(this.dir, "networks")],
+    ];
+  }
+
   async podman(...words: string[]): Promise<CallResult> {
-    return await this.#enter(
+    return await this.#enter(["--mount", "--net", "--pid"], [...this.#podman, ...words]);
+  }
+
+  /** podman-compose itself, which ends with 0 even where a container did not start. Containers are called `<project>_<service>_1`. */
+  async compose(
+    project: string,
+    files: readonly string[],
+    variables: Readonly<Record<string, string>>,
+    ...words: string[]
+  ): Promise<void> {
+    const podman = join(this.dir, "podman-for-compose");
+    writeFileSync(podman, wrapped(this.#podman), { mode: 0o755 });
+    const { code, out, err } = await this.#enter(
       ["--mount", "--net", "--pid"],
       [
-        "podman",
-        ...["--root", join(this.dir, "storage"), "--runroot", join(this.dir, "run")],
-        ...["--tmpdir", join(this.dir, "tmp"), "--volumepath", join(this.dir, "volumes")],
-        ...["--storage-driver", "overlay", "--network-config-dir", join(this.dir, "networks")],
+        ...["podman-compose", "--project-name", project, "--podman-path", podman],
+        "--podman-run-args=--cgroups=disabled --no-healthcheck",
+        ...files.flatMap((file) => ["--file", file]),
         ...words,
       ],
+      variables,
     );
+    if (code !== 0) throw new Error(`podman-compose ${words.join(" ")} ended with ${code}\n${out}${err}`);
   }
 
   /** The same, which must succeed; answers what it printed, without the white space around it. */
@@ -141,13 +180,17 @@ export class Engine {
     }
   }
 
-  async #enter(namespaces: readonly string[], command: readonly string[]): Promise<CallResult> {
+  async #enter(
+    namespaces: readonly string[],
+    command: readonly string[],
+    variables: Readonly<Record<string, string>> = {},
+  ): Promise<CallResult> {
     const child = Bun.spawn(["nsenter", `--target=${this.#inside}`, ...namespaces, "--", ...command], {
       cwd: project,
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      env: { PATH, HOME: this.dir, CONTAINERS_CONF: join(this.dir, "containers.conf") },
+      env: { ...variables, PATH, HOME: this.dir, CONTAINERS_CONF: join(this.dir, "containers.conf") },
       timeout: CALL_TIMEOUT_MS,
       killSignal: "SIGKILL",
     });

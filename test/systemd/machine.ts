@@ -34,15 +34,24 @@ export interface CallResult {
   readonly err: string;
 }
 
-/** The root as a tar, from the cache or newly made. */
-export async function rootArchive(): Promise<string> {
-  const path = join(project, ".cache", "systemd", `${SUITE}-${Bun.hash(PACKAGES).toString(36)}.tar`);
+/** A root of Debian's packages as a tar, from the cache or newly made. */
+export async function rootArchive(variant = "minbase", packages = PACKAGES): Promise<string> {
+  const hash = Bun.hash(`${variant} ${packages}`).toString(36);
+  const path = join(project, ".cache", "systemd", `${SUITE}-${hash}.tar`);
   if (existsSync(path)) return path;
   mkdirSync(dirname(path), { recursive: true });
   const making = `${path}.${process.pid}`;
   try {
     const made = await run(
-      ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", `--include=${PACKAGES}`, SUITE, making],
+      [
+        "mmdebstrap",
+        "--quiet",
+        `--variant=${variant}`,
+        "--format=tar",
+        `--include=${packages}`,
+        SUITE,
+        making,
+      ],
       { timeoutMs: MAKE_TIMEOUT_MS },
     );
     if (made.code !== 0) throw new Error(`mmdebstrap failed with ${made.code}\n${made.output}`);
