@@ -65,6 +65,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
     "link/constants.ts",
     "stream/constants.ts",
     "../plugins/transport-udp/wire.ts",
+    "../plugins/transport-wireguard/preshared.ts",
   ];
   const groups = new Map<string, Map<string, number>>();
   for (const module of modules.sort()) {
