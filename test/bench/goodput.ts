@@ -10,19 +10,25 @@ import { makeWireguard } from "./peers/wireguard.ts";
 import { makeYggdrasil } from "./peers/yggdrasil.ts";
 import { untilWhole } from "./probe.ts";
 
-const SECONDS = 3;
+export const SECONDS = 3;
 /** Not counted: the first second warms compilers and windows. */
 const WARM_SECONDS = 1;
 const READY_MS = 60_000;
-const IPERF_PORT = 5_201;
-const ALLOW = '[[forward_allow]]\nfrom = ["HST-0"]\ntargets = ["127.0.0.0/8:*"]';
+export const IPERF_PORT = 5_201;
+export const ALLOW = '[[forward_allow]]\nfrom = ["HST-0"]\ntargets = ["127.0.0.0/8:*"]';
 
 interface Report {
   readonly end: { readonly sum_received: { readonly bits_per_second: number } };
 }
 
 /** Mbit/s that the server received. */
-async function iperf(source: Host, sink: Host, address: string, port: number, dir: string): Promise<number> {
+export async function iperf(
+  source: Host,
+  sink: Host,
+  address: string,
+  port: number,
+  dir: string,
+): Promise<number> {
   const server = new Daemon(sink, ["iperf3", "-s", "-1"], `${dir}/iperf3.log`);
   server.start();
   try {
@@ -42,7 +48,7 @@ async function iperf(source: Host, sink: Host, address: string, port: number, di
 }
 
 /** A port of the first node that leads to iperf3 behind `far`. */
-async function openForward(near: LabNode, far: LabNode): Promise<number> {
+export async function openForward(near: LabNode, far: LabNode): Promise<number> {
   const { listen } = await near.json<{ listen: string }>("/forwards", {
     method: "POST",
     headers: { "content-type": "application/json" },

@@ -1,0 +1,113 @@
+/**
+ * Links over an overlay beside the bare overlay: two hosts, one pair of daemons, and through it now iperf3 and ping, now
+ * godwit forward and a trace, in turns. What is left of the overlay's own goodput is the figure.
+ */
+import { join } from "node:path";
+import { Lab, type LabNode } from "../../scripts/lab.ts";
+import type { Bench, BenchOptions, Measure } from "./bench.ts";
+import { ALLOW, iperf, IPERF_PORT, openForward, SECONDS } from "./goodput.ts";
+import { pingMs, untilPing } from "./ip-probe.ts";
+import { Hosts } from "./namespaces.ts";
+import { makeYggdrasil } from "./peers/yggdrasil.ts";
+import { untilWhole } from "./probe.ts";
+
+const PROBES = 200;
+const READY_MS = 60_000;
+/** Of the wire, kbit/s: where the processors are not what limits. */
+const SLOW_WIRE_KBITS = 200_000;
+const NEEDS = ["yggdrasil", "iperf3", "ping"] as const;
+
+async function traces(near: LabNode, far: LabNode): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < PROBES; i++) {
+    const { rtt_ms: ms } = await near.json<{ rtt_ms: number | null }>(`/mesh/trace/${far.callsign}`, {
+      method: "POST",
+    });
+    times.push(ms ?? Number.POSITIVE_INFINITY);
+    // A node answers 200 questions of traces a second, and each trace asks several.
+    await Bun.sleep(10);
+  }
+  return times;
+}
+
+async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
+  const missing = NEEDS.filter((program) => Bun.which(program) === null);
+  if (missing.length > 0) throw new Error(`${missing.join(", ")} missing`);
+  const [bareRate, linkRate, shares, slowBare, slowLink, slowShares]: number[][] = [[], [], [], [], [], []];
+  const [bareRtt, linkRtt]: number[][] = [[], []];
+  const hosts = Hosts.line(2);
+  const lab = await Lab.create();
+  try {
+    await hosts.settle();
+    const { peers } = await makeYggdrasil(hosts);
+    await Promise.all(peers.map((each) => each.start()));
+    const [source, sink] = [hosts.all[0]!, hosts.all[1]!];
+    const far = peers[1]!.address;
+    await untilPing(source, far, READY_MS);
+    const nodes: LabNode[] = [];
+    for (const host of hosts.all)
+      nodes.push(
+        await lab.add({
+          callsign: `HST-${host.index}`,
+          namespace: host.net.namespace,
+          listen: [],
+          peers: host.index === 0 ? [`yggdrasil://[${far}]:4862`] : [],
+          extra: `[transports.overlay]\ntype = "yggdrasil"\nadmin = "unix://${join(hosts.dir, `yggdrasil-${host.index}.sock`)}"\n\n${ALLOW}`,
+        }),
+      );
+    await Promise.all(nodes.map((node) => node.start()));
+    await untilWhole(nodes);
+    const [near, other] = nodes as [LabNode, LabNode];
+    const port = await openForward(near, other);
+    const limit = (kilobits: number | undefined) => {
+      for (const host of hosts.all) host.ports[0]!.net.limit(kilobits);
+    };
+    // The first ones run before the compiler has seen them.
+    await traces(near, other);
+    for (let i = 0; i < runs; i++) {
+      bareRate!.push(await iperf(source, sink, far, IPERF_PORT, hosts.dir));
+      linkRate!.push(await iperf(source, sink, "127.0.0.1", port, hosts.dir));
+      shares!.push((linkRate!.at(-1)! / bareRate!.at(-1)!) * 100);
+      limit(SLOW_WIRE_KBITS);
+      slowBare!.push(await iperf(source, sink, far, IPERF_PORT, hosts.dir));
+      slowLink!.push(await iperf(source, sink, "127.0.0.1", port, hosts.dir));
+      slowShares!.push((slowLink!.at(-1)! / slowBare!.at(-1)!) * 100);
+      limit(undefined);
+      bareRtt!.push(...(await pingMs(source, far, PROBES)));
+      linkRtt!.push(...(await traces(near, other)));
+      note(
+        `overlay ${i + 1}/${runs}: bare ${bareRate!.at(-1)!.toFixed(0)}, link ${linkRate!.at(-1)!.toFixed(0)} Mbit/s`,
+      );
+    }
+  } finally {
+    await lab.close();
+    await hosts.close();
+  }
+  return [
+    { what: "Yggdrasil, bare: goodput of a TCP connection", unit: "Mbit/s", values: bareRate! },
+    { what: "Yggdrasil, through a forward over a link", unit: "Mbit/s", values: linkRate! },
+    {
+      what: "of the bare overlay's goodput, run by run",
+      unit: "%",
+      values: shares!,
+      goal: { of: "median", atLeast: 85 },
+    },
+    { what: "Yggdrasil, bare, on a wire of 200 Mbit/s", unit: "Mbit/s", values: slowBare! },
+    { what: "Yggdrasil, through a forward, on that wire", unit: "Mbit/s", values: slowLink! },
+    {
+      what: "of the bare overlay's goodput, on that wire",
+      unit: "%",
+      values: slowShares!,
+      goal: { of: "median", atLeast: 85 },
+    },
+    { what: "Yggdrasil, bare: ping", unit: "ms", values: bareRtt! },
+    { what: "Yggdrasil, round trip of a link (trace)", unit: "ms", values: linkRtt! },
+  ];
+}
+
+export const overlay: Bench = {
+  name: "overlay",
+  row: 0,
+  how: `two namespaces, a daemon of Yggdrasil in each; iperf3 with one TCP connection for ${SECONDS} s, to the overlay's address and through godwit forward over a link of transport-yggdrasil, in turns. All daemons, nodes, source and sink on two cores`,
+  run,
+};
