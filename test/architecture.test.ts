@@ -66,6 +66,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
     "stream/constants.ts",
     "plugin/frames.ts",
     "../plugins/transport-udp/wire.ts",
+    "../plugins/transport-wireguard/preshared.ts",
   ];
   const groups = new Map<string, Map<string, number>>();
   for (const module of modules.sort()) {

@@ -12,16 +12,17 @@ import { createHmac, hkdfSync, timingSafeEqual, webcrypto } from "node:crypto";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import { agree, KEY_BYTES, keyText, parseKey, publicKeyOf, Secret } from "./secret.ts";
 
-const Kind = { offer: 1, answer: 2, confirm: 3, want: 4 } as const;
+/** First byte of a message; append-only, docs/registry.md. */
+export const PresharedKind = { offer: 1, answer: 2, confirm: 3, want: 4 } as const;
 const ALGORITHM = "ML-KEM-768";
 const NONCE_BYTES = 16;
 const MAC_BYTES = 32;
 const HEAD_BYTES = 1 + NONCE_BYTES + KEY_BYTES;
 const MATERIAL_BYTES = {
-  [Kind.offer]: 1_184,
-  [Kind.answer]: 1_088,
-  [Kind.confirm]: 0,
-  [Kind.want]: 0,
+  [PresharedKind.offer]: 1_184,
+  [PresharedKind.answer]: 1_088,
+  [PresharedKind.confirm]: 0,
+  [PresharedKind.want]: 0,
 } as const;
 /** A new key after so long, counted by the wall clock. */
 const RENEW_MS = 24 * 3_600_000;
@@ -143,7 +144,7 @@ export class Preshared {
     if (pending !== undefined && nowMs - pending.atMs < RETRY_MS) return;
     this.#remember(id, publicKey, undefined);
     if (self < id) this.#queue(() => this.#offer(id, publicKey));
-    else if (pair === undefined) this.#say(id, Kind.want, publicKey, this.#pending.get(id)!.nonce);
+    else if (pair === undefined) this.#say(id, PresharedKind.want, publicKey, this.#pending.get(id)!.nonce);
   }
 
   onMessage(from: string, message: Uint8Array): void {
@@ -183,12 +184,18 @@ export class Preshared {
     ])) as webcrypto.CryptoKeyPair;
     const raw = await webcrypto.subtle.exportKey("raw-public", keys.publicKey);
     const { nonce } = this.#remember(id, publicKey, keys.privateKey);
-    this.#say(id, Kind.offer, publicKey, nonce, new Uint8Array(raw));
+    this.#say(id, PresharedKind.offer, publicKey, nonce, new Uint8Array(raw));
   }
 
   async #handle(from: string, message: Uint8Array): Promise<void> {
     const kind = message[0];
-    if (kind !== Kind.offer && kind !== Kind.answer && kind !== Kind.confirm && kind !== Kind.want) return;
+    if (
+      kind !== PresharedKind.offer &&
+      kind !== PresharedKind.answer &&
+      kind !== PresharedKind.confirm &&
+      kind !== PresharedKind.want
+    )
+      return;
     if (message.length !== HEAD_BYTES + MATERIAL_BYTES[kind] + MAC_BYTES) return;
     const publicKey = keyText(message.subarray(1 + NONCE_BYTES, HEAD_BYTES));
     const known = this.#deps.keyOf(from);
@@ -201,9 +208,9 @@ export class Preshared {
     const nonce = message.slice(1, 1 + NONCE_BYTES);
     const material = Uint8Array.from(body.subarray(HEAD_BYTES));
     const isFromSmaller = from < this.#deps.self;
-    if (kind === Kind.want) {
+    if (kind === PresharedKind.want) {
       if (!isFromSmaller) await this.#offer(from, publicKey);
-    } else if (kind === Kind.offer) {
+    } else if (kind === PresharedKind.offer) {
       if (isFromSmaller) await this.#answer(from, publicKey, nonce, material);
     } else await this.#finish(kind, from, publicKey, nonce, material);
   }
@@ -219,7 +226,7 @@ export class Preshared {
     const { sharedKey, ciphertext } = await subtle.encapsulateBits(ALGORITHM, key);
     this.#remember(from, publicKey, undefined, nonce);
     await this.#hold(publicKey, this.#derive(from, this.#deps.self, publicKey, nonce, sharedKey));
-    this.#say(from, Kind.answer, publicKey, nonce, new Uint8Array(ciphertext));
+    this.#say(from, PresharedKind.answer, publicKey, nonce, new Uint8Array(ciphertext));
   }
 
   async #finish(
@@ -231,12 +238,12 @@ export class Preshared {
   ): Promise<void> {
     const pending = this.#pending.get(from);
     if (pending?.publicKey !== publicKey || !timingSafeEqual(pending.nonce, nonce)) return;
-    if ((kind === Kind.answer) !== (pending.privateKey !== undefined)) return;
+    if ((kind === PresharedKind.answer) !== (pending.privateKey !== undefined)) return;
     this.#pending.delete(from);
     if (pending.privateKey !== undefined) {
       const shared = await webcrypto.subtle.decapsulateBits(ALGORITHM, pending.privateKey, material);
       await this.#hold(publicKey, this.#derive(this.#deps.self, from, publicKey, nonce, shared));
-      this.#say(from, Kind.confirm, publicKey, nonce);
+      this.#say(from, PresharedKind.confirm, publicKey, nonce);
     }
     const pair = this.#pairs.get(publicKey);
     if (pair?.next === undefined) return;

