@@ -55,9 +55,20 @@ export function isCallable(peer: string): boolean {
 export const isPeer = (peer: string): boolean =>
   /^(?:tcp|tls|quic|ws|wss|unix|socks|sockstls):\/\/[\x21-\x7e]{1,240}$/.test(peer);
 
-/** Fit for people: without what may be a password. */
+/** Fit for people, and as the daemon lists it: without what may be a password. */
 export const shownPeer = (peer: string): string =>
-  peer.replace(/[?#].*$/s, "").replace(/^([a-z]+:\/\/)[^/]*@/, "$1");
+  peer
+    .replace(/[?#].*$/s, "")
+    .replace(/\/+$/, "")
+    .replace(/^([a-z]+:\/\/)[^/]*@/, "$1");
+
+/** The address in `tls://192.0.2.7:9001`; undefined for names and for what leads through something else. */
+export function hostOf(peer: string): string | undefined {
+  const match =
+    /^(?:tcp|tls|quic|ws|wss):\/\/(?:\[([0-9a-fA-F:.]+)(?:%[^\]]*)?\]|([0-9.]+)):\d{1,5}(?:\/|$)/.exec(peer);
+  const host = match?.[1] ?? match?.[2] ?? "";
+  return isIP(host) === 0 ? undefined : host.toLowerCase();
+}
 
 /** On the same wire: how the daemon's multicast finds its neighbours. */
 export const isLinkLocal = (remote: string): boolean => /^[a-z]+:\/\/\[fe[89ab][0-9a-f]?:/i.test(remote);

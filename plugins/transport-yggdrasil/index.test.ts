@@ -116,6 +116,18 @@ describe("peers", () => {
     expect(reason(host)).toContain("not on this machine");
   });
 
+  test("of two that call one another, one connection stays, and nobody breaks it", async () => {
+    const daemon = await fake();
+    daemon.peers = [
+      { remote: "tls://192.0.2.2:45018", address: "200:1::2", up: true },
+      { remote: "tls://[2001:db8::7]:45018", address: "200:3::4", up: true },
+    ];
+    const uris = ["tls://192.0.2.2:9001", "tls://[2001:DB8::7]:9001/", "socks://127.0.0.1:9050/192.0.2.9:1"];
+    const host = await start(daemon, { peers: uris });
+    await until(host, () => daemon.requests.filter(({ request }) => request === "getpeers").length > 50);
+    expect(daemon.requests.filter(({ request }) => request === "removepeer")).toEqual([]);
+  });
+
   test("a daemon that was started anew is told of them again", async () => {
     const daemon = await fake();
     const host = await start(daemon, { peers: ["tcp://192.0.2.1:9001"] });
@@ -159,11 +171,11 @@ describe("peers", () => {
         isAdvertisable: true,
       },
     ]);
-    for (let n = 1; n <= 20; n++) await dial(`tcp://192.0.2.${n}:1`);
+    for (let n = 11; n <= 30; n++) await dial(`tcp://192.0.2.${n}:1`);
     await until(host, () => daemon.configured.size === 16, 0);
-    daemon.peers.push({ remote: "tcp://192.0.2.3:1", address: "200:5::6", up: true });
+    daemon.peers.push({ remote: "tcp://192.0.2.13:1", address: "200:5::6", up: true });
     await until(host, () => daemon.configured.size === 1, 10_000);
-    expect([...daemon.configured]).toEqual(["tcp://192.0.2.3:1"]);
+    expect([...daemon.configured]).toEqual(["tcp://192.0.2.13:1"]);
     const shy = await start(daemon);
     await until(shy, () => shy.overlay !== undefined);
     await shy

@@ -6,7 +6,7 @@
 import type { Clock, Log } from "@godwit/sdk";
 import { Refusal } from "./admin.ts";
 import { readPrivate, writePrivate } from "./files.ts";
-import { isPeer, shownPeer } from "./endpoint.ts";
+import { hostOf, isPeer, shownPeer } from "./endpoint.ts";
 import type { DaemonPeer } from "./facts.ts";
 
 /** Announced by others, at once; more are not called. */
@@ -28,8 +28,25 @@ export interface PeeringDeps {
 }
 
 interface Call {
-  atMs: number;
-  pauseMs: number;
+  readonly atMs: number;
+  readonly pauseMs: number;
+}
+
+/** What the daemon lists under another name than it was told: it cannot be seen whether that is up. */
+const isRecallable = (uri: string): boolean => !/^(?:unix|socks)/.test(uri);
+
+/**
+ * Whether a peer is connected. The daemon lists it as it was told; but of two that call one another only one connection
+ * stays, and at one end that came from a port that nobody was told.
+ */
+function servedBy(peers: readonly DaemonPeer[]): (uri: string) => boolean {
+  const up = peers.filter(({ isUp }) => isUp);
+  const remotes = new Set(up.map(({ remote }) => remote));
+  const hosts = new Set(up.map(({ remote }) => hostOf(remote)));
+  return (uri) => {
+    const host = hostOf(uri);
+    return remotes.has(shownPeer(uri)) || (host !== undefined && hosts.has(host));
+  };
 }
 
 export class Peerings {
@@ -65,21 +82,20 @@ export class Peerings {
     const { clock, configured } = this.#deps;
     const added = await this.#load();
     const nowMs = clock.monotonicMs();
-    const up = new Set(peers.filter(({ isUp }) => isUp).map(({ remote }) => remote));
+    const isUp = servedBy(peers);
     for (const [uri, untilMs] of this.#discovered)
-      if (up.has(shownPeer(uri))) this.#discovered.set(uri, Math.max(untilMs, nowMs + DISCOVERED_MS));
+      if (isUp(uri)) this.#discovered.set(uri, Math.max(untilMs, nowMs + DISCOVERED_MS));
       else if (untilMs <= nowMs) this.#discovered.delete(uri);
     const wanted = new Set([...configured, ...this.#discovered.keys()]);
     for (const uri of added) if (!wanted.has(uri)) await this.#remove(request, uri);
     for (const uri of wanted) {
       const call = this.#calls.get(uri);
       if (call === undefined) await this.#add(request, uri, CALL.firstMs);
-      else if (up.has(shownPeer(uri))) call.pauseMs = CALL.firstMs;
-      else if (added.has(uri) && nowMs - call.atMs >= call.pauseMs) {
+      else if (isUp(uri)) this.#calls.set(uri, { atMs: nowMs, pauseMs: CALL.firstMs });
+      else if (added.has(uri) && isRecallable(uri) && nowMs - call.atMs >= call.pauseMs) {
         await this.#remove(request, uri);
         await this.#add(request, uri, Math.min(CALL.capMs, call.pauseMs * 2));
       }
-      if (up.has(shownPeer(uri)) && call !== undefined) call.atMs = nowMs;
     }
   }
 

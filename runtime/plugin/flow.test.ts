@@ -82,6 +82,7 @@ const facts = (kind: "stream" | "datagram"): FlowProperties => ({
   local: "x://near",
   linkClass: "fast",
   isAnonymous: false,
+  patienceMs: 0,
   rateBitsPerSecond: 1e6,
   mtu: kind === "stream" ? 0 : 1_200,
 });
