@@ -241,6 +241,7 @@ describe("a failed plugin", () => {
     const { clock, host } = setup([plugin("tcp", () => {}), old]);
     await host.start([instance("tcp", { size: "big" }), instance("old")]);
     expect(host.running[1]!.health.reason).toContain("needs SDK ^9.0.0, this Godwit has ");
+    await clock.advance(0);
     expect(clock.nextAtMs()).toBeUndefined();
   });
 

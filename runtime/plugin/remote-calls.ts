@@ -2,7 +2,13 @@
  * Calls across a channel of frames, the node's side: what a plugin may ask the node for, each within the context that it was
  * given, and what the node asks it. Owns the bounds of both; the context enforces the rest.
  */
-import type { OutgoingMessage, PluginNamespace, ServiceContext } from "@godwit/sdk";
+import type {
+  EngineContext,
+  HealContext,
+  OutgoingMessage,
+  PluginNamespace,
+  ServiceContext,
+} from "@godwit/sdk";
 import { z } from "zod";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Flows } from "./flow.ts";
@@ -10,6 +16,7 @@ import { openPump } from "./flow-pump.ts";
 import type { FramePort } from "./frame-port.ts";
 import { EMPTY, errorOfWire, PluginFrame, wireErrorOf } from "./frames.ts";
 import { RemoteNet } from "./remote-net.ts";
+import { RemoteOffers } from "./remote-offers.ts";
 import { addPeersCalls } from "./remote-peers.ts";
 import { parseJson } from "./parse.ts";
 
@@ -30,7 +37,8 @@ export interface Reply {
 export type Method = (args: unknown, bytes: Uint8Array, signal: AbortSignal) => Promise<Reply> | Reply;
 
 interface Asked {
-  readonly settle: (json: unknown) => void;
+  /** `bytes` are borrowed. */
+  readonly settle: (json: unknown, bytes: Uint8Array) => void;
   readonly reject: (error: unknown) => void;
   isCancelled: boolean;
 }
@@ -55,6 +63,7 @@ const handler = z.object({ handler: z.number().int().min(0).max(0xffff_ffff) });
 const answerSchema = z.object({ error: z.unknown().optional(), value: z.unknown().optional() });
 
 export class RemoteCalls {
+  readonly offers: RemoteOffers;
   readonly #ctx: ServiceContext;
   readonly #port: FramePort;
   readonly #flows: Flows;
@@ -65,22 +74,30 @@ export class RemoteCalls {
   #next = 1;
   #handlers = 0;
 
-  constructor(namespace: PluginNamespace, ctx: ServiceContext, port: FramePort, flows: Flows) {
+  constructor(
+    namespace: PluginNamespace,
+    ctx: ServiceContext & EngineContext & HealContext,
+    port: FramePort,
+    flows: Flows,
+  ) {
     this.#ctx = ctx;
+    this.offers = new RemoteOffers(ctx, (...args) => this.call(...args));
     this.#port = port;
     this.#flows = flows;
     this.#addCommon();
     new RemoteNet(ctx.net, port, flows).addTo(this.#methods);
+    this.offers.addTo(this.#methods);
     addPeersCalls(this.#methods, ctx, port, (...args) => this.call(...args));
     if (namespace === "service") this.#addMesh();
   }
 
-  /** `settle` runs while the answer is handled; what it throws is the call's rejection. */
+  /** `settle` runs while the answer is handled, its bytes are borrowed; what it throws is the call's rejection. */
   call<T>(
     method: string,
     args: object,
-    settle: (value: unknown) => T,
+    settle: (value: unknown, bytes: Uint8Array) => T,
     signal: AbortSignal | undefined,
+    bytes: Uint8Array = EMPTY,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) return reject(signal.reason as Error);
@@ -96,10 +113,10 @@ export class RemoteCalls {
       const off = () => signal?.removeEventListener("abort", onAbort);
       const asked: Asked = {
         isCancelled: false,
-        settle: (json) => {
+        settle: (json, tail) => {
           off();
           try {
-            resolve(settle(json));
+            resolve(settle(json, tail));
           } catch (error) {
             reject(error);
             throw error;
@@ -112,18 +129,18 @@ export class RemoteCalls {
       };
       this.#asked.set(callId, asked);
       signal?.addEventListener("abort", onAbort, { once: true });
-      this.#port.sendParts(PluginFrame.call, callId, { method, ...args });
+      this.#port.sendParts(PluginFrame.call, callId, { method, ...args }, bytes);
     });
   }
 
   /** Throws GODWIT_DECODE. */
-  onAnswer(callId: number, json: unknown): void {
+  onAnswer(callId: number, json: unknown, bytes: Uint8Array): void {
     const asked = this.#asked.get(callId);
     if (asked === undefined) throw godwitError("GODWIT_DECODE", "plugin frame: an answer to nothing");
     this.#asked.delete(callId);
     const { error, value } = parseJson(answerSchema, json);
     if (error !== undefined) return asked.reject(errorOfWire(error));
-    if (!asked.isCancelled) return asked.settle(value);
+    if (!asked.isCancelled) return asked.settle(value, bytes);
     const flow = (value as { flow?: unknown } | undefined)?.flow;
     // Nobody waits for it any more.
     if (typeof flow === "number") this.#port.send(PluginFrame.close, flow >>> 0, new Uint8Array([1]));

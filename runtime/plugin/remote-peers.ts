@@ -6,16 +6,10 @@ import type { FramePort } from "./frame-port.ts";
 import { PluginFrame } from "./frames.ts";
 import { parseJson } from "./parse.ts";
 import type { Method } from "./remote-calls.ts";
+import type { Ask } from "./remote-offers.ts";
 
 /** What an operator asks a plugin is answered within this. */
 const REQUEST_DEADLINE_MS = 30_000;
-
-type Ask = <T>(
-  method: string,
-  args: object,
-  settle: (value: unknown) => T,
-  signal: AbortSignal | undefined,
-) => Promise<T>;
 
 const target = z.object({ to: z.string().max(64) });
 

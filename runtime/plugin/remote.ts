@@ -3,7 +3,15 @@
  * or a process and speaks frames with it. Owns what the far end may ask for and how fast; trusts nothing it sends: a frame
  * that breaks the protocol, silence, and a flood end that plugin and nothing else. Specified by docs/protocol/plugin-frames.md.
  */
-import type { Plugin, PluginContext, PluginHealth, ServiceContext, Timer } from "@godwit/sdk";
+import type {
+  EngineContext,
+  HealContext,
+  Plugin,
+  PluginContext,
+  PluginHealth,
+  ServiceContext,
+  Timer,
+} from "@godwit/sdk";
 import { SDK_VERSION } from "@godwit/sdk";
 import { z } from "zod";
 import { TokenBucket } from "../kernel/backoff.ts";
@@ -61,7 +69,7 @@ export function remotePlugin(plugin: Plugin, options: RemoteOptions): Plugin {
     ...plugin,
     async start(ctx, table) {
       const launched = await options.launch(ctx);
-      const remote = new Remote(plugin, options, ctx as ServiceContext, launched);
+      const remote = new Remote(plugin, options, ctx as RemoteContext, launched);
       // Before anything is waited for, so that a stop during the start ends it as well.
       ctx.own(() => remote.stop());
       await remote.start(table);
@@ -89,10 +97,13 @@ const logSchema = z.object({
     .optional(),
 });
 
+/** What the host hands to whatever runs there. */
+type RemoteContext = ServiceContext & EngineContext & HealContext;
+
 class Remote {
   readonly #plugin: Plugin;
   readonly #options: RemoteOptions;
-  readonly #ctx: ServiceContext;
+  readonly #ctx: RemoteContext;
   readonly #launched: Launched;
   readonly #port: FramePort;
   readonly #flows: Flows;
@@ -112,7 +123,7 @@ class Remote {
   #missed = 0;
   #beat = 0;
 
-  constructor(plugin: Plugin, options: RemoteOptions, ctx: ServiceContext, launched: Launched) {
+  constructor(plugin: Plugin, options: RemoteOptions, ctx: RemoteContext, launched: Launched) {
     this.#plugin = plugin;
     this.#options = options;
     this.#ctx = ctx;
@@ -276,8 +287,11 @@ class Remote {
       }
       case PluginFrame.metric:
         return this.#metrics.handle(decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
-      case PluginFrame.event:
-        return this.#transport.onEvent(decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
+      case PluginFrame.event: {
+        const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
+        const isChange = (json as { readonly event?: unknown } | null)?.event === "engine-change";
+        return isChange ? this.#calls.offers.onChange(json, bytes) : this.#transport.onEvent(json);
+      }
       case PluginFrame.open:
         return this.#transport.onOpen(id, decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
       case PluginFrame.call: {
@@ -285,8 +299,8 @@ class Remote {
         return this.#calls.onCall(id, json, bytes);
       }
       case PluginFrame.answer: {
-        const { json } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
-        return this.#calls.onAnswer(id, json);
+        const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
+        return this.#calls.onAnswer(id, json, bytes);
       }
       case PluginFrame.cancel:
         return this.#calls.onCancel(id);

@@ -40,7 +40,7 @@ test("there is no sixth kind, and no name that is none", async () => {
   }
 });
 
-test("an engine and a heal action are listed and called", async () => {
+test("an engine and a heal action are listed and called, wherever they run", async () => {
   node = await lab.lab.add({ callsign: "OFF-A" });
   await node.start();
   // Something to heal.
@@ -56,41 +56,42 @@ test("an engine and a heal action are listed and called", async () => {
     await fine(`plugin trust ${/publisher (\w{52})/.exec(out)![1]!}`, folder, config());
     await fine(`plugin add my-${kind}-0.1.0.gwp`, folder, config());
   }
-  await node.reconfigure({
-    extra:
-      '[engines.keys]\ntype = "my-engine"\ntrust = "trusted"\nkeys_max = 2\n[heal.prune]\ntype = "my-heal-action"\ntrust = "trusted"\nkeep = 0\n',
-  });
-  await fine("reload", lab.folder, config());
-  const list = await fine("plugin list --running", lab.folder, config());
-  expect(list).toContain("engine keys my-engine running, eventual");
-  expect(list).toContain("heal-action prune my-heal-action running, my-heal-action");
-  const { plugins } = await node.json<{ plugins: { namespace: string; guarantee: string | null }[] }>(
-    "/mesh/plugins",
-  );
-  expect(plugins.filter(({ guarantee }) => guarantee !== null)).toMatchObject([{ namespace: "engine" }]);
-
-  expect(await fine("engine put keys colour grey", lab.folder, config())).toBe("1\n");
-  expect(await fine("engine get keys colour", lab.folder, config())).toBe("grey\n");
   const refused = async (words: string) => {
     const { code, err } = await lab.godwit(`${words} --json`, lab.folder, config());
     return [code, (JSON.parse(err) as { code: string }).code];
   };
-  expect(await refused("engine put keys colour white --expected 1")).toEqual([1, "GODWIT_ENGINE_UNABLE"]);
-  expect(await refused("engine get keys shape")).toEqual([1, "GODWIT_NOT_FOUND"]);
-  await fine("engine put keys shape round", lab.folder, config());
-  expect(await refused("engine put keys size small")).toEqual([1, "GODWIT_QUEUE_FULL"]);
+  for (const trust of ["trusted", "contained", "untrusted"] as const) {
+    await node.reconfigure({
+      extra: `[engines.keys]\ntype = "my-engine"\ntrust = "${trust}"\nkeys_max = 2\n[heal.prune]\ntype = "my-heal-action"\ntrust = "${trust}"\nkeep = 0\n`,
+    });
+    await fine("reload", lab.folder, config());
+    const list = await fine("plugin list --running", lab.folder, config());
+    expect(list).toContain("engine keys my-engine running, eventual");
+    expect(list).toContain("heal-action prune my-heal-action running, my-heal-action");
+    const { plugins } = await node.json<{ plugins: { namespace: string; guarantee: string | null }[] }>(
+      "/mesh/plugins",
+    );
+    expect(plugins.filter(({ guarantee }) => guarantee !== null)).toMatchObject([{ namespace: "engine" }]);
 
-  expect(await fine("heal", lab.folder, config())).toContain("my-heal-action  drops keys");
-  const dry = () => fine("heal run my-heal-action --dry-run", lab.folder, config());
-  expect(await dry()).toBe("delete a\ndelete b\ndelete c\n");
-  expect(await refused("heal run my-heal-action --steps 2")).toEqual([1, "GODWIT_HEAL_BUDGET"]);
-  expect(await dry()).toBe("delete c\n");
-  expect(await fine("heal run my-heal-action", lab.folder, config())).toBe("deleted c\n");
-  expect(await dry()).toBe("there is nothing to do\n");
-  expect(await refused("heal run no-such-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
-  // With the plugin gone, so is what it offered.
-  await node.reconfigure({ extra: "" });
-  await fine("reload", lab.folder, config());
-  expect(await refused("engine get keys colour")).toEqual([1, "GODWIT_NOT_FOUND"]);
-  expect(await refused("heal run my-heal-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
+    expect(await fine("engine put keys colour grey", lab.folder, config())).toBe("1\n");
+    expect(await fine("engine get keys colour", lab.folder, config())).toBe("grey\n");
+    expect(await refused("engine put keys colour white --expected 1")).toEqual([1, "GODWIT_ENGINE_UNABLE"]);
+    expect(await refused("engine get keys shape")).toEqual([1, "GODWIT_NOT_FOUND"]);
+    await fine("engine put keys shape round", lab.folder, config());
+    expect(await refused("engine put keys size small")).toEqual([1, "GODWIT_QUEUE_FULL"]);
+
+    expect(await fine("heal", lab.folder, config())).toContain("my-heal-action  drops keys");
+    const dry = () => fine("heal run my-heal-action --dry-run", lab.folder, config());
+    expect(await dry()).toBe("delete a\ndelete b\ndelete c\n");
+    expect(await refused("heal run my-heal-action --steps 2")).toEqual([1, "GODWIT_HEAL_BUDGET"]);
+    expect(await dry()).toBe("delete c\n");
+    expect(await fine("heal run my-heal-action", lab.folder, config())).toBe("deleted c\n");
+    expect(await dry()).toBe("there is nothing to do\n");
+    expect(await refused("heal run no-such-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
+    // With the plugin gone, so is what it offered.
+    await node.reconfigure({ extra: "" });
+    await fine("reload", lab.folder, config());
+    expect(await refused("engine get keys colour")).toEqual([1, "GODWIT_NOT_FOUND"]);
+    expect(await refused("heal run my-heal-action")).toEqual([1, "GODWIT_NOT_FOUND"]);
+  }
 }, 60_000);

@@ -1,9 +1,10 @@
 /** The context of the SDK over frames: what a plugin calls becomes frames, what the node sends becomes calls of the plugin. */
 import type {
+  EngineContext,
+  HealContext,
   HostAddress,
   Log,
   LogFields,
-  PluginContext,
   ServiceContext,
   TransportDriver,
 } from "@godwit/sdk";
@@ -21,6 +22,7 @@ import type { Configure } from "./guest.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
+import { createOffers } from "./offers.ts";
 import { createPeers } from "./peers.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
 
@@ -30,7 +32,8 @@ const LOGS = { perSecond: 100, burst: 400 } as const;
 export interface GuestContext {
   readonly ctx: ServiceContext;
   flushMetrics(): void;
-  onCall(id: number, call: { readonly method: string }): void;
+  /** `bytes` are the handler's. */
+  onCall(id: number, call: { readonly method: string }, bytes: Uint8Array): void;
   onCancel(id: number): void;
   /** `bytes` are borrowed. */
   onEvent(event: { readonly event: string }, bytes: Uint8Array): void;
@@ -56,6 +59,7 @@ export function createContext(parts: ContextParts): GuestContext {
   scope.own(() => metrics.stop());
   const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
   const { peers, onRequest, ...peersFrames } = createPeers(parts);
+  const offers = createOffers(parts);
   const net = createNet(calls, flows, scope);
   const event = (json: object) => {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
@@ -84,7 +88,7 @@ export function createContext(parts: ContextParts): GuestContext {
     }
   }
 
-  const ctx: PluginContext = {
+  const ctx: EngineContext & HealContext = {
     instance: configure.instance,
     clock: systemClock,
     random: systemRandom,
@@ -100,6 +104,8 @@ export function createContext(parts: ContextParts): GuestContext {
     net,
     peers,
     onRequest,
+    engine: offers.engine,
+    heal: offers.heal,
     network: {
       addresses: () => addresses,
       onChange(fn) {
@@ -140,29 +146,30 @@ export function createContext(parts: ContextParts): GuestContext {
       withdraw: (endpoint) => event({ event: "withdraw", endpoint }),
     },
   };
-  const withMesh: ServiceContext = Object.defineProperty(ctx, "mesh", {
+  const withMesh = Object.defineProperty(ctx, "mesh", {
     enumerable: true,
     get() {
       if (mesh === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
       return mesh.mesh;
     },
-  }) as ServiceContext;
+  }) as typeof ctx & ServiceContext;
 
   return {
     ctx: withMesh,
     flushMetrics: () => metrics.flush(),
-    onCall(id, call) {
+    onCall(id, call, bytes) {
       if (call.method === "dial") {
         const { endpoint, expected } = call as unknown as { endpoint: string; expected?: string };
         return void dial(id, endpoint, expected);
       }
       if (call.method === "request") return peersFrames.onCall(id, call);
       if (call.method === "message" && mesh !== undefined) return mesh.onMessage(id, call);
-      port.sendParts(PluginFrame.answer, id, {
-        error: { code: "GODWIT_NOT_FOUND", message: `there is no call ${call.method} here` },
-      });
+      offers.onCall(id, call, bytes);
     },
-    onCancel: (id) => dials.get(id)?.abort(new DOMException("the node gave up the dial", "AbortError")),
+    onCancel(id) {
+      dials.get(id)?.abort(new DOMException("the node gave up the dial", "AbortError"));
+      offers.onCancel(id);
+    },
     onEvent(given, bytes) {
       if (given.event === "addresses") {
         ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });

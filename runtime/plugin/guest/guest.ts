@@ -106,8 +106,8 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
       case PluginFrame.answer:
         return calls.onAnswer(id, body);
       case PluginFrame.call: {
-        const { json } = decodeParts(body);
-        return context?.onCall(id, json as { method: string });
+        const { json, bytes } = decodeParts(body);
+        return context?.onCall(id, json as { method: string }, bytes.slice());
       }
       case PluginFrame.cancel:
         return context?.onCancel(id);
