@@ -6,8 +6,6 @@
  */
 import type {
   Clock,
-  EngineContext,
-  HealContext,
   Hint,
   HostNetwork,
   Log,
@@ -17,7 +15,6 @@ import type {
   PluginHealth,
   PluginNamespace,
   Random,
-  ServiceContext,
   Timer,
   TransportDriver,
 } from "@godwit/sdk";
@@ -27,13 +24,12 @@ import type { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
 import type { Store } from "../store/types.ts";
-import { type MeshBackend, openMeshDoor } from "./mesh-door.ts";
-import { openPeersDoor, type PeersBackend } from "./peers-door.ts";
+import type { MeshBackend } from "./mesh-door.ts";
+import type { PeersBackend } from "./peers-door.ts";
 import { startWaves } from "./order.ts";
-import { openPluginNet } from "./net.ts";
-import { allowAll, type NetPolicy } from "./permissions.ts";
+import type { NetPolicy } from "./permissions.ts";
+import { createHostContext } from "./host-context.ts";
 import { Offers } from "./offers.ts";
-import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 
 /** `start` must resolve within this. */
 const START_DEADLINE_MS = 30_000;
@@ -92,7 +88,7 @@ export interface RunningPlugin {
 }
 
 /** One life of an instance. */
-interface Running {
+export interface Running {
   readonly instance: PluginInstance;
   readonly scope: Scope;
   readonly supervision: Supervision;
@@ -298,7 +294,13 @@ export class PluginHost {
     try {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
       const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
-      await placed.start(this.#context(running, plugin), config);
+      await placed.start(
+        createHostContext(this.#deps, this.offers, running, plugin, {
+          health: (health) => this.#setHealth(running, health),
+          hintDropped: () => this.#hintsDropped.add(),
+        }),
+        config,
+      );
       if (running.scope.isClosed) return; // failed or stopped meanwhile
       if (running.health.state === "starting") this.#setHealth(running, { state: "running" });
       log.info("plugin started", { namespace: instance.namespace, name: instance.name, type: instance.type });
@@ -381,97 +383,9 @@ export class PluginHost {
     const scheme = endpoint.slice(0, endpoint.indexOf("://"));
     return this.#running.find((running) => running.driver?.schemes.includes(scheme) === true)?.driver;
   }
-
-  #context(running: Running, plugin: Plugin): ServiceContext & EngineContext & HealContext {
-    const { clock, random, metrics, events, mesh, network, store } = this.#deps;
-    const { instance, scope } = running;
-    const log = this.#deps.log.child({ plugin: sourceOf(instance) });
-    const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
-    const door =
-      instance.namespace === "service" && mesh !== undefined
-        ? openMeshDoor({ backend: mesh, scope, clock, log })
-        : undefined;
-    const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
-    const { stateDir, deriveSeed, peers, netPolicy } = this.#deps;
-    const kind = `${instance.namespace}.${plugin.id}`;
-    const peersDoor =
-      peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
-    return {
-      net: openPluginNet(scope, netPolicy?.(plugin, instance) ?? allowAll),
-      deriveSeed: async (purpose) => {
-        if (deriveSeed === undefined)
-          throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");
-        return derivePluginSeed(deriveSeed, sourceOf(instance), purpose);
-      },
-      folder: async () => {
-        if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
-        return await openPluginFolder(stateDir, sourceOf(instance));
-      },
-      get peers() {
-        if (peersDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there are no peers here");
-        return peersDoor;
-      },
-      get storage() {
-        if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
-        return storage;
-      },
-      get mesh() {
-        if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
-        return door;
-      },
-      ...this.offers.doors(instance.name, scope),
-      instance: instance.name,
-      clock,
-      random,
-      log,
-      network: {
-        addresses: () => network.addresses(),
-        onChange: (fn) => {
-          if (!scope.isClosed) scope.own(network.watch(fn));
-        },
-      },
-      signal: scope.signal,
-      spawn: (name, task) => scope.spawn(name, task),
-      own: (dispose) => scope.own(dispose),
-      health: (health) => {
-        if (!scope.isClosed) this.#setHealth(running, health);
-      },
-      onRequest: (handler) => void (running.onRequest = handler),
-      counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
-      gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
-      transport: {
-        register: (driver) => {
-          if (!scope.isClosed) running.driver = driver;
-        },
-        accept: (pipe) => {
-          if (scope.isClosed) pipe.close();
-          else events.pipe(instance.name, pipe);
-        },
-        listening: (endpoints) => {
-          if (scope.isClosed) return;
-          running.endpoints = [...endpoints];
-          events.listening();
-        },
-        overlay: (overlay) => {
-          if (!scope.isClosed) running.overlay = overlay;
-        },
-      },
-      discovery: {
-        hint: (hint) => {
-          if (scope.isClosed) return;
-          const isTaken = events.hint(sourceOf(instance), hint);
-          if (!isTaken) this.#hintsDropped.add();
-          if (!isTaken && !running.hasTooManyHints)
-            log.warn("hint dropped", { source: sourceOf(instance), reason: "too many hints, or too long" });
-          running.hasTooManyHints = !isTaken;
-        },
-        withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
-      },
-    };
-  }
 }
 
-const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
+export const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
 
 export const findPlugin = <P extends Plugin>(
   plugins: readonly P[],
