@@ -62,7 +62,7 @@ const MEASURE_MS = 5_000;
 const RTT_MIN_WINDOW_MS = 60_000;
 const RTT_VARIATION_WEIGHT = 1 / 4;
 /** Waits follow the round trip and four times its variation (RFC 6298), up to this factor of the profile's. */
-const PATIENCE_MAX = 2.75;
+const PATIENCE_MAX = 3.25;
 /**
  * A fast link whose round trip is above `RTT_PLAIN_MS` is measured again after these pauses, until two samples agree to
  * this share or it has been up for `UNSURE_MS`; samples of a node whose own timers are late count for neither, until
@@ -75,6 +75,13 @@ const RTT_AGREEMENT = 0.1;
 const UNSURE_MS = 30_000;
 const UNSURE_MAX_MS = 300_000;
 const LATE_MS = 5;
+/**
+ * After a timer this late, every wait is this much longer for a while: who is starved himself hears late, and on a machine
+ * that many nodes share the others are starved, too (Lifeguard's local health, Dadgar, Phillips, Currey 2017).
+ */
+const STARVED_LATE_MS = 100;
+const STARVED_FACTOR = 2;
+const STARVED_FOR_MS = 10_000;
 /** Probes whose late answers are still measured. */
 const PROBES_HELD_MAX = 8;
 /** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
@@ -131,6 +138,7 @@ export class Link {
   #remeasureTimer: Timer | undefined;
   /** The timer behind the last probe was late: this node is busy itself. */
   #isBusy = false;
+  #starvedAtMs = Number.NEGATIVE_INFINITY;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
   #measuredAtMs: number;
@@ -339,6 +347,7 @@ export class Link {
     const nowMs = this.#clock.monotonicMs();
     const isProbing = this.#misses > 0;
     this.#isBusy = nowMs - this.#dueAtMs > LATE_MS;
+    if (nowMs - this.#dueAtMs > STARVED_LATE_MS) this.#starvedAtMs = nowMs;
     // What was not heard in a wait that this node overslept proves nothing: the same wait begins anew, with a probe now.
     if (nowMs - this.#dueAtMs > LAG_VOID_MS && isProbing) this.#misses--;
     if (!isProbing) {
@@ -364,7 +373,9 @@ export class Link {
   /** At least `leastMs`; longer where answers are known to take longer, so that loss and load are not taken for death. */
   #waitMs(leastMs: number): number {
     const expectedMs = (this.#rttMs ?? 0) + 4 * this.#rttVariationMs;
-    return Math.min(Math.max(leastMs, expectedMs), leastMs * PATIENCE_MAX);
+    const waitMs = Math.min(Math.max(leastMs, expectedMs), leastMs * PATIENCE_MAX);
+    const isStarved = this.#clock.monotonicMs() - this.#starvedAtMs < STARVED_FOR_MS;
+    return isStarved ? waitMs * STARVED_FACTOR : waitMs;
   }
 
   #nextIdleMs(): number {

@@ -202,7 +202,7 @@ test(
       },
     }).join(b);
     const newest = (kind: number) =>
-      heard.filter((entry) => entry.node === idC && entry.kind === kind).at(-1) as MemberFact | undefined;
+      heard.findLast((entry) => entry.node === idC && entry.kind === kind) as MemberFact | undefined;
     const untilHeard = (kind: number) =>
       b.until("the spy to hear it", async () => newest(kind) !== undefined, WAIT_MS);
     try {

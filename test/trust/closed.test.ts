@@ -14,7 +14,7 @@ import type { NodeId } from "../../runtime/kernel/ids.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { HandshakeGuard } from "../../runtime/link/guard.ts";
 import { openSession } from "../../runtime/link/handshake.ts";
-import type { LabNode } from "../../scripts/lab.ts";
+import { freePort, LabNode } from "../../scripts/lab.ts";
 import { dialPipe } from "../hostile/dial.ts";
 import {
   bodies,
@@ -70,7 +70,7 @@ async function line(options: {
 }
 
 /** Whether somebody who holds `secret` and `seed` gets a link. */
-async function getsIn(node: LabNode, secret: string, stateDir?: string): Promise<boolean> {
+async function getsIn(node: Pick<LabNode, "linkPort">, secret: string, stateDir?: string): Promise<boolean> {
   const { pipe, end } = await dialPipe(node.linkPort);
   try {
     const session = await openSession(
@@ -373,6 +373,48 @@ describe("rotation", () => {
     TEST_MS,
   );
 });
+
+test(
+  "whoever joins while a secret is replaced knows which is newer, and lets the old one go with the others",
+  async () => {
+    const overlap = 'rotate = "members"\nsecret_overlap = "12s"\n';
+    const [a, b] = await line({ hasAuthority: false, network: overlap });
+    await closed.on(a, ["secret", "rotate", "--out", join(closed.lab.dir, "next.key")]);
+    await b.until("the new secret", async () => (await secretsOf(b)).generation === 1, WAIT_MS);
+    const { out: token } = await closed.on(b, ["invite"]);
+    const dir = join(closed.lab.dir, "fresh");
+    mkdirSync(dir);
+    const linkPort = freePort();
+    const fresh = new LabNode(
+      dir,
+      {
+        callsign: "-",
+        env: {
+          GODWIT_TRANSPORTS__LAN__LISTEN: JSON.stringify([`127.0.0.1:${linkPort}`]),
+          GODWIT_API__LISTEN: "false",
+        },
+      },
+      () => false,
+    );
+    closed.lab.nodes.push(fresh);
+    await closed.must(["join", token.trim(), "--config", fresh.configPath, "--state-dir", fresh.stateDir]);
+    await fresh.start();
+    const { generation, epochs } = await secretsOf(fresh);
+    expect(generation).toBe(1);
+    expect(epochs.map(({ epoch, state }) => [epoch, state])).toEqual(
+      (await secretsOf(b)).epochs.map(({ epoch, state }) => [epoch, state]),
+    );
+    await fresh.until("a link", async () => (await connectedOf(fresh)) > 0, WAIT_MS);
+    await fresh.until(
+      "the end of the overlap",
+      async () => (await secretsOf(fresh)).epochs.length === 1,
+      WAIT_MS,
+    );
+    expect(await getsIn({ linkPort }, secretIn(closed.secretPath))).toBe(false);
+    expect((await secretsOf(fresh)).epochs[0]!.epoch).toBe((await secretsOf(a)).epochs[0]!.epoch);
+  },
+  TEST_MS,
+);
 
 describe("after the theft of a node", () => {
   test(
