@@ -3,7 +3,7 @@
  * binary alone, and then at work between two real nodes.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { cp, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmod, cp, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort, type LabNode } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
@@ -110,6 +110,7 @@ class Stick {
     const away = `${this.#at}.lost`;
     await rename(this.#at, away);
     await mkdir(this.#at);
+    await chmod(this.#at, 0o777);
     await rm(away, { recursive: true });
   }
 
@@ -133,12 +134,14 @@ test.skipIf(why !== undefined)(
   `file-drop: mail between two nodes that never meet, on a stick that is carried to and fro${suffix}`,
   async () => {
     const found = await packed("file-drop");
+    // An untrusted plugin is another user, who has to get to the stick: what mount options would say.
+    await chmod(lab.folder, 0o711);
     const sites: { node: LabNode; slot: string }[] = [];
     for (const name of ["DRO-A", "DRO-B"]) {
       // A machine without any network.
       const node = await lab.lab.add({ callsign: name, namespace: net!.host(name).namespace });
-      const slot = join(node.dir, "media");
-      await mkdir(slot, { recursive: true });
+      const slot = join(lab.folder, `media-${name}`);
+      await mkdir(slot);
       await node.reconfigure({ extra: "" });
       await node.start();
       const others = name === "DRO-B" ? '\n[discovery.sticks]\ntype = "static"\npeers = ["drop://a"]\n' : "";
@@ -156,6 +159,7 @@ test.skipIf(why !== undefined)(
     const idB = await b.node.send({ to: "DRO-A", body: "y".repeat(10_000) });
     const made = join(lab.folder, "made");
     await mkdir(made);
+    await chmod(made, 0o777);
     const stick = new Stick(made);
     const isDone = async () =>
       (await stateOf(a.node, idA)) === "delivered" && (await stateOf(b.node, idB)) === "delivered";
