@@ -88,6 +88,14 @@ test.skipIf(why !== undefined)(
   120_000,
 );
 
+/** As an operator would make one on a file system with owners: everybody may write. */
+async function makeStick(path: string): Promise<void> {
+  for (const folder of [path, join(path, "a"), join(path, "b")]) {
+    await mkdir(folder);
+    await chmod(folder, 0o777);
+  }
+}
+
 /** A folder that one node at a time can see, as a stick is in one machine at a time. */
 class Stick {
   #at: string;
@@ -109,8 +117,7 @@ class Stick {
   async lose(): Promise<void> {
     const away = `${this.#at}.lost`;
     await rename(this.#at, away);
-    await mkdir(this.#at);
-    await chmod(this.#at, 0o777);
+    await makeStick(this.#at);
     await rm(away, { recursive: true });
   }
 
@@ -158,8 +165,7 @@ test.skipIf(why !== undefined)(
     const idA = await a.node.send({ to: "DRO-B", body: "carried by hand" });
     const idB = await b.node.send({ to: "DRO-A", body: "y".repeat(10_000) });
     const made = join(lab.folder, "made");
-    await mkdir(made);
-    await chmod(made, 0o777);
+    await makeStick(made);
     const stick = new Stick(made);
     const isDone = async () =>
       (await stateOf(a.node, idA)) === "delivered" && (await stateOf(b.node, idB)) === "delivered";

@@ -37,7 +37,10 @@ export async function stationsOn(folder: string): Promise<Set<string>> {
 const foldersOn = async (folder: string) =>
   (await readdir(folder, { withFileTypes: true })).filter((one) => one.isDirectory() && NAME.test(one.name));
 
-/** Stations are different users on different machines; on most sticks nobody owns anything, and here it is the same. */
+/**
+ * Stations are different users on different machines; on most sticks nobody owns anything, and here it is the same. Where
+ * a plugin may not say so (an untrusted one may not), whoever made the stick has made the folders.
+ */
 async function openFolder(path: string): Promise<void> {
   const isNew = await mkdir(path).then(
     () => true,
@@ -91,7 +94,6 @@ export async function writeLetter(folder: string, name: LetterName, bytes: Uint8
   const file = await open(staged, "w");
   try {
     await file.writeFile(bytes);
-    await file.chmod(0o666);
     await file.sync();
   } finally {
     await file.close();
