@@ -3,7 +3,7 @@
  * binary alone, and then at work between two real nodes.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { cp, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmod, cp, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort, type LabNode } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
@@ -88,6 +88,14 @@ test.skipIf(why !== undefined)(
   120_000,
 );
 
+/** As an operator would make one on a file system with owners: everybody may write. */
+async function makeStick(path: string): Promise<void> {
+  for (const folder of [path, join(path, "a"), join(path, "b")]) {
+    await mkdir(folder);
+    await chmod(folder, 0o777);
+  }
+}
+
 /** A folder that one node at a time can see, as a stick is in one machine at a time. */
 class Stick {
   #at: string;
@@ -109,7 +117,7 @@ class Stick {
   async lose(): Promise<void> {
     const away = `${this.#at}.lost`;
     await rename(this.#at, away);
-    await mkdir(this.#at);
+    await makeStick(this.#at);
     await rm(away, { recursive: true });
   }
 
@@ -133,12 +141,14 @@ test.skipIf(why !== undefined)(
   `file-drop: mail between two nodes that never meet, on a stick that is carried to and fro${suffix}`,
   async () => {
     const found = await packed("file-drop");
+    // An untrusted plugin is another user, who has to get to the stick: what mount options would say.
+    await chmod(lab.folder, 0o711);
     const sites: { node: LabNode; slot: string }[] = [];
     for (const name of ["DRO-A", "DRO-B"]) {
       // A machine without any network.
       const node = await lab.lab.add({ callsign: name, namespace: net!.host(name).namespace });
-      const slot = join(node.dir, "media");
-      await mkdir(slot, { recursive: true });
+      const slot = join(lab.folder, `media-${name}`);
+      await mkdir(slot);
       await node.reconfigure({ extra: "" });
       await node.start();
       const others = name === "DRO-B" ? '\n[discovery.sticks]\ntype = "static"\npeers = ["drop://a"]\n' : "";
@@ -155,7 +165,7 @@ test.skipIf(why !== undefined)(
     const idA = await a.node.send({ to: "DRO-B", body: "carried by hand" });
     const idB = await b.node.send({ to: "DRO-A", body: "y".repeat(10_000) });
     const made = join(lab.folder, "made");
-    await mkdir(made);
+    await makeStick(made);
     const stick = new Stick(made);
     const isDone = async () =>
       (await stateOf(a.node, idA)) === "delivered" && (await stateOf(b.node, idB)) === "delivered";

@@ -52,18 +52,24 @@ interface Connection {
   /** What has to be told is not on the stick that is in. */
   isDirty: boolean;
   closingAtMs: number | undefined;
+  /** Its last letter lies on a stick. */
+  hasSaidAll: boolean;
 }
 
+/** A dial that waits for a stick; judged at each look, and never between two. */
 interface Waiting {
   readonly station: string;
+  readonly untilMs: number;
   found(): void;
+  failed(): void;
 }
 
 class Station {
   readonly #ctx: PluginContext;
   readonly #options: z.output<typeof config>;
   readonly #connections = new Map<string, Connection>();
-  readonly #over = new Set<string>();
+  /** True: its last letter was written, so that the far end still has to read it. */
+  readonly #over = new Map<string, boolean>();
   readonly #waiting = new Set<Waiting>();
   readonly #letters;
   #isIn = false;
@@ -111,7 +117,6 @@ class Station {
     return new Promise((resolve, reject) => {
       const settle = () => {
         this.#waiting.delete(waiting);
-        timer.cancel();
         for (const one of [signal, this.#ctx.signal]) one.removeEventListener("abort", onAbort);
       };
       const onAbort = () => {
@@ -120,20 +125,21 @@ class Station {
       };
       const waiting: Waiting = {
         station: to,
+        untilMs: this.#ctx.clock.monotonicMs() + this.#options.answer_hours * HOUR_MS,
         found() {
           settle();
           resolve();
         },
+        failed() {
+          settle();
+          reject(
+            new GodwitError("GODWIT_DIAL_FAILED", `no stick with a note of ${endpoint} came`, {
+              kind: "transport",
+              retry: "later",
+            }),
+          );
+        },
       };
-      const timer = this.#ctx.clock.after(this.#options.answer_hours * HOUR_MS, () => {
-        settle();
-        reject(
-          new GodwitError("GODWIT_DIAL_FAILED", `no stick with a note of ${endpoint} came`, {
-            kind: "transport",
-            retry: "later",
-          }),
-        );
-      });
       for (const one of [signal, this.#ctx.signal]) one.addEventListener("abort", onAbort, { once: true });
       this.#waiting.add(waiting);
     });
@@ -154,6 +160,7 @@ class Station {
       pipe,
       isDirty: true,
       closingAtMs: undefined,
+      hasSaidAll: false,
     };
     this.#connections.set(keyOf(far, name.connection), connection);
     return connection;
@@ -162,10 +169,10 @@ class Station {
   /** One look at the stick: what is new is read, what is due is written. A stick that goes meanwhile ends it. */
   async #visit(): Promise<void> {
     const { folder, name } = this.#options;
+    // Only dials that were there before the look: the note of a moment ago may be gone.
+    const waiting = [...this.#waiting];
     try {
       const wasIn = this.#isIn;
-      // Only a look that began after the dial: the note of a moment ago may be gone.
-      const waiting = [...this.#waiting];
       const present = await stick.stationsOn(folder);
       this.#isIn = true;
       if (!present.has(name)) await stick.leaveNote(folder, name);
@@ -182,6 +189,8 @@ class Station {
       if (this.#isIn) this.#ctx.log.debug("stick gone", { folder, error: error as Error });
       this.#isIn = false;
     }
+    const nowMs = this.#ctx.clock.monotonicMs();
+    for (const dial of waiting) if (this.#waiting.has(dial) && nowMs >= dial.untilMs) dial.failed();
     this.#forget();
   }
 
@@ -215,19 +224,19 @@ class Station {
     return connection;
   }
 
-  /** The far end holds on to what is over here: it is told, once for each of its letters. */
+  /** The far end holds on to what is over here, or there is no room for it. */
   async #answerUnknown(name: stick.LetterName, letter: Letter): Promise<void> {
     const { folder, name: from } = this.#options;
-    const isFull = letter.isOpener && letter.base === 0 && !this.#over.has(keyOf(name.from, name.connection));
-    if (isFull && !letter.isReset && !letter.isEnd) return;
+    const own = { from, to: name.from, connection: name.connection };
+    const over = this.#over.get(keyOf(name.from, name.connection));
+    const isWaiting = over === undefined && letter.isOpener && letter.base === 0;
+    if (isWaiting && !letter.isReset) return;
+    if (letter.isEnd || letter.isReset) return await stick.removeLetter(folder, name);
+    // Our last letter has to be read first: a reset in its place would lose what it says.
+    if (over === true && (await stick.readLetter(folder, own)) !== undefined) return;
     await stick.removeLetter(folder, name);
-    if (letter.isReset || letter.isEnd) return;
     const reset = { isOpener: false, isEnd: false, isReset: true, base: 0, read: 0, bytes: new Uint8Array() };
-    await stick.writeLetter(
-      folder,
-      { from, to: name.from, connection: name.connection },
-      encodeLetter(reset),
-    );
+    await stick.writeLetter(folder, own, encodeLetter(reset));
   }
 
   async #tell(): Promise<void> {
@@ -243,7 +252,7 @@ class Station {
       }
       this.#letters.add(1, { way: "out" });
       connection.pipe.told(letter);
-      // Its last word is on the stick.
+      connection.hasSaidAll = letter.isEnd;
       if (letter.isEnd) connection.pipe.closed();
     }
   }
@@ -254,12 +263,14 @@ class Station {
     for (const [key, connection] of this.#connections) {
       const { pipe } = connection;
       if (pipe.isClosing) connection.closingAtMs ??= nowMs;
-      if (connection.closingAtMs !== undefined && nowMs - connection.closingAtMs >= FLUSH_MS) pipe.closed();
+      // With a stick in, the last letter is on it by the next look.
+      const waitedMs = this.#isIn ? 0 : nowMs - (connection.closingAtMs ?? nowMs);
+      if (waitedMs >= FLUSH_MS) pipe.closed();
       if (!pipe.isOver) continue;
       this.#connections.delete(key);
-      this.#over.add(key);
+      this.#over.set(key, connection.hasSaidAll);
       if (this.#over.size > REMEMBERED_MAX)
-        for (const oldest of this.#over) {
+        for (const oldest of this.#over.keys()) {
           this.#over.delete(oldest);
           break;
         }

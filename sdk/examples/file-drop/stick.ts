@@ -3,7 +3,7 @@
  * followed, a letter is replaced as a whole. Every function rejects with the system's error when the stick goes.
  */
 import { constants } from "node:fs";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { LETTER_BYTES_MAX } from "./letter.ts";
 
@@ -37,9 +37,21 @@ export async function stationsOn(folder: string): Promise<Set<string>> {
 const foldersOn = async (folder: string) =>
   (await readdir(folder, { withFileTypes: true })).filter((one) => one.isDirectory() && NAME.test(one.name));
 
+/**
+ * Stations are different users on different machines; on most sticks nobody owns anything, and here it is the same. Where
+ * a plugin may not say so (an untrusted one may not), whoever made the stick has made the folders.
+ */
+async function openFolder(path: string): Promise<void> {
+  const isNew = await mkdir(path).then(
+    () => true,
+    () => false,
+  );
+  if (isNew) await chmod(path, 0o777).catch(() => {});
+}
+
 /** The folder of the stick itself is never made: it would be made on the disk below, where nobody looks. */
 export async function leaveNote(folder: string, name: string): Promise<void> {
-  await mkdir(join(folder, name), { recursive: false }).catch(() => {});
+  await openFolder(join(folder, name));
   await (await open(join(folder, name, HERE), "a")).close();
 }
 
@@ -77,7 +89,7 @@ export async function readLetter(folder: string, name: LetterName): Promise<Uint
 }
 
 export async function writeLetter(folder: string, name: LetterName, bytes: Uint8Array): Promise<void> {
-  await mkdir(join(folder, name.to), { recursive: false }).catch(() => {});
+  await openFolder(join(folder, name.to));
   const staged = join(folder, name.to, `${name.from}.${name.connection}.new`);
   const file = await open(staged, "w");
   try {
