@@ -1,6 +1,6 @@
 /** The small pieces of PID 1, each with a fake of what it touches. */
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
@@ -10,6 +10,7 @@ import { hasPowerPress } from "./buttons.ts";
 import { formatScreen, printable } from "./console.ts";
 import { parseImageFacts, readKilobytes } from "./facts.ts";
 import { Heartbeat, parseFacts } from "./heartbeat.ts";
+import { MachineClock } from "./machine-clock.ts";
 import { loadModules, parseModulesDep, planModules } from "./modules.ts";
 import { extLabel } from "./mounts.ts";
 import { planFor } from "./network.ts";
@@ -408,6 +409,55 @@ describe("the heartbeat", () => {
     });
     for (const value of [null, 1, "x", [], {}, { node: null }, { node: { id: 5 } }])
       expect(parseFacts(value)).toBeUndefined();
+  });
+});
+
+describe("the machine's clock", () => {
+  const BUILT = Date.UTC(2026, 10, 1);
+
+  function lab(startMs: number, isLasting = true) {
+    const folder = mkdtempSync(join(tmpdir(), "godwit-clock-"));
+    const clock = new ManualClock(startMs);
+    const sources: string[] = [];
+    const machine = new MachineClock({
+      sys: { setClock: (wallMs) => void (clock.wallOffsetMs = wallMs - clock.monotonicMs()) },
+      clock,
+      log: silentLog,
+      builtMs: BUILT,
+      file: join(folder, "clock"),
+      stateFile: join(folder, "run/clock"),
+      isLasting: () => isLasting,
+      onSource: (source) => sources.push(source),
+    });
+    return { clock, sources, machine, folder, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+  }
+
+  test("of a board: floor, saved floor, server; held until the last", () => {
+    using board = lab(5_000);
+    board.machine.setFloor();
+    expect(board.clock.wallMs()).toBe(BUILT);
+    writeFileSync(join(board.folder, "clock"), `${BUILT + 60_000}\n`);
+    board.machine.setFloor();
+    expect(board.clock.wallMs()).toBe(BUILT + 60_000);
+    board.machine.setFloor();
+    expect(board.machine.isHeld).toBe(true);
+    board.machine.setByServer(5_000, "192.0.2.1");
+    board.machine.setByServer(Date.UTC(2090, 0, 1), "192.0.2.1");
+    expect(board.machine.isHeld).toBe(true);
+    board.machine.setByServer(BUILT + 90_000, "192.0.2.1");
+    expect(board.machine.source).toBe("server");
+    expect(board.clock.wallMs()).toBe(BUILT + 90_000);
+    expect(readFileSync(join(board.folder, "clock"), "utf8")).toBe(`${BUILT + 90_000}\n`);
+    expect(readFileSync(join(board.folder, "run/clock"), "utf8")).toBe("server\n");
+    expect(board.sources).toEqual(["floor", "floor", "floor", "server"]);
+  });
+
+  test("of a PC is its own and is not held; without a disk nothing is saved", () => {
+    using machine = lab(BUILT + 1_000, false);
+    machine.machine.setFloor();
+    expect(machine.machine.isHeld).toBe(false);
+    machine.machine.save();
+    expect(existsSync(join(machine.folder, "clock"))).toBe(false);
   });
 });
 

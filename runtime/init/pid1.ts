@@ -3,7 +3,7 @@
  * and the next is taken, because what is up can be mended. The node is a child by re-execution: a fault of the node ends the
  * node, while a fault here would be a kernel panic. So this never exits and never throws. docs/boot.md is its manual.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import type { Log } from "@godwit/sdk";
 import { configSections, firstExisting, type MachineConfig, readMachineConfig } from "../config/machine.ts";
@@ -16,16 +16,16 @@ import { parseCommandLine } from "./cmdline.ts";
 import { type Console, formatScreen, openConsole } from "./console.ts";
 import { type ImageFacts, kernelRelease, memoryLines, readImageFacts } from "./facts.ts";
 import { askNode, Heartbeat, type NodeFacts } from "./heartbeat.ts";
+import { MachineClock } from "./machine-clock.ts";
 import { loadModules } from "./modules.ts";
 import { findDevice, mountAll, mountMemoryState, mountState } from "./mounts.ts";
 import { Network } from "./network.ts";
-import { type End, endMachine, writeDurably } from "./power.ts";
+import { type End, endMachine } from "./power.ts";
 import { reapOrphans } from "./reap.ts";
 import { runRescue } from "./rescue.ts";
 import { spawnProcess } from "./spawn.ts";
 import { type Program, Supervisor } from "./supervise.ts";
 import { openSys, type Sys } from "./sys.ts";
-import { type ClockSource, decideClock, isBelievable, parseSavedClock } from "./time.ts";
 import { askSntp, TimeServers } from "./time-server.ts";
 import { openWatchdog, Watchdog } from "./watchdog.ts";
 
@@ -33,7 +33,6 @@ export const STATE_TARGET = "/var/lib/godwit";
 const IMAGE_CONFIG = "/etc/godwit/godwit.toml";
 const STATE_CONFIG = `${STATE_TARGET}/godwit.toml`;
 const CLOCK_FILE = `${STATE_TARGET}/clock`;
-/** For programs that want to know whether the clock can be believed. */
 const CLOCK_STATE = "/run/godwit/clock";
 
 const REAP_MS = 1_000;
@@ -80,6 +79,7 @@ class Machine {
   readonly #log: Log;
   readonly #image: ImageFacts = readImageFacts();
   readonly #supervisor: Supervisor;
+  readonly #clock: MachineClock;
   #config: MachineConfig;
   #env: Readonly<Record<string, string>> = {};
   #network: Network | undefined;
@@ -87,7 +87,6 @@ class Machine {
   #watchdog: Watchdog | undefined;
   #heartbeat: Heartbeat | undefined;
   #buttons: Buttons | undefined;
-  #clockSource: ClockSource = "hardware";
   #node: Program | undefined;
   #nodeFacts: NodeFacts | undefined;
   #health = "not started yet";
@@ -102,6 +101,19 @@ class Machine {
     this.#console = console;
     this.#log = log;
     this.#config = readMachineConfig(undefined, {});
+    this.#clock = new MachineClock({
+      sys,
+      clock,
+      log,
+      builtMs: this.#image.builtMs,
+      file: CLOCK_FILE,
+      stateFile: CLOCK_STATE,
+      isLasting: () => this.#stateDevice !== undefined,
+      onSource: () => {
+        this.#supervisor.release();
+        this.#refresh();
+      },
+    });
     this.#supervisor = new Supervisor({
       clock,
       random,
@@ -117,7 +129,7 @@ class Machine {
   async boot(): Promise<void> {
     this.#step("settings", () => this.#readSettings());
     this.#step("signals", () => this.#takeSignals());
-    this.#step("clock", () => this.#setClock());
+    this.#step("clock", () => this.#clock.setFloor());
     this.#step("modules", () => this.#loadModules());
     this.#step("watchdog", () => this.#openWatchdog());
     this.#step("hostname", () => this.#sys.setHostname(this.#config.hostname));
@@ -127,7 +139,7 @@ class Machine {
     this.#step("network", () => this.#startNetwork());
     await this.#mountState();
     this.#step("programs", () => this.#startPrograms());
-    every(clock, SAVE_CLOCK_MS, () => this.#step("save the clock", () => this.#saveClock()));
+    every(clock, SAVE_CLOCK_MS, () => this.#step("save the clock", () => this.#clock.save()));
     clock.after(SETTLED_MS, () => void releaseStartCode());
   }
 
@@ -144,7 +156,6 @@ class Machine {
     this.#env = env;
     for (const word of unknown) this.#log.warn("a word of the command line means nothing", { word });
     this.#readConfig();
-    if (!existsSync("/run/godwit")) mkdirSync("/run/godwit", { recursive: true });
     // Of the kernel's messages only errors: the console is for people.
     this.#step("kernel messages", () => writeFileSync("/proc/sys/kernel/printk", "4 4 1 7"));
   }
@@ -160,36 +171,6 @@ class Machine {
     process.on("SIGINT", () => this.#end("restart")); // Ctrl-Alt-Del
     process.on("SIGTERM", () => this.#end("powerOff"));
     process.on("SIGPWR", () => this.#end("powerOff"));
-  }
-
-  /** Twice: before the state's disk is there, and with what it saved. */
-  #setClock(): void {
-    let saved: number | undefined;
-    try {
-      saved = parseSavedClock(readFileSync(CLOCK_FILE, "utf8"));
-    } catch {
-      // The first boot, or no disk yet.
-    }
-    const start = decideClock(clock.wallMs(), this.#image.builtMs, saved);
-    if (start.isSet) this.#sys.setClock(start.wallMs);
-    // Once set to a floor it stays one, although it is not before it any more.
-    if (start.source === "floor") this.#setClockSource("floor");
-    else if (this.#clockSource !== "floor") this.#setClockSource("hardware");
-    if (start.isSet) this.#log.info("clock set to the last time known", { saved: saved !== undefined });
-  }
-
-  #setClockSource(source: ClockSource): void {
-    this.#clockSource = source;
-    this.#step("clock state", () => {
-      mkdirSync("/run/godwit", { recursive: true });
-      writeFileSync(CLOCK_STATE, `${source}\n`);
-    });
-    this.#supervisor.release();
-    this.#refresh();
-  }
-
-  #saveClock(): void {
-    if (this.#stateDevice !== undefined) writeDurably(CLOCK_FILE, `${Math.floor(clock.wallMs())}\n`);
   }
 
   #loadModules(): void {
@@ -261,7 +242,7 @@ class Machine {
       plans,
       nameServers,
       onChange: () => {
-        if (this.#clockSource === "floor") this.#times?.askNow();
+        if (this.#clock.isHeld) this.#times?.askNow();
         this.#refresh();
       },
     });
@@ -272,21 +253,9 @@ class Machine {
       log: this.#log,
       servers: () => [...this.#config.timeServers, ...(this.#network?.timeServers ?? [])],
       ask: (server, nonce) => askSntp(server, nonce, clock),
-      onTime: (wallMs, server) => this.#onTime(wallMs, server),
+      onTime: (wallMs, server) => this.#step("clock", () => this.#clock.setByServer(wallMs, server)),
     });
     this.#times.askNow();
-  }
-
-  /** Nobody vouches for a time server, but what is before the image or in another age is wrong. */
-  #onTime(wallMs: number, server: string): void {
-    if (!isBelievable(wallMs, this.#image.builtMs))
-      return this.#log.warn("a time server is wrong", { server, says: new Date(wallMs).toISOString() });
-    const stepMs = wallMs - clock.wallMs();
-    this.#step("set the clock", () => this.#sys.setClock(wallMs));
-    if (this.#clockSource !== "server" || Math.abs(stepMs) > 1_000)
-      this.#log.info("clock", { server, step_seconds: Math.round(stepMs / 1_000) });
-    if (this.#clockSource !== "server") this.#setClockSource("server");
-    this.#step("save the clock", () => this.#saveClock());
   }
 
   /** Waits for the disk for as long as it takes: without it the node would accept what it cannot keep. */
@@ -316,7 +285,7 @@ class Machine {
       said = reason;
     }
     this.#step("settings", () => this.#readConfig());
-    this.#step("clock", () => this.#setClock());
+    this.#step("clock", () => this.#clock.setFloor());
   }
 
   #startPrograms(): void {
@@ -333,8 +302,7 @@ class Machine {
           name,
           command,
           env: base,
-          heldBy: () =>
-            needsClock && this.#clockSource === "floor" ? "the clock is not known yet" : undefined,
+          heldBy: () => (needsClock && this.#clock.isHeld ? "the clock is not known yet" : undefined),
         })
         .start();
     // Where a first start writes its configuration has to last.
@@ -404,7 +372,7 @@ class Machine {
       health: this.#health,
       addresses,
       api: this.#config.apiListen,
-      clock: this.#clockSource,
+      clock: this.#clock.source,
       state: this.#stateDevice ?? this.#config.state,
       programs: this.#supervisor.programs.map(({ view }) => view),
       watchdogSeconds: this.#watchdog === undefined ? undefined : this.#watchdog.timeoutMs / 1_000,
@@ -441,7 +409,7 @@ class Machine {
         await this.#supervisor.stopAll();
         this.#network?.stop();
       },
-      saveClock: () => this.#saveClock(),
+      saveClock: () => this.#clock.save(),
       stateTarget: this.#stateDevice === undefined ? undefined : STATE_TARGET,
       killAll: () => void process.kill(-1, "SIGKILL"),
       leaveWatchdog: (end) => (end === "powerOff" ? this.#watchdog?.disarm() : this.#watchdog?.leave()),
