@@ -4,11 +4,11 @@
  * (a unified control group, limits it may set) is given or taken away here.
  */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root as project } from "../../scripts/lib.ts";
+import { scratchFolder } from "../../scripts/scratch.ts";
 
 const CALL_TIMEOUT_MS = 120_000;
 const programs = ["podman", "podman-compose", "crun", "unshare", "nsenter", "ip", "iptables"];
@@ -94,7 +94,7 @@ export class Engine {
   }
 
   static async start(): Promise<Engine> {
-    const engine = new Engine(await mkdtemp(join(tmpdir(), "godwit-podman-")));
+    const engine = new Engine(await scratchFolder("podman"));
     try {
       const reader = (engine.#holder.stdout as ReadableStream<Uint8Array>).getReader();
       const said = new TextDecoder().decode((await reader.read()).value);

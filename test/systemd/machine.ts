@@ -4,18 +4,18 @@
  * where it is started from no service: a terminal, and a unified control group that is its own.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root as project, run } from "../../scripts/lib.ts";
+import { scratchFolder } from "../../scripts/scratch.ts";
 
 const PACKAGES = "systemd,systemd-sysv,dbus,libnss-systemd";
 const SUITE = "bookworm";
 const MAKE_TIMEOUT_MS = 300_000;
 const BOOT_TIMEOUT_MS = 60_000;
 const CALL_TIMEOUT_MS = 60_000;
-const programs = ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "script", "tar"];
+const programs = ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv", "script", "tar"];
 
 /** In CI a machine that cannot is a failure. */
 const mayBeMissing = process.env["CI"] !== "true";
@@ -72,10 +72,22 @@ export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec script -qefc "systemd-nspawn -q -D ${root} -b --register=no --keep-unit --private-network" /dev/null
 `;
 
+/** Removes its control groups, which takes until the last process is gone, and those that killed runs left. */
 const unwrapper = (group: string) => `
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 none /sys/fs/cgroup
-[ ! -d /sys/fs/cgroup/${group} ] || find /sys/fs/cgroup/${group} -depth -type d -exec rmdir {} \\;
+cd /sys/fs/cgroup
+clear() { [ ! -d "$1" ] || find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; }
+for old in godwit-*; do
+  pid=\${old#godwit-}
+  [ -d "/proc/\${pid%%-*}" ] || clear "$old"
+done
+for try in $(seq 100); do
+  clear ${group}
+  [ -d ${group} ] || exit 0
+  sleep 0.05
+done
+exit 1
 `;
 
 const inMounts = (script: string) => ["unshare", "--mount", "sh", "-c", script];
@@ -100,7 +112,7 @@ export class Machine {
   /** With the binary in /root/godwit, and nothing installed but what `prepare` puts into the tree. */
   static async boot(prepare?: (machine: Machine) => Promise<void>): Promise<Machine> {
     const archive = await rootArchive();
-    const machine = new Machine(await mkdtemp(join(tmpdir(), "godwit-systemd-")));
+    const machine = new Machine(await scratchFolder("systemd"));
     try {
       mkdirSync(machine.root);
       const unpacked = await run(["tar", "-C", machine.root, "-xf", archive], { timeoutMs: 60_000 });
@@ -182,12 +194,24 @@ export class Machine {
     process.off("exit", this.#onExit);
     this.#kill();
     await this.#child?.exited;
-    await run(inMounts(unwrapper(this.#group)), { timeoutMs: 30_000 });
+    const cleared = await run(inMounts(unwrapper(this.#group)), { timeoutMs: 30_000 });
     await rm(this.dir, { recursive: true, force: true });
+    if (cleared.code !== 0) throw new Error(`control groups are left: ${cleared.output}`);
   }
 
   async #start(): Promise<void> {
-    const child = Bun.spawn(inMounts(wrapper(this.root, this.#group)), {
+    // In a process namespace that ends with us, however we end.
+    const dying = [
+      "setpriv",
+      "--pdeathsig",
+      "KILL",
+      "unshare",
+      "--pid",
+      "--fork",
+      "--kill-child",
+      "--mount-proc",
+    ];
+    const child = Bun.spawn([...dying, "sh", "-c", wrapper(this.root, this.#group)], {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",

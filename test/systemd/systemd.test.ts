@@ -160,10 +160,17 @@ async function joining(): Promise<void> {
     const shown = await machine.show(
       "godwit.service",
       "ActiveState",
+      "SubState",
+      "NRestarts",
       "StatusText",
       "InactiveExitTimestampMonotonic",
     );
-    expect(shown["ActiveState"]).toBe("activating");
+    // A start that was given up and is tried again is "activating" too.
+    expect([shown["ActiveState"], shown["SubState"], shown["NRestarts"]]).toEqual([
+      "activating",
+      "start",
+      "0",
+    ]);
     return shown;
   };
   const begun = await machine.until("its word that it joins", async () => {
