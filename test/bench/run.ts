@@ -17,7 +17,7 @@ import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
 import { membership } from "./membership.ts";
 import { memory } from "./memory.ts";
-import { overlay } from "./overlay.ts";
+import { overlay, wireguard } from "./overlay.ts";
 import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
@@ -45,6 +45,7 @@ const benches: readonly Bench[] = [
   loops,
   tor,
   overlay,
+  wireguard,
 ];
 
 /** A machine that is busier than this with other things is not quiet. */
