@@ -17,7 +17,7 @@ import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
 import { membership } from "./membership.ts";
 import { memory } from "./memory.ts";
-import { overlay } from "./overlay.ts";
+import { overlay, wireguard } from "./overlay.ts";
 import { plugin } from "./plugin.ts";
 import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
@@ -49,6 +49,7 @@ const benches: readonly Bench[] = [
   tor,
   overlay,
   plugin,
+  wireguard,
 ];
 
 /** A machine that is busier than this with other things is not quiet. */
