@@ -177,8 +177,12 @@ export class PluginHost {
         ({ type }) => type,
         ({ type }) => findPlugin(this.#deps.plugins, namespace, type)?.requires ?? [],
       );
-      for (const wave of waves) await Promise.all(wave.map((instance) => this.#start(instance)));
+      await this.#startInOrder(waves);
     }
+  }
+
+  async #startInOrder(waves: readonly (readonly PluginInstance[])[]): Promise<void> {
+    for (const wave of waves) await Promise.all(wave.map((instance) => this.#start(instance)));
   }
 
   /**

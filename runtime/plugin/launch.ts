@@ -115,8 +115,8 @@ export async function launchProcess({
 /** Private memory of a process; 0 where that cannot be read. */
 function residentBytes(pid: number): number {
   try {
-    const [, resident = "0", shared = "0"] = readFileSync(`/proc/${pid}/statm`, "utf8").split(" ");
-    return (Number(resident) - Number(shared)) * 4_096;
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1_024;
   } catch {
     return 0;
   }

@@ -40,6 +40,8 @@ const STOP_DEADLINE_MS = 2_000;
 /** Frames that are not data on an open flow. Beyond this it floods the node. */
 const CONTROL_FRAMES = { perSecond: 10_000, burst: 20_000 } as const;
 const LOGS = { perSecond: 20, burst: 200 } as const;
+/** Changes of state that others are told of: health, endpoints, drivers. Beyond this it floods them. */
+const STATES = { perSecond: 5, burst: 50 } as const;
 /** Of a Worker's heap: it shares the node's memory, so that the node must look. */
 const CONTAINED_HEAP_BYTES_MAX = 256 * 2 ** 20;
 
@@ -112,6 +114,7 @@ class Remote {
   readonly #transport: RemoteTransport;
   readonly #budget: TokenBucket;
   readonly #logs: TokenBucket;
+  readonly #states: TokenBucket;
   readonly #hello = Promise.withResolvers<void>();
   readonly #started = Promise.withResolvers<void>();
   readonly #stopped = Promise.withResolvers<void>();
@@ -130,6 +133,7 @@ class Remote {
     this.#launched = launched;
     this.#budget = new TokenBucket(ctx.clock, CONTROL_FRAMES.perSecond, CONTROL_FRAMES.burst);
     this.#logs = new TokenBucket(ctx.clock, LOGS.perSecond, LOGS.burst);
+    this.#states = new TokenBucket(ctx.clock, STATES.perSecond, STATES.burst);
     this.#protocolErrors = ctx.counter("protocol_errors", "frames of the plugin that broke the protocol");
     for (const { promise } of [this.#hello, this.#started, this.#over]) promise.catch(() => {});
     this.#port = new FramePort(launched.channel, {
@@ -264,6 +268,8 @@ class Remote {
         return this.#hello.resolve();
       }
       case PluginFrame.sandboxed:
+        if (this.#phase !== "hello")
+          throw godwitError("GODWIT_DECODE", "plugin frame: sandboxed after hello");
         return log.debug("plugin sandboxed", { facts: JSON.stringify(decodeParts(body, 4_096).json) });
       case PluginFrame.started:
         if (this.#phase === "starting") this.#phase = "running";
@@ -277,6 +283,7 @@ class Remote {
         return this.#onPong(body);
       case PluginFrame.health: {
         const health = parseBody(healthSchema, body);
+        this.#countState();
         return this.#ctx.health(health as PluginHealth);
       }
       case PluginFrame.log: {
@@ -289,6 +296,7 @@ class Remote {
         return this.#metrics.handle(decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
       case PluginFrame.event: {
         const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
+        if (isStateEvent(json)) this.#countState();
         const isChange = (json as { readonly event?: unknown } | null)?.event === "engine-change";
         return isChange ? this.#calls.offers.onChange(json, bytes) : this.#transport.onEvent(json);
       }
@@ -308,6 +316,14 @@ class Remote {
         // Of a later version: ignored, like unknown keys.
         return;
     }
+  }
+
+  #countState(): void {
+    if (!this.#states.take())
+      throw godwitError(
+        "GODWIT_PLUGIN_FAILED",
+        `it floods the node with more than ${STATES.perSecond} changes of its state a second`,
+      );
   }
 
   /** A Worker says how large its heap is; of a process the kernel bounds it. */
@@ -356,3 +372,8 @@ class Remote {
     this.#flows.close(error);
   }
 }
+
+const isStateEvent = (event: unknown): boolean => {
+  const name = (event as { event?: unknown } | null)?.event;
+  return name === "register" || name === "listening";
+};

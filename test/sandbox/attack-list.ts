@@ -57,7 +57,7 @@ export const CONTROLLED = [
   ...["empty_by_reading", "chmod_outside", "symlink_in", "proc_sys"],
   ...["tcp_socket", "udp_socket", "raw_socket", "netlink_socket", "unix_socket"],
   ...["tcp_connect", "tcp_listen", "udp_bind", "node_api", "broker_connect", "broker_listen", "broker_udp"],
-  ...["spawn", "fork", "clone_process", "clone3"],
+  ...["spawn"],
   ...["parent_environ", "parent_cmdline", "parent_fds", "parent_root", "pidfd", "own_environment"],
   ...["signal_parent", "tgkill_parent", "tkill_parent", "limits_of_parent", "outlive_parent"],
   ...["memfd", "shared_memory", "shared_anonymous_memory", "large_file"],

@@ -15,7 +15,7 @@ const CONTROL = [
   "write_outside",
   "tcp_socket",
   "udp_socket",
-  "fork",
+  "spawn",
   "signal_parent",
 ] as const;
 
