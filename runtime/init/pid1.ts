@@ -24,7 +24,7 @@ import { type End, endMachine } from "./power.ts";
 import { reapOrphans } from "./reap.ts";
 import { runRescue } from "./rescue.ts";
 import { spawnProcess } from "./spawn.ts";
-import { type Program, Supervisor } from "./supervise.ts";
+import { type Program, type ProgramView, Supervisor } from "./supervise.ts";
 import { openSys, type Sys } from "./sys.ts";
 import { askSntp, TimeServers } from "./time-server.ts";
 import { openWatchdog, Watchdog } from "./watchdog.ts";
@@ -119,8 +119,10 @@ class Machine {
       random,
       spawn: spawnProcess,
       onLine: (program, line) => console.write(`${program} | ${line}`),
-      onChange: ({ name, state, reason }) => {
+      onChange: (view) => {
+        const { name, state, reason } = view;
         log.info("program", { name, state, ...(reason === undefined ? {} : { reason }) });
+        if (name === "node") this.#onNodeChange(view);
         this.#refresh();
       },
     });
@@ -345,16 +347,17 @@ class Machine {
     if (!Bun.deepEquals(before, facts)) this.#refresh();
   }
 
+  /** What the last one answered says nothing of the next, however short the pause between them. */
+  #onNodeChange({ state, reason }: ProgramView): void {
+    this.#aliveAtMs = undefined;
+    this.#health = reason === undefined ? state : `${state}: ${reason}`;
+    this.#heartbeat?.expectNew();
+  }
+
   /** A node that runs and does not answer is ended; the supervisor starts it again. */
   #watchNode(): void {
     const view = this.#node?.view;
-    if (view?.state !== "running" || this.#isEnding) {
-      this.#aliveAtMs = undefined;
-      if (view !== undefined)
-        this.#health = view.reason === undefined ? view.state : `${view.state}: ${view.reason}`;
-      this.#heartbeat?.expectNew();
-      return;
-    }
+    if (view?.state !== "running" || this.#isEnding) return;
     const hangMs = (this.#config.watchdogMs ?? 2 * HANG_MS) / 2;
     const sinceMs = this.#aliveAtMs ?? (view.startedAtMs ?? 0) + HANG_MS;
     const silentMs = clock.monotonicMs() - sinceMs;

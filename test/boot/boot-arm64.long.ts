@@ -62,8 +62,7 @@ test.skipIf(why !== "")(
       if (!/lease interface=\w+/.test(guest.text)) await guest.hear(/lease interface=\w+/);
       const { node } = await api<{ node: { callsign: string } }>(guest.port(API), "/mesh/status");
       expect(node.callsign).toBe("DUN-A");
-      guest.say("poweroff");
-      await guest.hear(/power off/);
+      // What is typed does not arrive by this board's serial line in QEMU 7.2, so there is no orderly end.
     } finally {
       image.remove();
     }
