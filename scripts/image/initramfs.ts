@@ -61,7 +61,9 @@ const MODULES = [
   ],
   ...["usb_storage", "uas", "usbhid"],
   // Boards: SD cards, and the network of the Raspberry Pi 3 (behind USB) and 4.
-  ...["bcm2835", "sdhci_iproc", "sdhci_pci", "mmc_block", "dwc2", "smsc95xx", "lan78xx", "genet", "bcmgenet"],
+  ...["bcm2835", "sdhci_iproc", "sdhci_pci", "mmc_block", "dwc2", "smsc95xx", "lan78xx", "genet"],
+  // Ethernet by USB: adapters, phones, and the emulated one of boards.
+  ...["cdc_ether", "rndis_host", "r8152", "asix", "ax88179_178a"],
   // The button of ACPI or GPIO, as an event.
   ...["button", "gpio_keys", "evdev"],
   // For the state's disk, and for tunnels.
