@@ -7,7 +7,7 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileS
 import { join } from "node:path";
 import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/image/container.ts";
 import { binaryPath } from "../../scripts/lab.ts";
-import { root as project, run } from "../../scripts/lib.ts";
+import { root, run } from "../../scripts/lib.ts";
 import { rootArchive } from "../systemd/machine.ts";
 import { type Compose, readCompose, readVariables } from "./compose.ts";
 import { Engine, missing } from "./engine.ts";
@@ -15,7 +15,7 @@ import { Engine, missing } from "./engine.ts";
 const SLOW_MS = 120_000;
 const IMAGE = "localhost/godwit:latest";
 const PASSWORD = "a password for the line";
-const folder = join(project, "images/compose");
+const folder = join(root, "images/compose");
 const file = (name: string) => join(folder, name);
 
 let engine: Engine;
@@ -92,7 +92,7 @@ async function sameConfig(): Promise<void> {
     ["Containerfile", "/usr/local/bin"],
     ["Containerfile.debian", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
   ] as const) {
-    const text = readFileSync(join(project, "images/container", name), "utf8").replaceAll(/ \\\n\s+/g, " ");
+    const text = readFileSync(join(root, "images/container", name), "utf8").replaceAll(/ \\\n\s+/g, " ");
     const environment = wanted.Env.map((one) => (one.startsWith("PATH=") ? `PATH=${path}` : one));
     expect(text).toContain("FROM scratch\n");
     expect(text).toContain(`\nENV ${environment.join(" ")}\n`);
@@ -343,7 +343,7 @@ async function builtByPodman(): Promise<void> {
   // Unpacked and not set up: enough for the binary, and made in seconds.
   copyFileSync(await rootArchive("extract", "base-files,libc6"), join(context, "debian.tar"));
   for (const name of ["Containerfile", "Containerfile.debian"]) {
-    const containerfile = join(project, "images/container", name);
+    const containerfile = join(root, "images/container", name);
     const tag = `localhost/${name.toLowerCase().replace(".", "-")}:test`;
     await engine.must(
       "build",

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
-import { root as project } from "../../scripts/lib.ts";
+import { root } from "../../scripts/lib.ts";
 import { scratchFolder } from "../../scripts/scratch.ts";
 
 const CALL_TIMEOUT_MS = 120_000;
@@ -186,7 +186,7 @@ export class Engine {
     variables: Readonly<Record<string, string>> = {},
   ): Promise<CallResult> {
     const child = Bun.spawn(["nsenter", `--target=${this.#inside}`, ...namespaces, "--", ...command], {
-      cwd: project,
+      cwd: root,
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
