@@ -63,6 +63,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
   const lab = await Lab.create();
   try {
     tor.start();
+    await tor.ready();
     const daemons = PORTS.map((ports, n) => tor.client(`daemon${n}`, ports));
     for (const daemon of daemons) daemon.start();
     await Promise.all(daemons.map((daemon) => bootstrapped(() => daemon.log)));

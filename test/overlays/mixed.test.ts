@@ -81,6 +81,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     ];
     tor = new TorNet(torHost);
     tor.start();
+    const consensus = tor.ready();
     // Each node is beside a tor of its own: by unix sockets outwards, by a wire for what comes in.
     secretFile("network-secret", NETWORK_SECRET);
     secretFile("tor-password", TOR_PASSWORD);
@@ -99,9 +100,10 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
           ? []
           : [`control_password = "file:${join(mesh.dir, "tor-password")}"`, 'cookie_file = "/none"']),
       ].join("\n");
-      process.start();
       return { process, config };
     });
+    await consensus;
+    for (const { process } of ways) process.start();
     torOfA = ways[0]!.process;
     torOfB = ways[1]!.process;
     wires = { bc: net.link(b, c), cd: net.link(c, d), da: net.link(d, a) };

@@ -113,7 +113,7 @@ export class TorNet {
     return [...this.#directory, "ShutdownWaitLength 0", "ClientOnly 1"];
   }
 
-  /** Starts the authorities; the first consensus comes some 20 s later. */
+  /** Starts the authorities; `ready` waits for what they agree on. */
   start(): void {
     for (const authority of this.#authorities) {
       const data = join(this.folder, authority.name);
@@ -135,6 +135,26 @@ export class TorNet {
         ...["V3AuthVotingInterval 10", "V3AuthVoteDelay 2", "V3AuthDistDelay 2"],
         ...["ShutdownWaitLength 0", "Log notice stdout", ...this.#directory],
       ]).start();
+    }
+  }
+
+  /**
+   * Waits for a consensus that knows every relay, some 10 to 20 s. A client that asks earlier is told no, and then asks again
+   * after pauses that grow: once in some runs it took minutes.
+   */
+  async ready(timeoutMs = 90_000): Promise<void> {
+    const isKnown = ({ name }: Authority): boolean => {
+      try {
+        const consensus = readFileSync(join(this.folder, name, "cached-microdesc-consensus"), "utf8");
+        return consensus.match(/^s .*\bRunning\b/gm)?.length === AUTHORITIES;
+      } catch {
+        return false;
+      }
+    };
+    const endMs = performance.now() + timeoutMs;
+    while (!this.#authorities.every(isKnown)) {
+      if (performance.now() > endMs) throw new Error("the private Tor network agrees on no consensus");
+      await Bun.sleep(100);
     }
   }
 

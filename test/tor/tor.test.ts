@@ -102,7 +102,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       "NYC-C",
       `[transports.tor]\ntype = "tor"\nmode = "supervised"\ntorrc = ${JSON.stringify(tor.clientLines)}\n`,
     );
-    await Promise.all([a.start(), b.start(), c.start()]);
+    await Promise.all([a.start(), b.start()]);
     // Tor is not there yet, and that is said; then it comes.
     for (const node of [a, b])
       await node.until(
@@ -110,12 +110,14 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
         async () => /no control of tor/.test((await transport(node)).reason ?? ""),
         10_000,
       );
+    await tor.ready();
     daemon.start();
+    await c.start();
     await Promise.all([onionOf(a), onionOf(b), onionOf(c)]);
     const hub = await onionOf(b);
     await Promise.all([tell(a, hub), tell(c, hub)]);
     await whole();
-  }, 100_000);
+  }, 150_000);
 
   afterAll(async () => {
     door?.close();
