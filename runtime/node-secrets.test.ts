@@ -163,11 +163,11 @@ describe("a newcomer that was told of a rotation", () => {
     { generation: 3, retiresInMs: undefined, signature: signed.signature },
     { generation: 0, retiresInMs: 5_000, signature: undefined },
   ];
-  const join = (): readonly Uint8Array[] =>
+  const joined = (): readonly Uint8Array[] =>
     keepGranted({ stateDir, network: "net", random: seededRandom(3) }, [secretOf(2), secretOf(1)], lives);
 
   test("prefers the new one, passes its order on, and lets the old one go with the others", async () => {
-    const configured = join();
+    const configured = joined();
     expect(configured).toEqual([secretOf(2)]);
     const secrets = open({ configured });
     expect([fills(secrets), secrets.generation]).toEqual([[2, 1], 3]);
@@ -177,7 +177,7 @@ describe("a newcomer that was told of a rotation", () => {
   });
 
   test("does not take an order that the others have passed", () => {
-    const secrets = open({ configured: join() });
+    const secrets = open({ configured: joined() });
     expect(() => secrets.accept(orderOf(2, 9))).toThrow(refused);
     expect(fills(secrets)).toEqual([2, 1]);
     expect(secrets.accept(orderOf(4, 4))).toBe(true);
