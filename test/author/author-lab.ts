@@ -9,11 +9,11 @@ import { binaryPath, Lab, type LabNode, type LabNodeOptions } from "../../script
 import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
 
 /** At which level the nodes of these tests run plugins of third parties. */
-export const TRUST = "trusted" as "trusted" | "contained" | "untrusted";
+export const TRUST = "untrusted";
 
 /** Lines of a plugin's table: its level, and what it is granted where that matters. */
 export const trustLines = (...grants: readonly string[]): string =>
-  TRUST === "trusted" ? 'trust = "trusted"' : `trust = "${TRUST}"\ngrant = ${JSON.stringify(grants)}`;
+  `trust = "${TRUST}"\ngrant = ${JSON.stringify(grants)}`;
 
 export interface Ran {
   readonly code: number;

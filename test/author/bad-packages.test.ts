@@ -1,8 +1,8 @@
 /** Packages that must not get in, each through the real command line: what is said, by which code, and that nothing stays. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { existsSync, truncateSync } from "node:fs";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
@@ -16,6 +16,9 @@ const KIBIBYTES_MAX = 400_000;
 
 beforeAll(async () => {
   lab = await AuthorLab.create({ isOffline: false });
+});
+beforeEach(async () => {
+  await rm(join(lab.folder, "state"), { recursive: true, force: true });
   await writeFile(join(lab.folder, "c.toml"), `[node]\nstate_dir = "${lab.folder}/state"\n`);
   expect((await lab.godwit(`plugin trust ${publisher.id} --config c.toml`)).code).toBe(0);
 });
@@ -203,6 +206,7 @@ test("two plugins of one id: another publisher, another namespace, the same vers
 });
 
 test("a new version that closes a circle is refused, and the circle is told", async () => {
+  expect(await added(packed())).toMatchObject({ code: "installed" });
   expect(await added(packed({ id: "tern", requires: ["gull"] }))).toMatchObject({ code: "installed" });
   expect(await added(packed({ version: "1.1.0", requires: ["tern"] }))).toMatchObject({
     code: "GODWIT_PLUGIN_REQUIRES",
