@@ -13,6 +13,12 @@ export const whyNoYggdrasil = (): string | undefined =>
     .map((program) => (Bun.which(program) === null ? `${program} is not installed` : undefined))
     .find((reason) => reason !== undefined);
 
+interface Answer<T> {
+  readonly status: string;
+  readonly error: string;
+  readonly response: T;
+}
+
 export class YggdrasilDaemon {
   /** As `AdminListen` and `admin` have it. */
   readonly admin: string;
@@ -55,13 +61,24 @@ export class YggdrasilDaemon {
 
   /** What is answered to one request, by way of socat and not by our own client. */
   async ask<T>(request: string): Promise<T> {
+    return (await this.#call<T>(request)).response;
+  }
+
+  /** Whether it has that peer, connected or not: it refuses to be told of one twice. One that it had not, it has then. */
+  async knows(uri: string): Promise<boolean> {
+    const { status, error } = await this.#call("addpeer", { uri });
+    if (status === "error" && !/already/.test(error)) throw new Error(error);
+    return status === "error";
+  }
+
+  async #call<T>(request: string, args: object = {}): Promise<Answer<T>> {
     const path = this.admin.replace("unix://", "");
     const child = Bun.spawn(["socat", "-t", "3", "-", `UNIX-CONNECT:${path}`], {
-      stdin: new TextEncoder().encode(JSON.stringify({ request })),
+      stdin: new TextEncoder().encode(JSON.stringify({ request, arguments: args })),
       stdout: "pipe",
       stderr: "ignore",
     });
-    return ((await new Response(child.stdout).json()) as { response: T }).response;
+    return (await new Response(child.stdout).json()) as Answer<T>;
   }
 
   /** Where its neighbours are reached. */
