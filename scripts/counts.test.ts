@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { hasReason, parseCounts, skippedNames } from "./counts.ts";
+import { failedNames, hasReason, parseCounts, skippedNames } from "./counts.ts";
 import { run } from "./lib.ts";
+import { allSuites } from "./suites.ts";
 
 describe("counts", () => {
   test.each([
@@ -21,7 +22,7 @@ describe("counts", () => {
     ["{broken", undefined],
   ])("of %j", (output, counts) => expect(parseCounts(output)).toEqual(counts as never));
 
-  test("real output of bun test, skipped tests by name", async () => {
+  test("real output of bun test, skipped and failed tests by name", async () => {
     const folder = mkdtempSync(join(tmpdir(), "godwit-counts-"));
     try {
       writeFileSync(
@@ -39,10 +40,16 @@ describe("counts", () => {
         ["far [skipped: needs root]", true],
         ["mute", false],
       ]);
+      expect(failedNames(output)).toEqual(["bad"]);
     } finally {
       rmSync(folder, { recursive: true });
     }
   });
+});
+
+test("the shares of all suites that are not long stay within 45 minutes", () => {
+  const minutes = allSuites().map((suite) => (suite.isLong ? 0 : suite.minutes));
+  expect(minutes.reduce((sum, one) => sum + one, 0)).toBeLessThanOrEqual(45);
 });
 
 describe("run", () => {

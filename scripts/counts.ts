@@ -51,11 +51,14 @@ function parseBunCounts(text: string): Counts | undefined {
   };
 }
 
-/** Names of skipped tests, as `bun test` prints them. */
-export const skippedNames = (output: string): string[] =>
-  [...Bun.stripANSI(output).matchAll(/^\((?:skip|todo)\) (.+?)(?: \[[\d.]+m?s\])?$/gm)].map(
-    (match) => match[1]!,
-  );
+/** Names of tests that were skipped, or that failed, as `bun test` prints them; each once. */
+export const skippedNames = (output: string): string[] => names(output, "skip|todo");
+export const failedNames = (output: string): string[] => names(output, "fail");
+
+const names = (output: string, outcome: string): string[] => {
+  const line = new RegExp(`^\\((?:${outcome})\\) (.+?)(?: \\[[\\d.]+m?s\\])?$`, "gm");
+  return [...new Set([...Bun.stripANSI(output).matchAll(line)].map((match) => match[1]!))];
+};
 
 /** A test that does not run says why in its name: `... [skipped: needs root]`. */
 export const hasReason = (name: string): boolean => /\[skipped: [^\]]{3,}\]/.test(name);

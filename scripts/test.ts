@@ -3,7 +3,7 @@
  * Owns the counting; must never call a suite good that did not say how many tests ran, or that skipped one without a reason.
  */
 import { parseArgs } from "node:util";
-import { addCounts, type Counts, hasReason, noCounts, parseCounts, skippedNames } from "./counts.ts";
+import { addCounts, type Counts, failedNames, hasReason, noCounts, parseCounts, skippedNames } from "./counts.ts";
 import { run, root } from "./lib.ts";
 import { allSuites, type Suite } from "./suites.ts";
 
@@ -13,6 +13,8 @@ Without arguments: every suite that is not long. --peers installs the peers of t
 interface Outcome {
   readonly counts: Counts;
   readonly skipped: readonly string[];
+  /** Tests by name, and what failed beside them. */
+  readonly failed: readonly string[];
   readonly seconds: number;
 }
 
@@ -47,7 +49,8 @@ async function runSuite(suite: Suite): Promise<Outcome> {
   if (failure !== undefined && counts.failed === 0) counts = { ...counts, failed: 1 };
   const verdict = failure ?? (counts.failed > 0 ? `${counts.failed} failed` : "ok");
   console.log(`\n== ${suite.name}: ${verdict}, ${seconds.toFixed(1)} s of ${suite.minutes * 60}`);
-  return { counts, skipped, seconds };
+  const failed = [...failedNames(output), ...(failure === undefined ? [] : [failure])];
+  return { counts, skipped, failed, seconds };
 }
 
 function chosenSuites(names: readonly string[], longNames: readonly string[]): Suite[] {
@@ -89,6 +92,8 @@ async function main(): Promise<void> {
     console.log(
       `${name.padEnd(18)} ${String(counts.passed).padStart(7)} ${String(counts.failed).padStart(7)} ${String(counts.skipped).padStart(7)} ${seconds.toFixed(1).padStart(8)}  ${minutes * 60}`,
     );
+  const failed = outcomes.flatMap(([{ name }, outcome]) => outcome.failed.map((test) => `${name}: ${test}`));
+  if (failed.length > 0) console.log(`\nFAILED:\n  ${failed.join("\n  ")}`);
   const skipped = outcomes.flatMap(([{ name }, outcome]) =>
     outcome.skipped.map((test) => `${name}: ${test}`),
   );
