@@ -19,8 +19,43 @@ export const sdkEntries = {
 
 const sdkFolder = join(root, "sdk");
 
-/** Declarations of the SDK by path below `sdk/`, such as `src/pipe.d.ts`. Throws with what the compiler said. */
+/**
+ * Declarations of the SDK by path below `sdk/`, such as `src/pipe.d.ts`, from `.cache` when nothing that they are made of has
+ * changed. Throws with what the compiler said.
+ */
 export async function declarations(): Promise<Map<string, string>> {
+  const sources = [...new Bun.Glob("{src,testkit}/**/*.ts").scanSync(sdkFolder)];
+  const kept = join(root, ".cache/sdk-types");
+  const file = join(kept, `${hashOf(sources)}.json`);
+  if (existsSync(file))
+    return new Map(JSON.parse(readFileSync(file, "utf8")) as readonly (readonly [string, string])[]);
+  const found = await compiled();
+  mkdirSync(kept, { recursive: true });
+  for (const old of new Bun.Glob("*.json").scanSync(kept)) rmSync(join(kept, old), { force: true });
+  moveInto(file, JSON.stringify([...found]));
+  return found;
+}
+
+/** Moved into place: two builds side by side must not see half of it. */
+function moveInto(path: string, text: string): void {
+  const staged = `${path}.${process.pid}.new`;
+  writeFileSync(staged, text);
+  renameSync(staged, path);
+}
+
+/** Of files below `sdk/`, of the locked packages, and of how things are made of them. */
+function hashOf(sources: readonly string[]): string {
+  const hash = createHash("sha256");
+  const paths = [...sources].sort().map((path) => join("sdk", path));
+  for (const path of [...paths, "scripts/sdk.ts", "bun.lock", "tsconfig.json"])
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(join(root, path)))
+      .update("\0");
+  return hash.digest("hex");
+}
+
+async function compiled(): Promise<Map<string, string>> {
   const out = mkdtempSync(join(root, "node_modules/.sdk-types-"));
   try {
     const project = join(out, "tsconfig.json");
@@ -120,15 +155,8 @@ export const kitModule = join(root, "runtime/dist/author-kit.js");
 
 /** Of everything that the kit is made of: the SDK's sources, the locked packages, and how it is made. */
 function kitInputs(): string {
-  const hash = createHash("sha256");
   const sources = [...new Bun.Glob("{src,testkit,template}/**/*").scanSync({ cwd: sdkFolder, dot: true })];
-  const paths = ["package.json", "LICENSE", ...sources.filter((path) => !path.endsWith(".test.ts"))].sort();
-  for (const path of [...paths.map((one) => join("sdk", one)), "scripts/sdk.ts", "bun.lock", "tsconfig.json"])
-    hash
-      .update(`${path}\0`)
-      .update(readFileSync(join(root, path)))
-      .update("\0");
-  return hash.digest("hex");
+  return hashOf(["package.json", "LICENSE", ...sources.filter((path) => !path.endsWith(".test.ts"))]);
 }
 
 /** One string of text in base64: JSON of path to text, as zstd. Nothing is done where it is there already. */
@@ -140,10 +168,7 @@ export async function writeKitModule(): Promise<void> {
   const packed = Bun.zstdCompressSync(Buffer.from(json), { level: 19 });
   const text = `${head}export const kit = "${Buffer.from(packed).toString("base64")}";\n`;
   mkdirSync(dirname(kitModule), { recursive: true });
-  // Moved into place: two builds side by side must not see half of it.
-  const staged = `${kitModule}.${process.pid}.new`;
-  writeFileSync(staged, text);
-  renameSync(staged, kitModule);
+  moveInto(kitModule, text);
 }
 
 if (import.meta.main) await writeDist();

@@ -3,7 +3,15 @@
  * Owns the counting; must never call a suite good that did not say how many tests ran, or that skipped one without a reason.
  */
 import { parseArgs } from "node:util";
-import { addCounts, type Counts, failedNames, hasReason, noCounts, parseCounts, skippedNames } from "./counts.ts";
+import {
+  addCounts,
+  type Counts,
+  failedNames,
+  hasReason,
+  noCounts,
+  parseCounts,
+  skippedNames,
+} from "./counts.ts";
 import { run, root } from "./lib.ts";
 import { allSuites, type Suite } from "./suites.ts";
 
