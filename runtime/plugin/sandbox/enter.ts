@@ -33,8 +33,11 @@ const SECCOMP = { setModeFilter: 1, getActionAvail: 2, flagTsync: 1 } as const;
 const SECUREBITS = 3;
 const CLOSE_RANGE_CLOEXEC = 4;
 const PRIO_PROCESS = 0;
-/** The whole environment: the engine reserves a gigabyte for its code otherwise, and does without when it may not. */
-const ENGINE = [`BUN_JSC_jitMemoryReservationSize=${64 * 2 ** 20}`];
+/**
+ * The whole environment: the engine reserves a gigabyte for its code otherwise, and does without when it may not. A mini VM lets
+ * its heap grow later and drops unused code sooner.
+ */
+const ENGINE = [`BUN_JSC_jitMemoryReservationSize=${64 * 2 ** 20}`, "BUN_JSC_forceMiniVMMode=1"];
 /** What name lookups read. */
 const RESOLVER_FILES = [
   "/etc/resolv.conf",
