@@ -1,6 +1,6 @@
 /** The template of every kind passes as it is, and what engines and heal actions offer is listed and called on a real node. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
 import { AuthorLab } from "./author-lab.ts";
@@ -43,15 +43,18 @@ test("there is no sixth kind, and no name that is none", async () => {
 test("an engine and a heal action are listed and called, wherever they run", async () => {
   node = await lab.lab.add({ callsign: "OFF-A" });
   await node.start();
+  const offers = join(lab.folder, "offers");
+  await mkdir(offers);
+  for (const kind of ["engine", "heal-action"]) await fine(`plugin new my-${kind} --kind ${kind}`, offers);
   // Something to heal.
-  const source = join(lab.folder, "my-heal-action/index.ts");
+  const source = join(offers, "my-heal-action/index.ts");
   const trouble = `ctx.spawn("trouble", async () => {
       for (const key of ["a", "b", "c"]) await ctx.storage.set(key, new Uint8Array(1));
     });
     ctx.heal.register({`;
   await writeFile(source, (await readFile(source, "utf8")).replace("ctx.heal.register({", trouble));
   for (const kind of ["engine", "heal-action"]) {
-    const folder = join(lab.folder, `my-${kind}`);
+    const folder = join(offers, `my-${kind}`);
     const { out } = await lab.godwit("plugin pack .", folder);
     await fine(`plugin trust ${/publisher (\w{52})/.exec(out)![1]!}`, folder, config());
     await fine(`plugin add my-${kind}-0.1.0.gwp`, folder, config());
