@@ -86,7 +86,7 @@ export const initramfs: ImageTarget = {
     overlay: {
       type: "string",
       multiple: true,
-      help: "DIR  files to lay over the image: etc/godwit/godwit.toml, keys, programs",
+      help: "DIR  files to lay over the image: etc/godwit/godwit.toml, keys, programs; may be given more than once",
     },
     level: {
       type: "string",
@@ -144,7 +144,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     packages: [kernel, libc].map(({ name, version, sha256 }) => `${name} ${version} ${sha256}`),
   };
   const libs = libraryEntries(libc.folder, arch);
-  const extra = [values["overlay"] ?? []].flat().flatMap((folder) => overlayEntries(String(folder)));
+  const overlays = [values["overlay"] ?? []].flat().flatMap((folder) => overlayEntries(String(folder)));
   const base: CpioEntry[] = [
     ...skeleton(manifest),
     ...libs,
@@ -152,8 +152,9 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     { path: "init", kind: "file", bytes: emitStage0(arch).bytes, mode: 0o755 },
     { path: GODWIT_PATH.slice(1), kind: "file", bytes: binary, mode: 0o755 },
   ];
-  const laidOver = new Set(extra.map(({ path }) => path));
-  const archive = writeCpio([...base.filter(({ path }) => !laidOver.has(path)), ...extra], epochS);
+  // What is laid over last is on top.
+  const byPath = new Map([...base, ...overlays].map((entry) => [entry.path, entry]));
+  const archive = writeCpio([...byPath.values()], epochS);
   say(`packing with zstd -${level}`);
   const packed = Bun.zstdCompressSync(archive, { level });
   writeFileSync(join(out, "initrd.zst"), packed);
@@ -172,7 +173,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
       isFile: false,
     },
     { what: "stage 0", bytes: emitStage0(arch).bytes.length, isFile: false },
-    ...(extra.length === 0 ? [] : [{ what: "laid over", bytes: sum(extra), isFile: false }]),
+    ...(overlays.length === 0 ? [] : [{ what: "laid over", bytes: sum(overlays), isFile: false }]),
     { what: "the tree in memory", bytes: archive.length, isFile: false },
     { what: "initrd.zst", bytes: packed.length, isFile: true },
     { what: `vmlinuz (${kernelVersion})`, bytes: lstatSync(join(out, "vmlinuz")).size, isFile: true },

@@ -26,9 +26,9 @@ export const label = (name: string): string =>
 
 export const WG_PORT = 51_820;
 
-export interface WgNode {
+/** A node with WireGuard, wherever it runs. */
+export interface WgSelf {
   readonly node: LabNode;
-  readonly host: NetHost;
   readonly id: string;
   /** Text of its key as `wg` prints it. */
   publicKey(): string;
@@ -38,6 +38,49 @@ export interface WgNode {
   /** Address inside the tunnel. */
   readonly address: string;
 }
+
+export interface WgNode extends WgSelf {
+  readonly host: NetHost;
+}
+
+/** A node whose keys are made beforehand, so that others can be told of it. Not started. */
+export async function nodeOf(
+  lab: Lab,
+  callsign: string,
+  namespace: string | undefined,
+  table: string,
+  extra = "",
+): Promise<WgSelf> {
+  const node = await lab.add({
+    callsign,
+    ...(namespace === undefined ? {} : { namespace, listen: [] }),
+    network: "lab",
+    extra: `[transports.wg]\ntype = "wireguard"\nmode = "userspace"\n${table}\n${extra}`,
+  });
+  await mkdir(node.stateDir, { recursive: true, mode: 0o700 });
+  const { id } = loadOrCreateIdentity(node.stateDir, systemRandom).identity;
+  const folder = join(node.stateDir, "plugin-files", "transport.wg");
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await writeFile(join(folder, "private.key"), command(["wg", "genkey"]), { mode: 0o600 });
+  const privateKey = () => readFileSync(join(folder, "private.key"), "utf8").trim();
+  const digest = (...parts: string[]) =>
+    createHash("sha256")
+      .update(parts.map((part) => `${part}\0`).join(""))
+      .digest("hex");
+  const network = digest("godwit wireguard network", "lab").slice(0, 10);
+  const wide = `fd${network}${digest("godwit wireguard node", "lab", id).slice(0, 16)}0001`;
+  return {
+    node,
+    id,
+    folder,
+    privateKey,
+    publicKey: () => command(["wg", "pubkey"], `${privateKey()}\n`).trim(),
+    interfaceName: `gwg${sha256(`${id}\0wg`).slice(0, 10)}`,
+    address: new URL(`http://[${wide.match(/.{4}/g)!.join(":")}]`).hostname.slice(1, -1),
+  };
+}
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 export class WgNet {
   readonly net: NetLab;
@@ -66,35 +109,7 @@ export class WgNet {
     host: NetHost,
     { table = "", extra = "" }: { readonly table?: string; readonly extra?: string } = {},
   ): Promise<WgNode> {
-    const text = `[transports.wg]\ntype = "wireguard"\nmode = "userspace"\n${table}\n${extra}`;
-    const node = await this.lab.add({
-      callsign,
-      namespace: host.namespace,
-      listen: [],
-      network: "lab",
-      extra: text,
-    });
-    await mkdir(node.stateDir, { recursive: true, mode: 0o700 });
-    const { id } = loadOrCreateIdentity(node.stateDir, systemRandom).identity;
-    const folder = join(node.stateDir, "plugin-files", "transport.wg");
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await writeFile(join(folder, "private.key"), command(["wg", "genkey"]), { mode: 0o600 });
-    const privateKey = () => readFileSync(join(folder, "private.key"), "utf8").trim();
-    const digest = (...parts: string[]) =>
-      createHash("sha256")
-        .update(parts.map((part) => `${part}\0`).join(""))
-        .digest("hex");
-    const wide = `fd${digest("godwit wireguard network", "lab").slice(0, 10)}${digest("godwit wireguard node", "lab", id).slice(0, 16)}0001`;
-    const made: WgNode = {
-      node,
-      host,
-      id,
-      folder,
-      privateKey,
-      publicKey: () => command(["wg", "pubkey"], `${privateKey()}\n`).trim(),
-      interfaceName: `gwg${createHash("sha256").update(`${id}\0wg`).digest("hex").slice(0, 10)}`,
-      address: new URL(`http://[${wide.match(/.{4}/g)!.join(":")}]`).hostname.slice(1, -1),
-    };
+    const made = { ...(await nodeOf(this.lab, callsign, host.namespace, table, extra)), host };
     this.nodes.push(made);
     return made;
   }
@@ -106,13 +121,23 @@ export class WgNet {
 }
 
 /** What stands in a static list: `wg://KEY/host:port#ID`. */
-export function entry({ publicKey, id }: WgNode, ...hosts: string[]): string {
+export function entry(self: WgSelf, ...hosts: string[]): string {
+  return entryAt(
+    self,
+    hosts.map((host) => (host.includes(":") ? `[${host}]:${WG_PORT}` : `${host}:${WG_PORT}`)),
+  );
+}
+
+export function entryAt({ publicKey, id }: WgSelf, places: readonly string[]): string {
   const key = Buffer.from(publicKey(), "base64").toString("base64url");
-  const places = hosts.map((host) => (host.includes(":") ? `[${host}]:${WG_PORT}` : `${host}:${WG_PORT}`));
   return `wg://${key}${places.length > 0 ? `/${places.join(",")}` : ""}#${id}`;
 }
 
-export async function delivers(from: LabNode, to: LabNode, timeoutMs = 40_000): Promise<void> {
+export async function delivers(
+  from: LabNode,
+  to: Pick<LabNode, "callsign">,
+  timeoutMs = 40_000,
+): Promise<void> {
   const id = await from.send({ to: to.callsign, body: "through the tunnel" });
   await from.until(
     `a message to ${to.callsign}`,

@@ -1,0 +1,106 @@
+/** The kernel's WireGuard: a machine in QEMU whose kernel has the module, and a node here whose tunnel is wireguard-go's. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort, Lab } from "../../scripts/lab.ts";
+import { Guest, whyNot } from "../boot/guest.ts";
+import { api, buildImage, type BuiltImage, TOKEN_WORD } from "../boot/image.ts";
+import { delivers, entryAt, nodeOf, whyNoWireguard, type WgSelf } from "../wireguard/wg-net.ts";
+
+const API = 8_000;
+/** Of QEMU's own network: this machine, as the guest sees it. */
+const HERE = "10.0.2.2";
+const SUITE_MS = 300_000;
+const WAIT_MS = 90_000;
+const LOOK_MS = 200;
+
+const missing = process.env["CI"] === "true" ? undefined : whyNoWireguard;
+const why = missing === undefined ? whyNot("x64") : ` [skipped: ${missing}]`;
+
+interface Shown {
+  readonly interface: string;
+  readonly address: string;
+  readonly peers: readonly { handshake_seconds: number | null; preshared: boolean; received_bytes: number }[];
+}
+interface Status {
+  readonly transports: readonly { name: string; state: string; reason: string | null }[];
+}
+interface PeerRows {
+  readonly peers: readonly { links: readonly { address: string }[] }[];
+}
+
+let lab: Lab;
+let overlay: string;
+let image: BuiltImage;
+let here: WgSelf;
+
+beforeAll(async () => {
+  if (why !== "") return;
+  lab = await Lab.create();
+  const port = freePort();
+  here = await nodeOf(lab, "AAA-A", undefined, `port = ${port}\nadvertise = ["${HERE}:${port}"]`);
+  await here.node.start();
+  overlay = mkdtempSync(join(tmpdir(), "godwit-overlay-"));
+  mkdirSync(join(overlay, "etc/godwit"), { recursive: true });
+  const known = [`tcp://${HERE}:${here.node.linkPort}`, entryAt(here, [`${HERE}:${port}`])];
+  writeFileSync(
+    join(overlay, "etc/godwit/godwit.toml"),
+    `[node]\ncallsign = "BBB-B"\nnetwork = "lab"\n
+[transports.lan]\ntype = "tcp"\n
+[transports.wg]\ntype = "wireguard"\nmode = "kernel"\n
+[discovery.known]\ntype = "static"\npeers = ${JSON.stringify(known)}\n`,
+  );
+  image = await buildImage("x64", ["--overlay", overlay]);
+}, SUITE_MS);
+afterAll(async () => {
+  if (why !== "") return;
+  await lab?.close();
+  image?.remove();
+  if (overlay !== undefined) rmSync(overlay, { recursive: true, force: true });
+});
+
+test.skipIf(why !== "")(
+  `a node on a kernel with the module links to one on wireguard-go${why}`,
+  async () => {
+    await using guest = await Guest.start({
+      image: image.folder,
+      ports: [API],
+      words: [`godwit.api=0.0.0.0:${API}`, TOKEN_WORD, "godwit.rescue"],
+    });
+    const { node } = here;
+    await guest.hear(/node answers health=/);
+    const call = <T>(path: string, body?: unknown) => api<T>(guest.port(API), path, body);
+    const show = () => call<Shown>("/plugins/wireguard/requests", { request: "show" });
+    const until = (what: string, look: () => Promise<boolean>) => node.until(what, look, WAIT_MS, LOOK_MS);
+
+    await until("the guest by its name", async () => {
+      const { transports } = await call<Status>("/mesh/status");
+      const wg = transports.find(({ name }) => name === "wg")!;
+      if (wg.state !== "running") throw new Error(`${wg.state}: ${wg.reason}`);
+      const { names } = await node.json<{ names: { name: string }[] }>("/mesh/names");
+      return names.some(({ name }) => name === "BBB-B");
+    });
+    await until("a handshake and a preshared key", async () =>
+      (await show()).peers.some((peer) => peer.handshake_seconds !== null && peer.preshared),
+    );
+    await until("a link inside the tunnel", async () =>
+      (await node.json<PeerRows>("/mesh/peers")).peers.some(({ links }) =>
+        links.some(({ address }) => address.startsWith("wg://")),
+      ),
+    );
+    await delivers(node, { callsign: "BBB-B" }, WAIT_MS);
+    const shown = await show();
+    expect(shown.peers).toHaveLength(1);
+    expect(shown.peers[0]!.received_bytes).toBeGreaterThan(0);
+
+    // The node crashes, the interface stays: the next life takes it over as it is, sessions and all.
+    guest.say("kill node");
+    await guest.hear(/name=node state=running/);
+    await guest.hear(/interface adopted/);
+    await until("the same interface", async () => (await show()).interface === shown.interface);
+    await delivers(node, { callsign: "BBB-B" }, WAIT_MS);
+    console.log(`  ${shown.interface} ${shown.address}: ${JSON.stringify(shown.peers[0])}`);
+  },
+  SUITE_MS,
+);
