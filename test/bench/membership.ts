@@ -14,7 +14,8 @@ const SIZES = (process.env["BENCH_MEMBERS"] ?? "5,8,25").split(",").map(Number);
 /** Up to here everybody dials everybody; larger meshes dial this many. */
 const FULL_MAX = 8;
 const DIALS = 3;
-const SETTLE_MS = 8_000;
+/** Until a mesh is idle: links that came up while all processes started are measured anew, which takes longer the more there are. */
+const settleMs = (count: number): number => 8_000 + 500 * count;
 const IDLE_MS = 30_000;
 const WAIT_MS = 180_000;
 /** Between two looks at a node that does not know all yet, ms; one node at a time, so that looking costs the mesh little. */
@@ -183,7 +184,7 @@ async function measure(
     const cluster = await start(namespace, count);
     try {
       const joinMs = cluster.wholeAtMs - startMs;
-      await Bun.sleep(SETTLE_MS);
+      await Bun.sleep(settleMs(count));
       const cpu = () => cluster.pids.reduce((sum, pid) => sum + cpuMs(pid), 0);
       const [bytes, busyMs, fromMs] = [await loopbackBytes(namespace), cpu(), performance.now()];
       await Bun.sleep(IDLE_MS);

@@ -24,6 +24,8 @@ export interface GuestOptions {
   readonly ports?: readonly number[];
   /** More of QEMU's arguments. */
   readonly more?: readonly string[];
+  /** Words before QEMU's, such as those that run it in a network namespace. */
+  readonly inside?: readonly string[];
   /** End instead of a restart. */
   readonly endsOnReset?: boolean;
 }
@@ -87,6 +89,7 @@ export class Guest {
     ].join(" ");
     const child = Bun.spawn(
       [
+        ...(options.inside ?? []),
         ...machines[machine],
         ...["-m", String(memoryMiB), "-nodefaults", "-display", "none", "-serial", "stdio"],
         ...["-qmp", `unix:${join(folder, "qmp")},server=on,wait=off`],
