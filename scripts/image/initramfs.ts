@@ -16,6 +16,7 @@ import { buildVersion } from "../build.ts";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
 import { formatModulesDep, type KernelModule, ModuleTree } from "./modules.ts";
 import { PackageRoot } from "./packages.ts";
+import { glibcEntries, programEntries, withLibraries } from "./programs.ts";
 import { emitStage0, GODWIT_PATH } from "./stage0.ts";
 import {
   imageBinary,
@@ -83,6 +84,11 @@ export const initramfs: ImageTarget = {
       help: "PACKAGE  Debian's kernel package, instead of the one for virtual machines",
     },
     module: { type: "string", multiple: true, help: "NAME  one more kernel module to load" },
+    package: {
+      type: "string",
+      multiple: true,
+      help: "NAME  a Debian package whose programs go in, with their libraries: tor, yggdrasil, wireguard-go",
+    },
     overlay: {
       type: "string",
       multiple: true,
@@ -125,6 +131,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     : await packages.dependency(wantedKernel, "linux-image-");
   const kernel = await packages.get(kernelName);
   const libc = await packages.get("libc6");
+  const programs = await withLibraries(packages, [values["package"] ?? []].flat().map(String));
   say("building the binary");
   const binary = new Uint8Array(readFileSync(await imageBinary(arch)));
 
@@ -141,13 +148,17 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     built_at: epochS,
     kernel: kernelVersion,
     modules: modules.map(({ name }) => name),
-    packages: [kernel, libc].map(({ name, version, sha256 }) => `${name} ${version} ${sha256}`),
+    packages: [kernel, libc, ...programs].map(({ name, version, sha256 }) => `${name} ${version} ${sha256}`),
   };
-  const libs = libraryEntries(libc.folder, arch);
+  const libs = [
+    ...libraryEntries(libc.folder, arch),
+    ...(programs.length === 0 ? [] : glibcEntries(libc.folder, arch)),
+  ];
   const overlays = [values["overlay"] ?? []].flat().flatMap((folder) => overlayEntries(String(folder)));
   const base: CpioEntry[] = [
     ...skeleton(manifest),
     ...libs,
+    ...programEntries(programs, arch),
     ...moduleEntries(modules, kernelVersion),
     { path: "init", kind: "file", bytes: emitStage0(arch).bytes, mode: 0o755 },
     { path: GODWIT_PATH.slice(1), kind: "file", bytes: binary, mode: 0o755 },
@@ -173,6 +184,11 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
       isFile: false,
     },
     { what: "stage 0", bytes: emitStage0(arch).bytes.length, isFile: false },
+    ...programs.map((one) => ({
+      what: `package ${one.name} ${one.version}`,
+      bytes: sum(programEntries([one], arch)),
+      isFile: false,
+    })),
     ...(overlays.length === 0 ? [] : [{ what: "laid over", bytes: sum(overlays), isFile: false }]),
     { what: "the tree in memory", bytes: archive.length, isFile: false },
     { what: "initrd.zst", bytes: packed.length, isFile: true },

@@ -53,13 +53,15 @@ export class PackageRoot {
     return { name, version, sha256, folder };
   }
 
+  /** Names of what a package depends on; of alternatives the first. */
+  async dependencies(name: string): Promise<readonly string[]> {
+    const { Depends: depends = "", "Pre-Depends": before = "" } = await this.#show(name);
+    return `${before},${depends}`.split(",").flatMap((one) => one.trim().split(/[ (|:]/)[0] || []);
+  }
+
   /** Of a package that only points to others: the first that it depends on with that beginning. */
   async dependency(name: string, beginning: string): Promise<string> {
-    const { Depends: depends = "" } = await this.#show(name);
-    const found = depends
-      .split(",")
-      .map((one) => one.trim().split(/[ (|]/)[0]!)
-      .find((one) => one.startsWith(beginning));
+    const found = (await this.dependencies(name)).find((one) => one.startsWith(beginning));
     if (found === undefined) throw new Error(`package ${name} depends on no ${beginning}...`);
     return found;
   }

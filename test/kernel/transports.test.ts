@@ -1,4 +1,7 @@
-/** The kernel's WireGuard: a machine in QEMU whose kernel has the module, and a node here whose tunnel is wireguard-go's. */
+/**
+ * A machine in QEMU that has nothing but an image, and every network below a mesh: the kernel's WireGuard, against a node here whose
+ * tunnel is wireguard-go's, and the daemons of Debian's packages, which its node runs itself.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +17,7 @@ const HERE = "10.0.2.2";
 const SUITE_MS = 300_000;
 const WAIT_MS = 90_000;
 const LOOK_MS = 200;
+const MEMORY_MIB = 640;
 
 const missing = process.env["CI"] === "true" ? undefined : whyNoWireguard;
 const why = missing === undefined ? whyNot("x64") : ` [skipped: ${missing}]`;
@@ -24,7 +28,12 @@ interface Shown {
   readonly peers: readonly { handshake_seconds: number | null; preshared: boolean; received_bytes: number }[];
 }
 interface Status {
-  readonly transports: readonly { name: string; state: string; reason: string | null }[];
+  readonly transports: readonly {
+    name: string;
+    state: string;
+    reason: string | null;
+    listen: readonly string[];
+  }[];
 }
 interface PeerRows {
   readonly peers: readonly { links: readonly { address: string }[] }[];
@@ -34,6 +43,11 @@ let lab: Lab;
 let overlay: string;
 let image: BuiltImage;
 let here: WgSelf;
+let guest: Guest;
+const call = <T>(path: string, body?: unknown) => api<T>(guest.port(API), path, body);
+const until = (what: string, look: () => Promise<boolean>) => here.node.until(what, look, WAIT_MS, LOOK_MS);
+const transport = async (name: string) =>
+  (await call<Status>("/mesh/status")).transports.find((one) => one.name === name)!;
 
 beforeAll(async () => {
   if (why !== "") return;
@@ -49,12 +63,24 @@ beforeAll(async () => {
     `[node]\ncallsign = "BBB-B"\nnetwork = "lab"\n
 [transports.lan]\ntype = "tcp"\n
 [transports.wg]\ntype = "wireguard"\nmode = "kernel"\n
+[transports.go]\ntype = "wireguard"\nmode = "userspace"\nport = 51821\n
+[transports.ygg]\ntype = "yggdrasil"\nmode = "supervised"\n
+[transports.onion]\ntype = "tor"\nmode = "supervised"\n
 [discovery.known]\ntype = "static"\npeers = ${JSON.stringify(known)}\n`,
   );
-  image = await buildImage("x64", ["--overlay", overlay]);
+  const programs = ["tor", "yggdrasil", "wireguard-go"].flatMap((name) => ["--package", name]);
+  image = await buildImage("x64", ["--overlay", overlay, ...programs]);
+  guest = await Guest.start({
+    image: image.folder,
+    memoryMiB: MEMORY_MIB,
+    ports: [API],
+    words: [`godwit.api=0.0.0.0:${API}`, TOKEN_WORD, "godwit.rescue"],
+  });
+  await guest.hear(/node answers health=/);
 }, SUITE_MS);
 afterAll(async () => {
   if (why !== "") return;
+  await guest?.[Symbol.asyncDispose]();
   await lab?.close();
   image?.remove();
   if (overlay !== undefined) rmSync(overlay, { recursive: true, force: true });
@@ -63,21 +89,11 @@ afterAll(async () => {
 test.skipIf(why !== "")(
   `a node on a kernel with the module links to one on wireguard-go${why}`,
   async () => {
-    await using guest = await Guest.start({
-      image: image.folder,
-      ports: [API],
-      words: [`godwit.api=0.0.0.0:${API}`, TOKEN_WORD, "godwit.rescue"],
-    });
     const { node } = here;
-    await guest.hear(/node answers health=/);
-    const call = <T>(path: string, body?: unknown) => api<T>(guest.port(API), path, body);
-    const show = () => call<Shown>("/plugins/wireguard/requests", { request: "show" });
-    const until = (what: string, look: () => Promise<boolean>) => node.until(what, look, WAIT_MS, LOOK_MS);
-
+    const show = () => call<Shown>("/plugins/wireguard/requests", { request: "show", instance: "wg" });
     await until("the guest by its name", async () => {
-      const { transports } = await call<Status>("/mesh/status");
-      const wg = transports.find(({ name }) => name === "wg")!;
-      if (wg.state !== "running") throw new Error(`${wg.state}: ${wg.reason}`);
+      const { state, reason } = await transport("wg");
+      if (state !== "running") throw new Error(`${state}: ${reason}`);
       const { names } = await node.json<{ names: { name: string }[] }>("/mesh/names");
       return names.some(({ name }) => name === "BBB-B");
     });
@@ -101,6 +117,28 @@ test.skipIf(why !== "")(
     await until("the same interface", async () => (await show()).interface === shown.interface);
     await delivers(node, { callsign: "BBB-B" }, WAIT_MS);
     console.log(`  ${shown.interface} ${shown.address}: ${JSON.stringify(shown.peers[0])}`);
+  },
+  SUITE_MS,
+);
+
+test.skipIf(why !== "")(
+  `the node runs Debian's yggdrasil, wireguard-go and tor from the image${why}`,
+  async () => {
+    const says = (name: string, pattern: RegExp) =>
+      until(`${name} to run`, async () => {
+        const { state, reason, listen } = await transport(name);
+        const text = `${state}: ${reason ?? "fine"} ${listen.join(" ")}`;
+        if (!pattern.test(text)) throw new Error(text);
+        return true;
+      });
+    await says("go", /^running/);
+    // Nobody is out there, so these get no further; but they say themselves how far they are.
+    await says("ygg", /connected to nobody/);
+    await says("onion", /bootstrap|\d+ ?%/i);
+    const names = await Promise.all(["go", "ygg", "onion"].map(transport));
+    console.log(
+      `  ${names.map(({ name, state, reason }) => `${name} ${state}: ${reason ?? "fine"}`).join("; ")}`,
+    );
   },
   SUITE_MS,
 );
