@@ -172,7 +172,7 @@ class Machine {
     this.#sys.disableCtrlAltDel();
     process.on("SIGINT", () => this.#end("restart")); // Ctrl-Alt-Del
     process.on("SIGTERM", () => this.#end("powerOff"));
-    process.on("SIGPWR", () => this.#end("powerOff"));
+    // Not SIGPWR: Bun 1.4.5 catches it itself, and a handler here is never called.
   }
 
   #loadModules(): void {
