@@ -34,6 +34,7 @@ const fakeSys = (parts: Partial<Sys>): Sys => ({
   sync: refuse("sync"),
   reboot: refuse("reboot"),
   disableCtrlAltDel: refuse("disableCtrlAltDel"),
+  watchPowerSignal: refuse("watchPowerSignal"),
   peekEnded: refuse("peekEnded"),
   reap: refuse("reap"),
   setWatchdogTimeout: refuse("setWatchdogTimeout"),

@@ -76,6 +76,7 @@ export async function runPid1(): Promise<never> {
 class Machine {
   readonly #sys: Sys;
   readonly #console: Console;
+  #hasPowerSignal: (() => boolean) | undefined;
   readonly #log: Log;
   readonly #image: ImageFacts = readImageFacts();
   readonly #supervisor: Supervisor;
@@ -172,7 +173,7 @@ class Machine {
     this.#sys.disableCtrlAltDel();
     process.on("SIGINT", () => this.#end("restart")); // Ctrl-Alt-Del
     process.on("SIGTERM", () => this.#end("powerOff"));
-    process.on("SIGPWR", () => this.#end("powerOff"));
+    this.#hasPowerSignal = this.#sys.watchPowerSignal();
   }
 
   #loadModules(): void {
@@ -209,8 +210,13 @@ class Machine {
     this.#watchNode();
   }
 
-  /** Looks after the console and the power button. */
+  /** Looks after the console, the power button and the signal that power is failing. */
   #attend(): void {
+    if (this.#hasPowerSignal?.() === true) {
+      this.#hasPowerSignal = undefined;
+      this.#log.info("power is failing");
+      this.#end("powerOff");
+    }
     if (this.#buttons?.poll() === true) {
       this.#log.info("power button");
       this.#end("powerOff");

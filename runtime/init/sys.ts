@@ -3,7 +3,7 @@
  * decides nothing. None of them blocks, except `sync` and the unmounting of a slow disk.
  */
 import { dlopen, ptr, read } from "bun:ffi";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { constants } from "node:os";
 
 /** mount(2). */
@@ -39,6 +39,17 @@ const SO_BROADCAST = 6;
 const SO_BINDTODEVICE = 25;
 const SOCKADDR_IN_BYTES = 16;
 const DATAGRAM_BYTES_MAX = 2_048;
+const SIGPWR = 30;
+/**
+ * Which signal the engine stops its own threads with. By default that is SIGPWR, and then nobody else can have it; stage 0 sets
+ * another (scripts/image/stage0.ts).
+ */
+export const ENGINE_SIGNAL_VARIABLE = "JSC_SIGNAL_FOR_GC";
+/** `struct sigaction` of glibc, 152 bytes as 64-bit words: handler, 128 bytes of mask, flags, restorer. */
+const SIGACTION_WORDS = 19;
+const SIGACTION_FLAGS_WORD = 17;
+const SA_RESTART = 0x1000_0000n;
+const O_CLOEXEC = 0o2_000_000;
 
 /** A call that the kernel refused. */
 export class SysError extends Error {
@@ -82,6 +93,8 @@ export interface Sys {
   reboot(how: "restart" | "powerOff" | "halt"): void;
   /** Ctrl-Alt-Del becomes SIGINT to PID 1 instead of a reset. */
   disableCtrlAltDel(): void;
+  /** Answers a function that says whether SIGPWR came since; undefined: the engine has it (`ENGINE_SIGNAL_VARIABLE`). Once a process. */
+  watchPowerSignal(): (() => boolean) | undefined;
   /** A child that has ended and that nobody has waited for, without taking it; undefined: none. */
   peekEnded(): number | undefined;
   /** Takes an ended child off the list. */
@@ -107,6 +120,9 @@ function openLibc() {
     bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
     sendto: { args: ["i32", "ptr", "usize", "i32", "ptr", "u32"], returns: "i64" },
     recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i64" },
+    dlsym: { args: ["u64", "ptr"], returns: "u64" },
+    dup3: { args: ["i32", "i32", "i32"], returns: "i32" },
+    sigaction: { args: ["i32", "ptr", "ptr"], returns: "i32" },
     __errno_location: { args: [], returns: "ptr" },
   } as const).symbols;
 }
@@ -160,6 +176,27 @@ export function openSys(): Sys {
     reboot: (how) => check(libc.reboot(RebootCommand[how]), `reboot: ${how}`),
     disableCtrlAltDel: () =>
       check(libc.reboot(RebootCommand.disableCtrlAltDel), "reboot: disable Ctrl-Alt-Del"),
+    watchPowerSignal() {
+      if (process.env[ENGINE_SIGNAL_VARIABLE] === undefined) return undefined;
+      // No code of ours can run in a handler, but close(2) can (signal-safety(7)). It is called with the signal's number: the
+      // descriptor of that number is there until the signal comes.
+      const handler = libc.dlsym(0n, text("close"));
+      const placeholder = openSync("/dev/null", "r");
+      check(libc.dup3(placeholder, SIGPWR, O_CLOEXEC), "dup3");
+      closeSync(placeholder);
+      const action = new BigUint64Array(SIGACTION_WORDS);
+      action[0] = BigInt(handler);
+      action[SIGACTION_FLAGS_WORD] = SA_RESTART;
+      check(libc.sigaction(SIGPWR, action, null), "sigaction");
+      return () => {
+        try {
+          fstatSync(SIGPWR);
+          return false;
+        } catch {
+          return true;
+        }
+      };
+    },
     peekEnded() {
       const info = new Uint8Array(SIGINFO_BYTES);
       if (libc.waitid(P_ALL, 0, ptr(info), PEEK_EXITED) !== 0) return undefined; // ECHILD: no children at all

@@ -29,12 +29,16 @@ const MACHINE: Readonly<Record<Stage0Arch, number>> = { x64: 62, arm64: 183 };
 export const GODWIT_PATH = "/godwit";
 export const PID1_WORD = "pid1";
 
-/** NO_COLOR: /dev/console counts as a terminal. Nothing is ever uploaded. Memory is what an image has least of. */
+/**
+ * NO_COLOR: /dev/console counts as a terminal. Nothing is ever uploaded. The engine stops its threads with SIGUSR2, so that SIGPWR is
+ * free to mean what it means (runtime/init/sys.ts).
+ */
 const ENVIRONMENT = [
   "HOME=/root",
   "PATH=/bin:/sbin:/usr/bin:/usr/sbin",
   "NO_COLOR=1",
   "BUN_ENABLE_CRASH_REPORTING=0",
+  "JSC_SIGNAL_FOR_GC=12",
 ] as const;
 
 const MOUNTS = [

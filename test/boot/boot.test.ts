@@ -83,7 +83,8 @@ describe("one machine of 320 MB", () => {
       await guest.hear(/godwit is pid 1/);
       await guest.hear(/means nothing word="godwit\.nonsense=1"/);
       await guest.hear(/watchdog seconds=20/);
-      await guest.hear(/lease interface=eth0 address=10\.0\.2\.15\/24/);
+      // The node does not wait for the network: either may come first.
+      await guest.said(/lease interface=eth0 address=10\.0\.2\.15\/24/);
       const ready = secondsOf(await guest.hear(/node answers health=ok seconds=([\d.]+)/));
       await answers(guest.port(API));
       console.log(
@@ -108,6 +109,7 @@ describe("one machine of 320 MB", () => {
       await guest.hear(/name=node state=waiting reason="killed at the console; ended by SIGKILL"/);
       await guest.hear(/name=node state=running/);
       await guest.hear(/node answers health=ok/);
+      await answers(guest.port(API));
       const again = await api<{ node: { id: string } }>(guest.port(API), "/mesh/status");
       expect(again.node.id).toBe(node.id);
 
@@ -171,15 +173,17 @@ boots(
     });
     const first = secondsOf(await b.hear(/peers connected=1 seconds=([\d.]+)/));
     console.log(`  kernel start to first peer: ${first} s (two machines booting at once)`);
+    // Callers come by the other interfaces, which have their own pace.
+    for (const guest of [a, b]) await guest.said(/lease interface=eth0/);
     const reader = await Caller.call(b.port(TELEX));
     reader.say("live on\r\n");
     const writer = await Caller.call(a.port(TELEX));
     writer.say("send LON-B ALL WELL OVER ONE CABLE\r\n");
-    await writer.hear(/accepted [0-9a-f]+/);
-    await writer.hear(/delivered [0-9a-f]+ by LON-B/);
-    await reader.hear(/DUN-A/);
+    await writer.hear(/accepted [0-9a-f]+/, BOOT_MS);
+    await writer.hear(/delivered [0-9a-f]+ by LON-B/, BOOT_MS);
+    await reader.hear(/DUN-A/, BOOT_MS);
     reader.say("read 1\r\n");
-    await reader.hear(/ALL WELL OVER ONE CABLE/);
+    await reader.hear(/ALL WELL OVER ONE CABLE/, BOOT_MS);
     reader.hangUp();
     writer.hangUp();
 
@@ -216,7 +220,7 @@ boots(
 );
 
 boots(
-  `a clock in 1970 is set to the image's age, holds back what needs the time, is right after a time server's word, and knows it after a restart${why}`,
+  `a clock in 1970 is set to the image's age, holds back what needs the time, is right after a time server's word, and knows it after a restart; SIGTERM and SIGPWR end it in order${why}`,
   async () => {
     await using server = await startTimeServer();
     const disk = join(image.folder, "state.img");
@@ -230,7 +234,11 @@ boots(
         "godwit.rescue",
         "godwit.state=LABEL=perm",
         `godwit.time=10.0.2.2:${server.port}`,
-        "godwit.machine.programs=[{name='needy',command=['/godwit','version'],needs_clock=true}]",
+        `godwit.machine.programs=[${[
+          "{name='needy',command=['/godwit','version'],needs_clock=true}",
+          "{name='manager',command=['/bin/signal-pid1','TERM']}",
+          "{name='ups',command=['/bin/signal-pid1','PWR']}",
+        ].join(",")}]`,
       ],
     };
     await using guest = await Guest.start(options);
@@ -244,7 +252,9 @@ boots(
     const health = await fetch(`http://127.0.0.1:${guest.port(API)}/health`);
     const date = health.headers.get("date");
     if (date !== null) expect(Math.abs(Date.parse(date) - Date.now())).toBeLessThan(30_000);
-    guest.say("poweroff");
+    guest.say("stop manager"); // Sends SIGTERM to PID 1.
+    await guest.hear(/ending how=powerOff/);
+    await guest.hear(/name=node state=stopped/);
     expect(await guest.off()).toBe(0);
     // Unmounted: there is nothing in its journal to be done.
     const checked = await runDiskTool(["e2fsck", "-fn", disk]);
@@ -262,6 +272,11 @@ boots(
     const now = new Date();
     const apart = Math.abs(now.getUTCHours() * 60 + now.getUTCMinutes() - minutes);
     expect(Math.min(apart, 24 * 60 - apart)).toBeLessThan(15);
+    await again.hear(/node answers health=/);
+    again.say("stop ups"); // Sends SIGPWR to PID 1.
+    await again.hear(/power is failing/);
+    expect(await again.off()).toBe(0);
+    expect(guest.text).not.toContain("Kernel panic");
   },
   3 * BOOT_MS,
 );

@@ -135,6 +135,14 @@ export class Guest {
     }
   }
 
+  /** What the console says at any time of this boot or an earlier one: for what comes in no certain order. */
+  async said(pattern: RegExp, withinMs = BOOT_MS): Promise<void> {
+    const at = this.#at;
+    if (pattern.test(this.#text)) return;
+    await this.hear(pattern, withinMs);
+    this.#at = at;
+  }
+
   /** Types a line at the console. */
   say(line: string): void {
     void this.#process.stdin.write(`${line}\n`);

@@ -1,14 +1,21 @@
 /** The image that the suites boot: built once, with a token for the API laid over it. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root, run } from "../../scripts/lib.ts";
+import { PackageRoot } from "../../scripts/image/packages.ts";
 import type { ImageArch } from "../../scripts/image/target.ts";
 
 export const TOKEN = "boot-suite-token-0123456789";
 /** Lets the holder of TOKEN do everything over the forwarded port. */
 export const TOKEN_WORD =
   "godwit.api.tokens=[{secret='file:/etc/godwit/token',scopes=['read','send','operate','admin']}]";
+
+/** `signal-pid1 NAME`, a program of the image: when it is told to stop, it sends PID 1 that signal. */
+const SIGNAL_PID1 = `#!/bin/busybox sh
+trap "/bin/busybox kill -s $1 1; exit 0" TERM
+while :; do /bin/busybox sleep 3600; done
+`;
 
 export interface BuiltImage {
   readonly folder: string;
@@ -22,6 +29,10 @@ export async function buildImage(arch: ImageArch = "x64", more: readonly string[
   const overlay = join(work, "overlay");
   mkdirSync(join(overlay, "etc/godwit"), { recursive: true });
   writeFileSync(join(overlay, "etc/godwit/token"), TOKEN, { mode: 0o600 });
+  const busybox = await new PackageRoot(arch, () => {}).get("busybox-static");
+  mkdirSync(join(overlay, "bin"));
+  copyFileSync(join(busybox.folder, "bin/busybox"), join(overlay, "bin/busybox"));
+  writeFileSync(join(overlay, "bin/signal-pid1"), SIGNAL_PID1, { mode: 0o755 });
   const folder = join(work, "image");
   const built = await run(
     [

@@ -53,8 +53,8 @@ export class Caller {
   }
 
   /** What came since the last wait, up to and with `pattern`; throws with what was there when it does not come. */
-  async hear(pattern: RegExp): Promise<RegExpExecArray> {
-    for (const deadline = Bun.nanoseconds() + DEADLINE_MS * 1e6; ;) {
+  async hear(pattern: RegExp, withinMs = DEADLINE_MS): Promise<RegExpExecArray> {
+    for (const deadline = Bun.nanoseconds() + withinMs * 1e6; ;) {
       const match = pattern.exec(this.#received.slice(this.#at));
       if (match !== null) {
         this.#at += match.index + match[0].length;
