@@ -185,7 +185,7 @@ export function openSys(): Sys {
       check(libc.dup3(placeholder, SIGPWR, O_CLOEXEC), "dup3");
       closeSync(placeholder);
       const action = new BigUint64Array(SIGACTION_WORDS);
-      action[0] = BigInt(handler);
+      action[0] = handler;
       action[SIGACTION_FLAGS_WORD] = SA_RESTART;
       check(libc.sigaction(SIGPWR, action, null), "sigaction");
       return () => {

@@ -1,5 +1,6 @@
 /** The process of one untrusted plugin, after it was locked in: frames over fd 3. */
 import { dlopen, ptr } from "bun:ffi";
+import { systemClock } from "../../kernel/clock.ts";
 import { openSocketChannel } from "../frame-port.ts";
 import { runGuest } from "./guest.ts";
 
@@ -14,7 +15,7 @@ const SHRINK_AFTER_MS = 1_000;
 export async function runGuestProcess(beforeCode: () => void): Promise<never> {
   const channel = await openSocketChannel(CHANNEL_FD, readBlocking);
   runGuest(channel, { beforeCode, exit: () => process.exit(0), folder: "/proc/self/cwd" });
-  setTimeout(() => Bun.shrink(), SHRINK_AFTER_MS);
+  systemClock.after(SHRINK_AFTER_MS, () => Bun.shrink());
   // Until the channel is gone or the node ends this process.
   return await new Promise<never>(() => {});
 }
