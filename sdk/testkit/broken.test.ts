@@ -205,7 +205,7 @@ test("stream: keeps-a-socket, by: stop leaves no timer, task, listener or socket
   const [fine, kept] = (await new Response(child.stdout).text()).split("\n");
   expect(fine).toBe("passes");
   expect(kept).toContain("stopped: sockets are closed");
-});
+}, 30_000);
 
 test("there are at least 25 ways to break a transport", () => {
   expect(new Set([...streams, ...datagrams].map(([fault]) => fault)).size).toBeGreaterThanOrEqual(25);

@@ -94,11 +94,16 @@ export async function quiet(step: () => void = () => {}): Promise<void> {
   }
 }
 
-/** Waits until `isTrue`; fails after two seconds of real time. `step` moves a manual clock where one must. */
-export async function until(isTrue: () => boolean, what: string, step: () => void = () => {}): Promise<void> {
-  const endMs = performance.now() + DEADLINE_MS;
+/** Waits until `isTrue`; fails after `withinMs` of real time. `step` moves a manual clock where one must. */
+export async function until(
+  isTrue: () => boolean,
+  what: string,
+  step: () => void = () => {},
+  withinMs = DEADLINE_MS,
+): Promise<void> {
+  const endMs = performance.now() + withinMs;
   while (!isTrue()) {
-    demand(performance.now() < endMs, `not within ${DEADLINE_MS / 1_000} s: ${what}`);
+    demand(performance.now() < endMs, `not within ${withinMs / 1_000} s: ${what}`);
     step();
     await turn();
   }

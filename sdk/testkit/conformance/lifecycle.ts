@@ -17,6 +17,9 @@ export interface PluginSetup {
   dispose?(): void | Promise<void>;
 }
 
+/** They are those of the whole process, and a busy machine closes late. */
+const SOCKETS_MS = 4_000;
+
 export type HostNeeds = Omit<TestHostOptions, "clock" | "random" | "instance">;
 
 export const stepOf =
@@ -27,7 +30,7 @@ export const stepOf =
 /** Fails when sockets are open that were not before. */
 export async function demandSockets(before: number | undefined, when: string): Promise<void> {
   if (before === undefined) return;
-  await until(() => (openSockets() ?? 0) <= before, `${when}: sockets are closed`);
+  await until(() => (openSockets() ?? 0) <= before, `${when}: sockets are closed`, undefined, SOCKETS_MS);
 }
 
 async function start(host: TestHost, config: unknown, step: () => void): Promise<void> {
