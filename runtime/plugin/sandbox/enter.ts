@@ -6,7 +6,6 @@
 import { ptr } from "bun:ffi";
 import { chownSync, lchownSync, lstatSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { runGuestProcess } from "../guest/process.ts";
 import { encodeFrame, encodeParts, PluginFrame, wireErrorOf } from "../frames.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import {
@@ -62,7 +61,11 @@ const DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 /** `words` behind the hidden command: the order, or `inside`. */
 export async function enterGuest(words: readonly string[]): Promise<never> {
   const arch = process.arch as Arch;
-  if (words[0] === INSIDE) return await runGuestProcess(() => forbidPrograms(arch));
+  if (words[0] === INSIDE) {
+    // Not at the top: the first of the two starts needs nothing of it.
+    const { runGuestProcess } = await import("../guest/process.ts");
+    return await runGuestProcess(() => forbidPrograms(arch));
+  }
   try {
     lockIn(arch, JSON.parse(words[0] ?? "") as SandboxOrder);
   } catch (error) {
