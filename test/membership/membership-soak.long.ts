@@ -27,7 +27,9 @@ test(
       await Bun.sleep(minutes * 48_000);
       const lateMb = memory();
       const events = watches.flatMap((watch) => watch.events);
-      const wrong = events.filter(({ type }) => type === "member.failed").length;
+      const failures = events.filter(({ type }) => type === "member.failed");
+      for (const failure of failures) console.log(`  ${JSON.stringify(failure)}`);
+      const wrong = failures.length;
       const suspected = events.filter(({ type }) => type === "member.suspect").length;
       console.log(
         `  ${minutes} minutes: failed ${wrong}, suspected ${suspected}, memory ${earlyMb} -> ${lateMb} MB`,
