@@ -3,7 +3,7 @@
  * way from an accepted connection to `app.fetch` and back. Bun.serve takes no descriptor and the http server of Bun
  * binds a port of its own when given one, but its net server adopts a listener, so http is spoken on what that accepts.
  */
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createNetServer, type Socket } from "node:net";
 import type { Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
@@ -46,6 +46,8 @@ export async function adoptListener(
   /** Those that have not said anything yet. */
   const fresh = new Set<Socket>();
   let isStopping = false;
+  // Here and not at the top: it takes 3 ms of every start, and few starts have a listener passed.
+  const { createServer: createHttpServer } = await import("node:http");
   const http = createHttpServer((request, response) => {
     const { socket } = request;
     busy.add(socket);

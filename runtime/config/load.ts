@@ -196,7 +196,8 @@ export function parseConfig(text: string, options: Omit<LoadOptions, "text">): C
       });
   }
   const isDefaultTransport = addDefaultTransport(document, fileHadSome);
-  const checked = configSchema.safeParse(document);
+  // Judged once: compiling the schemas into functions first takes longer than that.
+  const checked = configSchema.safeParse(document, { jitless: true });
   if (!checked.success) {
     const named = problemsOf(checked.error.issues, document).map((one) => nameVariable(one, variables));
     throw new ConfigError(source, [...problems, ...named]);

@@ -98,7 +98,7 @@ type Machine = z.output<typeof configSchema.shape.machine>;
 /** Key by key: one that is wrong must not take the others with it. */
 function judge(document: Document, problems: string[]): Machine {
   const given = isTable(document["machine"]) ? document["machine"] : {};
-  const whole = configSchema.shape.machine.safeParse(given);
+  const whole = configSchema.shape.machine.safeParse(given, { jitless: true });
   if (whole.success) return whole.data;
   problems.push(
     ...formatted(
@@ -108,7 +108,7 @@ function judge(document: Document, problems: string[]): Machine {
   );
   const right = Object.fromEntries(
     Object.entries(given).filter(
-      ([key, value]) => configSchema.shape.machine.safeParse({ [key]: value }).success,
+      ([key, value]) => configSchema.shape.machine.safeParse({ [key]: value }, { jitless: true }).success,
     ),
   );
   return configSchema.shape.machine.parse(right);

@@ -69,7 +69,7 @@ export function parseManifest(bytes: Uint8Array): PluginManifest {
   } catch {
     throw malformed("its manifest is not JSON in UTF-8");
   }
-  const result = manifestSchema.safeParse(value);
+  const result = manifestSchema.safeParse(value, { jitless: true });
   if (!result.success) {
     const [issue] = result.error.issues;
     throw malformed(`its manifest is wrong at ${issue?.path.join(".") || "the top"}: ${issue?.message}`);
