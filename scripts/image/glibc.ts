@@ -1,4 +1,4 @@
-/** The loader and the four libraries that the binary needs, out of Debian's libc6. */
+/** The loader and the four libraries that the binary needs, out of Debian's libc6, and more where programs go with it. */
 import { lstatSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { type ImageArch, libraries, libraryFolder, loaderPath } from "./target.ts";
@@ -9,9 +9,13 @@ export interface LibraryFile {
   readonly bytes: Uint8Array;
 }
 
-/** `folder`: libc6, unpacked. */
-export function glibcFiles(folder: string, arch: ImageArch): LibraryFile[] {
-  const paths = [loaderPath[arch], ...libraries.map((name) => `${libraryFolder[arch]}/${name}`)];
+/** What programs of Debian need of glibc beside what Godwit needs. */
+export const PROGRAM_LIBRARIES = ["librt.so.1", "libresolv.so.2"] as const;
+
+/** `folder`: libc6, unpacked. `more`: names of libraries beside those of the binary. */
+export function glibcFiles(folder: string, arch: ImageArch, more: readonly string[] = []): LibraryFile[] {
+  const names = [...libraries, ...more];
+  const paths = [loaderPath[arch], ...names.map((name) => `${libraryFolder[arch]}/${name}`)];
   return paths.map((path) => ({ path, bytes: new Uint8Array(readFileSync(resolveInside(folder, path))) }));
 }
 

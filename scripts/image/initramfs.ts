@@ -2,32 +2,16 @@
  * `bun run image initramfs`: a kernel and a first root that hold nothing but Godwit. Debian's kernel, its modules that are
  * wanted, glibc's five libraries, the binary and stage 0, which starts it. Needs apt and dpkg-deb; no root, no loop device.
  */
-import {
-  cpSync,
-  lstatSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildVersion } from "../build.ts";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
+import { glibcFiles, PROGRAM_LIBRARIES } from "./glibc.ts";
 import { formatModulesDep, type KernelModule, ModuleTree } from "./modules.ts";
 import { PackageRoot } from "./packages.ts";
-import { glibcEntries, programEntries, withLibraries } from "./programs.ts";
+import { programEntries, withLibraries } from "./programs.ts";
 import { emitStage0, GODWIT_PATH } from "./stage0.ts";
-import {
-  imageBinary,
-  type ImageArch,
-  type ImageOptions,
-  type ImageTarget,
-  libraries,
-  libraryFolder,
-  loaderPath,
-  type SizeRow,
-} from "./target.ts";
+import { imageBinary, type ImageArch, type ImageOptions, type ImageTarget, type SizeRow } from "./target.ts";
 
 /** Kernels for virtual machines: small and quick to start. Boards and PCs: `--kernel linux-image-arm64`, `linux-image-amd64`. */
 const DEFAULT_KERNEL: Readonly<Record<ImageArch, string>> = {
@@ -150,10 +134,9 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     modules: modules.map(({ name }) => name),
     packages: [kernel, libc, ...programs].map(({ name, version, sha256 }) => `${name} ${version} ${sha256}`),
   };
-  const libs = [
-    ...libraryEntries(libc.folder, arch),
-    ...(programs.length === 0 ? [] : glibcEntries(libc.folder, arch)),
-  ];
+  const libs = glibcFiles(libc.folder, arch, programs.length === 0 ? [] : PROGRAM_LIBRARIES).map(
+    (file): CpioEntry => ({ ...file, kind: "file", mode: 0o755 }),
+  );
   const overlays = [values["overlay"] ?? []].flat().flatMap((folder) => overlayEntries(String(folder)));
   const base: CpioEntry[] = [
     ...skeleton(manifest),
@@ -222,30 +205,6 @@ function skeleton(manifest: Manifest): CpioEntry[] {
     // Written by PID 1 when it learns of name servers.
     { path: "etc/resolv.conf", kind: "link", target: "/run/resolv.conf" },
   ];
-}
-
-function libraryEntries(folder: string, arch: ImageArch): CpioEntry[] {
-  const from = libraryFolder[arch];
-  const read = (path: string) => new Uint8Array(readFileSync(resolveInside(folder, path)));
-  return [
-    { path: loaderPath[arch], kind: "file", bytes: read(loaderPath[arch]), mode: 0o755 },
-    ...libraries.map((name): CpioEntry => ({
-      path: `${from}/${name}`,
-      kind: "file",
-      bytes: read(`${from}/${name}`),
-      mode: 0o755,
-    })),
-  ];
-}
-
-/** Links of a package may be absolute, and then mean the root that it will be unpacked to. */
-function resolveInside(folder: string, path: string): string {
-  let at = join(folder, path);
-  for (let i = 0; i < 8 && lstatSync(at).isSymbolicLink(); i++) {
-    const target = readlinkSync(at);
-    at = target.startsWith("/") ? join(folder, target) : join(at, "..", target);
-  }
-  return realpathSync(at);
 }
 
 function moduleEntries(modules: readonly KernelModule[], version: string): CpioEntry[] {

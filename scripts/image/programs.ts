@@ -9,8 +9,6 @@ import type { DebianPackage, PackageRoot } from "./packages.ts";
 import { type ImageArch, libraryFolder } from "./target.ts";
 
 const PROGRAM_FOLDERS = ["bin", "sbin", "usr/bin", "usr/sbin"] as const;
-/** Of glibc, beside what the binary itself needs. */
-const GLIBC_MORE = ["librt.so.1", "libresolv.so.2"] as const;
 /** By its name, as Debian's policy (8.1) has it; zlib alone has another. */
 const LIBRARY_PACKAGE = /^(?:lib.*\d.*|zlib1g)$/;
 const GLIBC = "libc6";
@@ -39,12 +37,6 @@ export function programEntries(packages: readonly DebianPackage[], arch: ImageAr
   const folders = [...PROGRAM_FOLDERS, libraryFolder[arch], `usr/${libraryFolder[arch]}`];
   return packages.flatMap(({ folder }) => folders.flatMap((path) => filesOf(folder, path, isElf)));
 }
-
-/** What programs need of glibc, whose package is unpacked at `folder`, beside what Godwit needs. */
-export const glibcEntries = (folder: string, arch: ImageArch): readonly CpioEntry[] =>
-  filesOf(folder, libraryFolder[arch], isElf).filter(({ path }) =>
-    GLIBC_MORE.some((name) => path.endsWith(`/${name}`)),
-  );
 
 /** Files that `isWanted`, and links to others beside them. Folders inside are not looked at. */
 function filesOf(root: string, path: string, isWanted: (file: string) => boolean): CpioEntry[] {

@@ -3,64 +3,13 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type NetHost, NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
+import { type NetHost, NetLab } from "../../scripts/netlab.ts";
+import { HEAR_MS, LEASE_MS, serveDhcp, Talker, whyNoDnsmasq } from "./dnsmasq.ts";
 
-const HEAR_MS = 60_000;
-/** The shortest that dnsmasq gives. */
-const LEASE_MS = 120_000;
 const NAK_PAUSE_MS = 10_000;
 
-/** A program whose lines are waited for; ended with the test. */
-class Talker implements AsyncDisposable {
-  readonly #process: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  text = "";
-  #at = 0;
-
-  constructor(words: readonly string[]) {
-    this.#process = Bun.spawn([...words], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
-    void this.#collect(this.#process.stdout);
-    void this.#collect(this.#process.stderr);
-  }
-
-  async hear(pattern: RegExp): Promise<RegExpExecArray> {
-    for (const untilMs = performance.now() + HEAR_MS; ;) {
-      const match = pattern.exec(this.text.slice(this.#at));
-      if (match !== null) {
-        this.#at += match.index + match[0].length;
-        return match;
-      }
-      if (performance.now() > untilMs || this.#process.exitCode !== null)
-        throw new Error(`${pattern} was not said (exit ${this.#process.exitCode}):\n${this.text}`);
-      await Bun.sleep(10);
-    }
-  }
-
-  /** Types a line; resolves with what was said until it was done. What `hear` looks at stays as it is. */
-  async tell(line: string): Promise<string> {
-    const from = this.text.length;
-    void this.#process.stdin.write(`${line}\n`);
-    void this.#process.stdin.flush();
-    for (const untilMs = performance.now() + HEAR_MS; !this.text.includes(`did ${line}\n`, from);) {
-      if (performance.now() > untilMs || this.#process.exitCode !== null)
-        throw new Error(`"${line}" was not done (exit ${this.#process.exitCode}):\n${this.text}`);
-      await Bun.sleep(10);
-    }
-    return this.text.slice(from);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#process.kill("SIGKILL");
-    await this.#process.exited;
-  }
-
-  async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
-    const decoder = new TextDecoder();
-    for await (const chunk of stream) this.text += decoder.decode(chunk, { stream: true });
-  }
-}
-
-const missing = whyNoNetLab() ?? (Bun.which("dnsmasq") === null ? "dnsmasq is not installed" : undefined);
-const why = missing === undefined || process.env["CI"] === "true" ? "" : ` [skipped: ${missing}]`;
+const missing = whyNoDnsmasq();
+const why = missing === undefined ? "" : ` [skipped: ${missing}]`;
 
 test.skipIf(why !== "")(
   `a lease of dnsmasq is renewed, moved to another server, refused, lost and given back${why}`,
@@ -78,14 +27,12 @@ test.skipIf(why !== "")(
       const serve = async (address: string, from: string, to: string) => {
         near.ip("addr", "flush", "dev", link.a.device);
         near.ip("addr", "add", `${address}/24`, "dev", link.a.device);
-        const started = new Talker([
-          ...[...near.prefix, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"],
-          ...["--port=0", "--log-facility=-", "--no-ping", "--dhcp-authoritative", "--pid-file="],
-          ...[`--dhcp-leasefile=${join(work, `leases-${++servers}`)}`, `--interface=${link.a.device}`],
-          `--dhcp-range=${from},${to},255.255.255.0,${LEASE_MS / 1_000}`,
-        ]);
-        await started.hear(/DHCP, IP range/);
-        return started;
+        return await serveDhcp({
+          host: near,
+          device: link.a.device,
+          leases: join(work, `leases-${++servers}`),
+          range: `${from},${to},255.255.255.0`,
+        });
       };
       const addresses = (host: NetHost) => host.ip("-4", "-o", "addr", "show", "dev", device);
 
