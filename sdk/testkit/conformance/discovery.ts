@@ -1,6 +1,6 @@
 /** What Godwit expects of every discovery: hints in the registered form, kept alive and withdrawn once. */
 import type { Hint } from "../../src/index.ts";
-import { TestHost } from "../context.ts";
+import type { TestHost } from "../context.ts";
 import {
   type Check,
   demand,
@@ -8,12 +8,11 @@ import {
   quiet,
   register,
   type Runner,
-  settled,
   stopHost,
   type Subject,
   until,
 } from "./check.ts";
-import { lifecycleChecks, type PluginSetup, stepOf } from "./lifecycle.ts";
+import { hostOf, lifecycleChecks, type PluginSetup, start, stepOf } from "./lifecycle.ts";
 
 const LIFETIME_MS_MAX = 86_400_000;
 const ENDPOINT = /^[a-z][a-z0-9+.-]*:\/\/[^\s#]+$/;
@@ -26,11 +25,10 @@ export interface DiscoverySetup extends PluginSetup {
 }
 
 async function onHost(setup: DiscoverySetup, body: (host: TestHost) => Promise<void>): Promise<void> {
-  const host = new TestHost(setup.plugin);
+  const host = hostOf(setup);
   const step = stepOf(host, setup);
   try {
-    const end = await settled(host.start(setup.config), "start comes to an end", step);
-    demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+    await start(host, setup.config, step);
     await until(
       () => setup.expected.every((endpoint) => host.hintCalls.some((hint) => hint.endpoint === endpoint)),
       `hints at ${setup.expected.join(", ")}`,

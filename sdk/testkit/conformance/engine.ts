@@ -1,19 +1,7 @@
 /** What Godwit expects of every coordination engine: keys, what its guarantee says, and no more than that. */
 import type { Engine } from "../../src/index.ts";
-import { TestHost } from "../context.ts";
-import {
-  type Check,
-  demand,
-  demandNothing,
-  quiet,
-  register,
-  type Runner,
-  settled,
-  stopHost,
-  type Subject,
-  until,
-} from "./check.ts";
-import { lifecycleChecks, type PluginSetup, stepOf } from "./lifecycle.ts";
+import { type Check, demand, quiet, register, type Runner, settled, type Subject, until } from "./check.ts";
+import { hostOf, lifecycleChecks, onHost, type PluginSetup, stepOf, succeeds } from "./lifecycle.ts";
 
 export type EngineSetup = PluginSetup;
 
@@ -26,28 +14,11 @@ const never = new AbortController().signal;
 
 const onEngine =
   (body: (engine: Engine, step: () => void) => Promise<void>) =>
-  async (setup: EngineSetup): Promise<void> => {
-    const host = new TestHost(setup.plugin);
-    const step = stepOf(host, setup);
-    try {
-      const end = await settled(host.start(setup.config), "start comes to an end", step);
-      demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
-      demand(host.engines.length === 1, `it registers ${host.engines.length} engines, one is expected`);
-      await body(host.engines[0]!, step);
-      await stopHost(host, step);
-      await quiet(step);
-      demandNothing(host.leaks(), "after stop");
-    } finally {
-      await host.stop().catch(() => {});
-    }
-  };
-
-/** A call of the engine that must succeed. */
-async function call<T>(promise: Promise<T>, what: string, step: () => void): Promise<T> {
-  const end = await settled(promise, `${what} comes to an end`, step);
-  demand(end.isFulfilled, `${what} rejects: ${end.isFulfilled ? "" : String(end.error)}`);
-  return end.value;
-}
+  (setup: EngineSetup): Promise<void> =>
+    onHost(setup, async ({ engines }, step) => {
+      demand(engines.length === 1, `it registers ${engines.length} engines, one is expected`);
+      await body(engines[0]!, step);
+    });
 
 const checkShape = onEngine(async (engine) => {
   const has = (["cas", "lease", "campaign"] as const).filter((name) => engine[name] !== undefined);
@@ -63,10 +34,10 @@ const checkShape = onEngine(async (engine) => {
 const checkKeys = onEngine(async (engine, step) => {
   const value = bytes("one");
   const putting = engine.put("a/b", value, never);
-  const first = await call(putting, "put", step);
+  const first = await succeeds(putting, "put", step);
   value.fill(0);
   demand(/^[\x21-\x7e]{1,128}$/.test(first.revision), `"${first.revision}" is no revision`);
-  const read = await call(engine.get("a/b", never), "get", step);
+  const read = await succeeds(engine.get("a/b", never), "get", step);
   demand(
     text(read?.value) === "one",
     "get does not answer what was put, or the value changed with the caller's bytes",
@@ -74,31 +45,31 @@ const checkKeys = onEngine(async (engine, step) => {
   demand(read?.revision === first.revision, "get and put answer different revisions of one write");
   read.value.fill(0);
   demand(
-    text((await call(engine.get("a/b", never), "get", step))?.value) === "one",
+    text((await succeeds(engine.get("a/b", never), "get", step))?.value) === "one",
     "the value changed with bytes that get had handed out",
   );
-  const second = await call(engine.put("a/b", bytes(""), never), "put", step);
+  const second = await succeeds(engine.put("a/b", bytes(""), never), "put", step);
   demand(second.revision !== first.revision, "two writes have one revision");
   demand(
-    text((await call(engine.get("a/b", never), "get", step))?.value) === "",
+    text((await succeeds(engine.get("a/b", never), "get", step))?.value) === "",
     "an empty value is not there",
   );
-  await call(engine.delete("a/b", never), "delete", step);
-  await call(engine.delete("a/b", never), "delete of nothing", step);
-  demand((await call(engine.get("a/b", never), "get", step)) === undefined, "a deleted key has a value");
+  await succeeds(engine.delete("a/b", never), "delete", step);
+  await succeeds(engine.delete("a/b", never), "delete of nothing", step);
+  demand((await succeeds(engine.get("a/b", never), "get", step)) === undefined, "a deleted key has a value");
 });
 
 const checkWatch = onEngine(async (engine, step) => {
   const seen: string[] = [];
   const end = engine.watch("w/", (key, entry) => seen.push(`${key}=${text(entry?.value) ?? "gone"}`));
-  await call(engine.put("w/1", bytes("x"), never), "put", step);
-  await call(engine.put("v/1", bytes("y"), never), "put", step);
-  await call(engine.delete("w/1", never), "delete", step);
+  await succeeds(engine.put("w/1", bytes("x"), never), "put", step);
+  await succeeds(engine.put("v/1", bytes("y"), never), "put", step);
+  await succeeds(engine.delete("w/1", never), "delete", step);
   await until(() => seen.length >= 2, "watch tells of a write and of a deletion", step);
   await quiet(step);
   demand(seen.join() === "w/1=x,w/1=gone", `watch told of ${seen.join()}`);
   end();
-  await call(engine.put("w/2", bytes("z"), never), "put", step);
+  await succeeds(engine.put("w/2", bytes("z"), never), "put", step);
   await quiet(step);
   demand(seen.length === 2, "a watch that was ended still tells");
 });
@@ -125,19 +96,19 @@ const checkAbort = onEngine(async (engine, step) => {
 
 const checkCas = onEngine(async (engine, step) => {
   const cas = engine.cas!.bind(engine);
-  const made = await call(cas("c", undefined, bytes("1"), never), "cas", step);
+  const made = await succeeds(cas("c", undefined, bytes("1"), never), "cas", step);
   demand(made !== undefined, "cas over nothing does not write");
   demand(
-    (await call(cas("c", undefined, bytes("2"), never), "cas", step)) === undefined,
+    (await succeeds(cas("c", undefined, bytes("2"), never), "cas", step)) === undefined,
     "cas over nothing writes where something is",
   );
   demand(
-    (await call(cas("c", "no-such-revision", bytes("2"), never), "cas", step)) === undefined,
+    (await succeeds(cas("c", "no-such-revision", bytes("2"), never), "cas", step)) === undefined,
     "cas writes over another revision than was expected",
   );
-  const next = await call(cas("c", made.revision, bytes("3"), never), "cas", step);
+  const next = await succeeds(cas("c", made.revision, bytes("3"), never), "cas", step);
   demand(next !== undefined && next.revision !== made.revision, "cas over the right revision does not write");
-  const race = await call(
+  const race = await succeeds(
     Promise.all(Array.from({ length: RACERS }, (_, i) => cas("c", next.revision, bytes(`race ${i}`), never))),
     "cas side by side",
     step,
@@ -148,10 +119,10 @@ const checkCas = onEngine(async (engine, step) => {
 
 const checkLease = onEngine(async (engine, step) => {
   const lease = engine.lease!.bind(engine);
-  const first = await call(lease("l", TTL_MS, never), "lease", step);
+  const first = await succeeds(lease("l", TTL_MS, never), "lease", step);
   demand(first !== undefined, "a free name is not leased");
-  demand((await call(lease("l", TTL_MS, never), "lease", step)) === undefined, "a name is leased twice");
-  demand(await call(first.renew(never), "renew", step), "a lease that is held is not renewed");
+  demand((await succeeds(lease("l", TTL_MS, never), "lease", step)) === undefined, "a name is leased twice");
+  demand(await succeeds(first.renew(never), "renew", step), "a lease that is held is not renewed");
   let isElected = false;
   const campaign = engine.campaign!("l", TTL_MS, never).then((won) => {
     isElected = true;
@@ -159,16 +130,16 @@ const checkLease = onEngine(async (engine, step) => {
   });
   await quiet();
   demand(!isElected, "a campaign wins a name that is held");
-  await call(first.release(), "release", step);
-  await call(first.release(), "release again", step);
-  const second = await call(campaign, "a campaign for a name that was released", step);
+  await succeeds(first.release(), "release", step);
+  await succeeds(first.release(), "release again", step);
+  const second = await succeeds(campaign, "a campaign for a name that was released", step);
   demand(second.fencingToken > first.fencingToken, "a later holder has no greater fencing token");
-  demand(!(await call(first.renew(never), "renew", step)), "a lease that was released is renewed");
-  await call(second.release(), "release", step);
+  demand(!(await succeeds(first.renew(never), "renew", step)), "a lease that was released is renewed");
+  await succeeds(second.release(), "release", step);
 });
 
 const isOrdered = async (setup: EngineSetup): Promise<boolean> => {
-  const host = new TestHost(setup.plugin);
+  const host = hostOf(setup);
   try {
     await settled(host.start(setup.config), "start comes to an end", stepOf(host, setup));
     return host.engines[0] !== undefined && host.engines[0].guarantee !== "eventual";

@@ -1,19 +1,8 @@
 /** What Godwit expects of every heal action: it says first, does no more than it may, and is done when it is done. */
 import { GodwitError, type HealAction, type HealBudget } from "../../src/index.ts";
-import { TestHost } from "../context.ts";
-import {
-  type Check,
-  demand,
-  demandNothing,
-  isGodwitError,
-  quiet,
-  register,
-  type Runner,
-  settled,
-  stopHost,
-  type Subject,
-} from "./check.ts";
-import { lifecycleChecks, type PluginSetup, stepOf } from "./lifecycle.ts";
+import type { TestHost } from "../context.ts";
+import { type Check, demand, isGodwitError, register, type Runner, settled, type Subject } from "./check.ts";
+import { lifecycleChecks, onHost, type PluginSetup, succeeds } from "./lifecycle.ts";
 
 export interface HealActionSetup extends PluginSetup {
   /** Name of the action that is tried. */
@@ -47,46 +36,30 @@ export function testBudget(steps: number): HealBudget & { readonly spent: number
 
 const onAction =
   (body: (action: HealAction, host: TestHost, setup: HealActionSetup, step: () => void) => Promise<void>) =>
-  async (setup: HealActionSetup): Promise<void> => {
-    const host = new TestHost(setup.plugin);
-    const step = stepOf(host, setup);
-    try {
-      const end = await settled(host.start(setup.config), "start comes to an end", step);
-      demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+  (setup: HealActionSetup): Promise<void> =>
+    onHost(setup, async (host, step) => {
       const action = host.healActions.find(({ name }) => name === setup.action);
       demand(action !== undefined, `it registers no action "${setup.action}"`);
       await body(action, host, setup, step);
-      await stopHost(host, step);
-      await quiet(step);
-      demandNothing(host.leaks(), "after stop");
-    } finally {
-      await host.stop().catch(() => {});
-    }
-  };
-
-async function call<T>(promise: Promise<T>, what: string, step: () => void): Promise<T> {
-  const end = await settled(promise, `${what} comes to an end`, step);
-  demand(end.isFulfilled, `${what} rejects: ${end.isFulfilled ? "" : String(end.error)}`);
-  return end.value;
-}
+    });
 
 const checkWords = onAction(async (action, host, setup, step) => {
   demand(/^[a-z][a-z0-9-]{0,63}$/.test(action.name), `"${action.name}" is no name`);
   demand(/^[^\n]{1,200}$/.test(action.summary), "its summary is not one line of at most 200 characters");
   await setup.trouble(host);
-  for (const step1 of await call(action.plan(never), "plan", step))
+  for (const step1 of await succeeds(action.plan(never), "plan", step))
     demand(/^[^\n]{1,500}$/.test(step1), "a step is not one line of at most 500 characters");
 });
 
 const checkPlan = onAction(async (action, host, setup, step) => {
   demand(
-    (await call(action.plan(never), "plan", step)).length === 0,
+    (await succeeds(action.plan(never), "plan", step)).length === 0,
     "without any trouble it plans something",
   );
   await setup.trouble(host);
   const [first, second] = [
-    await call(action.plan(never), "plan", step),
-    await call(action.plan(never), "plan", step),
+    await succeeds(action.plan(never), "plan", step),
+    await succeeds(action.plan(never), "plan", step),
   ];
   demand(first.length > 0, "there is trouble, and it plans nothing");
   demand(first.join("\n") === second.join("\n"), "a second plan is another: the first has changed something");
@@ -96,16 +69,16 @@ const checkPlan = onAction(async (action, host, setup, step) => {
 const checkRun = onAction(async (action, host, setup, step) => {
   await setup.trouble(host);
   const budget = testBudget(STEPS);
-  const done = await call(action.run(budget, never), "run", step);
+  const done = await succeeds(action.run(budget, never), "run", step);
   demand(await setup.isHealed(host), "it ran, and the trouble is still there");
   demand(done.length > 0, "it healed and does not say what it did");
   demand(budget.spent > 0, "it healed without spending a step of its budget");
   demand(
-    (await call(action.plan(never), "plan", step)).length === 0,
+    (await succeeds(action.plan(never), "plan", step)).length === 0,
     "after it healed it still plans something",
   );
   const again = testBudget(STEPS);
-  await call(action.run(again, never), "a run with nothing to do", step);
+  await succeeds(action.run(again, never), "a run with nothing to do", step);
   demand(again.spent === 0, "a run with nothing to do spends steps");
 });
 

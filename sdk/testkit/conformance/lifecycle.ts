@@ -33,9 +33,40 @@ export async function demandSockets(before: number | undefined, when: string): P
   await until(() => (openSockets() ?? 0) <= before, `${when}: sockets are closed`, undefined, SOCKETS_MS);
 }
 
-async function start(host: TestHost, config: unknown, step: () => void): Promise<void> {
+/** Fails when it does not start. */
+export async function start(host: TestHost, config: unknown, step: () => void): Promise<void> {
   const end = await settled(host.start(config), "start comes to an end", step);
   demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+}
+
+/** A call that must succeed. */
+export async function succeeds<T>(promise: Promise<T>, what: string, step: () => void): Promise<T> {
+  const end = await settled(promise, `${what} comes to an end`, step);
+  demand(end.isFulfilled, `${what} rejects: ${end.isFulfilled ? "" : String(end.error)}`);
+  return end.value;
+}
+
+export const hostOf = ({ plugin, hostOptions }: PluginSetup): TestHost =>
+  new TestHost(plugin, hostOptions?.(0));
+
+/** Runs `body` on a started instance, and fails when that leaves anything after its stop. */
+export async function onHost(
+  setup: PluginSetup,
+  body: (host: TestHost, step: () => void) => Promise<void>,
+): Promise<void> {
+  const sockets = openSockets();
+  const host = hostOf(setup);
+  const step = stepOf(host, setup);
+  try {
+    await start(host, setup.config, step);
+    await body(host, step);
+    await stopHost(host, step);
+    await quiet(step);
+    demandNothing(host.leaks(), "after stop");
+    await demandSockets(sockets, "after stop");
+  } finally {
+    await host.stop().catch(() => {});
+  }
 }
 
 async function checkConfig({ plugin, config, badConfigs = [] }: PluginSetup): Promise<void> {
@@ -54,7 +85,7 @@ async function checkConfig({ plugin, config, badConfigs = [] }: PluginSetup): Pr
 
 async function checkDuringStart(setup: PluginSetup): Promise<void> {
   const sockets = openSockets();
-  const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
+  const host = hostOf(setup);
   const step = stepOf(host, setup);
   const starting = host.start(setup.config);
   await Promise.resolve();
@@ -73,7 +104,7 @@ async function checkDuringStart(setup: PluginSetup): Promise<void> {
 
 async function checkStop(setup: PluginSetup): Promise<void> {
   const sockets = openSockets();
-  const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
+  const host = hostOf(setup);
   const step = stepOf(host, setup);
   await start(host, setup.config, step);
   await quiet(step);
@@ -86,7 +117,7 @@ async function checkStop(setup: PluginSetup): Promise<void> {
 
 async function checkTwice(setup: PluginSetup): Promise<void> {
   for (const life of ["first", "second"]) {
-    const host = new TestHost(setup.plugin, setup.hostOptions?.(0));
+    const host = hostOf(setup);
     const step = stepOf(host, setup);
     await start(host, setup.config, step);
     demand(

@@ -1,6 +1,6 @@
 /** What Godwit expects of every service: messages come at least once, the mesh may fail, stop may come at any time. */
 import { GodwitError } from "../../src/index.ts";
-import { TestHost } from "../context.ts";
+import type { TestHost } from "../context.ts";
 import { openSockets } from "../leak.ts";
 import {
   type Check,
@@ -14,7 +14,7 @@ import {
   type Subject,
   until,
 } from "./check.ts";
-import { demandSockets, lifecycleChecks, type PluginSetup, stepOf } from "./lifecycle.ts";
+import { demandSockets, hostOf, lifecycleChecks, type PluginSetup, start, stepOf } from "./lifecycle.ts";
 
 export interface ServiceSetup extends PluginSetup {
   /** Brings a started service to where messages matter to it (a caller on the line); answers how to undo that. */
@@ -28,13 +28,12 @@ const RETRIES_MS = 10_000;
 
 async function onHost(setup: ServiceSetup, body: (host: TestHost, step: () => void) => Promise<void>) {
   const sockets = openSockets();
-  const host = new TestHost(setup.plugin);
+  const host = hostOf(setup);
   const step = stepOf(host, setup);
   host.mesh.receive("was there before");
   let undo: (() => void) | undefined;
   try {
-    const end = await settled(host.start(setup.config), "start comes to an end", step);
-    demand(end.isFulfilled, `start failed: ${end.isFulfilled ? "" : String(end.error)}`);
+    await start(host, setup.config, step);
     undo = await setup.prepare?.(host);
     await body(host, step);
     await stopHost(host, step);
