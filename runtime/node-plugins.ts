@@ -1,11 +1,11 @@
 /** The plugins a node can run, its own and the installed ones, and what the command line does with packages. */
-import { rename, writeFile } from "node:fs/promises";
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import type { Plugin } from "@godwit/sdk";
 import type { Config } from "./config/load.ts";
 import type { Identity } from "./identity/keys.ts";
 import { godwitError } from "./kernel/errors.ts";
+import { writeWhole } from "./kernel/whole-file.ts";
 import { checkPluginTables } from "./plugin/check.ts";
 import {
   damagedPlugins,
@@ -129,8 +129,7 @@ async function writePackage(
   out: string | undefined,
 ): Promise<string> {
   const path = out ?? `${manifest.id}-${manifest.version}.gwp`;
-  await writeFile(`${path}.new`, bytes);
-  await rename(`${path}.new`, path);
+  writeWhole(path, bytes, 0o666 & ~process.umask());
   return path;
 }
 

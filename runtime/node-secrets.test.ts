@@ -32,7 +32,6 @@ const open = (changes: Partial<NetworkSecretsOptions> = {}): NetworkSecrets =>
     policy: "authority",
     overlapMs: 10_000,
     clock,
-    random: seededRandom(2),
     log: silentLog,
     verify: verifySignature,
     ...changes,
@@ -164,7 +163,7 @@ describe("a newcomer that was told of a rotation", () => {
     { generation: 0, retiresInMs: 5_000, signature: undefined },
   ];
   const joined = (): readonly Uint8Array[] =>
-    keepGranted({ stateDir, network: "net", random: seededRandom(3) }, [secretOf(2), secretOf(1)], lives);
+    keepGranted({ stateDir, network: "net" }, [secretOf(2), secretOf(1)], lives);
 
   test("prefers the new one, passes its order on, and lets the old one go with the others", async () => {
     const configured = joined();
@@ -184,13 +183,13 @@ describe("a newcomer that was told of a rotation", () => {
   });
 
   test("from a member of an earlier version knows only the secrets", () => {
-    const options = { stateDir, network: "net", random: seededRandom(3) };
+    const options = { stateDir, network: "net" };
     expect(keepGranted(options, [secretOf(2), secretOf(1)], [])).toEqual([secretOf(2), secretOf(1)]);
     expect(() => statSync(`${stateDir}/${SECRETS_FILE}`)).toThrow("ENOENT");
   });
 
   test("of a mesh that never rotated gets its files and nothing else", () => {
-    const options = { stateDir, network: "net", random: seededRandom(3) };
+    const options = { stateDir, network: "net" };
     const plain = { generation: 0, retiresInMs: undefined, signature: undefined };
     expect(keepGranted(options, [secretOf(1)], [plain])).toEqual([secretOf(1)]);
     expect(() => statSync(`${stateDir}/${SECRETS_FILE}`)).toThrow("ENOENT");

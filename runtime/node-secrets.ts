@@ -4,22 +4,13 @@
  * and who may replace it. Must never let a secret reach a log, an error or the API: outside they go by their epoch id.
  * docs/protocol/link.md "Epochs", docs/closed-meshes.md.
  */
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
-import { dirname } from "node:path";
-import type { Clock, Log, Random, Timer } from "@godwit/sdk";
+import { readFileSync, statSync } from "node:fs";
+import type { Clock, Log, Timer } from "@godwit/sdk";
 import { isSignedRotation, type Rotation } from "./identity/rotation.ts";
 import type { Verify } from "./identity/record.ts";
 import { godwitError } from "./kernel/errors.ts";
-import { formatHex, type NodeId } from "./kernel/ids.ts";
+import { writeWhole } from "./kernel/whole-file.ts";
+import { type NodeId } from "./kernel/ids.ts";
 import { SECRETS_MAX } from "./link/constants.ts";
 import { networkKeys } from "./link/hello.ts";
 import type { SecretLife } from "./wire/join-messages.ts";
@@ -56,7 +47,6 @@ export interface NetworkSecretsOptions {
   readonly policy: RotatePolicy;
   readonly overlapMs: number;
   readonly clock: Clock;
-  readonly random: Random;
   readonly log: Log;
   readonly verify: Verify;
 }
@@ -281,7 +271,7 @@ export class NetworkSecrets {
       ),
       retired: this.#retired,
     };
-    writeStored(this.#path, stored, this.#options.random);
+    writeStored(this.#path, stored);
   }
 }
 
@@ -290,7 +280,7 @@ export class NetworkSecrets {
  * replaced ones are good for. Answers the secrets that belong into the configuration; the others stand in the file.
  */
 export function keepGranted(
-  { stateDir, network, random }: Pick<NetworkSecretsOptions, "stateDir" | "network" | "random">,
+  { stateDir, network }: Pick<NetworkSecretsOptions, "stateDir" | "network">,
   secrets: readonly Uint8Array[],
   lives: readonly SecretLife[],
 ): readonly Uint8Array[] {
@@ -311,7 +301,7 @@ export function keepGranted(
     ),
     retired: [],
   };
-  writeStored(`${stateDir}/${SECRETS_FILE}`, stored, random);
+  writeStored(`${stateDir}/${SECRETS_FILE}`, stored);
   // The newest stands in both: a configuration without any would be one of an open mesh.
   return known.filter((each, index) => index === 0 || !isOrdered(each)).map(({ secret }) => secret);
 }
@@ -327,22 +317,10 @@ const storedEpoch = (
 });
 
 /** Whole or not at all. Throws GODWIT_STATE_UNUSABLE. */
-function writeStored(path: string, stored: StoredFile, random: Random): void {
-  const temporary = `${path}.new-${formatHex(random.bytes(8))}`;
+function writeStored(path: string, stored: StoredFile): void {
   try {
-    const handle = openSync(temporary, "wx", 0o600);
-    try {
-      writeSync(handle, `${JSON.stringify(stored)}\n`);
-      fsyncSync(handle);
-    } finally {
-      closeSync(handle);
-    }
-    renameSync(temporary, path);
-    const folder = openSync(dirname(path), "r");
-    fsyncSync(folder);
-    closeSync(folder);
+    writeWhole(path, `${JSON.stringify(stored)}\n`, 0o600);
   } catch (error) {
-    tryUnlink(temporary);
     throw unusable(path, codeOf(error));
   }
 }
@@ -380,14 +358,6 @@ function readStored(path: string): StoredFile | undefined {
     path,
     "it is damaged; restore it, or remove it and set node.network_secret to the newest secret",
   );
-}
-
-function tryUnlink(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // It was not made.
-  }
 }
 
 const codeOf = (error: unknown): string =>

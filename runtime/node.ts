@@ -104,7 +104,6 @@ async function assemble(
     policy,
     overlapMs,
     clock,
-    random,
     log,
     verify: verifySignature,
   });

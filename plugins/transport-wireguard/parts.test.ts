@@ -263,7 +263,7 @@ describe("secrets", () => {
     await openKey(path, seededRandom(2));
     expect(statSync(join(path, "private.key")).mode & 0o777).toBe(0o600);
     writeFileSync(join(path, "private.key"), "damaged");
-    expect(openKey(path, seededRandom(2))).rejects.toThrow("damaged");
+    await expect(openKey(path, seededRandom(2))).rejects.toThrow("damaged");
     expect(readFileSync(join(path, "private.key"), "utf8")).toBe("damaged");
   });
 
@@ -274,7 +274,7 @@ describe("secrets", () => {
     await saveNextKey(path, next);
     expect((await openKey(path, seededRandom(2))).equals(next)).toBe(true);
     expect(old.equals(next)).toBe(false);
-    expect(adoptNextKey(path)).rejects.toThrow("ENOENT");
+    await expect(adoptNextKey(path)).rejects.toThrow("ENOENT");
   });
 
   test("preshared keys of another key of this node, or of a damaged file, count for nothing", async () => {
@@ -311,12 +311,12 @@ test("plain devices: names, keys and addresses are checked, and survive a restar
     ["other", key(9)],
     [7, key(2)],
   ])
-    expect(guests.add(name, publicKey, new Set([key(9)]))).rejects.toMatchObject({
+    await expect(guests.add(name, publicKey, new Set([key(9)]))).rejects.toMatchObject({
       code: "GODWIT_REQUEST_INVALID",
     });
   await guests.add("phone", key(2), new Set());
   expect((await Guests.open(path, "lab", self)).list).toEqual([{ ...phone, publicKey: key(2) }]);
   await guests.remove("phone");
-  expect(guests.remove("phone")).rejects.toMatchObject({ code: "GODWIT_REQUEST_INVALID" });
+  await expect(guests.remove("phone")).rejects.toMatchObject({ code: "GODWIT_REQUEST_INVALID" });
   expect(guests.list).toEqual([]);
 });

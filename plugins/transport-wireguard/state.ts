@@ -1,6 +1,7 @@
 /** What the plugin keeps in its folder, each file for its owner alone: the WireGuard key, preshared keys, plain devices. */
-import { chmod, open, readFile, rename } from "node:fs/promises";
+import { chmod, rename } from "node:fs/promises";
 import { join } from "node:path";
+import { readPrivate, writePrivate } from "@godwit/sdk/process";
 import { z } from "zod/mini";
 import { clamped, keyText, KEY_BYTES, parseKey, publicKeyOf, Secret } from "./secret.ts";
 
@@ -29,43 +30,9 @@ const devices = z.record(z.string().check(z.regex(/^[a-z0-9-]{1,32}$/)), key);
 export type StoredPairs = z.infer<typeof pairs>["pairs"];
 export type StoredDevices = z.infer<typeof devices>;
 
-/** By path: one writer at a time, or two would write into one file. */
-const writing = new Map<string, Promise<void>>();
-
-/** Written aside and renamed: a crash leaves the old file or the new one. */
-function write(folder: string, name: string, text: string): Promise<void> {
-  const path = join(folder, name);
-  const earlier = writing.get(path) ?? Promise.resolve();
-  const done = earlier.catch(() => {}).then(() => replace(path, text));
-  writing.set(path, done);
-  void done
-    .catch(() => {})
-    .then(() => {
-      if (writing.get(path) === done) writing.delete(path);
-    });
-  return done;
-}
-
-async function replace(path: string, text: string): Promise<void> {
-  const file = await open(`${path}.new`, "w", 0o600);
-  try {
-    await file.chmod(0o600);
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
-}
-
-async function read(folder: string, name: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(folder, name), "utf8");
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
-  }
-}
+const write = (folder: string, name: string, text: string): Promise<void> =>
+  writePrivate(join(folder, name), text);
+const read = (folder: string, name: string): Promise<string | undefined> => readPrivate(join(folder, name));
 
 const saveKey = (folder: string, secret: Secret, name = KEY_FILE): Promise<void> =>
   write(folder, name, `${keyText(secret.reveal())}\n`);

@@ -6,10 +6,9 @@ import { createPrivateKey, createPublicKey } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { PluginContext } from "@godwit/sdk";
-import { Daemon, type DaemonState } from "@godwit/sdk/process";
+import { Daemon, type DaemonState, readPrivate, writePrivate } from "@godwit/sdk/process";
 import { ask } from "./admin.ts";
 import type { YggdrasilConfig } from "./config.ts";
-import { readPrivate, writePrivate } from "./files.ts";
 
 const SEED_BYTES = 32;
 /** DER prefix of RFC 8410 before the 32 raw bytes. */
@@ -104,15 +103,18 @@ export function complaintOf(lines: readonly string[]): string | undefined {
   return line?.replace(/^\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d /, "").slice(0, 200);
 }
 
-/** The address must survive restarts: others know it. */
-async function seedOf(
+/** The address must survive restarts: others know it. Rejects where the file is damaged or cannot be read, and keeps it. */
+export async function seedOf(
   { random, deriveSeed }: Pick<PluginContext, "random" | "deriveSeed">,
   { key }: Pick<YggdrasilConfig, "key">,
-  paths: ChildPaths,
+  paths: Pick<ChildPaths, "key">,
 ): Promise<Uint8Array> {
   if (key === "derived") return await deriveSeed("yggdrasil key");
-  const stored = (await readPrivate(paths.key)).trim();
-  if (/^[0-9a-f]{64}$/.test(stored)) return Buffer.from(stored, "hex");
+  const stored = await readPrivate(paths.key);
+  if (stored !== undefined) {
+    if (/^[0-9a-f]{64}$/.test(stored.trim())) return Buffer.from(stored.trim(), "hex");
+    throw new Error(`${paths.key} is damaged: restore it, or remove it for a new address`);
+  }
   const seed = random.bytes(SEED_BYTES);
   await writePrivate(paths.key, `${Buffer.from(seed).toString("hex")}\n`);
   return seed;

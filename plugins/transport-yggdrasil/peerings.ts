@@ -4,8 +4,8 @@
  * a node that is killed leaves its peers with a daemon that lives on; not in the store, which is closed when we stop.
  */
 import type { Clock, Log } from "@godwit/sdk";
+import { readPrivate, writePrivate } from "@godwit/sdk/process";
 import { Refusal } from "./admin.ts";
-import { readPrivate, writePrivate } from "./files.ts";
 import { hostOf, isPeer, shownPeer } from "./endpoint.ts";
 import type { DaemonPeer } from "./facts.ts";
 
@@ -142,7 +142,7 @@ export class Peerings {
 
   async #load(): Promise<Set<string>> {
     if (this.#added !== undefined) return this.#added;
-    const lines = (await readPrivate(this.#deps.file)).split("\n").filter(isPeer).slice(0, LINES_MAX);
+    const lines = ((await readPrivate(this.#deps.file)) ?? "").split("\n").filter(isPeer).slice(0, LINES_MAX);
     return (this.#added ??= new Set(lines));
   }
 

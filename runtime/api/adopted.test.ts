@@ -153,7 +153,7 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
   expect(performance.now() - startedMs).toBeGreaterThanOrEqual(190);
   // Cut, or ended: it does not wait for ever.
   await reader.read().catch(() => {});
-  expect(fetch(`${url}/health`)).rejects.toThrow();
+  await expect(fetch(`${url}/health`)).rejects.toThrow();
 });
 
 test("whoever connected just before a stop is still heard; whoever says nothing does not hold it up", async () => {
@@ -183,7 +183,7 @@ test("whoever connected just before a stop is still heard; whoever says nothing 
 
 test("a descriptor that cannot be used is said, and nothing else stays open", async () => {
   const bad = start([{ fd: 9_999, kind: "tcp", host: "127.0.0.1", port: 1 }]);
-  expect(bad).rejects.toThrow(/descriptor 9999 that the service manager passed/);
+  await expect(bad).rejects.toThrow(/descriptor 9999 that the service manager passed/);
   await bad.catch(() => {});
   expect(existsSync(join(folder, "own.sock"))).toBe(false);
 });

@@ -16,13 +16,13 @@ import {
   rmdirSync,
   rmSync,
   symlinkSync,
-  writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import * as z from "zod";
 import service from "../../images/systemd/godwit.service" with { type: "text" };
 import socket from "../../images/systemd/godwit.socket" with { type: "text" };
 import { godwitError } from "../kernel/errors.ts";
+import { writeWhole } from "../kernel/whole-file.ts";
 import { starterConfig } from "./starter.ts";
 
 export const places = {
@@ -125,7 +125,7 @@ export function install(wish: InstallWish): Step[] {
       record.makeFolders(dirname(path));
       // A cut in between must leave neither a file without its line, nor a line that makes our file look changed.
       if (!isOurs && isTheirs !== true) record.add(path, hashOf(bytes), before);
-      writeWhole(target, bytes, mode);
+      replace(target, bytes, mode);
       if (isOurs) record.add(path, hashOf(bytes));
     }
   }
@@ -214,18 +214,12 @@ function stateOf(path: string): string | undefined {
   return stat.isFile() ? hashOf(readFileSync(path)) : "folder";
 }
 
-/** By a new file that takes the old one's place: a binary that runs cannot be written to. */
-function writeWhole(path: string, bytes: Uint8Array, mode: number): void {
-  const temporary = `${path}.${process.pid}.new`;
+function replace(path: string, bytes: Uint8Array, mode: number): void {
   try {
-    writeFileSync(temporary, bytes, { flush: true });
-    chmodSync(temporary, mode);
-    renameSync(temporary, path);
+    writeWhole(path, bytes, mode);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw godwitError("GODWIT_STATE_UNUSABLE", `cannot write ${path}: ${reason}`, error);
-  } finally {
-    rmSync(temporary, { force: true });
   }
 }
 
@@ -273,7 +267,7 @@ class Record {
     const kept = before ?? this.#entries.get(path)?.before;
     this.#entries.set(path, { path, what, ...(kept === undefined ? {} : { before: kept }) });
     const entries = [...this.#entries.values()];
-    writeWhole(
+    replace(
       join(this.#root, places.record),
       asBytes(`${JSON.stringify({ version: 1, entries }, null, 2)}\n`),
       0o644,

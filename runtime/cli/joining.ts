@@ -13,7 +13,7 @@ import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { joinMesh } from "../node-join.ts";
 import { keepGranted } from "../node-secrets.ts";
-import { defaultConfigPath, starterConfig, writeWhole } from "./starter.ts";
+import { defaultConfigPath, starterConfig, writeConfig } from "./starter.ts";
 
 const SECRET_FILE = "network.key";
 /** What a configuration takes: one, and the one it replaces. */
@@ -61,18 +61,18 @@ export async function joinByToken(wish: JoinWish): Promise<JoinOutcome> {
     format: "toml",
   });
   const joined = await joinMesh({ ...wish, token, callsign, config: draft });
-  const ownFolder = { stateDir: draft.node.stateDir, network: token.network, random: wish.random };
+  const ownFolder = { stateDir: draft.node.stateDir, network: token.network };
   const configured = keepGranted(ownFolder, joined.secrets, joined.lives);
   const secrets = configured.slice(0, SECRETS_WRITTEN_MAX).map((secret, index) => {
     const path = join(draft.node.stateDir, index === 0 ? SECRET_FILE : `${SECRET_FILE}.${index + 1}`);
-    writeWhole(path, fileOf(secret), 0o600);
+    writeConfig(path, fileOf(secret), 0o600);
     return path;
   });
   const { id, member, peers } = joined;
   const text = starterConfig({ ...parts, networkSecrets: secrets.map((path) => `file:${path}`), peers });
   // Judged as the node will judge it, before it is there.
   parseConfig(text, { path: configPath, env, format: "toml" });
-  writeWhole(configPath, text);
+  writeConfig(configPath, text);
   return {
     id,
     callsign: callsign ?? null,

@@ -1,7 +1,8 @@
 /** The configuration that `init`, `join` and a first boot write: only what was asked for is set, the rest stands as comments. */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { godwitError } from "../kernel/errors.ts";
+import { writeWhole } from "../kernel/whole-file.ts";
 
 export interface StarterParts {
   readonly callsign?: string | undefined;
@@ -62,20 +63,11 @@ export function starterConfig({
   ].join("\n");
 }
 
-/** All of it or nothing, and no half-written file after a power cut. */
-export function writeWhole(path: string, content: string | Uint8Array, mode = 0o644): void {
-  const temporary = `${path}.${process.pid}.new`;
+/** All of it or nothing, and no half-written file after a power cut; its folder is made. */
+export function writeConfig(path: string, content: string | Uint8Array, mode = 0o644): void {
   try {
     mkdirSync(dirname(path), { recursive: true });
-    const handle = openSync(temporary, "wx", mode);
-    try {
-      writeSync(handle, typeof content === "string" ? new TextEncoder().encode(content) : content);
-      fsyncSync(handle);
-    } finally {
-      closeSync(handle);
-    }
-    renameSync(temporary, path);
-    syncFolder(dirname(path));
+    writeWhole(path, content, mode & ~process.umask());
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw godwitError(
@@ -83,17 +75,5 @@ export function writeWhole(path: string, content: string | Uint8Array, mode = 0o
       `cannot write ${path}: ${reason}; choose a place with --config`,
       error,
     );
-  } finally {
-    rmSync(temporary, { force: true });
-  }
-}
-
-/** The name of the file is durable only with its folder. */
-function syncFolder(path: string): void {
-  const handle = openSync(path, "r");
-  try {
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
   }
 }

@@ -21,6 +21,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { godwitError, type GodwitError } from "../kernel/errors.ts";
+import { syncFolder } from "../kernel/whole-file.ts";
 import { formatHex, parseHex } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
 import { generateIdentity, identityFromSeed, SEED_BYTES, type Identity } from "./keys.ts";
@@ -210,15 +211,6 @@ function removeLeftovers(stateDir: string): void {
       if (name.startsWith(TEMPORARY_PREFIX)) tryUnlink(join(stateDir, name));
   } catch {
     // The key was read; an unreadable folder is no reason to stop.
-  }
-}
-
-function syncFolder(path: string): void {
-  const handle = openSync(path, "r");
-  try {
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
   }
 }
 

@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Log } from "@godwit/sdk";
 import type { Clock } from "../kernel/clock.ts";
-import { writeDurably } from "./power.ts";
+import { writeWhole } from "../kernel/whole-file.ts";
 import type { Sys } from "./sys.ts";
 import { type ClockSource, decideClock, isBelievable, parseSavedClock } from "./time.ts";
 
@@ -76,7 +76,7 @@ export class MachineClock {
   /** Throws where the disk does. */
   save(): void {
     const { clock, file, isLasting } = this.#deps;
-    if (isLasting()) writeDurably(file, `${Math.floor(clock.wallMs())}\n`);
+    if (isLasting()) writeWhole(file, `${Math.floor(clock.wallMs())}\n`, 0o644);
   }
 
   #become(source: ClockSource): void {

@@ -99,7 +99,7 @@ describe("a service", () => {
     const { clock, service, take } = rig({ WATCHDOG_USEC: "3000000" });
     service.ready();
     take();
-    expect(service.reloading(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
+    await expect(service.reloading(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
     await Promise.resolve();
     await Promise.resolve();
     expect(take()).toEqual(["RELOADING=1", "READY=1"]);

@@ -1,5 +1,4 @@
 /** The orderly end of the machine: programs first, then what they wrote, then the power. Each step may fail; the next is taken. */
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
 import { MountFlag, type Sys } from "./sys.ts";
 
@@ -47,17 +46,4 @@ export async function endMachine(end: End, steps: EndSteps): Promise<void> {
   await attempt("leave the watchdog", () => steps.leaveWatchdog(end));
   log.info(end === "powerOff" ? "power off" : "restart");
   if (!(await attempt(end, () => sys.reboot(end)))) await attempt("restart", () => sys.reboot("restart"));
-}
-
-/** Whole or not at all, and on the disk when it comes back. */
-export function writeDurably(path: string, text: string): void {
-  const staging = `${path}.new`;
-  const descriptor = openSync(staging, "w", 0o644);
-  try {
-    writeSync(descriptor, text);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-  renameSync(staging, path);
 }

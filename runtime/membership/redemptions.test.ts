@@ -77,7 +77,7 @@ describe("one use", () => {
   test("a disk that fails takes the use back", async () => {
     const { table, state } = setup();
     state.failure = new Error("disk full");
-    expect(table.redeem(invite, newcomer.id)).rejects.toThrow("disk full");
+    await expect(table.redeem(invite, newcomer.id)).rejects.toThrow("disk full");
     await Promise.resolve();
     await new Promise((resolve) => setImmediate(resolve));
     expect(table.isFree(invite, thief.id)).toBe(true);

@@ -5,11 +5,12 @@
  * two plugins. Specified by docs/plugins.md, "Installing".
  */
 import { lstatSync, readFileSync } from "node:fs";
-import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Plugin, SDK_VERSION } from "@godwit/sdk";
 import { checkNodeId } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { writeWhole } from "../kernel/whole-file.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { importPlugin, startPlugin } from "./code.ts";
 import type { InstalledCode } from "./isolation.ts";
@@ -264,9 +265,7 @@ async function foldersIn(path: string): Promise<string[]> {
 async function replaceFile(folder: string, name: string, contents: string | Uint8Array): Promise<void> {
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    const staged = join(folder, `.${name}.new`);
-    await writeFile(staged, contents, { mode: 0o600, flush: true });
-    await rename(staged, join(folder, name));
+    writeWhole(join(folder, name), contents, 0o600);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw godwitError("GODWIT_STATE_UNUSABLE", `cannot write to ${folder}: ${reason}`, error);

@@ -43,7 +43,7 @@ test("instances do not see each other, and what they keep outlives them", async 
   expect(await two.keys()).toEqual([]);
   await two.set("k", Uint8Array.of(2));
   await scope.close();
-  expect(two.get("k")).rejects.toMatchObject({ code: "GODWIT_STOPPED" });
+  await expect(two.get("k")).rejects.toMatchObject({ code: "GODWIT_STOPPED" });
   const again = openPluginStorage(store, "discovery.two", new Scope("again"));
   expect(await again.get("k")).toEqual(Uint8Array.of(2));
   expect(await one.get("k")).toEqual(Uint8Array.of(1));

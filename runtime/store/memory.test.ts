@@ -92,7 +92,7 @@ describe("the simulated disk", () => {
     expect(settled).toBe(0);
     expect(await store.load("setting")).toEqual([]);
     // The late close of the dead one must not free the disk under the living one.
-    expect(open(disk, clock)).rejects.toThrow("another node");
+    await expect(open(disk, clock)).rejects.toThrow("another node");
   });
 
   test("destroy leaves an empty medium, a copy is independent of it", async () => {

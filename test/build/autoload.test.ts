@@ -78,7 +78,7 @@ test("a build that fails says why and leaves nothing behind", async () => {
   const entry = join(folder, "broken.ts");
   writeFileSync(entry, 'import { gone } from "./gone.ts"; gone();');
   const failure = buildBinary({ entries: [entry], entryRoot: folder, outfile, version });
-  expect(failure).rejects.toThrow(/gone\.ts/);
+  await expect(failure).rejects.toThrow(/gone\.ts/);
   await failure.catch(() => undefined);
   expect(await Bun.file(outfile).exists()).toBe(false);
 });

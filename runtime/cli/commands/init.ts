@@ -7,7 +7,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { facts, short } from "../render.ts";
-import { defaultConfigPath, starterConfig, writeWhole } from "../starter.ts";
+import { defaultConfigPath, starterConfig, writeConfig } from "../starter.ts";
 
 export const init: CommandModule = {
   async run(context) {
@@ -34,7 +34,7 @@ export const init: CommandModule = {
       text === undefined
         ? await loadConfig({ path, env: context.env })
         : parseConfig(text, { path, env: context.env, format: "toml" });
-    if (text !== undefined) writeWhole(path, text);
+    if (text !== undefined) writeConfig(path, text);
     const { identity } = loadOrCreateIdentity(config.node.stateDir, systemRandom);
     const found = {
       id: identity.id,

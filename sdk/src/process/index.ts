@@ -15,6 +15,7 @@ import { LogRing } from "./ring.ts";
 import { pause, Pauses } from "./wait.ts";
 
 export type { DeathSignal } from "./launch.ts";
+export { readPrivate, writePrivate } from "./private-file.ts";
 export { LogRing } from "./ring.ts";
 export { pause, Pauses } from "./wait.ts";
 

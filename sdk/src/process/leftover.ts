@@ -2,9 +2,10 @@
  * What a node that died left running. The pid of a daemon stands in a file beside its other files, with the moment at which
  * that process began, so that a pid which means another process by now is never hurt.
  */
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import type { Clock } from "../clock.ts";
 import { signalGroup } from "./launch.ts";
+import { writePrivate } from "./private-file.ts";
 import { pause } from "./wait.ts";
 
 const TERM_MS = 5_000;
@@ -28,8 +29,7 @@ async function identityOf(pid: number): Promise<string | undefined> {
 export async function remember(path: string, pid: number): Promise<void> {
   const identity = await identityOf(pid);
   if (identity === undefined) return;
-  await writeFile(`${path}.new`, `${identity}\n`, { mode: 0o600 });
-  await rename(`${path}.new`, path);
+  await writePrivate(path, `${identity}\n`);
 }
 
 export const forget = (path: string): Promise<void> => rm(path, { force: true });
