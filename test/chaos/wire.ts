@@ -9,6 +9,8 @@ export type Silence = "none" | "there" | "back" | "both";
 interface Connection {
   readonly dialer: Socket;
   readonly target: Socket;
+  /** Passes what was read and held back. */
+  readonly held: (() => void)[];
 }
 
 export class Wire {
@@ -80,7 +82,7 @@ export class Wire {
     if (this.#isCut) return void dialer.destroy();
     this.connections++;
     const target = connect(this.#targetPort(), "127.0.0.1");
-    const connection = { dialer, target };
+    const connection: Connection = { dialer, target, held: [] };
     this.#connections.add(connection);
     const end = () => {
       this.#connections.delete(connection);
@@ -98,19 +100,28 @@ export class Wire {
   }
 
   #carry(connection: Connection, from: Socket, to: Socket): void {
-    from.on("data", (bytes: Buffer) => {
+    const pass = (bytes: Buffer) => {
       this.bytes += bytes.length;
-      if (this.bytes >= this.#silentAt && this.#silence !== "both") {
-        this.silence("both");
-        this.#onSilentAt?.();
-      }
       if (!to.write(bytes)) from.pause();
+    };
+    from.on("data", (bytes: Buffer) => {
+      // What was read before the pause took effect.
+      if (this.#silence === "both") return void connection.held.push(() => pass(bytes));
+      const room = this.#silentAt - this.bytes;
+      if (bytes.length < room) return pass(bytes);
+      // One read may hold all that is left: beyond the byte at which it goes silent nothing passes.
+      pass(bytes.subarray(0, room));
+      const rest = bytes.subarray(room);
+      connection.held.push(() => pass(rest));
+      this.silence("both");
+      this.#onSilentAt?.();
     });
     to.on("drain", () => this.#apply(connection));
   }
 
   /** A silent direction is not read: what was sent waits in the kernel, as in that of a machine behind a dead cable. */
-  #apply({ dialer, target }: Connection): void {
+  #apply({ dialer, target, held }: Connection): void {
+    if (this.#silence === "none") for (const pass of held.splice(0)) pass();
     const set = (socket: Socket, isSilent: boolean, isFull: boolean) => {
       if (isSilent) socket.pause();
       else if (!isFull) socket.resume();
