@@ -7,14 +7,6 @@ import members from "../vectors/members.json";
 import { z } from "zod";
 import { readTelegram } from "../../plugins/service-telex/telegram.ts";
 import { LineReader } from "../../plugins/service-telex/lines.ts";
-import {
-  ControlSyntaxError,
-  infoOf,
-  parseWords,
-  ReplyParser,
-} from "../../plugins/transport-tor/control-reply.ts";
-import { formatTorEndpoint, parseDoor, parseTorEndpoint } from "../../plugins/transport-tor/endpoint.ts";
-import { judgeEvent, initialStatus, planHealth } from "../../plugins/transport-tor/status.ts";
 import { parseTcpEndpoint } from "../../plugins/transport-tcp/endpoint.ts";
 import { parseConfig } from "../../runtime/config/load.ts";
 import { parseDuration, parseSize } from "../../runtime/config/units.ts";
@@ -33,16 +25,6 @@ import { openList } from "../../plugins/discovery-static/signed-list.ts";
 import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
-import { parseDevice as parseKernelDevice } from "../../plugins/transport-wireguard/kernel.ts";
-import { parseWgEndpoint } from "../../plugins/transport-wireguard/endpoint.ts";
-import wireguard from "../../plugins/transport-wireguard/vectors.json";
-import { decodePluginMessage, encodePluginMessage } from "../../runtime/wire/plugin-messages.ts";
-import spoken from "../../sdk/src/netlink/vectors.json";
-import netlink from "../vectors/netlink.json";
-import { decodeUdp, encodeData, encodeUdp, UdpKind } from "../../plugins/transport-udp/wire.ts";
-import { isHostAllowed, parseWebSocketEndpoint } from "../../plugins/transport-websocket/endpoint.ts";
-import * as rtnetlink from "@godwit/sdk/netlink";
-import * as punch from "../../runtime/wire/punch.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
@@ -68,9 +50,10 @@ import { decodeParts, encodeFrame, encodeParts, FrameReader } from "../../runtim
 import { parsePermission } from "../../runtime/plugin/permissions.ts";
 import pluginFrames from "../vectors/plugin-frames.json";
 import type { Target } from "./engine.ts";
+import { bytesOf, checkStable, checkText, decoder, fill, parser, texts, utf8 } from "./target.ts";
+import { transportTargets } from "./transports.ts";
 import { initTargets } from "./init.ts";
 
-const utf8 = new TextEncoder();
 const pluginManifest = utf8.encode(
   '{"id":"gull","namespace":"service","version":"1.0.0","sdk":"^0.1.0","permissions":["x"],"entry":"a.ts","config":{"type":"object"}}',
 );
@@ -79,9 +62,6 @@ const pluginPackage = encodePackage(
   utf8.encode("export default 1"),
   generateIdentity(seededRandom(77)),
 );
-const text = new TextDecoder();
-const texts = (...lines: readonly string[]): Uint8Array[] => lines.map((line) => utf8.encode(line));
-const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
 const vectors = { ...frames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
@@ -135,36 +115,8 @@ const tomlTokens = [
   ),
 ];
 
-const decoder = (
-  name: string,
-  seeds: readonly Uint8Array[],
-  run: (input: Uint8Array) => unknown,
-): Target => ({
-  name,
-  seeds,
-  tokens: [],
-  run: (input) => void run(input),
-});
-const parser = (
-  name: string,
-  seeds: readonly string[],
-  run: (input: string) => unknown,
-  tokens: readonly Uint8Array[] = [],
-): Target => ({ name, seeds: texts(...seeds), tokens, run: (input) => void run(text.decode(input)) });
-
-/** What its parser took must be written so that it parses to the same. */
-function checkText<T>(value: T, format: (value: T) => string, parse: (text: string) => T): void {
-  if (!Bun.deepEquals(parse(format(value)), value)) throw new Error(`not stable: ${format(value)}`);
-}
-
 const closedVector = (name: keyof typeof closed): Uint8Array =>
   new Uint8Array(Buffer.from(closed[name], "hex"));
-
-/** What its decoder took must encode to something that decodes to the same. */
-function checkStable<T>(value: T, encode: (value: T) => Uint8Array, decode: (bytes: Uint8Array) => T): void {
-  const again = decode(encode(value));
-  if (!Bun.deepEquals(again, value)) throw new Error(`not stable: ${JSON.stringify(value)}`);
-}
 
 function routeSeeds(): Uint8Array[] {
   const proof = { seqno: 7, recordHash: fill(8, 1), signature: fill(64, 2) };
@@ -382,63 +334,6 @@ const tokenBodies = (): Uint8Array[] =>
     (token) => new Uint8Array(bech32m.fromWords(bech32m.decode(token as `${string}1${string}`, false).words)),
   );
 
-function netlinkTargets(): Target[] {
-  const hex = (list: readonly string[]) => list.map((line) => parseHex(line, line.length / 2)!);
-  const each = (parse: (message: rtnetlink.NetlinkMessage) => unknown) => (input: Uint8Array) => {
-    for (const spokenMessage of rtnetlink.parseMessages(input)) parse(spokenMessage);
-  };
-  return [
-    decoder(
-      "netlink links",
-      hex(netlink.links),
-      each(({ body }) => rtnetlink.parseLink(body)),
-    ),
-    decoder(
-      "netlink addresses",
-      hex(netlink.addresses),
-      each(({ body }) => rtnetlink.parseAddress(body)),
-    ),
-    decoder(
-      "netlink routes",
-      hex(spoken.routes),
-      each(({ body }) => rtnetlink.parseRoute(body)),
-    ),
-    decoder("netlink outcomes", hex(spoken.outcomes), each(rtnetlink.parseOutcome)),
-    decoder("wireguard of the kernel", hex(Object.values(wireguard)), (input) =>
-      parseKernelDevice(rtnetlink.parseMessages(input)),
-    ),
-    decoder("generic netlink family", hex(spoken.family), each(rtnetlink.parseFamily)),
-  ];
-}
-
-function transportTargets(): Target[] {
-  const id = fill(8, 7);
-  const called = { step: punch.PunchStep.call, nonce: id, endpoints: ["udp://192.0.2.1:4861"] };
-  return [
-    decoder(
-      "udp datagram",
-      [encodeData(true, id, 1, fill(9, 0x80)), encodeUdp(UdpKind.feedback, false, id, 8)],
-      decodeUdp,
-    ),
-    decoder("observed", [punch.encodeObserved("udp://[2001:db8::1]:4861")], (input) =>
-      checkStable(punch.decodeObserved(input), punch.encodeObserved, punch.decodeObserved),
-    ),
-    decoder("punch", [new Uint8Array([...punch.encodePunch(called), ...fill(64, 3)])], (input) => {
-      const { body } = punch.decodePunch(input);
-      if (body.length > input.length - 64) throw new Error("the signature is not behind the body");
-    }),
-    ...netlinkTargets(),
-    decoder("plugin message", [encodePluginMessage("transport.wireguard", fill(32, 5))], (input) =>
-      decodePluginMessage(input),
-    ),
-    parser("wireguard endpoint", [`wg://${"AQEB".repeat(10)}AQE/192.0.2.7:1,[::1]:2`], parseWgEndpoint),
-    parser("websocket endpoint", ["wss://a.example:443/godwit", "ws://[::1]:1/"], parseWebSocketEndpoint),
-    parser("host header", ["a.example:443", "[::1]:1", "192.0.2.1"], (input) =>
-      isHostAllowed(input, ["a.example"]),
-    ),
-  ];
-}
-
 function linkTargets(): Target[] {
   const random = seededRandom(3);
   const items = [
@@ -553,35 +448,6 @@ lifetime = "72h"
 
 const wantsAnything = z.looseObject({});
 
-function torTargets(): Target[] {
-  const replies = [
-    '250-AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="/a \\"b"\r\n250 OK\r\n',
-    "250+onions/detached=\r\nabc\r\n..def\r\n.\r\n250 OK\r\n",
-    '650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=10 WARNING="No route"\r\n650 STATUS_GENERAL WARN CLOCK_SKEW SKEW=-7\r\n',
-  ].map((reply) => utf8.encode(reply));
-  return [
-    decoder("tor control replies", replies, (input) => {
-      try {
-        for (const { lines } of new ReplyParser().push(input))
-          for (const line of lines) {
-            parseWords(line.text);
-            infoOf({ code: 250, lines }, "onions/detached");
-            const event = judgeEvent(initialStatus, line.text);
-            if (event.kind === "status") planHealth(event.status, true);
-          }
-      } catch (error) {
-        // Its errors end the control connection.
-        if (!(error instanceof ControlSyntaxError)) throw error;
-      }
-    }),
-    parser("tor endpoint", ["tor://peer.example:1", "tor://[2001:db8::1]:80"], (input) => {
-      parseDoor(input);
-      const target = parseTorEndpoint(input);
-      if (!Bun.deepEquals(parseTorEndpoint(formatTorEndpoint(target)), target)) throw new Error("not stable");
-    }),
-  ];
-}
-
 function textTargets(): Target[] {
   const json = JSON.stringify(Bun.TOML.parse(toml), undefined, 1);
   const env = { KEY: "correct horse battery staple", GODWIT_NODE__NETWORK: "other" };
@@ -632,8 +498,6 @@ function readLines(reader: LineReader, input: Uint8Array): void {
   reader.finish();
 }
 
-const bytesOf = (hexText: string): Uint8Array => parseHex(hexText, hexText.length / 2)!;
-
 function streamTargets(): Target[] {
   const { messages, frames: inside } = streamVectors;
   const nothing: streams.FrameSink = {
@@ -671,6 +535,5 @@ export const decoderTargets = (): Target[] => [
   ...identityTargets(),
   ...textTargets(),
   ...streamTargets(),
-  ...torTargets(),
   ...initTargets(),
 ];
