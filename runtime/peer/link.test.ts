@@ -201,6 +201,16 @@ describe("a link in use", () => {
     expect(deadAtMs[0]).toBeDefined();
   });
 
+  test("that came up just now is noticed as soon, although its round trip is still measured", async () => {
+    const { clock, sessions, links, deadAtMs } = twoEnds("fast", 40);
+    await clock.advance(100);
+    links[0].send(new Uint8Array(10), true);
+    await clock.advance(200);
+    silence(sessions);
+    await clock.advance(2_000);
+    expect(deadAtMs[0]).toBeLessThan(2_100);
+  });
+
   test("over half a second of round trip stays alive", async () => {
     const { clock, sessions, links, deadAtMs } = twoEnds();
     for (const session of sessions) session.delayMs = 350;

@@ -158,7 +158,9 @@ export class Link {
     this.#rateBitsPerSecond = session.rateBitsPerSecond;
     this.upAtMs = this.#clock.monotonicMs();
     this.#heardAtMs = this.#sentAtMs = this.#rttWindowAtMs = this.#measuredAtMs = this.upAtMs;
-    if (this.#profile !== undefined) this.#probeSpread();
+    if (this.#profile === undefined) return;
+    this.#probeEarly();
+    this.#schedule(this.#idleMs);
   }
 
   /** Smoothed round trip in ms; undefined before the first answer. */
@@ -311,7 +313,7 @@ export class Link {
     this.#remeasureTimer?.cancel();
     this.#remeasureTimer = this.#clock.after(pauseMs, () => {
       this.#isBusy = this.#clock.monotonicMs() - dueAtMs > LATE_MS;
-      if (this.#misses === 0) this.#probeSpread();
+      if (this.#misses === 0) this.#probeEarly();
     });
   }
 
@@ -383,11 +385,10 @@ export class Link {
     return this.#profile!.idleMs * (1 + IDLE_SPREAD * (2 * this.#random.float() - 1)) + extraMs;
   }
 
-  /** The next probe comes early, by chance. */
-  #probeSpread(): void {
+  /** The next probe of the idle link comes early, by chance. The timer stays: data that went out may have set it. */
+  #probeEarly(): void {
     this.#probe();
     this.#idleMs *= 1 - FIRST_IDLE_SPREAD * this.#random.float();
-    this.#schedule(this.#idleMs);
   }
 
   #probe(): void {
