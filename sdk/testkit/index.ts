@@ -16,7 +16,7 @@ export { storageChecks, storageConformance, type StorageSetup } from "./conforma
 export { FakeMesh } from "./network.ts";
 export { FakePeers } from "./peers.ts";
 export { FakeHostNetwork } from "./host-network.ts";
-export { openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
+export { describeSocket, openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
 export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";
 export { lifecycleChecks, type PluginSetup } from "./conformance/lifecycle.ts";
 export { Observer, type TransportSetup } from "./conformance/bench.ts";

@@ -2,7 +2,15 @@ import { describe, expect, test } from "bun:test";
 import { definePlugin, type PluginContext } from "../src/index.ts";
 import { schemaOf } from "./broken.ts";
 import { turn } from "./conformance/check.ts";
-import { FakeMesh, ManualClock, seededRandom, TestHost, WatchedAbort } from "./index.ts";
+import {
+  describeSocket,
+  FakeMesh,
+  ManualClock,
+  openSockets,
+  seededRandom,
+  TestHost,
+  WatchedAbort,
+} from "./index.ts";
 
 describe("the clock", () => {
   test("runs timers in order of time, those set meanwhile too, and none that was cancelled", () => {
@@ -125,6 +133,19 @@ describe("the host", () => {
         .start({ odd: 1 })
         .catch((error: { code: string }) => error.code),
     ).toBe("GODWIT_CONFIG_INVALID");
+  });
+
+  test("names the sockets that are open, with both ends and what became of them", async () => {
+    const before = openSockets()!;
+    const fresh = () => [...openSockets()!].filter((name) => !before.has(name)).map(describeSocket);
+    using server = Bun.listen({ hostname: "::1", port: 0, socket: { data() {} } });
+    expect(fresh()).toContain(
+      `tcp6 [0000:0000:0000:0000:0000:0000:0000:0001]:${server.port} to [0000:0000:0000:0000:0000:0000:0000:0000]:0, listening`,
+    );
+    const udp = await Bun.udpSocket({ hostname: "127.0.0.1" });
+    expect(fresh()).toContain(`udp 127.0.0.1:${udp.port}`);
+    udp.close();
+    expect(describeSocket("socket:[1]")).toBe("socket:[1]");
   });
 
   test("knows who still listens to a signal", () => {

@@ -97,13 +97,14 @@ export async function quiet(step: () => void = () => {}): Promise<void> {
 /** Waits until `isTrue`; fails after `withinMs` of real time. `step` moves a manual clock where one must. */
 export async function until(
   isTrue: () => boolean,
-  what: string,
+  what: string | (() => string),
   step: () => void = () => {},
   withinMs = DEADLINE_MS,
 ): Promise<void> {
   const endMs = performance.now() + withinMs;
   while (!isTrue()) {
-    demand(performance.now() < endMs, `not within ${withinMs / 1_000} s: ${what}`);
+    if (performance.now() >= endMs)
+      throw new CheckFailure(`not within ${withinMs / 1_000} s: ${typeof what === "string" ? what : what()}`);
     step();
     await turn();
   }

@@ -1,7 +1,7 @@
 /** What is asked of every plugin, whatever it does: its configuration, its start, its stop, what it leaves. */
 import type { Plugin } from "../../src/index.ts";
 import { configIssues, TestHost, type TestHostOptions } from "../context.ts";
-import { openSockets } from "../leak.ts";
+import { describeSocket, openSockets } from "../leak.ts";
 import { type Check, demand, demandNothing, quiet, settled, stopHost, until } from "./check.ts";
 
 export interface PluginSetup {
@@ -28,9 +28,11 @@ export const stepOf =
     clockStepMs > 0 ? host.clock.advance(clockStepMs) : undefined;
 
 /** Fails when sockets are open that were not before. */
-export async function demandSockets(before: number | undefined, when: string): Promise<void> {
+export async function demandSockets(before: ReadonlySet<string> | undefined, when: string): Promise<void> {
   if (before === undefined) return;
-  await until(() => (openSockets() ?? 0) <= before, `${when}: sockets are closed`, undefined, SOCKETS_MS);
+  const left = () => [...(openSockets() ?? [])].filter((name) => !before.has(name));
+  const what = () => `${when}: sockets are closed; open are ${left().map(describeSocket).join("; ")}`;
+  await until(() => left().length === 0, what, undefined, SOCKETS_MS);
 }
 
 /** Fails when it does not start. */
