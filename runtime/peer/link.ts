@@ -23,7 +23,7 @@ interface LivenessProfile {
 /** DESIGN timer profiles. Slow links have no probes: their transport's own signs and custody acknowledgements count. */
 const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
   fast: {
-    idleMs: 5_000,
+    idleMs: 4_800,
     activeMs: 500,
     replyMs: 300,
     missesBeforeSuspect: 2,
@@ -40,8 +40,8 @@ const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
   },
   slow: undefined,
 };
-/** The responder waits a little longer, so that one probe exchange per period serves both ends. */
-const RESPONDER_EXTRA_MS = 700;
+/** The responder waits this much longer than the initiator ever does, so that one exchange of probes serves both ends. */
+const RESPONDER_EXTRA_MS = 150;
 /** A link counts as in use for this long after data was sent on it. */
 const ACTIVE_WINDOW_MS = 5_000;
 /** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
@@ -86,8 +86,8 @@ const STARVED_FOR_MS = 10_000;
 const PROBES_HELD_MAX = 8;
 /** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
 const FIRST_IDLE_SPREAD = 0.8;
-/** Later ones vary by this share, both ways. */
-const IDLE_SPREAD = 0.1;
+/** Later ones of the initiator vary by this share, both ways. */
+const IDLE_SPREAD = 0.05;
 /** A link that was heard so recently is not checked on somebody's word, ms. */
 const CHECK_FRESH_MS = 300;
 const ASKED_FRESH_MS = 1_000;
@@ -355,7 +355,7 @@ export class Link {
     if (!isProbing) {
       const isActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
       const limitMs = isActive ? profile.activeMs : this.#idleMs;
-      const leftMs = limitMs - (nowMs - this.#heardAtMs);
+      const leftMs = limitMs - (nowMs - (isActive ? this.#heardAtMs : this.#idleSinceMs));
       // Less than a timer resolves is nothing left: rounding would set it again and again for the same moment.
       if (leftMs >= TIMER_RESOLUTION_MS) {
         if (isActive && nowMs - Math.max(this.#measuredAtMs, this.#probedAtMs) >= MEASURE_MS) this.#probe();
@@ -380,9 +380,18 @@ export class Link {
     return isStarved ? waitMs * STARVED_FACTOR : waitMs;
   }
 
+  /**
+   * The end that dialled probes an idle link at times of its own, whatever it heard: news that go to everybody must not
+   * make all links of a mesh silent together, since a node that freezes is found by the first of its links to be probed.
+   */
+  get #idleSinceMs(): number {
+    return this.session.direction === "outbound" ? this.#probedAtMs : this.#heardAtMs;
+  }
+
   #nextIdleMs(): number {
-    const extraMs = this.session.direction === "inbound" ? RESPONDER_EXTRA_MS : 0;
-    return this.#profile!.idleMs * (1 + IDLE_SPREAD * (2 * this.#random.float() - 1)) + extraMs;
+    const { idleMs } = this.#profile!;
+    if (this.session.direction === "inbound") return idleMs * (1 + IDLE_SPREAD) + RESPONDER_EXTRA_MS;
+    return idleMs * (1 + IDLE_SPREAD * (2 * this.#random.float() - 1));
   }
 
   /** The next probe of the idle link comes early, by chance. The timer stays: data that went out may have set it. */
