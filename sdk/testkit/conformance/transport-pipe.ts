@@ -1,7 +1,7 @@
 /** Checks of a pipe: what goes through, how it slows down, how it ends. */
 import type { Pipe, Random } from "../../src/index.ts";
 import { type Bench, Observer, onBench, type TransportSetup } from "./bench.ts";
-import { type Check, CheckFailure, DEADLINE_MS, demand } from "./check.ts";
+import { type Check, CheckFailure, DEADLINE_MS, demand, PAUSE_MS } from "./check.ts";
 
 const TRAFFIC_BYTES = 256 * 1024;
 const UNREAD_BYTES_MAX = 32 * 1024 * 1024;
@@ -141,6 +141,7 @@ async function checkDatagrams(bench: Bench): Promise<void> {
         datagram.fill(POISON);
       }
       await bench.quiet();
+      await Bun.sleep(PAUSE_MS);
     }
     for (const piece of seen.pieces)
       demand(
@@ -168,6 +169,7 @@ async function checkTooBig(bench: Bench): Promise<void> {
   for (const endMs = performance.now() + DEADLINE_MS; performance.now() < endMs && atFar.bytes === 0;) {
     near.write(Uint8Array.of(9));
     await bench.quiet();
+    await Bun.sleep(PAUSE_MS);
   }
   demand(atFar.bytes > 0, "after a datagram beyond the mtu nothing goes through any more");
 }
