@@ -15,13 +15,16 @@ export interface TargetPattern {
 
 const HOST_PATTERN = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$/i;
 
-/** `HOST:PORT`: an IPv4 address, an IPv6 address in brackets, or a name. Undefined for anything else. */
+/**
+ * `HOST:PORT`: an IPv4 address, an IPv6 address in brackets, or a name. Undefined for anything else, an address with a zone
+ * (RFC 4007) among it: that names an interface of one machine, which the other end does not know.
+ */
 export function parseTarget(text: string): Target | undefined {
   const match = /^(?:\[([^\]]+)\]|([^:\s[\]]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
   if (match === null || port < 1 || port > 65_535) return undefined;
   const host = (match[1] ?? match[2]!).toLowerCase();
-  if (match[1] !== undefined) return isIP(host) === 6 ? { host, port } : undefined;
+  if (match[1] !== undefined) return isIP(host) === 6 && !host.includes("%") ? { host, port } : undefined;
   // 1.2.3 and 0x7f000001 are addresses to some resolvers: a name has a letter in its last part.
   if (isIP(host) === 4) return { host, port };
   return HOST_PATTERN.test(host) && /[a-z][^.]*$/i.test(host) && !/^0x/i.test(host.split(".").at(-1)!)

@@ -38,11 +38,12 @@ test.each([
   "1.2.3:80",
   "0x7f000001:80",
   "::1:80",
+  "[fe80::1%eth0]:80",
   "[1.2.3.4]:80",
   "a b:80",
 ])("%p is no target", (text) => expect(parseTarget(text)).toBeUndefined());
 
-test.each(["10.0.0.0/33:22", "[fd00::/129]:1", "name/8:22", "10.0.0.0/8", "*:80"])(
+test.each(["10.0.0.0/33:22", "[fe80::%1/10]:22", "[fd00::/129]:1", "name/8:22", "10.0.0.0/8", "*:80"])(
   "%p is no pattern",
   (text) => expect(parsePattern(text)).toBeUndefined(),
 );

@@ -52,7 +52,16 @@ test("ranges of both families, mapped addresses, zones, and names that are no ad
 });
 
 test("what is no range is none", () => {
-  for (const text of ["", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8", "10.0.0.0/-1", "10.0.0.0/8/8"])
+  for (const text of [
+    "",
+    "10.0.0.0/33",
+    "10.0.0/8",
+    "::/129",
+    "a/8",
+    "10.0.0.0/-1",
+    "10.0.0.0/8/8",
+    "fe80::1%eth0/64",
+  ])
     expect(parseCidr(text)).toBeUndefined();
   expect(parseCidr("::1")).toEqual({ address: "::1", bits: 128, family: "ipv6" });
 });
