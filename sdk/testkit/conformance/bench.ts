@@ -5,7 +5,7 @@ import { TestHost } from "../context.ts";
 import { WatchedAbort } from "../leak.ts";
 import { seededRandom } from "../random.ts";
 import type { HostNeeds } from "./lifecycle.ts";
-import { demand, quiet, settled, stopHost, until } from "./check.ts";
+import { demand, quiet, settled, stepBy, stopHost, until } from "./check.ts";
 
 export interface TransportSetup {
   readonly plugin: Plugin;
@@ -89,8 +89,7 @@ export class Bench {
 
   constructor(setup: TransportSetup) {
     this.setup = setup;
-    const { clockStepMs = 0 } = setup;
-    this.step = () => (clockStepMs > 0 ? this.clock.advance(clockStepMs) : undefined);
+    this.step = stepBy(this.clock, setup.clockStepMs);
   }
 
   async start(config: unknown): Promise<TestHost> {

@@ -5,6 +5,7 @@
 import { appendFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { GodwitError } from "../../src/index.ts";
+import type { ManualClock } from "../clock.ts";
 import type { TestHost } from "../context.ts";
 
 export interface Check<Setup> {
@@ -87,8 +88,15 @@ const QUIET_TURNS = 40;
 export const DEADLINE_MS = 2_000;
 export const PAUSE_MS = 1;
 
+/** Where no manual clock must move. */
+export const noStep = (): void => {};
+
+/** Moves a manual clock by so many ms at each look. */
+export const stepBy = (clock: ManualClock, stepMs = 0): (() => void) =>
+  stepMs > 0 ? () => clock.advance(stepMs) : noStep;
+
 /** Long enough for what must not happen to happen. */
-export async function quiet(step: () => void = () => {}): Promise<void> {
+export async function quiet(step = noStep): Promise<void> {
   for (let i = 0; i < QUIET_TURNS; i++) {
     step();
     await turn();
@@ -99,16 +107,16 @@ export async function quiet(step: () => void = () => {}): Promise<void> {
 export async function until(
   isTrue: () => boolean,
   what: string | (() => string),
-  step: () => void = () => {},
+  step = noStep,
   withinMs = DEADLINE_MS,
 ): Promise<void> {
   const endMs = performance.now() + withinMs;
-  for (let turns = 0; !isTrue(); turns++) {
+  while (!isTrue()) {
     if (performance.now() >= endMs)
       throw new CheckFailure(`not within ${withinMs / 1_000} s: ${typeof what === "string" ? what : what()}`);
     step();
-    // What takes longer than a few turns may be done by another process, which needs the processor.
-    await (turns < QUIET_TURNS ? turn() : Bun.sleep(PAUSE_MS));
+    // Without a clock to move, another process may do what is waited for, and needs the processor.
+    await (step === noStep ? Bun.sleep(PAUSE_MS) : turn());
   }
 }
 
@@ -117,11 +125,7 @@ export type Settled<T> =
   | { readonly isFulfilled: false; readonly error: unknown };
 
 /** How a promise ended; fails when it does not within two seconds. */
-export async function settled<T>(
-  promise: Promise<T>,
-  what: string,
-  step: () => void = () => {},
-): Promise<Settled<T>> {
+export async function settled<T>(promise: Promise<T>, what: string, step = noStep): Promise<Settled<T>> {
   const box: { outcome: Settled<T> | undefined } = { outcome: undefined };
   promise.then(
     (value) => (box.outcome = { isFulfilled: true, value }),
@@ -136,7 +140,7 @@ export const isGodwitError = (error: unknown): error is GodwitError =>
   error instanceof Error && "code" in error && "kind" in error && /^GODWIT_[A-Z_]+$/.test(String(error.code));
 
 /** Stops a host and fails when that fails. */
-export async function stopHost(host: TestHost, step: () => void = () => {}): Promise<void> {
+export async function stopHost(host: TestHost, step = noStep): Promise<void> {
   const end = await settled(host.stop(), "stop comes to an end", step);
   demand(end.isFulfilled, `stop failed: ${end.isFulfilled ? "" : String(end.error)}`);
 }

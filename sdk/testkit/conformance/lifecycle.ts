@@ -2,7 +2,7 @@
 import type { Plugin } from "../../src/index.ts";
 import { configIssues, TestHost, type TestHostOptions } from "../context.ts";
 import { describeSocket, openSockets } from "../leak.ts";
-import { type Check, demand, demandNothing, quiet, settled, stopHost, until } from "./check.ts";
+import { type Check, demand, demandNothing, quiet, settled, stepBy, stopHost, until } from "./check.ts";
 
 export interface PluginSetup {
   readonly plugin: Plugin;
@@ -22,10 +22,8 @@ const SOCKETS_MS = 4_000;
 
 export type HostNeeds = Omit<TestHostOptions, "clock" | "random" | "instance">;
 
-export const stepOf =
-  (host: TestHost, { clockStepMs = 0 }: { readonly clockStepMs?: number }) =>
-  () =>
-    clockStepMs > 0 ? host.clock.advance(clockStepMs) : undefined;
+export const stepOf = ({ clock }: TestHost, { clockStepMs }: { readonly clockStepMs?: number }) =>
+  stepBy(clock, clockStepMs);
 
 /** Fails when sockets are open that were not before. */
 export async function demandSockets(before: ReadonlySet<string> | undefined, when: string): Promise<void> {

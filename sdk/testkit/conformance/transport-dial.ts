@@ -1,7 +1,7 @@
 /** Checks of a transport's dialling half, and of what it publishes. */
 import { openSockets, WatchedAbort } from "../leak.ts";
 import { type Bench, Observer, onBench, type TransportSetup } from "./bench.ts";
-import { type Check, demand, isGodwitError, settled, stopHost } from "./check.ts";
+import { type Check, demand, isGodwitError, settled, stepBy, stopHost } from "./check.ts";
 import { demandSockets } from "./lifecycle.ts";
 
 async function checkDescription(bench: Bench): Promise<void> {
@@ -36,7 +36,7 @@ async function checkNobody(bench: Bench): Promise<void> {
   await stopHost(listener, bench.step);
   const { signal } = new AbortController();
   const { kind, nobody: configured, nobodyStepMs } = bench.setup;
-  const step = nobodyStepMs === undefined ? bench.step : () => bench.clock.advance(nobodyStepMs);
+  const step = nobodyStepMs === undefined ? bench.step : stepBy(bench.clock, nobodyStepMs);
   for (const nobody of [...(kind === "stream" ? [endpoint] : []), ...(configured ? [configured] : [])]) {
     const end = await settled(dialler.driver!.dial(nobody, signal), `a dial of ${nobody}`, step);
     if (end.isFulfilled) end.value.close();
