@@ -3,10 +3,10 @@
  * version. Must never produce a binary that reads a bunfig.toml or .env from its working directory: a node runs as root
  * and must not execute what lies in a folder (test/build/autoload.test.ts).
  *
- * Worker files are entry points of their own. Inside the binary `runtime/store/sqlite-worker.ts` is
- * `/$bunfs/root/store/sqlite-worker.js`, because `runtime/` is the root; `import.meta.url` of every bundled module is that
- * of the main file there, so `new URL("./x.ts", import.meta.url)` is right only from source. A relative string would be
- * looked up in the working directory on disk first, so it is never used.
+ * Split into chunks, so that a command, a worker or a locked-in plugin loads what it needs and not the whole node. Worker
+ * files are entry points of their own. Inside the binary `runtime/store/sqlite-worker.ts` is
+ * `/$bunfs/root/store/sqlite-worker.js`, because `runtime/` is the root, and `import.meta.url` of a module is that of its
+ * chunk, so `new URL("./x.ts", import.meta.url)` is right only from source (runtime/kernel/compiled.ts).
  */
 import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
@@ -64,6 +64,7 @@ export async function buildBinary(options: BuildOptions): Promise<number> {
         "--compile",
         "--minify",
         "--bytecode",
+        "--splitting",
         "--format=esm",
         ...(options.dangerouslyAutoload === true ? [] : autoloadFlags),
         `--root=${entryRoot}`,

@@ -92,6 +92,8 @@ export function apiSnapshot(surfaces: ReadonlyMap<string, readonly Exported[]>):
 
 const introductions: Readonly<Record<string, string>> = {
   "@godwit/sdk": "What a plugin imports. [The README](../README.md) says how the parts go together.",
+  "@godwit/sdk/errors":
+    "The error class of `@godwit/sdk` without the rest: for what must start before zod is loaded.",
   "@godwit/sdk/netlink":
     "Linux's netlink without any program: interfaces, addresses, routes, generic families.",
   "@godwit/sdk/process":

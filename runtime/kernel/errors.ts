@@ -2,7 +2,7 @@
  * The error taxonomy. Every code the runtime can raise stands in the table below, append-only; `docs/errors.md` is
  * generated from it (`bun run docs`). Expected outcomes are return values, not errors.
  */
-import { GodwitError, type ErrorKind, type RetryAdvice } from "@godwit/sdk";
+import { GodwitError, type ErrorKind, type RetryAdvice } from "@godwit/sdk/errors";
 
 export { GodwitError, type ErrorKind, type RetryAdvice };
 

@@ -5,8 +5,7 @@
  *   | length 4 | type 1 | id 4 | body ... |                     big-endian; length counts type, id and body
  *   body of most frames: | length of JSON 4 | JSON in UTF-8 | bytes ... |
  */
-import { GodwitError } from "@godwit/sdk";
-import { godwitError } from "../kernel/errors.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
 
 export const PLUGIN_PROTOCOL_VERSION = 1;
 

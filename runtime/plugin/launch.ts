@@ -7,6 +7,7 @@ import { closeSync, readFileSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { Clock } from "../kernel/clock.ts";
+import { isCompiled } from "../kernel/compiled.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { openSocketChannel } from "./frame-port.ts";
 import { hostEnd, WORKER_COUNTERS } from "./worker-channel.ts";
@@ -21,8 +22,6 @@ const SOCKET_TYPE = 1 | 0o2_000_000 | 0o4_000;
 /** Of what a plugin writes to its standard error: the last of it explains its end. */
 const STDERR_LINE_MAX = 500;
 const STDERR_LINES = { perSecond: 10, burst: 100 } as const;
-
-const isCompiled = import.meta.url.startsWith("file:///$bunfs/");
 
 /** The words that start this program again. By the link, so that it is the same file even when another lies there by now. */
 export const selfCommand = (): readonly string[] =>

@@ -1,7 +1,7 @@
 /** Transports and discovery of a plugin outside of the node's thread: its driver, its pipes, its endpoints and hints. */
-import { GodwitError, type Pipe, type PluginContext } from "@godwit/sdk";
+import type { Pipe, PluginContext } from "@godwit/sdk";
 import { z } from "zod";
-import { godwitError } from "../kernel/errors.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Flows } from "./flow.ts";
 import { FlowPipe, type FlowProperties } from "./flow-pipe.ts";
 import type { RemoteCalls } from "./remote-calls.ts";

@@ -3,8 +3,7 @@
  * inbox refuses, so that the previous hop keeps the message; it never pushes out what nobody has read.
  */
 import type { Timer } from "@godwit/sdk";
-import { GodwitError } from "@godwit/sdk";
-import { godwitError } from "../kernel/errors.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
 import type { TraceEntry } from "../wire/bundle.ts";

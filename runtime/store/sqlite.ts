@@ -6,6 +6,7 @@
  * look at `pendingOps`. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
+import { isCompiled } from "../kernel/compiled.ts";
 import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
 import type {
@@ -36,11 +37,7 @@ const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** While the worker writes one batch the next one already lies in its inbox. */
 const BATCHES_UNDER_WAY_MAX = 2;
 
-/**
- * In the compiled binary `import.meta.url` of every module is that of the main file, and workers lie where
- * `scripts/build.ts` puts them. Never a relative string: that one is looked up in the working directory first.
- */
-const workerUrl = import.meta.url.startsWith("file:///$bunfs/")
+const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 

@@ -1,8 +1,7 @@
 /** A few Custody objects over wires that tests bend, memory stores and one manual clock. For tests only. */
 import { createHash } from "node:crypto";
-import { GodwitError } from "@godwit/sdk";
 import { ManualClock } from "../kernel/clock.ts";
-import { godwitError } from "../kernel/errors.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, formatNodeId, nodeIdBytes, type MessageId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { isCompiled } from "../../kernel/compiled.ts";
 import { godwitError } from "../../kernel/errors.ts";
 
 export const KIT_FOLDER = ".godwit";
@@ -14,7 +15,6 @@ const STAMP_FILE = "stamp";
 /** `modules/...` goes below `node_modules` of the hidden folder, `template/...` is for `plugin new`. */
 export type KitFiles = Readonly<Record<string, string>>;
 
-export const isCompiled = import.meta.url.startsWith("file:///$bunfs/");
 /** Computed, because a literal path would be resolved at build time, when the module need not be there. */
 const kitUrl = isCompiled
   ? "file:///$bunfs/root/dist/author-kit.js"

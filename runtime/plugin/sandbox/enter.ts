@@ -7,6 +7,7 @@ import { ptr } from "bun:ffi";
 import { chownSync, lchownSync, lstatSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { encodeFrame, encodeParts, PluginFrame, wireErrorOf } from "../frames.ts";
+import { isCompiled } from "../../kernel/compiled.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import {
   buildRuleset,
@@ -161,7 +162,6 @@ function setLimit(arch: Arch, resource: number, limit: number) {
   return call(arch, "prlimit64", 0, resource, new BigUint64Array([BigInt(limit), BigInt(limit)]), 0);
 }
 
-const isCompiled = import.meta.url.startsWith("file:///$bunfs/");
 const selfWords = (): string[] => [
   "/proc/self/exe",
   ...(isCompiled ? [] : [Bun.main]),
