@@ -396,7 +396,11 @@ test("a new token's secret stands alone on stdout", async () => {
 });
 
 test("version and config need no node", async () => {
-  expect((await runForTest(["version"])).out).toMatch(/^godwit \d+\.\d+\.\d+\n$/);
+  for (const word of ["version", "--version"])
+    expect(await runForTest([word])).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^godwit \d+\.\d+\.\d+\n$/),
+    });
   expect(JSON.parse((await runForTest(["version", "--json"])).out)).toHaveProperty("version");
   expect((await runForTest(["config", "check"])).code).toBe(0);
   expect(JSON.parse((await runForTest(["config", "schema"])).out)).toHaveProperty("properties");

@@ -43,7 +43,10 @@ async function dispatch(
   io: CliIo,
   isJson: boolean,
 ): Promise<number> {
-  const { command, words, rest } = findCommand(argv);
+  // What the GNU standards ask of every program ("Standards for Command Line Interfaces").
+  const { command, words, rest } = findCommand(
+    argv[0] === "--version" ? ["version", ...argv.slice(1)] : argv,
+  );
   const beforeEnd = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
   const wantsHelp = beforeEnd.includes("--help") || beforeEnd.includes("-h") || words[0] === "help";
   if (command === undefined) {
