@@ -1,6 +1,4 @@
 /** Names and numbers of what protects the node from an untrusted plugin. */
-import { createHash } from "node:crypto";
-
 export type Protection = "landlock" | "landlock-net" | "seccomp" | "uid";
 
 const MIB = 2 ** 20;
@@ -35,5 +33,5 @@ const UIDS = 2 ** 24;
 
 /** Of an instance, by its folder's name: the same at every start, so that its files stay its own. */
 export function uidOf(folder: string): number {
-  return UID_BASE + (createHash("sha256").update(folder).digest().readUInt32BE(0) % UIDS);
+  return UID_BASE + (new Bun.CryptoHasher("sha256").update(folder).digest().readUInt32BE(0) % UIDS);
 }
