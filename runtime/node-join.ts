@@ -16,6 +16,7 @@ import { HandshakeGuard } from "./link/guard.ts";
 import { openSession } from "./link/handshake.ts";
 import type { Session } from "./link/types.ts";
 import { enrol } from "./membership/enrol.ts";
+import { loadNamed } from "./plugin/builtin.ts";
 import { PluginHost } from "./plugin/host.ts";
 import { builtinPlugins } from "./registry.ts";
 import type { SecretLife } from "./wire/join-messages.ts";
@@ -60,8 +61,17 @@ export interface Joined {
 export async function joinMesh(deps: JoinDeps): Promise<Joined> {
   const { config, clock, random, log } = deps;
   const { identity } = loadOrCreateIdentity(config.node.stateDir, random);
+  const instances = config.transports
+    .filter(({ enabled }) => enabled)
+    .map(({ name, type, options }) => ({
+      namespace: "transport" as const,
+      name,
+      type,
+      // Nobody has a reason to call a machine that is no member yet, and the port may be another node's.
+      options: "listen" in options || LISTENERS.includes(type) ? { ...options, listen: [] } : options,
+    }));
   const host = new PluginHost({
-    plugins: builtinPlugins,
+    plugins: await loadNamed(builtinPlugins, instances),
     network: { addresses: () => [], watch: () => () => {} },
     stateDir: config.node.stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
@@ -79,17 +89,7 @@ export async function joinMesh(deps: JoinDeps): Promise<Joined> {
     },
   });
   try {
-    // Nobody has a reason to call a machine that is no member yet, and the port may be another node's.
-    await host.start(
-      config.transports
-        .filter(({ enabled }) => enabled)
-        .map(({ name, type, options }) => ({
-          namespace: "transport",
-          name,
-          type,
-          options: "listen" in options || LISTENERS.includes(type) ? { ...options, listen: [] } : options,
-        })),
-    );
+    await host.start(instances);
     return await joinOver(deps, identity, host);
   } finally {
     await host.stop();

@@ -6,7 +6,8 @@ import type { Config } from "./config/load.ts";
 import type { Identity } from "./identity/keys.ts";
 import { godwitError } from "./kernel/errors.ts";
 import { writeWhole } from "./kernel/whole-file.ts";
-import { checkPluginTables } from "./plugin/check.ts";
+import { loadNamed } from "./plugin/builtin.ts";
+import { checkPluginTables, pluginSections } from "./plugin/check.ts";
 import {
   damagedPlugins,
   type InstalledChoice,
@@ -31,13 +32,17 @@ export { readPackage, removeInstalled, trustPublisher } from "./plugin/installed
 export type { InstalledPlugin } from "./plugin/installed.ts";
 export type { PluginPackage } from "./plugin/package.ts";
 
-/** Never changes: a reload reads another one. */
+/** What can run: built-in plugins that the configuration names, and all others. Never changes: a reload reads another one. */
 export class PluginCatalogue {
   readonly all: readonly Plugin[];
   readonly #hashes: ReadonlyMap<string, string>;
 
-  constructor(installed: readonly InstalledChoice[], damaged: readonly Plugin[] = []) {
-    this.all = [...builtinPlugins, ...installed.map(({ plugin }) => plugin), ...damaged];
+  constructor(
+    builtins: readonly Plugin[],
+    installed: readonly InstalledChoice[],
+    damaged: readonly Plugin[],
+  ) {
+    this.all = [...builtins, ...installed.map(({ plugin }) => plugin), ...damaged];
     this.#hashes = new Map(installed.map(({ hash, plugin }) => [plugin.id, hash]));
   }
 
@@ -54,7 +59,10 @@ export async function readPlugins(config: Config): Promise<PluginCatalogue> {
   const installed = await installedPlugins(config.node.stateDir, builtinPlugins);
   const damaged = [...(await damagedPlugins(config.node.stateDir, builtinPlugins))].flatMap(damagedPlugin);
   await checkPluginTables(config, builtinPlugins, [...installed.map(({ plugin }) => plugin), ...damaged]);
-  return new PluginCatalogue(installed, damaged);
+  const named = pluginSections.flatMap(({ section, namespace }) =>
+    config[section].map(({ type }) => ({ namespace, type })),
+  );
+  return new PluginCatalogue(await loadNamed(builtinPlugins, named), installed, damaged);
 }
 
 /** In the place of what cannot be used: takes any table, of any kind, and fails with the reason. */

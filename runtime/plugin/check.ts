@@ -6,11 +6,13 @@ import type { Plugin, PluginNamespace } from "@godwit/sdk";
 import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
+import type { BuiltinPlugin } from "./builtin.ts";
 import { findPlugin, keyOf, validateOptions } from "./host.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 
-const sections: readonly {
+/** Of a configuration, and what their tables are of. */
+export const pluginSections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";
   namespace: PluginNamespace;
 }[] = [
@@ -23,25 +25,26 @@ const sections: readonly {
 
 /**
  * Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used.
- * `installed` are the plugins of third parties.
+ * `installed` are the plugins of third parties; of the built-in ones those that a table names are loaded.
  */
 export async function checkPluginTables(
   config: Config,
-  builtins: readonly Plugin[],
+  builtins: readonly BuiltinPlugin[],
   installed: readonly Plugin[],
 ): Promise<void> {
-  const plugins = [...builtins, ...installed];
   const problems: ConfigProblem[] = [];
-  for (const { section, namespace } of sections) {
+  for (const { section, namespace } of pluginSections) {
     for (const table of config[section]) {
-      problems.push(...(await tableProblems(section, namespace, table, plugins)));
-      problems.push(
-        ...isolationProblems(section, table, findPlugin(builtins, namespace, table.type) !== undefined),
-      );
-      const plugin = findPlugin(installed, namespace, table.type);
+      const builtin = findPlugin(builtins, namespace, table.type);
+      const plugin = (await builtin?.load()) ?? findPlugin(installed, namespace, table.type);
+      if (plugin === undefined) {
+        problems.push(unknownType(section, namespace, table, [...builtins, ...installed]));
+        continue;
+      }
+      problems.push(...(await tableProblems(section, table, plugin)));
+      problems.push(...isolationProblems(section, table, builtin !== undefined));
       // Of one that is damaged nobody knows what it asks for.
-      if (plugin !== undefined && isInstalled(plugin))
-        problems.push(...grantProblems(section, table, plugin));
+      if (isInstalled(plugin)) problems.push(...grantProblems(section, table, plugin));
     }
   }
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
@@ -91,25 +94,23 @@ function grantProblems(section: string, { name, grant }: PluginConfig, plugin: P
   );
 }
 
-async function tableProblems(
+function unknownType(
   section: string,
   namespace: PluginNamespace,
-  table: PluginConfig,
-  plugins: readonly Plugin[],
-): Promise<ConfigProblem[]> {
-  const plugin = findPlugin(plugins, namespace, table.type);
-  if (plugin === undefined) {
-    const known = plugins.filter((one) => one.namespace === namespace).map(({ id }) => id);
-    const near = nearest(table.type, known);
-    return [
-      {
-        path: formatPath([section, table.name, "type"]),
-        expected: `a ${namespace} that is built in or usable in \`godwit plugin list\`: ${known.join(", ") || "there is none"}`,
-        found: JSON.stringify(table.type),
-        ...(near === undefined ? {} : { suggestion: `"${near}"` }),
-      },
-    ];
-  }
+  { name, type }: PluginConfig,
+  plugins: readonly Pick<Plugin, "id" | "namespace">[],
+): ConfigProblem {
+  const known = plugins.filter((one) => one.namespace === namespace).map(({ id }) => id);
+  const near = nearest(type, known);
+  return {
+    path: formatPath([section, name, "type"]),
+    expected: `a ${namespace} that is built in or usable in \`godwit plugin list\`: ${known.join(", ") || "there is none"}`,
+    found: JSON.stringify(type),
+    ...(near === undefined ? {} : { suggestion: `"${near}"` }),
+  };
+}
+
+async function tableProblems(section: string, table: PluginConfig, plugin: Plugin): Promise<ConfigProblem[]> {
   const result = await validateOptions(plugin, table.options);
   return (result.issues ?? []).flatMap((issue): ConfigProblem[] => {
     const path = (issue.path ?? []).map(keyOf);
@@ -117,7 +118,7 @@ async function tableProblems(
     if (issue.keys !== undefined) {
       return issue.keys.map((key) => ({
         path: formatPath([...at, key]),
-        expected: `a key of ${namespace} type "${plugin.id}"`,
+        expected: `a key of ${plugin.namespace} type "${plugin.id}"`,
         found: "a key that it does not know",
       }));
     }

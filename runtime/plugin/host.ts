@@ -391,7 +391,7 @@ export class PluginHost {
 
 export const sourceOf = (instance: PluginInstance): string => `${instance.namespace}.${instance.name}`;
 
-export const findPlugin = <P extends Plugin>(
+export const findPlugin = <P extends Pick<Plugin, "id" | "namespace">>(
   plugins: readonly P[],
   namespace: PluginNamespace,
   type: string,

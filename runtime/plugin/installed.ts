@@ -79,7 +79,7 @@ export async function trustPublisher(stateDir: string, text: string): Promise<No
 export async function installPackage(
   stateDir: string,
   bytes: Uint8Array,
-  builtins: readonly Plugin[],
+  builtins: readonly Pick<Plugin, "id">[],
 ): Promise<PluginPackage> {
   const found = decodePackage(bytes);
   const { id, version } = found.manifest;
@@ -127,7 +127,7 @@ export async function removeInstalled(stateDir: string, id: string, version?: st
 /** Each id's newest first. What cannot be used stands there with its reason. */
 export async function listInstalled(
   stateDir: string,
-  builtins: readonly Plugin[],
+  builtins: readonly Pick<Plugin, "id">[],
 ): Promise<InstalledPlugin[]> {
   const list: InstalledPlugin[] = [];
   const ids = (await foldersIn(folderOf(stateDir))).filter((id) => ID_PATTERN.test(id)).toSorted();
@@ -152,7 +152,7 @@ export async function listInstalled(
 /** What the node can run beside its own: the newest usable version of each. */
 export async function installedPlugins(
   stateDir: string,
-  builtins: readonly Plugin[],
+  builtins: readonly Pick<Plugin, "id">[],
 ): Promise<InstalledChoice[]> {
   const newest = newestOf((await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []));
   return [...newest.values()].map((found) => ({ hash: found.hash, plugin: pluginOf(found) }));
@@ -168,7 +168,10 @@ function newestOf(packages: readonly PluginPackage[]): Map<string, PluginPackage
 const isNewer = (version: string, than: string): boolean => Bun.semver.order(version, than) > 0;
 
 /** Takes out what requires a plugin that is not there, or that requires it in turn. */
-function withoutUnmet(list: readonly InstalledPlugin[], builtins: readonly Plugin[]): InstalledPlugin[] {
+function withoutUnmet(
+  list: readonly InstalledPlugin[],
+  builtins: readonly Pick<Plugin, "id">[],
+): InstalledPlugin[] {
   const newest = newestOf(list.flatMap((one) => one.package ?? []));
   const problems = requiresProblems(
     [...newest.values()].map(({ manifest }) => manifest),
@@ -188,7 +191,7 @@ function withoutUnmet(list: readonly InstalledPlugin[], builtins: readonly Plugi
  */
 export async function damagedPlugins(
   stateDir: string,
-  builtins: readonly Plugin[],
+  builtins: readonly Pick<Plugin, "id">[],
 ): Promise<ReadonlyMap<string, string>> {
   const list = await listInstalled(stateDir, builtins);
   const usable = new Set(list.flatMap(({ id, package: found }) => (found === undefined ? [] : [id])));
@@ -207,7 +210,7 @@ export interface InstalledChoice {
 function checkUsable(
   { manifest, publisher }: PluginPackage,
   publishers: readonly NodeId[],
-  builtins: readonly Plugin[],
+  builtins: readonly Pick<Plugin, "id">[],
 ): void {
   if (builtins.some(({ id }) => id === manifest.id))
     throw godwitError("GODWIT_PLUGIN_CONFLICT", `"${manifest.id}" is a plugin of Godwit itself`);
