@@ -140,10 +140,13 @@ export class DhcpClient {
     };
     this.#state = "bound";
     this.#offer = undefined;
-    this.#wait(renewMs, () => {
-      this.#begin("renewing");
-      this.#ask();
-    });
+    this.#timer?.cancel();
+    // A lease for ever is never renewed, whatever times come with it.
+    if (leaseMs !== Number.POSITIVE_INFINITY)
+      this.#wait(renewMs, () => {
+        this.#begin("renewing");
+        this.#ask();
+      });
     this.#deps.onLease(this.#lease);
   }
 

@@ -284,6 +284,7 @@ describe("a client", () => {
     await forever.clock.advance(365 * 86_400_000);
     expect(forever.sent.length).toBeLessThan(5);
     expect(forever.client.state).toBe("bound");
+    expect(forever.clock.nextAtMs()).toBeUndefined();
   });
 
   test("of a pulled cable keeps its address, and asks for the same one", async () => {
