@@ -162,6 +162,41 @@ describe("a link that is slow and full", () => {
     expect(sessions[1].sent.length).toBeLessThan(60);
   });
 
+  test.each([[0], [1]])(
+    "lives on at end %p while it takes in bulk, although its probes are not answered",
+    async (end) => {
+      const { clock, sessions, links, deadAtMs } = twoEnds();
+      await clock.advance(10_000);
+      // A record of 60 KiB takes 2 s to arrive, and the answers come behind many of them.
+      sessions[1 - end]!.isCarrying = false;
+      for (let ms = 0; ms < 30_000; ms += 50) {
+        sessions[end]!.bytesReceived += 1_500;
+        if (ms % 2_000 === 0) links[end]!.noteHeard();
+        links[end]!.noteBytes();
+        await clock.advance(50);
+      }
+      expect(deadAtMs[end]).toBeUndefined();
+    },
+  );
+
+  test("is not kept alive by a trickle that never becomes a frame, nor by datagrams that are none", async () => {
+    for (const [isReliable, bytes] of [
+      [true, 40],
+      [false, 1_500],
+    ] as const) {
+      const { clock, sessions, links, deadAtMs } = twoEnds();
+      await clock.advance(10_000);
+      sessions[1].isCarrying = false;
+      sessions[0].isReliable = isReliable;
+      for (let ms = 0; ms < 10_000; ms += 50) {
+        sessions[0].bytesReceived += bytes;
+        links[0].noteBytes();
+        await clock.advance(50);
+      }
+      expect(deadAtMs[0]).toBeDefined();
+    }
+  });
+
   test("is dead when nothing arrives any more", async () => {
     const { clock, sessions, links, deadAtMs } = twoEnds();
     sessions[0].isCarrying = false;

@@ -47,6 +47,10 @@ const ACTIVE_WINDOW_MS = 5_000;
 /** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
 const LAG_VOID_MS = 250;
 /**
+ * So much of a record that is not whole yet is a sign of life as well: on a slow link a record takes longer than anybody waits
+ * for an answer, and the answers come behind it. Forged bytes buy 32 of these signs, then the record fails. Over datagrams
+ * nothing comes by halves.
+ *
  * Who takes in this much and has nothing to say for a share of the active limit says that it is there: the far end's
  * probes wait behind its own data, on a slow link for longer than it waits for answers.
  */
@@ -124,6 +128,7 @@ export class Link {
   #idleMs = 0;
   #heardAtMs: number;
   #sentAtMs: number;
+  #heardAtBytes = 0;
   #signedAtBytes = 0;
   #dataSentAtMs = Number.NEGATIVE_INFINITY;
   #misses = 0;
@@ -232,6 +237,10 @@ export class Link {
   noteBytes(): void {
     if (this.#profile === undefined) return;
     const received = this.session.bytesReceived;
+    if (this.session.isReliable && received - this.#heardAtBytes >= SIGN_BYTES_MIN) {
+      this.#heardAtBytes = received;
+      this.noteHeard();
+    }
     if (received - this.#signedAtBytes < SIGN_BYTES_MIN) return;
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#sentAtMs < this.#profile.activeMs * SIGN_SHARE) return;

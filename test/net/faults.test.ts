@@ -147,6 +147,32 @@ for (const [kilobits, bytes, withinMs] of [
     },
   );
 
+for (const dialler of ["sender", "recipient"] as const)
+  scenario(`a link that the ${dialler} dialled lives through 10 s of bulk at 128 kbit/s`, async (mesh) => {
+    const [a, b] = [mesh.net.host("DUN-A"), mesh.net.host("LON-B")];
+    const link = mesh.net.link(a, b);
+    const isSender = dialler === "sender";
+    await Promise.all([
+      mesh.start(a, isSender ? [link.b.endpoint()] : []),
+      mesh.start(b, isSender ? [] : [link.a.endpoint()]),
+    ]);
+    await mesh.untilWhole();
+    const fromMs = performance.now();
+    link.limit(128);
+    await mesh.send("DUN-A", "LON-B", "x".repeat(2 ** 20), { priority: 3 });
+    await Bun.sleep(10_000);
+    link.limit(undefined);
+    await mesh.checkOnce();
+    // Another link in its place would be younger.
+    for (const callsign of ["DUN-A", "LON-B"]) {
+      const { peers } = await mesh
+        .node(callsign)
+        .json<{ peers: { links: { up_seconds: number }[] }[] }>("/mesh/peers");
+      const upSeconds = Math.max(...peers.flatMap(({ links }) => links.map((one) => one.up_seconds)));
+      expect(upSeconds).toBeGreaterThanOrEqual((performance.now() - fromMs) / 1_000 - 1);
+    }
+  });
+
 scenario("two halves of six nodes, apart for 10 s, deliver everything once when they heal", async (mesh) => {
   const callsigns = [...FOUR, "OSL-E", "ROM-F"];
   const links = await ring(mesh, callsigns);
