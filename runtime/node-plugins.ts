@@ -7,7 +7,7 @@ import type { Identity } from "./identity/keys.ts";
 import { godwitError } from "./kernel/errors.ts";
 import { writeWhole } from "./kernel/whole-file.ts";
 import { loadNamed } from "./plugin/builtin.ts";
-import { checkPluginTables, pluginSections } from "./plugin/check.ts";
+import { checkPluginTables, pluginTables } from "./plugin/check.ts";
 import {
   damagedPlugins,
   type InstalledChoice,
@@ -37,12 +37,8 @@ export class PluginCatalogue {
   readonly all: readonly Plugin[];
   readonly #hashes: ReadonlyMap<string, string>;
 
-  constructor(
-    builtins: readonly Plugin[],
-    installed: readonly InstalledChoice[],
-    damaged: readonly Plugin[],
-  ) {
-    this.all = [...builtins, ...installed.map(({ plugin }) => plugin), ...damaged];
+  constructor(all: readonly Plugin[], installed: readonly InstalledChoice[]) {
+    this.all = all;
     this.#hashes = new Map(installed.map(({ hash, plugin }) => [plugin.id, hash]));
   }
 
@@ -56,13 +52,13 @@ export class PluginCatalogue {
 
 /** The plugins for a configuration, which is held against them. Throws ConfigError. */
 export async function readPlugins(config: Config): Promise<PluginCatalogue> {
-  const installed = await installedPlugins(config.node.stateDir, builtinPlugins);
-  const damaged = [...(await damagedPlugins(config.node.stateDir, builtinPlugins))].flatMap(damagedPlugin);
-  await checkPluginTables(config, builtinPlugins, [...installed.map(({ plugin }) => plugin), ...damaged]);
-  const named = pluginSections.flatMap(({ section, namespace }) =>
-    config[section].map(({ type }) => ({ namespace, type })),
-  );
-  return new PluginCatalogue(await loadNamed(builtinPlugins, named), installed, damaged);
+  const { stateDir } = config.node;
+  const builtin = await loadNamed(builtinPlugins, pluginTables(config));
+  const choices = await installedPlugins(stateDir, builtinPlugins);
+  const damaged = [...(await damagedPlugins(stateDir, builtinPlugins))].flatMap(damagedPlugin);
+  const installed = [...choices.map(({ plugin }) => plugin), ...damaged];
+  await checkPluginTables(config, { builtin, installed, offered: builtinPlugins });
+  return new PluginCatalogue([...builtin, ...installed], choices);
 }
 
 /** In the place of what cannot be used: takes any table, of any kind, and fails with the reason. */

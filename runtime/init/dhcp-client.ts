@@ -140,13 +140,10 @@ export class DhcpClient {
     };
     this.#state = "bound";
     this.#offer = undefined;
-    this.#timer?.cancel();
-    // A lease for ever is never renewed, whatever times come with it.
-    if (leaseMs !== Number.POSITIVE_INFINITY)
-      this.#wait(renewMs, () => {
-        this.#begin("renewing");
-        this.#ask();
-      });
+    this.#wait(renewMs, () => {
+      this.#begin("renewing");
+      this.#ask();
+    });
     this.#deps.onLease(this.#lease);
   }
 
@@ -209,9 +206,10 @@ export class DhcpClient {
     return baseMs + this.#deps.random.float() * WAIT_JITTER_MS;
   }
 
+  /** Of a lease for ever some waits have no end: they need no timer. */
   #wait(delayMs: number, fn: () => void): void {
     this.#timer?.cancel();
-    this.#timer = this.#deps.clock.after(delayMs, fn);
+    this.#timer = Number.isFinite(delayMs) ? this.#deps.clock.after(delayMs, fn) : undefined;
   }
 
   #send(

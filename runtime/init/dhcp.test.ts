@@ -285,6 +285,19 @@ describe("a client", () => {
     expect(forever.sent.length).toBeLessThan(5);
     expect(forever.client.state).toBe("bound");
     expect(forever.clock.nextAtMs()).toBeUndefined();
+    // A server that wants to be asked all the same is asked; without an answer the address stays.
+    const asked = lab((type, transaction) =>
+      asked.sent.length > 2 ? [] : offering(0xffff_ffff, [[58, seconds(600)]])(type, transaction),
+    );
+    asked.client.start();
+    await asked.clock.advance(365 * 86_400_000);
+    expect(asked.sent.map(({ type, atS }) => `${type} ${atS}`)).toEqual([
+      "discover 0",
+      "request 0",
+      "request 600",
+    ]);
+    expect(asked.leases).toHaveLength(1);
+    expect(asked.clock.nextAtMs()).toBeUndefined();
   });
 
   test("of a pulled cable keeps its address, and asks for the same one", async () => {

@@ -2,12 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { parseConfig } from "../config/load.ts";
 import { ConfigError } from "../config/problems.ts";
 import { builtinPlugins } from "../registry.ts";
-import { checkPluginTables } from "./check.ts";
+import { loadNamed } from "./builtin.ts";
+import { checkPluginTables, pluginTables } from "./check.ts";
 
 const problemsOf = async (text: string) => {
   const config = parseConfig(text, { env: {}, format: "toml" });
   try {
-    await checkPluginTables(config, builtinPlugins, []);
+    const builtin = await loadNamed(builtinPlugins, pluginTables(config));
+    await checkPluginTables(config, { builtin, installed: [], offered: builtinPlugins });
     return [];
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;

@@ -6,13 +6,11 @@ import type { Plugin, PluginNamespace } from "@godwit/sdk";
 import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
-import type { BuiltinPlugin } from "./builtin.ts";
 import { findPlugin, keyOf, validateOptions } from "./host.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 
-/** Of a configuration, and what their tables are of. */
-export const pluginSections: readonly {
+const sections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";
   namespace: PluginNamespace;
 }[] = [
@@ -23,61 +21,63 @@ export const pluginSections: readonly {
   { section: "heal", namespace: "heal-action" },
 ];
 
-/**
- * Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used.
- * `installed` are the plugins of third parties; of the built-in ones those that a table names are loaded.
- */
+/** Every table of a plugin, disabled ones among them, with where it stands and what it is of. */
+export const pluginTables = (config: Config) =>
+  sections.flatMap(({ section, namespace }) =>
+    config[section].map((table) => ({ section, namespace, type: table.type, table })),
+  );
+
+export interface KnownPlugins {
+  /** Loaded: those that a table names. */
+  readonly builtin: readonly Plugin[];
+  /** Of third parties. */
+  readonly installed: readonly Plugin[];
+  /** Those of Godwit that there are. */
+  readonly offered: readonly Pick<Plugin, "id" | "namespace">[];
+}
+
+/** Throws ConfigError with the problems of all tables at once. Disabled tables are checked too: they wait to be used. */
 export async function checkPluginTables(
   config: Config,
-  builtins: readonly BuiltinPlugin[],
-  installed: readonly Plugin[],
+  { builtin, installed, offered }: KnownPlugins,
 ): Promise<void> {
   const problems: ConfigProblem[] = [];
-  for (const { section, namespace } of pluginSections) {
-    for (const table of config[section]) {
-      const builtin = findPlugin(builtins, namespace, table.type);
-      const plugin = (await builtin?.load()) ?? findPlugin(installed, namespace, table.type);
-      if (plugin === undefined) {
-        problems.push(unknownType(section, namespace, table, [...builtins, ...installed]));
-        continue;
-      }
-      problems.push(...(await tableProblems(section, table, plugin)));
-      problems.push(...isolationProblems(section, table, builtin !== undefined));
-      // Of one that is damaged nobody knows what it asks for.
-      if (isInstalled(plugin)) problems.push(...grantProblems(section, table, plugin));
+  for (const { section, namespace, type, table } of pluginTables(config)) {
+    const own = findPlugin(builtin, namespace, type);
+    const plugin = own ?? findPlugin(installed, namespace, type);
+    if (plugin === undefined) {
+      problems.push(unknownType(section, namespace, table, [...offered, ...installed]));
+      continue;
     }
+    problems.push(...(await tableProblems(section, table, plugin)));
+    if (own !== undefined) problems.push(...isolationProblems(section, table));
+    // Of one that is damaged nobody knows what it asks for.
+    if (isInstalled(plugin)) problems.push(...grantProblems(section, table, plugin));
   }
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
 }
 
-/** To run it with other rights than was asked for would be worse than not to run it. */
-const isolationProblems = (
-  section: string,
-  { name, trust, grant }: PluginConfig,
-  isBuiltin: boolean,
-): ConfigProblem[] =>
-  !isBuiltin
+/** Of what Godwit brings along. To run it with other rights than was asked for would be worse than not to run it. */
+const isolationProblems = (section: string, { name, trust, grant }: PluginConfig): ConfigProblem[] => [
+  ...(trust === undefined || trust === "trusted"
     ? []
     : [
-        ...(trust === undefined || trust === "trusted"
-          ? []
-          : [
-              {
-                path: formatPath([section, name, "trust"]),
-                expected: "nothing: what Godwit brings along runs in the node",
-                found: `"${trust}"`,
-              },
-            ]),
-        ...(grant.length === 0
-          ? []
-          : [
-              {
-                path: formatPath([section, name, "grant"]),
-                expected: "nothing: what Godwit brings along needs no grants",
-                found: JSON.stringify(grant),
-              },
-            ]),
-      ];
+        {
+          path: formatPath([section, name, "trust"]),
+          expected: "nothing: what Godwit brings along runs in the node",
+          found: `"${trust}"`,
+        },
+      ]),
+  ...(grant.length === 0
+    ? []
+    : [
+        {
+          path: formatPath([section, name, "grant"]),
+          expected: "nothing: what Godwit brings along needs no grants",
+          found: JSON.stringify(grant),
+        },
+      ]),
+];
 
 /** A grant that nobody asked for is a mistake of whoever wrote it. */
 function grantProblems(section: string, { name, grant }: PluginConfig, plugin: Plugin): ConfigProblem[] {

@@ -9,19 +9,18 @@ import * as netlink from "@godwit/sdk/netlink";
 import * as process from "@godwit/sdk/process";
 import * as tcp from "@godwit/sdk/tcp";
 
+const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "@godwit/sdk": sdk,
+  "@godwit/sdk/errors": errors,
+  "@godwit/sdk/netlink": netlink,
+  "@godwit/sdk/process": process,
+  "@godwit/sdk/tcp": tcp,
+};
+
 /** Names that `godwit plugin pack` leaves out of a bundle. */
-export const sdkModules = [
-  "@godwit/sdk",
-  "@godwit/sdk/errors",
-  "@godwit/sdk/netlink",
-  "@godwit/sdk/process",
-  "@godwit/sdk/tcp",
-] as const;
+export const sdkModules: readonly string[] = Object.keys(modules);
 
 export function bindSdk(build: PluginBuilder): void {
-  build.module("@godwit/sdk", () => ({ exports: { ...sdk }, loader: "object" }));
-  build.module("@godwit/sdk/errors", () => ({ exports: { ...errors }, loader: "object" }));
-  build.module("@godwit/sdk/netlink", () => ({ exports: { ...netlink }, loader: "object" }));
-  build.module("@godwit/sdk/process", () => ({ exports: { ...process }, loader: "object" }));
-  build.module("@godwit/sdk/tcp", () => ({ exports: { ...tcp }, loader: "object" }));
+  for (const [name, exports] of Object.entries(modules))
+    build.module(name, () => ({ exports: { ...exports }, loader: "object" }));
 }

@@ -1,6 +1,5 @@
-/** What a stopped plugin may have left behind. Every function answers sentences, none when all is well. */
+/** What a stopped plugin may have left behind: listeners, timers, sockets. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { endianness } from "node:os";
 import type { ManualClock } from "./clock.ts";
 
 /** An AbortController that knows who still listens to its signal. */
@@ -92,11 +91,10 @@ function rowsOf(table: string): string[][] {
   }
 }
 
-/** From "0100007F:1F90": words of 32 bits in the order of the processor, then the port. */
+/** From "0100007F:1F90": words of 32 bits in the order of the processor, which is little-endian wherever Bun runs; then the port. */
 function addressOf(text: string): string {
   const [host = "", port = ""] = text.split(":");
-  const bytes = Buffer.from(host, "hex");
-  if (endianness() === "LE") bytes.swap32();
+  const bytes = Buffer.from(host, "hex").swap32();
   const address =
     bytes.length === 4 ? bytes.join(".") : `[${bytes.toString("hex").replace(/(....)(?!$)/g, "$1:")}]`;
   return `${address}:${Number.parseInt(port, 16)}`;

@@ -3,6 +3,7 @@
  * plugin the context of the SDK and runs it. Lives in the Worker or process of one plugin; protects nobody: whatever it does
  * not enforce here, the node or the kernel does. Specified by docs/protocol/plugin-frames.md.
  */
+import { createHash } from "node:crypto";
 import { heapStats } from "bun:jsc";
 import type { HostAddress, MeshSelf, Plugin, PluginNamespace } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
@@ -64,7 +65,7 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
   async function start(configure: Configure, code: Uint8Array): Promise<void> {
     try {
       context = createContext({ configure, port, flows, calls, scope, folder: surroundings.folder });
-      const hash = new Bun.CryptoHasher("sha256").update(code).digest("hex");
+      const hash = createHash("sha256").update(code).digest("hex");
       surroundings.beforeCode();
       const plugin: Plugin = await importPlugin(configure, code, hash);
       await startPlugin(plugin, context.ctx, configure.table);

@@ -86,6 +86,7 @@ export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(r
 const QUIET_TURNS = 40;
 /** What must happen has so much real time: a plugin may run in a process of its own. */
 export const DEADLINE_MS = 2_000;
+/** Between two looks at what another process may be doing. */
 export const PAUSE_MS = 1;
 
 /** Where no manual clock must move. */
