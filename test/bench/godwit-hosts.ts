@@ -1,6 +1,6 @@
 /** Godwit nodes in namespaces, one in each host, told of their neighbours as an operator would. */
 import type { Lab, LabNode } from "../../scripts/lab.ts";
-import { NODE_PORT } from "../../scripts/netlab.ts";
+import { NODE_PORT } from "../../scripts/netlab-parts.ts";
 import type { Hosts } from "./namespaces.ts";
 
 export interface GodwitOptions {

@@ -8,7 +8,8 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import { NetLab, type NetHost, type NetPort } from "../../scripts/netlab.ts";
+import { NetLab } from "../../scripts/netlab.ts";
+import type { NetHost, NetPort } from "../../scripts/netlab-parts.ts";
 
 /** How long a program has to end after SIGTERM. */
 const STOP_MS = 3_000;

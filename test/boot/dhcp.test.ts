@@ -3,7 +3,8 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type NetHost, NetLab } from "../../scripts/netlab.ts";
+import { NetLab } from "../../scripts/netlab.ts";
+import type { NetHost } from "../../scripts/netlab-parts.ts";
 import { HEAR_MS, LEASE_MS, serveDhcp, Talker, whyNoDnsmasq } from "./dnsmasq.ts";
 
 const NAK_PAUSE_MS = 10_000;

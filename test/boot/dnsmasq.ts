@@ -1,5 +1,6 @@
 /** dnsmasq as a DHCP server in a network namespace, and programs whose lines are waited for. */
-import { type NetHost, whyNoNetLab } from "../../scripts/netlab.ts";
+import { whyNoNetLab } from "../../scripts/netlab.ts";
+import type { NetHost } from "../../scripts/netlab-parts.ts";
 
 export const HEAR_MS = 60_000;
 /** The shortest that dnsmasq gives. */

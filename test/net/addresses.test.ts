@@ -1,6 +1,6 @@
 /** Addresses that change, interfaces that come late, and NAT. */
 import { afterAll } from "bun:test";
-import { NODE_PORT } from "../../scripts/netlab.ts";
+import { NODE_PORT } from "../../scripts/netlab-parts.ts";
 import { closeMeshes, report, scenario } from "./net-mesh.ts";
 
 afterAll(closeMeshes);

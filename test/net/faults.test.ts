@@ -1,6 +1,6 @@
 /** Links that go, lie, lose and crawl: what the kernel shows of it is real. */
 import { afterAll, expect } from "bun:test";
-import type { NetLink } from "../../scripts/netlab.ts";
+import type { NetLink } from "../../scripts/netlab-parts.ts";
 import { closeMeshes, report, scenario, type NetMesh } from "./net-mesh.ts";
 
 afterAll(closeMeshes);

@@ -3,7 +3,7 @@ import { afterAll, expect } from "bun:test";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
-import { type NetHost, type NetPort } from "../../scripts/netlab.ts";
+import type { NetHost, NetPort } from "../../scripts/netlab-parts.ts";
 import { closeMeshes, report, scenario, type NetMesh } from "./net-mesh.ts";
 
 afterAll(closeMeshes);

@@ -7,7 +7,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, LabNode } from "../../scripts/lab.ts";
-import { NetLab, whyNoNetLab, type NetHost } from "../../scripts/netlab.ts";
+import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
+import type { NetHost } from "../../scripts/netlab-parts.ts";
 import type { Message } from "../chaos/cluster.ts";
 
 const CASE_TIMEOUT_MS = 120_000;

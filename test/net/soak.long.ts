@@ -6,7 +6,7 @@
 import { afterAll, expect } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { seededRandom } from "../../runtime/kernel/random.ts";
-import type { NetLink } from "../../scripts/netlab.ts";
+import type { NetLink } from "../../scripts/netlab-parts.ts";
 import { closeMeshes, report, scenario, type NetMesh } from "./net-mesh.ts";
 
 afterAll(closeMeshes);

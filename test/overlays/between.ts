@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
-import type { NetLink } from "../../scripts/netlab.ts";
+import type { NetLink } from "../../scripts/netlab-parts.ts";
 import type { Secret } from "./secrets.ts";
 
 export interface Between {

@@ -14,7 +14,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, type LabNode } from "../../scripts/lab.ts";
-import type { NetLink } from "../../scripts/netlab.ts";
+import type { NetLink } from "../../scripts/netlab-parts.ts";
 import { NetMesh, report } from "../net/net-mesh.ts";
 import { TorNet, type TorProcess, whyNoTorNet } from "../tor/tor-net.ts";
 import { onionKeyOf } from "../../plugins/transport-tor/onion.ts";

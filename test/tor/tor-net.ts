@@ -17,7 +17,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import { root } from "../../scripts/lib.ts";
-import { command, type NetHost, whyNoNetLab } from "../../scripts/netlab.ts";
+import { whyNoNetLab } from "../../scripts/netlab.ts";
+import { command, type NetHost } from "../../scripts/netlab-parts.ts";
 
 const AUTHORITIES = 4;
 /** Of the certificates; they are made for 12 months. */

@@ -7,14 +7,8 @@ import { loadOrCreateIdentity } from "../../runtime/identity/keystore.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
-import {
-  command,
-  type NetHost,
-  NetLab,
-  type NetLan,
-  type NetPort,
-  whyNoNetLab,
-} from "../../scripts/netlab.ts";
+import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
+import { command, type NetHost, type NetLan, type NetPort } from "../../scripts/netlab-parts.ts";
 
 export const whyNoWireguard =
   whyNoNetLab() ??

@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
-import { command } from "../../scripts/netlab.ts";
+import { command } from "../../scripts/netlab-parts.ts";
 import {
   daemonPid,
   delivers,

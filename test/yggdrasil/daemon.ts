@@ -2,7 +2,8 @@
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import { whyNoNetLab, type NetHost } from "../../scripts/netlab.ts";
+import { whyNoNetLab } from "../../scripts/netlab.ts";
+import type { NetHost } from "../../scripts/netlab-parts.ts";
 
 export const PEERING_PORT = 9_001;
 

@@ -7,7 +7,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
-import { NetLab, type NetHost, type NetLink } from "../../scripts/netlab.ts";
+import { NetLab } from "../../scripts/netlab.ts";
+import type { NetHost, NetLink } from "../../scripts/netlab-parts.ts";
 import { PEERING_PORT, whyNoYggdrasil, YggdrasilDaemon } from "./daemon.ts";
 
 const why = whyNoYggdrasil();
