@@ -54,8 +54,9 @@ export class PluginCatalogue {
 export async function readPlugins(config: Config): Promise<PluginCatalogue> {
   const { stateDir } = config.node;
   const builtin = await loadNamed(builtinPlugins, pluginTables(config));
-  const choices = await installedPlugins(stateDir, builtinPlugins);
-  const damaged = [...(await damagedPlugins(stateDir, builtinPlugins))].flatMap(damagedPlugin);
+  const list = await listInstalled(stateDir, builtinPlugins);
+  const choices = installedPlugins(list);
+  const damaged = [...damagedPlugins(list)].flatMap(damagedPlugin);
   const installed = [...choices.map(({ plugin }) => plugin), ...damaged];
   await checkPluginTables(config, { builtin, installed, offered: builtinPlugins });
   return new PluginCatalogue([...builtin, ...installed], choices);

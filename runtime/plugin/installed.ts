@@ -84,7 +84,8 @@ export async function installPackage(
   const found = decodePackage(bytes);
   const { id, version } = found.manifest;
   checkUsable(found, trustedPublishers(stateDir), builtins);
-  for (const other of await listInstalled(stateDir, builtins)) {
+  const installed = await listInstalled(stateDir, builtins);
+  for (const other of installed) {
     if (other.id !== id || other.package === undefined) continue;
     if (
       other.package.publisher !== found.publisher ||
@@ -100,7 +101,7 @@ export async function installPackage(
         `"${id}" ${version} is installed with other contents; remove it, or raise the version`,
       );
   }
-  const beside = (await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []);
+  const beside = installed.flatMap((one) => one.package ?? []);
   const others = newestOf(
     beside.filter(({ manifest }) => manifest.id !== id || isNewer(manifest.version, version)),
   );
@@ -149,12 +150,9 @@ export async function listInstalled(
   return withoutUnmet(list, builtins);
 }
 
-/** What the node can run beside its own: the newest usable version of each. */
-export async function installedPlugins(
-  stateDir: string,
-  builtins: readonly Pick<Plugin, "id">[],
-): Promise<InstalledChoice[]> {
-  const newest = newestOf((await listInstalled(stateDir, builtins)).flatMap((one) => one.package ?? []));
+/** What the node can run beside its own: of what is installed the newest usable version of each. */
+export function installedPlugins(list: readonly InstalledPlugin[]): InstalledChoice[] {
+  const newest = newestOf(list.flatMap((one) => one.package ?? []));
   return [...newest.values()].map((found) => ({ hash: found.hash, plugin: pluginOf(found) }));
 }
 
@@ -186,14 +184,8 @@ function withoutUnmet(
   return withoutUnmet(fewer, builtins);
 }
 
-/**
- * Ids of which nothing can be used, with the reason of the newest: their tables are down, the node is not.
- */
-export async function damagedPlugins(
-  stateDir: string,
-  builtins: readonly Pick<Plugin, "id">[],
-): Promise<ReadonlyMap<string, string>> {
-  const list = await listInstalled(stateDir, builtins);
+/** Ids of which nothing can be used, with the reason of the newest: their tables are down, the node is not. */
+export function damagedPlugins(list: readonly InstalledPlugin[]): ReadonlyMap<string, string> {
   const usable = new Set(list.flatMap(({ id, package: found }) => (found === undefined ? [] : [id])));
   const damaged = new Map<string, string>();
   for (const { id, version, reason } of list)

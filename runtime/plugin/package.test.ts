@@ -158,11 +158,11 @@ describe("installing", () => {
     await install(make());
     await install(make({ version: "1.10.0" }, codeSaying("ten")));
     await install(make({ version: "1.9.0" }, codeSaying("nine")));
-    const [choice] = await installedPlugins(folder, builtinPlugins);
+    const [choice] = installedPlugins(await listInstalled(folder, builtinPlugins));
     // Whoever writes to the disk after the check has no say.
     writeFileSync(fileOf("1.10.0"), "something else");
     expect(await startAndHear(choice!.plugin, { word: "hello" })).toEqual(["ten hello function"]);
-    const [older] = await installedPlugins(folder, builtinPlugins);
+    const [older] = installedPlugins(await listInstalled(folder, builtinPlugins));
     expect(await startAndHear(older!.plugin, { word: "again" })).toEqual(["nine again function"]);
     expect(older!.hash).not.toBe(choice!.hash);
   });
@@ -174,13 +174,13 @@ describe("installing", () => {
     expect((await listInstalled(folder, builtinPlugins))[0]?.reason).toContain("not trusted");
     writeFileSync(fileOf("1.0.0"), make().fill(0, 200, 201));
     expect((await listInstalled(folder, builtinPlugins))[0]?.reason).toContain("altered");
-    expect(await installedPlugins(folder, builtinPlugins)).toEqual([]);
+    expect(installedPlugins(await listInstalled(folder, builtinPlugins))).toEqual([]);
   });
 
   test("code that is not the plugin of its manifest does not start", async () => {
     await trustPublisher(folder, publisher.id);
     await install(make({}, codeSaying("one", "other")));
-    const [choice] = await installedPlugins(folder, builtinPlugins);
+    const [choice] = installedPlugins(await listInstalled(folder, builtinPlugins));
     expect(await failureOf(() => startAndHear(choice!.plugin, { word: "x" }))).toStartWith(
       "GODWIT_PLUGIN_PACKAGE",
     );

@@ -10,7 +10,7 @@ import { silentLog } from "../../runtime/kernel/log.ts";
 import { Metrics } from "../../runtime/kernel/metrics.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { PluginHost, type PluginInstance } from "../../runtime/plugin/host.ts";
-import { installedPlugins } from "../../runtime/plugin/installed.ts";
+import { installedPlugins, listInstalled } from "../../runtime/plugin/installed.ts";
 import { createIsolation } from "../../runtime/plugin/isolation.ts";
 import { bundle, install } from "../sandbox/lab.ts";
 import type { Bench, Measure } from "./bench.ts";
@@ -139,7 +139,7 @@ export const plugin: Bench = {
     const add = (what: string, value: number) => values.set(what, [...(values.get(what) ?? []), value]);
     try {
       await install(dir, { id: "blast", namespace: "transport", code: await bundle("blast") });
-      const plugins = await installedPlugins(dir, []);
+      const plugins = installedPlugins(await listInstalled(dir, []));
       for (let i = 0; i < runs; i++)
         for (const level of ["untrusted", "contained"] as const) {
           note(`${level}, run ${i + 1} of ${runs}`);
