@@ -9,93 +9,121 @@ export interface SourceFile {
   readonly text: string;
 }
 
-/** What each folder of runtime/ may import besides itself. The order is the direction of dependence. */
-const layers: Readonly<Record<string, { readonly may: readonly string[]; readonly because: string }>> = {
+/** What a folder of runtime/ may import besides itself, and why no more. */
+export interface Rule {
+  readonly may: readonly string[];
+  readonly because: string;
+}
+
+/** By folder, in the direction of dependence. Loose in runtime/ lie `main.ts` and `registry.ts` alone. */
+export const layers: Readonly<Record<string, Rule>> = {
   kernel: { may: [], because: "everything stands on it, so it may stand on nothing" },
   wire: { may: ["kernel"], because: "a codec that knows who uses it cannot be tested with bytes alone" },
-  identity: { may: ["kernel", "wire"], because: "who a node is must not depend on how it is reached" },
   config: {
     may: ["kernel", "wire"],
     because: "configuration is read before anything exists that it configures",
+  },
+  store: { may: ["kernel", "wire"], because: "rows do not know what they mean" },
+  identity: {
+    may: ["kernel", "wire", "store"],
+    because: "who a node is must not depend on how it is reached",
   },
   link: {
     may: ["kernel", "wire", "identity"],
     because: "a link proves who is there and knows nothing of peers, routes or messages",
   },
   peer: {
-    may: ["kernel", "wire", "identity", "link"],
+    may: ["kernel", "wire", "link"],
     because: "peers own links; what is sent over them is decided above",
   },
   membership: {
-    may: ["kernel", "wire", "identity", "link", "peer"],
-    because: "facts about nodes do not depend on routes or mail",
+    may: ["kernel", "wire", "store", "identity"],
+    because: "facts about nodes do not depend on links, routes or mail",
+  },
+  trust: {
+    may: ["kernel", "wire", "store", "peer"],
+    because: "what a node is worth is judged by what it did, not by what routes or mail want of it",
+  },
+  join: {
+    may: ["kernel", "wire", "store", "identity", "link", "membership", "peer"],
+    because: "a newcomer has no routes and no mail yet, and must not need plugins to be tested",
   },
   route: {
-    may: ["kernel", "wire", "identity", "link", "peer", "membership"],
+    may: ["kernel", "wire"],
     because: "routing must work without a store, or a full disk would stop the mesh",
-  },
-  store: {
-    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route"],
-    because: "mail uses routes, routes never wait for mail",
   },
   stream: {
     may: ["kernel", "wire", "identity", "link"],
     because: "streams ride on routed packets that are handed in, and never wait for the store",
   },
+  custody: {
+    may: ["kernel", "wire", "store"],
+    because: "mail is handed a carrier and a directory, so that it can be tested without links and routes",
+  },
+  mesh: {
+    may: [
+      ...["kernel", "wire", "store", "identity", "link", "peer", "membership", "trust"],
+      ...["join", "route", "stream", "custody"],
+    ],
+    because: "it joins the core, and the simulator runs it: no plugins, no API, no process around it",
+  },
   forward: {
     may: ["kernel", "config", "stream"],
     because: "a forward joins sockets to streams and must not know how those get there",
   },
-  heal: {
-    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route", "store"],
-    because: "healing observes and acts through what is below, and nothing below may need it",
-  },
-  coordinate: {
-    may: ["kernel", "wire", "identity", "link", "peer", "membership", "route", "store"],
-    because: "election and keys ride on delivery, never the other way round",
-  },
   plugin: {
-    may: ["kernel", "config", "identity", "link", "peer", "membership", "route", "store"],
-    because: "the host hands out what the node has; nothing below knows that plugins exist",
+    may: ["kernel", "config", "store", "identity"],
+    because: "the host hands out doors that others implement; nothing below knows that plugins exist",
+  },
+  view: {
+    may: [
+      ...["kernel", "wire", "config", "identity", "membership", "trust", "route", "stream", "custody"],
+      ...["mesh", "forward", "plugin"],
+    ],
+    because: "it shows the living node and owns nothing of it, and what shows it further is above",
+  },
+  closed: {
+    may: ["kernel", "wire", "identity", "link", "peer", "mesh", "view"],
+    because: "secrets and proofs of a closed mesh are a life of their own beside mail and plugins",
   },
   api: {
-    may: ["kernel", "wire", "identity", "config", "store"],
-    because: "the API sees the node only through node-view.ts, so that its tests need no node",
+    may: ["kernel", "wire", "store", "view"],
+    because: "the API sees the node only through view/contract, so that its tests need no node",
   },
   init: { may: ["kernel", "config"], because: "PID 1 must stay so small that it cannot fail" },
-  cli: {
-    may: ["kernel", "wire", "identity", "config", "api", "init", "node"],
-    because: "a command talks to a node through its API, or starts one through node.ts",
-  },
-  // Files directly in runtime/, by name.
   registry: { may: [], because: "the list of built-in plugins is a list" },
-  mesh: {
-    may: ["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store", "stream"],
-    because: "mesh.ts joins the core, and the simulator runs it: no plugins, no API, no process around it",
-  },
   node: {
     may: [
-      ...["kernel", "wire", "identity", "config", "link", "peer", "membership", "route", "store"],
-      ...["stream", "forward", "heal", "coordinate", "plugin", "api", "registry", "mesh"],
+      ...["kernel", "config", "store", "identity", "link", "trust", "join", "custody", "mesh", "plugin"],
+      ...["view", "closed", "api", "registry"],
     ],
-    because: "node.ts composes and is composed by nobody but main and the command line",
+    because: "it composes and is composed by nobody but the command line",
   },
-  main: {
-    may: ["kernel", "cli", "init", "node", "config", "plugin"],
-    because: "main.ts chooses a personality and does nothing else",
+  cli: {
+    may: [...["kernel", "wire", "config", "identity", "plugin", "view", "closed", "api", "init", "node"]],
+    because: "a command talks to a node through its API, or starts one through node/",
+  },
+  main: { may: ["cli", "init", "plugin"], because: "main.ts chooses a personality and does nothing else" },
+};
+
+/**
+ * Where what is coming will live, decided before it is there: `heal` (observe, analyse, plan, act) on kernel alone and
+ * joined in node/; `coordinate` (quorum, eventual, roles) above custody; serial for plugins in sdk/src/serial; the web application
+ * in web/ at the top, which imports nothing of runtime/.
+ */
+export const comingLayers: Readonly<Record<string, Rule>> = {
+  heal: {
+    may: ["kernel"],
+    because: "healing observes and acts through what node/ hands it, so that its plans are pure",
+  },
+  coordinate: {
+    may: ["kernel", "wire", "store", "identity", "custody"],
+    because: "election and keys ride on delivery, never the other way round",
   },
 };
 
-/** Interfaces that are injected like the clock: pure types, which whoever keeps something may know. */
-const seams = ["runtime/store/types.ts"];
-
-/** Layer of a file in runtime/: its folder, or its name when it lies directly there (`node-view.ts` of runtime/ is `node`). */
-function layerOf(path: string): string | undefined {
-  const parts = /^runtime\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(path);
-  if (parts === null) return undefined;
-  const name = parts[1]!;
-  return path.split("/").length > 2 ? name : name.split("-")[0]!;
-}
+/** Layer of a file in runtime/: its folder, or its name when it lies directly there. */
+const layerOf = (path: string): string | undefined => /^runtime\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(path)?.[1];
 
 export const isTest = (path: string): boolean =>
   /\.(test|suite)\.ts$|(^|\/)(testing|suite|testkit)(\.ts|\/)/.test(path) || path.startsWith("test/");
@@ -142,20 +170,101 @@ function reasonAgainst(path: string, target: string, specifier: string): string 
     const isForeign = specifier.startsWith(".") || /^(runtime|sdk|\/)/.test(specifier);
     return isOwn || !isForeign ? undefined : "built-in plugins use no door that third parties will not have";
   }
+  if (path.startsWith("web/"))
+    return /^(runtime|plugins|scripts|test)\//.test(target)
+      ? "the web application speaks to a node by HTTP alone, like everybody's"
+      : undefined;
   if (!path.startsWith("runtime/")) return undefined;
   // What `godwit install` writes is the very file that image builders copy.
   if (/^images\/systemd\/[\w.-]+\.(service|socket)$/.test(target)) return undefined;
   if (/^(scripts|test|images)\//.test(target)) return "the runtime must not need the tools that build it";
+  if (target.startsWith("web/"))
+    return "the web application is data to the runtime, embedded when it is built";
   const layer = layerOf(path);
   if (target.startsWith("plugins/"))
     return layer === "registry" ? undefined : "plugins are reached only through registry.ts";
   if (target.startsWith("sdk/")) return 'the SDK is imported by its name, "@godwit/sdk", like everybody does';
-  if (seams.includes(target) && layer !== "kernel" && layer !== "wire") return undefined;
   const wanted = layerOf(target);
   if (layer === undefined || wanted === undefined || layer === wanted) return undefined;
-  const rule = layers[layer];
+  const rule = layers[layer] ?? comingLayers[layer];
   if (rule === undefined) return `runtime/${layer} stands in no layer of scripts/architecture.ts`;
   return rule.may.includes(wanted) ? undefined : rule.because;
+}
+
+/** An allowance that nothing uses would let the wrong import in unseen. `files` are all of runtime/. */
+export function slackViolations(files: readonly SourceFile[], rules = layers): string[] {
+  const used = new Set<string>();
+  for (const { path, text } of files) {
+    const layer = layerOf(path);
+    if (layer === undefined || isTest(path)) continue;
+    for (const specifier of importsOf(text)) used.add(`${layer} ${layerOf(resolveImport(path, specifier))}`);
+  }
+  return Object.entries(rules).flatMap(([layer, { may }]) =>
+    may
+      .filter((wanted) => !used.has(`${layer} ${wanted}`))
+      .map((wanted) => `runtime/${layer} may import ${wanted} and does not: take the allowance away`),
+  );
+}
+
+/** What lies loose in runtime/: two files, each for a reason of its own. */
+export const looseViolations = (files: readonly SourceFile[]): string[] =>
+  files
+    .map(({ path }) => path)
+    .filter((path) => /^runtime\/[^/]+$/.test(path) && !/^runtime\/(main|registry)\.ts$/.test(path))
+    .map((path) => `${path} must not lie loose because every concern has a folder`);
+
+/**
+ * No circle, at any level: of what lies side by side in one folder (files and sub-folders), nothing leads back to itself.
+ * So there is none of files, and none of folders.
+ */
+export function circleViolations(files: readonly SourceFile[]): string[] {
+  const paths = new Set(files.map(({ path }) => path));
+  /** By folder: what lies in it, and what of it imports what of it. */
+  const levels = new Map<string, Map<string, Set<string>>>();
+  for (const { path, text } of files) {
+    if (isTest(path)) continue;
+    for (const specifier of importsOf(text)) {
+      const target = resolveImport(path, specifier);
+      if (!paths.has(target)) continue;
+      const from = path.split("/");
+      const to = target.split("/");
+      let depth = 0;
+      while (from[depth] === to[depth] && depth < from.length) depth++;
+      if (depth === from.length) continue;
+      const folder = from.slice(0, depth).join("/");
+      const arrows = levels.get(folder) ?? new Map<string, Set<string>>();
+      levels.set(folder, arrows);
+      arrows.set(from[depth]!, (arrows.get(from[depth]!) ?? new Set()).add(to[depth]!));
+    }
+  }
+  return [...levels].flatMap(([folder, arrows]) =>
+    circlesOf(arrows).map(
+      (circle) =>
+        `${folder}: ${circle.join(" -> ")} must not be a circle because none could be read or tested alone`,
+    ),
+  );
+}
+
+/** One circle of each knot, its first name again at its end. */
+function circlesOf(arrows: ReadonlyMap<string, ReadonlySet<string>>): string[][] {
+  const circles: string[][] = [];
+  const done = new Set<string>();
+  for (const start of arrows.keys()) {
+    if (done.has(start)) continue;
+    // Depth first, by hand: the way here, and what of each step is still to be tried.
+    const way = [{ name: start, rest: [...(arrows.get(start) ?? [])] }];
+    while (way.length > 0) {
+      const next = way.at(-1)!.rest.pop();
+      if (next === undefined) {
+        done.add(way.pop()!.name);
+        continue;
+      }
+      const at = way.findIndex(({ name }) => name === next);
+      if (at >= 0) circles.push([...way.slice(at).map(({ name }) => name), next]);
+      else if (!done.has(next)) way.push({ name: next, rest: [...(arrows.get(next) ?? [])] });
+    }
+  }
+  return circles;
 }
 
 /** Where no seam may be passed by: pure code gets everything handed in. */

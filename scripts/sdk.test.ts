@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { sdkModules } from "../runtime/plugin/sdk-modules.ts";
+import { sdkModules } from "../runtime/plugin/package/sdk-modules.ts";
 import sdkPackage from "../sdk/package.json";
 import tsconfig from "../tsconfig.json";
 import { sdkEntries } from "./sdk.ts";

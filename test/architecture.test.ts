@@ -3,12 +3,15 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import {
+  circleViolations,
   dependencyViolations,
   importsOf,
+  looseViolations,
   parseRegistry,
   purityViolations,
   registryViolations,
   sizeViolations,
+  slackViolations,
   type SourceFile,
   wordViolations,
 } from "../scripts/architecture.ts";
@@ -33,6 +36,12 @@ describe("the project", () => {
   test("imports go in one direction", () => {
     expect(code.length).toBeGreaterThan(20);
     expect(code.flatMap(dependencyViolations)).toEqual([]);
+  });
+
+  test("nothing goes in a circle, no allowance is unused, nothing lies loose", () => {
+    expect(circleViolations(code)).toEqual([]);
+    expect(slackViolations(code)).toEqual([]);
+    expect(looseViolations(code)).toEqual([]);
   });
 
   test("time, randomness and threads are handed in", () => {
@@ -64,7 +73,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
     ...wire.map((name) => `wire/${name}`),
     "link/constants.ts",
     "stream/constants.ts",
-    "plugin/frames.ts",
+    "plugin/frames/frames.ts",
     "../plugins/transport-udp/wire.ts",
     "../plugins/transport-wireguard/preshared.ts",
   ];
@@ -96,13 +105,16 @@ describe("each rule can fail", () => {
     ["runtime/route/x.ts", 'import {\n  a,\n  b,\n} from "../store/queue.ts";', "full disk"],
     ["runtime/route/x.ts", 'const a = await import("../store/queue.ts");', "full disk"],
     ["runtime/route/x.ts", 'import "../store/queue.ts";', "full disk"],
-    ["runtime/peer/x.ts", 'import { a } from "../node.ts";', "decided above"],
-    ["runtime/api/x.ts", 'import { a } from "../route/table.ts";', "only through node-view.ts"],
+    ["runtime/peer/x.ts", 'import { a } from "../node/node.ts";', "decided above"],
+    ["runtime/api/x.ts", 'import { a } from "../route/table.ts";', "only through view/contract"],
     ["runtime/store/x.ts", 'import { a } from "../../plugins/transport-tcp/index.ts";', "registry.ts"],
     ["runtime/kernel/x.ts", 'import { a } from "../../sdk/src/clock.ts";', "by its name"],
     ["runtime/kernel/x.ts", 'import { a } from "../../scripts/lib.ts";', "tools that build it"],
     ["runtime/fresh/x.ts", 'import { a } from "../kernel/ids.ts";', "stands in no layer"],
     ["runtime/main.ts", 'import { a } from "./store/queue.ts";', "chooses a personality"],
+    ["runtime/heal/x.ts", 'import { a } from "../mesh/mesh.ts";', "its plans are pure"],
+    ["runtime/api/x.ts", 'import { a } from "../../web/index.ts";', "data to the runtime"],
+    ["web/x.ts", 'import { a } from "../runtime/view/contract/node.ts";', "by HTTP alone"],
     ["plugins/service-x/x.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "no door"],
     ["plugins/service-x/x.test.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "no door"],
     ["plugins/service-x/x.ts", 'import { a } from "../transport-tcp/pipe.ts";', "no door"],
@@ -115,17 +127,16 @@ describe("each rule can fail", () => {
   test.each([
     [
       "runtime/store/x.ts",
-      'import { a } from "../route/decide.ts"; import { z } from "zod"; import "node:fs";',
+      'import { a } from "../wire/bytes.ts"; import { z } from "zod"; import "node:fs";',
     ],
-    ["runtime/store/x.test.ts", 'import { a } from "../node.ts";'],
-    ["runtime/peer/x.ts", 'import type { Store } from "../store/types.ts";'],
+    ["runtime/store/x.test.ts", 'import { a } from "../node/node.ts";'],
     ["runtime/registry.ts", 'import tcp from "../plugins/transport-tcp/index.ts";'],
-    ["runtime/node.ts", 'import { a } from "./registry.ts"; import { b } from "./store/queue.ts";'],
+    ["runtime/node/node.ts", 'import { a } from "../registry.ts"; import { b } from "../store/queue.ts";'],
     [
       "plugins/service-x/x.ts",
       'import { a } from "@godwit/sdk"; import b from "hono"; import "./y.ts"; import "node:net";',
     ],
-    ["runtime/kernel/x.ts", 'const words = "we import this from ../node.ts";'],
+    ["runtime/kernel/x.ts", 'const words = "we import this from ../node/node.ts";'],
   ])("allowed: %s", (path, text) => {
     expect(dependencyViolations(at(path, text))).toEqual([]);
   });
@@ -169,6 +180,56 @@ describe("each rule can fail", () => {
     expect(purityViolations(at("runtime/wire/x.ts", 'import { a } from "node:fs";'))).toHaveLength(1);
     expect(purityViolations(at("runtime/wire/x.ts", 'import { a } from "node:crypto";'))).toEqual([]);
     expect(purityViolations(at("runtime/store/x.ts", 'import { a } from "node:fs";'))).toEqual([]);
+  });
+
+  test("a circle of files, of folders, of a file and a folder beside it; and none", () => {
+    const file = (path: string, ...imports: string[]) =>
+      at(path, imports.map((one) => `import { a } from "${one}";`).join("\n"));
+    const circle = (...files: SourceFile[]) => circleViolations(files);
+    expect(circle(file("runtime/a/x.ts", "./y.ts"), file("runtime/a/y.ts", "./x.ts"))).toEqual([
+      expect.stringContaining("runtime/a: x.ts -> y.ts -> x.ts"),
+    ]);
+    expect(
+      circle(
+        file("runtime/a/x.ts", "../b/x.ts"),
+        file("runtime/b/x.ts"),
+        file("runtime/b/y.ts", "../c/x.ts"),
+        file("runtime/c/x.ts", "../a/y.ts"),
+        file("runtime/a/y.ts"),
+      ),
+    ).toEqual([expect.stringContaining("runtime: a -> b -> c -> a")]);
+    expect(
+      circle(
+        file("runtime/a/x.ts", "./b/x.ts"),
+        file("runtime/a/b/x.ts"),
+        file("runtime/a/b/y.ts", "../x.ts"),
+      ),
+    ).toEqual([expect.stringContaining("runtime/a: x.ts -> b -> x.ts")]);
+    expect(
+      circle(
+        file("runtime/a/x.ts", "./b/x.ts", "./y.ts"),
+        file("runtime/a/b/x.ts", "../y.ts", "../../b/y.ts"),
+        file("runtime/a/y.ts", "node:fs"),
+        file("runtime/b/y.ts", "./z.ts"),
+        file("runtime/b/z.ts"),
+        file("runtime/b/z.test.ts", "./y.ts", "../a/x.ts"),
+      ),
+    ).toEqual([]);
+  });
+
+  test("an allowance that nothing uses", () => {
+    const rules = { a: { may: ["b", "c"], because: "x" }, b: { may: [], because: "x" } };
+    const files = [at("runtime/a/x.ts", 'import { a } from "../b/x.ts";')];
+    expect(slackViolations(files, rules)).toEqual([expect.stringContaining("runtime/a may import c")]);
+    const inTest = [...files, at("runtime/a/x.test.ts", 'import { a } from "../c/x.ts";')];
+    expect(slackViolations(inTest, rules)).toHaveLength(1);
+  });
+
+  test("a file that lies loose", () => {
+    const paths = ["runtime/main.ts", "runtime/registry.ts", "runtime/mesh-new.ts", "runtime/a/x.ts"];
+    expect(looseViolations(paths.map((path) => at(path, "")))).toEqual([
+      expect.stringContaining("runtime/mesh-new.ts must not lie loose"),
+    ]);
   });
 
   test("size", () => {

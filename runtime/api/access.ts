@@ -3,7 +3,7 @@
  * docs/protocol/http.md, "Access".
  */
 import type { Clock } from "../kernel/clock.ts";
-import type { TokenScope } from "./node-view.ts";
+import type { TokenScope } from "../view/contract/node.ts";
 
 /** How a request came in, told by the server and never by the request itself. */
 export interface Connection {

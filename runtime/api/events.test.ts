@@ -3,7 +3,7 @@ import type { Connection } from "./access.ts";
 import { EVENTS_QUEUED_MAX, HEARTBEAT_MS } from "./events.ts";
 import { SUBSCRIBERS_MAX } from "./routes-mesh.ts";
 import { createRig, type Rig } from "./testing.ts";
-import type { NodeEvent } from "./node-view.ts";
+import type { NodeEvent } from "../view/contract/node.ts";
 
 const connection: Connection = { authority: "socket", peer: undefined, hosts: new Set() };
 const event = (n: number, family: NodeEvent["family"] = "link"): NodeEvent => ({

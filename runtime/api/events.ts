@@ -4,7 +4,7 @@
  */
 import type { Clock, Timer } from "../kernel/clock.ts";
 import { BoundedQueue } from "../kernel/queue.ts";
-import type { NodeEvent, NodeView } from "./node-view.ts";
+import type { NodeEvent, NodeView } from "../view/contract/node.ts";
 
 export const HEARTBEAT_MS = 6_000;
 export const EVENTS_QUEUED_MAX = 1_024;

@@ -3,8 +3,8 @@ import type { z } from "zod";
 import type { Clock } from "../kernel/clock.ts";
 import type { AccessRule, Connection } from "./access.ts";
 import type { BodyReader } from "./body.ts";
-import type { ForwardTable, NodeView, TokenStore } from "./node-view.ts";
-import type { PluginDesk } from "./plugin-view.ts";
+import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
+import type { PluginDesk } from "../view/contract/plugins.ts";
 
 export interface ApiParts {
   readonly view: NodeView;

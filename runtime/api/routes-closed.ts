@@ -1,7 +1,7 @@
 /** A closed mesh: revocations, network secrets, proofs of names. */
 import { z } from "zod";
 import type { NodeId } from "../kernel/ids.ts";
-import type { RevocationView, RotationView, SecretsView } from "./closed-view.ts";
+import type { RevocationView, RotationView, SecretsView } from "../view/contract/closed.ts";
 import { defineRoute, jsonResponse, type Route } from "./route.ts";
 
 const readable = { scope: "read", openOnLoopback: true } as const;

@@ -1,7 +1,7 @@
 /** TCP ports of this node that lead to targets at others. */
 import * as z from "zod";
 import { godwitError } from "../kernel/errors.ts";
-import type { ForwardView } from "./node-view.ts";
+import type { ForwardView } from "../view/contract/node.ts";
 import { defineRoute, emptyResponse, jsonResponse, type Route } from "./route.ts";
 
 const operate = { scope: "operate" } as const;

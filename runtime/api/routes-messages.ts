@@ -2,7 +2,7 @@
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { BODY_BYTES_MAX, type Priority } from "../wire/constants.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
-import type { MessageView, NodeView, SendRequest } from "./node-view.ts";
+import type { MessageView, NodeView, SendRequest } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
 import * as schemas from "./schemas.ts";

@@ -1,7 +1,7 @@
 /** Plugins that run and what the operator asks of one, the keys of coordination engines, and heal actions. */
 import * as z from "zod";
 import { defineRoute, jsonResponse, type Route } from "./route.ts";
-import type { EngineEntryView, PluginRow } from "./plugin-view.ts";
+import type { EngineEntryView, PluginRow } from "../view/contract/plugins.ts";
 
 const operate = { scope: "operate" } as const;
 const row = z.object({

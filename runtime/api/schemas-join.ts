@@ -1,6 +1,6 @@
-/** Requests and answers of routes-join.ts, held to node-view.ts by `satisfies`. */
+/** Requests and answers of routes-join.ts, held to view/contract/node.ts by `satisfies`. */
 import { z } from "zod";
-import type { DiscoveryView, InviteRequest, InviteView, JoinView } from "./node-view.ts";
+import type { DiscoveryView, InviteRequest, InviteView, JoinView } from "../view/contract/node.ts";
 import { nodeId } from "./schemas.ts";
 
 export const hintVerdicts = [

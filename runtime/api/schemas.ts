@@ -1,6 +1,6 @@
 /**
  * Every request and answer of the API as a zod schema: requests are validated by them, answers are typed by them, and
- * `/openapi.json` is generated from them. `satisfies` holds them to `node-view.ts`.
+ * `/openapi.json` is generated from them. `satisfies` holds them to `view/contract/node.ts`.
  */
 import { z } from "zod";
 import { errorCodes } from "../kernel/errors.ts";
@@ -18,7 +18,7 @@ import type {
   StatusView,
   TraceView,
   WhyView,
-} from "./node-view.ts";
+} from "../view/contract/node.ts";
 
 /** Characters of a subject line. */
 export const SUBJECT_CHARS_MAX = 200;

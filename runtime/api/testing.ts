@@ -5,8 +5,8 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
-import type { PluginDesk } from "./plugin-view.ts";
-import type { ClosedView, RotateRequest } from "./closed-view.ts";
+import type { PluginDesk } from "../view/contract/plugins.ts";
+import type { ClosedView, RotateRequest } from "../view/contract/closed.ts";
 import type {
   ForwardTable,
   ForwardView,
@@ -20,7 +20,7 @@ import type {
   SendRequest,
   TokenScope,
   TokenStore,
-} from "./node-view.ts";
+} from "../view/contract/node.ts";
 
 export const nodeA: NodeId = formatNodeId(new Uint8Array(32).fill(1));
 export const nodeB: NodeId = formatNodeId(new Uint8Array(32).fill(2));

@@ -9,7 +9,7 @@ import { formatBase32, formatHex, parseHex } from "../kernel/ids.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Store } from "../store/types.ts";
-import type { TokenScope, TokenStore } from "./node-view.ts";
+import type { TokenScope, TokenStore } from "../view/contract/node.ts";
 
 export const TOKENS_MAX = 256;
 /** Bytes below which a configured secret is refused: 16 characters of anything random cannot be guessed over HTTP. */

@@ -11,9 +11,9 @@ import { parseCallsign } from "../identity/address.ts";
 import { parseToken } from "../identity/token.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import { joinMesh } from "../node-join.ts";
-import { keepGranted } from "../node-secrets.ts";
+import { keepGranted } from "../closed/secrets.ts";
 import { defaultConfigPath, starterConfig, writeConfig } from "./starter.ts";
+import { joinMesh } from "../node/join.ts";
 
 const SECRET_FILE = "network.key";
 /** What a configuration takes: one, and the one it replaces. */

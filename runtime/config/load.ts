@@ -13,13 +13,13 @@ import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf 
 import {
   configSchema,
   DEFAULT_TRANSPORT,
-  expectations,
   type ListenAddress,
   type Settings,
   type tokenScopes,
 } from "./schema.ts";
 import { type Environment, readSecret, Secret } from "./secret.ts";
 import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
+import { expectations } from "./schema-values.ts";
 
 export { ConfigError, type ConfigProblem, formatConfigProblems } from "./problems.ts";
 export { type ListenAddress, parseListenAddress } from "./schema.ts";

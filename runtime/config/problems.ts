@@ -1,9 +1,10 @@
 /** What is wrong with a configuration, all of it at once, in words that say what to write instead. */
 import type * as z from "zod";
 import { errorCodes, GodwitError } from "../kernel/errors.ts";
-import { configSchema, type Expectation, expectations } from "./schema.ts";
+import { configSchema } from "./schema.ts";
 import { SECRET_REFERENCE } from "./secret.ts";
 import { nearest } from "./suggest.ts";
+import { type Expectation, expectations } from "./schema-values.ts";
 
 export interface ConfigProblem {
   /** As in the file: `api.tokens[0].secret`. For text that does not parse: `line 3, column 5`. */

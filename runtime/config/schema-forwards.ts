@@ -1,17 +1,16 @@
 /** The tables of forwards: `[[forwards]]` here and `[[forward_allow]]` at the far side. Part of schema.ts. */
 import * as z from "zod";
 import type { NodeId } from "../kernel/ids.ts";
-import type { Expectation } from "./schema.ts";
 import { parsePattern, parseTarget } from "./targets.ts";
+import { expectations } from "./schema-values.ts";
 
 /** The pieces of schema.ts that these tables are made of, handed in because that module is still being made. */
 export function forwardTables(parts: {
-  readonly expectations: z.core.$ZodRegistry<Expectation>;
   readonly callsign: z.ZodType<string>;
   readonly nodeId: z.ZodType<NodeId>;
   readonly listenAddress: z.ZodType<string>;
 }) {
-  const { expectations, callsign, nodeId, listenAddress } = parts;
+  const { callsign, nodeId, listenAddress } = parts;
   const forwardTarget = z
     .string()
     .max(300)

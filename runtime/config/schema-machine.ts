@@ -1,7 +1,7 @@
 /** The table `[machine]`: what PID 1 does when Godwit is the whole system (docs/boot.md). Part of schema.ts. */
 import { isIP } from "node:net";
 import * as z from "zod";
-import type { Expectation } from "./schema.ts";
+import { duration, expectations } from "./schema-values.ts";
 
 /** One interface of `machine.network`. */
 export interface InterfacePlan {
@@ -55,11 +55,7 @@ export const STATE_DEVICE_PATTERN = /^(?:\/dev\/[A-Za-z0-9_/-]{1,64}|LABEL=[A-Za
 const HOST_PATTERN = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 
 /** The pieces of schema.ts that this table is made of, handed in because that module is still being made. */
-export function machineTable(parts: {
-  readonly expectations: z.core.$ZodRegistry<Expectation>;
-  readonly duration: (fromMs: number, from: string, toMs: number, to: string) => z.ZodType<number, string>;
-}) {
-  const { expectations, duration } = parts;
+export function machineTable() {
   const address = (text: string) => isIP(text) !== 0;
   const list = (expected: string, isRight: (text: string) => boolean, most: number) =>
     z

@@ -1,6 +1,6 @@
 /** Tables of plugins: `[transports.NAME]`, `[discovery.NAME]`, `[services.NAME]`. A part of `schema.ts`. */
 import * as z from "zod";
-import type { Expectation } from "./schema.ts";
+import { choice, expectations } from "./schema-values.ts";
 
 /** Lower case only, so that an environment variable can name any instance. */
 const INSTANCE_PATTERN = /^[a-z0-9](?:[a-z0-9]|_(?!_)){0,31}$/;
@@ -10,13 +10,8 @@ const INSTANCES_MAX = 256;
 /** What locks an untrusted plugin in, by the names that operators use. */
 export const PROTECTIONS = ["landlock", "landlock-net", "seccomp", "uid"] as const;
 
-interface Parts {
-  readonly expectations: z.core.$ZodRegistry<Expectation>;
-  choice<const T extends readonly [string, ...string[]]>(...values: T): z.ZodEnum<{ [K in T[number]]: K }>;
-}
-
 /** Answers what frames the tables of one kind. */
-export function pluginTablesOf({ expectations, choice }: Parts) {
+export function pluginTablesOf() {
   const instanceName = z
     .string()
     .regex(INSTANCE_PATTERN)

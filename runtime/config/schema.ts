@@ -13,76 +13,7 @@ import { forwardTables } from "./schema-forwards.ts";
 import { machineTable } from "./schema-machine.ts";
 import { pluginTablesOf } from "./schema-plugins.ts";
 import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
-import { nearest } from "./suggest.ts";
-import {
-  DURATION_PATTERN,
-  parseDuration,
-  parseSize,
-  SIZE_PATTERN,
-  suggestDuration,
-  suggestSize,
-} from "./units.ts";
-
-/** What a reader of an error or of the manual is told about one key. */
-export interface Expectation {
-  /** Completes "expected ...". */
-  readonly expected: string;
-  /** One short word for a table of the manual. */
-  readonly type: string;
-  /** Where the default depends on the machine, its description. */
-  readonly defaultText?: string;
-  /** A value that would have been right, made from one that is not. */
-  readonly suggest?: (value: unknown) => string | undefined;
-  /** The value must never be printed unless it is a reference. */
-  readonly isSecret?: true;
-}
-
-export const expectations = z.registry<Expectation>();
-
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
-
-const duration = (fromMs: number, from: string, toMs: number, to: string) =>
-  z
-    .string()
-    .regex(DURATION_PATTERN)
-    .transform((text) => parseDuration(text)!)
-    .refine((ms) => ms >= fromMs && ms <= toMs)
-    .register(expectations, {
-      type: "duration",
-      expected: `a duration from "${from}" to "${to}", a number with its unit: ms, s, m, h or d`,
-      suggest: suggestDuration,
-    });
-
-const size = (fromBytes: number, from: string) =>
-  z
-    .string()
-    .regex(SIZE_PATTERN)
-    .transform((text) => parseSize(text)!)
-    .refine((bytes) => bytes >= fromBytes && bytes <= 2 ** 53)
-    .register(expectations, {
-      type: "size",
-      expected: `a size of at least "${from}", a number with its unit: B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)`,
-      suggest: suggestSize,
-    });
-
-const count = (from: number, to: number) =>
-  z
-    .int()
-    .min(from)
-    .max(to)
-    .register(expectations, { type: "number", expected: `a whole number from ${from} to ${to}` });
-
-function choice<const T extends readonly [string, ...string[]]>(...values: T) {
-  return z.enum(values).register(expectations, {
-    type: values.map((value) => `"${value}"`).join(", "),
-    expected: `one of ${values.map((value) => `"${value}"`).join(", ")}`,
-    suggest: (value) => {
-      const near = typeof value === "string" ? nearest(value, values) : undefined;
-      return near === undefined ? undefined : `"${near}"`;
-    },
-  });
-}
+import { expectations, HOUR_MS, DAY_MS, duration, size, count, choice } from "./schema-values.ts";
 
 const LOCATION_PATTERN = /^[A-Za-z0-9]{2,8}$/;
 const CALLSIGN_PATTERN = /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/;
@@ -191,7 +122,7 @@ const apiListen = z
     },
   });
 
-const pluginTables = pluginTablesOf({ expectations, choice });
+const pluginTables = pluginTablesOf();
 
 const node = z.strictObject({
   callsign: callsign
@@ -372,8 +303,8 @@ const network = z.strictObject({
       "How long, in running time, a replaced network secret still opens links, so that nodes that were away can fetch the new one.",
     ),
 });
-const machine = machineTable({ expectations, duration });
-const { forwards, forwardAllow } = forwardTables({ expectations, callsign, nodeId, listenAddress });
+const machine = machineTable();
+const { forwards, forwardAllow } = forwardTables({ callsign, nodeId, listenAddress });
 
 const delivery = z.strictObject({
   lifetime: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)

@@ -18,7 +18,7 @@ export interface SealerParts {
 }
 
 /**
- * Answers the two halves that store/context.ts asks for. The ephemeral key is HMAC-SHA-256, under a secret of this node (HKDF of its seed), of all that
+ * Answers the two halves that custody/context.ts asks for. The ephemeral key is HMAC-SHA-256, under a secret of this node (HKDF of its seed), of all that
  * the result depends on: the same message to the same key is the same bytes, and nothing else ever shares a key.
  */
 export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {

@@ -1,7 +1,7 @@
 /**
  * Time for the whole runtime. Owns the one place where the process reads its clocks; everything else gets a `Clock`
  * passed in, so that `test/sim` runs the same code in virtual time. Must never be imported for its `systemClock`
- * except by composition (node.ts, cli, scripts).
+ * except by composition (node/node.ts, cli, scripts).
  */
 import type { Clock, Timer } from "@godwit/sdk";
 

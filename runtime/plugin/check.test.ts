@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { parseConfig } from "../config/load.ts";
 import { ConfigError } from "../config/problems.ts";
 import { builtinPlugins } from "../registry.ts";
-import { loadNamed } from "./builtin.ts";
+import { loadNamed } from "./package/builtin.ts";
 import { checkPluginTables, pluginTables } from "./check.ts";
 
 const problemsOf = async (text: string) => {

@@ -6,9 +6,10 @@ import type { Plugin, PluginNamespace } from "@godwit/sdk";
 import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
-import { findPlugin, keyOf, validateOptions } from "./host.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
+import { findPlugin } from "./host/instance.ts";
+import { keyOf, validateOptions } from "./host/options.ts";
 
 const sections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";

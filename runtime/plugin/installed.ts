@@ -12,10 +12,10 @@ import { checkNodeId } from "../identity/keys.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
-import { importPlugin, startPlugin } from "./code.ts";
+import { importPlugin, startPlugin } from "./package/code.ts";
 import type { InstalledCode } from "./isolation.ts";
-import { requiresProblems } from "./requires.ts";
-import { decodePackage, PACKAGE_BYTES_MAX, type PluginPackage, tableSchema } from "./package.ts";
+import { requiresProblems } from "./package/requires.ts";
+import { decodePackage, PACKAGE_BYTES_MAX, type PluginPackage, tableSchema } from "./package/package.ts";
 
 const PACKAGE_FILE = "package.gwp";
 const PUBLISHERS_FILE = "publishers";

@@ -7,13 +7,13 @@ import { chmod, lstat, opendir, rename, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Plugin, PluginContext } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import type { PluginInstance, RequiringPlugin } from "./host.ts";
-import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./launch.ts";
-import type { PluginPackage } from "./package.ts";
+import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./remote/launch.ts";
+import type { PluginPackage } from "./package/package.ts";
 import { allowAll, grantedOf, netPolicyOf, type NetPolicy } from "./permissions.ts";
-import { type Launched, remotePlugin } from "./remote.ts";
+import { type Launched, remotePlugin } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
 import { FOLDER_BYTES_MAX, FOLDER_ENTRIES_MAX } from "./sandbox/protections.ts";
+import type { PluginInstance, RequiringPlugin } from "./host/instance.ts";
 
 /** Private memory of an untrusted plugin's process; its data segment is bounded by the kernel as well. */
 const MEMORY_BYTES_MAX = 256 * 2 ** 20;

@@ -5,8 +5,7 @@
  */
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
-
-export type Plane = "any" | "bulk";
+import type { Plane } from "../wire/packet.ts";
 
 export interface NextHop {
   readonly neighbour: NodeId;

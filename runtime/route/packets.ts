@@ -17,8 +17,9 @@ import {
   packetPayload,
   spendHop,
   type PacketHeader,
+  type Plane,
 } from "../wire/packet.ts";
-import { decideForward, type NextHop, type Plane } from "./decide.ts";
+import { decideForward, type NextHop } from "./decide.ts";
 
 /** Traces answered per second, so that a trace flood costs its sender more than us. */
 const TRACE_REPLIES_PER_SECOND = 200;

@@ -21,7 +21,7 @@ import {
 import { Adjacencies } from "./adjacency.ts";
 import { RouteCore, type RouterDeps } from "./core.ts";
 import { LINK_COST_MAX } from "./cost.ts";
-import type { NextHop, Plane } from "./decide.ts";
+import type { NextHop } from "./decide.ts";
 import { explainRoute, listRoutes, type RouteExplanation, type RouteRow } from "./explain.ts";
 import { routeLimits } from "./limits.ts";
 import { Neighbour, type LinkCost } from "./neighbour.ts";
@@ -32,6 +32,7 @@ import { SeqnoRequests } from "./requests.ts";
 import { SlowLinks } from "./slow.ts";
 import type { Destination } from "./table.ts";
 import { UPDATE_MTU_MIN, UpdateSender } from "./updates.ts";
+import type { Plane } from "../wire/packet.ts";
 
 export type { KnownRecord, RouteChange, RouterDeps } from "./core.ts";
 export type { LinkCost, LinkProfile } from "./neighbour.ts";
@@ -54,7 +55,7 @@ export class Router {
   readonly #requests: SeqnoRequests;
   readonly #records: RecordFetcher;
   readonly #slow: SlowLinks;
-  /** Bounded by whoever judges (mesh-quarantine.ts). */
+  /** Bounded by whoever judges (trust/quarantine.ts). */
   readonly #quarantined = new Set<NodeId>();
   #depth = 0;
   #sweepTimer: Timer | undefined;

@@ -7,10 +7,11 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom, type Random } from "../kernel/random.ts";
-import type { NextHop, Plane } from "./decide.ts";
+import type { NextHop } from "./decide.ts";
 import type { RouteLimits } from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { Router, type RouterDeps } from "./router.ts";
+import type { Plane } from "../wire/packet.ts";
 
 export const planes: readonly Plane[] = ["any", "bulk"];
 

@@ -5,7 +5,7 @@
  */
 import type { Clock, Random } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import { assertCollection, assertOps, compareKeys } from "./store-ops.ts";
+import { assertCollection, assertOps, compareKeys } from "./ops.ts";
 import { collections, type Collection, type Store, type StoreOp, type StoreRow } from "./types.ts";
 
 interface SimRow {

@@ -18,7 +18,7 @@ import type {
   WireOp,
   WireValue,
 } from "./sqlite-messages.ts";
-import { assertCollection, assertOps } from "./store-ops.ts";
+import { assertCollection, assertOps } from "./ops.ts";
 import type { Collection, Store, StoreOp, StoreRow } from "./types.ts";
 
 export interface SqliteStoreOptions {

@@ -5,7 +5,6 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { ByteStream } from "./byte-stream.ts";
 import { REASON_BYTES_MAX, StreamReset } from "./constants.ts";
 import type { Piece } from "./send-half.ts";
-import type { Session } from "./session.ts";
 import type { FrameWriter } from "./wire.ts";
 
 const utf8 = new TextEncoder();
@@ -28,7 +27,8 @@ export interface StreamCounters {
   dropped(reason: "replayed" | "forged" | "malformed" | "unknown" | "blocked" | "limit"): void;
 }
 
-export interface SessionDeps {
+/** `S` is the session itself, which these words need not know. */
+export interface SessionDeps<S> {
   readonly clock: Clock;
   readonly counters: StreamCounters;
   path(remote: NodeId): Path;
@@ -37,10 +37,10 @@ export interface SessionDeps {
   /** Room in what all sessions' windows may grow to. */
   grow(bytes: number): boolean;
   /** The far end asks for a stream. */
-  incoming(session: Session, stream: ByteStream): void;
+  incoming(session: S, stream: ByteStream): void;
   /** The first true record of the far end. */
-  proven(session: Session): void;
-  over(session: Session): void;
+  proven(session: S): void;
+  over(session: S): void;
 }
 
 export interface SessionFacts {

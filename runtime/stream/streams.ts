@@ -59,7 +59,7 @@ const SERVICE_PATTERN = /^[a-z0-9][a-z0-9:._-]{0,63}$/;
 
 export class Streams {
   readonly #deps: StreamsDeps;
-  readonly #sessionDeps: SessionDeps;
+  readonly #sessionDeps: SessionDeps<Session>;
   /** By our index. */
   readonly #sessions = new Map<number, Session>();
   readonly #openings = new Map<NodeId, Opening>();

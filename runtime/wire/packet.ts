@@ -66,3 +66,5 @@ export const packetPayload = (frame: Uint8Array): Uint8Array => frame.subarray(P
 export function spendHop(frame: Uint8Array): void {
   frame[HOPS_OFFSET] = frame[HOPS_OFFSET]! - 1;
 }
+
+export type Plane = "any" | "bulk";

@@ -9,12 +9,13 @@ import { systemClock } from "../../runtime/kernel/clock.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { Metrics } from "../../runtime/kernel/metrics.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
-import { PluginHost, type PluginInstance } from "../../runtime/plugin/host.ts";
+import { PluginHost } from "../../runtime/plugin/host/host.ts";
 import { installedPlugins, listInstalled } from "../../runtime/plugin/installed.ts";
 import { createIsolation } from "../../runtime/plugin/isolation.ts";
 import { bundle, install } from "../sandbox/lab.ts";
 import type { Bench, Measure } from "./bench.ts";
 import { memoryOf } from "./process.ts";
+import type { PluginInstance } from "../../runtime/plugin/host/instance.ts";
 
 const WARM_MS = 500;
 const MEASURE_MS = 2_000;

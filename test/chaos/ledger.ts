@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { parseNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { verifySignature } from "../../runtime/identity/keys.ts";
 import { decodeReceipt, receiptHash, receiptSigningBytes } from "../../runtime/wire/message.ts";
-import type { StoredReceipt } from "../../runtime/store/outbox-entry.ts";
+import type { StoredReceipt } from "../../runtime/custody/source/entry.ts";
 import type { LabNode } from "../../scripts/lab.ts";
 import type { Cluster, Message } from "./cluster.ts";
 

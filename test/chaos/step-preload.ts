@@ -6,7 +6,7 @@
  *   send:<frame>:after           a frame of custody has left this process
  *   frame:<frame>:before         a frame of custody has arrived and nothing was done yet
  */
-import { Custody } from "../../runtime/store/custody.ts";
+import { Custody } from "../../runtime/custody/custody.ts";
 import { Peer } from "../../runtime/peer/peer.ts";
 import { SqliteStore } from "../../runtime/store/sqlite.ts";
 import type { StoreOp } from "../../runtime/store/types.ts";

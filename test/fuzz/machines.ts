@@ -17,7 +17,7 @@ import { openSession } from "../../runtime/link/handshake.ts";
 import { memoryPipePair, type MemoryPipe } from "../../runtime/link/testing.ts";
 import type { Session } from "../../runtime/link/types.ts";
 import { Router } from "../../runtime/route/router.ts";
-import { TestMesh } from "../../runtime/store/testing.ts";
+import { TestMesh } from "../../runtime/custody/testing.ts";
 import { encodeOffer, encodeWant, makeBundle, encodeBundleFrame } from "../../runtime/wire/bundle.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
 import * as route from "../../runtime/wire/route-messages.ts";

@@ -5,7 +5,7 @@
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { decodePackage } from "../../runtime/plugin/package.ts";
+import { decodePackage } from "../../runtime/plugin/package/package.ts";
 
 export type Trust = "trusted" | "contained" | "untrusted";
 

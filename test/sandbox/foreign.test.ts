@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
-import { packFolder } from "../../runtime/node-plugins.ts";
 import { builtinPlugins } from "../../runtime/registry.ts";
 import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
 import { publisher } from "./lab.ts";
+import { packFolder } from "../../runtime/plugin/package/pack.ts";
 
 let lab: Lab;
 beforeAll(async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { generateIdentity } from "../../runtime/identity/keys.ts";
 import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
-import { encodePackage } from "../../runtime/plugin/package.ts";
+import { encodePackage } from "../../runtime/plugin/package/package.ts";
 import { builtinPlugins } from "../../runtime/registry.ts";
 
 export const publisher = generateIdentity(systemRandom);

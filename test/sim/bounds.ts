@@ -1,5 +1,5 @@
 /** The oracle of bounds and counters: what a live node holds stays within its limits, and what came in went somewhere. */
-import type { CustodyLimits } from "../../runtime/store/context.ts";
+import type { CustodyLimits } from "../../runtime/custody/context.ts";
 import { TARGETS_MAX } from "../../runtime/peer/dialer.ts";
 import { LINKS_PER_PEER_MAX, PEERS_MAX } from "../../runtime/peer/peers.ts";
 import { HIGH_WATER_BYTES } from "./links.ts";

@@ -10,8 +10,8 @@ import type { NodeRecord } from "../../runtime/identity/record.ts";
 import { createSealer } from "../../runtime/identity/sealer.ts";
 import { godwitError } from "../../runtime/kernel/errors.ts";
 import { formatNodeId, nodeIdBytes, type NodeId } from "../../runtime/kernel/ids.ts";
-import type { MeshIdentity, PrekeySource } from "../../runtime/mesh-deps.ts";
-import type { Sealer } from "../../runtime/store/context.ts";
+import type { MeshIdentity, PrekeySource } from "../../runtime/mesh/deps.ts";
+import type { Sealer } from "../../runtime/custody/context.ts";
 import type { Store } from "../../runtime/store/types.ts";
 
 export type SealingParts = { readonly sealer: Sealer; readonly prekeys: PrekeySource };

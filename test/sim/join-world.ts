@@ -1,6 +1,6 @@
 /**
  * A closed mesh of many members as a newcomer meets it: real invitations, tokens, handshakes, enrolments and redemptions
- * (runtime/node-join.ts and what it calls) over memory pipes in virtual time. Links between members are a model: whoever is
+ * (runtime/join/newcomer.ts and what it calls) over memory pipes in virtual time. Links between members are a model: whoever is
  * on is linked with a few others that are, as the peer manager sees to. One seed gives one run.
  */
 import { drainMicrotasks } from "bun:jsc";
@@ -18,8 +18,8 @@ import { HandshakeGuard } from "../../runtime/link/guard.ts";
 import { openSession } from "../../runtime/link/handshake.ts";
 import { memoryPipePair } from "../../runtime/link/testing.ts";
 import { RecordBook } from "../../runtime/membership/records.ts";
-import { Enrolment } from "../../runtime/mesh-enrolment.ts";
-import { joinOver, type Joined } from "../../runtime/node-join.ts";
+import { Enrolment } from "../../runtime/join/enrolment.ts";
+import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";

@@ -3,8 +3,8 @@
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
 import { parseHex, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
-import type { InboxEntry } from "../../runtime/store/inbox.ts";
-import type { OutboxEntry } from "../../runtime/store/outbox-entry.ts";
+import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
+import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import {
   decodeReceipt,
   receiptHash,

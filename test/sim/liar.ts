@@ -3,7 +3,7 @@
  * and drops them. Everything else it does as any node: probes, hellos, proofs and mail for itself.
  */
 import type { BundleId } from "../../runtime/kernel/ids.ts";
-import type { Mesh } from "../../runtime/mesh.ts";
+import type { Mesh } from "../../runtime/mesh/mesh.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import { decodeBundleFrame, decodeOffer, encodeCustodyAck } from "../../runtime/wire/bundle.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";

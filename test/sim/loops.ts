@@ -1,10 +1,5 @@
-/**
- * The oracle of routing: for each destination and plane the next hops of all live nodes form a graph without a cycle,
- * at every event. Reads what the nodes would do now, knows nothing of feasibility. An edge counts only while the
- * neighbour it leads to still lives the life that the session was made with: other frames reach nobody.
- */
-import type { Plane } from "../../runtime/route/decide.ts";
 import type { SimNode } from "./node.ts";
+import type { Plane } from "../../runtime/wire/packet.ts";
 
 const planes: readonly Plane[] = ["any", "bulk"];
 

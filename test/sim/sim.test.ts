@@ -3,8 +3,8 @@
  * a planted bug. The large tier is `bun run sim`.
  */
 import { describe, expect, test } from "bun:test";
-import type { Mesh } from "../../runtime/mesh.ts";
-import { Seen } from "../../runtime/store/seen.ts";
+import type { Mesh } from "../../runtime/mesh/mesh.ts";
+import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
 import { ciCases, commandOf, optionsOf, regressionCases } from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";

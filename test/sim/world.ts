@@ -1,11 +1,11 @@
 /**
  * A whole mesh from one seed: machines, media, faults, traffic and the oracles that watch them, in virtual time. Runs
- * the real peer, routing and delivery code (runtime/mesh.ts) and nothing of its own in its place.
+ * the real peer, routing and delivery code (runtime/mesh/mesh.ts) and nothing of its own in its place.
  */
 import type { Random } from "@godwit/sdk";
 import { seededRandom } from "../../runtime/kernel/random.ts";
-import type { Mesh } from "../../runtime/mesh.ts";
-import { custodyLimitsDefault, type CustodyLimits } from "../../runtime/store/context.ts";
+import type { Mesh } from "../../runtime/mesh/mesh.ts";
+import { custodyLimitsDefault, type CustodyLimits } from "../../runtime/custody/context.ts";
 import { checkBounds, checkPackets } from "./bounds.ts";
 import { cheapIdentity, realIdentity } from "./crypto.ts";
 import { Faults } from "./faults.ts";

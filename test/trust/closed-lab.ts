@@ -1,8 +1,8 @@
 /** Real nodes of a closed mesh, and the command line that its operators use: the compiled binary for both. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { SecretsView, RevocationView } from "../../runtime/api/closed-view.ts";
-import type { NameView, PeerView, StatusView } from "../../runtime/api/node-view.ts";
+import type { SecretsView, RevocationView } from "../../runtime/view/contract/closed.ts";
+import type { NameView, PeerView, StatusView } from "../../runtime/view/contract/node.ts";
 import { parseNodeId, type NodeId } from "../../runtime/kernel/ids.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";

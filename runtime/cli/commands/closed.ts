@@ -3,7 +3,7 @@
  * network secret. What travels between machines is one line of text. docs/closed-meshes.md
  */
 import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
-import type { RevocationView, RotationView, SecretsView } from "../../api/closed-view.ts";
+import type { RevocationView, RotationView, SecretsView } from "../../view/contract/closed.ts";
 import { loadConfig } from "../../config/load.ts";
 import { createAuthority, loadAuthority, loadIdentity } from "../../identity/keystore.ts";
 import { parseCallsign } from "../../identity/names.ts";

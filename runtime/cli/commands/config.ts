@@ -9,7 +9,7 @@ const load = (context: CommandContext): Promise<Config> =>
 export const check: CommandModule = {
   async run(context) {
     const config = await load(context);
-    const { checkConfig } = await import("../../node.ts");
+    const { checkConfig } = await import("../../node/node.ts");
     await checkConfig(config);
     const source = config.origin.path ?? "no file: defaults and environment";
     const found = { ok: true, path: config.origin.path ?? null };

@@ -1,5 +1,5 @@
 /** `godwit discovery`: what was heard of where nodes may be, and what became of it. */
-import type { DiscoveryView } from "../../api/node-view.ts";
+import type { DiscoveryView } from "../../view/contract/node.ts";
 import { type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
 

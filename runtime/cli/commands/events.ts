@@ -1,5 +1,5 @@
 /** `godwit events`: what happens, as it happens, until Ctrl-C. */
-import type { NodeEvent } from "../../api/node-view.ts";
+import type { NodeEvent } from "../../view/contract/node.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";

@@ -3,7 +3,7 @@ import { ApiClient, segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { sleep } from "../../kernel/clock.ts";
-import type { ForwardView } from "../../api/node-view.ts";
+import type { ForwardView } from "../../view/contract/node.ts";
 import * as render from "../render.ts";
 
 const POLL_MS = 500;

@@ -46,7 +46,7 @@ export const importTelex: CommandModule = {
 async function verify(text: string, { env }: CommandContext): Promise<void> {
   // The old variables and ours of this shell have no say in what stands in the new file.
   const clean = env["HOME"] === undefined ? {} : { HOME: env["HOME"] };
-  const { checkConfig } = await import("../../node.ts");
+  const { checkConfig } = await import("../../node/node.ts");
   await checkConfig(parseConfig(text, { env: clean, format: "toml", path: "the imported configuration" }));
 }
 

@@ -1,5 +1,5 @@
 /** `godwit invite`: one line, and its QR code, that lets another machine into this mesh. */
-import type { InviteView } from "../../api/node-view.ts";
+import type { InviteView } from "../../view/contract/node.ts";
 import { parseDuration } from "../../config/units.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { type CommandModule, exitCodes } from "../command.ts";

@@ -1,6 +1,6 @@
 /** `godwit join TOKEN`: makes this machine a member, or gives the node that runs here the addresses of the token. */
 import { existsSync } from "node:fs";
-import type { JoinView } from "../../api/node-view.ts";
+import type { JoinView } from "../../view/contract/node.ts";
 import { parseToken } from "../../identity/token.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { silentLog } from "../../kernel/log.ts";

@@ -10,7 +10,7 @@ import type {
   StatusView,
   TraceView,
   WhyView,
-} from "../../api/node-view.ts";
+} from "../../view/contract/node.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";

@@ -1,5 +1,5 @@
 /** Reading and removing messages: inbox, outbox, message. */
-import type { Box, MessageView } from "../../api/node-view.ts";
+import type { Box, MessageView } from "../../view/contract/node.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";

@@ -1,5 +1,5 @@
 /** `godwit heal` and `godwit engine`: what plugins of a running node offer. */
-import type { EngineEntryView, PluginRow } from "../../api/plugin-view.ts";
+import type { EngineEntryView, PluginRow } from "../../view/contract/plugins.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";

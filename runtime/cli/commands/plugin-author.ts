@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
-import { readFolderManifest } from "../../node-plugins.ts";
-import { runDevMesh } from "../../node-plugin-dev.ts";
+import { runDevMesh } from "../author/dev.ts";
 import { createPlugin } from "../author/create.ts";
 import { runBun, unpackKit } from "../author/kit.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
 import { versionText } from "./version.ts";
+import { readFolderManifest } from "../../plugin/package/pack.ts";
 
 /** The test kit writes the name of each conformance suite that it runs there (sdk/testkit/conformance/check.ts). */
 const SUITES_VARIABLE = "GODWIT_CONFORMANCE_SUITES";

@@ -4,7 +4,10 @@ import { loadConfig } from "../../config/load.ts";
 import { loadOrCreatePublisher } from "../../identity/keystore.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
-import * as plugins from "../../node-plugins.ts";
+import { addPackage, listPlugins } from "../../node/plugins.ts";
+import { readPackage, removeInstalled, trustPublisher } from "../../plugin/installed.ts";
+import { packFolder } from "../../plugin/package/pack.ts";
+import type { PluginPackage } from "../../plugin/package/package.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
 import { running } from "./offers.ts";
@@ -18,7 +21,7 @@ function answer({ io, isJson }: CommandContext, value: unknown, ...lines: readon
   return exitCodes.fine;
 }
 
-function describe({ manifest, publisher, hash }: plugins.PluginPackage) {
+function describe({ manifest, publisher, hash }: PluginPackage) {
   const { id, namespace, version, sdk, permissions } = manifest;
   return { id, namespace, version, sdk, permissions, publisher, sha256: hash };
 }
@@ -27,14 +30,14 @@ export const pack: CommandModule = {
   async run(context) {
     const key = resolve(context.option("key") ?? "godwit-publisher.key");
     const publisher = loadOrCreatePublisher(key, systemRandom);
-    const path = await plugins.packFolder(resolve(context.args[0]!), publisher, context.option("out"));
+    const path = await packFolder(resolve(context.args[0]!), publisher, context.option("out"));
     return answer(context, { path, publisher: publisher.id }, path, `publisher ${publisher.id}`);
   },
 };
 
 export const inspect: CommandModule = {
   async run(context) {
-    const found = describe(plugins.readPackage(context.args[0]!));
+    const found = describe(readPackage(context.args[0]!));
     return answer(
       context,
       found,
@@ -48,14 +51,14 @@ export const inspect: CommandModule = {
 
 export const trust: CommandModule = {
   async run(context) {
-    const publisher = await plugins.trustPublisher(await stateDirOf(context), context.args[0]!);
+    const publisher = await trustPublisher(await stateDirOf(context), context.args[0]!);
     return answer(context, { publisher }, `packages of ${publisher} are taken`);
   },
 };
 
 export const add: CommandModule = {
   async run(context) {
-    const found = describe(await plugins.addPackage(await stateDirOf(context), context.args[0]!));
+    const found = describe(await addPackage(await stateDirOf(context), context.args[0]!));
     return answer(context, found, `installed ${found.namespace} "${found.id}" ${found.version}`);
   },
 };
@@ -63,7 +66,7 @@ export const add: CommandModule = {
 export const list: CommandModule = {
   async run(context) {
     if (context.isSet("running")) return running.run(context);
-    const found = (await plugins.listPlugins(await stateDirOf(context))).map((one) => ({
+    const found = (await listPlugins(await stateDirOf(context))).map((one) => ({
       id: one.id,
       version: one.version,
       namespace: one.package?.manifest.namespace ?? null,
@@ -80,7 +83,7 @@ export const list: CommandModule = {
 export const remove: CommandModule = {
   async run(context) {
     const [id, version] = context.args;
-    if (!(await plugins.removeInstalled(await stateDirOf(context), id!, version)))
+    if (!(await removeInstalled(await stateDirOf(context), id!, version)))
       throw godwitError("GODWIT_NOT_FOUND", `no such plugin is installed: ${id} ${version ?? ""}`.trimEnd());
     return answer(context, { id, version: version ?? null }, `removed ${id}`);
   },

@@ -11,7 +11,7 @@ import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
-import { type GodwitNode, startNode } from "../../node.ts";
+import { type GodwitNode, startNode } from "../../node/node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
 

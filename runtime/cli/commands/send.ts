@@ -1,6 +1,6 @@
 /** `godwit send`: text, a file or standard input to an address; with --wait until the receipt. */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import type { MessageView } from "../../api/node-view.ts";
+import type { MessageView } from "../../view/contract/node.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";

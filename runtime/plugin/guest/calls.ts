@@ -1,8 +1,8 @@
 /** Calls of a plugin to its node, and answers of the node; a call may also hold the thread, where the SDK has no promise. */
 import { godwitError } from "../../kernel/errors.ts";
-import type { Flows } from "../flow.ts";
-import type { FramePort } from "../frame-port.ts";
-import { decodeParts, EMPTY, errorOfWire, PluginFrame } from "../frames.ts";
+import type { Flows } from "../frames/flow.ts";
+import type { FramePort } from "../frames/port.ts";
+import { decodeParts, EMPTY, errorOfWire, PluginFrame } from "../frames/frames.ts";
 
 export interface Answer {
   readonly value: unknown;

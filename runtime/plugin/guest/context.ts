@@ -1,33 +1,18 @@
 /** The context of the SDK over frames: what a plugin calls becomes frames, what the node sends becomes calls of the plugin. */
-import type {
-  EngineContext,
-  HealContext,
-  HostAddress,
-  Log,
-  LogFields,
-  ServiceContext,
-  TransportDriver,
-} from "@godwit/sdk";
-import { TokenBucket } from "../../kernel/backoff.ts";
+import type { EngineContext, HealContext, HostAddress, ServiceContext, TransportDriver } from "@godwit/sdk";
 import { systemClock } from "../../kernel/clock.ts";
-import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
-import type { Scope } from "../../kernel/scope.ts";
-import type { Flows } from "../flow.ts";
-import { openPump } from "../flow-pump.ts";
-import type { FramePort } from "../frame-port.ts";
-import { PluginFrame, wireErrorOf } from "../frames.ts";
-import type { GuestCalls } from "./calls.ts";
-import type { Configure } from "./guest.ts";
+import { openPump } from "../frames/flow-pump.ts";
+import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
 import { createOffers } from "./offers.ts";
 import { createPeers } from "./peers.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
-
-/** The node takes no more than it wants to write down; what is beyond is dropped here already. */
-const LOGS = { perSecond: 100, burst: 400 } as const;
+import type { ContextParts } from "./parts.ts";
+import { createLog } from "./log.ts";
 
 export interface GuestContext {
   readonly ctx: ServiceContext;
@@ -38,15 +23,6 @@ export interface GuestContext {
   /** `bytes` are borrowed. */
   onEvent(event: { readonly event: string }, bytes: Uint8Array): void;
   onOpen(id: number, opened: { readonly what: string }, bytes: Uint8Array): void;
-}
-
-export interface ContextParts {
-  readonly configure: Configure;
-  readonly port: FramePort;
-  readonly flows: Flows;
-  readonly calls: GuestCalls;
-  readonly scope: Scope;
-  readonly folder: string | undefined;
 }
 
 export function createContext(parts: ContextParts): GuestContext {
@@ -181,31 +157,5 @@ export function createContext(parts: ContextParts): GuestContext {
       if (opened.what === "connection") net.onOpen(id, opened);
       else mesh?.onOpen(id, opened, bytes);
     },
-  };
-}
-
-/** Errors become their message; the node writes the time and the plugin's name. */
-function createLog(
-  port: FramePort,
-  base: LogFields,
-  bucket = new TokenBucket(systemClock, LOGS.perSecond, LOGS.burst),
-): Log {
-  const write = (level: "debug" | "info" | "warn" | "error") => (phrase: string, fields?: LogFields) => {
-    if (!bucket.take()) return;
-    const flat: Record<string, string | number | boolean | null> = {};
-    for (const [name, value] of Object.entries({ ...base, ...fields })) {
-      if (value === undefined) continue;
-      if (value instanceof Error) flat[name] = asGodwitError(value).message;
-      else if (typeof value === "object" && value !== null) flat[name] = value.join(", ");
-      else flat[name] = typeof value === "string" ? value.slice(0, 4_096) : value;
-    }
-    port.sendParts(PluginFrame.log, 0, { level, event: phrase.slice(0, 200), fields: flat });
-  };
-  return {
-    debug: write("debug"),
-    info: write("info"),
-    warn: write("warn"),
-    error: write("error"),
-    child: (fields) => createLog(port, { ...base, ...fields }, bucket),
   };
 }

@@ -5,27 +5,17 @@
  */
 import { createHash } from "node:crypto";
 import { heapStats } from "bun:jsc";
-import type { HostAddress, MeshSelf, Plugin, PluginNamespace } from "@godwit/sdk";
+import type { Plugin } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { Scope } from "../../kernel/scope.ts";
-import { importPlugin, startPlugin } from "../code.ts";
-import { Flows } from "../flow.ts";
-import { type FrameChannel, FramePort } from "../frame-port.ts";
-import { decodeParts, PLUGIN_PROTOCOL_VERSION, PluginFrame, wireErrorOf } from "../frames.ts";
+import { importPlugin, startPlugin } from "../package/code.ts";
+import { Flows } from "../frames/flow.ts";
+import { type FrameChannel, FramePort } from "../frames/port.ts";
+import { decodeParts, PLUGIN_PROTOCOL_VERSION, PluginFrame, wireErrorOf } from "../frames/frames.ts";
 import { GuestCalls } from "./calls.ts";
 import { createContext, type GuestContext } from "./context.ts";
-
-export interface Configure {
-  readonly protocol: number;
-  readonly id: string;
-  readonly namespace: PluginNamespace;
-  readonly instance: string;
-  readonly level: "contained" | "untrusted";
-  readonly table: unknown;
-  readonly addresses: readonly HostAddress[];
-  readonly self?: MeshSelf;
-}
+import type { Configure } from "./parts.ts";
 
 export interface GuestSurroundings {
   /** Before the plugin's code is seen, and after everything of ours was loaded. */

@@ -9,10 +9,10 @@ import type {
   SentMessage,
 } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
-import { FlowPipe } from "../flow-pipe.ts";
-import { PluginFrame, wireErrorOf } from "../frames.ts";
-import type { ContextParts } from "./context.ts";
+import { FlowPipe } from "../frames/flow-pipe.ts";
+import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
 import { flowFacts } from "./net.ts";
+import type { ContextParts } from "./parts.ts";
 
 export interface GuestMesh {
   readonly mesh: Mesh;

@@ -1,7 +1,7 @@
 /** Metrics of a plugin over frames: counted here, told a few times a second, because a counter may go up with every packet. */
 import type { Clock, MetricCounter, MetricGauge, Timer } from "@godwit/sdk";
-import type { FramePort } from "../frame-port.ts";
-import { PluginFrame } from "../frames.ts";
+import type { FramePort } from "../frames/port.ts";
+import { PluginFrame } from "../frames/frames.ts";
 
 const TELL_MS = 250;
 

@@ -1,9 +1,9 @@
 /** `ctx.net` over frames: sockets that the node holds. */
 import type { HostPort, NetStream, PluginNet } from "@godwit/sdk";
 import type { Scope } from "../../kernel/scope.ts";
-import { decodeDatagram, encodeDatagram } from "../datagram.ts";
-import type { Flows } from "../flow.ts";
-import { FlowPipe, type FlowProperties } from "../flow-pipe.ts";
+import { decodeDatagram, encodeDatagram } from "../frames/datagram.ts";
+import type { Flows } from "../frames/flow.ts";
+import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
 import type { GuestCalls } from "./calls.ts";
 
 export interface GuestNet extends PluginNet {

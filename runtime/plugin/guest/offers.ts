@@ -1,8 +1,8 @@
 /** `ctx.engine` and `ctx.heal` over frames: what the plugin registered is called by the node, and its answers travel back. */
 import type { Engine, EngineContext, EngineEntry, EngineLease, HealAction, HealContext } from "@godwit/sdk";
 import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
-import { EMPTY, PluginFrame, wireErrorOf } from "../frames.ts";
-import type { ContextParts } from "./context.ts";
+import { EMPTY, PluginFrame, wireErrorOf } from "../frames/frames.ts";
+import type { ContextParts } from "./parts.ts";
 
 export interface GuestOffers extends Pick<EngineContext, "engine">, Pick<HealContext, "heal"> {
   /** The node asks the plugin; `bytes` are the handler's. */

@@ -1,8 +1,8 @@
 /** `ctx.peers` and `ctx.onRequest` over frames. */
 import type { PeerFacts, Peers } from "@godwit/sdk";
 import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
-import { PluginFrame, wireErrorOf } from "../frames.ts";
-import type { ContextParts } from "./context.ts";
+import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
+import type { ContextParts } from "./parts.ts";
 
 type RequestHandler = (request: string, input: unknown) => Promise<unknown>;
 

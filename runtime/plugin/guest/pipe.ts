@@ -1,7 +1,7 @@
 /** A pipe of a plugin as a flow takes it, and what the node is told of it. */
 import type { Pipe } from "@godwit/sdk";
-import type { FlowSource } from "../flow.ts";
-import type { FlowProperties } from "../flow-pipe.ts";
+import type { FlowSource } from "../frames/flow.ts";
+import type { FlowProperties } from "../frames/flow-pipe.ts";
 
 export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   kind: pipe.kind,

@@ -1,7 +1,7 @@
 /** The process of one untrusted plugin, after it was locked in: frames over fd 3. */
 import { dlopen, ptr } from "bun:ffi";
 import { systemClock } from "../../kernel/clock.ts";
-import { openSocketChannel } from "../frame-port.ts";
+import { openSocketChannel } from "../frames/port.ts";
 import { runGuest } from "./guest.ts";
 
 const CHANNEL_FD = 3;

@@ -1,5 +1,5 @@
 /** Entry point of the Worker of one contained plugin. */
-import { guestEnd } from "../worker-channel.ts";
+import { guestEnd } from "../frames/worker-channel.ts";
 import { runGuest } from "./guest.ts";
 
 declare const self: Worker;

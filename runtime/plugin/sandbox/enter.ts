@@ -6,7 +6,7 @@
 import { ptr } from "bun:ffi";
 import { chownSync, lchownSync, lstatSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { encodeFrame, encodeParts, PluginFrame, wireErrorOf } from "../frames.ts";
+import { encodeFrame, encodeParts, PluginFrame, wireErrorOf } from "../frames/frames.ts";
 import { isCompiled } from "../../kernel/compiled.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import {

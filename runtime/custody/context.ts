@@ -1,0 +1,185 @@
+/**
+ * What the store-and-forward parts share: their dependencies as seams, and the vocabulary of a bundle in custody.
+ * docs/protocol/delivery.md is normative.
+ */
+import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
+import type { Clock, Log, Random } from "@godwit/sdk";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { BundleHeader, TraceEntry } from "../wire/bundle.ts";
+import type { Priority } from "../wire/constants.ts";
+import type { Store } from "../store/types.ts";
+
+/** A key to seal to: the recipient's prekey. */
+export interface SealKey {
+  readonly keyId: number;
+  readonly publicKey: Uint8Array;
+}
+
+/** Sealing end to end (identity/seal.ts); the simulator brings a cheap one for large meshes. */
+export interface Sealer {
+  /** The recipient's current prekey, if its record is known. */
+  keyFor(to: NodeId): SealKey | undefined;
+  /**
+   * Same arguments, same bytes: `unique` (a message id) seeds the ephemeral key, so that a re-offer after a restart is
+   * the same bundle. Without `key` seals to the identity key: no forward secrecy.
+   */
+  seal(
+    to: NodeId,
+    key: SealKey | undefined,
+    plaintext: Uint8Array,
+    associated: Uint8Array,
+    unique: Uint8Array,
+  ): Uint8Array;
+  /** Throws GODWIT_DECODE. */
+  open(
+    from: NodeId,
+    sealed: Uint8Array,
+    associated: Uint8Array,
+  ): { plaintext: Uint8Array; forwardSecret: boolean };
+}
+
+/** Who an address means right now. The first node is the preferred one. */
+export type Resolution =
+  | { readonly kind: "nodes"; readonly nodes: readonly NodeId[] }
+  | { readonly kind: "unknown" }
+  | { readonly kind: "conflict" };
+
+export interface Directory {
+  /** `address` is canonical. With `failover` a machine address means every machine of its location, it first. */
+  resolve(address: string, failover: boolean): Resolution;
+  /** Canonical form. Throws GODWIT_ADDRESS_INVALID. */
+  canonical(address: string): string;
+}
+
+export interface HopChoice {
+  readonly kind: "forward" | "wait";
+  readonly to?: NodeId;
+  readonly reason?: string;
+}
+
+/** The way to neighbours: routing decides, peers carry. */
+export interface Carrier {
+  /** Picks the neighbour for a bundle among those not in `avoid`; `shun` is taken only if no other is left. */
+  nextHop(
+    bundle: { destination: NodeId; arrivedFrom: NodeId | undefined; bytes: number },
+    avoid: (id: NodeId) => boolean,
+    shun: NodeId | undefined,
+  ): HopChoice;
+  isConnected(id: NodeId): boolean;
+  /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. */
+  send(to: NodeId, lane: "control" | Priority, frame: Uint8Array): boolean;
+  /** Largest frame towards a neighbour in bytes; 0 without link. */
+  frameBytesMax(to: NodeId): number;
+  /** Smoothed round trip to a neighbour, ms. */
+  rttMs(to: NodeId): number;
+  /** How long an answer may take where the medium is carried, ms; 0: no longer than usual. */
+  patienceMs?(to: NodeId): number;
+  isReliable(to: NodeId): boolean;
+}
+
+export interface CustodyLimits {
+  readonly transitMessagesMax: number;
+  readonly transitBytesMax: number;
+  /** Share of the transit store that one neighbour may fill, 0 to 1. */
+  readonly neighbourShare: number;
+  readonly outboxMessagesMax: number;
+  readonly outboxBytesMax: number;
+  readonly inboxMessagesMax: number;
+  readonly inboxBytesMax: number;
+  /** Share of the inbox that one sender may fill, 0 to 1. */
+  readonly senderShare: number;
+  readonly inboxRetentionMs: number;
+  /** Finished messages kept for the record. */
+  readonly historyMessagesMax: number;
+  readonly lifetimeDefaultMs: number;
+  readonly failoverDelayMs: number;
+  /** First pause before a relayed message without receipt is offered again; doubles up to `reofferCapMs`. */
+  readonly reofferFirstMs: number;
+  readonly reofferCapMs: number;
+}
+
+export const custodyLimitsDefault: CustodyLimits = {
+  transitMessagesMax: 100_000,
+  transitBytesMax: 1024 ** 3,
+  neighbourShare: 0.5,
+  outboxMessagesMax: 100_000,
+  outboxBytesMax: 1024 ** 3,
+  inboxMessagesMax: 100_000,
+  inboxBytesMax: 1024 ** 3,
+  senderShare: 0.5,
+  inboxRetentionMs: 30 * 24 * 3_600_000,
+  historyMessagesMax: 10_000,
+  lifetimeDefaultMs: 72 * 3_600_000,
+  failoverDelayMs: 60_000,
+  reofferFirstMs: 15_000,
+  reofferCapMs: 3_600_000,
+};
+
+export interface CustodyContext {
+  readonly self: NodeId;
+  readonly network: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly store: Store;
+  readonly storeEpoch: Uint8Array;
+  readonly limits: CustodyLimits;
+  readonly sealer: Sealer;
+  readonly directory: Directory;
+  readonly carrier: Carrier;
+  sign(bytes: Uint8Array): Uint8Array;
+  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** Blocked or revoked: nothing from it or for it is taken. */
+  isRefused(id: NodeId): boolean;
+}
+
+/** A bundle that this node holds durably and owes a next hop. */
+export interface Holding {
+  readonly id: BundleId;
+  readonly header: BundleHeader;
+  readonly sealedBytes: number;
+  /** `source`: kept until receipt or expiry. `relay`: dropped on the next hop's acknowledgement. */
+  readonly role: "source" | "relay";
+  /** The message of the outbox that it carries, for `source`. */
+  readonly messageId?: MessageId;
+  readonly arrivedFrom?: NodeId;
+  readonly trace: readonly TraceEntry[];
+  hops: number;
+  /** Monotonic ms. */
+  readonly deadlineMs: number;
+  state: "ready" | "inflight" | "paused" | "relayed";
+  /** Monotonic ms at which `paused` or `relayed` becomes ready again. */
+  wakeAtMs: number;
+  /** Neighbours that were given it, latest last: only their acknowledgement counts. */
+  offeredTo?: readonly NodeId[];
+  /** Goes to this neighbour or nowhere (test bundles). */
+  readonly via?: NodeId;
+  /** Who acknowledged it last: when no receipt comes, another way is tried first. */
+  relayedTo?: NodeId;
+  /** Monotonic ms of that, and how often one did, for `source`. */
+  relayedAtMs?: number;
+  relays?: number;
+  /** Refusals in a row for want of room: each makes the next pause longer. */
+  refusals?: number;
+  /** Neighbours that refused it, until when (monotonic ms). */
+  refusedBy?: Map<NodeId, number>;
+  /** The sealed bytes; loaded again from the store when not in memory. */
+  load(): Uint8Array | Promise<Uint8Array | undefined>;
+  waitReason: string | undefined;
+}
+
+/** Remaining lifetime survives a restart only as far as the wall clock can be believed. */
+export interface Lifetime {
+  readonly remainingMs: number;
+  /** Wall clock when `remainingMs` held, ms since 1970. */
+  readonly atWallMs: number;
+}
+
+/** Time that passed while the node was off, or 0 where either reading cannot be right: a message then lives longer, never shorter. */
+export function remainingAfterRestart(lifetime: Lifetime, nowWallMs: number): number {
+  const { remainingMs, atWallMs } = lifetime;
+  if (atWallMs < PLAUSIBLE_WALL_MS || nowWallMs < atWallMs) return remainingMs;
+  return remainingMs - (nowWallMs - atWallMs);
+}

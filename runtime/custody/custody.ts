@@ -1,0 +1,455 @@
+/**
+ * Store and forward: a message accepted here is delivered exactly once, or expires or is refused with a reason; a hop
+ * acknowledges only what it holds durably. This file takes the frames and calls of the outside and hands them to the
+ * parts: outbox (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
+ * forwarder. Never routes, never touches a socket. docs/protocol/delivery.md is normative.
+ */
+import { godwitError } from "../kernel/errors.ts";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import {
+  decodeBundleFrame,
+  decodeChunk,
+  decodeCustodyAck,
+  decodeCustodyRefuse,
+  decodeOffer,
+  decodeWant,
+  BundleKind,
+  encodeBundleHeader,
+  makeBundle,
+  encodeCustodyAck,
+  encodeCustodyRefuse,
+  RefuseReason,
+  type Bundle,
+  type BundleHeader,
+  type Journey,
+  type Offer,
+} from "../wire/bundle.ts";
+import {
+  BODY_BYTES_MAX,
+  FrameType,
+  LIFETIME_MAX_MS,
+  PRIORITY_DEFAULT,
+  type Priority,
+} from "../wire/constants.ts";
+import { SUBJECT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX } from "../wire/message.ts";
+import { BodyCache } from "./body-cache.ts";
+import type { CustodyContext, Holding } from "./context.ts";
+import { Forwarder } from "./forwarding/forwarder.ts";
+import type { Inbox, InboxEntry } from "./recipient/inbox.ts";
+import { Outbox } from "./source/outbox.ts";
+import type { OutboxEntry } from "./source/entry.ts";
+import { Recipient } from "./recipient/recipient.ts";
+import { TestBundles } from "./test-bundles.ts";
+import { ChunkReceiver, ChunkSender } from "./forwarding/transfer.ts";
+import { Transit } from "./transit.ts";
+import type { StoreOp } from "../store/types.ts";
+
+/** Acknowledgements that leave in one frame. */
+const ACKS_PER_FRAME = 512;
+/** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
+const UNCOMMITTED_MAX = 2_048;
+const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Neighbours whose store epoch is remembered, the latest met ones. */
+const STORE_EPOCHS_MAX = 4_096;
+const RETRY_FULL_MS = 5_000;
+const RETRY_BUSY_MS = 500;
+const RETRY_STORE_MS = 2_000;
+/** Urgent as claims are: few and short. */
+const SYSTEM_PRIORITY: Priority = 0;
+/** A wall-clock second of `ttl_seconds` at least. */
+const LIFETIME_MIN_MS = 1_000;
+
+export interface CustodyEvents {
+  delivered(entry: InboxEntry, body: Uint8Array): void;
+  changed(entry: OutboxEntry): void;
+  /** Opened and authenticated, from `from`. Resolves when it need not come again. */
+  system(from: NodeId, plaintext: Uint8Array): Promise<void>;
+}
+
+/** What custody sees of the ways that mail takes: the evidence for who loses it. */
+export interface WayEvents {
+  /** The neighbour acknowledged a message of this node. */
+  handed(neighbour: NodeId, destination: NodeId): void;
+  /** What the neighbour acknowledged came again: its receipt is missing somewhere. */
+  returned(neighbour: NodeId, destination: NodeId, priority: Priority): void;
+  /** A signed receipt for a test bundle. */
+  testAnswered(id: MessageId, by: NodeId): void;
+}
+
+export interface SendRequest {
+  readonly to: string;
+  readonly body: Uint8Array;
+  readonly subject?: string;
+  readonly contentType?: string;
+  readonly priority?: Priority;
+  readonly lifetimeMs?: number;
+  readonly failover?: boolean;
+  readonly idempotencyKey?: string;
+}
+
+export class Custody {
+  readonly #ctx: CustodyContext;
+  readonly outbox: Outbox;
+  readonly tests: TestBundles;
+  readonly #ways: WayEvents;
+  readonly transit: Transit;
+  readonly forwarder: Forwarder;
+  readonly #recipient: Recipient;
+  readonly #sender: ChunkSender;
+  readonly #receiver: ChunkReceiver;
+  readonly #acks = new Map<NodeId, BundleId[]>();
+  readonly #storeEpochs = new Map<NodeId, string>();
+  readonly #uncommitted = new Map<NodeId, { count: number; bytes: number }>();
+  readonly #refusals;
+  readonly #cutOff;
+  #isStopped = false;
+
+  constructor(ctx: CustodyContext, events: CustodyEvents, ways: WayEvents) {
+    this.#ctx = ctx;
+    this.#ways = ways;
+    const cache = new BodyCache();
+    this.forwarder = new Forwarder(ctx, {
+      acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
+      expired: (holding) => this.#onExpired(holding),
+      offerEnded: (to, id) => this.#sender.end(to, id),
+    });
+    this.tests = new TestBundles(ctx, this.forwarder);
+    this.transit = new Transit(ctx, this.forwarder, cache);
+    this.outbox = new Outbox(ctx, this.forwarder, cache, {
+      changed: (entry) => events.changed(entry),
+      deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
+      stranger: (bundle, by) => {
+        const id = this.tests.byBundle(bundle);
+        if (id !== undefined) ways.testAnswered(id, by);
+      },
+    });
+    this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
+      receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),
+      delivered: (entry, body) => events.delivered(entry, body),
+      system: (from, plaintext) => events.system(from, plaintext),
+      send: (bundle) => this.#sendOwn(bundle),
+      acknowledge: (to, id) => this.#ack(to, id),
+      refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
+    });
+    this.#sender = new ChunkSender(ctx, this.forwarder);
+    this.#receiver = new ChunkReceiver(ctx, {
+      complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
+      damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
+    });
+    this.#refusals = ctx.metrics.counter(
+      "godwit_custody_refused_total",
+      "bundles not taken from a neighbour",
+      ["reason"],
+    );
+    this.#cutOff = ctx.metrics.counter(
+      "godwit_bundles_cut_off_total",
+      "bundles from or for nodes that are blocked or revoked",
+    );
+    ctx.metrics.observedGauge(
+      "godwit_queue_messages",
+      "messages and bundles held for others",
+      () => this.queuedCount,
+    );
+    ctx.metrics.observedGauge("godwit_queue_bytes", "their size", () => this.queuedBytes);
+    ctx.metrics.observedGauge("godwit_inbox_messages", "messages in the inbox", () => this.inbox.count);
+  }
+
+  /** Reads what survived. Call once, before any frame. */
+  async load(): Promise<void> {
+    await this.#recipient.load();
+    await this.#receiver.load();
+    await this.outbox.load();
+    for (const row of await this.transit.load()) {
+      const sealed = await this.#ctx.store.body("transit", row.id);
+      if (sealed !== undefined)
+        await this.#recipient.resume({ id: row.id, header: row.header, sealed }, row.journey);
+    }
+  }
+
+  get inbox(): Inbox {
+    return this.#recipient.inbox;
+  }
+
+  get queuedCount(): number {
+    return this.outbox.openCount + this.transit.count + this.#recipient.claimsCount;
+  }
+
+  get queuedBytes(): number {
+    return this.outbox.bytes + this.transit.bytes;
+  }
+
+  /** Accepts a message: its id, only after the durable commit. Throws address, size, quota and store errors. */
+  send(request: SendRequest): Promise<MessageId> {
+    if (this.#isStopped) throw godwitError("GODWIT_STOPPED", "the node is stopping");
+    const { body, subject = "", contentType = "text/plain" } = request;
+    if (body.length > BODY_BYTES_MAX) {
+      throw godwitError(
+        "GODWIT_TOO_BIG",
+        `the body has ${body.length} bytes, at most ${BODY_BYTES_MAX} allowed`,
+      );
+    }
+    if (
+      Buffer.byteLength(subject) > SUBJECT_BYTES_MAX ||
+      Buffer.byteLength(contentType) > CONTENT_TYPE_BYTES_MAX
+    ) {
+      throw godwitError(
+        "GODWIT_TOO_BIG",
+        `a subject has at most ${SUBJECT_BYTES_MAX} bytes, a content type ${CONTENT_TYPE_BYTES_MAX}`,
+      );
+    }
+    const lifetimeMs = Math.floor(request.lifetimeMs ?? this.#ctx.limits.lifetimeDefaultMs);
+    return this.outbox.send({
+      to: this.#ctx.directory.canonical(request.to),
+      body: body.slice(),
+      subject,
+      contentType,
+      priority: request.priority ?? PRIORITY_DEFAULT,
+      lifetimeMs: Math.min(Math.max(lifetimeMs, LIFETIME_MIN_MS), LIFETIME_MAX_MS),
+      failover: request.failover ?? false,
+      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
+    });
+  }
+
+  /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
+  deliverTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
+    this.#recipient.onTransient(from, sealed, associated, priority);
+  }
+
+  /** A custody frame of a neighbour. Borrowed. Throws GODWIT_DECODE. */
+  onFrame(from: NodeId, type: number, frame: Uint8Array): void {
+    if (this.#isStopped) return;
+    switch (type) {
+      case FrameType.bundle: {
+        const { bundle, journey } = decodeBundleFrame(frame);
+        return void this.#onBundle(from, bundle, journey, []);
+      }
+      case FrameType.custodyAck: {
+        return this.forwarder.onAck(from, decodeCustodyAck(frame));
+      }
+      case FrameType.custodyRefuse: {
+        const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
+        return this.forwarder.onRefuse(from, id, reason, retryAfterMs);
+      }
+      case FrameType.offer:
+        return void this.#onOffer(from, decodeOffer(frame));
+      case FrameType.want:
+        return void this.#sender.onWant(from, decodeWant(frame));
+      case FrameType.chunk:
+        return this.#receiver.onChunk(from, decodeChunk(frame));
+      default:
+      // A later version's frame: skipped.
+    }
+  }
+
+  onRoute(destination: NodeId): void {
+    this.forwarder.onRoute(destination);
+  }
+
+  /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
+  onNeighbourUp(id: NodeId, storeEpoch: string): void {
+    const known = this.#storeEpochs.get(id);
+    this.#storeEpochs.delete(id);
+    this.#storeEpochs.set(id, storeEpoch);
+    if (this.#storeEpochs.size > STORE_EPOCHS_MAX)
+      this.#storeEpochs.delete(this.#storeEpochs.keys().next().value!);
+    if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
+    this.forwarder.onDestinationUp(id);
+    this.forwarder.onWritable(id);
+  }
+
+  onNeighbourDown(id: NodeId): void {
+    this.#acks.delete(id);
+    this.onLinkLost(id);
+  }
+
+  /** One of several links of a neighbour died: what was under way on it may be lost and is offered again. */
+  onLinkLost(id: NodeId): void {
+    this.#sender.onNeighbourDown(id);
+    this.#receiver.onNeighbourDown(id);
+    this.forwarder.onNeighbourDown(id);
+  }
+
+  onWritable(id: NodeId): void {
+    this.#sender.onWritable(id);
+    this.forwarder.onWritable(id);
+  }
+
+  /** Names or records changed. */
+  onDirectory(): void {
+    this.outbox.onDirectory();
+  }
+
+  /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
+  onRevoked(id: NodeId): void {
+    for (const holding of [...this.forwarder.holdings]) {
+      if (holding.role !== "relay" || (holding.header.source !== id && holding.header.destination !== id))
+        continue;
+      this.#cutOff.add();
+      this.forwarder.remove(holding.id);
+      this.transit.release(holding);
+    }
+    this.outbox.onRevoked(id);
+  }
+
+  /**
+   * Seals `plaintext` to `to` and takes custody of it: the node's own business with another node, in no box and without
+   * receipt. False when it could not be stored. Throws what sealing throws.
+   */
+  sendSystem(to: NodeId, plaintext: Uint8Array, lifetimeMs: number): Promise<boolean> {
+    const { self, sealer, random } = this.#ctx;
+    const header = {
+      kind: BundleKind.system,
+      priority: SYSTEM_PRIORITY,
+      source: self,
+      destination: to,
+      lifetimeMs,
+    };
+    const associated = encodeBundleHeader(header);
+    const sealed = sealer.seal(to, sealer.keyFor(to), plaintext, associated, random.bytes(16));
+    const journey = { remainingMs: lifetimeMs, hops: 0, trace: [] };
+    return this.transit.take(makeBundle(header, sealed), journey, undefined);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.forwarder.stop();
+    this.#receiver.stop();
+    this.#recipient.stop();
+    this.outbox.stop();
+  }
+
+  /** Never rejects. A neighbour that ignores the window is refused before its bundles pile up in front of the disk. */
+  async #onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+    const waiting = this.#uncommitted.get(from) ?? { count: 0, bytes: 0 };
+    if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bundle.sealed.length > UNCOMMITTED_BYTES_MAX) {
+      return this.#refuse(from, bundle.id, RefuseReason.busy, RETRY_BUSY_MS);
+    }
+    this.#uncommitted.set(from, waiting);
+    waiting.count++;
+    waiting.bytes += bundle.sealed.length;
+    try {
+      await this.#takeBundle(from, bundle, journey, ops);
+      // Not every outcome commits them with the bundle; once more does no harm.
+      if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
+    } finally {
+      waiting.bytes -= bundle.sealed.length;
+      if (--waiting.count === 0 && this.#uncommitted.get(from) === waiting) this.#uncommitted.delete(from);
+    }
+  }
+
+  async #takeBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+    const { header, id } = bundle;
+    if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
+    if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
+    const held = this.forwarder.get(id);
+    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if (held !== undefined || header.source === this.#ctx.self) {
+      // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
+      this.#ack(from, id);
+      this.forwarder.retry(id);
+      return;
+    }
+    if (journey.remainingMs <= 0) return this.#ack(from, id); // its life is over: nobody needs to keep it
+    const refusal = this.transit.refusal(from, bundle.sealed.length);
+    if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
+    const before = this.transit.passedOn.before(id);
+    if (before !== undefined) this.#ways.returned(before, header.destination, header.priority);
+    if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
+    else this.#refuse(from, id, RefuseReason.storeFailed, RETRY_STORE_MS);
+  }
+
+  /**
+   * Two relays hold the same bundle and hand it to each other: were both to acknowledge, both would drop it. The smaller
+   * node id acknowledges and keeps; the other refuses, and drops its own on that acknowledgement.
+   */
+  #isCrossing(from: NodeId, id: BundleId): boolean {
+    const held = this.forwarder.get(id);
+    return held?.role === "relay" && this.#ctx.self > from && this.forwarder.isInFlightTo(from, id);
+  }
+
+  async #onOffer(from: NodeId, offer: Offer): Promise<void> {
+    const { id, header, sealedBytes } = offer;
+    if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
+    if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
+    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if (this.forwarder.get(id) !== undefined || header.source === this.#ctx.self) {
+      this.#ack(from, id);
+      return this.forwarder.retry(id);
+    }
+    const isForHere = header.destination === this.#ctx.self;
+    if (isForHere && this.#recipient.wasDelivered(offer)) return this.#ack(from, id);
+    const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
+    const refusal = isForHere
+      ? this.#inboxRefusal(header.source, sealedBytes + promised)
+      : this.transit.refusal(from, sealedBytes + promised);
+    if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
+    if (!(await this.#receiver.accept(from, offer))) this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+  }
+
+  #isCutOff({ source, destination }: BundleHeader): boolean {
+    return this.#ctx.isRefused(source) || this.#ctx.isRefused(destination);
+  }
+
+  /** Acknowledged, so that the hop before does not keep it for nobody. */
+  #dropCutOff(from: NodeId, id: BundleId): void {
+    this.#cutOff.add();
+    this.#ack(from, id);
+  }
+
+  #inboxRefusal(source: NodeId, bytes: number): number | undefined {
+    const refusal = this.inbox.refusal(source, bytes);
+    return refusal === undefined ? undefined : RefuseReason[refusal];
+  }
+
+  /** Takes custody of a bundle made here. A failed commit loses it, which its cause (a duplicate, a claim) repeats. */
+  #sendOwn(bundle: Bundle): void {
+    void this.transit.take(bundle, { remainingMs: bundle.header.lifetimeMs, hops: 0, trace: [] }, undefined);
+  }
+
+  #onAcknowledged(holding: Holding, by: NodeId): void {
+    const { id, header, arrivedFrom } = holding;
+    if (holding.role === "relay") {
+      this.transit.release(holding);
+      return this.transit.passedOn.note(id, header.destination, by, arrivedFrom === undefined);
+    }
+    this.outbox.onAcknowledged(holding);
+    if (holding.via === undefined) this.#ways.handed(by, header.destination);
+  }
+
+  /** What was delivered here came again: the receipt went out, and was lost behind whoever took it. */
+  #onReceiptMissed(sender: NodeId, priority: Priority): void {
+    const by = this.transit.passedOn.lastOwn(sender);
+    if (by !== undefined) this.#ways.returned(by, sender, priority);
+  }
+
+  #onExpired(holding: Holding): void {
+    if (holding.role === "relay") this.transit.release(holding);
+    else this.outbox.onExpired(holding);
+  }
+
+  #refuse(to: NodeId, id: BundleId, reason: number, retryAfterMs: number): void {
+    this.#refusals.add(1, {
+      reason: Object.entries(RefuseReason).find(([, code]) => code === reason)?.[0] ?? "other",
+    });
+    this.#ctx.carrier.send(to, "control", encodeCustodyRefuse(id, reason, retryAfterMs));
+  }
+
+  /** Acknowledgements of one turn of the event loop share a frame. */
+  #ack(to: NodeId, id: BundleId): void {
+    const waiting = this.#acks.get(to);
+    if (waiting === undefined) {
+      this.#acks.set(to, [id]);
+      queueMicrotask(() => this.#flushAcks(to));
+      return;
+    }
+    waiting.push(id);
+    if (waiting.length >= ACKS_PER_FRAME) this.#flushAcks(to);
+  }
+
+  #flushAcks(to: NodeId): void {
+    const ids = this.#acks.get(to);
+    if (ids === undefined) return;
+    this.#acks.delete(to);
+    this.#ctx.carrier.send(to, "control", encodeCustodyAck(ids));
+  }
+}

@@ -1,0 +1,220 @@
+import { describe, expect, test } from "bun:test";
+import {
+  decodeWant,
+  encodeChunk,
+  encodeCustodyAck,
+  encodeOffer,
+  encodeWant,
+  makeBundle,
+} from "../../wire/bundle.ts";
+import { FrameType } from "../../wire/constants.ts";
+import { TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
+
+const MEGABYTE = 1_048_576;
+const pattern = (length: number) => new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8)) & 255);
+const chunkBytes = (mesh: TestMesh, between: string) =>
+  mesh.log
+    .filter(({ type, from, to }) => type === FrameType.chunk && `${from}>${to}` === between)
+    .reduce((total, { bytes }) => total + bytes.length, 0);
+
+async function pair(): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
+  const mesh = new TestMesh();
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  return { mesh, a, b };
+}
+
+const received = async (b: TestNode): Promise<Uint8Array> =>
+  b.settle(b.custody!.inbox.body(b.delivered[0]!.entry.id));
+
+const leftOvers = async (node: TestNode) => (await node.settle(node.store!.load("chunk"))).length;
+
+describe("a large message", () => {
+  test("goes in chunks through a relay, never beyond the credit, and leaves no piece behind", async () => {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    const body = pattern(3 * MEGABYTE);
+    const id = await a.send(c.id, body);
+    await mesh.clock.advance(500);
+    expect(await received(c)).toEqual(body);
+    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+    expect(chunkBytes(mesh, "a>b")).toBeLessThan(3.1 * MEGABYTE);
+    expect([await leftOvers(b), await leftOvers(c)]).toEqual([0, 0]);
+    expect([b.custody!.queuedBytes, b.custody!.forwarder.count]).toEqual([0, 0]);
+  });
+
+  test("that arrived is not fetched again because its receipt was lost", async () => {
+    const { mesh, a, b } = await pair();
+    // The receipt leaves and is acknowledged, but what arrives of it is damaged.
+    mesh.filter = ({ type, from, bytes }) => {
+      if (from === "b" && type === FrameType.bundle) bytes[bytes.length - 1]! ^= 1;
+      return true;
+    };
+    const id = await a.send(b.id, pattern(MEGABYTE));
+    await mesh.clock.advance(2_000);
+    const once = chunkBytes(mesh, "a>b");
+    expect(a.custody!.outbox.get(id)!.state).toBe("relayed");
+    mesh.filter = () => true;
+    await mesh.clock.advance(60_000);
+    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+    expect([once > MEGABYTE, chunkBytes(mesh, "a>b")]).toEqual([true, once]);
+  });
+
+  test("with a gap is whole all the same", async () => {
+    const { mesh, a, b } = await pair();
+    let chunks = 0;
+    mesh.filter = ({ type }) => !(type === FrameType.chunk && ++chunks % 20 === 7);
+    const body = pattern(2 * MEGABYTE);
+    await a.send(b.id, body);
+    await mesh.clock.advance(120_000);
+    expect(await received(b)).toEqual(body);
+  });
+
+  test("goes on where it was after a cut link, and after a restart of either end", async () => {
+    for (const how of ["cut", "sender", "receiver"]) {
+      const { mesh, a, b } = await pair();
+      let isOpen = true;
+      let passed = 0;
+      mesh.filter = ({ type, bytes }) => {
+        if (type !== FrameType.chunk) return true;
+        if ((passed += bytes.length) > 2 * MEGABYTE) isOpen = false;
+        return isOpen;
+      };
+      const body = pattern(4 * MEGABYTE);
+      await a.send(b.id, body);
+      await mesh.clock.advance(200);
+      expect(isOpen).toBe(false);
+      if (how === "cut") mesh.cut(a, b);
+      else (how === "sender" ? a : b).crash();
+      await mesh.clock.advance(50);
+      mesh.filter = () => true;
+      mesh.log.length = 0;
+      if (how === "cut") mesh.connect(a, b);
+      else await (how === "sender" ? a : b).start();
+      await mesh.clock.advance(30_000);
+      expect(await received(b)).toEqual(body);
+      expect(chunkBytes(mesh, "a>b")).toBeLessThan(3 * MEGABYTE);
+      expect(await leftOvers(b)).toBe(0);
+    }
+  });
+
+  test("with a damaged chunk is thrown away and sent anew", async () => {
+    const { mesh, a, b } = await pair();
+    let isBad = true;
+    mesh.filter = ({ type, bytes }: Sent) => {
+      if (type === FrameType.chunk && isBad) {
+        bytes[bytes.length - 1]! ^= 1;
+        isBad = false;
+      }
+      return true;
+    };
+    const body = pattern(MEGABYTE);
+    await a.send(b.id, body);
+    await mesh.clock.advance(200);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(1);
+    expect(b.delivered).toEqual([]);
+    expect(await leftOvers(b)).toBe(0);
+    await mesh.clock.advance(8_000);
+    expect(await received(b)).toEqual(body);
+  });
+
+  test("arrives whole although the disk was full while its pieces came", async () => {
+    const { mesh, a, b } = await pair();
+    let chunks = 0;
+    mesh.filter = ({ type }) => {
+      if (type === FrameType.chunk) b.disk.fail(++chunks > 10 && chunks < 60 ? "full" : undefined);
+      return true;
+    };
+    const body = pattern(3 * MEGABYTE);
+    await a.send(b.id, body);
+    await mesh.clock.advance(30);
+    mesh.cut(a, b);
+    b.disk.fail(undefined);
+    mesh.filter = () => true;
+    await mesh.clock.advance(50);
+    b.crash();
+    await b.start();
+    mesh.connect(a, b);
+    await mesh.clock.advance(60_000);
+    expect(await received(b)).toEqual(body);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("is not sent on when it was withdrawn in the middle, and its memory is free for others", async () => {
+    const { mesh, a, b } = await pair();
+    for (let i = 0; i < 4; i++) {
+      let isOpen = true;
+      mesh.filter = ({ type }) => type !== FrameType.chunk || (isOpen &&= mesh.count("chunk") % 7 !== 6);
+      const id = await a.send(b.id, pattern(15 * MEGABYTE));
+      await mesh.clock.advance(20);
+      await a.settle(a.custody!.outbox.withdraw(id));
+      await mesh.clock.advance(60_000);
+    }
+    mesh.filter = () => true;
+    mesh.log.length = 0;
+    await a.send(b.id, pattern(6 * MEGABYTE));
+    await mesh.clock.advance(60_000);
+    expect(b.delivered.length).toBe(1);
+    expect(chunkBytes(mesh, "a>b")).toBeLessThan(6.2 * MEGABYTE);
+  });
+});
+
+describe("hostile neighbours", () => {
+  test("asking for what was not offered, beyond the end or for everything at once gets at most the credit", async () => {
+    const { mesh, a, b } = await pair();
+    mesh.filter = () => false;
+    await a.send(b.id, pattern(8 * MEGABYTE));
+    await mesh.clock.advance(20);
+    const [holding] = [...a.custody!.forwarder.holdings];
+    a.receive(testId("mallory"), encodeWant(holding!.id, 0, 1e9));
+    a.receive(b.id, encodeWant(holding!.id, 2 ** 50, 1e9));
+    a.receive(b.id, encodeWant("00".repeat(16) as never, 0, 1e9));
+    await mesh.clock.advance(20);
+    expect(mesh.count("chunk")).toBe(0);
+    a.receive(b.id, encodeWant(holding!.id, 0, 2 ** 52));
+    await mesh.clock.advance(20);
+    expect(chunkBytes(mesh, "a>b")).toBeLessThan(2.1 * MEGABYTE);
+  });
+
+  test("a flood of offers takes two places, not all", async () => {
+    const { mesh, a, b } = await pair();
+    for (let i = 0; i < 50; i++) {
+      const made = makeBundle(
+        { kind: 0, priority: 2, source: testId("x"), destination: b.id, lifetimeMs: 60_000 },
+        Buffer.from(`${i}`),
+      );
+      const journey = { remainingMs: 60_000, hops: 1, trace: [] };
+      b.receive(a.id, encodeOffer({ id: made.id, header: made.header, journey, sealedBytes: 100_000 }));
+    }
+    await mesh.clock.advance(10);
+    expect(mesh.count("want", "b>a")).toBe(2);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(48);
+  });
+
+  test("pieces behind a gap that overlap do not fill the memory many times over", async () => {
+    const { mesh, a, b } = await pair();
+    const made = makeBundle(
+      { kind: 0, priority: 2, source: testId("x"), destination: b.id, lifetimeMs: 60_000 },
+      Buffer.from("never whole"),
+    );
+    const journey = { remainingMs: 60_000, hops: 1, trace: [] };
+    b.receive(a.id, encodeOffer({ id: made.id, header: made.header, journey, sealedBytes: 20_000 }));
+    await mesh.clock.advance(10);
+    for (let offset = 1; offset <= 200; offset++)
+      b.receive(a.id, encodeChunk(made.id, offset, new Uint8Array(1_000)));
+    b.receive(a.id, encodeChunk(made.id, 0, new Uint8Array(150)));
+    await mesh.clock.advance(10);
+    // Twenty of them are as much as can be missing: those behind were not kept, and are asked for.
+    const last = mesh.log.findLast(({ type }) => type === FrameType.want)!;
+    expect(decodeWant(last.bytes).offset).toBe(150);
+  });
+
+  test("an ack instead of a want ends the transfer like any other", async () => {
+    const { mesh, a, b } = await pair();
+    mesh.filter = ({ from }) => from !== "a";
+    await a.send(b.id, pattern(MEGABYTE));
+    await mesh.clock.advance(20);
+    const [holding] = [...a.custody!.forwarder.holdings];
+    a.receive(b.id, encodeCustodyAck([holding!.id]));
+    expect(holding!.state).toBe("relayed");
+  });
+});

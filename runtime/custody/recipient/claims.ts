@@ -1,0 +1,190 @@
+/**
+ * Who delivers a message that was sealed to several machines of one location. Each copy is held durably; a machine
+ * delivers once every other one has acknowledged its claim, or after the failover delay, and then says `unconfirmed`.
+ * A machine that grants stands by with its copy until the claimer says that it delivered.
+ * docs/protocol/delivery.md "Locations and failover".
+ */
+import type { Timer } from "@godwit/sdk";
+import type { MessageId, NodeId } from "../../kernel/ids.ts";
+import { BundleKind } from "../../wire/bundle.ts";
+import { ClaimAnswer, encodeClaim, encodeClaimAnswer } from "../../wire/message.ts";
+import type { CustodyContext } from "../context.ts";
+import type { Arrival } from "./delivery.ts";
+
+/** Claims granted for messages that have not arrived here, oldest forgotten first. */
+export const GRANTS_MAX = 4_096;
+export const CLAIMS_MAX = 16_384;
+const FAILOVER_DELAY_MAX_MS = 24 * 3_600_000;
+const ANSWER_LIFETIME_MS = 3_600_000;
+
+/** Bodies of messages that wait for claims are in memory. */
+const CLAIMS_BYTES_MAX = 32 * 1024 * 1024;
+
+export interface ClaimsEvents {
+  /** Seals and sends a small bundle to a machine of the location. */
+  send(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void;
+  /** This machine delivers. Resolves false when it could not (full, disk): it is tried again. */
+  deliver(arrival: Arrival, isUnconfirmed: boolean): Promise<boolean>;
+  /** Another machine delivered: the copy here goes. */
+  drop(arrival: Arrival): Promise<void>;
+  wasDeliveredHere(id: MessageId): boolean;
+}
+
+interface Live {
+  readonly arrival: Arrival;
+  readonly others: readonly NodeId[];
+  readonly granted: Set<NodeId>;
+  state: "claiming" | "standby";
+  timer: Timer | undefined;
+}
+
+export class Claims {
+  readonly #ctx: CustodyContext;
+  readonly #events: ClaimsEvents;
+  readonly #live = new Map<MessageId, Live>();
+  readonly #granted = new Map<MessageId, NodeId>();
+  #bytes = 0;
+
+  constructor(ctx: CustodyContext, events: ClaimsEvents) {
+    this.#ctx = ctx;
+    this.#events = events;
+  }
+
+  async load(): Promise<void> {
+    for (const row of await this.#ctx.store.load("setting")) {
+      if (row.key.startsWith("granted/"))
+        this.#granted.set(row.key.slice("granted/".length) as MessageId, row.meta as NodeId);
+    }
+  }
+
+  get count(): number {
+    return this.#live.size;
+  }
+
+  get isFull(): boolean {
+    return this.#live.size >= CLAIMS_MAX || this.#bytes >= CLAIMS_BYTES_MAX;
+  }
+
+  has(id: MessageId): boolean {
+    return this.#live.has(id);
+  }
+
+  /** Starts for a copy that is durable here. */
+  start(arrival: Arrival): void {
+    if (this.#live.has(arrival.id)) return;
+    this.#bytes += arrival.inner.body.length;
+    const others = arrival.inner.machines.filter((machine) => machine !== this.#ctx.self);
+    const live: Live = { arrival, others, granted: new Set<NodeId>(), state: "claiming", timer: undefined };
+    this.#live.set(arrival.id, live);
+    const grantedTo = this.#granted.get(arrival.id);
+    // A grant to a node that has no say, given before the machines were known, counts for nothing.
+    if (grantedTo !== undefined && others.includes(grantedTo)) this.#standBy(live);
+    else this.#claim(live);
+  }
+
+  /** Another machine claims. Its answer goes out only after the grant is durable. */
+  async onClaim(by: NodeId, id: MessageId): Promise<void> {
+    const { lifetimeDefaultMs } = this.#ctx.limits;
+    const answer = (code: number) =>
+      this.#events.send(
+        by,
+        BundleKind.claimAnswer,
+        encodeClaimAnswer(id, code),
+        // Only that it was delivered is still of use once the claimer has gone on without an answer.
+        code === ClaimAnswer.delivered ? lifetimeDefaultMs : Math.min(ANSWER_LIFETIME_MS, lifetimeDefaultMs),
+      );
+    if (this.#events.wasDeliveredHere(id)) return answer(ClaimAnswer.delivered);
+    const live = this.#live.get(id);
+    if (live !== undefined) {
+      // Not one of the machines it was sealed to: whoever it is, it has no say.
+      if (!live.others.includes(by)) return;
+      if (live.state === "claiming" && this.#isBefore(live, by)) return answer(ClaimAnswer.contested);
+      this.#standBy(live);
+    }
+    await this.#grant(id, by);
+    answer(ClaimAnswer.granted);
+  }
+
+  onAnswer(by: NodeId, id: MessageId, code: number): void {
+    const live = this.#live.get(id);
+    if (live === undefined || !live.others.includes(by)) return;
+    if (code === ClaimAnswer.delivered) return void this.#drop(live);
+    if (live.state !== "claiming") return;
+    if (code === ClaimAnswer.contested) return this.#standBy(live);
+    if (code !== ClaimAnswer.granted) return;
+    live.granted.add(by);
+    if (live.others.every((other) => live.granted.has(other))) void this.#deliver(live, false);
+  }
+
+  stop(): void {
+    for (const live of this.#live.values()) live.timer?.cancel();
+    this.#live.clear();
+  }
+
+  /** The order of the machines in the message breaks a tie. */
+  #isBefore(live: Live, other: NodeId): boolean {
+    const { machines } = live.arrival.inner;
+    return machines.indexOf(this.#ctx.self) < machines.indexOf(other);
+  }
+
+  #claim(live: Live): void {
+    const { arrival } = live;
+    live.state = "claiming";
+    live.granted.clear();
+    const plaintext = encodeClaim({ messageId: arrival.id, sender: arrival.from });
+    for (const other of live.others)
+      this.#events.send(other, BundleKind.claim, plaintext, arrival.lifetimeMs);
+    this.#arm(live, () => void this.#deliver(live, true));
+  }
+
+  #standBy(live: Live): void {
+    live.state = "standby";
+    // Twice the delay: the claimer itself may have to wait one before it delivers.
+    this.#arm(live, () => this.#claim(live), 2);
+  }
+
+  #arm(live: Live, fn: () => void, delays = 1): void {
+    live.timer?.cancel();
+    // The sender's word, so within reason: a copy that waits for ever would fill the place of others.
+    const delayMs = Math.min(Math.max(live.arrival.inner.failoverDelayMs, 1), FAILOVER_DELAY_MAX_MS);
+    live.timer = this.#ctx.clock.after(delayMs * delays, fn);
+  }
+
+  async #deliver(live: Live, isUnconfirmed: boolean): Promise<void> {
+    live.timer?.cancel();
+    if (this.#live.get(live.arrival.id) !== live) return;
+    if (!(await this.#events.deliver(live.arrival, isUnconfirmed))) {
+      return this.#arm(live, () => void this.#deliver(live, isUnconfirmed));
+    }
+    this.#forget(live);
+    const told = encodeClaimAnswer(live.arrival.id, ClaimAnswer.delivered);
+    for (const other of live.others)
+      this.#events.send(other, BundleKind.claimAnswer, told, live.arrival.lifetimeMs);
+  }
+
+  #forget(live: Live): void {
+    live.timer?.cancel();
+    if (this.#live.delete(live.arrival.id)) this.#bytes -= live.arrival.inner.body.length;
+  }
+
+  /** Never rejects: while the store cannot note it, the copy stays and the question is asked again. */
+  async #drop(live: Live): Promise<void> {
+    live.timer?.cancel();
+    try {
+      await this.#events.drop(live.arrival);
+      this.#forget(live);
+    } catch {
+      if (this.#live.get(live.arrival.id) === live) this.#arm(live, () => this.#claim(live));
+    }
+  }
+
+  async #grant(id: MessageId, by: NodeId): Promise<void> {
+    const ops = [{ op: "put", in: "setting", key: `granted/${id}`, meta: by } as const];
+    this.#granted.set(id, by);
+    const oldest = this.#granted.keys().next().value;
+    if (this.#granted.size > GRANTS_MAX && oldest !== undefined) {
+      this.#granted.delete(oldest);
+      await this.#ctx.store.commit([...ops, { op: "delete", in: "setting", key: `granted/${oldest}` }]);
+    } else await this.#ctx.store.commit(ops);
+  }
+}

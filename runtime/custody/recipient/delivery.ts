@@ -1,0 +1,252 @@
+/**
+ * The last step: into the inbox, exactly once. Deliveries that wait while a commit is being written go into the next
+ * one together; a failed commit takes all of them back, so that nothing is ever marked as delivered that is not there.
+ */
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
+import type { Priority } from "../../wire/constants.ts";
+import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
+import type { CustodyContext } from "../context.ts";
+import type { Inbox, InboxEntry } from "./inbox.ts";
+import type { Receipts } from "./receipts.ts";
+import type { Seen } from "./seen.ts";
+import type { StoreOp } from "../../store/types.ts";
+
+const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+const BATCH_MAX = 512;
+/** A transient message that comes on two ways is delivered once. */
+const TRANSIENTS_REMEMBERED_MAX = 4_096;
+
+export interface Arrival {
+  readonly id: MessageId;
+  readonly from: NodeId;
+  readonly inner: InnerMessage;
+  readonly priority: Priority;
+  readonly lifetimeMs: number;
+  readonly forwardSecret: boolean;
+  readonly isUnconfirmed: boolean;
+  readonly trace: readonly TraceEntry[];
+  /** All zero for a message that never left this node. */
+  readonly bundleId: BundleId;
+  /** False for transient messages and those of this node itself. */
+  readonly wantsReceipt: boolean;
+  /** Best effort: neither counted nor remembered beyond the latest few. */
+  readonly isTransient?: true;
+  /** Committed with the delivery. */
+  readonly ops: readonly StoreOp[];
+}
+
+/** `again`: delivered before; the receipt was sent anew. */
+export type DeliveryOutcome = "delivered" | "again" | "full" | "quota" | "store_failed";
+
+export interface DeliveryEvents {
+  /** Durable and visible. `body` is valid until the call returns. */
+  delivered(entry: InboxEntry, body: Uint8Array): void;
+}
+
+interface Pending {
+  readonly arrival: Arrival;
+  readonly settle: (outcome: DeliveryOutcome) => void;
+}
+
+export class Delivery {
+  readonly #ctx: CustodyContext;
+  readonly #inbox: Inbox;
+  readonly #seen: Seen;
+  readonly #receipts: Receipts;
+  readonly #events: DeliveryEvents;
+  readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
+  readonly #transients = new Set<MessageId>();
+  #queue: Pending[] = [];
+  #isWriting = false;
+  readonly #delivered;
+
+  constructor(
+    ctx: CustodyContext,
+    parts: { inbox: Inbox; seen: Seen; receipts: Receipts },
+    events: DeliveryEvents,
+  ) {
+    this.#ctx = ctx;
+    this.#inbox = parts.inbox;
+    this.#seen = parts.seen;
+    this.#receipts = parts.receipts;
+    this.#events = events;
+    this.#delivered = ctx.metrics.counter("godwit_messages_delivered_total", "messages put into the inbox");
+  }
+
+  wasDelivered(arrival: { from: NodeId; inner: InnerMessage }): boolean {
+    const { storeEpoch, to, counter } = arrival.inner;
+    return this.#seen.has(arrival.from, formatHex(storeEpoch), to, counter);
+  }
+
+  /** Never rejects. A second copy while the first is being written shares its outcome. */
+  deliver(arrival: Arrival): Promise<DeliveryOutcome> {
+    const underway = this.#underway.get(arrival.id);
+    if (underway !== undefined) return underway;
+    if (arrival.isTransient === true) {
+      if (this.#transients.has(arrival.id) || this.#inbox.get(arrival.id) !== undefined)
+        return Promise.resolve("again");
+      this.#noteTransient(arrival.id);
+    } else if (this.wasDelivered(arrival)) {
+      if (arrival.wantsReceipt && this.#maySign(arrival))
+        void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
+      return Promise.resolve("again");
+    }
+    const outcome = new Promise<DeliveryOutcome>((settle) => this.#queue.push({ arrival, settle })).finally(
+      () => this.#underway.delete(arrival.id),
+    );
+    this.#underway.set(arrival.id, outcome);
+    this.#write();
+    return outcome;
+  }
+
+  /** Marks as delivered elsewhere, with `ops` in one commit. */
+  async passOver(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
+    const { storeEpoch, to, counter } = arrival.inner;
+    const epoch = formatHex(storeEpoch);
+    const wallMs = this.#ctx.clock.wallMs();
+    const key = this.#seen.add(arrival.from, epoch, to, counter, wallMs);
+    if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
+    try {
+      await this.#ctx.store.commit([...this.#seen.ops(key), ...ops]);
+    } catch (error) {
+      this.#seen.undo(arrival.from, epoch, to, counter, wallMs);
+      throw error;
+    }
+  }
+
+  #noteTransient(id: MessageId): void {
+    this.#transients.add(id);
+    if (this.#transients.size > TRANSIENTS_REMEMBERED_MAX)
+      this.#transients.delete(this.#transients.values().next().value!);
+  }
+
+  /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
+  #maySign({ id, inner }: Arrival): boolean {
+    return inner.machines.length < 2 || this.#receipts.has(id) || this.#inbox.get(id) !== undefined;
+  }
+
+  #write(): void {
+    if (this.#isWriting || this.#queue.length === 0) return;
+    this.#isWriting = true;
+    // Everything that arrives in this turn of the event loop shares the commit.
+    queueMicrotask(() => void this.#writeBatch());
+  }
+
+  async #writeBatch(): Promise<void> {
+    const batch: { pending: Pending; entry: InboxEntry; receipt: Receipt }[] = [];
+    const ops: StoreOp[] = [];
+    const seenKeys = new Set<string>();
+    let bytes = 0;
+    while (this.#queue.length > 0 && batch.length < BATCH_MAX && bytes < BATCH_BYTES_MAX) {
+      const pending = this.#queue.shift()!;
+      const { arrival } = pending;
+      if (arrival.isTransient !== true && this.wasDelivered(arrival)) {
+        pending.settle("again"); // marked while it waited, by another machine's word
+        continue;
+      }
+      const seenKey = this.#markSeen(arrival);
+      const refusal =
+        seenKey === undefined ? "quota" : this.#inbox.refusal(arrival.from, arrival.inner.body.length);
+      if (refusal !== undefined) {
+        if (seenKey !== undefined) this.#unmarkSeen(arrival);
+        pending.settle(refusal);
+        continue;
+      }
+      if (seenKey !== undefined) seenKeys.add(seenKey);
+      const { entry, receipt, arrivalOps } = this.#prepare(arrival);
+      ops.push(...arrivalOps);
+      bytes += arrival.inner.body.length;
+      batch.push({ pending, entry, receipt });
+    }
+    for (const key of seenKeys) ops.push(...this.#seen.ops(key));
+    const isDurable = ops.length === 0 || (await this.#commit(ops));
+    this.#isWriting = false;
+    for (const { pending, entry, receipt } of batch) {
+      if (isDurable) this.#finish(pending, entry, receipt);
+      else this.#undo(pending);
+    }
+    this.#write();
+  }
+
+  #prepare(arrival: Arrival): { entry: InboxEntry; receipt: Receipt; arrivalOps: StoreOp[] } {
+    const { inner, from, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
+    const atMs = this.#ctx.clock.wallMs();
+    // As on the way: what is past the longest trace is not recorded, and would make the receipt unreadable.
+    const trace = [...arrival.trace, { node: this.#ctx.self, atMs }].slice(0, TRACE_MAX);
+    const entry: InboxEntry = {
+      id,
+      from,
+      to: inner.to,
+      subject: inner.subject,
+      contentType: inner.contentType,
+      priority,
+      size: inner.body.length,
+      createdAtMs: inner.createdAtMs,
+      deliveredAtMs: atMs,
+      forwardSecret,
+      isUnconfirmed,
+      trace,
+    };
+    const receipt: Receipt = {
+      status: ReceiptStatus.delivered,
+      messageId: id,
+      bundleId,
+      atMs,
+      isUnconfirmed,
+      trace,
+    };
+    const arrivalOps = [
+      this.#inbox.add(entry, inner.body),
+      ...(arrival.wantsReceipt ? this.#receipts.keep(receipt) : []),
+      ...arrival.ops,
+    ];
+    return { entry, receipt, arrivalOps };
+  }
+
+  async #commit(ops: readonly StoreOp[]): Promise<boolean> {
+    try {
+      await this.#ctx.store.commit(ops);
+      return true;
+    } catch (error) {
+      this.#ctx.log.warn("delivery not stored", { error: error instanceof Error ? error : String(error) });
+      return false;
+    }
+  }
+
+  #finish({ arrival, settle }: Pending, entry: InboxEntry, receipt: Receipt): void {
+    this.#delivered.add();
+    if (arrival.wantsReceipt) this.#receipts.issue(arrival.from, receipt, arrival.lifetimeMs);
+    settle("delivered");
+    try {
+      this.#events.delivered(entry, arrival.inner.body);
+    } catch (error) {
+      // Whoever listens must not cost the others of the batch their answer.
+      this.#ctx.log.error("delivery listener failed", { error: asGodwitError(error) });
+    }
+  }
+
+  #undo({ arrival, settle }: Pending): void {
+    this.#inbox.undo(arrival.id);
+    this.#receipts.undo(arrival.id);
+    this.#unmarkSeen(arrival);
+    this.#transients.delete(arrival.id);
+    settle("store_failed");
+  }
+
+  /** The key of the set it is in (empty for what is not counted); undefined when there is no room. */
+  #markSeen({ isTransient, from, inner }: Arrival): string | undefined {
+    if (isTransient === true) return "";
+    const { storeEpoch, to, counter } = inner;
+    return this.#seen.add(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
+  }
+
+  #unmarkSeen({ isTransient, from, inner }: Arrival): void {
+    if (isTransient === true) return;
+    const { storeEpoch, to, counter } = inner;
+    this.#seen.undo(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
+  }
+}
+
+export const noBundleId: BundleId = formatBundleId(new Uint8Array(16));

@@ -1,0 +1,173 @@
+/**
+ * Messages that reached this node, each exactly once, until they are read and removed or their retention ends. A full
+ * inbox refuses, so that the previous hop keeps the message; it never pushes out what nobody has read.
+ */
+import type { Timer } from "@godwit/sdk";
+import { GodwitError, godwitError } from "../../kernel/errors.ts";
+import type { MessageId, NodeId } from "../../kernel/ids.ts";
+import { parseMeta } from "../../kernel/json.ts";
+import type { TraceEntry } from "../../wire/bundle.ts";
+import type { Priority } from "../../wire/constants.ts";
+import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
+import type { CustodyContext } from "../context.ts";
+import type { StoreOp } from "../../store/types.ts";
+
+/** JSON of the `meta` column; readers skip fields they do not know. */
+export interface InboxEntry {
+  readonly id: MessageId;
+  readonly from: NodeId;
+  readonly to: string;
+  readonly subject: string;
+  readonly contentType: string;
+  readonly priority: Priority;
+  readonly size: number;
+  readonly createdAtMs: number;
+  readonly deliveredAtMs: number;
+  readonly forwardSecret: boolean;
+  readonly isUnconfirmed: boolean;
+  readonly trace: readonly TraceEntry[];
+  /** Retention counts from here, for what came while the clock was certainly wrong. */
+  readonly keptFromMs?: number;
+}
+
+const RETENTION_CHECK_MS = 3_600_000;
+const RETENTION_GRACE_MS = 24 * 3_600_000;
+
+export class Inbox {
+  readonly #ctx: CustodyContext;
+  readonly #entries = new Map<MessageId, InboxEntry>();
+  readonly #bySender = new Map<NodeId, { count: number; bytes: number }>();
+  /** Monotonic ms at which a check first found a message due. */
+  #dueSinceMs = new Map<MessageId, number>();
+  #bytes = 0;
+  #timer: Timer | undefined;
+
+  constructor(ctx: CustodyContext) {
+    this.#ctx = ctx;
+  }
+
+  async load(): Promise<void> {
+    const entries = (await this.#ctx.store.load("inbox"))
+      .map((row) => parseMeta<InboxEntry>(row, this.#ctx.log, "inbox"))
+      .filter((entry) => entry !== undefined);
+    entries.sort((a, b) => a.deliveredAtMs - b.deliveredAtMs);
+    for (const entry of entries) this.#count(entry);
+    this.#watch();
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  get(id: MessageId): InboxEntry | undefined {
+    return this.#entries.get(id);
+  }
+
+  /** Newest first. */
+  get newestFirst(): InboxEntry[] {
+    return [...this.#entries.values()].reverse();
+  }
+
+  /** Undefined when there is room for a body of `bytes` from this sender, else why not. */
+  refusal(from: NodeId, bytes: number): "full" | "quota" | undefined {
+    const { inboxMessagesMax, inboxBytesMax, senderShare } = this.#ctx.limits;
+    if (this.#entries.size >= inboxMessagesMax || this.#bytes + bytes > inboxBytesMax) return "full";
+    const used = this.#bySender.get(from);
+    if (used === undefined) return undefined;
+    const isOver =
+      used.count >= inboxMessagesMax * senderShare || used.bytes + bytes > inboxBytesMax * senderShare;
+    return isOver ? "quota" : undefined;
+  }
+
+  /** Counts the entry now (so that concurrent deliveries respect the bounds) and answers the op to commit. */
+  add(entry: InboxEntry, body: Uint8Array): StoreOp {
+    this.#count(entry);
+    return { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry), body };
+  }
+
+  /** The commit failed: it is not there. */
+  undo(id: MessageId): void {
+    const entry = this.#entries.get(id);
+    if (entry !== undefined) this.#uncount(entry);
+  }
+
+  async body(id: MessageId): Promise<Uint8Array> {
+    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the inbox`);
+    return (await this.#ctx.store.body("inbox", id)) ?? new Uint8Array(0);
+  }
+
+  async remove(id: MessageId): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the inbox`);
+    await this.#ctx.store.commit([{ op: "delete", in: "inbox", key: id }]);
+    this.#uncount(entry);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  #count(entry: InboxEntry): void {
+    this.#entries.set(entry.id, entry);
+    this.#bytes += entry.size;
+    const used = this.#bySender.get(entry.from) ?? { count: 0, bytes: 0 };
+    this.#bySender.set(entry.from, { count: used.count + 1, bytes: used.bytes + entry.size });
+  }
+
+  #uncount(entry: InboxEntry): void {
+    if (!this.#entries.delete(entry.id)) return;
+    this.#bytes -= entry.size;
+    const used = this.#bySender.get(entry.from)!;
+    if (used.count <= 1) this.#bySender.delete(entry.from);
+    else this.#bySender.set(entry.from, { count: used.count - 1, bytes: used.bytes - entry.size });
+  }
+
+  /** Retention by wall clock: a clock that is wrong keeps messages longer, never shorter. */
+  #watch(): void {
+    this.#timer = this.#ctx.clock.after(RETENTION_CHECK_MS, () => {
+      const nowMs = this.#ctx.clock.wallMs();
+      const oldestMs = nowMs - this.#ctx.limits.inboxRetentionMs;
+      const old = this.#dueForLong([...this.#entries.values()].filter((entry) => startOf(entry) < oldestMs));
+      const ops = old.map((entry): StoreOp => ({ op: "delete", in: "inbox", key: entry.id }));
+      if (nowMs >= PLAUSIBLE_WALL_MS) ops.push(...this.#dateUndated(nowMs));
+      if (ops.length > 0) {
+        this.#ctx.store.commit(ops).then(
+          () => old.forEach((entry) => this.#uncount(entry)),
+          (error: unknown) => {
+            if (error instanceof GodwitError) this.#ctx.log.warn("inbox retention failed", { error });
+          },
+        );
+      }
+      this.#watch();
+    });
+  }
+
+  /**
+   * Those that have been due for a day of running time: a clock that jumps ahead by a month and is set right again
+   * within the day costs nothing.
+   */
+  #dueForLong(due: readonly InboxEntry[]): InboxEntry[] {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const before = this.#dueSinceMs;
+    this.#dueSinceMs = new Map(due.map(({ id }) => [id, before.get(id) ?? nowMs]));
+    return due.filter(({ id }) => nowMs - this.#dueSinceMs.get(id)! >= RETENTION_GRACE_MS);
+  }
+
+  /** The clock has become right: what came before that counts from now, or it would go at once, unread. */
+  #dateUndated(nowMs: number): StoreOp[] {
+    const ops: StoreOp[] = [];
+    for (const entry of this.#entries.values()) {
+      if (startOf(entry) !== Number.POSITIVE_INFINITY) continue;
+      const dated = { ...entry, keptFromMs: nowMs };
+      this.#entries.set(entry.id, dated);
+      ops.push({ op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(dated) });
+    }
+    return ops;
+  }
+}
+
+/** When retention began; never, for what came under a clock that stood before Godwit existed. */
+function startOf({ deliveredAtMs, keptFromMs }: InboxEntry): number {
+  const startMs = keptFromMs ?? deliveredAtMs;
+  return startMs < PLAUSIBLE_WALL_MS ? Number.POSITIVE_INFINITY : startMs;
+}

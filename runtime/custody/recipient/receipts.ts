@@ -1,0 +1,162 @@
+/**
+ * Signed proof of delivery. The recipient's half: issue, sign in batches, keep for duplicates. Receipts travel as
+ * bundles of their own, in custody like any other, and cause no receipts. docs/protocol/delivery.md "Receipts".
+ */
+import type { Timer } from "@godwit/sdk";
+import { formatBundleId, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { BundleKind, makeBundle, type Bundle, type BundleHeader } from "../../wire/bundle.ts";
+import type { Priority } from "../../wire/constants.ts";
+import {
+  decodeReceipt,
+  encodeReceipt,
+  encodeReceiptBody,
+  receiptHash,
+  receiptSigningBytes,
+  RECEIPTS_MAX,
+  ReceiptStatus,
+  type Receipt,
+} from "../../wire/message.ts";
+import type { CustodyContext } from "../context.ts";
+import type { StoreOp } from "../../store/types.ts";
+
+/** Deliveries of one moment to one sender share a signature. */
+const BATCH_MS = 5;
+/** Stored receipts; older ones are made anew when a duplicate asks, without their trace. */
+export const RECEIPTS_KEPT_MAX = 20_000;
+/** A sender that keeps repeating a message gets its receipt at most this often. */
+const RESEND_MIN_MS = 1_000;
+const RESENDS_TRACKED_MAX = 4_096;
+const RECEIPT_PRIORITY: Priority = 1;
+
+export interface ReceiptsEvents {
+  /** A receipt bundle is ready to be taken into custody. */
+  ready(bundle: Bundle): void;
+}
+
+export class Receipts {
+  readonly #ctx: CustodyContext;
+  readonly #events: ReceiptsEvents;
+  /** Oldest first. */
+  readonly #kept = new Map<MessageId, BundleId>();
+  readonly #byBundle = new Map<BundleId, MessageId>();
+  readonly #batches = new Map<NodeId, { receipts: Uint8Array[]; lifetimeMs: number; timer: Timer }>();
+  readonly #resentAtMs = new Map<MessageId, number>();
+  #isStopped = false;
+
+  constructor(ctx: CustodyContext, events: ReceiptsEvents) {
+    this.#ctx = ctx;
+    this.#events = events;
+  }
+
+  async load(): Promise<void> {
+    const rows = (await this.#ctx.store.load("receipt")).map(({ key, meta }) => {
+      const [at, bundle] = meta.split(" ");
+      return { messageId: key as MessageId, atMs: Number(at), bundle: (bundle ?? "") as BundleId };
+    });
+    rows.sort((a, b) => a.atMs - b.atMs);
+    for (const { messageId, bundle } of rows) this.#remember(messageId, bundle);
+  }
+
+  /** Ops that keep a receipt; commit them with the delivery it proves. */
+  keep(receipt: Receipt): StoreOp[] {
+    const { messageId, bundleId } = receipt;
+    const ops: StoreOp[] = [
+      {
+        op: "put",
+        in: "receipt",
+        key: messageId,
+        meta: `${Math.floor(receipt.atMs)} ${bundleId}`,
+        body: encodeReceipt(receipt),
+      },
+    ];
+    this.#remember(messageId, bundleId);
+    if (this.#kept.size > RECEIPTS_KEPT_MAX) {
+      const oldest = this.#kept.keys().next().value!;
+      this.undo(oldest);
+      ops.push({ op: "delete", in: "receipt", key: oldest });
+    }
+    return ops;
+  }
+
+  /** Takes back a `keep` whose commit failed: nothing was delivered, and no machine may be told so. */
+  undo(messageId: MessageId): void {
+    const bundle = this.#kept.get(messageId);
+    this.#kept.delete(messageId);
+    if (bundle !== undefined) this.#byBundle.delete(bundle);
+  }
+
+  /** The message that a bundle delivered, while its receipt is kept: an offer of it again need not be fetched. */
+  messageOf(bundle: BundleId): MessageId | undefined {
+    return this.#byBundle.get(bundle);
+  }
+
+  has(messageId: MessageId): boolean {
+    return this.#kept.has(messageId);
+  }
+
+  /** Sends a receipt to the sender of the message. */
+  issue(sender: NodeId, receipt: Receipt, lifetimeMs: number): void {
+    let batch = this.#batches.get(sender);
+    if (batch === undefined) {
+      batch = {
+        receipts: [],
+        lifetimeMs: 0,
+        timer: this.#ctx.clock.after(BATCH_MS, () => this.#flush(sender)),
+      };
+      this.#batches.set(sender, batch);
+    }
+    batch.receipts.push(encodeReceipt(receipt));
+    batch.lifetimeMs = Math.max(batch.lifetimeMs, lifetimeMs);
+    if (batch.receipts.length >= RECEIPTS_MAX || this.#isStopped) this.#flush(sender);
+  }
+
+  /** A delivered message came again: its receipt may have been lost. */
+  async resend(sender: NodeId, messageId: MessageId, lifetimeMs: number): Promise<void> {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    if (nowMs - (this.#resentAtMs.get(messageId) ?? Number.NEGATIVE_INFINITY) < RESEND_MIN_MS) return;
+    if (this.#resentAtMs.size >= RESENDS_TRACKED_MAX) this.#resentAtMs.clear();
+    this.#resentAtMs.set(messageId, nowMs);
+    const stored = await this.#ctx.store.body("receipt", messageId).catch(() => undefined);
+    const receipt: Receipt =
+      stored === undefined
+        ? {
+            status: ReceiptStatus.delivered,
+            messageId,
+            bundleId: formatBundleId(new Uint8Array(16)),
+            atMs: this.#ctx.clock.wallMs(),
+            isUnconfirmed: false,
+            trace: [],
+          }
+        : decodeReceipt(stored);
+    this.issue(sender, receipt, lifetimeMs);
+  }
+
+  /** Signs what waits, so that it is in custody before the store closes: its senders would wait for a duplicate's receipt. */
+  stop(): void {
+    this.#isStopped = true;
+    for (const sender of [...this.#batches.keys()]) this.#flush(sender);
+  }
+
+  #remember(messageId: MessageId, bundle: BundleId): void {
+    this.#kept.set(messageId, bundle);
+    this.#byBundle.set(bundle, messageId);
+  }
+
+  #flush(sender: NodeId): void {
+    const batch = this.#batches.get(sender);
+    if (batch === undefined) return;
+    this.#batches.delete(sender);
+    batch.timer.cancel();
+    const { self, network } = this.#ctx;
+    const hashes = batch.receipts.map(receiptHash);
+    const signature = this.#ctx.sign(receiptSigningBytes(network, self, sender, hashes));
+    const header: BundleHeader = {
+      kind: BundleKind.receipt,
+      priority: RECEIPT_PRIORITY,
+      source: self,
+      destination: sender,
+      lifetimeMs: batch.lifetimeMs,
+    };
+    this.#events.ready(makeBundle(header, encodeReceiptBody(batch.receipts, signature)));
+  }
+}

@@ -1,0 +1,360 @@
+/**
+ * Bundles whose way ends here: messages into the inbox (through claims where several machines hold a copy), receipts to
+ * the outbox, claims and their answers. Acknowledges to the neighbour only what is durable or of no use to anybody.
+ * docs/protocol/delivery.md "The recipient".
+ */
+import { TokenBucket } from "../../kernel/backoff.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import {
+  formatMessageId,
+  MESSAGE_ID_BYTES,
+  shortId,
+  type BundleId,
+  type MessageId,
+  type NodeId,
+} from "../../kernel/ids.ts";
+import {
+  BundleKind,
+  encodeBundleHeader,
+  makeBundle,
+  RefuseReason,
+  type Bundle,
+  type Journey,
+  type Offer,
+} from "../../wire/bundle.ts";
+import type { Priority } from "../../wire/constants.ts";
+import {
+  decodeClaim,
+  decodeClaimAnswer,
+  decodeInnerMessage,
+  decodeTest,
+  messageIdOf,
+  ReceiptStatus,
+  type InnerMessage,
+} from "../../wire/message.ts";
+import { Claims } from "./claims.ts";
+import type { CustodyContext } from "../context.ts";
+import { Delivery, noBundleId, type Arrival, type DeliveryOutcome } from "./delivery.ts";
+import { Inbox, type InboxEntry } from "./inbox.ts";
+import type { Outbox } from "../source/outbox.ts";
+import type { OutboxEntry } from "../source/entry.ts";
+import { Receipts } from "./receipts.ts";
+import { Seen } from "./seen.ts";
+import type { TestBundles } from "../test-bundles.ts";
+import type { Transit } from "../transit.ts";
+import type { StoreOp } from "../../store/types.ts";
+
+const RETRY_FULL_MS = 5_000;
+const RETRY_STORE_MS = 2_000;
+const CLAIM_PRIORITY: Priority = 0;
+/** Signed refusals a second, how many at once, and how long one lives: the source asks again anyway. */
+const REFUSALS_PER_SECOND = 2;
+const REFUSALS_BURST = 100;
+const REFUSAL_LIFETIME_MS = 3_600_000;
+/** Who asked has long given up after this. */
+const TEST_ANSWER_LIFETIME_MS = 60_000;
+
+export interface RecipientEvents {
+  delivered(entry: InboxEntry, body: Uint8Array): void;
+  /** Opened and authenticated, from `from`. */
+  system(from: NodeId, plaintext: Uint8Array): Promise<void>;
+  /** A bundle made here needs custody: a receipt, a claim, an answer. */
+  send(bundle: Bundle): void;
+  acknowledge(to: NodeId, id: BundleId): void;
+  /** What was delivered here came again: the sender has no receipt. */
+  receiptMissed(sender: NodeId, priority: Priority): void;
+  refuse(to: NodeId, id: BundleId, reason: number, retryAfterMs: number): void;
+}
+
+export class Recipient {
+  readonly inbox: Inbox;
+  readonly #ctx: CustodyContext;
+  readonly #outbox: Outbox;
+  readonly #transit: Transit;
+  readonly #tests: TestBundles;
+  readonly #events: RecipientEvents;
+  readonly #seen = new Seen();
+  readonly #receipts: Receipts;
+  readonly #delivery: Delivery;
+  readonly #claims: Claims;
+  readonly #refusals: TokenBucket;
+  readonly #unreadable;
+
+  constructor(
+    ctx: CustodyContext,
+    outbox: Outbox,
+    transit: Transit,
+    tests: TestBundles,
+    events: RecipientEvents,
+  ) {
+    this.#ctx = ctx;
+    this.#outbox = outbox;
+    this.#transit = transit;
+    this.#tests = tests;
+    this.#events = events;
+    this.inbox = new Inbox(ctx);
+    this.#receipts = new Receipts(ctx, { ready: (bundle) => events.send(bundle) });
+    this.#delivery = new Delivery(
+      ctx,
+      { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts },
+      { delivered: (entry, body) => events.delivered(entry, body) },
+    );
+    this.#claims = new Claims(ctx, {
+      send: (to, kind, plaintext, lifetimeMs) => this.#sendSealed(to, kind, plaintext, lifetimeMs),
+      deliver: async (arrival, isUnconfirmed) =>
+        isDone(await this.#delivery.deliver({ ...arrival, isUnconfirmed })),
+      drop: (arrival) => this.#delivery.passOver(arrival, arrival.ops),
+      wasDeliveredHere: (id) => this.#receipts.has(id),
+    });
+    this.#refusals = new TokenBucket(ctx.clock, REFUSALS_PER_SECOND, REFUSALS_BURST);
+    this.#unreadable = ctx.metrics.counter(
+      "godwit_bundles_unreadable_total",
+      "bundles for this node that made no sense",
+    );
+  }
+
+  async load(): Promise<void> {
+    await this.#seen.load(this.#ctx.store, this.#ctx.log, this.#ctx.clock.wallMs());
+    await this.#receipts.load();
+    await this.inbox.load();
+    await this.#claims.load();
+  }
+
+  /** Messages that wait for the other machines of the location. */
+  get claimsCount(): number {
+    return this.#claims.count;
+  }
+
+  /** A message that was held here already when the node started. */
+  resume(bundle: Bundle, journey: Journey): Promise<void> {
+    return this.#onMessage(undefined, bundle, journey, []).catch(async (thrown: unknown) => {
+      const error = asGodwitError(thrown);
+      this.#ctx.log.warn("held message failed", { bundle: bundle.id, error });
+      if (error.kind === "protocol")
+        await this.#ctx.store.commit([{ op: "delete", in: "transit", key: bundle.id }]).catch(() => {});
+    });
+  }
+
+  /** True when the offered bundle was delivered before: its receipt goes out again, and nothing need be fetched. */
+  wasDelivered({ id, header }: Offer): boolean {
+    const messageId = this.#receipts.messageOf(id);
+    if (messageId === undefined) return false;
+    void this.#receipts.resend(header.source, messageId, header.lifetimeMs);
+    return true;
+  }
+
+  stop(): void {
+    this.#claims.stop();
+    this.#receipts.stop();
+    this.inbox.stop();
+  }
+
+  /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
+  onTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
+    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated);
+    const inner = decodeInnerMessage(plaintext);
+    const id = messageIdOf(from, inner.to, inner.storeEpoch, inner.counter);
+    void this.#delivery.deliver({
+      id,
+      from,
+      inner,
+      priority,
+      lifetimeMs: 0,
+      forwardSecret,
+      isUnconfirmed: false,
+      trace: [],
+      bundleId: noBundleId,
+      wantsReceipt: false,
+      isTransient: true,
+      ops: [],
+    });
+  }
+
+  /** A bundle for this node. Never rejects. */
+  async onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+    const { kind, source } = bundle.header;
+    try {
+      switch (kind) {
+        case BundleKind.message:
+          return await this.#onMessage(from, bundle, journey, ops);
+        case BundleKind.receipt:
+          await this.#outbox.onReceipts(source, bundle.sealed);
+          break;
+        case BundleKind.claim: {
+          const claim = decodeClaim(this.#open(bundle).plaintext);
+          await this.#claims.onClaim(source, claim.messageId);
+          break;
+        }
+        case BundleKind.claimAnswer: {
+          const { messageId, answer } = decodeClaimAnswer(this.#open(bundle).plaintext);
+          this.#claims.onAnswer(source, messageId, answer);
+          break;
+        }
+        case BundleKind.system:
+          await this.#events.system(source, this.#open(bundle).plaintext);
+          break;
+        default:
+          // A later version's kind: nothing here can use it, and keeping it would help nobody.
+          this.#ctx.log.debug("bundle of an unknown kind", { kind });
+      }
+      this.#events.acknowledge(from, bundle.id);
+    } catch (thrown) {
+      const error = asGodwitError(thrown);
+      if (error.kind === "capacity")
+        return this.#events.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
+      if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
+      this.#unreadable.add();
+      this.#events.acknowledge(from, bundle.id);
+    }
+  }
+
+  #open(bundle: Bundle): { plaintext: Uint8Array; forwardSecret: boolean } {
+    return this.#ctx.sealer.open(bundle.header.source, bundle.sealed, encodeBundleHeader(bundle.header));
+  }
+
+  /** `from` undefined: it was held here already when the node started. */
+  async #onMessage(
+    from: NodeId | undefined,
+    bundle: Bundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const { source, priority, lifetimeMs } = bundle.header;
+    let inner: InnerMessage;
+    let forwardSecret: boolean;
+    try {
+      const opened = this.#open(bundle);
+      const test = decodeTest(opened.plaintext);
+      if (test !== undefined) return this.#onTest(from, test, bundle, journey);
+      forwardSecret = opened.forwardSecret;
+      inner = decodeInnerMessage(opened.plaintext);
+    } catch (error) {
+      this.#onUnreadable(bundle);
+      throw error;
+    }
+    const held = { op: "delete", in: "transit", key: bundle.id } as const;
+    const isShared = inner.machines.length > 1 && inner.machines.includes(this.#ctx.self);
+    const arrival: Arrival = {
+      id: messageIdOf(source, inner.to, inner.storeEpoch, inner.counter),
+      from: source,
+      inner,
+      priority,
+      lifetimeMs,
+      forwardSecret,
+      isUnconfirmed: false,
+      trace: journey.trace,
+      bundleId: bundle.id,
+      wantsReceipt: true,
+      ops: isShared ? [...ops, held] : ops,
+    };
+    if (!isShared || this.#delivery.wasDelivered(arrival)) {
+      if (from !== undefined && this.#delivery.wasDelivered(arrival))
+        this.#events.receiptMissed(source, priority);
+      const outcome = await this.#delivery.deliver(arrival);
+      // Held since before a restart and delivered already: a delivery takes the row along, a repeat does not.
+      if (from === undefined && outcome === "again") await this.#ctx.store.commit([held]);
+      return this.#answer(from, bundle.id, outcome);
+    }
+    if (this.#claims.has(arrival.id)) return this.#answer(from, bundle.id, "again");
+    if (this.#claims.isFull) return this.#answer(from, bundle.id, "full");
+    if (from !== undefined)
+      await this.#ctx.store.commit([this.#transit.holdOp(bundle, journey, from), ...ops]);
+    this.#answer(from, bundle.id, "again");
+    this.#claims.start(arrival);
+  }
+
+  /** Nothing for the inbox: whoever asks wants to know that the way works. */
+  #onTest(from: NodeId | undefined, id: MessageId, { header, id: bundleId }: Bundle, journey: Journey): void {
+    const { mayAnswer, isAgain } = this.#tests.onArrived(id);
+    if (isAgain) this.#events.receiptMissed(header.source, header.priority);
+    if (mayAnswer) {
+      const receipt = {
+        status: ReceiptStatus.delivered,
+        messageId: id,
+        bundleId,
+        atMs: this.#ctx.clock.wallMs(),
+        isUnconfirmed: false,
+        trace: journey.trace,
+      };
+      this.#receipts.issue(header.source, receipt, Math.min(header.lifetimeMs, TEST_ANSWER_LIFETIME_MS));
+    }
+    if (from !== undefined) this.#events.acknowledge(from, bundleId);
+  }
+
+  /** Tells the source, signed, that sealing anew is the only way. */
+  #onUnreadable(bundle: Bundle): void {
+    // Who the source is was not proven: nobody may fill this store with answers to nodes that never asked.
+    if (!this.#refusals.take()) return;
+    this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
+    const receipt = {
+      status: ReceiptStatus.refused,
+      messageId: formatMessageId(new Uint8Array(MESSAGE_ID_BYTES)),
+      bundleId: bundle.id,
+      atMs: this.#ctx.clock.wallMs(),
+      isUnconfirmed: false,
+      trace: [],
+    };
+    const lifetimeMs = Math.min(bundle.header.lifetimeMs, REFUSAL_LIFETIME_MS);
+    this.#receipts.issue(bundle.header.source, receipt, lifetimeMs);
+  }
+
+  #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
+    if (from === undefined) return;
+    if (isDone(outcome)) return this.#events.acknowledge(from, id);
+    const reason =
+      outcome === "full"
+        ? RefuseReason.full
+        : outcome === "quota"
+          ? RefuseReason.quota
+          : RefuseReason.storeFailed;
+    this.#events.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
+  }
+
+  async deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
+    const { self, storeEpoch } = this.#ctx;
+    const outcome = await this.#delivery.deliver({
+      id: entry.id,
+      from: self,
+      inner: {
+        storeEpoch,
+        counter: entry.counter,
+        to: entry.to,
+        createdAtMs: entry.createdAtMs,
+        machines: [],
+        failoverDelayMs: 0,
+        subject: entry.subject,
+        contentType: entry.contentType,
+        body,
+      },
+      priority: entry.priority,
+      lifetimeMs: entry.lifetimeMs,
+      forwardSecret: true,
+      isUnconfirmed: false,
+      trace: [],
+      bundleId: noBundleId,
+      wantsReceipt: false,
+      ops,
+    });
+    if (isDone(outcome)) return;
+    throw outcome === "store_failed"
+      ? godwitError("GODWIT_STORE_FAILED", "the store cannot commit; free some disk space")
+      : godwitError("GODWIT_QUOTA", "the inbox is full; read and remove messages");
+  }
+
+  #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {
+    const header = { kind, priority: CLAIM_PRIORITY, source: this.#ctx.self, destination: to, lifetimeMs };
+    const unique = this.#ctx.random.bytes(16);
+    const { sealer, log } = this.#ctx;
+    let sealed: Uint8Array;
+    try {
+      sealed = sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique);
+    } catch (error) {
+      // The list of machines is the sender's word: one that cannot be sealed to answers no claim.
+      return log.debug("machine cannot be sealed to", { machine: shortId(to), error: asGodwitError(error) });
+    }
+    this.#events.send(makeBundle(header, sealed));
+  }
+}
+
+/** Durable here, now or before. */
+const isDone = (outcome: DeliveryOutcome): boolean => outcome === "delivered" || outcome === "again";

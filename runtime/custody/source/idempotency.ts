@@ -1,0 +1,59 @@
+/** Idempotency keys: the same key with the same message is the same message, however often and however late it comes. */
+import type { Log } from "@godwit/sdk";
+import { godwitError } from "../../kernel/errors.ts";
+import type { MessageId } from "../../kernel/ids.ts";
+import { parseMeta } from "../../kernel/json.ts";
+import { digestOf, type SendOrder } from "./entry.ts";
+import type { Store, StoreOp } from "../../store/types.ts";
+
+export class IdempotencyKeys {
+  readonly #known = new Map<string, { readonly id: MessageId; readonly digest: string }>();
+  /** Keys whose first message is being committed. */
+  readonly #pending = new Map<string, Promise<MessageId>>();
+
+  async load(store: Store, log: Log): Promise<void> {
+    for (const row of await store.load("idempotency")) {
+      const known = parseMeta<{ id: MessageId; digest: string }>(row, log, "idempotency");
+      if (known !== undefined) this.#known.set(row.key, known);
+    }
+  }
+
+  /** Runs `accept` unless the key was used; throws GODWIT_IDEMPOTENCY_CONFLICT when it was for another message. */
+  once(order: SendOrder, accept: () => Promise<MessageId>): Promise<MessageId> {
+    const key = order.idempotencyKey;
+    if (key === undefined) return accept();
+    const known = this.#known.get(key);
+    if (known !== undefined) {
+      if (known.digest === digestOf(order)) return Promise.resolve(known.id);
+      throw godwitError(
+        "GODWIT_IDEMPOTENCY_CONFLICT",
+        `idempotency key "${key}" was used for a different message; choose another`,
+      );
+    }
+    const pending = this.#pending.get(key);
+    if (pending !== undefined) return pending.then(() => this.once(order, accept));
+    const accepting = accept().finally(() => this.#pending.delete(key));
+    this.#pending.set(key, accepting);
+    return accepting;
+  }
+
+  /** What must be in the commit that accepts the message. */
+  ops(order: SendOrder, id: MessageId): StoreOp[] {
+    const key = order.idempotencyKey;
+    if (key === undefined) return [];
+    return [{ op: "put", in: "idempotency", key, meta: JSON.stringify({ id, digest: digestOf(order) }) }];
+  }
+
+  /** That commit is durable. */
+  remember(order: SendOrder, id: MessageId): void {
+    if (order.idempotencyKey !== undefined)
+      this.#known.set(order.idempotencyKey, { id, digest: digestOf(order) });
+  }
+
+  /** The message is forgotten, and its key with it. */
+  forget(key: string | undefined): StoreOp[] {
+    if (key === undefined) return [];
+    this.#known.delete(key);
+    return [{ op: "delete", in: "idempotency", key }];
+  }
+}

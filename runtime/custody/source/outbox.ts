@@ -1,0 +1,497 @@
+/**
+ * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
+ * known, kept until receipt or expiry whatever relays say. docs/protocol/delivery.md "The source".
+ */
+import type { Timer } from "@godwit/sdk";
+import { godwitError } from "../../kernel/errors.ts";
+import { parseMeta } from "../../kernel/json.ts";
+import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
+import { messageIdOf, ReceiptStatus } from "../../wire/message.ts";
+import type { BodyCache } from "../body-cache.ts";
+import { remainingAfterRestart, type CustodyContext, type Holding } from "../context.ts";
+import type { Forwarder } from "../forwarding/forwarder.ts";
+import { IdempotencyKeys } from "./idempotency.ts";
+import {
+  Counters,
+  finalStates,
+  putEntry,
+  type Live,
+  type OutboxEntry,
+  type OutboxEvents,
+  type OutboxState,
+  type SendOrder,
+} from "./entry.ts";
+import { OutboxHistory } from "./history.ts";
+import { readReceipts } from "./receipts.ts";
+import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
+import type { StoreOp } from "../../store/types.ts";
+
+export class Outbox {
+  readonly #ctx: CustodyContext;
+  readonly #forwarder: Forwarder;
+  readonly #sealer: OutboxSealer;
+  readonly #events: OutboxEvents;
+  readonly #entries = new Map<MessageId, Live>();
+  readonly #unsealed = new Map<string, Set<MessageId>>();
+  readonly #counters = new Counters();
+  readonly #idempotency = new IdempotencyKeys();
+  readonly #history = new OutboxHistory();
+  readonly #toSeal: Live[] = [];
+  /** Delivered by a receipt whose commit has not succeeded yet. */
+  readonly #undurable = new Set<Live>();
+  #isSealing = false;
+  #bytes = 0;
+  #pending = 0;
+  #timer: Timer | undefined;
+  #sealRetry: Timer | undefined;
+  /** When the earliest unsealed message expires, monotonic ms. */
+  #watchedMs = Number.POSITIVE_INFINITY;
+
+  constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
+    this.#ctx = ctx;
+    this.#forwarder = forwarder;
+    this.#sealer = new OutboxSealer(ctx, cache);
+    this.#events = events;
+  }
+
+  async load(): Promise<void> {
+    const { store, clock, log } = this.#ctx;
+    await this.#counters.load(store);
+    await this.#idempotency.load(store, log);
+    const entries = (await store.load("outbox"))
+      .map((row) => parseMeta<OutboxEntry>(row, log, "outbox"))
+      .filter((entry) => entry !== undefined && Array.isArray(entry.targets) && typeof entry.id === "string")
+      .map((entry) => entry!);
+    entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
+    for (const entry of entries) {
+      const remainingMs = remainingAfterRestart(entry, clock.wallMs());
+      const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
+      this.#entries.set(entry.id, live);
+      if (finalStates.includes(entry.state)) this.#history.note(entry);
+      else {
+        this.#bytes += entry.size;
+        this.#activate(live, entry.state);
+      }
+    }
+    this.#watch();
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  get openCount(): number {
+    return this.#entries.size - this.#history.count;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get(id: MessageId): OutboxEntry | undefined {
+    return this.#entries.get(id)?.entry;
+  }
+
+  get newestFirst(): OutboxEntry[] {
+    return [...this.#entries.values()].map(({ entry }) => entry).reverse();
+  }
+
+  /** Why an open message is still here, in words. */
+  waitReason(entry: OutboxEntry): string | null {
+    if (entry.reason !== null || finalStates.includes(entry.state)) return entry.reason;
+    for (const target of entry.targets) {
+      const reason = this.#forwarder.get(target.bundle)?.waitReason;
+      if (reason !== undefined) return reason;
+    }
+    return null;
+  }
+
+  /** Accepts a message: resolves with its id only after the durable commit. */
+  send(order: SendOrder): Promise<MessageId> {
+    return this.#idempotency.once(order, () => this.#accept(order));
+  }
+
+  /** Names or records changed: what waited for them may go now. */
+  onDirectory(): void {
+    for (const [address, ids] of [...this.#unsealed]) {
+      if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
+      for (const id of [...ids]) {
+        const live = this.#entries.get(id);
+        if (live !== undefined) this.#activate(live, "queued");
+      }
+    }
+  }
+
+  /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
+  async withdraw(id: MessageId): Promise<void> {
+    const live = this.#entries.get(id);
+    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (finalStates.includes(live.entry.state)) {
+      throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
+    }
+    await this.#ctx.store.commit([
+      putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+    ]);
+    if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
+  }
+
+  async body(id: MessageId): Promise<Uint8Array> {
+    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    return (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
+  }
+
+  /** A relay took a bundle of ours. */
+  onAcknowledged(holding: Holding): void {
+    const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
+    if (live === undefined || live.entry.state !== "queued") return;
+    live.entry.state = "relayed";
+    live.entry.reason = null;
+    this.#save(live);
+    this.#events.changed(live.entry);
+  }
+
+  /** A bundle of ours ran out of lifetime. The last one ends the message. */
+  onExpired(holding: Holding): void {
+    const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
+    if (live === undefined || finalStates.includes(live.entry.state)) return;
+    if (live.entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined)) return;
+    this.#finish(live, "expired", "its lifetime ended before a receipt came");
+    this.#save(live);
+  }
+
+  /**
+   * Receipts from `signer`. Resolves when what they prove is durable (the bundle that carried them may go). Ignores
+   * those of other messages and throws GODWIT_DECODE for a bad signature.
+   */
+  async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
+    const touched: Live[] = [];
+    for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
+      const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
+      if (live === undefined) this.#events.stranger(receipt.bundleId, signer);
+      if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
+      if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
+      if (receipt.status === ReceiptStatus.delivered) {
+        live.entry.receipt = stored;
+        live.entry.deliveredAtMs = stored.atMs;
+        this.#close(live, "delivered", null);
+        this.#undurable.add(live);
+        touched.push(live);
+      } else if (!finalStates.includes(live.entry.state) && !this.#othersMayDeliver(live, signer)) {
+        if (!this.#unseal(live))
+          this.#close(live, "refused", "the recipient could not open it: its keys have changed");
+        touched.push(live);
+      }
+    }
+    try {
+      if (touched.length > 0) await this.#ctx.store.commit(touched.map(({ entry }) => putEntry(entry)));
+      for (const live of touched) {
+        this.#undurable.delete(live);
+        if (finalStates.includes(live.entry.state)) this.#events.changed(live.entry);
+      }
+    } finally {
+      for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
+    }
+  }
+
+  /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
+  #othersMayDeliver({ entry }: Live, refuser: NodeId): boolean {
+    if (entry.targets.length < 2) return false;
+    for (const target of entry.targets) if (target.node === refuser) this.#forwarder.remove(target.bundle);
+    return entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined);
+  }
+
+  /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
+  onRevoked(id: NodeId): void {
+    for (const live of this.#entries.values()) {
+      const { entry } = live;
+      if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
+      if (this.#othersMayDeliver(live, id)) continue;
+      this.#dropTargets(entry);
+      this.#save(live);
+      this.#activate(live, "queued");
+    }
+  }
+
+  #dropTargets(entry: OutboxEntry): void {
+    for (const target of entry.targets) {
+      this.#forwarder.remove(target.bundle);
+      this.#sealer.forget(target);
+    }
+    entry.targets = [];
+    entry.state = "queued";
+  }
+
+  stop(): void {
+    for (const timer of [this.#timer, this.#sealRetry]) timer?.cancel();
+  }
+
+  async #accept(order: SendOrder): Promise<MessageId> {
+    const { limits, clock, self, storeEpoch } = this.#ctx;
+    if (
+      this.openCount + this.#pending >= limits.outboxMessagesMax ||
+      this.#bytes + order.body.length > limits.outboxBytesMax
+    ) {
+      throw godwitError(
+        "GODWIT_QUEUE_FULL",
+        "the outbox is full; withdraw messages, or wait until some are delivered",
+      );
+    }
+    const { counter, op, confirm } = this.#counters.next(order.to);
+    const ops: StoreOp[] = op === undefined ? [] : [op];
+    const id = messageIdOf(self, order.to, storeEpoch, counter);
+    const { body, ...rest } = order;
+    const entry: OutboxEntry = {
+      ...rest,
+      id,
+      counter,
+      size: body.length,
+      createdAtMs: clock.wallMs(),
+      failoverDelayMs: limits.failoverDelayMs,
+      state: "queued",
+      reason: null,
+      deliveredAtMs: null,
+      receipt: null,
+      targets: [],
+      remainingMs: order.lifetimeMs,
+      atWallMs: clock.wallMs(),
+    };
+    const live: Live = { entry, deadlineMs: clock.monotonicMs() + order.lifetimeMs };
+    ops.push(...this.#idempotency.ops(order, id));
+    if (this.#isForHere(entry)) {
+      await this.#acceptForHere(live, body, order, ops);
+      confirm();
+      return id;
+    }
+    this.#seal(live, body);
+    ops.push({ ...putEntry(entry), body });
+    await this.#commitAccepted(ops, body.length);
+    confirm();
+    this.#remember(live, order);
+    this.#events.changed(entry);
+    if (entry.targets.length > 0) this.#hold(live, "queued");
+    else this.#activate(live, "queued");
+    return id;
+  }
+
+  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<void> {
+    const { entry } = live;
+    entry.state = "delivered";
+    entry.deliveredAtMs = this.#ctx.clock.wallMs();
+    await this.#events.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
+    this.#remember(live, order);
+    this.#history.note(entry);
+    this.#prune();
+    this.#events.changed(entry);
+  }
+
+  async #commitAccepted(ops: StoreOp[], bytes: number): Promise<void> {
+    this.#pending++;
+    this.#bytes += bytes;
+    try {
+      await this.#ctx.store.commit(ops);
+    } catch (error) {
+      this.#bytes -= bytes;
+      throw error;
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  #remember(live: Live, order: SendOrder): void {
+    this.#entries.set(live.entry.id, live);
+    this.#idempotency.remember(order, live.entry.id);
+  }
+
+  #isForHere(entry: OutboxEntry): boolean {
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    // A location that this machine is part of: any machine there will do, and none is nearer.
+    return resolution.kind === "nodes" && resolution.nodes.includes(this.#ctx.self);
+  }
+
+  /** Seals and hands to the forwarder if the address means somebody now; else it waits. */
+  #activate(live: Live, state: OutboxState): void {
+    const { entry } = live;
+    if (entry.targets.length > 0) return this.#hold(live, state);
+    const reason = this.#sealer.whyNotYet(entry);
+    entry.reason = reason;
+    if (reason !== null) return this.#wait(live);
+    this.#stopWaiting(entry);
+    this.#toSeal.push(live);
+    if (!this.#isSealing) void this.#sealQueued();
+  }
+
+  /** A name that comes to mean somebody may set thousands free: their bodies pass through memory a few at a time. */
+  async #sealQueued(): Promise<void> {
+    this.#isSealing = true;
+    while (this.#toSeal.length > 0)
+      await Promise.all(this.#toSeal.splice(0, SEALED_AT_ONCE).map((live) => this.#sealLater(live)));
+    this.#isSealing = false;
+  }
+
+  async #sealLater(live: Live): Promise<void> {
+    const { entry } = live;
+    try {
+      const body = await this.#ctx.store.body("outbox", entry.id);
+      if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      if (this.#isForHere(entry)) {
+        await this.#events.deliverHere(entry, body ?? new Uint8Array(0), []);
+        entry.deliveredAtMs = this.#ctx.clock.wallMs();
+        this.#finish(live, "delivered", null);
+        return this.#save(live);
+      }
+      this.#seal(live, body ?? new Uint8Array(0));
+      if (entry.targets.length === 0) return this.#wait(live);
+      await this.#ctx.store.commit([putEntry(entry)]);
+      this.#hold(live, entry.state);
+    } catch (error) {
+      entry.reason = "the store cannot read it now";
+      this.#ctx.log.warn("sealing failed", {
+        message: entry.id,
+        error: error instanceof Error ? error : String(error),
+      });
+      this.#wait(live);
+      this.#sealRetry ??= this.#ctx.clock.after(SEAL_RETRY_MS, () => {
+        this.#sealRetry = undefined;
+        this.onDirectory();
+      });
+    }
+  }
+
+  /**
+   * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could
+   * have opened it, so it may be sealed anew to the next key. False where no other key would help.
+   */
+  #unseal({ entry }: Live): boolean {
+    const [target] = entry.targets;
+    const lostKeys = entry.lostKeys ?? [];
+    if (target === undefined || entry.targets.length > 1) return false;
+    if (target.key === null || lostKeys.length >= RESEALS_MAX) return false;
+    entry.lostKeys = [...lostKeys, target.key.publicHex];
+    this.#dropTargets(entry);
+    return true;
+  }
+
+  #wait(live: Live): void {
+    const { entry } = live;
+    const waiting = this.#unsealed.get(entry.to) ?? new Set<MessageId>();
+    waiting.add(entry.id);
+    this.#unsealed.set(entry.to, waiting);
+    if (live.deadlineMs < this.#watchedMs) this.#watch();
+  }
+
+  #stopWaiting(entry: OutboxEntry): void {
+    const waiting = this.#unsealed.get(entry.to);
+    waiting?.delete(entry.id);
+    if (waiting?.size === 0) this.#unsealed.delete(entry.to);
+  }
+
+  /** Fills `targets` when the address resolves. */
+  #seal(live: Live, body: Uint8Array): void {
+    const { entry } = live;
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    if (resolution.kind === "nodes") entry.targets = this.#sealer.seal(entry, resolution.nodes, body);
+  }
+
+  #hold(live: Live, state: OutboxState): void {
+    const { entry, deadlineMs } = live;
+    const nowMs = this.#ctx.clock.monotonicMs();
+    for (const target of entry.targets) {
+      this.#forwarder.add({
+        id: target.bundle,
+        header: this.#sealer.header(entry, target.node),
+        sealedBytes: target.sealedBytes,
+        role: "source",
+        messageId: entry.id,
+        trace: [],
+        hops: 0,
+        deadlineMs,
+        // After a restart it is not known who held it: offer again soon, but not all at once.
+        state: state === "relayed" ? "relayed" : "ready",
+        wakeAtMs:
+          state === "relayed"
+            ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
+            : Number.POSITIVE_INFINITY,
+        load: () => this.#sealer.load(entry, target),
+        waitReason: undefined,
+      });
+    }
+  }
+
+  #byBundle(id: BundleId): Live | undefined {
+    const messageId = this.#forwarder.get(id)?.messageId;
+    return messageId === undefined ? undefined : this.#entries.get(messageId);
+  }
+
+  #finish(live: Live, state: OutboxState, reason: string | null): void {
+    this.#close(live, state, reason);
+    this.#events.changed(live.entry);
+  }
+
+  /** In memory; the caller saves, and announces what is durable. A `delivered` beats whatever it was before. */
+  #close(live: Live, state: OutboxState, reason: string | null): void {
+    const { entry } = live;
+    const wasFinal = finalStates.includes(entry.state);
+    entry.state = state;
+    entry.reason = reason;
+    for (const target of entry.targets) {
+      this.#forwarder.remove(target.bundle);
+      this.#sealer.forget(target);
+    }
+    this.#stopWaiting(entry);
+    if (!wasFinal) {
+      this.#bytes -= entry.size;
+      this.#history.note(entry);
+      this.#prune();
+    }
+  }
+
+  /** Finished messages keep their bodies, so their history is bounded in bytes as well. */
+  #prune(): void {
+    const ops: StoreOp[] = [];
+    const { historyMessagesMax, outboxBytesMax } = this.#ctx.limits;
+    const sizeOf = (id: MessageId): number => this.#entries.get(id)?.entry.size ?? 0;
+    for (const id of this.#history.takeExcess(historyMessagesMax, outboxBytesMax, sizeOf)) {
+      const key = this.#entries.get(id)?.entry.idempotencyKey;
+      this.#entries.delete(id);
+      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(key));
+    }
+    if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
+  }
+
+  /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
+  #save(live: Live): void {
+    const { entry } = live;
+    entry.remainingMs = Math.max(0, live.deadlineMs - this.#ctx.clock.monotonicMs());
+    entry.atWallMs = this.#ctx.clock.wallMs();
+    this.#ctx.store.commit([putEntry(entry)]).catch((error: unknown) => {
+      this.#ctx.log.warn("outbox not saved", {
+        message: entry.id,
+        error: error instanceof Error ? error : String(error),
+      });
+    });
+  }
+
+  /** Unsealed messages are in no forwarder: their lifetime is watched here. */
+  #watch(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const ids of this.#unsealed.values()) {
+      for (const id of ids) nextMs = Math.min(nextMs, this.#entries.get(id)?.deadlineMs ?? nextMs);
+    }
+    this.#watchedMs = nextMs;
+    if (!Number.isFinite(nextMs)) return;
+    this.#timer = this.#ctx.clock.after(Math.max(1, nextMs - this.#ctx.clock.monotonicMs()), () => {
+      const nowMs = this.#ctx.clock.monotonicMs();
+      for (const ids of [...this.#unsealed.values()]) {
+        for (const id of [...ids]) {
+          const live = this.#entries.get(id);
+          if (live === undefined || live.deadlineMs > nowMs) continue;
+          this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
+          this.#save(live);
+        }
+      }
+      this.#watch();
+    });
+  }
+}

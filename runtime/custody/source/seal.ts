@@ -1,0 +1,108 @@
+/**
+ * Seals the messages of the outbox, one bundle for each machine they may go to. The same message, machine and key give
+ * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
+ */
+import { formatHex, idBytes, parseHex, type NodeId } from "../../kernel/ids.ts";
+import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
+import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
+import type { BodyCache } from "../body-cache.ts";
+import type { CustodyContext, SealKey } from "../context.ts";
+import type { OutboxEntry, Target } from "./entry.ts";
+
+/** A recipient that loses its keys more often than this for one message does not get it. */
+export const RESEALS_MAX = 8;
+/** What the store could not read or write when it was to be sealed is tried again after this. */
+export const SEAL_RETRY_MS = 5_000;
+/** Bodies read and sealed at one time. */
+export const SEALED_AT_ONCE = 16;
+
+export class OutboxSealer {
+  readonly #ctx: CustodyContext;
+  readonly #cache: BodyCache;
+
+  constructor(ctx: CustodyContext, cache: BodyCache) {
+    this.#ctx = ctx;
+    this.#cache = cache;
+  }
+
+  /** Why a message cannot be sealed now, in words; null when it can. */
+  whyNotYet({ to, failover, lostKeys }: OutboxEntry): string | null {
+    const resolution = this.#ctx.directory.resolve(to, failover);
+    switch (resolution.kind) {
+      case "unknown":
+        return `nobody called ${to} has been heard of yet`;
+      case "conflict":
+        return `two nodes claim the name ${to}: settle it with godwit names resolve`;
+      case "nodes": {
+        const isLost = (node: NodeId): boolean => {
+          const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
+          return key !== undefined && lostKeys!.includes(formatHex(key.publicKey));
+        };
+        return resolution.nodes.some(isLost)
+          ? "the recipient has lost its keys: waiting for its new record"
+          : null;
+      }
+    }
+  }
+
+  /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
+  seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
+    const nodes = machines.slice(0, MACHINES_MAX);
+    return nodes.map((node) => {
+      const key = this.#ctx.sealer.keyFor(node);
+      const sealed = this.#sealTo(entry, node, nodes, key, body);
+      const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
+      this.#cache.put(bundle, sealed);
+      return {
+        node,
+        bundle,
+        sealedBytes: sealed.length,
+        key: key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) },
+      };
+    });
+  }
+
+  /** The sealed bytes, from memory or made again. */
+  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array> {
+    return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+  }
+
+  forget(target: Target): void {
+    this.#cache.delete(target.bundle);
+  }
+
+  header(entry: OutboxEntry, node: NodeId): BundleHeader {
+    const { priority, lifetimeMs } = entry;
+    return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
+  }
+
+  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array> {
+    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
+    const nodes = entry.targets.map(({ node }) => node);
+    const { key } = target;
+    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
+    return this.#sealTo(entry, target.node, nodes, sealKey, body);
+  }
+
+  #sealTo(
+    entry: OutboxEntry,
+    node: NodeId,
+    nodes: readonly NodeId[],
+    key: SealKey | undefined,
+    body: Uint8Array,
+  ): Uint8Array {
+    const plaintext = encodeInnerMessage({
+      storeEpoch: this.#ctx.storeEpoch,
+      counter: entry.counter,
+      to: entry.to,
+      createdAtMs: entry.createdAtMs,
+      machines: nodes.length > 1 ? nodes : [],
+      failoverDelayMs: entry.failoverDelayMs,
+      subject: entry.subject,
+      contentType: entry.contentType,
+      body,
+    });
+    const associated = encodeBundleHeader(this.header(entry, node));
+    return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
+  }
+}

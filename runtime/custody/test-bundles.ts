@@ -1,0 +1,108 @@
+/**
+ * Test bundles: sealed like mail, pinned to one neighbour, answered by the destination with a receipt and never put into
+ * an inbox. On the way nobody can tell them from mail, so that whoever drops mail drops them, too. Volatile: a restart
+ * ends the trial that asked for them. docs/protocol/delivery.md "Missing receipts".
+ */
+import { TokenBucket } from "../kernel/backoff.ts";
+import {
+  formatMessageId,
+  MESSAGE_ID_BYTES,
+  type BundleId,
+  type MessageId,
+  type NodeId,
+} from "../kernel/ids.ts";
+import { BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
+import type { Priority } from "../wire/constants.ts";
+import { encodeTest, TEST_PADDING_MAX } from "../wire/message.ts";
+import type { CustodyContext, Holding } from "./context.ts";
+import type { Forwarder } from "./forwarding/forwarder.ts";
+
+/** Answers a second and at once: each costs a signature. */
+const ANSWERS_PER_SECOND = 50;
+const ANSWERS_BURST = 200;
+const ANSWERED_REMEMBERED_MAX = 1_024;
+
+export class TestBundles {
+  readonly #ctx: CustodyContext;
+  readonly #forwarder: Forwarder;
+  readonly #bundles = new Map<MessageId, BundleId>();
+  readonly #byBundle = new Map<BundleId, MessageId>();
+  readonly #answered = new Set<MessageId>();
+  readonly #answers: TokenBucket;
+
+  constructor(ctx: CustodyContext, forwarder: Forwarder) {
+    this.#ctx = ctx;
+    this.#forwarder = forwarder;
+    this.#answers = new TokenBucket(ctx.clock, ANSWERS_PER_SECOND, ANSWERS_BURST);
+  }
+
+  /** Undefined when the destination cannot be sealed to. */
+  send(destination: NodeId, via: NodeId, priority: Priority): MessageId | undefined {
+    const { self, random, sealer, clock, limits } = this.#ctx;
+    const lifetimeMs = limits.lifetimeDefaultMs;
+    const header = { kind: BundleKind.message, priority, source: self, destination, lifetimeMs };
+    const id = formatMessageId(random.bytes(MESSAGE_ID_BYTES));
+    const plaintext = encodeTest(id, 64 + random.below(TEST_PADDING_MAX - 64));
+    let sealed: Uint8Array;
+    try {
+      const key = sealer.keyFor(destination);
+      sealed = sealer.seal(destination, key, plaintext, encodeBundleHeader(header), random.bytes(16));
+    } catch {
+      return undefined; // no key is known
+    }
+    const bundle = makeBundle(header, sealed);
+    this.#bundles.set(id, bundle.id);
+    this.#byBundle.set(bundle.id, id);
+    this.#forwarder.add({
+      id: bundle.id,
+      header,
+      sealedBytes: sealed.length,
+      role: "source",
+      via,
+      trace: [],
+      hops: 0,
+      deadlineMs: clock.monotonicMs() + lifetimeMs,
+      state: "ready",
+      wakeAtMs: Number.POSITIVE_INFINITY,
+      load: () => sealed,
+      waitReason: undefined,
+    });
+    return id;
+  }
+
+  repeat(id: MessageId): void {
+    const bundle = this.#bundles.get(id);
+    if (bundle !== undefined) this.#forwarder.retry(bundle);
+  }
+
+  /** The test that a receipt names: also one that says "cannot open", of a node that knows no tests. */
+  byBundle(bundle: BundleId): MessageId | undefined {
+    return this.#byBundle.get(bundle);
+  }
+
+  isTaken(id: MessageId): boolean {
+    return this.#holding(id)?.relayedAtMs !== undefined;
+  }
+
+  end(id: MessageId): void {
+    const bundle = this.#bundles.get(id);
+    if (bundle === undefined) return;
+    this.#bundles.delete(id);
+    this.#byBundle.delete(bundle);
+    this.#forwarder.remove(bundle);
+  }
+
+  /** At the destination: whether to answer, and whether it came before (then an earlier answer was lost). */
+  onArrived(id: MessageId): { readonly mayAnswer: boolean; readonly isAgain: boolean } {
+    const isAgain = this.#answered.has(id);
+    this.#answered.add(id);
+    if (this.#answered.size > ANSWERED_REMEMBERED_MAX)
+      this.#answered.delete(this.#answered.values().next().value!);
+    return { mayAnswer: this.#answers.take(), isAgain };
+  }
+
+  #holding(id: MessageId): Holding | undefined {
+    const bundle = this.#bundles.get(id);
+    return bundle === undefined ? undefined : this.#forwarder.get(bundle);
+  }
+}

@@ -1,0 +1,300 @@
+/** A few Custody objects over wires that tests bend, memory stores and one manual clock. For tests only. */
+import { createHash } from "node:crypto";
+import { ManualClock } from "../kernel/clock.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { formatHex, formatNodeId, nodeIdBytes, type MessageId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { FRAME_BYTES_MAX, FrameType } from "../wire/constants.ts";
+import {
+  custodyLimitsDefault,
+  type Carrier,
+  type CustodyContext,
+  type CustodyLimits,
+  type Directory,
+  type HopChoice,
+  type Sealer,
+} from "./context.ts";
+import { Custody, type SendRequest } from "./custody.ts";
+import type { InboxEntry } from "./recipient/inbox.ts";
+import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
+import type { OutboxEntry } from "./source/entry.ts";
+
+const WIRE_MS = 1;
+export const COMMIT_MS = 5;
+
+const digest = (...parts: readonly Uint8Array[]): Uint8Array => {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+export const testId = (name: string): NodeId => {
+  const bytes = digest(Buffer.from(name));
+  bytes[31]! &= 0x7f;
+  return formatNodeId(bytes);
+};
+
+/** Proves who signed what to whoever plays fair. */
+export function testSign(id: NodeId, bytes: Uint8Array): Uint8Array {
+  const half = digest(nodeIdBytes(id), bytes);
+  return new Uint8Array([...half, ...half]);
+}
+
+export function testSealer(self: NodeId): Sealer {
+  const tag = (from: NodeId, to: NodeId, plaintext: Uint8Array, associated: Uint8Array) =>
+    digest(nodeIdBytes(from), nodeIdBytes(to), associated, plaintext).subarray(0, 8);
+  return {
+    keyFor: () => undefined,
+    seal: (to, _key, plaintext, associated) =>
+      new Uint8Array(Buffer.concat([tag(self, to, plaintext, associated), plaintext])),
+    open(from, sealed, associated) {
+      const plaintext = sealed.slice(8);
+      if (!Buffer.from(tag(from, self, plaintext, associated)).equals(sealed.subarray(0, 8)))
+        throw godwitError("GODWIT_DECODE", "the seal does not open");
+      return { plaintext, forwardSecret: false };
+    },
+  };
+}
+
+export interface Sent {
+  readonly from: string;
+  readonly to: string;
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
+export class TestMesh {
+  readonly clock = new ManualClock(1_800_000_000_000);
+  readonly nodes = new Map<NodeId, TestNode>();
+  readonly log: Sent[] = [];
+  /** Connected pairs, as `a b` in order of names. */
+  readonly #links = new Set<string>();
+  /** Answers whether a frame arrives. */
+  filter: (sent: Sent) => boolean = () => true;
+  /** Answers whether the lane takes a frame. */
+  hasRoom: (sent: Sent) => boolean = () => true;
+  isReliable = true;
+  patienceMs = 0;
+
+  async add(name: string, limits: Partial<CustodyLimits> = {}): Promise<TestNode> {
+    const node = new TestNode(this, name, limits);
+    this.nodes.set(node.id, node);
+    await node.start();
+    return node;
+  }
+
+  /** A line of nodes, connected, each routing along it. */
+  async line(names: readonly string[], limits: Partial<CustodyLimits> = {}): Promise<TestNode[]> {
+    const nodes: TestNode[] = [];
+    for (const name of names) nodes.push(await this.add(name, limits));
+    nodes.forEach((node, i) => {
+      nodes.forEach((other, j) => {
+        if (i !== j) node.routes.set(other.id, [nodes[i < j ? i + 1 : i - 1]!.id]);
+      });
+      if (i > 0) this.connect(nodes[i - 1]!, node);
+    });
+    return nodes;
+  }
+
+  isLinked(a: TestNode, b: TestNode): boolean {
+    return this.#links.has(keyOf(a, b)) && a.custody !== undefined && b.custody !== undefined;
+  }
+
+  connect(a: TestNode, b: TestNode): void {
+    this.#links.add(keyOf(a, b));
+    if (!this.isLinked(a, b)) return;
+    a.custody!.onNeighbourUp(b.id, b.epochHex);
+    b.custody!.onNeighbourUp(a.id, a.epochHex);
+    a.reroute();
+    b.reroute();
+  }
+
+  cut(a: TestNode, b: TestNode): void {
+    if (!this.#links.delete(keyOf(a, b))) return;
+    a.custody?.onNeighbourDown(b.id);
+    b.custody?.onNeighbourDown(a.id);
+  }
+
+  linksOf(node: TestNode): TestNode[] {
+    return [...this.nodes.values()].filter((other) => other !== node && this.#links.has(keyOf(node, other)));
+  }
+
+  send(from: TestNode, to: NodeId, frame: Uint8Array): boolean {
+    const target = this.nodes.get(to);
+    if (target === undefined || !this.isLinked(from, target)) return false;
+    const sent = { from: from.name, to: target.name, type: frame[0]!, bytes: frame.slice() };
+    if (!this.hasRoom(sent)) return false;
+    this.log.push(sent);
+    if (!this.filter(sent)) return true;
+    this.clock.after(WIRE_MS, () => {
+      if (this.isLinked(from, target)) target.receive(from.id, sent.bytes);
+    });
+    return true;
+  }
+
+  count(type: keyof typeof FrameType, between?: string): number {
+    return this.log.filter(
+      (sent) =>
+        sent.type === FrameType[type] && (between === undefined || between === `${sent.from}>${sent.to}`),
+    ).length;
+  }
+}
+
+const keyOf = (a: TestNode, b: TestNode): string => [a.name, b.name].sort().join(" ");
+
+export class TestNode {
+  readonly name: string;
+  readonly id: NodeId;
+  readonly mesh: TestMesh;
+  readonly limits: CustodyLimits;
+  readonly disk = new SimDisk();
+  /** Neighbours that lead to a destination, best first. */
+  readonly routes = new Map<NodeId, readonly NodeId[]>();
+  /** What names mean here, besides node ids. */
+  readonly names = new Map<string, readonly NodeId[]>();
+  readonly delivered: { entry: InboxEntry; text: string }[] = [];
+  readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
+  readonly refused = new Set<NodeId>();
+  readonly states: string[] = [];
+  /** Codes of errors that frames of others raised. */
+  readonly protocolErrors: string[] = [];
+  epochHex = "";
+  custody: Custody | undefined;
+  store: MemoryStore | undefined;
+  sealer: Sealer;
+  #epoch: Uint8Array;
+
+  constructor(mesh: TestMesh, name: string, limits: Partial<CustodyLimits>) {
+    this.mesh = mesh;
+    this.name = name;
+    this.id = testId(name);
+    this.limits = { ...custodyLimitsDefault, ...limits };
+    this.sealer = testSealer(this.id);
+    this.#epoch = digest(Buffer.from(`epoch ${name}`)).slice(0, 8);
+    this.epochHex = formatHex(this.#epoch);
+  }
+
+  /** From the disk, and back on its links. */
+  async start(): Promise<void> {
+    const { clock } = this.mesh;
+    const random = seededRandom(this.name.charCodeAt(0));
+    this.store = await openMemoryStore(this.disk, { clock, random, commitDelayMs: COMMIT_MS });
+    const custody = new Custody(
+      this.#context(),
+      {
+        delivered: (entry, body) =>
+          this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
+        changed: ({ state }: OutboxEntry) => this.states.push(state),
+        system: async (from, plaintext) => void this.system.push({ from, plaintext: plaintext.slice() }),
+      },
+      { handed() {}, returned() {}, testAnswered() {} },
+    );
+    const loading = custody.load();
+    await this.settle(loading);
+    this.custody = custody;
+    for (const other of this.mesh.linksOf(this)) this.mesh.connect(this, other);
+  }
+
+  /** The power goes: unsynced writes may be lost. */
+  crash(): void {
+    this.custody?.stop();
+    this.custody = undefined;
+    this.disk.crash();
+    for (const other of this.mesh.linksOf(this)) other.custody?.onNeighbourDown(this.id);
+  }
+
+  /** Another disk and another epoch. */
+  destroy(): void {
+    this.crash();
+    this.disk.destroy();
+    this.#epoch = digest(this.#epoch).slice(0, 8);
+    this.epochHex = formatHex(this.#epoch);
+  }
+
+  async settle<T>(promise: Promise<T>): Promise<T> {
+    let isSettled = false;
+    promise.then(
+      () => (isSettled = true),
+      () => (isSettled = true),
+    );
+    for (let i = 0; i < 200; i++) {
+      if (isSettled) break;
+      await this.mesh.clock.advance(1);
+    }
+    if (!isSettled) throw new Error("did not settle in 200 ms");
+    return promise;
+  }
+
+  send(to: string, text: string | Uint8Array, more: Partial<SendRequest> = {}): Promise<MessageId> {
+    const body = typeof text === "string" ? Buffer.from(text) : text;
+    return this.settle(Promise.resolve().then(() => this.custody!.send({ to, body, ...more })));
+  }
+
+  /** Something about routes changed. */
+  reroute(): void {
+    for (const destination of this.routes.keys()) this.custody?.onRoute(destination);
+  }
+
+  receive(from: NodeId, frame: Uint8Array): void {
+    try {
+      this.custody?.onFrame(from, frame[0]!, frame);
+    } catch (error) {
+      if (!(error instanceof GodwitError)) throw error;
+      this.protocolErrors.push(error.code);
+    }
+  }
+
+  #context(): CustodyContext {
+    const { clock } = this.mesh;
+    return {
+      self: this.id,
+      network: "test",
+      clock,
+      random: seededRandom(this.name.charCodeAt(0) + 1),
+      log: silentLog,
+      metrics: new Metrics(),
+      store: this.store!,
+      storeEpoch: this.#epoch,
+      limits: this.limits,
+      sealer: this.sealer,
+      directory: this.#directory(),
+      carrier: this.#carrier(),
+      sign: (bytes) => testSign(this.id, bytes),
+      verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
+      isRefused: (id) => this.refused.has(id),
+    };
+  }
+
+  #directory(): Directory {
+    return {
+      canonical: (text) => text,
+      resolve: (address) => {
+        const named = this.names.get(address);
+        if (named !== undefined) return { kind: "nodes", nodes: named };
+        const isKnown = address === this.id || this.routes.has(address as NodeId);
+        return isKnown ? { kind: "nodes", nodes: [address as NodeId] } : { kind: "unknown" };
+      },
+    };
+  }
+
+  #carrier(): Carrier {
+    const isUp = (id: NodeId) => {
+      const other = this.mesh.nodes.get(id);
+      return other !== undefined && this.mesh.isLinked(this, other);
+    };
+    return {
+      nextHop: ({ destination }, avoid): HopChoice => {
+        const to = this.routes.get(destination)?.find((id) => isUp(id) && !avoid(id));
+        return to === undefined ? { kind: "wait", reason: "no route yet" } : { kind: "forward", to };
+      },
+      isConnected: isUp,
+      send: (to, _lane, frame) => this.mesh.send(this, to, frame),
+      frameBytesMax: (to) => (isUp(to) ? FRAME_BYTES_MAX : 0),
+      rttMs: () => 2 * WIRE_MS,
+      isReliable: () => this.mesh.isReliable,
+      patienceMs: () => this.mesh.patienceMs,
+    };
+  }
+}

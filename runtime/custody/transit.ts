@@ -1,0 +1,213 @@
+/**
+ * Bundles of other nodes in custody here: the durable half of relaying. Quotas per authenticated neighbour; a full
+ * store refuses with a reason and the previous hop keeps its copy. Own receipts and claims travel the same way.
+ */
+import { asGodwitError } from "../kernel/errors.ts";
+import { formatBase32, parseBase32, type BundleId, type NodeId } from "../kernel/ids.ts";
+import { parseMeta } from "../kernel/json.ts";
+import {
+  encodeBundleHeader,
+  decodeBundleHeader,
+  RefuseReason,
+  type Bundle,
+  type BundleHeader,
+  type Journey,
+  type TraceEntry,
+} from "../wire/bundle.ts";
+import type { BodyCache } from "./body-cache.ts";
+import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
+import type { Forwarder } from "./forwarding/forwarder.ts";
+import { PassedOn } from "./passed-on.ts";
+import type { StoreOp, StoreRow } from "../store/types.ts";
+
+/** Own receipts and claims may go past the bound for others' bundles by this much. */
+const OWN_RESERVE = 10_000;
+
+/** JSON of the `meta` column; readers skip fields they do not know. */
+interface TransitMeta {
+  /** Immutable header in base32. */
+  readonly header: string;
+  readonly from: NodeId | null;
+  readonly remainingMs: number;
+  readonly atWallMs: number;
+  readonly hops: number;
+  readonly trace: readonly TraceEntry[];
+}
+
+export interface TransitRow {
+  readonly id: BundleId;
+  readonly header: BundleHeader;
+  readonly journey: Journey;
+  readonly from: NodeId | undefined;
+  readonly sealedBytes: number;
+}
+
+export class Transit {
+  readonly #ctx: CustodyContext;
+  readonly #forwarder: Forwarder;
+  readonly #cache: BodyCache;
+  readonly passedOn: PassedOn;
+  readonly #committing = new Map<BundleId, Promise<boolean>>();
+  readonly #perNeighbour = new Map<NodeId, { count: number; bytes: number }>();
+  #count = 0;
+  #bytes = 0;
+
+  constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache) {
+    this.#ctx = ctx;
+    this.#forwarder = forwarder;
+    this.#cache = cache;
+    this.passedOn = new PassedOn(ctx.clock);
+  }
+
+  /** Rows for this node itself (messages that wait for claims) are answered; the rest goes to the forwarder. */
+  async load(): Promise<TransitRow[]> {
+    const own: TransitRow[] = [];
+    const expired: StoreOp[] = [];
+    for (const row of await this.#ctx.store.load("transit")) {
+      const parsed = this.#parse(row);
+      if (parsed === undefined) continue;
+      const { remainingMs } = parsed.journey;
+      if (parsed.header.destination === this.#ctx.self) own.push(parsed);
+      else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: row.key });
+      else {
+        this.#book(parsed.from, parsed.sealedBytes, 1);
+        this.#forwarder.add(this.#holding(parsed));
+      }
+    }
+    if (expired.length > 0) await this.#ctx.store.commit(expired);
+    return own;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A reason code when a bundle of `bytes` from a neighbour cannot be taken now. */
+  refusal(from: NodeId, bytes: number): number | undefined {
+    const { transitMessagesMax, transitBytesMax, neighbourShare } = this.#ctx.limits;
+    if (this.#count >= transitMessagesMax || this.#bytes + bytes > transitBytesMax) return RefuseReason.full;
+    const used = this.#perNeighbour.get(from);
+    if (used === undefined) return undefined;
+    const isOver =
+      used.count >= transitMessagesMax * neighbourShare ||
+      used.bytes + bytes > transitBytesMax * neighbourShare;
+    return isOver ? RefuseReason.quota : undefined;
+  }
+
+  /**
+   * Takes custody. True once durable (or held already); false when the store failed and nothing is held.
+   * `ops` go into the same commit. `from` undefined: made here.
+   */
+  take(
+    bundle: Bundle,
+    journey: Journey,
+    from: NodeId | undefined,
+    ops: readonly StoreOp[] = [],
+  ): Promise<boolean> {
+    if (this.#forwarder.get(bundle.id) !== undefined) return Promise.resolve(true);
+    const committing = this.#committing.get(bundle.id);
+    if (committing !== undefined) return committing;
+    if (from === undefined && this.#count >= this.#ctx.limits.transitMessagesMax + OWN_RESERVE)
+      return Promise.resolve(false);
+    const taking = this.#commit(bundle, journey, from, ops).finally(() => this.#committing.delete(bundle.id));
+    this.#committing.set(bundle.id, taking);
+    return taking;
+  }
+
+  /** The op that holds a bundle for this node itself until it is delivered. */
+  holdOp(bundle: Bundle, journey: Journey, from: NodeId | undefined): StoreOp {
+    const meta: TransitMeta = {
+      header: formatBase32(encodeBundleHeader(bundle.header)),
+      from: from ?? null,
+      remainingMs: Math.floor(journey.remainingMs),
+      atWallMs: this.#ctx.clock.wallMs(),
+      hops: journey.hops,
+      trace: journey.trace,
+    };
+    return { op: "put", in: "transit", key: bundle.id, meta: JSON.stringify(meta), body: bundle.sealed };
+  }
+
+  /** The next hop has it, or its life is over. Nobody waits for the commit: a repeat is harmless. */
+  release(holding: Holding): void {
+    this.#cache.delete(holding.id);
+    this.#book(holding.arrivedFrom, holding.sealedBytes, -1);
+    this.#ctx.store.commit([{ op: "delete", in: "transit", key: holding.id }]).catch((error: unknown) => {
+      this.#ctx.log.warn("transit row not deleted", {
+        error: error instanceof Error ? error : String(error),
+      });
+    });
+  }
+
+  /** Undefined for a damaged row: the hop before or the source will offer that bundle again. */
+  #parse(row: StoreRow): TransitRow | undefined {
+    const meta = parseMeta<TransitMeta>(row, this.#ctx.log, "transit");
+    const headerBytes = typeof meta?.header === "string" ? parseBase32(meta.header) : undefined;
+    if (meta === undefined || headerBytes === undefined) return undefined;
+    try {
+      const remainingMs = remainingAfterRestart(meta, this.#ctx.clock.wallMs());
+      return {
+        id: row.key as BundleId,
+        header: decodeBundleHeader(headerBytes),
+        journey: { remainingMs, hops: meta.hops, trace: meta.trace },
+        from: meta.from ?? undefined,
+        sealedBytes: row.bodyBytes,
+      };
+    } catch (error) {
+      this.#ctx.log.error("damaged bundle passed over", { bundle: row.key, error: asGodwitError(error) });
+      return undefined;
+    }
+  }
+
+  async #commit(
+    bundle: Bundle,
+    journey: Journey,
+    from: NodeId | undefined,
+    ops: readonly StoreOp[],
+  ): Promise<boolean> {
+    const { sealed, header, id } = bundle;
+    this.#book(from, sealed.length, 1);
+    try {
+      await this.#ctx.store.commit([this.holdOp(bundle, journey, from), ...ops]);
+    } catch (error) {
+      this.#book(from, sealed.length, -1);
+      this.#ctx.log.warn("bundle not stored", { error: error instanceof Error ? error : String(error) });
+      return false;
+    }
+    this.#cache.put(id, sealed);
+    this.#forwarder.add(this.#holding({ id, header, journey, from, sealedBytes: sealed.length }));
+    return true;
+  }
+
+  #holding({ id, header, journey, from, sealedBytes }: TransitRow): Holding {
+    const before = this.passedOn.before(id);
+    return {
+      id,
+      header,
+      sealedBytes,
+      role: "relay",
+      ...(from === undefined ? {} : { arrivedFrom: from }),
+      ...(before === undefined ? {} : { relayedTo: before }),
+      trace: journey.trace,
+      hops: journey.hops,
+      deadlineMs: this.#ctx.clock.monotonicMs() + journey.remainingMs,
+      state: "ready",
+      wakeAtMs: Number.POSITIVE_INFINITY,
+      load: () => this.#cache.get(id) ?? this.#ctx.store.body("transit", id),
+      waitReason: undefined,
+    };
+  }
+
+  #book(from: NodeId | undefined, bytes: number, sign: 1 | -1): void {
+    this.#count += sign;
+    this.#bytes += sign * bytes;
+    if (from === undefined) return;
+    const used = this.#perNeighbour.get(from) ?? { count: 0, bytes: 0 };
+    const next = { count: used.count + sign, bytes: used.bytes + sign * bytes };
+    if (next.count <= 0) this.#perNeighbour.delete(from);
+    else this.#perNeighbour.set(from, next);
+  }
+}

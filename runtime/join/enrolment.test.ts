@@ -1,0 +1,204 @@
+import { describe, expect, test } from "bun:test";
+import type { GodwitError } from "@godwit/sdk";
+import { encodeRecord } from "../identity/record.ts";
+import { generateIdentity, verifySignature } from "../identity/keys.ts";
+import { parseToken } from "../identity/token.ts";
+import { ManualClock } from "../kernel/clock.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import type { Session, SessionHandlers } from "../link/types.ts";
+import { enrol } from "./enrol.ts";
+import { RecordBook } from "../membership/records.ts";
+import { Enrolment, type LiveSecret } from "./enrolment.ts";
+import type { Store } from "../store/types.ts";
+import { FrameType } from "../wire/constants.ts";
+
+const random = seededRandom(11);
+const WALL_MS = 1_800_000_000_000;
+const HOUR_MS = 3_600_000;
+const SECRET = new TextEncoder().encode("correct horse battery staple");
+const store: Store = {
+  load: async () => [],
+  body: async () => undefined,
+  commit: async () => {},
+  usage: async () => ({ bytes: 0, freeBytes: undefined }),
+  close: async () => {},
+};
+
+const [signature, NEXT] = [new Uint8Array(64).fill(7), new Uint8Array(32).fill(8)];
+const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined };
+
+function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured]) {
+  const identity = generateIdentity(random);
+  const records = new RecordBook({
+    store,
+    network: "telex",
+    authority: undefined,
+    verify: verifySignature,
+    changed() {},
+  });
+  records.offer(encodeRecord(identity, { sequence: 1, endpoints: ["tcp://192.0.2.1:4860"] }, "telex"));
+  const joined: string[] = [];
+  const enrolment = new Enrolment({
+    identity,
+    network: "telex",
+    clock,
+    random,
+    log: silentLog,
+    metrics: new Metrics(),
+    store,
+    verify: verifySignature,
+    records,
+    secrets: () => secrets,
+    connected: () => [],
+    isReachable: () => false,
+    events: { joined: (id) => joined.push(id), inviteConflict() {} },
+  });
+  return { enrolment, identity, joined };
+}
+
+const inviteIn = (token: string) => parseToken(token).membership!.invite;
+
+describe("when an invitation expires", () => {
+  test("others judge by their wall clock, with two minutes of slack", async () => {
+    const inviter = member(new ManualClock(WALL_MS));
+    const invite = inviteIn(inviter.enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+    const judgeAt = (wallMs: number) => member(new ManualClock(wallMs)).enrolment.judge(invite);
+    expect(judgeAt(WALL_MS)).toBe("valid");
+    expect(judgeAt(WALL_MS + HOUR_MS + 119_000)).toBe("valid");
+    expect(judgeAt(WALL_MS + HOUR_MS + 122_000)).toBe("expired");
+    expect(judgeAt(0)).toBe("unsure");
+  });
+
+  test("the inviter judges by the time that has passed, whatever its clock says or jumps to", async () => {
+    const clock = new ManualClock(0);
+    const { enrolment } = member(clock);
+    const issued = enrolment.issue({ ttlMs: HOUR_MS, uses: 1 });
+    expect(issued.isOwnOnly).toBe(true);
+    expect(enrolment.judge(inviteIn(issued.token))).toBe("valid");
+    clock.wallOffsetMs = WALL_MS;
+    await clock.advance(HOUR_MS - 1);
+    expect(enrolment.judge(inviteIn(issued.token))).toBe("valid");
+    await clock.advance(2);
+    expect(enrolment.judge(inviteIn(issued.token))).toBe("expired");
+  });
+});
+
+test("an open mesh's token holds nothing secret", () => {
+  const { enrolment } = member(new ManualClock(WALL_MS), []);
+  const { token, invite } = enrolment.issue({ ttlMs: HOUR_MS, uses: 1 });
+  expect([invite, parseToken(token).membership]).toEqual([undefined, undefined]);
+});
+
+/** Two ends of a session under an invitation. */
+function sessions(of: Session["invite"], remote: Session["remote"], isReliable = true) {
+  const ends: { handlers?: SessionHandlers; sent: number }[] = [{ sent: 0 }, { sent: 0 }];
+  const lost = { count: 0 };
+  let isClosed = false;
+  const end = (mine: number): Session => ({
+    remote,
+    invite: mine === 0 ? of : undefined,
+    direction: mine === 0 ? "inbound" : "outbound",
+    remoteEndpoint: "mem://x",
+    localEndpoint: "mem://y",
+    linkClass: "fast",
+    rateBitsPerSecond: 1e9,
+    isReliable,
+    frameBytesMax: 61_440,
+    bufferedBytes: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+    open: (handlers) => void (ends[mine]!.handlers = handlers),
+    send(frame) {
+      ends[mine]!.sent++;
+      if (lost.count > 0) lost.count--;
+      else queueMicrotask(() => isClosed || ends[1 - mine]!.handlers?.frame(frame));
+      return true;
+    },
+    flush() {},
+    pause() {},
+    close() {
+      if (isClosed) return;
+      isClosed = true;
+      for (const { handlers } of ends) queueMicrotask(() => handlers?.closed());
+    },
+  });
+  return { atMember: end(0), atNewcomer: end(1), ends, lost };
+}
+
+const codeOf = (error: GodwitError) => error.code;
+
+test("one newcomer gets the secrets, a second with the same token is told that it was used, the first may come again", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const { enrolment, identity, joined } = member(clock);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const [first, second] = [generateIdentity(random).id, generateIdentity(random).id];
+  const come = (id: typeof first) => {
+    const { atMember, atNewcomer } = sessions(invite, id);
+    enrolment.serve(atMember);
+    return enrol(atNewcomer, "DUN-B", clock).then(
+      ({ secrets, records }) => ({ secrets, count: records.length }),
+      codeOf,
+    );
+  };
+  expect(await Promise.all([come(first), come(second)])).toEqual([
+    { secrets: [SECRET], count: 1 },
+    "GODWIT_INVITE_USED",
+  ]);
+  expect(await come(first)).toEqual({ secrets: [SECRET], count: 1 });
+  expect(new Set(joined)).toEqual(new Set([first]));
+  expect(identity.id).not.toBe(first);
+  enrolment.stop();
+});
+
+test("a newcomer learns which secret is the newer one and when the other ends", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const { enrolment } = member(clock, [
+    { secret: NEXT, generation: 3, retiresInMs: undefined, signature },
+    { ...configured, retiresInMs: 41_999.7 },
+  ]);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
+  enrolment.serve(atMember);
+  const { secrets, lives } = await enrol(atNewcomer, "DUN-B", clock);
+  expect(secrets).toEqual([NEXT, SECRET]);
+  expect(lives).toEqual([
+    { generation: 3, retiresInMs: undefined, signature },
+    { generation: 0, retiresInMs: 41_999, signature: undefined },
+  ]);
+  enrolment.stop();
+});
+
+test("over datagrams a lost request is repeated; a member that says nothing is given up", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const { enrolment } = member(clock);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const id = generateIdentity(random).id;
+  const wire = sessions(invite, id, false);
+  wire.lost.count = 2;
+  enrolment.serve(wire.atMember);
+  const granted = enrol(wire.atNewcomer, undefined, clock);
+  await clock.advance(2_100);
+  expect((await granted).secrets).toEqual([SECRET]);
+  const silent = enrol(sessions(invite, id).atNewcomer, undefined, clock).catch(codeOf);
+  await clock.advance(10_001);
+  expect(await silent).toBe("GODWIT_TIMEOUT");
+  enrolment.stop();
+});
+
+test("a session under an invitation that asks for anything else is a protocol error", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const { enrolment } = member(clock);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  for (const type of Object.values(FrameType)) {
+    if (type === FrameType.enrolRequest) continue;
+    const { atMember, ends } = sessions(invite, generateIdentity(random).id);
+    enrolment.serve(atMember);
+    expect(() => ends[0]!.handlers!.frame(Uint8Array.of(type, 1, 0))).toThrow();
+    expect(ends[0]!.sent).toBe(0);
+    atMember.close();
+    await Promise.resolve();
+  }
+  enrolment.stop();
+});

@@ -1,0 +1,295 @@
+/**
+ * A member's side of joining: issues invitations, judges those that newcomers bring, hands over what makes them members,
+ * and spreads the word that an invitation was used. A session under an invitation ends here and never becomes a peer.
+ * Specified by docs/protocol/join.md.
+ */
+import type { Clock, Log, Random } from "@godwit/sdk";
+import {
+  INVITE_ID_BYTES,
+  INVITE_USES_MAX,
+  inviteKey,
+  inviteSecret,
+  type Invite,
+  type Redemption,
+} from "../identity/invite.ts";
+import type { Signer, Verify } from "../identity/record.ts";
+import { formatToken, idPrefixOf, TOKEN_ADDRESSES_MAX, type Token } from "../identity/token.ts";
+import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { InviteVerdict } from "../link/responder.ts";
+import type { Session } from "../link/types.ts";
+import { planInviteAddresses, type AddressCandidate } from "./invite-addresses.ts";
+import type { RecordBook } from "../membership/records.ts";
+import { EXPIRY_SLACK_MS, isPlausible, Redemptions } from "./redemptions.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { Store } from "../store/types.ts";
+import {
+  decodeEnrolRequest,
+  decodeRedemptions,
+  encodeEnrolGrant,
+  encodeEnrolRefuse,
+  encodeRedemptions,
+  EnrolRefusal,
+  GRANT_RECORDS_MAX,
+  type SecretLife,
+} from "../wire/join-messages.ts";
+
+/** Newcomers in a session at once. */
+export const ENROLMENTS_MAX = 16;
+/** A newcomer that is not done by then starts anew. */
+const ENROL_TIMEOUT_MS = { fast: 15_000, medium: 60_000, slow: 300_000 } as const;
+/** Requests answered in one session: datagrams may have to be repeated. */
+const REQUESTS_MAX = 64;
+export const INVITE_TTL_MIN_MS = 60_000;
+export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
+/** Own invitations whose age is known by the monotonic clock, oldest forgotten first. */
+const ISSUED_MAX = 1_024;
+
+export interface LiveSecret extends SecretLife {
+  readonly secret: Uint8Array;
+}
+
+export interface EnrolmentDeps {
+  readonly identity: Signer;
+  readonly network: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly store: Store;
+  readonly verify: Verify;
+  readonly records: RecordBook;
+  /** Live network secrets, newest first; none: an open mesh. */
+  secrets(): readonly LiveSecret[];
+  connected(): Iterable<Peer>;
+  isReachable(id: NodeId): boolean;
+  readonly events: EnrolmentEvents;
+}
+
+export interface EnrolmentEvents {
+  /** A newcomer was let in by this node. */
+  joined(id: NodeId, inviteId: string, callsign: string): void;
+  /** An invitation was used by more nodes than it allowed. */
+  inviteConflict(inviteId: string, redeemers: readonly NodeId[]): void;
+}
+
+export interface IssuedInvite {
+  readonly token: string;
+  readonly invite: Invite | undefined;
+  readonly addresses: readonly string[];
+  /** True: this node's clock is not set, so that no other member can judge when the invitation expires. */
+  readonly isOwnOnly: boolean;
+}
+
+export class Enrolment {
+  readonly #deps: EnrolmentDeps;
+  readonly #redemptions: Redemptions;
+  readonly #issued = new Map<string, number>();
+  readonly #sessions = new Set<Session>();
+  readonly #enrolments;
+  #isStopped = false;
+
+  constructor(deps: EnrolmentDeps) {
+    this.#deps = deps;
+    const { metrics } = deps;
+    this.#enrolments = metrics.counter("godwit_enrolments_total", "newcomers by outcome", ["outcome"]);
+    this.#redemptions = new Redemptions({
+      ...deps,
+      onConflict: (invite, redeemers) => this.#onConflict(invite, redeemers),
+    });
+  }
+
+  load(): Promise<void> {
+    return this.#redemptions.load();
+  }
+
+  /** Throws GODWIT_REQUEST_INVALID when no member has an address to put into it. */
+  issue(wish: { readonly ttlMs: number; readonly uses: number; readonly callsign?: string }): IssuedInvite {
+    const { identity, network, clock, random } = this.#deps;
+    const addresses = planInviteAddresses(this.#candidates(), TOKEN_ADDRESSES_MAX, random);
+    if (addresses.length === 0)
+      throw godwitError(
+        "GODWIT_REQUEST_INVALID",
+        "no member that is known here has an address that others can dial: let a transport listen, or set advertise",
+      );
+    const secret = this.#deps.secrets()[0]?.secret;
+    const ttlMs = Math.min(Math.max(wish.ttlMs, INVITE_TTL_MIN_MS), INVITE_TTL_MAX_MS);
+    const wallMs = clock.wallMs();
+    const invite: Invite | undefined =
+      secret === undefined
+        ? undefined
+        : {
+            id: random.bytes(INVITE_ID_BYTES),
+            expiresAtS: Math.min(Math.floor((wallMs + ttlMs) / 1_000), 2 ** 32 - 1),
+            uses: Math.min(Math.max(wish.uses, 1), INVITE_USES_MAX),
+          };
+    if (invite !== undefined) this.#remember(invite, clock.monotonicMs() + ttlMs);
+    const token: Token = {
+      network,
+      inviter: identity.id,
+      callsign: wish.callsign,
+      membership:
+        invite === undefined || secret === undefined
+          ? undefined
+          : { invite, secret: inviteSecret(secret, invite, network) },
+      addresses: addresses.map(({ id, endpoint }) => ({ endpoint, idPrefix: idPrefixOf(id) })),
+    };
+    return {
+      token: formatToken(token),
+      invite,
+      addresses: addresses.map(({ endpoint }) => endpoint),
+      isOwnOnly: invite !== undefined && !isPlausible(wallMs),
+    };
+  }
+
+  /** Its own invitations a node judges by the time that has passed, all others by the wall clock with some slack. */
+  judge(invite: Invite): InviteVerdict {
+    const { clock } = this.#deps;
+    const ownUntilMs = this.#issued.get(inviteKey(invite));
+    if (ownUntilMs !== undefined) return clock.monotonicMs() <= ownUntilMs ? "valid" : "expired";
+    const wallMs = clock.wallMs();
+    if (!isPlausible(wallMs)) return "unsure";
+    return wallMs <= invite.expiresAtS * 1_000 + EXPIRY_SLACK_MS ? "valid" : "expired";
+  }
+
+  /** Takes a session under an invitation; it lives until the newcomer has what it came for. */
+  serve(session: Session): void {
+    const { invite } = session;
+    if (invite === undefined || this.#isStopped || this.#sessions.size >= ENROLMENTS_MAX) {
+      session.open({ frame() {}, drain() {}, closed() {} });
+      session.send(encodeEnrolRefuse(EnrolRefusal.busy));
+      return session.close();
+    }
+    this.#sessions.add(session);
+    const timer = this.#deps.clock.after(ENROL_TIMEOUT_MS[session.linkClass], () => session.close());
+    let requests = 0;
+    session.open({
+      frame: (bytes) => {
+        const callsign = decodeEnrolRequest(bytes);
+        if (++requests > REQUESTS_MAX) return session.close();
+        void this.#enrol(session, invite, callsign);
+      },
+      drain() {},
+      closed: () => {
+        timer.cancel();
+        this.#sessions.delete(session);
+      },
+    });
+  }
+
+  /** Frame `redemptions` of a neighbour. Borrowed. Throws GODWIT_DECODE. */
+  onFrame(from: NodeId, bytes: Uint8Array): void {
+    const fresh = decodeRedemptions(bytes).filter((redemption) => this.#redemptions.offer(redemption, from));
+    if (fresh.length > 0) this.#tell(fresh, from);
+  }
+
+  /** A neighbour came: it may have been on the other side of a partition. */
+  onPeerUp(peer: Peer): void {
+    const all = this.#redemptions.all;
+    if (all.length > 0) tellPeer(peer, all);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    for (const session of this.#sessions) session.close();
+  }
+
+  /** Never rejects. */
+  async #enrol(session: Session, invite: Invite, callsign: string): Promise<void> {
+    const outcome = await this.#redeem(session.remote, invite).catch((error: unknown) => {
+      this.#deps.log.error("redemption not stored", { error: asGodwitError(error) });
+      return "storeFailed" as const;
+    });
+    const refusal = outcome === "granted" ? this.#grant(session) : outcome;
+    this.#enrolments.add(1, { outcome: refusal ?? "granted" });
+    if (refusal !== undefined) {
+      session.send(encodeEnrolRefuse(EnrolRefusal[refusal]));
+      session.flush();
+      return;
+    }
+    const inviteId = formatHex(invite.id);
+    this.#deps.log.info("newcomer let in", { peer: shortId(session.remote), invite: inviteId, callsign });
+    this.#deps.events.joined(session.remote, inviteId, callsign);
+  }
+
+  async #redeem(
+    redeemer: NodeId,
+    invite: Invite,
+  ): Promise<"granted" | "expired" | "unsure" | "used" | "busy"> {
+    const verdict = this.judge(invite);
+    if (verdict !== "valid") return verdict;
+    if (!this.#redemptions.isFree(invite, redeemer)) return "used";
+    const bytes = await this.#redemptions.redeem(invite, redeemer);
+    if (bytes === "full") return "busy";
+    if (bytes !== undefined) this.#tell([bytes], redeemer);
+    return "granted";
+  }
+
+  #grant(session: Session): "noRoom" | undefined {
+    const { identity, records } = this.#deps;
+    const own = records.get(identity.id);
+    const others = planInviteAddresses(this.#candidates(), GRANT_RECORDS_MAX, this.#deps.random)
+      .map(({ id }) => id)
+      .filter((id, index, ids) => id !== identity.id && ids.indexOf(id) === index)
+      .map((id) => records.get(id));
+    const known = [own, ...others].flatMap((held) => (held === undefined ? [] : [held.bytes]));
+    const live = this.#deps.secrets();
+    const grant = {
+      secrets: live.map(({ secret }) => secret),
+      records: known,
+      lives: live.map(({ generation, retiresInMs, signature }) => ({
+        generation,
+        // 0 would say that nothing replaces it.
+        retiresInMs: retiresInMs === undefined ? undefined : Math.max(1, Math.floor(retiresInMs)),
+        signature,
+      })),
+    };
+    const frame = encodeEnrolGrant(grant, session.frameBytesMax);
+    if (frame === undefined) return "noRoom";
+    session.send(frame);
+    session.flush();
+    return undefined;
+  }
+
+  #candidates(): AddressCandidate[] {
+    const { identity, records, clock, connected, isReachable } = this.#deps;
+    const nowMs = clock.monotonicMs();
+    const linked = new Map([...connected()].map((peer) => [peer.id, nowMs - peer.upAtMs]));
+    return [...records.all]
+      .filter(({ record }) => !record.isRevoked)
+      .map(({ record: { id, endpoints } }) => ({
+        id,
+        endpoints,
+        isSelf: id === identity.id,
+        isReachable: isReachable(id),
+        linkedMs: linked.get(id),
+      }));
+  }
+
+  #remember(invite: Invite, untilMs: number): void {
+    if (this.#issued.size >= ISSUED_MAX) this.#issued.delete(this.#issued.keys().next().value!);
+    this.#issued.set(inviteKey(invite), untilMs);
+  }
+
+  #tell(redemptions: readonly Uint8Array[], except: NodeId): void {
+    for (const peer of this.#deps.connected()) if (peer.id !== except) tellPeer(peer, redemptions);
+  }
+
+  #onConflict(invite: Invite, uses: readonly Redemption[]): void {
+    const redeemers = uses.map(({ redeemer }) => redeemer);
+    const inviteId = formatHex(invite.id);
+    this.#deps.log.warn("invitation used too often", {
+      invite: inviteId,
+      redeemers,
+      acceptors: uses.map(({ acceptor }) => acceptor),
+      advice: "block the node that should not be there, and change the network secret",
+    });
+    this.#deps.events.inviteConflict(inviteId, redeemers);
+  }
+}
+
+const tellPeer = (peer: Peer, redemptions: readonly Uint8Array[]): void => {
+  const bytesMax = peer.best?.session.frameBytesMax ?? 0;
+  for (const frame of encodeRedemptions(redemptions, bytesMax)) peer.send("control", frame);
+};

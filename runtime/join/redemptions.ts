@@ -1,0 +1,205 @@
+/**
+ * Which invitations were used, by whom. Kept durably until they expire, told to every member, so that a token that was
+ * stolen opens the door once. Owns the table and its bounds; join/enrolment.ts lets newcomers in. docs/protocol/join.md.
+ */
+import type { Clock, Log } from "@godwit/sdk";
+import {
+  decodeRedemption,
+  inviteKey,
+  signRedemption,
+  type Invite,
+  type Redemption,
+} from "../identity/invite.ts";
+import type { Signer, Verify } from "../identity/record.ts";
+import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { Store, StoreOp } from "../store/types.ts";
+
+/** All of them; a full table lets nobody in, because it could not remember whom. */
+export const REDEMPTIONS_MAX = 1_024;
+/** Those that one neighbour told. */
+export const REDEMPTIONS_PER_NEIGHBOUR_MAX = 512;
+/** Clocks of members may differ by this much. */
+export const EXPIRY_SLACK_MS = 120_000;
+/** By a clock that cannot be right, a redemption is kept this long after it came. */
+const KEPT_WITHOUT_CLOCK_MS = 30 * 24 * 3_600_000;
+const KEY_PREFIX = "redemption/";
+
+interface Held extends Redemption {
+  readonly bytes: Uint8Array;
+  readonly heldSinceMs: number;
+  readonly from: NodeId | undefined;
+  /** Durable; before that it counts, and is not told to anybody. */
+  isDurable: boolean;
+}
+
+export interface RedemptionsDeps {
+  readonly identity: Signer;
+  readonly network: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly store: Store;
+  readonly verify: Verify;
+  /** More nodes joined by an invitation than it allowed: it was used on both sides of a partition. */
+  onConflict(invite: Invite, redeemers: readonly Redemption[]): void;
+}
+
+export const isPlausible = (wallMs: number): boolean => wallMs >= PLAUSIBLE_WALL_MS;
+
+export class Redemptions {
+  readonly #deps: RedemptionsDeps;
+  /** By invitation, then by redeemer. */
+  readonly #held = new Map<string, Map<NodeId, Held>>();
+  readonly #perNeighbour = new Map<NodeId, number>();
+  #count = 0;
+  readonly #dropped;
+
+  constructor(deps: RedemptionsDeps) {
+    this.#deps = deps;
+    this.#dropped = deps.metrics.counter(
+      "godwit_redemptions_dropped_total",
+      "redemptions of invitations not taken from a neighbour, by reason",
+      ["reason"],
+    );
+    deps.metrics.observedGauge("godwit_redemptions", "used invitations remembered", () => this.#count);
+  }
+
+  async load(): Promise<void> {
+    for (const { key, meta } of await this.#deps.store.load("setting")) {
+      if (!key.startsWith(KEY_PREFIX)) continue;
+      const bytes = new Uint8Array(Buffer.from(meta, "base64"));
+      const redemption = this.#decode(bytes);
+      if (redemption !== undefined && !this.#isOver(redemption))
+        this.#insert(redemption, bytes, undefined, true);
+      else void this.#deps.store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
+    }
+  }
+
+  /** Whether `redeemer` may still use it: it did before, or a use is left. */
+  isFree(invite: Invite, redeemer: NodeId): boolean {
+    const used = this.#held.get(inviteKey(invite));
+    return used === undefined || used.has(redeemer) || used.size < invite.uses;
+  }
+
+  /** For telling others. Shared bytes: never write to them. */
+  get all(): Uint8Array[] {
+    this.#purge();
+    return [...this.#held.values()].flatMap((used) =>
+      [...used.values()].filter(({ isDurable }) => isDurable).map(({ bytes }) => bytes),
+    );
+  }
+
+  /**
+   * Notes a use by `redeemer`: at once in memory, so that a second one beside it fails, and resolves when it is durable with
+   * what others must hear. Undefined: it was known. Rejects, and takes it back, when it cannot be made durable or the table is
+   * full.
+   */
+  async redeem(invite: Invite, redeemer: NodeId): Promise<Uint8Array | undefined | "full"> {
+    if (this.#held.get(inviteKey(invite))?.has(redeemer) === true) return undefined;
+    this.#purge();
+    if (this.#count >= REDEMPTIONS_MAX) return "full";
+    const { identity, network, clock } = this.#deps;
+    const atMs = Math.floor(clock.wallMs());
+    const bytes = signRedemption(identity, { invite, redeemer, atMs }, network);
+    const held = this.#insert({ invite, redeemer, acceptor: identity.id, atMs }, bytes, undefined, false);
+    try {
+      await this.#deps.store.commit([putOf(held)]);
+    } catch (error) {
+      this.#remove(held);
+      throw error;
+    }
+    held.isDurable = true;
+    return bytes;
+  }
+
+  /**
+   * One that a neighbour told. True: it is new here, others must hear of it. Copies what it keeps. Throws GODWIT_DECODE for a
+   * forged one, which no honest neighbour passes on; what is dropped anyway costs no check of a signature.
+   */
+  offer(bytes: Uint8Array, from: NodeId): boolean {
+    const { network, verify } = this.#deps;
+    const redemption = decodeRedemption(bytes, network, () => true);
+    if (this.#held.get(inviteKey(redemption.invite))?.has(redemption.redeemer) === true) return false;
+    if (this.#isOver(redemption)) return this.#drop("expired");
+    this.#purge();
+    if (this.#count >= REDEMPTIONS_MAX) return this.#drop("full");
+    if ((this.#perNeighbour.get(from) ?? 0) >= REDEMPTIONS_PER_NEIGHBOUR_MAX) return this.#drop("quota");
+    decodeRedemption(bytes, network, verify);
+    const held = this.#insert(redemption, new Uint8Array(bytes), from, true);
+    this.#deps.store.commit([putOf(held)]).catch(() => {});
+    const used = [...this.#held.get(inviteKey(redemption.invite))!.values()];
+    if (used.length > redemption.invite.uses) this.#deps.onConflict(redemption.invite, used);
+    return true;
+  }
+
+  #drop(reason: string): false {
+    this.#dropped.add(1, { reason });
+    return false;
+  }
+
+  #decode(bytes: Uint8Array): Redemption | undefined {
+    try {
+      return decodeRedemption(bytes, this.#deps.network, this.#deps.verify);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #insert(redemption: Redemption, bytes: Uint8Array, from: NodeId | undefined, isDurable: boolean): Held {
+    const held: Held = {
+      ...redemption,
+      bytes,
+      from,
+      isDurable,
+      heldSinceMs: this.#deps.clock.monotonicMs(),
+    };
+    const key = inviteKey(redemption.invite);
+    const used = this.#held.get(key) ?? new Map<NodeId, Held>();
+    used.set(redemption.redeemer, held);
+    this.#held.set(key, used);
+    this.#count++;
+    if (from !== undefined) this.#perNeighbour.set(from, (this.#perNeighbour.get(from) ?? 0) + 1);
+    return held;
+  }
+
+  #remove(held: Held): void {
+    const key = inviteKey(held.invite);
+    const used = this.#held.get(key);
+    if (used?.delete(held.redeemer) !== true) return;
+    if (used.size === 0) this.#held.delete(key);
+    this.#count--;
+    if (held.from === undefined) return;
+    const left = this.#perNeighbour.get(held.from)! - 1;
+    if (left === 0) this.#perNeighbour.delete(held.from);
+    else this.#perNeighbour.set(held.from, left);
+  }
+
+  #isOver({ invite }: Redemption, heldSinceMs?: number): boolean {
+    const { clock } = this.#deps;
+    const wallMs = clock.wallMs();
+    if (isPlausible(wallMs) && isPlausible(invite.expiresAtS * 1_000))
+      return wallMs > invite.expiresAtS * 1_000 + 2 * EXPIRY_SLACK_MS;
+    return heldSinceMs !== undefined && clock.monotonicMs() - heldSinceMs > KEPT_WITHOUT_CLOCK_MS;
+  }
+
+  #purge(): void {
+    const ops: StoreOp[] = [];
+    for (const used of this.#held.values())
+      for (const held of used.values()) {
+        if (!this.#isOver(held, held.heldSinceMs)) continue;
+        this.#remove(held);
+        ops.push({ op: "delete", in: "setting", key: keyOf(held) });
+      }
+    if (ops.length > 0) this.#deps.store.commit(ops).catch(() => {});
+  }
+}
+
+const keyOf = ({ invite, redeemer }: Redemption): string => `${KEY_PREFIX}${inviteKey(invite)}/${redeemer}`;
+const putOf = (held: Held): StoreOp => ({
+  op: "put",
+  in: "setting",
+  key: keyOf(held),
+  meta: Buffer.from(held.bytes).toString("base64"),
+});

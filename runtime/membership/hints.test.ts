@@ -1,0 +1,137 @@
+import { Dialer, TARGETS_MAX } from "../peer/dialer.ts";
+import { godwitError } from "../kernel/errors.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId } from "../kernel/ids.ts";
+import { HINTS_PER_SOURCE_MAX, MembershipView } from "./hints.ts";
+
+const node = formatNodeId(new Uint8Array(32).fill(2));
+const endpoint = "tcp://a:1";
+
+function setup() {
+  const clock = new ManualClock();
+  const log: string[] = [];
+  const view = new MembershipView(clock, {
+    wanted: (at, id, isPermanent) =>
+      log.push(`wanted ${at}${id === undefined ? "" : " pinned"}${isPermanent ? " for ever" : ""}`),
+    unwanted: (at) => log.push(`unwanted ${at}`),
+    heard() {},
+  });
+  return { clock, log, view };
+}
+
+test("an endpoint is wanted as long as one source speaks for it", async () => {
+  const { clock, log, view } = setup();
+  view.hint("serf", { endpoint, lifetimeMs: 1_000 });
+  view.hint("mdns", { endpoint, nodeId: node });
+  await clock.advance(2_000);
+  expect(log).toEqual(["wanted tcp://a:1", "wanted tcp://a:1 pinned"]);
+  view.withdraw("mdns", endpoint);
+  view.withdraw("mdns", endpoint);
+  expect(log.slice(2)).toEqual(["unwanted tcp://a:1"]);
+});
+
+test("a member that named another's endpoint as its own does not keep it pinned to itself", async () => {
+  const clock = new ManualClock();
+  const liar = formatNodeId(new Uint8Array(32).fill(3));
+  const seen: unknown[] = [];
+  const view = new MembershipView(clock, {
+    wanted: (_at, id) => seen.push(id),
+    unwanted: () => seen.push("unwanted"),
+    heard() {},
+  });
+  view.hint("book", { endpoint, nodeId: node });
+  view.hint("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
+  await clock.advance(8_000);
+  expect(seen).toEqual([node, liar, node]);
+  view.stop();
+});
+
+test("a refreshed hint lives from its refresh; no lifetime is longer than a day", async () => {
+  const { clock, log, view } = setup();
+  view.hint("serf", { endpoint, lifetimeMs: 1_000 });
+  await clock.advance(900);
+  view.hint("serf", { endpoint, lifetimeMs: 1e12 });
+  await clock.advance(86_300_000);
+  expect(view.hints).toMatchObject([{ source: "serf", ageMs: 86_300_000, isPermanent: false }]);
+  await clock.advance(100_001);
+  expect([view.hints, log.at(-1)]).toEqual([[], "unwanted tcp://a:1"]);
+});
+
+test("what an operator wrote down is wanted for ever and not pinned by a memory; once withdrawn it is a hint again", () => {
+  const { log, view } = setup();
+  view.hint("static", { endpoint, permanent: true });
+  view.hint("book", { endpoint, nodeId: node });
+  view.withdraw("static", endpoint);
+  expect(log).toEqual(["wanted tcp://a:1 for ever", "wanted tcp://a:1 for ever", "wanted tcp://a:1"]);
+});
+
+test("a hint that expires does not take a trusted node's endpoint with it", async () => {
+  const { clock, log, view } = setup();
+  view.hint("book", { endpoint, nodeId: node, permanent: true });
+  view.hint("mdns", { endpoint, lifetimeMs: 10 });
+  await clock.advance(20);
+  expect(log).toEqual(["wanted tcp://a:1 pinned for ever", "wanted tcp://a:1 pinned for ever"]);
+});
+
+test("a source is bounded, its end voids all it said, and stop leaves no timer", async () => {
+  const { clock, log, view } = setup();
+  for (let i = 0; i < HINTS_PER_SOURCE_MAX; i++)
+    expect(view.hint("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 })).toBe(true);
+  expect(view.hint("dht", { endpoint })).toBe(false);
+  expect(view.hint("dht", { endpoint: "tcp://h:3", lifetimeMs: 9_000 })).toBe(true);
+  expect(view.hint("serf", { endpoint, lifetimeMs: 9_000 })).toBe(true);
+  view.withdrawAll("dht");
+  expect(view.hints.length).toBe(1);
+  expect(log.filter((line) => line.startsWith("unwanted")).length).toBe(HINTS_PER_SOURCE_MAX);
+  view.stop();
+  expect(clock.nextAtMs()).toBeUndefined();
+});
+
+test("a malformed node id is refused and changes nothing", () => {
+  const { log, view } = setup();
+  expect(() => view.hint("dht", { endpoint, nodeId: "nonsense" })).toThrow("not a node id");
+  expect([view.hints, log]).toEqual([[], []]);
+});
+
+test("a million hints of one source cost bounded memory and bounded dials", async () => {
+  const clock = new ManualClock();
+  let dials = 0;
+  const dialer = new Dialer({
+    clock,
+    random: seededRandom(1),
+    log: silentLog,
+    metrics: new Metrics(),
+    self: node,
+    dial: () => (dials++, Promise.reject(godwitError("GODWIT_DIAL_FAILED", "nobody there"))),
+    handshake: () => Promise.reject(new Error("never")),
+    adopt() {},
+    isConnected: () => false,
+  });
+  const view = new MembershipView(clock, {
+    wanted: (at, id, isPermanent) =>
+      void dialer.add({ endpoint: at, isPermanent, ...(id === undefined ? {} : { nodeId: id }) }),
+    unwanted: (at) => dialer.remove(at),
+    heard() {},
+  });
+  let taken = 0;
+  for (let index = 0; index < 1_000_000; index++)
+    if (view.hint("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 })) taken++;
+  expect(taken).toBe(HINTS_PER_SOURCE_MAX);
+  expect(view.hint("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` })).toBe(false);
+  expect(view.hints.length).toBe(HINTS_PER_SOURCE_MAX);
+  expect(dialer.targets.length).toBeLessThanOrEqual(TARGETS_MAX);
+  await clock.advance(10_000);
+  expect(dials).toBeGreaterThan(300);
+  expect(dials).toBeLessThanOrEqual(64 * 11);
+  // What an operator wrote down does not wait behind them.
+  const before = dials;
+  dialer.add({ endpoint: "tcp://a:1", isPermanent: true });
+  await clock.advance(1);
+  expect(dials).toBeGreaterThan(before);
+  view.stop();
+  dialer.stop();
+});

@@ -1,0 +1,56 @@
+/**
+ * What custody sees of the mesh: a carrier that knows the next hop and reaches neighbours, and a directory that knows
+ * who an address names.
+ */
+import { type NodeId } from "../kernel/ids.ts";
+import type { Peers } from "../peer/peers.ts";
+import { decideForward, type NextHop } from "../route/decide.ts";
+import type { Router } from "../route/router.ts";
+import type { Carrier } from "../custody/context.ts";
+import { BULK_BYTES } from "../custody/forwarding/ready-queue.ts";
+import { HOP_LIMIT } from "../wire/constants.ts";
+
+/** How custody reaches the neighbours: by the routes, over the peers. */
+export function createCarrier(
+  self: NodeId,
+  { router, peers }: { router: Router; peers: Peers },
+  queueDelay: (id: NodeId) => number,
+  noteTraffic: (destination: NodeId, bytes: number) => void,
+): Carrier {
+  return {
+    nextHop: ({ destination, arrivedFrom, bytes }, avoid, shun) => {
+      const plane = bytes > BULK_BYTES ? "bulk" : "any";
+      let hops: readonly NextHop[] = router.nextHops(destination, plane);
+      if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
+      // Back where it came from is no other way.
+      const others = hops.filter(({ neighbour }) => neighbour !== shun && neighbour !== arrivedFrom);
+      if (shun !== undefined && others.length > 0) hops = others;
+      const request = {
+        destination,
+        self,
+        hopsLeft: HOP_LIMIT,
+        arrivedFrom,
+        size: 0,
+        plane,
+        isCustody: true,
+      } as const;
+      const decision = decideForward(request, hops, queueDelay);
+      if (decision.kind === "forward" && decision.to !== destination) noteTraffic(destination, bytes);
+      return decision.kind === "forward"
+        ? { kind: "forward", to: decision.to }
+        : {
+            kind: "wait",
+            reason:
+              plane === "bulk" && router.reachable(destination)
+                ? "no route fit for bulk yet"
+                : "no route yet",
+          };
+    },
+    isConnected: (id) => peers.get(id) !== undefined,
+    send: (to, lane, frame) => peers.get(to)?.send(lane, frame) ?? false,
+    frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
+    rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
+    patienceMs: (to) => peers.get(to)?.best?.session.patienceMs ?? 0,
+    isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
+  };
+}

@@ -1,0 +1,42 @@
+/** What the way to each neighbour costs, from what its best link measured: the router's input. */
+import type { NodeId } from "../kernel/ids.ts";
+import type { Peer } from "../peer/peer.ts";
+import { bottleneckOf, linkCost } from "../route/cost.ts";
+
+/** Round trip assumed before the first measurement, ms. */
+const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
+
+export class LinkCosts {
+  /** The last one of each neighbour: costs move in steps, with hysteresis. */
+  readonly #last = new Map<NodeId, number>();
+  readonly #hopCostMs: number;
+
+  /** `hopCostMs` is added to each link. */
+  constructor(hopCostMs: number) {
+    this.#hopCostMs = hopCostMs;
+  }
+
+  of(peer: Peer) {
+    const link = peer.best ?? peer.links[0]!;
+    const { session, rateBitsPerSecond } = link;
+    const guessMs = session.patienceMs || RTT_GUESS_MS[session.linkClass];
+    const baseRttMs = link.isMeasured
+      ? (link.rttMinMs ?? guessMs)
+      : Math.min(link.rttMinMs ?? guessMs, guessMs);
+    const measured = { rateBitsPerSecond, loss: 0, baseRttMs: baseRttMs + 2 * this.#hopCostMs };
+    const cost = linkCost(this.#last.get(peer.id), measured);
+    this.#last.set(peer.id, cost);
+    return {
+      cost,
+      mtu: session.frameBytesMax,
+      bottleneck: bottleneckOf(rateBitsPerSecond),
+      profile: session.linkClass,
+      rateBitsPerSecond,
+      takesBulk: (session.patienceMs ?? 0) > 0,
+    };
+  }
+
+  forget(id: NodeId): void {
+    this.#last.delete(id);
+  }
+}

@@ -1,0 +1,83 @@
+/** What a mesh is given and whom it tells: its seams to the node around it, real or simulated. */
+import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { DhKey } from "../identity/keys.ts";
+import type { NodeRecord } from "../identity/record.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { Session } from "../link/types.ts";
+import type { EnrolmentEvents, LiveSecret } from "../join/enrolment.ts";
+import type { MembersDeps } from "../membership/members.ts";
+import type { DistrustEvents } from "../trust/quarantine.ts";
+import type { TrustGrant, TrustLevel } from "../trust/book.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { TrustRule } from "../trust/rules.ts";
+import type { CustodyLimits, Sealer } from "../custody/context.ts";
+import type { CustodyEvents } from "../custody/custody.ts";
+import type { Store } from "../store/types.ts";
+
+export interface MeshIdentity {
+  readonly id: NodeId;
+  readonly dh: DhKey;
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** Rotating prekeys (identity/prekeys.ts). */
+export interface PrekeySource {
+  current(): { readonly keyId: number; readonly publicKey: Uint8Array };
+}
+
+export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
+  peerUp(peer: Peer): void;
+  peerDown(peer: Peer, reason: string): void;
+  linkUp(peer: Peer, endpoint: string): void;
+  linkDown(peer: Peer, endpoint: string, reason: string): void;
+  routeChanged(destination: NodeId, isReachable: boolean): void;
+  /** A newer record of a node, or its first. */
+  recordChanged?(id: NodeId): void;
+  hintHeard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
+  nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
+  trustChanged(id: NodeId, grant: TrustGrant): void;
+  revoked(record: NodeRecord): void;
+  /** What is concluded about a node changed; `previous` is undefined for a new one. */
+  memberChanged: MembersDeps["changed"];
+}
+
+export interface MeshDeps {
+  readonly identity: MeshIdentity;
+  readonly network: string;
+  /** Live network secrets, newest first; none: an open mesh. */
+  liveSecrets(): readonly LiveSecret[];
+  /** Signs names and revocations; none: names are pinned, and nodes revoke themselves only. */
+  readonly authority?: NodeId | undefined;
+  readonly callsign: string | undefined;
+  readonly location: string | undefined;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly store: Store;
+  readonly limits: CustodyLimits;
+  readonly names: ReadonlyMap<string, NodeId>;
+  readonly trust: ReadonlyMap<NodeId, TrustLevel>;
+  readonly trustRules: readonly TrustRule[];
+  /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
+  readonly promoteAfterMs: number | undefined;
+  /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
+  readonly linksWanted: number;
+  /** Some transport here can dial it. */
+  canDial(endpoint: string): boolean;
+  readonly destinationsMax?: number;
+  /** Added to the cost of each link, ms. */
+  readonly hopCostMs: number;
+  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** Built once the store is open: prekeys live there. */
+  openSealing(
+    recordOf: (id: NodeId) => NodeRecord | undefined,
+  ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
+  /** Opens a pipe to an endpoint of some transport. */
+  dial(endpoint: string, signal: AbortSignal, expected: NodeId | undefined): Promise<Pipe>;
+  /** For a dial and its handshake together; undefined: the default. */
+  dialTimeoutMs?(endpoint: string): number | undefined;
+  handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
+  readonly events: MeshEvents;
+}

@@ -1,0 +1,84 @@
+/**
+ * Small messages between the plugins of two linked nodes. Bounded in size and, for what comes in, in rate; what is
+ * beyond is dropped and counted. Never answers, never forwards. docs/protocol/frames.md.
+ */
+import type { Clock } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import { PLUGIN_MESSAGE_BYTES_MAX } from "../wire/constants.ts";
+import { decodePluginMessage, encodePluginMessage } from "../wire/plugin-messages.ts";
+
+/** Taken from one neighbour: at once, and after that each second. */
+const MESSAGES_AT_ONCE = 32;
+const MESSAGES_PER_SECOND = 1;
+
+export interface PluginMessagesDeps {
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  /** False: no link, or no room. */
+  send(to: NodeId, frame: Uint8Array): boolean;
+}
+
+export type MessageHandler = (from: NodeId, message: Uint8Array) => void;
+
+export class PluginMessages {
+  readonly #deps: PluginMessagesDeps;
+  readonly #handlers = new Map<string, Set<MessageHandler>>();
+  /** By neighbour, while it is one. */
+  readonly #allowance = new Map<NodeId, { left: number; atMs: number }>();
+  readonly #messages;
+
+  constructor(deps: PluginMessagesDeps) {
+    this.#deps = deps;
+    this.#messages = deps.metrics.counter(
+      "godwit_plugin_messages_total",
+      "messages of neighbours' plugins by outcome",
+      ["outcome"],
+    );
+  }
+
+  /** Borrows `message`. False: no link, too long, or no room. */
+  send(to: NodeId, plugin: string, message: Uint8Array): boolean {
+    return (
+      message.length <= PLUGIN_MESSAGE_BYTES_MAX && this.#deps.send(to, encodePluginMessage(plugin, message))
+    );
+  }
+
+  /** Answers what ends it. */
+  subscribe(plugin: string, handler: MessageHandler): () => void {
+    const handlers = this.#handlers.get(plugin) ?? new Set();
+    this.#handlers.set(plugin, handlers.add(handler));
+    return () => {
+      handlers.delete(handler);
+      if (handlers.size === 0 && this.#handlers.get(plugin) === handlers) this.#handlers.delete(plugin);
+    };
+  }
+
+  /** Throws GODWIT_DECODE. */
+  onFrame(from: NodeId, frame: Uint8Array): void {
+    if (!this.#spend(from)) return this.#messages.add(1, { outcome: "limited" });
+    const { plugin, message } = decodePluginMessage(frame);
+    const handlers = this.#handlers.get(plugin);
+    if (handlers === undefined) return this.#messages.add(1, { outcome: "unwanted" });
+    this.#messages.add(1, { outcome: "taken" });
+    for (const handler of [...handlers]) handler(from, message.slice());
+  }
+
+  onPeerDown(id: NodeId): void {
+    // A neighbour that comes and goes gains nothing by it while its bucket would be full anyway.
+    if (this.#refilled(id).left >= MESSAGES_AT_ONCE) this.#allowance.delete(id);
+  }
+
+  #refilled(id: NodeId): { left: number; atMs: number } {
+    const nowMs = this.#deps.clock.monotonicMs();
+    const known = this.#allowance.get(id) ?? { left: MESSAGES_AT_ONCE, atMs: nowMs };
+    const gained = ((nowMs - known.atMs) / 1_000) * MESSAGES_PER_SECOND;
+    return { left: Math.min(MESSAGES_AT_ONCE, known.left + gained), atMs: nowMs };
+  }
+
+  #spend(id: NodeId): boolean {
+    const { left, atMs } = this.#refilled(id);
+    this.#allowance.set(id, { left: left >= 1 ? left - 1 : left, atMs });
+    return left >= 1;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * Streams on the mesh: which way their packets go, over the plane for bulk alone, so that no stream ever enters a slow
+ * path, and whether the first hop takes more.
+ */
+import type { NodeId } from "../kernel/ids.ts";
+import type { MeshDeps } from "./deps.ts";
+import { FRAME_BYTES_MIN } from "../stream/constants.ts";
+import type { Path } from "../stream/session-types.ts";
+import { Streams } from "../stream/streams.ts";
+import { FRAME_BYTES_MAX } from "../wire/constants.ts";
+import type { MeshParts } from "./parts.ts";
+
+const GONE_KEY_LABEL = new TextEncoder().encode("godwit stream gone key");
+const GONE_KEY_BYTES = 32;
+
+export function createStreams(deps: MeshDeps, parts: MeshParts): Streams {
+  const { identity, network, clock, random, log, metrics } = deps;
+  return new Streams({
+    self: identity.id,
+    dh: identity.dh,
+    // Ed25519 signatures are deterministic: the key is the same after a restart and known to nobody else.
+    goneKey: identity.sign(GONE_KEY_LABEL).slice(0, GONE_KEY_BYTES),
+    network,
+    clock,
+    random,
+    log,
+    metrics,
+    isBlocked: (id) => parts.isRefused(id),
+    path: (remote) => pathTo(remote, parts),
+    sendPacket: (_remote, frame) => parts.packets.sendFrame(frame),
+  });
+}
+
+function pathTo(remote: NodeId, { router, peers }: MeshParts): Path {
+  const hops = router.nextHops(remote, "bulk");
+  let frameBytes = 0;
+  let isFull = true;
+  for (const hop of hops) {
+    // A carried medium takes bulk, but no stream waits for days.
+    const isCarried = (peers.get(hop.neighbour)?.best?.session.patienceMs ?? 0) > 0;
+    if (hop.mtu < FRAME_BYTES_MIN || isCarried) continue;
+    // The best way decides the size: forwarding skips the ways that are too narrow for it.
+    if (frameBytes === 0) frameBytes = Math.min(hop.mtu, FRAME_BYTES_MAX);
+    if (hop.mtu >= frameBytes && peers.get(hop.neighbour)?.hasRoom === true) isFull = false;
+  }
+  if (frameBytes > 0) return { kind: isFull ? "full" : "ready", frameBytes };
+  return { kind: hops.length > 0 || router.nextHops(remote, "any").length > 0 ? "slow" : "none" };
+}

@@ -1,0 +1,113 @@
+/**
+ * The context of the SDK as the host hands it to one life of one plugin. Everything registered here ends with that life's
+ * scope; what the node lacks (a store, an identity, the mesh) is refused when it is asked for, not before.
+ */
+import type { EngineContext, HealContext, Plugin, PluginHealth, ServiceContext } from "@godwit/sdk";
+import { godwitError } from "../../kernel/errors.ts";
+import { openMeshDoor } from "./mesh-door.ts";
+import { openPluginNet } from "./net.ts";
+import type { Offers } from "./offers.ts";
+import { openPeersDoor } from "./peers-door.ts";
+import { allowAll } from "../permissions.ts";
+import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
+import { type HostDeps, type Running, sourceOf } from "./instance.ts";
+
+/** What the context tells the host. */
+export interface ContextHooks {
+  health(health: PluginHealth): void;
+  hintDropped(): void;
+}
+
+export function createHostContext(
+  deps: HostDeps,
+  offers: Offers,
+  running: Running,
+  plugin: Plugin,
+  hooks: ContextHooks,
+): ServiceContext & EngineContext & HealContext {
+  const { clock, random, metrics, events, mesh, network, store } = deps;
+  const { instance, scope } = running;
+  const log = deps.log.child({ plugin: sourceOf(instance) });
+  const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
+  const door =
+    instance.namespace === "service" && mesh !== undefined
+      ? openMeshDoor({ backend: mesh, scope, clock, log })
+      : undefined;
+  const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
+  const { stateDir, deriveSeed, peers, netPolicy } = deps;
+  const kind = `${instance.namespace}.${plugin.id}`;
+  const peersDoor =
+    peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
+  return {
+    net: openPluginNet(scope, netPolicy?.(plugin, instance) ?? allowAll),
+    deriveSeed: async (purpose) => {
+      if (deriveSeed === undefined)
+        throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");
+      return derivePluginSeed(deriveSeed, sourceOf(instance), purpose);
+    },
+    folder: async () => {
+      if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
+      return await openPluginFolder(stateDir, sourceOf(instance));
+    },
+    get peers() {
+      if (peersDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there are no peers here");
+      return peersDoor;
+    },
+    get storage() {
+      if (storage === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no store here");
+      return storage;
+    },
+    get mesh() {
+      if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
+      return door;
+    },
+    ...offers.doors(instance.name, scope),
+    instance: instance.name,
+    clock,
+    random,
+    log,
+    network: {
+      addresses: () => network.addresses(),
+      onChange: (fn) => {
+        if (!scope.isClosed) scope.own(network.watch(fn));
+      },
+    },
+    signal: scope.signal,
+    spawn: (name, task) => scope.spawn(name, task),
+    own: (dispose) => scope.own(dispose),
+    health: (health) => {
+      if (!scope.isClosed) hooks.health(health);
+    },
+    onRequest: (handler) => void (running.onRequest = handler),
+    counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
+    gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
+    transport: {
+      register: (driver) => {
+        if (!scope.isClosed) running.driver = driver;
+      },
+      accept: (pipe) => {
+        if (scope.isClosed) pipe.close();
+        else events.pipe(instance.name, pipe);
+      },
+      listening: (endpoints) => {
+        if (scope.isClosed) return;
+        running.endpoints = [...endpoints];
+        events.listening();
+      },
+      overlay: (overlay) => {
+        if (!scope.isClosed) running.overlay = overlay;
+      },
+    },
+    discovery: {
+      hint: (hint) => {
+        if (scope.isClosed) return;
+        const isTaken = events.hint(sourceOf(instance), hint);
+        if (!isTaken) hooks.hintDropped();
+        if (!isTaken && !running.hasTooManyHints)
+          log.warn("hint dropped", { source: sourceOf(instance), reason: "too many hints, or too long" });
+        running.hasTooManyHints = !isTaken;
+      },
+      withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
+    },
+  };
+}

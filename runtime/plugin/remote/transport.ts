@@ -1,0 +1,152 @@
+/** Transports and discovery of a plugin outside of the node's thread: its driver, its pipes, its endpoints and hints. */
+import type { Pipe, PluginContext } from "@godwit/sdk";
+import { z } from "zod";
+import { GodwitError, godwitError } from "../../kernel/errors.ts";
+import type { Flows } from "../frames/flow.ts";
+import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
+import type { RemoteCalls } from "./calls.ts";
+import { parseJson } from "../frames/parse.ts";
+
+/** Endpoints that one transport may publish. */
+const ENDPOINTS_MAX = 64;
+/** Neighbours in an overlay that one transport may tell of at a time. */
+const OVERLAY_PEERS_MAX = 1_024;
+const endpoint = z.string().max(512);
+
+/** As for every transport: 30 days. */
+const PATIENCE_MS_MAX = 30 * 86_400_000;
+
+const pipeSchema = z.object({
+  kind: z.enum(["stream", "datagram"]),
+  remote: endpoint,
+  local: endpoint,
+  linkClass: z.enum(["fast", "medium", "slow"]),
+  isAnonymous: z.boolean().default(false),
+  patienceMs: z.number().nonnegative().max(PATIENCE_MS_MAX).default(0),
+  rateBitsPerSecond: z.number().positive().max(1e12),
+  mtu: z.number().int().min(0).max(65_535),
+});
+const changeSchema = z.object({
+  remote: endpoint.optional(),
+  mtu: z.number().int().min(0).max(65_535).optional(),
+});
+const count = z.number().nonnegative();
+const overlaySchema = z.object({
+  address: z.string().max(64),
+  subnet: z.string().max(64).exactOptional(),
+  mtu: z.number().int().min(0).max(65_535).exactOptional(),
+  sessions: count.exactOptional(),
+  peers: z
+    .array(
+      z.object({
+        address: z.string().max(64).optional(),
+        remote: endpoint,
+        isUp: z.boolean(),
+        direction: z.enum(["inbound", "outbound"]).exactOptional(),
+        upMs: count.exactOptional(),
+        latencyMs: count.exactOptional(),
+        receivedBytes: count.exactOptional(),
+        sentBytes: count.exactOptional(),
+      }),
+    )
+    .max(OVERLAY_PEERS_MAX),
+});
+const eventSchema = z.discriminatedUnion("event", [
+  z.object({
+    event: z.literal("register"),
+    schemes: z.array(z.string().regex(/^[a-z][a-z0-9+.-]{0,31}$/)).max(16),
+    dialTimeoutMs: z.number().int().positive().optional(),
+  }),
+  z.object({ event: z.literal("listening"), endpoints: z.array(endpoint).max(ENDPOINTS_MAX) }),
+  z.object({
+    event: z.literal("hint"),
+    endpoint,
+    nodeId: z.string().max(64).optional(),
+    permanent: z.boolean().optional(),
+    lifetimeMs: z.number().positive().optional(),
+  }),
+  z.object({ event: z.literal("withdraw"), endpoint }),
+  z.object({ event: z.literal("overlay"), overlay: overlaySchema.optional() }),
+]);
+const openSchema = z.object({ what: z.literal("pipe"), pipe: pipeSchema });
+const dialledSchema = z.object({ flow: z.number().int().positive().max(0xffff_ffff), pipe: pipeSchema });
+
+export class RemoteTransport {
+  readonly #ctx: PluginContext;
+  readonly #flows: Flows;
+  readonly #calls: RemoteCalls;
+
+  constructor(ctx: PluginContext, flows: Flows, calls: RemoteCalls) {
+    this.#ctx = ctx;
+    this.#flows = flows;
+    this.#calls = calls;
+  }
+
+  /** Throws GODWIT_DECODE. */
+  onEvent(json: unknown): void {
+    const { transport, discovery } = this.#ctx;
+    const event = parseJson(eventSchema, json);
+    switch (event.event) {
+      case "register":
+        return transport.register({
+          schemes: event.schemes,
+          ...(event.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: event.dialTimeoutMs }),
+          dial: (to, signal, expected) => this.#dial(to, signal, expected),
+        });
+      case "listening":
+        return transport.listening(event.endpoints);
+      case "hint": {
+        const { nodeId, permanent, lifetimeMs } = event;
+        return discovery.hint({
+          endpoint: event.endpoint,
+          ...(nodeId === undefined ? {} : { nodeId }),
+          ...(permanent === undefined ? {} : { permanent }),
+          ...(lifetimeMs === undefined ? {} : { lifetimeMs }),
+        });
+      }
+      case "withdraw":
+        return discovery.withdraw(event.endpoint);
+      case "overlay":
+        return transport.overlay(
+          event.overlay && {
+            ...event.overlay,
+            peers: event.overlay.peers.map(({ address, ...peer }) => ({ ...peer, address })),
+          },
+        );
+    }
+  }
+
+  /** A pipe that somebody else opened. Throws GODWIT_DECODE. */
+  onOpen(id: number, json: unknown): void {
+    const { pipe } = parseJson(openSchema, json);
+    this.#flows.checkForeignId(id);
+    this.#ctx.transport.accept(this.#pipe(id, { ...pipe, direction: "inbound" }));
+  }
+
+  /** The flow opens while the answer is handled, so that no data of it comes before. */
+  #dial(to: string, signal: AbortSignal, expected: string | undefined): Promise<Pipe> {
+    return this.#calls.call(
+      "dial",
+      { endpoint: to, ...(expected === undefined ? {} : { expected }) },
+      (value) => {
+        const { flow, pipe } = parseJson(dialledSchema, value);
+        this.#flows.checkForeignId(flow);
+        return this.#pipe(flow, { ...pipe, direction: "outbound" });
+      },
+      signal,
+    );
+  }
+
+  #pipe(id: number, properties: FlowProperties): Pipe {
+    if (properties.kind === "datagram" && properties.mtu === 0)
+      throw new GodwitError("GODWIT_DECODE", "plugin frame: a datagram pipe without an MTU", {
+        kind: "protocol",
+      });
+    return new FlowPipe(this.#flows, id, properties, (change) => {
+      const { remote, mtu } = parseJson(changeSchema, change);
+      if (properties.kind === "stream" && mtu !== undefined && mtu > 0)
+        throw godwitError("GODWIT_DECODE", "plugin frame: a stream with an MTU");
+      return { ...(remote === undefined ? {} : { remote }), ...(mtu === undefined ? {} : { mtu }) };
+    });
+  }
+}

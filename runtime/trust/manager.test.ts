@@ -1,0 +1,171 @@
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { openMemoryStore, SimDisk } from "../store/memory.ts";
+import { PeerBook, type TrustGrant } from "./book.ts";
+import { PeerManager, type PeerManagerDeps } from "./manager.ts";
+import type { Peer } from "../peer/peer.ts";
+import { TrustRules, type TrustRule } from "./rules.ts";
+
+const HOUR_MS = 3_600_000;
+const random = seededRandom(3);
+const newId = (): NodeId => formatNodeId(random.bytes(32));
+
+async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promoteAfterMs?: number } = {}) {
+  const clock = new ManualClock();
+  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
+  const book = new PeerBook({ store, configured: new Map(), clock, log: silentLog });
+  const peers = new Map<NodeId, Peer>();
+  const grants: (TrustGrant & { id: NodeId })[] = [];
+  const hints = new Map<string, string | undefined>();
+  const members: NodeId[] = [];
+  const cut: NodeId[] = [];
+  const deps: PeerManagerDeps = {
+    self: newId(),
+    clock,
+    random,
+    log: silentLog,
+    metrics: new Metrics(),
+    book,
+    rules: new TrustRules(options.rules ?? []),
+    linksWanted: options.linksWanted ?? 0,
+    promoteAfterMs: options.promoteAfterMs ?? 24 * HOUR_MS,
+    connected: () => peers.values(),
+    members: () => members.map((id) => ({ id, endpoints: [`tcp://10.0.0.1/${id}`], isTrusted: false })),
+    callsignOf: () => "LON-B",
+    setTrust: async (id, grant) => {
+      grants.push({ id, ...grant });
+      await book.setTrust(id, grant);
+    },
+    hint: ({ endpoint, nodeId }) => void hints.set(endpoint, nodeId),
+    withdraw: (endpoint) => void hints.delete(endpoint),
+    disconnect: (id) => void cut.push(id),
+  };
+  const manager = new PeerManager(deps);
+  manager.start();
+  const connect = (id: NodeId, remoteEndpoint = "tcp://10.0.0.9:1") => {
+    const session = { remoteEndpoint, linkClass: "fast" };
+    // The manager reads no more of a peer than this.
+    const peer = {
+      id,
+      upAtMs: clock.monotonicMs(),
+      links: [{ session }],
+      best: { session },
+    } as unknown as Peer;
+    peers.set(id, peer);
+    book.noteSeen(id, [], clock.wallMs());
+    manager.onPeerUp(peer);
+  };
+  const disconnect = (id: NodeId) => {
+    peers.delete(id);
+    manager.onPeerDown(id);
+  };
+  return { clock, book, manager, grants, hints, members, cut, connect, disconnect };
+}
+
+describe("trust", () => {
+  test("a node that was linked for a day becomes trusted, once, with the reason", async () => {
+    const { clock, connect, grants, book } = await setup();
+    const id = newId();
+    connect(id);
+    await clock.advance(23 * HOUR_MS);
+    expect(grants).toEqual([]);
+    await clock.advance(2 * HOUR_MS);
+    expect(grants).toMatchObject([{ id, level: "trusted", by: "manager" }]);
+    expect(grants[0]!.reason).toContain("linked for 24.");
+    expect(book.standing(id)).toMatchObject({ level: "trusted", by: "manager" });
+  });
+
+  test("half the day linked is not a day", async () => {
+    const { clock, connect, disconnect, grants } = await setup();
+    const id = newId();
+    for (let hour = 0; hour < 40; hour++) {
+      if (hour % 2 === 0) connect(id);
+      else disconnect(id);
+      await clock.advance(HOUR_MS);
+    }
+    expect(grants).toEqual([]);
+  });
+
+  test("a liar is demoted at once, and blocked for a time at the third lie", async () => {
+    const { clock, connect, manager, grants, book } = await setup({ promoteAfterMs: HOUR_MS });
+    const id = newId();
+    connect(id);
+    await clock.advance(2 * HOUR_MS);
+    manager.report(id, "lied");
+    expect(grants.at(-1)).toMatchObject({ level: "member", by: "manager" });
+    manager.report(id, "lied");
+    manager.report(id, "lied");
+    expect(grants.at(-1)).toMatchObject({ level: "blocked", forMs: HOUR_MS });
+    expect(book.isBlocked(id)).toBe(true);
+    await clock.advance(HOUR_MS + 1);
+    expect(book.isBlocked(id)).toBe(false);
+    for (let i = 0; i < 3; i++) manager.report(id, "lied");
+    expect(grants.at(-1)).toMatchObject({ level: "blocked", forMs: 2 * HOUR_MS });
+  });
+
+  test("an operator's word stands, whatever a node does", async () => {
+    const { book, connect, manager, grants } = await setup();
+    const id = newId();
+    connect(id);
+    void book.setTrust(id, { level: "trusted", reason: "mine", by: "operator" });
+    for (let i = 0; i < 5; i++) manager.report(id, "lied");
+    expect(grants).toEqual([]);
+    expect(book.trustOf(id)).toBe("trusted");
+  });
+
+  test("a rule that blocks cuts the link and keeps the node out", async () => {
+    const rule = { level: "blocked", callsigns: [], transports: [], networks: ["192.0.2.0/24"] } as const;
+    const { connect, disconnect, cut, book } = await setup({ rules: [rule] });
+    const [bad, fine] = [newId(), newId()];
+    connect(fine);
+    connect(bad, "tcp://192.0.2.66:1");
+    expect(cut).toEqual([bad]);
+    disconnect(bad);
+    expect(book.isBlocked(bad)).toBe(true);
+    expect(book.trustOf(fine)).toBe("member");
+  });
+});
+
+describe("links of its own accord", () => {
+  test("calls as many members as are wanted and gives up on those that never answer", async () => {
+    const { clock, hints, members } = await setup({ linksWanted: 3 });
+    for (let i = 0; i < 20; i++) members.push(newId());
+    await clock.advance(3_000);
+    expect(hints.size).toBe(3);
+    const first = new Set(hints.values());
+    await clock.advance(60_000);
+    expect(hints.size).toBeGreaterThan(0);
+    expect([...hints.values()].some((id) => first.has(id))).toBe(false);
+  });
+
+  test("nobody is called while there are enough links; the ring's neighbour aside", async () => {
+    const { clock, hints, members, connect } = await setup({ linksWanted: 3 });
+    for (let i = 0; i < 20; i++) members.push(newId());
+    for (const id of members) connect(id);
+    await clock.advance(60_000);
+    expect(hints.size).toBe(0);
+  });
+
+  test("a link that came is kept wished for, and called again when it goes", async () => {
+    const { clock, hints, members, connect, disconnect } = await setup({ linksWanted: 1 });
+    members.push(newId());
+    await clock.advance(3_000);
+    connect(members[0]!);
+    await clock.advance(120_000);
+    expect(hints.size).toBe(1);
+    disconnect(members[0]!);
+    await clock.advance(10_000);
+    expect(hints.size).toBe(1);
+  });
+
+  test("stopped, it leaves no timer", async () => {
+    const { clock, manager } = await setup({ linksWanted: 3 });
+    await clock.advance(100_000);
+    manager.stop();
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+});

@@ -1,0 +1,245 @@
+/**
+ * Watches the nodes that were met: applies the operator's rules, keeps what each was worth, promotes the good, demotes
+ * and blocks liars, and calls members of its own accord so that the node has enough links of enough kinds. Owns those
+ * wishes; the dialer owns the dialling, the book what is remembered. Never overrules an operator. docs/trust.md.
+ */
+import type { Clock, Hint, Log, Random, Timer } from "@godwit/sdk";
+import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { PeerBook, TrustGrant } from "./book.ts";
+import { planTrust, type PeerHistory } from "./history.ts";
+import { planLinks, type LinkedPeer, type Member } from "./plan-links.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { TrustRules } from "./rules.ts";
+
+/** Name of this source of hints. */
+export const MANAGER_SOURCE = "peers";
+/** Trust is looked at this often, and after each report. */
+const REVIEW_MS = 60_000;
+/** Links are looked at this often, and soon after one came or went. */
+const LINKS_MS = 10_000;
+const LINKS_SOON_MS = 1_000;
+/** A start-up's own dials come first. */
+const LINKS_FIRST_MS = 2_000;
+/** A member without a link after this is left alone, the longer the more often. */
+const TRY_MS = 30_000;
+const REST_FIRST_MS = 10 * 60_000;
+const REST_CAP_MS = 6 * 3_600_000;
+const RESTING_MAX = 4_096;
+
+export type PeerReport = "delivered" | "lost" | "lied";
+
+const historyOf: Readonly<Record<PeerReport, Partial<PeerHistory>>> = {
+  delivered: { deliveries: 1 },
+  lost: { losses: 1 },
+  lied: { lies: 1 },
+};
+
+export interface PeerManagerDeps {
+  readonly self: NodeId;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly book: PeerBook;
+  readonly rules: TrustRules;
+  /** Links that the node seeks of its own accord; 0: none. */
+  readonly linksWanted: number;
+  /** Undefined: nobody is promoted. */
+  readonly promoteAfterMs: number | undefined;
+  connected(): Iterable<Peer>;
+  /** Live members with their endpoints, for links of its own accord. */
+  members(): Iterable<Member>;
+  /** The name that the node holds here. */
+  callsignOf(id: NodeId): string | undefined;
+  setTrust(id: NodeId, grant: TrustGrant): Promise<void>;
+  hint(hint: Hint): void;
+  withdraw(endpoint: string): void;
+  disconnect(id: NodeId): void;
+}
+
+interface Wish {
+  readonly endpoints: readonly string[];
+  sinceMs: number;
+  isLinked: boolean;
+}
+
+export class PeerManager {
+  readonly #deps: PeerManagerDeps;
+  readonly #salt: number;
+  readonly #wishes = new Map<NodeId, Wish>();
+  readonly #resting = new Map<NodeId, { untilMs: number; times: number }>();
+  readonly #changes;
+  #reviewedAtMs: number;
+  #reviewTimer: Timer | undefined;
+  #linksTimer: Timer | undefined;
+  #linksDueMs = Number.POSITIVE_INFINITY;
+
+  constructor(deps: PeerManagerDeps) {
+    this.#deps = deps;
+    const seed = deps.random.bytes(4);
+    this.#salt = new DataView(seed.buffer, seed.byteOffset).getUint32(0);
+    this.#reviewedAtMs = deps.clock.monotonicMs();
+    this.#changes = deps.metrics.counter(
+      "godwit_peer_trust_changes_total",
+      "trust that the peer manager gave or took",
+      ["to"],
+    );
+    deps.metrics.observedGauge(
+      "godwit_peer_links_sought",
+      "members that the node calls of its own accord",
+      () => this.#wishes.size,
+    );
+  }
+
+  start(): void {
+    this.#reviewTimer = this.#deps.clock.after(REVIEW_MS, () => this.#onReview());
+    if (this.#deps.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
+  }
+
+  stop(): void {
+    this.#reviewTimer?.cancel();
+    this.#linksTimer?.cancel();
+    this.#linksDueMs = Number.NEGATIVE_INFINITY;
+  }
+
+  onPeerUp(peer: Peer): void {
+    this.#applyRules(peer);
+    this.#linksBy(LINKS_SOON_MS);
+  }
+
+  onPeerDown(id: NodeId): void {
+    // A block by rule outlives the link that showed it, or the node would be back at once; until the next start.
+    if (!this.#deps.book.isBlocked(id)) this.#deps.book.setRuled(id, undefined);
+    this.#linksBy(LINKS_SOON_MS);
+  }
+
+  /** What somebody found out about a node that it was linked to. */
+  report(id: NodeId, what: PeerReport): void {
+    this.#deps.book.addHistory(id, historyOf[what]);
+    if (what === "lied") this.#judge(id);
+  }
+
+  #applyRules(peer: Peer): void {
+    const { book, rules, callsignOf, disconnect, log } = this.#deps;
+    const endpoints = peer.links.map((link) => link.session.remoteEndpoint);
+    const rule = rules.match({ callsign: callsignOf(peer.id), endpoints });
+    book.setRuled(
+      peer.id,
+      rule === undefined ? undefined : { level: rule.level, reason: "a rule in [trust]" },
+    );
+    if (rule?.level !== "blocked" || !book.isBlocked(peer.id)) return;
+    log.info("peer blocked by rule", { peer: shortId(peer.id), endpoints: endpoints.join(" ") });
+    disconnect(peer.id);
+  }
+
+  #onReview(): void {
+    const { clock, book } = this.#deps;
+    this.#reviewTimer = clock.after(REVIEW_MS, () => this.#onReview());
+    const nowMs = clock.monotonicMs();
+    // A node that stood still saw nothing of what went on meanwhile.
+    const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);
+    this.#reviewedAtMs = nowMs;
+    const linked = new Map([...this.#deps.connected()].map((peer) => [peer.id, peer]));
+    for (const { id } of book.nodes) {
+      const peer = linked.get(id);
+      const linkedMs = peer === undefined ? 0 : Math.min(passedMs, nowMs - peer.upAtMs);
+      book.addHistory(id, { knownMs: passedMs, linkedMs });
+      this.#judge(id);
+    }
+    for (const peer of linked.values()) this.#applyRules(peer);
+  }
+
+  #judge(id: NodeId): void {
+    const { book, promoteAfterMs, setTrust, log } = this.#deps;
+    const standing = book.standing(id);
+    const plan = planTrust(standing, { promoteAfterMs, promoted: this.#promoted });
+    if (plan.kind === "keep") return;
+    const level = plan.kind === "promote" ? "trusted" : plan.kind === "demote" ? "member" : "blocked";
+    this.#changes.add(1, { to: level });
+    const forMs = plan.kind === "block" ? { forMs: plan.forMs } : {};
+    // It pays for these lies with the block; what it paid before makes the next one longer.
+    if (plan.kind === "block") book.addHistory(id, { lies: -standing.history.lies, blocks: 1 });
+    setTrust(id, { level, reason: plan.reason, by: "manager", ...forMs }).catch((error: unknown) =>
+      log.warn("trust not kept", { peer: shortId(id), error: String(error) }),
+    );
+  }
+
+  get #promoted(): number {
+    let count = 0;
+    for (const { id, trust } of this.#deps.book.nodes)
+      if (trust === "trusted" && this.#deps.book.standing(id).by === "manager") count++;
+    return count;
+  }
+
+  #linksBy(delayMs: number): void {
+    if (this.#deps.linksWanted === 0) return;
+    const dueMs = this.#deps.clock.monotonicMs() + delayMs;
+    if (dueMs >= this.#linksDueMs) return;
+    this.#linksTimer?.cancel();
+    this.#linksDueMs = dueMs;
+    this.#linksTimer = this.#deps.clock.after(delayMs * (1 + this.#deps.random.float() / 4), () => {
+      this.#linksDueMs = Number.POSITIVE_INFINITY;
+      this.#seekLinks();
+      this.#linksBy(LINKS_MS);
+    });
+  }
+
+  #seekLinks(): void {
+    const { self, clock, linksWanted, book, hint } = this.#deps;
+    const nowMs = clock.monotonicMs();
+    const linked = [...this.#deps.connected()].map((peer): LinkedPeer => {
+      const session = (peer.best ?? peer.links[0])?.session;
+      return { id: peer.id, endpoint: session?.remoteEndpoint ?? "", isSlow: session?.linkClass === "slow" };
+    });
+    this.#tendWishes(new Set(linked.map(({ id }) => id)), nowMs);
+    const trying = new Set([...this.#wishes].filter(([, wish]) => !wish.isLinked).map(([id]) => id));
+    const choices = planLinks({
+      self,
+      wanted: linksWanted,
+      salt: this.#salt,
+      members: this.#deps.members(),
+      linked,
+      trying,
+      isResting: (id) => book.isBlocked(id) || (this.#resting.get(id)?.untilMs ?? 0) > nowMs,
+    });
+    for (const { id, endpoints } of choices) {
+      this.#wishes.set(id, { endpoints, sinceMs: nowMs, isLinked: false });
+      for (const endpoint of endpoints) hint({ endpoint, nodeId: id });
+    }
+  }
+
+  /** Notes which wishes came true, gives up those that do not, and lets go of what is more than twice the wanted. */
+  #tendWishes(linked: ReadonlySet<NodeId>, nowMs: number): void {
+    for (const [id, wish] of this.#wishes) {
+      const isLinked = linked.has(id);
+      if (wish.isLinked && !isLinked) wish.sinceMs = nowMs;
+      wish.isLinked = isLinked;
+      if (isLinked) this.#resting.delete(id);
+      else if (nowMs - wish.sinceMs >= TRY_MS) {
+        this.#rest(id, nowMs);
+        this.#drop(id, wish);
+      }
+    }
+    for (const [id, wish] of this.#wishes) {
+      if (this.#wishes.size <= 2 * this.#deps.linksWanted) break;
+      if (wish.isLinked) this.#drop(id, wish);
+    }
+  }
+
+  #rest(id: NodeId, nowMs: number): void {
+    const times = (this.#resting.get(id)?.times ?? 0) + 1;
+    this.#resting.delete(id);
+    this.#resting.set(id, {
+      untilMs: nowMs + Math.min(REST_FIRST_MS * 2 ** (times - 1), REST_CAP_MS),
+      times,
+    });
+    if (this.#resting.size > RESTING_MAX) this.#resting.delete(this.#resting.keys().next().value!);
+  }
+
+  /** A link that is up stays: only the wish to call the node again ends. */
+  #drop(id: NodeId, wish: Wish): void {
+    this.#wishes.delete(id);
+    for (const endpoint of wish.endpoints) this.#deps.withdraw(endpoint);
+  }
+}

@@ -1,0 +1,123 @@
+/** Quarantine from suspicion to recovery, with custody and router played by hand. */
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatMessageId, formatNodeId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { Quarantine } from "./quarantine.ts";
+import { QUARANTINE_FIRST_MS } from "./verdict.ts";
+
+const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
+const [liar, honest, destination] = [id(1), id(2), id(3)];
+
+/** `arrives(via)`: test bundles that take this way are answered by the destination. */
+function setup(arrives: (via: NodeId) => boolean) {
+  const clock = new ManualClock();
+  const seen: string[] = [];
+  const ways = new Map<MessageId, NodeId>();
+  let isOffering = true;
+  let count = 0;
+  const quarantine: Quarantine = new Quarantine({
+    clock,
+    log: silentLog,
+    metrics: new Metrics(),
+    events: {
+      lostDelivery: () => void seen.push("lost"),
+      honestRoute: () => void seen.push("honest"),
+      peerQuarantined: (_peer, _reason, forMs) => void seen.push(`quarantined ${forMs / 60_000} min`),
+      peerRestored: () => void seen.push("restored"),
+    },
+    isConnected: () => true,
+    router: {
+      nextHops: () => [{ neighbour: liar }, { neighbour: honest }],
+      offerOf: () => (isOffering ? { metric: 10, bottleneck: 0 } : undefined),
+      suspect: () => true,
+      quarantine: (_id, isOn) => void seen.push(isOn ? "last resort" : "as others"),
+    },
+    custody: {
+      sendTest: (_destination, via) => {
+        const bytes = new Uint8Array(16);
+        new DataView(bytes.buffer).setUint32(0, ++count);
+        const bundle = formatMessageId(bytes);
+        ways.set(bundle, via);
+        clock.after(50, () => {
+          if (arrives(via)) quarantine.onTestAnswered(bundle, destination);
+        });
+        return bundle;
+      },
+      repeatTest() {},
+      isTestTaken: () => true,
+      endTest: (bundle) => void ways.delete(bundle),
+      overdue: () => undefined,
+      isAwaiting: () => false,
+      reoffer() {},
+    },
+  });
+  return {
+    clock,
+    seen,
+    quarantine,
+    tests: () => ways.size,
+    stopOffering: () => {
+      isOffering = false;
+    },
+  };
+}
+
+describe("a neighbour that takes mail and loses it", () => {
+  test("is the last resort until it delivers, then like others, and is remembered", async () => {
+    let isHonest = false;
+    const { clock, seen, quarantine, tests } = setup((via) => via !== liar || isHonest);
+    quarantine.onReturned(liar, destination, 2);
+    await clock.advance(30_000);
+    expect(seen).toEqual(["lost", "last resort", "quarantined 5 min"]);
+    expect(quarantine.stateOf(liar)).toMatchObject({ offences: 1 });
+    isHonest = true;
+    await clock.advance(QUARANTINE_FIRST_MS - 31_000);
+    expect(quarantine.stateOf(liar)).toBeDefined();
+    await clock.advance(30_000);
+    expect(seen.slice(3)).toEqual(["honest", "as others", "restored"]);
+    expect(quarantine.stateOf(liar)).toBeUndefined();
+    isHonest = false;
+    await clock.advance(60_000);
+    quarantine.onReturned(liar, destination, 2);
+    await clock.advance(30_000);
+    expect(seen.at(-1)).toBe("quarantined 10 min");
+    expect(tests()).toBe(0);
+    quarantine.stop();
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("that goes on losing stays in quarantine, each time for longer", async () => {
+    const { clock, seen, quarantine } = setup((via) => via !== liar);
+    quarantine.onReturned(liar, destination, 2);
+    await clock.advance(QUARANTINE_FIRST_MS + 60_000);
+    expect(seen.filter((line) => line.startsWith("quarantined"))).toEqual([
+      "quarantined 5 min",
+      "quarantined 10 min",
+    ]);
+    expect(quarantine.stateOf(liar)).toMatchObject({ offences: 2 });
+    quarantine.stop();
+  });
+
+  test("that no longer claims the way is free when its time is over", async () => {
+    const { clock, seen, quarantine, stopOffering } = setup((via) => via !== liar);
+    quarantine.onReturned(liar, destination, 2);
+    await clock.advance(30_000);
+    stopOffering();
+    await clock.advance(QUARANTINE_FIRST_MS);
+    expect(seen.at(-1)).toBe("restored");
+    quarantine.stop();
+  });
+});
+
+test("a destination that answers nobody makes nobody a liar", async () => {
+  const { clock, seen, quarantine } = setup(() => false);
+  for (let i = 0; i < 5; i++) {
+    quarantine.onReturned(liar, destination, 2);
+    await clock.advance(120_000);
+  }
+  expect(seen).toEqual([]);
+  quarantine.stop();
+  expect(clock.nextAtMs()).toBeUndefined();
+});

@@ -1,0 +1,63 @@
+/** Forwards of a node: those of its configuration, those of the API, and who may use it as the far side. */
+import type { Clock, Log, Random } from "@godwit/sdk";
+import type { ForwardTable, ForwardView } from "./contract/node.ts";
+import type { Config } from "../config/load.ts";
+import { Forwards, type ForwardRow } from "../forward/forwards.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Mesh } from "../mesh/mesh.ts";
+
+export interface ForwardParts {
+  readonly mesh: Mesh;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly config: Config;
+  resolve(node: string): NodeId;
+}
+
+export function startForwards({ mesh, clock, random, log, config, resolve }: ForwardParts): {
+  readonly table: ForwardTable;
+  start(): void;
+  stop(): void;
+} {
+  const forwards = new Forwards({
+    streams: mesh.streams,
+    clock,
+    random,
+    log,
+    allow: config.forwardAllow,
+    resolve,
+    isFrom(who, id) {
+      if (who === "trusted") return mesh.book.trustOf(id) === "trusted";
+      if (who === id) return true;
+      const named = mesh.names.resolve(who);
+      return named.kind === "node" && named.id === id;
+    },
+  });
+  return {
+    table: {
+      list: () => forwards.list().map(viewOf),
+      add: (request) => viewOf(forwards.add(request, "api")),
+      remove: (id) => forwards.remove(id),
+    },
+    /** Throws GODWIT_LISTEN_FAILED: a port of the configuration that cannot be opened stops the start. */
+    start() {
+      for (const forward of config.forwards) forwards.add(forward, "configuration");
+    },
+    stop: () => forwards.stop(),
+  };
+}
+
+const viewOf = ({
+  connectionsTotal,
+  bytesSent,
+  bytesReceived,
+  lastError,
+  ...row
+}: ForwardRow): ForwardView => ({
+  ...row,
+  connections_total: connectionsTotal,
+  bytes_sent: bytesSent,
+  bytes_received: bytesReceived,
+  last_error: lastError ?? null,
+});

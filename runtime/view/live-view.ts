@@ -1,0 +1,449 @@
+/**
+ * The node as the API sees it: turns the living parts of a mesh into the views of the HTTP contract, resolves the
+ * names that people type, and fans events out. Reads; changes go straight to the part that owns them.
+ */
+import type { ClosedView } from "./contract/closed.ts";
+import type {
+  Box,
+  DiscoveryView,
+  HealthView,
+  InviteRequest,
+  InviteView,
+  JoinView,
+  MemberView,
+  MessageView,
+  NameView,
+  NodeEvent,
+  NodeView,
+  OverlayView,
+  PeerView,
+  ReloadView,
+  RouteView,
+  SendRequest,
+  StatusView,
+  TraceView,
+  TrustLevel,
+  WhyView,
+} from "./contract/node.ts";
+import { parseAddress } from "../identity/names.ts";
+import { isoTime } from "../kernel/clock.ts";
+import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import type { Mesh } from "../mesh/mesh.ts";
+import { memberViews } from "./members.ts";
+import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
+import { meshAddress } from "../membership/address.ts";
+import { peerViews } from "./peers.ts";
+import { viewDiscovery } from "./discovery.ts";
+import { issueInvite, takeToken } from "./invites.ts";
+import type { PluginHost } from "../plugin/host/host.ts";
+import { packetAssociated } from "../route/packets.ts";
+import type { Holding } from "../custody/context.ts";
+import type { TraceEntry } from "../wire/bundle.ts";
+import type { InboxEntry } from "../custody/recipient/inbox.ts";
+import type { OutboxEntry } from "../custody/source/entry.ts";
+import { PRIORITY_DEFAULT } from "../wire/constants.ts";
+import { encodeInnerMessage, messageIdOf } from "../wire/message.ts";
+import { PacketKind } from "../wire/packet.ts";
+import type { Clock, Random } from "@godwit/sdk";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { EventHub } from "./event-hub.ts";
+
+const SHORT_ID_CHARS = 10;
+
+export interface ViewDeps {
+  readonly self: NodeId;
+  readonly mesh: Mesh;
+  readonly host: PluginHost;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly metrics: Metrics;
+  readonly version: string;
+  readonly network: string;
+  readonly isOpen: boolean;
+  readonly closed: ClosedView;
+  readonly callsign: string | undefined;
+  readonly location: string | undefined;
+  reload(): Promise<ReloadView>;
+  /** Reasons why the node is not well, besides its plugins. */
+  troubles(): { name: string; reason: string }[];
+}
+
+export class LiveView implements NodeView {
+  readonly #deps: ViewDeps;
+  readonly #events: EventHub;
+
+  constructor(deps: ViewDeps, events: EventHub) {
+    this.#deps = deps;
+    this.#events = events;
+  }
+
+  get closed(): ClosedView {
+    return this.#deps.closed;
+  }
+
+  health(): HealthView {
+    const checks: HealthView["checks"] = this.#deps.host.running.map((plugin) => ({
+      name: `${plugin.instance.namespace}.${plugin.instance.name}`,
+      status: plugin.health.state === "running" ? "ok" : plugin.health.state === "down" ? "down" : "degraded",
+      reason: stateWords(plugin),
+    }));
+    for (const { name, reason } of this.#deps.troubles()) checks.push({ name, status: "degraded", reason });
+    const transports = checks.filter(({ name }) => name.startsWith("transport."));
+    const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
+    const status = isCutOff ? "down" : checks.some((check) => check.status !== "ok") ? "degraded" : "ok";
+    return { status, checks };
+  }
+
+  status(): StatusView {
+    const { self, mesh, host, clock, version, network, isOpen, callsign, location } = this.#deps;
+    const nodes = mesh.book.nodes;
+    const { authority, epochs } = this.#deps.closed.secrets();
+    return {
+      node: {
+        id: self,
+        callsign: callsign ?? null,
+        location: location ?? null,
+        version,
+        uptime_seconds: Math.floor((clock.monotonicMs() - mesh.startedAtMs) / 1000),
+      },
+      ...(overlayAddress(host.running) ?? meshAddress(network, self)),
+      network,
+      open: isOpen,
+      authority,
+      secret_epochs: epochs.map(({ epoch, state, links }) => ({ epoch, state, links })),
+      revocations: mesh.records.revocations.size,
+      transports: host.running
+        .filter(({ instance }) => instance.namespace === "transport")
+        .map(({ instance, health, endpoints }) => ({
+          name: instance.name,
+          type: instance.type,
+          state: health.state,
+          listen: [...endpoints],
+          reason: health.reason ?? null,
+        })),
+      peers: {
+        connected: mesh.peers.count,
+        known: Math.max(mesh.records.count - 1, 0),
+        trusted: nodes.filter((node) => node.trust === "trusted").length,
+      },
+      members: mesh.members.counts(),
+      routes: mesh.router.routes().length,
+      queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
+    };
+  }
+
+  peers(): PeerView[] {
+    for (const { links } of this.#deps.mesh.peers.connected) for (const link of links) link.askedFor();
+    return peerViews(this.#deps, (id) => this.#callsignOf(id));
+  }
+
+  overlays(): OverlayView[] {
+    return overlayViews(this.#deps.host.running);
+  }
+
+  members(): MemberView[] {
+    return memberViews(this.#deps, (id) => this.#callsignOf(id));
+  }
+
+  routes(): RouteView[] {
+    return this.#deps.mesh.router.routes().map((route) => ({
+      ...route,
+      callsign: this.#callsignOf(route.destination),
+    }));
+  }
+
+  why(node: string): WhyView {
+    const destination = this.resolve(node);
+    const explained = this.#deps.mesh.router.explain(destination);
+    return {
+      ...explained,
+      callsign: this.#callsignOf(destination),
+      candidates: explained.candidates.map((candidate) => ({
+        ...candidate,
+        callsign: this.#callsignOf(candidate.next_hop),
+      })),
+    };
+  }
+
+  async trace(node: string, signal: AbortSignal): Promise<TraceView> {
+    const destination = this.resolve(node);
+    const { reached, hops } = await this.#deps.mesh.packets.trace(destination, signal);
+    return {
+      destination,
+      reached,
+      rtt_ms: reached ? round(hops.at(-1)!.rttMs) : null,
+      hops: hops.map((hop) => ({
+        node: hop.node,
+        callsign: this.#callsignOf(hop.node),
+        rtt_ms: round(hop.rttMs),
+        stage: hop.stage === "reached" ? "deliver" : "forward",
+      })),
+    };
+  }
+
+  async send(request: SendRequest): Promise<{ id: string }> {
+    if (request.transient === true) return this.#sendTransient(request);
+    const { to, body, subject, content_type, priority, ttl_seconds, failover, idempotency_key } = request;
+    const id = await this.#deps.mesh.custody.send({
+      to,
+      body,
+      ...(subject === undefined ? {} : { subject }),
+      ...(content_type === undefined ? {} : { contentType: content_type }),
+      ...(priority === undefined ? {} : { priority }),
+      ...(ttl_seconds === undefined ? {} : { lifetimeMs: ttl_seconds * 1000 }),
+      ...(failover === undefined ? {} : { failover }),
+      ...(idempotency_key === undefined ? {} : { idempotencyKey: idempotency_key }),
+    });
+    return { id };
+  }
+
+  async messages(
+    box: Box,
+    page: { limit: number; after?: string },
+  ): Promise<{ messages: MessageView[]; next: string | null }> {
+    const { custody } = this.#deps.mesh;
+    const views: MessageView[] =
+      box === "inbox"
+        ? this.#page(custody.inbox.newestFirst, page, (entry) => this.#inboxView(entry))
+        : box === "outbox"
+          ? this.#page(custody.outbox.newestFirst, page, (entry) => this.#outboxView(entry))
+          : this.#page(
+              [...custody.forwarder.holdings].filter(({ role }) => role === "relay").reverse(),
+              page,
+              (holding) => this.#transitView(holding),
+            );
+    const isFull = views.length > page.limit;
+    const messages = views.slice(0, page.limit);
+    return { messages, next: isFull ? messages.at(-1)!.id : null };
+  }
+
+  async message(id: string): Promise<MessageView> {
+    const { custody } = this.#deps.mesh;
+    const sent = custody.outbox.get(id as MessageId);
+    if (sent !== undefined) return this.#outboxView(sent);
+    const received = custody.inbox.get(id as MessageId);
+    if (received !== undefined) return this.#inboxView(received);
+    throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id.slice(0, 40)} here`);
+  }
+
+  async messageBody(id: string): Promise<{ bytes: Uint8Array; contentType: string }> {
+    const { custody } = this.#deps.mesh;
+    const received = custody.inbox.get(id as MessageId);
+    if (received !== undefined)
+      return { bytes: await custody.inbox.body(received.id), contentType: received.contentType };
+    const sent = custody.outbox.get(id as MessageId);
+    if (sent !== undefined)
+      return { bytes: await custody.outbox.body(sent.id), contentType: sent.contentType };
+    throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id.slice(0, 40)} here`);
+  }
+
+  async deleteMessage(id: string): Promise<void> {
+    const { custody } = this.#deps.mesh;
+    if (custody.inbox.get(id as MessageId) !== undefined) await custody.inbox.remove(id as MessageId);
+    else await custody.outbox.withdraw(id as MessageId);
+  }
+
+  setTrust(node: string, level: TrustLevel, reason: string, expiresSeconds?: number): Promise<void> {
+    const time = expiresSeconds === undefined ? {} : { forMs: expiresSeconds * 1_000 };
+    return this.#deps.mesh.setTrust(this.resolve(node), { level, reason, by: "operator", ...time });
+  }
+
+  askPlugin(type: string, instance: string | undefined, request: string, input: unknown): Promise<unknown> {
+    return this.#deps.host.ask(type, instance, request, input);
+  }
+
+  discovery(): DiscoveryView {
+    return viewDiscovery(this.#deps.mesh, this.#deps.host);
+  }
+
+  invite(request: InviteRequest): InviteView {
+    return issueInvite(this.#deps.mesh, this.#deps.network, request);
+  }
+
+  join(token: string): JoinView {
+    return takeToken(this.#deps.mesh, this.#deps.network, this.#deps.isOpen, token);
+  }
+
+  names(): NameView[] {
+    return this.#deps.mesh.names.list();
+  }
+
+  async resolveName(name: string, node: string): Promise<void> {
+    await this.#deps.mesh.names.resolveConflict(name, this.resolve(node));
+    this.#events.emit("name", "resolved", { name, id: node });
+  }
+
+  reload(): Promise<ReloadView> {
+    return this.#deps.reload();
+  }
+
+  metrics(): Promise<string> {
+    return this.#deps.metrics.render();
+  }
+
+  subscribe(onEvent: (event: NodeEvent) => void): { close(): void } {
+    return this.#events.subscribe(onEvent);
+  }
+
+  async #sendTransient(request: SendRequest): Promise<{ id: string }> {
+    const { mesh, self, random, clock } = this.#deps;
+    const destination = this.resolve(request.to);
+    const priority = request.priority ?? PRIORITY_DEFAULT;
+    const header = { kind: PacketKind.transient, destination, source: self };
+    // An epoch of its own for each: transient messages are deduplicated, but need no unbroken counters.
+    const storeEpoch = random.bytes(mesh.storeEpoch.length);
+    const id = messageIdOf(self, destination, storeEpoch, 0);
+    const plaintext = encodeInnerMessage({
+      storeEpoch,
+      counter: 0,
+      to: destination,
+      createdAtMs: clock.wallMs(),
+      machines: [],
+      failoverDelayMs: 0,
+      subject: request.subject ?? "",
+      contentType: request.content_type ?? "text/plain",
+      body: request.body,
+    });
+    const { sealer } = mesh;
+    const sealed = sealer.seal(
+      destination,
+      sealer.keyFor(destination),
+      plaintext,
+      packetAssociated(header),
+      random.bytes(16),
+    );
+    if (mesh.packets.send(destination, PacketKind.transient, sealed, { priority })) return { id };
+    throw mesh.router.reachable(destination)
+      ? godwitError(
+          "GODWIT_QUEUE_FULL",
+          "the way there is full or the message too large for it; send it without transient",
+        )
+      : godwitError("GODWIT_NO_ROUTE", "no route there now; send it without transient and it will wait");
+  }
+
+  #page<T extends { readonly id: string }>(
+    entries: readonly T[],
+    page: { limit: number; after?: string },
+    view: (entry: T) => MessageView,
+  ): MessageView[] {
+    const start = page.after === undefined ? 0 : entries.findIndex((entry) => entry.id === page.after) + 1;
+    if (page.after !== undefined && start === 0) return [];
+    return entries.slice(start, start + page.limit + 1).map(view);
+  }
+
+  #inboxView(entry: InboxEntry): MessageView {
+    return {
+      id: entry.id,
+      from: entry.from,
+      from_callsign: this.#callsignOf(entry.from),
+      to: entry.to,
+      subject: entry.subject === "" ? null : entry.subject,
+      content_type: entry.contentType,
+      priority: entry.priority,
+      size: entry.size,
+      state: "delivered",
+      reason: entry.isUnconfirmed ? "delivered without an answer from every machine of the location" : null,
+      created_at: isoTime(entry.createdAtMs),
+      delivered_at: isoTime(entry.deliveredAtMs),
+      receipt: null,
+      trace: this.#trace(entry.trace),
+      forward_secret: entry.forwardSecret,
+    };
+  }
+
+  #outboxView(entry: OutboxEntry): MessageView {
+    const { receipt } = entry;
+    return {
+      id: entry.id,
+      from: this.#deps.self,
+      from_callsign: this.#deps.callsign ?? null,
+      to: entry.to,
+      subject: entry.subject === "" ? null : entry.subject,
+      content_type: entry.contentType,
+      priority: entry.priority,
+      size: entry.size,
+      state: entry.state,
+      reason: this.#deps.mesh.custody.outbox.waitReason(entry),
+      created_at: isoTime(entry.createdAtMs),
+      delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
+      receipt:
+        receipt === null
+          ? null
+          : {
+              by: receipt.by,
+              by_callsign: this.#callsignOf(receipt.by),
+              at: isoTime(receipt.atMs),
+              signature: receipt.signatureHex,
+              unconfirmed: receipt.isUnconfirmed,
+            },
+      trace: this.#trace(receipt?.trace ?? []),
+      forward_secret:
+        entry.targets.length === 0 ? null : entry.targets.every((target) => target.key !== null),
+    };
+  }
+
+  /** A bundle of others: what it says is not for this node to know. */
+  #transitView(holding: Holding): MessageView {
+    return {
+      id: holding.id,
+      from: holding.header.source,
+      from_callsign: this.#callsignOf(holding.header.source),
+      to: holding.header.destination,
+      subject: null,
+      content_type: "application/octet-stream",
+      priority: holding.header.priority,
+      size: holding.sealedBytes,
+      state: holding.state === "relayed" ? "relayed" : "queued",
+      reason: holding.waitReason ?? null,
+      created_at: isoTime(holding.trace[0]?.atMs ?? 0),
+      delivered_at: null,
+      receipt: null,
+      trace: this.#trace(holding.trace),
+      forward_secret: null,
+    };
+  }
+
+  #trace(entries: readonly TraceEntry[]): MessageView["trace"] {
+    return entries.map(({ node, atMs }) => ({ node, callsign: this.#callsignOf(node), at: isoTime(atMs) }));
+  }
+
+  #callsignOf(id: NodeId): string | null {
+    const { self, callsign, mesh } = this.#deps;
+    return (id === self ? callsign : mesh.records.get(id)?.record.callsign) ?? null;
+  }
+
+  /** An id, a callsign or a short id. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
+  resolve(text: string): NodeId {
+    const { self, callsign, mesh } = this.#deps;
+    if (text.length === NODE_ID_CHARS) return parseNodeId(text);
+    if (text.length === SHORT_ID_CHARS && !text.includes("-")) {
+      const lower = text.toLowerCase();
+      const found = [self, ...[...mesh.records.all].map(({ record }) => record.id)].filter((id) =>
+        id.startsWith(lower),
+      );
+      if (new Set(found).size === 1) return found[0]!;
+    }
+    const address = parseAddress(text);
+    if (address.kind === "machine") {
+      if (address.callsign === callsign) return self;
+      const named = mesh.names.resolve(address.callsign);
+      if (named.kind === "node") return named.id;
+      if (named.kind === "conflict") {
+        throw new GodwitError(
+          "GODWIT_NAME_CONFLICT",
+          `two nodes claim ${address.callsign}; settle it with godwit names resolve`,
+          {
+            kind: "permission",
+          },
+        );
+      }
+    }
+    throw godwitError(
+      "GODWIT_NAME_UNKNOWN",
+      `no node called ${text.slice(0, 60)} has been heard of; see godwit peers and godwit names`,
+    );
+  }
+}
+
+const round = (ms: number): number => Math.round(ms * 1000) / 1000;

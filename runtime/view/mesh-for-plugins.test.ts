@@ -1,0 +1,81 @@
+/** Streams as services get them: the SDK's face over the sessions of two nodes. */
+import { expect, test } from "bun:test";
+import type { IncomingMeshStream, MeshStream } from "@godwit/sdk";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Mesh } from "../mesh/mesh.ts";
+import { createMeshBackend, MessageSignals } from "./mesh-for-plugins.ts";
+import { StreamNet, type End } from "../stream/testing.ts";
+
+/** What a backend's streams need of a mesh: the sessions, and who a callsign is. */
+function backendOf(end: End, callsigns: ReadonlyMap<string, NodeId>) {
+  const names = {
+    resolve: (name: string) => {
+      const id = callsigns.get(name);
+      return id === undefined ? { kind: "unknown" } : { kind: "node", id, source: "pinned" };
+    },
+  };
+  const mesh = { streams: end.streams, names } as unknown as Mesh;
+  const self = { id: end.id, callsign: undefined, location: undefined, network: "test", version: "0" };
+  return createMeshBackend(self, mesh, new MessageSignals());
+}
+
+function collect(stream: MeshStream) {
+  const seen = { text: "", isEnded: false, isClosed: false };
+  stream.open({
+    data: (bytes) => (seen.text += Buffer.from(bytes).toString()),
+    end: () => (seen.isEnded = true),
+    drain() {},
+    closed: () => (seen.isClosed = true),
+  });
+  return seen;
+}
+
+test("a stream to a callsign carries bytes and ends both ways; the far end sees who, what and the words with it", async () => {
+  const net = new StreamNet(1);
+  const [a, b] = [backendOf(net.a, new Map([["LON-B", net.b.id]])), backendOf(net.b, new Map())];
+  let far: IncomingMeshStream | undefined;
+  const stop = b.onStream("test:echo", (stream) => (far = stream));
+  const opening = a.openStream("lon-b", "test:echo", { metadata: Buffer.from("hi") });
+  await net.until(() => far !== undefined, 1_000);
+  expect([far!.remote, far!.service, Buffer.from(far!.metadata).toString()]).toEqual([
+    net.a.id,
+    "test:echo",
+    "hi",
+  ]);
+  far!.accept();
+  const near = await net.settle(opening);
+  const [atNear, atFar] = [collect(near), collect(far!)];
+  near.write(Buffer.from("there"));
+  near.end();
+  far!.write(Buffer.from("back"));
+  await net.until(() => atFar.isEnded && atNear.text === "back", 2_000);
+  expect([atFar.text, atNear.isClosed]).toEqual(["there", false]);
+  far!.end();
+  await net.until(() => atNear.isClosed && atFar.isClosed, 2_000);
+  stop();
+  const late = net.settle(a.openStream("LON-B", "test:echo"));
+  await expect(late).rejects.toMatchObject({ code: "GODWIT_STREAM_REFUSED" });
+});
+
+test("a plugin cannot take the name of a service of the node itself", async () => {
+  const net = new StreamNet(2);
+  const [a, b] = [backendOf(net.a, new Map()), backendOf(net.b, new Map())];
+  const reached: string[] = [];
+  net.b.streams.handle("forward", (stream) => {
+    reached.push("the node's own");
+    stream.reset();
+  });
+  b.onStream("forward", (stream) => {
+    reached.push("the plugin's");
+    stream.reset();
+  });
+  const opening = net.settle(a.openStream(net.b.id, "forward"));
+  await expect(opening).rejects.toThrow();
+  expect(reached).toEqual(["the plugin's"]);
+});
+
+test("names that mean nobody, or a place, are refused at once", async () => {
+  const a = backendOf(new StreamNet(3).a, new Map());
+  for (const to of ["LON-B", "LON"])
+    await expect(a.openStream(to, "x")).rejects.toMatchObject({ code: "GODWIT_NAME_UNKNOWN" });
+});

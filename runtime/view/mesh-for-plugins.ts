@@ -1,0 +1,177 @@
+/**
+ * The mesh as services get it (`Mesh` of the SDK): turns the living parts into the SDK's plain values. Reads; what
+ * changes goes straight to custody. The door in `plugin/host/mesh-door.ts` ends it with each plugin.
+ */
+import type {
+  IncomingMeshStream,
+  IncomingMessage,
+  MeshHop,
+  MeshSelf,
+  MeshStation,
+  SentMessage,
+} from "@godwit/sdk";
+import { parseAddress } from "../identity/names.ts";
+import { godwitError } from "../kernel/errors.ts";
+import type { MessageId, NodeId } from "../kernel/ids.ts";
+import type { Mesh } from "../mesh/mesh.ts";
+import type { MeshBackend } from "../plugin/host/mesh-door.ts";
+import type { InboxEntry } from "../custody/recipient/inbox.ts";
+import type { OutboxEntry } from "../custody/source/entry.ts";
+import type { ByteStream } from "../stream/byte-stream.ts";
+import type { TraceEntry } from "../wire/bundle.ts";
+
+const PAGE_MAX = 500;
+/** Services of plugins cannot take the names of the node's own. */
+const SERVICE_PREFIX = "plugin:";
+
+/** Where `node/node.ts` tells what happened to messages; synchronous. */
+export class MessageSignals {
+  readonly arrived = new Set<(id: string) => void>();
+  readonly changed = new Set<(entry: OutboxEntry) => void>();
+}
+
+export function createMeshBackend(
+  self: MeshSelf & { readonly id: NodeId },
+  mesh: Mesh,
+  signals: MessageSignals,
+): MeshBackend {
+  const { custody, records, router, names } = mesh;
+  const callsignOf = (id: NodeId): string | undefined =>
+    id === self.id ? self.callsign : records.get(id)?.record.callsign;
+  const hops = (trace: readonly TraceEntry[]): MeshHop[] =>
+    trace.map(({ node, atMs }) => ({ id: node, callsign: callsignOf(node), atMs }));
+  const incoming = (entry: InboxEntry): IncomingMessage => ({
+    id: entry.id,
+    from: entry.from,
+    fromCallsign: callsignOf(entry.from),
+    to: entry.to,
+    subject: entry.subject,
+    contentType: entry.contentType,
+    priority: entry.priority,
+    size: entry.size,
+    createdAtMs: entry.createdAtMs,
+    deliveredAtMs: entry.deliveredAtMs,
+    trace: hops(entry.trace),
+  });
+  const outgoing = (entry: OutboxEntry): SentMessage => ({
+    id: entry.id,
+    to: entry.to,
+    state: entry.state,
+    reason: custody.outbox.waitReason(entry) ?? undefined,
+    createdAtMs: entry.createdAtMs,
+    receipt:
+      entry.receipt === null
+        ? undefined
+        : {
+            by: entry.receipt.by,
+            byCallsign: callsignOf(entry.receipt.by),
+            atMs: entry.receipt.atMs,
+            signature: entry.receipt.signatureHex,
+            trace: hops(entry.receipt.trace),
+          },
+  });
+
+  function stations(): MeshStation[] {
+    const found = new Map<NodeId, MeshStation>();
+    const unreachable = { isReachable: false, costMs: undefined, via: undefined } as const;
+    for (const { record } of records.all)
+      if (!record.isRevoked)
+        found.set(record.id, { id: record.id, callsign: record.callsign, ...unreachable });
+    for (const { node, name } of names.list()) {
+      const callsign = found.get(node)?.callsign ?? name;
+      found.set(node, { id: node, callsign, ...unreachable });
+    }
+    for (const { destination, next_hop: hop, metric } of router.routes()) {
+      found.set(destination, {
+        id: destination,
+        callsign: found.get(destination)?.callsign,
+        isReachable: true,
+        costMs: metric / 10,
+        via: { id: hop, callsign: callsignOf(hop) },
+      });
+    }
+    found.delete(self.id);
+    const key = ({ callsign, id }: MeshStation) => callsign ?? `~${id}`;
+    return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  }
+
+  /** Streams go to one node: a location is none. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
+  function nodeOf(to: string): NodeId {
+    const address = parseAddress(to);
+    if (address.kind === "node") return address.id;
+    if (address.kind === "machine") {
+      if (address.callsign === self.callsign) return self.id;
+      const named = names.resolve(address.callsign);
+      if (named.kind === "node") return named.id;
+      if (named.kind === "conflict")
+        throw godwitError("GODWIT_NAME_CONFLICT", `two nodes claim ${address.callsign}; see godwit names`);
+    }
+    throw godwitError("GODWIT_NAME_UNKNOWN", `no one node is known as ${to.slice(0, 60)}`);
+  }
+
+  return {
+    self,
+    stations,
+    async send({ to, body, subject, contentType, priority, ttlSeconds, failover, idempotencyKey }) {
+      const id = await custody.send({
+        to,
+        body,
+        ...(subject === undefined ? {} : { subject }),
+        ...(contentType === undefined ? {} : { contentType }),
+        ...(priority === undefined ? {} : { priority }),
+        ...(ttlSeconds === undefined ? {} : { lifetimeMs: ttlSeconds * 1000 }),
+        ...(failover === undefined ? {} : { failover }),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      });
+      return { id };
+    },
+    sent(id) {
+      const entry = custody.outbox.get(id as MessageId);
+      return entry === undefined ? undefined : outgoing(entry);
+    },
+    inbox: {
+      get count() {
+        return custody.inbox.count;
+      },
+      list({ order, limit, after }) {
+        const entries = custody.inbox.newestFirst;
+        if (order === "oldest-first") entries.reverse();
+        const start = after === undefined ? 0 : entries.findIndex(({ id }) => id === after) + 1;
+        if (after !== undefined && start === 0) return [];
+        return entries.slice(start, start + Math.min(limit, PAGE_MAX)).map(incoming);
+      },
+      get(id) {
+        const entry = custody.inbox.get(id as MessageId);
+        return entry === undefined ? undefined : incoming(entry);
+      },
+      body: (id) => custody.inbox.body(id as MessageId),
+      remove: (id) => custody.inbox.remove(id as MessageId),
+    },
+    async openStream(to, service, options = {}) {
+      return meshStream(await mesh.streams.open(nodeOf(to), `${SERVICE_PREFIX}${service}`, options));
+    },
+    onStream: (service, handler) =>
+      mesh.streams.handle(`${SERVICE_PREFIX}${service}`, (stream) => handler(meshStream(stream))),
+    onArrival(handler) {
+      signals.arrived.add(handler);
+      return () => void signals.arrived.delete(handler);
+    },
+    onChanged(handler) {
+      const listener = (entry: OutboxEntry) => handler(outgoing(entry));
+      signals.changed.add(listener);
+      return () => void signals.changed.delete(listener);
+    },
+  };
+}
+
+const meshStream = (stream: ByteStream): IncomingMeshStream => ({
+  remote: stream.remote,
+  service: stream.service.slice(SERVICE_PREFIX.length),
+  metadata: stream.metadata,
+  accept: () => stream.accept(),
+  open: (handlers) => stream.open(handlers),
+  write: (bytes) => stream.write(bytes),
+  end: () => stream.end(),
+  pause: (paused) => stream.pause(paused),
+  reset: () => stream.reset(),
+});
