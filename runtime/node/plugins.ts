@@ -15,6 +15,7 @@ import {
 } from "../plugin/installed.ts";
 import { type PluginPackage } from "../plugin/package/package.ts";
 import { builtinPlugins } from "../registry.ts";
+import type { ReadConfig } from "./reload.ts";
 
 /** What can run: built-in plugins that the configuration names, and all others. Never changes: a reload reads another one. */
 export class PluginCatalogue {
@@ -31,6 +32,28 @@ export class PluginCatalogue {
     return new Set(
       [...this.#hashes].filter(([id, hash]) => before.#hashes.get(id) !== hash).map(([id]) => id),
     );
+  }
+}
+
+/** The catalogue that is in force; a reload puts another in its place. */
+export class PluginSource {
+  #current: PluginCatalogue;
+
+  constructor(first: PluginCatalogue) {
+    this.#current = first;
+  }
+
+  get current(): PluginCatalogue {
+    return this.#current;
+  }
+
+  /** A configuration read anew and held against its plugins. Rejects with ConfigError, and then nothing changed. */
+  async read(readConfig: () => Promise<Config>): Promise<ReadConfig> {
+    const config = await readConfig();
+    const next = await readPlugins(config);
+    const replaced = next.replacing(this.#current);
+    this.#current = next;
+    return { config, replaced };
   }
 }
 

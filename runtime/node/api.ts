@@ -1,0 +1,38 @@
+/** The API of this node: its tokens, its routes over the view, its listeners. */
+import { createApi } from "../api/app.ts";
+import { type ApiServers, startApiServers } from "../api/server.ts";
+import { openTokenStore } from "../api/tokens.ts";
+import type { PassedListener } from "../api/adopted.ts";
+import type { Scope } from "../kernel/scope.ts";
+import type { ForwardTable, NodeView } from "../view/contract/node.ts";
+import type { PluginDesk } from "../view/contract/plugins.ts";
+import type { Ground } from "./ground.ts";
+
+export interface Shown {
+  readonly view: NodeView;
+  readonly forwards: ForwardTable;
+  readonly plugins: PluginDesk;
+  readonly version: string;
+  /** Listeners that a service manager opened. */
+  readonly passed: readonly PassedListener[];
+}
+
+/** Listens at once; closes with the scope. Throws GODWIT_LISTEN_FAILED. */
+export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promise<ApiServers> {
+  const { config, store, clock, random, log, metrics } = ground;
+  const { passed, ...parts } = shown;
+  const tokens = await openTokenStore({
+    store,
+    random,
+    clock,
+    log,
+    configured: config.api.tokens.map(({ secret, scopes, label }) => ({
+      secret: secret.reveal(),
+      scopes,
+      label,
+    })),
+  });
+  const app = createApi({ ...parts, tokens, clock, log, metrics, signal: scope.signal });
+  const { listen, socket: socketPath } = config.api;
+  return await startApiServers({ app, clock, log, listen, socketPath, passed }, scope);
+}

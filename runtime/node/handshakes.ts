@@ -1,0 +1,75 @@
+/** How pipes of this node become sessions: under which secrets, who is let in, and what half-open ones may cost. */
+import type { Pipe } from "@godwit/sdk";
+import { godwitError } from "../kernel/errors.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import { HandshakeGuard } from "../link/guard.ts";
+import { openSession } from "../link/handshake.ts";
+import type { Session } from "../link/types.ts";
+import type { Ground } from "./ground.ts";
+import type { Knot } from "./knot.ts";
+
+/** Takes the pipe over. Rejects with errors of the link, or the signal's reason. */
+export type Handshake = (pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal) => Promise<Session>;
+
+export interface Handshakes {
+  /** Under every live secret. */
+  readonly open: Handshake;
+  /** Under the preferred secret and no other. */
+  readonly openPreferred: Handshake;
+  /** Forgets which secret which endpoint took. */
+  forgetSecrets(): void;
+}
+
+export function createHandshakes(
+  { config, identity, secrets, clock, random, metrics }: Ground,
+  knot: Knot,
+): Handshakes {
+  const guard = new HandshakeGuard(clock, random);
+  exposeLinkCounters(metrics, guard);
+  const openUnder = (
+    live: readonly Uint8Array[],
+    ...[pipe, remote, signal]: Parameters<Handshake>
+  ): Promise<Session> => {
+    const { mesh } = knot;
+    if (mesh === undefined)
+      return Promise.reject(godwitError("GODWIT_STOPPED", "the mesh of this node is not open yet"));
+    return openSession(
+      pipe,
+      {
+        role: pipe.direction === "outbound" ? "initiator" : "responder",
+        identity,
+        network: config.node.network,
+        secrets: live,
+        judgeInvite: (invite) => mesh.enrolment.judge(invite),
+        clock,
+        random,
+        guard,
+        isBlocked: (id) => mesh.isRefused(id),
+        ...(pipe.isAnonymous === true ? { hideIdentity: true } : { sourceKey: sourceOf(pipe.remote) }),
+        ...(remote === undefined ? {} : { remote }),
+      },
+      signal,
+    );
+  };
+  return {
+    open: (...given) => openUnder(secrets.live, ...given),
+    openPreferred: (...given) => openUnder(secrets.live.slice(0, 1), ...given),
+    forgetSecrets: () => guard.forgetSecrets(),
+  };
+}
+
+/** What half-open handshakes are counted by: the far end's address without its port. */
+const sourceOf = (endpoint: string): string => endpoint.replace(/:\d+$/, "");
+
+function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
+  for (const name of Object.keys(guard.counters) as (keyof typeof guard.counters)[]) {
+    const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    metrics.observedCounter(
+      `godwit_link_${snake}_total`,
+      `link: ${snake.replaceAll("_", " ")}`,
+      () => guard.counters[name],
+    );
+  }
+  metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
+}

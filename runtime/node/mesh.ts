@@ -1,0 +1,85 @@
+/** The mesh of this node, and its life as a closed one: what each is given of configuration, store and plugins. */
+import { ClosedMesh } from "../closed/closed-mesh.ts";
+import { verifySignature } from "../identity/keys.ts";
+import { openPrekeys } from "../identity/prekeys.ts";
+import { createSealer } from "../identity/sealer.ts";
+import { godwitError } from "../kernel/errors.ts";
+import type { Scope } from "../kernel/scope.ts";
+import type { MeshEvents } from "../mesh/deps.ts";
+import { Mesh } from "../mesh/mesh.ts";
+import type { Ground } from "./ground.ts";
+import type { Handshakes } from "./handshakes.ts";
+import type { Knot } from "./knot.ts";
+import { limitsOf, trustOf } from "./settings.ts";
+
+/** Opens the mesh; nothing is dialled yet. The caller stops it, after the doors and before the transports. */
+export async function openMesh(
+  ground: Ground,
+  handshakes: Handshakes,
+  events: MeshEvents,
+  knot: Knot,
+  scope: Scope,
+): Promise<Mesh> {
+  const { config, identity, store, secrets, clock, random, log, metrics } = ground;
+  const { network, callsign, location } = config.node;
+  return await Mesh.open({
+    identity,
+    network,
+    liveSecrets: () => secrets.epochs,
+    authority: config.network.authority,
+    callsign,
+    location,
+    clock,
+    random,
+    log,
+    metrics,
+    store,
+    limits: limitsOf(config),
+    names: config.names,
+    trust: trustOf(config),
+    trustRules: config.trust.rules,
+    promoteAfterMs: config.trust.promoteAfterMs,
+    linksWanted: config.peers.linksWanted,
+    canDial: (endpoint) => knot.host?.canDial(endpoint) ?? false,
+    destinationsMax: config.routing.destinationsMax,
+    hopCostMs: config.routing.hopCostMs,
+    verify: verifySignature,
+    openSealing: async (recordOf) => {
+      // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
+      const prekeys = await openPrekeys({ store, random, clock, onRotate: () => knot.mesh?.onPrekey() });
+      scope.own(() => prekeys.stop());
+      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+    },
+    dial: (endpoint, signal, expected) =>
+      knot.host === undefined
+        ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
+        : knot.host.dial(endpoint, signal, expected),
+    dialTimeoutMs: (endpoint) => knot.host?.dialTimeoutMs(endpoint),
+    handshake: handshakes.open,
+    events,
+  });
+}
+
+/** Stops with the scope. */
+export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshakes, scope: Scope): ClosedMesh {
+  const { config, identity, secrets, clock, random, log, metrics } = ground;
+  const closed = new ClosedMesh({
+    self: identity.id,
+    network: config.node.network,
+    callsign: config.node.callsign,
+    authority: config.network.authority,
+    policy: config.network.rotate,
+    overlapMs: config.network.secretOverlapMs,
+    mesh,
+    secrets,
+    clock,
+    random,
+    log,
+    metrics,
+    verify: verifySignature,
+    handshake: handshakes.openPreferred,
+    forgetSecrets: handshakes.forgetSecrets,
+  });
+  scope.own(() => closed.stop());
+  return closed;
+}
