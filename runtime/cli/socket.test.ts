@@ -54,4 +54,6 @@ test("a file that is wrong elsewhere does not keep the operator out; one that is
   await expect(findSocket(undefined, relative, {})).rejects.toThrow("absolute path");
   await expect(findSocket(undefined, file("broken.toml", "[api\n"), {})).rejects.toThrow("line 1");
   await expect(findSocket(undefined, join(folder, "none.toml"), {})).rejects.toThrow("cannot read");
+  for (const text of ["null", "7", '"text"'])
+    await expect(findSocket(undefined, file("odd.json", text), {})).rejects.toThrow(/expected|object/);
 });

@@ -26,7 +26,9 @@ export function quickSocket(configPath: string | undefined, env: Environment): s
     try {
       const text = readFileSync(path, "utf8");
       const isJson = path.endsWith(".json") || (!path.endsWith(".toml") && text.trimStart().startsWith("{"));
-      document = (isJson ? JSON.parse(text) : Bun.TOML.parse(text)) as typeof document;
+      const value: unknown = isJson ? JSON.parse(text) : Bun.TOML.parse(text);
+      if (typeof value !== "object" || value === null) return undefined;
+      document = value as typeof document;
     } catch {
       return undefined;
     }

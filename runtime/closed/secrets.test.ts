@@ -156,6 +156,29 @@ test("a file that others may read, or that is damaged, stops the start and is ne
   expect(thrown).not.toContain(text.slice(20, 40));
 });
 
+test("a secrets file that is JSON of another shape is called damaged, whatever the shape", () => {
+  open().accept(orderOf(1, 2));
+  const path = join(stateDir, SECRETS_FILE);
+  const whole = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown> & { rotated: object[] };
+  const rotated = (change: object) => ({ ...whole, rotated: [{ ...whole.rotated[0], ...change }] });
+  const wrong: unknown[] = [
+    ...[null, 7, "text", [], {}, { ...whole, version: 2 }],
+    ...[null, [], "x", { aabbccdd: "soon" }, { aabbccdd: -1 }].map((retiring) => ({ ...whole, retiring })),
+    ...[null, {}, [7], [null]].map((retired) => ({ ...whole, retired })),
+    ...[null, {}, [null], [[]]].map((list) => ({ ...whole, rotated: list })),
+    ...[{ secret: 5 }, { secret: "" }, { secret: "AAAA" }, { generation: -1 }, { generation: 1.5 }].map(
+      rotated,
+    ),
+    ...[{ signature: 5 }, { signature: undefined }, { signature: "AAAA" }].map(rotated),
+  ];
+  for (const shape of wrong) {
+    writeFileSync(path, JSON.stringify(shape));
+    expect(open, JSON.stringify(shape)).toThrow("it is damaged; restore it");
+  }
+  writeFileSync(path, JSON.stringify(whole));
+  expect(fills(open())).toEqual([2, 1]);
+});
+
 describe("a newcomer that was told of a rotation", () => {
   const signed = orderOf(3, 2);
   const lives = [

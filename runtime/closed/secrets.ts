@@ -6,7 +6,7 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
-import { isSignedRotation, type Rotation } from "../identity/rotation.ts";
+import { isSignedRotation, ROTATION_SECRET_BYTES_MIN, type Rotation } from "../identity/rotation.ts";
 import type { Verify } from "../identity/record.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
@@ -341,16 +341,8 @@ function readStored(path: string): StoredFile | undefined {
     throw codeOf(error) === "GODWIT_STATE_UNUSABLE" ? error : unusable(path, codeOf(error));
   }
   try {
-    const stored = JSON.parse(text) as StoredFile;
-    const isWhole =
-      stored.version === 1 &&
-      Array.isArray(stored.rotated) &&
-      Array.isArray(stored.retired) &&
-      typeof stored.retiring === "object" &&
-      stored.rotated.every(
-        ({ secret, generation }) => typeof secret === "string" && Number.isSafeInteger(generation),
-      );
-    if (isWhole) return stored;
+    const stored = JSON.parse(text) as unknown;
+    if (isStoredFile(stored)) return stored;
   } catch {
     // Said below; its text is never quoted.
   }
@@ -359,6 +351,39 @@ function readStored(path: string): StoredFile | undefined {
     "it is damaged; restore it, or remove it and set node.network_secret to the newest secret",
   );
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Every field that is read later is judged here: what is damaged must not look like a fault of the program. */
+function isStoredFile(value: unknown): value is StoredFile {
+  if (!isObject(value) || value["version"] !== 1) return false;
+  const { rotated, retiring, retired } = value;
+  return (
+    Array.isArray(rotated) &&
+    rotated.every(isStoredEpoch) &&
+    Array.isArray(retired) &&
+    retired.every((id) => typeof id === "string") &&
+    isObject(retiring) &&
+    Object.values(retiring).every((left) => typeof left === "number" && left >= 0)
+  );
+}
+
+function isStoredEpoch(value: unknown): value is StoredEpoch {
+  if (!isObject(value)) return false;
+  const { secret, generation, signature } = value;
+  const bytes = typeof secret === "string" ? Buffer.from(secret, "base64").length : 0;
+  return (
+    bytes >= ROTATION_SECRET_BYTES_MIN &&
+    typeof generation === "number" &&
+    Number.isSafeInteger(generation) &&
+    generation >= 0 &&
+    (signature === null || (typeof signature === "string" && isSignature(signature)))
+  );
+}
+
+const SIGNATURE_BYTES = 64;
+const isSignature = (base64: string): boolean => Buffer.from(base64, "base64").length === SIGNATURE_BYTES;
 
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error ? String(error.code) : String(error);

@@ -1,33 +1,33 @@
-/** Routes in words and rows, for the API and `godwit why`. Reads the table, changes nothing. */
+/** Routes in words and rows, for whoever shows them. Reads the table, changes nothing. Tested in router.test.ts. */
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
 import { isDistrusted, totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
 
-/** One row of `GET /mesh/routes`, without its callsign: routing knows only ids. */
+/** The way to one destination. */
 export interface RouteRow {
   destination: NodeId;
-  next_hop: NodeId;
+  nextHop: NodeId;
   /** 0.1 ms units. */
   metric: number;
   mtu: number;
   bottleneck: "fast" | "medium" | "slow";
-  alternates: { next_hop: NodeId; metric: number }[];
+  alternates: { nextHop: NodeId; metric: number }[];
 }
 
-/** What `godwit why` prints, without callsigns. */
+/** Why the way to a destination is what it is. */
 export interface RouteExplanation {
   destination: NodeId;
-  reachable: boolean;
+  isReachable: boolean;
   feasibility: { seqno: number; metric: number } | null;
   candidates: {
-    next_hop: NodeId;
-    advertised_metric: number;
-    link_cost: number;
+    nextHop: NodeId;
+    advertisedMetric: number;
+    linkCost: number;
     metric: number;
     seqno: number;
-    feasible: boolean;
-    selected: boolean;
+    isFeasible: boolean;
+    isSelected: boolean;
     reason: string;
   }[];
   explanation: string[];
@@ -42,11 +42,11 @@ export function listRoutes(table: RouteTable, self: Destination): RouteRow[] {
     if (destination === self || best === undefined) continue;
     rows.push({
       destination: destination.id,
-      next_hop: best.neighbour,
+      nextHop: best.neighbour,
       metric: best.metric,
       mtu: best.mtu,
       bottleneck: CLASS_NAMES[best.bottleneck],
-      alternates: others.map(({ neighbour, metric }) => ({ next_hop: neighbour, metric })),
+      alternates: others.map(({ neighbour, metric }) => ({ nextHop: neighbour, metric })),
     });
   }
   return rows;
@@ -59,7 +59,7 @@ export function explainRoute(core: RouteCore, id: NodeId): RouteExplanation {
       destination === undefined ? "nothing was ever heard of this node" : "this is the node itself";
     return {
       destination: id,
-      reachable: destination !== undefined,
+      isReachable: destination !== undefined,
       feasibility: null,
       candidates: [],
       explanation: [words],
@@ -71,12 +71,12 @@ export function explainRoute(core: RouteCore, id: NodeId): RouteExplanation {
     .sort((a, b) => a.metric - b.metric);
   return {
     destination: id,
-    reachable: destination.isReachable,
+    isReachable: destination.isReachable,
     feasibility: state.fdSeqno < 0 ? null : { seqno: state.fdSeqno, metric: state.fdMetric },
     candidates,
     explanation: explainInWords(
       destination,
-      candidates.some(({ feasible }) => feasible),
+      candidates.some(({ isFeasible }) => isFeasible),
     ),
   };
 }
@@ -86,37 +86,37 @@ function explainCandidate(
   candidate: Candidate,
 ): RouteExplanation["candidates"][number] {
   const state = destination.any;
-  const feasible = state.isFeasible(candidate.any);
-  const selected = state.primary === candidate;
+  const isFeasible = state.isFeasible(candidate.any);
+  const isSelected = state.primary === candidate;
   return {
-    next_hop: candidate.neighbour.id,
-    advertised_metric: candidate.any.metric,
-    link_cost: candidate.neighbour.link.cost,
+    nextHop: candidate.neighbour.id,
+    advertisedMetric: candidate.any.metric,
+    linkCost: candidate.neighbour.link.cost,
     metric: totalMetric(destination, candidate, "any"),
     seqno: candidate.any.seqno,
-    feasible,
-    selected,
-    reason: reasonOf(destination, candidate, feasible, selected),
+    isFeasible,
+    isSelected,
+    reason: reasonOf(destination, candidate, isFeasible, isSelected),
   };
 }
 
 function reasonOf(
   destination: Destination,
   candidate: Candidate,
-  feasible: boolean,
-  selected: boolean,
+  isFeasible: boolean,
+  isSelected: boolean,
 ): string {
   const { any: state, bulk } = destination;
   if (candidate.any.metric >= METRIC_INFINITE) return "it has retracted the route";
   if (candidate.any.seqno < state.fdSeqno)
     return "its sequence number is older than one this node has advertised: taking it could make a loop";
-  if (!feasible)
+  if (!isFeasible)
     return `it advertises ${candidate.any.metric}, not less than the ${state.fdMetric} this node has advertised: taking it could make a loop`;
   if (isDistrusted(destination, candidate))
     return candidate.neighbour.isQuarantined
       ? "in quarantine: mail it acknowledged was lost; used only if nothing else leads there"
       : "suspect: mail it acknowledged has no receipt; being tried";
-  if (selected)
+  if (isSelected)
     return bulk.primary === candidate
       ? "cheapest, also for bulk"
       : "cheapest; bulk goes another way or waits";

@@ -541,15 +541,17 @@ describe("words", () => {
     expect(rig.router.routes()).toEqual([
       {
         destination: D,
-        next_hop: A,
+        nextHop: A,
         metric: 60,
         mtu: 1_400,
         bottleneck: "fast",
-        alternates: [{ next_hop: B, metric: 65 }],
+        alternates: [{ nextHop: B, metric: 65 }],
       },
     ]);
     const why = rig.router.explain(D);
-    expect(why.candidates.map(({ next_hop, feasible, selected }) => [next_hop, feasible, selected])).toEqual([
+    expect(
+      why.candidates.map(({ nextHop, isFeasible, isSelected }) => [nextHop, isFeasible, isSelected]),
+    ).toEqual([
       [A, true, true],
       [B, true, false],
     ]);

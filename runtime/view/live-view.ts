@@ -34,6 +34,7 @@ import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { peerViews } from "./peers.ts";
+import { routeView, whyView } from "./routes.ts";
 import { viewDiscovery } from "./discovery.ts";
 import { issueInvite, takeToken } from "./invites.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
@@ -147,23 +148,12 @@ export class LiveView implements NodeView {
   }
 
   routes(): RouteView[] {
-    return this.#deps.mesh.router.routes().map((route) => ({
-      ...route,
-      callsign: this.#callsignOf(route.destination),
-    }));
+    return this.#deps.mesh.router.routes().map((row) => routeView(row, (id) => this.#callsignOf(id)));
   }
 
   why(node: string): WhyView {
-    const destination = this.resolve(node);
-    const explained = this.#deps.mesh.router.explain(destination);
-    return {
-      ...explained,
-      callsign: this.#callsignOf(destination),
-      candidates: explained.candidates.map((candidate) => ({
-        ...candidate,
-        callsign: this.#callsignOf(candidate.next_hop),
-      })),
-    };
+    const explained = this.#deps.mesh.router.explain(this.resolve(node));
+    return whyView(explained, (id) => this.#callsignOf(id));
   }
 
   async trace(node: string, signal: AbortSignal): Promise<TraceView> {

@@ -81,7 +81,7 @@ export function createMeshBackend(
       const callsign = found.get(node)?.callsign ?? name;
       found.set(node, { id: node, callsign, ...unreachable });
     }
-    for (const { destination, next_hop: hop, metric } of router.routes()) {
+    for (const { destination, nextHop: hop, metric } of router.routes()) {
       found.set(destination, {
         id: destination,
         callsign: found.get(destination)?.callsign,

@@ -16,7 +16,7 @@ export class PeerSignals {
 export function createPeersBackend(self: Peers["self"], mesh: Mesh, signals: PeerSignals): PeersBackend {
   function list(): PeerFacts[] {
     const via = new Map<NodeId, NodeId>();
-    for (const { destination, next_hop: hop } of mesh.router.routes()) via.set(destination, hop);
+    for (const { destination, nextHop: hop } of mesh.router.routes()) via.set(destination, hop);
     const facts: PeerFacts[] = [];
     for (const { record } of mesh.records.all) {
       const { id, callsign, endpoints } = record;
