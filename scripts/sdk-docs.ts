@@ -92,6 +92,7 @@ export function apiSnapshot(surfaces: ReadonlyMap<string, readonly Exported[]>):
 
 const introductions: Readonly<Record<string, string>> = {
   "@godwit/sdk": "What a plugin imports. [The README](../README.md) says how the parts go together.",
+  "@godwit/sdk/bounded": "Maps and sets that strangers may fill, without the rest of `@godwit/sdk`.",
   "@godwit/sdk/errors":
     "The error class of `@godwit/sdk` without the rest: for what must start before zod is loaded.",
   "@godwit/sdk/netlink":

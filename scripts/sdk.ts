@@ -11,6 +11,7 @@ import { root, run } from "./lib.ts";
 /** Entry points of the package: what stands in `exports`, below `sdk/`. */
 export const sdkEntries = {
   "@godwit/sdk": "src/index",
+  "@godwit/sdk/bounded": "src/bounded",
   "@godwit/sdk/errors": "src/errors",
   "@godwit/sdk/netlink": "src/netlink/index",
   "@godwit/sdk/process": "src/process/index",

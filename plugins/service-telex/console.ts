@@ -2,7 +2,7 @@
  * The telex port for people with `telnet`, `nc` or a teletype: commands, a message typed to its end mark, notes between
  * commands. Owns what one person sees; never prints what another wrote without making it safe. docs/telex.md "People".
  */
-import type { IncomingMessage, SentMessage } from "@godwit/sdk";
+import { BoundedMap, BoundedSet, type IncomingMessage, type SentMessage } from "@godwit/sdk";
 import type { Item } from "./lines.ts";
 import { NOTE, Printer, safeLine, safeLines } from "./printer.ts";
 import { answerback, type Arrival, faultOf, type Session, type SessionDeps } from "./session.ts";
@@ -44,11 +44,11 @@ interface Draft {
 export class Console implements Session {
   readonly #deps: SessionDeps;
   readonly #printer = new Printer();
-  readonly #followed = new Set<string>();
+  readonly #followed = new BoundedSet<string>({ name: "followed messages", max: FOLLOWED_MAX });
   readonly #notes: (readonly string[])[] = [];
   #notesLost = 0;
   /** Numbers are this session's names for messages of the inbox. */
-  readonly #numbers = new Map<number, string>();
+  readonly #numbers = new BoundedMap<number, string>({ name: "numbers of messages", max: NUMBERS_MAX });
   #nextNumber = 1;
   #listedTo: string | undefined;
   #draft: Draft | undefined;
@@ -246,7 +246,6 @@ export class Console implements Session {
     }
     count("accepted");
     this.#print([`accepted ${id}`]);
-    if (this.#followed.size >= FOLLOWED_MAX) this.#followed.delete(this.#followed.values().next().value!);
     this.#followed.add(id);
     // It may have been delivered before its id was known here.
     const sent = mesh.sent(id);
@@ -347,9 +346,7 @@ export class Console implements Session {
     for (const [number, known] of this.#numbers) if (known === id) return number;
     const number = this.#nextNumber;
     this.#nextNumber = (number % 9_999) + 1;
-    this.#numbers.delete(number);
-    this.#numbers.set(number, id);
-    if (this.#numbers.size > NUMBERS_MAX) this.#numbers.delete(this.#numbers.keys().next().value!);
+    this.#numbers.renew(number, id);
     return number;
   }
 

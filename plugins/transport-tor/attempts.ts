@@ -4,7 +4,7 @@
  * takes long gets company on circuits of its own, and the first that connects wins; a slow network loses nothing by it.
  */
 import type { Socket } from "node:net";
-import type { Clock } from "@godwit/sdk";
+import { BoundedMap, type Clock } from "@godwit/sdk";
 import { formatTorEndpoint, type TorTarget } from "./endpoint.ts";
 import { pause } from "./wait.ts";
 
@@ -21,7 +21,7 @@ export interface AttemptDeps {
 
 export class Attempts {
   readonly #deps: AttemptDeps;
-  readonly #generations = new Map<string, number>();
+  readonly #generations = new BoundedMap<string, number>({ name: "targets", max: TARGETS_MAX });
 
   constructor(deps: AttemptDeps) {
     this.#deps = deps;
@@ -61,9 +61,7 @@ export class Attempts {
   }
 
   #remember(key: string, generation: number): void {
-    this.#generations.delete(key);
-    if (this.#generations.size >= TARGETS_MAX)
-      this.#generations.delete(this.#generations.keys().next().value as string);
-    if (generation > 0) this.#generations.set(key, generation);
+    if (generation > 0) this.#generations.renew(key, generation);
+    else this.#generations.delete(key);
   }
 }

@@ -9,7 +9,7 @@
  *   want    | 4 | nonce 16 | own key 32 | mac 32 |                              asks the smaller node id for an offer
  */
 import { createHmac, hkdfSync, timingSafeEqual, webcrypto } from "node:crypto";
-import type { Clock, Log, Random } from "@godwit/sdk";
+import { BoundedMap, type Clock, type Log, type Random } from "@godwit/sdk";
 import { agree, KEY_BYTES, keyText, parseKey, publicKeyOf, Secret } from "./secret.ts";
 
 /** First byte of a message; append-only, docs/registry.md. */
@@ -82,8 +82,8 @@ interface Pending {
 
 export class Preshared {
   readonly #deps: PresharedDeps;
-  readonly #pairs = new Map<string, Pair>();
-  readonly #pending = new Map<string, Pending>();
+  readonly #pairs = new BoundedMap<string, Pair>({ name: "pairs", max: PAIRS_MAX });
+  readonly #pending = new BoundedMap<string, Pending>({ name: "pending pairs", max: PAIRS_MAX });
   readonly #ownKey: Uint8Array;
   /** Messages are handled one after the other. */
   #turn: Promise<void> = Promise.resolve();
@@ -171,9 +171,7 @@ export class Preshared {
     nonce = this.#deps.random.bytes(NONCE_BYTES),
   ): Pending {
     const pending = { nonce, publicKey, privateKey, atMs: this.#deps.clock.monotonicMs() };
-    this.#pending.delete(id);
-    if (this.#pending.size >= PAIRS_MAX) this.#pending.delete(this.#pending.keys().next().value!);
-    this.#pending.set(id, pending);
+    this.#pending.renew(id, pending);
     return pending;
   }
 
@@ -259,9 +257,7 @@ export class Preshared {
     // What is in use now, whether or not a handshake has confirmed it yet.
     const current = this.keyFor(publicKey);
     const pair = { current, next, usesNext: false, atMs: this.#deps.clock.wallMs(), turnAtMs: 0 };
-    this.#pairs.delete(publicKey);
-    if (this.#pairs.size >= PAIRS_MAX) this.#pairs.delete(this.#pairs.keys().next().value!);
-    this.#pairs.set(publicKey, pair);
+    this.#pairs.renew(publicKey, pair);
     await this.#save();
   }
 

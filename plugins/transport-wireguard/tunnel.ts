@@ -3,7 +3,7 @@
  * from dials; where one is reached, from its packets, else from its hosts in turn; its preshared key from preshared.ts.
  */
 import { lookup } from "node:dns/promises";
-import type { Clock, HostPort, Log, PluginContext } from "@godwit/sdk";
+import { BoundedMap, type Clock, type HostPort, type Log, type PluginContext } from "@godwit/sdk";
 import { formatIp, tryParseIp } from "@godwit/sdk/netlink";
 import { pause } from "@godwit/sdk/process";
 import { nodeAddress, type Pool } from "./addresses.ts";
@@ -72,10 +72,13 @@ export class Tunnel {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #tracks = new Map<string, Track>();
-  readonly #dialled = new Map<string, WgEndpoint & { readonly untilMs: number }>();
+  readonly #dialled = new BoundedMap<string, WgEndpoint & { readonly untilMs: number }>({
+    name: "dialled peers",
+    max: PAIRS_MAX,
+  });
   /** By id: as its record said last. */
   readonly #remembered = new Map<string, { readonly candidate: Candidate; readonly atMs: number }>();
-  readonly #owners = new Map<string, string>();
+  readonly #owners = new BoundedMap<string, string>({ name: "owners of keys", max: PAIRS_MAX });
   readonly #names = new Map<string, { readonly address: string | undefined; readonly untilMs: number }>();
   /** Whoever waits for the next look to be over. */
   #waiters: (() => void)[] = [];
@@ -108,9 +111,7 @@ export class Tunnel {
   /** `id` has shown that the key is its own. */
   proven(id: string, publicKey: string): void {
     if (this.#owners.get(publicKey) === id) return;
-    this.#owners.delete(publicKey);
-    if (this.#owners.size >= PAIRS_MAX) this.#owners.delete(this.#owners.keys().next().value!);
-    this.#owners.set(publicKey, id);
+    this.#owners.renew(publicKey, id);
     this.look();
   }
 
@@ -151,9 +152,7 @@ export class Tunnel {
   /** Makes it a peer now. Resolves with its address inside once the device knows it; rejects with the signal's reason. */
   async dial(id: string, endpoint: WgEndpoint, signal: AbortSignal): Promise<string> {
     const untilMs = this.#clock.monotonicMs() + DIALLED_MS;
-    this.#dialled.delete(id);
-    if (this.#dialled.size >= PAIRS_MAX) this.#dialled.delete(this.#dialled.keys().next().value!);
-    this.#dialled.set(id, { ...endpoint, untilMs });
+    this.#dialled.renew(id, { ...endpoint, untilMs });
     const looked = Promise.withResolvers<void>();
     this.#waiters.push(looked.resolve);
     this.look();

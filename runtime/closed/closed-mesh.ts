@@ -3,6 +3,7 @@
  * the old one ends, and answers the API about revocations, secrets and proofs of names. Owns no secret (closed/secrets.ts
  * does) and no revocation (membership/records.ts does). docs/closed-meshes.md
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import type {
   ClosedView,
@@ -55,7 +56,10 @@ export class ClosedMesh implements ClosedView {
   readonly #deps: ClosedMeshDeps;
   readonly #backoff: Backoff;
   /** Neighbours that were offered the order of this generation over the life of this process. */
-  readonly #offered = new Map<NodeId, number>();
+  readonly #offered = new BoundedMap<NodeId, number>({
+    name: "neighbours offered an order",
+    max: OFFERED_MAX,
+  });
   readonly #refusals;
   #timer: Timer | undefined;
   #isStopped = false;
@@ -93,9 +97,7 @@ export class ClosedMesh implements ClosedView {
     if (order === undefined || peer.best?.session.secretEpoch === preferred?.id) return;
     if (this.#offered.get(peer.id) === order.generation || this.#reasonAgainst(peer.id, false) !== undefined)
       return;
-    this.#offered.delete(peer.id);
-    this.#offered.set(peer.id, order.generation);
-    if (this.#offered.size > OFFERED_MAX) this.#offered.delete(this.#offered.keys().next().value!);
+    this.#offered.renew(peer.id, order.generation);
     void this.#send(peer.id, order);
     this.#renewSoon();
   }

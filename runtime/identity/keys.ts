@@ -9,6 +9,7 @@
  * Whatever else is ever derived from the seed must go through HKDF with its own label: the SHA-512 of the seed itself
  * belongs to Ed25519 (both halves) and X25519 (the first half), and to nothing else.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import {
   createHash,
   createPrivateKey,
@@ -173,9 +174,9 @@ const CHECKED_IDS_MAX = 16_384;
 const REFUSED_IDS_MAX = 1_024;
 /** A key of the library holds some kilobytes and is made in a fraction of a verification, so only recent ones stay. */
 const VERIFY_KEYS_MAX = 512;
-const verifyKeys = new Map<NodeId, KeyObject>();
-const checkedIds = new Map<NodeId, CheckedId>();
-const refusedIds = new Map<NodeId, CheckedId>();
+const verifyKeys = new BoundedMap<NodeId, KeyObject>({ name: "verification keys", max: VERIFY_KEYS_MAX });
+const checkedIds = new BoundedMap<NodeId, CheckedId>({ name: "checked ids", max: CHECKED_IDS_MAX });
+const refusedIds = new BoundedMap<NodeId, CheckedId>({ name: "refused ids", max: REFUSED_IDS_MAX });
 
 function lookUp(id: NodeId): CheckedId {
   const known = checkedIds.get(id) ?? refusedIds.get(id);
@@ -186,10 +187,7 @@ function lookUp(id: NodeId): CheckedId {
 }
 
 function noteChecked(id: NodeId, fresh: CheckedId): void {
-  const [cache, entriesMax] =
-    fresh.problem === undefined ? [checkedIds, CHECKED_IDS_MAX] : [refusedIds, REFUSED_IDS_MAX];
-  if (cache.size >= entriesMax) cache.delete(cache.keys().next().value as NodeId);
-  cache.set(id, fresh);
+  (fresh.problem === undefined ? checkedIds : refusedIds).set(id, fresh);
 }
 
 /**
@@ -310,7 +308,6 @@ function verifyKeyOf(id: NodeId): KeyObject {
   let key = verifyKeys.get(id);
   if (key === undefined) {
     key = importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
-    if (verifyKeys.size >= VERIFY_KEYS_MAX) verifyKeys.delete(verifyKeys.keys().next().value as NodeId);
     verifyKeys.set(id, key);
   }
   return key;

@@ -3,6 +3,7 @@
  * sealed format and its segments for large bodies. Opening proves the sender and everything in `associated`. Must never
  * hand out a byte of plaintext before all of it is authenticated. Specified by docs/protocol/sealing.md.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Random } from "@godwit/sdk";
 import { assert, asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -160,7 +161,7 @@ const prologueOf = (
 
 /** Shared secrets kept for each own key. */
 const SECRETS_MAX = 4_096;
-const rememberedSecrets = new WeakMap<DhKey, Map<string, Uint8Array>>();
+const rememberedSecrets = new WeakMap<DhKey, BoundedMap<string, Uint8Array>>();
 
 /**
  * A key with a memory for the static-static half, which is the same for every message between two keys and costs as
@@ -170,7 +171,8 @@ const rememberedSecrets = new WeakMap<DhKey, Map<string, Uint8Array>>();
  */
 function rememberingKey(key: DhKey, onlyWith?: Uint8Array): DhKey {
   let secrets = rememberedSecrets.get(key);
-  if (secrets === undefined) rememberedSecrets.set(key, (secrets = new Map()));
+  if (secrets === undefined)
+    rememberedSecrets.set(key, (secrets = new BoundedMap({ name: "agreed secrets", max: SECRETS_MAX })));
   const kept = secrets;
   return {
     publicKey: key.publicKey,
@@ -181,7 +183,6 @@ function rememberingKey(key: DhKey, onlyWith?: Uint8Array): DhKey {
       let secret = kept.get(name);
       if (secret === undefined) {
         secret = key.agree(remotePublic);
-        if (kept.size >= SECRETS_MAX) kept.delete(kept.keys().next().value!);
         kept.set(name, secret);
       }
       return secret.slice();

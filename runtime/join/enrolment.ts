@@ -3,6 +3,7 @@
  * and spreads the word that an invitation was used. A session under an invitation ends here and never becomes a peer.
  * Specified by docs/protocol/join.md.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import {
   INVITE_ID_BYTES,
@@ -85,7 +86,7 @@ export interface IssuedInvite {
 export class Enrolment {
   readonly #deps: EnrolmentDeps;
   readonly #redemptions: Redemptions;
-  readonly #issued = new Map<string, number>();
+  readonly #issued = new BoundedMap<string, number>({ name: "invitations issued here", max: ISSUED_MAX });
   readonly #sessions = new Set<Session>();
   readonly #enrolments;
   #isStopped = false;
@@ -268,7 +269,6 @@ export class Enrolment {
   }
 
   #remember(invite: Invite, untilMs: number): void {
-    if (this.#issued.size >= ISSUED_MAX) this.#issued.delete(this.#issued.keys().next().value!);
     this.#issued.set(inviteKey(invite), untilMs);
   }
 

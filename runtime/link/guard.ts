@@ -3,6 +3,7 @@
  * and the counters. A half-open handshake is an inbound pipe whose far end has not sent its first valid record. Owns no
  * pipe and no timer. Specified by docs/protocol/link.md, "Under load".
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { godwitError } from "../kernel/errors.ts";
 import type { Clock } from "../kernel/clock.ts";
@@ -102,7 +103,10 @@ export class HandshakeGuard {
   #cookieSecret: Uint8Array;
   #cookieSecretBefore: Uint8Array;
   #cookieSecretAtMs: number;
-  readonly #secretIndex = new Map<string, number>();
+  readonly #secretIndex = new BoundedMap<string, number>({
+    name: "endpoints whose secret is known",
+    max: SECRET_MEMORY_MAX,
+  });
 
   constructor(clock: Clock, random: Random, limits: Partial<GuardLimits> = {}) {
     this.#clock = clock;
@@ -192,10 +196,7 @@ export class HandshakeGuard {
 
   /** The dial under this index failed before the far end proved anything: the next one takes the next secret. */
   noteSecretFailed(endpoint: string, index: number): void {
-    this.#secretIndex.delete(endpoint);
-    if (this.#secretIndex.size >= SECRET_MEMORY_MAX)
-      this.#secretIndex.delete(this.#secretIndex.keys().next().value as string);
-    this.#secretIndex.set(endpoint, index + 1);
+    this.#secretIndex.renew(endpoint, index + 1);
   }
 
   #evictOldest(): void {

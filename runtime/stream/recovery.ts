@@ -4,6 +4,7 @@
  * window after RFC 5681 with the queueing-delay signal of RFC 6817 on top, because relays have megabytes of lanes and
  * drop only when those are full. Knows no frames and no keys. docs/protocol/streams.md "Recovery"
  */
+import { BoundedSet } from "@godwit/sdk/bounded";
 
 /** One record under way. */
 export interface SentRecord<Frame> {
@@ -40,7 +41,7 @@ const BASE_PERIOD_MS = 10_000;
 
 export class Recovery<Frame> {
   readonly #sent = new Map<number, SentRecord<Frame>>();
-  readonly #lost = new Set<number>();
+  readonly #lost = new BoundedSet<number>({ name: "lost records", max: LOST_REMEMBERED_MAX });
   #bytesInFlight = 0;
   #largestAcked = -1;
   #reorderThreshold = REORDER_FIRST;
@@ -188,7 +189,6 @@ export class Recovery<Frame> {
     for (const { number, bytes } of lost) {
       this.#sent.delete(number);
       this.#bytesInFlight -= bytes;
-      if (this.#lost.size >= LOST_REMEMBERED_MAX) this.#lost.delete(this.#lost.values().next().value!);
       this.#lost.add(number);
     }
     if (lost.length > 0) this.#cutFor(lost);

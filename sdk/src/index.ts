@@ -8,6 +8,7 @@ export { z } from "zod";
 export type { Clock, Timer } from "./clock.ts";
 export type { Random } from "./random.ts";
 export type { Log, LogFields } from "./log.ts";
+export { BoundedMap, BoundedSet, type Bound } from "./bounded.ts";
 export { GodwitError, type ErrorKind, type RetryAdvice } from "./errors.ts";
 export { STORAGE_LIMITS, type PluginStorage } from "./storage.ts";
 export type { Pipe, PipeHandlers, LinkClass, PipeDirection } from "./pipe.ts";

@@ -4,6 +4,7 @@
  */
 import type { PluginBuilder } from "bun";
 import * as sdk from "@godwit/sdk";
+import * as bounded from "@godwit/sdk/bounded";
 import * as errors from "@godwit/sdk/errors";
 import * as netlink from "@godwit/sdk/netlink";
 import * as process from "@godwit/sdk/process";
@@ -11,6 +12,7 @@ import * as tcp from "@godwit/sdk/tcp";
 
 const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "@godwit/sdk": sdk,
+  "@godwit/sdk/bounded": bounded,
   "@godwit/sdk/errors": errors,
   "@godwit/sdk/netlink": netlink,
   "@godwit/sdk/process": process,
