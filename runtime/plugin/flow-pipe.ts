@@ -62,6 +62,8 @@ export class FlowPipe extends StreamCore implements Pipe {
       {
         clock: flows.clock,
         highWaterBytes: HIGH_WATER_BYTES,
+        // Room comes in pieces of a quarter of that; a drain at each is not worth its turn.
+        lowWaterBytes: 0,
         closeMs: CLOSE_DEADLINE_MS,
         isClosedWhenGone: true,
         onOver: () => flows.delete(id),

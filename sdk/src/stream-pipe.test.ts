@@ -109,6 +109,19 @@ describe("writing", () => {
     expect([seen.events, medium.isReading]).toEqual([["drain"], true]);
   });
 
+  test("drains at the low-water mark that it was given", () => {
+    const { medium, stream, seen, open } = make({ lowWaterBytes: 0 });
+    open();
+    medium.room = 0;
+    stream.write(piece(1_200));
+    medium.room = 1_199;
+    stream.onDrain();
+    expect(seen.events).toEqual([]);
+    medium.room = 1;
+    stream.onDrain();
+    expect(seen.events).toEqual(["drain"]);
+  });
+
   test("a medium with a queue of its own: that counts, and its emptying drains", () => {
     const { medium, stream, seen, open } = make();
     medium.isQueueing = true;

@@ -61,8 +61,10 @@ export interface StreamHandlers extends PipeHandlers {
 }
 
 export interface StreamCoreOptions {
-  /** `write` answers false above this many bytes waiting, those of the medium included; `drain` follows at half. Default 524,288. */
+  /** `write` answers false above this many bytes waiting, those of the medium included. Default 524,288. */
   readonly highWaterBytes?: number;
+  /** `drain` follows once so few wait, less than `highWaterBytes`. Default half of it. */
+  readonly lowWaterBytes?: number;
   /** How long a close may wait for the medium to take what waits and to go, ms; then it is cut. Default 1,000. */
   readonly closeMs?: number;
   /** Counts `closeMs`. Without one a close waits for nothing: only for a medium that takes everything and goes within `shut`. */
@@ -78,6 +80,7 @@ export class StreamCore {
   readonly #medium: StreamMedium;
   readonly #options: StreamCoreOptions;
   readonly #highWaterBytes: number;
+  readonly #lowWaterBytes: number;
   #handlers: StreamHandlers | undefined;
   /** Came while nobody read. */
   #held: Uint8Array[] = [];
@@ -102,6 +105,7 @@ export class StreamCore {
     this.#medium = medium;
     this.#options = options;
     this.#highWaterBytes = options.highWaterBytes ?? HIGH_WATER_BYTES;
+    this.#lowWaterBytes = options.lowWaterBytes ?? this.#highWaterBytes / 2;
   }
 
   /** Bytes written and not with the operating system yet. */
@@ -148,7 +152,7 @@ export class StreamCore {
     const taken = this.#waiting.length === 0 ? this.#medium.write(bytes) : 0;
     if (taken < bytes.length) {
       // Not `slice`, which lends the caller's own bytes when they are a Buffer.
-      this.#waiting.push(new Uint8Array(bytes.subarray(taken)));
+      this.#waiting.push(new Uint8Array(taken === 0 ? bytes : bytes.subarray(taken)));
       this.#waitingBytes += bytes.length - taken;
     }
     if (this.bufferedBytes > this.#highWaterBytes) this.#isFull = true;
@@ -278,7 +282,7 @@ export class StreamCore {
   #relieve(): void {
     // Whoever was told to stop before it opened hears of it then.
     if (!this.#isFull || this.#handlers === undefined || !this.isWritable) return;
-    if (this.bufferedBytes > this.#highWaterBytes / 2) return;
+    if (this.bufferedBytes > this.#lowWaterBytes) return;
     this.#isFull = false;
     this.#handlers.drain();
   }
