@@ -46,13 +46,13 @@ class Medium implements StreamMedium {
 function make(options: StreamCoreOptions = {}, medium = new Medium()) {
   const clock = new ManualClock();
   const stream = new StreamCore(medium, { clock, highWaterBytes: 1_000, ...options });
-  const seen = { events: [] as string[], bytes: [] as number[], onData: (_: Uint8Array) => {} };
+  const seen = { events: [] as string[], bytes: [] as number[], onData() {} };
   const open = () =>
     stream.open({
       data(bytes) {
         for (const byte of bytes) seen.bytes.push(byte);
         seen.events.push(`data ${bytes.length}`);
-        seen.onData(bytes);
+        seen.onData();
       },
       end: () => void seen.events.push("end"),
       drain: () => void seen.events.push("drain"),
