@@ -1,7 +1,8 @@
 /** The medium of transport.memory: named listeners and pairs of pipes with bounded buffers. */
-import { GodwitError, type Pipe, type PipeDirection, type PipeHandlers } from "@godwit/sdk";
+import { GodwitError, type Pipe, type PipeDirection, StreamPipe } from "@godwit/sdk";
 
-const HIGH_WATER_BYTES = 1024 * 1024;
+/** `write` answers false from 1 MiB unread on. */
+const HIGH_WATER_BYTES = 1024 * 1024 - 1;
 const RATE_BITS_PER_SECOND = 10_000_000_000;
 
 /** What stands behind `memory://`. */
@@ -35,83 +36,87 @@ export class MemoryNetwork {
         retry: "later",
       });
     }
-    const near = new MemoryPipe("outbound", `memory://${from}`, `memory://${name}`);
-    const far = new MemoryPipe("inbound", `memory://${name}`, `memory://${from}`);
-    near.join(far);
-    far.join(near);
+    const [out, back] = [new Way(), new Way()];
+    const near = openEnd("outbound", { local: `memory://${from}`, remote: `memory://${name}` }, out, back);
+    const far = openEnd("inbound", { local: `memory://${name}`, remote: `memory://${from}` }, back, out);
+    out.join(near, far);
+    back.join(far, near);
     accept(far);
     return near;
   }
 }
 
-class MemoryPipe implements Pipe {
-  readonly kind = "stream";
-  readonly linkClass = "fast";
-  readonly rateBitsPerSecond = RATE_BITS_PER_SECOND;
-  readonly mtu = 0;
-  readonly direction: PipeDirection;
-  readonly local: string;
-  readonly remote: string;
-  #far: MemoryPipe | undefined;
-  #handlers: PipeHandlers | undefined;
-  /** Written by the far end, not yet read here. */
-  #incoming: Uint8Array[] = [];
-  #incomingBytes = 0;
-  #isPaused = false;
+function openEnd(
+  direction: PipeDirection,
+  ends: { readonly local: string; readonly remote: string },
+  out: Way,
+  into: Way,
+): StreamPipe {
+  const leave = () => {
+    out.end();
+    into.drop();
+  };
+  const pipe: StreamPipe = new StreamPipe(
+    {
+      write: (bytes) => out.push(bytes),
+      get bufferedBytes() {
+        return out.bytes;
+      },
+      pause: () => into.run(false),
+      resume: () => into.run(true),
+      shut() {
+        leave();
+        pipe.onGone();
+      },
+      destroy: leave,
+    },
+    { direction, ...ends, linkClass: "fast", rateBitsPerSecond: RATE_BITS_PER_SECOND },
+    { highWaterBytes: HIGH_WATER_BYTES },
+  );
+  return pipe;
+}
+
+/** One of the two ways between a pair: written here, not yet read there. Handed over in a turn of its own, as a medium does. */
+class Way {
+  #writer: StreamPipe | undefined;
+  #reader: StreamPipe | undefined;
+  #pieces: Uint8Array[] = [];
+  bytes = 0;
+  #isRunning = false;
   #isScheduled = false;
-  #isFarFull = false;
-  #isFarClosed = false;
-  #isClosed = false;
+  #isEnded = false;
+  #isDropped = false;
 
-  constructor(direction: PipeDirection, local: string, remote: string) {
-    this.direction = direction;
-    this.local = local;
-    this.remote = remote;
+  join(writer: StreamPipe, reader: StreamPipe): void {
+    this.#writer = writer;
+    this.#reader = reader;
   }
 
-  get bufferedBytes(): number {
-    return this.#far?.unreadBytes ?? 0;
+  /** Takes all, copied. */
+  push(bytes: Uint8Array): number {
+    if (this.#isDropped) return bytes.length;
+    this.#pieces.push(new Uint8Array(bytes));
+    this.bytes += bytes.length;
+    this.#schedule();
+    return bytes.length;
   }
 
-  get unreadBytes(): number {
-    return this.#incomingBytes;
+  run(isRunning: boolean): void {
+    this.#isRunning = isRunning;
+    if (isRunning) this.#schedule();
   }
 
-  join(far: MemoryPipe): void {
-    this.#far = far;
+  /** What was written before still arrives. */
+  end(): void {
+    this.#isEnded = true;
+    this.#schedule();
   }
 
-  open(handlers: PipeHandlers): void {
-    this.#handlers = handlers;
-    if (this.#isClosed) queueMicrotask(() => handlers.closed());
-    else this.#schedule();
-  }
-
-  write(bytes: Uint8Array): boolean {
-    const far = this.#far;
-    if (this.#isClosed || far === undefined) return true;
-    far.#incoming.push(bytes.slice());
-    far.#incomingBytes += bytes.length;
-    far.#schedule();
-    const hasRoom = far.#incomingBytes < HIGH_WATER_BYTES;
-    if (!hasRoom) this.#isFarFull = true;
-    return hasRoom;
-  }
-
-  pause(paused: boolean): void {
-    this.#isPaused = paused;
-    if (!paused) this.#schedule();
-  }
-
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    const far = this.#far;
-    if (far !== undefined) {
-      far.#isFarClosed = true;
-      far.#schedule();
-    }
-    queueMicrotask(() => this.#handlers?.closed());
+  /** Nobody reads any more. */
+  drop(): void {
+    this.#isDropped = true;
+    this.#pieces = [];
+    this.bytes = 0;
   }
 
   #schedule(): void {
@@ -124,21 +129,13 @@ class MemoryPipe implements Pipe {
   }
 
   #deliver(): void {
-    const handlers = this.#handlers;
-    if (handlers === undefined || this.#isClosed) return;
-    while (!this.#isPaused && this.#incoming.length > 0 && !this.#isClosed) {
-      const bytes = this.#incoming.shift()!;
-      this.#incomingBytes -= bytes.length;
-      handlers.data(bytes);
+    const before = this.bytes;
+    while (this.#isRunning && this.#pieces.length > 0) {
+      const bytes = this.#pieces.shift()!;
+      this.bytes -= bytes.length;
+      this.#reader?.onData(bytes);
     }
-    const far = this.#far;
-    if (far !== undefined && !far.#isClosed && far.#isFarFull && this.#incomingBytes < HIGH_WATER_BYTES / 2) {
-      far.#isFarFull = false;
-      far.#handlers?.drain();
-    }
-    if (this.#isFarClosed && this.#incoming.length === 0 && !this.#isClosed) {
-      this.#isClosed = true;
-      handlers.closed();
-    }
+    if (this.bytes < before) this.#writer?.onDrain();
+    if (this.#isEnded && this.#pieces.length === 0) this.#reader?.onGone();
   }
 }

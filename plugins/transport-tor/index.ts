@@ -117,7 +117,7 @@ function registerDriver(ctx: PluginContext, controller: TorController, socks: Do
         return new TorPipe(
           socket,
           { direction: "outbound", local: ANONYMOUS, remote: formatTorEndpoint(target) },
-          (delayMs, fn) => ctx.clock.after(delayMs, fn),
+          ctx.clock,
         );
       } catch (error) {
         dials.add(1, { outcome: "failed" });
@@ -142,9 +142,7 @@ async function listenForTor(ctx: PluginContext, listen: Door, own: string): Prom
   const pipes = new Set<TorPipe>();
   const server: Server = createServer({ pauseOnConnect: true }, (socket: Socket) => {
     if (pipes.size >= INBOUND_MAX || ctx.signal.aborted) return void socket.destroy();
-    const pipe = new TorPipe(socket, { direction: "inbound", local: own, remote: ANONYMOUS }, (delayMs, fn) =>
-      ctx.clock.after(delayMs, fn),
-    );
+    const pipe = new TorPipe(socket, { direction: "inbound", local: own, remote: ANONYMOUS }, ctx.clock);
     pipes.add(pipe);
     socket.once("close", () => pipes.delete(pipe));
     ctx.transport.accept(pipe);
@@ -162,7 +160,7 @@ async function listenForTor(ctx: PluginContext, listen: Door, own: string): Prom
   ctx.own(() => {
     server.close();
     // Tor keeps streams of an address that is no more; whoever came by it came by leave of this configuration.
-    for (const pipe of pipes) pipe.destroy();
+    for (const pipe of pipes) pipe.cut();
   });
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new Error("the listener has no address");

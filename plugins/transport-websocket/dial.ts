@@ -65,7 +65,7 @@ export function dialWebSocket(url: URL, options: DialOptions, signal: AbortSigna
     socket.onclose = ({ code }) => {
       settle();
       if (pipe === undefined) fail(why ?? `closed with code ${code}`);
-      else pipe.onClosed();
+      else pipe.onGone();
     };
   });
 }

@@ -69,7 +69,7 @@ export class WebSocketListener {
           else socket.data.pipe?.onData(message);
         },
         drain: (socket) => socket.data.pipe?.onDrain(),
-        close: (socket) => socket.data.pipe?.onClosed(),
+        close: (socket) => socket.data.pipe?.onGone(),
       },
     });
     this.address = { ...options.address, port: this.#server.port! };

@@ -200,7 +200,7 @@ export class Custody {
     const lifetimeMs = Math.floor(request.lifetimeMs ?? this.#ctx.limits.lifetimeDefaultMs);
     return this.outbox.send({
       to: this.#ctx.directory.canonical(request.to),
-      body: body.slice(),
+      body: new Uint8Array(body),
       subject,
       contentType,
       priority: request.priority ?? PRIORITY_DEFAULT,

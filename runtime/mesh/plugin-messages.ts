@@ -61,7 +61,7 @@ export class PluginMessages {
     const handlers = this.#handlers.get(plugin);
     if (handlers === undefined) return this.#messages.add(1, { outcome: "unwanted" });
     this.#messages.add(1, { outcome: "taken" });
-    for (const handler of [...handlers]) handler(from, message.slice());
+    for (const handler of [...handlers]) handler(from, new Uint8Array(message));
   }
 
   onPeerDown(id: NodeId): void {

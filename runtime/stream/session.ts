@@ -116,7 +116,7 @@ export class Session implements StreamOwner, FrameSink {
     const id = this.#nextStream;
     this.#nextStream += 2;
     const { remote } = this.facts;
-    const stream = new ByteStream(this, { id, remote, service, metadata: metadata.slice(), onAccepted });
+    const stream = new ByteStream(this, { id, remote, service, metadata: new Uint8Array(metadata), onAccepted });
     this.#streams.set(id, stream);
     this.#push({ kind: "open", stream });
     return stream;

@@ -13,6 +13,15 @@ export { GodwitError, type ErrorKind, type RetryAdvice } from "./errors.ts";
 export { STORAGE_LIMITS, type PluginStorage } from "./storage.ts";
 export type { Pipe, PipeHandlers, LinkClass, PipeDirection } from "./pipe.ts";
 export {
+  StreamCore,
+  StreamPipe,
+  type StreamCoreOptions,
+  type StreamHandlers,
+  type StreamMedium,
+  type StreamPipeFacts,
+  type StreamPipeOptions,
+} from "./stream-pipe.ts";
+export {
   advertisedHosts,
   formatEndpoint,
   isListen,

@@ -119,6 +119,7 @@ const streams = [
   ["reorders", "bytes arrive whole", "not what was written"],
   ["reuses-buffer", "bytes arrive whole", "not what was written"],
   ["scribbles", "bytes arrive whole", "changes the caller's bytes"],
+  ["slices", "bytes arrive whole", "not what was written"],
   ["swallows-bad-endpoint", "a bad endpoint", "GODWIT_DIAL_FAILED"],
   ["unbounded", "a slow reader", "without saying stop"],
   ["wrong-direction", "a dial reaches", "direction"],

@@ -50,6 +50,7 @@ export type TransportFault =
   | "reorders"
   | "reuses-buffer"
   | "scribbles"
+  | "slices"
   | "swallows-bad-endpoint"
   | "truncates"
   | "unbounded"
@@ -132,7 +133,8 @@ class LoopPipe implements Pipe {
     const far = this.#far;
     if (this.kind === "datagram" && bytes.length > MTU && fault !== "no-mtu") return true;
     if (fault === "drops-before-open" && far.#handlers === undefined) return true;
-    let kept = fault === "reuses-buffer" ? bytes : bytes.slice();
+    // Of a Buffer `slice` is no copy.
+    let kept = fault === "reuses-buffer" ? bytes : fault === "slices" ? bytes.slice() : new Uint8Array(bytes);
     if (fault === "scribbles") bytes.fill(0);
     if (fault === "truncates") kept = kept.subarray(0, 100);
     if (fault === "reorders") far.#arrived.unshift(kept);

@@ -96,7 +96,7 @@ export class FakeMesh implements Mesh {
     if (body.length > BODY_BYTES_MAX || Buffer.byteLength(subject) > SUBJECT_BYTES_MAX)
       throw fail("GODWIT_TOO_BIG", "the message is too big", "capacity");
     // Copied before anything waits, as the interface promises.
-    const copy = { ...message, body: body.slice() };
+    const copy = { ...message, body: new Uint8Array(body) };
     this.#failOnce();
     const content = `${to.toLowerCase()}\n${subject}\n${Buffer.from(copy.body).toString("hex")}`;
     const known = idempotencyKey === undefined ? undefined : this.#keys.get(idempotencyKey);
@@ -143,7 +143,7 @@ export class FakeMesh implements Mesh {
 
   /** A message arrives in the inbox. Answers its id. */
   receive(body: string | Uint8Array, more: Partial<IncomingMessage> = {}): string {
-    const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body.slice();
+    const bytes = typeof body === "string" ? new TextEncoder().encode(body) : new Uint8Array(body);
     const id = more.id ?? this.#newId();
     const from = more.from ?? "c".repeat(52);
     const nowMs = this.#clock.wallMs();
@@ -192,7 +192,7 @@ export class FakeMesh implements Mesh {
     const { near, far } = fakeStreamPair(
       { opener: this.self.id, handler: to },
       service,
-      options.metadata?.slice(),
+      options.metadata && new Uint8Array(options.metadata),
     );
     this.openedStreams.push(near);
     this.#streams.add(near);

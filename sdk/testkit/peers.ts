@@ -38,7 +38,7 @@ export class FakePeers implements Peers {
   send(to: string, message: Uint8Array): boolean {
     const far = this.#linked.get(to);
     if (far === undefined || message.length > PEER_MESSAGE_BYTES_MAX) return false;
-    const copy = message.slice();
+    const copy = new Uint8Array(message);
     this.sent.push({ to, message: copy });
     queueMicrotask(() => far.receive(this.self.id, copy));
     return true;
@@ -51,7 +51,7 @@ export class FakePeers implements Peers {
   }
 
   receive(from: string, message: Uint8Array): void {
-    for (const listener of [...this.#heard]) listener(from, message.slice());
+    for (const listener of [...this.#heard]) listener(from, new Uint8Array(message));
   }
 
   /** The plugin stopped: the host forgets its listeners. */

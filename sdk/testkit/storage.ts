@@ -11,7 +11,7 @@ export class FakeStorage implements PluginStorage {
   }
 
   async set(key: string, value: Uint8Array): Promise<void> {
-    const copy = value.slice();
+    const copy = new Uint8Array(value);
     if (!new RegExp(`^[a-z0-9._-]{1,${STORAGE_LIMITS.keyChars}}$`).test(key))
       throw new GodwitError("GODWIT_ENCODE", "a key has 1 to 64 characters of a-z 0-9 . _ -", {
         kind: "bug",

@@ -53,7 +53,7 @@ export class FakeStream implements IncomingMeshStream {
   write(bytes: Uint8Array): boolean {
     const { far } = this;
     if (this.isClosed || this.#isEnded || far === undefined || bytes.length === 0) return true;
-    far.#waiting.push(bytes.slice());
+    far.#waiting.push(new Uint8Array(bytes));
     far.#waitingBytes += bytes.length;
     far.#deliver();
     this.#owesDrain ||= far.#waitingBytes > WINDOW_BYTES;

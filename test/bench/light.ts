@@ -206,8 +206,8 @@ function dial(port: number): Promise<Pipe> {
         open: (socket) => socket.data.onOpen(socket),
         data: (socket, bytes) => socket.data.pipe?.onData(bytes),
         drain: (socket) => socket.data.pipe?.onDrain(),
-        close: (socket, error) => socket.data.pipe?.onClosed(error),
-        error: (socket, error) => socket.data.pipe?.onClosed(error),
+        close: (socket, error) => socket.data.pipe?.onGone(error),
+        error: (socket, error) => socket.data.pipe?.onGone(error),
       },
     }).catch(reject);
   });

@@ -18,11 +18,11 @@ export async function dialPipe(port: number): Promise<{ readonly pipe: Pipe; end
       data: (_, bytes) => state.pipe?.onData(bytes),
       drain: () => state.pipe?.onDrain(),
       end: (ended) => {
-        state.pipe?.onClosed();
+        state.pipe?.onEnd();
         ended.end();
       },
-      close: (_, error) => state.pipe?.onClosed(error),
-      error: (_, error) => state.pipe?.onClosed(error),
+      close: (_, error) => state.pipe?.onGone(error),
+      error: (_, error) => state.pipe?.onGone(error),
     },
   });
   return { pipe: state.pipe!, end: () => socket.terminate() };

@@ -1,12 +1,13 @@
 /** The end of a flow where it is used, as a `Pipe` or with half-closes as a stream or socket. */
-import type { GodwitError, LinkClass, Pipe, PipeDirection, Timer } from "@godwit/sdk";
+import { type LinkClass, type Pipe, type PipeDirection, StreamCore } from "@godwit/sdk";
 import { type FlowHandlers, type Flows, Incoming, Outgoing } from "./flow.ts";
-import { EMPTY, encodeU32, PluginFrame } from "./frames.ts";
+import { encodeU32, PluginFrame } from "./frames.ts";
 
 /** `write` of a flow answers false above this many bytes waiting for room at the far end. */
 const HIGH_WATER_BYTES = 262_144;
 /** A flow that was closed politely and of which nothing was heard since is over. */
 const CLOSE_DEADLINE_MS = 2_000;
+const RESET = Uint8Array.of(1);
 
 /** What a pipe is, as it travels. */
 export interface FlowProperties {
@@ -22,7 +23,7 @@ export interface FlowProperties {
 }
 
 /** The end where a flow is used. As a `Pipe` it follows that contract; streams and sockets use `end` and `reset` too. */
-export class FlowPipe implements Pipe {
+export class FlowPipe extends StreamCore implements Pipe {
   readonly kind: "stream" | "datagram";
   readonly direction: PipeDirection;
   readonly local: string;
@@ -36,22 +37,9 @@ export class FlowPipe implements Pipe {
   readonly #id: number;
   readonly #out: Outgoing;
   readonly #in: Incoming;
-  readonly #parse: (properties: unknown) => Partial<FlowProperties>;
-  #handlers: FlowHandlers | undefined;
-  #held: Uint8Array[] = [];
-  #isPaused = false;
-  #isFull = false;
-  #isClosing = false;
-  #isOver = false;
-  #isDelivered = false;
-  #hasFarEnded = false;
-  #isEnding = false;
-  #hasSentEnd = false;
-  #error: GodwitError | undefined;
   #arrived = 0;
   #proven = 0;
   #provenSent = 0;
-  #timer: Timer | undefined;
 
   /** `parse` judges changes that the far end tells; it throws GODWIT_DECODE. */
   constructor(
@@ -60,11 +48,31 @@ export class FlowPipe implements Pipe {
     properties: FlowProperties,
     parse: (properties: unknown) => Partial<FlowProperties> = () => ({}),
   ) {
+    const out = new Outgoing(flows, id);
+    super(
+      {
+        write: (bytes) => out.take(bytes),
+        // What the far end sends is bounded by the room that it was given.
+        pause() {},
+        resume() {},
+        end: () => flows.port.send(PluginFrame.end, id),
+        shut: () => flows.port.send(PluginFrame.close, id),
+        destroy: () => flows.port.send(PluginFrame.close, id, RESET),
+      },
+      {
+        clock: flows.clock,
+        highWaterBytes: HIGH_WATER_BYTES,
+        // Room comes in pieces of a quarter of that; a drain at each is not worth its turn.
+        lowWaterBytes: 0,
+        closeMs: CLOSE_DEADLINE_MS,
+        isClosedWhenGone: true,
+        onOver: () => flows.delete(id),
+      },
+    );
     this.#flows = flows;
     this.#id = id;
-    this.#out = new Outgoing(flows, id);
+    this.#out = out;
     this.#in = new Incoming(flows, id);
-    this.#parse = parse;
     this.kind = properties.kind;
     this.direction = properties.direction;
     this.remote = properties.remote;
@@ -75,47 +83,43 @@ export class FlowPipe implements Pipe {
     this.rateBitsPerSecond = properties.rateBitsPerSecond;
     this.mtu = properties.mtu;
     flows.add(id, {
-      onData: (body) => this.#onData(body),
-      onCredit: (bytes) => this.#onCredit(bytes),
+      onData: (body) => this.#onBody(body),
+      onCredit: (bytes) => {
+        out.addCredit(bytes);
+        this.onDrain();
+      },
       onProven() {},
       onClose() {},
-      onClosed: (error) => this.#onClosed(error),
-      onEnd: () => {
-        this.#hasFarEnded = true;
-        this.#deliver();
-      },
+      onClosed: (error) => this.onGone(error),
+      onEnd: () => this.onEnd(),
       onChange: (change) => {
-        const { remote, mtu } = this.#parse(change);
+        const { remote, mtu } = parse(change);
         if (remote !== undefined) this.remote = remote;
         if (mtu !== undefined) this.mtu = mtu;
       },
     });
   }
 
-  get bufferedBytes(): number {
-    return this.#out.waitingBytes;
+  override open(handlers: FlowHandlers): void {
+    super.open({
+      data: (bytes) => {
+        handlers.data(bytes);
+        if (!this.isOver) this.#in.take(bytes.length);
+      },
+      end: () => handlers.end?.(),
+      drain: () => handlers.drain(),
+      closed: (error) => handlers.closed(error),
+    });
   }
 
-  open(handlers: FlowHandlers): void {
-    this.#handlers = handlers;
-    if (this.#held.length > 0 || this.#isOver || this.#hasFarEnded) queueMicrotask(() => this.#deliver());
+  override write(bytes: Uint8Array): boolean {
+    if (this.kind === "stream") return super.write(bytes);
+    if (this.isWritable) this.#out.datagram(bytes);
+    return true;
   }
 
-  write(bytes: Uint8Array): boolean {
-    if (this.#isOver || this.#isClosing || this.#isEnding) return true;
-    if (this.kind === "datagram") {
-      this.#out.datagram(bytes);
-      return true;
-    }
-    this.#out.stream(bytes);
-    if (this.#out.waitingBytes > HIGH_WATER_BYTES) this.#isFull = true;
-    return !this.#isFull;
-  }
-
-  pause(paused: boolean): void {
-    if (this.kind === "datagram") return;
-    this.#isPaused = paused;
-    if (!paused) this.#deliver();
+  override pause(paused: boolean): void {
+    if (this.kind === "stream") super.pause(paused);
   }
 
   proven(): void {
@@ -125,89 +129,21 @@ export class FlowPipe implements Pipe {
   }
 
   readonly #sendProven = (): void => {
-    if (this.#isOver) return;
+    if (this.isOver) return;
     this.#provenSent = this.#proven;
     this.#flows.port.send(PluginFrame.proven, this.#id, encodeU32(this.#proven >>> 0));
   };
 
-  end(): void {
-    if (this.#isOver || this.#isClosing || this.#isEnding) return;
-    this.#isEnding = true;
-    if (this.#out.waitingBytes === 0) this.#sendEnd();
-  }
-
-  #sendEnd(): void {
-    if (this.#hasSentEnd) return;
-    this.#hasSentEnd = true;
-    this.#flows.port.send(PluginFrame.end, this.#id);
-  }
-
-  close(): void {
-    if (this.#isOver || this.#isClosing) return;
-    this.#isClosing = true;
-    // Whoever closes reads no more, and must still be told that it is over.
-    this.#isPaused = false;
-    this.#timer = this.#flows.clock.after(CLOSE_DEADLINE_MS, () => this.reset());
-    if (this.#out.waitingBytes === 0) this.#sendClose(false);
-  }
-
+  /** At once, whatever waits; the far end hears that. Idempotent. */
   reset(): void {
-    if (this.#isOver) return;
-    this.#sendClose(true);
-    this.#onClosed(undefined);
+    this.cut();
   }
 
-  #sendClose(isReset: boolean): void {
-    this.#flows.port.send(PluginFrame.close, this.#id, isReset ? new Uint8Array([1]) : EMPTY);
-  }
-
-  #onData(body: Uint8Array): void {
+  #onBody(body: Uint8Array): void {
     this.#in.arrive(body.length);
     this.#arrived++;
-    if (this.#isClosing) return this.#in.take(body.length);
-    if (this.#handlers === undefined || this.#isPaused || this.#held.length > 0) {
-      this.#held.push(body.slice());
-      return;
-    }
-    this.#handlers.data(body);
-    this.#in.take(body.length);
-  }
-
-  #deliver(): void {
-    if (this.#handlers === undefined) return;
-    while (this.#held.length > 0 && !this.#isPaused) {
-      const bytes = this.#held.shift()!;
-      if (!this.#isClosing) this.#handlers.data(bytes);
-      if (!this.#isOver) this.#in.take(bytes.length);
-    }
-    if (this.#held.length > 0) return;
-    if (this.#hasFarEnded) {
-      this.#hasFarEnded = false;
-      this.#handlers.end?.();
-    }
-    if (this.#isOver && !this.#isDelivered) {
-      this.#isDelivered = true;
-      this.#handlers.closed(this.#error);
-    }
-  }
-
-  #onCredit(bytes: number): void {
-    this.#out.addCredit(bytes);
-    if (this.#out.waitingBytes > 0) return;
-    if (this.#isClosing) return this.#sendClose(false);
-    if (this.#isEnding) return this.#sendEnd();
-    if (!this.#isFull) return;
-    this.#isFull = false;
-    this.#handlers?.drain();
-  }
-
-  #onClosed(error: GodwitError | undefined): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#error = this.#isClosing ? undefined : error;
-    this.#timer?.cancel();
-    this.#out.drop();
-    this.#flows.delete(this.#id);
-    this.#deliver();
+    // Whoever closes reads no more, and what comes meanwhile must not stop the far end.
+    if (this.isReadable) this.onData(body);
+    else this.#in.take(body.length);
   }
 }

@@ -171,14 +171,24 @@ export class Outgoing {
     return true;
   }
 
-  stream(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; at += DATA_BYTES_MAX) {
+  /** Sends of these bytes what there is room for, and answers how many went; the rest stays the caller's. */
+  take(bytes: Uint8Array): number {
+    let at = 0;
+    while (at < bytes.length) {
       const piece = bytes.subarray(at, at + DATA_BYTES_MAX);
-      if (this.hasRoom(piece.length)) this.#send(piece);
-      else {
-        this.#waiting.push(piece.slice());
-        this.waitingBytes += piece.length;
-      }
+      if (!this.hasRoom(piece.length)) break;
+      this.#send(piece);
+      at += piece.length;
+    }
+    return at;
+  }
+
+  /** Sends all of it, as room comes. */
+  stream(bytes: Uint8Array): void {
+    for (let at = this.take(bytes); at < bytes.length; at += DATA_BYTES_MAX) {
+      const piece = new Uint8Array(bytes.subarray(at, at + DATA_BYTES_MAX));
+      this.#waiting.push(piece);
+      this.waitingBytes += piece.length;
     }
   }
 

@@ -70,7 +70,7 @@ function openEnd(port: MessagePort, shared: SharedArrayBuffer, end: End): FrameC
     },
     write(bytes) {
       if (isClosed) return;
-      const copy = bytes.slice();
+      const copy = new Uint8Array(bytes);
       Atomics.add(counters, end.sent, copy.length);
       port.postMessage(copy, [copy.buffer]);
       wake();

@@ -2,13 +2,13 @@
  * `ctx.net`: sockets that the node opens for a plugin, within what the operator granted. Owns them: they end with the plugin.
  */
 import type { Socket, SocketHandler } from "bun";
-import type {
-  HostPort,
-  NetDatagrams,
-  NetListener,
-  NetStream,
-  NetStreamHandlers,
-  PluginNet,
+import {
+  type HostPort,
+  type NetDatagrams,
+  type NetListener,
+  type NetStream,
+  type PluginNet,
+  StreamCore,
 } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
@@ -42,11 +42,10 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
     async connect(host, port, signal) {
       check(policy.mayConnect(host, port), `broker.connect:${host}:${port}`);
       signal?.throwIfAborted();
-      const stream = new TcpStream();
-      const connecting = Bun.connect({
+      const connecting = Bun.connect<SocketState>({
         hostname: host,
         port,
-        data: stream,
+        data: { own },
         socket: handler,
         allowHalfOpen: true,
       });
@@ -54,31 +53,30 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
       const onAbort = () => aborted.reject(signal?.reason ?? scope.signal.reason);
       const either = signal === undefined ? scope.signal : AbortSignal.any([scope.signal, signal]);
       either.addEventListener("abort", onAbort, { once: true });
+      let socket: Socket<SocketState>;
       try {
-        await Promise.race([connecting, aborted.promise]);
+        socket = await Promise.race([connecting, aborted.promise]);
       } catch (error) {
-        connecting.then((socket) => socket.terminate()).catch(() => {});
+        connecting.then((late) => late.terminate()).catch(() => {});
         if (either.aborted) throw error;
         const why = error instanceof Error ? error.message : String(error);
         throw godwitError("GODWIT_DIAL_FAILED", `${host} port ${port} cannot be reached: ${why}`, error);
       } finally {
         either.removeEventListener("abort", onAbort);
       }
-      stream.onGone = own(() => stream.reset());
-      return stream;
+      return socket.data.stream!;
     },
     async listen(host, port, onStream): Promise<NetListener> {
       check(policy.mayListen(port), `broker.listen:${port}`);
-      const onOpen = (socket: Socket<TcpStream>) => {
-        const stream = new TcpStream();
-        socket.data = stream;
-        stream.attach(socket);
-        if (live.size >= SOCKETS_MAX) return stream.reset();
-        stream.onGone = own(() => stream.reset());
+      const onOpen = (socket: Socket<SocketState>) => {
+        if (live.size >= SOCKETS_MAX) return void socket.terminate();
+        socket.data = { own };
+        const stream = new TcpStream(socket);
+        socket.data.stream = stream;
         onStream(stream);
       };
       try {
-        const server = Bun.listen<TcpStream>({
+        const server = Bun.listen<SocketState>({
           hostname: host,
           port,
           allowHalfOpen: true,
@@ -142,111 +140,70 @@ const listenFailed = (host: string, port: number, cause: unknown) =>
     cause,
   );
 
-class TcpStream implements NetStream {
-  #socket: Socket<TcpStream> | undefined;
-  #handlers: NetStreamHandlers | undefined;
-  #waiting: Uint8Array[] = [];
-  #waitingBytes = 0;
-  #isFull = false;
-  #isEnding = false;
-  #hasFarEnded = false;
-  #isOver = false;
-  #error: Error | undefined;
-  remote: HostPort = { host: "", port: 0 };
-  local: HostPort = { host: "", port: 0 };
-  onGone: () => void = () => {};
+interface SocketState {
+  stream?: TcpStream;
+  /** Has it ended with the plugin, until it calls what this answers. */
+  own(end: () => void): () => void;
+}
 
-  attach(socket: Socket<TcpStream>): void {
+/** A connection whose two directions end apart; once both have, it goes. */
+class TcpStream extends StreamCore implements NetStream {
+  readonly remote: HostPort;
+  readonly local: HostPort;
+  readonly #ended: { near: boolean; far: boolean };
+  readonly #socket: Socket<SocketState>;
+  readonly #release: () => void;
+
+  /** Pauses the socket. */
+  constructor(socket: Socket<SocketState>) {
+    const ended = { near: false, far: false };
+    super(
+      {
+        // Below 0: it is closed, and says so soon.
+        write: (bytes) => Math.max(0, socket.write(bytes)),
+        pause: () => void socket.pause(),
+        resume: () => void socket.resume(),
+        end() {
+          ended.near = true;
+          if (ended.far) socket.end();
+          else socket.shutdown();
+        },
+        shut: () => void socket.end(),
+        destroy: () => void socket.terminate(),
+      },
+      { highWaterBytes: HIGH_WATER_BYTES, lowWaterBytes: 0 },
+    );
+    this.#ended = ended;
     this.#socket = socket;
+    this.#release = socket.data.own(() => this.reset());
     this.remote = { host: socket.remoteAddress, port: socket.remotePort };
     this.local = { host: socket.localAddress, port: socket.localPort };
     socket.setNoDelay(true);
-    // Nothing is read before somebody listens.
     socket.pause();
   }
 
-  open(handlers: NetStreamHandlers): void {
-    this.#handlers = handlers;
-    if (this.#isOver) queueMicrotask(() => handlers.closed(this.#error));
-    else this.#socket?.resume();
+  override onEnd(): void {
+    this.#ended.far = true;
+    super.onEnd();
+    if (this.#ended.near) this.#socket.end();
   }
 
-  write(bytes: Uint8Array): boolean {
-    if (this.#isOver || this.#isEnding || this.#socket === undefined) return true;
-    const sent = this.#waiting.length > 0 ? 0 : Math.max(0, this.#socket.write(bytes));
-    if (sent === bytes.length) return true;
-    this.#waiting.push(bytes.slice(sent));
-    this.#waitingBytes += bytes.length - sent;
-    if (this.#waitingBytes > HIGH_WATER_BYTES) this.#isFull = true;
-    return !this.#isFull;
-  }
-
-  pause(paused: boolean): void {
-    if (this.#isOver) return;
-    if (paused) this.#socket?.pause();
-    else this.#socket?.resume();
-  }
-
-  end(): void {
-    if (this.#isOver || this.#isEnding) return;
-    this.#isEnding = true;
-    if (this.#waiting.length === 0) this.#shut();
+  override onGone(error?: Error): void {
+    this.#release();
+    super.onGone(error);
   }
 
   reset(): void {
-    this.#socket?.terminate();
-    this.over();
-  }
-
-  onData(bytes: Uint8Array): void {
-    this.#handlers?.data(bytes);
-  }
-
-  onDrain(): void {
-    while (this.#waiting.length > 0) {
-      const first = this.#waiting[0]!;
-      const sent = Math.max(0, this.#socket?.write(first) ?? 0);
-      this.#waitingBytes -= sent;
-      if (sent < first.length) {
-        this.#waiting[0] = first.subarray(sent);
-        return;
-      }
-      this.#waiting.shift();
-    }
-    if (this.#isEnding) return this.#shut();
-    if (!this.#isFull) return;
-    this.#isFull = false;
-    this.#handlers?.drain();
-  }
-
-  onEnd(): void {
-    this.#hasFarEnded = true;
-    this.#handlers?.end();
-    if (this.#isEnding && this.#waiting.length === 0) this.#socket?.end();
-  }
-
-  over(error?: Error): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#error = error;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.onGone();
-    this.#handlers?.closed(error);
-  }
-
-  #shut(): void {
-    if (this.#hasFarEnded) this.#socket?.end();
-    else this.#socket?.shutdown();
+    this.cut();
   }
 }
 
-const handler: SocketHandler<TcpStream> = {
-  open: (socket) => socket.data.attach(socket),
-  data: (socket, bytes) => socket.data.onData(bytes),
-  drain: (socket) => socket.data.onDrain(),
-  end: (socket) => socket.data.onEnd(),
-  close: (socket, error) => socket.data?.over(error),
-  error: (socket, error) => socket.data?.over(error),
+const handler: SocketHandler<SocketState> = {
+  open: (socket) => void (socket.data.stream = new TcpStream(socket)),
+  data: (socket, bytes) => socket.data.stream?.onData(bytes),
+  drain: (socket) => socket.data.stream?.onDrain(),
+  end: (socket) => socket.data.stream?.onEnd(),
+  close: (socket, error) => socket.data?.stream?.onGone(error),
+  error: (socket, error) => socket.data?.stream?.onGone(error),
   connectError() {},
 };

@@ -36,7 +36,7 @@ export function openPluginStorage(store: Store, source: string, scope: Scope): P
       return held.has(key) ? await store.body("plugin", prefix + key) : undefined;
     },
     async set(key, value) {
-      const copy = value.slice();
+      const copy = new Uint8Array(value);
       if (!new RegExp(`^[a-z0-9._-]{1,${STORAGE_LIMITS.keyChars}}$`).test(key))
         throw godwitError("GODWIT_ENCODE", "a key has 1 to 64 characters of a-z 0-9 . _ -");
       const held = await sizes();

@@ -70,7 +70,7 @@ export class DropPipe implements Pipe {
   write(bytes: Uint8Array): boolean {
     if (this.#isOver || this.#isClosing) return true;
     if (bytes.length > 0) {
-      this.#unconfirmed.push(bytes.slice());
+      this.#unconfirmed.push(new Uint8Array(bytes));
       this.#unconfirmedBytes += bytes.length;
       this.#onChange();
     }

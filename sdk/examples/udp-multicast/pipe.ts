@@ -64,6 +64,6 @@ export class GroupPipe implements Pipe {
   receive(bytes: Uint8Array): void {
     if (this.#isClosed) return;
     if (this.#handlers !== undefined) this.#handlers.data(bytes);
-    else if (this.#early.length < EARLY_MAX) this.#early.push(bytes.slice());
+    else if (this.#early.length < EARLY_MAX) this.#early.push(new Uint8Array(bytes));
   }
 }

@@ -26,7 +26,7 @@ export class Tcp {
     data: (socket, bytes) => socket.data.pipe?.onData(bytes),
     drain: (socket) => socket.data.pipe?.onDrain(),
     end: (socket) => {
-      socket.data.pipe?.onClosed();
+      socket.data.pipe?.onEnd();
       socket.end();
     },
     close: (socket, error) => this.#onGone(socket, error),
@@ -111,7 +111,7 @@ export class Tcp {
 
   #onGone({ data }: Socket<SocketState>, error: Error | undefined): void {
     if (data.pipe === undefined) data.onLost?.(error);
-    else data.pipe.onClosed(error);
+    else data.pipe.onGone(error);
   }
 
   #accept(socket: Socket<SocketState>): void {

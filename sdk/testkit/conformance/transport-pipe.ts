@@ -32,9 +32,12 @@ function follow(seen: Observer): { wrongAt: number } {
   return state;
 }
 
-/** Sends `total` bytes in random pieces, through one buffer that is overwritten after each write. */
+/**
+ * Sends `total` bytes in random pieces, through one buffer that is overwritten after each write. A Buffer: its `slice` copies
+ * nothing, which a pipe must know.
+ */
 async function send(bench: Bench, pipe: Pipe, seen: Observer, total: number, random: Random): Promise<void> {
-  const buffer = new Uint8Array(9_000);
+  const buffer = Buffer.alloc(9_000);
   for (let at = 0; at < total;) {
     const piece = buffer.subarray(0, Math.min(total - at, random.below(buffer.length)));
     const expected = patternAt(at, piece.length);
@@ -69,7 +72,7 @@ async function checkStream(bench: Bench): Promise<void> {
 
 /** Writes until told to stop, through one buffer that is overwritten; answers how much was written. */
 function fill(pipe: Pipe, unreadBytesMax: number): number {
-  const buffer = new Uint8Array(PIECE_BYTES);
+  const buffer = Buffer.alloc(PIECE_BYTES);
   for (let written = 0; written <= unreadBytesMax;) {
     buffer.set(patternAt(written, PIECE_BYTES));
     const hasRoom = pipe.write(buffer);
@@ -135,8 +138,8 @@ async function checkDatagrams(bench: Bench): Promise<void> {
     const hasWhole = () => seen.pieces.some(({ length }) => length === pipe.mtu);
     for (const endMs = performance.now() + DEADLINE_MS; performance.now() < endMs && !hasWhole();) {
       for (const size of sizes) {
-        const datagram = bench.random.bytes(size);
-        sent.add(Buffer.from(datagram).toString("hex"));
+        const datagram = Buffer.from(bench.random.bytes(size));
+        sent.add(datagram.toString("hex"));
         pipe.write(datagram);
         datagram.fill(POISON);
       }
