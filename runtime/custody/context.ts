@@ -152,6 +152,8 @@ export interface Holding {
   state: "ready" | "inflight" | "paused" | "relayed";
   /** Monotonic ms at which `paused` or `relayed` becomes ready again. */
   wakeAtMs: number;
+  /** The neighbour whose answer is awaited, while `inflight`. */
+  inflightTo?: NodeId | undefined;
   /** Neighbours that were given it, latest last: only their acknowledgement counts. */
   offeredTo?: readonly NodeId[];
   /** Goes to this neighbour or nowhere (test bundles). */

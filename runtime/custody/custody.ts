@@ -245,6 +245,11 @@ export class Custody {
     this.forwarder.onRoute(destination);
   }
 
+  /** This node, an edge, got or lost a gateway: its way to every destination that it has no route to. */
+  onDefaultRoute(isThere: boolean): void {
+    if (isThere) this.forwarder.onDefaultRoute();
+  }
+
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
   onNeighbourUp(id: NodeId, storeEpoch: string): void {
     const known = this.#storeEpochs.get(id);
@@ -281,13 +286,7 @@ export class Custody {
 
   /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
   onRevoked(id: NodeId): void {
-    for (const holding of [...this.forwarder.holdings]) {
-      if (holding.role !== "relay" || (holding.header.source !== id && holding.header.destination !== id))
-        continue;
-      this.#cutOff.add();
-      this.forwarder.remove(holding.id);
-      this.transit.release(holding);
-    }
+    this.#cutOff.add(this.transit.cutOff(id));
     this.outbox.onRevoked(id);
   }
 

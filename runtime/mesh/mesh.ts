@@ -206,6 +206,7 @@ export class Mesh {
       verify: (id, bytes, signature) => !this.records.isRevoked(id) && deps.verify(id, bytes, signature),
       send: (to, frame) => void this.peers.get(to)?.send("control", frame),
       onChange: ({ destination, reachable }) => this.#onRoute(destination, reachable),
+      onDefaultRoute: (isThere) => this.custody.onDefaultRoute(isThere),
       ownRecord: () => this.#ownRecord.bytes,
       knownRecord: (id) => this.records.get(id),
       onRecord: (id, bytes) => this.records.offer(bytes, true, id) !== "invalid",

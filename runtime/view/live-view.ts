@@ -203,16 +203,14 @@ export class LiveView implements NodeView {
     page: { limit: number; after?: string },
   ): Promise<{ messages: MessageView[]; next: string | null }> {
     const { custody } = this.#deps.mesh;
+    // One more than asked for tells whether there is a next page.
+    const wanted = { ...page, limit: page.limit + 1, order: "newest-first" } as const;
     const views: MessageView[] =
       box === "inbox"
-        ? this.#page(custody.inbox.newestFirst, page, (entry) => this.#inboxView(entry))
+        ? custody.inbox.page(wanted).map((entry) => this.#inboxView(entry))
         : box === "outbox"
-          ? this.#page(custody.outbox.newestFirst, page, (entry) => this.#outboxView(entry))
-          : this.#page(
-              [...custody.forwarder.holdings].filter(({ role }) => role === "relay").reverse(),
-              page,
-              (holding) => this.#transitView(holding),
-            );
+          ? custody.outbox.page(wanted).map((entry) => this.#outboxView(entry))
+          : custody.transit.page(wanted).map((holding) => this.#transitView(holding));
     const isFull = views.length > page.limit;
     const messages = views.slice(0, page.limit);
     return { messages, next: isFull ? messages.at(-1)!.id : null };
@@ -320,16 +318,6 @@ export class LiveView implements NodeView {
           "the way there is full or the message too large for it; send it without transient",
         )
       : godwitError("GODWIT_NO_ROUTE", "no route there now; send it without transient and it will wait");
-  }
-
-  #page<T extends { readonly id: string }>(
-    entries: readonly T[],
-    page: { limit: number; after?: string },
-    view: (entry: T) => MessageView,
-  ): MessageView[] {
-    const start = page.after === undefined ? 0 : entries.findIndex((entry) => entry.id === page.after) + 1;
-    if (page.after !== undefined && start === 0) return [];
-    return entries.slice(start, start + page.limit + 1).map(view);
   }
 
   #inboxView(entry: InboxEntry): MessageView {

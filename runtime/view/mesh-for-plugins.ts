@@ -133,13 +133,7 @@ export function createMeshBackend(
       get count() {
         return custody.inbox.count;
       },
-      list({ order, limit, after }) {
-        const entries = custody.inbox.newestFirst;
-        if (order === "oldest-first") entries.reverse();
-        const start = after === undefined ? 0 : entries.findIndex(({ id }) => id === after) + 1;
-        if (after !== undefined && start === 0) return [];
-        return entries.slice(start, start + Math.min(limit, PAGE_MAX)).map(incoming);
-      },
+      list: (page) => custody.inbox.page({ ...page, limit: Math.min(page.limit, PAGE_MAX) }).map(incoming),
       get(id) {
         const entry = custody.inbox.get(id as MessageId);
         return entry === undefined ? undefined : incoming(entry);

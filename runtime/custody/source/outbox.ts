@@ -10,6 +10,7 @@ import { messageIdOf, ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
+import { PagedMap, type Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import {
   Counters,
@@ -31,12 +32,14 @@ export class Outbox {
   readonly #forwarder: Forwarder;
   readonly #sealer: OutboxSealer;
   readonly #events: OutboxEvents;
-  readonly #entries = new Map<MessageId, Live>();
+  readonly #entries = new PagedMap<MessageId, Live>();
   readonly #unsealed = new Map<string, Set<MessageId>>();
   readonly #counters = new Counters();
   readonly #idempotency = new IdempotencyKeys();
   readonly #history = new OutboxHistory();
   readonly #toSeal: Live[] = [];
+  /** Sealed, and not with the forwarder until that is durable. */
+  readonly #unheld = new Set<Live>();
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
   #isSealing = false;
@@ -92,8 +95,8 @@ export class Outbox {
     return this.#entries.get(id)?.entry;
   }
 
-  get newestFirst(): OutboxEntry[] {
-    return [...this.#entries.values()].map(({ entry }) => entry).reverse();
+  page(page: Page): OutboxEntry[] {
+    return this.#entries.page(page).map(({ entry }) => entry);
   }
 
   /** Why an open message is still here, in words. */
@@ -202,7 +205,12 @@ export class Outbox {
 
   /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
   onRevoked(id: NodeId): void {
-    for (const live of this.#entries.values()) {
+    const concerned = new Set(this.#unheld);
+    for (const { messageId } of this.#forwarder.toward(id)) {
+      const live = messageId === undefined ? undefined : this.#entries.get(messageId);
+      if (live !== undefined) concerned.add(live);
+    }
+    for (const live of concerned) {
       const { entry } = live;
       if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
       if (this.#othersMayDeliver(live, id)) continue;
@@ -341,6 +349,7 @@ export class Outbox {
       }
       this.#seal(live, body ?? new Uint8Array(0));
       if (entry.targets.length === 0) return this.#wait(live);
+      this.#unheld.add(live);
       await this.#ctx.store.commit([putEntry(entry)]);
       this.#hold(live, entry.state);
     } catch (error) {
@@ -395,6 +404,7 @@ export class Outbox {
   #hold(live: Live, state: OutboxState): void {
     const { entry, deadlineMs } = live;
     const nowMs = this.#ctx.clock.monotonicMs();
+    this.#unheld.delete(live);
     for (const target of entry.targets) {
       this.#forwarder.add({
         id: target.bundle,
@@ -433,6 +443,7 @@ export class Outbox {
     const wasFinal = finalStates.includes(entry.state);
     entry.state = state;
     entry.reason = reason;
+    this.#unheld.delete(live);
     for (const target of entry.targets) {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
