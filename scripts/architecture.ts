@@ -77,7 +77,7 @@ export const layers: Readonly<Record<string, Rule>> = {
   },
   view: {
     may: [
-      ...["kernel", "wire", "config", "identity", "membership", "trust", "route", "stream", "custody"],
+      ...["kernel", "wire", "config", "identity", "membership", "trust", "stream", "custody"],
       ...["mesh", "forward", "plugin"],
     ],
     because: "it shows the living node and owns nothing of it, and what shows it further is above",

@@ -355,8 +355,8 @@ describe("ends", () => {
     const mesh = new TestMesh();
     const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
     mesh.cut(b, c);
-    const known = await a.send(c.id, "x", { lifetimeMs: 5_000 });
-    const unknown = await a.send("NOBODY", "y", { lifetimeMs: 5_000 });
+    const known = await a.send(c.id, "x", { ttlSeconds: 5 });
+    const unknown = await a.send("NOBODY", "y", { ttlSeconds: 5 });
     await mesh.clock.advance(100);
     expect(b.custody!.transit.count).toBe(1);
     await mesh.clock.advance(6_000);

@@ -257,7 +257,6 @@ async function assemble(
       mesh,
       host,
       clock,
-      random,
       metrics,
       version,
       network,

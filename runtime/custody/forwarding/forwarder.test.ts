@@ -39,6 +39,7 @@ class Bench {
       },
       isConnected: () => true,
       send: (to, _lane, frame) => this.hasRoom && this.sent.push({ to, bytes: frame.length }) > 0,
+      sendPacket: () => "no_route",
       frameBytesMax: () => 64 * 1024,
       rttMs: () => 10,
       isReliable: () => true,

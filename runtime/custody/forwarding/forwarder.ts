@@ -16,7 +16,7 @@ import {
 } from "../../wire/bundle.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import type { CustodyContext, Holding, HopChoice } from "../context.ts";
-import { Alarms } from "./alarms.ts";
+import { Alarms } from "../alarms.ts";
 import { Holdings } from "./holdings.ts";
 import { ReadyQueue } from "./ready-queue.ts";
 import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";

@@ -35,6 +35,7 @@ async function open(limits: Partial<CustodyLimits> = {}) {
     return promise;
   };
   const start = async () => {
+    disk.crash(); // only what is durable
     const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
     const seams: Partial<CustodyContext> = {
       clock,

@@ -20,10 +20,11 @@ import {
   type OutboxEntry,
   type OutboxEvents,
   type OutboxState,
-  type SendOrder,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
+import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
+import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import type { StoreOp } from "../../store/types.ts";
 
@@ -33,7 +34,7 @@ export class Outbox {
   readonly #sealer: OutboxSealer;
   readonly #events: OutboxEvents;
   readonly #entries = new PagedMap<MessageId, Live>();
-  readonly #unsealed = new Map<string, Set<MessageId>>();
+  readonly #waiting: Waiting;
   readonly #counters = new Counters();
   readonly #idempotency = new IdempotencyKeys();
   readonly #history = new OutboxHistory();
@@ -45,16 +46,14 @@ export class Outbox {
   #isSealing = false;
   #bytes = 0;
   #pending = 0;
-  #timer: Timer | undefined;
   #sealRetry: Timer | undefined;
-  /** When the earliest unsealed message expires, monotonic ms. */
-  #watchedMs = Number.POSITIVE_INFINITY;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
     this.#sealer = new OutboxSealer(ctx, cache);
     this.#events = events;
+    this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
   async load(): Promise<void> {
@@ -76,7 +75,6 @@ export class Outbox {
         this.#activate(live, entry.state);
       }
     }
-    this.#watch();
   }
 
   get count(): number {
@@ -110,15 +108,15 @@ export class Outbox {
   }
 
   /** Accepts a message: resolves with its id only after the durable commit. */
-  send(order: SendOrder): Promise<MessageId> {
+  send(order: Order): Promise<MessageId> {
     return this.#idempotency.once(order, () => this.#accept(order));
   }
 
   /** Names or records changed: what waited for them may go now. */
   onDirectory(): void {
-    for (const [address, ids] of [...this.#unsealed]) {
+    for (const address of this.#waiting.addresses) {
       if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
-      for (const id of [...ids]) {
+      for (const id of this.#waiting.under(address)) {
         const live = this.#entries.get(id);
         if (live !== undefined) this.#activate(live, "queued");
       }
@@ -230,10 +228,11 @@ export class Outbox {
   }
 
   stop(): void {
-    for (const timer of [this.#timer, this.#sealRetry]) timer?.cancel();
+    this.#waiting.stop();
+    this.#sealRetry?.cancel();
   }
 
-  async #accept(order: SendOrder): Promise<MessageId> {
+  async #accept(order: Order): Promise<MessageId> {
     const { limits, clock, self, storeEpoch } = this.#ctx;
     if (
       this.openCount + this.#pending >= limits.outboxMessagesMax ||
@@ -281,7 +280,7 @@ export class Outbox {
     return id;
   }
 
-  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<void> {
+  async #acceptForHere(live: Live, body: Uint8Array, order: Order, ops: StoreOp[]): Promise<void> {
     const { entry } = live;
     entry.state = "delivered";
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
@@ -305,7 +304,7 @@ export class Outbox {
     }
   }
 
-  #remember(live: Live, order: SendOrder): void {
+  #remember(live: Live, order: Order): void {
     this.#entries.set(live.entry.id, live);
     this.#idempotency.remember(order, live.entry.id);
   }
@@ -323,7 +322,7 @@ export class Outbox {
     const reason = this.#sealer.whyNotYet(entry);
     entry.reason = reason;
     if (reason !== null) return this.#wait(live);
-    this.#stopWaiting(entry);
+    this.#waiting.delete(entry.to, entry.id);
     this.#toSeal.push(live);
     if (!this.#isSealing) void this.#sealQueued();
   }
@@ -380,18 +379,8 @@ export class Outbox {
     return true;
   }
 
-  #wait(live: Live): void {
-    const { entry } = live;
-    const waiting = this.#unsealed.get(entry.to) ?? new Set<MessageId>();
-    waiting.add(entry.id);
-    this.#unsealed.set(entry.to, waiting);
-    if (live.deadlineMs < this.#watchedMs) this.#watch();
-  }
-
-  #stopWaiting(entry: OutboxEntry): void {
-    const waiting = this.#unsealed.get(entry.to);
-    waiting?.delete(entry.id);
-    if (waiting?.size === 0) this.#unsealed.delete(entry.to);
+  #wait({ entry, deadlineMs }: Live): void {
+    this.#waiting.add(entry.to, entry.id, deadlineMs);
   }
 
   /** Fills `targets` when the address resolves. */
@@ -448,7 +437,7 @@ export class Outbox {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
     }
-    this.#stopWaiting(entry);
+    this.#waiting.delete(entry.to, entry.id);
     if (!wasFinal) {
       this.#bytes -= entry.size;
       this.#history.note(entry);
@@ -482,27 +471,10 @@ export class Outbox {
     });
   }
 
-  /** Unsealed messages are in no forwarder: their lifetime is watched here. */
-  #watch(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const ids of this.#unsealed.values()) {
-      for (const id of ids) nextMs = Math.min(nextMs, this.#entries.get(id)?.deadlineMs ?? nextMs);
-    }
-    this.#watchedMs = nextMs;
-    if (!Number.isFinite(nextMs)) return;
-    this.#timer = this.#ctx.clock.after(Math.max(1, nextMs - this.#ctx.clock.monotonicMs()), () => {
-      const nowMs = this.#ctx.clock.monotonicMs();
-      for (const ids of [...this.#unsealed.values()]) {
-        for (const id of [...ids]) {
-          const live = this.#entries.get(id);
-          if (live === undefined || live.deadlineMs > nowMs) continue;
-          this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
-          this.#save(live);
-        }
-      }
-      this.#watch();
-    });
+  #onWaitedOut(id: MessageId): void {
+    const live = this.#entries.get(id);
+    if (live === undefined) return;
+    this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
+    this.#save(live);
   }
 }
