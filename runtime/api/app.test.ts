@@ -135,8 +135,18 @@ describe("messages", () => {
     };
     await call(rig, "POST", "/messages", json({ ...all, body_base64: "AP8=" }));
     expect(rig.node.sent).toEqual([
-      { to: "dun-a", body: new TextEncoder().encode("grüß"), content_type: "text/plain; charset=utf-8" },
-      { ...all, body: new Uint8Array([0, 255]) } as never,
+      { to: "dun-a", body: new TextEncoder().encode("grüß"), contentType: "text/plain; charset=utf-8" },
+      {
+        to: nodeC,
+        subject: "s",
+        contentType: "image/png",
+        priority: 0,
+        ttlSeconds: 60,
+        failover: true,
+        transient: false,
+        idempotencyKey: "k",
+        body: new Uint8Array([0, 255]),
+      },
     ]);
   });
 
@@ -152,14 +162,14 @@ describe("messages", () => {
         to: "DUN",
         subject: "a b",
         priority: 1,
-        ttl_seconds: 9,
+        ttlSeconds: 9,
         failover: false,
         transient: true,
-        idempotency_key: "k",
-        content_type: "application/json",
+        idempotencyKey: "k",
+        contentType: "application/json",
         body: new TextEncoder().encode("[1]"),
       },
-      { to: "DUN", content_type: "application/octet-stream", body: new Uint8Array([255]) },
+      { to: "DUN", contentType: "application/octet-stream", body: new Uint8Array([255]) },
     ]);
   });
 

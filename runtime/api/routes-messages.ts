@@ -1,8 +1,9 @@
 /** Sending, reading and removing messages. */
+import type { OutgoingMessage } from "@godwit/sdk";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
-import { BODY_BYTES_MAX, type Priority } from "../wire/constants.ts";
+import type { Priority } from "../wire/constants.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
-import type { MessageView, NodeView, SendRequest } from "../view/contract/node.ts";
+import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
 import * as schemas from "./schemas.ts";
@@ -25,8 +26,7 @@ export function messageRoutes(): Route[] {
       readsBody: true,
       answers: [{ status: 202, description: "committed", schema: schemas.sent }],
       async handle(call) {
-        const request = await readSendRequest(call);
-        const { id } = await call.parts.view.send(request);
+        const { id } = await call.parts.view.send(await readMessage(call));
         return jsonResponse({ id }, 202, { location: `/messages/${id}` });
       },
     }),
@@ -102,7 +102,7 @@ function messageId(params: Readonly<Record<string, string>>): string {
 
 type SendQuery = ReturnType<typeof schemas.sendQuery.parse>;
 
-async function readSendRequest(call: Call<SendQuery, unknown>): Promise<SendRequest> {
+async function readMessage(call: Call<SendQuery, unknown>): Promise<OutgoingMessage> {
   const { query, request, parts } = call;
   const { to, ...rest } = query;
   if (to !== undefined) {
@@ -111,7 +111,7 @@ async function readSendRequest(call: Call<SendQuery, unknown>): Promise<SendRequ
     const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
     if (!checked.success)
       throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
-    return sendRequest({ ...rest, priority: query.priority as Priority | undefined, to, content_type }, body);
+    return outgoing({ ...rest, priority: query.priority as Priority | undefined, to, content_type }, body);
   }
   const media = request.headers.get("content-type") ?? "";
   if (!/^application\/json *(;|$)/i.test(media))
@@ -129,12 +129,7 @@ async function readSendRequest(call: Call<SendQuery, unknown>): Promise<SendRequ
   const { body: text, body_base64: base64, content_type, ...fields } = json;
   const fallbackType = text === undefined ? BINARY_TYPE : TEXT_TYPE;
   const body = text === undefined ? decodeBase64(base64!) : encodeText(text);
-  if (body.length > BODY_BYTES_MAX)
-    throw godwitError(
-      "GODWIT_TOO_BIG",
-      `the body has ${body.length} bytes, at most ${BODY_BYTES_MAX} are carried`,
-    );
-  return sendRequest({ ...fields, content_type: content_type ?? fallbackType }, body);
+  return outgoing({ ...fields, content_type: content_type ?? fallbackType }, body);
 }
 
 /** A lone surrogate has no UTF-8; better refused than delivered as something else. */
@@ -154,12 +149,19 @@ function decodeBase64(text: string): Uint8Array {
   }
 }
 
-type Fields = { [K in keyof Omit<SendRequest, "body">]: SendRequest[K] | undefined };
+type Fields = Omit<ReturnType<typeof schemas.sendBody.parse>, "body" | "body_base64">;
 
-/** Drops what is undefined: absent and undefined are different things to the node. */
-function sendRequest(fields: Fields, body: Uint8Array): SendRequest {
-  const present = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-  return { ...(present as Omit<SendRequest, "body">), body };
+/** The one place where the contract's names become the node's. Absent and undefined are different things to the node. */
+function outgoing(fields: Fields, body: Uint8Array): OutgoingMessage {
+  const {
+    content_type: contentType,
+    ttl_seconds: ttlSeconds,
+    idempotency_key: idempotencyKey,
+    ...same
+  } = fields;
+  const named = { ...same, contentType, ttlSeconds, idempotencyKey };
+  const present = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+  return { ...(present as Omit<OutgoingMessage, "body">), body };
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

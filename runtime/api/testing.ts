@@ -1,4 +1,5 @@
 /** A plain fake of the node for tests of the API and the CLI: state in fields, every call recorded, no behaviour. */
+import type { OutgoingMessage } from "@godwit/sdk";
 import { ManualClock, type Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
@@ -17,7 +18,6 @@ import type {
   NodeEvent,
   NodeView,
   ReloadView,
-  SendRequest,
   TokenScope,
   TokenStore,
 } from "../view/contract/node.ts";
@@ -57,7 +57,7 @@ export const sampleMessage: MessageView = {
 
 export class FakeNode implements NodeView {
   healthNow: HealthView = { status: "ok", checks: [{ name: "store", status: "ok", reason: "" }] };
-  readonly sent: SendRequest[] = [];
+  readonly sent: OutgoingMessage[] = [];
   readonly trusts: { node: string; level: string; reason: string; expiresSeconds?: number }[] = [];
   readonly resolved: { name: string; node: string }[] = [];
   readonly deleted: string[] = [];
@@ -246,7 +246,7 @@ export class FakeNode implements NodeView {
     return { destination: nodeC, reached: true, rtt_ms: 3.25, hops: [hop] };
   }
 
-  async send(request: SendRequest) {
+  async send(request: OutgoingMessage) {
     this.#fail();
     // Bodies are borrowed until the promise settles.
     this.sent.push({ ...request, body: request.body.slice() });

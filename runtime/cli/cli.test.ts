@@ -305,10 +305,10 @@ describe("send", () => {
     await godwit(["send", "DUN-A", "--file", path]);
     const text = "text/plain; charset=utf-8";
     expect(sent()).toEqual([
-      { to: "DUN-A", content_type: text, body: "two words --json" },
-      { to: "DUN-A", content_type: text, body: "from stdin\n" },
-      { to: "DUN-A", content_type: "application/octet-stream", body: "\ufffd" },
-      { to: "DUN-A", content_type: expect.stringMatching(/^application\/json/) as string, body: "{}" },
+      { to: "DUN-A", contentType: text, body: "two words --json" },
+      { to: "DUN-A", contentType: text, body: "from stdin\n" },
+      { to: "DUN-A", contentType: "application/octet-stream", body: "\ufffd" },
+      { to: "DUN-A", contentType: expect.stringMatching(/^application\/json/) as string, body: "{}" },
     ]);
   });
 
@@ -322,11 +322,11 @@ describe("send", () => {
       body: "x",
       subject: "a & b=c",
       priority: 0,
-      ttl_seconds: 7200,
+      ttlSeconds: 7200,
       failover: false,
       transient: true,
-      idempotency_key: "k",
-      content_type: "text/markdown",
+      idempotencyKey: "k",
+      contentType: "text/markdown",
     });
     expect((await godwit("send DUN x --priority 7")).err).toContain("priority");
   });

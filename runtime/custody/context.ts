@@ -50,6 +50,11 @@ export interface Directory {
   resolve(address: string, failover: boolean): Resolution;
   /** Canonical form. Throws GODWIT_ADDRESS_INVALID. */
   canonical(address: string): string;
+  /**
+   * The one node that an id, a callsign or a short id names; a location names none. Throws GODWIT_NAME_UNKNOWN,
+   * GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID, GODWIT_ID_INVALID.
+   */
+  nodeOf(text: string): NodeId;
 }
 
 export interface HopChoice {
@@ -69,6 +74,13 @@ export interface Carrier {
   isConnected(id: NodeId): boolean;
   /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. */
   send(to: NodeId, lane: "control" | Priority, frame: Uint8Array): boolean;
+  /** Sends a packet of this node, now or never; to itself, too. Borrowed. */
+  sendPacket(
+    to: NodeId,
+    kind: number,
+    payload: Uint8Array,
+    priority: Priority,
+  ): "sent" | "no_route" | "no_room";
   /** Largest frame towards a neighbour in bytes; 0 without link. */
   frameBytesMax(to: NodeId): number;
   /** Smoothed round trip to a neighbour, ms. */
@@ -152,6 +164,8 @@ export interface Holding {
   state: "ready" | "inflight" | "paused" | "relayed";
   /** Monotonic ms at which `paused` or `relayed` becomes ready again. */
   wakeAtMs: number;
+  /** The neighbour whose answer is awaited, while `inflight`. */
+  inflightTo?: NodeId | undefined;
   /** Neighbours that were given it, latest last: only their acknowledgement counts. */
   offeredTo?: readonly NodeId[];
   /** Goes to this neighbour or nowhere (test bundles). */

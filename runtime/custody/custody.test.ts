@@ -355,8 +355,8 @@ describe("ends", () => {
     const mesh = new TestMesh();
     const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
     mesh.cut(b, c);
-    const known = await a.send(c.id, "x", { lifetimeMs: 5_000 });
-    const unknown = await a.send("NOBODY", "y", { lifetimeMs: 5_000 });
+    const known = await a.send(c.id, "x", { ttlSeconds: 5 });
+    const unknown = await a.send("NOBODY", "y", { ttlSeconds: 5 });
     await mesh.clock.advance(100);
     expect(b.custody!.transit.count).toBe(1);
     await mesh.clock.advance(6_000);
@@ -506,7 +506,7 @@ describe("hostile neighbours", () => {
     mesh.cut(b, c);
     await a.send(c.id, "x");
     await mesh.clock.advance(100);
-    const [holding] = [...b.custody!.forwarder.holdings];
+    const [holding] = [...b.custody!.forwarder.toward(c.id)];
     b.receive(testId("mallory"), encodeCustodyAck([holding!.id]));
     b.receive(testId("mallory"), encodeCustodyRefuse(holding!.id, RefuseReason.expired, 1e9));
     expect(b.custody!.forwarder.count).toBe(1);
@@ -521,7 +521,7 @@ describe("hostile neighbours", () => {
     mesh.cut(b, c);
     await a.send(c.id, "x");
     await mesh.clock.advance(100);
-    const [holding] = [...a.custody!.forwarder.holdings];
+    const [holding] = [...a.custody!.forwarder.toward(c.id)];
     for (let i = 0; i < 20; i++) {
       a.receive(b.id, encodeCustodyAck([holding!.id]));
       await mesh.clock.advance(1_000);
@@ -535,7 +535,7 @@ describe("hostile neighbours", () => {
     mesh.cut(b, c);
     const id = await a.send(c.id, "x");
     await mesh.clock.advance(100);
-    const [holding] = [...a.custody!.forwarder.holdings];
+    const [holding] = [...a.custody!.forwarder.toward(c.id)];
     const receipt: Receipt = {
       status: ReceiptStatus.delivered,
       messageId: id,

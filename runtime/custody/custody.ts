@@ -1,9 +1,10 @@
 /**
  * Store and forward: a message accepted here is delivered exactly once, or expires or is refused with a reason; a hop
  * acknowledges only what it holds durably. This file takes the frames and calls of the outside and hands them to the
- * parts: outbox (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
+ * parts: outbox and transient (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
  * forwarder. Never routes, never touches a socket. docs/protocol/delivery.md is normative.
  */
+import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import {
@@ -24,20 +25,15 @@ import {
   type Journey,
   type Offer,
 } from "../wire/bundle.ts";
-import {
-  BODY_BYTES_MAX,
-  FrameType,
-  LIFETIME_MAX_MS,
-  PRIORITY_DEFAULT,
-  type Priority,
-} from "../wire/constants.ts";
-import { SUBJECT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX } from "../wire/message.ts";
+import { FrameType, type Priority } from "../wire/constants.ts";
 import { BodyCache } from "./body-cache.ts";
-import type { CustodyContext, Holding } from "./context.ts";
+import type { CustodyContext, Directory, Holding } from "./context.ts";
 import { Forwarder } from "./forwarding/forwarder.ts";
 import type { Inbox, InboxEntry } from "./recipient/inbox.ts";
 import { Outbox } from "./source/outbox.ts";
 import type { OutboxEntry } from "./source/entry.ts";
+import { checkContent, checkOrder } from "./source/order.ts";
+import { sendTransient } from "./source/transient.ts";
 import { Recipient } from "./recipient/recipient.ts";
 import { TestBundles } from "./test-bundles.ts";
 import { ChunkReceiver, ChunkSender } from "./forwarding/transfer.ts";
@@ -56,8 +52,6 @@ const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
 /** Urgent as claims are: few and short. */
 const SYSTEM_PRIORITY: Priority = 0;
-/** A wall-clock second of `ttl_seconds` at least. */
-const LIFETIME_MIN_MS = 1_000;
 
 export interface CustodyEvents {
   delivered(entry: InboxEntry, body: Uint8Array): void;
@@ -74,17 +68,6 @@ export interface WayEvents {
   returned(neighbour: NodeId, destination: NodeId, priority: Priority): void;
   /** A signed receipt for a test bundle. */
   testAnswered(id: MessageId, by: NodeId): void;
-}
-
-export interface SendRequest {
-  readonly to: string;
-  readonly body: Uint8Array;
-  readonly subject?: string;
-  readonly contentType?: string;
-  readonly priority?: Priority;
-  readonly lifetimeMs?: number;
-  readonly failover?: boolean;
-  readonly idempotencyKey?: string;
 }
 
 export class Custody {
@@ -178,36 +161,25 @@ export class Custody {
     return this.outbox.bytes + this.transit.bytes;
   }
 
-  /** Accepts a message: its id, only after the durable commit. Throws address, size, quota and store errors. */
-  send(request: SendRequest): Promise<MessageId> {
+  /** Who an address means here and now. */
+  get directory(): Directory {
+    return this.#ctx.directory;
+  }
+
+  /**
+   * Accepts a message: its id, only after the durable commit, or, when it is transient, once it left this node. Rejects
+   * with address, size, quota, route and store errors: see the SDK's `Mesh.send`. Copies the body before it returns.
+   */
+  async send(message: OutgoingMessage): Promise<MessageId> {
     if (this.#isStopped) throw godwitError("GODWIT_STOPPED", "the node is stopping");
-    const { body, subject = "", contentType = "text/plain" } = request;
-    if (body.length > BODY_BYTES_MAX) {
-      throw godwitError(
-        "GODWIT_TOO_BIG",
-        `the body has ${body.length} bytes, at most ${BODY_BYTES_MAX} allowed`,
-      );
+    const { directory, limits } = this.#ctx;
+    if (message.transient === true) {
+      const content = checkContent(message);
+      return sendTransient(this.#ctx, directory.nodeOf(message.to), content);
     }
-    if (
-      Buffer.byteLength(subject) > SUBJECT_BYTES_MAX ||
-      Buffer.byteLength(contentType) > CONTENT_TYPE_BYTES_MAX
-    ) {
-      throw godwitError(
-        "GODWIT_TOO_BIG",
-        `a subject has at most ${SUBJECT_BYTES_MAX} bytes, a content type ${CONTENT_TYPE_BYTES_MAX}`,
-      );
-    }
-    const lifetimeMs = Math.floor(request.lifetimeMs ?? this.#ctx.limits.lifetimeDefaultMs);
-    return this.outbox.send({
-      to: this.#ctx.directory.canonical(request.to),
-      body: new Uint8Array(body),
-      subject,
-      contentType,
-      priority: request.priority ?? PRIORITY_DEFAULT,
-      lifetimeMs: Math.min(Math.max(lifetimeMs, LIFETIME_MIN_MS), LIFETIME_MAX_MS),
-      failover: request.failover ?? false,
-      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
-    });
+    return await this.outbox.send(
+      checkOrder(message, limits.lifetimeDefaultMs, (address) => directory.canonical(address)),
+    );
   }
 
   /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
@@ -243,6 +215,11 @@ export class Custody {
 
   onRoute(destination: NodeId): void {
     this.forwarder.onRoute(destination);
+  }
+
+  /** This node, an edge, got or lost a gateway: its way to every destination that it has no route to. */
+  onDefaultRoute(isThere: boolean): void {
+    if (isThere) this.forwarder.onDefaultRoute();
   }
 
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
@@ -281,13 +258,7 @@ export class Custody {
 
   /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
   onRevoked(id: NodeId): void {
-    for (const holding of [...this.forwarder.holdings]) {
-      if (holding.role !== "relay" || (holding.header.source !== id && holding.header.destination !== id))
-        continue;
-      this.#cutOff.add();
-      this.forwarder.remove(holding.id);
-      this.transit.release(holding);
-    }
+    this.#cutOff.add(this.transit.cutOff(id));
     this.outbox.onRevoked(id);
   }
 

@@ -1,12 +1,14 @@
 /** A few Custody objects over wires that tests bend, memory stores and one manual clock. For tests only. */
 import { createHash } from "node:crypto";
+import type { OutgoingMessage } from "@godwit/sdk";
 import { ManualClock } from "../kernel/clock.ts";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, formatNodeId, nodeIdBytes, type MessageId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { FRAME_BYTES_MAX, FrameType } from "../wire/constants.ts";
+import { FRAME_BYTES_MAX, FrameType, type Priority } from "../wire/constants.ts";
+import { packetAssociated } from "../wire/packet.ts";
 import {
   custodyLimitsDefault,
   type Carrier,
@@ -16,7 +18,7 @@ import {
   type HopChoice,
   type Sealer,
 } from "./context.ts";
-import { Custody, type SendRequest } from "./custody.ts";
+import { Custody } from "./custody.ts";
 import type { InboxEntry } from "./recipient/inbox.ts";
 import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
 import type { OutboxEntry } from "./source/entry.ts";
@@ -134,6 +136,31 @@ export class TestMesh {
     return true;
   }
 
+  /** Along the routes, without custody on the way. */
+  sendPacket(
+    from: TestNode,
+    to: NodeId,
+    kind: number,
+    payload: Uint8Array,
+    priority: Priority,
+  ): "sent" | "no_route" | "no_room" {
+    const target = this.nodes.get(to);
+    const sent = {
+      from: from.name,
+      to: target?.name ?? "nobody",
+      type: FrameType.packet,
+      bytes: payload.slice(),
+    };
+    if (target === undefined || (target !== from && !from.routes.has(to))) return "no_route";
+    if (!this.hasRoom(sent)) return "no_room";
+    this.log.push(sent);
+    this.clock.after(WIRE_MS, () => {
+      const associated = packetAssociated({ kind, destination: to, source: from.id });
+      if (this.filter(sent)) target.custody?.deliverTransient(from.id, sent.bytes, associated, priority);
+    });
+    return "sent";
+  }
+
   count(type: keyof typeof FrameType, between?: string): number {
     return this.log.filter(
       (sent) =>
@@ -227,7 +254,7 @@ export class TestNode {
     return promise;
   }
 
-  send(to: string, text: string | Uint8Array, more: Partial<SendRequest> = {}): Promise<MessageId> {
+  send(to: string, text: string | Uint8Array, more: Partial<OutgoingMessage> = {}): Promise<MessageId> {
     const body = typeof text === "string" ? Buffer.from(text) : text;
     return this.settle(Promise.resolve().then(() => this.custody!.send({ to, body, ...more })));
   }
@@ -270,6 +297,12 @@ export class TestNode {
   #directory(): Directory {
     return {
       canonical: (text) => text,
+      nodeOf: (text) => {
+        const named = this.names.get(text);
+        if (named?.length === 1) return named[0]!;
+        if (this.mesh.nodes.has(text as NodeId)) return text as NodeId;
+        throw godwitError("GODWIT_NAME_UNKNOWN", `no node called ${text}`);
+      },
       resolve: (address) => {
         const named = this.names.get(address);
         if (named !== undefined) return { kind: "nodes", nodes: named };
@@ -291,6 +324,7 @@ export class TestNode {
       },
       isConnected: isUp,
       send: (to, _lane, frame) => this.mesh.send(this, to, frame),
+      sendPacket: (to, kind, payload, priority) => this.mesh.sendPacket(this, to, kind, payload, priority),
       frameBytesMax: (to) => (isUp(to) ? FRAME_BYTES_MAX : 0),
       rttMs: () => 2 * WIRE_MS,
       isReliable: () => this.mesh.isReliable,

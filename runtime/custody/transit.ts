@@ -17,6 +17,8 @@ import {
 import type { BodyCache } from "./body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
 import type { Forwarder } from "./forwarding/forwarder.ts";
+import { Shelves } from "./forwarding/holdings.ts";
+import { PagedMap, type Page } from "./paged-map.ts";
 import { PassedOn } from "./passed-on.ts";
 import type { StoreOp, StoreRow } from "../store/types.ts";
 
@@ -48,6 +50,8 @@ export class Transit {
   readonly #cache: BodyCache;
   readonly passedOn: PassedOn;
   readonly #committing = new Map<BundleId, Promise<boolean>>();
+  readonly #held = new PagedMap<BundleId, Holding>();
+  readonly #bySource = new Shelves();
   readonly #perNeighbour = new Map<NodeId, { count: number; bytes: number }>();
   #count = 0;
   #bytes = 0;
@@ -71,7 +75,7 @@ export class Transit {
       else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: row.key });
       else {
         this.#book(parsed.from, parsed.sealedBytes, 1);
-        this.#forwarder.add(this.#holding(parsed));
+        this.#hold(parsed);
       }
     }
     if (expired.length > 0) await this.#ctx.store.commit(expired);
@@ -84,6 +88,21 @@ export class Transit {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  page(page: Page): Holding[] {
+    return this.#held.page(page);
+  }
+
+  /** Drops what is carried from a node and for it; answers how many bundles that were. */
+  cutOff(id: NodeId): number {
+    const carried = [...this.#forwarder.toward(id)].filter(({ role }) => role === "relay");
+    const dropped = new Set([...this.#bySource.under(id), ...carried]);
+    for (const holding of dropped) {
+      this.#forwarder.remove(holding.id);
+      this.release(holding);
+    }
+    return dropped.size;
   }
 
   /** A reason code when a bundle of `bytes` from a neighbour cannot be taken now. */
@@ -133,6 +152,8 @@ export class Transit {
 
   /** The next hop has it, or its life is over. Nobody waits for the commit: a repeat is harmless. */
   release(holding: Holding): void {
+    this.#held.delete(holding.id);
+    this.#bySource.take(holding.header.source, holding);
     this.#cache.delete(holding.id);
     this.#book(holding.arrivedFrom, holding.sealedBytes, -1);
     this.#ctx.store.commit([{ op: "delete", in: "transit", key: holding.id }]).catch((error: unknown) => {
@@ -178,8 +199,16 @@ export class Transit {
       return false;
     }
     this.#cache.put(id, sealed);
-    this.#forwarder.add(this.#holding({ id, header, journey, from, sealedBytes: sealed.length }));
+    this.#hold({ id, header, journey, from, sealedBytes: sealed.length });
     return true;
+  }
+
+  #hold(row: TransitRow): void {
+    const holding = this.#holding(row);
+    // First, because the forwarder may find at once that its life is over.
+    this.#held.set(holding.id, holding);
+    this.#bySource.put(holding.header.source, holding);
+    this.#forwarder.add(holding);
   }
 
   #holding({ id, header, journey, from, sealedBytes }: TransitRow): Holding {

@@ -5,6 +5,7 @@
 import { type NodeId } from "../kernel/ids.ts";
 import type { Peers } from "../peer/peers.ts";
 import { decideForward, type NextHop } from "../route/decide.ts";
+import type { Packets } from "../route/packets.ts";
 import type { Router } from "../route/router.ts";
 import type { Carrier } from "../custody/context.ts";
 import { BULK_BYTES } from "../custody/forwarding/ready-queue.ts";
@@ -13,7 +14,7 @@ import { HOP_LIMIT } from "../wire/constants.ts";
 /** How custody reaches the neighbours: by the routes, over the peers. */
 export function createCarrier(
   self: NodeId,
-  { router, peers }: { router: Router; peers: Peers },
+  { router, peers, packets }: { router: Router; peers: Peers; packets: Packets },
   queueDelay: (id: NodeId) => number,
   noteTraffic: (destination: NodeId, bytes: number) => void,
 ): Carrier {
@@ -48,6 +49,8 @@ export function createCarrier(
     },
     isConnected: (id) => peers.get(id) !== undefined,
     send: (to, lane, frame) => peers.get(to)?.send(lane, frame) ?? false,
+    sendPacket: (to, kind, payload, priority) =>
+      packets.send(to, kind, payload, { priority }) ? "sent" : router.reachable(to) ? "no_room" : "no_route",
     frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
     rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
     patienceMs: (to) => peers.get(to)?.best?.session.patienceMs ?? 0,

@@ -1,10 +1,12 @@
-/** What an address means: which nodes are named by it now. */
-import { parseAddress, type Names } from "../identity/names.ts";
-import type { NodeId } from "../kernel/ids.ts";
+/** What an address means: which nodes are named by it now, for mail, streams and people. Reads; binds no name. */
+import { locationOf, parseAddress, type Names } from "../identity/names.ts";
+import { godwitError } from "../kernel/errors.ts";
+import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../kernel/ids.ts";
 import type { RecordBook } from "../membership/records.ts";
 import type { Directory } from "../custody/context.ts";
 
-/** What an address means: which nodes are named by it now. */
+const SHORT_ID_CHARS = 10;
+
 export function createDirectory(
   { self, callsign, location }: { self: NodeId; callsign: string | undefined; location: string | undefined },
   { names, records }: { names: Names; records: RecordBook },
@@ -21,6 +23,30 @@ export function createDirectory(
         : address.kind === "machine"
           ? address.callsign
           : address.location;
+    },
+    nodeOf: (text) => {
+      if (text.length === NODE_ID_CHARS) return parseNodeId(text);
+      if (text.length === SHORT_ID_CHARS && !text.includes("-")) {
+        const lower = text.toLowerCase();
+        const known = [self, ...[...records.all].map(({ record }) => record.id)];
+        const found = new Set(known.filter((id) => id.startsWith(lower)));
+        if (found.size === 1) return [...found][0]!;
+      }
+      const address = parseAddress(text);
+      if (address.kind === "machine") {
+        if (address.callsign === callsign) return self;
+        const named = names.resolve(address.callsign);
+        if (named.kind === "node") return named.id;
+        if (named.kind === "conflict")
+          throw godwitError(
+            "GODWIT_NAME_CONFLICT",
+            `two nodes claim ${address.callsign}; settle it with godwit names resolve`,
+          );
+      }
+      throw godwitError(
+        "GODWIT_NAME_UNKNOWN",
+        `no node called ${text.slice(0, 60)} has been heard of; see godwit peers and godwit names`,
+      );
     },
     resolve: (text, failover) => {
       const address = parseAddress(text);
@@ -44,5 +70,3 @@ export function createDirectory(
     },
   };
 }
-
-const locationOf = (callsign: string): string => callsign.slice(0, callsign.indexOf("-"));

@@ -4,8 +4,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Punching } from "../peer/punch.ts";
 import type { Streams } from "../stream/streams.ts";
 import type { MeshMembers } from "./members.ts";
-import { packetAssociated } from "../route/packets.ts";
-import { type PacketHeader, PacketKind } from "../wire/packet.ts";
+import { packetAssociated, type PacketHeader, PacketKind } from "../wire/packet.ts";
 
 export interface PacketTakers {
   readonly streams: Streams;

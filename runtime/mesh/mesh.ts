@@ -61,7 +61,6 @@ export class Mesh {
   readonly quarantine: Quarantine;
   readonly pluginMessages: PluginMessages;
   readonly enrolment: Enrolment;
-  readonly #sealer: Sealer;
   readonly #ownRecord: OwnRecord;
   #isStopped = false;
   readonly revocations: RevocationSpread;
@@ -127,7 +126,6 @@ export class Mesh {
     const { identity, clock, random, log, metrics, store, network } = deps;
     this.#deps = deps;
     this.#boot = parts.boot;
-    this.#sealer = parts.sealer;
     this.#costs = new LinkCosts(deps.hopCostMs);
     this.book = parts.book;
     this.names = parts.names;
@@ -206,6 +204,7 @@ export class Mesh {
       verify: (id, bytes, signature) => !this.records.isRevoked(id) && deps.verify(id, bytes, signature),
       send: (to, frame) => void this.peers.get(to)?.send("control", frame),
       onChange: ({ destination, reachable }) => this.#onRoute(destination, reachable),
+      onDefaultRoute: (isThere) => this.custody.onDefaultRoute(isThere),
       ownRecord: () => this.#ownRecord.bytes,
       knownRecord: (id) => this.records.get(id),
       onRecord: (id, bytes) => this.records.offer(bytes, true, id) !== "invalid",
@@ -268,7 +267,7 @@ export class Mesh {
         store,
         storeEpoch: parts.boot.storeEpoch,
         limits: deps.limits,
-        sealer: this.#sealer,
+        sealer: parts.sealer,
         directory: createDirectory(
           { self: identity.id, callsign: deps.callsign, location: deps.location },
           this,
@@ -300,14 +299,6 @@ export class Mesh {
       router: this.router,
       custody: createTrialBench(this.custody),
     });
-  }
-
-  get sealer(): Sealer {
-    return this.#sealer;
-  }
-
-  get storeEpoch(): Uint8Array {
-    return this.#boot.storeEpoch;
   }
 
   /** Calls the neighbours of the last run and those the operator trusts; from here on the node acts. */

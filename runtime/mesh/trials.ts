@@ -1,34 +1,23 @@
 /** Trials of neighbours that swallow mail, joined to custody and to the peer manager's memory. */
-import type { NodeId } from "../kernel/ids.ts";
 import type { QuarantineDeps, DistrustEvents } from "../trust/quarantine.ts";
 import type { Custody } from "../custody/custody.ts";
 import type { PeerManager } from "../trust/manager.ts";
 
 /** What trials need of custody: test bundles, and the messages whose receipt is missing. */
 export function createTrialBench({ tests, forwarder }: Custody): QuarantineDeps["custody"] {
-  const waiting = function* (via: NodeId, destination: NodeId) {
-    for (const holding of forwarder.holdings)
-      if (
-        holding.relayedTo === via &&
-        holding.state === "relayed" &&
-        holding.header.destination === destination &&
-        holding.via === undefined
-      )
-        yield holding;
-  };
   return {
     sendTest: (destination, via, priority) => tests.send(destination, via, priority),
     repeatTest: (id) => tests.repeat(id),
     isTestTaken: (id) => tests.isTaken(id),
     endTest: (id) => tests.end(id),
     overdue: (via, destination, beforeMs) => {
-      for (const { relayedAtMs, header } of waiting(via, destination))
+      for (const { relayedAtMs, header } of forwarder.awaiting(via, destination))
         if (relayedAtMs !== undefined && relayedAtMs <= beforeMs) return header;
       return undefined;
     },
-    isAwaiting: (via, destination) => waiting(via, destination).next().done !== true,
+    isAwaiting: (via, destination) => forwarder.awaiting(via, destination).next().done !== true,
     reoffer: (via, destination) => {
-      for (const { id } of [...waiting(via, destination)]) forwarder.retry(id);
+      for (const { id } of [...forwarder.awaiting(via, destination)]) forwarder.retry(id);
     },
   };
 }

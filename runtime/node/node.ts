@@ -108,11 +108,11 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
 }
 
 /** What the view shows of the ground. */
-function seenOf({ config, identity, clock, random, metrics, store }: Ground, mesh: Mesh) {
+function seenOf({ config, identity, clock, metrics, store }: Ground, mesh: Mesh) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
-    ...{ self: identity.id, clock, random, metrics, network, callsign, location },
+    ...{ self: identity.id, clock, metrics, network, callsign, location },
     troubles: () => [
       ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),

@@ -12,7 +12,6 @@ import { HOP_LIMIT, type Priority } from "../wire/constants.ts";
 import {
   decodePacketHeader,
   encodePacket,
-  PACKET_HEADER_BYTES,
   PacketKind,
   packetPayload,
   spendHop,
@@ -218,10 +217,3 @@ export class Packets {
     return false;
   }
 }
-
-/** What a transient message's seal covers besides itself: kind, destination and source of its packet. */
-export const packetAssociated = (header: { kind: number; destination: NodeId; source: NodeId }): Uint8Array =>
-  encodePacket({ priority: 0, plane: "any", hopsLeft: 0, ...header }, new Uint8Array(0)).subarray(
-    3,
-    PACKET_HEADER_BYTES,
-  );

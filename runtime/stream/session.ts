@@ -116,7 +116,8 @@ export class Session implements StreamOwner, FrameSink {
     const id = this.#nextStream;
     this.#nextStream += 2;
     const { remote } = this.facts;
-    const stream = new ByteStream(this, { id, remote, service, metadata: new Uint8Array(metadata), onAccepted });
+    const facts = { id, remote, service, metadata: new Uint8Array(metadata), onAccepted };
+    const stream = new ByteStream(this, facts);
     this.#streams.set(id, stream);
     this.#push({ kind: "open", stream });
     return stream;

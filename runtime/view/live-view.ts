@@ -19,16 +19,14 @@ import type {
   PeerView,
   ReloadView,
   RouteView,
-  SendRequest,
   StatusView,
   TraceView,
   TrustLevel,
   WhyView,
 } from "./contract/node.ts";
-import { parseAddress } from "../identity/names.ts";
 import { isoTime } from "../kernel/clock.ts";
-import { GodwitError, godwitError } from "../kernel/errors.ts";
-import { NODE_ID_CHARS, parseNodeId, type MessageId, type NodeId } from "../kernel/ids.ts";
+import { godwitError } from "../kernel/errors.ts";
+import type { MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
@@ -38,26 +36,19 @@ import { routeView, whyView } from "./routes.ts";
 import { viewDiscovery } from "./discovery.ts";
 import { issueInvite, takeToken } from "./invites.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
-import { packetAssociated } from "../route/packets.ts";
 import type { Holding } from "../custody/context.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
-import { PRIORITY_DEFAULT } from "../wire/constants.ts";
-import { encodeInnerMessage, messageIdOf } from "../wire/message.ts";
-import { PacketKind } from "../wire/packet.ts";
-import type { Clock, Random } from "@godwit/sdk";
+import type { Clock, OutgoingMessage } from "@godwit/sdk";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { EventHub } from "./event-hub.ts";
-
-const SHORT_ID_CHARS = 10;
 
 export interface ViewDeps {
   readonly self: NodeId;
   readonly mesh: Mesh;
   readonly host: PluginHost;
   readonly clock: Clock;
-  readonly random: Random;
   readonly metrics: Metrics;
   readonly version: string;
   readonly network: string;
@@ -172,20 +163,8 @@ export class LiveView implements NodeView {
     };
   }
 
-  async send(request: SendRequest): Promise<{ id: string }> {
-    if (request.transient === true) return this.#sendTransient(request);
-    const { to, body, subject, content_type, priority, ttl_seconds, failover, idempotency_key } = request;
-    const id = await this.#deps.mesh.custody.send({
-      to,
-      body,
-      ...(subject === undefined ? {} : { subject }),
-      ...(content_type === undefined ? {} : { contentType: content_type }),
-      ...(priority === undefined ? {} : { priority }),
-      ...(ttl_seconds === undefined ? {} : { lifetimeMs: ttl_seconds * 1000 }),
-      ...(failover === undefined ? {} : { failover }),
-      ...(idempotency_key === undefined ? {} : { idempotencyKey: idempotency_key }),
-    });
-    return { id };
+  async send(message: OutgoingMessage): Promise<{ id: string }> {
+    return { id: await this.#deps.mesh.custody.send(message) };
   }
 
   async messages(
@@ -193,16 +172,14 @@ export class LiveView implements NodeView {
     page: { limit: number; after?: string },
   ): Promise<{ messages: MessageView[]; next: string | null }> {
     const { custody } = this.#deps.mesh;
+    // One more than asked for tells whether there is a next page.
+    const wanted = { ...page, limit: page.limit + 1, order: "newest-first" } as const;
     const views: MessageView[] =
       box === "inbox"
-        ? this.#page(custody.inbox.newestFirst, page, (entry) => this.#inboxView(entry))
+        ? custody.inbox.page(wanted).map((entry) => this.#inboxView(entry))
         : box === "outbox"
-          ? this.#page(custody.outbox.newestFirst, page, (entry) => this.#outboxView(entry))
-          : this.#page(
-              [...custody.forwarder.holdings].filter(({ role }) => role === "relay").reverse(),
-              page,
-              (holding) => this.#transitView(holding),
-            );
+          ? custody.outbox.page(wanted).map((entry) => this.#outboxView(entry))
+          : custody.transit.page(wanted).map((holding) => this.#transitView(holding));
     const isFull = views.length > page.limit;
     const messages = views.slice(0, page.limit);
     return { messages, next: isFull ? messages.at(-1)!.id : null };
@@ -274,52 +251,6 @@ export class LiveView implements NodeView {
 
   subscribe(onEvent: (event: NodeEvent) => void): { close(): void } {
     return this.#events.subscribe(onEvent);
-  }
-
-  async #sendTransient(request: SendRequest): Promise<{ id: string }> {
-    const { mesh, self, random, clock } = this.#deps;
-    const destination = this.resolve(request.to);
-    const priority = request.priority ?? PRIORITY_DEFAULT;
-    const header = { kind: PacketKind.transient, destination, source: self };
-    // An epoch of its own for each: transient messages are deduplicated, but need no unbroken counters.
-    const storeEpoch = random.bytes(mesh.storeEpoch.length);
-    const id = messageIdOf(self, destination, storeEpoch, 0);
-    const plaintext = encodeInnerMessage({
-      storeEpoch,
-      counter: 0,
-      to: destination,
-      createdAtMs: clock.wallMs(),
-      machines: [],
-      failoverDelayMs: 0,
-      subject: request.subject ?? "",
-      contentType: request.content_type ?? "text/plain",
-      body: request.body,
-    });
-    const { sealer } = mesh;
-    const sealed = sealer.seal(
-      destination,
-      sealer.keyFor(destination),
-      plaintext,
-      packetAssociated(header),
-      random.bytes(16),
-    );
-    if (mesh.packets.send(destination, PacketKind.transient, sealed, { priority })) return { id };
-    throw mesh.router.reachable(destination)
-      ? godwitError(
-          "GODWIT_QUEUE_FULL",
-          "the way there is full or the message too large for it; send it without transient",
-        )
-      : godwitError("GODWIT_NO_ROUTE", "no route there now; send it without transient and it will wait");
-  }
-
-  #page<T extends { readonly id: string }>(
-    entries: readonly T[],
-    page: { limit: number; after?: string },
-    view: (entry: T) => MessageView,
-  ): MessageView[] {
-    const start = page.after === undefined ? 0 : entries.findIndex((entry) => entry.id === page.after) + 1;
-    if (page.after !== undefined && start === 0) return [];
-    return entries.slice(start, start + page.limit + 1).map(view);
   }
 
   #inboxView(entry: InboxEntry): MessageView {
@@ -405,34 +336,7 @@ export class LiveView implements NodeView {
 
   /** An id, a callsign or a short id. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
   resolve(text: string): NodeId {
-    const { self, callsign, mesh } = this.#deps;
-    if (text.length === NODE_ID_CHARS) return parseNodeId(text);
-    if (text.length === SHORT_ID_CHARS && !text.includes("-")) {
-      const lower = text.toLowerCase();
-      const found = [self, ...[...mesh.records.all].map(({ record }) => record.id)].filter((id) =>
-        id.startsWith(lower),
-      );
-      if (new Set(found).size === 1) return found[0]!;
-    }
-    const address = parseAddress(text);
-    if (address.kind === "machine") {
-      if (address.callsign === callsign) return self;
-      const named = mesh.names.resolve(address.callsign);
-      if (named.kind === "node") return named.id;
-      if (named.kind === "conflict") {
-        throw new GodwitError(
-          "GODWIT_NAME_CONFLICT",
-          `two nodes claim ${address.callsign}; settle it with godwit names resolve`,
-          {
-            kind: "permission",
-          },
-        );
-      }
-    }
-    throw godwitError(
-      "GODWIT_NAME_UNKNOWN",
-      `no node called ${text.slice(0, 60)} has been heard of; see godwit peers and godwit names`,
-    );
+    return this.#deps.mesh.custody.directory.nodeOf(text);
   }
 }
 

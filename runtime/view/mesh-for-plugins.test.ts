@@ -2,6 +2,8 @@
 import { expect, test } from "bun:test";
 import type { IncomingMeshStream, MeshStream } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Names } from "../identity/names.ts";
+import { createDirectory } from "../mesh/directory.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { createMeshBackend, MessageSignals } from "./mesh-for-plugins.ts";
 import { StreamNet, type End } from "../stream/testing.ts";
@@ -14,8 +16,12 @@ function backendOf(end: End, callsigns: ReadonlyMap<string, NodeId>) {
       return id === undefined ? { kind: "unknown" } : { kind: "node", id, source: "pinned" };
     },
   };
-  const mesh = { streams: end.streams, names } as unknown as Mesh;
   const self = { id: end.id, callsign: undefined, location: undefined, network: "test", version: "0" };
+  const directory = createDirectory(
+    { ...self, self: end.id },
+    { names: names as unknown as Names, records: new Map() as never },
+  );
+  const mesh = { streams: end.streams, custody: { directory } } as unknown as Mesh;
   return createMeshBackend(self, mesh, new MessageSignals());
 }
 

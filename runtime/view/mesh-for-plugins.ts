@@ -10,8 +10,6 @@ import type {
   MeshStation,
   SentMessage,
 } from "@godwit/sdk";
-import { parseAddress } from "../identity/names.ts";
-import { godwitError } from "../kernel/errors.ts";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { MeshBackend } from "../plugin/host/mesh-door.ts";
@@ -95,36 +93,10 @@ export function createMeshBackend(
     return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
   }
 
-  /** Streams go to one node: a location is none. Throws GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT, GODWIT_ADDRESS_INVALID. */
-  function nodeOf(to: string): NodeId {
-    const address = parseAddress(to);
-    if (address.kind === "node") return address.id;
-    if (address.kind === "machine") {
-      if (address.callsign === self.callsign) return self.id;
-      const named = names.resolve(address.callsign);
-      if (named.kind === "node") return named.id;
-      if (named.kind === "conflict")
-        throw godwitError("GODWIT_NAME_CONFLICT", `two nodes claim ${address.callsign}; see godwit names`);
-    }
-    throw godwitError("GODWIT_NAME_UNKNOWN", `no one node is known as ${to.slice(0, 60)}`);
-  }
-
   return {
     self,
     stations,
-    async send({ to, body, subject, contentType, priority, ttlSeconds, failover, idempotencyKey }) {
-      const id = await custody.send({
-        to,
-        body,
-        ...(subject === undefined ? {} : { subject }),
-        ...(contentType === undefined ? {} : { contentType }),
-        ...(priority === undefined ? {} : { priority }),
-        ...(ttlSeconds === undefined ? {} : { lifetimeMs: ttlSeconds * 1000 }),
-        ...(failover === undefined ? {} : { failover }),
-        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-      });
-      return { id };
-    },
+    send: async (message) => ({ id: await custody.send(message) }),
     sent(id) {
       const entry = custody.outbox.get(id as MessageId);
       return entry === undefined ? undefined : outgoing(entry);
@@ -133,13 +105,7 @@ export function createMeshBackend(
       get count() {
         return custody.inbox.count;
       },
-      list({ order, limit, after }) {
-        const entries = custody.inbox.newestFirst;
-        if (order === "oldest-first") entries.reverse();
-        const start = after === undefined ? 0 : entries.findIndex(({ id }) => id === after) + 1;
-        if (after !== undefined && start === 0) return [];
-        return entries.slice(start, start + Math.min(limit, PAGE_MAX)).map(incoming);
-      },
+      list: (page) => custody.inbox.page({ ...page, limit: Math.min(page.limit, PAGE_MAX) }).map(incoming),
       get(id) {
         const entry = custody.inbox.get(id as MessageId);
         return entry === undefined ? undefined : incoming(entry);
@@ -148,7 +114,9 @@ export function createMeshBackend(
       remove: (id) => custody.inbox.remove(id as MessageId),
     },
     async openStream(to, service, options = {}) {
-      return meshStream(await mesh.streams.open(nodeOf(to), `${SERVICE_PREFIX}${service}`, options));
+      return meshStream(
+        await mesh.streams.open(custody.directory.nodeOf(to), `${SERVICE_PREFIX}${service}`, options),
+      );
     },
     onStream: (service, handler) =>
       mesh.streams.handle(`${SERVICE_PREFIX}${service}`, (stream) => handler(meshStream(stream))),

@@ -68,3 +68,10 @@ export function spendHop(frame: Uint8Array): void {
 }
 
 export type Plane = "any" | "bulk";
+
+/** What a transient message's seal covers besides itself: kind, destination and source of its packet. */
+export const packetAssociated = (header: { kind: number; destination: NodeId; source: NodeId }): Uint8Array =>
+  encodePacket({ priority: 0, plane: "any", hopsLeft: 0, ...header }, new Uint8Array(0)).subarray(
+    3,
+    PACKET_HEADER_BYTES,
+  );

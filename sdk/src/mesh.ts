@@ -44,19 +44,30 @@ export interface OutgoingMessage {
   readonly body: Uint8Array;
   /** At most 1,024 bytes of UTF-8; default none. */
   readonly subject?: string;
-  /** Media type; default `text/plain`. */
+  /** Media type; at most 255 bytes of UTF-8; default `text/plain`. */
   readonly contentType?: string;
   /** Default 2. */
   readonly priority?: MessagePriority;
-  /** From 1 s to 30 days; default what the node's configuration says (72 h). */
+  /** From 1 s to 30 days, taken to the nearer bound; default what the node's configuration says (72 h). */
   readonly ttlSeconds?: number;
   /** Another machine of the location may take it while the addressed one stays silent; default false. */
   readonly failover?: boolean;
   /**
    * The same key gives the same message instead of a second one, over restarts too. Keys are shared by everything on
-   * this node: begin yours with the plugin's id and a colon.
+   * this node: begin yours with the plugin's id and a colon. At most 1,024 bytes of UTF-8.
    */
   readonly idempotencyKey?: string;
+  /**
+   * Now or never, for what is worthless later; default false. `send` then resolves once the message left this node, and
+   * nothing more is known of it: it is in no outbox, `sent` and `onSent` never tell of it, no receipt comes, and any node
+   * on the way drops it without a word when its queue is full, so does the far end when its inbox is. It is one packet and has
+   * to fit the smallest frame on the way: about 1,000 bytes of body over datagrams, more over streams, fewer over a
+   * radio. It comes at most once. `to` is an id or a callsign: a location
+   * names no one node. `ttlSeconds`, `failover` and `idempotencyKey` mean nothing here and are ignored. Instead of waiting
+   * `send` rejects with GODWIT_NO_ROUTE, GODWIT_QUEUE_FULL (the way is full, or the message too large for it),
+   * GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT.
+   */
+  readonly transient?: boolean;
 }
 
 /** A message that reached this node. */
@@ -125,8 +136,8 @@ export interface Mesh {
   stations(): readonly MeshStation[];
   /**
    * Accepts a message; resolves with its id only after the durable commit. Rejects with GODWIT_ADDRESS_INVALID,
-   * GODWIT_TOO_BIG, GODWIT_QUEUE_FULL, GODWIT_STORE_FAILED, GODWIT_IDEMPOTENCY_CONFLICT. An address that nobody was
-   * heard of by is accepted and waits.
+   * GODWIT_TOO_BIG, GODWIT_REQUEST_INVALID, GODWIT_QUEUE_FULL, GODWIT_QUOTA, GODWIT_STORE_FAILED,
+   * GODWIT_IDEMPOTENCY_CONFLICT. An address that nobody was heard of by is accepted and waits; `transient` does not.
    */
   send(message: OutgoingMessage): Promise<{ readonly id: string }>;
   /** A message of this node; undefined when there is none with that id (any more). */

@@ -75,6 +75,28 @@ describe("the mesh", () => {
     mesh.stop();
     expect(await codeOf(mesh.send({ to: "LON-B", body }))).toBe("GODWIT_STOPPED");
   });
+
+  test("a transient message goes to a station that is reachable, now or never, and has no state", async () => {
+    const mesh = new FakeMesh(new ManualClock());
+    const station = (id: string, callsign: string, isReachable: boolean) => ({
+      id: id.repeat(52),
+      callsign,
+      isReachable,
+      costMs: undefined,
+      via: undefined,
+    });
+    mesh.setStations([station("b", "LON-B", true), station("c", "NYC-C", false)]);
+    const send = (to: string) =>
+      mesh.send({ to, body: Uint8Array.of(1), transient: true }).then(
+        ({ id }) => mesh.sent(id) ?? "gone",
+        (error: { code: string }) => error.code,
+      );
+    expect([await send("lon-b"), await send("b".repeat(52))]).toEqual(["gone", "gone"]);
+    expect([await send("NYC-C"), await send("d".repeat(52)), await send("LON"), await send("PAR-X")]).toEqual(
+      ["GODWIT_NO_ROUTE", "GODWIT_NO_ROUTE", "GODWIT_NAME_UNKNOWN", "GODWIT_NAME_UNKNOWN"],
+    );
+    expect(mesh.outgoing.map(({ to }) => to)).toEqual(["lon-b", "b".repeat(52)]);
+  });
 });
 
 describe("the host", () => {

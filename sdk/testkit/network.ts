@@ -3,6 +3,7 @@
  * what was sent. Rejects like the real one, and can be told to.
  */
 import {
+  type ErrorKind,
   GodwitError,
   type IncomingMeshStream,
   type IncomingMessage,
@@ -32,7 +33,7 @@ interface Feed {
   isBusy: boolean;
 }
 
-const fail = (code: string, message: string, kind: "protocol" | "capacity" | "plugin" = "protocol") =>
+const fail = (code: string, message: string, kind: ErrorKind = "protocol") =>
   new GodwitError(code, message, { kind });
 
 export class FakeMesh implements Mesh {
@@ -98,6 +99,7 @@ export class FakeMesh implements Mesh {
     // Copied before anything waits, as the interface promises.
     const copy = { ...message, body: new Uint8Array(body) };
     this.#failOnce();
+    if (message.transient === true) return this.#sendNow(copy);
     const content = `${to.toLowerCase()}\n${subject}\n${Buffer.from(copy.body).toString("hex")}`;
     const known = idempotencyKey === undefined ? undefined : this.#keys.get(idempotencyKey);
     if (known !== undefined) {
@@ -115,6 +117,20 @@ export class FakeMesh implements Mesh {
       createdAtMs: this.#clock.wallMs(),
       receipt: undefined,
     });
+    return { id };
+  }
+
+  /** Kept only in `outgoing`: a transient message has no state. */
+  #sendNow(message: OutgoingMessage): { readonly id: string } {
+    const { to } = message;
+    const station = this.#stations.find(
+      ({ id, callsign }) => id === to.toLowerCase() || callsign === to.toUpperCase(),
+    );
+    if (station === undefined && to.length !== this.self.id.length)
+      throw fail("GODWIT_NAME_UNKNOWN", `no node called ${to} has been heard of`);
+    if (station?.isReachable !== true) throw fail("GODWIT_NO_ROUTE", "no route there now", "transport");
+    const id = this.#newId();
+    this.outgoing.push({ ...message, id });
     return { id };
   }
 

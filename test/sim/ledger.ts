@@ -127,7 +127,8 @@ export class Ledger {
       if (diskEpoch === node.diskEpoch && mesh.custody.inbox.get(id) === undefined)
         this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
     }
-    for (const entry of mesh.custody.inbox.newestFirst) {
+    const everything = { order: "newest-first", limit: mesh.custody.inbox.count } as const;
+    for (const entry of mesh.custody.inbox.page(everything)) {
       const seen = known.get(entry.id);
       if (seen !== undefined && seen.diskEpoch === node.diskEpoch) continue;
       const body = await mesh.custody.inbox.body(entry.id);

@@ -1,9 +1,6 @@
 /** Who sends what to whom while a simulated mesh runs. Draws everything from one generator. */
 import type { Random } from "@godwit/sdk";
-import { encodeInnerMessage, messageIdOf } from "../../runtime/wire/message.ts";
 import type { Priority } from "../../runtime/wire/constants.ts";
-import { PacketKind } from "../../runtime/wire/packet.ts";
-import { packetAssociated } from "../../runtime/route/packets.ts";
 import { makeBody, type Ledger, type SentMessage } from "./ledger.ts";
 import type { SimNode } from "./node.ts";
 import type { SimTime } from "./time.ts";
@@ -114,7 +111,7 @@ export class Workload {
       to: address,
       body: makeBody(message.nonce, bytes),
       priority,
-      lifetimeMs,
+      ttlSeconds: lifetimeMs / 1_000,
       ...(order.isRepeated ? { idempotencyKey: `k${message.nonce}` } : {}),
     };
     try {
@@ -138,29 +135,11 @@ export class Workload {
     const mesh = source.mesh!;
     if (source === target || mesh.records.get(target.id) === undefined) return;
     const message = this.#message(source, target.id, [target], 0, true);
-    const storeEpoch = this.#options.random.bytes(8);
-    const plaintext = encodeInnerMessage({
-      storeEpoch,
-      counter: 0,
-      to: target.id,
-      createdAtMs: 0,
-      machines: [],
-      failoverDelayMs: 0,
-      subject: "",
-      contentType: "text/plain",
-      body: makeBody(message.nonce, bytes),
-    });
-    const header = { kind: PacketKind.transient, destination: target.id, source: source.id };
-    const { sealer } = mesh;
-    const sealed = sealer.seal(
-      target.id,
-      sealer.keyFor(target.id),
-      plaintext,
-      packetAssociated(header),
-      this.#options.random.bytes(16),
+    const request = { to: target.id, body: makeBody(message.nonce, bytes), transient: true };
+    mesh.custody.send(request).then(
+      (id) => this.#options.ledger.accepted(message, id),
+      () => {}, // now or never
     );
-    this.#options.ledger.accepted(message, messageIdOf(source.id, target.id, storeEpoch, 0));
-    mesh.packets.send(target.id, PacketKind.transient, sealed, { priority: 2 });
   }
 }
 

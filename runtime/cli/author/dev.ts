@@ -219,7 +219,7 @@ class DevMesh {
     const { id } = await from.send({
       to: "DEV-C",
       body: new TextEncoder().encode("hello from a"),
-      ttl_seconds: 60,
+      ttlSeconds: 60,
     });
     let message: MessageView = await from.message(id);
     await this.#until(async () => {

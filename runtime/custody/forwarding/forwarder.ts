@@ -1,7 +1,8 @@
 /**
  * Moves bundles in custody towards their destinations. Owns what is ready, in flight, paused or relayed; never decides
  * routes (Carrier) and never commits (its events do). Driven by events: a route appeared, a neighbour came, an
- * acknowledgement made room; one timer serves what must wait for time. docs/protocol/delivery.md "Forwarding".
+ * acknowledgement made room; one timer serves what must wait for time. Each event costs in proportion to what it concerns,
+ * never to what is held: `holdings.ts` finds it, `alarms.ts` knows what is due. docs/protocol/delivery.md "Forwarding".
  */
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
@@ -15,25 +16,19 @@ import {
 } from "../../wire/bundle.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import type { CustodyContext, Holding, HopChoice } from "../context.ts";
+import { Alarms } from "../alarms.ts";
+import { Holdings } from "./holdings.ts";
 import { ReadyQueue } from "./ready-queue.ts";
 import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
-import { hasRoom, newWindow, type Window } from "./window.ts";
+import { hasRoom, isFull, Windows } from "./window.ts";
 
 /** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
 export const INLINE_BYTES_MAX = 16 * 1024;
 /** Journey without its trace, header and type around sealed bytes in one frame, and what each trace entry adds. */
 const FRAME_OVERHEAD_MAX = 160;
 const TRACE_ENTRY_BYTES = 38;
-/** A reliable link loses nothing: only a neighbour that cannot commit is slow. */
-const ACK_TIMEOUT_RELIABLE_MS = 20_000;
-const ACK_TIMEOUT_MIN_MS = 1_000;
-const OFFER_TIMEOUT_MS = 60_000;
-/** Over datagrams any of offer, want and acknowledgement may be lost; an offer repeated costs one frame. */
-const OFFER_TIMEOUT_MIN_MS = 3_000;
 /** An exhausted hop limit parks the bundle this long, then its hops count anew. */
 const HOP_PARK_MS = 60_000;
-/** Pause between timer passes per holding: 100,000 held, half a second. */
-const HOLDINGS_PER_MS = 200;
 const REFUSED_MIN_MS = 250;
 const REFUSED_MAX_MS = 60_000;
 
@@ -49,10 +44,15 @@ export interface ForwarderEvents {
 export class Forwarder {
   readonly #ctx: CustodyContext;
   readonly #events: ForwarderEvents;
-  readonly #holdings = new Map<BundleId, Holding>();
+  readonly #holdings = new Holdings();
   readonly #ready = new Map<NodeId, ReadyQueue>();
-  readonly #windows = new Map<NodeId, Window>();
-  #bytes = 0;
+  readonly #windows: Windows;
+  /** What time moves: a bundle's life, pause or receipt; answers that a neighbour owes; destinations to try again. */
+  readonly #due = {
+    bundles: new Alarms<Holding>(),
+    answers: new Alarms<NodeId>(),
+    destinations: new Alarms<NodeId>(),
+  };
   #timer: Timer | undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #isStopped = false;
@@ -62,6 +62,7 @@ export class Forwarder {
   constructor(ctx: CustodyContext, events: ForwarderEvents) {
     this.#ctx = ctx;
     this.#events = events;
+    this.#windows = new Windows(ctx.carrier, (to, id) => events.offerEnded(to, id));
     this.#sent = ctx.metrics.counter(
       "godwit_custody_offers_total",
       "bundles handed to a neighbour, repeats included",
@@ -74,38 +75,43 @@ export class Forwarder {
   }
 
   get count(): number {
-    return this.#holdings.size;
+    return this.#holdings.count;
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#holdings.bytes;
   }
 
   get(id: BundleId): Holding | undefined {
     return this.#holdings.get(id);
   }
 
-  get holdings(): Iterable<Holding> {
-    return this.#holdings.values();
+  /** Every bundle held for a destination, in the order they came. Copy it to change what it walks over. */
+  toward(destination: NodeId): Iterable<Holding> {
+    return this.#holdings.toward(destination);
   }
 
-  /** Takes a durable bundle. A second one with the same id is ignored. */
-  add(holding: Holding): void {
-    if (this.#isStopped || this.#holdings.has(holding.id)) return;
-    this.#holdings.set(holding.id, holding);
-    this.#bytes += holding.sealedBytes;
+  /** Messages to a destination whose receipt is missing since this neighbour acknowledged them; no test bundles. */
+  *awaiting(via: NodeId, destination: NodeId): Generator<Holding, void> {
+    for (const holding of this.#holdings.relayedBy(via, destination))
+      if (holding.via === undefined) yield holding;
+  }
+
+  /** Takes a durable bundle. A second one with the same id is ignored: false. */
+  add(holding: Holding): boolean {
+    if (this.#isStopped || !this.#holdings.add(holding)) return false;
     if (holding.state === "ready") this.#enqueue(holding);
-    this.#wakeBy(Math.min(holding.deadlineMs, holding.wakeAtMs));
+    this.#wake(this.#due.bundles, holding, Math.min(holding.deadlineMs, holding.wakeAtMs));
     this.pump(holding.header.destination);
+    return true;
   }
 
   /** Forgets a bundle, wherever it is. */
   remove(id: BundleId): Holding | undefined {
-    const holding = this.#holdings.get(id);
+    const holding = this.#holdings.remove(id);
     if (holding === undefined) return undefined;
-    this.#holdings.delete(id);
-    this.#bytes -= holding.sealedBytes;
-    this.#releaseAll(id);
+    this.#due.bundles.delete(holding);
+    this.#land(holding);
     this.#leaveQueue(holding);
     holding.state = "paused"; // queues skip what is not ready
     return holding;
@@ -114,9 +120,7 @@ export class Forwarder {
   /** Makes a waiting or relayed bundle ready at once, for instance when it came back to its source. */
   retry(id: BundleId): void {
     const holding = this.#holdings.get(id);
-    if (holding === undefined || holding.state === "ready" || holding.state === "inflight") return;
-    this.#makeReady(holding);
-    this.pump(holding.header.destination);
+    if (holding !== undefined) this.#retryAll([holding]);
   }
 
   /** Routes to a destination changed. */
@@ -124,24 +128,31 @@ export class Forwarder {
     this.pump(destination);
   }
 
+  /** A way appeared to every destination that has no route of its own. */
+  onDefaultRoute(): void {
+    for (const destination of [...this.#ready.keys()]) this.pump(destination);
+  }
+
   /** A neighbour can take frames again, or is new. */
   onWritable(neighbour: NodeId): void {
     const window = this.#windows.get(neighbour);
     if (window === undefined) return;
-    const waiting = [...window.waiting];
-    window.waiting.clear();
-    for (const destination of waiting) this.pump(destination);
+    // A destination without room joins again at the end, so that each has its turn.
+    let left = window.waiting.size;
+    for (const destination of window.waiting) {
+      if (left-- === 0 || isFull(window)) return;
+      window.waiting.delete(destination);
+      this.pump(destination);
+    }
   }
 
   /** A neighbour's last link went: what it had not acknowledged is ready again. */
   onNeighbourDown(neighbour: NodeId): void {
-    const window = this.#windows.get(neighbour);
-    if (window === undefined) return;
-    this.#windows.delete(neighbour);
-    const destinations = new Set(window.waiting);
+    const { holdings, waiting } = this.#windows.close(neighbour);
+    this.#due.answers.delete(neighbour);
+    const destinations = new Set(waiting);
     // Last sent first, because each goes to the front of its queue.
-    for (const { holding, isOffer } of [...window.inflight.values()].reverse()) {
-      if (isOffer) this.#events.offerEnded(neighbour, holding.id);
+    for (const holding of holdings.reverse()) {
       this.#returned.add(1, { reason: "link_down" });
       this.#makeReady(holding, true);
       destinations.add(holding.header.destination);
@@ -151,17 +162,12 @@ export class Forwarder {
 
   /** A neighbour lost its store: what was handed to it may be gone, so the source offers it again. */
   onStoreLost(neighbour: NodeId): void {
-    for (const holding of this.#holdings.values()) {
-      if (holding.state === "relayed" && holding.relayedTo === neighbour) this.retry(holding.id);
-    }
+    this.#retryAll(this.#holdings.relayedBy(neighbour));
   }
 
   /** A recipient is back: a receipt that it had not handed on when it went is asked for by offering the message again. */
   onDestinationUp(neighbour: NodeId): void {
-    for (const holding of this.#holdings.values()) {
-      const isItsOwn = holding.header.destination === neighbour && holding.relayedTo === neighbour;
-      if (isItsOwn && holding.state === "relayed") this.retry(holding.id);
-    }
+    this.#retryAll(this.#holdings.relayedBy(neighbour, neighbour));
   }
 
   onAck(from: NodeId, ids: readonly BundleId[]): void {
@@ -180,23 +186,21 @@ export class Forwarder {
 
   /** The source keeps its copy and offers it again should no receipt come. A repeated ack puts nothing off. */
   #relayed(holding: Holding, by: NodeId): void {
-    this.#releaseAll(holding.id);
+    this.#land(holding);
     this.#leaveQueue(holding);
-    holding.relayedTo = by;
+    const isRepeated = holding.state === "relayed";
+    this.#holdings.setRelayed(holding, by);
     holding.relayedAtMs = this.#nowMs();
-    if (holding.state === "relayed") return;
-    holding.state = "relayed";
+    if (isRepeated) return;
     const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
     const pauseMs = Math.min(reofferCapMs, reofferFirstMs * 2 ** Math.min(holding.relays ?? 0, 20));
     holding.relays = (holding.relays ?? 0) + 1;
     holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
-    this.#wakeBy(holding.wakeAtMs);
+    this.#wake(this.#due.bundles, holding, holding.wakeAtMs);
   }
 
   onRefuse(from: NodeId, id: BundleId, reason: number, retryAfterMs: number): void {
-    const window = this.#windows.get(from);
-    if (window?.inflight.has(id) !== true) return;
-    this.#release(from, window, id);
+    if (this.#windows.land(from, id) === undefined) return;
     const holding = this.#holdings.get(id);
     if (holding === undefined) return;
     this.#returned.add(1, { reason: refuseReasonNames[reason] ?? "other" });
@@ -210,22 +214,19 @@ export class Forwarder {
     if (reason === RefuseReason.expired) holding.waitReason = "peer refused: its lifetime is over";
     this.#makeReady(holding);
     // Another neighbour may take it now; this one is asked again after the pause.
-    this.#wakeBy(this.#nowMs() + pauseMs);
+    this.#wake(this.#due.bundles, holding, this.#nowMs() + pauseMs);
     this.pump(holding.header.destination);
     this.onWritable(from);
   }
 
   /** Handed to this neighbour and not yet answered. */
   isInFlightTo(neighbour: NodeId, id: BundleId): boolean {
-    return this.#windows.get(neighbour)?.inflight.has(id) === true;
+    return this.#windows.isUnderWay(neighbour, id);
   }
 
   /** The chunks of an offered bundle are flowing: its timeout starts anew. */
   touch(neighbour: NodeId, id: BundleId): Holding | undefined {
-    const entry = this.#windows.get(neighbour)?.inflight.get(id);
-    if (entry === undefined) return undefined;
-    entry.sentAtMs = this.#nowMs();
-    return entry.holding;
+    return this.#windows.touch(neighbour, id, this.#nowMs());
   }
 
   stop(): void {
@@ -268,7 +269,7 @@ export class Forwarder {
       return true;
     }
     const to = choice.to;
-    const window = this.#window(to);
+    const window = this.#windows.open(to);
     const isOffer = this.#mustOffer(holding, to);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       holding.waitReason = "waiting for acknowledgements of the next hop";
@@ -280,7 +281,7 @@ export class Forwarder {
       window.waiting.add(holding.header.destination);
       return false;
     }
-    return this.#launch(holding, to, window, isOffer);
+    return this.#launch(holding, to, isOffer);
   }
 
   #choose(holding: Holding, nowMs: number): HopChoice {
@@ -298,16 +299,13 @@ export class Forwarder {
     return holding.sealedBytes > Math.min(INLINE_BYTES_MAX, frameMax - FRAME_OVERHEAD_MAX - traceBytes);
   }
 
-  #launch(holding: Holding, to: NodeId, window: Window, isOffer: boolean): boolean {
+  #launch(holding: Holding, to: NodeId, isOffer: boolean): boolean {
+    const nowMs = this.#nowMs();
     holding.state = "inflight";
     holding.waitReason = undefined;
     noteOffered(holding, to);
-    window.inflight.set(holding.id, { holding, sentAtMs: this.#nowMs(), isOffer });
-    if (isOffer) {
-      window.offers++;
-      window.offeredBytes += holding.sealedBytes;
-    } else window.bytes += holding.sealedBytes;
-    this.#wakeBy(this.#nowMs() + this.#ackTimeoutMs(to, isOffer));
+    this.#windows.launch(holding, to, isOffer, nowMs);
+    this.#wake(this.#due.answers, to, nowMs + this.#windows.answerMs(to, isOffer));
     this.#sent.add();
     const sealed = isOffer ? undefined : holding.load();
     if (sealed instanceof Promise) {
@@ -341,12 +339,12 @@ export class Forwarder {
   }
 
   #isInflight(holding: Holding, to: NodeId): boolean {
-    return this.#windows.get(to)?.inflight.get(holding.id)?.holding === holding;
+    return holding.inflightTo === to && this.#holdings.has(holding);
   }
 
   #unreadable(holding: Holding, to: NodeId): void {
     if (!this.#isInflight(holding, to)) return;
-    this.#release(to, this.#windows.get(to)!, holding.id);
+    this.#windows.land(to, holding.id);
     this.#returned.add(1, { reason: "store_failed" });
     holding.waitReason = "the store cannot read it now";
     this.#pause(holding, this.#nowMs() + REFUSED_MAX_MS);
@@ -354,13 +352,12 @@ export class Forwarder {
 
   /** Nothing reached the neighbour: its destination waits for the link to drain. */
   #noRoom(holding: Holding, to: NodeId): void {
-    const window = this.#window(to);
-    window.waiting.add(holding.header.destination);
-    this.#release(to, window, holding.id);
+    this.#windows.open(to).waiting.add(holding.header.destination);
+    this.#windows.land(to, holding.id);
     this.#returned.add(1, { reason: "no_room" });
     holding.waitReason = "waiting for room on the link";
     // In case the link's drain came before us.
-    this.#wakeBy(this.#nowMs() + REFUSED_MIN_MS);
+    this.#wake(this.#due.destinations, holding.header.destination, this.#nowMs() + REFUSED_MIN_MS);
   }
 
   #journey(holding: Holding): Journey {
@@ -372,25 +369,11 @@ export class Forwarder {
     return { remainingMs: holding.deadlineMs - clock.monotonicMs(), hops: holding.hops + 1, trace };
   }
 
-  #release(neighbour: NodeId, window: Window, id: BundleId): void {
-    const entry = window.inflight.get(id);
-    if (entry === undefined) return;
-    window.inflight.delete(id);
-    if (entry.isOffer) {
-      window.offers--;
-      window.offeredBytes -= entry.holding.sealedBytes;
-      this.#events.offerEnded(neighbour, id);
-    } else window.bytes -= entry.holding.sealedBytes;
-    if (window.inflight.size === 0 && window.waiting.size === 0) this.#windows.delete(neighbour);
-  }
-
-  /** From every window that it may be in. What waited for the room may go. */
-  #releaseAll(id: BundleId): void {
-    for (const [neighbour, window] of this.#windows) {
-      if (!window.inflight.has(id)) continue;
-      this.#release(neighbour, window, id);
-      if (window.waiting.size > 0) this.#wakeBy(this.#nowMs());
-    }
+  /** Out of the window that it is in. What waited for the room may go. */
+  #land(holding: Holding): void {
+    const to = holding.inflightTo;
+    if (to === undefined || this.#windows.land(to, holding.id) === undefined) return;
+    if ((this.#windows.get(to)?.waiting.size ?? 0) > 0) this.#wake(this.#due.answers, to, this.#nowMs());
   }
 
   /** Call before a `ready` holding becomes something else outside of a drain. */
@@ -402,15 +385,6 @@ export class Forwarder {
     if (queue?.length === 0) this.#ready.delete(destination);
   }
 
-  #window(neighbour: NodeId): Window {
-    let window = this.#windows.get(neighbour);
-    if (window === undefined) {
-      window = newWindow();
-      this.#windows.set(neighbour, window);
-    }
-    return window;
-  }
-
   #enqueue(holding: Holding, again = false): void {
     const { destination } = holding.header;
     let queue = this.#ready.get(destination);
@@ -419,16 +393,27 @@ export class Forwarder {
   }
 
   #makeReady(holding: Holding, again = false): void {
-    if (!this.#holdings.has(holding.id) || holding.state === "ready") return;
+    if (!this.#holdings.has(holding) || holding.state === "ready") return;
+    this.#holdings.leaveRelayed(holding);
     holding.state = "ready";
     holding.wakeAtMs = Number.POSITIVE_INFINITY;
     this.#enqueue(holding, again);
   }
 
+  #retryAll(holdings: Iterable<Holding>): void {
+    const destinations = new Set<NodeId>();
+    for (const holding of [...holdings]) {
+      if (holding.state === "ready" || holding.state === "inflight") continue;
+      this.#makeReady(holding);
+      destinations.add(holding.header.destination);
+    }
+    for (const destination of destinations) this.pump(destination);
+  }
+
   #pause(holding: Holding, untilMs: number): void {
     holding.state = "paused";
     holding.wakeAtMs = untilMs;
-    this.#wakeBy(untilMs);
+    this.#wake(this.#due.bundles, holding, untilMs);
   }
 
   #expire(holding: Holding): void {
@@ -436,59 +421,56 @@ export class Forwarder {
     this.#events.expired(holding);
   }
 
-  #ackTimeoutMs(to: NodeId, isOffer: boolean): number {
-    const { carrier } = this.#ctx;
-    const reliableMs = isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
-    if (carrier.isReliable(to)) return Math.max(reliableMs, carrier.patienceMs?.(to) ?? 0);
-    return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, carrier.rttMs(to) * 4);
-  }
-
   #nowMs(): number {
     return this.#ctx.clock.monotonicMs();
+  }
+
+  /** Looks at `key` then, or earlier. */
+  #wake<K>(alarms: Alarms<K>, key: K, atMs: number): void {
+    alarms.set(key, atMs);
+    this.#wakeBy(atMs);
   }
 
   #wakeBy(atMs: number): void {
     if (this.#isStopped || atMs >= this.#timerAtMs || !Number.isFinite(atMs)) return;
     this.#timer?.cancel();
     this.#timerAtMs = atMs;
-    // A pass costs in proportion to what is held, so a full store makes passes rarer, not the node slower.
-    const delayMs = Math.max(1, atMs - this.#nowMs(), this.#holdings.size / HOLDINGS_PER_MS);
-    this.#timer = this.#ctx.clock.after(delayMs, () => this.#onTimer());
+    this.#timer = this.#ctx.clock.after(Math.max(1, atMs - this.#nowMs()), () => this.#onTimer());
   }
 
-  /** One pass over what is held: expiry, pauses that ended, receipts overdue, acknowledgements overdue. */
+  /** What is due: expiry, pauses that ended, receipts overdue, answers overdue. */
   #onTimer(): void {
     this.#timerAtMs = Number.POSITIVE_INFINITY;
     const nowMs = this.#nowMs();
-    let nextMs = Number.POSITIVE_INFINITY;
-    const destinations = new Set<NodeId>();
-    for (const holding of [...this.#holdings.values()]) {
-      if (holding.deadlineMs <= nowMs) {
-        this.#expire(holding);
-        continue;
-      }
-      if (holding.wakeAtMs <= nowMs && (holding.state === "paused" || holding.state === "relayed"))
-        this.#makeReady(holding);
-      if (holding.state === "ready") destinations.add(holding.header.destination);
-      nextMs = Math.min(nextMs, holding.deadlineMs, holding.wakeAtMs);
-      for (const untilMs of holding.refusedBy?.values() ?? [])
-        if (untilMs > nowMs) nextMs = Math.min(nextMs, untilMs);
-    }
-    for (const [neighbour, window] of [...this.#windows]) {
-      for (const [id, entry] of [...window.inflight]) {
-        const dueMs = entry.sentAtMs + this.#ackTimeoutMs(neighbour, entry.isOffer);
-        if (dueMs > nowMs) {
-          nextMs = Math.min(nextMs, dueMs);
-          continue;
-        }
-        this.#release(neighbour, window, id);
-        entry.holding.relayedTo = neighbour; // another way first
-        this.#returned.add(1, { reason: "no_ack" });
-        this.#makeReady(entry.holding);
-        destinations.add(entry.holding.header.destination);
-      }
-    }
+    const { bundles, answers, destinations: untried } = this.#due;
+    const destinations = new Set(untried.takeDue(nowMs));
+    for (const holding of bundles.takeDue(nowMs)) this.#onDue(holding, nowMs, destinations);
+    const neighbours = answers.takeDue(nowMs);
+    for (const neighbour of neighbours) this.#takeBackOverdue(neighbour, nowMs, destinations);
     for (const destination of destinations) this.pump(destination);
-    this.#wakeBy(nextMs);
+    for (const neighbour of neighbours) this.onWritable(neighbour);
+    this.#wakeBy(Math.min(bundles.nextMs, answers.nextMs, untried.nextMs));
+  }
+
+  #onDue(holding: Holding, nowMs: number, destinations: Set<NodeId>): void {
+    if (!this.#holdings.has(holding)) return; // went with another one that was due
+    if (holding.deadlineMs <= nowMs) return this.#expire(holding);
+    if (holding.wakeAtMs <= nowMs && (holding.state === "paused" || holding.state === "relayed"))
+      this.#makeReady(holding);
+    if (holding.state === "ready") destinations.add(holding.header.destination);
+    const askAgainMs = earliestAfter(holding.refusedBy, nowMs) ?? Number.POSITIVE_INFINITY;
+    this.#due.bundles.set(holding, Math.min(holding.deadlineMs, holding.wakeAtMs, askAgainMs));
+  }
+
+  /** What a neighbour did not answer in time is ready again; that is a window at most. */
+  #takeBackOverdue(neighbour: NodeId, nowMs: number, destinations: Set<NodeId>): void {
+    const { holdings, nextMs } = this.#windows.takeOverdue(neighbour, nowMs);
+    this.#due.answers.set(neighbour, nextMs);
+    for (const holding of holdings) {
+      holding.relayedTo = neighbour; // another way first
+      this.#returned.add(1, { reason: "no_ack" });
+      this.#makeReady(holding);
+      destinations.add(holding.header.destination);
+    }
   }
 }

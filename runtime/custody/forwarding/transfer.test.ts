@@ -164,7 +164,7 @@ describe("hostile neighbours", () => {
     mesh.filter = () => false;
     await a.send(b.id, pattern(8 * MEGABYTE));
     await mesh.clock.advance(20);
-    const [holding] = [...a.custody!.forwarder.holdings];
+    const [holding] = [...a.custody!.forwarder.toward(b.id)];
     a.receive(testId("mallory"), encodeWant(holding!.id, 0, 1e9));
     a.receive(b.id, encodeWant(holding!.id, 2 ** 50, 1e9));
     a.receive(b.id, encodeWant("00".repeat(16) as never, 0, 1e9));
@@ -213,7 +213,7 @@ describe("hostile neighbours", () => {
     mesh.filter = ({ from }) => from !== "a";
     await a.send(b.id, pattern(MEGABYTE));
     await mesh.clock.advance(20);
-    const [holding] = [...a.custody!.forwarder.holdings];
+    const [holding] = [...a.custody!.forwarder.toward(b.id)];
     a.receive(b.id, encodeCustodyAck([holding!.id]));
     expect(holding!.state).toBe("relayed");
   });

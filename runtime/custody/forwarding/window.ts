@@ -1,6 +1,9 @@
-/** What is under way to one neighbour and not yet answered, and how much that may be. docs/protocol/delivery.md "Windows". */
+/**
+ * What is under way to each neighbour and not yet answered, how much that may be, and how long an answer may take.
+ * Knows nothing of queues and routes. docs/protocol/delivery.md "Windows".
+ */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import type { Holding } from "../context.ts";
+import type { Carrier, Holding } from "../context.ts";
 
 /** Bundles sent whole. */
 const BUNDLES_MAX = 512;
@@ -10,9 +13,21 @@ const LARGE_OFFERS_MAX = 2;
 /** Offers that are small together: on links with small frames every bundle is one. */
 const SMALL_OFFERS_MAX = 32;
 const SMALL_OFFERS_BYTES_MAX = 256 * 1024;
+/** A reliable link loses nothing: only a neighbour that cannot commit is slow. */
+const ACK_TIMEOUT_RELIABLE_MS = 20_000;
+const ACK_TIMEOUT_MIN_MS = 1_000;
+const OFFER_TIMEOUT_MS = 60_000;
+/** Over datagrams any of offer, want and acknowledgement may be lost; an offer repeated costs one frame. */
+const OFFER_TIMEOUT_MIN_MS = 3_000;
+
+interface Flight {
+  readonly holding: Holding;
+  sentAtMs: number;
+  readonly isOffer: boolean;
+}
 
 export interface Window {
-  readonly inflight: Map<BundleId, { holding: Holding; sentAtMs: number; isOffer: boolean }>;
+  readonly inflight: Map<BundleId, Flight>;
   /** Of bundles sent whole. */
   bytes: number;
   offers: number;
@@ -35,4 +50,104 @@ export function hasRoom(window: Window, sealedBytes: number, isOffer: boolean): 
   if (!isOffer) return window.bytes === 0 || window.bytes + sealedBytes <= BYTES_MAX;
   if (window.offers < LARGE_OFFERS_MAX) return true;
   return window.offers < SMALL_OFFERS_MAX && window.offeredBytes + sealedBytes <= SMALL_OFFERS_BYTES_MAX;
+}
+
+/** Nothing of any kind or size has room. */
+export const isFull = (window: Window): boolean => !hasRoom(window, 0, false) && !hasRoom(window, 0, true);
+
+export class Windows {
+  readonly #carrier: Carrier;
+  readonly #offerEnded: (to: NodeId, id: BundleId) => void;
+  readonly #windows = new Map<NodeId, Window>();
+
+  /** `offerEnded`: an offer is under way no more, for whatever cause. */
+  constructor(carrier: Carrier, offerEnded: (to: NodeId, id: BundleId) => void) {
+    this.#carrier = carrier;
+    this.#offerEnded = offerEnded;
+  }
+
+  get(neighbour: NodeId): Window | undefined {
+    return this.#windows.get(neighbour);
+  }
+
+  open(neighbour: NodeId): Window {
+    let window = this.#windows.get(neighbour);
+    if (window === undefined) this.#windows.set(neighbour, (window = newWindow()));
+    return window;
+  }
+
+  isUnderWay(neighbour: NodeId, id: BundleId): boolean {
+    return this.#windows.get(neighbour)?.inflight.has(id) === true;
+  }
+
+  launch(holding: Holding, to: NodeId, isOffer: boolean, nowMs: number): void {
+    const window = this.open(to);
+    holding.inflightTo = to;
+    window.inflight.set(holding.id, { holding, sentAtMs: nowMs, isOffer });
+    if (isOffer) {
+      window.offers++;
+      window.offeredBytes += holding.sealedBytes;
+    } else window.bytes += holding.sealedBytes;
+  }
+
+  /** It is under way to this neighbour no more. A window with nothing in it is gone. */
+  land(neighbour: NodeId, id: BundleId): Holding | undefined {
+    const window = this.#windows.get(neighbour);
+    const flight = window?.inflight.get(id);
+    if (window === undefined || flight === undefined) return undefined;
+    window.inflight.delete(id);
+    const { holding, isOffer } = flight;
+    holding.inflightTo = undefined;
+    if (isOffer) {
+      window.offers--;
+      window.offeredBytes -= holding.sealedBytes;
+      this.#offerEnded(neighbour, id);
+    } else window.bytes -= holding.sealedBytes;
+    if (window.inflight.size === 0 && window.waiting.size === 0) this.#windows.delete(neighbour);
+    return holding;
+  }
+
+  /** The neighbour is gone: answers what was under way to it, in the order it went, and who waited for room. */
+  close(neighbour: NodeId): { readonly holdings: Holding[]; readonly waiting: ReadonlySet<NodeId> } {
+    const window = this.#windows.get(neighbour);
+    if (window === undefined) return { holdings: [], waiting: new Set() };
+    this.#windows.delete(neighbour);
+    for (const { holding, isOffer } of window.inflight.values()) {
+      holding.inflightTo = undefined;
+      if (isOffer) this.#offerEnded(neighbour, holding.id);
+    }
+    return { holdings: [...window.inflight.values()].map(({ holding }) => holding), waiting: window.waiting };
+  }
+
+  /** The chunks of an offered bundle are flowing: its timeout starts anew. */
+  touch(neighbour: NodeId, id: BundleId, nowMs: number): Holding | undefined {
+    const flight = this.#windows.get(neighbour)?.inflight.get(id);
+    if (flight !== undefined) flight.sentAtMs = nowMs;
+    return flight?.holding;
+  }
+
+  /** Takes out what the neighbour should have answered by now, and says when the next answer is overdue. */
+  takeOverdue(neighbour: NodeId, nowMs: number): { readonly holdings: Holding[]; readonly nextMs: number } {
+    const holdings: Holding[] = [];
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const [id, { holding, sentAtMs, isOffer }] of [
+      ...(this.#windows.get(neighbour)?.inflight.entries() ?? []),
+    ]) {
+      const dueMs = sentAtMs + this.answerMs(neighbour, isOffer);
+      if (dueMs > nowMs) nextMs = Math.min(nextMs, dueMs);
+      else {
+        this.land(neighbour, id);
+        holdings.push(holding);
+      }
+    }
+    return { holdings, nextMs };
+  }
+
+  /** How long an answer may take, ms. */
+  answerMs(to: NodeId, isOffer: boolean): number {
+    const carrier = this.#carrier;
+    const reliableMs = isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
+    if (carrier.isReliable(to)) return Math.max(reliableMs, carrier.patienceMs?.(to) ?? 0);
+    return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, carrier.rttMs(to) * 4);
+  }
 }

@@ -10,6 +10,7 @@ import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
 import type { CustodyContext } from "../context.ts";
+import { PagedMap, type Page } from "../paged-map.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
@@ -35,7 +36,7 @@ const RETENTION_GRACE_MS = 24 * 3_600_000;
 
 export class Inbox {
   readonly #ctx: CustodyContext;
-  readonly #entries = new Map<MessageId, InboxEntry>();
+  readonly #entries = new PagedMap<MessageId, InboxEntry>();
   readonly #bySender = new Map<NodeId, { count: number; bytes: number }>();
   /** Monotonic ms at which a check first found a message due. */
   #dueSinceMs = new Map<MessageId, number>();
@@ -63,9 +64,8 @@ export class Inbox {
     return this.#entries.get(id);
   }
 
-  /** Newest first. */
-  get newestFirst(): InboxEntry[] {
-    return [...this.#entries.values()].reverse();
+  page(page: Page): InboxEntry[] {
+    return this.#entries.page(page);
   }
 
   /** Undefined when there is room for a body of `bytes` from this sender, else why not. */

@@ -5,6 +5,7 @@ import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
+import type { Order } from "./order.ts";
 
 export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
 export const finalStates: readonly OutboxState[] = ["delivered", "expired", "refused", "withdrawn"];
@@ -53,17 +54,6 @@ export interface OutboxEntry {
   lostKeys?: readonly string[];
   remainingMs: number;
   atWallMs: number;
-}
-
-export interface SendOrder {
-  readonly to: string;
-  readonly body: Uint8Array;
-  readonly subject: string;
-  readonly contentType: string;
-  readonly priority: Priority;
-  readonly lifetimeMs: number;
-  readonly failover: boolean;
-  readonly idempotencyKey?: string;
 }
 
 /** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
@@ -119,7 +109,7 @@ export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
 });
 
 /** Names what an idempotency key was used for. */
-export function digestOf(order: SendOrder): string {
+export function digestOf(order: Order): string {
   const { to, subject, contentType, priority, lifetimeMs, failover } = order;
   return createHash("sha256")
     .update(JSON.stringify([to, subject, contentType, priority, lifetimeMs, failover]))

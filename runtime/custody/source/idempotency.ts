@@ -3,7 +3,8 @@ import type { Log } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import type { MessageId } from "../../kernel/ids.ts";
 import { parseMeta } from "../../kernel/json.ts";
-import { digestOf, type SendOrder } from "./entry.ts";
+import { digestOf } from "./entry.ts";
+import type { Order } from "./order.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
 
 export class IdempotencyKeys {
@@ -19,7 +20,7 @@ export class IdempotencyKeys {
   }
 
   /** Runs `accept` unless the key was used; throws GODWIT_IDEMPOTENCY_CONFLICT when it was for another message. */
-  once(order: SendOrder, accept: () => Promise<MessageId>): Promise<MessageId> {
+  once(order: Order, accept: () => Promise<MessageId>): Promise<MessageId> {
     const key = order.idempotencyKey;
     if (key === undefined) return accept();
     const known = this.#known.get(key);
@@ -38,14 +39,14 @@ export class IdempotencyKeys {
   }
 
   /** What must be in the commit that accepts the message. */
-  ops(order: SendOrder, id: MessageId): StoreOp[] {
+  ops(order: Order, id: MessageId): StoreOp[] {
     const key = order.idempotencyKey;
     if (key === undefined) return [];
     return [{ op: "put", in: "idempotency", key, meta: JSON.stringify({ id, digest: digestOf(order) }) }];
   }
 
   /** That commit is durable. */
-  remember(order: SendOrder, id: MessageId): void {
+  remember(order: Order, id: MessageId): void {
     if (order.idempotencyKey !== undefined)
       this.#known.set(order.idempotencyKey, { id, digest: digestOf(order) });
   }

@@ -10,6 +10,7 @@ import { messageIdOf, ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
+import { PagedMap, type Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import {
   Counters,
@@ -19,10 +20,11 @@ import {
   type OutboxEntry,
   type OutboxEvents,
   type OutboxState,
-  type SendOrder,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
+import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
+import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import type { StoreOp } from "../../store/types.ts";
 
@@ -31,27 +33,27 @@ export class Outbox {
   readonly #forwarder: Forwarder;
   readonly #sealer: OutboxSealer;
   readonly #events: OutboxEvents;
-  readonly #entries = new Map<MessageId, Live>();
-  readonly #unsealed = new Map<string, Set<MessageId>>();
+  readonly #entries = new PagedMap<MessageId, Live>();
+  readonly #waiting: Waiting;
   readonly #counters = new Counters();
   readonly #idempotency = new IdempotencyKeys();
   readonly #history = new OutboxHistory();
   readonly #toSeal: Live[] = [];
+  /** Sealed, and not with the forwarder until that is durable. */
+  readonly #unheld = new Set<Live>();
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
   #isSealing = false;
   #bytes = 0;
   #pending = 0;
-  #timer: Timer | undefined;
   #sealRetry: Timer | undefined;
-  /** When the earliest unsealed message expires, monotonic ms. */
-  #watchedMs = Number.POSITIVE_INFINITY;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
     this.#sealer = new OutboxSealer(ctx, cache);
     this.#events = events;
+    this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
   async load(): Promise<void> {
@@ -73,7 +75,6 @@ export class Outbox {
         this.#activate(live, entry.state);
       }
     }
-    this.#watch();
   }
 
   get count(): number {
@@ -92,8 +93,8 @@ export class Outbox {
     return this.#entries.get(id)?.entry;
   }
 
-  get newestFirst(): OutboxEntry[] {
-    return [...this.#entries.values()].map(({ entry }) => entry).reverse();
+  page(page: Page): OutboxEntry[] {
+    return this.#entries.page(page).map(({ entry }) => entry);
   }
 
   /** Why an open message is still here, in words. */
@@ -107,15 +108,15 @@ export class Outbox {
   }
 
   /** Accepts a message: resolves with its id only after the durable commit. */
-  send(order: SendOrder): Promise<MessageId> {
+  send(order: Order): Promise<MessageId> {
     return this.#idempotency.once(order, () => this.#accept(order));
   }
 
   /** Names or records changed: what waited for them may go now. */
   onDirectory(): void {
-    for (const [address, ids] of [...this.#unsealed]) {
+    for (const address of this.#waiting.addresses) {
       if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
-      for (const id of [...ids]) {
+      for (const id of this.#waiting.under(address)) {
         const live = this.#entries.get(id);
         if (live !== undefined) this.#activate(live, "queued");
       }
@@ -202,7 +203,12 @@ export class Outbox {
 
   /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
   onRevoked(id: NodeId): void {
-    for (const live of this.#entries.values()) {
+    const concerned = new Set(this.#unheld);
+    for (const { messageId } of this.#forwarder.toward(id)) {
+      const live = messageId === undefined ? undefined : this.#entries.get(messageId);
+      if (live !== undefined) concerned.add(live);
+    }
+    for (const live of concerned) {
       const { entry } = live;
       if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
       if (this.#othersMayDeliver(live, id)) continue;
@@ -222,10 +228,11 @@ export class Outbox {
   }
 
   stop(): void {
-    for (const timer of [this.#timer, this.#sealRetry]) timer?.cancel();
+    this.#waiting.stop();
+    this.#sealRetry?.cancel();
   }
 
-  async #accept(order: SendOrder): Promise<MessageId> {
+  async #accept(order: Order): Promise<MessageId> {
     const { limits, clock, self, storeEpoch } = this.#ctx;
     if (
       this.openCount + this.#pending >= limits.outboxMessagesMax ||
@@ -273,7 +280,7 @@ export class Outbox {
     return id;
   }
 
-  async #acceptForHere(live: Live, body: Uint8Array, order: SendOrder, ops: StoreOp[]): Promise<void> {
+  async #acceptForHere(live: Live, body: Uint8Array, order: Order, ops: StoreOp[]): Promise<void> {
     const { entry } = live;
     entry.state = "delivered";
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
@@ -297,7 +304,7 @@ export class Outbox {
     }
   }
 
-  #remember(live: Live, order: SendOrder): void {
+  #remember(live: Live, order: Order): void {
     this.#entries.set(live.entry.id, live);
     this.#idempotency.remember(order, live.entry.id);
   }
@@ -315,7 +322,7 @@ export class Outbox {
     const reason = this.#sealer.whyNotYet(entry);
     entry.reason = reason;
     if (reason !== null) return this.#wait(live);
-    this.#stopWaiting(entry);
+    this.#waiting.delete(entry.to, entry.id);
     this.#toSeal.push(live);
     if (!this.#isSealing) void this.#sealQueued();
   }
@@ -341,6 +348,7 @@ export class Outbox {
       }
       this.#seal(live, body ?? new Uint8Array(0));
       if (entry.targets.length === 0) return this.#wait(live);
+      this.#unheld.add(live);
       await this.#ctx.store.commit([putEntry(entry)]);
       this.#hold(live, entry.state);
     } catch (error) {
@@ -371,18 +379,8 @@ export class Outbox {
     return true;
   }
 
-  #wait(live: Live): void {
-    const { entry } = live;
-    const waiting = this.#unsealed.get(entry.to) ?? new Set<MessageId>();
-    waiting.add(entry.id);
-    this.#unsealed.set(entry.to, waiting);
-    if (live.deadlineMs < this.#watchedMs) this.#watch();
-  }
-
-  #stopWaiting(entry: OutboxEntry): void {
-    const waiting = this.#unsealed.get(entry.to);
-    waiting?.delete(entry.id);
-    if (waiting?.size === 0) this.#unsealed.delete(entry.to);
+  #wait({ entry, deadlineMs }: Live): void {
+    this.#waiting.add(entry.to, entry.id, deadlineMs);
   }
 
   /** Fills `targets` when the address resolves. */
@@ -395,6 +393,7 @@ export class Outbox {
   #hold(live: Live, state: OutboxState): void {
     const { entry, deadlineMs } = live;
     const nowMs = this.#ctx.clock.monotonicMs();
+    this.#unheld.delete(live);
     for (const target of entry.targets) {
       this.#forwarder.add({
         id: target.bundle,
@@ -433,11 +432,12 @@ export class Outbox {
     const wasFinal = finalStates.includes(entry.state);
     entry.state = state;
     entry.reason = reason;
+    this.#unheld.delete(live);
     for (const target of entry.targets) {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
     }
-    this.#stopWaiting(entry);
+    this.#waiting.delete(entry.to, entry.id);
     if (!wasFinal) {
       this.#bytes -= entry.size;
       this.#history.note(entry);
@@ -471,27 +471,10 @@ export class Outbox {
     });
   }
 
-  /** Unsealed messages are in no forwarder: their lifetime is watched here. */
-  #watch(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const ids of this.#unsealed.values()) {
-      for (const id of ids) nextMs = Math.min(nextMs, this.#entries.get(id)?.deadlineMs ?? nextMs);
-    }
-    this.#watchedMs = nextMs;
-    if (!Number.isFinite(nextMs)) return;
-    this.#timer = this.#ctx.clock.after(Math.max(1, nextMs - this.#ctx.clock.monotonicMs()), () => {
-      const nowMs = this.#ctx.clock.monotonicMs();
-      for (const ids of [...this.#unsealed.values()]) {
-        for (const id of [...ids]) {
-          const live = this.#entries.get(id);
-          if (live === undefined || live.deadlineMs > nowMs) continue;
-          this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
-          this.#save(live);
-        }
-      }
-      this.#watch();
-    });
+  #onWaitedOut(id: MessageId): void {
+    const live = this.#entries.get(id);
+    if (live === undefined) return;
+    this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
+    this.#save(live);
   }
 }

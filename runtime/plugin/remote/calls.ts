@@ -42,14 +42,16 @@ const list = z.object({
   limit: z.number().int().min(1).max(500),
   after: z.string().max(64).optional(),
 });
+/** The form alone: what a message may be is checked where every message is. */
 const outgoing = z.object({
-  to: z.string().max(64),
-  subject: z.string().max(1_024).optional(),
-  contentType: z.string().max(128).optional(),
+  to: z.string(),
+  subject: z.string().optional(),
+  contentType: z.string().optional(),
   priority: z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3)]).optional(),
   ttlSeconds: z.number().optional(),
   failover: z.boolean().optional(),
-  idempotencyKey: z.string().max(256).optional(),
+  idempotencyKey: z.string().optional(),
+  transient: z.boolean().optional(),
 });
 const handler = z.object({ handler: z.number().int().min(0).max(0xffff_ffff) });
 const answerSchema = z.object({ error: z.unknown().optional(), value: z.unknown().optional() });

@@ -2,6 +2,7 @@
  * What the API may see and do of a node. The HTTP routes know nothing else; `view/live-view.ts` implements it over the living
  * parts, tests over plain objects. JSON names are the contract of docs/protocol/http.md, hence snake_case.
  */
+import type { OutgoingMessage } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { ClosedView, SecretEpochView } from "./closed.ts";
 import type { Priority } from "../../wire/constants.ts";
@@ -163,18 +164,6 @@ export interface TraceView {
   hops: { node: NodeId; callsign: string | null; rtt_ms: number | null; stage: string }[];
 }
 
-export interface SendRequest {
-  to: string;
-  body: Uint8Array;
-  subject?: string;
-  content_type?: string;
-  priority?: Priority;
-  ttl_seconds?: number;
-  failover?: boolean;
-  transient?: boolean;
-  idempotency_key?: string;
-}
-
 export interface MessageView {
   id: string;
   from: NodeId;
@@ -270,7 +259,7 @@ export interface NodeView {
   why(node: string): WhyView;
   trace(node: string, signal: AbortSignal): Promise<TraceView>;
   /** Resolves only after the durable commit (for `transient`: once it left this node). The same idempotency key gives the same id. */
-  send(request: SendRequest): Promise<{ id: string }>;
+  send(message: OutgoingMessage): Promise<{ id: string }>;
   /** Newest first; `after` is the id of the last row of the page before. */
   messages(
     box: Box,

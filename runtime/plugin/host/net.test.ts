@@ -1,9 +1,9 @@
 /** Connections that the node opens for a plugin, over loopback: halves, back-pressure, resets, and what ends with the plugin. */
 import { afterEach, describe, expect, test } from "bun:test";
 import type { NetStream } from "@godwit/sdk";
-import { Scope } from "../kernel/scope.ts";
+import { Scope } from "../../kernel/scope.ts";
 import { openPluginNet } from "./net.ts";
-import { allowAll } from "./permissions.ts";
+import { allowAll } from "../permissions.ts";
 
 const scopes: Scope[] = [];
 afterEach(async () => {

@@ -1,0 +1,127 @@
+import { describe, expect, test } from "bun:test";
+import type { BundleId } from "../../kernel/ids.ts";
+import { BundleKind } from "../../wire/bundle.ts";
+import type { Carrier, Holding } from "../context.ts";
+import { testId } from "../testing.ts";
+import { hasRoom, isFull, newWindow, Windows } from "./window.ts";
+
+const KIB = 1024;
+const [near, far] = [testId("near"), testId("far")] as const;
+
+function holding(n: number, sealedBytes = 10): Holding {
+  return {
+    id: n.toString(16).padStart(32, "0") as BundleId,
+    header: { kind: BundleKind.message, priority: 2, source: near, destination: far, lifetimeMs: 1 },
+    sealedBytes,
+    role: "source",
+    trace: [],
+    hops: 0,
+    deadlineMs: 1,
+    state: "inflight",
+    wakeAtMs: Number.POSITIVE_INFINITY,
+    load: () => new Uint8Array(sealedBytes),
+    waitReason: undefined,
+  };
+}
+
+const link = { isReliable: true, rttMs: 100, patienceMs: 0 };
+const carrier = {
+  isReliable: () => link.isReliable,
+  rttMs: () => link.rttMs,
+  patienceMs: () => link.patienceMs,
+} as Partial<Carrier> as Carrier;
+
+function windows() {
+  const ended: BundleId[] = [];
+  return { ended, windows: new Windows(carrier, (_to, id) => ended.push(id)) };
+}
+
+describe("room", () => {
+  test("512 bundles or 4 MiB, and one of any size when it is alone", () => {
+    const window = newWindow();
+    expect(hasRoom(window, 100 * KIB * KIB, false)).toBe(true);
+    window.bytes = 4 * KIB * KIB - 1;
+    expect([hasRoom(window, 1, false), hasRoom(window, 2, false)]).toEqual([true, false]);
+    for (let i = 0; i < 512; i++)
+      window.inflight.set(holding(i).id, { holding: holding(i), sentAtMs: 0, isOffer: false });
+    expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
+      false,
+      false,
+      true,
+    ]);
+  });
+
+  test("two offers of any size, or 32 of 256 KiB together", () => {
+    const window = { ...newWindow(), offers: 1, offeredBytes: 900 * KIB };
+    expect(hasRoom(window, 16 * KIB * KIB, true)).toBe(true);
+    window.offers = 2;
+    expect(hasRoom(window, 1, true)).toBe(false);
+    window.offeredBytes = 255 * KIB;
+    expect([hasRoom(window, KIB, true), hasRoom(window, 2 * KIB, true)]).toEqual([true, false]);
+    window.offers = 32;
+    expect(hasRoom(window, 1, true)).toBe(false);
+    expect(isFull(window)).toBe(false);
+  });
+});
+
+describe("what is under way", () => {
+  test("is booked while it is, whole and offered apart, and an empty window is gone", () => {
+    const { windows: all, ended } = windows();
+    const [whole, offered] = [holding(1, 70), holding(2, 50)];
+    all.launch(whole, near, false, 0);
+    all.launch(offered, near, true, 0);
+    expect([all.isUnderWay(near, whole.id), all.isUnderWay(far, whole.id), whole.inflightTo]).toEqual([
+      true,
+      false,
+      near,
+    ]);
+    expect(all.get(near)).toMatchObject({ bytes: 70, offers: 1, offeredBytes: 50 });
+    expect([all.land(far, whole.id), all.land(near, whole.id), whole.inflightTo]).toEqual([
+      undefined,
+      whole,
+      undefined,
+    ]);
+    expect([all.land(near, offered.id), ended]).toEqual([offered, [offered.id]]);
+    expect(all.get(near)).toBeUndefined();
+  });
+
+  test("comes back in order when the neighbour goes, with who waited for room", () => {
+    const { windows: all, ended } = windows();
+    const flights = [holding(1), holding(2), holding(3)];
+    flights.forEach((each, i) => all.launch(each, near, i === 1, 0));
+    all.open(near).waiting.add(far);
+    expect(all.close(near)).toEqual({ holdings: flights, waiting: new Set([far]) });
+    expect([ended, flights.map(({ inflightTo }) => inflightTo), all.get(near)]).toEqual([
+      [flights[1]!.id],
+      [undefined, undefined, undefined],
+      undefined,
+    ]);
+    expect(all.close(near)).toEqual({ holdings: [], waiting: new Set() });
+  });
+
+  test("is overdue after 20 s on a reliable link, later where it is carried; chunks that flow put an offer off", () => {
+    const { windows: all } = windows();
+    const [whole, offered] = [holding(1), holding(2)];
+    all.launch(whole, near, false, 0);
+    all.launch(offered, near, true, 0);
+    expect(all.takeOverdue(near, 19_999)).toEqual({ holdings: [], nextMs: 20_000 });
+    expect(all.touch(near, offered.id, 15_000)).toBe(offered);
+    expect(all.takeOverdue(near, 60_000)).toEqual({ holdings: [whole], nextMs: 75_000 });
+    link.patienceMs = 90_000;
+    expect(all.takeOverdue(near, 80_000)).toEqual({ holdings: [], nextMs: 105_000 });
+    link.patienceMs = 0;
+    expect([all.takeOverdue(near, 80_000).holdings, all.takeOverdue(near, 80_000).nextMs]).toEqual([
+      [offered],
+      Number.POSITIVE_INFINITY,
+    ]);
+  });
+
+  test("is overdue after four round trips on an unreliable link, a second at least, three for an offer", () => {
+    const { windows: all } = windows();
+    link.isReliable = false;
+    expect([all.answerMs(near, false), all.answerMs(near, true)]).toEqual([1_000, 3_000]);
+    link.rttMs = 2_000;
+    expect([all.answerMs(near, false), all.answerMs(near, true)]).toEqual([8_000, 8_000]);
+    Object.assign(link, { isReliable: true, rttMs: 100 });
+  });
+});

@@ -1,0 +1,111 @@
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../../kernel/clock.ts";
+import { silentLog } from "../../kernel/log.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import type { MessageId } from "../../kernel/ids.ts";
+import { openMemoryStore, SimDisk } from "../../store/memory.ts";
+import { custodyLimitsDefault, type CustodyContext, type CustodyLimits } from "../context.ts";
+import { testId } from "../testing.ts";
+import { Inbox, type InboxEntry } from "./inbox.ts";
+
+const [anna, bert] = [testId("anna"), testId("bert")] as const;
+const idOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
+
+const entryOf = (n: number, more: Partial<InboxEntry> = {}): InboxEntry => ({
+  id: idOf(n),
+  from: anna,
+  to: "DUN-A",
+  subject: "",
+  contentType: "text/plain",
+  priority: 2,
+  size: 10,
+  createdAtMs: 1_800_000_000_000,
+  deliveredAtMs: 1_800_000_000_000 + n,
+  forwardSecret: true,
+  isUnconfirmed: false,
+  trace: [],
+  ...more,
+});
+
+async function open(limits: Partial<CustodyLimits> = {}) {
+  const clock = new ManualClock(1_800_000_000_000);
+  const disk = new SimDisk();
+  const settle = async <T>(promise: Promise<T>): Promise<T> => {
+    await clock.advance(5);
+    return promise;
+  };
+  const start = async () => {
+    disk.crash(); // only what is durable
+    const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
+    const seams: Partial<CustodyContext> = {
+      clock,
+      log: silentLog,
+      store,
+      limits: { ...custodyLimitsDefault, ...limits },
+    };
+    return { store, inbox: new Inbox(seams as CustodyContext) };
+  };
+  return { settle, start, ...(await start()) };
+}
+
+describe("a page", () => {
+  test("of twenty thousand messages touches what is on it, wherever it begins", async () => {
+    const { inbox } = await open();
+    const touched = new Set<string>();
+    for (let n = 0; n < 20_000; n++) {
+      const entry = new Proxy(entryOf(n), {
+        get(target, key) {
+          touched.add(target.id);
+          return target[key as keyof InboxEntry];
+        },
+      });
+      inbox.add(entry, new Uint8Array(0));
+    }
+    for (const order of ["newest-first", "oldest-first"] as const) {
+      touched.clear();
+      const page = inbox.page({ order, limit: 50, after: idOf(10_000) });
+      const ids = page.map(({ id }) => id);
+      const step = order === "newest-first" ? -1 : 1;
+      expect(ids).toEqual(Array.from({ length: 50 }, (_, i) => idOf(10_000 + step * (i + 1))));
+      expect(touched.size).toBe(50);
+    }
+  });
+
+  test("follows the order of delivery over a restart, and what was removed is on none", async () => {
+    const { inbox, store, start, settle } = await open();
+    for (const n of [3, 1, 2]) await settle(store.commit([inbox.add(entryOf(n), new Uint8Array(10))]));
+    await settle(inbox.remove(idOf(1)));
+    const again = (await start()).inbox;
+    await settle(again.load());
+    const page = again.page({ order: "newest-first", limit: 9 });
+    expect(page.map(({ id }) => id)).toEqual([idOf(3), idOf(2)]);
+    expect(again.page({ order: "newest-first", limit: 9, after: idOf(1) })).toEqual([]);
+    again.stop();
+  });
+});
+
+describe("room", () => {
+  test("the box is bounded in messages and bytes, and one sender gets its share", async () => {
+    const { inbox } = await open({ inboxMessagesMax: 4, inboxBytesMax: 100, senderShare: 0.5 });
+    inbox.add(entryOf(1), new Uint8Array(0));
+    expect(inbox.refusal(anna, 41)).toBe("quota");
+    expect(inbox.refusal(anna, 40)).toBeUndefined();
+    inbox.add(entryOf(2), new Uint8Array(0));
+    expect([inbox.refusal(anna, 1), inbox.refusal(bert, 1), inbox.refusal(bert, 81)]).toEqual([
+      "quota",
+      undefined,
+      "full",
+    ]);
+    inbox.add(entryOf(3, { from: bert }), new Uint8Array(0));
+    inbox.add(entryOf(4, { from: bert }), new Uint8Array(0));
+    expect(inbox.refusal(testId("carl"), 0)).toBe("full");
+    inbox.undo(idOf(1));
+    expect([inbox.count, inbox.refusal(anna, 1)]).toEqual([3, undefined]);
+  });
+
+  test("what is not there cannot be read or removed", async () => {
+    const { inbox } = await open();
+    await expect(inbox.body(idOf(9))).rejects.toMatchObject({ code: "GODWIT_MESSAGE_UNKNOWN" });
+    await expect(inbox.remove(idOf(9))).rejects.toMatchObject({ code: "GODWIT_MESSAGE_UNKNOWN" });
+  });
+});
