@@ -41,9 +41,18 @@ const first: readonly SuiteEntry[] = [
 const STAGE_OF_FOLDERS = 2;
 
 const others: readonly SuiteEntry[] = [
+  // `check` runs the first three seeds of these.
+  {
+    name: "routes",
+    command: ["env", "GODWIT_SIM_RUNS=10", "bun", "test", "./runtime/route/router.sim.test.ts"],
+  },
   { name: "simulator", command: ["bun", "test/sim/run.ts"] },
   { name: "demo", command: ["scripts/demo", "--once", "--json"] },
 ];
+
+/** Of a test without a bound of its own: it is for what hangs, and a busy machine must not fail one that is right. */
+const TEST_TIMEOUT_MS = 60_000;
+const timeout = `--timeout=${TEST_TIMEOUT_MS}`;
 
 /** Suites that assert how long something takes, with what they assert. */
 const quiet: Readonly<Record<string, string>> = {
@@ -76,10 +85,12 @@ export function allSuites(): Suite[] {
     const hasTests = files.some((file) => file.endsWith(".test.ts"));
     const long = files.filter((file) => file.endsWith(".long.ts"));
     return [
-      ...(hasTests ? [{ name: folder, command: ["bun", "test", "--randomize", `./test/${folder}/`] }] : []),
+      ...(hasTests
+        ? [{ name: folder, command: ["bun", "test", "--randomize", timeout, `./test/${folder}/`] }]
+        : []),
       ...long.map((file): SuiteEntry => ({
         name: file.slice(0, -".long.ts".length),
-        command: ["bun", "test", `./test/${folder}/${file}`],
+        command: ["bun", "test", timeout, `./test/${folder}/${file}`],
         isLong: true,
       })),
     ];
