@@ -1,11 +1,16 @@
 /**
  * `bun run check`: format, types, lint, generated pages, and every test beside the code, side by side. Quiet about what
  * is fine, complete about what is not. The last line is JSON with the counts, for scripts/test.
- * With paths (`bun run check runtime/config`) only these are linted, tested and checked for format; types are always whole.
+ * With paths (`bun run check runtime/config`) only these are linted, tested and checked for format; with `--since REV` what
+ * is not as it was at that commit, and the tests that it touches. Types are always whole.
  * `bun check` runs this too, because Bun prefers a script of that name; the type checker alone is `bun check --no-script`.
  */
+import { availableParallelism } from "node:os";
 import { addCounts, type Counts, noCounts, parseCounts, skippedNames } from "./counts.ts";
-import { run } from "./lib.ts";
+import { readFileSync, existsSync } from "node:fs";
+import { join } from "node:path";
+import { root, run } from "./lib.ts";
+import { aliasesOf, changedSince, sourcesOf, touchedBy } from "./touched.ts";
 
 interface Step {
   readonly name: string;
@@ -13,41 +18,86 @@ interface Step {
 }
 
 const bun = process.execPath;
-const STEP_TIMEOUT_MS = 150_000;
-/** For one test without a bound of its own: all steps share the processors, and a busy machine must not fail one that is right. */
-const TEST_TIMEOUT_MS = 20_000;
+/** For what hangs: on a busy machine a step may take minutes, and be right. */
+const STEP_TIMEOUT_MS = 600_000;
+/** For one test without a bound of its own, and for the same reason. */
+const TEST_TIMEOUT_MS = 60_000;
+/** Tests wait more than they compute. */
+const WORKERS = Math.min(8, 2 * availableParallelism());
+/** How long each file took, so that the slowest are started first the next time. */
+const TIMINGS = ".cache/check-timings.json";
 
-function steps(paths: readonly string[]): Step[] {
-  const isWhole = paths.length === 0;
-  const tested = isWhole
-    ? [
-        "./runtime/",
-        "./sdk/src/",
-        "./sdk/testkit/",
-        "./plugins/",
-        "./scripts/",
-        "./test/architecture.test.ts",
-      ]
-    : paths.map((path) => `./${path.replace(/^\.\//, "")}`);
+/** What is looked at. Paths from the project's root; undefined: everything. */
+interface Scope {
+  readonly tests: readonly string[];
+  readonly lint: readonly string[] | undefined;
+  readonly format: readonly string[] | undefined;
+  readonly hasPages: boolean;
+}
+
+/** Folders whose tests are beside the code, and those of the whole. */
+const TESTED = ["runtime/", "sdk/src/", "sdk/testkit/", "plugins/", "scripts/", "test/architecture.test.ts"];
+
+const everything: Scope = { tests: TESTED, lint: undefined, format: undefined, hasPages: true };
+
+async function scopeOf(words: readonly string[]): Promise<Scope> {
+  if (words[0] === "--since") {
+    if (words.length !== 2) throw new Error("usage: bun run check --since REV");
+    return await since(words[1]!);
+  }
+  if (words.length === 0) return everything;
+  const paths = words.map((path) => path.replace(/^\.\//, ""));
+  return { tests: paths, lint: paths, format: paths, hasPages: false };
+}
+
+async function since(rev: string): Promise<Scope> {
+  const [changed, sources] = await Promise.all([changedSince(rev, root), sourcesOf(root)]);
+  const aliases = aliasesOf(readFileSync(join(root, "tsconfig.json"), "utf8"));
+  const { isEverything, files, tests } = touchedBy(changed, sources, aliases);
+  const isTested = (path: string) => TESTED.some((beginning) => path.startsWith(beginning));
+  const left = changed.filter((path) => existsSync(join(root, path)));
+  console.log(
+    `since ${rev}: ${changed.length} files changed, ${tests.filter(isTested).length} files of tests touched${isEverything ? "; all of it is checked" : ""}`,
+  );
+  if (isEverything) return everything;
+  return {
+    tests: tests.filter(isTested),
+    lint: left.filter((path) => path.endsWith(".ts")),
+    format: left.filter((path) => FORMATTED.test(path)),
+    // The pages are made of code and stand in these folders.
+    hasPages: files.some((path) => path === "scripts/docs.ts" || /^(docs|sdk)\//.test(path)),
+  };
+}
+
+/** What `bun fmt` knows. */
+const FORMATTED = /\.(ts|js|json|md|css|html|ya?ml)$/;
+
+function steps({ tests, lint, format, hasPages }: Scope): Step[] {
+  const isSome = (paths: readonly string[] | undefined) => paths === undefined || paths.length > 0;
   return [
     {
       name: "tests",
-      command: [bun, "test", "--parallel", "--randomize", `--timeout=${TEST_TIMEOUT_MS}`, ...tested],
-    },
-    { name: "types", command: [bun, "check", "--no-script", "--no-pretty"] },
-    {
-      name: "lint",
       command: [
-        "node_modules/.bin/oxlint",
-        "--type-aware",
-        "--deny-warnings",
-        "-D",
-        "typescript/no-floating-promises",
-        ...paths,
+        ...[bun, "test", `--parallel=${WORKERS}`, "--randomize", `--timeout=${TEST_TIMEOUT_MS}`],
+        ...[`--timings=${TIMINGS}`, "--update-timings", ...tests.map((path) => `./${path}`)],
       ],
     },
-    { name: "format", command: [bun, "fmt", "--no-script", "--check", ...paths] },
-    ...(isWhole ? [{ name: "docs", command: [bun, "scripts/docs.ts", "--check"] }] : []),
+    { name: "types", command: [bun, "check", "--no-script", "--no-pretty"] },
+    ...(isSome(lint)
+      ? [
+          {
+            name: "lint",
+            command: [
+              ...["node_modules/.bin/oxlint", "--type-aware", "--deny-warnings"],
+              ...["-D", "typescript/no-floating-promises", ...(lint ?? [])],
+            ],
+          },
+        ]
+      : []),
+    ...(isSome(format)
+      ? [{ name: "format", command: [bun, "fmt", "--no-script", "--check", ...(format ?? [])] }]
+      : []),
+    ...(hasPages ? [{ name: "docs", command: [bun, "scripts/docs.ts", "--check"] }] : []),
   ];
 }
 
@@ -68,7 +118,7 @@ async function runStep({ name, command }: Step): Promise<Outcome> {
   return { name, counts, output, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-const outcomes = await Promise.all(steps(process.argv.slice(2)).map(runStep));
+const outcomes = await Promise.all(steps(await scopeOf(process.argv.slice(2))).map(runStep));
 for (const { name, counts, output, seconds } of outcomes) {
   const shown = counts.failed > 0 ? withoutPasses(output) : skippedLines(output);
   if (shown !== "") console.log(`\n-- ${name}\n${shown}`);

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { failedNames, hasReason, parseCounts, skippedNames } from "./counts.ts";
 import { run } from "./lib.ts";
-import { allSuites } from "./suites.ts";
 
 describe("counts", () => {
   test.each([
@@ -45,11 +44,6 @@ describe("counts", () => {
       rmSync(folder, { recursive: true });
     }
   });
-});
-
-test("the shares of all suites that are not long stay within 45 minutes", () => {
-  const minutes = allSuites().map((suite) => (suite.isLong ? 0 : suite.minutes));
-  expect(minutes.reduce((sum, one) => sum + one, 0)).toBeLessThanOrEqual(45);
 });
 
 describe("run", () => {

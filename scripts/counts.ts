@@ -60,5 +60,17 @@ const names = (output: string, outcome: string): string[] => {
   return [...new Set([...Bun.stripANSI(output).matchAll(line)].map((match) => match[1]!))];
 };
 
+export interface TestTime {
+  readonly name: string;
+  readonly ms: number;
+}
+
+/** How long each test took that ran, as `bun test` prints it. */
+export const testTimes = (output: string): TestTime[] =>
+  [...Bun.stripANSI(output).matchAll(/^\((?:pass|fail)\) (.+?) \[([\d.]+)(m?s)\]$/gm)].map((match) => ({
+    name: match[1]!,
+    ms: Number(match[2]) * (match[3] === "s" ? 1_000 : 1),
+  }));
+
 /** A test that does not run says why in its name: `... [skipped: needs root]`. */
 export const hasReason = (name: string): boolean => /\[skipped: [^\]]{3,}\]/.test(name);

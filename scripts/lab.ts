@@ -18,17 +18,17 @@ const PORTS = { from: 12_000, to: 32_000 } as const;
 
 const ERROR_LINES_MAX = 1_000;
 
-/** No port is given out twice by one process: what has it may be down just now. */
-const given = new Set<number>();
-
-/** A TCP port that is free now. Whoever binds it later may still lose the race; the node then says so. */
+/**
+ * A TCP port of loopback that is free now, and given to nobody else until this process ends, whichever process asks: what
+ * has it may be down just now. The claim is an abstract unix socket, which goes with its process.
+ */
 export function freePort(): number {
   for (let tries = 0; ; tries++) {
     const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
     try {
-      if (given.has(port)) throw new Error(`port ${port} is given out already`);
+      const claim = Bun.listen({ unix: `\0godwit-port-${port}`, socket: { data() {} } });
+      claim.unref();
       Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
-      given.add(port);
       return port;
     } catch (error) {
       if (tries > 100) throw error;

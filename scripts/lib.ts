@@ -1,5 +1,6 @@
 /** What the scripts share: where the project is, and running a command with its output kept. */
 import { resolve } from "node:path";
+import { killTree } from "./processes.ts";
 
 export const root = resolve(import.meta.dir, "..");
 
@@ -9,13 +10,17 @@ export interface RunResult {
   /** Standard output and error, in the order in which they came. */
   readonly output: string;
   readonly isTimedOut: boolean;
+  /** The signal of the options ended it. */
+  readonly isAborted: boolean;
 }
 
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** After this the command and its children are killed. */
+  /** After this the command and all below it are killed. */
   readonly timeoutMs?: number;
+  /** When it fires, the same happens at once. */
+  readonly signal?: AbortSignal;
   /** Sees the output as it comes. */
   readonly onOutput?: (text: string) => void;
 }
@@ -24,8 +29,8 @@ export interface RunOptions {
 const OUTPUT_CHARS_MAX = 8 * 2 ** 20;
 
 /**
- * Runs a command to its end, in a process group of its own, so that a timeout reaches its children too. Rejects only
- * when it cannot be started.
+ * Runs a command to its end, in a session of its own, so that a timeout reaches its children too, even those whose parent
+ * has gone. Rejects only when it cannot be started.
  */
 export async function run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const child = Bun.spawn([...command], {
@@ -46,32 +51,35 @@ export async function run(command: readonly string[], options: RunOptions = {}):
     }
   };
   let isTimedOut = false;
-  const killGroup = () => {
-    try {
-      process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // Gone already.
-    }
+  let isAborted = false;
+  const isOver = () => child.exitCode !== null || child.signalCode !== null;
+  const kill = () => {
+    if (!isOver()) killTree(child.pid);
   };
   const timer =
     options.timeoutMs === undefined
       ? undefined
       : setTimeout(() => {
-          isTimedOut = true;
-          killGroup();
+          isTimedOut = !isOver();
+          kill();
         }, options.timeoutMs);
-  const onExit = () => killGroup();
-  process.once("exit", onExit);
+  const onAbort = () => {
+    isAborted = !isOver();
+    kill();
+  };
+  process.once("exit", kill);
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  if (options.signal?.aborted === true) onAbort();
   try {
     const reading = Promise.all([collect(child.stdout), collect(child.stderr)]);
     await child.exited;
-    // A grandchild that keeps the pipe open must not hold us: it is of this group and has no business living on.
-    if (isTimedOut) killGroup();
+    // A grandchild that keeps the pipe open must not hold us.
     await Promise.race([reading, Bun.sleep(2_000)]);
   } finally {
     clearTimeout(timer);
-    process.off("exit", onExit);
+    process.off("exit", kill);
+    options.signal?.removeEventListener("abort", onAbort);
   }
   const signal = child.signalCode === null ? 0 : 128;
-  return { code: child.exitCode ?? (signal === 0 ? 1 : signal + 9), output, isTimedOut };
+  return { code: child.exitCode ?? (signal === 0 ? 1 : signal + 9), output, isTimedOut, isAborted };
 }

@@ -293,7 +293,7 @@ describe("a dial", () => {
     const random = seededRandom(5);
     const target = { host: "peer.example", port: 1 };
     const isolation = { user: "u", password: "p" };
-    for (let round = 0; round < 300; round++) {
+    const oneRound = async (round: number) => {
       const pieces = Array.from({ length: 1 + random.below(4) }, (_, i) =>
         i === 0 && round % 3 > 0 ? Uint8Array.of(5, round % 3 === 1 ? 2 : 0) : random.bytes(random.below(24)),
       );
@@ -310,7 +310,10 @@ describe("a dial", () => {
       if (end instanceof Error && "code" in end && end.name === "GodwitError")
         expect(end).toMatchObject({ code: "GODWIT_DIAL_FAILED" });
       server.stop(true);
-    }
+    };
+    // Most answers end nothing, and then the deadline does: side by side these are one wait.
+    for (let round = 0; round < 300; round += 50)
+      await Promise.all(Array.from({ length: 50 }, (_, i) => oneRound(round + i)));
   }, 60_000);
 });
 

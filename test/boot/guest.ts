@@ -3,9 +3,9 @@
  * not virtualised, so that it runs anywhere; a boot takes 6 to 20 s, and everything waits for what it wants to see.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { tmpdir } from "node:os";
+import { freePort } from "../../scripts/lab.ts";
 
 /** For anything that a boot does; machines of CI are slow, and other work may go on beside. */
 export const BOOT_MS = 180_000;
@@ -80,7 +80,7 @@ export class Guest {
     const { memoryMiB = machine === "raspi3b" ? 1_024 : 320 } = options;
     const folder = mkdtempSync(join(tmpdir(), "godwit-boot-"));
     const forwards = new Map<number, number>();
-    for (const port of ports ?? []) forwards.set(port, await freePort());
+    for (const port of ports ?? []) forwards.set(port, freePort());
     const rules = [...forwards].map(([inside, here]) => `,hostfwd=tcp:127.0.0.1:${here}-:${inside}`);
     const append = [
       readFileSync(join(image, "cmdline"), "utf8").trim(),
@@ -210,17 +210,6 @@ export class Guest {
       this.#at = Math.max(this.#at - surplus, 0);
     }
   }
-}
-
-/** One that nobody has now. QEMU takes it a moment later. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const { promise, resolve } = Promise.withResolvers<void>();
-  server.listen(0, "127.0.0.1", resolve);
-  await promise;
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
 }
 
 /** `pattern` of a line `... seconds=12.3`: the seconds since the kernel started. */

@@ -24,6 +24,17 @@ export interface BuiltImage {
   remove(): void;
 }
 
+let plain: Promise<BuiltImage> | undefined;
+
+/** The image for x64 as it is, built once for all files of a suite; goes with the process. */
+export function plainImage(): Promise<BuiltImage> {
+  plain ??= buildImage().then((image) => {
+    process.once("exit", () => image.remove());
+    return image;
+  });
+  return plain;
+}
+
 export async function buildImage(arch: ImageArch = "x64", more: readonly string[] = []): Promise<BuiltImage> {
   const work = mkdtempSync(join(tmpdir(), "godwit-image-"));
   const overlay = join(work, "overlay");

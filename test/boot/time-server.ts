@@ -1,9 +1,9 @@
 /** A real time server, chrony, that leaves this machine's clock alone. Taken out of its package, because installing it would start it. */
-import { createSocket } from "node:dgram";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PackageRoot } from "../../scripts/image/packages.ts";
+import { freePort } from "../../scripts/lab.ts";
 
 export interface TimeServer extends AsyncDisposable {
   /** On loopback; nobody answers there before `start`. */
@@ -14,7 +14,7 @@ export interface TimeServer extends AsyncDisposable {
 export async function startTimeServer(): Promise<TimeServer> {
   const arch = process.arch === "arm64" ? "arm64" : "x64";
   const { folder } = await new PackageRoot(arch, () => {}).get("chrony");
-  const port = await freeUdpPort();
+  const port = freePort();
   const work = mkdtempSync(join(tmpdir(), "godwit-chrony-"));
   const lines = ["local stratum 5", "allow all", "cmdport 0", "bindaddress 127.0.0.1"];
   const config = join(work, "chrony.conf");
@@ -36,12 +36,4 @@ export async function startTimeServer(): Promise<TimeServer> {
       rmSync(work, { recursive: true, force: true });
     },
   };
-}
-
-async function freeUdpPort(): Promise<number> {
-  const socket = createSocket("udp4");
-  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
 }

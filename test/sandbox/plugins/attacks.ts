@@ -294,7 +294,8 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
     const folder = await ctx.folder();
     for (let i = 0; ; i++) {
       fs.writeFileSync(`${folder}/fill-${i}`, new Uint8Array(2 ** 23));
-      await new Promise((resolve) => ctx.clock.after(10, () => resolve(undefined)));
+      // The node looks once a second, and what a small machine has in memory must last until then.
+      await new Promise((resolve) => ctx.clock.after(100, () => resolve(undefined)));
     }
   },
   spin: () => {

@@ -1,23 +1,27 @@
 /**
- * A machine in QEMU that has nothing but an image, and every network below a mesh: the kernel's WireGuard, against a node here whose
- * tunnel is wireguard-go's, and the daemons of Debian's packages, which its node runs itself.
+ * What only Debian's own kernel, 6.1, can show, all in one machine in QEMU that has nothing but an image: the kernel's
+ * WireGuard, against a node here whose tunnel is wireguard-go's; the daemons of Debian's packages, which its node runs itself;
+ * and the attacks of test/sandbox, for Landlock has its second version there, so more is left to seccomp.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, Lab } from "../../scripts/lab.ts";
+import { root, run } from "../../scripts/lib.ts";
 import { Guest, whyNot } from "../boot/guest.ts";
 import { api, buildImage, type BuiltImage, TOKEN_WORD } from "../boot/image.ts";
+import { ATTACK_NAMES, ENDINGS } from "../sandbox/attack-list.ts";
 import { delivers, entryAt, nodeOf, whyNoWireguard, type WgSelf } from "../wireguard/wg-net.ts";
 
 const API = 8_000;
 /** Of QEMU's own network: this machine, as the guest sees it. */
 const HERE = "10.0.2.2";
-const SUITE_MS = 300_000;
+const SUITE_MS = 600_000;
 const WAIT_MS = 90_000;
 const LOOK_MS = 200;
-const MEMORY_MIB = 640;
+/** Two nodes with their daemons, and an attack that takes all the memory it gets. */
+const MEMORY_MIB = 1_280;
 
 const missing = process.env["CI"] === "true" ? undefined : whyNoWireguard;
 const why = missing === undefined ? whyNot("x64") : ` [skipped: ${missing}]`;
@@ -35,8 +39,37 @@ interface Status {
     listen: readonly string[];
   }[];
 }
+interface Judged {
+  readonly attack: string;
+  readonly result: string;
+  readonly ok: boolean;
+}
 interface PeerRows {
   readonly peers: readonly { links: readonly { address: string }[] }[];
+}
+
+/** `gate`, a program that waits to be stopped; then `attacks` begins. Until then the machine is the other tests'. */
+const GATE = `#!/bin/busybox sh
+trap "/bin/busybox touch /run/attack; exit 0" TERM
+while :; do /bin/busybox sleep 1; done
+`;
+const ATTACKS = `#!/bin/busybox sh
+while ! /bin/busybox test -e /run/attack; do /bin/busybox sleep 1; done
+exec /attacks/attack-run /godwit /attacks/attacks.gwp
+`;
+
+/** The hostile plugin, the program that tries everything, and what is attacked: it has to be there, or an attack fails for want of it. */
+async function layAttacks(overlay: string): Promise<void> {
+  const folder = join(overlay, "attacks");
+  const built = await run([process.execPath, "test/sandbox/attack-run.ts", "--build", folder], { cwd: root });
+  expect([built.code, built.output]).toEqual([0, ""]);
+  chmodSync(join(folder, "attack-run"), 0o755);
+  writeFileSync(join(folder, "gate"), GATE, { mode: 0o755 });
+  writeFileSync(join(folder, "attacks"), ATTACKS, { mode: 0o755 });
+  writeFileSync(join(overlay, "etc/shadow"), "root:*:1::::::\n", { mode: 0o640 });
+  writeFileSync(join(overlay, "etc/passwd"), "root:x:0:0:root:/:/none\n", { mode: 0o644 });
+  mkdirSync(join(overlay, "bin"));
+  symlinkSync("/godwit", join(overlay, "bin/true"));
 }
 
 let lab: Lab;
@@ -66,8 +99,11 @@ beforeAll(async () => {
 [transports.ygg]\ntype = "yggdrasil"\nmode = "supervised"\n
 [transports.onion]\ntype = "tor"\nmode = "supervised"\n
 [[machine.programs]]\nname = "tunnel"\ncommand = ["/usr/bin/wireguard-go", "-f", "wg9"]\n
+[[machine.programs]]\nname = "gate"\ncommand = ["/attacks/gate"]\n
+[[machine.programs]]\nname = "attacks"\ncommand = ["/attacks/attacks"]\n
 [discovery.known]\ntype = "static"\npeers = ${JSON.stringify(known)}\n`,
   );
+  await layAttacks(overlay);
   const programs = ["tor", "yggdrasil", "wireguard-go"].flatMap((name) => ["--package", name]);
   image = await buildImage("x64", ["--overlay", overlay, ...programs]);
   guest = await Guest.start({
@@ -142,6 +178,30 @@ test.skipIf(why !== "")(
     const names = await Promise.all(["ygg", "onion"].map(transport));
     console.log(
       `  ${names.map(({ name, state, reason }) => `${name} ${state}: ${reason ?? "fine"}`).join("; ")}`,
+    );
+  },
+  SUITE_MS,
+);
+
+test.skipIf(why !== "")(
+  `no attack works on Debian's kernel, and none ends more than the plugin${why}`,
+  async () => {
+    const startedMs = performance.now();
+    guest.say("stop gate");
+    await guest.hear(/attacks \| \{"verdict":"\w+","bad":\d+\}|name=attacks state=waiting/, SUITE_MS);
+    guest.say("stop attacks"); // Or they begin again, beside other tests.
+    await guest.hear(/name=attacks state=stopped/);
+    const judged = [...guest.text.matchAll(/attacks \| (\{"attack":.*\})/g)].map(
+      ([, line]) => JSON.parse(line!) as Judged,
+    );
+    const names = judged.map(({ attack }) => attack);
+    for (const name of [...ATTACK_NAMES, ...ENDINGS.map((ending) => ending.name)])
+      expect(names).toContain(name);
+    expect(judged.filter(({ ok }) => !ok)).toEqual([]);
+    expect(guest.text).toContain('"verdict":"held"');
+    const kernel = /godwit is pid 1 kernel=(\S+)/.exec(guest.text)?.[1];
+    console.log(
+      `  ${judged.length} attacks on ${kernel ?? "?"} in ${((performance.now() - startedMs) / 1_000).toFixed(0)} s`,
     );
   },
   SUITE_MS,
