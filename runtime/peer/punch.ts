@@ -83,7 +83,6 @@ export class Punching {
   readonly #checked: TokenBucket;
   readonly #counter;
   #timer: Timer | undefined;
-  #isStopped = false;
 
   constructor(deps: PunchDeps) {
     this.#deps = deps;
@@ -158,13 +157,7 @@ export class Punching {
     this.#dial(source, endpoints);
   }
 
-  stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
-  }
-
   #round(): void {
-    if (this.#isStopped) return;
     this.#timer = this.#deps.clock.after(ROUND_MS, () => this.#round());
     const { clock, self, members, isNeighbour, isBlocked } = this.#deps;
     const nowMs = clock.monotonicMs();

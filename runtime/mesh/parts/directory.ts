@@ -1,8 +1,8 @@
 /** What an address means: which nodes are named by it now. */
-import { parseAddress, type Names } from "../identity/names.ts";
-import type { NodeId } from "../kernel/ids.ts";
-import type { RecordBook } from "../membership/records.ts";
-import type { Directory } from "../custody/context.ts";
+import { parseAddress, type Names } from "../../identity/names.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import type { RecordBook } from "../../membership/records.ts";
+import type { Directory } from "../../custody/context.ts";
 
 /** What an address means: which nodes are named by it now. */
 export function createDirectory(
