@@ -49,6 +49,7 @@ function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured
     metrics: new Metrics(),
     store,
     verify: verifySignature,
+    signal: new AbortController().signal,
     records,
     secrets: () => secrets,
     connected: () => [],

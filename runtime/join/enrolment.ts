@@ -60,6 +60,8 @@ export interface EnrolmentDeps {
   readonly metrics: Metrics;
   readonly store: Store;
   readonly verify: Verify;
+  /** Aborts when the node stops: newcomers that come after it are refused. */
+  readonly signal: AbortSignal;
   readonly records: RecordBook;
   /** Live network secrets, newest first; none: an open mesh. */
   secrets(): readonly LiveSecret[];
@@ -89,7 +91,6 @@ export class Enrolment {
   readonly #issued = new BoundedMap<string, number>({ name: "invitations issued here", max: ISSUED_MAX });
   readonly #sessions = new Set<Session>();
   readonly #enrolments;
-  #isStopped = false;
 
   constructor(deps: EnrolmentDeps) {
     this.#deps = deps;
@@ -157,7 +158,7 @@ export class Enrolment {
   /** Takes a session under an invitation; it lives until the newcomer has what it came for. */
   serve(session: Session): void {
     const { invite } = session;
-    if (invite === undefined || this.#isStopped || this.#sessions.size >= ENROLMENTS_MAX) {
+    if (invite === undefined || this.#deps.signal.aborted || this.#sessions.size >= ENROLMENTS_MAX) {
       session.open({ frame() {}, drain() {}, closed() {} });
       session.send(encodeEnrolRefuse(EnrolRefusal.busy));
       return session.close();
@@ -192,7 +193,6 @@ export class Enrolment {
   }
 
   stop(): void {
-    this.#isStopped = true;
     for (const session of this.#sessions) session.close();
   }
 

@@ -91,6 +91,72 @@ describe("failure", () => {
   });
 });
 
+describe("timers of a scope", () => {
+  test("fire and are cancelled as those of the clock beneath, and none fires after close", async () => {
+    const beneath = new ManualClock();
+    const scope = new Scope("s");
+    const clock = scope.clock(beneath);
+    const fired: string[] = [];
+    clock.after(10, () => fired.push("due"));
+    clock.after(20, () => fired.push("cancelled")).cancel();
+    clock.after(30, () => fired.push("too late"));
+    await beneath.advance(25);
+    expect([clock.monotonicMs(), clock.wallMs()]).toEqual([beneath.monotonicMs(), beneath.wallMs()]);
+    await scope.close();
+    clock.after(1, () => fired.push("set after close")).cancel();
+    clock.after(1, () => fired.push("set after close"));
+    expect(beneath.nextAtMs()).toBeUndefined();
+    await beneath.advance(100);
+    expect(fired).toEqual(["due"]);
+  });
+
+  test("are gone before anything is disposed, and a listener of the abort sets none", async () => {
+    const beneath = new ManualClock();
+    const scope = new Scope("s");
+    const clock = scope.clock(beneath);
+    clock.after(10, () => {});
+    scope.signal.addEventListener("abort", () => clock.after(5, () => {}));
+    let left: number | undefined = 0;
+    scope.own(() => void (left = beneath.nextAtMs()));
+    await scope.close();
+    expect(left).toBeUndefined();
+  });
+});
+
+describe("children", () => {
+  test("close in reverse, among what else is owned, each alive until its turn", async () => {
+    const parent = new Scope("p");
+    const log: string[] = [];
+    const first = parent.child("first");
+    first.own(() => void log.push(`first: second is ${second.isClosed ? "closed" : "open"}`));
+    parent.own(() => void log.push(`between: first is ${first.isClosed ? "closed" : "open"}`));
+    const second = parent.child("second");
+    second.spawn("waits", async (signal) => {
+      await sleep(new ManualClock(), 1e9, signal).catch(() => {});
+      log.push("task of second");
+    });
+    await parent.close();
+    expect(second.name).toBe("p.second");
+    expect(log).toEqual(["task of second", "between: first is open", "first: second is closed"]);
+  });
+
+  test("one that ended by itself is let go, and one of a closed scope is closed", async () => {
+    const parent = new Scope("p");
+    let ended = 0;
+    for (let i = 0; i < 3; i++) {
+      const child = parent.child("c");
+      child.own(() => void ended++);
+      await child.close();
+    }
+    const failing = parent.child("failing");
+    failing.spawn("t", () => Promise.reject(new Error("its own affair")));
+    await failing.close().catch(() => {});
+    await parent.close();
+    expect(ended).toBe(3);
+    expect(parent.child("late").isClosed).toBe(true);
+  });
+});
+
 test("a parent's abort closes the child, also when it came first", async () => {
   for (const isEarly of [true, false]) {
     const parent = new AbortController();

@@ -45,7 +45,6 @@ test("a flood of digests does not make the node add up all facts for each of the
   await clock.advance(1_000);
   gossip.handleFrame(id(2), FrameType.memberDigest, digest);
   expect(walks).toBeGreaterThan(256);
-  gossip.stop();
 });
 
 test("empty syncs do not draw the whole view again and again", async () => {
@@ -87,5 +86,4 @@ test("empty syncs do not draw the whole view again and again", async () => {
   await clock.advance(1_000);
   gossip.handleFrame(id(2), FrameType.memberSync, sync);
   expect(given).toBe(32_768 + 500);
-  gossip.stop();
 });

@@ -168,11 +168,6 @@ export class Gossip {
     }
   }
 
-  stop(): void {
-    for (const id of [...this.#neighbours.keys()]) this.neighbourDown(id);
-    this.#repair?.timer.cancel();
-  }
-
   #take(neighbour: Neighbour, entries: readonly wire.MemberEntry[], isRepair: boolean): void {
     const taken: wire.MemberEntry[] = [];
     for (const [at, entry] of entries.entries()) {

@@ -5,6 +5,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { Scope } from "../kernel/scope.ts";
 import { formatNodeId } from "../kernel/ids.ts";
 import { HINTS_PER_SOURCE_MAX, MembershipView } from "./hints.ts";
 
@@ -13,14 +14,15 @@ const endpoint = "tcp://a:1";
 
 function setup() {
   const clock = new ManualClock();
+  const scope = new Scope("test");
   const log: string[] = [];
-  const view = new MembershipView(clock, {
+  const view = new MembershipView(scope.clock(clock), {
     wanted: (at, id, isPermanent) =>
       log.push(`wanted ${at}${id === undefined ? "" : " pinned"}${isPermanent ? " for ever" : ""}`),
     unwanted: (at) => log.push(`unwanted ${at}`),
     heard() {},
   });
-  return { clock, log, view };
+  return { clock, scope, log, view };
 }
 
 test("an endpoint is wanted as long as one source speaks for it", async () => {
@@ -47,7 +49,6 @@ test("a member that named another's endpoint as its own does not keep it pinned 
   view.hint("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
   await clock.advance(8_000);
   expect(seen).toEqual([node, liar, node]);
-  view.stop();
 });
 
 test("a refreshed hint lives from its refresh; no lifetime is longer than a day", async () => {
@@ -78,7 +79,7 @@ test("a hint that expires does not take a trusted node's endpoint with it", asyn
 });
 
 test("a source is bounded, its end voids all it said, and stop leaves no timer", async () => {
-  const { clock, log, view } = setup();
+  const { clock, scope, log, view } = setup();
   for (let i = 0; i < HINTS_PER_SOURCE_MAX; i++)
     expect(view.hint("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 })).toBe(true);
   expect(view.hint("dht", { endpoint })).toBe(false);
@@ -87,7 +88,7 @@ test("a source is bounded, its end voids all it said, and stop leaves no timer",
   view.withdrawAll("dht");
   expect(view.hints.length).toBe(1);
   expect(log.filter((line) => line.startsWith("unwanted")).length).toBe(HINTS_PER_SOURCE_MAX);
-  view.stop();
+  await scope.close();
   expect(clock.nextAtMs()).toBeUndefined();
 });
 
@@ -99,9 +100,11 @@ test("a malformed node id is refused and changes nothing", () => {
 
 test("a million hints of one source cost bounded memory and bounded dials", async () => {
   const clock = new ManualClock();
+  const scope = new Scope("test");
   let dials = 0;
   const dialer = new Dialer({
-    clock,
+    scope,
+    clock: scope.clock(clock),
     random: seededRandom(1),
     log: silentLog,
     metrics: new Metrics(),
@@ -132,6 +135,5 @@ test("a million hints of one source cost bounded memory and bounded dials", asyn
   dialer.add({ endpoint: "tcp://a:1", isPermanent: true });
   await clock.advance(1);
   expect(dials).toBeGreaterThan(before);
-  view.stop();
-  dialer.stop();
+  await scope.close();
 });

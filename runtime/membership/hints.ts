@@ -78,12 +78,6 @@ export class MembershipView {
     this.#sources.delete(source);
   }
 
-  /** Leaves no timer. */
-  stop(): void {
-    for (const hints of this.#sources.values()) for (const { expiry } of hints.values()) expiry?.cancel();
-    this.#sources.clear();
-  }
-
   /** Every live hint with its source and age. */
   get hints(): {
     source: string;

@@ -85,10 +85,8 @@ export class Members {
   readonly #refuted;
   readonly #droppedMetric;
   readonly #own: OwnFact;
-  #sweepTimer: Timer | undefined;
   #awareness = 0;
   #awareAtMs = 0;
-  #isStopped = false;
 
   constructor(deps: MembersDeps) {
     this.#deps = deps;
@@ -160,7 +158,7 @@ export class Members {
   neighbourDown(id: NodeId, how: "closed" | "silent"): void {
     this.gossip.neighbourDown(id);
     const member = this.#table.get(id);
-    if (member === undefined || this.#isStopped || member.state === "left") return;
+    if (member === undefined || member.state === "left") return;
     member.isLinkLost = true;
     member.lostBy = how;
     member.heardWallMs = this.#deps.clock.wallMs();
@@ -182,7 +180,7 @@ export class Members {
   }
 
   onRoute(id: NodeId, isReachable: boolean): void {
-    if (id === this.#deps.self || this.#isStopped) return;
+    if (id === this.#deps.self) return;
     const member = this.#table.get(id) ?? (isReachable ? this.#add(id, "self") : undefined);
     if (member === undefined || member.isReachable === isReachable) return;
     member.isReachable = isReachable;
@@ -202,7 +200,7 @@ export class Members {
   /** Throws GODWIT_DECODE. */
   handlePing(from: NodeId, payload: Uint8Array): void {
     const { nonce, accusation } = wire.decodeMemberPing(payload);
-    if (this.#isStopped || !this.#pongs.take()) return;
+    if (!this.#pongs.take()) return;
     if (accusation?.node === this.#deps.self) this.#acceptAccusation(accusation);
     const { self, network, sign, sendRouted } = this.#deps;
     const signature = sign(wire.pongSigningBytes(network, self, nonce));
@@ -225,21 +223,9 @@ export class Members {
 
   /** Says farewell to everybody; the links are closed right after. */
   leave(): void {
-    if (this.#isStopped) return;
     this.#own.leave();
     this.gossip.spread(this.own, undefined, true);
     this.gossip.flushAll();
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.gossip.stop();
-    this.#own.stop();
-    this.#sweepTimer?.cancel();
-    for (const member of this.#table.all) {
-      member.timer?.cancel();
-      member.grace?.cancel();
-    }
   }
 
   *#allFacts() {
@@ -257,7 +243,6 @@ export class Members {
 
   /** An entry from a neighbour. True: new and believed, worth passing on. */
   #accept(entry: wire.MemberEntry, from: NodeId): boolean {
-    if (this.#isStopped) return false;
     if (entry.kind === wire.MemberEntryKind.accusation) return this.#acceptAccusation(entry);
     if (entry.node === this.#deps.self) return this.#acceptOwn(entry);
     const known = this.#table.get(entry.node);
@@ -479,7 +464,7 @@ export class Members {
   }
 
   #scheduleSweep(): void {
-    this.#sweepTimer = this.#deps.clock.after(SWEEP_MS, () => {
+    this.#deps.clock.after(SWEEP_MS, () => {
       this.#table.sweep(this.#deps.clock.monotonicMs());
       this.#scheduleSweep();
     });

@@ -2,7 +2,7 @@
  * This node's own signed record: made anew, under a higher and durable sequence number, whenever something in it
  * changed. Changes that come close together make one record.
  */
-import type { Clock, Log, Timer } from "@godwit/sdk";
+import type { Clock, Log } from "@godwit/sdk";
 import { encodeRecord, type NameProof } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
@@ -19,8 +19,10 @@ export interface OwnRecordDeps {
   /** Higher than any before it, over restarts too. */
   nextSequence(): Promise<number>;
   prekey(): { readonly keyId: number; readonly publicKey: Uint8Array };
-  /** The authority's word for the callsign. */
-  nameProof(): NameProof | undefined;
+  /** The authority's word for the callsign, so far. */
+  readonly nameProof: NameProof | undefined;
+  /** Aborts when the node stops: nothing is published after. */
+  readonly signal: AbortSignal;
   /** Signed and ready to be told to the mesh. */
   published(bytes: Uint8Array): void;
 }
@@ -31,11 +33,11 @@ export class OwnRecord {
   #endpoints: readonly string[] = [];
   #isStale = false;
   #isPublishing = false;
-  #isStopped = false;
-  #timer: Timer | undefined;
+  #nameProof: NameProof | undefined;
 
   constructor(deps: OwnRecordDeps) {
     this.#deps = deps;
+    this.#nameProof = deps.nameProof;
   }
 
   /** Empty before the first `publish`. */
@@ -45,6 +47,16 @@ export class OwnRecord {
 
   get endpoints(): readonly string[] {
     return this.#endpoints;
+  }
+
+  get nameProof(): NameProof | undefined {
+    return this.#nameProof;
+  }
+
+  /** The authority gave its word for the callsign. */
+  adoptName(proof: NameProof): void {
+    this.#nameProof = proof;
+    this.changed();
   }
 
   /** Where this node is reachable changed. */
@@ -57,9 +69,9 @@ export class OwnRecord {
   /** Something in the record, or the floor of its numbers, changed. */
   changed(): void {
     this.#isStale = true;
-    if (this.#isPublishing || this.#isStopped) return;
+    if (this.#isPublishing) return;
     this.#isPublishing = true;
-    this.#timer = this.#deps.clock.after(COALESCE_MS, () => {
+    this.#deps.clock.after(COALESCE_MS, () => {
       void this.publish()
         .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
         .finally(() => {
@@ -82,17 +94,12 @@ export class OwnRecord {
         endpoints: this.#endpoints,
         capabilities: [],
         prekey: this.#deps.prekey(),
-        nameProof: this.#deps.nameProof(),
+        nameProof: this.#nameProof,
       },
       network,
     );
-    if (this.#isStopped) return;
+    if (this.#deps.signal.aborted) return;
     this.#bytes = bytes;
     this.#deps.published(bytes);
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
   }
 }

@@ -145,7 +145,6 @@ describe("revocations", () => {
     pair.sent = 0;
     await clock.advance(2_000);
     expect(pair.sent).toBe(0);
-    for (const { spread } of pair.nodes) spread.stop();
   });
 
   test("forged ones are refused and close no link; malformed lists do", async () => {

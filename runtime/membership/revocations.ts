@@ -66,7 +66,6 @@ export class RevocationSpread {
   readonly #checks: TokenBucket;
   readonly #refused;
   #timer: Timer | undefined;
-  #isStopped = false;
 
   constructor(deps: RevocationSpreadDeps) {
     this.#deps = deps;
@@ -110,11 +109,6 @@ export class RevocationSpread {
       if (count !== own.count || Buffer.compare(digest, own.digest) !== 0) this.#sendLists(from, state);
     } else if (type === FrameType.revocationList) this.#onList(from, state, decodeRevocationList(frame));
     else if (type === FrameType.revocation) this.#onRevocation(decodeRevocationFrame(frame));
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
   }
 
   /** Pushes what the sender of the list lacks. What it has beyond ours comes in answer to our own list. */
@@ -168,7 +162,7 @@ export class RevocationSpread {
   }
 
   #watch(): void {
-    if (this.#isStopped || this.#timer !== undefined || this.#deps.records.revocations.size === 0) return;
+    if (this.#timer !== undefined || this.#deps.records.revocations.size === 0) return;
     this.#timer = this.#deps.clock.after(DIGEST_EVERY_MS, () => {
       this.#timer = undefined;
       for (const [id, state] of this.#neighbours) {

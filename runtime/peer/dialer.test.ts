@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Pipe } from "@godwit/sdk";
 import { ManualClock, sleep } from "../kernel/clock.ts";
+import { Scope } from "../kernel/scope.ts";
 import { godwitError, type ErrorCode } from "../kernel/errors.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
@@ -21,6 +22,7 @@ interface Far {
 
 function setup() {
   const clock = new ManualClock();
+  const scope = new Scope("test");
   const far: Far = { id: undefined, code: "GODWIT_DIAL_FAILED", takesMs: 0 };
   const dials: { endpoint: string; atMs: number; expected: NodeId | undefined }[] = [];
   const open: { id: NodeId; isClosed: boolean; close(): void }[] = [];
@@ -28,7 +30,8 @@ function setup() {
   let underway = 0;
   let most = 0;
   const dialer = new Dialer({
-    clock,
+    scope,
+    clock: scope.clock(clock),
     random: seededRandom(1),
     log: silentLog,
     metrics: new Metrics(),
@@ -68,7 +71,7 @@ function setup() {
     for (const session of open.splice(0)) session.close();
     dialer.onPeerDown(node, livedMs);
   };
-  return { clock, far, dials, open, connected, dialer, lose, most: () => most };
+  return { clock, scope, far, dials, open, connected, dialer, lose, most: () => most };
 }
 const permanent = { endpoint: "tcp://b:1", isPermanent: true };
 const hinted = { endpoint: "tcp://h:1", isPermanent: false };
@@ -216,7 +219,6 @@ describe("bounds", () => {
     expect(dials.length).toBeLessThanOrEqual(512 + 10 * 256);
     await clock.advance(50_000);
     expect(new Set(dials.map(({ endpoint }) => endpoint)).size).toBe(3_000);
-    dialer.stop();
   });
 
   test("a full table refuses hints and makes room for what is permanent", () => {
@@ -226,7 +228,6 @@ describe("bounds", () => {
     expect(dialer.add(hinted)).toBe(false);
     expect(dialer.add(permanent)).toBe(true);
     expect(dialer.targets.length).toBe(TARGETS_MAX);
-    dialer.stop();
   });
 
   test("a dial that takes for ever ends after 20 s", async () => {
@@ -235,21 +236,21 @@ describe("bounds", () => {
     dialer.add(permanent);
     await clock.advance(20_100);
     expect(dialer.targets[0]!.error?.message).toContain("timed out");
-    dialer.stop();
   });
 });
 
-test("remove in the middle of a dial aborts it; stop leaves no timer; nothing is dialled after", async () => {
-  const { clock, far, dials, open, dialer } = setup();
+test("remove in the middle of a dial aborts it; the end of the scope leaves no timer; nothing is dialled after", async () => {
+  const { clock, scope, far, dials, open, dialer } = setup();
   far.takesMs = 1_000;
   far.id = node;
   dialer.add(permanent);
   dialer.add(hinted);
   await clock.advance(500);
   dialer.remove(permanent.endpoint);
-  dialer.stop();
+  const closing = scope.close();
   await clock.advance(60_000);
-  expect([dials.length, open.length, dialer.targets.length]).toEqual([2, 0, 0]);
+  await closing;
+  expect([dials.length, open.length]).toEqual([2, 0]);
   expect(clock.nextAtMs()).toBeUndefined();
   dialer.add(permanent);
   await clock.advance(60_000);

@@ -8,6 +8,7 @@ import { Backoff, TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import type { Scope } from "../kernel/scope.ts";
 import type { Session } from "../link/types.ts";
 
 /** First pauses are short, because most outages are restarts; the cap is what a dead peer costs for ever. */
@@ -38,6 +39,8 @@ export interface DialTarget {
 }
 
 export interface DialerDeps {
+  /** Owns the dials under way: they are aborted and waited for at its end. */
+  readonly scope: Scope;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -86,7 +89,6 @@ export class Dialer {
   /** The last turn given to a permanent target, monotonic ms. */
   #lastTurnMs = Number.NEGATIVE_INFINITY;
   readonly #attempts;
-  #isStopped = false;
 
   constructor(deps: DialerDeps) {
     this.#deps = deps;
@@ -153,13 +155,12 @@ export class Dialer {
   async renew(old: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
     const target = [...this.#targets.values()].find(({ session }) => session === old);
     if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
-    const abort = new AbortController();
-    target.abort = abort;
+    const abort = this.#abortable(target);
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () => abort.abort());
     try {
       const pipe = await this.#deps.dial(target.endpoint, abort.signal, old.remote);
       const session = await handshake(pipe, old.remote, abort.signal);
-      if (this.#isStopped || abort.signal.aborted || target.session !== old) {
+      if (abort.signal.aborted || target.session !== old) {
         session.close();
         return false;
       }
@@ -170,6 +171,7 @@ export class Dialer {
       return false;
     } finally {
       timeout.cancel();
+      abort.release();
       if (target.abort === abort) target.abort = undefined;
     }
   }
@@ -205,11 +207,6 @@ export class Dialer {
     });
   }
 
-  stop(): void {
-    this.#isStopped = true;
-    for (const endpoint of [...this.#targets.keys()]) this.remove(endpoint);
-  }
-
   /** Drops one target that is only a hint and waits; false when there is none. */
   #evict(): boolean {
     for (const { endpoint, isPermanent, state } of this.#targets.values()) {
@@ -234,9 +231,11 @@ export class Dialer {
   #schedule(target: TargetState, delayMs: number): void {
     target.timer?.cancel();
     this.#queue.delete(target);
-    if (this.#isStopped || target.isSelf) return;
+    if (target.isSelf) return;
     target.nextAtMs = this.#deps.clock.monotonicMs() + delayMs;
-    target.timer = this.#deps.clock.after(delayMs, () => void this.#attempt(target));
+    target.timer = this.#deps.clock.after(delayMs, () =>
+      this.#deps.scope.spawn("dial", () => this.#attempt(target)),
+    );
   }
 
   /** A dial ended: what an operator wrote down goes before hints, however many of those wait. */
@@ -251,14 +250,23 @@ export class Dialer {
     this.#schedule(next, 0);
   }
 
+  /** Ends with the target, with its time, or with the node. */
+  #abortable(target: TargetState): AbortController & { release(): void } {
+    const { signal } = this.#deps.scope;
+    const abort = new AbortController();
+    const onStop = () => abort.abort(signal.reason);
+    signal.addEventListener("abort", onStop, { once: true });
+    target.abort = abort;
+    return Object.assign(abort, { release: () => signal.removeEventListener("abort", onStop) });
+  }
+
   #timeoutOf({ endpoint }: TargetState): number {
     return this.#deps.timeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS;
   }
 
   /** Never rejects. */
   async #attempt(target: TargetState): Promise<void> {
-    if (this.#isStopped || target.state !== "waiting" || this.#targets.get(target.endpoint) !== target)
-      return;
+    if (target.state !== "waiting" || this.#targets.get(target.endpoint) !== target) return;
     if (this.#isServed(target)) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
     const paceMs = target.isPermanent ? this.#turnInMs(target) : this.#hintDials.take() ? 0 : HINT_PACE_MS;
@@ -266,8 +274,7 @@ export class Dialer {
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();
     this.#dialing++;
-    const abort = new AbortController();
-    target.abort = abort;
+    const abort = this.#abortable(target);
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () =>
       abort.abort(godwitError("GODWIT_TIMEOUT", "the dial timed out: no answer")),
     );
@@ -276,7 +283,7 @@ export class Dialer {
       const session = await this.#deps.handshake(pipe, target.nodeId, abort.signal);
       target.knownId = session.remote;
       target.lastError = undefined;
-      if (this.#isStopped || abort.signal.aborted) return session.close();
+      if (abort.signal.aborted) return session.close();
       target.state = "linked";
       target.session = session;
       target.linkedAtMs = this.#deps.clock.monotonicMs();
@@ -286,6 +293,7 @@ export class Dialer {
       this.#onFailure(target, error);
     } finally {
       timeout.cancel();
+      abort.release();
       target.abort = undefined;
       this.#dialing--;
       this.#dialQueued();
@@ -328,7 +336,7 @@ export class Dialer {
 
   #onFailure(target: TargetState, thrown: unknown): void {
     target.state = "waiting";
-    if (this.#isStopped || this.#targets.get(target.endpoint) !== target) return;
+    if (this.#deps.scope.isClosed || this.#targets.get(target.endpoint) !== target) return;
     const error = asGodwitError(thrown);
     const isNew = target.lastError?.message !== error.message;
     target.lastError = error;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -30,6 +31,7 @@ class Node {
   readonly welcome = new Set<NodeId>();
   readonly metrics = new Metrics();
   peers: Peers;
+  scope = new Scope("peers");
   throwsOnUp = false;
   readonly #clock: ManualClock;
 
@@ -40,12 +42,14 @@ class Node {
   }
 
   restart(boot: number): Peers {
+    this.scope = new Scope("peers");
     this.peers = new Peers({
       self: this.id,
-      clock: this.#clock,
+      clock: this.scope.clock(this.#clock),
       random: seededRandom(boot),
       log: silentLog,
       metrics: new Metrics(),
+      signal: this.scope.signal,
       bootId: new Uint8Array(8).fill(boot),
       storeEpoch: new Uint8Array(8).fill(1),
       ownRecord: () => new Uint8Array(3),
@@ -68,7 +72,9 @@ class Node {
         writable: () => this.log.push("writable"),
       },
     });
-    return this.peers;
+    const { peers } = this;
+    this.scope.own(() => peers.stop());
+    return peers;
   }
 }
 
@@ -125,7 +131,7 @@ describe("hello", () => {
     a.peers.adopt(wide);
     wide.receive(helloFrame(1, { min: 1, max: 9 }));
     expect(a.peers.count).toBe(1);
-    a.peers.stop();
+    await a.scope.close();
   });
 
   test("a second one on a living link only brings a record", async () => {
@@ -180,7 +186,7 @@ describe("refusals", () => {
     }
     expect(taken).toBe(PEERS_MAX);
     expect(adopt(3_000, "tcp://10.0.3.1:1", 0)).toBe(false);
-    a.peers.stop();
+    await a.scope.close();
     expect(open.every((session) => session.isClosed)).toBe(true);
   });
 });
@@ -307,8 +313,7 @@ describe("the end", () => {
     const [near] = dial(clock, a, b);
     dial(clock, a, b);
     await clock.advance(10);
-    a.peers.stop();
-    b.peers.stop();
+    await Promise.all([a.scope.close(), b.scope.close()]);
     await clock.advance(10);
     expect(near.sent.some((frame) => frame[0] === FrameType.goodbye)).toBe(true);
     expect(clock.nextAtMs()).toBeUndefined();

@@ -64,6 +64,8 @@ export interface PeersDeps {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Aborts when the node stops: sessions that come after it are refused. */
+  readonly signal: AbortSignal;
   readonly bootId: Uint8Array;
   readonly storeEpoch: Uint8Array;
   ownRecord(): Uint8Array;
@@ -77,11 +79,9 @@ export class Peers {
   readonly #deps: PeersDeps;
   readonly #peers = new Map<NodeId, Peer>();
   readonly #pending = new Set<Session>();
-  readonly #retirements = new Set<Timer>();
   readonly #protocolErrors;
   readonly #lostFrames;
   readonly #turnedAway;
-  #isStopped = false;
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
@@ -206,15 +206,17 @@ export class Peers {
     }
   }
 
+  /** Says goodbye on every link; all neighbours are down when it returns. */
   stop(): void {
-    this.#isStopped = true;
-    for (const timer of this.#retirements) timer.cancel();
-    for (const id of [...this.#peers.keys()]) this.disconnect(id, GoodbyeReason.stopping);
+    for (const peer of [...this.#peers.values()]) {
+      this.disconnect(peer.id, GoodbyeReason.stopping);
+      for (const link of [...peer.links]) this.#remove(peer, link, undefined);
+    }
     for (const session of [...this.#pending]) session.close();
   }
 
   #refusal(session: Session): GoodbyeReasonCode | undefined {
-    if (this.#isStopped) return GoodbyeReason.stopping;
+    if (this.#deps.signal.aborted) return GoodbyeReason.stopping;
     if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
     const peer = this.#peers.get(session.remote);
     const hasPlace = session.direction === "outbound" || this.#deps.isWelcome(session.remote);
@@ -302,12 +304,10 @@ export class Peers {
     if (link.isRetiring) return;
     link.isRetiring = true;
     peer.reconsider();
-    const timer = this.#deps.clock.after(RETIRE_MS, () => {
-      this.#retirements.delete(timer);
+    this.#deps.clock.after(RETIRE_MS, () => {
       link.session.send(encodeGoodbye(GoodbyeReason.duplicate));
       link.session.close();
     });
-    this.#retirements.add(timer);
   }
 
   #dispatch(peer: Peer, link: Link, bytes: Uint8Array): void {

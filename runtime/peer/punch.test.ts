@@ -16,7 +16,8 @@ import {
   punchMessage,
   PunchStep,
 } from "../wire/punch.ts";
-import { openPunching } from "../mesh/punching.ts";
+import type { PartContext } from "../mesh/part.ts";
+import { punchingPart } from "../mesh/parts/punching.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
 const [self, neighbour, far] = [id(1), id(2), id(3)];
@@ -114,14 +115,17 @@ test("a revoked member is neither called nor answered", async () => {
     isRefused: (node: NodeId) => node === far,
     book: { isBlocked: () => false },
     peers: { get: () => undefined },
-    records: { all: [{ record: { id: far } }] },
     router: { reachable: () => true },
     packets: { send: (to: NodeId) => void sent.push(to) },
     view: { hint: () => true },
-  } as unknown as Parameters<typeof openPunching>[1];
-  const punching = openPunching({ ...deps, clock, identity: { id: self, sign } }, mesh, () => []);
+    ownRecord: { endpoints: [] },
+  };
+  const { engine: punching } = punchingPart({
+    mesh,
+    deps: { ...deps, clock, identity: { id: self, sign } },
+    kept: { records: { all: [{ record: { id: far } }] } },
+  } as unknown as PartContext);
   punching.onObserved(neighbour, encodeObserved("udp://192.0.2.1:4861"));
   await clock.advance(10_000);
   expect(sent).toEqual([]);
-  punching.stop();
 });

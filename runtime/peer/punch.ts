@@ -5,7 +5,7 @@
  * for itself. docs/protocol/punch.md
  */
 import { createHash } from "node:crypto";
-import type { Clock, Hint, Log, Random, Timer } from "@godwit/sdk";
+import type { Clock, Hint, Log, Random } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -82,8 +82,7 @@ export class Punching {
   readonly #heard: TokenBucket;
   readonly #checked: TokenBucket;
   readonly #counter;
-  #timer: Timer | undefined;
-  #isStopped = false;
+  #hasRounds = false;
 
   constructor(deps: PunchDeps) {
     this.#deps = deps;
@@ -114,7 +113,9 @@ export class Punching {
     this.#observed.delete(from);
     this.#observed.set(from, { endpoint, atMs: this.#deps.clock.monotonicMs() });
     if (this.#observed.size > OBSERVED_MAX) this.#observed.delete(this.#observed.keys().next().value!);
-    this.#timer ??= this.#deps.clock.after(ROUND_MS, () => this.#round());
+    if (this.#hasRounds) return;
+    this.#hasRounds = true;
+    this.#deps.clock.after(ROUND_MS, () => this.#round());
   }
 
   /** Something went towards a member. */
@@ -158,14 +159,8 @@ export class Punching {
     this.#dial(source, endpoints);
   }
 
-  stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
-  }
-
   #round(): void {
-    if (this.#isStopped) return;
-    this.#timer = this.#deps.clock.after(ROUND_MS, () => this.#round());
+    this.#deps.clock.after(ROUND_MS, () => this.#round());
     const { clock, self, members, isNeighbour, isBlocked } = this.#deps;
     const nowMs = clock.monotonicMs();
     const own = this.#ownEndpoints();

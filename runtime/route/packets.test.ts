@@ -37,10 +37,9 @@ function line() {
         clock.after(1, () => all.get(to)!.packets.onFrame(self, copy));
         return true;
       },
-      events: {
-        deliver: (header, payload) => {
-          delivered.push({ at: self, header, text: Buffer.from(payload).toString() });
-        },
+      deliver: (header, payload) => {
+        delivered.push({ at: self, header, text: Buffer.from(payload).toString() });
+        return undefined;
       },
     });
     all.set(self, { packets, metrics });

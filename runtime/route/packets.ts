@@ -29,17 +29,16 @@ const TraceStage = { reached: 1, hopLimit: 2 } as const;
 const TRACE_BATCH = 4;
 const TRACES_MAX = 256;
 
-export interface PacketEvents {
-  /** A packet for this node; `frame` is borrowed. */
-  deliver(header: PacketHeader, payload: Uint8Array): void;
-}
+/** Why nobody here took a packet that has arrived. */
+export type UndeliveredReason = "refused" | "unknown_kind";
 
 export interface PacketDeps {
   readonly self: NodeId;
   readonly clock: Clock;
   readonly random: Random;
   readonly metrics: Metrics;
-  readonly events: PacketEvents;
+  /** A packet for this node; `payload` is borrowed. Answers why it was not taken. Throws GODWIT_DECODE. */
+  deliver(header: PacketHeader, payload: Uint8Array): UndeliveredReason | undefined;
   nextHops(destination: NodeId, plane: Plane): readonly NextHop[];
   /** Wait before a frame to this neighbour would leave, 0.1 ms units. */
   queueDelay(neighbour: NodeId): number;
@@ -90,7 +89,7 @@ export class Packets {
       source: self,
     };
     if (destination === self) {
-      this.#deps.events.deliver(header, payload);
+      this.#handOver(header, payload);
       return true;
     }
     return this.#forward(header, encodePacket(header, payload), undefined);
@@ -181,8 +180,13 @@ export class Packets {
         return this.#traces.get(reader.u32())?.(header.source, reader.u8());
       }
       default:
-        return this.#deps.events.deliver(header, payload);
+        return this.#handOver(header, payload);
     }
+  }
+
+  #handOver(header: PacketHeader, payload: Uint8Array): void {
+    const reason = this.#deps.deliver(header, payload);
+    if (reason !== undefined) this.#dropped.add(1, { reason });
   }
 
   #replyTrace(header: PacketHeader, payload: Uint8Array, stage: number): void {

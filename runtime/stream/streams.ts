@@ -31,6 +31,8 @@ export interface StreamsDeps {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Aborts when the node stops: no stream is opened after. */
+  readonly signal: AbortSignal;
   isBlocked(id: NodeId): boolean;
   path(remote: NodeId): Path;
   /** A whole packet. Borrowed. False: it is lost. */
@@ -69,7 +71,6 @@ export class Streams {
   readonly #goneRate: TokenBucket;
   readonly #counters: StreamCounters;
   #growth = 0;
-  #isStopped = false;
 
   constructor(deps: StreamsDeps) {
     this.#deps = deps;
@@ -152,7 +153,6 @@ export class Streams {
 
   /** A packet of kind `stream` for this node. Borrowed. Throws GODWIT_DECODE. */
   onPacket(header: PacketHeader, payload: Uint8Array): void {
-    if (this.#isStopped) return;
     switch (payload[0]) {
       case StreamMessage.record:
         return this.#onRecord(header.source, payload);
@@ -189,18 +189,15 @@ export class Streams {
   }
 
   stop(): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
     const stopped = godwitError("GODWIT_STOPPED", "the node is stopping");
     for (const session of [...this.#sessions.values()]) session.end(stopped, true);
     for (const id of [...this.#openings.keys()]) this.#settle(id, stopped);
-    for (const { timer } of this.#halfOpen.values()) timer.cancel();
     this.#halfOpen.clear();
     this.#services.clear();
   }
 
   #checkOpen(remote: NodeId, service: string, metadata: Uint8Array): void {
-    if (this.#isStopped) throw godwitError("GODWIT_STOPPED", "the node is stopping");
+    if (this.#deps.signal.aborted) throw godwitError("GODWIT_STOPPED", "the node is stopping");
     if (!SERVICE_PATTERN.test(service))
       throw godwitError("GODWIT_REQUEST_INVALID", `"${service}" is no name of a service`);
     if (metadata.length > bound.METADATA_BYTES_MAX)

@@ -55,6 +55,7 @@ export class StreamNet {
       random: this.random,
       log: silentLog,
       metrics,
+      signal: new AbortController().signal,
       isBlocked: (id) => blocked.has(id),
       path: () => this.weather.path ?? { kind: "ready", frameBytes: this.weather.frameBytes },
       sendPacket: (_remote, frame) => (this.#send(identity.id, frame), true),

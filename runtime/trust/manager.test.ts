@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -16,6 +17,7 @@ const newId = (): NodeId => formatNodeId(random.bytes(32));
 
 async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promoteAfterMs?: number } = {}) {
   const clock = new ManualClock();
+  const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
   const book = new PeerBook({ store, configured: new Map(), clock, log: silentLog });
   const peers = new Map<NodeId, Peer>();
@@ -25,7 +27,7 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
   const cut: NodeId[] = [];
   const deps: PeerManagerDeps = {
     self: newId(),
-    clock,
+    clock: scope.clock(clock),
     random,
     log: silentLog,
     metrics: new Metrics(),
@@ -63,7 +65,7 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
     peers.delete(id);
     manager.onPeerDown(id);
   };
-  return { clock, book, manager, grants, hints, members, cut, connect, disconnect };
+  return { clock, scope, book, manager, grants, hints, members, cut, connect, disconnect };
 }
 
 describe("trust", () => {
@@ -163,9 +165,9 @@ describe("links of its own accord", () => {
   });
 
   test("stopped, it leaves no timer", async () => {
-    const { clock, manager } = await setup({ linksWanted: 3 });
+    const { clock, scope } = await setup({ linksWanted: 3 });
     await clock.advance(100_000);
-    manager.stop();
+    await scope.close();
     expect(clock.nextAtMs()).toBeUndefined();
   });
 });

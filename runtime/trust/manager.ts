@@ -71,7 +71,6 @@ export class PeerManager {
   readonly #resting = new Map<NodeId, { untilMs: number; times: number }>();
   readonly #changes;
   #reviewedAtMs: number;
-  #reviewTimer: Timer | undefined;
   #linksTimer: Timer | undefined;
   #linksDueMs = Number.POSITIVE_INFINITY;
 
@@ -93,14 +92,8 @@ export class PeerManager {
   }
 
   start(): void {
-    this.#reviewTimer = this.#deps.clock.after(REVIEW_MS, () => this.#onReview());
+    this.#deps.clock.after(REVIEW_MS, () => this.#onReview());
     if (this.#deps.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
-  }
-
-  stop(): void {
-    this.#reviewTimer?.cancel();
-    this.#linksTimer?.cancel();
-    this.#linksDueMs = Number.NEGATIVE_INFINITY;
   }
 
   onPeerUp(peer: Peer): void {
@@ -135,7 +128,7 @@ export class PeerManager {
 
   #onReview(): void {
     const { clock, book } = this.#deps;
-    this.#reviewTimer = clock.after(REVIEW_MS, () => this.#onReview());
+    clock.after(REVIEW_MS, () => this.#onReview());
     const nowMs = clock.monotonicMs();
     // A node that stood still saw nothing of what went on meanwhile.
     const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);

@@ -1,6 +1,7 @@
 /** Quarantine from suspicion to recovery, with custody and router played by hand. */
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { Scope } from "../kernel/scope.ts";
 import { formatMessageId, formatNodeId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -13,12 +14,13 @@ const [liar, honest, destination] = [id(1), id(2), id(3)];
 /** `arrives(via)`: test bundles that take this way are answered by the destination. */
 function setup(arrives: (via: NodeId) => boolean) {
   const clock = new ManualClock();
+  const scope = new Scope("test");
   const seen: string[] = [];
   const ways = new Map<MessageId, NodeId>();
   let isOffering = true;
   let count = 0;
   const quarantine: Quarantine = new Quarantine({
-    clock,
+    clock: scope.clock(clock),
     log: silentLog,
     metrics: new Metrics(),
     events: {
@@ -55,6 +57,7 @@ function setup(arrives: (via: NodeId) => boolean) {
   });
   return {
     clock,
+    scope,
     seen,
     quarantine,
     tests: () => ways.size,
@@ -67,7 +70,7 @@ function setup(arrives: (via: NodeId) => boolean) {
 describe("a neighbour that takes mail and loses it", () => {
   test("is the last resort until it delivers, then like others, and is remembered", async () => {
     let isHonest = false;
-    const { clock, seen, quarantine, tests } = setup((via) => via !== liar || isHonest);
+    const { clock, scope, seen, quarantine, tests } = setup((via) => via !== liar || isHonest);
     quarantine.onReturned(liar, destination, 2);
     await clock.advance(30_000);
     expect(seen).toEqual(["lost", "last resort", "quarantined 5 min"]);
@@ -84,7 +87,7 @@ describe("a neighbour that takes mail and loses it", () => {
     await clock.advance(30_000);
     expect(seen.at(-1)).toBe("quarantined 10 min");
     expect(tests()).toBe(0);
-    quarantine.stop();
+    await scope.close();
     expect(clock.nextAtMs()).toBeUndefined();
   });
 
@@ -97,7 +100,6 @@ describe("a neighbour that takes mail and loses it", () => {
       "quarantined 10 min",
     ]);
     expect(quarantine.stateOf(liar)).toMatchObject({ offences: 2 });
-    quarantine.stop();
   });
 
   test("that no longer claims the way is free when its time is over", async () => {
@@ -107,17 +109,16 @@ describe("a neighbour that takes mail and loses it", () => {
     stopOffering();
     await clock.advance(QUARANTINE_FIRST_MS);
     expect(seen.at(-1)).toBe("restored");
-    quarantine.stop();
   });
 });
 
 test("a destination that answers nobody makes nobody a liar", async () => {
-  const { clock, seen, quarantine } = setup(() => false);
+  const { clock, scope, seen, quarantine } = setup(() => false);
   for (let i = 0; i < 5; i++) {
     quarantine.onReturned(liar, destination, 2);
     await clock.advance(120_000);
   }
   expect(seen).toEqual([]);
-  quarantine.stop();
+  await scope.close();
   expect(clock.nextAtMs()).toBeUndefined();
 });

@@ -114,7 +114,6 @@ export class Quarantine {
   readonly #tests = new Map<MessageId, Trial>();
   readonly #offenders = new Map<NodeId, Held>();
   readonly #verdicts;
-  #isStopped = false;
 
   constructor(deps: QuarantineDeps) {
     this.#deps = deps;
@@ -137,7 +136,7 @@ export class Quarantine {
 
   /** A neighbour acknowledged a message of this node: its receipt is due. */
   onHanded(neighbour: NodeId, destination: NodeId): void {
-    if (neighbour === destination || this.#isStopped) return;
+    if (neighbour === destination) return;
     const pair = this.#pair(neighbour, destination);
     if (pair === undefined || pair.watch !== undefined) return;
     this.#watch(pair, neighbour, destination);
@@ -155,13 +154,6 @@ export class Quarantine {
     trial.answered.add(id);
     if (!trial.tests.includes(id)) this.#reoffer(trial);
     else if (trial.tests.every((test) => trial.answered.has(test))) this.#end(trial);
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    for (const { watch } of this.#pairs.values()) watch?.cancel();
-    for (const { timer } of this.#trials.values()) timer.cancel();
-    for (const { timer } of this.#offenders.values()) timer?.cancel();
   }
 
   #watch(pair: Pair, neighbour: NodeId, destination: NodeId): void {
@@ -187,7 +179,7 @@ export class Quarantine {
   #try(neighbour: NodeId, destination: NodeId, priority: Priority, tests: number): boolean {
     const { clock, router, custody, isConnected } = this.#deps;
     const key = keyOf(neighbour, destination);
-    if (this.#isStopped || this.#trials.has(key) || this.#trials.size >= TRIALS_MAX) return false;
+    if (this.#trials.has(key) || this.#trials.size >= TRIALS_MAX) return false;
     const offer = router.offerOf(neighbour, destination);
     // Slow links keep to 2 % for control, and what is late there is no sign of anything.
     if (offer === undefined || offer.bottleneck > 1 || !isConnected(neighbour)) return false;
@@ -304,7 +296,7 @@ export class Quarantine {
   /** The time is over: only a delivery through it ends the quarantine. */
   #recover(neighbour: NodeId): void {
     const held = this.#offenders.get(neighbour);
-    if (held === undefined || this.#isStopped) return;
+    if (held === undefined) return;
     const { router, isConnected, clock } = this.#deps;
     if (isConnected(neighbour) && router.offerOf(neighbour, held.destination) === undefined)
       return this.#pardon(neighbour); // it no longer claims the way that it had not

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import type { IncomingMeshStream, MeshStream } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Names } from "../identity/names.ts";
-import { createDirectory } from "../mesh/directory.ts";
+import { createDirectory } from "../mesh/parts/directory.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { createMeshBackend, MessageSignals } from "./mesh-for-plugins.ts";
 import { StreamNet, type End } from "../stream/testing.ts";

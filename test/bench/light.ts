@@ -12,6 +12,7 @@ import type { NodeId } from "../../runtime/kernel/ids.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { Metrics } from "../../runtime/kernel/metrics.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
+import { Scope } from "../../runtime/kernel/scope.ts";
 import { HandshakeGuard } from "../../runtime/link/guard.ts";
 import { openSession } from "../../runtime/link/handshake.ts";
 import { Peers } from "../../runtime/peer/peers.ts";
@@ -62,6 +63,7 @@ export class LightNode {
   readonly identity = generateIdentity(systemRandom);
   readonly #destinations: ReadonlyMap<NodeId, Destination>;
   readonly #peers: Peers;
+  readonly #scope = new Scope("light node");
   readonly #guard = new HandshakeGuard(systemClock, systemRandom);
   readonly #tag = 1 + systemRandom.below(2 ** 31);
   #serial = 0;
@@ -74,10 +76,11 @@ export class LightNode {
     this.#destinations = new Map([own, ...extra].map((destination) => [destination.id, destination]));
     this.#peers = new Peers({
       self: this.identity.id,
-      clock: systemClock,
+      clock: this.#scope.clock(systemClock),
       random: systemRandom,
       log: silentLog,
       metrics: new Metrics(),
+      signal: this.#scope.signal,
       bootId: systemRandom.bytes(8),
       storeEpoch: systemRandom.bytes(8),
       ownRecord: () => own.record,
@@ -132,6 +135,7 @@ export class LightNode {
 
   stop(): void {
     this.#peers.stop();
+    void this.#scope.close();
   }
 
   #onFrame(from: NodeId, type: number, bytes: Uint8Array): void {

@@ -70,6 +70,7 @@ class MeshMember {
       metrics: new Metrics(),
       store: noStore,
       verify: verifySignature,
+      signal: new AbortController().signal,
       records: this.records,
       secrets: () => [{ secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined }],
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),

@@ -102,7 +102,6 @@ export class MemberNode {
   }
 
   kill(): void {
-    this.members.stop();
     this.isAlive = false;
     this.#holds.clear();
     this.#deferred = [];

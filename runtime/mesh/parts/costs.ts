@@ -1,7 +1,7 @@
 /** What the way to each neighbour costs, from what its best link measured: the router's input. */
-import type { NodeId } from "../kernel/ids.ts";
-import type { Peer } from "../peer/peer.ts";
-import { bottleneckOf, linkCost } from "../route/cost.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import type { Peer } from "../../peer/peer.ts";
+import { bottleneckOf, linkCost } from "../../route/cost.ts";
 
 /** Round trip assumed before the first measurement, ms. */
 const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;

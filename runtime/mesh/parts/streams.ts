@@ -2,20 +2,21 @@
  * Streams on the mesh: which way their packets go, over the plane for bulk alone, so that no stream ever enters a slow
  * path, and whether the first hop takes more.
  */
-import type { NodeId } from "../kernel/ids.ts";
-import type { MeshDeps } from "./deps.ts";
-import { FRAME_BYTES_MIN } from "../stream/constants.ts";
-import type { Path } from "../stream/session-types.ts";
-import { Streams } from "../stream/streams.ts";
-import { FRAME_BYTES_MAX } from "../wire/constants.ts";
-import type { MeshParts } from "./parts.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import { FRAME_BYTES_MIN } from "../../stream/constants.ts";
+import type { Path } from "../../stream/session-types.ts";
+import { Streams } from "../../stream/streams.ts";
+import { FRAME_BYTES_MAX } from "../../wire/constants.ts";
+import { PacketKind } from "../../wire/packet.ts";
+import type { PartOf, PartContext } from "../part.ts";
+import type { MeshParts } from "../seen.ts";
 
 const GONE_KEY_LABEL = new TextEncoder().encode("godwit stream gone key");
 const GONE_KEY_BYTES = 32;
 
-export function createStreams(deps: MeshDeps, parts: MeshParts): Streams {
+export function streamsPart({ mesh, deps, scope }: PartContext): PartOf<Streams> {
   const { identity, network, clock, random, log, metrics } = deps;
-  return new Streams({
+  const streams = new Streams({
     self: identity.id,
     dh: identity.dh,
     // Ed25519 signatures are deterministic: the key is the same after a restart and known to nobody else.
@@ -25,10 +26,19 @@ export function createStreams(deps: MeshDeps, parts: MeshParts): Streams {
     random,
     log,
     metrics,
-    isBlocked: (id) => parts.isRefused(id),
-    path: (remote) => pathTo(remote, parts),
-    sendPacket: (_remote, frame) => parts.packets.sendFrame(frame),
+    signal: scope.signal,
+    isBlocked: (id) => mesh.isRefused(id),
+    path: (remote) => pathTo(remote, mesh),
+    sendPacket: (_remote, frame) => mesh.packets.sendFrame(frame),
   });
+  return {
+    engine: streams,
+    packets: [{ kind: PacketKind.stream, take: (header, payload) => streams.onPacket(header, payload) }],
+    writable: () => streams.onWritable(),
+    routeChanged: (destination) => streams.onRoute(destination),
+    refused: (id) => streams.block(id),
+    stop: () => streams.stop(),
+  };
 }
 
 function pathTo(remote: NodeId, { router, peers }: MeshParts): Path {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import type { NameResolution, Names } from "../identity/names.ts";
-import { formatNodeId, type NodeId } from "../kernel/ids.ts";
-import type { RecordBook } from "../membership/records.ts";
+import type { NameResolution, Names } from "../../identity/names.ts";
+import { formatNodeId, type NodeId } from "../../kernel/ids.ts";
+import type { RecordBook } from "../../membership/records.ts";
 import { createDirectory } from "./directory.ts";
 
 const id = (fill: number): NodeId => formatNodeId(new Uint8Array(32).fill(fill));

@@ -3,10 +3,11 @@
  * beyond is dropped and counted. Never answers, never forwards. docs/protocol/frames.md.
  */
 import type { Clock } from "@godwit/sdk";
-import type { NodeId } from "../kernel/ids.ts";
-import type { Metrics } from "../kernel/metrics.ts";
-import { PLUGIN_MESSAGE_BYTES_MAX } from "../wire/constants.ts";
-import { decodePluginMessage, encodePluginMessage } from "../wire/plugin-messages.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import type { Metrics } from "../../kernel/metrics.ts";
+import { FrameType, PLUGIN_MESSAGE_BYTES_MAX } from "../../wire/constants.ts";
+import type { PartOf, PartContext } from "../part.ts";
+import { decodePluginMessage, encodePluginMessage } from "../../wire/plugin-messages.ts";
 
 /** Taken from one neighbour: at once, and after that each second. */
 const MESSAGES_AT_ONCE = 32;
@@ -81,4 +82,26 @@ export class PluginMessages {
     this.#allowance.set(id, { left: left >= 1 ? left - 1 : left, atMs });
     return left >= 1;
   }
+}
+
+/** Priority of what plugins say to each other. */
+const PRIORITY = 1;
+
+export function pluginMessagesPart({ mesh, deps }: PartContext): PartOf<PluginMessages> {
+  const { clock, metrics } = deps;
+  const messages = new PluginMessages({
+    clock,
+    metrics,
+    send: (to, frame) => mesh.peers.get(to)?.send(PRIORITY, frame) ?? false,
+  });
+  return {
+    engine: messages,
+    frames: [
+      {
+        types: [FrameType.pluginMessage, FrameType.pluginMessage],
+        take: (from, _type, frame) => messages.onFrame(from, frame),
+      },
+    ],
+    peerDown: ({ id }) => messages.onPeerDown(id),
+  };
 }

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { ManualClock } from "../kernel/clock.ts";
-import type { NodeId } from "../kernel/ids.ts";
-import { Metrics } from "../kernel/metrics.ts";
+import { ManualClock } from "../../kernel/clock.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import { Metrics } from "../../kernel/metrics.ts";
 import { PluginMessages } from "./plugin-messages.ts";
-import { PLUGIN_MESSAGE_BYTES_MAX } from "../wire/constants.ts";
-import { decodePluginMessage, encodePluginMessage } from "../wire/plugin-messages.ts";
+import { PLUGIN_MESSAGE_BYTES_MAX } from "../../wire/constants.ts";
+import { decodePluginMessage, encodePluginMessage } from "../../wire/plugin-messages.ts";
 
 const peer = "p" as NodeId;
 

@@ -1,9 +1,9 @@
 /** What an address means: which nodes are named by it now, for mail, streams and people. Reads; binds no name. */
-import { locationOf, parseAddress, type Names } from "../identity/names.ts";
-import { godwitError } from "../kernel/errors.ts";
-import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../kernel/ids.ts";
-import type { RecordBook } from "../membership/records.ts";
-import type { Directory } from "../custody/context.ts";
+import { locationOf, parseAddress, type Names } from "../../identity/names.ts";
+import { godwitError } from "../../kernel/errors.ts";
+import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../../kernel/ids.ts";
+import type { RecordBook } from "../../membership/records.ts";
+import type { Directory } from "../../custody/context.ts";
 
 const SHORT_ID_CHARS = 10;
 

@@ -1,23 +1,18 @@
-/**
- * What custody sees of the mesh: a carrier that knows the next hop and reaches neighbours, and a directory that knows
- * who an address names.
- */
-import { type NodeId } from "../kernel/ids.ts";
-import type { Peers } from "../peer/peers.ts";
-import { decideForward, type NextHop } from "../route/decide.ts";
-import type { Packets } from "../route/packets.ts";
-import type { Router } from "../route/router.ts";
-import type { Carrier } from "../custody/context.ts";
-import { BULK_BYTES } from "../custody/forwarding/ready-queue.ts";
-import { HOP_LIMIT } from "../wire/constants.ts";
-
 /** How custody reaches the neighbours: by the routes, over the peers. */
-export function createCarrier(
-  self: NodeId,
-  { router, peers, packets }: { router: Router; peers: Peers; packets: Packets },
-  queueDelay: (id: NodeId) => number,
-  noteTraffic: (destination: NodeId, bytes: number) => void,
-): Carrier {
+import { type NodeId } from "../../kernel/ids.ts";
+import { decideForward, type NextHop } from "../../route/decide.ts";
+import type { Carrier } from "../../custody/context.ts";
+import { BULK_BYTES } from "../../custody/forwarding/ready-queue.ts";
+import { HOP_LIMIT } from "../../wire/constants.ts";
+import type { MeshParts } from "../seen.ts";
+
+/** Wait before a frame to the neighbour would leave, in the 0.1 ms units of route costs. */
+export const queueDelayTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId): number =>
+  (peers.get(id)?.queueDelayMs ?? 0) * 10;
+
+export function createCarrier(self: NodeId, mesh: MeshParts): Carrier {
+  const { router, peers, packets } = mesh;
+  const queueDelay = (id: NodeId) => queueDelayTo(mesh, id);
   return {
     nextHop: ({ destination, arrivedFrom, bytes }, avoid, shun) => {
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
@@ -36,7 +31,8 @@ export function createCarrier(
         isCustody: true,
       } as const;
       const decision = decideForward(request, hops, queueDelay);
-      if (decision.kind === "forward" && decision.to !== destination) noteTraffic(destination, bytes);
+      if (decision.kind === "forward" && decision.to !== destination)
+        mesh.punching.noteTraffic(destination, bytes);
       return decision.kind === "forward"
         ? { kind: "forward", to: decision.to }
         : {

@@ -1,0 +1,437 @@
+/**
+ * The list of parts: what one more costs, what it may rely on, and that nothing of a mesh outlives its stop. Tests the
+ * folder's part.ts, part-list.ts and dispatch.ts; the engines are tested in their rooms, and all of it in test/sim.
+ */
+import { describe, expect, test } from "bun:test";
+import type { Clock } from "@godwit/sdk";
+import { custodyLimitsDefault } from "../custody/context.ts";
+import { ManualClock } from "../kernel/clock.ts";
+import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { generateIdentity, verifySignature, type Identity } from "../identity/keys.ts";
+import { openPrekeys } from "../identity/prekeys.ts";
+import { createSealer } from "../identity/sealer.ts";
+import { type FakeSession, sessionPair } from "../peer/testing.ts";
+import { openMemoryStore, SimDisk } from "../store/memory.ts";
+import { FrameType } from "../wire/constants.ts";
+import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
+import { encodeHello } from "../wire/peer-messages.ts";
+import type { MeshDeps } from "./deps.ts";
+import type { MakePart, MeshPart, PartContext } from "./part.ts";
+import { Mesh } from "./mesh.ts";
+
+/** Of no part, and for tests alone. */
+const TEST_FRAME = 0xf0;
+const TEST_KIND = 0xf0;
+
+/** Everything that a mesh is given, over fakes that the rooms below ship. `events` are what the node around it hears. */
+async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> = {}) {
+  const random = seededRandom(seed);
+  const identity = generateIdentity(random);
+  const metrics = new Metrics();
+  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
+  const heard: string[] = [];
+  const hear =
+    (what: string) =>
+    (...about: unknown[]) =>
+      void heard.push([what, ...about.filter((one) => typeof one === "string")].join(" "));
+  const events = Object.fromEntries(
+    [
+      ...[
+        "peerUp",
+        "peerDown",
+        "linkUp",
+        "linkDown",
+        "routeChanged",
+        "hintHeard",
+        "nameConflict",
+        "trustChanged",
+      ],
+      ...[
+        "revoked",
+        "memberChanged",
+        "delivered",
+        "changed",
+        "lostDelivery",
+        "honestRoute",
+        "peerQuarantined",
+      ],
+      ...["peerRestored", "joined", "inviteConflict"],
+    ].map((name) => [name, hear(name)]),
+  );
+  const deps = {
+    ...{ identity, network: "test", clock, random, log: silentLog, metrics, store },
+    liveSecrets: () => [],
+    callsign: undefined,
+    location: undefined,
+    limits: custodyLimitsDefault,
+    names: new Map(),
+    trust: new Map(),
+    trustRules: [],
+    promoteAfterMs: undefined,
+    linksWanted: 2,
+    canDial: () => true,
+    hopCostMs: 0,
+    verify: verifySignature,
+    openSealing: async (recordOf) => {
+      const prekeys = await openPrekeys({ store, random, clock, onRotate() {} });
+      await prekeys.stop();
+      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+    },
+    dial: (_endpoint, signal) =>
+      new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
+      ),
+    handshake: () => Promise.reject(new Error("no pipe opens here")),
+    events: { ...events, system: () => Promise.resolve() } as unknown as MeshDeps["events"],
+    ...changes,
+  } satisfies MeshDeps as MeshDeps;
+  return { deps, identity, metrics, heard, random };
+}
+
+/** A mesh whose store answers only while time passes. */
+async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  const state = { isDone: false };
+  const watched = promise.finally(() => (state.isDone = true));
+  watched.catch(() => {});
+  for (let i = 0; i < 100 && !state.isDone; i++) await clock.advance(1);
+  return await watched;
+}
+
+/** A neighbour by hand: its session, and its hello said. */
+function neighbour(clock: ManualClock, mesh: Mesh, self: NodeId, far: Identity): FakeSession {
+  const [session] = sessionPair(clock, self, far.id);
+  session.isCarrying = false;
+  mesh.adopt(session);
+  const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
+  session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
+  return session;
+}
+
+// Here is all of it: a part in one function, and its row in one line.
+
+const echoPart: MakePart<{ readonly log: string[] }> = ({ deps, scope, mesh }: PartContext) => {
+  const log: string[] = [];
+  const note =
+    (what: string) =>
+    (...about: unknown[]) =>
+      void log.push([what, ...about.filter((one) => typeof one !== "object")].join(" "));
+  deps.clock.after(1e9, note("timer"));
+  scope.spawn("waits", (signal) =>
+    new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve())).then(
+      note("task ended"),
+    ),
+  );
+  return {
+    engine: { log },
+    frames: [
+      { types: [TEST_FRAME, TEST_FRAME + 1], take: (_from, type, { length }) => note("frame")(type, length) },
+    ],
+    packets: [{ kind: TEST_KIND, take: (_header, { length }) => note("packet")(length) }],
+    load: async () => note("load")(),
+    start: note("start"),
+    peerUp: () =>
+      log.push(
+        `up, the router knows ${mesh.router.nextHops(mesh.router.routes()[0]?.destination ?? deps.identity.id, "any").length} ways`,
+      ),
+    peerQuiet: note("quiet"),
+    peerDown: note("down"),
+    linkUp: note("link up"),
+    linkDown: note("link down"),
+    linkMeasured: note("measured"),
+    writable: note("writable"),
+    routeChanged: note("route"),
+    defaultRouteChanged: note("default route"),
+    directoryChanged: note("directory"),
+    revoked: note("revoked"),
+    refused: note("refused"),
+    stop: () => log.push(`stop, ${mesh.peers.count} linked`),
+  };
+};
+
+class MeshWithEcho extends Mesh {
+  readonly echo = this.part("echo", echoPart);
+}
+
+async function echoMesh(changes: Partial<MeshDeps> = {}) {
+  const clock = new ManualClock();
+  const made = await depsFor(clock, 1, changes);
+  const mesh = await settled(clock, MeshWithEcho.open(made.deps));
+  const far = generateIdentity(made.random);
+  return { clock, mesh, far, log: mesh.echo.log, ...made };
+}
+
+describe("a part that is added", () => {
+  test("is one function and one row: it loads, hears, takes its frames and packets, and stops", async () => {
+    const { clock, mesh, far, log, identity, deps } = await echoMesh();
+    mesh.start();
+    const session = neighbour(clock, mesh, identity.id, far);
+    session.receive(Uint8Array.of(TEST_FRAME + 1, 1, 2));
+    const header = {
+      priority: 1,
+      plane: "any",
+      hopsLeft: 3,
+      source: far.id,
+      destination: identity.id,
+    } as const;
+    session.receive(encodePacket({ ...header, kind: TEST_KIND }, new Uint8Array(5)));
+    session.drain();
+    await settled(
+      clock,
+      mesh.setTrust(formatNodeId(new Uint8Array(32).fill(9)), {
+        level: "blocked",
+        reason: "",
+        by: "operator",
+      }),
+    );
+    session.close();
+    await clock.advance(10);
+    expect(log).toEqual([
+      ...[
+        "directory",
+        "load",
+        "start",
+        "up, the router knows 0 ways",
+        "link up",
+        "frame 241 3",
+        "packet 5",
+        "writable",
+      ],
+      `refused ${formatNodeId(new Uint8Array(32).fill(9))}`,
+      ...["link down closed", "down closed false"],
+    ]);
+    neighbour(clock, mesh, identity.id, far);
+    log.length = 0;
+    await settled(clock, mesh.stop());
+    // While the links are there, and its task before; the last word is its own.
+    expect(log).toEqual(["task ended ", "stop, 1 linked"]);
+    expect(deps.clock).toBe(clock);
+  });
+
+  test("its own packets reach it as well, and those of a refused node do not", async () => {
+    const { mesh, log, identity, far, clock, metrics } = await echoMesh();
+    mesh.packets.send(identity.id, TEST_KIND, new Uint8Array(7), { priority: 1 });
+    const session = neighbour(clock, mesh, identity.id, far);
+    const header = { priority: 1, plane: "any", hopsLeft: 3, destination: identity.id } as const;
+    const blocked = formatNodeId(new Uint8Array(32).fill(9));
+    await settled(clock, mesh.setTrust(blocked, { level: "blocked", reason: "", by: "operator" }));
+    session.receive(encodePacket({ ...header, source: blocked, kind: TEST_KIND }, new Uint8Array(8)));
+    expect(log.filter((line) => line.startsWith("packet"))).toEqual(["packet 7"]);
+    expect(await metrics.render()).toContain('godwit_packets_dropped_total{reason="refused"} 1');
+    await mesh.stop();
+  });
+});
+
+describe("dispatch", () => {
+  const refusal = async (part: Partial<MeshPart>, name = "second") => {
+    class Twice extends MeshWithEcho {
+      readonly second = this.part(name, () => ({ engine: undefined, ...part }));
+    }
+    const clock = new ManualClock();
+    const { deps } = await depsFor(clock);
+    return settled(clock, Twice.open(deps)).then(
+      () => "opened",
+      (error: Error) => error.message,
+    );
+  };
+  const take = () => {};
+
+  test("two that take the same are refused when the table is made, both named", async () => {
+    expect(await refusal({ frames: [{ types: [TEST_FRAME - 1, TEST_FRAME], take }] })).toBe(
+      "frame type 240 is taken by echo and by second",
+    );
+    expect(await refusal({ frames: [{ types: [0x35, 0x36], take }] })).toBe(
+      "frame type 53 is taken by custody and by second",
+    );
+    expect(await refusal({ packets: [{ kind: PacketKind.punch, take }] })).toBe(
+      "packet kind 5 is taken by punching and by second",
+    );
+    expect(await refusal({ frames: [{ types: [FrameType.hello, FrameType.hello], take }] })).toContain(
+      "the link itself",
+    );
+    expect(await refusal({ packets: [{ kind: PacketKind.traceReply, take }] })).toContain(
+      "the packets themselves",
+    );
+    expect(await refusal({ frames: [{ types: [9, 8], take }] })).toContain("no range");
+    expect(await refusal({ frames: [{ types: [0xff, 0x100], take }] })).toContain("no range");
+    expect(await refusal({ frames: [{ types: [0xf2, 0xff], take }], packets: [{ kind: 0, take }] })).toBe(
+      "opened",
+    );
+  });
+
+  test("every number of the registry has a taker or is one of those that never come over a link", async () => {
+    const { mesh, identity, far, clock, metrics } = await echoMesh();
+    const session = neighbour(clock, mesh, identity.id, far);
+    const never = [FrameType.enrolRequest, FrameType.enrolGrant, FrameType.enrolRefuse];
+    for (const type of never) session.receive(Uint8Array.of(type));
+    expect(session.isClosed).toBe(false);
+    expect(await metrics.render()).toContain("godwit_frames_unknown_total 3");
+    const known = Object.values(FrameType).filter((type) => !(never as number[]).includes(type));
+    // Each of them is one byte long and no frame: whoever takes it throws, and the link closes, or it is an empty one.
+    for (const type of known) {
+      const one = neighbour(clock, mesh, identity.id, generateIdentity(seededRandom(type + 100)));
+      one.receive(Uint8Array.of(type));
+    }
+    expect(await metrics.render()).toContain("godwit_frames_unknown_total 3");
+    await mesh.stop();
+  });
+
+  test("what nobody takes is counted once and costs no link", async () => {
+    const { mesh, identity, far, clock, metrics } = await echoMesh();
+    const session = neighbour(clock, mesh, identity.id, far);
+    session.receive(Uint8Array.of(0x7e, 1));
+    const header = {
+      priority: 1,
+      plane: "any",
+      hopsLeft: 3,
+      source: far.id,
+      destination: identity.id,
+    } as const;
+    const packet = encodePacket({ ...header, kind: 0x7e }, new Uint8Array(1));
+    expect(packetPayload(packet)).toHaveLength(1);
+    session.receive(packet);
+    expect(session.isClosed).toBe(false);
+    const text = await metrics.render();
+    expect(text).toContain("godwit_frames_unknown_total 1");
+    expect(text).toContain('godwit_packets_dropped_total{reason="unknown_kind"} 1');
+    await mesh.stop();
+  });
+});
+
+describe("a hook that throws", () => {
+  test("keeps nobody from hearing; it is counted by name, and the link it came on is closed", async () => {
+    const last: string[] = [];
+    class Broken extends MeshWithEcho {
+      readonly broken = this.part("broken", () => ({
+        engine: undefined,
+        peerUp: () => {
+          throw new Error("a bug in a part");
+        },
+      }));
+      readonly last = this.part("last", () => ({
+        engine: undefined,
+        peerUp: () => void last.push("up"),
+        peerDown: () => void last.push("down"),
+      }));
+    }
+    const clock = new ManualClock();
+    const { deps, identity, metrics, random } = await depsFor(clock);
+    const mesh = await settled(clock, Broken.open(deps));
+    const session = neighbour(clock, mesh, identity.id, generateIdentity(random));
+    expect(last).toEqual(["up"]);
+    await clock.advance(10);
+    expect([session.isClosed, session.closedWith?.message, mesh.peers.count]).toEqual([
+      true,
+      "a bug in a part",
+      0,
+    ]);
+    expect(last).toEqual(["up", "down"]);
+    expect(await metrics.render()).toContain('godwit_mesh_part_failures_total{part="broken"} 1');
+    await mesh.stop();
+  });
+});
+
+describe("the end", () => {
+  test("comes in the reverse order of the rows, and a part that has stopped hears no more", async () => {
+    const order: string[] = [];
+    const part = (name: string) => () => ({
+      engine: undefined,
+      peerDown: () => void order.push(`${name} down`),
+      stop: () => void order.push(`${name} stop`),
+    });
+    class Three extends Mesh {
+      readonly a = this.part("a", part("a"));
+      readonly b = this.part("b", part("b"));
+    }
+    const clock = new ManualClock();
+    const { deps, identity, random, heard } = await depsFor(clock);
+    const mesh = await settled(clock, Three.open(deps));
+    const session = neighbour(clock, mesh, identity.id, generateIdentity(random));
+    heard.length = 0;
+    await settled(clock, mesh.stop());
+    expect(order).toEqual(["b stop", "a stop"]);
+    // The farewell goes before the goodbye.
+    const types = session.sent.map((frame) => frame[0]);
+    expect(types.indexOf(FrameType.goodbye)).toBe(types.length - 1);
+    expect(types.lastIndexOf(FrameType.memberFacts)).toBeGreaterThan(0);
+    expect([session.isClosed, mesh.peers.count, heard]).toEqual([true, 0, []]);
+    expect(mesh.book.lastSeenMs(session.remote)).toBeGreaterThan(0);
+  });
+
+  test("nothing fires after it, whatever was under way", async () => {
+    const { clock, mesh, far, identity, heard, log } = await echoMesh();
+    mesh.start();
+    mesh.view.hint("static", { endpoint: "tcp://192.0.2.1:1", permanent: true });
+    await clock.advance(100);
+    expect(mesh.dialer.targets[0]?.state).toBe("dialing");
+    neighbour(clock, mesh, identity.id, far);
+    mesh.setEndpoints(["tcp://192.0.2.7:1"]);
+    const stopping = mesh.stop();
+    await settled(clock, stopping);
+    heard.length = log.length = 0;
+    const late = neighbour(clock, mesh, identity.id, generateIdentity(seededRandom(5)));
+    expect(late.isClosed).toBe(true);
+    mesh.view.hint("static", { endpoint: "tcp://192.0.2.2:1", permanent: true });
+    mesh.setEndpoints(["tcp://192.0.2.8:1"]);
+    await clock.advance(10);
+    expect(clock.nextAtMs()).toBeUndefined();
+    await clock.advance(1e9);
+    expect(heard.filter((line) => !line.startsWith("hintHeard"))).toEqual([]);
+    expect([log, mesh.peers.count, mesh.stop()]).toEqual([[], 0, stopping]);
+  });
+
+  test("a load that fails stops what there is, in the same order, and leaves no timer", async () => {
+    const order: string[] = [];
+    const part = (name: string, load: () => Promise<void>) => (context: PartContext) => {
+      context.deps.clock.after(50, () => void order.push("timer"));
+      return { engine: undefined, load, stop: () => void order.push(name) };
+    };
+    class Failing extends Mesh {
+      readonly a = this.part(
+        "a",
+        part("a", async () => void order.push("a loaded")),
+      );
+      readonly b = this.part(
+        "b",
+        part("b", () => Promise.reject(new Error("its rows cannot be read"))),
+      );
+      readonly c = this.part(
+        "c",
+        part("c", async () => void order.push("c loaded")),
+      );
+    }
+    const clock = new ManualClock();
+    const { deps } = await depsFor(clock);
+    const failed = await settled(clock, Failing.open(deps)).catch((error: Error) => error.message);
+    expect(failed).toBe("its rows cannot be read");
+    expect(order).toEqual(["a loaded", "c", "b", "a"]);
+    await clock.advance(1_000);
+    expect(order).toHaveLength(4);
+    expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("so does a part that cannot be made", async () => {
+    const stopped: string[] = [];
+    class Half extends Mesh {
+      readonly a = this.part("a", ({ deps }) => {
+        deps.clock.after(1e9, () => {});
+        return { engine: undefined, stop: () => void stopped.push("a") };
+      });
+      readonly b = this.part("b", () => {
+        throw new Error("it cannot be made");
+      });
+    }
+    const clock = new ManualClock();
+    const { deps } = await depsFor(clock);
+    expect(await settled(clock, Half.open(deps)).catch((error: Error) => error.message)).toBe(
+      "it cannot be made",
+    );
+    await clock.advance(10);
+    expect([stopped, clock.nextAtMs()]).toEqual([["a"], undefined]);
+  });
+});
+
+/** The type says it as well: a part gets no clock but its scope's. */
+export type PartClock = PartContext["deps"]["clock"] extends Clock ? true : never;

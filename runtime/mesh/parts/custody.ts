@@ -1,0 +1,67 @@
+/** Custody joined to the mesh: the frames of mail, the ways that routes offer it, and what names mean. */
+import { Custody } from "../../custody/custody.ts";
+import { FrameType } from "../../wire/constants.ts";
+import { packetAssociated, PacketKind } from "../../wire/packet.ts";
+import type { PartOf, PartContext } from "../part.ts";
+import { createCarrier } from "./carrier.ts";
+import { createDirectory } from "./directory.ts";
+
+export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> {
+  const { identity, network, clock, random, log, metrics, store, limits, callsign, location } = deps;
+  const self = identity.id;
+  const custody = new Custody(
+    {
+      self,
+      network,
+      clock,
+      random,
+      log,
+      metrics,
+      store,
+      limits,
+      storeEpoch: kept.boot.storeEpoch,
+      sealer: kept.sealer,
+      directory: createDirectory({ self, callsign, location }, kept),
+      carrier: createCarrier(self, mesh),
+      sign: (bytes) => identity.sign(bytes),
+      verify: deps.verify,
+      isRefused: (id) => mesh.isRefused(id),
+    },
+    deps.events,
+    {
+      handed: (neighbour, destination) => mesh.quarantine.onHanded(neighbour, destination),
+      returned: (neighbour, destination, priority) =>
+        mesh.quarantine.onReturned(neighbour, destination, priority),
+      testAnswered: (id, by) => mesh.quarantine.onTestAnswered(id, by),
+    },
+  );
+  return {
+    engine: custody,
+    frames: [
+      {
+        types: [FrameType.bundle, FrameType.chunk],
+        take: (from, type, frame) => custody.onFrame(from, type, frame),
+      },
+    ],
+    packets: [
+      {
+        kind: PacketKind.transient,
+        take: (header, payload) =>
+          custody.deliverTransient(header.source, payload, packetAssociated(header), header.priority),
+      },
+    ],
+    load: () => custody.load(),
+    peerUp: (peer) => custody.onNeighbourUp(peer.id, peer.storeEpoch),
+    peerDown: ({ id }) => custody.onNeighbourDown(id),
+    linkDown: (peer, { isRetiring }) => {
+      // What it carried may be lost, and the other links know nothing of it. A retired one carried nothing.
+      if (peer.links.length > 0 && !isRetiring) custody.onLinkLost(peer.id);
+    },
+    writable: ({ id }) => custody.onWritable(id),
+    routeChanged: (destination) => custody.onRoute(destination),
+    defaultRouteChanged: (isThere) => custody.onDefaultRoute(isThere),
+    directoryChanged: () => custody.onDirectory(),
+    revoked: ({ record }) => custody.onRevoked(record.id),
+    stop: () => custody.stop(),
+  };
+}

@@ -1,0 +1,36 @@
+/** A member's side of joining, joined to the mesh: its neighbours hear which invitations were used. */
+import { Enrolment } from "../../join/enrolment.ts";
+import { FrameType } from "../../wire/constants.ts";
+import type { PartOf, PartContext } from "../part.ts";
+
+export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<Enrolment> {
+  const { identity, network, clock, random, log, metrics, store, verify, events } = deps;
+  const enrolment = new Enrolment({
+    identity,
+    network,
+    clock,
+    random,
+    log,
+    metrics,
+    store,
+    verify,
+    signal: scope.signal,
+    records: kept.records,
+    secrets: () => deps.liveSecrets(),
+    connected: () => mesh.peers.connected,
+    isReachable: (id) => mesh.router.reachable(id),
+    events,
+  });
+  return {
+    engine: enrolment,
+    frames: [
+      {
+        types: [FrameType.redemptions, FrameType.redemptions],
+        take: (from, _type, frame) => enrolment.onFrame(from, frame),
+      },
+    ],
+    load: () => enrolment.load(),
+    peerUp: (peer) => enrolment.onPeerUp(peer),
+    stop: () => enrolment.stop(),
+  };
+}

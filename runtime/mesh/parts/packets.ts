@@ -1,0 +1,31 @@
+/** Routed packets joined to the mesh: over the peers to the next hop, and at their end to the part that takes the kind. */
+import { Packets } from "../../route/packets.ts";
+import { FrameType } from "../../wire/constants.ts";
+import type { PartOf, PartContext } from "../part.ts";
+import { queueDelayTo } from "./carrier.ts";
+
+export function packetsPart({ mesh, deps, dispatch }: PartContext): PartOf<Packets> {
+  const { identity, clock, random, metrics } = deps;
+  const packets = new Packets({
+    self: identity.id,
+    clock,
+    random,
+    metrics,
+    nextHops: (destination, plane) => mesh.router.nextHops(destination, plane),
+    queueDelay: (id) => queueDelayTo(mesh, id),
+    send: (to, priority, frame) => mesh.peers.get(to)?.send(priority, frame) ?? false,
+    deliver: (header, payload) => {
+      if (mesh.isRefused(header.source)) return "refused";
+      return dispatch.packet(header, payload) ? undefined : "unknown_kind";
+    },
+  });
+  return {
+    engine: packets,
+    frames: [
+      {
+        types: [FrameType.packet, FrameType.packet],
+        take: (from, _type, frame) => packets.onFrame(from, frame),
+      },
+    ],
+  };
+}

@@ -1,0 +1,50 @@
+/** The peers joined to the mesh: what comes over links goes to the parts, and so does the word of who came and went. */
+import type { NodeId } from "../../kernel/ids.ts";
+import { shortId } from "../../kernel/ids.ts";
+import { Peers } from "../../peer/peers.ts";
+import { GoodbyeReason } from "../../wire/peer-messages.ts";
+import type { PartOf, PartContext } from "../part.ts";
+
+/** Linked for so long in all, a node finds a place here when strangers have taken the others, ms. */
+const WELCOME_LINKED_MS = 600_000;
+
+export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartContext): PartOf<Peers> {
+  const { identity, clock, random, log, metrics } = deps;
+  const { book, records, boot } = kept;
+  const isWelcome = (id: NodeId) => {
+    const { level, history } = book.standing(id);
+    return level === "trusted" || history.linkedMs >= WELCOME_LINKED_MS;
+  };
+  const peers = new Peers({
+    self: identity.id,
+    clock,
+    random,
+    log,
+    metrics,
+    signal: scope.signal,
+    bootId: mesh.bootId,
+    storeEpoch: boot.storeEpoch,
+    ownRecord: () => mesh.ownRecord.bytes,
+    isBlocked: (id) => mesh.isRefused(id),
+    isWelcome,
+    events: {
+      up: (peer) => tell("peerUp", peer),
+      quiet: (peer) => tell("peerQuiet", peer),
+      down: (peer, reason, isSilent) => tell("peerDown", peer, reason, isSilent),
+      linkUp: (peer, link) => tell("linkUp", peer, link),
+      linkDown: (peer, link, reason) => tell("linkDown", peer, link, reason),
+      measured: (peer) => tell("linkMeasured", peer),
+      frame: (peer, type, bytes) => dispatch.frame(peer.id, type, bytes),
+      record: (id, bytes) => {
+        if (records.offer(bytes, true, id) === "invalid")
+          log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
+      },
+      writable: (peer) => tell("writable", peer),
+    },
+  });
+  return {
+    engine: peers,
+    refused: (id) => peers.disconnect(id, GoodbyeReason.blocked),
+    stop: () => peers.stop(),
+  };
+}

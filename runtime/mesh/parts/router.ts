@@ -1,0 +1,60 @@
+/** The router joined to the mesh: it speaks over the peers, and all parts hear of what it finds. */
+import type { NodeId } from "../../kernel/ids.ts";
+import type { Peer } from "../../peer/peer.ts";
+import { Router } from "../../route/router.ts";
+import { FrameType } from "../../wire/constants.ts";
+import type { PartOf, PartContext } from "../part.ts";
+import { LinkCosts } from "./costs.ts";
+
+export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Router> {
+  const { identity, network, clock, random, log, metrics, destinationsMax } = deps;
+  const { boot, records } = kept;
+  const costs = new LinkCosts(deps.hopCostMs);
+  const router = new Router({
+    self: identity.id,
+    network,
+    bootEpoch: boot.bootEpoch,
+    clock,
+    random,
+    log,
+    metrics,
+    ...(destinationsMax === undefined ? {} : { limits: { destinationsMax } }),
+    sign: (bytes) => identity.sign(bytes),
+    // What a revoked node signed moves no route any more.
+    verify: (id, bytes, signature) => !records.isRevoked(id) && deps.verify(id, bytes, signature),
+    send: (to, frame) => void mesh.peers.get(to)?.send("control", frame),
+    onChange: ({ destination, reachable }) => tell("routeChanged", destination, reachable),
+    onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
+    ownRecord: () => mesh.ownRecord.bytes,
+    knownRecord: (id) => records.get(id),
+    onRecord: (id, bytes) => records.offer(bytes, true, id) !== "invalid",
+    onEpochTooLow: (epoch) => {
+      // The store was lost: records of the earlier life are above ours until they are numbered by the new epoch.
+      void boot.raiseBootEpoch(epoch).catch(() => {});
+      mesh.ownRecord.changed();
+    },
+  });
+  const reprice = (peer: Peer) => router.neighbourCost(peer.id, costs.of(peer));
+  return {
+    engine: router,
+    frames: [
+      {
+        types: [FrameType.routeUpdate, FrameType.record],
+        take: (from: NodeId, _type, frame) => router.handleFrame(from, frame),
+      },
+    ],
+    peerUp: (peer) => void router.neighbourUp(peer.id, { bootId: peer.bootId, cost: costs.of(peer) }),
+    peerDown: ({ id }) => {
+      router.neighbourDown(id);
+      costs.forget(id);
+    },
+    linkUp: reprice,
+    linkDown: (peer) => {
+      if (peer.links.length === 0) return;
+      router.linkLost(peer.id);
+      reprice(peer);
+    },
+    linkMeasured: reprice,
+    stop: () => router.close(),
+  };
+}

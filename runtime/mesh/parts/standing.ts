@@ -1,0 +1,64 @@
+/**
+ * Who a node is to this one: met, trusted, blocked, revoked, and what follows from it. The peer book and the record book
+ * remember; this tells the parts.
+ */
+import type { NodeId } from "../../kernel/ids.ts";
+import { shortId } from "../../kernel/ids.ts";
+import type { HeldRecord } from "../../membership/records.ts";
+import type { TrustGrant } from "../../trust/book.ts";
+import type { PartOf, PartContext } from "../part.ts";
+
+export interface Standing {
+  /** Gets no link, no custody and no name: by this operator's word or by a revocation. */
+  isRefused(id: NodeId): boolean;
+  /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
+  setTrust(id: NodeId, grant: TrustGrant): Promise<void>;
+  /** The record book took a revocation. */
+  onRevoked(held: HeldRecord): void;
+}
+
+export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<Standing> {
+  const { book, records, names } = kept;
+  const { identity, clock, log, events } = deps;
+  const isRefused = (id: NodeId) => book.isBlocked(id) || records.isRevoked(id);
+  const noteSeen = (id: NodeId) => book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs());
+  /** One source of hints among others: the view knows which endpoints somebody else wants for ever. */
+  const remember = (nodeId: NodeId, endpoints: readonly string[], permanent: boolean) => {
+    for (const endpoint of endpoints) mesh.view.hint("book", { endpoint, nodeId, permanent });
+  };
+  return {
+    engine: {
+      isRefused,
+      async setTrust(id, grant) {
+        const { level, reason, by } = grant;
+        await book.setTrust(id, grant);
+        log.info("trust changed", { peer: shortId(id), level, by, reason });
+        events.trustChanged(id, grant);
+        if (level === "blocked") tell("refused", id);
+        else if (level === "trusted") remember(id, records.get(id)?.record.endpoints ?? [], true);
+      },
+      onRevoked(held) {
+        const { id, signer, reason } = held.record;
+        log.warn("node revoked", { node: id, by: signer, reason });
+        // The others first, the revoked one among them, then it is cut off.
+        tell("revoked", held);
+        if (id !== identity.id) tell("refused", id);
+      },
+    },
+    /** Calls the neighbours of the last run and those the operator trusts. */
+    start() {
+      for (const { id, endpoints, trust } of book.nodes)
+        if (!isRefused(id) && id !== identity.id) remember(id, endpoints, trust === "trusted");
+    },
+    peerUp: ({ id }) => noteSeen(id),
+    peerDown: ({ id }) => noteSeen(id),
+    stop() {
+      for (const { id } of mesh.peers.connected) noteSeen(id);
+    },
+    refused(id) {
+      names.forget(id);
+      for (const { endpoint, nodeId } of mesh.dialer.targets)
+        if (nodeId === id) mesh.view.withdraw("book", endpoint);
+    },
+  };
+}

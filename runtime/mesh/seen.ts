@@ -1,0 +1,38 @@
+/** What the parts of a mesh see of each other. A part that no other one calls does not stand here. */
+import type { Sealer } from "../custody/context.ts";
+import type { Custody } from "../custody/custody.ts";
+import type { Names } from "../identity/names.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { MembershipView } from "../membership/hints.ts";
+import type { OwnRecord } from "../membership/own-record.ts";
+import type { RecordBook } from "../membership/records.ts";
+import type { Dialer } from "../peer/dialer.ts";
+import type { Peers } from "../peer/peers.ts";
+import type { Punching } from "../peer/punch.ts";
+import type { Packets } from "../route/packets.ts";
+import type { Router } from "../route/router.ts";
+import type { PeerBook, TrustGrant } from "../trust/book.ts";
+import type { PeerManager } from "../trust/manager.ts";
+import type { Quarantine } from "../trust/quarantine.ts";
+
+export interface MeshParts {
+  readonly bootId: Uint8Array;
+  readonly book: PeerBook;
+  readonly names: Names;
+  readonly records: RecordBook;
+  readonly sealer: Sealer;
+  readonly router: Router;
+  readonly peers: Peers;
+  readonly packets: Packets;
+  readonly ownRecord: OwnRecord;
+  readonly custody: Custody;
+  readonly quarantine: Quarantine;
+  readonly dialer: Dialer;
+  readonly view: MembershipView;
+  readonly punching: Punching;
+  readonly manager: PeerManager;
+  /** Blocked or revoked. */
+  isRefused(id: NodeId): boolean;
+  /** Resolves when durable. */
+  setTrust(id: NodeId, grant: TrustGrant): Promise<void>;
+}
