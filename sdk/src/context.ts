@@ -94,7 +94,10 @@ export interface PluginContext {
   /** A gauge `godwit_plugin_<id>_<name>`. */
   gauge(name: string, help: string, labels?: readonly string[]): MetricGauge;
   readonly transport: {
-    /** Registers the dialling half. Two instances with one scheme are allowed; the first that can dial does. */
+    /**
+     * Registers the dialling half. Several instances may have one scheme: the first that can dial does. They are asked in the
+     * order in which they were started, each for its own `dialTimeoutMs`, until one has a pipe; only a dial that is given up ends that.
+     */
     register(driver: TransportDriver): void;
     /** Hands an accepted pipe to the node, which owns it from here. */
     accept(pipe: Pipe): void;

@@ -1,78 +1,21 @@
 /** Flows over a channel in memory: order, bounds, endings, and what a far end must not do. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { ManualClock } from "../../kernel/clock.ts";
-import type { GodwitError } from "../../kernel/errors.ts";
-import { Flows, FLOWS_MAX, type FlowHandlers, type FlowSource } from "./flow.ts";
+import { type Flows, FLOWS_MAX, type FlowHandlers, type FlowSource } from "./flow.ts";
 import { FlowPipe, type FlowProperties } from "./flow-pipe.ts";
 import { openPump } from "./flow-pump.ts";
-import { type ChannelHandlers, type FrameChannel, FramePort } from "./port.ts";
+import { FrameBed } from "./testing.ts";
 import { DATA_BYTES_MAX, encodeU32, FLOW_WINDOW_BYTES, PluginFrame } from "./frames.ts";
 
-/** Two ends; what one writes waits until `turn` hands it over. */
-function channelPair() {
-  const waiting: (() => void)[] = [];
-  const end = () => {
-    let handlers: ChannelHandlers | undefined;
-    const self = {
-      far: undefined as { deliver(bytes: Uint8Array): void; closed(): void } | undefined,
-      deliver: (bytes: Uint8Array) => handlers?.data(bytes),
-      closed: () => handlers?.closed(),
-      channel: {
-        queuedBytes: 0,
-        open: (given: ChannelHandlers) => {
-          handlers = given;
-        },
-        write: (bytes: Uint8Array) => {
-          const copy = bytes.slice();
-          waiting.push(() => self.far?.deliver(copy));
-        },
-        close: () => void waiting.push(() => self.far?.closed()),
-      } satisfies FrameChannel,
-    };
-    return self;
-  };
-  const [a, b] = [end(), end()];
-  a.far = b;
-  b.far = a;
-  return { a: a.channel, b: b.channel, waiting };
-}
-
+/** Only the flows of both ends. */
 class Bed {
-  readonly clock = new ManualClock();
-  readonly errors: (GodwitError | undefined)[] = [];
-  readonly node: Flows;
-  readonly plugin: Flows;
-  readonly #waiting: (() => void)[];
+  readonly #frames = new FrameBed();
+  readonly clock = this.#frames.clock;
+  readonly errors = this.#frames.errors;
+  readonly node: Flows = this.#frames.node.flows;
+  readonly plugin: Flows = this.#frames.plugin.flows;
 
-  constructor() {
-    const { a, b, waiting } = channelPair();
-    this.#waiting = waiting;
-    this.node = this.#end(a, 2);
-    this.plugin = this.#end(b, 1);
-  }
-
-  #end(channel: FrameChannel, first: 1 | 2): Flows {
-    const port: FramePort = new FramePort(channel, {
-      frame: (type, id, body) => void flows.handle(type, id, body),
-      closed: (error) => {
-        this.errors.push(error);
-        flows.close(error ?? ({} as GodwitError));
-      },
-    });
-    const flows: Flows = new Flows(port, this.clock, first);
-    return flows;
-  }
-
-  /** Until nothing moves any more. */
-  async settle(): Promise<void> {
-    for (let idle = 0; idle < 3;) {
-      await Promise.resolve();
-      const ready = this.#waiting.splice(0);
-      idle = ready.length === 0 ? idle + 1 : 0;
-      for (const hand of ready) hand();
-    }
-  }
+  settle = (): Promise<void> => this.#frames.settle();
 }
 
 const facts = (kind: "stream" | "datagram"): FlowProperties => ({

@@ -4,7 +4,7 @@ import { systemClock } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { openPump } from "../frames/flow-pump.ts";
-import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
+import { PluginFrame } from "../frames/frames.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
@@ -17,9 +17,6 @@ import { createLog } from "./log.ts";
 export interface GuestContext {
   readonly ctx: ServiceContext;
   flushMetrics(): void;
-  /** `bytes` are the handler's. */
-  onCall(id: number, call: { readonly method: string }, bytes: Uint8Array): void;
-  onCancel(id: number): void;
   /** `bytes` are borrowed. */
   onEvent(event: { readonly event: string }, bytes: Uint8Array): void;
   onOpen(id: number, opened: { readonly what: string }, bytes: Uint8Array): void;
@@ -30,7 +27,6 @@ export function createContext(parts: ContextParts): GuestContext {
   let { addresses } = configure;
   let driver: TransportDriver | undefined;
   const watchers = new Set<() => void>();
-  const dials = new Map<number, AbortController>();
   const metrics = createMetrics(port, systemClock);
   scope.own(() => metrics.stop());
   const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
@@ -41,28 +37,21 @@ export function createContext(parts: ContextParts): GuestContext {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
   };
 
-  async function dial(id: number, endpoint: string, expected: string | undefined): Promise<void> {
-    const controller = new AbortController();
-    dials.set(id, controller);
+  calls.add("dial", async (args, _bytes, cancelled) => {
+    const { endpoint, expected } = args as { readonly endpoint: string; readonly expected?: string };
+    if (driver === undefined) throw godwitError("GODWIT_ENDPOINT_INVALID", "no transport is registered");
+    const pipe = await driver.dial(endpoint, AbortSignal.any([cancelled, scope.signal]), expected);
     try {
-      if (driver === undefined) throw godwitError("GODWIT_ENDPOINT_INVALID", "no transport is registered");
-      const signal = AbortSignal.any([controller.signal, scope.signal]);
-      const pipe = await driver.dial(endpoint, signal, expected);
-      let flow: number;
-      try {
-        flow = flows.newId();
-      } catch (error) {
-        pipe.close();
-        throw error;
-      }
-      port.sendParts(PluginFrame.answer, id, { value: { flow, pipe: pipeProperties(pipe) } });
-      openPump(flows, flow, pipeSource(pipe), pipe.kind);
+      const flow = flows.newId();
+      return {
+        json: { flow, pipe: pipeProperties(pipe) },
+        after: () => openPump(flows, flow, pipeSource(pipe), pipe.kind),
+      };
     } catch (error) {
-      port.sendParts(PluginFrame.answer, id, { error: wireErrorOf(error) });
-    } finally {
-      dials.delete(id);
+      pipe.close();
+      throw error;
     }
-  }
+  });
 
   const ctx: EngineContext & HealContext = {
     instance: configure.instance,
@@ -72,10 +61,10 @@ export function createContext(parts: ContextParts): GuestContext {
     signal: scope.signal,
     storage: {
       get: (key) =>
-        calls.call("storage.get", { key }, ({ value, bytes }) => (value === true ? bytes : undefined)),
-      set: (key, value) => calls.call("storage.set", { key }, () => {}, { bytes: value }),
-      delete: (key) => calls.call("storage.delete", { key }, () => {}),
-      keys: () => calls.call("storage.keys", {}, ({ value }) => value as string[]),
+        calls.ask("storage.get", { key }, (value, bytes) => (value === true ? bytes.slice() : undefined)),
+      set: (key, value) => calls.ask("storage.set", { key }, () => {}, { bytes: value }),
+      delete: (key) => calls.ask("storage.delete", { key }, () => {}),
+      keys: () => calls.ask("storage.keys", {}, (value) => value as string[]),
     },
     net,
     peers,
@@ -89,8 +78,8 @@ export function createContext(parts: ContextParts): GuestContext {
         scope.own(() => void watchers.delete(fn));
       },
     },
-    deriveSeed: (purpose) => calls.call("seed", { purpose }, ({ bytes }) => bytes),
-    folder: async () => parts.folder ?? (await calls.call("folder", {}, ({ value }) => value as string)),
+    deriveSeed: (purpose) => calls.ask("seed", { purpose }, (_value, bytes) => bytes.slice()),
+    folder: async () => parts.folder ?? (await calls.ask("folder", {}, (value) => value as string)),
     spawn: (name, task) => scope.spawn(name, task),
     own: (dispose) => scope.own(dispose),
     health: (health) => {
@@ -133,19 +122,6 @@ export function createContext(parts: ContextParts): GuestContext {
   return {
     ctx: withMesh,
     flushMetrics: () => metrics.flush(),
-    onCall(id, call, bytes) {
-      if (call.method === "dial") {
-        const { endpoint, expected } = call as unknown as { endpoint: string; expected?: string };
-        return void dial(id, endpoint, expected);
-      }
-      if (call.method === "request") return peersFrames.onCall(id, call);
-      if (call.method === "message" && mesh !== undefined) return mesh.onMessage(id, call);
-      offers.onCall(id, call, bytes);
-    },
-    onCancel(id) {
-      dials.get(id)?.abort(new DOMException("the node gave up the dial", "AbortError"));
-      offers.onCancel(id);
-    },
     onEvent(given, bytes) {
       if (given.event === "addresses") {
         ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });

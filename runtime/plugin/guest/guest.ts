@@ -10,10 +10,10 @@ import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { Scope } from "../../kernel/scope.ts";
 import { importPlugin, startPlugin } from "../package/code.ts";
+import { Calls, pluginFailureOf } from "../frames/calls.ts";
 import { Flows } from "../frames/flow.ts";
 import { type FrameChannel, FramePort } from "../frames/port.ts";
 import { decodeParts, PLUGIN_PROTOCOL_VERSION, PluginFrame, wireErrorOf } from "../frames/frames.ts";
-import { GuestCalls } from "./calls.ts";
 import { createContext, type GuestContext } from "./context.ts";
 import type { Configure } from "./parts.ts";
 
@@ -40,7 +40,7 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
     closed: () => surroundings.exit(),
   });
   const flows = new Flows(port, systemClock, 1);
-  const calls: GuestCalls = new GuestCalls(port, flows);
+  const calls: Calls = new Calls(port, { clock: systemClock, farEnd: "the node", errorOf: pluginFailureOf });
 
   function fail(error: unknown): void {
     if (hasFailed) return;
@@ -83,7 +83,7 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
   }
 
   function handle(type: number, id: number, body: Uint8Array): void {
-    if (flows.handle(type, id, body)) return;
+    if (flows.handle(type, id, body) || calls.handle(type, id, body)) return;
     switch (type) {
       case PluginFrame.configure: {
         const { json, bytes } = decodeParts(body);
@@ -93,14 +93,6 @@ export function runGuest(channel: FrameChannel, surroundings: GuestSurroundings)
         return void stop();
       case PluginFrame.ping:
         return pong(id);
-      case PluginFrame.answer:
-        return calls.onAnswer(id, body);
-      case PluginFrame.call: {
-        const { json, bytes } = decodeParts(body);
-        return context?.onCall(id, json as { method: string }, bytes.slice());
-      }
-      case PluginFrame.cancel:
-        return context?.onCancel(id);
       case PluginFrame.event: {
         const { json, bytes } = decodeParts(body);
         return context?.onEvent(json as { event: string }, bytes);

@@ -8,15 +8,13 @@ import type {
   MeshStation,
   SentMessage,
 } from "@godwit/sdk";
-import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { godwitError } from "../../kernel/errors.ts";
 import { FlowPipe } from "../frames/flow-pipe.ts";
-import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
 import { flowFacts } from "./net.ts";
 import type { ContextParts } from "./parts.ts";
 
 export interface GuestMesh {
   readonly mesh: Mesh;
-  onMessage(id: number, call: object): void;
   onEvent(event: object): void;
   onOpen(id: number, opened: object, metadata: Uint8Array): void;
 }
@@ -24,7 +22,7 @@ export interface GuestMesh {
 /** JSON has no undefined: what the SDK says may be undefined is not there, or null. */
 const orUndefined = <T>(value: unknown): T | undefined => (value === null ? undefined : (value as T));
 
-export function createMesh({ calls, flows, port, scope }: ContextParts, self: MeshSelf): GuestMesh {
+export function createMesh({ calls, flows, scope }: ContextParts, self: MeshSelf): GuestMesh {
   const messages = new Map<number, (message: IncomingMessage) => void | Promise<void>>();
   const sent = new Map<number, (message: SentMessage) => void>();
   const streams = new Map<number, (stream: IncomingMeshStream) => void>();
@@ -32,7 +30,7 @@ export function createMesh({ calls, flows, port, scope }: ContextParts, self: Me
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
-  const now = <T>(method: string, args: object = {}): T => (check(), calls.callNow(method, args) as T);
+  const now = <T>(method: string, args: object = {}): T => (check(), calls.askNow(method, args) as T);
   const streamOf = (
     id: number,
     { remote, service }: { readonly remote: string; readonly service: string },
@@ -55,7 +53,7 @@ export function createMesh({ calls, flows, port, scope }: ContextParts, self: Me
       end: () => flow.end(),
       pause: (paused) => flow.pause(paused),
       reset: () => flow.reset(),
-      accept: () => void calls.call("mesh.accept", { flow: id }, () => {}).catch(() => {}),
+      accept: () => void calls.ask("mesh.accept", { flow: id }, () => {}).catch(() => {}),
     };
   };
   const mesh: Mesh = {
@@ -63,7 +61,7 @@ export function createMesh({ calls, flows, port, scope }: ContextParts, self: Me
     stations: () => now<MeshStation[]>("mesh.stations"),
     send: async ({ body, ...message }) => (
       check(),
-      await calls.call("mesh.send", message, ({ value }) => value as { id: string }, { bytes: body })
+      await calls.ask("mesh.send", message, (value) => value as { id: string }, { bytes: body })
     ),
     sent: (id) => orUndefined<SentMessage>(now("mesh.sent", { id })),
     onMessage(handler) {
@@ -76,12 +74,12 @@ export function createMesh({ calls, flows, port, scope }: ContextParts, self: Me
     },
     openStream: async (to, service, { metadata, signal } = {}) => (
       check(),
-      await calls.call(
+      await calls.ask(
         "mesh.openStream",
         { to, service },
-        ({ value, bytes }) => {
+        (value, bytes) => {
           const answer = value as { flow: number; remote: string; service: string };
-          return streamOf(answer.flow, answer, bytes, "outbound");
+          return streamOf(answer.flow, answer, bytes.slice(), "outbound");
         },
         { signal, ...(metadata === undefined ? {} : { bytes: metadata }) },
       )
@@ -96,23 +94,20 @@ export function createMesh({ calls, flows, port, scope }: ContextParts, self: Me
       },
       list: (page) => now<IncomingMessage[]>("mesh.inbox.list", page),
       get: (id) => orUndefined<IncomingMessage>(now("mesh.inbox.get", { id })),
-      body: async (id) => (check(), await calls.call("mesh.inbox.body", { id }, ({ bytes }) => bytes)),
-      remove: async (id) => (check(), await calls.call("mesh.inbox.remove", { id }, () => {})),
+      body: async (id) => (
+        check(),
+        await calls.ask("mesh.inbox.body", { id }, (_value, bytes) => bytes.slice())
+      ),
+      remove: async (id) => (check(), await calls.ask("mesh.inbox.remove", { id }, () => {})),
     },
   };
+  calls.add("message", async (args) => {
+    const { handler, message } = args as { handler: number; message: IncomingMessage };
+    await messages.get(handler)?.(message);
+    return {};
+  });
   return {
     mesh,
-    onMessage(id, call) {
-      const { handler, message } = call as { handler: number; message: IncomingMessage };
-      const run = async () => {
-        await messages.get(handler)?.(message);
-      };
-      run().then(
-        () => port.sendParts(PluginFrame.answer, id, {}),
-        (error: unknown) =>
-          port.sendParts(PluginFrame.answer, id, { error: wireErrorOf(asGodwitError(error)) }),
-      );
-    },
     onEvent(event) {
       const {
         event: name,

@@ -2,9 +2,9 @@
 import type { HostPort, NetStream, PluginNet } from "@godwit/sdk";
 import type { Scope } from "../../kernel/scope.ts";
 import { decodeDatagram, encodeDatagram } from "../frames/datagram.ts";
+import type { Calls } from "../frames/calls.ts";
 import type { Flows } from "../frames/flow.ts";
 import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
-import type { GuestCalls } from "./calls.ts";
 
 export interface GuestNet extends PluginNet {
   onOpen(id: number, opened: object): void;
@@ -26,7 +26,7 @@ export const flowFacts = (
   mtu: 0,
 });
 
-export function createNet(calls: GuestCalls, flows: Flows, scope: Scope): GuestNet {
+export function createNet(calls: Calls, flows: Flows, scope: Scope): GuestNet {
   const listeners = new Map<number, (stream: NetStream) => void>();
   const streamOf = (
     id: number,
@@ -46,29 +46,29 @@ export function createNet(calls: GuestCalls, flows: Flows, scope: Scope): GuestN
   };
   return {
     connect: (host, port, signal) =>
-      calls.call(
+      calls.ask(
         "net.connect",
         { host, port },
-        ({ value }) => {
+        (value) => {
           const answer = value as { flow: number; remote: HostPort; local: HostPort };
           return streamOf(answer.flow, answer, "outbound");
         },
         { signal: signal === undefined ? scope.signal : AbortSignal.any([signal, scope.signal]) },
       ),
     listen: (host, port, onStream) =>
-      calls.call("net.listen", { host, port }, ({ value }) => {
+      calls.ask("net.listen", { host, port }, (value) => {
         const { listener, port: bound } = value as { listener: number; port: number };
         listeners.set(listener, onStream);
         return {
           port: bound,
           close() {
             if (!listeners.delete(listener)) return;
-            calls.call("net.unlisten", { listener }, () => {}).catch(() => {});
+            calls.ask("net.unlisten", { listener }, () => {}).catch(() => {});
           },
         };
       }),
     datagrams: (host, port, onDatagram) =>
-      calls.call("net.datagrams", { host, port }, ({ value }) => {
+      calls.ask("net.datagrams", { host, port }, (value) => {
         const { flow: id, port: bound } = value as { flow: number; port: number };
         const flow = new FlowPipe(flows, id, flowFacts("datagram", "outbound"));
         flow.open({

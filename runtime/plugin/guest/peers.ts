@@ -1,7 +1,7 @@
 /** `ctx.peers` and `ctx.onRequest` over frames. */
 import type { PeerFacts, Peers } from "@godwit/sdk";
-import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
-import { PluginFrame, wireErrorOf } from "../frames/frames.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { PluginFrame } from "../frames/frames.ts";
 import type { ContextParts } from "./parts.ts";
 
 type RequestHandler = (request: string, input: unknown) => Promise<unknown>;
@@ -9,8 +9,6 @@ type RequestHandler = (request: string, input: unknown) => Promise<unknown>;
 export interface GuestPeers {
   readonly peers: Peers;
   onRequest(handler: RequestHandler): void;
-  /** The node asks the plugin. */
-  onCall(id: number, call: object): void;
   onEvent(event: object, bytes: Uint8Array): void;
 }
 
@@ -25,7 +23,7 @@ export function createPeers({ calls, port, scope }: ContextParts): GuestPeers {
   /** The node has one subscription of each kind; who listens is known here. */
   const subscribe = <T>(handlers: Set<T>, handler: T, method: string) => {
     check();
-    if (handlers.size === 0) calls.callNow(method, {});
+    if (handlers.size === 0) calls.askNow(method, {});
     handlers.add(handler);
   };
   const guarded = (what: string, run: () => void) => {
@@ -40,40 +38,28 @@ export function createPeers({ calls, port, scope }: ContextParts): GuestPeers {
       });
     }
   };
+  calls.add("request", async (args) => {
+    const { request, input } = args as { readonly request: string; readonly input?: unknown };
+    return { json: (await onRequest?.(request, input)) ?? null };
+  });
   return {
     peers: {
       get self() {
         if (self === undefined) {
-          const { callsign, ...rest } = calls.callNow("peers.self", {}) as Peers["self"];
+          const { callsign, ...rest } = calls.askNow("peers.self", {}) as Peers["self"];
           self = { ...rest, callsign };
         }
         return self;
       },
-      list: () => (check(), calls.callNow("peers.list", {}) as PeerFacts[]),
+      list: () => (check(), calls.askNow("peers.list", {}) as PeerFacts[]),
       onChange: (fn) => subscribe(changes, fn, "peers.onChange"),
-      send: (to, message) => !scope.isClosed && calls.callNow("peers.send", { to }, message) === true,
+      send: (to, message) => !scope.isClosed && calls.askNow("peers.send", { to }, message) === true,
       onMessage: (fn) => subscribe(messages, fn, "peers.onMessage"),
     },
     onRequest(handler) {
       check();
-      if (onRequest === undefined) calls.callNow("onRequest", {});
+      if (onRequest === undefined) calls.askNow("onRequest", {});
       onRequest = handler;
-    },
-    onCall(id, call) {
-      const { request, input } = call as { readonly request: string; readonly input?: unknown };
-      const run = async () => {
-        try {
-          return await onRequest?.(request, input);
-        } catch (error) {
-          if (error instanceof GodwitError) throw error;
-          throw godwitError("GODWIT_PLUGIN_FAILED", error instanceof Error ? error.message : String(error));
-        }
-      };
-      run().then(
-        (value) => port.sendParts(PluginFrame.answer, id, { value: value ?? null }),
-        (error: unknown) =>
-          port.sendParts(PluginFrame.answer, id, { error: wireErrorOf(asGodwitError(error)) }),
-      );
     },
     onEvent(event, bytes) {
       const { event: name, from } = event as { readonly event: string; readonly from: string };

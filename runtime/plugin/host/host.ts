@@ -4,13 +4,14 @@
  * be on site. Never knows what a plugin does; the node hears of pipes, endpoints, hints and health through `HostEvents`.
  * Built-in plugins come through the same door.
  */
-import type { Pipe, Plugin, PluginHealth, PluginNamespace, TransportDriver } from "@godwit/sdk";
+import type { Pipe, Plugin, PluginHealth, PluginNamespace } from "@godwit/sdk";
 import { Backoff, CrashBudget } from "../../kernel/backoff.ts";
 import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
 import { Scope } from "../../kernel/scope.ts";
 import { SDK_VERSION } from "@godwit/sdk";
 import { startWaves } from "./order.ts";
 import { createHostContext } from "./context.ts";
+import { type Candidate, dialInTurn, dialTimeoutMs } from "./dial.ts";
 import { Offers } from "./offers.ts";
 import {
   type PluginInstance,
@@ -27,8 +28,6 @@ import { validateOptions, keyOf } from "./options.ts";
 const START_DEADLINE_MS = 30_000;
 /** What it owns must be disposed of within this; then it is left behind. */
 const STOP_DEADLINE_MS = 5_000;
-/** What a transport may ask for its dials. */
-const DIAL_TIMEOUT_MS = { min: 1_000, max: 30 * 86_400_000 } as const;
 /** Pauses before a failed plugin is started anew. */
 const RESTART = { firstMs: 1_000, capMs: 60_000 } as const;
 /** More failures than this within the window: it rests for the window, and `/health` says so. */
@@ -125,28 +124,21 @@ export class PluginHost {
 
   /** True when some transport claims the endpoint's scheme. */
   canDial(endpoint: string): boolean {
-    return this.#driverFor(endpoint) !== undefined;
+    return this.#candidatesFor(endpoint).length > 0;
   }
 
-  /** What the transport asks for its dials; undefined: the default. */
+  /** What those that claim its scheme ask for a dial, together; undefined: the default. */
   dialTimeoutMs(endpoint: string): number | undefined {
-    const wanted = this.#driverFor(endpoint)?.dialTimeoutMs;
-    if (wanted === undefined) return undefined;
-    return Math.min(DIAL_TIMEOUT_MS.max, Math.max(DIAL_TIMEOUT_MS.min, wanted));
+    const candidates = this.#candidatesFor(endpoint);
+    return candidates.length === 0 ? undefined : dialTimeoutMs(candidates);
   }
 
-  dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe> {
-    const driver = this.#driverFor(endpoint);
-    if (driver === undefined) {
-      return Promise.reject(
-        godwitError("GODWIT_ENDPOINT_INVALID", `no running transport dials ${endpoint}; configure one`),
-      );
-    }
-    try {
-      return driver.dial(endpoint, signal, expected);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  /** By the first that can, in the order in which they were started. */
+  async dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe> {
+    const candidates = this.#candidatesFor(endpoint);
+    if (candidates.length === 0)
+      throw godwitError("GODWIT_ENDPOINT_INVALID", `no running transport dials ${endpoint}; configure one`);
+    return await dialInTurn(candidates, this.#deps.clock, endpoint, signal, expected);
   }
 
   /** What the operator asks of a plugin; `name` where several of its instances run. Rejects as it does, or with GODWIT_NOT_FOUND. */
@@ -285,9 +277,11 @@ export class PluginHost {
     this.#deps.events.health(running);
   }
 
-  #driverFor(endpoint: string): TransportDriver | undefined {
+  #candidatesFor(endpoint: string): Candidate[] {
     const scheme = endpoint.slice(0, endpoint.indexOf("://"));
-    return this.#running.find((running) => running.driver?.schemes.includes(scheme) === true)?.driver;
+    return this.#running.flatMap(({ instance, driver }) =>
+      driver?.schemes.includes(scheme) === true ? [{ instance: instance.name, driver }] : [],
+    );
   }
 }
 

@@ -1,65 +1,35 @@
-/** Both sides of engines and heal actions over frames, without the channel between them. */
+/** Both sides of engines and heal actions over frames, over a channel in memory. */
 import { describe, expect, test } from "bun:test";
-import type { Engine, EngineContext, EngineEntry, EngineLease, HealAction, HealContext } from "@godwit/sdk";
+import type { Engine, EngineEntry, EngineLease, HealAction } from "@godwit/sdk";
 import { Scope } from "../../kernel/scope.ts";
-import { decodeParts, encodeParts, errorOfWire, PluginFrame } from "../frames/frames.ts";
-import type { GuestCalls } from "../guest/calls.ts";
+import { decodeParts, PluginFrame } from "../frames/frames.ts";
+import { FrameBed } from "../frames/testing.ts";
 import { createOffers } from "../guest/offers.ts";
-import type { FramePort } from "../frames/port.ts";
-import { RemoteOffers } from "./offers.ts";
 import type { ContextParts } from "../guest/parts.ts";
-import type { Method } from "./method.ts";
+import { RemoteOffers } from "./offers.ts";
+import type { RemoteContext } from "./parts.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const never = new AbortController().signal;
 
-/** What crosses is encoded and decoded, as on a channel. */
+/** What crosses is frames; nothing waits for a turn that a test would have to give. */
 function rig() {
   const engines: Engine[] = [];
   const actions: HealAction[] = [];
-  const methods = new Map<string, Method>();
-  const waiting = new Map<number, (json: unknown, tail: Uint8Array) => void>();
-  let next = 1;
-  const across = (json: unknown, tail?: Uint8Array) => {
-    const parts = decodeParts(encodeParts(json, tail));
-    return { json: parts.json as { method: string }, bytes: parts.bytes.slice() };
-  };
-  const remote = new RemoteOffers(
-    {
+  const bed = new FrameBed(true);
+  const remote = new RemoteOffers({
+    calls: bed.node.calls,
+    ctx: {
       engine: { register: (engine: Engine) => void engines.push(engine) },
       heal: { register: (action: HealAction) => void actions.push(action) },
-    } as unknown as EngineContext & HealContext,
-    (method, args, settle, signal, tail) => {
-      const id = next++;
-      signal?.addEventListener("abort", () => guest.onCancel(id));
-      return new Promise((resolve, reject) => {
-        waiting.set(id, (json, body) => {
-          const { error, value } = json as { error?: unknown; value?: unknown };
-          try {
-            if (error === undefined) resolve(settle(value, body));
-            else reject(errorOfWire(error));
-          } catch (thrown) {
-            reject(thrown);
-          }
-        });
-        const call = across({ method, ...args }, tail);
-        guest.onCall(id, call.json, call.bytes);
-      });
-    },
-  );
-  remote.addTo(methods);
-  const calls = {
-    callNow: (method: string, args: object) =>
-      methods.get(method)!(across(args).json, new Uint8Array(), never),
-  } as unknown as GuestCalls;
-  const port = {
-    sendParts(type: number, id: number, json: unknown, tail: Uint8Array) {
-      const parts = across(json, tail);
-      if (type === PluginFrame.event) remote.onChange(parts.json, parts.bytes);
-      else waiting.get(id)!(parts.json, parts.bytes);
-    },
-  } as unknown as FramePort;
-  const guest = createOffers({ calls, port, scope: new Scope("test") } as unknown as ContextParts);
+    } as unknown as RemoteContext,
+  });
+  bed.onOther = (end, type, _id, body) => {
+    if (end !== "node" || type !== PluginFrame.event) return;
+    const { json, bytes: tail } = decodeParts(body);
+    remote.onChange(json, tail);
+  };
+  const guest = createOffers({ ...bed.plugin, scope: new Scope("test") } as unknown as ContextParts);
   return { guest, engines, actions };
 }
 

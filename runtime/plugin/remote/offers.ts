@@ -1,19 +1,13 @@
 /**
  * Engines and heal actions of a plugin outside of the node's thread, as the node calls them. What comes back is held against a
- * schema here and against the contract where offers are kept (offers.ts); a lease's token is what the plugin says.
+ * schema here and against the contract where offers are kept (host/offers.ts); a lease's token is what the plugin says.
  */
-import {
-  type Engine,
-  ENGINE_LIMITS,
-  type EngineContext,
-  type EngineEntry,
-  type EngineLease,
-  type HealContext,
-} from "@godwit/sdk";
+import { type Engine, ENGINE_LIMITS, type EngineEntry, type EngineLease } from "@godwit/sdk";
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
+import type { Calls } from "../frames/calls.ts";
 import { parseJson } from "../frames/parse.ts";
-import type { Method, Ask } from "./method.ts";
+import type { RemoteParts } from "./parts.ts";
 
 /** Watches of one engine at a time. */
 const WATCHES_MAX = 1_024;
@@ -37,33 +31,28 @@ const changeSchema = z.object({
 type Watching = (key: string, entry: EngineEntry | undefined) => void;
 
 export class RemoteOffers {
-  readonly #ctx: EngineContext & HealContext;
-  readonly #ask: Ask;
+  readonly #calls: Calls;
   readonly #watches = new Map<number, Watching>();
   #nextWatch = 1;
 
-  constructor(ctx: EngineContext & HealContext, ask: Ask) {
-    this.#ctx = ctx;
-    this.#ask = ask;
-  }
-
-  addTo(methods: Map<string, Method>): void {
-    methods.set("engine.register", (args) => {
+  constructor({ ctx, calls }: Pick<RemoteParts, "ctx" | "calls">) {
+    this.#calls = calls;
+    calls.add("engine.register", (args) => {
       const { guarantee, has } = parseJson(engineSchema, args);
-      this.#ctx.engine.register(this.#engine(guarantee, new Set(has)));
+      ctx.engine.register(this.#engine(guarantee, new Set(has)));
       return {};
     });
-    methods.set("heal.register", (args) => {
+    calls.add("heal.register", (args) => {
       const { name, summary } = parseJson(actionSchema, args);
-      this.#ctx.heal.register({
+      ctx.heal.register({
         name,
         summary,
         plan: (signal) =>
-          this.#ask("heal.plan", { action: name }, (value) => parseJson(sentencesSchema, value), signal),
+          calls.ask("heal.plan", { action: name }, (value) => parseJson(sentencesSchema, value), { signal }),
         run: async (budget, signal) => {
           const asked = { action: name, steps: budget.stepsLeft };
           const read = (value: unknown) => parseJson(ranSchema, value);
-          const { done, spent } = await this.#ask("heal.run", asked, read, signal);
+          const { done, spent } = await calls.ask("heal.run", asked, read, { signal });
           for (let i = 0; i < Math.min(spent, asked.steps); i++) budget.spend();
           return done;
         },
@@ -79,7 +68,7 @@ export class RemoteOffers {
   }
 
   #engine(guarantee: Engine["guarantee"], has: ReadonlySet<"cas" | "lease" | "campaign">): Engine {
-    const ask = this.#ask;
+    const calls = this.#calls;
     const entry = (value: unknown, bytes: Uint8Array): EngineEntry | undefined => {
       const found = parseJson(entrySchema, value);
       if (bytes.length > ENGINE_LIMITS.valueBytes)
@@ -94,29 +83,26 @@ export class RemoteOffers {
     const lease = (value: unknown) => this.#lease(parseJson(leaseSchema, value));
     return {
       guarantee,
-      get: (key, signal) => ask("engine.get", { key }, entry, signal),
-      put: (key, value, signal) => ask("engine.put", { key }, written, signal, value),
-      delete: (key, signal) => ask("engine.delete", { key }, () => {}, signal),
+      get: (key, signal) => calls.ask("engine.get", { key }, entry, { signal }),
+      put: (key, value, signal) => calls.ask("engine.put", { key }, written, { signal, bytes: value }),
+      delete: (key, signal) => calls.ask("engine.delete", { key }, () => {}, { signal }),
       watch: (prefix, onChange) => this.#watch(prefix, onChange),
       ...(has.has("cas")
         ? {
             cas: (key, expected, value, signal) =>
-              ask(
-                "engine.cas",
-                { key, ...(expected === undefined ? {} : { expected }) },
-                entry,
+              calls.ask("engine.cas", { key, ...(expected === undefined ? {} : { expected }) }, entry, {
                 signal,
-                value,
-              ),
+                bytes: value,
+              }),
           }
         : {}),
       ...(has.has("lease")
-        ? { lease: (name, ttlMs, signal) => ask("engine.lease", { name, ttlMs }, lease, signal) }
+        ? { lease: (name, ttlMs, signal) => calls.ask("engine.lease", { name, ttlMs }, lease, { signal }) }
         : {}),
       ...(has.has("campaign")
         ? {
             campaign: async (name, ttlMs, signal) => {
-              const won = await ask("engine.campaign", { name, ttlMs }, lease, signal);
+              const won = await calls.ask("engine.campaign", { name, ttlMs }, lease, { signal });
               if (won !== undefined) return won;
               throw godwitError("GODWIT_DECODE", "plugin frame: a campaign that ended without a lease");
             },
@@ -130,8 +116,8 @@ export class RemoteOffers {
     const { lease } = told;
     return {
       fencingToken: BigInt(told.fencingToken),
-      renew: (signal) => this.#ask("lease.renew", { lease }, (value) => value === true, signal),
-      release: () => this.#ask("lease.release", { lease }, () => {}, undefined),
+      renew: (signal) => this.#calls.ask("lease.renew", { lease }, (value) => value === true, { signal }),
+      release: () => this.#calls.ask("lease.release", { lease }, () => {}),
     };
   }
 
@@ -142,7 +128,7 @@ export class RemoteOffers {
     this.#watches.set(watch, onChange);
     // A plugin that is gone watches nothing, and its engine is gone with it.
     const tell = (method: string) =>
-      void this.#ask(method, { prefix, watch }, () => {}, undefined).catch(() => {});
+      void this.#calls.ask(method, { prefix, watch }, () => {}).catch(() => {});
     tell("engine.watch");
     return () => {
       if (this.#watches.delete(watch)) tell("engine.unwatch");

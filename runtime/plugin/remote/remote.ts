@@ -3,19 +3,12 @@
  * or a process and speaks frames with it. Owns what the far end may ask for and how fast; trusts nothing it sends: a frame
  * that breaks the protocol, silence, and a flood end that plugin and nothing else. Specified by docs/protocol/plugin-frames.md.
  */
-import type {
-  EngineContext,
-  HealContext,
-  Plugin,
-  PluginContext,
-  PluginHealth,
-  ServiceContext,
-  Timer,
-} from "@godwit/sdk";
+import type { Plugin, PluginContext, PluginHealth, Timer } from "@godwit/sdk";
 import { SDK_VERSION } from "@godwit/sdk";
 import { z } from "zod";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../../kernel/errors.ts";
+import { Calls } from "../frames/calls.ts";
 import { Flows } from "../frames/flow.ts";
 import { type FrameChannel, FramePort } from "../frames/port.ts";
 import {
@@ -26,8 +19,13 @@ import {
   PluginFrame,
 } from "../frames/frames.ts";
 import { parseBody } from "../frames/parse.ts";
-import { RemoteCalls } from "./calls.ts";
+import { addMeshCalls } from "./mesh.ts";
 import { RemoteMetrics } from "./metrics.ts";
+import { addNetCalls } from "./net.ts";
+import { RemoteOffers } from "./offers.ts";
+import type { RemoteContext, RemoteParts } from "./parts.ts";
+import { addPeersCalls } from "./peers.ts";
+import { addStorageCalls } from "./storage.ts";
 import { RemoteTransport } from "./transport.ts";
 
 /** From the launch to `hello`. */
@@ -99,9 +97,6 @@ const logSchema = z.object({
     .optional(),
 });
 
-/** What the host hands to whatever runs there. */
-type RemoteContext = ServiceContext & EngineContext & HealContext;
-
 class Remote {
   readonly #plugin: Plugin;
   readonly #options: RemoteOptions;
@@ -109,7 +104,8 @@ class Remote {
   readonly #launched: Launched;
   readonly #port: FramePort;
   readonly #flows: Flows;
-  readonly #calls: RemoteCalls;
+  readonly #calls: Calls;
+  readonly #offers: RemoteOffers;
   readonly #metrics: RemoteMetrics;
   readonly #transport: RemoteTransport;
   readonly #budget: TokenBucket;
@@ -142,8 +138,19 @@ class Remote {
     });
     this.#flows = new Flows(this.#port, ctx.clock, 2);
     this.#metrics = new RemoteMetrics(ctx);
-    this.#calls = new RemoteCalls(plugin.namespace, ctx, this.#port, this.#flows);
-    this.#transport = new RemoteTransport(ctx, this.#flows, this.#calls);
+    this.#calls = new Calls(this.#port, {
+      clock: ctx.clock,
+      farEnd: "the plugin",
+      jsonBytesMax: PLUGIN_JSON_BYTES_MAX,
+      errorOf: asGodwitError,
+    });
+    const parts: RemoteParts = { ctx, port: this.#port, flows: this.#flows, calls: this.#calls };
+    this.#transport = new RemoteTransport(parts);
+    this.#offers = new RemoteOffers(parts);
+    addStorageCalls(parts);
+    addNetCalls(parts);
+    addPeersCalls(parts);
+    if (plugin.namespace === "service") addMeshCalls(parts);
     void launched.ended.then((why) => this.#fail(godwitError("GODWIT_PLUGIN_FAILED", why)));
   }
 
@@ -245,6 +252,7 @@ class Remote {
       )
         throw godwitError("GODWIT_DECODE", `plugin frame: 0x${type.toString(16)} before hello`);
       if (isFlow) return void this.#flows.handle(type, id, body);
+      if (this.#calls.handle(type, id, body)) return;
       this.#handle(type, id, body);
     } catch (thrown) {
       const error = asGodwitError(thrown);
@@ -298,20 +306,10 @@ class Remote {
         const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
         if (isStateEvent(json)) this.#countState();
         const isChange = (json as { readonly event?: unknown } | null)?.event === "engine-change";
-        return isChange ? this.#calls.offers.onChange(json, bytes) : this.#transport.onEvent(json);
+        return isChange ? this.#offers.onChange(json, bytes) : this.#transport.onEvent(json);
       }
       case PluginFrame.open:
         return this.#transport.onOpen(id, decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
-      case PluginFrame.call: {
-        const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
-        return this.#calls.onCall(id, json, bytes);
-      }
-      case PluginFrame.answer: {
-        const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
-        return this.#calls.onAnswer(id, json, bytes);
-      }
-      case PluginFrame.cancel:
-        return this.#calls.onCancel(id);
       default:
         // Of a later version: ignored, like unknown keys.
         return;

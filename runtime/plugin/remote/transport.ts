@@ -4,8 +4,9 @@ import { z } from "zod";
 import { GodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Flows } from "../frames/flow.ts";
 import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
-import type { RemoteCalls } from "./calls.ts";
 import { parseJson } from "../frames/parse.ts";
+import type { Calls } from "../frames/calls.ts";
+import type { RemoteParts } from "./parts.ts";
 
 /** Endpoints that one transport may publish. */
 const ENDPOINTS_MAX = 64;
@@ -74,9 +75,9 @@ const dialledSchema = z.object({ flow: z.number().int().positive().max(0xffff_ff
 export class RemoteTransport {
   readonly #ctx: PluginContext;
   readonly #flows: Flows;
-  readonly #calls: RemoteCalls;
+  readonly #calls: Calls;
 
-  constructor(ctx: PluginContext, flows: Flows, calls: RemoteCalls) {
+  constructor({ ctx, flows, calls }: RemoteParts) {
     this.#ctx = ctx;
     this.#flows = flows;
     this.#calls = calls;
@@ -125,7 +126,7 @@ export class RemoteTransport {
 
   /** The flow opens while the answer is handled, so that no data of it comes before. */
   #dial(to: string, signal: AbortSignal, expected: string | undefined): Promise<Pipe> {
-    return this.#calls.call(
+    return this.#calls.ask(
       "dial",
       { endpoint: to, ...(expected === undefined ? {} : { expected }) },
       (value) => {
@@ -133,7 +134,7 @@ export class RemoteTransport {
         this.#flows.checkForeignId(flow);
         return this.#pipe(flow, { ...pipe, direction: "outbound" });
       },
-      signal,
+      { signal },
     );
   }
 
