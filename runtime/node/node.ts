@@ -23,7 +23,7 @@ import { openSession } from "../link/handshake.ts";
 import type { Session } from "../link/types.ts";
 import { Mesh } from "../mesh/mesh.ts";
 import { PluginHost } from "../plugin/host/host.ts";
-import { createIsolation, pluginNetPolicy } from "../plugin/isolation.ts";
+import { createIsolation, pluginDoorPolicy, pluginNetPolicy } from "../plugin/isolation.ts";
 import { type PluginCatalogue, readPlugins } from "./plugins.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import type { ReloadView } from "../view/contract/node.ts";
@@ -214,6 +214,7 @@ async function assemble(
     peers: createPeersBackend({ id: identity.id, callsign, network }, mesh, peerSignals),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
+    doorPolicy: pluginDoorPolicy,
     mesh: createMeshBackend({ id: identity.id, callsign, location, network, version }, mesh, signals),
     events: {
       pipe: (_instance, pipe) => {
