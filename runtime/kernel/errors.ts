@@ -246,6 +246,19 @@ export const errorCodes = {
   GODWIT_ENGINE_CONFLICT: entry("plugin", "later", 409, "the key has another revision than was expected"),
   GODWIT_HEAL_INVALID: entry("plugin", "never", 500, "a heal action's name is none, or is taken"),
   GODWIT_HEAL_BUDGET: entry("capacity", "later", 409, "a heal action used up its budget of steps or time"),
+  GODWIT_SERVICE_ABSENT: entry("plugin", "later", 503, "no plugin of this node offers that service now"),
+  GODWIT_SERVICE_GONE: entry(
+    "plugin",
+    "later",
+    503,
+    "the plugin at the other end of a service stopped, failed or was reloaded meanwhile",
+  ),
+  GODWIT_SERVICE_TAKEN: entry(
+    "plugin",
+    "later",
+    409,
+    "another plugin of this node offers that service already",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

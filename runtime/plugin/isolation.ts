@@ -9,7 +9,14 @@ import type { Plugin, PluginContext } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./remote/launch.ts";
 import type { PluginPackage } from "./package/package.ts";
-import { allowAll, grantedOf, netPolicyOf, type NetPolicy } from "./permissions.ts";
+import {
+  allowAll,
+  type DoorPolicy,
+  doorPolicyOf,
+  grantedOf,
+  netPolicyOf,
+  type NetPolicy,
+} from "./permissions.ts";
 import { type Launched, remotePlugin } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
 import { FOLDER_BYTES_MAX, FOLDER_ENTRIES_MAX } from "./sandbox/protections.ts";
@@ -71,6 +78,13 @@ export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPo
   levelOf(plugin, instance) === "trusted"
     ? allowAll
     : netPolicyOf(grantedOf(plugin.permissions, instance.grant ?? []));
+
+/** What it may do among the plugins of this node. */
+export const pluginDoorPolicy = (plugin: Plugin, instance: PluginInstance): DoorPolicy =>
+  doorPolicyOf(
+    plugin.permissions,
+    levelOf(plugin, instance) === "trusted" ? undefined : (instance.grant ?? []),
+  );
 
 async function launchUntrusted(
   self: readonly string[],

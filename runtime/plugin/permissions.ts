@@ -5,13 +5,15 @@
  *   net.tcp  net.tcp.connect:PORT  net.tcp.listen:PORT  net.udp        sockets of its own
  *   broker.connect:HOST:PORT  broker.listen:PORT  broker.udp:PORT      sockets that the node opens; * is any
  *   files.read:/PATH  files.write:/PATH                                folders beside its own; * is any
+ *   service:NAME  service.offer:NAME                                   services of other plugins, and its own; * asks for any
  */
 export type Permission =
   | { readonly kind: "net.tcp" | "net.udp" }
   | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
   | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
   | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
-  | { readonly kind: "files.read" | "files.write"; readonly path: string };
+  | { readonly kind: "files.read" | "files.write"; readonly path: string }
+  | { readonly kind: "service" | "service.offer"; readonly name: string };
 
 /** Undefined: not one that means anything here. */
 export function parsePermission(text: string): Permission | undefined {
@@ -43,6 +45,9 @@ export function parsePermission(text: string): Permission | undefined {
       return value === "*" || (/^\/[\x20-\x7e]*$/.test(value) && !/\/\.{0,2}(?:\/|$)/.test(value))
         ? { kind, path: value }
         : undefined;
+    case "service":
+    case "service.offer":
+      return value === "*" || /^[a-z][a-z0-9.-]{0,63}$/.test(value) ? { kind, name: value } : undefined;
     default:
       return undefined;
   }
@@ -79,6 +84,14 @@ export function covers(asked: Permission, granted: Permission): boolean {
         granted.path !== "*" &&
         "path" in asked &&
         (asked.path === "*" || granted.path === asked.path || granted.path.startsWith(`${asked.path}/`))
+      );
+    case "service":
+    case "service.offer":
+      // Whoever grants says by name who may be which.
+      return (
+        asked.kind === granted.kind &&
+        granted.name !== "*" &&
+        (asked.name === "*" || asked.name === granted.name)
       );
   }
 }
@@ -118,5 +131,34 @@ export function netPolicyOf(granted: readonly Permission[]): NetPolicy {
       ),
     mayListen: (port) => onPort("broker.listen", port),
     mayDatagrams: (port) => onPort("broker.udp", port),
+  };
+}
+
+/** What a plugin may do among the plugins of this node. */
+export interface DoorPolicy {
+  mayOffer(name: string): boolean;
+  mayUse(name: string): boolean;
+  /** Names of services that are known before it starts: who offers starts before who uses. */
+  readonly offers: readonly string[];
+  readonly uses: readonly string[];
+}
+
+const namesOf = (permissions: readonly Permission[], kind: "service" | "service.offer"): string[] =>
+  permissions.flatMap((one) => (one.kind === kind && one.name !== "*" ? [one.name] : []));
+
+/** Undefined: trusted, which may do all; what it asks for still says in which order to start. */
+export function doorPolicyOf(asked: readonly string[], granted: readonly string[] | undefined): DoorPolicy {
+  const held =
+    granted === undefined
+      ? asked.map(parsePermission).filter((one) => one !== undefined)
+      : grantedOf(asked, granted);
+  const offers = namesOf(held, "service.offer");
+  const uses = namesOf(held, "service");
+  const isTrusted = granted === undefined;
+  return {
+    offers,
+    uses,
+    mayOffer: (name) => isTrusted || offers.includes(name),
+    mayUse: (name) => isTrusted || uses.includes(name),
   };
 }

@@ -9,6 +9,7 @@ import type { Overlay } from "./overlay.ts";
 import type { Peers } from "./peers.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
+import type { Services } from "./services.ts";
 import type { PluginStorage } from "./storage.ts";
 
 /** A rumour that a node may be reached at `endpoint`. Hints never prove anything; only the handshake does. */
@@ -64,6 +65,8 @@ export interface PluginContext {
   readonly network: HostNetwork;
   /** The other nodes. */
   readonly peers: Peers;
+  /** What plugins of this node offer to each other. */
+  readonly services: Services;
   /** Sockets that the node opens: the way out for a plugin that is not trusted. */
   readonly net: PluginNet;
   /**

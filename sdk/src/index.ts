@@ -67,6 +67,18 @@ export {
   type EngineLease,
 } from "./engine.ts";
 export type { HealAction, HealBudget } from "./heal.ts";
+export {
+  SERVICE_LIMITS,
+  type OfferedService,
+  type ServiceCallOptions,
+  type ServiceChannel,
+  type ServiceChannelHandlers,
+  type ServiceMessage,
+  type ServiceRequest,
+  type Services,
+  type ServiceSending,
+  type UsedService,
+} from "./services.ts";
 export type { IncomingMeshStream, MeshStream, MeshStreamHandlers, StreamOptions } from "./stream.ts";
 export {
   definePlugin,

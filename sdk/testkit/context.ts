@@ -21,6 +21,7 @@ import {
   type PluginNet,
   type Random,
   type ServiceContext,
+  type Services,
   type TransportDriver,
 } from "../src/index.ts";
 import { ManualClock } from "./clock.ts";
@@ -29,6 +30,7 @@ import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
 import { FakePeers } from "./peers.ts";
 import { seededRandom } from "./random.ts";
+import { FakeServices } from "./services.ts";
 import { FakeStorage } from "./storage.ts";
 
 const noSockets = () => Promise.reject(new Error("this test host opens no sockets for plugins"));
@@ -61,6 +63,8 @@ export interface TestHostOptions {
   readonly storage?: FakeStorage;
   readonly network?: FakeHostNetwork;
   readonly peers?: FakePeers;
+  /** Shared, for plugins that offer and use services of each other. */
+  readonly services?: FakeServices;
   /** What `ctx.folder` answers; without it the call rejects. */
   readonly folder?: string;
   /** Stands for the node's identity in `ctx.deriveSeed`. */
@@ -88,6 +92,7 @@ export class TestHost {
   readonly storage: FakeStorage;
   readonly network: FakeHostNetwork;
   readonly peers: FakePeers;
+  readonly services: FakeServices;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
   readonly engines: Engine[] = [];
@@ -113,6 +118,9 @@ export class TestHost {
   readonly #folder: string | undefined;
   readonly #random: Random;
   readonly #abort = new WatchedAbort();
+  /** Of what is the host's own: the plugin's signal counts who listens to it. */
+  readonly #stopped = new AbortController();
+  readonly #door: Services;
   readonly #owned: (() => void | Promise<void>)[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #labels = new Map<string, string>();
@@ -131,6 +139,8 @@ export class TestHost {
     this.storage = options.storage ?? new FakeStorage();
     this.network = options.network ?? new FakeHostNetwork();
     this.peers = options.peers ?? new FakePeers();
+    this.services = options.services ?? new FakeServices();
+    this.#door = this.services.door(`${plugin.namespace}.${this.#instance}`, this.#stopped.signal);
   }
 
   /** As the operator asks. Rejects where the plugin answers nothing, or as it refuses. */
@@ -188,6 +198,9 @@ export class TestHost {
 
   async #stop(): Promise<void> {
     this.#abort.abort(new DOMException(`${this.#instance} closed`, "AbortError"));
+    this.#stopped.abort(
+      new GodwitError("GODWIT_STOPPED", "the plugin has stopped", { kind: "transport", retry: "later" }),
+    );
     this.mesh.stop();
     this.network.stop();
     this.peers.stop();
@@ -269,6 +282,7 @@ export class TestHost {
       mesh: this.mesh,
       network: this.network,
       peers: this.peers,
+      services: this.#door,
       net: noNet,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),

@@ -15,6 +15,7 @@ export { FakeStorage } from "./storage.ts";
 export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
 export { FakeMesh } from "./network.ts";
 export { FakePeers } from "./peers.ts";
+export { FakeServices } from "./services.ts";
 export { FakeHostNetwork } from "./host-network.ts";
 export { describeSocket, openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
 export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";

@@ -100,6 +100,11 @@ export class Calls {
     return this.#asked.size;
   }
 
+  /** Why there are none any more. */
+  get closedBy(): GodwitError | undefined {
+    return this.#closed;
+  }
+
   isAsked(id: number): boolean {
     return this.#asked.has(id);
   }

@@ -10,6 +10,7 @@ import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
 import { createOffers } from "./offers.ts";
 import { createPeers } from "./peers.ts";
+import { createServices } from "./services.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
 import type { ContextParts } from "./parts.ts";
 import { createLog } from "./log.ts";
@@ -32,6 +33,7 @@ export function createContext(parts: ContextParts): GuestContext {
   const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
   const { peers, onRequest, ...peersFrames } = createPeers(parts);
   const offers = createOffers(parts);
+  const { services, ...servicesFrames } = createServices(parts);
   const net = createNet(calls, flows, scope);
   const event = (json: object) => {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
@@ -69,6 +71,7 @@ export function createContext(parts: ContextParts): GuestContext {
     net,
     peers,
     onRequest,
+    services,
     engine: offers.engine,
     heal: offers.heal,
     network: {
@@ -127,6 +130,7 @@ export function createContext(parts: ContextParts): GuestContext {
         ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });
         for (const fn of [...watchers]) fn();
       } else if (given.event === "peers" || given.event === "peer-message") peersFrames.onEvent(given, bytes);
+      else if (given.event === "service") servicesFrames.onEvent(given);
       else mesh?.onEvent(given);
     },
     onOpen(id, opened, bytes) {

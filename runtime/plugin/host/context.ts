@@ -2,7 +2,15 @@
  * The context of the SDK as the host hands it to one life of one plugin. Everything registered here ends with that life's
  * scope; what the node lacks (a store, an identity, the mesh) is refused when it is asked for, not before.
  */
-import type { EngineContext, HealContext, Plugin, PluginHealth, ServiceContext } from "@godwit/sdk";
+import type {
+  EngineContext,
+  HealContext,
+  Log,
+  Plugin,
+  PluginHealth,
+  ServiceContext,
+  Services,
+} from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
@@ -14,6 +22,7 @@ import { type HostDeps, type Running, sourceOf } from "./instance.ts";
 
 /** What the context tells the host. */
 export interface ContextHooks {
+  services(log: Log): Services;
   health(health: PluginHealth): void;
   hintDropped(): void;
 }
@@ -61,6 +70,7 @@ export function createHostContext(
       if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
       return door;
     },
+    services: hooks.services(log),
     ...offers.doors(instance.name, scope),
     instance: instance.name,
     clock,

@@ -22,6 +22,8 @@ import {
   sourceOf,
   findPlugin,
 } from "./instance.ts";
+import { type DoorPolicy, doorPolicyOf } from "../permissions.ts";
+import { ServiceBoard } from "../service/board.ts";
 import { validateOptions, keyOf } from "./options.ts";
 
 /** `start` must resolve within this. */
@@ -37,7 +39,7 @@ const CRASH_WINDOW_MS = 600_000;
 const STABLE_MS = 300_000;
 /** Kinds of errors that, where they advise never to try again, would come again. */
 const FINAL_KINDS: ReadonlySet<string> = new Set(["config", "permission", "plugin"]);
-/** Transports first, so that hints find someone to dial them; stopped in reverse. */
+/** Transports first, so that hints find someone to dial them, unless they need another before; stopped in reverse. */
 const startOrder: readonly PluginNamespace[] = ["transport", "engine", "heal-action", "service", "discovery"];
 
 export class PluginHost {
@@ -45,6 +47,7 @@ export class PluginHost {
   readonly #running: Running[] = [];
   /** Engines and heal actions of those that run. */
   readonly offers: Offers;
+  readonly #board: ServiceBoard;
   readonly #restarts;
   readonly #hintsDropped;
   #isStopped = false;
@@ -52,6 +55,7 @@ export class PluginHost {
   constructor(deps: HostDeps) {
     this.#deps = deps;
     this.offers = new Offers(deps.clock);
+    this.#board = new ServiceBoard(deps.clock, deps.metrics);
     this.#restarts = deps.metrics.counter("godwit_plugin_failures_total", "plugins that failed, by type", [
       "type",
     ]);
@@ -72,18 +76,23 @@ export class PluginHost {
 
   /** Starts all; one that fails is marked down with its reason and the others go on. */
   async start(instances: readonly PluginInstance[]): Promise<void> {
-    for (const namespace of startOrder) {
-      const waves = startWaves(
-        instances.filter((instance) => instance.namespace === namespace),
-        ({ type }) => type,
-        ({ type }) => findPlugin(this.#deps.plugins, namespace, type)?.requires ?? [],
-      );
-      await this.#startInOrder(waves);
-    }
+    const waves = startWaves(instances, (instance) => {
+      const { namespace, type } = instance;
+      const plugin = findPlugin(this.#deps.plugins, namespace, type);
+      const policy = plugin === undefined ? undefined : this.#doorPolicy(plugin, instance);
+      return {
+        rank: startOrder.indexOf(namespace),
+        type,
+        requires: plugin?.requires ?? [],
+        offers: policy?.offers ?? [],
+        uses: policy?.uses ?? [],
+      };
+    });
+    for (const wave of waves) await Promise.all(wave.map((instance) => this.#start(instance)));
   }
 
-  async #startInOrder(waves: readonly (readonly PluginInstance[])[]): Promise<void> {
-    for (const wave of waves) await Promise.all(wave.map((instance) => this.#start(instance)));
+  #doorPolicy(plugin: Plugin, instance: PluginInstance): DoorPolicy {
+    return this.#deps.doorPolicy?.(plugin, instance) ?? doorPolicyOf(plugin.permissions, undefined);
   }
 
   /**
@@ -194,6 +203,13 @@ export class PluginHost {
       const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
       await placed.start(
         createHostContext(this.#deps, this.offers, running, plugin, {
+          services: (log) =>
+            this.#board.door({
+              source: sourceOf(instance),
+              scope: running.scope,
+              policy: this.#doorPolicy(plugin, instance),
+              log,
+            }),
           health: (health) => this.#setHealth(running, health),
           hintDropped: () => this.#hintsDropped.add(),
         }),

@@ -19,7 +19,7 @@ import type { Scope } from "../../kernel/scope.ts";
 import type { Store } from "../../store/types.ts";
 import type { MeshBackend } from "./mesh-door.ts";
 import type { PeersBackend } from "./peers-door.ts";
-import type { NetPolicy } from "../permissions.ts";
+import type { DoorPolicy, NetPolicy } from "../permissions.ts";
 
 /** Its manifest may name plugins that have to run before it. */
 export interface RequiringPlugin extends Plugin {
@@ -107,6 +107,8 @@ export interface HostDeps {
   isolate?(plugin: Plugin, instance: PluginInstance): Plugin;
   /** What the node may open for it; a host without it lets it have all. */
   netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
+  /** What it may do among the plugins; a host without it lets it do all. */
+  doorPolicy?(plugin: Plugin, instance: PluginInstance): DoorPolicy;
   /** 32 bytes of the node's identity for a label; a host without it runs none that asks for it. */
   deriveSeed?(label: string): Uint8Array;
 }

@@ -25,6 +25,7 @@ import { addNetCalls } from "./net.ts";
 import { RemoteOffers } from "./offers.ts";
 import type { RemoteContext, RemoteParts } from "./parts.ts";
 import { addPeersCalls } from "./peers.ts";
+import { addServiceCalls } from "./services.ts";
 import { addStorageCalls } from "./storage.ts";
 import { RemoteTransport } from "./transport.ts";
 
@@ -150,6 +151,7 @@ class Remote {
     addStorageCalls(parts);
     addNetCalls(parts);
     addPeersCalls(parts);
+    addServiceCalls(parts);
     if (plugin.namespace === "service") addMeshCalls(parts);
     void launched.ended.then((why) => this.#fail(godwitError("GODWIT_PLUGIN_FAILED", why)));
   }
@@ -237,9 +239,12 @@ class Remote {
 
   #onFrame(type: number, id: number, body: Uint8Array): void {
     try {
-      // Data on an open flow is bounded by the room that it was given.
+      // Data on an open flow is bounded by the room that it was given, an answer by what was asked.
       const isFlow = type >= PluginFrame.data && type <= PluginFrame.change;
-      if ((!isFlow || type === PluginFrame.change || !this.#flows.has(id)) && !this.#budget.take())
+      const isOwed =
+        (isFlow && type !== PluginFrame.change && this.#flows.has(id)) ||
+        (type === PluginFrame.answer && this.#calls.isAsked(id));
+      if (!isOwed && !this.#budget.take())
         throw godwitError(
           "GODWIT_PLUGIN_FAILED",
           `it floods the node with more than ${CONTROL_FRAMES.perSecond} frames a second`,
