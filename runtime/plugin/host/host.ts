@@ -203,12 +203,12 @@ export class PluginHost {
       const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
       await placed.start(
         createHostContext(this.#deps, this.offers, running, plugin, {
-          services: (log) =>
+          services: (ownLog) =>
             this.#board.door({
               source: sourceOf(instance),
               scope: running.scope,
               policy: this.#doorPolicy(plugin, instance),
-              log,
+              log: ownLog,
             }),
           health: (health) => this.#setHealth(running, health),
           hintDropped: () => this.#hintsDropped.add(),

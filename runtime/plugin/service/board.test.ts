@@ -30,7 +30,7 @@ function rig() {
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => "fulfilled",
-    (error: { code?: unknown; message?: string }) => String(error.code ?? error.message),
+    (error: { code?: string; message?: string }) => error.code ?? error.message ?? "",
   );
 const thrown = (run: () => unknown): string => {
   try {

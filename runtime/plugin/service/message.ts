@@ -18,7 +18,7 @@ const EMPTY = new Uint8Array(0);
 /** Throws GODWIT_REQUEST_INVALID. */
 export function checkServiceName(name: string): void {
   if (!NAME.test(name))
-    throw godwitError("GODWIT_REQUEST_INVALID", `"${String(name).slice(0, 64)}" is no name of a service`);
+    throw godwitError("GODWIT_REQUEST_INVALID", `"${`${name}`.slice(0, 64)}" is no name of a service`);
 }
 
 /** Throws GODWIT_REQUEST_INVALID. */
