@@ -6,6 +6,7 @@ import type { Clock, Pipe, Random } from "@godwit/sdk";
 import { verifySignature, type Identity } from "../identity/keys.ts";
 import { decodeRecord, type NodeRecord } from "../identity/record.ts";
 import { hasIdPrefix, type Token, type TokenAddress } from "../identity/token.ts";
+import { sleep } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { HandshakeGuard } from "../link/guard.ts";
@@ -65,7 +66,7 @@ export async function joinOver(deps: JoinDeps, identity: Identity, host: JoinDia
   let turn: Promise<unknown> = Promise.resolve();
   const attempt = async (address: TokenAddress, index: number): Promise<void> => {
     try {
-      await pause(clock, index * STAGGER_MS, stop);
+      if (index > 0) await sleep(clock, index * STAGGER_MS, stop);
       const session = await connect(deps, identity, host, address, stop);
       const mine = turn.then(async () => {
         if (joined !== undefined || stop.aborted) return session.close();
@@ -175,19 +176,4 @@ function verdictOf(failed: readonly Attempt[]): GodwitError {
     "GODWIT_JOIN_UNREACHABLE",
     `no address of the invitation leads to a member. ${reasons.join("; ")}`,
   );
-}
-
-function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  if (delayMs === 0) return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      timer.cancel();
-      reject(signal.reason as Error);
-    };
-    const timer = clock.after(delayMs, () => {
-      signal.removeEventListener("abort", onAbort);
-      resolve();
-    });
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
 }

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { every, ManualClock, sleep, systemClock } from "./clock.ts";
@@ -70,9 +71,12 @@ describe("sleep", () => {
     const clock = new ManualClock();
     const abort = new AbortController();
     const sleeping = sleep(clock, 3, abort.signal);
+    expect(getEventListeners(abort.signal, "abort")).toHaveLength(1);
     await clock.advance(3);
     await sleeping;
+    expect(getEventListeners(abort.signal, "abort")).toEqual([]);
     abort.abort();
+    expect(await sleeping).toBeUndefined();
   });
 });
 

@@ -17,6 +17,9 @@ const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 const BATCH_MAX = 512;
 /** A transient message that comes on two ways is delivered once. */
 const TRANSIENTS_REMEMBERED_MAX = 4_096;
+/** Transient messages between arrival and commit, and their bodies: nobody keeps them elsewhere, so a slow disk drops what is beyond. */
+export const TRANSIENTS_WAITING_MAX = 1_024;
+export const TRANSIENT_BYTES_WAITING_MAX = 8 * 1024 * 1024;
 
 export interface Arrival {
   readonly id: MessageId;
@@ -58,6 +61,9 @@ export class Delivery {
   readonly #events: DeliveryEvents;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
   readonly #transients = new Set<MessageId>();
+  readonly #transientsDropped;
+  #transientsWaiting = 0;
+  #transientBytesWaiting = 0;
   #queue: Pending[] = [];
   #isWriting = false;
   readonly #delivered;
@@ -72,6 +78,10 @@ export class Delivery {
     this.#seen = parts.seen;
     this.#receipts = parts.receipts;
     this.#events = events;
+    this.#transientsDropped = ctx.metrics.counter(
+      "godwit_transients_dropped_total",
+      "transient messages for this node that came faster than its disk takes them",
+    );
     this.#delivered = ctx.metrics.counter("godwit_messages_delivered_total", "messages put into the inbox");
   }
 
@@ -87,14 +97,22 @@ export class Delivery {
     if (arrival.isTransient === true) {
       if (this.#transients.has(arrival.id) || this.#inbox.get(arrival.id) !== undefined)
         return Promise.resolve("again");
+      if (!this.#hasRoomFor(arrival)) {
+        this.#transientsDropped.add();
+        return Promise.resolve("full");
+      }
       this.#noteTransient(arrival.id);
     } else if (this.wasDelivered(arrival)) {
       if (arrival.wantsReceipt && this.#maySign(arrival))
         void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
       return Promise.resolve("again");
     }
+    this.#countWaiting(arrival, 1);
     const outcome = new Promise<DeliveryOutcome>((settle) => this.#queue.push({ arrival, settle })).finally(
-      () => this.#underway.delete(arrival.id),
+      () => {
+        this.#countWaiting(arrival, -1);
+        this.#underway.delete(arrival.id);
+      },
     );
     this.#underway.set(arrival.id, outcome);
     this.#write();
@@ -114,6 +132,19 @@ export class Delivery {
       this.#seen.undo(arrival.from, epoch, to, counter, wallMs);
       throw error;
     }
+  }
+
+  #hasRoomFor({ inner }: Arrival): boolean {
+    return (
+      this.#transientsWaiting < TRANSIENTS_WAITING_MAX &&
+      this.#transientBytesWaiting + inner.body.length <= TRANSIENT_BYTES_WAITING_MAX
+    );
+  }
+
+  #countWaiting({ isTransient, inner }: Arrival, by: 1 | -1): void {
+    if (isTransient !== true) return;
+    this.#transientsWaiting += by;
+    this.#transientBytesWaiting += by * inner.body.length;
   }
 
   #noteTransient(id: MessageId): void {

@@ -1,0 +1,82 @@
+/** What waits for the disk at the last step; deliveries themselves are tested in custody.test.ts and test/sim. */
+import { expect, test } from "bun:test";
+import { ManualClock } from "../../kernel/clock.ts";
+import type { MessageId } from "../../kernel/ids.ts";
+import { silentLog } from "../../kernel/log.ts";
+import { Metrics } from "../../kernel/metrics.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import { openMemoryStore, SimDisk } from "../../store/memory.ts";
+import { custodyLimitsDefault, type CustodyContext } from "../context.ts";
+import { testId } from "../testing.ts";
+import { Delivery, noBundleId, TRANSIENT_BYTES_WAITING_MAX, TRANSIENTS_WAITING_MAX } from "./delivery.ts";
+import { Inbox } from "./inbox.ts";
+import { Receipts } from "./receipts.ts";
+import { Seen } from "./seen.ts";
+
+const SLOW_COMMIT_MS = 1_000;
+
+async function open() {
+  const clock = new ManualClock(1_800_000_000_000);
+  const random = seededRandom(1);
+  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: SLOW_COMMIT_MS });
+  const metrics = new Metrics();
+  const seams: Partial<CustodyContext> = {
+    ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
+    limits: custodyLimitsDefault,
+  };
+  const ctx = seams as CustodyContext;
+  const inbox = new Inbox(ctx);
+  const parts = { inbox, seen: new Seen(), receipts: new Receipts(ctx, { ready() {} }) };
+  const delivery = new Delivery(ctx, parts, { delivered() {} });
+  const send = (n: number, bodyBytes: number, isTransient = true) =>
+    delivery.deliver({
+      id: n.toString(16).padStart(32, "0") as MessageId,
+      from: testId("bert"),
+      inner: {
+        storeEpoch: new Uint8Array(8).fill(n),
+        counter: n,
+        to: testId("anna"),
+        createdAtMs: 0,
+        machines: [],
+        failoverDelayMs: 0,
+        subject: "",
+        contentType: "text/plain",
+        body: new Uint8Array(bodyBytes),
+      },
+      priority: 2,
+      lifetimeMs: 0,
+      forwardSecret: true,
+      isUnconfirmed: false,
+      trace: [],
+      bundleId: noBundleId,
+      wantsReceipt: false,
+      ...(isTransient ? { isTransient: true as const } : {}),
+      ops: [],
+    });
+  return { clock, inbox, metrics, send };
+}
+
+test("transient messages that come faster than the disk takes them are dropped and counted, not kept without bound", async () => {
+  const { clock, inbox, metrics, send } = await open();
+  const outcomes = Array.from({ length: TRANSIENTS_WAITING_MAX + 10 }, (_, n) => send(n, 1));
+  const kept = send(5_000, 1, false);
+  await clock.advance(4 * SLOW_COMMIT_MS);
+  const settled = await Promise.all(outcomes);
+  expect(settled.filter((outcome) => outcome === "full")).toHaveLength(10);
+  expect(settled.filter((outcome) => outcome === "delivered")).toHaveLength(TRANSIENTS_WAITING_MAX);
+  expect(await kept).toBe("delivered");
+  expect(inbox.count).toBe(TRANSIENTS_WAITING_MAX + 1);
+  expect(await metrics.render()).toContain("godwit_transients_dropped_total 10");
+  // Room comes back with the disk, for one that was dropped as well.
+  const again = send(TRANSIENTS_WAITING_MAX + 1, 1);
+  await clock.advance(2 * SLOW_COMMIT_MS);
+  expect(await again).toBe("delivered");
+});
+
+test("their bodies are bounded as well", async () => {
+  const { clock, send } = await open();
+  const half = TRANSIENT_BYTES_WAITING_MAX / 2;
+  const outcomes = [send(1, half), send(2, half), send(3, 1)];
+  await clock.advance(4 * SLOW_COMMIT_MS);
+  expect(await Promise.all(outcomes)).toEqual(["delivered", "delivered", "full"]);
+});
