@@ -12,7 +12,9 @@ const other = formatNodeId(new Uint8Array(32).fill(2));
 
 function setup(count = 1) {
   const clock = new ManualClock();
-  const peer = new Peer(other, { bootId: "b", storeEpoch: "e", upAtMs: 0 });
+  const dropped: true[] = [];
+  const life = { bootId: "b", storeEpoch: "e", upAtMs: 0 };
+  const peer = new Peer(other, life, () => void dropped.push(true));
   const sessions: FakeSession[] = [];
   const links: Link[] = [];
   for (let i = 0; i < count; i++) {
@@ -29,7 +31,7 @@ function setup(count = 1) {
     peer.addLink(link);
   }
   const sentOn = (i: number) => sessions[i]!.sent.map((frame) => frame[0]);
-  return { peer, sessions, links, sentOn };
+  return { peer, sessions, links, sentOn, dropped };
 }
 const frame = (first: number, length = 1) => new Uint8Array(length).fill(first, 0, 1);
 
@@ -86,6 +88,20 @@ describe("lanes", () => {
     expect(peer.queueDelayMs).toBeGreaterThan(500_000);
     expect(peer.drop()).toBe(8_192 + 1 + 69 + 8_192);
     expect(peer.queuedFrames).toBe(0);
+  });
+
+  test("what was taken while a link was wide, and is too wide for the one that is left, is dropped and counted", () => {
+    const { peer, sessions, links, sentOn, dropped } = setup();
+    sessions[0]!.hasRoom = false;
+    peer.send(2, frame(1));
+    peer.send(2, frame(2, sessions[0]!.frameBytesMax));
+    peer.send(2, frame(3));
+    (sessions[0] as { frameBytesMax: number }).frameBytesMax = 10;
+    sessions[0]!.hasRoom = true;
+    links[0]!.noteDrain();
+    peer.pump();
+    expect(sentOn(0)).toEqual([1, 3]);
+    expect([dropped.length, peer.queuedFrames]).toEqual([1, 0]);
   });
 
   test("no link or too large a frame is refused at once", () => {

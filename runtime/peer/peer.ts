@@ -33,7 +33,15 @@ export class Peer {
   #best: Link | undefined;
   #queued = 0;
 
-  constructor(id: NodeId, life: { bootId: string; storeEpoch: string; upAtMs: number }) {
+  readonly #tooWide: () => void;
+
+  /** `tooWide` is told of each frame that was taken and that the links of now are too narrow for: it is dropped. */
+  constructor(
+    id: NodeId,
+    life: { bootId: string; storeEpoch: string; upAtMs: number },
+    tooWide: () => void = () => {},
+  ) {
+    this.#tooWide = tooWide;
     this.id = id;
     this.bootId = life.bootId;
     this.storeEpoch = life.storeEpoch;
@@ -127,6 +135,7 @@ export class Peer {
         this.#queued--;
         // It waited for a link that took larger ones; custody and routing send again what is lost here.
         if (frame.length <= best.session.frameBytesMax) best.send(frame, lane > 0);
+        else this.#tooWide();
       }
       if (!best.isWritable) return;
     }

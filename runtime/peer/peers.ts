@@ -81,10 +81,15 @@ export class Peers {
   readonly #pending = new Set<Session>();
   readonly #protocolErrors;
   readonly #lostFrames;
+  readonly #tooWide;
   readonly #turnedAway;
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
+    this.#tooWide = deps.metrics.counter(
+      "godwit_peer_frames_too_wide_total",
+      "frames that waited for a neighbour whose remaining links are too narrow for them",
+    );
     this.#lostFrames = deps.metrics.counter(
       "godwit_peer_frames_lost_total",
       "frames that waited for a neighbour when its last link went",
@@ -264,11 +269,15 @@ export class Peers {
       peer = undefined;
     }
     const isNew = peer === undefined;
-    peer ??= new Peer(id, {
-      bootId,
-      storeEpoch: formatHex(link.hello.storeEpoch),
-      upAtMs: this.#deps.clock.monotonicMs(),
-    });
+    peer ??= new Peer(
+      id,
+      {
+        bootId,
+        storeEpoch: formatHex(link.hello.storeEpoch),
+        upAtMs: this.#deps.clock.monotonicMs(),
+      },
+      () => this.#tooWide.add(),
+    );
     this.#peers.set(id, peer);
     peer.addLink(link);
     this.#resolveDuplicates(peer, link);

@@ -83,7 +83,10 @@ export interface PluginContext {
   readonly signal: AbortSignal;
   /** Runs a background task until it settles or the signal aborts; a rejection fails the plugin. */
   spawn(name: string, task: (signal: AbortSignal) => Promise<void>): void;
-  /** Called in reverse order at stop; must not take longer than a second. */
+  /**
+   * `dispose` is called once at the plugin's end, in the reverse order of these calls, each after the one before has settled; after the end it
+   * is called at once. What it throws is logged, and the others are called all the same. All of a plugin's stop together has 5 s, then the node goes on without it.
+   */
   own(dispose: () => void | Promise<void>): void;
   /** Reports state; the host shows it in `/mesh/status`, `/health` and metrics. `start` returning means running. */
   health(health: PluginHealth): void;
@@ -110,7 +113,11 @@ export interface PluginContext {
     overlay(overlay: Overlay | undefined): void;
   };
   readonly discovery: {
-    /** Adds or refreshes a hint of this instance. Same endpoint: replaced. At most 4,096 live hints per instance. */
+    /**
+     * Adds or refreshes a hint of this instance. Same endpoint: replaced. At most 4,096 live hints per instance, of endpoints of at most 200
+     * characters: one beyond is dropped, counted in `godwit_hints_dropped_total` and told in the log; it may be given again when others have
+     * ended. Throws GODWIT_ID_INVALID for a `nodeId` that is none; nothing is added then.
+     */
     hint(hint: Hint): void;
     withdraw(endpoint: string): void;
   };
