@@ -4,6 +4,7 @@
  * parts: outbox and transient (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
  * forwarder. Never routes, never touches a socket. docs/protocol/delivery.md is normative.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
@@ -81,7 +82,7 @@ export class Custody {
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
   readonly #acks = new Map<NodeId, BundleId[]>();
-  readonly #storeEpochs = new Map<NodeId, string>();
+  readonly #storeEpochs = new BoundedMap<NodeId, string>({ name: "store epochs", max: STORE_EPOCHS_MAX });
   readonly #uncommitted = new Map<NodeId, { count: number; bytes: number }>();
   readonly #refusals;
   readonly #cutOff;
@@ -225,10 +226,7 @@ export class Custody {
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
   onNeighbourUp(id: NodeId, storeEpoch: string): void {
     const known = this.#storeEpochs.get(id);
-    this.#storeEpochs.delete(id);
-    this.#storeEpochs.set(id, storeEpoch);
-    if (this.#storeEpochs.size > STORE_EPOCHS_MAX)
-      this.#storeEpochs.delete(this.#storeEpochs.keys().next().value!);
+    this.#storeEpochs.renew(id, storeEpoch);
     if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
     this.forwarder.onDestinationUp(id);
     this.forwarder.onWritable(id);

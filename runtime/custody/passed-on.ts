@@ -2,6 +2,7 @@
  * Where bundles that left this node's custody went, for a while: one that comes again was lost behind that neighbour, or
  * its receipt was. Memory only, and bounded: what is forgotten is merely offered the same way once more.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../kernel/ids.ts";
 
@@ -12,8 +13,11 @@ const AGAIN_MIN_MS = 1_000;
 
 export class PassedOn {
   readonly #clock: Clock;
-  readonly #bundles = new Map<BundleId, { readonly to: NodeId; readonly atMs: number }>();
-  readonly #own = new Map<NodeId, NodeId>();
+  readonly #bundles = new BoundedMap<BundleId, { readonly to: NodeId; readonly atMs: number }>({
+    name: "bundles passed on",
+    max: BUNDLES_MAX,
+  });
+  readonly #own = new BoundedMap<NodeId, NodeId>({ name: "ways of own bundles", max: DESTINATIONS_MAX });
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -22,8 +26,8 @@ export class PassedOn {
   /** `isOwn`: made here, a receipt for instance. */
   note(id: BundleId, destination: NodeId, to: NodeId, isOwn: boolean): void {
     if (to === destination) return;
-    if (isOwn) put(this.#own, destination, to, DESTINATIONS_MAX);
-    else put(this.#bundles, id, { to, atMs: this.#clock.monotonicMs() }, BUNDLES_MAX);
+    if (isOwn) this.#own.renew(destination, to);
+    else this.#bundles.renew(id, { to, atMs: this.#clock.monotonicMs() });
   }
 
   /** Who had it, when it comes again. */
@@ -37,11 +41,4 @@ export class PassedOn {
   lastOwn(destination: NodeId): NodeId | undefined {
     return this.#own.get(destination);
   }
-}
-
-/** Latest last; the oldest goes. */
-function put<K, V>(map: Map<K, V>, key: K, value: V, max: number): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size > max) map.delete(map.keys().next().value!);
 }

@@ -3,6 +3,7 @@
  * an inbox. On the way nobody can tell them from mail, so that whoever drops mail drops them, too. Volatile: a restart
  * ends the trial that asked for them. docs/protocol/delivery.md "Missing receipts".
  */
+import { BoundedSet } from "@godwit/sdk/bounded";
 import { TokenBucket } from "../kernel/backoff.ts";
 import {
   formatMessageId,
@@ -27,7 +28,10 @@ export class TestBundles {
   readonly #forwarder: Forwarder;
   readonly #bundles = new Map<MessageId, BundleId>();
   readonly #byBundle = new Map<BundleId, MessageId>();
-  readonly #answered = new Set<MessageId>();
+  readonly #answered = new BoundedSet<MessageId>({
+    name: "answered test bundles",
+    max: ANSWERED_REMEMBERED_MAX,
+  });
   readonly #answers: TokenBucket;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder) {
@@ -96,8 +100,6 @@ export class TestBundles {
   onArrived(id: MessageId): { readonly mayAnswer: boolean; readonly isAgain: boolean } {
     const isAgain = this.#answered.has(id);
     this.#answered.add(id);
-    if (this.#answered.size > ANSWERED_REMEMBERED_MAX)
-      this.#answered.delete(this.#answered.values().next().value!);
     return { mayAnswer: this.#answers.take(), isAgain };
   }
 

@@ -4,6 +4,7 @@
  * listen on. Until that works, and if it never does, routing relays. Never dials an address that its owner has not signed
  * for itself. docs/protocol/punch.md
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { createHash } from "node:crypto";
 import type { Clock, Hint, Log, Random } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
@@ -76,9 +77,12 @@ export class Punching {
   readonly #deps: PunchDeps;
   readonly #networkHash: Uint8Array;
   /** By the neighbour that said so, newest last. */
-  readonly #observed = new Map<NodeId, { readonly endpoint: string; readonly atMs: number }>();
+  readonly #observed = new BoundedMap<NodeId, { readonly endpoint: string; readonly atMs: number }>({
+    name: "own addresses as told",
+    max: OBSERVED_MAX,
+  });
   readonly #told = new WeakMap<Session, { readonly endpoint: string; readonly atMs: number }>();
-  readonly #memories = new Map<NodeId, Memory>();
+  readonly #memories = new BoundedMap<NodeId, Memory>({ name: "punched members", max: REMEMBERED_MAX });
   readonly #heard: TokenBucket;
   readonly #checked: TokenBucket;
   readonly #counter;
@@ -110,9 +114,7 @@ export class Punching {
   /** Throws GODWIT_DECODE. */
   onObserved(from: NodeId, frame: Uint8Array): void {
     const endpoint = decodeObserved(frame);
-    this.#observed.delete(from);
-    this.#observed.set(from, { endpoint, atMs: this.#deps.clock.monotonicMs() });
-    if (this.#observed.size > OBSERVED_MAX) this.#observed.delete(this.#observed.keys().next().value!);
+    this.#observed.renew(from, { endpoint, atMs: this.#deps.clock.monotonicMs() });
     if (this.#hasRounds) return;
     this.#hasRounds = true;
     this.#deps.clock.after(ROUND_MS, () => this.#round());
@@ -208,9 +210,7 @@ export class Punching {
 
   #memory(id: NodeId): Memory {
     const memory = this.#memories.get(id) ?? { ...NOTHING };
-    this.#memories.delete(id);
-    this.#memories.set(id, memory);
-    if (this.#memories.size > REMEMBERED_MAX) this.#memories.delete(this.#memories.keys().next().value!);
+    this.#memories.renew(id, memory);
     return memory;
   }
 }

@@ -3,6 +3,7 @@
  * where they were met. The endpoints let a restarted node call its old neighbours at once, even those that always called
  * it. Bounded: the longest unseen go first. docs/trust.md.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
 import type { Clock, Log } from "@godwit/sdk";
@@ -64,7 +65,10 @@ export class PeerBook {
   readonly #deps: BookDeps;
   readonly #entries = new Map<NodeId, BookEntry>();
   /** What the operator's rules say of nodes that are linked now. */
-  readonly #ruled = new Map<NodeId, { level: TrustLevel; reason: string }>();
+  readonly #ruled = new BoundedMap<NodeId, { level: TrustLevel; reason: string }>({
+    name: "nodes that rules speak of",
+    max: BOOK_MAX,
+  });
 
   constructor(deps: BookDeps) {
     this.#deps = deps;
@@ -130,11 +134,9 @@ export class PeerBook {
 
   /** What the rules say of a linked node; undefined when none matches, or when it went. */
   setRuled(id: NodeId, ruled: { level: TrustLevel; reason: string } | undefined): void {
-    this.#ruled.delete(id);
-    if (ruled === undefined) return;
-    this.#ruled.set(id, ruled);
     // Linked nodes are ruled on again with each review, so that those that were longest away go first.
-    if (this.#ruled.size > BOOK_MAX) this.#ruled.delete(this.#ruled.keys().next().value!);
+    if (ruled === undefined) this.#ruled.delete(id);
+    else this.#ruled.renew(id, ruled);
   }
 
   /** Met at a link's start or end. Loss of this note costs a slower meeting, so nobody waits for it. */

@@ -3,6 +3,7 @@
  * and blocks liars, and calls members of its own accord so that the node has enough links of enough kinds. Owns those
  * wishes; the dialer owns the dialling, the book what is remembered. Never overrules an operator. docs/trust.md.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Hint, Log, Random, Timer } from "@godwit/sdk";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -68,7 +69,10 @@ export class PeerManager {
   readonly #deps: PeerManagerDeps;
   readonly #salt: number;
   readonly #wishes = new Map<NodeId, Wish>();
-  readonly #resting = new Map<NodeId, { untilMs: number; times: number }>();
+  readonly #resting = new BoundedMap<NodeId, { untilMs: number; times: number }>({
+    name: "resting members",
+    max: RESTING_MAX,
+  });
   readonly #changes;
   #reviewedAtMs: number;
   #linksTimer: Timer | undefined;
@@ -222,12 +226,10 @@ export class PeerManager {
 
   #rest(id: NodeId, nowMs: number): void {
     const times = (this.#resting.get(id)?.times ?? 0) + 1;
-    this.#resting.delete(id);
-    this.#resting.set(id, {
+    this.#resting.renew(id, {
       untilMs: nowMs + Math.min(REST_FIRST_MS * 2 ** (times - 1), REST_CAP_MS),
       times,
     });
-    if (this.#resting.size > RESTING_MAX) this.#resting.delete(this.#resting.keys().next().value!);
   }
 
   /** A link that is up stays: only the wish to call the node again ends. */

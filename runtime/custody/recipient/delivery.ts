@@ -2,6 +2,7 @@
  * The last step: into the inbox, exactly once. Deliveries that wait while a commit is being written go into the next
  * one together; a failed commit takes all of them back, so that nothing is ever marked as delivered that is not there.
  */
+import { BoundedSet } from "@godwit/sdk/bounded";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
@@ -60,7 +61,10 @@ export class Delivery {
   readonly #receipts: Receipts;
   readonly #events: DeliveryEvents;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
-  readonly #transients = new Set<MessageId>();
+  readonly #transients = new BoundedSet<MessageId>({
+    name: "transient messages",
+    max: TRANSIENTS_REMEMBERED_MAX,
+  });
   readonly #transientsDropped;
   #transientsWaiting = 0;
   #transientBytesWaiting = 0;
@@ -101,7 +105,7 @@ export class Delivery {
         this.#transientsDropped.add();
         return Promise.resolve("full");
       }
-      this.#noteTransient(arrival.id);
+      this.#transients.add(arrival.id);
     } else if (this.wasDelivered(arrival)) {
       if (arrival.wantsReceipt && this.#maySign(arrival))
         void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
@@ -145,12 +149,6 @@ export class Delivery {
     if (isTransient !== true) return;
     this.#transientsWaiting += by;
     this.#transientBytesWaiting += by * inner.body.length;
-  }
-
-  #noteTransient(id: MessageId): void {
-    this.#transients.add(id);
-    if (this.#transients.size > TRANSIENTS_REMEMBERED_MAX)
-      this.#transients.delete(this.#transients.values().next().value!);
   }
 
   /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
