@@ -2,7 +2,7 @@
  * One subscriber of `GET /events`: the node's events as server-sent events (WHATWG HTML, section 9.2), with heartbeats.
  * Pull-driven, so a slow reader fills its own bounded queue and nothing else; what falls out of it is counted and told.
  */
-import type { Clock, Timer } from "../kernel/clock.ts";
+import { type Clock, isoTime, type Timer } from "../kernel/clock.ts";
 import { BoundedQueue } from "../kernel/queue.ts";
 import type { NodeEvent, NodeView } from "../view/contract/node.ts";
 
@@ -118,7 +118,7 @@ class Subscriber {
     const parts: Uint8Array[] = [];
     let bytes = 0;
     if (this.#lost > 0) {
-      const at = new Date(this.#options.clock.wallMs()).toISOString();
+      const at = isoTime(this.#options.clock.wallMs());
       const note = { family: "events", type: "events.lost", at, data: { count: this.#lost } };
       this.#lost = 0;
       parts.push(encodeEvent(note.type, note));

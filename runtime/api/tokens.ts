@@ -3,7 +3,7 @@
  * carry 256 random bits, so a plain hash is enough; configured ones are refused when short enough to guess.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { Clock } from "../kernel/clock.ts";
+import { type Clock, isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { formatBase32, formatHex, parseHex } from "../kernel/ids.ts";
 import type { Log } from "../kernel/log.ts";
@@ -67,7 +67,7 @@ export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore
         );
       const secret = SECRET_PREFIX + formatBase32(random.bytes(SECRET_BYTES));
       const id = formatHex(random.bytes(6));
-      const createdAt = new Date(clock.wallMs()).toISOString();
+      const createdAt = isoTime(clock.wallMs());
       const hash = sha256(Buffer.from(secret));
       // In the map before the commit so that two calls cannot both take the last place; it opens nothing until told.
       entries.set(id, { id, hash, scopes: [...scopes], label, createdAt });

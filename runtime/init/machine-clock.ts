@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Log } from "@godwit/sdk";
-import type { Clock } from "../kernel/clock.ts";
+import { type Clock, isoTime } from "../kernel/clock.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
 import type { Sys } from "./sys.ts";
 import { type ClockSource, decideClock, isBelievable, parseSavedClock } from "./time.ts";
@@ -64,7 +64,7 @@ export class MachineClock {
   setByServer(wallMs: number, server: string): void {
     const { sys, clock, log, builtMs } = this.#deps;
     if (!isBelievable(wallMs, builtMs))
-      return log.warn("a time server is wrong", { server, says: new Date(wallMs).toISOString() });
+      return log.warn("a time server is wrong", { server, says: isoTime(wallMs) });
     const stepMs = wallMs - clock.wallMs();
     sys.setClock(wallMs);
     if (this.#source !== "server" || Math.abs(stepMs) > STEP_TOLD_MS)

@@ -4,7 +4,7 @@
  */
 import { fstatSync } from "node:fs";
 import type { Log, LogFields } from "@godwit/sdk";
-import type { Clock } from "./clock.ts";
+import { type Clock, isoTime } from "./clock.ts";
 
 export type { Log, LogFields };
 
@@ -27,7 +27,7 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
   const threshold = logLevels.indexOf(options.level);
   const emit = (level: LogLevel, event: string, extra: LogFields | undefined) => {
     if (logLevels.indexOf(level) < threshold) return;
-    const at = new Date(options.clock.wallMs()).toISOString();
+    const at = isoTime(options.clock.wallMs());
     const all = flatten({ ...fields, ...extra });
     options.sink.write(
       options.format === "json"

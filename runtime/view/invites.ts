@@ -1,4 +1,5 @@
 /** Invitations through the API: issues one, and takes one for a node that is running already. */
+import { isoTime } from "../kernel/clock.ts";
 import type { InviteRequest, InviteView, JoinView } from "./contract/node.ts";
 import { parseCallsign } from "../identity/address.ts";
 import { parseToken } from "../identity/token.ts";
@@ -23,7 +24,7 @@ export function issueInvite(mesh: Mesh, network: string, request: InviteRequest)
     network,
     open: invite === undefined,
     invite: invite === undefined ? null : formatHex(invite.id),
-    expires_at: invite === undefined ? null : new Date(invite.expiresAtS * 1_000).toISOString(),
+    expires_at: invite === undefined ? null : isoTime(invite.expiresAtS * 1_000),
     uses: invite?.uses ?? null,
     addresses: [...addresses],
     note: isOwnOnly

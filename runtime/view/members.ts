@@ -1,11 +1,10 @@
 /** Members as the API and its events show them. */
+import { isoTime } from "../kernel/clock.ts";
 import type { Clock } from "@godwit/sdk";
 import type { MemberView, NodeEvent } from "./contract/node.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { MemberRow } from "../membership/members.ts";
 import type { Mesh } from "../mesh/mesh.ts";
-
-const isoTime = (wallMs: number): string => new Date(wallMs).toISOString();
 
 /** This node first, then the others by id. */
 export function memberViews(

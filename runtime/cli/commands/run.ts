@@ -5,7 +5,7 @@ import { loadConfig } from "../../config/load.ts";
 import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
-import { systemClock } from "../../kernel/clock.ts";
+import { sleep, systemClock } from "../../kernel/clock.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
@@ -145,7 +145,7 @@ async function firstStart(token: string, named: string | undefined, env: Environ
         if (error.retry === "never" || stop.signal.aborted) throw error;
         const pauseMs = backoff.nextMs();
         log.warn("not joined yet", { error, again_in_seconds: Math.round(pauseMs / 1_000) });
-        await pause(pauseMs, stop.signal);
+        await sleep(systemClock, pauseMs, stop.signal);
       }
     }
   } finally {
@@ -153,12 +153,6 @@ async function firstStart(token: string, named: string | undefined, env: Environ
     notifier.close();
   }
 }
-
-const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const timer = systemClock.after(delayMs, resolve);
-    signal.addEventListener("abort", () => (timer.cancel(), reject(signal.reason as Error)), { once: true });
-  });
 
 /** The name of the first signal that asks for a stop. A second one ends the process at once, as the system does. */
 function stopSignal(): Promise<string> {
