@@ -5,10 +5,10 @@
  * is not as it was at that commit, and the tests that it touches. Types are always whole.
  * `bun check` runs this too, because Bun prefers a script of that name; the type checker alone is `bun check --no-script`.
  */
+import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { addCounts, type Counts, noCounts, parseCounts, skippedNames } from "./counts.ts";
-import { readFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
+import { addCounts, type Counts, noCounts, parseCounts, skippedNames } from "./counts.ts";
 import { root, run } from "./lib.ts";
 import { aliasesOf, changedSince, sourcesOf, touchedBy } from "./touched.ts";
 
@@ -118,7 +118,12 @@ async function runStep({ name, command }: Step): Promise<Outcome> {
   return { name, counts, output, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-const outcomes = await Promise.all(steps(await scopeOf(process.argv.slice(2))).map(runStep));
+const scope = await scopeOf(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  console.log(JSON.stringify({ ...noCounts, failed: 1 }));
+  process.exit(2);
+});
+const outcomes = await Promise.all(steps(scope).map(runStep));
 for (const { name, counts, output, seconds } of outcomes) {
   const shown = counts.failed > 0 ? withoutPasses(output) : skippedLines(output);
   if (shown !== "") console.log(`\n-- ${name}\n${shown}`);
