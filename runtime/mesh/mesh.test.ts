@@ -11,12 +11,14 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { generateIdentity, verifySignature, type Identity } from "../identity/keys.ts";
+import { encodeRecord } from "../identity/record.ts";
 import { openPrekeys } from "../identity/prekeys.ts";
 import { createSealer } from "../identity/sealer.ts";
 import { type FakeSession, sessionPair } from "../peer/testing.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
+import { encodeBeacon } from "../wire/route-messages.ts";
 import { encodeHello } from "../wire/peer-messages.ts";
 import type { MeshDeps } from "./deps.ts";
 import type { MakePart, MeshPart, PartContext } from "./part.ts";
@@ -222,6 +224,30 @@ describe("a part that is added", () => {
     expect(await metrics.render()).toContain('godwit_packets_dropped_total{reason="refused"} 1');
     await mesh.stop();
   });
+});
+
+test("mail that waits on an edge node leaves when a gateway appears over a slow link", async () => {
+  const { clock, mesh, far, identity, random } = await echoMesh();
+  mesh.start();
+  const farther = generateIdentity(random);
+  const fields = { sequence: 1, callsign: undefined, location: undefined, endpoints: [], capabilities: [] };
+  const record = encodeRecord(farther, { ...fields, prekey: undefined, nameProof: undefined }, "test");
+  expect(mesh.records.offer(record)).not.toBe("invalid");
+  await settled(clock, mesh.custody.send({ to: farther.id, body: new Uint8Array(8) }));
+  const [session] = sessionPair(clock, identity.id, far.id);
+  session.isCarrying = false;
+  session.linkClass = "slow";
+  session.rateBitsPerSecond = 1_074;
+  mesh.adopt(session);
+  const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
+  session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
+  await clock.advance(10);
+  const bundles = () => session.sent.filter(([type]) => type === FrameType.bundle);
+  expect(bundles()).toHaveLength(0);
+  session.receive(encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 }));
+  await clock.advance(10);
+  expect(bundles()).toHaveLength(1);
+  await settled(clock, mesh.stop());
 });
 
 describe("dispatch", () => {

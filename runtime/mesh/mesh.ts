@@ -105,14 +105,6 @@ export class Mesh extends PartList implements MeshParts {
     return this.kept.records;
   }
 
-  get sealer() {
-    return this.kept.sealer;
-  }
-
-  get storeEpoch(): Uint8Array {
-    return this.kept.boot.storeEpoch;
-  }
-
   /** A proven session that somebody dialled to us. */
   adopt(session: Session): void {
     if (session.invite === undefined) this.peers.adopt(session);

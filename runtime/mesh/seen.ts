@@ -1,5 +1,4 @@
 /** What the parts of a mesh see of each other. A part that no other one calls does not stand here. */
-import type { Sealer } from "../custody/context.ts";
 import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -20,7 +19,6 @@ export interface MeshParts {
   readonly book: PeerBook;
   readonly names: Names;
   readonly records: RecordBook;
-  readonly sealer: Sealer;
   readonly router: Router;
   readonly peers: Peers;
   readonly packets: Packets;

@@ -1,5 +1,5 @@
 /** The plugins a node can run, its own and the installed ones, and what the command line does with packages. */
-import type { Plugin } from "@godwit/sdk";
+import type { Plugin, PluginNamespace } from "@godwit/sdk";
 import type { Config } from "../config/load.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { loadNamed } from "../plugin/package/builtin.ts";
@@ -69,9 +69,18 @@ export async function readPlugins(config: Config): Promise<PluginCatalogue> {
   return new PluginCatalogue([...builtin, ...installed], choices);
 }
 
+/** What it is cannot be read: its table says. */
+const namespaces = [
+  "transport",
+  "discovery",
+  "service",
+  "engine",
+  "heal-action",
+] as const satisfies PluginNamespace[];
+
 /** In the place of what cannot be used: takes any table, of any kind, and fails with the reason. */
 const damagedPlugin = ([id, reason]: readonly [string, string]): Plugin[] =>
-  (["transport", "discovery", "service"] as const).map((namespace) => ({
+  namespaces.map((namespace) => ({
     id,
     namespace,
     sdk: "*",

@@ -36,6 +36,12 @@ test.each([
   ["files.read:*", "files.read:*", false],
   ["files.read:/media", "files.read:/media/usb", true],
   ["files.read:/media", "files.read:/mediator", false],
+  ["service:*", "service:radio", true],
+  ["service:radio", "service:radio", true],
+  ["service:radio", "service:other", false],
+  ["service:*", "service:*", false],
+  ["service.offer:*", "service.offer:*", false],
+  ["service:*", "service.offer:radio", false],
 ])("who asks for %s may be given %s: %p", (asked, granted, may) => {
   expect(covers(parsePermission(asked)!, parsePermission(granted)!)).toBe(may);
 });
