@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { failedNames, hasReason, parseCounts, skippedNames } from "./counts.ts";
+import { failedNames, failuresSaid, hasReason, parseCounts, skippedNames } from "./counts.ts";
 import { run } from "./lib.ts";
 
 describe("counts", () => {
@@ -40,6 +40,11 @@ describe("counts", () => {
         ["mute", false],
       ]);
       expect(failedNames(output)).toEqual(["bad"]);
+      const [said, ...more] = failuresSaid(output);
+      expect(more).toEqual([]);
+      expect(said).toStartWith("(fail) bad");
+      expect(said).toContain("error: bad");
+      expect(said).not.toContain("(pass) good");
     } finally {
       rmSync(folder, { recursive: true });
     }

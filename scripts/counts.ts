@@ -72,5 +72,21 @@ export const testTimes = (output: string): TestTime[] =>
     ms: Number(match[2]) * (match[3] === "s" ? 1_000 : 1),
   }));
 
+/** Lines and characters of what one failed test said that are repeated. */
+const SAID_LINES_MAX = 24;
+const SAID_CHARS_MAX = 200;
+
+/** The end of what `bun test` printed of each test that failed, before its `(fail)`: the only part that a short log may keep. */
+export function failuresSaid(output: string): string[] {
+  const lines = Bun.stripANSI(output).split("\n");
+  return lines.flatMap((line, at) => {
+    if (!line.startsWith("(fail) ")) return [];
+    const before = lines.slice(0, at);
+    const from = before.findLastIndex((one) => /^\((?:pass|fail|skip|todo)\) /.test(one)) + 1;
+    const said = before.slice(from).filter((one) => one.trim() !== "");
+    return [[line, ...said.slice(-SAID_LINES_MAX)].map((one) => one.slice(0, SAID_CHARS_MAX)).join("\n    ")];
+  });
+}
+
 /** A test that does not run says why in its name: `... [skipped: needs root]`. */
 export const hasReason = (name: string): boolean => /\[skipped: [^\]]{3,}\]/.test(name);

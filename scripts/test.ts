@@ -5,7 +5,7 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { formatCalibration, measure, scaleOf } from "./calibrate.ts";
-import { addCounts, noCounts } from "./counts.ts";
+import { addCounts, failuresSaid, noCounts } from "./counts.ts";
 import { cutOffMsOf, lanesFor, runLanes, shareMsOf, TOTAL_MINUTES_MAX } from "./lanes.ts";
 import { notRun, type Outcome, runSuite } from "./suite-run.ts";
 import { allSuites, type Suite } from "./suites.ts";
@@ -168,6 +168,10 @@ function report({ outcomes, scale }: Run, wallSeconds: number): number {
   );
   const named = (key: "failed" | "skipped") =>
     [...outcomes].flatMap(([{ name }, outcome]) => outcome[key].map((test) => `${name}: ${test}`));
+  block(
+    "what the failed tests said last",
+    [...outcomes].flatMap(([{ name }, { output }]) => failuresSaid(output).map((said) => `${name}: ${said}`)),
+  );
   block("FAILED", named("failed"));
   block("SKIPPED, NOT PROVEN ON THIS MACHINE", named("skipped"));
   console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
