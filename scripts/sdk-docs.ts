@@ -99,6 +99,8 @@ const introductions: Readonly<Record<string, string>> = {
     "Linux's netlink without any program: interfaces, addresses, routes, generic families.",
   "@godwit/sdk/process":
     "Daemons beside the node: watched, restarted, never left behind. Trusted plugins only.",
+  "@godwit/sdk/secret":
+    "Secrets that a configuration names instead of holding them, and a value that never prints. For plugins with the right to files.",
   "@godwit/sdk/tcp": "TCP for transports: listeners, dialling by RFC 8305, pipes.",
   "@godwit/sdk/testkit":
     "For tests only: fakes of all that a host hands out, and the conformance suites. Needs Bun's test runner, which is in the `godwit` binary.",

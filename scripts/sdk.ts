@@ -15,6 +15,7 @@ export const sdkEntries = {
   "@godwit/sdk/errors": "src/errors",
   "@godwit/sdk/netlink": "src/netlink/index",
   "@godwit/sdk/process": "src/process/index",
+  "@godwit/sdk/secret": "src/secret",
   "@godwit/sdk/tcp": "src/tcp/index",
   "@godwit/sdk/testkit": "testkit/index",
 } as const;

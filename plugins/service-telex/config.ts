@@ -1,7 +1,7 @@
 /** `[services.NAME] type = "telex"`: what may stand there. A telex port that strangers can reach does not start. */
 import { z } from "zod/mini";
 import { type Listen, isLoopback, parseListen, parsePrefix, type Prefix } from "./address.ts";
-import { PASSWORD_BYTES_MIN, readPassword } from "./password.ts";
+import { type Secret, secretField } from "@godwit/sdk/secret";
 
 const KIB = 1024;
 const SIZES: Readonly<Record<string, number>> = { B: 1, KiB: KIB, MiB: KIB * KIB, kB: 1000, MB: 1_000_000 };
@@ -36,14 +36,22 @@ function withUnit(units: Readonly<Record<string, number>>, from: number, to: num
 }
 
 const listen = text('IP:PORT, like "127.0.0.1:8023" or "[::1]:8023"', parseListen);
-const password = z.pipe(
-  z.string(),
-  z.transform((reference, ctx): Uint8Array => {
-    const read = readPassword(reference, process.env);
-    if (read instanceof Uint8Array) return read;
-    ctx.issues.push({ code: "custom", message: `expected ${read.expected}`, input: reference });
-    return z.NEVER;
-  }),
+/** Bytes. People type it, perhaps on a teletype; guesses are slow and few. */
+export const PASSWORD_BYTES_MIN = 8;
+const PASSWORD_BYTES_MAX = 256;
+const password = secretField(
+  `a password of ${PASSWORD_BYTES_MIN} to ${PASSWORD_BYTES_MAX} bytes on one line`,
+  {
+    bytesMin: PASSWORD_BYTES_MIN,
+    bytesMax: PASSWORD_BYTES_MAX,
+    judge: (bytes) =>
+      bytes.some((byte) => byte < 0x20 || byte === 0x7f)
+        ? "with control characters"
+        : // A line that begins so is a program's.
+          bytes[0] === 0x7b
+          ? "that begins with a brace"
+          : undefined,
+  },
 );
 
 export const telexConfig = z
@@ -97,13 +105,10 @@ export const telexConfig = z
 
 export interface TelexConfig {
   readonly listen: Listen;
-  /** At least PASSWORD_BYTES_MIN bytes. */
-  readonly password?: Uint8Array | undefined;
+  readonly password?: Secret | undefined;
   readonly allow_from?: readonly Prefix[] | undefined;
   readonly max_connections: number;
   readonly message_max: number;
   readonly idle_timeout: number;
   readonly greeting_delay: number;
 }
-
-export { PASSWORD_BYTES_MIN };

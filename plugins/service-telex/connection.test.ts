@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { Secret } from "@godwit/sdk/secret";
 import { GodwitError } from "@godwit/sdk";
 import fc from "fast-check";
 import {
@@ -19,7 +20,7 @@ import { handled, openLine, settled } from "./testing.ts";
 const uuid = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
 const telegram = (n: number, body = "HELLO") =>
   `${JSON.stringify({ message_id: uuid(n), routing: { destination: "NYCC" }, content: { body } })}\n`;
-const password = new TextEncoder().encode("correct horse");
+const password = new Secret("correct horse");
 
 describe("who speaks", () => {
   test("silence is a person, a brace is a program, anything else a person at once", async () => {

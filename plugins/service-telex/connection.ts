@@ -7,7 +7,6 @@ import type { Clock, SentMessage, Timer } from "@godwit/sdk";
 import type { TelexConfig } from "./config.ts";
 import { Console } from "./console.ts";
 import { hideTyping, type Item, LineReader, showTyping, TELNET_ESCAPE } from "./lines.ts";
-import { isSamePassword } from "./password.ts";
 import { parseObject, Program } from "./program.ts";
 import { type Arrival, type Line, type Session, type SessionDeps } from "./session.ts";
 
@@ -334,7 +333,7 @@ export class Connection implements Line {
     const text = item.kind === "line" ? item.text : "";
     const isProgram = this.#kind === "program";
     const said = isProgram ? parseObject(text)?.["password"] : text;
-    if (typeof said === "string" && isSamePassword(said, this.#deps.config.password!)) {
+    if (typeof said === "string" && this.#deps.config.password!.equals(said)) {
       this.#isKnown = true;
       this.#showTyping();
       if (this.#session instanceof Console) this.#session.greet();

@@ -8,7 +8,7 @@ import { open } from "node:fs/promises";
 import type { Random } from "@godwit/sdk";
 import { type ControlConnection, ControlError } from "./control.ts";
 import { parseWords, quote, type Reply } from "./control-reply.ts";
-import type { HiddenText } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
 
 const COOKIE_BYTES = 32;
 const NONCE_BYTES = 32;
@@ -16,7 +16,7 @@ const SERVER_KEY = "Tor safe cookie authentication server-to-controller hash";
 const CONTROLLER_KEY = "Tor safe cookie authentication controller-to-server hash";
 
 export interface Credentials {
-  readonly password: HiddenText | undefined;
+  readonly password: Secret | undefined;
   /** Instead of where tor says that it is. */
   readonly cookieFile: string | undefined;
   readonly random: Random;
@@ -45,7 +45,7 @@ export async function authenticate(
   }
   if (methods.has("NULL")) return void (await control.command("AUTHENTICATE"));
   if (methods.has("HASHEDPASSWORD") && password !== undefined)
-    return void (await control.command(`AUTHENTICATE ${quote(password.reveal())}`));
+    return void (await control.command(`AUTHENTICATE ${quote(password.revealText())}`));
   if (methods.has("HASHEDPASSWORD") && password === undefined)
     problems.push('tor wants a password: set control_password = "file:/path"');
   if (problems.length === 0) problems.push(`tor offers only ${[...methods].join(", ") || "nothing"}`);

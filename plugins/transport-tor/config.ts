@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import { z } from "zod/mini";
 import { type Door, parseDoor } from "./endpoint.ts";
-import { HiddenText, readSecret } from "./secret.ts";
+import { secretField } from "@godwit/sdk/secret";
 
 const CLIENTS_MAX = 330;
 const LINES_MAX = 64;
@@ -37,15 +37,13 @@ const listenAddress = text('IP:PORT that Tor can reach, like "127.0.0.1:0"', (va
     ? parsed
     : undefined;
 });
-const password = z.pipe(
-  z.string(),
-  z.transform((reference, ctx): HiddenText => {
-    const read = readSecret(reference, process.env);
-    if (read instanceof HiddenText) return read;
-    ctx.issues.push({ code: "custom", message: `expected ${read.expected}`, input: "" });
-    return z.NEVER;
-  }),
-);
+const PASSWORD_BYTES_MAX = 256;
+const password = secretField(`a password of 1 to ${PASSWORD_BYTES_MAX} printable ASCII characters`, {
+  bytesMin: 1,
+  bytesMax: PASSWORD_BYTES_MAX,
+  judge: (bytes) =>
+    bytes.every((byte) => byte >= 0x20 && byte <= 0x7e) ? undefined : "with other characters",
+});
 
 export const torConfig = z
   .strictObject({

@@ -144,7 +144,7 @@ export class TorController {
     if (this.#keyed.size >= CLIENT_KEYS_MAX) return;
     this.#keyed.add(name);
     try {
-      await control.command(`ONION_CLIENT_AUTH_ADD ${name} ${clientKey.blob.reveal()}`);
+      await control.command(`ONION_CLIENT_AUTH_ADD ${name} ${clientKey.blob.revealText()}`);
     } catch (error) {
       if (error instanceof ControlError && CLIENT_AUTH_OK.includes(error.code)) return;
       this.#keyed.delete(name);
@@ -206,7 +206,7 @@ export class TorController {
   async #publish(control: ControlConnection, { key, port, target, clients }: OnionService): Promise<void> {
     const flags = ["MaxStreamsCloseCircuit", ...(clients.length > 0 ? ["V3Auth"] : [])];
     const command = [
-      `ADD_ONION ${key.blob.reveal()}`,
+      `ADD_ONION ${key.blob.revealText()}`,
       `Flags=${flags.join(",")}`,
       `MaxStreams=${STREAMS_PER_CIRCUIT_MAX}`,
       `Port=${port},${target}`,

@@ -1,7 +1,7 @@
 /** Keys: the onion address's own, and the one this node shows to onion addresses that let in only some. Pure. */
 import { createHash, createPrivateKey, createPublicKey } from "node:crypto";
 import { encodeBase32, onionNameOf } from "./endpoint.ts";
-import { HiddenText } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
 
 export const SEED_BYTES = 32;
 /** DER prefixes of RFC 8410 before the 32 raw bytes. */
@@ -12,7 +12,7 @@ export interface OnionKey {
   /** 56 characters, without `.onion`. */
   readonly name: string;
   /** For ADD_ONION: `ED25519-V3:` and the expanded key. */
-  readonly blob: HiddenText;
+  readonly blob: Secret;
 }
 
 function publicKeyOf(prefix: Buffer, secret: Uint8Array): Uint8Array {
@@ -28,7 +28,7 @@ export function onionKeyOf(seed: Uint8Array): OnionKey {
   expanded[31]! |= 64;
   return {
     name: onionNameOf(publicKeyOf(ED25519_DER, seed)),
-    blob: new HiddenText(`ED25519-V3:${expanded.toString("base64")}`),
+    blob: new Secret(`ED25519-V3:${expanded.toString("base64")}`),
   };
 }
 
@@ -36,10 +36,10 @@ export interface ClientKey {
   /** What an operator writes into `clients` of others. */
   readonly publicText: string;
   /** For ONION_CLIENT_AUTH_ADD. */
-  readonly blob: HiddenText;
+  readonly blob: Secret;
 }
 
 export const clientKeyOf = (seed: Uint8Array): ClientKey => ({
   publicText: encodeBase32(publicKeyOf(X25519_DER, seed)).toUpperCase(),
-  blob: new HiddenText(`x25519:${Buffer.from(seed).toString("base64")}`),
+  blob: new Secret(`x25519:${Buffer.from(seed).toString("base64")}`),
 });

@@ -61,7 +61,7 @@ test("onion addresses: a published example, and what is none", () => {
   const { name, blob } = onionKeyOf(seed);
   expect(name).toBe("25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenl5sid");
   expect(String(blob)).toBe("[secret]");
-  expect(blob.reveal()).toHaveLength("ED25519-V3:".length + 88);
+  expect(blob.revealText()).toHaveLength("ED25519-V3:".length + 88);
   expect(parseTorEndpoint(`tor://${name.toUpperCase()}.onion:4860`)).toEqual({
     host: `${name}.onion`,
     port: 4860,
@@ -87,7 +87,7 @@ test("a client's key: X25519 of RFC 7748 section 6.1", () => {
   const secret = Buffer.from("77076d0a7318a57d3c16c17251b26645df4c2f92ebc099aa5f4d5c1a1e1a1b2a", "hex");
   const { publicText, blob } = clientKeyOf(secret);
   expect(publicText).toMatch(/^[A-Z2-7]{52}$/);
-  expect(blob.reveal()).toBe(`x25519:${secret.toString("base64")}`);
+  expect(blob.revealText()).toBe(`x25519:${secret.toString("base64")}`);
   expect(encodeBase32(Uint8Array.of(0xff, 0x00))).toBe("74aa");
 });
 

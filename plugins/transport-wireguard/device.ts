@@ -1,6 +1,6 @@
 /** A WireGuard device as both of its kinds know it: the kernel's and the one of `wireguard-go`. Plain values. */
 import type { HostPort } from "@godwit/sdk";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
 
 export interface WgPeer {
   /** Base64. */

@@ -3,7 +3,7 @@
  * nothing, where its UDP packets may be sent. Which node it is, and so its address inside, is said beside the endpoint. Pure.
  */
 import { GodwitError, parseHostPort, type HostPort } from "@godwit/sdk";
-import { keyText, parseKey } from "./secret.ts";
+import { keyText, parseKey } from "./keys.ts";
 
 export const SCHEME = "wg";
 /** More of one node are not tried. */

@@ -3,7 +3,7 @@ import { GodwitError } from "@godwit/sdk";
 import { formatIp } from "@godwit/sdk/netlink";
 import { guestAddress } from "./addresses.ts";
 import type { Guest } from "./plan.ts";
-import { parseKey } from "./secret.ts";
+import { parseKey } from "./keys.ts";
 import { loadDevices, saveDevices, type StoredDevices } from "./state.ts";
 
 export const GUESTS_MAX = 64;

@@ -8,7 +8,7 @@ import { hasErrno, type LinkFacts, LinkFlag, Rtnetlink } from "@godwit/sdk/netli
 import { Daemon, pause } from "@godwit/sdk/process";
 import type { WgDoor } from "./device.ts";
 import { KernelDoor } from "./kernel.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
 import { SOCKET_FOLDER, socketPathOf, UapiDoor } from "./uapi.ts";
 
 /** Begins the alias of every interface of ours: the node does not offer such addresses to others. */

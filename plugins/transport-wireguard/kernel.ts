@@ -26,7 +26,8 @@ import {
   resolveFamily,
 } from "@godwit/sdk/netlink";
 import type { WgChange, WgDevice, WgDoor, WgPeer, WgPeerChange } from "./device.ts";
-import { KEY_BYTES, keyText, parseKey, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { KEY_BYTES, keyText, parseKey } from "./keys.ts";
 
 export const FAMILY = "wireguard";
 const VERSION = 1;

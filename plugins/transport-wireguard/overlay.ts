@@ -13,7 +13,8 @@ import type { Guests } from "./guests.ts";
 import { WgInterface } from "./interface.ts";
 import type { Plan } from "./plan.ts";
 import { Preshared } from "./preshared.ts";
-import { clamped, KEY_BYTES, keyText, publicKeyOf, type Secret } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
+import { clamped, KEY_BYTES, keyText, publicKeyOf } from "./keys.ts";
 import { adoptNextKey, loadPairs, saveNextKey, savePairs } from "./state.ts";
 import { Tunnel } from "./tunnel.ts";
 

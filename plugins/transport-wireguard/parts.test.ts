@@ -9,7 +9,8 @@ import { assignPool, guestAddress, nodeAddress, nodeRange, parsePool } from "./a
 import { formatWgEndpoint, parseWgEndpoint, tryParseWgEndpoint } from "./endpoint.ts";
 import { Guests } from "./guests.ts";
 import { buildGetDevice, buildSetDevice, parseDevice as parseKernel } from "./kernel.ts";
-import { clamped, keyText, parseKey, publicKeyOf, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { clamped, keyText, parseKey, publicKeyOf } from "./keys.ts";
 import { adoptNextKey, loadPairs, openKey, saveNextKey, savePairs } from "./state.ts";
 import { formatChange, parseDevice as parseUapi } from "./uapi.ts";
 import vectors from "./vectors.json";

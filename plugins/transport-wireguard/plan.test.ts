@@ -11,7 +11,8 @@ import {
   type Candidate,
   type PlanInput,
 } from "./plan.ts";
-import { keyText, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { keyText } from "./keys.ts";
 
 const key = (byte: number) => keyText(new Uint8Array(32).fill(byte));
 const host = (text: string) => ({ host: text, port: 51_820 });

@@ -4,7 +4,7 @@ import { formatIp, tryParseIp } from "@godwit/sdk/netlink";
 import { assignPool, nodeAddress, nodeRange, type Pool } from "./addresses.ts";
 import type { WgPeer, WgPeerChange } from "./device.ts";
 import { tryParseWgEndpoint, type WgEndpoint } from "./endpoint.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
 
 /** Peers of one device. */
 export const PEERS_MAX = 1_024;

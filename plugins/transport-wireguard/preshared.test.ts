@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { Log } from "@godwit/sdk";
 import { FakePeers, ManualClock, seededRandom } from "@godwit/sdk/testkit";
 import { Preshared, type StoredPair } from "./preshared.ts";
-import { clamped, keyText, publicKeyOf } from "./secret.ts";
+import { clamped, keyText, publicKeyOf } from "./keys.ts";
 
 const HOUR_MS = 3_600_000;
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };

@@ -10,7 +10,8 @@
  */
 import { createHmac, hkdfSync, timingSafeEqual, webcrypto } from "node:crypto";
 import { BoundedMap, type Clock, type Log, type Random } from "@godwit/sdk";
-import { agree, KEY_BYTES, keyText, parseKey, publicKeyOf, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { agree, KEY_BYTES, keyText, parseKey, publicKeyOf } from "./keys.ts";
 
 /** First byte of a message; append-only, docs/registry.md. */
 export const PresharedKind = { offer: 1, answer: 2, confirm: 3, want: 4 } as const;

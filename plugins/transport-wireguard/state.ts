@@ -3,7 +3,8 @@ import { chmod, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { readPrivate, writePrivate } from "@godwit/sdk/process";
 import { z } from "zod/mini";
-import { clamped, keyText, KEY_BYTES, parseKey, publicKeyOf, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { clamped, keyText, KEY_BYTES, parseKey, publicKeyOf } from "./keys.ts";
 
 const KEY_FILE = "private.key";
 /** Announced to the others and not in force yet. */

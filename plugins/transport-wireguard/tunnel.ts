@@ -19,7 +19,7 @@ import {
   type WantedPeer,
 } from "./plan.ts";
 import { PAIRS_MAX, type Preshared } from "./preshared.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "@godwit/sdk/secret";
 
 const LOOK_MS = 3_000;
 /** Two looks in a row are at least so far apart. */

@@ -5,7 +5,8 @@
 import { GodwitError, parseHostPort, type Clock, type HostPort } from "@godwit/sdk";
 import { formatIp, tryParseIp } from "@godwit/sdk/netlink";
 import type { WgChange, WgDevice, WgDoor, WgPeer } from "./device.ts";
-import { KEY_BYTES, keyText, parseKey, publicKeyOf, Secret } from "./secret.ts";
+import { Secret } from "@godwit/sdk/secret";
+import { KEY_BYTES, keyText, parseKey, publicKeyOf } from "./keys.ts";
 
 /** Where every implementation puts its sockets, of all network namespaces alike. */
 export const SOCKET_FOLDER = "/var/run/wireguard";

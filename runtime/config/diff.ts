@@ -1,5 +1,6 @@
 /** What changed between two configurations, for a reload: which keys, and which plugin instances have to be rebuilt. */
-import { type Config, type PluginConfig, Secret } from "./load.ts";
+import { Secret } from "@godwit/sdk/secret";
+import type { Config, PluginConfig } from "./load.ts";
 
 export interface InstanceChange {
   readonly section: "transports" | "discovery" | "services" | "engines" | "heal";

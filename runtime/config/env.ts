@@ -4,7 +4,7 @@
  */
 import { configSchema } from "./schema.ts";
 import { coreOf, definitionOf, type ConfigProblem, type Path, schemaAt } from "./problems.ts";
-import type { Environment } from "./secret.ts";
+import type { Environment } from "@godwit/sdk/secret";
 import { nearest } from "./suggest.ts";
 
 /** Variables that steer the program that runs the node; they are no part of the configuration. */

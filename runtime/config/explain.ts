@@ -4,7 +4,7 @@ import { godwitError } from "../kernel/errors.ts";
 import type { Config } from "./load.ts";
 import { coreOf, definitionOf, describeFound, expectationOf, valueAt } from "./problems.ts";
 import { configSchema } from "./schema.ts";
-import { SECRET_REFERENCE } from "./secret.ts";
+import { SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { nearest } from "./suggest.ts";
 
 export interface ConfigKey {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { diffConfig } from "./diff.ts";
 import { configJsonSchema, configKeys, explainConfig } from "./explain.ts";
-import { type Config, ConfigError, type ConfigProblem, loadConfig, parseConfig, Secret } from "./load.ts";
+import { type Config, ConfigError, type ConfigProblem, loadConfig, parseConfig } from "./load.ts";
 
 const ID = "a".repeat(52);
 const OTHER_ID = `b${"a".repeat(51)}`;
@@ -386,7 +386,7 @@ describe("secrets", () => {
     ["missing", () => `file:${folder}/none.key`, /cannot be opened \(ENOENT\)/, /^$/],
     ["a folder", () => `file:${folder}`, /not a plain file/, /^$/],
     ["unset", () => "env:NOT_SET", /not set/, /set NOT_SET/],
-    ["huge", () => `file:${file("huge.key", "x".repeat(5_000))}`, /5000 bytes/, /^$/],
+    ["huge", () => `file:${file("huge.key", "x".repeat(5_000))}`, /more than 4096 bytes/, /^$/],
     ["inline", () => "hunter2hunter2hunter2", /not shown/, /^$/],
     ["a bare path", () => "/etc/key", /not shown/, /^"file:\/etc\/key"$/],
     ["a pipe that nobody writes to", () => `file:${fifo()}`, /not a plain file/, /^$/],
@@ -410,12 +410,6 @@ describe("secrets", () => {
     expect(problems('[node]\nnetwork_secret = ["env:A", "env:B"]', env)[0]!.path).toBe(
       "node.network_secret[1]",
     );
-  });
-
-  test("what a caller does to revealed bytes stays with the caller", () => {
-    const secret = new Secret(new Uint8Array([1, 2, 3]));
-    secret.reveal().fill(0);
-    expect([...secret.reveal()]).toEqual([1, 2, 3]);
   });
 });
 

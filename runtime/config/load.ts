@@ -11,19 +11,19 @@ import type { LogLevel } from "../kernel/log.ts";
 import { readOverrides, referencedVariables } from "./env.ts";
 import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf } from "./problems.ts";
 import {
+  SECRET_BYTES_MIN,
   configSchema,
   DEFAULT_TRANSPORT,
   type ListenAddress,
   type Settings,
   type tokenScopes,
 } from "./schema.ts";
-import { type Environment, readSecret, Secret } from "./secret.ts";
+import { type Environment, readSecret, Secret, type SecretBounds } from "@godwit/sdk/secret";
 import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
 import { expectations } from "./schema-values.ts";
 
 export { ConfigError, type ConfigProblem, formatConfigProblems } from "./problems.ts";
 export { type ListenAddress, parseListenAddress } from "./schema.ts";
-export { type Environment, Secret } from "./secret.ts";
 export { type ConfigFormat } from "./text.ts";
 export { runnerVariables } from "./env.ts";
 
@@ -270,6 +270,12 @@ function nameVariable(problem: ConfigProblem, variables: ReadonlyMap<string, str
   return problem;
 }
 
+const secretBounds: SecretBounds = {
+  bytesMin: SECRET_BYTES_MIN,
+  bytesMax: 4_096,
+  suggestion: "make one with: head -c 32 /dev/urandom | base64",
+};
+
 /** Reads every secret and collects what is wrong with all of them. */
 class SecretReader {
   readonly #env: Environment;
@@ -282,7 +288,7 @@ class SecretReader {
 
   /** A placeholder after a failure: the problem in the list makes the whole load fail. */
   read(reference: string, path: string): Secret {
-    const result = readSecret(reference, this.#env);
+    const result = readSecret(reference, this.#env, secretBounds);
     if (result instanceof Secret) return result;
     const expectation = expectations.get(
       configSchema.shape.api.unwrap().shape.tokens.unwrap().element.shape.secret,
@@ -395,7 +401,7 @@ function crossCheck(config: Config, settings: Settings, problems: ConfigProblem[
   if (
     networkSecrets.length === 2 &&
     networkSecrets[0]!.byteLength > 0 &&
-    networkSecrets[0]!.equals(networkSecrets[1]!)
+    networkSecrets[0]!.equals(networkSecrets[1])
   )
     problems.push({
       path: "node.network_secret[1]",

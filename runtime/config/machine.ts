@@ -9,7 +9,7 @@ import { readOverrides, referencedVariables } from "./env.ts";
 import { problemsOf } from "./problems.ts";
 import { configSchema } from "./schema.ts";
 import { type InterfacePlan, parseInterfacePlan } from "./schema-machine.ts";
-import type { Environment } from "./secret.ts";
+import type { Environment } from "@godwit/sdk/secret";
 import { type Document, formatOf, parseDocument } from "./text.ts";
 
 export { type InterfacePlan, parseTimeServer } from "./schema-machine.ts";

@@ -2,7 +2,7 @@
 import type * as z from "zod";
 import { errorCodes, GodwitError } from "../kernel/errors.ts";
 import { configSchema } from "./schema.ts";
-import { SECRET_REFERENCE } from "./secret.ts";
+import { SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { nearest } from "./suggest.ts";
 import { type Expectation, expectations } from "./schema-values.ts";
 

@@ -12,8 +12,11 @@ import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
 import { forwardTables } from "./schema-forwards.ts";
 import { machineTable } from "./schema-machine.ts";
 import { pluginTablesOf } from "./schema-plugins.ts";
-import { SECRET_BYTES_MIN, SECRET_REFERENCE } from "./secret.ts";
+import { SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { expectations, HOUR_MS, DAY_MS, duration, size, count, choice } from "./schema-values.ts";
+
+/** Bytes of a secret of the node itself: what opens a mesh or the API is long, and no password. */
+export const SECRET_BYTES_MIN = 16;
 
 const LOCATION_PATTERN = /^[A-Za-z0-9]{2,8}$/;
 const CALLSIGN_PATTERN = /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/;

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { definePlugin, SDK_VERSION, z } from "@godwit/sdk";
+import { secretField } from "@godwit/sdk/secret";
 import { parseConfig } from "../config/load.ts";
 import { ConfigError } from "../config/problems.ts";
 import { builtinPlugins } from "../registry.ts";
@@ -35,6 +37,30 @@ describe("tables of plugins", () => {
       "transports.lan.listen[0]",
     ]);
     expect(problems.find(({ path }) => path.endsWith("[0]"))).toMatchObject({ found: '"nowhere"' });
+  });
+
+  test("what may be a secret is not shown, whatever its key is called", async () => {
+    const field = secretField("a key", { bytesMin: 4, bytesMax: 32 }, {});
+    const plugin = definePlugin({
+      id: "vault",
+      namespace: "service",
+      sdk: `^${SDK_VERSION}`,
+      config: z.strictObject({ door: field }),
+      permissions: [],
+      start: () => {},
+    });
+    const config = parseConfig('[services.v]\ntype = "vault"\ndoor = "correct horse"', {
+      env: {},
+      format: "toml",
+    });
+    const builtin = await loadNamed(
+      builtinPlugins,
+      pluginTables(parseConfig("", { env: {}, format: "toml" })),
+    );
+    const given = { builtin: [...builtin, plugin], installed: [], offered: builtinPlugins };
+    const error = await checkPluginTables(config, given).catch((thrown: unknown) => thrown);
+    expect((error as ConfigError).problems[0]!.path).toBe("services.v.door");
+    expect(`${String(error)} ${JSON.stringify((error as ConfigError).problems)}`).not.toContain("horse");
   });
 
   test("a disabled table is checked too", async () => {

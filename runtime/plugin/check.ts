@@ -127,7 +127,10 @@ async function tableProblems(section: string, table: PluginConfig, plugin: Plugi
       {
         path: formatPath(at),
         expected: issue.message.replace(/^(?:Invalid input: )?expected /, ""),
-        found: isSecret(path.at(-1)) ? "a value that is not shown" : shown(valueAt(table.options, path)),
+        found:
+          issue.params?.isSecret === true || isSecret(path.at(-1))
+            ? "a value that is not shown"
+            : shown(valueAt(table.options, path)),
       },
     ];
   });

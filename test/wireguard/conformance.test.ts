@@ -7,7 +7,7 @@ import type { PeerFacts } from "@godwit/sdk";
 import { FakePeers, transportConformance } from "@godwit/sdk/testkit";
 import { formatWgEndpoint } from "../../plugins/transport-wireguard/endpoint.ts";
 import plugin from "../../plugins/transport-wireguard/index.ts";
-import { clamped, keyText, publicKeyOf } from "../../plugins/transport-wireguard/secret.ts";
+import { clamped, keyText, publicKeyOf } from "../../plugins/transport-wireguard/keys.ts";
 import { label, whyNoWireguard } from "./wg-net.ts";
 
 const INSTANCES_MAX = 4;

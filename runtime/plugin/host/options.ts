@@ -8,6 +8,8 @@ export interface ValidationResult {
     readonly message: string;
     readonly path?: readonly unknown[];
     readonly keys?: readonly string[];
+    /** Of `secretField`: the value may be a secret and must not be shown. */
+    readonly params?: { readonly isSecret?: unknown } | undefined;
   }[];
 }
 

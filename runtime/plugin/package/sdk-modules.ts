@@ -8,6 +8,7 @@ import * as bounded from "@godwit/sdk/bounded";
 import * as errors from "@godwit/sdk/errors";
 import * as netlink from "@godwit/sdk/netlink";
 import * as process from "@godwit/sdk/process";
+import * as secret from "@godwit/sdk/secret";
 import * as tcp from "@godwit/sdk/tcp";
 
 const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -16,6 +17,7 @@ const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "@godwit/sdk/errors": errors,
   "@godwit/sdk/netlink": netlink,
   "@godwit/sdk/process": process,
+  "@godwit/sdk/secret": secret,
   "@godwit/sdk/tcp": tcp,
 };
 

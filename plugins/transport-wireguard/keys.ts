@@ -1,39 +1,9 @@
-/** Keys of WireGuard: 32 bytes, as text in base64. Secret ones print as `[secret]` whatever prints them. */
+/** Keys of WireGuard: 32 bytes, as text in base64, and what is agreed with them. Secret ones are a `Secret`. */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from "node:crypto";
+import { Secret } from "@godwit/sdk/secret";
 
 export const KEY_BYTES = 32;
-const HIDDEN = "[secret]";
 const KEY_TEXT = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/;
-
-export class Secret {
-  readonly #bytes: Uint8Array;
-
-  /** Copies. */
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes.slice();
-  }
-
-  /** Not to be written to. */
-  reveal(): Uint8Array {
-    return this.#bytes;
-  }
-
-  equals(other: Secret | undefined): boolean {
-    return other !== undefined && Buffer.compare(this.#bytes, other.reveal()) === 0;
-  }
-
-  toString(): string {
-    return HIDDEN;
-  }
-
-  toJSON(): string {
-    return HIDDEN;
-  }
-
-  [Symbol.for("nodejs.util.inspect.custom")](): string {
-    return HIDDEN;
-  }
-}
 
 /** The one text of 32 bytes that `wg` prints. */
 export const keyText = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
