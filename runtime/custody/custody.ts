@@ -7,6 +7,7 @@
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
+import type { Teller } from "../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import {
   decodeBundleFrame,
@@ -30,9 +31,9 @@ import { FrameType, type Priority } from "../wire/constants.ts";
 import { BodyCache } from "./body-cache.ts";
 import type { CustodyContext, Directory, Holding } from "./context.ts";
 import { Forwarder } from "./forwarding/forwarder.ts";
-import type { Inbox, InboxEntry } from "./recipient/inbox.ts";
+import type { Inbox, InboxEvents } from "./recipient/inbox.ts";
+import type { OutboxEvents } from "./source/entry.ts";
 import { Outbox } from "./source/outbox.ts";
-import type { OutboxEntry } from "./source/entry.ts";
 import { checkContent, checkOrder } from "./source/order.ts";
 import { sendTransient } from "./source/transient.ts";
 import { Recipient } from "./recipient/recipient.ts";
@@ -54,15 +55,19 @@ const RETRY_STORE_MS = 2_000;
 /** Urgent as claims are: few and short. */
 const SYSTEM_PRIORITY: Priority = 0;
 
-export interface CustodyEvents {
-  delivered(entry: InboxEntry, body: Uint8Array): void;
-  changed(entry: OutboxEntry): void;
-  /** Opened and authenticated, from `from`. Resolves when it need not come again. */
+/** What happens to mail at this node. */
+export interface CustodyEvents extends InboxEvents, OutboxEvents {}
+
+/** Whom custody works with beside its context. */
+export interface CustodyDeps {
+  readonly events: Teller<CustodyEvents>;
+  /** A message of the node itself, opened and authenticated, from `from`. Resolves when it need not come again. */
   system(from: NodeId, plaintext: Uint8Array): Promise<void>;
+  readonly ways: WayWatch;
 }
 
 /** What custody sees of the ways that mail takes: the evidence for who loses it. */
-export interface WayEvents {
+export interface WayWatch {
   /** The neighbour acknowledged a message of this node. */
   handed(neighbour: NodeId, destination: NodeId): void;
   /** What the neighbour acknowledged came again: its receipt is missing somewhere. */
@@ -75,7 +80,7 @@ export class Custody {
   readonly #ctx: CustodyContext;
   readonly outbox: Outbox;
   readonly tests: TestBundles;
-  readonly #ways: WayEvents;
+  readonly #ways: WayWatch;
   readonly transit: Transit;
   readonly forwarder: Forwarder;
   readonly #recipient: Recipient;
@@ -88,7 +93,7 @@ export class Custody {
   readonly #cutOff;
   #isStopped = false;
 
-  constructor(ctx: CustodyContext, events: CustodyEvents, ways: WayEvents) {
+  constructor(ctx: CustodyContext, { events, system, ways }: CustodyDeps) {
     this.#ctx = ctx;
     this.#ways = ways;
     const cache = new BodyCache();
@@ -100,7 +105,7 @@ export class Custody {
     this.tests = new TestBundles(ctx, this.forwarder);
     this.transit = new Transit(ctx, this.forwarder, cache);
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
-      changed: (entry) => events.changed(entry),
+      events,
       deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
       stranger: (bundle, by) => {
         const id = this.tests.byBundle(bundle);
@@ -109,8 +114,8 @@ export class Custody {
     });
     this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
       receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),
-      delivered: (entry, body) => events.delivered(entry, body),
-      system: (from, plaintext) => events.system(from, plaintext),
+      events,
+      system,
       send: (bundle) => this.#sendOwn(bundle),
       acknowledge: (to, id) => this.#ack(to, id),
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),

@@ -1,4 +1,5 @@
 /** A few Custody objects over wires that tests bend, memory stores and one manual clock. For tests only. */
+import { Hub } from "../kernel/hub.ts";
 import { createHash } from "node:crypto";
 import type { OutgoingMessage } from "@godwit/sdk";
 import { ManualClock } from "../kernel/clock.ts";
@@ -18,10 +19,9 @@ import {
   type HopChoice,
   type Sealer,
 } from "./context.ts";
-import { Custody } from "./custody.ts";
+import { Custody, type CustodyEvents } from "./custody.ts";
 import type { InboxEntry } from "./recipient/inbox.ts";
 import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
-import type { OutboxEntry } from "./source/entry.ts";
 
 const WIRE_MS = 1;
 export const COMMIT_MS = 5;
@@ -208,16 +208,18 @@ export class TestNode {
     const { clock } = this.mesh;
     const random = seededRandom(this.name.charCodeAt(0));
     this.store = await openMemoryStore(this.disk, { clock, random, commitDelayMs: COMMIT_MS });
-    const custody = new Custody(
-      this.#context(),
-      {
-        delivered: (entry, body) =>
-          this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
-        changed: ({ state }: OutboxEntry) => this.states.push(state),
-        system: async (from, plaintext) => void this.system.push({ from, plaintext: plaintext.slice() }),
-      },
-      { handed() {}, returned() {}, testAnswered() {} },
+    const events = new Hub<CustodyEvents>((_, error) => {
+      throw error;
+    });
+    events.on("delivered", ({ entry, body }) =>
+      this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
     );
+    events.on("outboxChanged", ({ state }) => this.states.push(state));
+    const custody = new Custody(this.#context(), {
+      events,
+      system: async (from, plaintext) => void this.system.push({ from, plaintext: plaintext.slice() }),
+      ways: { handed() {}, returned() {}, testAnswered() {} },
+    });
     const loading = custody.load();
     await this.settle(loading);
     this.custody = custody;

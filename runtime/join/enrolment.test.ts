@@ -10,7 +10,8 @@ import { seededRandom } from "../kernel/random.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
 import { enrol } from "./enrol.ts";
 import { RecordBook } from "../membership/records.ts";
-import { Enrolment, type LiveSecret } from "./enrolment.ts";
+import { Hub } from "../kernel/hub.ts";
+import { Enrolment, type LiveSecret, type EnrolmentEvents } from "./enrolment.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 
@@ -40,6 +41,10 @@ function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured
   });
   records.offer(encodeRecord(identity, { sequence: 1, endpoints: ["tcp://192.0.2.1:4860"] }, "telex"));
   const joined: string[] = [];
+  const hub = new Hub<EnrolmentEvents>((_, error) => {
+    throw error;
+  });
+  hub.on("joined", ({ id }) => joined.push(id));
   const enrolment = new Enrolment({
     identity,
     network: "telex",
@@ -54,7 +59,7 @@ function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured
     secrets: () => secrets,
     connected: () => [],
     isReachable: () => false,
-    events: { joined: (id) => joined.push(id), inviteConflict() {} },
+    events: hub,
   });
   return { enrolment, identity, joined };
 }

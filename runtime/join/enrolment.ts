@@ -3,6 +3,7 @@
  * and spreads the word that an invitation was used. A session under an invitation ends here and never becomes a peer.
  * Specified by docs/protocol/join.md.
  */
+import type { Teller } from "../kernel/hub.ts";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import {
@@ -67,14 +68,14 @@ export interface EnrolmentDeps {
   secrets(): readonly LiveSecret[];
   connected(): Iterable<Peer>;
   isReachable(id: NodeId): boolean;
-  readonly events: EnrolmentEvents;
+  readonly events: Teller<EnrolmentEvents>;
 }
 
 export interface EnrolmentEvents {
   /** A newcomer was let in by this node. */
-  joined(id: NodeId, inviteId: string, callsign: string): void;
+  joined: { readonly id: NodeId; readonly inviteId: string; readonly callsign: string };
   /** An invitation was used by more nodes than it allowed. */
-  inviteConflict(inviteId: string, redeemers: readonly NodeId[]): void;
+  inviteConflict: { readonly inviteId: string; readonly redeemers: readonly NodeId[] };
 }
 
 export interface IssuedInvite {
@@ -211,7 +212,7 @@ export class Enrolment {
     }
     const inviteId = formatHex(invite.id);
     this.#deps.log.info("newcomer let in", { peer: shortId(session.remote), invite: inviteId, callsign });
-    this.#deps.events.joined(session.remote, inviteId, callsign);
+    this.#deps.events.emit("joined", { id: session.remote, inviteId, callsign });
   }
 
   async #redeem(
@@ -285,7 +286,7 @@ export class Enrolment {
       acceptors: uses.map(({ acceptor }) => acceptor),
       advice: "block the node that should not be there, and change the network secret",
     });
-    this.#deps.events.inviteConflict(inviteId, redeemers);
+    this.#deps.events.emit("inviteConflict", { inviteId, redeemers });
   }
 }
 

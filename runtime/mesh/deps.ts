@@ -2,18 +2,16 @@
 import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
 import type { DhKey } from "../identity/keys.ts";
 import type { NodeRecord } from "../identity/record.ts";
+import type { Heard, Teller } from "../kernel/hub.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
-import type { EnrolmentEvents, LiveSecret } from "../join/enrolment.ts";
-import type { MembersDeps } from "../membership/members.ts";
-import type { DistrustEvents } from "../trust/quarantine.ts";
-import type { TrustGrant, TrustLevel } from "../trust/book.ts";
-import type { Peer } from "../peer/peer.ts";
+import type { LiveSecret } from "../join/enrolment.ts";
+import type { TrustLevel } from "../trust/book.ts";
 import type { TrustRule } from "../trust/rules.ts";
 import type { CustodyLimits, Sealer } from "../custody/context.ts";
-import type { CustodyEvents } from "../custody/custody.ts";
 import type { Store } from "../store/types.ts";
+import type { MeshEvents } from "./events.ts";
 
 export interface MeshIdentity {
   readonly id: NodeId;
@@ -24,22 +22,6 @@ export interface MeshIdentity {
 /** Rotating prekeys (identity/prekeys.ts). */
 export interface PrekeySource {
   current(): { readonly keyId: number; readonly publicKey: Uint8Array };
-}
-
-export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
-  peerUp(peer: Peer): void;
-  peerDown(peer: Peer, reason: string): void;
-  linkUp(peer: Peer, endpoint: string): void;
-  linkDown(peer: Peer, endpoint: string, reason: string): void;
-  routeChanged(destination: NodeId, isReachable: boolean): void;
-  /** A newer record of a node, or its first. */
-  recordChanged?(id: NodeId): void;
-  hintHeard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
-  nameConflict(name: string, holder: NodeId, claimant: NodeId): void;
-  trustChanged(id: NodeId, grant: TrustGrant): void;
-  revoked(record: NodeRecord): void;
-  /** What is concluded about a node changed; `previous` is undefined for a new one. */
-  memberChanged: MembersDeps["changed"];
 }
 
 export interface MeshDeps {
@@ -79,5 +61,8 @@ export interface MeshDeps {
   /** For a dial and its handshake together; undefined: the default. */
   dialTimeoutMs?(endpoint: string): number | undefined;
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
-  readonly events: MeshEvents;
+  /** Where the mesh tells what happens. It listens there itself: one hub belongs to one mesh. */
+  readonly events: Teller<MeshEvents> & Heard<MeshEvents>;
+  /** A message of another node's own, opened and authenticated. Resolves when it need not come again. */
+  system(from: NodeId, plaintext: Uint8Array): Promise<void>;
 }

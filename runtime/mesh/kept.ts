@@ -37,7 +37,7 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
     store,
     configured: deps.names,
     ...authority,
-    onConflict: (name, holder, claimant) => events.nameConflict(name, holder, claimant),
+    onConflict: (name, holder, claimant) => events.emit("nameConflict", { name, holder, claimant }),
     onChange: () => changes.directoryChanged(),
   });
   await names.load();
@@ -50,7 +50,7 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
       if (id !== identity.id && !book.isBlocked(id)) names.observe(record);
       if (record.isRevoked) changes.revoked(records.get(id)!);
       changes.directoryChanged();
-      events.recordChanged?.(id);
+      events.emit("recordChanged", id);
     },
   });
   await records.load();

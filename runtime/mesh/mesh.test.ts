@@ -20,13 +20,22 @@ import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
 import { encodeBeacon } from "../wire/route-messages.ts";
 import { encodeHello } from "../wire/peer-messages.ts";
+import { Hub } from "../kernel/hub.ts";
 import type { MeshDeps } from "./deps.ts";
+import type { MeshEvents } from "./events.ts";
 import type { MakePart, MeshPart, PartContext } from "./part.ts";
 import { Mesh } from "./mesh.ts";
 
 /** Of no part, and for tests alone. */
 const TEST_FRAME = 0xf0;
 const TEST_KIND = 0xf0;
+
+const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, true>> = {
+  ...{ peerUp: true, peerDown: true, linkUp: true, linkDown: true, routeChanged: true, hintHeard: true },
+  ...{ nameConflict: true, trustChanged: true, revoked: true, memberChanged: true, delivered: true },
+  ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
+  ...{ peerRestored: true, joined: true, inviteConflict: true },
+};
 
 /** Everything that a mesh is given, over fakes that the rooms below ship. `events` are what the node around it hears. */
 async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> = {}) {
@@ -35,34 +44,10 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
   const metrics = new Metrics();
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
   const heard: string[] = [];
-  const hear =
-    (what: string) =>
-    (...about: unknown[]) =>
-      void heard.push([what, ...about.filter((one) => typeof one === "string")].join(" "));
-  const events = Object.fromEntries(
-    [
-      ...[
-        "peerUp",
-        "peerDown",
-        "linkUp",
-        "linkDown",
-        "routeChanged",
-        "hintHeard",
-        "nameConflict",
-        "trustChanged",
-      ],
-      ...[
-        "revoked",
-        "memberChanged",
-        "delivered",
-        "changed",
-        "lostDelivery",
-        "honestRoute",
-        "peerQuarantined",
-      ],
-      ...["peerRestored", "joined", "inviteConflict"],
-    ].map((name) => [name, hear(name)]),
-  );
+  const events = new Hub<MeshEvents>((_, error) => {
+    throw error;
+  });
+  for (const kind of Object.keys(heardKinds) as (keyof MeshEvents)[]) events.on(kind, () => heard.push(kind));
   const deps = {
     ...{ identity, network: "test", clock, random, log: silentLog, metrics, store },
     liveSecrets: () => [],
@@ -87,7 +72,8 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
         signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
       ),
     handshake: () => Promise.reject(new Error("no pipe opens here")),
-    events: { ...events, system: () => Promise.resolve() } as unknown as MeshDeps["events"],
+    events,
+    system: () => Promise.resolve(),
     ...changes,
   } satisfies MeshDeps as MeshDeps;
   return { deps, identity, metrics, heard, random };

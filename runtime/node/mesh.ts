@@ -4,8 +4,9 @@ import { verifySignature } from "../identity/keys.ts";
 import { openPrekeys } from "../identity/prekeys.ts";
 import { createSealer } from "../identity/sealer.ts";
 import { godwitError } from "../kernel/errors.ts";
+import type { Heard, Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
-import type { MeshEvents } from "../mesh/deps.ts";
+import type { HubEvents } from "../view/node-events.ts";
 import { Mesh } from "../mesh/mesh.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
@@ -16,7 +17,7 @@ import { limitsOf, trustOf } from "./settings.ts";
 export async function openMesh(
   ground: Ground,
   handshakes: Handshakes,
-  events: MeshEvents,
+  hub: Hub<HubEvents>,
   knot: Knot,
   scope: Scope,
 ): Promise<Mesh> {
@@ -56,12 +57,23 @@ export async function openMesh(
         : knot.host.dial(endpoint, signal, expected),
     dialTimeoutMs: (endpoint) => knot.host?.dialTimeoutMs(endpoint),
     handshake: handshakes.open,
-    events,
+    events: hub,
+    system: (from, plaintext) =>
+      // While the mesh is still opening: the hop before keeps it.
+      knot.closed === undefined
+        ? Promise.reject(godwitError("GODWIT_STORE_FAILED", "the node is still starting"))
+        : knot.closed.onSystem(from, plaintext),
   });
 }
 
 /** Stops with the scope. */
-export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshakes, scope: Scope): ClosedMesh {
+export function openClosedMesh(
+  ground: Ground,
+  mesh: Mesh,
+  handshakes: Handshakes,
+  hub: Heard<HubEvents>,
+  scope: Scope,
+): ClosedMesh {
   const { config, identity, secrets, clock, random, log, metrics } = ground;
   const closed = new ClosedMesh({
     self: identity.id,
@@ -80,6 +92,7 @@ export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshake
     handshake: handshakes.openPreferred,
     forgetSecrets: handshakes.forgetSecrets,
   });
+  hub.on("peerUp", (peer) => closed.onPeerUp(peer));
   scope.own(() => closed.stop());
   return closed;
 }

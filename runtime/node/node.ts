@@ -6,18 +6,17 @@ import type { Clock, Log, Random } from "@godwit/sdk";
 import type { PassedListener } from "../api/adopted.ts";
 import type { ApiServers } from "../api/server.ts";
 import type { Config } from "../config/load.ts";
+import { asGodwitError } from "../kernel/errors.ts";
+import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { ReloadView } from "../view/contract/node.ts";
-import { EventHub } from "../view/event-hub.ts";
 import { startForwards } from "../view/forwards.ts";
 import { LiveView } from "../view/live-view.ts";
-import { MessageSignals } from "../view/mesh-for-plugins.ts";
-import { PeerSignals } from "../view/peers-for-plugins.ts";
+import { type HubEvents, NodeEvents } from "../view/node-events.ts";
 import { createPluginDesk } from "../view/plugins.ts";
 import { openApi } from "./api.ts";
-import { meshEvents, withPeerSignals } from "./events.ts";
 import { type Ground, openGround } from "./ground.ts";
 import { createHandshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
@@ -69,20 +68,16 @@ export async function startNode(deps: NodeDeps): Promise<GodwitNode> {
 /** The steps of a start, in order. Whatever a step opened, the scope closes in reverse. */
 async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Promise<GodwitNode> {
   const { config, log, version } = deps;
-  const hub = new EventHub(deps.clock);
-  const messages = new MessageSignals();
-  const peers = new PeerSignals();
+  const hub = new Hub<HubEvents>((kind, error) =>
+    log.error("event listener failed", { event: kind, error: asGodwitError(error) }),
+  );
   const knot: Knot = {};
 
   const ground = await openGround(deps, scope);
   const handshakes = createHandshakes(ground, knot);
-  const events = withPeerSignals(
-    meshEvents(hub, messages, () => knot.closed),
-    peers,
-  );
-  const mesh = (knot.mesh = await openMesh(ground, handshakes, events, knot, scope));
-  const closed = (knot.closed = openClosedMesh(ground, mesh, handshakes, scope));
-  const around = { mesh, plugins, handshakes, hub, messages, peers, version };
+  const mesh = (knot.mesh = await openMesh(ground, handshakes, hub, knot, scope));
+  const closed = (knot.closed = openClosedMesh(ground, mesh, handshakes, hub, scope));
+  const around = { mesh, plugins, handshakes, hub, version };
   const host = (knot.host = openPluginHost(ground, around, scope));
   // Before the transports go: neighbours hear a goodbye.
   scope.own(() => mesh.stop());
@@ -90,10 +85,10 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
-      ...{ mesh, host, closed, isOpen, version, ...seenOf(ground, mesh) },
+      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh) },
       reload: () => reloader.reload(),
     },
-    hub,
+    new NodeEvents(hub, deps.clock),
   );
   const forwards = startForwards({ ...ground, mesh, resolve: (node) => view.resolve(node) });
   scope.own(() => forwards.stop());

@@ -3,13 +3,14 @@ import type { Pipe } from "@godwit/sdk";
 import { deriveSeed } from "../identity/keys.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { openHostNetwork } from "../kernel/host-network.ts";
+import type { Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { PluginHost } from "../plugin/host/host.ts";
 import { createIsolation, pluginDoorPolicy, pluginNetPolicy } from "../plugin/isolation.ts";
-import type { EventHub } from "../view/event-hub.ts";
-import { createMeshBackend, type MessageSignals } from "../view/mesh-for-plugins.ts";
-import { createPeersBackend, type PeerSignals } from "../view/peers-for-plugins.ts";
+import { createMeshBackend } from "../view/mesh-for-plugins.ts";
+import type { HubEvents } from "../view/node-events.ts";
+import { createPeersBackend } from "../view/peers-for-plugins.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { PluginSource } from "./plugins.ts";
@@ -18,9 +19,7 @@ export interface HostSurroundings {
   readonly mesh: Mesh;
   readonly plugins: PluginSource;
   readonly handshakes: Handshakes;
-  readonly hub: EventHub;
-  readonly messages: MessageSignals;
-  readonly peers: PeerSignals;
+  readonly hub: Hub<HubEvents>;
   readonly version: string;
 }
 
@@ -28,7 +27,7 @@ export interface HostSurroundings {
 export function openPluginHost(ground: Ground, around: HostSurroundings, scope: Scope): PluginHost {
   const { config, identity, store, clock, random, log, metrics } = ground;
   const { stateDir, network, callsign, location } = config.node;
-  const { mesh, plugins, handshakes, hub, messages, peers, version } = around;
+  const { mesh, plugins, handshakes, hub, version } = around;
   const { id } = identity;
   const hostNetwork = openHostNetwork(clock);
   scope.own(() => hostNetwork.close());
@@ -44,24 +43,18 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
-    peers: createPeersBackend({ id, callsign, network }, mesh, peers),
+    peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     doorPolicy: pluginDoorPolicy,
-    mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, messages),
+    mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, hub),
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
       listening: () => mesh.setEndpoints(host.endpoints),
       hint: (source, hint) => mesh.view.hint(source, hint),
       withdraw: (source, endpoint) => mesh.view.withdraw(source, endpoint),
       withdrawAll: (source) => mesh.view.withdrawAll(source),
-      health: ({ instance, health }) =>
-        hub.emit("plugin", "health", {
-          name: instance.name,
-          type: instance.type,
-          state: health.state,
-          reason: health.reason ?? null,
-        }),
+      health: (plugin) => hub.emit("pluginHealth", plugin),
     },
   });
   scope.own(() => host.stop());

@@ -5,7 +5,8 @@ import { Scope } from "../kernel/scope.ts";
 import { formatMessageId, formatNodeId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
-import { Quarantine } from "./quarantine.ts";
+import { Hub } from "../kernel/hub.ts";
+import { type DistrustEvents, Quarantine } from "./quarantine.ts";
 import { QUARANTINE_FIRST_MS } from "./verdict.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
@@ -19,16 +20,16 @@ function setup(arrives: (via: NodeId) => boolean) {
   const ways = new Map<MessageId, NodeId>();
   let isOffering = true;
   let count = 0;
+  const hub = new Hub<DistrustEvents>((_, error) => seen.push(String(error)));
+  hub.on("lostDelivery", () => seen.push("lost"));
+  hub.on("honestRoute", () => seen.push("honest"));
+  hub.on("peerQuarantined", ({ forMs }) => seen.push(`quarantined ${forMs / 60_000} min`));
+  hub.on("peerRestored", () => seen.push("restored"));
   const quarantine: Quarantine = new Quarantine({
     clock: scope.clock(clock),
     log: silentLog,
     metrics: new Metrics(),
-    events: {
-      lostDelivery: () => void seen.push("lost"),
-      honestRoute: () => void seen.push("honest"),
-      peerQuarantined: (_peer, _reason, forMs) => void seen.push(`quarantined ${forMs / 60_000} min`),
-      peerRestored: () => void seen.push("restored"),
-    },
+    events: hub,
     isConnected: () => true,
     router: {
       nextHops: () => [{ neighbour: liar }, { neighbour: honest }],

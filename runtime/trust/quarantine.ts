@@ -4,6 +4,7 @@
  * suspicions, trials and quarantines; never touches messages and never excludes a way that is the only one.
  * docs/protocol/delivery.md "Missing receipts" is normative; trust/verdict.ts decides.
  */
+import type { Teller } from "../kernel/hub.ts";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { shortId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -33,18 +34,18 @@ const RECOVERY_RETRY_MS = 60_000;
 
 export interface DistrustEvents {
   /** Mail that the neighbour acknowledged was proven lost. */
-  lostDelivery(neighbour: NodeId, destination: NodeId): void;
+  lostDelivery: { readonly neighbour: NodeId; readonly destination: NodeId };
   /** The neighbour proved that what it takes for the destination arrives. */
-  honestRoute(neighbour: NodeId, destination: NodeId): void;
-  peerQuarantined(neighbour: NodeId, reason: string, forMs: number): void;
-  peerRestored(neighbour: NodeId): void;
+  honestRoute: { readonly neighbour: NodeId; readonly destination: NodeId };
+  peerQuarantined: { readonly neighbour: NodeId; readonly reason: string; readonly forMs: number };
+  peerRestored: NodeId;
 }
 
 export interface QuarantineDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly events: DistrustEvents;
+  readonly events: Teller<DistrustEvents>;
   isConnected(id: NodeId): boolean;
   readonly router: {
     nextHops(destination: NodeId, plane: Plane): readonly { readonly neighbour: NodeId }[];
@@ -254,14 +255,14 @@ export class Quarantine {
     this.#verdicts.add(1, { verdict });
     const pair = this.#pairs.get(key);
     if (verdict === "lost") {
-      events.lostDelivery(neighbour, destination);
+      events.emit("lostDelivery", { neighbour, destination });
       this.#convict(neighbour, destination);
     } else if (pair !== undefined) {
       pair.immuneUntilMs = clock.monotonicMs() + planImmunity(pair.acquittals);
       pair.acquittals++;
     }
     router.suspect(neighbour, destination, false);
-    if (verdict === "honest") events.honestRoute(neighbour, destination);
+    if (verdict === "honest") events.emit("honestRoute", { neighbour, destination });
     if (verdict !== "lost" && this.#offenders.get(neighbour)?.isActive === true)
       this.#afterRecovery(neighbour, verdict);
     this.#reoffer(trial);
@@ -290,7 +291,7 @@ export class Quarantine {
     router.quarantine(neighbour, true);
     const reason = reasonOf(destination);
     log.warn("peer quarantined", { peer: shortId(neighbour), reason, seconds: Math.round(forMs / 1_000) });
-    events.peerQuarantined(neighbour, reason, forMs);
+    events.emit("peerQuarantined", { neighbour, reason, forMs });
   }
 
   /** The time is over: only a delivery through it ends the quarantine. */
@@ -318,7 +319,7 @@ export class Quarantine {
     this.#offenders.set(neighbour, { ...held, isActive: false, timer: undefined });
     this.#deps.router.quarantine(neighbour, false);
     this.#deps.log.info("peer out of quarantine", { peer: shortId(neighbour) });
-    this.#deps.events.peerRestored(neighbour);
+    this.#deps.events.emit("peerRestored", neighbour);
   }
 
   #pardonOldest(): void {

@@ -2,6 +2,7 @@
  * The node as the API sees it: turns the living parts of a mesh into the views of the HTTP contract, resolves the
  * names that people type, and fans events out. Reads; changes go straight to the part that owns them.
  */
+import type { Teller } from "../kernel/hub.ts";
 import type { ClosedView } from "./contract/closed.ts";
 import type {
   Box,
@@ -42,12 +43,13 @@ import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
 import type { Clock, OutgoingMessage } from "@godwit/sdk";
 import type { Metrics } from "../kernel/metrics.ts";
-import type { EventHub } from "./event-hub.ts";
+import type { HubEvents, NodeEvents } from "./node-events.ts";
 
 export interface ViewDeps {
   readonly self: NodeId;
   readonly mesh: Mesh;
   readonly host: PluginHost;
+  readonly hub: Teller<HubEvents>;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly version: string;
@@ -63,9 +65,9 @@ export interface ViewDeps {
 
 export class LiveView implements NodeView {
   readonly #deps: ViewDeps;
-  readonly #events: EventHub;
+  readonly #events: NodeEvents;
 
-  constructor(deps: ViewDeps, events: EventHub) {
+  constructor(deps: ViewDeps, events: NodeEvents) {
     this.#deps = deps;
     this.#events = events;
   }
@@ -237,8 +239,9 @@ export class LiveView implements NodeView {
   }
 
   async resolveName(name: string, node: string): Promise<void> {
-    await this.#deps.mesh.names.resolveConflict(name, this.resolve(node));
-    this.#events.emit("name", "resolved", { name, id: node });
+    const id = this.resolve(node);
+    await this.#deps.mesh.names.resolveConflict(name, id);
+    this.#deps.hub.emit("nameResolved", { name, id });
   }
 
   reload(): Promise<ReloadView> {

@@ -5,7 +5,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Names } from "../identity/names.ts";
 import { createDirectory } from "../mesh/parts/directory.ts";
 import type { Mesh } from "../mesh/mesh.ts";
-import { createMeshBackend, MessageSignals } from "./mesh-for-plugins.ts";
+import { createMeshBackend } from "./mesh-for-plugins.ts";
 import { StreamNet, type End } from "../stream/testing.ts";
 
 /** What a backend's streams need of a mesh: the sessions, and who a callsign is. */
@@ -22,7 +22,7 @@ function backendOf(end: End, callsigns: ReadonlyMap<string, NodeId>) {
     { names: names as unknown as Names, records: new Map() as never },
   );
   const mesh = { streams: end.streams, custody: { directory } } as unknown as Mesh;
-  return createMeshBackend(self, mesh, new MessageSignals());
+  return createMeshBackend(self, mesh, { on: () => () => {} });
 }
 
 function collect(stream: MeshStream) {

@@ -2,6 +2,8 @@
  * The mesh as services get it (`Mesh` of the SDK): turns the living parts into the SDK's plain values. Reads; what
  * changes goes straight to custody. The door in `plugin/host/mesh-door.ts` ends it with each plugin.
  */
+import type { Heard } from "../kernel/hub.ts";
+import type { CustodyEvents } from "../custody/custody.ts";
 import type {
   IncomingMeshStream,
   IncomingMessage,
@@ -22,16 +24,10 @@ const PAGE_MAX = 500;
 /** Services of plugins cannot take the names of the node's own. */
 const SERVICE_PREFIX = "plugin:";
 
-/** Where `node/node.ts` tells what happened to messages; synchronous. */
-export class MessageSignals {
-  readonly arrived = new Set<(id: string) => void>();
-  readonly changed = new Set<(entry: OutboxEntry) => void>();
-}
-
 export function createMeshBackend(
   self: MeshSelf & { readonly id: NodeId },
   mesh: Mesh,
-  signals: MessageSignals,
+  hub: Heard<CustodyEvents>,
 ): MeshBackend {
   const { custody, records, router, names } = mesh;
   const callsignOf = (id: NodeId): string | undefined =>
@@ -120,15 +116,8 @@ export function createMeshBackend(
     },
     onStream: (service, handler) =>
       mesh.streams.handle(`${SERVICE_PREFIX}${service}`, (stream) => handler(meshStream(stream))),
-    onArrival(handler) {
-      signals.arrived.add(handler);
-      return () => void signals.arrived.delete(handler);
-    },
-    onChanged(handler) {
-      const listener = (entry: OutboxEntry) => handler(outgoing(entry));
-      signals.changed.add(listener);
-      return () => void signals.changed.delete(listener);
-    },
+    onArrival: (handler) => hub.on("delivered", ({ entry }) => handler(entry.id)),
+    onChanged: (handler) => hub.on("outboxChanged", (entry) => handler(outgoing(entry))),
   };
 }
 

@@ -1,19 +1,15 @@
 /** The other nodes as plugins get them (`Peers` of the SDK): the living parts turned into plain values. */
+import type { Heard } from "../kernel/hub.ts";
+import type { MeshEvents } from "../mesh/events.ts";
 import type { PeerFacts, Peers } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { PeersBackend } from "../plugin/host/peers-door.ts";
 
-/** Where `node/node.ts` tells that a record, a link or a route changed; synchronous. */
-export class PeerSignals {
-  readonly listeners = new Set<() => void>();
+/** What changes the facts of the others: a record, a link or a route. */
+const watched = ["recordChanged", "peerUp", "peerDown", "routeChanged"] as const;
 
-  fire(): void {
-    for (const listener of this.listeners) listener();
-  }
-}
-
-export function createPeersBackend(self: Peers["self"], mesh: Mesh, signals: PeerSignals): PeersBackend {
+export function createPeersBackend(self: Peers["self"], mesh: Mesh, hub: Heard<MeshEvents>): PeersBackend {
   function list(): PeerFacts[] {
     const via = new Map<NodeId, NodeId>();
     for (const { destination, nextHop: hop } of mesh.router.routes()) via.set(destination, hop);
@@ -29,8 +25,8 @@ export function createPeersBackend(self: Peers["self"], mesh: Mesh, signals: Pee
     self,
     list,
     watch(fn) {
-      signals.listeners.add(fn);
-      return () => void signals.listeners.delete(fn);
+      const ends = watched.map((kind) => hub.on(kind, () => fn()));
+      return () => ends.forEach((end) => end());
     },
     send: (plugin, to, message) => mesh.pluginMessages.send(to as NodeId, plugin, message),
     subscribe: (plugin, fn) => mesh.pluginMessages.subscribe(plugin, fn),

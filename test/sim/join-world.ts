@@ -18,7 +18,8 @@ import { HandshakeGuard } from "../../runtime/link/guard.ts";
 import { openSession } from "../../runtime/link/handshake.ts";
 import { memoryPipePair } from "../../runtime/link/testing.ts";
 import { RecordBook } from "../../runtime/membership/records.ts";
-import { Enrolment } from "../../runtime/join/enrolment.ts";
+import { Hub } from "../../runtime/kernel/hub.ts";
+import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
@@ -61,6 +62,11 @@ class MeshMember {
       changed() {},
     });
     world.byEndpoint.set(`tcp://10.0.0.${index + 1}:4860`, this);
+    const hub = new Hub<EnrolmentEvents>((_, error) => {
+      throw error;
+    });
+    hub.on("joined", ({ id }) => this.letIn.push(id));
+    hub.on("inviteConflict", ({ inviteId }) => world.conflicts.push(inviteId));
     this.enrolment = new Enrolment({
       identity: this.identity,
       network: NETWORK,
@@ -75,7 +81,7 @@ class MeshMember {
       secrets: () => [{ secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined }],
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
-      events: { joined: (id) => this.letIn.push(id), inviteConflict: (id) => world.conflicts.push(id) },
+      events: hub,
     });
   }
 }

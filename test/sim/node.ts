@@ -9,7 +9,10 @@ import { silentLog } from "../../runtime/kernel/log.ts";
 import { formatHex, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { Session } from "../../runtime/link/types.ts";
 import { Mesh } from "../../runtime/mesh/mesh.ts";
-import type { MeshEvents } from "../../runtime/mesh/deps.ts";
+import { Hub } from "../../runtime/kernel/hub.ts";
+import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
+import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
+import type { MeshEvents } from "../../runtime/mesh/events.ts";
 import type { CustodyLimits } from "../../runtime/custody/context.ts";
 import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
 import type { Store } from "../../runtime/store/types.ts";
@@ -36,7 +39,10 @@ export interface SimNodeOptions {
 }
 
 /** What the world hears of its nodes. `mutate` is where tests plant bugs. */
-export interface SimNodeEvents extends Pick<MeshEvents, "delivered" | "changed" | "routeChanged"> {
+export interface SimNodeEvents {
+  delivered(entry: InboxEntry, body: Uint8Array): void;
+  changed(entry: OutboxEntry): void;
+  routeChanged(destination: NodeId): void;
   quarantined(offender: NodeId): void;
   opened(): void;
   ended(): void;
@@ -236,25 +242,8 @@ export class Life implements EndHost {
         identity.openSealing({ store, clock, random, onRotate: () => this.mesh?.onPrekey() }, recordOf),
       dial: (endpoint, signal) => this.#dial(endpoint, signal, resolve),
       handshake: (pipe, remote, signal) => this.#handshake(pipe, remote, signal, resolve),
-      events: {
-        ...events,
-        peerUp() {},
-        peerDown() {},
-        linkUp() {},
-        linkDown() {},
-        hintHeard() {},
-        nameConflict() {},
-        trustChanged() {},
-        lostDelivery() {},
-        honestRoute() {},
-        peerQuarantined: (id) => events.quarantined(id),
-        peerRestored() {},
-        joined() {},
-        inviteConflict() {},
-        revoked() {},
-        system: () => Promise.resolve(),
-        memberChanged() {},
-      },
+      events: hubOf(events),
+      system: () => Promise.resolve(),
     });
     if (!this.isAlive) return;
     this.#countPackets(mesh);
@@ -394,4 +383,15 @@ function pipeTo(edge: Edge, self: number, endpoint: string): Pipe {
     pause() {},
     close() {},
   };
+}
+
+function hubOf(events: SimNodeEvents): Hub<MeshEvents> {
+  const hub = new Hub<MeshEvents>((_, error) => {
+    throw error;
+  });
+  hub.on("delivered", ({ entry, body }) => events.delivered(entry, body));
+  hub.on("outboxChanged", (entry) => events.changed(entry));
+  hub.on("routeChanged", ({ destination }) => events.routeChanged(destination));
+  hub.on("peerQuarantined", ({ neighbour }) => events.quarantined(neighbour));
+  return hub;
 }

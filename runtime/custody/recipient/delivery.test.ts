@@ -27,7 +27,7 @@ async function open() {
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);
   const parts = { inbox, seen: new Seen(), receipts: new Receipts(ctx, { ready() {} }) };
-  const delivery = new Delivery(ctx, parts, { delivered() {} });
+  const delivery = new Delivery(ctx, parts, { emit() {} });
   const send = (n: number, bodyBytes: number, isTransient = true) =>
     delivery.deliver({
       id: n.toString(16).padStart(32, "0") as MessageId,

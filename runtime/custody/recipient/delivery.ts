@@ -2,14 +2,15 @@
  * The last step: into the inbox, exactly once. Deliveries that wait while a commit is being written go into the next
  * one together; a failed commit takes all of them back, so that nothing is ever marked as delivered that is not there.
  */
+import type { Teller } from "../../kernel/hub.ts";
 import { BoundedSet } from "@godwit/sdk/bounded";
-import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { godwitError } from "../../kernel/errors.ts";
 import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
-import type { Inbox, InboxEntry } from "./inbox.ts";
+import type { Inbox, InboxEntry, InboxEvents } from "./inbox.ts";
 import type { Receipts } from "./receipts.ts";
 import type { Seen } from "./seen.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -44,11 +45,6 @@ export interface Arrival {
 /** `again`: delivered before; the receipt was sent anew. */
 export type DeliveryOutcome = "delivered" | "again" | "full" | "quota" | "store_failed";
 
-export interface DeliveryEvents {
-  /** Durable and visible. `body` is valid until the call returns. */
-  delivered(entry: InboxEntry, body: Uint8Array): void;
-}
-
 interface Pending {
   readonly arrival: Arrival;
   readonly settle: (outcome: DeliveryOutcome) => void;
@@ -59,7 +55,7 @@ export class Delivery {
   readonly #inbox: Inbox;
   readonly #seen: Seen;
   readonly #receipts: Receipts;
-  readonly #events: DeliveryEvents;
+  readonly #events: Teller<InboxEvents>;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
   readonly #transients = new BoundedSet<MessageId>({
     name: "transient messages",
@@ -75,7 +71,7 @@ export class Delivery {
   constructor(
     ctx: CustodyContext,
     parts: { inbox: Inbox; seen: Seen; receipts: Receipts },
-    events: DeliveryEvents,
+    events: Teller<InboxEvents>,
   ) {
     this.#ctx = ctx;
     this.#inbox = parts.inbox;
@@ -248,12 +244,7 @@ export class Delivery {
     this.#delivered.add();
     if (arrival.wantsReceipt) this.#receipts.issue(arrival.from, receipt, arrival.lifetimeMs);
     settle("delivered");
-    try {
-      this.#events.delivered(entry, arrival.inner.body);
-    } catch (error) {
-      // Whoever listens must not cost the others of the batch their answer.
-      this.#ctx.log.error("delivery listener failed", { error: asGodwitError(error) });
-    }
+    this.#events.emit("delivered", { entry, body: arrival.inner.body });
   }
 
   #undo({ arrival, settle }: Pending): void {

@@ -34,6 +34,12 @@ export interface InboxEntry {
 const RETENTION_CHECK_MS = 3_600_000;
 const RETENTION_GRACE_MS = 24 * 3_600_000;
 
+/** Told when a message for this node was delivered. */
+export interface InboxEvents {
+  /** Durable and visible. `body` is valid until the call returns. */
+  delivered: { readonly entry: InboxEntry; readonly body: Uint8Array };
+}
+
 export class Inbox {
   readonly #ctx: CustodyContext;
   readonly #entries = new PagedMap<MessageId, InboxEntry>();

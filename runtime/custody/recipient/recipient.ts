@@ -3,6 +3,7 @@
  * the outbox, claims and their answers. Acknowledges to the neighbour only what is durable or of no use to anybody.
  * docs/protocol/delivery.md "The recipient".
  */
+import type { Teller } from "../../kernel/hub.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import {
@@ -35,7 +36,7 @@ import {
 import { Claims } from "./claims.ts";
 import type { CustodyContext } from "../context.ts";
 import { Delivery, noBundleId, type Arrival, type DeliveryOutcome } from "./delivery.ts";
-import { Inbox, type InboxEntry } from "./inbox.ts";
+import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
 import { Receipts } from "./receipts.ts";
@@ -54,8 +55,8 @@ const REFUSAL_LIFETIME_MS = 3_600_000;
 /** Who asked has long given up after this. */
 const TEST_ANSWER_LIFETIME_MS = 60_000;
 
-export interface RecipientEvents {
-  delivered(entry: InboxEntry, body: Uint8Array): void;
+export interface RecipientDeps {
+  readonly events: Teller<InboxEvents>;
   /** Opened and authenticated, from `from`. */
   system(from: NodeId, plaintext: Uint8Array): Promise<void>;
   /** A bundle made here needs custody: a receipt, a claim, an answer. */
@@ -72,7 +73,7 @@ export class Recipient {
   readonly #outbox: Outbox;
   readonly #transit: Transit;
   readonly #tests: TestBundles;
-  readonly #events: RecipientEvents;
+  readonly #deps: RecipientDeps;
   readonly #seen = new Seen();
   readonly #receipts: Receipts;
   readonly #delivery: Delivery;
@@ -85,19 +86,19 @@ export class Recipient {
     outbox: Outbox,
     transit: Transit,
     tests: TestBundles,
-    events: RecipientEvents,
+    deps: RecipientDeps,
   ) {
     this.#ctx = ctx;
     this.#outbox = outbox;
     this.#transit = transit;
     this.#tests = tests;
-    this.#events = events;
+    this.#deps = deps;
     this.inbox = new Inbox(ctx);
-    this.#receipts = new Receipts(ctx, { ready: (bundle) => events.send(bundle) });
+    this.#receipts = new Receipts(ctx, { ready: (bundle) => deps.send(bundle) });
     this.#delivery = new Delivery(
       ctx,
       { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts },
-      { delivered: (entry, body) => events.delivered(entry, body) },
+      deps.events,
     );
     this.#claims = new Claims(ctx, {
       send: (to, kind, plaintext, lifetimeMs) => this.#sendSealed(to, kind, plaintext, lifetimeMs),
@@ -191,20 +192,20 @@ export class Recipient {
           break;
         }
         case BundleKind.system:
-          await this.#events.system(source, this.#open(bundle).plaintext);
+          await this.#deps.system(source, this.#open(bundle).plaintext);
           break;
         default:
           // A later version's kind: nothing here can use it, and keeping it would help nobody.
           this.#ctx.log.debug("bundle of an unknown kind", { kind });
       }
-      this.#events.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, bundle.id);
     } catch (thrown) {
       const error = asGodwitError(thrown);
       if (error.kind === "capacity")
-        return this.#events.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
+        return this.#deps.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
       if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
       this.#unreadable.add();
-      this.#events.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, bundle.id);
     }
   }
 
@@ -249,7 +250,7 @@ export class Recipient {
     };
     if (!isShared || this.#delivery.wasDelivered(arrival)) {
       if (from !== undefined && this.#delivery.wasDelivered(arrival))
-        this.#events.receiptMissed(source, priority);
+        this.#deps.receiptMissed(source, priority);
       const outcome = await this.#delivery.deliver(arrival);
       // Held since before a restart and delivered already: a delivery takes the row along, a repeat does not.
       if (from === undefined && outcome === "again") await this.#ctx.store.commit([held]);
@@ -266,7 +267,7 @@ export class Recipient {
   /** Nothing for the inbox: whoever asks wants to know that the way works. */
   #onTest(from: NodeId | undefined, id: MessageId, { header, id: bundleId }: Bundle, journey: Journey): void {
     const { mayAnswer, isAgain } = this.#tests.onArrived(id);
-    if (isAgain) this.#events.receiptMissed(header.source, header.priority);
+    if (isAgain) this.#deps.receiptMissed(header.source, header.priority);
     if (mayAnswer) {
       const receipt = {
         status: ReceiptStatus.delivered,
@@ -278,7 +279,7 @@ export class Recipient {
       };
       this.#receipts.issue(header.source, receipt, Math.min(header.lifetimeMs, TEST_ANSWER_LIFETIME_MS));
     }
-    if (from !== undefined) this.#events.acknowledge(from, bundleId);
+    if (from !== undefined) this.#deps.acknowledge(from, bundleId);
   }
 
   /** Tells the source, signed, that sealing anew is the only way. */
@@ -300,14 +301,14 @@ export class Recipient {
 
   #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
     if (from === undefined) return;
-    if (isDone(outcome)) return this.#events.acknowledge(from, id);
+    if (isDone(outcome)) return this.#deps.acknowledge(from, id);
     const reason =
       outcome === "full"
         ? RefuseReason.full
         : outcome === "quota"
           ? RefuseReason.quota
           : RefuseReason.storeFailed;
-    this.#events.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
+    this.#deps.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
   }
 
   async deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
@@ -352,7 +353,7 @@ export class Recipient {
       // The list of machines is the sender's word: one that cannot be sealed to answers no claim.
       return log.debug("machine cannot be sealed to", { machine: shortId(to), error: asGodwitError(error) });
     }
-    this.#events.send(makeBundle(header, sealed));
+    this.#deps.send(makeBundle(header, sealed));
   }
 }
 

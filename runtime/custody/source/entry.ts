@@ -1,6 +1,7 @@
 /** A message of the outbox as it lies in the store, and the counters that name messages. */
 import { createHash } from "node:crypto";
 import { godwitError } from "../../kernel/errors.ts";
+import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
@@ -124,8 +125,14 @@ export interface Live {
   readonly deadlineMs: number;
 }
 
+/** Told by the outbox. */
 export interface OutboxEvents {
-  changed(entry: OutboxEntry): void;
+  /** A message of this node is in another state, durably. */
+  outboxChanged: OutboxEntry;
+}
+
+export interface OutboxDeps {
+  readonly events: Teller<OutboxEvents>;
   /** A receipt from `by` that fits no message of the outbox. */
   stranger(bundle: BundleId, by: NodeId): void;
   /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */

@@ -18,7 +18,7 @@ import {
   putEntry,
   type Live,
   type OutboxEntry,
-  type OutboxEvents,
+  type OutboxDeps,
   type OutboxState,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
@@ -32,7 +32,7 @@ export class Outbox {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #sealer: OutboxSealer;
-  readonly #events: OutboxEvents;
+  readonly #deps: OutboxDeps;
   readonly #entries = new PagedMap<MessageId, Live>();
   readonly #waiting: Waiting;
   readonly #counters = new Counters();
@@ -48,11 +48,11 @@ export class Outbox {
   #pending = 0;
   #sealRetry: Timer | undefined;
 
-  constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, events: OutboxEvents) {
+  constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, deps: OutboxDeps) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
     this.#sealer = new OutboxSealer(ctx, cache);
-    this.#events = events;
+    this.#deps = deps;
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
@@ -148,7 +148,7 @@ export class Outbox {
     live.entry.state = "relayed";
     live.entry.reason = null;
     this.#save(live);
-    this.#events.changed(live.entry);
+    this.#deps.events.emit("outboxChanged", live.entry);
   }
 
   /** A bundle of ours ran out of lifetime. The last one ends the message. */
@@ -168,7 +168,7 @@ export class Outbox {
     const touched: Live[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live = this.#entries.get(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
-      if (live === undefined) this.#events.stranger(receipt.bundleId, signer);
+      if (live === undefined) this.#deps.stranger(receipt.bundleId, signer);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
       if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
       if (receipt.status === ReceiptStatus.delivered) {
@@ -187,7 +187,7 @@ export class Outbox {
       if (touched.length > 0) await this.#ctx.store.commit(touched.map(({ entry }) => putEntry(entry)));
       for (const live of touched) {
         this.#undurable.delete(live);
-        if (finalStates.includes(live.entry.state)) this.#events.changed(live.entry);
+        if (finalStates.includes(live.entry.state)) this.#deps.events.emit("outboxChanged", live.entry);
       }
     } finally {
       for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
@@ -274,7 +274,7 @@ export class Outbox {
     await this.#commitAccepted(ops, body.length);
     confirm();
     this.#remember(live, order);
-    this.#events.changed(entry);
+    this.#deps.events.emit("outboxChanged", entry);
     if (entry.targets.length > 0) this.#hold(live, "queued");
     else this.#activate(live, "queued");
     return id;
@@ -284,11 +284,11 @@ export class Outbox {
     const { entry } = live;
     entry.state = "delivered";
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
-    await this.#events.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
+    await this.#deps.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
     this.#remember(live, order);
     this.#history.note(entry);
     this.#prune();
-    this.#events.changed(entry);
+    this.#deps.events.emit("outboxChanged", entry);
   }
 
   async #commitAccepted(ops: StoreOp[], bytes: number): Promise<void> {
@@ -341,7 +341,7 @@ export class Outbox {
       const body = await this.#ctx.store.body("outbox", entry.id);
       if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.#isForHere(entry)) {
-        await this.#events.deliverHere(entry, body ?? new Uint8Array(0), []);
+        await this.#deps.deliverHere(entry, body ?? new Uint8Array(0), []);
         entry.deliveredAtMs = this.#ctx.clock.wallMs();
         this.#finish(live, "delivered", null);
         return this.#save(live);
@@ -423,7 +423,7 @@ export class Outbox {
 
   #finish(live: Live, state: OutboxState, reason: string | null): void {
     this.#close(live, state, reason);
-    this.#events.changed(live.entry);
+    this.#deps.events.emit("outboxChanged", live.entry);
   }
 
   /** In memory; the caller saves, and announces what is durable. A `delivered` beats whatever it was before. */

@@ -27,12 +27,15 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       verify: deps.verify,
       isRefused: (id) => mesh.isRefused(id),
     },
-    deps.events,
     {
-      handed: (neighbour, destination) => mesh.quarantine.onHanded(neighbour, destination),
-      returned: (neighbour, destination, priority) =>
-        mesh.quarantine.onReturned(neighbour, destination, priority),
-      testAnswered: (id, by) => mesh.quarantine.onTestAnswered(id, by),
+      events: deps.events,
+      system: deps.system,
+      ways: {
+        handed: (neighbour, destination) => mesh.quarantine.onHanded(neighbour, destination),
+        returned: (neighbour, destination, priority) =>
+          mesh.quarantine.onReturned(neighbour, destination, priority),
+        testAnswered: (id, by) => mesh.quarantine.onTestAnswered(id, by),
+      },
     },
   );
   return {

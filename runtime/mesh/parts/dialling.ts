@@ -32,7 +32,7 @@ export function viewPart({ mesh, deps }: PartContext): PartOf<MembershipView> {
     wanted: (endpoint, nodeId, isPermanent) =>
       void mesh.dialer.add({ endpoint, isPermanent, ...(nodeId === undefined ? {} : { nodeId }) }),
     unwanted: (endpoint) => mesh.dialer.remove(endpoint),
-    heard: (source, endpoint, nodeId) => deps.events.hintHeard(source, endpoint, nodeId),
+    heard: (source, endpoint, nodeId) => deps.events.emit("hintHeard", { source, endpoint, nodeId }),
   });
   return { engine: view };
 }

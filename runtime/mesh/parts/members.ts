@@ -41,7 +41,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     isReachable: (id) => mesh.router.reachable(id),
     checkLink: (id) => mesh.peers.get(id)?.best?.check(),
     onEpochTooLow: (epoch) => void kept.boot.raiseBootEpoch(epoch).catch(() => {}),
-    changed: (row, previous) => events.memberChanged(row, previous),
+    changed: (row, previous) => events.emit("memberChanged", { row, previous }),
     persist: (id, fact) => {
       unsaved.set(id, fact);
       saving ??= clock.after(COMMIT_MS, () => {

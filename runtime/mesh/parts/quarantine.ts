@@ -1,16 +1,22 @@
 /** Trials of neighbours that swallow mail, joined to custody and to the peer manager's memory. */
 import type { Custody } from "../../custody/custody.ts";
-import { Quarantine, type DistrustEvents, type QuarantineDeps } from "../../trust/quarantine.ts";
+import type { PeerReport } from "../../trust/manager.ts";
+import { Quarantine, type QuarantineDeps } from "../../trust/quarantine.ts";
 import type { PartOf, PartContext } from "../part.ts";
-import type { MeshParts } from "../seen.ts";
 
-export function quarantinePart({ mesh, deps }: PartContext): PartOf<Quarantine> {
+export function quarantinePart({ mesh, deps, scope }: PartContext): PartOf<Quarantine> {
   const { clock, log, metrics, events } = deps;
+  // What trials prove is the peer manager's to remember.
+  const remember = (kind: "lostDelivery" | "honestRoute" | "peerQuarantined", report: PeerReport) =>
+    scope.own(events.on(kind, ({ neighbour }) => mesh.manager.report(neighbour, report)));
+  remember("lostDelivery", "lost");
+  remember("honestRoute", "delivered");
+  remember("peerQuarantined", "lied");
   const quarantine = new Quarantine({
     clock,
     log,
     metrics,
-    events: remembering(mesh, events),
+    events,
     isConnected: (id) => mesh.peers.get(id) !== undefined,
     router: mesh.router,
     custody: createTrialBench(mesh.custody),
@@ -36,20 +42,3 @@ function createTrialBench({ tests, forwarder }: Custody): QuarantineDeps["custod
     },
   };
 }
-
-/** What trials prove is the peer manager's to remember. */
-const remembering = (mesh: MeshParts, events: DistrustEvents): DistrustEvents => ({
-  lostDelivery: (id, destination) => {
-    mesh.manager.report(id, "lost");
-    events.lostDelivery(id, destination);
-  },
-  honestRoute: (id, destination) => {
-    mesh.manager.report(id, "delivered");
-    events.honestRoute(id, destination);
-  },
-  peerQuarantined: (id, reason, forMs) => {
-    mesh.manager.report(id, "lied");
-    events.peerQuarantined(id, reason, forMs);
-  },
-  peerRestored: (id) => events.peerRestored(id),
-});

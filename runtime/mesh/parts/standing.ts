@@ -33,7 +33,7 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
         const { level, reason, by } = grant;
         await book.setTrust(id, grant);
         log.info("trust changed", { peer: shortId(id), level, by, reason });
-        events.trustChanged(id, grant);
+        events.emit("trustChanged", { id, grant });
         if (level === "blocked") tell("refused", id);
         else if (level === "trusted") remember(id, records.get(id)?.record.endpoints ?? [], true);
       },

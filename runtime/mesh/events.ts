@@ -1,0 +1,25 @@
+/** What happens in a mesh, by the names under which the hub tells it. Told from the mesh alone; whoever is around it listens. */
+import type { CustodyEvents } from "../custody/custody.ts";
+import type { NodeRecord } from "../identity/record.ts";
+import type { EnrolmentEvents } from "../join/enrolment.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { MemberRow, MemberState } from "../membership/members.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { TrustGrant } from "../trust/book.ts";
+import type { DistrustEvents } from "../trust/quarantine.ts";
+
+export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
+  peerUp: Peer;
+  peerDown: { readonly peer: Peer; readonly reason: string };
+  linkUp: { readonly peer: Peer; readonly endpoint: string };
+  linkDown: { readonly peer: Peer; readonly endpoint: string; readonly reason: string };
+  routeChanged: { readonly destination: NodeId; readonly isReachable: boolean };
+  /** A newer record of a node, or its first. */
+  recordChanged: NodeId;
+  hintHeard: { readonly source: string; readonly endpoint: string; readonly nodeId: NodeId | undefined };
+  nameConflict: { readonly name: string; readonly holder: NodeId; readonly claimant: NodeId };
+  trustChanged: { readonly id: NodeId; readonly grant: TrustGrant };
+  revoked: NodeRecord;
+  /** What is concluded about a node changed; `previous` is undefined for a new one. */
+  memberChanged: { readonly row: MemberRow; readonly previous: MemberState | undefined };
+}
