@@ -1,11 +1,12 @@
 /**
- * `bun run docs`: pages that are written by the code: docs/errors.md, docs/configuration.md, sdk/api.txt and sdk/docs. With --check it only says
+ * `bun run docs`: pages that are written by the code: docs/errors.md, docs/configuration.md, docs/metrics.md, sdk/api.txt and sdk/docs. With --check it only says
  * which of them is out of date, and fails.
  */
 import { join } from "node:path";
 import { type ConfigKey, configKeys } from "../runtime/config/explain.ts";
 import { configSchema } from "../runtime/config/schema.ts";
 import { errorCodes } from "../runtime/kernel/errors.ts";
+import { type MetricRow, metricTable } from "../runtime/kernel/metric-table.ts";
 import { root } from "./lib.ts";
 import { apiSnapshot, sdkPages, sdkSurfaces } from "./sdk-docs.ts";
 
@@ -28,6 +29,61 @@ line, kind \`config\` ends with exit code 78, wrong use with 2, all else with 1.
 | code | kind | again | HTTP | meaning |
 | --- | --- | --- | --- | --- |
 ${rows.join("\n")}
+`;
+}
+
+/** A declaration in a plugin: `ctx.counter("name", "help", ["label"])`. */
+const PLUGIN_METRIC = /\bctx\.(counter|gauge)\(\s*"([^"]+)",\s*"([^"]+)"(?:,\s*\[([^\]]*)\])?,?\s*\)/g;
+
+/** Rows of what the built-in plugins declare, by reading their source. Throws where a declaration is not of that form. */
+async function pluginMetricRows(): Promise<string[]> {
+  const rows: string[] = [];
+  const folders = new Map([["sdk/src/tcp", "tcp"]]);
+  for (const folder of new Bun.Glob("plugins/*").scanSync({ cwd: root, onlyFiles: false }))
+    folders.set(folder, folder.replace(/^plugins\/[a-z]+-/, ""));
+  for (const [folder, id] of [...folders].toSorted()) {
+    for (const path of [...new Bun.Glob(`${folder}/**/*.ts`).scanSync({ cwd: root })].toSorted()) {
+      if (path.endsWith(".test.ts")) continue;
+      const text = await Bun.file(join(root, path)).text();
+      const found = [...text.matchAll(PLUGIN_METRIC)];
+      if (found.length !== [...text.matchAll(/\bctx\.(?:counter|gauge)\(/g)].length)
+        throw new Error(`${path}: a metric whose name and help are not written there`);
+      for (const [, kind, name, help, labels = ""] of found) {
+        const full = `godwit_plugin_${id.replaceAll("-", "_")}_${name}${kind === "counter" ? "_total" : ""}`;
+        const shown = labels.split(",").map((one) => one.trim().replaceAll('"', "`"));
+        rows.push(`| \`${full}\` | ${kind} | ${shown.join(", ")} | ${cell(help!)} |`);
+      }
+    }
+  }
+  return rows.toSorted();
+}
+
+async function metricsPage(): Promise<string> {
+  const rows = Object.entries<MetricRow>(metricTable).map(
+    ([name, { kind, help, labels }]) =>
+      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${cell(help)} |`,
+  );
+  return `# Metrics
+
+${GENERATED}
+
+\`GET /metrics\` answers in Prometheus' text format. Counters start at 0 with the node and end in \`_total\`; units are seconds and bytes. Labels come
+from small closed sets; no metric names a node or a person. A counter with labels shows up with the first event of each.
+
+## Of the node
+
+| metric | kind | labels | what it says |
+| --- | --- | --- | --- |
+${rows.join("\n")}
+
+## Of built-in plugins
+
+A plugin's own are named after its type, \`godwit_plugin_TYPE_NAME\`; all instances of a type add up in one. Whatever
+the plugin, one outside of the node's thread has \`godwit_plugin_TYPE_protocol_errors_total\`: frames of it that broke the protocol.
+
+| metric | kind | labels | what it says |
+| --- | --- | --- | --- |
+${(await pluginMetricRows()).join("\n")}
 `;
 }
 
@@ -124,6 +180,7 @@ async function allPages(): Promise<Map<string, string>> {
   return new Map([
     ["docs/errors.md", errorsPage()],
     ["docs/configuration.md", configurationPage()],
+    ["docs/metrics.md", await metricsPage()],
     ["sdk/api.txt", apiSnapshot(surfaces)],
     ...sdkPages(surfaces, GENERATED),
   ]);

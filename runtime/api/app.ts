@@ -9,7 +9,7 @@ import { Hono, type Context } from "hono";
 import type { Clock } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
-import type { Metrics } from "../kernel/metrics.ts";
+import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
 import { AuthDelay, decideAccess, parseBearer, unknownConnection, type Connection } from "./access.ts";
 import { BodyReader, parseJson } from "./body.ts";
 import type { ForwardTable, NodeView, TokenScope, TokenStore } from "../view/contract/node.ts";
@@ -32,7 +32,6 @@ const SMALL_JSON_BYTES_MAX = 64 * 1024;
 export const REQUESTS_MAX = 256;
 /** A flood of wrong tokens must not flood the log. */
 const AUTH_LOG_EVERY_MS = 60_000;
-const DURATION_BUCKETS_SECONDS = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30];
 const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
 export interface ApiOptions {
@@ -151,14 +150,8 @@ function singleValues(c: Context<ApiEnv>): Record<string, string> {
 
 /** Room 1: bounds what is in progress, and counts every answer exactly once, by pattern and never by path. */
 function observe({ metrics, clock }: ApiOptions) {
-  const labels = ["method", "route", "status"];
-  const requests = metrics.counter("godwit_http_requests_total", "API requests answered", labels);
-  const durations = metrics.histogram(
-    "godwit_http_request_duration_seconds",
-    "time until the answer began",
-    DURATION_BUCKETS_SECONDS,
-    ["method", "route"],
-  );
+  const requests = metrics.counter("godwit_http_requests_total");
+  const durations = metrics.histogram("godwit_http_request_duration_seconds");
   let inProgress = 0;
   return async (c: Context<ApiEnv>, next: () => Promise<void>): Promise<Response | void> => {
     const startedMs = clock.monotonicMs();
@@ -190,7 +183,7 @@ class Door {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #delay: AuthDelay;
-  readonly #refused: ReturnType<Metrics["counter"]>;
+  readonly #refused: CounterMetric<"reason">;
   #loggedMs = Number.NEGATIVE_INFINITY;
   #sinceLogged = 0;
 
@@ -199,9 +192,7 @@ class Door {
     this.#clock = clock;
     this.#log = log;
     this.#delay = new AuthDelay(clock);
-    this.#refused = metrics.counter("godwit_http_refused_total", "API requests turned away at the door", [
-      "reason",
-    ]);
+    this.#refused = metrics.counter("godwit_http_refused_total");
   }
 
   async refuse(route: Route, request: Request, connection: Connection): Promise<Response | undefined> {

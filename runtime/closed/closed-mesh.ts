@@ -67,20 +67,9 @@ export class ClosedMesh implements ClosedView {
   constructor(deps: ClosedMeshDeps) {
     this.#deps = deps;
     this.#backoff = new Backoff({ firstMs: RENEW_FIRST_MS, capMs: RENEW_CAP_MS }, deps.random);
-    this.#refusals = deps.metrics.counter(
-      "godwit_rotations_refused_total",
-      "orders to replace the network secret that were not obeyed",
-    );
-    deps.metrics.observedGauge(
-      "godwit_secret_epochs",
-      "network secrets that open links",
-      () => deps.secrets.live.length,
-    );
-    deps.metrics.observedGauge(
-      "godwit_links_old_secret",
-      "links under a secret that was replaced",
-      () => this.#oldLinks().length,
-    );
+    this.#refusals = deps.metrics.counter("godwit_rotations_refused_total");
+    deps.metrics.observedGauge("godwit_secret_epochs", () => deps.secrets.live.length);
+    deps.metrics.observedGauge("godwit_links_old_secret", () => this.#oldLinks().length);
     deps.secrets.onChange = (retired) => this.#onSecrets(retired);
   }
 

@@ -125,22 +125,11 @@ export class Custody {
       complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
       damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
     });
-    this.#refusals = ctx.metrics.counter(
-      "godwit_custody_refused_total",
-      "bundles not taken from a neighbour",
-      ["reason"],
-    );
-    this.#cutOff = ctx.metrics.counter(
-      "godwit_bundles_cut_off_total",
-      "bundles from or for nodes that are blocked or revoked",
-    );
-    ctx.metrics.observedGauge(
-      "godwit_queue_messages",
-      "messages and bundles held for others",
-      () => this.queuedCount,
-    );
-    ctx.metrics.observedGauge("godwit_queue_bytes", "their size", () => this.queuedBytes);
-    ctx.metrics.observedGauge("godwit_inbox_messages", "messages in the inbox", () => this.inbox.count);
+    this.#refusals = ctx.metrics.counter("godwit_custody_refused_total");
+    this.#cutOff = ctx.metrics.counter("godwit_bundles_cut_off_total");
+    ctx.metrics.observedGauge("godwit_queue_messages", () => this.queuedCount);
+    ctx.metrics.observedGauge("godwit_queue_bytes", () => this.queuedBytes);
+    ctx.metrics.observedGauge("godwit_inbox_messages", () => this.inbox.count);
   }
 
   /** Reads what survived. Call once, before any frame. */

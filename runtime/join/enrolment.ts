@@ -96,7 +96,7 @@ export class Enrolment {
   constructor(deps: EnrolmentDeps) {
     this.#deps = deps;
     const { metrics } = deps;
-    this.#enrolments = metrics.counter("godwit_enrolments_total", "newcomers by outcome", ["outcome"]);
+    this.#enrolments = metrics.counter("godwit_enrolments_total");
     this.#redemptions = new Redemptions({
       ...deps,
       onConflict: (invite, redeemers) => this.#onConflict(invite, redeemers),

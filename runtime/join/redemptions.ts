@@ -58,12 +58,8 @@ export class Redemptions {
 
   constructor(deps: RedemptionsDeps) {
     this.#deps = deps;
-    this.#dropped = deps.metrics.counter(
-      "godwit_redemptions_dropped_total",
-      "redemptions of invitations not taken from a neighbour, by reason",
-      ["reason"],
-    );
-    deps.metrics.observedGauge("godwit_redemptions", "used invitations remembered", () => this.#count);
+    this.#dropped = deps.metrics.counter("godwit_redemptions_dropped_total");
+    deps.metrics.observedGauge("godwit_redemptions", () => this.#count);
   }
 
   async load(): Promise<void> {

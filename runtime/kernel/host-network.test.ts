@@ -98,6 +98,8 @@ test("this machine has a loopback address, read by netlink where there is one", 
   const source = openNetlink();
   if (source === undefined) return;
   expect(source.read().some(({ address }) => address === "127.0.0.1")).toBe(true);
-  expect(source.poll()).toBe(false);
+  // Somebody else may change an address of this machine meanwhile; not a hundred times at once.
+  const isQuiet = () => (source.read(), !source.poll());
+  expect(Array.from({ length: 100 }, isQuiet)).toContain(true);
   source.close();
 });

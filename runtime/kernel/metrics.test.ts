@@ -1,32 +1,47 @@
 import { expect, test } from "bun:test";
+import { type MetricRow, metricTable } from "./metric-table.ts";
 import { Metrics } from "./metrics.ts";
 
 test("counters, gauges and histograms render; the same name is the same metric", async () => {
   const metrics = new Metrics();
-  metrics.counter("godwit_a_total", "a", ["reason"]).add(2, { reason: "full" });
-  metrics.counter("godwit_a_total", "a", ["reason"]).add(1, { reason: "full" });
-  metrics.gauge("godwit_b", "b").set(4);
-  metrics.histogram("godwit_c_seconds", "c", [1, 2]).observe(1.5);
+  for (const value of [2, 1]) metrics.counter("godwit_packets_dropped_total").add(value, { reason: "full" });
+  metrics.pluginGauge("godwit_plugin_x_b", "b").set(4);
+  metrics.pluginCounter("godwit_plugin_x_c_total", "c", ["kind"]).add(1, { kind: "k" });
+  metrics.histogram("godwit_store_commit_seconds").observe(0.3);
   const text = await metrics.render();
-  expect(text).toContain('godwit_a_total{reason="full"} 3\n');
-  expect(text).toContain("godwit_b 4\n");
-  expect(text).toContain('godwit_c_seconds_bucket{le="2"} 1\n');
+  expect(text).toContain('godwit_packets_dropped_total{reason="full"} 3\n');
+  expect(text).toContain("godwit_plugin_x_b 4\n");
+  expect(text).toContain('godwit_plugin_x_c_total{kind="k"} 1\n');
+  expect(text).toContain('godwit_store_commit_seconds_bucket{le="1"} 1\n');
+  expect(text).toContain('godwit_store_commit_seconds_bucket{le="0.25"} 0\n');
 });
 
 test("observed ones are asked at each scrape and do not add up", async () => {
   const metrics = new Metrics();
   let value = 1;
-  metrics.observedGauge("godwit_g", "g", () => value);
-  metrics.observedCounter("godwit_n_total", "n", () => value);
+  metrics.observedGauge("godwit_inbox_messages", () => value);
+  metrics.observedCounter("godwit_link_rekeys_total", () => value);
   await metrics.render();
   value = 5;
   const text = await metrics.render();
-  expect(text).toContain("godwit_g 5\n");
-  expect(text).toContain("godwit_n_total 5\n");
+  expect(text).toContain("godwit_inbox_messages 5\n");
+  expect(text).toContain("godwit_link_rekeys_total 5\n");
 });
 
 test("two nodes in one process share nothing", async () => {
   const [one, other] = [new Metrics(), new Metrics()];
-  one.counter("godwit_x_total", "x").add();
-  expect(await other.render()).not.toContain("godwit_x_total");
+  one.counter("godwit_store_batches_total").add();
+  expect(await other.render()).not.toContain("godwit_store_batches_total");
+});
+
+test("names are in base units, counters and only they end in _total, buckets ascend, nothing looks like a plugin's", () => {
+  for (const [name, { kind, help, labels, buckets }] of Object.entries<MetricRow>(metricTable)) {
+    expect(name).toMatch(/^godwit_[a-z][a-z_]+$/);
+    expect(name).not.toMatch(/_(ms|kb|mb|minutes|percent)(_|$)/);
+    expect([name, name.endsWith("_total")]).toEqual([name, kind === "counter"]);
+    expect(help).toMatch(/^[^\n]{4,200}[^.]$/);
+    expect(labels.every((label) => /^[a-z]+$/.test(label) && label !== "id")).toBe(true);
+    expect([name, buckets !== undefined]).toEqual([name, kind === "histogram"]);
+    expect([...(buckets ?? [])].toSorted((a, b) => a - b)).toEqual([...(buckets ?? [])]);
+  }
 });

@@ -94,13 +94,11 @@ export class Members {
     this.#table = new MemberTable((id) => deps.persist(id, undefined));
     this.#credit = new Credit(clock);
     this.#pongs = new TokenBucket(clock, PONGS_PER_SECOND, PONGS_PER_SECOND);
-    this.#accused = metrics.counter("godwit_member_accusations_total", "accusations by this node");
-    this.#refuted = metrics.counter("godwit_member_refutations_total", "accusations of this node it refuted");
-    this.#droppedMetric = metrics.counter("godwit_member_entries_dropped_total", "entries dropped", [
-      "reason",
-    ]);
+    this.#accused = metrics.counter("godwit_member_accusations_total");
+    this.#refuted = metrics.counter("godwit_member_refutations_total");
+    this.#droppedMetric = metrics.counter("godwit_member_entries_dropped_total");
     this.#own = new OwnFact({ ...deps, raised: (fact) => this.gossip.spread(fact, undefined, true) });
-    const sentBytes = metrics.counter("godwit_member_sent_bytes_total", "frames of membership to neighbours");
+    const sentBytes = metrics.counter("godwit_member_sent_bytes_total");
     this.gossip = new Gossip({
       ...deps,
       facts: () => this.#allFacts(),
@@ -110,7 +108,7 @@ export class Members {
       sent: (bytes) => sentBytes.add(bytes),
     });
     for (const state of ["alive", "suspect", "failed", "left"] as const)
-      metrics.observedGauge(`godwit_members_${state}`, `nodes seen as ${state}`, () => this.counts()[state]);
+      metrics.observedGauge(`godwit_members_${state}`, () => this.counts()[state]);
     this.#scheduleSweep();
   }
 

@@ -70,16 +70,8 @@ export class RevocationSpread {
   constructor(deps: RevocationSpreadDeps) {
     this.#deps = deps;
     this.#checks = new TokenBucket(deps.clock, CHECKS_PER_SECOND, CHECKS_BURST);
-    this.#refused = deps.metrics.counter(
-      "godwit_revocations_refused_total",
-      "revocations of neighbours that were not taken",
-      ["reason"],
-    );
-    deps.metrics.observedGauge(
-      "godwit_revocations",
-      "nodes revoked for good",
-      () => deps.records.revocations.size,
-    );
+    this.#refused = deps.metrics.counter("godwit_revocations_refused_total");
+    deps.metrics.observedGauge("godwit_revocations", () => deps.records.revocations.size);
   }
 
   onNeighbourUp(id: NodeId): void {

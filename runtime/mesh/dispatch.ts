@@ -58,10 +58,7 @@ export class DispatchTable {
   readonly #unknown: CounterMetric;
 
   constructor(metrics: Metrics) {
-    this.#unknown = metrics.counter(
-      "godwit_frames_unknown_total",
-      "frames of neighbours of a type that no part of this node takes",
-    );
+    this.#unknown = metrics.counter("godwit_frames_unknown_total");
     const { frames, packets } = RESERVED;
     const nobody = { isOpen: () => false, take: undefined };
     claim(this.#frames, "frame type", frames.first, frames.last, { ...nobody, part: frames.by });

@@ -31,11 +31,7 @@ export abstract class PartList {
     this.kept = kept;
     this.#scope = scope;
     this.#dispatch = new DispatchTable(deps.metrics);
-    this.#failures = deps.metrics.counter(
-      "godwit_mesh_part_failures_total",
-      "hooks of parts of the mesh that threw, each a bug",
-      ["part"],
-    );
+    this.#failures = deps.metrics.counter("godwit_mesh_part_failures_total");
   }
 
   /** What the parts see of each other. */

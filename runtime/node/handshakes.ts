@@ -3,7 +3,7 @@ import type { Pipe } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import { HandshakeGuard } from "../link/guard.ts";
+import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
 import { openSession } from "../link/handshake.ts";
 import type { Session } from "../link/types.ts";
 import type { Ground } from "./ground.ts";
@@ -62,14 +62,29 @@ export function createHandshakes(
 /** What half-open handshakes are counted by: the far end's address without its port. */
 const sourceOf = (endpoint: string): string => endpoint.replace(/:\d+$/, "");
 
+const linkMetrics = {
+  handshakesCompleted: "handshakes_completed",
+  handshakesFailed: "handshakes_failed",
+  handshakesTimedOut: "handshakes_timed_out",
+  handshakesAborted: "handshakes_aborted",
+  halfOpenRefused: "half_open_refused",
+  halfOpenEvicted: "half_open_evicted",
+  tagMismatches: "tag_mismatches",
+  retriesSent: "retries_sent",
+  refusalsSent: "refusals_sent",
+  handshakeDatagramsDropped: "handshake_datagrams_dropped",
+  recordsCorrupt: "records_corrupt",
+  recordsForged: "records_forged",
+  recordsReplayed: "records_replayed",
+  recordsUnread: "records_unread",
+  rekeys: "rekeys",
+  sessionsExpired: "sessions_expired",
+  sessionsUnconfirmed: "sessions_unconfirmed",
+  sessionsTruncated: "sessions_truncated",
+} as const satisfies Readonly<Record<keyof LinkCounters, string>>;
+
 function exposeLinkCounters(metrics: Metrics, guard: HandshakeGuard): void {
-  for (const name of Object.keys(guard.counters) as (keyof typeof guard.counters)[]) {
-    const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    metrics.observedCounter(
-      `godwit_link_${snake}_total`,
-      `link: ${snake.replaceAll("_", " ")}`,
-      () => guard.counters[name],
-    );
-  }
-  metrics.observedGauge("godwit_link_half_open", "handshakes under way", () => guard.halfOpen);
+  for (const name of Object.keys(linkMetrics) as (keyof LinkCounters)[])
+    metrics.observedCounter(`godwit_link_${linkMetrics[name]}_total`, () => guard.counters[name]);
+  metrics.observedGauge("godwit_link_half_open", () => guard.halfOpen);
 }

@@ -93,7 +93,7 @@ export class Dialer {
   constructor(deps: DialerDeps) {
     this.#deps = deps;
     this.#hintDials = new TokenBucket(deps.clock, HINT_DIALS_PER_SECOND, HINT_DIALS_PER_SECOND);
-    this.#attempts = deps.metrics.counter("godwit_dials_total", "dial attempts by outcome", ["outcome"]);
+    this.#attempts = deps.metrics.counter("godwit_dials_total");
   }
 
   /** Adds or refreshes a target; a refresh of one that is waiting dials now. False when the table is full and nothing gives way. */

@@ -86,24 +86,11 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
-    this.#tooWide = deps.metrics.counter(
-      "godwit_peer_frames_too_wide_total",
-      "frames that waited for a neighbour whose remaining links are too narrow for them",
-    );
-    this.#lostFrames = deps.metrics.counter(
-      "godwit_peer_frames_lost_total",
-      "frames that waited for a neighbour when its last link went",
-    );
-    this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total", "nodes there was no place for");
-    this.#protocolErrors = deps.metrics.counter(
-      "godwit_link_protocol_errors_total",
-      "links closed because of bad frames",
-    );
-    deps.metrics.observedGauge(
-      "godwit_peers_connected",
-      "neighbours with a live link",
-      () => this.#peers.size,
-    );
+    this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
+    this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
+    this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total");
+    this.#protocolErrors = deps.metrics.counter("godwit_link_protocol_errors_total");
+    deps.metrics.observedGauge("godwit_peers_connected", () => this.#peers.size);
   }
 
   get(id: NodeId): Peer | undefined {

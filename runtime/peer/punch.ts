@@ -93,11 +93,7 @@ export class Punching {
     this.#networkHash = createHash("sha256").update(deps.network).digest();
     this.#heard = new TokenBucket(deps.clock, HEARD_PER_SECOND, HEARD_BURST);
     this.#checked = new TokenBucket(deps.clock, CHECKED_PER_SECOND, CHECKED_PER_SECOND);
-    this.#counter = deps.metrics.counter(
-      "godwit_punches_total",
-      "attempts at a direct link through NATs, by what became of them here",
-      ["outcome"],
-    );
+    this.#counter = deps.metrics.counter("godwit_punches_total");
   }
 
   /** A link came up, or its far end was heard: it is told where we see it, when that is new and now and then. */

@@ -87,11 +87,7 @@ export class RouteCore {
     this.limits = limits;
     this.table = new RouteTable(limits.destinationsMax);
     this.self = this.table.add(deps.self, deps.clock.monotonicMs());
-    this.#dropped = deps.metrics?.counter(
-      "godwit_route_dropped_total",
-      "routing frames and entries not used, by reason",
-      ["reason"],
-    );
+    this.#dropped = deps.metrics?.counter("godwit_route_dropped_total");
   }
 
   now(): number {

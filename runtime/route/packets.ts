@@ -64,11 +64,8 @@ export class Packets {
     this.#deps = deps;
     this.#traceReplies = new TokenBucket(deps.clock, TRACE_REPLIES_PER_SECOND, TRACE_REPLIES_PER_SECOND);
     this.#queueDelay = (neighbour) => deps.queueDelay(neighbour);
-    this.#dropped = deps.metrics.counter("godwit_packets_dropped_total", "packets dropped here", ["reason"]);
-    this.#forwarded = deps.metrics.counter(
-      "godwit_packets_forwarded_total",
-      "packets handed to a neighbour for others",
-    );
+    this.#dropped = deps.metrics.counter("godwit_packets_dropped_total");
+    this.#forwarded = deps.metrics.counter("godwit_packets_forwarded_total");
   }
 
   /** Sends a packet of this node. False: nothing leads there now, or there is no room. */

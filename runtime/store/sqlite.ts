@@ -297,13 +297,7 @@ interface StoreMetrics {
 }
 
 const storeMetrics = (metrics: Metrics, hasClock: boolean): StoreMetrics => ({
-  commits: metrics.counter("godwit_store_commits_total", "Commits by result.", ["result"]),
-  batches: metrics.counter("godwit_store_batches_total", "Batches of commits that shared one fsync."),
-  latency: hasClock
-    ? metrics.histogram(
-        "godwit_store_commit_seconds",
-        "From the call of a commit until it is durable or refused.",
-        [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
-      )
-    : undefined,
+  commits: metrics.counter("godwit_store_commits_total"),
+  batches: metrics.counter("godwit_store_batches_total"),
+  latency: hasClock ? metrics.histogram("godwit_store_commit_seconds") : undefined,
 });

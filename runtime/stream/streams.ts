@@ -395,9 +395,7 @@ export class Streams {
 }
 
 function exposeCounters(metrics: Metrics, streams: Streams): StreamCounters {
-  const dropped = metrics.counter("godwit_stream_dropped_total", "stream packets dropped at their end", [
-    "reason",
-  ]);
+  const dropped = metrics.counter("godwit_stream_dropped_total");
   const counters: StreamCounters = {
     recordsSent: 0,
     recordsReceived: 0,
@@ -408,18 +406,16 @@ function exposeCounters(metrics: Metrics, streams: Streams): StreamCounters {
     rekeys: 0,
     dropped: (reason) => dropped.add(1, { reason }),
   };
-  const count = (name: string, help: string, read: () => number) =>
-    metrics.observedCounter(`godwit_stream_${name}_total`, help, read);
-  count("records_sent", "sealed records sent", () => counters.recordsSent);
-  count("records_received", "true records received", () => counters.recordsReceived);
-  count("retransmitted_bytes", "bytes of streams sent again", () => counters.retransmittedBytes);
-  count("sent_bytes", "bytes of streams put into records", () => counters.bytesSent);
-  count("received_bytes", "bytes of streams taken from records", () => counters.bytesReceived);
-  count("timeouts", "times that nothing came back in time", () => counters.timeouts);
-  count("rekeys", "changes of a sending key", () => counters.rekeys);
-  metrics.observedGauge("godwit_stream_sessions", "end-to-end sessions", () => streams.sessionCount);
-  metrics.observedGauge("godwit_streams_open", "streams that are open", () => streams.streamCount);
-  metrics.observedGauge("godwit_stream_held_bytes", "bytes held in streams", () => streams.heldBytes);
+  metrics.observedCounter("godwit_stream_records_sent_total", () => counters.recordsSent);
+  metrics.observedCounter("godwit_stream_records_received_total", () => counters.recordsReceived);
+  metrics.observedCounter("godwit_stream_retransmitted_bytes_total", () => counters.retransmittedBytes);
+  metrics.observedCounter("godwit_stream_sent_bytes_total", () => counters.bytesSent);
+  metrics.observedCounter("godwit_stream_received_bytes_total", () => counters.bytesReceived);
+  metrics.observedCounter("godwit_stream_timeouts_total", () => counters.timeouts);
+  metrics.observedCounter("godwit_stream_rekeys_total", () => counters.rekeys);
+  metrics.observedGauge("godwit_stream_sessions", () => streams.sessionCount);
+  metrics.observedGauge("godwit_streams_open", () => streams.streamCount);
+  metrics.observedGauge("godwit_stream_held_bytes", () => streams.heldBytes);
   return counters;
 }
 

@@ -83,16 +83,8 @@ export class PeerManager {
     const seed = deps.random.bytes(4);
     this.#salt = new DataView(seed.buffer, seed.byteOffset).getUint32(0);
     this.#reviewedAtMs = deps.clock.monotonicMs();
-    this.#changes = deps.metrics.counter(
-      "godwit_peer_trust_changes_total",
-      "trust that the peer manager gave or took",
-      ["to"],
-    );
-    deps.metrics.observedGauge(
-      "godwit_peer_links_sought",
-      "members that the node calls of its own accord",
-      () => this.#wishes.size,
-    );
+    this.#changes = deps.metrics.counter("godwit_peer_trust_changes_total");
+    deps.metrics.observedGauge("godwit_peer_links_sought", () => this.#wishes.size);
   }
 
   start(): void {

@@ -118,12 +118,9 @@ export class Quarantine {
 
   constructor(deps: QuarantineDeps) {
     this.#deps = deps;
-    this.#verdicts = deps.metrics.counter("godwit_trials_total", "neighbours tried for lost mail", [
-      "verdict",
-    ]);
+    this.#verdicts = deps.metrics.counter("godwit_trials_total");
     deps.metrics.observedGauge(
       "godwit_peers_quarantined",
-      "neighbours whose routes are the last resort",
       () => [...this.#offenders.values()].filter(({ isActive }) => isActive).length,
     );
   }

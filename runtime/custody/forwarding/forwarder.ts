@@ -63,15 +63,8 @@ export class Forwarder {
     this.#ctx = ctx;
     this.#events = events;
     this.#windows = new Windows(ctx.carrier, (to, id) => events.offerEnded(to, id));
-    this.#sent = ctx.metrics.counter(
-      "godwit_custody_offers_total",
-      "bundles handed to a neighbour, repeats included",
-    );
-    this.#returned = ctx.metrics.counter(
-      "godwit_custody_returned_total",
-      "bundles taken back for another try",
-      ["reason"],
-    );
+    this.#sent = ctx.metrics.counter("godwit_custody_offers_total");
+    this.#returned = ctx.metrics.counter("godwit_custody_returned_total");
   }
 
   get count(): number {

@@ -78,11 +78,8 @@ export class Delivery {
     this.#seen = parts.seen;
     this.#receipts = parts.receipts;
     this.#events = events;
-    this.#transientsDropped = ctx.metrics.counter(
-      "godwit_transients_dropped_total",
-      "transient messages for this node that came faster than its disk takes them",
-    );
-    this.#delivered = ctx.metrics.counter("godwit_messages_delivered_total", "messages put into the inbox");
+    this.#transientsDropped = ctx.metrics.counter("godwit_transients_dropped_total");
+    this.#delivered = ctx.metrics.counter("godwit_messages_delivered_total");
   }
 
   wasDelivered(arrival: { from: NodeId; inner: InnerMessage }): boolean {

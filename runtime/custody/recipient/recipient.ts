@@ -108,10 +108,7 @@ export class Recipient {
       wasDeliveredHere: (id) => this.#receipts.has(id),
     });
     this.#refusals = new TokenBucket(ctx.clock, REFUSALS_PER_SECOND, REFUSALS_BURST);
-    this.#unreadable = ctx.metrics.counter(
-      "godwit_bundles_unreadable_total",
-      "bundles for this node that made no sense",
-    );
+    this.#unreadable = ctx.metrics.counter("godwit_bundles_unreadable_total");
   }
 
   async load(): Promise<void> {

@@ -31,11 +31,7 @@ export class PluginMessages {
 
   constructor(deps: PluginMessagesDeps) {
     this.#deps = deps;
-    this.#messages = deps.metrics.counter(
-      "godwit_plugin_messages_total",
-      "messages of neighbours' plugins by outcome",
-      ["outcome"],
-    );
+    this.#messages = deps.metrics.counter("godwit_plugin_messages_total");
   }
 
   /** Borrows `message`. False: no link, too long, or no room. */

@@ -37,7 +37,7 @@ export function createHostContext(
   const { clock, random, metrics, events, mesh, network, store } = deps;
   const { instance, scope } = running;
   const log = deps.log.child({ plugin: sourceOf(instance) });
-  const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}`;
+  const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}` as const;
   const door =
     instance.namespace === "service" && mesh !== undefined
       ? openMeshDoor({ backend: mesh, scope, clock, log })
@@ -89,8 +89,8 @@ export function createHostContext(
       if (!scope.isClosed) hooks.health(health);
     },
     onRequest: (handler) => void (running.onRequest = handler),
-    counter: (name, help, labels) => metrics.counter(`${metricName(name)}_total`, help, labels),
-    gauge: (name, help, labels) => metrics.gauge(metricName(name), help, labels),
+    counter: (name, help, labels) => metrics.pluginCounter(`${metricName(name)}_total`, help, labels),
+    gauge: (name, help, labels) => metrics.pluginGauge(metricName(name), help, labels),
     transport: {
       register: (driver) => {
         if (!scope.isClosed) running.driver = driver;

@@ -56,13 +56,8 @@ export class PluginHost {
     this.#deps = deps;
     this.offers = new Offers(deps.clock);
     this.#board = new ServiceBoard(deps.clock, deps.metrics);
-    this.#restarts = deps.metrics.counter("godwit_plugin_failures_total", "plugins that failed, by type", [
-      "type",
-    ]);
-    this.#hintsDropped = deps.metrics.counter(
-      "godwit_hints_dropped_total",
-      "hints of discovery not taken: the source holds its bound, or the endpoint is too long",
-    );
+    this.#restarts = deps.metrics.counter("godwit_plugin_failures_total");
+    this.#hintsDropped = deps.metrics.counter("godwit_hints_dropped_total");
   }
 
   get running(): readonly RunningPlugin[] {

@@ -391,22 +391,10 @@ interface BoardCounters {
 }
 
 function exposeCounters(metrics: Metrics): BoardCounters {
-  const requests = metrics.counter(
-    "godwit_plugin_service_requests_total",
-    "requests and openings of channels between plugins, by how they ended",
-    ["outcome"],
-  );
-  const messages = metrics.counter(
-    "godwit_plugin_service_messages_total",
-    "messages on channels between plugins: taken, or refused because the reader's window was full",
-    ["outcome"],
-  );
+  const requests = metrics.counter("godwit_plugin_service_requests_total");
+  const messages = metrics.counter("godwit_plugin_service_messages_total");
   let open = 0;
-  metrics.observedGauge(
-    "godwit_plugin_service_channels",
-    "channels between plugins that are open",
-    () => open,
-  );
+  metrics.observedGauge("godwit_plugin_service_channels", () => open);
   return {
     requests: (outcome) => requests.add(1, { outcome }),
     channels: (by) => void (open += by),

@@ -1,0 +1,316 @@
+/**
+ * Every metric of the node itself: name, kind, what it says, labels. The one place where they are declared; docs/metrics.md is
+ * written from it. Prefix `godwit_`, base units, counters end in `_total`, label values come from small closed sets and are
+ * never a node's id. A metric never changes its meaning and never goes away without a word in the changelog.
+ */
+
+export interface MetricRow {
+  readonly kind: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Of a histogram: upper bounds, ascending. */
+  readonly buckets?: readonly number[];
+}
+
+export const metricTable = {
+  godwit_bundles_cut_off_total: {
+    kind: "counter",
+    help: "bundles from or for nodes that are blocked or revoked",
+    labels: [],
+  },
+  godwit_bundles_unreadable_total: {
+    kind: "counter",
+    help: "bundles for this node that made no sense",
+    labels: [],
+  },
+  godwit_custody_offers_total: {
+    kind: "counter",
+    help: "bundles handed to a neighbour, repeats included",
+    labels: [],
+  },
+  godwit_custody_refused_total: {
+    kind: "counter",
+    help: "bundles not taken from a neighbour",
+    labels: ["reason"],
+  },
+  godwit_custody_returned_total: {
+    kind: "counter",
+    help: "bundles taken back for another try",
+    labels: ["reason"],
+  },
+  godwit_dials_total: { kind: "counter", help: "dial attempts by outcome", labels: ["outcome"] },
+  godwit_enrolments_total: { kind: "counter", help: "newcomers by outcome", labels: ["outcome"] },
+  godwit_frames_unknown_total: {
+    kind: "counter",
+    help: "frames of neighbours of a type that no part of this node takes",
+    labels: [],
+  },
+  godwit_hints_dropped_total: {
+    kind: "counter",
+    help: "hints of discovery not taken: the source holds its bound, or the endpoint is too long",
+    labels: [],
+  },
+  godwit_http_refused_total: {
+    kind: "counter",
+    help: "API requests turned away at the door",
+    labels: ["reason"],
+  },
+  godwit_http_request_duration_seconds: {
+    kind: "histogram",
+    help: "time until the answer began",
+    labels: ["method", "route"],
+    buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30],
+  },
+  godwit_http_requests_total: {
+    kind: "counter",
+    help: "API requests answered",
+    labels: ["method", "route", "status"],
+  },
+  godwit_inbox_messages: { kind: "gauge", help: "messages in the inbox", labels: [] },
+  godwit_link_half_open: { kind: "gauge", help: "handshakes under way", labels: [] },
+  godwit_link_half_open_evicted_total: {
+    kind: "counter",
+    help: "unfinished handshakes ended to make room for others",
+    labels: [],
+  },
+  godwit_link_half_open_refused_total: {
+    kind: "counter",
+    help: "pipes refused because too many handshakes were under way",
+    labels: [],
+  },
+  godwit_link_handshake_datagrams_dropped_total: {
+    kind: "counter",
+    help: "datagrams dropped while a handshake was under way",
+    labels: [],
+  },
+  godwit_link_handshakes_aborted_total: {
+    kind: "counter",
+    help: "handshakes given up by this node, such as at its stop",
+    labels: [],
+  },
+  godwit_link_handshakes_completed_total: {
+    kind: "counter",
+    help: "handshakes that made a session",
+    labels: [],
+  },
+  godwit_link_handshakes_failed_total: {
+    kind: "counter",
+    help: "handshakes refused or broken by either end",
+    labels: [],
+  },
+  godwit_link_handshakes_timed_out_total: {
+    kind: "counter",
+    help: "handshakes that took too long",
+    labels: [],
+  },
+  godwit_link_protocol_errors_total: {
+    kind: "counter",
+    help: "links closed because of bad frames",
+    labels: [],
+  },
+  godwit_link_records_corrupt_total: {
+    kind: "counter",
+    help: "sealed records that were damaged",
+    labels: [],
+  },
+  godwit_link_records_forged_total: {
+    kind: "counter",
+    help: "sealed records that did not authenticate",
+    labels: [],
+  },
+  godwit_link_records_replayed_total: {
+    kind: "counter",
+    help: "sealed records that had come before",
+    labels: [],
+  },
+  godwit_link_records_unread_total: {
+    kind: "counter",
+    help: "records dropped because too many came before anybody read",
+    labels: [],
+  },
+  godwit_link_refusals_sent_total: {
+    kind: "counter",
+    help: "refusals answered to who was outside the mesh or not wanted",
+    labels: [],
+  },
+  godwit_link_rekeys_total: { kind: "counter", help: "changes of a sending key", labels: [] },
+  godwit_link_retries_sent_total: { kind: "counter", help: "cookies asked for under load", labels: [] },
+  godwit_link_sessions_expired_total: {
+    kind: "counter",
+    help: "sessions that reached a bound of their keys or of time",
+    labels: [],
+  },
+  godwit_link_sessions_truncated_total: {
+    kind: "counter",
+    help: "streams that ended without an authenticated close",
+    labels: [],
+  },
+  godwit_link_sessions_unconfirmed_total: {
+    kind: "counter",
+    help: "datagram sessions whose far end never answered the confirm of an epoch",
+    labels: [],
+  },
+  godwit_link_tag_mismatches_total: {
+    kind: "counter",
+    help: "first messages for another network, another secret or another node",
+    labels: [],
+  },
+  godwit_links_old_secret: { kind: "gauge", help: "links under a secret that was replaced", labels: [] },
+  godwit_member_accusations_total: { kind: "counter", help: "accusations by this node", labels: [] },
+  godwit_member_entries_dropped_total: { kind: "counter", help: "entries dropped", labels: ["reason"] },
+  godwit_member_refutations_total: {
+    kind: "counter",
+    help: "accusations of this node it refuted",
+    labels: [],
+  },
+  godwit_member_sent_bytes_total: { kind: "counter", help: "frames of membership to neighbours", labels: [] },
+  godwit_members_alive: { kind: "gauge", help: "nodes seen as alive", labels: [] },
+  godwit_members_failed: { kind: "gauge", help: "nodes seen as failed", labels: [] },
+  godwit_members_left: { kind: "gauge", help: "nodes seen as left", labels: [] },
+  godwit_members_suspect: { kind: "gauge", help: "nodes seen as suspect", labels: [] },
+  godwit_mesh_part_failures_total: {
+    kind: "counter",
+    help: "hooks of parts of the mesh that threw, each a bug",
+    labels: ["part"],
+  },
+  godwit_messages_delivered_total: { kind: "counter", help: "messages put into the inbox", labels: [] },
+  godwit_packets_dropped_total: { kind: "counter", help: "packets dropped here", labels: ["reason"] },
+  godwit_packets_forwarded_total: {
+    kind: "counter",
+    help: "packets handed to a neighbour for others",
+    labels: [],
+  },
+  godwit_peer_frames_lost_total: {
+    kind: "counter",
+    help: "frames that waited for a neighbour when its last link went",
+    labels: [],
+  },
+  godwit_peer_frames_too_wide_total: {
+    kind: "counter",
+    help: "frames that waited for a neighbour whose remaining links are too narrow for them",
+    labels: [],
+  },
+  godwit_peer_links_sought: {
+    kind: "gauge",
+    help: "members that the node calls of its own accord",
+    labels: [],
+  },
+  godwit_peer_trust_changes_total: {
+    kind: "counter",
+    help: "trust that the peer manager gave or took",
+    labels: ["to"],
+  },
+  godwit_peers_connected: { kind: "gauge", help: "neighbours with a live link", labels: [] },
+  godwit_peers_quarantined: {
+    kind: "gauge",
+    help: "neighbours whose routes are the last resort",
+    labels: [],
+  },
+  godwit_peers_refused_total: { kind: "counter", help: "nodes there was no place for", labels: [] },
+  godwit_plugin_failures_total: { kind: "counter", help: "plugins that failed, by type", labels: ["type"] },
+  godwit_plugin_messages_total: {
+    kind: "counter",
+    help: "messages of neighbours' plugins by outcome",
+    labels: ["outcome"],
+  },
+  godwit_plugin_service_channels: {
+    kind: "gauge",
+    help: "channels between plugins that are open",
+    labels: [],
+  },
+  godwit_plugin_service_messages_total: {
+    kind: "counter",
+    help: "messages on channels between plugins: taken, or refused because the reader's window was full",
+    labels: ["outcome"],
+  },
+  godwit_plugin_service_requests_total: {
+    kind: "counter",
+    help: "requests and openings of channels between plugins, by how they ended",
+    labels: ["outcome"],
+  },
+  godwit_punches_total: {
+    kind: "counter",
+    help: "attempts at a direct link through NATs, by what became of them here",
+    labels: ["outcome"],
+  },
+  godwit_queue_bytes: { kind: "gauge", help: "size of the messages and bundles held for others", labels: [] },
+  godwit_queue_messages: { kind: "gauge", help: "messages and bundles held for others", labels: [] },
+  godwit_redemptions: { kind: "gauge", help: "used invitations remembered", labels: [] },
+  godwit_redemptions_dropped_total: {
+    kind: "counter",
+    help: "redemptions of invitations not taken from a neighbour, by reason",
+    labels: ["reason"],
+  },
+  godwit_revocations: { kind: "gauge", help: "nodes revoked for good", labels: [] },
+  godwit_revocations_refused_total: {
+    kind: "counter",
+    help: "revocations of neighbours that were not taken",
+    labels: ["reason"],
+  },
+  godwit_rotations_refused_total: {
+    kind: "counter",
+    help: "orders to replace the network secret that were not obeyed",
+    labels: [],
+  },
+  godwit_route_dropped_total: {
+    kind: "counter",
+    help: "routing frames and entries not used, by reason",
+    labels: ["reason"],
+  },
+  godwit_secret_epochs: { kind: "gauge", help: "network secrets that open links", labels: [] },
+  godwit_store_batches_total: {
+    kind: "counter",
+    help: "batches of commits that shared one fsync",
+    labels: [],
+  },
+  godwit_store_commit_seconds: {
+    kind: "histogram",
+    help: "from the call of a commit until it is durable or refused",
+    labels: [],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+  },
+  godwit_store_commits_total: { kind: "counter", help: "commits by result", labels: ["result"] },
+  godwit_stream_dropped_total: {
+    kind: "counter",
+    help: "stream packets dropped at their end",
+    labels: ["reason"],
+  },
+  godwit_stream_held_bytes: { kind: "gauge", help: "bytes held in streams", labels: [] },
+  godwit_stream_received_bytes_total: {
+    kind: "counter",
+    help: "bytes of streams taken from sealed records",
+    labels: [],
+  },
+  godwit_stream_records_received_total: { kind: "counter", help: "true sealed records received", labels: [] },
+  godwit_stream_records_sent_total: { kind: "counter", help: "sealed records sent", labels: [] },
+  godwit_stream_rekeys_total: { kind: "counter", help: "changes of a sending key", labels: [] },
+  godwit_stream_retransmitted_bytes_total: {
+    kind: "counter",
+    help: "bytes of streams sent again",
+    labels: [],
+  },
+  godwit_stream_sent_bytes_total: {
+    kind: "counter",
+    help: "bytes of streams put into sealed records",
+    labels: [],
+  },
+  godwit_stream_sessions: { kind: "gauge", help: "end-to-end sessions", labels: [] },
+  godwit_stream_timeouts_total: { kind: "counter", help: "times that nothing came back in time", labels: [] },
+  godwit_streams_open: { kind: "gauge", help: "streams that are open", labels: [] },
+  godwit_transients_dropped_total: {
+    kind: "counter",
+    help: "transient messages for this node that came faster than its disk takes them",
+    labels: [],
+  },
+  godwit_trials_total: { kind: "counter", help: "neighbours tried for lost mail", labels: ["verdict"] },
+} as const satisfies Readonly<Record<string, MetricRow>>;
+
+export type MetricTable = typeof metricTable;
+
+/** Names of one kind. */
+export type MetricName<Kind extends MetricRow["kind"]> = {
+  [Name in keyof MetricTable]: MetricTable[Name]["kind"] extends Kind ? Name : never;
+}[keyof MetricTable];
+
+/** Labels of one metric. */
+export type MetricLabel<Name extends keyof MetricTable> = MetricTable[Name]["labels"][number];
