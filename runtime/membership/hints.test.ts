@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId } from "../kernel/ids.ts";
-import { HINTS_PER_SOURCE_MAX, MembershipView } from "./hints.ts";
+import { HINTS_PER_SOURCE_MAX, Hints } from "./hints.ts";
 
 const node = formatNodeId(new Uint8Array(32).fill(2));
 const endpoint = "tcp://a:1";
@@ -16,23 +16,23 @@ function setup() {
   const clock = new ManualClock();
   const scope = new Scope("test");
   const log: string[] = [];
-  const view = new MembershipView(scope.clock(clock), {
+  const hints = new Hints(scope.clock(clock), {
     wanted: (at, id, isPermanent) =>
       log.push(`wanted ${at}${id === undefined ? "" : " pinned"}${isPermanent ? " for ever" : ""}`),
     unwanted: (at) => log.push(`unwanted ${at}`),
     heard() {},
   });
-  return { clock, scope, log, view };
+  return { clock, scope, log, hints };
 }
 
 test("an endpoint is wanted as long as one source speaks for it", async () => {
-  const { clock, log, view } = setup();
-  view.hint("serf", { endpoint, lifetimeMs: 1_000 });
-  view.hint("mdns", { endpoint, nodeId: node });
+  const { clock, log, hints } = setup();
+  hints.add("serf", { endpoint, lifetimeMs: 1_000 });
+  hints.add("mdns", { endpoint, nodeId: node });
   await clock.advance(2_000);
   expect(log).toEqual(["wanted tcp://a:1", "wanted tcp://a:1 pinned"]);
-  view.withdraw("mdns", endpoint);
-  view.withdraw("mdns", endpoint);
+  hints.withdraw("mdns", endpoint);
+  hints.withdraw("mdns", endpoint);
   expect(log.slice(2)).toEqual(["unwanted tcp://a:1"]);
 });
 
@@ -40,62 +40,62 @@ test("a member that named another's endpoint as its own does not keep it pinned 
   const clock = new ManualClock();
   const liar = formatNodeId(new Uint8Array(32).fill(3));
   const seen: unknown[] = [];
-  const view = new MembershipView(clock, {
+  const hints = new Hints(clock, {
     wanted: (_at, id) => seen.push(id),
     unwanted: () => seen.push("unwanted"),
     heard() {},
   });
-  view.hint("book", { endpoint, nodeId: node });
-  view.hint("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
+  hints.add("book", { endpoint, nodeId: node });
+  hints.add("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
   await clock.advance(8_000);
   expect(seen).toEqual([node, liar, node]);
 });
 
 test("a refreshed hint lives from its refresh; no lifetime is longer than a day", async () => {
-  const { clock, log, view } = setup();
-  view.hint("serf", { endpoint, lifetimeMs: 1_000 });
+  const { clock, log, hints } = setup();
+  hints.add("serf", { endpoint, lifetimeMs: 1_000 });
   await clock.advance(900);
-  view.hint("serf", { endpoint, lifetimeMs: 1e12 });
+  hints.add("serf", { endpoint, lifetimeMs: 1e12 });
   await clock.advance(86_300_000);
-  expect(view.hints).toMatchObject([{ source: "serf", ageMs: 86_300_000, isPermanent: false }]);
+  expect(hints.list).toMatchObject([{ source: "serf", ageMs: 86_300_000, isPermanent: false }]);
   await clock.advance(100_001);
-  expect([view.hints, log.at(-1)]).toEqual([[], "unwanted tcp://a:1"]);
+  expect([hints.list, log.at(-1)]).toEqual([[], "unwanted tcp://a:1"]);
 });
 
 test("what an operator wrote down is wanted for ever and not pinned by a memory; once withdrawn it is a hint again", () => {
-  const { log, view } = setup();
-  view.hint("static", { endpoint, permanent: true });
-  view.hint("book", { endpoint, nodeId: node });
-  view.withdraw("static", endpoint);
+  const { log, hints } = setup();
+  hints.add("static", { endpoint, permanent: true });
+  hints.add("book", { endpoint, nodeId: node });
+  hints.withdraw("static", endpoint);
   expect(log).toEqual(["wanted tcp://a:1 for ever", "wanted tcp://a:1 for ever", "wanted tcp://a:1"]);
 });
 
 test("a hint that expires does not take a trusted node's endpoint with it", async () => {
-  const { clock, log, view } = setup();
-  view.hint("book", { endpoint, nodeId: node, permanent: true });
-  view.hint("mdns", { endpoint, lifetimeMs: 10 });
+  const { clock, log, hints } = setup();
+  hints.add("book", { endpoint, nodeId: node, permanent: true });
+  hints.add("mdns", { endpoint, lifetimeMs: 10 });
   await clock.advance(20);
   expect(log).toEqual(["wanted tcp://a:1 pinned for ever", "wanted tcp://a:1 pinned for ever"]);
 });
 
 test("a source is bounded, its end voids all it said, and stop leaves no timer", async () => {
-  const { clock, scope, log, view } = setup();
+  const { clock, scope, log, hints } = setup();
   for (let i = 0; i < HINTS_PER_SOURCE_MAX; i++)
-    expect(view.hint("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 })).toBe(true);
-  expect(view.hint("dht", { endpoint })).toBe(false);
-  expect(view.hint("dht", { endpoint: "tcp://h:3", lifetimeMs: 9_000 })).toBe(true);
-  expect(view.hint("serf", { endpoint, lifetimeMs: 9_000 })).toBe(true);
-  view.withdrawAll("dht");
-  expect(view.hints.length).toBe(1);
+    expect(hints.add("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 })).toBe(true);
+  expect(hints.add("dht", { endpoint })).toBe(false);
+  expect(hints.add("dht", { endpoint: "tcp://h:3", lifetimeMs: 9_000 })).toBe(true);
+  expect(hints.add("serf", { endpoint, lifetimeMs: 9_000 })).toBe(true);
+  hints.withdrawAll("dht");
+  expect(hints.list.length).toBe(1);
   expect(log.filter((line) => line.startsWith("unwanted")).length).toBe(HINTS_PER_SOURCE_MAX);
   await scope.close();
   expect(clock.nextAtMs()).toBeUndefined();
 });
 
 test("a malformed node id is refused and changes nothing", () => {
-  const { log, view } = setup();
-  expect(() => view.hint("dht", { endpoint, nodeId: "nonsense" })).toThrow("not a node id");
-  expect([view.hints, log]).toEqual([[], []]);
+  const { log, hints } = setup();
+  expect(() => hints.add("dht", { endpoint, nodeId: "nonsense" })).toThrow("not a node id");
+  expect([hints.list, log]).toEqual([[], []]);
 });
 
 test("a million hints of one source cost bounded memory and bounded dials", async () => {
@@ -114,7 +114,7 @@ test("a million hints of one source cost bounded memory and bounded dials", asyn
     adopt() {},
     isConnected: () => false,
   });
-  const view = new MembershipView(clock, {
+  const hints = new Hints(clock, {
     wanted: (at, id, isPermanent) =>
       void dialer.add({ endpoint: at, isPermanent, ...(id === undefined ? {} : { nodeId: id }) }),
     unwanted: (at) => dialer.remove(at),
@@ -122,10 +122,10 @@ test("a million hints of one source cost bounded memory and bounded dials", asyn
   });
   let taken = 0;
   for (let index = 0; index < 1_000_000; index++)
-    if (view.hint("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 })) taken++;
+    if (hints.add("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 })) taken++;
   expect(taken).toBe(HINTS_PER_SOURCE_MAX);
-  expect(view.hint("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` })).toBe(false);
-  expect(view.hints.length).toBe(HINTS_PER_SOURCE_MAX);
+  expect(hints.add("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` })).toBe(false);
+  expect(hints.list.length).toBe(HINTS_PER_SOURCE_MAX);
   expect(dialer.targets.length).toBeLessThanOrEqual(TARGETS_MAX);
   await clock.advance(10_000);
   expect(dials).toBeGreaterThan(300);

@@ -17,7 +17,7 @@ interface HeldHint {
   readonly expiry: Timer | undefined;
 }
 
-export interface ViewEvents {
+export interface HintsDeps {
   /** An endpoint is wanted, or was heard of again. */
   wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean): void;
   /** No source speaks for the endpoint any more. */
@@ -26,18 +26,18 @@ export interface ViewEvents {
   heard(source: string, endpoint: string, nodeId: NodeId | undefined): void;
 }
 
-export class MembershipView {
+export class Hints {
   readonly #clock: Clock;
-  readonly #events: ViewEvents;
+  readonly #deps: HintsDeps;
   readonly #sources = new Map<string, Map<string, HeldHint>>();
 
-  constructor(clock: Clock, events: ViewEvents) {
+  constructor(clock: Clock, deps: HintsDeps) {
     this.#clock = clock;
-    this.#events = events;
+    this.#deps = deps;
   }
 
   /** False when the source holds its bound of hints, or the endpoint is too long. Throws GODWIT_ID_INVALID for a malformed node id. */
-  hint(source: string, hint: Hint): boolean {
+  add(source: string, hint: Hint): boolean {
     const hints = this.#sources.get(source) ?? new Map<string, HeldHint>();
     const nodeId = hint.nodeId === undefined ? undefined : parseNodeId(hint.nodeId);
     const old = hints.get(hint.endpoint);
@@ -54,7 +54,7 @@ export class MembershipView {
     hints.set(hint.endpoint, { hint, nodeId, atMs: this.#clock.monotonicMs(), expiry });
     this.#sources.set(source, hints);
     this.#tellWanted(hint.endpoint, nodeId);
-    if (old === undefined) this.#events.heard(source, hint.endpoint, nodeId);
+    if (old === undefined) this.#deps.heard(source, hint.endpoint, nodeId);
     return true;
   }
 
@@ -65,7 +65,7 @@ export class MembershipView {
     held.expiry?.cancel();
     hints.delete(endpoint);
     const left = this.#newest(endpoint);
-    if (left === undefined) return this.#events.unwanted(endpoint);
+    if (left === undefined) return this.#deps.unwanted(endpoint);
     if (this.#isPermanent(endpoint)) return;
     if (held.hint.permanent === true) return this.#tellWanted(endpoint, held.nodeId);
     // The word of a source that fell silent must not pin the endpoint to a node that the others do not name.
@@ -79,7 +79,7 @@ export class MembershipView {
   }
 
   /** Every live hint with its source and age. */
-  get hints(): {
+  get list(): {
     source: string;
     endpoint: string;
     nodeId: NodeId | undefined;
@@ -109,9 +109,9 @@ export class MembershipView {
     const permanent = [...this.#sources.values()]
       .map((hints) => hints.get(endpoint))
       .filter((held) => held?.hint.permanent === true);
-    if (permanent.length === 0) return this.#events.wanted(endpoint, nodeId, false);
+    if (permanent.length === 0) return this.#deps.wanted(endpoint, nodeId, false);
     const isOpen = permanent.some((held) => held?.nodeId === undefined);
-    this.#events.wanted(endpoint, isOpen ? undefined : permanent[0]?.nodeId, true);
+    this.#deps.wanted(endpoint, isOpen ? undefined : permanent[0]?.nodeId, true);
   }
 
   #newest(endpoint: string): HeldHint | undefined {

@@ -375,7 +375,7 @@ describe("the end", () => {
   test("nothing fires after it, whatever was under way", async () => {
     const { clock, mesh, far, identity, heard, log } = await echoMesh();
     mesh.start();
-    mesh.view.hint("static", { endpoint: "tcp://192.0.2.1:1", permanent: true });
+    mesh.hints.add("static", { endpoint: "tcp://192.0.2.1:1", permanent: true });
     await clock.advance(100);
     expect(mesh.dialer.targets[0]?.state).toBe("dialing");
     neighbour(clock, mesh, identity.id, far);
@@ -385,7 +385,7 @@ describe("the end", () => {
     heard.length = log.length = 0;
     const late = neighbour(clock, mesh, identity.id, generateIdentity(seededRandom(5)));
     expect(late.isClosed).toBe(true);
-    mesh.view.hint("static", { endpoint: "tcp://192.0.2.2:1", permanent: true });
+    mesh.hints.add("static", { endpoint: "tcp://192.0.2.2:1", permanent: true });
     mesh.setEndpoints(["tcp://192.0.2.8:1"]);
     await clock.advance(10);
     expect(clock.nextAtMs()).toBeUndefined();

@@ -14,7 +14,7 @@ import type { MeshDeps } from "./deps.ts";
 import { type Kept, openKept } from "./kept.ts";
 import { PartList } from "./part-list.ts";
 import { custodyPart } from "./parts/custody.ts";
-import { dialerPart, viewPart } from "./parts/dialling.ts";
+import { dialerPart, hintsPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
 import { managerPart } from "./parts/manager.ts";
 import { membersPart } from "./parts/members.ts";
@@ -58,7 +58,7 @@ export class Mesh extends PartList implements MeshParts {
   /** From here on it is about who comes next. All of it stops before anybody says farewell: no link comes up meanwhile. */
   readonly dialer = this.part("dialer", dialerPart);
   /** Behind the dialer, which follows its hints. */
-  readonly view = this.part("view", viewPart);
+  readonly hints = this.part("hints", hintsPart);
   /** Behind what it directs: hints, links and trust. */
   readonly manager = this.part("manager", managerPart);
   readonly punching = this.part("punching", punchingPart);

@@ -2,7 +2,7 @@
 import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import type { MembershipView } from "../membership/hints.ts";
+import type { Hints } from "../membership/hints.ts";
 import type { OwnRecord } from "../membership/own-record.ts";
 import type { RecordBook } from "../membership/records.ts";
 import type { Dialer } from "../peer/dialer.ts";
@@ -26,7 +26,7 @@ export interface MeshParts {
   readonly custody: Custody;
   readonly quarantine: Quarantine;
   readonly dialer: Dialer;
-  readonly view: MembershipView;
+  readonly hints: Hints;
   readonly punching: Punching;
   readonly manager: PeerManager;
   /** Blocked or revoked. */

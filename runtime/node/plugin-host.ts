@@ -51,9 +51,9 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
       listening: () => mesh.setEndpoints(host.endpoints),
-      hint: (source, hint) => mesh.view.hint(source, hint),
-      withdraw: (source, endpoint) => mesh.view.withdraw(source, endpoint),
-      withdrawAll: (source) => mesh.view.withdrawAll(source),
+      hint: (source, hint) => mesh.hints.add(source, hint),
+      withdraw: (source, endpoint) => mesh.hints.withdraw(source, endpoint),
+      withdrawAll: (source) => mesh.hints.withdrawAll(source),
       health: (plugin) => hub.emit("pluginHealth", plugin),
     },
   });

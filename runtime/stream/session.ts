@@ -37,9 +37,9 @@ import {
 
 const OVERHEAD_BYTES = PACKET_HEADER_BYTES + RECORD_HEADER_BYTES + TAG_BYTES;
 
-export class Session implements StreamOwner, FrameSink {
+export class StreamSession implements StreamOwner, FrameSink {
   readonly facts: SessionFacts;
-  readonly #deps: SessionDeps<Session>;
+  readonly #deps: SessionDeps<StreamSession>;
   readonly #streams = new Map<number, ByteStream>();
   /** Streams with something to send, in turn. */
   readonly #ready = new Set<ByteStream>();
@@ -67,7 +67,7 @@ export class Session implements StreamOwner, FrameSink {
   #idleSinceMs: number;
   readonly #alarm: Alarm;
 
-  constructor(facts: SessionFacts, deps: SessionDeps<Session>) {
+  constructor(facts: SessionFacts, deps: SessionDeps<StreamSession>) {
     this.facts = facts;
     this.#deps = deps;
     const nowMs = deps.clock.monotonicMs();

@@ -15,7 +15,7 @@ import type { ByteStream } from "./byte-stream.ts";
 import * as bound from "./constants.ts";
 import { StreamMessage, StreamReset } from "./constants.ts";
 import { answerHandshake, goneToken, Initiation } from "./establish.ts";
-import { Session } from "./session.ts";
+import { StreamSession } from "./session.ts";
 import { unreachable, type Path, type SessionDeps, type StreamCounters } from "./session-types.ts";
 import { decodeAccept, decodeGone, decodeOpen, decodeRecordHeader, encodeGone } from "./wire.ts";
 
@@ -41,14 +41,14 @@ export interface StreamsDeps {
 
 interface Opening {
   readonly initiation: Initiation;
-  readonly waiting: ((outcome: Session | GodwitError) => void)[];
+  readonly waiting: ((outcome: StreamSession | GodwitError) => void)[];
   readonly startedAtMs: number;
   delayMs: number;
   timer: Timer | undefined;
 }
 
 interface HalfOpen {
-  readonly session: Session;
+  readonly session: StreamSession;
   readonly source: NodeId;
   readonly remoteIndex: number;
   readonly noise: Uint8Array;
@@ -61,9 +61,9 @@ const SERVICE_PATTERN = /^[a-z0-9][a-z0-9:._-]{0,63}$/;
 
 export class Streams {
   readonly #deps: StreamsDeps;
-  readonly #sessionDeps: SessionDeps<Session>;
+  readonly #sessionDeps: SessionDeps<StreamSession>;
   /** By our index. */
-  readonly #sessions = new Map<number, Session>();
+  readonly #sessions = new Map<number, StreamSession>();
   readonly #openings = new Map<NodeId, Opening>();
   readonly #halfOpen = new Map<number, HalfOpen>();
   readonly #services = new Map<string, StreamHandler>();
@@ -215,13 +215,13 @@ export class Streams {
   }
 
   /** The session to a node: one that stands, or a new one. */
-  #session(remote: NodeId): Promise<Session> {
+  #session(remote: NodeId): Promise<StreamSession> {
     for (const session of this.#sessions.values())
       if (session.facts.remote === remote && session.isProven && session.hasRoom)
         return Promise.resolve(session);
     return new Promise((resolve, reject) => {
-      const done = (outcome: Session | GodwitError) =>
-        outcome instanceof Session ? resolve(outcome) : reject(outcome);
+      const done = (outcome: StreamSession | GodwitError) =>
+        outcome instanceof StreamSession ? resolve(outcome) : reject(outcome);
       const known = this.#openings.get(remote);
       if (known !== undefined) {
         known.waiting.push(done);
@@ -250,7 +250,7 @@ export class Streams {
     opening.delayMs = Math.min(opening.delayMs * 2, OPEN_RESEND_MAX_MS);
   }
 
-  #settle(remote: NodeId, outcome: Session | GodwitError): void {
+  #settle(remote: NodeId, outcome: StreamSession | GodwitError): void {
     const opening = this.#openings.get(remote);
     if (opening === undefined) return;
     opening.timer?.cancel();
@@ -289,7 +289,7 @@ export class Streams {
     const localIndex = this.#freshIndex();
     const answer = answerHandshake(this.#deps, source, { localIndex, remoteIndex: index, noise });
     if (answer === undefined) return this.#counters.dropped("forged");
-    const session = new Session({ ...answer.facts, header: this.#headerTo(source) }, this.#sessionDeps);
+    const session = new StreamSession({ ...answer.facts, header: this.#headerTo(source) }, this.#sessionDeps);
     const timer = this.#deps.clock.after(bound.HALF_OPEN_MS, () => session.end(unreachable(), false));
     this.#halfOpen.set(localIndex, {
       session,
@@ -309,7 +309,7 @@ export class Streams {
       return this.#counters.dropped("unknown");
     const facts = opening.initiation.finish(index, noise);
     if (facts === undefined) return this.#counters.dropped("forged");
-    const session = new Session({ ...facts, header: this.#headerTo(source) }, this.#sessionDeps);
+    const session = new StreamSession({ ...facts, header: this.#headerTo(source) }, this.#sessionDeps);
     this.#sessions.set(to, session);
     session.confirm();
     this.#settle(source, session);
@@ -326,7 +326,7 @@ export class Streams {
     this.#counters.dropped("unknown");
   }
 
-  #incoming(session: Session, stream: ByteStream): void {
+  #incoming(session: StreamSession, stream: ByteStream): void {
     const handler = this.#services.get(stream.service);
     if (handler === undefined) return stream.reset(StreamReset.serviceUnknown);
     try {
@@ -341,7 +341,7 @@ export class Streams {
     }
   }
 
-  #proven(session: Session): void {
+  #proven(session: StreamSession): void {
     const { localIndex } = session.facts;
     const half = this.#halfOpen.get(localIndex);
     if (half === undefined) return;
@@ -350,7 +350,7 @@ export class Streams {
     this.#sessions.set(localIndex, session);
   }
 
-  #over(session: Session): void {
+  #over(session: StreamSession): void {
     const { localIndex } = session.facts;
     this.#sessions.delete(localIndex);
     this.#halfOpen.get(localIndex)?.timer.cancel();

@@ -1,4 +1,4 @@
-/** What became of every hint, for `GET /mesh/discovery`: joins the membership view with the dialer. Reads only. */
+/** What became of every hint, for `GET /mesh/discovery`: joins the hints with the dialer. Reads only. */
 import type { DiscoveryView, HintVerdict } from "./contract/node.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
@@ -11,7 +11,7 @@ type Target = Mesh["dialer"]["targets"][number];
 export function viewDiscovery(mesh: Mesh, host: PluginHost): DiscoveryView {
   const targets = new Map(mesh.dialer.targets.map((target) => [target.endpoint, target]));
   return {
-    hints: mesh.view.hints.map(({ source, endpoint, nodeId, ageMs, expiresInMs }) => {
+    hints: mesh.hints.list.map(({ source, endpoint, nodeId, ageMs, expiresInMs }) => {
       const target = targets.get(endpoint);
       const id = nodeId ?? target?.nodeId;
       const isBlocked = id !== undefined && mesh.book.isBlocked(id);

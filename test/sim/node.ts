@@ -255,7 +255,7 @@ export class Life implements EndHost {
     for (const edge of node.edges) {
       // One end always dials; both may, and then they resolve the duplicate.
       if (edge.a !== this.index && edge.random.float() < 0.5) continue;
-      mesh.view.hint("static", { endpoint: endpointOf(edge, edge.other(this.index)), permanent: true });
+      mesh.hints.add("static", { endpoint: endpointOf(edge, edge.other(this.index)), permanent: true });
     }
     mesh.start();
   }

@@ -1,5 +1,5 @@
 /** What the node wants to reach, joined to the mesh: hints of all sources, and the dialer that follows them. */
-import { MembershipView } from "../../membership/hints.ts";
+import { Hints } from "../../membership/hints.ts";
 import { DIAL_TIMEOUT_MS, Dialer } from "../../peer/dialer.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
@@ -27,12 +27,12 @@ export function dialerPart({ mesh, deps, scope }: PartContext): PartOf<Dialer> {
   };
 }
 
-export function viewPart({ mesh, deps }: PartContext): PartOf<MembershipView> {
-  const view = new MembershipView(deps.clock, {
+export function hintsPart({ mesh, deps }: PartContext): PartOf<Hints> {
+  const hints = new Hints(deps.clock, {
     wanted: (endpoint, nodeId, isPermanent) =>
       void mesh.dialer.add({ endpoint, isPermanent, ...(nodeId === undefined ? {} : { nodeId }) }),
     unwanted: (endpoint) => mesh.dialer.remove(endpoint),
     heard: (source, endpoint, nodeId) => deps.events.emit("hintHeard", { source, endpoint, nodeId }),
   });
-  return { engine: view };
+  return { engine: hints };
 }

@@ -24,8 +24,8 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     members: () => dialable(mesh, deps),
     callsignOf: (id) => nameOf(mesh, id),
     setTrust: (id, grant) => mesh.setTrust(id, grant),
-    hint: (hint) => void mesh.view.hint(MANAGER_SOURCE, hint),
-    withdraw: (endpoint) => mesh.view.withdraw(MANAGER_SOURCE, endpoint),
+    hint: (hint) => void mesh.hints.add(MANAGER_SOURCE, hint),
+    withdraw: (endpoint) => mesh.hints.withdraw(MANAGER_SOURCE, endpoint),
     disconnect: (id) => mesh.peers.disconnect(id, GoodbyeReason.blocked),
   });
   return {

@@ -22,9 +22,9 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
   const { identity, clock, log, events } = deps;
   const isRefused = (id: NodeId) => book.isBlocked(id) || records.isRevoked(id);
   const noteSeen = (id: NodeId) => book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs());
-  /** One source of hints among others: the view knows which endpoints somebody else wants for ever. */
+  /** One source of hints among others: the hints know which endpoints somebody else wants for ever. */
   const remember = (nodeId: NodeId, endpoints: readonly string[], permanent: boolean) => {
-    for (const endpoint of endpoints) mesh.view.hint("book", { endpoint, nodeId, permanent });
+    for (const endpoint of endpoints) mesh.hints.add("book", { endpoint, nodeId, permanent });
   };
   return {
     engine: {
@@ -58,7 +58,7 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
     refused(id) {
       names.forget(id);
       for (const { endpoint, nodeId } of mesh.dialer.targets)
-        if (nodeId === id) mesh.view.withdraw("book", endpoint);
+        if (nodeId === id) mesh.hints.withdraw("book", endpoint);
     },
   };
 }
