@@ -10,6 +10,7 @@ export interface SimCase {
   readonly minutes: number;
   readonly real?: boolean;
   readonly tight?: boolean;
+  readonly slow?: boolean;
 }
 
 /** More than this many nodes: only some of them talk, so that traffic does not drown what the size is about. */
@@ -19,13 +20,21 @@ export const LARGE_NODES = 300;
 /** Real signatures cost a thousand times the cheap ones. */
 export const REAL_NODES_MAX = 20;
 
-export function optionsOf({ seed, nodes, minutes, real = false, tight = false }: SimCase): SimOptions {
+export function optionsOf({
+  seed,
+  nodes,
+  minutes,
+  real = false,
+  tight = false,
+  slow = false,
+}: SimCase): SimOptions {
   return {
     seed,
     nodes,
     minutes,
     realCrypto: real,
     tight,
+    slow,
     // What a thousand nodes cost is mostly alternates: a tree with chords has few, and is as deep as meshes get.
     ...(nodes >= LARGE_NODES ? { shape: "tree" as const } : {}),
     talkers: Math.min(nodes, TALKERS_MAX),
@@ -36,8 +45,11 @@ export function optionsOf({ seed, nodes, minutes, real = false, tight = false }:
 }
 
 /** The one command that runs a case again. */
-export const commandOf = ({ seed, nodes, minutes, real, tight }: SimCase): string =>
-  `bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}${real === true ? " --real" : ""}${tight === true ? " --tight" : ""}`;
+export const commandOf = ({ seed, nodes, minutes, ...flags }: SimCase): string =>
+  [`bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}`, ...flagsOf(flags)].join(" ");
+
+const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow">): string[] =>
+  (["real", "tight", "slow"] as const).filter((name) => flags[name] === true).map((name) => `--${name}`);
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
 
