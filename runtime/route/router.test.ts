@@ -11,6 +11,8 @@ import {
   beginUpdate,
   decodeRouteResync,
   decodeUpdateHeader,
+  encodeBeacon,
+  encodeProofFrame,
   encodeRouteAck,
   encodeRouteDigest,
   encodeRouteResync,
@@ -512,6 +514,27 @@ describe("slow links", () => {
       expect(bytes).toBeLessThanOrEqual(160 + 3_600 * 2.5);
       expect(bytes).toBeLessThanOrEqual(400);
     }
+  });
+
+  test("an edge node that raises its number under a gateway that has an older proof is believed again", () => {
+    const { gateway, edge, pump } = pair();
+    pump(120_000);
+    edge.ownRecord = new Uint8Array([1]);
+    edge.router.recordChanged();
+    const raised = edge.router.seqno;
+    pump(300_000);
+    expect(gateway.router.explain(S).candidates).toMatchObject([{ seqno: raised }]);
+    // Once is enough: airtime is dear.
+    const proofs = edge.sent.filter(({ frame }) => frame[0] === FrameType.routeUpdate && frame[1] === 2);
+    expect(proofs).toHaveLength(2);
+  });
+
+  test("a proof older than the beacon before it is passed over, and costs no link", () => {
+    const { gateway } = pair();
+    const { proof } = offer(S, 0, 4);
+    gateway.router.handleFrame(S, encodeBeacon({ seqno: 5, hasProof: false, gatewayMetric: undefined }));
+    gateway.router.handleFrame(S, encodeProofFrame({ of: "sender", proof: proof! }));
+    expect(gateway.told(B).filter(({ entry }) => entry.destination === S)).toEqual([]);
   });
 
   test("an edge node whose epoch was lost is reminded by its gateway", () => {

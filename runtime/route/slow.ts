@@ -204,7 +204,8 @@ export class SlowLinks {
     const candidate = destination?.candidateOf(from);
     if (destination === undefined || candidate === undefined) return;
     if (!this.#receiver.learnProof(destination, proof, from)) return;
-    const seqno = destination.proof!.seqno;
+    if (destination.proof === undefined) return; // older than what its beacon said
+    const { seqno } = destination.proof;
     if (candidate.any.seqno < seqno) candidate.any = { ...candidate.any, seqno };
     if (from.link.takesBulk === true) candidate.bulk = candidate.any;
     this.#core.reselect(destination);
