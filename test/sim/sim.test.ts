@@ -6,7 +6,7 @@ import { describe, expect, test } from "bun:test";
 import type { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
-import { ciCases, commandOf, optionsOf, regressionCases } from "./tiers.ts";
+import { ciCases, commandOf, optionsOf, regressionCases, slowCases } from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -19,7 +19,8 @@ const run = (options: SimOptions): SimResult => new World(options).run();
 const foundBy = (options: SimOptions): string => run({ ...options, faultsMax: 3 }).faults.join("\n");
 
 describe("seeds", () => {
-  for (const one of [...regressionCases(), ...ciCases.filter(({ nodes }) => nodes <= 10).slice(0, 10)]) {
+  const small = ciCases.filter(({ nodes }) => nodes <= 10).slice(0, 10);
+  for (const one of [...regressionCases(), ...small, ...slowCases.slice(0, 3)]) {
     test(
       commandOf(one),
       () => {
@@ -129,6 +130,13 @@ describe("planted bugs", () => {
     },
     TIMEOUT_MS,
   );
+
+  test("an edge node whose mail does not hear of its gateway", () => {
+    const mutate = (mesh: Mesh) => {
+      mesh.custody.onDefaultRoute = () => {};
+    };
+    expect(foundBy({ ...calm, nodes: 5, slow: true, mutate })).toContain("is still queued: no route yet");
+  });
 
   test("receipts whose signature is wrong", () => {
     const world = new World({ ...calm, faultsMax: 3 });

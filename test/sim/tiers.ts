@@ -53,6 +53,15 @@ const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow">): string[] =>
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
 
+/** Edge nodes behind slow media. */
+export const slowCases: readonly SimCase[] = range(10).map((seed) => ({
+  seed: 500 + seed,
+  nodes: 10,
+  minutes: 2,
+  tight: seed % 3 === 0,
+  slow: true,
+}));
+
 /**
  * What CI runs: past a million events. The largest mesh stays below what a CI machine has in memory; a thousand nodes
  * (`bun run sim --seed 301 --nodes 1000 --minutes 0.05`, 10 GB) are for `--long`.
@@ -62,6 +71,7 @@ export const ciCases: readonly SimCase[] = [
   ...range(8).map((seed) => ({ seed: 1_000 + seed, nodes: 5, minutes: 1, real: true })),
   ...range(40).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
   ...range(6).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
+  ...slowCases,
   { seed: 202, nodes: 200, minutes: 0.5 },
 ];
 
