@@ -135,7 +135,7 @@ describe("planted bugs", () => {
     const mutate = (mesh: Mesh) => {
       mesh.custody.onDefaultRoute = () => {};
     };
-    expect(foundBy({ ...calm, nodes: 10, minutes: 1, slow: true, mutate })).toContain("queued: no route yet");
+    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route yet");
   });
 
   test("receipts whose signature is wrong", () => {
