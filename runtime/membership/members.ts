@@ -161,6 +161,8 @@ export class Members {
     if (member === undefined || member.state === "left") return;
     member.isLinkLost = true;
     member.lostBy = how;
+    // The link was a way itself, and of one that no route was heard of nobody says that it is gone.
+    member.isReachable = this.#deps.isReachable(id);
     member.heardWallMs = this.#deps.clock.wallMs();
     member.grace?.cancel();
     this.#afterGrace(
@@ -187,6 +189,11 @@ export class Members {
     if (isReachable && !this.#isAccused(member)) member.isUnanswered = false;
     this.#judge(member, isReachable ? "route" : "no route", "self");
     if (member.grace === undefined) this.#onGrace(member, member.lostBy);
+  }
+
+  /** A way to everybody without a route of its own came or went. */
+  onDefaultRoute(): void {
+    for (const { id } of this.#table.all) this.onRoute(id, this.#deps.isReachable(id));
   }
 
   /** Borrowed. Throws GODWIT_DECODE. */

@@ -484,9 +484,29 @@ describe("slow links", () => {
     expect(gateway.router.nextHops(D, "any")).toEqual([]);
     const told = gateway.told(B).filter(({ entry }) => entry.destination === S);
     expect(told.at(-1)!.entry).toMatchObject({ any: { metric: 20_000, bottleneck: 2 }, bulk: UNREACHABLE });
+    expect(edge.router.explain(D)).toMatchObject({
+      isReachable: true,
+      explanation: ["nothing was ever heard of this node", expect.stringContaining("by the default route")],
+    });
     gateway.router.neighbourDown(B);
     pump(4_000_000);
     expect(edge.isDefaultThere).toBe(false);
+    expect(edge.router.explain(D).isReachable).toBe(false);
+  });
+
+  test("what loses its route on a node that becomes an edge stays reachable, and the news say so", () => {
+    const edge = new Rig(S);
+    edge.meet(A, slow);
+    edge.router.handleFrame(A, encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 }));
+    edge.meet(B);
+    edge.tell(B, [offer(D, 50)]);
+    expect(edge.router.nextHops(D, "any")[0]).toMatchObject({ neighbour: B, isDefault: false });
+    edge.changes.length = 0;
+    edge.router.neighbourDown(B);
+    expect(edge.router.reachable(D)).toBe(true);
+    expect(edge.changes.filter(({ destination }) => destination === D)).toEqual([
+      { destination: D, reachable: true },
+    ]);
   });
 
   test("a medium that is slow because it is carried takes bulk, and says so to the core", () => {

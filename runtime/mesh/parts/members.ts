@@ -72,6 +72,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     peerQuiet: ({ id }) => members.neighbourQuiet(id),
     peerDown: ({ id }, _reason, isSilent) => members.neighbourDown(id, isSilent ? "silent" : "closed"),
     routeChanged: (destination, isReachable) => members.onRoute(destination, isReachable),
+    defaultRouteChanged: () => members.onDefaultRoute(),
     stop() {
       members.leave();
       save(store, unsaved);
