@@ -16,6 +16,7 @@ import { openPrekeys } from "../identity/prekeys.ts";
 import { createSealer } from "../identity/sealer.ts";
 import { type FakeSession, sessionPair } from "../peer/testing.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
+import { encodeOffer, makeBundle } from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
 import { encodeBeacon } from "../wire/route-messages.ts";
@@ -112,12 +113,14 @@ function neighbour(
   self: NodeId,
   far: Identity,
   linkClass: "fast" | "slow" = "fast",
+  frameBytesMax = 61_440,
 ): FakeSession {
   const [session] = sessionPair(clock, self, far.id);
   session.isCarrying = false;
   session.linkClass = linkClass;
   if (linkClass === "slow") session.rateBitsPerSecond = 1_074;
   mesh.adopt(session);
+  session.frameBytesMax = frameBytesMax;
   const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
   session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
   return session;
@@ -291,6 +294,20 @@ describe("members on a node that becomes an edge", () => {
     expect(pings(slow)).toHaveLength(1);
     await settled(clock, mesh.stop());
   });
+});
+
+test("what routing, membership and custody say into a link without room is counted under their names", async () => {
+  const { clock, mesh, far, identity, metrics } = await echoMesh();
+  const session = neighbour(clock, mesh, identity.id, far, "fast", 8);
+  const header = { kind: 0, priority: 1, source: far.id, destination: identity.id, lifetimeMs: 1_000 } as const;
+  // Its life is over: acknowledged, so that nobody keeps it.
+  const { id } = makeBundle(header, new Uint8Array(9));
+  session.receive(encodeOffer({ id, header, journey: { remainingMs: 0, hops: 1, trace: [] }, sealedBytes: 9 }));
+  await clock.advance(2_500);
+  const text = await metrics.render();
+  for (const part of ["routing", "membership", "custody"])
+    expect(text).toMatch(new RegExp(`frames_refused_total\\{part="${part}",reason="too_wide"\\} [1-9]`));
+  await settled(clock, mesh.stop());
 });
 
 describe("dispatch", () => {
