@@ -96,9 +96,11 @@ export class Members {
     this.#pongs = new TokenBucket(clock, PONGS_PER_SECOND, PONGS_PER_SECOND);
     this.#accused = metrics.counter("godwit_member_accusations_total", "accusations by this node");
     this.#refuted = metrics.counter("godwit_member_refutations_total", "accusations of this node it refuted");
-    this.#droppedMetric = metrics.counter("godwit_member_entries_dropped_total", "entries dropped", [
-      "reason",
-    ]);
+    this.#droppedMetric = metrics.counter(
+      "godwit_member_entries_dropped_total",
+      "entries dropped; of repairs and pongs the frames that were not answered",
+      ["reason"],
+    );
     this.#own = new OwnFact({ ...deps, raised: (fact) => this.gossip.spread(fact, undefined, true) });
     const sentBytes = metrics.counter("godwit_member_sent_bytes_total", "frames of membership to neighbours");
     this.gossip = new Gossip({
@@ -106,7 +108,7 @@ export class Members {
       facts: () => this.#allFacts(),
       count: () => this.#table.size + 1,
       accept: (entry, from) => this.#accept(entry, from),
-      dropped: (reason, entries) => this.#droppedMetric.add(entries, { reason }),
+      dropped: (reason, count) => this.#droppedMetric.add(count, { reason }),
       sent: (bytes) => sentBytes.add(bytes),
     });
     for (const state of ["alive", "suspect", "failed", "left"] as const)
@@ -207,7 +209,7 @@ export class Members {
   /** Throws GODWIT_DECODE. */
   handlePing(from: NodeId, payload: Uint8Array): void {
     const { nonce, accusation } = wire.decodeMemberPing(payload);
-    if (!this.#pongs.take()) return;
+    if (!this.#pongs.take()) return this.#droppedMetric.add(1, { reason: "pongs" });
     if (accusation?.node === this.#deps.self) this.#acceptAccusation(accusation);
     const { self, network, sign, sendRouted } = this.#deps;
     const signature = sign(wire.pongSigningBytes(network, self, nonce));

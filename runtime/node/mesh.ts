@@ -63,6 +63,7 @@ export async function openMesh(
 /** Stops with the scope. */
 export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshakes, scope: Scope): ClosedMesh {
   const { config, identity, secrets, clock, random, log, metrics } = ground;
+  const own = scope.child("closed");
   const closed = new ClosedMesh({
     self: identity.id,
     network: config.node.network,
@@ -72,7 +73,8 @@ export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshake
     overlapMs: config.network.secretOverlapMs,
     mesh,
     secrets,
-    clock,
+    clock: own.clock(clock),
+    signal: own.signal,
     random,
     log,
     metrics,
@@ -80,6 +82,6 @@ export function openClosedMesh(ground: Ground, mesh: Mesh, handshakes: Handshake
     handshake: handshakes.openPreferred,
     forgetSecrets: handshakes.forgetSecrets,
   });
-  scope.own(() => closed.stop());
+  own.own(() => closed.stop());
   return closed;
 }
