@@ -291,7 +291,8 @@ export class Enrolment {
 
   #tellPeer(peer: Peer, redemptions: readonly Uint8Array[]): void {
     const frames = encodeRedemptions(redemptions, peer.frameBytesMax);
-    if (frames.length === 0 || !frames.every((frame) => this.#deps.tell(peer.id, frame))) this.#behind.add(peer.id);
+    if (frames.length === 0 || !frames.every((frame) => this.#deps.tell(peer.id, frame)))
+      this.#behind.add(peer.id);
   }
 
   #onConflict(invite: Invite, uses: readonly Redemption[]): void {

@@ -299,10 +299,18 @@ describe("members on a node that becomes an edge", () => {
 test("what routing, membership and custody say into a link without room is counted under their names", async () => {
   const { clock, mesh, far, identity, metrics } = await echoMesh();
   const session = neighbour(clock, mesh, identity.id, far, "fast", 8);
-  const header = { kind: 0, priority: 1, source: far.id, destination: identity.id, lifetimeMs: 1_000 } as const;
+  const header = {
+    kind: 0,
+    priority: 1,
+    source: far.id,
+    destination: identity.id,
+    lifetimeMs: 1_000,
+  } as const;
   // Its life is over: acknowledged, so that nobody keeps it.
   const { id } = makeBundle(header, new Uint8Array(9));
-  session.receive(encodeOffer({ id, header, journey: { remainingMs: 0, hops: 1, trace: [] }, sealedBytes: 9 }));
+  session.receive(
+    encodeOffer({ id, header, journey: { remainingMs: 0, hops: 1, trace: [] }, sealedBytes: 9 }),
+  );
   await clock.advance(2_500);
   const text = await metrics.render();
   for (const part of ["routing", "membership", "custody"])

@@ -265,7 +265,13 @@ describe("the end", () => {
     const opening = Promise.withResolvers<void>();
     const closed: string[] = [];
     const dialer = new Dialer({
-      ...{ scope, clock: scope.clock(clock), random: seededRandom(1), log: silentLog, metrics: new Metrics() },
+      ...{
+        scope,
+        clock: scope.clock(clock),
+        random: seededRandom(1),
+        log: silentLog,
+        metrics: new Metrics(),
+      },
       self: formatNodeId(new Uint8Array(32).fill(1)),
       async dial() {
         if (stage === "dial") await opening.promise;

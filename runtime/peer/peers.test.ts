@@ -6,7 +6,13 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
-import { encodeGoodbye, encodeHello, encodeProbe, encodeProbeReply, GoodbyeReason } from "../wire/peer-messages.ts";
+import {
+  encodeGoodbye,
+  encodeHello,
+  encodeProbe,
+  encodeProbeReply,
+  GoodbyeReason,
+} from "../wire/peer-messages.ts";
 import { LINKS_OPEN_MAX, Peers, PEERS_KEPT, PEERS_MAX } from "./peers.ts";
 import { type FakeSession, sessionPair } from "./testing.ts";
 

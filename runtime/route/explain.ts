@@ -54,16 +54,14 @@ export function listRoutes(table: RouteTable, self: Destination): RouteRow[] {
 }
 
 /** `defaultHops`: where an edge node sends what has no route of its own. */
-export function explainRoute(
-  core: RouteCore,
-  id: NodeId,
-  defaultHops: readonly NextHop[],
-): RouteExplanation {
+export function explainRoute(core: RouteCore, id: NodeId, defaultHops: readonly NextHop[]): RouteExplanation {
   const destination = core.table.get(id);
   const byDefault = defaultHops.slice(0, 1).map(inWordsByDefault);
   if (destination === undefined || destination === core.self) {
     const isSelf = destination !== undefined;
-    const words = isSelf ? ["this is the node itself"] : ["nothing was ever heard of this node", ...byDefault];
+    const words = isSelf
+      ? ["this is the node itself"]
+      : ["nothing was ever heard of this node", ...byDefault];
     return {
       destination: id,
       isReachable: isSelf || byDefault.length > 0,

@@ -53,7 +53,8 @@ export function checkPackets(node: SimNode): string[] {
   const { relayed, sent, sentOk, arrived } = life.packets;
   const forwarded = life.metrics.total("godwit_packets_forwarded_total");
   let ended = 0;
-  for (const reason of DROPPED_AT_THEIR_END) ended += life.metrics.total("godwit_packets_dropped_total", reason);
+  for (const reason of DROPPED_AT_THEIR_END)
+    ended += life.metrics.total("godwit_packets_dropped_total", reason);
   const dropped = life.metrics.total("godwit_packets_dropped_total") - ended;
   if (relayed + sent === forwarded + sentOk + dropped && ended <= arrived) return [];
   return [

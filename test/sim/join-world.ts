@@ -73,7 +73,13 @@ class MeshMember {
       signal: new AbortController().signal,
       records: this.records,
       secrets: () => [{ secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined }],
-      tell: (to, frame) => world.peer(this, world.members.find(({ identity }) => identity.id === to)!).send("control", frame),
+      tell: (to, frame) =>
+        world
+          .peer(
+            this,
+            world.members.find(({ identity }) => identity.id === to)!,
+          )
+          .send("control", frame),
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
       events: { joined: (id) => this.letIn.push(id), inviteConflict: (id) => world.conflicts.push(id) },
