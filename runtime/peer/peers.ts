@@ -129,7 +129,7 @@ export class Peers {
    * counted.
    */
   tell(to: NodeId, lane: Lane, frame: Uint8Array, part: Teller): boolean {
-    const peer = this.#peers.get(to);
+    const peer = this.get(to);
     if (peer?.send(lane, frame) === true) return true;
     const reason = peer?.isUp !== true ? "no_link" : frame.length > peer.frameBytesMax ? "too_wide" : "full";
     this.#refusedFrames.add(1, { part, reason });
