@@ -41,7 +41,10 @@ export interface ClosedMeshDeps {
   readonly overlapMs: number;
   readonly mesh: Mesh;
   readonly secrets: NetworkSecrets;
+  /** Its timers end when the node stops. */
   readonly clock: Clock;
+  /** Aborts when the node stops. */
+  readonly signal: AbortSignal;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -62,7 +65,6 @@ export class ClosedMesh implements ClosedView {
   });
   readonly #refusals;
   #timer: Timer | undefined;
-  #isStopped = false;
 
   constructor(deps: ClosedMeshDeps) {
     this.#deps = deps;
@@ -74,8 +76,6 @@ export class ClosedMesh implements ClosedView {
   }
 
   stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
     this.#deps.secrets.stop();
   }
 
@@ -230,7 +230,7 @@ export class ClosedMesh implements ClosedView {
   }
 
   #renewSoon(): void {
-    if (this.#isStopped || this.#timer !== undefined || this.#oldLinks().length === 0) return;
+    if (this.#timer !== undefined || this.#oldLinks().length === 0) return;
     this.#timer = this.#deps.clock.after(this.#backoff.nextMs(), () => {
       void this.#renew().finally(() => {
         this.#timer = undefined;
@@ -243,7 +243,7 @@ export class ClosedMesh implements ClosedView {
   async #renew(): Promise<void> {
     const { mesh, handshake } = this.#deps;
     for (const { session } of this.#oldLinks()) {
-      if (this.#isStopped) return;
+      if (this.#deps.signal.aborted) return;
       if (session.direction === "outbound") await mesh.dialer.renew(session, handshake);
     }
   }

@@ -9,9 +9,10 @@ import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
 import { enrol } from "./enrol.ts";
+import type { Peer } from "../peer/peer.ts";
 import { RecordBook } from "../membership/records.ts";
 import { Hub } from "../kernel/hub.ts";
-import { Enrolment, type LiveSecret, type EnrolmentEvents } from "./enrolment.ts";
+import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 
@@ -30,7 +31,11 @@ const store: Store = {
 const [signature, NEXT] = [new Uint8Array(64).fill(7), new Uint8Array(32).fill(8)];
 const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined };
 
-function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured]) {
+function member(
+  clock: ManualClock,
+  secrets: readonly LiveSecret[] = [configured],
+  neighbours: Pick<EnrolmentDeps, "connected" | "tell"> = { connected: () => [], tell: () => false },
+) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
     store,
@@ -57,7 +62,7 @@ function member(clock: ManualClock, secrets: readonly LiveSecret[] = [configured
     signal: new AbortController().signal,
     records,
     secrets: () => secrets,
-    connected: () => [],
+    ...neighbours,
     isReachable: () => false,
     events: hub,
   });
@@ -155,6 +160,29 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   expect(await come(first)).toEqual({ secrets: [SECRET], count: 1 });
   expect(new Set(joined)).toEqual(new Set([first]));
   expect(identity.id).not.toBe(first);
+  enrolment.stop();
+});
+
+test("a neighbour without room for the word that an invitation was used hears it once there is", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const told: number[] = [];
+  const peer = { id: generateIdentity(random).id, frameBytesMax: 100, upAtMs: 0 } as unknown as Peer;
+  let hasRoom = false;
+  const tell = (_to: unknown, { length }: Uint8Array) => hasRoom && told.push(length) > 0;
+  const { enrolment } = member(clock, [configured], { connected: () => [peer], tell });
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
+  enrolment.serve(atMember);
+  await enrol(atNewcomer, "DUN-B", clock);
+  // Too narrow a link, then a wide one without room.
+  enrolment.onWritable(peer);
+  Object.assign(peer, { frameBytesMax: 61_440 });
+  enrolment.onWritable(peer);
+  expect(told).toEqual([]);
+  hasRoom = true;
+  enrolment.onWritable(peer);
+  enrolment.onWritable(peer);
+  expect(told).toEqual([149]);
   enrolment.stop();
 });
 

@@ -66,6 +66,8 @@ export interface EnrolmentDeps {
   readonly records: RecordBook;
   /** Live network secrets, newest first; none: an open mesh. */
   secrets(): readonly LiveSecret[];
+  /** To a neighbour, borrowed. False: it was dropped and counted. */
+  tell(to: NodeId, frame: Uint8Array): boolean;
   connected(): Iterable<Peer>;
   isReachable(id: NodeId): boolean;
   readonly events: Teller<EnrolmentEvents>;
@@ -91,6 +93,8 @@ export class Enrolment {
   readonly #redemptions: Redemptions;
   readonly #issued = new BoundedMap<string, number>({ name: "invitations issued here", max: ISSUED_MAX });
   readonly #sessions = new Set<Session>();
+  /** Neighbours that something was not told: there was no room. They hear all of it once there is. */
+  readonly #behind = new Set<NodeId>();
   readonly #enrolments;
 
   constructor(deps: EnrolmentDeps) {
@@ -190,7 +194,16 @@ export class Enrolment {
   /** A neighbour came: it may have been on the other side of a partition. */
   onPeerUp(peer: Peer): void {
     const all = this.#redemptions.all;
-    if (all.length > 0) tellPeer(peer, all);
+    if (all.length > 0) this.#tellPeer(peer, all);
+  }
+
+  onPeerDown(id: NodeId): void {
+    this.#behind.delete(id);
+  }
+
+  /** It takes frames again, or wider ones. */
+  onWritable(peer: Peer): void {
+    if (this.#behind.delete(peer.id)) this.#tellPeer(peer, this.#redemptions.all);
   }
 
   stop(): void {
@@ -274,7 +287,13 @@ export class Enrolment {
   }
 
   #tell(redemptions: readonly Uint8Array[], except: NodeId): void {
-    for (const peer of this.#deps.connected()) if (peer.id !== except) tellPeer(peer, redemptions);
+    for (const peer of this.#deps.connected()) if (peer.id !== except) this.#tellPeer(peer, redemptions);
+  }
+
+  #tellPeer(peer: Peer, redemptions: readonly Uint8Array[]): void {
+    const frames = encodeRedemptions(redemptions, peer.frameBytesMax);
+    if (frames.length === 0 || !frames.every((frame) => this.#deps.tell(peer.id, frame)))
+      this.#behind.add(peer.id);
   }
 
   #onConflict(invite: Invite, uses: readonly Redemption[]): void {
@@ -289,8 +308,3 @@ export class Enrolment {
     this.#deps.events.emit("inviteConflict", { inviteId, redeemers });
   }
 }
-
-const tellPeer = (peer: Peer, redemptions: readonly Uint8Array[]): void => {
-  const bytesMax = peer.best?.session.frameBytesMax ?? 0;
-  for (const frame of encodeRedemptions(redemptions, bytesMax)) peer.send("control", frame);
-};

@@ -157,7 +157,11 @@ export const metricTable = {
   },
   godwit_links_old_secret: { kind: "gauge", help: "links under a secret that was replaced", labels: [] },
   godwit_member_accusations_total: { kind: "counter", help: "accusations by this node", labels: [] },
-  godwit_member_entries_dropped_total: { kind: "counter", help: "entries dropped", labels: ["reason"] },
+  godwit_member_entries_dropped_total: {
+    kind: "counter",
+    help: "entries dropped; of repairs and pongs the frames that were not answered",
+    labels: ["reason"],
+  },
   godwit_member_refutations_total: {
     kind: "counter",
     help: "accusations of this node it refuted",
@@ -184,6 +188,16 @@ export const metricTable = {
     kind: "counter",
     help: "frames that waited for a neighbour when its last link went",
     labels: [],
+  },
+  godwit_peer_frames_before_hello_total: {
+    kind: "counter",
+    help: "frames over datagrams that came before the hello and were dropped",
+    labels: [],
+  },
+  godwit_peer_frames_refused_total: {
+    kind: "counter",
+    help: "frames to neighbours that were dropped, by who sent them and why: no link, too wide for it, or its lane is full",
+    labels: ["part", "reason"],
   },
   godwit_peer_frames_too_wide_total: {
     kind: "counter",

@@ -16,6 +16,7 @@ const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
 test("a flood of digests does not make the node add up all facts for each of them", async () => {
   const clock = new ManualClock();
   let walks = 0;
+  let dropped = 0;
   const gossip = new Gossip({
     self: id(1),
     clock,
@@ -27,7 +28,7 @@ test("a flood of digests does not make the node add up all facts for each of the
     },
     count: () => 2,
     accept: () => false,
-    dropped() {},
+    dropped: (_reason, count) => void (dropped += count),
     sent() {},
   });
   const own = {
@@ -41,6 +42,8 @@ test("a flood of digests does not make the node add up all facts for each of the
   const digest = encodeMemberDigest(7);
   for (let n = 0; n < 10_000; n++) gossip.handleFrame(id(2), FrameType.memberDigest, digest);
   expect(walks).toBeLessThanOrEqual(256);
+  // Whatever got no answer is counted.
+  expect(dropped).toBeGreaterThanOrEqual(10_000 - 256);
   // With time there is room again.
   await clock.advance(1_000);
   gossip.handleFrame(id(2), FrameType.memberDigest, digest);

@@ -56,7 +56,8 @@ export interface GossipDeps {
   count(): number;
   /** True: it was new and believed. */
   accept(entry: wire.MemberEntry, from: NodeId): boolean;
-  dropped(reason: "rate" | "queue", entries: number): void;
+  /** `repairs`: frames, not entries. */
+  dropped(reason: "rate" | "queue" | "repairs", count: number): void;
   sent(bytes: number): void;
 }
 
@@ -156,7 +157,7 @@ export class Gossip {
         // One comparison serves both ends.
         this.#scheduleDigest(neighbour);
         // Each costs a walk over all facts.
-        if (!neighbour.repairs.take()) return;
+        if (!this.#mayRepair(neighbour)) return;
         if (wire.decodeMemberDigest(frame) !== this.#rootSum())
           this.#sendBuckets(neighbour, { depth: 0, prefix: 0 });
         return;
@@ -236,14 +237,21 @@ export class Gossip {
     neighbour.digest = clock.after(delayMs, () => this.#sendDigest(neighbour));
   }
 
+  /** Counted where not: the next digest finds what is still missing. */
+  #mayRepair({ repairs }: Neighbour): boolean {
+    if (repairs.take()) return true;
+    this.#deps.dropped("repairs", 1);
+    return false;
+  }
+
   #sendBuckets(neighbour: Neighbour, at: wire.MemberPrefix): void {
-    if (!neighbour.repairs.take()) return;
+    if (!this.#mayRepair(neighbour)) return;
     const { sums } = bucketsOf(this.#deps.facts(), at);
     this.#send(neighbour, wire.encodeMemberBuckets({ ...at, sums }), "repair");
   }
 
   #compare(neighbour: Neighbour, theirs: wire.MemberBuckets): void {
-    if (!neighbour.repairs.take()) return;
+    if (!this.#mayRepair(neighbour)) return;
     const ours = bucketsOf(this.#deps.facts(), theirs);
     for (let child = 0; child < wire.MEMBER_CHILDREN; child++) {
       if (ours.sums[child] === theirs.sums[child]) continue;
@@ -258,7 +266,7 @@ export class Gossip {
   }
 
   #answerSync(neighbour: Neighbour, { entries, depth, prefix }: wire.MemberSync): void {
-    if (!neighbour.repairs.take()) return;
+    if (!this.#mayRepair(neighbour)) return;
     const at = { depth, prefix };
     const theirs = new Map(entries.map((entry) => [entry.node, entry]));
     this.#take(neighbour, entries, true);

@@ -104,7 +104,7 @@ export class Members {
       facts: () => this.#allFacts(),
       count: () => this.#table.size + 1,
       accept: (entry, from) => this.#accept(entry, from),
-      dropped: (reason, entries) => this.#droppedMetric.add(entries, { reason }),
+      dropped: (reason, count) => this.#droppedMetric.add(count, { reason }),
       sent: (bytes) => sentBytes.add(bytes),
     });
     for (const state of ["alive", "suspect", "failed", "left"] as const)
@@ -159,6 +159,8 @@ export class Members {
     if (member === undefined || member.state === "left") return;
     member.isLinkLost = true;
     member.lostBy = how;
+    // The link was a way itself, and of one that no route was heard of nobody says that it is gone.
+    member.isReachable = this.#deps.isReachable(id);
     member.heardWallMs = this.#deps.clock.wallMs();
     member.grace?.cancel();
     this.#afterGrace(
@@ -187,6 +189,11 @@ export class Members {
     if (member.grace === undefined) this.#onGrace(member, member.lostBy);
   }
 
+  /** A way to everybody without a route of its own came or went. */
+  onDefaultRoute(): void {
+    for (const { id } of this.#table.all) this.onRoute(id, this.#deps.isReachable(id));
+  }
+
   /** Borrowed. Throws GODWIT_DECODE. */
   handleFrame(from: NodeId, frame: Uint8Array): void {
     const type = frame[0]!;
@@ -198,7 +205,7 @@ export class Members {
   /** Throws GODWIT_DECODE. */
   handlePing(from: NodeId, payload: Uint8Array): void {
     const { nonce, accusation } = wire.decodeMemberPing(payload);
-    if (!this.#pongs.take()) return;
+    if (!this.#pongs.take()) return this.#droppedMetric.add(1, { reason: "pongs" });
     if (accusation?.node === this.#deps.self) this.#acceptAccusation(accusation);
     const { self, network, sign, sendRouted } = this.#deps;
     const signature = sign(wire.pongSigningBytes(network, self, nonce));

@@ -28,6 +28,7 @@ class Pair {
   sent = 0;
   bytesMax = 61_440;
   loses = false;
+  hasRoom = true;
   readonly nodes: TestNode[] = [];
 
   static async of(authorities: readonly (NodeId | undefined)[], verify = verifySignature): Promise<Pair> {
@@ -54,6 +55,7 @@ class Pair {
       metrics: new Metrics(),
       records,
       send: (_to, frame) => {
+        if (!this.hasRoom) return false;
         this.sent++;
         if (!this.loses) this.frames.push({ to: 1 - index, bytes: frame.slice() });
         return true;
@@ -91,6 +93,24 @@ const idOf = (n: number): NodeId => {
 const revocationOf = (n: number): Uint8Array => encodeRevocation(authority, idOf(n), "net", "lost");
 
 describe("revocations", () => {
+  test("that a neighbour had no room for go to it once it takes frames again", async () => {
+    const pair = await Pair.of([authority.id, authority.id]);
+    const [a, b] = pair.nodes as [TestNode, TestNode];
+    pair.connect();
+    pair.run();
+    pair.hasRoom = false;
+    a.records.offer(revocationOf(1));
+    pair.run();
+    pair.hasRoom = true;
+    expect(pair.counts).toEqual([1, 0]);
+    a.spread.onWritable(b.id);
+    pair.run();
+    expect(pair.counts).toEqual([1, 1]);
+    pair.sent = 0;
+    a.spread.onWritable(b.id);
+    expect(pair.sent).toBe(0);
+  });
+
   test("go to a neighbour at once, and what each lacks goes over when a link comes up", async () => {
     const pair = await Pair.of([authority.id, authority.id]);
     const [a, b] = pair.nodes as [TestNode, TestNode];

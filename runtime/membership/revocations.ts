@@ -55,6 +55,8 @@ interface NeighbourState {
   readonly pushed: Set<string>;
   listedAtMs: number;
   listedSize: number;
+  /** Something for it was refused: it is compared with as soon as it takes frames again. */
+  isBehind: boolean;
 }
 
 const nameOf = (id: NodeId): string =>
@@ -75,13 +77,28 @@ export class RevocationSpread {
   }
 
   onNeighbourUp(id: NodeId): void {
-    this.#neighbours.set(id, { pushed: new Set(), listedAtMs: Number.NEGATIVE_INFINITY, listedSize: 0 });
+    this.#neighbours.set(id, {
+      pushed: new Set(),
+      listedAtMs: Number.NEGATIVE_INFINITY,
+      listedSize: 0,
+      isBehind: false,
+    });
     this.#sendDigest(id);
     this.#watch();
   }
 
   onNeighbourDown(id: NodeId): void {
     this.#neighbours.delete(id);
+  }
+
+  /** A neighbour takes frames again. */
+  onWritable(id: NodeId): void {
+    const state = this.#neighbours.get(id);
+    if (state?.isBehind !== true) return;
+    state.isBehind = false;
+    // What it was told before counts for nothing: an answer of either end may be what was lost.
+    state.listedAtMs = Number.NEGATIVE_INFINITY;
+    this.#sendDigest(id);
   }
 
   /** The record book took one: everybody near is told. */
@@ -124,15 +141,23 @@ export class RevocationSpread {
 
   #push(to: NodeId, state: NeighbourState, name: string, bytes: Uint8Array): boolean {
     const frame = encodeRevocationFrame(bytes);
-    if (frame.length > this.#deps.frameBytesMax(to) || !this.#deps.send(to, frame)) return false;
+    if (!this.#send(to, frame)) return false;
     state.pushed.add(name);
     return true;
+  }
+
+  #send(to: NodeId, frame: Uint8Array): boolean {
+    const isSent = this.#deps.send(to, frame);
+    const state = this.#neighbours.get(to);
+    // Too wide stays too wide: only what waits for room is worth another try before the next hourly digest.
+    if (!isSent && state !== undefined && frame.length <= this.#deps.frameBytesMax(to)) state.isBehind = true;
+    return isSent;
   }
 
   #sendDigest(to: NodeId): void {
     // Whoever holds none has nothing to tell, and is told by those who do.
     if (this.#deps.records.revocations.size > 0)
-      this.#deps.send(to, encodeRevocationDigest(revocationDigest(this.#deps.records.revocations.keys())));
+      this.#send(to, encodeRevocationDigest(revocationDigest(this.#deps.records.revocations.keys())));
   }
 
   /** All names, in as many frames as the link needs, which together cover the whole range. */
@@ -148,7 +173,7 @@ export class RevocationSpread {
     for (let at = 0; at === 0 || at < names.length; at += perFrame) {
       const part = names.slice(at, at + perFrame);
       const last = at + perFrame >= names.length ? NAME_LAST : part.at(-1)!;
-      this.#deps.send(to, encodeRevocationList({ first, last, names: part }));
+      this.#send(to, encodeRevocationList({ first, last, names: part }));
       first = nextName(last);
     }
   }

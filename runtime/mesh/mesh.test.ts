@@ -16,6 +16,7 @@ import { openPrekeys } from "../identity/prekeys.ts";
 import { createSealer } from "../identity/sealer.ts";
 import { type FakeSession, sessionPair } from "../peer/testing.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
+import { encodeOffer, makeBundle } from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
 import { encodeBeacon } from "../wire/route-messages.ts";
@@ -88,11 +89,24 @@ async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
   return await watched;
 }
 
+/** Of a gateway. */
+const beacon = encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 });
+
 /** A neighbour by hand: its session, and its hello said. */
-function neighbour(clock: ManualClock, mesh: Mesh, self: NodeId, far: Identity): FakeSession {
+function neighbour(
+  clock: ManualClock,
+  mesh: Mesh,
+  self: NodeId,
+  far: Identity,
+  linkClass: "fast" | "slow" = "fast",
+  frameBytesMax = 61_440,
+): FakeSession {
   const [session] = sessionPair(clock, self, far.id);
   session.isCarrying = false;
+  session.linkClass = linkClass;
+  if (linkClass === "slow") session.rateBitsPerSecond = 1_074;
   mesh.adopt(session);
+  session.frameBytesMax = frameBytesMax;
   const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
   session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
   return session;
@@ -220,19 +234,73 @@ test("mail that waits on an edge node leaves when a gateway appears over a slow 
   const record = encodeRecord(farther, { ...fields, prekey: undefined, nameProof: undefined }, "test");
   expect(mesh.records.offer(record)).not.toBe("invalid");
   await settled(clock, mesh.custody.send({ to: farther.id, body: new Uint8Array(8) }));
-  const [session] = sessionPair(clock, identity.id, far.id);
-  session.isCarrying = false;
-  session.linkClass = "slow";
-  session.rateBitsPerSecond = 1_074;
-  mesh.adopt(session);
-  const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
-  session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
+  const session = neighbour(clock, mesh, identity.id, far, "slow");
   await clock.advance(10);
   const bundles = () => session.sent.filter(([type]) => type === FrameType.bundle);
   expect(bundles()).toHaveLength(0);
-  session.receive(encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 }));
+  session.receive(beacon);
   await clock.advance(10);
   expect(bundles()).toHaveLength(1);
+  await settled(clock, mesh.stop());
+});
+
+describe("members on a node that becomes an edge", () => {
+  /** Its only fast link, to a member, has just closed; `isHeard`: and a gateway is heard over a slow one. */
+  async function edge(isHeard: boolean) {
+    const made = await echoMesh();
+    const { clock, mesh, far, identity, random } = made;
+    mesh.start();
+    const member = generateIdentity(random);
+    const slow = neighbour(clock, mesh, identity.id, far, "slow");
+    const fast = neighbour(clock, mesh, identity.id, member);
+    if (isHeard) slow.receive(beacon);
+    await clock.advance(10);
+    fast.close();
+    await clock.advance(200);
+    return { ...made, slow, state: () => mesh.members.stateOf(member.id) };
+  }
+  const pings = ({ sent }: FakeSession) => sent.filter(([type]) => type === FrameType.packet);
+
+  test("whom its gateway reaches is not failed, and is when the gateway goes", async () => {
+    const { clock, mesh, slow, state } = await edge(true);
+    await clock.advance(500);
+    expect(state()).toBe("alive");
+    slow.close();
+    await clock.advance(500);
+    expect(state()).toBe("failed");
+    await settled(clock, mesh.stop());
+  });
+
+  test("whom nothing led to is asked again when a gateway appears", async () => {
+    const { clock, mesh, slow, state } = await edge(false);
+    await clock.advance(500);
+    expect([state(), pings(slow)]).toEqual(["failed", []]);
+    slow.receive(beacon);
+    await clock.advance(2_000);
+    expect(pings(slow)).toHaveLength(1);
+    await settled(clock, mesh.stop());
+  });
+});
+
+test("what routing, membership and custody say into a link without room is counted under their names", async () => {
+  const { clock, mesh, far, identity, metrics } = await echoMesh();
+  const session = neighbour(clock, mesh, identity.id, far, "fast", 8);
+  const header = {
+    kind: 0,
+    priority: 1,
+    source: far.id,
+    destination: identity.id,
+    lifetimeMs: 1_000,
+  } as const;
+  // Its life is over: acknowledged, so that nobody keeps it.
+  const { id } = makeBundle(header, new Uint8Array(9));
+  session.receive(
+    encodeOffer({ id, header, journey: { remainingMs: 0, hops: 1, trace: [] }, sealedBytes: 9 }),
+  );
+  await clock.advance(2_500);
+  const text = await metrics.render();
+  for (const part of ["routing", "membership", "custody"])
+    expect(text).toMatch(new RegExp(`frames_refused_total\\{part="${part}",reason="too_wide"\\} [1-9]`));
   await settled(clock, mesh.stop());
 });
 

@@ -75,6 +75,7 @@ export function openClosedMesh(
   scope: Scope,
 ): ClosedMesh {
   const { config, identity, secrets, clock, random, log, metrics } = ground;
+  const own = scope.child("closed");
   const closed = new ClosedMesh({
     self: identity.id,
     network: config.node.network,
@@ -84,7 +85,8 @@ export function openClosedMesh(
     overlapMs: config.network.secretOverlapMs,
     mesh,
     secrets,
-    clock,
+    clock: own.clock(clock),
+    signal: own.signal,
     random,
     log,
     metrics,
@@ -93,6 +95,6 @@ export function openClosedMesh(
     forgetSecrets: handshakes.forgetSecrets,
   });
   hub.on("peerUp", (peer) => closed.onPeerUp(peer));
-  scope.own(() => closed.stop());
+  own.own(() => closed.stop());
   return closed;
 }

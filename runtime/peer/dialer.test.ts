@@ -256,3 +256,52 @@ test("remove in the middle of a dial aborts it; the end of the scope leaves no t
   await clock.advance(60_000);
   expect(dials.length).toBe(2);
 });
+
+describe("the end", () => {
+  /** A dialer whose transport answers when `open` says so, whatever its signal says. */
+  function deaf(stage: "dial" | "handshake") {
+    const clock = new ManualClock();
+    const scope = new Scope("test");
+    const opening = Promise.withResolvers<void>();
+    const closed: string[] = [];
+    const dialer = new Dialer({
+      ...{
+        scope,
+        clock: scope.clock(clock),
+        random: seededRandom(1),
+        log: silentLog,
+        metrics: new Metrics(),
+      },
+      self: formatNodeId(new Uint8Array(32).fill(1)),
+      async dial() {
+        if (stage === "dial") await opening.promise;
+        return { close: () => void closed.push("pipe") } as unknown as Pipe;
+      },
+      async handshake() {
+        if (stage === "handshake") await opening.promise;
+        return { remote: node, close: () => void closed.push("session") } as unknown as Session;
+      },
+      adopt: () => void closed.push("adopted"),
+      isConnected: () => false,
+    });
+    return { clock, scope, opening, closed, dialer };
+  }
+
+  test.each(["dial", "handshake"] as const)(
+    "does not wait for a %s that ignores its signal; what it opens too late is closed",
+    async (stage) => {
+      const { clock, scope, opening, closed, dialer } = deaf(stage);
+      dialer.add(permanent);
+      await clock.advance(10);
+      expect(dialer.targets[0]?.state).toBe("dialing");
+      let isOver = false;
+      const ended = scope.close().then(() => (isOver = true));
+      await clock.advance(10);
+      expect([isOver, closed]).toEqual([true, []]);
+      await ended;
+      opening.resolve();
+      await clock.advance(10);
+      expect(closed).toEqual([stage === "dial" ? "pipe" : "session"]);
+    },
+  );
+});

@@ -158,8 +158,7 @@ export class Dialer {
     const abort = this.#abortable(target);
     const timeout = this.#deps.clock.after(this.#timeoutOf(target), () => abort.abort());
     try {
-      const pipe = await this.#deps.dial(target.endpoint, abort.signal, old.remote);
-      const session = await handshake(pipe, old.remote, abort.signal);
+      const session = await this.#connect(target, old.remote, old.remote, handshake, abort.signal);
       if (abort.signal.aborted || target.session !== old) {
         session.close();
         return false;
@@ -279,8 +278,8 @@ export class Dialer {
       abort.abort(godwitError("GODWIT_TIMEOUT", "the dial timed out: no answer")),
     );
     try {
-      const pipe = await this.#deps.dial(target.endpoint, abort.signal, target.knownId);
-      const session = await this.#deps.handshake(pipe, target.nodeId, abort.signal);
+      const { handshake } = this.#deps;
+      const session = await this.#connect(target, target.knownId, target.nodeId, handshake, abort.signal);
       target.knownId = session.remote;
       target.lastError = undefined;
       if (abort.signal.aborted) return session.close();
@@ -298,6 +297,22 @@ export class Dialer {
       this.#dialing--;
       this.#dialQueued();
     }
+  }
+
+  /**
+   * `expected` is who may be there, `remote` who must. Whoever dials heeds `signal`; should a transport not, the end of the
+   * node does not wait for it, and what it opens too late is closed.
+   */
+  async #connect(
+    { endpoint }: TargetState,
+    expected: NodeId | undefined,
+    remote: NodeId | undefined,
+    handshake: DialerDeps["handshake"],
+    signal: AbortSignal,
+  ): Promise<Session> {
+    const stop = this.#deps.scope.signal;
+    const pipe = await orStopped(this.#deps.dial(endpoint, signal, expected), stop);
+    return await orStopped(handshake(pipe, remote, signal), stop);
   }
 
   /** How long until its turn, ms; 0: now. Turns are given in order, so that those that fail fast do not starve the others. */
@@ -346,5 +361,24 @@ export class Dialer {
     if (!target.isPermanent && target.backoff.failures >= HINT_FAILURES_MAX)
       return this.remove(target.endpoint);
     this.#schedule(target, target.backoff.nextMs());
+  }
+}
+
+/** Rejects as soon as `stop` aborts; what comes after that is closed. */
+async function orStopped<T extends { close(): void }>(opening: Promise<T>, stop: AbortSignal): Promise<T> {
+  const stopped = Promise.withResolvers<never>();
+  const onStop = () => {
+    stopped.reject(stop.reason);
+    opening.then(
+      (late) => late.close(),
+      () => {},
+    );
+  };
+  if (stop.aborted) onStop();
+  else stop.addEventListener("abort", onStop, { once: true });
+  try {
+    return await Promise.race([opening, stopped.promise]);
+  } finally {
+    stop.removeEventListener("abort", onStop);
   }
 }

@@ -6,7 +6,13 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
-import { encodeGoodbye, encodeHello, encodeProbe, GoodbyeReason } from "../wire/peer-messages.ts";
+import {
+  encodeGoodbye,
+  encodeHello,
+  encodeProbe,
+  encodeProbeReply,
+  GoodbyeReason,
+} from "../wire/peer-messages.ts";
 import { LINKS_OPEN_MAX, Peers, PEERS_KEPT, PEERS_MAX } from "./peers.ts";
 import { type FakeSession, sessionPair } from "./testing.ts";
 
@@ -29,7 +35,7 @@ class Node {
   readonly log: string[] = [];
   readonly blocked = new Set<NodeId>();
   readonly welcome = new Set<NodeId>();
-  readonly metrics = new Metrics();
+  metrics = new Metrics();
   peers: Peers;
   scope = new Scope("peers");
   throwsOnUp = false;
@@ -43,12 +49,13 @@ class Node {
 
   restart(boot: number): Peers {
     this.scope = new Scope("peers");
+    this.metrics = new Metrics();
     this.peers = new Peers({
       self: this.id,
       clock: this.scope.clock(this.#clock),
       random: seededRandom(boot),
       log: silentLog,
-      metrics: new Metrics(),
+      metrics: this.metrics,
       signal: this.scope.signal,
       bootId: new Uint8Array(8).fill(boot),
       storeEpoch: new Uint8Array(8).fill(1),
@@ -323,6 +330,28 @@ describe("the end", () => {
   });
 });
 
+test("a frame that is told and refused is counted by who told it and why", async () => {
+  const clock = new ManualClock();
+  const node = new Node(clock, 1);
+  const [session] = sessionPair(clock, node.id, id(2));
+  session.isCarrying = false;
+  expect(node.peers.tell(id(2), "control", new Uint8Array(1), "custody")).toBe(false);
+  node.peers.adopt(session);
+  session.receive(helloFrame(2));
+  expect(node.peers.tell(id(2), "control", new Uint8Array(1), "custody")).toBe(true);
+  expect(node.peers.tell(id(2), "control", new Uint8Array(70_000), "routing")).toBe(false);
+  session.hasRoom = false;
+  session.bufferedBytes = 8 * 1024 * 1024;
+  const big = new Uint8Array(61_000);
+  let refused = 0;
+  for (let i = 0; i < 200; i++) if (!node.peers.tell(id(2), "control", big, "membership")) refused++;
+  expect(refused).toBeGreaterThan(0);
+  const text = await node.metrics.render();
+  expect(text).toContain('frames_refused_total{part="custody",reason="no_link"} 1');
+  expect(text).toContain('frames_refused_total{part="routing",reason="too_wide"} 1');
+  expect(text).toContain(`frames_refused_total{part="membership",reason="full"} ${refused}`);
+});
+
 describe("over datagrams", () => {
   function pair(isLost: (frame: Uint8Array, from: "a" | "b") => boolean) {
     const clock = new ManualClock();
@@ -354,6 +383,16 @@ describe("over datagrams", () => {
     await clock.advance(1_500);
     expect([a.peers.count, b.peers.count]).toEqual([1, 1]);
     expect([a.log, b.log].flat().filter((line) => line.includes("down"))).toEqual([]);
+  });
+
+  test("what comes before the hello is dropped and counted, but for the answer to one's own", async () => {
+    const { clock, b, near } = pair((frame, from) => from === "a" && frame[0] === FrameType.hello);
+    near.send(encodeProbe(7));
+    near.send(encodeProbe(8));
+    near.send(encodeProbeReply(0));
+    await clock.advance(50);
+    // These two, and the first probe of the link that is up at the far end.
+    expect(await b.metrics.render()).toContain("godwit_peer_frames_before_hello_total 3");
   });
 
   test("hellos end when they are heard, and go on while the answers are lost", async () => {

@@ -23,7 +23,7 @@ import {
   type Hello,
 } from "../wire/peer-messages.ts";
 import { Link } from "./link.ts";
-import { Peer } from "./peer.ts";
+import { type Lane, Peer } from "./peer.ts";
 
 /** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
 const HELLO_TIMEOUT_MS = 10_000;
@@ -37,6 +37,9 @@ export const PEERS_KEPT = 64;
 export const LINKS_PER_PEER_MAX = 8;
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
+
+/** Who tells a neighbour something that it does not wait for room with; a label. */
+export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
 
 export interface PeerEvents {
   /** First link of a neighbour's life. No frame of it was delivered yet. */
@@ -83,11 +86,15 @@ export class Peers {
   readonly #lostFrames;
   readonly #tooWide;
   readonly #turnedAway;
+  readonly #refusedFrames;
+  readonly #beforeHello;
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
     this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
+    this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
+    this.#beforeHello = deps.metrics.counter("godwit_peer_frames_before_hello_total");
     this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total");
     this.#protocolErrors = deps.metrics.counter("godwit_link_protocol_errors_total");
     deps.metrics.observedGauge("godwit_peers_connected", () => this.#peers.size);
@@ -95,6 +102,18 @@ export class Peers {
 
   get(id: NodeId): Peer | undefined {
     return this.#peers.get(id);
+  }
+
+  /**
+   * Sends a frame (borrowed) of a part that says it again by itself should it get lost. False: it was dropped, and that is
+   * counted.
+   */
+  tell(to: NodeId, lane: Lane, frame: Uint8Array, part: Teller): boolean {
+    const peer = this.get(to);
+    if (peer?.send(lane, frame) === true) return true;
+    const reason = peer?.isUp !== true ? "no_link" : frame.length > peer.frameBytesMax ? "too_wide" : "full";
+    this.#refusedFrames.add(1, { part, reason });
+    return false;
   }
 
   get connected(): Iterable<Peer> {
@@ -126,7 +145,11 @@ export class Peers {
           if (bytes[0] === FrameType.hello) session.send(encodeProbeReply(HELLO_HEARD));
           else stopHello();
           // Its hello is late or lost and comes again; nothing else means anything before it.
-          if (link === undefined && bytes[0] !== FrameType.hello && bytes[0] !== FrameType.goodbye) return;
+          if (link === undefined && bytes[0] !== FrameType.hello && bytes[0] !== FrameType.goodbye) {
+            // The answer to our own hello is not of the link, and comes before its hello as often as not.
+            if (bytes[0] !== FrameType.probeReply) this.#beforeHello.add();
+            return;
+          }
         }
         if (link === undefined || peer === undefined) {
           helloTimer.cancel();

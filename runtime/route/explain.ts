@@ -2,6 +2,7 @@
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
+import type { NextHop } from "./decide.ts";
 import { isDistrusted, totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
 
 /** The way to one destination. */
@@ -52,17 +53,21 @@ export function listRoutes(table: RouteTable, self: Destination): RouteRow[] {
   return rows;
 }
 
-export function explainRoute(core: RouteCore, id: NodeId): RouteExplanation {
+/** `defaultHops`: where an edge node sends what has no route of its own. */
+export function explainRoute(core: RouteCore, id: NodeId, defaultHops: readonly NextHop[]): RouteExplanation {
   const destination = core.table.get(id);
+  const byDefault = defaultHops.slice(0, 1).map(inWordsByDefault);
   if (destination === undefined || destination === core.self) {
-    const words =
-      destination === undefined ? "nothing was ever heard of this node" : "this is the node itself";
+    const isSelf = destination !== undefined;
+    const words = isSelf
+      ? ["this is the node itself"]
+      : ["nothing was ever heard of this node", ...byDefault];
     return {
       destination: id,
-      isReachable: destination !== undefined,
+      isReachable: isSelf || byDefault.length > 0,
       feasibility: null,
       candidates: [],
-      explanation: [words],
+      explanation: words,
     };
   }
   const state = destination.any;
@@ -71,15 +76,21 @@ export function explainRoute(core: RouteCore, id: NodeId): RouteExplanation {
     .sort((a, b) => a.metric - b.metric);
   return {
     destination: id,
-    isReachable: destination.isReachable,
+    isReachable: destination.isReachable || byDefault.length > 0,
     feasibility: state.fdSeqno < 0 ? null : { seqno: state.fdSeqno, metric: state.fdMetric },
     candidates,
-    explanation: explainInWords(
-      destination,
-      candidates.some(({ isFeasible }) => isFeasible),
-    ),
+    explanation:
+      destination.isReachable || byDefault.length === 0
+        ? explainInWords(
+            destination,
+            candidates.some(({ isFeasible }) => isFeasible),
+          )
+        : byDefault,
   };
 }
+
+const inWordsByDefault = ({ neighbour, metric }: NextHop): string =>
+  `goes by the default route through the gateway ${shortId(neighbour)}, at ${metric} (0.1 ms for 256 bytes) into the faster mesh; bulk waits`;
 
 function explainCandidate(
   destination: Destination,

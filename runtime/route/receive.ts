@@ -116,16 +116,17 @@ export class UpdateReceiver {
   }
 
   /**
-   * Checks a proof if it is newer than what is known, and keeps it. False: it is bad, or the neighbour has sent too many
-   * bad ones; nothing that came with it may be used.
+   * Checks a proof if it is newer than the one that is held, and keeps it. A beacon may have told of the number before its
+   * proof: an older proof than that is left. False: it is bad, or the neighbour has sent too many bad ones; nothing that
+   * came with it may be used.
    */
   learnProof(destination: Destination, proof: SeqnoProof, from: Neighbour): boolean {
-    if (proof.seqno > destination.verifiedSeqno || destination.proof === undefined) {
+    if (destination.proof === undefined || proof.seqno > destination.proof.seqno) {
       if (proof.seqno < destination.verifiedSeqno) return true;
       if (!this.#isValid(destination.id, proof, from)) return false;
       this.#keepProof(destination, proof, from);
     }
-    if (from.hasTable && proof.seqno === destination.proof!.seqno) from.noteProof(destination.slot);
+    if (from.hasTable && proof.seqno === destination.proof?.seqno) from.noteProof(destination.slot);
     return true;
   }
 

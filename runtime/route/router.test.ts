@@ -11,6 +11,8 @@ import {
   beginUpdate,
   decodeRouteResync,
   decodeUpdateHeader,
+  encodeBeacon,
+  encodeProofFrame,
   encodeRouteAck,
   encodeRouteDigest,
   encodeRouteResync,
@@ -482,9 +484,29 @@ describe("slow links", () => {
     expect(gateway.router.nextHops(D, "any")).toEqual([]);
     const told = gateway.told(B).filter(({ entry }) => entry.destination === S);
     expect(told.at(-1)!.entry).toMatchObject({ any: { metric: 20_000, bottleneck: 2 }, bulk: UNREACHABLE });
+    expect(edge.router.explain(D)).toMatchObject({
+      isReachable: true,
+      explanation: ["nothing was ever heard of this node", expect.stringContaining("by the default route")],
+    });
     gateway.router.neighbourDown(B);
     pump(4_000_000);
     expect(edge.isDefaultThere).toBe(false);
+    expect(edge.router.explain(D).isReachable).toBe(false);
+  });
+
+  test("what loses its route on a node that becomes an edge stays reachable, and the news say so", () => {
+    const edge = new Rig(S);
+    edge.meet(A, slow);
+    edge.router.handleFrame(A, encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 }));
+    edge.meet(B);
+    edge.tell(B, [offer(D, 50)]);
+    expect(edge.router.nextHops(D, "any")[0]).toMatchObject({ neighbour: B, isDefault: false });
+    edge.changes.length = 0;
+    edge.router.neighbourDown(B);
+    expect(edge.router.reachable(D)).toBe(true);
+    expect(edge.changes.filter(({ destination }) => destination === D)).toEqual([
+      { destination: D, reachable: true },
+    ]);
   });
 
   test("a medium that is slow because it is carried takes bulk, and says so to the core", () => {
@@ -512,6 +534,39 @@ describe("slow links", () => {
       expect(bytes).toBeLessThanOrEqual(160 + 3_600 * 2.5);
       expect(bytes).toBeLessThanOrEqual(400);
     }
+  });
+
+  test("an edge node that raises its number under a gateway that has an older proof is believed again", () => {
+    const { gateway, edge, pump } = pair();
+    pump(120_000);
+    edge.ownRecord = new Uint8Array([1]);
+    edge.router.recordChanged();
+    const raised = edge.router.seqno;
+    pump(300_000);
+    expect(gateway.router.explain(S).candidates).toMatchObject([{ seqno: raised }]);
+    // Once is enough: airtime is dear.
+    const proofs = edge.sent.filter(({ frame }) => frame[0] === FrameType.routeUpdate && frame[1] === 2);
+    expect(proofs.length).toBeLessThanOrEqual(3);
+  });
+
+  test("an edge node that forgot its number before it was ever proven is believed again", () => {
+    const { gateway } = pair();
+    const beacon = (seqno: number) => encodeBeacon({ seqno, hasProof: false, gatewayMetric: undefined });
+    gateway.router.handleFrame(S, beacon(9));
+    gateway.router.neighbourDown(S);
+    gateway.meet(S, slow, "2");
+    gateway.router.handleFrame(S, beacon(4));
+    gateway.router.handleFrame(S, encodeProofFrame({ of: "sender", proof: offer(S, 0, 4).proof! }));
+    gateway.run(1_000);
+    expect(gateway.told(B).find(({ entry }) => entry.destination === S)?.entry.proof?.seqno).toBe(4);
+  });
+
+  test("a proof older than the beacon before it is passed over, and costs no link", () => {
+    const { gateway } = pair();
+    const { proof } = offer(S, 0, 4);
+    gateway.router.handleFrame(S, encodeBeacon({ seqno: 5, hasProof: false, gatewayMetric: undefined }));
+    gateway.router.handleFrame(S, encodeProofFrame({ of: "sender", proof: proof! }));
+    expect(gateway.told(B).filter(({ entry }) => entry.destination === S)).toEqual([]);
   });
 
   test("an edge node whose epoch was lost is reminded by its gateway", () => {

@@ -191,7 +191,7 @@ export class Router {
   }
 
   explain(destination: NodeId): RouteExplanation {
-    return explainRoute(this.#core, destination);
+    return explainRoute(this.#core, destination, this.#slow.defaultHops);
   }
 
   /** Destinations in the table, this node and retracted ones included. */
@@ -331,7 +331,7 @@ export class Router {
       const changed = [...touched];
       touched.clear();
       for (const destination of changed)
-        deps.onChange({ destination: destination.id, reachable: destination.isReachable });
+        deps.onChange({ destination: destination.id, reachable: this.reachable(destination.id) });
     }
   }
 

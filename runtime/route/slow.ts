@@ -167,7 +167,9 @@ export class SlowLinks {
     const { proof } = destination;
     // It has forgotten how far it had counted: its own signature reminds it.
     if (proof !== undefined && beacon.seqno < proof.seqno) this.#sendProof(from, link, "receiver");
-    destination.verifiedSeqno = Math.max(destination.verifiedSeqno, beacon.seqno);
+    // Without a proof nobody was told what it said before, and it counts from where it is now.
+    destination.verifiedSeqno =
+      proof === undefined ? beacon.seqno : Math.max(destination.verifiedSeqno, beacon.seqno);
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
     const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
@@ -204,7 +206,8 @@ export class SlowLinks {
     const candidate = destination?.candidateOf(from);
     if (destination === undefined || candidate === undefined) return;
     if (!this.#receiver.learnProof(destination, proof, from)) return;
-    const seqno = destination.proof!.seqno;
+    if (destination.proof === undefined) return; // older than what its beacon said
+    const { seqno } = destination.proof;
     if (candidate.any.seqno < seqno) candidate.any = { ...candidate.any, seqno };
     if (from.link.takesBulk === true) candidate.bulk = candidate.any;
     this.#core.reselect(destination);

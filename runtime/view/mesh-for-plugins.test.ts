@@ -85,3 +85,21 @@ test("names that mean nobody, or a place, are refused at once", async () => {
   for (const to of ["LON-B", "LON"])
     await expect(a.openStream(to, "x")).rejects.toMatchObject({ code: "GODWIT_NAME_UNKNOWN" });
 });
+
+test("a station without a route of its own is reachable over the default route of an edge node, through its gateway", () => {
+  const net = new StreamNet(1);
+  const { id } = net.b;
+  let hops = [{ neighbour: net.a.id, metric: 25 }];
+  const mesh = {
+    streams: net.a.streams,
+    records: { all: [{ record: { id, callsign: "LON-B", isRevoked: false } }], get: () => undefined },
+    names: { list: () => [] },
+    router: { routes: () => [], nextHops: () => hops },
+  } as unknown as Mesh;
+  const self = { id: net.a.id, callsign: "LON-A", location: undefined, network: "test", version: "0" };
+  const backend = createMeshBackend(self, mesh, { on: () => () => {} });
+  const via = { id: net.a.id, callsign: "LON-A" };
+  expect(backend.stations()).toEqual([{ id, callsign: "LON-B", isReachable: true, costMs: 2.5, via }]);
+  hops = [];
+  expect(backend.stations()).toMatchObject([{ id, isReachable: false, via: undefined }]);
+});

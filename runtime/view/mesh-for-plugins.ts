@@ -85,6 +85,13 @@ export function createMeshBackend(
       });
     }
     found.delete(self.id);
+    // What has no route of its own goes by the default route, on an edge node.
+    for (const station of found.values()) {
+      const hop = station.isReachable ? undefined : router.nextHops(station.id as NodeId, "any")[0];
+      if (hop === undefined) continue;
+      const via = { id: hop.neighbour, callsign: callsignOf(hop.neighbour) };
+      found.set(station.id as NodeId, { ...station, isReachable: true, costMs: hop.metric / 10, via });
+    }
     const key = ({ callsign, id }: MeshStation) => callsign ?? `~${id}`;
     return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
   }

@@ -65,8 +65,9 @@ export class Faults {
   #strike(): void {
     const { random, time, nodes, edges, durationMaxMs, destroys } = this.#options;
     const drawn = kinds[random.below(kinds.length)]!;
-    const kind = drawn === "destroy" && !destroys ? "power" : drawn;
     const node = nodes[random.below(nodes.length)]!;
+    // Nobody reminds an edge node of the records of its earlier life (docs/protocol/routing.md "Slow links").
+    const kind = drawn === "destroy" && (!destroys || node.isLeaf) ? "power" : drawn;
     const edge = edges[random.below(edges.length)]!;
     // Most faults are short; a few outlast every timeout.
     const durationMs = 20 + random.float() ** 3 * durationMaxMs;

@@ -79,6 +79,13 @@ class MeshMember {
       signal: new AbortController().signal,
       records: this.records,
       secrets: () => [{ secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined }],
+      tell: (to, frame) =>
+        world
+          .peer(
+            this,
+            world.members.find(({ identity }) => identity.id === to)!,
+          )
+          .send("control", frame),
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
       events: hub,
@@ -173,8 +180,7 @@ export class JoinWorld {
       });
       return true;
     };
-    const best = { session: { frameBytesMax: 61_440 } };
-    return { id: to.identity.id, upAtMs: -HOUR_MS, best, send } as unknown as Peer;
+    return { id: to.identity.id, upAtMs: -HOUR_MS, frameBytesMax: 61_440, send } as unknown as Peer;
   }
 
   #dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {

@@ -20,6 +20,11 @@ const DATAGRAM_UNREAD_MAX = 512;
 const FRAME_OVERHEAD_BYTES = 22;
 /** A stream that cannot flush within this time of its close is reset. */
 const CLOSE_FLUSH_MS = 1_000;
+/** A radio has little room in front of it, so that what is urgent does not wait behind minutes of mail. */
+const SLOW_HIGH_WATER_BYTES = 2 * 1024;
+const SLOW_LOW_WATER_BYTES = 512;
+/** Nobody probes a slow link (peer/link.ts): its medium says that the far end has been silent for this long, ms. */
+const SLOW_SILENCE_MS = 20_000;
 
 export interface EdgeParams {
   readonly kind: "stream" | "datagram";
@@ -56,6 +61,7 @@ export class Edge {
   readonly random: Random;
   readonly sessions = new Set<SimSession>();
   readonly #blocks: [number, number] = [0, 0];
+  #cutAtMs = 0;
   /** Extra loss of datagrams while a fault lasts. */
   extraLoss = 0;
 
@@ -85,6 +91,7 @@ export class Edge {
 
   /** Blocks nest: a direction is open again when each has been lifted. */
   block(direction: "both" | "ab" | "ba"): void {
+    if (this.isSlow && !this.isCut) this.#watchSilence();
     if (direction !== "ba") this.#blocks[0]++;
     if (direction !== "ab") this.#blocks[1]++;
   }
@@ -93,6 +100,18 @@ export class Edge {
     if (direction !== "ba") this.#blocks[0]--;
     if (direction !== "ab") this.#blocks[1]--;
     for (const session of [...this.sessions]) session.onUnblocked();
+  }
+
+  get isSlow(): boolean {
+    return this.params.linkClass === "slow";
+  }
+
+  #watchSilence(): void {
+    const { time } = this;
+    this.#cutAtMs = time.nowMs;
+    time.after(SLOW_SILENCE_MS, () => {
+      if (this.isCut && time.nowMs - this.#cutAtMs >= SLOW_SILENCE_MS) this.reset();
+    });
   }
 
   /** Both ends see their sessions break at once. */
@@ -153,6 +172,8 @@ export class SimSession implements Session {
   /** Would have arrived here, but the medium is blocked: a stream retransmits until it is not. */
   #stalled: Item[] = [];
   #wantsDrain = false;
+  readonly #highWaterBytes: number;
+  readonly #lowWaterBytes: number;
 
   constructor(edge: Edge, host: EndHost, remoteHost: EndHost, direction: PipeDirection) {
     this.edge = edge;
@@ -165,6 +186,8 @@ export class SimSession implements Session {
     const { kind, linkClass, rateBitsPerSecond } = edge.params;
     this.linkClass = linkClass;
     this.rateBitsPerSecond = rateBitsPerSecond;
+    this.#highWaterBytes = edge.isSlow ? SLOW_HIGH_WATER_BYTES : HIGH_WATER_BYTES;
+    this.#lowWaterBytes = edge.isSlow ? SLOW_LOW_WATER_BYTES : LOW_WATER_BYTES;
     this.isReliable = kind === "stream";
     this.frameBytesMax = kind === "stream" ? FRAME_BYTES_MAX : 1_400;
     edge.sessions.add(this);
@@ -199,7 +222,7 @@ export class SimSession implements Session {
       throw godwitError("GODWIT_BUG", `frame of ${frame.length} bytes on a link of ${this.frameBytesMax}`);
     if (this.isReliable) this.#push(frame.slice());
     else if (this.bufferedBytes < DATAGRAM_BACKLOG_BYTES) this.#launch(frame.slice());
-    const isFull = this.bufferedBytes > HIGH_WATER_BYTES;
+    const isFull = this.bufferedBytes > this.#highWaterBytes;
     if (isFull && !this.#wantsDrain) {
       this.#wantsDrain = true;
       this.#watchDrain();
@@ -243,6 +266,8 @@ export class SimSession implements Session {
     this.#unread = [];
     this.#stalled = [];
     this.edge.sessions.delete(this);
+    if (!this.edge.isSlow) return;
+    this.edge.time.after(SLOW_SILENCE_MS, () => this.#far.break("the medium hears the far end no more"));
   }
 
   /** The process died but its machine lives: the far end is reset. */
@@ -377,11 +402,11 @@ export class SimSession implements Session {
   }
 
   #watchDrain(): void {
-    const excess = this.#mediumBytes() - LOW_WATER_BYTES;
+    const excess = this.#mediumBytes() - this.#lowWaterBytes;
     const delayMs = Math.max(1, (excess * 8_000) / this.rateBitsPerSecond);
     this.edge.time.after(delayMs, () => {
       if (this.#state !== "open") return;
-      if (this.bufferedBytes > LOW_WATER_BYTES) return this.#watchDrain();
+      if (this.bufferedBytes > this.#lowWaterBytes) return this.#watchDrain();
       this.#wantsDrain = false;
       this.host.dispatch("drain", () => this.#handlers?.drain());
     });

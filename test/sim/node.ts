@@ -22,8 +22,9 @@ import { createSessions, endpointOf, type Edge, type EndHost, type SimSession } 
 import { SimMetrics } from "./metrics.ts";
 import { nodeClock, WORLD_START_MS, type SimTime } from "./time.ts";
 
-/** A connection attempt that meets silence gives up after this, as an operating system's would. */
+/** A connection attempt that meets silence gives up after this, as an operating system's would, or after so many times the delay. */
 const CONNECT_TIMEOUT_MS = 3_000;
+const CONNECT_TIMEOUT_DELAYS = 4;
 const RESTART_MS = 1_000;
 export const NETWORK = "sim";
 
@@ -89,6 +90,11 @@ export class SimNode {
   /** The running mesh, once it is open. */
   get mesh(): Mesh | undefined {
     return this.life?.mesh;
+  }
+
+  /** An edge node: only slow media lead to it. */
+  get isLeaf(): boolean {
+    return this.edges.every((edge) => edge.isSlow);
   }
 
   get isUp(): boolean {
@@ -338,7 +344,7 @@ export class Life implements EndHost {
       };
       const onAbort = () => fail("gave up waiting");
       signal.addEventListener("abort", onAbort, { once: true });
-      time.after(CONNECT_TIMEOUT_MS, () =>
+      time.after(Math.max(CONNECT_TIMEOUT_MS, CONNECT_TIMEOUT_DELAYS * delayMs), () =>
         this.dispatch("dial", () => (isOver ? undefined : fail("no answer"))),
       );
       const back = (fn: () => void, onLate: () => void = () => {}) => {

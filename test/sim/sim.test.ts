@@ -6,7 +6,8 @@ import { describe, expect, test } from "bun:test";
 import type { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
-import { ciCases, commandOf, optionsOf, regressionCases } from "./tiers.ts";
+import { PacketKind } from "../../runtime/wire/packet.ts";
+import { ciCases, commandOf, optionsOf, regressionCases, slowCases } from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -19,7 +20,8 @@ const run = (options: SimOptions): SimResult => new World(options).run();
 const foundBy = (options: SimOptions): string => run({ ...options, faultsMax: 3 }).faults.join("\n");
 
 describe("seeds", () => {
-  for (const one of [...regressionCases(), ...ciCases.filter(({ nodes }) => nodes <= 10).slice(0, 10)]) {
+  const small = ciCases.filter(({ nodes }) => nodes <= 10).slice(0, 10);
+  for (const one of [...regressionCases(), ...small, ...slowCases.slice(0, 3)]) {
     test(
       commandOf(one),
       () => {
@@ -130,6 +132,13 @@ describe("planted bugs", () => {
     TIMEOUT_MS,
   );
 
+  test("an edge node whose mail does not hear of its gateway", () => {
+    const mutate = (mesh: Mesh) => {
+      mesh.custody.onDefaultRoute = () => {};
+    };
+    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route yet");
+  });
+
   test("receipts whose signature is wrong", () => {
     const world = new World({ ...calm, faultsMax: 3 });
     // Only the checker's own look at the signature fails: the mesh verified through the honest function.
@@ -181,6 +190,27 @@ describe("planted bugs", () => {
       mesh.router.handleFrame = () => {};
     };
     expect(foundBy({ ...calm, mutate })).toContain("not converged");
+  });
+
+  test("no bug: packets of a blocked node, and of a kind that nobody takes, are accounted for", () => {
+    const world = new World({
+      ...calm,
+      mutate: (mesh, node) => {
+        if (node.index > 0) return;
+        const { isRefused } = mesh;
+        mesh.isRefused = (id) => id === world.nodes[3]!.id || isRefused.call(mesh, id);
+      },
+    });
+    const talk = () => {
+      const { mesh } = world.nodes[3]!;
+      for (const kind of [PacketKind.memberPong, 0x7e])
+        mesh?.packets.send(world.nodes[kind === 0x7e ? 2 : 0]!.id, kind, new Uint8Array(4), { priority: 1 });
+    };
+    for (const atMs of [15_000, 18_000]) world.time.after(atMs, talk);
+    expect(world.run().faults.join("\n")).not.toContain("packets");
+    const dropped = (index: number, reason: string) =>
+      world.nodes[index]!.life!.metrics.total("godwit_packets_dropped_total", reason);
+    expect([dropped(0, "refused"), dropped(2, "unknown_kind")]).toEqual([2, 2]);
   });
 
   test("a packet that is dropped and not counted", () => {

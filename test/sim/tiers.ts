@@ -10,6 +10,7 @@ export interface SimCase {
   readonly minutes: number;
   readonly real?: boolean;
   readonly tight?: boolean;
+  readonly slow?: boolean;
 }
 
 /** More than this many nodes: only some of them talk, so that traffic does not drown what the size is about. */
@@ -19,13 +20,21 @@ export const LARGE_NODES = 300;
 /** Real signatures cost a thousand times the cheap ones. */
 export const REAL_NODES_MAX = 20;
 
-export function optionsOf({ seed, nodes, minutes, real = false, tight = false }: SimCase): SimOptions {
+export function optionsOf({
+  seed,
+  nodes,
+  minutes,
+  real = false,
+  tight = false,
+  slow = false,
+}: SimCase): SimOptions {
   return {
     seed,
     nodes,
     minutes,
     realCrypto: real,
     tight,
+    slow,
     // What a thousand nodes cost is mostly alternates: a tree with chords has few, and is as deep as meshes get.
     ...(nodes >= LARGE_NODES ? { shape: "tree" as const } : {}),
     talkers: Math.min(nodes, TALKERS_MAX),
@@ -36,10 +45,22 @@ export function optionsOf({ seed, nodes, minutes, real = false, tight = false }:
 }
 
 /** The one command that runs a case again. */
-export const commandOf = ({ seed, nodes, minutes, real, tight }: SimCase): string =>
-  `bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}${real === true ? " --real" : ""}${tight === true ? " --tight" : ""}`;
+export const commandOf = ({ seed, nodes, minutes, ...flags }: SimCase): string =>
+  [`bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}`, ...flagsOf(flags)].join(" ");
+
+const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow">): string[] =>
+  (["real", "tight", "slow"] as const).filter((name) => flags[name] === true).map((name) => `--${name}`);
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
+
+/** Edge nodes behind slow media. */
+export const slowCases: readonly SimCase[] = range(10).map((seed) => ({
+  seed: 500 + seed,
+  nodes: 10,
+  minutes: 2,
+  tight: seed % 3 === 0,
+  slow: true,
+}));
 
 /**
  * What CI runs: past a million events. The largest mesh stays below what a CI machine has in memory; a thousand nodes
@@ -50,6 +71,7 @@ export const ciCases: readonly SimCase[] = [
   ...range(8).map((seed) => ({ seed: 1_000 + seed, nodes: 5, minutes: 1, real: true })),
   ...range(40).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
   ...range(6).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
+  ...slowCases,
   { seed: 202, nodes: 200, minutes: 0.5 },
 ];
 

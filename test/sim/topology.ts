@@ -9,6 +9,10 @@ export interface PlannedEdge {
   readonly params: EdgeParams;
 }
 
+/** Of a slow medium, bits per second and one way in ms: the middle presets of LoRa. */
+const SLOW_RATE_BITS = [2_000, 10_000] as const;
+const SLOW_DELAY_MS = [200, 2_000] as const;
+
 export const shapes = ["line", "ring", "tree", "random", "grid", "clusters"] as const;
 export type Shape = (typeof shapes)[number];
 
@@ -29,6 +33,22 @@ export function planEdges(nodes: number, shape: Shape, random: Random, datagrams
     const first = { a: from, b: to, name: "sima", params: drawParams(random, datagrams) };
     if (random.float() >= 0.1) return [first];
     return [first, { a: from, b: to, name: "simb", params: drawParams(random, datagrams) }];
+  });
+}
+
+/**
+ * One slow medium for each node from `first` on, to a node before it. As nothing else leads to such a leaf, it is an edge
+ * node, and whoever is at the other end is its gateway, because all before `first` have faster media.
+ */
+export function planSlowLeaves(nodes: number, first: number, random: Random): PlannedEdge[] {
+  const between = ([least, most]: readonly [number, number]) => least + random.float() * (most - least);
+  return Array.from({ length: nodes - first }, (_, leaf) => {
+    const ends = [first + leaf, random.below(first)] as const;
+    const [a, b] = random.float() < 0.5 ? ends : [ends[1], ends[0]];
+    const rateBitsPerSecond = between(SLOW_RATE_BITS);
+    const delayMs = between(SLOW_DELAY_MS);
+    const medium = { kind: "stream", linkClass: "slow", jitterMs: 0, loss: 0 } as const;
+    return { a, b, name: "slow", params: { ...medium, rateBitsPerSecond, delayMs } };
   });
 }
 

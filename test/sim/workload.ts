@@ -7,6 +7,9 @@ import type { SimTime } from "./time.ts";
 
 const SHORT_LIFETIME_MS = [5_000, 20_000, 60_000] as const;
 const LONG_LIFETIME_MS = 72 * 3_600_000;
+/** Of what would go over a slow medium so much is sent, each short enough to be no bulk. */
+const SLOW_SHARE = 1 / 8;
+const SLOW_BYTES_MAX = 3_500;
 
 export interface WorkloadOptions {
   readonly nodes: readonly SimNode[];
@@ -42,6 +45,11 @@ export class Workload {
     const isRepeated = random.float() < 0.02;
     const isWithdrawn = random.float() < 0.01;
     if (source.mesh === undefined || source.life!.isFrozen) return;
+    if (source.isLeaf || target.isLeaf) {
+      if (random.float() >= SLOW_SHARE || !isKnown(source, target)) return;
+      const order = { source, address: target.id, bytes: Math.min(bytes, SLOW_BYTES_MAX) };
+      return void this.#send({ ...order, priority, lifetimeMs, isRepeated, isWithdrawn }, [target]);
+    }
     if (kind < 0.1) return this.#sendTransient(source, target, Math.min(bytes, 900));
     const address = kind < 0.6 ? target.id : kind < 0.9 ? target.callsign : target.location;
     const order = { source, address, bytes, priority, lifetimeMs, isRepeated, isWithdrawn };
@@ -142,6 +150,10 @@ export class Workload {
     );
   }
 }
+
+/** What is not known will not become known over a slow medium. */
+const isKnown = (source: SimNode, target: SimNode): boolean =>
+  source === target || !source.isLeaf || source.mesh!.records.get(target.id) !== undefined;
 
 const expectedCodes = [
   "GODWIT_QUEUE_FULL",

@@ -14,7 +14,7 @@ import { Edge } from "./links.ts";
 import { LoopChecker } from "./loops.ts";
 import { SimNode, type SimNodeEvents } from "./node.ts";
 import { SimTime } from "./time.ts";
-import { planEdges, shapes, type Shape } from "./topology.ts";
+import { planEdges, planSlowLeaves, shapes, type PlannedEdge, type Shape } from "./topology.ts";
 import type { BundleId } from "../../runtime/kernel/ids.ts";
 import { makeLiar } from "./liar.ts";
 import { Workload } from "./workload.ts";
@@ -36,6 +36,8 @@ export interface SimOptions {
   readonly destroys?: boolean;
   /** Small quotas, so that refusals happen. */
   readonly tight?: boolean;
+  /** The last fifth of the nodes are edge nodes, each behind one slow medium. */
+  readonly slow?: boolean;
   /** Nodes that send and receive. */
   readonly talkers?: number;
   readonly bodyBytesMax?: number;
@@ -77,6 +79,11 @@ const START_SPREAD_MS = 1_000;
 const WARM_UP_MS = 20_000;
 /** All pairs must have routes this long after the last fault, ms. Hold times and backoffs fit into it. */
 const CONVERGENCE_MS = 180_000;
+/** With slow media: some beacons, 30 s apart and then further, in which there was airtime for the proof. */
+const SLOW_CONVERGENCE_MS = 600_000;
+/** A slow medium is there from some time in this span after the warm-up on, ms: mail waits for it. */
+const SLOW_LATE_MS = 30_000;
+const LEAF_SHARE = 1 / 5;
 /** Every message must have ended this long after that, ms. */
 const SETTLE_MS = 30 * 60_000;
 const POLL_MS = 1_000;
@@ -144,12 +151,22 @@ export class World {
     this.#advance(minutes * 60_000);
     this.#isTalking = false;
     this.disasters.healAll();
-    this.#convergedInMs = this.#advance(CONVERGENCE_MS, () => this.#isConverged());
+    this.#convergedInMs = this.#advance(this.#convergenceMs, () => this.#isConverged());
     if (this.#convergedInMs === undefined) this.#reportUnreached();
     this.#settledInMs = this.#advance(SETTLE_MS, () => this.ledger.open.length === 0);
     this.ledger.checkEnd();
     for (const text of this.loops.audit()) this.#fault(text);
     return this.#result();
+  }
+
+  /** Nodes that have other than slow media. */
+  get #innerCount(): number {
+    const { nodes, slow = false } = this.#options;
+    return slow ? nodes - Math.ceil(nodes * LEAF_SHARE) : nodes;
+  }
+
+  get #convergenceMs(): number {
+    return this.#options.slow === true ? SLOW_CONVERGENCE_MS : CONVERGENCE_MS;
   }
 
   #isTalking = true;
@@ -200,7 +217,7 @@ export class World {
       }
     }
     this.#fault(
-      `not converged ${CONVERGENCE_MS / 1_000} s after the last fault: ${example}, and ${count - 1} more`,
+      `not converged ${this.#convergenceMs / 1_000} s after the last fault: ${example}, and ${count - 1} more`,
     );
   }
 
@@ -214,7 +231,9 @@ export class World {
     const resolve = (index: number) => this.nodes[index]!;
     for (let index = 0; index < count; index++) {
       const own = seededRandom(seed * 7_919 + index);
-      const location = `L${String.fromCharCode(65 + ((index >> 2) % 26))}${String.fromCharCode(65 + Math.floor((index >> 2) / 26))}`;
+      // Machines of one location settle by claims who keeps a message: no edge node knows the others well enough.
+      const [area, group] = index < this.#innerCount ? ["L", index >> 2] : ["S", index];
+      const location = `${area}${String.fromCharCode(65 + (group % 26))}${String.fromCharCode(65 + Math.floor(group / 26))}`;
       this.nodes.push(
         new SimNode(
           {
@@ -236,11 +255,34 @@ export class World {
 
   #makeEdges(shape: Shape, random: Random): void {
     const { nodes, datagrams = 0.15 } = this.#options;
-    for (const plan of planEdges(nodes, shape, random, datagrams)) {
-      const edge = new Edge({ ...plan, time: this.time, random: seededRandom(random.below(2 ** 32)) });
-      this.edges.push(edge);
-      this.nodes[edge.a]!.edges.push(edge);
-      this.nodes[edge.b]!.edges.push(edge);
+    const inner = this.#innerCount;
+    for (const plan of planEdges(inner, shape, random, datagrams)) this.#addEdge(plan, random);
+    // A stream of its own, so that a world without slow media is what it always was.
+    const own = seededRandom(this.#options.seed * 15_486_071 + 1);
+    for (const plan of planSlowLeaves(nodes, inner, own)) {
+      const edge = this.#addEdge(plan, own);
+      edge.block("both");
+      this.time.after(WARM_UP_MS + own.float() * SLOW_LATE_MS, () => edge.unblock("both"));
+    }
+  }
+
+  #addEdge(plan: PlannedEdge, random: Random): Edge {
+    const edge = new Edge({ ...plan, time: this.time, random: seededRandom(random.below(2 ** 32)) });
+    this.edges.push(edge);
+    this.nodes[edge.a]!.edges.push(edge);
+    this.nodes[edge.b]!.edges.push(edge);
+    return edge;
+  }
+
+  /** No record of others comes over a slow medium: an edge node has heard of them by other ways. */
+  #introduce(opened: SimNode): void {
+    for (const node of this.nodes) {
+      for (const [leaf, other] of [
+        [opened, node],
+        [node, opened],
+      ] as const)
+        if (leaf.isLeaf && leaf !== other && other.mesh !== undefined)
+          leaf.mesh?.records.offer(other.mesh.ownRecord.bytes);
     }
   }
 
@@ -257,6 +299,7 @@ export class World {
       routeChanged: (destination) => this.loops.touch(node.index, destination),
       opened: () => {
         this.loops.setLife(node.index, node.life!.number);
+        this.#introduce(node);
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
       },
       broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),

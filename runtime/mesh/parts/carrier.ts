@@ -44,7 +44,11 @@ export function createCarrier(self: NodeId, mesh: MeshParts): Carrier {
           };
     },
     isConnected: (id) => peers.get(id) !== undefined,
-    send: (to, lane, frame) => peers.get(to)?.send(lane, frame) ?? false,
+    // Nobody waits for room with an answer: the neighbour offers again what it got none for.
+    send: (to, lane, frame) =>
+      lane === "control"
+        ? peers.tell(to, lane, frame, "custody")
+        : (peers.get(to)?.send(lane, frame) ?? false),
     sendPacket: (to, kind, payload, priority) =>
       packets.send(to, kind, payload, { priority }) ? "sent" : router.reachable(to) ? "no_room" : "no_route",
     frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,

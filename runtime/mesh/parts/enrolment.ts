@@ -17,6 +17,7 @@ export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<
     signal: scope.signal,
     records: kept.records,
     secrets: () => deps.liveSecrets(),
+    tell: (to, frame) => mesh.peers.tell(to, "control", frame, "redemptions"),
     connected: () => mesh.peers.connected,
     isReachable: (id) => mesh.router.reachable(id),
     events,
@@ -31,6 +32,9 @@ export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<
     ],
     load: () => enrolment.load(),
     peerUp: (peer) => enrolment.onPeerUp(peer),
+    linkUp: (peer) => enrolment.onWritable(peer),
+    writable: (peer) => enrolment.onWritable(peer),
+    peerDown: ({ id }) => enrolment.onPeerDown(id),
     stop: () => enrolment.stop(),
   };
 }

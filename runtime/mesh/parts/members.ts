@@ -33,7 +33,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     sign: (bytes) => identity.sign(bytes),
     verify,
     send: (to, frame, lane) =>
-      void mesh.peers.get(to)?.send(lane === "news" ? "control" : REPAIR_PRIORITY, frame),
+      void mesh.peers.tell(to, lane === "news" ? "control" : REPAIR_PRIORITY, frame, "membership"),
     sendRouted: (to, kind, payload) =>
       void mesh.packets.send(to, kind === "ping" ? PacketKind.memberPing : PacketKind.memberPong, payload, {
         priority: PING_PRIORITY,
@@ -72,6 +72,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     peerQuiet: ({ id }) => members.neighbourQuiet(id),
     peerDown: ({ id }, _reason, isSilent) => members.neighbourDown(id, isSilent ? "silent" : "closed"),
     routeChanged: (destination, isReachable) => members.onRoute(destination, isReachable),
+    defaultRouteChanged: () => members.onDefaultRoute(),
     stop() {
       members.leave();
       save(store, unsaved);

@@ -9,7 +9,7 @@ export function revocationsPart({ mesh, deps, kept }: PartContext): PartOf<Revoc
     clock,
     metrics,
     records: kept.records,
-    send: (to, frame) => mesh.peers.get(to)?.send("control", frame) ?? false,
+    send: (to, frame) => mesh.peers.tell(to, "control", frame, "revocations"),
     frameBytesMax: (to) => mesh.peers.get(to)?.frameBytesMax ?? 0,
   });
   return {
@@ -22,6 +22,7 @@ export function revocationsPart({ mesh, deps, kept }: PartContext): PartOf<Revoc
     ],
     peerUp: ({ id }) => spread.onNeighbourUp(id),
     peerDown: ({ id }) => spread.onNeighbourDown(id),
+    writable: ({ id }) => spread.onWritable(id),
     revoked: (held) => spread.onRevoked(held),
   };
 }

@@ -22,7 +22,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     sign: (bytes) => identity.sign(bytes),
     // What a revoked node signed moves no route any more.
     verify: (id, bytes, signature) => !records.isRevoked(id) && deps.verify(id, bytes, signature),
-    send: (to, frame) => void mesh.peers.get(to)?.send("control", frame),
+    send: (to, frame) => void mesh.peers.tell(to, "control", frame, "routing"),
     onChange: ({ destination, reachable }) => tell("routeChanged", destination, reachable),
     onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
     ownRecord: () => mesh.ownRecord.bytes,
