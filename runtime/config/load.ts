@@ -41,7 +41,7 @@ export interface PluginConfig {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-export type ConfigTokenScope = (typeof tokenScopes)[number];
+export type ConfigTokenScope = (typeof tokenScopes)[number] | `pages:${string}`;
 
 export interface Config {
   readonly node: {

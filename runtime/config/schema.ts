@@ -177,6 +177,8 @@ const node = z.strictObject({
 });
 
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
+/** Scopes of one token. */
+const TOKEN_SCOPES_MAX = 16;
 
 const api = z.strictObject({
   listen: apiListen
@@ -192,15 +194,20 @@ const api = z.strictObject({
       z.strictObject({
         secret: secret.describe("The bearer token itself."),
         scopes: z
-          .array(choice(...tokenScopes))
+          .array(
+            z.union([
+              choice(...tokenScopes),
+              z.string().regex(/^pages:[a-z0-9_]{1,32}$/) as z.ZodType<`pages:${string}`>,
+            ]),
+          )
           .min(1)
-          .max(tokenScopes.length)
+          .max(TOKEN_SCOPES_MAX)
           .register(expectations, {
             type: "list",
-            expected: `a list of one or more of ${tokenScopes.map((scope) => `"${scope}"`).join(", ")}`,
+            expected: `a list of one or more of ${tokenScopes.map((scope) => `"${scope}"`).join(", ")}, "pages:NAME"`,
           })
           .describe(
-            "What it may do: read messages and events, send, operate peers and names, admin everything.",
+            "What it may do: read messages and events, send, operate peers and names, admin everything of the node; pages:NAME uses what the service NAME shows, and is the only kind to hand to its pages.",
           ),
         label: z
           .string()

@@ -6,7 +6,7 @@ import { openHostNetwork } from "../kernel/host-network.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { PluginHost } from "../plugin/host/host.ts";
-import { createIsolation, pluginDoorPolicy, pluginNetPolicy } from "../plugin/isolation.ts";
+import { createIsolation, pluginDoorPolicy, pluginNetPolicy, pluginPagesReach } from "../plugin/isolation.ts";
 import type { EventHub } from "../view/event-hub.ts";
 import { createMeshBackend, type MessageSignals } from "../view/mesh-for-plugins.ts";
 import { createPeersBackend, type PeerSignals } from "../view/peers-for-plugins.ts";
@@ -48,6 +48,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     doorPolicy: pluginDoorPolicy,
+    pagesReach: pluginPagesReach,
     mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, messages),
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),

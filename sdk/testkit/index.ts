@@ -14,6 +14,7 @@ export {
 export { FakeStorage } from "./storage.ts";
 export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
 export { FakeMesh } from "./network.ts";
+export { FakePages, type TestPage, type TestPageRequest } from "./pages.ts";
 export { FakePeers } from "./peers.ts";
 export { FakeServices } from "./services.ts";
 export { FakeHostNetwork } from "./host-network.ts";
