@@ -16,7 +16,7 @@ import {
   Pages,
   PAGES_AT_ONCE_MAX,
   type PagesReach,
-} from "../../plugin/host/pages.ts";
+} from "../../plugin/pages/pages.ts";
 import type { TokenScope } from "../../view/contract/node.ts";
 import { AUTH_DELAY_MS, type Connection } from "../access.ts";
 import { createRig } from "../testing.ts";

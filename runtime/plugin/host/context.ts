@@ -15,7 +15,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
 import type { Offers } from "./offers.ts";
-import type { Pages } from "./pages.ts";
+import type { Pages } from "../pages/pages.ts";
 import { openPeersDoor } from "./peers-door.ts";
 import { allowAll } from "../permissions.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";

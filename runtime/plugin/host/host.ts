@@ -13,7 +13,7 @@ import { startWaves } from "./order.ts";
 import { createHostContext } from "./context.ts";
 import { type Candidate, dialInTurn, dialTimeoutMs } from "./dial.ts";
 import { Offers } from "./offers.ts";
-import { Pages } from "./pages.ts";
+import { Pages } from "../pages/pages.ts";
 import {
   type PluginInstance,
   type RunningPlugin,

@@ -18,7 +18,7 @@ import type { Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import type { Store } from "../../store/types.ts";
 import type { MeshBackend } from "./mesh-door.ts";
-import type { PagesReach } from "./pages.ts";
+import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
 import type { DoorPolicy, NetPolicy } from "../permissions.ts";
 

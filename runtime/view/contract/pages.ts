@@ -1,6 +1,6 @@
-/** What the API knows of pages: which paths are open to whom, and how one request is handed over. `plugin/host/pages.ts` implements it. */
+/** What the API knows of pages: which paths are open to whom, and how one request is handed over. `plugin/pages/pages.ts` implements it. */
 import type { PageRequest } from "@godwit/sdk";
-import type { PageAnswer, PagesReach } from "../../plugin/host/pages.ts";
+import type { PageAnswer, PagesReach } from "../../plugin/pages/pages.ts";
 
 export type { PageAnswer, PagesReach };
 

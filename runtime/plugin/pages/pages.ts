@@ -10,14 +10,14 @@ import {
   opensPath,
   type PageHandler,
   type PageRequest,
-  type PageResponse,
-  pageResponseFault,
   PAGES_LIMITS,
   type PluginHttp,
 } from "@godwit/sdk";
+import { forwardAborts, orAborted } from "../../kernel/abort.ts";
 import { asGodwitError, godwitError, GodwitError } from "../../kernel/errors.ts";
 import type { CounterMetric, Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { BadAnswer, dropAnswer, judgeAnswer, pieceBytes } from "./answer.ts";
 
 /** Requests of all instances at once, and how many of them may have come without a token. Below what the API holds. */
 export const PAGES_AT_ONCE_MAX = 128;
@@ -135,7 +135,7 @@ export class Pages {
     // It is the plugin's until it settles, however long nobody waits for it any more.
     const answering = (async () => await found.handler({ ...request, signal: controller.signal }))();
     try {
-      const { status, headers, body } = judged(await orAborted(answering, controller.signal));
+      const { status, headers, body } = judgeAnswer(await orAborted(answering, controller.signal));
       if (!(body instanceof Uint8Array))
         return { status, headers, body: this.#stream(body, controller, found, free) };
       free();
@@ -143,7 +143,7 @@ export class Pages {
     } catch (thrown) {
       const failure = this.#failure(found, thrown, controller.signal);
       controller.abort(failure);
-      answering.then((late) => endBody(late, free), free);
+      answering.then(dropAnswer).then(free, free);
       throw failure;
     } finally {
       deadline.cancel();
@@ -209,9 +209,7 @@ export class Pages {
               free();
               return { done: true, value: undefined };
             }
-            const piece = typeof step.value === "string" ? encoder.encode(step.value) : step.value;
-            if (!(piece instanceof Uint8Array))
-              throw new BadAnswer("a piece of its body is no text and no bytes");
+            const piece = pieceBytes(step.value);
             if (piece.length > 0) return { done: false, value: piece };
           }
         } catch (thrown) {
@@ -250,63 +248,4 @@ export class Pages {
       thrown,
     );
   }
-}
-
-/** Throws a BadAnswer for what no page may answer. */
-function judged(response: PageResponse) {
-  const fault = pageResponseFault(response);
-  if (fault !== undefined) throw new BadAnswer(fault);
-  const { status = 200, headers = {}, body = "" } = response;
-  const type = typeof body === "string" ? "text/plain; charset=utf-8" : "application/octet-stream";
-  return {
-    status,
-    headers: { "content-type": type, ...headers },
-    body: typeof body === "string" ? encoder.encode(body) : body,
-  };
-}
-
-class BadAnswer extends GodwitError {
-  constructor(fault: string) {
-    super("GODWIT_PLUGIN_FAILED", fault, { kind: "plugin" });
-  }
-}
-
-const encoder = new TextEncoder();
-
-/** An answer that nobody waits for: its body must not be left open. */
-function endBody(late: PageResponse, free: () => void): void {
-  const body = late?.body;
-  if (body === undefined || typeof body !== "object" || body instanceof Uint8Array) return free();
-  try {
-    Promise.resolve(body[Symbol.asyncIterator]().return?.()).then(free, free);
-  } catch {
-    free();
-  }
-}
-
-/** The promise, or the signal's reason as soon as it aborts. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    const off = () => signal.removeEventListener("abort", onAbort);
-    promise.then(
-      (value) => (off(), resolve(value)),
-      (error: unknown) => (off(), reject(error as Error)),
-    );
-  });
-}
-
-/** Answers how to listen no more: the signals live longer than one request. */
-function forwardAborts(to: AbortController, ...from: readonly AbortSignal[]): () => void {
-  const listeners = from.map((signal) => {
-    const onAbort = () => to.abort(signal.reason);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    return () => signal.removeEventListener("abort", onAbort);
-  });
-  return () => {
-    for (const off of listeners) off();
-  };
 }
