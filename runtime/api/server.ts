@@ -39,9 +39,6 @@ export interface ApiServers {
 
 type Server = ReturnType<typeof Bun.serve>;
 
-/** A body that breaks off is cut, and not written to stderr with its stack. */
-const production = { development: false } as const;
-
 /**
  * Opens everything or nothing; the scope closes it. Throws GODWIT_LISTEN_FAILED, GODWIT_STATE_UNUSABLE (another node
  * runs on this socket, or the file is something else) or GODWIT_CONFIG_INVALID (path too long).
@@ -98,7 +95,6 @@ function serveSocket({ app, socketPath }: ApiServerOptions): Server {
   try {
     return Bun.serve({
       unix: socketPath,
-      ...production,
       maxRequestBodySize: REQUEST_BYTES_MAX,
       fetch(request, server) {
         // The option of this name does not exist for unix sockets.
@@ -123,9 +119,6 @@ function serveTcp({ app }: ApiServerOptions, address: { host: string; port: numb
   try {
     return Bun.serve({
       hostname: address.host,
-      ...production,
-      // Which it would become with it.
-      reusePort: false,
       port: address.port,
       maxRequestBodySize: REQUEST_BYTES_MAX,
       idleTimeout: IDLE_TIMEOUT_SECONDS,

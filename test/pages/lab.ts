@@ -1,5 +1,7 @@
 /** A real node whose plugins have pages, one in each place that a plugin may run, and the tokens that go with them. */
+import { once } from "node:events";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
@@ -87,6 +89,21 @@ export class PagesLab {
       ...init,
       headers: { authorization: `Bearer ${tokens[place]}`, ...(init.headers as Record<string, string>) },
     });
+  }
+
+  /** A client that is no library: it sends these bytes, and reads when it is told to. */
+  async raw(text: string): Promise<Socket> {
+    const socket = connect({ host: "127.0.0.1", port: this.node.apiPort });
+    socket.pause();
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    socket.write(text);
+    return socket;
+  }
+
+  /** A request as it stands on the wire; `more` are further lines of its head. */
+  asking(place: Place, path: string, more = ""): string {
+    return `GET /x/${place}/${path} HTTP/1.1\r\nhost: 127.0.0.1:${this.node.apiPort}\r\nauthorization: Bearer ${tokens[place]}\r\n${more}\r\n`;
   }
 
   async state(place: Place): Promise<BoardState> {

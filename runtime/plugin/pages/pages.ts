@@ -1,7 +1,7 @@
 /**
  * `ctx.http`: who answers under `/x/<instance>/` now, and everything that stands between a request and the plugin's code: how many run at
  * once, a deadline before the answer, a judge of it, and the end of both when the plugin ends. Never knows of HTTP beyond that, nor of
- * tokens: `api/pages/` does. A place is free again only when the plugin is done with the request, so that one that never ends cannot pile up.
+ * tokens: `api/pages/` does. A place is free again only when the plugin is done with the request or its life is over, so that one that never ends cannot pile up.
  */
 import {
   type Clock,
@@ -14,6 +14,7 @@ import {
   type PluginHttp,
 } from "@godwit/sdk";
 import { forwardAborts, orAborted } from "../../kernel/abort.ts";
+import { TokenBucket } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError, GodwitError } from "../../kernel/errors.ts";
 import type { CounterMetric, Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
@@ -23,7 +24,7 @@ import { BadAnswer, dropAnswer, judgeAnswer, pieceBytes } from "./answer.ts";
 export const PAGES_AT_ONCE_MAX = 128;
 export const OPEN_PAGES_AT_ONCE_MAX = 64;
 /** A plugin that fails at each request must not fill the log. */
-const LOG_EVERY_MS = 10_000;
+const LOGS = { perSecond: 0.1, burst: 10 } as const;
 
 export interface PageAnswer {
   readonly status: number;
@@ -45,9 +46,10 @@ interface Registered {
   readonly reach: PagesReach;
   readonly scope: Scope;
   readonly log: Log;
-  running: number;
+  /** What gives back the place of each request that it is not done with. */
+  readonly places: Set<() => void>;
   runningOpen: number;
-  loggedMs: number;
+  readonly logs: TokenBucket;
 }
 
 export interface PagesDoor {
@@ -101,13 +103,14 @@ export class Pages {
           reach,
           scope,
           log,
-          running: 0,
+          places: new Set(),
           runningOpen: 0,
-          loggedMs: Number.NEGATIVE_INFINITY,
+          logs: new TokenBucket(this.#clock, LOGS.perSecond, LOGS.burst),
         };
         this.#registered.set(instance, registered);
         scope.own(() => {
           if (this.#registered.get(instance) === registered) this.#registered.delete(instance);
+          for (const release of registered.places) release();
         });
       },
     };
@@ -158,7 +161,7 @@ export class Pages {
   /** Takes a place; those without a token never take the last ones. Answers what gives it back, once. */
   #enter(found: Registered, isAuthorized: boolean): () => void {
     const isFull =
-      found.running >= PAGES_LIMITS.concurrent ||
+      found.places.size >= PAGES_LIMITS.concurrent ||
       this.#running >= PAGES_AT_ONCE_MAX ||
       (!isAuthorized &&
         (found.runningOpen >= PAGES_LIMITS.concurrentOpen || this.#runningOpen >= OPEN_PAGES_AT_ONCE_MAX));
@@ -167,19 +170,17 @@ export class Pages {
       throw godwitError("GODWIT_TOO_MANY_REQUESTS", "too many requests for pages at once; try again later");
     }
     const count = (by: 1 | -1) => {
-      found.running += by;
       this.#running += by;
       if (isAuthorized) return;
       found.runningOpen += by;
       this.#runningOpen += by;
     };
-    count(1);
-    let isFree = false;
-    return () => {
-      if (isFree) return;
-      isFree = true;
-      count(-1);
+    const release = () => {
+      if (found.places.delete(release)) count(-1);
     };
+    found.places.add(release);
+    count(1);
+    return release;
   }
 
   /** The plugin's pieces; over when they are, when nobody wants them (`return`), or when the plugin ends. */
@@ -237,11 +238,7 @@ export class Pages {
       return thrown;
     }
     this.#refused.add(1, { reason: thrown instanceof BadAnswer ? "answer" : "failed" });
-    const nowMs = this.#clock.monotonicMs();
-    if (nowMs - found.loggedMs >= LOG_EVERY_MS) {
-      found.loggedMs = nowMs;
-      found.log.warn("page failed", { error: asGodwitError(thrown) });
-    }
+    if (found.logs.take()) found.log.warn("page failed", { error: asGodwitError(thrown) });
     return godwitError(
       "GODWIT_PLUGIN_FAILED",
       "the plugin failed to answer; the node's log has the details",

@@ -130,8 +130,9 @@ class PageLife implements FlowSource, AsyncIterableIterator<Uint8Array, undefine
     this.#wake?.();
   }
 
+  /** The plugin is through with it; whether that was its failure the call says. */
   close(): void {
-    this.#fail(broken());
+    this.#close();
   }
 
   [Symbol.asyncIterator](): this {

@@ -71,14 +71,24 @@ export default definePlugin({
       },
       "/unread": () => ({ body: "not read" }),
       "/endless": () => ({ body: endless() }),
-      "/never": ({ signal }) => (signal.addEventListener("abort", () => aborted++), never()),
+      "/never": never,
+      "/waits": ({ signal }) =>
+        new Promise((resolve) =>
+          signal.addEventListener("abort", () => {
+            aborted++;
+            resolve({});
+          }),
+        ),
       "/silent": () => ({ body: begun(never) }),
       "/breaks": () => ({ body: begun(() => Promise.reject(new Error("swordfish"))) }),
       "/throws": () => {
         throw new Error("swordfish");
       },
       "/dies": () => ({
-        body: begun(() => setTimeout(() => ctx.spawn("end", () => Promise.reject(new Error("over"))))),
+        body: begun(() => {
+          ctx.spawn("end", () => Promise.reject(new Error("over")));
+          return never();
+        }),
       }),
       "/cookie": () => ({ headers: { "set-cookie": "a=b" }, body: "x" }),
       "/away": () => ({ status: 302, headers: { location: "/messages" } }),
