@@ -25,6 +25,7 @@ export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
+export { pagesChecks, pagesConformance, type PagesSetup, type SamplePage } from "./conformance/pages.ts";
 export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
 export {
   healActionChecks,
