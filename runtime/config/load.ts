@@ -12,10 +12,10 @@ import { readOverrides, referencedVariables } from "./env.ts";
 import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf } from "./problems.ts";
 import {
   configSchema,
+  type ConfigTokenScope,
   DEFAULT_TRANSPORT,
   type ListenAddress,
   type Settings,
-  type tokenScopes,
 } from "./schema.ts";
 import { type Environment, readSecret, Secret } from "./secret.ts";
 import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
@@ -40,8 +40,6 @@ export interface PluginConfig {
   /** The plugin's own keys, not yet checked: its own schema does that. */
   readonly options: Readonly<Record<string, unknown>>;
 }
-
-export type ConfigTokenScope = (typeof tokenScopes)[number] | `pages:${string}`;
 
 export interface Config {
   readonly node: {

@@ -94,7 +94,7 @@ const code = async (response: Response): Promise<string> =>
 const endOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => "nothing",
-    (error: unknown) => (error === undefined ? "cut" : String(error)),
+    (error: unknown) => (error === undefined ? "cut" : `${error as Error}`),
   );
 const turns = async (count = 20): Promise<void> => {
   for (let i = 0; i < count; i++) await Promise.resolve();
