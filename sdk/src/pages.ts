@@ -76,8 +76,8 @@ export interface PageResponse {
   readonly headers?: Readonly<Record<string, string>>;
   /**
    * Text (as UTF-8), bytes, or pieces of either as they are made: the next is asked for when the client has taken the last, so a slow client
-   * holds its own stream and nothing else. Bytes are borrowed until the next is asked for. When the client is gone `return` is called.
-   * A piece has to come every 45 s; a stream that throws is cut so that the client notices.
+   * holds its own stream and nothing else (behind frames up to 832 KiB go ahead of it). Bytes are borrowed until the next is asked for. When
+   * the client is gone `return` is called. A piece has to come every 45 s; a stream that throws is cut so that the client notices.
    */
   readonly body?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
 }

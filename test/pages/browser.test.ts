@@ -38,13 +38,14 @@ async function outcome<T>(url: string, fragment: string): Promise<T> {
   );
 }
 
-const attackWith = (own: Place, theirs: readonly string[], prefix = "") =>
+const attackWith = (own: Place, theirs: readonly string[], waitMs: number) =>
   encodeURIComponent(
     JSON.stringify({
       own: tokens[own],
       other: tokens[places.find((place) => place !== own)!],
       admin: tokens.admin,
-      theirs: theirs.map((place) => `${prefix}/x/${place}/`),
+      theirs: theirs.map((place) => `/x/${place}/`),
+      waitMs,
       outside: `http://127.0.0.1:${outside.port}/`,
     }),
   );
@@ -80,7 +81,7 @@ describe.each([...places])("%s", (place) => {
       strays.length = 0;
       const out = await outcome<Record<string, string>>(
         pages.url(place, "attack"),
-        attackWith(place, others),
+        attackWith(place, others, 30_000),
       );
       const got = Object.entries(out).filter(([, result]) => /^READ|^opaque|^nothing came/.test(result));
       expect(got).toEqual([]);
@@ -119,7 +120,7 @@ test(
     try {
       const out = await outcome<Record<string, string>>(
         `http://127.0.0.1:${bare.port}/x/contained/attack`,
-        attackWith("contained", ["untrusted", "trusted"]),
+        attackWith("contained", ["untrusted", "trusted"], 10_000),
       );
       for (const name of [
         "messages, a token it learned",
@@ -159,7 +160,7 @@ test(
       fetch: () =>
         new Response(
           `<!doctype html><body><script>
-const within = (run) => Promise.race([run(), new Promise((resolve) => setTimeout(() => resolve("nothing came"), 3000))]).catch((error) => "refused: " + error);
+const within = (run) => Promise.race([run(), new Promise((resolve) => setTimeout(() => resolve("nothing came"), 30_000))]).catch((error) => "refused: " + error);
 const read = (path, token) => within(async () => "READ " + await (await fetch(${JSON.stringify(pages.node.apiUrl)} + path, token && { headers: { authorization: "Bearer " + token } })).text());
 const frame = (path, sandbox) => within(() => new Promise((resolve) => {
   const made = document.createElement("iframe");

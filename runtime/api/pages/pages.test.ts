@@ -176,6 +176,25 @@ describe("who comes in", () => {
     expect(seen.every(({ isAuthorized }) => isAuthorized)).toBe(true);
   });
 
+  test("a token for pages is made like any other, for a name that a table may have", async () => {
+    const { call } = rig(noting);
+    const make = async (scopes_: readonly string[]) => {
+      const body = JSON.stringify({ scopes: scopes_, label: "board" });
+      const headers = { "content-type": "application/json" };
+      return (await call("/tokens", { method: "POST", token: "admin-secret", body, headers })).status;
+    };
+    expect(await make(["pages:board", "read"])).toBe(201);
+    for (const wrong of [
+      "pages",
+      "pages:",
+      "pages:Board",
+      "pages:a b",
+      "pages:../x",
+      `pages:${"a".repeat(33)}`,
+    ])
+      expect([wrong, await make([wrong])]).toEqual([wrong, 400]);
+  });
+
   test("a token for pages opens nothing else", async () => {
     const { call } = rig(noting);
     for (const path of [
@@ -437,7 +456,10 @@ describe("bodies of requests", () => {
     );
     const said = { "content-length": String(PAGES_LIMITS.requestBytes + 1) };
     expect(await code(await post("x", said))).toBe("413 GODWIT_TOO_BIG");
-    const endless = new ReadableStream({ pull: (to) => to.enqueue(new Uint8Array(1 << 20)) });
+    let pieces = 0;
+    const endless = new ReadableStream({
+      pull: (to) => (pieces++ < 64 ? to.enqueue(new Uint8Array(1 << 20)) : to.close()),
+    });
     expect(await code(await post(endless))).toBe("413 GODWIT_TOO_BIG");
     expect(await counted("godwit_pages_cut_total", "big")).toBe(2);
     await turns();

@@ -1,8 +1,8 @@
 // The page of a plugin that wants everything. Each attempt ends as "READ what it got" or as why it did not get it.
-const { own, other, admin, theirs, outside } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const { own, other, admin, theirs, outside, waitMs } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 const results = {};
-const within = (promise, ms = 4000) =>
-  Promise.race([promise, new Promise((resolve) => setTimeout(() => resolve("nothing came"), ms))]);
+const within = (promise) =>
+  Promise.race([promise, new Promise((resolve) => setTimeout(() => resolve("nothing came"), waitMs))]);
 const attempt = (name, run) => async () => {
   try {
     results[name] = String(await within(run()));
