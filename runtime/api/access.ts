@@ -25,6 +25,10 @@ export interface AccessRule {
   readonly scope: TokenScope | "public";
   /** Readable without a token from this machine. */
   readonly openOnLoopback?: boolean;
+  /** Readable without a token from anywhere, called by an address or by one of the listener's own names. */
+  readonly openAnywhere?: boolean;
+  /** `admin` does not contain it: what is shown such a token must not be shown more than it needs. */
+  readonly isExact?: boolean;
 }
 
 export type Verdict =
@@ -33,7 +37,7 @@ export type Verdict =
 
 /**
  * `presented`: `none` when there is no Authorization header, else the scopes of the token, undefined when it is not
- * one of ours. Scopes are exact, except that `admin` contains the others.
+ * one of ours. Scopes are exact, except that `admin` contains the others where the rule does not say otherwise.
  */
 export function decideAccess(
   rule: AccessRule,
@@ -44,12 +48,16 @@ export function decideAccess(
   if (rule.scope === "public" || connection.authority === "socket") return { allowed: true };
   if (presented === undefined) return { allowed: false, why: "invalid" };
   if (presented !== "none") {
-    const enough = presented.includes(rule.scope) || presented.includes("admin");
+    const enough = presented.includes(rule.scope) || (rule.isExact !== true && presented.includes("admin"));
     return enough ? { allowed: true } : { allowed: false, why: "scope" };
   }
-  if (rule.openOnLoopback !== true || !isLoopback(connection.peer)) return { allowed: false, why: "missing" };
+  const isAnywhere = rule.openAnywhere === true;
+  if (!isAnywhere && (rule.openOnLoopback !== true || !isLoopback(connection.peer)))
+    return { allowed: false, why: "missing" };
   // DNS rebinding: a page may have its own name resolve to 127.0.0.1, but it cannot change the Host header.
-  return isOwnHost(host, connection.hosts) ? { allowed: true } : { allowed: false, why: "host" };
+  return isOwnHost(host, connection.hosts) || (isAnywhere && isAddress(host))
+    ? { allowed: true }
+    : { allowed: false, why: "host" };
 }
 
 export function isLoopback(address: string | undefined): boolean {
@@ -65,6 +73,10 @@ function isOwnHost(header: string | undefined, hosts: ReadonlySet<string>): bool
   const name = header.toLowerCase().replace(/:\d{1,5}$/, "");
   return LOCAL_HOSTS.has(name) || hosts.has(name);
 }
+
+/** An address cannot be made to point elsewhere. */
+const isAddress = (header: string | undefined): boolean =>
+  header !== undefined && /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[\da-f:.]{2,45}\])(?::\d{1,5})?$/i.test(header);
 
 const BEARER = /^bearer +([\x21-\x7e]{1,512})$/i;
 

@@ -9,10 +9,13 @@ import { Hono, type Context } from "hono";
 import type { Clock } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
-import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
-import { AuthDelay, decideAccess, parseBearer, unknownConnection, type Connection } from "./access.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import { unknownConnection, type Connection } from "./access.ts";
 import { BodyReader, parseJson } from "./body.ts";
-import type { ForwardTable, NodeView, TokenScope, TokenStore } from "../view/contract/node.ts";
+import { Door } from "./door.ts";
+import { PagesFront } from "./pages/pages.ts";
+import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
+import type { PagesDesk } from "../view/contract/pages.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
@@ -30,8 +33,6 @@ import { validate } from "./validate.ts";
 const SMALL_JSON_BYTES_MAX = 64 * 1024;
 /** Requests in progress, event streams not counted. */
 export const REQUESTS_MAX = 256;
-/** A flood of wrong tokens must not flood the log. */
-const AUTH_LOG_EVERY_MS = 60_000;
 const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
 export interface ApiOptions {
@@ -39,6 +40,7 @@ export interface ApiOptions {
   readonly tokens: TokenStore;
   readonly forwards: ForwardTable;
   readonly plugins: PluginDesk;
+  readonly pages: PagesDesk;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -93,10 +95,16 @@ export function createApi(options: ApiOptions): Api {
       c.set("route", route.path);
       // Undefined where the caller of app.fetch passes no environment, whatever the type says.
       const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
-      const refusal = await door.refuse(route, c.req.raw, connection);
+      const refusal = await door.refuse(route.access, c.req.raw, connection);
       return refusal ?? (await dispatch(route, c, connection, parts));
     });
   }
+  const pages = new PagesFront({ ...options, door });
+  app.all("/x/*", async (c) => {
+    c.set("route", "/x/{instance}");
+    const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
+    return await pages.answer(c.req.raw, connection);
+  });
   for (const path of new Set(routes.map((route) => route.path))) {
     const allow = routes.filter((route) => route.path === path).map((route) => route.method.toUpperCase());
     if (allow.includes("GET")) allow.push("HEAD");
@@ -175,82 +183,4 @@ function observe({ metrics, clock }: ApiOptions) {
     durations.observe((clock.monotonicMs() - startedMs) / 1000, { method, route });
     return refused;
   };
-}
-
-/** Rooms 2 and 3: knows the tokens, asks `decideAccess`, and makes its refusals into answers. */
-class Door {
-  readonly #tokens: TokenStore;
-  readonly #clock: Clock;
-  readonly #log: Log;
-  readonly #delay: AuthDelay;
-  readonly #refused: CounterMetric<"reason">;
-  #loggedMs = Number.NEGATIVE_INFINITY;
-  #sinceLogged = 0;
-
-  constructor({ tokens, clock, log, metrics }: ApiOptions) {
-    this.#tokens = tokens;
-    this.#clock = clock;
-    this.#log = log;
-    this.#delay = new AuthDelay(clock);
-    this.#refused = metrics.counter("godwit_http_refused_total");
-  }
-
-  async refuse(route: Route, request: Request, connection: Connection): Promise<Response | undefined> {
-    const host = request.headers.get("host") ?? undefined;
-    const verdict = decideAccess(route.access, connection, host, this.#presented(request));
-    if (verdict.allowed) return undefined;
-    this.#refused.add(1, { reason: verdict.why });
-    const { scope } = route.access;
-    switch (verdict.why) {
-      case "missing":
-        return problemResponse(
-          godwitError(
-            "GODWIT_UNAUTHORIZED",
-            `a bearer token with scope ${scope} is needed: godwit token new`,
-          ),
-          { "www-authenticate": 'Bearer realm="godwit"' },
-        );
-      case "invalid":
-        return await this.#wrongToken(connection);
-      case "scope":
-        return problemResponse(
-          godwitError(
-            "GODWIT_FORBIDDEN",
-            `the token lacks the scope ${scope}: godwit token new --scope ${scope}`,
-          ),
-          { "www-authenticate": `Bearer realm="godwit", error="insufficient_scope", scope="${scope}"` },
-        );
-      case "host":
-        return problemResponse(
-          godwitError(
-            "GODWIT_FORBIDDEN",
-            "the Host header names another site: call this node as localhost, 127.0.0.1 or its listen address",
-          ),
-        );
-    }
-  }
-
-  #presented(request: Request): readonly TokenScope[] | "none" | undefined {
-    const header = request.headers.get("authorization");
-    if (header === null) return "none";
-    const secret = parseBearer(header);
-    return secret === undefined ? undefined : this.#tokens.scopesOf(secret);
-  }
-
-  async #wrongToken(connection: Connection): Promise<Response> {
-    this.#sinceLogged++;
-    const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#loggedMs >= AUTH_LOG_EVERY_MS) {
-      this.#log.warn("api token refused", { peer: connection.peer, times: this.#sinceLogged });
-      this.#loggedMs = nowMs;
-      this.#sinceLogged = 0;
-    }
-    if (!(await this.#delay.pause()))
-      return problemResponse(
-        godwitError("GODWIT_TOO_MANY_REQUESTS", "too many wrong tokens; try again later"),
-      );
-    return problemResponse(godwitError("GODWIT_UNAUTHORIZED", "the token is unknown or revoked"), {
-      "www-authenticate": 'Bearer realm="godwit", error="invalid_token"',
-    });
-  }
 }

@@ -46,6 +46,11 @@ const metric = z.number().nonnegative().describe("expected time to deliver 256 b
 
 export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
+/** The rest is the name of a table `[services.NAME]`. */
+export const PAGES_SCOPE = /^pages:[a-z0-9_]{1,32}$/;
+const scope = z.union([z.enum(tokenScopes), z.string().regex(PAGES_SCOPE) as z.ZodType<`pages:${string}`>]);
+/** Of one token. */
+const SCOPES_MAX = 16;
 export const boxes = ["inbox", "outbox", "transit"] as const;
 export const eventFamilies = [
   "link",
@@ -333,12 +338,12 @@ export const eventsQuery = z.strictObject({
 export const token = z.object({
   id: z.string(),
   label: z.string(),
-  scopes: z.array(z.enum(tokenScopes)),
+  scopes: z.array(scope),
   created_at: moment.nullable().describe("null for a token of the configuration"),
 });
 export const tokens = z.object({ tokens: z.array(token) });
 export const tokenBody = z.strictObject({
-  scopes: z.array(z.enum(tokenScopes)).min(1).max(tokenScopes.length),
+  scopes: z.array(scope).min(1).max(SCOPES_MAX),
   label: z.string().min(1).max(100),
 });
 export const tokenCreated = z.object({

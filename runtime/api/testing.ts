@@ -6,6 +6,7 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
+import type { PagesDesk } from "../view/contract/pages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import type { ClosedView, RotateRequest } from "../view/contract/closed.ts";
 import type {
@@ -435,8 +436,14 @@ export interface Rig {
   readonly stop: AbortController;
 }
 
+/** No instance has pages. */
+const noPages: PagesDesk = {
+  reachOf: () => undefined,
+  call: () => Promise.reject(godwitError("GODWIT_NOT_FOUND", "no plugin runs here that has pages")),
+};
+
 /** An API over a fake node. `clock` replaces the manual one where real sockets are involved. */
-export function createRig(options: { clock?: Clock; log?: Log } = {}): Rig {
+export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk } = {}): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
   const clock = new ManualClock();
@@ -447,6 +454,7 @@ export function createRig(options: { clock?: Clock; log?: Log } = {}): Rig {
     tokens,
     forwards: fakeForwards(),
     plugins: fakePlugins(),
+    pages: options.pages ?? noPages,
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
     metrics,

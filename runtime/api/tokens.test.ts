@@ -33,15 +33,15 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 test("a token opens its scopes, survives a restart, and is nowhere on disk", async () => {
   const { store, rows } = fakeStore();
   const tokens = await open(store);
-  const { id, secret } = await tokens.create(["send", "read"], "bot");
+  const { id, secret } = await tokens.create(["send", "read", "pages:board"], "bot");
   expect(secret).toMatch(/^gwt_[a-z2-7]{52}$/);
   const again = await open(store, [], 2);
   for (const one of [tokens, again]) {
-    expect(one.scopesOf(secret)).toEqual(["send", "read"]);
+    expect(one.scopesOf(secret)).toEqual(["send", "read", "pages:board"]);
     expect(one.scopesOf(`${secret}x`)).toBeUndefined();
     expect(one.scopesOf("")).toBeUndefined();
     expect(one.list()).toEqual([
-      { id, label: "bot", scopes: ["send", "read"], created_at: "2023-11-14T22:13:20.000Z" },
+      { id, label: "bot", scopes: ["send", "read", "pages:board"], created_at: "2023-11-14T22:13:20.000Z" },
     ]);
   }
   expect(JSON.stringify([...rows])).not.toContain(secret.slice(4, 20));

@@ -10,6 +10,7 @@ import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Store } from "../store/types.ts";
 import type { TokenScope, TokenStore } from "../view/contract/node.ts";
+import { PAGES_SCOPE } from "./schemas.ts";
 
 export const TOKENS_MAX = 256;
 /** Bytes below which a configured secret is refused: 16 characters of anything random cannot be guessed over HTTP. */
@@ -130,7 +131,8 @@ function checkConfigured({ secret, scopes }: ConfiguredToken, index: number): vo
 }
 
 const SCOPES: ReadonlySet<string> = new Set<TokenScope>(["read", "send", "operate", "admin"]);
-const isScope = (value: unknown): value is TokenScope => typeof value === "string" && SCOPES.has(value);
+const isScope = (value: unknown): value is TokenScope =>
+  typeof value === "string" && (SCOPES.has(value) || PAGES_SCOPE.test(value));
 
 function parseEntry(id: string, meta: string): Entry | undefined {
   try {

@@ -308,7 +308,11 @@ export const commands: readonly CommandSpec[] = [
     "make an API token; prints its secret once",
     async () => (await tokens()).create,
     {
-      scope: { value: "SCOPE", help: "read, send, operate or admin; again for more", repeats: true },
+      scope: {
+        value: "SCOPE",
+        help: "read, send, operate, admin or pages:NAME; again for more",
+        repeats: true,
+      },
       label: { value: "TEXT", help: "who holds it" },
     },
   ),

@@ -13,10 +13,10 @@ import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf 
 import {
   SECRET_BYTES_MIN,
   configSchema,
+  type ConfigTokenScope,
   DEFAULT_TRANSPORT,
   type ListenAddress,
   type Settings,
-  type tokenScopes,
 } from "./schema.ts";
 import { type Environment, readSecret, Secret, type SecretBounds } from "@godwit/sdk/secret";
 import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
@@ -40,8 +40,6 @@ export interface PluginConfig {
   /** The plugin's own keys, not yet checked: its own schema does that. */
   readonly options: Readonly<Record<string, unknown>>;
 }
-
-export type ConfigTokenScope = (typeof tokenScopes)[number];
 
 export interface Config {
   readonly node: {

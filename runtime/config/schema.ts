@@ -13,6 +13,7 @@ import { forwardTables } from "./schema-forwards.ts";
 import { machineTable } from "./schema-machine.ts";
 import { pluginTablesOf } from "./schema-plugins.ts";
 import { SECRET_REFERENCE } from "@godwit/sdk/secret";
+import { nearest } from "./suggest.ts";
 import { expectations, HOUR_MS, DAY_MS, duration, size, count, choice } from "./schema-values.ts";
 
 /** Bytes of a secret of the node itself: what opens a mesh or the API is long, and no password. */
@@ -179,13 +180,29 @@ const node = z.strictObject({
     .describe("auto: text on a terminal, one JSON object a line elsewhere."),
 });
 
-export const tokenScopes = ["read", "send", "operate", "admin"] as const;
+const tokenScopes = ["read", "send", "operate", "admin"] as const;
+/** `pages:NAME`: of the table `[services.NAME]`. */
+export type ConfigTokenScope = (typeof tokenScopes)[number] | `pages:${string}`;
+/** Scopes of one token. */
+const TOKEN_SCOPES_MAX = 16;
+const oneOfScopes = `${tokenScopes.map((scope) => `"${scope}"`).join(", ")}, "pages:NAME"`;
+const tokenScope = z
+  .string()
+  .regex(new RegExp(`^(?:${tokenScopes.join("|")}|pages:[a-z0-9_]{1,32})$`))
+  .register(expectations, {
+    type: oneOfScopes,
+    expected: `one of ${oneOfScopes}`,
+    suggest: (value) => {
+      const near = typeof value === "string" ? nearest(value, tokenScopes) : undefined;
+      return near === undefined ? undefined : `"${near}"`;
+    },
+  }) as unknown as z.ZodType<ConfigTokenScope>;
 
 const api = z.strictObject({
   listen: apiListen
     .prefault("127.0.0.1:8000")
     .describe(
-      "Where the HTTP API listens. Beyond /health nothing is answered without a token, except that /mesh and /metrics are free on loopback.",
+      "Where the HTTP API listens. Beyond /health nothing is answered without a token, except that /mesh, /metrics and open paths of pages are free on loopback.",
     ),
   socket: absolutePath("to a unix socket", "<state_dir>/godwit.sock")
     .optional()
@@ -195,15 +212,15 @@ const api = z.strictObject({
       z.strictObject({
         secret: secret.describe("The bearer token itself."),
         scopes: z
-          .array(choice(...tokenScopes))
+          .array(tokenScope)
           .min(1)
-          .max(tokenScopes.length)
+          .max(TOKEN_SCOPES_MAX)
           .register(expectations, {
             type: "list",
-            expected: `a list of one or more of ${tokenScopes.map((scope) => `"${scope}"`).join(", ")}`,
+            expected: `a list of one or more of ${oneOfScopes}`,
           })
           .describe(
-            "What it may do: read messages and events, send, operate peers and names, admin everything.",
+            "What it may do: read messages and events, send, operate peers and names, admin everything of the node; pages:NAME uses what the service NAME shows, and is the only kind to hand to its pages.",
           ),
         label: z
           .string()

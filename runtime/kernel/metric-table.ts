@@ -184,6 +184,16 @@ export const metricTable = {
     help: "packets handed to a neighbour for others",
     labels: [],
   },
+  godwit_pages_cut_total: {
+    kind: "counter",
+    help: "requests for pages that were refused for their form, and bodies that were cut short",
+    labels: ["reason"],
+  },
+  godwit_pages_failed_total: {
+    kind: "counter",
+    help: "requests for pages of plugins that got no answer, or a part of one",
+    labels: ["reason"],
+  },
   godwit_peer_frames_lost_total: {
     kind: "counter",
     help: "frames that waited for a neighbour when its last link went",

@@ -5,6 +5,7 @@ import { openTokenStore } from "../api/tokens.ts";
 import type { PassedListener } from "../api/adopted.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { ForwardTable, NodeView } from "../view/contract/node.ts";
+import type { PagesDesk } from "../view/contract/pages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import type { Ground } from "./ground.ts";
 
@@ -12,6 +13,7 @@ export interface Shown {
   readonly view: NodeView;
   readonly forwards: ForwardTable;
   readonly plugins: PluginDesk;
+  readonly pages: PagesDesk;
   readonly version: string;
   /** Listeners that a service manager opened. */
   readonly passed: readonly PassedListener[];

@@ -92,7 +92,13 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   );
   const forwards = startForwards({ ...ground, mesh, resolve: (node) => view.resolve(node) });
   scope.own(() => forwards.stop());
-  const shown = { view, forwards: forwards.table, plugins: createPluginDesk(host), version };
+  const shown = {
+    view,
+    forwards: forwards.table,
+    plugins: createPluginDesk(host),
+    pages: host.pages,
+    version,
+  };
   const api = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope);
 
   await host.start(pluginInstances(config));

@@ -7,7 +7,7 @@ import type { Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { PluginHost } from "../plugin/host/host.ts";
-import { createIsolation, pluginDoorPolicy, pluginNetPolicy } from "../plugin/isolation.ts";
+import { createIsolation, pluginDoorPolicy, pluginNetPolicy, pluginPagesReach } from "../plugin/isolation.ts";
 import { createMeshBackend } from "../view/mesh-for-plugins.ts";
 import type { HubEvents } from "../view/node-events.ts";
 import { createPeersBackend } from "../view/peers-for-plugins.ts";
@@ -47,6 +47,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     doorPolicy: pluginDoorPolicy,
+    pagesReach: pluginPagesReach,
     mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, hub),
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),

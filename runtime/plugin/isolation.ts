@@ -16,6 +16,7 @@ import {
   grantedOf,
   netPolicyOf,
   type NetPolicy,
+  pagesReachOf,
 } from "./permissions.ts";
 import { type Launched, remotePlugin } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
@@ -85,6 +86,12 @@ export const pluginDoorPolicy = (plugin: Plugin, instance: PluginInstance): Door
     plugin.permissions,
     levelOf(plugin, instance) === "trusted" ? undefined : (instance.grant ?? []),
   );
+
+/** Whether it may have pages: a trusted plugin may, and lets strangers in only where that was granted. */
+export function pluginPagesReach(plugin: Plugin, instance: PluginInstance): "local" | "public" | undefined {
+  const granted = pagesReachOf(grantedOf(plugin.permissions, instance.grant ?? []));
+  return levelOf(plugin, instance) === "trusted" ? (granted ?? "local") : granted;
+}
 
 async function launchUntrusted(
   self: readonly string[],

@@ -6,9 +6,10 @@
  *   broker.connect:HOST:PORT  broker.listen:PORT  broker.udp:PORT      sockets that the node opens; * is any
  *   files.read:/PATH  files.write:/PATH                                folders beside its own; * is any
  *   service:NAME  service.offer:NAME                                   services of other plugins, and its own; * asks for any
+ *   http.pages  http.pages.public                                      pages under /x/; the second: open paths from anywhere
  */
 export type Permission =
-  | { readonly kind: "net.tcp" | "net.udp" }
+  | { readonly kind: "net.tcp" | "net.udp" | "http.pages" | "http.pages.public" }
   | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
   | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
   | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
@@ -22,6 +23,8 @@ export function parsePermission(text: string): Permission | undefined {
   switch (kind) {
     case "net.tcp":
     case "net.udp":
+    case "http.pages":
+    case "http.pages.public":
       return rest.length === 0 ? { kind } : undefined;
     case "net.tcp.connect":
     case "net.tcp.listen": {
@@ -64,7 +67,10 @@ export function covers(asked: Permission, granted: Permission): boolean {
   switch (granted.kind) {
     case "net.tcp":
     case "net.udp":
+    case "http.pages.public":
       return asked.kind === granted.kind;
+    case "http.pages":
+      return asked.kind === granted.kind || asked.kind === "http.pages.public";
     case "net.tcp.connect":
     case "net.tcp.listen":
       return asked.kind === "net.tcp" || (asked.kind === granted.kind && asked.port === granted.port);
@@ -104,6 +110,14 @@ export function grantedOf(asked: readonly string[], granted: readonly string[]):
     .filter((one) => one !== undefined)
     .filter((one) => wanted.some((ask) => covers(ask, one)));
 }
+
+/** Who may come in to the open paths of a plugin's pages: this machine, or whoever reaches the API. Undefined: it has no pages. */
+export const pagesReachOf = (granted: readonly Permission[]): "local" | "public" | undefined =>
+  granted.some(({ kind }) => kind === "http.pages.public")
+    ? "public"
+    : granted.some(({ kind }) => kind === "http.pages")
+      ? "local"
+      : undefined;
 
 /** What the node may open for a plugin. */
 export interface NetPolicy {

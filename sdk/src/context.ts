@@ -6,6 +6,7 @@ import type { Mesh } from "./mesh.ts";
 import type { PluginNet } from "./net.ts";
 import type { HostNetwork } from "./network.ts";
 import type { Overlay } from "./overlay.ts";
+import type { PluginHttp } from "./pages.ts";
 import type { Peers } from "./peers.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
@@ -126,6 +127,8 @@ export interface PluginContext {
 /** What a plugin of namespace `service` gets: the mesh as well. Others move bytes or hints and never see a message. */
 export interface ServiceContext extends PluginContext {
   readonly mesh: Mesh;
+  /** What it shows and takes over HTTP. */
+  readonly http: PluginHttp;
 }
 
 /** What a plugin of namespace `engine` gets as well. */

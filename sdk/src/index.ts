@@ -34,6 +34,19 @@ export {
 } from "./endpoint.ts";
 export type { Overlay, OverlayPeer } from "./overlay.ts";
 export { PEER_MESSAGE_BYTES_MAX, type PeerFacts, type Peers } from "./peers.ts";
+export {
+  isOpenPath,
+  opensPath,
+  PAGE_REQUEST_HEADERS,
+  PAGE_RESPONSE_HEADERS,
+  pageResponseFault,
+  PAGES_LIMITS,
+  type PageHandler,
+  type PageRequest,
+  type PageResponse,
+  type PagesOptions,
+  type PluginHttp,
+} from "./pages.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {

@@ -28,6 +28,7 @@ import { ManualClock } from "./clock.ts";
 import { FakeHostNetwork } from "./host-network.ts";
 import { timerLeaks, WatchedAbort } from "./leak.ts";
 import { FakeMesh } from "./network.ts";
+import { FakePages } from "./pages.ts";
 import { FakePeers } from "./peers.ts";
 import { seededRandom } from "./random.ts";
 import { FakeServices } from "./services.ts";
@@ -93,6 +94,8 @@ export class TestHost {
   readonly network: FakeHostNetwork;
   readonly peers: FakePeers;
   readonly services: FakeServices;
+  /** What it shows over HTTP: `pages.request("/")`. */
+  readonly pages: FakePages;
   readonly accepted: Pipe[] = [];
   readonly drivers: TransportDriver[] = [];
   readonly engines: Engine[] = [];
@@ -141,6 +144,7 @@ export class TestHost {
     this.peers = options.peers ?? new FakePeers();
     this.services = options.services ?? new FakeServices();
     this.#door = this.services.door(`${plugin.namespace}.${this.#instance}`, this.#stopped.signal);
+    this.pages = new FakePages(() => plugin.permissions.some((one) => one.startsWith("http.pages")));
   }
 
   /** As the operator asks. Rejects where the plugin answers nothing, or as it refuses. */
@@ -182,6 +186,7 @@ export class TestHost {
         .filter(({ error }) => error !== undefined)
         .map(({ name, error }) => `task "${name}" failed: ${String(error)}`),
       ...(listenerCount > 0 ? [`${listenerCount} listeners stay on ctx.signal`] : []),
+      ...(this.pages.running > 0 ? [`${this.pages.running} requests for pages have not come to an end`] : []),
       ...(this.mesh.openHandlers > 0 && this.isStopped ? ["handlers stay on ctx.mesh"] : []),
     ];
   }
@@ -202,6 +207,7 @@ export class TestHost {
       new GodwitError("GODWIT_STOPPED", "the plugin has stopped", { kind: "transport", retry: "later" }),
     );
     this.mesh.stop();
+    this.pages.stop();
     this.network.stop();
     this.peers.stop();
     this.endpoints = [];
@@ -280,6 +286,7 @@ export class TestHost {
         return this.#folder;
       },
       mesh: this.mesh,
+      http: this.pages,
       network: this.network,
       peers: this.peers,
       services: this.#door,

@@ -14,6 +14,7 @@ export {
 export { FakeStorage } from "./storage.ts";
 export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
 export { FakeMesh } from "./network.ts";
+export { FakePages, type TestPage, type TestPageRequest } from "./pages.ts";
 export { FakePeers } from "./peers.ts";
 export { FakeServices } from "./services.ts";
 export { FakeHostNetwork } from "./host-network.ts";
@@ -24,6 +25,7 @@ export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
+export { pagesChecks, pagesConformance, type PagesSetup, type SamplePage } from "./conformance/pages.ts";
 export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
 export {
   healActionChecks,

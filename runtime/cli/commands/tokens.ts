@@ -10,7 +10,7 @@ export const create: CommandModule = {
     if (scopes.length === 0)
       throw godwitError(
         "GODWIT_USAGE",
-        "say what it may do: --scope read, send, operate or admin (more than one is fine)",
+        "say what it may do: --scope read, send, operate, admin or pages:NAME (more than one is fine)",
       );
     const client = await context.client();
     const json = { scopes, label: context.option("label") ?? "made on the command line" };

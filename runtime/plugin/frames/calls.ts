@@ -37,6 +37,8 @@ export interface AskOptions {
   /** Borrowed until `ask` returns. */
   readonly bytes?: Uint8Array;
   readonly signal?: AbortSignal | undefined;
+  /** After an abort the far end is told, and the call settles only as it answers: for what lasts there until then. */
+  readonly isPatient?: boolean;
   /** Then the far end is told that nobody wants the answer any more, and the call rejects with GODWIT_PLUGIN_FAILED. */
   readonly timeoutMs?: number;
 }
@@ -111,7 +113,7 @@ export class Calls {
 
   /** Rejects with what the far end says, the signal's reason, GODWIT_QUEUE_FULL, or what `settle` throws. */
   ask<T>(method: string, args: object, settle: Settle<T>, options: AskOptions = {}): Promise<T> {
-    const { bytes = EMPTY, signal, timeoutMs } = options;
+    const { bytes = EMPTY, signal, isPatient = false, timeoutMs } = options;
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
     if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
@@ -132,7 +134,7 @@ export class Calls {
       this.#port.send(PluginFrame.cancel, id);
       reject(reason);
     };
-    const onAbort = () => giveUp(signal?.reason);
+    const onAbort = () => (isPatient ? this.#port.send(PluginFrame.cancel, id) : giveUp(signal?.reason));
     this.#asked.set(id, {
       answer: (value, tail) => {
         if (isGivenUp) return this.#forget(value);

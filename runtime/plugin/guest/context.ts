@@ -9,6 +9,7 @@ import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
 import { createOffers } from "./offers.ts";
+import { createHttp } from "./pages.ts";
 import { createPeers } from "./peers.ts";
 import { createServices } from "./services.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
@@ -114,12 +115,16 @@ export function createContext(parts: ContextParts): GuestContext {
       withdraw: (endpoint) => event({ event: "withdraw", endpoint }),
     },
   };
-  const withMesh = Object.defineProperty(ctx, "mesh", {
+  const onlyOfServices = <T>(name: string, value: T | undefined): PropertyDescriptor => ({
     enumerable: true,
     get() {
-      if (mesh === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
-      return mesh.mesh;
+      if (value === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", `only a service has ctx.${name}`);
+      return value;
     },
+  });
+  const withMesh = Object.defineProperties(ctx, {
+    mesh: onlyOfServices("mesh", mesh?.mesh),
+    http: onlyOfServices("http", mesh === undefined ? undefined : createHttp(parts)),
   }) as typeof ctx & ServiceContext;
 
   return {

@@ -15,6 +15,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
 import type { Offers } from "./offers.ts";
+import type { Pages } from "../pages/pages.ts";
 import { openPeersDoor } from "./peers-door.ts";
 import { allowAll } from "../permissions.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
@@ -27,9 +28,15 @@ export interface ContextHooks {
   hintDropped(): void;
 }
 
+/** What the plugins of one host share. */
+interface Shared {
+  readonly offers: Offers;
+  readonly pages: Pages;
+}
+
 export function createHostContext(
   deps: HostDeps,
-  offers: Offers,
+  { offers, pages }: Shared,
   running: Running,
   plugin: Plugin,
   hooks: ContextHooks,
@@ -45,6 +52,15 @@ export function createHostContext(
   const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
   const { stateDir, deriveSeed, peers, netPolicy } = deps;
   const kind = `${instance.namespace}.${plugin.id}`;
+  const http =
+    instance.namespace === "service"
+      ? pages.door({
+          instance: instance.name,
+          reach: deps.pagesReach === undefined ? "local" : deps.pagesReach(plugin, instance),
+          scope,
+          log,
+        })
+      : undefined;
   const peersDoor =
     peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
   return {
@@ -71,6 +87,10 @@ export function createHostContext(
       return door;
     },
     services: hooks.services(log),
+    get http() {
+      if (http === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.http");
+      return http;
+    },
     ...offers.doors(instance.name, scope),
     instance: instance.name,
     clock,

@@ -13,6 +13,7 @@ import { startWaves } from "./order.ts";
 import { createHostContext } from "./context.ts";
 import { type Candidate, dialInTurn, dialTimeoutMs } from "./dial.ts";
 import { Offers } from "./offers.ts";
+import { Pages } from "../pages/pages.ts";
 import {
   type PluginInstance,
   type RunningPlugin,
@@ -48,6 +49,8 @@ export class PluginHost {
   /** Engines and heal actions of those that run. */
   readonly offers: Offers;
   readonly #board: ServiceBoard;
+  /** What those that run show and take over HTTP. */
+  readonly pages: Pages;
   readonly #restarts;
   readonly #hintsDropped;
   #isStopped = false;
@@ -56,6 +59,7 @@ export class PluginHost {
     this.#deps = deps;
     this.offers = new Offers(deps.clock);
     this.#board = new ServiceBoard(deps.clock, deps.metrics);
+    this.pages = new Pages(deps.clock, deps.metrics);
     this.#restarts = deps.metrics.counter("godwit_plugin_failures_total");
     this.#hintsDropped = deps.metrics.counter("godwit_hints_dropped_total");
   }
@@ -197,7 +201,7 @@ export class PluginHost {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
       const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
       await placed.start(
-        createHostContext(this.#deps, this.offers, running, plugin, {
+        createHostContext(this.#deps, this, running, plugin, {
           services: (ownLog) =>
             this.#board.door({
               source: sourceOf(instance),

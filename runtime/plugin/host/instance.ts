@@ -18,6 +18,7 @@ import type { Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import type { Store } from "../../store/types.ts";
 import type { MeshBackend } from "./mesh-door.ts";
+import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
 import type { DoorPolicy, NetPolicy } from "../permissions.ts";
 
@@ -109,6 +110,8 @@ export interface HostDeps {
   netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
   /** What it may do among the plugins; a host without it lets it do all. */
   doorPolicy?(plugin: Plugin, instance: PluginInstance): DoorPolicy;
+  /** Whether it may have pages; a host without it lets each have some, open to this machine. */
+  pagesReach?(plugin: Plugin, instance: PluginInstance): PagesReach | undefined;
   /** 32 bytes of the node's identity for a label; a host without it runs none that asks for it. */
   deriveSeed?(label: string): Uint8Array;
 }

@@ -24,6 +24,7 @@ import { RemoteMetrics } from "./metrics.ts";
 import { addNetCalls } from "./net.ts";
 import { RemoteOffers } from "./offers.ts";
 import type { RemoteContext, RemoteParts } from "./parts.ts";
+import { addPagesCalls } from "./pages.ts";
 import { addPeersCalls } from "./peers.ts";
 import { addServiceCalls } from "./services.ts";
 import { addStorageCalls } from "./storage.ts";
@@ -152,7 +153,10 @@ class Remote {
     addNetCalls(parts);
     addPeersCalls(parts);
     addServiceCalls(parts);
-    if (plugin.namespace === "service") addMeshCalls(parts);
+    if (plugin.namespace === "service") {
+      addMeshCalls(parts);
+      addPagesCalls(parts);
+    }
     void launched.ended.then((why) => this.#fail(godwitError("GODWIT_PLUGIN_FAILED", why)));
   }
 

@@ -11,7 +11,8 @@ export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
 export type HealthStatus = "ok" | "degraded" | "down";
 export type MessageState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
 export type Box = "inbox" | "outbox" | "transit";
-export type TokenScope = "read" | "send" | "operate" | "admin";
+/** `pages:NAME` opens what the service NAME shows under `/x/NAME/`, and nothing else of the node. */
+export type TokenScope = "read" | "send" | "operate" | "admin" | `pages:${string}`;
 
 export interface HealthView {
   status: HealthStatus;
