@@ -24,6 +24,13 @@ export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
+export {
+  providerChecks,
+  providerConformance,
+  type ProviderSetup,
+  type ServiceSample,
+} from "./conformance/provider.ts";
+export { consumerChecks, consumerConformance, type ConsumerSetup } from "./conformance/consumer.ts";
 export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
 export {
   healActionChecks,
