@@ -60,7 +60,9 @@ beforeAll(async () => {
   await node.until(
     "every plugin to run",
     async () => {
-      const { checks } = (await (await node.api("/health")).json()) as { checks: { name: string; status: string }[] };
+      const { checks } = (await (await node.api("/health")).json()) as {
+        checks: { name: string; status: string }[];
+      };
       return tables.every(({ id }) =>
         checks.some(({ name, status }) => name === `discovery.${nameOf(id)}` && status === "ok"),
       );
@@ -113,7 +115,10 @@ describe.each(mixes)("provider $provider, user $user", ({ provider, user }) => {
     const outcomes = await ask<Record<string, number>>(instance, "flood", { name, count });
     expect(Object.values(outcomes).reduce((sum, of) => sum + of, 0)).toBe(count);
     expect(Object.keys(outcomes).sort()).toEqual(["GODWIT_QUEUE_FULL", "answered"]);
-    await until("room again", async () => !("error" in (await ask<object>(instance, "echo", { name, count: 1 }))));
+    await until(
+      "room again",
+      async () => !("error" in (await ask<object>(instance, "echo", { name, count: 1 }))),
+    );
   }, 60_000);
 
   test("a slow reader holds its sender back; then every message comes, whole, alone and in order, those before a close too", async () => {
@@ -136,7 +141,7 @@ describe.each(mixes)("provider $provider, user $user", ({ provider, user }) => {
   }, 60_000);
 
   test("a handler that throws ends the channel at the other end with its failure", async () => {
-    expect(await ask<unknown>(instance, "throws", { name })).toBe("GODWIT_PLUGIN_FAILED");
+    expect(await ask(instance, "throws", { name })).toBe("GODWIT_PLUGIN_FAILED");
   }, 60_000);
 });
 
@@ -150,30 +155,43 @@ describe.each(levels)("provider %s", (level) => {
         channel: "GODWIT_SERVICE_GONE",
       });
     }
-    await until("its next life", async () => !("error" in (await ask<object>("user-untrusted", "echo", { name, count: 1 }))));
+    await until(
+      "its next life",
+      async () => !("error" in (await ask<object>("user-untrusted", "echo", { name, count: 1 }))),
+    );
   }, 120_000);
 
   test("a user that fails: its call is aborted, its channel ends, and the others are served", async () => {
     for (const user of levels) {
       const before = await ask<Seen>(`radio-${level}`, "seen");
       const gone = ({ closes }: Seen) => closes["GODWIT_SERVICE_GONE"] ?? 0;
-      await until("it to fail", async () => (await ask(`failing-${user}`, "fails", { name: `radio-${level}` }).catch(() => "")) === "fails");
+      await until(
+        "it to fail",
+        async () =>
+          (await ask(`failing-${user}`, "fails", { name: `radio-${level}` }).catch(() => "")) === "fails",
+      );
       await until("its ends", async () => {
         const now = await ask<Seen>(`radio-${level}`, "seen");
         return now.aborted > before.aborted && gone(now) > gone(before);
       });
     }
-    expect(await ask<object>("user-trusted", "echo", { name: `radio-${level}`, count: 1 })).toMatchObject({ length: 1 });
+    expect(await ask<object>("user-trusted", "echo", { name: `radio-${level}`, count: 1 })).toMatchObject({
+      length: 1,
+    });
   }, 120_000);
 });
 
 test("a provider that exits without a word in mid-call is gone", async () => {
-  expect(await ask<unknown>("user-untrusted", "exits-provider", { name: "victim-untrusted" })).toBe("GODWIT_SERVICE_GONE");
+  expect(await ask("user-untrusted", "exits-provider", { name: "victim-untrusted" })).toBe(
+    "GODWIT_SERVICE_GONE",
+  );
 }, 60_000);
 
 test("what was not granted by name is neither used nor offered, at any level that is contained", async () => {
   for (const level of ["contained", "untrusted"] as const) {
-    expect(await ask<object>(`stranger-${level}`, "use", { name: "radio-trusted" })).toEqual({ error: "GODWIT_FORBIDDEN" });
+    expect(await ask<object>(`stranger-${level}`, "use", { name: "radio-trusted" })).toEqual({
+      error: "GODWIT_FORBIDDEN",
+    });
     await expect(ask(`radio-${level}`, "offer-other")).rejects.toThrow("FORBIDDEN");
   }
 }, 60_000);
