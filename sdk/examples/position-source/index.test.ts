@@ -36,7 +36,13 @@ serviceConformance({
   name: "position-source",
   async setup() {
     const { source, close } = await openReceiver();
-    return { plugin, config: { source }, badConfigs: [{ source: "nowhere" }], clockStepMs: 50, dispose: close };
+    return {
+      plugin,
+      config: { source },
+      badConfigs: [{ source: "nowhere" }],
+      clockStepMs: 50,
+      dispose: close,
+    };
   },
 });
 
@@ -69,7 +75,8 @@ test("who asks gets the last position, and what is no position is none", async (
   const position = host.services.door("service.test", stopping.signal).use("position");
   expect((await position.request("last")).json).toBeNull();
   while (receiver.readers.size === 0) await turn();
-  for (const socket of receiver.readers) socket.write('{"class":"SKY"}\nnonsense\n{"class":"TPV","lat":91,"lon":0}\n');
+  for (const socket of receiver.readers)
+    socket.write('{"class":"SKY"}\nnonsense\n{"class":"TPV","lat":91,"lon":0}\n');
   receiver.say(1);
   const deadlineMs = performance.now() + 4_000;
   let json: unknown = null;

@@ -2,7 +2,14 @@
  * position-source: the one plugin that reads the receiver (lines of gpsd's JSON over TCP), and offers what it hears to the others of its node as
  * the service `position`: the request `last`, and channels `follow`. A follower that is slow misses positions and gets the newest.
  */
-import { definePlugin, GodwitError, parseHostPort, type ServiceChannel, type ServiceContext, z } from "@godwit/sdk";
+import {
+  definePlugin,
+  GodwitError,
+  parseHostPort,
+  type ServiceChannel,
+  type ServiceContext,
+  z,
+} from "@godwit/sdk";
 
 const RETRY_MS = 1_000;
 const LINE_CHARS_MAX = 4_096;
