@@ -19,7 +19,7 @@ export function pipeOf(socket: Socket, facts: StreamPipeFacts): StreamPipe {
     facts,
   );
   socket.pause();
-  socket.on("data", (bytes) => pipe.onData(bytes));
+  socket.on("data", (bytes: Buffer) => pipe.onData(bytes));
   socket.on("drain", () => pipe.onDrain());
   socket.on("end", () => pipe.onEnd());
   socket.on("error", (error) => pipe.onGone(error));
