@@ -103,7 +103,8 @@ export interface PluginContext {
   readonly transport: {
     /**
      * Registers the dialling half. Several instances may have one scheme: the first that can dial does. They are asked in the
-     * order in which they were started, each for its own `dialTimeoutMs`, until one has a pipe; only a dial that is given up ends that.
+     * order in which they were started, until one has a pipe, all within the longest `dialTimeoutMs` of them: each has an even part of what is
+     * left, at most its own, the last all the rest. Only a dial that is given up ends that.
      */
     register(driver: TransportDriver): void;
     /** Hands an accepted pipe to the node, which owns it from here. */

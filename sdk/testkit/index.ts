@@ -26,6 +26,13 @@ export { transportChecks, transportConformance, type TransportSubject } from "./
 export { discoveryChecks, discoveryConformance, type DiscoverySetup } from "./conformance/discovery.ts";
 export { serviceChecks, serviceConformance, type ServiceSetup } from "./conformance/service.ts";
 export { pagesChecks, pagesConformance, type PagesSetup, type SamplePage } from "./conformance/pages.ts";
+export {
+  providerChecks,
+  providerConformance,
+  type ProviderSetup,
+  type ServiceSample,
+} from "./conformance/provider.ts";
+export { consumerChecks, consumerConformance, type ConsumerSetup } from "./conformance/consumer.ts";
 export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
 export {
   healActionChecks,

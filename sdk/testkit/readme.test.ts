@@ -8,7 +8,11 @@ test("the README shows code that runs", async () => {
   const blocks = [...(await read("sdk/README.md")).matchAll(/```ts\n([\s\S]*?)```/g)].map(
     ([, code]) => code!,
   );
-  const sources = ["plugins/transport-memory/index.ts", "plugins/transport-memory/conformance.test.ts"];
+  const sources = [
+    "plugins/transport-memory/index.ts",
+    "sdk/testkit/readme-stream.test.ts",
+    "plugins/transport-memory/conformance.test.ts",
+  ];
   // Whole plugins, which test/author/package.test.ts checks and runs; the rest are pieces of these files.
   const pieces = blocks.filter((block) => !block.includes("export default definePlugin"));
   expect(pieces).toHaveLength(sources.length);

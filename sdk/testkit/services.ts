@@ -52,6 +52,8 @@ export class FakeServices {
   refusedCount = 0;
   /** Refused again before `drain`, although nothing had changed: a plugin that does not wait. */
   impatientCount = 0;
+  /** What handlers of channels threw: each ended its channel. */
+  readonly handlerErrors: unknown[] = [];
 
   get offered(): readonly string[] {
     return [...this.#offers.keys()];
@@ -110,12 +112,13 @@ export class FakeServices {
       },
       request: async (ask, message = {}, options = {}) => {
         const sealed = seal(message);
-        const { request } = theOffer().service;
+        const offer = theOffer();
+        const { request } = offer.service;
         if (request === undefined) throw fail("GODWIT_REQUEST_INVALID", "it takes no requests", "protocol");
-        const answer = await this.#within(theOffer(), stopped, options, async (signal) => {
+        const answer = await this.#within(offer, stopped, options, async (signal) => {
           this.requestCount++;
           try {
-            return await request({ ask, consumer: source, ...unseal(sealed) }, signal);
+            return await request.call(offer.service, { ask, consumer: source, ...unseal(sealed) }, signal);
           } finally {
             this.requestCount--;
           }
@@ -130,7 +133,7 @@ export class FakeServices {
         const [near, far] = this.#pair(source, offer, stopped);
         try {
           await this.#within(offer, stopped, options, async () =>
-            channel(far, { ask, consumer: source, ...unseal(sealed) }),
+            channel.call(offer.service, far, { ask, consumer: source, ...unseal(sealed) }),
           );
           return near;
         } catch (error) {
@@ -154,8 +157,9 @@ export class FakeServices {
       this.refusedCount++;
       if (again) this.impatientCount++;
     };
-    const near = new FakeChannel(offer.source, over, refused);
-    const far = new FakeChannel(consumer, over, refused);
+    const hooks = { over, refused, failed: (error: unknown) => void this.handlerErrors.push(error) };
+    const near = new FakeChannel(offer.source, hooks);
+    const far = new FakeChannel(consumer, hooks);
     near.other = far;
     far.other = near;
     const end = (error: GodwitError) => {
@@ -227,11 +231,17 @@ async function orAborted<T>(promise: Promise<T>, signals: readonly AbortSignal[]
   }
 }
 
+interface FakeChannelHooks {
+  over(): void;
+  /** `again`: it was told so before, and no drain came since. */
+  refused(again: boolean): void;
+  failed(error: unknown): void;
+}
+
 class FakeChannel implements ServiceChannel {
   readonly peer: string;
   other: FakeChannel | undefined;
-  readonly #over: () => void;
-  readonly #refused: (again: boolean) => void;
+  readonly #hooks: FakeChannelHooks;
   #handlers: ServiceChannelHandlers | undefined;
   readonly #queue: Sealed[] = [];
   #bytes = 0;
@@ -242,10 +252,9 @@ class FakeChannel implements ServiceChannel {
   #isTold = false;
   #error: GodwitError | undefined;
 
-  constructor(peer: string, over: () => void, refused: (again: boolean) => void) {
+  constructor(peer: string, hooks: FakeChannelHooks) {
     this.peer = peer;
-    this.#over = over;
-    this.#refused = refused;
+    this.#hooks = hooks;
   }
 
   open(handlers: ServiceChannelHandlers): void {
@@ -262,7 +271,7 @@ class FakeChannel implements ServiceChannel {
       other.#queue.length >= SERVICE_LIMITS.windowMessages ||
       other.#bytes + size > SERVICE_LIMITS.windowBytes;
     if (isFull) {
-      this.#refused(other.#owesDrain);
+      this.#hooks.refused(other.#owesDrain);
       other.#owesDrain = true;
       return false;
     }
@@ -291,7 +300,7 @@ class FakeChannel implements ServiceChannel {
     this.#isOver = true;
     this.#error = error;
     this.#queue.length = 0;
-    this.#over();
+    this.#hooks.over();
     this.#wake();
   }
 
@@ -307,7 +316,8 @@ class FakeChannel implements ServiceChannel {
       this.#bytes -= sealed.text.length + sealed.bytes.length;
       try {
         this.#handlers.message(unseal(sealed));
-      } catch {
+      } catch (error) {
+        this.#hooks.failed(error);
         const broken = fail("GODWIT_PLUGIN_FAILED", "the other plugin failed at a message");
         this.other?.end(broken);
         this.end(broken);

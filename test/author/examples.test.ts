@@ -191,6 +191,37 @@ test.skipIf(why !== undefined)(
   180_000,
 );
 
+test("position-source and position-mail: one plugin owns the receiver, another without any socket tells a station where it is", async () => {
+  const [source, mail] = [await packed("position-source"), await packed("position-mail")];
+  const receiver = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open: (socket) => void socket.write('{"class":"VERSION"}\n{"class":"TPV","lat":54.1,"lon":7.9}\n'),
+      data() {},
+    },
+  });
+  try {
+    const a = await lab.lab.add({ callsign: "POS-A" });
+    const b = await lab.lab.add({ callsign: "POS-B", peers: [a.endpoint] });
+    await Promise.all([a.start(), b.start()]);
+    const tables = [
+      `[services.mail]\ntype = "position-mail"\n${trustLines("service:position")}\nto = "POS-B"\n`,
+      `[services.gps]\ntype = "position-source"\n${trustLines("net.tcp", "service.offer:position")}\nsource = "127.0.0.1:${receiver.port}"\n`,
+    ];
+    // The user first: it waits for whoever offers.
+    await install(a, mail, tables[0]!);
+    await install(a, source, tables.join("\n"));
+    await b.until(
+      "word of where A is",
+      async () => (await b.box<{ subject: string }>("inbox")).some(({ subject }) => subject === "position"),
+      30_000,
+    );
+  } finally {
+    receiver.stop(true);
+  }
+}, 120_000);
+
 test("webhook: what is posted at one node arrives at a hook of the other", async () => {
   const found = await packed("webhook");
   const got = Promise.withResolvers<{ signature: string | null; body: Record<string, string> }>();

@@ -68,7 +68,7 @@ test("plugins of the README are type-checked and run against the installed packa
   const plugins = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)]
     .map(([, block]) => block!)
     .filter((block) => block.includes("export default definePlugin"));
-  expect(plugins).toHaveLength(2);
+  expect(plugins).toHaveLength(4);
   const names = await Promise.all(
     plugins.map(async (text) => {
       const id = /id: "([a-z-]+)"/.exec(text)![1]!;
@@ -79,11 +79,13 @@ test("plugins of the README are type-checked and run against the installed packa
   await writeFile(
     join(folder, "readme.test.ts"),
     `import { expect, test } from "bun:test";
-import { healActionConformance, serviceConformance } from "@godwit/sdk/testkit";
+import { consumerConformance, healActionConformance, providerConformance, serviceConformance } from "@godwit/sdk/testkit";
 import { SDK_VERSION, z } from "@godwit/sdk";
 import { Tcp } from "@godwit/sdk/tcp";
 import greeter from "./${names[0]}.ts";
 import forget from "./${names[1]}.ts";
+import thermometer from "./${names[2]}.ts";
+import frost from "./${names[3]}.ts";
 
 test("entry points", () => {
   expect([SDK_VERSION, typeof Tcp, z.string().parse("x")]).toEqual(["0.1.0", "function", "x"]);
@@ -102,6 +104,19 @@ healActionConformance({
       for (const key of ["a", "b"]) await host.storage.set(key, new Uint8Array(1));
     },
     isHealed: async (host) => (await host.storage.keys()).length <= 1,
+  }),
+});
+providerConformance({
+  name: "thermometer",
+  setup: () => ({ plugin: thermometer, config: {}, service: "temperature", requests: [{ ask: "now" }] }),
+});
+consumerConformance({
+  name: "frost-watch",
+  setup: () => ({
+    plugin: frost,
+    config: { to: "DUN-B" },
+    service: "temperature",
+    provider: () => ({ request: async () => ({ json: -1 }) }),
   }),
 });
 `,

@@ -8,8 +8,9 @@ import type {
   MeshStation,
   SentMessage,
 } from "@godwit/sdk";
-import { godwitError } from "../../kernel/errors.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { FlowPipe } from "../frames/flow-pipe.ts";
+import { PluginFrame } from "../frames/frames.ts";
 import { flowFacts } from "./net.ts";
 import type { ContextParts } from "./parts.ts";
 
@@ -22,7 +23,7 @@ export interface GuestMesh {
 /** JSON has no undefined: what the SDK says may be undefined is not there, or null. */
 const orUndefined = <T>(value: unknown): T | undefined => (value === null ? undefined : (value as T));
 
-export function createMesh({ calls, flows, scope }: ContextParts, self: MeshSelf): GuestMesh {
+export function createMesh({ calls, flows, port, scope }: ContextParts, self: MeshSelf): GuestMesh {
   const messages = new Map<number, (message: IncomingMessage) => void | Promise<void>>();
   const sent = new Map<number, (message: SentMessage) => void>();
   const streams = new Map<number, (stream: IncomingMeshStream) => void>();
@@ -124,7 +125,9 @@ export function createMesh({ calls, flows, scope }: ContextParts, self: MeshSelf
         const handler = streams.get(facts.handler);
         if (handler === undefined) stream.reset();
         else handler(stream);
-      } catch {
+      } catch (error) {
+        const fields = { error: asGodwitError(error).message };
+        port.sendParts(PluginFrame.log, 0, { level: "error", event: "onStream handler failed", fields });
         stream.reset();
       }
     },

@@ -1,8 +1,14 @@
 /** `ctx.services` over frames: what the plugin offers is called by the node, what it uses is asked of the node. */
-import type { OfferedService, ServiceChannel, ServiceSending, Services, UsedService } from "@godwit/sdk";
+import type {
+  OfferedService,
+  ServiceChannel,
+  ServiceChannelHandlers,
+  ServiceSending,
+  Services,
+  UsedService,
+} from "@godwit/sdk";
 import { asGodwitError, type GodwitError, godwitError } from "../../kernel/errors.ts";
 import { pluginFailureOf } from "../frames/calls.ts";
-import type { Flows } from "../frames/flow.ts";
 import { FlowPipe } from "../frames/flow-pipe.ts";
 import { decodeParts, encodeParts, PluginFrame } from "../frames/frames.ts";
 import { checkAsk, sealMessage } from "../service/message.ts";
@@ -29,7 +35,7 @@ interface Used {
 }
 
 export function createServices(parts: ContextParts): GuestServices {
-  const { calls, flows, scope } = parts;
+  const { calls, scope } = parts;
   const offers = new Map<string, OfferedService>();
   const used = new Map<string, Used>();
   const check = () => {
@@ -47,7 +53,7 @@ export function createServices(parts: ContextParts): GuestServices {
   });
   calls.add("service.opened", async (args, bytes) => {
     const { name, ask, consumer, json, flow } = args as Told & { readonly flow: number };
-    const channel = channelOf(flows, flow, consumer, "inbound");
+    const channel = channelOf(parts, name, flow, consumer, "inbound");
     const service = offers.get(name);
     if (service?.channel === undefined) throw godwitError("GODWIT_NOT_FOUND", "it takes no channels");
     await service.channel(channel, { ask, consumer, json, bytes: bytes.slice() });
@@ -80,16 +86,15 @@ export function createServices(parts: ContextParts): GuestServices {
         try {
           fn();
         } catch (error) {
-          const { message } = asGodwitError(error);
-          const told = { level: "error", event: "onChange handler failed", fields: { error: message } };
-          parts.port.sendParts(PluginFrame.log, 0, told);
+          logFailure(parts, "onChange handler failed", asGodwitError(error), name);
         }
       }
     },
   };
 }
 
-function createUse({ calls, flows, scope }: ContextParts, name: string, used: () => Used): UsedService {
+function createUse(parts: ContextParts, name: string, used: () => Used): UsedService {
+  const { calls, scope } = parts;
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
@@ -145,7 +150,7 @@ function createUse({ calls, flows, scope }: ContextParts, name: string, used: ()
         { name, ask, json, ...timeOf(timeoutMs) },
         (value) => {
           const { flow, peer } = value as { readonly flow: number; readonly peer: string };
-          return channelOf(flows, flow, peer, "outbound");
+          return channelOf(parts, name, flow, peer, "outbound");
         },
         { bytes, signal },
       );
@@ -153,53 +158,108 @@ function createUse({ calls, flows, scope }: ContextParts, name: string, used: ()
   };
 }
 
-/** One `data` frame is one message. What waits for room at the far end is bounded by the pipe's high-water mark. */
-function channelOf(
-  flows: Flows,
+function logFailure({ port }: ContextParts, event: string, { message }: Error, service: string): void {
+  port.sendParts(PluginFrame.log, 0, { level: "error", event, fields: { service, error: message } });
+}
+
+const channelOf = (
+  parts: ContextParts,
+  service: string,
   id: number,
   peer: string,
   direction: "inbound" | "outbound",
-): ServiceChannel {
-  const flow = new FlowPipe(flows, id, flowFacts("stream", direction));
-  let isFull = false;
-  let owesDrain = false;
-  let isOver = false;
-  let failure: GodwitError | undefined;
-  return {
-    peer,
-    open: (handlers) =>
-      flow.open({
-        data(body) {
-          const { json, bytes } = decodeParts(body);
-          try {
-            handlers.message({ json, bytes: bytes.slice() });
-          } catch (error) {
-            failure = pluginFailureOf(error);
-            flow.reset();
-          }
-        },
-        drain() {
-          isFull = false;
-          if (!owesDrain) return;
-          owesDrain = false;
-          handlers.drain();
-        },
-        closed(error) {
-          isOver = true;
-          handlers.closed(failure ?? error);
-        },
-      }),
-    send(message) {
-      const { text, bytes } = sealMessage(message);
-      if (isOver) return true;
-      if (isFull) {
-        owesDrain = true;
-        return false;
-      }
-      isFull = !flow.write(encodeParts(JSON.parse(text), bytes));
-      return true;
-    },
-    pause: (paused) => flow.pause(paused),
-    close: () => flow.close(),
-  };
+): ServiceChannel =>
+  new GuestChannel(new FlowPipe(parts.flows, id, flowFacts("stream", direction)), peer, (error) =>
+    logFailure(parts, "service channel handler failed", error, service),
+  );
+
+/**
+ * One `data` frame is one message. What waits for room at the far end is bounded by the pipe's high-water mark. A close ends the flow in this
+ * direction alone, without a deadline: what was sent before it waits for its reader for as long as that takes, and goes with the plugin.
+ */
+class GuestChannel implements ServiceChannel {
+  readonly peer: string;
+  readonly #flow: FlowPipe;
+  readonly #onFailure: (error: GodwitError) => void;
+  #handlers: ServiceChannelHandlers | undefined;
+  #isFull = false;
+  #owesDrain = false;
+  #isClosed = false;
+  #failure: GodwitError | undefined;
+  #isTold = false;
+
+  constructor(flow: FlowPipe, peer: string, onFailure: (error: GodwitError) => void) {
+    this.#flow = flow;
+    this.peer = peer;
+    this.#onFailure = onFailure;
+  }
+
+  open(handlers: ServiceChannelHandlers): void {
+    this.#handlers = handlers;
+    if (this.#isClosed) queueMicrotask(() => this.#tell(undefined));
+    else this.#openFlow();
+  }
+
+  send(message: ServiceSending): boolean {
+    const { text, bytes } = sealMessage(message);
+    if (this.#isClosed || !this.#flow.isWritable) return true;
+    if (this.#isFull) {
+      this.#owesDrain = true;
+      return false;
+    }
+    this.#isFull = !this.#flow.write(encodeParts(JSON.parse(text), bytes));
+    return true;
+  }
+
+  pause(paused: boolean): void {
+    if (!this.#isClosed) this.#flow.pause(paused);
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#flow.end();
+    // What the other end has sent is taken and dropped: it must not stand in the way of the end.
+    if (this.#handlers === undefined) this.#openFlow();
+    else this.#flow.pause(false);
+    queueMicrotask(() => this.#tell(undefined));
+  }
+
+  #openFlow(): void {
+    this.#flow.open({
+      data: (body) => this.#onMessage(body),
+      drain: () => this.#onDrain(),
+      closed: (error) => {
+        this.#isClosed = true;
+        this.#tell(this.#failure ?? error);
+      },
+    });
+  }
+
+  #onMessage(body: Uint8Array): void {
+    if (this.#isClosed) return;
+    const { json, bytes } = decodeParts(body);
+    try {
+      this.#handlers?.message({ json, bytes: bytes.slice() });
+    } catch (error) {
+      this.#isClosed = true;
+      this.#failure = pluginFailureOf(error);
+      this.#onFailure(this.#failure);
+      // To the node it means just that, and the other end is told so.
+      this.#flow.reset();
+    }
+  }
+
+  #onDrain(): void {
+    this.#isFull = false;
+    if (!this.#owesDrain || this.#isClosed) return;
+    this.#owesDrain = false;
+    this.#handlers?.drain();
+  }
+
+  #tell(error: Error | undefined): void {
+    if (this.#isTold || this.#handlers === undefined) return;
+    this.#isTold = true;
+    this.#handlers.closed(error);
+  }
 }

@@ -112,13 +112,29 @@ describe("two transports with one scheme", () => {
     });
   });
 
-  test("one that hangs has the time that it asked for, and no more of the other's", async () => {
+  test("all are within the time of one dial, and a first that hangs leaves the second its part", async () => {
     const { host, clock } = await setup(["one", hanging, 5_000], ["two", reaching("two"), 3_000]);
-    expect(host.dialTimeoutMs("x://1")).toBe(8_000);
+    expect(host.dialTimeoutMs("x://1")).toBe(5_000);
     const dialling = remoteOf(host.dial("x://1", never));
-    await clock.advance(5_001);
+    await clock.advance(2_501);
     expect(await dialling).toBe("two");
     expect(clock.nextAtMs()).toBeUndefined();
+  });
+
+  test("four that hang, and one that asked for little, take no longer than the most patient alone", async () => {
+    const { host, clock, asked } = await setup(
+      ["one", hanging, 1_000],
+      ["two", hanging],
+      ["three", hanging, 60_000],
+      ["four", hanging],
+      ["five", reaching("five")],
+    );
+    expect(host.dialTimeoutMs("x://1")).toBe(60_000);
+    const dialling = remoteOf(host.dial("x://1", never));
+    await clock.advance(1_001);
+    expect(asked).toEqual(["one", "two"]);
+    await clock.advance(58_000);
+    expect([await dialling, asked.length]).toEqual(["five", 5]);
   });
 
   test("the last may take what is left, and rejects as it does", async () => {
@@ -143,7 +159,7 @@ describe("two transports with one scheme", () => {
 
   test("a pipe that comes after its transport was given up is closed", async () => {
     const gate = Promise.withResolvers<Pipe>();
-    const { host, clock } = await setup(["one", () => gate.promise, 1_000], ["two", reaching("two")]);
+    const { host, clock } = await setup(["one", () => gate.promise, 1_000], ["two", reaching("two"), 2_000]);
     const dialling = remoteOf(host.dial("x://1", never));
     await clock.advance(1_001);
     expect(await dialling).toBe("two");

@@ -13,20 +13,17 @@ export interface Candidate {
   readonly driver: TransportDriver;
 }
 
-/** Of all of them together; undefined: the default, because there is one that asked for nothing. */
+/** Of all of them together: what the most patient asks for. Undefined: the default, because there is one that asked for nothing. */
 export function dialTimeoutMs(candidates: readonly Candidate[]): number | undefined {
   if (candidates.length === 1 && candidates[0]!.driver.dialTimeoutMs === undefined) return undefined;
-  return Math.min(
-    DIAL_TIMEOUT_MS.max,
-    candidates.reduce((sum, { driver }) => sum + ownTimeoutMs(driver), 0),
-  );
+  return Math.max(...candidates.map(({ driver }) => ownTimeoutMs(driver)));
 }
 
 const ownTimeoutMs = ({ dialTimeoutMs: wanted = DIAL_TIMEOUT_MS.default }: TransportDriver): number =>
   Math.min(DIAL_TIMEOUT_MS.max, Math.max(DIAL_TIMEOUT_MS.min, wanted));
 
 /**
- * One after the other; the last has what is left of the caller's time. Rejects with the signal's reason, with the error of the
+ * One after the other, all within the time of one dial: each has an even part of what is left, at most what it asks for, and the last all the rest. Rejects with the signal's reason, with the error of the
  * only one, or with GODWIT_DIAL_FAILED that names each with its own.
  */
 export async function dialInTurn(
@@ -37,12 +34,14 @@ export async function dialInTurn(
   expected: string | undefined,
 ): Promise<Pipe> {
   const errors: string[] = [];
+  const endsAtMs = clock.monotonicMs() + (dialTimeoutMs(candidates) ?? DIAL_TIMEOUT_MS.default);
   for (const [index, { instance, driver }] of candidates.entries()) {
-    const isLast = index === candidates.length - 1;
+    const left = candidates.length - index;
+    const partMs = Math.min(ownTimeoutMs(driver), Math.max(0, endsAtMs - clock.monotonicMs()) / left);
     try {
-      return isLast
+      return left === 1
         ? await driver.dial(endpoint, signal, expected)
-        : await dialWithin(driver, clock, endpoint, signal, expected);
+        : await dialWithin(driver, partMs, clock, endpoint, signal, expected);
     } catch (error) {
       if (signal.aborted || candidates.length === 1) throw error;
       errors.push(`${instance}: ${asGodwitError(error).message}`);
@@ -51,9 +50,10 @@ export async function dialInTurn(
   throw godwitError("GODWIT_DIAL_FAILED", `no transport reaches ${endpoint}: ${errors.join("; ")}`);
 }
 
-/** By one after which another waits: it has the time that it asks for. */
+/** By one after which another waits. */
 async function dialWithin(
   driver: TransportDriver,
+  withinMs: number,
   clock: Clock,
   endpoint: string,
   signal: AbortSignal,
@@ -68,7 +68,6 @@ async function dialWithin(
   const onAbort = () => giveUp(signal.reason);
   signal.throwIfAborted();
   signal.addEventListener("abort", onAbort, { once: true });
-  const withinMs = ownTimeoutMs(driver);
   const timer = clock.after(withinMs, () =>
     giveUp(godwitError("GODWIT_DIAL_FAILED", `no answer within ${withinMs / 1_000} s`)),
   );

@@ -11,10 +11,12 @@ import {
 } from "@godwit/sdk";
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
+import type { Calls } from "../frames/calls.ts";
 import type { FlowHandlers, FlowSource } from "../frames/flow.ts";
 import { openPump } from "../frames/flow-pump.ts";
 import { decodeParts, encodeParts, PluginFrame } from "../frames/frames.ts";
 import { parseJson } from "../frames/parse.ts";
+import { failChannel } from "../service/channel.ts";
 import type { RemoteParts } from "./parts.ts";
 
 const name = z.string().max(SERVICE_LIMITS.nameChars);
@@ -58,7 +60,7 @@ export function addServiceCalls(parts: RemoteParts): void {
       const flow = flows.newId();
       return {
         json: { flow, peer: channel.peer },
-        after: () => openPump(flows, flow, channelSource(channel), "stream"),
+        after: () => openPump(flows, flow, channelSource(channel, calls), "stream"),
       };
     } catch (error) {
       channel.close();
@@ -106,7 +108,7 @@ function offered(
             const accepted = calls.ask("service.opened", { ...told(opening), flow }, () => {}, {
               bytes: opening.bytes,
             });
-            openPump(flows, flow, channelSource(channel), "stream");
+            openPump(flows, flow, channelSource(channel, calls), "stream");
             try {
               await accepted;
             } catch (error) {
@@ -122,7 +124,7 @@ function offered(
  * A channel as a pump takes it. What the channel has no room for waits here, and no more than the flow's window of it: nothing is given back
  * to the plugin meanwhile.
  */
-function channelSource(channel: ServiceChannel): FlowSource {
+function channelSource(channel: ServiceChannel, calls: Calls): FlowSource {
   let waiting: { readonly json: unknown; readonly bytes: Uint8Array }[] = [];
   let handlers: FlowHandlers | undefined;
   const flush = () => {
@@ -131,11 +133,7 @@ function channelSource(channel: ServiceChannel): FlowSource {
     if (sent > 0) waiting = waiting.slice(sent);
     if (waiting.length === 0) handlers?.drain();
   };
-  let isClosing = false;
-  const close = () => {
-    isClosing = true;
-    channel.close();
-  };
+  let isEnding = false;
   return {
     open(given) {
       handlers = given;
@@ -143,7 +141,7 @@ function channelSource(channel: ServiceChannel): FlowSource {
         message: ({ json, bytes }) => given.data(encodeParts(json, bytes)),
         drain() {
           flush();
-          if (isClosing && waiting.length === 0) channel.close();
+          if (isEnding && waiting.length === 0) channel.close();
         },
         closed(error) {
           waiting = [];
@@ -158,12 +156,22 @@ function channelSource(channel: ServiceChannel): FlowSource {
       return false;
     },
     pause: (paused) => channel.pause(paused),
-    close() {
+    end() {
+      isEnding = true;
       // What was sent before still arrives.
-      if (waiting.length === 0) close();
-      else isClosing = true;
+      if (waiting.length === 0) channel.close();
     },
-    reset: close,
+    close: () => channel.close(),
+    reset() {
+      waiting = [];
+      const why = calls.closedBy;
+      failChannel(
+        channel,
+        why === undefined
+          ? godwitError("GODWIT_PLUGIN_FAILED", "the other plugin failed at a message")
+          : godwitError("GODWIT_SERVICE_GONE", `the other plugin is gone: ${why.message}`),
+      );
+    },
   };
 }
 

@@ -56,6 +56,12 @@ export function openChannelPair(consumer: string, provider: string, hooks: Chann
   };
 }
 
+/** For whoever stands for a plugin outside of the node's thread, which failed over there: both ends end with that error, whatever waits. */
+export function failChannel(channel: ServiceChannel, error: GodwitError): void {
+  if (channel instanceof End) channel.breakOff(error);
+  else channel.close();
+}
+
 class End implements ServiceChannel {
   readonly peer: string;
   other: End | undefined;
@@ -184,10 +190,14 @@ class End implements ServiceChannel {
       run();
     } catch (error) {
       this.#hooks.failed(this.#role, error);
-      const broken = godwitError("GODWIT_PLUGIN_FAILED", `the ${this.#role} failed at a message`, error);
-      this.other?.fail(broken);
-      this.fail(broken);
+      this.breakOff(godwitError("GODWIT_PLUGIN_FAILED", `the ${this.#role} failed at a message`, error));
     }
+  }
+
+  breakOff(error: GodwitError): void {
+    if (this.#isOver) return;
+    this.other?.fail(error);
+    this.fail(error);
   }
 
   #finish(error: GodwitError | undefined): void {
