@@ -193,7 +193,7 @@ export class Pages {
       isOver = true;
       controller.abort(reason);
       // Whatever it still does is its own; the place is free when it has heard.
-      Promise.resolve(source.return?.()).then(free, free);
+      (async () => await source.return?.())().then(free, free);
     };
     return {
       next: async () => {
