@@ -68,24 +68,26 @@ test("plugins of the README are type-checked and run against the installed packa
   const plugins = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)]
     .map(([, block]) => block!)
     .filter((block) => block.includes("export default definePlugin"));
-  expect(plugins).toHaveLength(4);
-  const names = await Promise.all(
+  const ids = await Promise.all(
     plugins.map(async (text) => {
       const id = /id: "([a-z-]+)"/.exec(text)![1]!;
       await writeFile(join(folder, `${id}.ts`), text);
       return id;
     }),
   );
+  // Each of them stands below.
+  expect(ids.toSorted()).toEqual(["board", "forget-keys", "frost-watch", "greeter", "thermometer"]);
   await writeFile(
     join(folder, "readme.test.ts"),
     `import { expect, test } from "bun:test";
-import { consumerConformance, healActionConformance, providerConformance, serviceConformance } from "@godwit/sdk/testkit";
+import { consumerConformance, healActionConformance, pagesConformance, providerConformance, serviceConformance } from "@godwit/sdk/testkit";
 import { SDK_VERSION, z } from "@godwit/sdk";
 import { Tcp } from "@godwit/sdk/tcp";
-import greeter from "./${names[0]}.ts";
-import forget from "./${names[1]}.ts";
-import thermometer from "./${names[2]}.ts";
-import frost from "./${names[3]}.ts";
+import board from "./board.ts";
+import greeter from "./greeter.ts";
+import forget from "./forget-keys.ts";
+import thermometer from "./thermometer.ts";
+import frost from "./frost-watch.ts";
 
 test("entry points", () => {
   expect([SDK_VERSION, typeof Tcp, z.string().parse("x")]).toEqual(["0.1.0", "function", "x"]);
@@ -93,6 +95,10 @@ test("entry points", () => {
 serviceConformance({
   name: "greeter",
   setup: () => ({ plugin: greeter, config: { greeting: "Hello" }, badConfigs: [{ greeting: 1 }] }),
+});
+pagesConformance({
+  name: "board",
+  setup: () => ({ plugin: board, config: {}, pages: [{ path: "/" }, { path: "/waiting" }] }),
 });
 healActionConformance({
   name: "forget-keys",
