@@ -146,8 +146,8 @@ step down; \`GODWIT_TRANSPORTS__LAN__LISTEN='["0.0.0.0:4860"]'\` sets a list. A 
 one, else as text. A variable \`GODWIT_...\` that names no section is an error, except \`GODWIT_CONFIG\`, \`GODWIT_SOCKET\`,
 \`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
 
-**Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\` and \`[services.NAME]\`, where NAME is yours:
-lower-case letters, digits and single underscores. Keys beyond \`type\` and \`enabled\` belong to the plugin:
+**Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\`, \`[services.NAME]\`, \`[engines.NAME]\` and \`[heal.NAME]\`, where NAME is yours:
+lower-case letters, digits and single underscores. Keys beyond \`type\`, \`enabled\`, \`trust\`, \`grant\` and \`accept_missing\` belong to the plugin:
 those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md).
 
 ${sections.join("\n")}`;

@@ -37,9 +37,11 @@ export function pluginTablesOf() {
             .regex(/^[a-z][a-z0-9-]{0,63}$/)
             .register(expectations, {
               type: "plugin id",
-              expected: `the id of a ${kind} plugin, like "${example}"`,
+              expected: `the id of ${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind} plugin, like "${example}"`,
             })
-            .describe(`Which ${kind} plugin this is. All other keys of the table belong to that plugin.`),
+            .describe(
+              `Which ${kind} plugin this is. Keys of the table beyond those that stand here belong to that plugin.`,
+            ),
           enabled: z
             .boolean()
             .default(true)

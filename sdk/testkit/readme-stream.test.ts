@@ -1,10 +1,10 @@
 /** The stream of sdk/README.md over a real socket. */
 import { expect, test } from "bun:test";
 import { connect, createServer } from "node:net";
-import { StreamPipe, type StreamPipeFacts } from "@godwit/sdk";
+import { type Clock, StreamPipe, type StreamPipeFacts } from "@godwit/sdk";
 import type { Socket } from "node:net";
 
-export function pipeOf(socket: Socket, facts: StreamPipeFacts): StreamPipe {
+export function pipeOf(socket: Socket, facts: StreamPipeFacts, clock: Clock): StreamPipe {
   const pipe = new StreamPipe(
     {
       write: (bytes) => (socket.write(new Uint8Array(bytes)), bytes.length),
@@ -17,6 +17,7 @@ export function pipeOf(socket: Socket, facts: StreamPipeFacts): StreamPipe {
       destroy: () => void socket.destroy(),
     },
     facts,
+    { clock }, // cuts a socket whose far end never reads what a close still has to send
   );
   socket.pause();
   socket.on("data", (bytes: Buffer) => pipe.onData(bytes));
@@ -27,6 +28,14 @@ export function pipeOf(socket: Socket, facts: StreamPipeFacts): StreamPipe {
   return pipe;
 }
 
+const clock: Clock = {
+  monotonicMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after(ms, fn) {
+    const timer = setTimeout(fn, ms);
+    return { cancel: () => clearTimeout(timer) };
+  },
+};
 const facts: StreamPipeFacts = {
   direction: "outbound",
   local: "pair://near",
@@ -41,8 +50,12 @@ test("the stream pipe of the README carries bytes over a real socket, holds back
   const server = createServer({ allowHalfOpen: true }, (socket) => accepted.resolve(socket));
   server.listen(0, "127.0.0.1", () => listening.resolve());
   await listening.promise;
-  const near = pipeOf(connect((server.address() as { readonly port: number }).port, "127.0.0.1"), facts);
-  const far = pipeOf(await accepted.promise, { ...facts, direction: "inbound" });
+  const near = pipeOf(
+    connect((server.address() as { readonly port: number }).port, "127.0.0.1"),
+    facts,
+    clock,
+  );
+  const far = pipeOf(await accepted.promise, { ...facts, direction: "inbound" }, clock);
   const ended = [Promise.withResolvers<unknown>(), Promise.withResolvers<unknown>()] as const;
   let taken = 0;
   far.open({
@@ -63,5 +76,28 @@ test("the stream pipe of the README carries bytes over a real socket, holds back
   near.close();
   expect(await Promise.all(ended.map(({ promise }) => promise))).toEqual([undefined, undefined]);
   expect(taken).toBe(written);
+  server.close();
+});
+
+test("a close towards a far end that never reads cuts the socket in the end, and keeps nothing", async () => {
+  const accepted = Promise.withResolvers<Socket>();
+  const listening = Promise.withResolvers<void>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.pause();
+    accepted.resolve(socket);
+  });
+  server.listen(0, "127.0.0.1", () => listening.resolve());
+  await listening.promise;
+  const socket = connect((server.address() as { readonly port: number }).port, "127.0.0.1");
+  const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  const near = pipeOf(socket, facts, clock);
+  const far = await accepted.promise;
+  far.on("error", () => {});
+  near.open({ data() {}, drain() {}, closed() {} });
+  for (let written = 0; written < 16 * 2 ** 20; written += 65_536) near.write(new Uint8Array(65_536));
+  near.close();
+  await gone;
+  expect(socket.destroyed).toBe(true);
+  far.destroy();
   server.close();
 });
