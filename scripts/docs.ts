@@ -78,7 +78,8 @@ ${rows.join("\n")}
 
 ## Of built-in plugins
 
-A plugin's own are named after its type, \`godwit_plugin_TYPE_NAME\`; all instances of a type add up in one. Whatever
+A plugin's own are named after its type, \`godwit_plugin_TYPE_NAME\`; all instances of a type add up in one. One plugin has at most 64 metrics with
+128 sets of label values each; more of these are counted as \`other\`, label values are cut at 64 characters. Whatever
 the plugin, one outside of the node's thread has \`godwit_plugin_TYPE_protocol_errors_total\`: frames of it that broke the protocol.
 
 | metric | kind | labels | what it says |

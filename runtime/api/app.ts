@@ -33,6 +33,7 @@ import { validate } from "./validate.ts";
 const SMALL_JSON_BYTES_MAX = 64 * 1024;
 /** Requests in progress, event streams not counted. */
 export const REQUESTS_MAX = 256;
+const PAGES_ROUTE = "/x/{instance}";
 const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
 export interface ApiOptions {
@@ -101,7 +102,7 @@ export function createApi(options: ApiOptions): Api {
   }
   const pages = new PagesFront({ ...options, door });
   app.all("/x/*", async (c) => {
-    c.set("route", "/x/{instance}");
+    c.set("route", PAGES_ROUTE);
     const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
     return await pages.answer(c.req.raw, connection);
   });
@@ -179,7 +180,13 @@ function observe({ metrics, clock }: ApiOptions) {
     }
     const method = METHODS.has(c.req.method) ? c.req.method : "other";
     const route = c.get("route") ?? "unmatched";
-    requests.add(1, { method, route, status: String((refused ?? c.res).status) });
+    const { status } = refused ?? c.res;
+    // What a plugin answers is its own choice, among hundreds.
+    requests.add(1, {
+      method,
+      route,
+      status: route === PAGES_ROUTE ? `${Math.floor(status / 100)}xx` : `${status}`,
+    });
     durations.observe((clock.monotonicMs() - startedMs) / 1000, { method, route });
     return refused;
   };

@@ -237,6 +237,11 @@ export const metricTable = {
     help: "messages of neighbours' plugins by outcome",
     labels: ["outcome"],
   },
+  godwit_plugin_metrics_refused_total: {
+    kind: "counter",
+    help: "metrics that plugins declared beyond their 64",
+    labels: [],
+  },
   godwit_plugin_service_channels: {
     kind: "gauge",
     help: "channels between plugins that are open",

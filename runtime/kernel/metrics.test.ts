@@ -34,6 +34,25 @@ test("two nodes in one process share nothing", async () => {
   expect(await other.render()).not.toContain("godwit_store_batches_total");
 });
 
+test("a plugin fills nothing, however many names, labels and lives it has", async () => {
+  const metrics = new Metrics();
+  for (let n = 0; n < 200; n++) metrics.pluginCounter(`godwit_plugin_bad_n${n}_total`, "n").add();
+  for (let life = 0; life < 3; life++)
+    for (let n = 0; n < 300; n++)
+      metrics
+        .pluginGauge("godwit_plugin_loud", "l", ["who"])
+        .set(1, { who: `${life}-${n}-${"y".repeat(300)}` });
+  metrics.pluginCounter("godwit_plugin_good_total", "g").add();
+  const lines = (await metrics.render()).split("\n");
+  const of = (start: string) => lines.filter((line) => line.startsWith(start));
+  expect(of("godwit_plugin_bad_")).toHaveLength(64);
+  expect(of("godwit_plugin_loud{")).toHaveLength(129);
+  expect(of('godwit_plugin_loud{who="other"}')).toHaveLength(1);
+  expect(Math.max(...of("godwit_plugin_loud{").map((line) => line.length))).toBeLessThan(120);
+  expect(of("godwit_plugin_metrics_refused_total 136")).toHaveLength(1);
+  expect(of("godwit_plugin_good_total 1")).toHaveLength(1);
+});
+
 test("names are in base units, counters and only they end in _total, buckets ascend, nothing looks like a plugin's", () => {
   for (const [name, { kind, help, labels, buckets }] of Object.entries<MetricRow>(metricTable)) {
     expect(name).toMatch(/^godwit_[a-z][a-z_]+$/);

@@ -21,9 +21,20 @@ export interface HistogramMetric<Label extends string = string> {
   observe(value: number, labels?: Labels<Label>): void;
 }
 
+type AnyLabels = Labels<string>;
+/** Of one plugin, by its first word; all together; and of one metric. */
+const PLUGIN_METRICS_MAX = 64;
+const ALL_PLUGIN_METRICS_MAX = 1_024;
+const PLUGIN_SETS_MAX = 128;
+const LABEL_CHARS_MAX = 64;
+const noMetric = { add() {}, set() {} };
+
 export class Metrics {
   readonly #registry = new Registry();
   readonly #known = new Map<string, CounterMetric | GaugeMetric | HistogramMetric>();
+  /** Sets of label values of each metric of plugins, and metrics of each plugin, whatever became of its lives. */
+  readonly #pluginSets = new Map<string, Set<string>>();
+  readonly #pluginMetrics = new Map<string, number>();
 
   /** Same name again: the same counter. */
   counter<Name extends MetricName<"counter">>(name: Name): CounterMetric<MetricLabel<Name>> {
@@ -73,18 +84,58 @@ export class Metrics {
     });
   }
 
-  /** Of a plugin, which declares it itself; the name carries `godwit_plugin_` and `_total`. */
+  /**
+   * Of a plugin, which declares it itself; the name carries `godwit_plugin_` and `_total`. All lives and instances of a plugin together have
+   * 64 metrics, and 128 sets of label values in each; a value has 64 characters. What is beyond is not shown but counted, or counted as
+   * `other`: a plugin must not be able to fill the node, and need not end for its metrics.
+   */
   pluginCounter(
     name: `godwit_plugin_${string}_total`,
     help: string,
     labels: readonly string[] = [],
   ): CounterMetric {
-    return this.#counter(name, { help, labels });
+    const bounded = this.#pluginLabels(name, labels);
+    if (bounded === undefined) return noMetric;
+    const counter = this.#counter(name, { help, labels });
+    return { add: (value, given) => counter.add(value, bounded(given)) };
   }
 
   /** Of a plugin, as `pluginCounter`. */
   pluginGauge(name: `godwit_plugin_${string}`, help: string, labels: readonly string[] = []): GaugeMetric {
-    return this.#gauge(name, { help, labels });
+    const bounded = this.#pluginLabels(name, labels);
+    if (bounded === undefined) return noMetric;
+    const gauge = this.#gauge(name, { help, labels });
+    return { set: (value, given) => gauge.set(value, bounded(given)) };
+  }
+
+  /** What bounds the labels of a metric; undefined: its plugin has too many. */
+  #pluginLabels(
+    name: string,
+    labels: readonly string[],
+  ): ((given?: AnyLabels) => AnyLabels | undefined) | undefined {
+    let sets = this.#pluginSets.get(name);
+    if (sets === undefined) {
+      const plugin = /^godwit_plugin_[a-z0-9]+/.exec(name)?.[0] ?? name;
+      const count = this.#pluginMetrics.get(plugin) ?? 0;
+      if (count >= PLUGIN_METRICS_MAX || this.#pluginSets.size >= ALL_PLUGIN_METRICS_MAX) {
+        this.counter("godwit_plugin_metrics_refused_total").add();
+        return undefined;
+      }
+      this.#pluginMetrics.set(plugin, count + 1);
+      this.#pluginSets.set(name, (sets = new Set()));
+    }
+    const known = sets;
+    return (given) => {
+      if (given === undefined) return undefined;
+      const cut = Object.fromEntries(
+        labels.map((label) => [label, `${given[label] ?? ""}`.slice(0, LABEL_CHARS_MAX)]),
+      );
+      const key = JSON.stringify(cut);
+      if (known.has(key)) return cut;
+      if (known.size >= PLUGIN_SETS_MAX) return Object.fromEntries(labels.map((label) => [label, "other"]));
+      known.add(key);
+      return cut;
+    };
   }
 
   /** Prometheus text exposition format 0.0.4. */

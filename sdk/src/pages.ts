@@ -15,7 +15,7 @@ export const PAGES_LIMITS = {
   queryChars: 4_096,
   /** Open paths of one instance, and characters of each. */
   openPaths: 64,
-  /** From the request to the answer's status. */
+  /** From the request, or the last piece of its body that came, to the answer's status. */
   answerMs: 30_000,
   /** In a body that streams: without a byte from the plugin, and without the client taking one. */
   idleMs: 45_000,

@@ -532,6 +532,62 @@ describe("floods and plugins that do not answer", () => {
     expect(await counted("godwit_pages_failed_total", "late")).toBe(1);
   });
 
+  test("an upload may take its time: the plugin's 30 s begin when it has all that came", async () => {
+    let feed!: ReadableStreamDefaultController<Uint8Array>;
+    const body = new ReadableStream<Uint8Array>({ start: (controller) => void (feed = controller) });
+    const { call, clock, counted } = rig(async (request) => {
+      let bytes = 0;
+      for await (const piece of request.body) bytes += piece.length;
+      return { body: String(bytes) };
+    });
+    const answer = call("/x/board/up", { method: "POST", token: BOARD, body });
+    for (let second = 0; second < 90; second += 10) {
+      feed.enqueue(new Uint8Array(100_000));
+      await turns(50);
+      await clock.advance(10_000);
+    }
+    feed.close();
+    await turns(50);
+    expect(await (await answer).text()).toBe("900000");
+    expect(await counted("godwit_pages_failed_total", "late")).toBe(0);
+  });
+
+  test("large bodies of bytes or text keep their places until they are taken", async () => {
+    const { call, pages } = rig(({ path }) => ({
+      body: path === "/text" ? "x".repeat(300_000) : new Uint8Array(300_000),
+    }));
+    const answers: Response[] = [];
+    for (let i = 0; i < PAGES_LIMITS.concurrent; i++)
+      answers.push(await call(i % 2 === 0 ? "/x/board/text" : "/x/board/bytes", { token: BOARD }));
+    expect(pages.running).toBe(PAGES_LIMITS.concurrent);
+    expect((await call("/x/board/bytes", { token: BOARD })).status).toBe(429);
+    expect((await answers[0]!.bytes()).length).toBe(300_000);
+    expect((await answers[1]!.bytes()).length).toBe(300_000);
+    expect(pages.running).toBe(PAGES_LIMITS.concurrent - 2);
+    for (const one of answers.slice(2)) await one.body!.cancel();
+    await turns();
+    expect(pages.running).toBe(0);
+  });
+
+  test("a body whose end throws at once gives back its place", async () => {
+    const { call, pages } = rig(() => ({
+      body: {
+        [Symbol.asyncIterator]: () => ({
+          next: async () => ({ done: false as const, value: "piece" }),
+          return: () => {
+            throw new Error("at once");
+          },
+        }),
+      },
+    }));
+    const response = await call("/x/board/", { token: BOARD });
+    const reader = response.body!.getReader();
+    await reader.read();
+    await reader.cancel();
+    await turns();
+    expect(pages.running).toBe(0);
+  });
+
   test("32 at a time an instance; without a token never the last places, and other instances have theirs", async () => {
     const { call, add, pages, counted } = rig(never);
     add("other", () => ({ body: "other" }));

@@ -12,6 +12,7 @@ import {
   type PageRequest,
   PAGES_LIMITS,
   type PluginHttp,
+  type Timer,
 } from "@godwit/sdk";
 import { forwardAborts, orAborted } from "../../kernel/abort.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
@@ -23,6 +24,8 @@ import { BadAnswer, dropAnswer, judgeAnswer, pieceBytes } from "./answer.ts";
 /** Requests of all instances at once, and how many of them may have come without a token. Below what the API holds. */
 export const PAGES_AT_ONCE_MAX = 128;
 export const OPEN_PAGES_AT_ONCE_MAX = 64;
+/** An answer up to here goes out at once, whoever takes it; bytes of more than this in pieces of as much, as they are taken. */
+const WHOLE_BYTES_MAX = 65_536;
 /** A plugin that fails at each request must not fill the log. */
 const LOGS = { perSecond: 0.1, burst: 10 } as const;
 
@@ -124,28 +127,32 @@ export class Pages {
     const release = this.#enter(found, request.isAuthorized);
     const controller = new AbortController();
     const end = forwardAborts(controller, request.signal, found.scope.signal);
-    const deadline = this.#clock.after(PAGES_LIMITS.answerMs, () =>
+    const deadline = new Deadline(this.#clock, () =>
       controller.abort(godwitError("GODWIT_TIMEOUT", `no answer within ${PAGES_LIMITS.answerMs / 1_000} s`)),
     );
+    const body = deadline.apartFrom(request.body);
     const free = () => {
       end();
       release();
     };
     // It is the plugin's until it settles, however long nobody waits for it any more.
-    const answering = (async () => await found.handler({ ...request, signal: controller.signal }))();
+    const answering = (async () => await found.handler({ ...request, body, signal: controller.signal }))();
     try {
-      const { status, headers, body } = judgeAnswer(await orAborted(answering, controller.signal));
-      if (!(body instanceof Uint8Array))
-        return { status, headers, body: this.#stream(body, controller, found, free) };
-      free();
-      return { status, headers, body };
+      const { status, headers, body: made } = judgeAnswer(await orAborted(answering, controller.signal));
+      if (made instanceof Uint8Array && made.length <= WHOLE_BYTES_MAX) {
+        free();
+        return { status, headers, body: made };
+      }
+      // A larger one keeps its place until the client has taken it: nobody may ask for more than is held.
+      const pieces = made instanceof Uint8Array ? piecesOf(made) : made;
+      return { status, headers, body: this.#stream(pieces, controller, found, free) };
     } catch (thrown) {
       const failure = this.#failure(found, thrown, controller.signal);
       controller.abort(failure);
       answering.then(dropAnswer).then(free, free);
       throw failure;
     } finally {
-      deadline.cancel();
+      deadline.end();
     }
   }
 
@@ -241,4 +248,48 @@ export class Pages {
       thrown,
     );
   }
+}
+
+/** For an answer: runs while the plugin has all that came so far, not while its reader waits for the client. */
+class Deadline {
+  readonly #clock: Clock;
+  readonly #passed: () => void;
+  #timer: Timer | undefined;
+  #isOver = false;
+
+  constructor(clock: Clock, passed: () => void) {
+    this.#clock = clock;
+    this.#passed = passed;
+    this.#run();
+  }
+
+  async *apartFrom(body: PageRequest["body"]): AsyncGenerator<Uint8Array, undefined> {
+    const pieces = body[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        this.#timer?.cancel();
+        const step = await pieces.next().finally(() => this.#run());
+        if (step.done === true) return undefined;
+        yield step.value;
+      }
+    } finally {
+      await pieces.return?.();
+    }
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#timer?.cancel();
+  }
+
+  #run(): void {
+    this.#timer?.cancel();
+    if (!this.#isOver) this.#timer = this.#clock.after(PAGES_LIMITS.answerMs, this.#passed);
+  }
+}
+
+/** Of bytes that nobody changes any more. */
+async function* piecesOf(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
+  for (let at = 0; at < bytes.length; at += WHOLE_BYTES_MAX) yield bytes.subarray(at, at + WHOLE_BYTES_MAX);
+  return undefined;
 }

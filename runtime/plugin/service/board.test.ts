@@ -234,6 +234,55 @@ describe("requests", () => {
     expect([asked, await codeOf(used.request("x"))]).toEqual([SERVICE_LIMITS.requests, "GODWIT_QUEUE_FULL"]);
   });
 
+  test("a place is given back by whoever gives up before it is asked, by a provider that throws at once, and by one that never settled and is gone", async () => {
+    const { plugin, clock } = rig();
+    const consumer = plugin("transport.b");
+    const radio = consumer.services.use("radio");
+    const first = plugin("service.a");
+    first.services.offer("radio", {
+      request: ({ ask }) => {
+        if (ask === "throw") throw new Error("at once");
+        return new Promise(() => {});
+      },
+    });
+    const turn = async () => {
+      await settled();
+      await clock.advance(1_000); // the rate is another bound
+    };
+    for (let round = 0; round < 3; round++) {
+      const early = Array.from({ length: SERVICE_LIMITS.requests }, () => {
+        const controller = new AbortController();
+        const asked = radio.request("wait", {}, { signal: controller.signal });
+        controller.abort(godwitError("GODWIT_STOPPED", "given up"));
+        return codeOf(asked);
+      });
+      expect(new Set(await Promise.all(early))).toEqual(new Set(["GODWIT_STOPPED"]));
+      await turn();
+      const thrown = Array.from({ length: SERVICE_LIMITS.requests }, () => codeOf(radio.request("throw")));
+      expect(new Set(await Promise.all(thrown))).toEqual(new Set(["GODWIT_PLUGIN_FAILED"]));
+      await turn();
+    }
+    const hanging = Array.from({ length: SERVICE_LIMITS.requests }, () => codeOf(radio.request("hang")));
+    await turn();
+    expect(await codeOf(radio.request("more"))).toBe("GODWIT_QUEUE_FULL");
+    await first.scope.close();
+    expect(new Set(await Promise.all(hanging))).toEqual(new Set(["GODWIT_SERVICE_GONE"]));
+    plugin("service.a").services.offer("radio", echo);
+    await turn();
+    expect(await codeOf(radio.request("again"))).toBe("fulfilled");
+  });
+
+  test("an offer that is refused is none: whoever tries again gets the name once it is free", async () => {
+    const { plugin } = rig();
+    const first = plugin("service.a");
+    first.services.offer("radio", echo);
+    const second = plugin("service.b");
+    for (let i = 0; i < 3 * SERVICE_LIMITS.offers; i++)
+      expect(thrown(() => second.services.offer("radio", echo))).toBe("GODWIT_SERVICE_TAKEN");
+    await first.scope.close();
+    expect(thrown(() => second.services.offer("radio", echo))).toBe("nothing");
+  });
+
   test("a flood is refused beyond its rate, and counted", async () => {
     const { plugin, metrics, clock } = rig();
     plugin("service.a").services.offer("radio", echo);

@@ -47,6 +47,8 @@ interface Offer {
   readonly log: Log;
   /** Each is told when it ends. */
   readonly open: Set<(error: GodwitError) => void>;
+  /** What gives back the place of each request that it is not done with. */
+  readonly places: Set<() => void>;
 }
 
 export class ServiceBoard {
@@ -68,15 +70,16 @@ export class ServiceBoard {
       if (!isAllowed)
         throw godwitError("GODWIT_FORBIDDEN", `the plugin was not granted ${permission}:${name}; see grant`);
     };
-    let offers = 0;
+    const offered = new Set<string>();
     const used = new Map<string, Use>();
     return {
       offer: (name, service) => {
         checkServiceName(name);
         check(name, policy.mayOffer(name), "service.offer");
-        if (++offers > SERVICE_LIMITS.offers)
+        if (!offered.has(name) && offered.size >= SERVICE_LIMITS.offers)
           throw godwitError("GODWIT_QUEUE_FULL", `a plugin offers at most ${SERVICE_LIMITS.offers} services`);
         this.#offer(name, service, member);
+        offered.add(name);
       },
       use: (name) => {
         checkServiceName(name);
@@ -102,7 +105,7 @@ export class ServiceBoard {
     if (service.request === undefined && service.channel === undefined)
       throw godwitError("GODWIT_REQUEST_INVALID", "a service takes requests, channels or both");
     if (before !== undefined) this.#withdraw(name, before, "was replaced");
-    const offer: Offer = { source, service, log, open: new Set() };
+    const offer: Offer = { source, service, log, open: new Set(), places: new Set() };
     this.#offers.set(name, offer);
     // At once, not when its tasks are over: nobody should wait for what will not come.
     scope.signal.addEventListener("abort", () => this.#withdraw(name, offer, "stopped"), { once: true });
@@ -115,6 +118,8 @@ export class ServiceBoard {
     const error = godwitError("GODWIT_SERVICE_GONE", `${offer.source}, which offers "${name}", ${how}`);
     for (const end of [...offer.open]) end(error);
     offer.open.clear();
+    // What its life never got done is nobody's any more.
+    for (const release of [...offer.places]) release();
     this.#tell(name);
   }
 
@@ -213,15 +218,16 @@ class Use implements UsedService {
     const { request } = offer.service;
     if (request === undefined) throw refused(`"${this.name}" takes no requests`);
     this.#take(this.#requests < SERVICE_LIMITS.requests, "requests that wait for an answer");
-    this.#requests++;
+    const release = this.#takePlace(offer);
+    let isAsked = false;
     try {
       const answer = await this.#within(offer, options, (signal) => {
         const { source } = this.#member;
-        const asking = request.call(offer.service, { ask, consumer: source, ...openMessage(sealed) }, signal);
+        isAsked = true;
+        const asking = (async () =>
+          await request.call(offer.service, { ask, consumer: source, ...openMessage(sealed) }, signal))();
         // Until the provider is done with it, it counts: whoever gives up and asks again gets no further.
-        void Promise.resolve(asking)
-          .catch(() => {})
-          .then(() => this.#requests--);
+        asking.then(release, release);
         return asking;
       });
       const told = openMessage(sealAnswer(answer));
@@ -230,7 +236,19 @@ class Use implements UsedService {
     } catch (error) {
       this.#count(error);
       throw error;
+    } finally {
+      if (!isAsked) release();
     }
+  }
+
+  /** Of a request; what gives it back, once. */
+  #takePlace({ places }: Offer): () => void {
+    this.#requests++;
+    const release = () => {
+      if (places.delete(release)) this.#requests--;
+    };
+    places.add(release);
+    return release;
   }
 
   async openChannel(

@@ -31,7 +31,10 @@ export function checkAsk(ask: string): void {
 }
 
 /** Copies. Throws GODWIT_TOO_BIG, GODWIT_REQUEST_INVALID. */
-export function sealMessage({ json = null, bytes = EMPTY }: ServiceSending): SealedMessage {
+export function sealMessage(sending: ServiceSending): SealedMessage {
+  if (typeof sending !== "object" || (sending as unknown) === null)
+    throw godwitError("GODWIT_REQUEST_INVALID", "a message is an object with json, bytes or both");
+  const { json = null, bytes = EMPTY } = sending;
   const text = textOf(json);
   const jsonBytes = Buffer.byteLength(text);
   if (!(bytes instanceof Uint8Array))
