@@ -59,7 +59,12 @@ describe("tables of plugins", () => {
     );
     const given = { builtin: [...builtin, plugin], installed: [], offered: builtinPlugins };
     const error = await checkPluginTables(config, given).catch((thrown: unknown) => thrown);
-    expect((error as ConfigError).problems[0]!.path).toBe("services.v.door");
+    expect((error as ConfigError).problems[0]).toEqual({
+      path: "services.v.door",
+      expected: "a key",
+      found: "something else (not shown, it may be the secret)",
+      suggestion: '"file:/path", "env:NAME" or "credential:NAME"',
+    });
     expect(`${String(error)} ${JSON.stringify((error as ConfigError).problems)}`).not.toContain("horse");
   });
 

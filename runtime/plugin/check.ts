@@ -9,7 +9,7 @@ import { nearest } from "../config/suggest.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 import { findPlugin } from "./host/instance.ts";
-import { keyOf, validateOptions } from "./host/options.ts";
+import { keyOf, validateOptions, type ValidationResult } from "./host/options.ts";
 
 const sections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";
@@ -127,10 +127,7 @@ async function tableProblems(section: string, table: PluginConfig, plugin: Plugi
       {
         path: formatPath(at),
         expected: issue.message.replace(/^(?:Invalid input: )?expected /, ""),
-        found:
-          issue.params?.isSecret === true || isSecret(path.at(-1))
-            ? "a value that is not shown"
-            : shown(valueAt(table.options, path)),
+        ...foundOf(issue, path, table.options),
       },
     ];
   });
@@ -141,6 +138,21 @@ function valueAt(options: unknown, path: readonly string[]): unknown {
   for (const key of path)
     value = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
   return value;
+}
+
+type Issue = NonNullable<ValidationResult["issues"]>[number];
+
+function foundOf(
+  { params }: Issue,
+  path: readonly string[],
+  options: unknown,
+): Pick<ConfigProblem, "found" | "suggestion"> {
+  if (params?.isSecret === true && typeof params.found === "string")
+    return {
+      found: params.found,
+      ...(typeof params.suggestion === "string" ? { suggestion: params.suggestion } : {}),
+    };
+  return { found: isSecret(path.at(-1)) ? "a value that is not shown" : shown(valueAt(options, path)) };
 }
 
 /** Somebody may have written the secret itself where a reference belongs, and errors end up in logs. */

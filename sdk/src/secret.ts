@@ -119,19 +119,19 @@ export function readSecret(reference: string, env: Environment, bounds: SecretBo
 
 /**
  * A field of a plugin's options, for a zod object: takes a reference out of the node's environment, yields the `Secret`. `what` completes
- * "expected", such as `a password of 8 to 256 bytes`. Its problems show no value, whatever the key is called.
+ * "expected", such as `a password of 8 to 256 bytes`. Its problems show no value, whatever the key is called; what was found there instead, and what to
+ * do, stand in their `params` as a `SecretFault`.
  */
 export function secretField(what: string, bounds: SecretBounds, env: Environment = process.env) {
   return z.pipe(
-    z.string(),
+    z.string({ error: `expected "file:/path", "env:NAME" or "credential:NAME" that names ${what}` }),
     z.transform((reference, context): Secret => {
       const read = readSecret(reference, env, bounds);
       if (read instanceof Secret) return read;
-      const advice = read.suggestion === undefined ? "" : `: ${read.suggestion}`;
       context.issues.push({
         code: "custom",
-        message: `expected ${what}, found ${read.found}${advice}`,
-        params: { isSecret: true },
+        message: `expected ${what}`,
+        params: { isSecret: true, ...read },
         input: HIDDEN,
       });
       return z.NEVER;

@@ -321,8 +321,8 @@ async function loadPlugin(
   const result = await validateOptions(plugin, instance.options);
   if (result.issues === undefined) return { plugin, config: result.value };
   const problems = result.issues.map(
-    ({ message, path, keys }) =>
-      `${(path ?? []).map(keyOf).join(".") || "table"}: ${keys === undefined ? message : `unknown ${keys.join(", ")}`}`,
+    ({ message, path, keys, params }) =>
+      `${(path ?? []).map(keyOf).join(".") || "table"}: ${keys === undefined ? message : `unknown ${keys.join(", ")}`}${typeof params?.found === "string" ? `, found ${params.found}` : ""}`,
   );
   throw godwitError("GODWIT_CONFIG_INVALID", problems.join("; "));
 }

@@ -8,8 +8,9 @@ export interface ValidationResult {
     readonly message: string;
     readonly path?: readonly unknown[];
     readonly keys?: readonly string[];
-    /** Of `secretField`: the value may be a secret and must not be shown. */
-    readonly params?: { readonly isSecret?: unknown } | undefined;
+    /** Of `secretField`: the value may be a secret and must not be shown; what was found is said instead. */
+    readonly params?:
+      { readonly isSecret?: unknown; readonly found?: unknown; readonly suggestion?: unknown } | undefined;
   }[];
 }
 

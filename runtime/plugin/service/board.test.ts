@@ -258,8 +258,8 @@ describe("requests", () => {
       });
       expect(new Set(await Promise.all(early))).toEqual(new Set(["GODWIT_STOPPED"]));
       await turn();
-      const thrown = Array.from({ length: SERVICE_LIMITS.requests }, () => codeOf(radio.request("throw")));
-      expect(new Set(await Promise.all(thrown))).toEqual(new Set(["GODWIT_PLUGIN_FAILED"]));
+      const failed = Array.from({ length: SERVICE_LIMITS.requests }, () => codeOf(radio.request("throw")));
+      expect(new Set(await Promise.all(failed))).toEqual(new Set(["GODWIT_PLUGIN_FAILED"]));
       await turn();
     }
     const hanging = Array.from({ length: SERVICE_LIMITS.requests }, () => codeOf(radio.request("hang")));
