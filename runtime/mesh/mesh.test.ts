@@ -33,7 +33,14 @@ const TEST_KIND = 0xf0;
 
 const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, true>> = {
   ...{ peerUp: true, peerDown: true, linkUp: true, linkDown: true, routeChanged: true, hintHeard: true },
-  ...{ nameConflict: true, trustChanged: true, revoked: true, memberChanged: true, delivered: true },
+  ...{
+    nameConflict: true,
+    trustChanged: true,
+    revoked: true,
+    memberChanged: true,
+    memberForgotten: true,
+    delivered: true,
+  },
   ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
   ...{ peerRestored: true, joined: true, inviteConflict: true },
 };
