@@ -390,10 +390,10 @@ export const configSchema = z.strictObject({
     "What runs on top, one table [services.NAME] for each instance.",
   ),
   engines: pluginTables("engine", "etcd").describe(
-    "Coordination engines of installed plugins, one table [engines.NAME] for each instance. They run only as trusted.",
+    "Coordination engines of installed plugins, one table [engines.NAME] for each instance.",
   ),
   heal: pluginTables("heal-action", "restart-radio").describe(
-    "Heal actions of installed plugins, one table [heal.NAME] for each instance. They run only as trusted.",
+    "Heal actions of installed plugins, one table [heal.NAME] for each instance.",
   ),
   api: api.prefault({}).describe("The HTTP API and its tokens."),
   names,
