@@ -4,6 +4,8 @@ import type { IncomingMeshStream, MeshStream, StreamOptions } from "./stream.ts"
 export const ENGINE_STREAM_LIMITS = {
   /** Streams of an instance at once, opened and taken together, those that nobody has accepted yet among them. */
   streams: 128,
+  /** Of them, those that one other node opened: no node takes all places. */
+  takenPerNode: 16,
   /** Characters of a channel's name; plugin id and channel together have at most 56. */
   channelChars: 32,
 } as const;
@@ -24,7 +26,7 @@ export interface EngineStreams {
   /**
    * Streams that others open to `channel`; `service` of a stream is the channel. One handler a channel on a node: a second throws
    * GODWIT_REQUEST_INVALID, so that several instances of one engine choose channels of their own. It says `accept` or `reset` and
-   * then `open`; one that throws resets the stream. Beyond `ENGINE_STREAM_LIMITS.streams` they are refused before it sees them.
+   * then `open`; one that throws resets the stream. Beyond `ENGINE_STREAM_LIMITS` they are refused before it sees them.
    */
   onStream(channel: string, handler: (stream: IncomingMeshStream) => void): void;
 }

@@ -36,14 +36,14 @@ function setup(isAllowed = true) {
     gate = promise;
     return resolve;
   };
-  const receive = () => {
-    const { far } = fakeStreamPair({ opener: "b", handler: "a" }, "raft:log");
+  const receive = (from = "b") => {
+    const { far } = fakeStreamPair({ opener: from, handler: "a" }, "raft:log");
     services.get("raft:log")!(far);
     return far;
   };
   return { door, scope, services, opened, receive, hold };
 }
-const { streams: STREAMS } = ENGINE_STREAM_LIMITS;
+const { streams: STREAMS, takenPerNode: PER_NODE } = ENGINE_STREAM_LIMITS;
 
 test("a channel goes by the plugin's id on the way, and by its own name at both ends", async () => {
   const { door, services, opened, receive } = setup();
@@ -71,7 +71,7 @@ test("no more streams than its bound, opened and taken together, those on their 
     stream.open(nothing);
     taken.push(stream);
   });
-  for (let n = 1; n < STREAMS; n++) receive();
+  for (let n = 1; n < STREAMS; n++) receive(`node ${n}`);
   const release = hold();
   const opening = door.openStream("LON-B", "log");
   const refused = await door.openStream("LON-B", "log").catch((error: unknown) => error);
@@ -89,6 +89,14 @@ test("no more streams than its bound, opened and taken together, those on their 
   opened[1]!.reset();
   await turn();
   expect(receive().isAccepted).toBe(true);
+});
+
+test("one node takes its share of the places and no more, and the others theirs", () => {
+  const { door, receive } = setup();
+  door.onStream("log", (stream) => stream.accept());
+  const ofB = Array.from({ length: PER_NODE }, () => receive("b"));
+  expect([receive("b").isClosed, receive("c").isAccepted]).toEqual([true, true]);
+  expect(ofB.every(({ isClosed }) => !isClosed)).toBe(true);
 });
 
 test("what it opened and took ends with it, and an opening that comes too late", async () => {

@@ -26,6 +26,8 @@ export interface StreamsDoorDeps {
   readonly log: Log;
   /** Streams at once; no value: as many as the sessions take. */
   readonly streamsMax?: number;
+  /** Of them, those that one other node opened; no value: as many. */
+  readonly takenPerNodeMax?: number;
 }
 
 export function openStreamsDoor({
@@ -33,10 +35,16 @@ export function openStreamsDoor({
   scope,
   log,
   streamsMax = Number.POSITIVE_INFINITY,
+  takenPerNodeMax = streamsMax,
 }: StreamsDoorDeps): EngineStreams {
   const streams = new Set<MeshStream>();
+  /** Of them, those that others opened. */
+  const taken = new Set<MeshStream>();
   let opening = 0;
   const isFull = () => streams.size + opening >= streamsMax;
+  const hasManyOf = (remote: string) =>
+    taken.size >= takenPerNodeMax &&
+    [...taken].filter((stream) => stream.remote === remote).length >= takenPerNodeMax;
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
@@ -56,7 +64,7 @@ export function openStreamsDoor({
       try {
         const stream = await backend.openStream(to, service, { ...options, signal: either });
         if (scope.isClosed) stream.reset();
-        return keep(streams, stream);
+        return keep(stream, [streams]);
       } finally {
         opening--;
       }
@@ -65,11 +73,11 @@ export function openStreamsDoor({
       check();
       scope.own(
         backend.onStream(service, (incoming) => {
-          if (isFull()) {
+          if (isFull() || hasManyOf(incoming.remote)) {
             log.warn("a stream was refused: the plugin has too many", { peer: incoming.remote });
             return incoming.reset();
           }
-          const stream = keep(streams, incoming);
+          const stream = keep(incoming, [streams, taken]);
           try {
             handler({ ...stream, accept: () => incoming.accept() });
           } catch (error) {
@@ -83,9 +91,11 @@ export function openStreamsDoor({
 }
 
 /** What the plugin holds of it: the same stream, which is forgotten here when it is over. */
-function keep(streams: Set<MeshStream>, stream: MeshStream): MeshStream {
-  streams.add(stream);
-  const forget = () => void streams.delete(stream);
+function keep(stream: MeshStream, among: readonly Set<MeshStream>[]): MeshStream {
+  for (const streams of among) streams.add(stream);
+  const forget = () => {
+    for (const streams of among) streams.delete(stream);
+  };
   return {
     remote: stream.remote,
     service: stream.service,
@@ -110,7 +120,7 @@ function keep(streams: Set<MeshStream>, stream: MeshStream): MeshStream {
   };
 }
 
-export interface EngineStreamsDeps extends Omit<StreamsDoorDeps, "streamsMax"> {
+export interface EngineStreamsDeps extends Omit<StreamsDoorDeps, "streamsMax" | "takenPerNodeMax"> {
   /** Id of the engine's plugin. */
   readonly plugin: string;
   /** What was granted. */
@@ -121,7 +131,8 @@ const CHANNEL = new RegExp(`^[a-z0-9._-]{1,${ENGINE_STREAM_LIMITS.channelChars}}
 
 /** Names on the way are `<plugin>:<channel>`, which the backend puts behind a prefix that no service has. */
 export function openEngineStreams({ plugin, isAllowed, ...deps }: EngineStreamsDeps): EngineStreams {
-  const door = openStreamsDoor({ ...deps, streamsMax: ENGINE_STREAM_LIMITS.streams });
+  const { streams, takenPerNode } = ENGINE_STREAM_LIMITS;
+  const door = openStreamsDoor({ ...deps, streamsMax: streams, takenPerNodeMax: takenPerNode });
   const serviceOf = (channel: string): string => {
     if (!isAllowed)
       throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted engine.streams; see grant");
