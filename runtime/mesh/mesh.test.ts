@@ -289,6 +289,22 @@ describe("members on a node that becomes an edge", () => {
   });
 });
 
+test("a member that is gone for a day is forgotten, and whoever hears is told", async () => {
+  const { clock, mesh, heard } = await echoMesh();
+  mesh.start();
+  const gone = formatNodeId(new Uint8Array(32).fill(9));
+  mesh.members.onRoute(gone, true);
+  mesh.members.onRoute(gone, false);
+  await clock.advance(60_000);
+  expect([mesh.members.row(gone)?.state, heard.includes("memberForgotten")]).toEqual(["failed", false]);
+  await clock.advance(25 * 3_600_000);
+  expect([mesh.members.row(gone), heard.filter((kind) => kind === "memberForgotten").length]).toEqual([
+    undefined,
+    1,
+  ]);
+  await settled(clock, mesh.stop());
+});
+
 test("what routing, membership and custody say into a link without room is counted under their names", async () => {
   const { clock, mesh, far, identity, metrics } = await echoMesh();
   const session = neighbour(clock, mesh, identity.id, far, "fast", 8);
