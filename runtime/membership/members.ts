@@ -143,6 +143,11 @@ export class Members {
     for (const member of this.#table.all) yield rowOf(member);
   }
 
+  row(id: NodeId): MemberRow | undefined {
+    const member = this.#table.get(id);
+    return member === undefined ? undefined : rowOf(member);
+  }
+
   neighbourUp(id: NodeId, linkClass: LinkClass): void {
     this.gossip.neighbourUp(id, linkClass, this.own);
     const member = this.#table.get(id) ?? this.#add(id, "self");

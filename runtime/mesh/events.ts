@@ -22,4 +22,6 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   revoked: NodeRecord;
   /** What is concluded about a node changed; `previous` is undefined for a new one. */
   memberChanged: { readonly row: MemberRow; readonly previous: MemberState | undefined };
+  /** Gone for a day, or given up for another: it is among the members no more. */
+  memberForgotten: NodeId;
 }

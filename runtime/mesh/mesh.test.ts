@@ -33,7 +33,14 @@ const TEST_KIND = 0xf0;
 
 const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, true>> = {
   ...{ peerUp: true, peerDown: true, linkUp: true, linkDown: true, routeChanged: true, hintHeard: true },
-  ...{ nameConflict: true, trustChanged: true, revoked: true, memberChanged: true, delivered: true },
+  ...{
+    nameConflict: true,
+    trustChanged: true,
+    revoked: true,
+    memberChanged: true,
+    memberForgotten: true,
+    delivered: true,
+  },
   ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
   ...{ peerRestored: true, joined: true, inviteConflict: true },
 };
@@ -280,6 +287,22 @@ describe("members on a node that becomes an edge", () => {
     expect(pings(slow)).toHaveLength(1);
     await settled(clock, mesh.stop());
   });
+});
+
+test("a member that is gone for a day is forgotten, and whoever hears is told", async () => {
+  const { clock, mesh, heard } = await echoMesh();
+  mesh.start();
+  const gone = formatNodeId(new Uint8Array(32).fill(9));
+  mesh.members.onRoute(gone, true);
+  mesh.members.onRoute(gone, false);
+  await clock.advance(60_000);
+  expect([mesh.members.row(gone)?.state, heard.includes("memberForgotten")]).toEqual(["failed", false]);
+  await clock.advance(25 * 3_600_000);
+  expect([mesh.members.row(gone), heard.filter((kind) => kind === "memberForgotten").length]).toEqual([
+    undefined,
+    1,
+  ]);
+  await settled(clock, mesh.stop());
 });
 
 test("what routing, membership and custody say into a link without room is counted under their names", async () => {

@@ -7,10 +7,18 @@ import type { Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { PluginHost } from "../plugin/host/host.ts";
-import { createIsolation, pluginDoorPolicy, pluginNetPolicy, pluginPagesReach } from "../plugin/isolation.ts";
+import {
+  createIsolation,
+  pluginDoorPolicy,
+  pluginEnginePolicy,
+  pluginNetPolicy,
+  pluginPagesReach,
+} from "../plugin/isolation.ts";
+import { createMembersBackend } from "../view/members-for-plugins.ts";
 import { createMeshBackend } from "../view/mesh-for-plugins.ts";
 import type { HubEvents } from "../view/node-events.ts";
 import { createPeersBackend } from "../view/peers-for-plugins.ts";
+import { createStreamsBackend } from "../view/streams-for-plugins.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { PluginSource } from "./plugins.ts";
@@ -47,7 +55,9 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     doorPolicy: pluginDoorPolicy,
+    enginePolicy: pluginEnginePolicy,
     pagesReach: pluginPagesReach,
+    engines: { members: createMembersBackend(mesh, hub), streams: createStreamsBackend(mesh, "engine:") },
     mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, hub),
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),

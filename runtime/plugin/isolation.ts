@@ -13,6 +13,8 @@ import {
   allowAll,
   type DoorPolicy,
   doorPolicyOf,
+  enginePolicyOf,
+  type EnginePolicy,
   grantedOf,
   netPolicyOf,
   type NetPolicy,
@@ -85,6 +87,12 @@ export const pluginDoorPolicy = (plugin: Plugin, instance: PluginInstance): Door
   doorPolicyOf(
     plugin.permissions,
     levelOf(plugin, instance) === "trusted" ? undefined : (instance.grant ?? []),
+  );
+
+/** What it may of the mesh when it is an engine. */
+export const pluginEnginePolicy = (plugin: Plugin, instance: PluginInstance): EnginePolicy =>
+  enginePolicyOf(
+    levelOf(plugin, instance) === "trusted" ? undefined : grantedOf(plugin.permissions, instance.grant ?? []),
   );
 
 /** Whether it may have pages: a trusted plugin may, and lets strangers in only where that was granted. */

@@ -1,9 +1,11 @@
 import { expect, test } from "bun:test";
-import { covers, grantedOf, netPolicyOf, parsePermission } from "./permissions.ts";
+import { covers, enginePolicyOf, grantedOf, netPolicyOf, parsePermission } from "./permissions.ts";
 
 test.each([
   "net.tcp:1",
   "net.raw",
+  "engine.members:all",
+  "engine.streams:raft",
   "net.tcp.connect:*",
   "net.tcp.listen:0",
   "broker.connect:a",
@@ -42,6 +44,9 @@ test.each([
   ["service:*", "service:*", false],
   ["service.offer:*", "service.offer:*", false],
   ["service:*", "service.offer:radio", false],
+  ["engine.members", "engine.members", true],
+  ["engine.members", "engine.streams", false],
+  ["engine.streams", "engine.members", false],
 ])("who asks for %s may be given %s: %p", (asked, granted, may) => {
   expect(covers(parsePermission(asked)!, parsePermission(granted)!)).toBe(may);
 });
@@ -58,4 +63,18 @@ test("a policy opens what was granted and asked for, and nothing without both", 
   expect(policy.mayListen(1)).toBe(false);
   expect([policy.mayDatagrams(5), policy.mayDatagrams(6)]).toEqual([true, false]);
   expect(netPolicyOf(grantedOf(["broker.connect:*:*"], [])).mayConnect("a", 1)).toBe(false);
+});
+
+test("an engine may of the mesh what both said; a trusted one may all", () => {
+  const both = ["engine.members", "engine.streams"];
+  expect(
+    [undefined, grantedOf(both, ["engine.streams"]), grantedOf(["engine.members"], both), []].map(
+      enginePolicyOf,
+    ),
+  ).toEqual([
+    { mayReadMembers: true, mayStream: true },
+    { mayReadMembers: false, mayStream: true },
+    { mayReadMembers: true, mayStream: false },
+    { mayReadMembers: false, mayStream: false },
+  ]);
 });

@@ -7,9 +7,11 @@
  *   files.read:/PATH  files.write:/PATH                                folders beside its own; * is any
  *   service:NAME  service.offer:NAME                                   services of other plugins, and its own; * asks for any
  *   http.pages  http.pages.public                                      pages under /x/; the second: open paths from anywhere
+ *   engine.members  engine.streams                                     of an engine: who is in the mesh, streams to its like
  */
+export type EnginePermission = "engine.members" | "engine.streams";
 export type Permission =
-  | { readonly kind: "net.tcp" | "net.udp" | "http.pages" | "http.pages.public" }
+  | { readonly kind: "net.tcp" | "net.udp" | "http.pages" | "http.pages.public" | EnginePermission }
   | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
   | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
   | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
@@ -25,6 +27,8 @@ export function parsePermission(text: string): Permission | undefined {
     case "net.udp":
     case "http.pages":
     case "http.pages.public":
+    case "engine.members":
+    case "engine.streams":
       return rest.length === 0 ? { kind } : undefined;
     case "net.tcp.connect":
     case "net.tcp.listen": {
@@ -68,6 +72,8 @@ export function covers(asked: Permission, granted: Permission): boolean {
     case "net.tcp":
     case "net.udp":
     case "http.pages.public":
+    case "engine.members":
+    case "engine.streams":
       return asked.kind === granted.kind;
     case "http.pages":
       return asked.kind === granted.kind || asked.kind === "http.pages.public";
@@ -118,6 +124,18 @@ export const pagesReachOf = (granted: readonly Permission[]): "local" | "public"
     : granted.some(({ kind }) => kind === "http.pages")
       ? "local"
       : undefined;
+
+/** What an engine may of the mesh. */
+export interface EnginePolicy {
+  readonly mayReadMembers: boolean;
+  readonly mayStream: boolean;
+}
+
+/** Undefined: trusted, which may all. */
+export function enginePolicyOf(granted: readonly Permission[] | undefined): EnginePolicy {
+  const has = (kind: EnginePermission) => granted?.some((one) => one.kind === kind) ?? true;
+  return { mayReadMembers: has("engine.members"), mayStream: has("engine.streams") };
+}
 
 /** What the node may open for a plugin. */
 export interface NetPolicy {

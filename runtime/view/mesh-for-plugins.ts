@@ -4,25 +4,16 @@
  */
 import type { Heard } from "../kernel/hub.ts";
 import type { CustodyEvents } from "../custody/custody.ts";
-import type {
-  IncomingMeshStream,
-  IncomingMessage,
-  MeshHop,
-  MeshSelf,
-  MeshStation,
-  SentMessage,
-} from "@godwit/sdk";
+import type { IncomingMessage, MeshHop, MeshSelf, MeshStation, SentMessage } from "@godwit/sdk";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { MeshBackend } from "../plugin/host/mesh-door.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
-import type { ByteStream } from "../stream/byte-stream.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
+import { createStreamsBackend } from "./streams-for-plugins.ts";
 
 const PAGE_MAX = 500;
-/** Services of plugins cannot take the names of the node's own. */
-const SERVICE_PREFIX = "plugin:";
 
 export function createMeshBackend(
   self: MeshSelf & { readonly id: NodeId },
@@ -97,6 +88,7 @@ export function createMeshBackend(
   }
 
   return {
+    ...createStreamsBackend(mesh, "plugin:"),
     self,
     stations,
     send: async (message) => ({ id: await custody.send(message) }),
@@ -116,26 +108,7 @@ export function createMeshBackend(
       body: (id) => custody.inbox.body(id as MessageId),
       remove: (id) => custody.inbox.remove(id as MessageId),
     },
-    async openStream(to, service, options = {}) {
-      return meshStream(
-        await mesh.streams.open(custody.directory.nodeOf(to), `${SERVICE_PREFIX}${service}`, options),
-      );
-    },
-    onStream: (service, handler) =>
-      mesh.streams.handle(`${SERVICE_PREFIX}${service}`, (stream) => handler(meshStream(stream))),
     onArrival: (handler) => hub.on("delivered", ({ entry }) => handler(entry.id)),
     onChanged: (handler) => hub.on("outboxChanged", (entry) => handler(outgoing(entry))),
   };
 }
-
-const meshStream = (stream: ByteStream): IncomingMeshStream => ({
-  remote: stream.remote,
-  service: stream.service.slice(SERVICE_PREFIX.length),
-  metadata: stream.metadata,
-  accept: () => stream.accept(),
-  open: (handlers) => stream.open(handlers),
-  write: (bytes) => stream.write(bytes),
-  end: () => stream.end(),
-  pause: (paused) => stream.pause(paused),
-  reset: () => stream.reset(),
-});

@@ -54,6 +54,7 @@ const translations: Translations = {
     "join",
     ({ inviteId, redeemers }) => says("conflict", { invite: inviteId, nodes: redeemers.join(" ") }),
   ],
+  memberForgotten: undefined,
   memberChanged: ["member", ({ row, previous }) => says(row.state, memberEvent(row, previous))],
   nameConflict: ["name", ({ name, holder, claimant }) => says("conflict", { name, holder, claimant })],
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],

@@ -1,7 +1,9 @@
 import type { Clock } from "./clock.ts";
 import type { Engine } from "./engine.ts";
+import type { EngineStreams } from "./engine-streams.ts";
 import type { HealAction } from "./heal.ts";
 import type { Log } from "./log.ts";
+import type { Members } from "./members.ts";
 import type { Mesh } from "./mesh.ts";
 import type { PluginNet } from "./net.ts";
 import type { HostNetwork } from "./network.ts";
@@ -138,6 +140,10 @@ export interface EngineContext extends PluginContext {
     /** One of each instance. Throws GODWIT_ENGINE_INVALID where its methods do not go with its guarantee. */
     register(engine: Engine): void;
   };
+  /** The nodes of the mesh, and what is concluded of each. */
+  readonly members: Members;
+  /** To its like at other nodes. */
+  readonly streams: EngineStreams;
 }
 
 /** What a plugin of namespace `heal-action` gets as well. */

@@ -79,6 +79,14 @@ export {
   type EngineGuarantee,
   type EngineLease,
 } from "./engine.ts";
+export { ENGINE_STREAM_LIMITS, type EngineStreams } from "./engine-streams.ts";
+export {
+  MEMBERS_PAGE_MAX,
+  type Member,
+  type MemberChange,
+  type Members,
+  type MemberState,
+} from "./members.ts";
 export type { HealAction, HealBudget } from "./heal.ts";
 export {
   SERVICE_LIMITS,

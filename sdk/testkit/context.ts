@@ -25,8 +25,10 @@ import {
   type TransportDriver,
 } from "../src/index.ts";
 import { ManualClock } from "./clock.ts";
+import { FakeStreams } from "./engine-streams.ts";
 import { FakeHostNetwork } from "./host-network.ts";
 import { timerLeaks, WatchedAbort } from "./leak.ts";
+import { FakeMembers } from "./members.ts";
 import { FakeMesh } from "./network.ts";
 import { FakePages } from "./pages.ts";
 import { FakePeers } from "./peers.ts";
@@ -94,6 +96,9 @@ export class TestHost {
   readonly network: FakeHostNetwork;
   readonly peers: FakePeers;
   readonly services: FakeServices;
+  /** What an engine sees of the mesh, and its streams: `streams.receiveStream("log", "b".repeat(52))`. */
+  readonly members = new FakeMembers();
+  readonly streams = new FakeStreams();
   /** What it shows over HTTP: `pages.request("/")`. */
   readonly pages: FakePages;
   readonly accepted: Pipe[] = [];
@@ -208,6 +213,8 @@ export class TestHost {
     );
     this.mesh.stop();
     this.pages.stop();
+    this.members.stop();
+    this.streams.stop();
     this.network.stop();
     this.peers.stop();
     this.endpoints = [];
@@ -311,6 +318,8 @@ export class TestHost {
           if (!this.isStopped) this.overlay = overlay;
         },
       },
+      members: this.members,
+      streams: this.streams,
       engine: { register: (engine) => void (this.isStopped || this.engines.push(engine)) },
       heal: {
         register: (action) => {

@@ -13,6 +13,7 @@ export {
 } from "./context.ts";
 export { FakeStorage } from "./storage.ts";
 export { storageChecks, storageConformance, type StorageSetup } from "./conformance/storage.ts";
+export { FakeMembers } from "./members.ts";
 export { FakeMesh } from "./network.ts";
 export { FakePages, type TestPage, type TestPageRequest } from "./pages.ts";
 export { FakePeers } from "./peers.ts";
@@ -40,4 +41,5 @@ export {
   type HealActionSetup,
   testBudget,
 } from "./conformance/heal-action.ts";
+export { FakeStreams } from "./engine-streams.ts";
 export { FakeStream, fakeStreamPair } from "./streams.ts";

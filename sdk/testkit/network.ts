@@ -16,7 +16,8 @@ import {
   type StreamOptions,
 } from "../src/index.ts";
 import type { ManualClock } from "./clock.ts";
-import { type FakeStream, fakeStreamPair } from "./streams.ts";
+import { FakeStreams } from "./engine-streams.ts";
+import type { FakeStream } from "./streams.ts";
 
 /** A handler that rejected is asked again after so long, doubled each time up to the cap. */
 const RETRY_FIRST_MS = 1_000;
@@ -63,11 +64,7 @@ export class FakeMesh implements Mesh {
   readonly #keys = new Map<string, { readonly id: string; readonly content: string }>();
   readonly #feeds: Feed[] = [];
   #onSent: ((message: SentMessage) => void)[] = [];
-  readonly #onStream = new Map<string, (stream: IncomingMeshStream) => void>();
-  /** Streams that the plugin opened, and who answers them: by default nobody takes one. */
-  readonly openedStreams: FakeStream[] = [];
-  answerStream: (far: FakeStream) => void = (far) => far.reset();
-  readonly #streams = new Set<FakeStream>();
+  readonly #streams = new FakeStreams(this.self.id, Number.POSITIVE_INFINITY);
   #made = 0;
   #isStopped = false;
 
@@ -77,8 +74,20 @@ export class FakeMesh implements Mesh {
   }
 
   get openHandlers(): number {
-    const streams = [...this.#streams].filter(({ isClosed }) => !isClosed).length;
-    return this.#feeds.length + this.#onSent.length + this.#onStream.size + streams;
+    return this.#feeds.length + this.#onSent.length + this.#streams.openCount;
+  }
+
+  /** Streams that the plugin opened. */
+  get openedStreams(): readonly FakeStream[] {
+    return this.#streams.openedStreams;
+  }
+
+  /** Who answers them: by default nobody takes one. */
+  get answerStream(): (far: FakeStream) => void {
+    return this.#streams.answerStream;
+  }
+  set answerStream(answer: (far: FakeStream) => void) {
+    this.#streams.answerStream = answer;
   }
 
   setStations(stations: readonly MeshStation[]): void {
@@ -202,45 +211,23 @@ export class FakeMesh implements Mesh {
   /** The plugin stopped: handlers are forgotten and every method throws from now on. */
   async openStream(to: string, service: string, options: StreamOptions = {}): Promise<MeshStream> {
     this.#check("openStream");
-    if (!ADDRESS.test(to)) throw fail("GODWIT_NAME_UNKNOWN", `no node called ${to}`);
     this.#failOnce();
-    options.signal?.throwIfAborted();
-    const { near, far } = fakeStreamPair(
-      { opener: this.self.id, handler: to },
-      service,
-      options.metadata && new Uint8Array(options.metadata),
-    );
-    this.openedStreams.push(near);
-    this.#streams.add(near);
-    const decided = far.decided();
-    queueMicrotask(() => this.answerStream(far));
-    await decided;
-    return near;
+    return await this.#streams.openStream(to, service, options);
   }
 
   onStream(service: string, handler: (stream: IncomingMeshStream) => void): void {
     this.#check("onStream");
-    if (this.#onStream.has(service))
-      throw fail("GODWIT_REQUEST_INVALID", `the service "${service}" has a handler already`);
-    this.#onStream.set(service, handler);
+    this.#streams.onStream(service, handler);
   }
 
   /** Another node opens a stream to the plugin. Rejects with GODWIT_STREAM_REFUSED when it is not taken. */
-  async receiveStream(service: string, from: string, metadata?: Uint8Array): Promise<FakeStream> {
-    const { near, far } = fakeStreamPair({ opener: from, handler: this.self.id }, service, metadata);
-    this.#streams.add(far);
-    const handler = this.#onStream.get(service);
-    const decided = far.decided();
-    if (handler === undefined) far.reset();
-    else handler(far);
-    await decided;
-    return near;
+  receiveStream(service: string, from: string, metadata?: Uint8Array): Promise<FakeStream> {
+    return this.#streams.receiveStream(service, from, metadata);
   }
 
   stop(): void {
     this.#isStopped = true;
-    this.#onStream.clear();
-    for (const stream of this.#streams) stream.reset();
+    this.#streams.stop();
     for (const { timers } of this.#feeds) for (const timer of timers) timer.cancel();
     this.#feeds.length = 0;
     this.#onSent = [];

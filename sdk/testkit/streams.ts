@@ -27,6 +27,11 @@ export class FakeStream implements IncomingMeshStream {
     this.metadata = metadata;
   }
 
+  /** Bytes written here that nobody has read at the far end. */
+  get unreadAtFarEnd(): number {
+    return this.far === undefined || this.isClosed ? 0 : this.far.#waitingBytes;
+  }
+
   /** Resolves once the handler has accepted it. Rejects with GODWIT_STREAM_REFUSED. */
   decided(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -10,7 +10,7 @@ export const publisher = generateIdentity(systemRandom);
 
 export interface TestPackage {
   readonly id: string;
-  readonly namespace: "transport" | "discovery" | "service";
+  readonly namespace: "transport" | "discovery" | "service" | "engine";
   readonly version?: string;
   readonly permissions?: readonly string[];
   readonly runtime?: "godwit" | "exec";

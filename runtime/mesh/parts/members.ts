@@ -43,6 +43,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     onEpochTooLow: (epoch) => void kept.boot.raiseBootEpoch(epoch).catch(() => {}),
     changed: (row, previous) => events.emit("memberChanged", { row, previous }),
     persist: (id, fact) => {
+      if (fact === undefined) events.emit("memberForgotten", id);
       unsaved.set(id, fact);
       saving ??= clock.after(COMMIT_MS, () => {
         saving = undefined;

@@ -5,6 +5,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { openPump } from "../frames/flow-pump.ts";
 import { PluginFrame } from "../frames/frames.ts";
+import { createMembers } from "./members.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNet } from "./net.ts";
@@ -12,6 +13,7 @@ import { createOffers } from "./offers.ts";
 import { createHttp } from "./pages.ts";
 import { createPeers } from "./peers.ts";
 import { createServices } from "./services.ts";
+import { createStreams } from "./streams.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
 import type { ContextParts } from "./parts.ts";
 import { createLog } from "./log.ts";
@@ -32,6 +34,8 @@ export function createContext(parts: ContextParts): GuestContext {
   const metrics = createMetrics(port, systemClock);
   scope.own(() => metrics.stop());
   const mesh = configure.self === undefined ? undefined : createMesh(parts, configure.self);
+  const isEngine = configure.namespace === "engine";
+  const streams = isEngine ? createStreams(parts, "streams") : undefined;
   const { peers, onRequest, ...peersFrames } = createPeers(parts);
   const offers = createOffers(parts);
   const { services, ...servicesFrames } = createServices(parts);
@@ -56,7 +60,7 @@ export function createContext(parts: ContextParts): GuestContext {
     }
   });
 
-  const ctx: EngineContext & HealContext = {
+  const ctx: Omit<EngineContext, "members" | "streams"> & HealContext = {
     instance: configure.instance,
     clock: systemClock,
     random: systemRandom,
@@ -115,17 +119,19 @@ export function createContext(parts: ContextParts): GuestContext {
       withdraw: (endpoint) => event({ event: "withdraw", endpoint }),
     },
   };
-  const onlyOfServices = <T>(name: string, value: T | undefined): PropertyDescriptor => ({
+  const onlyOf = <T>(whom: string, name: string, value: T | undefined): PropertyDescriptor => ({
     enumerable: true,
     get() {
-      if (value === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", `only a service has ctx.${name}`);
+      if (value === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", `only ${whom} has ctx.${name}`);
       return value;
     },
   });
   const withMesh = Object.defineProperties(ctx, {
-    mesh: onlyOfServices("mesh", mesh?.mesh),
-    http: onlyOfServices("http", mesh === undefined ? undefined : createHttp(parts)),
-  }) as typeof ctx & ServiceContext;
+    mesh: onlyOf("a service", "mesh", mesh?.mesh),
+    http: onlyOf("a service", "http", mesh === undefined ? undefined : createHttp(parts)),
+    members: onlyOf("an engine", "members", isEngine ? createMembers(parts) : undefined),
+    streams: onlyOf("an engine", "streams", streams?.streams),
+  }) as typeof ctx & ServiceContext & EngineContext;
 
   return {
     ctx: withMesh,
@@ -140,7 +146,7 @@ export function createContext(parts: ContextParts): GuestContext {
     },
     onOpen(id, opened, bytes) {
       if (opened.what === "connection") net.onOpen(id, opened);
-      else mesh?.onOpen(id, opened, bytes);
+      else (mesh ?? streams)?.onOpen(id, opened, bytes);
     },
   };
 }

@@ -12,12 +12,14 @@ import type {
   Services,
 } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
+import { openMembersDoor } from "./members-door.ts";
 import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
 import type { Offers } from "./offers.ts";
 import type { Pages } from "../pages/pages.ts";
 import { openPeersDoor } from "./peers-door.ts";
-import { allowAll } from "../permissions.ts";
+import { openEngineStreams } from "./streams-door.ts";
+import { allowAll, enginePolicyOf } from "../permissions.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 import { type HostDeps, type Running, sourceOf } from "./instance.ts";
 
@@ -61,6 +63,8 @@ export function createHostContext(
           log,
         })
       : undefined;
+  const engineDoors =
+    instance.namespace === "engine" ? openEngineDoors(deps, running, plugin, log) : undefined;
   const peersDoor =
     peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
   return {
@@ -85,6 +89,16 @@ export function createHostContext(
     get mesh() {
       if (door === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.mesh");
       return door;
+    },
+    get members() {
+      if (engineDoors === undefined)
+        throw godwitError("GODWIT_PLUGIN_FAILED", "only an engine has ctx.members");
+      return engineDoors.members;
+    },
+    get streams() {
+      if (engineDoors === undefined)
+        throw godwitError("GODWIT_PLUGIN_FAILED", "only an engine has ctx.streams");
+      return engineDoors.streams;
     },
     services: hooks.services(log),
     get http() {
@@ -139,5 +153,21 @@ export function createHostContext(
       },
       withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
     },
+  };
+}
+
+/** What an engine gets of the mesh. */
+function openEngineDoors(
+  { engines, enginePolicy, clock }: HostDeps,
+  { instance, scope }: Running,
+  plugin: Plugin,
+  log: Log,
+): Pick<EngineContext, "members" | "streams"> | undefined {
+  if (engines === undefined) return undefined;
+  const { mayReadMembers, mayStream } = enginePolicy?.(plugin, instance) ?? enginePolicyOf(undefined);
+  const { members, streams } = engines;
+  return {
+    members: openMembersDoor({ backend: members, isAllowed: mayReadMembers, scope, clock, log }),
+    streams: openEngineStreams({ backend: streams, isAllowed: mayStream, plugin: plugin.id, scope, log }),
   };
 }

@@ -17,10 +17,12 @@ import type { Backoff, CrashBudget } from "../../kernel/backoff.ts";
 import type { Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import type { Store } from "../../store/types.ts";
+import type { MembersBackend } from "./members-door.ts";
 import type { MeshBackend } from "./mesh-door.ts";
 import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
-import type { DoorPolicy, NetPolicy } from "../permissions.ts";
+import type { DoorPolicy, EnginePolicy, NetPolicy } from "../permissions.ts";
+import type { StreamsBackend } from "./streams-door.ts";
 
 /** Its manifest may name plugins that have to run before it. */
 export interface RequiringPlugin extends Plugin {
@@ -100,6 +102,8 @@ export interface HostDeps {
   readonly peers?: PeersBackend;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */
   readonly mesh?: MeshBackend;
+  /** What engines get as `ctx.members` and `ctx.streams`; a host without it runs none that asks for them. */
+  readonly engines?: { readonly members: MembersBackend; readonly streams: StreamsBackend };
   /** Where `ctx.storage` lies; a host without one runs none that asks for it. */
   readonly store?: Store;
   /** Where `ctx.folder` lies; a host without one runs none that asks for it. */
@@ -110,6 +114,8 @@ export interface HostDeps {
   netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
   /** What it may do among the plugins; a host without it lets it do all. */
   doorPolicy?(plugin: Plugin, instance: PluginInstance): DoorPolicy;
+  /** What an engine may of the mesh; a host without it lets it do all. */
+  enginePolicy?(plugin: Plugin, instance: PluginInstance): EnginePolicy;
   /** Whether it may have pages; a host without it lets each have some, open to this machine. */
   pagesReach?(plugin: Plugin, instance: PluginInstance): PagesReach | undefined;
   /** 32 bytes of the node's identity for a label; a host without it runs none that asks for it. */

@@ -2,18 +2,10 @@
  * `ctx.mesh`: the node's mesh as handed to one service. Owns what ends with the plugin: its handlers, the messages that
  * wait for them, its right to call at all. Never knows routes or the store; the node gives it a `MeshBackend`.
  */
-import type {
-  Clock,
-  IncomingMeshStream,
-  IncomingMessage,
-  Log,
-  Mesh,
-  MeshStream,
-  SentMessage,
-  Timer,
-} from "@godwit/sdk";
+import type { Clock, IncomingMessage, Log, Mesh, SentMessage, Timer } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { openStreamsDoor, type StreamsBackend } from "./streams-door.ts";
 
 /** What a handler refused comes again after so long, doubled each time. */
 const RETRY_FIRST_MS = 1_000;
@@ -23,12 +15,11 @@ const STALE_IDS_MAX = 1_024;
 const PAGE = 500;
 
 /** The node as services see it; `view/mesh-for-plugins.ts` implements it over the living mesh. */
-export interface MeshBackend extends Omit<Mesh, "onMessage" | "onSent" | "onStream"> {
+export interface MeshBackend
+  extends Omit<Mesh, "onMessage" | "onSent" | "onStream" | "openStream">, StreamsBackend {
   /** Calls synchronously for each message after it is durably in the inbox. Answers how to stop. */
   onArrival(handler: (id: string) => void): () => void;
   onChanged(handler: (message: SentMessage) => void): () => void;
-  /** Answers how to stop. Throws GODWIT_REQUEST_INVALID. */
-  onStream(service: string, handler: (stream: IncomingMeshStream) => void): () => void;
 }
 
 export interface DoorDeps {
@@ -43,8 +34,8 @@ export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
   const { inbox } = backend;
-  const streams = new Streams(scope);
   return {
+    ...openStreamsDoor({ backend, scope, log }),
     self: backend.self,
     stations: () => (check(), backend.stations()),
     send: async (message) => (check(), await backend.send(message)),
@@ -66,30 +57,6 @@ export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
         }),
       );
     },
-    async openStream(to, service, options = {}) {
-      check();
-      const either = AbortSignal.any([
-        scope.signal,
-        ...(options.signal === undefined ? [] : [options.signal]),
-      ]);
-      const stream = await backend.openStream(to, service, { ...options, signal: either });
-      if (scope.isClosed) stream.reset();
-      return streams.add(stream);
-    },
-    onStream(service, handler) {
-      check();
-      scope.own(
-        backend.onStream(service, (incoming) => {
-          const stream = streams.add(incoming);
-          try {
-            handler({ ...stream, accept: () => incoming.accept() });
-          } catch (error) {
-            log.error("onStream handler failed", { error: asGodwitError(error) });
-            stream.reset();
-          }
-        }),
-      );
-    },
     inbox: {
       get count() {
         return inbox.count;
@@ -100,45 +67,6 @@ export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
       remove: async (id) => (check(), await inbox.remove(id)),
     },
   };
-}
-
-/** Streams of one plugin, which end with it. */
-class Streams {
-  readonly #streams = new Set<MeshStream>();
-
-  constructor(scope: Scope) {
-    scope.own(() => {
-      for (const stream of [...this.#streams]) stream.reset();
-    });
-  }
-
-  /** What the plugin holds of it: the same stream, which is forgotten here when it is over. */
-  add(stream: MeshStream): MeshStream {
-    this.#streams.add(stream);
-    const forget = () => void this.#streams.delete(stream);
-    return {
-      remote: stream.remote,
-      service: stream.service,
-      metadata: stream.metadata,
-      write: (bytes) => stream.write(bytes),
-      end: () => stream.end(),
-      pause: (paused) => stream.pause(paused),
-      open: (handlers) =>
-        stream.open({
-          data: (bytes) => handlers.data(bytes),
-          end: () => handlers.end(),
-          drain: () => handlers.drain(),
-          closed(error) {
-            forget();
-            handlers.closed(error);
-          },
-        }),
-      reset() {
-        forget();
-        stream.reset();
-      },
-    };
-  }
 }
 
 /** One handler's messages: those of the inbox, then what comes, one at a time, again while it rejects. */

@@ -19,6 +19,7 @@ import {
   PluginFrame,
 } from "../frames/frames.ts";
 import { parseBody } from "../frames/parse.ts";
+import { addEngineCalls } from "./engines.ts";
 import { addMeshCalls } from "./mesh.ts";
 import { RemoteMetrics } from "./metrics.ts";
 import { addNetCalls } from "./net.ts";
@@ -157,6 +158,7 @@ class Remote {
       addMeshCalls(parts);
       addPagesCalls(parts);
     }
+    if (plugin.namespace === "engine") addEngineCalls(parts);
     void launched.ended.then((why) => this.#fail(godwitError("GODWIT_PLUGIN_FAILED", why)));
   }
 

@@ -1,5 +1,5 @@
 /** Streams over the mesh of a plugin outside of the node's thread: the node's side of those calls, and how a stream becomes a flow. */
-import type { IncomingMeshStream, MeshStream, StreamOptions } from "@godwit/sdk";
+import type { EngineStreams, IncomingMeshStream } from "@godwit/sdk";
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
 import type { Flows, FlowSource } from "../frames/flow.ts";
@@ -19,12 +19,6 @@ export class HandlerCount {
     if (++this.#count > HANDLERS_MAX)
       throw godwitError("GODWIT_QUEUE_FULL", `a plugin registers at most ${HANDLERS_MAX} handlers`);
   }
-}
-
-/** Whoever opens streams and takes them: `ctx.mesh` of a service, `ctx.streams` of an engine. */
-export interface StreamsDoor {
-  openStream(to: string, service: string, options?: StreamOptions): Promise<MeshStream>;
-  onStream(service: string, handler: (stream: IncomingMeshStream) => void): void;
 }
 
 interface Endable {
@@ -66,7 +60,7 @@ const acceptSchema = z.object({ flow: z.number().int() });
 export function addStreamCalls(
   { calls, port, flows }: RemoteParts,
   prefix: string,
-  door: StreamsDoor,
+  door: EngineStreams,
   handlers: HandlerCount,
 ): void {
   const accepts = new Map<number, () => void>();

@@ -1,6 +1,7 @@
 /** What Godwit expects of every coordination engine: keys, what its guarantee says, and no more than that. */
 import type { Engine } from "../../src/index.ts";
 import { type Check, demand, quiet, register, type Runner, settled, type Subject, until } from "./check.ts";
+import { engineMeshChecks } from "./engine-mesh.ts";
 import { hostOf, lifecycleChecks, onHost, type PluginSetup, stepOf, succeeds } from "./lifecycle.ts";
 
 export type EngineSetup = PluginSetup;
@@ -159,6 +160,7 @@ export const engineChecks: readonly Check<EngineSetup>[] = [
   { name: "a call that was aborted rejects with the reason", run: checkAbort },
   { name: "quorum and strong: compare and set lets one of many win", run: onlyOrdered(checkCas) },
   { name: "quorum and strong: a lease has one holder, and tokens grow", run: onlyOrdered(checkLease) },
+  ...engineMeshChecks,
   ...lifecycleChecks,
 ];
 
