@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
+import { sdkEntries } from "../../scripts/sdk.ts";
 import { AuthorLab } from "./author-lab.ts";
 
 const kinds = ["transport", "discovery", "service", "engine", "heal-action"] as const;
@@ -29,6 +30,20 @@ test.each(kinds)("%s: new, check, test and pack without a touch", async (kind) =
   await fine("plugin pack .", folder);
   const manifest = JSON.parse(await readFile(join(folder, "godwit-plugin.json"), "utf8")) as { id: string };
   expect(manifest.id).toBe(`my-${kind}`);
+});
+
+test("every entry point of the SDK is found by check and by test in an author's folder", async () => {
+  await fine("plugin new my-imports --kind service");
+  const folder = join(lab.folder, "my-imports");
+  const entries = Object.keys(sdkEntries);
+  const imports = entries.map((name, at) => `import * as sdk${at} from "${name}";\n`).join("");
+  const all = entries.map((_, at) => `sdk${at}`).join(", ");
+  await writeFile(
+    join(folder, "imports.test.ts"),
+    `import { expect, test } from "bun:test";\n${imports}test("imports", () => {\n  for (const one of [${all}]) expect(Object.keys(one).length).toBeGreaterThan(0);\n});\n`,
+  );
+  await fine("plugin check", folder);
+  expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
 });
 
 test("there is no sixth kind, and no name that is none", async () => {
