@@ -46,6 +46,29 @@ test("every entry point of the SDK is found by check and by test in an author's 
   expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
 });
 
+test("code that is another plugin than its manifest says, or asks for more, does not pass check", async () => {
+  await fine("plugin new my-heater --kind service");
+  const folder = join(lab.folder, "my-heater");
+  const source = join(folder, "index.ts");
+  const good = await readFile(source, "utf8");
+  for (const [from, to, says] of [
+    [
+      'id: "my-heater"',
+      'id: "heating"',
+      'its id is "heating" in the code and "my-heater" in godwit-plugin.json',
+    ],
+    [
+      "permissions: []",
+      'permissions: ["service.offer:temperature"]',
+      'the code asks for "service.offer:temperature"; add it to permissions in godwit-plugin.json',
+    ],
+  ] as const) {
+    await writeFile(source, good.replace(from, to));
+    const { code, err } = await lab.godwit("plugin check", folder);
+    expect([code, err]).toEqual([1, expect.stringContaining(says)]);
+  }
+});
+
 test("there is no sixth kind, and no name that is none", async () => {
   const wrong = await lab.godwit("plugin new x --kind router");
   expect([wrong.code, wrong.err]).toEqual([1, expect.stringContaining(kinds.toSorted().join(", "))]);

@@ -19,7 +19,7 @@ import { type GodwitNode, startNode } from "../../node/node.ts";
 import { addPackage } from "../../node/plugins.ts";
 import { removeInstalled, trustPublisher } from "../../plugin/installed.ts";
 import { MANIFEST_FILE, parseManifest, type PluginManifest } from "../../plugin/package/package.ts";
-import { packFolder } from "../../plugin/package/pack.ts";
+import { bundleFolder, writePackage } from "../../plugin/package/pack.ts";
 
 export const DEV_FILE = "dev.toml";
 /** Saves come in bursts: an editor writes, renames, and writes again. */
@@ -131,7 +131,8 @@ class DevMesh {
         "GODWIT_PLUGIN_CONFLICT",
         "another id or namespace is another plugin: start dev anew",
       );
-    const file = await packFolder(folder, this.#publisher, join(this.#root, "plugin.gwp"));
+    const bundle = await bundleFolder(folder);
+    const file = writePackage(bundle, this.#publisher, join(this.#root, "plugin.gwp"));
     this.#manifest = manifest;
     this.#tables = tables;
     let endpoints: readonly string[] = [];

@@ -10,7 +10,7 @@ import { runBun, unpackKit } from "../author/kit.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
 import { versionText } from "./version.ts";
-import { readFolderManifest } from "../../plugin/package/pack.ts";
+import { bundleFolder, compareBundle, readFolderManifest } from "../../plugin/package/pack.ts";
 
 /** The test kit writes the name of each conformance suite that it runs there (sdk/testkit/conformance/check.ts). */
 const SUITES_VARIABLE = "GODWIT_CONFORMANCE_SUITES";
@@ -40,6 +40,8 @@ export const check: CommandModule = {
     const project = existsSync(join(folder, "tsconfig.json")) ? [] : ["-p", ".godwit/tsconfig.json"];
     const { code } = await runBun(folder, ["check", "--no-script", "--no-pretty", ...project], context.env);
     if (code !== 0) return exitCodes.failed;
+    const note = await compareBundle(await bundleFolder(folder), context.io.clock);
+    if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
     context.io.stdout(`"${id}" ${version}: the manifest and the types are right\n`);
     return exitCodes.fine;
   },

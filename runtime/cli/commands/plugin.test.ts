@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runForTest } from "../testing.ts";
@@ -20,10 +20,13 @@ const manifest = {
   config: { type: "object", properties: { word: { type: "string" } }, additionalProperties: false },
 };
 
-function writeFolder(entry = "index.ts"): void {
+function writeFolder(entry = "index.ts", said: object = manifest): void {
   mkdirSync(at("gull"), { recursive: true });
   writeFileSync(at("gull", "godwit-plugin.json"), JSON.stringify({ ...manifest, entry }));
-  writeFileSync(at("gull", "index.ts"), 'import { word } from "./word.ts"; export default { word };');
+  writeFileSync(
+    at("gull", "index.ts"),
+    `import { word } from "./word.ts";\nexport default { ...${JSON.stringify(said)}, word, start() {} };\n`,
+  );
   writeFileSync(at("gull", "word.ts"), 'export const word: string = "bundled";');
 }
 
@@ -70,4 +73,32 @@ test("an entry outside the folder, or one that does not bundle, is not packed", 
       true,
     ]);
   }
+});
+
+test.each([
+  [{ id: "tern" }, ['"tern" in the code', '"gull" in godwit-plugin.json']],
+  [{ namespace: "discovery" }, ['"discovery" in the code', '"service" in godwit-plugin.json']],
+  [
+    { permissions: ["net.udp", "service.offer:temperature"] },
+    ['the code asks for "service.offer:temperature"; add it to permissions in godwit-plugin.json'],
+  ],
+  [{ permissions: [] }, ['godwit-plugin.json asks for "net.udp" and the code does not']],
+  [{ config: undefined }, ["does not export a plugin by default"]],
+])("code that is not what its manifest says is not packed: %j", async (change, says) => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder("index.ts", { ...manifest, ...change });
+  const { code, err } = await godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect(code).toBe(1);
+  for (const words of says) expect(err).toContain(words);
+  // What is not packed needs no signature either.
+  expect([existsSync(at("x.gwp")), existsSync(at("key"))]).toEqual([false, false]);
+});
+
+test("code that cannot be loaded here is packed, and it is said that nobody compared it", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder();
+  writeFileSync(at("gull", "index.ts"), 'throw new Error("no such radio");');
+  const { code, err } = await godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect([code, existsSync(at("x.gwp"))]).toEqual([0, true]);
+  expect(err).toContain("was not compared with godwit-plugin.json: no such radio");
 });

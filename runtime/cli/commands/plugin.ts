@@ -6,7 +6,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { addPackage, listPlugins } from "../../node/plugins.ts";
 import { readPackage, removeInstalled, trustPublisher } from "../../plugin/installed.ts";
-import { packFolder } from "../../plugin/package/pack.ts";
+import { bundleFolder, compareBundle, writePackage } from "../../plugin/package/pack.ts";
 import type { PluginPackage } from "../../plugin/package/package.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
@@ -29,8 +29,11 @@ function describe({ manifest, publisher, hash }: PluginPackage) {
 export const pack: CommandModule = {
   async run(context) {
     const key = resolve(context.option("key") ?? "godwit-publisher.key");
+    const bundle = await bundleFolder(resolve(context.args[0]!));
+    const note = await compareBundle(bundle, context.io.clock);
+    if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
     const publisher = loadOrCreatePublisher(key, systemRandom);
-    const path = await packFolder(resolve(context.args[0]!), publisher, context.option("out"));
+    const path = writePackage(bundle, publisher, context.option("out"));
     return answer(context, { path, publisher: publisher.id }, path, `publisher ${publisher.id}`);
   },
 };
