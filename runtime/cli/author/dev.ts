@@ -81,7 +81,7 @@ class DevMesh {
   constructor(options: DevOptions, root: string) {
     this.#options = options;
     this.#root = root;
-    this.#publisher = loadOrCreatePublisher(join(root, "publisher.key"), options.random);
+    this.#publisher = loadOrCreatePublisher(join(root, "publisher.key"), options.random).identity;
     this.#nodes = NAMES.map((name) => ({ name, stateDir: join(root, name), peers: [], node: undefined }));
   }
 

@@ -102,3 +102,18 @@ test("code that cannot be loaded here is packed, and it is said that nobody comp
   expect([code, existsSync(at("x.gwp"))]).toEqual([0, true]);
   expect(err).toContain("was not compared with godwit-plugin.json: no such radio");
 });
+
+test("pack says that it made a key, where, and what names another, and nothing where one is there", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder();
+  const pack = (...more: readonly string[]) =>
+    godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"), ...more);
+  const first = await pack();
+  expect(first.out).toContain(`made the key ${at("key")}:`);
+  expect(first.out).toContain("--key");
+  const second = await pack();
+  expect(second.out).toBe(first.out.replace(/^made the key .*\n/m, ""));
+  expect(JSON.parse((await pack("--json")).out)).toMatchObject({ key: at("key"), key_created: false });
+  rmSync(at("key"));
+  expect(JSON.parse((await pack("--json")).out)).toMatchObject({ key: at("key"), key_created: true });
+});

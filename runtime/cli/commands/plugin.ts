@@ -32,9 +32,16 @@ export const pack: CommandModule = {
     const bundle = await bundleFolder(resolve(context.args[0]!));
     const note = await compareBundle(bundle, context.io.clock);
     if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
-    const publisher = loadOrCreatePublisher(key, systemRandom);
+    const { identity: publisher, created } = loadOrCreatePublisher(key, systemRandom);
     const path = writePackage(bundle, publisher, context.option("out"));
-    return answer(context, { path, publisher: publisher.id }, path, `publisher ${publisher.id}`);
+    const made = `made the key ${key}: one serves all plugins of a publisher; to sign with another: --key FILE`;
+    return answer(
+      context,
+      { path, publisher: publisher.id, key, key_created: created },
+      path,
+      `publisher ${publisher.id}`,
+      ...(created ? [made] : []),
+    );
   },
 };
 
