@@ -1,6 +1,6 @@
 /** The template of every kind passes as it is, and what engines and heal actions offer is listed and called on a real node. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
 import { sdkEntries } from "../../scripts/sdk.ts";
@@ -67,6 +67,17 @@ test("code that is another plugin than its manifest says, or asks for more, does
     const { code, err } = await lab.godwit("plugin check", folder);
     expect([code, err]).toEqual([1, expect.stringContaining(says)]);
   }
+});
+
+test("a folder without a tsconfig.json of its own is checked and tested by the kit's", async () => {
+  await fine("plugin new my-bare --kind service");
+  const folder = join(lab.folder, "my-bare");
+  await rm(join(folder, "tsconfig.json"));
+  await fine("plugin check", folder);
+  expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
+  await writeFile(join(folder, "wrong.ts"), "export const wrong: string = 1;\n");
+  const { code, out, err } = await lab.godwit("plugin check", folder);
+  expect([code, out + err]).toEqual([1, expect.stringMatching(/wrong\.ts\(1,14\): error TS2322/)]);
 });
 
 test("there is no sixth kind, and no name that is none", async () => {

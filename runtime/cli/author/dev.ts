@@ -18,8 +18,8 @@ import { createLog } from "../../kernel/log.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { addPackage } from "../../node/plugins.ts";
 import { removeInstalled, trustPublisher } from "../../plugin/installed.ts";
-import { MANIFEST_FILE, parseManifest, type PluginManifest } from "../../plugin/package/package.ts";
-import { bundleFolder, writePackage } from "../../plugin/package/pack.ts";
+import type { PluginManifest } from "../../plugin/package/package.ts";
+import { bundleFolder, readFolderManifest, writePackage } from "../../plugin/package/pack.ts";
 
 export const DEV_FILE = "dev.toml";
 /** Saves come in bursts: an editor writes, renames, and writes again. */
@@ -123,7 +123,7 @@ class DevMesh {
   async #rebuild(): Promise<void> {
     const { folder, clock, say } = this.#options;
     const startedMs = clock.monotonicMs();
-    const manifest = parseManifest(await readFile(join(folder, MANIFEST_FILE)));
+    const manifest = readFolderManifest(folder);
     const tables = await this.#readTables();
     const before = this.#manifest;
     if (before !== undefined && (before.id !== manifest.id || before.namespace !== manifest.namespace))

@@ -73,6 +73,9 @@ const tsconfigOf = (files: KitFiles) => ({
     noEmit: true,
     paths: sdkPaths(files),
   },
+  // For an author's folder without a tsconfig.json of its own, and for one that says nothing of it.
+  include: ["../**/*.ts"],
+  exclude: ["../**/node_modules"],
 });
 
 /** Writes the hidden folder unless this very kit is there already. */

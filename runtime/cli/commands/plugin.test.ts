@@ -117,3 +117,41 @@ test("pack says that it made a key, where, and what names another, and nothing w
   rmSync(at("key"));
   expect(JSON.parse((await pack("--json")).out)).toMatchObject({ key: at("key"), key_created: true });
 });
+
+test("a folder without a plugin is named once, with what to do", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFileSync(at("gull.gwp"), "");
+  for (const [command, where] of [
+    ["check", at("none")],
+    ["test", folder],
+    ["dev", at("none")],
+    ["pack", at("none")],
+    ["pack", at("gull.gwp")],
+  ] as const) {
+    const { code, err } = await godwit(command, where);
+    expect([command, code]).toEqual([command, 1]);
+    expect(err).toContain("name the folder of a plugin, or begin one with godwit plugin new");
+    expect(err.split(where)).toHaveLength(2);
+  }
+  const missing = await godwit("inspect", at("none.gwp"));
+  expect([missing.code, missing.err.split(at("none.gwp")).length]).toEqual([1, 2]);
+});
+
+test("check and test say of a program that they are for TypeScript, and what to do instead", async () => {
+  writeFileSync(at("c.toml"), "");
+  mkdirSync(at("gull"));
+  writeFileSync(
+    at("gull", "godwit-plugin.json"),
+    JSON.stringify({ ...manifest, runtime: "exec", entry: "gull.py" }),
+  );
+  for (const command of ["check", "test"]) {
+    const { code, err } = await godwit(command, at("gull"));
+    expect([command, code]).toEqual([command, 1]);
+    for (const words of ["is a program", "TypeScript", "godwit plugin pack", "--trust untrusted"])
+      expect(err).toContain(words);
+  }
+  const pack = () => godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect((await pack()).err).toContain("the entry of godwit-plugin.json: ENOENT");
+  writeFileSync(at("gull", "gull.py"), "import socket");
+  expect((await pack()).code).toBe(0);
+});

@@ -1,13 +1,14 @@
 /** Makes a package of an author's folder. */
 import { createHash } from "node:crypto";
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import type { Identity } from "../../identity/keys.ts";
 import type { Clock, Timer } from "../../kernel/clock.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { writeWhole } from "../../kernel/whole-file.ts";
 import { differencesOf, importDefault } from "./code.ts";
 import {
+  CODE_BYTES_MAX,
   encodePackage,
   MANIFEST_BYTES_MAX,
   MANIFEST_FILE,
@@ -30,8 +31,12 @@ function manifestBytesOf(folder: string): Uint8Array {
   try {
     return readStart(path, MANIFEST_BYTES_MAX + 1);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw godwitError("GODWIT_PLUGIN_PACKAGE", `cannot read ${path}: ${reason}`, error);
+    const { code } = error as { readonly code?: unknown };
+    const next =
+      code === "ENOENT" || code === "ENOTDIR"
+        ? "; name the folder of a plugin, or begin one with godwit plugin new"
+        : "";
+    throw godwitError("GODWIT_PLUGIN_PACKAGE", `cannot read ${path}: ${fileReason(error)}${next}`, error);
   }
 }
 
@@ -49,8 +54,7 @@ export async function bundleFolder(folder: string): Promise<Bundle> {
   const entry = normalize(manifest.entry);
   if (isAbsolute(entry) || entry.startsWith(".."))
     throw godwitError("GODWIT_PLUGIN_PACKAGE", `the entry ${manifest.entry} lies outside the folder`);
-  if (manifest.runtime === "exec")
-    return { manifest, manifestBytes, code: readFileSync(join(folder, entry)) };
+  if (manifest.runtime === "exec") return { manifest, manifestBytes, code: readProgram(join(folder, entry)) };
   const built = await Bun.build({
     entrypoints: [join(folder, entry)],
     target: "bun",
@@ -66,6 +70,15 @@ export async function bundleFolder(folder: string): Promise<Bundle> {
       `cannot bundle ${manifest.entry}: ${built.logs.map(({ message }) => message).join("; ")}`,
     );
   return { manifest, manifestBytes, code: new Uint8Array(await output.arrayBuffer()) };
+}
+
+function readProgram(path: string): Uint8Array {
+  try {
+    return readStart(path, CODE_BYTES_MAX + 1);
+  } catch (error) {
+    const reason = `cannot read ${path}, the entry of ${MANIFEST_FILE}: ${fileReason(error)}`;
+    throw godwitError("GODWIT_PLUGIN_PACKAGE", reason, error);
+  }
 }
 
 /**
