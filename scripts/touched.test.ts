@@ -104,8 +104,8 @@ test("changed since a commit: what was committed after it, what is not committed
     ]);
     expect(await changedSince("HEAD", folder)).toEqual(["edited.ts", "new.ts", "removed.ts"]);
     expect([...(await sourcesOf(folder)).keys()]).not.toContain("removed.ts");
-    expect(changedSince("nowhere", folder)).rejects.toThrow("nowhere");
-    expect(changedSince("--output=x", folder)).rejects.toThrow("git rev-parse");
+    await expect(changedSince("nowhere", folder)).rejects.toThrow('git knows no commit "nowhere" here');
+    await expect(changedSince("--output=x", folder)).rejects.toThrow('no commit "--output=x"');
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -68,9 +68,16 @@ function referencesOf(
   return found;
 }
 
-/** Paths that are not as they were at `rev`, committed or not, new and removed ones too. Rejects with git's words. */
+/** Paths that are not as they were at `rev`, committed or not, new and removed ones too. Rejects where there is no such commit. */
 export async function changedSince(rev: string, cwd: string): Promise<string[]> {
-  const commit = await git(["rev-parse", "--verify", "--end-of-options", `${rev}^{commit}`], cwd);
+  const commit = await git(["rev-parse", "--verify", "--end-of-options", `${rev}^{commit}`], cwd).catch(
+    (cause: unknown) => {
+      throw new Error(
+        `git knows no commit "${rev}" here; name a branch, a tag or a hash that \`git log\` shows (a shallow clone may lack it)`,
+        { cause },
+      );
+    },
+  );
   const [differing, untracked] = await Promise.all([
     git(["diff", "--name-only", "--no-renames", "-z", commit.trim()], cwd),
     git(["ls-files", "--others", "--exclude-standard", "-z"], cwd),

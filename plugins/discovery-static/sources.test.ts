@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { appendFile, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -183,6 +183,7 @@ describe("a signed list over HTTPS", () => {
     ]);
     expect(made.exitCode).toBe(0);
   });
+  afterAll(() => rm(dir, { recursive: true, force: true }));
 
   function base32(bytes: Uint8Array): string {
     const bits = [...bytes]

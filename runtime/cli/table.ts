@@ -325,7 +325,13 @@ export const commands: readonly CommandSpec[] = [
     async () => (await author()).create,
     { kind: { value: "KIND", help: "transport, discovery, service, engine or heal-action" } },
   ),
-  row("plugin check", "[FOLDER]", [0, 1], "manifest and types", async () => (await author()).check),
+  row(
+    "plugin check",
+    "[FOLDER]",
+    [0, 1],
+    "manifest, types, and whether the code is what the manifest says",
+    async () => (await author()).check,
+  ),
   row(
     "plugin test",
     "[FOLDER]",

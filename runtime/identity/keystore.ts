@@ -81,14 +81,17 @@ export function createAuthority(path: string, random: Random): Identity {
 }
 
 /** The key at `path` that signs plugin packages, made there (0600) if there is none. Throws as `loadIdentity` does. */
-export function loadOrCreatePublisher(path: string, random: Random): Identity {
+export function loadOrCreatePublisher(
+  path: string,
+  random: Random,
+): { readonly identity: Identity; readonly created: boolean } {
   const folder = dirname(path);
   const found = readKey(path, folder, "publisher");
-  if (found !== undefined) return found;
-  writeKey(path, folder, formatKeyFile(generateIdentity(random), "publisher"), random);
+  if (found !== undefined) return { identity: found, created: false };
+  const created = writeKey(path, folder, formatKeyFile(generateIdentity(random), "publisher"), random);
   const held = readKey(path, folder, "publisher");
   if (held === undefined) throw unusable(folder, "the key file vanished while it was made");
-  return held;
+  return { identity: held, created };
 }
 
 /** The text of a key file. Secret: nothing but the file may get it. */

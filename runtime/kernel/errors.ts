@@ -279,3 +279,7 @@ export function asGodwitError(thrown: unknown): GodwitError {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw godwitError("GODWIT_BUG", message);
 }
+
+/** The operating system's words without the path, which a message that names it would say twice. */
+export const fileReason = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).replace(/, \w+ '.*'$/s, "");

@@ -9,7 +9,7 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Plugin, SDK_VERSION } from "@godwit/sdk";
 import { checkNodeId } from "../identity/keys.ts";
-import { asGodwitError, godwitError } from "../kernel/errors.ts";
+import { asGodwitError, fileReason, godwitError } from "../kernel/errors.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
 import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { importPlugin, startPlugin } from "./package/code.ts";
@@ -47,8 +47,7 @@ function readBounded(path: string, bytesMax: number): Uint8Array {
     if (stat.size > bytesMax) throw new Error(`it has more than ${bytesMax} bytes`);
     return readFileSync(path);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw godwitError("GODWIT_PLUGIN_PACKAGE", `cannot read ${path}: ${reason}`, error);
+    throw godwitError("GODWIT_PLUGIN_PACKAGE", `cannot read ${path}: ${fileReason(error)}`, error);
   }
 }
 

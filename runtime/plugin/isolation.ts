@@ -78,9 +78,7 @@ export const createIsolation =
 
 /** What `ctx.net` may open: all for a trusted plugin, for others what was granted. */
 export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPolicy =>
-  levelOf(plugin, instance) === "trusted"
-    ? allowAll
-    : netPolicyOf(grantedOf(plugin.permissions, instance.grant ?? []));
+  levelOf(plugin, instance) === "trusted" ? allowAll : netPolicyOf(plugin.permissions, instance.grant ?? []);
 
 /** What it may do among the plugins of this node. */
 export const pluginDoorPolicy = (plugin: Plugin, instance: PluginInstance): DoorPolicy =>

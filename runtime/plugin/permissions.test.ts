@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { covers, enginePolicyOf, grantedOf, netPolicyOf, parsePermission } from "./permissions.ts";
+import { covers, enginePolicyOf, grantedOf, netPolicyOf, parsePermission, refusalOf } from "./permissions.ts";
 
 test.each([
   "net.tcp:1",
@@ -53,16 +53,37 @@ test.each([
 
 test("a policy opens what was granted and asked for, and nothing without both", () => {
   const policy = netPolicyOf(
-    grantedOf(
-      ["broker.connect:*:443", "broker.udp:*"],
-      ["broker.connect:A.example:443", "broker.listen:1", "broker.udp:5"],
-    ),
+    ["broker.connect:*:443", "broker.udp:*"],
+    ["broker.connect:A.example:443", "broker.listen:1", "broker.udp:5"],
   );
   expect(policy.mayConnect("a.EXAMPLE", 443)).toBe(true);
   expect(policy.mayConnect("a.example", 80)).toBe(false);
   expect(policy.mayListen(1)).toBe(false);
   expect([policy.mayDatagrams(5), policy.mayDatagrams(6)]).toEqual([true, false]);
-  expect(netPolicyOf(grantedOf(["broker.connect:*:*"], [])).mayConnect("a", 1)).toBe(false);
+  expect(netPolicyOf(["broker.connect:*:*"], []).mayConnect("a", 1)).toBe(false);
+});
+
+test.each([
+  ["service.offer:temperature", ["service.offer:temperature"]],
+  ["service:radio", ["service:*"]],
+  ["broker.connect:192.0.2.1:443", ["broker.connect:*:443"]],
+  ["broker.connect:[2001:db8::1]:443", ["broker.connect:*:*"]],
+  ["http.pages", ["http.pages.public"]],
+  // Only a `*` covers a host that no permission can name.
+  ["broker.connect:no_such_host:443", ["broker.connect:*:*"]],
+])(
+  "who was not granted %s is sent to whom it concerns: the operator where it was asked for",
+  (what, asked) => {
+    expect(refusalOf(asked, what)).toBe(`the plugin was not granted ${what}; see grant`);
+  },
+);
+
+test("a permission that the manifest does not ask for is for its author to mend, not for the operator", () => {
+  for (const asked of [[], ["net.tcp"], ["nonsense"], ["service:temperature"]])
+    expect(refusalOf(asked, "service.offer:temperature")).toContain(
+      "add it to permissions in godwit-plugin.json",
+    );
+  expect(netPolicyOf([], ["broker.listen:1"]).refusal("broker.listen:1")).toContain("add it to permissions");
 });
 
 test("an engine may of the mesh what both said; a trusted one may all", () => {

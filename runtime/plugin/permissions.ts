@@ -117,6 +117,16 @@ export function grantedOf(asked: readonly string[], granted: readonly string[]):
     .filter((one) => wanted.some((ask) => covers(ask, one)));
 }
 
+/** Why a plugin that asked for `asked` in its manifest has not got `what`, and who has to change what. */
+export function refusalOf(asked: readonly string[], what: string): string {
+  const meant = parsePermission(what);
+  const isAsked =
+    meant === undefined || asked.map(parsePermission).some((ask) => ask !== undefined && covers(ask, meant));
+  return isAsked
+    ? `the plugin was not granted ${what}; see grant`
+    : `the plugin was not granted ${what} and cannot be: its manifest does not ask for it; add it to permissions in godwit-plugin.json, then to grant`;
+}
+
 /** Who may come in to the open paths of a plugin's pages: this machine, or whoever reaches the API. Undefined: it has no pages. */
 export const pagesReachOf = (granted: readonly Permission[]): "local" | "public" | undefined =>
   granted.some(({ kind }) => kind === "http.pages.public")
@@ -142,15 +152,19 @@ export interface NetPolicy {
   mayConnect(host: string, port: number): boolean;
   mayListen(port: number): boolean;
   mayDatagrams(port: number): boolean;
+  /** Why it may not have that permission. */
+  refusal(what: string): string;
 }
 
 export const allowAll: NetPolicy = {
   mayConnect: () => true,
   mayListen: () => true,
   mayDatagrams: () => true,
+  refusal: (what) => refusalOf([what], what),
 };
 
-export function netPolicyOf(granted: readonly Permission[]): NetPolicy {
+export function netPolicyOf(asked: readonly string[], grants: readonly string[]): NetPolicy {
+  const granted = grantedOf(asked, grants);
   const onPort = (kind: "broker.listen" | "broker.udp", port: number): boolean =>
     granted.some((one) => one.kind === kind && (one.port === "*" || one.port === port));
   return {
@@ -163,6 +177,7 @@ export function netPolicyOf(granted: readonly Permission[]): NetPolicy {
       ),
     mayListen: (port) => onPort("broker.listen", port),
     mayDatagrams: (port) => onPort("broker.udp", port),
+    refusal: (what) => refusalOf(asked, what),
   };
 }
 
@@ -170,6 +185,8 @@ export function netPolicyOf(granted: readonly Permission[]): NetPolicy {
 export interface DoorPolicy {
   mayOffer(name: string): boolean;
   mayUse(name: string): boolean;
+  /** Why it may not have that permission. */
+  refusal(what: string): string;
   /** Names of services that are known before it starts: who offers starts before who uses. */
   readonly offers: readonly string[];
   readonly uses: readonly string[];
@@ -192,5 +209,6 @@ export function doorPolicyOf(asked: readonly string[], granted: readonly string[
     uses,
     mayOffer: (name) => isTrusted || offers.includes(name),
     mayUse: (name) => isTrusted || uses.includes(name),
+    refusal: (what) => refusalOf(asked, what),
   };
 }

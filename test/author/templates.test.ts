@@ -1,8 +1,9 @@
 /** The template of every kind passes as it is, and what engines and heal actions offer is listed and called on a real node. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
+import { sdkEntries } from "../../scripts/sdk.ts";
 import { AuthorLab } from "./author-lab.ts";
 
 const kinds = ["transport", "discovery", "service", "engine", "heal-action"] as const;
@@ -29,6 +30,54 @@ test.each(kinds)("%s: new, check, test and pack without a touch", async (kind) =
   await fine("plugin pack .", folder);
   const manifest = JSON.parse(await readFile(join(folder, "godwit-plugin.json"), "utf8")) as { id: string };
   expect(manifest.id).toBe(`my-${kind}`);
+});
+
+test("every entry point of the SDK is found by check and by test in an author's folder", async () => {
+  await fine("plugin new my-imports --kind service");
+  const folder = join(lab.folder, "my-imports");
+  const entries = Object.keys(sdkEntries);
+  const imports = entries.map((name, at) => `import * as sdk${at} from "${name}";\n`).join("");
+  const all = entries.map((_, at) => `sdk${at}`).join(", ");
+  await writeFile(
+    join(folder, "imports.test.ts"),
+    `import { expect, test } from "bun:test";\n${imports}test("imports", () => {\n  for (const one of [${all}]) expect(Object.keys(one).length).toBeGreaterThan(0);\n});\n`,
+  );
+  await fine("plugin check", folder);
+  expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
+});
+
+test("code that is another plugin than its manifest says, or asks for more, does not pass check", async () => {
+  await fine("plugin new my-heater --kind service");
+  const folder = join(lab.folder, "my-heater");
+  const source = join(folder, "index.ts");
+  const good = await readFile(source, "utf8");
+  for (const [from, to, says] of [
+    [
+      'id: "my-heater"',
+      'id: "heating"',
+      'its id is "heating" in the code and "my-heater" in godwit-plugin.json',
+    ],
+    [
+      "permissions: []",
+      'permissions: ["service.offer:temperature"]',
+      'the code asks for "service.offer:temperature"; add it to permissions in godwit-plugin.json',
+    ],
+  ] as const) {
+    await writeFile(source, good.replace(from, to));
+    const { code, err } = await lab.godwit("plugin check", folder);
+    expect([code, err]).toEqual([1, expect.stringContaining(says)]);
+  }
+});
+
+test("a folder without a tsconfig.json of its own is checked and tested by the kit's", async () => {
+  await fine("plugin new my-bare --kind service");
+  const folder = join(lab.folder, "my-bare");
+  await rm(join(folder, "tsconfig.json"));
+  await fine("plugin check", folder);
+  expect(await fine("plugin test", folder)).toMatch(/\n 0 fail/);
+  await writeFile(join(folder, "wrong.ts"), "export const wrong: string = 1;\n");
+  const { code, out, err } = await lab.godwit("plugin check", folder);
+  expect([code, out + err]).toEqual([1, expect.stringMatching(/wrong\.ts\(1,14\): error TS2322/)]);
 });
 
 test("there is no sixth kind, and no name that is none", async () => {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Caller } from "../telex/caller.ts";
-import { api, buildImage, type BuiltImage, plainImage, runDiskTool, TOKEN_WORD } from "./image.ts";
+import { api, buildImage, type BuiltImage, runDiskTool, TOKEN_WORD } from "./image.ts";
 import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
 import { startTimeServer } from "./time-server.ts";
 
@@ -18,10 +18,13 @@ let image: BuiltImage;
 
 beforeAll(async () => {
   if (why !== "") return;
-  image = await plainImage();
+  image = await buildImage();
   for (const { what, bytes, isFile } of image.sizes)
     console.log(`  ${isFile ? "file" : "part"} ${what}: ${(bytes / 2 ** 20).toFixed(1)} MiB`);
 }, 10 * 60_000);
+afterAll(() => {
+  if (why === "") image?.remove();
+});
 
 const answers = async (port: number): Promise<void> => {
   for (const untilMs = performance.now() + BOOT_MS; ;) {

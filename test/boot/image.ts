@@ -1,4 +1,4 @@
-/** The image that the suites boot: built once, with a token for the API laid over it. */
+/** The image that the suites boot, with a token for the API laid over it. */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,19 +24,23 @@ export interface BuiltImage {
   remove(): void;
 }
 
-let plain: Promise<BuiltImage> | undefined;
-
-/** The image for x64 as it is, built once for all files of a suite; goes with the process. */
-export function plainImage(): Promise<BuiltImage> {
-  plain ??= buildImage().then((image) => {
-    process.once("exit", () => image.remove());
-    return image;
-  });
-  return plain;
-}
-
+/** Whoever asks for one removes it: `bun test` ends without an event for that. Where it cannot be made, nothing is left. */
 export async function buildImage(arch: ImageArch = "x64", more: readonly string[] = []): Promise<BuiltImage> {
   const work = mkdtempSync(join(tmpdir(), "godwit-image-"));
+  const remove = () => rmSync(work, { recursive: true, force: true });
+  try {
+    return { ...(await buildInto(work, arch, more)), remove };
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
+
+async function buildInto(
+  work: string,
+  arch: ImageArch,
+  more: readonly string[],
+): Promise<Omit<BuiltImage, "remove">> {
   const overlay = join(work, "overlay");
   mkdirSync(join(overlay, "etc/godwit"), { recursive: true });
   writeFileSync(join(overlay, "etc/godwit/token"), TOKEN, { mode: 0o600 });
@@ -60,7 +64,6 @@ export async function buildImage(arch: ImageArch = "x64", more: readonly string[
   return {
     folder,
     sizes: JSON.parse(line ?? "[]") as BuiltImage["sizes"],
-    remove: () => rmSync(work, { recursive: true, force: true }),
   };
 }
 

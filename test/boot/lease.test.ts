@@ -1,12 +1,12 @@
 /** What PID 1 makes of DHCP on a real cable: addresses that come, stay and go by its own timers. The protocol's turns: dhcp.test.ts. */
-import { beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NetLab } from "../../scripts/netlab.ts";
 import { HEAR_MS, serveDhcp, type Talker, whyNoDnsmasq } from "./dnsmasq.ts";
 import { BOOT_MS, Guest, whyNot } from "./guest.ts";
-import { plainImage, type BuiltImage } from "./image.ts";
+import { buildImage, type BuiltImage } from "./image.ts";
 
 /** Told by option 58, because dnsmasq leases for two minutes at least. */
 const RENEW_S = 6;
@@ -16,8 +16,11 @@ const why = missing === undefined ? whyNot("x64") : ` [skipped: ${missing}]`;
 
 let image: BuiltImage;
 beforeAll(async () => {
-  if (why === "") image = await plainImage();
+  if (why === "") image = await buildImage();
 }, 10 * 60_000);
+afterAll(() => {
+  if (why === "") image?.remove();
+});
 
 test.skipIf(why !== "")(
   `a machine renews its lease by itself, changes its address when that is refused, and gives it back; nobody does more than look at its console${why}`,

@@ -129,11 +129,14 @@ beforeAll(async () => {
 }, SUITE_MS);
 afterAll(async () => {
   if (why !== "") return;
-  await guest?.[Symbol.asyncDispose]();
-  await reports?.stop(true);
-  await lab?.close();
-  image?.remove();
-  if (overlay !== undefined) rmSync(overlay, { recursive: true, force: true });
+  try {
+    await guest?.[Symbol.asyncDispose]();
+    await reports?.stop(true);
+    await lab?.close();
+  } finally {
+    image?.remove();
+    if (overlay !== undefined) rmSync(overlay, { recursive: true, force: true });
+  }
 });
 
 test.skipIf(why !== "")(

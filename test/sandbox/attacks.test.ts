@@ -4,7 +4,8 @@
  * stops them, so that it is the sandbox that does.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath } from "../../scripts/lab.ts";
@@ -13,10 +14,13 @@ import { AttackNode, type Trust, tryAll } from "./attack-node.ts";
 import { bundle, encode } from "./lab.ts";
 
 let plugin: Uint8Array;
+let launchers: string;
 beforeAll(async () => {
   if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
   plugin = encode({ id: "attacks", namespace: "service", code: await bundle("attacks") });
+  launchers = mkdtempSync(join(tmpdir(), "godwit-no-landlock-"));
 });
+afterAll(() => rmSync(launchers, { recursive: true }));
 const options = (trust: Trust, control = false) => ({ godwit: binaryPath, plugin, trust, control });
 
 describe("untrusted", () => {
@@ -182,5 +186,5 @@ async function gone(pid: number): Promise<void> {
 /** A launcher that lets the node see a kernel without Landlock: by a filter under which it then starts. */
 async function withoutLandlock(): Promise<string> {
   const { writeLauncher } = await import("./no-landlock.ts");
-  return await writeLauncher(binaryPath);
+  return await writeLauncher(launchers, binaryPath);
 }

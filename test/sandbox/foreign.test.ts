@@ -8,7 +8,7 @@ import { root } from "../../scripts/lib.ts";
 import { builtinPlugins } from "../../runtime/registry.ts";
 import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
 import { publisher } from "./lab.ts";
-import { packFolder } from "../../runtime/plugin/package/pack.ts";
+import { bundleFolder, writePackage } from "../../runtime/plugin/package/pack.ts";
 
 let lab: Lab;
 beforeAll(async () => {
@@ -49,11 +49,8 @@ path = "/peers"
 seconds = 1
 `,
       });
-      const path = await packFolder(
-        join(root, "sdk/examples/discovery-python"),
-        publisher,
-        join(lab.dir, "python.gwp"),
-      );
+      const bundle = await bundleFolder(join(root, "sdk/examples/discovery-python"));
+      const path = writePackage(bundle, publisher, join(lab.dir, "python.gwp"));
       await trustPublisher(b.stateDir, publisher.id);
       await installPackage(b.stateDir, readFileSync(path), builtinPlugins);
       await Promise.all([a.start(), b.start()]);

@@ -2,16 +2,16 @@
  * Makes a node see a kernel without Landlock: starts it under a seccomp filter that answers ENOSYS to those calls, as older kernels
  * do. `bun no-landlock.ts BINARY WORDS...`; `writeLauncher` makes a program of that.
  */
-import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ptr } from "bun:ffi";
 import { compileFilter, deny } from "../../runtime/plugin/sandbox/bpf.ts";
 import { cString, cStrings, syscall } from "../../runtime/plugin/sandbox/libc.ts";
 import { type Arch, ERRNO, syscallNumber } from "../../runtime/plugin/sandbox/numbers.ts";
 
-export async function writeLauncher(binary: string): Promise<string> {
-  const path = join(mkdtempSync(join(tmpdir(), "godwit-no-landlock-")), "godwit");
+/** Writes the program into `folder`, which stays the caller's. */
+export async function writeLauncher(folder: string, binary: string): Promise<string> {
+  const path = join(folder, "godwit");
   writeFileSync(path, `#!/bin/sh\nexec ${process.execPath} ${import.meta.path} ${binary} "$@"\n`);
   chmodSync(path, 0o755);
   return path;

@@ -57,7 +57,7 @@ function rig(
   const pages = new Pages(clock, metrics);
   const add = (instance: string, answering = handler) => {
     const scope = new Scope(instance);
-    pages.door({ instance, reach, scope, log: silentLog }).pages(answering, { open });
+    pages.door({ instance, reach, asked: ["http.pages"], scope, log: silentLog }).pages(answering, { open });
     return scope;
   };
   const scope = add(name);

@@ -18,8 +18,8 @@ import { createLog } from "../../kernel/log.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { addPackage } from "../../node/plugins.ts";
 import { removeInstalled, trustPublisher } from "../../plugin/installed.ts";
-import { MANIFEST_FILE, parseManifest, type PluginManifest } from "../../plugin/package/package.ts";
-import { packFolder } from "../../plugin/package/pack.ts";
+import type { PluginManifest } from "../../plugin/package/package.ts";
+import { bundleFolder, readFolderManifest, writePackage } from "../../plugin/package/pack.ts";
 
 export const DEV_FILE = "dev.toml";
 /** Saves come in bursts: an editor writes, renames, and writes again. */
@@ -81,7 +81,7 @@ class DevMesh {
   constructor(options: DevOptions, root: string) {
     this.#options = options;
     this.#root = root;
-    this.#publisher = loadOrCreatePublisher(join(root, "publisher.key"), options.random);
+    this.#publisher = loadOrCreatePublisher(join(root, "publisher.key"), options.random).identity;
     this.#nodes = NAMES.map((name) => ({ name, stateDir: join(root, name), peers: [], node: undefined }));
   }
 
@@ -123,7 +123,7 @@ class DevMesh {
   async #rebuild(): Promise<void> {
     const { folder, clock, say } = this.#options;
     const startedMs = clock.monotonicMs();
-    const manifest = parseManifest(await readFile(join(folder, MANIFEST_FILE)));
+    const manifest = readFolderManifest(folder);
     const tables = await this.#readTables();
     const before = this.#manifest;
     if (before !== undefined && (before.id !== manifest.id || before.namespace !== manifest.namespace))
@@ -131,7 +131,8 @@ class DevMesh {
         "GODWIT_PLUGIN_CONFLICT",
         "another id or namespace is another plugin: start dev anew",
       );
-    const file = await packFolder(folder, this.#publisher, join(this.#root, "plugin.gwp"));
+    const bundle = await bundleFolder(folder);
+    const file = writePackage(bundle, this.#publisher, join(this.#root, "plugin.gwp"));
     this.#manifest = manifest;
     this.#tables = tables;
     let endpoints: readonly string[] = [];

@@ -39,16 +39,21 @@ export async function openKit(): Promise<Kit> {
   return { files, stamp: createHash("sha256").update(packed).digest("hex").slice(0, 16) };
 }
 
-const sdkPaths = {
-  "@godwit/sdk": ["./node_modules/@godwit/sdk/src/index"],
-  "@godwit/sdk/netlink": ["./node_modules/@godwit/sdk/src/netlink/index"],
-  "@godwit/sdk/process": ["./node_modules/@godwit/sdk/src/process/index"],
-  "@godwit/sdk/tcp": ["./node_modules/@godwit/sdk/src/tcp/index"],
-  "@godwit/sdk/testkit": ["./node_modules/@godwit/sdk/testkit/index"],
-};
+/** Where the SDK's entry points lie in the hidden folder: what its own package.json exports, so that none is missing. */
+function sdkPaths(files: KitFiles): Record<string, readonly string[]> {
+  const { exports } = JSON.parse(files["modules/@godwit/sdk/package.json"]!) as {
+    readonly exports: Readonly<Record<string, { readonly default: string }>>;
+  };
+  return Object.fromEntries(
+    Object.entries(exports).map(([name, entry]) => [
+      name.replace(".", "@godwit/sdk"),
+      [entry.default.replace("./", "./node_modules/@godwit/sdk/").replace(/\.js$/, "")],
+    ]),
+  );
+}
 
 /** What the author's own tsconfig.json extends. */
-const tsconfig = {
+const tsconfigOf = (files: KitFiles) => ({
   compilerOptions: {
     target: "ESNext",
     module: "Preserve",
@@ -66,14 +71,20 @@ const tsconfig = {
     resolveJsonModule: true,
     skipLibCheck: true,
     noEmit: true,
-    paths: sdkPaths,
+    paths: sdkPaths(files),
   },
-};
+  // For an author's folder without a tsconfig.json of its own, and for one that says nothing of it.
+  include: ["../**/*.ts"],
+  exclude: ["../**/node_modules"],
+});
 
 /** Writes the hidden folder unless this very kit is there already. */
 export async function unpackKit(folder: string): Promise<void> {
   const target = join(folder, KIT_FOLDER);
-  const { files, stamp } = await openKit();
+  const { files, stamp: ofFiles } = await openKit();
+  const tsconfig = `${JSON.stringify(tsconfigOf(files), undefined, 2)}\n`;
+  // A Godwit that writes another tsconfig.json around the same SDK writes it anew as well.
+  const stamp = createHash("sha256").update(ofFiles).update(tsconfig).digest("hex").slice(0, 16);
   if (stampOf(target) === stamp) return;
   // Beside it and moved: a kit that is half there would make a riddle of every error.
   const staged = join(folder, `${KIT_FOLDER}.${process.pid}.new`);
@@ -81,7 +92,7 @@ export async function unpackKit(folder: string): Promise<void> {
     for (const [path, text] of Object.entries(files))
       if (path.startsWith("modules/"))
         write(join(staged, "node_modules", path.slice("modules/".length)), text);
-    write(join(staged, "tsconfig.json"), `${JSON.stringify(tsconfig, undefined, 2)}\n`);
+    write(join(staged, "tsconfig.json"), tsconfig);
     write(join(staged, ".gitignore"), "*\n");
     write(join(staged, STAMP_FILE), stamp);
     rmSync(target, { recursive: true, force: true });

@@ -4,7 +4,7 @@ import { loadConfig } from "../../config/load.ts";
 import { parseDuration } from "../../config/units.ts";
 import { loadIdentity } from "../../identity/keystore.ts";
 import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { type CommandModule, exitCodes } from "../command.ts";
 
 const EXPIRES_DEFAULT_MS = 30 * 24 * 3_600_000;
@@ -46,7 +46,7 @@ export const sign: CommandModule = {
 
 async function readPeers(path: string): Promise<string[]> {
   const text = await readFile(path, "utf8").catch((error: unknown) => {
-    throw usage(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw usage(`cannot read ${path}: ${fileReason(error)}`);
   });
   const peers = text
     .split(/\r?\n/)

@@ -9,13 +9,29 @@ import { createPlugin } from "../author/create.ts";
 import { runBun, unpackKit } from "../author/kit.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
+import type { PluginManifest } from "../../plugin/package/package.ts";
 import { versionText } from "./version.ts";
-import { readFolderManifest } from "../../plugin/package/pack.ts";
+import { bundleFolder, compareBundle, readFolderManifest } from "../../plugin/package/pack.ts";
 
 /** The test kit writes the name of each conformance suite that it runs there (sdk/testkit/conformance/check.ts). */
 const SUITES_VARIABLE = "GODWIT_CONFORMANCE_SUITES";
 
 const folderOf = ({ args }: CommandContext): string => resolve(args[0] ?? ".");
+
+/** The manifest of a folder for which there is a toolchain in here. Throws GODWIT_PLUGIN_PACKAGE, GODWIT_REQUEST_INVALID. */
+function readModuleManifest(folder: string): PluginManifest {
+  const manifest = readFolderManifest(folder);
+  if (manifest.runtime === "exec")
+    throw godwitError(
+      "GODWIT_REQUEST_INVALID",
+      `"${manifest.id}" is a program (runtime = "exec"), and check and test are for plugins in TypeScript; run tests of your own, then godwit plugin pack, which reads the manifest, and godwit plugin dev --trust untrusted`,
+    );
+  return manifest;
+}
+
+/** The compiler's project, where the folder has none of its own: the kit's, which says what the node can run. */
+const projectOf = (folder: string): string | undefined =>
+  existsSync(join(folder, "tsconfig.json")) ? undefined : ".godwit/tsconfig.json";
 
 export const create: CommandModule = {
   async run({ io, args, option, isJson }) {
@@ -34,12 +50,14 @@ export const create: CommandModule = {
 export const check: CommandModule = {
   async run(context) {
     const folder = folderOf(context);
-    const { id, version } = readFolderManifest(folder);
+    const { id, version } = readModuleManifest(folder);
     await unpackKit(folder);
-    // Without one of its own: the kit's, which says what the node can run.
-    const project = existsSync(join(folder, "tsconfig.json")) ? [] : ["-p", ".godwit/tsconfig.json"];
-    const { code } = await runBun(folder, ["check", "--no-script", "--no-pretty", ...project], context.env);
+    const project = projectOf(folder);
+    const words = ["check", "--no-script", "--no-pretty", ...(project === undefined ? [] : ["-p", project])];
+    const { code } = await runBun(folder, words, context.env);
     if (code !== 0) return exitCodes.failed;
+    const note = await compareBundle(await bundleFolder(folder), context.io.clock);
+    if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
     context.io.stdout(`"${id}" ${version}: the manifest and the types are right\n`);
     return exitCodes.fine;
   },
@@ -48,13 +66,15 @@ export const check: CommandModule = {
 export const test: CommandModule = {
   async run(context) {
     const folder = folderOf(context);
-    const { namespace } = readFolderManifest(folder);
+    const { namespace } = readModuleManifest(folder);
     await unpackKit(folder);
     const scratch = mkdtempSync(join(tmpdir(), "godwit-test-"));
     try {
       const suites = join(scratch, "suites");
       const pattern = context.option("name");
-      const words = ["test", ...(pattern === undefined ? [] : ["--test-name-pattern", pattern])];
+      const project = projectOf(folder);
+      const tsconfig = project === undefined ? [] : [`--tsconfig-override=${project}`];
+      const words = ["test", ...tsconfig, ...(pattern === undefined ? [] : ["--test-name-pattern", pattern])];
       const { code } = await runBun(folder, words, context.env, { [SUITES_VARIABLE]: suites });
       if (code !== 0) return exitCodes.failed;
       const ran = existsSync(suites) ? readFileSync(suites, "utf8").split("\n") : [];

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runForTest } from "../testing.ts";
@@ -20,10 +20,13 @@ const manifest = {
   config: { type: "object", properties: { word: { type: "string" } }, additionalProperties: false },
 };
 
-function writeFolder(entry = "index.ts"): void {
+function writeFolder(entry = "index.ts", said: object = manifest): void {
   mkdirSync(at("gull"), { recursive: true });
   writeFileSync(at("gull", "godwit-plugin.json"), JSON.stringify({ ...manifest, entry }));
-  writeFileSync(at("gull", "index.ts"), 'import { word } from "./word.ts"; export default { word };');
+  writeFileSync(
+    at("gull", "index.ts"),
+    `import { word } from "./word.ts";\nexport default { ...${JSON.stringify(said)}, word, start() {} };\n`,
+  );
   writeFileSync(at("gull", "word.ts"), 'export const word: string = "bundled";');
 }
 
@@ -70,4 +73,85 @@ test("an entry outside the folder, or one that does not bundle, is not packed", 
       true,
     ]);
   }
+});
+
+test.each([
+  [{ id: "tern" }, ['"tern" in the code', '"gull" in godwit-plugin.json']],
+  [{ namespace: "discovery" }, ['"discovery" in the code', '"service" in godwit-plugin.json']],
+  [
+    { permissions: ["net.udp", "service.offer:temperature"] },
+    ['the code asks for "service.offer:temperature"; add it to permissions in godwit-plugin.json'],
+  ],
+  [{ permissions: [] }, ['godwit-plugin.json asks for "net.udp" and the code does not']],
+  [{ config: undefined }, ["does not export a plugin by default"]],
+])("code that is not what its manifest says is not packed: %j", async (change, says) => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder("index.ts", { ...manifest, ...change });
+  const { code, err } = await godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect(code).toBe(1);
+  for (const words of says) expect(err).toContain(words);
+  // What is not packed needs no signature either.
+  expect([existsSync(at("x.gwp")), existsSync(at("key"))]).toEqual([false, false]);
+});
+
+test("code that cannot be loaded here is packed, and it is said that nobody compared it", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder();
+  writeFileSync(at("gull", "index.ts"), 'throw new Error("no such radio");');
+  const { code, err } = await godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect([code, existsSync(at("x.gwp"))]).toEqual([0, true]);
+  expect(err).toContain("was not compared with godwit-plugin.json: no such radio");
+});
+
+test("pack says that it made a key, where, and what names another, and nothing where one is there", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFolder();
+  const pack = (...more: readonly string[]) =>
+    godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"), ...more);
+  const first = await pack();
+  expect(first.out).toContain(`made the key ${at("key")}:`);
+  expect(first.out).toContain("--key");
+  const second = await pack();
+  expect(second.out).toBe(first.out.replace(/^made the key .*\n/m, ""));
+  expect(JSON.parse((await pack("--json")).out)).toMatchObject({ key: at("key"), key_created: false });
+  rmSync(at("key"));
+  expect(JSON.parse((await pack("--json")).out)).toMatchObject({ key: at("key"), key_created: true });
+});
+
+test("a folder without a plugin is named once, with what to do", async () => {
+  writeFileSync(at("c.toml"), "");
+  writeFileSync(at("gull.gwp"), "");
+  for (const [command, where] of [
+    ["check", at("none")],
+    ["test", folder],
+    ["dev", at("none")],
+    ["pack", at("none")],
+    ["pack", at("gull.gwp")],
+  ] as const) {
+    const { code, err } = await godwit(command, where);
+    expect([command, code]).toEqual([command, 1]);
+    expect(err).toContain("name the folder of a plugin, or begin one with godwit plugin new");
+    expect(err.split(where)).toHaveLength(2);
+  }
+  const missing = await godwit("inspect", at("none.gwp"));
+  expect([missing.code, missing.err.split(at("none.gwp")).length]).toEqual([1, 2]);
+});
+
+test("check and test say of a program that they are for TypeScript, and what to do instead", async () => {
+  writeFileSync(at("c.toml"), "");
+  mkdirSync(at("gull"));
+  writeFileSync(
+    at("gull", "godwit-plugin.json"),
+    JSON.stringify({ ...manifest, runtime: "exec", entry: "gull.py" }),
+  );
+  for (const command of ["check", "test"]) {
+    const { code, err } = await godwit(command, at("gull"));
+    expect([command, code]).toEqual([command, 1]);
+    for (const words of ["is a program", "TypeScript", "godwit plugin pack", "--trust untrusted"])
+      expect(err).toContain(words);
+  }
+  const pack = () => godwit("pack", at("gull"), "--key", at("key"), "--out", at("x.gwp"));
+  expect((await pack()).err).toContain("the entry of godwit-plugin.json: ENOENT");
+  writeFileSync(at("gull", "gull.py"), "import socket");
+  expect((await pack()).code).toBe(0);
 });

@@ -6,7 +6,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { addPackage, listPlugins } from "../../node/plugins.ts";
 import { readPackage, removeInstalled, trustPublisher } from "../../plugin/installed.ts";
-import { packFolder } from "../../plugin/package/pack.ts";
+import { bundleFolder, compareBundle, writePackage } from "../../plugin/package/pack.ts";
 import type { PluginPackage } from "../../plugin/package/package.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
@@ -29,9 +29,19 @@ function describe({ manifest, publisher, hash }: PluginPackage) {
 export const pack: CommandModule = {
   async run(context) {
     const key = resolve(context.option("key") ?? "godwit-publisher.key");
-    const publisher = loadOrCreatePublisher(key, systemRandom);
-    const path = await packFolder(resolve(context.args[0]!), publisher, context.option("out"));
-    return answer(context, { path, publisher: publisher.id }, path, `publisher ${publisher.id}`);
+    const bundle = await bundleFolder(resolve(context.args[0]!));
+    const note = await compareBundle(bundle, context.io.clock);
+    if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
+    const { identity: publisher, created } = loadOrCreatePublisher(key, systemRandom);
+    const path = writePackage(bundle, publisher, context.option("out"));
+    const made = `made the key ${key}: one serves all plugins of a publisher; to sign with another: --key FILE`;
+    return answer(
+      context,
+      { path, publisher: publisher.id, key, key_created: created },
+      path,
+      `publisher ${publisher.id}`,
+      ...(created ? [made] : []),
+    );
   },
 };
 

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync } from "node:fs";
 import type { MessageView } from "../../view/contract/node.ts";
 import { sleep } from "../../kernel/clock.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";
 import { type ApiClient, ApiProblem } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
@@ -82,11 +82,7 @@ async function readFile(path: string): Promise<Uint8Array> {
   try {
     handle = openSync(path, "r");
   } catch (error) {
-    throw godwitError(
-      "GODWIT_USAGE",
-      `cannot read ${path}: ${error instanceof Error ? error.message : "?"}`,
-      error,
-    );
+    throw godwitError("GODWIT_USAGE", `cannot read ${path}: ${fileReason(error)}`, error);
   }
   try {
     const stat = fstatSync(handle);

@@ -59,6 +59,7 @@ export function createHostContext(
       ? pages.door({
           instance: instance.name,
           reach: deps.pagesReach === undefined ? "local" : deps.pagesReach(plugin, instance),
+          asked: plugin.permissions,
           scope,
           log,
         })

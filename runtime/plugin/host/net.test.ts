@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import type { NetStream } from "@godwit/sdk";
 import { Scope } from "../../kernel/scope.ts";
 import { openPluginNet } from "./net.ts";
-import { allowAll } from "../permissions.ts";
+import { allowAll, netPolicyOf } from "../permissions.ts";
 
 const scopes: Scope[] = [];
 afterEach(async () => {
@@ -108,4 +108,13 @@ describe("a connection", () => {
     abort.abort(reason);
     await expect(connecting).rejects.toBe(reason);
   });
+});
+
+test("a refusal names the permission as a manifest or a grant would, an IPv6 address in brackets", async () => {
+  const scope = new Scope("plugin");
+  scopes.push(scope);
+  const asked = ["broker.connect:[2001:db8::1]:443"];
+  const net = openPluginNet(scope, netPolicyOf(asked, []));
+  await expect(net.connect("2001:db8::1", 443)).rejects.toThrow(`was not granted ${asked[0]}; see grant`);
+  await expect(net.connect("192.0.2.1", 443)).rejects.toThrow("add it to permissions in godwit-plugin.json");
 });

@@ -29,7 +29,7 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
   let isOwned = false;
   const check = (isAllowed: boolean, what: string) => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
-    if (!isAllowed) throw godwitError("GODWIT_FORBIDDEN", `the plugin was not granted ${what}; see grant`);
+    if (!isAllowed) throw godwitError("GODWIT_FORBIDDEN", policy.refusal(what));
     if (live.size >= SOCKETS_MAX)
       throw godwitError("GODWIT_QUEUE_FULL", `a plugin has at most ${SOCKETS_MAX} sockets`);
     if (isOwned) return;
@@ -40,7 +40,10 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
   };
   return {
     async connect(host, port, signal) {
-      check(policy.mayConnect(host, port), `broker.connect:${host}:${port}`);
+      check(
+        policy.mayConnect(host, port),
+        `broker.connect:${host.includes(":") ? `[${host}]` : host}:${port}`,
+      );
       signal?.throwIfAborted();
       const connecting = Bun.connect<SocketState>({
         hostname: host,

@@ -19,6 +19,7 @@ import { TokenBucket } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError, GodwitError } from "../../kernel/errors.ts";
 import type { CounterMetric, Metrics } from "../../kernel/metrics.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { refusalOf } from "../permissions.ts";
 import { BadAnswer, dropAnswer, judgeAnswer, pieceBytes } from "./answer.ts";
 
 /** Requests of all instances at once, and how many of them may have come without a token. Below what the API holds. */
@@ -59,6 +60,8 @@ export interface PagesDoor {
   readonly instance: string;
   /** Undefined: not granted. */
   readonly reach: PagesReach | undefined;
+  /** Permissions of its manifest. */
+  readonly asked: readonly string[];
   readonly scope: Scope;
   readonly log: Log;
 }
@@ -80,12 +83,11 @@ export class Pages {
     return this.#running;
   }
 
-  door({ instance, reach, scope, log }: PagesDoor): PluginHttp {
+  door({ instance, reach, asked, scope, log }: PagesDoor): PluginHttp {
     return {
       pages: (handler, { open = [] } = {}) => {
         if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
-        if (reach === undefined)
-          throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted http.pages; see grant");
+        if (reach === undefined) throw godwitError("GODWIT_FORBIDDEN", refusalOf(asked, "http.pages"));
         if (this.#find(instance) !== undefined)
           throw godwitError("GODWIT_REQUEST_INVALID", "an instance has one handler of pages");
         const wrong = open.find((path) => !isOpenPath(path));

@@ -25,7 +25,13 @@ function rig() {
   const metrics = new Metrics();
   const pages = new Pages(clock, metrics);
   const scope = new Scope("board");
-  const http = pages.door({ instance: "board", reach: "local", scope, log: silentLog });
+  const http = pages.door({
+    instance: "board",
+    reach: "local",
+    asked: ["http.pages"],
+    scope,
+    log: silentLog,
+  });
   const bed = new FrameBed(true);
   addPagesCalls({ ...bed.node, ctx: { http } } as unknown as RemoteParts);
   const guestScope = new Scope("guest");
@@ -90,11 +96,19 @@ test("a request crosses with all that it says, both bodies in order, and nothing
 test("without the permission it has none, and a second handler is refused, there as here", () => {
   const again = rig();
   const pages = new Pages(new ManualClock(), new Metrics());
-  const http = pages.door({ instance: "x", reach: undefined, scope: new Scope("x"), log: silentLog });
+  const http = pages.door({
+    instance: "x",
+    reach: undefined,
+    asked: [],
+    scope: new Scope("x"),
+    log: silentLog,
+  });
   const bed = new FrameBed(true);
   addPagesCalls({ ...bed.node, ctx: { http } } as unknown as RemoteParts);
   const guest = createHttp({ ...bed.plugin, scope: new Scope("guest") } as unknown as ContextParts);
-  expect(() => guest.pages(() => ({}))).toThrow("was not granted http.pages");
+  expect(() => guest.pages(() => ({}))).toThrow(
+    "was not granted http.pages and cannot be: its manifest does not ask for it; add it to permissions",
+  );
   again.guest.pages(() => ({}));
   expect(() => again.guest.pages(() => ({}))).toThrow("one handler");
 });
@@ -326,7 +340,13 @@ test("32 requests at once cross, and a far end that lies about them harms its ow
 test("a far end that is done without having answered, or without an end, failed", async () => {
   for (const hasHead of [false, true]) {
     const pages = new Pages(new ManualClock(), new Metrics());
-    const http = pages.door({ instance: "board", reach: "local", scope: new Scope("b"), log: silentLog });
+    const http = pages.door({
+      instance: "board",
+      reach: "local",
+      asked: ["http.pages"],
+      scope: new Scope("b"),
+      log: silentLog,
+    });
     const bed = new FrameBed(true);
     addPagesCalls({ ...bed.node, ctx: { http } } as unknown as RemoteParts);
     bed.plugin.calls.add("http.asked", async (args) => {

@@ -29,6 +29,8 @@ const LISTENERS_MAX = 64;
 export interface ServicePolicy {
   mayOffer(name: string): boolean;
   mayUse(name: string): boolean;
+  /** Why it may not have that permission. */
+  refusal(permission: string): string;
 }
 
 /** One life of a plugin, as the board sees it. */
@@ -67,8 +69,7 @@ export class ServiceBoard {
     const { scope, policy } = member;
     const check = (name: string, isAllowed: boolean, permission: string) => {
       if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
-      if (!isAllowed)
-        throw godwitError("GODWIT_FORBIDDEN", `the plugin was not granted ${permission}:${name}; see grant`);
+      if (!isAllowed) throw godwitError("GODWIT_FORBIDDEN", policy.refusal(`${permission}:${name}`));
     };
     const offered = new Set<string>();
     const used = new Map<string, Use>();
