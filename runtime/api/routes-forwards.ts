@@ -22,6 +22,7 @@ const forward = z.object({
   bytes_sent: z.int(),
   bytes_received: z.int(),
   failures: z.int(),
+  listening: z.boolean(),
   last_error: z.string().nullable(),
 }) satisfies z.ZodType<ForwardView>;
 

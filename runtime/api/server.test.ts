@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync }
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "../kernel/clock.ts";
+import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Scope } from "../kernel/scope.ts";
 import { startApiServers, STOP_GRACE_MS } from "./server.ts";
@@ -101,13 +101,32 @@ test("a path too long for a socket names the key that mends it", async () => {
   await expect(start(join(folder, "x".repeat(108)))).rejects.toThrow("api.socket");
 });
 
-test("a taken port is explained and leaves no socket behind", async () => {
-  const { addresses } = await start(join(folder, "one.sock"));
+test("an address that is taken or not there yet keeps nobody: it is explained, and opened once it can be", async () => {
+  const one = new Scope("one");
+  const { addresses } = await start(join(folder, "one.sock"), undefined, one);
   const port = Number(addresses[0]!.split(":")[1]);
+  const clock = new ManualClock();
   const path = join(folder, "two.sock");
-  const taken = [{ host: "127.0.0.1", port }];
-  await expect(start(path, taken, new Scope("other"))).rejects.toThrow("another program listens there");
-  expect(existsSync(path)).toBe(false);
+  const listen = [
+    { host: "127.0.0.1", port },
+    { host: "192.0.2.77", port: 0 },
+    { host: "127.0.0.1", port: 0 },
+  ];
+  const options = { app: rig.app, clock, log: silentLog, listen, socketPath: path };
+  const two = await startApiServers(options, scope);
+  expect((await over(path, "/tokens")).status).toBe(200);
+  expect(two.addresses).toHaveLength(1);
+  expect(two.waiting[0]).toContain("another program listens there");
+  expect(two.waiting[1]).toContain("192.0.2.77");
+  await one.close();
+  await clock.advance(2_000);
+  expect(two.addresses).toEqual([`127.0.0.1:${port}`, expect.stringMatching(/^127\.0\.0\.1:\d+$/)]);
+  expect(two.waiting).toHaveLength(1);
+  expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200);
+  // Its own clock: nobody is left to wait for.
+  void scope.close();
+  await clock.advance(STOP_GRACE_MS);
+  await scope.close();
 });
 
 test("stopping ends event streams and idle connections, and removes the socket", async () => {

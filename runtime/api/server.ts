@@ -4,7 +4,8 @@
  */
 import { lstatSync, unlinkSync } from "node:fs";
 import type { Clock } from "../kernel/clock.ts";
-import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { asGodwitError, GodwitError, godwitError } from "../kernel/errors.ts";
+import { Late } from "../kernel/late.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Connection } from "./access.ts";
@@ -32,51 +33,75 @@ export interface ApiServerOptions {
 }
 
 export interface ApiServers {
-  /** `127.0.0.1:8000`, `[::1]:8000`: the real addresses, in the order of `listen`. */
+  /** `127.0.0.1:8000`, `[::1]:8000`: the real addresses that are open now, in the order of `listen`. */
   readonly addresses: readonly string[];
   readonly socketPath: string;
+  /** Why an address of `listen` is not open, for each that is not. */
+  readonly waiting: readonly string[];
 }
 
 type Server = ReturnType<typeof Bun.serve>;
 
 /**
- * Opens everything or nothing; the scope closes it. Throws GODWIT_LISTEN_FAILED, GODWIT_STATE_UNUSABLE (another node
- * runs on this socket, or the file is something else) or GODWIT_CONFIG_INVALID (path too long).
+ * Opens the socket, what was passed, and every address that is there; one that is not is tried until it is. The scope closes all. Throws
+ * GODWIT_LISTEN_FAILED (what was passed is no listener), GODWIT_STATE_UNUSABLE (another node runs on this socket, or the file
+ * is something else) or GODWIT_CONFIG_INVALID (path too long).
  */
 export async function startApiServers(options: ApiServerOptions, scope: Scope): Promise<ApiServers> {
   const { socketPath, passed = [] } = options;
   const passedTcp = passed.flatMap((one) => (one.kind === "tcp" ? [formatAddress(one.host, one.port)] : []));
   const listen = passedTcp.length > 0 ? [] : options.listen;
   await clearSocketPath(socketPath);
-  const servers: Server[] = [];
   const adopted: AdoptedServer[] = [];
+  const onSocket = serveSocket(options);
   try {
-    servers.push(serveSocket(options));
-    for (const address of listen) servers.push(serveTcp(options, address));
     for (const listener of passed) adopted.push(await adopt(options, listener));
   } catch (error) {
-    await Promise.all([
-      ...servers.map((server) => server.stop(true)),
-      ...adopted.map((server) => server.stop(0)),
-    ]);
+    await Promise.all([onSocket.stop(true), ...adopted.map((server) => server.stop(0))]);
     throw error;
   }
+  const tcp = listen.map((address) => listenLate(options, address));
+  const opened = () => tcp.flatMap(({ opened: server }) => server ?? []);
   // Bun.serve removes the socket file as soon as it stops accepting.
   scope.own(async () => {
+    for (const late of tcp) late.stop();
     await Promise.all([
-      ...servers.map((server) => stopServer(server, options.clock)),
+      ...[onSocket, ...opened()].map((server) => stopServer(server, options.clock)),
       ...adopted.map((server) => server.stop(STOP_GRACE_MS)),
     ]);
   });
-  const opened = servers.slice(1).map((server) => formatAddress(server.hostname!, server.port!));
-  const addresses = [...opened, ...passedTcp];
+  const servers: ApiServers = {
+    get addresses() {
+      return [...opened().map((server) => formatAddress(server.hostname!, server.port!)), ...passedTcp];
+    },
+    socketPath,
+    get waiting() {
+      return tcp.flatMap(({ reason }) => reason ?? []);
+    },
+  };
   const sockets = passed.flatMap((one) => (one.kind === "unix" ? [one.path] : []));
   options.log.info("api listening", {
-    addresses,
+    addresses: servers.addresses,
     socket: socketPath,
     ...(passed.length === 0 ? {} : { passed: [...passedTcp, ...sockets] }),
   });
-  return { addresses, socketPath };
+  return servers;
+}
+
+function listenLate(options: ApiServerOptions, address: { host: string; port: number }): Late<Server> {
+  const { clock, log } = options;
+  const where = formatAddress(address.host, address.port);
+  let wasMissing = false;
+  return new Late({
+    clock,
+    open: () => serveTcp(options, address),
+    changed(error) {
+      if (error !== undefined)
+        log.warn("api address missing", { address: where, error: asGodwitError(error) });
+      else if (wasMissing) log.info("api address open", { address: where });
+      wasMissing = error !== undefined;
+    },
+  });
 }
 
 const adopt = ({ app, clock }: ApiServerOptions, listener: PassedListener): Promise<AdoptedServer> =>
@@ -135,8 +160,8 @@ function serveTcp({ app }: ApiServerOptions, address: { host: string; port: numb
   } catch (error) {
     const where = formatAddress(address.host, address.port);
     const advice = reasonOf(error).includes("EADDRINUSE")
-      ? "another program listens there; choose another port in api.listen"
-      : "check api.listen";
+      ? "another program listens there; choose another port in api.listen, or end it"
+      : "tried again until this machine has that address; check api.listen";
     throw godwitError(
       "GODWIT_LISTEN_FAILED",
       `the api cannot listen on ${where} (${reasonOf(error)}): ${advice}`,

@@ -391,6 +391,7 @@ function fakeForwards(): ForwardTable {
     ...request,
     source: "api",
     ...counts,
+    listening: true,
     last_error: null,
   });
   const rows = [rowOf("f0", { listen: "127.0.0.1:8080", to: "DUN-A", target: "127.0.0.1:80" })];

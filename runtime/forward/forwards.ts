@@ -5,7 +5,8 @@
 import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import type { Clock, Log, Random } from "@godwit/sdk";
-import { parseListenAddress } from "../config/load.ts";
+import { type ListenAddress, parseListenAddress } from "../config/load.ts";
+import { Late } from "../kernel/late.ts";
 import type { ByteStream } from "../stream/byte-stream.ts";
 import { StreamReset } from "../stream/constants.ts";
 import type { Streams } from "../stream/streams.ts";
@@ -35,7 +36,9 @@ export interface ForwardRow extends ForwardRequest {
   readonly bytesSent: number;
   readonly bytesReceived: number;
   readonly failures: number;
-  /** Why the last connection failed, in words; undefined: none has. */
+  /** False while its address cannot be opened: `lastError` says why, and it is tried again. */
+  readonly isListening: boolean;
+  /** Why the last connection failed, or why it does not listen, in words; undefined: nothing has. */
   readonly lastError: string | undefined;
 }
 
@@ -55,6 +58,8 @@ interface Forward extends JointCounts {
   readonly request: { listen: string; readonly to: string; readonly target: string };
   readonly source: ForwardRow["source"];
   readonly joints: Set<Joint>;
+  /** Until its address is there. */
+  late: Late<void> | undefined;
   stop: () => void;
   connectionsTotal: number;
   failures: number;
@@ -76,8 +81,9 @@ export class Forwards {
   }
 
   /**
-   * Starts to listen; answers the forward, whose `listen` names the port that is really open. Throws
-   * GODWIT_REQUEST_INVALID, GODWIT_LISTEN_FAILED, GODWIT_STREAM_LIMIT.
+   * Starts to listen; answers the forward, whose `listen` names the port that is really open. One of the configuration whose
+   * address is not there waits for it. Throws GODWIT_REQUEST_INVALID, GODWIT_LISTEN_FAILED (of one that does not wait),
+   * GODWIT_STREAM_LIMIT.
    */
   add(request: ForwardRequest, source: ForwardRow["source"]): ForwardRow {
     const address = parseListenAddress(request.listen);
@@ -94,6 +100,7 @@ export class Forwards {
       request: { ...request, target: formatTarget(target) },
       source,
       joints: new Set(),
+      late: undefined,
       stop: () => {},
       bytesSent: 0,
       bytesReceived: 0,
@@ -102,27 +109,9 @@ export class Forwards {
       lastError: undefined,
       warnedAtMs: Number.NEGATIVE_INFINITY,
     };
-    try {
-      const listener = Bun.listen<JointState>({
-        hostname: address.host,
-        port: address.port,
-        allowHalfOpen: true,
-        socket: {
-          ...jointHandlers,
-          open: (socket) => {
-            socket.data = { joint: undefined };
-            this.#connected(forward, socket);
-          },
-        },
-      });
-      // Where the system chose the port, this says which.
-      forward.request.listen = formatTarget({ host: address.host, port: listener.port });
-      forward.stop = () => listener.stop();
-      this.#forwards.set(id, forward);
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${request.listen}: ${why}`, error);
-    }
+    if (source === "configuration") this.#listenLate(forward, address);
+    else this.#listen(forward, address);
+    this.#forwards.set(id, forward);
     return rowOf(forward);
   }
 
@@ -135,6 +124,7 @@ export class Forwards {
     const forward = this.#forwards.get(id);
     if (forward === undefined) return false;
     this.#forwards.delete(id);
+    forward.late?.stop();
     forward.stop();
     for (const joint of [...forward.joints]) joint.abort(undefined);
     return true;
@@ -145,6 +135,47 @@ export class Forwards {
     this.#stopped.abort(godwitError("GODWIT_STOPPED", "the node is stopping"));
     for (const id of [...this.#forwards.keys()]) this.remove(id);
     for (const joint of [...this.#served]) joint.abort(undefined);
+  }
+
+  #listen(forward: Forward, { host, port }: ListenAddress): void {
+    try {
+      const listener = Bun.listen<JointState>({
+        hostname: host,
+        port,
+        allowHalfOpen: true,
+        socket: {
+          ...jointHandlers,
+          open: (socket) => {
+            socket.data = { joint: undefined };
+            this.#connected(forward, socket);
+          },
+        },
+      });
+      // Where the system chose the port, this says which.
+      forward.request.listen = formatTarget({ host, port: listener.port });
+      forward.stop = () => listener.stop();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${forward.request.listen}: ${why}`, error);
+    }
+  }
+
+  #listenLate(forward: Forward, address: ListenAddress): void {
+    const { clock, log } = this.#deps;
+    const { listen, to } = forward.request;
+    forward.late = new Late({
+      clock,
+      open: () => this.#listen(forward, address),
+      changed(error) {
+        if (error !== undefined) {
+          forward.lastError = asGodwitError(error).message;
+          log.warn("forward address missing", { listen, to, error: asGodwitError(error) });
+        } else if (forward.lastError !== undefined) {
+          forward.lastError = undefined;
+          log.info("forward address open", { listen, to });
+        }
+      },
+    });
   }
 
   /** The near side: somebody connected to our port. */
@@ -247,5 +278,6 @@ const rowOf = (forward: Forward): ForwardRow => ({
   bytesSent: forward.bytesSent,
   bytesReceived: forward.bytesReceived,
   failures: forward.failures,
+  isListening: forward.late?.reason === undefined,
   lastError: forward.lastError,
 });

@@ -85,12 +85,16 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
-      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh) },
+      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot) },
       reload: () => reloader.reload(),
     },
     new NodeEvents(hub, deps.clock),
   );
-  const forwards = startForwards({ ...ground, mesh, resolve: (node) => view.resolve(node) });
+  const forwards = (knot.forwards = startForwards({
+    ...ground,
+    mesh,
+    resolve: (node) => view.resolve(node),
+  }));
   scope.own(() => forwards.stop());
   const shown = {
     view,
@@ -99,7 +103,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     pages: host.pages,
     version,
   };
-  const api = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope);
+  const api = (knot.api = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope));
 
   await host.start(pluginInstances(config));
   mesh.start();
@@ -109,12 +113,14 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
 }
 
 /** What the view shows of the ground. */
-function seenOf({ config, identity, clock, metrics, store }: Ground, mesh: Mesh) {
+function seenOf({ config, identity, clock, metrics, store }: Ground, mesh: Mesh, knot: Knot) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
     ...{ self: identity.id, clock, metrics, network, callsign, location },
     troubles: () => [
+      ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
+      ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
     ],

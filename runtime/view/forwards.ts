@@ -17,6 +17,8 @@ export interface ForwardParts {
 
 export function startForwards({ mesh, clock, random, log, config, resolve }: ForwardParts): {
   readonly table: ForwardTable;
+  /** Why a forward does not listen, for each that does not. */
+  readonly waiting: readonly string[];
   start(): void;
   stop(): void;
 } {
@@ -40,9 +42,12 @@ export function startForwards({ mesh, clock, random, log, config, resolve }: For
       add: (request) => viewOf(forwards.add(request, "api")),
       remove: (id) => forwards.remove(id),
     },
-    /** Throws GODWIT_LISTEN_FAILED: a port of the configuration that cannot be opened stops the start. */
+    /** A port of the configuration that cannot be opened yet is tried until it can. */
     start() {
       for (const forward of config.forwards) forwards.add(forward, "configuration");
+    },
+    get waiting() {
+      return forwards.list().flatMap(({ isListening, lastError }) => (isListening ? [] : (lastError ?? [])));
     },
     stop: () => forwards.stop(),
   };
@@ -52,6 +57,7 @@ const viewOf = ({
   connectionsTotal,
   bytesSent,
   bytesReceived,
+  isListening,
   lastError,
   ...row
 }: ForwardRow): ForwardView => ({
@@ -59,5 +65,6 @@ const viewOf = ({
   connections_total: connectionsTotal,
   bytes_sent: bytesSent,
   bytes_received: bytesReceived,
+  listening: isListening,
   last_error: lastError ?? null,
 });

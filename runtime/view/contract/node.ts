@@ -305,6 +305,8 @@ export interface ForwardView {
   bytes_sent: number;
   bytes_received: number;
   failures: number;
+  /** False while its address is not there; `last_error` says why. */
+  listening: boolean;
   last_error: string | null;
 }
 
