@@ -124,7 +124,7 @@ export class Delivery {
     const key = this.#seen.add(arrival.from, epoch, to, counter, wallMs);
     if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
     try {
-      await this.#ctx.store.commit([...this.#seen.ops(key), ...ops]);
+      await this.#ctx.store.commit([...this.#seen.ops(key, this.#ctx.clock.wallMs()), ...ops]);
     } catch (error) {
       this.#seen.undo(arrival.from, epoch, to, counter, wallMs);
       throw error;
@@ -182,7 +182,7 @@ export class Delivery {
       bytes += arrival.inner.body.length;
       batch.push({ pending, entry, receipt });
     }
-    for (const key of seenKeys) ops.push(...this.#seen.ops(key));
+    for (const key of seenKeys) ops.push(...this.#seen.ops(key, this.#ctx.clock.wallMs()));
     const isDurable = ops.length === 0 || (await this.#commit(ops));
     this.#isWriting = false;
     for (const { pending, entry, receipt } of batch) {

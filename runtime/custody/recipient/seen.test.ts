@@ -1,107 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { ManualClock } from "../../kernel/clock.ts";
 import { silentLog } from "../../kernel/log.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
-import {
-  addCounter,
-  hasCounter,
-  removeCounter,
-  Seen,
-  SEEN_RUNS_MAX,
-  SEEN_SETS_PER_SENDER_MAX,
-  type Runs,
-} from "./seen.ts";
 import { testId } from "../testing.ts";
+import { SEEN_RUNS_MAX } from "./runs.ts";
+import { Seen } from "./seen.ts";
 
 const NOW = 500_000; // hours: the year 2027
-const MONTH = 31 * 24;
-
-const checkShape = (runs: Runs): void => {
-  runs.forEach(([first, last], i) => {
-    expect(first).toBeLessThanOrEqual(last);
-    if (i > 0) expect(first).toBeGreaterThan(runs[i - 1]![1] + 1);
-  });
-};
-
-describe("runs", () => {
-  test("agree with a set under any order of adding and taking back", () => {
-    const step = fc.record({ counter: fc.nat(60), isAdd: fc.boolean() });
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-        const slow = new Set<number>();
-        const runs: Runs = [];
-        for (const { counter, isAdd } of steps) {
-          if (isAdd) {
-            slow.add(counter);
-            expect(addCounter(runs, counter, NOW)).toBe(true);
-          } else {
-            slow.delete(counter);
-            removeCounter(runs, counter, NOW);
-          }
-          checkShape(runs);
-        }
-        for (let counter = 0; counter <= 60; counter++)
-          expect(hasCounter(runs, counter)).toBe(slow.has(counter));
-      }),
-    );
-  });
-
-  test("at the bound never call seen what was not, and take everything once the gaps are filled", () => {
-    fc.assert(
-      fc.property(
-        fc.shuffledSubarray(
-          Array.from({ length: 40 }, (_, i) => i),
-          { minLength: 40 },
-        ),
-        (order) => {
-          const slow = new Set<number>();
-          const runs: Runs = [];
-          let waiting = order;
-          for (let round = 0; waiting.length > 0 && round < 50; round++) {
-            waiting = waiting.filter((counter) => {
-              if (!addCounter(runs, counter, NOW, 4)) return true;
-              slow.add(counter);
-              return false;
-            });
-            expect(runs.length).toBeLessThanOrEqual(4);
-            for (let counter = 0; counter < 40; counter++)
-              expect(hasCounter(runs, counter)).toBe(slow.has(counter));
-          }
-          expect(runs.map(([first, last]) => [first, last])).toEqual([[0, 39]]);
-        },
-      ),
-    );
-  });
-
-  test("close a gap only when no message can come for it any more", () => {
-    const runs: Runs = [];
-    for (const [counter, hour] of [
-      [0, 0],
-      [2, 1],
-      [4, 2],
-      [6, 3],
-    ] as const)
-      expect(addCounter(runs, counter, NOW + hour, 4)).toBe(true);
-    expect(addCounter(runs, 8, NOW + MONTH, 4)).toBe(false);
-    expect(addCounter(runs, 8, NOW + 1 + MONTH, 4)).toBe(true);
-    expect(runs.map(([first, last]) => [first, last])).toEqual([
-      [0, 2],
-      [4, 4],
-      [6, 6],
-      [8, 8],
-    ]);
-  });
-
-  test("gaps from before the clock was right count from when it is", () => {
-    const runs: Runs = [];
-    for (const counter of [0, 2, 4, 6]) addCounter(runs, counter, 5, 4);
-    expect(addCounter(runs, 8, 5 + 10 * MONTH, 4)).toBe(false);
-    expect(addCounter(runs, 8, NOW, 4)).toBe(false);
-    expect(addCounter(runs, 8, NOW + MONTH, 4)).toBe(true);
-  });
-});
+const HOUR_MS = 3_600_000;
 
 describe("sets", () => {
   const sender = testId("sender");
@@ -123,7 +30,7 @@ describe("sets", () => {
     const seen = new Seen();
     const key = seen.add(sender, "e", "a", 7, clock.wallMs())!;
     void store.commit([
-      ...seen.ops(key),
+      ...seen.ops(key, clock.wallMs()),
       { op: "put", in: "seen", key: `${sender}/e/old`, meta: "[[1,3]]" },
       { op: "put", in: "seen", key: `${sender}/e/bad`, meta: "[[1," },
       { op: "put", in: "seen", key: `${sender}/e/worse`, meta: "{}" },
@@ -137,22 +44,78 @@ describe("sets", () => {
     expect([has("a", 7), has("a", 8), has("old", 2), has("bad", 1)]).toEqual([true, false, true, false]);
   });
 
-  test("a sender that invents epochs loses its own least used, nobody else's", () => {
+  /** A store and what it keeps of one sender, in bytes of keys and rows. */
+  async function open() {
+    const clock = new ManualClock(NOW * HOUR_MS);
+    const disk = new SimDisk();
+    const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
+    const bytes = () =>
+      [...disk.rows("seen")].reduce((sum, [key, { meta }]) => sum + key.length + meta.length, 0);
+    const reload = async () => {
+      const again = new Seen();
+      const loading = again.load(store, silentLog, clock.wallMs());
+      await clock.advance(1);
+      await loading;
+      return again;
+    };
+    const commit = async (ops: Parameters<typeof store.commit>[0]) => {
+      void store.commit(ops);
+      await clock.advance(1);
+    };
+    return { clock, store, bytes, reload, commit };
+  }
+  const epochOf = (n: number) => n.toString(16).padStart(16, "0");
+
+  test("1,000 starts of one sender, each with mail, that of the first arriving last: none twice, none lost, within 64 KB", async () => {
+    const { clock, bytes, reload, commit } = await open();
+    let seen = new Seen();
+    for (let start = 0; start < 1_000; start++)
+      for (const [address, counter] of [
+        ["DUN-A", 0],
+        ["DUN-A", 1],
+        [testId("me"), 0],
+      ] as const) {
+        if (start === 0 && counter === 1) continue; // the first start's second message is on its way
+        expect(seen.has(sender, epochOf(start), address, counter)).toBe(false);
+        const key = seen.add(sender, epochOf(start), address, counter, clock.wallMs());
+        await commit(seen.ops(key!, clock.wallMs()));
+        if (start % 100 === 99) seen = await reload();
+      }
+    console.log(`  1,000 starts: ${bytes()} bytes`);
+    expect(bytes()).toBeLessThan(64 * 1_024);
+    seen = await reload();
+    expect(seen.has(sender, epochOf(0), "DUN-A", 1)).toBe(false);
+    const key = seen.add(sender, epochOf(0), "DUN-A", 1, clock.wallMs());
+    await commit(seen.ops(key!, clock.wallMs()));
+    seen = await reload();
+    for (let start = 0; start < 1_000; start++)
+      for (const counter of [0, 1])
+        expect([start, counter, seen.has(sender, epochOf(start), "DUN-A", counter)]).toEqual([
+          start,
+          counter,
+          true,
+        ]);
+    expect(seen.has(sender, epochOf(500), "DUN-A", 2)).toBe(false);
+  });
+
+  test("a sender that invents epochs is refused at its bound, loses nothing, and costs nobody else; a year later there is room", () => {
     const seen = new Seen();
     const other = testId("other");
-    seen.ops(seen.add(other, "e", "a", 1, 0)!);
-    const deleted: string[] = [];
-    for (let i = 0; i < SEEN_SETS_PER_SENDER_MAX + 10; i++) {
-      for (const op of seen.ops(seen.add(sender, `e${i}`, "a", 1, 0)!))
-        if (op.op === "delete") deleted.push(op.key);
-      seen.has(sender, "e0", "a", 1); // in use
-    }
-    expect(deleted.length).toBe(10);
-    expect([
-      seen.has(sender, "e0", "a", 1),
-      seen.has(sender, "e1", "a", 1),
-      seen.has(other, "e", "a", 1),
-    ]).toEqual([true, false, true]);
+    const add = (from: typeof sender, epoch: number, wallMs = NOW * HOUR_MS) => {
+      const key = seen.add(from, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
+      if (key !== undefined) seen.ops(key, wallMs);
+      return key !== undefined;
+    };
+    let taken = 0;
+    while (taken < 10_000 && add(sender, taken)) taken++;
+    expect(taken).toBeGreaterThan(300);
+    expect(taken).toBeLessThan(2_000);
+    for (let epoch = 0; epoch < taken; epoch += 37)
+      expect(seen.has(sender, epochOf(epoch), testId(`to ${epoch}`), 1)).toBe(true);
+    expect([add(sender, 20_000), add(other, 1)]).toEqual([false, true]);
+    expect(seen.add(sender, epochOf(3), testId("to 3"), 2, NOW * HOUR_MS)).toBeDefined(); // a known set goes on
+    expect(add(sender, 20_000, (NOW + 361 * 24) * HOUR_MS)).toBe(true);
+    expect(seen.has(sender, epochOf(taken - 1), testId(`to ${taken - 1}`), 1)).toBe(true); // still live
   });
 
   test("undo takes back exactly one", () => {

@@ -1,0 +1,127 @@
+/**
+ * The resting sets of one sender in one row: what 1,000 starts of it sent, each under an epoch of its own, in some 16 KB. Owns the
+ * bytes of that row; a value, never changed. Exact: a set goes only when no message of it can be alive any more.
+ */
+import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
+import { formatHex, parseHex } from "../../kernel/ids.ts";
+import { LIFETIME_MAX_MS } from "../../wire/constants.ts";
+import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
+import { Reader, Writer } from "../../wire/bytes.ts";
+import { type Runs, SEEN_RUNS_MAX } from "./runs.ts";
+
+/** Of the encoded sets, before a new set is refused: some 2,300 starts. */
+export const ARCHIVE_BYTES_MAX = 36_000;
+/** Hours at rest after which a set may make room: no message lives so long, wherever it lay and however wrong its clocks were. */
+const SET_DEAD_HOURS = (12 * LIFETIME_MAX_MS) / 3_600_000;
+const PLAUSIBLE_HOUR = Math.floor(PLAUSIBLE_WALL_MS / 3_600_000);
+const VERSION = 1;
+const NAME_BYTES_MAX = 256;
+
+interface Resting {
+  readonly runs: Runs;
+  /** Hours since 1970 when it was folded last. */
+  readonly hour: number;
+}
+
+export class SeenArchive {
+  static readonly empty = new SeenArchive(new Uint8Array());
+  readonly #bytes: Uint8Array;
+
+  private constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  /** As `text` wrote it; undefined when it is damaged. */
+  static parse(text: string): SeenArchive | undefined {
+    const archive = new SeenArchive(new Uint8Array(Buffer.from(text, "base64")));
+    try {
+      archive.#decode();
+      return archive;
+    } catch {
+      return undefined;
+    }
+  }
+
+  get text(): string {
+    return Buffer.from(this.#bytes).toString("base64");
+  }
+
+  /** Whether one more set may rest here some day. */
+  hasRoom(nowHour: number): boolean {
+    return this.#bytes.length < ARCHIVE_BYTES_MAX || this.#isAnyDead(nowHour);
+  }
+
+  /** A copy, owned by the caller; undefined when the set does not rest here. */
+  get(name: string): Runs | undefined {
+    return this.#decode().get(name)?.runs;
+  }
+
+  /** With these as they are now, whether they rested here before or not. The dead ones go only where room is needed. */
+  with(sets: Iterable<readonly [name: string, runs: Runs]>, nowHour: number): SeenArchive {
+    const all = this.#decode();
+    for (const [name, runs] of sets) {
+      all.delete(name);
+      all.set(name, { runs, hour: nowHour });
+    }
+    const whole = encode(all);
+    if (whole.length < ARCHIVE_BYTES_MAX) return new SeenArchive(whole);
+    for (const [name, { hour }] of all) if (isDead(hour, nowHour)) all.delete(name);
+    return new SeenArchive(encode(all));
+  }
+
+  #isAnyDead(nowHour: number): boolean {
+    for (const { hour } of this.#decode().values()) if (isDead(hour, nowHour)) return true;
+    return false;
+  }
+
+  /** Throws GODWIT_DECODE. */
+  #decode(): Map<string, Resting> {
+    const all = new Map<string, Resting>();
+    if (this.#bytes.length === 0) return all;
+    const reader = new Reader(this.#bytes);
+    if (reader.u8() !== VERSION) throw new Error("another version");
+    const addresses = Array.from({ length: reader.varint() }, () => reader.text(NAME_BYTES_MAX));
+    while (reader.remaining > 0) {
+      const epoch = formatHex(reader.bytes(STORE_EPOCH_BYTES));
+      const name = `${epoch}/${addresses[reader.varint()]}`;
+      const hour = reader.varint();
+      const runs: Runs = [];
+      let at = 0;
+      for (let left = reader.varint(); left > 0; left--) {
+        if (runs.length >= SEEN_RUNS_MAX) throw new Error("too many runs");
+        const first = at + reader.varint();
+        const last = first + reader.varint();
+        runs.push([first, last, hour]);
+        at = last;
+      }
+      all.set(name, { runs, hour });
+    }
+    return all;
+  }
+}
+
+/** A clock that was never right makes nothing dead. */
+const isDead = (hour: number, nowHour: number): boolean =>
+  hour >= PLAUSIBLE_HOUR && nowHour - hour > SET_DEAD_HOURS;
+
+/** Version, addresses, then each set: epoch, number of its address, hour, and its runs as distances. */
+function encode(all: ReadonlyMap<string, Resting>): Uint8Array {
+  const addresses = new Map<string, number>();
+  const cut = [...all].map(([name, resting]) => {
+    const slash = name.indexOf("/");
+    const address = name.slice(slash + 1);
+    if (!addresses.has(address)) addresses.set(address, addresses.size);
+    return { epoch: name.slice(0, slash), address: addresses.get(address)!, ...resting };
+  });
+  const writer = new Writer().u8(VERSION).varint(addresses.size);
+  for (const address of addresses.keys()) writer.text(address);
+  for (const { epoch, address, hour, runs } of cut) {
+    writer.bytes(parseHex(epoch, STORE_EPOCH_BYTES)!).varint(address).varint(hour).varint(runs.length);
+    let at = 0;
+    for (const [first, last] of runs) {
+      writer.varint(first - at).varint(last - first);
+      at = last;
+    }
+  }
+  return writer.finish();
+}
