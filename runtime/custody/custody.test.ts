@@ -615,7 +615,7 @@ describe("transient messages", () => {
     const associated = new Uint8Array(1);
     const epoch = new Uint8Array(8).fill(i);
     const inner = {
-      storeEpoch: epoch,
+      mailEpoch: epoch,
       counter: 0,
       to: b.id,
       createdAtMs: 0,

@@ -176,7 +176,7 @@ export class TestNode {
   readonly id: NodeId;
   readonly mesh: TestMesh;
   readonly limits: CustodyLimits;
-  readonly disk = new SimDisk();
+  disk = new SimDisk();
   /** Neighbours that lead to a destination, best first. */
   readonly routes = new Map<NodeId, readonly NodeId[]>();
   /** What names mean here, besides node ids. */
@@ -185,6 +185,8 @@ export class TestNode {
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
   readonly states: string[] = [];
+  /** Seeds what a life draws: the same again is a resumed snapshot. */
+  life = 0;
   /** Codes of errors that frames of others raised. */
   readonly protocolErrors: string[] = [];
   epochHex = "";
@@ -205,6 +207,7 @@ export class TestNode {
 
   /** From the disk, and back on its links. */
   async start(): Promise<void> {
+    this.life++;
     const { clock } = this.mesh;
     const random = seededRandom(this.name.charCodeAt(0));
     this.store = await openMemoryStore(this.disk, { clock, random, commitDelayMs: COMMIT_MS });
@@ -281,7 +284,7 @@ export class TestNode {
       self: this.id,
       network: "test",
       clock,
-      random: seededRandom(this.name.charCodeAt(0) + 1),
+      random: seededRandom(this.name.charCodeAt(0) + 1_000 * this.life),
       log: silentLog,
       metrics: new Metrics(),
       store: this.store!,

@@ -156,6 +156,11 @@ export const metricTable = {
     labels: [],
   },
   godwit_links_old_secret: { kind: "gauge", help: "links under a secret that was replaced", labels: [] },
+  godwit_mail_named_twice_total: {
+    kind: "counter",
+    help: "messages of this node whose name another life of it had used, each sent again under a new one",
+    labels: [],
+  },
   godwit_member_accusations_total: { kind: "counter", help: "accusations by this node", labels: [] },
   godwit_member_entries_dropped_total: {
     kind: "counter",

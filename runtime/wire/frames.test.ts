@@ -46,7 +46,7 @@ const packetHeader: packet.PacketHeader = {
   source: nodeA,
 };
 const inner: message.InnerMessage = {
-  storeEpoch: bytes(8, 0xe0),
+  mailEpoch: bytes(8, 0xe0),
   counter: 300,
   to: "DUN-A",
   createdAtMs: 1_767_225_600_000,
@@ -173,7 +173,7 @@ const cases: Readonly<Record<string, Case>> = {
 const derived: Readonly<Record<string, () => string>> = {
   bundleHeader: () => formatHex(bundle.encodeBundleHeader(header)),
   bundleId: () => made.id,
-  messageId: () => message.messageIdOf(nodeA, inner.to, inner.storeEpoch, inner.counter),
+  messageId: () => message.messageIdOf(nodeA, inner.to, inner.mailEpoch, inner.counter),
   receiptHash: () => formatHex(message.receiptHash(message.encodeReceipt(receipt))),
   receiptSigningBytes: () =>
     formatHex(message.receiptSigningBytes("telex", nodeB, nodeA, [bytes(16, 1), bytes(16, 2)])),

@@ -18,6 +18,9 @@ import { TRACE_MAX, type TraceEntry } from "./bundle.ts";
 import { decodeError, Reader, Writer } from "./bytes.ts";
 import { STORE_EPOCH_BYTES } from "./peer-messages.ts";
 
+/** In a receipt that was made anew: which bundle brought the message is not known any more. */
+export const noBundleId: BundleId = formatBundleId(new Uint8Array(BUNDLE_ID_BYTES));
+
 export const INNER_VERSION = 1;
 /** First byte of a test bundle's plaintext. */
 export const TEST_VERSION = 2;
@@ -31,7 +34,7 @@ export const MACHINES_MAX = 16;
 /** The message inside its seal. */
 export interface InnerMessage {
   /** Epoch of the sender's store, and the counter within (sender, address, epoch): together they name the message. */
-  readonly storeEpoch: Uint8Array;
+  readonly mailEpoch: Uint8Array;
   readonly counter: number;
   /** As addressed: node id, LOC-MACHINE or LOC, canonical case. */
   readonly to: string;
@@ -47,12 +50,12 @@ export interface InnerMessage {
 }
 
 /** SHA-256("godwit message", sender, address, store epoch, counter), first 16 bytes. */
-export function messageIdOf(sender: NodeId, to: string, storeEpoch: Uint8Array, counter: number): MessageId {
+export function messageIdOf(sender: NodeId, to: string, mailEpoch: Uint8Array, counter: number): MessageId {
   const fields = new Writer(128)
     .text("godwit message")
     .nodeId(sender)
     .text(to)
-    .bytes(storeEpoch)
+    .bytes(mailEpoch)
     .varint(counter)
     .finish();
   return formatMessageId(createHash("sha256").update(fields).digest().subarray(0, MESSAGE_ID_BYTES));
@@ -61,7 +64,7 @@ export function messageIdOf(sender: NodeId, to: string, storeEpoch: Uint8Array, 
 export function encodeInnerMessage(inner: InnerMessage): Uint8Array {
   const writer = new Writer(256 + inner.body.length)
     .u8(INNER_VERSION)
-    .bytes(inner.storeEpoch)
+    .bytes(inner.mailEpoch)
     .varint(inner.counter)
     .text(inner.to)
     .u48(Math.max(0, Math.floor(inner.createdAtMs)))
@@ -81,7 +84,7 @@ export function decodeInnerMessage(bytes: Uint8Array): InnerMessage {
   const version = reader.u8();
   if (version !== INNER_VERSION)
     throw decodeError(`message version ${version}, this node speaks ${INNER_VERSION}`);
-  const storeEpoch = reader.bytes(STORE_EPOCH_BYTES).slice();
+  const mailEpoch = reader.bytes(STORE_EPOCH_BYTES).slice();
   const counter = reader.varint();
   const to = reader.text(ADDRESS_BYTES_MAX);
   const createdAtMs = reader.u48();
@@ -90,7 +93,7 @@ export function decodeInnerMessage(bytes: Uint8Array): InnerMessage {
   const machines: NodeId[] = [];
   for (let i = 0; i < count; i++) machines.push(reader.nodeId());
   return {
-    storeEpoch,
+    mailEpoch,
     counter,
     to,
     createdAtMs,

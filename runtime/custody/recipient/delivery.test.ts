@@ -8,7 +8,8 @@ import { seededRandom } from "../../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
 import { custodyLimitsDefault, type CustodyContext } from "../context.ts";
 import { testId } from "../testing.ts";
-import { Delivery, noBundleId, TRANSIENT_BYTES_WAITING_MAX, TRANSIENTS_WAITING_MAX } from "./delivery.ts";
+import { noBundleId } from "../../wire/message.ts";
+import { Delivery, TRANSIENT_BYTES_WAITING_MAX, TRANSIENTS_WAITING_MAX } from "./delivery.ts";
 import { Inbox } from "./inbox.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
@@ -33,7 +34,7 @@ async function open() {
       id: n.toString(16).padStart(32, "0") as MessageId,
       from: testId("bert"),
       inner: {
-        storeEpoch: new Uint8Array(8).fill(n),
+        mailEpoch: new Uint8Array(8).fill(n),
         counter: n,
         to: testId("anna"),
         createdAtMs: 0,

@@ -5,7 +5,7 @@
 import type { Teller } from "../../kernel/hub.ts";
 import { BoundedSet } from "@godwit/sdk/bounded";
 import { godwitError } from "../../kernel/errors.ts";
-import { formatBundleId, formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
@@ -83,8 +83,8 @@ export class Delivery {
   }
 
   wasDelivered(arrival: { from: NodeId; inner: InnerMessage }): boolean {
-    const { storeEpoch, to, counter } = arrival.inner;
-    return this.#seen.has(arrival.from, formatHex(storeEpoch), to, counter);
+    const { mailEpoch, to, counter } = arrival.inner;
+    return this.#seen.has(arrival.from, formatHex(mailEpoch), to, counter);
   }
 
   /** Never rejects. A second copy while the first is being written shares its outcome. */
@@ -118,8 +118,8 @@ export class Delivery {
 
   /** Marks as delivered elsewhere, with `ops` in one commit. */
   async passOver(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
-    const { storeEpoch, to, counter } = arrival.inner;
-    const epoch = formatHex(storeEpoch);
+    const { mailEpoch, to, counter } = arrival.inner;
+    const epoch = formatHex(mailEpoch);
     const wallMs = this.#ctx.clock.wallMs();
     const key = this.#seen.add(arrival.from, epoch, to, counter, wallMs);
     if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
@@ -255,15 +255,13 @@ export class Delivery {
   /** The key of the set it is in (empty for what is not counted); undefined when there is no room. */
   #markSeen({ isTransient, from, inner }: Arrival): string | undefined {
     if (isTransient === true) return "";
-    const { storeEpoch, to, counter } = inner;
-    return this.#seen.add(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
+    const { mailEpoch, to, counter } = inner;
+    return this.#seen.add(from, formatHex(mailEpoch), to, counter, this.#ctx.clock.wallMs());
   }
 
   #unmarkSeen({ isTransient, from, inner }: Arrival): void {
     if (isTransient === true) return;
-    const { storeEpoch, to, counter } = inner;
-    this.#seen.undo(from, formatHex(storeEpoch), to, counter, this.#ctx.clock.wallMs());
+    const { mailEpoch, to, counter } = inner;
+    this.#seen.undo(from, formatHex(mailEpoch), to, counter, this.#ctx.clock.wallMs());
   }
 }
-
-export const noBundleId: BundleId = formatBundleId(new Uint8Array(16));

@@ -3,7 +3,7 @@
  * bundles of their own, in custody like any other, and cause no receipts. docs/protocol/delivery.md "Receipts".
  */
 import type { Timer } from "@godwit/sdk";
-import { formatBundleId, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { BundleKind, makeBundle, type Bundle, type BundleHeader } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import {
@@ -15,6 +15,7 @@ import {
   RECEIPTS_MAX,
   ReceiptStatus,
   type Receipt,
+  noBundleId,
 } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -122,7 +123,7 @@ export class Receipts {
         ? {
             status: ReceiptStatus.delivered,
             messageId,
-            bundleId: formatBundleId(new Uint8Array(16)),
+            bundleId: noBundleId,
             atMs: this.#ctx.clock.wallMs(),
             isUnconfirmed: false,
             trace: [],

@@ -3,6 +3,7 @@
  * the outbox, claims and their answers. Acknowledges to the neighbour only what is durable or of no use to anybody.
  * docs/protocol/delivery.md "The recipient".
  */
+import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import type { Teller } from "../../kernel/hub.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
@@ -13,6 +14,7 @@ import {
   type BundleId,
   type MessageId,
   type NodeId,
+  parseHex,
 } from "../../kernel/ids.ts";
 import {
   BundleKind,
@@ -32,10 +34,11 @@ import {
   messageIdOf,
   ReceiptStatus,
   type InnerMessage,
+  noBundleId,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
 import type { CustodyContext } from "../context.ts";
-import { Delivery, noBundleId, type Arrival, type DeliveryOutcome } from "./delivery.ts";
+import { Delivery, type Arrival, type DeliveryOutcome } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
@@ -151,7 +154,7 @@ export class Recipient {
   onTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
     const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated);
     const inner = decodeInnerMessage(plaintext);
-    const id = messageIdOf(from, inner.to, inner.storeEpoch, inner.counter);
+    const id = messageIdOf(from, inner.to, inner.mailEpoch, inner.counter);
     void this.#delivery.deliver({
       id,
       from,
@@ -233,7 +236,7 @@ export class Recipient {
     const held = { op: "delete", in: "transit", key: bundle.id } as const;
     const isShared = inner.machines.length > 1 && inner.machines.includes(this.#ctx.self);
     const arrival: Arrival = {
-      id: messageIdOf(source, inner.to, inner.storeEpoch, inner.counter),
+      id: messageIdOf(source, inner.to, inner.mailEpoch, inner.counter),
       from: source,
       inner,
       priority,
@@ -309,12 +312,12 @@ export class Recipient {
   }
 
   async deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
-    const { self, storeEpoch } = this.#ctx;
+    const { self } = this.#ctx;
     const outcome = await this.#delivery.deliver({
       id: entry.id,
       from: self,
       inner: {
-        storeEpoch,
+        mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,
         counter: entry.counter,
         to: entry.to,
         createdAtMs: entry.createdAtMs,

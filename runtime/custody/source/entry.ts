@@ -1,11 +1,10 @@
-/** A message of the outbox as it lies in the store, and the counters that name messages. */
+/** A message of the outbox as it lies in the store. */
 import { createHash } from "node:crypto";
-import { godwitError } from "../../kernel/errors.ts";
 import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
-import type { Store, StoreOp } from "../../store/types.ts";
+import type { StoreOp } from "../../store/types.ts";
 import type { Order } from "./order.ts";
 
 export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
@@ -35,7 +34,11 @@ export interface StoredReceipt {
 export interface OutboxEntry {
   readonly id: MessageId;
   readonly to: string;
-  readonly counter: number;
+  /**
+   * With `counter` its name inside the seal, for life. Hex; a row of an earlier release has none: it was named under the store's epoch.
+   */
+  epoch: string;
+  counter: number;
   readonly subject: string;
   readonly contentType: string;
   readonly priority: Priority;
@@ -51,55 +54,14 @@ export interface OutboxEntry {
   receipt: StoredReceipt | null;
   /** Empty until sealed. */
   targets: readonly Target[];
+  /** Its name inside the seal is another one than `id`: the first one was used by a double of this node. */
+  isRenamed?: boolean;
+  /** Bundles that it was sealed into before: a receipt may still name one. */
+  formerBundles?: readonly BundleId[];
   /** Keys of its recipient (hex) that were lost with the recipient's store: never sealed to again. */
   lostKeys?: readonly string[];
   remainingMs: number;
   atWallMs: number;
-}
-
-/** Counters are reserved in blocks, so that a restart skips some instead of repeating one. */
-const COUNTER_BLOCK = 1_024;
-/** Addresses ever written to: their counters are never forgotten, so that no message id comes twice. */
-export const ADDRESSES_MAX = 65_536;
-
-/** One counter per address: a recipient then sees an almost unbroken run, which is short to remember. */
-export class Counters {
-  /** `durable`: numbers below it may be used; written down in the store. */
-  readonly #states = new Map<string, { next: number; durable: number }>();
-
-  async load(store: Store): Promise<void> {
-    for (const row of await store.load("setting")) {
-      if (!row.key.startsWith("counter/")) continue;
-      const durable = Number(row.meta);
-      this.#states.set(row.key.slice("counter/".length), { next: durable, durable });
-    }
-  }
-
-  /**
-   * The next number. `op`, if any, must be in the commit that uses it; call `confirm` once that commit is durable.
-   * Until one is confirmed every number brings the op along, so that no failed commit lets a number be used twice.
-   */
-  next(address: string): { counter: number; op: StoreOp | undefined; confirm: () => void } {
-    let state = this.#states.get(address);
-    if (state === undefined && this.#states.size >= ADDRESSES_MAX) {
-      throw godwitError(
-        "GODWIT_QUOTA",
-        `this node has written to ${ADDRESSES_MAX} addresses, the most it can keep count of`,
-      );
-    }
-    if (state === undefined) this.#states.set(address, (state = { next: 0, durable: 0 }));
-    const held = state;
-    const counter = held.next++;
-    if (counter < held.durable) return { counter, op: undefined, confirm: () => {} };
-    const reserved = counter + COUNTER_BLOCK;
-    return {
-      counter,
-      op: { op: "put", in: "setting", key: `counter/${address}`, meta: String(reserved) },
-      confirm: () => {
-        held.durable = Math.max(held.durable, reserved);
-      },
-    };
-  }
 }
 
 export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({

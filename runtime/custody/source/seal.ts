@@ -2,6 +2,7 @@
  * Seals the messages of the outbox, one bundle for each machine they may go to. The same message, machine and key give
  * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
  */
+import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { formatHex, idBytes, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
@@ -92,7 +93,7 @@ export class OutboxSealer {
     body: Uint8Array,
   ): Uint8Array {
     const plaintext = encodeInnerMessage({
-      storeEpoch: this.#ctx.storeEpoch,
+      mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,
       counter: entry.counter,
       to: entry.to,
       createdAtMs: entry.createdAtMs,

@@ -2,6 +2,7 @@
  * Messages now or never: sealed like others and handed to routing as one packet. In no box here, without receipt, and
  * nothing waits: what cannot leave at once is refused. docs/protocol/frames.md "Packet".
  */
+import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import type { MessageId, NodeId } from "../../kernel/ids.ts";
 import { encodeInnerMessage, messageIdOf } from "../../wire/message.ts";
@@ -13,10 +14,10 @@ import type { Content } from "./order.ts";
 export function sendTransient(ctx: CustodyContext, destination: NodeId, content: Content): MessageId {
   const { self, random, clock, sealer, carrier } = ctx;
   // An epoch of its own for each: transient messages are deduplicated, but need no unbroken counters.
-  const storeEpoch = random.bytes(ctx.storeEpoch.length);
+  const mailEpoch = random.bytes(STORE_EPOCH_BYTES);
   const { priority, subject, contentType, body } = content;
   const plaintext = encodeInnerMessage({
-    storeEpoch,
+    mailEpoch,
     counter: 0,
     to: destination,
     createdAtMs: clock.wallMs(),
@@ -35,7 +36,7 @@ export function sendTransient(ctx: CustodyContext, destination: NodeId, content:
   );
   switch (carrier.sendPacket(destination, PacketKind.transient, sealed, priority)) {
     case "sent":
-      return messageIdOf(self, destination, storeEpoch, 0);
+      return messageIdOf(self, destination, mailEpoch, 0);
     case "no_room":
       throw godwitError(
         "GODWIT_QUEUE_FULL",
