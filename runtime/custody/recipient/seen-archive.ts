@@ -53,7 +53,20 @@ export class SeenArchive {
 
   /** A copy, owned by the caller; undefined when the set does not rest here. */
   get(name: string): Runs | undefined {
-    return this.#decode().get(name)?.runs;
+    if (this.#bytes.length === 0) return undefined;
+    const { epoch, address } = splitName(name);
+    const wanted = parseHex(epoch, STORE_EPOCH_BYTES);
+    const { reader, addresses } = this.#open();
+    const index = addresses.indexOf(address);
+    if (wanted === undefined || index < 0) return undefined;
+    // Read through, not taken apart: a new set is looked for here with its first message.
+    while (reader.remaining > 0) {
+      const isIt = Buffer.compare(reader.bytes(STORE_EPOCH_BYTES), wanted) === 0;
+      if (reader.varint() === index && isIt) return readRuns(reader, reader.varint());
+      reader.varint();
+      for (let left = 2 * reader.varint(); left > 0; left--) reader.varint();
+    }
+    return undefined;
   }
 
   /** With these as they are now, whether they rested here before or not. The dead ones go only where room is needed. */
@@ -78,27 +91,40 @@ export class SeenArchive {
   #decode(): Map<string, Resting> {
     const all = new Map<string, Resting>();
     if (this.#bytes.length === 0) return all;
-    const reader = new Reader(this.#bytes);
-    if (reader.u8() !== VERSION) throw new Error("another version");
-    const addresses = Array.from({ length: reader.varint() }, () => reader.text(NAME_BYTES_MAX));
+    const { reader, addresses } = this.#open();
     while (reader.remaining > 0) {
       const epoch = formatHex(reader.bytes(STORE_EPOCH_BYTES));
-      const name = `${epoch}/${addresses[reader.varint()]}`;
+      const address = addresses[reader.varint()]!;
       const hour = reader.varint();
-      const runs: Runs = [];
-      let at = 0;
-      for (let left = reader.varint(); left > 0; left--) {
-        if (runs.length >= SEEN_RUNS_MAX) throw new Error("too many runs");
-        const first = at + reader.varint();
-        const last = first + reader.varint();
-        runs.push([first, last, hour]);
-        at = last;
-      }
-      all.set(name, { runs, hour });
+      all.set(`${epoch}/${address}`, { runs: readRuns(reader, hour), hour });
     }
     return all;
   }
+
+  #open() {
+    const reader = new Reader(this.#bytes);
+    if (reader.u8() !== VERSION) throw new Error("another version");
+    const addresses = Array.from({ length: reader.varint() }, () => reader.text(NAME_BYTES_MAX));
+    return { reader, addresses };
+  }
 }
+
+function readRuns(reader: Reader, hour: number): Runs {
+  const runs: Runs = [];
+  let at = 0;
+  for (let left = reader.varint(); left > 0; left--) {
+    if (runs.length >= SEEN_RUNS_MAX) throw new Error("too many runs");
+    const first = at + reader.varint();
+    at = first + reader.varint();
+    runs.push([first, at, hour]);
+  }
+  return runs;
+}
+
+const splitName = (name: string): { epoch: string; address: string } => {
+  const slash = name.indexOf("/");
+  return { epoch: name.slice(0, slash), address: name.slice(slash + 1) };
+};
 
 /** A clock that was never right makes nothing dead. */
 const isDead = (hour: number, nowHour: number): boolean =>
@@ -108,10 +134,9 @@ const isDead = (hour: number, nowHour: number): boolean =>
 function encode(all: ReadonlyMap<string, Resting>): Uint8Array {
   const addresses = new Map<string, number>();
   const cut = [...all].map(([name, resting]) => {
-    const slash = name.indexOf("/");
-    const address = name.slice(slash + 1);
+    const { epoch, address } = splitName(name);
     if (!addresses.has(address)) addresses.set(address, addresses.size);
-    return { epoch: name.slice(0, slash), address: addresses.get(address)!, ...resting };
+    return { epoch, address: addresses.get(address)!, ...resting };
   });
   const writer = new Writer().u8(VERSION).varint(addresses.size);
   for (const address of addresses.keys()) writer.text(address);

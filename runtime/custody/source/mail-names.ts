@@ -4,8 +4,13 @@
  * docs/protocol/delivery.md "Names of a message".
  */
 import type { Random } from "@godwit/sdk";
-import { formatHex } from "../../kernel/ids.ts";
+import { BoundedMap } from "@godwit/sdk/bounded";
+import { TokenBucket } from "../../kernel/backoff.ts";
+import { formatHex, parseHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { messageIdOf, noBundleId } from "../../wire/message.ts";
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
+import type { CustodyContext } from "../context.ts";
+import type { OutboxEntry } from "./entry.ts";
 
 /** Addresses counted under one epoch; one more begins another. */
 export const ADDRESSES_MAX = 65_536;
@@ -66,3 +71,70 @@ export class MailNames {
     return epoch;
   }
 }
+
+const RENAMED_MAX = 65_536;
+/** Who signs receipts for bundles that nobody sealed gets little work out of it. */
+const RENAMES_PER_SECOND = 0.1;
+const RENAMES_BURST = 1_000;
+
+/** The names of an outbox: given, proven to be somebody else's as well, and given anew. */
+export class MailNaming {
+  readonly #ctx: Pick<CustodyContext, "self" | "log">;
+  readonly #names: MailNames;
+  /** From what a message is called inside the seal to what its sender was told. */
+  readonly #renamed = new BoundedMap<MessageId, MessageId>({ name: "renamed messages", max: RENAMED_MAX });
+  readonly #renames: TokenBucket;
+  readonly #doubles;
+
+  constructor(ctx: Pick<CustodyContext, "self" | "log" | "random" | "clock" | "metrics">) {
+    this.#ctx = ctx;
+    this.#names = new MailNames(ctx.random);
+    this.#renames = new TokenBucket(ctx.clock, RENAMES_PER_SECOND, RENAMES_BURST);
+    this.#doubles = ctx.metrics.counter("godwit_mail_named_twice_total");
+  }
+
+  next(address: string): MailName {
+    return this.#names.next(address);
+  }
+
+  /** An entry of the store. */
+  restore(entry: OutboxEntry): void {
+    if (entry.isRenamed === true) this.#renamed.set(idOf(this.#ctx.self, entry.to, entry), entry.id);
+  }
+
+  /** What the sender was told for the id that a recipient knows. */
+  toldAs(id: MessageId): MessageId {
+    return this.#renamed.get(id) ?? id;
+  }
+
+  /**
+   * A receipt for mail that this start named counts for the bundles that it sealed alone. Any other proves that somebody else names
+   * mail under that epoch: a second life of this very process, such as a resumed snapshot of its machine.
+   */
+  isOfDouble({ epoch, targets, formerBundles }: OutboxEntry, bundle: BundleId): boolean {
+    return (
+      this.#names.isOwn(epoch) &&
+      bundle !== noBundleId &&
+      !targets.some((target) => target.bundle === bundle) &&
+      formerBundles?.includes(bundle) !== true
+    );
+  }
+
+  /** Another epoch for all that comes, and another name for this one. False: too often, the receipts are not to be believed. */
+  rename(entry: OutboxEntry): boolean {
+    if (!this.#renames.take()) return false;
+    this.#ctx.log.error("mail named twice", {
+      message: entry.id,
+      advice: "this identity runs twice, or a snapshot of its machine was resumed: end one of them",
+    });
+    this.#doubles.add();
+    if (this.#names.isCurrent(entry.epoch)) this.#names.renew();
+    Object.assign(entry, this.#names.next(entry.to));
+    entry.isRenamed = true;
+    this.restore(entry);
+    return true;
+  }
+}
+
+export const idOf = (self: NodeId, to: string, { epoch, counter }: MailName): MessageId =>
+  messageIdOf(self, to, parseHex(epoch, STORE_EPOCH_BYTES)!, counter);

@@ -2,13 +2,11 @@
  * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
  * known, kept until receipt or expiry whatever relays say. docs/protocol/delivery.md "The source".
  */
-import { BoundedMap } from "@godwit/sdk/bounded";
-import { TokenBucket } from "../../kernel/backoff.ts";
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import { parseMeta } from "../../kernel/json.ts";
-import { formatHex, parseHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
-import { messageIdOf, noBundleId, ReceiptStatus } from "../../wire/message.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
 import { remainingAfterRestart, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
@@ -23,20 +21,15 @@ import {
   type OutboxState,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
-import { MailNames, type MailName } from "./mail-names.ts";
+import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
 import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import type { StoreOp } from "../../store/types.ts";
-import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 
 /** Bundles of one message that a receipt may still name. */
 const FORMER_BUNDLES_MAX = 32;
-const RENAMED_MAX = 65_536;
-/** Who signs receipts for bundles that nobody sealed gets little work out of it. */
-const RENAMES_PER_SECOND = 0.1;
-const RENAMES_BURST = 1_000;
 
 export class Outbox {
   readonly #ctx: CustodyContext;
@@ -45,11 +38,7 @@ export class Outbox {
   readonly #deps: OutboxDeps;
   readonly #entries = new PagedMap<MessageId, Live>();
   readonly #waiting: Waiting;
-  readonly #names: MailNames;
-  /** Of messages that are called otherwise inside the seal than their sender was told. */
-  readonly #renamed = new BoundedMap<MessageId, MessageId>({ name: "renamed messages", max: RENAMED_MAX });
-  readonly #renames: TokenBucket;
-  readonly #doubles;
+  readonly #names: MailNaming;
   readonly #idempotency = new IdempotencyKeys();
   readonly #history = new OutboxHistory();
   readonly #toSeal: Live[] = [];
@@ -67,9 +56,7 @@ export class Outbox {
     this.#forwarder = forwarder;
     this.#sealer = new OutboxSealer(ctx, cache);
     this.#deps = deps;
-    this.#names = new MailNames(ctx.random);
-    this.#renames = new TokenBucket(ctx.clock, RENAMES_PER_SECOND, RENAMES_BURST);
-    this.#doubles = ctx.metrics.counter("godwit_mail_named_twice_total");
+    this.#names = new MailNaming(ctx);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
@@ -83,7 +70,7 @@ export class Outbox {
     entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
     for (const entry of entries) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
-      if (entry.isRenamed === true) this.#renamed.set(idOf(this.#ctx.self, entry.to, entry), entry.id);
+      this.#names.restore(entry);
       const remainingMs = remainingAfterRestart(entry, clock.wallMs());
       const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
       this.#entries.set(entry.id, live);
@@ -185,13 +172,18 @@ export class Outbox {
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
     const touched: Live[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
-      const live = this.#named(receipt.messageId) ?? this.#byBundle(receipt.bundleId);
+      const live =
+        this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#byBundle(receipt.bundleId);
       if (live === undefined) this.#deps.stranger(receipt.bundleId, signer);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
       if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
-      if (receipt.status === ReceiptStatus.delivered && this.#isOfDouble(live, receipt.bundleId)) {
+      if (
+        receipt.status === ReceiptStatus.delivered &&
+        this.#names.isOfDouble(live.entry, receipt.bundleId)
+      ) {
         // What was delivered is another message of that name. Ours never arrived: it goes again under a name of its own.
-        if (finalStates.includes(live.entry.state) || !this.#rename(live)) continue;
+        if (finalStates.includes(live.entry.state) || !this.#names.rename(live.entry)) continue;
+        this.#dropTargets(live.entry);
         touched.push(live);
       } else if (receipt.status === ReceiptStatus.delivered) {
         live.entry.receipt = stored;
@@ -214,40 +206,6 @@ export class Outbox {
     } finally {
       for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
     }
-  }
-
-  /**
-   * A receipt for mail that this start named counts for the bundles that it sealed alone. Any other proves that somebody else names
-   * mail under that epoch: a second life of this very process, such as a resumed snapshot of its machine.
-   */
-  #isOfDouble({ entry }: Live, bundle: BundleId): boolean {
-    return (
-      this.#names.isOwn(entry.epoch) &&
-      bundle !== noBundleId &&
-      !entry.targets.some((target) => target.bundle === bundle) &&
-      entry.formerBundles?.includes(bundle) !== true
-    );
-  }
-
-  /** Another epoch for all that comes, and another name for this one. False: too often, the receipts are not to be believed. */
-  #rename(live: Live): boolean {
-    const { entry } = live;
-    if (!this.#renames.take()) return false;
-    this.#ctx.log.error("mail named twice", {
-      message: entry.id,
-      advice: "this identity runs twice, or a snapshot of its machine was resumed: end one of them",
-    });
-    this.#doubles.add();
-    if (this.#names.isCurrent(entry.epoch)) this.#names.renew();
-    this.#dropTargets(entry);
-    Object.assign(entry, this.#names.next(entry.to));
-    entry.isRenamed = true;
-    this.#renamed.set(idOf(this.#ctx.self, entry.to, entry), entry.id);
-    return true;
-  }
-
-  #named(id: MessageId): Live | undefined {
-    return this.#entries.get(this.#renamed.get(id) ?? id);
   }
 
   /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
@@ -536,6 +494,3 @@ export class Outbox {
     this.#save(live);
   }
 }
-
-const idOf = (self: NodeId, to: string, { epoch, counter }: MailName): MessageId =>
-  messageIdOf(self, to, parseHex(epoch, STORE_EPOCH_BYTES)!, counter);
