@@ -15,8 +15,11 @@ export interface FaultOptions {
   readonly durationMaxMs: number;
   /** Disks are lost for good as well. */
   readonly destroys: boolean;
+  /** Draws when a copy of a disk is made, and when one is put back; undefined: never. A stream of its own, so that other worlds stay. */
+  readonly backups?: Random;
 }
 
+/** Of which the last is drawn by `backups` alone. */
 const kinds = [
   "cut-seen",
   "cut-silent",
@@ -29,6 +32,7 @@ const kinds = [
   "clock",
   "disk-full",
   "loss",
+  "old-disk",
 ] as const;
 type FaultKind = (typeof kinds)[number];
 
@@ -64,7 +68,7 @@ export class Faults {
 
   #strike(): void {
     const { random, time, nodes, edges, durationMaxMs, destroys } = this.#options;
-    const drawn = kinds[random.below(kinds.length)]!;
+    const drawn = this.#restoresNow() ?? kinds[random.below(kinds.length - 1)]!;
     const node = nodes[random.below(nodes.length)]!;
     // Nobody reminds an edge node of the records of its earlier life (docs/protocol/routing.md "Slow links").
     const kind = drawn === "destroy" && (!destroys || node.isLeaf) ? "power" : drawn;
@@ -81,6 +85,14 @@ export class Faults {
     };
     this.#active.set(serial, end);
     time.after(durationMs, end);
+  }
+
+  /** Every second strike makes a copy of some disk; every fourth one puts one back instead of what was drawn. */
+  #restoresNow(): FaultKind | undefined {
+    const { backups, nodes } = this.#options;
+    if (backups === undefined) return undefined;
+    if (backups.float() < 0.5) nodes[backups.below(nodes.length)]!.backUp();
+    return backups.float() < 0.25 ? "old-disk" : undefined;
   }
 
   #inflict(kind: FaultKind, node: SimNode, edge: Edge): (() => void) | undefined {
@@ -119,6 +131,11 @@ export class Faults {
         if (node.life === undefined) return undefined;
         node.crash("power");
         node.destroyDisk();
+        return () => node.start();
+      case "old-disk":
+        if (node.life === undefined) return undefined;
+        node.crash("power");
+        node.restoreBackup();
         return () => node.start();
       case "freeze": {
         const life = node.life;

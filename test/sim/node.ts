@@ -58,7 +58,8 @@ export class SimNode {
   readonly callsign: string;
   readonly location: string;
   readonly edges: Edge[] = [];
-  readonly disk = new SimDisk();
+  disk = new SimDisk();
+  #copy: SimDisk | undefined;
   readonly identity: SimIdentity;
   readonly #options: SimNodeOptions;
   readonly #resolve: (index: number) => SimNode;
@@ -128,6 +129,20 @@ export class SimNode {
     life.end(this.isPowered);
     this.disk.crash();
     this.#eventsOf(this).ended();
+  }
+
+  /** What is durable now is kept as a copy, in place of the one before. */
+  backUp(): void {
+    this.#copy = this.disk.copy();
+  }
+
+  /** The last copy is put back while the node is off; what came after it is gone. False: there is none. */
+  restoreBackup(): boolean {
+    if (this.#copy === undefined) return false;
+    // It stays a copy: it may be put back again.
+    this.disk = this.#copy.copy();
+    this.diskEpoch++;
+    return true;
   }
 
   /** The disk is replaced by an empty one while the node is off. */

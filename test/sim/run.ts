@@ -1,5 +1,5 @@
 /**
- * `bun run sim`: the CI tier without arguments, one run with `--seed N [--nodes N] [--minutes M] [--real] [--tight]
+ * `bun run sim`: the CI tier without arguments, one run with `--seed N [--nodes N] [--minutes M] [--real] [--tight] [--old]
  * [--slow]`,
  * seeds without end with `--long [--hours H]`. A failing run prints the one command that repeats it and is added to
  * regressions.json. The last line is JSON for scripts/counts.ts. `--keep` off: `--no-keep`.
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     real: { type: "boolean", default: false },
     tight: { type: "boolean", default: false },
     slow: { type: "boolean", default: false },
+    old: { type: "boolean", default: false },
     long: { type: "boolean", default: false },
     "no-keep": { type: "boolean", default: false },
     json: { type: "boolean", default: false },
@@ -49,6 +50,7 @@ function* cases(): Generator<SimCase> {
     real: values.real,
     tight: values.tight,
     slow: values.slow,
+    old: values.old,
   };
   if (values.long) return yield* longCases();
   if (values.seed === undefined) {
@@ -72,6 +74,7 @@ function* longCases(): Generator<SimCase> {
       tight: i % 3 === 0,
       // Keys that went with a disk are told in a record, and none comes over a slow medium.
       slow: i % 5 === 4 && i % 10 !== 1,
+      old: i % 4 === 2 && i % 5 !== 4,
     };
   }
 }

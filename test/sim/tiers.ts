@@ -11,6 +11,7 @@ export interface SimCase {
   readonly real?: boolean;
   readonly tight?: boolean;
   readonly slow?: boolean;
+  readonly old?: boolean;
 }
 
 /** More than this many nodes: only some of them talk, so that traffic does not drown what the size is about. */
@@ -27,6 +28,7 @@ export function optionsOf({
   real = false,
   tight = false,
   slow = false,
+  old = false,
 }: SimCase): SimOptions {
   return {
     seed,
@@ -35,6 +37,7 @@ export function optionsOf({
     realCrypto: real,
     tight,
     slow,
+    old,
     // What a thousand nodes cost is mostly alternates: a tree with chords has few, and is as deep as meshes get.
     ...(nodes >= LARGE_NODES ? { shape: "tree" as const } : {}),
     talkers: Math.min(nodes, TALKERS_MAX),
@@ -48,8 +51,10 @@ export function optionsOf({
 export const commandOf = ({ seed, nodes, minutes, ...flags }: SimCase): string =>
   [`bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}`, ...flagsOf(flags)].join(" ");
 
-const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow">): string[] =>
-  (["real", "tight", "slow"] as const).filter((name) => flags[name] === true).map((name) => `--${name}`);
+const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow" | "old">): string[] =>
+  (["real", "tight", "slow", "old"] as const)
+    .filter((name) => flags[name] === true)
+    .map((name) => `--${name}`);
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
 
@@ -62,6 +67,16 @@ export const slowCases: readonly SimCase[] = range(10).map((seed) => ({
   slow: true,
 }));
 
+/** Older copies of disks are put back. */
+export const oldCases: readonly SimCase[] = range(10).map((seed) => ({
+  seed: 600 + seed,
+  nodes: 10,
+  minutes: 2,
+  real: false,
+  tight: seed % 3 === 0,
+  old: true,
+}));
+
 /**
  * What CI runs: past a million events. The largest mesh stays below what a CI machine has in memory; a thousand nodes
  * (`bun run sim --seed 301 --nodes 1000 --minutes 0.05`, 10 GB) are for `--long`.
@@ -72,6 +87,7 @@ export const ciCases: readonly SimCase[] = [
   ...range(40).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
   ...range(6).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
   ...slowCases,
+  ...oldCases,
   { seed: 202, nodes: 200, minutes: 0.5 },
 ];
 

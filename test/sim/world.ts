@@ -36,6 +36,8 @@ export interface SimOptions {
   readonly destroys?: boolean;
   /** Small quotas, so that refusals happen. */
   readonly tight?: boolean;
+  /** Older copies of disks are put back. */
+  readonly old?: boolean;
   /** The last fifth of the nodes are edge nodes, each behind one slow medium. */
   readonly slow?: boolean;
   /** Nodes that send and receive. */
@@ -134,6 +136,7 @@ export class World {
       pauseMs: options.faultPauseMs ?? 3_000,
       durationMaxMs: 60_000,
       destroys: options.destroys ?? true,
+      ...(options.old === true ? { backups: seededRandom(options.seed * 31 + 7) } : {}),
     });
     this.time.afterEvent = () => {
       this.loops.check();
