@@ -59,6 +59,8 @@ export interface LabNodeOptions {
   readonly namespace?: string;
   /** Where its TCP transport listens, instead of a port of loopback. */
   readonly listen?: readonly string[];
+  /** Where its API listens beside the port that the lab talks to. */
+  readonly apiListen?: readonly string[];
 }
 
 export class Lab {
@@ -191,7 +193,7 @@ type = "static"
 peers = ${JSON.stringify(peers)}
 
 [api]
-listen = "127.0.0.1:${this.apiPort}"
+listen = ${JSON.stringify([`127.0.0.1:${this.apiPort}`, ...(this.#options.apiListen ?? [])])}
 
 ${this.#options.linksWanted === null ? "" : `[peers]\nlinks_wanted = ${this.#options.linksWanted ?? 0}`}
 

@@ -1,6 +1,6 @@
 /** Named cases of delivery, each with real processes: what chaos.test.ts meets by chance is here on purpose. */
 import { afterAll, expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { cp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
 import { closeClusters, Cluster, type ClusterOptions, type Message } from "./cluster.ts";
@@ -373,3 +373,37 @@ scenario("a listening port that is taken is explained, and healed when it comes 
   const id = await mesh.node("DUN-A").send({ to: "LON-B", body: "at last" });
   expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
 });
+
+scenario(
+  "an older copy of state_dir put back: what is sent since is delivered once, under ids of its own",
+  PAIR,
+  async (mesh) => {
+    const [sender, recipient] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+    const sent = new Map<string, string>();
+    const send = async (count: number, what: string) => {
+      for (let i = 0; i < count; i++) {
+        const body = `${what} ${i}`;
+        const id = await sender.send({ to: "LON-B", body });
+        expect([id, sent.has(id)]).toEqual([id, false]);
+        sent.set(id, body);
+        expect((await mesh.outcome("DUN-A", id)).state).toBe("delivered");
+      }
+    };
+    const copy = join(sender.dir, "copy");
+    await send(2, "before the copy");
+    await sender.kill("SIGTERM");
+    await cp(sender.stateDir, copy, { recursive: true });
+    await sender.start();
+    await send(5, "after the copy");
+    for (const life of ["first", "second"]) {
+      await sender.kill("SIGKILL");
+      await rm(sender.stateDir, { recursive: true });
+      await cp(copy, sender.stateDir, { recursive: true });
+      await sender.start();
+      await send(6, `${life} life from the copy`);
+    }
+    expect((await bodiesOf(recipient)).toSorted()).toEqual([...sent.values()].toSorted());
+    const inbox = await recipient.box<Message & { id: string }>("inbox");
+    expect(inbox.map(({ id }) => id).toSorted()).toEqual([...sent.keys()].toSorted());
+  },
+);

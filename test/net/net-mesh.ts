@@ -52,6 +52,8 @@ interface StartOptions {
   readonly extra?: string;
   /** Links that it seeks of its own accord; default 0. */
   readonly linksWanted?: number;
+  /** More addresses of its API. */
+  readonly apiListen?: readonly string[];
 }
 
 export class NetMesh implements AsyncDisposable {
@@ -91,7 +93,7 @@ export class NetMesh implements AsyncDisposable {
   async start(
     host: NetHost,
     peers: readonly string[],
-    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, extra, linksWanted }: StartOptions = {},
+    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, extra, linksWanted, apiListen }: StartOptions = {},
   ): Promise<LabNode> {
     const node = await this.#lab.add({
       callsign: host.name,
@@ -102,6 +104,7 @@ export class NetMesh implements AsyncDisposable {
       ...(nodeExtra === undefined ? {} : { nodeExtra }),
       ...(extra === undefined ? {} : { extra }),
       ...(linksWanted === undefined ? {} : { linksWanted }),
+      ...(apiListen === undefined ? {} : { apiListen }),
     });
     this.#nodes.set(host.name, node);
     await node.start();
