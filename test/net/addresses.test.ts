@@ -82,23 +82,31 @@ for (const kind of ["cone", "symmetric"] as const)
     },
   );
 
-scenario("an address that comes late is waited for by the API and by forwards, and said by health", async (mesh) => {
-  const late = "10.99.9.9";
-  const [a] = [mesh.net.host("DUN-A"), mesh.net.host("LON-B")];
-  const node = await mesh.start(a, [], {
-    extra: `[[forwards]]\nlisten = "${late}:8088"\nto = "LON-B"\ntarget = "127.0.0.1:80"\n`,
-    apiListen: [`${late}:8000`],
-  });
-  const checks = async () =>
-    (await node.json<{ checks: { name: string; status: string; reason: string | null }[] }>("/health")).checks;
-  const troubled = async () =>
-    (await checks()).flatMap(({ name, status, reason }) => (status === "ok" ? [] : [`${name} ${reason}`]));
-  const before = await troubled();
-  expect(before.filter((text) => text.includes(late))).toHaveLength(2);
-  a.ip("addr", "add", `${late}/32`, "dev", "lo");
-  const startedMs = performance.now();
-  await node.until("both to listen", async () => (await troubled()).every((text) => !text.includes(late)), 15_000);
-  report("address there, until API and forward listen", `${Math.round(performance.now() - startedMs)} ms`);
-  const { stdout } = Bun.spawnSync(["ip", "netns", "exec", a.namespace, "ss", "-ltnH"]);
-  for (const port of [8_000, 8_088]) expect(stdout.toString()).toContain(`${late}:${port}`);
-});
+scenario(
+  "an address that comes late is waited for by the API and by forwards, and said by health",
+  async (mesh) => {
+    const late = "10.99.9.9";
+    const [a] = [mesh.net.host("DUN-A"), mesh.net.host("LON-B")];
+    const node = await mesh.start(a, [], {
+      extra: `[[forwards]]\nlisten = "${late}:8088"\nto = "LON-B"\ntarget = "127.0.0.1:80"\n`,
+      apiListen: [`${late}:8000`],
+    });
+    const checks = async () =>
+      (await node.json<{ checks: { name: string; status: string; reason: string | null }[] }>("/health"))
+        .checks;
+    const troubled = async () =>
+      (await checks()).flatMap(({ name, status, reason }) => (status === "ok" ? [] : [`${name} ${reason}`]));
+    const before = await troubled();
+    expect(before.filter((text) => text.includes(late))).toHaveLength(2);
+    a.ip("addr", "add", `${late}/32`, "dev", "lo");
+    const startedMs = performance.now();
+    await node.until(
+      "both to listen",
+      async () => (await troubled()).every((text) => !text.includes(late)),
+      15_000,
+    );
+    report("address there, until API and forward listen", `${Math.round(performance.now() - startedMs)} ms`);
+    const { stdout } = Bun.spawnSync(["ip", "netns", "exec", a.namespace, "ss", "-ltnH"]);
+    for (const port of [8_000, 8_088]) expect(stdout.toString()).toContain(`${late}:${port}`);
+  },
+);

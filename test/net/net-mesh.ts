@@ -93,7 +93,14 @@ export class NetMesh implements AsyncDisposable {
   async start(
     host: NetHost,
     peers: readonly string[],
-    { isPublic = false, listen = host.nodeOptions.listen!, nodeExtra, extra, linksWanted, apiListen }: StartOptions = {},
+    {
+      isPublic = false,
+      listen = host.nodeOptions.listen!,
+      nodeExtra,
+      extra,
+      linksWanted,
+      apiListen,
+    }: StartOptions = {},
   ): Promise<LabNode> {
     const node = await this.#lab.add({
       callsign: host.name,
