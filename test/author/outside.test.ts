@@ -134,7 +134,8 @@ step("pack, and add to a running node: it carries traffic between two real nodes
     await fine("reload", gull, on(node));
   }
   await b.until("the link over the plugin", async () => (await schemes(b)).join() === "gull", 20_000);
-  expect((await fine("status", gull, on(a))).out).toContain("gull");
+  expect((await fine("plugin list --running", gull, on(a))).out).toContain("gull");
+  expect((await fine("health", gull, on(a))).out).toContain("gull");
   const id = await a.send({ to: "GUL-B", body: "over a stranger's transport" });
   await a.until("the receipt", async () => (await stateOf(a, id)) === "delivered", 20_000);
 });

@@ -102,6 +102,7 @@ export const dev: CommandModule = {
     const trust = trustLevels.find((level) => level === asked);
     if (trust === undefined)
       throw godwitError("GODWIT_USAGE", `--trust is one of ${trustLevels.join(", ")}, not "${asked}"`);
+    readFolderManifest(folder);
     await unpackKit(folder);
     await runDevMesh({
       folder,
