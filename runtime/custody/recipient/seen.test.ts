@@ -96,7 +96,7 @@ describe("sets", () => {
           true,
         ]);
     expect(seen.has(sender, epochOf(500), "DUN-A", 2)).toBe(false);
-  });
+  }, 60_000);
 
   test("a sender that invents epochs is refused at its bound, loses nothing, and costs nobody else; a year later there is room", () => {
     const seen = new Seen();
