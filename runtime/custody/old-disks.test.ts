@@ -79,6 +79,22 @@ describe("an older copy of the disk put back", () => {
   });
 });
 
+test("a row of an earlier release keeps the name that the store's epoch gave it", async () => {
+  const mesh = new TestMesh();
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  mesh.cut(a, b);
+  const id = await a.send(b.id, "from before");
+  const row = a.disk.rows("outbox").get(id)!;
+  const { epoch: _epoch, ...old } = JSON.parse(row.meta) as Record<string, unknown>;
+  a.crash();
+  a.disk.apply([{ op: "put", in: "outbox", key: id, meta: JSON.stringify({ ...old, targets: [] }) }]);
+  await a.start();
+  expect(a.custody!.outbox.get(id)!.epoch).toBe(a.epochHex);
+  mesh.connect(a, b);
+  await mesh.clock.advance(1_000);
+  expect(texts(b)).toEqual(["from before"]);
+});
+
 describe("a snapshot of the machine resumed: the same process lives twice", () => {
   test("mail that its other life had named is delivered under another name, and no receipt of the other counts", async () => {
     const { mesh, a, b, copy } = await withCopy(0, 3);

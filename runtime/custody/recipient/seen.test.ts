@@ -114,6 +114,15 @@ describe("sets", () => {
       expect(seen.has(sender, epochOf(epoch), testId(`to ${epoch}`), 1)).toBe(true);
     expect([add(sender, 20_000), add(other, 1)]).toEqual([false, true]);
     expect(seen.add(sender, epochOf(3), testId("to 3"), 2, NOW * HOUR_MS)).toBeDefined(); // a known set goes on
+    // A clock that was never right makes nothing dead, however far it jumps.
+    const early = new Seen();
+    const addEarly = (epoch: number, wallMs: number) => {
+      const key = early.add(sender, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
+      if (key !== undefined) early.ops(key, wallMs);
+      return key !== undefined;
+    };
+    for (let epoch = 0; addEarly(epoch, 0); epoch++);
+    expect(addEarly(20_000, NOW * HOUR_MS)).toBe(false);
     expect(add(sender, 20_000, (NOW + 361 * 24) * HOUR_MS)).toBe(true);
     expect(seen.has(sender, epochOf(taken - 1), testId(`to ${taken - 1}`), 1)).toBe(true); // still live
   });

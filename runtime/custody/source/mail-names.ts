@@ -3,8 +3,7 @@
  * the disk, or two of one, cannot name two messages alike. What was accepted keeps its name in its own row.
  * docs/protocol/delivery.md "Names of a message".
  */
-import type { Random } from "@godwit/sdk";
-import { BoundedMap } from "@godwit/sdk/bounded";
+import { BoundedMap, BoundedSet } from "@godwit/sdk/bounded";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import { formatHex, parseHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { messageIdOf, noBundleId } from "../../wire/message.ts";
@@ -13,9 +12,13 @@ import type { CustodyContext } from "../context.ts";
 import type { OutboxEntry } from "./entry.ts";
 
 /** Addresses counted under one epoch; one more begins another. */
-export const ADDRESSES_MAX = 65_536;
+const ADDRESSES_MAX = 65_536;
 /** Epochs of this start that are remembered: each but the first was proven to be somebody else's as well, or was full. */
 const EPOCHS_MAX = 1_024;
+const RENAMED_MAX = 65_536;
+/** Who signs receipts for bundles that nobody sealed gets little work out of it. */
+const RENAMES_PER_SECOND = 0.1;
+export const RENAMES_BURST = 1_000;
 
 export interface MailName {
   /** Hex. */
@@ -23,78 +26,35 @@ export interface MailName {
   readonly counter: number;
 }
 
-export class MailNames {
-  readonly #random: Random;
-  readonly #addressesMax: number;
-  /** Newest last. */
-  readonly #epochs = new Set<string>();
-  readonly #next = new Map<string, number>();
-  #epoch: string;
-
-  constructor(random: Random, addressesMax: number = ADDRESSES_MAX) {
-    this.#random = random;
-    this.#addressesMax = addressesMax;
-    this.#epoch = this.#begin();
-  }
-
-  /** A name that nothing else has. One counter per address: a recipient then sees an almost unbroken run, which is short to remember. */
-  next(address: string): MailName {
-    const counter = this.#next.get(address) ?? 0;
-    if (counter === 0 && this.#next.size >= this.#addressesMax) {
-      this.renew();
-      return this.next(address);
-    }
-    this.#next.set(address, counter + 1);
-    return { epoch: this.#epoch, counter };
-  }
-
-  /** Drawn by this start: nobody but a double can have named anything under it. */
-  isOwn(epoch: string): boolean {
-    return this.#epochs.has(epoch);
-  }
-
-  /** What is named now is named under it. */
-  isCurrent(epoch: string): boolean {
-    return epoch === this.#epoch;
-  }
-
-  /** From here on another epoch: this one is not ours alone. */
-  renew(): void {
-    this.#next.clear();
-    this.#epoch = this.#begin();
-  }
-
-  #begin(): string {
-    const epoch = formatHex(this.#random.bytes(STORE_EPOCH_BYTES));
-    this.#epochs.add(epoch);
-    if (this.#epochs.size > EPOCHS_MAX) this.#epochs.delete(this.#epochs.values().next().value!);
-    return epoch;
-  }
-}
-
-const RENAMED_MAX = 65_536;
-/** Who signs receipts for bundles that nobody sealed gets little work out of it. */
-const RENAMES_PER_SECOND = 0.1;
-const RENAMES_BURST = 1_000;
+type NamingContext = Pick<CustodyContext, "self" | "log" | "random" | "clock" | "metrics">;
 
 /** The names of an outbox: given, proven to be somebody else's as well, and given anew. */
 export class MailNaming {
-  readonly #ctx: Pick<CustodyContext, "self" | "log">;
-  readonly #names: MailNames;
+  readonly #ctx: NamingContext;
+  readonly #addressesMax: number;
+  /** Drawn by this start: nobody but a double can have named anything under them. */
+  readonly #epochs = new BoundedSet<string>({ name: "mail epochs of this start", max: EPOCHS_MAX });
+  readonly #next = new Map<string, number>();
   /** From what a message is called inside the seal to what its sender was told. */
   readonly #renamed = new BoundedMap<MessageId, MessageId>({ name: "renamed messages", max: RENAMED_MAX });
   readonly #renames: TokenBucket;
   readonly #doubles;
+  #epoch = "";
 
-  constructor(ctx: Pick<CustodyContext, "self" | "log" | "random" | "clock" | "metrics">) {
+  constructor(ctx: NamingContext, addressesMax: number = ADDRESSES_MAX) {
     this.#ctx = ctx;
-    this.#names = new MailNames(ctx.random);
+    this.#addressesMax = addressesMax;
     this.#renames = new TokenBucket(ctx.clock, RENAMES_PER_SECOND, RENAMES_BURST);
     this.#doubles = ctx.metrics.counter("godwit_mail_named_twice_total");
+    this.#renew();
   }
 
+  /** A name that nothing else has. One counter per address: a recipient then sees an almost unbroken run, which is short to remember. */
   next(address: string): MailName {
-    return this.#names.next(address);
+    if (!this.#next.has(address) && this.#next.size >= this.#addressesMax) this.#renew();
+    const counter = this.#next.get(address) ?? 0;
+    this.#next.set(address, counter + 1);
+    return { epoch: this.#epoch, counter };
   }
 
   /** An entry of the store. */
@@ -113,7 +73,7 @@ export class MailNaming {
    */
   isOfDouble({ epoch, targets, formerBundles }: OutboxEntry, bundle: BundleId): boolean {
     return (
-      this.#names.isOwn(epoch) &&
+      this.#epochs.has(epoch) &&
       bundle !== noBundleId &&
       !targets.some((target) => target.bundle === bundle) &&
       formerBundles?.includes(bundle) !== true
@@ -128,11 +88,17 @@ export class MailNaming {
       advice: "this identity runs twice, or a snapshot of its machine was resumed: end one of them",
     });
     this.#doubles.add();
-    if (this.#names.isCurrent(entry.epoch)) this.#names.renew();
-    Object.assign(entry, this.#names.next(entry.to));
+    if (entry.epoch === this.#epoch) this.#renew();
+    Object.assign(entry, this.next(entry.to));
     entry.isRenamed = true;
     this.restore(entry);
     return true;
+  }
+
+  #renew(): void {
+    this.#next.clear();
+    this.#epoch = formatHex(this.#ctx.random.bytes(STORE_EPOCH_BYTES));
+    this.#epochs.add(this.#epoch);
   }
 }
 
