@@ -2,30 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import type { EngineGuarantee } from "../src/index.ts";
 import { type EngineFault, type HealFault, memoryEngine, pruneAction } from "./broken-offers.ts";
-import {
-  type Check,
-  CheckFailure,
-  engineChecks,
-  type EngineSetup,
-  healActionChecks,
-  type HealActionSetup,
-  runCheck,
-} from "./index.ts";
-
-async function verdict<Setup extends { dispose?(): void | Promise<void> }>(
-  checks: readonly Check<Setup>[],
-  name: string,
-  setup: () => Setup,
-): Promise<string> {
-  const check = checks.find((one) => one.name.startsWith(name))!;
-  try {
-    await runCheck(check, { name: "x", setup });
-    return "passes";
-  } catch (error) {
-    if (error instanceof CheckFailure) return error.message;
-    throw error;
-  }
-}
+import { engineChecks, type EngineSetup, healActionChecks, type HealActionSetup } from "./index.ts";
+import { verdict } from "./broken-verdict.ts";
 
 const engine = (guarantee: EngineGuarantee, fault?: EngineFault) => (): EngineSetup => ({
   plugin: memoryEngine(guarantee, fault),
@@ -44,10 +22,10 @@ const action = (fault?: HealFault) => (): HealActionSetup => ({
 describe("nothing is wrong with the correct ones", () => {
   for (const guarantee of ["eventual", "quorum", "strong"] as const)
     test.each(engineChecks.map(({ name }) => name))(`${guarantee}: %s`, async (name) => {
-      expect(await verdict(engineChecks, name, engine(guarantee))).toBe("passes");
+      expect(await verdict(engineChecks, name, { name: "x", setup: engine(guarantee) })).toBe("passes");
     });
   test.each(healActionChecks.map(({ name }) => name))("heal action: %s", async (name) => {
-    expect(await verdict(healActionChecks, name, action())).toBe("passes");
+    expect(await verdict(healActionChecks, name, { name: "x", setup: action() })).toBe("passes");
   });
 });
 
@@ -80,9 +58,9 @@ const actions: readonly (readonly [HealFault, name: string, says: string])[] = [
 
 describe("a broken one is caught", () => {
   test.concurrent.each(engines)("engine %s, %s, by: %s", async (fault, guarantee, name, says) => {
-    expect(await verdict(engineChecks, name, engine(guarantee, fault))).toContain(says);
+    expect(await verdict(engineChecks, name, { name: "x", setup: engine(guarantee, fault) })).toContain(says);
   });
   test.concurrent.each(actions)("heal action %s, by: %s", async (fault, name, says) => {
-    expect(await verdict(healActionChecks, name, action(fault))).toContain(says);
+    expect(await verdict(healActionChecks, name, { name: "x", setup: action(fault) })).toContain(says);
   });
 });

@@ -1,30 +1,8 @@
 /** Every check of providers and consumers of named services is shown one that breaks it, and none objects to one that is as it should be. */
 import { describe, expect, test } from "bun:test";
 import { type ConsumerFault, type ProviderFault, radioConsumer, radioProvider } from "./broken-services.ts";
-import {
-  type Check,
-  CheckFailure,
-  consumerChecks,
-  type ConsumerSetup,
-  providerChecks,
-  type ProviderSetup,
-  runCheck,
-} from "./index.ts";
-
-async function verdict<Setup extends { dispose?(): void | Promise<void> }>(
-  checks: readonly Check<Setup>[],
-  name: string,
-  setup: () => Setup,
-): Promise<string> {
-  const check = checks.find((one) => one.name.startsWith(name))!;
-  try {
-    await runCheck(check, { name: "x", setup });
-    return "passes";
-  } catch (error) {
-    if (error instanceof CheckFailure) return error.message;
-    throw error;
-  }
-}
+import { consumerChecks, type ConsumerSetup, providerChecks, type ProviderSetup } from "./index.ts";
+import { verdict } from "./broken-verdict.ts";
 
 const provider = (fault?: ProviderFault) => (): ProviderSetup => {
   const { plugin, hear } = radioProvider(fault);
@@ -50,10 +28,10 @@ const consumer = (fault?: ConsumerFault) => (): ConsumerSetup => ({
 
 describe("nothing is wrong with the correct ones", () => {
   test.each(providerChecks.map(({ name }) => name))("provider: %s", async (name) => {
-    expect(await verdict(providerChecks, name, provider())).toBe("passes");
+    expect(await verdict(providerChecks, name, { name: "x", setup: provider() })).toBe("passes");
   });
   test.each(consumerChecks.map(({ name }) => name))("consumer: %s", async (name) => {
-    expect(await verdict(consumerChecks, name, consumer())).toBe("passes");
+    expect(await verdict(consumerChecks, name, { name: "x", setup: consumer() })).toBe("passes");
   });
 });
 
@@ -89,9 +67,9 @@ const consumers: readonly (readonly [ConsumerFault, name: string, says: string])
 
 describe("a broken one is caught", () => {
   test.concurrent.each(providers)("provider %s, by: %s", async (fault, name, says) => {
-    expect(await verdict(providerChecks, name, provider(fault))).toContain(says);
+    expect(await verdict(providerChecks, name, { name: "x", setup: provider(fault) })).toContain(says);
   });
   test.concurrent.each(consumers)("consumer %s, by: %s", async (fault, name, says) => {
-    expect(await verdict(consumerChecks, name, consumer(fault))).toContain(says);
+    expect(await verdict(consumerChecks, name, { name: "x", setup: consumer(fault) })).toContain(says);
   });
 });

@@ -4,17 +4,15 @@ import { join } from "node:path";
 import type { Pipe } from "../src/index.ts";
 import * as broken from "./broken.ts";
 import {
-  type Check,
-  CheckFailure,
   discoveryChecks,
   type DiscoverySetup,
-  runCheck,
   serviceChecks,
   TestHost,
   type ServiceSetup,
   transportChecks,
   type TransportSetup,
 } from "./index.ts";
+import { verdict } from "./broken-verdict.ts";
 
 const transport = (kind: Pipe["kind"], fault?: broken.TransportFault) => ({
   name: "loop",
@@ -50,22 +48,6 @@ const service = (fault?: broken.ServiceFault) => ({
 });
 
 /** What the check of that name says of it. */
-async function verdict<Setup extends { dispose?(): void | Promise<void> }>(
-  checks: readonly Check<Setup>[],
-  name: string,
-  subject: { name: string; setup(): Setup },
-): Promise<string> {
-  const check = checks.find((one) => one.name.startsWith(name));
-  if (check === undefined) throw new Error(`there is no check "${name}"`);
-  try {
-    await runCheck(check, subject);
-    return "passes";
-  } catch (error) {
-    if (error instanceof CheckFailure) return error.message;
-    throw error;
-  }
-}
-
 describe("nothing is wrong with the correct ones", () => {
   for (const kind of ["stream", "datagram"] as const)
     for (const { name } of transportChecks.filter((check) => (check.kind ?? kind) === kind))

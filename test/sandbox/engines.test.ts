@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
-import { bundle, install } from "./lab.ts";
+import { bundle, install, askPlugin, untilRunning } from "./lab.ts";
 
 const levels = ["trusted", "contained", "untrusted"] as const;
 type Level = (typeof levels)[number];
@@ -72,46 +72,19 @@ afterAll(async () => {
 
 /** At both nodes, with a way between them. */
 async function untilAllRun(): Promise<void> {
-  for (const node of [a, b])
-    await node.until(
-      "every engine to run",
-      async () => {
-        const { checks } = (await (await node.api("/health")).json()) as {
-          checks: { name: string; status: string }[];
-        };
-        const isRunning = (id: string) =>
-          checks.some(({ name, status }) => name === `engine.${id.replaceAll("-", "_")}` && status === "ok");
-        return tables.every(({ id }) => isRunning(id));
-      },
-      60_000,
-    );
+  const names = tables.map(({ id }) => `engine.${id.replaceAll("-", "_")}`);
+  for (const node of [a, b]) await untilRunning(node, names);
   await untilEchoes(pairOf("trusted", "trusted"));
 }
 const untilEchoes = (id: string) =>
   until(
     "an answer of the far engine",
-    async () => !("error" in (await ask<object>(a, id, "echo", { to: idOfB, count: 1 }))),
+    async () => !("error" in (await askPlugin<object>(a, id, "echo", { to: idOfB, count: 1 }))),
   );
 
 const idOf = async (node: LabNode): Promise<string> =>
   (await node.json<{ node: { id: string } }>("/mesh/status")).node.id;
 
-/** As the operator. */
-async function ask<T = unknown>(
-  node: LabNode,
-  plugin: string,
-  request: string,
-  input: { readonly to?: string; readonly count?: number } = {},
-): Promise<T> {
-  const response = await node.api(`/plugins/${plugin}/requests`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ request, input }),
-  });
-  const answer = (await response.json()) as T;
-  if (response.status >= 400) throw new Error(JSON.stringify(answer));
-  return answer;
-}
 interface Seen {
   readonly streams: number;
   readonly bytes: number;
@@ -121,14 +94,14 @@ interface Seen {
   readonly sent: number;
   readonly sentEnded: string | null;
 }
-const seenBy = (node: LabNode, plugin: string) => ask<Seen>(node, plugin, "seen");
+const seenBy = (node: LabNode, plugin: string) => askPlugin<Seen>(node, plugin, "seen");
 const until = (what: string, check: () => Promise<boolean>) => a.until(what, check, 30_000);
 
 describe.each(mixes)("engine $near at one node, $far at the other", ({ near, far }) => {
   const id = pairOf(near, far);
 
   test("a stream carries both ways, whole and in order, and each knows who the other is", async () => {
-    expect(await ask<object>(a, id, "echo", { to: "ENG-B", count: 300_000 })).toEqual({
+    expect(await askPlugin<object>(a, id, "echo", { to: "ENG-B", count: 300_000 })).toEqual({
       ended: "politely",
       bytes: 300_000,
       broken: 0,
@@ -140,7 +113,7 @@ describe.each(mixes)("engine $near at one node, $far at the other", ({ near, far
   }, 60_000);
 
   test("a slow reader holds its sender back; then every byte comes, and the end", async () => {
-    expect(await ask(a, id, "slow", { to: idOfB, count: COUNT_BYTES })).toBe("open");
+    expect(await askPlugin(a, id, "slow", { to: idOfB, count: COUNT_BYTES })).toBe("open");
     let last = -1;
     await until("the sender to wait", async () => {
       const { sent } = await seenBy(a, id);
@@ -151,8 +124,10 @@ describe.each(mixes)("engine $near at one node, $far at the other", ({ near, far
     expect(last).toBeLessThan(UNREAD_BYTES_MAX);
     expect(await seenBy(b, id)).toMatchObject({ bytes: 0, ended: null });
     // Others of the same engine do not wait for it.
-    expect(await ask<object>(b, id, "echo", { to: idOfA, count: 1_000 })).toMatchObject({ bytes: 1_000 });
-    await ask(b, id, "read");
+    expect(await askPlugin<object>(b, id, "echo", { to: idOfA, count: 1_000 })).toMatchObject({
+      bytes: 1_000,
+    });
+    await askPlugin(b, id, "read");
     for (const node of [a, b])
       await until("the end", async () => {
         const { sentEnded, ended } = await seenBy(node, id);
@@ -163,13 +138,17 @@ describe.each(mixes)("engine $near at one node, $far at the other", ({ near, far
 
   test("what the far engine refuses, throws at or does not know is refused", async () => {
     for (const request of ["refused", "throws", "no-channel"])
-      expect(await ask<object>(a, id, request, { to: idOfB })).toEqual({ error: "GODWIT_STREAM_REFUSED" });
-    expect(await ask<object>(a, id, "refused", { to: "NOB-Z" })).toEqual({ error: "GODWIT_NAME_UNKNOWN" });
+      expect(await askPlugin<object>(a, id, request, { to: idOfB })).toEqual({
+        error: "GODWIT_STREAM_REFUSED",
+      });
+    expect(await askPlugin<object>(a, id, "refused", { to: "NOB-Z" })).toEqual({
+      error: "GODWIT_NAME_UNKNOWN",
+    });
   }, 60_000);
 
   test("an engine that fails in mid-stream resets it at the other node, and its next life takes streams", async () => {
-    await ask(a, id, "slow", { to: idOfB, count: FLOOD_BYTES });
-    expect(await ask(b, id, "fails")).toBe("fails");
+    await askPlugin(a, id, "slow", { to: idOfB, count: FLOOD_BYTES });
+    expect(await askPlugin(b, id, "fails")).toBe("fails");
     await until("the reset", async () => (await seenBy(a, id)).sentEnded !== null);
     expect((await seenBy(a, id)).sentEnded).toBe("GODWIT_STREAM_RESET");
     await untilEchoes(id);
@@ -180,17 +159,21 @@ describe.each(levels)("engine %s", (level) => {
   const id = pairOf(level, level);
 
   test("members are those that the node knows, in the state that it concluded", async () => {
-    const members = await ask<readonly { id: string; callsign: string; state: string }[]>(a, id, "members");
+    const members = await askPlugin<readonly { id: string; callsign: string; state: string }[]>(
+      a,
+      id,
+      "members",
+    );
     expect(members.map(({ id: member, callsign, state }) => [member, callsign, state])).toEqual([
       [idOfB, "ENG-B", "alive"],
     ]);
-    expect(await ask<object>(a, id, "member", { to: idOfB })).toMatchObject({ state: "alive" });
-    expect(await ask(a, id, "member", { to: idOfA })).toBe("nobody");
+    expect(await askPlugin<object>(a, id, "member", { to: idOfB })).toMatchObject({ state: "alive" });
+    expect(await askPlugin(a, id, "member", { to: idOfA })).toBe("nobody");
   }, 60_000);
 
   test("no more streams than its bound are opened, nor taken of one node", async () => {
     await untilEchoes(id);
-    const counts = await ask<Record<string, number>>(a, id, "many", { to: idOfB, count: 140 });
+    const counts = await askPlugin<Record<string, number>>(a, id, "many", { to: idOfB, count: 140 });
     const { open = 0, GODWIT_STREAM_REFUSED: refused = 0, GODWIT_STREAM_LIMIT: beyond = 0 } = counts;
     expect(open + refused + beyond).toBe(140);
     expect(open).toBeGreaterThan(0);
@@ -206,7 +189,7 @@ test("what was not granted is refused, at any level that is contained", async ()
       expect([
         level,
         request,
-        await ask<object>(a, `bare-${level}`, request, { to: idOfB, count: 1 }),
+        await askPlugin<object>(a, `bare-${level}`, request, { to: idOfB, count: 1 }),
       ]).toEqual([level, request, { error: "GODWIT_FORBIDDEN" }]);
 }, 60_000);
 
@@ -214,7 +197,7 @@ test("engines hear that the other node left", async () => {
   await b.kill("SIGTERM");
   for (const level of levels)
     await until("word of it", async () => {
-      const told = await ask<readonly (readonly [string, string | null])[]>(
+      const told = await askPlugin<readonly (readonly [string, string | null])[]>(
         a,
         pairOf(level, level),
         "changes",
@@ -223,7 +206,7 @@ test("engines hear that the other node left", async () => {
       return id === idOfB && (state === "left" || state === "failed");
     });
   // And a stream goes nowhere.
-  expect(await ask<object>(a, pairOf("untrusted", "trusted"), "refused", { to: idOfB })).toEqual({
+  expect(await askPlugin<object>(a, pairOf("untrusted", "trusted"), "refused", { to: idOfB })).toEqual({
     error: "GODWIT_NO_ROUTE",
   });
   await b.start(60_000);

@@ -5,6 +5,7 @@ import { generateIdentity } from "../../runtime/identity/keys.ts";
 import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
 import { encodePackage } from "../../runtime/plugin/package/package.ts";
 import { builtinPlugins } from "../../runtime/registry.ts";
+import type { LabNode } from "../../scripts/lab.ts";
 
 export const publisher = generateIdentity(systemRandom);
 
@@ -49,3 +50,33 @@ export async function install(stateDir: string, found: TestPackage): Promise<voi
   await trustPublisher(stateDir, publisher.id);
   await installPackage(stateDir, encode(found), builtinPlugins);
 }
+
+/** What the operator asks of a plugin. Throws with the problem document of a refusal. */
+export async function askPlugin<T = unknown>(
+  node: LabNode,
+  plugin: string,
+  request: string,
+  input: Readonly<Record<string, unknown>> = {},
+): Promise<T> {
+  const response = await node.api(`/plugins/${plugin}/requests`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ request, input }),
+  });
+  const answer = (await response.json()) as T;
+  if (response.status >= 400) throw new Error(JSON.stringify(answer));
+  return answer;
+}
+
+/** Until health calls all of these well, such as `engine.board`. */
+export const untilRunning = (node: LabNode, names: readonly string[]): Promise<void> =>
+  node.until(
+    `${names.length} plugins to run`,
+    async () => {
+      const { checks } = (await (await node.api("/health")).json()) as {
+        checks: { name: string; status: string }[];
+      };
+      return names.every((wanted) => checks.some(({ name, status }) => name === wanted && status === "ok"));
+    },
+    60_000,
+  );

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
-import { bundle, install } from "./lab.ts";
+import { bundle, install, askPlugin, untilRunning } from "./lab.ts";
 
 const levels = ["trusted", "contained", "untrusted"] as const;
 type Level = (typeof levels)[number];
@@ -57,38 +57,20 @@ beforeAll(async () => {
       code: await bundle(code, { ID: JSON.stringify(id) }),
     });
   await node.start(60_000);
-  await node.until(
-    "every plugin to run",
-    async () => {
-      const { checks } = (await (await node.api("/health")).json()) as {
-        checks: { name: string; status: string }[];
-      };
-      return tables.every(({ id }) =>
-        checks.some(({ name, status }) => name === `discovery.${nameOf(id)}` && status === "ok"),
-      );
-    },
-    60_000,
+  await untilRunning(
+    node,
+    tables.map(({ id }) => `discovery.${nameOf(id)}`),
   );
 }, 120_000);
 afterAll(async () => {
   await lab?.close();
 });
 
-/** As the operator. */
-async function ask<T = unknown>(
+const ask = <T = unknown>(
   instance: string,
   request: string,
   input: { readonly name?: string; readonly count?: number } = {},
-): Promise<T> {
-  const response = await node.api(`/plugins/${instance}/requests`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ request, input }),
-  });
-  const answer = (await response.json()) as T;
-  if (response.status >= 400) throw new Error(JSON.stringify(answer));
-  return answer;
-}
+): Promise<T> => askPlugin<T>(node, instance, request, input);
 const until = (what: string, check: () => Promise<boolean>) => node.until(what, check, 30_000);
 interface Seen {
   readonly aborted: number;
