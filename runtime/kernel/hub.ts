@@ -45,9 +45,10 @@ export class Hub<Events> implements Teller<Events>, Heard<Events> {
     const own: Listener = (event) => listener(event);
     this.#listeners.set(kind, [...(this.#listeners.get(kind) ?? []), own]);
     return () => {
-      const left = (this.#listeners.get(kind) ?? []).filter((one) => one !== own);
-      if (left.length === 0) this.#listeners.delete(kind);
-      else this.#listeners.set(kind, left);
+      this.#listeners.set(
+        kind,
+        (this.#listeners.get(kind) ?? []).filter((one) => one !== own),
+      );
     };
   }
 }

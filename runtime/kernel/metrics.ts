@@ -33,7 +33,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #known = new Map<string, CounterMetric | GaugeMetric | HistogramMetric>();
   /** Sets of label values of each metric of plugins, and metrics of each plugin, whatever became of its lives. */
-  readonly #pluginSets = new Map<string, Set<string>>();
+  readonly #pluginSets = new Map<string, Map<string, AnyLabels>>();
   readonly #pluginMetrics = new Map<string, number>();
 
   /** Same name again: the same counter. */
@@ -122,19 +122,20 @@ export class Metrics {
         return undefined;
       }
       this.#pluginMetrics.set(plugin, count + 1);
-      this.#pluginSets.set(name, (sets = new Set()));
+      this.#pluginSets.set(name, (sets = new Map()));
     }
     const known = sets;
     return (given) => {
       if (given === undefined) return undefined;
-      const cut = Object.fromEntries(
-        labels.map((label) => [label, `${given[label] ?? ""}`.slice(0, LABEL_CHARS_MAX)]),
-      );
-      const key = JSON.stringify(cut);
-      if (known.has(key)) return cut;
-      if (known.size >= PLUGIN_SETS_MAX) return Object.fromEntries(labels.map((label) => [label, "other"]));
-      known.add(key);
-      return cut;
+      const values = labels.map((label) => `${given[label] ?? ""}`.slice(0, LABEL_CHARS_MAX));
+      const key = values.join("\0");
+      let shown = known.get(key);
+      if (shown === undefined) {
+        const isFull = known.size >= PLUGIN_SETS_MAX;
+        shown = Object.fromEntries(labels.map((label, at) => [label, isFull ? "other" : values[at]!]));
+        if (!isFull) known.set(key, shown);
+      }
+      return shown;
     };
   }
 

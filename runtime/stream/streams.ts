@@ -3,6 +3,7 @@
  * the sessions, their handshakes and the services that take streams; must never touch the store (streams skip custody)
  * nor trust a packet's source before the handshake proved it. docs/protocol/streams.md is normative.
  */
+import { orAborted } from "../kernel/abort.ts";
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
@@ -126,14 +127,14 @@ export class Streams {
     const metadata = options.metadata ?? new Uint8Array(0);
     this.#checkOpen(remote, service, metadata);
     options.signal?.throwIfAborted();
-    const session = await abortable(this.#session(remote), options.signal);
+    const session = await orAborted(this.#session(remote), options.signal);
     if (!session.hasRoom) throw godwitError("GODWIT_STREAM_LIMIT", "too many streams to that node");
     const accepted = Promise.withResolvers<void>();
     const stream = session.openStream(service, metadata, (error) =>
       error === undefined ? accepted.resolve() : accepted.reject(error),
     );
     try {
-      await abortable(accepted.promise, options.signal);
+      await orAborted(accepted.promise, options.signal);
       return stream;
     } catch (error) {
       stream.reset(StreamReset.cancelled);
@@ -417,14 +418,4 @@ function exposeCounters(metrics: Metrics, streams: Streams): StreamCounters {
   metrics.observedGauge("godwit_streams_open", () => streams.streamCount);
   metrics.observedGauge("godwit_stream_held_bytes", () => streams.heldBytes);
   return counters;
-}
-
-/** Rejects with the signal's reason as soon as it aborts; leaves no listener. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }

@@ -549,7 +549,30 @@ describe("floods and plugins that do not answer", () => {
     feed.close();
     await turns(50);
     expect(await (await answer).text()).toBe("900000");
+    await turns();
+    expect(clock.nextAtMs()).toBeUndefined(); // nothing runs on for an answer that is out
     expect(await counted("godwit_pages_failed_total", "late")).toBe(0);
+  });
+
+  test("an answer that has begun is not late, however long it goes on behind the request", async () => {
+    let feed!: ReadableStreamDefaultController<Uint8Array>;
+    const body = new ReadableStream<Uint8Array>({ start: (controller) => void (feed = controller) });
+    const gate = Promise.withResolvers<void>();
+    const { call, clock } = rig(({ body: pieces }) => ({
+      body: (async function* () {
+        yield* pieces;
+        await gate.promise;
+        yield "the end";
+      })(),
+    }));
+    const answer = await call("/x/board/echo", { method: "POST", token: BOARD, body });
+    const text = answer.text();
+    feed.enqueue(new TextEncoder().encode("a piece, "));
+    feed.close();
+    await turns(60);
+    await clock.advance(PAGES_LIMITS.idleMs - 1_000);
+    gate.resolve();
+    expect(await text).toBe("a piece, the end");
   });
 
   test("large bodies of bytes or text keep their places until they are taken", async () => {

@@ -252,7 +252,7 @@ export class Pages {
   }
 }
 
-/** For an answer: runs while the plugin has all that came so far, not while its reader waits for the client. */
+/** For an answer: begins anew with each piece of the request. A client that sends none is given up sooner, by `api/pages/bodies`. */
 class Deadline {
   readonly #clock: Clock;
   readonly #passed: () => void;
@@ -269,8 +269,8 @@ class Deadline {
     const pieces = body[Symbol.asyncIterator]();
     try {
       for (;;) {
-        this.#timer?.cancel();
-        const step = await pieces.next().finally(() => this.#run());
+        const step = await pieces.next();
+        this.#run();
         if (step.done === true) return undefined;
         yield step.value;
       }
