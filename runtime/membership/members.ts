@@ -68,8 +68,8 @@ export interface MembersDeps {
   isReachable(id: NodeId): boolean;
   /** Probe the link to this neighbour now, if there is one. */
   checkLink(id: NodeId): void;
-  /** This node's fact of an earlier life is newer than it remembers. */
-  onEpochTooLow(epoch: number): void;
+  /** Another life of this node said something of this epoch: the epoch to go on from; undefined: say nothing. */
+  outrun(epoch: number): number | undefined;
   changed(row: MemberRow, previous: MemberState | undefined): void;
   /** A fact was learned or a member forgotten: `undefined`. */
   persist(id: NodeId, fact: wire.MemberFact | undefined): void;
@@ -303,12 +303,11 @@ export class Members {
     return true;
   }
 
-  /** What others hold of this node: a fact of an earlier life, or a farewell that is over, must be outrun. */
+  /** What others hold of this node: a fact of another life, or a farewell that is over, must be outrun. */
   #acceptOwn(entry: wire.MemberFact): boolean {
     if (!isNewerFact(entry, this.own) || !this.#isSigned(entry)) return false;
-    const epoch = epochOf(entry.incarnation);
-    if (epoch > this.#deps.bootEpoch) this.#deps.onEpochTooLow(epoch);
-    this.#own.riseAbove(entry.incarnation);
+    const epoch = this.#deps.outrun(epochOf(entry.incarnation));
+    if (epoch !== undefined) this.#own.outrun(entry.incarnation, epoch);
     return false;
   }
 

@@ -2,7 +2,7 @@
  * What this node says of itself: alive at an incarnation that only it raises, or gone. Rises above whatever stands
  * against it, at a bounded rate. docs/protocol/membership.md "Incarnations".
  */
-import type { Clock, Timer } from "@godwit/sdk";
+import type { Clock, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import {
@@ -17,6 +17,8 @@ const RAISE_BURST = 8;
 const RAISE_PER_SECOND = 0.5;
 /** Boot epoch, then a counter of 24 bits. */
 const EPOCH_SPAN = 2 ** 24;
+/** An epoch begins within this many numbers: two lives of one epoch do not say the same and pass each other by. */
+const FIRST_SPAN = 2 ** 16;
 
 export const epochOf = (incarnation: number): number => Math.floor(incarnation / EPOCH_SPAN);
 
@@ -25,6 +27,7 @@ export interface OwnFactDeps {
   readonly network: string;
   readonly bootEpoch: number;
   readonly clock: Clock;
+  readonly random: Random;
   sign(bytes: Uint8Array): Uint8Array;
   /** It says something new: everybody should hear. */
   raised(fact: MemberFact): void;
@@ -39,7 +42,7 @@ export class OwnFact {
   constructor(deps: OwnFactDeps) {
     this.#deps = deps;
     this.#raises = new TokenBucket(deps.clock, RAISE_PER_SECOND, RAISE_BURST);
-    this.#fact = this.#sign(MemberEntryKind.alive, deps.bootEpoch * EPOCH_SPAN);
+    this.#fact = this.#sign(MemberEntryKind.alive, this.#firstOf(deps.bootEpoch));
   }
 
   get fact(): MemberFact {
@@ -63,6 +66,11 @@ export class OwnFact {
     this.#deps.raised(this.#fact);
   }
 
+  /** Another life of this node said so: go on from `epoch`, and above that in any case. */
+  outrun(incarnation: number, epoch: number): void {
+    this.riseAbove(Math.max(incarnation, this.#firstOf(epoch) - 1));
+  }
+
   leave(): void {
     this.#fact = this.#sign(MemberEntryKind.left, this.#fact.incarnation);
     this.stop();
@@ -70,6 +78,10 @@ export class OwnFact {
 
   stop(): void {
     this.#timer?.cancel();
+  }
+
+  #firstOf(epoch: number): number {
+    return epoch * EPOCH_SPAN + this.#deps.random.below(FIRST_SPAN);
   }
 
   #sign(kind: MemberFact["kind"], incarnation: number): MemberFact {

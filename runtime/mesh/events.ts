@@ -3,6 +3,7 @@ import type { CustodyEvents } from "../custody/custody.ts";
 import type { NodeRecord } from "../identity/record.ts";
 import type { EnrolmentEvents } from "../join/enrolment.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Life } from "../membership/other-lives.ts";
 import type { MemberRow, MemberState } from "../membership/members.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { TrustGrant } from "../trust/book.ts";
@@ -18,6 +19,10 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   recordChanged: NodeId;
   hintHeard: { readonly source: string; readonly endpoint: string; readonly nodeId: NodeId | undefined };
   nameConflict: { readonly name: string; readonly holder: NodeId; readonly claimant: NodeId };
+  /** A node that runs on two machines at once: a neighbour, or this one and what it does about it. */
+  identityDoubled: { readonly id: NodeId; readonly state: "seen" | Life };
+  /** The store of this node is older than what the mesh remembers of it. */
+  storeBehind: NodeId;
   trustChanged: { readonly id: NodeId; readonly grant: TrustGrant };
   revoked: NodeRecord;
   /** What is concluded about a node changed; `previous` is undefined for a new one. */

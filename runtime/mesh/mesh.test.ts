@@ -36,6 +36,8 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
   ...{
     nameConflict: true,
     trustChanged: true,
+    identityDoubled: true,
+    storeBehind: true,
     revoked: true,
     memberChanged: true,
     memberForgotten: true,

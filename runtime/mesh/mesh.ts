@@ -18,6 +18,7 @@ import { dialerPart, hintsPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
 import { managerPart } from "./parts/manager.ts";
 import { membersPart } from "./parts/members.ts";
+import { otherLivesPart } from "./parts/other-lives.ts";
 import { outsidePart } from "./parts/outside.ts";
 import { ownRecordPart } from "./parts/own-record.ts";
 import { packetsPart } from "./parts/packets.ts";
@@ -39,6 +40,8 @@ export class Mesh extends PartList implements MeshParts {
   // One row a part. In this order they load and hear what happens, and in the reverse they stop; why each one stands
   // where it stands is what its line says.
 
+  /** Before all who say something in the node's name: it decides from which number on. */
+  readonly otherLives = this.part("other-lives", otherLivesPart);
   /** Before the router, which signs its hash when it is made. Published before what the others load is told to anybody. */
   readonly ownRecord = this.part("own-record", ownRecordPart);
   /** First to hear, because all others ask it for ways; last to stop, so that none of them asks in vain. */

@@ -13,6 +13,7 @@ import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
+import { lifeTroubles } from "../view/lives.ts";
 import { LiveView } from "../view/live-view.ts";
 import { type HubEvents, NodeEvents } from "../view/node-events.ts";
 import { createPluginDesk } from "../view/plugins.ts";
@@ -123,6 +124,7 @@ function seenOf({ config, identity, clock, metrics, store }: Ground, mesh: Mesh,
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
+      ...lifeTroubles(mesh),
     ],
   };
 }

@@ -76,6 +76,24 @@ function setup() {
 const permanent = { endpoint: "tcp://b:1", isPermanent: true };
 const hinted = { endpoint: "tcp://h:1", isPermanent: false };
 
+describe("a dialer at rest", () => {
+  test("dials nothing and forgets nothing, and goes on with all of it at once", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add(permanent);
+    dialer.add(hinted);
+    await clock.advance(10);
+    const before = dials.length;
+    dialer.rest(true);
+    dialer.add({ endpoint: "tcp://c:1", isPermanent: true });
+    await clock.advance(3_600_000);
+    expect(dials.length).toBe(before);
+    expect(dialer.targets.length).toBe(3);
+    dialer.rest(false);
+    await clock.advance(10);
+    expect(new Set(dials.slice(before).map(({ endpoint }) => endpoint)).size).toBe(3);
+  });
+});
+
 describe("a permanent target", () => {
   test("is dialled for ever, in jittered pauses up to 25 s", async () => {
     const { clock, dials, dialer } = setup();

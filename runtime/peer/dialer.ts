@@ -85,6 +85,7 @@ export class Dialer {
   /** Due, but too many dials are under way. */
   readonly #queue = new Set<TargetState>();
   #dialing = 0;
+  #isResting = false;
   readonly #hintDials: TokenBucket;
   /** The last turn given to a permanent target, monotonic ms. */
   #lastTurnMs = Number.NEGATIVE_INFINITY;
@@ -126,6 +127,14 @@ export class Dialer {
     this.#targets.set(target.endpoint, state);
     this.#schedule(state, 0);
     return true;
+  }
+
+  /** Dials nothing, and forgets nothing, until it is told `false`. Dials under way end by themselves. */
+  rest(isResting: boolean): void {
+    if (this.#isResting === isResting) return;
+    this.#isResting = isResting;
+    if (isResting) return;
+    for (const target of this.#targets.values()) if (target.state === "waiting") this.#schedule(target, 0);
   }
 
   remove(endpoint: string): void {
@@ -266,7 +275,7 @@ export class Dialer {
   /** Never rejects. */
   async #attempt(target: TargetState): Promise<void> {
     if (target.state !== "waiting" || this.#targets.get(target.endpoint) !== target) return;
-    if (this.#isServed(target)) return;
+    if (this.#isServed(target) || this.#isResting) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
     const paceMs = target.isPermanent ? this.#turnInMs(target) : this.#hintDials.take() ? 0 : HINT_PACE_MS;
     if (paceMs > 0) return this.#schedule(target, paceMs);

@@ -108,6 +108,8 @@ export interface LinkEvents {
   dead(link: Link): void;
   /** The first of several probes was not answered in time. */
   quiet?(link: Link): void;
+  /** A probe that was sent at `sentAtMs`, monotonic, was answered. */
+  answered?(link: Link, sentAtMs: number): void;
   /** RTT or rate changed; not more often than once per probe reply or drain. */
   measured(link: Link): void;
 }
@@ -259,6 +261,7 @@ export class Link {
     const sentAtMs = this.#probes.get(nonce);
     if (sentAtMs === undefined) return;
     this.#probes.delete(nonce);
+    this.#events.answered?.(this, sentAtMs);
     const sampleMs = this.#clock.monotonicMs() - sentAtMs;
     const isFirst = this.#rttMs === undefined;
     const offMs = Math.abs(sampleMs - (this.#rttMs ?? sampleMs / 2));

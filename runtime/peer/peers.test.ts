@@ -39,6 +39,7 @@ class Node {
   peers: Peers;
   scope = new Scope("peers");
   throwsOnUp = false;
+  isStandingDown = false;
   readonly #clock: ManualClock;
 
   constructor(clock: ManualClock, n: number, boot = n) {
@@ -58,7 +59,8 @@ class Node {
       metrics: this.metrics,
       signal: this.scope.signal,
       bootId: new Uint8Array(8).fill(boot),
-      storeEpoch: new Uint8Array(8).fill(1),
+      helloEpoch: () => new Uint8Array(8).fill(1),
+      isStandingDown: () => this.isStandingDown,
       ownRecord: () => new Uint8Array(3),
       isBlocked: (node) => this.blocked.has(node),
       isWelcome: (node) => this.welcome.has(node),
@@ -75,12 +77,13 @@ class Node {
           if (type === 0x7f) throw new Error("bad frame");
           this.log.push(`frame ${type}`);
         },
+        double: () => this.log.push("double"),
         record: () => this.log.push("record"),
         writable: () => this.log.push("writable"),
       },
     });
     const { peers } = this;
-    this.scope.own(() => peers.stop());
+    this.scope.own(() => peers.disconnectAll(GoodbyeReason.stopping));
     return peers;
   }
 }
@@ -298,6 +301,44 @@ describe("the end", () => {
     far.send(new Uint8Array([FrameType.goodbye, 200]));
     await clock.advance(10);
     expect(a.peers.count).toBe(0);
+  });
+
+  test("goodbye 5 is the node's own word that it runs twice", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    dial(clock, a, b);
+    await clock.advance(10);
+    b.peers.disconnectAll(GoodbyeReason.double);
+    await clock.advance(10);
+    expect([a.peers.count, a.peers.doubles.now]).toEqual([0, [b.id]]);
+    expect(a.log.filter((line) => line === "double")).toEqual(["double"]);
+  });
+
+  test("a node that stands down has no link, and says why, until it comes back", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    a.isStandingDown = true;
+    const [near] = dial(clock, a, b);
+    await clock.advance(10);
+    expect([near.sent, a.peers.count]).toEqual([[encodeGoodbye(GoodbyeReason.double)], 0]);
+    a.isStandingDown = false;
+    dial(clock, a, b);
+    await clock.advance(10);
+    expect([a.peers.count, b.peers.count]).toEqual([1, 1]);
+  });
+
+  test("two processes with one key are found by the one that both are linked to", async () => {
+    const clock = new ManualClock();
+    const hub = new Node(clock, 1);
+    const [first, second] = [new Node(clock, 2, 20), new Node(clock, 2, 21)];
+    for (const node of [first, second]) {
+      dial(clock, node, hub);
+      await clock.advance(50);
+    }
+    expect(hub.peers.doubles.now).toEqual([]); // a restart looks the same so far
+    dial(clock, first, hub);
+    await clock.advance(50);
+    expect(hub.peers.doubles.now).toEqual([first.id]);
   });
 
   test("a bad frame costs its link and is counted; a bug in a listener leaves no ghost of a peer", async () => {

@@ -22,6 +22,7 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
 import { type Lane, Peer } from "./peer.ts";
 
@@ -55,6 +56,8 @@ export interface PeerEvents {
   measured(peer: Peer): void;
   /** Any frame that is not about the link itself. Borrowed. A throw closes the link as a protocol error. */
   frame(peer: Peer, type: number, bytes: Uint8Array): void;
+  /** A neighbour runs on two machines at once. */
+  double?(id: NodeId): void;
   /** A record came with a hello; not verified. */
   record(id: NodeId, bytes: Uint8Array): void;
   /** A link drained and its lanes are empty again. */
@@ -70,7 +73,10 @@ export interface PeersDeps {
   /** Aborts when the node stops: sessions that come after it are refused. */
   readonly signal: AbortSignal;
   readonly bootId: Uint8Array;
-  readonly storeEpoch: Uint8Array;
+  /** Of the hellos from now on. */
+  helloEpoch(): Uint8Array;
+  /** No link comes up: the other machine with this identity goes on. */
+  isStandingDown(): boolean;
   ownRecord(): Uint8Array;
   isBlocked(id: NodeId): boolean;
   /** Trusted, or a neighbour for long: it may have one of the places that are kept. */
@@ -79,6 +85,7 @@ export interface PeersDeps {
 }
 
 export class Peers {
+  readonly doubles: Doubles;
   readonly #deps: PeersDeps;
   readonly #peers = new Map<NodeId, Peer>();
   readonly #pending = new Set<Session>();
@@ -91,6 +98,7 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
+    this.doubles = new Doubles(deps.clock, (id) => deps.events.double?.(id));
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
     this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
@@ -161,6 +169,8 @@ export class Peers {
             events: {
               dead: (dead) => this.#onDead(dead),
               quiet: () => this.#onQuiet(session.remote),
+              answered: ({ hello: { bootId } }, sentAtMs) =>
+                this.doubles.answered(session.remote, formatHex(bootId), sentAtMs),
               measured: () => this.#onMeasured(session.remote),
             },
           });
@@ -192,7 +202,7 @@ export class Peers {
 
   /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
   #sayHello(session: Session): () => void {
-    const { clock, random, bootId, storeEpoch } = this.#deps;
+    const { clock, random, bootId } = this.#deps;
     const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
@@ -202,7 +212,7 @@ export class Peers {
           versionMin: PROTOCOL_VERSION_MIN,
           versionMax: PROTOCOL_VERSION_MAX,
           bootId,
-          storeEpoch,
+          storeEpoch: this.#deps.helloEpoch(),
           record: this.#deps.ownRecord(),
         }),
       );
@@ -222,9 +232,9 @@ export class Peers {
   }
 
   /** Says goodbye on every link; all neighbours are down when it returns. */
-  stop(): void {
+  disconnectAll(reason: GoodbyeReasonCode): void {
     for (const peer of [...this.#peers.values()]) {
-      this.disconnect(peer.id, GoodbyeReason.stopping);
+      this.disconnect(peer.id, reason);
       for (const link of [...peer.links]) this.#remove(peer, link, undefined);
     }
     for (const session of [...this.#pending]) session.close();
@@ -232,6 +242,7 @@ export class Peers {
 
   #refusal(session: Session): GoodbyeReasonCode | undefined {
     if (this.#deps.signal.aborted) return GoodbyeReason.stopping;
+    if (this.#deps.isStandingDown()) return GoodbyeReason.double;
     if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
     const peer = this.#peers.get(session.remote);
     const hasPlace = session.direction === "outbound" || this.#deps.isWelcome(session.remote);
@@ -272,6 +283,7 @@ export class Peers {
   /** Puts a link in place: ends an earlier life of the node, then resolves duplicates over one path. */
   #install(id: NodeId, link: Link): Peer {
     const bootId = formatHex(link.hello.bootId);
+    this.doubles.heard(id, bootId);
     let peer = this.#peers.get(id);
     if (peer !== undefined && peer.bootId !== bootId) {
       for (const old of [...peer.links]) this.#detach(peer, old, "neighbour restarted");
@@ -340,11 +352,7 @@ export class Peers {
         case FrameType.probeReply:
           return link.noteProbeReply(decodeProbeReply(bytes));
         case FrameType.goodbye:
-          this.#deps.log.debug("goodbye", {
-            peer: shortId(peer.id),
-            reason: goodbyeName(decodeGoodbye(bytes)),
-          });
-          return link.session.close();
+          return this.#onGoodbye(peer, link, decodeGoodbye(bytes));
         case FrameType.hello:
           return this.#deps.events.record(peer.id, decodeHello(bytes).record);
         default:
@@ -354,6 +362,12 @@ export class Peers {
       if (asGodwitError(error).kind === "protocol") this.#protocolErrors.add();
       throw error;
     }
+  }
+
+  #onGoodbye({ id }: Peer, { session }: Link, reason: number): void {
+    this.#deps.log.debug("goodbye", { peer: shortId(id), reason: goodbyeName(reason) });
+    if (reason === GoodbyeReason.double) this.doubles.told(id);
+    session.close();
   }
 
   #onDead(link: Link): void {

@@ -43,8 +43,8 @@ export interface RouterDeps {
   knownRecord(destination: NodeId): KnownRecord | undefined;
   /** Verifies and keeps a record (borrowed bytes); false: invalid. */
   onRecord(destination: NodeId, bytes: Uint8Array): boolean;
-  /** The own sequence number has gone past `bootEpoch`: persist this epoch, so that the next boot starts above it. */
-  onEpochTooLow(epoch: number): void;
+  /** Another life of this node signed a number of this epoch: the epoch to go on from, durable soon; undefined: say nothing. */
+  outrun(epoch: number): number | undefined;
 }
 
 export type DropReason =

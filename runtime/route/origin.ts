@@ -16,6 +16,8 @@ import { SEQNO_BURST, SEQNO_REFILL_MS } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 
 const COUNTER_SPAN = 2 ** 24;
+/** An epoch begins within this many numbers. */
+const FIRST_SPAN = 2 ** 16;
 export const epochOf = (seqno: number): number => Math.floor(seqno / COUNTER_SPAN);
 
 /** First 8 bytes of SHA-256. */
@@ -25,7 +27,6 @@ export const recordHash = (record: Uint8Array): Uint8Array =>
 export class Origin {
   readonly #core: RouteCore;
   #seqno: number;
-  #epoch: number;
   #tokens = SEQNO_BURST;
   #tokensAtMs: number;
   #raiseTimer: Timer | undefined;
@@ -33,8 +34,7 @@ export class Origin {
 
   constructor(core: RouteCore) {
     this.#core = core;
-    this.#epoch = core.deps.bootEpoch;
-    this.#seqno = core.deps.bootEpoch * COUNTER_SPAN;
+    this.#seqno = this.#firstOf(core.deps.bootEpoch);
     this.#tokensAtMs = core.now();
     this.#publish();
   }
@@ -55,14 +55,15 @@ export class Origin {
     this.#raiseSoon();
   }
 
-  /** A proof that carries our own id. A newer one is from a life whose epoch was lost: go above it. */
+  /** A proof that carries our own id. A newer one is from another life: go above it, or leave it to that one. */
   hear(proof: SeqnoProof): void {
     if (proof.seqno <= this.#seqno) return;
     const { deps } = this.#core;
     const signed = seqnoSigningBytes(deps.network, deps.self, proof.seqno, proof.recordHash);
     if (!deps.verify(deps.self, signed, proof.signature)) return this.#core.drop("bad-proof");
-    const nextEpoch = (epochOf(proof.seqno) + 1) * COUNTER_SPAN;
-    this.#seqno = nextEpoch <= SEQNO_MAX ? nextEpoch : Math.min(proof.seqno + 1, SEQNO_MAX);
+    const epoch = deps.outrun(epochOf(proof.seqno));
+    if (epoch === undefined) return;
+    this.#seqno = Math.min(Math.max(this.#firstOf(epoch), proof.seqno + 1), SEQNO_MAX);
     deps.log.warn("own sequence number was behind", { heard: proof.seqno, now: this.#seqno });
     this.#publish();
   }
@@ -73,6 +74,11 @@ export class Origin {
 
   close(): void {
     this.#raiseTimer?.cancel();
+  }
+
+  /** Drawn, so that two lives of one epoch do not say the same number and never hear of each other. */
+  #firstOf(epoch: number): number {
+    return epoch * COUNTER_SPAN + this.#core.deps.random.below(FIRST_SPAN);
   }
 
   #raiseSoon(): void {
@@ -98,10 +104,6 @@ export class Origin {
   /** Signs the present number and tells everybody, those who asked at once. */
   #publish(): void {
     const { deps, self, neighbours } = this.#core;
-    if (epochOf(this.#seqno) > this.#epoch) {
-      this.#epoch = epochOf(this.#seqno);
-      deps.onEpochTooLow(this.#epoch);
-    }
     const record = deps.ownRecord();
     const hash = record === undefined ? new Uint8Array(RECORD_HASH_BYTES) : recordHash(record);
     const signature = deps.sign(seqnoSigningBytes(deps.network, deps.self, this.#seqno, hash));

@@ -24,6 +24,7 @@ import {
 } from "../wire/route-messages.ts";
 import type { RouteLimits } from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
+import { epochOf } from "./origin.ts";
 import { Router, type RouteChange } from "./router.ts";
 
 const idOf = (n: number): NodeId => {
@@ -49,13 +50,15 @@ class Rig {
   ownRecord: Uint8Array | undefined;
   readonly #serials = new Map<NodeId, number>();
 
-  constructor(self: NodeId, limits: Partial<RouteLimits> = {}) {
+  isOutrun = false;
+
+  constructor(self: NodeId, { seed = 1, ...limits }: Partial<RouteLimits> & { seed?: number } = {}) {
     this.router = new Router({
       self,
       network: "test",
       bootEpoch: 3,
       clock: this.clock,
-      random: seededRandom(1),
+      random: seededRandom(seed),
       log: silentLog,
       limits,
       sign: (bytes) => sign(self, bytes),
@@ -76,7 +79,10 @@ class Rig {
         this.records.set(id, bytes.slice());
         return true;
       },
-      onEpochTooLow: (epoch) => void this.epochs.push(epoch),
+      outrun: (epoch) => {
+        this.epochs.push(epoch);
+        return this.isOutrun ? undefined : epoch + 1;
+      },
       onDefaultRoute: (isThere) => void (this.isDefaultThere = isThere),
     });
   }
@@ -276,10 +282,24 @@ describe("requests", () => {
     rig.meet(A);
     const forged = { ...offer(S, 5, 2 ** 30), any: UNREACHABLE, bulk: UNREACHABLE };
     rig.tell(A, [{ ...forged, proof: { ...forged.proof!, signature: new Uint8Array(64) } }]);
-    expect(rig.router.seqno).toBe(3 * 2 ** 24);
+    expect(epochOf(rig.router.seqno)).toBe(3);
     rig.tell(A, [forged]);
-    expect(rig.router.seqno).toBe(65 * 2 ** 24);
-    expect(rig.epochs).toEqual([65]);
+    expect(epochOf(rig.router.seqno)).toBe(65);
+    expect(rig.epochs).toEqual([64]);
+  });
+
+  test("leaves a higher number of its own to another life that goes on", () => {
+    const rig = new Rig(S);
+    rig.isOutrun = true;
+    rig.meet(A);
+    const before = rig.router.seqno;
+    rig.tell(A, [{ ...offer(S, 5, 2 ** 30), any: UNREACHABLE, bulk: UNREACHABLE }]);
+    expect([rig.epochs, rig.router.seqno]).toEqual([[64], before]);
+  });
+
+  test("begins an epoch at a number of its own: two lives of one epoch do not say the same", () => {
+    const starts = new Set([1, 2, 3, 4, 5, 6, 7, 8].map((seed) => new Rig(S, { seed }).router.seqno));
+    expect(starts.size).toBe(8);
   });
 });
 
@@ -581,8 +601,8 @@ describe("slow links", () => {
     new DataView(frame.buffer).setUint16(3, 0);
     new DataView(frame.buffer).setUint32(5, 9 * 2 ** 24);
     again.router.handleFrame(A, frame);
-    expect(again.router.seqno).toBe(10 * 2 ** 24);
-    expect(edge.router.seqno).toBe(3 * 2 ** 24);
+    expect(epochOf(again.router.seqno)).toBe(10);
+    expect(epochOf(edge.router.seqno)).toBe(3);
   });
 });
 

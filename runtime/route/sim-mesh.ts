@@ -129,9 +129,7 @@ export class SimMesh {
       ownRecord: () => undefined,
       knownRecord: () => undefined,
       onRecord: () => true,
-      onEpochTooLow: (epoch) => {
-        node.epoch = Math.max(node.epoch, epoch);
-      },
+      outrun: (epoch) => (node.epoch = Math.max(node.epoch, epoch + 1)),
     };
     return new Router(deps);
   }

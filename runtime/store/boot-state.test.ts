@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { formatHex } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { openBootState, type BootState } from "./boot-state.ts";
 import { openMemoryStore, SimDisk } from "./memory.ts";
@@ -35,6 +36,23 @@ describe("a node's numbers", () => {
     expect(second.storeEpoch).toEqual(first.storeEpoch);
     expect(first.records[1]).toBeGreaterThan(first.records[0]!);
     expect(second.records[0]).toBeGreaterThan(first.records[1]!);
+  });
+
+  test("a store that is behind tells another epoch in hello, over restarts, and goes on naming old mail by its own", async () => {
+    const disk = new SimDisk();
+    const read = ({ storeEpoch, helloEpoch, isNew, stoodDown }: BootState) => ({
+      ...{ store: formatHex(storeEpoch), hello: formatHex(helloEpoch), isNew, stoodDown },
+    });
+    const first = await boot(disk, async (state) => read(state));
+    expect(first).toEqual({ store: first.store, hello: first.store, isNew: true, stoodDown: false });
+    const renewed = await boot(disk, async (state) => {
+      expect(read(state)).toEqual({ ...first, isNew: false });
+      await state.renewHelloEpoch();
+      await state.noteStoodDown(true);
+      return read(state);
+    });
+    expect([renewed.store, renewed.hello === first.hello]).toEqual([first.store, false]);
+    expect(await boot(disk, async (state) => read(state))).toEqual({ ...renewed, stoodDown: true });
   });
 
   test("the record of a node that lost its store gets above the old ones once routing told it its epoch", async () => {

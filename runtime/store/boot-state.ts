@@ -16,18 +16,30 @@ const FIRST_EPOCH_SPAN = 2 ** 20;
 const SEQUENCE_SPAN = 2 ** 24;
 
 export interface BootState {
+  /** Of this store for good. Names the mail that was accepted before mail had epochs of its own. */
   readonly storeEpoch: Uint8Array;
+  /** What hello says. Another one than before: what this node acknowledged may be gone, offer it again. */
+  readonly helloEpoch: Uint8Array;
+  /** The store was made by this start. */
+  readonly isNew: boolean;
   readonly bootEpoch: number;
+  /** The last run stood down for another machine with this identity. */
+  readonly stoodDown: boolean;
   /** A fresh, higher record sequence number, durable before it is answered. */
   nextRecordSequence(): Promise<number>;
   /** Someone holds a newer sequence number of ours than we remember: never fall behind it again. */
   raiseBootEpoch(atLeast: number): Promise<void>;
+  /** The store is older than what neighbours remember: the next hello shall say so. */
+  renewHelloEpoch(): Promise<void>;
+  /** For the next start. */
+  noteStoodDown(stoodDown: boolean): Promise<void>;
 }
 
 export async function openBootState(store: Store, random: Random): Promise<BootState> {
   const settings = new Map((await store.load("setting")).map((row) => [row.key, row.meta]));
-  const storeEpoch =
-    parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES) ?? random.bytes(STORE_EPOCH_BYTES);
+  const keptEpoch = parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES);
+  const storeEpoch = keptEpoch ?? random.bytes(STORE_EPOCH_BYTES);
+  let helloEpoch = parseHex(settings.get("hello-epoch") ?? "", STORE_EPOCH_BYTES) ?? storeEpoch;
   // A store that is new does not start where the lost one did: equal numbers of two lives could not be told apart, and
   // the mesh would go on believing the records of the first.
   const lastEpoch = countOf(settings.get("boot-epoch")) ?? random.below(FIRST_EPOCH_SPAN);
@@ -40,6 +52,11 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   ]);
   return {
     storeEpoch,
+    get helloEpoch() {
+      return helloEpoch;
+    },
+    isNew: keptEpoch === undefined,
+    stoodDown: settings.get("stood-down") === "1",
     get bootEpoch() {
       return bootEpoch;
     },
@@ -53,6 +70,12 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
       bootEpoch = Math.min(BOOT_EPOCH_MAX, Math.max(bootEpoch, atLeast));
       return put("boot-epoch", String(bootEpoch));
     },
+    async renewHelloEpoch() {
+      const fresh = random.bytes(STORE_EPOCH_BYTES);
+      await put("hello-epoch", formatHex(fresh));
+      helloEpoch = fresh;
+    },
+    noteStoodDown: (stoodDown) => put("stood-down", stoodDown ? "1" : "0"),
   };
 }
 

@@ -29,6 +29,7 @@ import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
+import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
@@ -288,7 +289,7 @@ export class LiveView implements NodeView {
       priority: entry.priority,
       size: entry.size,
       state: entry.state,
-      reason: this.#deps.mesh.custody.outbox.waitReason(entry),
+      reason: outboxReason(this.#deps.mesh, entry),
       created_at: isoTime(entry.createdAtMs),
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
       receipt:

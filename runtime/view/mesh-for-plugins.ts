@@ -11,6 +11,7 @@ import type { MeshBackend } from "../plugin/host/mesh-door.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
+import { outboxReason } from "./lives.ts";
 import { createStreamsBackend } from "./streams-for-plugins.ts";
 
 const PAGE_MAX = 500;
@@ -42,7 +43,7 @@ export function createMeshBackend(
     id: entry.id,
     to: entry.to,
     state: entry.state,
-    reason: custody.outbox.waitReason(entry) ?? undefined,
+    reason: outboxReason(mesh, entry) ?? undefined,
     createdAtMs: entry.createdAtMs,
     receipt:
       entry.receipt === null

@@ -20,7 +20,7 @@ export interface Hello {
   readonly record: Uint8Array;
 }
 
-export const GoodbyeReason = { stopping: 1, duplicate: 2, blocked: 3, version: 4 } as const;
+export const GoodbyeReason = { stopping: 1, duplicate: 2, blocked: 3, version: 4, double: 5 } as const;
 export type GoodbyeReasonCode = (typeof GoodbyeReason)[keyof typeof GoodbyeReason];
 
 export function encodeHello(hello: Hello): Uint8Array {

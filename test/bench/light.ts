@@ -15,6 +15,7 @@ import { systemRandom } from "../../runtime/kernel/random.ts";
 import { Scope } from "../../runtime/kernel/scope.ts";
 import { HandshakeGuard } from "../../runtime/link/guard.ts";
 import { openSession } from "../../runtime/link/handshake.ts";
+import { GoodbyeReason } from "../../runtime/wire/peer-messages.ts";
 import { Peers } from "../../runtime/peer/peers.ts";
 import { recordHash } from "../../runtime/route/origin.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
@@ -74,6 +75,7 @@ export class LightNode {
   constructor(extra: readonly Destination[] = []) {
     const own = makeDestination(this.identity);
     this.#destinations = new Map([own, ...extra].map((destination) => [destination.id, destination]));
+    const storeEpoch = systemRandom.bytes(8);
     this.#peers = new Peers({
       self: this.identity.id,
       clock: this.#scope.clock(systemClock),
@@ -82,7 +84,8 @@ export class LightNode {
       metrics: new Metrics(),
       signal: this.#scope.signal,
       bootId: systemRandom.bytes(8),
-      storeEpoch: systemRandom.bytes(8),
+      helloEpoch: () => storeEpoch,
+      isStandingDown: () => false,
       ownRecord: () => own.record,
       isBlocked: () => false,
       isWelcome: () => true,
@@ -134,7 +137,7 @@ export class LightNode {
   }
 
   stop(): void {
-    this.#peers.stop();
+    this.#peers.disconnectAll(GoodbyeReason.stopping);
     void this.#scope.close();
   }
 

@@ -407,3 +407,91 @@ scenario(
     expect(inbox.map(({ id }) => id).toSorted()).toEqual([...sent.keys()].toSorted());
   },
 );
+
+scenario(
+  "a copy of state_dir that runs on a second machine: all three say so, one of the two goes on, no mail is lost",
+  PAIR,
+  async (mesh) => {
+    const [first, hub] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+    await mesh.outcome("DUN-A", await first.send({ to: "LON-B", body: "before" }));
+    await first.kill("SIGTERM");
+    const second = await mesh.lab.add({
+      callsign: "DUN-A",
+      folder: "second",
+      network: "chaos",
+      peers: [hub.endpoint],
+    });
+    await cp(first.stateDir, second.stateDir, { recursive: true });
+    await Promise.all([first.start(), second.start()]);
+    const says = async (node: LabNode, words: RegExp) => {
+      const { checks } = await node.json<{ checks: { name: string; reason: string }[] }>("/health");
+      return checks.some(({ reason }) => words.test(reason));
+    };
+    const machines = [first, second];
+    const which = async (words: RegExp) => {
+      for (const node of machines) if (await says(node, words)) return node;
+      return undefined;
+    };
+    await hub.until("the neighbour to see two", () => says(hub, /on two machines at once.*DUN-A/), 60_000);
+    await hub.until(
+      "one to stand down",
+      async () => (await which(/this one stands down/)) !== undefined,
+      60_000,
+    );
+    const down = (await which(/this one stands down/))!;
+    const on = down === first ? second : first;
+    expect(await says(on, /this one stands down/)).toBe(false);
+
+    const body = (node: LabNode, i: number) =>
+      `from the one that ${node === on ? "goes on" : "stands down"} ${i}`;
+    const ids = new Map<LabNode, string[]>();
+    for (const node of machines) ids.set(node, []);
+    for (const node of machines)
+      for (let i = 0; i < 3; i++) ids.get(node)!.push(await node.send({ to: "LON-B", body: body(node, i) }));
+    const stateOf = (node: LabNode, id: string) => node.json<Message>(`/messages/${id}`);
+    for (const id of ids.get(on)!)
+      await on.until("delivery", async () => (await stateOf(on, id)).state === "delivered", 20_000);
+    for (const id of ids.get(down)!)
+      expect(await stateOf(down, id)).toMatchObject({
+        state: "queued",
+        reason: "this node stands down: another machine runs under its identity",
+      });
+    const to = await hub.send({ to: "DUN-A", body: "to whoever it is" });
+    expect((await mesh.outcome("LON-B", to)).state).toBe("delivered");
+    expect([await bodiesOf(on), await bodiesOf(down)]).toEqual([["to whoever it is"], []]);
+
+    // The one that went on is gone: the other takes its place, with all that it had accepted.
+    await on.kill("SIGKILL");
+    await down.kill("SIGTERM");
+    await down.start();
+    for (const id of ids.get(down)!)
+      await down.until("delivery", async () => (await stateOf(down, id)).state === "delivered", 20_000);
+    const expected = ["before", ...machines.flatMap((node) => [0, 1, 2].map((i) => body(node, i)))];
+    expect((await bodiesOf(hub)).toSorted()).toEqual(expected.toSorted());
+  },
+);
+
+scenario("a restart and a restored copy are no double", PAIR, async (mesh) => {
+  const [node, hub] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+  const copy = join(node.dir, "copy");
+  await node.kill("SIGTERM");
+  await cp(node.stateDir, copy, { recursive: true });
+  for (let i = 0; i < 4; i++) {
+    await node.start();
+    await mesh.outcome("DUN-A", await node.send({ to: "LON-B", body: `life ${i}` }));
+    await node.kill(i % 2 === 0 ? "SIGKILL" : "SIGTERM");
+  }
+  await rm(node.stateDir, { recursive: true });
+  await cp(copy, node.stateDir, { recursive: true });
+  await node.start();
+  await mesh.outcome("DUN-A", await node.send({ to: "LON-B", body: "from the copy" }));
+  const reasons = async (at: LabNode) =>
+    (await at.json<{ checks: { reason: string }[] }>("/health")).checks
+      .map(({ reason }) => reason)
+      .join("; ");
+  expect(await reasons(node)).toContain("older than what the mesh remembers");
+  // It has told its neighbours by then, over a new link, and is well.
+  await node.until("it to be well", async () => !(await reasons(node)).includes("older than"), 45_000);
+  for (const at of [node, hub]) expect(await reasons(at)).not.toContain("machine");
+  expect((await bodiesOf(hub)).length).toBe(5);
+});

@@ -162,7 +162,7 @@ function routerTarget(): Target {
     ownRecord: () => frame(90),
     knownRecord: () => undefined,
     onRecord: () => true,
-    onEpochTooLow() {},
+    outrun: (epoch) => epoch + 1,
   });
   const cost = { cost: 10, mtu: 1_400, bottleneck: 0, profile: "fast" } as const;
   router.neighbourUp(near, { bootId: "1", cost });

@@ -160,7 +160,7 @@ export class MemberNode {
       sendRouted: (to, kind, payload) => world.route(this, world.byId.get(to)!, kind, payload.slice()),
       isReachable: (to) => world.byId.get(to)!.group === this.group,
       checkLink: (to) => this.connections.get(world.byId.get(to)!)?.links.get(this)?.check(),
-      onEpochTooLow() {},
+      outrun: (epoch) => epoch + 1,
       changed: (row) => world.changed(this, world.byId.get(row.id)!, row.state),
       persist() {},
     });

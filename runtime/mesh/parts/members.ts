@@ -40,7 +40,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
       }),
     isReachable: (id) => mesh.router.reachable(id),
     checkLink: (id) => mesh.peers.get(id)?.best?.check(),
-    onEpochTooLow: (epoch) => void kept.boot.raiseBootEpoch(epoch).catch(() => {}),
+    outrun: (epoch) => mesh.otherLives.outrun(epoch),
     changed: (row, previous) => events.emit("memberChanged", { row, previous }),
     persist: (id, fact) => {
       if (fact === undefined) events.emit("memberForgotten", id);

@@ -5,6 +5,8 @@ import { Peers } from "../../peer/peers.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
+const DOUBLE_ADVICE = "stop one of the two, or give it an identity of its own";
+
 /** Linked for so long in all, a node finds a place here when strangers have taken the others, ms. */
 const WELCOME_LINKED_MS = 600_000;
 
@@ -23,7 +25,8 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     metrics,
     signal: scope.signal,
     bootId: mesh.bootId,
-    storeEpoch: boot.storeEpoch,
+    helloEpoch: () => boot.helloEpoch,
+    isStandingDown: () => mesh.otherLives.life === "standing-down",
     ownRecord: () => mesh.ownRecord.bytes,
     isBlocked: (id) => mesh.isRefused(id),
     isWelcome,
@@ -33,6 +36,14 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
       down: (peer, reason, isSilent) => tell("peerDown", peer, reason, isSilent),
       linkUp: (peer, link) => tell("linkUp", peer, link),
       linkDown: (peer, link, reason) => tell("linkDown", peer, link, reason),
+      double: (id) => {
+        log.error("a neighbour runs on two machines at once", {
+          peer: shortId(id),
+          id,
+          advice: DOUBLE_ADVICE,
+        });
+        deps.events.emit("identityDoubled", { id, state: "seen" });
+      },
       measured: (peer) => tell("linkMeasured", peer),
       frame: (peer, type, bytes) => dispatch.frame(peer.id, type, bytes),
       record: (id, bytes) => {
@@ -45,6 +56,6 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
   return {
     engine: peers,
     refused: (id) => peers.disconnect(id, GoodbyeReason.blocked),
-    stop: () => peers.stop(),
+    stop: () => peers.disconnectAll(GoodbyeReason.stopping),
   };
 }

@@ -28,11 +28,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     ownRecord: () => mesh.ownRecord.bytes,
     knownRecord: (id) => records.get(id),
     onRecord: (id, bytes) => records.offer(bytes, true, id) !== "invalid",
-    onEpochTooLow: (epoch) => {
-      // The store was lost: records of the earlier life are above ours until they are numbered by the new epoch.
-      void boot.raiseBootEpoch(epoch).catch(() => {});
-      mesh.ownRecord.changed();
-    },
+    outrun: (epoch) => mesh.otherLives.outrun(epoch),
   });
   const reprice = (peer: Peer) => router.neighbourCost(peer.id, costs.of(peer));
   return {

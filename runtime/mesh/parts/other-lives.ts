@@ -1,0 +1,67 @@
+/**
+ * What this node hears of itself from elsewhere, joined to the mesh: numbers that were raised are durable soon, a store that is behind
+ * says so to the neighbours, and a node that stands down has no link until it looks again.
+ */
+import { asGodwitError } from "../../kernel/errors.ts";
+import { type Life, OtherLives } from "../../membership/other-lives.ts";
+import { GoodbyeReason } from "../../wire/peer-messages.ts";
+import type { PartOf, PartContext } from "../part.ts";
+
+export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf<OtherLives> {
+  const { boot } = kept;
+  const { identity, clock, log, events } = deps;
+  const advice = `stop one of the two, or give it an identity of its own: docs/restoring.md "One identity on two machines"`;
+  const durably = (what: string, written: Promise<void>) =>
+    void written.catch((error: unknown) => log.error(what, { error: asGodwitError(error) }));
+  let isToldBehind = boot.isNew;
+
+  /** Once a run: neighbours offer again what they still hold of all that this node ever acknowledged. */
+  const tellBehind = () => {
+    if (isToldBehind) return;
+    isToldBehind = true;
+    scope.spawn("tell that the store is old", async () => {
+      await boot.renewHelloEpoch();
+      mesh.peers.disconnectAll(GoodbyeReason.stopping);
+    });
+  };
+  const onChange = (life: Life, since: Life) => {
+    if (life === "behind")
+      log.warn("state_dir is older than what the mesh remembers of this node", { advice: OLD_ADVICE });
+    else if (life === "doubled")
+      log.error("another machine runs under this identity; this one goes on", { advice });
+    else if (life === "standing-down") {
+      log.error("another machine runs under this identity; this one stands down", { advice });
+      mesh.dialer.rest(true);
+      mesh.peers.disconnectAll(GoodbyeReason.double);
+    } else
+      log.info(
+        life === "returning"
+          ? "looking whether the other machine is gone"
+          : "no other machine under this identity",
+      );
+    if (since === "standing-down") mesh.dialer.rest(false);
+    durably(
+      "not noted that this node stands down",
+      boot.noteStoodDown(life === "standing-down" || life === "returning"),
+    );
+    if (life === "alone" && since !== "doubled") tellBehind();
+    if (life === "behind") events.emit("storeBehind", identity.id);
+    else if (since !== "behind") events.emit("identityDoubled", { id: identity.id, state: life });
+  };
+
+  const otherLives = new OtherLives({
+    clock,
+    bootEpoch: boot.bootEpoch,
+    stoodDown: boot.stoodDown,
+    raised: (epoch) => {
+      durably("boot epoch not durable", boot.raiseBootEpoch(epoch));
+      // Records of the other life are above ours until they are numbered by the new epoch.
+      mesh.ownRecord.changed();
+    },
+    // Whoever heard the word still acts on it: links end when it has.
+    changed: (life, since) => void clock.after(0, () => onChange(life, since)),
+  });
+  return { engine: otherLives };
+}
+
+const OLD_ADVICE = "a backup or an image was put back: docs/restoring.md says what it cannot know";
