@@ -495,3 +495,35 @@ scenario("a restart and a restored copy are no double", PAIR, async (mesh) => {
   for (const at of [node, hub]) expect(await reasons(at)).not.toContain("machine");
   expect((await bodiesOf(hub)).length).toBe(5);
 });
+
+scenario(
+  "three copies at three nodes of a mesh: two stand down, wherever they are linked",
+  LINE,
+  async (mesh) => {
+    const first = mesh.node("DUN-A");
+    await first.kill("SIGTERM");
+    const machines = [first];
+    for (const [folder, at] of [
+      ["second", "NYC-C"],
+      ["third", "LON-B"],
+    ] as const) {
+      const copy = await mesh.lab.add({
+        callsign: "DUN-A",
+        folder,
+        network: "chaos",
+        peers: [mesh.node(at).endpoint],
+      });
+      await cp(first.stateDir, copy.stateDir, { recursive: true });
+      machines.push(copy);
+    }
+    await Promise.all(machines.map((node) => node.start()));
+    const standsDown = async (node: LabNode) => {
+      const { checks } = await node.json<{ checks: { reason: string }[] }>("/health");
+      return checks.some(({ reason }) => reason.includes("this one stands down"));
+    };
+    const countDown = async () => (await Promise.all(machines.map(standsDown))).filter((is) => is).length;
+    await first.until("two to stand down", async () => (await countDown()) === 2, 60_000);
+    await Bun.sleep(3_000); // and no more than two
+    expect(await countDown()).toBe(2);
+  },
+);
