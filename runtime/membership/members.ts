@@ -231,6 +231,11 @@ export class Members {
     this.#judge(member, "answered a ping", from);
   }
 
+  /** Once a run, when neighbours have said what they remember of this node. */
+  settle(): void {
+    this.#own.settle();
+  }
+
   /** Says farewell to everybody; the links are closed right after. */
   leave(): void {
     this.#own.leave();

@@ -124,6 +124,14 @@ describe("two machines with one identity", () => {
     expect(down.own.life).toBe("alone");
   });
 
+  test("a machine that stood down before its restart is alone when it hears nothing for a while", async () => {
+    const clock = new ManualClock();
+    const back = new Machine(clock, 50, true);
+    expect(back.own.life).toBe("returning");
+    await clock.advance(10 * MINUTE_MS);
+    expect(back.lives).toEqual(["alone"]);
+  });
+
   test("a machine that stood down before its restart yields at the first answer", () => {
     const clock = new ManualClock();
     const [on, back] = [new Machine(clock, 100), new Machine(clock, 50, true)];

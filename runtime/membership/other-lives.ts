@@ -90,8 +90,7 @@ export class OtherLives {
     }
     // It has outrun by far what this run had said in answer to the first word.
     const isAnswered = count > 1 && epoch - this.#epoch >= LEAP;
-    const isLeap = count === 2 && this.#life !== "returning" && this.#life !== "doubled";
-    this.#epoch = Math.min(EPOCH_MAX, epoch + 1 + (isLeap ? LEAP : 0));
+    this.#epoch = Math.min(EPOCH_MAX, epoch + 1 + (count === 2 ? LEAP : 0));
     this.#deps.raised(this.#epoch);
     if (isAnswered) this.#become("doubled");
     else if (this.#life === "alone") this.#become("behind");
@@ -110,7 +109,6 @@ export class OtherLives {
   }
 
   #standDown(): void {
-    this.#words.length = 0;
     this.#returnsAtMs = this.#deps.clock.monotonicMs() + STAND_DOWN_MS;
     this.#become("standing-down");
     this.#wait(STAND_DOWN_MS, () => {

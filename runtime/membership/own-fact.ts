@@ -17,8 +17,8 @@ const RAISE_BURST = 8;
 const RAISE_PER_SECOND = 0.5;
 /** Boot epoch, then a counter of 24 bits. */
 const EPOCH_SPAN = 2 ** 24;
-/** An epoch begins within this many numbers: two lives of one epoch do not say the same and pass each other by. */
-const FIRST_SPAN = 2 ** 16;
+/** A number that two lives shall not have in common is drawn from this many. */
+const DRAWN_SPAN = 2 ** 16;
 
 export const epochOf = (incarnation: number): number => Math.floor(incarnation / EPOCH_SPAN);
 
@@ -42,7 +42,7 @@ export class OwnFact {
   constructor(deps: OwnFactDeps) {
     this.#deps = deps;
     this.#raises = new TokenBucket(deps.clock, RAISE_PER_SECOND, RAISE_BURST);
-    this.#fact = this.#sign(MemberEntryKind.alive, this.#firstOf(deps.bootEpoch));
+    this.#fact = this.#sign(MemberEntryKind.alive, deps.bootEpoch * EPOCH_SPAN);
   }
 
   get fact(): MemberFact {
@@ -68,7 +68,12 @@ export class OwnFact {
 
   /** Another life of this node said so: go on from `epoch`, and above that in any case. */
   outrun(incarnation: number, epoch: number): void {
-    this.riseAbove(Math.max(incarnation, this.#firstOf(epoch) - 1));
+    this.riseAbove(Math.max(incarnation, epoch * EPOCH_SPAN + this.#drawn()));
+  }
+
+  /** Neighbours had the time to say what they remember: from here on this run's numbers are its own. */
+  settle(): void {
+    this.riseAbove(this.#fact.incarnation + this.#drawn());
   }
 
   leave(): void {
@@ -80,8 +85,8 @@ export class OwnFact {
     this.#timer?.cancel();
   }
 
-  #firstOf(epoch: number): number {
-    return epoch * EPOCH_SPAN + this.#deps.random.below(FIRST_SPAN);
+  #drawn(): number {
+    return this.#deps.random.below(DRAWN_SPAN);
   }
 
   #sign(kind: MemberFact["kind"], incarnation: number): MemberFact {

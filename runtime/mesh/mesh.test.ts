@@ -20,7 +20,7 @@ import { encodeOffer, makeBundle } from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
 import { encodeBeacon } from "../wire/route-messages.ts";
-import { encodeHello } from "../wire/peer-messages.ts";
+import { decodeHello, encodeHello, GoodbyeReason } from "../wire/peer-messages.ts";
 import { Hub } from "../kernel/hub.ts";
 import type { MeshDeps } from "./deps.ts";
 import type { MeshEvents } from "./events.ts";
@@ -540,3 +540,92 @@ describe("the end", () => {
 
 /** The type says it as well: a part gets no clock but its scope's. */
 export type PartClock = PartContext["deps"]["clock"] extends Clock ? true : never;
+
+describe("another life of this node", () => {
+  async function linked() {
+    const clock = new ManualClock();
+    const dials: string[] = [];
+    const dial = (endpoint: string) => {
+      dials.push(endpoint);
+      return Promise.reject(new Error("nobody there"));
+    };
+    const { deps, identity, heard, random } = await depsFor(clock, 1, { dial });
+    const mesh = await settled(clock, Mesh.open(deps));
+    mesh.start();
+    const far = generateIdentity(random);
+    const link = (to = far) => neighbour(clock, mesh, identity.id, to);
+    return { clock, mesh, heard, link, dials, random, store: deps.store };
+  }
+  const helloEpochOf = ({ sent }: FakeSession) =>
+    Buffer.from(decodeHello(sent.find(([type]) => type === FrameType.hello)!).storeEpoch).toString("hex");
+  const goodbyes = ({ sent }: FakeSession) =>
+    sent.filter(([type]) => type === FrameType.goodbye).map(([, reason]) => reason!);
+
+  test("says numbers of its own 2 s behind the first link, once", async () => {
+    const { clock, mesh, link, random } = await linked();
+    const numbers = () => [mesh.members.own.incarnation % 2 ** 24, mesh.router.seqno % 2 ** 24] as const;
+    link();
+    await clock.advance(1_900);
+    expect(numbers()[0]).toBe(0);
+    const [, seqno] = numbers();
+    await clock.advance(200);
+    const settledAt = numbers();
+    expect([settledAt[0] > 0, settledAt[1] > seqno]).toEqual([true, true]);
+    link(generateIdentity(random));
+    await clock.advance(10_000);
+    expect(numbers()).toEqual(settledAt);
+    await settled(clock, mesh.stop());
+  });
+
+  test("is followed by a new store epoch in hello, on new links, when it is over", async () => {
+    const clock = new ManualClock();
+    const { deps, identity, heard, random } = await depsFor(clock);
+    const far = generateIdentity(random);
+    await settled(clock, (await settled(clock, Mesh.open(deps))).stop());
+    // Not the first start of the store: a new one has nothing that it could have forgotten.
+    const mesh = await settled(clock, Mesh.open({ ...deps, metrics: new Metrics() }));
+    mesh.start();
+    mesh.otherLives.outrun(mesh.otherLives.epoch + 5);
+    await clock.advance(29_000);
+    const first = neighbour(clock, mesh, identity.id, far);
+    expect([goodbyes(first), heard.includes("storeBehind")]).toEqual([[], true]);
+    await clock.advance(2_000);
+    expect(goodbyes(first)).toEqual([GoodbyeReason.stopping]);
+    const second = neighbour(clock, mesh, identity.id, far);
+    expect(helloEpochOf(second)).not.toBe(helloEpochOf(first));
+    await settled(clock, mesh.stop());
+  });
+
+  test("leaves the links of a store alone that is new itself", async () => {
+    const { clock, mesh, link } = await linked();
+    mesh.otherLives.outrun(mesh.otherLives.epoch + 5);
+    await clock.advance(29_000);
+    const session = link();
+    await clock.advance(2_000);
+    expect(goodbyes(session)).toEqual([]);
+    await settled(clock, mesh.stop());
+  });
+
+  test("on another machine: the node that stands down has no link until it looks again, and starts as such", async () => {
+    const { clock, mesh, heard, link, dials, store } = await linked();
+    mesh.dialer.add({ endpoint: "tcp://b:1", isPermanent: true });
+    const first = link();
+    for (let word = 0; word < 3; word++) mesh.otherLives.outrun(mesh.otherLives.epoch);
+    await clock.advance(10);
+    expect([goodbyes(first), heard.includes("identityDoubled")]).toEqual([[GoodbyeReason.double], true]);
+    const second = link();
+    await clock.advance(10);
+    expect([goodbyes(second), mesh.peers.count]).toEqual([[GoodbyeReason.double], 0]);
+    const rows = await settled(clock, store.load("setting"));
+    expect(rows.find(({ key }) => key === "stood-down")?.meta).toBe("1");
+    const before = dials.length;
+    await clock.advance(899_000);
+    expect(dials.length).toBe(before);
+    await clock.advance(1_500);
+    expect(dials.length).toBeGreaterThan(before);
+    link();
+    await clock.advance(10);
+    expect([mesh.otherLives.life, mesh.peers.count]).toEqual(["returning", 1]);
+    await settled(clock, mesh.stop());
+  });
+});

@@ -3,6 +3,7 @@ import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Hints } from "../membership/hints.ts";
+import type { Members } from "../membership/members.ts";
 import type { OtherLives } from "../membership/other-lives.ts";
 import type { OwnRecord } from "../membership/own-record.ts";
 import type { RecordBook } from "../membership/records.ts";
@@ -22,6 +23,7 @@ export interface MeshParts {
   readonly records: RecordBook;
   readonly otherLives: OtherLives;
   readonly router: Router;
+  readonly members: Members;
   readonly peers: Peers;
   readonly packets: Packets;
   readonly ownRecord: OwnRecord;

@@ -16,8 +16,8 @@ import { SEQNO_BURST, SEQNO_REFILL_MS } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 
 const COUNTER_SPAN = 2 ** 24;
-/** An epoch begins within this many numbers. */
-const FIRST_SPAN = 2 ** 16;
+/** A number that two lives shall not have in common is drawn from this many. */
+const DRAWN_SPAN = 2 ** 16;
 export const epochOf = (seqno: number): number => Math.floor(seqno / COUNTER_SPAN);
 
 /** First 8 bytes of SHA-256. */
@@ -34,7 +34,7 @@ export class Origin {
 
   constructor(core: RouteCore) {
     this.#core = core;
-    this.#seqno = this.#firstOf(core.deps.bootEpoch);
+    this.#seqno = core.deps.bootEpoch * COUNTER_SPAN;
     this.#tokensAtMs = core.now();
     this.#publish();
   }
@@ -63,8 +63,14 @@ export class Origin {
     if (!deps.verify(deps.self, signed, proof.signature)) return this.#core.drop("bad-proof");
     const epoch = deps.outrun(epochOf(proof.seqno));
     if (epoch === undefined) return;
-    this.#seqno = Math.min(Math.max(this.#firstOf(epoch), proof.seqno + 1), SEQNO_MAX);
+    this.#seqno = Math.min(Math.max(epoch * COUNTER_SPAN + this.#drawn(), proof.seqno + 1), SEQNO_MAX);
     deps.log.warn("own sequence number was behind", { heard: proof.seqno, now: this.#seqno });
+    this.#publish();
+  }
+
+  /** Neighbours had the time to say what they remember: from here on this run's numbers are its own. */
+  settle(): void {
+    this.#seqno = Math.min(this.#seqno + this.#drawn(), SEQNO_MAX);
     this.#publish();
   }
 
@@ -76,9 +82,8 @@ export class Origin {
     this.#raiseTimer?.cancel();
   }
 
-  /** Drawn, so that two lives of one epoch do not say the same number and never hear of each other. */
-  #firstOf(epoch: number): number {
-    return epoch * COUNTER_SPAN + this.#core.deps.random.below(FIRST_SPAN);
+  #drawn(): number {
+    return 1 + this.#core.deps.random.below(DRAWN_SPAN);
   }
 
   #raiseSoon(): void {

@@ -186,6 +186,11 @@ export class Router {
     this.#event(() => this.#origin.recordChanged());
   }
 
+  /** Once a run, when neighbours have said what they remember of this node: from here on its numbers are unlike those of any other life. */
+  settle(): void {
+    this.#event(() => this.#origin.settle());
+  }
+
   routes(): RouteRow[] {
     return listRoutes(this.#core.table, this.#core.self);
   }

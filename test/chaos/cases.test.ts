@@ -41,6 +41,11 @@ const post = (body: unknown): RequestInit => ({
   body: JSON.stringify(body),
 });
 
+async function reaches(node: LabNode, destination: string): Promise<boolean> {
+  const { routes } = await node.json<{ routes: { destination: string }[] }>("/mesh/routes");
+  return routes.some((route) => route.destination === destination);
+}
+
 async function bodiesOf(node: LabNode): Promise<string[]> {
   const inbox = await node.box<Message>("inbox");
   return Promise.all(inbox.map(async ({ id }) => await (await node.api(`/messages/${id}/body`)).text()));
@@ -525,5 +530,42 @@ scenario(
     await first.until("two to stand down", async () => (await countDown()) === 2, 60_000);
     await Bun.sleep(3_000); // and no more than two
     expect(await countDown()).toBe(2);
+  },
+);
+
+scenario(
+  "a relay whose older copy was put back is given again what it had acknowledged",
+  LINE,
+  async (mesh) => {
+    const [source, relay, recipient] = [mesh.node("DUN-A"), mesh.node("LON-B"), mesh.node("NYC-C")];
+    await mesh.outcome("DUN-A", await source.send({ to: "NYC-C", body: "the way is known" }));
+    await relay.kill("SIGTERM");
+    const copy = join(relay.dir, "copy");
+    await cp(relay.stateDir, copy, { recursive: true });
+    await relay.start();
+    await source.until("the way", async () => await reaches(source, mesh.id("NYC-C")), 20_000);
+    await source.until(
+      "the relay to have said what only this run says",
+      async () => {
+        const { members } = await source.json<{ members: { id: string; incarnation: number }[] }>(
+          "/mesh/members",
+        );
+        return members.some(({ id, incarnation }) => id === mesh.id("LON-B") && incarnation % 2 ** 24 > 0);
+      },
+      10_000,
+    );
+    const wire = mesh.wire("LON-B", "NYC-C");
+    wire.silence("both"); // the relay takes it and cannot hand it on
+    const id = await source.send({ to: "NYC-C", body: "taken and forgotten" });
+    const stateOf = async () => (await source.json<Message>(`/messages/${id}`)).state;
+    await source.until("the relay to take it", async () => (await stateOf()) === "relayed", 10_000);
+    await relay.kill("SIGKILL");
+    await rm(relay.stateDir, { recursive: true });
+    await cp(copy, relay.stateDir, { recursive: true });
+    wire.cut();
+    wire.heal();
+    await relay.start();
+    expect((await mesh.outcome("DUN-A", id, 50_000)).state).toBe("delivered");
+    expect((await bodiesOf(recipient)).toSorted()).toEqual(["taken and forgotten", "the way is known"]);
   },
 );

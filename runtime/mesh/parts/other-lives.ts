@@ -2,6 +2,7 @@
  * What this node hears of itself from elsewhere, joined to the mesh: numbers that were raised are durable soon, a store that is behind
  * says so to the neighbours, and a node that stands down has no link until it looks again.
  */
+import type { Timer } from "@godwit/sdk";
 import { asGodwitError } from "../../kernel/errors.ts";
 import { type Life, OtherLives } from "../../membership/other-lives.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
@@ -21,6 +22,7 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
     isToldBehind = true;
     scope.spawn("tell that the store is old", async () => {
       await boot.renewHelloEpoch();
+      log.info("neighbours are told that state_dir was older");
       mesh.peers.disconnectAll(GoodbyeReason.stopping);
     });
   };
@@ -33,12 +35,8 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
       log.error("another machine runs under this identity; this one stands down", { advice });
       mesh.dialer.rest(true);
       mesh.peers.disconnectAll(GoodbyeReason.double);
-    } else
-      log.info(
-        life === "returning"
-          ? "looking whether the other machine is gone"
-          : "no other machine under this identity",
-      );
+    } else if (life === "returning") log.info("looking whether the other machine is gone");
+    else if (since !== "behind") log.info("no other machine under this identity");
     if (since === "standing-down") mesh.dialer.rest(false);
     durably(
       "not noted that this node stands down",
@@ -46,7 +44,8 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
     );
     if (life === "alone" && since !== "doubled") tellBehind();
     if (life === "behind") events.emit("storeBehind", identity.id);
-    else if (since !== "behind") events.emit("identityDoubled", { id: identity.id, state: life });
+    else if (life !== "alone" || since !== "behind")
+      events.emit("identityDoubled", { id: identity.id, state: life });
   };
 
   const otherLives = new OtherLives({
@@ -61,7 +60,19 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
     // Whoever heard the word still acts on it: links end when it has.
     changed: (life, since) => void clock.after(0, () => onChange(life, since)),
   });
-  return { engine: otherLives };
+  let settling: Timer | undefined;
+  return {
+    engine: otherLives,
+    // Not sooner: an older copy that begins with the numbers of the run before shall hear of that one first.
+    peerUp: () => {
+      settling ??= clock.after(SETTLE_MS, () => {
+        mesh.router.settle();
+        mesh.members.settle();
+      });
+    },
+  };
 }
 
+/** Within this time behind the first link neighbours say what they remember, ms. */
+const SETTLE_MS = 2_000;
 const OLD_ADVICE = "a backup or an image was put back: docs/restoring.md says what it cannot know";
