@@ -24,6 +24,10 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "configuration is read before anything exists that it configures",
   },
   store: { may: ["kernel", "wire"], because: "rows do not know what they mean" },
+  time: {
+    may: ["kernel", "wire", "store"],
+    because: "what is over is decided in one place, by clocks alone, and not by what it is that ends",
+  },
   identity: {
     may: ["kernel", "wire", "store"],
     because: "who a node is must not depend on how it is reached",
@@ -41,11 +45,11 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "facts about nodes do not depend on links, routes or mail",
   },
   trust: {
-    may: ["kernel", "wire", "store", "peer"],
+    may: ["kernel", "wire", "store", "time", "peer"],
     because: "what a node is worth is judged by what it did, not by what routes or mail want of it",
   },
   join: {
-    may: ["kernel", "wire", "store", "identity", "link", "membership", "peer"],
+    may: ["kernel", "wire", "store", "time", "identity", "link", "membership", "peer"],
     because: "a newcomer has no routes and no mail yet, and must not need plugins to be tested",
   },
   route: {
@@ -57,12 +61,12 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "streams ride on routed packets that are handed in, and never wait for the store",
   },
   custody: {
-    may: ["kernel", "wire", "store"],
+    may: ["kernel", "wire", "store", "time"],
     because: "mail is handed a carrier and a directory, so that it can be tested without links and routes",
   },
   mesh: {
     may: [
-      ...["kernel", "wire", "store", "identity", "link", "peer", "membership", "trust"],
+      ...["kernel", "wire", "store", "time", "identity", "link", "peer", "membership", "trust"],
       ...["join", "route", "stream", "custody"],
     ],
     because: "it joins the core, and the simulator runs it: no plugins, no API, no process around it",
@@ -77,13 +81,13 @@ export const layers: Readonly<Record<string, Rule>> = {
   },
   view: {
     may: [
-      ...["kernel", "wire", "config", "identity", "membership", "trust", "route", "stream", "custody"],
+      ...["kernel", "wire", "config", "time", "identity", "membership", "trust", "route", "stream", "custody"],
       ...["mesh", "forward", "plugin"],
     ],
     because: "it shows the living node and owns nothing of it, and what shows it further is above",
   },
   closed: {
-    may: ["kernel", "wire", "identity", "link", "peer", "mesh", "view"],
+    may: ["kernel", "wire", "time", "identity", "link", "peer", "mesh", "view"],
     because: "secrets and proofs of a closed mesh are a life of their own beside mail and plugins",
   },
   api: {
@@ -94,7 +98,7 @@ export const layers: Readonly<Record<string, Rule>> = {
   registry: { may: [], because: "the list of built-in plugins is a list" },
   node: {
     may: [
-      ...["kernel", "config", "store", "identity", "link", "trust", "join", "custody", "mesh", "plugin"],
+      ...["kernel", "config", "store", "time", "identity", "link", "trust", "join", "custody", "mesh", "plugin"],
       ...["view", "closed", "api", "registry"],
     ],
     because: "it composes and is composed by nobody but the command line",

@@ -8,6 +8,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { keepGranted, NetworkSecrets, SECRETS_FILE, type NetworkSecretsOptions } from "./secrets.ts";
+import { testTime } from "../time/testing.ts";
 
 const authority = generateIdentity(seededRandom(1));
 const secretOf = (fill: number): Uint8Array => new Uint8Array(32).fill(fill);
@@ -32,6 +33,7 @@ const open = (changes: Partial<NetworkSecretsOptions> = {}): NetworkSecrets =>
     policy: "authority",
     overlapMs: 10_000,
     clock,
+    time: testTime(clock).time,
     log: silentLog,
     verify: verifySignature,
     ...changes,

@@ -15,6 +15,7 @@ import { Hub } from "../kernel/hub.ts";
 import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
+import { testTime } from "../time/testing.ts";
 
 const random = seededRandom(11);
 const WALL_MS = 1_800_000_000_000;
@@ -54,6 +55,7 @@ function member(
     identity,
     network: "telex",
     clock,
+    time: testTime(clock).time,
     random,
     log: silentLog,
     metrics: new Metrics(),

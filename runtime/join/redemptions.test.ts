@@ -7,6 +7,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { Store, StoreOp, StoreRow } from "../store/types.ts";
 import { Redemptions, REDEMPTIONS_PER_NEIGHBOUR_MAX } from "./redemptions.ts";
+import { testTime } from "../time/testing.ts";
 
 const random = seededRandom(5);
 const [self, other, newcomer, thief] = Array.from({ length: 4 }, () => generateIdentity(random)) as [
@@ -43,7 +44,7 @@ function setup(clock = new ManualClock(WALL_MS), fake = fakeStore()) {
   const table = new Redemptions({
     identity: self,
     network: "telex",
-    clock,
+    time: testTime(clock).time,
     log: silentLog,
     metrics: new Metrics(),
     store: fake.store,

@@ -26,6 +26,7 @@ import type { MeshDeps } from "./deps.ts";
 import type { MeshEvents } from "./events.ts";
 import type { MakePart, MeshPart, PartContext } from "./part.ts";
 import { Mesh } from "./mesh.ts";
+import { testTime } from "../time/testing.ts";
 
 /** Of no part, and for tests alone. */
 const TEST_FRAME = 0xf0;
@@ -42,7 +43,8 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
     delivered: true,
   },
   ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
-  ...{ peerRestored: true, joined: true, inviteConflict: true },
+  ...{ clockChanged: true,
+  peerRestored: true, joined: true, inviteConflict: true },
 };
 
 /** Everything that a mesh is given, over fakes that the rooms below ship. `events` are what the node around it hears. */
@@ -57,7 +59,7 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
   });
   for (const kind of Object.keys(heardKinds) as (keyof MeshEvents)[]) events.on(kind, () => heard.push(kind));
   const deps = {
-    ...{ identity, network: "test", clock, random, log: silentLog, metrics, store },
+    ...{ identity, network: "test", clock, time: testTime(clock).time, random, log: silentLog, metrics, store },
     liveSecrets: () => [],
     callsign: undefined,
     location: undefined,

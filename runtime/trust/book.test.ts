@@ -5,6 +5,7 @@ import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { BOOK_MAX, PeerBook, type TrustLevel } from "./book.ts";
+import { testTime } from "../time/testing.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32);
@@ -17,7 +18,8 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const disk = new SimDisk();
   const open = () => openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
   let store = await open();
-  const book = new PeerBook({ store, configured, clock, log: silentLog });
+  const lived = testTime(clock);
+  const book = new PeerBook({ store, configured, time: lived.time, log: silentLog });
   const settle = async (promise: Promise<unknown>) => {
     await clock.advance(2);
     await promise;
@@ -25,7 +27,9 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const reopen = async () => {
     await settle(store.close());
     store = await open();
-    const next = new PeerBook({ store, configured, clock, log: silentLog });
+    await lived.time.save(true);
+    const { time } = testTime(clock, lived.kept);
+    const next = new PeerBook({ store, configured, time, log: silentLog });
     await settle(next.load());
     return next;
   };

@@ -56,6 +56,7 @@ const translations: Translations = {
   ],
   memberForgotten: undefined,
   memberChanged: ["member", ({ row, previous }) => says(row.state, memberEvent(row, previous))],
+  clockChanged: ["clock", ({ state, reason }) => says(state, { reason })],
   nameConflict: ["name", ({ name, holder, claimant }) => says("conflict", { name, holder, claimant })],
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],
   delivered: ["message", ({ entry: { id, from, to, size } }) => says("received", { id, from, to, size })],

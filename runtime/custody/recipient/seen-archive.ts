@@ -19,7 +19,7 @@ const NAME_BYTES_MAX = 256;
 
 interface Resting {
   readonly runs: Runs;
-  /** Hours since 1970 when it was folded last. */
+  /** When it was folded last, in hours of running time from 2026 on; earlier releases wrote those of the wall clock. */
   readonly hour: number;
 }
 
@@ -78,7 +78,9 @@ export class SeenArchive {
     }
     const whole = encode(all);
     if (whole.length < ARCHIVE_BYTES_MAX) return new SeenArchive(whole);
-    for (const [name, { hour }] of all) if (isDead(hour, nowHour)) all.delete(name);
+    for (const [name, { runs, hour }] of all)
+      if (isDead(hour, nowHour)) all.delete(name);
+      else if (hour > nowHour) all.set(name, { runs, hour: nowHour });
     return new SeenArchive(encode(all));
   }
 

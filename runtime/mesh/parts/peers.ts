@@ -9,7 +9,7 @@ import type { PartOf, PartContext } from "../part.ts";
 const WELCOME_LINKED_MS = 600_000;
 
 export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartContext): PartOf<Peers> {
-  const { identity, clock, random, log, metrics } = deps;
+  const { identity, clock, time, random, log, metrics } = deps;
   const { book, records, boot } = kept;
   const isWelcome = (id: NodeId) => {
     const { level, history } = book.standing(id);
@@ -25,6 +25,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     bootId: mesh.bootId,
     storeEpoch: boot.storeEpoch,
     ownRecord: () => mesh.ownRecord.bytes,
+    toldMs: () => time.toldMs,
     isBlocked: (id) => mesh.isRefused(id),
     isWelcome,
     events: {
@@ -39,6 +40,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
         if (records.offer(bytes, true, id) === "invalid")
           log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
       },
+      clock: (id, wallMs) => mesh.wallClock.heard(id, wallMs),
       writable: (peer) => tell("writable", peer),
     },
   });
