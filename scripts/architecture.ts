@@ -333,6 +333,22 @@ export function purityViolations(file: SourceFile): string[] {
   return violations;
 }
 
+/** Who may reckon with a wall clock: the two rules, what reads clocks, what runs beside no node's store, and what only shows times. */
+const mayJudgeTime = (path: string): boolean => /^runtime\/(time|kernel|init|cli|view)\//.test(path);
+/** A reading of the wall clock on either side of a comparison or a difference, or the bound of what a clock can be. */
+const WALL_JUDGED = /\bwallMs(?:\(\))?\s*(?:[<>]=?|-)\s|\s(?:[<>]=?|-)\s*[\w.#]*\bwallMs\b|\bPLAUSIBLE_WALL_MS\b/;
+
+/** One place says what is over: a second one would believe a clock for a reason of its own. */
+export function wallClockViolations(file: SourceFile): string[] {
+  const { path } = file;
+  if (isTest(path) || !path.startsWith("runtime/") || mayJudgeTime(path)) return [];
+  const match = WALL_JUDGED.exec(codeOf(file.text));
+  if (match === null) return [];
+  return [
+    `${path} must not judge by a wall clock ("${match[0].trim()}") because runtime/time says what is over, by one rule for what grants and one for what protects`,
+  ];
+}
+
 const LINES_MAX = 500;
 
 /** Files of runtime/ past the limit, each with the reason why it is one idea. */

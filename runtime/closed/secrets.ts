@@ -266,7 +266,7 @@ export class NetworkSecrets {
     this.#timerStartedMs = this.#options.clock.monotonicMs();
     const { clock, time } = this.#options;
     const ends = this.#epochs.flatMap(({ retiresAtMs }) => (retiresAtMs === undefined ? [] : [retiresAtMs]));
-    const soon = ends.map((atMs) => atMs - time.wallMs).filter((leftMs) => leftMs > 0);
+    const soon = ends.map((atMs) => time.leftMs(atMs)).filter((leftMs) => leftMs > 0);
     this.#timer = clock.after(Math.max(1, Math.min(...left, ...soon, SAVE_EVERY_MS)), () => {
       this.#settle();
       this.#noteShut();

@@ -161,7 +161,7 @@ export class Enrolment {
       token: formatToken(token),
       invite,
       addresses: addresses.map(({ endpoint }) => endpoint),
-      isOwnOnly: invite !== undefined && !time.canJudge,
+      isOwnOnly: invite !== undefined && !time.canJudge(),
     };
   }
 
@@ -172,8 +172,8 @@ export class Enrolment {
     const ownRunMs = this.#issued.get(inviteKey(invite));
     if (ownRunMs === undefined) {
       // None is good for so long: the clock of who issued it was ahead.
-      const isBeyond = wallMs - time.wallMs > INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
-      if (!time.canJudge || isBeyond) return "unsure";
+      const isBeyond = time.leftMs(wallMs) > INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
+      if (!time.canJudge() || isBeyond) return "unsure";
     }
     return time.isGrantOver({ wallMs, runMs: ownRunMs ?? Number.POSITIVE_INFINITY }) ? "expired" : "valid";
   }

@@ -125,7 +125,7 @@ export class Redemptions {
     const redemption = decodeRedemption(bytes, network, () => true);
     if (this.#held.get(inviteKey(redemption.invite))?.has(redemption.redeemer) === true) return false;
     // Those who still keep it say it again and again: a clock that is not in doubt has to do.
-    if (this.#deps.time.canJudge && this.#leftMs(redemption) <= 0) return this.#drop("expired");
+    if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0) return this.#drop("expired");
     this.#purge();
     if (this.#count >= REDEMPTIONS_MAX) return this.#drop("full");
     if ((this.#perNeighbour.get(from) ?? 0) >= REDEMPTIONS_PER_NEIGHBOUR_MAX) return this.#drop("quota");
@@ -179,14 +179,10 @@ export class Redemptions {
     else this.#perNeighbour.set(held.from, left);
   }
 
-  /** By the wall clock. */
-  #leftMs({ invite }: Redemption): number {
-    return keptUntilMs(invite) - this.#deps.time.wallMs;
-  }
-
-  #untilRunMs(redemption: Redemption): number {
+  #untilRunMs({ invite }: Redemption): number {
     const { time } = this.#deps;
-    return time.runMs + (time.canJudge ? Math.min(Math.max(this.#leftMs(redemption), 0), KEPT_MAX_MS) : KEPT_MAX_MS);
+    const leftMs = time.canJudge() ? time.leftMs(keptUntilMs(invite)) : KEPT_MAX_MS;
+    return time.runMs + Math.min(Math.max(leftMs, 0), KEPT_MAX_MS);
   }
 
   #purge(): void {

@@ -13,13 +13,16 @@ import { CLOCK_TOLERANCE_MS, hearVoices, type Voice } from "./voices.ts";
 export const TIME_CHECK_MS = 60_000;
 /** How often running time is written, and how much of it a crash may lose at most, ms. */
 export const TIME_SAVE_MS = 600_000;
-/** A clock that is further ahead of where it was known to stand is in doubt. No mail lives longer than that. */
+/** A clock that is further ahead at a start of where it was known to stand is in doubt. No mail lives longer than that. */
 const AHEAD_MAX_MS = LIFETIME_MAX_MS;
 /** After so much running time a doubted clock that nobody spoke against counts as what it is. */
 const DOUBT_COVERED_MS = LIFETIME_MAX_MS;
 /** Times off that are remembered; the oldest go first, and mail then lives longer. */
 const ABSENCES_MAX = 256;
 const ABSENCE_MIN_MS = 1_000;
+
+/** `coveredMs` is never less. */
+export const COVERED_FROM_MS = PLAUSIBLE_WALL_MS;
 
 /** What both clocks said at one moment. */
 export interface Moment {
@@ -32,7 +35,7 @@ export interface Moment {
 /** When something ends, by either clock. A wall time before 2026 was read from a clock that was not set, and says nothing. */
 export type End = Moment;
 
-/** Confirmed time off: whatever was there at `runMs` lived through it. */
+/** Confirmed time off: whatever was there before `runMs` lived through it. */
 interface Absence {
   readonly runMs: number;
   readonly offMs: number;
@@ -82,9 +85,13 @@ export class NodeTime {
   #absences: readonly Absence[];
   #view: ClockView = { state: "unconfirmed", reason: "not looked at yet" };
   #doubtedSinceRunMs: number | undefined;
+  /** From then on running time measures how far the wall clock may have come. */
+  #hasLooked = false;
   #savedRunMs: number;
   /** Told after confirmed time off was added: ends have come nearer. Set by whoever keeps mail. */
   onPassed: () => void = () => {};
+  /** Neighbours that have a say, as of now. Set by whoever links to them. */
+  voices: () => Iterable<Voice> = () => [];
   /** The clock is worth more or less than before. */
   onChange: (view: ClockView) => void = () => {};
 
@@ -97,7 +104,8 @@ export class NodeTime {
     this.#confirmed = kept?.confirmed;
     this.#noted = kept?.noted;
     this.#absences = kept?.absences ?? [];
-    this.check([]);
+    this.check();
+    this.#hasLooked = true;
   }
 
   get wallMs(): number {
@@ -117,9 +125,15 @@ export class NodeTime {
     return this.#view.state === "confirmed";
   }
 
-  /** Whether the wall clock can judge what others dated: it is set, and not behind where it was known to stand. */
-  get canJudge(): boolean {
-    return isSet(this.wallMs) && !(this.#view.state === "doubted" && this.#aheadMs < 0);
+  /** Looks at the wall clock, and answers whether it can judge what others dated. */
+  canJudge(): boolean {
+    this.check();
+    return this.#view.state !== "doubted";
+  }
+
+  /** Until a moment that the wall clock shows, ms; negative when it was passed. For what `canJudge` allows, and for timers. */
+  leftMs(wallMs: number): number {
+    return wallMs - this.wallMs;
   }
 
   /** What neighbours are told: never a time that they could only say back to us. */
@@ -156,23 +170,23 @@ export class NodeTime {
     // Later than now: a crash lost some running time.
     const since = Math.min(sinceRunMs ?? runMs, runMs);
     let ageMs = runMs - since;
-    for (const absence of this.#absences) if (absence.runMs >= since) ageMs += absence.offMs;
+    for (const absence of this.#absences) if (absence.runMs > since) ageMs += absence.offMs;
     return ageMs;
   }
 
   /** Running time as if it were a wall time from 2026 on: for what is dated in hours and must outlast any wrong clock. */
   get coveredMs(): number {
-    return PLAUSIBLE_WALL_MS + this.runMs;
+    return COVERED_FROM_MS + this.runMs;
   }
 
   /** Looks at the wall clock again, and hears what neighbours say. */
-  check(voices: Iterable<Voice>): void {
+  check(): void {
     const now: Moment = { runMs: this.runMs, wallMs: this.wallMs };
     if (!isSet(now.wallMs))
       return this.#become("doubted", `it stands at ${isoTime(now.wallMs)}, before this program was made`);
     const vouchedMs = this.#options.vouched();
     const isVouched = vouchedMs !== undefined && Math.abs(vouchedMs - now.wallMs) <= CLOCK_TOLERANCE_MS;
-    const verdict = hearVoices(now.wallMs, voices);
+    const verdict = hearVoices(now.wallMs, this.voices());
     if (verdict === "deny") return this.#become("doubted", "neighbours that have a say name another time");
     if (verdict === "agree") return this.#confirm(now, "neighbours agree with it");
     if (isVouched) return this.#confirm(now, "its time source vouches for it");
@@ -187,6 +201,7 @@ export class NodeTime {
 
   /** Writes what a later life must know, at most every `TIME_SAVE_MS` unless `isNow`. Never rejects. */
   async save(isNow = false): Promise<void> {
+    if (isNow) this.check();
     const { runMs } = this;
     if (!isNow && runMs - this.#savedRunMs < TIME_SAVE_MS) return;
     this.#savedRunMs = runMs;
@@ -223,13 +238,17 @@ export class NodeTime {
 
   #judgeAlone(now: Moment): void {
     const aheadMs = this.#aheadMs;
-    const isDoubted = aheadMs < -CLOCK_TOLERANCE_MS || aheadMs > AHEAD_MAX_MS;
+    const isDoubted =
+      aheadMs < -CLOCK_TOLERANCE_MS || aheadMs > (this.#hasLooked ? CLOCK_TOLERANCE_MS : AHEAD_MAX_MS);
     const isCovered =
       this.#doubtedSinceRunMs !== undefined && now.runMs - this.#doubtedSinceRunMs > DOUBT_COVERED_MS;
     if (isDoubted && !isCovered) {
-      const by = `${Math.round(Math.abs(aheadMs) / 60_000)} minutes`;
-      const where = aheadMs < 0 ? `went back by ${by}` : `went ahead by ${by} while nobody measured`;
-      return this.#become("doubted", `it ${where}`);
+      const { runMs, wallMs } = this.#reference!;
+      const expected = isoTime(wallMs + now.runMs - runMs);
+      return this.#become(
+        "doubted",
+        `it stands at ${isoTime(now.wallMs)} and ought to stand ${aheadMs < 0 ? "after" : "near"} ${expected}`,
+      );
     }
     this.#noted = now;
     this.#become("unconfirmed", `no time source and no neighbour has confirmed it; ${HELD}`);

@@ -40,7 +40,10 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
         if (records.offer(bytes, true, id) === "invalid")
           log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
       },
-      clock: (id, wallMs) => mesh.wallClock.heard(id, wallMs),
+      clock: (id, wallMs) => {
+        mesh.wallClock.heard(id, wallMs);
+        time.check();
+      },
       writable: (peer) => tell("writable", peer),
     },
   });
