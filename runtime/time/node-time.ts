@@ -46,7 +46,7 @@ export interface KeptTime {
   readonly runMs: number;
   /** The last moment at which the wall clock was confirmed. */
   readonly confirmed?: Moment | undefined;
-  /** The last at which nothing spoke against it. */
+  /** A later one at which nothing spoke against it. */
   readonly noted?: Moment | undefined;
   readonly absences?: readonly Absence[];
 }
@@ -220,9 +220,7 @@ export class NodeTime {
 
   /** The last moment that says where the wall clock ought to stand. */
   get #reference(): Moment | undefined {
-    const [confirmed, noted] = [this.#confirmed, this.#noted];
-    if (confirmed === undefined || noted === undefined) return confirmed ?? noted;
-    return noted.runMs > confirmed.runMs ? noted : confirmed;
+    return this.#noted ?? this.#confirmed;
   }
 
   /** How far the wall clock is ahead of the reference and the running time since; 0 without one. */
@@ -258,6 +256,7 @@ export class NodeTime {
     const before = this.#confirmed;
     const wasConfirmed = this.isConfirmed && Math.abs(this.#aheadMs) <= CLOCK_TOLERANCE_MS;
     this.#confirmed = now;
+    this.#noted = undefined;
     this.#become("confirmed", by);
     if (wasConfirmed) return;
     const offMs = before === undefined ? 0 : now.wallMs - before.wallMs - (now.runMs - before.runMs);
