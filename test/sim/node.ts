@@ -68,8 +68,7 @@ export class SimNode {
   /** How often the disk was replaced: what an earlier one held is excused. */
   diskEpoch = 0;
   wallOffsetMs = WORLD_START_MS;
-  /** The wall clock ever went wrong: lifetimes across restarts prove nothing. */
-  hasJumped = false;
+  #offsetAtStartMs: number | undefined;
   isPowered = true;
   life: Life | undefined;
   #lives = 0;
@@ -105,6 +104,8 @@ export class SimNode {
 
   start(): void {
     if (this.life !== undefined) return;
+    if (this.#offsetAtStartMs !== undefined) this.wallOffsetMs = this.#offsetAtStartMs;
+    this.#offsetAtStartMs = undefined;
     this.isPowered = true;
     const life = new Life(this, this.#options, ++this.#lives);
     this.life = life;
@@ -157,9 +158,13 @@ export class SimNode {
     return this.index % 2 === 0 ? this.#options.time.nowMs + WORLD_START_MS : undefined;
   }
 
+  /** The clock is set while the machine is off, before its next life. */
+  jumpClockAtStart(offsetMs: number): void {
+    this.#offsetAtStartMs = offsetMs;
+  }
+
   jumpClock(offsetMs: number): void {
     this.wallOffsetMs = offsetMs;
-    this.hasJumped = true;
   }
 }
 

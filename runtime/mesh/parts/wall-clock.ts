@@ -9,7 +9,7 @@ import type { PartOf, PartContext } from "../part.ts";
 /** Linked for so long in all, a member of a closed mesh has a say, ms. */
 const KNOWN_LINKED_MS = 600_000;
 
-export function wallClockPart({ mesh, deps, kept }: PartContext): PartOf<NeighbourClocks> {
+export function wallClockPart({ mesh, deps, kept, scope }: PartContext): PartOf<NeighbourClocks> {
   const { clock, time, events } = deps;
   const clocks = new NeighbourClocks(clock);
   const standingOf = (id: NodeId): Voice["standing"] | undefined => {
@@ -24,6 +24,7 @@ export function wallClockPart({ mesh, deps, kept }: PartContext): PartOf<Neighbo
     events.emit("clockChanged", view);
     if (time.isConfirmed) mesh.peers.sayHelloAgain();
   };
+  scope.own(events.on("trustChanged", () => time.check()));
   return {
     engine: clocks,
     start() {
