@@ -81,7 +81,18 @@ export const layers: Readonly<Record<string, Rule>> = {
   },
   view: {
     may: [
-      ...["kernel", "wire", "config", "time", "identity", "membership", "trust", "route", "stream", "custody"],
+      ...[
+        "kernel",
+        "wire",
+        "config",
+        "time",
+        "identity",
+        "membership",
+        "trust",
+        "route",
+        "stream",
+        "custody",
+      ],
       ...["mesh", "forward", "plugin"],
     ],
     because: "it shows the living node and owns nothing of it, and what shows it further is above",
@@ -98,7 +109,19 @@ export const layers: Readonly<Record<string, Rule>> = {
   registry: { may: [], because: "the list of built-in plugins is a list" },
   node: {
     may: [
-      ...["kernel", "config", "store", "time", "identity", "link", "trust", "join", "custody", "mesh", "plugin"],
+      ...[
+        "kernel",
+        "config",
+        "store",
+        "time",
+        "identity",
+        "link",
+        "trust",
+        "join",
+        "custody",
+        "mesh",
+        "plugin",
+      ],
       ...["view", "closed", "api", "registry"],
     ],
     because: "it composes and is composed by nobody but the command line",
@@ -336,7 +359,8 @@ export function purityViolations(file: SourceFile): string[] {
 /** Who may reckon with a wall clock: the two rules, what reads clocks, what runs beside no node's store, and what only shows times. */
 const mayJudgeTime = (path: string): boolean => /^runtime\/(time|kernel|init|cli|view)\//.test(path);
 /** A reading of the wall clock on either side of a comparison or a difference, or the bound of what a clock can be. */
-const WALL_JUDGED = /\bwallMs(?:\(\))?\s*(?:[<>]=?|-)\s|\s(?:[<>]=?|-)\s*[\w.#]*\bwallMs\b|\bPLAUSIBLE_WALL_MS\b/;
+const WALL_JUDGED =
+  /\bwallMs(?:\(\))?\s*(?:[<>]=?|-)\s|\s(?:[<>]=?|-)\s*[\w.#]*\bwallMs\b|\bPLAUSIBLE_WALL_MS\b/;
 
 /** One place says what is over: a second one would believe a clock for a reason of its own. */
 export function wallClockViolations(file: SourceFile): string[] {

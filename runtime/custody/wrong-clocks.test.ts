@@ -79,6 +79,21 @@ describe("one start with a wrong clock loses no mail", () => {
     expect(texts(b)).toEqual(["x"]);
   });
 
+  test("mail of that start stands between what came before and after it", async () => {
+    const mesh = new TestMesh();
+    const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+    const ids: string[] = [];
+    for (const wallOffsetMs of [RIGHT_MS, RIGHT_MS + DECADES_MS, 0, RIGHT_MS]) {
+      for (const node of [a, b]) await restart(mesh, node, wallOffsetMs);
+      ids.unshift(await a.send(b.id, "x"));
+      await mesh.clock.advance(1_000);
+    }
+    for (const node of [a, b]) await restart(mesh, node, RIGHT_MS);
+    const page = { order: "newest-first", limit: 10 } as const;
+    expect(b.custody!.inbox.page(page).map(({ id }) => id as string)).toEqual(ids);
+    expect(a.custody!.outbox.page(page).map(({ id }) => id as string)).toEqual(ids);
+  });
+
   test("the inbox keeps what nobody has read, however long that start lasts short of its retention", async () => {
     const mesh = new TestMesh();
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
@@ -106,7 +121,11 @@ describe("the time that a node was off", () => {
     b.time.time.check();
     await mesh.clock.advance(1_000);
     // Three days are the default: that is over, ten are not.
-    expect([stateOf(b, own), stateOf(b, unknown), b.custody!.transit.count]).toEqual(["expired", "queued", 0]);
+    expect([stateOf(b, own), stateOf(b, unknown), b.custody!.transit.count]).toEqual([
+      "expired",
+      "queued",
+      0,
+    ]);
     await mesh.clock.advance(6 * DAY_MS);
     expect(stateOf(b, unknown)).toBe("expired");
   });

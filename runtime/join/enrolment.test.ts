@@ -105,7 +105,7 @@ describe("an invitation, on a machine whose clock is wrong", () => {
   function machine() {
     const clock = new ManualClock(WALL_MS);
     const rows = new Map<string, string>();
-    const store: Store = {
+    const disk: Store = {
       load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
       body: async () => undefined,
       async commit(ops) {
@@ -121,7 +121,7 @@ describe("an invitation, on a machine whose clock is wrong", () => {
       await lived.time.save(true);
       clock.wallOffsetMs = wallOffsetMs;
       lived = testTime(clock, lived.kept);
-      const { enrolment } = member(clock, undefined, { store, time: lived.time });
+      const { enrolment } = member(clock, undefined, { store: disk, time: lived.time });
       await enrolment.load();
       return enrolment;
     };

@@ -73,7 +73,13 @@ export class Redemptions {
       const untilRunMs = until === undefined ? Number.NaN : Number(until);
       if (redemption !== undefined) {
         const mostMs = time.runMs + KEPT_MAX_MS;
-        const held = this.#insert(redemption, bytes, undefined, true, Number.isFinite(untilRunMs) ? Math.min(untilRunMs, mostMs) : mostMs);
+        const held = this.#insert(
+          redemption,
+          bytes,
+          undefined,
+          true,
+          Number.isFinite(untilRunMs) ? Math.min(untilRunMs, mostMs) : mostMs,
+        );
         if (until === undefined) await store.commit([putOf(held)]).catch(() => {});
       } else await store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
     }
@@ -125,7 +131,8 @@ export class Redemptions {
     const redemption = decodeRedemption(bytes, network, () => true);
     if (this.#held.get(inviteKey(redemption.invite))?.has(redemption.redeemer) === true) return false;
     // Those who still keep it say it again and again: a clock that is not in doubt has to do.
-    if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0) return this.#drop("expired");
+    if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0)
+      return this.#drop("expired");
     this.#purge();
     if (this.#count >= REDEMPTIONS_MAX) return this.#drop("full");
     if ((this.#perNeighbour.get(from) ?? 0) >= REDEMPTIONS_PER_NEIGHBOUR_MAX) return this.#drop("quota");

@@ -43,8 +43,7 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
     delivered: true,
   },
   ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
-  ...{ clockChanged: true,
-  peerRestored: true, joined: true, inviteConflict: true },
+  ...{ clockChanged: true, peerRestored: true, joined: true, inviteConflict: true },
 };
 
 /** Everything that a mesh is given, over fakes that the rooms below ship. `events` are what the node around it hears. */
@@ -59,7 +58,16 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
   });
   for (const kind of Object.keys(heardKinds) as (keyof MeshEvents)[]) events.on(kind, () => heard.push(kind));
   const deps = {
-    ...{ identity, network: "test", clock, time: testTime(clock).time, random, log: silentLog, metrics, store },
+    ...{
+      identity,
+      network: "test",
+      clock,
+      time: testTime(clock).time,
+      random,
+      log: silentLog,
+      metrics,
+      store,
+    },
     liveSecrets: () => [],
     callsign: undefined,
     location: undefined,

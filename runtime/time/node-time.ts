@@ -269,7 +269,7 @@ export class NodeTime {
 
   #become(state: ClockState, why: string): void {
     const before = this.#view.state;
-    const advice = `set it right, or let a time service do it; ${HELD}`;
+    const advice = `set it right, or let a time service do it; if it is right, say node.clock = "trusted"; ${HELD}`;
     const reason = state === "doubted" ? `${why}: ${advice}` : why;
     this.#view = { state, reason };
     if (state !== "doubted") this.#doubtedSinceRunMs = undefined;

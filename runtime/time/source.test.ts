@@ -12,10 +12,12 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const kernel = (state: number, seconds = 0n) => (timex: Uint8Array) => {
-  new DataView(timex.buffer).setBigInt64(72, seconds, true);
-  return state;
-};
+const kernel =
+  (state: number, seconds = 0n) =>
+  (timex: Uint8Array) => {
+    new DataView(timex.buffer).setBigInt64(72, seconds, true);
+    return state;
+  };
 
 test("a synchronised kernel vouches with its own time, not with the one of this process", () => {
   expect(machineTimeSource(() => 7, file, kernel(0, 1_800_000_000n))()).toBe(1_800_000_000_000);

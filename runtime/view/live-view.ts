@@ -85,7 +85,11 @@ export class LiveView implements NodeView {
       reason: stateWords(plugin),
     }));
     const { state, reason: clockReason } = this.#deps.time.view;
-    checks.push({ name: "clock", status: state === "doubted" ? "degraded" : "ok", reason: `${state}: ${clockReason}` });
+    checks.push({
+      name: "clock",
+      status: state === "doubted" ? "degraded" : "ok",
+      reason: `${state}: ${clockReason}`,
+    });
     for (const { name, reason } of this.#deps.troubles()) checks.push({ name, status: "degraded", reason });
     const transports = checks.filter(({ name }) => name.startsWith("transport."));
     const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
@@ -111,6 +115,7 @@ export class LiveView implements NodeView {
       authority,
       secret_epochs: epochs.map(({ epoch, state, links }) => ({ epoch, state, links })),
       revocations: mesh.records.revocations.size,
+      clock: this.#deps.time.view,
       transports: host.running
         .filter(({ instance }) => instance.namespace === "transport")
         .map(({ instance, health, endpoints }) => ({

@@ -15,7 +15,8 @@ const TIMEOUT_MS = 90_000;
 const faketime = ["x86_64", "aarch64"]
   .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketimeMT.so.1`)
   .find((path) => existsSync(path));
-const missing = faketime === undefined ? " [skipped: needs libfaketime: scripts/test --peers installs it]" : "";
+const missing =
+  faketime === undefined ? " [skipped: needs libfaketime: scripts/test --peers installs it]" : "";
 if (missing !== "") console.warn(`test/chaos/clocks.test.ts${missing}`);
 
 /** `+2h`, `-1y` or `@1970-01-01 00:00:10`; undefined: the machine's own clock. Only the wall clock is another one. */
@@ -121,7 +122,10 @@ function offForTwoHours(
           body: JSON.stringify({ level, reason: "its clock is right" }),
         });
       await trust("trusted");
-      expect(await clockHealth(b)).toMatchObject({ status: "ok", reason: "confirmed: neighbours agree with it" });
+      expect(await clockHealth(b)).toMatchObject({
+        status: "ok",
+        reason: "confirmed: neighbours agree with it",
+      });
       if (!isTrusted) await trust("member");
       const mail = await b.send({ to: "NYC-C", body: "for an hour", ttl_seconds: 3_600 });
       await b.kill("SIGTERM");
@@ -134,8 +138,7 @@ function offForTwoHours(
       await a.start();
       await b.until(
         "a link",
-        async () =>
-          (await b.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected === 1,
+        async () => (await b.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected === 1,
         20_000,
       );
       await judge(b, mail);
@@ -156,10 +159,14 @@ offForTwoHours(
   },
 );
 
-offForTwoHours("a neighbour that nobody trusts ends no mail by what it says of the time", false, async (b, mail) => {
-  expect((await clockHealth(b)).reason).toStartWith("unconfirmed: ");
-  expect((await b.json<Message>(`/messages/${mail}`)).state).toBe("queued");
-});
+offForTwoHours(
+  "a neighbour that nobody trusts ends no mail by what it says of the time",
+  false,
+  async (b, mail) => {
+    expect((await clockHealth(b)).reason).toStartWith("unconfirmed: ");
+    expect((await b.json<Message>(`/messages/${mail}`)).state).toBe("queued");
+  },
+);
 
 test.skipIf(missing !== "")(
   `a used invitation stays used after one start with the clock decades ahead${missing}`,

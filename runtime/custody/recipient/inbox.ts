@@ -60,7 +60,8 @@ export class Inbox {
       return [dated];
     });
     if (undated.length > 0) await store.commit(undated).catch(() => {});
-    entries.sort((a, b) => a.deliveredAtMs - b.deliveredAtMs);
+    // In the order in which they came, whatever the clock showed then.
+    entries.sort((a, b) => a.atRunMs! - b.atRunMs! || a.deliveredAtMs - b.deliveredAtMs);
     for (const entry of entries) this.#count(entry);
     this.#watch();
   }

@@ -60,12 +60,22 @@ export class Seen {
    * Marks in memory. Answers the key of the set, to be made durable by `ops` in the commit of the delivery; undefined
    * when there is no room: the message has to wait for those before it.
    */
-  add(sender: NodeId, epoch: string, address: string, counter: number, coveredMs: number): string | undefined {
+  add(
+    sender: NodeId,
+    epoch: string,
+    address: string,
+    counter: number,
+    coveredMs: number,
+  ): string | undefined {
     if (!this.#bySender.has(sender) && this.#bySender.size >= this.#sendersMax) return undefined;
     const sets = this.#setsOf(sender);
     const name = setName(epoch, address);
     let runs = use(sets, name) ?? sets.archive.get(name);
-    if (runs === undefined && sets.live.size >= SEEN_SETS_LIVE_MAX && !sets.archive.hasRoom(hourOf(coveredMs)))
+    if (
+      runs === undefined &&
+      sets.live.size >= SEEN_SETS_LIVE_MAX &&
+      !sets.archive.hasRoom(hourOf(coveredMs))
+    )
       return undefined;
     runs ??= [];
     if (!addCounter(runs, counter, hourOf(coveredMs))) return undefined;

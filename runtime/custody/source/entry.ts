@@ -69,7 +69,7 @@ export interface OutboxEntry {
   readonly atWallMs: number;
 }
 
-/** In the order in which they were made. Those of a release that counted no running time begin to age now, durably. */
+/** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
 export async function loadEntries({
   store,
   log,
@@ -85,7 +85,7 @@ export async function loadEntries({
     return [dated];
   });
   if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
-  return entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
+  return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
 }
 
 export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
