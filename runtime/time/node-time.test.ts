@@ -87,6 +87,19 @@ describe("running time", () => {
   });
 });
 
+test("a node that crashes every few minutes grows older all the same", async () => {
+  const clock = new ManualClock(WALL_MS);
+  let lived = testTime(clock);
+  for (let life = 0; life < 100; life++) {
+    for (let minute = 0; minute < 5; minute++) {
+      await clock.advance(MINUTE_MS);
+      void lived.time.save();
+    }
+    lived = testTime(clock, lived.kept);
+  }
+  expect(lived.time.runMs).toBeGreaterThanOrEqual(250 * MINUTE_MS);
+});
+
 describe("what grants", () => {
   test("ends at the earlier of both clocks", async () => {
     const machine = new Machine();

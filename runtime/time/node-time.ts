@@ -199,11 +199,15 @@ export class NodeTime {
     this.#judgeAlone(now);
   }
 
-  /** Writes what a later life must know, at most every `TIME_SAVE_MS` unless `isNow`. Never rejects. */
+  /**
+   * Writes what a later life must know, unless little came since (with `isNow` in any case): at most half of a life is lost in a crash, so
+   * that a node which crashes again and again grows older all the same. Never rejects.
+   */
   async save(isNow = false): Promise<void> {
     if (isNow) this.check();
     const { runMs } = this;
-    if (!isNow && runMs - this.#savedRunMs < TIME_SAVE_MS) return;
+    const unsavedMs = runMs - this.#savedRunMs;
+    if (!isNow && unsavedMs < TIME_SAVE_MS && unsavedMs < (runMs - this.#runBeforeMs) / 2) return;
     this.#savedRunMs = runMs;
     const kept: KeptTime = {
       runMs: Math.floor(runMs),
