@@ -79,6 +79,18 @@ describe("one start with a wrong clock loses no mail", () => {
     expect(texts(b)).toEqual(["x"]);
   });
 
+  test("no gap of what was delivered is dated by that clock, or it would be closed and its mail lost", async () => {
+    const mesh = new TestMesh();
+    const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+    await restart(mesh, b, RIGHT_MS + DECADES_MS);
+    await a.send(b.id, "x");
+    await mesh.clock.advance(1_000);
+    const rows = await b.settle(b.store!.load("seen"));
+    const hours = rows.flatMap(({ meta }) => (JSON.parse(meta) as number[][]).map(([, , hour]) => hour!));
+    expect(hours).toHaveLength(1);
+    expect(hours[0]! * 3_600_000).toBeLessThan(RIGHT_MS);
+  });
+
   test("mail of that start stands between what came before and after it", async () => {
     const mesh = new TestMesh();
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];

@@ -19,7 +19,7 @@ const NAME_BYTES_MAX = 256;
 
 interface Resting {
   readonly runs: Runs;
-  /** When it was folded last, in hours of running time from 2026 on; earlier releases wrote those of the wall clock. */
+  /** When it was folded last, in hours of running time from 2026 on; earlier releases wrote those of the wall clock, and such a set rests longer. */
   readonly hour: number;
 }
 
@@ -78,9 +78,7 @@ export class SeenArchive {
     }
     const whole = encode(all);
     if (whole.length < ARCHIVE_BYTES_MAX) return new SeenArchive(whole);
-    for (const [name, { runs, hour }] of all)
-      if (isDead(hour, nowHour)) all.delete(name);
-      else if (hour > nowHour) all.set(name, { runs, hour: nowHour });
+    for (const [name, { hour }] of all) if (isDead(hour, nowHour)) all.delete(name);
     return new SeenArchive(encode(all));
   }
 
