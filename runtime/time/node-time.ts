@@ -161,6 +161,12 @@ export class NodeTime {
     return !isSet(wallMs) || !isSet(this.wallMs) || this.wallMs >= wallMs;
   }
 
+  /** When that will be, as the wall clock will show it if it goes on as it is; for display. */
+  promiseEndsAtMs({ runMs, wallMs }: End): number {
+    const coveredAtMs = this.wallMs + runMs - this.runMs;
+    return isSet(wallMs) && isSet(this.wallMs) ? Math.max(wallMs, coveredAtMs) : coveredAtMs;
+  }
+
   /**
    * How much of its life mail used up since `sinceRunMs`: running time, and the time off that a confirmed clock measured. Undefined:
    * it was dated by a release that knew no running time, and is as young as this moment.

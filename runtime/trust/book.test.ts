@@ -168,6 +168,7 @@ describe("an end, on a machine whose clock is wrong", () => {
     clock.wallOffsetMs = RIGHT_MS + 40 * 365 * DAY_MS;
     const ahead = await reopen();
     expect(ahead.isBlocked(id(1))).toBe(true);
+    expect(ahead.standing(id(1)).untilMs! - clock.wallMs()).toBeWithin(DAY_MS - 100, DAY_MS + 1);
     await clock.advance(DAY_MS);
     expect(ahead.isBlocked(id(1))).toBe(false);
     clock.wallOffsetMs = RIGHT_MS - 10 * DAY_MS;

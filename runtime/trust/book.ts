@@ -106,7 +106,10 @@ export class PeerBook {
     if (ruled !== undefined && (trust === null || trustBy === "manager"))
       return { ...none, level: ruled.level, by: "rule", reason: ruled.reason };
     if (trust !== null) {
-      const untilMs = trustUntilMs ?? undefined;
+      const end =
+        trustUntilMs === null ? undefined : { wallMs: trustUntilMs, runMs: entry.trustUntilRunMs ?? 0 };
+      const untilMs =
+        end !== undefined && trust === "blocked" ? this.#deps.time.promiseEndsAtMs(end) : end?.wallMs;
       return { level: trust, by: trustBy ?? "operator", reason: trustReason ?? undefined, untilMs, history };
     }
     return { ...none, level: entry.lastSeenMs > 0 ? "member" : "unknown", by: "default" };
