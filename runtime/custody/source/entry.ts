@@ -107,8 +107,6 @@ export function digestOf(order: Order): string {
 /** A message of the outbox while the node runs. */
 export interface Live {
   readonly entry: OutboxEntry;
-  /** Monotonic ms. */
-  deadlineMs: number;
 }
 
 /** Told by the outbox. */

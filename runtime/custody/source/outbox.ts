@@ -67,7 +67,7 @@ export class Outbox {
     for (const entry of entries) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
-      const live: Live = { entry, deadlineMs: deadlineOf(this.#ctx, entry) };
+      const live: Live = { entry };
       this.#entries.set(entry.id, live);
       if (finalStates.includes(entry.state)) this.#history.note(entry);
       else {
@@ -125,11 +125,8 @@ export class Outbox {
 
   /** Time off was confirmed: what is not with the forwarder ends sooner. */
   onTimePassed(): void {
-    for (const live of this.#entries.values()) {
-      if (finalStates.includes(live.entry.state)) continue;
-      live.deadlineMs = deadlineOf(this.#ctx, live.entry);
-      this.#waiting.bringForward(live.entry.to, live.entry.id, live.deadlineMs);
-    }
+    for (const { entry } of this.#entries.values())
+      this.#waiting.bringForward(entry.to, entry.id, deadlineOf(this.#ctx, entry));
   }
 
   /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
@@ -285,7 +282,7 @@ export class Outbox {
       atRunMs: this.#ctx.time.runMs,
       atWallMs: clock.wallMs(),
     };
-    const live: Live = { entry, deadlineMs: clock.monotonicMs() + order.lifetimeMs };
+    const live: Live = { entry };
     ops.push(...this.#idempotency.ops(order, id));
     if (this.#isForHere(entry)) {
       await this.#acceptForHere(live, body, order, ops);
@@ -400,8 +397,8 @@ export class Outbox {
     return true;
   }
 
-  #wait({ entry, deadlineMs }: Live): void {
-    this.#waiting.add(entry.to, entry.id, deadlineMs);
+  #wait({ entry }: Live): void {
+    this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
   }
 
   /** Fills `targets` when the address resolves. */
@@ -412,7 +409,7 @@ export class Outbox {
   }
 
   #hold(live: Live, state: OutboxState): void {
-    const { entry, deadlineMs } = live;
+    const { entry } = live;
     const nowMs = this.#ctx.clock.monotonicMs();
     this.#unheld.delete(live);
     for (const target of entry.targets) {
@@ -424,7 +421,7 @@ export class Outbox {
         messageId: entry.id,
         trace: [],
         hops: 0,
-        deadlineMs,
+        deadlineMs: deadlineOf(this.#ctx, entry),
         lifetime: entry,
         // After a restart it is not known who held it: offer again soon, but not all at once.
         state: state === "relayed" ? "relayed" : "ready",
