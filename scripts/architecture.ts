@@ -24,6 +24,10 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "configuration is read before anything exists that it configures",
   },
   store: { may: ["kernel", "wire"], because: "rows do not know what they mean" },
+  time: {
+    may: ["kernel", "wire", "store"],
+    because: "what is over is decided in one place, by clocks alone, and not by what it is that ends",
+  },
   identity: {
     may: ["kernel", "wire", "store"],
     because: "who a node is must not depend on how it is reached",
@@ -41,11 +45,11 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "facts about nodes do not depend on links, routes or mail",
   },
   trust: {
-    may: ["kernel", "wire", "store", "peer"],
+    may: ["kernel", "wire", "store", "time", "peer"],
     because: "what a node is worth is judged by what it did, not by what routes or mail want of it",
   },
   join: {
-    may: ["kernel", "wire", "store", "identity", "link", "membership", "peer"],
+    may: ["kernel", "wire", "store", "time", "identity", "link", "membership", "peer"],
     because: "a newcomer has no routes and no mail yet, and must not need plugins to be tested",
   },
   route: {
@@ -57,12 +61,12 @@ export const layers: Readonly<Record<string, Rule>> = {
     because: "streams ride on routed packets that are handed in, and never wait for the store",
   },
   custody: {
-    may: ["kernel", "wire", "store"],
+    may: ["kernel", "wire", "store", "time"],
     because: "mail is handed a carrier and a directory, so that it can be tested without links and routes",
   },
   mesh: {
     may: [
-      ...["kernel", "wire", "store", "identity", "link", "peer", "membership", "trust"],
+      ...["kernel", "wire", "store", "time", "identity", "link", "peer", "membership", "trust"],
       ...["join", "route", "stream", "custody"],
     ],
     because: "it joins the core, and the simulator runs it: no plugins, no API, no process around it",
@@ -77,13 +81,24 @@ export const layers: Readonly<Record<string, Rule>> = {
   },
   view: {
     may: [
-      ...["kernel", "wire", "config", "identity", "membership", "trust", "route", "stream", "custody"],
+      ...[
+        "kernel",
+        "wire",
+        "config",
+        "time",
+        "identity",
+        "membership",
+        "trust",
+        "route",
+        "stream",
+        "custody",
+      ],
       ...["mesh", "forward", "plugin"],
     ],
     because: "it shows the living node and owns nothing of it, and what shows it further is above",
   },
   closed: {
-    may: ["kernel", "wire", "identity", "link", "peer", "mesh", "view"],
+    may: ["kernel", "wire", "time", "identity", "link", "peer", "mesh", "view"],
     because: "secrets and proofs of a closed mesh are a life of their own beside mail and plugins",
   },
   api: {
@@ -94,7 +109,19 @@ export const layers: Readonly<Record<string, Rule>> = {
   registry: { may: [], because: "the list of built-in plugins is a list" },
   node: {
     may: [
-      ...["kernel", "config", "store", "identity", "link", "trust", "join", "custody", "mesh", "plugin"],
+      ...[
+        "kernel",
+        "config",
+        "store",
+        "time",
+        "identity",
+        "link",
+        "trust",
+        "join",
+        "custody",
+        "mesh",
+        "plugin",
+      ],
       ...["view", "closed", "api", "registry"],
     ],
     because: "it composes and is composed by nobody but the command line",
@@ -327,6 +354,23 @@ export function purityViolations(file: SourceFile): string[] {
           `${path} must not import ${specifier} because it is pure: bytes and values in, values out`,
         );
   return violations;
+}
+
+/** Who may reckon with a wall clock: the two rules, what reads clocks, what runs beside no node's store, and what only shows times. */
+const mayJudgeTime = (path: string): boolean => /^runtime\/(time|kernel|init|cli|view)\//.test(path);
+/** A reading of the wall clock on either side of a comparison or a difference, or the bound of what a clock can be. */
+const WALL_JUDGED =
+  /\bwallMs(?:\(\))?\s*(?:[<>]=?|-)\s|\s(?:[<>]=?|-)\s*[\w.#]*\bwallMs\b|\bPLAUSIBLE_WALL_MS\b/;
+
+/** One place says what is over: a second one would believe a clock for a reason of its own. */
+export function wallClockViolations(file: SourceFile): string[] {
+  const { path } = file;
+  if (isTest(path) || !path.startsWith("runtime/") || mayJudgeTime(path)) return [];
+  const match = WALL_JUDGED.exec(codeOf(file.text));
+  if (match === null) return [];
+  return [
+    `${path} must not judge by a wall clock ("${match[0].trim()}") because runtime/time says what is over, by one rule for what grants and one for what protects`,
+  ];
 }
 
 const LINES_MAX = 500;

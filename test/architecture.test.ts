@@ -13,6 +13,7 @@ import {
   sizeViolations,
   slackViolations,
   type SourceFile,
+  wallClockViolations,
   wordViolations,
 } from "../scripts/architecture.ts";
 import { root } from "../scripts/lib.ts";
@@ -46,6 +47,10 @@ describe("the project", () => {
 
   test("time, randomness and threads are handed in", () => {
     expect(code.flatMap(purityViolations)).toEqual([]);
+  });
+
+  test("what is over is judged in one place", () => {
+    expect(code.flatMap(wallClockViolations)).toEqual([]);
   });
 
   test("no file of runtime/ holds too much", () => {
@@ -171,6 +176,23 @@ describe("each rule can fail", () => {
       "plugins/a/b.ts",
     ])
       expect(purityViolations(at(path, text))).toEqual([]);
+  });
+
+  test.each([
+    "export const a = (wallMs: number, b: number) => wallMs > b;",
+    "export const a = clock.wallMs() >= entry.until;",
+    "export const a = b.until <= this.#deps.clock.wallMs();",
+    "export const a = time.wallMs - b;",
+    'import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts"; export const a = b < PLAUSIBLE_WALL_MS;',
+  ])("a wall clock that judges: %s", (text) => {
+    expect(wallClockViolations(at("runtime/trust/x.ts", text))).toHaveLength(1);
+    for (const path of ["runtime/time/x.ts", "runtime/cli/x.ts", "runtime/trust/x.test.ts", "plugins/a/b.ts"])
+      expect(wallClockViolations(at(path, text))).toEqual([]);
+  });
+
+  test("a wall clock that is only read is fine", () => {
+    const text = "export const a = { atMs: clock.wallMs(), untilMs: clock.wallMs() + forMs };";
+    expect(wallClockViolations(at("runtime/trust/x.ts", text))).toEqual([]);
   });
 
   test("ambient: comments and given times are fine, I/O in pure code is not", () => {

@@ -63,6 +63,7 @@ export const eventFamilies = [
   "name",
   "join",
   "discovery",
+  "clock",
 ] as const;
 const healthStatus = z.enum(["ok", "degraded", "down"]);
 
@@ -90,6 +91,7 @@ export const status = z.object({
     .array(z.object({ epoch: z.string(), state: z.enum(["current", "old"]), links: count }))
     .describe("network secrets that open links, the current one first"),
   revocations: count,
+  clock: z.object({ state: z.enum(["confirmed", "unconfirmed", "doubted"]), reason: z.string() }),
   transports: z.array(
     z.object({
       name: z.string(),

@@ -113,6 +113,7 @@ export class FakeNode implements NodeView {
       authority: null,
       secret_epochs: [],
       revocations: 0,
+      clock: { state: "confirmed" as const, reason: "its time source vouches for it" },
       transports: [
         { name: "lan", type: "tcp", state: "running" as const, listen: ["tcp://0.0.0.0:4860"], reason: null },
       ],

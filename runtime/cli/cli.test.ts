@@ -120,6 +120,7 @@ describe("output for people", () => {
       network   telex (open: whoever knows its name is a member)
       address   fd00::1  fd00::/64
       version   0.1.0, up 1 min 33 s
+      clock     confirmed: its time source vouches for it
       peers     1 connected, 2 known, 1 trusted
       routes    2
       queue     3 messages, 4.0 KiB

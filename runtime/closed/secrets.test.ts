@@ -8,6 +8,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { keepGranted, NetworkSecrets, SECRETS_FILE, type NetworkSecretsOptions } from "./secrets.ts";
+import { testTime } from "../time/testing.ts";
 
 const authority = generateIdentity(seededRandom(1));
 const secretOf = (fill: number): Uint8Array => new Uint8Array(32).fill(fill);
@@ -32,6 +33,7 @@ const open = (changes: Partial<NetworkSecretsOptions> = {}): NetworkSecrets =>
     policy: "authority",
     overlapMs: 10_000,
     clock,
+    time: testTime(clock).time,
     log: silentLog,
     verify: verifySignature,
     ...changes,
@@ -216,5 +218,48 @@ describe("a newcomer that was told of a rotation", () => {
     const plain = { generation: 0, retiresInMs: undefined, signature: undefined };
     expect(keepGranted(options, [secretOf(1)], [plain])).toEqual([secretOf(1)]);
     expect(() => statSync(`${stateDir}/${SECRETS_FILE}`)).toThrow("ENOENT");
+  });
+});
+
+describe("the old secret of a rotation, on a machine whose clock is wrong", () => {
+  const RIGHT_MS = 1_800_000_000_000;
+
+  test("opens nothing once either clock is past its end, and is there again when the wall clock was wrong", async () => {
+    clock.wallOffsetMs = RIGHT_MS;
+    open().accept(orderOf(1, 2));
+    clock.wallOffsetMs = RIGHT_MS + 20_000;
+    const ahead = open();
+    expect([fills(ahead), ahead.epochs.map(({ secret }) => secret[0])]).toEqual([[2], [2]]);
+    clock.wallOffsetMs = RIGHT_MS;
+    const right = open();
+    expect(fills(right)).toEqual([2, 1]);
+    await clock.advance(10_001);
+    expect(fills(right)).toEqual([2]);
+  });
+
+  test("is lengthened neither by a clock that was set back nor by one that stands still", async () => {
+    clock.wallOffsetMs = RIGHT_MS;
+    const secrets = open();
+    secrets.accept(orderOf(1, 2));
+    clock.wallOffsetMs = RIGHT_MS - 1_000_000;
+    await clock.advance(6_000);
+    secrets.stop();
+    const again = open();
+    await clock.advance(4_001);
+    expect(fills(again)).toEqual([2]);
+  });
+
+  test("whoever links is told when the wall clock shuts it while the node runs", async () => {
+    clock.wallOffsetMs = RIGHT_MS;
+    const secrets = open();
+    secrets.accept(orderOf(1, 2));
+    clock.wallOffsetMs = RIGHT_MS + 5_000;
+    const old = secrets.epochs[1]!.id;
+    secrets.stop();
+    const again = open();
+    const shut: string[] = [];
+    again.onChange = (ids) => shut.push(...ids);
+    await clock.advance(5_001);
+    expect([fills(again), shut]).toEqual([[2], [old]]);
   });
 });

@@ -13,6 +13,7 @@ import { writeWhole } from "../kernel/whole-file.ts";
 import { type NodeId } from "../kernel/ids.ts";
 import { SECRETS_MAX } from "../link/constants.ts";
 import { networkKeys } from "../link/hello.ts";
+import type { NodeTime } from "../time/node-time.ts";
 import type { SecretLife } from "../wire/join-messages.ts";
 
 export const SECRETS_FILE = "network-secrets.json";
@@ -36,6 +37,8 @@ export interface Epoch {
   readonly signature: Uint8Array | undefined;
   /** Running time until it opens no link any more; undefined while it is not replaced. */
   retiresInMs: number | undefined;
+  /** The same by the wall clock, ms since 1970. */
+  retiresAtMs: number | undefined;
 }
 
 export interface NetworkSecretsOptions {
@@ -47,6 +50,7 @@ export interface NetworkSecretsOptions {
   readonly policy: RotatePolicy;
   readonly overlapMs: number;
   readonly clock: Clock;
+  readonly time: NodeTime;
   readonly log: Log;
   readonly verify: Verify;
 }
@@ -62,6 +66,8 @@ interface StoredFile {
   readonly rotated: readonly StoredEpoch[];
   /** Epoch id to running ms left. */
   readonly retiring: Readonly<Record<string, number>>;
+  /** Epoch id to the wall clock of its end; none by earlier releases. */
+  readonly retiringAt?: Readonly<Record<string, number>>;
   readonly retired: readonly string[];
 }
 
@@ -73,6 +79,8 @@ export class NetworkSecrets {
   #timer: Timer | undefined;
   #timerStartedMs = 0;
   #isStopped = false;
+  /** Ids of those that the wall clock shut. */
+  #shut: readonly string[] = [];
   /** After every change of what is live or preferred, with the ids that are no longer live. Set by the node. */
   onChange: (retired: readonly string[]) => void = () => {};
 
@@ -100,29 +108,32 @@ export class NetworkSecrets {
         });
         continue;
       }
-      epoch.retiresInMs = stored?.retiring[epoch.id];
+      this.#retireIn(epoch, stored?.retiring[epoch.id], stored?.retiringAt?.[epoch.id]);
       this.#epochs.push(epoch);
     }
-    if (this.#epochs[0] !== undefined) this.#epochs[0].retiresInMs = undefined;
+    if (this.#epochs[0] !== undefined) this.#retireIn(this.#epochs[0], undefined);
+    this.#shut = this.#shutNow();
     this.#watch();
   }
 
   /** For handshakes: the preferred first; none in an open mesh. */
   get live(): Uint8Array[] {
-    return this.#epochs.map(({ secret }) => secret);
+    return this.#epochs.filter((epoch) => !this.#isShut(epoch)).map(({ secret }) => secret);
   }
 
   get preferred(): Epoch | undefined {
     return this.#epochs[0];
   }
 
-  /** A copy of the list; retiresInMs as of now. */
+  /** A copy of the list of those that open links; retiresInMs as of now. */
   get epochs(): readonly Epoch[] {
     const passedMs = this.#timer === undefined ? 0 : this.#options.clock.monotonicMs() - this.#timerStartedMs;
-    return this.#epochs.map((epoch) => ({
-      ...epoch,
-      retiresInMs: epoch.retiresInMs === undefined ? undefined : Math.max(0, epoch.retiresInMs - passedMs),
-    }));
+    return this.#epochs
+      .filter((epoch) => !this.#isShut(epoch))
+      .map((epoch) => ({
+        ...epoch,
+        retiresInMs: epoch.retiresInMs === undefined ? undefined : Math.max(0, epoch.retiresInMs - passedMs),
+      }));
   }
 
   get generation(): number {
@@ -164,7 +175,7 @@ export class NetworkSecrets {
     const before = [this.#epochs.map((epoch) => ({ ...epoch })), this.#retired] as const;
     const kept = this.#epochs.filter(({ id }) => id !== fresh.id);
     const live = [fresh, ...kept].sort(compareEpochs);
-    for (const epoch of live.slice(1)) epoch.retiresInMs ??= overlapMs;
+    for (const epoch of live.slice(1)) if (epoch.retiresInMs === undefined) this.#retireIn(epoch, overlapMs);
     const gone = live.slice(SECRETS_MAX).map(({ id }) => id);
     this.#epochs = live.slice(0, SECRETS_MAX);
     this.#retired = [...this.#retired, ...gone].slice(-RETIRED_MAX);
@@ -209,7 +220,33 @@ export class NetworkSecrets {
     signature: Uint8Array | undefined,
   ): Epoch {
     const id = networkKeys(this.#options.network, secret).epoch!;
-    return { id, secret, source, generation, signature, retiresInMs: undefined };
+    return { id, secret, source, generation, signature, retiresInMs: undefined, retiresAtMs: undefined };
+  }
+
+  #retireIn(epoch: Epoch, leftMs: number | undefined, atMs?: number): void {
+    epoch.retiresInMs = leftMs;
+    epoch.retiresAtMs = leftMs === undefined ? undefined : (atMs ?? this.#options.time.end(leftMs).wallMs);
+  }
+
+  /**
+   * The wall clock says that its time is over. It opens nothing then, and goes for good only when running time says so too: the
+   * clock may be wrong today. Never the preferred one: a closed mesh without a secret would be an open one.
+   */
+  #isShut(epoch: Epoch): boolean {
+    const { retiresAtMs: wallMs } = epoch;
+    if (wallMs === undefined || epoch === this.#epochs[0]) return false;
+    return this.#options.time.isGrantOver({ wallMs, runMs: Number.POSITIVE_INFINITY });
+  }
+
+  #shutNow(): string[] {
+    return this.#epochs.filter((epoch) => this.#isShut(epoch)).map(({ id }) => id);
+  }
+
+  /** Tells of what the wall clock shut or opened since last time. */
+  #noteShut(): void {
+    const before = this.#shut;
+    this.#shut = this.#shutNow();
+    if (before.join(" ") !== this.#shut.join(" ")) this.onChange(this.#shut);
   }
 
   /** Books the running time that passed. */
@@ -227,8 +264,12 @@ export class NetworkSecrets {
     const left = this.#epochs.flatMap(({ retiresInMs }) => (retiresInMs === undefined ? [] : [retiresInMs]));
     if (left.length === 0 || this.#isStopped) return;
     this.#timerStartedMs = this.#options.clock.monotonicMs();
-    this.#timer = this.#options.clock.after(Math.max(1, Math.min(...left, SAVE_EVERY_MS)), () => {
+    const { clock, time } = this.#options;
+    const ends = this.#epochs.flatMap(({ retiresAtMs }) => (retiresAtMs === undefined ? [] : [retiresAtMs]));
+    const soon = ends.map((atMs) => time.leftMs(atMs)).filter((leftMs) => leftMs > 0);
+    this.#timer = clock.after(Math.max(1, Math.min(...left, ...soon, SAVE_EVERY_MS)), () => {
       this.#settle();
+      this.#noteShut();
       // Never the preferred one: a closed mesh without a secret would be an open one.
       const due = this.#epochs
         .slice(1)
@@ -267,6 +308,11 @@ export class NetworkSecrets {
       retiring: Object.fromEntries(
         this.#epochs.flatMap(({ id, retiresInMs }) =>
           retiresInMs === undefined ? [] : [[id, Math.max(1, Math.floor(retiresInMs))]],
+        ),
+      ),
+      retiringAt: Object.fromEntries(
+        this.#epochs.flatMap(({ id, retiresAtMs }) =>
+          retiresAtMs === undefined ? [] : [[id, Math.floor(retiresAtMs)]],
         ),
       ),
       retired: this.#retired,
@@ -358,14 +404,16 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 /** Every field that is read later is judged here: what is damaged must not look like a fault of the program. */
 function isStoredFile(value: unknown): value is StoredFile {
   if (!isObject(value) || value["version"] !== 1) return false;
-  const { rotated, retiring, retired } = value;
+  const { rotated, retiring, retiringAt = {}, retired } = value;
   return (
     Array.isArray(rotated) &&
     rotated.every(isStoredEpoch) &&
     Array.isArray(retired) &&
     retired.every((id) => typeof id === "string") &&
     isObject(retiring) &&
-    Object.values(retiring).every((left) => typeof left === "number" && left >= 0)
+    Object.values(retiring).every((left) => typeof left === "number" && left >= 0) &&
+    isObject(retiringAt) &&
+    Object.values(retiringAt).every((at) => typeof at === "number")
   );
 }
 

@@ -49,6 +49,7 @@ describe("defaults", () => {
       network: "godwit",
       networkSecrets: [],
       stateDir: "/var/lib/godwit",
+      clock: "auto",
       logLevel: "info",
       logFormat: "auto",
     });

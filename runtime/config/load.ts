@@ -52,6 +52,8 @@ export interface Config {
     readonly networkSecrets: readonly Secret[];
     /** Absolute; need not exist yet. */
     readonly stateDir: string;
+    /** Whether the wall clock is believed without anybody who confirms it. */
+    readonly clock: "auto" | "trusted";
     readonly logLevel: LogLevel;
     readonly logFormat: "auto" | "json" | "text";
   };
@@ -315,6 +317,7 @@ function toConfig(
         secrets.read(reference, `node.network_secret${isList ? `[${index}]` : ""}`),
       ),
       stateDir,
+      clock: node.clock,
       logLevel: node.log_level,
       logFormat: node.log_format,
     },

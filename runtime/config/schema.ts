@@ -170,6 +170,11 @@ const node = z.strictObject({
     .describe(
       "Where the identity, the messages and the control socket live. The only place Godwit writes to.",
     ),
+  clock: choice("auto", "trusted")
+    .default("auto")
+    .describe(
+      "Whether the time that passed while the node was off counts for mail: `auto` once a time service or neighbours confirm the clock, `trusted` always. Say `trusted` where the machine's clock is right although the kernel does not know it.",
+    ),
   log_level: choice(...logLevels)
     .default("info")
     .describe(

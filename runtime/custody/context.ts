@@ -2,13 +2,13 @@
  * What the store-and-forward parts share: their dependencies as seams, and the vocabulary of a bundle in custody.
  * docs/protocol/delivery.md is normative.
  */
-import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { BundleHeader, TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { Store } from "../store/types.ts";
+import type { NodeTime } from "../time/node-time.ts";
 
 /** A key to seal to: the recipient's prekey. */
 export interface SealKey {
@@ -132,6 +132,7 @@ export interface CustodyContext {
   readonly self: NodeId;
   readonly network: string;
   readonly clock: Clock;
+  readonly time: NodeTime;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -159,8 +160,10 @@ export interface Holding {
   readonly arrivedFrom?: NodeId;
   readonly trace: readonly TraceEntry[];
   hops: number;
-  /** Monotonic ms. */
-  readonly deadlineMs: number;
+  /** What is left of its life; undefined: it does not outlive this process. */
+  readonly lifetime?: Lifetime;
+  /** Monotonic ms. Comes nearer when time off is confirmed. */
+  deadlineMs: number;
   state: "ready" | "inflight" | "paused" | "relayed";
   /** Monotonic ms at which `paused` or `relayed` becomes ready again. */
   wakeAtMs: number;
@@ -184,16 +187,16 @@ export interface Holding {
   waitReason: string | undefined;
 }
 
-/** Remaining lifetime survives a restart only as far as the wall clock can be believed. */
+/** How long mail lives, as its row says. Neither changes while it is held: its age is counted anew from them. */
 export interface Lifetime {
+  /** Ms that were left at `atRunMs`. */
   readonly remainingMs: number;
-  /** Wall clock when `remainingMs` held, ms since 1970. */
-  readonly atWallMs: number;
+  /** Running time of this node at that moment; undefined: a release wrote it that counted none. */
+  readonly atRunMs?: number;
 }
 
-/** Time that passed while the node was off, or 0 where either reading cannot be right: a message then lives longer, never shorter. */
-export function remainingAfterRestart(lifetime: Lifetime, nowWallMs: number): number {
-  const { remainingMs, atWallMs } = lifetime;
-  if (atWallMs < PLAUSIBLE_WALL_MS || nowWallMs < atWallMs) return remainingMs;
-  return remainingMs - (nowWallMs - atWallMs);
-}
+/** Monotonic ms at which a life is over, as far as is known now. */
+export const deadlineOf = (
+  { clock, time }: Pick<CustodyContext, "clock" | "time">,
+  { remainingMs, atRunMs }: Lifetime,
+): number => clock.monotonicMs() + Math.max(0, remainingMs - time.ageMs(atRunMs));

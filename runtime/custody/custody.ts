@@ -248,6 +248,12 @@ export class Custody {
     this.outbox.onDirectory();
   }
 
+  /** Time off was confirmed: mail is older than it seemed. */
+  onTimePassed(): void {
+    this.outbox.onTimePassed();
+    this.forwarder.onTimePassed();
+  }
+
   /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
   onRevoked(id: NodeId): void {
     this.#cutOff.add(this.transit.cutOff(id));

@@ -22,6 +22,7 @@ import {
 import { Custody, type CustodyEvents } from "./custody.ts";
 import type { InboxEntry } from "./recipient/inbox.ts";
 import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
+import { type TestTime, testTime } from "../time/testing.ts";
 
 const WIRE_MS = 1;
 export const COMMIT_MS = 5;
@@ -192,6 +193,8 @@ export class TestNode {
   epochHex = "";
   custody: Custody | undefined;
   store: MemoryStore | undefined;
+  /** Of the life that runs, or of the last one. */
+  time: TestTime;
   sealer: Sealer;
   #epoch: Uint8Array;
 
@@ -201,6 +204,7 @@ export class TestNode {
     this.id = testId(name);
     this.limits = { ...custodyLimitsDefault, ...limits };
     this.sealer = testSealer(this.id);
+    this.time = testTime(mesh.clock);
     this.#epoch = digest(Buffer.from(`epoch ${name}`)).slice(0, 8);
     this.epochHex = formatHex(this.#epoch);
   }
@@ -209,6 +213,7 @@ export class TestNode {
   async start(): Promise<void> {
     this.life++;
     const { clock } = this.mesh;
+    this.time = testTime(clock, this.time.kept, this.time.vouchedMs);
     const random = seededRandom(this.name.charCodeAt(0));
     this.store = await openMemoryStore(this.disk, { clock, random, commitDelayMs: COMMIT_MS });
     const events = new Hub<CustodyEvents>((_, error) => {
@@ -225,12 +230,14 @@ export class TestNode {
     });
     const loading = custody.load();
     await this.settle(loading);
+    this.time.time.onPassed = () => custody.onTimePassed();
     this.custody = custody;
     for (const other of this.mesh.linksOf(this)) this.mesh.connect(this, other);
   }
 
-  /** The power goes: unsynced writes may be lost. */
+  /** The power goes: unsynced writes may be lost, running time as it happens not. */
   crash(): void {
+    void this.time.time.save(true);
     this.custody?.stop();
     this.custody = undefined;
     this.disk.crash();
@@ -284,6 +291,7 @@ export class TestNode {
       self: this.id,
       network: "test",
       clock,
+      time: this.time.time,
       random: seededRandom(this.name.charCodeAt(0) + 1_000 * this.life),
       log: silentLog,
       metrics: new Metrics(),

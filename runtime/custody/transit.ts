@@ -15,7 +15,7 @@ import {
   type TraceEntry,
 } from "../wire/bundle.ts";
 import type { BodyCache } from "./body-cache.ts";
-import { remainingAfterRestart, type CustodyContext, type Holding } from "./context.ts";
+import { deadlineOf, type CustodyContext, type Holding, type Lifetime } from "./context.ts";
 import type { Forwarder } from "./forwarding/forwarder.ts";
 import { Shelves } from "./forwarding/holdings.ts";
 import { PagedMap, type Page } from "./paged-map.ts";
@@ -30,7 +30,10 @@ interface TransitMeta {
   /** Immutable header in base32. */
   readonly header: string;
   readonly from: NodeId | null;
+  /** What was left of its life at `atRunMs` (custody/context.ts). */
   readonly remainingMs: number;
+  readonly atRunMs?: number;
+  /** For releases that count no running time. */
   readonly atWallMs: number;
   readonly hops: number;
   readonly trace: readonly TraceEntry[];
@@ -40,6 +43,7 @@ export interface TransitRow {
   readonly id: BundleId;
   readonly header: BundleHeader;
   readonly journey: Journey;
+  readonly lifetime: Lifetime;
   readonly from: NodeId | undefined;
   readonly sealedBytes: number;
 }
@@ -67,8 +71,9 @@ export class Transit {
   async load(): Promise<TransitRow[]> {
     const own: TransitRow[] = [];
     const expired: StoreOp[] = [];
+    const dated: StoreOp[] = [];
     for (const row of await this.#ctx.store.load("transit")) {
-      const parsed = this.#parse(row);
+      const parsed = this.#parse(row, dated);
       if (parsed === undefined) continue;
       const { remainingMs } = parsed.journey;
       if (parsed.header.destination === this.#ctx.self) own.push(parsed);
@@ -78,6 +83,7 @@ export class Transit {
         this.#hold(parsed);
       }
     }
+    if (dated.length > 0) await this.#ctx.store.commit(dated).catch(() => {});
     if (expired.length > 0) await this.#ctx.store.commit(expired);
     return own;
   }
@@ -143,6 +149,7 @@ export class Transit {
       header: formatBase32(encodeBundleHeader(bundle.header)),
       from: from ?? null,
       remainingMs: Math.floor(journey.remainingMs),
+      atRunMs: this.#ctx.time.runMs,
       atWallMs: this.#ctx.clock.wallMs(),
       hops: journey.hops,
       trace: journey.trace,
@@ -163,16 +170,30 @@ export class Transit {
     });
   }
 
-  /** Undefined for a damaged row: the hop before or the source will offer that bundle again. */
-  #parse(row: StoreRow): TransitRow | undefined {
+  /**
+   * Undefined for a damaged row: the hop before or the source will offer that bundle again. One of a release that counted no running
+   * time begins to age now, by an op in `dated`.
+   */
+  #parse(row: StoreRow, dated: StoreOp[]): TransitRow | undefined {
     const meta = parseMeta<TransitMeta>(row, this.#ctx.log, "transit");
     const headerBytes = typeof meta?.header === "string" ? parseBase32(meta.header) : undefined;
     if (meta === undefined || headerBytes === undefined) return undefined;
     try {
-      const remainingMs = remainingAfterRestart(meta, this.#ctx.clock.wallMs());
+      const header = decodeBundleHeader(headerBytes);
+      const { time } = this.#ctx;
+      const lifetime = { remainingMs: meta.remainingMs, atRunMs: meta.atRunMs ?? time.runMs };
+      if (meta.atRunMs === undefined)
+        dated.push({
+          op: "put",
+          in: "transit",
+          key: row.key,
+          meta: JSON.stringify({ ...meta, atRunMs: time.runMs }),
+        });
+      const remainingMs = lifetime.remainingMs - time.ageMs(lifetime.atRunMs);
       return {
         id: row.key as BundleId,
-        header: decodeBundleHeader(headerBytes),
+        header,
+        lifetime,
         journey: { remainingMs, hops: meta.hops, trace: meta.trace },
         from: meta.from ?? undefined,
         sealedBytes: row.bodyBytes,
@@ -199,7 +220,8 @@ export class Transit {
       return false;
     }
     this.#cache.put(id, sealed);
-    this.#hold({ id, header, journey, from, sealedBytes: sealed.length });
+    const lifetime = { remainingMs: journey.remainingMs, atRunMs: this.#ctx.time.runMs };
+    this.#hold({ id, header, journey, lifetime, from, sealedBytes: sealed.length });
     return true;
   }
 
@@ -211,7 +233,7 @@ export class Transit {
     this.#forwarder.add(holding);
   }
 
-  #holding({ id, header, journey, from, sealedBytes }: TransitRow): Holding {
+  #holding({ id, header, journey, lifetime, from, sealedBytes }: TransitRow): Holding {
     const before = this.passedOn.before(id);
     return {
       id,
@@ -222,7 +244,8 @@ export class Transit {
       ...(before === undefined ? {} : { relayedTo: before }),
       trace: journey.trace,
       hops: journey.hops,
-      deadlineMs: this.#ctx.clock.monotonicMs() + journey.remainingMs,
+      lifetime,
+      deadlineMs: deadlineOf(this.#ctx, lifetime),
       state: "ready",
       wakeAtMs: Number.POSITIVE_INFINITY,
       load: () => this.#cache.get(id) ?? this.#ctx.store.body("transit", id),

@@ -15,6 +15,7 @@ import { Hub } from "../kernel/hub.ts";
 import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
+import { testTime } from "../time/testing.ts";
 
 const random = seededRandom(11);
 const WALL_MS = 1_800_000_000_000;
@@ -34,7 +35,7 @@ const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, sign
 function member(
   clock: ManualClock,
   secrets: readonly LiveSecret[] = [configured],
-  neighbours: Pick<EnrolmentDeps, "connected" | "tell"> = { connected: () => [], tell: () => false },
+  changes: Partial<Pick<EnrolmentDeps, "connected" | "tell" | "store" | "time">> = {},
 ) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
@@ -54,6 +55,7 @@ function member(
     identity,
     network: "telex",
     clock,
+    time: testTime(clock).time,
     random,
     log: silentLog,
     metrics: new Metrics(),
@@ -62,7 +64,9 @@ function member(
     signal: new AbortController().signal,
     records,
     secrets: () => secrets,
-    ...neighbours,
+    connected: () => [],
+    tell: () => false,
+    ...changes,
     isReachable: () => false,
     events: hub,
   });
@@ -93,6 +97,69 @@ describe("when an invitation expires", () => {
     expect(enrolment.judge(inviteIn(issued.token))).toBe("valid");
     await clock.advance(2);
     expect(enrolment.judge(inviteIn(issued.token))).toBe("expired");
+  });
+});
+
+describe("an invitation, on a machine whose clock is wrong", () => {
+  /** A member over restarts, on one disk. */
+  function machine() {
+    const clock = new ManualClock(WALL_MS);
+    const rows = new Map<string, string>();
+    const disk: Store = {
+      load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
+      body: async () => undefined,
+      async commit(ops) {
+        for (const op of ops)
+          if (op.op === "put") rows.set(op.key, op.meta);
+          else rows.delete(op.key);
+      },
+      usage: async () => ({ bytes: 0, freeBytes: undefined }),
+      close: async () => {},
+    };
+    let lived = testTime(clock);
+    const start = async (wallOffsetMs: number) => {
+      await lived.time.save(true);
+      clock.wallOffsetMs = wallOffsetMs;
+      lived = testTime(clock, lived.kept);
+      const { enrolment } = member(clock, undefined, { store: disk, time: lived.time });
+      await enrolment.load();
+      return enrolment;
+    };
+    return { clock, start };
+  }
+  const issueAt = (enrolment: Enrolment) => inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+
+  test("of its own ends after its time of running although the clock was set back over a restart", async () => {
+    const { clock, start } = machine();
+    const invite = issueAt(await start(WALL_MS));
+    const again = await start(WALL_MS - 365 * 24 * HOUR_MS);
+    expect(again.judge(invite)).toBe("valid");
+    await clock.advance(HOUR_MS);
+    expect(again.judge(invite)).toBe("expired");
+    expect((await start(WALL_MS - 365 * 24 * HOUR_MS)).judge(invite)).toBe("expired");
+  });
+
+  test("of its own ends with the wall clock as well: time off counts against it", async () => {
+    const { start } = machine();
+    const invite = issueAt(await start(WALL_MS));
+    expect((await start(WALL_MS + 2 * HOUR_MS)).judge(invite)).toBe("expired");
+    expect((await start(WALL_MS)).judge(invite)).toBe("valid");
+  });
+
+  test("of another member is not judged by a clock that went back or decades ahead", async () => {
+    const { clock, start } = machine();
+    const invite = issueAt(member(new ManualClock(WALL_MS)).enrolment);
+    expect((await start(WALL_MS)).judge(invite)).toBe("valid");
+    expect((await start(WALL_MS - 24 * HOUR_MS)).judge(invite)).toBe("unsure");
+    expect((await start(WALL_MS + 365 * 24 * HOUR_MS)).judge(invite)).toBe("unsure");
+    const running = await start(WALL_MS);
+    clock.wallOffsetMs = WALL_MS - 24 * HOUR_MS;
+    expect(running.judge(invite)).toBe("unsure");
+  });
+
+  test("that was dated by a clock ahead opens nothing for decades", () => {
+    const invite = issueAt(member(new ManualClock(WALL_MS + 40 * 365 * 24 * HOUR_MS)).enrolment);
+    expect(member(new ManualClock(WALL_MS)).enrolment.judge(invite)).toBe("unsure");
   });
 });
 

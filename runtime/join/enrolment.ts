@@ -23,9 +23,10 @@ import type { InviteVerdict } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import { planInviteAddresses, type AddressCandidate } from "./invite-addresses.ts";
 import type { RecordBook } from "../membership/records.ts";
-import { EXPIRY_SLACK_MS, isPlausible, Redemptions } from "./redemptions.ts";
+import type { NodeTime } from "../time/node-time.ts";
+import { EXPIRY_SLACK_MS, INVITE_TTL_MAX_MS, Redemptions } from "./redemptions.ts";
 import type { Peer } from "../peer/peer.ts";
-import type { Store } from "../store/types.ts";
+import type { Store, StoreOp } from "../store/types.ts";
 import {
   decodeEnrolRequest,
   decodeRedemptions,
@@ -44,9 +45,9 @@ const ENROL_TIMEOUT_MS = { fast: 15_000, medium: 60_000, slow: 300_000 } as cons
 /** Requests answered in one session: datagrams may have to be repeated. */
 const REQUESTS_MAX = 64;
 export const INVITE_TTL_MIN_MS = 60_000;
-export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
-/** Own invitations whose age is known by the monotonic clock, oldest forgotten first. */
+/** Own invitations whose age is known by running time, oldest forgotten first. */
 const ISSUED_MAX = 1_024;
+const ISSUED_PREFIX = "invite-issued/";
 
 export interface LiveSecret extends SecretLife {
   readonly secret: Uint8Array;
@@ -56,6 +57,7 @@ export interface EnrolmentDeps {
   readonly identity: Signer;
   readonly network: string;
   readonly clock: Clock;
+  readonly time: NodeTime;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -107,13 +109,26 @@ export class Enrolment {
     });
   }
 
-  load(): Promise<void> {
-    return this.#redemptions.load();
+  async load(): Promise<void> {
+    await this.#redemptions.load();
+    const { store, time } = this.#deps;
+    const issued = (await store.load("setting"))
+      .filter(({ key }) => key.startsWith(ISSUED_PREFIX))
+      .map(({ key, meta }) => ({ key, untilRunMs: Number(meta) }))
+      .sort((a, b) => a.untilRunMs - b.untilRunMs);
+    const gone: StoreOp[] = [];
+    for (const [index, { key, untilRunMs }] of issued.entries()) {
+      // One that is over is remembered for a while: a clock that is set back must not open it again.
+      const isKept = untilRunMs + INVITE_TTL_MAX_MS > time.runMs && issued.length - index <= ISSUED_MAX;
+      if (isKept) this.#issued.set(key.slice(ISSUED_PREFIX.length), untilRunMs);
+      else gone.push({ op: "delete", in: "setting", key });
+    }
+    if (gone.length > 0) await store.commit(gone).catch(() => {});
   }
 
   /** Throws GODWIT_REQUEST_INVALID when no member has an address to put into it. */
   issue(wish: { readonly ttlMs: number; readonly uses: number; readonly callsign?: string }): IssuedInvite {
-    const { identity, network, clock, random } = this.#deps;
+    const { identity, network, time, random } = this.#deps;
     const addresses = planInviteAddresses(this.#candidates(), TOKEN_ADDRESSES_MAX, random);
     if (addresses.length === 0)
       throw godwitError(
@@ -122,7 +137,7 @@ export class Enrolment {
       );
     const secret = this.#deps.secrets()[0]?.secret;
     const ttlMs = Math.min(Math.max(wish.ttlMs, INVITE_TTL_MIN_MS), INVITE_TTL_MAX_MS);
-    const wallMs = clock.wallMs();
+    const { wallMs } = time;
     const invite: Invite | undefined =
       secret === undefined
         ? undefined
@@ -131,7 +146,7 @@ export class Enrolment {
             expiresAtS: Math.min(Math.floor((wallMs + ttlMs) / 1_000), 2 ** 32 - 1),
             uses: Math.min(Math.max(wish.uses, 1), INVITE_USES_MAX),
           };
-    if (invite !== undefined) this.#remember(invite, clock.monotonicMs() + ttlMs);
+    if (invite !== undefined) this.#remember(invite, time.end(ttlMs).runMs);
     const token: Token = {
       network,
       inviter: identity.id,
@@ -146,18 +161,21 @@ export class Enrolment {
       token: formatToken(token),
       invite,
       addresses: addresses.map(({ endpoint }) => endpoint),
-      isOwnOnly: invite !== undefined && !isPlausible(wallMs),
+      isOwnOnly: invite !== undefined && !time.canJudge(),
     };
   }
 
-  /** Its own invitations a node judges by the time that has passed, all others by the wall clock with some slack. */
+  /** Its own invitations a node judges by both clocks, all others by the wall clock, with some slack, unless that is in doubt. */
   judge(invite: Invite): InviteVerdict {
-    const { clock } = this.#deps;
-    const ownUntilMs = this.#issued.get(inviteKey(invite));
-    if (ownUntilMs !== undefined) return clock.monotonicMs() <= ownUntilMs ? "valid" : "expired";
-    const wallMs = clock.wallMs();
-    if (!isPlausible(wallMs)) return "unsure";
-    return wallMs <= invite.expiresAtS * 1_000 + EXPIRY_SLACK_MS ? "valid" : "expired";
+    const { time } = this.#deps;
+    const wallMs = invite.expiresAtS * 1_000 + EXPIRY_SLACK_MS;
+    const ownRunMs = this.#issued.get(inviteKey(invite));
+    if (ownRunMs === undefined) {
+      // None is good for so long: the clock of who issued it was ahead.
+      const isBeyond = time.leftMs(wallMs) > INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
+      if (!time.canJudge() || isBeyond) return "unsure";
+    }
+    return time.isGrantOver({ wallMs, runMs: ownRunMs ?? Number.POSITIVE_INFINITY }) ? "expired" : "valid";
   }
 
   /** Takes a session under an invitation; it lives until the newcomer has what it came for. */
@@ -282,8 +300,19 @@ export class Enrolment {
       }));
   }
 
-  #remember(invite: Invite, untilMs: number): void {
-    this.#issued.set(inviteKey(invite), untilMs);
+  #remember(invite: Invite, untilRunMs: number): void {
+    const key = inviteKey(invite);
+    this.#issued.set(key, untilRunMs);
+    const row: StoreOp = {
+      op: "put",
+      in: "setting",
+      key: `${ISSUED_PREFIX}${key}`,
+      meta: String(Math.floor(untilRunMs)),
+    };
+    this.#deps.store.commit([row]).catch((error: unknown) => {
+      // After a restart it then ends by the wall clock alone, as for every other member.
+      this.#deps.log.warn("invitation not kept", { error: asGodwitError(error) });
+    });
   }
 
   #tell(redemptions: readonly Uint8Array[], except: NodeId): void {

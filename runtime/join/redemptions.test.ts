@@ -7,6 +7,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { Store, StoreOp, StoreRow } from "../store/types.ts";
 import { Redemptions, REDEMPTIONS_PER_NEIGHBOUR_MAX } from "./redemptions.ts";
+import { testTime } from "../time/testing.ts";
 
 const random = seededRandom(5);
 const [self, other, newcomer, thief] = Array.from({ length: 4 }, () => generateIdentity(random)) as [
@@ -38,12 +39,12 @@ function fakeStore() {
   return { store, rows, state };
 }
 
-function setup(clock = new ManualClock(WALL_MS), fake = fakeStore()) {
+function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = testTime(clock).time) {
   const conflicts: (readonly Redemption[])[] = [];
   const table = new Redemptions({
     identity: self,
     network: "telex",
-    clock,
+    time,
     log: silentLog,
     metrics: new Metrics(),
     store: fake.store,
@@ -135,5 +136,65 @@ describe("what neighbours tell", () => {
     }
     expect(taken).toBe(REDEMPTIONS_PER_NEIGHBOUR_MAX);
     expect(table.offer(told(newcomer), self.id)).toBe(true);
+  });
+});
+
+describe("a used invitation, on a machine whose clock is wrong", () => {
+  const DAY_MS = 24 * HOUR_MS;
+  /** Over restarts: the same rows, the running time goes on. */
+  function machine() {
+    const clock = new ManualClock(WALL_MS);
+    const fake = fakeStore();
+    let lived = testTime(clock);
+    const start = async (wallOffsetMs: number) => {
+      await lived.time.save(true);
+      clock.wallOffsetMs = wallOffsetMs;
+      lived = testTime(clock, lived.kept);
+      const { table } = setup(clock, fake, lived.time);
+      await table.load();
+      return table;
+    };
+    return { clock, fake, start };
+  }
+
+  test("stays used after one start decades ahead, in 1970, or a year behind", async () => {
+    for (const wrongMs of [WALL_MS + 40 * 365 * DAY_MS, 0, WALL_MS - 365 * DAY_MS]) {
+      const { clock, start } = machine();
+      await (await start(WALL_MS)).redeem(invite, newcomer.id);
+      const wrong = await start(wrongMs);
+      expect(wrong.isFree(invite, thief.id)).toBe(false);
+      await clock.advance(60_000);
+      expect(wrong.all.length).toBe(1);
+      expect((await start(WALL_MS)).isFree(invite, thief.id)).toBe(false);
+    }
+  });
+
+  test("is noted also when a neighbour tells of it while the clock is decades ahead", async () => {
+    const { start } = machine();
+    await start(WALL_MS);
+    expect((await start(WALL_MS + 40 * 365 * DAY_MS)).offer(told(newcomer), other.id)).toBe(true);
+    expect((await start(WALL_MS)).isFree(invite, thief.id)).toBe(false);
+  });
+
+  test("is forgotten when both clocks are past its end, over any number of restarts", async () => {
+    const { clock, fake, start } = machine();
+    await (await start(WALL_MS)).redeem(invite, newcomer.id);
+    for (let i = 0; i < 4; i++) {
+      expect((await start(WALL_MS)).all.length).toBe(1);
+      await clock.advance(HOUR_MS / 4 + 60_000);
+    }
+    expect((await start(WALL_MS)).all).toEqual([]);
+    expect([...fake.rows.keys()]).toEqual([]);
+  });
+
+  test("of an earlier release is kept for a month of running time at most", async () => {
+    const { clock, fake, start } = machine();
+    await (await start(WALL_MS)).redeem(invite, newcomer.id);
+    for (const [key, meta] of fake.rows) fake.rows.set(key, meta.split(" ")[0]!);
+    expect((await start(WALL_MS + 365 * DAY_MS)).isFree(invite, thief.id)).toBe(false);
+    await clock.advance(29 * DAY_MS);
+    expect((await start(WALL_MS)).all.length).toBe(1);
+    await clock.advance(2 * DAY_MS);
+    expect((await start(WALL_MS)).all).toEqual([]);
   });
 });

@@ -2,7 +2,7 @@
  * Which invitations were used, by whom. Kept durably until they expire, told to every member, so that a token that was
  * stolen opens the door once. Owns the table and its bounds; join/enrolment.ts lets newcomers in. docs/protocol/join.md.
  */
-import type { Clock, Log } from "@godwit/sdk";
+import type { Log } from "@godwit/sdk";
 import {
   decodeRedemption,
   inviteKey,
@@ -11,10 +11,10 @@ import {
   type Redemption,
 } from "../identity/invite.ts";
 import type { Signer, Verify } from "../identity/record.ts";
-import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Store, StoreOp } from "../store/types.ts";
+import type { NodeTime } from "../time/node-time.ts";
 
 /** All of them; a full table lets nobody in, because it could not remember whom. */
 export const REDEMPTIONS_MAX = 1_024;
@@ -22,13 +22,15 @@ export const REDEMPTIONS_MAX = 1_024;
 export const REDEMPTIONS_PER_NEIGHBOUR_MAX = 512;
 /** Clocks of members may differ by this much. */
 export const EXPIRY_SLACK_MS = 120_000;
-/** By a clock that cannot be right, a redemption is kept this long after it came. */
-const KEPT_WITHOUT_CLOCK_MS = 30 * 24 * 3_600_000;
+export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
+/** No use of an invitation need be remembered for longer, whatever the clocks said. */
+const KEPT_MAX_MS = INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
 const KEY_PREFIX = "redemption/";
 
 interface Held extends Redemption {
   readonly bytes: Uint8Array;
-  readonly heldSinceMs: number;
+  /** Running time until which it is kept at least. */
+  readonly untilRunMs: number;
   readonly from: NodeId | undefined;
   /** Durable; before that it counts, and is not told to anybody. */
   isDurable: boolean;
@@ -37,7 +39,7 @@ interface Held extends Redemption {
 export interface RedemptionsDeps {
   readonly identity: Signer;
   readonly network: string;
-  readonly clock: Clock;
+  readonly time: NodeTime;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly store: Store;
@@ -45,8 +47,6 @@ export interface RedemptionsDeps {
   /** More nodes joined by an invitation than it allowed: it was used on both sides of a partition. */
   onConflict(invite: Invite, redeemers: readonly Redemption[]): void;
 }
-
-export const isPlausible = (wallMs: number): boolean => wallMs >= PLAUSIBLE_WALL_MS;
 
 export class Redemptions {
   readonly #deps: RedemptionsDeps;
@@ -63,13 +63,25 @@ export class Redemptions {
   }
 
   async load(): Promise<void> {
-    for (const { key, meta } of await this.#deps.store.load("setting")) {
+    const { store, time } = this.#deps;
+    for (const { key, meta } of await store.load("setting")) {
       if (!key.startsWith(KEY_PREFIX)) continue;
-      const bytes = new Uint8Array(Buffer.from(meta, "base64"));
+      const [base64, until] = meta.split(" ");
+      const bytes = new Uint8Array(Buffer.from(base64 ?? "", "base64"));
       const redemption = this.#decode(bytes);
-      if (redemption !== undefined && !this.#isOver(redemption))
-        this.#insert(redemption, bytes, undefined, true);
-      else void this.#deps.store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
+      // A row of an earlier release says nothing of running time, and the clock of this start may be wrong.
+      const untilRunMs = until === undefined ? Number.NaN : Number(until);
+      if (redemption !== undefined) {
+        const mostMs = time.runMs + KEPT_MAX_MS;
+        const held = this.#insert(
+          redemption,
+          bytes,
+          undefined,
+          true,
+          Number.isFinite(untilRunMs) ? Math.min(untilRunMs, mostMs) : mostMs,
+        );
+        if (until === undefined) await store.commit([putOf(held)]).catch(() => {});
+      } else await store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
     }
   }
 
@@ -96,8 +108,8 @@ export class Redemptions {
     if (this.#held.get(inviteKey(invite))?.has(redeemer) === true) return undefined;
     this.#purge();
     if (this.#count >= REDEMPTIONS_MAX) return "full";
-    const { identity, network, clock } = this.#deps;
-    const atMs = Math.floor(clock.wallMs());
+    const { identity, network, time } = this.#deps;
+    const atMs = Math.floor(time.wallMs);
     const bytes = signRedemption(identity, { invite, redeemer, atMs }, network);
     const held = this.#insert({ invite, redeemer, acceptor: identity.id, atMs }, bytes, undefined, false);
     try {
@@ -118,7 +130,9 @@ export class Redemptions {
     const { network, verify } = this.#deps;
     const redemption = decodeRedemption(bytes, network, () => true);
     if (this.#held.get(inviteKey(redemption.invite))?.has(redemption.redeemer) === true) return false;
-    if (this.#isOver(redemption)) return this.#drop("expired");
+    // Those who still keep it say it again and again: a clock that is not in doubt has to do.
+    if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0)
+      return this.#drop("expired");
     this.#purge();
     if (this.#count >= REDEMPTIONS_MAX) return this.#drop("full");
     if ((this.#perNeighbour.get(from) ?? 0) >= REDEMPTIONS_PER_NEIGHBOUR_MAX) return this.#drop("quota");
@@ -143,14 +157,14 @@ export class Redemptions {
     }
   }
 
-  #insert(redemption: Redemption, bytes: Uint8Array, from: NodeId | undefined, isDurable: boolean): Held {
-    const held: Held = {
-      ...redemption,
-      bytes,
-      from,
-      isDurable,
-      heldSinceMs: this.#deps.clock.monotonicMs(),
-    };
+  #insert(
+    redemption: Redemption,
+    bytes: Uint8Array,
+    from: NodeId | undefined,
+    isDurable: boolean,
+    untilRunMs: number = this.#untilRunMs(redemption),
+  ): Held {
+    const held: Held = { ...redemption, bytes, from, isDurable, untilRunMs };
     const key = inviteKey(redemption.invite);
     const used = this.#held.get(key) ?? new Map<NodeId, Held>();
     used.set(redemption.redeemer, held);
@@ -172,19 +186,18 @@ export class Redemptions {
     else this.#perNeighbour.set(held.from, left);
   }
 
-  #isOver({ invite }: Redemption, heldSinceMs?: number): boolean {
-    const { clock } = this.#deps;
-    const wallMs = clock.wallMs();
-    if (isPlausible(wallMs) && isPlausible(invite.expiresAtS * 1_000))
-      return wallMs > invite.expiresAtS * 1_000 + 2 * EXPIRY_SLACK_MS;
-    return heldSinceMs !== undefined && clock.monotonicMs() - heldSinceMs > KEPT_WITHOUT_CLOCK_MS;
+  #untilRunMs({ invite }: Redemption): number {
+    const { time } = this.#deps;
+    const leftMs = time.canJudge() ? time.leftMs(keptUntilMs(invite)) : KEPT_MAX_MS;
+    return time.runMs + Math.min(Math.max(leftMs, 0), KEPT_MAX_MS);
   }
 
   #purge(): void {
     const ops: StoreOp[] = [];
     for (const used of this.#held.values())
       for (const held of used.values()) {
-        if (!this.#isOver(held, held.heldSinceMs)) continue;
+        const end = { wallMs: keptUntilMs(held.invite), runMs: held.untilRunMs };
+        if (!this.#deps.time.isPromiseOver(end)) continue;
         this.#remove(held);
         ops.push({ op: "delete", in: "setting", key: keyOf(held) });
       }
@@ -192,10 +205,11 @@ export class Redemptions {
   }
 }
 
+const keptUntilMs = ({ expiresAtS }: Invite): number => expiresAtS * 1_000 + 2 * EXPIRY_SLACK_MS;
 const keyOf = ({ invite, redeemer }: Redemption): string => `${KEY_PREFIX}${inviteKey(invite)}/${redeemer}`;
 const putOf = (held: Held): StoreOp => ({
   op: "put",
   in: "setting",
   key: keyOf(held),
-  meta: Buffer.from(held.bytes).toString("base64"),
+  meta: `${Buffer.from(held.bytes).toString("base64")} ${Math.ceil(held.untilRunMs)}`,
 });

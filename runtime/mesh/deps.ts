@@ -11,6 +11,7 @@ import type { TrustLevel } from "../trust/book.ts";
 import type { TrustRule } from "../trust/rules.ts";
 import type { CustodyLimits, Sealer } from "../custody/context.ts";
 import type { Store } from "../store/types.ts";
+import type { NodeTime } from "../time/node-time.ts";
 import type { MeshEvents } from "./events.ts";
 
 export interface MeshIdentity {
@@ -34,6 +35,8 @@ export interface MeshDeps {
   readonly callsign: string | undefined;
   readonly location: string | undefined;
   readonly clock: Clock;
+  /** What ends, and when. The mesh looks after it; whoever opened the store opened it. */
+  readonly time: NodeTime;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -7,6 +7,7 @@ import type { Life } from "../membership/other-lives.ts";
 import type { MemberRow, MemberState } from "../membership/members.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { TrustGrant } from "../trust/book.ts";
+import type { ClockView } from "../time/node-time.ts";
 import type { DistrustEvents } from "../trust/quarantine.ts";
 
 export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
@@ -27,6 +28,8 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   revoked: NodeRecord;
   /** What is concluded about a node changed; `previous` is undefined for a new one. */
   memberChanged: { readonly row: MemberRow; readonly previous: MemberState | undefined };
+  /** The wall clock of this node is worth more or less than before. */
+  clockChanged: ClockView;
   /** Gone for a day, or given up for another: it is among the members no more. */
   memberForgotten: NodeId;
 }

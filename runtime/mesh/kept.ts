@@ -27,9 +27,9 @@ export interface KeptChanges {
 
 /** Raises the boot epoch durably. Rejects with GODWIT_STORE_FAILED. */
 export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Kept> {
-  const { store, clock, log, random, network, verify, events, identity } = deps;
+  const { store, time, log, random, network, verify, events, identity } = deps;
   const boot = await openBootState(store, random);
-  const book = new PeerBook({ store, configured: deps.trust, clock, log });
+  const book = new PeerBook({ store, configured: deps.trust, time, log });
   await book.load();
   const authority =
     deps.authority === undefined ? {} : { authority: { id: deps.authority, network, verify } };

@@ -26,6 +26,7 @@ import type { MeshDeps } from "./deps.ts";
 import type { MeshEvents } from "./events.ts";
 import type { MakePart, MeshPart, PartContext } from "./part.ts";
 import { Mesh } from "./mesh.ts";
+import { testTime } from "../time/testing.ts";
 
 /** Of no part, and for tests alone. */
 const TEST_FRAME = 0xf0;
@@ -44,7 +45,7 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
     delivered: true,
   },
   ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
-  ...{ peerRestored: true, joined: true, inviteConflict: true },
+  ...{ clockChanged: true, peerRestored: true, joined: true, inviteConflict: true },
 };
 
 /** Everything that a mesh is given, over fakes that the rooms below ship. `events` are what the node around it hears. */
@@ -59,7 +60,16 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
   });
   for (const kind of Object.keys(heardKinds) as (keyof MeshEvents)[]) events.on(kind, () => heard.push(kind));
   const deps = {
-    ...{ identity, network: "test", clock, random, log: silentLog, metrics, store },
+    ...{
+      identity,
+      network: "test",
+      clock,
+      time: testTime(clock).time,
+      random,
+      log: silentLog,
+      metrics,
+      store,
+    },
     liveSecrets: () => [],
     callsign: undefined,
     location: undefined,
@@ -109,6 +119,7 @@ function neighbour(
   far: Identity,
   linkClass: "fast" | "slow" = "fast",
   frameBytesMax = 61_440,
+  wallMs?: number,
 ): FakeSession {
   const [session] = sessionPair(clock, self, far.id);
   session.isCarrying = false;
@@ -117,7 +128,7 @@ function neighbour(
   mesh.adopt(session);
   session.frameBytesMax = frameBytesMax;
   const life = { bootId: new Uint8Array(8).fill(1), storeEpoch: new Uint8Array(8).fill(1) };
-  session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0) }));
+  session.receive(encodeHello({ versionMin: 1, versionMax: 1, ...life, record: new Uint8Array(0), wallMs }));
   return session;
 }
 
@@ -626,6 +637,71 @@ describe("another life of this node", () => {
     link();
     await clock.advance(10);
     expect([mesh.otherLives.life, mesh.peers.count]).toEqual(["returning", 1]);
+    await settled(clock, mesh.stop());
+  });
+});
+
+describe("the wall clock of a mesh", () => {
+  const RIGHT_MS = 1_800_000_000_000;
+
+  test("is looked at every minute, running time is kept, and a doubt is an event", async () => {
+    const clock = new ManualClock(RIGHT_MS);
+    const lived = testTime(clock);
+    const { deps, heard } = await depsFor(clock, 1, { time: lived.time });
+    const mesh = await settled(clock, Mesh.open(deps));
+    mesh.start();
+    await clock.advance(125_000);
+    expect(lived.kept?.runMs).toBeGreaterThanOrEqual(60_000);
+    clock.wallOffsetMs = RIGHT_MS + 365 * 24 * 3_600_000;
+    await clock.advance(60_000);
+    expect([lived.time.view.state, heard]).toEqual(["doubted", ["clockChanged"]]);
+    await settled(clock, mesh.stop());
+  });
+
+  test("is confirmed by one neighbour that the operator trusts, or two of long standing in a closed mesh", async () => {
+    const secret = {
+      secret: new Uint8Array(32),
+      generation: 0,
+      retiresInMs: undefined,
+      signature: undefined,
+    };
+    for (const { isTrusted, isClosed, isConfirmed } of [
+      { isTrusted: true, isClosed: false, isConfirmed: true },
+      { isTrusted: false, isClosed: true, isConfirmed: true },
+      { isTrusted: false, isClosed: false, isConfirmed: false },
+    ]) {
+      const clock = new ManualClock(RIGHT_MS);
+      const { deps, identity, random } = await depsFor(clock, 1, {
+        liveSecrets: () => (isClosed ? [secret] : []),
+      });
+      const mesh = await settled(clock, Mesh.open(deps));
+      const far = [generateIdentity(random), generateIdentity(random)];
+      for (const one of far.slice(isTrusted ? 1 : 0))
+        neighbour(clock, mesh, identity.id, one, "fast", 61_440, RIGHT_MS);
+      expect(deps.time.isConfirmed).toBe(false);
+      if (isTrusted)
+        await settled(clock, mesh.setTrust(far[1]!.id, { level: "trusted", reason: "mine", by: "operator" }));
+      else for (const { id } of far) mesh.book.addHistory(id, { linkedMs: 600_000 });
+      deps.time.check();
+      expect(deps.time.isConfirmed).toBe(isConfirmed);
+      await settled(clock, mesh.stop());
+    }
+  });
+
+  test("is not confirmed by a neighbour that the peer manager promoted, nor by one that is gone", async () => {
+    const clock = new ManualClock(RIGHT_MS);
+    const { deps, identity, random } = await depsFor(clock);
+    const mesh = await settled(clock, Mesh.open(deps));
+    const far = generateIdentity(random);
+    const session = neighbour(clock, mesh, identity.id, far, "fast", 61_440, RIGHT_MS);
+    const trust = (by: "operator" | "manager") =>
+      settled(clock, mesh.setTrust(far.id, { level: "trusted", reason: "good", by }));
+    await trust("manager");
+    expect(deps.time.isConfirmed).toBe(false);
+    session.close();
+    await clock.advance(10);
+    await trust("operator");
+    expect(deps.time.isConfirmed).toBe(false);
     await settled(clock, mesh.stop());
   });
 });

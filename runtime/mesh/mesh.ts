@@ -30,6 +30,7 @@ import { revocationsPart } from "./parts/revocations.ts";
 import { routerPart } from "./parts/router.ts";
 import { standingPart } from "./parts/standing.ts";
 import { streamsPart } from "./parts/streams.ts";
+import { wallClockPart } from "./parts/wall-clock.ts";
 import type { MeshParts } from "./seen.ts";
 
 export class Mesh extends PartList implements MeshParts {
@@ -55,6 +56,8 @@ export class Mesh extends PartList implements MeshParts {
   readonly custody = this.part("custody", custodyPart);
   /** Behind mail, so that its notes are written behind mail's; notes who is linked before the links go. */
   readonly standing = this.part("standing", standingPart);
+  /** Behind custody, which hears from it how old mail is, and standing, which says who has a say. */
+  readonly wallClock = this.part("wall-clock", wallClockPart);
   readonly streams = this.part("streams", streamsPart);
   /** Behind custody, whose mail it watches and whose test bundles it sends. */
   readonly quarantine = this.part("quarantine", quarantinePart);

@@ -15,6 +15,7 @@ import type { Router } from "../route/router.ts";
 import type { PeerBook, TrustGrant } from "../trust/book.ts";
 import type { PeerManager } from "../trust/manager.ts";
 import type { Quarantine } from "../trust/quarantine.ts";
+import type { NeighbourClocks } from "../time/neighbour-clocks.ts";
 
 export interface MeshParts {
   readonly bootId: Uint8Array;
@@ -28,6 +29,7 @@ export interface MeshParts {
   readonly packets: Packets;
   readonly ownRecord: OwnRecord;
   readonly custody: Custody;
+  readonly wallClock: NeighbourClocks;
   readonly quarantine: Quarantine;
   readonly dialer: Dialer;
   readonly hints: Hints;

@@ -13,6 +13,9 @@ import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { watchStore } from "../store/watched.ts";
+import { openNodeTime } from "../time/kept.ts";
+import type { NodeTime } from "../time/node-time.ts";
+import { machineTimeSource } from "../time/source.ts";
 
 export interface GroundDeps {
   readonly config: Config;
@@ -27,6 +30,7 @@ export interface Ground extends GroundDeps {
   /** The identity was made by this start. */
   readonly isNew: boolean;
   readonly store: ReturnType<typeof watchStore>;
+  readonly time: NodeTime;
   readonly secrets: NetworkSecrets;
 }
 
@@ -39,6 +43,10 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
   const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
   scope.own(() => store.close());
+  const isTrusted = config.node.clock === "trusted";
+  const vouched = isTrusted ? () => clock.wallMs() : machineTimeSource(() => clock.wallMs());
+  const time = await openNodeTime({ store, clock, log, vouched });
+  scope.own(() => time.save(true));
   const secrets = new NetworkSecrets({
     stateDir,
     network,
@@ -47,10 +55,11 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
     policy: config.network.rotate,
     overlapMs: config.network.secretOverlapMs,
     clock,
+    time,
     log,
     verify: verifySignature,
   });
-  return { ...deps, metrics, identity, isNew: created, store, secrets };
+  return { ...deps, metrics, identity, isNew: created, store, time, secrets };
 }
 
 async function makeStateDir(path: string): Promise<void> {

@@ -21,7 +21,7 @@ export async function openMesh(
   knot: Knot,
   scope: Scope,
 ): Promise<Mesh> {
-  const { config, identity, store, secrets, clock, random, log, metrics } = ground;
+  const { config, identity, store, time, secrets, clock, random, log, metrics } = ground;
   const { network, callsign, location } = config.node;
   return await Mesh.open({
     identity,
@@ -31,6 +31,7 @@ export async function openMesh(
     callsign,
     location,
     clock,
+    time,
     random,
     log,
     metrics,

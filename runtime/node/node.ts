@@ -114,11 +114,11 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
 }
 
 /** What the view shows of the ground. */
-function seenOf({ config, identity, clock, metrics, store }: Ground, mesh: Mesh, knot: Knot) {
+function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh: Mesh, knot: Knot) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
-    ...{ self: identity.id, clock, metrics, network, callsign, location },
+    ...{ self: identity.id, clock, time, metrics, network, callsign, location },
     troubles: () => [
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),

@@ -40,6 +40,7 @@ class Node {
   scope = new Scope("peers");
   throwsOnUp = false;
   isStandingDown = false;
+  toldMs: number | undefined;
   readonly #clock: ManualClock;
 
   constructor(clock: ManualClock, n: number, boot = n) {
@@ -62,6 +63,7 @@ class Node {
       helloEpoch: () => new Uint8Array(8).fill(1),
       isStandingDown: () => this.isStandingDown,
       ownRecord: () => new Uint8Array(3),
+      toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
       isWelcome: (node) => this.welcome.has(node),
       events: {
@@ -79,6 +81,7 @@ class Node {
         },
         double: () => this.log.push("double"),
         record: () => this.log.push("record"),
+        clock: (node, wallMs) => this.log.push(`clock of ${node === id(1) ? 1 : 2}: ${wallMs}`),
         writable: () => this.log.push("writable"),
       },
     });
@@ -157,6 +160,20 @@ describe("hello", () => {
 });
 
 describe("refusals", () => {
+  test("tells the time where it is known, and later ones tell it once more, over one link each", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    b.toldMs = 1_800_000_000_000.5;
+    dial(clock, a, b);
+    await clock.advance(10);
+    expect(a.log).toEqual(["record", "clock of 2: 1800000000000", "up 02", "link up"]);
+    expect(b.log).toEqual(["record", "up 01", "link up"]);
+    a.toldMs = 1_800_000_000_007;
+    a.peers.sayHelloAgain();
+    await clock.advance(10);
+    expect(b.log.slice(3)).toEqual(["record", "clock of 1: 1800000000007"]);
+  });
+
   test("blocked: goodbye 3, no link, also when it was blocked between dial and hello", async () => {
     const clock = new ManualClock();
     const [a, b] = [new Node(clock, 1), new Node(clock, 2)];

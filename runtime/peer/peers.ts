@@ -58,6 +58,8 @@ export interface PeerEvents {
   frame(peer: Peer, type: number, bytes: Uint8Array): void;
   /** A neighbour runs on two machines at once. */
   double?(id: NodeId): void;
+  /** What its clock says, with a hello; only from who has it confirmed. */
+  clock?(id: NodeId, wallMs: number): void;
   /** A record came with a hello; not verified. */
   record(id: NodeId, bytes: Uint8Array): void;
   /** A link drained and its lanes are empty again. */
@@ -78,6 +80,8 @@ export interface PeersDeps {
   /** No link comes up: the other machine with this identity goes on. */
   isStandingDown(): boolean;
   ownRecord(): Uint8Array;
+  /** The wall clock as neighbours are told it; undefined: not at all. */
+  toldMs?(): number | undefined;
   isBlocked(id: NodeId): boolean;
   /** Trusted, or a neighbour for long: it may have one of the places that are kept. */
   isWelcome(id: NodeId): boolean;
@@ -202,25 +206,39 @@ export class Peers {
 
   /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
   #sayHello(session: Session): () => void {
-    const { clock, random, bootId } = this.#deps;
+    const { clock, random } = this.#deps;
     const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
     const say = () => {
-      session.send(
-        encodeHello({
-          versionMin: PROTOCOL_VERSION_MIN,
-          versionMax: PROTOCOL_VERSION_MAX,
-          bootId,
-          storeEpoch: this.#deps.helloEpoch(),
-          record: this.#deps.ownRecord(),
-        }),
-      );
+      session.send(this.#hello());
       session.flush();
       if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
     };
     say();
     return () => timer?.cancel();
+  }
+
+  /** All neighbours hear what this node says of itself once more, over one link each. */
+  sayHelloAgain(): void {
+    for (const { links } of this.#peers.values()) links[0]?.session.send(this.#hello());
+  }
+
+  #hello(): Uint8Array {
+    const { bootId, ownRecord, toldMs } = this.#deps;
+    return encodeHello({
+      versionMin: PROTOCOL_VERSION_MIN,
+      versionMax: PROTOCOL_VERSION_MAX,
+      bootId,
+      storeEpoch: this.#deps.helloEpoch(),
+      record: ownRecord(),
+      wallMs: toldMs?.(),
+    });
+  }
+
+  #hearHello(id: NodeId, { record, wallMs }: Hello): void {
+    this.#deps.events.record(id, record);
+    if (wallMs !== undefined) this.#deps.events.clock?.(id, wallMs);
   }
 
   /** Ends all links to a node, politely. */
@@ -303,7 +321,7 @@ export class Peers {
     this.#peers.set(id, peer);
     peer.addLink(link);
     this.#resolveDuplicates(peer, link);
-    this.#deps.events.record(id, link.hello.record);
+    this.#hearHello(id, link.hello);
     if (isNew) this.#deps.events.up(peer, link.hello);
     this.#deps.events.linkUp(peer, link);
     this.#deps.log.info("link up", {
@@ -354,7 +372,7 @@ export class Peers {
         case FrameType.goodbye:
           return this.#onGoodbye(peer, link, decodeGoodbye(bytes));
         case FrameType.hello:
-          return this.#deps.events.record(peer.id, decodeHello(bytes).record);
+          return this.#hearHello(peer.id, decodeHello(bytes));
         default:
           return this.#deps.events.frame(peer, type, bytes);
       }

@@ -1,10 +1,11 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { BOOK_MAX, PeerBook, type TrustLevel } from "./book.ts";
+import { testTime } from "../time/testing.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32);
@@ -17,7 +18,8 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const disk = new SimDisk();
   const open = () => openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
   let store = await open();
-  const book = new PeerBook({ store, configured, clock, log: silentLog });
+  const lived = testTime(clock);
+  const book = new PeerBook({ store, configured, time: lived.time, log: silentLog });
   const settle = async (promise: Promise<unknown>) => {
     await clock.advance(2);
     await promise;
@@ -25,7 +27,9 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const reopen = async () => {
     await settle(store.close());
     store = await open();
-    const next = new PeerBook({ store, configured, clock, log: silentLog });
+    await lived.time.save(true);
+    const { time } = testTime(clock, lived.kept);
+    const next = new PeerBook({ store, configured, time, log: silentLog });
     await settle(next.load());
     return next;
   };
@@ -126,4 +130,48 @@ test("what a node was worth survives a restart with its next note", async () => 
   await settle(Promise.resolve());
   expect(next.standing(id(1)).history).toMatchObject({ linkedMs: 1_000, knownMs: 2_000, deliveries: 3 });
   expect(next.standing(id(2)).history.deliveries).toBe(0);
+});
+
+describe("an end, on a machine whose clock is wrong", () => {
+  const DAY_MS = 24 * 3_600_000;
+  const RIGHT_MS = 1_800_000_000_000;
+  const decided = async (level: TrustLevel) => {
+    const world = await setup();
+    world.clock.wallOffsetMs = RIGHT_MS;
+    await world.settle(
+      world.book.setTrust(id(1), { level, reason: "for a day", by: "operator", forMs: DAY_MS }),
+    );
+    return world;
+  };
+
+  test("trust for a time ends in time although the clock was set back or stands still, over a restart too", async () => {
+    const { clock, reopen } = await decided("trusted");
+    clock.wallOffsetMs = RIGHT_MS - 365 * DAY_MS;
+    await clock.advance(DAY_MS / 2);
+    const again = await reopen();
+    expect(again.trustOf(id(1))).toBe("trusted");
+    await clock.advance(DAY_MS / 2);
+    expect(again.trustOf(id(1))).toBe("unknown");
+  });
+
+  test("trust for a time is not given by a clock that is ahead, and is there again under the right one", async () => {
+    const { clock, reopen } = await decided("trusted");
+    clock.wallOffsetMs = RIGHT_MS + 2 * DAY_MS;
+    const ahead = await reopen();
+    expect(ahead.trustOf(id(1))).toBe("unknown");
+    clock.wallOffsetMs = RIGHT_MS;
+    expect((await reopen()).trustOf(id(1))).toBe("trusted");
+  });
+
+  test("a block outlasts a clock decades ahead, and ends when running time has covered it as well", async () => {
+    const { clock, reopen } = await decided("blocked");
+    clock.wallOffsetMs = RIGHT_MS + 40 * 365 * DAY_MS;
+    const ahead = await reopen();
+    expect(ahead.isBlocked(id(1))).toBe(true);
+    expect(ahead.standing(id(1)).untilMs! - clock.wallMs()).toBeWithin(DAY_MS - 100, DAY_MS + 1);
+    await clock.advance(DAY_MS);
+    expect(ahead.isBlocked(id(1))).toBe(false);
+    clock.wallOffsetMs = RIGHT_MS - 10 * DAY_MS;
+    expect(ahead.isBlocked(id(1))).toBe(true);
+  });
 });

@@ -6,8 +6,9 @@
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
 import { parseMeta } from "../kernel/json.ts";
-import type { Clock, Log } from "@godwit/sdk";
+import type { Log } from "@godwit/sdk";
 import type { Store, StoreOp } from "../store/types.ts";
+import type { NodeTime } from "../time/node-time.ts";
 import { addHistory, noHistory, type PeerHistory, type TrustStanding } from "./history.ts";
 
 /** docs/architecture.md "Trust". */
@@ -20,7 +21,7 @@ export interface TrustGrant {
   readonly level: TrustLevel;
   readonly reason: string;
   readonly by: "operator" | "manager";
-  /** Until this long from now, by the wall clock; undefined: for good. */
+  /** Until this long from now: trust by the earlier, a block by the later of wall clock and running time; undefined: for good. */
   readonly forMs?: number;
 }
 
@@ -36,7 +37,10 @@ interface BookEntry {
   readonly trustReason: string | null;
   /** Null with a trust of its own: written by a release that knew only the operator. */
   readonly trustBy: "operator" | "manager" | null;
+  /** Wall clock. */
   readonly trustUntilMs: number | null;
+  /** Running time; null in rows of a release that counted none, which the wall clock alone ends. */
+  readonly trustUntilRunMs: number | null;
   readonly endpoints: readonly string[];
   /** Wall clock, ms since 1970; 0 when never met. */
   readonly lastSeenMs: number;
@@ -48,6 +52,7 @@ const blank: BookEntry = {
   trustReason: null,
   trustBy: null,
   trustUntilMs: null,
+  trustUntilRunMs: null,
   endpoints: [],
   lastSeenMs: 0,
   history: noHistory,
@@ -57,7 +62,7 @@ export interface BookDeps {
   readonly store: Store;
   /** Wins over whatever was set at run time. */
   readonly configured: ReadonlyMap<NodeId, TrustLevel>;
-  readonly clock: Clock;
+  readonly time: NodeTime;
   readonly log: Log;
 }
 
@@ -101,7 +106,10 @@ export class PeerBook {
     if (ruled !== undefined && (trust === null || trustBy === "manager"))
       return { ...none, level: ruled.level, by: "rule", reason: ruled.reason };
     if (trust !== null) {
-      const untilMs = trustUntilMs ?? undefined;
+      const end =
+        trustUntilMs === null ? undefined : { wallMs: trustUntilMs, runMs: entry.trustUntilRunMs ?? 0 };
+      const untilMs =
+        end !== undefined && trust === "blocked" ? this.#deps.time.promiseEndsAtMs(end) : end?.wallMs;
       return { level: trust, by: trustBy ?? "operator", reason: trustReason ?? undefined, untilMs, history };
     }
     return { ...none, level: entry.lastSeenMs > 0 ? "member" : "unknown", by: "default" };
@@ -127,8 +135,9 @@ export class PeerBook {
 
   /** Resolves when durable. */
   setTrust(id: NodeId, { level, reason, by, forMs }: TrustGrant): Promise<void> {
-    const trustUntilMs = forMs === undefined ? null : this.#deps.clock.wallMs() + forMs;
-    const decided = { trust: level, trustReason: reason, trustBy: by, trustUntilMs };
+    const end = forMs === undefined ? undefined : this.#deps.time.end(forMs);
+    const until = { trustUntilMs: end?.wallMs ?? null, trustUntilRunMs: end?.runMs ?? null };
+    const decided = { trust: level, trustReason: reason, trustBy: by, ...until };
     return this.#put(id, { ...(this.#entries.get(id) ?? blank), ...decided });
   }
 
@@ -157,8 +166,14 @@ export class PeerBook {
   }
 
   /** Null when nothing was decided, or its time is over. */
-  #inForce({ trust, trustUntilMs }: BookEntry): TrustLevel | null {
-    return trustUntilMs !== null && this.#deps.clock.wallMs() >= trustUntilMs ? null : trust;
+  #inForce({ trust, trustUntilMs, trustUntilRunMs }: BookEntry): TrustLevel | null {
+    if (trustUntilMs === null) return trust;
+    const { time } = this.#deps;
+    const isOver =
+      trust === "blocked"
+        ? time.isPromiseOver({ wallMs: trustUntilMs, runMs: trustUntilRunMs ?? 0 })
+        : time.isGrantOver({ wallMs: trustUntilMs, runMs: trustUntilRunMs ?? Number.POSITIVE_INFINITY });
+    return isOver ? null : trust;
   }
 
   #put(id: NodeId, entry: BookEntry): Promise<void> {

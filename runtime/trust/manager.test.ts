@@ -10,6 +10,7 @@ import { PeerBook, type TrustGrant } from "./book.ts";
 import { PeerManager, type PeerManagerDeps } from "./manager.ts";
 import type { Peer } from "../peer/peer.ts";
 import { TrustRules, type TrustRule } from "./rules.ts";
+import { testTime } from "../time/testing.ts";
 
 const HOUR_MS = 3_600_000;
 const random = seededRandom(3);
@@ -19,7 +20,7 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
   const clock = new ManualClock();
   const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
-  const book = new PeerBook({ store, configured: new Map(), clock, log: silentLog });
+  const book = new PeerBook({ store, configured: new Map(), time: testTime(clock).time, log: silentLog });
   const peers = new Map<NodeId, Peer>();
   const grants: (TrustGrant & { id: NodeId })[] = [];
   const hints = new Map<string, string | undefined>();

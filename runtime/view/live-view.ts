@@ -44,6 +44,7 @@ import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
 import type { Clock, OutgoingMessage } from "@godwit/sdk";
 import type { Metrics } from "../kernel/metrics.ts";
+import type { NodeTime } from "../time/node-time.ts";
 import type { HubEvents, NodeEvents } from "./node-events.ts";
 
 export interface ViewDeps {
@@ -52,6 +53,7 @@ export interface ViewDeps {
   readonly host: PluginHost;
   readonly hub: Teller<HubEvents>;
   readonly clock: Clock;
+  readonly time: NodeTime;
   readonly metrics: Metrics;
   readonly version: string;
   readonly network: string;
@@ -83,6 +85,12 @@ export class LiveView implements NodeView {
       status: plugin.health.state === "running" ? "ok" : plugin.health.state === "down" ? "down" : "degraded",
       reason: stateWords(plugin),
     }));
+    const { state, reason: clockReason } = this.#deps.time.view;
+    checks.push({
+      name: "clock",
+      status: state === "doubted" ? "degraded" : "ok",
+      reason: `${state}: ${clockReason}`,
+    });
     for (const { name, reason } of this.#deps.troubles()) checks.push({ name, status: "degraded", reason });
     const transports = checks.filter(({ name }) => name.startsWith("transport."));
     const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
@@ -108,6 +116,7 @@ export class LiveView implements NodeView {
       authority,
       secret_epochs: epochs.map(({ epoch, state, links }) => ({ epoch, state, links })),
       revocations: mesh.records.revocations.size,
+      clock: this.#deps.time.view,
       transports: host.running
         .filter(({ instance }) => instance.namespace === "transport")
         .map(({ instance, health, endpoints }) => ({

@@ -58,6 +58,7 @@ const translations: Translations = {
   memberChanged: ["member", ({ row, previous }) => says(row.state, memberEvent(row, previous))],
   identityDoubled: ["peer", ({ id, state }) => says("double", { id, state })],
   storeBehind: ["peer", (id) => says("behind", { id })],
+  clockChanged: ["clock", ({ state, reason }) => says(state, { reason })],
   nameConflict: ["name", ({ name, holder, claimant }) => says("conflict", { name, holder, claimant })],
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],
   delivered: ["message", ({ entry: { id, from, to, size } }) => says("received", { id, from, to, size })],

@@ -77,6 +77,12 @@ interface Case {
 }
 const cases: Readonly<Record<string, Case>> = {
   hello: { encoded: () => peer.encodeHello(hello), decode: peer.decodeHello, value: hello, skipsTail: true },
+  helloWithTime: {
+    encoded: () => peer.encodeHello({ ...hello, wallMs: 1_767_225_600_000 }),
+    decode: peer.decodeHello,
+    value: { ...hello, wallMs: 1_767_225_600_000 },
+    skipsTail: true,
+  },
   probe: {
     encoded: () => peer.encodeProbe(0xdeadbeef),
     decode: peer.decodeProbe,

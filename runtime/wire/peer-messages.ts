@@ -7,6 +7,7 @@ import { decodeError, Reader, Writer } from "./bytes.ts";
 
 export const BOOT_ID_BYTES = 8;
 export const STORE_EPOCH_BYTES = 8;
+const WALL_BYTES = 6;
 
 /** First frame in each direction of every session. */
 export interface Hello {
@@ -18,20 +19,23 @@ export interface Hello {
   readonly storeEpoch: Uint8Array;
   /** The sender's signed node record, not yet verified. */
   readonly record: Uint8Array;
+  /** Its wall clock, ms since 1970; undefined: nobody has confirmed it, or an earlier release. */
+  readonly wallMs?: number | undefined;
 }
 
 export const GoodbyeReason = { stopping: 1, duplicate: 2, blocked: 3, version: 4, double: 5 } as const;
 export type GoodbyeReasonCode = (typeof GoodbyeReason)[keyof typeof GoodbyeReason];
 
 export function encodeHello(hello: Hello): Uint8Array {
-  return new Writer(64 + hello.record.length)
+  const writer = new Writer(64 + hello.record.length)
     .u8(FrameType.hello)
     .u8(hello.versionMin)
     .u8(hello.versionMax)
     .bytes(hello.bootId)
     .bytes(hello.storeEpoch)
-    .sizedBytes(hello.record)
-    .finish();
+    .sizedBytes(hello.record);
+  if (hello.wallMs !== undefined) writer.u48(Math.floor(hello.wallMs));
+  return writer.finish();
 }
 
 /** Byte fields are copies owned by the caller. */
@@ -43,6 +47,7 @@ export function decodeHello(frame: Uint8Array): Hello {
     bootId: reader.bytes(BOOT_ID_BYTES).slice(),
     storeEpoch: reader.bytes(STORE_EPOCH_BYTES).slice(),
     record: reader.sizedBytes(RECORD_BYTES_MAX).slice(),
+    wallMs: reader.remaining >= WALL_BYTES ? reader.u48() : undefined,
   };
   if (hello.versionMin > hello.versionMax) throw decodeError("hello has an empty version range");
   return hello;

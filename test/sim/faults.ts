@@ -19,7 +19,7 @@ export interface FaultOptions {
   readonly backups?: Random;
 }
 
-/** Of which the last is drawn by `backups` alone. */
+/** Of which the last two are drawn by `backups` alone. */
 const kinds = [
   "cut-seen",
   "cut-silent",
@@ -33,7 +33,14 @@ const kinds = [
   "disk-full",
   "loss",
   "old-disk",
+  "clock-at-start",
 ] as const;
+/** In 1970, an hour behind, a day and a minute ahead; as offsets of the simulated time. */
+const WRONG_CLOCKS = [0, WORLD_START_MS - 3_600_000, WORLD_START_MS + 86_400_000, WORLD_START_MS + 60_000];
+/** A machine that starts with a wrong clock may also start decades ahead, or a year behind. */
+const WRONG_AT_START = [...WRONG_CLOCKS, WORLD_START_MS + 1.3e12, WORLD_START_MS - 3.2e10];
+/** How long such a life goes on with it at most, ms. */
+const WRONG_LIFE_MS = 60_000;
 type FaultKind = (typeof kinds)[number];
 
 export class Faults {
@@ -68,7 +75,7 @@ export class Faults {
 
   #strike(): void {
     const { random, time, nodes, edges, durationMaxMs, destroys } = this.#options;
-    const drawn = this.#restoresNow() ?? kinds[random.below(kinds.length - 1)]!;
+    const drawn = this.#drawnByBackups() ?? kinds[random.below(kinds.length - 2)]!;
     const node = nodes[random.below(nodes.length)]!;
     // Nobody reminds an edge node of the records of its earlier life (docs/protocol/routing.md "Slow links").
     const kind = drawn === "destroy" && (!destroys || node.isLeaf) ? "power" : drawn;
@@ -87,12 +94,16 @@ export class Faults {
     time.after(durationMs, end);
   }
 
-  /** Every second strike makes a copy of some disk; every fourth one puts one back instead of what was drawn. */
-  #restoresNow(): FaultKind | undefined {
+  /**
+   * Every second strike makes a copy of some disk; every fourth one puts one back, and every sixth of the others starts a machine with a
+   * wrong clock, instead of what was drawn.
+   */
+  #drawnByBackups(): FaultKind | undefined {
     const { backups, nodes } = this.#options;
     if (backups === undefined) return undefined;
     if (backups.float() < 0.5) nodes[backups.below(nodes.length)]!.backUp();
-    return backups.float() < 0.25 ? "old-disk" : undefined;
+    if (backups.float() < 0.25) return "old-disk";
+    return backups.float() < 1 / 6 ? "clock-at-start" : undefined;
   }
 
   #inflict(kind: FaultKind, node: SimNode, edge: Edge): (() => void) | undefined {
@@ -137,6 +148,18 @@ export class Faults {
         node.crash("power");
         node.restoreBackup();
         return () => node.start();
+      case "clock-at-start": {
+        const { backups, time } = this.#options;
+        if (node.life === undefined || backups === undefined) return undefined;
+        node.crash("power");
+        node.jumpClock(WRONG_AT_START[backups.below(WRONG_AT_START.length)]!);
+        return () => {
+          node.start();
+          // Some hear of the right time while they run, others only at a later start.
+          if (backups.float() < 0.5) node.jumpClockAtStart(WORLD_START_MS);
+          else time.after(backups.float() * WRONG_LIFE_MS, () => node.jumpClock(WORLD_START_MS));
+        };
+      }
       case "freeze": {
         const life = node.life;
         if (life === undefined || life.isFrozen) return undefined;
@@ -144,8 +167,7 @@ export class Faults {
         return () => life.thaw();
       }
       case "clock": {
-        const wrong = [0, WORLD_START_MS - 3_600_000, WORLD_START_MS + 86_400_000, WORLD_START_MS + 60_000];
-        node.jumpClock(wrong[random.below(wrong.length)]!);
+        node.jumpClock(WRONG_CLOCKS[random.below(WRONG_CLOCKS.length)]!);
         return () => node.jumpClock(WORLD_START_MS);
       }
       case "disk-full":

@@ -24,6 +24,7 @@ import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
+import { testTime } from "../../runtime/time/testing.ts";
 
 const NETWORK = "telex";
 const SECRET = new TextEncoder().encode("correct horse battery staple, once more");
@@ -71,6 +72,7 @@ class MeshMember {
       identity: this.identity,
       network: NETWORK,
       clock: world.clock,
+      time: testTime(world.clock).time,
       random: world.random,
       log: silentLog,
       metrics: new Metrics(),

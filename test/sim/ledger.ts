@@ -185,7 +185,7 @@ export class Ledger {
   }
 
   #checkExpiry(message: SentMessage): void {
-    if (message.acceptedAtMs === undefined || message.source.hasJumped) return;
+    if (message.acceptedAtMs === undefined) return;
     const ageMs = this.#nowMs() - message.sentAtMs;
     if (ageMs < message.lifetimeMs - 1)
       this.#fault(`message ${message.nonce} expired after ${ageMs} of ${message.lifetimeMs} ms`);

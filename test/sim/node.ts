@@ -15,6 +15,7 @@ import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import type { MeshEvents } from "../../runtime/mesh/events.ts";
 import type { CustodyLimits } from "../../runtime/custody/context.ts";
 import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
+import { openNodeTime } from "../../runtime/time/kept.ts";
 import type { Store } from "../../runtime/store/types.ts";
 import { decodePacketHeader } from "../../runtime/wire/packet.ts";
 import type { SimIdentity } from "./crypto.ts";
@@ -67,8 +68,7 @@ export class SimNode {
   /** How often the disk was replaced: what an earlier one held is excused. */
   diskEpoch = 0;
   wallOffsetMs = WORLD_START_MS;
-  /** The wall clock ever went wrong: lifetimes across restarts prove nothing. */
-  hasJumped = false;
+  #offsetAtStartMs: number | undefined;
   isPowered = true;
   life: Life | undefined;
   #lives = 0;
@@ -104,6 +104,8 @@ export class SimNode {
 
   start(): void {
     if (this.life !== undefined) return;
+    if (this.#offsetAtStartMs !== undefined) this.wallOffsetMs = this.#offsetAtStartMs;
+    this.#offsetAtStartMs = undefined;
     this.isPowered = true;
     const life = new Life(this, this.#options, ++this.#lives);
     this.life = life;
@@ -151,9 +153,18 @@ export class SimNode {
     this.diskEpoch++;
   }
 
+  /** Every second machine has a time source; it says the right time, whatever the clock shows. */
+  get vouchedMs(): number | undefined {
+    return this.index % 2 === 0 ? this.#options.time.nowMs + WORLD_START_MS : undefined;
+  }
+
+  /** The clock is set while the machine is off, before its next life. */
+  jumpClockAtStart(offsetMs: number): void {
+    this.#offsetAtStartMs = offsetMs;
+  }
+
   jumpClock(offsetMs: number): void {
     this.wallOffsetMs = offsetMs;
-    this.hasJumped = true;
   }
 }
 
@@ -239,6 +250,7 @@ export class Life implements EndHost {
     });
     const random = this.#random;
     const store: Store = await openMemoryStore(node.disk, { clock, random, commitDelayMs });
+    const nodeTime = await openNodeTime({ store, clock, log: silentLog, vouched: () => node.vouchedMs });
     const mesh = await Mesh.open({
       identity,
       network: NETWORK,
@@ -246,6 +258,7 @@ export class Life implements EndHost {
       callsign,
       location,
       clock,
+      time: nodeTime,
       random,
       log: silentLog,
       metrics: this.metrics,

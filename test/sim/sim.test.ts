@@ -9,6 +9,8 @@ import type { SimNode } from "./node.ts";
 import { PacketKind } from "../../runtime/wire/packet.ts";
 import { ciCases, commandOf, optionsOf, regressionCases, slowCases } from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";
+import { NodeTime } from "../../runtime/time/node-time.ts";
+import { WORLD_START_MS } from "./time.ts";
 
 const TIMEOUT_MS = 60_000;
 
@@ -92,6 +94,22 @@ describe("planted bugs", () => {
         expect(foundBy({ ...rough, minutes: 2 })).toContain("delivered twice");
       } finally {
         Seen.prototype.has = has;
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "mail that is as old as the wall clock says",
+    () => {
+      const ageMs = NodeTime.prototype.ageMs;
+      NodeTime.prototype.ageMs = function byWallClock(this: NodeTime) {
+        return Math.max(0, this.wallMs - WORLD_START_MS - this.runMs);
+      };
+      try {
+        expect(foundBy({ ...rough, minutes: 2, old: true })).toContain("expired after");
+      } finally {
+        NodeTime.prototype.ageMs = ageMs;
       }
     },
     TIMEOUT_MS,

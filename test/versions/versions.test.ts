@@ -39,7 +39,8 @@ async function line(prefix: string, old: readonly boolean[]): Promise<LabNode[]>
         callsign: `${prefix}-${"ABC"[index]}`,
         network: prefix.toLowerCase(),
         ...(before === undefined ? {} : { peers: [before.endpoint] }),
-        ...(isOld ? { command: [previous], linksWanted: null } : {}),
+        // This tree's tell their neighbours the time.
+        ...(isOld ? { command: [previous], linksWanted: null } : { nodeExtra: 'clock = "trusted"' }),
       }),
     );
   }

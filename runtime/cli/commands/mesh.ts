@@ -31,7 +31,7 @@ function show<T>(
 }
 
 const stateOf = (paint: render.Paint, state: string): string => {
-  if (/^(ok|alive|running|connected|delivered|trusted)$/.test(state)) return paint.good(state);
+  if (/^(ok|alive|running|connected|delivered|trusted|confirmed)$/.test(state)) return paint.good(state);
   return /^(down|failed|blocked|disconnected|expired|refused)$/.test(state)
     ? paint.bad(state)
     : paint.warn(state);
@@ -54,6 +54,7 @@ export const status: CommandModule = {
           ],
           ["address", `${rest.address}  ${rest.subnet}`],
           ["version", `${node.version}, up ${render.duration(node.uptime_seconds)}`],
+          ["clock", `${stateOf(paint, rest.clock.state)}: ${rest.clock.reason}`],
           ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
           ["routes", String(rest.routes)],
           ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],

@@ -15,7 +15,7 @@ import {
   type Journey,
 } from "../../wire/bundle.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
-import type { CustodyContext, Holding, HopChoice } from "../context.ts";
+import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
 import { Alarms } from "../alarms.ts";
 import { Holdings } from "./holdings.ts";
 import { ReadyQueue } from "./ready-queue.ts";
@@ -88,6 +88,15 @@ export class Forwarder {
   *awaiting(via: NodeId, destination: NodeId): Generator<Holding, void> {
     for (const holding of this.#holdings.relayedBy(via, destination))
       if (holding.via === undefined) yield holding;
+  }
+
+  /** Time off was confirmed: what is held durably ends sooner. */
+  onTimePassed(): void {
+    for (const holding of this.#holdings.all) {
+      if (holding.lifetime === undefined) continue;
+      holding.deadlineMs = Math.min(holding.deadlineMs, deadlineOf(this.#ctx, holding.lifetime));
+      this.#wake(this.#due.bundles, holding, holding.deadlineMs);
+    }
   }
 
   /** Takes a durable bundle. A second one with the same id is ignored: false. */

@@ -41,6 +41,11 @@ export class Holdings {
     return this.#byId.size;
   }
 
+  /** Copy it to change what it walks over. */
+  get all(): Iterable<Holding> {
+    return this.#byId.values();
+  }
+
   get bytes(): number {
     return this.#bytes;
   }

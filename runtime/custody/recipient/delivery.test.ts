@@ -13,6 +13,7 @@ import { Delivery, TRANSIENT_BYTES_WAITING_MAX, TRANSIENTS_WAITING_MAX } from ".
 import { Inbox } from "./inbox.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
+import { testTime } from "../../time/testing.ts";
 
 const SLOW_COMMIT_MS = 1_000;
 
@@ -24,6 +25,7 @@ async function open() {
   const seams: Partial<CustodyContext> = {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
     limits: custodyLimitsDefault,
+    time: testTime(clock).time,
   };
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);

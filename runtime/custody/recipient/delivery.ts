@@ -120,13 +120,13 @@ export class Delivery {
   async passOver(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
     const { mailEpoch, to, counter } = arrival.inner;
     const epoch = formatHex(mailEpoch);
-    const wallMs = this.#ctx.clock.wallMs();
-    const key = this.#seen.add(arrival.from, epoch, to, counter, wallMs);
+    const { coveredMs } = this.#ctx.time;
+    const key = this.#seen.add(arrival.from, epoch, to, counter, coveredMs);
     if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
     try {
-      await this.#ctx.store.commit([...this.#seen.ops(key, this.#ctx.clock.wallMs()), ...ops]);
+      await this.#ctx.store.commit([...this.#seen.ops(key, coveredMs), ...ops]);
     } catch (error) {
-      this.#seen.undo(arrival.from, epoch, to, counter, wallMs);
+      this.#seen.undo(arrival.from, epoch, to, counter, coveredMs);
       throw error;
     }
   }
@@ -182,7 +182,7 @@ export class Delivery {
       bytes += arrival.inner.body.length;
       batch.push({ pending, entry, receipt });
     }
-    for (const key of seenKeys) ops.push(...this.#seen.ops(key, this.#ctx.clock.wallMs()));
+    for (const key of seenKeys) ops.push(...this.#seen.ops(key, this.#ctx.time.coveredMs));
     const isDurable = ops.length === 0 || (await this.#commit(ops));
     this.#isWriting = false;
     for (const { pending, entry, receipt } of batch) {
@@ -207,6 +207,7 @@ export class Delivery {
       size: inner.body.length,
       createdAtMs: inner.createdAtMs,
       deliveredAtMs: atMs,
+      atRunMs: this.#ctx.time.runMs,
       forwardSecret,
       isUnconfirmed,
       trace,
@@ -256,12 +257,12 @@ export class Delivery {
   #markSeen({ isTransient, from, inner }: Arrival): string | undefined {
     if (isTransient === true) return "";
     const { mailEpoch, to, counter } = inner;
-    return this.#seen.add(from, formatHex(mailEpoch), to, counter, this.#ctx.clock.wallMs());
+    return this.#seen.add(from, formatHex(mailEpoch), to, counter, this.#ctx.time.coveredMs);
   }
 
   #unmarkSeen({ isTransient, from, inner }: Arrival): void {
     if (isTransient === true) return;
     const { mailEpoch, to, counter } = inner;
-    this.#seen.undo(from, formatHex(mailEpoch), to, counter, this.#ctx.clock.wallMs());
+    this.#seen.undo(from, formatHex(mailEpoch), to, counter, this.#ctx.time.coveredMs);
   }
 }

@@ -7,6 +7,7 @@ import { openMemoryStore, SimDisk } from "../../store/memory.ts";
 import { custodyLimitsDefault, type CustodyContext, type CustodyLimits } from "../context.ts";
 import { testId } from "../testing.ts";
 import { Inbox, type InboxEntry } from "./inbox.ts";
+import { testTime } from "../../time/testing.ts";
 
 const [anna, bert] = [testId("anna"), testId("bert")] as const;
 const idOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
@@ -39,6 +40,7 @@ async function open(limits: Partial<CustodyLimits> = {}) {
     const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
     const seams: Partial<CustodyContext> = {
       clock,
+      time: testTime(clock).time,
       log: silentLog,
       store,
       limits: { ...custodyLimitsDefault, ...limits },

@@ -8,7 +8,6 @@ import type { MessageId, NodeId } from "../../kernel/ids.ts";
 import { parseMeta } from "../../kernel/json.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
-import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
 import type { CustodyContext } from "../context.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -27,12 +26,11 @@ export interface InboxEntry {
   readonly forwardSecret: boolean;
   readonly isUnconfirmed: boolean;
   readonly trace: readonly TraceEntry[];
-  /** Retention counts from here, for what came while the clock was certainly wrong. */
-  readonly keptFromMs?: number;
+  /** Running time of this node at delivery: retention counts from here. Undefined: a release wrote it that counted none. */
+  readonly atRunMs?: number;
 }
 
 const RETENTION_CHECK_MS = 3_600_000;
-const RETENTION_GRACE_MS = 24 * 3_600_000;
 
 /** Told when a message for this node was delivered. */
 export interface InboxEvents {
@@ -44,8 +42,6 @@ export class Inbox {
   readonly #ctx: CustodyContext;
   readonly #entries = new PagedMap<MessageId, InboxEntry>();
   readonly #bySender = new Map<NodeId, { count: number; bytes: number }>();
-  /** Monotonic ms at which a check first found a message due. */
-  #dueSinceMs = new Map<MessageId, number>();
   #bytes = 0;
   #timer: Timer | undefined;
 
@@ -54,10 +50,18 @@ export class Inbox {
   }
 
   async load(): Promise<void> {
-    const entries = (await this.#ctx.store.load("inbox"))
-      .map((row) => parseMeta<InboxEntry>(row, this.#ctx.log, "inbox"))
-      .filter((entry) => entry !== undefined);
-    entries.sort((a, b) => a.deliveredAtMs - b.deliveredAtMs);
+    const { store, log, time } = this.#ctx;
+    const undated: StoreOp[] = [];
+    const entries = (await store.load("inbox")).flatMap((row): InboxEntry[] => {
+      const entry = parseMeta<InboxEntry>(row, log, "inbox");
+      if (entry === undefined || entry.atRunMs !== undefined) return entry === undefined ? [] : [entry];
+      const dated = { ...entry, atRunMs: time.runMs };
+      undated.push({ op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(dated) });
+      return [dated];
+    });
+    if (undated.length > 0) await store.commit(undated).catch(() => {});
+    // In the order in which they came, whatever the clock showed then.
+    entries.sort((a, b) => a.atRunMs! - b.atRunMs! || a.deliveredAtMs - b.deliveredAtMs);
     for (const entry of entries) this.#count(entry);
     this.#watch();
   }
@@ -128,52 +132,23 @@ export class Inbox {
     else this.#bySender.set(entry.from, { count: used.count - 1, bytes: used.bytes - entry.size });
   }
 
-  /** Retention by wall clock: a clock that is wrong keeps messages longer, never shorter. */
+  /** By the time that this node ran, and that it was off as far as that is confirmed: a wrong clock keeps messages longer. */
   #watch(): void {
     this.#timer = this.#ctx.clock.after(RETENTION_CHECK_MS, () => {
-      const nowMs = this.#ctx.clock.wallMs();
-      const oldestMs = nowMs - this.#ctx.limits.inboxRetentionMs;
-      const old = this.#dueForLong([...this.#entries.values()].filter((entry) => startOf(entry) < oldestMs));
+      const { limits, time, store, log } = this.#ctx;
+      const old = [...this.#entries.values()].filter(
+        ({ atRunMs }) => time.ageMs(atRunMs) >= limits.inboxRetentionMs,
+      );
       const ops = old.map((entry): StoreOp => ({ op: "delete", in: "inbox", key: entry.id }));
-      if (nowMs >= PLAUSIBLE_WALL_MS) ops.push(...this.#dateUndated(nowMs));
       if (ops.length > 0) {
-        this.#ctx.store.commit(ops).then(
+        store.commit(ops).then(
           () => old.forEach((entry) => this.#uncount(entry)),
           (error: unknown) => {
-            if (error instanceof GodwitError) this.#ctx.log.warn("inbox retention failed", { error });
+            if (error instanceof GodwitError) log.warn("inbox retention failed", { error });
           },
         );
       }
       this.#watch();
     });
   }
-
-  /**
-   * Those that have been due for a day of running time: a clock that jumps ahead by a month and is set right again
-   * within the day costs nothing.
-   */
-  #dueForLong(due: readonly InboxEntry[]): InboxEntry[] {
-    const nowMs = this.#ctx.clock.monotonicMs();
-    const before = this.#dueSinceMs;
-    this.#dueSinceMs = new Map(due.map(({ id }) => [id, before.get(id) ?? nowMs]));
-    return due.filter(({ id }) => nowMs - this.#dueSinceMs.get(id)! >= RETENTION_GRACE_MS);
-  }
-
-  /** The clock has become right: what came before that counts from now, or it would go at once, unread. */
-  #dateUndated(nowMs: number): StoreOp[] {
-    const ops: StoreOp[] = [];
-    for (const entry of this.#entries.values()) {
-      if (startOf(entry) !== Number.POSITIVE_INFINITY) continue;
-      const dated = { ...entry, keptFromMs: nowMs };
-      this.#entries.set(entry.id, dated);
-      ops.push({ op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(dated) });
-    }
-    return ops;
-  }
-}
-
-/** When retention began; never, for what came under a clock that stood before Godwit existed. */
-function startOf({ deliveredAtMs, keptFromMs }: InboxEntry): number {
-  const startMs = keptFromMs ?? deliveredAtMs;
-  return startMs < PLAUSIBLE_WALL_MS ? Number.POSITIVE_INFINITY : startMs;
 }

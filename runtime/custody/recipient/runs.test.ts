@@ -88,4 +88,12 @@ describe("runs", () => {
     expect(addCounter(runs, 8, NOW, 4)).toBe(false);
     expect(addCounter(runs, 8, NOW + MONTH, 4)).toBe(true);
   });
+
+  test("a gap that a wrong clock dated ahead is dead a month after it was next looked at, not decades later", () => {
+    const runs: Runs = [];
+    for (const counter of [0, 2, 4, 6]) addCounter(runs, counter, NOW + 40 * 12 * MONTH, 4);
+    expect(addCounter(runs, 8, NOW, 4)).toBe(false);
+    expect(addCounter(runs, 8, NOW + MONTH - 1, 4)).toBe(false);
+    expect(addCounter(runs, 8, NOW + MONTH, 4)).toBe(true);
+  });
 });

@@ -2,7 +2,7 @@
  * Which counters of one set came, as runs. Pure: owns neither sets nor rows. To call one seen that never came would lose a
  * message, to forget one would deliver it twice.
  */
-import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
+import { COVERED_FROM_MS } from "../../time/node-time.ts";
 import { LIFETIME_MAX_MS } from "../../wire/constants.ts";
 
 /**
@@ -16,7 +16,7 @@ const GAP_DEAD_HOURS = LIFETIME_MAX_MS / HOUR_MS + 24;
 
 /**
  * Sorted, disjoint, non-touching runs of counters. `sinceHour`: hours since 1970 at which the gap below the run was
- * first noticed. Counters only rise, so whatever is missing there was sent before.
+ * first noticed: of running time counted from 2026, in rows of earlier releases of the wall clock. Counters only rise, so whatever is missing there was sent before.
  */
 export type Runs = [first: number, last: number, sinceHour: number][];
 
@@ -73,12 +73,12 @@ function runIndex(runs: Runs, counter: number): number {
   return low - 1;
 }
 
-/** Closes the lowest dead gap. Hours from before the clock was right count from now on. */
+/** Closes the lowest dead gap. Hours that this clock never showed count from now on. */
 function closeDeadGap(runs: Runs, nowHour: number): boolean {
-  if (nowHour < PLAUSIBLE_HOUR) return false;
+  if (nowHour < COVERED_FROM_HOUR) return false;
   for (let i = 1; i < runs.length; i++) {
     const run = runs[i]!;
-    if (run[2] < PLAUSIBLE_HOUR) run[2] = nowHour;
+    if (run[2] < COVERED_FROM_HOUR || run[2] > nowHour) run[2] = nowHour;
     if (nowHour - run[2] < GAP_DEAD_HOURS) continue;
     runs[i - 1]![1] = run[1];
     runs.splice(i, 1);
@@ -87,5 +87,5 @@ function closeDeadGap(runs: Runs, nowHour: number): boolean {
   return false;
 }
 
-const PLAUSIBLE_HOUR = Math.floor(PLAUSIBLE_WALL_MS / HOUR_MS);
-export const hourOf = (wallMs: number): number => Math.floor(wallMs / HOUR_MS);
+const COVERED_FROM_HOUR = Math.floor(COVERED_FROM_MS / HOUR_MS);
+export const hourOf = (ms: number): number => Math.floor(ms / HOUR_MS);

@@ -2,8 +2,8 @@
  * The resting sets of one sender in one row: what 1,000 starts of it sent, each under an epoch of its own, in some 16 KB. Owns the
  * bytes of that row; a value, never changed. Exact: a set goes only when no message of it can be alive any more.
  */
-import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
 import { formatHex, parseHex } from "../../kernel/ids.ts";
+import { COVERED_FROM_MS } from "../../time/node-time.ts";
 import { LIFETIME_MAX_MS } from "../../wire/constants.ts";
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { Reader, Writer } from "../../wire/bytes.ts";
@@ -13,13 +13,13 @@ import { type Runs, SEEN_RUNS_MAX } from "./runs.ts";
 export const ARCHIVE_BYTES_MAX = 36_000;
 /** Hours at rest after which a set may make room: no message lives so long, wherever it lay and however wrong its clocks were. */
 const SET_DEAD_HOURS = (12 * LIFETIME_MAX_MS) / 3_600_000;
-const PLAUSIBLE_HOUR = Math.floor(PLAUSIBLE_WALL_MS / 3_600_000);
+const COVERED_FROM_HOUR = Math.floor(COVERED_FROM_MS / 3_600_000);
 const VERSION = 1;
 const NAME_BYTES_MAX = 256;
 
 interface Resting {
   readonly runs: Runs;
-  /** Hours since 1970 when it was folded last. */
+  /** When it was folded last, in hours of running time from 2026 on; earlier releases wrote those of the wall clock, and such a set rests longer. */
   readonly hour: number;
 }
 
@@ -128,7 +128,7 @@ const splitName = (name: string): { epoch: string; address: string } => {
 
 /** A clock that was never right makes nothing dead. */
 const isDead = (hour: number, nowHour: number): boolean =>
-  hour >= PLAUSIBLE_HOUR && nowHour - hour > SET_DEAD_HOURS;
+  hour >= COVERED_FROM_HOUR && nowHour - hour > SET_DEAD_HOURS;
 
 /** Version, addresses, then each set: epoch, number of its address, hour, and its runs as distances. */
 function encode(all: ReadonlyMap<string, Resting>): Uint8Array {

@@ -1,7 +1,7 @@
 /**
  * What was ever delivered here: per (sender, mail epoch, address) a run-length set of counters, kept without expiry, so that
  * nothing is delivered twice however late it comes. Sets in use are rows of their own; those that rest are folded into one row a
- * sender. Bounded by refusing, never by forgetting. docs/protocol/delivery.md "Exactly once".
+ * sender. Bounded by refusing, never by forgetting. Ages count running time (`coveredMs` of time/node-time.ts), which no clock can lead astray. docs/protocol/delivery.md "Exactly once".
  */
 import type { Log } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
@@ -30,7 +30,7 @@ export class Seen {
     this.#sendersMax = sendersMax;
   }
 
-  async load(store: Store, log: Log, wallMs: number): Promise<void> {
+  async load(store: Store, log: Log, coveredMs: number): Promise<void> {
     for (const row of await store.load("seen")) {
       const sender = row.key.slice(0, row.key.indexOf("/")) as NodeId;
       if (row.key === archiveKey(sender)) {
@@ -43,7 +43,7 @@ export class Seen {
       if (!Array.isArray(runs)) continue;
       this.#setsOf(sender).live.set(
         row.key.slice(sender.length + 1),
-        runs.map(([first, last, since]) => [first, last, since ?? hourOf(wallMs)]),
+        runs.map(([first, last, since]) => [first, last, since ?? hourOf(coveredMs)]),
       );
     }
   }
@@ -60,21 +60,31 @@ export class Seen {
    * Marks in memory. Answers the key of the set, to be made durable by `ops` in the commit of the delivery; undefined
    * when there is no room: the message has to wait for those before it.
    */
-  add(sender: NodeId, epoch: string, address: string, counter: number, wallMs: number): string | undefined {
+  add(
+    sender: NodeId,
+    epoch: string,
+    address: string,
+    counter: number,
+    coveredMs: number,
+  ): string | undefined {
     if (!this.#bySender.has(sender) && this.#bySender.size >= this.#sendersMax) return undefined;
     const sets = this.#setsOf(sender);
     const name = setName(epoch, address);
     let runs = use(sets, name) ?? sets.archive.get(name);
-    if (runs === undefined && sets.live.size >= SEEN_SETS_LIVE_MAX && !sets.archive.hasRoom(hourOf(wallMs)))
+    if (
+      runs === undefined &&
+      sets.live.size >= SEEN_SETS_LIVE_MAX &&
+      !sets.archive.hasRoom(hourOf(coveredMs))
+    )
       return undefined;
     runs ??= [];
-    if (!addCounter(runs, counter, hourOf(wallMs))) return undefined;
+    if (!addCounter(runs, counter, hourOf(coveredMs))) return undefined;
     sets.live.set(name, runs);
     return `${sender}/${name}`;
   }
 
   /** What makes the set durable, and what is folded because of it. Once a commit, however many counters it adds. */
-  ops(key: string, wallMs: number): StoreOp[] {
+  ops(key: string, coveredMs: number): StoreOp[] {
     const sender = key.slice(0, key.indexOf("/")) as NodeId;
     const sets = this.#setsOf(sender);
     const runs = sets.live.get(key.slice(sender.length + 1));
@@ -82,7 +92,7 @@ export class Seen {
     const ops: StoreOp[] = [{ op: "put", in: "seen", key, meta: JSON.stringify(runs) }];
     if (sets.live.size <= SEEN_SETS_LIVE_MAX) return ops;
     const folded = [...sets.live].slice(0, sets.live.size - SETS_KEPT);
-    sets.archive = sets.archive.with(folded, hourOf(wallMs));
+    sets.archive = sets.archive.with(folded, hourOf(coveredMs));
     for (const [name] of folded) {
       sets.live.delete(name);
       ops.push({ op: "delete", in: "seen", key: `${sender}/${name}` });
@@ -92,9 +102,9 @@ export class Seen {
   }
 
   /** Takes back an `add` whose commit failed. */
-  undo(sender: NodeId, epoch: string, address: string, counter: number, wallMs: number): void {
+  undo(sender: NodeId, epoch: string, address: string, counter: number, coveredMs: number): void {
     const runs = this.#bySender.get(sender)?.live.get(setName(epoch, address));
-    if (runs !== undefined) removeCounter(runs, counter, hourOf(wallMs));
+    if (runs !== undefined) removeCounter(runs, counter, hourOf(coveredMs));
   }
 
   #setsOf(sender: NodeId): SenderSets {

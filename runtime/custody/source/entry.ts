@@ -4,7 +4,9 @@ import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
+import { parseMeta } from "../../kernel/json.ts";
 import type { StoreOp } from "../../store/types.ts";
+import type { CustodyContext } from "../context.ts";
 import type { Order } from "./order.ts";
 
 export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
@@ -60,8 +62,30 @@ export interface OutboxEntry {
   formerBundles?: readonly BundleId[];
   /** Keys of its recipient (hex) that were lost with the recipient's store: never sealed to again. */
   lostKeys?: readonly string[];
-  remainingMs: number;
-  atWallMs: number;
+  /** What was left of its life at `atRunMs` (custody/context.ts). */
+  readonly remainingMs: number;
+  readonly atRunMs?: number;
+  /** For releases that count no running time. */
+  readonly atWallMs: number;
+}
+
+/** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
+export async function loadEntries({
+  store,
+  log,
+  time,
+}: Pick<CustodyContext, "store" | "log" | "time">): Promise<OutboxEntry[]> {
+  const undated: OutboxEntry[] = [];
+  const entries = (await store.load("outbox")).flatMap((row) => {
+    const entry = parseMeta<OutboxEntry>(row, log, "outbox");
+    if (entry === undefined || !Array.isArray(entry.targets) || typeof entry.id !== "string") return [];
+    if (entry.atRunMs !== undefined || finalStates.includes(entry.state)) return [entry];
+    const dated = { ...entry, atRunMs: time.runMs };
+    undated.push(dated);
+    return [dated];
+  });
+  if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
+  return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
 }
 
 export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
@@ -83,8 +107,6 @@ export function digestOf(order: Order): string {
 /** A message of the outbox while the node runs. */
 export interface Live {
   readonly entry: OutboxEntry;
-  /** Monotonic ms. */
-  readonly deadlineMs: number;
 }
 
 /** Told by the outbox. */

@@ -4,16 +4,16 @@
  */
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
-import { parseMeta } from "../../kernel/json.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
-import { remainingAfterRestart, type CustodyContext, type Holding } from "../context.ts";
+import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import {
   finalStates,
+  loadEntries,
   putEntry,
   type Live,
   type OutboxEntry,
@@ -61,18 +61,13 @@ export class Outbox {
   }
 
   async load(): Promise<void> {
-    const { store, clock, log } = this.#ctx;
+    const { store, log } = this.#ctx;
     await this.#idempotency.load(store, log);
-    const entries = (await store.load("outbox"))
-      .map((row) => parseMeta<OutboxEntry>(row, log, "outbox"))
-      .filter((entry) => entry !== undefined && Array.isArray(entry.targets) && typeof entry.id === "string")
-      .map((entry) => entry!);
-    entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
+    const entries = await loadEntries(this.#ctx);
     for (const entry of entries) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
-      const remainingMs = remainingAfterRestart(entry, clock.wallMs());
-      const live: Live = { entry, deadlineMs: clock.monotonicMs() + Math.max(0, remainingMs) };
+      const live: Live = { entry };
       this.#entries.set(entry.id, live);
       if (finalStates.includes(entry.state)) this.#history.note(entry);
       else {
@@ -126,6 +121,12 @@ export class Outbox {
         if (live !== undefined) this.#activate(live, "queued");
       }
     }
+  }
+
+  /** Time off was confirmed: what is not with the forwarder ends sooner. */
+  onTimePassed(): void {
+    for (const { entry } of this.#entries.values())
+      this.#waiting.bringForward(entry.to, entry.id, deadlineOf(this.#ctx, entry));
   }
 
   /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
@@ -278,9 +279,10 @@ export class Outbox {
       receipt: null,
       targets: [],
       remainingMs: order.lifetimeMs,
+      atRunMs: this.#ctx.time.runMs,
       atWallMs: clock.wallMs(),
     };
-    const live: Live = { entry, deadlineMs: clock.monotonicMs() + order.lifetimeMs };
+    const live: Live = { entry };
     ops.push(...this.#idempotency.ops(order, id));
     if (this.#isForHere(entry)) {
       await this.#acceptForHere(live, body, order, ops);
@@ -395,8 +397,8 @@ export class Outbox {
     return true;
   }
 
-  #wait({ entry, deadlineMs }: Live): void {
-    this.#waiting.add(entry.to, entry.id, deadlineMs);
+  #wait({ entry }: Live): void {
+    this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
   }
 
   /** Fills `targets` when the address resolves. */
@@ -407,7 +409,7 @@ export class Outbox {
   }
 
   #hold(live: Live, state: OutboxState): void {
-    const { entry, deadlineMs } = live;
+    const { entry } = live;
     const nowMs = this.#ctx.clock.monotonicMs();
     this.#unheld.delete(live);
     for (const target of entry.targets) {
@@ -419,7 +421,8 @@ export class Outbox {
         messageId: entry.id,
         trace: [],
         hops: 0,
-        deadlineMs,
+        deadlineMs: deadlineOf(this.#ctx, entry),
+        lifetime: entry,
         // After a restart it is not known who held it: offer again soon, but not all at once.
         state: state === "relayed" ? "relayed" : "ready",
         wakeAtMs:
@@ -477,8 +480,6 @@ export class Outbox {
   /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
   #save(live: Live): void {
     const { entry } = live;
-    entry.remainingMs = Math.max(0, live.deadlineMs - this.#ctx.clock.monotonicMs());
-    entry.atWallMs = this.#ctx.clock.wallMs();
     this.#ctx.store.commit([putEntry(entry)]).catch((error: unknown) => {
       this.#ctx.log.warn("outbox not saved", {
         message: entry.id,

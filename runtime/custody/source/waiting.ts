@@ -45,6 +45,13 @@ export class Waiting {
     this.#ends.delete(id);
   }
 
+  /** Its life ends sooner, if it waits here. */
+  bringForward(address: string, id: MessageId, deadlineMs: number): void {
+    if (this.#byAddress.get(address)?.has(id) !== true) return;
+    this.#ends.set(id, deadlineMs);
+    this.#watch();
+  }
+
   stop(): void {
     this.#timer?.cancel();
   }

@@ -7,13 +7,14 @@ import { createCarrier } from "./carrier.ts";
 import { createDirectory } from "./directory.ts";
 
 export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> {
-  const { identity, network, clock, random, log, metrics, store, limits, callsign, location } = deps;
+  const { identity, network, clock, time, random, log, metrics, store, limits, callsign, location } = deps;
   const self = identity.id;
   const custody = new Custody(
     {
       self,
       network,
       clock,
+      time,
       random,
       log,
       metrics,
@@ -38,6 +39,7 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       },
     },
   );
+  time.onPassed = () => custody.onTimePassed();
   return {
     engine: custody,
     frames: [

@@ -4,11 +4,12 @@ import { FrameType } from "../../wire/constants.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
 export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<Enrolment> {
-  const { identity, network, clock, random, log, metrics, store, verify, events } = deps;
+  const { identity, network, clock, time, random, log, metrics, store, verify, events } = deps;
   const enrolment = new Enrolment({
     identity,
     network,
     clock,
+    time,
     random,
     log,
     metrics,

@@ -11,7 +11,7 @@ const DOUBLE_ADVICE = "stop one of the two, or give it an identity of its own";
 const WELCOME_LINKED_MS = 600_000;
 
 export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartContext): PartOf<Peers> {
-  const { identity, clock, random, log, metrics } = deps;
+  const { identity, clock, time, random, log, metrics } = deps;
   const { book, records, boot } = kept;
   const isWelcome = (id: NodeId) => {
     const { level, history } = book.standing(id);
@@ -28,6 +28,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     helloEpoch: () => boot.helloEpoch,
     isStandingDown: () => mesh.otherLives.life === "standing-down",
     ownRecord: () => mesh.ownRecord.bytes,
+    toldMs: () => time.toldMs,
     isBlocked: (id) => mesh.isRefused(id),
     isWelcome,
     events: {
@@ -49,6 +50,10 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
       record: (id, bytes) => {
         if (records.offer(bytes, true, id) === "invalid")
           log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
+      },
+      clock: (id, wallMs) => {
+        mesh.wallClock.heard(id, wallMs);
+        time.check();
       },
       writable: (peer) => tell("writable", peer),
     },

@@ -38,6 +38,8 @@ export interface StatusView {
   /** Network secrets that open links, the current one first. */
   secret_epochs: Pick<SecretEpochView, "epoch" | "state" | "links">[];
   revocations: number;
+  /** Whether the wall clock is believed, and why; in doubt, what to do. */
+  clock: { state: "confirmed" | "unconfirmed" | "doubted"; reason: string };
   transports: {
     name: string;
     type: string;
@@ -202,7 +204,17 @@ export interface NameView {
 /** One event of `GET /events`. `type` is `<family>.<what>`; data is flat JSON. */
 export interface NodeEvent {
   family:
-    "link" | "peer" | "member" | "route" | "message" | "heal" | "plugin" | "name" | "join" | "discovery";
+    | "link"
+    | "peer"
+    | "member"
+    | "route"
+    | "message"
+    | "heal"
+    | "plugin"
+    | "name"
+    | "join"
+    | "discovery"
+    | "clock";
   type: string;
   at: string;
   data: Record<string, string | number | boolean | null>;
