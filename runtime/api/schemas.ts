@@ -63,6 +63,7 @@ export const eventFamilies = [
   "name",
   "join",
   "discovery",
+  "store",
 ] as const;
 const healthStatus = z.enum(["ok", "degraded", "down"]);
 

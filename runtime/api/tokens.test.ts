@@ -3,7 +3,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
-import type { Store, StoreOp } from "../store/types.ts";
+import { soundState, type Store, type StoreOp } from "../store/types.ts";
 import { openTokenStore, TOKENS_MAX, type ConfiguredToken } from "./tokens.ts";
 
 /** Just enough of a store: one collection in a map. */
@@ -11,6 +11,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { isFull: false };
   const store: Store = {
+  state: soundState,
+  onState() {},
     load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
     async commit(ops: readonly StoreOp[]) {

@@ -1,6 +1,6 @@
 /**
  * What a node stands on before it has a mesh: its state directory, identity, store and network secrets. What is damaged
- * here ends the start with an error that says what to do; nothing is made anew in its place.
+ * here ends the start with an error that says what to do; nothing is made anew in its place, but for a store of which a part can be read.
  */
 import { mkdir } from "node:fs/promises";
 import type { Clock, Log, Random } from "@godwit/sdk";
@@ -9,10 +9,11 @@ import type { Config } from "../config/load.ts";
 import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { godwitError } from "../kernel/errors.ts";
+import type { Teller } from "../kernel/hub.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import { watchStore } from "../store/watched.ts";
+import { type StoreEvents, watchStore, type WatchedStore } from "../store/watched.ts";
 
 export interface GroundDeps {
   readonly config: Config;
@@ -26,18 +27,23 @@ export interface Ground extends GroundDeps {
   readonly identity: Identity;
   /** The identity was made by this start. */
   readonly isNew: boolean;
-  readonly store: ReturnType<typeof watchStore>;
+  readonly store: WatchedStore;
   readonly secrets: NetworkSecrets;
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
-export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground> {
+export async function openGround(deps: GroundDeps, hub: Teller<StoreEvents>, scope: Scope): Promise<Ground> {
   const { config, clock, random, log } = deps;
   const { stateDir, network, networkSecrets } = config.node;
   const metrics = new Metrics();
   await makeStateDir(stateDir);
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
-  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
+  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }), {
+    log,
+    metrics,
+    room: (missingBytes) => hub.emit("storeRoom", missingBytes),
+    damaged: (found) => found.forEach((row) => hub.emit("storeDamaged", row)),
+  });
   scope.own(() => store.close());
   const secrets = new NetworkSecrets({
     stateDir,

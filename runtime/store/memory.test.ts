@@ -22,7 +22,8 @@ storeSuite("memory", async () => {
     },
     full() {
       disk.fail("full");
-      return { ops: [], end: () => disk.fail(undefined) };
+      const ballast = { op: "put", in: "outbox", key: "ballast", meta: "", body: new Uint8Array(1) } as const;
+      return { ops: [ballast], end: () => disk.fail(undefined) };
     },
     dispose: async () => {},
   };

@@ -6,10 +6,11 @@ import type { Heard } from "../kernel/hub.ts";
 import type { MeshEvents } from "../mesh/events.ts";
 import type { RunningPlugin } from "../plugin/host/instance.ts";
 import type { NodeEvent } from "./contract/node.ts";
+import type { StoreEvents } from "../store/watched.ts";
 import { memberEvent } from "./members.ts";
 
 /** All that the hub of a whole node tells. */
-export interface HubEvents extends MeshEvents {
+export interface HubEvents extends MeshEvents, StoreEvents {
   pluginHealth: RunningPlugin;
   /** Somebody here asked what a name means. */
   nameResolved: { readonly name: string; readonly id: NodeId };
@@ -60,6 +61,11 @@ const translations: Translations = {
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],
   delivered: ["message", ({ entry: { id, from, to, size } }) => says("received", { id, from, to, size })],
   outboxChanged: ["message", ({ state, id, to, reason }) => says(state, { id, to, reason })],
+  storeRoom: [
+    "store",
+    (missingBytes) => says(missingBytes > 0 ? "full" : "room", { missing_bytes: missingBytes }),
+  ],
+  storeDamaged: ["store", ({ in: collection, key }) => says("damaged", { collection, key })],
   pluginHealth: [
     "plugin",
     ({ instance: { name, type }, health: { state, reason } }) =>

@@ -1,0 +1,310 @@
+/**
+ * What can still be read of a damaged database, row by row, into a new one; the damaged file is kept aside under a name with the date.
+ * Damage costs the rows it touches, never the node: nobody may be on site. Owns the files beside the database whose names begin with
+ * its own and `.damaged-`, and the new file until it takes the old one's place. Runs in the store's worker, on a database that nobody
+ * has open. Loses nothing that is readable, but for the room it needs: the file aside goes first then.
+ */
+import { Database } from "bun:sqlite";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { isoTime, systemClock } from "../kernel/clock.ts";
+import { syncFolder } from "../kernel/whole-file.ts";
+import { mediumOf, startBytes } from "./sqlite-room.ts";
+import { bodySum, metaSum } from "./sqlite-rows.ts";
+import { createSchema } from "./sqlite-schema.ts";
+import { collections, type Collection, type Damage } from "./types.ts";
+
+const PAGE_BYTES = 4_096;
+/** Damaged files that are kept, the newest. */
+const ASIDE_MAX = 2;
+/** A new database that the medium has no room for beside the old one is made in memory, up to this size of the old one. */
+const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
+/** Rows that are lost and named; more are counted. */
+const NAMED_MAX = 4_096;
+
+export interface Salvage {
+  /** Rows that could not be read, or do not fit their sums. Of a lost page only the keys that an index still names. */
+  readonly lost: readonly Damage[];
+  readonly lostCount: number;
+  /** Where the damaged file is; null: there was no room to keep it. */
+  readonly asideFile: string | null;
+}
+
+interface Row {
+  readonly key: string;
+  readonly meta: string;
+  readonly body: Uint8Array | null;
+  readonly metaSum: number | null;
+  readonly bodySum: number | null;
+}
+
+/** Replaces the database at `path`. Throws what the operating system says when not even that can be written. */
+export function salvageDatabase(path: string): Salvage {
+  const oldBytes = sizeOf(path) + sizeOf(`${path}-wal`);
+  const part = `${path}.part`;
+  rmSync(part, { force: true });
+  boundAside(path, ASIDE_MAX - 1);
+  if (!hasRoomFor(path, oldBytes)) boundAside(path, 0);
+  const isRoomy = hasRoomFor(path, oldBytes) || oldBytes > MEMORY_BYTES_MAX;
+  const into = new Database(isRoomy ? part : ":memory:", { create: true, readwrite: true, strict: true });
+  const report = new Report();
+  try {
+    for (const pragma of ["page_size = 4096", "auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"])
+      into.run(`PRAGMA ${pragma}`);
+    createSchema(into);
+    copyReadable(path, into, report);
+    if (isRoomy) {
+      into.close(true);
+      complete(path);
+      return { ...report.told, asideFile: swap(path) };
+    }
+    // No room for both. Should the power go between these lines, all is lost: the disk was full and damaged.
+    const image = into.serialize();
+    for (const file of [path, `${path}-wal`]) rmSync(file, { force: true });
+    writeFileSync(part, image, { mode: 0o600 });
+    complete(path);
+    swap(path);
+    return { ...report.told, asideFile: null };
+  } finally {
+    into.close(true);
+  }
+}
+
+/** What a salvage that was cut off has still to do. Before the database is opened. */
+export function finishSalvage(path: string): void {
+  if (existsSync(`${path}.new`)) swap(path);
+}
+
+class Report {
+  readonly #lost: Damage[] = [];
+  #count = 0;
+
+  get told(): { lost: readonly Damage[]; lostCount: number } {
+    return { lost: this.#lost, lostCount: this.#count };
+  }
+
+  note(collection: Collection, key: string): void {
+    this.#count++;
+    if (this.#lost.length < NAMED_MAX) this.#lost.push({ in: collection, key });
+  }
+}
+
+function copyReadable(path: string, into: Database, report: Report): void {
+  let from = openDamaged(path);
+  const firstPage = from === undefined ? rebuildFirstPage(path) : undefined;
+  if (firstPage !== undefined) from = openDamaged(path);
+  try {
+    // Not even that: its size says that something was there.
+    if (from === undefined) return report.note("setting", "");
+    into.run("BEGIN");
+    let usage = 0;
+    for (const collection of collections) usage += copyCollection(from, into, collection, report);
+    into.query("UPDATE store_usage SET bytes = ?").run(usage);
+    into.run("COMMIT");
+  } finally {
+    from?.close();
+    // As it was found, for whoever looks at it.
+    if (firstPage !== undefined) writePage(path, firstPage);
+  }
+}
+
+/** Undefined when its tables cannot be found. */
+function openDamaged(path: string): Database | undefined {
+  let db: Database | undefined;
+  try {
+    db = new Database(path, { readwrite: true, create: false, strict: true });
+    db.run("PRAGMA locking_mode = EXCLUSIVE");
+    db.run("PRAGMA trusted_schema = OFF");
+    db.run("PRAGMA cell_size_check = ON");
+    // Nothing of it is changed by looking.
+    db.run("PRAGMA wal_autocheckpoint = 0");
+    const tables = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values().flat();
+    if (collections.some((name) => tables.includes(name))) return db;
+  } catch {
+    // Told by the caller.
+  }
+  db?.close();
+  return undefined;
+}
+
+/** Answers the size of what it copied. */
+function copyCollection(from: Database, into: Database, collection: Collection, report: Report): number {
+  const insert = into.prepare(
+    `INSERT OR IGNORE INTO "${collection}" (key, meta, body, meta_sum, body_sum) VALUES (?, ?, ?, ?, ?)`,
+  );
+  const columns = columnsOf(from, collection);
+  if (columns === undefined) return 0;
+  const read = from.prepare(`SELECT key, meta, body, ${columns} FROM "${collection}" WHERE rowid = ?`);
+  let usage = 0;
+  for (const [rowid, indexed] of rowidsOf(from, collection)) {
+    let row: Row | undefined;
+    try {
+      row = rowOf(read.values(rowid)[0]);
+    } catch {
+      // Its page cannot be read.
+    }
+    if (row !== undefined && isSound(row)) {
+      insert.run(row.key, row.meta, row.body, row.metaSum, row.bodySum);
+      usage += Buffer.byteLength(row.meta) + (row.body?.length ?? 0);
+      continue;
+    }
+    report.note(collection, indexed ?? row?.key ?? "");
+    if (row === undefined || collection === "damaged") continue;
+    into
+      .prepare(`INSERT OR REPLACE INTO damaged (key, meta, body) VALUES (?, ?, ?)`)
+      .run(`${isoTime(systemClock.wallMs())}/${collection}/${row.key}`, row.meta, row.body);
+    usage += Buffer.byteLength(row.meta) + (row.body?.length ?? 0);
+  }
+  return usage;
+}
+
+/** Sums, where the file has them; undefined when it has no such table. */
+function columnsOf(from: Database, collection: Collection): string | undefined {
+  try {
+    const names = from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat();
+    if (names.length === 0) return undefined;
+    return names.includes("meta_sum") ? "meta_sum, body_sum" : "NULL, NULL";
+  } catch {
+    return undefined;
+  }
+}
+
+/** Every row that the table or its index still names, from both ends; with the key where the index has it. */
+function rowidsOf(from: Database, collection: Collection): Map<number, string | undefined> {
+  const found = new Map<number, string | undefined>();
+  const walk = (sql: string): void => {
+    const statement = from.prepare(sql);
+    try {
+      for (const row of statement.iterate() as Iterable<{ rowid: number; key?: unknown }>) {
+        const key = typeof row.key === "string" ? row.key : found.get(row.rowid);
+        found.set(row.rowid, key);
+      }
+    } catch {
+      // As far as it goes.
+    } finally {
+      statement.finalize();
+    }
+  };
+  for (const order of ["", " DESC"]) {
+    // Only the index is read for these two, only the table for the others.
+    walk(`SELECT rowid, key FROM "${collection}" ORDER BY key${order}`);
+    walk(`SELECT rowid FROM "${collection}" NOT INDEXED ORDER BY rowid${order}`);
+  }
+  return found;
+}
+
+function rowOf(values: unknown[] | undefined): Row | undefined {
+  if (values === undefined) return undefined;
+  const [key, meta, body, meta_sum, body_sum] = values;
+  if (typeof key !== "string" || typeof meta !== "string") return undefined;
+  if (body !== null && !(body instanceof Uint8Array)) return undefined;
+  const sum = (value: unknown): number | null => (typeof value === "number" ? value : null);
+  return { key, meta, body, metaSum: sum(meta_sum), bodySum: sum(body_sum) };
+}
+
+const isSound = ({ key, meta, body, metaSum: ofMeta, bodySum: ofBody }: Row): boolean =>
+  key.isWellFormed() &&
+  meta.isWellFormed() &&
+  (ofMeta === null || ofMeta === metaSum(key, meta)) &&
+  (ofBody === null || body === null || ofBody === bodySum(body));
+
+/**
+ * The first page says where the tables are. Every database of ours is made by the same statements, so a new one says it as well.
+ * Answers the page that was there; undefined when the file is too short to be mended.
+ */
+function rebuildFirstPage(path: string): Uint8Array | undefined {
+  const pages = Math.floor(sizeOf(path) / PAGE_BYTES);
+  const template = new Database(":memory:", { strict: true });
+  let first: Uint8Array;
+  try {
+    for (const pragma of [`page_size = ${PAGE_BYTES}`, "auto_vacuum = INCREMENTAL"])
+      template.run(`PRAGMA ${pragma}`);
+    createSchema(template);
+    const image = template.serialize();
+    if (pages * PAGE_BYTES < image.length) return undefined;
+    first = Uint8Array.from(image.subarray(0, PAGE_BYTES));
+  } finally {
+    template.close();
+  }
+  const view = new DataView(first.buffer);
+  view.setUint32(28, pages);
+  // Free pages that nobody knows of any more.
+  view.setUint32(32, 0);
+  view.setUint32(36, 0);
+  // Its log is a WAL.
+  first.set([2, 2], 18);
+  const handle = openSync(path, "r");
+  const before = new Uint8Array(PAGE_BYTES);
+  try {
+    readSync(handle, before, 0, PAGE_BYTES, 0);
+  } finally {
+    closeSync(handle);
+  }
+  writePage(path, first);
+  return before;
+}
+
+function writePage(path: string, page: Uint8Array): void {
+  const handle = openSync(path, "r+");
+  try {
+    writeSync(handle, page, 0, page.length, 0);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/** The new database is whole from here on. */
+function complete(path: string): void {
+  const handle = openSync(`${path}.part`, "r+");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+  renameSync(`${path}.part`, `${path}.new`);
+  syncFolder(dirname(path));
+}
+
+/** The new file under the old name, whenever the power goes: see `finishSalvage`. */
+function swap(path: string): string {
+  const aside = `${path}.damaged-${isoTime(systemClock.wallMs()).replaceAll(/[-:]|\.\d+/g, "")}`;
+  if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${aside}-wal`);
+  if (existsSync(path)) renameSync(path, aside);
+  renameSync(`${path}.new`, path);
+  syncFolder(dirname(path));
+  return aside;
+}
+
+/** Newest first. */
+function asideFiles(path: string): string[] {
+  const prefix = `${basename(path)}.damaged-`;
+  return readdirSync(dirname(path))
+    .filter((name) => name.startsWith(prefix) && !name.endsWith("-wal"))
+    .toSorted()
+    .toReversed()
+    .map((name) => join(dirname(path), name));
+}
+
+function boundAside(path: string, max: number): void {
+  for (const file of asideFiles(path).slice(max))
+    for (const name of [file, `${file}-wal`]) rmSync(name, { force: true });
+}
+
+function hasRoomFor(path: string, bytes: number): boolean {
+  const medium = mediumOf(path);
+  return medium === undefined || medium.freeBytes >= bytes + startBytes(medium.totalBytes);
+}
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
