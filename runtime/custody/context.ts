@@ -6,7 +6,8 @@ import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import type { BundleHeader, TraceEntry } from "../wire/bundle.ts";
+import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
+import { type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { Store } from "../store/types.ts";
 
@@ -183,6 +184,9 @@ export interface Holding {
   load(): Uint8Array | Promise<Uint8Array | undefined>;
   waitReason: string | undefined;
 }
+
+/** Holders of a bundle, as they lie in rows. */
+export const isTrace: Check = isListOf(hasFields({ node: isText(64), atMs: isTime }), TRACE_MAX);
 
 /** Remaining lifetime survives a restart only as far as the wall clock can be believed. */
 export interface Lifetime {

@@ -259,6 +259,18 @@ export const errorCodes = {
     409,
     "another plugin of this node offers that service already",
   ),
+  GODWIT_MESSAGE_DAMAGED: entry(
+    "capacity",
+    "never",
+    410,
+    "what is left of the message is not what was stored: the disk damaged it; have it sent again",
+  ),
+  GODWIT_OUTPUT_FAILED: entry(
+    "capacity",
+    "later",
+    507,
+    "what a command had to say could not be written: the disk of its output is full",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

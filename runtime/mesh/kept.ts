@@ -29,6 +29,7 @@ export interface KeptChanges {
 export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Kept> {
   const { store, clock, log, random, network, verify, events, identity } = deps;
   const boot = await openBootState(store, random);
+  await tellOfDamage(deps, boot);
   const book = new PeerBook({ store, configured: deps.trust, clock, log });
   await book.load();
   const authority =
@@ -57,4 +58,15 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
   const nameProof = await loadNameProof(store, deps.callsign);
   const sealing = await deps.openSealing((id) => records.get(id)?.record);
   return { boot, book, names, records, nameProof, ...sealing };
+}
+
+/** Rows that the disk lost may be mail, or marks of it: neighbours that hear of another store offer again what was acknowledged. */
+async function tellOfDamage({ store, log }: MeshDeps, boot: BootState): Promise<void> {
+  if (store.state.damageCount > 0) await boot.renewStoreEpoch();
+  store.onState((found) => {
+    if (found.length === 0) return;
+    boot.renewStoreEpoch().catch((error: unknown) => {
+      log.warn("store epoch not kept", { error: error instanceof Error ? error : String(error) });
+    });
+  });
 }

@@ -2,6 +2,7 @@
  * What a node stands on before it has a mesh: its state directory, identity, store and network secrets. What is damaged
  * here ends the start with an error that says what to do; nothing is made anew in its place, but for a store of which a part can be read.
  */
+import { statfsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import { NetworkSecrets } from "../closed/secrets.ts";
@@ -29,6 +30,8 @@ export interface Ground extends GroundDeps {
   readonly isNew: boolean;
   readonly store: WatchedStore;
   readonly secrets: NetworkSecrets;
+  /** Size of the disk that the state lies on; undefined where the file system does not say. */
+  readonly diskBytes: number | undefined;
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
@@ -56,7 +59,16 @@ export async function openGround(deps: GroundDeps, hub: Teller<StoreEvents>, sco
     log,
     verify: verifySignature,
   });
-  return { ...deps, metrics, identity, isNew: created, store, secrets };
+  return { ...deps, metrics, identity, isNew: created, store, secrets, diskBytes: diskBytesOf(stateDir) };
+}
+
+function diskBytesOf(path: string): number | undefined {
+  try {
+    const { blocks, bsize } = statfsSync(path);
+    return blocks > 0 ? blocks * bsize : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function makeStateDir(path: string): Promise<void> {

@@ -192,7 +192,7 @@ export class Peers {
 
   /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
   #sayHello(session: Session): () => void {
-    const { clock, random, bootId, storeEpoch } = this.#deps;
+    const { clock, random, bootId } = this.#deps;
     const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
@@ -202,7 +202,7 @@ export class Peers {
           versionMin: PROTOCOL_VERSION_MIN,
           versionMax: PROTOCOL_VERSION_MAX,
           bootId,
-          storeEpoch,
+          storeEpoch: this.#deps.storeEpoch,
           record: this.#deps.ownRecord(),
         }),
       );

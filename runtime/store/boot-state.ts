@@ -22,11 +22,13 @@ export interface BootState {
   nextRecordSequence(): Promise<number>;
   /** Someone holds a newer sequence number of ours than we remember: never fall behind it again. */
   raiseBootEpoch(atLeast: number): Promise<void>;
+  /** Some of what this node acknowledged is gone: neighbours offer it again when they hear of another store. */
+  renewStoreEpoch(): Promise<void>;
 }
 
 export async function openBootState(store: Store, random: Random): Promise<BootState> {
   const settings = new Map((await store.load("setting")).map((row) => [row.key, row.meta]));
-  const storeEpoch =
+  let storeEpoch =
     parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES) ?? random.bytes(STORE_EPOCH_BYTES);
   // A store that is new does not start where the lost one did: equal numbers of two lives could not be told apart, and
   // the mesh would go on believing the records of the first.
@@ -39,7 +41,9 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
     { op: "put", in: "setting", key: "boot-epoch", meta: String(bootEpoch) },
   ]);
   return {
-    storeEpoch,
+    get storeEpoch() {
+      return storeEpoch;
+    },
     get bootEpoch() {
       return bootEpoch;
     },
@@ -52,6 +56,10 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
     raiseBootEpoch: (atLeast) => {
       bootEpoch = Math.min(BOOT_EPOCH_MAX, Math.max(bootEpoch, atLeast));
       return put("boot-epoch", String(bootEpoch));
+    },
+    renewStoreEpoch() {
+      storeEpoch = random.bytes(STORE_EPOCH_BYTES);
+      return put("store-epoch", formatHex(storeEpoch));
     },
   };
 }

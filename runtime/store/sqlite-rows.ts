@@ -11,6 +11,9 @@ import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } fro
 /** Of the sum: what a JavaScript number holds without loss. */
 const SUM_BITS = 52;
 
+/** A body up to this size lies in its row: another row for it would cost more. */
+const INLINE_BYTES_MAX = 1_024;
+
 /** Finds rot, no forgery: whoever can write the file can write sums as well. */
 const sumOf = (content: string | Uint8Array): number =>
   Number(BigInt.asUintN(SUM_BITS, Bun.hash.xxHash3(content)));
@@ -18,12 +21,16 @@ const sumOf = (content: string | Uint8Array): number =>
 export const metaSum = (key: string, meta: string): number => sumOf(`${key}\n${meta}`);
 export const bodySum = (body: Uint8Array): number => sumOf(body);
 
+type HeldRow = [metaBytes: number, bodyBytes: number, bodyId: number | null, inline: number | null];
 type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number | null];
 
 interface Statements {
-  readonly size: Statement<unknown, [string]>;
+  readonly held: Statement<unknown, [string]>;
   readonly put: Statement<unknown, [string, string, number]>;
-  readonly putBody: Statement<unknown, [string, string, number, Uint8Array, number]>;
+  readonly putBody: Statement<
+    unknown,
+    [string, string, number, Uint8Array | null, number, number | null, number]
+  >;
   readonly remove: Statement<unknown, [string]>;
   readonly load: Statement<unknown, []>;
   readonly body: Statement<unknown, [string]>;
@@ -37,9 +44,13 @@ export class Rows {
   readonly #begin: Statement;
   readonly #commit: Statement;
   readonly #setUsage: Statement<unknown, [number]>;
+  readonly #content: Statement<unknown, [number]>;
+  readonly #putContent: Statement<unknown, [Uint8Array]>;
+  readonly #removeContent: Statement<unknown, [number]>;
   /** Found by reading, and for want of room perhaps still where they were: nobody is shown them. */
   readonly #condemned = new Map<Collection, Set<string>>();
   #found: Damage[] = [];
+  #moved: Damage[] = [];
   /** Size of all metas and bodies. */
   usageBytes: number;
   #usageStored: number;
@@ -48,6 +59,9 @@ export class Rows {
     this.#db = db;
     this.#begin = this.prepare("BEGIN");
     this.#commit = this.prepare("COMMIT");
+    this.#content = this.prepare("SELECT content FROM body WHERE id = ?");
+    this.#putContent = this.prepare("INSERT INTO body (content) VALUES (?)");
+    this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
     this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
     this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
     this.#usageStored = this.usageBytes;
@@ -84,25 +98,50 @@ export class Rows {
 
   apply(ops: readonly WireOp[], pack: Uint8Array): void {
     for (const [collection, key, meta, offset, length] of ops) {
-      const statements = this.#of(collection);
       if (offset === SET_ASIDE) {
         this.#moveAside(collection, key);
-        continue;
+        this.#moved.push({ in: collection, key });
       }
-      this.#condemned.get(collection)?.delete(key);
-      const held = statements.size.values(key)[0] as [number, number] | undefined;
-      if (held !== undefined) this.usageBytes -= held[0] + (offset < 0 && meta !== null ? 0 : held[1]);
-      if (meta === null) statements.remove.run(key);
-      else {
-        this.usageBytes += Buffer.byteLength(meta);
-        if (offset < 0) statements.put.run(key, meta, metaSum(key, meta));
-        else {
-          const body = pack.subarray(offset, offset + length);
-          statements.putBody.run(key, meta, metaSum(key, meta), body, bodySum(body));
-          this.usageBytes += length;
-        }
-      }
+      else if (meta === null) this.#remove(collection, key);
+      else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
     }
+  }
+
+  #put(collection: Collection, key: string, meta: string, body: Uint8Array | undefined): void {
+    const { held, put } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(key)[0] as HeldRow | undefined;
+    this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
+    if (body !== undefined) this.#putBody(collection, key, meta, body, row);
+    else if (row?.[2] === null && (row[3] ?? 0) > INLINE_BYTES_MAX) {
+      // Of before bodies had a place of their own: once it is written anew.
+      this.#putBody(collection, key, meta, this.#bodyRow(collection, key)!.body, row);
+    } else put.run(key, meta, metaSum(key, meta));
+  }
+
+  #putBody(
+    collection: Collection,
+    key: string,
+    meta: string,
+    body: Uint8Array,
+    row: HeldRow | undefined,
+  ): void {
+    this.usageBytes += body.length - (row?.[1] ?? 0);
+    if (row !== undefined && row[2] !== null) this.#removeContent.run(row[2]);
+    const isInline = body.length <= INLINE_BYTES_MAX;
+    const id = isInline ? null : Number(this.#putContent.run(body).lastInsertRowid);
+    const { putBody } = this.#of(collection);
+    putBody.run(key, meta, metaSum(key, meta), isInline ? body : null, bodySum(body), id, body.length);
+  }
+
+  #remove(collection: Collection, key: string): void {
+    const { held, remove } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(key)[0] as HeldRow | undefined;
+    if (row === undefined) return;
+    this.usageBytes -= row[0] + row[1];
+    if (row[2] !== null) this.#removeContent.run(row[2]);
+    remove.run(key);
   }
 
   load(collection: Collection): LoadColumns {
@@ -125,19 +164,33 @@ export class Rows {
 
   body(collection: Collection, key: string): Uint8Array | undefined {
     if (this.#condemned.get(collection)?.has(key) === true) return undefined;
-    const row = this.#of(collection).body.values(key)[0] as
-      [body: Uint8Array | null, sum: number | null] | undefined;
-    const body = row?.[0] ?? undefined;
-    if (body === undefined || row![1] === null || row![1] === bodySum(body)) return body;
+    const row = this.#bodyRow(collection, key);
+    if (row === undefined || row.isSound) return row?.body;
     this.#condemn(collection, key);
     return undefined;
   }
 
-  /** What reading found since the last call: told once, and moved to `damaged` by `moveFound`. */
-  takeFound(): readonly Damage[] {
-    const found = this.#found;
+  #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {
+    const [inline, id, bytes, sum] = (this.#of(collection).body.values(key)[0] ?? []) as [
+      (Uint8Array | null)?,
+      (number | null)?,
+      (number | null)?,
+      (number | null)?,
+    ];
+    const content = id === null ? inline : (this.#content.values(id!)[0]?.[0] as Uint8Array | undefined);
+    // A body whose place is empty was lost; a row without any never had one.
+    const body = content ?? (id === null ? undefined : new Uint8Array(0));
+    if (body === undefined) return undefined;
+    const isSound = (sum === null || sum === bodySum(body)) && (bytes === null || bytes === body.length);
+    return { body, isSound };
+  }
+
+  /** What reading found since the last call, to be told and moved by `moveFound`; and what owners found, to be told. */
+  takeFound(): { found: readonly Damage[]; moved: readonly Damage[] } {
+    const [found, moved] = [this.#found, this.#moved];
     this.#found = [];
-    return found;
+    this.#moved = [];
+    return { found, moved };
   }
 
   moveFound(found: readonly Damage[]): void {
@@ -152,8 +205,8 @@ export class Rows {
   }
 
   #moveAside(collection: Collection, key: string): void {
-    const { size, copyAside, remove } = this.#of(collection);
-    if (collection === "damaged" || size.values(key).length === 0) return;
+    const { held, copyAside, remove } = this.#of(collection);
+    if (collection === "damaged" || held.values(key).length === 0) return;
     copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
     remove.run(key);
     this.#boundAside();
@@ -161,15 +214,14 @@ export class Rows {
 
   #boundAside(): void {
     const rows = this.#db
-      .query(`SELECT key, octet_length(meta) + coalesce(length(body), 0) FROM damaged ORDER BY key DESC`)
+      .query(`SELECT key, octet_length(meta) + coalesce(body_bytes, length(body), 0) FROM damaged ORDER BY key DESC`)
       .values() as [string, number][];
     let bytes = 0;
     for (const [index, [key, size]] of rows.entries()) {
       bytes += size;
       // The newest stays whatever its size.
       if (index === 0 || (index < DAMAGED_ROWS_MAX && bytes <= DAMAGED_BYTES_MAX)) continue;
-      this.#of("damaged").remove.run(key);
-      this.usageBytes -= size;
+      this.#remove("damaged", key);
     }
   }
 
@@ -180,17 +232,22 @@ export class Rows {
         `INSERT INTO "${collection}" (key, ${columns.join(", ")}) VALUES (?${", ?".repeat(columns.length)})
          ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
       statements = {
-        size: this.prepare(
-          `SELECT octet_length(meta), coalesce(length(body), 0) FROM "${collection}" WHERE key = ?`,
+        held: this.prepare(
+          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body)
+           FROM "${collection}" WHERE key = ?`,
         ),
         put: this.prepare(upsert(["meta", "meta_sum"])),
-        putBody: this.prepare(upsert(["meta", "meta_sum", "body", "body_sum"])),
+        putBody: this.prepare(upsert(["meta", "meta_sum", "body", "body_sum", "body_id", "body_bytes"])),
         remove: this.prepare(`DELETE FROM "${collection}" WHERE key = ?`),
         // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
-        load: this.prepare(`SELECT key, meta, length(body), meta_sum FROM "${collection}" ORDER BY +key`),
-        body: this.prepare(`SELECT body, body_sum FROM "${collection}" WHERE key = ?`),
+        load: this.prepare(
+          `SELECT key, meta, coalesce(body_bytes, length(body)), meta_sum FROM "${collection}" ORDER BY +key`,
+        ),
+        body: this.prepare(`SELECT body, body_id, body_bytes, body_sum FROM "${collection}" WHERE key = ?`),
+        // The body stays where it is, so that this needs little room.
         copyAside: this.prepare(
-          `INSERT OR REPLACE INTO damaged (key, meta, body) SELECT ?, meta, body FROM "${collection}" WHERE key = ?`,
+          `INSERT OR REPLACE INTO damaged (key, meta, body, body_sum, body_id, body_bytes)
+           SELECT ?, meta, body, body_sum, body_id, body_bytes FROM "${collection}" WHERE key = ?`,
         ),
       };
       this.#statements.set(collection, statements);

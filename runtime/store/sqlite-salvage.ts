@@ -22,7 +22,8 @@ import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
-import { bodySum, metaSum } from "./sqlite-rows.ts";
+import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
 import { createSchema } from "./sqlite-schema.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
 
@@ -45,9 +46,9 @@ export interface Salvage {
 interface Row {
   readonly key: string;
   readonly meta: string;
+  /** Null: there is none, or it cannot be read. */
   readonly body: Uint8Array | null;
-  readonly metaSum: number | null;
-  readonly bodySum: number | null;
+  readonly isSound: boolean;
 }
 
 /** Replaces the database at `path`. Throws what the operating system says when not even that can be written. */
@@ -108,11 +109,10 @@ function copyReadable(path: string, into: Database, report: Report): void {
   try {
     // Not even that: its size says that something was there.
     if (from === undefined) return report.note("setting", "");
-    into.run("BEGIN");
-    let usage = 0;
-    for (const collection of collections) usage += copyCollection(from, into, collection, report);
-    into.query("UPDATE store_usage SET bytes = ?").run(usage);
-    into.run("COMMIT");
+    const rows = new Rows(into);
+    for (const collection of collections)
+      rows.transaction(() => copyCollection(from!, rows, collection, report));
+    rows.close();
   } finally {
     from?.close();
     // As it was found, for whoever looks at it.
@@ -139,46 +139,73 @@ function openDamaged(path: string): Database | undefined {
   return undefined;
 }
 
-/** Answers the size of what it copied. */
-function copyCollection(from: Database, into: Database, collection: Collection, report: Report): number {
-  const insert = into.prepare(
-    `INSERT OR IGNORE INTO "${collection}" (key, meta, body, meta_sum, body_sum) VALUES (?, ?, ?, ?, ?)`,
-  );
-  const columns = columnsOf(from, collection);
-  if (columns === undefined) return 0;
-  const read = from.prepare(`SELECT key, meta, body, ${columns} FROM "${collection}" WHERE rowid = ?`);
-  let usage = 0;
+/** Copies what is sound, and notes and keeps aside what is not. */
+function copyCollection(from: Database, into: Rows, collection: Collection, report: Report): void {
+  const reader = readerOf(from, collection);
+  if (reader === undefined) return;
   for (const [rowid, indexed] of rowidsOf(from, collection)) {
-    let row: Row | undefined;
-    try {
-      row = rowOf(read.values(rowid)[0]);
-    } catch {
-      // Its page cannot be read.
-    }
-    if (row !== undefined && isSound(row)) {
-      insert.run(row.key, row.meta, row.body, row.metaSum, row.bodySum);
-      usage += Buffer.byteLength(row.meta) + (row.body?.length ?? 0);
-      continue;
-    }
-    report.note(collection, indexed ?? row?.key ?? "");
-    if (row === undefined || collection === "damaged") continue;
-    into
-      .prepare(`INSERT OR REPLACE INTO damaged (key, meta, body) VALUES (?, ?, ?)`)
-      .run(`${isoTime(systemClock.wallMs())}/${collection}/${row.key}`, row.meta, row.body);
-    usage += Buffer.byteLength(row.meta) + (row.body?.length ?? 0);
+    const row = reader.read(rowid);
+    if (row === undefined || !row.isSound) report.note(collection, indexed ?? row?.key ?? "");
+    if (row === undefined || (!row.isSound && collection === "damaged")) continue;
+    const { key, meta, body } = row;
+    const bodyBytes = body?.length ?? 0;
+    const put: WireOp = [collection, key, meta, body === null ? -1 : 0, bodyBytes];
+    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
+    into.apply(row.isSound ? [put] : [put, aside], body ?? new Uint8Array(0));
   }
-  return usage;
+  reader.close();
 }
 
-/** Sums, where the file has them; undefined when it has no such table. */
-function columnsOf(from: Database, collection: Collection): string | undefined {
+/** Reads rows of a collection by their numbers, undefined what cannot be read. Undefined when there is no such table. */
+function readerOf(
+  from: Database,
+  collection: Collection,
+): { read(rowid: number): Row | undefined; close(): void } | undefined {
   try {
     const names = from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat();
     if (names.length === 0) return undefined;
-    return names.includes("meta_sum") ? "meta_sum, body_sum" : "NULL, NULL";
+    const more = names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
+    const row = from.prepare(`SELECT key, meta, body, ${more} FROM "${collection}" WHERE rowid = ?`);
+    const content = names.includes("body_id")
+      ? from.prepare("SELECT content FROM body WHERE id = ?")
+      : undefined;
+    return {
+      read(rowid) {
+        try {
+          return rowOf(row.values(rowid)[0], (id) => content?.values(id)[0]?.[0]);
+        } catch {
+          return undefined;
+        }
+      },
+      close() {
+        row.finalize();
+        content?.finalize();
+      },
+    };
   } catch {
     return undefined;
   }
+}
+
+function rowOf(values: unknown[] | undefined, contentOf: (id: number) => unknown): Row | undefined {
+  const [key, meta, inline, sumOfMeta, sumOfBody, id] = values ?? [];
+  if (typeof key !== "string" || typeof meta !== "string") return undefined;
+  if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
+  let body = inline;
+  if (typeof id === "number") {
+    try {
+      body = contentOf(id);
+    } catch {
+      body = undefined;
+    }
+  }
+  const bytes = body instanceof Uint8Array ? body : null;
+  const isWhole = bytes !== null || (body === null && typeof id !== "number");
+  const isSound =
+    isWhole &&
+    (typeof sumOfMeta !== "number" || sumOfMeta === metaSum(key, meta)) &&
+    (typeof sumOfBody !== "number" || bytes === null || sumOfBody === bodySum(bytes));
+  return { key, meta, body: bytes, isSound };
 }
 
 /** Every row that the table or its index still names, from both ends; with the key where the index has it. */
@@ -204,21 +231,6 @@ function rowidsOf(from: Database, collection: Collection): Map<number, string | 
   }
   return found;
 }
-
-function rowOf(values: unknown[] | undefined): Row | undefined {
-  if (values === undefined) return undefined;
-  const [key, meta, body, meta_sum, body_sum] = values;
-  if (typeof key !== "string" || typeof meta !== "string") return undefined;
-  if (body !== null && !(body instanceof Uint8Array)) return undefined;
-  const sum = (value: unknown): number | null => (typeof value === "number" ? value : null);
-  return { key, meta, body, metaSum: sum(meta_sum), bodySum: sum(body_sum) };
-}
-
-const isSound = ({ key, meta, body, metaSum: ofMeta, bodySum: ofBody }: Row): boolean =>
-  key.isWellFormed() &&
-  meta.isWellFormed() &&
-  (ofMeta === null || ofMeta === metaSum(key, meta)) &&
-  (ofBody === null || body === null || ofBody === bodySum(body));
 
 /**
  * The first page says where the tables are. Every database of ours is made by the same statements, so a new one says it as well.

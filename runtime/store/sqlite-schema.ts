@@ -51,11 +51,14 @@ export const migrations: readonly (readonly string[])[] = [
   [rowTable("member")],
   [
     rowTable("damaged"),
-    // Sums of what a row holds (sqlite-rows.ts); null in rows of before.
-    ...[...firstTables, "member", "damaged"].flatMap((name) => [
-      `ALTER TABLE "${name}" ADD COLUMN meta_sum INTEGER`,
-      `ALTER TABLE "${name}" ADD COLUMN body_sum INTEGER`,
-    ]),
+    // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
+    `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
+    // Sums of what a row holds (sqlite-rows.ts), null in rows of before; its body's place and size, null where it lies in the row.
+    ...[...firstTables, "member", "damaged"].flatMap((name) =>
+      ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
+        (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,
+      ),
+    ),
   ],
 ];
 export const SCHEMA_VERSION = migrations.length;

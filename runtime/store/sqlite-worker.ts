@@ -138,9 +138,9 @@ class StoreFile {
   }
 
   #moveFound(): void {
-    const found = this.#rows.takeFound();
+    const { found, moved } = this.#rows.takeFound();
+    if (found.length + moved.length > 0) this.#tell([...moved, ...found]);
     if (found.length === 0) return;
-    this.#tell(found);
     // Without room they stay where they are, and are shown to nobody either.
     quietly(() => this.#rows.transaction(() => this.#rows.moveFound(found)));
   }

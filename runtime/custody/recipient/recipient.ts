@@ -115,7 +115,7 @@ export class Recipient {
   }
 
   async load(): Promise<void> {
-    await this.#seen.load(this.#ctx.store, this.#ctx.log, this.#ctx.clock.wallMs());
+    await this.#seen.load(this.#ctx.store, this.#ctx.clock.wallMs());
     await this.#receipts.load();
     await this.inbox.load();
     await this.#claims.load();

@@ -19,6 +19,8 @@ import {
   type OutboxEntry,
   type OutboxDeps,
   type OutboxState,
+  type Target,
+  isOutboxEntry,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
@@ -26,8 +28,11 @@ import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
 import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
+import { loadSound } from "../../store/sound.ts";
 import type { StoreOp } from "../../store/types.ts";
 
+/** Why a message ended, in words for its sender. */
+const DAMAGED = "this disk damaged it: send it again";
 /** Bundles of one message that a receipt may still name. */
 const FORMER_BUNDLES_MAX = 32;
 
@@ -61,12 +66,12 @@ export class Outbox {
   }
 
   async load(): Promise<void> {
-    const { store, clock, log } = this.#ctx;
-    await this.#idempotency.load(store, log);
-    const entries = (await store.load("outbox"))
-      .map((row) => parseMeta<OutboxEntry>(row, log, "outbox"))
-      .filter((entry) => entry !== undefined && Array.isArray(entry.targets) && typeof entry.id === "string")
-      .map((entry) => entry!);
+    const { store, clock } = this.#ctx;
+    await this.#idempotency.load(store);
+    const entries = await loadSound(store, "outbox", ({ key, meta }) => {
+      const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
+      return entry?.id === key ? entry : undefined;
+    });
     entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
     for (const entry of entries) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
@@ -135,15 +140,40 @@ export class Outbox {
     if (finalStates.includes(live.entry.state)) {
       throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
     }
+    // Its body goes at once: whoever withdraws may need the room.
     await this.#ctx.store.commit([
-      putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+      {
+        ...putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+        body: new Uint8Array(0),
+      },
     ]);
     if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    return (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
+    const live = this.#entries.get(id);
+    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (live.entry.state === "withdrawn")
+      throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
+    const body = await this.#soundBody(live);
+    if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
+    return body;
+  }
+
+  /** Undefined when what is stored is not what was accepted: an open message ends with that, told to its sender. */
+  async #soundBody(live: Live): Promise<Uint8Array | undefined> {
+    const { id, size } = live.entry;
+    const body = (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
+    if (body.length === size) return body;
+    this.#onDamaged(live);
+    return undefined;
+  }
+
+  #onDamaged(live: Live): void {
+    this.#ctx.log.error("message damaged on this disk", { message: live.entry.id, box: "outbox" });
+    if (!finalStates.includes(live.entry.state)) this.#finish(live, "refused", DAMAGED);
+    // Its row was set aside; that it ended, and how, is kept.
+    this.#save(live);
   }
 
   /** A relay took a bundle of ours. */
@@ -354,15 +384,15 @@ export class Outbox {
   async #sealLater(live: Live): Promise<void> {
     const { entry } = live;
     try {
-      const body = await this.#ctx.store.body("outbox", entry.id);
-      if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      const body = await this.#soundBody(live);
+      if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.#isForHere(entry)) {
-        await this.#deps.deliverHere(entry, body ?? new Uint8Array(0), []);
+        await this.#deps.deliverHere(entry, body, []);
         entry.deliveredAtMs = this.#ctx.clock.wallMs();
         this.#finish(live, "delivered", null);
         return this.#save(live);
       }
-      this.#seal(live, body ?? new Uint8Array(0));
+      this.#seal(live, body);
       if (entry.targets.length === 0) return this.#wait(live);
       this.#unheld.add(live);
       await this.#ctx.store.commit([putEntry(entry)]);
@@ -426,10 +456,23 @@ export class Outbox {
           state === "relayed"
             ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
             : Number.POSITIVE_INFINITY,
-        load: () => this.#sealer.load(entry, target),
+        load: () => this.#sealed(live, target),
         waitReason: undefined,
       });
     }
+  }
+
+  /** From memory, or sealed again, which gives the same bytes unless what is sealed changed. */
+  #sealed(live: Live, target: Target): Uint8Array | Promise<Uint8Array | undefined> {
+    return this.#sealer.kept(target) ?? this.#reseal(live, target);
+  }
+
+  async #reseal(live: Live, target: Target): Promise<Uint8Array | undefined> {
+    const body = await this.#soundBody(live);
+    if (body === undefined) return undefined;
+    const sealed = this.#sealer.reseal(live.entry, target, body);
+    if (sealed === undefined && live.entry.targets.includes(target)) this.#onDamaged(live);
+    return sealed;
   }
 
   #byBundle(id: BundleId): Live | undefined {

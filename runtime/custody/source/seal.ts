@@ -63,9 +63,18 @@ export class OutboxSealer {
     });
   }
 
-  /** The sealed bytes, from memory or made again. */
-  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array> {
-    return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+  /** The sealed bytes, while they are in memory. */
+  kept(target: Target): Uint8Array | undefined {
+    return this.#cache.get(target.bundle);
+  }
+
+  /** The sealed bytes, made again; undefined when these are not those that were sealed before. */
+  reseal(entry: OutboxEntry, target: Target, body: Uint8Array): Uint8Array | undefined {
+    const nodes = entry.targets.map(({ node }) => node);
+    const { key, node, bundle } = target;
+    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
+    const sealed = this.#sealTo(entry, node, nodes, sealKey, body);
+    return bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle ? sealed : undefined;
   }
 
   forget(target: Target): void {
@@ -75,14 +84,6 @@ export class OutboxSealer {
   header(entry: OutboxEntry, node: NodeId): BundleHeader {
     const { priority, lifetimeMs } = entry;
     return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
-  }
-
-  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array> {
-    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
-    const nodes = entry.targets.map(({ node }) => node);
-    const { key } = target;
-    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
-    return this.#sealTo(entry, target.node, nodes, sealKey, body);
   }
 
   #sealTo(

@@ -23,7 +23,9 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     metrics,
     signal: scope.signal,
     bootId: mesh.bootId,
-    storeEpoch: boot.storeEpoch,
+    get storeEpoch() {
+      return boot.storeEpoch;
+    },
     ownRecord: () => mesh.ownRecord.bytes,
     isBlocked: (id) => mesh.isRefused(id),
     isWelcome,
