@@ -90,7 +90,8 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
   };
 }
 
-const fullAdvice = "free some space or delete messages: this node takes no mail until then, and goes on by itself";
+const fullAdvice =
+  "free some space or delete messages; until then mail is refused, what is here is delivered, and no restart is needed";
 
 function roomWords({ missingBytes }: StoreState, failure: string | undefined): string[] {
   if (missingBytes > 0) return [`the disk is full, ${missingBytes} bytes are missing: ${fullAdvice}`];
