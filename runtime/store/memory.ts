@@ -97,7 +97,9 @@ export class SimDisk {
     for (const op of ops) {
       const rows = this.#tables.get(op.in)!;
       if (op.op === "delete") rows.delete(op.key);
-      else if (op.op === "set-aside") this.#open?.onMedium([{ in: op.in, key: op.key }]);
+      else if (op.op === "set-aside") {
+        if (rows.has(op.key)) this.#open?.onMedium([{ in: op.in, key: op.key }]);
+      }
       else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
     }
   }

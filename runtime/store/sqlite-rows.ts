@@ -99,8 +99,7 @@ export class Rows {
   apply(ops: readonly WireOp[], pack: Uint8Array): void {
     for (const [collection, key, meta, offset, length] of ops) {
       if (offset === SET_ASIDE) {
-        this.#moveAside(collection, key);
-        this.#moved.push({ in: collection, key });
+        if (this.#moveAside(collection, key)) this.#moved.push({ in: collection, key });
       }
       else if (meta === null) this.#remove(collection, key);
       else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
@@ -204,12 +203,14 @@ export class Rows {
     this.#found.push({ in: collection, key });
   }
 
-  #moveAside(collection: Collection, key: string): void {
+  /** False when there is no such row. */
+  #moveAside(collection: Collection, key: string): boolean {
     const { held, copyAside, remove } = this.#of(collection);
-    if (collection === "damaged" || held.values(key).length === 0) return;
+    if (collection === "damaged" || held.values(key).length === 0) return false;
     copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
     remove.run(key);
     this.#boundAside();
+    return true;
   }
 
   #boundAside(): void {

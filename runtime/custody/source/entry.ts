@@ -14,11 +14,13 @@ import {
   isOneOf,
   isText,
   isTime,
+  parseMeta,
 } from "../../kernel/json.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import type { Priority } from "../../wire/constants.ts";
-import type { StoreOp } from "../../store/types.ts";
+import { loadSound } from "../../store/sound.ts";
+import type { Store, StoreOp } from "../../store/types.ts";
 import { isTrace } from "../context.ts";
 import { IDEMPOTENCY_KEY_BYTES_MAX, type Order } from "./order.ts";
 
@@ -85,7 +87,7 @@ const isHex = isMatch(/^(?:[0-9a-f]{2})*$/);
 const TARGETS_MAX = 64;
 
 /** What a row of the outbox has to be; fields that an earlier release did not write may be missing. */
-export const isOutboxEntry: Check = hasFields({
+const isOutboxEntry: Check = hasFields({
   id: isId,
   to: isText(64),
   epoch: isAbsentOr(isMatch(/^[0-9a-f]{16}$/)),
@@ -128,6 +130,15 @@ export const isOutboxEntry: Check = hasFields({
   remainingMs: isTime,
   atWallMs: isTime,
 });
+
+/** All of the store, the oldest first. */
+export async function loadEntries(store: Store): Promise<OutboxEntry[]> {
+  const entries = await loadSound(store, "outbox", ({ key, meta }) => {
+    const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
+    return entry?.id === key ? entry : undefined;
+  });
+  return entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
+}
 
 export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
   op: "put",

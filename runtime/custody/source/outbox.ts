@@ -4,7 +4,6 @@
  */
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
-import { parseMeta } from "../../kernel/json.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
@@ -14,13 +13,12 @@ import { PagedMap, type Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import {
   finalStates,
+  loadEntries,
   putEntry,
   type Live,
   type OutboxEntry,
   type OutboxDeps,
   type OutboxState,
-  type Target,
-  isOutboxEntry,
 } from "./entry.ts";
 import { OutboxHistory } from "./history.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
@@ -28,7 +26,6 @@ import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
 import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
-import { loadSound } from "../../store/sound.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 /** Why a message ended, in words for its sender. */
@@ -59,7 +56,7 @@ export class Outbox {
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, deps: OutboxDeps) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
-    this.#sealer = new OutboxSealer(ctx, cache);
+    this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
     this.#names = new MailNaming(ctx);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
@@ -68,12 +65,7 @@ export class Outbox {
   async load(): Promise<void> {
     const { store, clock } = this.#ctx;
     await this.#idempotency.load(store);
-    const entries = await loadSound(store, "outbox", ({ key, meta }) => {
-      const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
-      return entry?.id === key ? entry : undefined;
-    });
-    entries.sort((a, b) => a.createdAtMs - b.createdAtMs);
-    for (const entry of entries) {
+    for (const entry of await loadEntries(store)) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
       const remainingMs = remainingAfterRestart(entry, clock.wallMs());
@@ -155,25 +147,19 @@ export class Outbox {
     if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
     if (live.entry.state === "withdrawn")
       throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
-    const body = await this.#soundBody(live);
+    const body = await this.#sealer.body(live.entry);
     if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
     return body;
   }
 
-  /** Undefined when what is stored is not what was accepted: an open message ends with that, told to its sender. */
-  async #soundBody(live: Live): Promise<Uint8Array | undefined> {
-    const { id, size } = live.entry;
-    const body = (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
-    if (body.length === size) return body;
-    this.#onDamaged(live);
-    return undefined;
-  }
-
-  #onDamaged(live: Live): void {
+  /** What is stored is not what was accepted: an open message ends with that, told to its sender. */
+  #onDamaged(entry: OutboxEntry): void {
+    const live = this.#entries.get(entry.id);
+    if (live === undefined) return;
     this.#ctx.log.error("message damaged on this disk", { message: live.entry.id, box: "outbox" });
     if (!finalStates.includes(live.entry.state)) this.#finish(live, "refused", DAMAGED);
-    // Its row was set aside; that it ended, and how, is kept.
-    this.#save(live);
+    // That it ended, and how, is kept; the store may have set the row aside already.
+    this.#save(live, [{ op: "set-aside", in: "outbox", key: live.entry.id }]);
   }
 
   /** A relay took a bundle of ours. */
@@ -384,7 +370,7 @@ export class Outbox {
   async #sealLater(live: Live): Promise<void> {
     const { entry } = live;
     try {
-      const body = await this.#soundBody(live);
+      const body = await this.#sealer.body(entry);
       if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.#isForHere(entry)) {
         await this.#deps.deliverHere(entry, body, []);
@@ -456,23 +442,10 @@ export class Outbox {
           state === "relayed"
             ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
             : Number.POSITIVE_INFINITY,
-        load: () => this.#sealed(live, target),
+        load: () => this.#sealer.load(entry, target),
         waitReason: undefined,
       });
     }
-  }
-
-  /** From memory, or sealed again, which gives the same bytes unless what is sealed changed. */
-  #sealed(live: Live, target: Target): Uint8Array | Promise<Uint8Array | undefined> {
-    return this.#sealer.kept(target) ?? this.#reseal(live, target);
-  }
-
-  async #reseal(live: Live, target: Target): Promise<Uint8Array | undefined> {
-    const body = await this.#soundBody(live);
-    if (body === undefined) return undefined;
-    const sealed = this.#sealer.reseal(live.entry, target, body);
-    if (sealed === undefined && live.entry.targets.includes(target)) this.#onDamaged(live);
-    return sealed;
   }
 
   #byBundle(id: BundleId): Live | undefined {
@@ -518,11 +491,11 @@ export class Outbox {
   }
 
   /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
-  #save(live: Live): void {
+  #save(live: Live, before: readonly StoreOp[] = []): void {
     const { entry } = live;
     entry.remainingMs = Math.max(0, live.deadlineMs - this.#ctx.clock.monotonicMs());
     entry.atWallMs = this.#ctx.clock.wallMs();
-    this.#ctx.store.commit([putEntry(entry)]).catch((error: unknown) => {
+    this.#ctx.store.commit([...before, putEntry(entry)]).catch((error: unknown) => {
       this.#ctx.log.warn("outbox not saved", {
         message: entry.id,
         error: error instanceof Error ? error : String(error),

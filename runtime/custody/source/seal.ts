@@ -20,10 +20,12 @@ export const SEALED_AT_ONCE = 16;
 export class OutboxSealer {
   readonly #ctx: CustodyContext;
   readonly #cache: BodyCache;
+  readonly #damaged: (entry: OutboxEntry) => void;
 
-  constructor(ctx: CustodyContext, cache: BodyCache) {
+  constructor(ctx: CustodyContext, cache: BodyCache, damaged: (entry: OutboxEntry) => void) {
     this.#ctx = ctx;
     this.#cache = cache;
+    this.#damaged = damaged;
   }
 
   /** Why a message cannot be sealed now, in words; null when it can. */
@@ -63,18 +65,30 @@ export class OutboxSealer {
     });
   }
 
-  /** The sealed bytes, while they are in memory. */
-  kept(target: Target): Uint8Array | undefined {
-    return this.#cache.get(target.bundle);
+  /** What was accepted; undefined, and told, when what is stored is something else. Rejects with GODWIT_STORE_FAILED. */
+  async body(entry: OutboxEntry): Promise<Uint8Array | undefined> {
+    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
+    if (body.length === entry.size) return body;
+    this.#damaged(entry);
+    return undefined;
   }
 
-  /** The sealed bytes, made again; undefined when these are not those that were sealed before. */
-  reseal(entry: OutboxEntry, target: Target, body: Uint8Array): Uint8Array | undefined {
+  /** The sealed bytes, from memory or made again; undefined, and told, when they are not those that were sealed before. */
+  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array | undefined> {
+    return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+  }
+
+  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array | undefined> {
+    const body = await this.body(entry);
+    // Ended or sealed anew meanwhile.
+    if (body === undefined || !entry.targets.includes(target)) return undefined;
     const nodes = entry.targets.map(({ node }) => node);
     const { key, node, bundle } = target;
     const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
     const sealed = this.#sealTo(entry, node, nodes, sealKey, body);
-    return bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle ? sealed : undefined;
+    if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
+    this.#damaged(entry);
+    return undefined;
   }
 
   forget(target: Target): void {
