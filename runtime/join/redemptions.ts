@@ -67,8 +67,10 @@ export class Redemptions {
       if (!key.startsWith(KEY_PREFIX)) continue;
       const bytes = new Uint8Array(Buffer.from(meta, "base64"));
       const redemption = this.#decode(bytes);
-      if (redemption !== undefined && !this.#isOver(redemption))
-        this.#insert(redemption, bytes, undefined, true);
+      if (redemption === undefined)
+        // A used invitation that cannot be read any more is told: its use is known to others alone.
+        void this.#deps.store.commit([{ op: "set-aside", in: "setting", key }]).catch(() => {});
+      else if (!this.#isOver(redemption)) this.#insert(redemption, bytes, undefined, true);
       else void this.#deps.store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
     }
   }

@@ -17,6 +17,8 @@ const SEQUENCE_SPAN = 2 ** 24;
 
 export interface BootState {
   readonly storeEpoch: Uint8Array;
+  /** As this start found it: mail that was accepted before mail had epochs of its own is named under it. */
+  readonly foundStoreEpoch: Uint8Array;
   readonly bootEpoch: number;
   /** A fresh, higher record sequence number, durable before it is answered. */
   nextRecordSequence(): Promise<number>;
@@ -28,8 +30,12 @@ export interface BootState {
 
 export async function openBootState(store: Store, random: Random): Promise<BootState> {
   const settings = new Map((await store.load("setting")).map((row) => [row.key, row.meta]));
-  let storeEpoch =
+  const foundStoreEpoch =
     parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES) ?? random.bytes(STORE_EPOCH_BYTES);
+  let storeEpoch = foundStoreEpoch;
+  // Numbers that are gone while others are there: this store is older than it says.
+  if (settings.size > 0 && countOf(settings.get("boot-epoch")) === undefined)
+    storeEpoch = random.bytes(STORE_EPOCH_BYTES);
   // A store that is new does not start where the lost one did: equal numbers of two lives could not be told apart, and
   // the mesh would go on believing the records of the first.
   const lastEpoch = countOf(settings.get("boot-epoch")) ?? random.below(FIRST_EPOCH_SPAN);
@@ -41,6 +47,7 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
     { op: "put", in: "setting", key: "boot-epoch", meta: String(bootEpoch) },
   ]);
   return {
+    foundStoreEpoch,
     get storeEpoch() {
       return storeEpoch;
     },

@@ -12,7 +12,7 @@ import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } fro
 const SUM_BITS = 52;
 
 /** A body up to this size lies in its row: another row for it would cost more. */
-const INLINE_BYTES_MAX = 1_024;
+const INLINE_BYTES_MAX = 3_000;
 
 /** Finds rot, no forgery: whoever can write the file can write sums as well. */
 const sumOf = (content: string | Uint8Array): number =>

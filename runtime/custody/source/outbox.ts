@@ -423,29 +423,8 @@ export class Outbox {
   }
 
   #hold(live: Live, state: OutboxState): void {
-    const { entry, deadlineMs } = live;
-    const nowMs = this.#ctx.clock.monotonicMs();
     this.#unheld.delete(live);
-    for (const target of entry.targets) {
-      this.#forwarder.add({
-        id: target.bundle,
-        header: this.#sealer.header(entry, target.node),
-        sealedBytes: target.sealedBytes,
-        role: "source",
-        messageId: entry.id,
-        trace: [],
-        hops: 0,
-        deadlineMs,
-        // After a restart it is not known who held it: offer again soon, but not all at once.
-        state: state === "relayed" ? "relayed" : "ready",
-        wakeAtMs:
-          state === "relayed"
-            ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
-            : Number.POSITIVE_INFINITY,
-        load: () => this.#sealer.load(entry, target),
-        waitReason: undefined,
-      });
-    }
+    for (const target of live.entry.targets) this.#forwarder.add(this.#sealer.holding(live, target, state));
   }
 
   #byBundle(id: BundleId): Live | undefined {

@@ -7,8 +7,8 @@ import { formatHex, idBytes, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
-import type { CustodyContext, SealKey } from "../context.ts";
-import type { OutboxEntry, Target } from "./entry.ts";
+import type { CustodyContext, Holding, SealKey } from "../context.ts";
+import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
 
 /** A recipient that loses its keys more often than this for one message does not get it. */
 export const RESEALS_MAX = 8;
@@ -89,6 +89,29 @@ export class OutboxSealer {
     if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
     this.#damaged(entry);
     return undefined;
+  }
+
+  /** What the forwarder holds of a message for one machine. */
+  holding({ entry, deadlineMs }: Live, target: Target, state: OutboxState): Holding {
+    const { clock, limits, random } = this.#ctx;
+    // After a restart it is not known who held it: offer again soon, but not all at once.
+    const isRelayed = state === "relayed";
+    return {
+      id: target.bundle,
+      header: this.header(entry, target.node),
+      sealedBytes: target.sealedBytes,
+      role: "source",
+      messageId: entry.id,
+      trace: [],
+      hops: 0,
+      deadlineMs,
+      state: isRelayed ? "relayed" : "ready",
+      wakeAtMs: isRelayed
+        ? clock.monotonicMs() + limits.reofferFirstMs * random.float()
+        : Number.POSITIVE_INFINITY,
+      load: () => this.load(entry, target),
+      waitReason: undefined,
+    };
   }
 
   forget(target: Target): void {

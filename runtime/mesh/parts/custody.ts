@@ -19,7 +19,7 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       metrics,
       store,
       limits,
-      storeEpoch: kept.boot.storeEpoch,
+      storeEpoch: kept.boot.foundStoreEpoch,
       sealer: kept.sealer,
       directory: createDirectory({ self, callsign, location }, kept),
       carrier: createCarrier(self, mesh),
