@@ -10,8 +10,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { isFull: false };
   const store: Store = {
-  state: soundState,
-  onState() {},
+    state: soundState,
+    onState() {},
     load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
     async commit(ops: readonly StoreOp[]) {

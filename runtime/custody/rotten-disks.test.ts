@@ -19,6 +19,7 @@ async function line() {
   const restart = async (node: TestNode) => {
     node.crash();
     await node.start();
+    await mesh.clock.advance(20);
   };
   const rewrite = async (node: TestNode, collection: Collection, key: string, fields: object) => {
     const row = (await node.settle(node.store!.load(collection))).find((one) => one.key === key)!;
@@ -94,7 +95,9 @@ test("a relay passes on no bundle that its disk damaged; its source, which still
   await mesh.clock.advance(500);
   const [row] = await b.settle(b.store!.load("transit"));
   await b.settle(
-    b.store!.commit([{ op: "put", in: "transit", key: row!.key, meta: row!.meta, body: new Uint8Array(row!.bodyBytes) }]),
+    b.store!.commit([
+      { op: "put", in: "transit", key: row!.key, meta: row!.meta, body: new Uint8Array(row!.bodyBytes) },
+    ]),
   );
   await restart(b);
   expect(b.custody!.transit.count).toBe(1);
@@ -122,8 +125,15 @@ test("rows whose fields are of a wrong type or out of range are damage of these 
   await rewrite(a, "idempotency", "key 3", { digest: 5 });
   await restart(a);
   await restart(b);
-  expect(damaged(a).toSorted()).toEqual([...ids.slice(0, 3).map((id) => `outbox ${id}`), "idempotency key 3"].toSorted());
-  expect(damaged(b).toSorted()).toEqual(transit.slice(0, 2).map((key) => `transit ${key}`).toSorted());
+  expect(damaged(a).toSorted()).toEqual(
+    [...ids.slice(0, 3).map((id) => `outbox ${id}`), "idempotency key 3"].toSorted(),
+  );
+  expect(damaged(b).toSorted()).toEqual(
+    transit
+      .slice(0, 2)
+      .map((key) => `transit ${key}`)
+      .toSorted(),
+  );
   mesh.connect(b, c);
   await mesh.clock.advance(30_000);
   expect(entryOf(a, ids[3]!).state).toBe("delivered");

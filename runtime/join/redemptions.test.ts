@@ -24,8 +24,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { failure: undefined as Error | undefined };
   const store: Store = {
-  state: soundState,
-  onState() {},
+    state: soundState,
+    onState() {},
     load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
     async commit(ops: readonly StoreOp[]) {

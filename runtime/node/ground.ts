@@ -14,7 +14,8 @@ import type { Teller } from "../kernel/hub.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import { type StoreEvents, watchStore, type WatchedStore } from "../store/watched.ts";
+import type { HubEvents } from "../view/node-events.ts";
+import { watchStore, type WatchedStore } from "../store/watched.ts";
 
 export interface GroundDeps {
   readonly config: Config;
@@ -35,7 +36,7 @@ export interface Ground extends GroundDeps {
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
-export async function openGround(deps: GroundDeps, hub: Teller<StoreEvents>, scope: Scope): Promise<Ground> {
+export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope: Scope): Promise<Ground> {
   const { config, clock, random, log } = deps;
   const { stateDir, network, networkSecrets } = config.node;
   const metrics = new Metrics();

@@ -55,7 +55,7 @@ export class SimDisk {
     this.#tables = emptyTables();
   }
 
-  /** Until cleared, no commit with a body becomes durable; reading and deleting work. */
+  /** Until cleared, nothing that is put becomes durable; reading and deleting work. */
   fail(fault: "full" | undefined): void {
     this.#fault = fault;
     this.#open?.onMedium([]);
@@ -92,15 +92,14 @@ export class SimDisk {
 
   /** Called by the store alone. Atomic. Throws GODWIT_STORE_FAILED. */
   apply(ops: readonly StoreOp[]): void {
-    if (this.#fault === "full" && ops.some((op) => op.op === "put" && (op.body?.length ?? 0) > 0))
+    if (this.#fault === "full" && ops.some((op) => op.op === "put"))
       throw godwitError("GODWIT_STORE_FAILED", "no room for the commit: the disk is full; free some space");
     for (const op of ops) {
       const rows = this.#tables.get(op.in)!;
       if (op.op === "delete") rows.delete(op.key);
       else if (op.op === "set-aside") {
         if (rows.has(op.key)) this.#open?.onMedium([{ in: op.in, key: op.key }]);
-      }
-      else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+      } else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
     }
   }
 
@@ -110,7 +109,10 @@ export class SimDisk {
     for (const { in: collection, key } of found) {
       const row = this.#tables.get(collection)!.get(key);
       if (row === undefined || collection === "damaged") continue;
-      aside.set(`${String(aside.size).padStart(6, "0")}/${collection}/${key}`, { meta: row.meta, body: row.body });
+      aside.set(`${String(aside.size).padStart(6, "0")}/${collection}/${key}`, {
+        meta: row.meta,
+        body: row.body,
+      });
       this.#tables.get(collection)!.delete(key);
       if (aside.size > DAMAGED_ROWS_MAX) aside.delete(aside.keys().next().value!);
     }

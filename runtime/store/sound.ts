@@ -15,7 +15,7 @@ export async function loadSound<T>(
     if (value !== undefined) sound.push(value);
     else damaged.push({ op: "set-aside", in: collection, key: row.key });
   }
-  // Without room they stay where they are, and are found again at the next start.
-  if (damaged.length > 0) await store.commit(damaged.slice(0, COMMIT_OPS_MAX)).catch(() => {});
+  // Nobody waits for it: without room they stay where they are, and are found again at the next start.
+  if (damaged.length > 0) store.commit(damaged.slice(0, COMMIT_OPS_MAX)).catch(() => {});
   return sound;
 }

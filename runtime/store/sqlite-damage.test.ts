@@ -84,15 +84,19 @@ test("one bad page, whichever it is: the store opens, most rows are there, what 
     if (state.asideFile !== undefined) {
       salvages++;
       expect(asideOf(path).length).toBe(1);
-      expect(readFileSync(join(path, "..", asideOf(path)[0]!)).subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)).toEqual(
-        bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES),
-      );
+      expect(
+        readFileSync(join(path, "..", asideOf(path)[0]!)).subarray(
+          page * PAGE_BYTES,
+          (page + 1) * PAGE_BYTES,
+        ),
+      ).toEqual(bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
     }
     // What was mended stays mended.
     expect((await readAll(path)).keys.length).toBe(keys.length);
   }
   expect(salvages).toBeGreaterThan(20);
-  expect(worst).toBeGreaterThan(ROWS / 2);
+  // A page of mail holds up to a dozen of these; one that only leads to others costs none.
+  expect(worst).toBeGreaterThan(ROWS - 15);
 }, 120_000);
 
 test("a page that goes bad while the store is open costs its rows and not the store", async () => {
@@ -136,8 +140,7 @@ test("a salvage that was cut off by a power cut is finished at the next start", 
 
 test("files set aside are bounded: the newest two stay", async () => {
   const { path, pristine } = await filled();
-  for (const second of ["01", "02", "03"])
-    writeFileSync(`${path}.damaged-20260101T0000${second}Z`, "older");
+  for (const second of ["01", "02", "03"]) writeFileSync(`${path}.damaged-20260101T0000${second}Z`, "older");
   writeFileSync(path, Buffer.from(pristine).fill(0xee, 0, PAGE_BYTES));
   await readAll(path);
   expect(asideOf(path).length).toBe(2);
@@ -170,6 +173,8 @@ test("rows of before the sums are read as they are, and large bodies get a place
   expect((await store.usage()).bytes).toBe(used + 1);
   await store.close();
   const again = new Database(path, { readonly: true });
-  expect(again.query("SELECT body, body_bytes FROM inbox WHERE key = ?").values(key)).toEqual([[null, 9_000]]);
+  expect(again.query("SELECT body, body_bytes FROM inbox WHERE key = ?").values(key)).toEqual([
+    [null, 9_000],
+  ]);
   again.close();
 });

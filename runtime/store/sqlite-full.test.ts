@@ -59,10 +59,12 @@ const full = (name: string, body: () => Promise<void>): void =>
     60_000,
   );
 
-full("on a disk that others fill to the last block, again and again, every message can be deleted", async () => {
-  const seen = await play(
-    24,
-    `
+full(
+  "on a disk that others fill to the last block, again and again, every message can be deleted",
+  async () => {
+    const seen = await play(
+      24,
+      `
     let held = 0;
     while (held < 200 && (await put("k" + held, 300_000))) held++;
     fill();
@@ -76,10 +78,11 @@ full("on a disk that others fill to the last block, again and again, every messa
     console.log(JSON.stringify({ held, all: said === held && deleted === held, left: (await store.load("outbox")).length, short: store.state.missingBytes }));
     await store.close();
   `,
-  );
-  expect(seen).toMatchObject({ all: true, left: 0 });
-  expect(seen["held"]).toBeGreaterThan(30);
-});
+    );
+    expect(seen).toMatchObject({ all: true, left: 0 });
+    expect(seen["held"]).toBeGreaterThan(30);
+  },
+);
 
 full("a store closes and opens on a full disk, and one that was killed there opens as well", async () => {
   const seen = await play(
@@ -95,8 +98,13 @@ full("a store closes and opens on a full disk, and one that was killed there ope
     const isRaised = await works({ op: "put", in: "setting", key: "boot-epoch", meta: "7" });
     fill();
     const code = ${JSON.stringify("")} + \`
-      import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts").replaceAll("\\", "/").replace(/^/, '"').replace(/$/, '"')};
-      import { silentLog } from ${join(import.meta.dir, "../kernel/log.ts").replace(/^/, '"').replace(/$/, '"')};
+      import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts")
+        .replaceAll("\\", "/")
+        .replace(/^/, '"')
+        .replace(/$/, '"')};
+      import { silentLog } from ${join(import.meta.dir, "../kernel/log.ts")
+        .replace(/^/, '"')
+        .replace(/$/, '"')};
       const store = await openSqliteStore({ path: "\${folder}/state/godwit.db", log: silentLog });
       await store.commit([{ op: "delete", in: "outbox", key: "k1" }]);
       process.kill(process.pid, "SIGKILL");
@@ -114,10 +122,12 @@ full("a store closes and opens on a full disk, and one that was killed there ope
   expect(seen).toEqual({ opened: 20, isDeleted: true, isRaised: true, rows: 18, k1: false, free: 0 });
 });
 
-full("room that comes back is noticed without a commit and without a restart, and so is room that goes", async () => {
-  const seen = await play(
-    24,
-    `
+full(
+  "room that comes back is noticed without a commit and without a restart, and so is room that goes",
+  async () => {
+    const seen = await play(
+      24,
+      `
     await put("k", 300_000);
     const before = store.state.missingBytes;
     fill();
@@ -130,14 +140,17 @@ full("room that comes back is noticed without a commit and without a restart, an
     console.log(JSON.stringify({ before, refused, isShort, isBack, again }));
     await store.close();
   `,
-  );
-  expect(seen).toEqual({ before: 0, refused: true, isShort: true, isBack: true, again: true });
-});
+    );
+    expect(seen).toEqual({ before: 0, refused: true, isShort: true, isBack: true, again: true });
+  },
+);
 
-full("a store that filled its own disk and was emptied takes as much again, and gives space back", async () => {
-  const seen = await play(
-    24,
-    `
+full(
+  "a store that filled its own disk and was emptied takes as much again, and gives space back",
+  async () => {
+    const seen = await play(
+      24,
+      `
     const round = async (name) => { let held = 0; while (held < 300 && (await put(name + held, 100_000))) held++; return held; };
     const first = await round("a");
     const least = free();
@@ -147,17 +160,20 @@ full("a store that filled its own disk and was emptied takes as much again, and 
     console.log(JSON.stringify({ first, second, least, isGiven }));
     await store.close();
   `,
-  );
-  expect(seen["isGiven"]).toBe(true);
-  expect(seen["first"]).toBeGreaterThan(120);
-  expect(seen["second"]).toBeGreaterThanOrEqual((seen["first"] as number) - 5);
-  expect(seen["least"]).toBeGreaterThan(1_000_000);
-});
+    );
+    expect(seen["isGiven"]).toBe(true);
+    expect(seen["first"]).toBeGreaterThan(120);
+    expect(seen["second"]).toBeGreaterThanOrEqual((seen["first"] as number) - 5);
+    expect(seen["least"]).toBeGreaterThan(1_000_000);
+  },
+);
 
-full("a damaged database on a full disk: what is readable is kept, although there is no room for the damaged file", async () => {
-  const seen = await play(
-    8,
-    `
+full(
+  "a damaged database on a full disk: what is readable is kept, although there is no room for the damaged file",
+  async () => {
+    const seen = await play(
+      8,
+      `
     let held = 0;
     while (held < 300 && (await put("k" + held, 50_000))) held++;
     await store.close();
@@ -171,8 +187,9 @@ full("a damaged database on a full disk: what is readable is kept, although ther
     console.log(JSON.stringify({ held, rows: rows.length, lost: store.state.damageCount, aside: store.state.asideFile, deleted: await remove(rows[0].key) }));
     await store.close();
   `,
-  );
-  expect(seen).toMatchObject({ aside: null, deleted: true });
-  expect(seen["held"]).toBeGreaterThan(60);
-  expect(seen["rows"]).toBeGreaterThan((seen["held"] as number) - 5);
-});
+    );
+    expect(seen).toMatchObject({ aside: null, deleted: true });
+    expect(seen["held"]).toBeGreaterThan(60);
+    expect(seen["rows"]).toBeGreaterThan((seen["held"] as number) - 5);
+  },
+);

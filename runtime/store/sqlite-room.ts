@@ -5,7 +5,16 @@
  * Never deletes a row and never waits. docs/protocol/delivery.md "Full and damaged disks".
  */
 import type { Database } from "bun:sqlite";
-import { closeSync, existsSync, fstatSync, fsyncSync, openSync, statfsSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  statfsSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
 
@@ -174,7 +183,10 @@ export class Room {
 
   /** Pages by which the database outgrows its free ones. */
   #pagesBeyond(bodyBytes: number): number {
-    return Math.max(0, Math.ceil(logBytes(bodyBytes) / PAGE_BYTES) + SLACK_PAGES - this.#pragma("freelist_count"));
+    return Math.max(
+      0,
+      Math.ceil(logBytes(bodyBytes) / PAGE_BYTES) + SLACK_PAGES - this.#pragma("freelist_count"),
+    );
   }
 
   #logFree(): number {

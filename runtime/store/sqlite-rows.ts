@@ -100,8 +100,7 @@ export class Rows {
     for (const [collection, key, meta, offset, length] of ops) {
       if (offset === SET_ASIDE) {
         if (this.#moveAside(collection, key)) this.#moved.push({ in: collection, key });
-      }
-      else if (meta === null) this.#remove(collection, key);
+      } else if (meta === null) this.#remove(collection, key);
       else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
     }
   }
@@ -215,7 +214,9 @@ export class Rows {
 
   #boundAside(): void {
     const rows = this.#db
-      .query(`SELECT key, octet_length(meta) + coalesce(body_bytes, length(body), 0) FROM damaged ORDER BY key DESC`)
+      .query(
+        `SELECT key, octet_length(meta) + coalesce(body_bytes, length(body), 0) FROM damaged ORDER BY key DESC`,
+      )
       .values() as [string, number][];
     let bytes = 0;
     for (const [index, [key, size]] of rows.entries()) {

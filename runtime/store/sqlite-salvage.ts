@@ -4,7 +4,7 @@
  * its own and `.damaged-`, and the new file until it takes the old one's place. Runs in the store's worker, on a database that nobody
  * has open. Loses nothing that is readable, but for the room it needs: the file aside goes first then.
  */
-import { Database } from "bun:sqlite";
+import { Database, type Statement } from "bun:sqlite";
 import {
   closeSync,
   existsSync,
@@ -23,6 +23,7 @@ import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { leafRows } from "./sqlite-pages.ts";
 import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
 import { createSchema } from "./sqlite-schema.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
@@ -44,11 +45,14 @@ export interface Salvage {
 }
 
 interface Row {
+  readonly collection: Collection;
   readonly key: string;
   readonly meta: string;
-  /** Null: there is none, or it cannot be read. */
-  readonly body: Uint8Array | null;
-  readonly isSound: boolean;
+  readonly isMetaSound: boolean;
+  /** Null: it has none, or it lies elsewhere. */
+  readonly inline: Uint8Array | null;
+  readonly bodyId: number | null;
+  readonly bodySum: number | null;
 }
 
 /** Replaces the database at `path`. Throws what the operating system says when not even that can be written. */
@@ -62,7 +66,12 @@ export function salvageDatabase(path: string): Salvage {
   const into = new Database(isRoomy ? part : ":memory:", { create: true, readwrite: true, strict: true });
   const report = new Report();
   try {
-    for (const pragma of ["page_size = 4096", "auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"])
+    for (const pragma of [
+      "page_size = 4096",
+      "auto_vacuum = INCREMENTAL",
+      "journal_mode = OFF",
+      "synchronous = OFF",
+    ])
       into.run(`PRAGMA ${pragma}`);
     createSchema(into);
     copyReadable(path, into, report);
@@ -110,8 +119,10 @@ function copyReadable(path: string, into: Database, report: Report): void {
     // Not even that: its size says that something was there.
     if (from === undefined) return report.note("setting", "");
     const rows = new Rows(into);
-    for (const collection of collections)
-      rows.transaction(() => copyCollection(from!, rows, collection, report));
+    const salvager = new Salvager(from, rows, report);
+    for (const collection of collections) rows.transaction(() => salvager.copy(collection));
+    rows.transaction(() => salvager.searchPages(path));
+    salvager.close();
     rows.close();
   } finally {
     from?.close();
@@ -140,72 +151,130 @@ function openDamaged(path: string): Database | undefined {
 }
 
 /** Copies what is sound, and notes and keeps aside what is not. */
-function copyCollection(from: Database, into: Rows, collection: Collection, report: Report): void {
-  const reader = readerOf(from, collection);
-  if (reader === undefined) return;
-  for (const [rowid, indexed] of rowidsOf(from, collection)) {
-    const row = reader.read(rowid);
-    if (row === undefined || !row.isSound) report.note(collection, indexed ?? row?.key ?? "");
-    if (row === undefined || (!row.isSound && collection === "damaged")) continue;
-    const { key, meta, body } = row;
-    const bodyBytes = body?.length ?? 0;
-    const put: WireOp = [collection, key, meta, body === null ? -1 : 0, bodyBytes];
-    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
-    into.apply(row.isSound ? [put] : [put, aside], body ?? new Uint8Array(0));
+class Salvager {
+  readonly #from: Database;
+  readonly #into: Rows;
+  readonly #report: Report;
+  readonly #prepared: Statement[] = [];
+  readonly #content: Statement | undefined;
+  /** Named by an index, by key, number and collection: their pages could not be reached. */
+  readonly #unreached = new Map<string, { readonly rowid: number; readonly collection: Collection }[]>();
+  /** Rows whose bodies could not be reached, by the number of the body. */
+  readonly #bodiless = new Map<number, Row>();
+
+  constructor(from: Database, into: Rows, report: Report) {
+    this.#from = from;
+    this.#into = into;
+    this.#report = report;
+    this.#content = this.#prepare("SELECT content FROM body WHERE id = ?");
   }
-  reader.close();
+
+  close(): void {
+    for (const statement of this.#prepared) statement.finalize();
+  }
+
+  copy(collection: Collection): void {
+    const columns = this.#columnsOf(collection);
+    const read =
+      columns === undefined
+        ? undefined
+        : this.#prepare(`SELECT key, meta, body, ${columns} FROM "${collection}" WHERE rowid = ?`);
+    if (read === undefined) return;
+    for (const [rowid, indexed] of rowidsOf(this.#from, collection)) {
+      const row = tryTo(() => rowOf(collection, read.values(rowid)[0]));
+      if (row !== undefined) this.#take(row);
+      else if (indexed === undefined) this.#report.note(collection, "");
+      else this.#unreached.set(indexed, [...(this.#unreached.get(indexed) ?? []), { rowid, collection }]);
+    }
+  }
+
+  /** What the trees do not lead to may still lie in its page. */
+  searchPages(path: string): void {
+    if (this.#unreached.size > 0)
+      for (const { rowid, values } of leafRows(path)) {
+        const wanted = this.#unreached.get(String(values[0]));
+        const found = wanted?.find((one) => one.rowid === rowid);
+        const row = found === undefined ? undefined : rowOf(found.collection, values);
+        if (row?.isMetaSound !== true) continue;
+        this.#unreached.set(
+          row.key,
+          wanted!.filter((one) => one !== found),
+        );
+        this.#take(row);
+      }
+    if (this.#bodiless.size > 0)
+      for (const { rowid, values } of leafRows(path)) {
+        const row = this.#bodiless.get(rowid);
+        const [none, content] = values;
+        if (row === undefined || values.length !== 2 || none !== null) continue;
+        if (!(content instanceof Uint8Array) || bodySum(content) !== row.bodySum) continue;
+        this.#bodiless.delete(rowid);
+        this.#put(row, content, true);
+      }
+    for (const row of this.#bodiless.values()) this.#put(row, null, false);
+    for (const [key, lost] of this.#unreached)
+      for (const { collection } of lost) this.#report.note(collection, key);
+  }
+
+  #take(row: Row): void {
+    const { inline, bodyId, bodySum: sum } = row;
+    if (bodyId === null)
+      return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
+    const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
+    if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
+    else this.#bodiless.set(bodyId, row);
+  }
+
+  #put({ collection, key, meta, isMetaSound }: Row, body: Uint8Array | null, isBodySound: boolean): void {
+    const isSound = isMetaSound && isBodySound;
+    if (!isSound) this.#report.note(collection, key);
+    if (!isSound && collection === "damaged") return;
+    const put: WireOp = [collection, key, meta, body === null ? -1 : 0, body?.length ?? 0];
+    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
+    this.#into.apply(isSound ? [put] : [put, aside], body ?? new Uint8Array(0));
+  }
+
+  /** Sums and places, where the file has them; undefined when it has no such table. */
+  #columnsOf(collection: Collection): string | undefined {
+    const names = tryTo(() =>
+      this.#from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat(),
+    );
+    if (names === undefined || names.length === 0) return undefined;
+    return names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
+  }
+
+  /** Undefined when there is no such table. */
+  #prepare(sql: string): Statement | undefined {
+    const statement = tryTo(() => this.#from.prepare(sql));
+    if (statement !== undefined) this.#prepared.push(statement);
+    return statement;
+  }
 }
 
-/** Reads rows of a collection by their numbers, undefined what cannot be read. Undefined when there is no such table. */
-function readerOf(
-  from: Database,
-  collection: Collection,
-): { read(rowid: number): Row | undefined; close(): void } | undefined {
+/** Undefined for what cannot be read. */
+function tryTo<T>(read: () => T): T | undefined {
   try {
-    const names = from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat();
-    if (names.length === 0) return undefined;
-    const more = names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
-    const row = from.prepare(`SELECT key, meta, body, ${more} FROM "${collection}" WHERE rowid = ?`);
-    const content = names.includes("body_id")
-      ? from.prepare("SELECT content FROM body WHERE id = ?")
-      : undefined;
-    return {
-      read(rowid) {
-        try {
-          return rowOf(row.values(rowid)[0], (id) => content?.values(id)[0]?.[0]);
-        } catch {
-          return undefined;
-        }
-      },
-      close() {
-        row.finalize();
-        content?.finalize();
-      },
-    };
+    return read();
   } catch {
     return undefined;
   }
 }
 
-function rowOf(values: unknown[] | undefined, contentOf: (id: number) => unknown): Row | undefined {
+function rowOf(collection: Collection, values: readonly unknown[] | undefined): Row | undefined {
   const [key, meta, inline, sumOfMeta, sumOfBody, id] = values ?? [];
   if (typeof key !== "string" || typeof meta !== "string") return undefined;
   if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
-  let body = inline;
-  if (typeof id === "number") {
-    try {
-      body = contentOf(id);
-    } catch {
-      body = undefined;
-    }
-  }
-  const bytes = body instanceof Uint8Array ? body : null;
-  const isWhole = bytes !== null || (body === null && typeof id !== "number");
-  const isSound =
-    isWhole &&
-    (typeof sumOfMeta !== "number" || sumOfMeta === metaSum(key, meta)) &&
-    (typeof sumOfBody !== "number" || bytes === null || sumOfBody === bodySum(bytes));
-  return { key, meta, body: bytes, isSound };
+  const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
+  const sum = number(sumOfMeta);
+  return {
+    collection,
+    key,
+    meta,
+    isMetaSound: sum === null || sum === metaSum(key, meta),
+    inline: inline instanceof Uint8Array ? inline : null,
+    bodyId: number(id),
+    bodySum: number(sumOfBody),
+  };
 }
 
 /** Every row that the table or its index still names, from both ends; with the key where the index has it. */

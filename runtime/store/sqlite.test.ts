@@ -1,13 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import {
-  chmodSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
@@ -33,7 +26,8 @@ function flip(path: string, collection: string, key: string): void {
   const content = id === null ? inline : db.query("SELECT content FROM body WHERE id = ?").values(id)[0]![0];
   db.close();
   const bytes = readFileSync(path);
-  const what = content === null ? Buffer.from(key + meta) : Buffer.from(content as Uint8Array).subarray(0, 300);
+  const what =
+    content === null ? Buffer.from(key + meta) : Buffer.from(content as Uint8Array).subarray(0, 300);
   // A page that was rearranged holds what is left of earlier copies.
   let found = 0;
   for (let at = bytes.indexOf(what); at >= 0; at = bytes.indexOf(what, at + 1), found++) {

@@ -229,14 +229,21 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       expect(store.state.damageCount).toBe(3);
       expect(store.state.damage.map((row) => row.key).sort()).toEqual(["counted", "long", "short"]);
       const aside = await load("damaged");
-      expect(aside.map(({ key }) => key.slice(key.indexOf("/") + 1)).sort()).toEqual(found.sort().map((name) => name.replace(" ", "/")));
+      expect(aside.map(({ key }) => key.slice(key.indexOf("/") + 1)).sort()).toEqual(
+        found.sort().map((row) => row.replace(" ", "/")),
+      );
       expect(aside.map(({ bodyBytes }) => bodyBytes).sort((a, b) => a - b)).toEqual([0, 300, 50_000]);
       expect((await run(store.usage())).bytes).toBe(used);
     });
 
     test("a row that its owner cannot read is set aside with its body, and a new one may take its place", async () => {
       await run(store.commit([put("outbox", "k", "{", bytes(5_000))]));
-      await run(store.commit([{ op: "set-aside", in: "outbox", key: "k" }, { op: "set-aside", in: "outbox", key: "none" }]));
+      await run(
+        store.commit([
+          { op: "set-aside", in: "outbox", key: "k" },
+          { op: "set-aside", in: "outbox", key: "none" },
+        ]),
+      );
       expect(await load("outbox")).toEqual([]);
       const [row] = await load("damaged");
       expect([row!.meta, row!.bodyBytes]).toEqual(["{", 5_000]);

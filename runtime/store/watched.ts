@@ -15,12 +15,6 @@ export interface WatchedStore extends Store {
   readonly troubles: readonly string[];
 }
 
-export interface StoreEvents {
-  /** Bytes that are missing before mail is taken, told when room went; 0 when it came back. */
-  storeRoom: number;
-  storeDamaged: Damage;
-}
-
 export interface StoreWatch {
   readonly log: Log;
   readonly metrics: Metrics;
@@ -63,7 +57,10 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
   store.onState(onState);
   const { asideFile, damageCount, damage } = store.state;
   if (asideFile !== undefined)
-    log.error("store salvaged", { lost: damageCount, kept: asideFile ?? "nothing: there was no room for it" });
+    log.error("store salvaged", {
+      lost: damageCount,
+      kept: asideFile ?? "nothing: there was no room for it",
+    });
   onState(damage);
 
   return {
@@ -109,5 +106,7 @@ function damageWords({ damage, damageCount, asideFile }: StoreState): string[] {
         ? "for want of room the damaged file was not kept"
         : `the damaged file is kept as ${asideFile}`;
   const lost = damageCount === 0 ? "nothing was lost" : `lost: ${named.join(", ")}${more}`;
-  return [`the disk damaged what was stored (${lost}): ${where}; let senders send again, and replace the disk`];
+  return [
+    `the disk damaged what was stored (${lost}): ${where}; let senders send again, and replace the disk`,
+  ];
 }

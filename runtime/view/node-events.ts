@@ -6,12 +6,15 @@ import type { Heard } from "../kernel/hub.ts";
 import type { MeshEvents } from "../mesh/events.ts";
 import type { RunningPlugin } from "../plugin/host/instance.ts";
 import type { NodeEvent } from "./contract/node.ts";
-import type { StoreEvents } from "../store/watched.ts";
 import { memberEvent } from "./members.ts";
 
 /** All that the hub of a whole node tells. */
-export interface HubEvents extends MeshEvents, StoreEvents {
+export interface HubEvents extends MeshEvents {
   pluginHealth: RunningPlugin;
+  /** Bytes that are missing before mail is taken, told when room went; 0 when it came back. */
+  storeRoom: number;
+  /** A row of the store that the disk damaged: it is there no more. */
+  storeDamaged: { readonly in: string; readonly key: string };
   /** Somebody here asked what a name means. */
   nameResolved: { readonly name: string; readonly id: NodeId };
 }

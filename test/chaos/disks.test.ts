@@ -37,7 +37,9 @@ interface Health {
 
 const troubles = async (node: LabNode): Promise<string> => {
   const { status, checks } = await node.json<Health>("/health");
-  const reasons = checks.filter((check) => check.status !== "ok").map(({ name, reason }) => `${name}: ${reason}`);
+  const reasons = checks
+    .filter((check) => check.status !== "ok")
+    .map(({ name, reason }) => `${name}: ${reason}`);
   return [status, ...reasons].join("\n");
 };
 const untilHealth = (node: LabNode, wanted: RegExp) =>
@@ -84,106 +86,112 @@ function listen(node: LabNode, family: string): { types: string[]; close(): void
   return { types, close: () => controller.abort() };
 }
 
-describe.skipIf(noMount !== undefined)(`small disks${noMount === undefined ? "" : ` [skipped: ${noMount}]`}`, () => {
-  test(
-    "a node on 24 MiB does not fill its own disk, and mail that comes meanwhile is delivered",
-    () =>
-      play(SMALL, async (mesh) => {
-        const [small, other] = [mesh.node("DUN-A"), mesh.node("LON-B")];
-        let held = 0;
-        while (held < 40 && (await accepts(small, "ZZZ-Z", 1_000_000)) !== undefined) held++;
-        expect(held).toBeGreaterThan(3);
-        expect(held).toBeLessThan(12);
-        expect(freeBytes(mesh.disk!.path)).toBeGreaterThan(6_000_000);
-        expect(await troubles(small)).toBe("ok");
-        const id = await other.sendBytes(makeBody("incoming00", 1_000_000), { to: "DUN-A" });
-        expect((await mesh.outcome("LON-B", id)).state).toBe("delivered");
-      }),
-    CASE_TIMEOUT_MS,
-  );
+describe.skipIf(noMount !== undefined)(
+  `small disks${noMount === undefined ? "" : ` [skipped: ${noMount}]`}`,
+  () => {
+    test(
+      "a node on 24 MiB does not fill its own disk, and mail that comes meanwhile is delivered",
+      () =>
+        play(SMALL, async (mesh) => {
+          const [small, other] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+          let held = 0;
+          while (held < 40 && (await accepts(small, "ZZZ-Z", 1_000_000)) !== undefined) held++;
+          expect(held).toBeGreaterThan(3);
+          expect(held).toBeLessThan(12);
+          expect(freeBytes(mesh.disk!.path)).toBeGreaterThan(6_000_000);
+          expect(await troubles(small)).toBe("ok");
+          const id = await other.sendBytes(makeBody("incoming00", 1_000_000), { to: "DUN-A" });
+          expect((await mesh.outcome("LON-B", id)).state).toBe("delivered");
+        }),
+      CASE_TIMEOUT_MS,
+    );
 
-  test(
-    "others fill the disk: it is told, everything can be deleted, kill -9 and start work, and room is noticed without a restart",
-    () =>
-      play(SMALL, async (mesh) => {
-        const [small, other, disk] = [mesh.node("DUN-A"), mesh.node("LON-B"), mesh.disk!];
-        const ids: string[] = [];
-        for (let i = 0; i < 4; i++) ids.push((await accepts(small, "ZZZ-Z", 1_000_000))!);
-        const events = listen(small, "store");
-        disk.fill();
-        await untilHealth(small, /degraded\n.*store: the disk is full, \d+ bytes are missing: free some space/s);
-        const refused = await small.api("/messages?to=LON-B", {
-          method: "POST",
-          headers: { "content-type": "application/octet-stream" },
-          body: makeBody("toolarge00", 2_000_000) as Uint8Array<ArrayBuffer>,
-        });
-        expect([refused.status, ((await refused.json()) as { detail: string }).detail]).toEqual([
-          507,
-          expect.stringMatching(/the disk is full; free \d+ KiB/),
-        ]);
-        expect(await remove(small, ids[0]!)).toBe(204);
-        disk.fill();
-        await small.kill("SIGKILL");
-        disk.fill();
-        await small.start();
-        await small.kill("SIGTERM");
-        disk.fill();
-        await small.start();
-        disk.fill();
-        await untilHealth(small, /store: the disk is full/);
-        for (const id of ids.slice(1)) {
-          expect(await remove(small, id)).toBe(204);
+    test(
+      "others fill the disk: it is told, everything can be deleted, kill -9 and start work, and room is noticed without a restart",
+      () =>
+        play(SMALL, async (mesh) => {
+          const [small, other, disk] = [mesh.node("DUN-A"), mesh.node("LON-B"), mesh.disk!];
+          const ids: string[] = [];
+          for (let i = 0; i < 4; i++) ids.push((await accepts(small, "ZZZ-Z", 1_000_000))!);
+          const events = listen(small, "store");
           disk.fill();
-        }
-        const again = listen(small, "store");
-        const waiting = await other.sendBytes(makeBody("waiting000", 3_000_000), { to: "DUN-A" });
-        await other.until(
-          "a reason",
-          async () => /peer refused/.test((await other.json<Message>(`/messages/${waiting}`)).reason ?? ""),
-          20_000,
-        );
-        const pid = small.pid;
-        await disk.drain();
-        await untilHealth(small, /^ok$/);
-        expect((await mesh.outcome("LON-B", waiting, 70_000)).state).toBe("delivered");
-        expect(await accepts(small, "ZZZ-Z", 1_000_000)).toBeDefined();
-        expect(small.pid).toBe(pid);
-        expect(events.types).toContain("store.full");
-        expect(again.types).toContain("store.room");
-        events.close();
-        again.close();
-        expect(small.logLines.filter((line) => line.includes('"disk full"')).length).toBeGreaterThan(0);
-        expect(small.logLines.some((line) => line.includes('"disk has room again"'))).toBe(true);
-      }),
-    CASE_TIMEOUT_MS,
-  );
+          await untilHealth(
+            small,
+            /degraded\n.*store: the disk is full, \d+ bytes are missing: free some space/s,
+          );
+          const refused = await small.api("/messages?to=LON-B", {
+            method: "POST",
+            headers: { "content-type": "application/octet-stream" },
+            body: makeBody("toolarge00", 2_000_000) as Uint8Array<ArrayBuffer>,
+          });
+          expect([refused.status, ((await refused.json()) as { detail: string }).detail]).toEqual([
+            507,
+            expect.stringMatching(/the disk is full; free \d+ KiB/),
+          ]);
+          expect(await remove(small, ids[0]!)).toBe(204);
+          disk.fill();
+          await small.kill("SIGKILL");
+          disk.fill();
+          await small.start();
+          await small.kill("SIGTERM");
+          disk.fill();
+          await small.start();
+          disk.fill();
+          await untilHealth(small, /store: the disk is full/);
+          for (const id of ids.slice(1)) {
+            expect(await remove(small, id)).toBe(204);
+            disk.fill();
+          }
+          const again = listen(small, "store");
+          const waiting = await other.sendBytes(makeBody("waiting000", 3_000_000), { to: "DUN-A" });
+          await other.until(
+            "a reason",
+            async () => /peer refused/.test((await other.json<Message>(`/messages/${waiting}`)).reason ?? ""),
+            20_000,
+          );
+          const pid = small.pid;
+          await disk.drain();
+          await untilHealth(small, /^ok$/);
+          expect((await mesh.outcome("LON-B", waiting, 70_000)).state).toBe("delivered");
+          expect(await accepts(small, "ZZZ-Z", 1_000_000)).toBeDefined();
+          expect(small.pid).toBe(pid);
+          expect(events.types).toContain("store.full");
+          expect(again.types).toContain("store.room");
+          events.close();
+          again.close();
+          expect(small.logLines.filter((line) => line.includes('"disk full"')).length).toBeGreaterThan(0);
+          expect(small.logLines.some((line) => line.includes('"disk has room again"'))).toBe(true);
+        }),
+      CASE_TIMEOUT_MS,
+    );
 
-  test(
-    "what a node on a full disk holds is delivered and deleted",
-    () =>
-      play({ ...LINE, disk: { callsign: "LON-B", megabytes: 24 } }, async (mesh) => {
-        const [sender, relay, disk] = [mesh.node("DUN-A"), mesh.node("LON-B"), mesh.disk!];
-        mesh.wire("LON-B", "NYC-C").silence("both");
-        const ids: string[] = [];
-        for (let i = 0; i < 4; i++)
-          ids.push(await sender.sendBytes(makeBody(`through00${i}`, 600_000), { to: "NYC-C" }));
-        for (let i = 0; i < 3; i++)
-          ids.push(await relay.sendBytes(makeBody(`fromhere0${i}`, 600_000), { to: "NYC-C" }));
-        await relay.until("custody", async () => (await relay.box("transit")).length === 4, 20_000);
-        disk.fill();
-        await relay.kill("SIGKILL");
-        disk.fill();
-        await relay.start();
-        mesh.wire("LON-B", "NYC-C").cut();
-        mesh.wire("LON-B", "NYC-C").heal();
-        for (const [index, id] of ids.entries())
-          expect((await mesh.outcome(index < 4 ? "DUN-A" : "LON-B", id)).state).toBe("delivered");
-        await relay.until("an empty queue", async () => (await relay.box("transit")).length === 0, 20_000);
-        expect((await mesh.node("NYC-C").box("inbox")).length).toBe(7);
-      }),
-    CASE_TIMEOUT_MS,
-  );
-});
+    test(
+      "what a node on a full disk holds is delivered and deleted",
+      () =>
+        play({ ...LINE, disk: { callsign: "LON-B", megabytes: 24 } }, async (mesh) => {
+          const [sender, relay, disk] = [mesh.node("DUN-A"), mesh.node("LON-B"), mesh.disk!];
+          mesh.wire("LON-B", "NYC-C").silence("both");
+          const ids: string[] = [];
+          for (let i = 0; i < 4; i++)
+            ids.push(await sender.sendBytes(makeBody(`through00${i}`, 600_000), { to: "NYC-C" }));
+          for (let i = 0; i < 3; i++)
+            ids.push(await relay.sendBytes(makeBody(`fromhere0${i}`, 600_000), { to: "NYC-C" }));
+          await relay.until("custody", async () => (await relay.box("transit")).length === 4, 20_000);
+          disk.fill();
+          await relay.kill("SIGKILL");
+          disk.fill();
+          await relay.start();
+          mesh.wire("LON-B", "NYC-C").cut();
+          mesh.wire("LON-B", "NYC-C").heal();
+          for (const [index, id] of ids.entries())
+            expect((await mesh.outcome(index < 4 ? "DUN-A" : "LON-B", id)).state).toBe("delivered");
+          await relay.until("an empty queue", async () => (await relay.box("transit")).length === 0, 20_000);
+          expect((await mesh.node("NYC-C").box("inbox")).length).toBe(7);
+        }),
+      CASE_TIMEOUT_MS,
+    );
+  },
+);
 
 test(
   "one flipped byte in a stored body is not shown as the sender's words; the message is named, and the others are read",
@@ -201,13 +209,20 @@ test(
       await recipient.start();
       const [bad, good] = [...sent.values()] as [string, string];
       const shown = await recipient.api(`/messages/${bad}/body`);
-      expect([shown.status, await shown.text()]).toEqual([410, expect.stringContaining("GODWIT_MESSAGE_DAMAGED")]);
+      expect([shown.status, await shown.text()]).toEqual([
+        410,
+        expect.stringContaining("GODWIT_MESSAGE_DAMAGED"),
+      ]);
       const read = await cli(recipient, ["inbox", "read", bad]);
       expect([read.code, /no message|damaged/.test(read.err)]).toEqual([1, true]);
-      expect(await (await recipient.api(`/messages/${good}/body`)).text()).toBe("the ferry leaves at ten, be there");
+      expect(await (await recipient.api(`/messages/${good}/body`)).text()).toBe(
+        "the ferry leaves at ten, be there",
+      );
       expect((await recipient.box<Message>("inbox")).map(({ id }) => id)).toEqual([good]);
       expect(await troubles(recipient)).toContain(`lost: inbox ${bad}`);
-      expect(recipient.logLines.some((line) => line.includes("damaged row set aside") && line.includes(bad))).toBe(true);
+      expect(
+        recipient.logLines.some((line) => line.includes("damaged row set aside") && line.includes(bad)),
+      ).toBe(true);
     }),
   CASE_TIMEOUT_MS,
 );
@@ -229,7 +244,9 @@ test(
       for (let at = 0; at < bytes.length; at += 5 * 4_096) bytes.fill(0xee, at, at + 4_096);
       writeFileSync(path, bytes);
       await relay.start();
-      expect(readdirSync(relay.stateDir).filter((name) => name.startsWith("godwit.db.damaged-")).length).toBeGreaterThan(0);
+      expect(
+        readdirSync(relay.stateDir).filter((name) => name.startsWith("godwit.db.damaged-")).length,
+      ).toBeGreaterThan(0);
       expect(await troubles(relay)).toMatch(/degraded\n.*store: the disk damaged what was stored \(lost: /s);
       mesh.wire("LON-B", "NYC-C").cut();
       mesh.wire("LON-B", "NYC-C").heal();
@@ -249,9 +266,16 @@ test(
     play(PAIR, async (mesh) => {
       const node = mesh.node("LON-B");
       await node.kill("SIGTERM");
-      const key = readdirSync(node.stateDir).find((name) => /key/.test(name) && !name.startsWith("godwit.db"))!;
+      const key = readdirSync(node.stateDir).find(
+        (name) => /key/.test(name) && !name.startsWith("godwit.db"),
+      )!;
       writeFileSync(join(node.stateDir, key), "not a key\n");
-      expect(await node.start().then(() => "started", () => "refused")).toBe("refused");
+      expect(
+        await node.start().then(
+          () => "started",
+          () => "refused",
+        ),
+      ).toBe("refused");
       expect(node.logTail).toContain("key");
     }),
   CASE_TIMEOUT_MS,

@@ -202,7 +202,17 @@ export interface NameView {
 /** One event of `GET /events`. `type` is `<family>.<what>`; data is flat JSON. */
 export interface NodeEvent {
   family:
-    "link" | "peer" | "member" | "route" | "message" | "heal" | "plugin" | "name" | "join" | "discovery" | "store";
+    | "link"
+    | "peer"
+    | "member"
+    | "route"
+    | "message"
+    | "heal"
+    | "plugin"
+    | "name"
+    | "join"
+    | "discovery"
+    | "store";
   type: string;
   at: string;
   data: Record<string, string | number | boolean | null>;
