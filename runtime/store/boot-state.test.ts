@@ -37,6 +37,26 @@ describe("a node's numbers", () => {
     expect(second.records[0]).toBeGreaterThan(first.records[1]!);
   });
 
+  test("a store that lost its counters is another store to neighbours; so is one that says so, and it stays that one", async () => {
+    const disk = new SimDisk();
+    const first = await boot(disk, async (state) => state.storeEpoch);
+    expect(await boot(disk, async (state) => state.storeEpoch)).toEqual(first);
+    disk.rot("setting", "boot-epoch");
+    const second = await boot(disk, async (state) => {
+      // Mail of before mail epochs keeps the names that it has.
+      expect(state.foundStoreEpoch).toEqual(first);
+      return state.storeEpoch;
+    });
+    expect(second).not.toEqual(first);
+    const third = await boot(disk, async (state) => {
+      expect(state.storeEpoch).toEqual(second);
+      await state.renewStoreEpoch();
+      return state.storeEpoch;
+    });
+    expect(third).not.toEqual(second);
+    expect(await boot(disk, async (state) => state.storeEpoch)).toEqual(third);
+  });
+
   test("the record of a node that lost its store gets above the old ones once routing told it its epoch", async () => {
     const lived = new SimDisk();
     let old = 0;
