@@ -165,9 +165,11 @@ export class Room {
     if (this.#refused !== undefined && systemClock.monotonicMs() - this.#refused.atMs > REFUSED_MS)
       this.#refused = undefined;
     const bodyBytes = Math.max(within(LEAST, this.#totalBytes), this.#refused?.bytes ?? 0);
+    const isAmple = medium === undefined || medium.freeBytes - 2 * bodyBytes > AMPLE_BYTES;
+    if (isAmple && this.#bytesMax === Number.MAX_SAFE_INTEGER) return 0;
     const beyondMax = this.#pragma("page_count") * PAGE_BYTES + this.#pagesBeyond(bodyBytes) * PAGE_BYTES;
     const overBytes = Math.max(0, beyondMax - this.#bytesMax);
-    if (medium === undefined || medium.freeBytes - 2 * bodyBytes > AMPLE_BYTES) return overBytes;
+    if (isAmple) return overBytes;
     const missingBytes = Math.max(overBytes, this.#missing(bodyBytes, medium));
     if (missingBytes === 0) this.#refused = undefined;
     return missingBytes;

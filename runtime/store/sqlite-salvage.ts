@@ -25,7 +25,7 @@ import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { leafRows } from "./sqlite-pages.ts";
 import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
-import { createSchema } from "./sqlite-schema.ts";
+import { createSchema, textOf } from "./sqlite-schema.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
 
 const PAGE_BYTES = 4_096;
@@ -55,8 +55,11 @@ interface Row {
   readonly bodySum: number | null;
 }
 
-/** Replaces the database at `path`. Throws what the operating system says when not even that can be written. */
-export function salvageDatabase(path: string): Salvage {
+/**
+ * Replaces the database at `path`, which could not be used because of `cause`. Throws what the operating system says when not even that
+ * can be written, and `cause` when the medium gives back nothing at all: then it may be a cable, and no file is to be replaced.
+ */
+export function salvageDatabase(path: string, cause: unknown): Salvage {
   const oldBytes = sizeOf(path) + sizeOf(`${path}-wal`);
   const part = `${path}.part`;
   rmSync(part, { force: true });
@@ -74,7 +77,7 @@ export function salvageDatabase(path: string): Salvage {
     ])
       into.run(`PRAGMA ${pragma}`);
     createSchema(into);
-    copyReadable(path, into, report);
+    copyReadable(path, into, report, cause);
     if (isRoomy) {
       into.close(true);
       complete(path);
@@ -111,11 +114,12 @@ class Report {
   }
 }
 
-function copyReadable(path: string, into: Database, report: Report): void {
+function copyReadable(path: string, into: Database, report: Report, cause: unknown): void {
   let from = openDamaged(path);
   const firstPage = from === undefined ? rebuildFirstPage(path) : undefined;
   if (firstPage !== undefined) from = openDamaged(path);
   try {
+    if (from === undefined && isReadError(cause)) throw cause;
     // Not even that: its size says that something was there.
     if (from === undefined) return report.note("setting", "");
     const rows = new Rows(into);
@@ -250,6 +254,8 @@ class Salvager {
     return statement;
   }
 }
+
+const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");
 
 /** Undefined for what cannot be read. */
 function tryTo<T>(read: () => T): T | undefined {

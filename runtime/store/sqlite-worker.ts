@@ -74,7 +74,7 @@ class StoreFile {
 
   #salvage(cause: unknown): void {
     if (this.#salvages++ >= SALVAGES_MAX) throw cause;
-    const { lost, lostCount, asideFile } = salvageDatabase(this.#path);
+    const { lost, lostCount, asideFile } = salvageDatabase(this.#path, cause);
     this.#tell(lost, lostCount);
     this.#asideFile = asideFile;
   }
