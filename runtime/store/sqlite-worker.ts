@@ -19,7 +19,15 @@ import { isLogRotten } from "./sqlite-log.ts";
 import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
-import { Damaged, failureText, isDamage, isDiskFull, OpenRefused, openDatabase } from "./sqlite-schema.ts";
+import {
+  Damaged,
+  failureText,
+  isDamage,
+  isDiskFull,
+  OpenRefused,
+  openDatabase,
+  textOf,
+} from "./sqlite-schema.ts";
 import { DAMAGE_NAMED_MAX, type Damage } from "./types.ts";
 
 declare const self: Worker;
@@ -71,7 +79,7 @@ class StoreFile {
       return [db, new Rows(db), new Room(db, this.#path, this.#bytesMax)];
     } catch (error) {
       db.close();
-      throw isDamage(error) ? new Damaged(String(error)) : error;
+      throw isDamage(error) ? new Damaged(textOf(error)) : error;
     }
   }
 
@@ -244,7 +252,7 @@ function handleOpen(path: string, bytesMax: number | undefined): void {
     if (error instanceof OpenRefused)
       return answer({ kind: "refused", code: error.code, message: error.message });
     if (!(error instanceof Damaged) && !isSystemError(error)) throw error;
-    const message = `${path} is damaged, and what is left of it could not be saved: ${String(error)}; free some space, or move it away`;
+    const message = `${path} is damaged, and what is left of it could not be saved: ${textOf(error)}; free some space, or move it away`;
     answer({ kind: "refused", code: "GODWIT_STORE_CORRUPT", message });
   }
 }
