@@ -27,6 +27,8 @@ const PERSIST_WAL = 10;
 const CHUNK_BYTES = 64 * PAGE_BYTES;
 /** Size of the log at rest, as a part of the medium. One commit of deletes has to fit. */
 const WAL_KEPT = { share: 1 / 16, min: 256 * 1024, max: 2 * 1024 * 1024 };
+/** A log that grew beyond that keeps this much: to grow it anew each time would cost an fsync more. */
+const WAL_GROWN = { ...WAL_KEPT, max: 16 * 1024 * 1024 };
 /** Pages in the log after which it is emptied, at once and in a quiet moment. */
 const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 2_048 };
 const WAL_QUIET_PAGES_MAX = 256;
@@ -95,7 +97,7 @@ export class Room {
     this.#walKeptBytes = within(WAL_KEPT, this.#totalBytes);
     db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
     db.fileControl(PERSIST_WAL, new BigInt64Array([1n]));
-    db.run(`PRAGMA journal_size_limit = ${this.#walKeptBytes}`);
+    db.run(`PRAGMA journal_size_limit = ${within(WAL_GROWN, this.#totalBytes)}`);
     this.#fillLog();
     this.make(0);
   }
