@@ -164,6 +164,16 @@ function outgoing(fields: Fields, body: Uint8Array): OutgoingMessage {
   return { ...(present as Omit<OutgoingMessage, "body">), body };
 }
 
+/** A damaged message that came from elsewhere is in the inbox no more; one of our own still says what became of it. */
+async function isWithoutBody({ code }: GodwitError, view: NodeView, id: string): Promise<boolean> {
+  if (code === "GODWIT_MESSAGE_UNKNOWN" || code === "GODWIT_NOT_FOUND") return true;
+  if (code !== "GODWIT_MESSAGE_DAMAGED") return false;
+  return await view.message(id).then(
+    () => true,
+    () => false,
+  );
+}
+
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 async function inlineBody(
@@ -176,11 +186,7 @@ async function inlineBody(
     ({ bytes } = await view.messageBody(message.id));
   } catch (error) {
     // In transit it is sealed, and between two reads it may be gone: the message without a body is still true.
-    if (
-      error instanceof GodwitError &&
-      (error.code === "GODWIT_MESSAGE_UNKNOWN" || error.code === "GODWIT_NOT_FOUND")
-    )
-      return {};
+    if (error instanceof GodwitError && (await isWithoutBody(error, view, message.id))) return {};
     throw error;
   }
   if (bytes.length > schemas.INLINE_BODY_BYTES_MAX) return {};

@@ -64,6 +64,7 @@ export const eventFamilies = [
   "join",
   "discovery",
   "clock",
+  "store",
 ] as const;
 const healthStatus = z.enum(["ok", "degraded", "down"]);
 

@@ -1,9 +1,8 @@
 import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
-import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
-import type { Store, StoreOp } from "../store/types.ts";
+import { soundState, type Store, type StoreOp } from "../store/types.ts";
 import { openTokenStore, TOKENS_MAX, type ConfiguredToken } from "./tokens.ts";
 
 /** Just enough of a store: one collection in a map. */
@@ -11,6 +10,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { isFull: false };
   const store: Store = {
+    state: soundState,
+    onState() {},
     load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
     async commit(ops: readonly StoreOp[]) {
@@ -27,7 +28,7 @@ function fakeStore() {
 }
 
 const open = (store: Store, configured: ConfiguredToken[] = [], seed = 1) =>
-  openTokenStore({ store, random: seededRandom(seed), clock: new ManualClock(), log: silentLog, configured });
+  openTokenStore({ store, random: seededRandom(seed), clock: new ManualClock(), configured });
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 test("a token opens its scopes, survives a restart, and is nowhere on disk", async () => {

@@ -6,8 +6,8 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { type Clock, isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { formatBase32, formatHex, parseHex } from "../kernel/ids.ts";
-import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
+import { loadSound } from "../store/sound.ts";
 import type { Store } from "../store/types.ts";
 import type { TokenScope, TokenStore } from "../view/contract/node.ts";
 import { PAGES_SCOPE } from "./schemas.ts";
@@ -39,13 +39,12 @@ export interface TokenStoreParts {
   readonly store: Store;
   readonly random: Random;
   readonly clock: Clock;
-  readonly log: Log;
   readonly configured: readonly ConfiguredToken[];
 }
 
 /** Throws GODWIT_CONFIG_INVALID when a configured secret is too short or not printable. */
 export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore> {
-  const { store, random, clock, log } = parts;
+  const { store, random, clock } = parts;
   const entries = new Map<string, Entry>();
   for (const [index, configured] of parts.configured.entries()) {
     checkConfigured(configured, index);
@@ -53,11 +52,8 @@ export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore
     const { scopes, label } = configured;
     entries.set(id, { id, hash: sha256(configured.secret), scopes, label, createdAt: null });
   }
-  for (const row of await store.load("token")) {
-    const entry = parseEntry(row.key, row.meta);
-    if (entry === undefined) log.warn("api token row is damaged and ignored", { token: row.key });
-    else if (entries.size < TOKENS_MAX) entries.set(entry.id, entry);
-  }
+  for (const entry of await loadSound(store, "token", ({ key, meta }) => parseEntry(key, meta)))
+    if (entries.size < TOKENS_MAX) entries.set(entry.id, entry);
 
   return {
     async create(scopes, label) {

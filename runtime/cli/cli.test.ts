@@ -408,3 +408,19 @@ test("version and config need no node", async () => {
   expect((await runForTest(["config", "explain", "node.callsign"])).out).toContain("node.callsign");
   expect((await runForTest(["config", "explain", "node.callsing"])).err).toContain("node.callsign");
 });
+
+test("what finds no room on standard output fails the command, whichever it is, and says so in the form asked for", async () => {
+  const outFails = new Error("ENOSPC: no space left on device, write");
+  for (const argv of [["version"], ["--help"], ["config", "schema"]]) {
+    const { code, err } = await runForTest(argv, { outFails });
+    expect([argv.join(" "), code, err]).toEqual([
+      argv.join(" "),
+      1,
+      expect.stringContaining("godwit: standard output did not take all of it: ENOSPC"),
+    ]);
+  }
+  const { code, err } = await runForTest(["version", "--json"], { outFails });
+  expect([code, JSON.parse(err)]).toEqual([1, expect.objectContaining({ code: "GODWIT_OUTPUT_FAILED" })]);
+  // The command's own failure is the one that counts.
+  expect((await runForTest(["nonsense"], { outFails })).code).toBe(2);
+});

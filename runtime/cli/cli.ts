@@ -27,15 +27,23 @@ export async function runCli(argv: readonly string[], env: Environment, io: CliI
   // Known before anything is parsed, because a wrong command line is reported in the form it asked for.
   const beforeEnd = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
   const isJson = beforeEnd.includes("--json");
-  try {
-    return await dispatch(argv, env, io, isJson);
-  } catch (error) {
-    if (io.signal.aborted) return exitCodes.failed;
-    return report(error, io, isJson);
-  } finally {
-    await io.flush();
-  }
+  const code = await dispatch(argv, env, io, isJson).catch((error: unknown) =>
+    io.signal.aborted ? exitCodes.failed : report(error, io, isJson),
+  );
+  const unwritten = await io.flush();
+  if (unwritten === undefined) return code;
+  // The one place where any command learns that what it said reached nobody.
+  const failed = report(unwrittenError(unwritten), io, isJson);
+  await io.flush();
+  return code === exitCodes.fine ? failed : code;
 }
+
+const unwrittenError = (cause: Error): GodwitError =>
+  godwitError(
+    "GODWIT_OUTPUT_FAILED",
+    `standard output did not take all of it: ${cause.message}; free some space and run it again`,
+    cause,
+  );
 
 async function dispatch(
   argv: readonly string[],

@@ -10,8 +10,8 @@ export interface CliIo {
   readonly stdin: () => AsyncIterable<Uint8Array>;
   readonly isStdinTty: boolean;
   readonly isStdoutTty: boolean;
-  /** Resolves when what was written is with the operating system. */
-  readonly flush: () => Promise<void>;
+  /** Resolves when what was written is with the operating system: with why standard output did not take all of it, if it did not. */
+  readonly flush: () => Promise<Error | undefined>;
   readonly clock: Clock;
   /** Aborts when the user has had enough (Ctrl-C) or nobody reads any more. */
   readonly signal: AbortSignal;
@@ -23,19 +23,31 @@ export function processIo(handlesSignals: boolean): CliIo {
   if (handlesSignals)
     for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
   // Standard streams are made when they are first touched: `run` starts without them, which saves it milliseconds.
-  let hasReader = false;
+  let isWatched = false;
+  let failure: Error | undefined;
+  const onFailed = (error: NodeJS.ErrnoException): void => {
+    // `godwit events | head`: the reader left, which is no failure. A full disk is one, and nothing more is asked for then.
+    if (error.code !== "EPIPE") failure ??= error;
+    controller.abort();
+  };
   const stdout = () => {
-    // `godwit events | head`: the reader left, which is no failure.
-    if (!hasReader) process.stdout.on("error", () => controller.abort());
-    hasReader = true;
+    if (!isWatched) process.stdout.on("error", onFailed);
+    isWatched = true;
     return process.stdout;
   };
   // What a command says there is why it failed: in the journal that is an error (sd-daemon(3)).
   const isToJournal = isJournal(process.env["JOURNAL_STREAM"], 2);
   // Promises of the writes still on their way: process.exit() drops what a pipe has not taken yet.
-  const writing = new Set<Promise<void>>();
+  const toStdout = new Set<Promise<void>>();
+  const toStderr = new Set<Promise<void>>();
   const write = (stream: NodeJS.WriteStream, chunk: string | Uint8Array) => {
-    const written = new Promise<void>((resolve) => stream.write(chunk, () => resolve()));
+    const writing = stream === process.stderr ? toStderr : toStdout;
+    const written = new Promise<void>((resolve) =>
+      stream.write(chunk, (error) => {
+        if (error != null && writing === toStdout) onFailed(error);
+        resolve();
+      }),
+    );
     writing.add(written);
     void written.then(() => writing.delete(written));
   };
@@ -53,7 +65,9 @@ export function processIo(handlesSignals: boolean): CliIo {
       return process.stdout.isTTY;
     },
     flush: async () => {
-      await Promise.race([Promise.all(writing), abandoned]);
+      await Promise.race([Promise.all(toStdout), abandoned]);
+      await Promise.all(toStderr);
+      return failure;
     },
     clock: systemClock,
     signal: controller.signal,

@@ -17,6 +17,8 @@ export interface CliSetup {
   readonly isStdoutTty?: boolean;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
+  /** Why standard output took nothing. */
+  readonly outFails?: Error;
   /** Sees each piece of standard output as it is written. */
   readonly onOut?: (text: string) => void;
 }
@@ -35,7 +37,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     },
     isStdinTty: setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
-    flush: () => Promise.resolve(),
+    flush: () => Promise.resolve(setup.outFails),
     clock: setup.clock ?? systemClock,
     signal: setup.signal ?? new AbortController().signal,
   };

@@ -345,13 +345,15 @@ const delivery = z.strictObject({
     .describe("Messages of this node that wait for their receipt. A full outbox refuses new ones."),
   outbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("1GiB")
-    .describe("The same in bytes."),
+    .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
   transit_messages_max: count(0, 10_000_000)
     .default(100_000)
     .describe(
       "Messages of others kept in custody. A full node refuses and the previous hop keeps them; 0 carries none.",
     ),
-  transit_bytes_max: size(0, "0B").prefault("1GiB").describe("The same in bytes."),
+  transit_bytes_max: size(0, "0B")
+    .prefault("1GiB")
+    .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
   neighbour_share: z
     .number()
     .min(0.01)
@@ -366,7 +368,7 @@ const delivery = z.strictObject({
     ),
   inbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("256MiB")
-    .describe("The same in bytes."),
+    .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
   inbox_retention: duration(60_000, "1m", 3_650 * DAY_MS, "3650d")
     .prefault("90d")
     .describe("How long a delivered message is kept for reading."),

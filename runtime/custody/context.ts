@@ -5,7 +5,8 @@
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import type { BundleHeader, TraceEntry } from "../wire/bundle.ts";
+import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
+import { type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -186,6 +187,9 @@ export interface Holding {
   load(): Uint8Array | Promise<Uint8Array | undefined>;
   waitReason: string | undefined;
 }
+
+/** Holders of a bundle, as they lie in rows. */
+export const isTrace: Check = isListOf(hasFields({ node: isText(64), atMs: isTime }), TRACE_MAX);
 
 /** How long mail lives, as its row says. Neither changes while it is held: its age is counted anew from them. */
 export interface Lifetime {

@@ -324,7 +324,12 @@ export class Custody {
     const before = this.transit.passedOn.before(id);
     if (before !== undefined) this.#ways.returned(before, header.destination, header.priority);
     if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
-    else this.#refuse(from, id, RefuseReason.storeFailed, RETRY_STORE_MS);
+    else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
+  }
+
+  /** Why a commit failed, as a neighbour may know it. */
+  #storeFailed(): number {
+    return this.#ctx.store.state.missingBytes > 0 ? RefuseReason.full : RefuseReason.storeFailed;
   }
 
   /**

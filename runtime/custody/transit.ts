@@ -4,8 +4,9 @@
  */
 import { asGodwitError } from "../kernel/errors.ts";
 import { formatBase32, parseBase32, type BundleId, type NodeId } from "../kernel/ids.ts";
-import { parseMeta } from "../kernel/json.ts";
+import { hasFields, isBetween, isNullOr, isText, isTime, parseMeta } from "../kernel/json.ts";
 import {
+  bundleIdOf,
   encodeBundleHeader,
   decodeBundleHeader,
   RefuseReason,
@@ -15,11 +16,12 @@ import {
   type TraceEntry,
 } from "../wire/bundle.ts";
 import type { BodyCache } from "./body-cache.ts";
-import { deadlineOf, type CustodyContext, type Holding, type Lifetime } from "./context.ts";
+import { deadlineOf, isTrace, type CustodyContext, type Holding, type Lifetime } from "./context.ts";
 import type { Forwarder } from "./forwarding/forwarder.ts";
 import { Shelves } from "./forwarding/holdings.ts";
 import { PagedMap, type Page } from "./paged-map.ts";
 import { PassedOn } from "./passed-on.ts";
+import { loadSound } from "../store/sound.ts";
 import type { StoreOp, StoreRow } from "../store/types.ts";
 
 /** Own receipts and claims may go past the bound for others' bundles by this much. */
@@ -38,6 +40,15 @@ interface TransitMeta {
   readonly hops: number;
   readonly trace: readonly TraceEntry[];
 }
+
+const isTransitMeta = hasFields({
+  header: isText(1_024),
+  from: isNullOr(isText(64)),
+  remainingMs: isBetween(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+  atWallMs: isTime,
+  hops: isBetween(0, 255),
+  trace: isTrace,
+});
 
 export interface TransitRow {
   readonly id: BundleId;
@@ -72,12 +83,10 @@ export class Transit {
     const own: TransitRow[] = [];
     const expired: StoreOp[] = [];
     const dated: StoreOp[] = [];
-    for (const row of await this.#ctx.store.load("transit")) {
-      const parsed = this.#parse(row, dated);
-      if (parsed === undefined) continue;
+    for (const parsed of await loadSound(this.#ctx.store, "transit", (row) => this.#parse(row, dated))) {
       const { remainingMs } = parsed.journey;
       if (parsed.header.destination === this.#ctx.self) own.push(parsed);
-      else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: row.key });
+      else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: parsed.id });
       else {
         this.#book(parsed.from, parsed.sealedBytes, 1);
         this.#hold(parsed);
@@ -159,11 +168,15 @@ export class Transit {
 
   /** The next hop has it, or its life is over. Nobody waits for the commit: a repeat is harmless. */
   release(holding: Holding): void {
+    this.#drop(holding, "delete");
+  }
+
+  #drop(holding: Holding, op: "delete" | "set-aside"): void {
     this.#held.delete(holding.id);
     this.#bySource.take(holding.header.source, holding);
     this.#cache.delete(holding.id);
     this.#book(holding.arrivedFrom, holding.sealedBytes, -1);
-    this.#ctx.store.commit([{ op: "delete", in: "transit", key: holding.id }]).catch((error: unknown) => {
+    this.#ctx.store.commit([{ op, in: "transit", key: holding.id }]).catch((error: unknown) => {
       this.#ctx.log.warn("transit row not deleted", {
         error: error instanceof Error ? error : String(error),
       });
@@ -175,8 +188,8 @@ export class Transit {
    * time begins to age now, by an op in `dated`.
    */
   #parse(row: StoreRow, dated: StoreOp[]): TransitRow | undefined {
-    const meta = parseMeta<TransitMeta>(row, this.#ctx.log, "transit");
-    const headerBytes = typeof meta?.header === "string" ? parseBase32(meta.header) : undefined;
+    const meta = parseMeta<TransitMeta>(row.meta, isTransitMeta);
+    const headerBytes = meta === undefined ? undefined : parseBase32(meta.header);
     if (meta === undefined || headerBytes === undefined) return undefined;
     try {
       const header = decodeBundleHeader(headerBytes);
@@ -248,9 +261,21 @@ export class Transit {
       deadlineMs: deadlineOf(this.#ctx, lifetime),
       state: "ready",
       wakeAtMs: Number.POSITIVE_INFINITY,
-      load: () => this.#cache.get(id) ?? this.#ctx.store.body("transit", id),
+      load: () => this.#cache.get(id) ?? this.#loadStored(id, header),
       waitReason: undefined,
     };
+  }
+
+  /** What is not the bundle that was acknowledged is passed on to nobody: its source, which still has it, offers it again. */
+  async #loadStored(id: BundleId, header: BundleHeader): Promise<Uint8Array | undefined> {
+    const sealed = await this.#ctx.store.body("transit", id);
+    if (sealed !== undefined && bundleIdOf(encodeBundleHeader(header), sealed) === id) return sealed;
+    const holding = this.#held.get(id);
+    if (holding === undefined) return undefined; // released meanwhile
+    this.#ctx.log.error("bundle damaged on this disk", { bundle: id });
+    this.#forwarder.remove(id);
+    this.#drop(holding, "set-aside");
+    return undefined;
   }
 
   #book(from: NodeId | undefined, bytes: number, sign: 1 | -1): void {

@@ -7,6 +7,7 @@
 import type { Log } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../kernel/ids.ts";
+import { loadSound } from "../store/sound.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import { locationOf, parseCallsign } from "./address.ts";
 import { hasNameProof, type NodeRecord, type Verify } from "./record.ts";
@@ -86,12 +87,8 @@ export class Names {
 
   /** Reads what was persisted; called once, before anything else. Unreadable rows are skipped. */
   async load(): Promise<void> {
-    for (const { key, meta } of await this.#options.store.load("name")) {
-      const entry = parseEntry(key, meta);
-      if (entry === undefined) {
-        this.#options.log?.warn("stored name is unreadable", { name: key });
-        continue;
-      }
+    const rows = await loadSound(this.#options.store, "name", ({ key, meta }) => parseEntry(key, meta));
+    for (const entry of rows) {
       // Where an authority was set up since, first sight does not count any more.
       if (this.#options.authority !== undefined && entry.source !== "authority") continue;
       this.#hold(entry);

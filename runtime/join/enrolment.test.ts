@@ -13,7 +13,7 @@ import type { Peer } from "../peer/peer.ts";
 import { RecordBook } from "../membership/records.ts";
 import { Hub } from "../kernel/hub.ts";
 import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
-import type { Store } from "../store/types.ts";
+import { soundState, type Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import { testTime } from "../time/testing.ts";
 
@@ -22,6 +22,8 @@ const WALL_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
 const SECRET = new TextEncoder().encode("correct horse battery staple");
 const store: Store = {
+  state: soundState,
+  onState() {},
   load: async () => [],
   body: async () => undefined,
   commit: async () => {},
@@ -106,6 +108,8 @@ describe("an invitation, on a machine whose clock is wrong", () => {
     const clock = new ManualClock(WALL_MS);
     const rows = new Map<string, string>();
     const disk: Store = {
+      state: soundState,
+      onState() {},
       load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
       body: async () => undefined,
       async commit(ops) {

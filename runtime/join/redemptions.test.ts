@@ -5,7 +5,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
-import type { Store, StoreOp, StoreRow } from "../store/types.ts";
+import { soundState, type Store, type StoreOp, type StoreRow } from "../store/types.ts";
 import { Redemptions, REDEMPTIONS_PER_NEIGHBOUR_MAX } from "./redemptions.ts";
 import { testTime } from "../time/testing.ts";
 
@@ -25,6 +25,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { failure: undefined as Error | undefined };
   const store: Store = {
+    state: soundState,
+    onState() {},
     load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
     async commit(ops: readonly StoreOp[]) {

@@ -81,7 +81,9 @@ export class Redemptions {
           Number.isFinite(untilRunMs) ? Math.min(untilRunMs, mostMs) : mostMs,
         );
         if (until === undefined) await store.commit([putOf(held)]).catch(() => {});
-      } else await store.commit([{ op: "delete", in: "setting", key }]).catch(() => {});
+      }
+      // A used invitation that cannot be read any more is told: its use is known to others alone.
+      else await store.commit([{ op: "set-aside", in: "setting", key }]).catch(() => {});
     }
   }
 

@@ -136,7 +136,7 @@ export const errorCodes = {
     "config",
     "never",
     500,
-    "the store is damaged or not one of Godwit; keep a copy, then restore a backup or move it away",
+    "the store is not one of Godwit, or so damaged on so full a disk that nothing of it can be saved; move it away",
   ),
   GODWIT_TOKEN_INVALID: entry("protocol", "never", 400, "the text is no invitation, or has a typo"),
   GODWIT_INVITE_EXPIRED: entry("permission", "never", 403, "the invitation has expired; ask for a new one"),
@@ -258,6 +258,18 @@ export const errorCodes = {
     "later",
     409,
     "another plugin of this node offers that service already",
+  ),
+  GODWIT_MESSAGE_DAMAGED: entry(
+    "capacity",
+    "never",
+    410,
+    "what is left of the message is not what was stored: the disk damaged it; have it sent again",
+  ),
+  GODWIT_OUTPUT_FAILED: entry(
+    "capacity",
+    "later",
+    507,
+    "what a command had to say could not be written: the disk of its output is full",
   ),
 } as const satisfies Record<string, CodeEntry>;
 

@@ -3,7 +3,6 @@ import { fstatSync } from "node:fs";
 import fc from "fast-check";
 import { ManualClock } from "./clock.ts";
 import { godwitError } from "./errors.ts";
-import { parseMeta } from "./json.ts";
 import { createLog, isJournal, silentLog, type LogFields } from "./log.ts";
 
 function capture(format: "json" | "text", level: "debug" | "info" | "warn" | "error" = "debug") {
@@ -87,16 +86,6 @@ test("no field can forge a line or drive a terminal", () => {
       if (format === "json") expect(JSON.parse(lines[0]!)).toMatchObject({ text, list: [text, "b"] });
     }),
   );
-});
-
-test("a damaged row of the store is passed over with a line in the log", () => {
-  const { lines, log } = capture("json");
-  expect(parseMeta<{ a: number }>({ key: "k", meta: '{"a":1}' }, log, "peer")).toEqual({ a: 1 });
-  for (const meta of ["", "{", "null", "7", '"x"']) {
-    expect(parseMeta({ key: "k", meta }, log, "peer")).toBeUndefined();
-  }
-  expect(lines.length).toBe(5);
-  expect(JSON.parse(lines[0]!)).toMatchObject({ level: "error", collection: "peer", key: "k" });
 });
 
 test("a stream is the journal's only when it is that very file", () => {

@@ -304,6 +304,16 @@ export const metricTable = {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
   },
   godwit_store_commits_total: { kind: "counter", help: "commits by result", labels: ["result"] },
+  godwit_store_damaged_rows_total: {
+    kind: "counter",
+    help: "stored rows that were found damaged and set aside, or lost with their page",
+    labels: ["collection"],
+  },
+  godwit_store_missing_bytes: {
+    kind: "gauge",
+    help: "bytes that have to become free before this node takes mail again; 0 while there is room",
+    labels: [],
+  },
   godwit_stream_dropped_total: {
     kind: "counter",
     help: "stream packets dropped at their end",

@@ -23,12 +23,15 @@ export interface Kept {
 export interface KeptChanges {
   directoryChanged(): void;
   revoked(held: HeldRecord): void;
+  /** What hello says of the store. */
+  helloChanged(): void;
 }
 
 /** Raises the boot epoch durably. Rejects with GODWIT_STORE_FAILED. */
 export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Kept> {
   const { store, time, log, random, network, verify, events, identity } = deps;
   const boot = await openBootState(store, random);
+  await tellOfDamage(deps, boot, () => changes.helloChanged());
   const book = new PeerBook({ store, configured: deps.trust, time, log });
   await book.load();
   const authority =
@@ -57,4 +60,15 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
   const nameProof = await loadNameProof(store, deps.callsign);
   const sealing = await deps.openSealing((id) => records.get(id)?.record);
   return { boot, book, names, records, nameProof, ...sealing };
+}
+
+/** Rows that the disk lost may be mail, or marks of it: neighbours that hear of another store offer again what was acknowledged. */
+async function tellOfDamage({ store, log }: MeshDeps, boot: BootState, told: () => void): Promise<void> {
+  if (store.state.damageCount > 0) await boot.renewHelloEpoch();
+  store.onState((found) => {
+    if (found.length === 0) return;
+    boot.renewHelloEpoch().then(told, (error: unknown) => {
+      log.warn("store epoch not kept", { error: error instanceof Error ? error : String(error) });
+    });
+  });
 }

@@ -85,6 +85,7 @@ export class Mesh extends PartList implements MeshParts {
       const kept = await openKept(deps, {
         directoryChanged: () => mesh?.tell("directoryChanged"),
         revoked: (held) => mesh?.standing.onRevoked(held),
+        helloChanged: () => mesh?.peers.sayHelloAgain(),
       });
       mesh = new this(deps, kept, scope);
       await mesh.load();

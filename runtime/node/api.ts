@@ -27,7 +27,6 @@ export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promi
     store,
     random,
     clock,
-    log,
     configured: config.api.tokens.map(({ secret, scopes, label }) => ({
       secret: secret.reveal(),
       scopes,

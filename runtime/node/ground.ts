@@ -1,7 +1,8 @@
 /**
  * What a node stands on before it has a mesh: its state directory, identity, store and network secrets. What is damaged
- * here ends the start with an error that says what to do; nothing is made anew in its place.
+ * here ends the start with an error that says what to do; nothing is made anew in its place, but for a store of which a part can be read.
  */
+import { statfsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import { NetworkSecrets } from "../closed/secrets.ts";
@@ -9,13 +10,15 @@ import type { Config } from "../config/load.ts";
 import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { godwitError } from "../kernel/errors.ts";
+import type { Teller } from "../kernel/hub.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import { watchStore } from "../store/watched.ts";
+import { watchStore, type WatchedStore } from "../store/watched.ts";
 import { openNodeTime } from "../time/kept.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { machineTimeSource } from "../time/source.ts";
+import type { HubEvents } from "../view/node-events.ts";
 
 export interface GroundDeps {
   readonly config: Config;
@@ -29,19 +32,26 @@ export interface Ground extends GroundDeps {
   readonly identity: Identity;
   /** The identity was made by this start. */
   readonly isNew: boolean;
-  readonly store: ReturnType<typeof watchStore>;
+  readonly store: WatchedStore;
   readonly time: NodeTime;
   readonly secrets: NetworkSecrets;
+  /** Size of the disk that the state lies on; undefined where the file system does not say. */
+  readonly diskBytes: number | undefined;
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
-export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground> {
+export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope: Scope): Promise<Ground> {
   const { config, clock, random, log } = deps;
   const { stateDir, network, networkSecrets } = config.node;
   const metrics = new Metrics();
   await makeStateDir(stateDir);
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
-  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
+  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }), {
+    log,
+    metrics,
+    room: (missingBytes) => hub.emit("storeRoom", missingBytes),
+    damaged: (found) => found.forEach((row) => hub.emit("storeDamaged", row)),
+  });
   scope.own(() => store.close());
   const isTrusted = config.node.clock === "trusted";
   const vouched = isTrusted ? () => clock.wallMs() : machineTimeSource(() => clock.wallMs());
@@ -59,7 +69,25 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
     log,
     verify: verifySignature,
   });
-  return { ...deps, metrics, identity, isNew: created, store, time, secrets };
+  return {
+    ...deps,
+    metrics,
+    identity,
+    isNew: created,
+    store,
+    time,
+    secrets,
+    diskBytes: diskBytesOf(stateDir),
+  };
+}
+
+function diskBytesOf(path: string): number | undefined {
+  try {
+    const { blocks, bsize } = statfsSync(path);
+    return blocks > 0 ? blocks * bsize : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function makeStateDir(path: string): Promise<void> {

@@ -21,7 +21,7 @@ export async function openMesh(
   knot: Knot,
   scope: Scope,
 ): Promise<Mesh> {
-  const { config, identity, store, time, secrets, clock, random, log, metrics } = ground;
+  const { config, identity, store, time, secrets, clock, random, log, metrics, diskBytes } = ground;
   const { network, callsign, location } = config.node;
   return await Mesh.open({
     identity,
@@ -36,7 +36,7 @@ export async function openMesh(
     log,
     metrics,
     store,
-    limits: limitsOf(config),
+    limits: limitsOf(config, diskBytes),
     names: config.names,
     trust: trustOf(config),
     trustRules: config.trust.rules,

@@ -74,7 +74,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   );
   const knot: Knot = {};
 
-  const ground = await openGround(deps, scope);
+  const ground = await openGround(deps, hub, scope);
   const handshakes = createHandshakes(ground, knot);
   const mesh = (knot.mesh = await openMesh(ground, handshakes, hub, knot, scope));
   const closed = (knot.closed = openClosedMesh(ground, mesh, handshakes, hub, scope));
@@ -122,7 +122,7 @@ function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh:
     troubles: () => [
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
-      ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
+      ...store.troubles.map((reason) => ({ name: "store", reason })),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
     ],

@@ -4,18 +4,24 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { TrustLevel } from "../trust/book.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "../custody/context.ts";
 
-export function limitsOf({ delivery }: Config): CustodyLimits {
+/** Of the disk, for each of outbox, transit and inbox: what is left is for the store itself and for others. */
+const DISK_SHARE = 0.25;
+
+/** `diskBytes`: size of the disk that the state lies on, if it is known. No box is larger than a part of it, whatever was asked for. */
+export function limitsOf({ delivery }: Config, diskBytes: number | undefined): CustodyLimits {
+  const fitting = (bytes: number): number =>
+    Math.min(bytes, Math.floor((diskBytes ?? Number.POSITIVE_INFINITY) * DISK_SHARE));
   return {
     ...custodyLimitsDefault,
     lifetimeDefaultMs: delivery.lifetimeMs,
     failoverDelayMs: delivery.failoverDelayMs,
     outboxMessagesMax: delivery.outboxMessagesMax,
-    outboxBytesMax: delivery.outboxBytesMax,
+    outboxBytesMax: fitting(delivery.outboxBytesMax),
     transitMessagesMax: delivery.transitMessagesMax,
-    transitBytesMax: delivery.transitBytesMax,
+    transitBytesMax: fitting(delivery.transitBytesMax),
     neighbourShare: delivery.neighbourShare,
     inboxMessagesMax: delivery.inboxMessagesMax,
-    inboxBytesMax: delivery.inboxBytesMax,
+    inboxBytesMax: fitting(delivery.inboxBytesMax),
     inboxRetentionMs: delivery.inboxRetentionMs,
   };
 }

@@ -18,7 +18,10 @@ const laneIndex = (lane: Lane): number => (lane === "control" ? 0 : lane + 1);
 export class Peer {
   readonly id: NodeId;
   readonly bootId: string;
-  readonly storeEpoch: string;
+  /** As its last hello said. */
+  storeEpoch: string;
+  /** When that changed on this link, monotonic. */
+  storeEpochAtMs = Number.NEGATIVE_INFINITY;
   readonly upAtMs: number;
   readonly #links: Link[] = [];
   readonly #lanes = Array.from(

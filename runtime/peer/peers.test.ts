@@ -80,6 +80,7 @@ class Node {
           this.log.push(`frame ${type}`);
         },
         double: () => this.log.push("double"),
+        storeLost: () => this.log.push("store lost"),
         record: () => this.log.push("record"),
         clock: (node, wallMs) => this.log.push(`clock of ${node === id(1) ? 1 : 2}: ${wallMs}`),
         writable: () => this.log.push("writable"),
@@ -318,6 +319,23 @@ describe("the end", () => {
     far.send(new Uint8Array([FrameType.goodbye, 200]));
     await clock.advance(10);
     expect(a.peers.count).toBe(0);
+  });
+
+  test("a later hello with another store epoch says that a store was lost, not more often than every 5 s", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [, far] = dial(clock, a, b);
+    await clock.advance(10);
+    far.send(helloFrame(2, { epoch: 7 }));
+    far.send(helloFrame(2, { epoch: 7 }));
+    for (let epoch = 10; epoch < 20; epoch++) far.send(helloFrame(2, { epoch }));
+    await clock.advance(10);
+    const lost = () => a.log.filter((line) => line.startsWith("store lost"));
+    expect([lost(), a.peers.get(b.id)?.storeEpoch]).toEqual([["store lost"], "07".repeat(8)]);
+    await clock.advance(5_000);
+    far.send(helloFrame(2, { epoch: 8 }));
+    await clock.advance(10);
+    expect(lost().length).toBe(2);
   });
 
   test("goodbye 5 is the node's own word that it runs twice", async () => {

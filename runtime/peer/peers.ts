@@ -32,6 +32,8 @@ const HELLO_TIMEOUT_MS = 10_000;
 const HELLO_HEARD = 0;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
 const RETIRE_MS = 2_000;
+/** A neighbour that loses its store more often on one link is not believed: each time costs offers. */
+const STORE_EPOCH_PACE_MS = 5_000;
 export const PEERS_MAX = 1_024;
 /** Places that callers whom nobody knows do not get: keys cost nothing, and those who are known must find room. */
 export const PEERS_KEPT = 64;
@@ -58,6 +60,8 @@ export interface PeerEvents {
   frame(peer: Peer, type: number, bytes: Uint8Array): void;
   /** A neighbour runs on two machines at once. */
   double?(id: NodeId): void;
+  /** What it acknowledged may be gone: its hello on a living link has another store epoch, which `peer` shows already. */
+  storeLost?(peer: Peer): void;
   /** What its clock says, with a hello; only from who has it confirmed. */
   clock?(id: NodeId, wallMs: number): void;
   /** A record came with a hello; not verified. */
@@ -236,9 +240,18 @@ export class Peers {
     });
   }
 
-  #hearHello(id: NodeId, { record, wallMs }: Hello): void {
-    this.#deps.events.record(id, record);
-    if (wallMs !== undefined) this.#deps.events.clock?.(id, wallMs);
+  #hearHello(id: NodeId, { record, wallMs, storeEpoch }: Hello): void {
+    const { events, clock } = this.#deps;
+    events.record(id, record);
+    if (wallMs !== undefined) events.clock?.(id, wallMs);
+    const peer = this.#peers.get(id);
+    const epoch = formatHex(storeEpoch);
+    const nowMs = clock.monotonicMs();
+    if (peer === undefined || peer.storeEpoch === epoch || nowMs - peer.storeEpochAtMs < STORE_EPOCH_PACE_MS)
+      return;
+    peer.storeEpoch = epoch;
+    peer.storeEpochAtMs = nowMs;
+    events.storeLost?.(peer);
   }
 
   /** Ends all links to a node, politely. */

@@ -3,10 +3,12 @@
  * (`untrusted`). Decides by its table and its origin, and makes the isolated look like any other plugin to the host. Must
  * never run a plugin with more rights than its table says. Specified by docs/plugins.md, "Trust".
  */
-import { chmod, lstat, opendir, rename, writeFile } from "node:fs/promises";
+import { lstatSync, readFileSync } from "node:fs";
+import { lstat, opendir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Plugin, PluginContext } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
+import { writeWhole } from "../kernel/whole-file.ts";
 import { GUEST_COMMAND, launchProcess, launchWorker, selfCommand } from "./remote/launch.ts";
 import type { PluginPackage } from "./package/package.ts";
 import {
@@ -27,6 +29,9 @@ import type { PluginInstance, RequiringPlugin } from "./host/instance.ts";
 
 /** Private memory of an untrusted plugin's process; its data segment is bounded by the kernel as well. */
 const MEMORY_BYTES_MAX = 256 * 2 ** 20;
+
+/** For everybody to read and run, for nobody to change. */
+const PROGRAM_MODE = 0o555;
 
 export type TrustLevel = "trusted" | "contained" | "untrusted";
 
@@ -71,7 +76,7 @@ export const createIsolation =
           plugin,
           instance,
           ctx,
-          isProgram ? await writeProgram(stateDir, plugin.package) : undefined,
+          isProgram ? writeProgram(stateDir, plugin.package) : undefined,
         ),
     });
   };
@@ -126,18 +131,27 @@ async function launchUntrusted(
 }
 
 /** The verified bytes, beside their package, for everybody to read and run: the plugin's user is no other's. */
-async function writeProgram(stateDir: string, { manifest, code, hash }: PluginPackage): Promise<string> {
+function writeProgram(stateDir: string, { manifest, code, hash }: PluginPackage): string {
   const folder = join(resolve(stateDir), "plugins", manifest.id, manifest.version);
   const path = join(folder, `program-${hash.slice(0, 16)}`);
   try {
-    await writeFile(`${path}.new`, code, { mode: 0o555 });
-    await chmod(`${path}.new`, 0o555);
-    await rename(`${path}.new`, path);
+    // What is there already is not written again: a full disk would keep the plugin from starting.
+    if (!isWritten(path, code)) writeWhole(path, code, PROGRAM_MODE);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw godwitError("GODWIT_STATE_UNUSABLE", `cannot write ${path}: ${why}`, cause);
   }
   return path;
+}
+
+function isWritten(path: string, code: Uint8Array): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return (
+    stat?.isFile() === true &&
+    (stat.mode & 0o777) === PROGRAM_MODE &&
+    stat.size === code.length &&
+    Buffer.compare(readFileSync(path), code) === 0
+  );
 }
 
 /** Looks into the plugin's folder in the background; answers what the last look found to be too much. */

@@ -55,6 +55,20 @@ describe("a node's numbers", () => {
     expect(await boot(disk, async (state) => read(state))).toEqual({ ...renewed, stoodDown: true });
   });
 
+  test("a store that lost its counters is another store to neighbours, and stays that one", async () => {
+    const disk = new SimDisk();
+    const first = await boot(disk, async ({ storeEpoch }) => storeEpoch);
+    expect(await boot(disk, async ({ helloEpoch }) => helloEpoch)).toEqual(first);
+    disk.rot("setting", "boot-epoch");
+    const second = await boot(disk, async ({ storeEpoch, helloEpoch }) => {
+      // Mail of before mail epochs keeps the names that it has.
+      expect(storeEpoch).toEqual(first);
+      return helloEpoch;
+    });
+    expect(second).not.toEqual(first);
+    expect(await boot(disk, async ({ helloEpoch }) => helloEpoch)).toEqual(second);
+  });
+
   test("the record of a node that lost its store gets above the old ones once routing told it its epoch", async () => {
     const lived = new SimDisk();
     let old = 0;

@@ -40,6 +40,9 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   const keptEpoch = parseHex(settings.get("store-epoch") ?? "", STORE_EPOCH_BYTES);
   const storeEpoch = keptEpoch ?? random.bytes(STORE_EPOCH_BYTES);
   let helloEpoch = parseHex(settings.get("hello-epoch") ?? "", STORE_EPOCH_BYTES) ?? storeEpoch;
+  // Numbers that are gone while others are there: this store is older than it says.
+  if (settings.size > 0 && countOf(settings.get("boot-epoch")) === undefined)
+    helloEpoch = random.bytes(STORE_EPOCH_BYTES);
   // A store that is new does not start where the lost one did: equal numbers of two lives could not be told apart, and
   // the mesh would go on believing the records of the first.
   const lastEpoch = countOf(settings.get("boot-epoch")) ?? random.below(FIRST_EPOCH_SPAN);
@@ -48,6 +51,7 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
   const put = (key: string, meta: string) => store.commit([{ op: "put", in: "setting", key, meta }]);
   await store.commit([
     { op: "put", in: "setting", key: "store-epoch", meta: formatHex(storeEpoch) },
+    { op: "put", in: "setting", key: "hello-epoch", meta: formatHex(helloEpoch) },
     { op: "put", in: "setting", key: "boot-epoch", meta: String(bootEpoch) },
   ]);
   return {

@@ -24,6 +24,7 @@ storeSuite("memory", async () => {
       disk.fail("full");
       return { ops: [], end: () => disk.fail(undefined) };
     },
+    rot: async (collection, key) => disk.rot(collection, key),
     dispose: async () => {},
   };
 });

@@ -6,12 +6,28 @@
 import type { Clock, Random } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { assertCollection, assertOps, compareKeys } from "./ops.ts";
-import { collections, type Collection, type Store, type StoreOp, type StoreRow } from "./types.ts";
+import {
+  collections,
+  DAMAGE_NAMED_MAX,
+  DAMAGED_ROWS_MAX,
+  soundState,
+  type Collection,
+  type Damage,
+  type Store,
+  type StoreOp,
+  type StoreRow,
+  type StoreState,
+} from "./types.ts";
 
 interface SimRow {
   readonly meta: string;
   readonly body: Uint8Array | undefined;
+  /** What was written is not what is there. */
+  readonly isRotten?: true;
 }
+
+/** What a full simulated disk says is missing. */
+const MISSING_BYTES = 1_048_576;
 
 type Tables = Map<Collection, Map<string, SimRow>>;
 
@@ -39,9 +55,20 @@ export class SimDisk {
     this.#tables = emptyTables();
   }
 
-  /** Until cleared, no commit becomes durable; reading works. */
+  /** Until cleared, nothing that is put becomes durable; reading and deleting work. */
   fail(fault: "full" | undefined): void {
     this.#fault = fault;
+    this.#open?.onMedium([]);
+  }
+
+  get missingBytes(): number {
+    return this.#fault === "full" ? MISSING_BYTES : 0;
+  }
+
+  /** A bit of the row flips, its meta and its body alike: no reader is shown either again. */
+  rot(collection: Collection, key: string): void {
+    const row = this.#tables.get(collection)!.get(key);
+    if (row !== undefined) this.#tables.get(collection)!.set(key, { ...row, isRotten: true });
   }
 
   /** What is durable now, as another disk: a backup. */
@@ -65,12 +92,29 @@ export class SimDisk {
 
   /** Called by the store alone. Atomic. Throws GODWIT_STORE_FAILED. */
   apply(ops: readonly StoreOp[]): void {
-    if (this.#fault === "full")
+    if (this.#fault === "full" && ops.some((op) => op.op === "put"))
       throw godwitError("GODWIT_STORE_FAILED", "no room for the commit: the disk is full; free some space");
     for (const op of ops) {
       const rows = this.#tables.get(op.in)!;
       if (op.op === "delete") rows.delete(op.key);
-      else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+      else if (op.op === "set-aside") {
+        if (rows.has(op.key)) this.#open?.onMedium([{ in: op.in, key: op.key }]);
+      } else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+    }
+  }
+
+  /** Called by the store alone. */
+  setAside(found: readonly Damage[]): void {
+    const aside = this.#tables.get("damaged")!;
+    for (const { in: collection, key } of found) {
+      const row = this.#tables.get(collection)!.get(key);
+      if (row === undefined || collection === "damaged") continue;
+      aside.set(`${String(aside.size).padStart(6, "0")}/${collection}/${key}`, {
+        meta: row.meta,
+        body: row.body,
+      });
+      this.#tables.get(collection)!.delete(key);
+      if (aside.size > DAMAGED_ROWS_MAX) aside.delete(aside.keys().next().value!);
     }
   }
 
@@ -117,9 +161,37 @@ export class MemoryStore implements Store {
   #state: "open" | "closing" | "closed" | "dead" = "open";
   readonly #closed = Promise.withResolvers<void>();
 
+  #damage: readonly Damage[] = soundState.damage;
+  #damageCount = 0;
+  #changed: (found: readonly Damage[]) => void = () => {};
+
   constructor(disk: SimDisk, options: MemoryStoreOptions) {
     this.#disk = disk;
     this.#options = options;
+  }
+
+  get state(): StoreState {
+    const { missingBytes } = this.#disk;
+    return { ...soundState, missingBytes, damage: this.#damage, damageCount: this.#damageCount };
+  }
+
+  onState(changed: (found: readonly Damage[]) => void): void {
+    this.#changed = changed;
+  }
+
+  /** Called by the disk and the store alone. */
+  onMedium(found: readonly Damage[]): void {
+    this.#damage = [...this.#damage, ...found].slice(0, DAMAGE_NAMED_MAX);
+    this.#damageCount += found.length;
+    this.#disk.setAside(found);
+    this.#changed(found);
+  }
+
+  #sound(collection: Collection): [string, SimRow][] {
+    const rows = [...this.#disk.rows(collection)];
+    const rotten = rows.filter(([, row]) => row.isRotten === true);
+    if (rotten.length > 0) this.onMedium(rotten.map(([key]) => ({ in: collection, key })));
+    return rows.filter(([, row]) => row.isRotten !== true);
   }
 
   /** Ops of commits that have not settled. */
@@ -130,7 +202,7 @@ export class MemoryStore implements Store {
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
     return this.#enqueue(undefined, () =>
-      [...this.#disk.rows(collection)]
+      this.#sound(collection)
         .map(([key, { meta, body }]) => ({ key, meta, bodyBytes: body?.length ?? 0 }))
         .sort((a, b) => compareKeys(a.key, b.key)),
     );
@@ -138,7 +210,12 @@ export class MemoryStore implements Store {
 
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
     assertCollection(collection);
-    return this.#enqueue(undefined, () => this.#disk.rows(collection).get(key)?.body?.slice());
+    return this.#enqueue(undefined, () => {
+      const row = this.#disk.rows(collection).get(key);
+      if (row?.isRotten !== true) return row?.body?.slice();
+      this.onMedium([{ in: collection, key }]);
+      return undefined;
+    });
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {

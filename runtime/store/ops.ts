@@ -22,7 +22,7 @@ export function assertOps(ops: readonly StoreOp[]): void {
     assert(op.key.length <= KEY_CHARS_MAX, `a store key has at most ${KEY_CHARS_MAX} characters`);
     // A lone surrogate has no UTF-8 form: two such keys would become one row.
     assert(op.key.isWellFormed(), "a store key is well-formed text");
-    if (op.op === "delete") continue;
+    if (op.op !== "put") continue;
     assert(op.meta.isWellFormed(), "meta is well-formed text");
     assert((op.body?.length ?? 0) <= ROW_BODY_BYTES_MAX, `a body has at most ${ROW_BODY_BYTES_MAX} bytes`);
   }

@@ -1,11 +1,14 @@
-/** What the main thread and the store's worker say to each other. Types only: nothing of either side may leak into the other. */
-import type { Collection } from "./types.ts";
+/** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
+import type { Collection, Damage } from "./types.ts";
 
 /**
- * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body; offset and length are
- * those of the body in the batch's pack.
+ * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
+ * length are those of the body in the batch's pack.
  */
 export type WireOp = readonly [Collection, string, string | null, number, number];
+
+/** Offset of an op that sets its row aside. */
+export const SET_ASIDE = -2;
 
 export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
@@ -51,4 +54,16 @@ export type FromWorker =
       readonly failures: readonly WireFailure[];
       readonly values: readonly (readonly [number, WireValue])[];
     }
+  /** Before the answer in which damaged rows are missing, and whenever room came or went. */
+  | StoreNews
   | { readonly kind: "closed" };
+
+export interface StoreNews {
+  readonly kind: "news";
+  readonly missingBytes: number;
+  /** Found since the last news. Those beyond a bound are counted only. */
+  readonly found: readonly Damage[];
+  readonly foundCount: number;
+  /** Set by a salvage: see `StoreState`. */
+  readonly asideFile: string | null | undefined;
+}

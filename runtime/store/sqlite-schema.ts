@@ -1,23 +1,41 @@
 /**
  * The database file of a store: its schema, how older ones are brought forward, and what makes a file unusable. Runs in
- * the store's worker. Must never delete, truncate or rename a file it did not create.
+ * the store's worker. Must never delete, truncate or rename a file it did not create: what becomes of a damaged one is sqlite-salvage.ts.
  */
 import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
+import { DiskFull } from "./sqlite-room.ts";
 
 /** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
 const APPLICATION_ID = 0x47647774;
 /** How long an earlier process may take to let go of the file, ms: a supervisor restarts faster than the kernel cleans up. */
 const LOCK_WAIT_MS = 500;
+/** What a start needs that finds none of what an earlier one kept for it. */
+const START_ROOM = "1 MiB";
 /** Page cache, KiB. */
 const CACHE_KIB = 4_096;
-/** A checkpointed WAL keeps this much, so that a full disk has room for the deletes that free it. */
-const WAL_KEPT_BYTES = 16 * 1024 * 1024;
 
 const rowTable = (name: string): string =>
   `CREATE TABLE "${name}" (key TEXT NOT NULL PRIMARY KEY, meta TEXT NOT NULL, body BLOB)`;
+
+const firstTables = [
+  "setting",
+  "outbox",
+  "transit",
+  "partial",
+  "chunk",
+  "inbox",
+  "seen",
+  "receipt",
+  "idempotency",
+  "peer",
+  "name",
+  "record",
+  "token",
+  "plugin",
+];
 
 /**
  * Migration n brings a database of version n to n + 1, in one transaction. Append-only: a released line never
@@ -25,27 +43,23 @@ const rowTable = (name: string): string =>
  */
 export const migrations: readonly (readonly string[])[] = [
   [
-    ...[
-      "setting",
-      "outbox",
-      "transit",
-      "partial",
-      "chunk",
-      "inbox",
-      "seen",
-      "receipt",
-      "idempotency",
-      "peer",
-      "name",
-      "record",
-      "token",
-      "plugin",
-    ].map(rowTable),
+    ...firstTables.map(rowTable),
     // Size of all metas and bodies, kept by the writer within each transaction: summing up 100,000 rows would stall it.
     `CREATE TABLE "store_usage" (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL)`,
     `INSERT INTO "store_usage" VALUES (1, 0)`,
   ],
   [rowTable("member")],
+  [
+    rowTable("damaged"),
+    // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
+    `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
+    // Sums of what a row holds (sqlite-rows.ts), null in rows of before; its body's place and size, null where it lies in the row.
+    ...[...firstTables, "member", "damaged"].flatMap((name) =>
+      ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
+        (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,
+      ),
+    ),
+  ],
 ];
 export const SCHEMA_VERSION = migrations.length;
 
@@ -58,19 +72,17 @@ export class OpenRefused extends Error {
   }
 }
 
-/** The medium has no room for another body, although SQLite itself would still find some. */
-export class DiskFull extends Error {}
-
-/** Opens and locks the file, creating and migrating it as needed. Throws OpenRefused. */
-export function openDatabase(path: string, bytesMax: number | undefined): Database {
+/** Opens and locks the file, creating and migrating it as needed. Throws OpenRefused, and Damaged with nothing changed. */
+export function openDatabase(path: string): Database {
   createFile(path);
   let db: Database | undefined;
   try {
     db = new Database(path, { readwrite: true, create: false, strict: true });
-    prepare(db, path, bytesMax);
+    prepare(db, path);
     return db;
   } catch (error) {
     db?.close();
+    if (isDamage(error)) throw new Damaged(textOf(error));
     throw error instanceof OpenRefused ? error : refusalOf(error, path);
   }
 }
@@ -95,7 +107,7 @@ function createFile(path: string): void {
   }
 }
 
-function prepare(db: Database, path: string, bytesMax: number | undefined): void {
+function prepare(db: Database, path: string): void {
   const pragma = (text: string): unknown => db.query(`PRAGMA ${text}`).values()[0]?.[0];
   pragma(`busy_timeout = ${LOCK_WAIT_MS}`);
   // Held from the first access to the end of the process, `kill -9` included; and no shared memory file is needed.
@@ -117,22 +129,19 @@ function prepare(db: Database, path: string, bytesMax: number | undefined): void
     );
   pragma("synchronous = FULL");
   pragma("wal_autocheckpoint = 0");
-  pragma(`journal_size_limit = ${WAL_KEPT_BYTES}`);
   // Overwrites deleted rows where that costs no extra write: a deleted prekey must be gone.
   pragma("secure_delete = FAST");
   db.run("BEGIN IMMEDIATE");
   db.run("COMMIT");
   migrate(db, found);
-  if (bytesMax !== undefined)
-    pragma(`max_page_count = ${Math.max(1, Math.floor(bytesMax / Number(pragma("page_size"))))}`);
 }
 
 /** The schema version of the file, 0 for a new one. */
 function checkOrigin(db: Database, path: string): number {
   const pragma = (name: string): number => Number(db.query(`PRAGMA ${name}`).values()[0]![0]);
   const found = pragma("user_version");
-  const tables = Number(db.query("SELECT count(*) FROM sqlite_schema").values()[0]![0]);
-  if (pragma("application_id") !== APPLICATION_ID && (tables > 0 || found !== 0))
+  const tables = db.query("SELECT name FROM sqlite_schema").values().flat();
+  if (pragma("application_id") !== APPLICATION_ID && (tables.length > 0 || found !== 0))
     throw new OpenRefused(
       "GODWIT_STORE_CORRUPT",
       `${path} is a database, but not one of Godwit; move it away or choose another state_dir`,
@@ -144,6 +153,9 @@ function checkOrigin(db: Database, path: string): number {
     );
   return found;
 }
+
+/** Makes the tables of a new database. */
+export const createSchema = (db: Database): void => migrate(db, 0);
 
 function migrate(db: Database, found: number): void {
   for (let version = found; version < SCHEMA_VERSION; version++) {
@@ -164,11 +176,14 @@ function touchEveryTable(db: Database): void {
   }
 }
 
-const isDamage = (code: string | undefined): boolean =>
-  code !== undefined && (code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB");
+/** A sector that cannot be read is damage as well as one that reads wrong. */
+const damageCodes = ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"];
 
-const damageText = (path: string, detail: string): string =>
-  `${path} is damaged (${detail}); nothing was changed. stop the node, keep a copy of it and of its -wal file, then restore a backup or move both away to start with an empty store`;
+export const isDamage = (error: unknown): boolean =>
+  error instanceof SQLiteError && damageCodes.some((code) => error.code?.startsWith(code) === true);
+
+/** The file of a store is not what SQLite wrote, or the medium does not give it back. */
+export class Damaged extends Error {}
 
 function refusalOf(error: unknown, path: string): OpenRefused {
   const code = error instanceof SQLiteError ? error.code : undefined;
@@ -177,18 +192,21 @@ function refusalOf(error: unknown, path: string): OpenRefused {
       "GODWIT_STATE_UNUSABLE",
       `another node uses ${path}; stop it, or give this one its own state_dir`,
     );
-  if (isDamage(code)) return new OpenRefused("GODWIT_STORE_CORRUPT", damageText(path, textOf(error)));
-  if (code === "SQLITE_FULL")
-    return new OpenRefused("GODWIT_STORE_FAILED", `no room to open ${path}: the disk is full`);
+  if (isDiskFull(error))
+    return new OpenRefused(
+      "GODWIT_STORE_FAILED",
+      `no room to open ${path}: the disk is full; free ${START_ROOM}, and the node starts`,
+    );
   return new OpenRefused("GODWIT_STATE_UNUSABLE", `cannot open ${path}: ${textOf(error)}`);
 }
 
 /** Says what became of one commit or read, in words for the operator. */
 export function failureText(error: unknown, path: string): string {
-  const code = error instanceof SQLiteError ? error.code : undefined;
-  if (code === "SQLITE_FULL" || error instanceof DiskFull)
-    return "no room for the commit: the disk is full; free some space";
-  if (isDamage(code)) return damageText(path, textOf(error));
+  if (error instanceof DiskFull)
+    return `no room for the commit: the disk is full; free ${Math.ceil(error.missingBytes / 1024)} KiB beside ${path}, or delete messages`;
+  if (isDiskFull(error))
+    return `no room for the commit: the disk is full; free some space beside ${path}, or delete messages`;
+  if (isDamage(error)) return `${path} is damaged (${textOf(error)})`;
   return `the store failed: ${textOf(error)}`;
 }
 
@@ -196,7 +214,7 @@ export const isDiskFull = (error: unknown): boolean =>
   error instanceof DiskFull ||
   (error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE"));
 
-function textOf(error: unknown): string {
+export function textOf(error: unknown): string {
   if (error instanceof SQLiteError) return `${error.code ?? "SQLite"}: ${error.message}`;
   return error instanceof Error ? error.message : String(error);
 }

@@ -4,71 +4,96 @@
  * answer a batch before it is durable, and never let one failing commit take others with it. An entry point of its own
  * in the compiled binary: imports nothing that it does not need. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
-import type { Database, Statement } from "bun:sqlite";
-import { statfsSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import type { Database } from "bun:sqlite";
 import type {
   FromWorker,
-  LoadColumns,
+  StoreNews,
   ToWorker,
-  UsageValue,
   WireEntry,
   WireFailure,
   WireOp,
   WireValue,
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
-import { DiskFull, failureText, isDiskFull, OpenRefused, openDatabase } from "./sqlite-schema.ts";
-import type { Collection } from "./types.ts";
+import { isLogRotten } from "./sqlite-log.ts";
+import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { Rows } from "./sqlite-rows.ts";
+import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
+import {
+  Damaged,
+  failureText,
+  isDamage,
+  isDiskFull,
+  OpenRefused,
+  openDatabase,
+  textOf,
+} from "./sqlite-schema.ts";
+import { DAMAGE_NAMED_MAX, type Damage } from "./types.ts";
 
 declare const self: Worker;
 
-/** WAL pages after which a checkpoint cannot wait for a quiet moment, and after which a quiet moment is used. */
-const WAL_PAGES_BUSY_MAX = 2_048;
-const WAL_PAGES_QUIET_MAX = 256;
 const QUIET_MS = 100;
 /** Between two steps of giving space back, so that a commit need not wait long. */
 const VACUUM_PAUSE_MS = 10;
-/** Free pages given back to the file system in one quiet moment, and how many stay for the next messages. */
-const VACUUM_PAGES = 512;
-const FREE_PAGES_KEPT = 1_024;
-const PAGE_BYTES = 4_096;
-/** Kept free on the medium for deletes, receipts and checkpoints: this share of it, at most so much. */
-const RESERVE_SHARE = 0.05;
-const RESERVE_BYTES_MAX = 32 * 1024 * 1024;
-/** With this much left nobody needs to look closer. */
-const AMPLE_BYTES = 512 * 1024 * 1024;
-
-type Row = [string, string, number | null];
-
-interface Statements {
-  readonly size: Statement<unknown, [string]>;
-  readonly put: Statement<unknown, [string, string]>;
-  readonly putBody: Statement<unknown, [string, string, Uint8Array]>;
-  readonly remove: Statement<unknown, [string]>;
-  readonly load: Statement<unknown, []>;
-  readonly body: Statement<unknown, [string]>;
-}
+/** How often the medium is looked at when nothing is committed: while room is missing, and else. */
+const LOOK_SHORT_MS = 1_000;
+const LOOK_MS = 15_000;
+/** A medium on which files are damaged again and again is not to be written to for ever. */
+const SALVAGES_MAX = 3;
 
 class StoreFile {
-  readonly #db: Database;
   readonly #path: string;
-  readonly #prepared: Statement[] = [];
-  readonly #statements = new Map<Collection, Statements>();
-  readonly #begin: Statement;
-  readonly #commit: Statement;
-  readonly #setUsage: Statement<unknown, [number]>;
-  #usageBytes: number;
-  #usageStored: number;
+  readonly #bytesMax: number | undefined;
+  #db: Database;
+  #rows: Rows;
+  #room: Room;
+  #salvages = 0;
+  #found: Damage[] = [];
+  #foundCount = 0;
+  #missingBytes = 0;
+  #asideFile: string | null | undefined;
+  #hasNews = false;
 
   constructor(path: string, bytesMax: number | undefined) {
     this.#path = path;
-    this.#db = openDatabase(path, bytesMax);
-    this.#begin = this.#prepare("BEGIN");
-    this.#commit = this.#prepare("COMMIT");
-    this.#setUsage = this.#prepare("UPDATE store_usage SET bytes = ?");
-    this.#usageBytes = Number(this.#db.query("SELECT bytes FROM store_usage").values()[0]![0]);
-    this.#usageStored = this.#usageBytes;
+    this.#bytesMax = bytesMax;
+    finishSalvage(path);
+    // Which rows it was is not known: what the log said last, of any collection.
+    if (isLogRotten(path)) this.#tell([{ in: "setting", key: "last commits" }]);
+    [this.#db, this.#rows, this.#room] = this.#open();
+  }
+
+  #open(): [Database, Rows, Room] {
+    try {
+      return this.#openOnce();
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      this.#salvage(error);
+      return this.#openOnce();
+    }
+  }
+
+  #openOnce(): [Database, Rows, Room] {
+    const db = openDatabase(this.#path);
+    try {
+      return [db, new Rows(db), new Room(db, this.#path, this.#bytesMax)];
+    } catch (error) {
+      db.close();
+      throw isDamage(error) ? new Damaged(textOf(error)) : error;
+    }
+  }
+
+  #salvage(cause: unknown): void {
+    if (this.#salvages++ >= SALVAGES_MAX) throw cause;
+    const { lost, lostCount, asideFile } = salvageDatabase(this.#path, cause);
+    this.#tell(lost, lostCount);
+    this.#asideFile = asideFile;
+  }
+
+  #tell(found: readonly Damage[], count = found.length): void {
+    this.#found.push(...found.slice(0, DAMAGE_NAMED_MAX - this.#found.length));
+    this.#foundCount += count;
+    this.#hasNews = true;
   }
 
   /**
@@ -82,77 +107,107 @@ class StoreFile {
     const failures: WireFailure[] = [];
     const values = new Map<number, WireValue>();
     try {
-      this.#assertRoom(pack.length);
-      this.#transaction(() => {
+      this.#room.make(pack.length);
+      this.#rows.transaction(() => {
         for (const [index, entry] of entries.entries()) {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
-          else this.#apply(entry.ops, pack);
+          else this.#rows.apply(entry.ops, pack);
         }
       });
     } catch {
       // Reads too, since they saw what was now rolled back.
       for (const [index, entry] of entries.entries()) {
         try {
-          if (entry.kind !== "commit") values.set(index, this.#read(entry));
-          else this.#alone(entry.ops, pack);
+          this.#mended(() => {
+            if (entry.kind !== "commit") values.set(index, this.#read(entry));
+            else this.#alone(entry.ops, pack);
+          });
         } catch (error) {
           failures.push({ index, message: failureText(error, this.#path) });
         }
       }
     }
+    this.#moveFound();
     return { failures, values };
   }
 
-  /** Pages in the WAL that are not in the database yet. */
-  get walPages(): number {
-    const [, logged, checkpointed] = this.#checkpoint("NOOP");
-    return Math.max(0, logged! - checkpointed!);
+  /** A page that turns out to be damaged costs its rows, and the work is done on what is left. */
+  #mended(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#rows.close();
+      this.#db.close(true);
+      try {
+        this.#salvage(error);
+      } finally {
+        [this.#db, this.#rows, this.#room] = this.#open();
+      }
+      work();
+    }
   }
 
-  checkpoint(): void {
-    this.#checkpoint("PASSIVE");
+  #moveFound(): void {
+    const { found, moved } = this.#rows.takeFound();
+    if (found.length + moved.length > 0) this.#tell([...moved, ...found]);
+    if (found.length === 0) return;
+    // Without room they stay where they are, and are shown to nobody either.
+    quietly(() => this.#rows.transaction(() => this.#rows.moveFound(found)));
+  }
+
+  /** What changed since the last call; undefined: nothing. */
+  takeNews(): StoreNews | undefined {
+    const { missingBytes } = this.#room;
+    if (!this.#hasNews && missingBytes === this.#missingBytes) return undefined;
+    const news: StoreNews = {
+      kind: "news",
+      missingBytes,
+      found: this.#found,
+      foundCount: this.#foundCount,
+      asideFile: this.#asideFile,
+    };
+    this.#hasNews = false;
+    this.#missingBytes = missingBytes;
+    this.#found = [];
+    this.#foundCount = 0;
+    return news;
+  }
+
+  get isShort(): boolean {
+    return this.#missingBytes > 0;
+  }
+
+  emptyLogIfBusy(): void {
+    if (this.#room.walPages >= this.#room.walBusyPages) this.#room.checkpoint("PASSIVE");
   }
 
   /** Gives some free pages back; true when there are more to give. */
-  vacuumStep(): boolean {
-    const spare = Number(this.#db.query("PRAGMA freelist_count").values()[0]![0]) - FREE_PAGES_KEPT;
-    if (spare <= 0) return false;
-    this.#db.run(`PRAGMA incremental_vacuum(${Math.min(spare, VACUUM_PAGES)})`);
-    return spare > VACUUM_PAGES;
+  rest(): boolean {
+    const hasMore = this.#room.vacuumStep();
+    if (hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages)
+      this.#room.checkpoint("PASSIVE");
+    return hasMore;
   }
 
   close(): void {
-    try {
-      this.#checkpoint("TRUNCATE");
-    } catch {
-      // The WAL stays beside the database and is read at the next opening.
-    }
-    // An unfinished statement would keep the file open and locked until a garbage collection.
-    for (const statement of this.#prepared) statement.finalize();
+    let isEmptied = false;
+    quietly(() => {
+      const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
+      isEmptied = logged === checkpointed;
+      this.#room.keepLog();
+    });
+    this.#rows.close();
     this.#db.close(true);
-  }
-
-  #transaction(work: () => void): void {
-    const usageBefore = this.#usageBytes;
-    this.#begin.run();
-    try {
-      work();
-      if (this.#usageBytes !== this.#usageStored) this.#setUsage.run(this.#usageBytes);
-      this.#commit.run();
-      this.#usageStored = this.#usageBytes;
-    } catch (error) {
-      // A full disk makes SQLite roll the whole transaction back by itself.
-      if (this.#db.inTransaction) this.#db.run("ROLLBACK");
-      this.#usageBytes = usageBefore;
-      throw error;
-    }
+    // Else it is read at the next opening.
+    if (isEmptied) quietly(() => disownLog(this.#path));
   }
 
   #alone(ops: readonly WireOp[], pack: Uint8Array): void {
     const bodyBytes = ops.reduce((total, op) => total + op[4], 0);
     const attempt = () => {
-      this.#assertRoom(bodyBytes);
-      this.#transaction(() => this.#apply(ops, pack));
+      this.#room.make(bodyBytes);
+      this.#rows.transaction(() => this.#rows.apply(ops, pack));
     };
     try {
       attempt();
@@ -160,7 +215,7 @@ class StoreFile {
       if (!isDiskFull(error)) throw error;
       // A checkpoint lets the WAL start over within the room that it has.
       try {
-        this.checkpoint();
+        this.#room.checkpoint("PASSIVE");
       } catch {
         throw error;
       }
@@ -168,126 +223,22 @@ class StoreFile {
     }
   }
 
-  /**
-   * Throws DiskFull when bodies would use up the reserve. On a disk full to the last block neither a delete nor a
-   * checkpoint gets through, so what is full could never be emptied; commits without bodies may use the reserve.
-   */
-  #assertRoom(bodyBytes: number): void {
-    if (bodyBytes === 0) return;
-    const medium = this.#medium();
-    if (medium === undefined) return;
-    const reserve = Math.min(RESERVE_BYTES_MAX, medium.totalBytes * RESERVE_SHARE);
-    if (medium.freeBytes - 2 * bodyBytes > AMPLE_BYTES) return;
-    const growth = this.#growth(bodyBytes);
-    if (growth > 0 && medium.freeBytes - growth < reserve) throw new DiskFull();
-  }
-
-  /** By how much the two files grow until these bodies are in the database. */
-  #growth(bodyBytes: number): number {
-    const pages = (name: string) => Number(this.#db.query(`PRAGMA ${name}`).values()[0]![0]) * PAGE_BYTES;
-    const fileBytes = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-    const [, logged, checkpointed] = this.#checkpoint("NOOP");
-    // Once all of it is in the database, the WAL starts over and its file is reused.
-    const walUsed = logged === checkpointed ? 0 : logged! * PAGE_BYTES;
-    const walFree = Math.max(0, fileBytes(`${this.#path}-wal`) - walUsed);
-    const owed = Math.max(0, pages("page_count") - fileBytes(this.#path));
-    return owed + Math.max(0, bodyBytes - walFree) + Math.max(0, bodyBytes - pages("freelist_count"));
-  }
-
-  #medium(): { freeBytes: number; totalBytes: number } | undefined {
-    try {
-      const { bavail, blocks, bsize } = statfsSync(dirname(this.#path));
-      // Some file systems do not say.
-      return blocks > 0 ? { freeBytes: bavail * bsize, totalBytes: blocks * bsize } : undefined;
-    } catch {
-      return undefined;
-    }
-  }
-
-  #apply(ops: readonly WireOp[], pack: Uint8Array): void {
-    for (const [collection, key, meta, offset, length] of ops) {
-      const statements = this.#of(collection);
-      const held = statements.size.values(key)[0] as [number, number] | undefined;
-      if (held !== undefined) this.#usageBytes -= held[0] + (offset < 0 && meta !== null ? 0 : held[1]);
-      if (meta === null) statements.remove.run(key);
-      else {
-        this.#usageBytes += Buffer.byteLength(meta);
-        if (offset < 0) statements.put.run(key, meta);
-        else {
-          statements.putBody.run(key, meta, pack.subarray(offset, offset + length));
-          this.#usageBytes += length;
-        }
-      }
-    }
-  }
-
   #read(entry: Exclude<WireEntry, { kind: "commit" }>): WireValue {
     switch (entry.kind) {
       case "load":
-        return this.#load(entry.in);
+        return this.#rows.load(entry.in);
       case "body":
-        return (
-          (this.#of(entry.in).body.values(entry.key)[0]?.[0] as Uint8Array | null | undefined) ?? undefined
-        );
+        return this.#rows.body(entry.in, entry.key);
       case "usage":
-        return this.#usage();
+        return { bytes: this.#rows.usageBytes, freeBytes: mediumOf(this.#path)?.freeBytes };
     }
-  }
-
-  #load(collection: Collection): LoadColumns {
-    const rows = this.#of(collection).load.values() as Row[];
-    const keys: string[] = [];
-    const metas: string[] = [];
-    const bodyBytes = new Float64Array(rows.length);
-    for (const [index, [key, meta, length]] of rows.entries()) {
-      keys.push(key);
-      metas.push(meta);
-      bodyBytes[index] = length ?? 0;
-    }
-    return { keys, metas, bodyBytes };
-  }
-
-  #usage(): UsageValue {
-    return { bytes: this.#usageBytes, freeBytes: this.#medium()?.freeBytes };
-  }
-
-  #of(collection: Collection): Statements {
-    let statements = this.#statements.get(collection);
-    if (statements === undefined) {
-      const upsert = (columns: string, values: string, updates: string): string =>
-        `INSERT INTO "${collection}" (${columns}) VALUES (${values}) ON CONFLICT (key) DO UPDATE SET ${updates}`;
-      statements = {
-        size: this.#prepare(
-          `SELECT octet_length(meta), coalesce(length(body), 0) FROM "${collection}" WHERE key = ?`,
-        ),
-        put: this.#prepare(upsert("key, meta", "?, ?", "meta = excluded.meta")),
-        putBody: this.#prepare(
-          upsert("key, meta, body", "?, ?, ?", "meta = excluded.meta, body = excluded.body"),
-        ),
-        remove: this.#prepare(`DELETE FROM "${collection}" WHERE key = ?`),
-        // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
-        load: this.#prepare(`SELECT key, meta, length(body) FROM "${collection}" ORDER BY +key`),
-        body: this.#prepare(`SELECT body FROM "${collection}" WHERE key = ?`),
-      };
-      this.#statements.set(collection, statements);
-    }
-    return statements;
-  }
-
-  #prepare(sql: string): Statement<unknown, never[]> {
-    const statement = this.#db.prepare<unknown, never[]>(sql);
-    this.#prepared.push(statement);
-    return statement;
-  }
-
-  #checkpoint(mode: "NOOP" | "PASSIVE" | "TRUNCATE"): number[] {
-    return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
   }
 }
 
 let file: StoreFile | undefined;
 /** An entry point of its own takes its clock from where compositions do; housekeeping is all that depends on it. */
 let quietTimer: Timer | undefined;
+let lookTimer: Timer | undefined;
 
 const answer = (message: FromWorker, transfer: ArrayBuffer[] = []): void =>
   self.postMessage(message, transfer);
@@ -295,22 +246,42 @@ const answer = (message: FromWorker, transfer: ArrayBuffer[] = []): void =>
 function handleOpen(path: string, bytesMax: number | undefined): void {
   try {
     file = new StoreFile(path, bytesMax);
+    look(file);
     answer({ kind: "opened" });
   } catch (error) {
-    if (!(error instanceof OpenRefused)) throw error;
-    answer({ kind: "refused", code: error.code, message: error.message });
+    if (error instanceof OpenRefused)
+      return answer({ kind: "refused", code: error.code, message: error.message });
+    if (!(error instanceof Damaged) && !isSystemError(error)) throw error;
+    const message = `${path} is damaged, and what is left of it could not be saved: ${textOf(error)}; free some space, or move it away`;
+    answer({ kind: "refused", code: "GODWIT_STORE_CORRUPT", message });
   }
+}
+
+const isSystemError = (error: unknown): boolean => error instanceof Error && "code" in error;
+
+/** Tells what changed, and comes back later: room goes and comes without this node's doing. */
+function look(open: StoreFile): void {
+  quietly(() => {
+    const news = open.takeNews();
+    if (news !== undefined) answer(news);
+  });
+  lookTimer?.cancel();
+  lookTimer = systemClock.after(open.isShort ? LOOK_SHORT_MS : LOOK_MS, () => {
+    if (open.isShort) useQuietMoment(open);
+    look(open);
+  });
 }
 
 function handleBatch(open: StoreFile, entries: readonly WireEntry[], pack: Uint8Array): void {
   const { failures, values } = open.run(entries, pack);
+  look(open);
   const transfer = [...values.values()].flatMap((value) =>
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
   );
   answer({ kind: "batch", failures, values: [...values] }, transfer);
   if (entries.every((entry) => entry.kind !== "commit")) return;
   // After the answer, because nobody needs to wait for it.
-  if (open.walPages >= WAL_PAGES_BUSY_MAX) quietly(() => open.checkpoint());
+  quietly(() => open.emptyLogIfBusy());
   quietTimer?.cancel();
   quietTimer = systemClock.after(QUIET_MS, () => useQuietMoment(open));
 }
@@ -318,9 +289,7 @@ function handleBatch(open: StoreFile, entries: readonly WireEntry[], pack: Uint8
 function useQuietMoment(open: StoreFile): void {
   quietTimer = undefined;
   quietly(() => {
-    const hasMore = open.vacuumStep();
-    if (hasMore || open.walPages >= WAL_PAGES_QUIET_MAX) open.checkpoint();
-    if (hasMore) quietTimer = systemClock.after(VACUUM_PAUSE_MS, () => useQuietMoment(open));
+    if (open.rest()) quietTimer = systemClock.after(VACUUM_PAUSE_MS, () => useQuietMoment(open));
   });
 }
 
@@ -339,6 +308,7 @@ self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
       return handleBatch(file!, data.entries, data.pack);
     case "close":
       quietTimer?.cancel();
+      lookTimer?.cancel();
       file?.close();
       file = undefined;
       return answer({ kind: "closed" });

@@ -12,6 +12,7 @@ import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.
 import type {
   FromWorker,
   LoadColumns,
+  StoreNews,
   ToWorker,
   UsageValue,
   WireEntry,
@@ -19,7 +20,17 @@ import type {
   WireValue,
 } from "./sqlite-messages.ts";
 import { assertCollection, assertOps } from "./ops.ts";
-import type { Collection, Store, StoreOp, StoreRow } from "./types.ts";
+import { SET_ASIDE } from "./sqlite-messages.ts";
+import {
+  DAMAGE_NAMED_MAX,
+  soundState,
+  type Collection,
+  type Damage,
+  type Store,
+  type StoreOp,
+  type StoreRow,
+  type StoreState,
+} from "./types.ts";
 
 export interface SqliteStoreOptions {
   /** The database file; its folder is made if missing. One process at a time. */
@@ -54,7 +65,8 @@ type Request =
 
 /**
  * Opens the store. Rejects with GODWIT_STATE_UNUSABLE (another node uses it, or it cannot be created),
- * GODWIT_STORE_VERSION (written by a newer Godwit) or GODWIT_STORE_CORRUPT; nothing is deleted or repaired then.
+ * GODWIT_STORE_VERSION (written by a newer Godwit) or GODWIT_STORE_CORRUPT (a database of somebody else); nothing is changed then. Of a
+ * damaged one what is readable is taken into a new one: `state` says what was lost.
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
   const worker = new Worker(workerUrl);
@@ -77,6 +89,8 @@ export class SqliteStore implements Store {
   #isFlushing = false;
   #closing: Promise<void> | undefined;
   #dead: GodwitError | undefined;
+  #state: StoreState = soundState;
+  #changed: (found: readonly Damage[]) => void = () => {};
   readonly #opened = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
 
@@ -91,6 +105,14 @@ export class SqliteStore implements Store {
     worker.onerror = (event) => this.#die(event.message);
     worker.addEventListener("close", () => this.#die("its thread ended"));
     this.#post({ kind: "open", path: options.path, bytesMax: options.bytesMax });
+  }
+
+  get state(): StoreState {
+    return this.#state;
+  }
+
+  onState(changed: (found: readonly Damage[]) => void): void {
+    this.#changed = changed;
   }
 
   /** Settles once: whether the file could be opened. */
@@ -199,6 +221,7 @@ export class SqliteStore implements Store {
         kind: "commit",
         ops: request.ops.map((op): WireOp => {
           if (op.op === "delete") return [op.in, op.key, null, -1, 0];
+          if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
           if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
           const offset = at;
           pack.set(op.body, offset);
@@ -217,12 +240,25 @@ export class SqliteStore implements Store {
         return this.#opened.resolve();
       case "refused":
         return this.#die(message.message, godwitError(message.code, message.message));
+      case "news":
+        return this.#onNews(message);
       case "batch":
         return this.#settle(message);
       case "closed":
         this.#dead = godwitError("GODWIT_STOPPED", "the store is closed; start the node again");
         return this.#closed.resolve();
     }
+  }
+
+  #onNews({ missingBytes, found, foundCount, asideFile }: StoreNews): void {
+    const { damage, damageCount } = this.#state;
+    this.#state = {
+      missingBytes,
+      damage: [...damage, ...found].slice(0, DAMAGE_NAMED_MAX),
+      damageCount: damageCount + foundCount,
+      asideFile: asideFile === undefined ? this.#state.asideFile : asideFile,
+    };
+    this.#changed(found);
   }
 
   #settle({ failures, values }: Extract<FromWorker, { kind: "batch" }>): void {

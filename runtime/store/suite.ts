@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { GodwitError } from "../kernel/errors.ts";
-import { collections, type Collection, type Store, type StoreOp } from "./types.ts";
+import { collections, DAMAGED_ROWS_MAX, type Collection, type Store, type StoreOp } from "./types.ts";
 
 export interface StoreFixture {
   /** Opens a store on the same medium; the one before is closed or dead. */
@@ -13,6 +13,8 @@ export interface StoreFixture {
   settle<T>(promise: Promise<T>): Promise<T>;
   /** From now until `end` a commit that contains `ops` finds the medium full. */
   full(): { readonly ops: readonly StoreOp[]; end(): void };
+  /** While no store is open: the medium gives another byte for one of the row's body, or of its meta when it has no body. */
+  rot(collection: Collection, key: string): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -200,6 +202,67 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       await reopen();
       expect((await load("outbox")).map((row) => row.key)).toEqual(["after", "kept", "old"]);
       expect((await run(store.usage())).bytes).toBe(before.bytes + 1);
+    });
+
+    test("one flipped byte of a body, or of a meta, is shown to nobody: the row is named, set aside, and the only one lost", async () => {
+      await run(
+        store.commit([
+          put("inbox", "short", "{}", bytes(300, 3)),
+          put("inbox", "long", "{}", bytes(50_000)),
+          put("inbox", "sound", "{}", new Uint8Array(50_000).fill(9)),
+          put("seen", "counted", "[[0,41]]"),
+          put("seen", "other", "[[0,1]]"),
+        ]),
+      );
+      const used = (await run(store.usage())).bytes;
+      await run(store.close());
+      for (const key of ["short", "long"]) await fixture.rot("inbox", key);
+      await fixture.rot("seen", "counted");
+      store = await fixture.open();
+      const found: string[] = [];
+      store.onState((rows) => found.push(...rows.map((row) => `${row.in} ${row.key}`)));
+      expect((await load("seen")).map((row) => row.key)).toEqual(["other"]);
+      for (const key of ["short", "long"]) expect(await body("inbox", key)).toBeUndefined();
+      expect(await body("inbox", "sound")).toEqual(new Uint8Array(50_000).fill(9));
+      expect((await load("inbox")).map((row) => row.key)).toEqual(["sound"]);
+      expect(found.sort()).toEqual(["inbox long", "inbox short", "seen counted"]);
+      expect(store.state.damageCount).toBe(3);
+      expect(store.state.damage.map((row) => row.key).sort()).toEqual(["counted", "long", "short"]);
+      const aside = await load("damaged");
+      expect(aside.map(({ key }) => key.slice(key.indexOf("/") + 1)).sort()).toEqual(
+        found.sort().map((row) => row.replace(" ", "/")),
+      );
+      expect(aside.map(({ bodyBytes }) => bodyBytes).sort((a, b) => a - b)).toEqual([0, 300, 50_000]);
+      expect((await run(store.usage())).bytes).toBe(used);
+    });
+
+    test("a row that its owner cannot read is set aside with its body, and a new one may take its place", async () => {
+      await run(store.commit([put("outbox", "k", "{", bytes(5_000))]));
+      await run(
+        store.commit([
+          { op: "set-aside", in: "outbox", key: "k" },
+          { op: "set-aside", in: "outbox", key: "none" },
+        ]),
+      );
+      expect(await load("outbox")).toEqual([]);
+      const [row] = await load("damaged");
+      expect([row!.meta, row!.bodyBytes]).toEqual(["{", 5_000]);
+      expect(await body("damaged", row!.key)).toEqual(bytes(5_000));
+      expect(store.state.damage).toContainEqual({ in: "outbox", key: "k" });
+      await run(store.commit([put("outbox", "k", "{}", bytes(7))]));
+      await reopen();
+      expect(await body("outbox", "k")).toEqual(bytes(7));
+      expect(store.state.damageCount).toBe(0);
+    });
+
+    test("what is set aside is bounded, the oldest goes first", async () => {
+      for (let i = 0; i < DAMAGED_ROWS_MAX + 4; i++) {
+        const key = String(i).padStart(4, "0");
+        await run(store.commit([put("peer", key, "{}"), { op: "set-aside", in: "peer", key }]));
+      }
+      const aside = await load("damaged");
+      expect(aside.length).toBe(DAMAGED_ROWS_MAX);
+      expect(aside.at(-1)!.key).toEndWith("/peer/0259");
     });
 
     test("close finishes what was called, and what comes later is refused", async () => {

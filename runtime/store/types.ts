@@ -20,6 +20,7 @@ export const collections = [
   "token", // API tokens, by token id
   "plugin", // key space of plugins, by `<namespace>.<id>/<key>`
   "member", // newest signed statement of each node about itself, by node id
+  "damaged", // rows that were found damaged, for an operator to look at, by `<when>/<collection>/<key>`
 ] as const;
 export type Collection = (typeof collections)[number];
 
@@ -30,7 +31,10 @@ export interface StoreRow {
   readonly bodyBytes: number;
 }
 
-/** `put` inserts or replaces; without `body` an existing row keeps its body. */
+/**
+ * `put` inserts or replaces; without `body` an existing row keeps its body. `set-aside` moves a row that its owner cannot
+ * read to `damaged` and tells of it; a row that is not there is none of its business.
+ */
 export type StoreOp =
   | {
       readonly op: "put";
@@ -39,17 +43,56 @@ export type StoreOp =
       readonly meta: string;
       readonly body?: Uint8Array;
     }
-  | { readonly op: "delete"; readonly in: Collection; readonly key: string };
+  | { readonly op: "delete"; readonly in: Collection; readonly key: string }
+  | { readonly op: "set-aside"; readonly in: Collection; readonly key: string };
+
+/** A row that was damaged on the medium: it is in its collection no more. */
+export interface Damage {
+  readonly in: Collection;
+  readonly key: string;
+}
+
+/** Damaged rows that are named; more are counted. */
+export const DAMAGE_NAMED_MAX = 64;
+/** What `damaged` holds at most; the oldest goes first. */
+export const DAMAGED_ROWS_MAX = 256;
+export const DAMAGED_BYTES_MAX = 16 * 1024 * 1024;
+
+export interface StoreState {
+  /** Bytes that have to become free before the medium takes the next message; 0 while there is room. */
+  readonly missingBytes: number;
+  /** Found since the store was opened, the opening included: the first `DAMAGE_NAMED_MAX`. */
+  readonly damage: readonly Damage[];
+  readonly damageCount: number;
+  /** The damaged file whose readable rows were taken into a new one, if there was one: where it is kept, null for want of room. */
+  readonly asideFile: string | null | undefined;
+}
+
+/** A store that has room and lost nothing. */
+export const soundState: StoreState = {
+  missingBytes: 0,
+  damage: [],
+  damageCount: 0,
+  asideFile: undefined,
+};
 
 export interface Store {
-  /** All rows of a collection ordered by key, without bodies. Sees every commit called before. */
+  /** How the medium is. Never goes back from damage, but room comes and goes. */
+  readonly state: StoreState;
+  /** Calls back after each change of `state`, with the rows that were found damaged by it. One listener. */
+  onState(changed: (found: readonly Damage[]) => void): void;
+  /** All sound rows of a collection ordered by key, without bodies; damaged ones are set aside. Sees every commit called before. */
   load(collection: Collection): Promise<StoreRow[]>;
-  /** Bytes owned by the caller; undefined when the row is missing or has no body. Sees every commit called before. */
+  /**
+   * Bytes owned by the caller; undefined when the row is missing, has no body, or its bytes are not those that were
+   * committed: then it is set aside. Sees every commit called before.
+   */
   body(collection: Collection, key: string): Promise<Uint8Array | undefined>;
   /**
    * Applies the ops in order and atomically, and resolves only when they are durable (fsync). Commits become durable
    * in call order; those called while one is being written share the next fsync. Bodies are borrowed until it settles.
    * Rejects with GODWIT_STORE_FAILED (disk full, damaged) and then nothing of it was applied; later commits may succeed.
+   * Deletes, and puts without bodies that need little, find room on a full medium as well.
    */
   commit(ops: readonly StoreOp[]): Promise<void>;
   /** Size of all rows' bodies and metas in bytes, and room left on the medium if known. */

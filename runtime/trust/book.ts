@@ -5,8 +5,18 @@
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
-import { parseMeta } from "../kernel/json.ts";
+import {
+  hasFields,
+  isAbsentOr,
+  isListOf,
+  isNullOr,
+  isOneOf,
+  isText,
+  isTime,
+  parseMeta,
+} from "../kernel/json.ts";
 import type { Log } from "@godwit/sdk";
+import { loadSound } from "../store/sound.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { addHistory, noHistory, type PeerHistory, type TrustStanding } from "./history.ts";
@@ -58,6 +68,19 @@ const blank: BookEntry = {
   history: noHistory,
 };
 
+/** Each field since another release. */
+const isBookEntry = hasFields({
+  trust: isAbsentOr(isNullOr(isOneOf("unknown", "member", "trusted", "blocked"))),
+  trustReason: isAbsentOr(isNullOr(isText(4_096))),
+  trustBy: isAbsentOr(isNullOr(isOneOf("operator", "manager"))),
+  trustUntilMs: isAbsentOr(isNullOr(isTime)),
+  endpoints: isAbsentOr(isListOf(isText(4_096), ENDPOINTS_MAX)),
+  lastSeenMs: isAbsentOr(isTime),
+  history: isAbsentOr(
+    hasFields(Object.fromEntries(Object.keys(noHistory).map((name) => [name, isAbsentOr(isTime)]))),
+  ),
+});
+
 export interface BookDeps {
   readonly store: Store;
   /** Wins over whatever was set at run time. */
@@ -80,12 +103,13 @@ export class PeerBook {
   }
 
   async load(): Promise<void> {
-    for (const row of await this.#deps.store.load("peer")) {
-      const entry = parseMeta<Partial<BookEntry>>(row, this.#deps.log, "peer");
-      if (entry === undefined) continue;
+    await loadSound(this.#deps.store, "peer", ({ key, meta }) => {
+      const entry = parseMeta<Partial<BookEntry>>(meta, isBookEntry);
+      if (entry === undefined) return undefined;
       const history = { ...noHistory, ...entry.history };
-      this.#entries.set(row.key as NodeId, { ...blank, ...entry, history });
-    }
+      this.#entries.set(key as NodeId, { ...blank, ...entry, history });
+      return entry;
+    });
   }
 
   /** `member` for whoever completed a handshake and was given nothing else. */

@@ -11,6 +11,10 @@ import { memberEvent } from "./members.ts";
 /** All that the hub of a whole node tells. */
 export interface HubEvents extends MeshEvents {
   pluginHealth: RunningPlugin;
+  /** Bytes that are missing before mail is taken, told when room went; 0 when it came back. */
+  storeRoom: number;
+  /** A row of the store that the disk damaged: it is there no more. */
+  storeDamaged: { readonly in: string; readonly key: string };
   /** Somebody here asked what a name means. */
   nameResolved: { readonly name: string; readonly id: NodeId };
 }
@@ -63,6 +67,11 @@ const translations: Translations = {
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],
   delivered: ["message", ({ entry: { id, from, to, size } }) => says("received", { id, from, to, size })],
   outboxChanged: ["message", ({ state, id, to, reason }) => says(state, { id, to, reason })],
+  storeRoom: [
+    "store",
+    (missingBytes) => says(missingBytes > 0 ? "full" : "room", { missing_bytes: missingBytes }),
+  ],
+  storeDamaged: ["store", ({ in: collection, key }) => says("damaged", { collection, key })],
   pluginHealth: [
     "plugin",
     ({ instance: { name, type }, health: { state, reason } }) =>

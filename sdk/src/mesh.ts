@@ -123,7 +123,7 @@ export interface MeshInbox {
     readonly after?: string;
   }): readonly IncomingMessage[];
   get(id: string): IncomingMessage | undefined;
-  /** Rejects with GODWIT_MESSAGE_UNKNOWN. The bytes are the caller's. */
+  /** Rejects with GODWIT_MESSAGE_UNKNOWN, or GODWIT_MESSAGE_DAMAGED where the disk changed it: it is in the inbox no more then. The bytes are the caller's. */
   body(id: string): Promise<Uint8Array>;
   /** For good, for everybody on this node. Resolves once durable. Rejects with GODWIT_MESSAGE_UNKNOWN. */
   remove(id: string): Promise<void>;

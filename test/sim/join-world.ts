@@ -22,7 +22,7 @@ import { Hub } from "../../runtime/kernel/hub.ts";
 import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
-import type { Store } from "../../runtime/store/types.ts";
+import { soundState, type Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
 import { testTime } from "../../runtime/time/testing.ts";
 
@@ -36,6 +36,8 @@ const JOIN_LIMIT_MS = 120_000;
 /** Places further on in the ring of those that are on. */
 const LINK_STEPS = [1, 5] as const;
 const noStore: Store = {
+  state: soundState,
+  onState() {},
   load: async () => [],
   body: async () => undefined,
   commit: async () => {},

@@ -1,8 +1,9 @@
 /** `godwit plugin new`: a folder with a working plugin, its tests, and what its author must know. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { SDK_VERSION } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
+import { writeWhole } from "../../kernel/whole-file.ts";
 import { type KitFiles, openKit, unpackKit } from "./kit.ts";
 
 /** Kinds there is a template for, in the order in which the help lists them. */
@@ -32,7 +33,7 @@ export async function createPlugin(parent: string, id: string, kind: string): Pr
     // A `.gitignore` in the template would hide files of the template.
     const target = join(folder, name === "gitignore" ? ".gitignore" : name);
     mkdirSync(dirname(target), { recursive: true });
-    writeFileSync(target, filled(text, id, kind));
+    writeWhole(target, filled(text, id, kind), 0o666 & ~process.umask());
     written.push(name === "gitignore" ? ".gitignore" : name);
   }
   await unpackKit(folder);

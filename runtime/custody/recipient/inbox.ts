@@ -5,11 +5,23 @@
 import type { Timer } from "@godwit/sdk";
 import { GodwitError, godwitError } from "../../kernel/errors.ts";
 import type { MessageId, NodeId } from "../../kernel/ids.ts";
-import { parseMeta } from "../../kernel/json.ts";
+import {
+  hasFields,
+  isAbsentOr,
+  isCount,
+  isFlag,
+  isMatch,
+  isOneOf,
+  isText,
+  isTime,
+  parseMeta,
+} from "../../kernel/json.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
-import type { CustodyContext } from "../context.ts";
+import { type CustodyContext, isTrace } from "../context.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
+import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
+import { loadSound } from "../../store/sound.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
@@ -29,6 +41,22 @@ export interface InboxEntry {
   /** Running time of this node at delivery: retention counts from here. Undefined: a release wrote it that counted none. */
   readonly atRunMs?: number;
 }
+
+const isInboxEntry = hasFields({
+  id: isMatch(/^[0-9a-f]{32}$/),
+  from: isText(64),
+  to: isText(64),
+  subject: isText(SUBJECT_BYTES_MAX),
+  contentType: isText(CONTENT_TYPE_BYTES_MAX),
+  priority: isOneOf(0, 1, 2, 3),
+  size: isCount,
+  createdAtMs: isTime,
+  deliveredAtMs: isTime,
+  forwardSecret: isFlag,
+  isUnconfirmed: isFlag,
+  trace: isTrace,
+  atRunMs: isAbsentOr(isTime),
+});
 
 const RETENTION_CHECK_MS = 3_600_000;
 
@@ -50,14 +78,15 @@ export class Inbox {
   }
 
   async load(): Promise<void> {
-    const { store, log, time } = this.#ctx;
+    const { store, time } = this.#ctx;
     const undated: StoreOp[] = [];
-    const entries = (await store.load("inbox")).flatMap((row): InboxEntry[] => {
-      const entry = parseMeta<InboxEntry>(row, log, "inbox");
-      if (entry === undefined || entry.atRunMs !== undefined) return entry === undefined ? [] : [entry];
+    const entries = await loadSound(store, "inbox", ({ key, meta }) => {
+      const entry = parseMeta<InboxEntry>(meta, isInboxEntry);
+      if (entry?.id !== key) return undefined;
+      if (entry.atRunMs !== undefined) return entry;
       const dated = { ...entry, atRunMs: time.runMs };
-      undated.push({ op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(dated) });
-      return [dated];
+      undated.push({ op: "put", in: "inbox", key, meta: JSON.stringify(dated) });
+      return dated;
     });
     if (undated.length > 0) await store.commit(undated).catch(() => {});
     // In the order in which they came, whatever the clock showed then.
@@ -101,9 +130,19 @@ export class Inbox {
     if (entry !== undefined) this.#uncount(entry);
   }
 
+  /** What the sender wrote, or an error: GODWIT_MESSAGE_UNKNOWN, GODWIT_MESSAGE_DAMAGED, and then it is in the inbox no more. */
   async body(id: MessageId): Promise<Uint8Array> {
-    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the inbox`);
-    return (await this.#ctx.store.body("inbox", id)) ?? new Uint8Array(0);
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the inbox`);
+    const body = (await this.#ctx.store.body("inbox", id)) ?? new Uint8Array(0);
+    if (body.length === entry.size) return body;
+    // The store has set it aside, unless only its size tells.
+    await this.#ctx.store.commit([{ op: "set-aside", in: "inbox", key: id }]).catch(() => {});
+    this.#uncount(entry);
+    throw godwitError(
+      "GODWIT_MESSAGE_DAMAGED",
+      `message ${id} from ${entry.from} was damaged on this disk and is set aside; ask its sender to send it again`,
+    );
   }
 
   async remove(id: MessageId): Promise<void> {

@@ -118,17 +118,14 @@ export class Receipts {
     if (this.#resentAtMs.size >= RESENDS_TRACKED_MAX) this.#resentAtMs.clear();
     this.#resentAtMs.set(messageId, nowMs);
     const stored = await this.#ctx.store.body("receipt", messageId).catch(() => undefined);
-    const receipt: Receipt =
-      stored === undefined
-        ? {
-            status: ReceiptStatus.delivered,
-            messageId,
-            bundleId: noBundleId,
-            atMs: this.#ctx.clock.wallMs(),
-            isUnconfirmed: false,
-            trace: [],
-          }
-        : decodeReceipt(stored);
+    const receipt: Receipt = readReceipt(stored, messageId) ?? {
+      status: ReceiptStatus.delivered,
+      messageId,
+      bundleId: noBundleId,
+      atMs: this.#ctx.clock.wallMs(),
+      isUnconfirmed: false,
+      trace: [],
+    };
     this.issue(sender, receipt, lifetimeMs);
   }
 
@@ -159,5 +156,16 @@ export class Receipts {
       lifetimeMs: batch.lifetimeMs,
     };
     this.#events.ready(makeBundle(header, encodeReceiptBody(batch.receipts, signature)));
+  }
+}
+
+/** Undefined when it is gone or damaged: nothing is signed that was not delivered. */
+function readReceipt(stored: Uint8Array | undefined, messageId: MessageId): Receipt | undefined {
+  if (stored === undefined) return undefined;
+  try {
+    const receipt = decodeReceipt(stored);
+    return receipt.messageId === messageId ? receipt : undefined;
+  } catch {
+    return undefined;
   }
 }

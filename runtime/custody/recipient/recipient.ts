@@ -115,7 +115,7 @@ export class Recipient {
   }
 
   async load(): Promise<void> {
-    await this.#seen.load(this.#ctx.store, this.#ctx.log, this.#ctx.time.coveredMs);
+    await this.#seen.load(this.#ctx.store, this.#ctx.time.coveredMs);
     await this.#receipts.load();
     await this.inbox.load();
     await this.#claims.load();
@@ -307,7 +307,9 @@ export class Recipient {
         ? RefuseReason.full
         : outcome === "quota"
           ? RefuseReason.quota
-          : RefuseReason.storeFailed;
+          : this.#ctx.store.state.missingBytes > 0
+            ? RefuseReason.full
+            : RefuseReason.storeFailed;
     this.#deps.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
   }
 

@@ -20,6 +20,22 @@ const GAP_DEAD_HOURS = LIFETIME_MAX_MS / HOUR_MS + 24;
  */
 export type Runs = [first: number, last: number, sinceHour: number][];
 
+/** Whether a list is what this file makes: to believe another would call seen what never came, or the other way round. */
+export function areRuns(list: readonly unknown[]): boolean {
+  let above = -2;
+  return (
+    list.length <= SEEN_RUNS_MAX &&
+    list.every((run) => {
+      if (!Array.isArray(run)) return false;
+      const [first, last, since] = run as unknown[];
+      if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last)) return false;
+      if ((first as number) < above + 2 || (last as number) < (first as number)) return false;
+      above = last as number;
+      return since === undefined || Number.isSafeInteger(since);
+    })
+  );
+}
+
 export function hasCounter(runs: Runs, counter: number): boolean {
   const at = runIndex(runs, counter);
   return at >= 0 && counter <= runs[at]![1];

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
-import { silentLog } from "../../kernel/log.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
 import { testId } from "../testing.ts";
@@ -37,7 +36,7 @@ describe("sets", () => {
     ]);
     await clock.advance(1);
     const again = new Seen();
-    const loading = again.load(store, silentLog, clock.wallMs());
+    const loading = again.load(store, clock.wallMs());
     await clock.advance(1);
     await loading;
     const has = (address: string, counter: number) => again.has(sender, "e", address, counter);
@@ -53,7 +52,7 @@ describe("sets", () => {
       [...disk.rows("seen")].reduce((sum, [key, { meta }]) => sum + key.length + meta.length, 0);
     const reload = async () => {
       const again = new Seen();
-      const loading = again.load(store, silentLog, clock.wallMs());
+      const loading = again.load(store, clock.wallMs());
       await clock.advance(1);
       await loading;
       return again;

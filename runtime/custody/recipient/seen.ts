@@ -3,11 +3,11 @@
  * nothing is delivered twice however late it comes. Sets in use are rows of their own; those that rest are folded into one row a
  * sender. Bounded by refusing, never by forgetting. Ages count running time (`coveredMs` of time/node-time.ts), which no clock can lead astray. docs/protocol/delivery.md "Exactly once".
  */
-import type { Log } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
-import { parseMeta } from "../../kernel/json.ts";
+import { type Check, parseMeta } from "../../kernel/json.ts";
+import { loadSound } from "../../store/sound.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
-import { addCounter, hasCounter, hourOf, removeCounter, type Runs } from "./runs.ts";
+import { addCounter, areRuns, hasCounter, hourOf, removeCounter, type Runs } from "./runs.ts";
 import { SeenArchive } from "./seen-archive.ts";
 
 /** Senders ever delivered from. Past it a new one is refused: to forget an old one could deliver its mail twice. */
@@ -15,6 +15,8 @@ export const SEEN_SENDERS_MAX = 65_536;
 /** Sets of one sender that are rows of their own. One more, and all but `SETS_KEPT` are folded: seldom, because it writes them all. */
 export const SEEN_SETS_LIVE_MAX = 16;
 const SETS_KEPT = 8;
+
+const isRuns: Check = (value) => Array.isArray(value) && areRuns(value);
 
 interface SenderSets {
   /** Least recently used first. */
@@ -30,22 +32,22 @@ export class Seen {
     this.#sendersMax = sendersMax;
   }
 
-  async load(store: Store, log: Log, coveredMs: number): Promise<void> {
-    for (const row of await store.load("seen")) {
-      const sender = row.key.slice(0, row.key.indexOf("/")) as NodeId;
-      if (row.key === archiveKey(sender)) {
-        const archive = SeenArchive.parse(row.meta);
-        if (archive === undefined) log.warn("damaged row", { in: "seen", key: row.key });
-        else this.#setsOf(sender).archive = archive;
-        continue;
+  async load(store: Store, coveredMs: number): Promise<void> {
+    await loadSound(store, "seen", ({ key, meta }) => {
+      const sender = key.slice(0, key.indexOf("/")) as NodeId;
+      if (key === archiveKey(sender)) {
+        const archive = SeenArchive.parse(meta);
+        if (archive !== undefined) this.#setsOf(sender).archive = archive;
+        return archive;
       }
-      const runs = parseMeta<(readonly [number, number, number?])[]>(row, log, "seen");
-      if (!Array.isArray(runs)) continue;
+      const runs = parseMeta<(readonly [number, number, number?])[]>(meta, isRuns);
+      if (runs === undefined) return undefined;
       this.#setsOf(sender).live.set(
-        row.key.slice(sender.length + 1),
+        key.slice(sender.length + 1),
         runs.map(([first, last, since]) => [first, last, since ?? hourOf(coveredMs)]),
       );
-    }
+      return runs;
+    });
   }
 
   has(sender: NodeId, epoch: string, address: string, counter: number): boolean {

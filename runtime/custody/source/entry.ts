@@ -2,14 +2,30 @@
 import { createHash } from "node:crypto";
 import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
+import {
+  type Check,
+  hasFields,
+  isAbsentOr,
+  isCount,
+  isFlag,
+  isListOf,
+  isMatch,
+  isNullOr,
+  isOneOf,
+  isText,
+  isTime,
+  parseMeta,
+} from "../../kernel/json.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
+import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import type { Priority } from "../../wire/constants.ts";
-import { parseMeta } from "../../kernel/json.ts";
+import { loadSound } from "../../store/sound.ts";
 import type { StoreOp } from "../../store/types.ts";
-import type { CustodyContext } from "../context.ts";
-import type { Order } from "./order.ts";
+import { type CustodyContext, isTrace } from "../context.ts";
+import { IDEMPOTENCY_KEY_BYTES_MAX, type Order } from "./order.ts";
 
-export type OutboxState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";
+const outboxStates = ["queued", "relayed", "delivered", "expired", "refused", "withdrawn"] as const;
+export type OutboxState = (typeof outboxStates)[number];
 export const finalStates: readonly OutboxState[] = ["delivered", "expired", "refused", "withdrawn"];
 
 /** One machine that the message is sealed to. */
@@ -69,20 +85,69 @@ export interface OutboxEntry {
   readonly atWallMs: number;
 }
 
+const isId = isMatch(/^[0-9a-f]{32}$/);
+const isHex = isMatch(/^(?:[0-9a-f]{2})*$/);
+const TARGETS_MAX = 64;
+
+/** What a row of the outbox has to be; fields that an earlier release did not write may be missing. */
+const isOutboxEntry: Check = hasFields({
+  id: isId,
+  to: isText(64),
+  epoch: isAbsentOr(isMatch(/^[0-9a-f]{16}$/)),
+  counter: isCount,
+  subject: isText(SUBJECT_BYTES_MAX),
+  contentType: isText(CONTENT_TYPE_BYTES_MAX),
+  priority: isOneOf(0, 1, 2, 3),
+  size: isCount,
+  createdAtMs: isTime,
+  lifetimeMs: isTime,
+  failover: isFlag,
+  failoverDelayMs: isTime,
+  idempotencyKey: isAbsentOr(isText(IDEMPOTENCY_KEY_BYTES_MAX)),
+  state: isOneOf(...outboxStates),
+  reason: isNullOr(isText(4_096)),
+  deliveredAtMs: isNullOr(isTime),
+  receipt: isNullOr(
+    hasFields({
+      by: isText(64),
+      atMs: isTime,
+      isUnconfirmed: isFlag,
+      trace: isTrace,
+      receiptHex: isHex,
+      hashesHex: isListOf(isHex, TARGETS_MAX),
+      signatureHex: isHex,
+    }),
+  ),
+  targets: isListOf(
+    hasFields({
+      node: isText(64),
+      bundle: isText(64),
+      sealedBytes: isCount,
+      key: isNullOr(hasFields({ id: isCount, publicHex: isMatch(/^[0-9a-f]{64}$/) })),
+    }),
+    TARGETS_MAX,
+  ),
+  isRenamed: isAbsentOr(isFlag),
+  formerBundles: isAbsentOr(isListOf(isText(64), TARGETS_MAX)),
+  lostKeys: isAbsentOr(isListOf(isHex, TARGETS_MAX)),
+  remainingMs: isTime,
+  atRunMs: isAbsentOr(isTime),
+  atWallMs: isTime,
+});
+
 /** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
 export async function loadEntries({
   store,
-  log,
   time,
-}: Pick<CustodyContext, "store" | "log" | "time">): Promise<OutboxEntry[]> {
+}: Pick<CustodyContext, "store" | "time">): Promise<OutboxEntry[]> {
   const undated: OutboxEntry[] = [];
-  const entries = (await store.load("outbox")).flatMap((row) => {
-    const entry = parseMeta<OutboxEntry>(row, log, "outbox");
-    if (entry === undefined || !Array.isArray(entry.targets) || typeof entry.id !== "string") return [];
-    if (entry.atRunMs !== undefined || finalStates.includes(entry.state)) return [entry];
+  const entries = await loadSound(store, "outbox", ({ key, meta }) => {
+    const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
+    if (entry?.id !== key) return undefined;
+    if (entry.atRunMs !== undefined || finalStates.includes(entry.state)) return entry;
     const dated = { ...entry, atRunMs: time.runMs };
     undated.push(dated);
-    return [dated];
+    return dated;
   });
   if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
   return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);

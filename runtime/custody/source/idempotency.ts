@@ -1,22 +1,25 @@
 /** Idempotency keys: the same key with the same message is the same message, however often and however late it comes. */
-import type { Log } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import type { MessageId } from "../../kernel/ids.ts";
-import { parseMeta } from "../../kernel/json.ts";
+import { hasFields, isMatch, parseMeta } from "../../kernel/json.ts";
 import { digestOf } from "./entry.ts";
 import type { Order } from "./order.ts";
+import { loadSound } from "../../store/sound.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
+
+const isKnown = hasFields({ id: isMatch(/^[0-9a-f]{32}$/), digest: isMatch(/^[0-9a-f]{64}$/) });
 
 export class IdempotencyKeys {
   readonly #known = new Map<string, { readonly id: MessageId; readonly digest: string }>();
   /** Keys whose first message is being committed. */
   readonly #pending = new Map<string, Promise<MessageId>>();
 
-  async load(store: Store, log: Log): Promise<void> {
-    for (const row of await store.load("idempotency")) {
-      const known = parseMeta<{ id: MessageId; digest: string }>(row, log, "idempotency");
-      if (known !== undefined) this.#known.set(row.key, known);
-    }
+  async load(store: Store): Promise<void> {
+    const rows = await loadSound(store, "idempotency", ({ key, meta }) => {
+      const known = parseMeta<{ id: MessageId; digest: string }>(meta, isKnown);
+      return known === undefined ? undefined : { key, known };
+    });
+    for (const { key, known } of rows) this.#known.set(key, known);
   }
 
   /** Runs `accept` unless the key was used; throws GODWIT_IDEMPOTENCY_CONFLICT when it was for another message. */

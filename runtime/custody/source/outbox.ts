@@ -28,6 +28,8 @@ import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import type { StoreOp } from "../../store/types.ts";
 
+/** Why a message ended, in words for its sender. */
+const DAMAGED = "this disk damaged it: send it again";
 /** Bundles of one message that a receipt may still name. */
 const FORMER_BUNDLES_MAX = 32;
 
@@ -54,17 +56,15 @@ export class Outbox {
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, deps: OutboxDeps) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
-    this.#sealer = new OutboxSealer(ctx, cache);
+    this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
     this.#names = new MailNaming(ctx);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
   async load(): Promise<void> {
-    const { store, log } = this.#ctx;
-    await this.#idempotency.load(store, log);
-    const entries = await loadEntries(this.#ctx);
-    for (const entry of entries) {
+    await this.#idempotency.load(this.#ctx.store);
+    for (const entry of await loadEntries(this.#ctx)) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
       const live: Live = { entry };
@@ -136,15 +136,34 @@ export class Outbox {
     if (finalStates.includes(live.entry.state)) {
       throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
     }
+    // Its body goes at once: whoever withdraws may need the room.
     await this.#ctx.store.commit([
-      putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+      {
+        ...putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
+        body: new Uint8Array(0),
+      },
     ]);
     if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    if (!this.#entries.has(id)) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    return (await this.#ctx.store.body("outbox", id)) ?? new Uint8Array(0);
+    const live = this.#entries.get(id);
+    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (live.entry.state === "withdrawn")
+      throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
+    const body = await this.#sealer.body(live.entry);
+    if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
+    return body;
+  }
+
+  /** What is stored is not what was accepted: an open message ends with that, told to its sender. */
+  #onDamaged(entry: OutboxEntry): void {
+    const live = this.#entries.get(entry.id);
+    if (live === undefined) return;
+    this.#ctx.log.error("message damaged on this disk", { message: live.entry.id, box: "outbox" });
+    if (!finalStates.includes(live.entry.state)) this.#finish(live, "refused", DAMAGED);
+    // That it ended, and how, is kept; the store may have set the row aside already.
+    this.#save(live, [{ op: "set-aside", in: "outbox", key: live.entry.id }]);
   }
 
   /** A relay took a bundle of ours. */
@@ -356,15 +375,15 @@ export class Outbox {
   async #sealLater(live: Live): Promise<void> {
     const { entry } = live;
     try {
-      const body = await this.#ctx.store.body("outbox", entry.id);
-      if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      const body = await this.#sealer.body(entry);
+      if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.#isForHere(entry)) {
-        await this.#deps.deliverHere(entry, body ?? new Uint8Array(0), []);
+        await this.#deps.deliverHere(entry, body, []);
         entry.deliveredAtMs = this.#ctx.clock.wallMs();
         this.#finish(live, "delivered", null);
         return this.#save(live);
       }
-      this.#seal(live, body ?? new Uint8Array(0));
+      this.#seal(live, body);
       if (entry.targets.length === 0) return this.#wait(live);
       this.#unheld.add(live);
       await this.#ctx.store.commit([putEntry(entry)]);
@@ -409,30 +428,8 @@ export class Outbox {
   }
 
   #hold(live: Live, state: OutboxState): void {
-    const { entry } = live;
-    const nowMs = this.#ctx.clock.monotonicMs();
     this.#unheld.delete(live);
-    for (const target of entry.targets) {
-      this.#forwarder.add({
-        id: target.bundle,
-        header: this.#sealer.header(entry, target.node),
-        sealedBytes: target.sealedBytes,
-        role: "source",
-        messageId: entry.id,
-        trace: [],
-        hops: 0,
-        deadlineMs: deadlineOf(this.#ctx, entry),
-        lifetime: entry,
-        // After a restart it is not known who held it: offer again soon, but not all at once.
-        state: state === "relayed" ? "relayed" : "ready",
-        wakeAtMs:
-          state === "relayed"
-            ? nowMs + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float()
-            : Number.POSITIVE_INFINITY,
-        load: () => this.#sealer.load(entry, target),
-        waitReason: undefined,
-      });
-    }
+    for (const target of live.entry.targets) this.#forwarder.add(this.#sealer.holding(live, target, state));
   }
 
   #byBundle(id: BundleId): Live | undefined {
@@ -478,9 +475,9 @@ export class Outbox {
   }
 
   /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
-  #save(live: Live): void {
+  #save(live: Live, before: readonly StoreOp[] = []): void {
     const { entry } = live;
-    this.#ctx.store.commit([putEntry(entry)]).catch((error: unknown) => {
+    this.#ctx.store.commit([...before, putEntry(entry)]).catch((error: unknown) => {
       this.#ctx.log.warn("outbox not saved", {
         message: entry.id,
         error: error instanceof Error ? error : String(error),

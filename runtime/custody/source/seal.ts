@@ -7,8 +7,8 @@ import { formatHex, idBytes, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
-import type { CustodyContext, SealKey } from "../context.ts";
-import type { OutboxEntry, Target } from "./entry.ts";
+import { type CustodyContext, deadlineOf, type Holding, type SealKey } from "../context.ts";
+import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
 
 /** A recipient that loses its keys more often than this for one message does not get it. */
 export const RESEALS_MAX = 8;
@@ -20,10 +20,12 @@ export const SEALED_AT_ONCE = 16;
 export class OutboxSealer {
   readonly #ctx: CustodyContext;
   readonly #cache: BodyCache;
+  readonly #damaged: (entry: OutboxEntry) => void;
 
-  constructor(ctx: CustodyContext, cache: BodyCache) {
+  constructor(ctx: CustodyContext, cache: BodyCache, damaged: (entry: OutboxEntry) => void) {
     this.#ctx = ctx;
     this.#cache = cache;
+    this.#damaged = damaged;
   }
 
   /** Why a message cannot be sealed now, in words; null when it can. */
@@ -63,9 +65,54 @@ export class OutboxSealer {
     });
   }
 
-  /** The sealed bytes, from memory or made again. */
-  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array> {
+  /** What was accepted; undefined, and told, when what is stored is something else. Rejects with GODWIT_STORE_FAILED. */
+  async body(entry: OutboxEntry): Promise<Uint8Array | undefined> {
+    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
+    if (body.length === entry.size) return body;
+    this.#damaged(entry);
+    return undefined;
+  }
+
+  /** The sealed bytes, from memory or made again; undefined, and told, when they are not those that were sealed before. */
+  load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array | undefined> {
     return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+  }
+
+  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array | undefined> {
+    const body = await this.body(entry);
+    // Ended or sealed anew meanwhile.
+    if (body === undefined || !entry.targets.includes(target)) return undefined;
+    const nodes = entry.targets.map(({ node }) => node);
+    const { key, node, bundle } = target;
+    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
+    const sealed = this.#sealTo(entry, node, nodes, sealKey, body);
+    if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
+    this.#damaged(entry);
+    return undefined;
+  }
+
+  /** What the forwarder holds of a message for one machine. */
+  holding({ entry }: Live, target: Target, state: OutboxState): Holding {
+    const { clock, limits, random } = this.#ctx;
+    // After a restart it is not known who held it: offer again soon, but not all at once.
+    const isRelayed = state === "relayed";
+    return {
+      id: target.bundle,
+      header: this.header(entry, target.node),
+      sealedBytes: target.sealedBytes,
+      role: "source",
+      messageId: entry.id,
+      trace: [],
+      hops: 0,
+      deadlineMs: deadlineOf(this.#ctx, entry),
+      lifetime: entry,
+      state: isRelayed ? "relayed" : "ready",
+      wakeAtMs: isRelayed
+        ? clock.monotonicMs() + limits.reofferFirstMs * random.float()
+        : Number.POSITIVE_INFINITY,
+      load: () => this.load(entry, target),
+      waitReason: undefined,
+    };
   }
 
   forget(target: Target): void {
@@ -75,14 +122,6 @@ export class OutboxSealer {
   header(entry: OutboxEntry, node: NodeId): BundleHeader {
     const { priority, lifetimeMs } = entry;
     return { kind: BundleKind.message, priority, source: this.#ctx.self, destination: node, lifetimeMs };
-  }
-
-  async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array> {
-    const body = (await this.#ctx.store.body("outbox", entry.id)) ?? new Uint8Array(0);
-    const nodes = entry.targets.map(({ node }) => node);
-    const { key } = target;
-    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
-    return this.#sealTo(entry, target.node, nodes, sealKey, body);
   }
 
   #sealTo(

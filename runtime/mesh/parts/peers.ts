@@ -37,6 +37,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
       down: (peer, reason, isSilent) => tell("peerDown", peer, reason, isSilent),
       linkUp: (peer, link) => tell("linkUp", peer, link),
       linkDown: (peer, link, reason) => tell("linkDown", peer, link, reason),
+      storeLost: (peer) => mesh.custody.onNeighbourUp(peer.id, peer.storeEpoch),
       double: (id) => {
         log.error("a neighbour runs on two machines at once", {
           peer: shortId(id),

@@ -214,7 +214,8 @@ export interface NodeEvent {
     | "name"
     | "join"
     | "discovery"
-    | "clock";
+    | "clock"
+    | "store";
   type: string;
   at: string;
   data: Record<string, string | number | boolean | null>;

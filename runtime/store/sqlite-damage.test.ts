@@ -1,0 +1,212 @@
+/** Databases that the disk damaged: what is left of them is kept, what is lost is named, and the node has a store in any case. */
+import { Database } from "bun:sqlite";
+import { afterEach, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { silentLog } from "../kernel/log.ts";
+import { openSqliteStore } from "./sqlite.ts";
+import type { StoreOp } from "./types.ts";
+
+const PAGE_BYTES = 4_096;
+const ROWS = 60;
+const directories: string[] = [];
+const scratch = (): string => {
+  const directory = mkdtempSync(join(tmpdir(), "godwit-damage-"));
+  directories.push(directory);
+  return directory;
+};
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+const open = (path: string) => openSqliteStore({ path, log: silentLog });
+const bodyOf = (index: number, length: number): Uint8Array =>
+  new Uint8Array(length).map((_, at) => (at * 7 + index * 13) & 255);
+const rowOf = (index: number): StoreOp => ({
+  op: "put",
+  in: index % 2 === 0 ? "inbox" : "outbox",
+  key: `message ${String(index).padStart(3, "0")}`,
+  meta: JSON.stringify({ index, subject: "s".repeat(400) }),
+  body: bodyOf(index, index % 3 === 0 ? 9_000 : 200),
+});
+
+/** A closed store with `ROWS` messages and a setting. */
+async function filled(): Promise<{ path: string; pristine: Buffer }> {
+  const path = join(scratch(), "godwit.db");
+  const store = await open(path);
+  await store.commit([{ op: "put", in: "setting", key: "store-epoch", meta: "0011223344556677" }]);
+  for (let index = 0; index < ROWS; index++) await store.commit([rowOf(index)]);
+  await store.close();
+  return { path, pristine: readFileSync(path) };
+}
+
+/** Opens what is there and reads all of it; every row shown is what was written. */
+async function readAll(path: string) {
+  const store = await open(path);
+  try {
+    const keys: string[] = [];
+    for (const collection of ["inbox", "outbox"] as const) {
+      for (const { key, meta } of await store.load(collection)) {
+        const index = Number(key.slice(-3));
+        const body = await store.body(collection, key);
+        expect(meta).toBe((rowOf(index) as { meta: string }).meta);
+        if (body === undefined) continue;
+        expect(Buffer.compare(body, (rowOf(index) as { body: Uint8Array }).body)).toBe(0);
+        keys.push(key);
+      }
+    }
+    await store.load("setting");
+    await store.commit([{ op: "put", in: "peer", key: "new", meta: "{}", body: bodyOf(1, 9_000) }]);
+    return { keys, state: store.state };
+  } finally {
+    await store.close();
+  }
+}
+
+const asideOf = (path: string): string[] =>
+  readdirSync(join(path, "..")).filter((name) => /^godwit\.db\.damaged-\d{8}T\d{6}Z$/.test(name));
+
+test("one bad page, whichever it is: the store opens, most rows are there, what is not is counted, and the file is kept", async () => {
+  const { path, pristine } = await filled();
+  const pages = pristine.length / PAGE_BYTES;
+  expect(pages).toBeGreaterThan(60);
+  let salvages = 0;
+  let worst = ROWS;
+  for (let page = 0; page < pages; page += page < 28 ? 1 : 5) {
+    for (const name of readdirSync(join(path, ".."))) rmSync(join(path, "..", name));
+    const bytes = Buffer.from(pristine);
+    bytes.fill(0xee, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+    writeFileSync(path, bytes);
+    const { keys, state } = await readAll(path);
+    worst = Math.min(worst, keys.length);
+    if (keys.length < ROWS) expect([page, state.damageCount > 0]).toEqual([page, true]);
+    if (state.asideFile !== undefined) {
+      salvages++;
+      expect(asideOf(path).length).toBe(1);
+      expect(
+        readFileSync(join(path, "..", asideOf(path)[0]!)).subarray(
+          page * PAGE_BYTES,
+          (page + 1) * PAGE_BYTES,
+        ),
+      ).toEqual(bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+    }
+    // What was mended stays mended.
+    expect((await readAll(path)).keys.length).toBe(keys.length);
+  }
+  expect(salvages).toBeGreaterThan(20);
+  // A page of mail holds up to a dozen of these; one that only leads to others costs none.
+  expect(worst).toBeGreaterThan(ROWS - 15);
+}, 120_000);
+
+test("a page that goes bad while the store is open costs its rows and not the store", async () => {
+  const { path } = await filled();
+  const store = await open(path);
+  // Behind the back of the page cache: the middle of the file, which was not read yet.
+  const bytes = readFileSync(path);
+  bytes.fill(0, PAGE_BYTES * 25, PAGE_BYTES * 60);
+  writeFileSync(path, bytes);
+  const loaded = [...(await store.load("inbox")), ...(await store.load("outbox"))];
+  await store.commit([{ op: "put", in: "peer", key: "new", meta: "{}" }]);
+  expect(loaded.length).toBeLessThan(ROWS);
+  expect(store.state.damageCount).toBeGreaterThan(0);
+  expect(asideOf(path).length).toBe(1);
+  await store.close();
+});
+
+test("garbage and a file that was cut short are set aside, and the node has a store", async () => {
+  const { path } = await filled();
+  truncateSync(path, PAGE_BYTES * 30);
+  const cut = await readAll(path);
+  expect([cut.state.asideFile === undefined, cut.state.damageCount > 0]).toEqual([false, true]);
+  writeFileSync(path, "this is not a database at all, but it is long enough to have a header".repeat(2_000));
+  const garbage = await readAll(path);
+  expect([garbage.keys, garbage.state.damageCount]).toEqual([[], 1]);
+  expect(asideOf(path).length).toBeGreaterThan(0);
+}, 20_000);
+
+test("a salvage that was cut off by a power cut is finished at the next start", async () => {
+  const { path, pristine } = await filled();
+  for (const isMoved of [true, false]) {
+    for (const name of readdirSync(join(path, ".."))) rmSync(join(path, "..", name));
+    const fresh = `${path}.new`;
+    writeFileSync(fresh, pristine);
+    // The one moment: the damaged file has its new name already, or not yet.
+    if (!isMoved) writeFileSync(path, Buffer.alloc(pristine.length, 0xee));
+    expect((await readAll(path)).keys.length).toBe(ROWS);
+    expect(asideOf(path).length).toBe(isMoved ? 0 : 1);
+  }
+});
+
+test("files set aside are bounded: the newest two stay", async () => {
+  const { path, pristine } = await filled();
+  for (const second of ["01", "02", "03"]) writeFileSync(`${path}.damaged-20260101T0000${second}Z`, "older");
+  writeFileSync(path, Buffer.from(pristine).fill(0xee, 0, PAGE_BYTES));
+  await readAll(path);
+  expect(asideOf(path).length).toBe(2);
+  expect(asideOf(path)).toContain("godwit.db.damaged-20260101T000003Z");
+});
+
+test("a log that a closed store left behind is not played over an older copy of the database", async () => {
+  const { path, pristine } = await filled();
+  const store = await open(path);
+  await store.commit([{ op: "delete", in: "inbox", key: "message 000" }]);
+  await store.close();
+  writeFileSync(path, pristine);
+  expect((await readAll(path)).keys.length).toBe(ROWS);
+});
+
+test("a log that rotted in the middle lost what was acknowledged, and is told; one that was torn at its end lost nothing", async () => {
+  const path = join(scratch(), "godwit.db");
+  const source = `
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+    for (let i = 0; i < 8; i++) await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}", body: new Uint8Array(2000).fill(i) }]);
+    process.kill(process.pid, "SIGKILL");
+  `;
+  await Bun.spawn([process.execPath, "-e", source], { stderr: "inherit" }).exited;
+  const [database, log] = [readFileSync(path), readFileSync(`${path}-wal`)];
+  const salts = log.subarray(16, 24);
+  let frames = 0;
+  while (log.subarray(32 + frames * 4_120 + 8, 32 + frames * 4_120 + 16).equals(salts)) frames++;
+  const last = 32 + (frames - 1) * 4_120;
+  const openWith = async (damage: (bytes: Buffer) => void) => {
+    const bytes = Buffer.from(log);
+    damage(bytes);
+    writeFileSync(path, database);
+    writeFileSync(`${path}-wal`, bytes);
+    const store = await open(path);
+    const found = [(await store.load("peer")).length, store.state.damageCount];
+    await store.close();
+    return found;
+  };
+  expect(await openWith(() => {})).toEqual([8, 0]);
+  // Of the last commit one page did not reach the medium: it was never acknowledged.
+  expect(await openWith((bytes) => bytes.fill(0, last + 100, last + 200))).toEqual([7, 0]);
+  const [rows, told] = await openWith((bytes) => (bytes[32 + (frames - 12) * 4_120 + 99]! ^= 1));
+  expect([rows! > 0 && rows! < 7, told]).toEqual([true, 1]);
+}, 20_000);
+
+test("rows of before the sums are read as they are, and large bodies get a place of their own once they change", async () => {
+  const { path } = await filled();
+  const db = new Database(path);
+  db.run("UPDATE inbox SET body = (SELECT content FROM body WHERE id = body_id) WHERE body_id IS NOT NULL");
+  db.run("DELETE FROM body");
+  db.run("UPDATE inbox SET meta_sum = NULL, body_sum = NULL, body_id = NULL, body_bytes = NULL");
+  db.run("DELETE FROM outbox");
+  db.close();
+  const store = await open(path);
+  const used = (await store.usage()).bytes;
+  const { key, meta } = rowOf(0) as { key: string; meta: string };
+  expect((await store.load("inbox"))[0]).toEqual({ key, meta, bodyBytes: 9_000 });
+  await store.commit([{ op: "put", in: "inbox", key, meta: `${meta} ` }]);
+  expect(await store.body("inbox", key)).toEqual(bodyOf(0, 9_000));
+  expect((await store.usage()).bytes).toBe(used + 1);
+  await store.close();
+  const again = new Database(path, { readonly: true });
+  expect(again.query("SELECT body, body_bytes FROM inbox WHERE key = ?").values(key)).toEqual([
+    [null, 9_000],
+  ]);
+  again.close();
+});

@@ -1,0 +1,195 @@
+/** Disks that somebody else fills, block by block, whenever one becomes free: a small tmpfs in a mount namespace of its own. */
+import { afterEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const directories: string[] = [];
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+const canMount =
+  Bun.which("unshare") !== null &&
+  Bun.spawnSync(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], { stderr: "ignore" }).exitCode ===
+    0;
+
+const head = (folder: string): string => `
+  import { closeSync, openSync, statfsSync, truncateSync, unlinkSync, writeSync } from "node:fs";
+  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+  const folder = ${JSON.stringify(folder)};
+  const open = () => openSqliteStore({ path: folder + "/state/godwit.db", log: silentLog });
+  const works = (...ops) => store.commit(ops).then(() => true, (error) => {
+    if (error.code !== "GODWIT_STORE_FAILED") throw error;
+    return false;
+  });
+  const put = (key, bytes) => works({ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes).fill(1) });
+  const say = (key, meta) => works({ op: "put", in: "outbox", key, meta });
+  const remove = (key) => works({ op: "delete", in: "outbox", key });
+  const free = () => { const { bavail, bsize } = statfsSync(folder); return bavail * bsize; };
+  const ballast = openSync(folder + "/ballast", "a");
+  const fill = () => {
+    for (const bytes of [1 << 20, 1 << 16, 1 << 12, 1]) {
+      const block = new Uint8Array(bytes);
+      try { for (;;) if (writeSync(ballast, block) < bytes) break; } catch (error) { if (error.code !== "ENOSPC") throw error; }
+    }
+  };
+  const until = async (is) => { for (let i = 0; i < 400 && !is(); i++) await Bun.sleep(25); return is(); };
+  let store = await open();
+`;
+
+async function play(sizeMiB: number, source: string): Promise<Record<string, unknown>> {
+  const folder = mkdtempSync(join(tmpdir(), "godwit-full-"));
+  directories.push(folder);
+  const mount = `mount -t tmpfs -o size=${sizeMiB}m none "$1" && exec "$2" -e "$3"`;
+  const child = Bun.spawn(
+    ["unshare", "-rm", "sh", "-c", mount, "sh", folder, process.execPath, head(folder) + source],
+    { stdout: "pipe", stderr: "inherit" },
+  );
+  const text = await new Response(child.stdout).text();
+  expect(await child.exited).toBe(0);
+  return JSON.parse(text) as Record<string, unknown>;
+}
+
+const full = (name: string, body: () => Promise<void>): void =>
+  test.skipIf(!canMount)(
+    `${name}${canMount ? "" : " (SKIPPED: this user may not mount a tmpfs)"}`,
+    body,
+    60_000,
+  );
+
+full(
+  "on a disk that others fill to the last block, again and again, every message can be deleted",
+  async () => {
+    const seen = await play(
+      24,
+      `
+    let held = 0;
+    while (held < 200 && (await put("k" + held, 300_000))) held++;
+    fill();
+    let said = 0, deleted = 0;
+    for (let i = 0; i < held; i++) {
+      if (await say("k" + i, JSON.stringify({ state: "delivered", receipt: "r".repeat(600) }))) said++;
+      fill();
+      if (await remove("k" + i)) deleted++;
+      fill();
+    }
+    console.log(JSON.stringify({ held, all: said === held && deleted === held, left: (await store.load("outbox")).length, short: store.state.missingBytes }));
+    await store.close();
+  `,
+    );
+    expect(seen).toMatchObject({ all: true, left: 0 });
+    expect(seen["held"]).toBeGreaterThan(30);
+  },
+);
+
+full("a store closes and opens on a full disk, and one that was killed there opens as well", async () => {
+  const seen = await play(
+    24,
+    `
+    for (let i = 0; i < 20; i++) await put("k" + i, 300_000);
+    fill();
+    await store.close();
+    fill();
+    store = await open();
+    const opened = (await store.load("outbox")).length;
+    const isDeleted = await remove("k0");
+    const isRaised = await works({ op: "put", in: "setting", key: "boot-epoch", meta: "7" });
+    fill();
+    const code = ${JSON.stringify("")} + \`
+      import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts")
+        .replaceAll("\\", "/")
+        .replace(/^/, '"')
+        .replace(/$/, '"')};
+      import { silentLog } from ${join(import.meta.dir, "../kernel/log.ts")
+        .replace(/^/, '"')
+        .replace(/$/, '"')};
+      const store = await openSqliteStore({ path: "\${folder}/state/godwit.db", log: silentLog });
+      await store.commit([{ op: "delete", in: "outbox", key: "k1" }]);
+      process.kill(process.pid, "SIGKILL");
+    \`;
+    await store.close();
+    fill();
+    await Bun.spawn([process.execPath, "-e", code], { stderr: "inherit" }).exited;
+    fill();
+    store = await open();
+    const rows = (await store.load("outbox")).map((row) => row.key);
+    console.log(JSON.stringify({ opened, isDeleted, isRaised, rows: rows.length, k1: rows.includes("k1"), free: free() }));
+    await store.close();
+  `,
+  );
+  expect(seen).toEqual({ opened: 20, isDeleted: true, isRaised: true, rows: 18, k1: false, free: 0 });
+});
+
+full(
+  "room that comes back is noticed without a commit and without a restart, and so is room that goes",
+  async () => {
+    const seen = await play(
+      24,
+      `
+    await put("k", 300_000);
+    const before = store.state.missingBytes;
+    fill();
+    const refused = !(await put("more", 2_000_000));
+    const isShort = await until(() => store.state.missingBytes > 0);
+    closeSync(ballast);
+    unlinkSync(folder + "/ballast");
+    const isBack = await until(() => store.state.missingBytes === 0);
+    const again = await put("more", 2_000_000);
+    console.log(JSON.stringify({ before, refused, isShort, isBack, again }));
+    await store.close();
+  `,
+    );
+    expect(seen).toEqual({ before: 0, refused: true, isShort: true, isBack: true, again: true });
+  },
+);
+
+full(
+  "a store that filled its own disk and was emptied takes as much again, and gives space back",
+  async () => {
+    const seen = await play(
+      24,
+      `
+    const round = async (name) => { let held = 0; while (held < 300 && (await put(name + held, 100_000))) held++; return held; };
+    const first = await round("a");
+    const least = free();
+    for (let i = 0; i < first; i++) await remove("a" + i);
+    const isGiven = await until(() => free() > 16 << 20);
+    const second = await round("b");
+    console.log(JSON.stringify({ first, second, least, isGiven }));
+    await store.close();
+  `,
+    );
+    expect(seen["isGiven"]).toBe(true);
+    expect(seen["first"]).toBeGreaterThan(120);
+    expect(seen["second"]).toBeGreaterThanOrEqual((seen["first"] as number) - 5);
+    expect(seen["least"]).toBeGreaterThan(1_000_000);
+  },
+);
+
+full(
+  "a damaged database on a full disk: what is readable is kept, although there is no room for the damaged file",
+  async () => {
+    const seen = await play(
+      8,
+      `
+    let held = 0;
+    while (held < 300 && (await put("k" + held, 50_000))) held++;
+    await store.close();
+    const db = openSync(folder + "/state/godwit.db", "r+");
+    writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 4096 * 9);
+    writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 0);
+    closeSync(db);
+    fill();
+    store = await open();
+    const rows = await store.load("outbox");
+    console.log(JSON.stringify({ held, rows: rows.length, lost: store.state.damageCount, aside: store.state.asideFile, deleted: await remove(rows[0].key) }));
+    await store.close();
+  `,
+    );
+    expect(seen).toMatchObject({ aside: null, deleted: true });
+    expect(seen["held"]).toBeGreaterThan(60);
+    expect(seen["rows"]).toBeGreaterThan((seen["held"] as number) - 5);
+  },
+);

@@ -1,0 +1,264 @@
+/**
+ * Room for the store's two files: on a full disk a delete and a start must always get through, whoever filled it. So what they need is
+ * kept inside the files, where nobody else can take it: a log of a fixed size that is reused and never handed back, and a database that
+ * is grown on the medium before anything is logged that needs it, so that the log can always be emptied. Runs in the store's worker.
+ * Never deletes a row and never waits. docs/protocol/delivery.md "Full and damaged disks".
+ */
+import type { Database } from "bun:sqlite";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  statfsSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { systemClock } from "../kernel/clock.ts";
+
+const PAGE_BYTES = 4_096;
+/** Of SQLite (`SQLITE_FCNTL_...`). */
+const SIZE_HINT = 5;
+const CHUNK_SIZE = 6;
+const PERSIST_WAL = 10;
+/** The database grows and shrinks in steps of this. */
+const CHUNK_BYTES = 64 * PAGE_BYTES;
+/** Size of the log at rest, as a part of the medium. One commit of deletes has to fit. */
+const WAL_KEPT = { share: 1 / 16, min: 256 * 1024, max: 2 * 1024 * 1024 };
+/** A log that grew beyond that keeps this much: to grow it anew each time would cost an fsync more. */
+const WAL_GROWN = { ...WAL_KEPT, max: 16 * 1024 * 1024 };
+/** Pages in the log after which it is emptied, at once and in a quiet moment. */
+const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 2_048 };
+const WAL_QUIET_PAGES_MAX = 256;
+/** Free pages inside the database that stay there for the next messages. */
+const FREE_PAGES_KEPT = { share: 1 / 64 / PAGE_BYTES, min: 32, max: 1_024 };
+/** Free pages given back to the file system in one step: each moves a few others, and all of them pass through the log. */
+const VACUUM_PAGES = 512;
+const PAGES_MOVED_PER_FREED = 4;
+/** Kept free on the medium by what brings bodies: for all that a node writes beside the store. */
+const RESERVE = { share: 0.05, min: 0, max: 32 * 1024 * 1024 };
+/** Kept free inside the database by what brings bodies: for receipts, marks of what was delivered, states. */
+const SLACK_PAGES = 16;
+/** With this much left nobody needs to look closer. */
+const AMPLE_BYTES = 512 * 1024 * 1024;
+/** A store that has no room for a message of this size is short. */
+const LEAST = { share: 1 / 64, min: 16 * 1024, max: 1024 * 1024 };
+/** So long a message that found no room counts for what is missing. */
+const REFUSED_MS = 60_000;
+const LOG_HEADER_BYTES = 32;
+
+/** The medium has no room for another body, although SQLite itself would still find some. */
+export class DiskFull extends Error {
+  readonly missingBytes: number;
+  constructor(missingBytes: number) {
+    super(`${missingBytes} bytes are missing`);
+    this.missingBytes = missingBytes;
+  }
+}
+
+interface Medium {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}
+
+const within = (bounds: { share: number; min: number; max: number }, totalBytes: number): number =>
+  Math.floor(Math.min(bounds.max, Math.max(bounds.min, totalBytes * bounds.share)));
+
+/** Undefined where the file system does not say. */
+export function mediumOf(path: string): Medium | undefined {
+  try {
+    const { bavail, blocks, bsize } = statfsSync(dirname(path));
+    return blocks > 0 ? { freeBytes: bavail * bsize, totalBytes: blocks * bsize } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a start beside a fresh store needs of the medium. */
+export const startBytes = (totalBytes: number): number => within(WAL_KEPT, totalBytes) + 4 * CHUNK_BYTES;
+
+export class Room {
+  readonly #db: Database;
+  readonly #path: string;
+  readonly #bytesMax: number;
+  readonly #totalBytes: number;
+  readonly #walKeptBytes: number;
+  #isCapped = true;
+  #refused: { readonly bytes: number; readonly atMs: number } | undefined;
+
+  /** Takes what room it keeps, as far as the medium has it. */
+  constructor(db: Database, path: string, bytesMax: number | undefined) {
+    this.#db = db;
+    this.#path = path;
+    this.#bytesMax = bytesMax ?? Number.MAX_SAFE_INTEGER;
+    this.#totalBytes = mediumOf(path)?.totalBytes ?? Number.MAX_SAFE_INTEGER;
+    this.#walKeptBytes = within(WAL_KEPT, this.#totalBytes);
+    db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
+    db.fileControl(PERSIST_WAL, new BigInt64Array([1n]));
+    db.run(`PRAGMA journal_size_limit = ${within(WAL_GROWN, this.#totalBytes)}`);
+    this.#fillLog();
+    this.make(0);
+  }
+
+  /** The database is about to be closed: its log stays, as room for the next start. */
+  keepLog(): void {
+    this.#db.run("PRAGMA journal_size_limit = -1");
+  }
+
+  get walBusyPages(): number {
+    return within(WAL_BUSY_PAGES, this.#totalBytes);
+  }
+
+  get walQuietPages(): number {
+    return Math.min(WAL_QUIET_PAGES_MAX, this.walBusyPages);
+  }
+
+  /** Pages in the log that are not in the database yet. */
+  get walPages(): number {
+    const [, logged, checkpointed] = this.checkpoint("NOOP");
+    return Math.max(0, logged! - checkpointed!);
+  }
+
+  /** Part of what was committed lies beyond the end of the database's file: emptying the log will need room for it. */
+  get isOwed(): boolean {
+    return this.#pragma("page_count") * PAGE_BYTES > this.#fileBytes(this.#path);
+  }
+
+  checkpoint(mode: "NOOP" | "PASSIVE"): number[] {
+    return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
+  }
+
+  /** Gives some free pages back; true when there are more to give. */
+  vacuumStep(): boolean {
+    const spare = this.#pragma("freelist_count") - within(FREE_PAGES_KEPT, this.#totalBytes);
+    if (spare <= 0) return false;
+    const step = Math.min(VACUUM_PAGES, Math.floor(this.#walKeptBytes / PAGE_BYTES / PAGES_MOVED_PER_FREED));
+    this.#db.run(`PRAGMA incremental_vacuum(${Math.min(spare, step)})`);
+    return spare > step;
+  }
+
+  /**
+   * Makes room for a transaction with this many bytes of bodies, 0 for one without. Throws DiskFull when bodies would use up the reserve;
+   * a transaction without bodies may use it, and has to do with what is there.
+   */
+  make(bodyBytes: number): void {
+    const medium = mediumOf(this.#path);
+    if (medium === undefined || medium.freeBytes - 2 * bodyBytes > AMPLE_BYTES) return this.#cap(undefined);
+    if (bodyBytes === 0) {
+      const isTight = this.#pragma("freelist_count") < SLACK_PAGES;
+      if (isTight && medium.freeBytes > 2 * CHUNK_BYTES) this.#grow(SLACK_PAGES);
+      return this.#cap(this.#fileBytes(this.#path));
+    }
+    // Once all of it is in the database, the log starts over and its file is reused.
+    if (bodyBytes > this.#logFree() && this.walPages > 0) this.checkpoint("PASSIVE");
+    const missingBytes = this.#missing(bodyBytes, medium);
+    if (missingBytes === 0 && this.#grow(this.#pagesBeyond(bodyBytes)))
+      return this.#cap(this.#fileBytes(this.#path));
+    if (bodyBytes >= (this.#refused?.bytes ?? 0))
+      this.#refused = { bytes: bodyBytes, atMs: systemClock.monotonicMs() };
+    throw new DiskFull(Math.max(missingBytes, PAGE_BYTES));
+  }
+
+  /** Bytes that have to become free before the next message is taken; 0: there is room. */
+  get missingBytes(): number {
+    const medium = mediumOf(this.#path);
+    if (this.#refused !== undefined && systemClock.monotonicMs() - this.#refused.atMs > REFUSED_MS)
+      this.#refused = undefined;
+    const bodyBytes = Math.max(within(LEAST, this.#totalBytes), this.#refused?.bytes ?? 0);
+    const isAmple = medium === undefined || medium.freeBytes - 2 * bodyBytes > AMPLE_BYTES;
+    if (isAmple && this.#bytesMax === Number.MAX_SAFE_INTEGER) return 0;
+    const beyondMax = this.#pragma("page_count") * PAGE_BYTES + this.#pagesBeyond(bodyBytes) * PAGE_BYTES;
+    const overBytes = Math.max(0, beyondMax - this.#bytesMax);
+    if (isAmple) return overBytes;
+    const missingBytes = Math.max(overBytes, this.#missing(bodyBytes, medium));
+    if (missingBytes === 0) this.#refused = undefined;
+    return missingBytes;
+  }
+
+  #missing(bodyBytes: number, medium: Medium): number {
+    const owed = Math.max(0, this.#pragma("page_count") * PAGE_BYTES - this.#fileBytes(this.#path));
+    const growth =
+      owed + Math.max(0, logBytes(bodyBytes) - this.#logFree()) + this.#pagesBeyond(bodyBytes) * PAGE_BYTES;
+    const reserve = within(RESERVE, this.#totalBytes);
+    return growth === 0 ? 0 : Math.max(0, growth + reserve - medium.freeBytes);
+  }
+
+  /** Pages by which the database outgrows its free ones. */
+  #pagesBeyond(bodyBytes: number): number {
+    return Math.max(
+      0,
+      Math.ceil(logBytes(bodyBytes) / PAGE_BYTES) + SLACK_PAGES - this.#pragma("freelist_count"),
+    );
+  }
+
+  #logFree(): number {
+    const [, logged, checkpointed] = this.checkpoint("NOOP");
+    const used = logged === checkpointed ? 0 : logged! * PAGE_BYTES;
+    return Math.max(0, this.#fileBytes(`${this.#path}-wal`) - used);
+  }
+
+  /** Makes the file larger than the database: false when the medium does not give it. */
+  #grow(pages: number): boolean {
+    if (pages === 0) return true;
+    const wanted = (this.#pragma("page_count") + pages) * PAGE_BYTES;
+    if (this.#fileBytes(this.#path) >= wanted) return true;
+    this.#db.fileControl(SIZE_HINT, new BigInt64Array([BigInt(wanted)]));
+    return this.#fileBytes(this.#path) >= wanted;
+  }
+
+  /** The database never becomes larger than its file, or its log could not be emptied on a full medium. */
+  #cap(fileBytes: number | undefined): void {
+    if (fileBytes === undefined && !this.#isCapped) return;
+    this.#isCapped = fileBytes !== undefined;
+    const pages = Math.floor(Math.min(this.#bytesMax, fileBytes ?? Number.MAX_SAFE_INTEGER) / PAGE_BYTES);
+    this.#db.run(`PRAGMA max_page_count = ${Math.min(0xffff_fffe, Math.max(1, pages))}`);
+  }
+
+  /** Makes the log as large as it shall stay. Zeros behind its end, or in an empty one, are no entries of it. */
+  #fillLog(): void {
+    const path = `${this.#path}-wal`;
+    try {
+      // The lock of the store is on the database alone: this file may be opened beside it.
+      const handle = openSync(path, "r+");
+      try {
+        const zeros = new Uint8Array(64 * 1024);
+        for (let at = fstatSync(handle).size; at < this.#walKeptBytes;)
+          at += writeSync(handle, zeros, 0, Math.min(zeros.length, this.#walKeptBytes - at), at);
+        fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+    } catch {
+      // No room: what is there has to do.
+    }
+  }
+
+  #fileBytes(path: string): number {
+    return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  #pragma(name: string): number {
+    return Number(this.#db.query(`PRAGMA ${name}`).values()[0]![0]);
+  }
+}
+
+/** With what a page holds beside a body, and the pages of the trees. */
+const logBytes = (bodyBytes: number): number =>
+  bodyBytes === 0 ? 0 : Math.ceil(bodyBytes * 1.02) + 8 * PAGE_BYTES;
+
+/**
+ * Of a closed database: its log is all in the database, and is made nobody's, so that it is never played over another
+ * file that is put in the database's place.
+ */
+export function disownLog(path: string): void {
+  if (!existsSync(`${path}-wal`)) return;
+  const handle = openSync(`${path}-wal`, "r+");
+  try {
+    writeSync(handle, new Uint8Array(LOG_HEADER_BYTES), 0, LOG_HEADER_BYTES, 0);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}

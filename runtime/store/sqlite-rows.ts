@@ -1,0 +1,259 @@
+/**
+ * The rows of the database: read, written, and checked. Each meta and each body lies beside a sum that is made when it is written, so
+ * that a flipped bit is found before anybody sees it; what does not fit its sum is set aside. Runs in the store's worker, inside
+ * transactions that others begin and end. Rows of before the sums have none until they are written again, and are believed.
+ */
+import type { Database, Statement } from "bun:sqlite";
+import { isoTime, systemClock } from "../kernel/clock.ts";
+import { type LoadColumns, SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } from "./types.ts";
+
+/** Of the sum: what a JavaScript number holds without loss. */
+const SUM_BITS = 52;
+
+/** A body up to this size lies in its row: another row for it would cost more. */
+const INLINE_BYTES_MAX = 3_000;
+
+/** Finds rot, no forgery: whoever can write the file can write sums as well. */
+const sumOf = (content: string | Uint8Array): number =>
+  Number(BigInt.asUintN(SUM_BITS, Bun.hash.xxHash3(content)));
+/** With the key, so that two rows do not change places. */
+export const metaSum = (key: string, meta: string): number => sumOf(`${key}\n${meta}`);
+export const bodySum = (body: Uint8Array): number => sumOf(body);
+
+type HeldRow = [metaBytes: number, bodyBytes: number, bodyId: number | null, inline: number | null];
+type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number | null];
+
+interface Statements {
+  readonly held: Statement<unknown, [string]>;
+  readonly put: Statement<unknown, [string, string, number]>;
+  readonly putBody: Statement<
+    unknown,
+    [string, string, number, Uint8Array | null, number, number | null, number]
+  >;
+  readonly remove: Statement<unknown, [string]>;
+  readonly load: Statement<unknown, []>;
+  readonly body: Statement<unknown, [string]>;
+  readonly copyAside: Statement<unknown, [string, string]>;
+}
+
+export class Rows {
+  readonly #db: Database;
+  readonly #prepared: Statement[] = [];
+  readonly #statements = new Map<Collection, Statements>();
+  readonly #begin: Statement;
+  readonly #commit: Statement;
+  readonly #setUsage: Statement<unknown, [number]>;
+  readonly #content: Statement<unknown, [number]>;
+  readonly #putContent: Statement<unknown, [Uint8Array]>;
+  readonly #removeContent: Statement<unknown, [number]>;
+  /** Found by reading, and for want of room perhaps still where they were: nobody is shown them. */
+  readonly #condemned = new Map<Collection, Set<string>>();
+  #found: Damage[] = [];
+  #moved: Damage[] = [];
+  /** Size of all metas and bodies. */
+  usageBytes: number;
+  #usageStored: number;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#begin = this.prepare("BEGIN");
+    this.#commit = this.prepare("COMMIT");
+    this.#content = this.prepare("SELECT content FROM body WHERE id = ?");
+    this.#putContent = this.prepare("INSERT INTO body (content) VALUES (?)");
+    this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
+    this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
+    this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
+    this.#usageStored = this.usageBytes;
+  }
+
+  /** Finalized by `close`. */
+  prepare(sql: string): Statement<unknown, never[]> {
+    const statement = this.#db.prepare<unknown, never[]>(sql);
+    this.#prepared.push(statement);
+    return statement;
+  }
+
+  /** An unfinished statement would keep the file open and locked until a garbage collection. */
+  close(): void {
+    for (const statement of this.#prepared) statement.finalize();
+  }
+
+  /** Runs `work` as one transaction. Throws what it throws, and then nothing of it was applied. */
+  transaction(work: () => void): void {
+    const usageBefore = this.usageBytes;
+    this.#begin.run();
+    try {
+      work();
+      if (this.usageBytes !== this.#usageStored) this.#setUsage.run(this.usageBytes);
+      this.#commit.run();
+      this.#usageStored = this.usageBytes;
+    } catch (error) {
+      // A full disk makes SQLite roll the whole transaction back by itself.
+      if (this.#db.inTransaction) this.#db.run("ROLLBACK");
+      this.usageBytes = usageBefore;
+      throw error;
+    }
+  }
+
+  apply(ops: readonly WireOp[], pack: Uint8Array): void {
+    for (const [collection, key, meta, offset, length] of ops) {
+      if (offset === SET_ASIDE) {
+        if (this.#moveAside(collection, key)) this.#moved.push({ in: collection, key });
+      } else if (meta === null) this.#remove(collection, key);
+      else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
+    }
+  }
+
+  #put(collection: Collection, key: string, meta: string, body: Uint8Array | undefined): void {
+    const { held, put } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(key)[0] as HeldRow | undefined;
+    this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
+    if (body !== undefined) this.#putBody(collection, key, meta, body, row);
+    else if (row?.[2] === null && (row[3] ?? 0) > INLINE_BYTES_MAX) {
+      // Of before bodies had a place of their own: once it is written anew.
+      this.#putBody(collection, key, meta, this.#bodyRow(collection, key)!.body, row);
+    } else put.run(key, meta, metaSum(key, meta));
+  }
+
+  #putBody(
+    collection: Collection,
+    key: string,
+    meta: string,
+    body: Uint8Array,
+    row: HeldRow | undefined,
+  ): void {
+    this.usageBytes += body.length - (row?.[1] ?? 0);
+    if (row !== undefined && row[2] !== null) this.#removeContent.run(row[2]);
+    const isInline = body.length <= INLINE_BYTES_MAX;
+    const id = isInline ? null : Number(this.#putContent.run(body).lastInsertRowid);
+    const { putBody } = this.#of(collection);
+    putBody.run(key, meta, metaSum(key, meta), isInline ? body : null, bodySum(body), id, body.length);
+  }
+
+  #remove(collection: Collection, key: string): void {
+    const { held, remove } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(key)[0] as HeldRow | undefined;
+    if (row === undefined) return;
+    this.usageBytes -= row[0] + row[1];
+    if (row[2] !== null) this.#removeContent.run(row[2]);
+    remove.run(key);
+  }
+
+  load(collection: Collection): LoadColumns {
+    const rows = this.#of(collection).load.values() as LoadRow[];
+    const keys: string[] = [];
+    const metas: string[] = [];
+    const bodyBytes: number[] = [];
+    for (const [key, meta, length, sum] of rows) {
+      if (this.#condemned.get(collection)?.has(key) === true) continue;
+      if (sum !== null && sum !== metaSum(key, meta)) {
+        this.#condemn(collection, key);
+        continue;
+      }
+      keys.push(key);
+      metas.push(meta);
+      bodyBytes.push(length ?? 0);
+    }
+    return { keys, metas, bodyBytes: Float64Array.from(bodyBytes) };
+  }
+
+  body(collection: Collection, key: string): Uint8Array | undefined {
+    if (this.#condemned.get(collection)?.has(key) === true) return undefined;
+    const row = this.#bodyRow(collection, key);
+    if (row === undefined || row.isSound) return row?.body;
+    this.#condemn(collection, key);
+    return undefined;
+  }
+
+  #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {
+    const [inline, id, bytes, sum] = (this.#of(collection).body.values(key)[0] ?? []) as [
+      (Uint8Array | null)?,
+      (number | null)?,
+      (number | null)?,
+      (number | null)?,
+    ];
+    const content = id === null ? inline : (this.#content.values(id!)[0]?.[0] as Uint8Array | undefined);
+    // A body whose place is empty was lost; a row without any never had one.
+    const body = content ?? (id === null ? undefined : new Uint8Array(0));
+    if (body === undefined) return undefined;
+    const isSound = (sum === null || sum === bodySum(body)) && (bytes === null || bytes === body.length);
+    return { body, isSound };
+  }
+
+  /** What reading found since the last call, to be told and moved by `moveFound`; and what owners found, to be told. */
+  takeFound(): { found: readonly Damage[]; moved: readonly Damage[] } {
+    const [found, moved] = [this.#found, this.#moved];
+    this.#found = [];
+    this.#moved = [];
+    return { found, moved };
+  }
+
+  moveFound(found: readonly Damage[]): void {
+    for (const { in: collection, key } of found) this.#moveAside(collection, key);
+  }
+
+  #condemn(collection: Collection, key: string): void {
+    const keys = this.#condemned.get(collection) ?? new Set();
+    if (keys.has(key)) return;
+    this.#condemned.set(collection, keys.add(key));
+    this.#found.push({ in: collection, key });
+  }
+
+  /** False when there is no such row. */
+  #moveAside(collection: Collection, key: string): boolean {
+    const { held, copyAside, remove } = this.#of(collection);
+    if (collection === "damaged" || held.values(key).length === 0) return false;
+    copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
+    remove.run(key);
+    this.#boundAside();
+    return true;
+  }
+
+  #boundAside(): void {
+    const rows = this.#db
+      .query(
+        `SELECT key, octet_length(meta) + coalesce(body_bytes, length(body), 0) FROM damaged ORDER BY key DESC`,
+      )
+      .values() as [string, number][];
+    let bytes = 0;
+    for (const [index, [key, size]] of rows.entries()) {
+      bytes += size;
+      // The newest stays whatever its size.
+      if (index === 0 || (index < DAMAGED_ROWS_MAX && bytes <= DAMAGED_BYTES_MAX)) continue;
+      this.#remove("damaged", key);
+    }
+  }
+
+  #of(collection: Collection): Statements {
+    let statements = this.#statements.get(collection);
+    if (statements === undefined) {
+      const upsert = (columns: string[]): string =>
+        `INSERT INTO "${collection}" (key, ${columns.join(", ")}) VALUES (?${", ?".repeat(columns.length)})
+         ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
+      statements = {
+        held: this.prepare(
+          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body)
+           FROM "${collection}" WHERE key = ?`,
+        ),
+        put: this.prepare(upsert(["meta", "meta_sum"])),
+        putBody: this.prepare(upsert(["meta", "meta_sum", "body", "body_sum", "body_id", "body_bytes"])),
+        remove: this.prepare(`DELETE FROM "${collection}" WHERE key = ?`),
+        // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
+        load: this.prepare(
+          `SELECT key, meta, coalesce(body_bytes, length(body)), meta_sum FROM "${collection}" ORDER BY +key`,
+        ),
+        body: this.prepare(`SELECT body, body_id, body_bytes, body_sum FROM "${collection}" WHERE key = ?`),
+        // The body stays where it is, so that this needs little room.
+        copyAside: this.prepare(
+          `INSERT OR REPLACE INTO damaged (key, meta, body, body_sum, body_id, body_bytes)
+           SELECT ?, meta, body, body_sum, body_id, body_bytes FROM "${collection}" WHERE key = ?`,
+        ),
+      };
+      this.#statements.set(collection, statements);
+    }
+    return statements;
+  }
+}

@@ -1,0 +1,397 @@
+/**
+ * What can still be read of a damaged database, row by row, into a new one; the damaged file is kept aside under a name with the date.
+ * Damage costs the rows it touches, never the node: nobody may be on site. Owns the files beside the database whose names begin with
+ * its own and `.damaged-`, and the new file until it takes the old one's place. Runs in the store's worker, on a database that nobody
+ * has open. Loses nothing that is readable, but for the room it needs: the file aside goes first then.
+ */
+import { Database, type Statement } from "bun:sqlite";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { isoTime, systemClock } from "../kernel/clock.ts";
+import { syncFolder } from "../kernel/whole-file.ts";
+import { mediumOf, startBytes } from "./sqlite-room.ts";
+import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { leafRows } from "./sqlite-pages.ts";
+import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
+import { createSchema, textOf } from "./sqlite-schema.ts";
+import { collections, type Collection, type Damage } from "./types.ts";
+
+const PAGE_BYTES = 4_096;
+/** Damaged files that are kept, the newest. */
+const ASIDE_MAX = 2;
+/** A new database that the medium has no room for beside the old one is made in memory, up to this size of the old one. */
+const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
+/** Rows that are lost and named; more are counted. */
+const NAMED_MAX = 4_096;
+
+export interface Salvage {
+  /** Rows that could not be read, or do not fit their sums. Of a lost page only the keys that an index still names. */
+  readonly lost: readonly Damage[];
+  readonly lostCount: number;
+  /** Where the damaged file is; null: there was no room to keep it. */
+  readonly asideFile: string | null;
+}
+
+interface Row {
+  readonly collection: Collection;
+  readonly key: string;
+  readonly meta: string;
+  readonly isMetaSound: boolean;
+  /** Null: it has none, or it lies elsewhere. */
+  readonly inline: Uint8Array | null;
+  readonly bodyId: number | null;
+  readonly bodySum: number | null;
+}
+
+/**
+ * Replaces the database at `path`, which could not be used because of `cause`. Throws what the operating system says when not even that
+ * can be written, and `cause` when the medium gives back nothing at all: then it may be a cable, and no file is to be replaced.
+ */
+export function salvageDatabase(path: string, cause: unknown): Salvage {
+  const oldBytes = sizeOf(path) + sizeOf(`${path}-wal`);
+  const part = `${path}.part`;
+  rmSync(part, { force: true });
+  boundAside(path, ASIDE_MAX - 1);
+  if (!hasRoomFor(path, oldBytes)) boundAside(path, 0);
+  const isRoomy = hasRoomFor(path, oldBytes) || oldBytes > MEMORY_BYTES_MAX;
+  const into = new Database(isRoomy ? part : ":memory:", { create: true, readwrite: true, strict: true });
+  const report = new Report();
+  try {
+    for (const pragma of [
+      "page_size = 4096",
+      "auto_vacuum = INCREMENTAL",
+      "journal_mode = OFF",
+      "synchronous = OFF",
+    ])
+      into.run(`PRAGMA ${pragma}`);
+    createSchema(into);
+    copyReadable(path, into, report, cause);
+    if (isRoomy) {
+      into.close(true);
+      complete(path);
+      return { ...report.told, asideFile: swap(path) };
+    }
+    // No room for both. Should the power go between these lines, all is lost: the disk was full and damaged.
+    const image = into.serialize();
+    for (const file of [path, `${path}-wal`]) rmSync(file, { force: true });
+    writeFileSync(part, image, { mode: 0o600 });
+    complete(path);
+    swap(path);
+    return { ...report.told, asideFile: null };
+  } finally {
+    into.close(true);
+  }
+}
+
+/** What a salvage that was cut off has still to do. Before the database is opened. */
+export function finishSalvage(path: string): void {
+  if (existsSync(`${path}.new`)) swap(path);
+}
+
+class Report {
+  readonly #lost: Damage[] = [];
+  #count = 0;
+
+  get told(): { lost: readonly Damage[]; lostCount: number } {
+    return { lost: this.#lost, lostCount: this.#count };
+  }
+
+  note(collection: Collection, key: string): void {
+    this.#count++;
+    if (this.#lost.length < NAMED_MAX) this.#lost.push({ in: collection, key });
+  }
+}
+
+function copyReadable(path: string, into: Database, report: Report, cause: unknown): void {
+  let from = openDamaged(path);
+  const firstPage = from === undefined ? rebuildFirstPage(path) : undefined;
+  if (firstPage !== undefined) from = openDamaged(path);
+  try {
+    if (from === undefined && isReadError(cause)) throw cause;
+    // Not even that: its size says that something was there.
+    if (from === undefined) return report.note("setting", "");
+    const rows = new Rows(into);
+    const salvager = new Salvager(from, rows, report);
+    for (const collection of collections) rows.transaction(() => salvager.copy(collection));
+    rows.transaction(() => salvager.searchPages(path));
+    salvager.close();
+    rows.close();
+  } finally {
+    from?.close();
+    // As it was found, for whoever looks at it.
+    if (firstPage !== undefined) writePage(path, firstPage);
+  }
+}
+
+/** Undefined when its tables cannot be found. */
+function openDamaged(path: string): Database | undefined {
+  let db: Database | undefined;
+  try {
+    db = new Database(path, { readwrite: true, create: false, strict: true });
+    db.run("PRAGMA locking_mode = EXCLUSIVE");
+    db.run("PRAGMA trusted_schema = OFF");
+    db.run("PRAGMA cell_size_check = ON");
+    // Nothing of it is changed by looking.
+    db.run("PRAGMA wal_autocheckpoint = 0");
+    const tables = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values().flat();
+    if (collections.some((name) => tables.includes(name))) return db;
+  } catch {
+    // Told by the caller.
+  }
+  db?.close();
+  return undefined;
+}
+
+/** Copies what is sound, and notes and keeps aside what is not. */
+class Salvager {
+  readonly #from: Database;
+  readonly #into: Rows;
+  readonly #report: Report;
+  readonly #prepared: Statement[] = [];
+  readonly #content: Statement | undefined;
+  /** Named by an index, by key, number and collection: their pages could not be reached. */
+  readonly #unreached = new Map<string, { readonly rowid: number; readonly collection: Collection }[]>();
+  /** Rows whose bodies could not be reached, by the number of the body. */
+  readonly #bodiless = new Map<number, Row>();
+
+  constructor(from: Database, into: Rows, report: Report) {
+    this.#from = from;
+    this.#into = into;
+    this.#report = report;
+    this.#content = this.#prepare("SELECT content FROM body WHERE id = ?");
+  }
+
+  close(): void {
+    for (const statement of this.#prepared) statement.finalize();
+  }
+
+  copy(collection: Collection): void {
+    const columns = this.#columnsOf(collection);
+    const read =
+      columns === undefined
+        ? undefined
+        : this.#prepare(`SELECT key, meta, body, ${columns} FROM "${collection}" WHERE rowid = ?`);
+    if (read === undefined) return;
+    for (const [rowid, indexed] of rowidsOf(this.#from, collection)) {
+      const row = tryTo(() => rowOf(collection, read.values(rowid)[0]));
+      if (row !== undefined) this.#take(row);
+      else if (indexed === undefined) this.#report.note(collection, "");
+      else this.#unreached.set(indexed, [...(this.#unreached.get(indexed) ?? []), { rowid, collection }]);
+    }
+  }
+
+  /** What the trees do not lead to may still lie in its page. */
+  searchPages(path: string): void {
+    if (this.#unreached.size > 0)
+      for (const { rowid, values } of leafRows(path)) {
+        const wanted = this.#unreached.get(String(values[0]));
+        const found = wanted?.find((one) => one.rowid === rowid);
+        const row = found === undefined ? undefined : rowOf(found.collection, values);
+        if (row?.isMetaSound !== true) continue;
+        this.#unreached.set(
+          row.key,
+          wanted!.filter((one) => one !== found),
+        );
+        this.#take(row);
+      }
+    if (this.#bodiless.size > 0)
+      for (const { rowid, values } of leafRows(path)) {
+        const row = this.#bodiless.get(rowid);
+        const [none, content] = values;
+        if (row === undefined || values.length !== 2 || none !== null) continue;
+        if (!(content instanceof Uint8Array) || bodySum(content) !== row.bodySum) continue;
+        this.#bodiless.delete(rowid);
+        this.#put(row, content, true);
+      }
+    for (const row of this.#bodiless.values()) this.#put(row, null, false);
+    for (const [key, lost] of this.#unreached)
+      for (const { collection } of lost) this.#report.note(collection, key);
+  }
+
+  #take(row: Row): void {
+    const { inline, bodyId, bodySum: sum } = row;
+    if (bodyId === null)
+      return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
+    const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
+    if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
+    else this.#bodiless.set(bodyId, row);
+  }
+
+  #put({ collection, key, meta, isMetaSound }: Row, body: Uint8Array | null, isBodySound: boolean): void {
+    const isSound = isMetaSound && isBodySound;
+    if (!isSound) this.#report.note(collection, key);
+    if (!isSound && collection === "damaged") return;
+    const put: WireOp = [collection, key, meta, body === null ? -1 : 0, body?.length ?? 0];
+    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
+    this.#into.apply(isSound ? [put] : [put, aside], body ?? new Uint8Array(0));
+  }
+
+  /** Sums and places, where the file has them; undefined when it has no such table. */
+  #columnsOf(collection: Collection): string | undefined {
+    const names = tryTo(() =>
+      this.#from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat(),
+    );
+    if (names === undefined || names.length === 0) return undefined;
+    return names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
+  }
+
+  /** Undefined when there is no such table. */
+  #prepare(sql: string): Statement | undefined {
+    const statement = tryTo(() => this.#from.prepare(sql));
+    if (statement !== undefined) this.#prepared.push(statement);
+    return statement;
+  }
+}
+
+const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");
+
+/** Undefined for what cannot be read. */
+function tryTo<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+function rowOf(collection: Collection, values: readonly unknown[] | undefined): Row | undefined {
+  const [key, meta, inline, sumOfMeta, sumOfBody, id] = values ?? [];
+  if (typeof key !== "string" || typeof meta !== "string") return undefined;
+  if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
+  const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
+  const sum = number(sumOfMeta);
+  return {
+    collection,
+    key,
+    meta,
+    isMetaSound: sum === null || sum === metaSum(key, meta),
+    inline: inline instanceof Uint8Array ? inline : null,
+    bodyId: number(id),
+    bodySum: number(sumOfBody),
+  };
+}
+
+/** Every row that the table or its index still names, from both ends; with the key where the index has it. */
+function rowidsOf(from: Database, collection: Collection): Map<number, string | undefined> {
+  const found = new Map<number, string | undefined>();
+  const walk = (sql: string): void => {
+    const statement = from.prepare(sql);
+    try {
+      for (const row of statement.iterate() as Iterable<{ rowid: number; key?: unknown }>) {
+        const key = typeof row.key === "string" ? row.key : found.get(row.rowid);
+        found.set(row.rowid, key);
+      }
+    } catch {
+      // As far as it goes.
+    } finally {
+      statement.finalize();
+    }
+  };
+  for (const order of ["", " DESC"]) {
+    // Only the index is read for these two, only the table for the others.
+    walk(`SELECT rowid, key FROM "${collection}" ORDER BY key${order}`);
+    walk(`SELECT rowid FROM "${collection}" NOT INDEXED ORDER BY rowid${order}`);
+  }
+  return found;
+}
+
+/**
+ * The first page says where the tables are. Every database of ours is made by the same statements, so a new one says it as well.
+ * Answers the page that was there; undefined when the file is too short to be mended.
+ */
+function rebuildFirstPage(path: string): Uint8Array | undefined {
+  const pages = Math.floor(sizeOf(path) / PAGE_BYTES);
+  const template = new Database(":memory:", { strict: true });
+  let first: Uint8Array;
+  try {
+    for (const pragma of [`page_size = ${PAGE_BYTES}`, "auto_vacuum = INCREMENTAL"])
+      template.run(`PRAGMA ${pragma}`);
+    createSchema(template);
+    const image = template.serialize();
+    if (pages * PAGE_BYTES < image.length) return undefined;
+    first = Uint8Array.from(image.subarray(0, PAGE_BYTES));
+  } finally {
+    template.close();
+  }
+  const view = new DataView(first.buffer);
+  view.setUint32(28, pages);
+  // Free pages that nobody knows of any more.
+  view.setUint32(32, 0);
+  view.setUint32(36, 0);
+  // Its log is a WAL.
+  first.set([2, 2], 18);
+  const handle = openSync(path, "r");
+  const before = new Uint8Array(PAGE_BYTES);
+  try {
+    readSync(handle, before, 0, PAGE_BYTES, 0);
+  } finally {
+    closeSync(handle);
+  }
+  writePage(path, first);
+  return before;
+}
+
+function writePage(path: string, page: Uint8Array): void {
+  const handle = openSync(path, "r+");
+  try {
+    writeSync(handle, page, 0, page.length, 0);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/** The new database is whole from here on. */
+function complete(path: string): void {
+  const handle = openSync(`${path}.part`, "r+");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+  renameSync(`${path}.part`, `${path}.new`);
+  syncFolder(dirname(path));
+}
+
+/** The new file under the old name, whenever the power goes: see `finishSalvage`. */
+function swap(path: string): string {
+  const aside = `${path}.damaged-${isoTime(systemClock.wallMs()).replaceAll(/[-:]|\.\d+/g, "")}`;
+  if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${aside}-wal`);
+  if (existsSync(path)) renameSync(path, aside);
+  renameSync(`${path}.new`, path);
+  syncFolder(dirname(path));
+  return aside;
+}
+
+/** Newest first. */
+function asideFiles(path: string): string[] {
+  const prefix = `${basename(path)}.damaged-`;
+  return readdirSync(dirname(path))
+    .filter((name) => name.startsWith(prefix) && !name.endsWith("-wal"))
+    .toSorted()
+    .toReversed()
+    .map((name) => join(dirname(path), name));
+}
+
+function boundAside(path: string, max: number): void {
+  for (const file of asideFiles(path).slice(max))
+    for (const name of [file, `${file}-wal`]) rmSync(name, { force: true });
+}
+
+function hasRoomFor(path: string, bytes: number): boolean {
+  const medium = mediumOf(path);
+  return medium === undefined || medium.freeBytes >= bytes + startBytes(medium.totalBytes);
+}
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
