@@ -197,20 +197,31 @@ export class Peers {
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
     const say = () => {
-      session.send(
-        encodeHello({
-          versionMin: PROTOCOL_VERSION_MIN,
-          versionMax: PROTOCOL_VERSION_MAX,
-          bootId,
-          storeEpoch,
-          record: this.#deps.ownRecord(),
-        }),
-      );
+      const hello = encodeHello({
+        versionMin: PROTOCOL_VERSION_MIN,
+        versionMax: PROTOCOL_VERSION_MAX,
+        bootId,
+        storeEpoch,
+        record: this.#deps.ownRecord(),
+      });
+      // What a path over datagrams carries may turn out to be less while the far end has not heard it.
+      if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
+      session.send(hello);
       session.flush();
       if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
     };
     say();
     return () => timer?.cancel();
+  }
+
+  #tooNarrow(session: Session, helloBytes: number): void {
+    this.#deps.log.warn("link refused: its path carries less than a hello", {
+      peer: shortId(session.remote),
+      remote: session.remoteEndpoint,
+      mtu: session.frameBytesMax,
+      bytes: helloBytes,
+    });
+    session.close();
   }
 
   /** Ends all links to a node, politely. */
