@@ -11,6 +11,7 @@ import {
   receiptSigningBytes,
   ReceiptStatus,
 } from "../../runtime/wire/message.ts";
+import type { Mark } from "./lineage.ts";
 import { NETWORK, type Life, type SimNode } from "./node.ts";
 
 /** A nonce, then filler that follows from it. */
@@ -36,7 +37,7 @@ export function nonceOf(body: Uint8Array): number | undefined {
 
 export interface Delivery {
   readonly node: SimNode;
-  readonly diskEpoch: number;
+  readonly mark: Mark;
   readonly id: MessageId;
   readonly isUnconfirmed: boolean;
 }
@@ -44,7 +45,6 @@ export interface Delivery {
 export interface SentMessage {
   readonly nonce: number;
   readonly source: SimNode;
-  readonly sourceDiskEpoch: number;
   readonly to: string;
   /** Nodes that may have it. */
   readonly targets: readonly SimNode[];
@@ -53,6 +53,8 @@ export interface SentMessage {
   readonly sentAtMs: number;
   id: MessageId | undefined;
   acceptedAtMs: number | undefined;
+  /** Of the acceptance, on the disk of the source. */
+  mark: Mark | undefined;
   isWithdrawn: boolean;
   /** State told last, and the life that told it: a crash may lose an end that was not durable yet. */
   lastState: string | undefined;
@@ -60,15 +62,22 @@ export interface SentMessage {
   readonly deliveries: Delivery[];
 }
 
+/** No message that lives so long ends within a run. */
+const HANDED_ON_LIFETIME_MS = 24 * 3_600_000;
+/** A disk still knows of it. */
+const isHeld = ({ node, mark, id }: Delivery): boolean => node.lineage.holds(mark, `inbox/${id}`);
+
 const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
 
 export class Ledger {
   readonly messages = new Map<number, SentMessage>();
   readonly #byId = new Map<MessageId, SentMessage>();
-  /** By node and message id: what an inbox must hold. */
-  readonly #inboxes = new Map<number, Map<MessageId, Delivery>>();
+  /** By identity and message id: what came, at whichever of its disks. */
+  readonly #inboxes = new Map<NodeId, Map<MessageId, Delivery[]>>();
   readonly #nowMs: () => number;
   readonly #fault: (text: string) => void;
+  /** A wall clock that jumps excuses no early end. */
+  isStrictOnClocks = false;
   delivered = 0;
   duplicatesExcused = 0;
 
@@ -82,8 +91,12 @@ export class Ledger {
   }
 
   accepted(message: SentMessage, id: MessageId): void {
+    const other = this.#byId.get(id);
+    if (other !== undefined)
+      this.#fault(`messages ${other.nonce} and ${message.nonce} of n${message.source.index} have one id`);
     message.id = id;
     message.acceptedAtMs = this.#nowMs();
+    message.mark = message.source.lineage.mark();
     this.#byId.set(id, message);
   }
 
@@ -92,21 +105,21 @@ export class Ledger {
     const message = nonce === undefined ? undefined : this.messages.get(nonce);
     if (message === undefined || nonce === undefined)
       return this.#fault(`n${node.index} delivered a body that nobody sent`);
-    if (entry.from !== message.source.id || !message.targets.includes(node))
+    if (entry.from !== message.source.id || !message.targets.some((target) => target.id === node.id))
       return this.#fault(`message ${nonce} from n${message.source.index} reached n${node.index} by mistake`);
     const { id, isUnconfirmed } = entry;
-    const fresh: Delivery = { node, diskEpoch: node.diskEpoch, id, isUnconfirmed };
+    const fresh: Delivery = { node, mark: node.lineage.mark(), id, isUnconfirmed };
     for (const earlier of message.deliveries) this.#compare(message, earlier, fresh);
     message.deliveries.push(fresh);
-    const inbox = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
-    inbox.set(id, fresh);
-    this.#inboxes.set(node.index, inbox);
+    const inbox = this.#inboxes.get(node.id) ?? new Map<MessageId, Delivery[]>();
+    inbox.set(id, [...(inbox.get(id) ?? []), fresh]);
+    this.#inboxes.set(node.id, inbox);
     this.delivered++;
   }
 
-  /** A second delivery is excused where the design says so: the first was lost with its disk, or not confirmed. */
+  /** A second delivery is excused where the design says so: no disk knows of the first, or it was not confirmed. */
   #compare(message: SentMessage, earlier: Delivery, fresh: Delivery): void {
-    const isFirstGone = earlier.node.diskEpoch !== earlier.diskEpoch;
+    const isFirstGone = !isHeld(earlier);
     // A source that lost its disk may have told the other machines of the location nothing.
     const isUnsure = earlier.node !== fresh.node && (earlier.isUnconfirmed || fresh.isUnconfirmed);
     if (isFirstGone || isUnsure) {
@@ -122,18 +135,20 @@ export class Ledger {
   async onOpened(node: SimNode): Promise<void> {
     const { mesh } = node;
     if (mesh === undefined) return;
-    const known = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
-    for (const [id, { diskEpoch }] of known) {
-      if (diskEpoch === node.diskEpoch && mesh.custody.inbox.get(id) === undefined)
+    const known = this.#inboxes.get(node.id) ?? new Map<MessageId, Delivery[]>();
+    const isKnown = (id: MessageId) =>
+      this.#inboxes
+        .get(node.id)
+        ?.get(id)
+        ?.some(({ mark }) => node.lineage.holds(mark, `inbox/${id}`)) === true;
+    for (const id of known.keys())
+      if (isKnown(id) && mesh.custody.inbox.get(id) === undefined)
         this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
-    }
     const everything = { order: "newest-first", limit: mesh.custody.inbox.count } as const;
     for (const entry of mesh.custody.inbox.page(everything)) {
-      const seen = known.get(entry.id);
-      if (seen !== undefined && seen.diskEpoch === node.diskEpoch) continue;
+      if (isKnown(entry.id)) continue;
       const body = await mesh.custody.inbox.body(entry.id);
-      const again = this.#inboxes.get(node.index)?.get(entry.id);
-      if (again?.diskEpoch !== node.diskEpoch) this.onDelivered(node, entry, body);
+      if (!isKnown(entry.id)) this.onDelivered(node, entry, body);
     }
     for (const message of this.messages.values()) if (message.source === node) this.#checkSource(message);
   }
@@ -185,39 +200,59 @@ export class Ledger {
   }
 
   #checkExpiry(message: SentMessage): void {
-    if (message.acceptedAtMs === undefined || message.source.hasJumped) return;
+    if (message.acceptedAtMs === undefined || (message.source.hasJumped && !this.isStrictOnClocks)) return;
     const ageMs = this.#nowMs() - message.sentAtMs;
     if (ageMs < message.lifetimeMs - 1)
       this.#fault(`message ${message.nonce} expired after ${ageMs} of ${message.lifetimeMs} ms`);
   }
 
-  /** What a source accepted is in its outbox, whatever happened, as long as its disk is. */
+  /** What a source accepted is in its outbox, whatever happened, as long as its disk can know of it. */
   #checkSource(message: SentMessage): void {
     const { source, id } = message;
-    if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) return;
+    if (id === undefined || !this.#isBound(message)) return;
     const entry = source.mesh?.custody.outbox.get(id);
     if (entry === undefined)
       this.#fault(`message ${message.nonce} is gone from the outbox of n${source.index}`);
     else if (entry.state === "delivered") this.#checkReceipt(source, message, entry);
   }
 
-  /** Accepted, on a disk that is still there, and not ended yet. */
+  /** Accepted, on a disk that still knows of it. */
+  #isBound({ source, id, mark, isTransient }: SentMessage): boolean {
+    return mark !== undefined && !isTransient && source.lineage.holds(mark, `outbox/${id ?? ""}`);
+  }
+
+  /**
+   * Its source forgot it with a copy that was put back, but others had taken it over, and none of them has lost anything
+   * since: it must have arrived.
+   */
+  #isHandedOn(message: SentMessage, nodes: readonly SimNode[]): boolean {
+    const { source, sentAtMs, lastState, lifetimeMs, isTransient, isWithdrawn } = message;
+    if (lastState !== "relayed" || isTransient || isWithdrawn || lifetimeMs < HANDED_ON_LIFETIME_MS)
+      return false;
+    return nodes.every((node) => node === source || node.lostAtMs < sentAtMs);
+  }
+
+  /** Accepted, on a disk that still knows of it, and not ended yet. */
   get open(): SentMessage[] {
     return [...this.messages.values()].filter((message) => {
       const { source, id } = message;
-      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch)
-        return false;
+      if (id === undefined || !this.#isBound(message)) return false;
       const state = source.mesh?.custody.outbox.get(id)?.state;
       return state === undefined || !finalStates.includes(state);
     });
   }
 
   /** After everything has come to rest. */
-  checkEnd(): void {
+  checkEnd(nodes: readonly SimNode[]): void {
     for (const message of this.messages.values()) {
       this.#checkSource(message);
       const { source, id } = message;
-      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) continue;
+      if (id === undefined) continue;
+      if (!this.#isBound(message)) {
+        if (message.deliveries.length === 0 && this.#isHandedOn(message, nodes))
+          this.#fault(`message ${message.nonce} n${source.index}>${message.to} was handed on and is lost`);
+        continue;
+      }
       const entry = source.mesh?.custody.outbox.get(id);
       if (entry === undefined || !finalStates.includes(entry.state)) {
         const why = entry === undefined ? "unknown" : source.mesh!.custody.outbox.waitReason(entry);
@@ -239,7 +274,7 @@ export class Ledger {
           : "transient_lost"
         : message.id === undefined
           ? "not_accepted"
-          : message.source.diskEpoch !== message.sourceDiskEpoch
+          : !this.#isBound(message)
             ? "source_destroyed"
             : (message.source.mesh?.custody.outbox.get(message.id)?.state ?? "unknown");
       counts[state] = (counts[state] ?? 0) + 1;

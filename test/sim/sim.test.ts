@@ -6,8 +6,18 @@ import { describe, expect, test } from "bun:test";
 import type { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
+import type { MessageId } from "../../runtime/kernel/ids.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
 import { PacketKind } from "../../runtime/wire/packet.ts";
-import { ciCases, commandOf, optionsOf, regressionCases, slowCases } from "./tiers.ts";
+import {
+  ciCases,
+  commandOf,
+  oldDiskKindsOf,
+  oldDiskOptions,
+  optionsOf,
+  regressionCases,
+  slowCases,
+} from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -30,6 +40,21 @@ describe("seeds", () => {
       TIMEOUT_MS,
     );
   }
+});
+
+describe("old disks", () => {
+  for (const seed of [1, 2, 3])
+    test(
+      `seed ${seed}`,
+      () => {
+        const { faults, restarts } = run(
+          oldDiskOptions(seed, oldDiskKindsOf(process.env["OLD_DISKS_KINDS"])),
+        );
+        expect(faults).toEqual([]);
+        expect(restarts).toBeGreaterThan(20);
+      },
+      TIMEOUT_MS,
+    );
 });
 
 describe("determinism", () => {
@@ -81,6 +106,38 @@ describe("planted bugs", () => {
       mesh.router.nextHops = (destination, plane) => (calls++ % 2 === 0 ? honest(destination, plane) : []);
     };
     expect(foundBy({ ...calm, minutes: 0.1, mutate })).toContain("in silence");
+  });
+
+  test("an older copy that lacks mail which was accepted before it was made", () => {
+    const world = new World({ ...oldDiskOptions(1, ["old"]), faultsMax: 3 });
+    for (const node of world.nodes) {
+      const honest = node.restoreBackup.bind(node);
+      node.restoreBackup = (number) =>
+        honest(number) && node.disk.lose(["outbox"], 5, seededRandom(1)).length >= 0;
+    }
+    expect(world.run().faults.join("\n")).toContain("gone from the outbox");
+  });
+
+  test("a restored node that gives old names to new mail", () => {
+    const world = new World({ ...oldDiskOptions(1, ["old"]), faultsMax: 3 });
+    const honest = world.ledger.accepted.bind(world.ledger);
+    const first = new Map<SimNode, MessageId>();
+    world.ledger.accepted = (message, id) => {
+      const { source } = message;
+      if (!first.has(source)) first.set(source, id);
+      honest(message, source.diskEpoch === 0 ? id : first.get(source)!);
+    };
+    expect(world.run().faults.join("\n")).toContain("have one id");
+  });
+
+  test("older copies that forget what they delivered before they were made", () => {
+    const has = Seen.prototype.has;
+    Seen.prototype.has = () => false;
+    try {
+      expect(foundBy(oldDiskOptions(2, ["old"]))).toContain("delivered twice");
+    } finally {
+      Seen.prototype.has = has;
+    }
   });
 
   test(

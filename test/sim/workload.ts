@@ -82,7 +82,6 @@ export class Workload {
     const message: SentMessage = {
       nonce: this.#nonce++,
       source,
-      sourceDiskEpoch: source.diskEpoch,
       to,
       targets,
       lifetimeMs,
@@ -90,6 +89,7 @@ export class Workload {
       sentAtMs: this.#options.time.nowMs,
       id: undefined,
       acceptedAtMs: undefined,
+      mark: undefined,
       isWithdrawn: false,
       lastState: undefined,
       lastLife: undefined,
