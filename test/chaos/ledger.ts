@@ -68,6 +68,7 @@ export class Ledger {
   /** Disks destroyed, replaced by a copy or damaged so far, by callsign. */
   readonly #epochs = new Map<string, number>();
   readonly #disks = new Map<string, Lineage>();
+  readonly #damaged = new Set<string>();
   /** By nonce: what was read and removed, and in the end what is there. */
   readonly #found = new Map<string, Copy[]>();
   /** By message id: read, and its removal was not answered. */
@@ -94,6 +95,12 @@ export class Ledger {
     return disk;
   }
 
+  /** Something of its disk was overwritten, and nobody can say what. */
+  noteTorn(callsign: string): void {
+    this.#damaged.add(callsign);
+    this.noteRestored(callsign, undefined);
+  }
+
   noteDestroyed(callsign: string): void {
     this.noteRestored(callsign, undefined);
   }
@@ -106,6 +113,7 @@ export class Ledger {
 
   /** Rows that cannot be read any more, as `<collection>/<message id>`. */
   noteDamaged(callsign: string, rows: readonly string[]): void {
+    this.#damaged.add(callsign);
     this.diskOf(callsign).lose(rows);
   }
 
@@ -214,7 +222,11 @@ export class Ledger {
       const db = new Database(join(node.stateDir, "godwit.db"), { readonly: true });
       try {
         for (const { meta } of db.query("SELECT meta FROM outbox").all() as { meta: string }[]) {
-          const { id, receipt } = JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
+          const row = parseRow(meta);
+          // What damage touched is told by the node, and proves nothing.
+          if (row === undefined && this.#damaged.has(node.callsign)) continue;
+          const { id, receipt } = row ?? { id: "", receipt: null };
+          if (row === undefined) this.#fault(`${node.callsign} holds a row that nobody can read`);
           const sent = this.#byId.get(id);
           if (receipt === null || sent === undefined) continue;
           const encoded = parseHex(receipt.receiptHex, receipt.receiptHex.length / 2)!;
@@ -290,6 +302,14 @@ export class Ledger {
 
   #fault(text: string): void {
     if (this.faults.length < FAULTS_SHOWN_MAX) this.faults.push(text);
+  }
+}
+
+function parseRow(meta: string): { id: string; receipt: StoredReceipt | null } | undefined {
+  try {
+    return JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
+  } catch {
+    return undefined;
   }
 }
 

@@ -114,15 +114,15 @@ class OldDisksRun {
     }
     this.#isOver = true;
     await Promise.all(senders);
-    const settledByMs = performance.now() + this.#plan.settleMs;
-    while (performance.now() < settledByMs) {
-      await this.#readOutboxes();
-      if (this.#ledger.open.length === 0) break;
-      await Bun.sleep(500);
+    let receipts = 0;
+    try {
+      await this.#settle();
+      await this.#ledger.judge();
+      for (const node of this.#cluster.nodes) await node.kill("SIGTERM");
+      receipts = this.#ledger.verifyReceipts();
+    } catch (error) {
+      this.#problem(error);
     }
-    await this.#ledger.judge();
-    for (const node of this.#cluster.nodes) await node.kill("SIGTERM");
-    const receipts = this.#ledger.verifyReceipts();
     const faults = [...this.#problems, ...this.#ledger.faults];
     if (faults.length > 0)
       for (const node of this.#cluster.nodes) console.log(`--- ${node.callsign}\n${node.logTail}`);
@@ -134,6 +134,15 @@ class OldDisksRun {
       receipts,
       seconds: Math.round((performance.now() - startedMs) / 1000),
     };
+  }
+
+  async #settle(): Promise<void> {
+    const untilMs = performance.now() + this.#plan.settleMs;
+    while (performance.now() < untilMs) {
+      await this.#readOutboxes();
+      if (this.#ledger.open.length === 0) return;
+      await Bun.sleep(500);
+    }
   }
 
   /** Until the faults are over; what was not answered by then is offered to its end. */
@@ -306,7 +315,7 @@ class OldDisksRun {
     const at = this.#random.below(Math.ceil(file.length / SECTOR_BYTES)) * SECTOR_BYTES;
     file.set(this.#random.bytes(Math.min(SECTOR_BYTES, file.length - at)), at);
     await writeFile(path, file);
-    this.#ledger.noteRestored(node.callsign, undefined);
+    this.#ledger.noteTorn(node.callsign);
     await node.start();
   }
 

@@ -38,6 +38,14 @@ test("a row that damage took is gone, until a copy from before is put back", () 
   const copy = disk.mark();
   disk.lose(["outbox/a"]);
   expect([disk.holds(mark, "outbox/a"), disk.holds(mark, "outbox/b")]).toEqual([false, true]);
+  const damaged = disk.mark();
   disk.restore(copy);
   expect(disk.holds(mark, "outbox/a")).toBe(true);
+  disk.lose(["outbox/a"]);
+  // The copy lacks it by the first loss; and so does one that runs beside.
+  const clone = new Lineage();
+  for (const at of [disk, clone]) {
+    at.restore(damaged);
+    expect([at.holds(mark, "outbox/a"), at.holds(mark, "outbox/b")]).toEqual([false, true]);
+  }
 });

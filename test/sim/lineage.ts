@@ -7,6 +7,8 @@
 /** One history of a disk, from a copy (or from nothing) on. */
 interface Branch {
   readonly from: Mark | undefined;
+  /** Rows that damage took, as `<collection>/<key>`, and when. */
+  readonly lost: { readonly row: string; readonly tick: number }[];
 }
 
 /** A moment in one history. */
@@ -18,9 +20,7 @@ export interface Mark {
 let ticks = 0;
 
 export class Lineage {
-  #branch: Branch = { from: undefined };
-  /** Rows that damage took, by `<collection>/<key>`. */
-  readonly #lost = new Map<string, Mark>();
+  #branch: Branch = { from: undefined, lost: [] };
 
   /** Now. What is marked later is not before it. */
   mark(): Mark {
@@ -29,23 +29,18 @@ export class Lineage {
 
   /** From now on the disk is the copy that was made at `copy`; undefined: an empty one. */
   restore(copy: Mark | undefined): void {
-    this.#branch = { from: copy };
-  }
-
-  /** What was written at `mark` is on the disk now, as far as nobody has taken the row away. */
-  holds(mark: Mark, row?: string): boolean {
-    const lostAt = row === undefined ? undefined : this.#lost.get(row);
-    if (lostAt !== undefined && this.#isBefore(lostAt)) return false;
-    return this.#isBefore(mark);
+    this.#branch = { from: copy, lost: [] };
   }
 
   lose(rows: readonly string[]): void {
-    for (const row of rows) this.#lost.set(row, this.mark());
+    for (const row of rows) this.#branch.lost.push({ row, tick: ++ticks });
   }
 
-  #isBefore({ branch, tick }: Mark): boolean {
+  /** What was written at `mark` is on the disk now, and damage has not taken its row. */
+  holds({ branch, tick }: Mark, row?: string): boolean {
     let untilTick = Number.POSITIVE_INFINITY;
     for (let at: Branch | undefined = this.#branch; at !== undefined; at = at.from?.branch) {
+      if (at.lost.some((lost) => lost.row === row && lost.tick <= untilTick)) return false;
       if (at === branch) return tick <= untilTick;
       // A copy of a copy knows no more than either.
       untilTick = Math.min(untilTick, at.from?.tick ?? 0);
