@@ -295,7 +295,10 @@ export class World {
         [edge.a, edge.b],
         [edge.b, edge.a],
       ] as const)
-        this.#addEdge({ ...edge, name: `${edge.name}+${index}`, a: count + index, b: other }, own);
+        this.#addEdge(
+          { params: edge.params, name: `${edge.name}+${index}`, a: count + index, b: other },
+          own,
+        );
   }
 
   #makeEdges(shape: Shape, random: Random): void {
