@@ -20,7 +20,6 @@ import { z } from "zod/mini";
 import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
 import type { Address, UdpPipe } from "./pipe.ts";
 import { type SocketEvents, UdpSocket } from "./socket.ts";
-import { DATA_HEAD_BYTES } from "./wire.ts";
 
 const LISTEN_RETRY_MS = 3_000;
 /** Of a name with more addresses the rest is not tried. */
@@ -187,8 +186,7 @@ class Sockets {
     const { remote } = pipe;
     if (narrow === undefined) {
       this.#narrow.delete(pipe);
-      if (pipe.mtu >= MTU_BASE - DATA_HEAD_BYTES)
-        this.#ctx.log.info("path carries whole datagrams again", { remote });
+      if (!pipe.isClosed) this.#ctx.log.info("path carries whole datagrams again", { remote });
     } else {
       this.#narrow.set(pipe, narrow);
       const { bytes, isCut } = narrow;

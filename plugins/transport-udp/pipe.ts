@@ -152,6 +152,10 @@ export class UdpPipe implements Pipe {
     return this.#isProven;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   open(handlers: PipeHandlers): void {
     this.#handlers = handlers;
     if (this.#isClosed) return queueMicrotask(() => handlers.closed(this.#error));
