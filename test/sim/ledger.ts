@@ -2,7 +2,7 @@
  * The oracle of delivery: every accepted message ends in exactly one inbox, or expires, or is refused or withdrawn with
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
-import { parseHex, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
+import { parseHex, type BundleId, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import {
@@ -11,6 +11,7 @@ import {
   receiptSigningBytes,
   ReceiptStatus,
 } from "../../runtime/wire/message.ts";
+import type { SimDisk } from "../../runtime/store/memory.ts";
 import type { Mark } from "./lineage.ts";
 import { NETWORK, type Life, type SimNode } from "./node.ts";
 
@@ -56,6 +57,10 @@ export interface SentMessage {
   /** Of the acceptance, on the disk of the source. */
   mark: Mark | undefined;
   isWithdrawn: boolean;
+  /** All that it was sealed into, as far as its source told. */
+  readonly bundles: Set<BundleId>;
+  /** "on": its source forgot it when others had it. "lost": one of them forgot it, too. */
+  handed: "no" | "on" | "lost";
   /** State told last, and the life that told it: a crash may lose an end that was not durable yet. */
   lastState: string | undefined;
   lastLife: Life | undefined;
@@ -80,6 +85,8 @@ export class Ledger {
   isStrictOnClocks = false;
   delivered = 0;
   duplicatesExcused = 0;
+  /** Messages that others had when their source forgot them. */
+  handedOn = 0;
 
   constructor(nowMs: () => number, fault: (text: string) => void) {
     this.#nowMs = nowMs;
@@ -157,6 +164,7 @@ export class Ledger {
   onChanged(node: SimNode, entry: OutboxEntry): void {
     const message = this.#byId.get(entry.id);
     if (message === undefined || message.source !== node) return;
+    for (const { bundle } of entry.targets) message.bundles.add(bundle);
     const was = message.lastLife === node.life ? message.lastState : undefined;
     message.lastState = entry.state;
     message.lastLife = node.life;
@@ -222,34 +230,47 @@ export class Ledger {
   }
 
   /**
-   * Its source forgot it with a copy that was put back, but others had taken it over, and none of them has lost anything
-   * since: it must have arrived.
+   * A disk has just lost something; `before` is what it was. What a source forgot with it binds those who had taken it
+   * over, until one of them forgets it as well.
    */
-  #isHandedOn(message: SentMessage, nodes: readonly SimNode[]): boolean {
-    const { source, sentAtMs, lastState, lifetimeMs, isTransient, isWithdrawn } = message;
-    if (lastState !== "relayed" || isTransient || isWithdrawn || lifetimeMs < HANDED_ON_LIFETIME_MS)
-      return false;
-    return nodes.every((node) => node === source || node.lostAtMs < sentAtMs);
+  onLoss(before: SimDisk, nodes: readonly SimNode[]): void {
+    for (const message of this.messages.values()) {
+      const { id, bundles, deliveries } = message;
+      if (id === undefined || bundles.size === 0 || deliveries.length > 0 || this.#isBound(message)) continue;
+      const isOn = (disk: SimDisk) => [...bundles].some((bundle) => disk.rows("transit").has(bundle));
+      // Whoever gave it to the one that lost it may have its word for it.
+      if (isOn(before) || before.rows("inbox").has(id)) message.handed = "lost";
+      else if (message.handed === "no" && nodes.some(({ disk }) => isOn(disk))) {
+        this.handedOn++;
+        message.handed = "on";
+      }
+    }
   }
 
-  /** Accepted, on a disk that still knows of it, and not ended yet. */
+  /** Forgotten by its source, not by others, and not there yet. */
+  #isUnderWay({ handed, isWithdrawn, isTransient, lifetimeMs, deliveries }: SentMessage): boolean {
+    const isEnding = isWithdrawn || isTransient || lifetimeMs < HANDED_ON_LIFETIME_MS;
+    return deliveries.length === 0 && handed === "on" && !isEnding;
+  }
+
+  /** Accepted and not ended yet, as far as anybody can still know of it. */
   get open(): SentMessage[] {
     return [...this.messages.values()].filter((message) => {
       const { source, id } = message;
-      if (id === undefined || !this.#isBound(message)) return false;
+      if (id === undefined || !this.#isBound(message)) return this.#isUnderWay(message);
       const state = source.mesh?.custody.outbox.get(id)?.state;
       return state === undefined || !finalStates.includes(state);
     });
   }
 
   /** After everything has come to rest. */
-  checkEnd(nodes: readonly SimNode[]): void {
+  checkEnd(): void {
     for (const message of this.messages.values()) {
       this.#checkSource(message);
       const { source, id } = message;
       if (id === undefined) continue;
       if (!this.#isBound(message)) {
-        if (message.deliveries.length === 0 && this.#isHandedOn(message, nodes))
+        if (this.#isUnderWay(message))
           this.#fault(`message ${message.nonce} n${source.index}>${message.to} was handed on and is lost`);
         continue;
       }

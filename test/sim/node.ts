@@ -52,6 +52,8 @@ export interface SimNodeEvents {
   quarantined(offender: NodeId): void;
   opened(): void;
   ended(): void;
+  /** Its disk was replaced or damaged; what it was `before`. */
+  lost(before: SimDisk): void;
   /** Opening failed in a way that no fault explains. */
   broken(reason: string): void;
   mutate?(mesh: Mesh): void;
@@ -74,9 +76,8 @@ export class SimNode {
   readonly #options: SimNodeOptions;
   readonly #resolve: (index: number) => SimNode;
   readonly #eventsOf: (node: SimNode) => SimNodeEvents;
-  /** How often the disk was replaced or damaged, and when last, virtual ms. */
+  /** How often the disk was replaced or damaged. */
   diskEpoch = 0;
-  lostAtMs = Number.NEGATIVE_INFINITY;
   wallOffsetMs = WORLD_START_MS;
   /** The wall clock ever went wrong: lifetimes across restarts prove nothing. */
   hasJumped = false;
@@ -173,39 +174,43 @@ export class SimNode {
   restoreBackup(number = this.#copies.length - 1): boolean {
     const copy = this.#copies[number];
     if (copy === undefined) return false;
+    const before = this.disk;
     // It stays a copy: it may be put back again.
     this.disk = copy.disk.copy();
     this.lineage.restore(copy.at);
-    this.#noteLoss();
+    this.#noteLoss(before);
     return true;
   }
 
   /** This one, which is off, gets what is durable at its original now. */
   cloneOriginal(): void {
     const { disk, lineage } = this.original!;
+    const before = this.disk;
     this.disk = disk.copy();
     this.lineage.restore(lineage.mark());
-    this.#noteLoss();
+    this.#noteLoss(before);
   }
 
   /** The disk is replaced by an empty one while the node is off. */
   destroyDisk(): void {
+    const before = this.disk.copy();
     this.disk.destroy();
     this.lineage.restore(undefined);
-    this.#noteLoss();
+    this.#noteLoss(before);
   }
 
   /** Damage takes some rows while the node is off; answers which, as `<collection>/<key>`. */
   loseRows(count: number, random: Random): string[] {
+    const before = this.disk.copy();
     const taken = this.disk.lose(DAMAGED, count, random);
     this.lineage.lose(taken);
-    this.#noteLoss();
+    this.#noteLoss(before);
     return taken;
   }
 
-  #noteLoss(): void {
+  #noteLoss(before: SimDisk): void {
     this.diskEpoch++;
-    this.lostAtMs = this.#options.time.nowMs;
+    this.#eventsOf(this).lost(before);
   }
 
   jumpClock(offsetMs: number): void {

@@ -8,6 +8,7 @@ import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
 import type { MessageId } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
+import { nonceOf } from "./ledger.ts";
 import { PacketKind } from "../../runtime/wire/packet.ts";
 import {
   ciCases,
@@ -43,7 +44,8 @@ describe("seeds", () => {
 });
 
 describe("old disks", () => {
-  for (const seed of [1, 2, 3])
+  // 22: mail came back to a source that had forgotten it.
+  for (const seed of [1, 2, 22])
     test(
       `seed ${seed}`,
       () => {
@@ -117,6 +119,19 @@ describe("planted bugs", () => {
     }
     expect(world.run().faults.join("\n")).toContain("gone from the outbox");
   });
+
+  test(
+    "mail that others had taken over, and that is nowhere when its source has forgotten it",
+    () => {
+      const world = new World({ ...oldDiskOptions(2, ["old"]), faultsMax: 3 });
+      const honest = world.ledger.onDelivered.bind(world.ledger);
+      world.ledger.onDelivered = (node, entry, body) => {
+        if (world.ledger.messages.get(nonceOf(body)!)?.handed !== "on") honest(node, entry, body);
+      };
+      expect(world.run().faults.join("\n")).toContain("was handed on and is lost");
+    },
+    TIMEOUT_MS,
+  );
 
   test("a restored node that gives old names to new mail", () => {
     const world = new World({ ...oldDiskOptions(1, ["old"]), faultsMax: 3 });

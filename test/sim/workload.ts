@@ -91,6 +91,8 @@ export class Workload {
       acceptedAtMs: undefined,
       mark: undefined,
       isWithdrawn: false,
+      bundles: new Set(),
+      handed: "no",
       lastState: undefined,
       lastLife: undefined,
       deliveries: [],

@@ -182,7 +182,7 @@ export class World {
     this.#convergedInMs = this.#advance(this.#convergenceMs, () => this.#isConverged());
     if (this.#convergedInMs === undefined) this.#reportUnreached();
     this.#settledInMs = this.#advance(SETTLE_MS, () => this.ledger.open.length === 0);
-    this.ledger.checkEnd(this.nodes);
+    this.ledger.checkEnd();
     if (this.clones.length === 0) for (const text of this.loops.audit()) this.#fault(text);
     return this.#result();
   }
@@ -352,6 +352,7 @@ export class World {
         this.#introduce(node);
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
       },
+      lost: (before) => this.ledger.onLoss(before, this.nodes),
       broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),
       ended: () => {
         if (node.original === undefined) this.loops.setLife(node.index, 0);
