@@ -128,6 +128,8 @@ export interface Fault {
   readonly loss?: number;
   /** ICMP errors vanish: a path MTU black hole. */
   readonly dropsIcmpErrors?: boolean;
+  /** Fragments of IPv4 vanish, as at firewalls that do not put them together. */
+  readonly dropsFragments?: boolean;
 }
 
 /** One end of a link: a device of a host. */
@@ -168,7 +170,7 @@ export class NetPort {
   }
 
   /** Replaces the faults of what comes in here; `{}` heals. */
-  receive({ loss = 0, dropsIcmpErrors = false }: Fault): void {
+  receive({ loss = 0, dropsIcmpErrors = false, dropsFragments = false }: Fault): void {
     const rules = [
       ...(loss >= 1 ? ["drop"] : []),
       ...(loss > 0 && loss < 1 ? [`numgen random mod 1000 < ${Math.round(loss * 1000)} drop`] : []),
@@ -178,6 +180,7 @@ export class NetPort {
             "icmpv6 type { packet-too-big, destination-unreachable, time-exceeded } drop",
           ]
         : []),
+      ...(dropsFragments ? ["ip frag-off & 0x3fff != 0 drop"] : []),
     ];
     this.host.nft(
       "netdev",

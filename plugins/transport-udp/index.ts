@@ -18,7 +18,7 @@ import {
 } from "@godwit/sdk";
 import { z } from "zod/mini";
 import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
-import type { Address } from "./pipe.ts";
+import type { Address, UdpPipe } from "./pipe.ts";
 import { type SocketEvents, UdpSocket } from "./socket.ts";
 
 const LISTEN_RETRY_MS = 3_000;
@@ -47,10 +47,14 @@ export default definePlugin({
   permissions: ["net.udp"],
   config,
   async start(ctx, { listen, advertise, mtu_max: mtuMax }) {
-    const sockets = new Sockets(ctx, mtuMax);
+    let listenReason = "";
+    const tell = () => {
+      const reason = [listenReason, sockets.narrowReason].filter((text) => text !== "").join("; ");
+      ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
+    };
+    const sockets = new Sockets(ctx, mtuMax, tell);
     ctx.own(() => sockets.close());
     ctx.transport.register({ schemes: ["udp"], dial: (endpoint, signal) => sockets.dial(endpoint, signal) });
-    let lastReason = "";
     const check = async () => {
       const reason = await sockets.listen(planListen(listen, ctx.network.addresses()));
       if (ctx.signal.aborted) return;
@@ -60,10 +64,10 @@ export default definePlugin({
         ),
       );
       ctx.transport.listening(sockets.listening.length === 0 ? [] : (advertise ?? found));
-      if (reason === lastReason) return;
-      lastReason = reason;
+      if (reason === listenReason) return;
+      listenReason = reason;
       if (reason !== "") ctx.log.warn("listen failed", { reason });
-      ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
+      tell();
     };
     // One at a time: an address may come and go again while its socket is being opened.
     let checking = check();
@@ -73,7 +77,7 @@ export default definePlugin({
     };
     ctx.network.onChange(again);
     let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
-      if (lastReason !== "") again();
+      if (listenReason !== "") again();
       retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
     });
     ctx.own(() => retry.cancel());
@@ -90,21 +94,35 @@ class Sockets {
   readonly #ctx: PluginContext;
   readonly #mtuMax: number;
   readonly #events: SocketEvents;
+  /** What each path was last said to carry that does not carry the base whole; bounded by the pipes. */
+  readonly #narrow = new Map<UdpPipe, { readonly bytes: number; readonly isCut: boolean }>();
+  readonly #onNarrow: () => void;
   readonly #listening = new Map<string, Listening>();
   /** For dialling where no listener fits; by family. */
   readonly #dialling = new Map<4 | 6, Promise<UdpSocket>>();
   #isClosed = false;
 
-  constructor(ctx: PluginContext, mtuMax: number) {
+  /** `onNarrow`: `narrowReason` may have changed. */
+  constructor(ctx: PluginContext, mtuMax: number, onNarrow: () => void) {
     this.#ctx = ctx;
     this.#mtuMax = mtuMax;
+    this.#onNarrow = onNarrow;
     const dropped = ctx.counter("dropped", "datagrams not taken or not sent", ["reason"]);
     const moved = ctx.counter("moved", "connections whose far end changed its address");
     this.#events = {
       accept: (pipe) => ctx.transport.accept(pipe),
       dropped: (reason) => dropped.add(1, { reason }),
       moved: () => moved.add(),
+      sized: (pipe) => this.#sized(pipe),
     };
+  }
+
+  /** Why something does not fit some path, or nothing. What crosses in fragments lacks nothing. */
+  get narrowReason(): string {
+    const first = [...this.#narrow].find(([, { isCut }]) => !isCut);
+    if (first === undefined) return "";
+    const [pipe, { bytes }] = first;
+    return `the path to ${pipe.remote} carries datagrams of ${bytes} bytes and no fragments: no streams go there, nor whatever else needs larger frames`;
   }
 
   get listening(): readonly Listening[] {
@@ -159,6 +177,23 @@ class Sockets {
     this.#listening.clear();
     for (const opening of this.#dialling.values()) opening.then((socket) => socket.close()).catch(() => {});
     this.#dialling.clear();
+  }
+
+  #sized(pipe: UdpPipe): void {
+    const { narrow } = pipe;
+    const before = this.#narrow.get(pipe);
+    if (narrow?.bytes === before?.bytes && narrow?.isCut === before?.isCut) return;
+    const { remote } = pipe;
+    if (narrow === undefined) {
+      this.#narrow.delete(pipe);
+      if (!pipe.isClosed) this.#ctx.log.info("path carries whole datagrams again", { remote });
+    } else {
+      this.#narrow.set(pipe, narrow);
+      const { bytes, isCut } = narrow;
+      if (isCut) this.#ctx.log.info("small path, datagrams cross in fragments", { remote, bytes });
+      else this.#ctx.log.warn("small path without fragments", { remote, bytes });
+    }
+    if (!this.#isClosed) this.#onNarrow();
   }
 
   get #hasIpv6(): boolean {

@@ -82,17 +82,22 @@ describe("window", () => {
 
 describe("path size", () => {
   /** Searches a path that carries `path` bytes; answers the sizes tried. */
-  function search(mtu: PathMtu, path: number): number[] {
+  function search(mtu: PathMtu, path: number, takesFragments = false): number[] {
     const tried: number[] = [];
-    for (let size = mtu.candidate; size !== undefined; size = mtu.candidate) {
-      tried.push(size);
-      if (size <= path) mtu.passed(size);
-      else mtu.failed(size);
+    for (let probe = mtu.candidate; probe !== undefined; probe = mtu.candidate) {
+      tried.push(probe.size);
+      if (probe.size <= path || (takesFragments && !probe.isWhole)) mtu.passed(probe);
+      else mtu.failed(probe);
     }
     return tried;
   }
+  const whole = (size: number) => ({ size, isWhole: true });
 
   test.each([
+    [548, 548],
+    [600, 548],
+    [972, 972],
+    [1_173, 1_172],
     [1_200, 1_200],
     [1_300, 1_280],
     [1_472, 1_452],
@@ -101,14 +106,50 @@ describe("path size", () => {
   ])("of %d bytes: finds %d in few steps", (path, found) => {
     const mtu = new PathMtu(8_952);
     expect(mtu.size).toBe(MTU_BASE);
-    expect(search(mtu, path).length).toBeLessThanOrEqual(4);
-    expect(mtu.size).toBe(found);
+    expect(search(mtu, path).length).toBeLessThanOrEqual(5);
+    expect([mtu.size, mtu.isCut, mtu.isDead]).toEqual([found, false, false]);
+  });
+
+  test("a path below the base that takes fragments is used in fragments, and whole again once it is wider", () => {
+    const mtu = new PathMtu(8_952);
+    expect(search(mtu, 600, true)).toEqual([1_200, 1_200]);
+    expect([mtu.size, mtu.isCut, mtu.current.isWhole]).toEqual([1_200, true, false]);
+    mtu.forget();
+    search(mtu, 1_472);
+    expect([mtu.size, mtu.isCut]).toEqual([1_452, false]);
+  });
+
+  test("a path that shrinks below the base is followed down, and up when it mends", () => {
+    const mtu = new PathMtu(1_452);
+    search(mtu, 1_472);
+    mtu.failed(mtu.current);
+    search(mtu, 972);
+    expect(mtu.size).toBe(972);
+    mtu.failed(mtu.current);
+    search(mtu, 600);
+    expect(mtu.size).toBe(548);
+    mtu.forget();
+    // What is known to pass stays in use while more is tried.
+    expect(mtu.size).toBe(548);
+    search(mtu, 1_472);
+    expect(mtu.size).toBe(1_452);
+  });
+
+  test("a path that loses its fragments, or all, says so", () => {
+    const mtu = new PathMtu(1_452);
+    search(mtu, 972, true);
+    mtu.failed(mtu.current);
+    search(mtu, 972);
+    expect([mtu.size, mtu.isCut, mtu.isDead]).toEqual([972, false, false]);
+    mtu.failed(mtu.current);
+    search(mtu, 500);
+    expect(mtu.isDead).toBe(true);
   });
 
   test("a black hole leads to the base at once, and up again to what still passes", () => {
     const mtu = new PathMtu(1_452);
     search(mtu, 1_500);
-    mtu.failed(1_452);
+    mtu.failed(whole(1_452));
     expect(mtu.size).toBe(MTU_BASE);
     search(mtu, 1_400);
     expect(mtu.size).toBe(1_372);
@@ -121,7 +162,9 @@ describe("path size", () => {
     const mtu = new PathMtu(1_300);
     search(mtu, 9_000);
     expect(mtu.size).toBe(1_300);
-    expect(new PathMtu(1_200).candidate).toBeUndefined();
+    const least = new PathMtu(1_200);
+    expect(search(least, 9_000)).toEqual([1_200]);
+    expect(least.size).toBe(1_200);
   });
 });
 

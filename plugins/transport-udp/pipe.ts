@@ -12,7 +12,7 @@ import {
   type Random,
   type Timer,
 } from "@godwit/sdk";
-import { MTU_BASE, PathMtu } from "./path-mtu.ts";
+import { MTU_BASE, MTU_FLOOR, PathMtu, type PathProbe } from "./path-mtu.ts";
 import { SendWindow, ReceiveCount } from "./window.ts";
 import {
   CHALLENGE_NONCE_BYTES,
@@ -20,6 +20,7 @@ import {
   encodeData,
   encodeUdp,
   HEAD_BYTES,
+  PROBE_BYTES_MIN,
   readU32,
   UdpKind,
   type UdpDatagram,
@@ -36,7 +37,11 @@ const FEEDBACK_LEAST = 4;
 const FEEDBACK_DELAY_MS = 10;
 const SILENCE_MS = 250;
 const PROBE_WAIT_MS = 400;
-const PROBE_TRIES = 3;
+/** Unanswered while a small one beside it was answered: the size does not pass. */
+const PROBE_MISSES = 3;
+/** With fewer misses after so many tries the path is silent or lossy, and nothing is known of the size. */
+const PROBE_TRIES_MAX = 10;
+const PROBE_AGAIN_MS = 5_000;
 /** While large datagrams are sent, their size is confirmed this often. */
 const CONFIRM_MS = 1_000;
 const RAISE_MS = 600_000;
@@ -58,11 +63,24 @@ export interface PipeSocket {
   readonly random: Random;
   /** Owned by the socket from the call on. */
   send(bytes: Uint8Array, to: Address): void;
+  /** Now, and never fragmented. False: the interface itself carries less. */
+  sendWhole(bytes: Uint8Array, to: Address): boolean;
   /** False while the kernel takes no more. */
   readonly isWritable: boolean;
   proven(pipe: UdpPipe): void;
   closed(pipe: UdpPipe): void;
   moved(): void;
+  /** The search for the path's size has come to an end. */
+  sized(pipe: UdpPipe): void;
+}
+
+/** A size that is being tried; `echo` is the nonce of the small probes beside it. */
+interface Trial extends PathProbe {
+  readonly nonce: number;
+  readonly echo: number;
+  tries: number;
+  misses: number;
+  wasEchoed: boolean;
 }
 
 const isSame = (a: Address, b: Address): boolean => a.port === b.port && a.host === b.host;
@@ -90,7 +108,7 @@ export class UdpPipe implements Pipe {
   #feedback: Timer | undefined;
 
   readonly #path: PathMtu;
-  #probe: { readonly nonce: number; readonly size: number; tries: number } | undefined;
+  #trial: Trial | undefined;
   #probeTimer: Timer | undefined;
   #hasFallen = false;
   #confirmTimer: Timer | undefined;
@@ -120,12 +138,22 @@ export class UdpPipe implements Pipe {
     return this.#path.size - DATA_HEAD_BYTES;
   }
 
+  /** What a path carries that does not carry the base whole; undefined when it does, or while nothing is known. */
+  get narrow(): { readonly bytes: number; readonly isCut: boolean } | undefined {
+    const { size, isCut } = this.#path;
+    return !this.#isClosed && (isCut || size < MTU_BASE) ? { bytes: size, isCut } : undefined;
+  }
+
   get bufferedBytes(): number {
     return this.#waitingBytes;
   }
 
   get isProven(): boolean {
     return this.#isProven;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   open(handlers: PipeHandlers): void {
@@ -219,16 +247,6 @@ export class UdpPipe implements Pipe {
     }
   }
 
-  /** The kernel refused a datagram of this size: the interface itself carries less. */
-  tooBig(size: number): void {
-    if (size <= MTU_BASE || this.#isClosed) return;
-    for (let candidate = this.#path.size; candidate >= size; candidate = this.#path.size) {
-      this.#path.failed(candidate);
-      if (this.#path.size === candidate) break;
-    }
-    if (this.#probe?.size === size) this.#endProbe(false);
-  }
-
   get #canSend(): boolean {
     return this.#socket.isWritable && this.#window.hasRoom;
   }
@@ -237,7 +255,7 @@ export class UdpPipe implements Pipe {
     const sequence = this.#window.take();
     for (const address of this.#addresses)
       this.#socket.send(encodeData(this.direction === "outbound", this.id, sequence, bytes), address);
-    if (bytes.length + DATA_HEAD_BYTES > MTU_BASE && this.#isProven)
+    if (bytes.length + DATA_HEAD_BYTES > MTU_FLOOR && this.#isProven)
       this.#confirmTimer ??= this.#socket.clock.after(CONFIRM_MS, () => this.#confirm());
   }
 
@@ -288,8 +306,7 @@ export class UdpPipe implements Pipe {
         return this.#send(UdpKind.probeAck, 4, (out) => out.set(nonce));
       }
       case UdpKind.probeAck:
-        if (readU32(body, 0) === this.#probe?.nonce) this.#endProbe(true);
-        return;
+        return this.#onProbeAck(readU32(body, 0));
       case UdpKind.reset:
         return this.end(new Error("the far end does not know the connection: it has restarted or closed it"));
       default:
@@ -317,12 +334,15 @@ export class UdpPipe implements Pipe {
 
   /** Tries the next size, or rests until the path may have changed. */
   #search(): void {
-    if (this.#isClosed || this.#probe !== undefined) return;
-    const size = this.#path.candidate;
+    if (this.#isClosed || this.#trial !== undefined) return;
+    if (this.#path.isDead)
+      return this.end(new Error(`the path carries no datagram of ${MTU_FLOOR} bytes, whole or in fragments`));
+    const probe = this.#path.candidate;
     this.#probeTimer?.cancel();
-    if (size !== undefined) return this.#startProbe(size);
+    if (probe !== undefined) return this.#try(probe);
     this.#rest(this.#hasFallen ? RAISE_AFTER_FALL_MS : RAISE_MS);
     this.#hasFallen = false;
+    this.#socket.sized(this);
   }
 
   #rest(delayMs: number): void {
@@ -334,30 +354,47 @@ export class UdpPipe implements Pipe {
 
   #confirm(): void {
     this.#confirmTimer = undefined;
-    if (this.#probe !== undefined || this.#path.size === MTU_BASE) return;
+    if (this.#trial !== undefined) return;
     this.#probeTimer?.cancel();
-    this.#startProbe(this.#path.size);
+    this.#try(this.#path.current);
   }
 
-  #startProbe(size: number): void {
-    this.#probe = { nonce: this.#socket.random.below(2 ** 32), size, tries: 0 };
-    this.#sendProbe();
+  #try(probe: PathProbe): void {
+    const [nonce, echo] = [this.#socket.random.below(2 ** 32), this.#socket.random.below(2 ** 32)];
+    this.#trial = { ...probe, nonce, echo, tries: 0, misses: 0, wasEchoed: false };
+    this.#sendTrial();
   }
 
-  #sendProbe(): void {
-    const probe = this.#probe!;
-    if (probe.tries++ >= PROBE_TRIES) return this.#endProbe(false);
-    this.#probeTimer = this.#socket.clock.after(PROBE_WAIT_MS, () => this.#sendProbe());
-    this.#send(UdpKind.probe, probe.size - HEAD_BYTES, (_, view) => view.setUint32(0, probe.nonce));
+  /** The size, and beside it a small one: when only that is answered it was the size. */
+  #sendTrial(): void {
+    const trial = this.#trial!;
+    if (trial.wasEchoed) trial.misses++;
+    if (trial.misses >= PROBE_MISSES) return this.#endTrial("failed");
+    if (trial.tries++ >= PROBE_TRIES_MAX) return this.#endTrial("unknown");
+    trial.wasEchoed = false;
+    this.#probeTimer = this.#socket.clock.after(PROBE_WAIT_MS, () => this.#sendTrial());
+    const isOutbound = this.direction === "outbound";
+    const probe = (nonce: number, bodyBytes: number) =>
+      encodeUdp(UdpKind.probe, isOutbound, this.id, bodyBytes, (_, view) => view.setUint32(0, nonce));
+    const to = this.#addresses[0]!;
+    const large = probe(trial.nonce, trial.size - HEAD_BYTES);
+    if (!trial.isWhole) this.#socket.send(large, to);
+    else if (!this.#socket.sendWhole(large, to)) return this.#endTrial("failed");
+    this.#socket.send(probe(trial.echo, PROBE_BYTES_MIN), to);
   }
 
-  #endProbe(hasPassed: boolean): void {
-    const { size } = this.#probe!;
+  #onProbeAck(nonce: number): void {
+    if (nonce === this.#trial?.nonce) this.#endTrial("passed");
+    else if (nonce === this.#trial?.echo) this.#trial.wasEchoed = true;
+  }
+
+  #endTrial(outcome: "passed" | "failed" | "unknown"): void {
+    const trial = this.#trial!;
     const before = this.#path.size;
-    this.#probe = undefined;
+    this.#trial = undefined;
     this.#probeTimer?.cancel();
-    if (hasPassed) this.#path.passed(size);
-    else this.#path.failed(size);
+    if (outcome === "unknown") return this.#rest(PROBE_AGAIN_MS);
+    this.#path[outcome](trial);
     this.#hasFallen ||= this.#path.size < before;
     this.#search();
   }

@@ -1,15 +1,16 @@
 /**
- * What Bun's socket does not offer, by libc: never fragment (else a probe of the path's size proves nothing), and room
- * for a burst. Where libc cannot be called, the answer is false and the caller stays below 1,452 bytes.
+ * What Bun's socket does not offer, by libc: which datagrams may be fragmented, and room for a burst. Data may be, so
+ * that a path below the size in use delays nothing; a probe of the path's size must not, else it proves nothing. What
+ * routers are said to have answered is ignored for both: anybody could forge it.
  */
 import { dlopen, ptr } from "bun:ffi";
 
-const IPPROTO_IP = 0;
-const IP_MTU_DISCOVER = 10;
-const IPPROTO_IPV6 = 41;
-const IPV6_MTU_DISCOVER = 23;
-/** Sets the bit "don't fragment" and leaves the size to us, up to the interface's. */
+/** By family: level and option. */
+const MTU_DISCOVER = { 4: [0, 10], 6: [41, 23] } as const;
+/** Never fragmented; the size is ours, up to the interface's. */
 const PMTUDISC_PROBE = 3;
+/** Fragmented where the interface, or over IPv4 a router, carries less. */
+const PMTUDISC_OMIT = 5;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
@@ -35,13 +36,20 @@ function setOption(descriptor: number, level: number, name: number, value: numbe
   return libc !== null && libc.setsockopt(descriptor, level, name, ptr(bytes), 4) === 0;
 }
 
-/** `family` of the socket: a dual one is 6 and carries IPv4 too. True when no datagram of it is ever fragmented. */
+/**
+ * `family` of the socket: a dual one is 6 and carries IPv4 too. False where the system cannot be told what to fragment:
+ * then no probe above what common paths carry proves anything.
+ */
 export function tuneSocket(descriptor: number, family: 4 | 6): boolean {
   // Beyond the machine's limit only with the right to; else up to the limit.
   if (!setOption(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
     setOption(descriptor, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
-  const isIpv4Whole = setOption(descriptor, IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
-  return family === 4
-    ? isIpv4Whole
-    : isIpv4Whole && setOption(descriptor, IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+  const isIpv4Ours = allowFragments(descriptor, 4, true);
+  return family === 4 ? isIpv4Ours : isIpv4Ours && allowFragments(descriptor, 6, true);
+}
+
+/** Whether what is sent from now on over `family` may be fragmented. False: the system does not offer that. */
+export function allowFragments(descriptor: number, family: 4 | 6, isAllowed: boolean): boolean {
+  const [level, name] = MTU_DISCOVER[family];
+  return setOption(descriptor, level, name, isAllowed ? PMTUDISC_OMIT : PMTUDISC_PROBE);
 }

@@ -5,9 +5,9 @@
  */
 import type { udp } from "bun";
 import { GodwitError, formatEndpoint, sourceGroup, type Clock, type Random } from "@godwit/sdk";
-import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
+import { MTU_MAX } from "./path-mtu.ts";
 import { type Address, type PipeSocket, UdpPipe } from "./pipe.ts";
-import { tuneSocket } from "./socket-options.ts";
+import { allowFragments, tuneSocket } from "./socket-options.ts";
 import { CONNECTION_ID_BYTES, decodeUdp, encodeUdp, type UdpDatagram, UdpKind } from "./wire.ts";
 
 export const PIPES_MAX = 4_096;
@@ -19,7 +19,7 @@ const BATCH_MAX = 1_024;
 /** Datagrams handed over at once within a turn. */
 const BATCH_FLUSH = 64;
 const RESETS_PER_SECOND = 50;
-/** Without the system's help a larger datagram would be cut into fragments, and its arrival prove nothing. */
+/** Without the system's help a larger probe would be cut into fragments, and its arrival prove nothing. */
 const MTU_MAX_FRAGMENTING = 1_452;
 
 export interface SocketEvents {
@@ -27,6 +27,8 @@ export interface SocketEvents {
   /** A datagram was not taken or not sent. */
   dropped(reason: "stranger" | "malformed" | "full" | "refused"): void;
   moved(): void;
+  /** What the path of a pipe carries is known, or known anew; also once a pipe has ended. */
+  sized(pipe: UdpPipe): void;
 }
 
 export interface SocketOptions {
@@ -44,6 +46,7 @@ export class UdpSocket implements PipeSocket {
   readonly host: string;
   readonly mtuMax: number;
   readonly #socket: udp.Socket<"buffer">;
+  readonly #descriptor: number;
   readonly #events: SocketEvents;
   /** By the far end's role and the connection id. */
   readonly #pipes = new Map<string, UdpPipe>();
@@ -80,8 +83,9 @@ export class UdpSocket implements PipeSocket {
     this.clock = clock;
     this.random = random;
     this.#events = events;
-    const isWhole = tuneSocket((socket as unknown as { readonly fd: number }).fd, host.includes(":") ? 6 : 4);
-    this.mtuMax = Math.min(mtuMax, isWhole ? MTU_MAX : MTU_MAX_FRAGMENTING);
+    this.#descriptor = (socket as unknown as { readonly fd: number }).fd;
+    const isOurs = tuneSocket(this.#descriptor, host.includes(":") ? 6 : 4);
+    this.mtuMax = Math.min(mtuMax, isOurs ? MTU_MAX : MTU_MAX_FRAGMENTING);
     this.#resetAtMs = clock.monotonicMs();
   }
 
@@ -133,13 +137,34 @@ export class UdpSocket implements PipeSocket {
     });
   }
 
+  sendWhole(bytes: Uint8Array, to: Address): boolean {
+    // What waits is sent first, or was refused anyhow; this one takes its chance.
+    this.#flush();
+    if (this.#isClosed) return true;
+    const family = to.host.includes(":") && !/^::ffff:\d+\./i.test(to.host) ? 6 : 4;
+    allowFragments(this.#descriptor, family, false);
+    try {
+      this.#socket.send(bytes, to.port, to.host);
+      return true;
+    } catch (error) {
+      return (error as { code?: string }).code !== "EMSGSIZE";
+    } finally {
+      allowFragments(this.#descriptor, family, true);
+    }
+  }
+
   proven(pipe: UdpPipe): void {
     this.#forgetStranger(pipe);
+  }
+
+  sized(pipe: UdpPipe): void {
+    this.#events.sized(pipe);
   }
 
   closed(pipe: UdpPipe): void {
     this.#forgetStranger(pipe);
     this.#pipes.delete(keyOf(pipe.direction === "inbound", String.fromCharCode(...pipe.id)));
+    this.#events.sized(pipe);
   }
 
   moved(): void {
@@ -238,22 +263,13 @@ export class UdpSocket implements PipeSocket {
   /** One of a batch was refused, which stops the rest: each goes alone, and the refused one is dropped. */
   #sendEach(batch: readonly (Uint8Array | number | string)[]): void {
     for (let at = 0; at < batch.length; at += 3) {
-      const bytes = batch[at] as Uint8Array;
       try {
-        if (!this.#socket.send(bytes, batch[at + 1] as number, batch[at + 2] as string))
+        if (!this.#socket.send(batch[at] as Uint8Array, batch[at + 1] as number, batch[at + 2] as string))
           this.#events.dropped("full");
-      } catch (error) {
+      } catch {
         this.#events.dropped("refused");
-        if ((error as { code?: string }).code === "EMSGSIZE") this.#tooBig(bytes);
       }
     }
-  }
-
-  #tooBig(bytes: Uint8Array): void {
-    if (bytes.length <= MTU_BASE) return;
-    const datagram = decodeUdp(bytes);
-    if (datagram === undefined) return;
-    this.#pipes.get(keyOf(!datagram.isFromDialler, datagram.id))?.tooBig(bytes.length);
   }
 
   /** As the kernel will show it: on a socket of both families IPv4 as IPv6, and IPv6 in its one short form. */

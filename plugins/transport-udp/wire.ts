@@ -23,6 +23,7 @@ export const CONNECTION_ID_BYTES = 8;
 export const HEAD_BYTES = 9;
 export const DATA_HEAD_BYTES = 13;
 export const CHALLENGE_NONCE_BYTES = 8;
+export const PROBE_BYTES_MIN = 4;
 
 export interface UdpDatagram {
   readonly kind: number;
@@ -37,7 +38,7 @@ export interface UdpDatagram {
 const BODY_BYTES_MIN: Readonly<Record<number, number>> = {
   [UdpKind.data]: 5,
   [UdpKind.feedback]: 8,
-  [UdpKind.probe]: 4,
+  [UdpKind.probe]: PROBE_BYTES_MIN,
   [UdpKind.probeAck]: 4,
   [UdpKind.challenge]: 8,
   [UdpKind.response]: 8,

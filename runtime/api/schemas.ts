@@ -123,6 +123,7 @@ export const peer = z.object({
       address: z.string(),
       direction: z.enum(["inbound", "outbound"]),
       rtt_ms: z.number().nullable(),
+      mtu: count.describe("largest frame that it carries now, bytes"),
       up_seconds: z.number().nonnegative(),
       secret_epoch: z.string().nullable().describe("of the network secret that the handshake used"),
     }),

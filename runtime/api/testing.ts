@@ -156,6 +156,7 @@ export class FakeNode implements NodeView {
       address: "tcp://192.0.2.1:4860",
       direction: "outbound" as const,
       rtt_ms: 1.25,
+      mtu: 61_440,
       up_seconds: 60,
       secret_epoch: null,
     };

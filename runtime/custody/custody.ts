@@ -312,7 +312,7 @@ export class Custody {
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held !== undefined || header.source === this.#ctx.self) {
+    if (held !== undefined || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.#ack(from, id);
       this.forwarder.retry(id);
@@ -341,12 +341,27 @@ export class Custody {
     return held?.role === "relay" && this.#ctx.self > from && this.forwarder.isInFlightTo(from, id);
   }
 
+  /**
+   * Ours, and of no use to anybody any more. A message that an older copy of the state knows nothing of is none of these: it
+   * is carried on like that of another.
+   */
+  #isFinished({ source, kind }: BundleHeader, id: BundleId): boolean {
+    if (source !== this.#ctx.self) return false;
+    if (kind !== BundleKind.message) return true;
+    return this.outbox
+      .page({ order: "newest-first", limit: this.outbox.count })
+      .some(
+        ({ targets, formerBundles }) =>
+          targets.some(({ bundle }) => bundle === id) || formerBundles?.includes(id) === true,
+      );
+  }
+
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
     if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (this.forwarder.get(id) !== undefined || header.source === this.#ctx.self) {
+    if (this.forwarder.get(id) !== undefined || this.#isFinished(header, id)) {
       this.#ack(from, id);
       return this.forwarder.retry(id);
     }

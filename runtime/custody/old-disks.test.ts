@@ -20,6 +20,27 @@ async function withCopy(before: number, after: number) {
 }
 
 describe("an older copy of the disk put back", () => {
+  test("mail that a relay took over, and that comes back to a source that has forgotten it, is carried on", async () => {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    mesh.cut(b, c);
+    const copy = a.disk.copy();
+    const id = await a.send(c.id, "x");
+    await mesh.clock.advance(100);
+    expect(stateOf(a, id)).toBe("relayed");
+    a.crash();
+    a.disk = copy;
+    await a.start();
+    mesh.connect(a, b);
+    b.routes.set(c.id, [a.id]);
+    mesh.connect(a, c);
+    a.routes.set(c.id, [c.id]);
+    c.routes.set(a.id, [a.id]);
+    b.reroute();
+    await mesh.clock.advance(2_000);
+    expect([b.custody!.forwarder.count, texts(c), stateOf(a, id)]).toEqual([0, ["x"], undefined]);
+  });
+
   test("new mail is not swallowed as a duplicate, has ids of its own and its own receipts", async () => {
     const { mesh, a, b, copy } = await withCopy(3, 5);
     const used = new Set(b.custody!.inbox.page({ limit: 100 } as never).map(({ id }) => id));

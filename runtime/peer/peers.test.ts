@@ -33,6 +33,7 @@ const helloFrame = (boot: number, more: { min?: number; max?: number; epoch?: nu
 class Node {
   readonly id: NodeId;
   readonly log: string[] = [];
+  readonly warnings: string[] = [];
   readonly blocked = new Set<NodeId>();
   readonly welcome = new Set<NodeId>();
   metrics = new Metrics();
@@ -56,7 +57,7 @@ class Node {
       self: this.id,
       clock: this.scope.clock(this.#clock),
       random: seededRandom(boot),
-      log: silentLog,
+      log: { ...silentLog, warn: (event) => void this.warnings.push(event) },
       metrics: this.metrics,
       signal: this.scope.signal,
       bootId: new Uint8Array(8).fill(boot),
@@ -102,6 +103,20 @@ const linksOf = (node: Node, other: Node) => node.peers.get(other.id)?.links ?? 
 const liveOf = (node: Node, other: Node) => linksOf(node, other).filter((link) => !link.isRetiring);
 
 describe("hello", () => {
+  test("a path that turns out to carry less than a hello ends its link and says why; nothing throws", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const pair = sessionPair(clock, a.id, b.id);
+    for (const session of pair) Object.assign(session, { isReliable: false, isCarrying: false });
+    a.peers.adopt(pair[0]);
+    b.peers.adopt(pair[1]);
+    expect(pair[0].sent.length).toBe(1);
+    pair[0].frameBytesMax = 10;
+    await clock.advance(1_000);
+    expect([pair[0].isClosed, pair[0].sent.length, a.peers.count]).toEqual([true, 1, 0]);
+    expect(a.warnings).toEqual(["link refused: its path carries less than a hello"]);
+  });
+
   test("is the first frame each way, and makes a peer with its record before anything of it is delivered", async () => {
     const clock = new ManualClock();
     const [a, b] = [new Node(clock, 1), new Node(clock, 2)];

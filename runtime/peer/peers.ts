@@ -215,7 +215,10 @@ export class Peers {
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
     const say = () => {
-      session.send(this.#hello());
+      const hello = this.#hello();
+      // What a path over datagrams carries may turn out to be less while the far end has not heard it.
+      if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
+      session.send(hello);
       session.flush();
       if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
     };
@@ -225,7 +228,9 @@ export class Peers {
 
   /** All neighbours hear what this node says of itself once more, over one link each. */
   sayHelloAgain(): void {
-    for (const { links } of this.#peers.values()) links[0]?.session.send(this.#hello());
+    const hello = this.#hello();
+    for (const { links } of this.#peers.values())
+      links.find(({ session }) => hello.length <= session.frameBytesMax)?.session.send(hello);
   }
 
   #hello(): Uint8Array {
@@ -252,6 +257,16 @@ export class Peers {
     peer.storeEpoch = epoch;
     peer.storeEpochAtMs = nowMs;
     events.storeLost?.(peer);
+  }
+
+  #tooNarrow(session: Session, helloBytes: number): void {
+    this.#deps.log.warn("link refused: its path carries less than a hello", {
+      peer: shortId(session.remote),
+      remote: session.remoteEndpoint,
+      mtu: session.frameBytesMax,
+      bytes: helloBytes,
+    });
+    session.close();
   }
 
   /** Ends all links to a node, politely. */

@@ -71,6 +71,21 @@ export class SimDisk {
     if (row !== undefined) this.#tables.get(collection)!.set(key, { ...row, isRotten: true });
   }
 
+  /** Damage takes up to `count` rows out of `from` while no store is open; answers which, as `<collection>/<key>`. */
+  lose(from: readonly Collection[], count: number, random: Random): string[] {
+    const taken: string[] = [];
+    for (let i = 0; i < count; i++) {
+      const all = from.flatMap((collection) =>
+        [...this.#tables.get(collection)!.keys()].map((key) => ({ collection, key })),
+      );
+      const { collection, key } = all[random.below(Math.max(1, all.length))] ?? {};
+      if (collection === undefined || key === undefined) break;
+      this.#tables.get(collection)!.delete(key);
+      taken.push(`${collection}/${key}`);
+    }
+    return taken;
+  }
+
   /** What is durable now, as another disk: a backup. */
   copy(): SimDisk {
     const copy = new SimDisk();

@@ -45,6 +45,7 @@ export function peerViews(
         address: link.session.remoteEndpoint,
         direction: link.session.direction,
         rtt_ms: link.rttMs === undefined ? null : Math.round(link.rttMs * 1000) / 1000,
+        mtu: link.session.frameBytesMax,
         up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
         secret_epoch: link.session.secretEpoch ?? null,
       })),

@@ -11,6 +11,7 @@ import { verifySignature } from "../../runtime/identity/keys.ts";
 import { decodeReceipt, receiptHash, receiptSigningBytes } from "../../runtime/wire/message.ts";
 import type { StoredReceipt } from "../../runtime/custody/source/entry.ts";
 import type { LabNode } from "../../scripts/lab.ts";
+import { Lineage, type Mark } from "../sim/lineage.ts";
 import type { Cluster, Message } from "./cluster.ts";
 
 export const NONCE_CHARS = 10;
@@ -25,6 +26,10 @@ export interface Sent {
   /** How often the sender's and the recipient's disk had been destroyed when it was first offered. */
   readonly fromEpoch: number;
   readonly toEpoch: number;
+  /** Of the acceptance, on the disk of the sender. */
+  mark?: Mark;
+  /** When its sender was seen to have a receipt, on the disk of the recipient, and how often that had lost something by then. */
+  seenDelivered?: { readonly mark: Mark; readonly epoch: number };
   id?: string;
   /** Last state that its sender showed. */
   state?: string;
@@ -35,8 +40,9 @@ export interface Sent {
 /** One message in one inbox. */
 interface Copy {
   readonly callsign: string;
-  /** Which of its owner's disks the inbox was on. */
-  readonly epoch: number;
+  /** The disk that the inbox was on, and when it was read. */
+  readonly disk: Lineage;
+  readonly mark: Mark;
   readonly message: Message;
 }
 
@@ -59,8 +65,10 @@ export class Ledger {
   readonly #cluster: Cluster;
   readonly #sent = new Map<string, Sent>();
   readonly #byId = new Map<string, Sent>();
-  /** Disks destroyed so far, by callsign. */
+  /** Disks destroyed, replaced by a copy or damaged so far, by callsign. */
   readonly #epochs = new Map<string, number>();
+  readonly #disks = new Map<string, Lineage>();
+  readonly #damaged = new Set<string>();
   /** By nonce: what was read and removed, and in the end what is there. */
   readonly #found = new Map<string, Copy[]>();
   /** By message id: read, and its removal was not answered. */
@@ -80,8 +88,33 @@ export class Ledger {
     return this.#epochs.get(callsign) ?? 0;
   }
 
+  /** What the disk of a node can still know. */
+  diskOf(callsign: string): Lineage {
+    const disk = this.#disks.get(callsign) ?? new Lineage();
+    this.#disks.set(callsign, disk);
+    return disk;
+  }
+
+  /** Something of its disk was overwritten, and nobody can say what. */
+  noteTorn(callsign: string): void {
+    this.#damaged.add(callsign);
+    this.noteRestored(callsign, undefined);
+  }
+
   noteDestroyed(callsign: string): void {
+    this.noteRestored(callsign, undefined);
+  }
+
+  /** The disk is the copy that was made at `copy`. */
+  noteRestored(callsign: string, copy: Mark | undefined): void {
     this.#epochs.set(callsign, this.epochOf(callsign) + 1);
+    this.diskOf(callsign).restore(copy);
+  }
+
+  /** Rows that cannot be read any more, as `<collection>/<message id>`. */
+  noteDamaged(callsign: string, rows: readonly string[]): void {
+    this.#damaged.add(callsign);
+    this.diskOf(callsign).lose(rows);
   }
 
   offer(from: string, to: string, size: number): { sent: Sent; body: Uint8Array } {
@@ -101,12 +134,16 @@ export class Ledger {
   }
 
   accept(sent: Sent, id: string): void {
+    const other = this.#byId.get(id);
+    if (other !== undefined && other !== sent)
+      this.#fault(`${describe(other)} has the id of ${sent.nonce}, too`);
     sent.id = id;
+    sent.mark = this.diskOf(sent.from).mark();
     this.#byId.set(id, sent);
     this.accepted++;
   }
 
-  /** Accepted and not at an end, of senders that still have their disk. */
+  /** Accepted and not at an end, of senders whose disk still knows of it. */
   get open(): Sent[] {
     return [...this.#byId.values()].filter((sent) => !isFinal(sent) && !this.#isSourceLost(sent));
   }
@@ -119,6 +156,7 @@ export class Ledger {
       sent.state = message.state;
       sent.reason = message.reason;
       if (!isFinal(sent)) continue;
+      sent.seenDelivered = { mark: this.diskOf(sent.to).mark(), epoch: this.epochOf(sent.to) };
       sent.message = message;
       this.ended++;
     }
@@ -134,7 +172,8 @@ export class Ledger {
       const response = await node.api(`/messages/${message.id}/body`);
       const body = await response.bytes();
       if (!response.ok || this.epochOf(callsign) !== epoch) return;
-      const copy = { callsign, epoch, message };
+      const disk = this.diskOf(callsign);
+      const copy = { callsign, disk, mark: disk.mark(), message };
       this.#doubtful.set(message.id, { copy, body });
       const removed = await node.api(`/messages/${message.id}`, { method: "DELETE" });
       if (removed.status !== 204) return;
@@ -147,22 +186,32 @@ export class Ledger {
   /** Reads every inbox, body by body, and compares. */
   async judge(): Promise<void> {
     for (const node of this.#cluster.nodes) {
-      const { callsign } = node;
-      const inbox = await node.box<Message>("inbox");
-      const ids = new Set(inbox.map(({ id }) => id));
-      if (ids.size !== inbox.length) this.#fault(`${callsign} lists a message twice`);
-      const queue = [...inbox];
-      const readers = Array.from({ length: 8 }, async () => {
-        for (let message = queue.pop(); message !== undefined; message = queue.pop()) {
-          const body = await (await node.api(`/messages/${message.id}/body`)).bytes();
-          this.#doubtful.delete(message.id);
-          this.#identify({ callsign, epoch: this.epochOf(callsign), message }, body);
-        }
-      });
-      await Promise.all(readers);
+      await this.judgeInbox(node, this.diskOf(node.callsign));
     }
     for (const { copy, body } of this.#doubtful.values()) this.#identify(copy, body);
     for (const sent of this.#sent.values()) this.#judgeOne(sent, this.#found.get(sent.nonce) ?? []);
+  }
+
+  /** What lies in one inbox, but for messages of these ids: a copy of a disk has them from its original. */
+  async judgeInbox(node: LabNode, disk: Lineage, except: ReadonlySet<string> = new Set()): Promise<void> {
+    const { callsign } = node;
+    const inbox = await node.box<Message>("inbox");
+    const ids = new Set(inbox.map(({ id }) => id));
+    if (ids.size !== inbox.length) this.#fault(`${callsign} lists a message twice`);
+    const queue = inbox.filter(({ id }) => !except.has(id));
+    const mark = disk.mark();
+    const readers = Array.from({ length: 8 }, async () => {
+      for (let message = queue.pop(); message !== undefined; message = queue.pop()) {
+        const response = await node.api(`/messages/${message.id}/body`);
+        const body = await response.bytes();
+        this.#doubtful.delete(message.id);
+        if (response.ok) this.#identify({ callsign, disk, mark, message }, body);
+        // A body that damage touched may be withheld, never shown.
+        else if (disk.holds(mark, `inbox/${message.id}`))
+          this.#fault(`${callsign} does not show the body of ${message.id}: ${response.status}`);
+      }
+    });
+    await Promise.all(readers);
   }
 
   /** The receipts in the stores of ended nodes, checked with the recipient's key alone. Answers how many. */
@@ -173,7 +222,11 @@ export class Ledger {
       const db = new Database(join(node.stateDir, "godwit.db"), { readonly: true });
       try {
         for (const { meta } of db.query("SELECT meta FROM outbox").all() as { meta: string }[]) {
-          const { id, receipt } = JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
+          const row = parseRow(meta);
+          // What damage touched is told by the node, and proves nothing.
+          if (row === undefined && this.#damaged.has(node.callsign)) continue;
+          const { id, receipt } = row ?? { id: "", receipt: null };
+          if (row === undefined) this.#fault(`${node.callsign} holds a row that nobody can read`);
           const sent = this.#byId.get(id);
           if (receipt === null || sent === undefined) continue;
           const encoded = parseHex(receipt.receiptHex, receipt.receiptHex.length / 2)!;
@@ -208,20 +261,18 @@ export class Ledger {
   }
 
   #judgeOne(sent: Sent, copies: readonly Copy[]): void {
-    for (const { epoch, message } of copies) {
-      // What came before the disk went is gone with it, and may come again.
-      const same = copies.filter((other) => other.epoch === epoch);
-      if (same.length > 1 && same[0]!.message === message)
+    for (const [at, copy] of copies.entries()) {
+      const { message } = copy;
+      if (copies.slice(0, at).some((earlier) => isRepeat(earlier, copy)))
         this.#fault(
-          `${describe(sent)} came ${same.length} times (${same.map((c) => c.message.id).join(" ")})`,
+          `${describe(sent)} came ${copies.length} times (${copies.map((c) => `${c.callsign} ${c.message.id}`).join(", ")})`,
         );
       this.#checkWay(sent, message, "inbox");
     }
     if (sent.id === undefined || this.#isSourceLost(sent)) return; // never accepted, or its promise went with a disk
-    const isInboxLost = this.epochOf(sent.to) !== sent.toEpoch;
     if (sent.state !== "delivered")
       return this.#fault(`${describe(sent)} is ${sent.state ?? "unknown"}: ${sent.reason ?? "no reason"}`);
-    if (copies.length === 0 && !isInboxLost)
+    if (copies.length === 0 && !this.#isInboxLost(sent))
       this.#fault(`${describe(sent)} is lost: its sender has a receipt`);
     const { message } = sent;
     if (message?.receipt?.by !== this.#cluster.id(sent.to))
@@ -240,12 +291,33 @@ export class Ledger {
   }
 
   #isSourceLost(sent: Sent): boolean {
-    return this.epochOf(sent.from) !== sent.fromEpoch;
+    return sent.mark === undefined || !this.diskOf(sent.from).holds(sent.mark, `outbox/${sent.id ?? ""}`);
+  }
+
+  /** It may have come before the recipient's disk lost something, and be gone with that. */
+  #isInboxLost({ to, toEpoch, id, seenDelivered }: Sent): boolean {
+    if (seenDelivered === undefined || seenDelivered.epoch !== toEpoch) return true;
+    return !this.diskOf(to).holds(seenDelivered.mark, `inbox/${id ?? ""}`);
   }
 
   #fault(text: string): void {
     if (this.faults.length < FAULTS_SHOWN_MAX) this.faults.push(text);
   }
+}
+
+function parseRow(meta: string): { id: string; receipt: StoredReceipt | null } | undefined {
+  try {
+    return JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Two inboxes that are there now, or one and the same before it was lost. */
+function isRepeat(earlier: Copy, later: Copy): boolean {
+  const { id } = earlier.message;
+  if (earlier.mark.branch === later.mark.branch) return true;
+  return [earlier, later].every(({ disk, mark }) => disk.holds(mark, `inbox/${id}`));
 }
 
 const isFinal = ({ state }: Sent): boolean =>

@@ -2,7 +2,7 @@
  * The oracle of delivery: every accepted message ends in exactly one inbox, or expires, or is refused or withdrawn with
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
-import { parseHex, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
+import { parseHex, type BundleId, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import {
@@ -11,6 +11,8 @@ import {
   receiptSigningBytes,
   ReceiptStatus,
 } from "../../runtime/wire/message.ts";
+import type { SimDisk } from "../../runtime/store/memory.ts";
+import type { Mark } from "./lineage.ts";
 import { NETWORK, type Life, type SimNode } from "./node.ts";
 
 /** A nonce, then filler that follows from it. */
@@ -36,7 +38,7 @@ export function nonceOf(body: Uint8Array): number | undefined {
 
 export interface Delivery {
   readonly node: SimNode;
-  readonly diskEpoch: number;
+  readonly mark: Mark;
   readonly id: MessageId;
   readonly isUnconfirmed: boolean;
 }
@@ -44,7 +46,6 @@ export interface Delivery {
 export interface SentMessage {
   readonly nonce: number;
   readonly source: SimNode;
-  readonly sourceDiskEpoch: number;
   readonly to: string;
   /** Nodes that may have it. */
   readonly targets: readonly SimNode[];
@@ -53,24 +54,37 @@ export interface SentMessage {
   readonly sentAtMs: number;
   id: MessageId | undefined;
   acceptedAtMs: number | undefined;
+  /** Of the acceptance, on the disk of the source. */
+  mark: Mark | undefined;
   isWithdrawn: boolean;
+  /** All that it was sealed into, as far as its source told. */
+  readonly bundles: Set<BundleId>;
+  /** "on": its source forgot it when others had it. "lost": one of them forgot it, too. */
+  handed: "no" | "on" | "lost";
   /** State told last, and the life that told it: a crash may lose an end that was not durable yet. */
   lastState: string | undefined;
   lastLife: Life | undefined;
   readonly deliveries: Delivery[];
 }
 
+/** No message that lives so long ends within a run. */
+const HANDED_ON_LIFETIME_MS = 24 * 3_600_000;
+/** A disk still knows of it. */
+const isHeld = ({ node, mark, id }: Delivery): boolean => node.lineage.holds(mark, `inbox/${id}`);
+
 const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
 
 export class Ledger {
   readonly messages = new Map<number, SentMessage>();
   readonly #byId = new Map<MessageId, SentMessage>();
-  /** By node and message id: what an inbox must hold. */
-  readonly #inboxes = new Map<number, Map<MessageId, Delivery>>();
+  /** By identity and message id: what came, at whichever of its disks. */
+  readonly #inboxes = new Map<NodeId, Map<MessageId, Delivery[]>>();
   readonly #nowMs: () => number;
   readonly #fault: (text: string) => void;
   delivered = 0;
   duplicatesExcused = 0;
+  /** Messages that others had when their source forgot them. */
+  handedOn = 0;
 
   constructor(nowMs: () => number, fault: (text: string) => void) {
     this.#nowMs = nowMs;
@@ -82,8 +96,12 @@ export class Ledger {
   }
 
   accepted(message: SentMessage, id: MessageId): void {
+    const other = this.#byId.get(id);
+    if (other !== undefined)
+      this.#fault(`messages ${other.nonce} and ${message.nonce} of n${message.source.index} have one id`);
     message.id = id;
     message.acceptedAtMs = this.#nowMs();
+    message.mark = message.source.lineage.mark();
     this.#byId.set(id, message);
   }
 
@@ -92,21 +110,21 @@ export class Ledger {
     const message = nonce === undefined ? undefined : this.messages.get(nonce);
     if (message === undefined || nonce === undefined)
       return this.#fault(`n${node.index} delivered a body that nobody sent`);
-    if (entry.from !== message.source.id || !message.targets.includes(node))
+    if (entry.from !== message.source.id || !message.targets.some((target) => target.id === node.id))
       return this.#fault(`message ${nonce} from n${message.source.index} reached n${node.index} by mistake`);
     const { id, isUnconfirmed } = entry;
-    const fresh: Delivery = { node, diskEpoch: node.diskEpoch, id, isUnconfirmed };
+    const fresh: Delivery = { node, mark: node.lineage.mark(), id, isUnconfirmed };
     for (const earlier of message.deliveries) this.#compare(message, earlier, fresh);
     message.deliveries.push(fresh);
-    const inbox = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
-    inbox.set(id, fresh);
-    this.#inboxes.set(node.index, inbox);
+    const inbox = this.#inboxes.get(node.id) ?? new Map<MessageId, Delivery[]>();
+    inbox.set(id, [...(inbox.get(id) ?? []), fresh]);
+    this.#inboxes.set(node.id, inbox);
     this.delivered++;
   }
 
-  /** A second delivery is excused where the design says so: the first was lost with its disk, or not confirmed. */
+  /** A second delivery is excused where the design says so: no disk knows of the first, or it was not confirmed. */
   #compare(message: SentMessage, earlier: Delivery, fresh: Delivery): void {
-    const isFirstGone = earlier.node.diskEpoch !== earlier.diskEpoch;
+    const isFirstGone = !isHeld(earlier);
     // A source that lost its disk may have told the other machines of the location nothing.
     const isUnsure = earlier.node !== fresh.node && (earlier.isUnconfirmed || fresh.isUnconfirmed);
     if (isFirstGone || isUnsure) {
@@ -122,18 +140,20 @@ export class Ledger {
   async onOpened(node: SimNode): Promise<void> {
     const { mesh } = node;
     if (mesh === undefined) return;
-    const known = this.#inboxes.get(node.index) ?? new Map<MessageId, Delivery>();
-    for (const [id, { diskEpoch }] of known) {
-      if (diskEpoch === node.diskEpoch && mesh.custody.inbox.get(id) === undefined)
+    const known = this.#inboxes.get(node.id) ?? new Map<MessageId, Delivery[]>();
+    const isKnown = (id: MessageId) =>
+      this.#inboxes
+        .get(node.id)
+        ?.get(id)
+        ?.some(({ mark }) => node.lineage.holds(mark, `inbox/${id}`)) === true;
+    for (const id of known.keys())
+      if (isKnown(id) && mesh.custody.inbox.get(id) === undefined)
         this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
-    }
     const everything = { order: "newest-first", limit: mesh.custody.inbox.count } as const;
     for (const entry of mesh.custody.inbox.page(everything)) {
-      const seen = known.get(entry.id);
-      if (seen !== undefined && seen.diskEpoch === node.diskEpoch) continue;
+      if (isKnown(entry.id)) continue;
       const body = await mesh.custody.inbox.body(entry.id);
-      const again = this.#inboxes.get(node.index)?.get(entry.id);
-      if (again?.diskEpoch !== node.diskEpoch) this.onDelivered(node, entry, body);
+      if (!isKnown(entry.id)) this.onDelivered(node, entry, body);
     }
     for (const message of this.messages.values()) if (message.source === node) this.#checkSource(message);
   }
@@ -142,6 +162,7 @@ export class Ledger {
   onChanged(node: SimNode, entry: OutboxEntry): void {
     const message = this.#byId.get(entry.id);
     if (message === undefined || message.source !== node) return;
+    for (const { bundle } of entry.targets) message.bundles.add(bundle);
     const was = message.lastLife === node.life ? message.lastState : undefined;
     message.lastState = entry.state;
     message.lastLife = node.life;
@@ -191,22 +212,50 @@ export class Ledger {
       this.#fault(`message ${message.nonce} expired after ${ageMs} of ${message.lifetimeMs} ms`);
   }
 
-  /** What a source accepted is in its outbox, whatever happened, as long as its disk is. */
+  /** What a source accepted is in its outbox, whatever happened, as long as its disk can know of it. */
   #checkSource(message: SentMessage): void {
     const { source, id } = message;
-    if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) return;
+    if (id === undefined || !this.#isBound(message)) return;
     const entry = source.mesh?.custody.outbox.get(id);
     if (entry === undefined)
       this.#fault(`message ${message.nonce} is gone from the outbox of n${source.index}`);
     else if (entry.state === "delivered") this.#checkReceipt(source, message, entry);
   }
 
-  /** Accepted, on a disk that is still there, and not ended yet. */
+  /** Accepted, on a disk that still knows of it. */
+  #isBound({ source, id, mark, isTransient }: SentMessage): boolean {
+    return mark !== undefined && !isTransient && source.lineage.holds(mark, `outbox/${id ?? ""}`);
+  }
+
+  /**
+   * A disk has just lost something; `before` is what it was. What a source forgot with it binds those who had taken it
+   * over, until one of them forgets it as well.
+   */
+  onLoss(before: SimDisk, nodes: readonly SimNode[]): void {
+    for (const message of this.messages.values()) {
+      const { id, bundles, deliveries } = message;
+      if (id === undefined || bundles.size === 0 || deliveries.length > 0 || this.#isBound(message)) continue;
+      const isOn = (disk: SimDisk) => [...bundles].some((bundle) => disk.rows("transit").has(bundle));
+      // Whoever gave it to the one that lost it may have its word for it.
+      if (isOn(before) || before.rows("inbox").has(id)) message.handed = "lost";
+      else if (message.handed === "no" && nodes.some(({ disk }) => isOn(disk))) {
+        this.handedOn++;
+        message.handed = "on";
+      }
+    }
+  }
+
+  /** Forgotten by its source, not by others, and not there yet. */
+  #isUnderWay({ handed, isWithdrawn, isTransient, lifetimeMs, deliveries }: SentMessage): boolean {
+    const isEnding = isWithdrawn || isTransient || lifetimeMs < HANDED_ON_LIFETIME_MS;
+    return deliveries.length === 0 && handed === "on" && !isEnding;
+  }
+
+  /** Accepted and not ended yet, as far as anybody can still know of it. */
   get open(): SentMessage[] {
     return [...this.messages.values()].filter((message) => {
       const { source, id } = message;
-      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch)
-        return false;
+      if (id === undefined || !this.#isBound(message)) return this.#isUnderWay(message);
       const state = source.mesh?.custody.outbox.get(id)?.state;
       return state === undefined || !finalStates.includes(state);
     });
@@ -217,7 +266,12 @@ export class Ledger {
     for (const message of this.messages.values()) {
       this.#checkSource(message);
       const { source, id } = message;
-      if (id === undefined || message.isTransient || source.diskEpoch !== message.sourceDiskEpoch) continue;
+      if (id === undefined) continue;
+      if (!this.#isBound(message)) {
+        if (this.#isUnderWay(message))
+          this.#fault(`message ${message.nonce} n${source.index}>${message.to} was handed on and is lost`);
+        continue;
+      }
       const entry = source.mesh?.custody.outbox.get(id);
       if (entry === undefined || !finalStates.includes(entry.state)) {
         const why = entry === undefined ? "unknown" : source.mesh!.custody.outbox.waitReason(entry);
@@ -239,7 +293,7 @@ export class Ledger {
           : "transient_lost"
         : message.id === undefined
           ? "not_accepted"
-          : message.source.diskEpoch !== message.sourceDiskEpoch
+          : !this.#isBound(message)
             ? "source_destroyed"
             : (message.source.mesh?.custody.outbox.get(message.id)?.state ?? "unknown");
       counts[state] = (counts[state] ?? 0) + 1;

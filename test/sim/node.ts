@@ -21,6 +21,7 @@ import { decodePacketHeader } from "../../runtime/wire/packet.ts";
 import type { SimIdentity } from "./crypto.ts";
 import { createSessions, endpointOf, type Edge, type EndHost, type SimSession } from "./links.ts";
 import { SimMetrics } from "./metrics.ts";
+import { Lineage, type Mark } from "./lineage.ts";
 import { nodeClock, WORLD_START_MS, type SimTime } from "./time.ts";
 
 /** A connection attempt that meets silence gives up after this, as an operating system's would, or after so many times the delay. */
@@ -28,6 +29,10 @@ const CONNECT_TIMEOUT_MS = 3_000;
 const CONNECT_TIMEOUT_DELAYS = 4;
 const RESTART_MS = 1_000;
 export const NETWORK = "sim";
+/** Copies of one disk that are kept. */
+const COPIES_MAX = 8;
+/** What damage takes: the mail itself. What counts and remembers is covered by the store's own suite. */
+const DAMAGED = ["outbox", "inbox", "transit"] as const;
 
 export interface SimNodeOptions {
   readonly index: number;
@@ -48,6 +53,8 @@ export interface SimNodeEvents {
   quarantined(offender: NodeId): void;
   opened(): void;
   ended(): void;
+  /** Its disk was replaced or damaged; what it was `before`. */
+  lost(before: SimDisk): void;
   /** Opening failed in a way that no fault explains. */
   broken(reason: string): void;
   mutate?(mesh: Mesh): void;
@@ -60,12 +67,17 @@ export class SimNode {
   readonly location: string;
   readonly edges: Edge[] = [];
   disk = new SimDisk();
-  #copy: SimDisk | undefined;
+  /** What the disk can still know. */
+  readonly lineage = new Lineage();
+  /** Newest last. */
+  #copies: { readonly disk: SimDisk; readonly at: Mark }[] = [];
+  /** It runs beside this one, with a copy of its state. */
+  readonly original: SimNode | undefined;
   readonly identity: SimIdentity;
   readonly #options: SimNodeOptions;
   readonly #resolve: (index: number) => SimNode;
   readonly #eventsOf: (node: SimNode) => SimNodeEvents;
-  /** How often the disk was replaced: what an earlier one held is excused. */
+  /** How often the disk was replaced or damaged. */
   diskEpoch = 0;
   wallOffsetMs = WORLD_START_MS;
   #offsetAtStartMs: number | undefined;
@@ -77,7 +89,9 @@ export class SimNode {
     options: SimNodeOptions,
     resolve: (index: number) => SimNode,
     eventsOf: (node: SimNode) => SimNodeEvents,
+    original?: SimNode,
   ) {
+    this.original = original;
     this.#options = options;
     this.#resolve = resolve;
     this.#eventsOf = eventsOf;
@@ -86,6 +100,22 @@ export class SimNode {
     this.id = options.identity.id;
     this.callsign = options.callsign;
     this.location = options.location;
+  }
+
+  /** Another machine, off, that can run a copy of this one's state. */
+  clone(
+    index: number,
+    resolve: (index: number) => SimNode,
+    eventsOf: (node: SimNode) => SimNodeEvents,
+  ): SimNode {
+    const clone = new SimNode(
+      { ...this.#options, index, seed: this.#options.seed + index },
+      resolve,
+      eventsOf,
+      this,
+    );
+    clone.isPowered = false;
+    return clone;
   }
 
   /** The running mesh, once it is open. */
@@ -133,24 +163,56 @@ export class SimNode {
     this.#eventsOf(this).ended();
   }
 
-  /** What is durable now is kept as a copy, in place of the one before. */
-  backUp(): void {
-    this.#copy = this.disk.copy();
+  get copies(): number {
+    return this.#copies.length;
   }
 
-  /** The last copy is put back while the node is off; what came after it is gone. False: there is none. */
-  restoreBackup(): boolean {
-    if (this.#copy === undefined) return false;
+  /** What is durable now is kept as a copy; of more than `COPIES_MAX` the oldest goes. */
+  backUp(): void {
+    this.#copies = [...this.#copies, { disk: this.disk.copy(), at: this.lineage.mark() }].slice(-COPIES_MAX);
+  }
+
+  /** A copy, the last one unless told, is put back while the node is off; what came after it is gone. False: there is none. */
+  restoreBackup(number = this.#copies.length - 1): boolean {
+    const copy = this.#copies[number];
+    if (copy === undefined) return false;
+    const before = this.disk;
     // It stays a copy: it may be put back again.
-    this.disk = this.#copy.copy();
-    this.diskEpoch++;
+    this.disk = copy.disk.copy();
+    this.lineage.restore(copy.at);
+    this.#noteLoss(before);
     return true;
+  }
+
+  /** This one, which is off, gets what is durable at its original now. */
+  cloneOriginal(): void {
+    const { disk, lineage } = this.original!;
+    const before = this.disk;
+    this.disk = disk.copy();
+    this.lineage.restore(lineage.mark());
+    this.#noteLoss(before);
   }
 
   /** The disk is replaced by an empty one while the node is off. */
   destroyDisk(): void {
+    const before = this.disk.copy();
     this.disk.destroy();
+    this.lineage.restore(undefined);
+    this.#noteLoss(before);
+  }
+
+  /** Damage takes some rows while the node is off; answers which, as `<collection>/<key>`. */
+  loseRows(count: number, random: Random): string[] {
+    const before = this.disk.copy();
+    const taken = this.disk.lose(DAMAGED, count, random);
+    this.lineage.lose(taken);
+    this.#noteLoss(before);
+    return taken;
+  }
+
+  #noteLoss(before: SimDisk): void {
     this.diskEpoch++;
+    this.#eventsOf(this).lost(before);
   }
 
   /** Every second machine has a time source; it says the right time, whatever the clock shows. */

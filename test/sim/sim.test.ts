@@ -6,8 +6,19 @@ import { describe, expect, test } from "bun:test";
 import type { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Seen } from "../../runtime/custody/recipient/seen.ts";
 import type { SimNode } from "./node.ts";
+import type { MessageId } from "../../runtime/kernel/ids.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { nonceOf } from "./ledger.ts";
 import { PacketKind } from "../../runtime/wire/packet.ts";
-import { ciCases, commandOf, optionsOf, regressionCases, slowCases } from "./tiers.ts";
+import {
+  ciCases,
+  commandOf,
+  oldDiskKindsOf,
+  oldDiskOptions,
+  optionsOf,
+  regressionCases,
+  slowCases,
+} from "./tiers.ts";
 import { World, type SimOptions, type SimResult } from "./world.ts";
 import { NodeTime } from "../../runtime/time/node-time.ts";
 import { WORLD_START_MS } from "./time.ts";
@@ -32,6 +43,22 @@ describe("seeds", () => {
       TIMEOUT_MS,
     );
   }
+});
+
+describe("old disks", () => {
+  // 22: mail came back to a source that had forgotten it.
+  for (const seed of [1, 2, 22])
+    test(
+      `seed ${seed}`,
+      () => {
+        const { faults, restarts } = run(
+          oldDiskOptions(seed, oldDiskKindsOf(process.env["OLD_DISKS_KINDS"])),
+        );
+        expect(faults).toEqual([]);
+        expect(restarts).toBeGreaterThan(20);
+      },
+      TIMEOUT_MS,
+    );
 });
 
 describe("determinism", () => {
@@ -83,6 +110,51 @@ describe("planted bugs", () => {
       mesh.router.nextHops = (destination, plane) => (calls++ % 2 === 0 ? honest(destination, plane) : []);
     };
     expect(foundBy({ ...calm, minutes: 0.1, mutate })).toContain("in silence");
+  });
+
+  test("an older copy that lacks mail which was accepted before it was made", () => {
+    const world = new World({ ...oldDiskOptions(1, ["old"]), faultsMax: 3 });
+    for (const node of world.nodes) {
+      const honest = node.restoreBackup.bind(node);
+      node.restoreBackup = (number) =>
+        honest(number) && node.disk.lose(["outbox"], 5, seededRandom(1)).length >= 0;
+    }
+    expect(world.run().faults.join("\n")).toContain("gone from the outbox");
+  });
+
+  test(
+    "mail that others had taken over, and that is nowhere when its source has forgotten it",
+    () => {
+      const world = new World({ ...oldDiskOptions(2, ["old"]), faultsMax: 3 });
+      const honest = world.ledger.onDelivered.bind(world.ledger);
+      world.ledger.onDelivered = (node, entry, body) => {
+        if (world.ledger.messages.get(nonceOf(body)!)?.handed !== "on") honest(node, entry, body);
+      };
+      expect(world.run().faults.join("\n")).toContain("was handed on and is lost");
+    },
+    TIMEOUT_MS,
+  );
+
+  test("a restored node that gives old names to new mail", () => {
+    const world = new World({ ...oldDiskOptions(1, ["old"]), faultsMax: 3 });
+    const honest = world.ledger.accepted.bind(world.ledger);
+    const first = new Map<SimNode, MessageId>();
+    world.ledger.accepted = (message, id) => {
+      const { source } = message;
+      if (!first.has(source)) first.set(source, id);
+      honest(message, source.diskEpoch === 0 ? id : first.get(source)!);
+    };
+    expect(world.run().faults.join("\n")).toContain("have one id");
+  });
+
+  test("older copies that forget what they delivered before they were made", () => {
+    const has = Seen.prototype.has;
+    Seen.prototype.has = () => false;
+    try {
+      expect(foundBy(oldDiskOptions(2, ["old"]))).toContain("delivered twice");
+    } finally {
+      Seen.prototype.has = has;
+    }
   });
 
   test(

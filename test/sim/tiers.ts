@@ -1,6 +1,7 @@
 /** Which seeds run when, and how a failing one is told and kept. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { oldDiskKinds, type OldDiskKind } from "./old-disks.ts";
 import type { SimOptions } from "./world.ts";
 
 /** What a command line can say of a run; the rest follows from the seed. */
@@ -76,6 +77,32 @@ export const oldCases: readonly SimCase[] = range(10).map((seed) => ({
   tight: seed % 3 === 0,
   old: true,
 }));
+
+/** Restarts in one world of old disks. */
+const OLD_DISK_RESTARTS = 60;
+
+/**
+ * Starts on other state than was left, many in a small mesh under load. The pause leaves time for what is restored to be
+ * used; ordinary faults go on beside.
+ */
+export const oldDiskOptions = (seed: number, kinds: readonly OldDiskKind[]): SimOptions => ({
+  seed,
+  nodes: 8,
+  minutes: 1,
+  messagesPerSecond: 4,
+  faultPauseMs: 5_000,
+  oldDisks: { kinds, restarts: OLD_DISK_RESTARTS, pauseMs: 2_000 },
+});
+
+/** Kinds from `OLD_DISKS_KINDS`, by comma, or those that hold in every world. Throws on a name that is none. */
+export function oldDiskKindsOf(environment: string | undefined): OldDiskKind[] {
+  const names = environment?.split(",") ?? ["old", "rows"];
+  return names.map((name) => {
+    const kind = oldDiskKinds.find((known) => known === name);
+    if (kind === undefined) throw new Error(`no kind ${name}; there are ${oldDiskKinds.join(", ")}`);
+    return kind;
+  });
+}
 
 /**
  * What CI runs: past a million events. The largest mesh stays below what a CI machine has in memory; a thousand nodes

@@ -82,7 +82,6 @@ export class Workload {
     const message: SentMessage = {
       nonce: this.#nonce++,
       source,
-      sourceDiskEpoch: source.diskEpoch,
       to,
       targets,
       lifetimeMs,
@@ -90,7 +89,10 @@ export class Workload {
       sentAtMs: this.#options.time.nowMs,
       id: undefined,
       acceptedAtMs: undefined,
+      mark: undefined,
       isWithdrawn: false,
+      bundles: new Set(),
+      handed: "no",
       lastState: undefined,
       lastLife: undefined,
       deliveries: [],

@@ -12,6 +12,7 @@ import { Faults } from "./faults.ts";
 import { Ledger } from "./ledger.ts";
 import { Edge } from "./links.ts";
 import { LoopChecker } from "./loops.ts";
+import { OldDisks, type OldDiskKind } from "./old-disks.ts";
 import { SimNode, type SimNodeEvents } from "./node.ts";
 import { SimTime } from "./time.ts";
 import { planEdges, planSlowLeaves, shapes, type PlannedEdge, type Shape } from "./topology.ts";
@@ -38,6 +39,12 @@ export interface SimOptions {
   readonly tight?: boolean;
   /** Older copies of disks are put back. */
   readonly old?: boolean;
+  /** Starts on other state than was left, beside the ordinary faults, of which disks that go for good are none then. */
+  readonly oldDisks?: {
+    readonly kinds: readonly OldDiskKind[];
+    readonly restarts: number;
+    readonly pauseMs: number;
+  };
   /** The last fifth of the nodes are edge nodes, each behind one slow medium. */
   readonly slow?: boolean;
   /** Nodes that send and receive. */
@@ -67,6 +74,7 @@ export interface SimResult {
   readonly struck: Readonly<Record<string, number>>;
   readonly loopSteps: number;
   readonly duplicatesExcused: number;
+  readonly restarts: number;
   readonly quarantines: readonly SimQuarantine[];
 }
 
@@ -100,6 +108,9 @@ export class World {
   readonly loops: LoopChecker;
   readonly workload: Workload;
   readonly disasters: Faults;
+  /** Machines that run a copy of another one's state for a while; by index behind the nodes. */
+  readonly clones: SimNode[] = [];
+  readonly oldDisks: OldDisks | undefined;
   readonly limits: CustodyLimits;
   readonly #options: SimOptions;
   readonly #random: Random;
@@ -119,6 +130,7 @@ export class World {
       (text) => this.#fault(text),
     );
     this.loops = new LoopChecker(this.nodes, options.liars);
+    if (options.oldDisks?.kinds.includes("clones") === true) this.#makeClones();
     this.workload = new Workload({
       nodes: this.nodes,
       random: seededRandom(random.below(2 ** 32)),
@@ -135,10 +147,20 @@ export class World {
       time: this.time,
       pauseMs: options.faultPauseMs ?? 3_000,
       durationMaxMs: 60_000,
-      destroys: options.destroys ?? true,
+      destroys: options.destroys ?? options.oldDisks === undefined,
       ...(options.old === true ? { backups: seededRandom(options.seed * 31 + 7) } : {}),
     });
+    if (options.oldDisks !== undefined)
+      this.oldDisks = new OldDisks({
+        ...options.oldDisks,
+        nodes: this.nodes,
+        clones: this.clones,
+        random: seededRandom(options.seed * 37 + 11),
+        time: this.time,
+      });
     this.time.afterEvent = () => {
+      // Two nodes under one id: who is meant by a next hop, nobody can say.
+      if (this.clones.length > 0) return;
       this.loops.check();
       if (this.loops.cycles.length > 0) for (const cycle of this.loops.cycles.splice(0)) this.#fault(cycle);
     };
@@ -150,15 +172,17 @@ export class World {
       this.time.after(START_SPREAD_MS * this.#random.float(), () => node.start());
     this.#advance(WARM_UP_MS);
     if (faultPauseMs !== 0) this.disasters.start();
+    this.oldDisks?.start();
     this.#talk();
-    this.#advance(minutes * 60_000);
+    this.#advance(Math.max(minutes * 60_000, this.oldDisks?.spanMs ?? 0));
     this.#isTalking = false;
+    this.oldDisks?.healAll();
     this.disasters.healAll();
     this.#convergedInMs = this.#advance(this.#convergenceMs, () => this.#isConverged());
     if (this.#convergedInMs === undefined) this.#reportUnreached();
     this.#settledInMs = this.#advance(SETTLE_MS, () => this.ledger.open.length === 0);
     this.ledger.checkEnd();
-    for (const text of this.loops.audit()) this.#fault(text);
+    if (this.clones.length === 0) for (const text of this.loops.audit()) this.#fault(text);
     return this.#result();
   }
 
@@ -231,7 +255,7 @@ export class World {
 
   #makeNodes(random: Random): void {
     const { nodes: count, realCrypto = false, seed } = this.#options;
-    const resolve = (index: number) => this.nodes[index]!;
+    const resolve = this.#resolve;
     for (let index = 0; index < count; index++) {
       const own = seededRandom(seed * 7_919 + index);
       // Machines of one location settle by claims who keeps a message: no edge node knows the others well enough.
@@ -256,6 +280,26 @@ export class World {
     }
   }
 
+  readonly #resolve = (index: number): SimNode =>
+    this.nodes[index] ?? this.clones[index - this.nodes.length]!;
+
+  /** One for each node, with media to the same neighbours. */
+  #makeClones(): void {
+    const count = this.nodes.length;
+    const own = seededRandom(this.#options.seed * 15_486_071 + 2);
+    for (const node of this.nodes)
+      this.clones.push(node.clone(count + node.index, this.#resolve, (clone) => this.#eventsOf(clone)));
+    for (const edge of [...this.edges])
+      for (const [index, other] of [
+        [edge.a, edge.b],
+        [edge.b, edge.a],
+      ] as const)
+        this.#addEdge(
+          { params: edge.params, name: `${edge.name}+${index}`, a: count + index, b: other },
+          own,
+        );
+  }
+
   #makeEdges(shape: Shape, random: Random): void {
     const { nodes, datagrams = 0.15 } = this.#options;
     const inner = this.#innerCount;
@@ -272,8 +316,8 @@ export class World {
   #addEdge(plan: PlannedEdge, random: Random): Edge {
     const edge = new Edge({ ...plan, time: this.time, random: seededRandom(random.below(2 ** 32)) });
     this.edges.push(edge);
-    this.nodes[edge.a]!.edges.push(edge);
-    this.nodes[edge.b]!.edges.push(edge);
+    this.#resolve(edge.a).edges.push(edge);
+    this.#resolve(edge.b).edges.push(edge);
     return edge;
   }
 
@@ -299,14 +343,19 @@ export class World {
           offender: this.nodes.findIndex(({ id }) => id === offender),
           atMs: this.time.nowMs,
         }),
-      routeChanged: (destination) => this.loops.touch(node.index, destination),
+      routeChanged: (destination) => {
+        if (node.original === undefined) this.loops.touch(node.index, destination);
+      },
       opened: () => {
-        this.loops.setLife(node.index, node.life!.number);
+        if (node.original === undefined) this.loops.setLife(node.index, node.life!.number);
         this.#introduce(node);
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
       },
+      lost: (before) => this.ledger.onLoss(before, this.nodes),
       broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),
-      ended: () => this.loops.setLife(node.index, 0),
+      ended: () => {
+        if (node.original === undefined) this.loops.setLife(node.index, 0);
+      },
       mutate: (mesh: Mesh) => {
         if (this.#options.liars?.includes(node.index) === true) makeLiar(mesh, node, this.#options.drops);
         this.#options.mutate?.(mesh, node);
@@ -326,9 +375,10 @@ export class World {
       convergedInMs: this.#convergedInMs,
       settledInMs: this.#settledInMs,
       outcomes: this.ledger.outcomes,
-      struck: Object.fromEntries(this.disasters.counts),
+      struck: Object.fromEntries([...this.disasters.counts, ...(this.oldDisks?.counts ?? [])]),
       loopSteps: this.loops.steps,
       duplicatesExcused: this.ledger.duplicatesExcused,
+      restarts: this.oldDisks?.restarts ?? 0,
       quarantines: this.quarantines,
     };
   }

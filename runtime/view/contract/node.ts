@@ -91,6 +91,8 @@ export interface PeerView {
     address: string;
     direction: "inbound" | "outbound";
     rtt_ms: number | null;
+    /** Largest frame that it carries now, bytes. */
+    mtu: number;
     up_seconds: number;
     /** Epoch of the network secret that the link's handshake used; null in an open mesh. */
     secret_epoch: string | null;
