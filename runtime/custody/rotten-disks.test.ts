@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { GodwitError } from "../kernel/errors.ts";
 import type { MessageId } from "../kernel/ids.ts";
 import type { Collection } from "../store/types.ts";
+import type { Holding } from "./context.ts";
 import { TestMesh, type TestNode } from "./testing.ts";
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
@@ -162,4 +163,18 @@ test("a withdrawn message makes room: its body goes with it", async () => {
   await a.settle(a.custody!.outbox.withdraw(id));
   expect((await a.settle(a.store!.load("outbox")))[0]!.bodyBytes).toBe(0);
   expect(await codeOf(a.settle(a.custody!.outbox.body(id)))).toBe("GODWIT_MESSAGE_UNKNOWN");
+});
+
+test("a message that a relay takes while it is being withdrawn stays withdrawn, over a crash as well, and is no damage", async () => {
+  const { mesh, a, b, c, restart } = await line();
+  mesh.cut(a, b);
+  const id = await a.send(c.id, "better not");
+  const withdrawn = a.custody!.outbox.withdraw(id);
+  // The acknowledgement comes in while the withdrawal is on its way to the disk.
+  a.custody!.outbox.onAcknowledged({ messageId: id } as Holding);
+  await a.settle(withdrawn);
+  await mesh.clock.advance(100);
+  await restart(a);
+  await mesh.clock.advance(60_000);
+  expect([entryOf(a, id).state, damaged(a)]).toEqual(["withdrawn", []]);
 });

@@ -209,6 +209,35 @@ describe("the age of mail", () => {
     expect(machine.time.ageMs(at)).toBe(10 * DAY_MS + 6_000);
   });
 
+  test("a clock that is within tolerance, and wrong by that, ends no mail early", async () => {
+    const known: Voice[] = [
+      { standing: "trusted", wallMs: 0 },
+      { standing: "trusted", wallMs: 0 },
+    ];
+    const machine = new Machine();
+    const hear = () => {
+      machine.time.voices = () => known.map((voice) => ({ ...voice, wallMs: machine.trueMs }));
+      machine.time.check();
+    };
+    hear();
+    const at = machine.time.runMs;
+    await machine.run(1_000);
+    machine.setClock(CLOCK_TOLERANCE_MS);
+    await machine.restart(MINUTE_MS);
+    hear();
+    expect([machine.time.isConfirmed, machine.time.ageMs(at)]).toEqual([true, 1_000]);
+    await machine.restart(DAY_MS);
+    hear();
+    expect(machine.time.ageMs(at)).toBe(DAY_MS + 1_000 - 2 * CLOCK_TOLERANCE_MS);
+    // What a time source says is known to the moment.
+    machine.vouches = true;
+    await machine.restart(0);
+    const later = machine.time.runMs;
+    await machine.run(1_000);
+    await machine.restart(DAY_MS);
+    expect(machine.time.ageMs(later)).toBe(DAY_MS + 1_000);
+  });
+
   test("one start with a clock decades ahead or in 1970 counts for nothing, whatever comes after it", async () => {
     for (const wrongMs of [40 * YEAR_MS, -WALL_MS, -YEAR_MS]) {
       const machine = new Machine();

@@ -32,6 +32,12 @@ export interface Moment {
   readonly wallMs: number;
 }
 
+/** One at which the clock was confirmed. */
+export interface ConfirmedMoment extends Moment {
+  /** A time source said the very time; neighbours only that it is right within their tolerance. */
+  readonly isExact?: boolean;
+}
+
 /** When something ends, by either clock. A wall time before 2026 was read from a clock that was not set, and says nothing. */
 export type End = Moment;
 
@@ -45,7 +51,7 @@ interface Absence {
 export interface KeptTime {
   readonly runMs: number;
   /** The last moment at which the wall clock was confirmed. */
-  readonly confirmed?: Moment | undefined;
+  readonly confirmed?: ConfirmedMoment | undefined;
   /** A later one at which nothing spoke against it. */
   readonly noted?: Moment | undefined;
   readonly absences?: readonly Absence[];
@@ -80,7 +86,7 @@ export class NodeTime {
   readonly #options: NodeTimeOptions;
   readonly #startMonotonicMs: number;
   readonly #runBeforeMs: number;
-  #confirmed: Moment | undefined;
+  #confirmed: ConfirmedMoment | undefined;
   #noted: Moment | undefined;
   #absences: readonly Absence[];
   #view: ClockView = { state: "unconfirmed", reason: "not looked at yet" };
@@ -194,12 +200,16 @@ export class NodeTime {
     const isVouched = vouchedMs !== undefined && Math.abs(vouchedMs - now.wallMs) <= CLOCK_TOLERANCE_MS;
     const verdict = hearVoices(now.wallMs, this.voices());
     if (verdict === "deny") return this.#become("doubted", "neighbours that have a say name another time");
+    if (isVouched)
+      return this.#confirm(
+        { runMs: now.runMs, wallMs: vouchedMs, isExact: true },
+        "its time source vouches for it",
+      );
     if (verdict === "agree") return this.#confirm(now, "neighbours agree with it");
-    if (isVouched) return this.#confirm(now, "its time source vouches for it");
     if (vouchedMs !== undefined)
       return this.#become("doubted", `the machine's time source says ${isoTime(vouchedMs)}`);
     if (this.isConfirmed && Math.abs(this.#aheadMs) <= CLOCK_TOLERANCE_MS) {
-      this.#confirmed = now;
+      this.#confirmed = this.#extrapolated(now);
       return;
     }
     this.#judgeAlone(now);
@@ -244,6 +254,12 @@ export class NodeTime {
     return this.#confirmed.wallMs + this.runMs - this.#confirmed.runMs;
   }
 
+  /** Nobody confirms it any more, and it goes on as it should: an exact time is still known, by the running time since. */
+  #extrapolated(now: Moment): ConfirmedMoment {
+    const { isExact, runMs, wallMs } = this.#confirmed!;
+    return isExact === true ? { runMs: now.runMs, wallMs: wallMs + now.runMs - runMs, isExact } : now;
+  }
+
   #judgeAlone(now: Moment): void {
     const aheadMs = this.#aheadMs;
     const isDoubted =
@@ -262,14 +278,17 @@ export class NodeTime {
     this.#become("unconfirmed", `no time source and no neighbour has confirmed it; ${HELD}`);
   }
 
-  #confirm(now: Moment, by: string): void {
+  #confirm(now: ConfirmedMoment, by: string): void {
     const before = this.#confirmed;
     const wasConfirmed = this.isConfirmed && Math.abs(this.#aheadMs) <= CLOCK_TOLERANCE_MS;
     this.#confirmed = now;
     this.#noted = undefined;
     this.#become("confirmed", by);
     if (wasConfirmed) return;
-    const offMs = before === undefined ? 0 : now.wallMs - before.wallMs - (now.runMs - before.runMs);
+    const offMs =
+      before === undefined
+        ? 0
+        : now.wallMs - before.wallMs - (now.runMs - before.runMs) - doubtOf(before) - doubtOf(now);
     if (before !== undefined && offMs >= ABSENCE_MIN_MS) {
       this.#absences = [...this.#absences, { runMs: before.runMs, offMs }].slice(-ABSENCES_MAX);
       this.onPassed();
@@ -291,5 +310,8 @@ export class NodeTime {
     this.onChange(this.#view);
   }
 }
+
+/** By this much the time off may be shorter than it looks: mail lives longer by that, never shorter. */
+const doubtOf = ({ isExact }: ConfirmedMoment): number => (isExact === true ? 0 : CLOCK_TOLERANCE_MS);
 
 const isSet = (wallMs: number): boolean => wallMs >= PLAUSIBLE_WALL_MS;

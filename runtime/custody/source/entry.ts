@@ -172,6 +172,8 @@ export function digestOf(order: Order): string {
 /** A message of the outbox while the node runs. */
 export interface Live {
   readonly entry: OutboxEntry;
+  /** A withdrawal is being written. */
+  isEnding?: boolean;
 }
 
 /** Told by the outbox. */

@@ -137,12 +137,13 @@ export class Outbox {
       throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
     }
     // Its body goes at once: whoever withdraws may need the room.
-    await this.#ctx.store.commit([
-      {
-        ...putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" }),
-        body: new Uint8Array(0),
-      },
-    ]);
+    const ended = putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" });
+    live.isEnding = true;
+    try {
+      await this.#ctx.store.commit([{ ...ended, body: new Uint8Array(0) }]);
+    } finally {
+      live.isEnding = false;
+    }
     if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
   }
 
@@ -477,6 +478,8 @@ export class Outbox {
   /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
   #save(live: Live, before: readonly StoreOp[] = []): void {
     const { entry } = live;
+    // A row without its body must not say that it is open: a withdrawal is on its way to the disk.
+    if (live.isEnding === true && !finalStates.includes(entry.state)) return;
     this.#ctx.store.commit([...before, putEntry(entry)]).catch((error: unknown) => {
       this.#ctx.log.warn("outbox not saved", {
         message: entry.id,
