@@ -147,6 +147,8 @@ export interface CustodyContext {
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** Blocked or revoked: nothing from it or for it is taken. */
   isRefused(id: NodeId): boolean;
+  /** Another machine may run under this identity, and which of the two goes on is not known yet: no new mail comes into this inbox. */
+  isContested(): boolean;
 }
 
 /** A bundle that this node holds durably and owes a next hop. */

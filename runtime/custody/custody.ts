@@ -368,6 +368,7 @@ export class Custody {
     const isForHere = header.destination === this.#ctx.self;
     if (isForHere && this.#recipient.wasDelivered(offer)) return this.#ack(from, id);
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
+    if (isForHere && this.#ctx.isContested()) return this.#refuse(from, id, RefuseReason.busy, RETRY_FULL_MS);
     const refusal = isForHere
       ? this.#inboxRefusal(header.source, sealedBytes + promised)
       : this.transit.refusal(from, sealedBytes + promised);

@@ -185,6 +185,7 @@ export class TestNode {
   readonly delivered: { entry: InboxEntry; text: string }[] = [];
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
+  isContested = false;
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
@@ -304,6 +305,7 @@ export class TestNode {
       sign: (bytes) => testSign(this.id, bytes),
       verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
       isRefused: (id) => this.refused.has(id),
+      isContested: () => this.isContested,
     };
   }
 

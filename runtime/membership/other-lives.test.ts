@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
+import { seededRandom } from "../kernel/random.ts";
 import { type Life, OtherLives } from "./other-lives.ts";
 
 const MINUTE_MS = 60_000;
@@ -13,6 +14,7 @@ class Machine {
   constructor(clock: ManualClock, bootEpoch: number, stoodDown = false) {
     this.own = new OtherLives({
       clock,
+      random: seededRandom(1),
       bootEpoch,
       stoodDown,
       raised: (epoch) => void this.epochs.push(epoch),
@@ -43,7 +45,7 @@ describe("an older copy of the store", () => {
     expect(machine.own.outrun(40)).toBe(41);
     expect(machine.own.outrun(40)).toBe(41); // another part of the node hears the same
     expect(machine.lives).toEqual(["behind"]);
-    await clock.advance(30_000);
+    await clock.advance(15_000);
     expect(machine.lives).toEqual(["behind", "alone"]);
     expect(machine.epochs).toEqual([41]);
   });
@@ -110,7 +112,7 @@ describe("two machines with one identity", () => {
       expect(down.hears(on)).toBeUndefined();
       expect([down.own.life, on.own.life]).toEqual(["standing-down", "doubled"]);
     }
-    expect(on.own.epoch - before).toBe(10);
+    expect(on.own.epoch - before).toBeLessThan(5 * 34);
   });
 
   test("who stood down goes on when the other one is gone, though neighbours still remember that one", async () => {
@@ -120,7 +122,9 @@ describe("two machines with one identity", () => {
     const [down, on] = a.own.life === "standing-down" ? [a, b] : [b, a];
     await clock.advance(15 * MINUTE_MS);
     expect(down.hears(on)).toBeGreaterThan(on.own.epoch);
-    await clock.advance(10 * MINUTE_MS);
+    // Routes and members remember it a little differently.
+    for (const later of [1, 3, 15]) expect(down.own.outrun(on.own.epoch + later)).toBe(down.own.epoch);
+    await clock.advance(MINUTE_MS);
     expect(down.own.life).toBe("alone");
   });
 
@@ -128,14 +132,14 @@ describe("two machines with one identity", () => {
     const clock = new ManualClock();
     const back = new Machine(clock, 50, true);
     expect(back.own.life).toBe("returning");
-    await clock.advance(10 * MINUTE_MS);
+    await clock.advance(MINUTE_MS);
     expect(back.lives).toEqual(["alone"]);
   });
 
   test("a machine that stood down before its restart yields at the first answer", () => {
     const clock = new ManualClock();
     const [on, back] = [new Machine(clock, 100), new Machine(clock, 50, true)];
-    expect(back.hears(on)).toBe(101);
+    expect(back.hears(on)).toBeGreaterThan(116);
     on.hears(back);
     expect(back.hears(on)).toBeUndefined();
     expect(on.own.life).toBe("behind");

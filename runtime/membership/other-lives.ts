@@ -4,7 +4,7 @@
  * from which boot epoch this node goes on, and which of two machines stands down. Owns no link and no store.
  * docs/protocol/membership.md "One identity on two machines".
  */
-import type { Clock, Timer } from "@godwit/sdk";
+import type { Clock, Random, Timer } from "@godwit/sdk";
 
 /** 24 bits on the wire, an identity's life. */
 const EPOCH_MAX = 2 ** 24 - 1;
@@ -15,13 +15,16 @@ const WINDOW_MS = 600_000;
  * the store is not this many starts old; so whoever answers above it has heard it, and lives.
  */
 const LEAP = 64;
+/**
+ * The same for the first answer of one that comes back: what the other machine said last differs a little from place to place, and none
+ * of that is an answer. Drawn, because another copy may have come back before this one.
+ */
+const LOOK_LEAP = { least: 16, span: 16 };
 /** Words in one window that the one who goes on answers; behind that it is the other's turn. */
 const ANSWERS_MAX = 8;
-/** Whoever goes on remembers that there are two for so long: longer than the other one takes to come back, ms. */
-const DOUBLED_MS = 3_600_000;
 /** A word that is answered by silence was of the past, ms. */
-const QUIET_MS = 30_000;
-/** Before it looks whether the other one is still there, ms. Each look costs two epochs. */
+const QUIET_MS = 15_000;
+/** Before it looks whether the other one is still there, ms. Each look costs some 25 epochs: 24 bits last for twenty years of looks. */
 const STAND_DOWN_MS = 900_000;
 
 /**
@@ -30,8 +33,21 @@ const STAND_DOWN_MS = 900_000;
  */
 export type Life = "alone" | "behind" | "doubled" | "standing-down" | "returning";
 
+/**
+ * Without a word for so long it is alone, ms. Whoever goes on remembers that there are two for longer than the other one takes to come back. One
+ * that came back takes no mail into its inbox meanwhile, and is answered within seconds if it is not alone.
+ */
+const SETTLE_MS: Readonly<Record<Life, number>> = {
+  alone: WINDOW_MS,
+  behind: QUIET_MS,
+  doubled: 3_600_000,
+  "standing-down": WINDOW_MS,
+  returning: 20_000,
+};
+
 export interface OtherLivesDeps {
   readonly clock: Clock;
+  readonly random: Random;
   /** The epoch of this start. */
   readonly bootEpoch: number;
   /** The last run stood down: the other machine may still be there. */
@@ -65,6 +81,11 @@ export class OtherLives {
     return this.#epoch;
   }
 
+  /** It is not known yet which of two machines goes on, or whether there are two. */
+  get isContested(): boolean {
+    return this.#life !== "alone" && this.#life !== "doubled";
+  }
+
   /** Until it looks again whether the other one is still there, ms; 0 when it does not stand down. */
   get returnsInMs(): number {
     return this.#life === "standing-down"
@@ -90,7 +111,13 @@ export class OtherLives {
     }
     // It has outrun by far what this run had said in answer to the first word.
     const isAnswered = count > 1 && epoch - this.#epoch >= LEAP;
-    this.#epoch = Math.min(EPOCH_MAX, epoch + 1 + (count === 2 ? LEAP : 0));
+    const leap =
+      this.#life === "returning"
+        ? LOOK_LEAP.least + this.#deps.random.below(LOOK_LEAP.span)
+        : count === 2
+          ? LEAP
+          : 0;
+    this.#epoch = Math.min(EPOCH_MAX, epoch + 1 + leap);
     this.#deps.raised(this.#epoch);
     if (isAnswered) this.#become("doubled");
     else if (this.#life === "alone") this.#become("behind");
@@ -118,9 +145,7 @@ export class OtherLives {
   }
 
   #settleLater(): void {
-    const isPast = this.#life === "behind" && this.#words.length === 1;
-    const delayMs = isPast ? QUIET_MS : this.#life === "doubled" ? DOUBLED_MS : WINDOW_MS;
-    this.#wait(delayMs, () => this.#become("alone"));
+    this.#wait(SETTLE_MS[this.#life], () => this.#become("alone"));
   }
 
   #wait(delayMs: number, fn: () => void): void {

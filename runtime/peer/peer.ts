@@ -23,6 +23,8 @@ export class Peer {
   /** When that changed on this link, monotonic. */
   storeEpochAtMs = Number.NEGATIVE_INFINITY;
   readonly upAtMs: number;
+  /** It came while links of another life of the node were up here. */
+  readonly isSuccessor: boolean;
   readonly #links: Link[] = [];
   readonly #lanes = Array.from(
     { length: LANES },
@@ -41,7 +43,7 @@ export class Peer {
   /** `tooWide` is told of each frame that was taken and that the links of now are too narrow for: it is dropped. */
   constructor(
     id: NodeId,
-    life: { bootId: string; storeEpoch: string; upAtMs: number },
+    life: { bootId: string; storeEpoch: string; upAtMs: number; isSuccessor?: boolean },
     tooWide: () => void = () => {},
   ) {
     this.#tooWide = tooWide;
@@ -49,6 +51,7 @@ export class Peer {
     this.bootId = life.bootId;
     this.storeEpoch = life.storeEpoch;
     this.upAtMs = life.upAtMs;
+    this.isSuccessor = life.isSuccessor ?? false;
   }
 
   get links(): readonly Link[] {

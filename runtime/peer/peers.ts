@@ -331,7 +331,8 @@ export class Peers {
     const bootId = formatHex(link.hello.bootId);
     this.doubles.heard(id, bootId);
     let peer = this.#peers.get(id);
-    if (peer !== undefined && peer.bootId !== bootId) {
+    const isSuccessor = peer !== undefined && peer.bootId !== bootId;
+    if (peer !== undefined && isSuccessor) {
       for (const old of [...peer.links]) this.#detach(peer, old, "neighbour restarted");
       this.#forget(peer, "neighbour restarted");
       peer = undefined;
@@ -343,6 +344,7 @@ export class Peers {
         bootId,
         storeEpoch: formatHex(link.hello.storeEpoch),
         upAtMs: this.#deps.clock.monotonicMs(),
+        isSuccessor,
       },
       () => this.#tooWide.add(),
     );

@@ -19,12 +19,12 @@ test.skipIf(kinds.length === 0)(
       kinds,
       restarts: 6,
       messagesPerSecond: 20,
-      settleMs: 60_000,
+      settleMs: 90_000,
     });
     console.log(`  OLD_DISKS_SEED=${seed} ${JSON.stringify(figures)}`);
     expect(faults).toEqual([]);
     expect(figures.accepted).toBeGreaterThan(50);
     expect(figures.receipts).toBeGreaterThan(0);
   },
-  150_000,
+  200_000,
 );

@@ -65,7 +65,7 @@ export const whyNot = (kind: ProcessKind): string | undefined =>
 
 /** Kinds from `OLD_DISKS_KINDS`, by comma, or those that hold; what the simulator alone has is left out. */
 export function processKindsOf(environment: string | undefined): ProcessKind[] {
-  const names = environment?.split(",") ?? ["old"];
+  const names = environment?.split(",") ?? [...processKinds];
   return processKinds.filter((kind) => names.includes(kind));
 }
 
@@ -118,6 +118,9 @@ class OldDisksRun {
     try {
       await this.#settle();
       await this.#ledger.judge();
+      if (this.#ledger.open.length > 0)
+        for (const node of this.#cluster.nodes)
+          console.log(node.callsign, JSON.stringify(await node.json("/health")));
       for (const node of this.#cluster.nodes) await node.kill("SIGTERM");
       receipts = this.#ledger.verifyReceipts();
     } catch (error) {
@@ -297,6 +300,11 @@ class OldDisksRun {
     await this.#ledger.judgeInbox(clone, disk, had);
     await clone.kill("SIGKILL");
     await rm(dir, { recursive: true });
+    // It would look by itself after a quarter of an hour; at a restart it does at once.
+    if (await standsDown(node)) {
+      await node.kill("SIGTERM");
+      await node.start();
+    }
   }
 
   /** One byte of one stored body. */
@@ -385,4 +393,9 @@ async function flipBody(stateDir: string, random: Random): Promise<string | unde
   file[at + random.below(32)]! ^= 1 << random.below(8);
   await writeFile(path, file);
   return row.name;
+}
+
+async function standsDown(node: LabNode): Promise<boolean> {
+  const { checks } = await node.json<{ checks: { reason: string }[] }>("/health");
+  return checks.some(({ reason }) => reason.includes("this one stands down"));
 }

@@ -2,6 +2,7 @@
  * The oracle of delivery: every accepted message ends in exactly one inbox, or expires, or is refused or withdrawn with
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
+import type { Life as IdentityLife } from "../../runtime/membership/other-lives.ts";
 import { parseHex, type BundleId, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
@@ -41,6 +42,8 @@ export interface Delivery {
   readonly mark: Mark;
   readonly id: MessageId;
   readonly isUnconfirmed: boolean;
+  /** What the machine knew of others under its identity. */
+  readonly life: IdentityLife | undefined;
 }
 
 export interface SentMessage {
@@ -73,6 +76,13 @@ const HANDED_ON_LIFETIME_MS = 24 * 3_600_000;
 const isHeld = ({ node, mark, id }: Delivery): boolean => node.lineage.holds(mark, `inbox/${id}`);
 
 const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
+
+/**
+ * Two machines with one identity, and the first to deliver had not heard of the other: as long as no way leads from one to the other nobody
+ * can know, and its receipt may wait until it comes back.
+ */
+const wereApart = (a: Delivery, b: Delivery): boolean =>
+  a.node !== b.node && a.node.id === b.node.id && a.life === "alone";
 
 export class Ledger {
   readonly messages = new Map<number, SentMessage>();
@@ -113,7 +123,13 @@ export class Ledger {
     if (entry.from !== message.source.id || !message.targets.some((target) => target.id === node.id))
       return this.#fault(`message ${nonce} from n${message.source.index} reached n${node.index} by mistake`);
     const { id, isUnconfirmed } = entry;
-    const fresh: Delivery = { node, mark: node.lineage.mark(), id, isUnconfirmed };
+    const fresh: Delivery = {
+      node,
+      mark: node.lineage.mark(),
+      id,
+      isUnconfirmed,
+      life: node.life?.mesh?.otherLives.life,
+    };
     for (const earlier of message.deliveries) this.#compare(message, earlier, fresh);
     message.deliveries.push(fresh);
     const inbox = this.#inboxes.get(node.id) ?? new Map<MessageId, Delivery[]>();
@@ -127,7 +143,7 @@ export class Ledger {
     const isFirstGone = !isHeld(earlier);
     // A source that lost its disk may have told the other machines of the location nothing.
     const isUnsure = earlier.node !== fresh.node && (earlier.isUnconfirmed || fresh.isUnconfirmed);
-    if (isFirstGone || isUnsure) {
+    if (isFirstGone || isUnsure || wereApart(earlier, fresh)) {
       this.duplicatesExcused++;
       return;
     }

@@ -94,9 +94,9 @@ export const oldDiskOptions = (seed: number, kinds: readonly OldDiskKind[]): Sim
   oldDisks: { kinds, restarts: OLD_DISK_RESTARTS, pauseMs: 2_000 },
 });
 
-/** Kinds from `OLD_DISKS_KINDS`, by comma, or those that hold in every world. Throws on a name that is none. */
+/** Kinds from `OLD_DISKS_KINDS`, by comma, or all. Throws on a name that is none. */
 export function oldDiskKindsOf(environment: string | undefined): OldDiskKind[] {
-  const names = environment?.split(",") ?? ["old", "rows"];
+  const names = environment?.split(",") ?? [...oldDiskKinds];
   return names.map((name) => {
     const kind = oldDiskKinds.find((known) => known === name);
     if (kind === undefined) throw new Error(`no kind ${name}; there are ${oldDiskKinds.join(", ")}`);

@@ -91,6 +91,8 @@ const WARM_UP_MS = 20_000;
 const CONVERGENCE_MS = 180_000;
 /** With slow media: some beacons, 30 s apart and then further, in which there was airtime for the proof. */
 const SLOW_CONVERGENCE_MS = 600_000;
+/** A machine that stood down for its copy looks after a quarter of an hour whether that is gone. */
+const DOUBLE_CONVERGENCE_MS = 2_400_000;
 /** A slow medium is there from some time in this span after the warm-up on, ms: mail waits for it. */
 const SLOW_LATE_MS = 30_000;
 const LEAF_SHARE = 1 / 5;
@@ -193,6 +195,7 @@ export class World {
   }
 
   get #convergenceMs(): number {
+    if (this.clones.length > 0) return DOUBLE_CONVERGENCE_MS;
     return this.#options.slow === true ? SLOW_CONVERGENCE_MS : CONVERGENCE_MS;
   }
 

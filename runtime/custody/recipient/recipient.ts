@@ -49,6 +49,8 @@ import type { Transit } from "../transit.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 const RETRY_FULL_MS = 5_000;
+/** Two machines under one identity settle within a second or so. */
+const RETRY_CONTESTED_MS = 2_000;
 const RETRY_STORE_MS = 2_000;
 const CLAIM_PRIORITY: Priority = 0;
 /** Signed refusals a second, how many at once, and how long one lives: the source asks again anyway. */
@@ -248,6 +250,8 @@ export class Recipient {
       wantsReceipt: true,
       ops: isShared ? [...ops, held] : ops,
     };
+    if (from !== undefined && this.#ctx.isContested() && !this.#delivery.wasDelivered(arrival))
+      return this.#deps.refuse(from, bundle.id, RefuseReason.busy, RETRY_CONTESTED_MS);
     if (!isShared || this.#delivery.wasDelivered(arrival)) {
       if (from !== undefined && this.#delivery.wasDelivered(arrival))
         this.#deps.receiptMissed(source, priority);

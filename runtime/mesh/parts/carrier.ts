@@ -10,7 +10,8 @@ import type { MeshParts } from "../seen.ts";
 export const queueDelayTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId): number =>
   (peers.get(id)?.queueDelayMs ?? 0) * 10;
 
-export function createCarrier(self: NodeId, mesh: MeshParts): Carrier {
+/** `isNewcomer`: nothing is handed to the node over its own link yet; what goes another way goes on. */
+export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: NodeId) => boolean): Carrier {
   const { router, peers, packets } = mesh;
   const queueDelay = (id: NodeId) => queueDelayTo(mesh, id);
   return {
@@ -18,6 +19,11 @@ export function createCarrier(self: NodeId, mesh: MeshParts): Carrier {
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
       let hops: readonly NextHop[] = router.nextHops(destination, plane);
       if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
+      if (isNewcomer(destination)) {
+        hops = hops.filter(({ neighbour }) => neighbour !== destination);
+        if (hops.length === 0)
+          return { kind: "wait", reason: "the recipient came while it was here: it may run twice" };
+      }
       // Back where it came from is no other way.
       const others = hops.filter(({ neighbour }) => neighbour !== shun && neighbour !== arrivedFrom);
       if (shun !== undefined && others.length > 0) hops = others;

@@ -1,14 +1,32 @@
 /** Custody joined to the mesh: the frames of mail, the ways that routes offer it, and what names mean. */
+import type { Timer } from "@godwit/sdk";
 import { Custody } from "../../custody/custody.ts";
+import type { NodeId } from "../../kernel/ids.ts";
 import { FrameType } from "../../wire/constants.ts";
 import { packetAssociated, PacketKind } from "../../wire/packet.ts";
 import type { PartOf, PartContext } from "../part.ts";
 import { createCarrier } from "./carrier.ts";
 import { createDirectory } from "./directory.ts";
 
+/**
+ * Two machines with one identity find out within a second or so who goes on. Until then a neighbour that came while it was there
+ * already is handed no mail for itself over its own link, so that no message stands in two inboxes, ms.
+ */
+const NEWCOMER_MS = 2_000;
+
 export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> {
   const { identity, network, clock, time, random, log, metrics, store, limits, callsign, location } = deps;
   const self = identity.id;
+  /** Who came while the node was there already, over another link or way, and what ends the wait for each; bounded by the peers. */
+  const newcomers = new Map<NodeId, Timer>();
+  const wait = (id: NodeId) => {
+    newcomers.get(id)?.cancel();
+    const over = () => {
+      newcomers.delete(id);
+      custody.onRoute(id);
+    };
+    newcomers.set(id, clock.after(NEWCOMER_MS, over));
+  };
   const custody = new Custody(
     {
       self,
@@ -23,10 +41,11 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       storeEpoch: kept.boot.storeEpoch,
       sealer: kept.sealer,
       directory: createDirectory({ self, callsign, location }, kept),
-      carrier: createCarrier(self, mesh),
+      carrier: createCarrier(self, mesh, (id) => newcomers.has(id)),
       sign: (bytes) => identity.sign(bytes),
       verify: deps.verify,
       isRefused: (id) => mesh.isRefused(id),
+      isContested: () => mesh.otherLives.isContested,
     },
     {
       events: deps.events,
@@ -56,8 +75,19 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       },
     ],
     load: () => custody.load(),
-    peerUp: (peer) => custody.onNeighbourUp(peer.id, peer.storeEpoch),
-    peerDown: ({ id }) => custody.onNeighbourDown(id),
+    peerUp(peer) {
+      if (
+        peer.isSuccessor ||
+        mesh.router.nextHops(peer.id, "any").some(({ neighbour }) => neighbour !== peer.id)
+      )
+        wait(peer.id);
+      custody.onNeighbourUp(peer.id, peer.storeEpoch);
+    },
+    peerDown({ id }) {
+      newcomers.get(id)?.cancel();
+      newcomers.delete(id);
+      custody.onNeighbourDown(id);
+    },
     linkDown: (peer, { isRetiring }) => {
       // What it carried may be lost, and the other links know nothing of it. A retired one carried nothing.
       if (peer.links.length > 0 && !isRetiring) custody.onLinkLost(peer.id);

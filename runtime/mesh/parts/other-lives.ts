@@ -10,7 +10,7 @@ import type { PartOf, PartContext } from "../part.ts";
 
 export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf<OtherLives> {
   const { boot } = kept;
-  const { identity, clock, log, events } = deps;
+  const { identity, clock, random, log, events } = deps;
   const advice = `stop one of the two, or give it an identity of its own: docs/restoring.md "One identity on two machines"`;
   const durably = (what: string, written: Promise<void>) =>
     void written.catch((error: unknown) => log.error(what, { error: asGodwitError(error) }));
@@ -34,7 +34,9 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
     else if (life === "standing-down") {
       log.error("another machine runs under this identity; this one stands down", { advice });
       mesh.dialer.rest(true);
-      mesh.peers.disconnectAll(GoodbyeReason.double);
+      clock.after(LINGER_MS, () => {
+        if (otherLives.life === "standing-down") mesh.peers.disconnectAll(GoodbyeReason.double);
+      });
     } else if (life === "returning") log.info("looking whether the other machine is gone");
     else if (since !== "behind") log.info("no other machine under this identity");
     if (since === "standing-down") mesh.dialer.rest(false);
@@ -50,6 +52,7 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
 
   const otherLives = new OtherLives({
     clock,
+    random,
     bootEpoch: boot.bootEpoch,
     stoodDown: boot.stoodDown,
     raised: (epoch) => {
@@ -75,4 +78,6 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
 
 /** Within this time behind the first link neighbours say what they remember, ms. */
 const SETTLE_MS = 2_000;
+/** Links of a node that stands down stay for so long: receipts and mail that are under way get through. */
+const LINGER_MS = 2_000;
 const OLD_ADVICE = "a backup or an image was put back: docs/restoring.md says what it cannot know";
