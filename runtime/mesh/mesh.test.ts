@@ -6,6 +6,7 @@ import { describe, expect, test } from "bun:test";
 import type { Clock } from "@godwit/sdk";
 import { custodyLimitsDefault } from "../custody/context.ts";
 import { ManualClock } from "../kernel/clock.ts";
+import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -604,6 +605,25 @@ describe("another life of this node", () => {
     expect(goodbyes(first)).toEqual([GoodbyeReason.stopping]);
     const second = neighbour(clock, mesh, identity.id, far);
     expect(helloEpochOf(second)).not.toBe(helloEpochOf(first));
+    await settled(clock, mesh.stop());
+  });
+
+  test("is told to neighbours once the disk has room for that", async () => {
+    const clock = new ManualClock();
+    const { deps, identity, random } = await depsFor(clock);
+    await settled(clock, (await settled(clock, Mesh.open(deps))).stop());
+    const mesh = await settled(clock, Mesh.open({ ...deps, metrics: new Metrics() }));
+    mesh.start();
+    const { commit } = deps.store;
+    deps.store.commit = () => Promise.reject(godwitError("GODWIT_STORE_FAILED", "full"));
+    mesh.otherLives.outrun(mesh.otherLives.epoch + 5);
+    await clock.advance(16_000);
+    deps.store.commit = commit;
+    await clock.advance(54_000);
+    const session = neighbour(clock, mesh, identity.id, generateIdentity(random));
+    await clock.advance(6_000);
+    expect(goodbyes(session)).toEqual([GoodbyeReason.stopping]);
+    expect(mesh.otherLives.life).toBe("alone");
     await settled(clock, mesh.stop());
   });
 

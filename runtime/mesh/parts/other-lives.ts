@@ -8,7 +8,7 @@ import { type Life, OtherLives } from "../../membership/other-lives.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
-export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf<OtherLives> {
+export function otherLivesPart({ mesh, deps, kept }: PartContext): PartOf<OtherLives> {
   const { boot } = kept;
   const { identity, clock, random, log, events } = deps;
   const advice = `stop one of the two, or give it an identity of its own: docs/restoring.md "One identity on two machines"`;
@@ -20,11 +20,19 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
   const tellBehind = () => {
     if (isToldBehind) return;
     isToldBehind = true;
-    scope.spawn("tell that the store is old", async () => {
-      await boot.renewHelloEpoch();
-      log.info("neighbours are told that state_dir was older");
-      mesh.peers.disconnectAll(GoodbyeReason.stopping);
-    });
+    boot.renewHelloEpoch().then(
+      () => {
+        log.info("neighbours are told that state_dir was older");
+        mesh.peers.disconnectAll(GoodbyeReason.stopping);
+      },
+      (error: unknown) => {
+        log.error("neighbours not told that state_dir was older: trying again", {
+          error: asGodwitError(error),
+        });
+        isToldBehind = false;
+        clock.after(TELL_AGAIN_MS, tellBehind);
+      },
+    );
   };
   const onChange = (life: Life, since: Life) => {
     if (life === "behind")
@@ -78,6 +86,8 @@ export function otherLivesPart({ mesh, deps, kept, scope }: PartContext): PartOf
 
 /** Within this time behind the first link neighbours say what they remember, ms. */
 const SETTLE_MS = 2_000;
+/** A disk that is full now may have room then, ms. */
+const TELL_AGAIN_MS = 60_000;
 /** Links of a node that stands down stay for so long: receipts and mail that are under way get through. */
 const LINGER_MS = 2_000;
 const OLD_ADVICE = "a backup or an image was put back: docs/restoring.md says what it cannot know";
