@@ -36,6 +36,9 @@ const isArm = process.arch === "arm64";
 const NR = {
   socket: [41, 198],
   connect: [42, 203],
+  bind: [49, 200],
+  listen: [50, 201],
+  setsockopt: [54, 208],
   fork: [57, -1],
   vfork: [58, -1],
   clone: [56, 220],
@@ -133,6 +136,13 @@ const attacks: Readonly<Record<string, Attack>> = {
   },
   device_mem: () => `worked: ${fs.openSync("/dev/mem", "r")}`,
   device_kmsg: () => `worked: ${fs.openSync("/dev/kmsg", "r")}`,
+  proc_net_tcp: () => `worked: ${fs.readFileSync("/proc/self/net/tcp").length}`,
+  proc_net_of_thread: () => `worked: ${fs.readFileSync("/proc/thread-self/net/tcp").length}`,
+  proc_net_of_task: () => `worked: ${fs.readFileSync(`/proc/self/task/${process.pid}/net/tcp`).length}`,
+  proc_net_route: () => `worked: ${fs.readFileSync("/proc/net/route").length}`,
+  proc_mounts: () => `worked: ${fs.readFileSync("/proc/self/mountinfo").length}`,
+  proc_cgroup: () => `worked: ${fs.readFileSync("/proc/self/cgroup").length}`,
+  proc_list: () => `worked: ${fs.readdirSync("/proc/self").length}`,
   proc_sys: () => `worked: ${fs.readFileSync("/proc/sys/kernel/hostname").length}`,
 
   tcp_socket: socket(2, 1),
@@ -154,6 +164,24 @@ const attacks: Readonly<Record<string, Attack>> = {
     const one = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     one.stop(true);
     return "worked";
+  },
+  // Without a bind of its own: the kernel gives it a port that no rule of Landlock is asked about.
+  tcp_listen_anywhere: () => {
+    const descriptor = call("socket", 2, 1, 0);
+    return descriptor < 0 ? worked(descriptor) : worked(call("listen", descriptor, 1));
+  },
+  // Port 0: any that is free.
+  tcp_bind: () => {
+    const descriptor = call("socket", 2, 1, 0);
+    const address = new Uint8Array(16);
+    address[0] = 2;
+    return descriptor < 0 ? worked(descriptor) : worked(call("bind", descriptor, address, 16));
+  },
+  // SO_BINDTODEVICE: around the machine's routes.
+  bind_to_device: () => {
+    const tcp = call("socket", 2, 1, 0);
+    const descriptor = tcp < 0 ? call("socket", 2, 2, 0) : tcp;
+    return descriptor < 0 ? worked(descriptor) : worked(call("setsockopt", descriptor, 1, 25, text("lo"), 3));
   },
   udp_bind: async () => {
     const one = await Bun.udpSocket({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
