@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import {
   advertisedHosts,
   definePlugin,
+  endpointRefused,
   formatEndpoint,
   GodwitError,
   isListen,
@@ -83,11 +84,14 @@ export default definePlugin({
     });
     ctx.transport.register({
       schemes: ["ws", "wss"],
-      dial: async (endpoint, signal) => {
+      dial: async (endpoint, signal, _expected, terms) => {
         const url = parseWebSocketEndpoint(endpoint);
+        // Whoever names an endpoint does not choose what is requested of whoever is there.
+        if (terms !== undefined && url.pathname !== PATH_DEFAULT && url.pathname !== path)
+          throw endpointRefused(endpoint, `its path is neither ${PATH_DEFAULT} nor this node's own`);
         const proxy = options.proxy === "environment" ? environmentProxy(url) : options.proxy;
         const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock };
-        return dialWebSocket(url, client, signal);
+        return dialWebSocket(url, client, signal, terms);
       },
     });
     let lastReason: string | undefined;

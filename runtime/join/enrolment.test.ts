@@ -64,6 +64,7 @@ function member(
     secrets: () => secrets,
     ...neighbours,
     isReachable: () => false,
+    mayPassOn: () => true,
     events: hub,
   });
   return { enrolment, identity, joined };

@@ -259,6 +259,12 @@ export const errorCodes = {
     409,
     "another plugin of this node offers that service already",
   ),
+  GODWIT_ENDPOINT_REFUSED: entry(
+    "transport",
+    "later",
+    502,
+    "another named this endpoint, and this node does not connect to such places on another's word; see dial_networks in [peers]",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -9,6 +9,7 @@ import type { Config } from "../config/load.ts";
 import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { godwitError } from "../kernel/errors.ts";
+import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
@@ -28,6 +29,8 @@ export interface Ground extends GroundDeps {
   readonly isNew: boolean;
   readonly store: ReturnType<typeof watchStore>;
   readonly secrets: NetworkSecrets;
+  /** The machine's addresses. */
+  readonly machine: HostNetworkWatch;
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
@@ -50,7 +53,9 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
     log,
     verify: verifySignature,
   });
-  return { ...deps, metrics, identity, isNew: created, store, secrets };
+  const machine = openHostNetwork(clock);
+  scope.own(() => machine.close());
+  return { ...deps, metrics, identity, isNew: created, store, secrets, machine };
 }
 
 async function makeStateDir(path: string): Promise<void> {

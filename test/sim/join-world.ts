@@ -20,6 +20,7 @@ import { memoryPipePair } from "../../runtime/link/testing.ts";
 import { RecordBook } from "../../runtime/membership/records.ts";
 import { Hub } from "../../runtime/kernel/hub.ts";
 import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts";
+import { openPlaces } from "../../runtime/peer/testing.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
@@ -87,6 +88,7 @@ class MeshMember {
           )
           .send("control", frame),
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
+      mayPassOn: () => true,
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
       events: hub,
     });
@@ -158,7 +160,7 @@ export class JoinWorld {
   join(token: string, identity = generateIdentity(this.random)): JoinResult {
     let result: JoinResult | undefined;
     const wish = { token: parseToken(token), callsign: undefined, clock: this.clock, random: this.random };
-    joinOver({ ...wish, signal: new AbortController().signal }, identity, {
+    joinOver({ ...wish, places: openPlaces(), signal: new AbortController().signal }, identity, {
       dial: (endpoint, signal) => this.#dial(endpoint, signal),
       dialTimeoutMs: () => undefined,
     }).then(

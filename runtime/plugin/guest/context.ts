@@ -81,6 +81,7 @@ export function createContext(parts: ContextParts): GuestContext {
     heal: offers.heal,
     network: {
       addresses: () => addresses,
+      refusal: (address) => (calls.askNow("network.refusal", { address }) as string | null) ?? undefined,
       onChange(fn) {
         watchers.add(fn);
         scope.own(() => void watchers.delete(fn));

@@ -56,7 +56,7 @@ async function setup(...dials: readonly (readonly [name: string, dial: Dial, tim
     random: seededRandom(1),
     log: silentLog,
     metrics: new Metrics(),
-    network: { addresses: () => [], watch: () => () => {} },
+    network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
       pipe() {},
       listening() {},

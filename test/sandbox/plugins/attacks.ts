@@ -4,7 +4,7 @@
  */
 import { dlopen, ptr, read } from "bun:ffi";
 import * as fs from "node:fs";
-import { definePlugin, type PluginContext } from "@godwit/sdk";
+import { definePlugin, type EngineContext, type HealContext, type PluginContext } from "@godwit/sdk";
 
 interface Table {
   readonly attacks: readonly string[];
@@ -209,6 +209,23 @@ const attacks: Readonly<Record<string, Attack>> = {
     return "worked";
   },
 
+  register_engine: (_table, ctx) => {
+    const engine = {
+      guarantee: "eventual" as const,
+      get: async () => undefined,
+      put: async (_key: string, value: Uint8Array) => ({ value, revision: "1" }),
+      delete: async () => {},
+      watch: () => () => {},
+    };
+    (ctx as EngineContext).engine.register(engine);
+    return "worked";
+  },
+  register_heal_action: (_table, ctx) => {
+    const action = { name: "mend", summary: "mends", plan: async () => [], run: async () => [] };
+    (ctx as HealContext).heal.register(action);
+    return "worked";
+  },
+
   spawn: async () => `worked: ${await Bun.spawn(["/bin/true"]).exited}`,
   // In the node itself half a process would be left, with the engine's locks held by threads that are not there.
   fork: ({ control }) => (control === true ? "failed: not tried" : forked(call("fork"))),
@@ -333,6 +350,23 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
     const code = URL.createObjectURL(new Blob(["for (;;);"], { type: "text/javascript" }));
     for (let i = 0; i < 1_000; i++) new Worker(code);
   },
+  // What a service has no business with; the node hears of it by frames without an answer.
+  offer_transport: (_table, ctx) =>
+    ctx.transport.register({ schemes: ["tcp"], dial: () => Promise.reject(new Error("no")) }),
+  publish_endpoint: (_table, ctx) => ctx.transport.listening(["tcp://192.0.2.66:6666"]),
+  name_place: ({ api_port }, ctx) =>
+    ctx.discovery.hint({ endpoint: `tcp://127.0.0.1:${api_port}`, permanent: true }),
+  claim_overlay: (_table, ctx) =>
+    ctx.transport.overlay({ address: "200::66", subnet: "300:66::/64", peers: [] }),
+  hand_over_pipe: () =>
+    void fs.writeSync(
+      3,
+      frame(
+        0x10,
+        1,
+        '{"what":"pipe","pipe":{"kind":"stream","remote":"x://a","local":"x://b","linkClass":"fast","rateBitsPerSecond":1,"mtu":0}}',
+      ),
+    ),
   forge_garbage: () => void fs.writeSync(3, new Uint8Array(64).fill(0xff)),
   forge_answer: () => void fs.writeSync(3, frame(0x0d, 4_000_000, '{"value":1}')),
   forge_open: () => void fs.writeSync(3, frame(0x10, 2, '{"what":"pipe","pipe":{}}')),
