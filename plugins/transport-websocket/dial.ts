@@ -2,7 +2,6 @@
  * The dialling half: Bun's WebSocket client, through an HTTP proxy by CONNECT where one is configured. Where another named the endpoint, the
  * client is given an address that was judged and never the name, which could mean another address by then; through a proxy the proxy connects.
  */
-import { lookup } from "node:dns/promises";
 import { type Clock, type DialTerms, formatEndpoint, GodwitError, withinTerms } from "@godwit/sdk";
 import { PROTOCOL } from "./endpoint.ts";
 import { WebSocketPipe, type Wire } from "./pipe.ts";
@@ -14,6 +13,8 @@ export interface DialOptions {
   readonly proxy: string | undefined;
   readonly tls: { readonly ca: string | undefined; readonly isVerified: boolean };
   readonly clock: Clock;
+  /** The addresses of a name now, what to try first in front. */
+  resolve(host: string): Promise<readonly { readonly address: string }[]>;
 }
 
 /** Bun's options, which the web's type does not have. */
@@ -27,7 +28,7 @@ export async function dialWebSocket(
   terms: DialTerms | undefined,
 ): Promise<WebSocketPipe> {
   if (terms === undefined || options.proxy !== undefined) return await connect(url, url, options, signal);
-  const places = await judgedPlaces(url, terms, signal);
+  const places = await judgedPlaces(url, terms, options, signal);
   for (const [index, place] of places.entries()) {
     try {
       return await connect(url, place, options, signal);
@@ -39,13 +40,18 @@ export async function dialWebSocket(
 }
 
 /** The URL once for each address that may be connected to, in the resolver's order. */
-async function judgedPlaces(url: URL, terms: DialTerms, signal: AbortSignal): Promise<URL[]> {
+async function judgedPlaces(
+  url: URL,
+  terms: DialTerms,
+  { resolve }: DialOptions,
+  signal: AbortSignal,
+): Promise<URL[]> {
   const host = hostOf(url);
   signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const onAbort = () => aborted.reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
-  const found = await Promise.race([lookup(host, { all: true, verbatim: true }), aborted.promise])
+  const found = await Promise.race([resolve(host), aborted.promise])
     .catch((error: unknown) => {
       signal.throwIfAborted();
       throw failed(url, error instanceof Error ? error.message : String(error), error);

@@ -2,6 +2,7 @@
  * transport.websocket: links through whatever lets the web through: HTTP proxies, reverse proxies, port 443. TLS hides
  * that it is Godwit and proves nothing to it; the link inside proves who is there. docs/protocol/websocket.md
  */
+import { lookup } from "node:dns/promises";
 import { readFile } from "node:fs/promises";
 import {
   advertisedHosts,
@@ -19,6 +20,8 @@ import { namesOf, parseWebSocketEndpoint, PATH_DEFAULT } from "./endpoint.ts";
 import { WebSocketListener } from "./server.ts";
 
 const LISTEN_RETRY_MS = 3_000;
+
+const resolve = (host: string) => lookup(host, { all: true, verbatim: true });
 
 const isEndpoint = (text: string): boolean => {
   try {
@@ -90,7 +93,7 @@ export default definePlugin({
         if (terms !== undefined && url.pathname !== PATH_DEFAULT && url.pathname !== path)
           throw endpointRefused(endpoint, `its path is neither ${PATH_DEFAULT} nor this node's own`);
         const proxy = options.proxy === "environment" ? environmentProxy(url) : options.proxy;
-        const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock };
+        const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock, resolve };
         return dialWebSocket(url, client, signal, terms);
       },
     });

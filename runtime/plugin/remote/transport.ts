@@ -138,9 +138,9 @@ export class RemoteTransport {
       "dial",
       { endpoint: to, ...(expected === undefined ? {} : { expected }) },
       (value) => {
-        const { flow, pipe } = parseJson(dialledSchema, value);
+        const { flow, pipe: properties } = parseJson(dialledSchema, value);
         this.#flows.checkForeignId(flow);
-        return this.#pipe(flow, { ...pipe, direction: "outbound" });
+        return this.#pipe(flow, { ...properties, direction: "outbound" });
       },
       { signal },
     );
