@@ -2,6 +2,8 @@
  * `trap ADDRESS...`: a service of somebody else that must not be called. Listens on each address at a port that the kernel chooses, says the
  * ports in one line of JSON, then for each connection where it came in and what was said first. Ends with its standard input.
  */
+import process from "node:process";
+
 const ports = process.argv.slice(2).map((at) => {
   const listener = Bun.listen({
     hostname: at,
@@ -19,5 +21,4 @@ function say(line: unknown): void {
 }
 
 say(ports);
-for await (const _ of Bun.stdin.stream());
-process.exit(0);
+process.stdin.on("end", () => process.exit(0)).resume();

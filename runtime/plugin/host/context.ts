@@ -35,7 +35,7 @@ export interface ContextHooks {
 interface Shared {
   readonly offers: Offers;
   readonly pages: Pages;
-  /** Whether the transport of another table dials this scheme. */
+  /** Whether a transport of another type dials this scheme. */
   isOthers(scheme: string, running: Running): boolean;
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Clock, DialTerms, Pipe, TransportDriver } from "@godwit/sdk";
 import { literalOf } from "../../kernel/address-kind.ts";
-import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import { asGodwitError, type GodwitError, godwitError } from "../../kernel/errors.ts";
 
 /** What a transport may ask for its dials, and what it gets when it asks for nothing. */
 const DIAL_TIMEOUT_MS = { min: 1_000, default: 20_000, max: 30 * 86_400_000 } as const;
@@ -51,6 +51,7 @@ export async function dialInTurn(
   // What names an address is judged here, whoever dials; names are judged by the transports, which resolve them.
   if (wish.terms !== undefined) checkPlace(endpoint, endpoint, wish.terms);
   const errors: string[] = [];
+  const refusals: GodwitError[] = [];
   const endsAtMs = clock.monotonicMs() + (dialTimeoutMs(candidates) ?? DIAL_TIMEOUT_MS.default);
   for (const [index, { instance, driver }] of candidates.entries()) {
     const left = candidates.length - index;
@@ -61,9 +62,13 @@ export async function dialInTurn(
         : await dialWithin(driver, partMs, clock, endpoint, signal, wish);
     } catch (error) {
       if (signal.aborted || candidates.length === 1) throw error;
-      errors.push(`${instance}: ${asGodwitError(error).message}`);
+      const known = asGodwitError(error);
+      if (known.code === "GODWIT_ENDPOINT_REFUSED") refusals.push(known);
+      errors.push(`${instance}: ${known.message}`);
     }
   }
+  // All of them were asked and none would: nobody tried.
+  if (refusals.length === candidates.length) throw refusals[0]!;
   throw godwitError("GODWIT_DIAL_FAILED", `no transport reaches ${endpoint}: ${errors.join("; ")}`);
 }
 

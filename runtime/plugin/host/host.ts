@@ -130,10 +130,11 @@ export class PluginHost {
     await this.#stop(running);
   }
 
+  /** Whether a transport of another type dials this scheme. */
   isOthers(scheme: string, running: Running): boolean {
     return this.#running.some(
       (other) =>
-        other.instance.name !== running.instance.name && other.driver?.schemes.includes(scheme) === true,
+        other.instance.type !== running.instance.type && other.driver?.schemes.includes(scheme) === true,
     );
   }
 

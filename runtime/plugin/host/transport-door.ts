@@ -15,7 +15,7 @@ export interface TransportDoorDeps {
   readonly net: NetPolicy;
   readonly events: HostEvents;
   readonly log: Log;
-  /** Whether the transport of another table dials this scheme. */
+  /** Whether a transport of another type dials this scheme. */
   isOthers(scheme: string, running: Running): boolean;
   hintDropped(): void;
 }
