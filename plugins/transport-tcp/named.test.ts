@@ -2,7 +2,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { GodwitError, type DialTerms } from "@godwit/sdk";
 import { TestHost } from "@godwit/sdk/testkit";
-import udp from "../transport-udp/index.ts";
 import tcp from "./index.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -65,16 +64,4 @@ test("of a name's addresses those that pass are dialled", async () => {
   );
   cleanups.push(() => pipe.close());
   expect(pipe.remote).toBe(`tcp://127.0.0.1:${server.port}`);
-});
-
-test("nor over UDP: no datagram leaves", async () => {
-  const host = new TestHost(udp);
-  cleanups.push(() => host.stop());
-  await host.start({ listen: ["127.0.0.1:0"] });
-  for (const spelling of spellings) {
-    const terms = new Nowhere();
-    const dialling = host.driver!.dial(`udp://${spelling}:9`, AbortSignal.timeout(5_000), undefined, terms);
-    expect([spelling, await codeOf(dialling)]).toEqual([spelling, "GODWIT_ENDPOINT_REFUSED"]);
-    expect(terms.judged.length).toBeGreaterThan(0);
-  }
 });

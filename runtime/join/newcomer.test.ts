@@ -4,7 +4,7 @@ import { generateIdentity } from "../identity/keys.ts";
 import { idPrefixOf, type Token } from "../identity/token.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { openPlaces } from "../peer/testing.ts";
+import { openPlaces } from "../kernel/testing.ts";
 import { joinOver } from "./newcomer.ts";
 
 /** Joins over two addresses that nobody answers at. No time passes unless it is told to. */

@@ -10,7 +10,7 @@ import { sleep } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { isNamed } from "../kernel/address-kind.ts";
-import { hasOtherPath, type NamedPlaces, type Naming } from "../peer/named-places.ts";
+import { hasOtherPath, type NamedPlaces, type Naming } from "../kernel/named-places.ts";
 import { HandshakeGuard } from "../link/guard.ts";
 import { openSession } from "../link/handshake.ts";
 import type { Session } from "../link/types.ts";

@@ -4,7 +4,7 @@
  */
 import type { Clock, Hint, Timer } from "@godwit/sdk";
 import { parseNodeId, type NodeId } from "../kernel/ids.ts";
-import type { Naming } from "../peer/named-places.ts";
+import type { Naming } from "../kernel/named-places.ts";
 
 export const HINTS_PER_SOURCE_MAX = 4_096;
 /** No transport has longer addresses, and a node record takes no longer one. */

@@ -8,7 +8,7 @@ import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { deriveSeed } from "../identity/keys.ts";
 import { openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
-import { isLoopbackEndpoint, NamedPlaces } from "../peer/named-places.ts";
+import { isLoopbackEndpoint, NamedPlaces } from "../kernel/named-places.ts";
 import { loadNamed } from "../plugin/package/builtin.ts";
 import { PluginHost } from "../plugin/host/host.ts";
 import { builtinPlugins } from "../registry.ts";

@@ -3,8 +3,6 @@ import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { ManualClock } from "../kernel/clock.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { NamedPlaces, type NamedPlacesDeps } from "./named-places.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
 
 /** IP, TCP with time stamps, record length and tag, item length: what a small frame costs around it. */
@@ -110,14 +108,3 @@ export function sessionPair(
   into.far = out;
   return [out, into];
 }
-
-/** Judges what others name, on a machine without addresses unless `change` says so. */
-export const openPlaces = (change: Partial<NamedPlacesDeps> = {}): NamedPlaces =>
-  new NamedPlaces({
-    metrics: new Metrics(),
-    addresses: () => [],
-    allowed: [],
-    isOnThisMachine: () => false,
-    isMachineAlone: () => false,
-    ...change,
-  });

@@ -20,7 +20,7 @@ import { memoryPipePair } from "../../runtime/link/testing.ts";
 import { RecordBook } from "../../runtime/membership/records.ts";
 import { Hub } from "../../runtime/kernel/hub.ts";
 import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts";
-import { openPlaces } from "../../runtime/peer/testing.ts";
+import { openPlaces } from "../../runtime/kernel/testing.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";

@@ -3,7 +3,7 @@ import { GodwitError, type Pipe } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
 import { Hints } from "../../membership/hints.ts";
 import { DIAL_TIMEOUT_MS, Dialer } from "../../peer/dialer.ts";
-import { isLoopbackEndpoint, isLoopbackLink, NamedPlaces } from "../../peer/named-places.ts";
+import { isLoopbackEndpoint, isLoopbackLink, NamedPlaces } from "../../kernel/named-places.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
 export function placesPart({ mesh, deps }: PartContext): PartOf<NamedPlaces> {

@@ -1,6 +1,6 @@
 /** A member's side of joining, joined to the mesh: its neighbours hear which invitations were used. */
 import { Enrolment } from "../../join/enrolment.ts";
-import { hasOtherPath } from "../../peer/named-places.ts";
+import { hasOtherPath } from "../../kernel/named-places.ts";
 import { FrameType } from "../../wire/constants.ts";
 import type { PartOf, PartContext } from "../part.ts";
 

@@ -5,7 +5,7 @@
 import type { NodeId } from "../../kernel/ids.ts";
 import { shortId } from "../../kernel/ids.ts";
 import type { HeldRecord } from "../../membership/records.ts";
-import { isLoopbackLink } from "../../peer/named-places.ts";
+import { isLoopbackLink } from "../../kernel/named-places.ts";
 import type { Peer } from "../../peer/peer.ts";
 import type { TrustGrant } from "../../trust/book.ts";
 import type { PartOf, PartContext } from "../part.ts";

@@ -4,11 +4,11 @@
  * must never be asked about what the operator wrote down. docs/threat-model.md, "A member".
  */
 import type { DialTerms, HostAddress } from "@godwit/sdk";
-import { type AddressKind, addressKind, isWithin, literalOf, plainBytes } from "../kernel/address-kind.ts";
-import { parseCidr } from "../kernel/cidr.ts";
-import { isContainerBridge } from "../kernel/host-network.ts";
-import type { NodeId } from "../kernel/ids.ts";
-import type { Metrics } from "../kernel/metrics.ts";
+import { type AddressKind, addressKind, isWithin, literalOf, plainBytes } from "./address-kind.ts";
+import { parseCidr } from "./cidr.ts";
+import { isContainerBridge } from "./host-network.ts";
+import type { NodeId } from "./ids.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** Who named an endpoint. */
 export interface Naming {

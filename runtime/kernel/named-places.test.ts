@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { HostAddress } from "@godwit/sdk";
-import { formatNodeId } from "../kernel/ids.ts";
-import { Metrics } from "../kernel/metrics.ts";
+import { formatNodeId } from "./ids.ts";
+import { Metrics } from "./metrics.ts";
 import { hasOtherPath, isLoopbackLink, type Naming } from "./named-places.ts";
 import { openPlaces } from "./testing.ts";
 
