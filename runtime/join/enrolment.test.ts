@@ -34,7 +34,7 @@ const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, sign
 function member(
   clock: ManualClock,
   secrets: readonly LiveSecret[] = [configured],
-  neighbours: Pick<EnrolmentDeps, "connected" | "tell"> = { connected: () => [], tell: () => false },
+  neighbours: Partial<EnrolmentDeps> = {},
 ) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
@@ -62,12 +62,14 @@ function member(
     signal: new AbortController().signal,
     records,
     secrets: () => secrets,
-    ...neighbours,
+    connected: () => [],
+    tell: () => false,
     isReachable: () => false,
     mayPassOn: () => true,
+    ...neighbours,
     events: hub,
   });
-  return { enrolment, identity, joined };
+  return { enrolment, identity, joined, records };
 }
 
 const inviteIn = (token: string) => parseToken(token).membership!.invite;
@@ -95,6 +97,20 @@ describe("when an invitation expires", () => {
     await clock.advance(2);
     expect(enrolment.judge(inviteIn(issued.token))).toBe("expired");
   });
+});
+
+test("a token carries of others what the inviter would dial on their word, and all of its own", () => {
+  const asked: string[] = [];
+  const mayPassOn = (_id: string, endpoint: string) => asked.push(endpoint) > 0 && !endpoint.includes("127.");
+  const inviter = member(new ManualClock(WALL_MS), [configured], { mayPassOn });
+  const endpoints = ["tcp://127.0.0.1:22", "tcp://192.0.2.2:4860"];
+  inviter.records.offer(encodeRecord(generateIdentity(random), { sequence: 1, endpoints }, "telex"));
+  const { token } = inviter.enrolment.issue({ ttlMs: HOUR_MS, uses: 1 });
+  expect(parseToken(token).addresses.map(({ endpoint }) => endpoint)).toEqual([
+    "tcp://192.0.2.1:4860",
+    "tcp://192.0.2.2:4860",
+  ]);
+  expect(asked).toEqual(endpoints);
 });
 
 test("an open mesh's token holds nothing secret", () => {

@@ -137,7 +137,9 @@ async function finish(
   session: Session,
   { endpoint, idPrefix }: TokenAddress,
 ): Promise<Joined> {
-  const first = [endpoint, ...token.addresses.map((address) => address.endpoint)];
+  const first = [endpoint, ...token.addresses.map((address) => address.endpoint)].filter(
+    (named) => places.refusalOfEndpoint(named, TOKEN) === undefined,
+  );
   const { id } = identity;
   const member = session.remote;
   if (token.membership === undefined) {

@@ -26,7 +26,9 @@ import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
 
-const NETWORK = "telex";
+export const NETWORK = "telex";
+/** Of a member that is nowhere in this world. */
+export const STRANGE_ENDPOINT = "tcp://192.0.2.9:4860";
 const SECRET = new TextEncoder().encode("correct horse battery staple, once more");
 const HOUR_MS = 3_600_000;
 const LINK_DELAY_MS = 5;
@@ -88,7 +90,7 @@ class MeshMember {
           )
           .send("control", frame),
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
-      mayPassOn: () => true,
+      mayPassOn: (_id, endpoint) => world.byEndpoint.has(endpoint) || endpoint === STRANGE_ENDPOINT,
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
       events: hub,
     });

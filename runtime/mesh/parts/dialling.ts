@@ -1,9 +1,9 @@
 /** What the node wants to reach, joined to the mesh: hints of all sources, what of them may be dialled, and the dialer that follows them. */
 import { GodwitError, type Pipe } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
+import { isLoopbackEndpoint, isLoopbackLink, NamedPlaces } from "../../kernel/named-places.ts";
 import { Hints } from "../../membership/hints.ts";
 import { DIAL_TIMEOUT_MS, Dialer } from "../../peer/dialer.ts";
-import { isLoopbackEndpoint, isLoopbackLink, NamedPlaces } from "../../kernel/named-places.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
 export function placesPart({ mesh, deps }: PartContext): PartOf<NamedPlaces> {

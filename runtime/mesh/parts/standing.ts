@@ -4,8 +4,8 @@
  */
 import type { NodeId } from "../../kernel/ids.ts";
 import { shortId } from "../../kernel/ids.ts";
-import type { HeldRecord } from "../../membership/records.ts";
 import { isLoopbackLink } from "../../kernel/named-places.ts";
+import type { HeldRecord } from "../../membership/records.ts";
 import type { Peer } from "../../peer/peer.ts";
 import type { TrustGrant } from "../../trust/book.ts";
 import type { PartOf, PartContext } from "../part.ts";
@@ -56,7 +56,6 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
         if (!isRefused(id) && id !== identity.id) remember(id, endpoints, trust === "trusted");
     },
     peerUp: noteSeen,
-    linkUp: noteSeen,
     peerDown: noteSeen,
     stop() {
       for (const peer of mesh.peers.connected) noteSeen(peer);
