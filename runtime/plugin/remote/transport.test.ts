@@ -32,9 +32,13 @@ function rig(leadsTo: string) {
     rateBitsPerSecond: 1,
     mtu: 0,
   };
-  bed.plugin.calls.add("dial", () => ({ json: { flow: bed.plugin.flows.newId(), pipe } }));
+  const dialled = { onDial: (_args: unknown): void => {}, plugin: bed.plugin };
+  bed.plugin.calls.add("dial", (args) => {
+    dialled.onDial(args);
+    return { json: { flow: bed.plugin.flows.newId(), pipe } };
+  });
   transport.onEvent({ event: "register", schemes: ["x"] });
-  return { driver: drivers[0]!, transport, hints };
+  return { driver: drivers[0]!, transport, hints, bed: dialled };
 }
 
 const terms: DialTerms = {
@@ -52,6 +56,21 @@ test("a pipe to a name that led where another's word does not reach is closed be
   expect(pipe.remote).toBe("x://192.0.2.1:22");
   // The operator named it.
   expect((await rig("x://127.0.0.1:22").driver.dial("x://name:22", never)).remote).toBe("x://127.0.0.1:22");
+});
+
+test("it can ask the terms of each dial about each address, and of no other dial", async () => {
+  const { bed, driver } = rig("x://192.0.2.1:22");
+  const answers: unknown[] = [];
+  bed.onDial = (args) => {
+    const { terms: number } = args as { terms?: number };
+    const ask = (which: number, address: string) =>
+      bed.plugin.calls.askNow("dial.refusal", { terms: which, address });
+    if (number === undefined) return void answers.push("the operator's");
+    answers.push(ask(number, "127.0.0.1"), ask(number, "192.0.2.1"), ask(number + 1, "127.0.0.1"));
+  };
+  await driver.dial("x://name:22", never, undefined, terms);
+  await driver.dial("x://name:22", never);
+  expect(answers).toEqual(["not to be dialled", null, null, "the operator's"]);
 });
 
 test("what the node's door refuses ends the channel with its reason", () => {

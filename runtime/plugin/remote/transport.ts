@@ -74,15 +74,24 @@ const eventSchema = z.discriminatedUnion("event", [
 const openSchema = z.object({ what: z.literal("pipe"), pipe: pipeSchema });
 const dialledSchema = z.object({ flow: z.number().int().positive().max(0xffff_ffff), pipe: pipeSchema });
 
+const termsSchema = z.object({ terms: z.number().int(), address: z.string().max(255) });
+
 export class RemoteTransport {
   readonly #ctx: PluginContext;
   readonly #flows: Flows;
   readonly #calls: Calls;
+  /** Of the dials under way, by the number that the plugin asks with. */
+  readonly #terms = new Map<number, DialTerms>();
+  #nextTerms = 1;
 
   constructor({ ctx, flows, calls }: RemoteParts) {
     this.#ctx = ctx;
     this.#flows = flows;
     this.#calls = calls;
+    calls.add("dial.refusal", (args) => {
+      const { terms, address } = parseJson(termsSchema, args);
+      return { json: this.#terms.get(terms)?.refusal(address) ?? null };
+    });
   }
 
   /** Throws GODWIT_DECODE. */
@@ -134,16 +143,21 @@ export class RemoteTransport {
     expected: string | undefined,
     terms: DialTerms | undefined,
   ): Promise<Pipe> {
-    const pipe = await this.#calls.ask(
-      "dial",
-      { endpoint: to, ...(expected === undefined ? {} : { expected }) },
-      (value) => {
-        const { flow, pipe: properties } = parseJson(dialledSchema, value);
-        this.#flows.checkForeignId(flow);
-        return this.#pipe(flow, { ...properties, direction: "outbound" });
-      },
-      { signal },
-    );
+    const number = this.#nextTerms++;
+    if (terms !== undefined) this.#terms.set(number, terms);
+    const asked = {
+      endpoint: to,
+      ...(expected === undefined ? {} : { expected }),
+      ...(terms === undefined ? {} : { terms: number }),
+    };
+    const read = (value: unknown): Pipe => {
+      const { flow, pipe: properties } = parseJson(dialledSchema, value);
+      this.#flows.checkForeignId(flow);
+      return this.#pipe(flow, { ...properties, direction: "outbound" });
+    };
+    const pipe = await this.#calls
+      .ask("dial", asked, read, { signal })
+      .finally(() => this.#terms.delete(number));
     try {
       // What a name led to is known now; nothing was said there yet.
       if (terms !== undefined) checkPlace(to, pipe.remote, terms);
