@@ -48,7 +48,7 @@ export interface HostEvents {
   pipe(instance: string, pipe: Pipe): void;
   /** The endpoints of all transports changed. */
   listening(): void;
-  /** `isOperators`: what it names is what the operator wrote down or granted; else a rumour. */
+  /** `isOperators`: what it names is what the operator wrote down or granted, or lies in its own medium; else a rumour, to be judged. */
   hint(source: string, hint: Hint, isOperators: boolean): boolean;
   withdraw(source: string, endpoint: string): void;
   withdrawAll(source: string): void;

@@ -125,8 +125,18 @@ test("a transport names neighbours in its own medium, and none of another's", as
     },
     { grant: [] },
   );
-  expect(hints.map(({ hint }) => hint.endpoint)).toEqual(["radio://7"]);
+  expect(hints.map(({ hint, isOperators }) => [hint.endpoint, isOperators])).toEqual([["radio://7", true]]);
   expect(error).toMatchObject(forbidden);
+});
+
+test("a transport that is not trusted has no medium of its own in a scheme that Godwit brings along, whoever runs first", async () => {
+  const attempt = (ctx: PluginContext) => {
+    ctx.transport.register(driver("tcp"));
+    ctx.discovery.hint({ endpoint: "tcp://10.0.0.1:22" });
+  };
+  expect(await run("transport", attempt, { grant: [] })).toMatchObject({ error: forbidden, hints: [] });
+  const granted = await run("transport", attempt, { asked: ["discovery"], grant: ["discovery"] });
+  expect(granted.hints.map(({ isOperators }) => isOperators)).toEqual([false]);
 });
 
 test("a transport that is not trusted publishes what it registered, and no other address", async () => {

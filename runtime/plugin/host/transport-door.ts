@@ -59,7 +59,7 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
     },
     discovery: {
       hint: (hint) => {
-        if (!mayHint(hint, deps)) checkRegister(register, "discovery");
+        if (!isOfOwnMedium(hint, deps)) checkRegister(register, "discovery");
         if (scope.isClosed) return;
         takeHint(hint, source, deps);
       },
@@ -72,21 +72,33 @@ const schemeOf = (endpoint: string): string => endpoint.slice(0, Math.max(0, end
 const isOwn = (endpoint: string, { driver }: Running): boolean =>
   driver?.schemes.includes(schemeOf(endpoint)) === true;
 
-/** A transport that finds its own neighbours names places that only itself dials. */
-const mayHint = ({ endpoint }: Hint, { register, running, isOthers }: TransportDoorDeps): boolean =>
-  register.may("discovery") || (isOwn(endpoint, running) && !isOthers(schemeOf(endpoint), running));
+/** Of the transports that Godwit brings along, whichever of them run by now: a plugin of others is never alone with them. */
+const BUILTIN_SCHEMES: ReadonlySet<string> = new Set([
+  "tcp",
+  "udp",
+  "ws",
+  "wss",
+  "tor",
+  "wg",
+  "yggdrasil",
+  "memory",
+]);
 
-function takeHint(
-  hint: Hint,
-  source: string,
-  { running, register, net, events, log, hintDropped }: TransportDoorDeps,
-): void {
+/** A transport that finds its own neighbours names places that only itself dials, with whatever was granted to it. */
+function isOfOwnMedium({ endpoint }: Hint, { register, running, isOthers }: TransportDoorDeps): boolean {
+  const scheme = schemeOf(endpoint);
+  const isItsOwn = register.isTrusted || !BUILTIN_SCHEMES.has(scheme);
+  return isItsOwn && isOwn(endpoint, running) && !isOthers(scheme, running);
+}
+
+function takeHint(hint: Hint, source: string, deps: TransportDoorDeps): void {
+  const { running, register, net, events, log, hintDropped } = deps;
   const place = placeOf(hint.endpoint);
   // What a trusted plugin calls permanent stands in the configuration; of another's words, where the operator lets it connect.
   const isOperators = register.isTrusted
     ? hint.permanent === true
     : place !== undefined && net.mayConnect(place.host, place.port);
-  const isTaken = events.hint(source, hint, isOperators);
+  const isTaken = events.hint(source, hint, isOperators || isOfOwnMedium(hint, deps));
   if (!isTaken) hintDropped();
   if (!isTaken && !running.hasTooManyHints)
     log.warn("hint dropped", { source, reason: "too many hints, or too long" });
