@@ -34,7 +34,8 @@ export default definePlugin({
     ctx.own(() => tcp.close());
     ctx.transport.register({
       schemes: ["tcp"],
-      dial: async (endpoint, signal) => tcp.dial(endpoint, parseTcpEndpoint(endpoint), signal),
+      dial: async (endpoint, signal, _expected, terms) =>
+        tcp.dial(endpoint, parseTcpEndpoint(endpoint), signal, terms),
     });
     let lastReason: string | undefined;
     const check = () => {

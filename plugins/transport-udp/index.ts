@@ -12,6 +12,8 @@ import {
   isWildcard,
   parseHostPort,
   planListen,
+  withinTerms,
+  type DialTerms,
   type ListenAddress,
   type Pipe,
   type PluginContext,
@@ -54,7 +56,10 @@ export default definePlugin({
     };
     const sockets = new Sockets(ctx, mtuMax, tell);
     ctx.own(() => sockets.close());
-    ctx.transport.register({ schemes: ["udp"], dial: (endpoint, signal) => sockets.dial(endpoint, signal) });
+    ctx.transport.register({
+      schemes: ["udp"],
+      dial: (endpoint, signal, _expected, terms) => sockets.dial(endpoint, signal, terms),
+    });
     const check = async () => {
       const reason = await sockets.listen(planListen(listen, ctx.network.addresses()));
       if (ctx.signal.aborted) return;
@@ -152,12 +157,12 @@ class Sockets {
     return reasons.join("; ");
   }
 
-  async dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
+  async dial(endpoint: string, signal: AbortSignal, terms: DialTerms | undefined): Promise<Pipe> {
     signal.throwIfAborted();
     const { host, port } = parseHostPort(endpoint.replace(/^udp:\/\//, ""));
     if (port === 0)
       throw new GodwitError("GODWIT_ENDPOINT_INVALID", `${endpoint} has no port`, { kind: "config" });
-    const found = await untilAborted(resolve(host), signal, endpoint);
+    const found = withinTerms(endpoint, await untilAborted(resolve(host), signal, endpoint), terms);
     // One family on one socket; the other gets its turn when this one has no way.
     const family = found.some((entry) => entry.family === 6) && this.#hasIpv6 ? 6 : found[0]!.family;
     const addresses = found

@@ -2,10 +2,12 @@
  * transport.websocket: links through whatever lets the web through: HTTP proxies, reverse proxies, port 443. TLS hides
  * that it is Godwit and proves nothing to it; the link inside proves who is there. docs/protocol/websocket.md
  */
+import { lookup } from "node:dns/promises";
 import { readFile } from "node:fs/promises";
 import {
   advertisedHosts,
   definePlugin,
+  endpointRefused,
   formatEndpoint,
   GodwitError,
   isListen,
@@ -18,6 +20,8 @@ import { namesOf, parseWebSocketEndpoint, PATH_DEFAULT } from "./endpoint.ts";
 import { WebSocketListener } from "./server.ts";
 
 const LISTEN_RETRY_MS = 3_000;
+
+const resolve = (host: string) => lookup(host, { all: true, verbatim: true });
 
 const isEndpoint = (text: string): boolean => {
   try {
@@ -83,11 +87,14 @@ export default definePlugin({
     });
     ctx.transport.register({
       schemes: ["ws", "wss"],
-      dial: async (endpoint, signal) => {
+      dial: async (endpoint, signal, _expected, terms) => {
         const url = parseWebSocketEndpoint(endpoint);
+        // Whoever names an endpoint does not choose what is requested of whoever is there.
+        if (terms !== undefined && url.pathname !== PATH_DEFAULT && url.pathname !== path)
+          throw endpointRefused(endpoint, `its path is neither ${PATH_DEFAULT} nor this node's own`);
         const proxy = options.proxy === "environment" ? environmentProxy(url) : options.proxy;
-        const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock };
-        return dialWebSocket(url, client, signal);
+        const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock, resolve };
+        return dialWebSocket(url, client, signal, terms);
       },
     });
     let lastReason: string | undefined;

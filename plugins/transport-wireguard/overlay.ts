@@ -1,7 +1,14 @@
 /** One instance at work: joins interface, peers, preshared keys and links, publishes where it is reached, and says how it is. */
 import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { GodwitError, parseHostPort, type HostPort, type Pipe, type PluginContext } from "@godwit/sdk";
+import {
+  type DialTerms,
+  GodwitError,
+  parseHostPort,
+  type HostPort,
+  type Pipe,
+  type PluginContext,
+} from "@godwit/sdk";
 import { formatIp } from "@godwit/sdk/netlink";
 import { pause } from "@godwit/sdk/process";
 import { Tcp } from "@godwit/sdk/tcp";
@@ -99,7 +106,7 @@ export class Overlay {
     ctx.transport.register({
       schemes: [SCHEME],
       dialTimeoutMs: DIAL_TIMEOUT_MS,
-      dial: (endpoint, signal, expected) => this.#dial(endpoint, signal, expected),
+      dial: (endpoint, signal, expected, terms) => this.#dial(endpoint, signal, expected, terms),
     });
     ctx.onRequest((request, input) => this.#answer(request, input));
     ctx.peers.onChange(() => this.#tunnel.look());
@@ -185,8 +192,14 @@ export class Overlay {
       .map(({ address }) => ({ host: address, port }));
   }
 
-  async #dial(endpoint: string, signal: AbortSignal, expected: string | undefined): Promise<Pipe> {
+  async #dial(
+    endpoint: string,
+    signal: AbortSignal,
+    expected: string | undefined,
+    terms: DialTerms | undefined,
+  ): Promise<Pipe> {
     const wanted = parseWgEndpoint(endpoint);
+    if (terms === undefined) this.#tunnel.noteConfigured(wanted.hosts);
     signal.throwIfAborted();
     const known = this.#tunnel.candidates().find(({ publicKey }) => publicKey === wanted.publicKey);
     const id = expected ?? known?.id;

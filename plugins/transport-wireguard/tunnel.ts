@@ -8,7 +8,7 @@ import { formatIp, tryParseIp } from "@godwit/sdk/netlink";
 import { pause } from "@godwit/sdk/process";
 import { nodeAddress, type Pool } from "./addresses.ts";
 import type { WgDevice, WgDoor, WgPeer } from "./device.ts";
-import type { WgEndpoint } from "./endpoint.ts";
+import { formatHost, type WgEndpoint } from "./endpoint.ts";
 import {
   type Candidate,
   candidateOf,
@@ -54,7 +54,7 @@ interface Track {
 }
 
 export interface TunnelOptions {
-  readonly ctx: Pick<PluginContext, "clock" | "log" | "peers">;
+  readonly ctx: Pick<PluginContext, "clock" | "log" | "peers" | "network">;
   readonly pool: Pool | undefined;
   readonly isRouted: boolean;
   readonly keepalive: number | undefined;
@@ -80,6 +80,8 @@ export class Tunnel {
   readonly #remembered = new Map<string, { readonly candidate: Candidate; readonly atMs: number }>();
   readonly #owners = new BoundedMap<string, string>({ name: "owners of keys", max: PAIRS_MAX });
   readonly #names = new Map<string, { readonly address: string | undefined; readonly untilMs: number }>();
+  /** Hosts that the operator named, as they stand in endpoints. Others are judged each time before the device is told of them. */
+  readonly #configured = new BoundedMap<string, true>({ name: "configured hosts", max: PAIRS_MAX });
   /** Whoever waits for the next look to be over. */
   #waiters: (() => void)[] = [];
   #door: WgDoor | undefined;
@@ -147,6 +149,11 @@ export class Tunnel {
       found.set(id, { id, publicKey, hosts, via: known?.via });
     }
     return [...found.values()];
+  }
+
+  /** The operator's word: these are sent to whatever they are. */
+  noteConfigured(hosts: readonly HostPort[]): void {
+    for (const host of hosts) this.#configured.renew(formatHost(host), true);
   }
 
   /** Makes it a peer now. Resolves with its address inside once the device knows it; rejects with the signal's reason. */
@@ -306,11 +313,15 @@ export class Tunnel {
     return known[track.host++ % known.length];
   }
 
-  #addressOf({ host, port }: HostPort): HostPort | undefined {
+  /** Undefined for a name without an address, and for what another named and this node does not send to. */
+  #addressOf(named: HostPort): HostPort | undefined {
+    const { host, port } = named;
     const bytes = tryParseIp(host);
-    if (bytes !== undefined) return { host: formatIp(bytes), port };
-    const address = this.#names.get(host)?.address;
-    return address === undefined ? undefined : { host: address, port };
+    const address = bytes === undefined ? this.#names.get(host)?.address : formatIp(bytes);
+    if (address === undefined) return undefined;
+    const isConfigured = this.#configured.has(formatHost(named));
+    if (!isConfigured && this.#options.ctx.network.refusal(address) !== undefined) return undefined;
+    return { host: address, port };
   }
 
   async #resolveNames(peers: readonly WantedPeer[]): Promise<void> {

@@ -186,6 +186,26 @@ describe("peers", () => {
   });
 });
 
+test("of the peerings that another's endpoint names those are called that may be on its word", async () => {
+  const daemon = await fake();
+  const network = new FakeHostNetwork();
+  const host = new TestHost(plugin, { folder: newFolder(), network });
+  cleanups.push(() => host.stop());
+  await host.start({ admin: daemon.admin, peers_from_discovery: true });
+  await until(host, () => host.overlay !== undefined);
+  const { address } = daemon;
+  network.set([
+    { address, family: 6, prefixLength: 7, interface: "ygg0", scope: "global", isAdvertisable: true },
+  ]);
+  const terms = { refusal: (to: string) => (to === "127.0.0.1" ? "not to be called" : undefined) };
+  const peers = "peer=tcp://127.0.0.1:22&peer=tcp://192.0.2.50:1";
+  await host
+    .driver!.dial(`yggdrasil://[200:1::2]:1?${peers}`, AbortSignal.timeout(50), undefined, terms)
+    .catch(() => {});
+  await until(host, () => daemon.configured.size > 0);
+  expect([...daemon.configured]).toEqual(["tcp://192.0.2.50:1"]);
+});
+
 describe("a daemon that is not well", () => {
   test("without an interface, without neighbours, of another age, hostile: degraded, with the reason", async () => {
     const daemon = await fake();

@@ -3,12 +3,12 @@
  * daemon's address from its admin socket, listens on that address alone and dials nothing outside 200::/7. Must never
  * take away a peer that it did not add, and never see the key of a daemon that is not its own. README.md in this folder.
  */
-import { definePlugin, GodwitError } from "@godwit/sdk";
+import { definePlugin, type DialTerms, GodwitError } from "@godwit/sdk";
 import { Tcp, type TcpPipe } from "@godwit/sdk/tcp";
 import { parseAdmin } from "./admin.ts";
 import { pathsIn, superviseYggdrasil } from "./child.ts";
 import { ADMIN_DEFAULT, yggdrasilConfig } from "./config.ts";
-import { isOverlayAddress, parseEndpoint, SCHEME } from "./endpoint.ts";
+import { hostOf, isOverlayAddress, parseEndpoint, SCHEME } from "./endpoint.ts";
 import { OverlayFollower } from "./overlay.ts";
 
 export default definePlugin({
@@ -27,8 +27,8 @@ export default definePlugin({
     const follower = new OverlayFollower(ctx, tcp, admin, config, folder);
     ctx.transport.register({
       schemes: [SCHEME],
-      dial: (endpoint, signal) =>
-        dial({ tcp, follower, mayCall: config.peers_from_discovery }, endpoint, signal),
+      dial: (endpoint, signal, _expected, terms) =>
+        dial({ tcp, follower, mayCall: config.peers_from_discovery }, endpoint, signal, terms),
     });
     if (paths !== undefined)
       ctx.spawn("yggdrasil", (signal) =>
@@ -61,6 +61,7 @@ async function dial(
   { tcp, follower, mayCall }: Dialler,
   endpoint: string,
   signal: AbortSignal,
+  terms: DialTerms | undefined,
 ): Promise<TcpPipe> {
   const target = parseEndpoint(endpoint);
   signal.throwIfAborted();
@@ -69,8 +70,11 @@ async function dial(
     signal.throwIfAborted();
     throw dialFailed(endpoint, error instanceof Error ? error.message : String(error));
   });
-  if (mayCall && target.peers.length > 0 && follower.peerings.want(target.peers)) follower.look();
-  const pipe = await tcp.dial(endpoint, target, signal);
+  const peers = mayCall
+    ? target.peers.filter((peer) => terms?.refusal(hostOf(peer) ?? "") === undefined)
+    : [];
+  if (peers.length > 0 && follower.peerings.want(peers)) follower.look();
+  const pipe = await tcp.dial(endpoint, target, signal, terms);
   if (isOverlayAddress(pipe.localAddress)) return pipe;
   pipe.close();
   throw dialFailed(endpoint, "the way there does not lead through the overlay");

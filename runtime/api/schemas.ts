@@ -199,6 +199,7 @@ export const why = z.object({
     }),
   ),
   explanation: z.array(z.string()),
+  skipped: z.array(z.object({ endpoint: z.string(), reason: z.string() })),
 }) satisfies z.ZodType<WhyView>;
 
 export const trace = z.object({

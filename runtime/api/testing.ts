@@ -239,6 +239,9 @@ export class FakeNode implements NodeView {
         },
       ],
       explanation: ["LON-B is the only feasible next hop"],
+      skipped: [
+        { endpoint: "ws://127.0.0.1:80/any", reason: "a loopback address of whoever is not on this machine" },
+      ],
     };
   }
 

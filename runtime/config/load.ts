@@ -83,7 +83,7 @@ export interface Config {
     readonly promoteAfterMs: number | undefined;
   };
   /** Links that the node seeks of its own accord; 0: none. */
-  readonly peers: { readonly linksWanted: number };
+  readonly peers: { readonly linksWanted: number; readonly dialNetworks: readonly string[] };
   readonly network: {
     readonly authority: NodeId | undefined;
     readonly rotate: "authority" | "members" | "nobody";
@@ -342,7 +342,7 @@ function toConfig(
       rules: trust.rules,
       promoteAfterMs: trust.promote_after === "never" ? undefined : trust.promote_after,
     },
-    peers: { linksWanted: peers.links_wanted },
+    peers: { linksWanted: peers.links_wanted, dialNetworks: peers.dial_networks },
     network: {
       authority: network.authority,
       rotate: network.rotate,

@@ -305,6 +305,12 @@ const peers = z.strictObject({
     .describe(
       "Links that the node seeks of its own accord among the members it hears of, so that no single failure cuts it off. 0: only what was configured or discovered is dialled.",
     ),
+  dial_networks: texts(
+    'a list of addresses or ranges like "10.0.0.0/8"',
+    (text) => parseCidr(text) !== undefined,
+  ).describe(
+    "Networks that are dialled on another's word as well: private ones from a machine that is in none, loopback and link-local ones. What you configured yourself is dialled anyway; unspecified, multicast, broadcast and metadata addresses never are on another's word.",
+  ),
 });
 
 const network = z.strictObject({

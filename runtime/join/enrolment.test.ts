@@ -37,7 +37,7 @@ const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, sign
 function member(
   clock: ManualClock,
   secrets: readonly LiveSecret[] = [configured],
-  changes: Partial<Pick<EnrolmentDeps, "connected" | "tell" | "store" | "time">> = {},
+  changes: Partial<EnrolmentDeps> = {},
 ) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
@@ -68,11 +68,12 @@ function member(
     secrets: () => secrets,
     connected: () => [],
     tell: () => false,
-    ...changes,
     isReachable: () => false,
+    mayPassOn: () => true,
+    ...changes,
     events: hub,
   });
-  return { enrolment, identity, joined };
+  return { enrolment, identity, joined, records };
 }
 
 const inviteIn = (token: string) => parseToken(token).membership!.invite;
@@ -165,6 +166,20 @@ describe("an invitation, on a machine whose clock is wrong", () => {
     const invite = issueAt(member(new ManualClock(WALL_MS + 40 * 365 * 24 * HOUR_MS)).enrolment);
     expect(member(new ManualClock(WALL_MS)).enrolment.judge(invite)).toBe("unsure");
   });
+});
+
+test("a token carries of others what the inviter would dial on their word, and all of its own", () => {
+  const asked: string[] = [];
+  const mayPassOn = (_id: string, endpoint: string) => asked.push(endpoint) > 0 && !endpoint.includes("127.");
+  const inviter = member(new ManualClock(WALL_MS), [configured], { mayPassOn });
+  const endpoints = ["tcp://127.0.0.1:22", "tcp://192.0.2.2:4860"];
+  inviter.records.offer(encodeRecord(generateIdentity(random), { sequence: 1, endpoints }, "telex"));
+  const { token } = inviter.enrolment.issue({ ttlMs: HOUR_MS, uses: 1 });
+  expect(parseToken(token).addresses.map(({ endpoint }) => endpoint)).toEqual([
+    "tcp://192.0.2.1:4860",
+    "tcp://192.0.2.2:4860",
+  ]);
+  expect(asked).toEqual(endpoints);
 });
 
 test("an open mesh's token holds nothing secret", () => {

@@ -72,6 +72,8 @@ export interface EnrolmentDeps {
   tell(to: NodeId, frame: Uint8Array): boolean;
   connected(): Iterable<Peer>;
   isReachable(id: NodeId): boolean;
+  /** Whether a newcomer may be told of this endpoint in another's record: what this node would not connect to itself is nobody's business. */
+  mayPassOn(id: NodeId, endpoint: string): boolean;
   readonly events: Teller<EnrolmentEvents>;
 }
 
@@ -286,14 +288,14 @@ export class Enrolment {
   }
 
   #candidates(): AddressCandidate[] {
-    const { identity, records, clock, connected, isReachable } = this.#deps;
+    const { identity, records, clock, connected, isReachable, mayPassOn } = this.#deps;
     const nowMs = clock.monotonicMs();
     const linked = new Map([...connected()].map((peer) => [peer.id, nowMs - peer.upAtMs]));
     return [...records.all]
       .filter(({ record }) => !record.isRevoked)
       .map(({ record: { id, endpoints } }) => ({
         id,
-        endpoints,
+        endpoints: id === identity.id ? endpoints : endpoints.filter((endpoint) => mayPassOn(id, endpoint)),
         isSelf: id === identity.id,
         isReachable: isReachable(id),
         linkedMs: linked.get(id),

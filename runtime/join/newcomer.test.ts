@@ -4,6 +4,7 @@ import { generateIdentity } from "../identity/keys.ts";
 import { idPrefixOf, type Token } from "../identity/token.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { seededRandom } from "../kernel/random.ts";
+import { openPlaces } from "../kernel/testing.ts";
 import { joinOver } from "./newcomer.ts";
 
 /** Joins over two addresses that nobody answers at. No time passes unless it is told to. */
@@ -21,8 +22,9 @@ function joining() {
     membership: undefined,
     addresses: ["mem://a", "mem://b"].map((endpoint) => ({ endpoint, idPrefix })),
   };
+  const places = openPlaces();
   const start = () =>
-    joinOver({ token, callsign: undefined, clock, random, signal: stop.signal }, identity, {
+    joinOver({ token, callsign: undefined, clock, random, signal: stop.signal, places }, identity, {
       dialTimeoutMs: () => undefined,
       dial: (endpoint, signal) => {
         dialled.push(endpoint);

@@ -2,13 +2,15 @@
  * How a machine becomes a member by an invitation, before its node runs: dials the token's addresses, proves the
  * invitation once and answers what a configuration needs. Writes nothing, opens no store and listens nowhere.
  */
-import type { Clock, Pipe, Random } from "@godwit/sdk";
+import type { Clock, DialTerms, Pipe, Random } from "@godwit/sdk";
 import { verifySignature, type Identity } from "../identity/keys.ts";
 import { decodeRecord, type NodeRecord } from "../identity/record.ts";
 import { hasIdPrefix, type Token, type TokenAddress } from "../identity/token.ts";
 import { sleep } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
+import { isNamed } from "../kernel/address-kind.ts";
+import { hasOtherPath, type NamedPlaces, type Naming } from "../kernel/named-places.ts";
 import { HandshakeGuard } from "../link/guard.ts";
 import { openSession } from "../link/handshake.ts";
 import type { Session } from "../link/types.ts";
@@ -18,6 +20,8 @@ import type { SecretLife } from "../wire/join-messages.ts";
 /** Between the starts of two dials: a dead address must not hold up the next. */
 const STAGGER_MS = 300;
 const DIAL_TIMEOUT_MS = 20_000;
+/** The addresses of a token: whoever was handed it holds them for good, as far as addresses can be. */
+const TOKEN: readonly Naming[] = [{ by: "invitation" }];
 /** Addresses that a configuration gets. */
 const PEERS_MAX = 16;
 
@@ -27,6 +31,8 @@ export interface JoinDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly signal: AbortSignal;
+  /** Judges what the token and the records of members name. */
+  readonly places: NamedPlaces;
 }
 
 export interface Joined {
@@ -50,7 +56,7 @@ interface Attempt {
 
 /** How the newcomer reaches an address: its transports, or a simulated network. */
 export interface JoinDialer {
-  dial(endpoint: string, signal: AbortSignal, expected?: NodeId): Promise<Pipe>;
+  dial(endpoint: string, signal: AbortSignal, expected?: NodeId, terms?: DialTerms): Promise<Pipe>;
   /** For a dial and its handshake together, ms; undefined: the default. */
   dialTimeoutMs(endpoint: string): number | undefined;
 }
@@ -88,7 +94,7 @@ export async function joinOver(deps: JoinDeps, identity: Identity, host: JoinDia
 }
 
 async function connect(
-  { token, clock, random }: Pick<JoinDeps, "token" | "clock" | "random">,
+  { token, clock, random, places }: Pick<JoinDeps, "token" | "clock" | "random" | "places">,
   identity: Identity,
   host: JoinDialer,
   { endpoint }: TokenAddress,
@@ -101,7 +107,7 @@ async function connect(
   );
   const either = AbortSignal.any([signal, timeout.signal]);
   try {
-    const pipe: Pipe = await host.dial(endpoint, either);
+    const pipe: Pipe = await host.dial(endpoint, either, undefined, places.termsOf(TOKEN));
     return await openSession(
       pipe,
       {
@@ -126,12 +132,14 @@ async function connect(
 
 /** In a closed mesh the invitation proves that a member answered, whichever it is; in an open one only its id does. */
 async function finish(
-  { token, callsign, clock }: Pick<JoinDeps, "token" | "callsign" | "clock">,
+  { token, callsign, clock, places }: Pick<JoinDeps, "token" | "callsign" | "clock" | "places">,
   identity: Identity,
   session: Session,
   { endpoint, idPrefix }: TokenAddress,
 ): Promise<Joined> {
-  const first = [endpoint, ...token.addresses.map((address) => address.endpoint)];
+  const first = [endpoint, ...token.addresses.map((address) => address.endpoint)].filter(
+    (named) => places.refusalOfEndpoint(named, TOKEN) === undefined,
+  );
   const { id } = identity;
   const member = session.remote;
   if (token.membership === undefined) {
@@ -146,9 +154,19 @@ async function finish(
   }
   const { secrets, records, lives } = await enrol(session, callsign ?? token.callsign, clock);
   const known = records.flatMap((bytes) => readRecord(bytes, token.network));
-  const others = known.filter((record) => record.id !== id).flatMap(({ endpoints }) => endpoints);
+  // They become this node's own configuration, which nobody judges any more: addresses only, that may be dialled on their owners' word.
+  const others = known
+    .filter((record) => record.id !== id)
+    .flatMap(({ id: nodeId, endpoints }) =>
+      endpoints.filter((named) => isKeepable(named, [{ by: "member", nodeId }], places)),
+    );
   const peers = [...new Set([...first, ...others])].slice(0, PEERS_MAX);
   return { id, member, secrets, lives, peers, callsigns: known.flatMap((record) => record.callsign ?? []) };
+}
+
+function isKeepable(endpoint: string, namings: readonly Naming[], places: NamedPlaces): boolean {
+  if (hasOtherPath(endpoint) || isNamed(endpoint)) return false;
+  return places.refusalOfEndpoint(endpoint, namings) === undefined;
 }
 
 function readRecord(bytes: Uint8Array, network: string): NodeRecord[] {

@@ -271,6 +271,12 @@ export const errorCodes = {
     507,
     "what a command had to say could not be written: the disk of its output is full",
   ),
+  GODWIT_ENDPOINT_REFUSED: entry(
+    "transport",
+    "later",
+    502,
+    "another named this endpoint, and this node does not connect to such places on another's word; see dial_networks in [peers]",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -29,6 +29,8 @@ const ADDRESSES_MAX = 4_096;
 const CONTAINER_BRIDGE =
   /^(?:docker\d+|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+|cni\d*|cni-podman\d+|podman\d+|nerdctl\d+|lxcbr\d+|lxdbr\d+|incusbr\d+|flannel|cali|cilium|kube-)/;
 
+export const isContainerBridge = (name: string): boolean => CONTAINER_BRIDGE.test(name);
+
 export interface HostNetworkWatch {
   addresses(): readonly HostAddress[];
   /** Calls `fn` after a change; answers what ends it. */
@@ -111,7 +113,7 @@ const inOrder = (found: readonly { readonly index: number; readonly fact: HostAd
 const OVERLAY_ALIAS = "godwit overlay ";
 
 const isBeyondMachine = (scope: AddressScope, name: string): boolean =>
-  (scope === "global" || scope === "private") && !CONTAINER_BRIDGE.test(name);
+  (scope === "global" || scope === "private") && !isContainerBridge(name);
 
 /** Joins both dumps. An address that is not usable yet, or whose interface is down or has no carrier, is not there. */
 export function addressesOf(

@@ -39,6 +39,11 @@ export const metricTable = {
     labels: ["reason"],
   },
   godwit_dials_total: { kind: "counter", help: "dial attempts by outcome", labels: ["outcome"] },
+  godwit_endpoints_skipped_total: {
+    kind: "counter",
+    help: "addresses and paths that another named and that were not connected to, by what they are",
+    labels: ["reason"],
+  },
   godwit_enrolments_total: { kind: "counter", help: "newcomers by outcome", labels: ["outcome"] },
   godwit_frames_unknown_total: {
     kind: "counter",

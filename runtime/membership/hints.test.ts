@@ -27,8 +27,8 @@ function setup() {
 
 test("an endpoint is wanted as long as one source speaks for it", async () => {
   const { clock, log, hints } = setup();
-  hints.add("serf", { endpoint, lifetimeMs: 1_000 });
-  hints.add("mdns", { endpoint, nodeId: node });
+  hints.add("serf", { endpoint, lifetimeMs: 1_000 }, "plugin");
+  hints.add("mdns", { endpoint, nodeId: node }, "plugin");
   await clock.advance(2_000);
   expect(log).toEqual(["wanted tcp://a:1", "wanted tcp://a:1 pinned"]);
   hints.withdraw("mdns", endpoint);
@@ -45,17 +45,17 @@ test("a member that named another's endpoint as its own does not keep it pinned 
     unwanted: () => seen.push("unwanted"),
     heard() {},
   });
-  hints.add("book", { endpoint, nodeId: node });
-  hints.add("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 });
+  hints.add("book", { endpoint, nodeId: node }, "plugin");
+  hints.add("punch", { endpoint, nodeId: liar, lifetimeMs: 8_000 }, "plugin");
   await clock.advance(8_000);
   expect(seen).toEqual([node, liar, node]);
 });
 
 test("a refreshed hint lives from its refresh; no lifetime is longer than a day", async () => {
   const { clock, log, hints } = setup();
-  hints.add("serf", { endpoint, lifetimeMs: 1_000 });
+  hints.add("serf", { endpoint, lifetimeMs: 1_000 }, "plugin");
   await clock.advance(900);
-  hints.add("serf", { endpoint, lifetimeMs: 1e12 });
+  hints.add("serf", { endpoint, lifetimeMs: 1e12 }, "plugin");
   await clock.advance(86_300_000);
   expect(hints.list).toMatchObject([{ source: "serf", ageMs: 86_300_000, isPermanent: false }]);
   await clock.advance(100_001);
@@ -64,16 +64,16 @@ test("a refreshed hint lives from its refresh; no lifetime is longer than a day"
 
 test("what an operator wrote down is wanted for ever and not pinned by a memory; once withdrawn it is a hint again", () => {
   const { log, hints } = setup();
-  hints.add("static", { endpoint, permanent: true });
-  hints.add("book", { endpoint, nodeId: node });
+  hints.add("static", { endpoint, permanent: true }, "plugin");
+  hints.add("book", { endpoint, nodeId: node }, "plugin");
   hints.withdraw("static", endpoint);
   expect(log).toEqual(["wanted tcp://a:1 for ever", "wanted tcp://a:1 for ever", "wanted tcp://a:1"]);
 });
 
 test("a hint that expires does not take a trusted node's endpoint with it", async () => {
   const { clock, log, hints } = setup();
-  hints.add("book", { endpoint, nodeId: node, permanent: true });
-  hints.add("mdns", { endpoint, lifetimeMs: 10 });
+  hints.add("book", { endpoint, nodeId: node, permanent: true }, "plugin");
+  hints.add("mdns", { endpoint, lifetimeMs: 10 }, "plugin");
   await clock.advance(20);
   expect(log).toEqual(["wanted tcp://a:1 pinned for ever", "wanted tcp://a:1 pinned for ever"]);
 });
@@ -81,10 +81,10 @@ test("a hint that expires does not take a trusted node's endpoint with it", asyn
 test("a source is bounded, its end voids all it said, and stop leaves no timer", async () => {
   const { clock, scope, log, hints } = setup();
   for (let i = 0; i < HINTS_PER_SOURCE_MAX; i++)
-    expect(hints.add("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 })).toBe(true);
-  expect(hints.add("dht", { endpoint })).toBe(false);
-  expect(hints.add("dht", { endpoint: "tcp://h:3", lifetimeMs: 9_000 })).toBe(true);
-  expect(hints.add("serf", { endpoint, lifetimeMs: 9_000 })).toBe(true);
+    expect(hints.add("dht", { endpoint: `tcp://h:${i}`, lifetimeMs: 5_000 }, "plugin")).toBe(true);
+  expect(hints.add("dht", { endpoint }, "plugin")).toBe(false);
+  expect(hints.add("dht", { endpoint: "tcp://h:3", lifetimeMs: 9_000 }, "plugin")).toBe(true);
+  expect(hints.add("serf", { endpoint, lifetimeMs: 9_000 }, "plugin")).toBe(true);
   hints.withdrawAll("dht");
   expect(hints.list.length).toBe(1);
   expect(log.filter((line) => line.startsWith("unwanted")).length).toBe(HINTS_PER_SOURCE_MAX);
@@ -94,7 +94,7 @@ test("a source is bounded, its end voids all it said, and stop leaves no timer",
 
 test("a malformed node id is refused and changes nothing", () => {
   const { log, hints } = setup();
-  expect(() => hints.add("dht", { endpoint, nodeId: "nonsense" })).toThrow("not a node id");
+  expect(() => hints.add("dht", { endpoint, nodeId: "nonsense" }, "plugin")).toThrow("not a node id");
   expect([hints.list, log]).toEqual([[], []]);
 });
 
@@ -122,9 +122,10 @@ test("a million hints of one source cost bounded memory and bounded dials", asyn
   });
   let taken = 0;
   for (let index = 0; index < 1_000_000; index++)
-    if (hints.add("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 })) taken++;
+    if (hints.add("discovery.flood", { endpoint: `tcp://10.0.0.1:${index}`, lifetimeMs: 60_000 }, "plugin"))
+      taken++;
   expect(taken).toBe(HINTS_PER_SOURCE_MAX);
-  expect(hints.add("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` })).toBe(false);
+  expect(hints.add("discovery.flood", { endpoint: `tcp://${"x".repeat(1_000)}:1` }, "plugin")).toBe(false);
   expect(hints.list.length).toBe(HINTS_PER_SOURCE_MAX);
   expect(dialer.targets.length).toBeLessThanOrEqual(TARGETS_MAX);
   await clock.advance(10_000);

@@ -4,14 +4,19 @@
  */
 import type { Clock, Hint, Timer } from "@godwit/sdk";
 import { parseNodeId, type NodeId } from "../kernel/ids.ts";
+import type { Naming } from "../kernel/named-places.ts";
 
 export const HINTS_PER_SOURCE_MAX = 4_096;
 /** No transport has longer addresses, and a node record takes no longer one. */
 export const ENDPOINT_CHARS_MAX = 200;
 export const HINT_LIFETIME_MAX_MS = 24 * 3_600_000;
 
+/** Whose word a hint is: the operator's, who is not judged, or whom the dial judges it by. */
+export type HintOrigin = "operator" | Naming["by"];
+
 interface HeldHint {
   readonly hint: Hint;
+  readonly origin: HintOrigin;
   readonly nodeId: NodeId | undefined;
   readonly atMs: number;
   readonly expiry: Timer | undefined;
@@ -37,7 +42,7 @@ export class Hints {
   }
 
   /** False when the source holds its bound of hints, or the endpoint is too long. Throws GODWIT_ID_INVALID for a malformed node id. */
-  add(source: string, hint: Hint): boolean {
+  add(source: string, hint: Hint, origin: HintOrigin): boolean {
     const hints = this.#sources.get(source) ?? new Map<string, HeldHint>();
     const nodeId = hint.nodeId === undefined ? undefined : parseNodeId(hint.nodeId);
     const old = hints.get(hint.endpoint);
@@ -51,7 +56,7 @@ export class Hints {
         : this.#clock.after(Math.min(Math.max(lifetimeMs, 0), HINT_LIFETIME_MAX_MS), () =>
             this.withdraw(source, hint.endpoint),
           );
-    hints.set(hint.endpoint, { hint, nodeId, atMs: this.#clock.monotonicMs(), expiry });
+    hints.set(hint.endpoint, { hint, origin, nodeId, atMs: this.#clock.monotonicMs(), expiry });
     this.#sources.set(source, hints);
     this.#tellWanted(hint.endpoint, nodeId);
     if (old === undefined) this.#deps.heard(source, hint.endpoint, nodeId);
@@ -76,6 +81,18 @@ export class Hints {
   withdrawAll(source: string): void {
     for (const endpoint of [...(this.#sources.get(source)?.keys() ?? [])]) this.withdraw(source, endpoint);
     this.#sources.delete(source);
+  }
+
+  /** Who names an endpoint now; undefined: the operator does, among others or alone. */
+  namings(endpoint: string): readonly Naming[] | undefined {
+    const namings: Naming[] = [];
+    for (const hints of this.#sources.values()) {
+      const held = hints.get(endpoint);
+      if (held === undefined) continue;
+      if (held.origin === "operator") return undefined;
+      namings.push({ by: held.origin, nodeId: held.nodeId, interface: held.hint.interface });
+    }
+    return namings;
   }
 
   /** Every live hint with its source and age. */

@@ -1,5 +1,5 @@
 /** What a mesh is given and whom it tells: its seams to the node around it, real or simulated. */
-import type { Clock, Log, Pipe, Random } from "@godwit/sdk";
+import type { Clock, DialTerms, HostAddress, Log, Pipe, Random } from "@godwit/sdk";
 import type { DhKey } from "../identity/keys.ts";
 import type { NodeRecord } from "../identity/record.ts";
 import type { Heard, Teller } from "../kernel/hub.ts";
@@ -59,8 +59,17 @@ export interface MeshDeps {
   openSealing(
     recordOf: (id: NodeId) => NodeRecord | undefined,
   ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
-  /** Opens a pipe to an endpoint of some transport. */
-  dial(endpoint: string, signal: AbortSignal, expected: NodeId | undefined): Promise<Pipe>;
+  /** Of this machine, as they are now. */
+  addresses(): readonly HostAddress[];
+  /** Networks in CIDR notation that are dialled on another's word as well. */
+  readonly dialNetworks: readonly string[];
+  /** Opens a pipe to an endpoint of some transport; on `terms` where another named it. */
+  dial(
+    endpoint: string,
+    signal: AbortSignal,
+    expected: NodeId | undefined,
+    terms: DialTerms | undefined,
+  ): Promise<Pipe>;
   /** For a dial and its handshake together; undefined: the default. */
   dialTimeoutMs?(endpoint: string): number | undefined;
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;

@@ -81,6 +81,8 @@ async function depsFor(clock: ManualClock, seed = 1, changes: Partial<MeshDeps> 
     promoteAfterMs: undefined,
     linksWanted: 2,
     canDial: () => true,
+    addresses: () => [],
+    dialNetworks: [],
     hopCostMs: 0,
     verify: verifySignature,
     openSealing: async (recordOf) => {
@@ -480,7 +482,7 @@ describe("the end", () => {
   test("nothing fires after it, whatever was under way", async () => {
     const { clock, mesh, far, identity, heard, log } = await echoMesh();
     mesh.start();
-    mesh.hints.add("static", { endpoint: "tcp://192.0.2.1:1", permanent: true });
+    mesh.hints.add("static", { endpoint: "tcp://192.0.2.1:1", permanent: true }, "operator");
     await clock.advance(100);
     expect(mesh.dialer.targets[0]?.state).toBe("dialing");
     neighbour(clock, mesh, identity.id, far);
@@ -490,7 +492,7 @@ describe("the end", () => {
     heard.length = log.length = 0;
     const late = neighbour(clock, mesh, identity.id, generateIdentity(seededRandom(5)));
     expect(late.isClosed).toBe(true);
-    mesh.hints.add("static", { endpoint: "tcp://192.0.2.2:1", permanent: true });
+    mesh.hints.add("static", { endpoint: "tcp://192.0.2.2:1", permanent: true }, "operator");
     mesh.setEndpoints(["tcp://192.0.2.8:1"]);
     await clock.advance(10);
     expect(clock.nextAtMs()).toBeUndefined();

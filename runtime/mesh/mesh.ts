@@ -14,7 +14,7 @@ import type { MeshDeps } from "./deps.ts";
 import { type Kept, openKept } from "./kept.ts";
 import { PartList } from "./part-list.ts";
 import { custodyPart } from "./parts/custody.ts";
-import { dialerPart, hintsPart } from "./parts/dialling.ts";
+import { dialerPart, hintsPart, placesPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
 import { managerPart } from "./parts/manager.ts";
 import { membersPart } from "./parts/members.ts";
@@ -61,6 +61,8 @@ export class Mesh extends PartList implements MeshParts {
   readonly streams = this.part("streams", streamsPart);
   /** Behind custody, whose mail it watches and whose test bundles it sends. */
   readonly quarantine = this.part("quarantine", quarantinePart);
+  /** Before the dialer, which asks it. */
+  readonly places = this.part("places", placesPart);
   /** From here on it is about who comes next. All of it stops before anybody says farewell: no link comes up meanwhile. */
   readonly dialer = this.part("dialer", dialerPart);
   /** Behind the dialer, which follows its hints. */

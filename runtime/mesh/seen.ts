@@ -8,6 +8,7 @@ import type { OtherLives } from "../membership/other-lives.ts";
 import type { OwnRecord } from "../membership/own-record.ts";
 import type { RecordBook } from "../membership/records.ts";
 import type { Dialer } from "../peer/dialer.ts";
+import type { NamedPlaces } from "../kernel/named-places.ts";
 import type { Peers } from "../peer/peers.ts";
 import type { Punching } from "../peer/punch.ts";
 import type { Packets } from "../route/packets.ts";
@@ -31,6 +32,7 @@ export interface MeshParts {
   readonly custody: Custody;
   readonly wallClock: NeighbourClocks;
   readonly quarantine: Quarantine;
+  readonly places: NamedPlaces;
   readonly dialer: Dialer;
   readonly hints: Hints;
   readonly punching: Punching;

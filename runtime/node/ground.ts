@@ -11,6 +11,7 @@ import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Teller } from "../kernel/hub.ts";
+import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
@@ -37,6 +38,8 @@ export interface Ground extends GroundDeps {
   readonly secrets: NetworkSecrets;
   /** Size of the disk that the state lies on; undefined where the file system does not say. */
   readonly diskBytes: number | undefined;
+  /** The machine's addresses. */
+  readonly machine: HostNetworkWatch;
 }
 
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
@@ -69,6 +72,8 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
     log,
     verify: verifySignature,
   });
+  const machine = openHostNetwork(clock);
+  scope.own(() => machine.close());
   return {
     ...deps,
     metrics,
@@ -77,6 +82,7 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
     store,
     time,
     secrets,
+    machine,
     diskBytes: diskBytesOf(stateDir),
   };
 }

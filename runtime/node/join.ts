@@ -6,7 +6,9 @@ import type { Log } from "@godwit/sdk";
 import type { Config } from "../config/load.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
 import { deriveSeed } from "../identity/keys.ts";
+import { openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
+import { isLoopbackEndpoint, NamedPlaces } from "../kernel/named-places.ts";
 import { loadNamed } from "../plugin/package/builtin.ts";
 import { PluginHost } from "../plugin/host/host.ts";
 import { builtinPlugins } from "../registry.ts";
@@ -15,7 +17,7 @@ import { type JoinDeps, type Joined, joinOver } from "../join/newcomer.ts";
 /** Transports that listen unless they are told otherwise. */
 const LISTENERS = ["tcp", "tor"];
 
-export interface JoinMeshDeps extends JoinDeps {
+export interface JoinMeshDeps extends Omit<JoinDeps, "places"> {
   /** Its transports dial, its state directory gets the identity. */
   readonly config: Config;
   readonly log: Log;
@@ -27,6 +29,16 @@ export interface JoinMeshDeps extends JoinDeps {
  */
 export async function joinMesh(deps: JoinMeshDeps): Promise<Joined> {
   const { config, clock, random, log } = deps;
+  const metrics = new Metrics();
+  const machine = openHostNetwork(clock);
+  const places = new NamedPlaces({
+    metrics,
+    addresses: () => machine.addresses(),
+    allowed: config.peers.dialNetworks,
+    isOnThisMachine: () => false,
+    // An invitation that knows no other machine is to a mesh of this one.
+    isMachineAlone: () => deps.token.addresses.every(({ endpoint }) => isLoopbackEndpoint(endpoint)),
+  });
   const { identity } = loadOrCreateIdentity(config.node.stateDir, random);
   const instances = config.transports
     .filter(({ enabled }) => enabled)
@@ -39,13 +51,13 @@ export async function joinMesh(deps: JoinMeshDeps): Promise<Joined> {
     }));
   const host = new PluginHost({
     plugins: await loadNamed(builtinPlugins, instances),
-    network: { addresses: () => [], watch: () => () => {} },
+    network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     stateDir: config.node.stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
     clock,
     random,
     log,
-    metrics: new Metrics(),
+    metrics,
     events: {
       pipe: (_, pipe) => pipe.close(),
       listening() {},
@@ -57,8 +69,9 @@ export async function joinMesh(deps: JoinMeshDeps): Promise<Joined> {
   });
   try {
     await host.start(instances);
-    return await joinOver(deps, identity, host);
+    return await joinOver({ ...deps, places }, identity, host);
   } finally {
     await host.stop();
+    machine.close();
   }
 }

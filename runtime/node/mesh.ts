@@ -21,7 +21,7 @@ export async function openMesh(
   knot: Knot,
   scope: Scope,
 ): Promise<Mesh> {
-  const { config, identity, store, time, secrets, clock, random, log, metrics, diskBytes } = ground;
+  const { config, identity, store, time, secrets, clock, random, log, metrics, diskBytes, machine } = ground;
   const { network, callsign, location } = config.node;
   return await Mesh.open({
     identity,
@@ -42,6 +42,8 @@ export async function openMesh(
     trustRules: config.trust.rules,
     promoteAfterMs: config.trust.promoteAfterMs,
     linksWanted: config.peers.linksWanted,
+    addresses: () => machine.addresses(),
+    dialNetworks: config.peers.dialNetworks,
     canDial: (endpoint) => knot.host?.canDial(endpoint) ?? false,
     destinationsMax: config.routing.destinationsMax,
     hopCostMs: config.routing.hopCostMs,
@@ -52,10 +54,10 @@ export async function openMesh(
       scope.own(() => prekeys.stop());
       return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
     },
-    dial: (endpoint, signal, expected) =>
+    dial: (endpoint, signal, expected, terms) =>
       knot.host === undefined
         ? Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no transport is running yet"))
-        : knot.host.dial(endpoint, signal, expected),
+        : knot.host.dial(endpoint, signal, expected, terms),
     dialTimeoutMs: (endpoint) => knot.host?.dialTimeoutMs(endpoint),
     handshake: handshakes.open,
     events: hub,

@@ -2,7 +2,6 @@
 import type { Pipe } from "@godwit/sdk";
 import { deriveSeed } from "../identity/keys.ts";
 import { asGodwitError } from "../kernel/errors.ts";
-import { openHostNetwork } from "../kernel/host-network.ts";
 import type { Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
@@ -13,6 +12,7 @@ import {
   pluginEnginePolicy,
   pluginNetPolicy,
   pluginPagesReach,
+  pluginRegisterPolicy,
 } from "../plugin/isolation.ts";
 import { createMembersBackend } from "../view/members-for-plugins.ts";
 import { createMeshBackend } from "../view/mesh-for-plugins.ts";
@@ -22,6 +22,9 @@ import { createStreamsBackend } from "../view/streams-for-plugins.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { PluginSource } from "./plugins.ts";
+
+/** What a plugin asks about: named by a member, who is not said. */
+const RUMOUR = [{ by: "member" }] as const;
 
 export interface HostSurroundings {
   readonly mesh: Mesh;
@@ -33,17 +36,19 @@ export interface HostSurroundings {
 
 /** Nothing is started yet. Stops with the scope. */
 export function openPluginHost(ground: Ground, around: HostSurroundings, scope: Scope): PluginHost {
-  const { config, identity, store, clock, random, log, metrics } = ground;
+  const { config, identity, store, clock, random, log, metrics, machine } = ground;
   const { stateDir, network, callsign, location } = config.node;
   const { mesh, plugins, handshakes, hub, version } = around;
   const { id } = identity;
-  const hostNetwork = openHostNetwork(clock);
-  scope.own(() => hostNetwork.close());
   const host = new PluginHost({
     get plugins() {
       return plugins.current.all;
     },
-    network: hostNetwork,
+    network: {
+      addresses: () => machine.addresses(),
+      watch: (fn) => machine.watch(fn),
+      refusal: (address) => mesh.places.termsOf(RUMOUR).refusal(address),
+    },
     clock,
     random,
     log,
@@ -55,6 +60,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
     doorPolicy: pluginDoorPolicy,
+    registerPolicy: pluginRegisterPolicy,
     enginePolicy: pluginEnginePolicy,
     pagesReach: pluginPagesReach,
     engines: { members: createMembersBackend(mesh, hub), streams: createStreamsBackend(mesh, "engine:") },
@@ -62,7 +68,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     events: {
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
       listening: () => mesh.setEndpoints(host.endpoints),
-      hint: (source, hint) => mesh.hints.add(source, hint),
+      hint: (source, hint, isOperators) => mesh.hints.add(source, hint, isOperators ? "operator" : "plugin"),
       withdraw: (source, endpoint) => mesh.hints.withdraw(source, endpoint),
       withdrawAll: (source) => mesh.hints.withdrawAll(source),
       health: (plugin) => hub.emit("pluginHealth", plugin),

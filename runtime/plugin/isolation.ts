@@ -21,6 +21,8 @@ import {
   netPolicyOf,
   type NetPolicy,
   pagesReachOf,
+  type RegisterPolicy,
+  registerPolicyOf,
 } from "./permissions.ts";
 import { type Launched, remotePlugin } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
@@ -84,6 +86,14 @@ export const createIsolation =
 /** What `ctx.net` may open: all for a trusted plugin, for others what was granted. */
 export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPolicy =>
   levelOf(plugin, instance) === "trusted" ? allowAll : netPolicyOf(plugin.permissions, instance.grant ?? []);
+
+/** What it may register. */
+export const pluginRegisterPolicy = (plugin: Plugin, instance: PluginInstance): RegisterPolicy =>
+  registerPolicyOf(
+    instance.namespace,
+    plugin.permissions,
+    levelOf(plugin, instance) === "trusted" ? undefined : (instance.grant ?? []),
+  );
 
 /** What it may do among the plugins of this node. */
 export const pluginDoorPolicy = (plugin: Plugin, instance: PluginInstance): DoorPolicy =>

@@ -8,10 +8,18 @@
  *   service:NAME  service.offer:NAME                                   services of other plugins, and its own; * asks for any
  *   http.pages  http.pages.public                                      pages under /x/; the second: open paths from anywhere
  *   engine.members  engine.streams                                     of an engine: who is in the mesh, streams to its like
+ *   transport  discovery  engine  heal-action                          to register what is of another namespace than its own
  */
+import type { PluginNamespace } from "@godwit/sdk";
+
+/** What a plugin may register beside what its own namespace is for. */
+export type Registrable = Exclude<PluginNamespace, "service">;
 export type EnginePermission = "engine.members" | "engine.streams";
 export type Permission =
-  | { readonly kind: "net.tcp" | "net.udp" | "http.pages" | "http.pages.public" | EnginePermission }
+  | {
+      readonly kind:
+        "net.tcp" | "net.udp" | "http.pages" | "http.pages.public" | EnginePermission | Registrable;
+    }
   | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
   | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
   | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
@@ -29,6 +37,10 @@ export function parsePermission(text: string): Permission | undefined {
     case "http.pages.public":
     case "engine.members":
     case "engine.streams":
+    case "transport":
+    case "discovery":
+    case "engine":
+    case "heal-action":
       return rest.length === 0 ? { kind } : undefined;
     case "net.tcp.connect":
     case "net.tcp.listen": {
@@ -74,6 +86,10 @@ export function covers(asked: Permission, granted: Permission): boolean {
     case "http.pages.public":
     case "engine.members":
     case "engine.streams":
+    case "transport":
+    case "discovery":
+    case "engine":
+    case "heal-action":
       return asked.kind === granted.kind;
     case "http.pages":
       return asked.kind === granted.kind || asked.kind === "http.pages.public";
@@ -145,6 +161,30 @@ export interface EnginePolicy {
 export function enginePolicyOf(granted: readonly Permission[] | undefined): EnginePolicy {
   const has = (kind: EnginePermission) => granted?.some((one) => one.kind === kind) ?? true;
   return { mayReadMembers: has("engine.members"), mayStream: has("engine.streams") };
+}
+
+/** What a plugin may register with the node. */
+export interface RegisterPolicy {
+  /** Runs in the node's thread: its word is the operator's, who chose that. */
+  readonly isTrusted: boolean;
+  may(what: Registrable): boolean;
+  /** Why it may not have that permission. */
+  refusal(what: string): string;
+}
+
+/** Its namespace is granted by the table that it stands in. `granted` undefined: trusted, which has what it asks for. */
+export function registerPolicyOf(
+  namespace: PluginNamespace,
+  asked: readonly string[],
+  granted: readonly string[] | undefined,
+): RegisterPolicy {
+  const held =
+    granted === undefined ? asked.flatMap((text) => parsePermission(text) ?? []) : grantedOf(asked, granted);
+  return {
+    isTrusted: granted === undefined,
+    may: (what) => what === namespace || held.some(({ kind }) => kind === what),
+    refusal: (what) => refusalOf(asked, what),
+  };
 }
 
 /** What the node may open for a plugin. */

@@ -54,6 +54,8 @@ interface BookEntry {
   readonly endpoints: readonly string[];
   /** Wall clock, ms since 1970; 0 when never met. */
   readonly lastSeenMs: number;
+  /** Its last link led over loopback. */
+  readonly isLocal: boolean;
   readonly history: PeerHistory;
 }
 
@@ -65,6 +67,7 @@ const blank: BookEntry = {
   trustUntilRunMs: null,
   endpoints: [],
   lastSeenMs: 0,
+  isLocal: false,
   history: noHistory,
 };
 
@@ -172,13 +175,22 @@ export class PeerBook {
     else this.#ruled.renew(id, ruled);
   }
 
-  /** Met at a link's start or end. Loss of this note costs a slower meeting, so nobody waits for it. */
-  noteSeen(id: NodeId, endpoints: readonly string[] | undefined, wallMs: number): void {
+  /** Its last link led over loopback: its own loopback addresses mean something here. */
+  isOnThisMachine(id: NodeId): boolean {
+    return this.#entries.get(id)?.isLocal === true;
+  }
+
+  /**
+   * Met at a link's start or end. `isLocal`: over loopback; undefined: as it was. Loss of this note costs a slower meeting, so nobody waits
+   * for it.
+   */
+  noteSeen(id: NodeId, endpoints: readonly string[] | undefined, wallMs: number, isLocal?: boolean): void {
     const old = this.#entries.get(id) ?? blank;
     const entry = {
       ...old,
       endpoints: (endpoints ?? old.endpoints).slice(0, ENDPOINTS_MAX),
       lastSeenMs: wallMs,
+      isLocal: isLocal ?? old.isLocal,
     };
     this.#put(id, entry).catch(() => {});
   }

@@ -1,10 +1,29 @@
 /** What became of every hint, for `GET /mesh/discovery`: joins the hints with the dialer. Reads only. */
 import type { DiscoveryView, HintVerdict } from "./contract/node.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
 
 /** After so many failed dials in a row an endpoint counts as unreachable, although it is still tried. */
 const UNREACHABLE_FAILURES = 5;
+
+/** Of the endpoints of a node's record and of the hints at it: those that are not connected to on another's word, with why. */
+export function skippedOf(mesh: Mesh, id: NodeId): { endpoint: string; reason: string }[] {
+  const found = new Map<string, string>();
+  const own = [{ by: "member", nodeId: id }] as const;
+  for (const endpoint of mesh.records.get(id)?.record.endpoints ?? []) {
+    const namings = mesh.hints.namings(endpoint);
+    // What the operator wrote down is not judged, even where a record has it too.
+    if (namings === undefined) continue;
+    const refusal = mesh.places.refusalOfEndpoint(endpoint, [...own, ...namings]);
+    if (refusal !== undefined) found.set(endpoint, refusal.why);
+  }
+  for (const { endpoint, nodeId, error } of mesh.dialer.targets)
+    if (nodeId === id && error?.code === REFUSED) found.set(endpoint, error.message);
+  return [...found].map(([endpoint, reason]) => ({ endpoint, reason }));
+}
+
+const REFUSED = "GODWIT_ENDPOINT_REFUSED";
 
 type Target = Mesh["dialer"]["targets"][number];
 
@@ -50,6 +69,7 @@ function verdictOf(target: Target | undefined): { verdict: HintVerdict; reason: 
   const reason = error?.message ?? null;
   if (state === "dialing") return { verdict: "dialling", reason };
   if (error === undefined) return { verdict: "waiting", reason: "its turn has not come yet" };
+  if (error.code === REFUSED) return { verdict: "ignored", reason };
   if (REFUSALS.has(error.code)) return { verdict: "refused", reason };
   return { verdict: failures >= UNREACHABLE_FAILURES ? "unreachable" : "backing_off", reason };
 }

@@ -49,7 +49,7 @@ export function takeToken(mesh: Mesh, network: string, isOpen: boolean, text: st
         : "the invitation is to an open mesh, and this node has a network secret",
     );
   const taken = token.addresses.filter(({ endpoint }) =>
-    mesh.hints.add("join", { endpoint, lifetimeMs: HINT_LIFETIME_MAX_MS }),
+    mesh.hints.add("join", { endpoint, lifetimeMs: HINT_LIFETIME_MAX_MS }, "invitation"),
   );
   return { network, hints: taken.length };
 }

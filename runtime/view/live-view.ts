@@ -35,6 +35,7 @@ import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { peerViews } from "./peers.ts";
 import { routeView, whyView } from "./routes.ts";
+import { skippedOf } from "./discovery.ts";
 import { viewDiscovery } from "./discovery.ts";
 import { issueInvite, takeToken } from "./invites.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
@@ -155,8 +156,9 @@ export class LiveView implements NodeView {
   }
 
   why(node: string): WhyView {
-    const explained = this.#deps.mesh.router.explain(this.resolve(node));
-    return whyView(explained, (id) => this.#callsignOf(id));
+    const { mesh } = this.#deps;
+    const id = this.resolve(node);
+    return whyView(mesh.router.explain(id), skippedOf(mesh, id), (other) => this.#callsignOf(other));
   }
 
   async trace(node: string, signal: AbortSignal): Promise<TraceView> {

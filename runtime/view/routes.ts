@@ -15,7 +15,11 @@ export const routeView = (row: RouteRow, callsignOf: CallsignOf): RouteView => (
   callsign: callsignOf(row.destination),
 });
 
-export const whyView = (explained: RouteExplanation, callsignOf: CallsignOf): WhyView => ({
+export const whyView = (
+  explained: RouteExplanation,
+  skipped: WhyView["skipped"],
+  callsignOf: CallsignOf,
+): WhyView => ({
   destination: explained.destination,
   reachable: explained.isReachable,
   feasibility: explained.feasibility,
@@ -31,5 +35,6 @@ export const whyView = (explained: RouteExplanation, callsignOf: CallsignOf): Wh
     callsign: callsignOf(candidate.nextHop),
   })),
   explanation: explained.explanation,
+  skipped,
   callsign: callsignOf(explained.destination),
 });

@@ -25,6 +25,17 @@ export interface Hint {
   readonly permanent?: boolean;
   /** Milliseconds after which the hint is void; at most 24 h; no value: until withdrawn or the plugin stops. */
   readonly lifetimeMs?: number;
+  /** Name of the interface on which it was heard: a link-local address is dialled only where this, or its zone, is one of this machine. */
+  readonly interface?: string;
+}
+
+/** Of a dial to a place that another named: a record of a member, a hint. */
+export interface DialTerms {
+  /**
+   * Why this address is not to be dialled; undefined: it may be. To be asked about each address after its name was resolved and before anything
+   * is sent there. An endpoint is given up with GODWIT_ENDPOINT_REFUSED where nothing else is left of it.
+   */
+  refusal(address: string): string | undefined;
 }
 
 /** What a transport plugin registers. Everything it opened is closed by `stop` of the registration's owner. */
@@ -36,9 +47,10 @@ export interface TransportDriver {
   /**
    * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as
    * it aborts. The pipe belongs to the caller. `expected`: id of the node that is looked for there, if one is; the handshake
-   * proves it, so that a transport may use it and need not check it.
+   * proves it, so that a transport may use it and need not check it. `terms`: another named the endpoint, and a transport asks them about each
+   * address that it connects to; none: the operator did.
    */
-  dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe>;
+  dial(endpoint: string, signal: AbortSignal, expected?: string, terms?: DialTerms): Promise<Pipe>;
 }
 
 export interface PluginHealth {

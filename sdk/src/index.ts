@@ -50,6 +50,7 @@ export {
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {
+  DialTerms,
   Hint,
   TransportDriver,
   EngineContext,
@@ -109,3 +110,4 @@ export {
   type PluginNamespace,
   type StandardSchema,
 } from "./plugin.ts";
+export { endpointRefused, withinTerms } from "./terms.ts";

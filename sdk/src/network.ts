@@ -24,6 +24,12 @@ export interface HostNetwork {
    * host; within each by interface, then address.
    */
   addresses(): readonly HostAddress[];
+  /**
+   * Why nothing is to be sent to this address (no name) when another node named it, as a record does: undefined where it may be. Loopback,
+   * link-local, unspecified, multicast, broadcast and metadata addresses never may; private ones may where this machine has one of their kind,
+   * or the operator allows it. To be asked after a name was resolved, each time. What the operator wrote down is never asked about.
+   */
+  refusal(address: string): string | undefined;
   /** Calls `fn` after an address came, went, or its interface did, within half a second. Ends with the plugin. */
   onChange(fn: () => void): void;
 }

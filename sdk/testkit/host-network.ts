@@ -9,6 +9,13 @@ export class FakeHostNetwork implements HostNetwork {
     return this.#addresses;
   }
 
+  /** Addresses that `ctx.network.refusal` refuses, with why. */
+  readonly refused = new Map<string, string>();
+
+  refusal(address: string): string | undefined {
+    return this.refused.get(address);
+  }
+
   onChange(fn: () => void): void {
     this.#listeners.add(fn);
   }

@@ -41,7 +41,7 @@ class Bed {
       random: systemRandom,
       log: silentLog,
       metrics: new Metrics(),
-      network: { addresses: () => [], watch: () => () => {} },
+      network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
       stateDir: dir,
       isolate: createIsolation(dir, [binaryPath]),
       events: {

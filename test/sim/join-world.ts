@@ -20,13 +20,16 @@ import { memoryPipePair } from "../../runtime/link/testing.ts";
 import { RecordBook } from "../../runtime/membership/records.ts";
 import { Hub } from "../../runtime/kernel/hub.ts";
 import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts";
+import { openPlaces } from "../../runtime/kernel/testing.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
 import { soundState, type Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
 import { testTime } from "../../runtime/time/testing.ts";
 
-const NETWORK = "telex";
+export const NETWORK = "telex";
+/** Of a member that is nowhere in this world. */
+export const STRANGE_ENDPOINT = "tcp://192.0.2.9:4860";
 const SECRET = new TextEncoder().encode("correct horse battery staple, once more");
 const HOUR_MS = 3_600_000;
 const LINK_DELAY_MS = 5;
@@ -91,6 +94,7 @@ class MeshMember {
           )
           .send("control", frame),
       connected: () => world.linkedWith(this).map((far) => world.peer(this, far)),
+      mayPassOn: (_id, endpoint) => world.byEndpoint.has(endpoint) || endpoint === STRANGE_ENDPOINT,
       isReachable: (id) => world.members.some((far) => far.identity.id === id && far.isOn),
       events: hub,
     });
@@ -162,7 +166,7 @@ export class JoinWorld {
   join(token: string, identity = generateIdentity(this.random)): JoinResult {
     let result: JoinResult | undefined;
     const wish = { token: parseToken(token), callsign: undefined, clock: this.clock, random: this.random };
-    joinOver({ ...wish, signal: new AbortController().signal }, identity, {
+    joinOver({ ...wish, places: openPlaces(), signal: new AbortController().signal }, identity, {
       dial: (endpoint, signal) => this.#dial(endpoint, signal),
       dialTimeoutMs: () => undefined,
     }).then(

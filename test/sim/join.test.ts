@@ -1,6 +1,8 @@
 /** A newcomer with nothing but a token, a mesh of 50, two thirds of it off. */
 import { expect, test } from "bun:test";
-import { JoinWorld, type JoinResult } from "./join-world.ts";
+import { generateIdentity } from "../../runtime/identity/keys.ts";
+import { encodeRecord } from "../../runtime/identity/record.ts";
+import { JoinWorld, type JoinResult, NETWORK, STRANGE_ENDPOINT } from "./join-world.ts";
 
 const MEMBERS = 50;
 const AWAY = 2 / 3;
@@ -80,3 +82,17 @@ test(
   },
   TIMEOUT_MS,
 );
+
+test("of the records that a newcomer is sent it writes down addresses that may be dialled on their owners' word", () => {
+  const world = new JoinWorld(7, 3);
+  const endpoints = [
+    ...["tcp://127.0.0.1:22", "tcp://169.254.169.254:80", "tcp://name.example:4860"],
+    ...["ws://192.0.2.9:80/any/path", "ws://192.0.2.9:80/godwit", STRANGE_ENDPOINT],
+  ];
+  const record = encodeRecord(generateIdentity(world.random), { sequence: 1, endpoints }, NETWORK);
+  for (const { records } of world.members) records.offer(record);
+  const result = world.join(world.invite(world.members[0]!));
+  if (!("joined" in result)) throw new Error("it was refused");
+  const named = result.joined.peers.filter((endpoint) => endpoints.includes(endpoint));
+  expect(named).toEqual([STRANGE_ENDPOINT, "ws://192.0.2.9:80/godwit"]);
+});

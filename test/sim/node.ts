@@ -332,6 +332,8 @@ export class Life implements EndHost {
       promoteAfterMs: undefined,
       linksWanted: 0,
       canDial: () => true,
+      addresses: () => [],
+      dialNetworks: [],
       hopCostMs: 0,
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
@@ -351,7 +353,11 @@ export class Life implements EndHost {
     for (const edge of node.edges) {
       // One end always dials; both may, and then they resolve the duplicate.
       if (edge.a !== this.index && edge.random.float() < 0.5) continue;
-      mesh.hints.add("static", { endpoint: endpointOf(edge, edge.other(this.index)), permanent: true });
+      mesh.hints.add(
+        "static",
+        { endpoint: endpointOf(edge, edge.other(this.index)), permanent: true },
+        "operator",
+      );
     }
     mesh.start();
   }

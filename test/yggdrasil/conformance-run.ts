@@ -34,7 +34,11 @@ transportConformance({
       ...plugin,
       start: (ctx, config) =>
         plugin.start(
-          { ...ctx, folder: async () => folder, network: { addresses: () => addresses, onChange() {} } },
+          {
+            ...ctx,
+            folder: async () => folder,
+            network: { addresses: () => addresses, refusal: () => undefined, onChange() {} },
+          },
           config,
         ),
     };

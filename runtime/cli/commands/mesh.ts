@@ -210,7 +210,13 @@ export const why: CommandModule = {
       ]);
       const header = ["", "NEXT HOP", "LINK + REST", "COST", "SEQUENCE", "FEASIBLE", "WHY"];
       const words = value.explanation.map((line) => `${render.safeLine(line)}\n`).join("");
-      return `${head}\n${render.table(header, rows, context.paint)}${words === "" ? "" : `\n${words}`}`;
+      const skipped = value.skipped.map(({ endpoint, reason }) => [
+        render.safeLine(endpoint),
+        render.safeLine(reason),
+      ]);
+      const places =
+        skipped.length === 0 ? "" : `\n${render.table(["NOT DIALLED", "WHY"], skipped, context.paint)}`;
+      return `${head}\n${render.table(header, rows, context.paint)}${words === "" ? "" : `\n${words}`}${places}`;
     });
     return exitCodes.fine;
   },

@@ -1,9 +1,51 @@
-/** What the node wants to reach, joined to the mesh: hints of all sources, and the dialer that follows them. */
+/** What the node wants to reach, joined to the mesh: hints of all sources, what of them may be dialled, and the dialer that follows them. */
+import { GodwitError, type Pipe } from "@godwit/sdk";
+import type { NodeId } from "../../kernel/ids.ts";
+import { isLoopbackEndpoint, isLoopbackLink, NamedPlaces } from "../../kernel/named-places.ts";
 import { Hints } from "../../membership/hints.ts";
 import { DIAL_TIMEOUT_MS, Dialer } from "../../peer/dialer.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
-export function dialerPart({ mesh, deps, scope }: PartContext): PartOf<Dialer> {
+export function placesPart({ mesh, deps }: PartContext): PartOf<NamedPlaces> {
+  const { metrics, addresses, dialNetworks } = deps;
+  const places = new NamedPlaces({
+    metrics,
+    addresses,
+    allowed: dialNetworks,
+    isOnThisMachine: (id) => mesh.book.isOnThisMachine(id),
+    isMachineAlone() {
+      const { endpoints } = mesh.ownRecord;
+      const isAlone = endpoints.length > 0 && endpoints.every(isLoopbackEndpoint);
+      return (
+        isAlone &&
+        [...mesh.peers.connected].every(({ links }) => links.every(({ session }) => isLoopbackLink(session)))
+      );
+    },
+  });
+  return { engine: places };
+}
+
+/** The endpoint as it may be dialled now: on the operator's word as it stands, else on terms. */
+async function dial(
+  { mesh, deps }: PartContext,
+  endpoint: string,
+  signal: AbortSignal,
+  expected: NodeId | undefined,
+): Promise<Pipe> {
+  const namings = mesh.hints.namings(endpoint);
+  if (namings === undefined) return await deps.dial(endpoint, signal, expected, undefined);
+  const terms = mesh.places.termsOf(namings);
+  try {
+    return await deps.dial(endpoint, signal, expected, terms);
+  } catch (error) {
+    if (error instanceof GodwitError && error.code === "GODWIT_ENDPOINT_REFUSED" && terms.skipped === 0)
+      mesh.places.notePath();
+    throw error;
+  }
+}
+
+export function dialerPart(context: PartContext): PartOf<Dialer> {
+  const { mesh, deps, scope } = context;
   const { identity, clock, random, log, metrics } = deps;
   const dialer = new Dialer({
     scope,
@@ -12,7 +54,7 @@ export function dialerPart({ mesh, deps, scope }: PartContext): PartOf<Dialer> {
     log,
     metrics,
     self: identity.id,
-    dial: deps.dial,
+    dial: (endpoint, signal, expected) => dial(context, endpoint, signal, expected),
     timeoutMs: (endpoint) => deps.dialTimeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS,
     handshake: deps.handshake,
     adopt: (session, onClosed) => mesh.peers.adopt(session, onClosed),

@@ -1,5 +1,6 @@
 /** A member's side of joining, joined to the mesh: its neighbours hear which invitations were used. */
 import { Enrolment } from "../../join/enrolment.ts";
+import { hasOtherPath } from "../../kernel/named-places.ts";
 import { FrameType } from "../../wire/constants.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
@@ -21,6 +22,9 @@ export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<
     tell: (to, frame) => mesh.peers.tell(to, "control", frame, "redemptions"),
     connected: () => mesh.peers.connected,
     isReachable: (id) => mesh.router.reachable(id),
+    mayPassOn: (nodeId, endpoint) =>
+      !hasOtherPath(endpoint) &&
+      mesh.places.refusalOfEndpoint(endpoint, [{ by: "member", nodeId }]) === undefined,
     events,
   });
   return {

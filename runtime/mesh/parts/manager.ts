@@ -24,7 +24,7 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     members: () => dialable(mesh, deps),
     callsignOf: (id) => nameOf(mesh, id),
     setTrust: (id, grant) => mesh.setTrust(id, grant),
-    hint: (hint) => void mesh.hints.add(MANAGER_SOURCE, hint),
+    hint: (hint) => void mesh.hints.add(MANAGER_SOURCE, hint, "member"),
     withdraw: (endpoint) => mesh.hints.withdraw(MANAGER_SOURCE, endpoint),
     disconnect: (id) => mesh.peers.disconnect(id, GoodbyeReason.blocked),
   });
@@ -41,7 +41,10 @@ function* dialable(mesh: MeshParts, { identity, canDial }: MeshDeps): Iterable<M
   for (const { record } of mesh.records.all) {
     if (record.id === identity.id || mesh.isRefused(record.id)) continue;
     if (!mesh.router.reachable(record.id)) continue;
-    const endpoints = record.endpoints.filter((endpoint) => canDial(endpoint));
+    const namings = [{ by: "member", nodeId: record.id }] as const;
+    const endpoints = record.endpoints.filter(
+      (endpoint) => canDial(endpoint) && mesh.places.refusalOfEndpoint(endpoint, namings) === undefined,
+    );
     if (endpoints.length === 0) continue;
     yield { id: record.id, endpoints, isTrusted: mesh.book.trustOf(record.id) === "trusted" };
   }

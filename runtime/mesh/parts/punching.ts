@@ -16,7 +16,7 @@ export function punchingPart({ mesh, deps, kept }: PartContext): PartOf<Punching
     members: () =>
       [...kept.records.all].map(({ record }) => record.id).filter((id) => mesh.router.reachable(id)),
     sendPacket: (to, payload) => void mesh.packets.send(to, PacketKind.punch, payload, { priority: 1 }),
-    hint: (hint) => void mesh.hints.add("punch", hint),
+    hint: (hint) => void mesh.hints.add("punch", hint, "member"),
   });
   const tellAll = ({ links }: Peer) => {
     for (const { session } of links) punching.tell(session);

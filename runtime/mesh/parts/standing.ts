@@ -4,7 +4,9 @@
  */
 import type { NodeId } from "../../kernel/ids.ts";
 import { shortId } from "../../kernel/ids.ts";
+import { isLoopbackLink } from "../../kernel/named-places.ts";
 import type { HeldRecord } from "../../membership/records.ts";
+import type { Peer } from "../../peer/peer.ts";
 import type { TrustGrant } from "../../trust/book.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
@@ -21,10 +23,13 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
   const { book, records, names } = kept;
   const { identity, clock, log, events } = deps;
   const isRefused = (id: NodeId) => book.isBlocked(id) || records.isRevoked(id);
-  const noteSeen = (id: NodeId) => book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs());
+  const noteSeen = ({ id, links }: Peer) => {
+    const isLocal = links.length === 0 ? undefined : links.some(({ session }) => isLoopbackLink(session));
+    book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs(), isLocal);
+  };
   /** One source of hints among others: the hints know which endpoints somebody else wants for ever. */
   const remember = (nodeId: NodeId, endpoints: readonly string[], permanent: boolean) => {
-    for (const endpoint of endpoints) mesh.hints.add("book", { endpoint, nodeId, permanent });
+    for (const endpoint of endpoints) mesh.hints.add("book", { endpoint, nodeId, permanent }, "member");
   };
   return {
     engine: {
@@ -50,10 +55,10 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
       for (const { id, endpoints, trust } of book.nodes)
         if (!isRefused(id) && id !== identity.id) remember(id, endpoints, trust === "trusted");
     },
-    peerUp: ({ id }) => noteSeen(id),
-    peerDown: ({ id }) => noteSeen(id),
+    peerUp: noteSeen,
+    peerDown: noteSeen,
     stop() {
-      for (const { id } of mesh.peers.connected) noteSeen(id);
+      for (const peer of mesh.peers.connected) noteSeen(peer);
     },
     refused(id) {
       names.forget(id);

@@ -1,5 +1,12 @@
 /** The context of the SDK over frames: what a plugin calls becomes frames, what the node sends becomes calls of the plugin. */
-import type { EngineContext, HealContext, HostAddress, ServiceContext, TransportDriver } from "@godwit/sdk";
+import type {
+  DialTerms,
+  EngineContext,
+  HealContext,
+  HostAddress,
+  ServiceContext,
+  TransportDriver,
+} from "@godwit/sdk";
 import { systemClock } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
@@ -17,6 +24,13 @@ import { createStreams } from "./streams.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
 import type { ContextParts } from "./parts.ts";
 import { createLog } from "./log.ts";
+
+interface DialArgs {
+  readonly endpoint: string;
+  readonly expected?: string;
+  /** Number of the terms to ask by; none: the operator named the endpoint. */
+  readonly terms?: number;
+}
 
 export interface GuestContext {
   readonly ctx: ServiceContext;
@@ -44,10 +58,20 @@ export function createContext(parts: ContextParts): GuestContext {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
   };
 
+  const refusal = (method: string, asked: object) =>
+    (calls.askNow(method, asked) as string | null) ?? undefined;
+  const termsOf = (terms: number | undefined): DialTerms | undefined =>
+    terms === undefined ? undefined : { refusal: (address) => refusal("dial.refusal", { terms, address }) };
+
   calls.add("dial", async (args, _bytes, cancelled) => {
-    const { endpoint, expected } = args as { readonly endpoint: string; readonly expected?: string };
+    const { endpoint, expected, terms } = args as DialArgs;
     if (driver === undefined) throw godwitError("GODWIT_ENDPOINT_INVALID", "no transport is registered");
-    const pipe = await driver.dial(endpoint, AbortSignal.any([cancelled, scope.signal]), expected);
+    const pipe = await driver.dial(
+      endpoint,
+      AbortSignal.any([cancelled, scope.signal]),
+      expected,
+      termsOf(terms),
+    );
     try {
       const flow = flows.newId();
       return {
@@ -81,6 +105,7 @@ export function createContext(parts: ContextParts): GuestContext {
     heal: offers.heal,
     network: {
       addresses: () => addresses,
+      refusal: (address) => refusal("network.refusal", { address }),
       onChange(fn) {
         watchers.add(fn);
         scope.own(() => void watchers.delete(fn));

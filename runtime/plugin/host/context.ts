@@ -19,7 +19,8 @@ import type { Offers } from "./offers.ts";
 import type { Pages } from "../pages/pages.ts";
 import { openPeersDoor } from "./peers-door.ts";
 import { openEngineStreams } from "./streams-door.ts";
-import { allowAll, enginePolicyOf } from "../permissions.ts";
+import { allowAll, enginePolicyOf, registerPolicyOf } from "../permissions.ts";
+import { checkRegister, openTransportDoor } from "./transport-door.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 import { type HostDeps, type Running, sourceOf } from "./instance.ts";
 
@@ -34,16 +35,19 @@ export interface ContextHooks {
 interface Shared {
   readonly offers: Offers;
   readonly pages: Pages;
+  /** Whether a transport of another type dials this scheme. */
+  isOthers(scheme: string, running: Running): boolean;
 }
 
 export function createHostContext(
   deps: HostDeps,
-  { offers, pages }: Shared,
+  shared: Shared,
   running: Running,
   plugin: Plugin,
   hooks: ContextHooks,
 ): ServiceContext & EngineContext & HealContext {
   const { clock, random, metrics, events, mesh, network, store } = deps;
+  const { offers, pages } = shared;
   const { instance, scope } = running;
   const log = deps.log.child({ plugin: sourceOf(instance) });
   const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}` as const;
@@ -53,6 +57,10 @@ export function createHostContext(
       : undefined;
   const storage = store === undefined ? undefined : openPluginStorage(store, sourceOf(instance), scope);
   const { stateDir, deriveSeed, peers, netPolicy } = deps;
+  const netGrants = netPolicy?.(plugin, instance) ?? allowAll;
+  const register =
+    deps.registerPolicy?.(plugin, instance) ??
+    registerPolicyOf(instance.namespace, plugin.permissions, undefined);
   const kind = `${instance.namespace}.${plugin.id}`;
   const http =
     instance.namespace === "service"
@@ -69,7 +77,7 @@ export function createHostContext(
   const peersDoor =
     peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
   return {
-    net: openPluginNet(scope, netPolicy?.(plugin, instance) ?? allowAll),
+    net: openPluginNet(scope, netGrants),
     deriveSeed: async (purpose) => {
       if (deriveSeed === undefined)
         throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");
@@ -106,13 +114,14 @@ export function createHostContext(
       if (http === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "only a service has ctx.http");
       return http;
     },
-    ...offers.doors(instance.name, scope),
+    ...offers.doors(instance.name, scope, (what) => checkRegister(register, what)),
     instance: instance.name,
     clock,
     random,
     log,
     network: {
       addresses: () => network.addresses(),
+      refusal: (address) => network.refusal(address),
       onChange: (fn) => {
         if (!scope.isClosed) scope.own(network.watch(fn));
       },
@@ -126,34 +135,15 @@ export function createHostContext(
     onRequest: (handler) => void (running.onRequest = handler),
     counter: (name, help, labels) => metrics.pluginCounter(`${metricName(name)}_total`, help, labels),
     gauge: (name, help, labels) => metrics.pluginGauge(metricName(name), help, labels),
-    transport: {
-      register: (driver) => {
-        if (!scope.isClosed) running.driver = driver;
-      },
-      accept: (pipe) => {
-        if (scope.isClosed) pipe.close();
-        else events.pipe(instance.name, pipe);
-      },
-      listening: (endpoints) => {
-        if (scope.isClosed) return;
-        running.endpoints = [...endpoints];
-        events.listening();
-      },
-      overlay: (overlay) => {
-        if (!scope.isClosed) running.overlay = overlay;
-      },
-    },
-    discovery: {
-      hint: (hint) => {
-        if (scope.isClosed) return;
-        const isTaken = events.hint(sourceOf(instance), hint);
-        if (!isTaken) hooks.hintDropped();
-        if (!isTaken && !running.hasTooManyHints)
-          log.warn("hint dropped", { source: sourceOf(instance), reason: "too many hints, or too long" });
-        running.hasTooManyHints = !isTaken;
-      },
-      withdraw: (endpoint) => events.withdraw(sourceOf(instance), endpoint),
-    },
+    ...openTransportDoor({
+      running,
+      register,
+      net: netGrants,
+      events,
+      log,
+      isOthers: (scheme, own) => shared.isOthers(scheme, own),
+      hintDropped: () => hooks.hintDropped(),
+    }),
   };
 }
 

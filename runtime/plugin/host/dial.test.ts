@@ -1,6 +1,6 @@
 /** Two transports with one scheme: the first that can dial does. */
 import { describe, expect, test } from "bun:test";
-import { definePlugin, type Pipe, type TransportDriver } from "@godwit/sdk";
+import { definePlugin, type DialTerms, type Pipe, type TransportDriver } from "@godwit/sdk";
 import { z } from "zod/mini";
 import { ManualClock } from "../../kernel/clock.ts";
 import { GodwitError, godwitError } from "../../kernel/errors.ts";
@@ -56,7 +56,7 @@ async function setup(...dials: readonly (readonly [name: string, dial: Dial, tim
     random: seededRandom(1),
     log: silentLog,
     metrics: new Metrics(),
-    network: { addresses: () => [], watch: () => () => {} },
+    network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
       pipe() {},
       listening() {},
@@ -95,6 +95,29 @@ describe("two transports with one scheme", () => {
     const picky: Dial = () => Promise.reject(godwitError("GODWIT_ENDPOINT_INVALID", "no port"));
     const { host } = await setup(["one", picky], ["two", reaching("two")]);
     expect(await remoteOf(host.dial("x://1", never))).toBe("two");
+  });
+
+  test("when none would on these terms, that is what is said, and not that it cannot be reached", async () => {
+    const refusing: Dial = () => Promise.reject(godwitError("GODWIT_ENDPOINT_REFUSED", "its path"));
+    const { host, asked } = await setup(["one", refusing], ["two", refusing]);
+    const error = await host.dial("x://1", never).catch((thrown: unknown) => thrown);
+    expect([error, asked]).toMatchObject([{ code: "GODWIT_ENDPOINT_REFUSED" }, ["one", "two"]]);
+    const mixed = await setup(["one", refusing], ["two", failing]);
+    expect(await mixed.host.dial("x://1", never).catch((thrown: unknown) => thrown)).toMatchObject({
+      code: "GODWIT_DIAL_FAILED",
+    });
+  });
+
+  test("an address that another named and that is not to be dialled is given to none of them", async () => {
+    const { host, asked } = await setup(["one", reaching("one")], ["two", reaching("two")]);
+    const terms: DialTerms = {
+      refusal: (address) => (address === "127.0.0.1" ? "not to be dialled" : undefined),
+    };
+    const refused = host.dial("x://127.0.0.1:22", never, undefined, terms).catch((thrown: unknown) => thrown);
+    expect([await refused, asked]).toMatchObject([{ code: "GODWIT_ENDPOINT_REFUSED" }, []]);
+    expect(await remoteOf(host.dial("x://192.0.2.1:22", never, undefined, terms))).toBe("one");
+    // The operator's word.
+    expect(await remoteOf(host.dial("x://127.0.0.1:22", never))).toBe("one");
   });
 
   test("when none can, all are named with their reasons", async () => {

@@ -2,11 +2,26 @@
  * Dials an endpoint by the transports that claim its scheme, in turn: the first that can dial does. Owns the time that each may
  * take; must never leave a pipe open that came when nobody waited for it.
  */
-import type { Clock, Pipe, TransportDriver } from "@godwit/sdk";
-import { asGodwitError, godwitError } from "../../kernel/errors.ts";
+import type { Clock, DialTerms, Pipe, TransportDriver } from "@godwit/sdk";
+import { literalOf } from "../../kernel/address-kind.ts";
+import { asGodwitError, type GodwitError, godwitError } from "../../kernel/errors.ts";
 
 /** What a transport may ask for its dials, and what it gets when it asks for nothing. */
 const DIAL_TIMEOUT_MS = { min: 1_000, default: 20_000, max: 30 * 86_400_000 } as const;
+
+export interface DialWish {
+  readonly expected: string | undefined;
+  /** Undefined: the operator named it. */
+  readonly terms: DialTerms | undefined;
+}
+
+/** Throws GODWIT_ENDPOINT_REFUSED where `place`, an endpoint, names an address that the terms of a dial to `endpoint` exclude. */
+export function checkPlace(endpoint: string, place: string, terms: DialTerms): void {
+  const address = literalOf(place);
+  const why = address === undefined ? undefined : terms.refusal(address);
+  if (why !== undefined)
+    throw godwitError("GODWIT_ENDPOINT_REFUSED", `${endpoint} is not dialled: ${address} is ${why}`);
+}
 
 export interface Candidate {
   readonly instance: string;
@@ -31,22 +46,29 @@ export async function dialInTurn(
   clock: Clock,
   endpoint: string,
   signal: AbortSignal,
-  expected: string | undefined,
+  wish: DialWish,
 ): Promise<Pipe> {
+  // What names an address is judged here, whoever dials; names are judged by the transports, which resolve them.
+  if (wish.terms !== undefined) checkPlace(endpoint, endpoint, wish.terms);
   const errors: string[] = [];
+  const refusals: GodwitError[] = [];
   const endsAtMs = clock.monotonicMs() + (dialTimeoutMs(candidates) ?? DIAL_TIMEOUT_MS.default);
   for (const [index, { instance, driver }] of candidates.entries()) {
     const left = candidates.length - index;
     const partMs = Math.min(ownTimeoutMs(driver), Math.max(0, endsAtMs - clock.monotonicMs()) / left);
     try {
       return left === 1
-        ? await driver.dial(endpoint, signal, expected)
-        : await dialWithin(driver, partMs, clock, endpoint, signal, expected);
+        ? await driver.dial(endpoint, signal, wish.expected, wish.terms)
+        : await dialWithin(driver, partMs, clock, endpoint, signal, wish);
     } catch (error) {
       if (signal.aborted || candidates.length === 1) throw error;
-      errors.push(`${instance}: ${asGodwitError(error).message}`);
+      const known = asGodwitError(error);
+      if (known.code === "GODWIT_ENDPOINT_REFUSED") refusals.push(known);
+      errors.push(`${instance}: ${known.message}`);
     }
   }
+  // All of them were asked and none would: nobody tried.
+  if (refusals.length === candidates.length) throw refusals[0]!;
   throw godwitError("GODWIT_DIAL_FAILED", `no transport reaches ${endpoint}: ${errors.join("; ")}`);
 }
 
@@ -57,7 +79,7 @@ async function dialWithin(
   clock: Clock,
   endpoint: string,
   signal: AbortSignal,
-  expected: string | undefined,
+  { expected, terms }: DialWish,
 ): Promise<Pipe> {
   const controller = new AbortController();
   const over = Promise.withResolvers<never>();
@@ -72,7 +94,7 @@ async function dialWithin(
     giveUp(godwitError("GODWIT_DIAL_FAILED", `no answer within ${withinMs / 1_000} s`)),
   );
   try {
-    const dialling = driver.dial(endpoint, controller.signal, expected);
+    const dialling = driver.dial(endpoint, controller.signal, expected, terms);
     dialling.then(
       (pipe) => void (controller.signal.aborted && pipe.close()),
       () => {},

@@ -28,11 +28,11 @@ async function open() {
       clock,
       sink: { write: (line) => void lines.push(line) },
     }),
-    network: { addresses: () => [], watch: () => () => {} },
+    network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
       pipe() {},
       listening() {},
-      hint: (source, hint) => hints.add(source, hint),
+      hint: (source, hint, isOperators) => hints.add(source, hint, isOperators ? "operator" : "plugin"),
       withdraw: (source, endpoint) => hints.withdraw(source, endpoint),
       withdrawAll: (source) => hints.withdrawAll(source),
       health() {},

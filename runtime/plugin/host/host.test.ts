@@ -48,7 +48,7 @@ function setup(plugins: readonly Plugin[]) {
     log: silentLog,
     metrics,
     mesh: {} as MeshBackend,
-    network: { addresses: () => [], watch: () => () => {} },
+    network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
       pipe: (name) => log.push(`pipe ${name}`),
       listening: () => log.push(`listening ${host.endpoints.join(",")}`),
@@ -158,6 +158,7 @@ describe("a running plugin", () => {
       ctx.health({ state: "degraded", reason: `size ${config.size}` });
       ctx.counter("frames", "frames seen", ["kind"]).add(2, { kind: "x" });
       ctx.gauge("level", "level").set(7);
+      ctx.transport.register(driver("x"));
       for (let i = 0; i < 5; i++) ctx.discovery.hint({ endpoint: `x://${i}` });
       ctx.discovery.withdraw("x://0");
       ctx.transport.accept({} as Pipe);

@@ -4,7 +4,7 @@
  * be on site. Never knows what a plugin does; the node hears of pipes, endpoints, hints and health through `HostEvents`.
  * Built-in plugins come through the same door.
  */
-import type { Pipe, Plugin, PluginHealth, PluginNamespace } from "@godwit/sdk";
+import type { DialTerms, Pipe, Plugin, PluginHealth, PluginNamespace } from "@godwit/sdk";
 import { Backoff, CrashBudget } from "../../kernel/backoff.ts";
 import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
 import { Scope } from "../../kernel/scope.ts";
@@ -130,6 +130,14 @@ export class PluginHost {
     await this.#stop(running);
   }
 
+  /** Whether a transport of another type dials this scheme. */
+  isOthers(scheme: string, running: Running): boolean {
+    return this.#running.some(
+      (other) =>
+        other.instance.type !== running.instance.type && other.driver?.schemes.includes(scheme) === true,
+    );
+  }
+
   /** True when some transport claims the endpoint's scheme. */
   canDial(endpoint: string): boolean {
     return this.#candidatesFor(endpoint).length > 0;
@@ -141,12 +149,12 @@ export class PluginHost {
     return candidates.length === 0 ? undefined : dialTimeoutMs(candidates);
   }
 
-  /** By the first that can, in the order in which they were started. */
-  async dial(endpoint: string, signal: AbortSignal, expected?: string): Promise<Pipe> {
+  /** By the first that can, in the order in which they were started; on `terms` where another named it. Rejects with GODWIT_ENDPOINT_REFUSED too. */
+  async dial(endpoint: string, signal: AbortSignal, expected?: string, terms?: DialTerms): Promise<Pipe> {
     const candidates = this.#candidatesFor(endpoint);
     if (candidates.length === 0)
       throw godwitError("GODWIT_ENDPOINT_INVALID", `no running transport dials ${endpoint}; configure one`);
-    return await dialInTurn(candidates, this.#deps.clock, endpoint, signal, expected);
+    return await dialInTurn(candidates, this.#deps.clock, endpoint, signal, { expected, terms });
   }
 
   /** What the operator asks of a plugin; `name` where several of its instances run. Rejects as it does, or with GODWIT_NOT_FOUND. */

@@ -21,7 +21,7 @@ import type { MembersBackend } from "./members-door.ts";
 import type { MeshBackend } from "./mesh-door.ts";
 import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
-import type { DoorPolicy, EnginePolicy, NetPolicy } from "../permissions.ts";
+import type { DoorPolicy, EnginePolicy, NetPolicy, RegisterPolicy } from "../permissions.ts";
 import type { StreamsBackend } from "./streams-door.ts";
 
 /** Its manifest may name plugins that have to run before it. */
@@ -48,7 +48,8 @@ export interface HostEvents {
   pipe(instance: string, pipe: Pipe): void;
   /** The endpoints of all transports changed. */
   listening(): void;
-  hint(source: string, hint: Hint): boolean;
+  /** `isOperators`: what it names is what the operator wrote down or granted, or lies in its own medium; else a rumour, to be judged. */
+  hint(source: string, hint: Hint, isOperators: boolean): boolean;
   withdraw(source: string, endpoint: string): void;
   withdrawAll(source: string): void;
   health(instance: RunningPlugin): void;
@@ -85,7 +86,7 @@ export interface Supervision {
 }
 
 /** The machine's addresses as the host sees them: who listened can stop. */
-export interface WatchedNetwork extends Pick<HostNetwork, "addresses"> {
+export interface WatchedNetwork extends Pick<HostNetwork, "addresses" | "refusal"> {
   /** Answers what ends it. */
   watch(fn: () => void): () => void;
 }
@@ -112,6 +113,8 @@ export interface HostDeps {
   isolate?(plugin: Plugin, instance: PluginInstance): Plugin;
   /** What the node may open for it; a host without it lets it have all. */
   netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
+  /** What it may register; a host without it goes by the namespace and what the plugin asks for. */
+  registerPolicy?(plugin: Plugin, instance: PluginInstance): RegisterPolicy;
   /** What it may do among the plugins; a host without it lets it do all. */
   doorPolicy?(plugin: Plugin, instance: PluginInstance): DoorPolicy;
   /** What an engine may of the mesh; a host without it lets it do all. */

@@ -8,7 +8,7 @@ function rig() {
   const clock = new ManualClock();
   const offers = new Offers(clock);
   const scope = new Scope("test");
-  return { clock, offers, scope, ...offers.doors("one", scope) };
+  return { clock, offers, scope, ...offers.doors("one", scope, () => {}) };
 }
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
@@ -130,7 +130,7 @@ describe("heal actions", () => {
     const { heal, offers, scope } = rig();
     expect(() => heal.register(action({ name: "Mend It" }))).toThrow("is no name");
     heal.register(action());
-    expect(() => offers.doors("two", scope).heal.register(action())).toThrow("is there already");
+    expect(() => offers.doors("two", scope, () => {}).heal.register(action())).toThrow("is there already");
     await scope.close();
     expect(offers.actions).toEqual([]);
   });

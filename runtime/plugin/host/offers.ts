@@ -41,11 +41,16 @@ export class Offers {
     this.#clock = clock;
   }
 
-  /** The doors that a plugin of these namespaces finds in its context. */
-  doors(instance: string, scope: Scope): Pick<EngineContext, "engine"> & Pick<HealContext, "heal"> {
+  /** The doors of these namespaces in a plugin's context; `check` throws for what it may not register. */
+  doors(
+    instance: string,
+    scope: Scope,
+    check: (what: "engine" | "heal-action") => void,
+  ): Pick<EngineContext, "engine"> & Pick<HealContext, "heal"> {
     return {
       engine: {
         register: (engine) => {
+          check("engine");
           if (scope.isClosed) return;
           if (this.#engines.has(instance))
             throw godwitError("GODWIT_ENGINE_INVALID", "an instance registers one engine");
@@ -56,6 +61,7 @@ export class Offers {
       },
       heal: {
         register: (action) => {
+          check("heal-action");
           if (scope.isClosed) return;
           const ofInstance = [...this.#actions.values()].filter((one) => one.instance === instance).length;
           if (!ACTION_NAME.test(action.name) || ofInstance >= ACTIONS_PER_INSTANCE_MAX)

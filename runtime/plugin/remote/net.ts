@@ -12,10 +12,15 @@ import { withClose } from "./streams.ts";
 
 const where = z.object({ host: z.string().min(1).max(255), port: z.number().int().min(0).max(65_535) });
 
+const addressSchema = z.object({ address: z.string().max(255) });
+
 export function addNetCalls({ calls, ctx, port: frames, flows }: RemoteParts): void {
   const { net } = ctx;
   const listeners = new Map<number, NetListener>();
   let nextListener = 1;
+  calls.add("network.refusal", (args) => ({
+    json: ctx.network.refusal(parseJson(addressSchema, args).address) ?? null,
+  }));
   calls.add("net.connect", async (args, _bytes, signal) => {
     const { host, port } = parseJson(where, args);
     const stream = await net.connect(host, port, signal);

@@ -1,10 +1,11 @@
 /** Transports and discovery of a plugin outside of the node's thread: its driver, its pipes, its endpoints and hints. */
-import type { Pipe, PluginContext } from "@godwit/sdk";
+import type { DialTerms, Pipe, PluginContext } from "@godwit/sdk";
 import { z } from "zod";
 import { GodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Flows } from "../frames/flow.ts";
 import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
 import { parseJson } from "../frames/parse.ts";
+import { checkPlace } from "../host/dial.ts";
 import type { Calls } from "../frames/calls.ts";
 import type { RemoteParts } from "./parts.ts";
 
@@ -65,6 +66,7 @@ const eventSchema = z.discriminatedUnion("event", [
     nodeId: z.string().max(64).optional(),
     permanent: z.boolean().optional(),
     lifetimeMs: z.number().positive().optional(),
+    interface: z.string().max(64).optional(),
   }),
   z.object({ event: z.literal("withdraw"), endpoint }),
   z.object({ event: z.literal("overlay"), overlay: overlaySchema.optional() }),
@@ -72,15 +74,24 @@ const eventSchema = z.discriminatedUnion("event", [
 const openSchema = z.object({ what: z.literal("pipe"), pipe: pipeSchema });
 const dialledSchema = z.object({ flow: z.number().int().positive().max(0xffff_ffff), pipe: pipeSchema });
 
+const termsSchema = z.object({ terms: z.number().int(), address: z.string().max(255) });
+
 export class RemoteTransport {
   readonly #ctx: PluginContext;
   readonly #flows: Flows;
   readonly #calls: Calls;
+  /** Of the dials under way, by the number that the plugin asks with. */
+  readonly #terms = new Map<number, DialTerms>();
+  #nextTerms = 1;
 
   constructor({ ctx, flows, calls }: RemoteParts) {
     this.#ctx = ctx;
     this.#flows = flows;
     this.#calls = calls;
+    calls.add("dial.refusal", (args) => {
+      const { terms, address } = parseJson(termsSchema, args);
+      return { json: this.#terms.get(terms)?.refusal(address) ?? null };
+    });
   }
 
   /** Throws GODWIT_DECODE. */
@@ -92,17 +103,18 @@ export class RemoteTransport {
         return transport.register({
           schemes: event.schemes,
           ...(event.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: event.dialTimeoutMs }),
-          dial: (to, signal, expected) => this.#dial(to, signal, expected),
+          dial: (to, signal, expected, terms) => this.#dial(to, signal, expected, terms),
         });
       case "listening":
         return transport.listening(event.endpoints);
       case "hint": {
-        const { nodeId, permanent, lifetimeMs } = event;
+        const { nodeId, permanent, lifetimeMs, interface: heardOn } = event;
         return discovery.hint({
           endpoint: event.endpoint,
           ...(nodeId === undefined ? {} : { nodeId }),
           ...(permanent === undefined ? {} : { permanent }),
           ...(lifetimeMs === undefined ? {} : { lifetimeMs }),
+          ...(heardOn === undefined ? {} : { interface: heardOn }),
         });
       }
       case "withdraw":
@@ -125,17 +137,35 @@ export class RemoteTransport {
   }
 
   /** The flow opens while the answer is handled, so that no data of it comes before. */
-  #dial(to: string, signal: AbortSignal, expected: string | undefined): Promise<Pipe> {
-    return this.#calls.ask(
-      "dial",
-      { endpoint: to, ...(expected === undefined ? {} : { expected }) },
-      (value) => {
-        const { flow, pipe } = parseJson(dialledSchema, value);
-        this.#flows.checkForeignId(flow);
-        return this.#pipe(flow, { ...pipe, direction: "outbound" });
-      },
-      { signal },
-    );
+  async #dial(
+    to: string,
+    signal: AbortSignal,
+    expected: string | undefined,
+    terms: DialTerms | undefined,
+  ): Promise<Pipe> {
+    const number = this.#nextTerms++;
+    if (terms !== undefined) this.#terms.set(number, terms);
+    const asked = {
+      endpoint: to,
+      ...(expected === undefined ? {} : { expected }),
+      ...(terms === undefined ? {} : { terms: number }),
+    };
+    const read = (value: unknown): Pipe => {
+      const { flow, pipe: properties } = parseJson(dialledSchema, value);
+      this.#flows.checkForeignId(flow);
+      return this.#pipe(flow, { ...properties, direction: "outbound" });
+    };
+    const pipe = await this.#calls
+      .ask("dial", asked, read, { signal })
+      .finally(() => this.#terms.delete(number));
+    try {
+      // What a name led to is known now; nothing was said there yet.
+      if (terms !== undefined) checkPlace(to, pipe.remote, terms);
+    } catch (error) {
+      pipe.close();
+      throw error;
+    }
+    return pipe;
   }
 
   #pipe(id: number, properties: FlowProperties): Pipe {

@@ -19,7 +19,7 @@ import {
 import { cString, cStrings, syscall } from "./libc.ts";
 import { type Arch, syscallNumber, type SyscallName } from "./numbers.ts";
 import type { SandboxOrder } from "./order.ts";
-import { compileLaunch, compileRunning, NICE, socketKindsOf } from "./policy.ts";
+import { compileLaunch, compileRunning, hasTcp, NICE, socketKindsOf } from "./policy.ts";
 import { FOLDER_ENTRIES_MAX, type Protection, RLIMITS, uidOf } from "./protections.ts";
 
 const CHANNEL_FD = 3;
@@ -57,6 +57,8 @@ const SYSTEM_FOLDERS = [
   "/etc/localtime",
   "/etc/python3",
 ];
+/** Of /proc: where the engine finds its stack, and what it counts its own memory by. Never the folder: its net/ and task/ show the machine. */
+const OWN_PROC = ["/proc/self/maps", "/proc/self/statm"];
 const DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
 /** `words` behind the hidden command: the order, or `inside`. */
@@ -105,7 +107,7 @@ function lockIn(arch: Arch, order: SandboxOrder): never {
   const version = landlockVersion(arch);
   if (version === 0) lacks("landlock", "it has no Landlock, so that files of others stay open to it");
   // Without any grant the filter refuses the socket itself.
-  else if (sockets.tcp && ports !== undefined && version < 4)
+  else if (hasTcp(sockets) && ports !== undefined && version < 4)
     lacks("landlock-net", "its Landlock knows no ports, so that all TCP ports are open to it");
   const killAction = new Uint32Array([0x8000_0000]);
   const hasSeccomp = call(arch, "seccomp", SECCOMP.getActionAvail, 0, killAction).errno === 0;
@@ -180,8 +182,7 @@ function portsOf({ granted }: SandboxOrder): LandlockPlan["ports"] {
 function landlockPlan({ granted, exec }: SandboxOrder, ports: LandlockPlan["ports"]): LandlockPlan {
   const paths: { path: string; right: PathRight }[] = [
     { path: ".", right: "write" },
-    { path: "/proc/self", right: "read" },
-    ...DEVICES.map((path) => ({ path, right: "read" as const })),
+    ...[...OWN_PROC, ...DEVICES].map((path) => ({ path, right: "read" as const })),
     { path: "/dev/null", right: "write" },
     { path: "/sys/devices/system/cpu/online", right: "read" },
   ];

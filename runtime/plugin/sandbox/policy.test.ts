@@ -12,11 +12,13 @@ import {
   SYSCALLS,
   X32_BIT,
 } from "./numbers.ts";
-import { compileLaunch, compileRunning, NICE, type SocketKinds } from "./policy.ts";
+import { compileLaunch, compileRunning, NICE, type SocketKinds, socketKindsOf } from "./policy.ts";
 import { uidOf } from "./protections.ts";
 
 const PID = 4_242;
-const none: SocketKinds = { tcp: false, udp: false };
+const none: SocketKinds = socketKindsOf([]);
+const tcpOnly = socketKindsOf([{ kind: "net.tcp" }]);
+const udpOnly = socketKindsOf([{ kind: "net.udp" }]);
 const archs: readonly Arch[] = ["x64", "arm64"];
 const foreign: Readonly<Record<Arch, number>> = { x64: AUDIT_ARCH.arm64, arm64: AUDIT_ARCH.x64 };
 
@@ -125,7 +127,7 @@ for (const arch of archs)
     test.each([...FORBIDDEN])("%s is refused whatever its arguments are", (name) => {
       const number = syscallNumber(name, arch);
       if (number === undefined) return;
-      const filter = compileLaunch(arch, PID, { tcp: true, udp: true });
+      const filter = compileLaunch(arch, PID, { ...tcpOnly, udp: true });
       fc.assert(
         fc.property(
           fc.array(fc.integer({ min: 0, max: 0xffff_ffff }), { minLength: 6, maxLength: 6 }),
@@ -188,8 +190,8 @@ for (const arch of archs)
     });
 
     test.each([
-      ["tcp", { tcp: true, udp: false }, 1, 6],
-      ["udp", { tcp: false, udp: true }, 2, 17],
+      ["tcp", tcpOnly, 1, 6],
+      ["udp", udpOnly, 2, 17],
     ] as const)("granted %s opens that kind only", (_name, sockets, type, protocol) => {
       const flags = 0o2_004_000;
       for (const family of [2, 10])
@@ -214,6 +216,50 @@ for (const arch of archs)
       expect(may("sendmsg", [5, 0, 0x2000_4000], sockets)).toBe(false);
       expect(may("sendmmsg", [5, 0, 1, 0x2000_0000], sockets)).toBe(false);
       expect(may("sendmsg", [5, 0, 0x4000], sockets)).toBe(true);
+    });
+
+    test.each([
+      ["net.tcp", tcpOnly, ["bind", "connect", "listen", "accept", "accept4"]],
+      ["net.udp", udpOnly, ["bind", "connect"]],
+      ["net.tcp.connect", socketKindsOf([{ kind: "net.tcp.connect", port: 80 }]), ["connect"]],
+      [
+        "net.tcp.listen",
+        socketKindsOf([{ kind: "net.tcp.listen", port: 80 }]),
+        ["bind", "listen", "accept", "accept4"],
+      ],
+      [
+        "net.udp and net.tcp.connect",
+        socketKindsOf([{ kind: "net.udp" }, { kind: "net.tcp.connect", port: 80 }]),
+        ["bind", "connect"],
+      ],
+    ] as const)("granted %s, exactly these calls of sockets pass", (_name, sockets, passing) => {
+      const all = ["bind", "connect", "listen", "accept", "accept4"] as const;
+      expect(all.filter((name) => may(name, [5], sockets))).toEqual([...passing]);
+    });
+
+    test("of socket options what is harmless passes, and nothing that leads past routes or grants", () => {
+      const set = (level: number, name: number) => may("setsockopt", [5, level, name], tcpOnly);
+      for (const [level, name] of [
+        ...[2, 6, 7, 8, 9, 13, 15, 20, 21].map((one) => [1, one] as const),
+        ...[1, 4, 5, 6, 12].map((one) => [6, one] as const),
+        ...[10, 32, 33, 34, 35, 36, 42].map((one) => [0, one] as const),
+        ...[17, 18, 19, 20, 21, 23, 26].map((one) => [41, one] as const),
+      ])
+        expect([level, name, set(level, name)]).toEqual([level, name, true]);
+      for (const [level, name] of [
+        // BINDTODEVICE, MARK, PRIORITY, ATTACH_FILTER, ATTACH_BPF, RCVBUFFORCE, BINDTOIFINDEX, TXTIME.
+        ...[25, 36, 12, 26, 50, 33, 62, 61].map((one) => [1, one] as const),
+        // CONGESTION, MD5SIG, REPAIR, FASTOPEN, FASTOPEN_CONNECT, ULP.
+        ...[13, 14, 19, 23, 30, 31].map((one) => [6, one] as const),
+        // OPTIONS, HDRINCL, FREEBIND, IPSEC_POLICY, TRANSPARENT, UNICAST_IF, LOCAL_PORT_RANGE, iptables.
+        ...[4, 3, 15, 16, 19, 50, 51, 64].map((one) => [0, one] as const),
+        // IPSEC_POLICY, HDRINCL, RTHDR, TRANSPARENT, FREEBIND, UNICAST_IF.
+        ...[34, 36, 57, 75, 78, 76, 64].map((one) => [41, one] as const),
+        [17, 1],
+        [263, 1],
+        [284, 1],
+      ] as const)
+        expect([level, name, set(level, name)]).toEqual([level, name, false]);
     });
 
     test("memory: private and of files, but none that is shared without a file", () => {

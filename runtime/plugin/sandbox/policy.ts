@@ -147,7 +147,6 @@ const ALLOWED: readonly SyscallName[] = [
   "recvmsg",
   "shutdown",
   "getsockopt",
-  "setsockopt",
   "getsockname",
   "getpeername",
 ];
@@ -191,18 +190,40 @@ const IOCTLS = [0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451] as const;
 /** SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFINDEX: which interface a multicast group is joined on. */
 const NET_IOCTLS = [0x8910, 0x8912, 0x8913, 0x8915, 0x8933] as const;
 
+/**
+ * Options that a plugin may set, by level: what Bun and programs set of their own accord, and multicast groups. Not those that lead past
+ * a grant or around the machine's routes: SO_BINDTODEVICE, SO_MARK, SO_PRIORITY, IP_OPTIONS, IP_FREEBIND, IP_TRANSPARENT, IP_UNICAST_IF,
+ * TCP_FASTOPEN_CONNECT, TCP_REPAIR, TCP_ULP, TCP_CONGESTION and filters. <asm-generic/socket.h>, <linux/in.h>, <linux/in6.h>, <linux/tcp.h>.
+ */
+const SOCKET_OPTIONS: readonly (readonly [level: number, names: readonly number[]])[] = [
+  // SOL_SOCKET: REUSEADDR, BROADCAST, SNDBUF, RCVBUF, KEEPALIVE, LINGER, REUSEPORT, RCVTIMEO, SNDTIMEO.
+  [1, [2, 6, 7, 8, 9, 13, 15, 20, 21]],
+  // IPPROTO_TCP: NODELAY, CORK, KEEPIDLE, KEEPINTVL, KEEPCNT, DEFER_ACCEPT, QUICKACK, USER_TIMEOUT, NOTSENT_LOWAT.
+  [6, [1, 3, 4, 5, 6, 9, 12, 18, 25]],
+  // IPPROTO_IP: TOS, TTL, PKTINFO, MTU_DISCOVER, RECVERR, MULTICAST_IF to DROP_MEMBERSHIP, ADD_ and DROP_SOURCE_MEMBERSHIP, MCAST_ groups.
+  [0, [1, 2, 8, 10, 11, 32, 33, 34, 35, 36, 39, 40, 42, 45, 46, 47]],
+  // IPPROTO_IPV6: UNICAST_HOPS to DROP_MEMBERSHIP, MTU_DISCOVER, RECVERR, V6ONLY, MCAST_ groups, RECVPKTINFO, TCLASS.
+  [41, [16, 17, 18, 19, 20, 21, 23, 25, 26, 42, 45, 46, 47, 49, 67]],
+];
+
 /** `launch` may still start one program in its place; `running` may not. */
 export type Phase = "launch" | "running";
 
 export interface SocketKinds {
-  readonly tcp: boolean;
+  /** What TCP sockets may do; both false: there are none. */
+  readonly tcp: { readonly connect: boolean; readonly listen: boolean };
   readonly udp: boolean;
 }
 
-export const socketKindsOf = (granted: readonly Permission[]): SocketKinds => ({
-  tcp: granted.some(({ kind }) => kind.startsWith("net.tcp")),
-  udp: granted.some(({ kind }) => kind === "net.udp"),
-});
+export function socketKindsOf(granted: readonly Permission[]): SocketKinds {
+  const has = (...kinds: readonly Permission["kind"][]) => granted.some(({ kind }) => kinds.includes(kind));
+  return {
+    tcp: { connect: has("net.tcp", "net.tcp.connect"), listen: has("net.tcp", "net.tcp.listen") },
+    udp: has("net.udp"),
+  };
+}
+
+export const hasTcp = ({ tcp }: SocketKinds): boolean => tcp.connect || tcp.listen;
 
 /** `pid` is the process's own, which stays the same over execve. */
 export function planFilter(arch: Arch, pid: number, sockets: SocketKinds): Filter {
@@ -213,7 +234,7 @@ export function planFilter(arch: Arch, pid: number, sockets: SocketKinds): Filte
     if (number !== undefined) rules.push({ number, alternatives, otherwise });
   };
   const anyOf = (arg: Condition["arg"], values: readonly number[]) => values.map((is) => [{ arg, is }]);
-  const hasNet = sockets.tcp || sockets.udp;
+  const hasNet = hasTcp(sockets) || sockets.udp;
   // Often called first: the kernel remembers only calls whose arguments do not matter.
   add("mmap", notAllBits(3, MAP_SHARED_ANONYMOUS));
   add("openat", openAlternatives(2));
@@ -236,14 +257,28 @@ export function planFilter(arch: Arch, pid: number, sockets: SocketKinds): Filte
   ]);
   add("prlimit64", [[{ arg: 0, is: 0 }], [{ arg: 0, is: pid }]]);
   add("socket", socketAlternatives(sockets), deny(ERRNO.EACCES));
+  add(
+    "setsockopt",
+    SOCKET_OPTIONS.flatMap(([level, names]) =>
+      names.map((is): Condition[] => [
+        { arg: 1, is: level },
+        { arg: 2, is },
+      ]),
+    ),
+  );
   if (hasNet) {
     add("sendmsg", [[{ arg: 2, mask: MSG_FASTOPEN, is: 0 }]]);
     add("sendmmsg", [[{ arg: 3, mask: MSG_FASTOPEN, is: 0 }]]);
   }
   for (const name of UNKNOWN) add(name, [], deny(ERRNO.ENOSYS));
-  const net: readonly SyscallName[] = hasNet
-    ? ["bind", "connect", "listen", "accept", "accept4", "recvmmsg"]
-    : [];
+  // A TCP socket that was bound still cannot listen; nor can one that listens without, at a port that Landlock is not asked about.
+  const { tcp, udp } = sockets;
+  const net: readonly SyscallName[] = [
+    ...(tcp.listen || udp ? (["bind"] as const) : []),
+    ...(tcp.listen ? (["listen", "accept", "accept4"] as const) : []),
+    ...(tcp.connect || udp ? (["connect"] as const) : []),
+    ...(hasNet ? (["recvmmsg"] as const) : []),
+  ];
   // Until this program has started itself, or another, under the filter; then `planRunning` takes these.
   const launch: readonly SyscallName[] = ["execve", "seccomp"];
   return {
@@ -283,10 +318,10 @@ const openAlternatives = (arg: Condition["arg"]): Condition[][] => [
   [{ arg, mask: O_ACCMODE_AND_TRUNC, is: O_TRUNC | 2 }],
 ];
 
-function socketAlternatives({ tcp, udp }: SocketKinds): Condition[][] {
+function socketAlternatives(sockets: SocketKinds): Condition[][] {
   const kinds: readonly (readonly [boolean, number, readonly number[]])[] = [
-    [tcp, SOCK_STREAM, PROTOCOLS.tcp],
-    [udp, SOCK_DGRAM, PROTOCOLS.udp],
+    [hasTcp(sockets), SOCK_STREAM, PROTOCOLS.tcp],
+    [sockets.udp, SOCK_DGRAM, PROTOCOLS.udp],
   ];
   return kinds.flatMap(([isGranted, type, protocols]) =>
     !isGranted

@@ -160,6 +160,8 @@ export interface WhyView {
     reason: string;
   }[];
   explanation: string[];
+  /** Endpoints that it was named under and that this node does not connect to on another's word. */
+  skipped: { endpoint: string; reason: string }[];
 }
 
 export interface TraceView {

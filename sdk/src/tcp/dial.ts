@@ -70,6 +70,8 @@ export function dialAny<T>(
     };
     const fail = (cause: unknown) => {
       finish();
+      // Nothing was tried: it is not that the place cannot be reached.
+      if (cause instanceof GodwitError && cause.code === "GODWIT_ENDPOINT_REFUSED") return reject(cause);
       const why = failures.length > 0 ? failures.join("; ") : reasonOf(cause);
       reject(
         new GodwitError("GODWIT_DIAL_FAILED", `${endpoint} cannot be reached: ${why}`, {

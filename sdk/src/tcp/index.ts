@@ -5,8 +5,9 @@
  * made for them.
  */
 import type { Socket, SocketHandler } from "bun";
-import type { PluginContext } from "../context.ts";
+import type { DialTerms, PluginContext } from "../context.ts";
 import { formatEndpoint, sourceGroup, type HostPort, type ListenAddress } from "../endpoint.ts";
+import { withinTerms } from "../terms.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
 import { Strangers } from "./strangers.ts";
@@ -71,11 +72,16 @@ export class Tcp {
     return reasons.join("; ");
   }
 
-  /** `endpoint` is what errors name. Rejects with the signal's reason, or with GODWIT_DIAL_FAILED. */
-  async dial(endpoint: string, { host, port }: HostPort, signal: AbortSignal): Promise<TcpPipe> {
+  /** `endpoint` is what errors name. Rejects with the signal's reason, with GODWIT_DIAL_FAILED, or with GODWIT_ENDPOINT_REFUSED by the terms. */
+  async dial(
+    endpoint: string,
+    { host, port }: HostPort,
+    signal: AbortSignal,
+    terms?: DialTerms,
+  ): Promise<TcpPipe> {
     return dialAny(endpoint, host, signal, {
       clock: this.#ctx.clock,
-      resolve: resolveHost,
+      resolve: async (name) => withinTerms(endpoint, await resolveHost(name), terms),
       connect: (address) => this.#connect(address, port),
       discard: (pipe) => pipe.close(),
     });

@@ -4,7 +4,7 @@
  */
 import { dlopen, ptr, read } from "bun:ffi";
 import * as fs from "node:fs";
-import { definePlugin, type PluginContext } from "@godwit/sdk";
+import { definePlugin, type EngineContext, type HealContext, type PluginContext } from "@godwit/sdk";
 
 interface Table {
   readonly attacks: readonly string[];
@@ -36,6 +36,9 @@ const isArm = process.arch === "arm64";
 const NR = {
   socket: [41, 198],
   connect: [42, 203],
+  bind: [49, 200],
+  listen: [50, 201],
+  setsockopt: [54, 208],
   fork: [57, -1],
   vfork: [58, -1],
   clone: [56, 220],
@@ -133,6 +136,13 @@ const attacks: Readonly<Record<string, Attack>> = {
   },
   device_mem: () => `worked: ${fs.openSync("/dev/mem", "r")}`,
   device_kmsg: () => `worked: ${fs.openSync("/dev/kmsg", "r")}`,
+  proc_net_tcp: () => `worked: ${fs.readFileSync("/proc/self/net/tcp").length}`,
+  proc_net_of_thread: () => `worked: ${fs.readFileSync("/proc/thread-self/net/tcp").length}`,
+  proc_net_of_task: () => `worked: ${fs.readFileSync(`/proc/self/task/${process.pid}/net/tcp`).length}`,
+  proc_net_route: () => `worked: ${fs.readFileSync("/proc/net/route").length}`,
+  proc_mounts: () => `worked: ${fs.readFileSync("/proc/self/mountinfo").length}`,
+  proc_cgroup: () => `worked: ${fs.readFileSync("/proc/self/cgroup").length}`,
+  proc_list: () => `worked: ${fs.readdirSync("/proc/self").length}`,
   proc_sys: () => `worked: ${fs.readFileSync("/proc/sys/kernel/hostname").length}`,
 
   tcp_socket: socket(2, 1),
@@ -154,6 +164,24 @@ const attacks: Readonly<Record<string, Attack>> = {
     const one = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     one.stop(true);
     return "worked";
+  },
+  // Without a bind of its own: the kernel gives it a port that no rule of Landlock is asked about.
+  tcp_listen_anywhere: () => {
+    const descriptor = call("socket", 2, 1, 0);
+    return descriptor < 0 ? worked(descriptor) : worked(call("listen", descriptor, 1));
+  },
+  // Port 0: any that is free.
+  tcp_bind: () => {
+    const descriptor = call("socket", 2, 1, 0);
+    const address = new Uint8Array(16);
+    address[0] = 2;
+    return descriptor < 0 ? worked(descriptor) : worked(call("bind", descriptor, address, 16));
+  },
+  // SO_BINDTODEVICE: around the machine's routes.
+  bind_to_device: () => {
+    const tcp = call("socket", 2, 1, 0);
+    const descriptor = tcp < 0 ? call("socket", 2, 2, 0) : tcp;
+    return descriptor < 0 ? worked(descriptor) : worked(call("setsockopt", descriptor, 1, 25, text("lo"), 3));
   },
   udp_bind: async () => {
     const one = await Bun.udpSocket({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
@@ -178,6 +206,23 @@ const attacks: Readonly<Record<string, Attack>> = {
   broker_udp: async (_table, ctx) => {
     const one = await ctx.net.datagrams("127.0.0.1", 0, () => {});
     one.close();
+    return "worked";
+  },
+
+  register_engine: (_table, ctx) => {
+    const engine = {
+      guarantee: "eventual" as const,
+      get: async () => undefined,
+      put: async (_key: string, value: Uint8Array) => ({ value, revision: "1" }),
+      delete: async () => {},
+      watch: () => () => {},
+    };
+    (ctx as EngineContext).engine.register(engine);
+    return "worked";
+  },
+  register_heal_action: (_table, ctx) => {
+    const action = { name: "mend", summary: "mends", plan: async () => [], run: async () => [] };
+    (ctx as HealContext).heal.register(action);
     return "worked";
   },
 
@@ -305,6 +350,23 @@ const endings: Readonly<Record<string, (table: Table, ctx: PluginContext) => voi
     const code = URL.createObjectURL(new Blob(["for (;;);"], { type: "text/javascript" }));
     for (let i = 0; i < 1_000; i++) new Worker(code);
   },
+  // What a service has no business with; the node hears of it by frames without an answer.
+  offer_transport: (_table, ctx) =>
+    ctx.transport.register({ schemes: ["tcp"], dial: () => Promise.reject(new Error("no")) }),
+  publish_endpoint: (_table, ctx) => ctx.transport.listening(["tcp://192.0.2.66:6666"]),
+  name_place: ({ api_port }, ctx) =>
+    ctx.discovery.hint({ endpoint: `tcp://127.0.0.1:${api_port}`, permanent: true }),
+  claim_overlay: (_table, ctx) =>
+    ctx.transport.overlay({ address: "200::66", subnet: "300:66::/64", peers: [] }),
+  hand_over_pipe: () =>
+    void fs.writeSync(
+      3,
+      frame(
+        0x10,
+        1,
+        '{"what":"pipe","pipe":{"kind":"stream","remote":"x://a","local":"x://b","linkClass":"fast","rateBitsPerSecond":1,"mtu":0}}',
+      ),
+    ),
   forge_garbage: () => void fs.writeSync(3, new Uint8Array(64).fill(0xff)),
   forge_answer: () => void fs.writeSync(3, frame(0x0d, 4_000_000, '{"value":1}')),
   forge_open: () => void fs.writeSync(3, frame(0x10, 2, '{"what":"pipe","pipe":{}}')),

@@ -1,0 +1,67 @@
+/** Dials of endpoints that another named: each address is judged behind the look-up, and only what passed is connected to. */
+import { afterEach, expect, test } from "bun:test";
+import { GodwitError, type DialTerms } from "@godwit/sdk";
+import { TestHost } from "@godwit/sdk/testkit";
+import tcp from "./index.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+/** Notes what is judged, and refuses it. */
+class Nowhere implements DialTerms {
+  readonly judged: string[] = [];
+  refusal(address: string): string {
+    this.judged.push(address);
+    return "not to be dialled";
+  }
+}
+
+const codeOf = (dialling: Promise<unknown>): Promise<string> =>
+  dialling.then(
+    () => "connected",
+    (error: unknown) => (error instanceof GodwitError ? error.code : String(error)),
+  );
+
+// Spellings that only the resolver understands, and a name.
+const spellings = ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "localhost", "[::ffff:127.0.0.1]", "[::1]"];
+
+test("no spelling of an address gets past its judgement, over TCP", async () => {
+  let connections = 0;
+  const server = Bun.listen({
+    hostname: "::",
+    port: 0,
+    socket: { open: (socket) => void (connections++, socket.terminate()), data() {} },
+  });
+  cleanups.push(() => server.stop(true));
+  const host = new TestHost(tcp);
+  cleanups.push(() => host.stop());
+  await host.start({ listen: [] });
+  for (const spelling of spellings) {
+    const terms = new Nowhere();
+    const endpoint = `tcp://${spelling}:${server.port}`;
+    const dialling = host.driver!.dial(endpoint, AbortSignal.timeout(5_000), undefined, terms);
+    expect([spelling, await codeOf(dialling)]).toEqual([spelling, "GODWIT_ENDPOINT_REFUSED"]);
+    for (const address of terms.judged) expect(address).toMatch(/^(?:127\.0\.0\.1|::1|::ffff:127\.0\.0\.1)$/);
+    expect(terms.judged.length).toBeGreaterThan(0);
+  }
+  expect(connections).toBe(0);
+});
+
+test("of a name's addresses those that pass are dialled", async () => {
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  cleanups.push(() => server.stop(true));
+  const host = new TestHost(tcp);
+  cleanups.push(() => host.stop());
+  await host.start({ listen: [] });
+  const terms: DialTerms = { refusal: (address) => (address === "127.0.0.1" ? undefined : "no") };
+  const pipe = await host.driver!.dial(
+    `tcp://localhost:${server.port}`,
+    AbortSignal.timeout(5_000),
+    undefined,
+    terms,
+  );
+  cleanups.push(() => pipe.close());
+  expect(pipe.remote).toBe(`tcp://127.0.0.1:${server.port}`);
+});
