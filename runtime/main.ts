@@ -2,6 +2,7 @@
  * argv to personality. The whole of what happens before a command's own code is loaded; `runtime/cli/table.ts` lists
  * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
+import { nodeSignals } from "./cli/signals.ts";
 import { isPid1 } from "./init/personality.ts";
 
 const argv = process.argv.slice(2);
@@ -14,6 +15,8 @@ async function main(): Promise<number> {
     const { enterGuest } = await import("./plugin/sandbox/enter.ts");
     return await enterGuest(argv.slice(1));
   }
+  // Before the milliseconds in which the rest is loaded.
+  if (argv[0] === "run") nodeSignals();
   const [{ runCli }, { processIo }] = await Promise.all([import("./cli/cli.ts"), import("./cli/io.ts")]);
   return await runCli(argv, process.env, processIo(!argv.includes("run")));
 }
