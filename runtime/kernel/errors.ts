@@ -259,6 +259,12 @@ export const errorCodes = {
     409,
     "another plugin of this node offers that service already",
   ),
+  GODWIT_CONTENT_ENCODING: entry(
+    "protocol",
+    "never",
+    415,
+    "a request body is taken as it is: send it without Content-Encoding",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;
