@@ -8,6 +8,7 @@ import { NetworkSecrets } from "../closed/secrets.ts";
 import type { Config } from "../config/load.ts";
 import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
+import { judgeStateFolder } from "../identity/state-folder.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
@@ -41,6 +42,8 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
   const metrics = new Metrics();
   await makeStateDir(stateDir);
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
+  for (const reason of judgeStateFolder(stateDir).warnings)
+    log.warn("others may write to state_dir", { reason });
   const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }));
   scope.own(() => store.close());
   const isTrusted = config.node.clock === "trusted";
