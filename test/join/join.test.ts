@@ -137,6 +137,31 @@ async function reachesAll(node: LabNode, callsigns: readonly string[]): Promise<
 }
 
 describe("a closed mesh", () => {
+  test("an invitation need not stand where every user of the machine can read it: a file or standard input will do", async () => {
+    const [a] = await mesh("FIL");
+    const typed = await machine();
+    const path = join(typed.dir, "invitation");
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const piped = Bun.spawn([binaryPath, "join", "-", "--config", typed.config], {
+      env: { PATH: process.env["PATH"] ?? "", ...typed.env },
+      stdin: Bun.file(path),
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    expect([await piped.exited, await new Response(piped.stderr).text()]).toEqual([0, ""]);
+    const filed = await machine();
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const joined = await godwit(["join", "--file", path, "--config", filed.config], { env: filed.env });
+    expect([joined.code, joined.stderr]).toEqual([0, ""]);
+    const baked = await machine();
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const node = baked.run(`file:${path}`);
+    await node.start(30_000);
+    await reachesAll(node, ["FIL-A"]);
+    expect(await readFile(`/proc/${node.pid!}/environ`, "utf8")).not.toContain("godwit1");
+    await node.kill("SIGTERM");
+  }, 120_000);
+
   test("a token from each of three members lets a machine with an empty folder in, for good", async () => {
     const nodes = await mesh("TRI");
     for (const [index, node] of nodes.entries()) {

@@ -15,6 +15,7 @@ import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
+import { readInvitation } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
 import { type NodeSignals, nodeSignals } from "../signals.ts";
 
@@ -128,6 +129,7 @@ async function firstStart(
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });
+  const line = readInvitation(token, env);
   const backoff = new Backoff(JOIN_BACKOFF, systemRandom);
   const notifier = openNotifier(env, log);
   const stop = new AbortController();
@@ -140,7 +142,7 @@ async function firstStart(
       notifier.send(["STATUS=joining by invitation", `EXTEND_TIMEOUT_USEC=${JOIN_ATTEMPT_MAX_MS * 1_000}`]);
       try {
         const { id, member, config } = await joinByToken({
-          token,
+          token: line,
           configPath,
           callsign: undefined,
           stateDir: undefined,
