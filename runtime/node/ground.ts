@@ -14,6 +14,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { watchStore } from "../store/watched.ts";
+import { checkSecrets } from "./secret-check.ts";
 import { openNodeTime } from "../time/kept.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { machineTimeSource } from "../time/source.ts";
@@ -40,6 +41,7 @@ export async function openGround(deps: GroundDeps, scope: Scope): Promise<Ground
   const { config, clock, random, log } = deps;
   const { stateDir, network, networkSecrets } = config.node;
   const metrics = new Metrics();
+  for (const reason of checkSecrets(config)) log.warn("network secret looks made up", { reason });
   await makeStateDir(stateDir);
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
   for (const reason of judgeStateFolder(stateDir).warnings)

@@ -24,6 +24,7 @@ import type { Knot } from "./knot.ts";
 import { openClosedMesh, openMesh } from "./mesh.ts";
 import { openPluginHost } from "./plugin-host.ts";
 import { PluginSource, readPlugins } from "./plugins.ts";
+import { checkSecrets } from "./secret-check.ts";
 import { pluginInstances, Reloader } from "./reload.ts";
 
 export interface NodeDeps {
@@ -49,9 +50,10 @@ export interface GodwitNode {
   stop(): Promise<void>;
 }
 
-/** What `config check` asks beyond the schema: the tables of plugins. Throws ConfigError. */
-export async function checkConfig(config: Config): Promise<void> {
+/** What `config check` asks beyond the schema: the tables of plugins, and the secrets. Answers what to warn of. Throws ConfigError. */
+export async function checkConfig(config: Config): Promise<string[]> {
   await readPlugins(config);
+  return checkSecrets(config);
 }
 
 /** Throws ConfigError before anything is opened; other errors after closing what was. */

@@ -11,7 +11,7 @@ import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, LabNode } from "../../scripts/lab.ts";
 
-const SECRET = "an old network secret of this suite";
+const SECRET = "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB";
 
 let lab: Lab;
 
@@ -52,7 +52,7 @@ async function godwit(
 /** Three nodes in a line, all linked; closed unless `isOpen`. Names begin with `tag`. */
 async function mesh(tag: string, isOpen = false): Promise<readonly [LabNode, LabNode, LabNode]> {
   const key = join(lab.dir, `${tag}.key`);
-  await writeFile(key, `${SECRET} ${tag}\n`, { mode: 0o600 });
+  await writeFile(key, `${SECRET}${tag}\n`, { mode: 0o600 });
   const nodes: LabNode[] = [];
   for (const letter of ["A", "B", "C"])
     nodes.push(
@@ -174,7 +174,7 @@ describe("a closed mesh", () => {
       const told = JSON.parse(stdout) as { callsign: string; network: string; secrets: string[] };
       expect(told).toMatchObject({ callsign: `NEW-${index}`, network: "TRI" });
       expect((await stat(told.secrets[0]!)).mode & 0o777).toBe(0o600);
-      expect(await readFile(told.secrets[0]!, "utf8")).toBe(`${SECRET} TRI\n`);
+      expect(await readFile(told.secrets[0]!, "utf8")).toBe(`${SECRET}TRI\n`);
       const running = newcomer.run();
       await running.start();
       await reachesAll(running, ["TRI-A", "TRI-B", "TRI-C"]);
@@ -271,7 +271,7 @@ describe("a closed mesh", () => {
     const token = parseToken(await invite(nodes[0]));
     const { invite: made, secret } = token.membership!;
     const past = { ...made, expiresAtS: Math.floor(Date.now() / 1_000) - 3_600 };
-    const key = new TextEncoder().encode(`${SECRET} EXP`);
+    const key = new TextEncoder().encode(`${SECRET}EXP`);
     const expired = formatToken({
       ...token,
       membership: { invite: past, secret: inviteSecret(key, past, "EXP") },
