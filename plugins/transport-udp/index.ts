@@ -10,13 +10,13 @@ import {
   GodwitError,
   isListen,
   isWildcard,
-  parseHostPort,
   planListen,
   type ListenAddress,
   type Pipe,
   type PluginContext,
 } from "@godwit/sdk";
 import { z } from "zod/mini";
+import { parseUdpEndpoint } from "./endpoint.ts";
 import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
 import type { Address } from "./pipe.ts";
 import { type SocketEvents, UdpSocket } from "./socket.ts";
@@ -136,9 +136,7 @@ class Sockets {
 
   async dial(endpoint: string, signal: AbortSignal): Promise<Pipe> {
     signal.throwIfAborted();
-    const { host, port } = parseHostPort(endpoint.replace(/^udp:\/\//, ""));
-    if (port === 0)
-      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `${endpoint} has no port`, { kind: "config" });
+    const { host, port } = parseUdpEndpoint(endpoint);
     const found = await untilAborted(resolve(host), signal, endpoint);
     // One family on one socket; the other gets its turn when this one has no way.
     const family = found.some((entry) => entry.family === 6) && this.#hasIpv6 ? 6 : found[0]!.family;
