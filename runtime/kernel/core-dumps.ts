@@ -7,8 +7,12 @@ import { dlopen, ptr } from "bun:ffi";
 const PR_SET_DUMPABLE = 4;
 const RLIMIT_CORE = 4;
 
-/** Never throws. Answers why not, where there is no glibc or the kernel refuses. */
-export function forbidCoreDumps(): string | undefined {
+let verdict: { readonly why: string | undefined } | undefined;
+
+/** Of this process, once. Never throws. Answers why not, where there is no glibc or the kernel refuses. */
+export const forbidCoreDumps = (): string | undefined => (verdict ??= { why: forbid() }).why;
+
+function forbid(): string | undefined {
   try {
     const libc = dlopen("libc.so.6", {
       prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },

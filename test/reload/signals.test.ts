@@ -17,6 +17,9 @@ afterAll(async () => {
   await lab?.close();
 });
 
+const childrenOf = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
+
 /** Whether the process has a handler of its own for a signal. */
 function catches(pid: number, signal: number): boolean {
   const mask = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
@@ -31,7 +34,7 @@ async function hangUpUntil(node: LabNode, isOver: () => boolean): Promise<number
       node.signal("SIGHUP");
       count++;
     }
-    await Bun.sleep(1);
+    await new Promise((resolve) => setImmediate(resolve));
   }
   return count;
 }
@@ -78,6 +81,26 @@ test.each(["SIGQUIT", "SIGXCPU", "SIGINT"] as const)(
     expect(node.logTail).toContain('"event":"stopped"');
   },
   30_000,
+);
+
+const lacksNamespaces = process.getuid?.() !== 0 ? "needs root for a namespace of processes" : undefined;
+test.skipIf(lacksNamespaces !== undefined)(
+  `orphans of a container whose first process is a node do not stay zombies${lacksNamespaces === undefined ? "" : ` [skipped: ${lacksNamespaces}]`}`,
+  async () => {
+    const node = await lab.add({
+      callsign: "ORP-A",
+      command: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", binaryPath],
+    });
+    await node.start();
+    const [first] = childrenOf(node.pid!);
+    const inside = ["nsenter", "--target", String(first), "--pid", "--mount", "sh", "-c"];
+    for (let i = 0; i < 20; i++) Bun.spawnSync([...inside, "(sleep 0.1 &)"]);
+    await node.until("all of them", async () => childrenOf(first!).length > 0, 5_000);
+    await node.until("none of them", async () => childrenOf(first!).length === 0, 10_000);
+    process.kill(first!, "SIGTERM");
+    expect(await node.ended()).toBe(0);
+  },
+  40_000,
 );
 
 test("the memory of a node with its keys does not get into a core dump", async () => {
