@@ -3,7 +3,7 @@
  * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
 import { nodeSignals } from "./cli/signals.ts";
-import { forbidCoreDumps } from "./kernel/core-dumps.ts";
+import { forbidCoreDumps } from "./init/core-dumps.ts";
 import { isPid1 } from "./init/personality.ts";
 
 const argv = process.argv.slice(2);

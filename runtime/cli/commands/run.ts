@@ -7,7 +7,7 @@ import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
 import { every, sleep, systemClock } from "../../kernel/clock.ts";
-import { forbidCoreDumps } from "../../kernel/core-dumps.ts";
+import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
