@@ -10,6 +10,40 @@ const row = (namespace: PluginNamespace, id: string, load: () => Promise<{ reado
   load: async () => (await load()).default,
 });
 
+/** Of each built-in transport: the schemes that it dials, and what throws for an endpoint that it never could. */
+export interface Dialling {
+  readonly schemes: readonly string[];
+  load(): Promise<(endpoint: string) => unknown>;
+}
+
+export const builtinDialling: Readonly<Record<string, Dialling>> = {
+  tcp: {
+    schemes: ["tcp"],
+    load: async () => (await import("../plugins/transport-tcp/endpoint.ts")).parseTcpEndpoint,
+  },
+  udp: {
+    schemes: ["udp"],
+    load: async () => (await import("../plugins/transport-udp/endpoint.ts")).parseUdpEndpoint,
+  },
+  websocket: {
+    schemes: ["ws", "wss"],
+    load: async () => (await import("../plugins/transport-websocket/endpoint.ts")).parseWebSocketEndpoint,
+  },
+  yggdrasil: {
+    schemes: ["yggdrasil"],
+    load: async () => (await import("../plugins/transport-yggdrasil/endpoint.ts")).parseEndpoint,
+  },
+  wireguard: {
+    schemes: ["wg"],
+    load: async () => (await import("../plugins/transport-wireguard/endpoint.ts")).parseWgEndpoint,
+  },
+  memory: { schemes: ["memory"], load: async () => () => {} },
+  tor: {
+    schemes: ["tor"],
+    load: async () => (await import("../plugins/transport-tor/endpoint.ts")).parseTorEndpoint,
+  },
+};
+
 export const builtinPlugins = [
   row("transport", "tcp", () => import("../plugins/transport-tcp/index.ts")),
   row("transport", "udp", () => import("../plugins/transport-udp/index.ts")),

@@ -8,7 +8,8 @@
  * `/$bunfs/root/store/sqlite-worker.js`, because `runtime/` is the root, and `import.meta.url` of a module is that of its
  * chunk, so `new URL("./x.ts", import.meta.url)` is right only from source (runtime/kernel/compiled.ts).
  */
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { root, run } from "./lib.ts";
@@ -77,11 +78,31 @@ export async function buildBinary(options: BuildOptions): Promise<number> {
     );
     if (result.code !== 0 || !existsSync(built))
       throw new Error(`bun build failed with ${result.code}\n${result.output.trim()}`);
+    if (target !== undefined)
+      checkFetched(join(bunCache(), `${targets[target]}-v${Bun.version}`), targets[target]);
     renameSync(built, outfile);
     return statSync(outfile).size;
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
+}
+
+/** Where Bun keeps what it fetches, the runtimes of other machines too. */
+const bunCache = (): string =>
+  process.env["BUN_INSTALL_CACHE_DIR"] ??
+  join(process.env["BUN_INSTALL"] ?? join(homedir(), ".bun"), "install", "cache");
+
+/**
+ * Bun fetches the runtime that a binary for another machine is made of; without a file there it took its own. Throws, and removes it, where
+ * scripts/bun.sha256 names other bytes.
+ */
+export function checkFetched(path: string, name: string): void {
+  if (!existsSync(path)) return;
+  const hash = new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex");
+  const pinned = readFileSync(join(root, "scripts/bun.sha256"), "utf8");
+  if (pinned.split("\n").includes(`${hash}  ${name}`)) return;
+  rmSync(path);
+  throw new Error(`${path} has the SHA-256 ${hash}, which scripts/bun.sha256 does not name: it was removed`);
 }
 
 /** `0.1.0` at its tag, `0.1.0+12.gabc1234` after it, `0.1.0+gabc1234.dirty` ... ; without git the plain number. */

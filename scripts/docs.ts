@@ -145,7 +145,7 @@ credential is a file of \`$CREDENTIALS_DIRECTORY\`: \`LoadCredential=\` of syste
 **The environment** overrides the file: \`GODWIT_NODE__CALLSIGN=DUN-A\` is \`callsign\` in \`[node]\`, two underscores for each
 step down; \`GODWIT_TRANSPORTS__LAN__LISTEN='["0.0.0.0:4860"]'\` sets a list. A value is read as JSON or as TOML where it is
 one, else as text. A variable \`GODWIT_...\` that names no section is an error, except \`GODWIT_CONFIG\`, \`GODWIT_SOCKET\`,
-\`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
+\`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start, or \`file:/path\` or \`credential:NAME\` that holds it), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
 
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\`, \`[services.NAME]\`, \`[engines.NAME]\` and \`[heal.NAME]\`, where NAME is yours:
 lower-case letters, digits and single underscores. Keys beyond \`type\`, \`enabled\`, \`trust\`, \`grant\` and \`accept_missing\` belong to the plugin:

@@ -32,33 +32,35 @@ find_bun() {
   return 1
 }
 
-# Some npm versions hold back the script that puts the binary in its place, so it is run by hand where needed.
-finish_bun() {
-  find_bun >/dev/null && return 0
-  for runtime in node bun; do
-    if command -v "$runtime" >/dev/null 2>&1; then
-      (cd .cache/bun/node_modules/bun && "$runtime" install.js) >>.cache/bun/install.log 2>&1 && return 0
-    fi
+# What was fetched must be the very bytes that scripts/bun.sha256 names, before any of it runs: a version is a name that others give.
+check_fetched() {
+  command -v sha256sum >/dev/null 2>&1 || die "needs sha256sum (Debian: apt-get install coreutils)"
+  for fetched in .cache/bun/node_modules/@oven/bun-*/bin/bun; do
+    [ -f "$fetched" ] || continue
+    hash=$(sha256sum "$fetched" | cut -d ' ' -f 1)
+    grep -q "^$hash  bun-" scripts/bun.sha256 || {
+      rm -rf .cache/bun/node_modules
+      die "$fetched has the SHA-256 $hash, which scripts/bun.sha256 does not name: it was removed, and nothing of it ran"
+    }
   done
-  return 0
 }
 
 install_bun() {
   mkdir -p .cache/bun || die "cannot write to $PWD/.cache"
   if command -v npm >/dev/null 2>&1; then
     say "fetching bun $BUN_VERSION with npm (once, into .cache/bun)"
-    npm install --no-save --no-audit --no-fund --no-package-lock --include=optional --loglevel=error \
+    npm install --no-save --no-audit --no-fund --no-package-lock --include=optional --ignore-scripts --loglevel=error \
       --prefix .cache/bun "bun@$BUN_VERSION" >.cache/bun/install.log 2>&1 ||
       { tail -n 20 .cache/bun/install.log >&2; die "npm could not install bun@$BUN_VERSION; see above"; }
   elif command -v bun >/dev/null 2>&1; then
     say "fetching bun $BUN_VERSION with the bun $(bun --version) that is here (once, into .cache/bun)"
-    printf '{ "private": true, "trustedDependencies": ["bun"] }\n' >.cache/bun/package.json
-    (cd .cache/bun && bun add --exact "bun@$BUN_VERSION") >.cache/bun/install.log 2>&1 ||
+    printf '{ "private": true }\n' >.cache/bun/package.json
+    (cd .cache/bun && bun add --ignore-scripts --exact "bun@$BUN_VERSION") >.cache/bun/install.log 2>&1 ||
       { tail -n 20 .cache/bun/install.log >&2; die "bun could not install bun@$BUN_VERSION; see above"; }
   else
     die "needs bun $BUN_VERSION, or npm to fetch it: install one of them (Debian: apt-get install npm)"
   fi
-  finish_bun
+  check_fetched
 }
 
 # Every script starts with this.

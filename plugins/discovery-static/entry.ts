@@ -51,7 +51,7 @@ export function parseLines(text: string): ParsedLines {
 /** Host and port of `scheme://host:port` where the host is a name; undefined for addresses and other endpoints. */
 export function namedHost(endpoint: string): { scheme: string; host: string; port: number } | undefined {
   const match = /^([a-z][a-z0-9+.-]*):\/\/([A-Za-z0-9_.-]+):(\d{1,5})$/.exec(endpoint);
-  if (match === null || /^[\d.]+$/.test(match[2]!) || match[2]!.endsWith(".onion")) return undefined;
+  if (match === null || /^[\d.]+$/.test(match[2]!) || /\.onion\.?$/i.test(match[2]!)) return undefined;
   return { scheme: match[1]!, host: match[2]!, port: Number(match[3]) };
 }
 

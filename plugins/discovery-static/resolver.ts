@@ -61,16 +61,18 @@ async function ask(
   signal: AbortSignal,
 ): Promise<DecodedPacket & { rcode?: string }> {
   const { host, port } = serverAddress(server);
+  // The dot at the end of a whole name is how people write it; on the wire there is none.
+  const asked = name.replace(/\.$/, "");
   const question: Packet & { id: number } = {
     type: "query",
     id: random.below(65_536),
     flags: 0x0100,
-    questions: [{ type, name, class: "IN" }],
+    questions: [{ type, name: asked, class: "IN" }],
   };
   const isAnswer = (packet: DecodedPacket) =>
     packet.type === "response" &&
     packet.id === question.id &&
-    packet.questions?.[0]?.name.toLowerCase() === name.toLowerCase() &&
+    packet.questions?.[0]?.name.toLowerCase() === asked.toLowerCase() &&
     packet.questions[0].type === type;
   const packet = await overUdp({ clock, host, port, bytes: encode(question), isAnswer, signal });
   if ((packet.flags! & 0x0200) === 0) return packet;

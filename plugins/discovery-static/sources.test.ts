@@ -73,6 +73,24 @@ describe("the DNS", () => {
     expect(host.health).toEqual([]);
   });
 
+  test("names with their final dot are resolved like those without, and an onion name is asked of nobody", async () => {
+    const names = await server();
+    names.set("TXT", "mesh.example.org", 60, ["tcp://192.0.2.7:4860"]);
+    names.set("A", "a.example.org", 60, "192.0.2.8");
+    const onion = `tcp://${"a".repeat(56)}.onion.:1`;
+    const host = await start({
+      dns: ["mesh.example.org."],
+      peers: ["tcp://a.example.org.:4860", onion],
+      dns_servers: [`127.0.0.1:${names.port}`],
+    });
+    await until(
+      host,
+      "both answers",
+      () => host.hints.has("tcp://192.0.2.7:4860") && host.hints.has("tcp://192.0.2.8:4860"),
+    );
+    expect(names.asked.filter((line) => line.includes("onion"))).toEqual([]);
+  });
+
   test("a mesh's name that no server answers for is said, until one does", async () => {
     const names = await server();
     names.set("TXT", "mesh.example.org", 60, ["tcp://192.0.2.7:4860"]);

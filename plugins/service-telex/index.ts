@@ -5,14 +5,18 @@
  */
 import type { Socket } from "bun";
 import { definePlugin, type MetricCounter, type ServiceContext } from "@godwit/sdk";
-import { formatListen, isWithin } from "./address.ts";
+import { formatListen, isLoopback, isWithin } from "./address.ts";
 import { telexConfig, type TelexConfig } from "./config.ts";
 import { Connection, errorLine } from "./connection.ts";
 import { textOf } from "./console.ts";
+import { userOfCaller } from "./local-caller.ts";
 import type { Arrival, SessionDeps } from "./session.ts";
 
 const LISTEN_RETRY_MS = 3_000;
 const CHECK_MS = 1_000;
+const ROOT = 0;
+/** A look into the kernel's table takes up to some milliseconds where there are many connections. */
+const LOOKS_PER_SECOND_MAX = 50;
 /** A longer message is announced and not shown at once. */
 const LIVE_BODY_BYTES_MAX = 4_096;
 
@@ -55,6 +59,8 @@ class Exchange {
   #timer: { cancel(): void } | undefined;
   #server: { stop(closeActive: boolean): void } | undefined;
   #isStopped = false;
+  #looks = 0;
+  #looksSinceMs = 0;
 
   constructor(ctx: ServiceContext, config: TelexConfig) {
     this.#ctx = ctx;
@@ -126,6 +132,15 @@ class Exchange {
     const from = socket.remoteAddress;
     if (this.#config.allow_from !== undefined && !isWithin(from, this.#config.allow_from))
       return this.#refuse(socket, "forbidden", "GODWIT_FORBIDDEN", `calls from ${from} are not allowed here`);
+    if (this.#isUserAsked && !this.#hasLook())
+      return this.#refuse(socket, "busy", "GODWIT_TOO_MANY_REQUESTS", "too many calls at once; call again");
+    if (this.#isUserAsked && !isOurUser(socket))
+      return this.#refuse(
+        socket,
+        "forbidden",
+        "GODWIT_FORBIDDEN",
+        'only programs of the user that this node runs as may call without a password; set password = "file:/path", or let all users of this machine call with allow_from = ["127.0.0.0/8", "::1"]',
+      );
     if (this.#connections.size >= this.#config.max_connections && !this.#makeRoom())
       return this.#refuse(socket, "busy", "GODWIT_TOO_MANY_REQUESTS", "all lines are busy; call again later");
     this.#calls.add(1, { result: "accepted" });
@@ -146,6 +161,18 @@ class Exchange {
     this.#connections.add(connection);
     this.#onCount();
     this.#watch();
+  }
+
+  /** On loopback every user of the machine gets as far as here, and would read, delete and send this node's mail. */
+  get #isUserAsked(): boolean {
+    const { password, allow_from: allowed, listen } = this.#config;
+    return password === undefined && allowed === undefined && isLoopback(listen.host);
+  }
+
+  #hasLook(): boolean {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    if (nowMs - this.#looksSinceMs >= 1_000) [this.#looks, this.#looksSinceMs] = [0, nowMs];
+    return ++this.#looks <= LOOKS_PER_SECOND_MAX;
   }
 
   #refuse(socket: Socket<SocketState>, result: "forbidden" | "busy", code: string, message: string): void {
@@ -177,4 +204,14 @@ class Exchange {
       if (this.#connections.size > 0) this.#watch();
     });
   }
+}
+
+function isOurUser(socket: Socket<SocketState>): boolean {
+  const user = userOfCaller({
+    callerAddress: socket.remoteAddress,
+    callerPort: socket.remotePort,
+    ownAddress: socket.localAddress,
+    ownPort: socket.localPort,
+  });
+  return user === ROOT || (user !== undefined && user === process.getuid?.());
 }

@@ -8,7 +8,9 @@ import { MemoryNetwork, NAME } from "./network.ts";
 
 const config = z.strictObject({
   /** Name to listen under: reached as `memory://<listen>`. */
-  listen: z.optional(z.string().check(z.regex(NAME))),
+  listen: z.optional(
+    z.string().check(z.regex(NAME, { error: "expected a name of lower-case letters, digits and hyphens" })),
+  ),
 });
 
 /** A plugin bound to one medium. */

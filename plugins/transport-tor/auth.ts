@@ -22,25 +22,31 @@ export interface Credentials {
   readonly random: Random;
 }
 
-/** Rejects with ControlError, in words that say what to do. */
+/** The cookie is that of another tor, or of none: on this connection nothing else can be tried. */
+export class CookieRefused extends ControlError {}
+
+/** Rejects with ControlError, in words that say what to do; CookieRefused only `withCookie`. */
 export async function authenticate(
   control: ControlConnection,
   { password, cookieFile, random }: Credentials,
+  withCookie: boolean,
 ): Promise<void> {
   const { methods, cookiePath } = readProtocolInfo(await control.command("PROTOCOLINFO 1"));
   const path = cookieFile ?? cookiePath;
   const problems: string[] = [];
   const hasCookie = methods.has("SAFECOOKIE") || methods.has("COOKIE");
-  if (hasCookie && path !== undefined) {
+  if (withCookie && hasCookie && path !== undefined) {
     try {
       const cookie = await readCookie(path);
       if (methods.has("SAFECOOKIE")) return await safeCookie(control, cookie, random);
-      await control.command(`AUTHENTICATE ${cookie.toString("hex")}`);
+      await control.command(`AUTHENTICATE ${cookie.toString("hex")}`).catch((error: unknown) => {
+        throw new CookieRefused(`tor refuses the cookie ${path.toString()}: ${reasonOf(error)}`);
+      });
       return;
     } catch (error) {
-      // After a wrong answer tor closes the connection: nothing else can be tried on it.
-      if (control.isClosed) throw error;
-      problems.push(error instanceof Error ? error.message : String(error));
+      // After a wrong answer tor closes the connection.
+      if (control.isClosed || error instanceof CookieRefused) throw error;
+      problems.push(reasonOf(error));
     }
   }
   if (methods.has("NULL")) return void (await control.command("AUTHENTICATE"));
@@ -54,36 +60,38 @@ export async function authenticate(
 
 export function readProtocolInfo(reply: Reply): {
   readonly methods: ReadonlySet<string>;
-  readonly cookiePath: string | undefined;
+  /** Its bytes as tor said them: a path need be neither ASCII nor UTF-8. */
+  readonly cookiePath: Buffer | undefined;
 } {
   const line = reply.lines.find(({ text }) => text.startsWith("AUTH "))?.text ?? "";
   const { values } = parseWords(line);
   const cookiePath = values.get("COOKIEFILE");
   return {
     methods: new Set((values.get("METHODS") ?? "").split(",").filter((method) => method !== "")),
-    cookiePath: cookiePath?.startsWith("/") === true ? cookiePath : undefined,
+    cookiePath: cookiePath?.startsWith("/") === true ? Buffer.from(cookiePath, "latin1") : undefined,
   };
 }
 
 /** Exactly 32 bytes of a plain file: whoever answers on that port must not learn what another file holds. */
-async function readCookie(path: string): Promise<Buffer> {
+async function readCookie(path: string | Buffer): Promise<Buffer> {
   let file;
   try {
     file = await open(path, "r");
     const stat = await file.stat();
     if (!stat.isFile() || stat.size !== COOKIE_BYTES)
-      throw new ControlError(`${path} is no cookie of ${COOKIE_BYTES} bytes`);
+      throw new ControlError(`${path.toString()} is no cookie of ${COOKIE_BYTES} bytes`);
     const bytes = Buffer.alloc(COOKIE_BYTES);
     const { bytesRead } = await file.read(bytes, 0, COOKIE_BYTES, 0);
-    if (bytesRead !== COOKIE_BYTES) throw new ControlError(`${path} is no cookie of ${COOKIE_BYTES} bytes`);
+    if (bytesRead !== COOKIE_BYTES)
+      throw new ControlError(`${path.toString()} is no cookie of ${COOKIE_BYTES} bytes`);
     return bytes;
   } catch (error) {
     if (error instanceof ControlError) throw error;
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
     throw new ControlError(
       code === "EACCES"
-        ? `the cookie ${path} may not be read: add the node's user to the group of tor (CookieAuthFileGroupReadable 1)`
-        : `the cookie ${path} cannot be read: ${code}`,
+        ? `the cookie ${path.toString()} may not be read: add the node's user to the group of tor (CookieAuthFileGroupReadable 1)`
+        : `the cookie ${path.toString()} cannot be read: ${code}`,
     );
   } finally {
     await file?.close();
@@ -113,7 +121,9 @@ async function safeCookie(control: ControlConnection, cookie: Buffer, random: Ra
   if (serverHash.length !== expected.length || !timingSafeEqual(serverHash, expected)) {
     // It does not know the cookie, so it is no tor of ours: not a word more.
     control.close();
-    throw new ControlError("whoever answers on the control port does not know the cookie");
+    throw new CookieRefused("whoever answers on the control port does not know the cookie");
   }
   await control.command(`AUTHENTICATE ${safeCookieHash("controller", parts).toString("hex")}`);
 }
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

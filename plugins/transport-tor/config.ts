@@ -94,7 +94,14 @@ export const torConfig = z
     bridges: z._default(z.array(torrcLine).check(z.maxLength(LINES_MAX)), []),
     /** Supervised: name of a pluggable transport, and the absolute path of its program. */
     pluggable_transports: z._default(
-      z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,31}$/)), absolutePath),
+      z.record(
+        z.string().check(
+          z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,31}$/, {
+            error: "expected the name of a pluggable transport, like obfs4",
+          }),
+        ),
+        absolutePath,
+      ),
       {},
     ),
     /** Supervised: more lines of the torrc. */

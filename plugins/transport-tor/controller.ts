@@ -4,7 +4,7 @@
  * control port's. Owns the status; never a stream.
  */
 import type { Clock, Log, MetricCounter, Random } from "@godwit/sdk";
-import { authenticate, type Credentials } from "./auth.ts";
+import { authenticate, CookieRefused, type Credentials } from "./auth.ts";
 import { ControlConnection, ControlError } from "./control.ts";
 import { infoOf, parseWords, type Reply } from "./control-reply.ts";
 import type { Door } from "./endpoint.ts";
@@ -154,6 +154,18 @@ export class TorController {
 
   /** Answers why the connection ended. Rejects when it never came to work. */
   async #session(door: Door, signal: AbortSignal, onUp: () => void): Promise<string> {
+    try {
+      return await this.#connection(door, signal, onUp, true);
+    } catch (error) {
+      if (!(error instanceof CookieRefused) || this.#deps.credentials.password === undefined) throw error;
+      // A cookie that is stale, or another tor's, says nothing of the password; that tor closes the connection over it.
+      return await this.#connection(door, signal, onUp, false).catch((second: unknown) => {
+        throw new ControlError(`${error.message}; nor does the password help: ${reasonOf(second)}`);
+      });
+    }
+  }
+
+  async #connection(door: Door, signal: AbortSignal, onUp: () => void, withCookie: boolean): Promise<string> {
     const { clock, credentials, onion } = this.#deps;
     const closed = new AbortController();
     let why = "it ended";
@@ -172,7 +184,7 @@ export class TorController {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       if (signal.aborted) return why;
-      await authenticate(control, credentials);
+      await authenticate(control, credentials, withCookie);
       await control.command("SETEVENTS STATUS_CLIENT STATUS_GENERAL HS_DESC NETWORK_LIVENESS CIRC");
       await this.#refresh(control);
       if (onion !== undefined) await this.#publish(control, onion);

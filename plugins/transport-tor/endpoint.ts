@@ -21,7 +21,8 @@ const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 /** Throws GODWIT_ENDPOINT_INVALID naming what was expected. */
 export function parseTorEndpoint(endpoint: string): TorTarget {
   const match = /^tor:\/\/(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9_.-]+)):(\d{1,5})$/.exec(endpoint);
-  const host = (match?.[1] ?? match?.[2] ?? "").toLowerCase();
+  // With or without its final dot it is one name, and Tor knows onion addresses without.
+  const host = (match?.[1] ?? match?.[2]?.replace(/\.$/, "") ?? "").toLowerCase();
   const port = Number(match?.[3]);
   const isHost = match?.[1] === undefined ? isHostName(host) || isIP(host) === 4 : isIP(host) === 6;
   if (match === null || !isHost || port < 1 || port > 65_535) {

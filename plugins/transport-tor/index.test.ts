@@ -52,6 +52,30 @@ describe("the control port", () => {
     expect(tor.commands.map((line) => line.split(" ")[0])).toEqual(["PROTOCOLINFO", "AUTHCHALLENGE"]);
   });
 
+  test("a cookie in a folder whose name is not ASCII is found where tor says it is", async () => {
+    const tor = await fakeTor({ cookieFolder: "t\u00f6r \u{1f9c5}" });
+    await published(await start(tor.config));
+  });
+
+  test("a stale cookie beside a good password does not keep the node from tor, nor a good one from being wanted", async () => {
+    process.env["GODWIT_TEST_TOR_PASSWORD"] = "the right password";
+    try {
+      const tor = await fakeTor({ password: "the right password", takesBoth: true });
+      const stale = join(tor.folder, "stale");
+      writeFileSync(stale, crypto.getRandomValues(new Uint8Array(32)));
+      const config = { ...tor.config, cookie_file: stale };
+      await published(await start({ ...config, control_password: "env:GODWIT_TEST_TOR_PASSWORD" }));
+      const host = await start(config);
+      await until(host, () => /does not know the cookie/.test(healthOf(host)?.reason ?? ""));
+      process.env["GODWIT_TEST_TOR_PASSWORD"] = "a wrong password";
+      const wrong = await start({ ...config, control_password: "env:GODWIT_TEST_TOR_PASSWORD" });
+      await until(wrong, () => /nor does the password help/.test(healthOf(wrong)?.reason ?? ""));
+      expect(JSON.stringify(wrong.health)).not.toContain("a wrong password");
+    } finally {
+      delete process.env["GODWIT_TEST_TOR_PASSWORD"];
+    }
+  });
+
   test("a password with quotes in it opens it, a missing one is asked for", async () => {
     process.env["GODWIT_TEST_TOR_PASSWORD"] = 'a "b\\ c';
     try {

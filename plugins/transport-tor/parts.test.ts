@@ -66,12 +66,14 @@ test("onion addresses: a published example, and what is none", () => {
     host: `${name}.onion`,
     port: 4860,
   });
+  expect(parseTorEndpoint(`tor://${name}.onion.:4860`).host).toBe(`${name}.onion`);
   const wrong = `${name[0] === "a" ? "b" : "a"}${name.slice(1)}`;
   for (const bad of [
     `tor://${wrong}.onion:1`,
     "tor://a.onion:1",
     `tor://x.${name}.onion:1`,
     "tor://1.2.3:1",
+    "tor://a..:1",
     "tor://a:65536",
     "tcp://a:1",
   ])

@@ -1,6 +1,6 @@
 /** A tor that is none: control port and SOCKS port on loopback, onion addresses that lead where ADD_ONION said. */
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ed25519 } from "@noble/curves/ed25519.js";
@@ -10,6 +10,10 @@ import { onionNameOf } from "./endpoint.ts";
 export interface FakeTorOptions {
   /** Asked for instead of a cookie. */
   readonly password?: string;
+  /** A password is as good as the cookie. */
+  readonly takesBoth?: boolean;
+  /** Name of the folder of the cookie. */
+  readonly cookieFolder?: string;
   /** Answers with a hash that nobody could make who knows the cookie. */
   readonly isImpostor?: boolean;
   readonly progress?: number;
@@ -44,10 +48,15 @@ export class FakeTor {
   }
 
   async start(): Promise<this> {
-    writeFileSync(join(this.folder, "cookie"), this.cookie, { mode: 0o600 });
+    mkdirSync(this.cookieFolder, { recursive: true });
+    writeFileSync(join(this.cookieFolder, "cookie"), this.cookie, { mode: 0o600 });
     this.socksPort = await this.#listen(this.socksPort, (socket) => this.#onSocks(socket));
     this.controlPort = await this.#listen(this.controlPort, (socket) => this.#onControl(socket));
     return this;
+  }
+
+  get cookieFolder(): string {
+    return join(this.folder, this.#options.cookieFolder ?? "");
   }
 
   get config() {
@@ -163,13 +172,16 @@ export class FakeTor {
         socket.write(answer(line));
       }
     });
-    const { password, isImpostor = false, progress = 100, uploads = true } = this.#options;
+    const { password, takesBoth = false, isImpostor = false, progress = 100, uploads = true } = this.#options;
+    const methods = [
+      ...(password === undefined || takesBoth ? ["COOKIE", "SAFECOOKIE"] : []),
+      ...(password === undefined ? [] : ["HASHEDPASSWORD"]),
+    ];
+    const where = methods.includes("COOKIE") ? ` COOKIEFILE="${this.cookieFolder}/cookie"` : "";
     const answer = (line: string): string => {
       const [name = "", ...words] = line.split(" ");
       if (name === "PROTOCOLINFO")
-        return password === undefined
-          ? `250-PROTOCOLINFO 1\r\n250-AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="${this.folder}/cookie"\r\n250 OK\r\n`
-          : "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n250 OK\r\n";
+        return `250-PROTOCOLINFO 1\r\n250-AUTH METHODS=${methods.join()}${where}\r\n250 OK\r\n`;
       if (name === "AUTHCHALLENGE") {
         const parts = {
           cookie: this.cookie,
@@ -182,9 +194,8 @@ export class FakeTor {
       }
       if (name === "AUTHENTICATE") {
         isIn =
-          password === undefined
-            ? words[0] === serverHash?.toString("hex")
-            : line === `AUTHENTICATE "${password}"`;
+          (methods.includes("COOKIE") && words[0] === serverHash?.toString("hex")) ||
+          (password !== undefined && line === `AUTHENTICATE "${password}"`);
         if (isIn) this.#controls.add(socket);
         return isIn ? "250 OK\r\n" : "515 Authentication failed\r\n";
       }

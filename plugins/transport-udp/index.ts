@@ -10,7 +10,6 @@ import {
   GodwitError,
   isListen,
   isWildcard,
-  parseHostPort,
   planListen,
   withinTerms,
   type DialTerms,
@@ -19,6 +18,7 @@ import {
   type PluginContext,
 } from "@godwit/sdk";
 import { z } from "zod/mini";
+import { parseUdpEndpoint } from "./endpoint.ts";
 import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
 import type { Address, UdpPipe } from "./pipe.ts";
 import { type SocketEvents, UdpSocket } from "./socket.ts";
@@ -159,9 +159,7 @@ class Sockets {
 
   async dial(endpoint: string, signal: AbortSignal, terms: DialTerms | undefined): Promise<Pipe> {
     signal.throwIfAborted();
-    const { host, port } = parseHostPort(endpoint.replace(/^udp:\/\//, ""));
-    if (port === 0)
-      throw new GodwitError("GODWIT_ENDPOINT_INVALID", `${endpoint} has no port`, { kind: "config" });
+    const { host, port } = parseUdpEndpoint(endpoint);
     const found = withinTerms(endpoint, await untilAborted(resolve(host), signal, endpoint), terms);
     // One family on one socket; the other gets its turn when this one has no way.
     const family = found.some((entry) => entry.family === 6) && this.#hasIpv6 ? 6 : found[0]!.family;

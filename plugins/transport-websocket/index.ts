@@ -41,7 +41,10 @@ const config = z.strictObject({
     [],
   ),
   /** Path under which it is found; everything else is not found. */
-  path: z._default(z.string().check(z.regex(/^\/[\w./~-]{0,99}$/)), PATH_DEFAULT),
+  path: z._default(
+    z.string().check(z.regex(/^\/[\w./~-]{0,99}$/, { error: "expected a path like /godwit" })),
+    PATH_DEFAULT,
+  ),
   /** PEM files; without them the listener speaks plain HTTP, for a reverse proxy that has the certificate. */
   cert: z.optional(z.string()),
   key: z.optional(z.string()),
@@ -52,7 +55,12 @@ const config = z.strictObject({
       .check(z.maxLength(16)),
   ),
   /** Names that may stand in the Host header besides those of `advertise`. */
-  hosts: z._default(z.array(z.string().check(z.regex(/^[\w.-]{1,253}$/))).check(z.maxLength(16)), []),
+  hosts: z._default(
+    z
+      .array(z.string().check(z.regex(/^[\w.-]{1,253}$/, { error: "expected a host name" })))
+      .check(z.maxLength(16)),
+    [],
+  ),
   /** HTTP proxy for dialling; "environment": what HTTPS_PROXY or HTTP_PROXY says. */
   proxy: z.optional(
     z.string().check(z.refine(isProxy, { error: 'expected http://host:port or "environment"' })),

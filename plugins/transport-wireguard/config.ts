@@ -26,11 +26,20 @@ export const wireguardConfig = z.strictObject({
       .check(z.maxLength(HOSTS_MAX)),
   ),
   /** Name of the interface; by default one that is made of the node's id. */
-  interface: z.optional(z.string().check(z.regex(/^[A-Za-z][A-Za-z0-9_-]{0,14}$/))),
+  interface: z.optional(
+    z.string().check(
+      z.regex(/^[A-Za-z][A-Za-z0-9_-]{0,14}$/, {
+        error: "expected the name of an interface, up to 15 letters, digits, _ and -",
+      }),
+    ),
+  ),
   /** `kernel`, `userspace` (wireguard-go), or `auto`: the kernel's where it has one. */
   mode: z._default(z.enum(["auto", "kernel", "userspace"]), "auto"),
   /** The userspace program, by name or absolute path. */
-  program: z._default(z.string().check(z.regex(/^[\w./+-]{1,200}$/)), "wireguard-go"),
+  program: z._default(
+    z.string().check(z.regex(/^[\w./+-]{1,200}$/, { error: "expected the name or the path of a program" })),
+    "wireguard-go",
+  ),
   /** Of the interface, bytes. */
   mtu: z._default(z.int().check(z.minimum(1_280), z.maximum(65_455)), 1_420),
   /** Seconds between packets that keep a NAT open, 0 for none; by default 25 towards the internet from behind a NAT. */

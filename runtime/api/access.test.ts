@@ -96,21 +96,35 @@ describe("access", () => {
         }
     });
 
-  test.each(["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8000", "192.0.2.7:8000"])(
-    "host %s is ours",
-    async (host) => {
-      for (const peer of ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]) {
-        const response = await call(
-          createRig(),
-          "GET",
-          "/mesh/status",
-          { headers: { host } },
-          { ...loopback, peer },
-        );
-        expect(response.status).toBe(200);
-      }
-    },
-  );
+  test("a health check in HTTP/1.0, which has no Host, reads what is open on loopback, and from elsewhere nothing more", async () => {
+    const ask = (path: string, connection: typeof loopback) =>
+      createRig().app.request(path, { headers: new Headers() }, { connection });
+    for (const path of ["/health", "/metrics", "/mesh/status"])
+      expect((await ask(path, loopback)).status).toBe(200);
+    expect((await ask("/metrics", remote)).status).toBe(401);
+    expect((await ask("/tokens", loopback)).status).toBe(401);
+  });
+
+  test.each([
+    "localhost",
+    "localhost.",
+    "LOCALHOST.:80",
+    "LOCALHOST:1",
+    "127.0.0.1",
+    "[::1]:8000",
+    "192.0.2.7:8000",
+  ])("host %s is ours", async (host) => {
+    for (const peer of ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]) {
+      const response = await call(
+        createRig(),
+        "GET",
+        "/mesh/status",
+        { headers: { host } },
+        { ...loopback, peer },
+      );
+      expect(response.status).toBe(200);
+    }
+  });
 
   test.each([
     "localhost.evil.example",
@@ -119,6 +133,8 @@ describe("access", () => {
     "evil@localhost",
     "",
     "localhost:80:80",
+    "localhost..",
+    ".",
   ])("host %p is foreign", async (host) => {
     const response = await call(createRig(), "GET", "/mesh/status", { headers: { host } }, loopback);
     expect((await problemIn(response)).code).toBe("GODWIT_FORBIDDEN");

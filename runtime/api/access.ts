@@ -69,8 +69,13 @@ export function isLoopback(address: string | undefined): boolean {
 const LOCAL_HOSTS: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
 function isOwnHost(header: string | undefined, hosts: ReadonlySet<string>): boolean {
-  if (header === undefined || header.length > 255) return false;
-  const name = header.toLowerCase().replace(/:\d{1,5}$/, "");
+  // HTTP/1.0 knows no Host, and health checks of load balancers speak it. A browser always sends one.
+  if (header === undefined) return true;
+  if (header.length > 255) return false;
+  const name = header
+    .toLowerCase()
+    .replace(/:\d{1,5}$/, "")
+    .replace(/(?<=[a-z])\.$/, "");
   return LOCAL_HOSTS.has(name) || hosts.has(name);
 }
 

@@ -106,6 +106,21 @@ test("one connection carries many requests, pipelined too; HEAD has no body", as
   expect(heard.match(/"checks":/g)).toHaveLength(2);
 });
 
+test("a health check in HTTP/1.0 without Host, as load balancers send it, is answered", async () => {
+  const url = await startTcp();
+  const heard = await talk(url, "GET /health HTTP/1.0\r\n\r\n");
+  expect(heard).toStartWith("HTTP/1.1 200 ");
+  expect(heard).toContain('"checks":');
+});
+
+test("two POSTs in one write are both taken and answered", async () => {
+  const url = await startTcp();
+  const post = (more = "") =>
+    `POST /messages?to=DUN-A HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n${more}\r\nhi`;
+  const heard = await talk(url, post() + post("Connection: close\r\n"));
+  expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
+});
+
 test("what is no HTTP, or not for an API, is turned away and harms nobody", async () => {
   const url = await startTcp();
   await talk(url, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");

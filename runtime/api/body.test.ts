@@ -58,6 +58,15 @@ test("an endless body is cut at the bound, a lying Content-Length is not believe
   );
 });
 
+test("a body with Content-Encoding is refused, not kept as bytes that its reader cannot read", async () => {
+  const reader = new BodyReader(new ManualClock());
+  for (const encoding of ["gzip", "br", "GZIP, identity", "x"])
+    expect(await codeOf(reader.read(post("x", { "content-encoding": encoding }), 10))).toBe(
+      "GODWIT_CONTENT_ENCODING",
+    );
+  expect(await reader.read(post("x", { "content-encoding": " Identity " }), 10)).toHaveLength(1);
+});
+
 test("silence and dripping both end in GODWIT_REQUEST_TIMEOUT", async () => {
   const clock = new ManualClock();
   const reader = new BodyReader(clock);

@@ -32,8 +32,9 @@ export class BodyReader {
     return this.#readingBytes;
   }
 
-  /** The whole body, owned by the caller. Throws GODWIT_TOO_BIG, GODWIT_REQUEST_TIMEOUT or GODWIT_QUEUE_FULL. */
+  /** The whole body, owned by the caller. Throws GODWIT_TOO_BIG, GODWIT_REQUEST_TIMEOUT, GODWIT_QUEUE_FULL or GODWIT_CONTENT_ENCODING. */
   async read(request: Request, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+    refuseEncoded(request);
     const declared = Number(request.headers.get("content-length") ?? 0);
     if (declared > bytesMax) throw tooBig(bytesMax);
     if (request.body === null) return new Uint8Array(0);
@@ -108,6 +109,19 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     throw requestInvalid([{ path: "", message: "the body is not JSON" }]);
   }
+}
+
+/**
+ * What is encoded would reach its reader as bytes that nobody says how to read. Decoding it here would let a small body
+ * cost much memory. Throws GODWIT_CONTENT_ENCODING.
+ */
+export function refuseEncoded({ headers }: Request): void {
+  const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "";
+  if (encoding !== "" && encoding !== "identity")
+    throw godwitError(
+      "GODWIT_CONTENT_ENCODING",
+      "request bodies are taken as they are: send this one without Content-Encoding",
+    );
 }
 
 /** Structural characters outside strings, counted up to just past the bound. Linear; strings are skipped by indexOf. */

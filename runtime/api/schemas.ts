@@ -31,11 +31,11 @@ export const INLINE_BODY_BYTES_MAX = 64 * 1024;
 
 export const nodeId = z
   .string()
-  .regex(/^[a-z2-7]{52}$/)
+  .regex(/^[a-z2-7]{52}$/, "expected a node id of 52 characters of lower-case base32")
   .describe("Ed25519 public key, 52 characters of lower-case base32") as unknown as z.ZodType<NodeId>;
 const messageId = z
   .string()
-  .regex(/^[0-9a-f]{32}$/)
+  .regex(/^[0-9a-f]{32}$/, "expected a message id of 32 characters of lower-case hex")
   .describe("16 bytes as lower-case hex");
 const priority = z
   .union([z.literal(0), z.literal(1), z.literal(2), z.literal(3)])
@@ -48,7 +48,10 @@ export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
 /** The rest is the name of a table `[services.NAME]`. */
 export const PAGES_SCOPE = /^pages:[a-z0-9_]{1,32}$/;
-const scope = z.union([z.enum(tokenScopes), z.string().regex(PAGES_SCOPE) as z.ZodType<`pages:${string}`>]);
+const scope = z.union([
+  z.enum(tokenScopes),
+  z.string().regex(PAGES_SCOPE, "expected a scope, or pages:NAME") as z.ZodType<`pages:${string}`>,
+]);
 /** Of one token. */
 const SCOPES_MAX = 16;
 export const boxes = ["inbox", "outbox", "transit"] as const;

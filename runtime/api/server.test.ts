@@ -1,11 +1,21 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Scope } from "../kernel/scope.ts";
+import { SOCKET_LOOK_MS } from "./control-socket.ts";
 import { startApiServers, STOP_GRACE_MS } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
 
@@ -95,6 +105,50 @@ test("a stale socket is replaced, a living node's is not, a plain file is left a
   const link = join(folder, "link");
   symlinkSync(file, link);
   await expect(start(link)).rejects.toThrow("is no socket");
+});
+
+test("a control socket that a cleaner deleted is made anew; streams of before go on, and another's file is left alone", async () => {
+  const clock = new ManualClock();
+  const socketPath = join(folder, "godwit.sock");
+  const servers = await startApiServers(
+    { app: rig.app, clock, log: silentLog, listen: [], socketPath },
+    scope,
+  );
+  const events = (await over(socketPath, "/events")).body!.getReader();
+  await events.read();
+  rmSync(socketPath);
+  await clock.advance(SOCKET_LOOK_MS);
+  expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+  expect((await over(socketPath, "/tokens")).status).toBe(200);
+  let isOver = false;
+  void events.read().then(({ done }) => (isOver = done));
+  await over(socketPath, "/health");
+  expect(isOver).toBe(false);
+  rmSync(socketPath);
+  writeFileSync(socketPath, "somebody's");
+  await clock.advance(SOCKET_LOOK_MS);
+  expect(readFileSync(socketPath, "utf8")).toBe("somebody's");
+  expect(servers.waiting.join()).toContain("not this node's socket");
+  rmSync(socketPath);
+  await clock.advance(SOCKET_LOOK_MS);
+  expect((await over(socketPath, "/health")).status).toBe(200);
+});
+
+test("a control socket whose folder is gone is said for as long as it is", async () => {
+  const clock = new ManualClock();
+  mkdirSync(join(folder, "run"));
+  const socketPath = join(folder, "run/godwit.sock");
+  const servers = await startApiServers(
+    { app: rig.app, clock, log: silentLog, listen: [], socketPath },
+    scope,
+  );
+  rmSync(join(folder, "run"), { recursive: true });
+  await clock.advance(SOCKET_LOOK_MS);
+  expect(servers.waiting.join()).toContain("control socket");
+  mkdirSync(join(folder, "run"));
+  await clock.advance(SOCKET_LOOK_MS);
+  expect(servers.waiting).toEqual([]);
+  expect((await over(socketPath, "/health")).status).toBe(200);
 });
 
 test("a path too long for a socket names the key that mends it", async () => {

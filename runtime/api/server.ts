@@ -12,6 +12,7 @@ import type { Connection } from "./access.ts";
 import { type AdoptedServer, adoptListener, type PassedListener } from "./adopted.ts";
 import type { Api } from "./app.ts";
 import { JSON_BYTES_MAX } from "./body.ts";
+import { ControlSocket } from "./control-socket.ts";
 
 /** sun_path of sockaddr_un(7) is 108 bytes with its end mark. */
 export const SOCKET_PATH_BYTES_MAX = 107;
@@ -36,7 +37,7 @@ export interface ApiServers {
   /** `127.0.0.1:8000`, `[::1]:8000`: the real addresses that are open now, in the order of `listen`. */
   readonly addresses: readonly string[];
   readonly socketPath: string;
-  /** Why an address of `listen` is not open, for each that is not. */
+  /** Why an address of `listen` is not open, for each that is not; and the control socket, where nobody can find it. */
   readonly waiting: readonly string[];
 }
 
@@ -53,11 +54,21 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
   const listen = passedTcp.length > 0 ? [] : options.listen;
   await clearSocketPath(socketPath);
   const adopted: AdoptedServer[] = [];
-  const onSocket = serveSocket(options);
+  const onSocket = new ControlSocket<Server>({
+    path: socketPath,
+    clock: options.clock,
+    log: options.log,
+    open: () => serveSocket(options),
+    retire: (server) => server.stop(false),
+  });
   try {
     for (const listener of passed) adopted.push(await adopt(options, listener));
   } catch (error) {
-    await Promise.all([onSocket.stop(true), ...adopted.map((server) => server.stop(0))]);
+    onSocket.stop();
+    await Promise.all([
+      ...[...onSocket.servers].map((server) => server.stop(true)),
+      ...adopted.map((server) => server.stop(0)),
+    ]);
     throw error;
   }
   const tcp = listen.map((address) => listenLate(options, address));
@@ -65,8 +76,9 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
   // Bun.serve removes the socket file as soon as it stops accepting.
   scope.own(async () => {
     for (const late of tcp) late.stop();
+    onSocket.stop();
     await Promise.all([
-      ...[onSocket, ...opened()].map((server) => stopServer(server, options.clock)),
+      ...[...onSocket.servers, ...opened()].map((server) => stopServer(server, options.clock)),
       ...adopted.map((server) => server.stop(STOP_GRACE_MS)),
     ]);
   });
@@ -76,7 +88,7 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
     },
     socketPath,
     get waiting() {
-      return tcp.flatMap(({ reason }) => reason ?? []);
+      return [...tcp.map(({ reason }) => reason), onSocket.trouble].flatMap((reason) => reason ?? []);
     },
   };
   const sockets = passed.flatMap((one) => (one.kind === "unix" ? [one.path] : []));

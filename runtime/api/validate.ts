@@ -1,5 +1,6 @@
 /** From zod's issues to the fields of a problem document. */
 import type { z } from "zod";
+import { inWords } from "../kernel/schema-words.ts";
 import { requestInvalid } from "./problem.ts";
 
 /** Issues told at once; a request with more wrong has been told enough. */
@@ -12,7 +13,7 @@ export function validate<T>(schema: z.ZodType<T>, value: unknown): T {
   throw requestInvalid(
     result.error.issues.slice(0, ISSUES_MAX).map((issue) => ({
       path: issue.path.map(String).join(".").slice(0, 200),
-      message: issue.message.slice(0, 300),
+      message: inWords(issue.message).slice(0, 300),
     })),
   );
 }

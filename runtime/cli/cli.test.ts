@@ -184,6 +184,25 @@ describe("output for people", () => {
     expect((await godwit("status")).err).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]/);
   });
 
+  test("what others wrote cannot drive the terminal with --json either, and is the same document", async () => {
+    const evil = "\x1b[2J\u009b31m\u202eevil\u2066\u200f\u061c\u2028\x7f";
+    rig.node.boxed.set(messageId1, {
+      view: { ...sampleMessage, subject: evil, reason: evil, to: evil },
+      body: new TextEncoder().encode(evil),
+    });
+    // oxlint-disable-next-line no-control-regex
+    const acted = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+    for (const line of ["inbox", "outbox", `inbox read ${messageId1}`, `message ${messageId1}`]) {
+      const { out } = await godwit(`${line} --json`);
+      expect(out).not.toMatch(acted);
+      expect(JSON.stringify(JSON.parse(out))).toContain(JSON.stringify(evil).slice(1, -1));
+    }
+    rig.node.failure = godwitError("GODWIT_STORE_FAILED", evil);
+    const { err } = await godwit("status --json");
+    expect(err).not.toMatch(acted);
+    expect(JSON.parse(err)).toMatchObject({ detail: evil });
+  });
+
   test("--raw gives the exact bytes, but not to a terminal", async () => {
     const body = new Uint8Array([0x1b, 0, 255, 10]);
     rig.node.boxed.set(messageId1, { view: { ...sampleMessage, content_type: "image/png" }, body });

@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
+import { escapeJson } from "../kernel/terminal.ts";
 import { problemOf, type Problem } from "../api/problem.ts";
 import { ApiClient, ApiProblem } from "./client.ts";
 import { exitCodes, type CommandContext, type CommandSpec, type OptionSpec } from "./command.ts";
@@ -71,7 +72,7 @@ async function dispatch(
     throw usage(`usage: godwit ${command.name} ${command.args}`.trimEnd());
   const text = (name: string) => [values[name]].flat().filter((value) => typeof value === "string");
   const context: CommandContext = {
-    io,
+    io: isJson ? withSafeJson(io) : io,
     env,
     args: positionals,
     option: (name) => text(name).at(-1),
@@ -87,6 +88,14 @@ async function dispatch(
   const module = await command.load();
   return await module.run(context);
 }
+
+/** What the API answers holds texts of other nodes. A message's bytes, which were asked for as they are, stay so. */
+const withSafeJson = (io: CliIo): CliIo =>
+  Object.create(io, {
+    stdout: {
+      value: (chunk: string | Uint8Array) => io.stdout(typeof chunk === "string" ? escapeJson(chunk) : chunk),
+    },
+  }) as CliIo;
 
 /** The longest name of the table at the front, global options before it skipped. */
 function findCommand(argv: readonly string[]) {
@@ -160,7 +169,7 @@ const CONFIG_CODES: ReadonlySet<string> = new Set([
 function report(error: unknown, io: CliIo, isJson: boolean): number {
   const isRemote = error instanceof ApiProblem;
   const problem = isRemote ? error.problem : localProblem(error);
-  if (isJson) io.stderr(`${JSON.stringify(problem)}\n`);
+  if (isJson) io.stderr(`${escapeJson(JSON.stringify(problem))}\n`);
   else {
     io.stderr(`godwit: ${safeText(problem.detail)}\n`);
     for (const field of isRemote ? (problem.errors ?? []).slice(1) : [])

@@ -56,7 +56,10 @@ const ofTransport: OptionSpec = { value: "NAME", help: "of the transport, where 
 
 export const commands: readonly CommandSpec[] = [
   row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
-    join: { value: "TOKEN", help: "join with this invitation where there is no configuration yet" },
+    join: {
+      value: "file:PATH",
+      help: "join with this invitation (or credential:NAME, or the line itself) where there is no configuration yet",
+    },
   }),
   row(
     "init",
@@ -74,11 +77,12 @@ export const commands: readonly CommandSpec[] = [
   ),
   row(
     "join",
-    "TOKEN",
-    [1, 1],
-    "become a member by an invitation; writes the configuration",
+    "[-|file:PATH|TOKEN]",
+    [0, 1],
+    "become a member by an invitation, from standard input or a file; writes the configuration",
     async () => (await import("./commands/join.ts")).join,
     {
+      file: { value: "PATH", help: "the file that holds the invitation" },
       callsign: { value: "DUN-A", help: "name of this machine, instead of what the invitation says" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
     },

@@ -21,6 +21,7 @@ import { shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
 import type { Mesh } from "../mesh/mesh.ts";
+import { whyMadeUp } from "./secret-strength.ts";
 import type { NetworkSecrets, RotatePolicy } from "./secrets.ts";
 import type { Peer } from "../peer/peer.ts";
 import { SystemKind } from "../wire/constants.ts";
@@ -151,6 +152,12 @@ export class ClosedMesh implements ClosedView {
     const { secrets, mesh, self } = this.#deps;
     // Checks the bounds before anything changes.
     encodeRotation(order);
+    const madeUp = whyMadeUp(order.secret);
+    if (madeUp !== undefined)
+      throw godwitError(
+        "GODWIT_ROTATION_REFUSED",
+        `the new secret ${madeUp}, as if a person had made it up: let godwit secret rotate make one`,
+      );
     if (order.generation <= secrets.generation && secrets.order?.generation !== order.generation)
       throw godwitError(
         "GODWIT_ROTATION_REFUSED",

@@ -273,7 +273,7 @@ function nameVariable(problem: ConfigProblem, variables: ReadonlyMap<string, str
 const secretBounds: SecretBounds = {
   bytesMin: SECRET_BYTES_MIN,
   bytesMax: 4_096,
-  suggestion: "make one with: head -c 32 /dev/urandom | base64",
+  suggestion: "make one with: godwit secret new --out FILE",
 };
 
 /** Reads every secret and collects what is wrong with all of them. */

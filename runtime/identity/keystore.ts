@@ -24,6 +24,7 @@ import { godwitError, type GodwitError } from "../kernel/errors.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { formatHex, parseHex } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
+import { judgeStateFolder } from "./state-folder.ts";
 import { generateIdentity, identityFromSeed, SEED_BYTES, type Identity } from "./keys.ts";
 
 export const KEY_FILE = "identity.key";
@@ -37,12 +38,14 @@ const FILE_BYTES_MAX = 1_024;
 
 /**
  * The identity in `stateDir`, made there (0700, 0600) if there is none. Throws GODWIT_STATE_UNUSABLE when the folder or
- * file cannot be made, GODWIT_KEY_EXPOSED when others may read or replace it, GODWIT_KEY_CORRUPT when it is damaged.
+ * file cannot be made or everybody may write there, GODWIT_KEY_EXPOSED when others may read or replace it, GODWIT_KEY_CORRUPT when it is damaged.
  */
 export function loadOrCreateIdentity(
   stateDir: string,
   random: Random,
 ): { readonly identity: Identity; readonly created: boolean } {
+  const { refusal } = judgeStateFolder(stateDir);
+  if (refusal !== undefined) throw godwitError("GODWIT_STATE_UNUSABLE", refusal);
   const found = readIdentity(stateDir);
   if (found !== undefined) {
     removeLeftovers(stateDir);

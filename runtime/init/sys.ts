@@ -17,6 +17,8 @@ const RebootCommand = {
 } as const;
 /** finit_module(2) has no wrapper in glibc. */
 const FINIT_MODULE = process.arch === "arm64" ? 273 : 313;
+/** The kernel unpacks it, since 5.17. */
+const MODULE_INIT_COMPRESSED_FILE = 4;
 /** umount2(2): detach now, clean up when nobody uses it. */
 const MNT_DETACH = 2;
 /** waitid(2): WNOHANG, WEXITED, WNOWAIT. */
@@ -160,7 +162,8 @@ export function openSys(): Sys {
     loadModule(path) {
       const descriptor = openSync(path, "r");
       try {
-        check(libc.syscall(FINIT_MODULE, descriptor, ptr(text("")), 0), `load ${path.split("/").at(-1)}`);
+        const flags = path.endsWith(".ko") ? 0 : MODULE_INIT_COMPRESSED_FILE;
+        check(libc.syscall(FINIT_MODULE, descriptor, ptr(text("")), flags), `load ${path.split("/").at(-1)}`);
       } finally {
         closeSync(descriptor);
       }

@@ -62,7 +62,7 @@ function kindOf({ isSelf, isReachable, linkedMs }: AddressCandidate): number {
 /** From where an address may be dialled: names and public ones from anywhere, loopback only from the same machine. */
 function scopeOf(endpoint: string): number {
   const host = /^[^:]+:\/\/\[?([^\]/]*?)\]?(?::\d+)?(?:\/|$)/.exec(endpoint)?.[1] ?? "";
-  if (/^(127\.|localhost$|::1$)/.test(host)) return 2;
+  if (/^(127\.|localhost\.?$|::1$)/.test(host)) return 2;
   return /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|f[cd])/i.test(
     host,
   )

@@ -277,6 +277,12 @@ export const errorCodes = {
     502,
     "another named this endpoint, and this node does not connect to such places on another's word; see dial_networks in [peers]",
   ),
+  GODWIT_CONTENT_ENCODING: entry(
+    "protocol",
+    "never",
+    415,
+    "a request body is taken as it is: send it without Content-Encoding",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -5,6 +5,7 @@
 import { fstatSync } from "node:fs";
 import type { Log, LogFields } from "@godwit/sdk";
 import { type Clock, isoTime } from "./clock.ts";
+import { escapeJson } from "./terminal.ts";
 
 export type { Log, LogFields };
 
@@ -110,9 +111,4 @@ function textLine(at: string, level: LogLevel, event: string, fields: Record<str
 /** Control characters in a field could forge lines or drive a terminal. */
 const quote = (text: string) => (/^[\w.:/@+,-]+$/.test(text) ? text : quoteJson(text));
 
-/** JSON leaves C1 controls, line separators and direction marks as they are; a terminal would act on them. */
-const quoteJson = (value: unknown) =>
-  JSON.stringify(value).replace(
-    /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+const quoteJson = (value: unknown) => escapeJson(JSON.stringify(value));

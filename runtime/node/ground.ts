@@ -9,6 +9,7 @@ import { NetworkSecrets } from "../closed/secrets.ts";
 import type { Config } from "../config/load.ts";
 import { type Identity, verifySignature } from "../identity/keys.ts";
 import { loadOrCreateIdentity } from "../identity/keystore.ts";
+import { judgeStateFolder } from "../identity/state-folder.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Teller } from "../kernel/hub.ts";
 import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
@@ -16,6 +17,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { watchStore, type WatchedStore } from "../store/watched.ts";
+import { checkSecrets } from "./secret-check.ts";
 import { openNodeTime } from "../time/kept.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { machineTimeSource } from "../time/source.ts";
@@ -47,8 +49,11 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   const { config, clock, random, log } = deps;
   const { stateDir, network, networkSecrets } = config.node;
   const metrics = new Metrics();
+  for (const reason of checkSecrets(config)) log.warn("network secret looks made up", { reason });
   await makeStateDir(stateDir);
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
+  for (const reason of judgeStateFolder(stateDir).warnings)
+    log.warn("others may write to state_dir", { reason });
   const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }), {
     log,
     metrics,

@@ -5,7 +5,7 @@
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { PassedListener } from "../api/adopted.ts";
 import type { ApiServers } from "../api/server.ts";
-import type { Config } from "../config/load.ts";
+import { type Config, ConfigError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
@@ -18,12 +18,14 @@ import { LiveView } from "../view/live-view.ts";
 import { type HubEvents, NodeEvents } from "../view/node-events.ts";
 import { createPluginDesk } from "../view/plugins.ts";
 import { openApi } from "./api.ts";
+import { undialable } from "./dialable.ts";
 import { type Ground, openGround } from "./ground.ts";
 import { createHandshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
 import { openClosedMesh, openMesh } from "./mesh.ts";
 import { openPluginHost } from "./plugin-host.ts";
 import { PluginSource, readPlugins } from "./plugins.ts";
+import { checkSecrets } from "./secret-check.ts";
 import { pluginInstances, Reloader } from "./reload.ts";
 
 export interface NodeDeps {
@@ -49,9 +51,12 @@ export interface GodwitNode {
   stop(): Promise<void>;
 }
 
-/** What `config check` asks beyond the schema: the tables of plugins. Throws ConfigError. */
-export async function checkConfig(config: Config): Promise<void> {
+/** What `config check` asks beyond the schema: the tables of plugins, endpoints, and the secrets. Answers what to warn of. Throws ConfigError. */
+export async function checkConfig(config: Config): Promise<string[]> {
   await readPlugins(config);
+  const problems = await undialable(config);
+  if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
+  return checkSecrets(config);
 }
 
 /** Throws ConfigError before anything is opened; other errors after closing what was. */
@@ -74,6 +79,9 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   );
   const knot: Knot = {};
 
+  // Said and no more: a node must not stay down for one peer of many.
+  for (const { path, expected } of await undialable(config))
+    log.warn("endpoint that nobody here can dial", { key: path, reason: `expected ${expected}` });
   const ground = await openGround(deps, hub, scope);
   const handshakes = createHandshakes(ground, knot);
   const mesh = (knot.mesh = await openMesh(ground, handshakes, hub, knot, scope));

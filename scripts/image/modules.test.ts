@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseModulesDep, planModules } from "../../runtime/init/modules.ts";
+import { gzipSync } from "node:zlib";
 import { formatModulesDep, ModuleTree, neededBy } from "./modules.ts";
 
 const module = (depends: string) =>
@@ -12,6 +13,29 @@ test("what a module says that it needs", () => {
   expect(neededBy(module("net_failover,virtio-ring"))).toEqual(["net_failover", "virtio_ring"]);
   expect(neededBy(module(""))).toEqual([]);
   expect(neededBy(new Uint8Array(10))).toEqual([]);
+});
+
+test("a kernel whose modules are compressed makes an image with modules, as they are loaded; one without any makes none", () => {
+  const folder = mkdtempSync(join(tmpdir(), "godwit-tree-"));
+  try {
+    writeFileSync(join(folder, "modules.builtin"), "");
+    expect(() => new ModuleTree(folder)).toThrow("no kernel modules");
+    const xz = Bun.spawnSync(["xz", "--stdout"], { stdin: module("b") }).stdout;
+    writeFileSync(join(folder, "a-x.ko.xz"), xz);
+    writeFileSync(join(folder, "b.ko.zst"), Bun.zstdCompressSync(module("c")));
+    writeFileSync(join(folder, "c.ko.gz"), gzipSync(module("")));
+    writeFileSync(join(folder, "d.ko.rar"), module(""));
+    const tree = new ModuleTree(folder);
+    const { modules, missing } = tree.closure(["a_x"]);
+    expect(missing).toEqual([]);
+    expect(modules.map(({ path }) => path)).toEqual(["c.ko", "b.ko", "a-x.ko"]);
+    expect(modules.map(({ bytes }) => Buffer.from(bytes).equals(module("")))).toEqual([true, false, false]);
+    expect(() => tree.closure(["d"])).toThrow("unpack .rar");
+    writeFileSync(join(folder, "a-x.ko.xz"), xz.subarray(0, 40));
+    expect(() => tree.closure(["a_x"])).toThrow("xz:");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("the closure is in an order in which it loads, and PID 1 reads the same order from modules.dep", () => {

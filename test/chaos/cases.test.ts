@@ -314,8 +314,8 @@ test(
     try {
       const [a, b] = [mesh.node("DUN-A"), mesh.node("LON-B")];
       const [old, fresh] = [join(mesh.lab.dir, "old"), join(mesh.lab.dir, "new")];
-      await writeFile(old, "a secret of long ago, 32 bytes or more", { mode: 0o600 });
-      await writeFile(fresh, "the next secret, also of 32 bytes or more", { mode: 0o600 });
+      await writeFile(old, "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB", { mode: 0o600 });
+      await writeFile(fresh, "rT7vQ0mZx3Kc9Ln1Yb8Wd5Hg2Jf6Ps4Ao-UeIiXtMqEw", { mode: 0o600 });
       const use = async (node: LabNode, ...files: string[]) => {
         await node.kill("SIGKILL");
         const list = JSON.stringify(files.map((file) => `file:${file}`));

@@ -174,7 +174,7 @@ test.skipIf(missing !== "")(
     const lab = await Lab.create();
     try {
       const key = join(lab.dir, "network.key");
-      await writeFile(key, "a network secret of this test\n", { mode: 0o600 });
+      await writeFile(key, "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB\n", { mode: 0o600 });
       const nodeExtra = `network_secret = "file:${key}"`;
       const a = await lab.add({ callsign: "DUN-A", network: "clocks", nodeExtra });
       await a.start();

@@ -28,7 +28,7 @@ describe.skipIf(missing !== undefined)(
       engine = await Engine.start();
       const secrets = join(engine.dir, "secrets");
       mkdirSync(secrets, { mode: 0o700 });
-      writeFileSync(join(secrets, "network_key"), "a network secret of the test\n");
+      writeFileSync(join(secrets, "network_key"), "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB\n");
       writeFileSync(join(secrets, "telex_password"), `${PASSWORD}\n`);
       for (const name of ["network_key", "telex_password"]) {
         chmodSync(join(secrets, name), 0o400);

@@ -11,7 +11,7 @@ import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, LabNode } from "../../scripts/lab.ts";
 
-const SECRET = "an old network secret of this suite";
+const SECRET = "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB";
 
 let lab: Lab;
 
@@ -52,7 +52,7 @@ async function godwit(
 /** Three nodes in a line, all linked; closed unless `isOpen`. Names begin with `tag`. */
 async function mesh(tag: string, isOpen = false): Promise<readonly [LabNode, LabNode, LabNode]> {
   const key = join(lab.dir, `${tag}.key`);
-  await writeFile(key, `${SECRET} ${tag}\n`, { mode: 0o600 });
+  await writeFile(key, `${SECRET}${tag}\n`, { mode: 0o600 });
   const nodes: LabNode[] = [];
   for (const letter of ["A", "B", "C"])
     nodes.push(
@@ -137,6 +137,31 @@ async function reachesAll(node: LabNode, callsigns: readonly string[]): Promise<
 }
 
 describe("a closed mesh", () => {
+  test("an invitation need not stand where every user of the machine can read it: a file or standard input will do", async () => {
+    const [a] = await mesh("FIL");
+    const typed = await machine();
+    const path = join(typed.dir, "invitation");
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const piped = Bun.spawn([binaryPath, "join", "-", "--config", typed.config], {
+      env: { PATH: process.env["PATH"] ?? "", ...typed.env },
+      stdin: Bun.file(path),
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    expect([await piped.exited, await new Response(piped.stderr).text()]).toEqual([0, ""]);
+    const filed = await machine();
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const joined = await godwit(["join", "--file", path, "--config", filed.config], { env: filed.env });
+    expect([joined.code, joined.stderr]).toEqual([0, ""]);
+    const baked = await machine();
+    await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
+    const node = baked.run(`file:${path}`);
+    await node.start(30_000);
+    await reachesAll(node, ["FIL-A"]);
+    expect(await readFile(`/proc/${node.pid!}/environ`, "utf8")).not.toContain("godwit1");
+    await node.kill("SIGTERM");
+  }, 120_000);
+
   test("a token from each of three members lets a machine with an empty folder in, for good", async () => {
     const nodes = await mesh("TRI");
     for (const [index, node] of nodes.entries()) {
@@ -149,7 +174,7 @@ describe("a closed mesh", () => {
       const told = JSON.parse(stdout) as { callsign: string; network: string; secrets: string[] };
       expect(told).toMatchObject({ callsign: `NEW-${index}`, network: "TRI" });
       expect((await stat(told.secrets[0]!)).mode & 0o777).toBe(0o600);
-      expect(await readFile(told.secrets[0]!, "utf8")).toBe(`${SECRET} TRI\n`);
+      expect(await readFile(told.secrets[0]!, "utf8")).toBe(`${SECRET}TRI\n`);
       const running = newcomer.run();
       await running.start();
       await reachesAll(running, ["TRI-A", "TRI-B", "TRI-C"]);
@@ -246,7 +271,7 @@ describe("a closed mesh", () => {
     const token = parseToken(await invite(nodes[0]));
     const { invite: made, secret } = token.membership!;
     const past = { ...made, expiresAtS: Math.floor(Date.now() / 1_000) - 3_600 };
-    const key = new TextEncoder().encode(`${SECRET} EXP`);
+    const key = new TextEncoder().encode(`${SECRET}EXP`);
     const expired = formatToken({
       ...token,
       membership: { invite: past, secret: inviteSecret(key, past, "EXP") },

@@ -38,7 +38,7 @@ const STREAM = 30;
 const GOAL_MS = { seen: 300, silent: 2_500 } as const;
 const SLACK_MS = 5_000;
 
-const NETWORK_SECRET = "correct-horse-battery-staple-41";
+const NETWORK_SECRET = "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB";
 const TOR_PASSWORD = "tor, 'control' \\ password";
 
 interface Why {

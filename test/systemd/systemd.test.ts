@@ -313,7 +313,7 @@ async function credentials(): Promise<void> {
   expect(said).toContain("credential:network_key");
   expect(said).toContain("LoadCredential=network_key:/path");
   // Root's alone: the node's user could not read it where it lies.
-  machine.write("/etc/godwit/network.key", "a secret of more than sixteen bytes\n", 0o600);
+  machine.write("/etc/godwit/network.key", "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB\n", 0o600);
   await dropIn("godwit.service", "[Service]\nLoadCredential=network_key:/etc/godwit/network.key\n");
   await machine.must("systemctl", "reset-failed", "godwit.service");
   await machine.must("systemctl", "start", "godwit.service");

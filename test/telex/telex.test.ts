@@ -12,7 +12,14 @@ import { Caller } from "./caller.ts";
 
 const CONNECTIONS_MAX = 12;
 let lab: Lab;
-const ports = { a: freePort(), b: freePort(), c: freePort(), locked: freePort(), choosy: freePort() };
+const ports = {
+  a: freePort(),
+  b: freePort(),
+  c: freePort(),
+  locked: freePort(),
+  open: freePort(),
+  choosy: freePort(),
+};
 let a: LabNode;
 let c: LabNode;
 const callers: Caller[] = [];
@@ -55,6 +62,7 @@ beforeAll(async () => {
     extra: [
       telex("telex", ports.a),
       telex("locked", ports.locked, `password = "file:${password}"`),
+      telex("open", ports.open, 'allow_from = ["127.0.0.1"]'),
       telex("choosy", ports.choosy, 'allow_from = ["192.0.2.0/24", "2001:db8::/32"]'),
     ].join("\n"),
   });
@@ -77,6 +85,30 @@ afterAll(async () => {
   for (const caller of callers) caller.hangUp();
   await lab.close();
 });
+
+/** What a program of another user hears that says something at once. */
+async function heardAsNobody(port: number): Promise<string> {
+  const script = `exec 3<>/dev/tcp/127.0.0.1/${port}; printf '{"receive": true}\\n' >&3; exec timeout 1 cat <&3`;
+  const child = Bun.spawn(
+    ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "bash", "-c", script],
+    {
+      stdout: "pipe",
+      stderr: "ignore",
+    },
+  );
+  return await new Response(child.stdout).text();
+}
+
+test.skipIf(process.getuid?.() !== 0)(
+  "another user of the machine cannot read, delete or send the node's mail over loopback",
+  async () => {
+    expect(await heardAsNobody(ports.a)).toContain("GODWIT_FORBIDDEN");
+    // With a password, or where the operator lets all users call, it is nobody's user that counts.
+    expect(await heardAsNobody(ports.locked)).not.toContain("GODWIT_FORBIDDEN");
+    expect(await heardAsNobody(ports.open)).not.toContain("GODWIT_FORBIDDEN");
+    await dial(ports.a);
+  },
+);
 
 describe("a person", () => {
   test("types a message in DUN-A that appears live in NYC-C, and sees the receipt live", async () => {

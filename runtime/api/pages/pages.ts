@@ -12,6 +12,7 @@ import type { PageAnswer, PagesDesk } from "../../view/contract/pages.ts";
 import type { Connection } from "../access.ts";
 import type { Door } from "../door.ts";
 import { problemResponse, requestInvalid } from "../problem.ts";
+import { refuseEncoded } from "../body.ts";
 import { answerStream, type Broken, requestPieces, tooBig } from "./bodies.ts";
 import { type PageTarget, parseTarget } from "./folder.ts";
 import {
@@ -101,6 +102,7 @@ export class PagesFront {
     const life = this.#life(request);
     const body = requestPieces(request, clock, (error, reason) => life.broken(error, reason));
     try {
+      refuseEncoded(request);
       const declared = Number(request.headers.get("content-length") ?? 0);
       if (declared > PAGES_LIMITS.requestBytes) {
         this.#cut.add(1, { reason: "big" });

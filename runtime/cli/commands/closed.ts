@@ -5,6 +5,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
 import type { RevocationView, RotationView, SecretsView } from "../../view/contract/closed.ts";
 import { loadConfig } from "../../config/load.ts";
+import { whyMadeUp } from "../../closed/secret-strength.ts";
 import { createAuthority, loadAuthority, loadIdentity } from "../../identity/keystore.ts";
 import { parseCallsign } from "../../identity/names.ts";
 import { formatNameGrant, formatRevocation } from "../../identity/proof-text.ts";
@@ -173,7 +174,13 @@ export const revocations: CommandModule = {
   },
 };
 
-const newSecret = (): string => Buffer.from(systemRandom.bytes(SECRET_BYTES)).toString("base64");
+/** What chance makes look like words, once in ten thousand times, would be taken for a person's. */
+function newSecret(): string {
+  for (;;) {
+    const secret = Buffer.from(systemRandom.bytes(SECRET_BYTES)).toString("base64");
+    if (whyMadeUp(Buffer.from(secret)) === undefined) return secret;
+  }
+}
 
 export const secretNew: CommandModule = {
   async run(context) {
@@ -184,7 +191,12 @@ export const secretNew: CommandModule = {
         "name a new file for it: godwit secret new --out /etc/godwit/network.key",
       );
     writePrivate(out, `${newSecret()}\n`);
-    return say(context, { path: out }, `written to ${out}; on every node: network_secret = "file:${out}"\n`);
+    return say(
+      context,
+      { path: out },
+      `written to ${out}; on every node of a new mesh: network_secret = "file:${out}"\n` +
+        "a mesh that lives already takes a new secret without a break by: godwit secret rotate --out FILE\n",
+    );
   },
 };
 

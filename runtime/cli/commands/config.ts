@@ -1,6 +1,7 @@
 /** `godwit config check|schema|explain`: works without a node. */
 import { type Config, loadConfig } from "../../config/load.ts";
 import { configJsonSchema, explainConfig } from "../../config/explain.ts";
+import { safeText } from "../render.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 
 const load = (context: CommandContext): Promise<Config> =>
@@ -10,9 +11,10 @@ export const check: CommandModule = {
   async run(context) {
     const config = await load(context);
     const { checkConfig } = await import("../../node/node.ts");
-    await checkConfig(config);
+    const warnings = await checkConfig(config);
     const source = config.origin.path ?? "no file: defaults and environment";
-    const found = { ok: true, path: config.origin.path ?? null };
+    const found = { ok: true, path: config.origin.path ?? null, warnings };
+    if (!context.isJson) for (const warning of warnings) context.io.stderr(`warning: ${safeText(warning)}\n`);
     context.io.stdout(
       context.isJson ? `${JSON.stringify(found)}\n` : `the configuration is fine (${source})\n`,
     );

@@ -9,7 +9,7 @@ export const discovery: CommandModule = {
     const { hints } = answer.value;
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
     else if (hints.length === 0)
-      context.io.stdout("nothing was heard of anybody: configure discovery, or godwit join TOKEN\n");
+      context.io.stdout("nothing was heard of anybody: configure discovery, or godwit join\n");
     else {
       const rows = hints.map((hint) => [
         hint.endpoint,

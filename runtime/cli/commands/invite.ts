@@ -37,7 +37,7 @@ export const invite: CommandModule = {
         : `for ${allowed} ${allowed === 1 ? "node" : "nodes"}, until ${render.moment(expiresAt)} UTC; whoever holds it can join, treat it like a key`;
     io.stderr(`network ${render.safeLine(network)}, ${addresses.length} addresses; ${limits}\n`);
     if (note !== null) io.stderr(`${render.safeLine(note)}\n`);
-    io.stderr("on the other machine: godwit join TOKEN\n");
+    io.stderr("on the other machine: godwit join -, and then the line\n");
     return exitCodes.fine;
   },
 };

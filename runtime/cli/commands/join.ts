@@ -1,4 +1,4 @@
-/** `godwit join TOKEN`: makes this machine a member, or gives the node that runs here the addresses of the token. */
+/** `godwit join`: makes this machine a member, or gives the node that runs here the addresses of the token. */
 import { existsSync } from "node:fs";
 import type { JoinView } from "../../view/contract/node.ts";
 import { parseToken } from "../../identity/token.ts";
@@ -6,12 +6,13 @@ import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { silentLog } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
 import { facts } from "../render.ts";
 
 export const join: CommandModule = {
   async run(context) {
-    const token = context.args[0]!;
+    const token = await invitationOf(context.args[0], context.option("file"), context.io, context.env);
     // A typo is told before anything is looked for.
     parseToken(token);
     const path = joinConfigPath(context.option("config"), context.env);

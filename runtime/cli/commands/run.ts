@@ -1,11 +1,13 @@
-/** `godwit run`: the node in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration anew. */
+/** `godwit run`: the node in the foreground until a signal asks it to stop; SIGHUP reads the configuration anew. */
 import pkg from "../../../package.json" with { type: "json" };
 import { existsSync } from "node:fs";
+import type { Log } from "@godwit/sdk";
 import { loadConfig } from "../../config/load.ts";
 import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
-import { sleep, systemClock } from "../../kernel/clock.ts";
+import { every, sleep, systemClock } from "../../kernel/clock.ts";
+import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
@@ -13,14 +15,15 @@ import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
+import { readInvitation } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
+import { type NodeSignals, nodeSignals } from "../signals.ts";
 
 /** Set by the build. */
 declare const GODWIT_VERSION: string | undefined;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 /** Between attempts of a first start to join. */
 const JOIN_BACKOFF = { firstMs: 1_000, capMs: 60_000, factor: 2 } as const;
 /** One attempt to join and the pause after it take less; a service manager is asked for as much each time. */
@@ -32,8 +35,10 @@ const STOP_MAX_MS = 10_000;
 
 export const run: CommandModule = {
   async run({ option, env }) {
+    const signals = nodeSignals();
+    const dumpable = forbidCoreDumps();
     const token = option("join") ?? env["GODWIT_JOIN"];
-    if (token) await firstStart(token, option("config"), env);
+    if (token) await firstStart(token, option("config"), env, signals);
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
     const { logLevel, logFormat } = config.node;
@@ -41,7 +46,8 @@ export const run: CommandModule = {
     const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env) });
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
-    const stopAsked = stopSignal();
+    if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
+    if (process.pid === 1) await reapOrphans(log);
     const node = await startNode({
       config,
       readConfig,
@@ -63,7 +69,7 @@ export const run: CommandModule = {
     const settled = systemClock.after(SETTLED_MS, () =>
       log.debug("start code released", { bytes: releaseStartCode() }),
     );
-    const onHangup = () => {
+    signals.onHangup(() => {
       service
         .reloading(() => node.reload())
         .catch((error: unknown) => {
@@ -71,10 +77,10 @@ export const run: CommandModule = {
             error: asGodwitError(error),
           });
         });
-    };
-    process.on("SIGHUP", onHangup);
-    const name = await stopAsked;
-    process.off("SIGHUP", onHangup);
+    });
+    const name = await signals.stopped;
+    // Nothing is read anew for a node that goes.
+    signals.onHangup(() => {});
     settled.cancel();
     service.stopping();
     log.info("stopping", { signal: name });
@@ -112,24 +118,31 @@ function statusLine({ view }: GodwitNode): string {
  * An image's first start has nothing but a token. It tries until it is in or knows that it never will be; every later
  * start finds its configuration and asks nobody.
  */
-async function firstStart(token: string, named: string | undefined, env: Environment): Promise<void> {
+async function firstStart(
+  token: string,
+  named: string | undefined,
+  env: Environment,
+  signals: NodeSignals,
+): Promise<void> {
   const format = process.stderr.isTTY ? "text" : "json";
   const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSinkFor(env) });
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });
+  const line = readInvitation(token, env);
   const backoff = new Backoff(JOIN_BACKOFF, systemRandom);
   const notifier = openNotifier(env, log);
   const stop = new AbortController();
-  const onStop = () => stop.abort(godwitError("GODWIT_STOPPED", "stopped before the node had joined"));
-  for (const name of STOP_SIGNALS) process.once(name, onStop);
+  void signals.stopped.then(() =>
+    stop.abort(godwitError("GODWIT_STOPPED", "stopped before the node had joined")),
+  );
   try {
     for (;;) {
       // A start that waits for a member is no start that hangs.
       notifier.send(["STATUS=joining by invitation", `EXTEND_TIMEOUT_USEC=${JOIN_ATTEMPT_MAX_MS * 1_000}`]);
       try {
         const { id, member, config } = await joinByToken({
-          token,
+          token: line,
           configPath,
           callsign: undefined,
           stateDir: undefined,
@@ -149,14 +162,19 @@ async function firstStart(token: string, named: string | undefined, env: Environ
       }
     }
   } finally {
-    for (const name of STOP_SIGNALS) process.off(name, onStop);
     notifier.close();
   }
 }
 
-/** The name of the first signal that asks for a stop. A second one ends the process at once, as the system does. */
-function stopSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    for (const name of STOP_SIGNALS) process.once(name, () => resolve(name));
+/** The first process of a container gets the orphans of all others in it. Loaded by that one alone. */
+async function reapOrphans(log: Log): Promise<void> {
+  const [{ ORPHAN_LOOK_MS, OrphanReaper }, { openSys }] = await Promise.all([
+    import("../../init/orphans.ts"),
+    import("../../init/sys.ts"),
+  ]);
+  const reaper = new OrphanReaper(openSys());
+  every(systemClock, ORPHAN_LOOK_MS, () => {
+    const count = reaper.look();
+    if (count > 0) log.debug("orphans reaped", { count });
   });
 }

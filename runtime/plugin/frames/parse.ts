@@ -1,6 +1,7 @@
 /** What a plugin sends, held against a schema. */
 import type * as z from "zod";
 import { godwitError } from "../../kernel/errors.ts";
+import { inWords } from "../../kernel/schema-words.ts";
 import { decodeParts, PLUGIN_JSON_BYTES_MAX } from "./frames.ts";
 
 /** Throws GODWIT_DECODE. */
@@ -14,6 +15,6 @@ export function parseJson<T>(schema: z.ZodType<T>, json: unknown): T {
   const [issue] = result.error.issues;
   throw godwitError(
     "GODWIT_DECODE",
-    `plugin frame: ${issue?.path.join(".") || "its JSON"}: ${issue?.message}`,
+    `plugin frame: ${issue?.path.join(".") || "its JSON"}: ${inWords(issue?.message ?? "")}`,
   );
 }

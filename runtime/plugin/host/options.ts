@@ -1,5 +1,6 @@
 /** Options of a plugin's table, judged by the schema that the plugin brings. */
 import type { Plugin } from "@godwit/sdk";
+import { inWords } from "../../kernel/schema-words.ts";
 
 /** What Standard Schema answers; `keys` is zod's list of unknown keys. */
 export interface ValidationResult {
@@ -15,7 +16,9 @@ export interface ValidationResult {
 }
 
 export async function validateOptions(plugin: Plugin, options: unknown): Promise<ValidationResult> {
-  return (await plugin.config["~standard"].validate(options)) as ValidationResult;
+  const result = (await plugin.config["~standard"].validate(options)) as ValidationResult;
+  if (result.issues === undefined) return result;
+  return { issues: result.issues.map((issue) => ({ ...issue, message: inWords(issue.message) })) };
 }
 
 /** Standard Schema paths hold keys or `{key}` segments. */

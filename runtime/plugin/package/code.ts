@@ -4,6 +4,7 @@
  */
 import type { Plugin } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
+import { inWords } from "../../kernel/schema-words.ts";
 import { MANIFEST_FILE } from "./package.ts";
 import { bindSdk } from "./sdk-modules.ts";
 
@@ -93,6 +94,9 @@ export async function startPlugin(
     issues?: readonly { readonly message: string }[];
   };
   if (result.issues !== undefined)
-    throw godwitError("GODWIT_CONFIG_INVALID", result.issues.map(({ message }) => message).join("; "));
+    throw godwitError(
+      "GODWIT_CONFIG_INVALID",
+      result.issues.map(({ message }) => inWords(message)).join("; "),
+    );
   await plugin.start(ctx, result.value);
 }

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import * as z from "zod";
 import { type Identity, SIGNATURE_BYTES, verifySignature } from "../../identity/keys.ts";
 import { godwitError, type GodwitError } from "../../kernel/errors.ts";
+import { inWords } from "../../kernel/schema-words.ts";
 import { formatNodeId, type NodeId } from "../../kernel/ids.ts";
 
 export const MANIFEST_FILE = "godwit-plugin.json";
@@ -72,7 +73,9 @@ export function parseManifest(bytes: Uint8Array): PluginManifest {
   const result = manifestSchema.safeParse(value, { jitless: true });
   if (!result.success) {
     const [issue] = result.error.issues;
-    throw malformed(`its manifest is wrong at ${issue?.path.join(".") || "the top"}: ${issue?.message}`);
+    throw malformed(
+      `its manifest is wrong at ${issue?.path.join(".") || "the top"}: ${inWords(issue?.message ?? "")}`,
+    );
   }
   tableSchema(result.data);
   return result.data;

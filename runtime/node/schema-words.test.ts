@@ -1,0 +1,67 @@
+import { expect, test } from "bun:test";
+import { z } from "zod";
+import * as schemas from "../api/schemas.ts";
+import { validate } from "../api/validate.ts";
+import { parseConfig } from "../config/load.ts";
+import { checkPluginTables } from "../plugin/check.ts";
+import { builtinPlugins } from "../registry.ts";
+import { inWords } from "../kernel/schema-words.ts";
+
+const EXPRESSION = /pattern|regexp|\/\^|\$\/|\[a-z|\\d/i;
+
+test("a regular expression in a schema does not get into the messages of a foreign plugin, nor of the API", async () => {
+  const schema = z.object({ name: z.string().regex(/^[a-z]{1,3}$/) });
+  const { issues } = schema.safeParse({ name: "A" }).error!;
+  expect(issues[0]!.message).toMatch(EXPRESSION);
+  expect(inWords(issues[0]!.message)).toBe(
+    "Invalid string: must have another form, which its description says",
+  );
+  expect(() => validate(schema, { name: "A" })).toThrow("another form");
+  const plugin = {
+    id: "x",
+    namespace: "transport",
+    sdk: "*",
+    permissions: [],
+    config: schema,
+    start() {},
+  } as const;
+  const config = parseConfig('[transports.x]\ntype = "x"\nname = "A"\n', { env: {}, format: "toml" });
+  const known = { builtin: [plugin], installed: [], offered: [] };
+  expect(String(await checkPluginTables(config, known).catch((error: unknown) => error))).toContain(
+    "another form",
+  );
+});
+
+/** Every key of what Godwit brings along that takes text, given text that no key takes. */
+test("what is wrong in a table of a plugin, or in a request, is said in words of its own", async () => {
+  const wrong = "\u0001 no such thing \n";
+  const keys: Record<string, readonly string[]> = {
+    "transport tcp": ["listen", "advertise"],
+    "transport udp": ["listen", "advertise"],
+    "transport websocket": ["listen", "path", "hosts", "advertise", "proxy"],
+    "transport tor": ["control", "socks", "pluggable_transports", "bridges"],
+    "transport wireguard": ["interface", "program", "endpoint", "advertise"],
+    "transport yggdrasil": ["peers", "interface", "allowed"],
+    "transport memory": ["listen"],
+    "discovery static": ["peers", "dns", "dns_servers", "file", "env", "list"],
+    "service telex": ["listen", "allow_from", "message_max"],
+  };
+  expect(Object.keys(keys).sort()).toEqual(
+    builtinPlugins.map(({ namespace, id }) => `${namespace} ${id}`).sort(),
+  );
+  for (const row of builtinPlugins) {
+    const plugin = await row.load();
+    for (const key of keys[`${row.namespace} ${row.id}`]!)
+      for (const value of [wrong, [wrong], { [wrong]: "/x" }, { url: wrong, key: wrong, refresh: wrong }]) {
+        const { issues = [] } = (await plugin.config["~standard"].validate({ [key]: value })) as {
+          issues?: readonly { message: string }[];
+        };
+        for (const { message } of issues) expect(`${row.id}.${key}: ${message}`).not.toMatch(EXPRESSION);
+      }
+  }
+  for (const [name, schema] of Object.entries(schemas))
+    if (schema instanceof z.ZodType)
+      for (const value of [wrong, {}, { to: wrong, content_type: wrong, scopes: [wrong] }])
+        for (const { message } of schema.safeParse(value).error?.issues ?? [])
+          expect(`${name}: ${message}`).not.toMatch(EXPRESSION);
+});
