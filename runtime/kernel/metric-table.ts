@@ -73,11 +73,6 @@ export const metricTable = {
     help: "unfinished handshakes ended to make room for others",
     labels: [],
   },
-  godwit_link_half_open_refused_total: {
-    kind: "counter",
-    help: "pipes refused because too many handshakes were under way",
-    labels: [],
-  },
   godwit_link_handshake_datagrams_dropped_total: {
     kind: "counter",
     help: "datagrams dropped while a handshake was under way",

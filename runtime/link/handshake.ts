@@ -123,14 +123,13 @@ class Opening {
   }
 
   start(): void {
-    const { clock, role, guard, sourceKey } = this.#options;
+    const { clock, role } = this.#options;
     if (this.#signal.aborted) return this.#onAbort();
     try {
       this.#checkPipe();
       if (role === "responder") {
-        this.#ticket = guard.enter(sourceKey, () =>
-          this.#fail(godwitError("GODWIT_HANDSHAKE_BUSY", "no first message came while others were waiting")),
-        );
+        // A datagram's sender is anybody: it gets a place with a valid message 1.
+        if (this.#pipe.kind === "stream") this.#admit();
         this.#responder = this.#newResponder();
       } else this.#initiator = this.#newInitiator();
     } catch (error) {
@@ -144,6 +143,13 @@ class Opening {
       closed: (error) => this.#onClosed(error),
     });
     if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator, this.#newBackoff());
+  }
+
+  #admit(): void {
+    const { guard, sourceKey } = this.#options;
+    this.#ticket ??= guard.enter(sourceKey, () =>
+      this.#fail(godwitError("GODWIT_HANDSHAKE_BUSY", "it was not finished while others were waiting")),
+    );
   }
 
   get #timing() {
@@ -198,6 +204,7 @@ class Opening {
       guard,
       source: sourceKey ?? this.#pipe.remote,
       isBlocked: this.#isBlocked,
+      admit: () => this.#admit(),
       invites:
         judgeInvite === undefined || secrets.length === 0 ? undefined : { secrets, judge: judgeInvite },
     });

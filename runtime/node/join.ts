@@ -47,6 +47,7 @@ export async function joinMesh(deps: JoinMeshDeps): Promise<Joined> {
     log,
     metrics: new Metrics(),
     events: {
+      screen: () => undefined,
       pipe: (_, pipe) => pipe.close(),
       listening() {},
       hint: () => false,

@@ -130,6 +130,7 @@ export function createHostContext(
       register: (driver) => {
         if (!scope.isClosed) running.driver = driver;
       },
+      screen: (datagram, remote) => (scope.isClosed ? undefined : events.screen(datagram, remote)),
       accept: (pipe) => {
         if (scope.isClosed) pipe.close();
         else events.pipe(instance.name, pipe);

@@ -30,6 +30,7 @@ async function open() {
     }),
     network: { addresses: () => [], watch: () => () => {} },
     events: {
+      screen: () => "open" as const,
       pipe() {},
       listening() {},
       hint: (source, hint) => hints.add(source, hint),
