@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { startApiServers, STOP_GRACE_MS } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
@@ -28,7 +29,7 @@ const start = (
   socketPath = join(folder, "godwit.sock"),
   listen = [{ host: "127.0.0.1", port: 0 }],
   into = scope,
-) => startApiServers({ app: rig.app, clock: systemClock, log: silentLog, listen, socketPath }, into);
+) => startApiServers({ app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen, socketPath }, into);
 const over = (unix: string, path: string, init: RequestInit = {}) =>
   fetch(`http://localhost${path}`, { unix, ...init } as RequestInit);
 
@@ -112,7 +113,7 @@ test("an address that is taken or not there yet keeps nobody: it is explained, a
     { host: "192.0.2.77", port: 0 },
     { host: "127.0.0.1", port: 0 },
   ];
-  const options = { app: rig.app, clock, log: silentLog, listen, socketPath: path };
+  const options = { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen, socketPath: path };
   const two = await startApiServers(options, scope);
   expect((await over(path, "/tokens")).status).toBe(200);
   expect(two.addresses).toHaveLength(1);

@@ -50,6 +50,12 @@ export const metricTable = {
     help: "hints of discovery not taken: the source holds its bound, or the endpoint is too long",
     labels: [],
   },
+  godwit_http_connections: { kind: "gauge", help: "connections to the API, idle ones included", labels: [] },
+  godwit_http_connections_refused_total: {
+    kind: "counter",
+    help: "connections to the API that were refused, or gave way to others",
+    labels: [],
+  },
   godwit_http_refused_total: {
     kind: "counter",
     help: "API requests turned away at the door",

@@ -3,7 +3,7 @@
  * it: what opens first closes last, and a failure on the way up closes what was opened.
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
-import type { PassedListener } from "../api/adopted.ts";
+import type { PassedListener } from "../api/http.ts";
 import type { ApiServers } from "../api/server.ts";
 import type { Config } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";

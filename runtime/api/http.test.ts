@@ -7,8 +7,9 @@ import { inspect } from "../init/activation.ts";
 import { libc, listenTcp, listenUnix } from "../init/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { adoptListener, FRESH_GRACE_MS, type PassedListener } from "./adopted.ts";
+import { FRESH_GRACE_MS, HttpServer, newPlaces, type PassedListener } from "./http.ts";
 import { startApiServers } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
 
@@ -32,13 +33,15 @@ const start = (passed: readonly PassedListener[]) =>
     {
       app: rig.app,
       clock: systemClock,
-      log: silentLog,
+      log: silentLog, metrics: new Metrics(),
       listen: [{ host: "127.0.0.1", port: 0 }],
       socketPath: join(folder, "own.sock"),
       passed,
     },
     scope,
   );
+
+const parts = () => ({ app: rig.app, clock: systemClock, places: newPlaces(), refused() {} });
 
 async function startTcp(): Promise<string> {
   const { addresses } = await start([inspect(libc, listenTcp())]);
@@ -139,8 +142,8 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
   const listener = inspect(libc, listenTcp());
   if (listener.kind !== "tcp") throw new Error("no TCP");
   const url = `http://127.0.0.1:${listener.port}`;
-  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>() };
-  const server = await adoptListener(listener, { ...options, idleMs: 100 });
+  const options = { ...parts(), hosts: new Set<string>() };
+  const server = new HttpServer(listener, { ...options, idleMs: 100 });
   expect(await talk(url, "")).toBe("");
   // Its answer is there, and it stays connected: idle, not in progress.
   expect((await fetch(`${url}/health`)).status).toBe(200);
@@ -159,8 +162,8 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
 test("whoever connected just before a stop is still heard; whoever says nothing does not hold it up", async () => {
   const listener = inspect(libc, listenTcp());
   if (listener.kind !== "tcp") throw new Error("no TCP");
-  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>(), idleMs: 60_000 };
-  const server = await adoptListener(listener, options);
+  const options = { ...parts(), hosts: new Set<string>(), idleMs: 60_000 };
+  const server = new HttpServer(listener, options);
   const url = `http://127.0.0.1:${listener.port}`;
   let speak = () => {};
   const connected = Promise.withResolvers<void>();
