@@ -52,7 +52,7 @@ export function dialWebSocket(url: URL, options: DialOptions, signal: AbortSigna
         socket.terminate();
         return fail("it does not speak for Godwit");
       }
-      pipe = new WebSocketPipe(wireOf(socket), endsOf(url), clock, () => {});
+      pipe = new WebSocketPipe(wireOf(socket), endsOf(url), clock);
       resolve(pipe);
     };
     socket.onmessage = ({ data }: MessageEvent<unknown>) => {

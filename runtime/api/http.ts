@@ -10,7 +10,6 @@ import { createServer as createNetServer, type Socket } from "node:net";
 import { sourceGroup } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
-import { godwitError } from "../kernel/errors.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
 
@@ -241,7 +240,7 @@ async function answer(
     if (name === "set-cookie") outgoing.appendHeader(name, value);
     else outgoing.setHeader(name, value);
   if (response.body === null) return void outgoing.end();
-  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader() as BodyParts;
   const onGone = () => void reader.cancel().catch(() => {});
   gone.signal.addEventListener("abort", onGone, { once: true });
   try {
@@ -251,9 +250,11 @@ async function answer(
   }
 }
 
+type BodyParts = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
+
 /** A body that is there already goes with its length, any other as it comes. */
 async function send(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  reader: BodyParts,
   outgoing: ServerResponse,
   { isHead, isHeld, gone }: { readonly isHead: boolean; readonly isHeld: boolean; readonly gone: AbortSignal },
 ): Promise<void> {

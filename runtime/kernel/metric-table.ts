@@ -38,6 +38,8 @@ export const metricTable = {
     help: "bundles taken back for another try",
     labels: ["reason"],
   },
+  godwit_descriptors: { kind: "gauge", help: "open descriptors of the node's process, at least", labels: [] },
+  godwit_descriptors_limit: { kind: "gauge", help: "descriptors that the process may have", labels: [] },
   godwit_dials_total: { kind: "counter", help: "dial attempts by outcome", labels: ["outcome"] },
   godwit_enrolments_total: { kind: "counter", help: "newcomers by outcome", labels: ["outcome"] },
   godwit_frames_unknown_total: {

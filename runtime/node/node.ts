@@ -19,6 +19,7 @@ import { type HubEvents, NodeEvents } from "../view/node-events.ts";
 import { createPluginDesk } from "../view/plugins.ts";
 import { openApi } from "./api.ts";
 import { type Ground, openGround } from "./ground.ts";
+import { DescriptorWatch } from "./descriptors.ts";
 import { createHandshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
 import { openClosedMesh, openMesh } from "./mesh.ts";
@@ -75,6 +76,8 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const knot: Knot = {};
 
   const ground = await openGround(deps, scope);
+  const descriptors = new DescriptorWatch(ground);
+  scope.own(() => descriptors.stop());
   const handshakes = createHandshakes(ground, knot);
   const mesh = (knot.mesh = await openMesh(ground, handshakes, hub, knot, scope));
   const closed = (knot.closed = openClosedMesh(ground, mesh, handshakes, hub, scope));
@@ -86,7 +89,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
-      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot) },
+      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot, descriptors) },
       reload: () => reloader.reload(),
     },
     new NodeEvents(hub, deps.clock),
@@ -114,7 +117,12 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
 }
 
 /** What the view shows of the ground. */
-function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh: Mesh, knot: Knot) {
+function seenOf(
+  { config, identity, clock, time, metrics, store }: Ground,
+  mesh: Mesh,
+  knot: Knot,
+  descriptors: DescriptorWatch,
+) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
@@ -123,6 +131,7 @@ function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh:
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...(store.failure === undefined ? [] : [{ name: "store", reason: store.failure }]),
+      ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
     ],

@@ -14,7 +14,7 @@ export const GUARANTEED_CONNECTIONS = 8;
 
 let limit = LIMIT_UNKNOWN;
 let readAtMs = Number.NEGATIVE_INFINITY;
-let onShortage: () => void = () => {};
+let onShortage: (descriptor: number) => void = () => {};
 
 /** Soft limit of open descriptors. */
 export function descriptorLimit(): number {
@@ -39,14 +39,14 @@ export function descriptorMarks(of = descriptorLimit()): { readonly strangers: n
 
 /**
  * What to do with a connection that was just accepted as `descriptor`, on a listener that holds `count` others: keep it, keep it
- * in place of another, or refuse it.
+ * in place of another, or refuse it and end another.
  */
-export function judgeDescriptor(descriptor: number, count: number): "keep" | "instead" | "refuse" {
+export function judgeDescriptor(descriptor: number, count: number): "keep" | "instead" | "fewer" {
   const marks = descriptorMarks();
   if (descriptor < marks.strangers) return "keep";
-  onShortage();
-  if (descriptor < marks.all && count < GUARANTEED_CONNECTIONS) return "keep";
-  return count > 0 ? "instead" : "refuse";
+  onShortage(descriptor);
+  if (descriptor >= marks.all) return "fewer";
+  return count < GUARANTEED_CONNECTIONS ? "keep" : "instead";
 }
 
 /** Of a socket as Bun makes it, or as node:net does; 0 where it does not tell. */
@@ -59,7 +59,7 @@ export function descriptorOf(socket: object): number {
   return typeof own === "number" && own > 0 ? own : 0;
 }
 
-/** Called whenever a listener finds few left; one at a time, the last that was set. */
-export function onDescriptorShortage(fn: () => void): void {
+/** Called whenever a listener finds few left, with what it was given; one at a time, the last that was set. */
+export function onDescriptorShortage(fn: (descriptor: number) => void): void {
   onShortage = fn;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { type Place, Places } from "./places.ts";
+import { descriptorMarks, type Place, Places } from "./places.ts";
 
 const crowd = (max: number, perSourceMax = max) => {
   const places = new Places({ max, perSourceMax });
@@ -56,4 +56,16 @@ test("a place is given back once, and one yields for want of something else too"
   place.release();
   place.stand("busy");
   expect(places.count).toBe(1);
+});
+
+test("where descriptors run out a listener keeps what it has, though those that yield leave low numbers to the next", () => {
+  const { strangers, all } = descriptorMarks();
+  const places = new Places({ max: 1_000, perSourceMax: 1_000 });
+  let gone = 0;
+  const accept = (fd: number) => places.accept({ fd }, "a", () => gone++);
+  for (let i = 0; i < 20; i++) accept(10 + i);
+  for (let i = 0; i < 50; i++) accept(i % 2 === 0 ? strangers : 12);
+  expect([places.count, gone]).toEqual([20, 50]);
+  for (let i = 0; i < 5; i++) expect(accept(all)).toBeUndefined();
+  expect(places.count).toBe(15);
 });

@@ -60,8 +60,13 @@ class Source {
   }
 }
 
+/** How long a listener takes no more than it had when descriptors ran out, ms. */
+const CEILING_MS = 1_000;
+
 export class Places {
   readonly #options: PlacesOptions;
+  #ceiling = Number.POSITIVE_INFINITY;
+  #ceilingUntilMs = 0;
   readonly #sources = new Map<string, Source>();
   #count = 0;
 
@@ -91,12 +96,24 @@ export class Places {
   }
 
   /**
-   * As `enter`, for a socket that a listener has just accepted, before anything is made for it: where descriptors run out another
-   * one goes, and where that does not help it gets no place.
+   * As `enter`, for a socket that a listener has just accepted, before anything is made for it: where descriptors run out there are
+   * no more places than are taken now, for a second, and near their end fewer with each that comes. `onYield` must close its
+   * socket within the call. Undefined: close this one.
    */
   accept(socket: object, source: string | undefined, onYield: () => void): Place | undefined {
+    const nowMs = performance.now();
+    if (nowMs > this.#ceilingUntilMs) this.#ceiling = Number.POSITIVE_INFINITY;
     const verdict = judgeDescriptor(descriptorOf(socket), this.#count);
-    return verdict === "refuse" ? undefined : this.enter(source, onYield, verdict === "instead");
+    if (verdict !== "keep") {
+      // Remembered, because what yields leaves a low number to the next one, which then seems to have room.
+      this.#ceiling = Math.min(this.#ceiling, this.#count);
+      this.#ceilingUntilMs = nowMs + CEILING_MS;
+    }
+    if (verdict === "fewer") {
+      this.#yieldOfMost();
+      return undefined;
+    }
+    return this.enter(source, onYield, this.#count >= this.#ceiling);
   }
 
   #take(key: string, onYield: () => void): Place {
