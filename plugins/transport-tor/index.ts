@@ -32,7 +32,7 @@ const DIAL_TIMEOUT_MS = 60_000;
  * Streams to our onion address whose far end has proven nothing. They have no source to be told apart by: the oldest gives way,
  * so that whoever needs seconds for its handshake has them while a hundred others a second come.
  */
-const STRANGERS_MAX = 1_024;
+export const STRANGERS_MAX = 1_024;
 const STORED_KEY = "onion-key";
 
 export default definePlugin({

@@ -21,7 +21,7 @@ import { WebSocketPipe, type Wire } from "./pipe.ts";
 
 /** Above the bounds of handshakes that the node sets, as on TCP. */
 const STRANGERS_MAX = 1_024;
-const STRANGERS_PER_SOURCE_MAX = 512;
+export const STRANGERS_PER_SOURCE_MAX = 512;
 /** From the connection to the end of its request, TLS included. */
 export const REQUEST_MS = 10_000;
 /** What a refusal gets to leave. */
@@ -189,7 +189,7 @@ class Caller implements Wire {
     this.#head += bytes.toString("latin1", 0, HEAD_BYTES_MAX);
     const end = this.#head.indexOf(END_OF_HEAD, from);
     if (end < 0) {
-      if (this.#head.length > HEAD_BYTES_MAX) this.#refuse();
+      if (this.#head.length >= HEAD_BYTES_MAX) this.#refuse();
       return;
     }
     const request = parseUpgrade(this.#head.slice(0, end));
