@@ -354,7 +354,9 @@ test("silent streams to the onion address keep nobody out: the oldest goes, a li
   const tor = await fakeTor();
   const host = await start(tor.config);
   await published(host);
-  const [, port] = /Port=\d+,127\.0\.0\.1:(\d+)/.exec(tor.commands.find((line) => line.startsWith("ADD_ONION"))!)!;
+  const [, port] = /Port=\d+,127\.0\.0\.1:(\d+)/.exec(
+    tor.commands.find((line) => line.startsWith("ADD_ONION"))!,
+  )!;
   const silent: Socket[] = [];
   let gone = 0;
   const come = () =>

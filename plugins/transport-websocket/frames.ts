@@ -44,7 +44,9 @@ export function parseUpgrade(text: string): UpgradeRequest | undefined {
 export const listOf = (value = ""): string[] => value.toLowerCase().split(/\s*,\s*/);
 
 export function encodeSwitch(key: string, protocol: string): string {
-  const accept = createHash("sha1").update(key + ACCEPT_GUID).digest("base64");
+  const accept = createHash("sha1")
+    .update(key + ACCEPT_GUID)
+    .digest("base64");
   return (
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
     `Sec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: ${protocol}\r\n\r\n`

@@ -74,8 +74,7 @@ export class WebSocketListener {
           }
           socket.data.caller = new Caller(socket, place, { ...options, address: this.address });
         },
-        data: (socket: CallerSocket, bytes: Buffer) =>
-          socket.data.caller?.onData(bytes),
+        data: (socket: CallerSocket, bytes: Buffer) => socket.data.caller?.onData(bytes),
         drain: (socket: CallerSocket) => socket.data.caller?.onDrain(),
         end: (socket: CallerSocket) => void socket.end(),
         close: (socket: CallerSocket) => socket.data?.caller?.onGone(),

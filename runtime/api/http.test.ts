@@ -9,7 +9,13 @@ import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { CONNECTIONS_PER_SOURCE_MAX, FRESH_GRACE_MS, HttpServer, newPlaces, type PassedListener } from "./http.ts";
+import {
+  CONNECTIONS_PER_SOURCE_MAX,
+  FRESH_GRACE_MS,
+  HttpServer,
+  newPlaces,
+  type PassedListener,
+} from "./http.ts";
 import { startApiServers } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
 
@@ -33,7 +39,8 @@ const start = (passed: readonly PassedListener[]) =>
     {
       app: rig.app,
       clock: systemClock,
-      log: silentLog, metrics: new Metrics(),
+      log: silentLog,
+      metrics: new Metrics(),
       listen: [{ host: "127.0.0.1", port: 0 }],
       socketPath: join(folder, "own.sock"),
       passed,

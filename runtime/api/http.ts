@@ -5,7 +5,12 @@
  * connection pipelines before all others, and takes no descriptor; so http is spoken on what a net server accepts.
  * docs/decisions/0014-own-front-of-http.md
  */
-import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import { createServer as createNetServer, type Socket } from "node:net";
 import { sourceGroup } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
@@ -256,7 +261,11 @@ type BodyParts = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel"
 async function send(
   reader: BodyParts,
   outgoing: ServerResponse,
-  { isHead, isHeld, gone }: { readonly isHead: boolean; readonly isHeld: boolean; readonly gone: AbortSignal },
+  {
+    isHead,
+    isHeld,
+    gone,
+  }: { readonly isHead: boolean; readonly isHeld: boolean; readonly gone: AbortSignal },
 ): Promise<void> {
   let next = reader.read();
   const first = isHeld ? undefined : await soon(next);

@@ -29,7 +29,11 @@ const start = (
   socketPath = join(folder, "godwit.sock"),
   listen = [{ host: "127.0.0.1", port: 0 }],
   into = scope,
-) => startApiServers({ app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen, socketPath }, into);
+) =>
+  startApiServers(
+    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen, socketPath },
+    into,
+  );
 const over = (unix: string, path: string, init: RequestInit = {}) =>
   fetch(`http://localhost${path}`, { unix, ...init } as RequestInit);
 

@@ -29,7 +29,10 @@ beforeEach(async () => {
   const { stop } = rig;
   scope.signal.addEventListener("abort", () => stop.abort());
   socketPath = join(folder, `${sequence++}.sock`);
-  await startApiServers({ app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath }, scope);
+  await startApiServers(
+    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
+    scope,
+  );
 });
 afterAll(async () => {
   await scope.close();

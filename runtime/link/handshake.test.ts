@@ -446,13 +446,22 @@ describe("half-open handshakes", () => {
     const random = seededRandom(3);
     const guard = new HandshakeGuard(clock, random);
     const keys = [networkKeys("n", new Uint8Array(32).fill(1))];
-    const contact = { identity: bob, network: "n", keys, versions: { min: 1, max: 1 }, guard, source: "s", invites: undefined };
+    const contact = {
+      identity: bob,
+      network: "n",
+      keys,
+      versions: { min: 1, max: 1 },
+      guard,
+      source: "s",
+      invites: undefined,
+    };
     for (let i = 0; i < 2_000; i++) {
       const bytes = random.bytes(55);
       bytes[0] = 0x10;
       expect(screenFirst(bytes, contact)).toBeUndefined();
     }
-    for (const length of [0, 1, 38, 52, 54, 56, 1_200]) expect(screenFirst(random.bytes(length), contact)).toBeUndefined();
+    for (const length of [0, 1, 38, 52, 54, 56, 1_200])
+      expect(screenFirst(random.bytes(length), contact)).toBeUndefined();
     expect([guard.halfOpen, guard.isUnderLoad, guard.counters.tagMismatches]).toEqual([0, false, 2_000]);
   });
 
@@ -460,9 +469,18 @@ describe("half-open handshakes", () => {
     const random = seededRandom(4);
     const guard = new HandshakeGuard(new ManualClock(), random, { loadPerSecond: 1 });
     const [own] = [networkKeys("n", new Uint8Array(32).fill(1))];
-    const contact = { identity: bob, network: "n", keys: [own], versions: { min: 1, max: 1 }, guard, source: "s", invites: undefined };
+    const contact = {
+      identity: bob,
+      network: "n",
+      keys: [own],
+      versions: { min: 1, max: 1 },
+      guard,
+      source: "s",
+      invites: undefined,
+    };
     const noise = random.bytes(32);
-    const message = (cookie?: Uint8Array) => encodeMessage1(own, undefined, { min: 1, max: 1 }, noise, cookie);
+    const message = (cookie?: Uint8Array) =>
+      encodeMessage1(own, undefined, { min: 1, max: 1 }, noise, cookie);
     expect(screenFirst(message(), contact)).toBe("open");
     guard.spend();
     const retry = screenFirst(message(), contact) as Uint8Array;

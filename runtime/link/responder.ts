@@ -102,12 +102,11 @@ function judgeMessage1(bytes: Uint8Array, contact: FirstContact): Judged | Step 
 }
 
 /** Two HMACs more per live secret than any other first message: still no state and no Diffie-Hellman for a stranger. */
-function candidatesFor(
-  message: Message1,
-  { keys, invites, network }: FirstContact,
-): readonly NetworkKeys[] {
+function candidatesFor(message: Message1, { keys, invites, network }: FirstContact): readonly NetworkKeys[] {
   if (message.invite === undefined) return keys;
-  return invites === undefined ? [] : memberInviteKeys(network, decodeInvite(message.invite), invites.secrets);
+  return invites === undefined
+    ? []
+    : memberInviteKeys(network, decodeInvite(message.invite), invites.secrets);
 }
 
 const MESSAGES_1: ReadonlySet<number> = new Set([

@@ -86,7 +86,8 @@ export class DescriptorWatch {
     this.#deps.log.warn("descriptors run out", {
       used: this.#used,
       limit: descriptorLimit(),
-      advice: "new connections are refused; raise the limit (LimitNOFILE, ulimit -n) if they are not an attack",
+      advice:
+        "new connections are refused; raise the limit (LimitNOFILE, ulimit -n) if they are not an attack",
     });
   }
 

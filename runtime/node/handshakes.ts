@@ -78,9 +78,7 @@ export function createHandshakes(
         guard,
         source: sourceOf(remote),
         invites:
-          live.length === 0
-            ? undefined
-            : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
+          live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
       });
     },
     open: (...given) => openUnder(secrets.live, ...given),
@@ -91,7 +89,8 @@ export function createHandshakes(
 
 /** What half-open handshakes are counted by: the far end's IPv4 address or IPv6 network, whatever the transport; else all it shows. */
 function sourceOf(endpoint: string): string {
-  const [, bracketed, plain] = /^[a-z][a-z0-9+.-]*:\/\/(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?(?:\/|$)/.exec(endpoint) ?? [];
+  const [, bracketed, plain] =
+    /^[a-z][a-z0-9+.-]*:\/\/(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?(?:\/|$)/.exec(endpoint) ?? [];
   const host = bracketed ?? plain;
   return host === undefined ? endpoint.replace(/:\d+$/, "") : sourceGroup(host);
 }

@@ -31,7 +31,10 @@ export function descriptorLimit(): number {
 }
 
 /** Where strangers stop, and where everybody does: what is above the second is for the store and the node itself. */
-export function descriptorMarks(of = descriptorLimit()): { readonly strangers: number; readonly all: number } {
+export function descriptorMarks(of = descriptorLimit()): {
+  readonly strangers: number;
+  readonly all: number;
+} {
   const share = (divisor: number, least: number, most: number) =>
     Math.min(most, Math.max(least, Math.floor(of / divisor)));
   return { strangers: of - share(4, 16, 256), all: of - share(16, 6, 64) };

@@ -44,7 +44,10 @@ export class Tcp {
   constructor(ctx: PluginContext, scheme: string) {
     this.#ctx = ctx;
     this.#scheme = scheme;
-    this.#refused = ctx.counter("refused", "connections of strangers that were refused, or gave way to others");
+    this.#refused = ctx.counter(
+      "refused",
+      "connections of strangers that were refused, or gave way to others",
+    );
     const connections = ctx.gauge("strangers", "connections whose far end has proven nothing yet");
     this.#onStrangers = () => connections.set(this.#strangers.count);
   }
