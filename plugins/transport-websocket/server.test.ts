@@ -59,11 +59,12 @@ test("a connection is counted before it says anything: the oldest gives way, and
   const { port, seen } = listen();
   let gone = 0;
   const silent: Socket[] = [];
+  const goings: Promise<void>[] = [];
   for (let i = 0; i < STRANGERS_PER_SOURCE_MAX; i++)
     await new Promise<void>((resolve) => {
       const socket = connect(port, "127.0.0.1", resolve);
       socket.on("error", () => {});
-      socket.on("close", () => gone++);
+      goings.push(new Promise((left) => socket.on("close", () => (gone++, left()))));
       silent.push(socket);
     });
   const asked = say(port, upgrade(), (socket) =>
@@ -73,7 +74,7 @@ test("a connection is counted before it says anything: the oldest gives way, and
     }),
   );
   await asked;
-  while (gone === 0) await new Promise((resolve) => setImmediate(resolve));
+  await Promise.race(goings);
   expect([gone, seen.pipes.length, seen.refused]).toEqual([1, 1, 1]);
   for (const socket of silent) socket.destroy();
 });

@@ -77,6 +77,9 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
   });
 }
 
+/** Of the protocol, as this node speaks it. */
+export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+
 const HUNG_UP =
   "the far end hung up during the handshake: it is another node, in another network, has another secret or no Godwit";
 
@@ -211,7 +214,7 @@ class Opening {
   }
 
   get #versions(): Versions {
-    return this.#options.versions ?? { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+    return this.#options.versions ?? VERSIONS;
   }
 
   get #isBlocked(): (id: NodeId) => boolean {

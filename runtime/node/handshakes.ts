@@ -4,11 +4,10 @@ import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
-import { openSession } from "../link/handshake.ts";
+import { openSession, VERSIONS } from "../link/handshake.ts";
 import { networkKeys, type NetworkKeys } from "../link/hello.ts";
 import { screenFirst } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
-import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
 import type { Ground } from "./ground.ts";
 import type { Knot } from "./knot.ts";
 
@@ -74,7 +73,7 @@ export function createHandshakes(
         identity,
         network: config.node.network,
         keys: live.length === 0 ? [openKeys] : live.map(keysFor),
-        versions: { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX },
+        versions: VERSIONS,
         guard,
         source: sourceOf(remote),
         invites:

@@ -52,6 +52,9 @@ export function judgeDescriptor(descriptor: number, count: number): "keep" | "in
   return count < GUARANTEED_CONNECTIONS ? "keep" : "instead";
 }
 
+/** Whether a connection of ours that became `descriptor` has to go again: what is left is for the store and health. */
+export const isLastDescriptor = (descriptor: number): boolean => descriptor >= descriptorMarks().all;
+
 /** Of a socket as Bun makes it, or as node:net does; 0 where it does not tell. */
 export function descriptorOf(socket: object): number {
   const { fd, _handle: handle } = socket as {

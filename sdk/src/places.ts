@@ -10,6 +10,7 @@ export {
   descriptorMarks,
   descriptorOf,
   GUARANTEED_CONNECTIONS,
+  isLastDescriptor,
   judgeDescriptor,
   onDescriptorShortage,
 } from "./descriptors.ts";

@@ -7,7 +7,7 @@
 import type { Socket, SocketHandler } from "bun";
 import type { PluginContext } from "../context.ts";
 import { formatEndpoint, sourceGroup, type HostPort, type ListenAddress } from "../endpoint.ts";
-import { type Place, Places } from "../places.ts";
+import { descriptorOf, isLastDescriptor, type Place, Places } from "../places.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
 
@@ -170,6 +170,10 @@ export class Tcp {
         onOpen: (socket) => {
           // Too late: nobody waits for this connection any more.
           if (isCancelled) return void socket.terminate();
+          if (isLastDescriptor(descriptorOf(socket))) {
+            reject(new Error("too few descriptors are left"));
+            return void socket.terminate();
+          }
           state.pipe = this.#pipeOf(socket, "outbound");
           resolve(state.pipe);
         },
