@@ -90,7 +90,7 @@ export class Siege {
     }
   }
 
-  /** A new life each time: whoever was linked does not stand for who comes. */
+  /** A newcomer each time, that knows no other way: whoever was linked does not stand for who comes. */
   async #linkAgain(member: LabNode, endMs: number): Promise<number[]> {
     const took: number[] = [];
     do {
@@ -101,6 +101,7 @@ export class Siege {
       await member.until("a link to the besieged node", isLinked, 20_000);
       took.push(Math.round(performance.now() - startedMs));
       await member.kill("SIGTERM");
+      await member.destroyState();
     } while (performance.now() < endMs);
     return took;
   }
