@@ -64,12 +64,7 @@ export class Siege {
 
   /** Under these crowds, or none, for `ms`: members come by `way`, one after the other, and health is asked for. */
   async endure(way: Way, orders: readonly CrowdOrder[], ms: number): Promise<Met> {
-    const crowds = orders.map((order) =>
-      Bun.spawn([process.execPath, join(import.meta.dir, "crowd.ts"), JSON.stringify(order)], {
-        stdout: "pipe",
-        stderr: "inherit",
-      }),
-    );
+    const crowds = orders.map(openCrowd);
     try {
       if (orders.length > 0) await Bun.sleep(GATHER_MS);
       const endMs = performance.now() + ms;
@@ -106,6 +101,12 @@ export class Siege {
     return took;
   }
 }
+
+export const openCrowd = (order: CrowdOrder) =>
+  Bun.spawn([process.execPath, join(import.meta.dir, "crowd.ts"), JSON.stringify(order)], {
+    stdout: "pipe",
+    stderr: "inherit",
+  });
 
 async function longest(endMs: number, ask: () => Promise<Response>): Promise<number> {
   let most = 0;
