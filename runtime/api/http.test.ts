@@ -257,3 +257,19 @@ test("HTTP/1.0 without a Host is answered, and two bodies in one write are two m
   expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
   expect(rig.node.sent).toHaveLength(2);
 });
+
+test("who says no more and still listens is answered before the connection goes", async () => {
+  const { addresses } = await start([]);
+  const url = `http://${addresses[0]}`;
+  const ask =
+    "POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n\r\nhi";
+  const heard = await new Promise<string>((resolve) => {
+    let all = "";
+    const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("data", (bytes) => (all += bytes.toString("latin1")));
+    socket.on("end", () => (socket.destroy(), resolve(all)));
+    socket.on("error", () => resolve(all));
+    socket.end(ask + ask);
+  });
+  expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
+});

@@ -50,6 +50,8 @@ export const CONNECTIONS_MAX = 512;
 export const CONNECTIONS_PER_SOURCE_MAX = 256;
 /** Requests of one connection that wait for the one before; then nothing more of it is read. */
 const PIPELINED_MAX = 16;
+/** Below it plugins answer, in pieces if they like. */
+const PAGES_PATH = "/x/";
 /** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
@@ -65,6 +67,10 @@ interface Line {
   isBusy: boolean;
   /** It has not said anything yet. */
   isFresh: boolean;
+  /** The far end says no more; what it asked is still answered. */
+  hasEnded: boolean;
+  /** What is being answered may never end. */
+  isEndless: boolean;
   isPaused: boolean;
   /** Ends it unless a request comes. */
   deadline: Timer | undefined;
@@ -86,6 +92,7 @@ export class HttpServer {
     this.#http = createHttpServer((incoming, outgoing) => this.#onRequest(incoming, outgoing));
     // The deadlines here hold for every connection, and no header promises others.
     this.#http.keepAliveTimeout = 0;
+    Object.assign(this.#http, { httpAllowHalfOpen: true });
     this.#http.on("clientError", (_, socket) => {
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
       else socket.destroy();
@@ -149,6 +156,8 @@ export class HttpServer {
       waiting: [],
       isBusy: false,
       isFresh: true,
+      hasEnded: false,
+      isEndless: false,
       isPaused: false,
       deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
     };
@@ -160,6 +169,12 @@ export class HttpServer {
       this.#lines.delete(socket);
     });
     socket.on("error", () => socket.destroy());
+    socket.once("end", () => {
+      line.hasEnded = true;
+      // Of what may never end it is the only sign that nobody listens.
+      if (line.isEndless) socket.destroy();
+      else if (!line.isBusy) socket.end();
+    });
     socket.setTimeout(idleMs, () => socket.destroy());
     this.#http.emit("connection", socket);
   }
@@ -196,7 +211,7 @@ export class HttpServer {
     if (socket.destroyed) return;
     socket.setTimeout(this.#options.idleMs);
     // What was written last is still on its way out.
-    if (this.#isStopping) return void socket.end();
+    if (this.#isStopping || line.hasEnded) return void socket.end();
     line.place.stand("silent");
     line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
   }
@@ -205,21 +220,25 @@ export class HttpServer {
     const { app, hosts } = this.#options;
     const { socket } = line;
     const isUnix = this.#listener.kind === "unix";
-    let isHeld = false;
+    line.isEndless = incoming.url?.startsWith(PAGES_PATH) === true;
     if (this.#isStopping) outgoing.setHeader("connection", "close");
     const connection: Connection = {
       authority: isUnix ? "socket" : "tcp",
       peer: isUnix ? undefined : socket.remoteAddress,
       hosts,
       holdOpen() {
-        isHeld = true;
+        line.isEndless = true;
         // Whoever may ask for this has shown a token, or is on this machine.
         line.place.stand("held");
         socket.setTimeout(0);
       },
     };
-    await answer(app, connection, incoming, outgoing, () => isHeld);
-    if (isHeld) line.place.stand("busy");
+    try {
+      await answer(app, connection, incoming, outgoing, () => line.isEndless);
+    } finally {
+      line.isEndless = false;
+      line.place.stand("busy");
+    }
   }
 }
 
@@ -230,7 +249,7 @@ async function answer(
   connection: Connection,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
-  isHeld: () => boolean,
+  isEndless: () => boolean,
 ): Promise<void> {
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
@@ -245,57 +264,42 @@ async function answer(
     if (name === "set-cookie") outgoing.appendHeader(name, value);
     else outgoing.setHeader(name, value);
   if (response.body === null) return void outgoing.end();
-  const reader = (response.body as ReadableStream<Uint8Array>).getReader() as BodyParts;
-  const onGone = () => void reader.cancel().catch(() => {});
-  gone.signal.addEventListener("abort", onGone, { once: true });
-  try {
-    await send(reader, outgoing, { isHead: incoming.method === "HEAD", isHeld: isHeld(), gone: gone.signal });
-  } finally {
-    gone.signal.removeEventListener("abort", onGone);
+  const isHead = incoming.method === "HEAD";
+  // All of them are there, but for streams that never end and what a plugin answers as it comes to it.
+  if (!isEndless()) {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    if (isHead) outgoing.setHeader("content-length", bytes.length);
+    return void outgoing.end(isHead ? undefined : bytes);
   }
+  if (isHead) {
+    await response.body.cancel();
+    return void outgoing.end();
+  }
+  await sendPieces(
+    (response.body as ReadableStream<Uint8Array>).getReader() as BodyParts,
+    outgoing,
+    gone.signal,
+  );
 }
 
 type BodyParts = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
 
-/** A body that is there already goes with its length, any other as it comes. */
-async function send(
-  reader: BodyParts,
-  outgoing: ServerResponse,
-  {
-    isHead,
-    isHeld,
-    gone,
-  }: { readonly isHead: boolean; readonly isHeld: boolean; readonly gone: AbortSignal },
-): Promise<void> {
-  let next = reader.read();
-  const first = isHeld ? undefined : await soon(next);
-  if (first !== undefined) {
-    const bytes = first.done ? new Uint8Array(0) : first.value;
-    if (!first.done) next = reader.read();
-    if (first.done || (await soon(next))?.done === true) {
-      if (isHead) outgoing.setHeader("content-length", bytes.length);
-      return void outgoing.end(isHead ? undefined : bytes);
-    }
-    if (!isHead) outgoing.write(bytes);
-  }
-  if (isHead) {
-    void reader.cancel().catch(() => {});
-    return void outgoing.end();
-  }
+async function sendPieces(reader: BodyParts, outgoing: ServerResponse, gone: AbortSignal): Promise<void> {
   // Headers leave at once: a client could not tell "quiet" from "hanging".
   outgoing.flushHeaders();
-  for (;;) {
-    const { done, value } = await next;
-    if (done || gone.aborted) break;
-    if (!outgoing.write(value)) await drained(outgoing);
-    next = reader.read();
+  const onGone = () => void reader.cancel().catch(() => {});
+  gone.addEventListener("abort", onGone, { once: true });
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || gone.aborted) break;
+      if (!outgoing.write(value)) await drained(outgoing);
+    }
+  } finally {
+    gone.removeEventListener("abort", onGone);
   }
   if (!gone.aborted) outgoing.end();
 }
-
-/** What it resolves to if that is within this turn of the event loop; else undefined, and it is still to come. */
-const soon = <T>(promise: Promise<T>): Promise<T | undefined> =>
-  Promise.race([promise, turn().then(() => undefined)]);
 
 /** Undefined for what fetch's own rules would not let through: a method, path or header that nobody sends in earnest. */
 function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
