@@ -50,6 +50,8 @@ export const CONNECTIONS_MAX = 512;
 export const CONNECTIONS_PER_SOURCE_MAX = 256;
 /** Requests of one connection that wait for the one before; then nothing more of it is read. */
 const PIPELINED_MAX = 16;
+/** Of a body, given to the connection at once. */
+const PIECE_BYTES = 64 * 1024;
 /** Below it plugins answer, in pieces if they like. */
 const PAGES_PATH = "/x/";
 /** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
@@ -268,8 +270,13 @@ async function answer(
   // All of them are there, but for streams that never end and what a plugin answers as it comes to it.
   if (!isEndless()) {
     const bytes = new Uint8Array(await response.arrayBuffer());
-    if (isHead) outgoing.setHeader("content-length", bytes.length);
-    return void outgoing.end(isHead ? undefined : bytes);
+    outgoing.setHeader("content-length", bytes.length);
+    if (isHead) return void outgoing.end();
+    let at = 0;
+    // What the kernel does not take would be held once more.
+    for (; at + PIECE_BYTES < bytes.length && !gone.signal.aborted; at += PIECE_BYTES)
+      if (!outgoing.write(bytes.subarray(at, at + PIECE_BYTES))) await drained(outgoing);
+    return void outgoing.end(bytes.subarray(at));
   }
   if (isHead) {
     await response.body.cancel();
