@@ -97,6 +97,8 @@ const introductions: Readonly<Record<string, string>> = {
     "The error class of `@godwit/sdk` without the rest: for what must start before zod is loaded.",
   "@godwit/sdk/netlink":
     "Linux's netlink without any program: interfaces, addresses, routes, generic families.",
+  "@godwit/sdk/places":
+    "Places for those who have proven nothing yet, shared by their sources, and how many descriptors are left for them.",
   "@godwit/sdk/process":
     "Daemons beside the node: watched, restarted, never left behind. Trusted plugins only.",
   "@godwit/sdk/secret":

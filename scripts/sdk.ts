@@ -14,6 +14,7 @@ export const sdkEntries = {
   "@godwit/sdk/bounded": "src/bounded",
   "@godwit/sdk/errors": "src/errors",
   "@godwit/sdk/netlink": "src/netlink/index",
+  "@godwit/sdk/places": "src/places",
   "@godwit/sdk/process": "src/process/index",
   "@godwit/sdk/secret": "src/secret",
   "@godwit/sdk/tcp": "src/tcp/index",

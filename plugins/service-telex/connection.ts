@@ -59,6 +59,8 @@ export interface ConnectionDeps {
   readonly clock: Clock;
   readonly config: TelexConfig;
   readonly sessions: Omit<SessionDeps, "line">;
+  /** Who may speak has said something, the password for instance. Maybe more than once. */
+  readonly onSpoken: () => void;
   /** Once. */
   readonly onClosed: () => void;
   readonly onWrongPassword: () => void;
@@ -106,10 +108,6 @@ export class Connection implements Line {
     this.#greeting = clock.after(config.greeting_delay, () => {
       if (this.#kind === "unknown" && !this.#isClosed) this.#becomePerson();
     });
-  }
-
-  get hasLoggedIn(): boolean {
-    return this.#isKnown;
   }
 
   get isOpen(): boolean {
@@ -324,6 +322,7 @@ export class Connection implements Line {
       if (item.text.startsWith("{")) this.#becomeProgram();
     }
     if (!this.#isKnown) return await this.#logIn(item);
+    this.#deps.onSpoken();
     await this.#session?.handle(item);
   }
 
@@ -335,6 +334,7 @@ export class Connection implements Line {
     const said = isProgram ? parseObject(text)?.["password"] : text;
     if (typeof said === "string" && this.#deps.config.password!.equals(said)) {
       this.#isKnown = true;
+      this.#deps.onSpoken();
       this.#showTyping();
       if (this.#session instanceof Console) this.#session.greet();
       else this.print('{"status":"welcome"}\n');

@@ -4,7 +4,8 @@
  * Specified by docs/telex.md.
  */
 import type { Socket } from "bun";
-import { definePlugin, type MetricCounter, type ServiceContext } from "@godwit/sdk";
+import { definePlugin, type MetricCounter, type ServiceContext, sourceGroup } from "@godwit/sdk";
+import { Places } from "@godwit/sdk/places";
 import { formatListen, isLoopback, isWithin } from "./address.ts";
 import { telexConfig, type TelexConfig } from "./config.ts";
 import { Connection, errorLine } from "./connection.ts";
@@ -19,6 +20,9 @@ const ROOT = 0;
 const LOOKS_PER_SECOND_MAX = 50;
 /** A longer message is announced and not shown at once. */
 const LIVE_BODY_BYTES_MAX = 4_096;
+
+/** One in so many lines is kept for callers from elsewhere. */
+const KEPT_FOR_OTHERS = 8;
 
 interface SocketState {
   connection: Connection | undefined;
@@ -54,6 +58,8 @@ class Exchange {
   readonly #ctx: ServiceContext;
   readonly #config: TelexConfig;
   readonly #connections = new Set<Connection>();
+  /** Strangers who have not said the password, or anything, must not keep out those who do: they give way. */
+  readonly #lines: Places;
   readonly #calls: MetricCounter;
   readonly #sessions: Omit<SessionDeps, "line">;
   #timer: { cancel(): void } | undefined;
@@ -65,6 +71,8 @@ class Exchange {
   constructor(ctx: ServiceContext, config: TelexConfig) {
     this.#ctx = ctx;
     this.#config = config;
+    const max = config.max_connections;
+    this.#lines = new Places({ max, perSourceMax: max - Math.floor(max / KEPT_FOR_OTHERS) });
     this.#calls = ctx.counter("calls", "calls by what became of them", ["result"]);
     const messages = ctx.counter("messages", "messages handed in", ["result"]);
     const connections = ctx.gauge("connections", "callers on the line");
@@ -141,7 +149,11 @@ class Exchange {
         "GODWIT_FORBIDDEN",
         'only programs of the user that this node runs as may call without a password; set password = "file:/path", or let all users of this machine call with allow_from = ["127.0.0.0/8", "::1"]',
       );
-    if (this.#connections.size >= this.#config.max_connections && !this.#makeRoom())
+    const place = this.#lines.accept(socket, sourceGroup(from), () => {
+      this.#calls.add(1, { result: "evicted" });
+      socket.data.connection?.cut();
+    });
+    if (place === undefined)
       return this.#refuse(socket, "busy", "GODWIT_TOO_MANY_REQUESTS", "all lines are busy; call again later");
     this.#calls.add(1, { result: "accepted" });
     socket.setNoDelay(true);
@@ -151,8 +163,10 @@ class Exchange {
       clock: this.#ctx.clock,
       config: this.#config,
       sessions: this.#sessions,
+      onSpoken: () => place.stand("held"),
       onWrongPassword: () => this.#calls.add(1, { result: "wrong_password" }),
       onClosed: () => {
+        place.release();
         this.#connections.delete(connection);
         this.#onCount();
       },
@@ -182,17 +196,6 @@ class Exchange {
     socket.end();
     // Our end alone would leave it half open for as long as the caller likes.
     socket.timeout(5);
-  }
-
-  /** Strangers who have not said the password must not keep out those who know it: the first of them goes. */
-  #makeRoom(): boolean {
-    for (const connection of this.#connections) {
-      if (connection.hasLoggedIn) continue;
-      this.#calls.add(1, { result: "evicted" });
-      connection.cut();
-      return true;
-    }
-    return false;
   }
 
   #watch(): void {

@@ -186,6 +186,7 @@ export function openLine(config: Partial<TelexConfig> = {}) {
     config: { ...testConfig, ...config },
     sessions: { mesh, clock, messageMax: config.message_max ?? 1_024, count: (result) => seen[result]++ },
     onClosed: () => seen.closed++,
+    onSpoken() {},
     onWrongPassword: () => seen.wrong++,
   });
   return {

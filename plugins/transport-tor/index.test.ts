@@ -1,9 +1,10 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "bun:test";
 import { FakeStorage, ManualClock, seededRandom, TestHost } from "@godwit/sdk/testkit";
-import plugin from "./index.ts";
+import plugin, { STRANGERS_MAX } from "./index.ts";
 import { openSocks } from "./socks.ts";
 import { FakeTor, type FakeTorOptions } from "./testing.ts";
 
@@ -371,4 +372,31 @@ test("keys, cookies and passwords reach tor and nobody else", async () => {
     { depth: 20 },
   );
   for (const secret of secrets) expect(said).not.toContain(secret);
+});
+
+test("silent streams to the onion address keep nobody out: the oldest goes, a link makes room", async () => {
+  const tor = await fakeTor();
+  const host = await start(tor.config);
+  await published(host);
+  const [, port] = /Port=\d+,127\.0\.0\.1:(\d+)/.exec(
+    tor.commands.find((line) => line.startsWith("ADD_ONION"))!,
+  )!;
+  const silent: Socket[] = [];
+  let gone = 0;
+  const come = () =>
+    new Promise<void>((resolve) => {
+      const socket = connect(Number(port), "127.0.0.1", resolve);
+      socket.on("error", () => {});
+      socket.on("close", () => gone++);
+      silent.push(socket);
+    });
+  for (let i = 0; i < STRANGERS_MAX; i++) await come();
+  await until(host, () => host.accepted.length === STRANGERS_MAX);
+  await come();
+  await until(host, () => host.accepted.length === STRANGERS_MAX + 1 && gone === 1);
+  host.accepted.at(-1)!.proven!();
+  await come();
+  await until(host, () => host.accepted.length === STRANGERS_MAX + 2);
+  expect(gone).toBe(1);
+  for (const socket of silent) socket.destroy();
 });

@@ -5,6 +5,7 @@
  * docs/protocol/link.md for what anonymous pipes change above.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import { Places } from "@godwit/sdk/places";
 import { definePlugin, type PluginContext, type PluginHealth } from "@godwit/sdk";
 import { Attempts } from "./attempts.ts";
 import { pathsIn, superviseTor } from "./child.ts";
@@ -27,8 +28,11 @@ import { reasonOf } from "./wait.ts";
 const SOCKS_DEFAULT: Door = { host: "127.0.0.1", port: 9050 };
 /** A first way to an onion address takes a descriptor, an introduction and a meeting: 20 s is too often too short. */
 const DIAL_TIMEOUT_MS = 60_000;
-/** Streams to our onion address at once; more are closed at once. */
-const INBOUND_MAX = 1_024;
+/**
+ * Streams to our onion address whose far end has proven nothing. They have no source to be told apart by: the oldest gives way,
+ * so that whoever needs seconds for its handshake has them while a hundred others a second come.
+ */
+export const STRANGERS_MAX = 1_024;
 const STORED_KEY = "onion-key";
 
 export default definePlugin({
@@ -140,12 +144,18 @@ async function openOnionKey(ctx: PluginContext, { key }: TorConfig): Promise<Oni
 /** Where tor hands over streams. Answers the address for ADD_ONION; rejects with the operating system's error. */
 async function listenForTor(ctx: PluginContext, listen: Door, own: string): Promise<string> {
   const pipes = new Set<TorPipe>();
+  const strangers = new Places({ max: STRANGERS_MAX, perSourceMax: STRANGERS_MAX });
   const server: Server = createServer({ pauseOnConnect: true }, (socket: Socket) => {
-    if (pipes.size >= INBOUND_MAX || ctx.signal.aborted) return void socket.destroy();
-    const pipe = new TorPipe(socket, { direction: "inbound", local: own, remote: ANONYMOUS }, ctx.clock);
-    pipes.add(pipe);
-    socket.once("close", () => pipes.delete(pipe));
-    ctx.transport.accept(pipe);
+    if (ctx.signal.aborted) return void socket.destroy();
+    let pipe: TorPipe | undefined = undefined;
+    const cut = () => pipe?.cut(new Error("made room for others"));
+    const place = strangers.accept(socket, undefined, cut);
+    if (place === undefined) return void socket.destroy();
+    const ends = { direction: "inbound", local: own, remote: ANONYMOUS } as const;
+    const made = (pipe = new TorPipe(socket, ends, ctx.clock, place));
+    pipes.add(made);
+    socket.once("close", () => pipes.delete(made));
+    ctx.transport.accept(made);
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {

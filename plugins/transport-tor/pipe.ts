@@ -1,6 +1,7 @@
 /** A stream through Tor as a Pipe: a socket to or from the tor beside us, whose far end is nobody's address. */
 import type { Socket } from "node:net";
 import { type Clock, type PipeDirection, StreamPipe } from "@godwit/sdk";
+import type { Place } from "@godwit/sdk/places";
 
 /** `write` answers false above this many bytes waiting: half a second at what a good circuit carries. */
 const HIGH_WATER_BYTES = 128 * 1024;
@@ -14,7 +15,8 @@ export interface PipeEnds {
 }
 
 export class TorPipe extends StreamPipe {
-  constructor(socket: Socket, ends: PipeEnds, clock: Pick<Clock, "after">) {
+  /** `place`: of an inbound one, which is given back with its proof, or as its socket goes. */
+  constructor(socket: Socket, ends: PipeEnds, clock: Pick<Clock, "after">, place?: Place) {
     super(
       {
         write(bytes) {
@@ -31,7 +33,12 @@ export class TorPipe extends StreamPipe {
         destroy: () => void socket.destroy(),
       },
       { ...ends, linkClass: "medium", isAnonymous: true, rateBitsPerSecond: RATE_BITS_PER_SECOND },
-      { clock, highWaterBytes: HIGH_WATER_BYTES },
+      {
+        clock,
+        highWaterBytes: HIGH_WATER_BYTES,
+        onProven: () => place?.release(),
+        onOver: () => place?.stand("leaving"),
+      },
     );
     socket.setNoDelay(true);
     socket.on("data", (bytes: Buffer) => this.onData(bytes));
@@ -40,7 +47,10 @@ export class TorPipe extends StreamPipe {
     socket.on("drain", () => this.onDrain());
     socket.on("end", () => this.onEnd());
     socket.on("error", (error: Error) => this.onGone(error));
-    socket.on("close", () => this.onGone());
+    socket.on("close", () => {
+      place?.release();
+      this.onGone();
+    });
     if (socket.destroyed) this.onGone();
   }
 }

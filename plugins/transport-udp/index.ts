@@ -115,6 +115,7 @@ class Sockets {
     const dropped = ctx.counter("dropped", "datagrams not taken or not sent", ["reason"]);
     const moved = ctx.counter("moved", "connections whose far end changed its address");
     this.#events = {
+      screen: (datagram, remote) => ctx.transport.screen(datagram, remote),
       accept: (pipe) => ctx.transport.accept(pipe),
       dropped: (reason) => dropped.add(1, { reason }),
       moved: () => moved.add(),

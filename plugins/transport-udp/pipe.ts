@@ -54,6 +54,9 @@ export interface Address {
   readonly port: number;
 }
 
+export const remoteOf = ({ host, port }: Address): string =>
+  formatEndpoint("udp", host.replace(/^::ffff:(?=\d+\.)/i, ""), port);
+
 /** What the socket does for its pipes. */
 export interface PipeSocket {
   readonly local: string;
@@ -130,8 +133,7 @@ export class UdpPipe implements Pipe {
   }
 
   get remote(): string {
-    const { host, port } = this.#addresses[0]!;
-    return formatEndpoint("udp", host.replace(/^::ffff:(?=\d+\.)/i, ""), port);
+    return remoteOf(this.#addresses[0]!);
   }
 
   get mtu(): number {

@@ -1,19 +1,28 @@
 /**
- * One UDP socket and the pipes over it, told apart by connection id. A stranger's datagram makes a pipe only if it
- * begins a handshake and there is room; everything else that is unknown costs a look into a map. Batches what leaves in
+ * One UDP socket and the pipes over it, told apart by connection id. A stranger's datagram makes a pipe only if the
+ * node finds that it begins a handshake with it; before that nothing is kept, and everything else costs a look into a map. Batches what leaves in
  * one turn of the event loop. docs/protocol/udp.md
  */
 import type { udp } from "bun";
 import { GodwitError, formatEndpoint, sourceGroup, type Clock, type Random } from "@godwit/sdk";
+import { type Place, Places } from "@godwit/sdk/places";
 import { MTU_MAX } from "./path-mtu.ts";
-import { type Address, type PipeSocket, UdpPipe } from "./pipe.ts";
+import { type Address, type PipeSocket, remoteOf, UdpPipe } from "./pipe.ts";
 import { allowFragments, tuneSocket } from "./socket-options.ts";
-import { CONNECTION_ID_BYTES, decodeUdp, encodeUdp, type UdpDatagram, UdpKind } from "./wire.ts";
+import {
+  CONNECTION_ID_BYTES,
+  decodeUdp,
+  encodeData,
+  encodeUdp,
+  SEQUENCE_BYTES,
+  type UdpDatagram,
+  UdpKind,
+} from "./wire.ts";
 
 export const PIPES_MAX = 4_096;
-/** Inbound pipes whose far end has not proven itself: in all, and of one address. */
-export const STRANGERS_MAX = 512;
-export const STRANGERS_PER_SOURCE_MAX = 32;
+/** Inbound pipes whose far end has not proven itself, though its first datagram was genuine: in all, and of one source. */
+const STRANGERS_MAX = 1_024;
+const STRANGERS_PER_SOURCE_MAX = 256;
 /** What waits while the kernel takes no more; the rest is dropped. */
 const BATCH_MAX = 1_024;
 /** Datagrams handed over at once within a turn. */
@@ -23,6 +32,8 @@ const RESETS_PER_SECOND = 50;
 const MTU_MAX_FRAGMENTING = 1_452;
 
 export interface SocketEvents {
+  /** As that of a transport's context. */
+  screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
   accept(pipe: UdpPipe): void;
   /** A datagram was not taken or not sent. */
   dropped(reason: "stranger" | "malformed" | "full" | "refused"): void;
@@ -50,8 +61,8 @@ export class UdpSocket implements PipeSocket {
   readonly #events: SocketEvents;
   /** By the far end's role and the connection id. */
   readonly #pipes = new Map<string, UdpPipe>();
-  readonly #strangers = new Map<UdpPipe, string>();
-  readonly #strangersOf = new Map<string, number>();
+  readonly #strangers = new Places({ max: STRANGERS_MAX, perSourceMax: STRANGERS_PER_SOURCE_MAX });
+  readonly #placeOf = new Map<UdpPipe, Place>();
   #batch: (Uint8Array | number | string)[] = [];
   #isFlushScheduled = false;
   #isBlocked = false;
@@ -202,34 +213,26 @@ export class UdpSocket implements PipeSocket {
   }
 
   #accept(datagram: UdpDatagram, from: Address): void {
-    const source = sourceGroup(from.host);
-    const ofSource = this.#strangersOf.get(source) ?? 0;
-    if (
-      this.#pipes.size >= PIPES_MAX ||
-      this.#strangers.size >= STRANGERS_MAX ||
-      ofSource >= STRANGERS_PER_SOURCE_MAX
-    )
-      return this.#events.dropped("stranger");
-    const pipe = new UdpPipe(
-      this,
-      "inbound",
-      Uint8Array.from(datagram.id, (char) => char.charCodeAt(0)),
-      [from],
-    );
+    const verdict = this.#events.screen(datagram.body.subarray(SEQUENCE_BYTES), remoteOf(from));
+    if (verdict === undefined) return this.#events.dropped("stranger");
+    const id = Uint8Array.from(datagram.id, (char) => char.charCodeAt(0));
+    if (verdict !== "open") return this.send(encodeData(false, id, 0, verdict), from);
+    if (this.#pipes.size >= PIPES_MAX) return this.#events.dropped("stranger");
+    const pipe = new UdpPipe(this, "inbound", id, [from]);
+    const place = this.#strangers.enter(sourceGroup(from.host), () => {
+      this.#events.dropped("stranger");
+      pipe.end(new Error("made room for others"));
+    });
+    if (place === undefined) return this.#events.dropped("stranger");
     this.#pipes.set(keyOf(true, datagram.id), pipe);
-    this.#strangers.set(pipe, source);
-    this.#strangersOf.set(source, ofSource + 1);
+    this.#placeOf.set(pipe, place);
     pipe.receive(datagram, from);
     this.#events.accept(pipe);
   }
 
   #forgetStranger(pipe: UdpPipe): void {
-    const source = this.#strangers.get(pipe);
-    if (source === undefined) return;
-    this.#strangers.delete(pipe);
-    const left = this.#strangersOf.get(source)! - 1;
-    if (left === 0) this.#strangersOf.delete(source);
-    else this.#strangersOf.set(source, left);
+    this.#placeOf.get(pipe)?.release();
+    this.#placeOf.delete(pipe);
   }
 
   /** A record of a connection that is not here any more, after a restart for instance. Never longer than its cause. */

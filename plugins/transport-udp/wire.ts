@@ -22,6 +22,8 @@ export const DIALLER_FLAG = 0x08;
 export const CONNECTION_ID_BYTES = 8;
 export const HEAD_BYTES = 9;
 export const DATA_HEAD_BYTES = 13;
+/** Before the payload of a data datagram. */
+export const SEQUENCE_BYTES = 4;
 export const CHALLENGE_NONCE_BYTES = 8;
 export const PROBE_BYTES_MIN = 4;
 

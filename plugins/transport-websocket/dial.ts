@@ -114,7 +114,7 @@ function connect(url: URL, place: URL, options: DialOptions, signal: AbortSignal
         socket.terminate();
         return fail("it does not speak for Godwit");
       }
-      pipe = new WebSocketPipe(wireOf(socket), endsOf(url), clock, () => {});
+      pipe = new WebSocketPipe(wireOf(socket), endsOf(url), clock);
       resolve(pipe);
     };
     socket.onmessage = ({ data }: MessageEvent<unknown>) => {

@@ -86,7 +86,10 @@ export default definePlugin({
         ? undefined
         : { cert: await read(options.cert), key: await read(options.key) };
     const ca = options.ca === undefined ? undefined : await read(options.ca);
-    const refused = ctx.counter("refused", "connections of strangers refused at their bound");
+    const refused = ctx.counter(
+      "refused",
+      "connections of strangers that were refused, or gave way to others",
+    );
     const names = namesOf(options.hosts, advertise ?? []);
     const bound = new Map<string, WebSocketListener>();
     ctx.own(() => {

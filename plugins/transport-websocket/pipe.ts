@@ -28,12 +28,12 @@ export interface Wire {
 export class WebSocketPipe extends StreamPipe {
   readonly #cancelPoll: () => void;
 
-  /** `onProven` is called when the far end has proven itself or the pipe is over, maybe more than once. */
+  /** `watch`: told when the far end has proven itself, and when nothing more comes of the pipe. */
   constructor(
     wire: Wire,
     ends: { readonly direction: PipeDirection; readonly local: string; readonly remote: string },
     clock: Clock,
-    onProven: () => void,
+    watch: { onProven?(): void; onOver?(): void } = {},
   ) {
     let poll: Timer | undefined;
     let ask = (): void => {};
@@ -58,7 +58,7 @@ export class WebSocketPipe extends StreamPipe {
         destroy: () => wire.terminate(),
       },
       { ...ends, linkClass: "fast", rateBitsPerSecond: RATE_BITS_PER_SECOND },
-      { clock, highWaterBytes: HIGH_WATER_BYTES, onProven, onOver: onProven },
+      { clock, highWaterBytes: HIGH_WATER_BYTES, ...watch },
     );
     ask = () => {
       poll = undefined;

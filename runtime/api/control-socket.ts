@@ -2,7 +2,7 @@
  * The file of the control socket while the node runs. Cleaners of temporary folders and people delete it, and then nobody
  * finds the node any more, though it listens: it is made anew within two seconds. Never touches what somebody else put there.
  */
-import { lstatSync } from "node:fs";
+import { lstatSync, unlinkSync } from "node:fs";
 import { type Clock, every } from "../kernel/clock.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
@@ -40,9 +40,16 @@ export class ControlSocket<Server> {
     return this.#trouble;
   }
 
-  /** No more looks. The caller ends the servers. */
+  /** No more looks, and nobody finds it any more. The caller ends the servers. */
   stop(): void {
     this.#timer.cancel();
+    const { path } = this.#parts;
+    if (this.#file === undefined || fileAt(path) !== this.#file) return;
+    try {
+      unlinkSync(path);
+    } catch {
+      // Somebody else was faster.
+    }
   }
 
   #open(): void {
@@ -65,6 +72,8 @@ export class ControlSocket<Server> {
     if (old !== undefined) void retire(old).finally(() => this.servers.delete(old));
     try {
       this.#open();
+      if (this.#file === undefined)
+        return this.#say(`the control socket ${path} was deleted and cannot be made anew`);
       this.#trouble = undefined;
       log.warn("control socket was deleted and is there again", { socket: path });
     } catch (error) {

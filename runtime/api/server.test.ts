@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { SOCKET_LOOK_MS } from "./control-socket.ts";
 import { startApiServers, STOP_GRACE_MS } from "./server.ts";
@@ -38,7 +39,11 @@ const start = (
   socketPath = join(folder, "godwit.sock"),
   listen = [{ host: "127.0.0.1", port: 0 }],
   into = scope,
-) => startApiServers({ app: rig.app, clock: systemClock, log: silentLog, listen, socketPath }, into);
+) =>
+  startApiServers(
+    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen, socketPath },
+    into,
+  );
 const over = (unix: string, path: string, init: RequestInit = {}) =>
   fetch(`http://localhost${path}`, { unix, ...init } as RequestInit);
 
@@ -111,7 +116,7 @@ test("a control socket that a cleaner deleted is made anew; streams of before go
   const clock = new ManualClock();
   const socketPath = join(folder, "godwit.sock");
   const servers = await startApiServers(
-    { app: rig.app, clock, log: silentLog, listen: [], socketPath },
+    { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
     scope,
   );
   const events = (await over(socketPath, "/events")).body!.getReader();
@@ -139,7 +144,7 @@ test("a control socket whose folder is gone is said for as long as it is", async
   mkdirSync(join(folder, "run"));
   const socketPath = join(folder, "run/godwit.sock");
   const servers = await startApiServers(
-    { app: rig.app, clock, log: silentLog, listen: [], socketPath },
+    { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
     scope,
   );
   rmSync(join(folder, "run"), { recursive: true });
@@ -166,7 +171,7 @@ test("an address that is taken or not there yet keeps nobody: it is explained, a
     { host: "192.0.2.77", port: 0 },
     { host: "127.0.0.1", port: 0 },
   ];
-  const options = { app: rig.app, clock, log: silentLog, listen, socketPath: path };
+  const options = { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen, socketPath: path };
   const two = await startApiServers(options, scope);
   expect((await over(path, "/tokens")).status).toBe(200);
   expect(two.addresses).toHaveLength(1);

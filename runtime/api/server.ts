@@ -8,11 +8,10 @@ import { asGodwitError, GodwitError, godwitError } from "../kernel/errors.ts";
 import { Late } from "../kernel/late.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Scope } from "../kernel/scope.ts";
-import type { Connection } from "./access.ts";
-import { type AdoptedServer, adoptListener, type PassedListener } from "./adopted.ts";
+import type { Metrics } from "../kernel/metrics.ts";
 import type { Api } from "./app.ts";
-import { JSON_BYTES_MAX } from "./body.ts";
 import { ControlSocket } from "./control-socket.ts";
+import { HttpServer, type Listener, newPlaces, type PassedListener } from "./http.ts";
 
 /** sun_path of sockaddr_un(7) is 108 bytes with its end mark. */
 export const SOCKET_PATH_BYTES_MAX = 107;
@@ -20,12 +19,15 @@ export const SOCKET_PATH_BYTES_MAX = 107;
 const IDLE_TIMEOUT_SECONDS = 60;
 /** What requests in progress get at stop before they are cut. */
 export const STOP_GRACE_MS = 2_000;
+/** What streams get that came by a file of the control socket that was deleted since. */
+const RETIRE_GRACE_MS = 24 * 3_600_000;
 const SOCKET_MODE_UMASK = 0o177;
 
 export interface ApiServerOptions {
   readonly app: Api;
   readonly clock: Clock;
   readonly log: Log;
+  readonly metrics: Metrics;
   /** IP literals; port 0 lets the system choose. Empty: no TCP. */
   readonly listen: readonly { readonly host: string; readonly port: number }[];
   readonly socketPath: string;
@@ -41,8 +43,6 @@ export interface ApiServers {
   readonly waiting: readonly string[];
 }
 
-type Server = ReturnType<typeof Bun.serve>;
-
 /**
  * Opens the socket, what was passed, and every address that is there; one that is not is tried until it is. The scope closes all. Throws
  * GODWIT_LISTEN_FAILED (what was passed is no listener), GODWIT_STATE_UNUSABLE (another node runs on this socket, or the file
@@ -52,39 +52,40 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
   const { socketPath, passed = [] } = options;
   const passedTcp = passed.flatMap((one) => (one.kind === "tcp" ? [formatAddress(one.host, one.port)] : []));
   const listen = passedTcp.length > 0 ? [] : options.listen;
+  const fronts = openFronts(options);
   await clearSocketPath(socketPath);
-  const adopted: AdoptedServer[] = [];
-  const onSocket = new ControlSocket<Server>({
+  const onSocket = new ControlSocket<HttpServer>({
     path: socketPath,
     clock: options.clock,
     log: options.log,
-    open: () => serveSocket(options),
-    retire: (server) => server.stop(false),
+    open: () => serveSocket(socketPath, fronts),
+    retire: (server) => server.stop(RETIRE_GRACE_MS),
   });
+  const adopted: HttpServer[] = [];
   try {
-    for (const listener of passed) adopted.push(await adopt(options, listener));
+    for (const server of onSocket.servers) await openedSocket(server, socketPath);
+    for (const listener of passed) adopted.push(await adopt(listener, fronts));
   } catch (error) {
     onSocket.stop();
-    await Promise.all([
-      ...[...onSocket.servers].map((server) => server.stop(true)),
-      ...adopted.map((server) => server.stop(0)),
-    ]);
+    await Promise.all([...onSocket.servers, ...adopted].map((server) => server.stop(0)));
     throw error;
   }
-  const tcp = listen.map((address) => listenLate(options, address));
+  const tcp = listen.map((address) => listenLate(options, fronts, address));
   const opened = () => tcp.flatMap(({ opened: server }) => server ?? []);
-  // Bun.serve removes the socket file as soon as it stops accepting.
   scope.own(async () => {
     for (const late of tcp) late.stop();
+    // No longer found by anybody who comes now; those who have it open are still answered.
     onSocket.stop();
-    await Promise.all([
-      ...[...onSocket.servers, ...opened()].map((server) => stopServer(server, options.clock)),
-      ...adopted.map((server) => server.stop(STOP_GRACE_MS)),
-    ]);
+    await Promise.all(
+      [...onSocket.servers, ...adopted, ...opened()].map((server) => server.stop(STOP_GRACE_MS)),
+    );
   });
   const servers: ApiServers = {
     get addresses() {
-      return [...opened().map((server) => formatAddress(server.hostname!, server.port!)), ...passedTcp];
+      const own = tcp.flatMap(({ opened: server }, i) =>
+        server === undefined ? [] : formatAddress(listen[i]!.host, server.port),
+      );
+      return [...own, ...passedTcp];
     },
     socketPath,
     get waiting() {
@@ -100,13 +101,36 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
   return servers;
 }
 
-function listenLate(options: ApiServerOptions, address: { host: string; port: number }): Late<Server> {
+/** Opens a front for HTTP on a listener; not waited for. */
+type Front = (listener: Listener) => HttpServer;
+
+/** Connections over TCP are counted together, those over unix sockets apart: their file says who may. */
+function openFronts({ app, clock, metrics }: ApiServerOptions): Front {
+  const places = { tcp: newPlaces(), unix: newPlaces() };
+  const refused = metrics.counter("godwit_http_connections_refused_total");
+  metrics.observedGauge("godwit_http_connections", () => places.tcp.count + places.unix.count);
+  return (listener) =>
+    new HttpServer(listener, {
+      app,
+      clock,
+      places: places[listener.kind],
+      refused: () => refused.add(),
+      idleMs: IDLE_TIMEOUT_SECONDS * 1_000,
+      hosts: new Set(listener.kind === "tcp" ? [bracketed(listener.host)] : []),
+    });
+}
+
+function listenLate(
+  options: ApiServerOptions,
+  front: Front,
+  address: { host: string; port: number },
+): Late<HttpServer> {
   const { clock, log } = options;
   const where = formatAddress(address.host, address.port);
   let wasMissing = false;
   return new Late({
     clock,
-    open: () => serveTcp(options, address),
+    open: () => serveTcp(front, address),
     changed(error) {
       if (error !== undefined)
         log.warn("api address missing", { address: where, error: asGodwitError(error) });
@@ -116,74 +140,64 @@ function listenLate(options: ApiServerOptions, address: { host: string; port: nu
   });
 }
 
-const adopt = ({ app, clock }: ApiServerOptions, listener: PassedListener): Promise<AdoptedServer> =>
-  adoptListener(listener, {
-    app,
-    clock,
-    idleMs: IDLE_TIMEOUT_SECONDS * 1_000,
-    hosts: new Set(listener.kind === "tcp" ? [bracketed(listener.host)] : []),
-  });
-
-function serveSocket({ app, socketPath }: ApiServerOptions): Server {
-  const connection: Connection = { authority: "socket", peer: undefined, hosts: new Set() };
-  // The file must be 0600 from its first moment: a chmod afterwards would leave a window. Synchronous, so nothing else
-  // of this thread creates a file meanwhile.
-  const umask = process.umask(SOCKET_MODE_UMASK);
+async function adopt(listener: PassedListener, front: Front): Promise<HttpServer> {
+  const server = front(listener);
   try {
-    return Bun.serve({
-      unix: socketPath,
-      maxRequestBodySize: REQUEST_BYTES_MAX,
-      fetch(request, server) {
-        // The option of this name does not exist for unix sockets.
-        server.timeout(request, IDLE_TIMEOUT_SECONDS);
-        const holdOpen = () => server.timeout(request, 0);
-        return app.fetch(request, { connection: { ...connection, holdOpen } });
-      },
-    });
+    await server.opened();
+    return server;
   } catch (error) {
     throw godwitError(
-      "GODWIT_STATE_UNUSABLE",
-      `cannot open the control socket ${socketPath} (${reasonOf(error)}); set api.socket to a writable place`,
+      "GODWIT_LISTEN_FAILED",
+      `descriptor ${listener.fd} that the service manager passed cannot be used: ${reasonOf(error)}`,
       error,
     );
+  }
+}
+
+function serveSocket(path: string, front: Front): HttpServer {
+  // The file must be 0600 from its first moment: a chmod afterwards would leave a window. It is made within the call, so that nothing
+  // else of this thread creates a file meanwhile.
+  const umask = process.umask(SOCKET_MODE_UMASK);
+  try {
+    return front({ kind: "unix", path });
   } finally {
     process.umask(umask);
   }
 }
 
-function serveTcp({ app }: ApiServerOptions, address: { host: string; port: number }): Server {
-  const hosts = new Set([bracketed(address.host)]);
+async function openedSocket(server: HttpServer, path: string): Promise<void> {
   try {
-    return Bun.serve({
-      hostname: address.host,
-      port: address.port,
-      maxRequestBodySize: REQUEST_BYTES_MAX,
-      idleTimeout: IDLE_TIMEOUT_SECONDS,
-      fetch: (request, server) =>
-        app.fetch(request, {
-          connection: {
-            authority: "tcp",
-            peer: server.requestIP(request)?.address,
-            hosts,
-            holdOpen: () => server.timeout(request, 0),
-          },
-        }),
-    });
+    await server.opened();
   } catch (error) {
-    const where = formatAddress(address.host, address.port);
-    const advice = reasonOf(error).includes("EADDRINUSE")
-      ? "another program listens there; choose another port in api.listen, or end it"
-      : "tried again until this machine has that address; check api.listen";
     throw godwitError(
-      "GODWIT_LISTEN_FAILED",
-      `the api cannot listen on ${where} (${reasonOf(error)}): ${advice}`,
+      "GODWIT_STATE_UNUSABLE",
+      `cannot open the control socket ${path} (${reasonOf(error)}); set api.socket to a writable place`,
       error,
     );
   }
 }
 
-/** Above what the API itself allows, so that its own bound answers, with a problem document. */
-const REQUEST_BYTES_MAX = JSON_BYTES_MAX + 1024 * 1024;
+/** Throws GODWIT_LISTEN_FAILED. */
+function serveTcp(front: Front, address: { host: string; port: number }): HttpServer {
+  const server = front({ kind: "tcp", ...address });
+  if (server.isListening) return server;
+  const reason = whyNot(address);
+  const where = formatAddress(address.host, address.port);
+  const advice = reason.includes("EADDRINUSE")
+    ? "another program listens there; choose another port in api.listen, or end it"
+    : "tried again until this machine has that address; check api.listen";
+  throw godwitError("GODWIT_LISTEN_FAILED", `the api cannot listen on ${where} (${reason}): ${advice}`);
+}
+
+/** The net server says it later, and this has to be said now. */
+function whyNot({ host, port }: { host: string; port: number }): string {
+  try {
+    Bun.listen({ hostname: host, port, socket: { data() {} } }).stop(true);
+    return "it came free just now";
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
 
 /** Removes what a dead node left. */
 async function clearSocketPath(path: string): Promise<void> {
@@ -226,19 +240,6 @@ async function answers(path: string): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-async function stopServer(server: Server, clock: Clock): Promise<void> {
-  const stopped = server.stop(false);
-  let cut: Promise<void> | undefined;
-  const timer = clock.after(STOP_GRACE_MS, () => {
-    cut = server.stop(true);
-  });
-  await stopped;
-  timer.cancel();
-  await cut;
-  // Idle keep-alive connections are not requests in progress and would otherwise outlive the server.
-  await server.stop(true);
 }
 
 const bracketed = (host: string) => (host.includes(":") ? `[${host.toLowerCase()}]` : host.toLowerCase());

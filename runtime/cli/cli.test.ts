@@ -7,6 +7,7 @@ import { createRig, messageId1, nodeA, nodeB, nodeC, type Rig, sampleMessage } f
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { ANSWER_TIMEOUT_MS } from "./client.ts";
 import { commands } from "./table.ts";
@@ -28,7 +29,10 @@ beforeEach(async () => {
   const { stop } = rig;
   scope.signal.addEventListener("abort", () => stop.abort());
   socketPath = join(folder, `${sequence++}.sock`);
-  await startApiServers({ app: rig.app, clock: systemClock, log: silentLog, listen: [], socketPath }, scope);
+  await startApiServers(
+    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
+    scope,
+  );
 });
 afterAll(async () => {
   await scope.close();

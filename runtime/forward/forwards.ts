@@ -4,7 +4,8 @@
  */
 import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
-import type { Clock, Log, Random } from "@godwit/sdk";
+import { sourceGroup, type Clock, type Log, type Random } from "@godwit/sdk";
+import { Places } from "@godwit/sdk/places";
 import { type ListenAddress, parseListenAddress } from "../config/load.ts";
 import { Late } from "../kernel/late.ts";
 import type { ByteStream } from "../stream/byte-stream.ts";
@@ -16,7 +17,9 @@ import { type AllowRule, decideAllowed } from "./rules.ts";
 
 export const FORWARD_SERVICE = "forward";
 const FORWARDS_MAX = 64;
+/** Connections through one forward: in all, and of one source. Who has sent nothing gives way to others. */
 const CONNECTIONS_PER_FORWARD_MAX = 512;
+const CONNECTIONS_PER_SOURCE_MAX = 256;
 const SERVED_MAX = 2_048;
 const OPEN_TIMEOUT_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -58,6 +61,7 @@ interface Forward extends JointCounts {
   readonly request: { listen: string; readonly to: string; readonly target: string };
   readonly source: ForwardRow["source"];
   readonly joints: Set<Joint>;
+  readonly places: Places;
   /** Until its address is there. */
   late: Late<void> | undefined;
   stop: () => void;
@@ -100,6 +104,7 @@ export class Forwards {
       request: { ...request, target: formatTarget(target) },
       source,
       joints: new Set(),
+      places: new Places({ max: CONNECTIONS_PER_FORWARD_MAX, perSourceMax: CONNECTIONS_PER_SOURCE_MAX }),
       late: undefined,
       stop: () => {},
       bytesSent: 0,
@@ -180,14 +185,24 @@ export class Forwards {
 
   /** The near side: somebody connected to our port. */
   #connected(forward: Forward, socket: ConstructorParameters<typeof Joint>[0]): void {
+    // It may be gone before it was accepted.
+    if (socket.readyState <= 0) return void socket.terminate();
     forward.connectionsTotal++;
+    const tooMany = () => godwitError("GODWIT_STREAM_LIMIT", "too many connections through this forward");
+    const place = forward.places.accept(socket, sourceGroup(socket.remoteAddress), () =>
+      socket.data.joint?.abort(tooMany()),
+    );
+    if (place === undefined) {
+      socket.terminate();
+      return this.#failed(forward, tooMany());
+    }
     const joint = new Joint(socket, forward, (error) => {
+      place.release();
       forward.joints.delete(joint);
       if (error !== undefined) this.#failed(forward, error);
     });
+    socket.data.place = place;
     forward.joints.add(joint);
-    if (forward.joints.size > CONNECTIONS_PER_FORWARD_MAX)
-      return joint.abort(godwitError("GODWIT_STREAM_LIMIT", "too many connections through this forward"));
     const late = new AbortController();
     const timer = this.#deps.clock.after(OPEN_TIMEOUT_MS, () =>
       late.abort(godwitError("GODWIT_TIMEOUT", "the far node did not answer in time")),

@@ -3,6 +3,7 @@
  * the socket's at most beyond what socket and stream hold themselves.
  */
 import type { Socket } from "bun";
+import type { Place } from "@godwit/sdk/places";
 import type { ByteStream } from "../stream/byte-stream.ts";
 
 export interface JointCounts {
@@ -13,6 +14,8 @@ export interface JointCounts {
 /** What a socket of ours carries; the handlers below find their joint through it. */
 export interface JointState {
   joint: Joint | undefined;
+  /** Of one that came to a port of ours. */
+  place?: Place;
 }
 
 export class Joint {
@@ -64,6 +67,7 @@ export class Joint {
 
   onData(bytes: Uint8Array): void {
     this.#counts.bytesSent += bytes.length;
+    this.#socket.data.place?.stand("held");
     if (this.#stream?.write(bytes) === false) this.#socket.pause();
   }
 

@@ -38,6 +38,8 @@ export const metricTable = {
     help: "bundles taken back for another try",
     labels: ["reason"],
   },
+  godwit_descriptors: { kind: "gauge", help: "open descriptors of the node's process, at least", labels: [] },
+  godwit_descriptors_limit: { kind: "gauge", help: "descriptors that the process may have", labels: [] },
   godwit_dials_total: { kind: "counter", help: "dial attempts by outcome", labels: ["outcome"] },
   godwit_endpoints_skipped_total: {
     kind: "counter",
@@ -53,6 +55,12 @@ export const metricTable = {
   godwit_hints_dropped_total: {
     kind: "counter",
     help: "hints of discovery not taken: the source holds its bound, or the endpoint is too long",
+    labels: [],
+  },
+  godwit_http_connections: { kind: "gauge", help: "connections to the API, idle ones included", labels: [] },
+  godwit_http_connections_refused_total: {
+    kind: "counter",
+    help: "connections to the API that were refused, or gave way to others",
     labels: [],
   },
   godwit_http_refused_total: {
@@ -76,11 +84,6 @@ export const metricTable = {
   godwit_link_half_open_evicted_total: {
     kind: "counter",
     help: "unfinished handshakes ended to make room for others",
-    labels: [],
-  },
-  godwit_link_half_open_refused_total: {
-    kind: "counter",
-    help: "pipes refused because too many handshakes were under way",
     labels: [],
   },
   godwit_link_handshake_datagrams_dropped_total: {

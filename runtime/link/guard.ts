@@ -1,9 +1,10 @@
 /**
  * What all pipes of one node share while they are not links yet: the caps on half-open handshakes, the cookie secret,
- * and the counters. A half-open handshake is an inbound pipe whose far end has not sent its first valid record. Owns no
- * pipe and no timer. Specified by docs/protocol/link.md, "Under load".
+ * and the counters. A half-open handshake is an inbound pipe whose far end has not sent its first valid record; on datagrams it
+ * begins with a valid message 1, since before that nothing is kept. Owns no pipe and no timer. Specified by docs/protocol/link.md, "Under load".
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
+import { Places } from "@godwit/sdk/places";
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { godwitError } from "../kernel/errors.ts";
 import type { Clock } from "../kernel/clock.ts";
@@ -21,7 +22,7 @@ export interface GuardLimits {
 
 export const GUARD_LIMITS: GuardLimits = {
   halfOpenMax: 512,
-  halfOpenPerSourceMax: 64,
+  halfOpenPerSourceMax: 128,
   loadHalfOpen: 128,
   loadPerSecond: 500,
 };
@@ -32,8 +33,7 @@ export interface LinkCounters {
   handshakesFailed: number;
   handshakesTimedOut: number;
   handshakesAborted: number;
-  /** Inbound pipes refused at the caps, and half-open ones that made room for newer ones. */
-  halfOpenRefused: number;
+  /** Half-open ones that made room for newer ones. */
   halfOpenEvicted: number;
   /** Message 1 whose tag fits none of our secrets or not our key. */
   tagMismatches: number;
@@ -60,7 +60,6 @@ const newCounters = (): LinkCounters => ({
   handshakesFailed: 0,
   handshakesTimedOut: 0,
   handshakesAborted: 0,
-  halfOpenRefused: 0,
   halfOpenEvicted: 0,
   tagMismatches: 0,
   retriesSent: 0,
@@ -78,7 +77,7 @@ const newCounters = (): LinkCounters => ({
 
 /** One half-open handshake. */
 export interface HalfOpenTicket {
-  /** A valid message 1 came: from now on the handshake is not evicted to make room. */
+  /** A valid message 1 came: from now on those of which none did make room first. */
   answered(): void;
   /** Idempotent. */
   release(): void;
@@ -94,10 +93,7 @@ export class HandshakeGuard {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #limits: GuardLimits;
-  readonly #perSource = new Map<string, number>();
-  /** Waiting for message 1, oldest first, each with what ends it. */
-  readonly #waiting = new Map<object, () => void>();
-  #halfOpen = 0;
+  readonly #places: Places;
   #loadTokens: number;
   #loadTokensAtMs: number;
   #cookieSecret: Uint8Array;
@@ -112,6 +108,8 @@ export class HandshakeGuard {
     this.#clock = clock;
     this.#random = random;
     this.#limits = { ...GUARD_LIMITS, ...limits };
+    const { halfOpenMax: max, halfOpenPerSourceMax: perSourceMax } = this.#limits;
+    this.#places = new Places({ max, perSourceMax });
     this.#loadTokens = this.#limits.loadPerSecond;
     this.#loadTokensAtMs = clock.monotonicMs();
     this.#cookieSecret = random.bytes(COOKIE_SECRET_BYTES);
@@ -120,13 +118,13 @@ export class HandshakeGuard {
   }
 
   get halfOpen(): number {
-    return this.#halfOpen;
+    return this.#places.count;
   }
 
   /** True: answer a message 1 without a cookie by asking for one. */
   get isUnderLoad(): boolean {
     this.#refillLoadTokens();
-    return this.#halfOpen > this.#limits.loadHalfOpen || this.#loadTokens < 1;
+    return this.halfOpen > this.#limits.loadHalfOpen || this.#loadTokens < 1;
   }
 
   /** Counts one message 1 that is about to cost Diffie-Hellman operations. */
@@ -136,39 +134,18 @@ export class HandshakeGuard {
   }
 
   /**
-   * Admits an inbound pipe. At the global cap the oldest pipe that has not even sent a message 1 is ended through its
-   * `onEvict`; where there is none, and at the cap of the source, throws GODWIT_HANDSHAKE_BUSY.
+   * Admits an inbound stream, or a datagram pipe whose message 1 was valid. At the bound of all, and at that of its source, another
+   * one is ended through its `onEvict`: of the source that has most the oldest, those without a message 1 first. `source`
+   * undefined: the medium shows none.
    */
   enter(source: string | undefined, onEvict: () => void): HalfOpenTicket {
-    const ofSource = source === undefined ? 0 : (this.#perSource.get(source) ?? 0);
-    if (source !== undefined && ofSource >= this.#limits.halfOpenPerSourceMax) {
-      this.counters.halfOpenRefused++;
-      throw godwitError("GODWIT_HANDSHAKE_BUSY", `too many unfinished handshakes from ${source}`);
-    }
-    if (this.#halfOpen >= this.#limits.halfOpenMax) this.#evictOldest();
-    if (this.#halfOpen >= this.#limits.halfOpenMax) {
-      this.counters.halfOpenRefused++;
-      throw godwitError("GODWIT_HANDSHAKE_BUSY", "too many unfinished handshakes");
-    }
-    this.#halfOpen++;
-    // Counted anew: an eviction may have changed the source's share.
-    if (source !== undefined) this.#perSource.set(source, (this.#perSource.get(source) ?? 0) + 1);
-    const ticket: HalfOpenTicket = {
-      answered: () => void this.#waiting.delete(ticket),
-      release: () => {
-        if (isReleased) return;
-        isReleased = true;
-        this.#waiting.delete(ticket);
-        this.#halfOpen--;
-        if (source === undefined) return;
-        const left = this.#perSource.get(source)! - 1;
-        if (left === 0) this.#perSource.delete(source);
-        else this.#perSource.set(source, left);
-      },
-    };
-    let isReleased = false;
-    this.#waiting.set(ticket, onEvict);
-    return ticket;
+    const place = this.#places.enter(source, () => {
+      this.counters.halfOpenEvicted++;
+      onEvict();
+    });
+    // Nobody's place is ever held here.
+    if (place === undefined) throw godwitError("GODWIT_HANDSHAKE_BUSY", "too many unfinished handshakes");
+    return { answered: () => place.stand("busy"), release: () => place.release() };
   }
 
   /** Proof that the holder receives what is sent to `source`, valid one to two minutes for this ephemeral only. */
@@ -197,15 +174,6 @@ export class HandshakeGuard {
   /** The dial under this index failed before the far end proved anything: the next one takes the next secret. */
   noteSecretFailed(endpoint: string, index: number): void {
     this.#secretIndex.renew(endpoint, index + 1);
-  }
-
-  #evictOldest(): void {
-    const oldest = this.#waiting.entries().next().value;
-    if (oldest === undefined) return;
-    this.counters.halfOpenEvicted++;
-    const [ticket, onEvict] = oldest;
-    onEvict();
-    (ticket as HalfOpenTicket).release();
   }
 
   #refillLoadTokens(): void {

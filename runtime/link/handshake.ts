@@ -77,6 +77,9 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
   });
 }
 
+/** Of the protocol, as this node speaks it. */
+export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+
 const HUNG_UP =
   "the far end hung up during the handshake: it is another node, in another network, has another secret or no Godwit";
 
@@ -123,14 +126,13 @@ class Opening {
   }
 
   start(): void {
-    const { clock, role, guard, sourceKey } = this.#options;
+    const { clock, role } = this.#options;
     if (this.#signal.aborted) return this.#onAbort();
     try {
       this.#checkPipe();
       if (role === "responder") {
-        this.#ticket = guard.enter(sourceKey, () =>
-          this.#fail(godwitError("GODWIT_HANDSHAKE_BUSY", "no first message came while others were waiting")),
-        );
+        // A datagram's sender is anybody: it gets a place with a valid message 1.
+        if (this.#pipe.kind === "stream") this.#admit();
         this.#responder = this.#newResponder();
       } else this.#initiator = this.#newInitiator();
     } catch (error) {
@@ -144,6 +146,13 @@ class Opening {
       closed: (error) => this.#onClosed(error),
     });
     if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator, this.#newBackoff());
+  }
+
+  #admit(): void {
+    const { guard, sourceKey } = this.#options;
+    this.#ticket ??= guard.enter(sourceKey, () =>
+      this.#fail(godwitError("GODWIT_HANDSHAKE_BUSY", "it was not finished while others were waiting")),
+    );
   }
 
   get #timing() {
@@ -198,13 +207,14 @@ class Opening {
       guard,
       source: sourceKey ?? this.#pipe.remote,
       isBlocked: this.#isBlocked,
+      admit: () => this.#admit(),
       invites:
         judgeInvite === undefined || secrets.length === 0 ? undefined : { secrets, judge: judgeInvite },
     });
   }
 
   get #versions(): Versions {
-    return this.#options.versions ?? { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+    return this.#options.versions ?? VERSIONS;
   }
 
   get #isBlocked(): (id: NodeId) => boolean {

@@ -11,6 +11,7 @@ import {
   commonVersion,
   encodeRefuse,
   encodeRetry,
+  HANDSHAKE_BYTES,
   memberInviteKeys,
   parseMessage1,
   prologue,
@@ -32,6 +33,8 @@ export interface ResponderOptions {
   /** What a cookie is bound to. */
   readonly source: string;
   readonly isBlocked: (id: NodeId) => boolean;
+  /** Called before the first key agreement: the message 1 was valid. Throws where there is no room. */
+  readonly admit: () => void;
   /** Invitations derived from these are taken, as far as `judge` lets them. Undefined: none is. */
   readonly invites: InviteGate | undefined;
 }
@@ -45,6 +48,77 @@ export interface InviteGate {
 
 /** `unsure`: the member's clock cannot tell. */
 export type InviteVerdict = "valid" | "expired" | "unsure";
+
+/** What a first message is judged by before anything is kept for it. */
+export type FirstContact = Pick<
+  ResponderOptions,
+  "identity" | "network" | "keys" | "versions" | "guard" | "source" | "invites"
+>;
+
+/**
+ * The first datagram of somebody unknown: "open" where it is a message 1 with a valid tag, and under load a valid cookie; else what
+ * to answer, or nothing. Keeps nothing, computes no key agreement and throws nothing, whatever comes.
+ */
+export function screenFirst(bytes: Uint8Array, contact: FirstContact): "open" | Uint8Array | undefined {
+  if (HANDSHAKE_BYTES[bytes[0] ?? 0] !== bytes.length || !isMessage1(bytes[0]!)) return undefined;
+  try {
+    const judged = judgeMessage1(bytes, contact);
+    if (!("kind" in judged)) return "open";
+    return judged.kind === "send" ? judged.bytes : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+interface Judged {
+  readonly message: Message1;
+  readonly keys: NetworkKeys;
+}
+
+/** Tag, then load. */
+function judgeMessage1(bytes: Uint8Array, contact: FirstContact): Judged | Step {
+  const { guard, identity, source, versions } = contact;
+  const message = parseMessage1(bytes);
+  let keys: NetworkKeys | undefined;
+  let isMember = false;
+  for (const candidate of candidatesFor(message, contact)) {
+    const verdict = checkTag(message, candidate, identity.dh.publicKey);
+    if (verdict === "ours") keys = candidate;
+    isMember ||= verdict === "member";
+  }
+  if (keys === undefined) {
+    guard.counters.tagMismatches++;
+    if (!isMember) return ignore("a first message of another network, of another secret or for another node");
+    guard.counters.refusalsSent++;
+    return { kind: "send", bytes: encodeRefuse(message.tag, RefuseReason.notAddressee, versions) };
+  }
+  const { cookie } = message;
+  const ephemeral = ephemeralOf(message);
+  if (guard.isUnderLoad && (cookie === undefined || !guard.isCookieValid(source, ephemeral, cookie))) {
+    guard.counters.retriesSent++;
+    return { kind: "send", bytes: encodeRetry(message.tag, guard.cookie(source, ephemeral)) };
+  }
+  return { message, keys };
+}
+
+/** Two HMACs more per live secret than any other first message: still no state and no Diffie-Hellman for a stranger. */
+function candidatesFor(message: Message1, { keys, invites, network }: FirstContact): readonly NetworkKeys[] {
+  if (message.invite === undefined) return keys;
+  return invites === undefined
+    ? []
+    : memberInviteKeys(network, decodeInvite(message.invite), invites.secrets);
+}
+
+const MESSAGES_1: ReadonlySet<number> = new Set([
+  HandshakeType.ik1,
+  HandshakeType.ik1WithCookie,
+  HandshakeType.xx1,
+  HandshakeType.xx1WithCookie,
+  HandshakeType.xx1Psk,
+  HandshakeType.xx1PskWithCookie,
+  HandshakeType.xx1Invite,
+]);
+const isMessage1 = (type: number): boolean => MESSAGES_1.has(type);
 
 interface Answered {
   readonly message1: Uint8Array;
@@ -77,20 +151,10 @@ export class Responder {
    */
   receive(bytes: Uint8Array): Step {
     try {
-      switch (bytes[0]) {
-        case HandshakeType.ik1:
-        case HandshakeType.ik1WithCookie:
-        case HandshakeType.xx1:
-        case HandshakeType.xx1WithCookie:
-        case HandshakeType.xx1Psk:
-        case HandshakeType.xx1PskWithCookie:
-        case HandshakeType.xx1Invite:
-          return this.#onMessage1(bytes);
-        case HandshakeType.xx3:
-          return this.#onMessage3(bytes.subarray(1));
-        default:
-          return ignore(`handshake message ${bytes[0]} is not for a responder`);
-      }
+      const type = bytes[0] ?? 0;
+      if (isMessage1(type)) return this.#onMessage1(bytes);
+      if (type === HandshakeType.xx3) return this.#onMessage3(bytes.subarray(1));
+      return ignore(`handshake message ${type} is not for a responder`);
     } catch (error) {
       return { kind: "ignore", error: asGodwitError(error) };
     }
@@ -98,29 +162,12 @@ export class Responder {
 
   /** Everything cheap comes first: repetition, tag, load. Only then Diffie-Hellman. */
   #onMessage1(bytes: Uint8Array): Step {
-    const { guard, identity, source, versions } = this.#options;
+    const { guard, versions } = this.#options;
     if (this.#answered !== undefined && Buffer.compare(this.#answered.message1, bytes) === 0)
       return { kind: "send", bytes: this.#answered.reply };
-    const message = parseMessage1(bytes);
-    let keys: NetworkKeys | undefined;
-    let isMember = false;
-    for (const candidate of this.#candidates(message)) {
-      const verdict = checkTag(message, candidate, identity.dh.publicKey);
-      if (verdict === "ours") keys = candidate;
-      isMember ||= verdict === "member";
-    }
-    if (keys === undefined) {
-      guard.counters.tagMismatches++;
-      if (isMember) return this.#refuse(message, RefuseReason.notAddressee);
-      return ignore("a first message of another network, of another secret or for another node");
-    }
-    if (guard.isUnderLoad && !this.#isCookieValid(message)) {
-      guard.counters.retriesSent++;
-      return {
-        kind: "send",
-        bytes: encodeRetry(message.tag, guard.cookie(source, ephemeralOf(message))),
-      };
-    }
+    const judged = judgeMessage1(bytes, this.#options);
+    if ("kind" in judged) return judged;
+    const { message, keys } = judged;
     if (keys.invite !== undefined) {
       const verdict = this.#options.invites!.judge(keys.invite);
       if (verdict !== "valid") return this.#refuseInvite(message, verdict);
@@ -140,19 +187,11 @@ export class Responder {
     }
     if (++this.#attempts > ATTEMPTS_PER_PIPE_MAX)
       return fail(godwitError("GODWIT_HANDSHAKE_FAILED", "too many first messages on one pipe"));
+    this.#options.admit();
     guard.spend();
     return message.isIk
       ? this.#answerIk(bytes, message, keys, version)
       : this.#answerXx(bytes, message, keys, version);
-  }
-
-  /** Two HMACs more per live secret than any other first message: still no state and no Diffie-Hellman for a stranger. */
-  #candidates(message: Message1): readonly NetworkKeys[] {
-    const { keys, invites, network } = this.#options;
-    if (message.invite === undefined) return keys;
-    return invites === undefined
-      ? []
-      : memberInviteKeys(network, decodeInvite(message.invite), invites.secrets);
   }
 
   /** Only whoever holds the invitation hears this: the tag was right. */
@@ -216,16 +255,6 @@ export class Responder {
     const met = nodeIdOfDh(state.remoteStatic!);
     if (met === this.#options.identity.id) return fail(selfDialed());
     return this.#options.isBlocked(met) ? fail(blocked(met)) : undefined;
-  }
-
-  #refuse(message: Message1, reason: number): Step {
-    this.#options.guard.counters.refusalsSent++;
-    return { kind: "send", bytes: encodeRefuse(message.tag, reason, this.#options.versions) };
-  }
-
-  #isCookieValid(message: Message1): boolean {
-    const { guard, source } = this.#options;
-    return message.cookie !== undefined && guard.isCookieValid(source, ephemeralOf(message), message.cookie);
   }
 
   #stateFor(pattern: "IK" | "IKpsk2" | "XX" | "XXpsk3", message: Message1, keys: NetworkKeys) {

@@ -2,7 +2,7 @@
 import { createApi } from "../api/app.ts";
 import { type ApiServers, startApiServers } from "../api/server.ts";
 import { openTokenStore } from "../api/tokens.ts";
-import type { PassedListener } from "../api/adopted.ts";
+import type { PassedListener } from "../api/http.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { ForwardTable, NodeView } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
@@ -35,5 +35,5 @@ export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promi
   });
   const app = createApi({ ...parts, tokens, clock, log, metrics, signal: scope.signal });
   const { listen, socket: socketPath } = config.api;
-  return await startApiServers({ app, clock, log, listen, socketPath, passed }, scope);
+  return await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
 }

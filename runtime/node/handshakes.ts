@@ -1,10 +1,12 @@
 /** How pipes of this node become sessions: under which secrets, who is let in, and what half-open ones may cost. */
-import type { Pipe } from "@godwit/sdk";
+import { sourceGroup, type Pipe } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
-import { openSession } from "../link/handshake.ts";
+import { openSession, VERSIONS } from "../link/handshake.ts";
+import { networkKeys, type NetworkKeys } from "../link/hello.ts";
+import { screenFirst } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import type { Ground } from "./ground.ts";
 import type { Knot } from "./knot.ts";
@@ -17,6 +19,8 @@ export interface Handshakes {
   readonly open: Handshake;
   /** Under the preferred secret and no other. */
   readonly openPreferred: Handshake;
+  /** What to do with the first datagram of somebody unknown, before anything is kept: see `screen` of the SDK's transports. */
+  screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
   /** Forgets which secret which endpoint took. */
   forgetSecrets(): void;
 }
@@ -52,22 +56,49 @@ export function createHandshakes(
       signal,
     );
   };
+  const keysOf = new WeakMap<Uint8Array, NetworkKeys>();
+  const openKeys = networkKeys(config.node.network, undefined);
+  /** Made once: a flood must not make them for each of its datagrams. */
+  const keysFor = (secret: Uint8Array): NetworkKeys => {
+    let keys = keysOf.get(secret);
+    if (keys === undefined) keysOf.set(secret, (keys = networkKeys(config.node.network, secret)));
+    return keys;
+  };
   return {
+    screen(datagram, remote) {
+      const { mesh } = knot;
+      if (mesh === undefined) return undefined;
+      const { live } = secrets;
+      return screenFirst(datagram, {
+        identity,
+        network: config.node.network,
+        keys: live.length === 0 ? [openKeys] : live.map(keysFor),
+        versions: VERSIONS,
+        guard,
+        source: sourceOf(remote),
+        invites:
+          live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
+      });
+    },
     open: (...given) => openUnder(secrets.live, ...given),
     openPreferred: (...given) => openUnder(secrets.live.slice(0, 1), ...given),
     forgetSecrets: () => guard.forgetSecrets(),
   };
 }
 
-/** What half-open handshakes are counted by: the far end's address without its port. */
-const sourceOf = (endpoint: string): string => endpoint.replace(/:\d+$/, "");
+/** What half-open handshakes are counted by: the far end's IPv4 address or IPv6 network, whatever the transport; else all it shows. */
+function sourceOf(endpoint: string): string {
+  const [, bracketed, plain] =
+    /^[a-z][a-z0-9+.-]*:\/\/(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?(?:\/|$)/.exec(endpoint) ?? [];
+  const host = bracketed ?? plain;
+  return host === undefined ? endpoint.replace(/:\d+$/, "") : sourceGroup(host);
+}
 
 const linkMetrics = {
   handshakesCompleted: "handshakes_completed",
   handshakesFailed: "handshakes_failed",
   handshakesTimedOut: "handshakes_timed_out",
   handshakesAborted: "handshakes_aborted",
-  halfOpenRefused: "half_open_refused",
   halfOpenEvicted: "half_open_evicted",
   tagMismatches: "tag_mismatches",
   retriesSent: "retries_sent",

@@ -59,6 +59,7 @@ export async function joinMesh(deps: JoinMeshDeps): Promise<Joined> {
     log,
     metrics,
     events: {
+      screen: () => undefined,
       pipe: (_, pipe) => pipe.close(),
       listening() {},
       hint: () => false,

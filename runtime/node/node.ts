@@ -3,7 +3,7 @@
  * it: what opens first closes last, and a failure on the way up closes what was opened.
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
-import type { PassedListener } from "../api/adopted.ts";
+import type { PassedListener } from "../api/http.ts";
 import type { ApiServers } from "../api/server.ts";
 import { type Config, ConfigError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
@@ -20,6 +20,7 @@ import { createPluginDesk } from "../view/plugins.ts";
 import { openApi } from "./api.ts";
 import { undialable } from "./dialable.ts";
 import { type Ground, openGround } from "./ground.ts";
+import { DescriptorWatch } from "./descriptors.ts";
 import { createHandshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
 import { openClosedMesh, openMesh } from "./mesh.ts";
@@ -83,6 +84,8 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   for (const { path, expected } of await undialable(config))
     log.warn("endpoint that nobody here can dial", { key: path, reason: `expected ${expected}` });
   const ground = await openGround(deps, hub, scope);
+  const descriptors = new DescriptorWatch(ground);
+  scope.own(() => descriptors.stop());
   const handshakes = createHandshakes(ground, knot);
   const mesh = (knot.mesh = await openMesh(ground, handshakes, hub, knot, scope));
   const closed = (knot.closed = openClosedMesh(ground, mesh, handshakes, hub, scope));
@@ -94,7 +97,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
-      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot) },
+      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot, descriptors) },
       reload: () => reloader.reload(),
     },
     new NodeEvents(hub, deps.clock),
@@ -122,7 +125,12 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
 }
 
 /** What the view shows of the ground. */
-function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh: Mesh, knot: Knot) {
+function seenOf(
+  { config, identity, clock, time, metrics, store }: Ground,
+  mesh: Mesh,
+  knot: Knot,
+  descriptors: DescriptorWatch,
+) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
@@ -131,6 +139,7 @@ function seenOf({ config, identity, clock, time, metrics, store }: Ground, mesh:
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...store.troubles.map((reason) => ({ name: "store", reason })),
+      ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
     ],

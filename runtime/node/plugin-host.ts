@@ -66,6 +66,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     engines: { members: createMembersBackend(mesh, hub), streams: createStreamsBackend(mesh, "engine:") },
     mesh: createMeshBackend({ id, callsign, location, network, version }, mesh, hub),
     events: {
+      screen: (datagram, remote) => handshakes.screen(datagram, remote),
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
       listening: () => mesh.setEndpoints(host.endpoints),
       hint: (source, hint, isOperators) => mesh.hints.add(source, hint, isOperators ? "operator" : "plugin"),

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { generateIdentity } from "../identity/keys.ts";
 import { nodeIdBytes } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { encodePacket, PACKET_HEADER_BYTES, PacketKind } from "../wire/packet.ts";
+import { decodePacketHeader, encodePacket, PACKET_HEADER_BYTES, PacketKind } from "../wire/packet.ts";
 import { HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, StreamMessage, WINDOW_FIRST_BYTES } from "./constants.ts";
 import { Initiation } from "./establish.ts";
 import { Collector, pair, StreamNet } from "./testing.ts";
@@ -204,6 +204,21 @@ describe("hostile packets", () => {
     await net.clock.advance(50);
     expect(far.bytes).toBe(30_000);
     expect(await net.b.metrics.render()).toMatch(/godwit_stream_dropped_total\{reason="replayed"\} [1-9]/);
+  });
+
+  test("more openings than there are places, of nodes that never finish one, keep nobody out", async () => {
+    const net = new StreamNet(21);
+    const crowd = Array.from({ length: HALF_OPEN_MAX + 6 }, () => net.add());
+    // What is answered to the crowd is lost.
+    net.onPacket = (from, frame) =>
+      from === net.b.id && decodePacketHeader(frame).destination !== net.a.id ? undefined : frame;
+    const opening = crowd.map(({ streams }) => streams.open(net.b.id, "test").catch(() => undefined));
+    await net.until(() => net.b.streams.halfOpenCount === HALF_OPEN_MAX, 5_000);
+    const startedMs = net.clock.monotonicMs();
+    await pair(net);
+    expect(net.clock.monotonicMs() - startedMs).toBeLessThan(1_000);
+    for (const { streams } of crowd) streams.stop();
+    await Promise.all(opening);
   });
 
   test("message 1 replayed costs bounded memory and delivers nothing", async () => {

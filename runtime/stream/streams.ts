@@ -5,6 +5,7 @@
  */
 import { orAborted } from "../kernel/abort.ts";
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
+import { type Place, Places } from "@godwit/sdk/places";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
@@ -55,6 +56,7 @@ interface HalfOpen {
   readonly noise: Uint8Array;
   readonly answer: Uint8Array;
   readonly timer: Timer;
+  readonly place: Place;
 }
 
 const OPEN_RESEND_MAX_MS = 2_000;
@@ -67,6 +69,7 @@ export class Streams {
   readonly #sessions = new Map<number, StreamSession>();
   readonly #openings = new Map<NodeId, Opening>();
   readonly #halfOpen = new Map<number, HalfOpen>();
+  readonly #places = new Places({ max: bound.HALF_OPEN_MAX, perSourceMax: bound.HALF_OPEN_PER_SOURCE_MAX });
   readonly #services = new Map<string, StreamHandler>();
   readonly #handshakes: TokenBucket;
   readonly #goneRate: TokenBucket;
@@ -273,24 +276,18 @@ export class Streams {
     const { version, index, noise } = decodeOpen(payload);
     if (version !== bound.STREAM_VERSION) return this.#counters.dropped("malformed");
     if (this.#deps.isBlocked(source)) return this.#counters.dropped("blocked");
-    let fromSource = 0;
-    for (const half of this.#halfOpen.values()) {
-      if (half.source !== source) continue;
-      fromSource++;
-      if (half.remoteIndex === index && Buffer.from(half.noise).equals(noise))
+    for (const half of this.#halfOpen.values())
+      if (half.source === source && half.remoteIndex === index && Buffer.from(half.noise).equals(noise))
         return this.#send(source, half.answer);
-    }
-    if (
-      fromSource >= bound.HALF_OPEN_PER_SOURCE_MAX ||
-      this.#halfOpen.size >= bound.HALF_OPEN_MAX ||
-      this.#sessions.size >= bound.SESSIONS_MAX ||
-      !this.#handshakes.take()
-    )
+    if (this.#sessions.size >= bound.SESSIONS_MAX || !this.#handshakes.take())
       return this.#counters.dropped("limit");
     const localIndex = this.#freshIndex();
     const answer = answerHandshake(this.#deps, source, { localIndex, remoteIndex: index, noise });
     if (answer === undefined) return this.#counters.dropped("forged");
     const session = new StreamSession({ ...answer.facts, header: this.#headerTo(source) }, this.#sessionDeps);
+    // Who comes gets in; the oldest of whoever has most goes.
+    const place = this.#places.enter(source, () => session.end(unreachable(), false));
+    if (place === undefined) return this.#counters.dropped("limit");
     const timer = this.#deps.clock.after(bound.HALF_OPEN_MS, () => session.end(unreachable(), false));
     this.#halfOpen.set(localIndex, {
       session,
@@ -299,6 +296,7 @@ export class Streams {
       noise: noise.slice(),
       answer: answer.message,
       timer,
+      place,
     });
     this.#send(source, answer.message);
   }
@@ -347,6 +345,7 @@ export class Streams {
     const half = this.#halfOpen.get(localIndex);
     if (half === undefined) return;
     half.timer.cancel();
+    half.place.release();
     this.#halfOpen.delete(localIndex);
     this.#sessions.set(localIndex, session);
   }
@@ -354,7 +353,9 @@ export class Streams {
   #over(session: StreamSession): void {
     const { localIndex } = session.facts;
     this.#sessions.delete(localIndex);
-    this.#halfOpen.get(localIndex)?.timer.cancel();
+    const half = this.#halfOpen.get(localIndex);
+    half?.timer.cancel();
+    half?.place.release();
     this.#halfOpen.delete(localIndex);
   }
 

@@ -121,6 +121,12 @@ export interface PluginContext {
      * left, at most its own, the last all the rest. Only a dial that is given up ends that.
      */
     register(driver: TransportDriver): void;
+    /**
+     * For datagrams, whose sender is anybody: what to do with the first one of somebody unknown, before anything is kept for it. "open":
+     * make a pipe, `accept` it and deliver the datagram; bytes: answer them to where it came from and keep nothing; undefined: drop it. `remote`
+     * as the pipe would show it. Borrowed. To a plugin in a process of its own always "open": the node judges then what the pipe brings.
+     */
+    screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
     /** Hands an accepted pipe to the node, which owns it from here. */
     accept(pipe: Pipe): void;
     /** Publishes the endpoints on which this instance is really reachable (replaces the previous list; may be empty). */

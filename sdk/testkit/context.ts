@@ -118,6 +118,8 @@ export class TestHost {
   readonly violations: string[] = [];
   /** Called for each accepted pipe. */
   onPipe: (pipe: Pipe) => void = () => {};
+  /** What the node makes of the first datagram of somebody unknown. */
+  onScreen: (datagram: Uint8Array, remote: string) => "open" | Uint8Array | undefined = () => "open";
   endpoints: readonly string[] = [];
   overlay: Overlay | undefined;
 
@@ -306,6 +308,7 @@ export class TestHost {
       gauge: (name, _help, labels = []) => this.#gauge(name, labels),
       transport: {
         register: (driver) => void (this.isStopped || this.drivers.push(driver)),
+        screen: (datagram, remote) => this.onScreen(datagram, remote),
         accept: (pipe) => {
           if (this.isStopped) return pipe.close();
           this.accepted.push(pipe);

@@ -200,7 +200,7 @@ function dial(port: number): Promise<Pipe> {
         state.pipe = new TcpPipe(socket, "outbound", "tcp", {
           after: (delayMs, fn) => systemClock.after(delayMs, fn),
           onProven() {},
-          onGone() {},
+          onOver() {},
         });
         resolve(state.pipe);
       },

@@ -45,6 +45,7 @@ class Bed {
       stateDir: dir,
       isolate: createIsolation(dir, [binaryPath]),
       events: {
+        screen: () => "open" as const,
         pipe: (_name, pipe) => this.#onPipe(pipe),
         listening() {},
         hint: () => true,

@@ -13,7 +13,7 @@ export async function dialPipe(port: number): Promise<{ readonly pipe: Pipe; end
     data: state,
     socket: {
       open(opened) {
-        state.pipe = new TcpPipe(opened, "outbound", "tcp", { after, onProven() {}, onGone() {} });
+        state.pipe = new TcpPipe(opened, "outbound", "tcp", { after, onProven() {}, onOver() {} });
       },
       data: (_, bytes) => state.pipe?.onData(bytes),
       drain: () => state.pipe?.onDrain(),

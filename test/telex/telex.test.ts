@@ -339,16 +339,22 @@ describe("who may not", () => {
   }, 30_000);
 
   test("one caller too many is turned away; a stranger gives way; a line that ends makes room", async () => {
-    const held = await Promise.all(Array.from({ length: CONNECTIONS_MAX }, () => dial(ports.b)));
+    // One line in eight is for callers from elsewhere.
+    const held = await Promise.all(Array.from({ length: CONNECTIONS_MAX - 1 }, () => dial(ports.b)));
     const late = await call(ports.b);
     expect(await late.hearJson()).toMatchObject({ error: { code: "GODWIT_TOO_MANY_REQUESTS" } });
     await late.closed();
     held[0]!.say("quit\r\n");
     await held[0]!.closed();
+    // Who says nothing does not keep out who comes.
+    const silent = await call(ports.b);
     const next = await dial(ports.b);
+    await silent.closed();
     for (const caller of [...held, next]) caller.hangUp();
 
-    const strangers = await Promise.all(Array.from({ length: CONNECTIONS_MAX }, () => call(ports.locked)));
+    const strangers = await Promise.all(
+      Array.from({ length: CONNECTIONS_MAX - 1 }, () => call(ports.locked)),
+    );
     for (const stranger of strangers) await stranger.hear(/password: $/);
     const friend = await call(ports.locked);
     friend.say("correct horse\r\n");

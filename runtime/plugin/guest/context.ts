@@ -126,6 +126,8 @@ export function createContext(parts: ContextParts): GuestContext {
         const { schemes, dialTimeoutMs } = given;
         event({ event: "register", schemes, ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs }) });
       },
+      // The answer would come too late: the node judges what the pipe brings.
+      screen: () => "open",
       accept(pipe) {
         if (scope.isClosed) return pipe.close();
         try {

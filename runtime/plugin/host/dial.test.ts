@@ -58,6 +58,7 @@ async function setup(...dials: readonly (readonly [name: string, dial: Dial, tim
     metrics: new Metrics(),
     network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
+      screen: () => "open" as const,
       pipe() {},
       listening() {},
       hint: () => true,

@@ -30,6 +30,7 @@ async function open() {
     }),
     network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
+      screen: () => "open" as const,
       pipe() {},
       listening() {},
       hint: (source, hint, isOperators) => hints.add(source, hint, isOperators ? "operator" : "plugin"),

@@ -50,6 +50,7 @@ function setup(plugins: readonly Plugin[]) {
     mesh: {} as MeshBackend,
     network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
+      screen: () => "open" as const,
       pipe: (name) => log.push(`pipe ${name}`),
       listening: () => log.push(`listening ${host.endpoints.join(",")}`),
       hint: (_source, hint) => hints.push(hint) < 4,

@@ -45,6 +45,7 @@ export interface PluginInstance {
 }
 
 export interface HostEvents {
+  screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
   pipe(instance: string, pipe: Pipe): void;
   /** The endpoints of all transports changed. */
   listening(): void;

@@ -54,6 +54,7 @@ async function run(
       pipe: (_, pipe) => void told.pipes.push(pipe),
       listening() {},
       hint: (_source, hint, isOperators) => told.hints.push({ hint, isOperators }) > 0,
+      screen: () => undefined,
       withdraw() {},
       withdrawAll() {},
       health() {},

@@ -8,14 +8,19 @@ import {
   type NetListener,
   type NetStream,
   type PluginNet,
+  sourceGroup,
   StreamCore,
 } from "@godwit/sdk";
+import { type Place, Places } from "@godwit/sdk/places";
 import { godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import type { NetPolicy } from "../permissions.ts";
 
 /** Connections, listeners and UDP sockets of one plugin. */
 const SOCKETS_MAX = 1_024;
+/** Connections that a listener of a plugin has: in all, and of one source. Who has said nothing gives way to others. */
+const CALLERS_MAX = 512;
+const CALLERS_PER_SOURCE_MAX = 256;
 /** `write` answers false above this many bytes waiting. */
 const HIGH_WATER_BYTES = 262_144;
 const DATAGRAM_BYTES_MAX = 65_000;
@@ -71,9 +76,16 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
     },
     async listen(host, port, onStream): Promise<NetListener> {
       check(policy.mayListen(port), `broker.listen:${port}`);
+      const callers = new Places({ max: CALLERS_MAX, perSourceMax: CALLERS_PER_SOURCE_MAX });
       const onOpen = (socket: Socket<SocketState>) => {
-        if (live.size >= SOCKETS_MAX) return void socket.terminate();
         socket.data = { own };
+        // It may be gone before it was accepted.
+        if (socket.readyState <= 0 || live.size >= SOCKETS_MAX) return void socket.terminate();
+        const place = callers.accept(socket, sourceGroup(socket.remoteAddress), () =>
+          socket.data.stream?.reset(),
+        );
+        if (place === undefined) return void socket.terminate();
+        socket.data.place = place;
         const stream = new TcpStream(socket);
         socket.data.stream = stream;
         onStream(stream);
@@ -145,6 +157,8 @@ const listenFailed = (host: string, port: number, cause: unknown) =>
 
 interface SocketState {
   stream?: TcpStream;
+  /** Of one that came from outside. */
+  place?: Place;
   /** Has it ended with the plugin, until it calls what this answers. */
   own(end: () => void): () => void;
 }
@@ -193,6 +207,7 @@ class TcpStream extends StreamCore implements NetStream {
 
   override onGone(error?: Error): void {
     this.#release();
+    this.#socket.data.place?.release();
     super.onGone(error);
   }
 
@@ -203,7 +218,10 @@ class TcpStream extends StreamCore implements NetStream {
 
 const handler: SocketHandler<SocketState> = {
   open: (socket) => void (socket.data.stream = new TcpStream(socket)),
-  data: (socket, bytes) => socket.data.stream?.onData(bytes),
+  data(socket, bytes) {
+    socket.data.place?.stand("held");
+    socket.data.stream?.onData(bytes);
+  },
   drain: (socket) => socket.data.stream?.onDrain(),
   end: (socket) => socket.data.stream?.onEnd(),
   close: (socket, error) => socket.data?.stream?.onGone(error),

@@ -35,6 +35,10 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
         checkRegister(register, "transport");
         if (!scope.isClosed) running.driver = driver;
       },
+      screen: (datagram, remote) => {
+        checkRegister(register, "transport");
+        return scope.isClosed ? undefined : events.screen(datagram, remote);
+      },
       accept: (pipe) => {
         if (scope.isClosed || !register.may("transport")) pipe.close();
         checkRegister(register, "transport");

@@ -7,6 +7,7 @@ import * as sdk from "@godwit/sdk";
 import * as bounded from "@godwit/sdk/bounded";
 import * as errors from "@godwit/sdk/errors";
 import * as netlink from "@godwit/sdk/netlink";
+import * as places from "@godwit/sdk/places";
 import * as process from "@godwit/sdk/process";
 import * as secret from "@godwit/sdk/secret";
 import * as tcp from "@godwit/sdk/tcp";
@@ -16,6 +17,7 @@ const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "@godwit/sdk/bounded": bounded,
   "@godwit/sdk/errors": errors,
   "@godwit/sdk/netlink": netlink,
+  "@godwit/sdk/places": places,
   "@godwit/sdk/process": process,
   "@godwit/sdk/secret": secret,
   "@godwit/sdk/tcp": tcp,

@@ -7,18 +7,25 @@
 import type { Socket, SocketHandler } from "bun";
 import type { DialTerms, PluginContext } from "../context.ts";
 import { formatEndpoint, sourceGroup, type HostPort, type ListenAddress } from "../endpoint.ts";
+import { descriptorOf, isLastDescriptor, type Place, Places } from "../places.ts";
 import { withinTerms } from "../terms.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
-import { Strangers } from "./strangers.ts";
 
 export { type Attempt, dialAny, type DialSeams, interleave, type Resolved } from "./dial.ts";
 export { type SocketState, TcpPipe } from "./pipe.ts";
 
+/**
+ * Inbound connections whose far end has proven nothing, those that are being closed included: in all, and of one source. Above
+ * the bounds of handshakes that the node sets, so that it chooses first whose ends; these hold for what its choices leave behind.
+ */
+export const STRANGERS_MAX = 1_024;
+export const STRANGERS_PER_SOURCE_MAX = 512;
+
 export class Tcp {
   readonly #ctx: PluginContext;
   readonly #scheme: string;
-  readonly #strangers = new Strangers();
+  readonly #strangers = new Places({ max: STRANGERS_MAX, perSourceMax: STRANGERS_PER_SOURCE_MAX });
   readonly #refused;
   readonly #pipes = new Set<TcpPipe>();
   readonly #bound = new Map<string, { readonly address: ListenAddress; stop(isOver: boolean): void }>();
@@ -38,7 +45,10 @@ export class Tcp {
   constructor(ctx: PluginContext, scheme: string) {
     this.#ctx = ctx;
     this.#scheme = scheme;
-    this.#refused = ctx.counter("refused", "connections of strangers refused at their bound");
+    this.#refused = ctx.counter(
+      "refused",
+      "connections of strangers that were refused, or gave way to others",
+    );
     const connections = ctx.gauge("strangers", "connections whose far end has proven nothing yet");
     this.#onStrangers = () => connections.set(this.#strangers.count);
   }
@@ -116,6 +126,8 @@ export class Tcp {
   }
 
   #onGone({ data }: Socket<SocketState>, error: Error | undefined): void {
+    data.place?.release();
+    this.#onStrangers();
     if (data.pipe === undefined) data.onLost?.(error);
     else data.pipe.onGone(error);
   }
@@ -124,25 +136,33 @@ export class Tcp {
     socket.data = { pipe: undefined, onOpen() {} };
     // It may be gone before it was accepted.
     if (socket.readyState <= 0) return void socket.terminate();
-    const release = this.#strangers.enter(sourceGroup(socket.remoteAddress));
-    if (release === undefined) {
+    const place = this.#strangers.accept(socket, sourceGroup(socket.remoteAddress), () => {
+      this.#refused.add();
+      socket.data.pipe?.cut(new Error("made room for others"));
+    });
+    if (place === undefined) {
       this.#refused.add();
       return void socket.terminate();
     }
-    const pipe = this.#pipeOf(socket, "inbound", () => {
-      release();
-      this.#onStrangers();
-    });
+    const state = socket.data;
+    state.place = place;
+    const pipe = this.#pipeOf(socket, "inbound", place);
     this.#onStrangers();
-    socket.data.pipe = pipe;
+    state.pipe = pipe;
     this.#ctx.transport.accept(pipe);
   }
 
-  #pipeOf(socket: Socket<SocketState>, direction: "inbound" | "outbound", onProven: () => void): TcpPipe {
+  #pipeOf(socket: Socket<SocketState>, direction: "inbound" | "outbound", place?: Place): TcpPipe {
     const pipe: TcpPipe = new TcpPipe(socket, direction, this.#scheme, {
       after: (delayMs, fn) => this.#ctx.clock.after(delayMs, fn),
-      onProven,
-      onGone: () => this.#pipes.delete(pipe),
+      onProven: () => {
+        place?.release();
+        this.#onStrangers();
+      },
+      onOver: () => {
+        place?.stand("leaving");
+        this.#pipes.delete(pipe);
+      },
     });
     this.#pipes.add(pipe);
     return pipe;
@@ -156,7 +176,11 @@ export class Tcp {
         onOpen: (socket) => {
           // Too late: nobody waits for this connection any more.
           if (isCancelled) return void socket.terminate();
-          state.pipe = this.#pipeOf(socket, "outbound", () => {});
+          if (isLastDescriptor(descriptorOf(socket))) {
+            reject(new Error("too few descriptors are left"));
+            return void socket.terminate();
+          }
+          state.pipe = this.#pipeOf(socket, "outbound");
           resolve(state.pipe);
         },
         // Reset before it was seen open: the promise of the connection then says nothing.

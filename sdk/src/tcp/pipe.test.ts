@@ -27,7 +27,7 @@ function fakeSocket() {
 
 test("a write between full and drained does not swallow the drain: whoever was told to stop is told to go on", () => {
   const { kernel, socket } = fakeSocket();
-  const owner = { after: () => ({ cancel() {} }), onProven() {}, onGone() {} };
+  const owner = { after: () => ({ cancel() {} }), onProven() {}, onOver() {} };
   const pipe = new TcpPipe(socket, "outbound", "tcp", owner);
   let drains = 0;
   pipe.open({ data() {}, drain: () => drains++, closed() {} });

@@ -2,6 +2,7 @@
 import type { Socket } from "bun";
 import { formatEndpoint } from "../endpoint.ts";
 import type { PipeDirection } from "../pipe.ts";
+import type { Place } from "../places.ts";
 import { StreamPipe } from "../stream-pipe.ts";
 
 /** Assumed until measured: a local network. */
@@ -34,10 +35,7 @@ export class TcpPipe extends StreamPipe {
       {
         clock: owner,
         onProven: () => owner.onProven(),
-        onOver() {
-          owner.onProven();
-          owner.onGone();
-        },
+        onOver: () => owner.onOver(),
       },
     );
     this.localAddress = localAddress;
@@ -50,9 +48,10 @@ export class TcpPipe extends StreamPipe {
 /** What a pipe's transport lends it and wants to know. */
 export interface PipeOwner {
   after(delayMs: number, fn: () => void): { cancel(): void };
-  /** The far end has proven itself, or the pipe is over: idempotent at the owner's. */
+  /** The far end has proven itself. */
   onProven(): void;
-  onGone(): void;
+  /** Nothing more comes of it; its socket may stay for a moment. */
+  onOver(): void;
 }
 
 /** A socket of both families shows IPv4 as IPv6 and link-local addresses with their zone. */
@@ -61,6 +60,8 @@ const plainAddress = (address: string): string =>
 
 export interface SocketState {
   pipe: TcpPipe | undefined;
+  /** Inbound, until the far end has proven itself. */
+  place?: Place;
   onOpen(socket: Socket<SocketState>): void;
   /** It went before it was a pipe. */
   onLost?(error: Error | undefined): void;

@@ -7,8 +7,15 @@ import { inspect } from "../init/activation.ts";
 import { libc, listenTcp, listenUnix } from "../init/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { adoptListener, FRESH_GRACE_MS, type PassedListener } from "./adopted.ts";
+import {
+  CONNECTIONS_PER_SOURCE_MAX,
+  FRESH_GRACE_MS,
+  HttpServer,
+  newPlaces,
+  type PassedListener,
+} from "./http.ts";
 import { startApiServers } from "./server.ts";
 import { createRig, type Rig } from "./testing.ts";
 
@@ -33,12 +40,15 @@ const start = (passed: readonly PassedListener[]) =>
       app: rig.app,
       clock: systemClock,
       log: silentLog,
+      metrics: new Metrics(),
       listen: [{ host: "127.0.0.1", port: 0 }],
       socketPath: join(folder, "own.sock"),
       passed,
     },
     scope,
   );
+
+const parts = () => ({ app: rig.app, clock: systemClock, places: newPlaces(), refused() {} });
 
 async function startTcp(): Promise<string> {
   const { addresses } = await start([inspect(libc, listenTcp())]);
@@ -154,8 +164,8 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
   const listener = inspect(libc, listenTcp());
   if (listener.kind !== "tcp") throw new Error("no TCP");
   const url = `http://127.0.0.1:${listener.port}`;
-  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>() };
-  const server = await adoptListener(listener, { ...options, idleMs: 100 });
+  const options = { ...parts(), hosts: new Set<string>() };
+  const server = new HttpServer(listener, { ...options, idleMs: 100 });
   expect(await talk(url, "")).toBe("");
   // Its answer is there, and it stays connected: idle, not in progress.
   expect((await fetch(`${url}/health`)).status).toBe(200);
@@ -174,8 +184,8 @@ test("a silent connection is cut; an idle one does not hold up a stop, a request
 test("whoever connected just before a stop is still heard; whoever says nothing does not hold it up", async () => {
   const listener = inspect(libc, listenTcp());
   if (listener.kind !== "tcp") throw new Error("no TCP");
-  const options = { app: rig.app, clock: systemClock, hosts: new Set<string>(), idleMs: 60_000 };
-  const server = await adoptListener(listener, options);
+  const options = { ...parts(), hosts: new Set<string>(), idleMs: 60_000 };
+  const server = new HttpServer(listener, options);
   const url = `http://127.0.0.1:${listener.port}`;
   let speak = () => {};
   const connected = Promise.withResolvers<void>();
@@ -207,3 +217,74 @@ async function until(check: () => boolean): Promise<void> {
   for (const endMs = performance.now() + 5_000; !check(); await Bun.sleep(5))
     if (performance.now() > endMs) throw new Error("it did not come to that");
 }
+
+/** Connections that say `text`, or nothing, once the server has accepted them all. */
+async function crowd(port: number, count: number, text = ""): Promise<Socket[]> {
+  const sockets = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<Socket>((resolve) => {
+          const socket = connect(port, "127.0.0.1", () => resolve(socket));
+          socket.on("error", () => socket.destroy());
+          if (text !== "") socket.write(text);
+        }),
+    ),
+  );
+  return sockets;
+}
+
+test("a crowd that says nothing, or half a request, keeps nobody out: its oldest go", async () => {
+  const { addresses } = await start([]);
+  const url = `http://${addresses[0]}`;
+  const port = Number(new URL(url).port);
+  for (const text of ["", "GET /health HTTP/1.1\r\nHost: "]) {
+    const silent = await crowd(port, CONNECTIONS_PER_SOURCE_MAX + 50, text);
+    expect((await fetch(`${url}/health`, { headers: { connection: "close" } })).status).toBe(200);
+    await until(() => silent.filter(({ destroyed }) => destroyed).length >= 50);
+    for (const socket of silent) socket.destroy();
+  }
+});
+
+test("what one connection pipelines waits its turn: others are answered between", async () => {
+  const { addresses } = await start([]);
+  const url = `http://${addresses[0]}`;
+  const asked = 3_000;
+  let answers = 0;
+  const [greedy] = await crowd(Number(new URL(url).port), 1);
+  greedy!.on("data", (bytes) => (answers += bytes.toString("latin1").split("HTTP/1.1 200").length - 1));
+  greedy!.write("GET /mesh/status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(asked));
+  await until(() => answers > 0);
+  for (let i = 0; i < 5; i++)
+    expect((await fetch(`${url}/health`, { headers: { connection: "close" } })).status).toBe(200);
+  expect(answers).toBeLessThan(asked / 2);
+  await until(() => answers >= asked);
+  greedy!.destroy();
+});
+
+test("HTTP/1.0 without a Host is answered, and two bodies in one write are two messages", async () => {
+  const { addresses } = await start([]);
+  const url = `http://${addresses[0]}`;
+  expect(await talk(url, "GET /health HTTP/1.0\r\n\r\n")).toStartWith("HTTP/1.1 200 ");
+  const post = (more: string) =>
+    `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n${more}\r\nhi`;
+  const heard = await talk(url, post("") + post("Connection: close\r\n"));
+  expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
+  expect(rig.node.sent).toHaveLength(2);
+});
+
+test("who says no more and still listens is answered before the connection goes", async () => {
+  const { addresses } = await start([]);
+  const url = `http://${addresses[0]}`;
+  const ask =
+    "POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n\r\nhi";
+  const heard = await new Promise<string>((resolve) => {
+    let all = "";
+    const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("data", (bytes) => (all += bytes.toString("latin1")));
+    socket.on("end", () => (socket.destroy(), resolve(all)));
+    socket.on("error", () => resolve(all));
+    socket.end(ask + ask);
+  });
+  expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
+});

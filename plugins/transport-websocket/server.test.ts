@@ -1,0 +1,89 @@
+import { afterEach, expect, test } from "bun:test";
+import { connect, type Socket } from "node:net";
+import { ManualClock } from "@godwit/sdk/testkit";
+import { PROTOCOL } from "./endpoint.ts";
+import type { WebSocketPipe } from "./pipe.ts";
+import { REQUEST_MS, STRANGERS_PER_SOURCE_MAX, WebSocketListener } from "./server.ts";
+
+const open: { stop(isOver: boolean): void }[] = [];
+afterEach(() => {
+  for (const listener of open.splice(0)) listener.stop(true);
+});
+
+function listen() {
+  const clock = new ManualClock();
+  const seen = { pipes: [] as WebSocketPipe[], refused: 0 };
+  const listener = new WebSocketListener({
+    address: { host: "127.0.0.1", port: 0, isIpv6Only: false },
+    path: "/godwit",
+    names: [],
+    tls: undefined,
+    clock,
+    accept: (pipe) => void seen.pipes.push(pipe),
+    refused: () => seen.refused++,
+  });
+  open.push(listener);
+  return { clock, seen, port: listener.address.port };
+}
+
+/** What the far end answers until it closes. */
+const say = (port: number, text: string, onSocket?: (socket: Socket) => void): Promise<string> =>
+  new Promise((resolve) => {
+    let heard = "";
+    const socket = connect(port, "127.0.0.1", () => (socket.write(text), onSocket?.(socket)));
+    socket.on("data", (bytes) => (heard += bytes.toString("latin1")));
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => resolve(heard));
+  });
+
+const upgrade = (more = "", path = "/godwit") =>
+  `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n` +
+  `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ${PROTOCOL}\r\n${more}\r\n`;
+
+test("whatever is not for us gets 404 and the end, a browser too", async () => {
+  const { port, seen } = listen();
+  for (const text of [
+    upgrade("Origin: http://127.0.0.1\r\n"),
+    upgrade("", "/other"),
+    upgrade().replace(PROTOCOL, "chat"),
+    upgrade().replace("127.0.0.1", "evil.example"),
+    "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "nonsense\r\n\r\n",
+    "x".repeat(20_000),
+  ])
+    expect(await say(port, text)).toStartWith("HTTP/1.1 404 ");
+  expect(seen.pipes).toEqual([]);
+});
+
+test("a connection is counted before it says anything: the oldest gives way, and who asks gets in", async () => {
+  const { port, seen } = listen();
+  let gone = 0;
+  const silent: Socket[] = [];
+  const goings: Promise<void>[] = [];
+  for (let i = 0; i < STRANGERS_PER_SOURCE_MAX; i++)
+    await new Promise<void>((resolve) => {
+      const socket = connect(port, "127.0.0.1", resolve);
+      socket.on("error", () => {});
+      goings.push(new Promise((left) => socket.on("close", () => (gone++, left()))));
+      silent.push(socket);
+    });
+  const asked = say(port, upgrade(), (socket) =>
+    socket.once("data", (bytes) => {
+      expect(bytes.toString("latin1")).toStartWith("HTTP/1.1 101 ");
+      socket.destroy();
+    }),
+  );
+  await asked;
+  await Promise.race(goings);
+  expect([gone, seen.pipes.length, seen.refused]).toEqual([1, 1, 1]);
+  for (const socket of silent) socket.destroy();
+});
+
+test("half a request ends after its time, however often another byte comes", async () => {
+  const { port, clock } = listen();
+  const ended = say(port, "GET /godwit HT", (socket) => void socket.write("TP/1"));
+  // Accepted for certain: a later one was answered.
+  await say(port, "GET / HTTP/1.1\r\n\r\n");
+  await clock.advance(REQUEST_MS);
+  expect(await ended).toBe("");
+});

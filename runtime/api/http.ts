@@ -1,0 +1,359 @@
+/**
+ * HTTP over every listener of the API: addresses, the control socket, and sockets that a service manager passed
+ * (sd_listen_fds(3)). Owns the way from an accepted connection to `app.fetch` and back: who is counted when it is accepted, how
+ * long somebody may say nothing, and whose request comes next. Bun.serve tells of nobody before their first request, serves what one
+ * connection pipelines before all others, and takes no descriptor; so http is spoken on what a net server accepts.
+ * docs/decisions/0014-own-front-of-http.md
+ */
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import { createServer as createNetServer, type Socket } from "node:net";
+import { sourceGroup } from "@godwit/sdk";
+import { type Place, Places } from "@godwit/sdk/places";
+import type { Clock, Timer } from "../kernel/clock.ts";
+import type { Connection } from "./access.ts";
+import type { Api } from "./app.ts";
+
+/** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
+export type PassedListener = { readonly fd: number } & (
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string }
+);
+export type Listener =
+  | PassedListener
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
+
+export interface HttpOptions {
+  readonly app: Api;
+  readonly clock: Clock;
+  /** Whose connections it shares with other listeners. */
+  readonly places: Places;
+  /** A connection was refused, or gave way to another. */
+  refused(): void;
+  /** Silence after which a connection is cut. */
+  readonly idleMs: number;
+  /** Host names under which a browser may rightly call it. */
+  readonly hosts: ReadonlySet<string>;
+}
+
+/** What a connection that came just before a stop gets to say its request: the kernel had told it that it is heard. */
+export const FRESH_GRACE_MS = 500;
+/** What a new connection gets to say its first request. */
+export const FIRST_REQUEST_MS = 10_000;
+/** Connections at once, over all TCP listeners of the API, and of one source. Over the control socket as many as the first. */
+export const CONNECTIONS_MAX = 512;
+export const CONNECTIONS_PER_SOURCE_MAX = 256;
+/** Requests of one connection that wait for the one before; then nothing more of it is read. */
+const PIPELINED_MAX = 16;
+/** Of a body, given to the connection at once. */
+const PIECE_BYTES = 64 * 1024;
+/** Below it plugins answer, in pieces if they like. */
+const PAGES_PATH = "/x/";
+/** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
+const UNREAD_BYTES_MAX = 256 * 1024;
+
+export const newPlaces = (): Places =>
+  new Places({ max: CONNECTIONS_MAX, perSourceMax: CONNECTIONS_PER_SOURCE_MAX });
+
+/** One connection, and what is to be answered on it. */
+interface Line {
+  readonly socket: Socket;
+  readonly place: Place;
+  readonly waiting: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse }[];
+  /** A request is being answered. */
+  isBusy: boolean;
+  /** It has not said anything yet. */
+  isFresh: boolean;
+  /** The far end says no more; what it asked is still answered. */
+  hasEnded: boolean;
+  /** What is being answered may never end. */
+  isEndless: boolean;
+  isPaused: boolean;
+  /** Ends it unless a request comes. */
+  deadline: Timer | undefined;
+}
+
+export class HttpServer {
+  readonly #listener: Listener;
+  readonly #options: HttpOptions;
+  readonly #lines = new Map<Socket, Line>();
+  readonly #http: Server;
+  readonly #server;
+  readonly #failed = Promise.withResolvers<never>();
+  #isStopping = false;
+
+  /** Listens within the call, unless that fails: then `isListening` is false, and `opened` rejects. */
+  constructor(listener: Listener, options: HttpOptions) {
+    this.#listener = listener;
+    this.#options = options;
+    this.#http = createHttpServer((incoming, outgoing) => this.#onRequest(incoming, outgoing));
+    // The deadlines here hold for every connection, and no header promises others.
+    this.#http.keepAliveTimeout = 0;
+    Object.assign(this.#http, { httpAllowHalfOpen: true });
+    this.#http.on("clientError", (_, socket) => {
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+      else socket.destroy();
+    });
+    this.#server = createNetServer({ allowHalfOpen: true }, (socket) => this.#onConnection(socket));
+    this.#server.on("error", (error) => this.#failed.reject(error));
+    this.#failed.promise.catch(() => {});
+    if ("fd" in listener) this.#server.listen({ fd: listener.fd });
+    else if (listener.kind === "unix") this.#server.listen(listener.path);
+    else this.#server.listen(listener.port, listener.host);
+  }
+
+  get isListening(): boolean {
+    return this.#server.listening;
+  }
+
+  /** The port that is really open; 0 for a unix socket. */
+  get port(): number {
+    const address = this.#server.address();
+    return address === null || typeof address === "string" ? 0 : address.port;
+  }
+
+  /** Resolves when it accepts; rejects with the operating system's error. */
+  async opened(): Promise<void> {
+    if (this.isListening) return;
+    const listening = new Promise<void>((resolve) => this.#server.once("listening", resolve));
+    await Promise.race([listening, this.#failed.promise]);
+  }
+
+  /** Accepts nothing more, lets requests in progress end for `graceMs`, then cuts them. */
+  async stop(graceMs: number): Promise<void> {
+    const { clock } = this.#options;
+    this.#isStopping = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const cut = (isDue: (line: Line) => boolean) => {
+      for (const line of this.#lines.values()) if (isDue(line)) line.socket.destroy();
+    };
+    cut((line) => !line.isBusy && !line.isFresh);
+    const timers = [
+      clock.after(Math.min(FRESH_GRACE_MS, graceMs), () => cut((line) => line.isFresh)),
+      clock.after(graceMs, () => cut(() => true)),
+    ];
+    await closed;
+    for (const timer of timers) timer.cancel();
+  }
+
+  #onConnection(socket: Socket): void {
+    const { places, clock, idleMs, refused } = this.#options;
+    const source = this.#listener.kind === "unix" ? undefined : sourceGroup(socket.remoteAddress ?? "");
+    const place = places.accept(socket, source, () => {
+      refused();
+      socket.destroy();
+    });
+    if (place === undefined) {
+      refused();
+      return void socket.destroy();
+    }
+    const line: Line = {
+      socket,
+      place,
+      waiting: [],
+      isBusy: false,
+      isFresh: true,
+      hasEnded: false,
+      isEndless: false,
+      isPaused: false,
+      deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
+    };
+    this.#lines.set(socket, line);
+    socket.once("close", () => {
+      place.release();
+      line.deadline?.cancel();
+      line.waiting.length = 0;
+      this.#lines.delete(socket);
+    });
+    socket.on("error", () => socket.destroy());
+    socket.once("end", () => {
+      line.hasEnded = true;
+      // Of what may never end it is the only sign that nobody listens.
+      if (line.isEndless) socket.destroy();
+      else if (!line.isBusy) socket.end();
+    });
+    socket.setTimeout(idleMs, () => socket.destroy());
+    this.#http.emit("connection", socket);
+  }
+
+  #onRequest(incoming: IncomingMessage, outgoing: ServerResponse): void {
+    const line = this.#lines.get(incoming.socket);
+    if (line === undefined) return void incoming.socket.destroy();
+    line.isFresh = false;
+    line.deadline?.cancel();
+    line.place.stand("busy");
+    line.waiting.push({ incoming, outgoing });
+    if (!line.isPaused && line.waiting.length >= PIPELINED_MAX) {
+      line.isPaused = true;
+      line.socket.pause();
+    }
+    if (!line.isBusy) void this.#answerAll(line);
+  }
+
+  /** One after the other, and between two of them everybody else has a turn. */
+  async #answerAll(line: Line): Promise<void> {
+    const { socket } = line;
+    line.isBusy = true;
+    for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
+      if (line.isPaused && line.waiting.length <= PIPELINED_MAX / 2) {
+        line.isPaused = false;
+        socket.resume();
+      }
+      await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
+      if (socket.destroyed) break;
+      if (line.waiting.length > 0) await turn();
+      if (socket.writableLength > UNREAD_BYTES_MAX) await drained(socket);
+    }
+    line.isBusy = false;
+    if (socket.destroyed) return;
+    socket.setTimeout(this.#options.idleMs);
+    // What was written last is still on its way out.
+    if (this.#isStopping || line.hasEnded) return void socket.end();
+    line.place.stand("silent");
+    line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
+  }
+
+  async #answerOne(line: Line, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { app, hosts } = this.#options;
+    const { socket } = line;
+    const isUnix = this.#listener.kind === "unix";
+    line.isEndless = incoming.url?.startsWith(PAGES_PATH) === true;
+    if (this.#isStopping) outgoing.setHeader("connection", "close");
+    const connection: Connection = {
+      authority: isUnix ? "socket" : "tcp",
+      peer: isUnix ? undefined : socket.remoteAddress,
+      hosts,
+      holdOpen() {
+        line.isEndless = true;
+        // Whoever may ask for this has shown a token, or is on this machine.
+        line.place.stand("held");
+        socket.setTimeout(0);
+      },
+    };
+    try {
+      await answer(app, connection, incoming, outgoing, () => line.isEndless);
+    } finally {
+      line.isEndless = false;
+      line.place.stand("busy");
+    }
+  }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+async function answer(
+  app: Api,
+  connection: Connection,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  isEndless: () => boolean,
+): Promise<void> {
+  const gone = new AbortController();
+  outgoing.once("close", () => gone.abort());
+  const request = requestOf(incoming, gone.signal);
+  if (request === undefined) {
+    outgoing.writeHead(400, { connection: "close" }).end();
+    return;
+  }
+  const response = await app.fetch(request, { connection });
+  outgoing.statusCode = response.status;
+  for (const [name, value] of response.headers)
+    if (name === "set-cookie") outgoing.appendHeader(name, value);
+    else outgoing.setHeader(name, value);
+  if (response.body === null) return void outgoing.end();
+  const isHead = incoming.method === "HEAD";
+  // All of them are there, but for streams that never end and what a plugin answers as it comes to it.
+  if (!isEndless()) {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    outgoing.setHeader("content-length", bytes.length);
+    if (isHead) return void outgoing.end();
+    let at = 0;
+    // What the kernel does not take would be held once more.
+    for (; at + PIECE_BYTES < bytes.length && !gone.signal.aborted; at += PIECE_BYTES)
+      if (!outgoing.write(bytes.subarray(at, at + PIECE_BYTES))) await drained(outgoing);
+    return void outgoing.end(bytes.subarray(at));
+  }
+  if (isHead) {
+    await response.body.cancel();
+    return void outgoing.end();
+  }
+  await sendPieces(
+    (response.body as ReadableStream<Uint8Array>).getReader() as BodyParts,
+    outgoing,
+    gone.signal,
+  );
+}
+
+type BodyParts = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
+
+async function sendPieces(reader: BodyParts, outgoing: ServerResponse, gone: AbortSignal): Promise<void> {
+  // Headers leave at once: a client could not tell "quiet" from "hanging".
+  outgoing.flushHeaders();
+  const onGone = () => void reader.cancel().catch(() => {});
+  gone.addEventListener("abort", onGone, { once: true });
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || gone.aborted) break;
+      if (!outgoing.write(value)) await drained(outgoing);
+    }
+  } finally {
+    gone.removeEventListener("abort", onGone);
+  }
+  if (!gone.aborted) outgoing.end();
+}
+
+/** Undefined for what fetch's own rules would not let through: a method, path or header that nobody sends in earnest. */
+function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
+  const { method = "GET", url = "/", rawHeaders } = incoming;
+  if (!url.startsWith("/")) return undefined;
+  try {
+    const headers = new Headers();
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i]!, rawHeaders[i + 1]!);
+    const hasBody = method !== "GET" && method !== "HEAD";
+    return new Request(`http://localhost${url}`, {
+      method,
+      headers,
+      signal,
+      ...(hasBody ? { body: bodyOf(incoming) } : {}),
+    });
+  } catch {
+    return undefined;
+  }
+}
+
+/** Pulls: while nobody reads, nothing is taken from the socket beyond its own buffer. */
+function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
+  const chunks = incoming[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const next = await chunks.next();
+        if (next.done === true) controller.close();
+        else controller.enqueue(new Uint8Array(next.value));
+      },
+      async cancel() {
+        await chunks.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** Until it takes bytes again, or is gone. */
+const drained = (sink: ServerResponse | Socket): Promise<void> =>
+  new Promise((resolve) => {
+    if (sink.destroyed) return resolve();
+    const done = () => {
+      sink.off("drain", done);
+      sink.off("close", done);
+      resolve();
+    };
+    sink.once("drain", done);
+    sink.once("close", done);
+  });
