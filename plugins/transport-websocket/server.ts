@@ -1,7 +1,7 @@
 /**
  * The listening half. Whatever is not an upgrade with our subprotocol on our path, or carries an Origin (every browser does),
  * gets 404 and nothing more. Everybody is counted when they are accepted, and is a stranger until their link has proven itself:
- * Bun's own server tells of a connection only with its first request. docs/decisions/0014-own-front-of-http.md
+ * Bun's own server tells of a connection only with its first request. docs/decisions/0015-own-front-of-http.md
  */
 import type { Socket } from "bun";
 import { formatEndpoint, sourceGroup, type Clock, type ListenAddress, type Timer } from "@godwit/sdk";

@@ -3,7 +3,7 @@
  * (sd_listen_fds(3)). Owns the way from an accepted connection to `app.fetch` and back: who is counted when it is accepted, how
  * long somebody may say nothing, and whose request comes next. Bun.serve tells of nobody before their first request, serves what one
  * connection pipelines before all others, and takes no descriptor; so http is spoken on what a net server accepts.
- * docs/decisions/0014-own-front-of-http.md
+ * docs/decisions/0015-own-front-of-http.md
  */
 import {
   createServer as createHttpServer,
