@@ -42,7 +42,7 @@ export interface RouterDeps {
   ownRecord(): Uint8Array | undefined;
   knownRecord(destination: NodeId): KnownRecord | undefined;
   /** Verifies and keeps a record (borrowed bytes); false: invalid. */
-  onRecord(destination: NodeId, bytes: Uint8Array): boolean;
+  onRecord(destination: NodeId, bytes: Uint8Array, teller: NodeId): boolean;
   /** Another life of this node signed a number of this epoch: the epoch to go on from, durable soon; undefined: say nothing. */
   outrun(epoch: number): number | undefined;
 }

@@ -128,12 +128,12 @@ export class RecordFetcher {
     deps.send(from.id, reply);
   }
 
-  handleReply(frame: Uint8Array): void {
+  handleReply(from: Neighbour, frame: Uint8Array): void {
     const { destination: id, record } = decodeRecordReply(frame);
     const destination = this.#core.table.get(id);
     if (destination === undefined || !this.#isWanted(destination, recordHash(record)))
       return this.#core.drop("record-unasked");
-    if (this.#core.deps.onRecord(id, record)) {
+    if (this.#core.deps.onRecord(id, record, from.id)) {
       this.#pending.delete(destination);
       this.#waiting.delete(destination);
       this.#resting.delete(destination);

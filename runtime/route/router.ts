@@ -254,7 +254,7 @@ export class Router {
       case FrameType.recordRequest:
         return this.#records.handleRequest(neighbour, frame);
       case FrameType.record:
-        return this.#records.handleReply(frame);
+        return this.#records.handleReply(neighbour, frame);
       default:
         throw decodeError(`frame type ${type} is not for routing`);
     }

@@ -25,6 +25,7 @@ import type { Peer } from "../../runtime/peer/peer.ts";
 import type { Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
 import { testTime } from "../../runtime/time/testing.ts";
+import { noRegard } from "../../runtime/trust/testing.ts";
 
 const NETWORK = "telex";
 const SECRET = new TextEncoder().encode("correct horse battery staple, once more");
@@ -56,6 +57,9 @@ class MeshMember {
   constructor(world: JoinWorld, index: number) {
     this.identity = generateIdentity(world.random);
     this.records = new RecordBook({
+      self: this.identity.id,
+      regard: noRegard,
+      forgot() {},
       store: noStore,
       network: NETWORK,
       authority: undefined,

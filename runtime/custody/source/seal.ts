@@ -33,7 +33,7 @@ export class OutboxSealer {
       case "unknown":
         return `nobody called ${to} has been heard of yet`;
       case "conflict":
-        return `two nodes claim the name ${to}: settle it with godwit names resolve`;
+        return `nobody holds the name ${to}, and others claim it: settle it with godwit names resolve`;
       case "nodes": {
         const isLost = (node: NodeId): boolean => {
           const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);

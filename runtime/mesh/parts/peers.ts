@@ -48,7 +48,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
       measured: (peer) => tell("linkMeasured", peer),
       frame: (peer, type, bytes) => dispatch.frame(peer.id, type, bytes),
       record: (id, bytes) => {
-        if (records.offer(bytes, true, id) === "invalid")
+        if (records.offer(bytes, { teller: id, expected: id }) === "invalid")
           log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
       },
       clock: (id, wallMs) => {
