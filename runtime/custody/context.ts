@@ -4,6 +4,7 @@
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import type { Share } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { BundleHeader, TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
@@ -90,6 +91,15 @@ export interface Carrier {
   isReliable(to: NodeId): boolean;
 }
 
+/** Whom this node knows for a reason of its own: they keep their places when strangers have taken all others. */
+export interface CustodyRegard {
+  isKnown(id: NodeId): boolean;
+  /** The share of what this neighbour brings. */
+  shareOf(neighbour: NodeId): Share;
+  /** Mail of this node is for it. */
+  wrote(id: NodeId): void;
+}
+
 export interface CustodyLimits {
   readonly transitMessagesMax: number;
   readonly transitBytesMax: number;
@@ -146,6 +156,7 @@ export interface CustodyContext {
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** Blocked or revoked: nothing from it or for it is taken. */
   isRefused(id: NodeId): boolean;
+  readonly regard: CustodyRegard;
 }
 
 /** A bundle that this node holds durably and owes a next hop. */

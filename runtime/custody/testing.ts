@@ -185,6 +185,8 @@ export class TestNode {
   readonly delivered: { entry: InboxEntry; text: string }[] = [];
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
+  /** Configured, or written to. */
+  readonly known = new Set<NodeId>();
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
@@ -304,6 +306,11 @@ export class TestNode {
       sign: (bytes) => testSign(this.id, bytes),
       verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
       isRefused: (id) => this.refused.has(id),
+      regard: {
+        isKnown: (id) => this.known.has(id),
+        shareOf: (neighbour) => ({ by: neighbour, isKnown: this.known.has(neighbour) }),
+        wrote: (id) => void this.known.add(id),
+      },
     };
   }
 

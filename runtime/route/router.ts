@@ -181,6 +181,13 @@ export class Router {
     return destination === this.#core.self.id || this.nextHops(destination, "any").length > 0;
   }
 
+  /** Somebody here has a use for the record of the destination now: it is asked for where it is advertised. */
+  wantRecord(id: NodeId): void {
+    const destination = this.#core.table.get(id);
+    if (destination?.proof === undefined || destination === this.#core.self) return;
+    this.#event(() => this.#records.want(destination));
+  }
+
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */
   recordChanged(): void {
     this.#event(() => this.#origin.recordChanged());

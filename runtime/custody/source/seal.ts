@@ -50,6 +50,7 @@ export class OutboxSealer {
   seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
     const nodes = machines.slice(0, MACHINES_MAX);
     return nodes.map((node) => {
+      this.#ctx.regard.wrote(node);
       const key = this.#ctx.sealer.keyFor(node);
       const sealed = this.#sealTo(entry, node, nodes, key, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
