@@ -10,11 +10,13 @@ export interface QuotaLimits {
   readonly bytesMax: number;
   /** Part of the whole that one may fill, 0 to 1. */
   readonly oneShare: number;
+  /** Part of the whole for all strangers together; by default three quarters. */
+  readonly strangersShare?: number;
+  /** How many times of what is left for strangers a source of them may have; by default 2: one alone gets half of the whole. */
+  readonly sourceFactor?: number;
 }
 
-/** Part of the whole for all strangers together. */
 const STRANGERS_SHARE = 0.75;
-/** A source of strangers may have this many times of what is left for strangers: one alone gets half of the whole. */
 const SOURCE_FACTOR = 2;
 
 interface Used {
@@ -52,20 +54,21 @@ export class Quota<K> {
   /** Undefined when there is room for `bytes` more of `who`; `full` for anybody, `quota` for it or the strangers of its source. */
   refusal(who: string, { by, isKnown }: Share, bytes: number): "full" | "quota" | undefined {
     const { countMax, bytesMax, oneShare } = this.#limits;
+    const { strangersShare = STRANGERS_SHARE, sourceFactor = SOURCE_FACTOR } = this.#limits;
     if (this.#all.count >= countMax || this.#all.bytes + bytes > bytesMax) return "full";
     const one = this.#byOne.get(who);
     if (one !== undefined && (one.count >= countMax * oneShare || one.bytes + bytes > bytesMax * oneShare))
       return "quota";
     if (isKnown) return undefined;
     const used = this.#bySource.get(by) ?? { count: 0, bytes: 0 };
-    const countLeft = Math.ceil(countMax * STRANGERS_SHARE) - this.#strangers.count;
-    const bytesLeft = bytesMax * STRANGERS_SHARE - this.#strangers.bytes;
+    const countLeft = Math.ceil(countMax * strangersShare) - this.#strangers.count;
+    const bytesLeft = bytesMax * strangersShare - this.#strangers.bytes;
     const isOver =
       countLeft < 1 ||
       bytesLeft < bytes ||
-      used.count + 1 > countLeft * SOURCE_FACTOR ||
+      used.count + 1 > countLeft * sourceFactor ||
       // The first of a source is not measured by what is left, or large ones would never pass.
-      (used.bytes > 0 && used.bytes + bytes > bytesLeft * SOURCE_FACTOR);
+      (used.bytes > 0 && used.bytes + bytes > bytesLeft * sourceFactor);
     return isOver ? "quota" : undefined;
   }
 

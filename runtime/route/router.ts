@@ -66,6 +66,7 @@ export class Router {
     const core = new RouteCore(deps, { ...routeLimits, ...deps.limits });
     this.#core = core;
     core.runEvent = (work) => this.#event(work);
+    core.evict = (destination) => this.#forget(destination);
     this.#origin = new Origin(core);
     this.#updates = new UpdateSender(core);
     this.#adjacencies = new Adjacencies(core, this.#updates);
@@ -365,12 +366,17 @@ export class Router {
         remaining++;
         continue;
       }
-      this.#requests.forgetDestination(destination);
-      this.#records.forgetDestination(destination);
-      this.#core.forget(destination);
+      this.#forget(destination);
     }
     for (const neighbour of this.#core.neighbours.values()) neighbour.sweptSerial = neighbour.newestSerial;
     if (remaining > 0) this.#armSweep();
+  }
+
+  #forget(destination: Destination): void {
+    for (const { neighbour } of [...destination.candidates]) destination.dropCandidate(neighbour);
+    this.#requests.forgetDestination(destination);
+    this.#records.forgetDestination(destination);
+    this.#core.forget(destination);
   }
 
   /** Answers how many tombstones are too young to go. */

@@ -28,6 +28,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     ownRecord: () => mesh.ownRecord.bytes,
     knownRecord: (id) => records.get(id),
     onRecord: (id, bytes, teller) => records.offer(bytes, { teller, expected: id }) !== "invalid",
+    regard: kept.acquaintances,
     outrun: (epoch) => mesh.otherLives.outrun(epoch),
   });
   const reprice = (peer: Peer) => router.neighbourCost(peer.id, costs.of(peer));
