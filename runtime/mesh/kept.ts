@@ -48,6 +48,7 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
     isReachable: (id) => changes.isReachable(id),
   });
   await acquaintances.load();
+  const gaveWay = deps.metrics.counter("godwit_gave_way_total");
   const book: PeerBook = new PeerBook({ store, configured: deps.trust, time, log, regard: acquaintances });
   const authority =
     deps.authority === undefined ? {} : { authority: { id: deps.authority, network, verify } };
@@ -77,7 +78,10 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
       events.emit("recordChanged", id);
     },
     regard: acquaintances,
-    forgot: (id) => names.drop(id),
+    forgot: (id) => {
+      gaveWay.add(1, { table: "records" });
+      names.drop(id);
+    },
   });
   await records.load();
   // A name outlives no record: keys cost nothing, and what they claimed once would stay for good.

@@ -6,6 +6,7 @@ import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
+import { sourceOf } from "../kernel/source.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
@@ -35,6 +36,11 @@ const RETIRE_MS = 2_000;
 export const PEERS_MAX = 1_024;
 /** Places that callers whom nobody knows do not get: keys cost nothing, and those who are known must find room. */
 export const PEERS_KEPT = 64;
+/** Of these, for those that were neighbours for long: waiting costs little more than a key, so the others are not for them. */
+export const PEERS_KEPT_LONG = 32;
+
+/** `known`: for a reason of this node's own (trust/acquaintances.ts). `long`: it was a neighbour for long. */
+export type Welcome = "known" | "long" | "stranger";
 export const LINKS_PER_PEER_MAX = 8;
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
@@ -83,8 +89,8 @@ export interface PeersDeps {
   /** The wall clock as neighbours are told it; undefined: not at all. */
   toldMs?(): number | undefined;
   isBlocked(id: NodeId): boolean;
-  /** Trusted, or a neighbour for long: it may have one of the places that are kept. */
-  isWelcome(id: NodeId): boolean;
+  /** Which of the places that are kept it may have. */
+  welcomeOf(id: NodeId): Welcome;
   readonly events: PeerEvents;
 }
 
@@ -97,6 +103,7 @@ export class Peers {
   readonly #lostFrames;
   readonly #tooWide;
   readonly #turnedAway;
+  readonly #gaveWay;
   readonly #refusedFrames;
   readonly #beforeHello;
 
@@ -108,6 +115,7 @@ export class Peers {
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
     this.#beforeHello = deps.metrics.counter("godwit_peer_frames_before_hello_total");
     this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total");
+    this.#gaveWay = deps.metrics.counter("godwit_gave_way_total");
     this.#protocolErrors = deps.metrics.counter("godwit_link_protocol_errors_total");
     deps.metrics.observedGauge("godwit_peers_connected", () => this.#peers.size);
   }
@@ -251,10 +259,7 @@ export class Peers {
 
   /** Says goodbye on every link; all neighbours are down when it returns. */
   disconnectAll(reason: GoodbyeReasonCode): void {
-    for (const peer of [...this.#peers.values()]) {
-      this.disconnect(peer.id, reason);
-      for (const link of [...peer.links]) this.#remove(peer, link, undefined);
-    }
+    for (const peer of [...this.#peers.values()]) this.#end(peer, reason);
     for (const session of [...this.#pending]) session.close();
   }
 
@@ -263,15 +268,51 @@ export class Peers {
     if (this.#deps.isStandingDown()) return GoodbyeReason.double;
     if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
     const peer = this.#peers.get(session.remote);
-    const hasPlace = session.direction === "outbound" || this.#deps.isWelcome(session.remote);
-    const peersMax = hasPlace ? PEERS_MAX : PEERS_MAX - PEERS_KEPT;
-    if (peer === undefined && this.#peers.size + this.#pending.size >= peersMax) {
+    if (peer === undefined && !this.#hasPlaceFor(session)) {
       this.#turnedAway.add();
       return GoodbyeReason.duplicate;
     }
     let ofNode = peer?.links.length ?? 0;
     for (const pending of this.#pending) if (pending.remote === session.remote) ofNode++;
     return ofNode >= LINKS_OPEN_MAX ? GoodbyeReason.duplicate : undefined;
+  }
+
+  /** It is down when this returns. */
+  #end(peer: Peer, reason: GoodbyeReasonCode): void {
+    this.disconnect(peer.id, reason);
+    for (const link of [...peer.links]) this.#remove(peer, link, undefined);
+  }
+
+  #hasPlaceFor(session: Session): boolean {
+    const welcome = session.direction === "outbound" ? "known" : this.#deps.welcomeOf(session.remote);
+    const kept = welcome === "known" ? 0 : welcome === "long" ? PEERS_KEPT - PEERS_KEPT_LONG : PEERS_KEPT;
+    return this.#peers.size + this.#pending.size < PEERS_MAX - kept || this.#makePlace(session);
+  }
+
+  /** The source address with most strangers gives one up for a caller of another: the newest, because it was of least use. */
+  #makePlace({ remoteEndpoint }: Session): boolean {
+    const bySource = new Map<string, (() => void)[]>();
+    const note = (session: Session | undefined, end: () => void) => {
+      if (session?.direction !== "inbound" || this.#deps.welcomeOf(session.remote) !== "stranger") return;
+      const source = sourceOf(session.remoteEndpoint);
+      const ends = bySource.get(source);
+      if (ends === undefined) bySource.set(source, [end]);
+      else ends.push(end);
+    };
+    for (const peer of [...this.#peers.values()].sort((a, b) => a.upAtMs - b.upAtMs))
+      note(peer.links[0]?.session, () => this.#end(peer, GoodbyeReason.duplicate));
+    for (const session of this.#pending)
+      note(session, () => {
+        this.#pending.delete(session);
+        session.close();
+      });
+    let most: readonly (() => void)[] = [];
+    for (const ends of bySource.values()) if (ends.length > most.length) most = ends;
+    // Those of one source would push each other out for ever.
+    if (most.length <= (bySource.get(sourceOf(remoteEndpoint))?.length ?? 0) + 1) return false;
+    this.#gaveWay.add(1, { table: "neighbours" });
+    most.at(-1)!();
+    return true;
   }
 
   #readHello(session: Session, bytes: Uint8Array): Hello {
