@@ -56,6 +56,7 @@ function member(
   });
   hub.on("joined", ({ id }) => joined.push(id));
   const enrolment = new Enrolment({
+    regard: noRegard,
     identity,
     network: "telex",
     clock,

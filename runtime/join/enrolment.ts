@@ -23,6 +23,7 @@ import type { InviteVerdict } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import { planInviteAddresses, type AddressCandidate } from "./invite-addresses.ts";
 import type { RecordBook } from "../membership/records.ts";
+import type { Regard } from "../trust/acquaintances.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { EXPIRY_SLACK_MS, INVITE_TTL_MAX_MS, Redemptions } from "./redemptions.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -54,6 +55,7 @@ export interface LiveSecret extends SecretLife {
 }
 
 export interface EnrolmentDeps {
+  readonly regard: Regard;
   readonly identity: Signer;
   readonly network: string;
   readonly clock: Clock;

@@ -73,6 +73,7 @@ class MeshMember {
     hub.on("joined", ({ id }) => this.letIn.push(id));
     hub.on("inviteConflict", ({ inviteId }) => world.conflicts.push(inviteId));
     this.enrolment = new Enrolment({
+      regard: noRegard,
       identity: this.identity,
       network: NETWORK,
       clock: world.clock,
