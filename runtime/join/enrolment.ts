@@ -4,6 +4,7 @@
  * Specified by docs/protocol/join.md.
  */
 import type { Teller } from "../kernel/hub.ts";
+import type { Regard } from "../kernel/room.ts";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import {
@@ -23,7 +24,6 @@ import type { InviteVerdict } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import { planInviteAddresses, type AddressCandidate } from "./invite-addresses.ts";
 import type { RecordBook } from "../membership/records.ts";
-import type { Regard } from "../trust/acquaintances.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { EXPIRY_SLACK_MS, INVITE_TTL_MAX_MS, Redemptions } from "./redemptions.ts";
 import type { Peer } from "../peer/peer.ts";

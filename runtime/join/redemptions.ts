@@ -13,8 +13,7 @@ import {
 import type { Signer, Verify } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { Quota } from "../kernel/quota.ts";
-import { EARLIER_RUN } from "../kernel/room.ts";
-import type { Regard } from "../trust/acquaintances.ts";
+import { EARLIER_RUN, type Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";

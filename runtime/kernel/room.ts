@@ -3,6 +3,7 @@
  * there is none: of the teller with the most, what never was of use, oldest first. Holds keys only, beside the table, which
  * is told what to forget. Must never give up what is kept, and never lets strangers push out what known tellers told.
  */
+import type { NodeId } from "./ids.ts";
 
 /** By whose word something is in a table. */
 export interface Share {
@@ -20,6 +21,13 @@ export const EARLIER_RUN: Share = { by: "earlier run", isKnown: false };
  * `none`: never was of use.
  */
 export type Worth = "kept" | "used" | "none";
+
+/** What a table that anybody can fill has to know of nodes (trust/acquaintances.ts answers). */
+export interface Regard {
+  worthOf(id: NodeId): Worth;
+  /** By whose word it is here what `teller` told. */
+  shareOf(teller: NodeId): Share;
+}
 
 export interface RoomOptions<K> {
   /** For people, in the plural, as in docs/threat-model.md. */

@@ -4,8 +4,7 @@
  */
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
-import { Room, type Worth } from "../kernel/room.ts";
-import type { Regard } from "../trust/acquaintances.ts";
+import { Room, type Worth, type Regard } from "../kernel/room.ts";
 import { AccusationReason, type Accusation, type MemberFact } from "../wire/member-messages.ts";
 import type { MemberState } from "./decide.ts";
 import { factDigest, prefixOf } from "./digest.ts";

@@ -7,8 +7,8 @@
 import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import type { Regard } from "../trust/acquaintances.ts";
 import { FrameType } from "../wire/constants.ts";
 import * as wire from "../wire/member-messages.ts";
 import { Credit } from "./credit.ts";

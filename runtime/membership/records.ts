@@ -6,8 +6,7 @@
 import { decodeRecord, isNewerRecord, peekRecord, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import { EARLIER_RUN, Room, type Worth } from "../kernel/room.ts";
-import type { Regard } from "../trust/acquaintances.ts";
+import { EARLIER_RUN, Room, type Worth, type Regard } from "../kernel/room.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 
 export const RECORDS_MAX = 16_384;

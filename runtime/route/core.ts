@@ -3,8 +3,7 @@
  * work (who must be told, how soon, what the rest of the node hears). Must never decode a frame or send one.
  */
 import { Quota } from "../kernel/quota.ts";
-import type { Share } from "../kernel/room.ts";
-import type { Regard } from "../trust/acquaintances.ts";
+import type { Regard, Share } from "../kernel/room.ts";
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { CounterMetric, Metrics } from "../kernel/metrics.ts";

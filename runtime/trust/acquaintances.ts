@@ -5,20 +5,13 @@
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
-import type { Share, Worth } from "../kernel/room.ts";
+import type { Regard, Share, Worth } from "../kernel/room.ts";
 import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import type { Store } from "../store/types.ts";
 
 /** Nodes that this one wrote to; whom it wrote to longest ago is forgotten first. */
 export const CORRESPONDENTS_MAX = 2_048;
 const KEY_PREFIX = "wrote/";
-
-/** What a table that anybody can fill has to know of nodes. */
-export interface Regard {
-  worthOf(id: NodeId): Worth;
-  /** By whose word it is here what `teller` told. */
-  shareOf(teller: NodeId): Share;
-}
 
 export interface AcquaintancesDeps {
   readonly self: NodeId;

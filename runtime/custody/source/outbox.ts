@@ -4,7 +4,7 @@
  */
 import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
-import { formatHex, NODE_ID_CHARS, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
 import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
@@ -67,7 +67,7 @@ export class Outbox {
     for (const entry of entries) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
-      this.#wrote(entry);
+      this.#sealer.wrote(entry);
       const live: Live = { entry };
       this.#entries.set(entry.id, live);
       if (finalStates.includes(entry.state)) this.#history.note(entry);
@@ -289,7 +289,7 @@ export class Outbox {
       await this.#acceptForHere(live, body, order, ops);
       return id;
     }
-    this.#wrote(entry);
+    this.#sealer.wrote(entry);
     this.#seal(live, body);
     ops.push({ ...putEntry(entry), body });
     await this.#commitAccepted(ops, body.length);
@@ -401,12 +401,6 @@ export class Outbox {
 
   #wait({ entry }: Live): void {
     this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
-  }
-
-  /** Whoever it is for keeps a place in every table, or its record might find none and the mail would wait for it for ever. */
-  #wrote({ to, targets }: OutboxEntry): void {
-    if (to.length === NODE_ID_CHARS) this.#ctx.regard.wrote(to as NodeId);
-    for (const { node } of targets) this.#ctx.regard.wrote(node);
   }
 
   /** Fills `targets` when the address resolves. */
