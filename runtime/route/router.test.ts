@@ -489,7 +489,8 @@ describe("records", () => {
           .filter(({ frame }) => frame[0] === FrameType.recordRequest)
           .map(({ frame }) => Buffer.from(frame.subarray(1, 33)).toString("hex")),
       );
-    expect(asked().size).toBe(64);
+    // A source of destinations leaves some of the 64 to others.
+    expect(asked().size).toBe(48);
     rig.run(1_000_000);
     expect(asked().size).toBe(1_000);
   });

@@ -179,8 +179,11 @@ test("the first to claim a callsign passes no rule about it, nor does a promoted
     // The rule about its address: more than waiting for a day could give it.
     await far.until("its level", async () => (await trustOf()) === "trusted", 15_000);
     await near.until(
-      "the name",
-      async () => (await near.json<{ names: { name: string }[] }>("/mesh/names")).names.length > 0,
+      "a route and the name",
+      async () =>
+        (await near.json<{ routes: { callsign: string | null }[] }>("/mesh/routes")).routes.some(
+          ({ callsign }) => callsign === "RGT-B",
+        ),
       15_000,
     );
     const tries = async () => {
@@ -189,6 +192,8 @@ test("the first to claim a callsign passes no rule about it, nor does a promoted
       return answer === sum;
     };
     expect(await tries()).toBe(false);
+    const { forwards } = await near.json<{ forwards: { last_error: string | null }[] }>("/forwards");
+    expect(forwards[0]!.last_error).toContain("does not allow");
     await bind(far, near);
     expect(await tries()).toBe(true);
   } finally {
