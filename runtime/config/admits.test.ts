@@ -14,7 +14,9 @@ test("a rule says whom it admits: a pinned name and a promoted node are nobody",
   expect(lines[1]).toContain(`admits node ${id}, by [names]`);
   expect(lines[2]).toContain("admits that node");
   expect(lines[3]).toContain("none that was promoted");
-  expect(admitted({ ...none, authority: true, forwardAllow: allow("DUN-A") })[0]).toContain("authority signed");
+  expect(admitted({ ...none, authority: true, forwardAllow: allow("DUN-A") })[0]).toContain(
+    "authority signed",
+  );
 });
 
 test("rules about addresses give no rights, rules about names where they are bound", () => {

@@ -75,10 +75,20 @@ describe("names pinned at first sight", () => {
     expect(first.names.resolve("DUN-A")).toEqual({ kind: "unknown" });
     first.names.observe(record(ann, "DUN-A"));
     first.names.observe(record(ann, "DUN-A"));
-    expect(first.names.resolve("dun-a")).toMatchObject({ kind: "node", id: ann.id, source: "pinned", isVouched: false });
+    expect(first.names.resolve("dun-a")).toMatchObject({
+      kind: "node",
+      id: ann.id,
+      source: "pinned",
+      isVouched: false,
+    });
     expect(first.changes.count).toBe(1);
     const { names, conflicts } = await restart(first);
-    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id, source: "pinned", isVouched: false });
+    expect(names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: ann.id,
+      source: "pinned",
+      isVouched: false,
+    });
     expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "pinned", conflict: null }]);
     expect(conflicts).toEqual([]);
   });
@@ -254,13 +264,17 @@ describe("names pinned at first sight", () => {
           current.names.observe(record(nodes[node]!, name));
           if (claims.find((claim) => claim.node === node)?.name !== name) {
             const before = claims.find((claim) => claim.node === node)?.name;
-            const held = before === undefined || vacant.has(before) ? undefined : claims.find((claim) => claim.name === before);
+            const held =
+              before === undefined || vacant.has(before)
+                ? undefined
+                : claims.find((claim) => claim.name === before);
             claims = claims.filter((claim) => claim.node !== node);
             if (before !== undefined && held?.node === node) vacant.set(before, node);
             if (before !== undefined && !claims.some((claim) => claim.name === before)) vacant.delete(before);
             const isBack = name !== undefined && vacant.get(name) === node;
             if (isBack) vacant.delete(name);
-            if (name !== undefined) claims = isBack ? [{ node, name }, ...claims] : [...claims, { node, name }];
+            if (name !== undefined)
+              claims = isBack ? [{ node, name }, ...claims] : [...claims, { node, name }];
           }
           if (isRestart) current = await restart(current);
           for (const asked of ["DUN-A", "DUN-B", "LON-A"]) {
@@ -290,7 +304,12 @@ describe("names of the configuration", () => {
 
   test("hold without any record; a claimant is told and changes nothing", async () => {
     const { names, conflicts } = await world({ configured });
-    expect(names.resolve("DUN-A")).toEqual({ kind: "node", id: ann.id, source: "configured", isVouched: true });
+    expect(names.resolve("DUN-A")).toEqual({
+      kind: "node",
+      id: ann.id,
+      source: "configured",
+      isVouched: true,
+    });
     expect(names.machinesAt("dun")).toEqual([ann.id]);
     names.observe(record(bea, "DUN-A"));
     names.observe(record(bea, "DUN-A"));
@@ -324,7 +343,12 @@ describe("names of an authority", () => {
     expect(names.list()).toEqual([]);
     names.observe(record(bea, "DUN-A", 1));
     names.observe(record(ann, "DUN-A"));
-    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: bea.id, source: "authority", isVouched: true });
+    expect(names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: bea.id,
+      source: "authority",
+      isVouched: true,
+    });
     expect(conflicts).toEqual([]);
   });
 
@@ -393,7 +417,12 @@ describe("forgetting a pin", () => {
     const second = await restart(first);
     expect(second.names.list()).toEqual([]);
     second.names.observe(record(bea, "DUN-A"));
-    expect(second.names.resolve("DUN-A")).toMatchObject({ kind: "node", id: bea.id, source: "pinned", isVouched: false });
+    expect(second.names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: bea.id,
+      source: "pinned",
+      isVouched: false,
+    });
   });
 
   test("is not for names that the configuration or the authority binds, nor for unknown ones", async () => {

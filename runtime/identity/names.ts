@@ -246,13 +246,15 @@ export class Names {
     const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
       return { name, node, source: "configured", conflict: this.#rivals.get(name)?.[0] ?? null };
     });
-    const held = [...this.#entries.values()].flatMap(({ name, claimants, source, vacatedBy }): NameBinding[] => {
-      const [node, rival = null] = claimants;
-      if (node === undefined || this.#options.configured.has(name)) return [];
-      return vacatedBy === undefined
-        ? [{ name, node, source, conflict: rival }]
-        : [{ name, node: vacatedBy, source, conflict: node }];
-    });
+    const held = [...this.#entries.values()].flatMap(
+      ({ name, claimants, source, vacatedBy }): NameBinding[] => {
+        const [node, rival = null] = claimants;
+        if (node === undefined || this.#options.configured.has(name)) return [];
+        return vacatedBy === undefined
+          ? [{ name, node, source, conflict: rival }]
+          : [{ name, node: vacatedBy, source, conflict: node }];
+      },
+    );
     const { own } = this.#options;
     const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
     const ofSelf: NameBinding[] =
@@ -264,8 +266,7 @@ export class Names {
 
   #claimAtSight(name: string, id: NodeId): void {
     const entry = this.#entries.get(name);
-    if (entry === undefined)
-      return this.#create({ ...blank, name, source: "pinned", claimants: [id] });
+    if (entry === undefined) return this.#create({ ...blank, name, source: "pinned", claimants: [id] });
     if (entry.claimants.includes(id)) return;
     if (entry.vacatedBy === id) {
       // Nothing moved to another key meanwhile.

@@ -86,8 +86,10 @@ export class Room<K> {
 
   /** Places of one teller. */
   sizeOf(by: string): number {
-    return (this.#shares.get(nameOf({ by, isKnown: false }))?.keys.size ?? 0) +
-      (this.#shares.get(nameOf({ by, isKnown: true }))?.keys.size ?? 0);
+    return (
+      (this.#shares.get(nameOf({ by, isKnown: false }))?.keys.size ?? 0) +
+      (this.#shares.get(nameOf({ by, isKnown: true }))?.keys.size ?? 0)
+    );
   }
 
   /**

@@ -3,13 +3,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { MemberEntryKind } from "../wire/member-messages.ts";
 import { Credit } from "./credit.ts";
-import {
-  heldFact,
-  LISTED_MS,
-  MEMBERS_MAX,
-  MemberTable,
-  REMEMBERED_MS,
-} from "./member.ts";
+import { heldFact, LISTED_MS, MEMBERS_MAX, MemberTable, REMEMBERED_MS } from "./member.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32);

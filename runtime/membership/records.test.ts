@@ -88,11 +88,7 @@ test("100,000 throw-away identities fill no record book: neighbours, whom mail i
   const { records, store, clock, forgotten } = await book(options, disk);
   const people = Array.from({ length: 50 }, (_, n) => ({
     id: idOf(1_000_000 + n),
-    bytes: encodeRecord(
-      { id: idOf(1_000_000 + n), sign: () => new Uint8Array(64) },
-      { sequence: 1 },
-      "net",
-    ),
+    bytes: encodeRecord({ id: idOf(1_000_000 + n), sign: () => new Uint8Array(64) }, { sequence: 1 }, "net"),
   }));
   for (const { id, bytes } of people) {
     from.set(id, honest!);

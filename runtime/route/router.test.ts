@@ -355,7 +355,10 @@ describe("poison", () => {
     for (let i = 0; i < 10_000; i++) {
       const sybil = idOf(10_000 + i);
       rig.router.neighbourUp(sybil, { bootId: "1", cost: fast });
-      rig.router.handleFrame(sybil, encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: rig.tagFor(sybil) }));
+      rig.router.handleFrame(
+        sybil,
+        encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: rig.tagFor(sybil) }),
+      );
       rig.tell(sybil, [offer(sybil, 0)]);
       rig.router.neighbourDown(sybil);
       rig.sent.length = 0;

@@ -100,7 +100,8 @@ test("a block with an expiry ends by itself, over a restart too", async () => {
 
 test("nodes blocked by a rule that come under ever new ids are remembered up to a bound, the latest", async () => {
   const { book } = await setup();
-  for (let n = 0; n <= BOOK_MAX; n++) book.setRuled(id(n), { level: "blocked", reason: "rule", isVouched: false });
+  for (let n = 0; n <= BOOK_MAX; n++)
+    book.setRuled(id(n), { level: "blocked", reason: "rule", isVouched: false });
   expect([0, 1, BOOK_MAX].map((n) => book.isBlocked(id(n)))).toEqual([false, true, true]);
 });
 

@@ -21,7 +21,13 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
   const clock = new ManualClock();
   const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
-  const book = new PeerBook({ store, configured: new Map(), time: testTime(clock).time, log: silentLog, regard });
+  const book = new PeerBook({
+    store,
+    configured: new Map(),
+    time: testTime(clock).time,
+    log: silentLog,
+    regard,
+  });
   const peers = new Map<NodeId, Peer>();
   const grants: (TrustGrant & { id: NodeId })[] = [];
   const hints = new Map<string, string | undefined>();

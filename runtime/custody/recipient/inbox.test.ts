@@ -95,11 +95,11 @@ describe("room", () => {
     expect(inbox.refusal(anna, share, 41)).toBe("quota");
     expect(inbox.refusal(anna, share, 40)).toBeUndefined();
     inbox.add(entryOf(2), new Uint8Array(0));
-    expect([inbox.refusal(anna, share, 1), inbox.refusal(bert, share, 1), inbox.refusal(bert, share, 81)]).toEqual([
-      "quota",
-      undefined,
-      "full",
-    ]);
+    expect([
+      inbox.refusal(anna, share, 1),
+      inbox.refusal(bert, share, 1),
+      inbox.refusal(bert, share, 81),
+    ]).toEqual(["quota", undefined, "full"]);
     inbox.add(entryOf(3, { from: bert }), new Uint8Array(0));
     inbox.add(entryOf(4, { from: bert }), new Uint8Array(0));
     expect(inbox.refusal(testId("carl"), share, 0)).toBe("full");
