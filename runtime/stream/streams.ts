@@ -35,6 +35,8 @@ export interface StreamsDeps {
   /** Aborts when the node stops: no stream is opened after. */
   readonly signal: AbortSignal;
   isBlocked(id: NodeId): boolean;
+  /** For a reason of this node's own (trust/acquaintances.ts): it has places that strangers do not get. */
+  isKnown(id: NodeId): boolean;
   path(remote: NodeId): Path;
   /** A whole packet. Borrowed. False: it is lost. */
   sendPacket(remote: NodeId, frame: Uint8Array): boolean;
@@ -280,10 +282,11 @@ export class Streams {
       if (half.remoteIndex === index && Buffer.from(half.noise).equals(noise))
         return this.#send(source, half.answer);
     }
+    const isKnown = this.#deps.isKnown(source);
     if (
       fromSource >= bound.HALF_OPEN_PER_SOURCE_MAX ||
-      this.#halfOpen.size >= bound.HALF_OPEN_MAX ||
-      this.#sessions.size >= bound.SESSIONS_MAX ||
+      this.#halfOpen.size >= bound.HALF_OPEN_MAX - (isKnown ? 0 : bound.HALF_OPEN_KEPT) ||
+      this.#sessions.size >= bound.SESSIONS_MAX - (isKnown ? 0 : bound.SESSIONS_KEPT) ||
       !this.#handshakes.take()
     )
       return this.#counters.dropped("limit");
