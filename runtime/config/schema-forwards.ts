@@ -58,7 +58,7 @@ export function forwardTables(parts: {
           .max(1_024)
           .register(expectations, { type: "list", expected: 'a list of callsigns, node ids, or "trusted"' })
           .describe(
-            'Who may: node ids, callsigns (as bound by names, or pinned), or "trusted" for all nodes of that level.',
+            'Who may: node ids, callsigns that [names], the authority or `godwit names resolve` binds, or "trusted" for all nodes that the configuration or the operator trusts. A name pinned at first sight and a node promoted for being linked long are nobody here.',
           ),
         targets: z
           .array(

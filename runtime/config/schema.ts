@@ -287,7 +287,7 @@ const trust = z.strictObject({
     })
     .prefault("24h")
     .describe(
-      "How long a member must have been linked, and behaved well, before the node itself trusts it and redials it for ever. Liars are demoted and blocked whatever this says.",
+      "How long a member must have been linked, and behaved well, before the node itself prefers its links and redials it for ever, which gives it no right. Liars are demoted and blocked whatever this says.",
     ),
   rules: z
     .array(trustRule)
@@ -295,7 +295,7 @@ const trust = z.strictObject({
     .register(expectations, { type: "tables", expected: "tables [[trust.rules]], at most 256" })
     .prefault([])
     .describe(
-      "What linked nodes are to you by name, way or address. The first rule that matches counts; `trusted` and `blocked` outrank all.",
+      "What linked nodes are to you by name, way or address. The first rule that matches counts; `trusted` and `blocked` outrank all. Rights come only of rules about names that are bound; all others choose links.",
     ),
 });
 

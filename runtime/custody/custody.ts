@@ -370,7 +370,7 @@ export class Custody {
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
     if (isForHere && this.#ctx.isContested()) return this.#refuse(from, id, RefuseReason.busy, RETRY_FULL_MS);
     const refusal = isForHere
-      ? this.#inboxRefusal(header.source, sealedBytes + promised)
+      ? this.#inboxRefusal(header.source, from, sealedBytes + promised)
       : this.transit.refusal(from, sealedBytes + promised);
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     if (!(await this.#receiver.accept(from, offer))) this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
@@ -386,8 +386,8 @@ export class Custody {
     this.#ack(from, id);
   }
 
-  #inboxRefusal(source: NodeId, bytes: number): number | undefined {
-    const refusal = this.inbox.refusal(source, bytes);
+  #inboxRefusal(source: NodeId, from: NodeId, bytes: number): number | undefined {
+    const refusal = this.#recipient.inboxRefusal(source, from, bytes);
     return refusal === undefined ? undefined : RefuseReason[refusal];
   }
 

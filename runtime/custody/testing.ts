@@ -186,6 +186,8 @@ export class TestNode {
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
   isContested = false;
+  /** Configured, or written to. */
+  readonly known = new Set<NodeId>();
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
@@ -306,6 +308,11 @@ export class TestNode {
       verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
       isRefused: (id) => this.refused.has(id),
       isContested: () => this.isContested,
+      regard: {
+        isKnown: (id) => this.known.has(id),
+        shareOf: (neighbour) => ({ by: neighbour, isKnown: this.known.has(neighbour) }),
+        wrote: (id) => void this.known.add(id),
+      },
     };
   }
 

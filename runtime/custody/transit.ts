@@ -1,8 +1,9 @@
 /**
- * Bundles of other nodes in custody here: the durable half of relaying. Quotas per authenticated neighbour; a full
- * store refuses with a reason and the previous hop keeps its copy. Own receipts and claims travel the same way.
+ * Bundles of other nodes in custody here: the durable half of relaying. Quotas per authenticated neighbour, and for all
+ * strangers of a source address together (kernel/quota.ts); a full store refuses with a reason and the previous hop keeps its copy. Own receipts and claims travel the same way.
  */
 import { asGodwitError } from "../kernel/errors.ts";
+import { Quota } from "../kernel/quota.ts";
 import { formatBase32, parseBase32, type BundleId, type NodeId } from "../kernel/ids.ts";
 import { hasFields, isBetween, isNullOr, isText, isTime, parseMeta } from "../kernel/json.ts";
 import {
@@ -67,12 +68,16 @@ export class Transit {
   readonly #committing = new Map<BundleId, Promise<boolean>>();
   readonly #held = new PagedMap<BundleId, Holding>();
   readonly #bySource = new Shelves();
-  readonly #perNeighbour = new Map<NodeId, { count: number; bytes: number }>();
-  #count = 0;
-  #bytes = 0;
+  readonly #quota: Quota<BundleId>;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache) {
     this.#ctx = ctx;
+    const { transitMessagesMax, transitBytesMax, neighbourShare } = ctx.limits;
+    this.#quota = new Quota({
+      countMax: transitMessagesMax,
+      bytesMax: transitBytesMax,
+      oneShare: neighbourShare,
+    });
     this.#forwarder = forwarder;
     this.#cache = cache;
     this.passedOn = new PassedOn(ctx.clock);
@@ -88,7 +93,7 @@ export class Transit {
       if (parsed.header.destination === this.#ctx.self) own.push(parsed);
       else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: parsed.id });
       else {
-        this.#book(parsed.from, parsed.sealedBytes, 1);
+        this.#book(parsed.id, parsed.from, parsed.sealedBytes);
         this.#hold(parsed);
       }
     }
@@ -98,11 +103,11 @@ export class Transit {
   }
 
   get count(): number {
-    return this.#count;
+    return this.#quota.count;
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#quota.bytes;
   }
 
   page(page: Page): Holding[] {
@@ -122,14 +127,8 @@ export class Transit {
 
   /** A reason code when a bundle of `bytes` from a neighbour cannot be taken now. */
   refusal(from: NodeId, bytes: number): number | undefined {
-    const { transitMessagesMax, transitBytesMax, neighbourShare } = this.#ctx.limits;
-    if (this.#count >= transitMessagesMax || this.#bytes + bytes > transitBytesMax) return RefuseReason.full;
-    const used = this.#perNeighbour.get(from);
-    if (used === undefined) return undefined;
-    const isOver =
-      used.count >= transitMessagesMax * neighbourShare ||
-      used.bytes + bytes > transitBytesMax * neighbourShare;
-    return isOver ? RefuseReason.quota : undefined;
+    const refusal = this.#quota.refusal(from, this.#ctx.regard.shareOf(from), bytes);
+    return refusal === undefined ? undefined : RefuseReason[refusal];
   }
 
   /**
@@ -145,7 +144,7 @@ export class Transit {
     if (this.#forwarder.get(bundle.id) !== undefined) return Promise.resolve(true);
     const committing = this.#committing.get(bundle.id);
     if (committing !== undefined) return committing;
-    if (from === undefined && this.#count >= this.#ctx.limits.transitMessagesMax + OWN_RESERVE)
+    if (from === undefined && this.#quota.count >= this.#ctx.limits.transitMessagesMax + OWN_RESERVE)
       return Promise.resolve(false);
     const taking = this.#commit(bundle, journey, from, ops).finally(() => this.#committing.delete(bundle.id));
     this.#committing.set(bundle.id, taking);
@@ -175,7 +174,7 @@ export class Transit {
     this.#held.delete(holding.id);
     this.#bySource.take(holding.header.source, holding);
     this.#cache.delete(holding.id);
-    this.#book(holding.arrivedFrom, holding.sealedBytes, -1);
+    this.#quota.drop(holding.id);
     this.#ctx.store.commit([{ op, in: "transit", key: holding.id }]).catch((error: unknown) => {
       this.#ctx.log.warn("transit row not deleted", {
         error: error instanceof Error ? error : String(error),
@@ -224,11 +223,11 @@ export class Transit {
     ops: readonly StoreOp[],
   ): Promise<boolean> {
     const { sealed, header, id } = bundle;
-    this.#book(from, sealed.length, 1);
+    this.#book(id, from, sealed.length);
     try {
       await this.#ctx.store.commit([this.holdOp(bundle, journey, from), ...ops]);
     } catch (error) {
-      this.#book(from, sealed.length, -1);
+      this.#quota.drop(id);
       this.#ctx.log.warn("bundle not stored", { error: error instanceof Error ? error : String(error) });
       return false;
     }
@@ -278,13 +277,9 @@ export class Transit {
     return undefined;
   }
 
-  #book(from: NodeId | undefined, bytes: number, sign: 1 | -1): void {
-    this.#count += sign;
-    this.#bytes += sign * bytes;
-    if (from === undefined) return;
-    const used = this.#perNeighbour.get(from) ?? { count: 0, bytes: 0 };
-    const next = { count: used.count + sign, bytes: used.bytes + sign * bytes };
-    if (next.count <= 0) this.#perNeighbour.delete(from);
-    else this.#perNeighbour.set(from, next);
+  #book(id: BundleId, from: NodeId | undefined, bytes: number): void {
+    const { self, regard } = this.#ctx;
+    const share = from === undefined ? { by: self, isKnown: true } : regard.shareOf(from);
+    this.#quota.add(id, from ?? "self", share, bytes);
   }
 }

@@ -75,29 +75,39 @@ describe("names pinned at first sight", () => {
     expect(first.names.resolve("DUN-A")).toEqual({ kind: "unknown" });
     first.names.observe(record(ann, "DUN-A"));
     first.names.observe(record(ann, "DUN-A"));
-    expect(first.names.resolve("dun-a")).toEqual({ kind: "node", id: ann.id, source: "pinned" });
+    expect(first.names.resolve("dun-a")).toMatchObject({
+      kind: "node",
+      id: ann.id,
+      source: "pinned",
+      isVouched: false,
+    });
     expect(first.changes.count).toBe(1);
     const { names, conflicts } = await restart(first);
-    expect(names.resolve("DUN-A")).toEqual({ kind: "node", id: ann.id, source: "pinned" });
+    expect(names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: ann.id,
+      source: "pinned",
+      isVouched: false,
+    });
     expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "pinned", conflict: null }]);
     expect(conflicts).toEqual([]);
   });
 
-  test("a second claimant is one conflict event, the name resolves to nobody, and a restart remembers", async () => {
+  test("a second claimant is one conflict event, the holder keeps the name, and a restart remembers", async () => {
     const first = await world();
     first.names.observe(record(ann, "DUN-A"));
     first.names.observe(record(bea, "DUN-A"));
     first.names.observe(record(bea, "DUN-A"));
     expect(first.conflicts).toEqual(["DUN-A a b"]);
-    expect(first.names.resolve("DUN-A")).toEqual({ kind: "conflict", ids: [ann.id, bea.id] });
+    expect(first.names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     const { names, conflicts } = await restart(first);
     names.observe(record(bea, "DUN-A"));
-    expect(names.resolve("DUN-A").kind).toBe("conflict");
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "pinned", conflict: bea.id }]);
     expect(conflicts).toEqual([]);
   });
 
-  test("a conflict ends when the other gives the name up, whoever it is", async () => {
+  test("a conflict ends when the claimant gives the name up; what the holder gives up goes to no other key by itself", async () => {
     const { names } = await world();
     names.observe(record(ann, "DUN-A"));
     names.observe(record(bea, "DUN-A"));
@@ -106,7 +116,39 @@ describe("names pinned at first sight", () => {
     expect(names.resolve("DUN-B")).toMatchObject({ kind: "node", id: bea.id });
     names.observe(record(cat, "DUN-A"));
     names.observe(record(ann));
-    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: cat.id });
+    expect(names.resolve("DUN-A")).toEqual({ kind: "conflict", ids: [cat.id] });
+    expect(names.list()[0]).toEqual({ name: "DUN-A", node: ann.id, source: "pinned", conflict: cat.id });
+    names.observe(record(ann, "DUN-A"));
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
+    names.observe(record(ann));
+    names.observe(record(cat));
+    names.observe(record(dan, "DUN-A"));
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: dan.id });
+  });
+
+  test("a record that gave its place to others takes its pin along, and hands it to nobody who waits for it", async () => {
+    const first = await world();
+    first.names.observe(record(ann, "DUN-A"));
+    first.names.observe(record(bea, "DUN-A"));
+    first.names.drop(bea.id);
+    expect(first.names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
+    first.names.observe(record(bea, "DUN-A"));
+    first.names.drop(ann.id);
+    expect(first.names.resolve("DUN-A")).toEqual({ kind: "unknown" });
+    first.names.observe(record(cat, "DUN-C"));
+    first.names.retain((id) => id !== cat.id);
+    const { names } = await restart(first);
+    expect(names.list()).toEqual([]);
+  });
+
+  test("who claims this node's own name is told of here as well", async () => {
+    const { names, conflicts } = await world({ own: { name: "DUN-A", id: ann.id } });
+    expect(names.list()).toEqual([]);
+    names.observe(record(bea, "DUN-A"));
+    expect(conflicts).toEqual(["DUN-A a b"]);
+    expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "configured", conflict: bea.id }]);
+    names.observe(record(bea, "DUN-B"));
+    expect(names.list().map(({ name }) => name)).toEqual(["DUN-B"]);
   });
 
   test("changing the callsign frees the old name", async () => {
@@ -126,7 +168,7 @@ describe("names pinned at first sight", () => {
     names.observe(record(ann, "DUN-A"));
     names.observe(record(bea, "DUN-A"));
     names.observe(decodeRecord(encodeRevocation(ann, ann.id, NETWORK), NETWORK, verifySignature));
-    expect(names.resolve("DUN-A")).toMatchObject({ id: bea.id });
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "conflict" });
     names.forget(bea.id);
     names.forget(cat.id);
     expect(names.resolve("DUN-A")).toEqual({ kind: "unknown" });
@@ -138,7 +180,7 @@ describe("names pinned at first sight", () => {
     first.names.observe(record(ann, "DUN-A"));
     first.names.observe(record(bea, "DUN-A"));
     const deciding = first.names.resolveConflict("dun-a", bea.id);
-    expect(first.names.resolve("DUN-A").kind).toBe("conflict");
+    expect(first.names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     await first.clock.advance(5);
     await deciding;
     expect(first.names.resolve("DUN-A")).toMatchObject({ kind: "node", id: bea.id });
@@ -161,7 +203,7 @@ describe("names pinned at first sight", () => {
     const refused = codeOf(names.resolveConflict("DUN-A", bea.id));
     await clock.advance(5);
     expect(await refused).toBe("GODWIT_STORE_FAILED");
-    expect(names.resolve("DUN-A").kind).toBe("conflict");
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     expect(await codeOf(names.resolveConflict("DUN-X", bea.id))).toBe("GODWIT_NAME_UNKNOWN");
     expect(await codeOf(names.resolveConflict("rubbish", bea.id))).toBe("GODWIT_NAME_UNKNOWN");
   });
@@ -184,7 +226,7 @@ describe("names pinned at first sight", () => {
     names.observe(record(cat, "DUN-C"));
     expect(names.resolve("DUN-C")).toEqual({ kind: "unknown" });
     for (const node of nodes.slice(2)) names.observe(record(node, "DUN-A"));
-    expect(names.resolve("DUN-A")).toMatchObject({ kind: "conflict", ids: { length: CLAIMANTS_MAX } });
+    expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     expect(conflicts.length).toBe(CLAIMANTS_MAX - 1);
     names.observe(record(bea));
     names.observe(record(nodes[7]!, "DUN-C"));
@@ -215,12 +257,24 @@ describe("names pinned at first sight", () => {
         let current = await world();
         // Claims in the order in which they began; one a node.
         let claims: { node: number; name: string }[] = [];
+        // Names that somebody held and gave up while others claimed them.
+        const vacant = new Map<string, number>();
         for (const { node, callsign, isRestart } of steps) {
           const name = callsigns[callsign];
           current.names.observe(record(nodes[node]!, name));
           if (claims.find((claim) => claim.node === node)?.name !== name) {
+            const before = claims.find((claim) => claim.node === node)?.name;
+            const held =
+              before === undefined || vacant.has(before)
+                ? undefined
+                : claims.find((claim) => claim.name === before);
             claims = claims.filter((claim) => claim.node !== node);
-            if (name !== undefined) claims.push({ node, name });
+            if (before !== undefined && held?.node === node) vacant.set(before, node);
+            if (before !== undefined && !claims.some((claim) => claim.name === before)) vacant.delete(before);
+            const isBack = name !== undefined && vacant.get(name) === node;
+            if (isBack) vacant.delete(name);
+            if (name !== undefined)
+              claims = isBack ? [{ node, name }, ...claims] : [...claims, { node, name }];
           }
           if (isRestart) current = await restart(current);
           for (const asked of ["DUN-A", "DUN-B", "LON-A"]) {
@@ -228,14 +282,14 @@ describe("names pinned at first sight", () => {
             const expected =
               ids.length === 0
                 ? { kind: "unknown" }
-                : ids.length === 1
-                  ? { kind: "node", id: ids[0] }
-                  : { kind: "conflict", ids };
+                : vacant.has(asked)
+                  ? { kind: "conflict", ids }
+                  : { kind: "node", id: ids[0] };
             expect(current.names.resolve(asked)).toMatchObject(expected);
           }
           const atDun = ["DUN-A", "DUN-B"].flatMap((asked) => {
             const found = claims.filter((claim) => claim.name === asked);
-            return found.length === 1 ? [nodes[found[0]!.node]!.id] : [];
+            return found.length > 0 && !vacant.has(asked) ? [nodes[found[0]!.node]!.id] : [];
           });
           expect(current.names.machinesAt("DUN")).toEqual(atDun);
         }
@@ -250,7 +304,12 @@ describe("names of the configuration", () => {
 
   test("hold without any record; a claimant is told and changes nothing", async () => {
     const { names, conflicts } = await world({ configured });
-    expect(names.resolve("DUN-A")).toEqual({ kind: "node", id: ann.id, source: "configured" });
+    expect(names.resolve("DUN-A")).toEqual({
+      kind: "node",
+      id: ann.id,
+      source: "configured",
+      isVouched: true,
+    });
     expect(names.machinesAt("dun")).toEqual([ann.id]);
     names.observe(record(bea, "DUN-A"));
     names.observe(record(bea, "DUN-A"));
@@ -284,7 +343,12 @@ describe("names of an authority", () => {
     expect(names.list()).toEqual([]);
     names.observe(record(bea, "DUN-A", 1));
     names.observe(record(ann, "DUN-A"));
-    expect(names.resolve("DUN-A")).toEqual({ kind: "node", id: bea.id, source: "authority" });
+    expect(names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: bea.id,
+      source: "authority",
+      isVouched: true,
+    });
     expect(conflicts).toEqual([]);
   });
 
@@ -353,7 +417,12 @@ describe("forgetting a pin", () => {
     const second = await restart(first);
     expect(second.names.list()).toEqual([]);
     second.names.observe(record(bea, "DUN-A"));
-    expect(second.names.resolve("DUN-A")).toEqual({ kind: "node", id: bea.id, source: "pinned" });
+    expect(second.names.resolve("DUN-A")).toMatchObject({
+      kind: "node",
+      id: bea.id,
+      source: "pinned",
+      isVouched: false,
+    });
   });
 
   test("is not for names that the configuration or the authority binds, nor for unknown ones", async () => {

@@ -1,8 +1,8 @@
 /**
  * Who a callsign means. Owns the bindings that were pinned at first sight or proven by the network's name authority, in
- * the store's `name` collection, and the conflicts over them. Must never let a second claimant take a name over: mail
- * waits until the operator, or one of the claimants, has decided. Configured bindings outrank all others and are never
- * stored. Specified by docs/protocol/records.md, "Names".
+ * the store's `name` collection, and the conflicts over them. Must never let a second claimant take a name over, nor
+ * stop its mail: the holder keeps it until it gives the name up, and then nobody has it before the operator has decided.
+ * Configured bindings outrank all others and are never stored. Specified by docs/protocol/records.md, "Names".
  */
 import type { Log } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
@@ -21,7 +21,7 @@ export {
   type Address,
 } from "./address.ts";
 
-/** Names held at most. A full table refuses new ones: forgetting a pin would let the next claimant take the name. */
+/** Names held at most: a claim lives no longer than the record that made it (`forget`, `retain`), so records share the places. */
 export const NAMES_MAX = 16_384;
 /** Claimants remembered per name; one more changes nothing about the conflict. */
 export const CLAIMANTS_MAX = 4;
@@ -38,9 +38,15 @@ export interface NameBinding {
 }
 
 export type NameResolution =
-  | { readonly kind: "node"; readonly id: NodeId; readonly source: NameSource }
+  | {
+      readonly kind: "node";
+      readonly id: NodeId;
+      readonly source: NameSource;
+      /** By the configuration, the authority or the operator's decision: a name that rights may hang on. */
+      readonly isVouched: boolean;
+    }
   | { readonly kind: "unknown" }
-  /** Mail is held until `resolveConflict`, or until all but one of them gave the name up. */
+  /** Its holder gave it up while others claimed it, or the authority signed it twice. Mail is held until `resolveConflict`. */
   | { readonly kind: "conflict"; readonly ids: readonly NodeId[] };
 
 export interface NamesOptions {
@@ -51,6 +57,8 @@ export interface NamesOptions {
   readonly authority?: { readonly id: NodeId; readonly network: string; readonly verify: Verify };
   readonly namesMax?: number;
   readonly log?: Log;
+  /** This node's own name: another claimant is told, like one of a configured name. */
+  readonly own?: { readonly name: string; readonly id: NodeId };
   /** A second node claims the name, seen for the first time. Synchronous; must not throw. */
   readonly onConflict?: (name: string, holder: NodeId, claimant: NodeId) => void;
   /** Some name may resolve differently now. Synchronous; must not throw. */
@@ -60,8 +68,10 @@ export interface NamesOptions {
 interface Entry {
   readonly name: string;
   source: "authority" | "pinned";
-  /** The first is the holder. More than one: a conflict. None: the authority's word about a node that gave it up. */
+  /** The first is the holder, the others are told of. None: the authority's word about a node that gave it up. */
   claimants: NodeId[];
+  /** The holder gave a pinned name up while these claimed it: it means nobody. */
+  vacatedBy: NodeId | undefined;
   /** The operator decided: other claimants are ignored. */
   isSettled: boolean;
   /** Of the authority's proof; older proofs count no more. */
@@ -101,11 +111,17 @@ export class Names {
     const { id } = record;
     const name = record.isRevoked ? undefined : record.callsign;
     const before = this.#claimOf.get(id);
+    for (const [contested, rivals] of this.#rivals)
+      if (contested !== name && rivals.includes(id))
+        this.#rivals.set(
+          contested,
+          rivals.filter((rival) => rival !== id),
+        );
     if (record.isRevoked) this.forget(id);
     else if (before !== undefined && before !== name) this.#withdraw(id, before);
     if (name === undefined) return;
-    const { configured, authority } = this.#options;
-    const bound = configured.get(name);
+    const { configured, authority, own } = this.#options;
+    const bound = configured.get(name) ?? (own?.name === name ? own.id : undefined);
     if (bound !== undefined) {
       if (bound !== id) this.#noteRival(name, bound, id);
     } else if (authority === undefined) this.#claimAtSight(name, id);
@@ -124,17 +140,42 @@ export class Names {
     if (name !== undefined) this.#withdraw(id, name);
   }
 
+  /**
+   * The record of the node gave its place to another: its claim goes, and with it a pin that it holds, whoever else claims that.
+   * Nobody gave the name up, so nobody who waits for it gets it either: the next claim counts.
+   */
+  drop(id: NodeId): void {
+    const entry = this.#entries.get(this.#claimOf.get(id) ?? "");
+    if (entry?.source === "pinned" && entry.claimants[0] === id && !entry.isSettled) {
+      for (const claimant of entry.claimants.slice(1)) this.#claimOf.delete(claimant);
+      entry.claimants = [id];
+    }
+    this.forget(id);
+  }
+
+  /** Drops the claims of nodes that nothing is known of: those of throw-away keys would fill the table for good. */
+  retain(isKept: (id: NodeId) => boolean): void {
+    for (const [id, name] of [...this.#claimOf])
+      if (!isKept(id) && this.#entries.get(name)?.isSettled !== true) this.drop(id);
+  }
+
+  /** Holds a name by the word of the authority or the operator. */
+  isSigned(id: NodeId): boolean {
+    const entry = this.#entries.get(this.#claimOf.get(id) ?? "");
+    return entry?.claimants[0] === id && isVouched(entry);
+  }
+
   /** `name` in any case. */
   resolve(name: string): NameResolution {
     const canonical = parseCallsign(name);
     if (canonical === undefined) return { kind: "unknown" };
     const bound = this.#options.configured.get(canonical);
-    if (bound !== undefined) return { kind: "node", id: bound, source: "configured" };
+    if (bound !== undefined) return { kind: "node", id: bound, source: "configured", isVouched: true };
     const entry = this.#entries.get(canonical);
     const holder = entry?.claimants[0];
     if (entry === undefined || holder === undefined) return { kind: "unknown" };
-    if (entry.claimants.length > 1) return { kind: "conflict", ids: [...entry.claimants] };
-    return { kind: "node", id: holder, source: entry.source };
+    if (!isHeld(entry)) return { kind: "conflict", ids: [...entry.claimants] };
+    return { kind: "node", id: holder, source: entry.source, isVouched: isVouched(entry) };
   }
 
   /** The machines of a location whose name holds, in the order of their names, each once. Names in conflict have none. */
@@ -161,7 +202,7 @@ export class Names {
     const entry = canonical === undefined ? undefined : this.#entries.get(canonical);
     if (entry === undefined)
       throw godwitError("GODWIT_NAME_UNKNOWN", `nobody claims ${JSON.stringify(name.slice(0, 40))}`);
-    const settled: Entry = { ...entry, claimants: [id], isSettled: true };
+    const settled: Entry = { ...entry, claimants: [id], isSettled: true, vacatedBy: undefined };
     await this.#options.store.commit([rowOf(settled)]);
     // What came in meanwhile is overruled too.
     for (const claimant of this.#entries.get(entry.name)?.claimants ?? []) this.#claimOf.delete(claimant);
@@ -202,19 +243,35 @@ export class Names {
     const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
       return { name, node, source: "configured", conflict: this.#rivals.get(name)?.[0] ?? null };
     });
-    const held = [...this.#entries.values()].flatMap(({ name, claimants, source }): NameBinding[] => {
-      const [node, rival = null] = claimants;
-      if (node === undefined || this.#options.configured.has(name)) return [];
-      return [{ name, node, source, conflict: rival }];
-    });
-    return [...configured, ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const held = [...this.#entries.values()].flatMap(
+      ({ name, claimants, source, vacatedBy }): NameBinding[] => {
+        const [node, rival = null] = claimants;
+        if (node === undefined || this.#options.configured.has(name)) return [];
+        return vacatedBy === undefined
+          ? [{ name, node, source, conflict: rival }]
+          : [{ name, node: vacatedBy, source, conflict: node }];
+      },
+    );
+    const { own } = this.#options;
+    const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
+    const ofSelf: NameBinding[] =
+      rival === undefined || this.#options.configured.has(own!.name)
+        ? []
+        : [{ name: own!.name, node: own!.id, source: "configured", conflict: rival }];
+    return [...configured, ...ofSelf, ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   #claimAtSight(name: string, id: NodeId): void {
     const entry = this.#entries.get(name);
-    if (entry === undefined)
-      return this.#create({ name, source: "pinned", claimants: [id], isSettled: false, serial: 0 });
+    if (entry === undefined) return this.#create({ ...blank, name, source: "pinned", claimants: [id] });
     if (entry.claimants.includes(id)) return;
+    if (entry.vacatedBy === id) {
+      // Nothing moved to another key meanwhile.
+      entry.vacatedBy = undefined;
+      entry.claimants.unshift(id);
+      this.#claimOf.set(id, name);
+      return this.#changed(entry);
+    }
     if (entry.claimants.length === 0) {
       // Left from a time with an authority: the name is free.
       entry.source = "pinned";
@@ -225,12 +282,12 @@ export class Names {
   #claimByProof(name: string, id: NodeId, serial: number): void {
     const entry = this.#entries.get(name);
     if (entry === undefined)
-      return this.#create({ name, source: "authority", claimants: [id], isSettled: false, serial });
+      return this.#create({ ...blank, name, source: "authority", claimants: [id], serial });
     if (serial < entry.serial) return;
     if (serial > entry.serial) {
       for (const claimant of entry.claimants) this.#claimOf.delete(claimant);
       this.#claimOf.set(id, name);
-      Object.assign(entry, { claimants: [id], serial, isSettled: false });
+      Object.assign(entry, { claimants: [id], serial, isSettled: false, vacatedBy: undefined });
       return this.#changed(entry);
     }
     if (entry.claimants.includes(id)) return;
@@ -266,8 +323,10 @@ export class Names {
     this.#claimOf.delete(id);
     const entry = this.#entries.get(name);
     if (entry === undefined) return;
+    const isHolder = entry.claimants[0] === id && entry.vacatedBy === undefined;
     entry.claimants = entry.claimants.filter((claimant) => claimant !== id);
     if (entry.claimants.length === 0) entry.isSettled = false;
+    else if (isHolder && entry.source === "pinned") entry.vacatedBy = id;
     // The serial of a proof must outlive its holder, or an older proof would count again.
     if (entry.claimants.length === 0 && entry.source === "pinned") {
       this.#entries.delete(name);
@@ -317,26 +376,36 @@ export class Names {
   }
 }
 
-const rowOf = ({ name, source, claimants, isSettled, serial }: Entry): StoreOp => ({
+const blank = { isSettled: false, serial: 0, vacatedBy: undefined };
+
+/** Somebody has it: who was pinned keeps it whatever others claim; two that the authority signed alike contradict each other. */
+const isHeld = ({ source, claimants, vacatedBy }: Entry): boolean =>
+  vacatedBy === undefined && (source === "pinned" || claimants.length === 1);
+
+const isVouched = ({ source, isSettled, claimants }: Entry): boolean =>
+  isSettled || (source === "authority" && claimants.length === 1);
+
+const rowOf = ({ name, source, claimants, isSettled, serial, vacatedBy }: Entry): StoreOp => ({
   op: "put",
   in: "name",
   key: name,
-  meta: JSON.stringify({ source, claimants, settled: isSettled, serial }),
+  meta: JSON.stringify({ source, claimants, settled: isSettled, serial, vacated: vacatedBy }),
 });
 
 function parseEntry(name: string, meta: string): Entry | undefined {
   try {
     const row = JSON.parse(meta) as Record<string, unknown> | null;
     if (row === null || parseCallsign(name) !== name || !Array.isArray(row["claimants"])) return undefined;
-    const claimants = row["claimants"].map((id: unknown) =>
-      parseNodeId(typeof id === "string" && id.length === NODE_ID_CHARS ? id : ""),
-    );
+    const readId = (id: unknown) =>
+      parseNodeId(typeof id === "string" && id.length === NODE_ID_CHARS ? id : "");
+    const claimants = row["claimants"].map(readId);
     return {
       name,
       source: row["source"] === "authority" ? "authority" : "pinned",
       claimants,
       isSettled: row["settled"] === true,
       serial: typeof row["serial"] === "number" ? row["serial"] : 0,
+      vacatedBy: row["vacated"] === undefined ? undefined : readId(row["vacated"]),
     };
   } catch {
     return undefined;

@@ -16,6 +16,7 @@ import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } 
 import { soundState, type Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import { testTime } from "../time/testing.ts";
+import { noRegard } from "../trust/testing.ts";
 
 const random = seededRandom(11);
 const WALL_MS = 1_800_000_000_000;
@@ -41,6 +42,9 @@ function member(
 ) {
   const identity = generateIdentity(random);
   const records = new RecordBook({
+    self: identity.id,
+    regard: noRegard,
+    forgot() {},
     store,
     network: "telex",
     authority: undefined,
@@ -54,6 +58,7 @@ function member(
   });
   hub.on("joined", ({ id }) => joined.push(id));
   const enrolment = new Enrolment({
+    regard: noRegard,
     identity,
     network: "telex",
     clock,

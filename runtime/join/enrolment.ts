@@ -4,6 +4,7 @@
  * Specified by docs/protocol/join.md.
  */
 import type { Teller } from "../kernel/hub.ts";
+import type { Regard } from "../kernel/room.ts";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import {
@@ -54,6 +55,7 @@ export interface LiveSecret extends SecretLife {
 }
 
 export interface EnrolmentDeps {
+  readonly regard: Regard;
   readonly identity: Signer;
   readonly network: string;
   readonly clock: Clock;

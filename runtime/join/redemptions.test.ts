@@ -6,7 +6,7 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { soundState, type Store, type StoreOp, type StoreRow } from "../store/types.ts";
-import { Redemptions, REDEMPTIONS_PER_NEIGHBOUR_MAX } from "./redemptions.ts";
+import { Redemptions, REDEMPTIONS_MAX } from "./redemptions.ts";
 import { testTime } from "../time/testing.ts";
 
 const random = seededRandom(5);
@@ -41,6 +41,9 @@ function fakeStore() {
   return { store, rows, state };
 }
 
+/** A neighbour that this node wrote to. */
+const friend = generateIdentity(seededRandom(77)).id;
+
 function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = testTime(clock).time) {
   const conflicts: (readonly Redemption[])[] = [];
   const table = new Redemptions({
@@ -51,6 +54,10 @@ function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = test
     metrics: new Metrics(),
     store: fake.store,
     verify: verifySignature,
+    regard: {
+      worthOf: () => "none",
+      shareOf: (teller) => ({ by: teller === friend ? friend : "192.0.2.1", isKnown: teller === friend }),
+    },
     onConflict: (_, redeemers) => conflicts.push(redeemers),
   });
   return { clock, table, conflicts, ...fake };
@@ -129,15 +136,18 @@ describe("what neighbours tell", () => {
     expect(table.all).toEqual([]);
   });
 
-  test("one neighbour fills its share and no more", () => {
+  test("a thousand neighbours of one address fill half, and the node itself and known ones still let newcomers in", async () => {
     const { table } = setup();
     let taken = 0;
-    for (let index = 0; index < REDEMPTIONS_PER_NEIGHBOUR_MAX + 50; index++) {
+    for (let index = 0; index < 2 * REDEMPTIONS_MAX; index++) {
       const fresh = { ...invite, id: Uint8Array.of(0, 0, 0, 0, 0, 0, index >> 8, index & 255) };
-      if (table.offer(told(newcomer, fresh), other.id)) taken++;
+      const teller = index % 2 === 0 ? other.id : newcomer.id;
+      if (table.offer(told(newcomer, fresh), teller)) taken++;
     }
-    expect(taken).toBe(REDEMPTIONS_PER_NEIGHBOUR_MAX);
-    expect(table.offer(told(newcomer), self.id)).toBe(true);
+    expect(taken).toBe(REDEMPTIONS_MAX / 2);
+    expect(table.offer(told(newcomer), friend)).toBe(true);
+    const mine = { ...invite, id: Uint8Array.of(9, 9, 9, 9, 9, 9, 9, 9) };
+    expect(await table.redeem(mine, newcomer.id)).toBeInstanceOf(Uint8Array);
   });
 });
 

@@ -12,14 +12,19 @@ import {
 } from "../identity/invite.ts";
 import type { Signer, Verify } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import { Quota } from "../kernel/quota.ts";
+import { EARLIER_RUN, type Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
-/** All of them; a full table lets nobody in, because it could not remember whom. */
+/**
+ * All of them; a full table lets nobody in, because it could not remember whom. To forget one would open the door once more, so
+ * strangers who tell too many are refused, and a quarter is for what this node itself and known ones let in (kernel/quota.ts).
+ */
 export const REDEMPTIONS_MAX = 1_024;
-/** Those that one neighbour told. */
-export const REDEMPTIONS_PER_NEIGHBOUR_MAX = 512;
+/** Part of them that one neighbour may tell. */
+const NEIGHBOUR_SHARE = 0.5;
 /** Clocks of members may differ by this much. */
 export const EXPIRY_SLACK_MS = 120_000;
 export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
@@ -44,6 +49,7 @@ export interface RedemptionsDeps {
   readonly metrics: Metrics;
   readonly store: Store;
   readonly verify: Verify;
+  readonly regard: Regard;
   /** More nodes joined by an invitation than it allowed: it was used on both sides of a partition. */
   onConflict(invite: Invite, redeemers: readonly Redemption[]): void;
 }
@@ -52,14 +58,17 @@ export class Redemptions {
   readonly #deps: RedemptionsDeps;
   /** By invitation, then by redeemer. */
   readonly #held = new Map<string, Map<NodeId, Held>>();
-  readonly #perNeighbour = new Map<NodeId, number>();
-  #count = 0;
+  readonly #quota = new Quota<string>({
+    countMax: REDEMPTIONS_MAX,
+    bytesMax: Number.MAX_SAFE_INTEGER,
+    oneShare: NEIGHBOUR_SHARE,
+  });
   readonly #dropped;
 
   constructor(deps: RedemptionsDeps) {
     this.#deps = deps;
     this.#dropped = deps.metrics.counter("godwit_redemptions_dropped_total");
-    deps.metrics.observedGauge("godwit_redemptions", () => this.#count);
+    deps.metrics.observedGauge("godwit_redemptions", () => this.#quota.count);
   }
 
   async load(): Promise<void> {
@@ -109,7 +118,7 @@ export class Redemptions {
   async redeem(invite: Invite, redeemer: NodeId): Promise<Uint8Array | undefined | "full"> {
     if (this.#held.get(inviteKey(invite))?.has(redeemer) === true) return undefined;
     this.#purge();
-    if (this.#count >= REDEMPTIONS_MAX) return "full";
+    if (this.#quota.count >= REDEMPTIONS_MAX) return "full";
     const { identity, network, time } = this.#deps;
     const atMs = Math.floor(time.wallMs);
     const bytes = signRedemption(identity, { invite, redeemer, atMs }, network);
@@ -136,8 +145,8 @@ export class Redemptions {
     if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0)
       return this.#drop("expired");
     this.#purge();
-    if (this.#count >= REDEMPTIONS_MAX) return this.#drop("full");
-    if ((this.#perNeighbour.get(from) ?? 0) >= REDEMPTIONS_PER_NEIGHBOUR_MAX) return this.#drop("quota");
+    const refusal = this.#quota.refusal(from, this.#deps.regard.shareOf(from), 0);
+    if (refusal !== undefined) return this.#drop(refusal);
     decodeRedemption(bytes, network, verify);
     const held = this.#insert(redemption, new Uint8Array(bytes), from, true);
     this.#deps.store.commit([putOf(held)]).catch(() => {});
@@ -171,8 +180,15 @@ export class Redemptions {
     const used = this.#held.get(key) ?? new Map<NodeId, Held>();
     used.set(redemption.redeemer, held);
     this.#held.set(key, used);
-    this.#count++;
-    if (from !== undefined) this.#perNeighbour.set(from, (this.#perNeighbour.get(from) ?? 0) + 1);
+    const self = this.#deps.identity.id;
+    const share =
+      redemption.acceptor === self
+        ? { by: self, isKnown: true }
+        : from === undefined
+          ? EARLIER_RUN
+          : this.#deps.regard.shareOf(from);
+    // Its own are bounded by the invitations that it issued, and not by a share.
+    this.#quota.add(keyOf(held), from ?? redemption.acceptor, share, 0);
     return held;
   }
 
@@ -181,11 +197,7 @@ export class Redemptions {
     const used = this.#held.get(key);
     if (used?.delete(held.redeemer) !== true) return;
     if (used.size === 0) this.#held.delete(key);
-    this.#count--;
-    if (held.from === undefined) return;
-    const left = this.#perNeighbour.get(held.from)! - 1;
-    if (left === 0) this.#perNeighbour.delete(held.from);
-    else this.#perNeighbour.set(held.from, left);
+    this.#quota.drop(keyOf(held));
   }
 
   #untilRunMs({ invite }: Redemption): number {

@@ -52,6 +52,11 @@ export const metricTable = {
     help: "frames of neighbours of a type that no part of this node takes",
     labels: [],
   },
+  godwit_gave_way_total: {
+    kind: "counter",
+    help: "entries of full tables that gave their places to others, by table",
+    labels: ["table"],
+  },
   godwit_hints_dropped_total: {
     kind: "counter",
     help: "hints of discovery not taken: the source holds its bound, or the endpoint is too long",

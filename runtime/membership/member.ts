@@ -4,14 +4,13 @@
  */
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
+import { Room, type Worth, type Regard } from "../kernel/room.ts";
 import { AccusationReason, type Accusation, type MemberFact } from "../wire/member-messages.ts";
 import type { MemberState } from "./decide.ts";
 import { factDigest, prefixOf } from "./digest.ts";
 import type { HeldFact } from "./gossip.ts";
 
 export const MEMBERS_MAX = 16_384;
-/** Members first heard of from one neighbour. */
-export const MEMBERS_PER_NEIGHBOUR_MAX = 12_288;
 /** Failed and left members are listed for so long, ms. */
 export const LISTED_MS = 24 * 3_600_000;
 /** And then remembered, so that a neighbour that forgets later does not bring them back, ms. */
@@ -77,12 +76,21 @@ export class MemberTable {
   readonly #members = new Map<NodeId, Member>();
   /** Forgotten ones with the incarnation that is not news any more, oldest first. */
   readonly #tombs = new Map<NodeId, { incarnation: number; untilMs: number }>();
-  readonly #broughtBy = new Map<NodeId | "self", number>();
+  readonly #room: Room<NodeId>;
+  readonly #regard: Regard;
   readonly #onForgotten: (id: NodeId) => void;
+  #nowMs = 0;
 
   /** `onForgotten`: gone for a day, or it gave way to another. */
-  constructor(onForgotten: (id: NodeId) => void) {
+  constructor(onForgotten: (id: NodeId) => void, regard: Regard) {
     this.#onForgotten = onForgotten;
+    this.#regard = regard;
+    this.#room = new Room({
+      name: "members",
+      max: MEMBERS_MAX,
+      worthOf: (id) => this.#worthOf(id),
+      evict: (id) => this.#bury(this.#members.get(id)!, this.#nowMs),
+    });
   }
 
   get size(): number {
@@ -107,11 +115,11 @@ export class MemberTable {
     return tomb !== undefined && tomb.untilMs > nowMs && incarnation <= tomb.incarnation;
   }
 
-  /** Undefined: no room for it. A full table gives up whom it knows only by hearsay, then who is gone longest. */
+  /** Undefined: no room for it. Whoever brought most gives up whom nothing leads to, first those that are gone. */
   add(id: NodeId, broughtBy: NodeId | "self", nowMs: number, wallMs: number): Member | undefined {
-    const brought = this.#broughtBy.get(broughtBy) ?? 0;
-    if (broughtBy !== "self" && brought >= MEMBERS_PER_NEIGHBOUR_MAX) return undefined;
-    if (this.#members.size >= MEMBERS_MAX && !this.#evict(nowMs)) return undefined;
+    this.#nowMs = nowMs;
+    // Of its own accord it is here as a neighbour, or because something leads to it: it tells of itself.
+    if (!this.#room.admit(id, this.#regard.shareOf(broughtBy === "self" ? id : broughtBy))) return undefined;
     const member: Member = {
       id,
       idPrefix: prefixOf(id),
@@ -136,7 +144,6 @@ export class MemberTable {
       ping: undefined,
     };
     this.#members.set(id, member);
-    this.#broughtBy.set(broughtBy, brought + 1);
     this.#tombs.delete(id);
     return member;
   }
@@ -150,24 +157,18 @@ export class MemberTable {
     for (const member of buried) this.#bury(member, nowMs);
   }
 
-  #evict(nowMs: number): boolean {
-    let worst: Member | undefined;
-    for (const member of this.#members.values()) {
-      if (!isOver(member)) continue;
-      if (worst === undefined || member.sinceMs < worst.sinceMs) worst = member;
-    }
-    if (worst === undefined) return false;
-    this.#bury(worst, nowMs);
-    return true;
+  /** Who is there stays: giving it up for another that comes again and again would tell the whole mesh of both each time. */
+  #worthOf(id: NodeId): Worth {
+    const member = this.#members.get(id);
+    if (member?.isReachable === true || this.#regard.worthOf(id) === "kept") return "kept";
+    return member !== undefined && !isOver(member) ? "used" : "none";
   }
 
   #bury(member: Member, nowMs: number): void {
     member.timer?.cancel();
     member.grace?.cancel();
     this.#members.delete(member.id);
-    const left = (this.#broughtBy.get(member.broughtBy) ?? 1) - 1;
-    if (left > 0) this.#broughtBy.set(member.broughtBy, left);
-    else this.#broughtBy.delete(member.broughtBy);
+    this.#room.leave(member.id);
     if (this.#tombs.size >= MEMBERS_MAX)
       for (const oldest of this.#tombs.keys()) {
         this.#tombs.delete(oldest);

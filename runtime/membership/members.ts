@@ -7,6 +7,7 @@
 import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { FrameType } from "../wire/constants.ts";
 import * as wire from "../wire/member-messages.ts";
@@ -59,6 +60,7 @@ export interface MembersDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly metrics: Pick<Metrics, "counter" | "observedGauge">;
+  readonly regard: Regard;
   sign(bytes: Uint8Array): Uint8Array;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** To a neighbour; borrowed. */
@@ -91,7 +93,7 @@ export class Members {
   constructor(deps: MembersDeps) {
     this.#deps = deps;
     const { clock, metrics } = deps;
-    this.#table = new MemberTable((id) => deps.persist(id, undefined));
+    this.#table = new MemberTable((id) => deps.persist(id, undefined), deps.regard);
     this.#credit = new Credit(clock);
     this.#pongs = new TokenBucket(clock, PONGS_PER_SECOND, PONGS_PER_SECOND);
     this.#accused = metrics.counter("godwit_member_accusations_total");
@@ -117,7 +119,7 @@ export class Members {
     for (const fact of facts) {
       if (fact.node === this.#deps.self || !this.#isSigned(fact)) continue;
       const member = this.#table.get(fact.node) ?? this.#add(fact.node, "self");
-      if (member === undefined) return;
+      if (member === undefined) continue;
       member.held = heldFact(fact);
       this.#judge(member, "known from an earlier run", "self");
     }

@@ -1,11 +1,12 @@
 /**
  * The newest signed record of every node heard of, this one's own included. Records come from hellos and from
  * neighbours who hold them; only a valid signature counts, and the newest sequence number wins, a revocation always and
- * for good: the record of a revoked node is its revocation. Bounded; kept in the store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
+ * for good: the record of a revoked node is its revocation. Bounded, with shares by who told it (kernel/room.ts); kept in the store so that names resolve and mail can be sealed after a restart without anyone online. docs/protocol/records.md.
  */
 import { decodeRecord, isNewerRecord, peekRecord, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import { EARLIER_RUN, Room, type Worth, type Regard } from "../kernel/room.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 
 export const RECORDS_MAX = 16_384;
@@ -25,30 +26,50 @@ export type OfferOutcome = "new" | "known" | "older" | "invalid" | "full";
 
 export interface RecordBookDeps {
   readonly store: Store;
+  readonly self: NodeId;
   readonly network: string;
   /** Whose revocations of others count; none: only those of nodes by themselves. */
   readonly authority: NodeId | undefined;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** A record replaced an older one, or is the first of its node. */
   changed(id: NodeId, record: NodeRecord, previous: NodeRecord | undefined): void;
+  readonly regard: Regard;
+  /** A node gave its place to another: nothing is held of it any more. */
+  forgot(id: NodeId): void;
+  /** Fewer places than RECORDS_MAX, for tests. */
+  readonly recordsMax?: number;
+}
+
+export interface RecordSource {
+  /** The neighbour that told it; undefined: this node itself, or whoever must be believed. */
+  readonly teller?: NodeId;
+  /** Refuses a record of another node. */
+  readonly expected?: NodeId;
 }
 
 export class RecordBook {
   readonly #deps: RecordBookDeps;
   readonly #records = new Map<NodeId, HeldRecord>();
   readonly #revoked = new Map<NodeId, HeldRecord>();
+  readonly #room: Room<NodeId>;
   /** Of `#revoked`, those that took the place of no record, by who signed them. */
   readonly #extra = { authority: 0, self: 0 };
 
   constructor(deps: RecordBookDeps) {
     this.#deps = deps;
+    this.#room = new Room({
+      name: "records",
+      max: deps.recordsMax ?? RECORDS_MAX,
+      worthOf: (id) => this.#worthOf(id),
+      evict: (id) => this.#evict(id),
+    });
   }
 
   /** Rows that no longer verify (another network name) are passed over. */
   async load(): Promise<void> {
     const rows = await this.#deps.store.load("record");
     const bodies = await Promise.all(rows.map((row) => this.#deps.store.body("record", row.key)));
-    for (const bytes of bodies) if (bytes !== undefined) this.offer(bytes, false);
+    for (const bytes of bodies) if (bytes !== undefined) this.#offer(bytes, undefined);
   }
 
   get(id: NodeId): HeldRecord | undefined {
@@ -72,8 +93,19 @@ export class RecordBook {
     return this.#revoked;
   }
 
-  /** Copies what it keeps. `expected` refuses a record of another node. */
-  offer(bytes: Uint8Array, isPersisted = true, expected?: NodeId): OfferOutcome {
+  /** Those that gave their places to others since the start. */
+  get evictedCount(): number {
+    return this.#room.evictedCount;
+  }
+
+  /** Copies what it keeps. */
+  offer(bytes: Uint8Array, source: RecordSource = {}): OfferOutcome {
+    return this.#offer(bytes, source);
+  }
+
+  /** `source` undefined: from the disk. */
+  #offer(bytes: Uint8Array, source: RecordSource | undefined): OfferOutcome {
+    const expected = source?.expected;
     // A signature costs a thousand comparisons: what could not replace the held record is not verified.
     const claimed = this.#decode(() => peekRecord(bytes));
     if (claimed === undefined || (expected !== undefined && claimed.id !== expected)) return "invalid";
@@ -85,12 +117,12 @@ export class RecordBook {
       decodeRecord(bytes, this.#deps.network, this.#deps.verify, this.#deps.authority),
     );
     if (record === undefined) return "invalid";
-    if (held === undefined && !this.#admit(record)) return "full";
+    if (held === undefined && !this.#admit(record, source)) return "full";
     const { bytes: copy, hash } = record;
     const fresh = { record, bytes: copy, hash };
     this.#records.set(record.id, fresh);
     if (record.isRevoked) this.#revoked.set(record.id, fresh);
-    if (isPersisted) {
+    if (source !== undefined) {
       const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
       this.#deps.store.commit([op]).catch(() => {});
     }
@@ -106,12 +138,33 @@ export class RecordBook {
   }
 
   /** Room for a node that nothing is held of; books it. */
-  #admit({ isRevoked, signer, id }: NodeRecord): boolean {
-    if (!isRevoked) return this.#records.size - this.#extra.authority - this.#extra.self < RECORDS_MAX;
+  #admit({ isRevoked, signer, id }: NodeRecord, source: RecordSource | undefined): boolean {
+    const { regard, self } = this.#deps;
+    if (!isRevoked) {
+      const share = source === undefined ? EARLIER_RUN : regard.shareOf(source.teller ?? self);
+      return this.#room.admit(id, share);
+    }
     const by = signer === id ? "self" : "authority";
-    if (this.#extra[by] >= (by === "self" ? SELF_REVOCATIONS_MAX : REVOCATIONS_MAX)) return false;
+    const isOver = this.#extra[by] >= (by === "self" ? SELF_REVOCATIONS_MAX : REVOCATIONS_MAX);
+    // Anybody can fill what there is for nodes that revoke themselves, but not with nodes that are known here.
+    if (isOver && (by === "authority" || regard.worthOf(id) !== "kept")) return false;
     this.#extra[by]++;
     return true;
+  }
+
+  /** A revocation by the authority is for good; one by the node itself as long as anybody could care. */
+  #worthOf(id: NodeId): Worth {
+    const record = this.#records.get(id)?.record;
+    if (record?.isRevoked !== true) return this.#deps.regard.worthOf(id);
+    if (record.signer !== id || this.#deps.regard.worthOf(id) === "kept") return "kept";
+    return "used";
+  }
+
+  #evict(id: NodeId): void {
+    this.#records.delete(id);
+    this.#revoked.delete(id);
+    this.#deps.store.commit([{ op: "delete", in: "record", key: id }]).catch(() => {});
+    this.#deps.forgot(id);
   }
 
   #decode(decode: () => NodeRecord): NodeRecord | undefined {

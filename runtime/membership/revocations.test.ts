@@ -10,6 +10,7 @@ import { DIGEST_EVERY_MS, PUSHES_MAX, RevocationSpread } from "./revocations.ts"
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { encodeRevocationFrame } from "../wire/revocation-messages.ts";
 import { FrameType } from "../wire/constants.ts";
+import { noRegard } from "../trust/testing.ts";
 
 const random = seededRandom(11);
 const authority = generateIdentity(random);
@@ -41,6 +42,9 @@ class Pair {
     const store = await openMemoryStore(new SimDisk(), { clock, random: seededRandom(2), commitDelayMs: 1 });
     const changes: NodeId[] = [];
     const records = new RecordBook({
+      self: formatNodeId(new Uint8Array(32)),
+      regard: noRegard,
+      forgot() {},
       store,
       network: "net",
       authority: by,

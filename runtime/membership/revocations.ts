@@ -117,7 +117,7 @@ export class RevocationSpread {
       const own = revocationDigest(this.#deps.records.revocations.keys());
       if (count !== own.count || Buffer.compare(digest, own.digest) !== 0) this.#sendLists(from, state);
     } else if (type === FrameType.revocationList) this.#onList(from, state, decodeRevocationList(frame));
-    else if (type === FrameType.revocation) this.#onRevocation(decodeRevocationFrame(frame));
+    else if (type === FrameType.revocation) this.#onRevocation(from, decodeRevocationFrame(frame));
   }
 
   /** Pushes what the sender of the list lacks. What it has beyond ours comes in answer to our own list. */
@@ -133,9 +133,9 @@ export class RevocationSpread {
     }
   }
 
-  #onRevocation(bytes: Uint8Array): void {
+  #onRevocation(teller: NodeId, bytes: Uint8Array): void {
     if (!this.#checks.take()) return this.#refused.add(1, { reason: "rate" });
-    const outcome = this.#deps.records.offer(bytes);
+    const outcome = this.#deps.records.offer(bytes, { teller });
     if (outcome === "invalid" || outcome === "full") this.#refused.add(1, { reason: outcome });
   }
 

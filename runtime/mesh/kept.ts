@@ -2,15 +2,21 @@
 import type { Sealer } from "../custody/context.ts";
 import { Names } from "../identity/names.ts";
 import type { NameProof } from "../identity/record.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import { loadNameProof } from "../membership/name-proof.ts";
 import { type HeldRecord, RecordBook } from "../membership/records.ts";
 import { openBootState, type BootState } from "../store/boot-state.ts";
+import { Acquaintances } from "../trust/acquaintances.ts";
 import { PeerBook } from "../trust/book.ts";
 import type { MeshDeps, PrekeySource } from "./deps.ts";
+
+const CONFLICT_ADVICE =
+  "mail goes on to the holder; godwit names resolve settles it, [names] and an authority bind beforehand";
 
 export interface Kept {
   readonly boot: BootState;
   readonly book: PeerBook;
+  readonly acquaintances: Acquaintances;
   readonly names: Names;
   readonly records: RecordBook;
   readonly sealer: Sealer;
@@ -21,6 +27,9 @@ export interface Kept {
 
 /** Told while the mesh lives, not of what is read here. */
 export interface KeptChanges {
+  /** Endpoint of the far end of a link to it; undefined: it is no neighbour. */
+  linkedFrom(id: NodeId): string | undefined;
+  isReachable(id: NodeId): boolean;
   directoryChanged(): void;
   revoked(held: HeldRecord): void;
   /** What hello says of the store. */
@@ -32,19 +41,35 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
   const { store, time, log, random, network, verify, events, identity } = deps;
   const boot = await openBootState(store, random);
   await tellOfDamage(deps, boot, () => changes.helloChanged());
-  const book = new PeerBook({ store, configured: deps.trust, time, log });
-  await book.load();
+  const named = new Set(deps.names.values());
+  const acquaintances: Acquaintances = new Acquaintances({
+    self: identity.id,
+    store,
+    isTrusted: (id) => book.isTrustedByOperator(id),
+    isNamed: (id) => named.has(id) || names.isSigned(id),
+    linkedFrom: (id) => changes.linkedFrom(id),
+    isReachable: (id) => changes.isReachable(id),
+  });
+  await acquaintances.load();
+  const gaveWay = deps.metrics.counter("godwit_gave_way_total");
+  const book: PeerBook = new PeerBook({ store, configured: deps.trust, time, log, regard: acquaintances });
   const authority =
     deps.authority === undefined ? {} : { authority: { id: deps.authority, network, verify } };
-  const names = new Names({
+  const names: Names = new Names({
     store,
     configured: deps.names,
     ...authority,
-    onConflict: (name, holder, claimant) => events.emit("nameConflict", { name, holder, claimant }),
+    ...(deps.callsign === undefined ? {} : { own: { name: deps.callsign, id: identity.id } }),
+    onConflict: (name, holder, claimant) => {
+      log.warn("another node claims a name", { name, holder, claimant, advice: CONFLICT_ADVICE });
+      events.emit("nameConflict", { name, holder, claimant });
+    },
     onChange: () => changes.directoryChanged(),
   });
   await names.load();
+  await book.load();
   const records: RecordBook = new RecordBook({
+    self: identity.id,
     store,
     network,
     authority: deps.authority,
@@ -55,11 +80,18 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
       changes.directoryChanged();
       events.emit("recordChanged", id);
     },
+    regard: acquaintances,
+    forgot: (id) => {
+      gaveWay.add(1, { table: "records" });
+      names.drop(id);
+    },
   });
   await records.load();
+  // A name outlives no record: keys cost nothing, and what they claimed once would stay for good.
+  names.retain((id) => records.get(id) !== undefined || acquaintances.isKnown(id));
   const nameProof = await loadNameProof(store, deps.callsign);
   const sealing = await deps.openSealing((id) => records.get(id)?.record);
-  return { boot, book, names, records, nameProof, ...sealing };
+  return { boot, book, acquaintances, names, records, nameProof, ...sealing };
 }
 
 /** Rows that the disk lost may be mail, or marks of it: neighbours that hear of another store offer again what was acknowledged. */

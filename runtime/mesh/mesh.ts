@@ -85,6 +85,8 @@ export class Mesh extends PartList implements MeshParts {
     let mesh: M | undefined;
     try {
       const kept = await openKept(deps, {
+        linkedFrom: (id) => mesh?.peers.get(id)?.links[0]?.session.remoteEndpoint,
+        isReachable: (id) => mesh?.router.reachable(id) === true,
         directoryChanged: () => mesh?.tell("directoryChanged"),
         revoked: (held) => mesh?.standing.onRevoked(held),
         helloChanged: () => mesh?.peers.sayHelloAgain(),
@@ -108,6 +110,10 @@ export class Mesh extends PartList implements MeshParts {
 
   get names() {
     return this.kept.names;
+  }
+
+  get acquaintances() {
+    return this.kept.acquaintances;
   }
 
   get records() {

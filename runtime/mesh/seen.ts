@@ -13,6 +13,7 @@ import type { Peers } from "../peer/peers.ts";
 import type { Punching } from "../peer/punch.ts";
 import type { Packets } from "../route/packets.ts";
 import type { Router } from "../route/router.ts";
+import type { Acquaintances } from "../trust/acquaintances.ts";
 import type { PeerBook, TrustGrant } from "../trust/book.ts";
 import type { PeerManager } from "../trust/manager.ts";
 import type { Quarantine } from "../trust/quarantine.ts";
@@ -22,6 +23,7 @@ export interface MeshParts {
   readonly bootId: Uint8Array;
   readonly book: PeerBook;
   readonly names: Names;
+  readonly acquaintances: Acquaintances;
   readonly records: RecordBook;
   readonly otherLives: OtherLives;
   readonly router: Router;

@@ -66,7 +66,7 @@ class Node {
       ownRecord: () => new Uint8Array(3),
       toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
-      isWelcome: (node) => this.welcome.has(node),
+      welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
       events: {
         up: (peer) => {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);
@@ -228,9 +228,29 @@ describe("refusals", () => {
       if (adopt(i, "tcp://10.0.3.1:1", i % 2 === 0 ? 1 : 0)) taken++;
     }
     expect(taken).toBe(PEERS_MAX);
-    expect(adopt(3_000, "tcp://10.0.3.1:1", 0)).toBe(false);
+    // Whom the node calls takes the place of a stranger whose address has most of them.
+    expect(adopt(3_000, "tcp://10.0.3.1:1", 0)).toBe(true);
+    expect(open.filter((session) => !session.isClosed).length).toBe(PEERS_MAX);
     await a.scope.close();
     expect(open.every((session) => session.isClosed)).toBe(true);
+  });
+
+  test("a newcomer of another address finds a place although 100,000 keys of one hold all that strangers may have", async () => {
+    const clock = new ManualClock();
+    const a = new Node(clock, 1);
+    const open: FakeSession[] = [];
+    const adopt = (node: number, host: string) => {
+      const [, end] = sessionPair(clock, id(node), a.id, { from: host });
+      a.peers.adopt(end);
+      open.push(end);
+      return !end.isClosed;
+    };
+    for (let i = 2; i < 2 + PEERS_MAX; i++) adopt(i, "tcp://192.0.2.1:1");
+    for (let i = 0; i < 20; i++) expect(adopt(200_000 + i, `tcp://10.0.0.${i}:1`)).toBe(true);
+    for (let i = 2_000; i < 3_000; i++) expect(adopt(i, "tcp://192.0.2.1:1")).toBe(false);
+    expect(open.filter((session) => !session.isClosed).length).toBe(PEERS_MAX - PEERS_KEPT);
+    expect(open.slice(0, 900).some((session) => session.isClosed)).toBe(false);
+    await a.scope.close();
   });
 });
 

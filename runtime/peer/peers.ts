@@ -6,6 +6,7 @@ import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
+import { sourceOf } from "../kernel/source.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
@@ -16,7 +17,6 @@ import {
   decodeProbe,
   decodeProbeReply,
   encodeGoodbye,
-  encodeHello,
   encodeProbeReply,
   GoodbyeReason,
   type GoodbyeReasonCode,
@@ -24,6 +24,8 @@ import {
 } from "../wire/peer-messages.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
+import { helloOf, type OwnHello } from "./own-hello.ts";
+import { pathKey } from "./path-key.ts";
 import { type Lane, Peer } from "./peer.ts";
 
 /** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
@@ -37,6 +39,11 @@ const STORE_EPOCH_PACE_MS = 5_000;
 export const PEERS_MAX = 1_024;
 /** Places that callers whom nobody knows do not get: keys cost nothing, and those who are known must find room. */
 export const PEERS_KEPT = 64;
+/** Of these, for those that were neighbours for long: waiting costs little more than a key, so the others are not for them. */
+export const PEERS_KEPT_LONG = 32;
+
+/** `known`: for a reason of this node's own (trust/acquaintances.ts). `long`: it was a neighbour for long. */
+export type Welcome = "known" | "long" | "stranger";
 export const LINKS_PER_PEER_MAX = 8;
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
@@ -70,7 +77,7 @@ export interface PeerEvents {
   writable(peer: Peer): void;
 }
 
-export interface PeersDeps {
+export interface PeersDeps extends OwnHello {
   readonly self: NodeId;
   readonly clock: Clock;
   readonly random: Random;
@@ -78,17 +85,11 @@ export interface PeersDeps {
   readonly metrics: Metrics;
   /** Aborts when the node stops: sessions that come after it are refused. */
   readonly signal: AbortSignal;
-  readonly bootId: Uint8Array;
-  /** Of the hellos from now on. */
-  helloEpoch(): Uint8Array;
   /** No link comes up: the other machine with this identity goes on. */
   isStandingDown(): boolean;
-  ownRecord(): Uint8Array;
-  /** The wall clock as neighbours are told it; undefined: not at all. */
-  toldMs?(): number | undefined;
   isBlocked(id: NodeId): boolean;
-  /** Trusted, or a neighbour for long: it may have one of the places that are kept. */
-  isWelcome(id: NodeId): boolean;
+  /** Which of the places that are kept it may have. */
+  welcomeOf(id: NodeId): Welcome;
   readonly events: PeerEvents;
 }
 
@@ -101,6 +102,7 @@ export class Peers {
   readonly #lostFrames;
   readonly #tooWide;
   readonly #turnedAway;
+  readonly #gaveWay;
   readonly #refusedFrames;
   readonly #beforeHello;
 
@@ -112,6 +114,7 @@ export class Peers {
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
     this.#beforeHello = deps.metrics.counter("godwit_peer_frames_before_hello_total");
     this.#turnedAway = deps.metrics.counter("godwit_peers_refused_total");
+    this.#gaveWay = deps.metrics.counter("godwit_gave_way_total");
     this.#protocolErrors = deps.metrics.counter("godwit_link_protocol_errors_total");
     deps.metrics.observedGauge("godwit_peers_connected", () => this.#peers.size);
   }
@@ -215,7 +218,7 @@ export class Peers {
     const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
     let timer: Timer | undefined;
     const say = () => {
-      const hello = this.#hello();
+      const hello = helloOf(this.#deps);
       // What a path over datagrams carries may turn out to be less while the far end has not heard it.
       if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
       session.send(hello);
@@ -228,21 +231,9 @@ export class Peers {
 
   /** All neighbours hear what this node says of itself once more, over one link each. */
   sayHelloAgain(): void {
-    const hello = this.#hello();
+    const hello = helloOf(this.#deps);
     for (const { links } of this.#peers.values())
       links.find(({ session }) => hello.length <= session.frameBytesMax)?.session.send(hello);
-  }
-
-  #hello(): Uint8Array {
-    const { bootId, ownRecord, toldMs } = this.#deps;
-    return encodeHello({
-      versionMin: PROTOCOL_VERSION_MIN,
-      versionMax: PROTOCOL_VERSION_MAX,
-      bootId,
-      storeEpoch: this.#deps.helloEpoch(),
-      record: ownRecord(),
-      wallMs: toldMs?.(),
-    });
   }
 
   #hearHello(id: NodeId, { record, wallMs, storeEpoch }: Hello): void {
@@ -279,10 +270,7 @@ export class Peers {
 
   /** Says goodbye on every link; all neighbours are down when it returns. */
   disconnectAll(reason: GoodbyeReasonCode): void {
-    for (const peer of [...this.#peers.values()]) {
-      this.disconnect(peer.id, reason);
-      for (const link of [...peer.links]) this.#remove(peer, link, undefined);
-    }
+    for (const peer of [...this.#peers.values()]) this.#end(peer, reason);
     for (const session of [...this.#pending]) session.close();
   }
 
@@ -291,15 +279,51 @@ export class Peers {
     if (this.#deps.isStandingDown()) return GoodbyeReason.double;
     if (this.#deps.isBlocked(session.remote)) return GoodbyeReason.blocked;
     const peer = this.#peers.get(session.remote);
-    const hasPlace = session.direction === "outbound" || this.#deps.isWelcome(session.remote);
-    const peersMax = hasPlace ? PEERS_MAX : PEERS_MAX - PEERS_KEPT;
-    if (peer === undefined && this.#peers.size + this.#pending.size >= peersMax) {
+    if (peer === undefined && !this.#hasPlaceFor(session)) {
       this.#turnedAway.add();
       return GoodbyeReason.duplicate;
     }
     let ofNode = peer?.links.length ?? 0;
     for (const pending of this.#pending) if (pending.remote === session.remote) ofNode++;
     return ofNode >= LINKS_OPEN_MAX ? GoodbyeReason.duplicate : undefined;
+  }
+
+  /** It is down when this returns. */
+  #end(peer: Peer, reason: GoodbyeReasonCode): void {
+    this.disconnect(peer.id, reason);
+    for (const link of [...peer.links]) this.#remove(peer, link, undefined);
+  }
+
+  #hasPlaceFor(session: Session): boolean {
+    const welcome = session.direction === "outbound" ? "known" : this.#deps.welcomeOf(session.remote);
+    const kept = welcome === "known" ? 0 : welcome === "long" ? PEERS_KEPT - PEERS_KEPT_LONG : PEERS_KEPT;
+    return this.#peers.size + this.#pending.size < PEERS_MAX - kept || this.#makePlace(session);
+  }
+
+  /** The source address with most strangers gives one up for a caller of another: the newest, because it was of least use. */
+  #makePlace({ remoteEndpoint }: Session): boolean {
+    const bySource = new Map<string, (() => void)[]>();
+    const note = (session: Session | undefined, end: () => void) => {
+      if (session?.direction !== "inbound" || this.#deps.welcomeOf(session.remote) !== "stranger") return;
+      const source = sourceOf(session.remoteEndpoint);
+      const ends = bySource.get(source);
+      if (ends === undefined) bySource.set(source, [end]);
+      else ends.push(end);
+    };
+    for (const peer of [...this.#peers.values()].sort((a, b) => a.upAtMs - b.upAtMs))
+      note(peer.links[0]?.session, () => this.#end(peer, GoodbyeReason.duplicate));
+    for (const session of this.#pending)
+      note(session, () => {
+        this.#pending.delete(session);
+        session.close();
+      });
+    let most: readonly (() => void)[] = [];
+    for (const ends of bySource.values()) if (ends.length > most.length) most = ends;
+    // Those of one source would push each other out for ever.
+    if (most.length <= (bySource.get(sourceOf(remoteEndpoint))?.length ?? 0) + 1) return false;
+    this.#gaveWay.add(1, { table: "neighbours" });
+    most.at(-1)!();
+    return true;
   }
 
   #readHello(session: Session, bytes: Uint8Array): Hello {
@@ -461,22 +485,6 @@ export class Peers {
     this.#lostFrames.add(peer.drop());
     this.#deps.events.down(peer, reason, isSilent);
   }
-}
-
-/** The host of an end without an address (`Pipe.isAnonymous` of the SDK). */
-const ANONYMOUS = "anonymous";
-
-/** Scheme and the two hosts, the same seen from either end. Where one end has no address, all ways are one. */
-function pathKey(session: { localEndpoint: string; remoteEndpoint: string }): string {
-  const local = splitEndpoint(session.localEndpoint);
-  const remote = splitEndpoint(session.remoteEndpoint);
-  if (local.host === ANONYMOUS || remote.host === ANONYMOUS) return remote.scheme;
-  return [remote.scheme, ...[local.host, remote.host].sort()].join(" ");
-}
-
-function splitEndpoint(endpoint: string): { scheme: string; host: string } {
-  const match = /^([a-z0-9+.-]+):\/\/(.*?)(?::\d+)?(?:\/.*)?$/i.exec(endpoint);
-  return { scheme: match?.[1] ?? "", host: match?.[2] ?? endpoint };
 }
 
 const goodbyeName = (code: number): string =>

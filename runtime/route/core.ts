@@ -2,6 +2,8 @@
  * What the parts of the router share: the table, the neighbours, and the one way in which a change of the table becomes
  * work (who must be told, how soon, what the rest of the node hears). Must never decode a frame or send one.
  */
+import { Quota } from "../kernel/quota.ts";
+import type { Regard, Share } from "../kernel/room.ts";
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
@@ -20,6 +22,11 @@ export interface KnownRecord {
   readonly hash: Uint8Array;
   readonly bytes: Uint8Array;
 }
+
+/** A source of strangers has three times what is left: one alone three quarters, and there is room for the next. */
+const SOURCE_FACTOR = 3;
+/** Destinations without a way that are looked at for one that gives way. */
+const GONE_LOOKED_AT_MAX = 64;
 
 export interface RouterDeps {
   readonly self: NodeId;
@@ -42,7 +49,9 @@ export interface RouterDeps {
   ownRecord(): Uint8Array | undefined;
   knownRecord(destination: NodeId): KnownRecord | undefined;
   /** Verifies and keeps a record (borrowed bytes); false: invalid. */
-  onRecord(destination: NodeId, bytes: Uint8Array): boolean;
+  onRecord(destination: NodeId, bytes: Uint8Array, teller: NodeId): boolean;
+  /** Whom this node knows, and by whose word neighbours bring destinations; without it each neighbour is a source of its own. */
+  readonly regard?: Regard;
   /** Another life of this node signed a number of this epoch: the epoch to go on from, durable soon; undefined: say nothing. */
   outrun(epoch: number): number | undefined;
 }
@@ -54,6 +63,7 @@ export type DropReason =
   | "proof-budget"
   | "update-budget"
   | "table-full"
+  | "gave-way"
   | "wrong-tag"
   | "unknown-neighbour"
   | "unknown-kind"
@@ -67,6 +77,12 @@ export class RouteCore {
   readonly table: RouteTable;
   readonly neighbours = new Map<NodeId, Neighbour>();
   readonly self: Destination;
+  /** Destinations by the source that brought them. */
+  readonly #quota: Quota<NodeId>;
+  /** Those that nothing leads to, longest first: they give way before anybody is refused. */
+  readonly #gone = new Set<Destination>();
+  /** Forgets one that gives way. Set by the router. */
+  evict: (destination: Destination) => void = (destination) => this.forget(destination);
   /** Destinations whose next hops changed since the last settle. */
   readonly touched = new Set<Destination>();
   /** Neighbours that must hear something before this event is over. */
@@ -86,6 +102,13 @@ export class RouteCore {
     this.deps = deps;
     this.limits = limits;
     this.table = new RouteTable(limits.destinationsMax);
+    this.#quota = new Quota({
+      countMax: limits.destinationsMax,
+      bytesMax: 1,
+      oneShare: 1,
+      strangersShare: 1,
+      sourceFactor: SOURCE_FACTOR,
+    });
     this.self = this.table.add(deps.self, deps.clock.monotonicMs());
     this.#dropped = deps.metrics?.counter("godwit_route_dropped_total");
   }
@@ -102,9 +125,18 @@ export class RouteCore {
     this.#dropped?.add(1, { reason });
   }
 
-  /** A new destination; its slot may have had another owner. */
-  addDestination(id: NodeId): Destination {
+  /** Whether a destination that `from` brings finds a place. A neighbour itself, and whom this node knows, always does. */
+  hasRoomFor(id: NodeId, from: NodeId): boolean {
+    if (id === from || this.#isKept(id)) return true;
+    return this.#quota.refusal(from, this.#shareOf(from), 0) === undefined && this.#makeRoom();
+  }
+
+  /** A new destination, brought by a neighbour; its slot may have had another owner. */
+  addDestination(id: NodeId, from: NodeId): Destination {
+    this.#makeRoom();
     const destination = this.table.add(id, this.now());
+    this.#quota.add(id, from, this.#shareOf(from), 0);
+    this.#gone.add(destination);
     for (const neighbour of this.neighbours.values()) neighbour.resetSlot(destination.slot);
     return destination;
   }
@@ -118,7 +150,11 @@ export class RouteCore {
     const isReachable = destination.isReachable;
     if (isReachable && !wasReachable) {
       destination.reachableSinceMs = nowMs;
-    } else if (!isReachable && wasReachable) destination.unreachableSinceMs = nowMs;
+      this.#gone.delete(destination);
+    } else if (!isReachable && wasReachable) {
+      destination.unreachableSinceMs = nowMs;
+      this.#gone.add(destination);
+    }
     this.#awaitSwitch(destination);
     for (const watcher of this.watchers) watcher(destination);
   }
@@ -203,7 +239,34 @@ export class RouteCore {
     });
   }
 
+  /**
+   * False: every place is taken by what something leads to. Who gives way loses its feasibility distance early: packets for a
+   * stranger that is gone may circle until their hops are over, and nobody else's.
+   */
+  #makeRoom(): boolean {
+    if (!this.table.isFull) return true;
+    let looks = GONE_LOOKED_AT_MAX;
+    for (const destination of this.#gone) {
+      if (looks-- === 0) return false;
+      if (this.#isKept(destination.id)) continue;
+      this.drop("gave-way");
+      this.evict(destination);
+      return true;
+    }
+    return false;
+  }
+
+  #isKept(id: NodeId): boolean {
+    return this.neighbours.has(id) || this.deps.regard?.worthOf(id) === "kept";
+  }
+
+  #shareOf(from: NodeId): Share {
+    return this.deps.regard?.shareOf(from) ?? { by: from, isKnown: false };
+  }
+
   forget(destination: Destination): void {
+    this.#gone.delete(destination);
+    this.#quota.drop(destination.id);
     this.#waiting.delete(destination);
     this.touched.delete(destination);
     this.table.remove(destination);

@@ -103,13 +103,13 @@ export class UpdateReceiver {
       this.#refuseUnproven(from, bucket);
       return undefined;
     }
-    // A direct neighbour always fits: their number has its own bound.
-    if (id !== from.id && (this.#core.table.isFull || this.#isFullFor(from, id))) {
+    // A direct neighbour always fits: their number has its own bound, and those that left give way.
+    if (this.#isFullFor(from, id) || !this.#core.hasRoomFor(id, from.id)) {
       this.#refuse(from, bucket);
       return undefined;
     }
     if (!this.#isValid(id, proof, from)) return undefined;
-    const destination = this.#core.addDestination(id);
+    const destination = this.#core.addDestination(id, from.id);
     this.#keepProof(destination, proof, from);
     this.onTombstone();
     return destination;

@@ -24,8 +24,17 @@ import { recordHash } from "./origin.ts";
 import type { Destination } from "./table.ts";
 import type { Airtime } from "./requests.ts";
 
+/** Requests of what one source of strangers advertises. */
+const RECORD_REQUESTS_PER_SOURCE_MAX = (RECORD_REQUESTS_MAX * 3) / 4;
+/** Waiting ones looked at in one event of the router. */
+const WAITING_LOOKED_AT_MAX = 256;
+/** Whom this node knows, as a source of its own. */
+const KEPT = "kept";
+
 interface Pending {
   readonly hash: Uint8Array;
+  /** Of the neighbour that brought the destination. */
+  readonly source: string;
   tries: number;
   dueAtMs: number;
 }
@@ -34,6 +43,7 @@ export class RecordFetcher {
   readonly #core: RouteCore;
   readonly #mayUseAirtime: Airtime;
   readonly #pending = new Map<Destination, Pending>();
+  readonly #perSource = new Map<string, number>();
   /** Wanted, in the order they will be asked for; destinations of the table only. */
   readonly #waiting = new Set<Destination>();
   /** Neighbours that asked for what was not here yet: they get it when it comes, or it would cross a mesh one rest a hop. */
@@ -55,22 +65,51 @@ export class RecordFetcher {
     const pending = this.#pending.get(destination);
     if (pending !== undefined) {
       if (isEqual(pending.hash, destination.proof!.recordHash)) return;
-      this.#pending.delete(destination);
+      this.#end(destination);
     }
-    this.#waiting.add(destination);
+    // Somebody waits for it here, and there are few of these.
+    if (this.#core.deps.regard?.worthOf(destination.id) === "kept") {
+      this.#waiting.delete(destination);
+      this.#begin(destination, KEPT);
+    } else this.#waiting.add(destination);
   }
 
   /** Sends what may be sent. Called when an event of the router ends. */
   run(): void {
     if (this.#waiting.size === 0) return;
+    let looks = Math.min(this.#waiting.size, WAITING_LOOKED_AT_MAX);
     for (const destination of this.#waiting) {
-      if (this.#pending.size >= RECORD_REQUESTS_MAX) break;
+      if (this.#pending.size >= RECORD_REQUESTS_MAX || looks-- === 0) break;
       this.#waiting.delete(destination);
       if (this.#isHere(destination)) continue;
-      const pending = { hash: destination.proof!.recordHash, tries: 0, dueAtMs: 0 };
-      this.#pending.set(destination, pending);
-      this.#ask(destination, pending);
+      const source = this.#sourceOf(destination);
+      // Whoever advertises thousands without records must not keep those of others waiting.
+      if ((this.#perSource.get(source) ?? 0) >= RECORD_REQUESTS_PER_SOURCE_MAX)
+        this.#waiting.add(destination);
+      else this.#begin(destination, source);
     }
+  }
+
+  #begin(destination: Destination, source: string): void {
+    const pending = { hash: destination.proof!.recordHash, source, tries: 0, dueAtMs: 0 };
+    this.#pending.set(destination, pending);
+    this.#perSource.set(source, (this.#perSource.get(source) ?? 0) + 1);
+    this.#ask(destination, pending);
+  }
+
+  #end(destination: Destination): void {
+    const pending = this.#pending.get(destination);
+    if (pending === undefined) return;
+    this.#pending.delete(destination);
+    const left = (this.#perSource.get(pending.source) ?? 1) - 1;
+    if (left > 0) this.#perSource.set(pending.source, left);
+    else this.#perSource.delete(pending.source);
+  }
+
+  #sourceOf({ candidates }: Destination): string {
+    const neighbour = candidates[0]?.neighbour.id;
+    if (neighbour === undefined) return "nobody";
+    return this.#core.deps.regard?.shareOf(neighbour).by ?? neighbour;
   }
 
   #isHere(destination: Destination): boolean {
@@ -107,7 +146,7 @@ export class RecordFetcher {
   }
 
   #rest(destination: Destination): void {
-    this.#pending.delete(destination);
+    this.#end(destination);
     this.#resting.add(destination);
     this.#restTimer ??= this.#core.after(RECORD_REST_MS, () => {
       this.#restTimer = undefined;
@@ -128,13 +167,13 @@ export class RecordFetcher {
     deps.send(from.id, reply);
   }
 
-  handleReply(frame: Uint8Array): void {
+  handleReply(from: Neighbour, frame: Uint8Array): void {
     const { destination: id, record } = decodeRecordReply(frame);
     const destination = this.#core.table.get(id);
     if (destination === undefined || !this.#isWanted(destination, recordHash(record)))
       return this.#core.drop("record-unasked");
-    if (this.#core.deps.onRecord(id, record)) {
-      this.#pending.delete(destination);
+    if (this.#core.deps.onRecord(id, record, from.id)) {
+      this.#end(destination);
       this.#waiting.delete(destination);
       this.#resting.delete(destination);
       this.#passOn(destination, record);
@@ -175,7 +214,7 @@ export class RecordFetcher {
 
   forgetDestination(destination: Destination): void {
     this.#askers.delete(destination);
-    this.#pending.delete(destination);
+    this.#end(destination);
     this.#waiting.delete(destination);
     this.#resting.delete(destination);
   }

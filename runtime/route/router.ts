@@ -66,6 +66,7 @@ export class Router {
     const core = new RouteCore(deps, { ...routeLimits, ...deps.limits });
     this.#core = core;
     core.runEvent = (work) => this.#event(work);
+    core.evict = (destination) => this.#forget(destination);
     this.#origin = new Origin(core);
     this.#updates = new UpdateSender(core);
     this.#adjacencies = new Adjacencies(core, this.#updates);
@@ -181,6 +182,13 @@ export class Router {
     return destination === this.#core.self.id || this.nextHops(destination, "any").length > 0;
   }
 
+  /** Somebody here has a use for the record of the destination now: it is asked for where it is advertised. */
+  wantRecord(id: NodeId): void {
+    const destination = this.#core.table.get(id);
+    if (destination?.proof === undefined || destination === this.#core.self) return;
+    this.#event(() => this.#records.want(destination));
+  }
+
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */
   recordChanged(): void {
     this.#event(() => this.#origin.recordChanged());
@@ -254,7 +262,7 @@ export class Router {
       case FrameType.recordRequest:
         return this.#records.handleRequest(neighbour, frame);
       case FrameType.record:
-        return this.#records.handleReply(frame);
+        return this.#records.handleReply(neighbour, frame);
       default:
         throw decodeError(`frame type ${type} is not for routing`);
     }
@@ -358,12 +366,17 @@ export class Router {
         remaining++;
         continue;
       }
-      this.#requests.forgetDestination(destination);
-      this.#records.forgetDestination(destination);
-      this.#core.forget(destination);
+      this.#forget(destination);
     }
     for (const neighbour of this.#core.neighbours.values()) neighbour.sweptSerial = neighbour.newestSerial;
     if (remaining > 0) this.#armSweep();
+  }
+
+  #forget(destination: Destination): void {
+    for (const { neighbour } of [...destination.candidates]) destination.dropCandidate(neighbour);
+    this.#requests.forgetDestination(destination);
+    this.#records.forgetDestination(destination);
+    this.#core.forget(destination);
   }
 
   /** Answers how many tombstones are too young to go. */

@@ -163,7 +163,7 @@ export class SlowLinks {
     const link = this.#links.get(from);
     if (link === undefined) return this.#core.drop("unknown-kind");
     const beacon = decodeBeacon(frame);
-    const destination = this.#core.table.get(from.id) ?? this.#core.addDestination(from.id);
+    const destination = this.#core.table.get(from.id) ?? this.#core.addDestination(from.id, from.id);
     const { proof } = destination;
     // It has forgotten how far it had counted: its own signature reminds it.
     if (proof !== undefined && beacon.seqno < proof.seqno) this.#sendProof(from, link, "receiver");

@@ -55,6 +55,8 @@ export const STREAMS_PER_SESSION_MAX = 256;
 export const SESSIONS_MAX = 256;
 export const HALF_OPEN_MAX = 64;
 export const HALF_OPEN_PER_SOURCE_MAX = 4;
+/** Of both, places for whom this node knows and for what it opens itself: node ids cost nothing. */
+export const SESSIONS_KEPT = 64;
 export const HALF_OPEN_MS = 10_000;
 /** Handshakes computed for strangers per second. */
 export const HANDSHAKES_PER_SECOND = 100;

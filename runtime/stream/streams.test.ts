@@ -3,9 +3,16 @@ import { generateIdentity } from "../identity/keys.ts";
 import { nodeIdBytes } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { decodePacketHeader, encodePacket, PACKET_HEADER_BYTES, PacketKind } from "../wire/packet.ts";
-import { HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, StreamMessage, WINDOW_FIRST_BYTES } from "./constants.ts";
+import {
+  HALF_OPEN_MAX,
+  HALF_OPEN_PER_SOURCE_MAX,
+  SESSIONS_KEPT,
+  SESSIONS_MAX,
+  StreamMessage,
+  WINDOW_FIRST_BYTES,
+} from "./constants.ts";
 import { Initiation } from "./establish.ts";
-import { Collector, pair, StreamNet } from "./testing.ts";
+import { Collector, type End, pair, StreamNet } from "./testing.ts";
 
 const typeOf = (frame: Uint8Array): number => frame[PACKET_HEADER_BYTES]!;
 const noise = (seed: number, bytes: number): Uint8Array => seededRandom(seed).bytes(bytes);
@@ -243,6 +250,24 @@ describe("hostile packets", () => {
     expect([net.b.streams.sessionCount, handled]).toEqual([1, 0]);
     await net.clock.advance(11_000);
     expect(net.b.streams.halfOpenCount).toBe(0);
+  });
+
+  test("node ids that cost nothing take three quarters of the places, and whom this node knows gets in", async () => {
+    const net = new StreamNet(16);
+    net.b.streams.handle("test", (stream) => stream.accept());
+    const open = (end: End) =>
+      net.settle(
+        end.streams.open(net.b.id, "test").then(
+          () => "open",
+          (error: { code: string }) => error.code,
+        ),
+      );
+    for (let i = 0; i < SESSIONS_MAX - SESSIONS_KEPT; i++) expect(await open(net.add())).toBe("open");
+    expect(await open(net.add())).not.toBe("open");
+    const friend = net.add();
+    net.b.known.add(friend.id);
+    expect(await open(friend)).toBe("open");
+    expect(net.b.streams.sessionCount).toBe(SESSIONS_MAX - SESSIONS_KEPT + 1);
   });
 
   test("a changed bit anywhere in a record loses that record and no more", async () => {

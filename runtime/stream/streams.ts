@@ -36,6 +36,8 @@ export interface StreamsDeps {
   /** Aborts when the node stops: no stream is opened after. */
   readonly signal: AbortSignal;
   isBlocked(id: NodeId): boolean;
+  /** For a reason of this node's own (trust/acquaintances.ts): it has places that strangers do not get. */
+  isKnown(id: NodeId): boolean;
   path(remote: NodeId): Path;
   /** A whole packet. Borrowed. False: it is lost. */
   sendPacket(remote: NodeId, frame: Uint8Array): boolean;
@@ -279,7 +281,9 @@ export class Streams {
     for (const half of this.#halfOpen.values())
       if (half.source === source && half.remoteIndex === index && Buffer.from(half.noise).equals(noise))
         return this.#send(source, half.answer);
-    if (this.#sessions.size >= bound.SESSIONS_MAX || !this.#handshakes.take())
+    const isKnown = this.#deps.isKnown(source);
+    const sessionsMax = bound.SESSIONS_MAX - (isKnown ? 0 : bound.SESSIONS_KEPT);
+    if (this.#sessions.size >= sessionsMax || !this.#handshakes.take())
       return this.#counters.dropped("limit");
     const localIndex = this.#freshIndex();
     const answer = answerHandshake(this.#deps, source, { localIndex, remoteIndex: index, noise });

@@ -25,6 +25,7 @@ export interface End {
   readonly streams: Streams;
   readonly metrics: Metrics;
   readonly blocked: Set<NodeId>;
+  readonly known: Set<NodeId>;
 }
 
 export class StreamNet {
@@ -46,6 +47,7 @@ export class StreamNet {
   add(identity = generateIdentity(this.random)): End {
     const metrics = new Metrics();
     const blocked = new Set<NodeId>();
+    const known = new Set<NodeId>();
     const streams = new Streams({
       self: identity.id,
       network: "test",
@@ -57,10 +59,11 @@ export class StreamNet {
       metrics,
       signal: new AbortController().signal,
       isBlocked: (id) => blocked.has(id),
+      isKnown: (id) => known.has(id),
       path: () => this.weather.path ?? { kind: "ready", frameBytes: this.weather.frameBytes },
       sendPacket: (_remote, frame) => (this.#send(identity.id, frame), true),
     });
-    const end = { id: identity.id, streams, metrics, blocked };
+    const end = { id: identity.id, streams, metrics, blocked, known };
     const at = this.ends.findIndex(({ id }) => id === end.id);
     if (at >= 0) this.ends[at] = end;
     else this.ends.push(end);

@@ -6,6 +6,7 @@ import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { BOOK_MAX, PeerBook, type TrustLevel } from "./book.ts";
 import { testTime } from "../time/testing.ts";
+import { noRegard as regard } from "./testing.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32);
@@ -19,7 +20,7 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
   const open = () => openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
   let store = await open();
   const lived = testTime(clock);
-  const book = new PeerBook({ store, configured, time: lived.time, log: silentLog });
+  const book = new PeerBook({ store, configured, time: lived.time, log: silentLog, regard });
   const settle = async (promise: Promise<unknown>) => {
     await clock.advance(2);
     await promise;
@@ -29,7 +30,7 @@ async function setup(configured = new Map<NodeId, TrustLevel>()) {
     store = await open();
     await lived.time.save(true);
     const { time } = testTime(clock, lived.kept);
-    const next = new PeerBook({ store, configured, time, log: silentLog });
+    const next = new PeerBook({ store, configured, time, log: silentLog, regard });
     await settle(next.load());
     return next;
   };
@@ -54,7 +55,8 @@ test("the longest unseen go first, never those an operator decided about", async
   await settle(book.setTrust(id(0), { level: "blocked", reason: "no", by: "operator" }));
   for (let n = 1; n < BOOK_MAX + 50; n++) book.noteSeen(id(n), [], n);
   await settle(Promise.resolve());
-  expect(book.nodes.length).toBe(BOOK_MAX);
+  // Nobody of them is known for a reason of this node's own: strangers share three quarters of the places.
+  expect(book.nodes.length).toBe((BOOK_MAX * 3) / 4);
   expect([book.isBlocked(id(0)), book.lastSeenMs(id(1)), book.lastSeenMs(id(BOOK_MAX + 49))]).toEqual([
     true,
     0,
@@ -98,13 +100,14 @@ test("a block with an expiry ends by itself, over a restart too", async () => {
 
 test("nodes blocked by a rule that come under ever new ids are remembered up to a bound, the latest", async () => {
   const { book } = await setup();
-  for (let n = 0; n <= BOOK_MAX; n++) book.setRuled(id(n), { level: "blocked", reason: "rule" });
+  for (let n = 0; n <= BOOK_MAX; n++)
+    book.setRuled(id(n), { level: "blocked", reason: "rule", isVouched: false });
   expect([0, 1, BOOK_MAX].map((n) => book.isBlocked(id(n)))).toEqual([false, true, true]);
 });
 
 test("rules stand above the manager and below the operator", async () => {
   const { book, settle } = await setup();
-  book.setRuled(id(1), { level: "blocked", reason: "rule" });
+  book.setRuled(id(1), { level: "blocked", reason: "rule", isVouched: false });
   expect(book.trustOf(id(1))).toBe("blocked");
   await settle(book.setTrust(id(1), { level: "trusted", reason: "good", by: "manager" }));
   expect(book.standing(id(1))).toMatchObject({ level: "blocked", by: "rule" });
@@ -174,4 +177,15 @@ describe("an end, on a machine whose clock is wrong", () => {
     clock.wallOffsetMs = RIGHT_MS - 10 * DAY_MS;
     expect(ahead.isBlocked(id(1))).toBe(true);
   });
+});
+
+test("rights come by the operator's word alone: not by waiting, nor by a rule about an address or a pinned name", async () => {
+  const { book, settle } = await setup(new Map([[id(1), "trusted"]]));
+  await settle(book.setTrust(id(2), { level: "trusted", reason: "mine", by: "operator" }));
+  await settle(book.setTrust(id(3), { level: "trusted", reason: "linked for 24.0 h", by: "manager" }));
+  book.setRuled(id(4), { level: "trusted", reason: "networks", isVouched: false });
+  book.setRuled(id(5), { level: "trusted", reason: "a signed name", isVouched: true });
+  const all = [1, 2, 3, 4, 5].map(id);
+  expect(all.map((one) => book.trustOf(one))).toEqual(all.map(() => "trusted"));
+  expect(all.map((one) => book.hasRights(one))).toEqual([true, true, false, false, true]);
 });

@@ -1,7 +1,7 @@
 /**
  * What is remembered of nodes across restarts: how far they are trusted and by whose word, what they were worth, and
  * where they were met. The endpoints let a restarted node call its old neighbours at once, even those that always called
- * it. Bounded: the longest unseen go first. docs/trust.md.
+ * it. Bounded, with shares by source address (kernel/room.ts). docs/trust.md.
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
@@ -16,8 +16,9 @@ import {
   parseMeta,
 } from "../kernel/json.ts";
 import type { Log } from "@godwit/sdk";
+import { EARLIER_RUN, Room, type Share, type Worth, type Regard } from "../kernel/room.ts";
 import { loadSound } from "../store/sound.ts";
-import type { Store, StoreOp } from "../store/types.ts";
+import type { Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { addHistory, noHistory, type PeerHistory, type TrustStanding } from "./history.ts";
 
@@ -26,6 +27,8 @@ export type TrustLevel = "unknown" | "member" | "trusted" | "blocked";
 
 export const BOOK_MAX = 4_096;
 const ENDPOINTS_MAX = 8;
+/** Linked for so long in all, a node that was met gives way to others later, ms. */
+const OF_USE_LINKED_MS = 600_000;
 
 export interface TrustGrant {
   readonly level: TrustLevel;
@@ -40,6 +43,13 @@ export interface TrustView extends TrustStanding {
   readonly reason: string | undefined;
   /** Wall clock, ms since 1970. */
   readonly untilMs: number | undefined;
+}
+
+export interface Ruled {
+  readonly level: TrustLevel;
+  readonly reason: string;
+  /** The rule is about a name that the configuration, the authority or the operator gave to this node. */
+  readonly isVouched: boolean;
 }
 
 interface BookEntry {
@@ -90,19 +100,29 @@ export interface BookDeps {
   readonly configured: ReadonlyMap<NodeId, TrustLevel>;
   readonly time: NodeTime;
   readonly log: Log;
+  readonly regard: Regard;
+  /** Fewer places than BOOK_MAX, for tests. */
+  readonly bookMax?: number;
 }
 
 export class PeerBook {
   readonly #deps: BookDeps;
   readonly #entries = new Map<NodeId, BookEntry>();
   /** What the operator's rules say of nodes that are linked now. */
-  readonly #ruled = new BoundedMap<NodeId, { level: TrustLevel; reason: string }>({
+  readonly #room: Room<NodeId>;
+  readonly #ruled = new BoundedMap<NodeId, Ruled>({
     name: "nodes that rules speak of",
     max: BOOK_MAX,
   });
 
   constructor(deps: BookDeps) {
     this.#deps = deps;
+    this.#room = new Room({
+      name: "peers met",
+      max: deps.bookMax ?? BOOK_MAX,
+      worthOf: (id) => this.#worthOf(id),
+      evict: (id) => this.#evict(id),
+    });
   }
 
   async load(): Promise<void> {
@@ -110,7 +130,9 @@ export class PeerBook {
       const entry = parseMeta<Partial<BookEntry>>(meta, isBookEntry);
       if (entry === undefined) return undefined;
       const history = { ...noHistory, ...entry.history };
-      this.#entries.set(key as NodeId, { ...blank, ...entry, history });
+      const id = key as NodeId;
+      this.#entries.set(id, { ...blank, ...entry, history });
+      if (!this.#room.admit(id, EARLIER_RUN)) this.#entries.delete(id);
       return entry;
     });
   }
@@ -142,6 +164,24 @@ export class PeerBook {
     return { ...none, level: entry.lastSeenMs > 0 ? "member" : "unknown", by: "default" };
   }
 
+  /** By the configuration or by what the operator decided about this one node: no rule, and not by being there for long. */
+  isTrustedByOperator(id: NodeId): boolean {
+    const configured = this.#deps.configured.get(id);
+    if (configured !== undefined) return configured === "trusted";
+    const entry = this.#entries.get(id);
+    return entry !== undefined && entry.trustBy !== "manager" && this.#inForce(entry) === "trusted";
+  }
+
+  /**
+   * Whether it is trusted by somebody who may give rights: the configuration, the operator, or a rule about a name that one of
+   * them or the authority gave it. The peer manager and rules about addresses choose links, and let nobody in anywhere.
+   */
+  hasRights(id: NodeId): boolean {
+    const { level, by } = this.standing(id);
+    if (level !== "trusted") return false;
+    return by === "rule" ? this.#ruled.get(id)?.isVouched === true : by !== "manager";
+  }
+
   isBlocked(id: NodeId): boolean {
     return this.trustOf(id) === "blocked";
   }
@@ -165,11 +205,11 @@ export class PeerBook {
     const end = forMs === undefined ? undefined : this.#deps.time.end(forMs);
     const until = { trustUntilMs: end?.wallMs ?? null, trustUntilRunMs: end?.runMs ?? null };
     const decided = { trust: level, trustReason: reason, trustBy: by, ...until };
-    return this.#put(id, { ...(this.#entries.get(id) ?? blank), ...decided });
+    return this.#put(id, { ...(this.#entries.get(id) ?? blank), ...decided }, this.#deps.regard.shareOf(id));
   }
 
   /** What the rules say of a linked node; undefined when none matches, or when it went. */
-  setRuled(id: NodeId, ruled: { level: TrustLevel; reason: string } | undefined): void {
+  setRuled(id: NodeId, ruled: Ruled | undefined): void {
     // Linked nodes are ruled on again with each review, so that those that were longest away go first.
     if (ruled === undefined) this.#ruled.delete(id);
     else this.#ruled.renew(id, ruled);
@@ -192,7 +232,7 @@ export class PeerBook {
       lastSeenMs: wallMs,
       isLocal: isLocal ?? old.isLocal,
     };
-    this.#put(id, entry).catch(() => {});
+    this.#put(id, entry, this.#deps.regard.shareOf(id)).catch(() => {});
   }
 
   /** Adds to what a node that was met was worth. Kept with the entry's next note; a crash forgets little. */
@@ -212,29 +252,32 @@ export class PeerBook {
     return isOver ? null : trust;
   }
 
-  #put(id: NodeId, entry: BookEntry): Promise<void> {
+  #put(id: NodeId, entry: BookEntry, share: Share): Promise<void> {
+    const known = this.#entries.get(id);
     this.#entries.set(id, entry);
-    const ops: StoreOp[] = [{ op: "put", in: "peer", key: id, meta: JSON.stringify(entry) }];
-    if (this.#entries.size > BOOK_MAX) {
-      const victim = this.#longestUnseen(id);
-      if (victim !== undefined) {
-        this.#entries.delete(victim);
-        ops.push({ op: "delete", in: "peer", key: victim });
-      }
+    this.#room.renew(id);
+    if (!this.#room.admit(id, share)) {
+      // Whatever is there is kept: of this one nothing is remembered, but what an operator says stands until the next start.
+      if (known === undefined && entry.trust === null) this.#entries.delete(id);
+      if (entry.trust === null) return Promise.resolve();
     }
-    return this.#deps.store.commit(ops);
+    return this.#deps.store.commit([{ op: "put", in: "peer", key: id, meta: JSON.stringify(entry) }]);
   }
 
-  /** Never one that an operator decided about. */
-  #longestUnseen(except: NodeId): NodeId | undefined {
-    let victim: NodeId | undefined;
-    let oldestMs = Number.POSITIVE_INFINITY;
-    for (const [id, entry] of this.#entries) {
-      const isDecided = this.#inForce(entry) !== null && entry.trustBy !== "manager";
-      if (id === except || isDecided || entry.lastSeenMs >= oldestMs) continue;
-      victim = id;
-      oldestMs = entry.lastSeenMs;
-    }
-    return victim;
+  /** What an operator decided stays; whoever was linked for long was of use. */
+  #worthOf(id: NodeId): Worth {
+    const entry = this.#entries.get(id);
+    const isDecided = entry !== undefined && this.#inForce(entry) !== null && entry.trustBy !== "manager";
+    if (isDecided || this.#deps.configured.has(id)) return "kept";
+    const worth = this.#deps.regard.worthOf(id);
+    if (worth !== "none" || entry === undefined) return worth;
+    // Nor does a flood set free whom the manager blocked, before it has pushed out everything else.
+    const isOfUse = entry.history.linkedMs >= OF_USE_LINKED_MS || this.#inForce(entry) === "blocked";
+    return isOfUse ? "used" : "none";
+  }
+
+  #evict(id: NodeId): void {
+    this.#entries.delete(id);
+    this.#deps.store.commit([{ op: "delete", in: "peer", key: id }]).catch(() => {});
   }
 }

@@ -11,6 +11,7 @@ import { PeerManager, type PeerManagerDeps } from "./manager.ts";
 import type { Peer } from "../peer/peer.ts";
 import { TrustRules, type TrustRule } from "./rules.ts";
 import { testTime } from "../time/testing.ts";
+import { noRegard as regard } from "./testing.ts";
 
 const HOUR_MS = 3_600_000;
 const random = seededRandom(3);
@@ -20,7 +21,13 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
   const clock = new ManualClock();
   const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
-  const book = new PeerBook({ store, configured: new Map(), time: testTime(clock).time, log: silentLog });
+  const book = new PeerBook({
+    store,
+    configured: new Map(),
+    time: testTime(clock).time,
+    log: silentLog,
+    regard,
+  });
   const peers = new Map<NodeId, Peer>();
   const grants: (TrustGrant & { id: NodeId })[] = [];
   const hints = new Map<string, string | undefined>();
@@ -39,6 +46,7 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
     connected: () => peers.values(),
     members: () => members.map((id) => ({ id, endpoints: [`tcp://10.0.0.1/${id}`], isTrusted: false })),
     callsignOf: () => "LON-B",
+    isVouched: () => false,
     setTrust: async (id, grant) => {
       grants.push({ id, ...grant });
       await book.setTrust(id, grant);

@@ -53,6 +53,8 @@ export interface PeerManagerDeps {
   members(): Iterable<Member>;
   /** The name that the node holds here. */
   callsignOf(id: NodeId): string | undefined;
+  /** By the configuration, the authority or the operator's decision. */
+  isVouched(id: NodeId): boolean;
   setTrust(id: NodeId, grant: TrustGrant): Promise<void>;
   hint(hint: Hint): void;
   withdraw(endpoint: string): void;
@@ -115,7 +117,13 @@ export class PeerManager {
     const rule = rules.match({ callsign: callsignOf(peer.id), endpoints });
     book.setRuled(
       peer.id,
-      rule === undefined ? undefined : { level: rule.level, reason: "a rule in [trust]" },
+      rule === undefined
+        ? undefined
+        : {
+            level: rule.level,
+            reason: "a rule in [trust]",
+            isVouched: rule.callsigns.length > 0 && this.#deps.isVouched(peer.id),
+          },
     );
     if (rule?.level !== "blocked" || !book.isBlocked(peer.id)) return;
     log.info("peer blocked by rule", { peer: shortId(peer.id), endpoints: endpoints.join(" ") });

@@ -30,10 +30,11 @@ export function startForwards({ mesh, clock, random, log, config, resolve }: For
     allow: config.forwardAllow,
     resolve,
     isFrom(who, id) {
-      if (who === "trusted") return mesh.book.trustOf(id) === "trusted";
+      if (who === "trusted") return mesh.book.hasRights(id);
       if (who === id) return true;
+      // The first to claim a name holds it for mail; a right takes the word of somebody who can give one.
       const named = mesh.names.resolve(who);
-      return named.kind === "node" && named.id === id;
+      return named.kind === "node" && named.id === id && named.isVouched;
     },
   });
   return {

@@ -64,7 +64,14 @@ export interface ViewDeps {
   readonly location: string | undefined;
   reload(): Promise<ReloadView>;
   /** Reasons why the node is not well, besides its plugins. */
-  troubles(): { name: string; reason: string }[];
+  troubles(): Trouble[];
+}
+
+export interface Trouble {
+  readonly name: string;
+  readonly reason: string;
+  /** Worth telling, and the node is well all the same. */
+  readonly isNotice?: boolean;
 }
 
 export class LiveView implements NodeView {
@@ -92,7 +99,8 @@ export class LiveView implements NodeView {
       status: state === "doubted" ? "degraded" : "ok",
       reason: `${state}: ${clockReason}`,
     });
-    for (const { name, reason } of this.#deps.troubles()) checks.push({ name, status: "degraded", reason });
+    for (const { name, reason, isNotice } of this.#deps.troubles())
+      checks.push({ name, status: isNotice === true ? "ok" : "degraded", reason });
     const transports = checks.filter(({ name }) => name.startsWith("transport."));
     const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
     const status = isCutOff ? "down" : checks.some((check) => check.status !== "ok") ? "degraded" : "ok";

@@ -1,4 +1,5 @@
 /** Row 6: what one TCP connection gets through, by iperf3, over one hop and over three. */
+import { bind } from "../stream/rig.ts";
 import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { GODWIT, type Bench } from "./bench.ts";
 import { contest, type Contestant, type Turns } from "./contest.ts";
@@ -49,6 +50,7 @@ export async function iperf(
 
 /** A port of the first node that leads to iperf3 behind `far`. */
 export async function openForward(near: LabNode, far: LabNode): Promise<number> {
+  await bind(far, near);
   const { listen } = await near.json<{ listen: string }>("/forwards", {
     method: "POST",
     headers: { "content-type": "application/json" },

@@ -88,7 +88,7 @@ export class LightNode {
       isStandingDown: () => false,
       ownRecord: () => own.record,
       isBlocked: () => false,
-      isWelcome: () => true,
+      welcomeOf: () => "known" as const,
       events: {
         up: ({ id }) =>
           this.send(id, encodeRouteResync({ buckets: ALL_BUCKETS, ownTag: this.#tag, peerTag: 0 })),

@@ -277,35 +277,48 @@ scenario(
   },
 );
 
-scenario("mail to a callsign that two nodes claim is held until the operator decides", PAIR, async (mesh) => {
-  const sender = mesh.node("DUN-A");
-  const rival = await mesh.lab.add({
-    callsign: "LON-B",
-    folder: "rival",
-    network: "chaos",
-    peers: [sender.endpoint],
-  });
-  await rival.start();
-  await sender.until(
-    "the conflict to be seen",
-    async () => {
-      const { names } = await sender.json<{ names: { name: string; conflict: string | null }[] }>(
-        "/mesh/names",
+scenario(
+  "mail goes on to whoever holds a callsign that another claims, and both are told",
+  PAIR,
+  async (mesh) => {
+    const [sender, holder] = [mesh.node("DUN-A"), mesh.node("LON-B")];
+    const rival = await mesh.lab.add({
+      callsign: "LON-B",
+      folder: "rival",
+      network: "chaos",
+      peers: [sender.endpoint],
+    });
+    await rival.start();
+    // The one that others write to, the one that holds the name, and the one that claims it.
+    for (const node of [sender, holder, rival]) {
+      await node.until(
+        "the conflict to be seen",
+        async () => {
+          const { names } = await node.json<{ names: { name: string; conflict: string | null }[] }>(
+            "/mesh/names",
+          );
+          return names.some(({ name, conflict }) => name === "LON-B" && conflict !== null);
+        },
+        10_000,
       );
-      return names.some(({ name, conflict }) => name === "LON-B" && conflict !== null);
-    },
-    10_000,
-  );
-  const id = await sender.send({ to: "LON-B", body: "for the true one" });
-  const held = await sender.json<Message>(`/messages/${id}`);
-  expect(held.state).toBe("queued");
-  expect(held.reason).toContain("two nodes claim");
-  await sender.json("/mesh/names/LON-B/resolve", post({ node: mesh.id("LON-B") }));
-  const message = await mesh.outcome("DUN-A", id);
-  expect(message.receipt?.by).toBe(mesh.id("LON-B"));
-  expect(await bodiesOf(mesh.node("LON-B"))).toEqual(["for the true one"]);
-  expect(await rival.box("inbox")).toEqual([]);
-});
+      const { checks } = await node.json<{ checks: { name: string; reason: string }[] }>("/health");
+      expect(checks.find(({ name }) => name === "names")?.reason).toContain("LON-B is claimed by");
+    }
+    const message = await mesh.outcome("DUN-A", await sender.send({ to: "LON-B", body: "for the true one" }));
+    expect(message.receipt?.by).toBe(mesh.id("LON-B"));
+    // A holder that is silent keeps its mail: it waits, and goes to no other key.
+    await holder.kill("SIGKILL");
+    const waiting = await sender.send({ to: "LON-B", body: "while it is silent" });
+    expect((await sender.json<Message>(`/messages/${waiting}`)).state).toBe("queued");
+    await holder.start();
+    expect((await mesh.outcome("DUN-A", waiting)).receipt?.by).toBe(mesh.id("LON-B"));
+    await sender.json("/mesh/names/LON-B/resolve", post({ node: mesh.id("LON-B") }));
+    const { checks } = await sender.json<{ checks: { name: string }[] }>("/health");
+    expect(checks.some(({ name }) => name === "names")).toBe(false);
+    expect((await bodiesOf(holder)).sort()).toEqual(["for the true one", "while it is silent"]);
+    expect(await rival.box("inbox")).toEqual([]);
+  },
+);
 
 test(
   "another network secret never links, a list of old and new does, and so the secret rotates",

@@ -26,6 +26,7 @@ import type { Peer } from "../../runtime/peer/peer.ts";
 import { soundState, type Store } from "../../runtime/store/types.ts";
 import { WORLD_START_MS } from "./time.ts";
 import { testTime } from "../../runtime/time/testing.ts";
+import { noRegard } from "../../runtime/trust/testing.ts";
 
 export const NETWORK = "telex";
 /** Of a member that is nowhere in this world. */
@@ -61,6 +62,9 @@ class MeshMember {
   constructor(world: JoinWorld, index: number) {
     this.identity = generateIdentity(world.random);
     this.records = new RecordBook({
+      self: this.identity.id,
+      regard: noRegard,
+      forgot() {},
       store: noStore,
       network: NETWORK,
       authority: undefined,
@@ -74,6 +78,7 @@ class MeshMember {
     hub.on("joined", ({ id }) => this.letIn.push(id));
     hub.on("inviteConflict", ({ inviteId }) => world.conflicts.push(inviteId));
     this.enrolment = new Enrolment({
+      regard: noRegard,
       identity: this.identity,
       network: NETWORK,
       clock: world.clock,

@@ -14,6 +14,7 @@ import { FrameType } from "../../runtime/wire/constants.ts";
 import { decodeProbe, decodeProbeReply } from "../../runtime/wire/peer-messages.ts";
 import { Connection, streamDelayMs } from "./members-link.ts";
 import { SimMetrics } from "./metrics.ts";
+import { noRegard } from "../../runtime/trust/testing.ts";
 
 /** When the router of a node has heard of a change somewhere. */
 const ROUTE_DELAY_MS = { least: 5, most: 80 } as const;
@@ -141,6 +142,7 @@ export class MemberNode {
     const { world, id } = this;
     const { options } = world;
     return new Members({
+      regard: noRegard,
       self: id,
       network: "sim",
       bootEpoch: ++this.#lives,

@@ -51,7 +51,18 @@ export async function mesh(
         ),
       15_000,
     );
+  await bind(last, first);
   return nodes;
+}
+
+/** The operator of `node` says who has the callsign of `far`: rights hang on no name that was pinned at sight. */
+export async function bind(node: LabNode, far: LabNode): Promise<void> {
+  const { node: about } = await far.json<{ node: { id: string } }>("/mesh/status");
+  await node.json(`/mesh/names/${far.callsign}/resolve`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ node: about.id }),
+  });
 }
 
 /** Resident memory, bytes. */

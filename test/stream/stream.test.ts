@@ -1,7 +1,7 @@
 /** Streams and forwards between real nodes of the compiled binary. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Lab, type LabNode } from "../../scripts/lab.ts";
-import { addForward, BLOCK, mesh, portOf, residentBytes, sumServer, upload } from "./rig.ts";
+import { addForward, bind, BLOCK, mesh, portOf, residentBytes, sumServer, upload } from "./rig.ts";
 
 const MIB = 1024 * 1024;
 
@@ -161,3 +161,43 @@ test("a relay is killed in the middle of a transfer over a ring, and the sums ag
     await lab.close();
   }
 }, 90_000);
+
+test("the first to claim a callsign passes no rule about it, nor does a promoted stranger one about trust", async () => {
+  const lab = await Lab.create();
+  const server = sumServer();
+  try {
+    const far = await lab.add({
+      callsign: "RGT-B",
+      extra: `[trust]\npromote_after = "1m"\n[[trust.rules]]\nlevel = "trusted"\nnetworks = ["127.0.0.0/8"]\n[[forward_allow]]\nfrom = ["RGT-A", "trusted"]\ntargets = ["127.0.0.0/8:*"]`,
+    });
+    const near = await lab.add({ callsign: "RGT-A", peers: [far.endpoint] });
+    await Promise.all([far.start(), near.start()]);
+    const trustOf = async () =>
+      (await far.json<{ peers: { callsign: string | null; trust: string }[] }>("/mesh/peers")).peers.find(
+        ({ callsign }) => callsign === "RGT-A",
+      )?.trust;
+    // The rule about its address: more than waiting for a day could give it.
+    await far.until("its level", async () => (await trustOf()) === "trusted", 15_000);
+    await near.until(
+      "a route and the name",
+      async () =>
+        (await near.json<{ routes: { callsign: string | null }[] }>("/mesh/routes")).routes.some(
+          ({ callsign }) => callsign === "RGT-B",
+        ),
+      15_000,
+    );
+    const tries = async () => {
+      const forward = await addForward(near, far, server.port);
+      const { answer, sum } = await upload(portOf(forward), 1).catch(() => ({ answer: "", sum: "none" }));
+      return answer === sum;
+    };
+    expect(await tries()).toBe(false);
+    const { forwards } = await near.json<{ forwards: { last_error: string | null }[] }>("/forwards");
+    expect(forwards[0]!.last_error).toContain("does not allow");
+    await bind(far, near);
+    expect(await tries()).toBe(true);
+  } finally {
+    server.stop();
+    await lab.close();
+  }
+}, 60_000);

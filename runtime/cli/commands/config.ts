@@ -1,6 +1,7 @@
 /** `godwit config check|schema|explain`: works without a node. */
 import { type Config, loadConfig } from "../../config/load.ts";
 import { configJsonSchema, explainConfig } from "../../config/explain.ts";
+import { admitted } from "../../config/admits.ts";
 import { safeText } from "../render.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 
@@ -13,11 +14,16 @@ export const check: CommandModule = {
     const { checkConfig } = await import("../../node/node.ts");
     const warnings = await checkConfig(config);
     const source = config.origin.path ?? "no file: defaults and environment";
-    const found = { ok: true, path: config.origin.path ?? null, warnings };
+    const admits = admitted({ ...config, authority: config.network.authority !== undefined });
+    const found = {
+      ok: true,
+      path: config.origin.path ?? null,
+      warnings,
+      ...(admits.length === 0 ? {} : { admits }),
+    };
     if (!context.isJson) for (const warning of warnings) context.io.stderr(`warning: ${safeText(warning)}\n`);
-    context.io.stdout(
-      context.isJson ? `${JSON.stringify(found)}\n` : `the configuration is fine (${source})\n`,
-    );
+    const words = [`the configuration is fine (${source})`, ...admits.map((line) => `  ${line}`)];
+    context.io.stdout(context.isJson ? `${JSON.stringify(found)}\n` : `${words.join("\n")}\n`);
     return exitCodes.fine;
   },
 };

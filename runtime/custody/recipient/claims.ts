@@ -8,10 +8,12 @@ import type { Timer } from "@godwit/sdk";
 import type { MessageId, NodeId } from "../../kernel/ids.ts";
 import { BundleKind } from "../../wire/bundle.ts";
 import { ClaimAnswer, encodeClaim, encodeClaimAnswer } from "../../wire/message.ts";
+import { Quota } from "../../kernel/quota.ts";
+import { EARLIER_RUN, Room, type Share } from "../../kernel/room.ts";
 import type { CustodyContext } from "../context.ts";
 import type { Arrival } from "./delivery.ts";
 
-/** Claims granted for messages that have not arrived here, oldest forgotten first. */
+/** Claims granted for messages that have not arrived here; strangers of one source push out their own, oldest first. */
 export const GRANTS_MAX = 4_096;
 export const CLAIMS_MAX = 16_384;
 const FAILOVER_DELAY_MAX_MS = 24 * 3_600_000;
@@ -19,6 +21,8 @@ const ANSWER_LIFETIME_MS = 3_600_000;
 
 /** Bodies of messages that wait for claims are in memory. */
 const CLAIMS_BYTES_MAX = 32 * 1024 * 1024;
+/** Part of both that one sender may have. */
+const SENDER_SHARE = 0.5;
 
 export interface ClaimsEvents {
   /** Seals and sends a small bundle to a machine of the location. */
@@ -43,17 +47,30 @@ export class Claims {
   readonly #events: ClaimsEvents;
   readonly #live = new Map<MessageId, Live>();
   readonly #granted = new Map<MessageId, NodeId>();
-  #bytes = 0;
+  readonly #grants: Room<MessageId>;
+  readonly #quota = new Quota<MessageId>({
+    countMax: CLAIMS_MAX,
+    bytesMax: CLAIMS_BYTES_MAX,
+    oneShare: SENDER_SHARE,
+  });
 
   constructor(ctx: CustodyContext, events: ClaimsEvents) {
     this.#ctx = ctx;
     this.#events = events;
+    this.#grants = new Room({
+      name: "grants",
+      max: GRANTS_MAX,
+      worthOf: (id) => (ctx.regard.isKnown(this.#granted.get(id) ?? ctx.self) ? "kept" : "none"),
+      evict: (id) => this.#forgetGrant(id),
+    });
   }
 
   async load(): Promise<void> {
     for (const row of await this.#ctx.store.load("setting")) {
-      if (row.key.startsWith("granted/"))
-        this.#granted.set(row.key.slice("granted/".length) as MessageId, row.meta as NodeId);
+      if (!row.key.startsWith("granted/")) continue;
+      const id = row.key.slice("granted/".length) as MessageId;
+      this.#granted.set(id, row.meta as NodeId);
+      if (!this.#grants.admit(id, EARLIER_RUN)) this.#forgetGrant(id);
     }
   }
 
@@ -61,8 +78,9 @@ export class Claims {
     return this.#live.size;
   }
 
-  get isFull(): boolean {
-    return this.#live.size >= CLAIMS_MAX || this.#bytes >= CLAIMS_BYTES_MAX;
+  /** Why another copy cannot wait here now. */
+  refusal({ from, share, inner }: Arrival): "full" | "quota" | undefined {
+    return this.#quota.refusal(from, share, inner.body.length);
   }
 
   has(id: MessageId): boolean {
@@ -72,7 +90,7 @@ export class Claims {
   /** Starts for a copy that is durable here. */
   start(arrival: Arrival): void {
     if (this.#live.has(arrival.id)) return;
-    this.#bytes += arrival.inner.body.length;
+    this.#quota.add(arrival.id, arrival.from, arrival.share, arrival.inner.body.length);
     const others = arrival.inner.machines.filter((machine) => machine !== this.#ctx.self);
     const live: Live = { arrival, others, granted: new Set<NodeId>(), state: "claiming", timer: undefined };
     this.#live.set(arrival.id, live);
@@ -83,7 +101,7 @@ export class Claims {
   }
 
   /** Another machine claims. Its answer goes out only after the grant is durable. */
-  async onClaim(by: NodeId, id: MessageId): Promise<void> {
+  async onClaim(by: NodeId, share: Share, id: MessageId): Promise<void> {
     const { lifetimeDefaultMs } = this.#ctx.limits;
     const answer = (code: number) =>
       this.#events.send(
@@ -101,7 +119,8 @@ export class Claims {
       if (live.state === "claiming" && this.#isBefore(live, by)) return answer(ClaimAnswer.contested);
       this.#standBy(live);
     }
-    await this.#grant(id, by);
+    // Without a place for it nothing is granted: a grant that is forgotten at once could deliver twice.
+    if (!(await this.#grant(id, by, share))) return;
     answer(ClaimAnswer.granted);
   }
 
@@ -164,7 +183,7 @@ export class Claims {
 
   #forget(live: Live): void {
     live.timer?.cancel();
-    if (this.#live.delete(live.arrival.id)) this.#bytes -= live.arrival.inner.body.length;
+    if (this.#live.delete(live.arrival.id)) this.#quota.drop(live.arrival.id);
   }
 
   /** Never rejects: while the store cannot note it, the copy stays and the question is asked again. */
@@ -178,13 +197,19 @@ export class Claims {
     }
   }
 
-  async #grant(id: MessageId, by: NodeId): Promise<void> {
-    const ops = [{ op: "put", in: "setting", key: `granted/${id}`, meta: by } as const];
+  async #grant(id: MessageId, by: NodeId, share: Share): Promise<boolean> {
+    const before = this.#granted.get(id);
     this.#granted.set(id, by);
-    const oldest = this.#granted.keys().next().value;
-    if (this.#granted.size > GRANTS_MAX && oldest !== undefined) {
-      this.#granted.delete(oldest);
-      await this.#ctx.store.commit([...ops, { op: "delete", in: "setting", key: `granted/${oldest}` }]);
-    } else await this.#ctx.store.commit(ops);
+    if (!this.#grants.admit(id, share)) {
+      if (before === undefined) this.#granted.delete(id);
+      return false;
+    }
+    await this.#ctx.store.commit([{ op: "put", in: "setting", key: `granted/${id}`, meta: by }]);
+    return true;
+  }
+
+  #forgetGrant(id: MessageId): void {
+    this.#granted.delete(id);
+    this.#ctx.store.commit([{ op: "delete", in: "setting", key: `granted/${id}` }]).catch(() => {});
   }
 }

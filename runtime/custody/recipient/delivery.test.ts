@@ -26,6 +26,7 @@ async function open() {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
     limits: custodyLimitsDefault,
     time: testTime(clock).time,
+    regard: { isKnown: () => true, shareOf: () => ({ by: "known", isKnown: true }), wrote() {} },
   };
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);
@@ -35,6 +36,7 @@ async function open() {
     delivery.deliver({
       id: n.toString(16).padStart(32, "0") as MessageId,
       from: testId("bert"),
+      share: { by: "known", isKnown: true },
       inner: {
         mailEpoch: new Uint8Array(8).fill(n),
         counter: n,

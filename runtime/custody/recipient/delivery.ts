@@ -7,6 +7,7 @@ import { BoundedSet } from "@godwit/sdk/bounded";
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
+import type { Share } from "../../kernel/room.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
@@ -26,6 +27,8 @@ export const TRANSIENT_BYTES_WAITING_MAX = 8 * 1024 * 1024;
 export interface Arrival {
   readonly id: MessageId;
   readonly from: NodeId;
+  /** Whose share it takes. */
+  readonly share: Share;
   readonly inner: InnerMessage;
   readonly priority: Priority;
   readonly lifetimeMs: number;
@@ -117,11 +120,11 @@ export class Delivery {
   }
 
   /** Marks as delivered elsewhere, with `ops` in one commit. */
-  async passOver(arrival: { from: NodeId; inner: InnerMessage }, ops: readonly StoreOp[]): Promise<void> {
+  async passOver(arrival: Pick<Arrival, "from" | "share" | "inner">, ops: readonly StoreOp[]): Promise<void> {
     const { mailEpoch, to, counter } = arrival.inner;
     const epoch = formatHex(mailEpoch);
     const { coveredMs } = this.#ctx.time;
-    const key = this.#seen.add(arrival.from, epoch, to, counter, coveredMs);
+    const key = this.#seen.add(arrival.from, arrival.share, epoch, to, counter, coveredMs);
     if (key === undefined) throw godwitError("GODWIT_QUOTA", "too many gaps in what the sender sent");
     try {
       await this.#ctx.store.commit([...this.#seen.ops(key, coveredMs), ...ops]);
@@ -170,7 +173,9 @@ export class Delivery {
       }
       const seenKey = this.#markSeen(arrival);
       const refusal =
-        seenKey === undefined ? "quota" : this.#inbox.refusal(arrival.from, arrival.inner.body.length);
+        seenKey === undefined
+          ? "quota"
+          : this.#inbox.refusal(arrival.from, arrival.share, arrival.inner.body.length);
       if (refusal !== undefined) {
         if (seenKey !== undefined) this.#unmarkSeen(arrival);
         pending.settle(refusal);
@@ -193,7 +198,7 @@ export class Delivery {
   }
 
   #prepare(arrival: Arrival): { entry: InboxEntry; receipt: Receipt; arrivalOps: StoreOp[] } {
-    const { inner, from, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
+    const { inner, from, share, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
     const atMs = this.#ctx.clock.wallMs();
     // As on the way: what is past the longest trace is not recorded, and would make the receipt unreadable.
     const trace = [...arrival.trace, { node: this.#ctx.self, atMs }].slice(0, TRACE_MAX);
@@ -211,6 +216,7 @@ export class Delivery {
       forwardSecret,
       isUnconfirmed,
       trace,
+      ...(share.isKnown ? {} : { via: share.by }),
     };
     const receipt: Receipt = {
       status: ReceiptStatus.delivered,
@@ -254,10 +260,10 @@ export class Delivery {
   }
 
   /** The key of the set it is in (empty for what is not counted); undefined when there is no room. */
-  #markSeen({ isTransient, from, inner }: Arrival): string | undefined {
+  #markSeen({ isTransient, from, share, inner }: Arrival): string | undefined {
     if (isTransient === true) return "";
     const { mailEpoch, to, counter } = inner;
-    return this.#seen.add(from, formatHex(mailEpoch), to, counter, this.#ctx.time.coveredMs);
+    return this.#seen.add(from, share, formatHex(mailEpoch), to, counter, this.#ctx.time.coveredMs);
   }
 
   #unmarkSeen({ isTransient, from, inner }: Arrival): void {

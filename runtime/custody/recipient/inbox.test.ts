@@ -10,6 +10,7 @@ import { Inbox, type InboxEntry } from "./inbox.ts";
 import { testTime } from "../../time/testing.ts";
 
 const [anna, bert] = [testId("anna"), testId("bert")] as const;
+const share = { by: "known", isKnown: true };
 const idOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
 
 const entryOf = (n: number, more: Partial<InboxEntry> = {}): InboxEntry => ({
@@ -44,6 +45,7 @@ async function open(limits: Partial<CustodyLimits> = {}) {
       log: silentLog,
       store,
       limits: { ...custodyLimitsDefault, ...limits },
+      regard: { isKnown: (id) => id === anna || id === bert, shareOf: () => share, wrote() {} },
     };
     return { store, inbox: new Inbox(seams as CustodyContext) };
   };
@@ -90,19 +92,49 @@ describe("room", () => {
   test("the box is bounded in messages and bytes, and one sender gets its share", async () => {
     const { inbox } = await open({ inboxMessagesMax: 4, inboxBytesMax: 100, senderShare: 0.5 });
     inbox.add(entryOf(1), new Uint8Array(0));
-    expect(inbox.refusal(anna, 41)).toBe("quota");
-    expect(inbox.refusal(anna, 40)).toBeUndefined();
+    expect(inbox.refusal(anna, share, 41)).toBe("quota");
+    expect(inbox.refusal(anna, share, 40)).toBeUndefined();
     inbox.add(entryOf(2), new Uint8Array(0));
-    expect([inbox.refusal(anna, 1), inbox.refusal(bert, 1), inbox.refusal(bert, 81)]).toEqual([
-      "quota",
-      undefined,
-      "full",
-    ]);
+    expect([
+      inbox.refusal(anna, share, 1),
+      inbox.refusal(bert, share, 1),
+      inbox.refusal(bert, share, 81),
+    ]).toEqual(["quota", undefined, "full"]);
     inbox.add(entryOf(3, { from: bert }), new Uint8Array(0));
     inbox.add(entryOf(4, { from: bert }), new Uint8Array(0));
-    expect(inbox.refusal(testId("carl"), 0)).toBe("full");
+    expect(inbox.refusal(testId("carl"), share, 0)).toBe("full");
     inbox.undo(idOf(1));
-    expect([inbox.count, inbox.refusal(anna, 1)]).toEqual([3, undefined]);
+    expect([inbox.count, inbox.refusal(anna, share, 1)]).toEqual([3, undefined]);
+  });
+
+  test("100,000 keys of one address fill half of the box; others and those this node knows find room, after a restart too", async () => {
+    const { inbox, start, settle, store } = await open({ inboxMessagesMax: 400 });
+    const stranger = (via: string) => ({ by: via, isKnown: false });
+    const fill = (box: Inbox, via: string, keys: number) => {
+      let taken = 0;
+      const ops = [];
+      for (let key = 0; key < keys; key++)
+        for (let n = 0; n < 3; n++) {
+          const from = testId(`${via} ${key}`);
+          if (box.refusal(from, stranger(via), 10) !== undefined) break;
+          ops.push(box.add(entryOf(via.length * 1_000_000 + key * 10 + n, { from, via }), new Uint8Array(0)));
+          taken++;
+        }
+      return { taken, ops };
+    };
+    const { taken, ops } = fill(inbox, "192.0.2.1", 100_000);
+    expect(taken).toBe(200);
+    await settle(store.commit(ops));
+    const again = (await start()).inbox;
+    await settle(again.load());
+    for (const box of [inbox, again]) {
+      expect(box.refusal(testId("sybil"), stranger("192.0.2.1"), 10)).toBe("quota");
+      expect(box.refusal(testId("carl"), stranger("10.0.0.7"), 10)).toBeUndefined();
+      expect(box.refusal(anna, share, 10)).toBeUndefined();
+      fill(box, "10.0.0.77", 10_000);
+      expect(box.refusal(anna, share, 10)).toBeUndefined();
+    }
+    again.stop();
   });
 
   test("what is not there cannot be read or removed", async () => {

@@ -16,6 +16,8 @@ import {
   isTime,
   parseMeta,
 } from "../../kernel/json.ts";
+import { Quota } from "../../kernel/quota.ts";
+import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
@@ -40,6 +42,8 @@ export interface InboxEntry {
   readonly trace: readonly TraceEntry[];
   /** Running time of this node at delivery: retention counts from here. Undefined: a release wrote it that counted none. */
   readonly atRunMs?: number;
+  /** Whose share it counts to, of a stranger: the source address, or the known neighbour, that it came from. */
+  readonly via?: string;
 }
 
 const isInboxEntry = hasFields({
@@ -56,6 +60,7 @@ const isInboxEntry = hasFields({
   isUnconfirmed: isFlag,
   trace: isTrace,
   atRunMs: isAbsentOr(isTime),
+  via: isAbsentOr(isText(256)),
 });
 
 const RETENTION_CHECK_MS = 3_600_000;
@@ -69,12 +74,13 @@ export interface InboxEvents {
 export class Inbox {
   readonly #ctx: CustodyContext;
   readonly #entries = new PagedMap<MessageId, InboxEntry>();
-  readonly #bySender = new Map<NodeId, { count: number; bytes: number }>();
-  #bytes = 0;
+  readonly #quota: Quota<MessageId>;
   #timer: Timer | undefined;
 
   constructor(ctx: CustodyContext) {
     this.#ctx = ctx;
+    const { inboxMessagesMax, inboxBytesMax, senderShare } = ctx.limits;
+    this.#quota = new Quota({ countMax: inboxMessagesMax, bytesMax: inboxBytesMax, oneShare: senderShare });
   }
 
   async load(): Promise<void> {
@@ -108,14 +114,8 @@ export class Inbox {
   }
 
   /** Undefined when there is room for a body of `bytes` from this sender, else why not. */
-  refusal(from: NodeId, bytes: number): "full" | "quota" | undefined {
-    const { inboxMessagesMax, inboxBytesMax, senderShare } = this.#ctx.limits;
-    if (this.#entries.size >= inboxMessagesMax || this.#bytes + bytes > inboxBytesMax) return "full";
-    const used = this.#bySender.get(from);
-    if (used === undefined) return undefined;
-    const isOver =
-      used.count >= inboxMessagesMax * senderShare || used.bytes + bytes > inboxBytesMax * senderShare;
-    return isOver ? "quota" : undefined;
+  refusal(from: NodeId, share: Share, bytes: number): "full" | "quota" | undefined {
+    return this.#quota.refusal(from, share, bytes);
   }
 
   /** Counts the entry now (so that concurrent deliveries respect the bounds) and answers the op to commit. */
@@ -158,17 +158,14 @@ export class Inbox {
 
   #count(entry: InboxEntry): void {
     this.#entries.set(entry.id, entry);
-    this.#bytes += entry.size;
-    const used = this.#bySender.get(entry.from) ?? { count: 0, bytes: 0 };
-    this.#bySender.set(entry.from, { count: used.count + 1, bytes: used.bytes + entry.size });
+    const { id, from, via, size } = entry;
+    // One of a release that noted no share, or of somebody who was known when it came: as it is now.
+    const share = this.#ctx.regard.isKnown(from) ? { by: from, isKnown: true } : EARLIER_RUN;
+    this.#quota.add(id, from, via === undefined ? share : { by: via, isKnown: false }, size);
   }
 
   #uncount(entry: InboxEntry): void {
-    if (!this.#entries.delete(entry.id)) return;
-    this.#bytes -= entry.size;
-    const used = this.#bySender.get(entry.from)!;
-    if (used.count <= 1) this.#bySender.delete(entry.from);
-    else this.#bySender.set(entry.from, { count: used.count - 1, bytes: used.bytes - entry.size });
+    if (this.#entries.delete(entry.id)) this.#quota.drop(entry.id);
   }
 
   /** By the time that this node ran, and that it was off as far as that is confirmed: a wrong clock keeps messages longer. */

@@ -25,6 +25,7 @@ import {
   type Journey,
   type Offer,
 } from "../../wire/bundle.ts";
+import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
 import type { Priority } from "../../wire/constants.ts";
 import {
   decodeClaim,
@@ -160,6 +161,7 @@ export class Recipient {
     void this.#delivery.deliver({
       id,
       from,
+      share: this.#shareOf(from, undefined),
       inner,
       priority,
       lifetimeMs: 0,
@@ -185,7 +187,7 @@ export class Recipient {
           break;
         case BundleKind.claim: {
           const claim = decodeClaim(this.#open(bundle).plaintext);
-          await this.#claims.onClaim(source, claim.messageId);
+          await this.#claims.onClaim(source, this.#shareOf(source, from), claim.messageId);
           break;
         }
         case BundleKind.claimAnswer: {
@@ -240,6 +242,7 @@ export class Recipient {
     const arrival: Arrival = {
       id: messageIdOf(source, inner.to, inner.mailEpoch, inner.counter),
       from: source,
+      share: this.#shareOf(source, from),
       inner,
       priority,
       lifetimeMs,
@@ -261,7 +264,8 @@ export class Recipient {
       return this.#answer(from, bundle.id, outcome);
     }
     if (this.#claims.has(arrival.id)) return this.#answer(from, bundle.id, "again");
-    if (this.#claims.isFull) return this.#answer(from, bundle.id, "full");
+    const refusal = this.#claims.refusal(arrival);
+    if (refusal !== undefined) return this.#answer(from, bundle.id, refusal);
     if (from !== undefined)
       await this.#ctx.store.commit([this.#transit.holdOp(bundle, journey, from), ...ops]);
     this.#answer(from, bundle.id, "again");
@@ -322,6 +326,7 @@ export class Recipient {
     const outcome = await this.#delivery.deliver({
       id: entry.id,
       from: self,
+      share: { by: self, isKnown: true },
       inner: {
         mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,
         counter: entry.counter,
@@ -346,6 +351,18 @@ export class Recipient {
     throw outcome === "store_failed"
       ? godwitError("GODWIT_STORE_FAILED", "the store cannot commit; free some disk space")
       : godwitError("GODWIT_QUOTA", "the inbox is full; read and remove messages");
+  }
+
+  /** Known senders have their own; of strangers, whoever brings them tells of them. */
+  #shareOf(sender: NodeId, from: NodeId | undefined): Share {
+    const { regard } = this.#ctx;
+    if (regard.isKnown(sender)) return { by: sender, isKnown: true };
+    return from === undefined ? EARLIER_RUN : { by: regard.shareOf(from).by, isKnown: false };
+  }
+
+  /** Why a message of so many bytes, brought by a neighbour, cannot be taken now. */
+  inboxRefusal(sender: NodeId, from: NodeId, bytes: number): "full" | "quota" | undefined {
+    return this.inbox.refusal(sender, this.#shareOf(sender, from), bytes);
   }
 
   #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {

@@ -8,6 +8,7 @@ import { Seen } from "./seen.ts";
 
 const NOW = 500_000; // hours: the year 2027
 const HOUR_MS = 3_600_000;
+const share = { by: "known", isKnown: true };
 
 describe("sets", () => {
   const sender = testId("sender");
@@ -17,7 +18,7 @@ describe("sets", () => {
     const wallMs = NOW * 3_600_000;
     let taken = 0;
     for (let counter = 0; counter < 5_000; counter += 2)
-      if (seen.add(sender, "e", "a", counter, wallMs) !== undefined) taken++;
+      if (seen.add(sender, share, "e", "a", counter, wallMs) !== undefined) taken++;
     expect(taken).toBe(SEEN_RUNS_MAX);
     for (let counter = 1; counter < 5_000; counter += 2)
       expect(seen.has(sender, "e", "a", counter)).toBe(false);
@@ -27,7 +28,7 @@ describe("sets", () => {
     const clock = new ManualClock(NOW * 3_600_000);
     const store = await openMemoryStore(new SimDisk(), { clock, random: seededRandom(1), commitDelayMs: 0 });
     const seen = new Seen();
-    const key = seen.add(sender, "e", "a", 7, clock.wallMs())!;
+    const key = seen.add(sender, share, "e", "a", 7, clock.wallMs())!;
     void store.commit([
       ...seen.ops(key, clock.wallMs()),
       { op: "put", in: "seen", key: `${sender}/e/old`, meta: "[[1,3]]" },
@@ -76,7 +77,7 @@ describe("sets", () => {
       ] as const) {
         if (start === 0 && counter === 1) continue; // the first start's second message is on its way
         expect(seen.has(sender, epochOf(start), address, counter)).toBe(false);
-        const key = seen.add(sender, epochOf(start), address, counter, clock.wallMs());
+        const key = seen.add(sender, share, epochOf(start), address, counter, clock.wallMs());
         await commit(seen.ops(key!, clock.wallMs()));
         if (start % 100 === 99) seen = await reload();
       }
@@ -84,7 +85,7 @@ describe("sets", () => {
     expect(bytes()).toBeLessThan(64 * 1_024);
     seen = await reload();
     expect(seen.has(sender, epochOf(0), "DUN-A", 1)).toBe(false);
-    const key = seen.add(sender, epochOf(0), "DUN-A", 1, clock.wallMs());
+    const key = seen.add(sender, share, epochOf(0), "DUN-A", 1, clock.wallMs());
     await commit(seen.ops(key!, clock.wallMs()));
     seen = await reload();
     for (let start = 0; start < 1_000; start++)
@@ -101,7 +102,7 @@ describe("sets", () => {
     const seen = new Seen();
     const other = testId("other");
     const add = (from: typeof sender, epoch: number, wallMs = NOW * HOUR_MS) => {
-      const key = seen.add(from, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
+      const key = seen.add(from, share, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
       if (key !== undefined) seen.ops(key, wallMs);
       return key !== undefined;
     };
@@ -112,11 +113,11 @@ describe("sets", () => {
     for (let epoch = 0; epoch < taken; epoch += 37)
       expect(seen.has(sender, epochOf(epoch), testId(`to ${epoch}`), 1)).toBe(true);
     expect([add(sender, 20_000), add(other, 1)]).toEqual([false, true]);
-    expect(seen.add(sender, epochOf(3), testId("to 3"), 2, NOW * HOUR_MS)).toBeDefined(); // a known set goes on
+    expect(seen.add(sender, share, epochOf(3), testId("to 3"), 2, NOW * HOUR_MS)).toBeDefined(); // a known set goes on
     // A clock that was never right makes nothing dead, however far it jumps.
     const early = new Seen();
     const addEarly = (epoch: number, wallMs: number) => {
-      const key = early.add(sender, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
+      const key = early.add(sender, share, epochOf(epoch), testId(`to ${epoch}`), 1, wallMs);
       if (key !== undefined) early.ops(key, wallMs);
       return key !== undefined;
     };
@@ -128,7 +129,7 @@ describe("sets", () => {
 
   test("undo takes back exactly one", () => {
     const seen = new Seen();
-    for (const counter of [1, 2, 3]) seen.add(sender, "e", "a", counter, 0);
+    for (const counter of [1, 2, 3]) seen.add(sender, share, "e", "a", counter, 0);
     seen.undo(sender, "e", "a", 2, 0);
     expect([1, 2, 3].map((counter) => seen.has(sender, "e", "a", counter))).toEqual([true, false, true]);
   });
@@ -136,9 +137,22 @@ describe("sets", () => {
 
 test("a full table of senders refuses new ones and goes on with the old", () => {
   const seen = new Seen(2);
-  const add = (sender: string, counter: number) => seen.add(testId(sender), "e", "x", counter, 0);
+  const add = (sender: string, counter: number) => seen.add(testId(sender), share, "e", "x", counter, 0);
   expect([add("a", 0), add("b", 0)].every((key) => key !== undefined)).toBe(true);
   expect(add("c", 0)).toBeUndefined();
   expect(seen.has(testId("c"), "e", "x", 0)).toBe(false);
   expect(add("a", 1)).toBeDefined();
+});
+
+test("100,000 keys are refused by name when strangers have their share; nobody is forgotten, and known ones have room", () => {
+  const seen = new Seen(4_096);
+  const stranger = { by: "192.0.2.1", isKnown: false };
+  let taken = 0;
+  for (let n = 0; n < 100_000; n++)
+    if (seen.add(testId(`sybil ${n}`), stranger, "e", "x", 1, 0) !== undefined) taken++;
+  expect(taken).toBe(2_048);
+  for (let n = 0; n < taken; n++) expect(seen.has(testId(`sybil ${n}`), "e", "x", 1)).toBe(true);
+  expect(seen.add(testId("newcomer"), { by: "10.0.0.7", isKnown: false }, "e", "x", 1, 0)).toBeDefined();
+  for (let n = 0; n < 1_024; n++)
+    expect(seen.add(testId(`friend ${n}`), share, "e", "x", 1, 0)).toBeDefined();
 });

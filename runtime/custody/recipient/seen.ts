@@ -6,11 +6,16 @@
 import type { NodeId } from "../../kernel/ids.ts";
 import { type Check, parseMeta } from "../../kernel/json.ts";
 import { loadSound } from "../../store/sound.ts";
+import { Quota } from "../../kernel/quota.ts";
+import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
 import { addCounter, areRuns, hasCounter, hourOf, removeCounter, type Runs } from "./runs.ts";
 import { SeenArchive } from "./seen-archive.ts";
 
-/** Senders ever delivered from. Past it a new one is refused: to forget an old one could deliver its mail twice. */
+/**
+ * Senders ever delivered from. To forget one could deliver its mail twice, so strangers are refused by name when they have their
+ * share, and known ones always have room (kernel/quota.ts).
+ */
 export const SEEN_SENDERS_MAX = 65_536;
 /** Sets of one sender that are rows of their own. One more, and all but `SETS_KEPT` are folded: seldom, because it writes them all. */
 export const SEEN_SETS_LIVE_MAX = 16;
@@ -25,11 +30,11 @@ interface SenderSets {
 }
 
 export class Seen {
-  readonly #sendersMax: number;
+  readonly #quota: Quota<NodeId>;
   readonly #bySender = new Map<NodeId, SenderSets>();
 
   constructor(sendersMax: number = SEEN_SENDERS_MAX) {
-    this.#sendersMax = sendersMax;
+    this.#quota = new Quota({ countMax: sendersMax, bytesMax: Number.MAX_SAFE_INTEGER, oneShare: 1 });
   }
 
   async load(store: Store, coveredMs: number): Promise<void> {
@@ -37,12 +42,12 @@ export class Seen {
       const sender = key.slice(0, key.indexOf("/")) as NodeId;
       if (key === archiveKey(sender)) {
         const archive = SeenArchive.parse(meta);
-        if (archive !== undefined) this.#setsOf(sender).archive = archive;
+        if (archive !== undefined) this.#load(sender).archive = archive;
         return archive;
       }
       const runs = parseMeta<(readonly [number, number, number?])[]>(meta, isRuns);
       if (runs === undefined) return undefined;
-      this.#setsOf(sender).live.set(
+      this.#load(sender).live.set(
         key.slice(sender.length + 1),
         runs.map(([first, last, since]) => [first, last, since ?? hourOf(coveredMs)]),
       );
@@ -64,12 +69,16 @@ export class Seen {
    */
   add(
     sender: NodeId,
+    share: Share,
     epoch: string,
     address: string,
     counter: number,
     coveredMs: number,
   ): string | undefined {
-    if (!this.#bySender.has(sender) && this.#bySender.size >= this.#sendersMax) return undefined;
+    if (!this.#bySender.has(sender)) {
+      if (this.#quota.refusal(sender, share, 0) !== undefined) return undefined;
+      this.#quota.add(sender, sender, share, 0);
+    }
     const sets = this.#setsOf(sender);
     const name = setName(epoch, address);
     let runs = use(sets, name) ?? sets.archive.get(name);
@@ -107,6 +116,11 @@ export class Seen {
   undo(sender: NodeId, epoch: string, address: string, counter: number, coveredMs: number): void {
     const runs = this.#bySender.get(sender)?.live.get(setName(epoch, address));
     if (runs !== undefined) removeCounter(runs, counter, hourOf(coveredMs));
+  }
+
+  #load(sender: NodeId): SenderSets {
+    if (!this.#bySender.has(sender)) this.#quota.add(sender, sender, EARLIER_RUN, 0);
+    return this.#setsOf(sender);
   }
 
   #setsOf(sender: NodeId): SenderSets {

@@ -67,6 +67,7 @@ export class Outbox {
     for (const entry of await loadEntries(this.#ctx)) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
+      this.#sealer.wrote(entry);
       const live: Live = { entry };
       this.#entries.set(entry.id, live);
       if (finalStates.includes(entry.state)) this.#history.note(entry);
@@ -308,6 +309,7 @@ export class Outbox {
       await this.#acceptForHere(live, body, order, ops);
       return id;
     }
+    this.#sealer.wrote(entry);
     this.#seal(live, body);
     ops.push({ ...putEntry(entry), body });
     await this.#commitAccepted(ops, body.length);

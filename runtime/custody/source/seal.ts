@@ -3,7 +3,7 @@
  * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
  */
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
-import { formatHex, idBytes, parseHex, type NodeId } from "../../kernel/ids.ts";
+import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
@@ -35,7 +35,7 @@ export class OutboxSealer {
       case "unknown":
         return `nobody called ${to} has been heard of yet`;
       case "conflict":
-        return `two nodes claim the name ${to}: settle it with godwit names resolve`;
+        return `nobody holds the name ${to}, and others claim it: settle it with godwit names resolve`;
       case "nodes": {
         const isLost = (node: NodeId): boolean => {
           const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
@@ -48,10 +48,17 @@ export class OutboxSealer {
     }
   }
 
+  /** Whoever it is for keeps a place in every table, or its record might find none and the mail would wait for it for ever. */
+  wrote({ to, targets }: OutboxEntry): void {
+    if (to.length === NODE_ID_CHARS) this.#ctx.regard.wrote(to as NodeId);
+    for (const { node } of targets) this.#ctx.regard.wrote(node);
+  }
+
   /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
   seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
     const nodes = machines.slice(0, MACHINES_MAX);
     return nodes.map((node) => {
+      this.#ctx.regard.wrote(node);
       const key = this.#ctx.sealer.keyFor(node);
       const sealed = this.#sealTo(entry, node, nodes, key, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);

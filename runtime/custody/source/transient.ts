@@ -15,6 +15,7 @@ export function sendTransient(ctx: CustodyContext, destination: NodeId, content:
   const { self, random, clock, sealer, carrier } = ctx;
   // An epoch of its own for each: transient messages are deduplicated, but need no unbroken counters.
   const mailEpoch = random.bytes(STORE_EPOCH_BYTES);
+  ctx.regard.wrote(destination);
   const { priority, subject, contentType, body } = content;
   const plaintext = encodeInnerMessage({
     mailEpoch,

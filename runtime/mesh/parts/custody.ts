@@ -46,6 +46,15 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       verify: deps.verify,
       isRefused: (id) => mesh.isRefused(id),
       isContested: () => mesh.otherLives.isContested,
+      regard: {
+        isKnown: (id) => kept.acquaintances.isKnown(id),
+        shareOf: (neighbour) => kept.acquaintances.shareOf(neighbour),
+        wrote(id) {
+          kept.acquaintances.wrote(id);
+          // Its record may have had to yield to others before anybody here had a use for it.
+          if (kept.records.get(id) === undefined) mesh.router.wantRecord(id);
+        },
+      },
     },
     {
       events: deps.events,

@@ -10,7 +10,7 @@ const [self, anna, twin] = [id(1), id(2), id(3)];
 const double = formatNodeId(new Uint8Array(32).fill(3).fill(4, 16));
 
 const bindings = new Map<string, NameResolution>([
-  ["LON-B", { kind: "node", id: anna, source: "pinned" }],
+  ["LON-B", { kind: "node", id: anna, source: "pinned", isVouched: false }],
   ["NYC-C", { kind: "conflict", ids: [anna, twin] }],
 ]);
 const names = {

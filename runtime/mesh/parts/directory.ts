@@ -40,7 +40,7 @@ export function createDirectory(
         if (named.kind === "conflict")
           throw godwitError(
             "GODWIT_NAME_CONFLICT",
-            `two nodes claim ${address.callsign}; settle it with godwit names resolve`,
+            `nobody holds ${address.callsign}, and others claim it; settle it with godwit names resolve`,
           );
       }
       throw godwitError(

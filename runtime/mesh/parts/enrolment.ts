@@ -7,6 +7,7 @@ import type { PartOf, PartContext } from "../part.ts";
 export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<Enrolment> {
   const { identity, network, clock, time, random, log, metrics, store, verify, events } = deps;
   const enrolment = new Enrolment({
+    regard: mesh.acquaintances,
     identity,
     network,
     clock,

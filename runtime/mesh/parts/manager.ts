@@ -22,7 +22,8 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     promoteAfterMs,
     connected: () => mesh.peers.connected,
     members: () => dialable(mesh, deps),
-    callsignOf: (id) => nameOf(mesh, id),
+    callsignOf: (id) => heldName(mesh, id)?.callsign,
+    isVouched: (id) => heldName(mesh, id)?.isVouched === true,
     setTrust: (id, grant) => mesh.setTrust(id, grant),
     hint: (hint) => void mesh.hints.add(MANAGER_SOURCE, hint, "member"),
     withdraw: (endpoint) => mesh.hints.withdraw(MANAGER_SOURCE, endpoint),
@@ -51,9 +52,13 @@ function* dialable(mesh: MeshParts, { identity, canDial }: MeshDeps): Iterable<M
 }
 
 /** The callsign that the node holds here, which is more than claiming it. */
-function nameOf({ records, names }: MeshParts, id: NodeId): string | undefined {
+function heldName(
+  { records, names }: MeshParts,
+  id: NodeId,
+): { callsign: string; isVouched: boolean } | undefined {
   const claimed = records.get(id)?.record.callsign;
   if (claimed === undefined) return undefined;
   const held = names.resolve(claimed);
-  return held.kind === "node" && held.id === id ? claimed : undefined;
+  if (held.kind !== "node" || held.id !== id) return undefined;
+  return { callsign: claimed, isVouched: held.isVouched };
 }

@@ -32,6 +32,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     metrics,
     sign: (bytes) => identity.sign(bytes),
     verify,
+    regard: kept.acquaintances,
     send: (to, frame, lane) =>
       void mesh.peers.tell(to, lane === "news" ? "control" : REPAIR_PRIORITY, frame, "membership"),
     sendRouted: (to, kind, payload) =>

@@ -1,7 +1,7 @@
 /** The peers joined to the mesh: what comes over links goes to the parts, and so does the word of who came and went. */
 import type { NodeId } from "../../kernel/ids.ts";
 import { shortId } from "../../kernel/ids.ts";
-import { Peers } from "../../peer/peers.ts";
+import { Peers, type Welcome } from "../../peer/peers.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
@@ -13,9 +13,9 @@ const WELCOME_LINKED_MS = 600_000;
 export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartContext): PartOf<Peers> {
   const { identity, clock, time, random, log, metrics } = deps;
   const { book, records, boot } = kept;
-  const isWelcome = (id: NodeId) => {
-    const { level, history } = book.standing(id);
-    return level === "trusted" || history.linkedMs >= WELCOME_LINKED_MS;
+  const welcomeOf = (id: NodeId): Welcome => {
+    if (kept.acquaintances.isKnown(id) || book.hasRights(id)) return "known";
+    return book.standing(id).history.linkedMs >= WELCOME_LINKED_MS ? "long" : "stranger";
   };
   const peers = new Peers({
     self: identity.id,
@@ -30,7 +30,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     ownRecord: () => mesh.ownRecord.bytes,
     toldMs: () => time.toldMs,
     isBlocked: (id) => mesh.isRefused(id),
-    isWelcome,
+    welcomeOf,
     events: {
       up: (peer) => tell("peerUp", peer),
       quiet: (peer) => tell("peerQuiet", peer),
@@ -49,7 +49,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
       measured: (peer) => tell("linkMeasured", peer),
       frame: (peer, type, bytes) => dispatch.frame(peer.id, type, bytes),
       record: (id, bytes) => {
-        if (records.offer(bytes, true, id) === "invalid")
+        if (records.offer(bytes, { teller: id, expected: id }) === "invalid")
           log.warn("peer sent a bad record", { peer: shortId(id), at: clock.wallMs() });
       },
       clock: (id, wallMs) => {

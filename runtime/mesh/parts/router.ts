@@ -27,7 +27,8 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
     ownRecord: () => mesh.ownRecord.bytes,
     knownRecord: (id) => records.get(id),
-    onRecord: (id, bytes) => records.offer(bytes, true, id) !== "invalid",
+    onRecord: (id, bytes, teller) => records.offer(bytes, { teller, expected: id }) !== "invalid",
+    regard: kept.acquaintances,
     outrun: (epoch) => mesh.otherLives.outrun(epoch),
   });
   const reprice = (peer: Peer) => router.neighbourCost(peer.id, costs.of(peer));

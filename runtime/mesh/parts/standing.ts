@@ -7,8 +7,11 @@ import { shortId } from "../../kernel/ids.ts";
 import { isLoopbackLink } from "../../kernel/named-places.ts";
 import type { HeldRecord } from "../../membership/records.ts";
 import type { Peer } from "../../peer/peer.ts";
-import type { TrustGrant } from "../../trust/book.ts";
+import type { TrustGrant, TrustLevel } from "../../trust/book.ts";
 import type { PartOf, PartContext } from "../part.ts";
+
+/** Nodes met in earlier runs that are called at the start without being known: those that were linked longest. */
+const STRANGERS_CALLED_MAX = 256;
 
 export interface Standing {
   /** Gets no link, no custody and no name: by this operator's word or by a revocation. */
@@ -27,6 +30,8 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
     const isLocal = links.length === 0 ? undefined : links.some(({ session }) => isLoopbackLink(session));
     book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs(), isLocal);
   };
+  const isChosen = ({ id, trust }: { id: NodeId; trust: TrustLevel }) =>
+    trust === "trusted" || kept.acquaintances.isKnown(id);
   /** One source of hints among others: the hints know which endpoints somebody else wants for ever. */
   const remember = (nodeId: NodeId, endpoints: readonly string[], permanent: boolean) => {
     for (const endpoint of endpoints) mesh.hints.add("book", { endpoint, nodeId, permanent }, "member");
@@ -52,8 +57,13 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
     },
     /** Calls the neighbours of the last run and those the operator trusts. */
     start() {
-      for (const { id, endpoints, trust } of book.nodes)
-        if (!isRefused(id) && id !== identity.id) remember(id, endpoints, trust === "trusted");
+      const met = book.nodes.filter(({ id }) => !isRefused(id) && id !== identity.id);
+      const linkedMs = (id: NodeId) => book.standing(id).history.linkedMs;
+      const [known, others] = [met.filter(isChosen), met.filter((node) => !isChosen(node))];
+      others.sort((a, b) => linkedMs(b.id) - linkedMs(a.id));
+      // Throw-away nodes that were met would take every place among the targets of the dialer.
+      for (const { id, endpoints, trust } of [...known, ...others.slice(0, STRANGERS_CALLED_MAX)])
+        remember(id, endpoints, trust === "trusted");
     },
     peerUp: noteSeen,
     peerDown: noteSeen,

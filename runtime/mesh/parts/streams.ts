@@ -28,6 +28,7 @@ export function streamsPart({ mesh, deps, scope }: PartContext): PartOf<Streams>
     metrics,
     signal: scope.signal,
     isBlocked: (id) => mesh.isRefused(id),
+    isKnown: (id) => mesh.acquaintances.isKnown(id),
     path: (remote) => pathTo(remote, mesh),
     sendPacket: (_remote, frame) => mesh.packets.sendFrame(frame),
   });

@@ -13,9 +13,9 @@ export function wallClockPart({ mesh, deps, kept, scope }: PartContext): PartOf<
   const { clock, time, events } = deps;
   const clocks = new NeighbourClocks(clock);
   const standingOf = (id: NodeId): Voice["standing"] | undefined => {
-    const { level, by, history } = kept.book.standing(id);
-    // What the manager concludes from good behaviour, any stranger can earn.
-    if (level === "trusted" && by !== "manager") return "trusted";
+    const { level, history } = kept.book.standing(id);
+    // What the manager concludes from good behaviour, any stranger can earn, and an address or a pinned name any can have.
+    if (kept.book.hasRights(id)) return "trusted";
     const isKnown = (level === "member" || level === "trusted") && history.linkedMs >= KNOWN_LINKED_MS;
     return isKnown && deps.liveSecrets().length > 0 ? "known" : undefined;
   };

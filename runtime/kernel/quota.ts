@@ -1,0 +1,106 @@
+/**
+ * How much of a store that must not forget each one may fill: what is accepted stays, so whoever is over its share is refused.
+ * Strangers have three quarters in common, and those of one source twice what strangers have left: however many come, from
+ * however many addresses, there is room for the next one, and a quarter is for whom this node knows. Counts; stores nothing.
+ */
+import type { Share } from "./room.ts";
+
+export interface QuotaLimits {
+  readonly countMax: number;
+  readonly bytesMax: number;
+  /** Part of the whole that one may fill, 0 to 1. */
+  readonly oneShare: number;
+  /** Part of the whole for all strangers together; by default three quarters. */
+  readonly strangersShare?: number;
+  /** How many times of what is left for strangers a source of them may have; by default 2: one alone gets half of the whole. */
+  readonly sourceFactor?: number;
+}
+
+const STRANGERS_SHARE = 0.75;
+const SOURCE_FACTOR = 2;
+
+interface Used {
+  count: number;
+  bytes: number;
+}
+
+interface Booked {
+  readonly who: string;
+  /** Undefined: known. */
+  readonly source: string | undefined;
+  readonly bytes: number;
+}
+
+export class Quota<K> {
+  readonly #limits: QuotaLimits;
+  readonly #all: Used = { count: 0, bytes: 0 };
+  readonly #strangers: Used = { count: 0, bytes: 0 };
+  readonly #bySource = new Map<string, Used>();
+  readonly #byOne = new Map<string, Used>();
+  readonly #booked = new Map<K, Booked>();
+
+  constructor(limits: QuotaLimits) {
+    this.#limits = limits;
+  }
+
+  get count(): number {
+    return this.#all.count;
+  }
+
+  get bytes(): number {
+    return this.#all.bytes;
+  }
+
+  /** Undefined when there is room for `bytes` more of `who`; `full` for anybody, `quota` for it or the strangers of its source. */
+  refusal(who: string, { by, isKnown }: Share, bytes: number): "full" | "quota" | undefined {
+    const { countMax, bytesMax, oneShare } = this.#limits;
+    const { strangersShare = STRANGERS_SHARE, sourceFactor = SOURCE_FACTOR } = this.#limits;
+    if (this.#all.count >= countMax || this.#all.bytes + bytes > bytesMax) return "full";
+    const one = this.#byOne.get(who);
+    if (one !== undefined && (one.count >= countMax * oneShare || one.bytes + bytes > bytesMax * oneShare))
+      return "quota";
+    if (isKnown) return undefined;
+    const used = this.#bySource.get(by) ?? { count: 0, bytes: 0 };
+    const countLeft = Math.ceil(countMax * strangersShare) - this.#strangers.count;
+    const bytesLeft = bytesMax * strangersShare - this.#strangers.bytes;
+    const isOver =
+      countLeft < 1 ||
+      bytesLeft < bytes ||
+      used.count + 1 > countLeft * sourceFactor ||
+      // The first of a source is not measured by what is left, or large ones would never pass.
+      (used.bytes > 0 && used.bytes + bytes > bytesLeft * sourceFactor);
+    return isOver ? "quota" : undefined;
+  }
+
+  add(key: K, who: string, { by, isKnown }: Share, bytes: number): void {
+    this.drop(key);
+    const booked: Booked = { who, source: isKnown ? undefined : by, bytes };
+    this.#booked.set(key, booked);
+    this.#count(booked, 1);
+  }
+
+  drop(key: K): void {
+    const booked = this.#booked.get(key);
+    if (booked === undefined) return;
+    this.#booked.delete(key);
+    this.#count(booked, -1);
+  }
+
+  #count({ who, source, bytes }: Booked, sign: 1 | -1): void {
+    this.#all.count += sign;
+    this.#all.bytes += sign * bytes;
+    book(this.#byOne, who, sign, bytes);
+    if (source === undefined) return;
+    this.#strangers.count += sign;
+    this.#strangers.bytes += sign * bytes;
+    book(this.#bySource, source, sign, bytes);
+  }
+}
+
+function book(used: Map<string, Used>, key: string, sign: 1 | -1, bytes: number): void {
+  const one = used.get(key) ?? { count: 0, bytes: 0 };
+  one.count += sign;
+  one.bytes += sign * bytes;
+  if (one.count <= 0) used.delete(key);
+  else used.set(key, one);
+}

@@ -1,0 +1,181 @@
+/**
+ * Places in a table that anybody with a free identity can fill. Owns who has which place by whose word, and who yields when
+ * there is none: of the teller with the most, what never was of use, oldest first. Holds keys only, beside the table, which
+ * is told what to forget. Must never give up what is kept, and never lets strangers push out what known tellers told.
+ */
+import type { NodeId } from "./ids.ts";
+
+/** By whose word something is in a table. */
+export interface Share {
+  /** A node whose word the operator has some reason to take, or the source address that strangers have in common. */
+  readonly by: string;
+  /** Configured, trusted by the operator, signed by the authority or written to. All others are strangers. */
+  readonly isKnown: boolean;
+}
+
+/** What was read from the disk: nobody knows any more who told it, so it yields first. */
+export const EARLIER_RUN: Share = { by: "earlier run", isKnown: false };
+
+/**
+ * `kept`: never yields (neighbours, configured, trusted, written to). `used`: yields only when its share has nothing else.
+ * `none`: never was of use.
+ */
+export type Worth = "kept" | "used" | "none";
+
+/** What a table that anybody can fill has to know of nodes (trust/acquaintances.ts answers). */
+export interface Regard {
+  worthOf(id: NodeId): Worth;
+  /** By whose word it is here what `teller` told. */
+  shareOf(teller: NodeId): Share;
+}
+
+export interface RoomOptions<K> {
+  /** For people, in the plural, as in docs/threat-model.md. */
+  readonly name: string;
+  /** Places, 1 to 2^24. */
+  readonly max: number;
+  /** Places that all strangers together may have; by default three quarters. */
+  readonly strangersMax?: number;
+  /** What it is worth now: asked when somebody has to yield, never before. Must not change the room. */
+  worthOf(key: K): Worth;
+  /** It yielded: the table forgets it. Must not throw. */
+  evict(key: K): void;
+}
+
+/** Entries of a share that are looked at for one that yields: a table of kept ones must not cost a walk each time. */
+const LOOKED_AT_MAX = 64;
+const PLACES_MAX = 2 ** 24;
+
+interface Held<K> extends Share {
+  /** Whoever was found to be of use goes to the end. */
+  readonly keys: Set<K>;
+}
+
+export class Room<K> {
+  readonly name: string;
+  readonly max: number;
+  readonly #options: RoomOptions<K>;
+  readonly #strangersMax: number;
+  readonly #shares = new Map<string, Held<K>>();
+  readonly #shareOf = new Map<K, Held<K>>();
+  #strangers = 0;
+  #evictedCount = 0;
+
+  constructor(options: RoomOptions<K>) {
+    const { name, max, strangersMax = Math.ceil((max * 3) / 4) } = options;
+    if (!Number.isSafeInteger(max) || max < 1 || max > PLACES_MAX || strangersMax > max)
+      throw new RangeError(`${name}: a bound is 1 to ${PLACES_MAX}, not ${max}`);
+    this.name = name;
+    this.max = max;
+    this.#options = options;
+    this.#strangersMax = strangersMax;
+  }
+
+  get size(): number {
+    return this.#shareOf.size;
+  }
+
+  /** Those that had to yield since the room was made. */
+  get evictedCount(): number {
+    return this.#evictedCount;
+  }
+
+  has(key: K): boolean {
+    return this.#shareOf.has(key);
+  }
+
+  /** Places of one teller. */
+  sizeOf(by: string): number {
+    return (
+      (this.#shares.get(nameOf({ by, isKnown: false }))?.keys.size ?? 0) +
+      (this.#shares.get(nameOf({ by, isKnown: true }))?.keys.size ?? 0)
+    );
+  }
+
+  /**
+   * A place for `key` by the word of `share`; another may have to yield for it. False: there is none, and nothing changed. A key
+   * that has a place keeps it.
+   */
+  admit(key: K, share: Share): boolean {
+    if (this.#shareOf.has(key)) return true;
+    // What is kept has its place whoever told of it: the flood must not decide that by telling of it first.
+    const isKept = this.#options.worthOf(key) === "kept";
+    const isOver = !share.isKnown && !isKept && this.#strangers >= this.#strangersMax;
+    if (isOver && !this.#yield(share, false)) return false;
+    if (this.size >= this.max && !this.#makeRoom(share, isKept)) return false;
+    this.#put(key, share);
+    return true;
+  }
+
+  /** It was heard of again: of its share it yields last. By whose word it is here stays, or whoever repeats it could push it out. */
+  renew(key: K): void {
+    const keys = this.#shareOf.get(key)?.keys;
+    if (keys?.delete(key) === true) keys.add(key);
+  }
+
+  /** The table forgot it by itself. */
+  leave(key: K): void {
+    const held = this.#shareOf.get(key);
+    if (held === undefined) return;
+    this.#shareOf.delete(key);
+    held.keys.delete(key);
+    if (!held.isKnown) this.#strangers--;
+    if (held.keys.size === 0) this.#shares.delete(nameOf(held));
+  }
+
+  #put(key: K, share: Share): void {
+    const name = nameOf(share);
+    let held = this.#shares.get(name);
+    if (held === undefined) this.#shares.set(name, (held = { ...share, keys: new Set() }));
+    held.keys.add(key);
+    this.#shareOf.set(key, held);
+    if (!share.isKnown) this.#strangers++;
+  }
+
+  #makeRoom(share: Share, isKept: boolean): boolean {
+    if (!share.isKnown && !isKept) return this.#yield(share, false);
+    // Known tellers press strangers down to a third of their places, not out: a newcomer is a stranger, too.
+    const isFirst = this.#strangers > this.#strangersMax / 3;
+    return this.#yield(share, !isFirst) || this.#yield(share, isFirst);
+  }
+
+  /** Of the known, or of the strangers, whoever has most gives one up. */
+  #yield(share: Share, ofKnown: boolean): boolean {
+    const own = this.#shares.get(nameOf(share));
+    let largest = own?.isKnown === ofKnown ? own : undefined;
+    for (const held of this.#shares.values())
+      if (held.isKnown === ofKnown && held.keys.size > (largest?.keys.size ?? 0)) largest = held;
+    if (largest === undefined) return false;
+    if (this.#yieldOf(largest)) return true;
+    // All of it is kept; then of anybody else with at least as much as the newcomer's own.
+    const ownSize = own?.keys.size ?? 0;
+    for (const held of [...this.#shares.values()])
+      if (held !== largest && held.isKnown === ofKnown && held.keys.size >= ownSize && this.#yieldOf(held))
+        return true;
+    return false;
+  }
+
+  #yieldOf(held: Held<K>): boolean {
+    let used: K | undefined;
+    let hasUsed = false;
+    let looks = Math.min(LOOKED_AT_MAX, held.keys.size);
+    for (const key of held.keys) {
+      if (looks-- === 0) break;
+      const worth = this.#options.worthOf(key);
+      if (worth === "none") return this.#evict(key);
+      if (worth === "used" && !hasUsed) [used, hasUsed] = [key, true];
+      held.keys.delete(key);
+      held.keys.add(key);
+    }
+    return hasUsed && this.#evict(used!);
+  }
+
+  #evict(key: K): true {
+    this.leave(key);
+    this.#evictedCount++;
+    this.#options.evict(key);
+    return true;
+  }
+}
+
+const nameOf = ({ by, isKnown }: Share): string => `${isKnown ? "known" : "stranger"} ${by}`;
