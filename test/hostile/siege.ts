@@ -34,7 +34,7 @@ export class Siege {
 
   static async begin(lab: Lab): Promise<Siege> {
     const key = join(lab.dir, "network-secret");
-    await writeFile(key, "a secret of thirty-two characters", { mode: 0o600 });
+    await writeFile(key, "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB\n", { mode: 0o600 });
     const nodeExtra = `network_secret = "file:${key}"`;
     const [udp, ws] = [freePort(), freePort()];
     const listen = (port: number) => JSON.stringify([`127.0.0.1:${port}`]);
