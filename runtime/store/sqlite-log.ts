@@ -37,7 +37,14 @@ export function isLogRotten(path: string): boolean {
  */
 export const isLogOrphaned = (path: string): boolean => sizeOf(path) === 0 && sizeOf(`${path}-wal`) > 0;
 
-const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+/** 0 for what cannot be looked at: opening it says why. */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
+  }
+}
 
 function hasCommitsBehindDamage(file: number, header: Buffer, frameBytes: number): boolean {
   const salts = header.subarray(16, 24);
