@@ -88,6 +88,36 @@ describe("two machines with one identity", () => {
     }
   });
 
+  test("both know of it also when one was restored a moment before: what it heard of its past is no word of the other", async () => {
+    for (const words of [1, 2]) {
+      const clock = new ManualClock();
+      const restored = new Machine(clock, 7);
+      for (let word = 1; word <= words; word++) restored.own.outrun(restored.own.epoch + 3);
+      await clock.advance(20_000);
+      const other = new Machine(clock, restored.own.epoch + 1);
+      fight(other, restored);
+      expect([words, ...[restored.own.life, other.own.life].sort()]).toEqual([
+        words,
+        "doubled",
+        "standing-down",
+      ]);
+    }
+  });
+
+  test("one stands down also when each word takes minutes to the other one", async () => {
+    for (const minutes of [0.5, 1, 2]) {
+      const clock = new ManualClock();
+      const [a, b] = [new Machine(clock, 7), new Machine(clock, 8)];
+      let turns = 0;
+      for (; turns < 20 && a.own.life !== "standing-down" && b.own.life !== "standing-down"; turns++) {
+        await clock.advance(minutes * MINUTE_MS);
+        const [speaker, hearer] = turns % 2 === 0 ? [b, a] : [a, b];
+        hearer.hears(speaker);
+      }
+      expect([minutes, turns < 14]).toEqual([minutes, true]);
+    }
+  });
+
   test("of two that leap at once, the lower one stands down", () => {
     const clock = new ManualClock();
     const [a, b] = [new Machine(clock, 7), new Machine(clock, 7)];

@@ -61,6 +61,8 @@ export interface OtherLivesDeps {
 export class OtherLives {
   readonly #deps: OtherLivesDeps;
   readonly #words: number[] = [];
+  /** When silence proved last that the words so far were of the past. */
+  #forgivenAtMs = Number.NEGATIVE_INFINITY;
   #epoch: number;
   #life: Life;
   #timer: Timer | undefined;
@@ -145,7 +147,21 @@ export class OtherLives {
   }
 
   #settleLater(): void {
-    this.#wait(SETTLE_MS[this.#life], () => this.#become("alone"));
+    this.#wait(SETTLE_MS[this.#life], () => {
+      if (this.#life === "behind") this.#forgive();
+      this.#become("alone");
+    });
+  }
+
+  /**
+   * What an old copy was told of its past is no word of another machine: else the next one that starts would find this one at its last
+   * answer, which then stands down before the other has heard of it. Once a window, for a machine behind a slow link is silent for long.
+   */
+  #forgive(): void {
+    const nowMs = this.#deps.clock.monotonicMs();
+    if (nowMs - this.#forgivenAtMs < WINDOW_MS) return;
+    this.#forgivenAtMs = nowMs;
+    this.#words.length = 0;
   }
 
   #wait(delayMs: number, fn: () => void): void {

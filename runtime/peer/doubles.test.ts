@@ -84,3 +84,21 @@ describe("no double", () => {
     expect(found).toEqual([A]);
   });
 });
+
+test("strangers that say so of themselves fill neither the list nor the log, and hide no double that was proven", async () => {
+  const { clock, found, doubles, link } = setup();
+  const stranger = (n: number) =>
+    formatNodeId(Uint8Array.from({ length: 32 }, (_, at) => (at === 0 ? 2 : at === 1 ? n >> 8 : n & 255)));
+  for (let n = 0; n < 1_000; n++) doubles.told(stranger(n));
+  expect(found.length).toBe(16);
+  for (const boot of ["x", "y", "x"]) await link(boot);
+  expect(found.at(-1)).toBe(A);
+  for (let n = 1_000; n < 2_000; n++) doubles.told(stranger(n));
+  expect(doubles.now).toContain(A);
+  await clock.advance(60_000);
+  for (let n = 2_000; n < 3_000; n++) doubles.told(stranger(n));
+  expect(found.length).toBe(18);
+  // Whoever is known may say it again as often as it likes.
+  doubles.told(stranger(3));
+  expect(doubles.now.length).toBe(18);
+});

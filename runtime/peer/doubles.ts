@@ -6,6 +6,7 @@
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock } from "@godwit/sdk";
+import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
 const NODES_MAX = 2_048;
@@ -14,6 +15,13 @@ const LIVES_MAX = 4;
 /** A double that shows itself no more is told of for so long, ms: one that stands down comes back to look sooner than that. */
 const TOLD_MS = 1_800_000;
 const TOLD_MAX = 256;
+/**
+ * Identities are free: of nodes that only say so of themselves this many are believed at once, and one more a minute. So they push no proven
+ * one out of the list, and fill neither log nor events.
+ */
+const WORDS = { burst: 16, perSecond: 1 / 60 };
+/** Of nodes that prove it by running twice. */
+const PROOFS = { burst: 64, perSecond: 1 / 30 };
 
 interface OneLife {
   readonly bootId: string;
@@ -26,6 +34,8 @@ interface OneLife {
 export class Doubles {
   readonly #clock: Clock;
   readonly #found: (id: NodeId) => void;
+  readonly #words: TokenBucket;
+  readonly #proofs: TokenBucket;
   readonly #lives = new BoundedMap<NodeId, OneLife[]>({ name: "lives of neighbours", max: NODES_MAX });
   /** Monotonic time of the last proof. */
   readonly #seen = new BoundedMap<NodeId, number>({ name: "doubles", max: TOLD_MAX });
@@ -34,6 +44,8 @@ export class Doubles {
   constructor(clock: Clock, found: (id: NodeId) => void) {
     this.#clock = clock;
     this.#found = found;
+    this.#words = new TokenBucket(clock, WORDS.perSecond, WORDS.burst);
+    this.#proofs = new TokenBucket(clock, PROOFS.perSecond, PROOFS.burst);
   }
 
   /** Nodes that run twice, as far as this one saw in the last half hour. */
@@ -64,13 +76,18 @@ export class Doubles {
     if (other === undefined) return;
     // The next proof is of what comes after this one.
     life.provenAtMs = other.provenAtMs = Number.NEGATIVE_INFINITY;
-    this.told(id);
+    this.#note(id, this.#proofs);
   }
 
-  /** Proven here, or the node's own word. */
+  /** The node's own word. */
   told(id: NodeId): void {
+    this.#note(id, this.#words);
+  }
+
+  #note(id: NodeId, budget: TokenBucket): void {
     const nowMs = this.#clock.monotonicMs();
     const isNew = nowMs - (this.#seen.get(id) ?? Number.NEGATIVE_INFINITY) >= TOLD_MS;
+    if (isNew && !budget.take()) return;
     this.#seen.renew(id, nowMs);
     if (isNew) this.#found(id);
   }

@@ -125,6 +125,32 @@ test("garbage and a file that was cut short are set aside, and the node has a st
   expect(asideOf(path).length).toBeGreaterThan(0);
 }, 20_000);
 
+test("rows that nobody can name any more are still told: nothing is called whole of which a part is missing", async () => {
+  const { path, pristine } = await filled();
+  const damages = [
+    Buffer.alloc(pristine.length),
+    ...[8, 12, 20, 30, 45].map((pages) => pristine.subarray(0, pages * PAGE_BYTES)),
+  ];
+  for (const bytes of damages) {
+    for (const name of readdirSync(join(path, ".."))) rmSync(join(path, "..", name));
+    writeFileSync(path, bytes);
+    const { keys, state } = await readAll(path);
+    expect(keys.length).toBeLessThan(ROWS);
+    expect([bytes.length, state.damageCount > 0]).toEqual([bytes.length, true]);
+  }
+}, 20_000);
+
+test("a database that lost all its bytes is told, for its log is still there", async () => {
+  const { path } = await filled();
+  truncateSync(path, 0);
+  expect((await readAll(path)).state.damage).toEqual([{ in: "setting", key: "the whole database" }]);
+  expect((await readAll(path)).state.damageCount).toBe(0);
+  rmSync(path);
+  expect((await readAll(path)).state.damageCount).toBe(1);
+  for (const name of [path, `${path}-wal`]) rmSync(name);
+  expect((await readAll(path)).state.damageCount).toBe(0);
+});
+
 test("a salvage that was cut off by a power cut is finished at the next start", async () => {
   const { path, pristine } = await filled();
   for (const isMoved of [true, false]) {

@@ -3,7 +3,7 @@
  * torn end of a last commit. Where whole commits lie behind that frame, it was rot: what was acknowledged is gone, and the store is
  * older than it says. Reads the file format of SQLite (https://sqlite.org/fileformat2.html, "The WAL File Format"). Never writes.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { endianness } from "node:os";
 
 const HEADER_BYTES = 32;
@@ -28,6 +28,21 @@ export function isLogRotten(path: string): boolean {
     return hasCommitsBehindDamage(file, header, FRAME_HEADER_BYTES + pageBytes);
   } finally {
     closeSync(file);
+  }
+}
+
+/**
+ * A log beside a database that is gone or has no byte: the log comes after the database's first page, so there was one. SQLite
+ * deletes such a log without a word and begins anew.
+ */
+export const isLogOrphaned = (path: string): boolean => sizeOf(path) === 0 && sizeOf(`${path}-wal`) > 0;
+
+/** 0 for what cannot be looked at: opening it says why. */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
   }
 }
 

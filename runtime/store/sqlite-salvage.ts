@@ -184,7 +184,10 @@ class Salvager {
         ? undefined
         : this.#prepare(`SELECT key, meta, body, ${columns} FROM "${collection}" WHERE rowid = ?`);
     if (read === undefined) return;
-    for (const [rowid, indexed] of rowidsOf(this.#from, collection)) {
+    const { found, isAll } = rowidsOf(this.#from, collection);
+    // Without keys: whoever reads that something was lost must not take the named ones for all.
+    if (!isAll) this.#report.note(collection, "");
+    for (const [rowid, indexed] of found) {
       const row = tryTo(() => rowOf(collection, read.values(rowid)[0]));
       if (row !== undefined) this.#take(row);
       else if (indexed === undefined) this.#report.note(collection, "");
@@ -283,28 +286,40 @@ function rowOf(collection: Collection, values: readonly unknown[] | undefined): 
   };
 }
 
-/** Every row that the table or its index still names, from both ends; with the key where the index has it. */
-function rowidsOf(from: Database, collection: Collection): Map<number, string | undefined> {
+/**
+ * Every row that the table or its index still names, from both ends; with the key where the index has it. `isAll`: the table or its index could
+ * be walked from end to end. Where neither could, nobody knows which rows there were.
+ */
+function rowidsOf(
+  from: Database,
+  collection: Collection,
+): { found: Map<number, string | undefined>; isAll: boolean } {
   const found = new Map<number, string | undefined>();
-  const walk = (sql: string): void => {
+  const walk = (sql: string): boolean => {
     const statement = from.prepare(sql);
     try {
       for (const row of statement.iterate() as Iterable<{ rowid: number; key?: unknown }>) {
         const key = typeof row.key === "string" ? row.key : found.get(row.rowid);
         found.set(row.rowid, key);
       }
+      return true;
     } catch {
       // As far as it goes.
+      return false;
     } finally {
       statement.finalize();
     }
   };
+  let isAll = false;
   for (const order of ["", " DESC"]) {
     // Only the index is read for these two, only the table for the others.
-    walk(`SELECT rowid, key FROM "${collection}" ORDER BY key${order}`);
-    walk(`SELECT rowid FROM "${collection}" NOT INDEXED ORDER BY rowid${order}`);
+    const isWalked = [
+      walk(`SELECT rowid, key FROM "${collection}" ORDER BY key${order}`),
+      walk(`SELECT rowid FROM "${collection}" NOT INDEXED ORDER BY rowid${order}`),
+    ].includes(true);
+    isAll ||= isWalked;
   }
-  return found;
+  return { found, isAll };
 }
 
 /**

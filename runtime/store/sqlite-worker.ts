@@ -15,7 +15,7 @@ import type {
   WireValue,
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
-import { isLogRotten } from "./sqlite-log.ts";
+import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
 import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
@@ -58,6 +58,7 @@ class StoreFile {
     this.#path = path;
     this.#bytesMax = bytesMax;
     finishSalvage(path);
+    if (isLogOrphaned(path)) this.#tell([{ in: "setting", key: "the whole database" }]);
     // Which rows it was is not known: what the log said last, of any collection.
     if (isLogRotten(path)) this.#tell([{ in: "setting", key: "last commits" }]);
     [this.#db, this.#rows, this.#room] = this.#open();

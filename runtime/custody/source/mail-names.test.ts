@@ -7,7 +7,7 @@ import { seededRandom } from "../../kernel/random.ts";
 import { noBundleId } from "../../wire/message.ts";
 import { testId } from "../testing.ts";
 import type { OutboxEntry } from "./entry.ts";
-import { idOf, MailNaming, RENAMES_BURST } from "./mail-names.ts";
+import { idOf, MailNaming, RENAMES_BURST, RENEWALS_BURST } from "./mail-names.ts";
 
 const self = testId("self");
 const bundle = (n: number) => formatBundleId(new Uint8Array(16).fill(n));
@@ -62,9 +62,24 @@ test("a renamed message is found under both names, after a restart as well", () 
 
 test("a recipient that signs for bundles nobody sealed does not make this node rename without end", async () => {
   const { clock, names, entry } = open();
-  let renamed = 0;
-  while (renamed < 2 * RENAMES_BURST && names.rename(entry())) renamed++;
+  const waiting = Array.from({ length: RENAMES_BURST + 2 }, () => entry());
+  const renamed = waiting.filter((one) => names.rename(one)).length;
   expect(renamed).toBe(RENAMES_BURST);
   await clock.advance(10_000);
-  expect([names.rename(entry()), names.rename(entry())]).toEqual([true, false]);
+  expect(waiting.slice(RENAMES_BURST).map((one) => names.rename(one))).toEqual([true, false]);
+});
+
+test("a recipient that signs false receipts does not use up what others remember of this node", async () => {
+  const { clock, names, entry } = open();
+  const epochs = new Set<string>();
+  for (let day = 0; day < 30; day++) {
+    for (let i = 0; i < 200; i++) {
+      names.rename(entry("EVIL-A"));
+      epochs.add(names.next("LON-B").epoch);
+    }
+    await clock.advance(86_400_000);
+  }
+  // A recipient refuses a sender with more than some 2,300 epochs in a year.
+  expect(epochs.size).toBeLessThan(RENEWALS_BURST + 2 * 30 + 1);
+  expect(epochs.size).toBeGreaterThan(RENEWALS_BURST);
 });

@@ -19,6 +19,12 @@ const RENAMED_MAX = 65_536;
 /** Who signs receipts for bundles that nobody sealed gets little work out of it. */
 const RENAMES_PER_SECOND = 0.1;
 export const RENAMES_BURST = 1_000;
+/**
+ * Every epoch is a set that each recipient keeps for months, and it takes some 2,300 of one sender. A false receipt for mail of the current
+ * epoch costs one, so whoever signs them must not be able to use up the room that others have for this node's mail.
+ */
+const RENEWALS_PER_SECOND = 2 / 86_400;
+export const RENEWALS_BURST = 64;
 
 export interface MailName {
   /** Hex. */
@@ -38,6 +44,7 @@ export class MailNaming {
   /** From what a message is called inside the seal to what its sender was told. */
   readonly #renamed = new BoundedMap<MessageId, MessageId>({ name: "renamed messages", max: RENAMED_MAX });
   readonly #renames: TokenBucket;
+  readonly #renewals: TokenBucket;
   readonly #doubles;
   #epoch = "";
 
@@ -45,6 +52,7 @@ export class MailNaming {
     this.#ctx = ctx;
     this.#addressesMax = addressesMax;
     this.#renames = new TokenBucket(ctx.clock, RENAMES_PER_SECOND, RENAMES_BURST);
+    this.#renewals = new TokenBucket(ctx.clock, RENEWALS_PER_SECOND, RENEWALS_BURST);
     this.#doubles = ctx.metrics.counter("godwit_mail_named_twice_total");
     this.#renew();
   }
@@ -82,13 +90,14 @@ export class MailNaming {
 
   /** Another epoch for all that comes, and another name for this one. False: too often, the receipts are not to be believed. */
   rename(entry: OutboxEntry): boolean {
-    if (!this.#renames.take()) return false;
+    const isOfCurrent = entry.epoch === this.#epoch;
+    if (!this.#renames.take() || (isOfCurrent && !this.#renewals.take())) return false;
     this.#ctx.log.error("mail named twice", {
       message: entry.id,
       advice: "this identity runs twice, or a snapshot of its machine was resumed: end one of them",
     });
     this.#doubles.add();
-    if (entry.epoch === this.#epoch) this.#renew();
+    if (isOfCurrent) this.#renew();
     Object.assign(entry, this.next(entry.to));
     entry.isRenamed = true;
     this.restore(entry);
