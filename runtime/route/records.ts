@@ -50,6 +50,8 @@ export class RecordFetcher {
   readonly #askers = new Map<Destination, Set<NodeId>>();
   /** Nobody answered: left alone until the rest is over. */
   readonly #resting = new Set<Destination>();
+  /** Of all that wait none may be asked for before a request ends. */
+  #isStuck = false;
   #timer: Timer | undefined;
   #restTimer: Timer | undefined;
 
@@ -71,12 +73,16 @@ export class RecordFetcher {
     if (this.#core.deps.regard?.worthOf(destination.id) === "kept") {
       this.#waiting.delete(destination);
       this.#begin(destination, KEPT);
-    } else this.#waiting.add(destination);
+    } else {
+      this.#waiting.add(destination);
+      if (!this.#isFull(this.#sourceOf(destination))) this.#isStuck = false;
+    }
   }
 
   /** Sends what may be sent. Called when an event of the router ends. */
   run(): void {
-    if (this.#waiting.size === 0) return;
+    if (this.#waiting.size === 0 || this.#isStuck) return;
+    let hasBegun = false;
     let looks = Math.min(this.#waiting.size, WAITING_LOOKED_AT_MAX);
     for (const destination of this.#waiting) {
       if (this.#pending.size >= RECORD_REQUESTS_MAX || looks-- === 0) break;
@@ -84,10 +90,18 @@ export class RecordFetcher {
       if (this.#isHere(destination)) continue;
       const source = this.#sourceOf(destination);
       // Whoever advertises thousands without records must not keep those of others waiting.
-      if ((this.#perSource.get(source) ?? 0) >= RECORD_REQUESTS_PER_SOURCE_MAX)
-        this.#waiting.add(destination);
-      else this.#begin(destination, source);
+      if (this.#isFull(source)) this.#waiting.add(destination);
+      else {
+        this.#begin(destination, source);
+        hasBegun = true;
+      }
     }
+    // Looked at again when an answer has made room, not with every event until then.
+    this.#isStuck = !hasBegun && this.#waiting.size <= WAITING_LOOKED_AT_MAX;
+  }
+
+  #isFull(source: string): boolean {
+    return (this.#perSource.get(source) ?? 0) >= RECORD_REQUESTS_PER_SOURCE_MAX;
   }
 
   #begin(destination: Destination, source: string): void {
@@ -101,6 +115,7 @@ export class RecordFetcher {
     const pending = this.#pending.get(destination);
     if (pending === undefined) return;
     this.#pending.delete(destination);
+    this.#isStuck = false;
     const left = (this.#perSource.get(pending.source) ?? 1) - 1;
     if (left > 0) this.#perSource.set(pending.source, left);
     else this.#perSource.delete(pending.source);
