@@ -95,7 +95,7 @@ scenario("a transfer of 1 MiB resumes after the relay was killed half way", LINE
   const isHalfWay = wire.silenceAfter(700_000);
   const id = await mesh.node("DUN-A").sendBytes(body, { to: "NYC-C" });
   await isHalfWay;
-  await Bun.sleep(200); // what has arrived is being written
+  await Bun.sleep(500); // what has arrived is being written
   await mesh.node("LON-B").kill("SIGKILL");
   expect(await mesh.node("NYC-C").box("inbox")).toEqual([]);
   wire.cut(); // with what lies in its buffers
@@ -459,6 +459,12 @@ scenario(
     const down = (await which(/this one stands down/))!;
     const on = down === first ? second : first;
     expect(await says(on, /this one stands down/)).toBe(false);
+    // What was under way has got through by then.
+    await down.until(
+      "its links to end",
+      async () => (await down.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected === 0,
+      10_000,
+    );
 
     const body = (node: LabNode, i: number) =>
       `from the one that ${node === on ? "goes on" : "stands down"} ${i}`;
