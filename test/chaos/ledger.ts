@@ -206,7 +206,8 @@ export class Ledger {
         const body = await response.bytes();
         this.#doubtful.delete(message.id);
         if (response.ok) this.#identify({ callsign, disk, mark, message }, body);
-        // A body that damage touched may be withheld, never shown.
+        // A body that damage touched is withheld with 410, never shown.
+        else if (response.status === 410 && this.#damaged.has(callsign)) disk.lose([`inbox/${message.id}`]);
         else if (disk.holds(mark, `inbox/${message.id}`))
           this.#fault(`${callsign} does not show the body of ${message.id}: ${response.status}`);
       }

@@ -78,11 +78,11 @@ const isHeld = ({ node, mark, id }: Delivery): boolean => node.lineage.holds(mar
 const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
 
 /**
- * Two machines with one identity, and the first to deliver had not heard of the other: as long as no way leads from one to the other nobody
- * can know, and its receipt may wait until it comes back.
+ * Two machines with one identity, of which one had not heard of the other when it delivered: as long as no way leads from one to the other
+ * nobody can know, and receipts may wait until the one that stands down comes back.
  */
 const wereApart = (a: Delivery, b: Delivery): boolean =>
-  a.node !== b.node && a.node.id === b.node.id && a.life === "alone";
+  a.node !== b.node && a.node.id === b.node.id && (a.life === "alone" || b.life === "alone");
 
 export class Ledger {
   readonly messages = new Map<number, SentMessage>();
