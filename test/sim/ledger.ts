@@ -82,7 +82,10 @@ const finalStates: readonly string[] = ["delivered", "expired", "refused", "with
  * nobody can know, and receipts may wait until the one that stands down comes back.
  */
 const wereApart = (a: Delivery, b: Delivery): boolean =>
-  a.node !== b.node && a.node.id === b.node.id && (a.life === "alone" || b.life === "alone");
+  a.node !== b.node &&
+  (a.life === "alone" || b.life === "alone") &&
+  // A copy knows nothing of what the original has granted to the other machines of its location since.
+  (a.node.id === b.node.id || a.node.original !== undefined || b.node.original !== undefined);
 
 export class Ledger {
   readonly messages = new Map<number, SentMessage>();
