@@ -49,6 +49,30 @@ describe("a message to a location of two machines", () => {
     expect(receipt(id)).toMatchObject({ by: y.id, isUnconfirmed: true });
   });
 
+  test("a machine that may run twice delivers no copy that it holds until it is known which of the two goes on", async () => {
+    const { mesh, s, x, y } = await location();
+    x.crash();
+    await s.send("LOC", "hi");
+    await mesh.clock.advance(5_000);
+    y.isContested = true;
+    await mesh.clock.advance(60_000);
+    expect(y.custody!.inbox.count).toBe(0);
+    y.isContested = false;
+    await mesh.clock.advance(10_200);
+    expect(y.custody!.inbox.count).toBe(1);
+  });
+
+  test("a mail for a machine that may run twice waits with its sender until it is known which of the two goes on", async () => {
+    const { mesh, s, x } = await location();
+    x.isContested = true;
+    const id = await s.send(x.id, "hi");
+    await mesh.clock.advance(30_000);
+    expect([x.custody!.inbox.count, s.custody!.outbox.get(id as never)!.state]).toEqual([0, "queued"]);
+    x.isContested = false;
+    await mesh.clock.advance(5_000);
+    expect(x.custody!.inbox.count).toBe(1);
+  });
+
   test("a grant is kept over a restart, and the claimer dies: the one that granted delivers in the end", async () => {
     const { mesh, s, x, y } = await location();
     mesh.filter = ({ from, to }) => !(from === "y" && to === "x"); // x never hears the grant

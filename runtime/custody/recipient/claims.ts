@@ -172,7 +172,8 @@ export class Claims {
   async #deliver(live: Live, isUnconfirmed: boolean): Promise<void> {
     live.timer?.cancel();
     if (this.#live.get(live.arrival.id) !== live) return;
-    if (!(await this.#events.deliver(live.arrival, isUnconfirmed))) {
+    // Two machines run under this identity, perhaps: which of them delivers is not known yet.
+    if (this.#ctx.isContested() || !(await this.#events.deliver(live.arrival, isUnconfirmed))) {
       return this.#arm(live, () => void this.#deliver(live, isUnconfirmed));
     }
     this.#forget(live);
