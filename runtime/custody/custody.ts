@@ -314,6 +314,7 @@ export class Custody {
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (held !== undefined || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
+      this.forwarder.retake(id);
       this.#ack(from, id);
       this.forwarder.retry(id);
       return;
@@ -362,6 +363,7 @@ export class Custody {
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (this.forwarder.get(id) !== undefined || this.#isFinished(header, id)) {
+      this.forwarder.retake(id);
       this.#ack(from, id);
       return this.forwarder.retry(id);
     }

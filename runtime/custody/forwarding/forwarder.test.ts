@@ -271,3 +271,21 @@ describe("what waits for no event", () => {
     expect(bench.expired).toEqual([]);
   });
 });
+
+test("a bundle that came back while it was handed on is not ended by the acknowledgement of that: it went round a circle", async () => {
+  const bench = new Bench();
+  const { forwarder, routes } = bench;
+  routes.set(far, near);
+  const round = bench.holding(far, { role: "relay" });
+  forwarder.add(round);
+  expect(bench.sent.map(({ to }) => to)).toEqual([near]);
+  // It came back on the other side, and whoever brought it was told that it is here.
+  forwarder.retake(round.id);
+  forwarder.onAck(near, [round.id]);
+  expect(forwarder.get(round.id)).toBe(round);
+  // The same neighbour is asked again, and that counts.
+  await bench.clock.advance(60_000);
+  expect(bench.sent.length).toBeGreaterThan(1);
+  forwarder.onAck(near, [round.id]);
+  expect(forwarder.get(round.id)).toBeUndefined();
+});

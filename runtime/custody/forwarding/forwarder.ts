@@ -221,6 +221,15 @@ export class Forwarder {
     this.onWritable(from);
   }
 
+  /**
+   * It came back, and who brought it drops its copy on our word: from now on this one is the one. An acknowledgement of an earlier offer, which
+   * may be on its way round the same circle, does not end it; the same neighbour is asked again instead.
+   */
+  retake(id: BundleId): void {
+    const holding = this.#holdings.get(id);
+    if (holding?.role === "relay") delete holding.offeredTo;
+  }
+
   /** Handed to this neighbour and not yet answered. */
   isInFlightTo(neighbour: NodeId, id: BundleId): boolean {
     return this.#windows.isUnderWay(neighbour, id);
