@@ -349,12 +349,7 @@ export class Custody {
   #isFinished({ source, kind }: BundleHeader, id: BundleId): boolean {
     if (source !== this.#ctx.self) return false;
     if (kind !== BundleKind.message) return true;
-    return this.outbox
-      .page({ order: "newest-first", limit: this.outbox.count })
-      .some(
-        ({ targets, formerBundles }) =>
-          targets.some(({ bundle }) => bundle === id) || formerBundles?.includes(id) === true,
-      );
+    return this.outbox.isOwnBundle(id);
   }
 
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {

@@ -9,7 +9,7 @@ import { ReceiptStatus } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
 import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import { PagedMap, type Page } from "../paged-map.ts";
+import type { Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import {
   finalStates,
@@ -20,6 +20,7 @@ import {
   type OutboxDeps,
   type OutboxState,
 } from "./entry.ts";
+import { OutboxEntries } from "./entries.ts";
 import { OutboxHistory } from "./history.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
@@ -30,15 +31,13 @@ import type { StoreOp } from "../../store/types.ts";
 
 /** Why a message ended, in words for its sender. */
 const DAMAGED = "this disk damaged it: send it again";
-/** Bundles of one message that a receipt may still name. */
-const FORMER_BUNDLES_MAX = 32;
 
 export class Outbox {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #sealer: OutboxSealer;
   readonly #deps: OutboxDeps;
-  readonly #entries = new PagedMap<MessageId, Live>();
+  readonly #entries = new OutboxEntries();
   readonly #waiting: Waiting;
   readonly #names: MailNaming;
   readonly #idempotency = new IdempotencyKeys();
@@ -69,7 +68,7 @@ export class Outbox {
       this.#names.restore(entry);
       this.#sealer.wrote(entry);
       const live: Live = { entry };
-      this.#entries.set(entry.id, live);
+      this.#entries.add(live);
       if (finalStates.includes(entry.state)) this.#history.note(entry);
       else {
         this.#bytes += entry.size;
@@ -94,8 +93,13 @@ export class Outbox {
     return this.#entries.get(id)?.entry;
   }
 
+  /** Whether a message here is, or was, sealed into that bundle. */
+  isOwnBundle(id: BundleId): boolean {
+    return this.#entries.byBundle(id) !== undefined;
+  }
+
   page(page: Page): OutboxEntry[] {
-    return this.#entries.page(page).map(({ entry }) => entry);
+    return this.#entries.page(page);
   }
 
   /** Why an open message is still here, in words. */
@@ -195,7 +199,7 @@ export class Outbox {
     const touched: Live[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live =
-        this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#byBundle(receipt.bundleId);
+        this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#entries.byBundle(receipt.bundleId);
       if (live === undefined) this.#deps.stranger(receipt.bundleId, signer);
       if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
       if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
@@ -259,11 +263,7 @@ export class Outbox {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
     }
-    entry.formerBundles = [
-      ...(entry.formerBundles ?? []),
-      ...entry.targets.map(({ bundle }) => bundle),
-    ].slice(-FORMER_BUNDLES_MAX);
-    entry.targets = [];
+    this.#entries.dropTargets(entry);
     entry.state = "queued";
   }
 
@@ -345,7 +345,7 @@ export class Outbox {
   }
 
   #remember(live: Live, order: Order): void {
-    this.#entries.set(live.entry.id, live);
+    this.#entries.add(live);
     this.#idempotency.remember(order, live.entry.id);
   }
 
@@ -427,17 +427,13 @@ export class Outbox {
   #seal(live: Live, body: Uint8Array): void {
     const { entry } = live;
     const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
-    if (resolution.kind === "nodes") entry.targets = this.#sealer.seal(entry, resolution.nodes, body);
+    if (resolution.kind === "nodes")
+      this.#entries.setTargets(entry, this.#sealer.seal(entry, resolution.nodes, body));
   }
 
   #hold(live: Live, state: OutboxState): void {
     this.#unheld.delete(live);
     for (const target of live.entry.targets) this.#forwarder.add(this.#sealer.holding(live, target, state));
-  }
-
-  #byBundle(id: BundleId): Live | undefined {
-    const messageId = this.#forwarder.get(id)?.messageId;
-    return messageId === undefined ? undefined : this.#entries.get(messageId);
   }
 
   #finish(live: Live, state: OutboxState, reason: string | null): void {
