@@ -46,6 +46,8 @@ export class RecordFetcher {
   readonly #perSource = new Map<string, number>();
   /** Wanted, in the order they will be asked for; destinations of the table only. */
   readonly #waiting = new Set<Destination>();
+  /** Of them those that somebody here waits for: asked for first and past every bound, for there are few. */
+  readonly #urgent = new Set<Destination>();
   /** Neighbours that asked for what was not here yet: they get it when it comes, or it would cross a mesh one rest a hop. */
   readonly #askers = new Map<Destination, Set<NodeId>>();
   /** Nobody answered: left alone until the rest is over. */
@@ -69,18 +71,18 @@ export class RecordFetcher {
       if (isEqual(pending.hash, destination.proof!.recordHash)) return;
       this.#end(destination);
     }
-    // Somebody waits for it here, and there are few of these.
-    if (this.#core.deps.regard?.worthOf(destination.id) === "kept") {
-      this.#waiting.delete(destination);
-      this.#begin(destination, KEPT);
-    } else {
-      this.#waiting.add(destination);
-      if (!this.#isFull(this.#sourceOf(destination))) this.#isStuck = false;
-    }
+    this.#waiting.add(destination);
+    if (this.#core.deps.regard?.worthOf(destination.id) === "kept") this.#urgent.add(destination);
+    else if (!this.#isFull(this.#sourceOf(destination))) this.#isStuck = false;
   }
 
-  /** Sends what may be sent. Called when an event of the router ends. */
+  /** Sends what may be sent. Called when an event of the router ends: before that nobody is known to advertise what is new. */
   run(): void {
+    for (const destination of this.#urgent) {
+      this.#waiting.delete(destination);
+      if (!this.#isHere(destination)) this.#begin(destination, KEPT);
+    }
+    this.#urgent.clear();
     if (this.#waiting.size === 0 || this.#isStuck) return;
     let hasBegun = false;
     let looks = Math.min(this.#waiting.size, WAITING_LOOKED_AT_MAX);
@@ -135,14 +137,21 @@ export class RecordFetcher {
   }
 
   #ask(destination: Destination, pending: Pending): void {
-    const sources = destination.candidates.filter(({ neighbour }) => neighbour.hasTable);
+    const sources = this.#advertisers(destination);
     const source = sources[pending.tries % Math.max(sources.length, 1)];
     pending.tries++;
     pending.dueAtMs = this.#core.now() + RECORD_TIMEOUT_MS;
     this.#timer ??= this.#core.after(RECORD_TIMEOUT_MS, () => this.#onTimer());
     if (source === undefined) return;
     const request = { destination: destination.id, recordHash: pending.hash };
-    this.#core.deps.send(source.neighbour.id, encodeRecordRequest(request));
+    this.#core.deps.send(source.id, encodeRecordRequest(request));
+  }
+
+  /** Its owner first: others may have just the one before, and there are more of them than tries. */
+  #advertisers(destination: Destination): Neighbour[] {
+    const owner = this.#core.neighbours.get(destination.id);
+    const others = destination.candidates.map(({ neighbour }) => neighbour).filter((one) => one !== owner);
+    return [...(owner === undefined ? [] : [owner]), ...others].filter(({ hasTable }) => hasTable);
   }
 
   #onTimer(): void {
@@ -151,7 +160,10 @@ export class RecordFetcher {
     let nextAtMs = Number.POSITIVE_INFINITY;
     for (const [destination, pending] of this.#pending) {
       if (pending.dueAtMs <= nowMs) {
-        if (pending.tries >= RECORD_TRIES) this.#rest(destination);
+        // It may have come with a link.
+        if (this.#isHere(destination))
+          this.#onHere(destination, this.#core.deps.knownRecord(destination.id)!.bytes);
+        else if (pending.tries >= RECORD_TRIES) this.#rest(destination);
         else this.#ask(destination, pending);
       }
       if (this.#pending.has(destination)) nextAtMs = Math.min(nextAtMs, pending.dueAtMs);
@@ -188,10 +200,7 @@ export class RecordFetcher {
     if (destination === undefined || !this.#isWanted(destination, recordHash(record)))
       return this.#core.drop("record-unasked");
     if (this.#core.deps.onRecord(id, record, from.id)) {
-      this.#end(destination);
-      this.#waiting.delete(destination);
-      this.#resting.delete(destination);
-      this.#passOn(destination, record);
+      this.#onHere(destination, record);
     } else {
       // The originator signed a hash of something invalid: nobody else has better.
       this.#core.drop("record-invalid");
@@ -215,6 +224,13 @@ export class RecordFetcher {
     this.#askers.set(destination, askers);
   }
 
+  #onHere(destination: Destination, record: Uint8Array): void {
+    this.#end(destination);
+    this.#waiting.delete(destination);
+    this.#resting.delete(destination);
+    this.#passOn(destination, record);
+  }
+
   #passOn(destination: Destination, record: Uint8Array): void {
     const askers = this.#askers.get(destination);
     if (askers === undefined) return;
@@ -231,6 +247,7 @@ export class RecordFetcher {
     this.#askers.delete(destination);
     this.#end(destination);
     this.#waiting.delete(destination);
+    this.#urgent.delete(destination);
     this.#resting.delete(destination);
   }
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { ManualClock } from "../kernel/clock.ts";
-import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { formatNodeId, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
@@ -52,7 +52,14 @@ class Rig {
 
   isOutrun = false;
 
-  constructor(self: NodeId, { seed = 1, ...limits }: Partial<RouteLimits> & { seed?: number } = {}) {
+  constructor(
+    self: NodeId,
+    {
+      seed = 1,
+      kept = [],
+      ...limits
+    }: Partial<RouteLimits> & { seed?: number; kept?: readonly NodeId[] } = {},
+  ) {
     this.router = new Router({
       self,
       network: "test",
@@ -84,6 +91,10 @@ class Rig {
         return this.isOutrun ? undefined : epoch + 1;
       },
       onDefaultRoute: (isThere) => void (this.isDefaultThere = isThere),
+      regard: {
+        worthOf: (id) => (kept.includes(id) ? "kept" : "none"),
+        shareOf: (by) => ({ by, isKnown: false }),
+      },
     });
   }
 
@@ -124,6 +135,11 @@ class Rig {
       while (entries.remaining > 0) found.push({ atMs, entry: readUpdateEntry(entries) });
       return found;
     });
+  }
+
+  /** Whom it asked for records, in order. */
+  recordsAsked(): NodeId[] {
+    return this.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest).map(({ to }) => to);
   }
 
   run(forMs: number): void {
@@ -477,6 +493,39 @@ describe("records", () => {
     expect(rig.sent.at(-1)!.frame).toEqual(new Uint8Array([FrameType.record, ...id, 3, ...record]));
     rig.run(100_000);
     expect(rig.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest).length).toBe(1);
+  });
+
+  test("somebody known is new here and the record is wanted at once: asked of who advertises it, not of nobody", () => {
+    const rig = new Rig(S, { kept: [D] });
+    rig.meet(A);
+    rig.tell(A, [offer(D, 50, 100, hash)]);
+    expect(rig.recordsAsked()).toEqual([A]);
+  });
+
+  test("four others have an older record and the owner is a neighbour: the owner is asked first", () => {
+    const rig = new Rig(S);
+    const others = [A, B, C, E];
+    for (const id of others) {
+      rig.meet(id);
+      rig.tell(id, [offer(D, 50, 100)]);
+    }
+    rig.meet(D);
+    rig.tell(A, [offer(D, 50, 101, hash)]);
+    expect(rig.recordsAsked()).toEqual([D]);
+  });
+
+  test("a record that came with a link answers those who asked for it before", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(A, [offer(D, 50, 100, hash)]);
+    const id = nodeIdBytes(D);
+    rig.router.handleFrame(B, new Uint8Array([FrameType.recordRequest, ...id, ...hash]));
+    rig.records.set(D, record);
+    rig.run(4_000);
+    const answered = rig.sent.filter(({ frame }) => frame[0] === FrameType.record);
+    expect(answered.map(({ to }) => to)).toEqual([B]);
+    expect(rig.recordsAsked()).toEqual([A]);
   });
 
   test("a thousand wanted: bounded under way, all asked in the end", () => {

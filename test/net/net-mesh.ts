@@ -145,22 +145,24 @@ export class NetMesh implements AsyncDisposable {
 
   /** Every node knows a way to every other, and its name. */
   async untilWhole(timeoutMs = 20_000): Promise<void> {
-    const ids = [...this.#ids.values()];
-    for (const [callsign, node] of this.#nodes)
-      await node.until(
-        "routes to all others",
-        async () => {
-          const { routes } = await node.json<{ routes: { destination: string }[] }>("/mesh/routes");
-          const { names } = await node.json<{ names: { node: string }[] }>("/mesh/names");
-          return ids.every(
-            (id) =>
-              id === this.#ids.get(callsign) ||
-              (routes.some(({ destination }) => destination === id) &&
-                names.some((name) => name.node === id)),
-          );
-        },
-        timeoutMs,
-      );
+    for (const [callsign, node] of this.#nodes) {
+      let missing: string[] = [];
+      const isWhole = async () => (missing = await this.#missing(callsign)).length === 0;
+      await node.until("routes to all others", isWhole, timeoutMs).catch((error: Error) => {
+        throw new Error(`${callsign} knows no ${missing.join(", no ")}: ${error.message}`, { cause: error });
+      });
+    }
+  }
+
+  async #missing(callsign: string): Promise<string[]> {
+    const node = this.node(callsign);
+    const { routes } = await node.json<{ routes: { destination: string }[] }>("/mesh/routes");
+    const { names } = await node.json<{ names: { node: string }[] }>("/mesh/names");
+    return [...this.#ids].flatMap(([other, id]) => {
+      if (other === callsign) return [];
+      const without = routes.some(({ destination }) => destination === id) ? [] : [`route to ${other}`];
+      return names.some((name) => name.node === id) ? without : [...without, `name of ${other}`];
+    });
   }
 
   async #linkedIds(callsign: string): Promise<string[]> {
