@@ -20,7 +20,14 @@ export { FakePeers } from "./peers.ts";
 export { FakeServices } from "./services.ts";
 export { FakeHostNetwork } from "./host-network.ts";
 export { describeSocket, openSockets, timerLeaks, WatchedAbort } from "./leak.ts";
-export { type Check, CheckFailure, type Runner, runCheck, type Subject } from "./conformance/check.ts";
+export {
+  type Check,
+  CheckFailure,
+  type ClockStep,
+  type Runner,
+  runCheck,
+  type Subject,
+} from "./conformance/check.ts";
 export { lifecycleChecks, type PluginSetup } from "./conformance/lifecycle.ts";
 export { Observer, type TransportSetup } from "./conformance/bench.ts";
 export { transportChecks, transportConformance, type TransportSubject } from "./conformance/transport.ts";

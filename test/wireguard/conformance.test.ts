@@ -42,8 +42,7 @@ function setup() {
       { mode: "other" },
       { mtu: 576 },
     ],
-    // About as fast as real time, in which the daemons live.
-    clockStepMs: 0.01,
+    clockStepMs: "real time" as const,
     nobodyStepMs: 5,
     hostOptions(number: number) {
       const node = nodes[number]!;

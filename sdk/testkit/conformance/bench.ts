@@ -5,7 +5,7 @@ import { TestHost } from "../context.ts";
 import { WatchedAbort } from "../leak.ts";
 import { seededRandom } from "../random.ts";
 import type { HostNeeds } from "./lifecycle.ts";
-import { demand, quiet, settled, stepBy, stopHost, until } from "./check.ts";
+import { type ClockStep, demand, quiet, settled, stepBy, stopHost, until } from "./check.ts";
 
 export interface TransportSetup {
   readonly plugin: Plugin;
@@ -25,8 +25,11 @@ export interface TransportSetup {
    * Datagrams: what a fresh outbound pipe writes so that the listener hears of it, where nothing but a datagram tells it.
    */
   readonly opening?: Uint8Array;
-  /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
-  readonly clockStepMs?: number;
+  /**
+   * Milliseconds by which the manual clock goes on at each turn while a check waits, default 0; `"real time"` where daemons answer. A
+   * turn takes a microsecond or many: a number says nothing about how fast the clock goes.
+   */
+  readonly clockStepMs?: ClockStep;
   /** The same while a dial to nobody is waited for, where only the clock ends it. Default `clockStepMs`. */
   readonly nobodyStepMs?: number;
   /** Bytes a check sends each way; default 256 KiB. A slow medium says less. */

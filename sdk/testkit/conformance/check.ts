@@ -92,15 +92,29 @@ export const PAUSE_MS = 1;
 /** Where no manual clock must move. */
 export const noStep = (): void => {};
 
-/** Moves a manual clock by so many ms at each look. */
-export const stepBy = (clock: ManualClock, stepMs = 0): (() => void) =>
-  stepMs > 0 ? () => clock.advance(stepMs) : noStep;
+/** How a manual clock goes on while a check waits: by so many ms at each look, or as time does, for plugins whose peers are processes of their own. */
+export type ClockStep = number | "real time";
+
+/** Steps that leave the processor to other processes between two looks. */
+const unhurried = new WeakSet<() => void>();
+
+export function stepBy(clock: ManualClock, by: ClockStep = 0): () => void {
+  if (by !== "real time") return by > 0 ? () => clock.advance(by) : noStep;
+  let lastMs = performance.now();
+  const step = () => {
+    const nowMs = performance.now();
+    clock.advance(nowMs - lastMs);
+    lastMs = nowMs;
+  };
+  unhurried.add(step);
+  return step;
+}
 
 /** Long enough for what must not happen to happen. */
 export async function quiet(step = noStep): Promise<void> {
   for (let i = 0; i < QUIET_TURNS; i++) {
     step();
-    await turn();
+    await (unhurried.has(step) ? Bun.sleep(PAUSE_MS) : turn());
   }
 }
 
@@ -117,7 +131,7 @@ export async function until(
       throw new CheckFailure(`not within ${withinMs / 1_000} s: ${typeof what === "string" ? what : what()}`);
     step();
     // Without a clock to move, another process may do what is waited for, and needs the processor.
-    await (step === noStep ? Bun.sleep(PAUSE_MS) : turn());
+    await (step === noStep || unhurried.has(step) ? Bun.sleep(PAUSE_MS) : turn());
   }
 }
 

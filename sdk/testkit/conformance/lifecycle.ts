@@ -2,7 +2,17 @@
 import type { Plugin } from "../../src/index.ts";
 import { configIssues, TestHost, type TestHostOptions } from "../context.ts";
 import { describeSocket, openSockets } from "../leak.ts";
-import { type Check, demand, demandNothing, quiet, settled, stepBy, stopHost, until } from "./check.ts";
+import {
+  type Check,
+  type ClockStep,
+  demand,
+  demandNothing,
+  quiet,
+  settled,
+  stepBy,
+  stopHost,
+  until,
+} from "./check.ts";
 
 export interface PluginSetup {
   readonly plugin: Plugin;
@@ -10,8 +20,11 @@ export interface PluginSetup {
   readonly config: Readonly<Record<string, unknown>>;
   /** Tables that its schema must refuse. */
   readonly badConfigs?: readonly unknown[];
-  /** Milliseconds by which the manual clock goes on at each turn while a check waits. Default 0. */
-  readonly clockStepMs?: number;
+  /**
+   * Milliseconds by which the manual clock goes on at each turn while a check waits, default 0; `"real time"` where daemons answer. A
+   * turn takes a microsecond or many: a number says nothing about how fast the clock goes.
+   */
+  readonly clockStepMs?: ClockStep;
   /** What the instance of that number, from 0, needs of its host beyond clock, randomness and name. */
   hostOptions?(number: number): HostNeeds;
   dispose?(): void | Promise<void>;
@@ -22,7 +35,7 @@ const SOCKETS_MS = 4_000;
 
 export type HostNeeds = Omit<TestHostOptions, "clock" | "random" | "instance">;
 
-export const stepOf = ({ clock }: TestHost, { clockStepMs }: { readonly clockStepMs?: number }) =>
+export const stepOf = ({ clock }: TestHost, { clockStepMs }: { readonly clockStepMs?: ClockStep }) =>
   stepBy(clock, clockStepMs);
 
 /** Fails when sockets are open that were not before. */
