@@ -42,9 +42,10 @@ describe("counts", () => {
       expect(failedNames(output)).toEqual(["bad"]);
       const [said, ...more] = failuresSaid(output);
       expect(more).toEqual([]);
-      expect(said).toStartWith("(fail) bad");
-      expect(said).toContain("error: bad");
-      expect(said).not.toContain("(pass) good");
+      expect(said?.said).toStartWith("(fail) bad");
+      expect(said?.said).toContain("error: bad");
+      expect(said?.said).not.toContain("(pass) good");
+      expect([said?.name, said?.why]).toEqual(["bad", "a.test.ts:3 error: bad"]);
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -75,17 +75,41 @@ export const testTimes = (output: string): TestTime[] =>
 /** Lines and characters of what one failed test said that are repeated. */
 const SAID_LINES_MAX = 24;
 const SAID_CHARS_MAX = 200;
+/** Of the sentence that stands beside its name. */
+const WHY_CHARS_MAX = 240;
 
-/** The end of what `bun test` printed of each test that failed, before its `(fail)`: the only part that a short log may keep. */
-export function failuresSaid(output: string): string[] {
+export interface FailureSaid {
+  readonly name: string;
+  /** The end of what `bun test` printed of it, before its `(fail)`. */
+  readonly said: string;
+  /** Its error in one line, with where: a log that keeps only its last lines still says why. */
+  readonly why: string;
+}
+
+/** What each failed test of `bun test` said. */
+export function failuresSaid(output: string): FailureSaid[] {
   const lines = Bun.stripANSI(output).split("\n");
   return lines.flatMap((line, at) => {
-    if (!line.startsWith("(fail) ")) return [];
+    const name = /^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/.exec(line)?.[1];
+    if (name === undefined) return [];
     const before = lines.slice(0, at);
     const from = before.findLastIndex((one) => /^\((?:pass|fail|skip|todo)\) /.test(one)) + 1;
-    const said = before.slice(from).filter((one) => one.trim() !== "");
-    return [[line, ...said.slice(-SAID_LINES_MAX)].map((one) => one.slice(0, SAID_CHARS_MAX)).join("\n    ")];
+    const all = before.slice(from).filter((one) => one.trim() !== "");
+    const said = [line, ...all.slice(-SAID_LINES_MAX)].map((one) => one.slice(0, SAID_CHARS_MAX));
+    return [{ name, said: said.join("\n    "), why: whyOf(all, lines[at + 1] ?? "") }];
   });
+}
+
+/** `after`: the line behind its `(fail)`, where it says that it ran out of time. */
+function whyOf(lines: readonly string[], after: string): string {
+  const late = /this test timed out.*$/.exec(after)?.[0];
+  const at = lines.findLastIndex((line) => /^\w*(?:error|Error|Failure): /.test(line));
+  if (at < 0) return late ?? "";
+  const values = lines.slice(at + 1).filter((line) => /^(?:Expected|Received|\s*[-+] )/.test(line));
+  const where = lines.slice(at).findLast((line) => /^\s+at .*\.test\.ts:\d+/.test(line)) ?? "";
+  const place = /[\w-]+\.test\.ts:\d+/.exec(where)?.[0] ?? "";
+  const words = [late, place, lines[at], ...values].filter((word) => word !== undefined && word !== "");
+  return words.join(" ").slice(0, WHY_CHARS_MAX);
 }
 
 /** A test that does not run says why in its name: `... [skipped: needs root]`. */

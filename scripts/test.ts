@@ -166,14 +166,25 @@ function report({ outcomes, scale }: Run, wallSeconds: number): number {
         : [],
     ),
   );
-  const named = (key: "failed" | "skipped") =>
-    [...outcomes].flatMap(([{ name }, outcome]) => outcome[key].map((test) => `${name}: ${test}`));
   block(
     "what the failed tests said last",
-    [...outcomes].flatMap(([{ name }, { output }]) => failuresSaid(output).map((said) => `${name}: ${said}`)),
+    [...outcomes].flatMap(([{ name }, { output }]) =>
+      failuresSaid(output).map(({ said }) => `${name}: ${said}`),
+    ),
   );
-  block("FAILED", named("failed"));
-  block("SKIPPED, NOT PROVEN ON THIS MACHINE", named("skipped"));
+  block(
+    "FAILED",
+    [...outcomes].flatMap(([{ name }, { failed, output }]) => {
+      const why = new Map(failuresSaid(output).map((one) => [one.name, one.why]));
+      return failed
+        .flatMap((test) => [`${name}: ${test}`, `    ${why.get(test) ?? ""}`.trimEnd()])
+        .filter(Boolean);
+    }),
+  );
+  block(
+    "SKIPPED, NOT PROVEN ON THIS MACHINE",
+    [...outcomes].flatMap(([{ name }, { skipped }]) => skipped.map((test) => `${name}: ${test}`)),
+  );
   console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
   return total.failed > 0 || total.passed === 0 ? 1 : 0;
 }
