@@ -109,13 +109,7 @@ describe.each([...places])("%s", (place) => {
     "a flood is refused beyond 32 at once, everybody else is answered, and it ends with its clients",
     async () => {
       const before = (await pages.state(place)).aborted;
-      const flood = await Promise.all(
-        Array.from({ length: 150 }, () => pages.raw(pages.asking(place, "waits"))),
-      );
-      await until("the flood to fill its places", async () => {
-        const { status } = await pages.get(place, "data");
-        return status === 429;
-      });
+      const flood = await pages.fill(place, "waits");
       const other = places.find((one) => one !== place)!;
       expect((await pages.get(other, "data")).status).toBe(200);
       expect((await pages.node.api("/messages")).status).toBe(200);

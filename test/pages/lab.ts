@@ -101,6 +101,23 @@ export class PagesLab {
     return socket;
   }
 
+  /** Asks for more than the plugin may answer at once, of what does not end by itself, until its places are full. */
+  async fill(place: Place, path: string): Promise<Socket[]> {
+    const ask = () => this.raw(this.asking(place, path));
+    const sockets = await Promise.all(Array.from({ length: 150 }, ask));
+    // The question itself may have the last place, for a moment after its answer too.
+    const isFull = async () => {
+      for (let asked = 0; asked < 5; asked++) {
+        if ((await this.get(place, "data")).status === 429) continue;
+        sockets.push(await ask());
+        return false;
+      }
+      return true;
+    };
+    await this.node.until(`the places of ${place} to be full`, isFull, 20_000);
+    return sockets;
+  }
+
   /** A request as it stands on the wire; `more` are further lines of its head. */
   asking(place: Place, path: string, more = ""): string {
     return `GET /x/${place}/${path} HTTP/1.1\r\nhost: 127.0.0.1:${this.node.apiPort}\r\nauthorization: Bearer ${tokens[place]}\r\n${more}\r\n`;

@@ -18,20 +18,10 @@ test(
     for (const place of places) {
       for (const other of left) expect((await pages.get(other, "data")).status).toBe(200);
       left.shift();
-      const sockets = await Promise.all(
-        Array.from({ length: 40 }, () => pages.raw(pages.asking(place, "never"))),
-      );
-      const isFull = async () => (await pages.get(place, "data")).status === 429;
-      // The question itself may have had the last place while the last of them came.
-      const isFullOrFilled = async () => {
-        if (await isFull()) return true;
-        sockets.push(await pages.raw(pages.asking(place, "never")));
-        return false;
-      };
-      await pages.node.until("its places to be full", isFullOrFilled, 20_000);
+      const sockets = await pages.fill(place, "never");
       for (const socket of sockets) socket.destroy();
       // It is not done with them, whoever waits.
-      expect(await isFull()).toBe(true);
+      expect((await pages.get(place, "data")).status).toBe(429);
     }
     expect((await pages.node.api("/messages")).status).toBe(200);
     expect((await fetch(`${pages.node.apiUrl}/health`)).status).toBe(200);
