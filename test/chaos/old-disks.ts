@@ -144,6 +144,8 @@ class OldDisksRun {
     while (performance.now() < untilMs) {
       await this.#readOutboxes();
       if (this.#ledger.open.length === 0) return;
+      // One may have understood that there were two when the other had just gone.
+      for (const node of this.#cluster.nodes) await this.#lookAgain(node);
       await Bun.sleep(500);
     }
   }
@@ -278,7 +280,7 @@ class OldDisksRun {
     }
   }
 
-  /** The copy dials the same neighbours; what came to it is read before it goes. */
+  /** The copy dials the same neighbours; what came to it is read when it has gone from them. */
   async #runBeside(node: LabNode): Promise<void> {
     const { dir, at } = await this.#copyState(node);
     const number = this.#copyNumber;
@@ -297,14 +299,21 @@ class OldDisksRun {
     disk.restore(at);
     await clone.start();
     await Bun.sleep(CLONE_MS * (0.5 + this.#random.float()));
+    await clone.kill("SIGKILL");
+    // What comes while its inbox is read would be counted by nobody: it is read by a life without a link.
+    await clone.configure([]);
+    await clone.start();
     await this.#ledger.judgeInbox(clone, disk, had);
     await clone.kill("SIGKILL");
     await rm(dir, { recursive: true });
-    // It would look by itself after a quarter of an hour; at a restart it does at once.
-    if (await standsDown(node)) {
-      await node.kill("SIGTERM");
-      await node.start();
-    }
+    await this.#lookAgain(node);
+  }
+
+  /** It would by itself after a quarter of an hour; at a restart it does at once. */
+  async #lookAgain(node: LabNode): Promise<void> {
+    if (!(await standsDown(node))) return;
+    await node.kill("SIGTERM");
+    await node.start();
   }
 
   /** One byte of one stored body. */
