@@ -1,8 +1,9 @@
 /** How pipes of this node become sessions: under which secrets, who is let in, and what half-open ones may cost. */
-import { sourceGroup, type Pipe } from "@godwit/sdk";
+import type { Pipe } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
 import { openSession, VERSIONS } from "../link/handshake.ts";
 import { networkKeys, type NetworkKeys } from "../link/hello.ts";
@@ -50,7 +51,7 @@ export function createHandshakes(
         random,
         guard,
         isBlocked: (id) => mesh.isRefused(id),
-        ...(pipe.isAnonymous === true ? { hideIdentity: true } : { sourceKey: sourceOf(pipe.remote) }),
+        ...(pipe.isAnonymous === true ? { hideIdentity: true } : countedBy(pipe.remote)),
         ...(remote === undefined ? {} : { remote }),
       },
       signal,
@@ -75,7 +76,7 @@ export function createHandshakes(
         keys: live.length === 0 ? [openKeys] : live.map(keysFor),
         versions: VERSIONS,
         guard,
-        source: sourceOf(remote),
+        source: countedBy(remote).sourceKey ?? remote,
         invites:
           live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
       });
@@ -86,12 +87,10 @@ export function createHandshakes(
   };
 }
 
-/** What half-open handshakes are counted by: the far end's IPv4 address or IPv6 network, whatever the transport; else all it shows. */
-function sourceOf(endpoint: string): string {
-  const [, bracketed, plain] =
-    /^[a-z][a-z0-9+.-]*:\/\/(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?(?:\/|$)/.exec(endpoint) ?? [];
-  const host = bracketed ?? plain;
-  return host === undefined ? endpoint.replace(/:\d+$/, "") : sourceGroup(host);
+/** What half-open handshakes are counted by; nothing where an address tells nobody apart. */
+function countedBy(remote: string): { readonly sourceKey?: string } {
+  const sourceKey = sourceOf(remote);
+  return sourceKey === NO_ADDRESS ? {} : { sourceKey };
 }
 
 const linkMetrics = {
