@@ -57,8 +57,9 @@ const PAGES_PATH = "/x/";
 /** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
+/** Health is told to one more even where others have taken every descriptor. */
 export const newPlaces = (): Places =>
-  new Places({ max: CONNECTIONS_MAX, perSourceMax: CONNECTIONS_PER_SOURCE_MAX });
+  new Places({ max: CONNECTIONS_MAX, perSourceMax: CONNECTIONS_PER_SOURCE_MAX, lastMax: 1 });
 
 /** One connection, and what is to be answered on it. */
 interface Line {
