@@ -459,7 +459,7 @@ describe("half-open handshakes", () => {
     // Five times as many as pass in the time of a handshake, in no order.
     const random = seededRandom(3);
     let tries = 0;
-    for (let honest: ReturnType<typeof isIn>; ;) {
+    for (;;) {
       const before = random.below(6);
       crowd(before);
       const honest = tryIn(() => (isGone = true));

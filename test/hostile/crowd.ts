@@ -49,7 +49,7 @@ export type CrowdOrder =
     };
 
 const TICK_MS = 10;
-const addressOf = (source: number): string => `127.0.${1 + (source >> 8)}.${1 + (source & 0xff)}`;
+const addressOf = (source: number): string => `127.0.${1 + Math.floor(source / 250)}.${1 + (source % 250)}`;
 
 async function sendDatagrams(order: Extract<CrowdOrder, { what: "datagrams" }>): Promise<void> {
   const sockets = await Promise.all(
