@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
+import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { idOf } from "./flood.ts";
@@ -89,6 +90,13 @@ function limit(node: LabNode, soft: number, hard: number): void {
   expect(exitCode).toBe(0);
 }
 
+function lowestFree(node: LabNode): number {
+  const held = new Set(readdirSync(`/proc/${node.pid!}/fd`).map(Number));
+  let lowest = 0;
+  while (held.has(lowest)) lowest++;
+  return lowest;
+}
+
 /** Asks for health on a connection that is open already. */
 async function keptConnection(port: number): Promise<{ ask(): Promise<string>; end(): void }> {
   const socket = await new Promise<Socket>((resolve, reject) => {
@@ -157,10 +165,7 @@ test("where others hold all descriptors but the last few, whoever asks for its h
   const HARD = 256;
   const node = await lab.add({ callsign: "LST-E", command: limited(HARD) });
   await node.start();
-  const held = new Set(readdirSync(`/proc/${node.pid!}/fd`).map(Number));
-  let lowest = 0;
-  while (held.has(lowest)) lowest++;
-  limit(node, lowest + 3, HARD);
+  limit(node, lowestFree(node) + 3, HARD);
   const shortMs = performance.now() + FLOOD_MS;
   const health = () =>
     fetch(`${node.apiUrl}/health`, {
@@ -177,65 +182,126 @@ test("where others hold all descriptors but the last few, whoever asks for its h
   await node.kill("SIGTERM");
 }, 60_000);
 
-test("what comes to a forward's port is counted at accept, by source: two that hold all its places with a byte each keep nobody out", async () => {
+test("whatever dials asks for a descriptor: the last are for links, the very last for nobody", async () => {
+  let connections = 0;
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { open: (socket) => void (connections++, socket.end()), data() {}, error() {} },
+  });
+  try {
+    const run = Bun.spawn(
+      [
+        "/bin/sh",
+        "-c",
+        'ulimit -n 128; exec "$@"',
+        "sh",
+        ...[process.execPath, join(import.meta.dir, "shortage.ts"), `${server.port}`],
+      ],
+      { stdout: "pipe", stderr: "inherit" },
+    );
+    expect(JSON.parse(await new Response(run.stdout).text())).toEqual({
+      room: [],
+      links: ["plugin"],
+      nobody: ["tcp", "websocket", "tor", "plugin"],
+    });
+    // Who was refused did not connect first.
+    expect(connections).toBe(4 + 3);
+  } finally {
+    server.stop(true);
+  }
+}, 30_000);
+
+/** NEA-R has a forward to a server that says everything again, through FAR-F. */
+async function forwardToEcho(
+  descriptors: number,
+): Promise<{ near: LabNode; far: LabNode; port: number; stop(): void }> {
   const echo = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     socket: { data: (socket, bytes) => void socket.write(bytes), error() {} },
   });
-  const near = await lab.add({ callsign: "NEA-R" });
+  const near = await lab.add({ callsign: "NEA-R", folder: `near-${echo.port}` });
   await near.start();
   const far = await lab.add({
     callsign: "FAR-F",
+    folder: `far-${echo.port}`,
     peers: [near.endpoint],
+    command: limited(descriptors),
     extra: `[[forward_allow]]\nfrom = ["${await idOf(near)}"]\ntargets = ["127.0.0.1:*"]`,
   });
   await far.start();
-  await near.until(
-    "a route to FAR-F",
-    async () =>
-      (await near.json<{ routes: { callsign: string | null }[] }>("/mesh/routes")).routes.some(
-        ({ callsign }) => callsign === "FAR-F",
-      ),
-    20_000,
-  );
+  const knows = async () =>
+    (await near.json<{ routes: { callsign: string | null }[] }>("/mesh/routes")).routes.some(
+      ({ callsign }) => callsign === "FAR-F",
+    );
+  await near.until("a route to FAR-F", knows, 20_000);
   const { listen } = await near.json<{ listen: string }>("/forwards", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ listen: "127.0.0.1:0", to: "FAR-F", target: `127.0.0.1:${echo.port}` }),
   });
-  const port = Number(listen.split(":").at(-1));
+  const stop = () => echo.stop(true);
+  return { near, far, port: Number(listen.split(":").at(-1)), stop };
+}
+
+/** What comes back of it, until the connection ends. */
+const echoOf = (port: number, text: string): Promise<string> =>
+  new Promise((resolve) => {
+    const socket = createConnection(port, "127.0.0.1", () => socket.write(text));
+    let heard = "";
+    socket.on("data", (bytes) => {
+      heard += bytes.toString();
+      if (heard.length >= text.length) socket.destroy();
+    });
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => resolve(heard));
+    socket.setTimeout(5_000, () => socket.destroy());
+  });
+const forwardOf = async (node: LabNode) =>
+  (await node.json<{ forwards: { connections: number; last_error: string | null }[] }>("/forwards"))
+    .forwards[0]!;
+
+test("the target of a forward gets none of the last descriptors, and is there again when there are more", async () => {
+  const { near, far, port, stop } = await forwardToEcho(256);
+  try {
+    expect(await echoOf(port, "before")).toBe("before");
+    // Between what is for links and what is for targets.
+    limit(far, lowestFree(far) + 8, 256);
+    await far.until("the shortage to be told", () => isShort(far), FLOOD_MS);
+    expect(await echoOf(port, "meanwhile")).toBe("");
+    expect((await forwardOf(near)).last_error).toContain("too few descriptors");
+    limit(far, 256, 256);
+    await far.until("it to be over", async () => !(await isShort(far)), 15_000);
+    expect(await echoOf(port, "after")).toBe("after");
+  } finally {
+    await Promise.all([near.kill("SIGTERM"), far.kill("SIGTERM")]);
+    stop();
+  }
+}, 60_000);
+
+test("what comes to a forward's port is counted at accept, by source: two that hold all its places with a byte each keep nobody out", async () => {
+  const { near, far, port, stop } = await forwardToEcho(4_096);
   const crowd = openCrowd({
     what: "connections",
     ...{ ports: [port], sources: 2, count: 1_000, perSecond: 1_000, say: "x", ms: 2 * FLOOD_MS },
   });
   try {
-    const connections = async () =>
-      (await near.json<{ forwards: { connections: number }[] }>("/forwards")).forwards[0]!.connections;
-    await near.until("the crowd to have every place", async () => (await connections()) >= 500, FLOOD_MS);
+    const isFull = async () => (await forwardOf(near)).connections >= 500;
+    await near.until("the crowd to have every place", isFull, FLOOD_MS);
     const took: number[] = [];
     for (let i = 0; i < 5; i++) {
       const startedMs = performance.now();
-      const answer = await new Promise<string>((resolve) => {
-        const socket = createConnection(port, "127.0.0.1", () => socket.write("honest"));
-        let heard = "";
-        socket.on("data", (bytes) => {
-          heard += bytes.toString();
-          if (heard.length >= 6) socket.destroy();
-        });
-        socket.on("error", () => socket.destroy());
-        socket.on("close", () => resolve(heard));
-        socket.setTimeout(5_000, () => socket.destroy());
-      });
-      expect(answer).toBe("honest");
+      expect(await echoOf(port, "honest")).toBe("honest");
       took.push(Math.round(performance.now() - startedMs));
     }
     console.log(`through a forward whose places a crowd holds: ${took.join(", ")} ms`);
     expect(Math.max(...took)).toBeLessThan(3_000);
-    expect(await connections()).toBeLessThanOrEqual(512);
+    expect((await forwardOf(near)).connections).toBeLessThanOrEqual(512);
   } finally {
     crowd.kill("SIGKILL");
     await crowd.exited;
-    echo.stop(true);
+    await Promise.all([near.kill("SIGTERM"), far.kill("SIGTERM")]);
+    stop();
   }
 }, 60_000);

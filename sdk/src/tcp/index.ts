@@ -171,6 +171,7 @@ export class Tcp {
   #connect(address: string, port: number): Attempt<TcpPipe> {
     let isCancelled = false;
     const connected = new Promise<TcpPipe>((resolve, reject) => {
+      claimDescriptor("link");
       const state: SocketState = {
         pipe: undefined,
         onOpen: (socket) => {
