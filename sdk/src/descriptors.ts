@@ -47,7 +47,7 @@ export function descriptorMarks(of = descriptorLimit()): {
 
 /**
  * What to do with a connection that was just accepted as `descriptor`, on a listener that holds `count` others: keep it, keep it
- * in place of another, or refuse it and end another. `lastMax`: how many it may hold of what is nobody's, 0 unless it tells health.
+ * in place of another, or of two. `lastMax`: how many it may hold of what is nobody's, 0 unless it tells health.
  */
 export function judgeDescriptor(
   descriptor: number,

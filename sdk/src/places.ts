@@ -114,21 +114,20 @@ export class Places {
 
   /**
    * As `enter`, for a socket that a listener has just accepted, before anything is made for it: where descriptors run out there are
-   * no more places than are taken now, for a second, and near their end fewer with each that comes. `onYield` must close its
+   * no more places than are taken now, for a second, and near their end one less with each that comes. `onYield` must close its
    * socket within the call. Undefined: close this one.
    */
   accept(socket: object, source: string | undefined, onYield: () => void): Place | undefined {
     const nowMs = performance.now();
     if (nowMs > this.#ceilingUntilMs) this.#ceiling = Number.POSITIVE_INFINITY;
     const verdict = judgeDescriptor(descriptorOf(socket), this.#count, this.#options.lastMax);
+    // Two go for one that comes: it may be the one that is waited for.
+    const key = source ?? "";
+    if (verdict === "fewer" && !this.#yieldTo(key, this.#sources.get(key)?.count ?? 0)) return undefined;
     if (verdict !== "keep") {
       // Remembered, because what yields leaves a low number to the next one, which then seems to have room.
       this.#ceiling = Math.min(this.#ceiling, this.#count);
       this.#ceilingUntilMs = nowMs + CEILING_MS;
-    }
-    if (verdict === "fewer") {
-      this.#end(this.#most((one) => one.yielding !== undefined)?.yielding);
-      return undefined;
     }
     return this.enter(source, onYield, this.#count >= this.#ceiling);
   }
