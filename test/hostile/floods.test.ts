@@ -17,7 +17,7 @@ const SPIN_MS = 2_000;
 /** Of what a program takes that spins. */
 const APPETITE_MAX = 0.5;
 
-declareSieges(FLOOD_MS, FLOOD_MS);
+declareSieges(FLOOD_MS, FLOOD_MS / 2);
 
 let lab: Lab;
 beforeAll(async () => {
