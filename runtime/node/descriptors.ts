@@ -7,6 +7,7 @@
 import { closeSync, openSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { descriptorLimit, descriptorMarks, onDescriptorShortage } from "@godwit/sdk/places";
+import { lengthenTurns } from "../kernel/clock.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -72,7 +73,7 @@ export class DescriptorWatch {
     const newest = open();
     if (newest === undefined) {
       this.#giveBack();
-      if (!this.#isOut) setImmediate(() => this.#pauseTurn());
+      if (!this.#isOut) lengthenTurns(PAUSE_MS, () => this.#isOut);
       this.#isOut = true;
       return this.#short(descriptorLimit());
     }
@@ -87,12 +88,6 @@ export class DescriptorWatch {
     }
     if (this.#shortFor === 0 || --this.#shortFor > 0) return;
     this.#deps.log.info("descriptors free again", { used: newest, limit: descriptorLimit() });
-  }
-
-  #pauseTurn(): void {
-    if (!this.#isOut) return;
-    Bun.sleepSync(PAUSE_MS);
-    setImmediate(() => this.#pauseTurn());
   }
 
   #short(used: number): void {

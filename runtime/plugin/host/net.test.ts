@@ -142,9 +142,13 @@ describe("a crowd at a plugin's listeners", () => {
   test("that holds all places with a byte each keeps no third source out", async () => {
     const { net } = makeNet();
     const { port } = await net.listen("127.0.0.1", 0, echo);
+    const all = Promise.withResolvers<void>();
     let answered = 0;
-    for (let i = 0; i < 512; i++) await call(port, `127.0.1.${1 + (i % 2)}`, () => answered++);
-    while (answered < 512) await new Promise((resolve) => setImmediate(resolve));
+    const onAnswer = () => {
+      if (++answered === 512) all.resolve();
+    };
+    for (let i = 0; i < 512; i++) await call(port, `127.0.1.${1 + (i % 2)}`, onAnswer);
+    await all.promise;
     await new Promise<void>((resolve, reject) => {
       call(port, "127.0.2.1", () => resolve()).then((socket) => socket.on("close", reject), reject);
     });

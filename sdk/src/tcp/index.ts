@@ -180,7 +180,7 @@ export class Tcp {
           try {
             claimDescriptor("link", socket);
           } catch (error) {
-            return reject(error as Error);
+            return reject(error);
           }
           state.pipe = this.#pipeOf(socket, "outbound");
           resolve(state.pipe);
