@@ -6,7 +6,7 @@ import type { Metrics } from "../kernel/metrics.ts";
 import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
 import { openSession, VERSIONS } from "../link/handshake.ts";
-import { networkKeys, type NetworkKeys } from "../link/hello.ts";
+import { networkKeys } from "../link/hello.ts";
 import { screenFirst } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import type { Ground } from "./ground.ts";
@@ -57,14 +57,6 @@ export function createHandshakes(
       signal,
     );
   };
-  const keysOf = new WeakMap<Uint8Array, NetworkKeys>();
-  const openKeys = networkKeys(config.node.network, undefined);
-  /** Made once: a flood must not make them for each of its datagrams. */
-  const keysFor = (secret: Uint8Array): NetworkKeys => {
-    let keys = keysOf.get(secret);
-    if (keys === undefined) keysOf.set(secret, (keys = networkKeys(config.node.network, secret)));
-    return keys;
-  };
   return {
     screen(datagram, remote) {
       const { mesh } = knot;
@@ -73,7 +65,9 @@ export function createHandshakes(
       return screenFirst(datagram, {
         identity,
         network: config.node.network,
-        keys: live.length === 0 ? [openKeys] : live.map(keysFor),
+        keys: (live.length === 0 ? [undefined] : live).map((secret) =>
+          networkKeys(config.node.network, secret),
+        ),
         versions: VERSIONS,
         guard,
         source: countedBy(remote).sourceKey ?? remote,
