@@ -37,7 +37,7 @@ test("without a source the oldest of all goes: who needs five seconds has them w
   expect(gone).toEqual([]);
 });
 
-test("who has shown something goes after who has not, who is on its way out before both, who is held not for its own source", () => {
+test("who has shown something goes after who has not, who is on its way out before both, who is held never", () => {
   const { places, gone, enter } = crowd(4);
   enter("held", "a")!.stand("held");
   enter("busy", "a")!.stand("busy");
@@ -45,22 +45,23 @@ test("who has shown something goes after who has not, who is on its way out befo
   enter("leaving", "a")!.stand("leaving");
   for (const name of ["1", "2", "3"]) enter(name, "a")!.stand("held");
   expect(gone).toEqual(["leaving", "silent", "busy"]);
-  expect(enter("5", "a")).toBeUndefined();
+  expect(enter("5", "b")).toBeUndefined();
   expect(places.count).toBe(4);
 });
 
 test("two sources that hold every place with one byte each keep a third out no more than silent ones would", () => {
   const { places, gone, enter } = crowd(8, 4);
-  for (let i = 0; i < 8; i++) enter(`${i % 2 === 0 ? "a" : "b"}${i}`, i % 2 === 0 ? "a" : "b")!.stand("held");
+  for (let i = 0; i < 8; i++)
+    enter(`${i % 2 === 0 ? "a" : "b"}${i}`, i % 2 === 0 ? "a" : "b")!.stand("engaged");
   const honest = enter("honest", "c");
   expect(gone).toEqual(["a6"]);
   // They come again, and it has said nothing yet.
-  for (let i = 0; i < 10; i++) enter("again", i % 2 === 0 ? "a" : "b")?.stand("held");
+  for (let i = 0; i < 10; i++) enter("again", i % 2 === 0 ? "a" : "b")?.stand("engaged");
   expect(gone).not.toContain("honest");
-  honest!.stand("held");
-  enter("second", "c")!.stand("held");
+  honest!.stand("engaged");
+  enter("second", "c")!.stand("engaged");
   // Whose source has as many gives none up: those of before go on.
-  for (let i = 0; i < 20; i++) enter(`d${i}`, `d${i}`)?.stand("held");
+  for (let i = 0; i < 20; i++) enter(`d${i}`, `d${i}`)?.stand("engaged");
   expect(gone.filter((name) => name === "honest")).toEqual([]);
   expect(places.count).toBe(8);
 });
@@ -113,6 +114,15 @@ test("whoever leaves, and whoever comes from a source, waits for no grace", () =
   places.enter(undefined, () => gone.push("third"));
   places.enter("192.0.2.1", () => {});
   expect(gone).toEqual(["second", "first"]);
+});
+
+test("a source that proved itself often still gets a place of one that says nothing", () => {
+  const { gone, enter } = crowd(10, 9);
+  for (let i = 0; i < 8; i++) enter(`${i}`, "office")!.stand("held");
+  enter("silent 1", "a");
+  enter("silent 2", "b");
+  enter("9", "office")!.stand("held");
+  expect(gone).toEqual(["silent 1"]);
 });
 
 test("a place is given back once, and one yields for want of something else too", () => {

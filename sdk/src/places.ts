@@ -30,10 +30,10 @@ export interface PlacesOptions {
 }
 
 /**
- * What somebody who has a place has shown; who has shown least yields first. `held` yields to nobody of its own source, and to another
- * only while its source has more: the newest then.
+ * What somebody who has a place has shown; who has shown least yields first. `engaged`, which proves nothing but is in use, yields to
+ * nobody of its own source, and to another only while its source has more: the newest then. `held` never yields.
  */
-export type Standing = "leaving" | "silent" | "busy" | "held";
+export type Standing = "leaving" | "silent" | "busy" | "engaged" | "held";
 
 const YIELDS: readonly Standing[] = ["leaving", "silent", "busy"];
 
@@ -56,6 +56,7 @@ class Source {
     leaving: new Set(),
     silent: new Set(),
     busy: new Set(),
+    engaged: new Set(),
     held: new Set(),
   };
   count = 0;
@@ -72,8 +73,13 @@ class Source {
     return undefined;
   }
 
-  get newestHeld(): Entry | undefined {
-    return [...this.#standing.held].at(-1);
+  /** Those that are held are nobody's business any more. */
+  get unproven(): number {
+    return this.count - this.#standing.held.size;
+  }
+
+  get newestEngaged(): Entry | undefined {
+    return [...this.#standing.engaged].at(-1);
   }
 }
 
@@ -107,7 +113,7 @@ export class Places {
     if (source !== undefined && own !== undefined && own.count >= perSourceMax) {
       if (!this.#end(own.yielding)) return undefined;
     } else if (this.#count >= max || mustYield) {
-      if (!this.#yieldTo(key, own?.count ?? 0)) return undefined;
+      if (!this.#yieldTo(key)) return undefined;
     }
     return this.#take(key, onYield);
   }
@@ -123,7 +129,7 @@ export class Places {
     const verdict = judgeDescriptor(descriptorOf(socket), this.#count, this.#options.lastMax);
     // Two go for one that comes: it may be the one that is waited for.
     const key = source ?? "";
-    if (verdict === "fewer" && !this.#yieldTo(key, this.#sources.get(key)?.count ?? 0)) return undefined;
+    if (verdict === "fewer" && !this.#yieldTo(key)) return undefined;
     if (verdict !== "keep") {
       // Remembered, because what yields leaves a low number to the next one, which then seems to have room.
       this.#ceiling = Math.min(this.#ceiling, this.#count);
@@ -163,16 +169,19 @@ export class Places {
   }
 
   /** Somebody of the source that has most; nobody of one that has less than who comes. */
-  #yieldTo(key: string, ownCount: number): boolean {
+  #yieldTo(key: string): boolean {
     const { grace } = this.#options;
-    const most = this.#most((one) => one.yielding !== undefined && one.count >= ownCount);
+    const own = this.#sources.get(key)?.unproven ?? 0;
+    const most = this.#most((one) => one.yielding !== undefined && one.unproven >= own);
     const first = most?.yielding;
     if (grace !== undefined && key === "" && most !== undefined && most === this.#sources.get(key)) {
       const isYoung = grace.nowMs() - first!.sinceMs < grace.ms;
       if (isYoung && !most.of("leaving").has(first!)) return false;
     }
     if (this.#end(first)) return true;
-    return this.#end(this.#most((one) => one.count > ownCount + 1)?.newestHeld);
+    return this.#end(
+      this.#most((one) => one.newestEngaged !== undefined && one.unproven > own + 1)?.newestEngaged,
+    );
   }
 
   /** Of several that have as many, the one that has been here longest. */

@@ -228,7 +228,7 @@ class TcpStream extends StreamCore implements NetStream {
 const handler: SocketHandler<SocketState> = {
   open: (socket) => void (socket.data.stream = new TcpStream(socket)),
   data(socket, bytes) {
-    socket.data.place?.stand("held");
+    socket.data.place?.stand("engaged");
     socket.data.stream?.onData(bytes);
   },
   drain: (socket) => socket.data.stream?.onDrain(),
