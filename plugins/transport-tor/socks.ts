@@ -5,6 +5,7 @@
 import { createHmac } from "node:crypto";
 import { createConnection, type Socket } from "node:net";
 import { GodwitError } from "@godwit/sdk";
+import { claimDescriptor } from "@godwit/sdk/places";
 import { SocksClient } from "socks";
 import { type Door, formatDoor, formatTorEndpoint, type TorTarget } from "./endpoint.ts";
 import { reasonOf } from "./wait.ts";
@@ -55,6 +56,11 @@ export async function openSocks(
   signal: AbortSignal,
 ): Promise<Socket> {
   signal.throwIfAborted();
+  try {
+    claimDescriptor("link");
+  } catch (error) {
+    throw dialFailed(`${formatTorEndpoint(target)} is not dialled: ${reasonOf(error)}`);
+  }
   const socket = createConnection(door);
   // Until the library listens, and after it: an error without a listener would end the process.
   socket.on("error", () => {});

@@ -3,6 +3,7 @@
  * client is given an address that was judged and never the name, which could mean another address by then; through a proxy the proxy connects.
  */
 import { type Clock, type DialTerms, formatEndpoint, GodwitError, withinTerms } from "@godwit/sdk";
+import { claimDescriptor } from "@godwit/sdk/places";
 import { PROTOCOL } from "./endpoint.ts";
 import { WebSocketPipe, type Wire } from "./pipe.ts";
 
@@ -83,6 +84,7 @@ function connect(url: URL, place: URL, options: DialOptions, signal: AbortSignal
     const { proxy, tls, clock } = options;
     let socket: WebSocket;
     try {
+      claimDescriptor("link");
       socket = new (WebSocket as unknown as Constructor)(place.href, {
         protocols: [PROTOCOL],
         perMessageDeflate: false,

@@ -1,57 +1,19 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "../init/activation.ts";
 import { libc, listenTcp, listenUnix } from "../init/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { Scope } from "../kernel/scope.ts";
-import {
-  CONNECTIONS_PER_SOURCE_MAX,
-  FRESH_GRACE_MS,
-  HttpServer,
-  newPlaces,
-  type PassedListener,
-} from "./http.ts";
-import { startApiServers } from "./server.ts";
-import { createRig, type Rig } from "./testing.ts";
+import { CONNECTIONS_PER_SOURCE_MAX, FRESH_GRACE_MS, HttpServer, newPlaces } from "./http.ts";
+import { useServerRig } from "./testing-servers.ts";
 
-let folder: string;
-let scope: Scope;
-let rig: Rig;
+const at = useServerRig();
 
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "godwit-adopted-"));
-  scope = new Scope("api");
-  rig = createRig({ clock: systemClock });
-  scope.signal.addEventListener("abort", () => rig.stop.abort());
-});
-afterEach(async () => {
-  await scope.close();
-  rmSync(folder, { recursive: true });
-});
-
-const start = (passed: readonly PassedListener[]) =>
-  startApiServers(
-    {
-      app: rig.app,
-      clock: systemClock,
-      log: silentLog,
-      metrics: new Metrics(),
-      listen: [{ host: "127.0.0.1", port: 0 }],
-      socketPath: join(folder, "own.sock"),
-      passed,
-    },
-    scope,
-  );
-
-const parts = () => ({ app: rig.app, clock: systemClock, places: newPlaces(), refused() {} });
+const parts = () => ({ app: at.rig.app, clock: systemClock, places: newPlaces(), refused() {} });
 
 async function startTcp(): Promise<string> {
-  const { addresses } = await start([inspect(libc, listenTcp())]);
+  const { addresses } = await at.start({ passed: [inspect(libc, listenTcp())] });
   expect(addresses).toHaveLength(1);
   return `http://${addresses[0]}`;
 }
@@ -82,17 +44,17 @@ test("a passed TCP listener is the API, by the same rules, and replaces api.list
 });
 
 test("a passed unix socket has the authority of its file, and outlives the node", async () => {
-  const path = join(folder, "passed.sock");
+  const path = join(at.folder, "passed.sock");
   const fd = listenUnix(path);
   chmodSync(path, 0o660);
-  const { addresses } = await start([inspect(libc, fd)]);
+  const { addresses } = await at.start({ passed: [inspect(libc, fd)] });
   // The configured TCP address stays, and so does the node's own socket.
   expect(addresses).toHaveLength(1);
-  for (const unix of [path, join(folder, "own.sock")])
+  for (const unix of [path, join(at.folder, "own.sock")])
     expect((await fetch("http://localhost/tokens", { unix })).status).toBe(200);
-  await scope.close();
+  await at.scope.close();
   expect(existsSync(path)).toBe(true);
-  expect(existsSync(join(folder, "own.sock"))).toBe(false);
+  expect(existsSync(join(at.folder, "own.sock"))).toBe(false);
 });
 
 test("a 16 MiB body arrives whole, in chunks and by length; one byte more is refused", async () => {
@@ -104,7 +66,7 @@ test("a 16 MiB body arrives whole, in chunks and by length; one byte more is ref
   expect((await post(full)).status).toBe(202);
   const chunked = new Blob([full]).stream() as ReadableStream<Uint8Array>;
   expect((await post(chunked)).status).toBe(202);
-  expect(rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
+  expect(at.rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
   expect((await post(new Uint8Array(full.length + 1))).status).toBe(413);
 });
 
@@ -150,13 +112,13 @@ test("events flow, and end when either side does", async () => {
   const first = await fetch(`${url}/events`, { headers: { authorization }, signal: leaving.signal });
   const reader = first.body!.getReader();
   expect(new TextDecoder().decode((await reader.read()).value)).toContain(": godwit events");
-  expect(rig.node.subscribers).toBe(1);
+  expect(at.rig.node.subscribers).toBe(1);
   leaving.abort();
-  await until(() => rig.node.subscribers === 0);
+  await until(() => at.rig.node.subscribers === 0);
   const second = await fetch(`${url}/events`, { headers: { authorization } });
   const rest = second.text();
-  await until(() => rig.node.subscribers === 1);
-  await scope.close();
+  await until(() => at.rig.node.subscribers === 1);
+  await at.scope.close();
   expect(await rest).toContain(": godwit events");
 });
 
@@ -207,10 +169,10 @@ test("whoever connected just before a stop is still heard; whoever says nothing 
 });
 
 test("a descriptor that cannot be used is said, and nothing else stays open", async () => {
-  const bad = start([{ fd: 9_999, kind: "tcp", host: "127.0.0.1", port: 1 }]);
+  const bad = at.start({ passed: [{ fd: 9_999, kind: "tcp", host: "127.0.0.1", port: 1 }] });
   await expect(bad).rejects.toThrow(/descriptor 9999 that the service manager passed/);
   await bad.catch(() => {});
-  expect(existsSync(join(folder, "own.sock"))).toBe(false);
+  expect(existsSync(join(at.folder, "own.sock"))).toBe(false);
 });
 
 async function until(check: () => boolean): Promise<void> {
@@ -235,7 +197,7 @@ async function crowd(port: number, count: number, text = ""): Promise<Socket[]> 
 }
 
 test("a crowd that says nothing, or half a request, keeps nobody out: its oldest go", async () => {
-  const { addresses } = await start([]);
+  const { addresses } = await at.start({ passed: [] });
   const url = `http://${addresses[0]}`;
   const port = Number(new URL(url).port);
   for (const text of ["", "GET /health HTTP/1.1\r\nHost: "]) {
@@ -247,7 +209,7 @@ test("a crowd that says nothing, or half a request, keeps nobody out: its oldest
 });
 
 test("what one connection pipelines waits its turn: others are answered between", async () => {
-  const { addresses } = await start([]);
+  const { addresses } = await at.start({ passed: [] });
   const url = `http://${addresses[0]}`;
   const asked = 3_000;
   let answers = 0;
@@ -263,18 +225,18 @@ test("what one connection pipelines waits its turn: others are answered between"
 });
 
 test("HTTP/1.0 without a Host is answered, and two bodies in one write are two messages", async () => {
-  const { addresses } = await start([]);
+  const { addresses } = await at.start({ passed: [] });
   const url = `http://${addresses[0]}`;
   expect(await talk(url, "GET /health HTTP/1.0\r\n\r\n")).toStartWith("HTTP/1.1 200 ");
   const post = (more: string) =>
     `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n${more}\r\nhi`;
   const heard = await talk(url, post("") + post("Connection: close\r\n"));
   expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
-  expect(rig.node.sent).toHaveLength(2);
+  expect(at.rig.node.sent).toHaveLength(2);
 });
 
 test("who says no more and still listens is answered before the connection goes", async () => {
-  const { addresses } = await start([]);
+  const { addresses } = await at.start({ passed: [] });
   const url = `http://${addresses[0]}`;
   const ask =
     "POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer send-secret\r\nContent-Length: 2\r\n\r\nhi";

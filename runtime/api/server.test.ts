@@ -1,55 +1,21 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ManualClock, systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
+import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { SOCKET_LOOK_MS } from "./control-socket.ts";
-import { startApiServers, STOP_GRACE_MS } from "./server.ts";
-import { createRig, type Rig } from "./testing.ts";
+import { STOP_GRACE_MS } from "./server.ts";
+import { useServerRig } from "./testing-servers.ts";
 
-let folder: string;
-let scope: Scope;
-let rig: Rig;
+const at = useServerRig();
 
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "godwit-api-"));
-  scope = new Scope("api");
-  rig = createRig({ clock: systemClock });
-  scope.signal.addEventListener("abort", () => rig.stop.abort());
-});
-afterEach(async () => {
-  await scope.close();
-  rmSync(folder, { recursive: true });
-});
-
-const start = (
-  socketPath = join(folder, "godwit.sock"),
-  listen = [{ host: "127.0.0.1", port: 0 }],
-  into = scope,
-) =>
-  startApiServers(
-    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen, socketPath },
-    into,
-  );
 const over = (unix: string, path: string, init: RequestInit = {}) =>
   fetch(`http://localhost${path}`, { unix, ...init } as RequestInit);
 
 test("the unix socket is 0600 and has full authority, TCP asks for a token", async () => {
   const umask = process.umask();
-  const { socketPath, addresses } = await start();
+  const { socketPath, addresses } = await at.start();
   expect(process.umask()).toBe(umask);
   expect(statSync(socketPath).mode & 0o777).toBe(0o600);
   expect((await over(socketPath, "/tokens")).status).toBe(200);
@@ -64,16 +30,18 @@ test("the unix socket is 0600 and has full authority, TCP asks for a token", asy
 });
 
 test("several addresses, IPv6 among them, are all reported as they are", async () => {
-  const { addresses } = await start(undefined, [
-    { host: "127.0.0.1", port: 0 },
-    { host: "::1", port: 0 },
-  ]);
+  const { addresses } = await at.start({
+    listen: [
+      { host: "127.0.0.1", port: 0 },
+      { host: "::1", port: 0 },
+    ],
+  });
   expect(addresses[1]).toMatch(/^\[::1\]:\d+$/);
   for (const address of addresses) expect((await fetch(`http://${address}/mesh/peers`)).status).toBe(200);
 });
 
 test("a 16 MiB body passes raw and as JSON; one byte more is a problem document", async () => {
-  const { addresses } = await start();
+  const { addresses } = await at.start();
   const url = `http://${addresses[0]}/messages`;
   const authorization = "Bearer send-secret";
   const full = new Uint8Array(16 * 1024 * 1024).fill(7);
@@ -82,7 +50,7 @@ test("a 16 MiB body passes raw and as JSON; one byte more is a problem document"
   const body = JSON.stringify({ to: "DUN", body_base64: Buffer.from(full).toString("base64") });
   const headers = { authorization, "content-type": "application/json" };
   expect((await fetch(url, { method: "POST", body, headers })).status).toBe(202);
-  expect(rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
+  expect(at.rig.node.sent.map((sent) => sent.body.length)).toEqual([full.length, full.length]);
   const big = new Uint8Array(full.length + 1);
   const refused = await fetch(`${url}?to=DUN`, { method: "POST", body: big, headers: { authorization } });
   expect(refused.status).toBe(413);
@@ -90,7 +58,7 @@ test("a 16 MiB body passes raw and as JSON; one byte more is a problem document"
 });
 
 test("a stale socket is replaced, a living node's is not, a plain file is left alone", async () => {
-  const path = join(folder, "godwit.sock");
+  const path = join(at.folder, "godwit.sock");
   const dead = Bun.spawnSync([
     process.execPath,
     "-e",
@@ -98,27 +66,24 @@ test("a stale socket is replaced, a living node's is not, a plain file is left a
   ]);
   expect(dead.signalCode).toBe("SIGKILL");
   expect(existsSync(path)).toBe(true);
-  await start(path);
+  await at.start({ socketPath: path });
   expect((await over(path, "/health")).status).toBe(200);
   const second = new Scope("second");
-  await expect(start(path, [], second)).rejects.toThrow("another node runs here");
+  await expect(at.start({ socketPath: path, listen: [] }, second)).rejects.toThrow("another node runs here");
   await second.close();
   expect((await over(path, "/health")).status).toBe(200);
-  const file = join(folder, "file");
+  const file = join(at.folder, "file");
   writeFileSync(file, "precious");
-  await expect(start(file)).rejects.toThrow("is no socket");
-  const link = join(folder, "link");
+  await expect(at.start({ socketPath: file })).rejects.toThrow("is no socket");
+  const link = join(at.folder, "link");
   symlinkSync(file, link);
-  await expect(start(link)).rejects.toThrow("is no socket");
+  await expect(at.start({ socketPath: link })).rejects.toThrow("is no socket");
 });
 
 test("a control socket that a cleaner deleted is made anew; streams of before go on, and another's file is left alone", async () => {
   const clock = new ManualClock();
-  const socketPath = join(folder, "godwit.sock");
-  const servers = await startApiServers(
-    { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
-    scope,
-  );
+  const socketPath = join(at.folder, "godwit.sock");
+  const servers = await at.start({ clock, listen: [], socketPath });
   const events = (await over(socketPath, "/events")).body!.getReader();
   await events.read();
   rmSync(socketPath);
@@ -141,38 +106,34 @@ test("a control socket that a cleaner deleted is made anew; streams of before go
 
 test("a control socket whose folder is gone is said for as long as it is", async () => {
   const clock = new ManualClock();
-  mkdirSync(join(folder, "run"));
-  const socketPath = join(folder, "run/godwit.sock");
-  const servers = await startApiServers(
-    { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
-    scope,
-  );
-  rmSync(join(folder, "run"), { recursive: true });
+  mkdirSync(join(at.folder, "run"));
+  const socketPath = join(at.folder, "run/godwit.sock");
+  const servers = await at.start({ clock, listen: [], socketPath });
+  rmSync(join(at.folder, "run"), { recursive: true });
   await clock.advance(SOCKET_LOOK_MS);
   expect(servers.waiting.join()).toContain("control socket");
-  mkdirSync(join(folder, "run"));
+  mkdirSync(join(at.folder, "run"));
   await clock.advance(SOCKET_LOOK_MS);
   expect(servers.waiting).toEqual([]);
   expect((await over(socketPath, "/health")).status).toBe(200);
 });
 
 test("a path too long for a socket names the key that mends it", async () => {
-  await expect(start(join(folder, "x".repeat(108)))).rejects.toThrow("api.socket");
+  await expect(at.start({ socketPath: join(at.folder, "x".repeat(108)) })).rejects.toThrow("api.socket");
 });
 
 test("an address that is taken or not there yet keeps nobody: it is explained, and opened once it can be", async () => {
   const one = new Scope("one");
-  const { addresses } = await start(join(folder, "one.sock"), undefined, one);
+  const { addresses } = await at.start({ socketPath: join(at.folder, "one.sock") }, one);
   const port = Number(addresses[0]!.split(":")[1]);
   const clock = new ManualClock();
-  const path = join(folder, "two.sock");
+  const path = join(at.folder, "two.sock");
   const listen = [
     { host: "127.0.0.1", port },
     { host: "192.0.2.77", port: 0 },
     { host: "127.0.0.1", port: 0 },
   ];
-  const options = { app: rig.app, clock, log: silentLog, metrics: new Metrics(), listen, socketPath: path };
-  const two = await startApiServers(options, scope);
+  const two = await at.start({ clock, listen, socketPath: path });
   expect((await over(path, "/tokens")).status).toBe(200);
   expect(two.addresses).toHaveLength(1);
   expect(two.waiting[0]).toContain("another program listens there");
@@ -183,13 +144,13 @@ test("an address that is taken or not there yet keeps nobody: it is explained, a
   expect(two.waiting).toHaveLength(1);
   expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200);
   // Its own clock: nobody is left to wait for.
-  void scope.close();
+  void at.scope.close();
   await clock.advance(STOP_GRACE_MS);
-  await scope.close();
+  await at.scope.close();
 });
 
 test("stopping ends event streams and idle connections, and removes the socket", async () => {
-  const { socketPath, addresses } = await start();
+  const { socketPath, addresses } = await at.start();
   const events = await over(socketPath, "/events");
   const reader = events.body!.getReader();
   await reader.read();
@@ -199,7 +160,7 @@ test("stopping ends event streams and idle connections, and removes the socket",
   idle.write("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
   await new Promise((resolve) => idle.once("data", resolve));
   const startedMs = performance.now();
-  await scope.close();
+  await at.scope.close();
   expect(performance.now() - startedMs).toBeLessThan(STOP_GRACE_MS);
   await closed;
   const end = await reader.read().catch(() => ({ done: true }));
@@ -211,27 +172,27 @@ test("stopping ends event streams and idle connections, and removes the socket",
 test("a request in progress is answered before the server goes", async () => {
   let answer = () => {};
   const entered = new Promise<void>((resolve) => {
-    rig.node.onTrace = () =>
+    at.rig.node.onTrace = () =>
       new Promise((done) => {
         answer = done;
         resolve();
       });
   });
-  const { socketPath } = await start();
+  const { socketPath } = await at.start();
   const trace = over(socketPath, "/mesh/trace/NYC-C", { method: "POST" });
   await entered;
-  const closing = scope.close();
+  const closing = at.scope.close();
   answer();
   expect((await trace).status).toBe(200);
   await closing;
 });
 
 test("a client that leaves ends its event stream", async () => {
-  const { socketPath } = await start();
+  const { socketPath } = await at.start();
   const controller = new AbortController();
   const events = await over(socketPath, "/events", { signal: controller.signal });
   await events.body!.getReader().read();
-  expect(rig.node.subscribers).toBe(1);
+  expect(at.rig.node.subscribers).toBe(1);
   controller.abort();
-  while (rig.node.subscribers > 0) await new Promise((resolve) => setImmediate(resolve));
+  while (at.rig.node.subscribers > 0) await new Promise((resolve) => setImmediate(resolve));
 });

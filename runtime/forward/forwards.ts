@@ -5,7 +5,7 @@
 import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { sourceGroup, type Clock, type Log, type Random } from "@godwit/sdk";
-import { Places } from "@godwit/sdk/places";
+import { claimDescriptor, Places } from "@godwit/sdk/places";
 import { type ListenAddress, parseListenAddress } from "../config/load.ts";
 import { Late } from "../kernel/late.ts";
 import type { ByteStream } from "../stream/byte-stream.ts";
@@ -256,6 +256,7 @@ export class Forwards {
       stream.reset(StreamReset.unreachable, `${formatTarget(target)} does not answer`);
     });
     try {
+      claimDescriptor("guest");
       const socket = await Bun.connect<JointState>({
         hostname: target.host,
         port: target.port,
@@ -264,6 +265,7 @@ export class Forwards {
         // Nothing is read before the joint stands.
         socket: { ...jointHandlers, open: (opened) => void opened.pause() },
       });
+      claimDescriptor("guest", socket);
       const joint = new Joint(socket, { bytesSent: 0, bytesReceived: 0 }, () => this.#served.delete(joint));
       this.#served.add(joint);
       if (isLate || stream.isClosed) return joint.abort(undefined);

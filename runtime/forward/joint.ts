@@ -67,7 +67,7 @@ export class Joint {
 
   onData(bytes: Uint8Array): void {
     this.#counts.bytesSent += bytes.length;
-    this.#socket.data.place?.stand("held");
+    this.#socket.data.place?.stand("engaged");
     if (this.#stream?.write(bytes) === false) this.#socket.pause();
   }
 

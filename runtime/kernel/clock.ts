@@ -29,6 +29,18 @@ export const systemClock: Clock = {
 /** setTimeout treats anything above 2^31-1 as 1 ms; a node lives longer than 24 days. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
+/**
+ * Makes each turn of the real event loop last so much longer while `isNeeded`, by blocking it: for what the engine tries again in every turn
+ * and nobody can tell it to leave. Only for composition, as `systemClock`.
+ */
+export function lengthenTurns(byMs: number, isNeeded: () => boolean): void {
+  setImmediate(() => {
+    if (!isNeeded()) return;
+    Bun.sleepSync(byMs);
+    lengthenTurns(byMs, isNeeded);
+  });
+}
+
 /** Resolves after `delayMs`, rejects with the signal's reason as soon as it aborts. Leaves no timer or listener. */
 export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -15,6 +15,8 @@ export interface GuardLimits {
   /** Half-open handshakes of all sources together, and of one source. */
   readonly halfOpenMax: number;
   readonly halfOpenPerSourceMax: number;
+  /** What a stream without a source has for each of its steps before it yields to another such one, ms. */
+  readonly sourcelessGraceMs: number;
   /** From this many half-open handshakes, or this many answered message 1 a second, a cookie is asked for. */
   readonly loadHalfOpen: number;
   readonly loadPerSecond: number;
@@ -23,6 +25,7 @@ export interface GuardLimits {
 export const GUARD_LIMITS: GuardLimits = {
   halfOpenMax: 512,
   halfOpenPerSourceMax: 128,
+  sourcelessGraceMs: 5_000,
   loadHalfOpen: 128,
   loadPerSecond: 500,
 };
@@ -108,8 +111,8 @@ export class HandshakeGuard {
     this.#clock = clock;
     this.#random = random;
     this.#limits = { ...GUARD_LIMITS, ...limits };
-    const { halfOpenMax: max, halfOpenPerSourceMax: perSourceMax } = this.#limits;
-    this.#places = new Places({ max, perSourceMax });
+    const { halfOpenMax: max, halfOpenPerSourceMax: perSourceMax, sourcelessGraceMs: ms } = this.#limits;
+    this.#places = new Places({ max, perSourceMax, grace: { ms, nowMs: () => clock.monotonicMs() } });
     this.#loadTokens = this.#limits.loadPerSecond;
     this.#loadTokensAtMs = clock.monotonicMs();
     this.#cookieSecret = random.bytes(COOKIE_SECRET_BYTES);
@@ -136,14 +139,13 @@ export class HandshakeGuard {
   /**
    * Admits an inbound stream, or a datagram pipe whose message 1 was valid. At the bound of all, and at that of its source, another
    * one is ended through its `onEvict`: of the source that has most the oldest, those without a message 1 first. `source`
-   * undefined: the medium shows none.
+   * undefined: the medium shows none. Throws GODWIT_HANDSHAKE_BUSY where those before it without a source still have their time.
    */
   enter(source: string | undefined, onEvict: () => void): HalfOpenTicket {
     const place = this.#places.enter(source, () => {
       this.counters.halfOpenEvicted++;
       onEvict();
     });
-    // Nobody's place is ever held here.
     if (place === undefined) throw godwitError("GODWIT_HANDSHAKE_BUSY", "too many unfinished handshakes");
     return { answered: () => place.stand("busy"), release: () => place.release() };
   }

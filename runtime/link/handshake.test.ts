@@ -417,13 +417,14 @@ describe("half-open handshakes", () => {
   test("at the global cap the oldest silent pipe makes room, then the oldest that was answered", () => {
     const guard = new HandshakeGuard(new ManualClock(), seededRandom(1), { halfOpenMax: 3 });
     const evicted: number[] = [];
-    const tickets = [0, 1, 2].map((i) => guard.enter(undefined, () => evicted.push(i)));
+    const enter = (i: number) => guard.enter("192.0.2.1", () => evicted.push(i));
+    const tickets = [0, 1, 2].map(enter);
     tickets[0]!.answered();
-    tickets.push(guard.enter(undefined, () => evicted.push(3)));
+    tickets.push(enter(3));
     expect(evicted).toEqual([1]);
     tickets[2]!.answered();
     tickets[3]!.answered();
-    guard.enter(undefined, () => {});
+    enter(4);
     expect(evicted).toEqual([1, 0]);
     expect([guard.halfOpen, guard.counters.halfOpenEvicted]).toEqual([3, 2]);
   });
@@ -439,6 +440,47 @@ describe("half-open handshakes", () => {
       await clock.advance(1_000);
     }
     expect(isGone).toBe(false);
+  });
+
+  test("over Tor, where more come than there are places for, one that is in gets to its end, and who is not comes again", async () => {
+    const clock = new ManualClock();
+    const guard = new HandshakeGuard(clock, seededRandom(2));
+    const tryIn = (onEvict: () => void) => {
+      try {
+        return guard.enter(undefined, onEvict);
+      } catch {
+        return undefined;
+      }
+    };
+    const crowd = (count: number) => {
+      for (let i = 0; i < count; i++) tryIn(() => {})?.answered();
+    };
+    let isGone = false;
+    // Five times as many as pass in the time of a handshake, in no order.
+    const random = seededRandom(3);
+    let tries = 0;
+    for (;;) {
+      const before = random.below(6);
+      crowd(before);
+      const honest = tryIn(() => (isGone = true));
+      crowd(5 - before);
+      tries++;
+      if (honest === undefined) {
+        await clock.advance(10);
+        continue;
+      }
+      // Its first message, then its third, after four seconds each: a slow circuit.
+      for (const step of [1, 2]) {
+        for (let i = 0; i < 400; i++) {
+          crowd(5);
+          await clock.advance(10);
+        }
+        expect([step, isGone]).toEqual([step, false]);
+        honest.answered();
+      }
+      break;
+    }
+    expect(tries).toBeLessThan(1_000);
   });
 
   test("wrong tags in datagrams take no place, whatever number of them comes", async () => {
@@ -496,7 +538,7 @@ describe("half-open handshakes", () => {
     const random = seededRandom(12);
     const guard = new HandshakeGuard(clock, random, { halfOpenMax: 4, loadHalfOpen: 2 });
     const signal = new AbortController().signal;
-    const common = { network: "n", secrets: [], clock, random };
+    const common = { network: "n", secrets: [], clock, random, sourceKey: "192.0.2.1" };
     const silent = [];
     for (let i = 0; i < 20; i++) {
       const { b } = memoryPipePair({ kind: "stream", clock, random });

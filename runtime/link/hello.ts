@@ -53,14 +53,17 @@ export interface NetworkKeys {
   readonly epoch: string | undefined;
 }
 
-/** `secret` undefined: an open mesh, whose tag keeps out strays of other networks and no attacker. */
+const OPEN_MESH = encoder.encode("godwit open mesh");
+/** Of the network that was last asked for under a secret: whoever floods must not make this node compute them again and again. */
+const made = new WeakMap<Uint8Array, { readonly network: string; readonly keys: NetworkKeys }>();
+
+/** `secret` undefined: an open mesh, whose tag keeps out strays of other networks and no attacker. Its bytes must not change. */
 export function networkKeys(network: string, secret: Uint8Array | undefined): NetworkKeys {
-  const base = mac(
-    secret ?? encoder.encode("godwit open mesh"),
-    encoder.encode("godwit link 1\0"),
-    encoder.encode(network),
-  );
-  return {
+  const root = secret ?? OPEN_MESH;
+  const known = made.get(root);
+  if (known?.network === network) return known.keys;
+  const base = mac(root, encoder.encode("godwit link 1\0"), encoder.encode(network));
+  const keys: NetworkKeys = {
     tagKey: mac(base, encoder.encode("tag")),
     psk: secret === undefined ? undefined : mac(base, encoder.encode("psk")),
     epoch:
@@ -68,6 +71,8 @@ export function networkKeys(network: string, secret: Uint8Array | undefined): Ne
         ? undefined
         : Buffer.from(mac(base, encoder.encode("epoch")).subarray(0, EPOCH_ID_BYTES)).toString("hex"),
   };
+  made.set(root, { network, keys });
+  return keys;
 }
 
 /** Keys of a handshake under an invitation, from the secret in its token. */

@@ -52,6 +52,8 @@ export interface MeshDeps {
   /** Some transport here can dial it. */
   canDial(endpoint: string): boolean;
   readonly destinationsMax?: number;
+  /** How many neighbours this machine has room for now. */
+  neighboursMax?(): number;
   /** Added to the cost of each link, ms. */
   readonly hopCostMs: number;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;

@@ -1,14 +1,20 @@
 /**
  * How many descriptors the node has left, and that it says so once. What runs into the limit in the kernel's accept is told by
  * nobody and tried again without a pause, so this looks by itself, and keeps a few in hand: given back when there are none left,
- * they let listeners accept, and close at once, what would otherwise be knocking for ever.
+ * they let listeners accept, and close at once, what would otherwise be knocking for ever. Where others take these too, it
+ * makes each turn of the event loop last for a moment, which is the pause that no listener can be given. Owns nothing else.
  */
 import { closeSync, openSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { descriptorLimit, descriptorMarks, onDescriptorShortage } from "@godwit/sdk/places";
+import { lengthenTurns } from "../kernel/clock.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 
 const LOOK_EVERY_MS = 1_000;
+/** The same while none is left. */
+const LOOK_OUT_EVERY_MS = 100;
+/** What a turn of the event loop lasts longer while none is left. */
+const PAUSE_MS = 5;
 /** Looks without a shortage until it is over. */
 const CALM_LOOKS = 5;
 /** Kept in hand. */
@@ -28,6 +34,8 @@ export class DescriptorWatch {
   readonly #spares: number[] = [];
   #timer: Timer;
   #used = 0;
+  /** Not even a spare one is left. */
+  #isOut = false;
   /** Looks until it is over; 0: there is no shortage. */
   #shortFor = 0;
   #warnedAtMs = Number.NEGATIVE_INFINITY;
@@ -38,7 +46,7 @@ export class DescriptorWatch {
     deps.metrics.observedGauge("godwit_descriptors_limit", descriptorLimit);
     onDescriptorShortage((descriptor) => this.#short(descriptor));
     this.#look();
-    this.#timer = deps.clock.after(LOOK_EVERY_MS, () => this.#onTimer());
+    this.#timer = this.#lookLater();
   }
 
   /** For health; undefined: enough are left. */
@@ -49,21 +57,27 @@ export class DescriptorWatch {
 
   stop(): void {
     this.#timer.cancel();
+    this.#isOut = false;
     onDescriptorShortage(() => {});
     this.#giveBack();
   }
 
-  #onTimer(): void {
-    this.#look();
-    this.#timer = this.#deps.clock.after(LOOK_EVERY_MS, () => this.#onTimer());
+  #lookLater(): Timer {
+    return this.#deps.clock.after(this.#isOut ? LOOK_OUT_EVERY_MS : LOOK_EVERY_MS, () => {
+      this.#look();
+      this.#timer = this.#lookLater();
+    });
   }
 
   #look(): void {
     const newest = open();
     if (newest === undefined) {
       this.#giveBack();
+      if (!this.#isOut) lengthenTurns(PAUSE_MS, () => this.#isOut);
+      this.#isOut = true;
       return this.#short(descriptorLimit());
     }
+    this.#isOut = false;
     closeSync(newest);
     this.#used = newest;
     if (newest >= descriptorMarks().strangers) return this.#short(newest);

@@ -1,11 +1,12 @@
 /** How pipes of this node become sessions: under which secrets, who is let in, and what half-open ones may cost. */
-import { sourceGroup, type Pipe } from "@godwit/sdk";
+import type { Pipe } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
 import { openSession, VERSIONS } from "../link/handshake.ts";
-import { networkKeys, type NetworkKeys } from "../link/hello.ts";
+import { networkKeys } from "../link/hello.ts";
 import { screenFirst } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
 import type { Ground } from "./ground.ts";
@@ -50,19 +51,11 @@ export function createHandshakes(
         random,
         guard,
         isBlocked: (id) => mesh.isRefused(id),
-        ...(pipe.isAnonymous === true ? { hideIdentity: true } : { sourceKey: sourceOf(pipe.remote) }),
+        ...(pipe.isAnonymous === true ? { hideIdentity: true } : countedBy(pipe.remote)),
         ...(remote === undefined ? {} : { remote }),
       },
       signal,
     );
-  };
-  const keysOf = new WeakMap<Uint8Array, NetworkKeys>();
-  const openKeys = networkKeys(config.node.network, undefined);
-  /** Made once: a flood must not make them for each of its datagrams. */
-  const keysFor = (secret: Uint8Array): NetworkKeys => {
-    let keys = keysOf.get(secret);
-    if (keys === undefined) keysOf.set(secret, (keys = networkKeys(config.node.network, secret)));
-    return keys;
   };
   return {
     screen(datagram, remote) {
@@ -72,10 +65,12 @@ export function createHandshakes(
       return screenFirst(datagram, {
         identity,
         network: config.node.network,
-        keys: live.length === 0 ? [openKeys] : live.map(keysFor),
+        keys: (live.length === 0 ? [undefined] : live).map((secret) =>
+          networkKeys(config.node.network, secret),
+        ),
         versions: VERSIONS,
         guard,
-        source: sourceOf(remote),
+        source: countedBy(remote).sourceKey ?? remote,
         invites:
           live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
       });
@@ -86,12 +81,10 @@ export function createHandshakes(
   };
 }
 
-/** What half-open handshakes are counted by: the far end's IPv4 address or IPv6 network, whatever the transport; else all it shows. */
-function sourceOf(endpoint: string): string {
-  const [, bracketed, plain] =
-    /^[a-z][a-z0-9+.-]*:\/\/(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?(?:\/|$)/.exec(endpoint) ?? [];
-  const host = bracketed ?? plain;
-  return host === undefined ? endpoint.replace(/:\d+$/, "") : sourceGroup(host);
+/** What half-open handshakes are counted by; nothing where an address tells nobody apart. */
+function countedBy(remote: string): { readonly sourceKey?: string } {
+  const sourceKey = sourceOf(remote);
+  return sourceKey === NO_ADDRESS ? {} : { sourceKey };
 }
 
 const linkMetrics = {

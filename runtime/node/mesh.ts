@@ -1,4 +1,5 @@
 /** The mesh of this node, and its life as a closed one: what each is given of configuration, store and plugins. */
+import { descriptorMarks } from "@godwit/sdk/places";
 import { ClosedMesh } from "../closed/closed-mesh.ts";
 import { verifySignature } from "../identity/keys.ts";
 import { openPrekeys } from "../identity/prekeys.ts";
@@ -47,6 +48,8 @@ export async function openMesh(
     canDial: (endpoint) => knot.host?.canDial(endpoint) ?? false,
     destinationsMax: config.routing.destinationsMax,
     hopCostMs: config.routing.hopCostMs,
+    // A link of a stranger keeps its descriptor for as long as it likes: who comes after it must find one.
+    neighboursMax: () => Math.floor((descriptorMarks().strangers * 3) / 4),
     verify: verifySignature,
     openSealing: async (recordOf) => {
       // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.

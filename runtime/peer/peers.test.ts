@@ -42,6 +42,7 @@ class Node {
   throwsOnUp = false;
   isStandingDown = false;
   toldMs: number | undefined;
+  room = PEERS_MAX;
   readonly #clock: ManualClock;
 
   constructor(clock: ManualClock, n: number, boot = n) {
@@ -67,6 +68,7 @@ class Node {
       toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
       welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
+      roomFor: () => this.room,
       events: {
         up: (peer) => {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);
@@ -252,6 +254,26 @@ describe("refusals", () => {
     expect(open.slice(0, 900).some((session) => session.isClosed)).toBe(false);
     await a.scope.close();
   });
+});
+
+test("where descriptors are few, links of strangers leave some to who comes, and known ones are not counted out", async () => {
+  const clock = new ManualClock();
+  const a = new Node(clock, 1);
+  a.room = 256;
+  const adopt = (node: number, host: string) => {
+    const [, end] = sessionPair(clock, id(node), a.id, { from: host });
+    a.peers.adopt(end);
+    return !end.isClosed;
+  };
+  let taken = 0;
+  for (let i = 2; i < 600; i++) if (adopt(i, "tcp://192.0.2.1:1")) taken++;
+  expect(taken).toBe((256 * (PEERS_MAX - PEERS_KEPT)) / PEERS_MAX);
+  expect(adopt(2_000, "tcp://10.0.0.1:1")).toBe(true);
+  for (let i = 3_000; i < 3_100; i++) {
+    a.welcome.add(id(i));
+    expect(adopt(i, "tcp://192.0.2.1:1")).toBe(true);
+  }
+  await a.scope.close();
 });
 
 describe("duplicate links", () => {

@@ -90,6 +90,8 @@ export interface PeersDeps extends OwnHello {
   isBlocked(id: NodeId): boolean;
   /** Which of the places that are kept it may have. */
   welcomeOf(id: NodeId): Welcome;
+  /** How many neighbours this machine has room for now, as far as it does not know them; by default PEERS_MAX. */
+  roomFor?(): number;
   readonly events: PeerEvents;
 }
 
@@ -297,7 +299,9 @@ export class Peers {
   #hasPlaceFor(session: Session): boolean {
     const welcome = session.direction === "outbound" ? "known" : this.#deps.welcomeOf(session.remote);
     const kept = welcome === "known" ? 0 : welcome === "long" ? PEERS_KEPT - PEERS_KEPT_LONG : PEERS_KEPT;
-    return this.#peers.size + this.#pending.size < PEERS_MAX - kept || this.#makePlace(session);
+    const room = welcome === "known" ? PEERS_MAX : Math.min(PEERS_MAX, this.#deps.roomFor?.() ?? PEERS_MAX);
+    const open = Math.floor((room * (PEERS_MAX - kept)) / PEERS_MAX);
+    return this.#peers.size + this.#pending.size < open || this.#makePlace(session);
   }
 
   /** The source address with most strangers gives one up for a caller of another: the newest, because it was of least use. */

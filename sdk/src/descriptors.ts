@@ -1,9 +1,9 @@
 /**
  * How many descriptors this process has left, told by the number of the newest one: the kernel gives the lowest that is free, so
  * that all below it are taken. Listeners ask before they keep a connection: near the end it is for links, the store and the
- * node's own health. Owns nothing; reads one file of the kernel.
+ * node's own health; and whoever connects asks as well. Owns nothing; reads one file of the kernel, and opens another to look.
  */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 
 /** How long what the kernel said of the limit is believed, ms. */
 const LIMIT_FRESH_MS = 1_000;
@@ -30,30 +30,64 @@ export function descriptorLimit(): number {
   return limit;
 }
 
-/** Where strangers stop, and where everybody does: what is above the second is for the store and the node itself. */
+/**
+ * Where strangers stop, then what is connected for guests of the node, and then its links: what is above the last mark is for the
+ * store, files and health.
+ */
 export function descriptorMarks(of = descriptorLimit()): {
   readonly strangers: number;
+  readonly guests: number;
   readonly all: number;
 } {
   const share = (divisor: number, least: number, most: number) =>
     Math.min(most, Math.max(least, Math.floor(of / divisor)));
-  return { strangers: of - share(4, 16, 256), all: of - share(16, 6, 64) };
+  const [strangers, all] = [of - share(4, 16, 256), of - share(16, 6, 64)];
+  return { strangers, guests: Math.floor((strangers + all) / 2), all };
 }
 
 /**
  * What to do with a connection that was just accepted as `descriptor`, on a listener that holds `count` others: keep it, keep it
- * in place of another, or refuse it and end another.
+ * in place of another, or of two. `lastMax`: how many it may hold of what is nobody's, 0 unless it tells health.
  */
-export function judgeDescriptor(descriptor: number, count: number): "keep" | "instead" | "fewer" {
+export function judgeDescriptor(
+  descriptor: number,
+  count: number,
+  lastMax = 0,
+): "keep" | "instead" | "fewer" {
   const marks = descriptorMarks();
   if (descriptor < marks.strangers) return "keep";
   onShortage(descriptor);
-  if (descriptor >= marks.all) return "fewer";
-  return count < GUARANTEED_CONNECTIONS ? "keep" : "instead";
+  const isLast = descriptor >= marks.all;
+  if (count < (isLast ? lastMax : GUARANTEED_CONNECTIONS)) return "keep";
+  return isLast && count > lastMax ? "fewer" : "instead";
 }
 
-/** Whether a connection of ours that became `descriptor` has to go again: what is left is for the store and health. */
-export const isLastDescriptor = (descriptor: number): boolean => descriptor >= descriptorMarks().all;
+/** Whom a connection of this node's own is for: a link, or a guest, like whoever comes through a forward, and plugins. */
+export type ConnectFor = "link" | "guest";
+
+/**
+ * Throws where what is left is not for a connection of this node's own. Asked before one is begun, and once more with its `socket`
+ * where that tells its descriptor, because many may have begun at once; the socket is ended then.
+ */
+export function claimDescriptor(whom: ConnectFor, socket?: { terminate(): void }): void {
+  const descriptor = socket === undefined ? nextDescriptor() : descriptorOf(socket);
+  const marks = descriptorMarks();
+  if (descriptor < (whom === "link" ? marks.all : marks.guests)) return;
+  socket?.terminate();
+  onShortage(descriptor);
+  throw new Error("too few descriptors are left");
+}
+
+/** What a connection would get now; 0 where nobody tells, the limit where there is none. */
+function nextDescriptor(): number {
+  try {
+    const next = openSync("/dev/null", "r");
+    closeSync(next);
+    return next;
+  } catch (error) {
+    return /^(EMFILE|ENFILE)$/.test((error as NodeJS.ErrnoException).code ?? "") ? descriptorLimit() : 0;
+  }
+}
 
 /** Of a socket as Bun makes it, or as node:net does; 0 where it does not tell. */
 export function descriptorOf(socket: object): number {
@@ -65,7 +99,7 @@ export function descriptorOf(socket: object): number {
   return typeof own === "number" && own > 0 ? own : 0;
 }
 
-/** Called whenever a listener finds few left, with what it was given; one at a time, the last that was set. */
+/** Called whenever somebody finds few left, with what it was given; one at a time, the last that was set. */
 export function onDescriptorShortage(fn: (descriptor: number) => void): void {
   onShortage = fn;
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { seededRandom } from "@godwit/sdk/testkit";
 import { descriptorMarks, type Place, Places } from "./places.ts";
 
 const crowd = (max: number, perSourceMax = max) => {
@@ -48,6 +49,82 @@ test("who has shown something goes after who has not, who is on its way out befo
   expect(places.count).toBe(4);
 });
 
+test("two sources that hold every place with one byte each keep a third out no more than silent ones would", () => {
+  const { places, gone, enter } = crowd(8, 4);
+  for (let i = 0; i < 8; i++)
+    enter(`${i % 2 === 0 ? "a" : "b"}${i}`, i % 2 === 0 ? "a" : "b")!.stand("engaged");
+  const honest = enter("honest", "c");
+  expect(gone).toEqual(["a6"]);
+  // They come again, and it has said nothing yet.
+  for (let i = 0; i < 10; i++) enter("again", i % 2 === 0 ? "a" : "b")?.stand("engaged");
+  expect(gone).not.toContain("honest");
+  honest!.stand("engaged");
+  enter("second", "c")!.stand("engaged");
+  // Whose source has as many gives none up: those of before go on.
+  for (let i = 0; i < 20; i++) enter(`d${i}`, `d${i}`)?.stand("engaged");
+  expect(gone.filter((name) => name === "honest")).toEqual([]);
+  expect(places.count).toBe(8);
+});
+
+/** How long a handshake of five seconds takes to get in beside `perSecond` that say nothing, dialling again each second or two. */
+function secondsUntilIn(places: Places, perSecond: number, setNow: (nowMs: number) => void): number {
+  const random = seededRandom(perSecond);
+  const anyMs = () => (-Math.log((1 + random.below(999_999)) / 1_000_000) * 1_000) / perSecond;
+  let [crowdMs, honestMs, beganMs] = [0, 10_000, 0];
+  let honest: Place | undefined;
+  for (let nowMs = 0; nowMs < 600_000;) {
+    nowMs = Math.min(crowdMs, honestMs);
+    setNow(nowMs);
+    if (honest !== undefined && nowMs - beganMs >= 5_000) return (beganMs - 10_000) / 1_000;
+    if (crowdMs <= honestMs) {
+      places.enter(undefined, () => {});
+      crowdMs += anyMs();
+      continue;
+    }
+    honestMs += 1_000 + random.below(1_000);
+    if (honest !== undefined) continue;
+    beganMs = nowMs;
+    honest = places.enter(undefined, () => (honest = undefined));
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+test("without a source a handshake of five seconds gets in by and by, however many come", () => {
+  for (const perSecond of [50, 100, 400, 2_000]) {
+    let nowMs = 0;
+    const setNow = (to: number) => (nowMs = to);
+    const grace = { ms: 5_000, nowMs: () => nowMs };
+    const size = { max: 512, perSourceMax: 512 };
+    const [before, after] = [new Places(size), new Places({ ...size, grace })].map((places) =>
+      secondsUntilIn(places, perSecond, setNow),
+    );
+    console.log(`beside ${perSecond} a second: in after ${before} s where the oldest goes, ${after} s here`);
+    expect(after).toBeLessThan(120);
+    if (perSecond <= 100) expect(after).toBeLessThan(10);
+  }
+});
+
+test("whoever leaves, and whoever comes from a source, waits for no grace", () => {
+  const places = new Places({ max: 2, perSourceMax: 2, grace: { ms: 1_000, nowMs: () => 0 } });
+  const gone: string[] = [];
+  places.enter(undefined, () => gone.push("first"));
+  const second = places.enter(undefined, () => gone.push("second"))!;
+  expect(places.enter(undefined, () => {})).toBeUndefined();
+  second.stand("leaving");
+  places.enter(undefined, () => gone.push("third"));
+  places.enter("192.0.2.1", () => {});
+  expect(gone).toEqual(["second", "first"]);
+});
+
+test("a source that proved itself often still gets a place of one that says nothing", () => {
+  const { gone, enter } = crowd(10, 9);
+  for (let i = 0; i < 8; i++) enter(`${i}`, "office")!.stand("held");
+  enter("silent 1", "a");
+  enter("silent 2", "b");
+  enter("9", "office")!.stand("held");
+  expect(gone).toEqual(["silent 1"]);
+});
+
 test("a place is given back once, and one yields for want of something else too", () => {
   const { places, gone, enter } = crowd(10);
   const place = enter("a", "a")!;
@@ -66,6 +143,20 @@ test("where descriptors run out a listener keeps what it has, though those that 
   for (let i = 0; i < 20; i++) accept(10 + i);
   for (let i = 0; i < 50; i++) accept(i % 2 === 0 ? strangers : 12);
   expect([places.count, gone]).toEqual([20, 50]);
-  for (let i = 0; i < 5; i++) expect(accept(all)).toBeUndefined();
-  expect(places.count).toBe(15);
+  // Near their end two go for each that comes, and it gets in all the same.
+  for (let i = 0; i < 5; i++) expect(accept(all)).toBeDefined();
+  expect([places.count, gone]).toEqual([15, 60]);
+});
+
+test("where others have taken every descriptor, who tells health still hears one, the newest", () => {
+  const { all } = descriptorMarks();
+  for (const [lastMax, held, gone] of [
+    [0, 0, 0],
+    [1, 1, 4],
+  ] as const) {
+    const places = new Places({ max: 10, perSourceMax: 10, lastMax });
+    let ended = 0;
+    for (let i = 0; i < 5; i++) places.accept({ fd: all + i }, "a", () => ended++);
+    expect([places.count, ended]).toEqual([held, gone]);
+  }
 });

@@ -3,6 +3,7 @@
  * needs nothing of Godwit but the SDK, and is never part of a running node.
  */
 export { ManualClock } from "./clock.ts";
+export { dialOutcome, LOOPBACK_RESOLVED, LOOPBACK_SPELLINGS, RefusingTerms } from "./named.ts";
 export { seededRandom } from "./random.ts";
 export {
   configIssues,

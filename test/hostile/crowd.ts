@@ -2,7 +2,10 @@
  * A crowd of strangers, as a process of its own so that whoever measures is not slowed by it: `bun crowd.ts ORDER`. Loopback has
  * sixteen million addresses, so that it comes from as many sources as it is told. Ends by itself.
  */
+import type { NodeId } from "../../runtime/kernel/ids.ts";
 import { systemRandom } from "../../runtime/kernel/random.ts";
+import { encodeBundleFrame, makeBundle } from "../../runtime/wire/bundle.ts";
+import { Member } from "./member.ts";
 
 export type CrowdOrder =
   /** Datagrams of 52 bytes that look like a first message and are meant for nobody. */
@@ -23,6 +26,19 @@ export type CrowdOrder =
       readonly say: string;
       readonly ms: number;
     }
+  /** Nodes of an open mesh that nobody knows: they link, stay, and send junk that looks like mail to `to`, all together so much. */
+  | {
+      readonly what: "members";
+      readonly port: number;
+      readonly sources: number;
+      readonly count: number;
+      /** That come. */
+      readonly perSecond: number;
+      readonly mailPerSecond: number;
+      readonly to: NodeId;
+      readonly network: string;
+      readonly ms: number;
+    }
   /** Requests without a pause on a few connections, all before the first answer is read. */
   | {
       readonly what: "requests";
@@ -33,7 +49,7 @@ export type CrowdOrder =
     };
 
 const TICK_MS = 10;
-const addressOf = (source: number): string => `127.0.${1 + (source >> 8)}.${1 + (source & 0xff)}`;
+const addressOf = (source: number): string => `127.0.${1 + Math.floor(source / 250)}.${1 + (source % 250)}`;
 
 async function sendDatagrams(order: Extract<CrowdOrder, { what: "datagrams" }>): Promise<void> {
   const sockets = await Promise.all(
@@ -82,6 +98,39 @@ async function openConnections(order: Extract<CrowdOrder, { what: "connections" 
   console.log(JSON.stringify({ opened, most }));
 }
 
+async function linkMembers(order: Extract<CrowdOrder, { what: "members" }>): Promise<void> {
+  const { network, port, to } = order;
+  const linked: Member[] = [];
+  const startedMs = performance.now();
+  let [coming, came, most, sent] = [0, 0, 0, 0];
+  const come = async (): Promise<void> => {
+    const member = new Member({ network, from: addressOf(came++ % order.sources) });
+    coming++;
+    try {
+      linked.push(await member.join({ linkPort: port }));
+    } catch {
+      member.leave();
+    } finally {
+      coming--;
+    }
+  };
+  let allowed = 0;
+  await ticking(order.ms, () => {
+    for (let i = linked.length - 1; i >= 0; i--) if (linked[i]!.isClosed) linked.splice(i, 1);
+    most = Math.max(most, linked.length);
+    allowed = Math.min(order.perSecond, allowed + (order.perSecond * TICK_MS) / 1_000);
+    for (; allowed >= 1 && linked.length + coming < order.count; allowed--) void come();
+    const due = ((performance.now() - startedMs) * order.mailPerSecond) / 1_000;
+    for (; sent < due && linked.length > 0; sent++) {
+      const member = linked[sent % linked.length]!;
+      const header = { kind: 0, priority: 2, source: member.identity.id, destination: to } as const;
+      const bundle = makeBundle({ ...header, lifetimeMs: 60_000 }, systemRandom.bytes(300));
+      member.send(encodeBundleFrame(bundle, { remainingMs: 50_000, hops: 1, trace: [] }));
+    }
+  });
+  console.log(JSON.stringify({ came, most, sent }));
+}
+
 async function pipeline(order: Extract<CrowdOrder, { what: "requests" }>): Promise<void> {
   const batch = Buffer.from(`GET ${order.path} HTTP/1.1\r\nHost: localhost\r\n\r\n`.repeat(500));
   let bytes = 0;
@@ -122,6 +171,7 @@ if (import.meta.main) {
   const order = JSON.parse(process.argv[2]!) as CrowdOrder;
   if (order.what === "datagrams") await sendDatagrams(order);
   else if (order.what === "connections") await openConnections(order);
+  else if (order.what === "members") await linkMembers(order);
   else await pipeline(order);
   process.exit(0);
 }

@@ -1,29 +1,58 @@
-/** A TCP connection to a node as a pipe, without a transport around it. */
-import type { Pipe } from "@godwit/sdk";
-import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
+/** A TCP connection to a node as a pipe, without a transport around it; from any of the sixteen million addresses of loopback. */
+import { createConnection, type Socket } from "node:net";
+import { formatEndpoint, StreamPipe, type Pipe } from "@godwit/sdk";
 import { systemClock } from "../../runtime/kernel/clock.ts";
 
-const after = (delayMs: number, fn: () => void) => systemClock.after(delayMs, fn);
+const RATE_BITS_PER_SECOND = 1_000_000_000;
 
-export async function dialPipe(port: number): Promise<{ readonly pipe: Pipe; end(): void }> {
-  const state: SocketState = { pipe: undefined, onOpen() {} };
-  const socket = await Bun.connect<SocketState>({
-    hostname: "127.0.0.1",
-    port,
-    data: state,
-    socket: {
-      open(opened) {
-        state.pipe = new TcpPipe(opened, "outbound", "tcp", { after, onProven() {}, onOver() {} });
+class SocketPipe extends StreamPipe {
+  constructor(socket: Socket, port: number) {
+    super(
+      {
+        write(bytes) {
+          // The socket keeps what it is handed, and the caller wants it back.
+          socket.write(Buffer.from(bytes));
+          return bytes.length;
+        },
+        get bufferedBytes() {
+          return socket.writableLength;
+        },
+        pause: () => void socket.pause(),
+        resume: () => void socket.resume(),
+        shut: () => void socket.end(),
+        destroy: () => void socket.destroy(),
       },
-      data: (_, bytes) => state.pipe?.onData(bytes),
-      drain: () => state.pipe?.onDrain(),
-      end: (ended) => {
-        state.pipe?.onEnd();
-        ended.end();
+      {
+        direction: "outbound",
+        local: formatEndpoint("tcp", socket.localAddress ?? "127.0.0.1", socket.localPort ?? 0),
+        remote: formatEndpoint("tcp", "127.0.0.1", port),
+        linkClass: "fast",
+        rateBitsPerSecond: RATE_BITS_PER_SECOND,
       },
-      close: (_, error) => state.pipe?.onGone(error),
-      error: (_, error) => state.pipe?.onGone(error),
-    },
+      { clock: systemClock, onProven() {}, onOver() {} },
+    );
+    socket.setNoDelay(true);
+    socket.on("data", (bytes: Buffer) => this.onData(bytes));
+    // A listener for data starts the flow.
+    socket.pause();
+    socket.on("drain", () => this.onDrain());
+    socket.on("end", () => this.onEnd());
+    socket.on("close", () => this.onGone());
+  }
+}
+
+/** Rejects where it cannot connect. */
+export function dialPipe(port: number, localAddress?: string): Promise<{ readonly pipe: Pipe; end(): void }> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({
+      host: "127.0.0.1",
+      port,
+      ...(localAddress === undefined ? {} : { localAddress }),
+    });
+    // One without a listener would end the process; the close says it all.
+    socket.on("error", reject);
+    socket.once("connect", () =>
+      resolve({ pipe: new SocketPipe(socket, port), end: () => void socket.destroy() }),
+    );
   });
-  return { pipe: state.pipe!, end: () => socket.terminate() };
 }

@@ -1,9 +1,11 @@
 /** Throw-away identities at one node, each with a key, a record and a callsign of its own, and what honest people notice of them. */
-import { expect } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { parseNodeId, type NodeId } from "../../runtime/kernel/ids.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
 import { encodeProbe } from "../../runtime/wire/peer-messages.ts";
-import type { Lab, LabNode } from "../../scripts/lab.ts";
+import { buildGodwit } from "../../scripts/build.ts";
+import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { Member } from "./member.ts";
 import { metricOf, vitalsOf } from "./watch.ts";
 
@@ -62,8 +64,23 @@ async function deliver(from: LabNode, to: string, withinMs: number): Promise<num
   return performance.now() - startedMs;
 }
 
+/** The test of a flood of so many, which may take so long. */
+export function declareFlood(count: number, testMs: number): void {
+  let lab: Lab;
+  beforeAll(async () => {
+    if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
+    lab = await Lab.create();
+  });
+  afterAll(() => lab?.close());
+  test(
+    `${count.toLocaleString("en")} throw-away identities do not keep newcomers from mail, to their names and ids, nor after a restart`,
+    () => floodAndLook(lab, count),
+    testMs,
+  );
+}
+
 /** A and C at B; then the flood at B; then people who were never here before, before and after a restart of B. */
-export async function floodAndLook(lab: Lab, count: number): Promise<void> {
+async function floodAndLook(lab: Lab, count: number): Promise<void> {
   const b = await lab.add({ callsign: "FLD-B" });
   const a = await lab.add({ callsign: "FLD-A", peers: [b.endpoint], linksWanted: 0 });
   await Promise.all([b.start(), a.start()]);

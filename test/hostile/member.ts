@@ -22,6 +22,8 @@ export interface MemberOptions {
   readonly network: string;
   readonly identity?: Identity;
   readonly callsign?: string;
+  /** The address of loopback that it comes from. */
+  readonly from?: string;
   /** Where its record says that it listens. */
   readonly endpoints?: readonly string[];
   /** Sees every frame of the node. Borrowed. */
@@ -58,10 +60,10 @@ export class Member {
   }
 
   /** Handshake and hello. Another `bootId` passes for a restart. */
-  async join(node: LabNode, bootId = this.#bootId): Promise<this> {
-    const { pipe, end } = await dialPipe(node.linkPort);
+  async join(node: Pick<LabNode, "linkPort">, bootId = this.#bootId): Promise<this> {
+    const { network, callsign, endpoints, from } = this.#options;
+    const { pipe, end } = await dialPipe(node.linkPort, from);
     this.#end = end;
-    const { network, callsign, endpoints } = this.#options;
     const session = await openSession(
       pipe,
       {

@@ -1,13 +1,29 @@
-/** A closed mesh of one node that strangers besiege, and what honest ones get of it meanwhile: a link, and its health. */
+/** A node that strangers besiege, and what honest ones get of it meanwhile: a link, its health, and mail through it. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { writeFile } from "node:fs/promises";
-import { binaryPath, freePort, type Lab, type LabNode } from "../../scripts/lab.ts";
+import type { NodeId } from "../../runtime/kernel/ids.ts";
+import { buildGodwit } from "../../scripts/build.ts";
+import { binaryPath, freePort, Lab, type LabNode } from "../../scripts/lab.ts";
 import type { CrowdOrder } from "./crowd.ts";
+import { idOf } from "./flood.ts";
+import { metricOf, Traffic } from "./watch.ts";
 
-const DESCRIPTORS = 1_024;
+const NETWORK = "lab";
+/** Where strangers that link could take them all, they do so soon. */
+const DESCRIPTORS = { closed: 1_024, open: 512 } as const;
 const HEALTH_EVERY_MS = 100;
+const ASK_MS_MAX = 10_000;
 /** What a crowd needs to have come up. */
 const GATHER_MS = 1_000;
+const LINK_MS_MAX = 3_000;
+const HEALTH_MS_MAX = 1_000;
+/** Mail goes at the pace of somebody who is not in a hurry: what is asked is whether it still goes. */
+const MAIL_SENDERS = 1;
+/** Mail that arrives, and members that come, of what does without a flood: the crowds themselves need the machine too. */
+const MAIL_SHARE_MIN = 0.1;
+const LINKS_SHARE_MIN = 0.1;
 
 export type Way = "tcp" | "udp" | "ws";
 
@@ -18,33 +34,61 @@ export interface Met {
   /** The longest wait for `/health`: over TCP and over the control socket. */
   readonly health: number;
   readonly control: number;
+  /** Messages a second that arrived through the node. */
+  readonly mail: number;
   readonly crowd: string;
 }
 
 export class Siege {
   readonly node: LabNode;
   readonly ports: Readonly<Record<Way | "api", number>>;
+  /** Who gets the mail that goes through the node. */
+  readonly recipient: NodeId;
   readonly #members: Readonly<Record<Way, LabNode>>;
+  readonly #traffic: Traffic;
 
-  private constructor(node: LabNode, ports: Siege["ports"], members: Readonly<Record<Way, LabNode>>) {
+  private constructor(
+    node: LabNode,
+    ports: Siege["ports"],
+    members: Readonly<Record<Way, LabNode>>,
+    recipient: NodeId,
+    traffic: Traffic,
+  ) {
     this.node = node;
     this.ports = ports;
+    this.recipient = recipient;
     this.#members = members;
+    this.#traffic = traffic;
   }
 
-  static async begin(lab: Lab): Promise<Siege> {
+  /** An open mesh, or a closed one, whose secret no stranger has. */
+  static async begin(lab: Lab, mesh: "open" | "closed"): Promise<Siege> {
     const key = join(lab.dir, "network-secret");
     await writeFile(key, "Vt0c8Jq2nXe5Lr7bYk1Hs9Gd4Mw6Zf3Pa-QuTxRoNiB\n", { mode: 0o600 });
-    const nodeExtra = `network_secret = "file:${key}"`;
+    const nodeExtra = mesh === "open" ? "" : `network_secret = "file:${key}"`;
     const [udp, ws] = [freePort(), freePort()];
     const listen = (port: number) => JSON.stringify([`127.0.0.1:${port}`]);
     const node = await lab.add({
       callsign: "LON-B",
       nodeExtra,
       extra: `[transports.wire]\ntype = "udp"\nlisten = ${listen(udp)}\n[transports.web]\ntype = "websocket"\nlisten = ${listen(ws)}\n`,
-      command: ["/bin/sh", "-c", `ulimit -n ${DESCRIPTORS}; exec "${binaryPath}" "$@"`, "godwit"],
+      command: ["/bin/sh", "-c", `ulimit -n ${DESCRIPTORS[mesh]}; exec "${binaryPath}" "$@"`, "godwit"],
     });
     await node.start();
+    const dialOnly = { nodeExtra, peers: [node.endpoint], listen: [] };
+    const from = await lab.add({ callsign: "DUN-A", ...dialOnly });
+    // One sender may fill half of an inbox.
+    const to = await lab.add({
+      callsign: "NYC-C",
+      ...dialOnly,
+      extra: "[delivery]\ninbox_messages_max = 200000",
+    });
+    await Promise.all([from.start(), to.start()]);
+    const knows = async () =>
+      (await from.json<{ routes: { callsign: string | null }[] }>("/mesh/routes")).routes.some(
+        ({ callsign }) => callsign === to.callsign,
+      );
+    await from.until("a route to NYC-C", knows, 20_000);
     const endpoints = {
       tcp: node.endpoint,
       udp: `udp://127.0.0.1:${udp}`,
@@ -59,7 +103,15 @@ export class Siege {
         extra: `[transports.wire]\ntype = "udp"\nlisten = []\n[transports.web]\ntype = "websocket"\nlisten = []\n`,
       });
     const members = { tcp: await member("tcp"), udp: await member("udp"), ws: await member("ws") };
-    return new Siege(node, { tcp: node.linkPort, udp, ws, api: node.apiPort }, members);
+    const ports = { tcp: node.linkPort, udp, ws, api: node.apiPort };
+    return new Siege(node, ports, members, await idOf(to), new Traffic(from, to, MAIL_SENDERS));
+  }
+
+  /** Everything that was accepted is there, once. */
+  async end(): Promise<void> {
+    const { accepted, faults } = await this.#traffic.finish();
+    console.log(`${accepted} messages accepted, ${faults.length} faults`);
+    expect(faults.slice(0, 10)).toEqual([]);
   }
 
   /** Under these crowds, or none, for `ms`: members come by `way`, one after the other, and health is asked for. */
@@ -68,18 +120,19 @@ export class Siege {
     try {
       if (orders.length > 0) await Bun.sleep(GATHER_MS);
       const endMs = performance.now() + ms;
-      const [links, health, control] = await Promise.all([
+      const [links, health, control, mail] = await Promise.all([
         this.#linkAgain(this.#members[way], endMs),
         longest(endMs, () =>
           fetch(`${this.node.apiUrl}/health`, {
             headers: { connection: "close" },
-            signal: AbortSignal.timeout(10_000),
+            signal: AbortSignal.timeout(ASK_MS_MAX),
           }),
         ),
-        longest(endMs, () => this.node.api("/health", { signal: AbortSignal.timeout(10_000) })),
+        longest(endMs, () => this.node.api("/health", { signal: AbortSignal.timeout(ASK_MS_MAX) })),
+        this.#traffic.rate(ms),
       ]);
       const said = await Promise.all(crowds.map((crowd) => new Response(crowd.stdout).text()));
-      return { links, health, control, crowd: said.join(" ").replaceAll("\n", "") };
+      return { links, health, control, mail, crowd: said.join(" ").replaceAll("\n", "") };
     } finally {
       for (const crowd of crowds) crowd.kill("SIGKILL");
     }
@@ -108,62 +161,157 @@ export const openCrowd = (order: CrowdOrder) =>
     stderr: "inherit",
   });
 
+/** The longest from a first question to its answer, ms; who is cut, because others come faster than they are read, asks again. */
 async function longest(endMs: number, ask: () => Promise<Response>): Promise<number> {
+  const answers = async () => {
+    try {
+      return (await (await ask()).text()) !== "";
+    } catch {
+      return false;
+    }
+  };
   let most = 0;
   do {
     const startedMs = performance.now();
-    const isOk = await ask().then(
-      async (response) => (await response.text()) !== "" && response.status !== 0,
-      () => false,
-    );
-    most = Math.max(most, isOk ? performance.now() - startedMs : Number.POSITIVE_INFINITY);
+    while (!(await answers()) && performance.now() < startedMs + ASK_MS_MAX);
+    most = Math.max(most, performance.now() - startedMs);
     await Bun.sleep(HEALTH_EVERY_MS);
   } while (performance.now() < endMs);
   return Math.round(most);
 }
 
-/** Every flood, by name, and the way by which members come meanwhile. */
-export function floods(
-  ports: Siege["ports"],
-  ms: number,
-): readonly {
+interface Flood {
   readonly name: string;
+  readonly mesh: "open" | "closed";
+  /** By which members come meanwhile. */
   readonly way: Way;
-  readonly orders: readonly CrowdOrder[];
-}[] {
-  const lasting = ms + GATHER_MS + 500;
-  const silent = (port: readonly number[], sources: number, count: number, perSecond: number, say = "") =>
-    ({ what: "connections", ports: port, sources, count, perSecond, say, ms: lasting }) as const;
-  return [
-    {
-      name: "4,000 datagrams a second with a wrong tag, of 16 sources",
-      way: "udp",
-      orders: [{ what: "datagrams", port: ports.udp, sources: 16, perSecond: 4_000, ms: lasting }],
-    },
-    {
-      name: "nine silent sources on the TCP port",
-      way: "tcp",
-      orders: [silent([ports.tcp], 9, 2_000, 1_000)],
-    },
-    {
-      name: "3,000 connections of one source on the TCP port",
-      way: "tcp",
-      orders: [silent([ports.tcp], 1, 3_000, 3_000)],
-    },
-    {
-      name: "3,000 connections of one source on the WebSocket and API ports",
-      way: "ws",
-      orders: [silent([ports.ws, ports.api], 1, 3_000, 3_000)],
-    },
-    {
-      name: "half a request of each of 3,000 connections",
-      way: "tcp",
-      orders: [silent([ports.ws, ports.api], 3, 3_000, 3_000, "GET /health HTTP/1.1\r\nHost: ")],
-    },
-    {
-      name: "pipelined requests on four connections",
-      way: "tcp",
-      orders: [{ what: "requests", port: ports.api, connections: 4, path: "/mesh/status", ms: lasting }],
-    },
-  ];
+  orders(siege: Siege, ms: number): readonly CrowdOrder[];
 }
+
+const silent = (ports: readonly number[], sources: number, count: number, ms: number, say = "") =>
+  ({ what: "connections", ports, sources, count, perSecond: Math.max(1_000, count), say, ms }) as const;
+const datagrams = (port: number, sources: number, ms: number) =>
+  ({ what: "datagrams", port, sources, perSecond: 4_000, ms }) as const;
+const members = (siege: Siege, sources: number, count: number, ms: number, mailPerSecond = 0) =>
+  ({
+    what: "members",
+    ...{ port: siege.ports.tcp, sources, count, perSecond: 200, mailPerSecond, ms },
+    ...{ to: siege.recipient, network: NETWORK },
+  }) as const;
+
+const FLOODS: readonly Flood[] = [
+  {
+    name: "4,000 datagrams a second with a wrong tag, of 16 sources",
+    mesh: "closed",
+    way: "udp",
+    orders: ({ ports }, ms) => [datagrams(ports.udp, 16, ms)],
+  },
+  {
+    name: "nine silent sources on the TCP port",
+    mesh: "closed",
+    way: "tcp",
+    orders: ({ ports }, ms) => [silent([ports.tcp], 9, 2_000, ms)],
+  },
+  {
+    name: "3,000 connections of one source on the TCP port",
+    mesh: "closed",
+    way: "tcp",
+    orders: ({ ports }, ms) => [silent([ports.tcp], 1, 3_000, ms)],
+  },
+  {
+    name: "3,000 connections of one source on the WebSocket and API ports",
+    mesh: "closed",
+    way: "ws",
+    orders: ({ ports }, ms) => [silent([ports.ws, ports.api], 1, 3_000, ms)],
+  },
+  {
+    name: "half a request of each of 3,000 connections",
+    mesh: "closed",
+    way: "tcp",
+    orders: ({ ports }, ms) => [
+      silent([ports.ws, ports.api], 3, 3_000, ms, "GET /health HTTP/1.1\r\nHost: "),
+    ],
+  },
+  {
+    name: "pipelined requests on four connections",
+    mesh: "closed",
+    way: "tcp",
+    orders: ({ ports }, ms) => [
+      { what: "requests", port: ports.api, connections: 4, path: "/mesh/status", ms },
+    ],
+  },
+  {
+    name: "2,000 addresses at once, on every port",
+    mesh: "closed",
+    way: "tcp",
+    orders: ({ ports }, ms) => [
+      silent([ports.tcp, ports.ws, ports.api], 2_000, 2_000, ms),
+      datagrams(ports.udp, 500, ms),
+    ],
+  },
+  {
+    name: "1,500 strangers of 50 addresses that complete the handshake and stay",
+    mesh: "open",
+    way: "tcp",
+    orders: (siege, ms) => [members(siege, 50, 1_500, ms)],
+  },
+  {
+    name: "strangers of 20 addresses that stay and send 500 messages a second",
+    mesh: "open",
+    way: "tcp",
+    orders: (siege, ms) => [members(siege, 20, 40, ms, 500)],
+  },
+];
+
+/** A test for each flood: so long, right after so long without one, because a machine is not always as fast. */
+export function declareSieges(floodMs: number, quietMs: number): void {
+  for (const mesh of ["closed", "open"] as const)
+    describe(`at a node of a mesh that is ${mesh}, members link, mail goes and health answers under`, () => {
+      let lab: Lab;
+      let siege: Siege;
+      beforeAll(async () => {
+        if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
+        lab = await Lab.create();
+        siege = await Siege.begin(lab, mesh);
+      }, 60_000);
+      afterAll(async () => {
+        try {
+          await siege.end();
+        } finally {
+          await lab.close();
+        }
+      }, 90_000);
+
+      for (const { name, way, orders } of FLOODS.filter((flood) => flood.mesh === mesh))
+        test(
+          name,
+          async () => {
+            const quiet = await siege.endure(way, [], quietMs);
+            const met = await siege.endure(way, orders(siege, floodMs + GATHER_MS + 500), floodMs);
+            const mailShare = met.mail / quiet.mail;
+            const linksShare = met.links.length / floodMs / (quiet.links.length / quietMs);
+            const percent = (share: number) => `${Math.round(share * 100)} %`;
+            console.log(
+              `${name}: ${tell(met)}\n  without: ${tell(quiet)}\n  of mail ${percent(mailShare)}, of links ${percent(linksShare)}; crowd ${met.crowd}`,
+            );
+            expect(Math.max(...met.links)).toBeLessThan(LINK_MS_MAX);
+            expect(Math.max(met.health, met.control)).toBeLessThan(HEALTH_MS_MAX);
+            expect(mailShare).toBeGreaterThan(MAIL_SHARE_MIN);
+            expect(linksShare).toBeGreaterThan(LINKS_SHARE_MIN);
+          },
+          2 * (floodMs + quietMs) + 60_000,
+        );
+
+      test("all that: nothing is left of it", async () => {
+        const isCalm = async () =>
+          (await metricOf(siege.node, "godwit_link_half_open")) === 0 &&
+          (await metricOf(siege.node, "godwit_http_connections")) <= 2;
+        await siege.node.until("the crowds to be gone", isCalm, 20_000);
+        const warnings = siege.node.logLines.filter((line) => line.includes('"descriptors run out"'));
+        expect(warnings.length).toBeLessThanOrEqual(1 + Math.floor(performance.now() / 60_000));
+      }, 30_000);
+    });
+}
+
+const tell = ({ links, health, control, mail }: Met): string =>
+  `links in ${links.join(", ")} ms, health in ${health} ms, over the socket ${control} ms, ${mail.toFixed(0)} messages/s`;

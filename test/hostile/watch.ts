@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { binaryPath, type Lab, type LabNode } from "../../scripts/lab.ts";
 import { memoryOf } from "../bench/process.ts";
 
-/** Senders side by side; each waits for the answer of the API before its next message. */
+/** Senders side by side, by default; each waits for the answer of the API before its next message. */
 const SENDERS = 4;
 const PAUSE_MS = 4;
 const DELIVERY_MS_MAX = 60_000;
@@ -35,10 +35,10 @@ export class Traffic {
   #next = 0;
   #isStopped = false;
 
-  constructor(from: LabNode, to: LabNode) {
+  constructor(from: LabNode, to: LabNode, senders = SENDERS) {
     this.#from = from;
     this.#to = to;
-    this.#loops = Array.from({ length: SENDERS }, () => this.#loop());
+    this.#loops = Array.from({ length: senders }, () => this.#loop());
   }
 
   async #loop(): Promise<void> {

@@ -1,7 +1,7 @@
 /** The peers joined to the mesh: what comes over links goes to the parts, and so does the word of who came and went. */
 import type { NodeId } from "../../kernel/ids.ts";
 import { shortId } from "../../kernel/ids.ts";
-import { Peers, type Welcome } from "../../peer/peers.ts";
+import { Peers, PEERS_MAX, type Welcome } from "../../peer/peers.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
@@ -31,6 +31,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     toldMs: () => time.toldMs,
     isBlocked: (id) => mesh.isRefused(id),
     welcomeOf,
+    roomFor: () => deps.neighboursMax?.() ?? PEERS_MAX,
     events: {
       up: (peer) => tell("peerUp", peer),
       quiet: (peer) => tell("peerQuiet", peer),

@@ -1,5 +1,6 @@
 /** Connections that the node opens for a plugin, over loopback: halves, back-pressure, resets, and what ends with the plugin. */
 import { afterEach, describe, expect, test } from "bun:test";
+import { createConnection, type Socket } from "node:net";
 import type { NetStream } from "@godwit/sdk";
 import { Scope } from "../../kernel/scope.ts";
 import { openPluginNet } from "./net.ts";
@@ -117,4 +118,50 @@ test("a refusal names the permission as a manifest or a grant would, an IPv6 add
   const net = openPluginNet(scope, netPolicyOf(asked, []));
   await expect(net.connect("2001:db8::1", 443)).rejects.toThrow(`was not granted ${asked[0]}; see grant`);
   await expect(net.connect("192.0.2.1", 443)).rejects.toThrow("add it to permissions in godwit-plugin.json");
+});
+
+describe("a crowd at a plugin's listeners", () => {
+  const sockets: Socket[] = [];
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+  });
+
+  /** Connected from that address of loopback, and it has said something. */
+  const call = (port: number, from: string, onData: (bytes: Buffer) => void = () => {}): Promise<Socket> =>
+    new Promise((resolve, reject) => {
+      const socket = createConnection({ host: "127.0.0.1", port, localAddress: from }, () =>
+        socket.write("x", () => resolve(socket)),
+      );
+      sockets.push(socket);
+      socket.on("data", onData);
+      socket.once("error", reject);
+    });
+  const echo = (stream: NetStream) =>
+    stream.open({ data: (bytes) => void stream.write(bytes), drain() {}, end() {}, closed() {} });
+
+  test("that holds all places with a byte each keeps no third source out", async () => {
+    const { net } = makeNet();
+    const { port } = await net.listen("127.0.0.1", 0, echo);
+    const all = Promise.withResolvers<void>();
+    let answered = 0;
+    const onAnswer = () => {
+      if (++answered === 512) all.resolve();
+    };
+    for (let i = 0; i < 512; i++) await call(port, `127.0.1.${1 + (i % 2)}`, onAnswer);
+    await all.promise;
+    await new Promise<void>((resolve, reject) => {
+      call(port, "127.0.2.1", () => resolve()).then((socket) => socket.on("close", reject), reject);
+    });
+  });
+
+  test("leaves the plugin the sockets that it opens itself, however many listeners it has", async () => {
+    const { net } = makeNet();
+    const listeners = [await net.listen("127.0.0.1", 0, echo), await net.listen("127.0.0.1", 0, echo)];
+    let answered = 0;
+    for (let i = 0; i < 1_024; i++)
+      await call(listeners[i % 2]!.port, `127.0.1.${1 + (i % 4)}`, () => answered++).catch(() => {});
+    const near = await net.connect("127.0.0.1", listeners[0]!.port);
+    near.reset();
+    expect(answered).toBeLessThanOrEqual(512);
+  });
 });

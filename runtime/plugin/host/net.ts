@@ -11,14 +11,17 @@ import {
   sourceGroup,
   StreamCore,
 } from "@godwit/sdk";
-import { type Place, Places } from "@godwit/sdk/places";
+import { claimDescriptor, type Place, Places } from "@godwit/sdk/places";
 import { godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import type { NetPolicy } from "../permissions.ts";
 
 /** Connections, listeners and UDP sockets of one plugin. */
 const SOCKETS_MAX = 1_024;
-/** Connections that a listener of a plugin has: in all, and of one source. Who has said nothing gives way to others. */
+/**
+ * Connections that come to the listeners of one plugin, all together: at most, and of one source. Half of its sockets, so that a
+ * crowd leaves it those that it opens itself. Who has said nothing gives way to others.
+ */
 const CALLERS_MAX = 512;
 const CALLERS_PER_SOURCE_MAX = 256;
 /** `write` answers false above this many bytes waiting. */
@@ -31,6 +34,7 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
     live.add(end);
     return () => live.delete(end);
   };
+  const callers = new Places({ max: CALLERS_MAX, perSourceMax: CALLERS_PER_SOURCE_MAX });
   let isOwned = false;
   const check = (isAllowed: boolean, what: string) => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
@@ -50,13 +54,18 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
         `broker.connect:${host.includes(":") ? `[${host}]` : host}:${port}`,
       );
       signal?.throwIfAborted();
-      const connecting = Bun.connect<SocketState>({
-        hostname: host,
-        port,
-        data: { own },
-        socket: handler,
-        allowHalfOpen: true,
-      });
+      const begin = async () => {
+        claimDescriptor("guest");
+        const data = { own };
+        return await Bun.connect<SocketState>({
+          hostname: host,
+          port,
+          data,
+          socket: handler,
+          allowHalfOpen: true,
+        });
+      };
+      const connecting = begin();
       const aborted = Promise.withResolvers<never>();
       const onAbort = () => aborted.reject(signal?.reason ?? scope.signal.reason);
       const either = signal === undefined ? scope.signal : AbortSignal.any([scope.signal, signal]);
@@ -64,6 +73,7 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
       let socket: Socket<SocketState>;
       try {
         socket = await Promise.race([connecting, aborted.promise]);
+        claimDescriptor("guest", socket);
       } catch (error) {
         connecting.then((late) => late.terminate()).catch(() => {});
         if (either.aborted) throw error;
@@ -76,7 +86,6 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
     },
     async listen(host, port, onStream): Promise<NetListener> {
       check(policy.mayListen(port), `broker.listen:${port}`);
-      const callers = new Places({ max: CALLERS_MAX, perSourceMax: CALLERS_PER_SOURCE_MAX });
       const onOpen = (socket: Socket<SocketState>) => {
         socket.data = { own };
         // It may be gone before it was accepted.
@@ -219,7 +228,7 @@ class TcpStream extends StreamCore implements NetStream {
 const handler: SocketHandler<SocketState> = {
   open: (socket) => void (socket.data.stream = new TcpStream(socket)),
   data(socket, bytes) {
-    socket.data.place?.stand("held");
+    socket.data.place?.stand("engaged");
     socket.data.stream?.onData(bytes);
   },
   drain: (socket) => socket.data.stream?.onDrain(),

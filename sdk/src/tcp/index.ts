@@ -7,7 +7,7 @@
 import type { Socket, SocketHandler } from "bun";
 import type { DialTerms, PluginContext } from "../context.ts";
 import { formatEndpoint, sourceGroup, type HostPort, type ListenAddress } from "../endpoint.ts";
-import { descriptorOf, isLastDescriptor, type Place, Places } from "../places.ts";
+import { claimDescriptor, type Place, Places } from "../places.ts";
 import { withinTerms } from "../terms.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
@@ -171,14 +171,16 @@ export class Tcp {
   #connect(address: string, port: number): Attempt<TcpPipe> {
     let isCancelled = false;
     const connected = new Promise<TcpPipe>((resolve, reject) => {
+      claimDescriptor("link");
       const state: SocketState = {
         pipe: undefined,
         onOpen: (socket) => {
           // Too late: nobody waits for this connection any more.
           if (isCancelled) return void socket.terminate();
-          if (isLastDescriptor(descriptorOf(socket))) {
-            reject(new Error("too few descriptors are left"));
-            return void socket.terminate();
+          try {
+            claimDescriptor("link", socket);
+          } catch (error) {
+            return reject(error);
           }
           state.pipe = this.#pipeOf(socket, "outbound");
           resolve(state.pipe);
