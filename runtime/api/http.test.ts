@@ -246,6 +246,22 @@ test("a crowd that says nothing, or half a request, keeps nobody out: its oldest
   }
 });
 
+test("a body behind a request that is being answered is not taken into memory as fast as it comes", async () => {
+  const url = new URL(await startTcp());
+  const megabyte = Buffer.alloc(2 ** 20, 97);
+  const socket = connect(Number(url.port), url.hostname);
+  socket.on("error", () => {});
+  const answered = new Promise<void>((resolve) => socket.once("data", () => resolve()));
+  // A wrong token waits for its answer.
+  socket.write("GET /mesh/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n");
+  socket.write(`POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${2 ** 40}\r\n\r\n`);
+  for (let n = 0; n < 64; n++) socket.write(megabyte);
+  await answered;
+  // The kernel holds some megabytes.
+  expect(socket.writableLength).toBeGreaterThan(32 * 2 ** 20);
+  socket.destroy();
+});
+
 test("what one connection pipelines waits its turn: others are answered between", async () => {
   const { addresses } = await start([]);
   const url = `http://${addresses[0]}`;

@@ -17,6 +17,7 @@ import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
+import { Intake } from "./intake.ts";
 
 /** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
 export type PassedListener = { readonly fd: number } & (
@@ -48,8 +49,10 @@ export const FIRST_REQUEST_MS = 10_000;
 /** Connections at once, over all TCP listeners of the API, and of one source. Over the control socket as many as the first. */
 export const CONNECTIONS_MAX = 512;
 export const CONNECTIONS_PER_SOURCE_MAX = 256;
-/** Requests of one connection that wait for the one before; then nothing more of it is read. */
+/** Requests of one connection that wait for the one before; then nothing more of it is read, but what came with the last of them. */
 const PIPELINED_MAX = 16;
+/** Of a body that nobody has read yet, in bytes; then nothing more of the connection is read either. */
+const BODY_AHEAD_BYTES_MAX = 16 * 1024;
 /** Of a body, given to the connection at once. */
 const PIECE_BYTES = 64 * 1024;
 /** Below it plugins answer, in pieces if they like. */
@@ -69,11 +72,13 @@ interface Line {
   isBusy: boolean;
   /** It has not said anything yet. */
   isFresh: boolean;
-  /** The far end says no more; what it asked is still answered. */
-  hasEnded: boolean;
+  /** What it says was no HTTP: it is told, and not heard any more. */
+  isBroken: boolean;
+  /** Of the requests that were made of its bytes the last one. */
+  newest: IncomingMessage | undefined;
+  intake: Intake | undefined;
   /** What is being answered may never end. */
   isEndless: boolean;
-  isPaused: boolean;
   /** Ends it unless a request comes. */
   deadline: Timer | undefined;
 }
@@ -96,6 +101,8 @@ export class HttpServer {
     this.#http.keepAliveTimeout = 0;
     Object.assign(this.#http, { httpAllowHalfOpen: true });
     this.#http.on("clientError", (_, socket) => {
+      const line = this.#lines.get(socket as Socket);
+      if (line !== undefined) line.isBroken = true;
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
       else socket.destroy();
     });
@@ -158,9 +165,10 @@ export class HttpServer {
       waiting: [],
       isBusy: false,
       isFresh: true,
-      hasEnded: false,
+      isBroken: false,
+      newest: undefined,
+      intake: undefined,
       isEndless: false,
-      isPaused: false,
       deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
     };
     this.#lines.set(socket, line);
@@ -171,14 +179,26 @@ export class HttpServer {
       this.#lines.delete(socket);
     });
     socket.on("error", () => socket.destroy());
+    socket.setTimeout(idleMs, () => socket.destroy());
+    line.intake = new Intake(
+      socket,
+      () => this.#http.emit("connection", socket),
+      () => mayTake(line),
+    );
     socket.once("end", () => {
-      line.hasEnded = true;
       // Of what may never end it is the only sign that nobody listens.
       if (line.isEndless) socket.destroy();
-      else if (!line.isBusy) socket.end();
+      else this.#endIfOver(line);
     });
-    socket.setTimeout(idleMs, () => socket.destroy());
-    this.#http.emit("connection", socket);
+    // What is said behind what was no HTTP.
+    socket.on("data", () => line.isBroken && !socket.writable && socket.destroy());
+  }
+
+  /** The far end says no more, and all that it asked is answered. */
+  #endIfOver({ intake, isBusy, socket }: Line): boolean {
+    if (intake?.isOver !== true || isBusy) return false;
+    socket.end();
+    return true;
   }
 
   #onRequest(incoming: IncomingMessage, outgoing: ServerResponse): void {
@@ -188,10 +208,13 @@ export class HttpServer {
     line.deadline?.cancel();
     line.place.stand("busy");
     line.waiting.push({ incoming, outgoing });
-    if (!line.isPaused && line.waiting.length >= PIPELINED_MAX) {
-      line.isPaused = true;
-      line.socket.pause();
-    }
+    line.newest = incoming;
+    const read = incoming.read.bind(incoming);
+    incoming.read = (size?: number) => {
+      const bytes: unknown = read(size);
+      line.intake?.take();
+      return bytes;
+    };
     if (!line.isBusy) void this.#answerAll(line);
   }
 
@@ -200,10 +223,7 @@ export class HttpServer {
     const { socket } = line;
     line.isBusy = true;
     for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
-      if (line.isPaused && line.waiting.length <= PIPELINED_MAX / 2) {
-        line.isPaused = false;
-        socket.resume();
-      }
+      line.intake?.take();
       await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
       if (socket.destroyed) break;
       if (line.waiting.length > 0) await turn();
@@ -213,7 +233,8 @@ export class HttpServer {
     if (socket.destroyed) return;
     socket.setTimeout(this.#options.idleMs);
     // What was written last is still on its way out.
-    if (this.#isStopping || line.hasEnded) return void socket.end();
+    if (this.#isStopping) return void socket.end();
+    if (this.#endIfOver(line)) return;
     line.place.stand("silent");
     line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
   }
@@ -243,6 +264,12 @@ export class HttpServer {
     }
   }
 }
+
+const mayTake = ({ waiting, newest, isBroken }: Line): boolean => {
+  if (waiting.length >= PIPELINED_MAX) return false;
+  if (isBroken || newest === undefined || newest.complete || newest.destroyed) return true;
+  return newest.readableLength < BODY_AHEAD_BYTES_MAX;
+};
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
