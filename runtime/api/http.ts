@@ -57,8 +57,6 @@ const BODY_AHEAD_BYTES_MAX = 16 * 1024;
 const PIECE_BYTES = 64 * 1024;
 /** Below it plugins answer, in pieces if they like. */
 const PAGES_PATH = "/x/";
-/** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
-const UNREAD_BYTES_MAX = 256 * 1024;
 
 export const newPlaces = (): Places =>
   new Places({ max: CONNECTIONS_MAX, perSourceMax: CONNECTIONS_PER_SOURCE_MAX });
@@ -226,8 +224,9 @@ export class HttpServer {
       line.intake?.take();
       await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
       if (socket.destroyed) break;
+      // http keeps answers that cannot leave yet beside the socket, where nothing bounds them.
+      await left(next.outgoing);
       if (line.waiting.length > 0) await turn();
-      if (socket.writableLength > UNREAD_BYTES_MAX) await drained(socket);
     }
     line.isBusy = false;
     if (socket.destroyed) return;
@@ -372,8 +371,22 @@ function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
   );
 }
 
+/** Until it has left for the kernel, or never will. */
+const left = (outgoing: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    if (outgoing.writableFinished || outgoing.destroyed || outgoing.socket?.destroyed === true)
+      return resolve();
+    const done = () => {
+      outgoing.off("finish", done);
+      outgoing.off("close", done);
+      resolve();
+    };
+    outgoing.once("finish", done);
+    outgoing.once("close", done);
+  });
+
 /** Until it takes bytes again, or is gone. */
-const drained = (sink: ServerResponse | Socket): Promise<void> =>
+const drained = (sink: ServerResponse): Promise<void> =>
   new Promise((resolve) => {
     if (sink.destroyed) return resolve();
     const done = () => {
