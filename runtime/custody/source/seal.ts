@@ -51,11 +51,8 @@ export class OutboxSealer {
   /** Whoever it is for keeps a place in every table, or its record might find none and the mail would wait for it for ever. */
   wrote({ to, targets }: OutboxEntry): void {
     if (to.length === NODE_ID_CHARS) this.#ctx.regard.wrote(to as NodeId);
-    for (const node of addressed(
-      to,
-      targets.map(({ node }) => node),
-    ))
-      this.#ctx.regard.wrote(node);
+    const nodes = targets.map(({ node }) => node);
+    for (const one of addressed(to, nodes)) this.#ctx.regard.wrote(one);
   }
 
   /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
