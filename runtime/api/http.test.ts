@@ -285,6 +285,37 @@ test("whoever asks on and on and reads no answer is not answered for ever into m
   socket.destroy();
 });
 
+test("a crowd that asks for what takes long to make holds up neither health nor timers", async () => {
+  const made: string[] = [];
+  const app = {
+    fetch: (request: Request) => {
+      const { pathname } = new URL(request.url);
+      made.push(pathname);
+      if (pathname === "/slow") for (const endMs = performance.now() + 10; performance.now() < endMs;);
+      return Promise.resolve(new Response("x"));
+    },
+  } as unknown as Rig["app"];
+  const server = new HttpServer(
+    { kind: "tcp", host: "127.0.0.1", port: 0 },
+    { ...parts(), app, idleMs: 5_000, hosts: new Set() },
+  );
+  await server.opened();
+  const url = `http://127.0.0.1:${server.port}`;
+  const crowd = Array.from({ length: 100 }, () => fetch(`${url}/slow`).then((answer) => answer.text()));
+  while (!made.includes("/slow")) await new Promise((resolve) => setImmediate(resolve));
+  const before = made.length;
+  const health = fetch(`${url}/health`).then((answer) => answer.text());
+  let between = 0;
+  for (let last = made.length; !made.includes("/health"); last = made.length) {
+    await new Promise((resolve) => setImmediate(resolve));
+    between = Math.max(between, made.length - last);
+  }
+  expect(between).toBeLessThan(5);
+  expect(made.indexOf("/health") - before).toBeLessThan(30);
+  await Promise.all([health, ...crowd]);
+  await server.stop(0);
+});
+
 test("what one connection pipelines waits its turn: others are answered between", async () => {
   const { addresses } = await start([]);
   const url = `http://${addresses[0]}`;

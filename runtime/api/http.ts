@@ -216,17 +216,18 @@ export class HttpServer {
     if (!line.isBusy) void this.#answerAll(line);
   }
 
-  /** One after the other, and between two of them everybody else has a turn. */
+  /** One after the other, each in its turn. */
   async #answerAll(line: Line): Promise<void> {
     const { socket } = line;
     line.isBusy = true;
     for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
       line.intake?.take();
+      await turnstile.enter(this.#listener.kind === "unix" || next.incoming.url === HEALTH_PATH);
+      if (socket.destroyed) break;
       await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
       if (socket.destroyed) break;
       // http keeps answers that cannot leave yet beside the socket, where nothing bounds them.
       await left(next.outgoing);
-      if (line.waiting.length > 0) await turn();
     }
     line.isBusy = false;
     if (socket.destroyed) return;
@@ -270,7 +271,36 @@ const mayTake = ({ waiting, newest, isBroken }: Line): boolean => {
   return newest.readableLength < BODY_AHEAD_BYTES_MAX;
 };
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/**
+ * Requests begin one in each turn of the event loop, over all connections: some answers take a tenth of a second to make, and two hundred of them in one
+ * turn would hold up links and health for as long as all of them take.
+ */
+class Turnstile {
+  readonly #urgent: (() => void)[] = [];
+  readonly #others: (() => void)[] = [];
+  #isTurning = false;
+
+  /** `isUrgent`: before all that are not. */
+  enter(isUrgent: boolean): Promise<void> {
+    return new Promise((resolve) => {
+      (isUrgent ? this.#urgent : this.#others).push(resolve);
+      if (this.#isTurning) return;
+      this.#isTurning = true;
+      setImmediate(() => this.#turn());
+    });
+  }
+
+  #turn(): void {
+    (this.#urgent.shift() ?? this.#others.shift())?.();
+    this.#isTurning = this.#urgent.length + this.#others.length > 0;
+    if (this.#isTurning) setImmediate(() => this.#turn());
+  }
+}
+
+/** Of the whole process, as its event loop is. */
+const turnstile = new Turnstile();
+/** What is quickly answered, and what others wait for: a crowd that asks for more must not hold it up. */
+const HEALTH_PATH = "/health";
 
 async function answer(
   app: Api,
