@@ -258,3 +258,33 @@ test("two strangers of one address that send a byte now and then do not keep a l
   await drip(10);
   expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
 });
+
+test("bodies that a stranger begins and never ends do not fill the disk", async () => {
+  const mesh = new TestMesh();
+  const b = await mesh.add("b", { transitBytesMax: 4 * MEGABYTE });
+  const liar = await mesh.add("c");
+  const chunk = new Uint8Array(32 * 1024);
+  for (let n = 0; n < 20; n++) {
+    mesh.connect(liar, b);
+    const header = {
+      kind: 0,
+      priority: 1,
+      source: liar.id,
+      destination: b.id,
+      lifetimeMs: 3_600_000,
+    } as const;
+    const { id } = makeBundle(header, pattern(100 + n));
+    const journey = { remainingMs: 3_600_000, hops: 1, trace: [] };
+    b.custody!.onFrame(liar.id, FrameType.offer, encodeOffer({ id, header, journey, sealedBytes: MEGABYTE }));
+    await mesh.clock.advance(100);
+    for (let at = 0; at < 20; at++)
+      b.custody!.onFrame(liar.id, FrameType.chunk, encodeChunk(id, at * chunk.length, chunk));
+    mesh.cut(liar, b);
+    await mesh.clock.advance(100);
+  }
+  const rows = await b.settle(b.store!.load("chunk"));
+  const bytes = rows.reduce((total, { bodyBytes }) => total + bodyBytes, 0);
+  expect(bytes).toBeGreaterThan(0);
+  // A quarter of what may be carried, and the one that came last.
+  expect(bytes).toBeLessThanOrEqual(2 * MEGABYTE);
+});

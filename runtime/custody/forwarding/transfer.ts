@@ -35,6 +35,8 @@ const SMALL_ARRIVING_MAX = 64;
 const SMALL_PER_NEIGHBOUR_MAX = 32;
 /** Half-arrived bundles kept in the store for resumption. */
 export const PARTIALS_MAX = 64;
+/** And no more bytes of them than this, or a quarter of what may be carried for others. */
+const PARTIAL_BYTES_MAX = 64 * 1024 * 1024;
 export const STALL_MS = 5_000;
 const STALLS_MAX = 6;
 
@@ -319,16 +321,30 @@ export class ChunkReceiver {
     const ops: StoreOp[] = [{ op: "put", in: "chunk", key: chunkKey(id, pieces.length), meta: "", body }];
     arriving.flushed += body.length;
     this.#partials.set(id, [...pieces, body.length]);
-    if (this.#partials.size > PARTIALS_MAX) {
-      const oldest = [...this.#partials.keys()].find((other) => other !== id && !this.#arriving.has(other));
-      if (oldest !== undefined) ops.push(...this.#dropOps(oldest));
-    }
+    for (const oldest of this.#excess(id)) ops.push(...this.#dropOps(oldest));
     this.#ctx.store.commit(ops).catch(() => {
       // The pieces before it are there still; what follows must be written again from where they end.
       if (!this.#partials.has(id)) return;
       this.#partials.set(id, pieces);
-      arriving.flushed = pieces.reduce((total, bytes) => total + bytes, 0);
+      arriving.flushed = sumOf(pieces);
     });
+  }
+
+  /** Of those that nobody sends now, oldest first, what is more than may lie here: no quota counts what never became whole. */
+  #excess(kept: BundleId): BundleId[] {
+    const bytesMax = Math.min(PARTIAL_BYTES_MAX, this.#ctx.limits.transitBytesMax / 4);
+    const resting = [...this.#partials].filter(([id]) => id !== kept && !this.#arriving.has(id));
+    let bytes = 0;
+    for (const [, pieces] of resting) bytes += sumOf(pieces);
+    let count = this.#partials.size;
+    const excess: BundleId[] = [];
+    for (const [id, pieces] of resting) {
+      if (count <= PARTIALS_MAX && bytes <= bytesMax) break;
+      excess.push(id);
+      count--;
+      bytes -= sumOf(pieces);
+    }
+    return excess;
   }
 
   #finish(arriving: Arriving): void {
@@ -350,6 +366,8 @@ export class ChunkReceiver {
     return pieces.map((_, index) => ({ op: "delete", in: "chunk", key: chunkKey(id, index) }));
   }
 }
+
+const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
 
 const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
 
