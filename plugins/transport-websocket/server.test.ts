@@ -87,3 +87,26 @@ test("half a request ends after its time, however often another byte comes", asy
   await clock.advance(REQUEST_MS);
   expect(await ended).toBe("");
 });
+
+test("of a hundred thousand pings in one write the last of each piece is answered, not each", async () => {
+  const { port, seen } = listen();
+  const pings = Buffer.alloc(6 * 100_000);
+  // Masked with zeroes, without and, the last one, with a payload.
+  for (let n = 0; n < 100_000; n++) pings.set([0x89, 0x80], n * 6);
+  const last = Buffer.from([0x89, 0x82, 0, 0, 0, 0, 0x6f, 0x6b]);
+  const socket = connect(port, "127.0.0.1", () => socket.write(upgrade()));
+  await new Promise((resolve) => socket.once("data", resolve));
+  seen.pipes[0]!.open({ data() {}, drain() {}, closed() {} });
+  let heard = Buffer.alloc(0);
+  const answered = new Promise<void>((resolve) =>
+    socket.on("data", (bytes: Buffer) => {
+      heard = Buffer.concat([heard, bytes]);
+      if (heard.subarray(-2).toString() === "ok") resolve();
+    }),
+  );
+  socket.write(pings);
+  socket.write(last);
+  await answered;
+  expect(heard.length).toBeLessThan(2 * 10_000);
+  socket.destroy();
+});

@@ -103,6 +103,8 @@ class Caller implements Wire {
   /** Framed, and not taken by the kernel. */
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
+  /** What the last ping that is not answered yet said. */
+  #ping: Uint8Array | undefined;
   #isClosing = false;
   #isGone = false;
 
@@ -156,6 +158,7 @@ class Caller implements Wire {
     if (this.#isGone) return;
     if (this.#pipe === undefined) this.#onHead(bytes);
     else if (!this.#frames.push(bytes)) this.terminate();
+    else this.#answerPing();
   }
 
   onDrain(): void {
@@ -169,6 +172,7 @@ class Caller implements Wire {
       }
       this.#waiting.shift();
     }
+    this.#answerPing();
     this.#pipe?.onDrain();
   }
 
@@ -237,7 +241,7 @@ class Caller implements Wire {
   }
 
   #onControl(opcode: number, payload: Uint8Array): void {
-    if (opcode === Opcode.ping) this.#write(encodeFrame(Opcode.pong, payload));
+    if (opcode === Opcode.ping) this.#ping = payload.slice();
     if (opcode !== Opcode.close) return;
     if (!this.#isClosing) {
       this.#isClosing = true;
@@ -245,6 +249,14 @@ class Caller implements Wire {
     }
     this.#socket.end();
     this.#pipe?.onEnd();
+  }
+
+  /** Of several that came together only the last (RFC 6455 section 5.5.3): six bytes must not buy a write each, nor be held unread. */
+  #answerPing(): void {
+    if (this.#ping === undefined || this.#waiting.length > 0 || this.#isClosing) return;
+    const payload = this.#ping;
+    this.#ping = undefined;
+    this.#write(encodeFrame(Opcode.pong, payload));
   }
 
   #write(frame: Uint8Array): void {

@@ -208,6 +208,83 @@ test("a crowd that says nothing, or half a request, keeps nobody out: its oldest
   }
 });
 
+test("a body behind a request that is being answered is not taken into memory as fast as it comes", async () => {
+  const url = new URL(await startTcp());
+  const megabyte = Buffer.alloc(2 ** 20, 97);
+  const socket = connect(Number(url.port), url.hostname);
+  socket.on("error", () => {});
+  const answered = new Promise<void>((resolve) => socket.once("data", () => resolve()));
+  // A wrong token waits for its answer.
+  socket.write("GET /mesh/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n");
+  socket.write(`POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${2 ** 40}\r\n\r\n`);
+  for (let n = 0; n < 64; n++) socket.write(megabyte);
+  await answered;
+  // The kernel holds some megabytes.
+  expect(socket.writableLength).toBeGreaterThan(32 * 2 ** 20);
+  socket.destroy();
+});
+
+test("whoever asks on and on and reads no answer is not answered for ever into memory", async () => {
+  const url = new URL(await startTcp());
+  const asked = () =>
+    at.rig.metrics
+      .render()
+      .then((text) => /http_requests_total\{[^}]*unmatched[^}]*\} (\d+)/.exec(text)?.[1] ?? "0")
+      .then(Number);
+  const socket = connect(Number(url.port), url.hostname);
+  socket.on("error", () => {});
+  socket.pause();
+  // Some 500 bytes each, and the kernel holds some megabytes.
+  const requests = 60_000;
+  socket.write("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(requests));
+  let before = -1;
+  for (let now = await asked(); now !== before; now = await asked()) {
+    before = now;
+    for (let turns = 0; turns < 2_000; turns++) await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(before).toBeGreaterThan(0);
+  expect(before).toBeLessThan(requests / 2);
+  socket.destroy();
+});
+
+test("a crowd that asks for what takes long to make holds up neither health nor timers", async () => {
+  const made: string[] = [];
+  const app = {
+    fetch: (request: Request) => {
+      const { pathname } = new URL(request.url);
+      made.push(pathname);
+      if (pathname === "/slow") for (const endMs = performance.now() + 10; performance.now() < endMs;);
+      return Promise.resolve(new Response("x"));
+    },
+  } as unknown as typeof at.rig.app;
+  const server = new HttpServer(
+    { kind: "tcp", host: "127.0.0.1", port: 0 },
+    { ...parts(), app, idleMs: 5_000, hosts: new Set() },
+  );
+  await server.opened();
+  const open = () =>
+    new Promise<Socket>((resolve) => {
+      const socket = connect(server.port, "127.0.0.1", () => resolve(socket));
+      socket.on("error", () => {});
+    });
+  const sockets = await Promise.all(Array.from({ length: 100 }, open));
+  const other = await open();
+  const answered = new Promise<void>((resolve) => other.once("data", () => resolve()));
+  for (const socket of sockets) socket.write("GET /slow HTTP/1.1\r\n\r\n".repeat(2));
+  while (!made.includes("/slow")) await new Promise((resolve) => setImmediate(resolve));
+  other.write("GET /health HTTP/1.1\r\n\r\n");
+  let between = 0;
+  for (let last = made.length; !made.includes("/health"); last = made.length) {
+    await new Promise((resolve) => setImmediate(resolve));
+    between = Math.max(between, made.length - last);
+  }
+  await answered;
+  expect(between).toBeLessThan(5);
+  expect(made.indexOf("/health")).toBeLessThan(50);
+  for (const socket of [...sockets, other]) socket.destroy();
+  await server.stop(0);
+});
+
 test("what one connection pipelines waits its turn: others are answered between", async () => {
   const { addresses } = await at.start({ passed: [] });
   const url = `http://${addresses[0]}`;

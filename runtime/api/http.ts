@@ -17,6 +17,7 @@ import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
+import { Intake } from "./intake.ts";
 
 /** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
 export type PassedListener = { readonly fd: number } & (
@@ -48,14 +49,14 @@ export const FIRST_REQUEST_MS = 10_000;
 /** Connections at once, over all TCP listeners of the API, and of one source. Over the control socket as many as the first. */
 export const CONNECTIONS_MAX = 512;
 export const CONNECTIONS_PER_SOURCE_MAX = 256;
-/** Requests of one connection that wait for the one before; then nothing more of it is read. */
+/** Requests of one connection that wait for the one before; then nothing more of it is read, but what came with the last of them. */
 const PIPELINED_MAX = 16;
+/** Of a body that nobody has read yet, in bytes; then nothing more of the connection is read either. */
+const BODY_AHEAD_BYTES_MAX = 16 * 1024;
 /** Of a body, given to the connection at once. */
 const PIECE_BYTES = 64 * 1024;
 /** Below it plugins answer, in pieces if they like. */
 const PAGES_PATH = "/x/";
-/** Answers of one connection that wait for it to read, in bytes; then its next request waits too. */
-const UNREAD_BYTES_MAX = 256 * 1024;
 
 /** Health is told to one more even where others have taken every descriptor. */
 export const newPlaces = (): Places =>
@@ -70,11 +71,13 @@ interface Line {
   isBusy: boolean;
   /** It has not said anything yet. */
   isFresh: boolean;
-  /** The far end says no more; what it asked is still answered. */
-  hasEnded: boolean;
+  /** What it says was no HTTP: it is told, and not heard any more. */
+  isBroken: boolean;
+  /** Of the requests that were made of its bytes the last one. */
+  newest: IncomingMessage | undefined;
+  intake: Intake | undefined;
   /** What is being answered may never end. */
   isEndless: boolean;
-  isPaused: boolean;
   /** Ends it unless a request comes. */
   deadline: Timer | undefined;
 }
@@ -97,6 +100,8 @@ export class HttpServer {
     this.#http.keepAliveTimeout = 0;
     Object.assign(this.#http, { httpAllowHalfOpen: true });
     this.#http.on("clientError", (_, socket) => {
+      const line = this.#lines.get(socket as Socket);
+      if (line !== undefined) line.isBroken = true;
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
       else socket.destroy();
     });
@@ -159,9 +164,10 @@ export class HttpServer {
       waiting: [],
       isBusy: false,
       isFresh: true,
-      hasEnded: false,
+      isBroken: false,
+      newest: undefined,
+      intake: undefined,
       isEndless: false,
-      isPaused: false,
       deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
     };
     this.#lines.set(socket, line);
@@ -172,14 +178,26 @@ export class HttpServer {
       this.#lines.delete(socket);
     });
     socket.on("error", () => socket.destroy());
+    socket.setTimeout(idleMs, () => socket.destroy());
+    line.intake = new Intake(
+      socket,
+      () => this.#http.emit("connection", socket),
+      () => mayTake(line),
+    );
     socket.once("end", () => {
-      line.hasEnded = true;
       // Of what may never end it is the only sign that nobody listens.
       if (line.isEndless) socket.destroy();
-      else if (!line.isBusy) socket.end();
+      else this.#endIfOver(line);
     });
-    socket.setTimeout(idleMs, () => socket.destroy());
-    this.#http.emit("connection", socket);
+    // What is said behind what was no HTTP.
+    socket.on("data", () => line.isBroken && !socket.writable && socket.destroy());
+  }
+
+  /** The far end says no more, and all that it asked is answered. */
+  #endIfOver({ intake, isBusy, socket }: Line): boolean {
+    if (intake?.isOver !== true || isBusy) return false;
+    socket.end();
+    return true;
   }
 
   #onRequest(incoming: IncomingMessage, outgoing: ServerResponse): void {
@@ -189,32 +207,35 @@ export class HttpServer {
     line.deadline?.cancel();
     line.place.stand("busy");
     line.waiting.push({ incoming, outgoing });
-    if (!line.isPaused && line.waiting.length >= PIPELINED_MAX) {
-      line.isPaused = true;
-      line.socket.pause();
-    }
+    line.newest = incoming;
+    const read = incoming.read.bind(incoming);
+    incoming.read = (size?: number) => {
+      const bytes: unknown = read(size);
+      line.intake?.take();
+      return bytes;
+    };
     if (!line.isBusy) void this.#answerAll(line);
   }
 
-  /** One after the other, and between two of them everybody else has a turn. */
+  /** One after the other, each in its turn. */
   async #answerAll(line: Line): Promise<void> {
     const { socket } = line;
     line.isBusy = true;
     for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
-      if (line.isPaused && line.waiting.length <= PIPELINED_MAX / 2) {
-        line.isPaused = false;
-        socket.resume();
-      }
+      line.intake?.take();
+      await turnstile.enter(this.#listener.kind === "unix" || next.incoming.url === HEALTH_PATH);
+      if (socket.destroyed) break;
       await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
       if (socket.destroyed) break;
-      if (line.waiting.length > 0) await turn();
-      if (socket.writableLength > UNREAD_BYTES_MAX) await drained(socket);
+      // http keeps answers that cannot leave yet beside the socket, where nothing bounds them.
+      await left(next.outgoing);
     }
     line.isBusy = false;
     if (socket.destroyed) return;
     socket.setTimeout(this.#options.idleMs);
     // What was written last is still on its way out.
-    if (this.#isStopping || line.hasEnded) return void socket.end();
+    if (this.#isStopping) return void socket.end();
+    if (this.#endIfOver(line)) return;
     line.place.stand("silent");
     line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
   }
@@ -245,7 +266,42 @@ export class HttpServer {
   }
 }
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const mayTake = ({ waiting, newest, isBroken }: Line): boolean => {
+  if (waiting.length >= PIPELINED_MAX) return false;
+  if (isBroken || newest === undefined || newest.complete || newest.destroyed) return true;
+  return newest.readableLength < BODY_AHEAD_BYTES_MAX;
+};
+
+/**
+ * Requests begin one in each turn of the event loop, over all connections: some answers take a tenth of a second to make, and two hundred of them in one
+ * turn would hold up links and health for as long as all of them take.
+ */
+class Turnstile {
+  readonly #urgent: (() => void)[] = [];
+  readonly #others: (() => void)[] = [];
+  #isTurning = false;
+
+  /** `isUrgent`: before all that are not. */
+  enter(isUrgent: boolean): Promise<void> {
+    return new Promise((resolve) => {
+      (isUrgent ? this.#urgent : this.#others).push(resolve);
+      if (this.#isTurning) return;
+      this.#isTurning = true;
+      setImmediate(() => this.#turn());
+    });
+  }
+
+  #turn(): void {
+    (this.#urgent.shift() ?? this.#others.shift())?.();
+    this.#isTurning = this.#urgent.length + this.#others.length > 0;
+    if (this.#isTurning) setImmediate(() => this.#turn());
+  }
+}
+
+/** Of the whole process, as its event loop is. */
+const turnstile = new Turnstile();
+/** What is quickly answered, and what others wait for: a crowd that asks for more must not hold it up. */
+const HEALTH_PATH = "/health";
 
 async function answer(
   app: Api,
@@ -349,8 +405,22 @@ function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
   );
 }
 
+/** Until it has left for the kernel, or never will. */
+const left = (outgoing: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    if (outgoing.writableFinished || outgoing.destroyed || outgoing.socket?.destroyed === true)
+      return resolve();
+    const done = () => {
+      outgoing.off("finish", done);
+      outgoing.off("close", done);
+      resolve();
+    };
+    outgoing.once("finish", done);
+    outgoing.once("close", done);
+  });
+
 /** Until it takes bytes again, or is gone. */
-const drained = (sink: ServerResponse | Socket): Promise<void> =>
+const drained = (sink: ServerResponse): Promise<void> =>
   new Promise((resolve) => {
     if (sink.destroyed) return resolve();
     const done = () => {

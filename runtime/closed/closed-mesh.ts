@@ -213,8 +213,7 @@ export class ClosedMesh implements ClosedView {
     // Not whom the peer manager or a rule promoted: time spent in the mesh is no proof.
     const { level, by } = mesh.book.standing(id);
     if (level === "trusted" && (by === "operator" || by === "configuration")) return undefined;
-    const isNamed = mesh.names.list().some(({ node, source }) => node === id && source !== "pinned");
-    return isNamed ? undefined : "neither the authority nor this operator vouches for it";
+    return mesh.names.isBound(id) ? undefined : "neither the authority nor this operator vouches for it";
   }
 
   async #send(to: NodeId, order: Rotation): Promise<boolean> {

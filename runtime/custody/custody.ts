@@ -38,7 +38,8 @@ import { checkContent, checkOrder } from "./source/order.ts";
 import { sendTransient } from "./source/transient.ts";
 import { Recipient } from "./recipient/recipient.ts";
 import { TestBundles } from "./test-bundles.ts";
-import { ChunkReceiver, ChunkSender } from "./forwarding/transfer.ts";
+import { ChunkReceiver } from "./forwarding/transfer.ts";
+import { ChunkSender } from "./forwarding/chunk-sender.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "../store/types.ts";
 
@@ -123,6 +124,7 @@ export class Custody {
     this.#sender = new ChunkSender(ctx, this.forwarder);
     this.#receiver = new ChunkReceiver(ctx, {
       complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
+      yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
       damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
     });
     this.#refusals = ctx.metrics.counter("godwit_custody_refused_total");

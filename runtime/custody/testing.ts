@@ -187,6 +187,8 @@ export class TestNode {
   readonly refused = new Set<NodeId>();
   isContested = false;
   /** Configured, or written to. */
+  /** What a neighbour has in common with other strangers. */
+  sourceOf: (neighbour: NodeId) => string = (neighbour) => neighbour;
   readonly known = new Set<NodeId>();
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
@@ -310,7 +312,7 @@ export class TestNode {
       isContested: () => this.isContested,
       regard: {
         isKnown: (id) => this.known.has(id),
-        shareOf: (neighbour) => ({ by: neighbour, isKnown: this.known.has(neighbour) }),
+        shareOf: (neighbour) => ({ by: this.sourceOf(neighbour), isKnown: this.known.has(neighbour) }),
         wrote: (id) => void this.known.add(id),
       },
     };

@@ -53,6 +53,11 @@ async function world(options: Partial<NamesOptions> = {}, disk = new SimDisk()):
   return { names, conflicts, changes, disk, store, clock };
 }
 
+async function settled(clock: ManualClock, durable: Promise<void>): Promise<void> {
+  await clock.advance(5);
+  await durable;
+}
+
 const who = (id: NodeId): string => "abcdefgh"[nodes.findIndex((node) => node.id === id)]!;
 
 async function restart({ store, clock, disk }: World, options: Partial<NamesOptions> = {}): Promise<World> {
@@ -299,6 +304,56 @@ describe("names pinned at first sight", () => {
   });
 });
 
+describe("the machines of a location", () => {
+  test("that somebody vouches for do not share its mail with whoever claims a name there", async () => {
+    const { names, clock } = await world({ configured: new Map([["DUN-B", bea.id]]) });
+    names.observe(record(ann, "DUN-A"));
+    names.observe(record(cat, "LON-A"));
+    names.observe(record(dan, "LON-B"));
+    expect(names.machinesAt("DUN")).toEqual([bea.id]);
+    // The operator's trust is a word about a node at the place where it says it is.
+    expect(names.machinesAt("DUN", (id) => id === ann.id)).toEqual([ann.id, bea.id]);
+    // Where nobody said anything, pins are all that there is.
+    expect(names.machinesAt("LON")).toEqual([cat.id, dan.id]);
+    await settled(clock, names.resolveConflict("LON-B", dan.id));
+    expect(names.machinesAt("LON")).toEqual([dan.id]);
+  });
+});
+
+describe("conflicts", () => {
+  test("are told without a walk over all names, those over which mail waits first, as long as they last", async () => {
+    const configured = new Map([["PAR-A", ann.id]]);
+    const { names, clock } = await world({ configured });
+    const named = (max = 9) =>
+      names.conflicts(max).named.map(({ name, conflict }) => `${name} ${who(conflict!)}`);
+    for (const [node, name] of [
+      [ann, "DUN-A"],
+      [bea, "LON-A"],
+      [cat, "DUN-A"],
+      [dan, "PAR-A"],
+    ] as const)
+      names.observe(record(node, name));
+    expect(named()).toEqual(["PAR-A d", "DUN-A c"]);
+    expect(names.conflicts(1)).toMatchObject({ count: 2, vacantCount: 0, named: [{ name: "PAR-A" }] });
+    expect(
+      names
+        .list()
+        .filter(({ conflict }) => conflict !== null)
+        .map(({ name }) => name),
+    ).toEqual(["DUN-A", "PAR-A"]);
+    // Its holder gives it up.
+    names.observe(record(ann, "NYC-A"));
+    expect(named()).toEqual(["DUN-A c", "PAR-A d"]);
+    expect(names.conflicts(3)).toMatchObject({ count: 2, vacantCount: 1 });
+    await settled(clock, names.resolveConflict("DUN-A", cat.id));
+    expect(names.conflicts(3)).toMatchObject({ count: 1, vacantCount: 0 });
+    names.observe(record(dan, "LON-A"));
+    expect(named()).toEqual(["PAR-A d", "LON-A d"].slice(1));
+    await settled(clock, names.forgetPin("LON-A"));
+    expect(names.conflicts(3)).toEqual({ named: [], count: 0, vacantCount: 0 });
+  });
+});
+
 describe("names of the configuration", () => {
   const configured = new Map([["DUN-A", ann.id]]);
 
@@ -327,7 +382,7 @@ describe("names of the configuration", () => {
     expect(second.names.resolve("DUN-A")).toMatchObject({ id: ann.id, source: "configured" });
     expect(second.names.list().length).toBe(1);
     second.names.observe(record(bea, "DUN-B"));
-    expect(second.names.machinesAt("DUN")).toEqual([ann.id, bea.id]);
+    expect(second.names.machinesAt("DUN")).toEqual([ann.id]);
   });
 });
 

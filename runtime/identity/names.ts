@@ -37,6 +37,15 @@ export interface NameBinding {
   readonly conflict: NodeId | null;
 }
 
+/** What `Names.conflicts` tells. */
+export interface NameConflicts {
+  readonly named: readonly NameBinding[];
+  /** All, those that are not named here included. */
+  readonly count: number;
+  /** Of names that nobody holds: mail to them waits. */
+  readonly vacantCount: number;
+}
+
 export type NameResolution =
   | {
       readonly kind: "node";
@@ -86,6 +95,9 @@ export class Names {
   readonly #byLocation = new Map<string, Set<string>>();
   /** Who else claims a configured name: shown, and otherwise without effect. */
   readonly #rivals = new Map<string, NodeId[]>();
+  /** Names that several claim, and of them those that nobody holds, longest first: health asks without walking all names. */
+  readonly #contested = new Set<string>();
+  readonly #vacant = new Set<string>();
   /** Rows whose last write failed; they go along with the next. */
   readonly #unwritten = new Set<string>();
   #isFullLogged = false;
@@ -165,6 +177,13 @@ export class Names {
     return entry?.claimants[0] === id && isVouched(entry);
   }
 
+  /** The configuration or the authority has bound a name to it. */
+  isBound(id: NodeId): boolean {
+    const entry = this.#entries.get(this.#claimOf.get(id) ?? "");
+    if (entry?.source === "authority" && entry.claimants[0] === id) return true;
+    return [...this.#options.configured.values()].includes(id);
+  }
+
   /** `name` in any case. */
   resolve(name: string): NameResolution {
     const canonical = parseCallsign(name);
@@ -178,14 +197,20 @@ export class Names {
     return { kind: "node", id: holder, source: entry.source, isVouched: isVouched(entry) };
   }
 
-  /** The machines of a location whose name holds, in the order of their names, each once. Names in conflict have none. */
-  machinesAt(location: string): NodeId[] {
-    const found = new Set<NodeId>();
+  /**
+   * The machines of a location whose name holds, in the order of their names, each once. Names in conflict have none. Where the configuration,
+   * the authority or the operator said of any of them that it is there, or `isTrusted` of its node, only of those: who claims a name at the
+   * location of another would else read what is for that, and could say that it has delivered it.
+   */
+  machinesAt(location: string, isTrusted: (id: NodeId) => boolean = () => false): NodeId[] {
+    const vouched = new Set<NodeId>();
+    const pinned = new Set<NodeId>();
     for (const name of [...(this.#byLocation.get(location.toUpperCase()) ?? [])].sort()) {
-      const resolution = this.resolve(name);
-      if (resolution.kind === "node") found.add(resolution.id);
+      const found = this.resolve(name);
+      if (found.kind !== "node") continue;
+      (found.isVouched || isTrusted(found.id) ? vouched : pinned).add(found.id);
     }
-    return [...found];
+    return [...(vouched.size > 0 ? vouched : pinned)];
   }
 
   /**
@@ -234,6 +259,7 @@ export class Names {
     for (const claimant of entry.claimants) this.#claimOf.delete(claimant);
     this.#entries.delete(entry.name);
     this.#unindex(entry.name);
+    this.#noteConflict(entry.name);
     this.#isFullLogged = false;
     this.#options.onChange?.();
   }
@@ -243,22 +269,47 @@ export class Names {
     const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
       return { name, node, source: "configured", conflict: this.#rivals.get(name)?.[0] ?? null };
     });
-    const held = [...this.#entries.values()].flatMap(
-      ({ name, claimants, source, vacatedBy }): NameBinding[] => {
-        const [node, rival = null] = claimants;
-        if (node === undefined || this.#options.configured.has(name)) return [];
-        return vacatedBy === undefined
-          ? [{ name, node, source, conflict: rival }]
-          : [{ name, node: vacatedBy, source, conflict: node }];
-      },
-    );
-    const { own } = this.#options;
-    const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
-    const ofSelf: NameBinding[] =
-      rival === undefined || this.#options.configured.has(own!.name)
+    const held = [...this.#entries.values()].flatMap((entry) => this.#bindingOf(entry) ?? []);
+    return [...configured, ...this.#ownContested(), ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /**
+   * The conflicts, at most `max` of them by name: those over which mail waits first, then the oldest. Costs as much as is asked for and what the
+   * operator configured, however many names strangers claim.
+   */
+  conflicts(max: number): NameConflicts {
+    const configured = [...this.#rivals].flatMap(([name, [conflict]]): NameBinding[] => {
+      const node = this.#options.configured.get(name);
+      return node === undefined || conflict === undefined
         ? []
-        : [{ name: own!.name, node: own!.id, source: "configured", conflict: rival }];
-    return [...configured, ...ofSelf, ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
+        : [{ name, node, source: "configured", conflict }];
+    });
+    const bound = [...configured, ...this.#ownContested()];
+    const names = new Set([...firstOf(this.#vacant, max), ...firstOf(this.#contested, max)]);
+    const held = [...names].flatMap((name) => this.#bindingOf(this.#entries.get(name)!) ?? []);
+    const vacant = held.filter(({ name }) => this.#vacant.has(name));
+    const others = held.filter(({ name }) => !this.#vacant.has(name));
+    return {
+      named: [...vacant, ...bound, ...others].slice(0, max),
+      count: bound.length + this.#contested.size,
+      vacantCount: this.#vacant.size,
+    };
+  }
+
+  #bindingOf({ name, claimants, source, vacatedBy }: Entry): NameBinding | undefined {
+    const [node, rival = null] = claimants;
+    if (node === undefined || this.#options.configured.has(name)) return undefined;
+    return vacatedBy === undefined
+      ? { name, node, source, conflict: rival }
+      : { name, node: vacatedBy, source, conflict: node };
+  }
+
+  #ownContested(): NameBinding[] {
+    const { own, configured } = this.#options;
+    const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
+    return rival === undefined || configured.has(own!.name)
+      ? []
+      : [{ name: own!.name, node: own!.id, source: "configured", conflict: rival }];
   }
 
   #claimAtSight(name: string, id: NodeId): void {
@@ -346,6 +397,20 @@ export class Names {
   #hold(entry: Entry): void {
     this.#entries.set(entry.name, entry);
     this.#index(entry.name);
+    this.#noteConflict(entry.name);
+  }
+
+  /** Call after every change of an entry. */
+  #noteConflict(name: string): void {
+    const entry = this.#entries.get(name);
+    const isContested =
+      entry !== undefined &&
+      !this.#options.configured.has(name) &&
+      entry.claimants.length > (entry.vacatedBy === undefined ? 1 : 0);
+    if (isContested) this.#contested.add(name);
+    else this.#contested.delete(name);
+    if (isContested && !isHeld(entry)) this.#vacant.add(name);
+    else this.#vacant.delete(name);
   }
 
   #index(name: string): void {
@@ -363,6 +428,7 @@ export class Names {
 
   /** Nobody waits: a pin lost in a crash is made again at the next sight. */
   #changed(entry: Entry): void {
+    this.#noteConflict(entry.name);
     const names = [...this.#unwritten, entry.name];
     this.#unwritten.clear();
     const ops = names.map((name): StoreOp => {
@@ -373,6 +439,14 @@ export class Names {
       for (const name of names) if (this.#unwritten.size < NAMES_MAX) this.#unwritten.add(name);
     });
     this.#options.onChange?.();
+  }
+}
+
+function* firstOf<T>(all: Iterable<T>, max: number): Generator<T, void> {
+  let left = max;
+  for (const one of all) {
+    if (left-- <= 0) return;
+    yield one;
   }
 }
 

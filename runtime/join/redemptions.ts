@@ -30,6 +30,8 @@ export const EXPIRY_SLACK_MS = 120_000;
 export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
 /** No use of an invitation need be remembered for longer, whatever the clocks said. */
 const KEPT_MAX_MS = INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
+/** A full table looks this often for what is over. */
+const PURGE_EVERY_MS = 1_000;
 const KEY_PREFIX = "redemption/";
 
 interface Held extends Redemption {
@@ -64,6 +66,7 @@ export class Redemptions {
     oneShare: NEIGHBOUR_SHARE,
   });
   readonly #dropped;
+  #purgedAtRunMs = Number.NEGATIVE_INFINITY;
 
   constructor(deps: RedemptionsDeps) {
     this.#deps = deps;
@@ -144,8 +147,9 @@ export class Redemptions {
     // Those who still keep it say it again and again: a clock that is not in doubt has to do.
     if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0)
       return this.#drop("expired");
-    this.#purge();
-    const refusal = this.#quota.refusal(from, this.#deps.regard.shareOf(from), 0);
+    const share = this.#deps.regard.shareOf(from);
+    if (this.#quota.refusal(from, share, 0) !== undefined) this.#purgeNowAndThen();
+    const refusal = this.#quota.refusal(from, share, 0);
     if (refusal !== undefined) return this.#drop(refusal);
     decodeRedemption(bytes, network, verify);
     const held = this.#insert(redemption, new Uint8Array(bytes), from, true);
@@ -206,7 +210,14 @@ export class Redemptions {
     return time.runMs + Math.min(Math.max(leftMs, 0), KEPT_MAX_MS);
   }
 
+  /** Where neighbours ask for room by telling what there is none for: a walk over all for each would cost more than their frames. */
+  #purgeNowAndThen(): void {
+    const { runMs } = this.#deps.time;
+    if (runMs - this.#purgedAtRunMs >= PURGE_EVERY_MS) this.#purge();
+  }
+
   #purge(): void {
+    this.#purgedAtRunMs = this.#deps.time.runMs;
     const ops: StoreOp[] = [];
     for (const used of this.#held.values())
       for (const held of used.values()) {

@@ -75,13 +75,13 @@ export class TokenBucket {
     this.#atMs = clock.monotonicMs();
   }
 
-  /** Spends one; false when there is none. */
-  take(): boolean {
+  /** Spends `count`; false, and nothing is spent, when there are fewer. */
+  take(count = 1): boolean {
     const nowMs = this.#clock.monotonicMs();
     this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#atMs) / 1_000) * this.#perSecond);
     this.#atMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
+    if (this.#tokens < count) return false;
+    this.#tokens -= count;
     return true;
   }
 }

@@ -167,6 +167,10 @@ test("of WebSocket endpoints only one path is passed on", () => {
     "ws://a:1/godwit/x",
     "ws://a:1/x/godwit",
     "wss://a/godwit?x=1",
+    "ws://a:1?x/godwit",
+    "ws://a:1#x/godwit",
+    "ws://a:1\\x/godwit",
+    "WS://a:1/x",
   ])
     expect([endpoint, hasOtherPath(endpoint)]).toEqual([endpoint, true]);
 });

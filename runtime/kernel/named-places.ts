@@ -31,6 +31,11 @@ export interface NamedPlacesDeps {
   isMachineAlone(): boolean;
 }
 
+interface Own {
+  readonly address: HostAddress;
+  readonly bytes: Uint8Array | undefined;
+}
+
 export interface Refusal {
   readonly reason: Exclude<AddressKind, "global">;
   readonly why: string;
@@ -51,6 +56,8 @@ export class NamedPlaces {
   readonly #deps: NamedPlacesDeps;
   readonly #allowed: readonly { readonly network: Uint8Array; readonly bits: number }[];
   readonly #skipped;
+  /** Of this machine, as bytes: thousands of endpoints are judged by them. */
+  #own: { readonly of: readonly HostAddress[]; readonly parsed: readonly Own[] } = { of: [], parsed: [] };
 
   constructor(deps: NamedPlacesDeps) {
     this.#deps = deps;
@@ -136,13 +143,19 @@ export class NamedPlaces {
       .some((own) => own.interface === heardOn && own.scope === "link" && own.family === family);
   }
 
+  #ownAddresses(): readonly Own[] {
+    const of = this.#deps.addresses();
+    if (this.#own.of !== of)
+      this.#own = { of, parsed: of.map((address) => ({ address, bytes: plainBytes(address.address) })) };
+    return this.#own.parsed;
+  }
+
   /** Networks that this machine is in: by an address that it tells others of, or of the very network, an overlay's for instance. */
   #hasPrivate(address: string): boolean {
     const bytes = plainBytes(address)!;
     const family = bytes.length === 4 ? 4 : 6;
-    return this.#deps.addresses().some((own) => {
+    return this.#ownAddresses().some(({ address: own, bytes: network }) => {
       if (own.scope !== "private" || own.family !== family || isContainerBridge(own.interface)) return false;
-      const network = plainBytes(own.address);
       return own.isAdvertisable || (network !== undefined && isWithin(bytes, network, own.prefixLength));
     });
   }
@@ -151,9 +164,14 @@ export class NamedPlaces {
   #isBroadcast(address: string): boolean {
     const bytes = plainBytes(address);
     if (bytes?.length !== 4) return false;
-    return this.#deps.addresses().some(({ address: own, family, prefixLength }) => {
-      const network = family === 4 && prefixLength < 31 ? plainBytes(own) : undefined;
-      if (network === undefined || !isWithin(bytes, network, prefixLength)) return false;
+    return this.#ownAddresses().some(({ address: { family, prefixLength }, bytes: network }) => {
+      if (
+        family !== 4 ||
+        prefixLength >= 31 ||
+        network === undefined ||
+        !isWithin(bytes, network, prefixLength)
+      )
+        return false;
       const hostBits = 2 ** (32 - prefixLength) - 1;
       const value = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
       return value % (hostBits + 1) === hostBits;
@@ -165,7 +183,8 @@ export class NamedPlaces {
 const WEB_PATH = "/godwit";
 
 export function hasOtherPath(endpoint: string): boolean {
-  return /^wss?:/.test(endpoint) && !new RegExp(`^wss?://[^/]+${WEB_PATH}$`).test(endpoint);
+  // To a URL a backslash is a slash, and a path may begin behind a question mark as well.
+  return /^wss?:/i.test(endpoint) && !new RegExp(`^wss?://[^/\\\\?#]+${WEB_PATH}$`).test(endpoint);
 }
 
 export function isLoopbackEndpoint(endpoint: string): boolean {

@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { formatNodeId } from "../kernel/ids.ts";
 import { MemberEntryKind } from "../wire/member-messages.ts";
-import { bucketsOf, childPrefix, factDigest, isUnder } from "./digest.ts";
+import { childPrefix, FactIndex, factDigest, isUnder } from "./digest.ts";
+import type { HeldFact } from "./gossip.ts";
 import { heldFact } from "./member.ts";
 
 const fact = fc
@@ -16,18 +17,47 @@ const fact = fc
     }),
   );
 
-test("the children of a prefix hold everything under it once", () => {
+/** Few nodes and low numbers, so that prefixes are shared and facts replace each other. */
+const close = fc
+  .record({ first: fc.nat(3), second: fc.nat(3), last: fc.nat(2), incarnation: fc.nat(4) })
+  .map(({ first, second, last, incarnation }) => {
+    const bytes = new Uint8Array(32);
+    bytes.set([first * 0x11, second, second, last]);
+    const node = formatNodeId(bytes);
+    return heldFact({ kind: MemberEntryKind.alive, node, incarnation, signature: new Uint8Array(64) });
+  });
+
+test("the index holds under every prefix what a walk over all facts finds there, whatever came and went", () => {
+  const change = fc.record({ fact: fc.oneof(fact, close), isGone: fc.boolean() });
+  const path = fc.array(fc.nat(15), { maxLength: 7 });
   fc.assert(
-    fc.property(fc.array(fact, { maxLength: 60 }), fc.nat(15), fc.nat(15), (facts, first, second) => {
-      let at = { depth: 0, prefix: 0 };
-      for (const child of [first, second]) {
-        const { counts, sums } = bucketsOf(facts, at);
-        const inside = facts.filter(({ idPrefix }) => isUnder(idPrefix, at));
-        expect(counts.reduce((a, b) => a + b, 0)).toBe(inside.length);
-        at = childPrefix(at, child);
-        const below = facts.filter(({ idPrefix }) => isUnder(idPrefix, at));
-        expect(counts[child]).toBe(below.length);
-        expect(sums[child]).toBe(below.reduce((sum, { digest }) => (sum + digest) >>> 0, 0));
+    fc.property(fc.array(change, { maxLength: 80 }), fc.array(path, { maxLength: 4 }), (changes, paths) => {
+      const index = new FactIndex<HeldFact>();
+      const held = new Map<string, HeldFact>();
+      for (const { fact: one, isGone } of changes) {
+        if (isGone) index.delete(one.fact.node, one.idPrefix);
+        else index.put(one);
+        if (isGone) held.delete(one.fact.node);
+        else held.set(one.fact.node, one);
+      }
+      const sumOf = (facts: readonly HeldFact[]) =>
+        facts.reduce((sum, { digest }) => (sum + digest) >>> 0, 0);
+      const all = [...held.values()];
+      expect(index.sum).toBe(sumOf(all));
+      const prefixes = all
+        .slice(0, 4)
+        .map(({ idPrefix }) => [28, 24, 20, 16].map((by) => (idPrefix >>> by) & 15));
+      for (const nibbles of [[], ...paths, ...prefixes]) {
+        let at = { depth: 0, prefix: 0 };
+        for (const child of nibbles) at = childPrefix(at, child);
+        const inside = all.filter(({ idPrefix }) => isUnder(idPrefix, at));
+        expect(new Set(index.under(at))).toEqual(new Set(inside));
+        expect(index.countUnder(at)).toBe(inside.length);
+        const { sums, counts } = index.buckets(at);
+        for (let child = 0; child < 16; child++) {
+          const below = all.filter(({ idPrefix }) => isUnder(idPrefix, childPrefix(at, child)));
+          expect([sums[child], counts[child]]).toEqual([sumOf(below), below.length]);
+        }
       }
     }),
   );

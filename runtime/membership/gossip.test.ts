@@ -9,7 +9,8 @@ import {
   encodeMemberSync,
   MemberEntryKind,
 } from "../wire/member-messages.ts";
-import { Gossip } from "./gossip.ts";
+import { FactIndex } from "./digest.ts";
+import { Gossip, type HeldFact } from "./gossip.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
 
@@ -24,7 +25,7 @@ test("a flood of digests does not make the node add up all facts for each of the
     send() {},
     facts: () => {
       walks++;
-      return [];
+      return new FactIndex<HeldFact>();
     },
     count: () => 2,
     accept: () => false,
@@ -65,6 +66,8 @@ test("empty syncs do not draw the whole view again and again", async () => {
     } as const;
     return { fact, idPrefix: n * 1_000, digest: n };
   });
+  const index = new FactIndex<HeldFact>();
+  for (const one of facts) index.put(one);
   let [given, dropped] = [0, 0];
   const gossip = new Gossip({
     self: id(1),
@@ -73,7 +76,7 @@ test("empty syncs do not draw the whole view again and again", async () => {
     send: (_, frame) => {
       if (frame[0] === FrameType.memberFacts) given += decodeMemberFacts(frame).entries.length;
     },
-    facts: () => facts,
+    facts: () => index,
     count: () => held,
     accept: () => false,
     dropped: (_, entries) => (dropped += entries),

@@ -8,7 +8,7 @@ import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { FrameType } from "../wire/constants.ts";
 import * as wire from "../wire/member-messages.ts";
-import { bucketsOf, childPrefix, isUnder } from "./digest.ts";
+import { childPrefix, type FactIndex } from "./digest.ts";
 
 /** News goes to this many neighbours at least, and to `FANOUT_FACTOR * log2(members)`. */
 const FANOUT_MIN = 8;
@@ -51,7 +51,7 @@ export interface GossipDeps {
   /** Borrowed. `repair` goes behind mail of any priority but the last. */
   send(to: NodeId, frame: Uint8Array, lane: "news" | "repair"): void;
   /** Everything that takes part in digests. */
-  facts(): Iterable<HeldFact>;
+  facts(): FactIndex<HeldFact>;
   /** Members known, for the fan-out. */
   count(): number;
   /** True: it was new and believed. */
@@ -156,9 +156,8 @@ export class Gossip {
       case FrameType.memberDigest:
         // One comparison serves both ends.
         this.#scheduleDigest(neighbour);
-        // Each costs a walk over all facts.
         if (!this.#mayRepair(neighbour)) return;
-        if (wire.decodeMemberDigest(frame) !== this.#rootSum())
+        if (wire.decodeMemberDigest(frame) !== this.#deps.facts().sum)
           this.#sendBuckets(neighbour, { depth: 0, prefix: 0 });
         return;
       case FrameType.memberBuckets:
@@ -218,15 +217,9 @@ export class Gossip {
     }
   }
 
-  #rootSum(): number {
-    let sum = 0;
-    for (const { digest } of this.#deps.facts()) sum = (sum + digest) >>> 0;
-    return sum;
-  }
-
   #sendDigest(neighbour: Neighbour): void {
     this.#scheduleDigest(neighbour);
-    this.#send(neighbour, wire.encodeMemberDigest(this.#rootSum()), "news");
+    this.#send(neighbour, wire.encodeMemberDigest(this.#deps.facts().sum), "news");
   }
 
   /** The smaller id speaks; the other one only when it has heard nothing for long. */
@@ -246,20 +239,22 @@ export class Gossip {
 
   #sendBuckets(neighbour: Neighbour, at: wire.MemberPrefix): void {
     if (!this.#mayRepair(neighbour)) return;
-    const { sums } = bucketsOf(this.#deps.facts(), at);
+    const { sums } = this.#deps.facts().buckets(at);
     this.#send(neighbour, wire.encodeMemberBuckets({ ...at, sums }), "repair");
   }
 
   #compare(neighbour: Neighbour, theirs: wire.MemberBuckets): void {
     if (!this.#mayRepair(neighbour)) return;
-    const ours = bucketsOf(this.#deps.facts(), theirs);
+    const facts = this.#deps.facts();
+    const ours = facts.buckets(theirs);
     for (let child = 0; child < wire.MEMBER_CHILDREN; child++) {
       if (ours.sums[child] === theirs.sums[child]) continue;
       const at = childPrefix(theirs, child);
       if (ours.counts[child]! > LEAF_FACTS && at.depth < wire.MEMBER_DEPTH_MAX)
         this.#sendBuckets(neighbour, at);
       else {
-        const entries = this.#under(at).slice(0, FRAME_ENTRIES_MAX);
+        const entries: wire.MemberFact[] = [];
+        for (const { fact } of facts.under(at)) if (entries.push(fact) >= FRAME_ENTRIES_MAX) break;
         this.#send(neighbour, wire.encodeMemberSync({ ...at, entries }), "repair");
       }
     }
@@ -270,20 +265,22 @@ export class Gossip {
     const at = { depth, prefix };
     const theirs = new Map(entries.map((entry) => [entry.node, entry]));
     this.#take(neighbour, entries, true);
-    const better = this.#under(at).filter((fact) => {
+    const facts = this.#deps.facts();
+    const better: wire.MemberFact[] = [];
+    let looked = 0;
+    for (const { fact } of facts.under(at)) {
       const held = theirs.get(fact.node);
-      return held === undefined || isNewerFact(fact, held);
-    });
-    // What is left out comes with a later digest.
-    const paid = better.findIndex(() => !neighbour.answers.take());
-    if (paid >= 0) this.#deps.dropped("rate", better.length - paid);
-    this.#sendEntries(neighbour, paid < 0 ? better : better.slice(0, paid), true);
-  }
-
-  #under(at: wire.MemberPrefix): wire.MemberFact[] {
-    const found: wire.MemberFact[] = [];
-    for (const { fact, idPrefix } of this.#deps.facts()) if (isUnder(idPrefix, at)) found.push(fact);
-    return found;
+      if (held === undefined || isNewerFact(fact, held)) {
+        // What is left out comes with a later digest.
+        if (!neighbour.answers.take()) {
+          this.#deps.dropped("rate", facts.countUnder(at) - looked);
+          break;
+        }
+        better.push(fact);
+      }
+      looked++;
+    }
+    this.#sendEntries(neighbour, better, true);
   }
 
   #send(neighbour: Neighbour, frame: Uint8Array, lane: "news" | "repair"): void {

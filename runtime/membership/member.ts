@@ -7,7 +7,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import { Room, type Worth, type Regard } from "../kernel/room.ts";
 import { AccusationReason, type Accusation, type MemberFact } from "../wire/member-messages.ts";
 import type { MemberState } from "./decide.ts";
-import { factDigest, prefixOf } from "./digest.ts";
+import { FactIndex, factDigest, prefixOf } from "./digest.ts";
 import type { HeldFact } from "./gossip.ts";
 
 export const MEMBERS_MAX = 16_384;
@@ -23,7 +23,7 @@ export interface Member {
   readonly id: NodeId;
   readonly idPrefix: number;
   state: MemberState;
-  /** Newest statement of the node itself; undefined while only routes speak of it. */
+  /** Newest statement of the node itself, as `hold` took it; undefined while only routes speak of it. */
   held: HeldFact | undefined;
   /** Since when it is in its state: monotonic, and wall clock for people. */
   sinceMs: number;
@@ -76,6 +76,8 @@ export class MemberTable {
   readonly #members = new Map<NodeId, Member>();
   /** Forgotten ones with the incarnation that is not news any more, oldest first. */
   readonly #tombs = new Map<NodeId, { incarnation: number; untilMs: number }>();
+  /** What is held of all of them, and of this node itself. */
+  readonly facts = new FactIndex<HeldFact>();
   readonly #room: Room<NodeId>;
   readonly #regard: Regard;
   readonly #onForgotten: (id: NodeId) => void;
@@ -105,8 +107,10 @@ export class MemberTable {
     return this.#members.get(id);
   }
 
-  *facts(): Iterable<HeldFact> {
-    for (const { held } of this.#members.values()) if (held !== undefined) yield held;
+  /** Its newest statement is this one. */
+  hold(member: Member, fact: MemberFact): void {
+    member.held = heldFact(fact);
+    this.facts.put(member.held);
   }
 
   /** Forgotten, and nothing newer than then is said of it. */
@@ -168,6 +172,7 @@ export class MemberTable {
     member.timer?.cancel();
     member.grace?.cancel();
     this.#members.delete(member.id);
+    this.facts.delete(member.id, member.idPrefix);
     this.#room.leave(member.id);
     if (this.#tombs.size >= MEMBERS_MAX)
       for (const oldest of this.#tombs.keys()) {

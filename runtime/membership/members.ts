@@ -13,7 +13,8 @@ import { FrameType } from "../wire/constants.ts";
 import * as wire from "../wire/member-messages.ts";
 import { Credit } from "./credit.ts";
 import { decideMember, type Conclusion, type MemberState } from "./decide.ts";
-import { Gossip, isNewerFact } from "./gossip.ts";
+import type { FactIndex } from "./digest.ts";
+import { Gossip, type HeldFact, isNewerFact } from "./gossip.ts";
 import {
   HEARD_OF,
   heldFact,
@@ -87,6 +88,7 @@ export class Members {
   readonly #refuted;
   readonly #droppedMetric;
   readonly #own: OwnFact;
+  #ownHeld: HeldFact | undefined;
   #awareness = 0;
   #awareAtMs = 0;
 
@@ -103,7 +105,7 @@ export class Members {
     const sentBytes = metrics.counter("godwit_member_sent_bytes_total");
     this.gossip = new Gossip({
       ...deps,
-      facts: () => this.#allFacts(),
+      facts: () => this.#facts(),
       count: () => this.#table.size + 1,
       accept: (entry, from) => this.#accept(entry, from),
       dropped: (reason, count) => this.#droppedMetric.add(count, { reason }),
@@ -120,7 +122,7 @@ export class Members {
       if (fact.node === this.#deps.self || !this.#isSigned(fact)) continue;
       const member = this.#table.get(fact.node) ?? this.#add(fact.node, "self");
       if (member === undefined) continue;
-      member.held = heldFact(fact);
+      this.#table.hold(member, fact);
       this.#judge(member, "known from an earlier run", "self");
     }
   }
@@ -245,9 +247,11 @@ export class Members {
     this.gossip.flushAll();
   }
 
-  *#allFacts() {
-    yield heldFact(this.own);
-    yield* this.#table.facts();
+  /** Its own is the one of now. */
+  #facts(): FactIndex<HeldFact> {
+    const { facts } = this.#table;
+    if (this.#ownHeld?.fact !== this.own) facts.put((this.#ownHeld = heldFact(this.own)));
+    return facts;
   }
 
   #add(id: NodeId, broughtBy: NodeId | "self"): Member | undefined {
@@ -277,7 +281,7 @@ export class Members {
       member.accusations = undefined;
       this.#proveAlive(member);
     }
-    member.held = heldFact(entry);
+    this.#table.hold(member, entry);
     this.#deps.persist(entry.node, entry);
     this.#judge(
       member,

@@ -7,6 +7,7 @@ import { decodeRecord, isNewerRecord, peekRecord, type NodeRecord } from "../ide
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { EARLIER_RUN, Room, type Worth, type Regard } from "../kernel/room.ts";
+import { RevocationIndex } from "./revocation-index.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 
 export const RECORDS_MAX = 16_384;
@@ -51,6 +52,8 @@ export class RecordBook {
   readonly #deps: RecordBookDeps;
   readonly #records = new Map<NodeId, HeldRecord>();
   readonly #revoked = new Map<NodeId, HeldRecord>();
+  /** The ids of `revocations` in their order. */
+  readonly revoked = new RevocationIndex();
   readonly #room: Room<NodeId>;
   /** Of `#revoked`, those that took the place of no record, by who signed them. */
   readonly #extra = { authority: 0, self: 0 };
@@ -121,7 +124,10 @@ export class RecordBook {
     const { bytes: copy, hash } = record;
     const fresh = { record, bytes: copy, hash };
     this.#records.set(record.id, fresh);
-    if (record.isRevoked) this.#revoked.set(record.id, fresh);
+    if (record.isRevoked) {
+      this.#revoked.set(record.id, fresh);
+      this.revoked.add(record.id);
+    }
     if (source !== undefined) {
       const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
       this.#deps.store.commit([op]).catch(() => {});
@@ -163,6 +169,7 @@ export class RecordBook {
   #evict(id: NodeId): void {
     this.#records.delete(id);
     this.#revoked.delete(id);
+    this.revoked.delete(id);
     this.#deps.store.commit([{ op: "delete", in: "record", key: id }]).catch(() => {});
     this.#deps.forgot(id);
   }

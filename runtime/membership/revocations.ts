@@ -3,12 +3,14 @@
  * neighbours whose sets differ compare lists and push what the other lacks. Owns no revocation, the record book does;
  * must never pass on one that was not verified here. docs/protocol/records.md "Spreading".
  */
-import { createHash } from "node:crypto";
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
-import { nodeIdBytes, type NodeId } from "../kernel/ids.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import type { Share } from "../kernel/room.ts";
 import type { HeldRecord, RecordBook } from "./records.ts";
+import { revocationName as nameOf } from "./revocation-index.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
   decodeRevocationDigest,
@@ -17,10 +19,8 @@ import {
   encodeRevocationDigest,
   encodeRevocationFrame,
   encodeRevocationList,
-  REVOCATION_DIGEST_BYTES,
   REVOCATION_LIST_HEAD_BYTES,
   REVOCATION_NAME_BYTES,
-  type RevocationDigest,
   type RevocationList,
 } from "../wire/revocation-messages.ts";
 
@@ -28,9 +28,16 @@ import {
 export const DIGEST_EVERY_MS = 3_600_000;
 /** Revocations pushed in answer to one list; what is left follows the next digest. */
 export const PUSHES_MAX = 256;
-/** Signatures checked for neighbours a second, and at once. */
+/**
+ * Signatures checked a second, and at once, for one known neighbour, or for all strangers of one source: whoever sends forged ones must
+ * not keep others from telling of a stolen node.
+ */
 const CHECKS_PER_SECOND = 100;
 const CHECKS_BURST = 2_000;
+const CHECKERS_MAX = 1_024;
+/** Own revocations that lists of one neighbour are compared with, a second and at once. */
+const COMPARED_PER_SECOND = 4_096;
+const COMPARED_BURST = 65_536;
 /** Digests of one neighbour are answered at most this often while nothing new came, ms. */
 const LISTS_EVERY_MS = 1_000;
 
@@ -44,6 +51,8 @@ export interface RevocationSpreadDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly records: RecordBook;
+  /** By whose word it is here what the neighbour tells. */
+  shareOf(teller: NodeId): Share;
   /** On the control lane. False: no room or no link. */
   send(to: NodeId, frame: Uint8Array): boolean;
   /** 0 without link. */
@@ -53,25 +62,26 @@ export interface RevocationSpreadDeps {
 interface NeighbourState {
   /** Names that it was given: if it still lacks one, it refused it. Tried again with the next hourly digest. */
   readonly pushed: Set<string>;
+  readonly compared: TokenBucket;
   listedAtMs: number;
   listedSize: number;
   /** Something for it was refused: it is compared with as soon as it takes frames again. */
   isBehind: boolean;
 }
 
-const nameOf = (id: NodeId): string =>
-  Buffer.from(nodeIdBytes(id).subarray(0, REVOCATION_NAME_BYTES)).toString("hex");
-
 export class RevocationSpread {
   readonly #deps: RevocationSpreadDeps;
   readonly #neighbours = new Map<NodeId, NeighbourState>();
-  readonly #checks: TokenBucket;
+  /** By who tells. */
+  readonly #checks = new BoundedMap<string, TokenBucket>({
+    name: "tellers of revocations",
+    max: CHECKERS_MAX,
+  });
   readonly #refused;
   #timer: Timer | undefined;
 
   constructor(deps: RevocationSpreadDeps) {
     this.#deps = deps;
-    this.#checks = new TokenBucket(deps.clock, CHECKS_PER_SECOND, CHECKS_BURST);
     this.#refused = deps.metrics.counter("godwit_revocations_refused_total");
     deps.metrics.observedGauge("godwit_revocations", () => deps.records.revocations.size);
   }
@@ -79,6 +89,7 @@ export class RevocationSpread {
   onNeighbourUp(id: NodeId): void {
     this.#neighbours.set(id, {
       pushed: new Set(),
+      compared: new TokenBucket(this.#deps.clock, COMPARED_PER_SECOND, COMPARED_BURST),
       listedAtMs: Number.NEGATIVE_INFINITY,
       listedSize: 0,
       isBehind: false,
@@ -114,7 +125,7 @@ export class RevocationSpread {
     if (state === undefined) return;
     if (type === FrameType.revocationDigest) {
       const { digest, count } = decodeRevocationDigest(frame);
-      const own = revocationDigest(this.#deps.records.revocations.keys());
+      const own = this.#deps.records.revoked.digest;
       if (count !== own.count || Buffer.compare(digest, own.digest) !== 0) this.#sendLists(from, state);
     } else if (type === FrameType.revocationList) this.#onList(from, state, decodeRevocationList(frame));
     else if (type === FrameType.revocation) this.#onRevocation(from, decodeRevocationFrame(frame));
@@ -122,21 +133,32 @@ export class RevocationSpread {
 
   /** Pushes what the sender of the list lacks. What it has beyond ours comes in answer to our own list. */
   #onList(from: NodeId, state: NeighbourState, { first, last, names }: RevocationList): void {
+    const { revoked, revocations } = this.#deps.records;
+    if (!state.compared.take(revoked.countBetween(first, last)))
+      return this.#refused.add(1, { reason: "rate" });
     const theirs = new Set(names);
     let pushes = 0;
-    for (const [id, held] of this.#deps.records.revocations) {
-      const name = nameOf(id);
-      if (name < first || name > last || theirs.has(name) || state.pushed.has(name)) continue;
+    for (const { id, name } of revoked.between(first, last)) {
+      if (theirs.has(name) || state.pushed.has(name)) continue;
       if (pushes >= PUSHES_MAX) return this.#sendDigest(from);
-      if (!this.#push(from, state, name, held.bytes)) return;
+      if (!this.#push(from, state, name, revocations.get(id)!.bytes)) return;
       pushes++;
     }
   }
 
   #onRevocation(teller: NodeId, bytes: Uint8Array): void {
-    if (!this.#checks.take()) return this.#refused.add(1, { reason: "rate" });
+    if (!this.#checksOf(teller).take()) return this.#refused.add(1, { reason: "rate" });
     const outcome = this.#deps.records.offer(bytes, { teller });
     if (outcome === "invalid" || outcome === "full") this.#refused.add(1, { reason: outcome });
+  }
+
+  #checksOf(teller: NodeId): TokenBucket {
+    const { by, isKnown } = this.#deps.shareOf(teller);
+    const key = `${isKnown ? "known" : "stranger"} ${by}`;
+    const checks =
+      this.#checks.get(key) ?? new TokenBucket(this.#deps.clock, CHECKS_PER_SECOND, CHECKS_BURST);
+    this.#checks.renew(key, checks);
+    return checks;
   }
 
   #push(to: NodeId, state: NeighbourState, name: string, bytes: Uint8Array): boolean {
@@ -156,8 +178,8 @@ export class RevocationSpread {
 
   #sendDigest(to: NodeId): void {
     // Whoever holds none has nothing to tell, and is told by those who do.
-    if (this.#deps.records.revocations.size > 0)
-      this.#send(to, encodeRevocationDigest(revocationDigest(this.#deps.records.revocations.keys())));
+    const { revoked } = this.#deps.records;
+    if (revoked.size > 0) this.#send(to, encodeRevocationDigest(revoked.digest));
   }
 
   /** All names, in as many frames as the link needs, which together cover the whole range. */
@@ -166,7 +188,7 @@ export class RevocationSpread {
     const { size } = this.#deps.records.revocations;
     if (nowMs - state.listedAtMs < LISTS_EVERY_MS && state.listedSize === size) return;
     Object.assign(state, { listedAtMs: nowMs, listedSize: size });
-    const names = [...this.#deps.records.revocations.keys()].map(nameOf).sort();
+    const { names } = this.#deps.records.revoked;
     const room = Math.min(this.#deps.frameBytesMax(to), LIST_BYTES_MAX) - REVOCATION_LIST_HEAD_BYTES;
     const perFrame = Math.max(1, Math.floor(room / REVOCATION_NAME_BYTES));
     let first = NAME_FIRST;
@@ -189,17 +211,6 @@ export class RevocationSpread {
       this.#watch();
     });
   }
-}
-
-/** Of the ids of the revoked, in any order. */
-export function revocationDigest(ids: Iterable<NodeId>): RevocationDigest {
-  const sorted = [...ids].sort((a, b) => Buffer.compare(nodeIdBytes(a), nodeIdBytes(b)));
-  const hash = createHash("sha256");
-  for (const id of sorted) hash.update(nodeIdBytes(id));
-  return {
-    count: sorted.length,
-    digest: new Uint8Array(hash.digest().subarray(0, REVOCATION_DIGEST_BYTES)),
-  };
 }
 
 const nextName = (name: string): string => {

@@ -51,6 +51,18 @@ const silence = (sessions: readonly FakeSession[]) => {
   for (const session of sessions) session.isCarrying = false;
 };
 
+test("whoever asks on and on who is there and reads no answer does not have them held for it", async () => {
+  const { sessions, links } = twoEnds();
+  const session = sessions[0];
+  const before = session.sent.length;
+  links[0].answerProbe(1);
+  expect(session.sent.length).toBe(before + 1);
+  session.bufferedBytes = 2 ** 20;
+  for (let nonce = 2; nonce < 100; nonce++) links[0].answerProbe(nonce);
+  expect(session.sent.length).toBe(before + 1);
+  for (const link of links) link.stop();
+});
+
 describe("an idle link", () => {
   test("costs one exchange of probes in 4.5 to 5 s for both ends, at most 45 bytes a second of IP", async () => {
     const { clock, sessions, frames } = twoEnds();

@@ -4,6 +4,7 @@
  * nothing of other links or of routing.
  */
 import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
+import { TokenBucket } from "../kernel/backoff.ts";
 import type { Session } from "../link/types.ts";
 import { encodeProbe, encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
 
@@ -95,6 +96,10 @@ const IDLE_SPREAD = 0.05;
 /** A link that was heard so recently is not checked on somebody's word, ms. */
 const CHECK_FRESH_MS = 300;
 const ASKED_FRESH_MS = 1_000;
+/** What waits for a far end, in bytes, above which its probes are not answered: twice what fills a link. */
+const UNREAD_BYTES_MAX = 2 ** 20;
+/** Hellos on a living link: nodes say them anew when their store was damaged, and over datagrams until one is heard. */
+const HELLOS = { burst: 16, perSecond: 1 };
 const GOODPUT_WEIGHT = 1 / 8;
 /** Shorter busy periods say more about buffers than about the link. */
 const GOODPUT_SAMPLE_MIN_MS = 20;
@@ -124,6 +129,7 @@ export class Link {
   readonly #random: Random;
   readonly #events: LinkEvents;
   readonly #profile: LivenessProfile | undefined;
+  readonly #hellos: TokenBucket;
   #timer: Timer | undefined;
   #dueAtMs = 0;
   /** Silence after which the idle link is probed next, ms. */
@@ -159,6 +165,7 @@ export class Link {
     this.session = session;
     this.hello = hello;
     this.#clock = deps.clock;
+    this.#hellos = new TokenBucket(deps.clock, HELLOS.perSecond, HELLOS.burst);
     this.#random = deps.random;
     this.#events = deps.events;
     this.#profile = profiles[session.linkClass];
@@ -252,9 +259,16 @@ export class Link {
     this.session.flush();
   }
 
+  /** Whoever does not read gets no answers to hold for it. */
   answerProbe(nonce: number): void {
+    if (this.session.bufferedBytes >= UNREAD_BYTES_MAX) return;
     this.#sentAtMs = this.#clock.monotonicMs();
     this.session.send(encodeProbeReply(nonce));
+  }
+
+  /** Of hellos behind the first: each may bring a record that is checked and kept. */
+  mayHearHello(): boolean {
+    return this.#hellos.take();
   }
 
   noteProbeReply(nonce: number): void {

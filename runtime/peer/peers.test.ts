@@ -395,6 +395,22 @@ describe("the end", () => {
     expect(lost().length).toBe(2);
   });
 
+  test("hellos on and on bring records that are checked and kept at a pace, not one for each", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    const [, far] = dial(clock, a, b);
+    await clock.advance(10);
+    const records = () => a.log.filter((line) => line === "record").length;
+    const before = records();
+    for (let n = 0; n < 1_000; n++) far.send(helloFrame(2));
+    await clock.advance(10);
+    expect(records() - before).toBe(16);
+    await clock.advance(2_000);
+    far.send(helloFrame(2));
+    await clock.advance(10);
+    expect(records() - before).toBe(17);
+  });
+
   test("goodbye 5 is the node's own word that it runs twice", async () => {
     const clock = new ManualClock();
     const [a, b] = [new Node(clock, 1), new Node(clock, 2)];

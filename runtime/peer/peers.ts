@@ -430,7 +430,8 @@ export class Peers {
         case FrameType.goodbye:
           return this.#onGoodbye(peer, link, decodeGoodbye(bytes));
         case FrameType.hello:
-          return this.#hearHello(peer.id, decodeHello(bytes));
+          if (link.mayHearHello()) this.#hearHello(peer.id, decodeHello(bytes));
+          return;
         default:
           return this.#deps.events.frame(peer, type, bytes);
       }

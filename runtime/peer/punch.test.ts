@@ -41,6 +41,7 @@ function setup() {
     verify: (_id, bytes, signature) => Buffer.compare(sign(bytes), signature) === 0,
     isBlocked: () => false,
     isNeighbour: (node) => node === neighbour,
+    shareOf: (teller) => ({ by: teller === neighbour ? teller : "192.0.2.66", isKnown: false }),
     members: () => [neighbour, far],
     endpoints: () => [],
     sendPacket: (to, payload) => void sent.push({ to, punch: decodePunch(payload) }),
@@ -62,6 +63,14 @@ test("an answer to a call is dialled", async () => {
   expect(sent.map(({ to, punch }) => [to, punch.step])).toEqual([[far, PunchStep.call]]);
   hear(PunchStep.answer, sent[0]!.punch.nonce, "udp://192.0.2.7:1");
   expect(hints).toEqual([{ endpoint: "udp://192.0.2.7:1", nodeId: far, lifetimeMs: 8_000 }]);
+});
+
+test("a crowd of one address that tells where this node is does not push out what another neighbour told", async () => {
+  const { clock, sent, punching, observed } = setup();
+  observed();
+  for (let n = 0; n < 20; n++) punching.onObserved(id(100 + n), encodeObserved(`udp://198.51.100.${n}:1`));
+  await clock.advance(2_000);
+  expect(sent[0]!.punch.endpoints).toEqual(["udp://198.51.100.19:1", "udp://192.0.2.1:4861"]);
 });
 
 test("a neighbour that stays where it is still knows its address after ten minutes", async () => {
@@ -116,6 +125,7 @@ test("a revoked member is neither called nor answered", async () => {
     book: { isBlocked: () => false },
     peers: { get: () => undefined },
     router: { reachable: () => true },
+    acquaintances: { shareOf: (by: NodeId) => ({ by, isKnown: false }) },
     packets: { send: (to: NodeId) => void sent.push(to) },
     view: { hint: () => true },
     ownRecord: { endpoints: [] },

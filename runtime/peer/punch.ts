@@ -10,6 +10,7 @@ import type { Clock, Hint, Log, Random } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import type { Share } from "../kernel/room.ts";
 import type { Session } from "../link/types.ts";
 import { type PunchCandidate, planPunches, RETRY_FIRST_MS } from "./plan-punches.ts";
 import {
@@ -53,12 +54,20 @@ export interface PunchDeps {
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   isBlocked(id: NodeId): boolean;
   isNeighbour(id: NodeId): boolean;
+  /** By whose word it is what the neighbour tells. */
+  shareOf(teller: NodeId): Share;
   /** Members that some route leads to. */
   members(): Iterable<NodeId>;
   /** What this node publishes of itself. */
   endpoints(): readonly string[];
   sendPacket(to: NodeId, payload: Uint8Array): void;
   hint(hint: Hint): void;
+}
+
+interface Observed {
+  readonly endpoint: string;
+  readonly atMs: number;
+  readonly isKnown: boolean;
 }
 
 interface Memory {
@@ -76,8 +85,8 @@ interface Memory {
 export class Punching {
   readonly #deps: PunchDeps;
   readonly #networkHash: Uint8Array;
-  /** By the neighbour that said so, newest last. */
-  readonly #observed = new BoundedMap<NodeId, { readonly endpoint: string; readonly atMs: number }>({
+  /** By who said so, a known neighbour or all strangers of one source: a crowd of one address has one word among them. Newest last. */
+  readonly #observed = new BoundedMap<string, Observed>({
     name: "own addresses as told",
     max: OBSERVED_MAX,
   });
@@ -110,7 +119,9 @@ export class Punching {
   /** Throws GODWIT_DECODE. */
   onObserved(from: NodeId, frame: Uint8Array): void {
     const endpoint = decodeObserved(frame);
-    this.#observed.renew(from, { endpoint, atMs: this.#deps.clock.monotonicMs() });
+    const { by, isKnown } = this.#deps.shareOf(from);
+    const said = { endpoint, atMs: this.#deps.clock.monotonicMs(), isKnown };
+    this.#observed.renew(`${isKnown ? "known" : "stranger"} ${by}`, said);
     if (this.#hasRounds) return;
     this.#hasRounds = true;
     this.#deps.clock.after(ROUND_MS, () => this.#round());
@@ -194,7 +205,8 @@ export class Punching {
   /** What others saw first: that is what a NAT lets in; then what we publish, for a peer on our side of it. */
   #ownEndpoints(): string[] {
     const sinceMs = this.#deps.clock.monotonicMs() - OBSERVED_LIFETIME_MS;
-    const seen = [...this.#observed.values()].filter(({ atMs }) => atMs >= sinceMs).reverse();
+    const fresh = [...this.#observed.values()].filter(({ atMs }) => atMs >= sinceMs).reverse();
+    const seen = [...fresh.filter(({ isKnown }) => isKnown), ...fresh.filter(({ isKnown }) => !isKnown)];
     const all = [...seen.map(({ endpoint }) => endpoint), ...this.#deps.endpoints().filter(isCallable)];
     return [...new Set(all)].slice(0, PUNCH_ENDPOINTS_MAX);
   }

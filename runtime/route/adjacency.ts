@@ -11,10 +11,15 @@ import {
   encodeRouteResync,
   entryDigest,
 } from "../wire/route-messages.ts";
+import { TokenBucket } from "../kernel/backoff.ts";
 import type { RouteCore } from "./core.ts";
 import {
+  ADOPTIONS_BURST,
+  ADOPTIONS_PER_SECOND,
   DIGEST_JITTER_MS,
   DIGEST_PERIOD_MS,
+  DIGESTS_BURST,
+  DIGESTS_PER_SECOND,
   REFUSED_DIGESTS,
   RESYNC_CAP_MS,
   RESYNC_FIRST_MS,
@@ -26,9 +31,16 @@ import type { UpdateSender } from "./updates.ts";
 /** A digest that found updates under way tries again after this, ms. */
 const DIGEST_RETRY_MS = 2_000;
 
+/** What a neighbour may make this node walk its table for. */
+interface Pace {
+  readonly digests: TokenBucket;
+  readonly adoptions: TokenBucket;
+}
+
 export class Adjacencies {
   readonly #core: RouteCore;
   readonly #updates: UpdateSender;
+  readonly #paces = new WeakMap<Neighbour, Pace>();
 
   constructor(core: RouteCore, updates: UpdateSender) {
     this.#core = core;
@@ -81,10 +93,27 @@ export class Adjacencies {
   handleResync(neighbour: Neighbour, frame: Uint8Array): void {
     const resync = decodeRouteResync(frame);
     const knowsUs = resync.peerTag === neighbour.ownTag;
-    if (resync.ownTag !== neighbour.peerTag) this.#adopt(neighbour, resync.ownTag);
-    else if (knowsUs && (resync.buckets & ALL_BUCKETS) !== 0) this.#serve(neighbour, resync.buckets);
+    if (resync.ownTag !== neighbour.peerTag) {
+      // It is said again until it is heard, so nothing is lost with what is dropped here.
+      if (neighbour.peerTag !== 0 && !this.#paceOf(neighbour).adoptions.take())
+        return this.#core.drop("pace");
+      this.#adopt(neighbour, resync.ownTag);
+    } else if (knowsUs && (resync.buckets & ALL_BUCKETS) !== 0) this.#serve(neighbour, resync.buckets);
     if (knowsUs) neighbour.isOpen = true;
     else this.#sendResync(neighbour, 0);
+  }
+
+  #paceOf(neighbour: Neighbour): Pace {
+    const { clock } = this.#core.deps;
+    let pace = this.#paces.get(neighbour);
+    if (pace === undefined) {
+      pace = {
+        digests: new TokenBucket(clock, DIGESTS_PER_SECOND, DIGESTS_BURST),
+        adoptions: new TokenBucket(clock, ADOPTIONS_PER_SECOND, ADOPTIONS_BURST),
+      };
+      this.#paces.set(neighbour, pace);
+    }
+    return pace;
   }
 
   /** The far end began anew. What it said before may be of another life, so it dies before anything new is read. */
@@ -160,6 +189,7 @@ export class Adjacencies {
     if (!this.admit(neighbour, tag)) return;
     // Overtaken by an update: it compares two different moments.
     if (serial < neighbour.newestSerial) return this.#core.drop("stale");
+    if (!this.#paceOf(neighbour).digests.take()) return this.#core.drop("pace");
     const own = this.receivedSums(neighbour);
     let mismatched = 0;
     for (let bucket = 0; bucket < DIGEST_BUCKETS; bucket++)

@@ -62,6 +62,7 @@ export type DropReason =
   | "no-proof"
   | "proof-budget"
   | "update-budget"
+  | "pace"
   | "table-full"
   | "gave-way"
   | "wrong-tag"

@@ -80,6 +80,12 @@ export const profileTimers: Readonly<Record<LinkProfile, ProfileTimers>> = {
 export const UPDATE_FRAME_BYTES = 8_192;
 export const DIGEST_PERIOD_MS = 60_000;
 export const DIGEST_JITTER_MS = 6_000;
+/** Digests of one neighbour that are compared, each a walk over the table: an honest one sends two a minute at most. */
+export const DIGESTS_BURST = 4;
+export const DIGESTS_PER_SECOND = 1 / 15;
+/** Times that a neighbour may begin anew on a link that stands: each forgets all it said and tells it everything. */
+export const ADOPTIONS_BURST = 4;
+export const ADOPTIONS_PER_SECOND = 1 / 5;
 /** Digests for which a bucket with refused entries is left alone: asking again would only be refused again. */
 export const REFUSED_DIGESTS = 10;
 /** First pause between opening resyncs that nobody answers, and the cap, ms. */

@@ -5,6 +5,7 @@
  */
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Share } from "../kernel/room.ts";
 import {
   decodeRecordReply,
   decodeRecordRequest,
@@ -28,6 +29,8 @@ import type { Airtime } from "./requests.ts";
 const RECORD_REQUESTS_PER_SOURCE_MAX = (RECORD_REQUESTS_MAX * 3) / 4;
 /** Waiting ones looked at in one event of the router. */
 const WAITING_LOOKED_AT_MAX = 256;
+/** Neighbours that advertise a destination of which the source is looked at; the next time the ones behind them. */
+const CANDIDATES_LOOKED_AT_MAX = 8;
 /** Whom this node knows, as a source of its own. */
 const KEPT = "kept";
 
@@ -52,8 +55,11 @@ export class RecordFetcher {
   readonly #askers = new Map<Destination, Set<NodeId>>();
   /** Nobody answered: left alone until the rest is over. */
   readonly #resting = new Set<Destination>();
+  /** Times that nobody answered, so that others are asked next. */
+  readonly #rounds = new WeakMap<Destination, number>();
   /** Of all that wait none may be asked for before a request ends. */
   #isStuck = false;
+  #look = 0;
   #timer: Timer | undefined;
   #restTimer: Timer | undefined;
 
@@ -123,10 +129,20 @@ export class RecordFetcher {
     else this.#perSource.delete(pending.source);
   }
 
+  /** Of those that advertise it, the first that may ask: one who repeats what another advertises must not make that wait with it. */
   #sourceOf({ candidates }: Destination): string {
-    const neighbour = candidates[0]?.neighbour.id;
-    if (neighbour === undefined) return "nobody";
-    return this.#core.deps.regard?.shareOf(neighbour).by ?? neighbour;
+    const looks = Math.min(candidates.length, CANDIDATES_LOOKED_AT_MAX);
+    let first: string | undefined;
+    for (let look = 0; look < looks; look++) {
+      const source = this.#shareOf(candidates[this.#look++ % candidates.length]!.neighbour).by;
+      if (!this.#isFull(source)) return source;
+      first ??= source;
+    }
+    return first ?? "nobody";
+  }
+
+  #shareOf({ id }: Neighbour): Share {
+    return this.#core.deps.regard?.shareOf(id) ?? { by: id, isKnown: false };
   }
 
   #isHere(destination: Destination): boolean {
@@ -137,21 +153,38 @@ export class RecordFetcher {
   }
 
   #ask(destination: Destination, pending: Pending): void {
-    const sources = this.#advertisers(destination);
-    const source = sources[pending.tries % Math.max(sources.length, 1)];
+    const target = this.#targetOf(destination, pending.tries);
     pending.tries++;
     pending.dueAtMs = this.#core.now() + RECORD_TIMEOUT_MS;
     this.#timer ??= this.#core.after(RECORD_TIMEOUT_MS, () => this.#onTimer());
-    if (source === undefined) return;
+    if (target === undefined) return;
     const request = { destination: destination.id, recordHash: pending.hash };
-    this.#core.deps.send(source.id, encodeRecordRequest(request));
+    this.#core.deps.send(target.id, encodeRecordRequest(request));
   }
 
-  /** Its owner first: others may have just the one before, and there are more of them than tries. */
-  #advertisers(destination: Destination): Neighbour[] {
+  /**
+   * Its owner first: others may have just the one before. Then known ones, then source by source: a crowd of one address that advertises
+   * it and has no record takes one turn of several.
+   */
+  #targetOf(destination: Destination, tries: number): Neighbour | undefined {
     const owner = this.#core.neighbours.get(destination.id);
-    const others = destination.candidates.map(({ neighbour }) => neighbour).filter((one) => one !== owner);
-    return [...(owner === undefined ? [] : [owner]), ...others].filter(({ hasTable }) => hasTable);
+    const ownersTries = owner?.hasTable === true ? 1 : 0;
+    if (tries < ownersTries) return owner;
+    const known: Neighbour[][] = [];
+    const strangers = new Map<string, Neighbour[]>();
+    for (const { neighbour } of destination.candidates) {
+      if (!neighbour.hasTable || neighbour === owner) continue;
+      const { by, isKnown } = this.#shareOf(neighbour);
+      const ofSource = strangers.get(by);
+      if (isKnown) known.push([neighbour]);
+      else if (ofSource === undefined) strangers.set(by, [neighbour]);
+      else ofSource.push(neighbour);
+    }
+    const groups = [...known, ...strangers.values()];
+    const round = this.#rounds.get(destination) ?? 0;
+    const turn = round * (RECORD_TRIES - ownersTries) + tries - ownersTries;
+    const group = groups[turn % Math.max(groups.length, 1)];
+    return group?.[round % group.length];
   }
 
   #onTimer(): void {
@@ -174,6 +207,7 @@ export class RecordFetcher {
 
   #rest(destination: Destination): void {
     this.#end(destination);
+    this.#rounds.set(destination, (this.#rounds.get(destination) ?? 0) + 1);
     this.#resting.add(destination);
     this.#restTimer ??= this.#core.after(RECORD_REST_MS, () => {
       this.#restTimer = undefined;

@@ -9,6 +9,7 @@ import { FrameType } from "../wire/constants.ts";
 import {
   appendUpdateEntry,
   beginUpdate,
+  decodeRecordRequest,
   decodeRouteResync,
   decodeUpdateHeader,
   encodeBeacon,
@@ -22,6 +23,7 @@ import {
   type PlaneRoute,
   type UpdateEntry,
 } from "../wire/route-messages.ts";
+import type { Regard } from "../kernel/room.ts";
 import type { RouteLimits } from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { epochOf } from "./origin.ts";
@@ -54,14 +56,11 @@ class Rig {
 
   constructor(
     self: NodeId,
-    {
-      seed = 1,
-      kept = [],
-      ...limits
-    }: Partial<RouteLimits> & { seed?: number; kept?: readonly NodeId[] } = {},
+    { seed = 1, regard, ...limits }: Partial<RouteLimits> & { seed?: number; regard?: Regard } = {},
   ) {
     this.router = new Router({
       self,
+      ...(regard === undefined ? {} : { regard }),
       network: "test",
       bootEpoch: 3,
       clock: this.clock,
@@ -91,10 +90,6 @@ class Rig {
         return this.isOutrun ? undefined : epoch + 1;
       },
       onDefaultRoute: (isThere) => void (this.isDefaultThere = isThere),
-      regard: {
-        worthOf: (id) => (kept.includes(id) ? "kept" : "none"),
-        shareOf: (by) => ({ by, isKnown: false }),
-      },
     });
   }
 
@@ -443,6 +438,41 @@ describe("memory", () => {
     expect(rig.router.reachable(D)).toBe(false);
   });
 
+  test("a flood of digests, or of new tags, does not make the node walk and tell its whole table for each", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(
+      B,
+      Array.from({ length: 200 }, (_, n) => offer(idOf(1_000 + n), 10)),
+    );
+    rig.run(1_000);
+    const resyncs = () =>
+      rig.sent.filter(({ to, frame }) => to === A && frame[0] === FrameType.routeResync).length;
+    const before = resyncs();
+    for (let n = 0; n < 1_000; n++) {
+      const sums = new Uint32Array(16).fill(n + 1);
+      rig.router.handleFrame(A, encodeRouteDigest({ tag: rig.tagFor(A), serial: 1, sums }));
+    }
+    expect(resyncs() - before).toBe(4);
+    const mark = rig.sent.length;
+    const peerTag = rig.tagFor(A);
+    for (let n = 0; n < 1_000; n++) {
+      rig.router.handleFrame(A, encodeRouteResync({ buckets: 0, ownTag: 1_000 + n, peerTag }));
+      rig.run(10);
+    }
+    // Four at once and two more in these ten seconds, and what is not acknowledged again; of 200 each.
+    const told = rig.told(A, mark).length;
+    expect(told).toBeGreaterThanOrEqual(200);
+    expect(told).toBeLessThan(40 * 200);
+    // A neighbour that really begins anew says it until it is heard.
+    rig.run(5_000);
+    const again = rig.sent.length;
+    rig.router.handleFrame(A, encodeRouteResync({ buckets: 0, ownTag: 7, peerTag }));
+    rig.run(100);
+    expect(rig.told(A, again).length).toBeGreaterThan(0);
+  });
+
   test("a digest is answered by the own one when that is half due: one exchange serves both ends", () => {
     const rig = new Rig(S);
     rig.meet(A);
@@ -477,6 +507,43 @@ describe("records", () => {
   const record = new Uint8Array([5, 6, 7]);
   const hash = new Uint8Array(createHash("sha256").update(record).digest().subarray(0, 8));
 
+  /** All are strangers: A, B and C of one address, D of another. */
+  const crowd: Regard = {
+    worthOf: () => "none",
+    shareOf: (teller) => ({ by: teller === D ? "192.0.2.2" : "192.0.2.1", isKnown: false }),
+  };
+  const askedOf = (rig: Rig, about: NodeId) =>
+    rig.sent
+      .filter(({ frame }) => frame[0] === FrameType.recordRequest)
+      .filter(({ frame }) => decodeRecordRequest(frame).destination === about)
+      .map(({ to }) => to);
+
+  test("of a newcomer is asked for where an honest neighbour advertises it, though a crowd advertised it first and has none", () => {
+    const rig = new Rig(S, { regard: crowd });
+    for (const id of [A, B, C, D]) rig.meet(id);
+    for (const id of [A, B, C]) rig.tell(id, [offer(E, 10, 100, hash)]);
+    rig.tell(D, [offer(E, 20, 100, hash)]);
+    rig.run(10_000);
+    expect(askedOf(rig, E)).toContain(D);
+    // And the next time others of the crowd than before.
+    rig.run(200_000);
+    expect(new Set(askedOf(rig, E)).size).toBeGreaterThan(2);
+  });
+
+  test("of a newcomer does not wait behind thousands that a liar advertised, though the liar repeats the newcomer first", () => {
+    const rig = new Rig(S, { regard: crowd });
+    for (const id of [A, D]) rig.meet(id);
+    rig.tell(
+      A,
+      Array.from({ length: 500 }, (_, n) => offer(idOf(1_000 + n), 10, 100, hash)),
+    );
+    rig.tell(A, [offer(E, 10, 100, hash)]);
+    expect(askedOf(rig, E)).toEqual([]);
+    rig.tell(D, [offer(E, 20, 100, hash)]);
+    rig.run(20_000);
+    expect(askedOf(rig, E)).toContain(D);
+  });
+
   test("asked for by hash, from whoever advertised it, kept once; answered to others", () => {
     const rig = new Rig(S);
     rig.meet(A);
@@ -496,7 +563,12 @@ describe("records", () => {
   });
 
   test("somebody known is new here and the record is wanted at once: asked of who advertises it, not of nobody", () => {
-    const rig = new Rig(S, { kept: [D] });
+    const rig = new Rig(S, {
+      regard: {
+        worthOf: (id) => (id === D ? "kept" : "none"),
+        shareOf: (by) => ({ by, isKnown: false }),
+      },
+    });
     rig.meet(A);
     rig.tell(A, [offer(D, 50, 100, hash)]);
     expect(rig.recordsAsked()).toEqual([A]);

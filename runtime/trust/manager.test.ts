@@ -17,11 +17,21 @@ const HOUR_MS = 3_600_000;
 const random = seededRandom(3);
 const newId = (): NodeId => formatNodeId(random.bytes(32));
 
+/** Counts how often somebody looks a node up. */
+class CountingBook extends PeerBook {
+  looks = 0;
+
+  override standing(id: NodeId) {
+    this.looks++;
+    return super.standing(id);
+  }
+}
+
 async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promoteAfterMs?: number } = {}) {
   const clock = new ManualClock();
   const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
-  const book = new PeerBook({
+  const book = new CountingBook({
     store,
     configured: new Map(),
     time: testTime(clock).time,
@@ -78,6 +88,15 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
 }
 
 describe("trust", () => {
+  test("2,000 throw-away identities that were met do not make each review look at each of them 2,000 times", async () => {
+    const { clock, book } = await setup();
+    for (let n = 0; n < 2_000; n++) book.noteSeen(newId(), [], clock.wallMs());
+    book.looks = 0;
+    await clock.advance(60_000);
+    expect(book.looks).toBeGreaterThan(2_000);
+    expect(book.looks).toBeLessThan(2_000 * 8);
+  });
+
   test("a node that was linked for a day becomes trusted, once, with the reason", async () => {
     const { clock, connect, grants, book } = await setup();
     const id = newId();

@@ -108,7 +108,7 @@ export class PeerManager {
   /** What somebody found out about a node that it was linked to. */
   report(id: NodeId, what: PeerReport): void {
     this.#deps.book.addHistory(id, historyOf[what]);
-    if (what === "lied") this.#judge(id);
+    if (what === "lied") this.#judge(id, this.#promoted);
   }
 
   #applyRules(peer: Peer): void {
@@ -138,20 +138,22 @@ export class PeerManager {
     const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);
     this.#reviewedAtMs = nowMs;
     const linked = new Map([...this.#deps.connected()].map((peer) => [peer.id, peer]));
+    let promoted = this.#promoted;
     for (const { id } of book.nodes) {
       const peer = linked.get(id);
       const linkedMs = peer === undefined ? 0 : Math.min(passedMs, nowMs - peer.upAtMs);
       book.addHistory(id, { knownMs: passedMs, linkedMs });
-      this.#judge(id);
+      promoted += this.#judge(id, promoted);
     }
     for (const peer of linked.values()) this.#applyRules(peer);
   }
 
-  #judge(id: NodeId): void {
+  /** `promoted`: how many are. Answers by how much that changes. */
+  #judge(id: NodeId, promoted: number): number {
     const { book, promoteAfterMs, setTrust, log } = this.#deps;
     const standing = book.standing(id);
-    const plan = planTrust(standing, { promoteAfterMs, promoted: this.#promoted });
-    if (plan.kind === "keep") return;
+    const plan = planTrust(standing, { promoteAfterMs, promoted });
+    if (plan.kind === "keep") return 0;
     const level = plan.kind === "promote" ? "trusted" : plan.kind === "demote" ? "member" : "blocked";
     this.#changes.add(1, { to: level });
     const forMs = plan.kind === "block" ? { forMs: plan.forMs } : {};
@@ -160,8 +162,11 @@ export class PeerManager {
     setTrust(id, { level, reason: plan.reason, by: "manager", ...forMs }).catch((error: unknown) =>
       log.warn("trust not kept", { peer: shortId(id), error: String(error) }),
     );
+    if (plan.kind === "promote") return 1;
+    return standing.level === "trusted" && standing.by === "manager" ? -1 : 0;
   }
 
+  /** Walks the book: once a review, not for each node. */
   get #promoted(): number {
     let count = 0;
     for (const { id, trust } of this.#deps.book.nodes)

@@ -1,6 +1,6 @@
 /**
  * What the node knows of names that several nodes claim, in words for its health. Anybody can claim a name, so that alone is told
- * and makes no node ill; that mail waits for an operator does.
+ * and makes no node ill; that mail waits for an operator does. Whoever asks for health needs no token: must not walk all names.
  */
 import { shortId } from "../kernel/ids.ts";
 import type { Names } from "../identity/names.ts";
@@ -9,21 +9,21 @@ import type { Names } from "../identity/names.ts";
 const NAMED_MAX = 3;
 
 export function conflictTroubles(
-  names: Pick<Names, "list" | "resolve">,
+  names: Pick<Names, "conflicts" | "resolve">,
 ): { name: string; reason: string; isNotice: boolean }[] {
-  const contested = names.list().filter(({ conflict }) => conflict !== null);
-  if (contested.length === 0) return [];
-  const told = contested.slice(0, NAMED_MAX).map(({ name, node, source, conflict }) => {
-    const isVacant = source === "pinned" && names.resolve(name).kind === "conflict";
-    const holder = isVacant
-      ? `${shortId(node)} gave it up, mail to it waits`
-      : names.resolve(name).kind === "conflict"
-        ? "the authority signed it twice, mail to it waits"
-        : `${shortId(node)} holds it and keeps its mail`;
+  const { named, count, vacantCount } = names.conflicts(NAMED_MAX);
+  if (count === 0) return [];
+  const told = named.map(({ name, node, source, conflict }) => {
+    const isWaiting = names.resolve(name).kind === "conflict";
+    const holder =
+      isWaiting && source === "pinned"
+        ? `${shortId(node)} gave it up, mail to it waits`
+        : isWaiting
+          ? "the authority signed it twice, mail to it waits"
+          : `${shortId(node)} holds it and keeps its mail`;
     return `${name} is claimed by ${shortId(conflict!)} (${holder})`;
   });
-  const more = contested.length - told.length;
+  const more = count - told.length;
   const list = more > 0 ? `${told.join("; ")}; and ${more} more` : told.join("; ");
-  const isNotice = contested.every(({ name }) => names.resolve(name).kind !== "conflict");
-  return [{ name: "names", reason: `${list}: godwit names resolve settles it`, isNotice }];
+  return [{ name: "names", reason: `${list}: godwit names resolve settles it`, isNotice: vacantCount === 0 }];
 }

@@ -19,7 +19,11 @@ function backendOf(end: End, callsigns: ReadonlyMap<string, NodeId>) {
   const self = { id: end.id, callsign: undefined, location: undefined, network: "test", version: "0" };
   const directory = createDirectory(
     { ...self, self: end.id },
-    { names: names as unknown as Names, records: new Map() as never },
+    {
+      book: { isTrustedByOperator: () => false },
+      names: names as unknown as Names,
+      records: new Map() as never,
+    },
   );
   const mesh = { streams: end.streams, custody: { directory } } as unknown as Mesh;
   return createMeshBackend(self, mesh, { on: () => () => {} });

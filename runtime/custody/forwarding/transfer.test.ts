@@ -218,3 +218,73 @@ describe("hostile neighbours", () => {
     expect(holding!.state).toBe("relayed");
   });
 });
+
+test("two strangers of one address that send a byte now and then do not keep a large message of another out", async () => {
+  const mesh = new TestMesh();
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  const liars = await Promise.all(["c", "d"].map((name) => mesh.add(name)));
+  b.sourceOf = (neighbour) => (liars.some(({ id }) => id === neighbour) ? "one address" : neighbour);
+  for (const liar of liars) mesh.connect(liar, b);
+  const dripping: (() => void)[] = [];
+  for (const [n, liar] of liars.entries())
+    for (let i = 0; i < 2; i++) {
+      const header = {
+        kind: 0,
+        priority: 1,
+        source: liar.id,
+        destination: b.id,
+        lifetimeMs: 3_600_000,
+      } as const;
+      const { id } = makeBundle(header, pattern(100_000 + 2 * n + i));
+      const journey = { remainingMs: 3_600_000, hops: 1, trace: [] };
+      b.custody!.onFrame(
+        liar.id,
+        FrameType.offer,
+        encodeOffer({ id, header, journey, sealedBytes: 10 * MEGABYTE }),
+      );
+      let at = 0;
+      dripping.push(() =>
+        b.custody!.onFrame(liar.id, FrameType.chunk, encodeChunk(id, at++, new Uint8Array(1))),
+      );
+    }
+  const drip = async (times: number) => {
+    for (; times > 0; times--) {
+      for (const one of dripping) one();
+      await mesh.clock.advance(1_000);
+    }
+  };
+  await drip(3);
+  const id = await a.send(b.id, pattern(2 * MEGABYTE));
+  await drip(10);
+  expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+});
+
+test("bodies that a stranger begins and never ends do not fill the disk", async () => {
+  const mesh = new TestMesh();
+  const b = await mesh.add("b", { transitBytesMax: 4 * MEGABYTE });
+  const liar = await mesh.add("c");
+  const chunk = new Uint8Array(32 * 1024);
+  for (let n = 0; n < 20; n++) {
+    mesh.connect(liar, b);
+    const header = {
+      kind: 0,
+      priority: 1,
+      source: liar.id,
+      destination: b.id,
+      lifetimeMs: 3_600_000,
+    } as const;
+    const { id } = makeBundle(header, pattern(100 + n));
+    const journey = { remainingMs: 3_600_000, hops: 1, trace: [] };
+    b.custody!.onFrame(liar.id, FrameType.offer, encodeOffer({ id, header, journey, sealedBytes: MEGABYTE }));
+    await mesh.clock.advance(100);
+    for (let at = 0; at < 20; at++)
+      b.custody!.onFrame(liar.id, FrameType.chunk, encodeChunk(id, at * chunk.length, chunk));
+    mesh.cut(liar, b);
+    await mesh.clock.advance(100);
+  }
+  const rows = await b.settle(b.store!.load("chunk"));
+  const bytes = rows.reduce((total, { bodyBytes }) => total + bodyBytes, 0);
+  expect(bytes).toBeGreaterThan(0);
+  // A quarter of what may be carried, and the one that came last.
+  expect(bytes).toBeLessThanOrEqual(2 * MEGABYTE);
+});

@@ -1,32 +1,20 @@
 /**
  * Bundles too large for one frame: offered, then fetched in chunks at the receiver's pace, resumable after a lost link
- * or a restart of either end. The receiver grants credit (`want`), the sender never sends beyond it. What
+ * or a restart of either end. This is the receiving half; chunk-sender.ts is the other. The receiver grants credit (`want`), the sender never sends beyond it. What
  * arrives behind a gap is kept, and the gap alone is asked for again. docs/protocol/delivery.md "Large bundles".
  */
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import {
-  bundleIdOf,
-  encodeBundleHeader,
-  encodeChunk,
-  encodeWant,
-  type Bundle,
-  type Offer,
-} from "../../wire/bundle.ts";
+import { bundleIdOf, encodeBundleHeader, encodeWant, type Bundle, type Offer } from "../../wire/bundle.ts";
 import { concatBytes } from "../../wire/bytes.ts";
-import type { Priority } from "../../wire/constants.ts";
-import type { CustodyContext, Holding } from "../context.ts";
-import type { Forwarder } from "./forwarder.ts";
+import type { CustodyContext } from "../context.ts";
+import { planPlace } from "./arriving-places.ts";
 import type { StoreOp } from "../../store/types.ts";
 
-/** Largest chunk; smaller ones where credit is small, or urgent frames would wait behind one for seconds. */
-const CHUNK_BYTES = 32 * 1024;
-const CHUNK_BYTES_MIN = 4 * 1024;
-/** Chunks that one grant of credit is cut into. */
-const CHUNKS_PER_GRANT = 4;
-const CHUNK_OVERHEAD = 64;
+/** Smallest chunk that a sender makes of its own accord. */
+export const CHUNK_BYTES_MIN = 4 * 1024;
 /** Bytes asked for ahead of what has arrived, at most. */
-const CREDIT_BYTES = 1024 * 1024;
+export const CREDIT_BYTES = 1024 * 1024;
 /** At first so much, then as much as arrives in about a second: what is under way cannot be overtaken. */
 const CREDIT_FIRST_BYTES = 64 * 1024;
 const CREDIT_BYTES_MIN = 16 * 1024;
@@ -47,115 +35,18 @@ const SMALL_ARRIVING_MAX = 64;
 const SMALL_PER_NEIGHBOUR_MAX = 32;
 /** Half-arrived bundles kept in the store for resumption. */
 export const PARTIALS_MAX = 64;
-const STALL_MS = 5_000;
+/** And no more bytes of them than this, or a quarter of what may be carried for others. */
+const PARTIAL_BYTES_MAX = 64 * 1024 * 1024;
+export const STALL_MS = 5_000;
 const STALLS_MAX = 6;
-/** Sealed bodies of outgoing transfers held in memory. */
-const OUTGOING_BYTES_MAX = 64 * 1024 * 1024;
-
-interface Outgoing {
-  readonly to: NodeId;
-  readonly id: BundleId;
-  readonly priority: Priority;
-  readonly sealed: Uint8Array;
-  next: number;
-  end: number;
-  chunkBytes: number;
-}
-
-/** The sending half. */
-export class ChunkSender {
-  readonly #ctx: CustodyContext;
-  readonly #forwarder: Forwarder;
-  readonly #outgoing = new Map<string, Outgoing>();
-  #bytes = 0;
-
-  constructor(ctx: CustodyContext, forwarder: Forwarder) {
-    this.#ctx = ctx;
-    this.#forwarder = forwarder;
-  }
-
-  /** A neighbour asks for a range of what was offered to it; anything else is ignored. */
-  async onWant(from: NodeId, want: { id: BundleId; offset: number; length: number }): Promise<void> {
-    const holding = this.#forwarder.touch(from, want.id);
-    if (holding === undefined || want.offset >= holding.sealedBytes) return;
-    const key = `${from}/${want.id}`;
-    let outgoing = this.#outgoing.get(key);
-    if (outgoing === undefined) {
-      if (this.#bytes + holding.sealedBytes > OUTGOING_BYTES_MAX && this.#outgoing.size > 0) return;
-      this.#bytes += holding.sealedBytes;
-      const loaded = await this.#load(holding);
-      // The offer may have ended while the store was read.
-      const sealed = this.#forwarder.touch(from, want.id) === undefined ? undefined : loaded;
-      if (sealed === undefined || this.#outgoing.has(key)) {
-        this.#bytes -= holding.sealedBytes;
-        if (sealed === undefined) return;
-        outgoing = this.#outgoing.get(key)!;
-      } else {
-        outgoing = {
-          to: from,
-          id: want.id,
-          priority: holding.header.priority,
-          sealed,
-          next: 0,
-          end: 0,
-          chunkBytes: 0,
-        };
-        this.#outgoing.set(key, outgoing);
-      }
-    }
-    const end = Math.min(want.offset + Math.min(want.length, CREDIT_BYTES * 2), outgoing.sealed.length);
-    // Going on from where we are needs only more credit; anything else is a resumption.
-    if (want.offset > outgoing.end || end <= outgoing.end) outgoing.next = want.offset;
-    outgoing.end = end;
-    outgoing.chunkBytes = Math.max(CHUNK_BYTES_MIN, Math.ceil(want.length / CHUNKS_PER_GRANT));
-    this.#pump(outgoing);
-  }
-
-  onWritable(neighbour: NodeId): void {
-    for (const outgoing of this.#outgoing.values()) if (outgoing.to === neighbour) this.#pump(outgoing);
-  }
-
-  /** The transfer is over, well or not. */
-  end(neighbour: NodeId, id: BundleId): void {
-    const key = `${neighbour}/${id}`;
-    const outgoing = this.#outgoing.get(key);
-    if (outgoing === undefined) return;
-    this.#outgoing.delete(key);
-    this.#bytes -= outgoing.sealed.length;
-  }
-
-  onNeighbourDown(neighbour: NodeId): void {
-    for (const outgoing of [...this.#outgoing.values()])
-      if (outgoing.to === neighbour) this.end(neighbour, outgoing.id);
-  }
-
-  async #load(holding: Holding): Promise<Uint8Array | undefined> {
-    try {
-      return await holding.load();
-    } catch {
-      return undefined;
-    }
-  }
-
-  #pump(outgoing: Outgoing): void {
-    const { carrier } = this.#ctx;
-    const frameMax = carrier.frameBytesMax(outgoing.to) - CHUNK_OVERHEAD;
-    const size = Math.min(CHUNK_BYTES, outgoing.chunkBytes, frameMax);
-    if (size <= 0) return;
-    while (outgoing.next < outgoing.end) {
-      const bytes = outgoing.sealed.subarray(outgoing.next, Math.min(outgoing.next + size, outgoing.end));
-      if (!carrier.send(outgoing.to, outgoing.priority, encodeChunk(outgoing.id, outgoing.next, bytes)))
-        return;
-      outgoing.next += bytes.length;
-    }
-    this.#forwarder.touch(outgoing.to, outgoing.id);
-  }
-}
 
 interface Arriving {
   readonly from: NodeId;
   readonly offer: Offer;
   readonly chunks: Uint8Array[];
+  readonly startedAtMs: number;
+  /** Of what was received, what an earlier try had brought. */
+  resumed: number;
   received: number;
   flushed: number;
   creditEnd: number;
@@ -175,11 +66,12 @@ interface Arriving {
 export interface ReceiverEvents {
   /** All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. */
   complete(from: NodeId, bundle: Bundle, offer: Offer, cleanup: readonly StoreOp[]): void;
+  /** Another neighbour has its place now: it should offer the bundle again. */
+  yielded(from: NodeId, id: BundleId): void;
   /** The bytes do not hash to the id: everything was thrown away. */
   damaged(from: NodeId, id: BundleId): void;
 }
 
-/** The receiving half. */
 export class ChunkReceiver {
   readonly #ctx: CustodyContext;
   readonly #events: ReceiverEvents;
@@ -224,11 +116,13 @@ export class ChunkReceiver {
       this.#want(current, current.received);
       return true;
     }
-    if (!this.#hasPlace(from, offer.sealedBytes <= SMALL_BYTES)) return false;
+    if (!this.#makePlace(from, offer.sealedBytes <= SMALL_BYTES)) return false;
     const arriving: Arriving = {
       from,
       offer,
       chunks: [],
+      startedAtMs: this.#ctx.clock.monotonicMs(),
+      resumed: 0,
       received: 0,
       flushed: 0,
       creditEnd: 0,
@@ -293,17 +187,30 @@ export class ChunkReceiver {
     this.#arriving.clear();
   }
 
-  #hasPlace(from: NodeId, isSmall: boolean): boolean {
-    let total = 0;
-    let ofNeighbour = 0;
-    for (const other of this.#arriving.values()) {
-      if (other.offer.sealedBytes <= SMALL_BYTES !== isSmall) continue;
-      total++;
-      if (other.from === from) ofNeighbour++;
+  /** False: others have the places, and none of them yields. */
+  #makePlace(from: NodeId, isSmall: boolean): boolean {
+    const { clock, regard } = this.#ctx;
+    const holders = [...this.#arriving.values()]
+      .filter(({ offer }) => offer.sealedBytes <= SMALL_BYTES === isSmall)
+      .map((arriving) => ({
+        key: arriving,
+        from: arriving.from,
+        share: regard.shareOf(arriving.from),
+        startedAtMs: arriving.startedAtMs,
+        bytes: arriving.received - arriving.resumed,
+      }));
+    const choice = planPlace(holders, {
+      from,
+      share: regard.shareOf(from),
+      nowMs: clock.monotonicMs(),
+      max: isSmall ? SMALL_ARRIVING_MAX : ARRIVING_MAX,
+      perNeighbourMax: isSmall ? SMALL_PER_NEIGHBOUR_MAX : ARRIVING_PER_NEIGHBOUR_MAX,
+    });
+    if (choice.kind === "yields") {
+      this.#abandon(choice.key);
+      this.#events.yielded(choice.key.from, choice.key.offer.id);
     }
-    return isSmall
-      ? total < SMALL_ARRIVING_MAX && ofNeighbour < SMALL_PER_NEIGHBOUR_MAX
-      : total < ARRIVING_MAX && ofNeighbour < ARRIVING_PER_NEIGHBOUR_MAX;
+    return choice.kind !== "none";
   }
 
   /** Takes up the pieces of an earlier try. Unreadable ones mean starting over. */
@@ -317,14 +224,14 @@ export class ChunkReceiver {
       arriving.chunks.push(bytes);
       arriving.received += bytes.length;
     }
-    arriving.flushed = arriving.received;
+    arriving.flushed = arriving.resumed = arriving.received;
     if (arriving.received > arriving.offer.sealedBytes) this.#forget(arriving);
   }
 
   #forget(arriving: Arriving): void {
     void this.#ctx.store.commit(this.#dropOps(arriving.offer.id)).catch(() => {});
     arriving.chunks.length = 0;
-    arriving.received = 0;
+    arriving.received = arriving.resumed = 0;
     arriving.flushed = 0;
   }
 
@@ -361,7 +268,11 @@ export class ChunkReceiver {
     const { early } = arriving;
     for (let next: Uint8Array | undefined = bytes; next !== undefined; next = early.get(arriving.received)) {
       if (early.delete(arriving.received)) arriving.earlyBytes -= next.length;
-      arriving.chunks.push(next);
+      const last = arriving.chunks.at(-1);
+      // Pieces of a few bytes would each cost many times that.
+      if (last !== undefined && last.length < CHUNK_BYTES_MIN && next.length < CHUNK_BYTES_MIN)
+        arriving.chunks[arriving.chunks.length - 1] = concatBytes([last, next]);
+      else arriving.chunks.push(next);
       arriving.received += next.length;
     }
     // Cut differently the second time: what these hold has come already.
@@ -410,16 +321,30 @@ export class ChunkReceiver {
     const ops: StoreOp[] = [{ op: "put", in: "chunk", key: chunkKey(id, pieces.length), meta: "", body }];
     arriving.flushed += body.length;
     this.#partials.set(id, [...pieces, body.length]);
-    if (this.#partials.size > PARTIALS_MAX) {
-      const oldest = [...this.#partials.keys()].find((other) => other !== id && !this.#arriving.has(other));
-      if (oldest !== undefined) ops.push(...this.#dropOps(oldest));
-    }
+    for (const oldest of this.#excess(id)) ops.push(...this.#dropOps(oldest));
     this.#ctx.store.commit(ops).catch(() => {
       // The pieces before it are there still; what follows must be written again from where they end.
       if (!this.#partials.has(id)) return;
       this.#partials.set(id, pieces);
-      arriving.flushed = pieces.reduce((total, bytes) => total + bytes, 0);
+      arriving.flushed = sumOf(pieces);
     });
+  }
+
+  /** Of those that nobody sends now, oldest first, what is more than may lie here: no quota counts what never became whole. */
+  #excess(kept: BundleId): BundleId[] {
+    const bytesMax = Math.min(PARTIAL_BYTES_MAX, this.#ctx.limits.transitBytesMax / 4);
+    const resting = [...this.#partials].filter(([id]) => id !== kept && !this.#arriving.has(id));
+    let bytes = 0;
+    for (const [, pieces] of resting) bytes += sumOf(pieces);
+    let count = this.#partials.size;
+    const excess: BundleId[] = [];
+    for (const [id, pieces] of resting) {
+      if (count <= PARTIALS_MAX && bytes <= bytesMax) break;
+      excess.push(id);
+      count--;
+      bytes -= sumOf(pieces);
+    }
+    return excess;
   }
 
   #finish(arriving: Arriving): void {
@@ -441,6 +366,8 @@ export class ChunkReceiver {
     return pieces.map((_, index) => ({ op: "delete", in: "chunk", key: chunkKey(id, index) }));
   }
 }
+
+const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
 
 const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
 

@@ -51,14 +51,15 @@ export class OutboxSealer {
   /** Whoever it is for keeps a place in every table, or its record might find none and the mail would wait for it for ever. */
   wrote({ to, targets }: OutboxEntry): void {
     if (to.length === NODE_ID_CHARS) this.#ctx.regard.wrote(to as NodeId);
-    for (const { node } of targets) this.#ctx.regard.wrote(node);
+    const nodes = targets.map(({ node }) => node);
+    for (const one of addressed(to, nodes)) this.#ctx.regard.wrote(one);
   }
 
   /** Seals to each machine under its current key; the bytes stay in the cache for the first offer. */
   seal(entry: OutboxEntry, machines: readonly NodeId[], body: Uint8Array): Target[] {
     const nodes = machines.slice(0, MACHINES_MAX);
+    for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     return nodes.map((node) => {
-      this.#ctx.regard.wrote(node);
       const key = this.#ctx.sealer.keyFor(node);
       const sealed = this.#sealTo(entry, node, nodes, key, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
@@ -153,3 +154,7 @@ export class OutboxSealer {
     return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
   }
 }
+
+/** Whom a sender means: of an address of one machine that one, and not those that may take its place. Locations have no hyphen. */
+const addressed = (to: string, nodes: readonly NodeId[]): readonly NodeId[] =>
+  to.includes("-") || to.length === NODE_ID_CHARS ? nodes.slice(0, 1) : nodes;

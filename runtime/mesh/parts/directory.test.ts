@@ -24,7 +24,7 @@ const records = {
 } as unknown as RecordBook;
 const { nodeOf, resolve, canonical } = createDirectory(
   { self, callsign: "DUN-A", location: "DUN" },
-  { names, records },
+  { names, records, book: { isTrustedByOperator: () => false } },
 );
 
 const codeOf = (text: string): string | NodeId => {

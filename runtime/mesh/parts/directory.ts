@@ -4,15 +4,21 @@ import { godwitError } from "../../kernel/errors.ts";
 import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../../kernel/ids.ts";
 import type { RecordBook } from "../../membership/records.ts";
 import type { Directory } from "../../custody/context.ts";
+import type { PeerBook } from "../../trust/book.ts";
 
 const SHORT_ID_CHARS = 10;
 
 export function createDirectory(
   { self, callsign, location }: { self: NodeId; callsign: string | undefined; location: string | undefined },
-  { names, records }: { names: Names; records: RecordBook },
+  {
+    names,
+    records,
+    book,
+  }: { names: Names; records: RecordBook; book: Pick<PeerBook, "isTrustedByOperator"> },
 ): Directory {
   const machinesAt = (place: string): NodeId[] => {
-    const found = names.machinesAt(place).filter((id) => id !== self && !records.isRevoked(id));
+    const isTrusted = (id: NodeId) => book.isTrustedByOperator(id);
+    const found = names.machinesAt(place, isTrusted).filter((id) => id !== self && !records.isRevoked(id));
     return location === place ? [self, ...found] : found;
   };
   return {

@@ -1,5 +1,8 @@
 /** The peer manager's place in the mesh: whom it may call, what it hears of them, and what follows from its word. */
+import type { HostAddress } from "@godwit/sdk";
+import type { NodeRecord } from "../../identity/record.ts";
 import type { NodeId } from "../../kernel/ids.ts";
+import { isLoopbackEndpoint } from "../../kernel/named-places.ts";
 import { MANAGER_SOURCE, PeerManager } from "../../trust/manager.ts";
 import type { Member } from "../../trust/plan-links.ts";
 import { TrustRules } from "../../trust/rules.ts";
@@ -21,7 +24,7 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     linksWanted,
     promoteAfterMs,
     connected: () => mesh.peers.connected,
-    members: () => dialable(mesh, deps),
+    members: createDialable(mesh, deps),
     callsignOf: (id) => heldName(mesh, id)?.callsign,
     isVouched: (id) => heldName(mesh, id)?.isVouched === true,
     setTrust: (id, grant) => mesh.setTrust(id, grant),
@@ -37,18 +40,59 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
   };
 }
 
-/** Members that the node could call. */
-function* dialable(mesh: MeshParts, { identity, canDial }: MeshDeps): Iterable<Member> {
-  for (const { record } of mesh.records.all) {
-    if (record.id === identity.id || mesh.isRefused(record.id)) continue;
-    if (!mesh.router.reachable(record.id)) continue;
-    const namings = [{ by: "member", nodeId: record.id }] as const;
-    const endpoints = record.endpoints.filter(
-      (endpoint) => canDial(endpoint) && mesh.places.refusalOfEndpoint(endpoint, namings) === undefined,
-    );
-    if (endpoints.length === 0) continue;
-    yield { id: record.id, endpoints, isTrusted: mesh.book.trustOf(record.id) === "trusted" };
+/**
+ * What of a record may be dialled, as long as this machine has these addresses: members are gone through every ten seconds, and with each link
+ * that comes or goes.
+ */
+type Judged = WeakMap<
+  NodeRecord,
+  {
+    readonly addresses: readonly HostAddress[];
+    /** One of its loopback addresses. */
+    readonly local: string | undefined;
+    readonly endpoints: readonly string[];
   }
+>;
+
+/** Lists the members that the node could call. */
+export function createDialable(
+  mesh: Pick<MeshParts, "records" | "isRefused" | "router" | "book" | "places">,
+  deps: Pick<MeshDeps, "identity" | "addresses" | "canDial">,
+): () => Iterable<Member> {
+  const judged: Judged = new WeakMap();
+  return function* () {
+    for (const { record } of mesh.records.all) {
+      if (record.id === deps.identity.id || mesh.isRefused(record.id)) continue;
+      if (!mesh.router.reachable(record.id)) continue;
+      const endpoints = endpointsOf(record, mesh, deps, judged);
+      if (endpoints.length === 0) continue;
+      yield { id: record.id, endpoints, isTrusted: mesh.book.trustOf(record.id) === "trusted" };
+    }
+  };
+}
+
+function endpointsOf(
+  record: NodeRecord,
+  { places }: Pick<MeshParts, "places">,
+  deps: Pick<MeshDeps, "addresses" | "canDial">,
+  judged: Judged,
+): readonly string[] {
+  const namings = [{ by: "member", nodeId: record.id }] as const;
+  const isAllowed = (endpoint: string) => places.refusalOfEndpoint(endpoint, namings) === undefined;
+  const canDial = (endpoint: string) => deps.canDial(endpoint);
+  const addresses = deps.addresses();
+  let known = judged.get(record);
+  if (known?.addresses !== addresses) {
+    const local = record.endpoints.find(isLoopbackEndpoint);
+    known = { addresses, local, endpoints: record.endpoints.filter(isAllowed) };
+    judged.set(record, known);
+  }
+  // Whether it is on this machine may be another thing by now, and is one thing for all of its loopback addresses.
+  return known.local === undefined || !isAllowed(known.local)
+    ? known.endpoints.filter(
+        (endpoint) => canDial(endpoint) && (known.local === undefined || !isLoopbackEndpoint(endpoint)),
+      )
+    : record.endpoints.filter((endpoint) => canDial(endpoint) && isAllowed(endpoint));
 }
 
 /** The callsign that the node holds here, which is more than claiming it. */

@@ -12,6 +12,7 @@ export function punchingPart({ mesh, deps, kept }: PartContext): PartOf<Punching
     endpoints: () => mesh.ownRecord.endpoints,
     sign: (bytes) => identity.sign(bytes),
     isBlocked: (id) => mesh.isRefused(id),
+    shareOf: (teller) => mesh.acquaintances.shareOf(teller),
     isNeighbour: (id) => mesh.peers.get(id) !== undefined,
     members: () =>
       [...kept.records.all].map(({ record }) => record.id).filter((id) => mesh.router.reachable(id)),

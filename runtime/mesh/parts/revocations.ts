@@ -9,6 +9,7 @@ export function revocationsPart({ mesh, deps, kept }: PartContext): PartOf<Revoc
     clock,
     metrics,
     records: kept.records,
+    shareOf: (teller) => kept.acquaintances.shareOf(teller),
     send: (to, frame) => mesh.peers.tell(to, "control", frame, "revocations"),
     frameBytesMax: (to) => mesh.peers.get(to)?.frameBytesMax ?? 0,
   });
