@@ -188,6 +188,8 @@ export class TestNode {
   isContested = false;
   /** Configured, or written to. */
   readonly known = new Set<NodeId>();
+  /** A name for each that a full table refused. */
+  readonly fullTables: string[] = [];
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
@@ -310,9 +312,11 @@ export class TestNode {
       isContested: () => this.isContested,
       regard: {
         isKnown: (id) => this.known.has(id),
+        worthOf: (id) => (this.known.has(id) || this.#isUp(id) ? "kept" : "none"),
         shareOf: (neighbour) => ({ by: neighbour, isKnown: this.known.has(neighbour) }),
         wrote: (id) => void this.known.add(id),
       },
+      fullTables: { refused: (table) => void this.fullTables.push(table) },
     };
   }
 
@@ -334,11 +338,13 @@ export class TestNode {
     };
   }
 
+  #isUp(id: NodeId): boolean {
+    const other = this.mesh.nodes.get(id);
+    return other !== undefined && this.mesh.isLinked(this, other);
+  }
+
   #carrier(): Carrier {
-    const isUp = (id: NodeId) => {
-      const other = this.mesh.nodes.get(id);
-      return other !== undefined && this.mesh.isLinked(this, other);
-    };
+    const isUp = (id: NodeId) => this.#isUp(id);
     return {
       nextHop: ({ destination }, avoid): HopChoice => {
         const to = this.routes.get(destination)?.find((id) => isUp(id) && !avoid(id));

@@ -80,7 +80,7 @@ export class Transit {
     });
     this.#forwarder = forwarder;
     this.#cache = cache;
-    this.passedOn = new PassedOn(ctx.clock);
+    this.passedOn = new PassedOn(ctx);
   }
 
   /** Rows for this node itself (messages that wait for claims) are answered; the rest goes to the forwarder. */

@@ -59,6 +59,7 @@ function member(
   hub.on("joined", ({ id }) => joined.push(id));
   const enrolment = new Enrolment({
     regard: noRegard,
+    fullTables: { refused() {} },
     identity,
     network: "telex",
     clock,

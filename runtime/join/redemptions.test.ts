@@ -46,6 +46,7 @@ const friend = generateIdentity(seededRandom(77)).id;
 
 function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = testTime(clock).time) {
   const conflicts: (readonly Redemption[])[] = [];
+  const full: string[] = [];
   const table = new Redemptions({
     identity: self,
     network: "telex",
@@ -58,9 +59,10 @@ function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = test
       worthOf: () => "none",
       shareOf: (teller) => ({ by: teller === friend ? friend : "192.0.2.1", isKnown: teller === friend }),
     },
+    fullTables: { refused: (table) => void full.push(table) },
     onConflict: (_, redeemers) => conflicts.push(redeemers),
   });
-  return { clock, table, conflicts, ...fake };
+  return { clock, table, conflicts, full, ...fake };
 }
 
 const told = (redeemer: typeof self, of: Invite = invite, by = other) =>

@@ -3,6 +3,7 @@
  * there is none: of the teller with the most, what never was of use, oldest first. Holds keys only, beside the table, which
  * is told what to forget. Must never give up what is kept, and never lets strangers push out what known tellers told.
  */
+import { BySize } from "./by-size.ts";
 import type { NodeId } from "./ids.ts";
 
 /** By whose word something is in a table. */
@@ -44,6 +45,8 @@ export interface RoomOptions<K> {
 
 /** Entries of a share that are looked at for one that yields: a table of kept ones must not cost a walk each time. */
 const LOOKED_AT_MAX = 64;
+/** Shares that are looked at for it, of those with most. */
+const SHARES_LOOKED_AT_MAX = 1_024;
 const PLACES_MAX = 2 ** 24;
 
 interface Held<K> extends Share {
@@ -58,6 +61,8 @@ export class Room<K> {
   readonly #strangersMax: number;
   readonly #shares = new Map<string, Held<K>>();
   readonly #shareOf = new Map<K, Held<K>>();
+  readonly #known = new BySize<Held<K>>();
+  readonly #unknown = new BySize<Held<K>>();
   #strangers = 0;
   #evictedCount = 0;
 
@@ -119,8 +124,13 @@ export class Room<K> {
     if (held === undefined) return;
     this.#shareOf.delete(key);
     held.keys.delete(key);
+    this.#bySize(held.isKnown).moved(held, held.keys.size + 1);
     if (!held.isKnown) this.#strangers--;
     if (held.keys.size === 0) this.#shares.delete(nameOf(held));
+  }
+
+  #bySize(isKnown: boolean): BySize<Held<K>> {
+    return isKnown ? this.#known : this.#unknown;
   }
 
   #put(key: K, share: Share): void {
@@ -128,6 +138,7 @@ export class Room<K> {
     let held = this.#shares.get(name);
     if (held === undefined) this.#shares.set(name, (held = { ...share, keys: new Set() }));
     held.keys.add(key);
+    this.#bySize(held.isKnown).moved(held, held.keys.size - 1);
     this.#shareOf.set(key, held);
     if (!share.isKnown) this.#strangers++;
   }
@@ -142,16 +153,19 @@ export class Room<K> {
   /** Of the known, or of the strangers, whoever has most gives one up. */
   #yield(share: Share, ofKnown: boolean): boolean {
     const own = this.#shares.get(nameOf(share));
-    let largest = own?.isKnown === ofKnown ? own : undefined;
-    for (const held of this.#shares.values())
-      if (held.isKnown === ofKnown && held.keys.size > (largest?.keys.size ?? 0)) largest = held;
-    if (largest === undefined) return false;
-    if (this.#yieldOf(largest)) return true;
-    // All of it is kept; then of anybody else with at least as much as the newcomer's own.
-    const ownSize = own?.keys.size ?? 0;
-    for (const held of [...this.#shares.values()])
-      if (held !== largest && held.isKnown === ofKnown && held.keys.size >= ownSize && this.#yieldOf(held))
-        return true;
+    const ownSize = own?.isKnown === ofKnown ? own.keys.size : 0;
+    let looks = SHARES_LOOKED_AT_MAX;
+    let isOwnTried = false;
+    // Where all of the largest is kept: of anybody else with at least as much as the newcomer's own.
+    for (const held of this.#bySize(ofKnown).largestFirst(ownSize)) {
+      if (looks-- === 0) return false;
+      // Of those with as many its own goes first.
+      if (!isOwnTried && own?.isKnown === ofKnown && held.keys.size === ownSize) {
+        isOwnTried = true;
+        if (this.#yieldOf(own)) return true;
+      }
+      if (held !== own && this.#yieldOf(held)) return true;
+    }
     return false;
   }
 

@@ -1,14 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { EARLIER_RUN, type Regard } from "../kernel/room.ts";
 import { Doubles } from "./doubles.ts";
 
+const noRegard: Regard = { worthOf: () => "none", shareOf: () => EARLIER_RUN };
 const A = formatNodeId(new Uint8Array(32).fill(1));
 
 function setup() {
   const clock = new ManualClock();
   const found: NodeId[] = [];
-  const doubles = new Doubles(clock, (id) => void found.push(id));
+  const doubles = new Doubles(clock, noRegard, (id) => void found.push(id));
   /** A hello, and the answer to the probe that goes out with it. */
   const link = async (bootId: string, isAnswered = true) => {
     doubles.heard(A, bootId);

@@ -3,6 +3,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
+import { EARLIER_RUN } from "../kernel/room.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
@@ -66,6 +67,7 @@ class Node {
       ownRecord: () => new Uint8Array(3),
       toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
+      regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
       welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
       events: {
         up: (peer) => {

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
+import { EARLIER_RUN } from "../kernel/room.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
 import { Punching, type PunchDeps } from "./punch.ts";
@@ -39,6 +40,7 @@ function setup() {
       below: () => 0,
     },
     verify: (_id, bytes, signature) => Buffer.compare(sign(bytes), signature) === 0,
+    regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
     isBlocked: () => false,
     isNeighbour: (node) => node === neighbour,
     members: () => [neighbour, far],
@@ -123,7 +125,7 @@ test("a revoked member is neither called nor answered", async () => {
   const { engine: punching } = punchingPart({
     mesh,
     deps: { ...deps, clock, identity: { id: self, sign } },
-    kept: { records: { all: [{ record: { id: far } }] } },
+    kept: { records: { all: [{ record: { id: far } }] }, acquaintances: deps.regard },
   } as unknown as PartContext);
   punching.onObserved(neighbour, encodeObserved("udp://192.0.2.1:4861"));
   await clock.advance(10_000);

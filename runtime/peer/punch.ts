@@ -10,6 +10,8 @@ import type { Clock, Hint, Log, Random } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import type { Regard } from "../kernel/room.ts";
+import { SharedMap } from "../kernel/shared-map.ts";
 import type { Session } from "../link/types.ts";
 import { type PunchCandidate, planPunches, RETRY_FIRST_MS } from "./plan-punches.ts";
 import {
@@ -28,7 +30,10 @@ import {
 const ROUND_MS = 2_000;
 /** How long both ends dial, and how long an answer is waited for. */
 const ATTEMPT_MS = 8_000;
-/** Addresses that neighbours reported, the newest; what was reported longer ago than this has probably changed. */
+/**
+ * Addresses that neighbours reported, the newest of each share: strangers of one source must not decide where this node is. What was
+ * reported longer ago than this has probably changed.
+ */
 const OBSERVED_MAX = 8;
 const OBSERVED_LIFETIME_MS = 600_000;
 /** A neighbour that did not move is told so again: what it keeps would grow too old. */
@@ -51,6 +56,7 @@ export interface PunchDeps {
   readonly metrics: Metrics;
   sign(bytes: Uint8Array): Uint8Array;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  readonly regard: Regard;
   isBlocked(id: NodeId): boolean;
   isNeighbour(id: NodeId): boolean;
   /** Members that some route leads to. */
@@ -59,6 +65,13 @@ export interface PunchDeps {
   endpoints(): readonly string[];
   sendPacket(to: NodeId, payload: Uint8Array): void;
   hint(hint: Hint): void;
+}
+
+interface Observed {
+  readonly endpoint: string;
+  readonly atMs: number;
+  /** Whoever said so. */
+  readonly isKnown: boolean;
 }
 
 interface Memory {
@@ -77,10 +90,7 @@ export class Punching {
   readonly #deps: PunchDeps;
   readonly #networkHash: Uint8Array;
   /** By the neighbour that said so, newest last. */
-  readonly #observed = new BoundedMap<NodeId, { readonly endpoint: string; readonly atMs: number }>({
-    name: "own addresses as told",
-    max: OBSERVED_MAX,
-  });
+  readonly #observed = new SharedMap<NodeId, Observed>({ name: "own addresses as told", max: OBSERVED_MAX });
   readonly #told = new WeakMap<Session, { readonly endpoint: string; readonly atMs: number }>();
   readonly #memories = new BoundedMap<NodeId, Memory>({ name: "punched members", max: REMEMBERED_MAX });
   readonly #heard: TokenBucket;
@@ -110,7 +120,9 @@ export class Punching {
   /** Throws GODWIT_DECODE. */
   onObserved(from: NodeId, frame: Uint8Array): void {
     const endpoint = decodeObserved(frame);
-    this.#observed.renew(from, { endpoint, atMs: this.#deps.clock.monotonicMs() });
+    const share = this.#deps.regard.shareOf(from);
+    const { isKnown } = share;
+    this.#observed.set(from, { endpoint, isKnown, atMs: this.#deps.clock.monotonicMs() }, share);
     if (this.#hasRounds) return;
     this.#hasRounds = true;
     this.#deps.clock.after(ROUND_MS, () => this.#round());
@@ -191,10 +203,11 @@ export class Punching {
     sendPacket(to, Buffer.concat([body, signature]));
   }
 
-  /** What others saw first: that is what a NAT lets in; then what we publish, for a peer on our side of it. */
+  /** What others saw first, known ones before strangers: that is what a NAT lets in; then what we publish, for a peer on our side of it. */
   #ownEndpoints(): string[] {
     const sinceMs = this.#deps.clock.monotonicMs() - OBSERVED_LIFETIME_MS;
-    const seen = [...this.#observed.values()].filter(({ atMs }) => atMs >= sinceMs).reverse();
+    const newest = [...this.#observed.values()].filter(({ atMs }) => atMs >= sinceMs).reverse();
+    const seen = [...newest.filter(({ isKnown }) => isKnown), ...newest.filter(({ isKnown }) => !isKnown)];
     const all = [...seen.map(({ endpoint }) => endpoint), ...this.#deps.endpoints().filter(isCallable)];
     return [...new Set(all)].slice(0, PUNCH_ENDPOINTS_MAX);
   }

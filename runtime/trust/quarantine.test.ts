@@ -7,6 +7,7 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { Hub } from "../kernel/hub.ts";
 import { type DistrustEvents, Quarantine } from "./quarantine.ts";
+import { noRegard } from "./testing.ts";
 import { QUARANTINE_FIRST_MS } from "./verdict.ts";
 
 const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
@@ -30,6 +31,7 @@ function setup(arrives: (via: NodeId) => boolean) {
     log: silentLog,
     metrics: new Metrics(),
     events: hub,
+    regard: noRegard,
     isConnected: () => true,
     router: {
       nextHops: () => [{ neighbour: liar }, { neighbour: honest }],
@@ -72,7 +74,7 @@ describe("a neighbour that takes mail and loses it", () => {
   test("is the last resort until it delivers, then like others, and is remembered", async () => {
     let isHonest = false;
     const { clock, scope, seen, quarantine, tests } = setup((via) => via !== liar || isHonest);
-    quarantine.onReturned(liar, destination, 2);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(30_000);
     expect(seen).toEqual(["lost", "last resort", "quarantined 5 min"]);
     expect(quarantine.stateOf(liar)).toMatchObject({ offences: 1 });
@@ -84,7 +86,7 @@ describe("a neighbour that takes mail and loses it", () => {
     expect(quarantine.stateOf(liar)).toBeUndefined();
     isHonest = false;
     await clock.advance(60_000);
-    quarantine.onReturned(liar, destination, 2);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(30_000);
     expect(seen.at(-1)).toBe("quarantined 10 min");
     expect(tests()).toBe(0);
@@ -94,7 +96,7 @@ describe("a neighbour that takes mail and loses it", () => {
 
   test("that goes on losing stays in quarantine, each time for longer", async () => {
     const { clock, seen, quarantine } = setup((via) => via !== liar);
-    quarantine.onReturned(liar, destination, 2);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(QUARANTINE_FIRST_MS + 60_000);
     expect(seen.filter((line) => line.startsWith("quarantined"))).toEqual([
       "quarantined 5 min",
@@ -105,7 +107,7 @@ describe("a neighbour that takes mail and loses it", () => {
 
   test("that no longer claims the way is free when its time is over", async () => {
     const { clock, seen, quarantine, stopOffering } = setup((via) => via !== liar);
-    quarantine.onReturned(liar, destination, 2);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(30_000);
     stopOffering();
     await clock.advance(QUARANTINE_FIRST_MS);
@@ -116,7 +118,7 @@ describe("a neighbour that takes mail and loses it", () => {
 test("a destination that answers nobody makes nobody a liar", async () => {
   const { clock, scope, seen, quarantine } = setup(() => false);
   for (let i = 0; i < 5; i++) {
-    quarantine.onReturned(liar, destination, 2);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(120_000);
   }
   expect(seen).toEqual([]);

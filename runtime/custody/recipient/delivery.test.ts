@@ -26,7 +26,12 @@ async function open() {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
     limits: custodyLimitsDefault,
     time: testTime(clock).time,
-    regard: { isKnown: () => true, shareOf: () => ({ by: "known", isKnown: true }), wrote() {} },
+    regard: {
+      isKnown: () => true,
+      worthOf: () => "kept",
+      shareOf: () => ({ by: "known", isKnown: true }),
+      wrote() {},
+    },
   };
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import { Metrics } from "../../kernel/metrics.ts";
+import { EARLIER_RUN } from "../../kernel/room.ts";
 import { PluginMessages } from "./plugin-messages.ts";
 import { PLUGIN_MESSAGE_BYTES_MAX } from "../../wire/constants.ts";
 import { decodePluginMessage, encodePluginMessage } from "../../wire/plugin-messages.ts";
@@ -14,6 +15,7 @@ function rig() {
   const messages = new PluginMessages({
     clock,
     metrics: new Metrics(),
+    regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
     send: (_to, frame) => sent.push(frame) > 0,
   });
   const heard: [string, string][] = [];

@@ -9,6 +9,7 @@ export function punchingPart({ mesh, deps, kept }: PartContext): PartOf<Punching
   const { identity, network, clock, random, log, metrics, verify } = deps;
   const punching = new Punching({
     ...{ self: identity.id, network, clock, random, log, metrics, verify },
+    regard: kept.acquaintances,
     endpoints: () => mesh.ownRecord.endpoints,
     sign: (bytes) => identity.sign(bytes),
     isBlocked: (id) => mesh.isRefused(id),
