@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, FLOOD } from "../kernel/testing.ts";
+import type { StoreOp } from "../store/types.ts";
+import { SEEN_SENDERS_MAX } from "./recipient/seen.ts";
 import { formatHex, parseHex } from "../kernel/ids.ts";
 import {
   encodeBundleFrame,
@@ -318,6 +321,29 @@ describe("the source offers again", () => {
     await mesh.clock.advance(300);
     expect([texts(c), stateOf(a, id)]).toEqual([["x"], "delivered"]);
   });
+
+  test(
+    "a neighbour that took mail and lost its store is asked again although free identities came and went meanwhile",
+    async () => {
+      const mesh = new TestMesh();
+      const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+      mesh.cut(b, c);
+      const id = await a.send(c.id, "x");
+      await mesh.clock.advance(100);
+      expect(stateOf(a, id)).toBe("relayed");
+      mesh.cut(a, b);
+      // All of one source, the relay as well.
+      a.sourceOf = () => FLOOD;
+      for (let n = 0; n < DOOR_IDENTITIES; n++) a.custody!.onNeighbourUp(doorId(n), "00");
+      b.destroy();
+      await b.start();
+      mesh.connect(a, b);
+      mesh.connect(b, c);
+      await mesh.clock.advance(300);
+      expect([texts(c), stateOf(a, id)]).toEqual([["x"], "delivered"]);
+    },
+    DOOR_TEST_MS,
+  );
 
   test("what comes back to it is acknowledged and goes another way", async () => {
     const mesh = new TestMesh();
@@ -749,4 +775,24 @@ describe("nodes that are blocked or revoked", () => {
     expect(c.system).toEqual([{ from: a.id, plaintext: Uint8Array.of(1, 2, 3) }]);
     expect([c.custody!.inbox.count, a.custody!.outbox.count, a.custody!.queuedCount]).toEqual([0, 0, 0]);
   });
+});
+
+test("a sender that the recipient has no place for is told which table is full, and so is the recipient", async () => {
+  const mesh = new TestMesh();
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  b.sourceOf = () => FLOOD;
+  const before = Array.from({ length: (SEEN_SENDERS_MAX * 3) / 4 }, (_, n): StoreOp => {
+    return { op: "put", in: "seen", key: `${doorId(n)}/e/a`, meta: "[[0,0]]" };
+  });
+  await b.settle(b.store!.commit(before));
+  b.crash();
+  await b.start();
+  const id = await a.send(b.id, "x");
+  await mesh.clock.advance(100);
+  expect([texts(b), b.fullTables]).toEqual([[], ["senders seen"]]);
+  expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("its table of senders is full");
+  // As it says: mail passes once the node is known there.
+  b.known.add(a.id);
+  await mesh.clock.advance(60_000);
+  expect([texts(b), stateOf(a, id)]).toEqual([["x"], "delivered"]);
 });

@@ -188,6 +188,8 @@ export class TestNode {
   isContested = false;
   /** Configured, or written to. */
   readonly known = new Set<NodeId>();
+  /** Of strangers; each is a source of its own unless a test says otherwise. */
+  sourceOf: (id: NodeId) => string = (id) => id;
   /** A name for each that a full table refused. */
   readonly fullTables: string[] = [];
   readonly states: string[] = [];
@@ -313,7 +315,10 @@ export class TestNode {
       regard: {
         isKnown: (id) => this.known.has(id),
         worthOf: (id) => (this.known.has(id) || this.#isUp(id) ? "kept" : "none"),
-        shareOf: (neighbour) => ({ by: neighbour, isKnown: this.known.has(neighbour) }),
+        shareOf: (neighbour) => {
+          const isKnown = this.known.has(neighbour);
+          return { by: isKnown ? neighbour : this.sourceOf(neighbour), isKnown };
+        },
         wrote: (id) => void this.known.add(id),
       },
       fullTables: { refused: (table) => void this.fullTables.push(table) },

@@ -52,6 +52,8 @@ const PLACES_MAX = 2 ** 24;
 interface Held<K> extends Share {
   /** Whoever was found to be of use goes to the end. */
   readonly keys: Set<K>;
+  /** Stands before the first of them: to look for it from the start costs a walk over all that are gone. */
+  fromFirst: SetIterator<K>;
 }
 
 export class Room<K> {
@@ -136,7 +138,10 @@ export class Room<K> {
   #put(key: K, share: Share): void {
     const name = nameOf(share);
     let held = this.#shares.get(name);
-    if (held === undefined) this.#shares.set(name, (held = { ...share, keys: new Set() }));
+    if (held === undefined) {
+      const keys = new Set<K>();
+      this.#shares.set(name, (held = { ...share, keys, fromFirst: keys.values() }));
+    }
     held.keys.add(key);
     this.#bySize(held.isKnown).moved(held, held.keys.size - 1);
     this.#shareOf.set(key, held);
@@ -172,9 +177,8 @@ export class Room<K> {
   #yieldOf(held: Held<K>): boolean {
     let used: K | undefined;
     let hasUsed = false;
-    let looks = Math.min(LOOKED_AT_MAX, held.keys.size);
-    for (const key of held.keys) {
-      if (looks-- === 0) break;
+    for (let looks = Math.min(LOOKED_AT_MAX, held.keys.size); looks > 0; looks--) {
+      const key = firstOf(held);
       const worth = this.#options.worthOf(key);
       if (worth === "none") return this.#evict(key);
       if (worth === "used" && !hasUsed) [used, hasUsed] = [key, true];
@@ -190,6 +194,13 @@ export class Room<K> {
     this.#options.evict(key);
     return true;
   }
+}
+
+/** There must be one; the caller takes it away or puts it at the end. */
+function firstOf<K>(held: Held<K>): K {
+  let next = held.fromFirst.next();
+  if (next.done === true) next = (held.fromFirst = held.keys.values()).next();
+  return next.value!;
 }
 
 const nameOf = ({ by, isKnown }: Share): string => `${isKnown ? "known" : "stranger"} ${by}`;

@@ -8,6 +8,7 @@ import { silentLog } from "../kernel/log.ts";
 import { EARLIER_RUN } from "../kernel/room.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
+import { doorId, DoorRegard } from "../kernel/testing.ts";
 import { Punching, type PunchDeps } from "./punch.ts";
 import {
   decodePunch,
@@ -130,4 +131,25 @@ test("a revoked member is neither called nor answered", async () => {
   punching.onObserved(neighbour, encodeObserved("udp://192.0.2.1:4861"));
   await clock.advance(10_000);
   expect(sent).toEqual([]);
+});
+
+test("neighbours of one address that lie about where this node is do not keep it from telling what others saw", async () => {
+  const { clock, deps } = setup();
+  const regard = new DoorRegard();
+  const [friend, stranger] = [doorId(1), doorId(2)];
+  regard.known.add(friend);
+  regard.sources.set(stranger, "10.0.0.7");
+  const sent: string[][] = [];
+  const punching = new Punching({
+    ...deps,
+    regard,
+    sendPacket: (_to, payload) => void sent.push([...decodePunch(payload).endpoints]),
+  });
+  punching.onObserved(friend, encodeObserved("udp://198.51.100.1:1"));
+  punching.onObserved(stranger, encodeObserved("udp://198.51.100.2:2"));
+  for (let n = 0; n < 1_000; n++)
+    punching.onObserved(doorId(1_000 + n), encodeObserved(`udp://203.0.113.${n % 250}:${n + 1}`));
+  punching.onObserved(stranger, encodeObserved("udp://198.51.100.2:2"));
+  await clock.advance(10_000);
+  expect(sent[0]?.slice(0, 2)).toEqual(["udp://198.51.100.1:1", "udp://198.51.100.2:2"]);
 });

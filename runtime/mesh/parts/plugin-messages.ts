@@ -43,6 +43,11 @@ export class PluginMessages {
     this.#messages = deps.metrics.counter("godwit_plugin_messages_total");
   }
 
+  /** Neighbours of which it is remembered how much they sent. */
+  get size(): number {
+    return this.#allowance.size;
+  }
+
   /** Borrows `message`. False: no link, too long, or no room. */
   send(to: NodeId, plugin: string, message: Uint8Array): boolean {
     return (
