@@ -30,6 +30,12 @@ export interface Regard {
   shareOf(teller: NodeId): Share;
 }
 
+/** Of what was read from the disk about `id`: whom this node knows takes no place from strangers. */
+export function shareAtStart(regard: Regard, id: NodeId): Share {
+  const share = regard.shareOf(id);
+  return share.isKnown ? share : EARLIER_RUN;
+}
+
 export interface RoomOptions<K> {
   /** For people, in the plural, as in docs/threat-model.md. */
   readonly name: string;

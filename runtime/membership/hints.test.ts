@@ -7,6 +7,7 @@ import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId } from "../kernel/ids.ts";
+import { doorId } from "../kernel/testing.ts";
 import { HINTS_PER_SOURCE_MAX, Hints } from "./hints.ts";
 
 const node = formatNodeId(new Uint8Array(32).fill(2));
@@ -140,5 +141,57 @@ test("100,000 hints of one source cost bounded memory and bounded dials", async 
   dialer.add({ endpoint: "tcp://a:1", isPermanent: true });
   await clock.advance(1);
   expect(dials).toBeGreaterThan(before);
+  await scope.close();
+});
+
+test("100,000 hints that strangers announced push out neither what the operator wrote, nor whom this node knows, nor others", async () => {
+  const clock = new ManualClock();
+  const scope = new Scope("test");
+  const dials = new Set<string>();
+  const dialer = new Dialer({
+    scope,
+    clock: scope.clock(clock),
+    random: seededRandom(1),
+    log: silentLog,
+    metrics: new Metrics(),
+    self: node,
+    dial: (at) => (dials.add(at), Promise.reject(godwitError("GODWIT_DIAL_FAILED", "nobody there"))),
+    handshake: () => Promise.reject(new Error("never")),
+    adopt() {},
+    isConnected: () => false,
+  });
+  const friend = doorId(1);
+  const hints = new Hints(scope.clock(clock), {
+    isKnown: (id) => id === friend,
+    isLinked: (at) => dialer.isLinked(at),
+    wanted: (at, id, isPermanent, share) =>
+      void dialer.add({ endpoint: at, isPermanent, share, ...(id === undefined ? {} : { nodeId: id }) }),
+    unwanted: (at) => dialer.remove(at),
+    heard() {},
+  });
+  hints.add("discovery.static", { endpoint: "tcp://10.0.0.1:1", permanent: true }, "operator");
+  hints.add("book", { endpoint: "tcp://10.0.0.2:1", nodeId: friend }, "member");
+  hints.add("peers", { endpoint: "tcp://10.0.0.3:1", nodeId: doorId(2) }, "member");
+  hints.add("discovery.mdns", { endpoint: "tcp://10.0.0.4:1" }, "plugin");
+  // Whom a hint names is free to say: it is nobody's word that the friend is there.
+  const flood = (source: string) => {
+    for (let n = 0; n < 50_000; n++)
+      hints.add(source, { endpoint: `tcp://192.0.2.${n % 4}:${n}`, nodeId: friend }, "plugin");
+  };
+  flood("discovery.mdns");
+  flood("discovery.udp");
+  hints.add("discovery.mdns", { endpoint: "tcp://10.0.0.5:1" }, "plugin");
+  expect(hints.list.length).toBeLessThanOrEqual(2 * HINTS_PER_SOURCE_MAX + 3);
+  const targets = dialer.targets.map(({ endpoint: at }) => at);
+  expect(targets.length).toBeLessThanOrEqual(TARGETS_MAX);
+  for (const n of [1, 2, 3, 5]) expect(targets).toContain(`tcp://10.0.0.${n}:1`);
+  // Of one source the dialer keeps the newest; the hint is there, and is a target again as soon as it is heard.
+  const heard = hints.list.map(({ endpoint: at }) => at);
+  for (let n = 1; n <= 5; n++) expect(heard).toContain(`tcp://10.0.0.${n}:1`);
+  hints.add("discovery.mdns", { endpoint: "tcp://10.0.0.4:1" }, "plugin");
+  expect(dialer.targets.map(({ endpoint: at }) => at)).toContain("tcp://10.0.0.4:1");
+  await clock.advance(1_000);
+  // Of the operator and of whom this node knows at once, whatever waits.
+  for (let n = 1; n <= 2; n++) expect(dials).toContain(`tcp://10.0.0.${n}:1`);
   await scope.close();
 });

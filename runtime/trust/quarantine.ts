@@ -147,6 +147,16 @@ export class Quarantine {
     );
   }
 
+  /** Neighbours that are being tried, each for one destination. */
+  get trialCount(): number {
+    return this.#trials.size;
+  }
+
+  /** Neighbours and destinations of which something is remembered. */
+  get pairCount(): number {
+    return this.#pairs.size;
+  }
+
   /** Why and until when the neighbour is gone around; undefined: it is not. */
   stateOf(neighbour: NodeId): QuarantineState | undefined {
     const held = this.#offenders.get(neighbour);
