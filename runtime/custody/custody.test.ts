@@ -327,13 +327,14 @@ describe("the source offers again", () => {
     async () => {
       const mesh = new TestMesh();
       const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+      // All of one source, the relay as well.
+      a.sourceOf = () => FLOOD;
+      await a.start();
       mesh.cut(b, c);
       const id = await a.send(c.id, "x");
       await mesh.clock.advance(100);
       expect(stateOf(a, id)).toBe("relayed");
       mesh.cut(a, b);
-      // All of one source, the relay as well.
-      a.sourceOf = () => FLOOD;
       for (let n = 0; n < DOOR_IDENTITIES; n++) a.custody!.onNeighbourUp(doorId(n), "00");
       b.destroy();
       await b.start();

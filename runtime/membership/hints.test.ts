@@ -192,6 +192,8 @@ test("100,000 hints that strangers announced push out neither what the operator 
   expect(dialer.targets.map(({ endpoint: at }) => at)).toContain("tcp://10.0.0.4:1");
   await clock.advance(1_000);
   // Of the operator and of whom this node knows at once, whatever waits.
-  for (let n = 1; n <= 2; n++) expect(dials).toContain(`tcp://10.0.0.${n}:1`);
+  hints.add("book", { endpoint: "tcp://10.0.0.6:1", nodeId: friend }, "member");
+  await clock.advance(1);
+  for (const n of [1, 2, 6]) expect(dials).toContain(`tcp://10.0.0.${n}:1`);
   await scope.close();
 });

@@ -73,6 +73,19 @@ test(
   DOOR_TEST_MS,
 );
 
+test("a friend whose receipts take most places loses none to strangers after a restart", async () => {
+  const { store, start, settle, keep } = await open();
+  const receipts = start();
+  const ops: StoreOp[] = [];
+  for (let n = 0; n < 12_000; n++) ops.push(...keep(receipts, n, friend, friend));
+  for (let n = 0; n < 8_000; n++) ops.push(...keep(receipts, 20_000 + n, newcomer, FLOOD));
+  await settle(store.commit(ops));
+  const again = start();
+  await settle(again.load());
+  for (let n = 0; n < 10_000; n++) keep(again, 40_000 + n, newcomer, "10.0.0.7");
+  for (let n = 0; n < 12_000; n++) expect(again.has(message(n))).toBe(true);
+});
+
 test("receipts of a release that noted no sender are all there after the update", async () => {
   const { store, start, settle } = await open();
   const ops: StoreOp[] = Array.from({ length: RECEIPTS_KEPT_MAX }, (_, n) => ({
