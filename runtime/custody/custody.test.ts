@@ -329,6 +329,7 @@ describe("the source offers again", () => {
       const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
       // All of one source, the relay as well.
       a.sourceOf = () => FLOOD;
+      a.crash();
       await a.start();
       mesh.cut(b, c);
       const id = await a.send(c.id, "x");
