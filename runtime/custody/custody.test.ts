@@ -779,6 +779,39 @@ describe("nodes that are blocked or revoked", () => {
   });
 });
 
+test("free identities that send something and go do not fill a relay with receipts that nobody fetches", async () => {
+  const mesh = new TestMesh();
+  const limits = { transitMessagesMax: 40 };
+  const [a, b, c] = (await mesh.line(["a", "b", "c"], limits)) as [TestNode, TestNode, TestNode];
+  mesh.cut(b, c);
+  b.known.add(a.id);
+  for (let n = 0; n < 60; n++) {
+    const sybil = await mesh.add(`sybil ${n}`);
+    sybil.routes.set(b.id, [b.id]);
+    mesh.connect(sybil, b);
+    await sybil.send(b.id, "x");
+    await mesh.clock.advance(10);
+    mesh.cut(sybil, b);
+    await mesh.clock.advance(10);
+  }
+  const receipts = b.custody!.transit.count;
+  expect([b.delivered.length, receipts]).toEqual([60, 20]);
+  // For whom it knows it carries on, and their own receipts go out; over a restart as well.
+  for (const _ of [1, 2]) {
+    await a.send(c.id, "for c");
+    const toB = await a.send(b.id, "for b");
+    await mesh.clock.advance(15_000);
+    expect(stateOf(a, toB)).toBe("delivered");
+    b.crash();
+    await b.start();
+    await mesh.clock.advance(100);
+  }
+  expect(b.custody!.transit.count).toBe(22);
+  mesh.connect(b, c);
+  await mesh.clock.advance(15_000);
+  expect(texts(c)).toEqual(["for c", "for c"]);
+});
+
 test("a sender that the recipient has no place for is told which table is full, and so is the recipient", async () => {
   const mesh = new TestMesh();
   const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
