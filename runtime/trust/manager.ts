@@ -108,7 +108,7 @@ export class PeerManager {
   /** What somebody found out about a node that it was linked to. */
   report(id: NodeId, what: PeerReport): void {
     this.#deps.book.addHistory(id, historyOf[what]);
-    if (what === "lied") this.#judge(id);
+    if (what === "lied") this.#judge(id, this.#promoted);
   }
 
   #applyRules(peer: Peer): void {
@@ -138,20 +138,23 @@ export class PeerManager {
     const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);
     this.#reviewedAtMs = nowMs;
     const linked = new Map([...this.#deps.connected()].map((peer) => [peer.id, peer]));
+    // Counted once: anybody can fill the book, and a walk over it for each node in it would hold up the mesh.
+    let promoted = this.#promoted;
     for (const { id } of book.nodes) {
       const peer = linked.get(id);
       const linkedMs = peer === undefined ? 0 : Math.min(passedMs, nowMs - peer.upAtMs);
       book.addHistory(id, { knownMs: passedMs, linkedMs });
-      this.#judge(id);
+      promoted += this.#judge(id, promoted);
     }
     for (const peer of linked.values()) this.#applyRules(peer);
   }
 
-  #judge(id: NodeId): void {
+  /** Answers by how many there are more promoted ones. */
+  #judge(id: NodeId, promoted: number): number {
     const { book, promoteAfterMs, setTrust, log } = this.#deps;
     const standing = book.standing(id);
-    const plan = planTrust(standing, { promoteAfterMs, promoted: this.#promoted });
-    if (plan.kind === "keep") return;
+    const plan = planTrust(standing, { promoteAfterMs, promoted });
+    if (plan.kind === "keep") return 0;
     const level = plan.kind === "promote" ? "trusted" : plan.kind === "demote" ? "member" : "blocked";
     this.#changes.add(1, { to: level });
     const forMs = plan.kind === "block" ? { forMs: plan.forMs } : {};
@@ -160,6 +163,8 @@ export class PeerManager {
     setTrust(id, { level, reason: plan.reason, by: "manager", ...forMs }).catch((error: unknown) =>
       log.warn("trust not kept", { peer: shortId(id), error: String(error) }),
     );
+    if (plan.kind === "promote") return 1;
+    return standing.level === "trusted" && standing.by === "manager" ? -1 : 0;
   }
 
   get #promoted(): number {
