@@ -51,6 +51,7 @@ export class RecordBook {
   readonly #deps: RecordBookDeps;
   readonly #records = new Map<NodeId, HeldRecord>();
   readonly #revoked = new Map<NodeId, HeldRecord>();
+  #revocationsVersion = 0;
   readonly #room: Room<NodeId>;
   /** Of `#revoked`, those that took the place of no record, by who signed them. */
   readonly #extra = { authority: 0, self: 0 };
@@ -93,6 +94,11 @@ export class RecordBook {
     return this.#revoked;
   }
 
+  /** Another one whenever the set of them changed: what is made of all of them need be made once. */
+  get revocationsVersion(): number {
+    return this.#revocationsVersion;
+  }
+
   /** Those that gave their places to others since the start. */
   get evictedCount(): number {
     return this.#room.evictedCount;
@@ -121,7 +127,10 @@ export class RecordBook {
     const { bytes: copy, hash } = record;
     const fresh = { record, bytes: copy, hash };
     this.#records.set(record.id, fresh);
-    if (record.isRevoked) this.#revoked.set(record.id, fresh);
+    if (record.isRevoked) {
+      this.#revoked.set(record.id, fresh);
+      this.#revocationsVersion++;
+    }
     if (source !== undefined) {
       const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
       this.#deps.store.commit([op]).catch(() => {});
@@ -162,7 +171,7 @@ export class RecordBook {
 
   #evict(id: NodeId): void {
     this.#records.delete(id);
-    this.#revoked.delete(id);
+    if (this.#revoked.delete(id)) this.#revocationsVersion++;
     this.#deps.store.commit([{ op: "delete", in: "record", key: id }]).catch(() => {});
     this.#deps.forgot(id);
   }

@@ -6,9 +6,9 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { RecordBook, SELF_REVOCATIONS_MAX } from "./records.ts";
-import { DIGEST_EVERY_MS, PUSHES_MAX, RevocationSpread } from "./revocations.ts";
+import { DIGEST_EVERY_MS, PUSHES_MAX, revocationDigest, RevocationSpread } from "./revocations.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
-import { encodeRevocationFrame } from "../wire/revocation-messages.ts";
+import { encodeRevocationDigest, encodeRevocationFrame } from "../wire/revocation-messages.ts";
 import { FrameType } from "../wire/constants.ts";
 import { noRegard } from "../trust/testing.ts";
 
@@ -215,4 +215,29 @@ describe("the record book", () => {
     records.offer(encodeRecord(known, { sequence: 1 }, "net"));
     expect(records.offer(encodeRevocation(known, known.id, "net"))).toBe("new");
   });
+});
+
+test("neighbours that come and go, ask for digests and send lists do not make a node go over all revocations each time", async () => {
+  const pair = await Pair.of([authority.id, authority.id], () => true);
+  const [a, b] = pair.nodes as [TestNode, TestNode];
+  for (let n = 0; n < 300; n++) a.records.offer(revocationOf(n));
+  const { revocations } = a.records;
+  let walks = 0;
+  const counting = {
+    size: revocations.size,
+    keys: () => (walks++, revocations.keys()),
+    [Symbol.iterator]: () => (walks++, revocations[Symbol.iterator]()),
+  };
+  Object.defineProperty(a.records, "revocations", { get: () => counting });
+  const nothing = encodeRevocationDigest(revocationDigest([]));
+  for (let n = 0; n < 1_000; n++) {
+    const stranger = n % 2 === 0 ? b.id : idOf(10_000 + n);
+    a.spread.onNeighbourUp(stranger);
+    a.spread.onFrame(stranger, FrameType.revocationDigest, nothing);
+    a.spread.onNeighbourDown(stranger);
+  }
+  expect(walks).toBe(2);
+  a.records.offer(revocationOf(300));
+  a.spread.onNeighbourUp(b.id);
+  expect(walks).toBe(4);
 });

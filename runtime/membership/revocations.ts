@@ -59,6 +59,14 @@ interface NeighbourState {
   isBehind: boolean;
 }
 
+/** What is told of all revocations together. */
+interface Summary {
+  readonly version: number;
+  /** By name. */
+  readonly named: readonly { readonly name: string; readonly bytes: Uint8Array }[];
+  readonly digest: RevocationDigest;
+}
+
 const nameOf = (id: NodeId): string =>
   Buffer.from(nodeIdBytes(id).subarray(0, REVOCATION_NAME_BYTES)).toString("hex");
 
@@ -67,6 +75,7 @@ export class RevocationSpread {
   readonly #neighbours = new Map<NodeId, NeighbourState>();
   readonly #checks: TokenBucket;
   readonly #refused;
+  #summary: Summary | undefined;
   #timer: Timer | undefined;
 
   constructor(deps: RevocationSpreadDeps) {
@@ -114,7 +123,7 @@ export class RevocationSpread {
     if (state === undefined) return;
     if (type === FrameType.revocationDigest) {
       const { digest, count } = decodeRevocationDigest(frame);
-      const own = revocationDigest(this.#deps.records.revocations.keys());
+      const own = this.#summarize().digest;
       if (count !== own.count || Buffer.compare(digest, own.digest) !== 0) this.#sendLists(from, state);
     } else if (type === FrameType.revocationList) this.#onList(from, state, decodeRevocationList(frame));
     else if (type === FrameType.revocation) this.#onRevocation(from, decodeRevocationFrame(frame));
@@ -124,11 +133,10 @@ export class RevocationSpread {
   #onList(from: NodeId, state: NeighbourState, { first, last, names }: RevocationList): void {
     const theirs = new Set(names);
     let pushes = 0;
-    for (const [id, held] of this.#deps.records.revocations) {
-      const name = nameOf(id);
+    for (const { name, bytes } of this.#summarize().named) {
       if (name < first || name > last || theirs.has(name) || state.pushed.has(name)) continue;
       if (pushes >= PUSHES_MAX) return this.#sendDigest(from);
-      if (!this.#push(from, state, name, held.bytes)) return;
+      if (!this.#push(from, state, name, bytes)) return;
       pushes++;
     }
   }
@@ -157,7 +165,7 @@ export class RevocationSpread {
   #sendDigest(to: NodeId): void {
     // Whoever holds none has nothing to tell, and is told by those who do.
     if (this.#deps.records.revocations.size > 0)
-      this.#send(to, encodeRevocationDigest(revocationDigest(this.#deps.records.revocations.keys())));
+      this.#send(to, encodeRevocationDigest(this.#summarize().digest));
   }
 
   /** All names, in as many frames as the link needs, which together cover the whole range. */
@@ -166,7 +174,7 @@ export class RevocationSpread {
     const { size } = this.#deps.records.revocations;
     if (nowMs - state.listedAtMs < LISTS_EVERY_MS && state.listedSize === size) return;
     Object.assign(state, { listedAtMs: nowMs, listedSize: size });
-    const names = [...this.#deps.records.revocations.keys()].map(nameOf).sort();
+    const names = this.#summarize().named.map(({ name }) => name);
     const room = Math.min(this.#deps.frameBytesMax(to), LIST_BYTES_MAX) - REVOCATION_LIST_HEAD_BYTES;
     const perFrame = Math.max(1, Math.floor(room / REVOCATION_NAME_BYTES));
     let first = NAME_FIRST;
@@ -176,6 +184,15 @@ export class RevocationSpread {
       this.#send(to, encodeRevocationList({ first, last, names: part }));
       first = nextName(last);
     }
+  }
+
+  /** Made anew only when there is another revocation: frames that ask for it, and links, cost nothing to make. */
+  #summarize(): Summary {
+    const { revocations, revocationsVersion: version } = this.#deps.records;
+    if (this.#summary?.version === version) return this.#summary;
+    const named = [...revocations].map(([id, { bytes }]) => ({ name: nameOf(id), bytes }));
+    named.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return (this.#summary = { version, named, digest: revocationDigest(revocations.keys()) });
   }
 
   #watch(): void {
