@@ -60,7 +60,7 @@ function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = test
       worthOf: () => "none",
       shareOf: (teller) => ({ by: teller === friend ? friend : "192.0.2.1", isKnown: teller === friend }),
     },
-    fullTables: { refused: (table) => void full.push(table) },
+    fullTables: { refused: (name) => void full.push(name) },
     onConflict: (_, redeemers) => conflicts.push(redeemers),
   });
   return { clock, table, conflicts, full, ...fake };

@@ -10,8 +10,8 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Regard, Share } from "../kernel/room.ts";
 import { SharedMap } from "../kernel/shared-map.ts";
 
-/** Nodes whose lives are remembered. Throw-away ones push out their own kind, never a neighbour. */
-export const NODES_MAX = 2_048;
+/** Nodes whose lives are remembered: more than neighbours and known ones together. Throw-away ones push out their own kind. */
+export const NODES_MAX = 4_096;
 /** Boot ids remembered of one node. */
 const LIVES_MAX = 4;
 /** A double that shows itself no more is told of for so long, ms: one that stands down comes back to look sooner than that. */

@@ -205,9 +205,9 @@ test("100,000 throw-away nodes push out of the book neither whom this node knows
     if (n % 1_000 === 0) await settle(Promise.resolve());
   }
   expect(book.nodes.length).toBeLessThanOrEqual(BOOK_MAX);
-  expect([friend, newcomer].map((id) => book.lastSeenMs(id))).toEqual([1, 1]);
+  expect([friend, newcomer].map((who) => book.lastSeenMs(who))).toEqual([1, 1]);
   const again = await reopen();
-  expect([friend, newcomer].map((id) => again.lastSeenMs(id))).toEqual([1, 1]);
+  expect([friend, newcomer].map((who) => again.lastSeenMs(who))).toEqual([1, 1]);
   regard.sources.set(late, "10.0.0.8");
   again.noteSeen(late, [], 3);
   expect(again.lastSeenMs(late)).toBe(3);
