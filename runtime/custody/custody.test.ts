@@ -7,6 +7,7 @@ import {
   encodeBundleFrame,
   encodeCustodyAck,
   encodeCustodyRefuse,
+  BundleKind,
   makeBundle,
   RefuseReason,
 } from "../wire/bundle.ts";
@@ -621,6 +622,33 @@ describe("hostile neighbours", () => {
     }
     await mesh.clock.advance(1);
     expect(mesh.count("custodyRefuse", "b>a")).toBe(52);
+  });
+
+  test("a neighbour that puts this node's id on its bundles does not have the outbox searched for each", async () => {
+    const mesh = new TestMesh();
+    const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+    const { outbox } = b.custody!;
+    const page = outbox.page.bind(outbox);
+    let searches = 0;
+    outbox.page = (which) => (searches++, page(which));
+    const header = {
+      kind: BundleKind.message,
+      priority: 2,
+      source: b.id,
+      destination: a.id,
+      lifetimeMs: 60_000,
+    } as const;
+    for (let n = 0; n < 1_000; n++) {
+      const bundle = makeBundle(header, new Uint8Array(100).fill(n & 255).fill(n >> 8, 0, 50));
+      b.receive(a.id, encodeBundleFrame(bundle, { remainingMs: 60_000, hops: 1, trace: [] }));
+    }
+    await mesh.clock.advance(100);
+    expect(searches).toBeLessThan(210);
+    // One of its own that comes back is known all the same, a little later.
+    await mesh.clock.advance(5_000);
+    const id = await b.send(a.id, "x");
+    await mesh.clock.advance(100);
+    expect([texts(a), stateOf(b, id)]).toEqual([["x"], "delivered"]);
   });
 
   test("a neighbour over its share is refused with quota", async () => {

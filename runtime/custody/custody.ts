@@ -6,6 +6,7 @@
  */
 import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
+import { TokenBucket } from "../kernel/backoff.ts";
 import type { Teller } from "../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import { SharedMap } from "../kernel/shared-map.ts";
@@ -49,6 +50,11 @@ const UNCOMMITTED_MAX = 2_048;
 const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
 /** Neighbours whose store epoch is remembered; throw-away ones push out their own kind, and last whoever still owes a receipt. */
 const STORE_EPOCHS_MAX = 4_096;
+/**
+ * Bundles that say they are ours and are not held, a second and at once: to look for one costs a walk over the outbox, and anybody can
+ * write this node's id into a header.
+ */
+const OWN_LOOKUPS = { perSecond: 50, burst: 200 };
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
@@ -96,6 +102,7 @@ export class Custody {
     },
   });
   readonly #uncommitted = new Map<NodeId, { count: number; bytes: number }>();
+  readonly #ownLookups: TokenBucket;
   readonly #refusals;
   readonly #cutOff;
   #isStopped = false;
@@ -103,6 +110,7 @@ export class Custody {
   constructor(ctx: CustodyContext, { events, system, ways }: CustodyDeps) {
     this.#ctx = ctx;
     this.#ways = ways;
+    this.#ownLookups = new TokenBucket(ctx.clock, OWN_LOOKUPS.perSecond, OWN_LOOKUPS.burst);
     const cache = new BodyCache();
     this.forwarder = new Forwarder(ctx, {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
@@ -318,7 +326,8 @@ export class Custody {
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
-    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if (this.#isCrossing(from, id) || this.#isLookedForTooOften(header, held))
+      return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (held !== undefined || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
@@ -349,6 +358,11 @@ export class Custody {
     return held?.role === "relay" && this.#ctx.self > from && this.forwarder.isInFlightTo(from, id);
   }
 
+  #isLookedForTooOften({ source, kind }: BundleHeader, held: Holding | undefined): boolean {
+    const isLookedFor = held === undefined && source === this.#ctx.self && kind === BundleKind.message;
+    return isLookedFor && !this.#ownLookups.take();
+  }
+
   /**
    * Ours, and of no use to anybody any more. A message that an older copy of the state knows nothing of is none of these: it
    * is carried on like that of another.
@@ -368,8 +382,10 @@ export class Custody {
     const { id, header, sealedBytes } = offer;
     if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
-    if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (this.forwarder.get(id) !== undefined || this.#isFinished(header, id)) {
+    const held = this.forwarder.get(id);
+    if (this.#isCrossing(from, id) || this.#isLookedForTooOften(header, held))
+      return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if (held !== undefined || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
       this.#ack(from, id);
       return this.forwarder.retry(id);
