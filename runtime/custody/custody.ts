@@ -54,7 +54,7 @@ const STORE_EPOCHS_MAX = 4_096;
  * Bundles that say they are ours and are not held, a second and at once: to look for one costs a walk over the outbox, and anybody can
  * write this node's id into a header.
  */
-const OWN_LOOKUPS = { perSecond: 50, burst: 200 };
+const OWN_LOOKUPS = { perSecond: 20, burst: 100 };
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
