@@ -27,6 +27,10 @@ export class Crowd {
     this.#isStranger = isStranger;
   }
 
+  get size(): number {
+    return this.#sourceOf.size;
+  }
+
   /** No effect for whom this node knows, or dialled. */
   enter(place: Place, session: Session): void {
     if (!this.#isOf(session)) return;
