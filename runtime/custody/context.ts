@@ -4,7 +4,8 @@
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
-import type { Share } from "../kernel/room.ts";
+import type { FullTables } from "../kernel/full-tables.ts";
+import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
 import { type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
@@ -93,10 +94,8 @@ export interface Carrier {
 }
 
 /** Whom this node knows for a reason of its own: they keep their places when strangers have taken all others. */
-export interface CustodyRegard {
+export interface CustodyRegard extends Regard {
   isKnown(id: NodeId): boolean;
-  /** The share of what this neighbour brings. */
-  shareOf(neighbour: NodeId): Share;
   /** Mail of this node is for it. */
   wrote(id: NodeId): void;
 }
@@ -160,6 +159,7 @@ export interface CustodyContext {
   /** Another machine may run under this identity, and which of the two goes on is not known yet: no new mail comes into this inbox. */
   isContested(): boolean;
   readonly regard: CustodyRegard;
+  readonly fullTables: Pick<FullTables, "refused">;
 }
 
 /** A bundle that this node holds durably and owes a next hop. */

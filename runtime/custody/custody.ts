@@ -4,11 +4,11 @@
  * parts: outbox and transient (the source), transit (the relay), delivery and inbox (the recipient), claims, receipts, transfer,
  * forwarder. Never routes, never touches a socket. docs/protocol/delivery.md is normative.
  */
-import { BoundedMap } from "@godwit/sdk/bounded";
 import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { Teller } from "../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
+import { SharedMap } from "../kernel/shared-map.ts";
 import {
   decodeBundleFrame,
   decodeChunk,
@@ -48,7 +48,7 @@ const ACKS_PER_FRAME = 512;
 /** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
 const UNCOMMITTED_MAX = 2_048;
 const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
-/** Neighbours whose store epoch is remembered, the latest met ones. */
+/** Neighbours whose store epoch is remembered; throw-away ones push out their own kind, and last whoever still owes a receipt. */
 const STORE_EPOCHS_MAX = 4_096;
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
@@ -71,8 +71,8 @@ export interface CustodyDeps {
 export interface WayWatch {
   /** The neighbour acknowledged a message of this node. */
   handed(neighbour: NodeId, destination: NodeId): void;
-  /** What the neighbour acknowledged came again: its receipt is missing somewhere. */
-  returned(neighbour: NodeId, destination: NodeId, priority: Priority): void;
+  /** What the neighbour acknowledged came again, by `by` if that is known: its receipt is missing somewhere. */
+  returned(neighbour: NodeId, destination: NodeId, priority: Priority, by: NodeId | undefined): void;
   /** A signed receipt for a test bundle. */
   testAnswered(id: MessageId, by: NodeId): void;
 }
@@ -88,7 +88,14 @@ export class Custody {
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
   readonly #acks = new Map<NodeId, BundleId[]>();
-  readonly #storeEpochs = new BoundedMap<NodeId, string>({ name: "store epochs", max: STORE_EPOCHS_MAX });
+  readonly #storeEpochs = new SharedMap<NodeId, string>({
+    name: "store epochs",
+    max: STORE_EPOCHS_MAX,
+    worthOf: (id) => {
+      const worth = this.#ctx.regard.worthOf(id);
+      return worth !== "kept" && this.forwarder.isOwedBy(id) ? "used" : worth;
+    },
+  });
   readonly #uncommitted = new Map<NodeId, { count: number; bytes: number }>();
   readonly #refusals;
   readonly #cutOff;
@@ -114,7 +121,7 @@ export class Custody {
       },
     });
     this.#recipient = new Recipient(ctx, this.outbox, this.transit, this.tests, {
-      receiptMissed: (sender, priority) => this.#onReceiptMissed(sender, priority),
+      receiptMissed: (sender, priority, from) => this.#onReceiptMissed(sender, priority, from),
       events,
       system,
       send: (bundle) => this.#sendOwn(bundle),
@@ -222,7 +229,7 @@ export class Custody {
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
   onNeighbourUp(id: NodeId, storeEpoch: string): void {
     const known = this.#storeEpochs.get(id);
-    this.#storeEpochs.renew(id, storeEpoch);
+    this.#storeEpochs.set(id, storeEpoch, this.#ctx.regard.shareOf(id));
     if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
     this.forwarder.onDestinationUp(id);
     this.forwarder.onWritable(id);
@@ -325,7 +332,7 @@ export class Custody {
     const refusal = this.transit.refusal(from, bundle.sealed.length);
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     const before = this.transit.passedOn.before(id);
-    if (before !== undefined) this.#ways.returned(before, header.destination, header.priority);
+    if (before !== undefined) this.#ways.returned(before, header.destination, header.priority, from);
     if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
     else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
   }
@@ -358,18 +365,19 @@ export class Custody {
     const { id, header, sealedBytes } = offer;
     if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
+    const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (this.forwarder.get(id) !== undefined || this.#isFinished(header, id)) {
+    if (held !== undefined || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
       this.#ack(from, id);
       return this.forwarder.retry(id);
     }
     const isForHere = header.destination === this.#ctx.self;
-    if (isForHere && this.#recipient.wasDelivered(offer)) return this.#ack(from, id);
+    if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#ack(from, id);
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
     if (isForHere && this.#ctx.isContested()) return this.#refuse(from, id, RefuseReason.busy, RETRY_FULL_MS);
     const refusal = isForHere
-      ? this.#inboxRefusal(header.source, from, sealedBytes + promised)
+      ? this.#refusalHere(header.source, from, sealedBytes + promised)
       : this.transit.refusal(from, sealedBytes + promised);
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     if (!(await this.#receiver.accept(from, offer))) this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
@@ -385,8 +393,8 @@ export class Custody {
     this.#ack(from, id);
   }
 
-  #inboxRefusal(source: NodeId, from: NodeId, bytes: number): number | undefined {
-    const refusal = this.#recipient.inboxRefusal(source, from, bytes);
+  #refusalHere(source: NodeId, from: NodeId, bytes: number): number | undefined {
+    const refusal = this.#recipient.refusal(source, from, bytes);
     return refusal === undefined ? undefined : RefuseReason[refusal];
   }
 
@@ -399,16 +407,16 @@ export class Custody {
     const { id, header, arrivedFrom } = holding;
     if (holding.role === "relay") {
       this.transit.release(holding);
-      return this.transit.passedOn.note(id, header.destination, by, arrivedFrom === undefined);
+      return this.transit.passedOn.note(id, header.destination, by, arrivedFrom);
     }
     this.outbox.onAcknowledged(holding);
     if (holding.via === undefined) this.#ways.handed(by, header.destination);
   }
 
   /** What was delivered here came again: the receipt went out, and was lost behind whoever took it. */
-  #onReceiptMissed(sender: NodeId, priority: Priority): void {
+  #onReceiptMissed(sender: NodeId, priority: Priority, from: NodeId | undefined): void {
     const by = this.transit.passedOn.lastOwn(sender);
-    if (by !== undefined) this.#ways.returned(by, sender, priority);
+    if (by !== undefined) this.#ways.returned(by, sender, priority, from);
   }
 
   #onExpired(holding: Holding): void {

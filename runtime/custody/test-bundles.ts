@@ -3,7 +3,7 @@
  * an inbox. On the way nobody can tell them from mail, so that whoever drops mail drops them, too. Volatile: a restart
  * ends the trial that asked for them. docs/protocol/delivery.md "Missing receipts".
  */
-import { BoundedSet } from "@godwit/sdk/bounded";
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { TokenBucket } from "../kernel/backoff.ts";
 import {
   formatMessageId,
@@ -12,32 +12,39 @@ import {
   type MessageId,
   type NodeId,
 } from "../kernel/ids.ts";
+import type { Share } from "../kernel/room.ts";
+import { SharedMap } from "../kernel/shared-map.ts";
 import { BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import { encodeTest, TEST_PADDING_MAX } from "../wire/message.ts";
 import type { CustodyContext, Holding } from "./context.ts";
 import type { Forwarder } from "./forwarding/forwarder.ts";
 
-/** Answers a second and at once: each costs a signature. */
+/** Answers a second and at once, to strangers and as many to whom this node knows: each costs a signature. */
 const ANSWERS_PER_SECOND = 50;
 const ANSWERS_BURST = 200;
-const ANSWERED_REMEMBERED_MAX = 1_024;
+/** Of a source of strangers. Without answers an honest relay looks like one that loses mail. */
+const SOURCE_ANSWERS = { perSecond: 10, burst: 50 };
+const SOURCES_MAX = 1_024;
+export const ANSWERED_REMEMBERED_MAX = 1_024;
 
 export class TestBundles {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #bundles = new Map<MessageId, BundleId>();
   readonly #byBundle = new Map<BundleId, MessageId>();
-  readonly #answered = new BoundedSet<MessageId>({
+  readonly #answered = new SharedMap<MessageId, true>({
     name: "answered test bundles",
     max: ANSWERED_REMEMBERED_MAX,
   });
-  readonly #answers: TokenBucket;
+  readonly #answers: { readonly known: TokenBucket; readonly strangers: TokenBucket };
+  readonly #sources = new BoundedMap<string, TokenBucket>({ name: "sources of tests", max: SOURCES_MAX });
 
   constructor(ctx: CustodyContext, forwarder: Forwarder) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
-    this.#answers = new TokenBucket(ctx.clock, ANSWERS_PER_SECOND, ANSWERS_BURST);
+    const answers = () => new TokenBucket(ctx.clock, ANSWERS_PER_SECOND, ANSWERS_BURST);
+    this.#answers = { known: answers(), strangers: answers() };
   }
 
   /** Undefined when the destination cannot be sealed to. */
@@ -97,10 +104,18 @@ export class TestBundles {
   }
 
   /** At the destination: whether to answer, and whether it came before (then an earlier answer was lost). */
-  onArrived(id: MessageId): { readonly mayAnswer: boolean; readonly isAgain: boolean } {
+  onArrived(id: MessageId, share: Share): { readonly mayAnswer: boolean; readonly isAgain: boolean } {
     const isAgain = this.#answered.has(id);
-    this.#answered.add(id);
-    return { mayAnswer: this.#answers.take(), isAgain };
+    this.#answered.set(id, true, share);
+    return { mayAnswer: this.#mayAnswer(share), isAgain };
+  }
+
+  #mayAnswer({ by, isKnown }: Share): boolean {
+    if (isKnown) return this.#answers.known.take();
+    const { perSecond, burst } = SOURCE_ANSWERS;
+    const ofSource = this.#sources.get(by) ?? new TokenBucket(this.#ctx.clock, perSecond, burst);
+    this.#sources.renew(by, ofSource);
+    return ofSource.take() && this.#answers.strangers.take();
   }
 
   #holding(id: MessageId): Holding | undefined {

@@ -187,9 +187,11 @@ export class TestNode {
   readonly refused = new Set<NodeId>();
   isContested = false;
   /** Configured, or written to. */
-  /** What a neighbour has in common with other strangers. */
-  sourceOf: (neighbour: NodeId) => string = (neighbour) => neighbour;
   readonly known = new Set<NodeId>();
+  /** Of strangers; each is a source of its own unless a test says otherwise. */
+  sourceOf: (id: NodeId) => string = (id) => id;
+  /** A name for each that a full table refused. */
+  readonly fullTables: string[] = [];
   readonly states: string[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
@@ -312,9 +314,14 @@ export class TestNode {
       isContested: () => this.isContested,
       regard: {
         isKnown: (id) => this.known.has(id),
-        shareOf: (neighbour) => ({ by: this.sourceOf(neighbour), isKnown: this.known.has(neighbour) }),
+        worthOf: (id) => (this.known.has(id) || this.#isUp(id) ? "kept" : "none"),
+        shareOf: (neighbour) => {
+          const isKnown = this.known.has(neighbour);
+          return { by: isKnown ? neighbour : this.sourceOf(neighbour), isKnown };
+        },
         wrote: (id) => void this.known.add(id),
       },
+      fullTables: { refused: (table) => void this.fullTables.push(table) },
     };
   }
 
@@ -336,11 +343,13 @@ export class TestNode {
     };
   }
 
+  #isUp(id: NodeId): boolean {
+    const other = this.mesh.nodes.get(id);
+    return other !== undefined && this.mesh.isLinked(this, other);
+  }
+
   #carrier(): Carrier {
-    const isUp = (id: NodeId) => {
-      const other = this.mesh.nodes.get(id);
-      return other !== undefined && this.mesh.isLinked(this, other);
-    };
+    const isUp = (id: NodeId) => this.#isUp(id);
     return {
       nextHop: ({ destination }, avoid): HopChoice => {
         const to = this.routes.get(destination)?.find((id) => isUp(id) && !avoid(id));

@@ -4,6 +4,7 @@
  */
 import { asGodwitError } from "../kernel/errors.ts";
 import { Quota } from "../kernel/quota.ts";
+import type { Share } from "../kernel/room.ts";
 import { formatBase32, parseBase32, type BundleId, type NodeId } from "../kernel/ids.ts";
 import { hasFields, isBetween, isNullOr, isText, isTime, parseMeta } from "../kernel/json.ts";
 import {
@@ -25,8 +26,10 @@ import { PassedOn } from "./passed-on.ts";
 import { loadSound } from "../store/sound.ts";
 import type { StoreOp, StoreRow } from "../store/types.ts";
 
-/** Own receipts and claims may go past the bound for others' bundles by this much. */
+/** Own receipts and claims to whom this node knows may go past the bound for others' bundles by this much. */
 const OWN_RESERVE = 10_000;
+/** Own ones to all others: whoever sends something and goes leaves a receipt that nobody fetches. */
+const ANSWERS: Share = { by: "answers", isKnown: false };
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
 interface TransitMeta {
@@ -80,7 +83,7 @@ export class Transit {
     });
     this.#forwarder = forwarder;
     this.#cache = cache;
-    this.passedOn = new PassedOn(ctx.clock);
+    this.passedOn = new PassedOn(ctx);
   }
 
   /** Rows for this node itself (messages that wait for claims) are answered; the rest goes to the forwarder. */
@@ -93,7 +96,7 @@ export class Transit {
       if (parsed.header.destination === this.#ctx.self) own.push(parsed);
       else if (remainingMs <= 0) expired.push({ op: "delete", in: "transit", key: parsed.id });
       else {
-        this.#book(parsed.id, parsed.from, parsed.sealedBytes);
+        this.#book(parsed.id, parsed.from, parsed.header, parsed.sealedBytes);
         this.#hold(parsed);
       }
     }
@@ -144,8 +147,7 @@ export class Transit {
     if (this.#forwarder.get(bundle.id) !== undefined) return Promise.resolve(true);
     const committing = this.#committing.get(bundle.id);
     if (committing !== undefined) return committing;
-    if (from === undefined && this.#quota.count >= this.#ctx.limits.transitMessagesMax + OWN_RESERVE)
-      return Promise.resolve(false);
+    if (from === undefined && !this.#hasRoomForOwn(bundle)) return Promise.resolve(false);
     const taking = this.#commit(bundle, journey, from, ops).finally(() => this.#committing.delete(bundle.id));
     this.#committing.set(bundle.id, taking);
     return taking;
@@ -223,7 +225,7 @@ export class Transit {
     ops: readonly StoreOp[],
   ): Promise<boolean> {
     const { sealed, header, id } = bundle;
-    this.#book(id, from, sealed.length);
+    this.#book(id, from, header, sealed.length);
     try {
       await this.#ctx.store.commit([this.holdOp(bundle, journey, from), ...ops]);
     } catch (error) {
@@ -277,9 +279,19 @@ export class Transit {
     return undefined;
   }
 
-  #book(id: BundleId, from: NodeId | undefined, bytes: number): void {
+  #book(id: BundleId, from: NodeId | undefined, { destination }: BundleHeader, bytes: number): void {
+    const share = from === undefined ? this.#ownShare(destination) : this.#ctx.regard.shareOf(from);
+    this.#quota.add(id, from ?? share.by, share, bytes);
+  }
+
+  #hasRoomForOwn({ header: { destination }, sealed }: Bundle): boolean {
+    const share = this.#ownShare(destination);
+    if (!share.isKnown) return this.#quota.refusal(share.by, share, sealed.length) === undefined;
+    return this.#quota.count < this.#ctx.limits.transitMessagesMax + OWN_RESERVE;
+  }
+
+  #ownShare(destination: NodeId): Share {
     const { self, regard } = this.#ctx;
-    const share = from === undefined ? { by: self, isKnown: true } : regard.shareOf(from);
-    this.#quota.add(id, from ?? "self", share, bytes);
+    return regard.isKnown(destination) ? { by: self, isKnown: true } : ANSWERS;
   }
 }

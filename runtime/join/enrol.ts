@@ -80,6 +80,11 @@ function refusalError(code: number, { remote }: Session): GodwitError {
         "GODWIT_INVITE_UNSURE",
         `${who} does not know the time and cannot judge the invitation`,
       );
+    case EnrolRefusal.usesFull:
+      return godwitError(
+        "GODWIT_JOIN_REFUSED",
+        `${who} can remember no more used invitations; try again later or through another member, and tell its operator, whose godwit health says what to do`,
+      );
     default: {
       const name = Object.entries(EnrolRefusal).find(([, value]) => value === code)?.[0] ?? `reason ${code}`;
       return godwitError(

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { GodwitError } from "@godwit/sdk";
+import { inviteKey, signRedemption } from "../identity/invite.ts";
 import { encodeRecord } from "../identity/record.ts";
 import { generateIdentity, verifySignature } from "../identity/keys.ts";
 import { parseToken } from "../identity/token.ts";
@@ -13,6 +14,8 @@ import type { Peer } from "../peer/peer.ts";
 import { RecordBook } from "../membership/records.ts";
 import { Hub } from "../kernel/hub.ts";
 import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
+import { doorId } from "../kernel/testing.ts";
+import { REDEMPTIONS_MAX } from "./redemptions.ts";
 import { soundState, type Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import { testTime } from "../time/testing.ts";
@@ -59,6 +62,7 @@ function member(
   hub.on("joined", ({ id }) => joined.push(id));
   const enrolment = new Enrolment({
     regard: noRegard,
+    fullTables: { refused() {} },
     identity,
     network: "telex",
     clock,
@@ -251,6 +255,33 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   expect(await come(first)).toEqual({ secrets: [SECRET], count: 1 });
   expect(new Set(joined)).toEqual(new Set([first]));
   expect(identity.id).not.toBe(first);
+  enrolment.stop();
+});
+
+test("a newcomer that a member has no more place for is told so, and its operator hears which table is full", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const used = generateIdentity(random);
+  const rows = Array.from({ length: REDEMPTIONS_MAX }, (_, n) => {
+    const invite = { id: random.bytes(8), expiresAtS: WALL_MS / 1_000 + 3_600, uses: 1 };
+    const redemption = { invite, redeemer: doorId(n), atMs: WALL_MS };
+    const meta = `${Buffer.from(signRedemption(used, redemption, "telex")).toString("base64")} ${HOUR_MS}`;
+    return { key: `redemption/${inviteKey(invite)}/${doorId(n)}`, meta, bodyBytes: 0 };
+  });
+  const full: string[] = [];
+  const { enrolment, joined } = member(clock, [configured], {
+    store: { ...store, load: async () => rows },
+    fullTables: { refused: (table) => void full.push(table) },
+  });
+  await enrolment.load();
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
+  enrolment.serve(atMember);
+  const error = await enrol(atNewcomer, "DUN-B", clock).catch((thrown: GodwitError) => thrown);
+  expect(error).toMatchObject({
+    code: "GODWIT_JOIN_REFUSED",
+    message: expect.stringContaining("can remember no more used invitations"),
+  });
+  expect([full, joined]).toEqual([["used invitations"], []]);
   enrolment.stop();
 });
 

@@ -5,6 +5,7 @@
  */
 import type { Teller } from "../kernel/hub.ts";
 import type { Regard } from "../kernel/room.ts";
+import type { FullTables } from "../kernel/full-tables.ts";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
 import {
@@ -56,6 +57,7 @@ export interface LiveSecret extends SecretLife {
 
 export interface EnrolmentDeps {
   readonly regard: Regard;
+  readonly fullTables: Pick<FullTables, "refused">;
   readonly identity: Signer;
   readonly network: string;
   readonly clock: Clock;
@@ -253,12 +255,12 @@ export class Enrolment {
   async #redeem(
     redeemer: NodeId,
     invite: Invite,
-  ): Promise<"granted" | "expired" | "unsure" | "used" | "busy"> {
+  ): Promise<"granted" | "expired" | "unsure" | "used" | "usesFull"> {
     const verdict = this.judge(invite);
     if (verdict !== "valid") return verdict;
     if (!this.#redemptions.isFree(invite, redeemer)) return "used";
     const bytes = await this.#redemptions.redeem(invite, redeemer);
-    if (bytes === "full") return "busy";
+    if (bytes === "full") return "usesFull";
     if (bytes !== undefined) this.#tell([bytes], redeemer);
     return "granted";
   }

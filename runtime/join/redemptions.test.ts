@@ -5,6 +5,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
+import { doorId } from "../kernel/testing.ts";
 import { soundState, type Store, type StoreOp, type StoreRow } from "../store/types.ts";
 import { Redemptions, REDEMPTIONS_MAX } from "./redemptions.ts";
 import { testTime } from "../time/testing.ts";
@@ -46,6 +47,7 @@ const friend = generateIdentity(seededRandom(77)).id;
 
 function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = testTime(clock).time) {
   const conflicts: (readonly Redemption[])[] = [];
+  const full: string[] = [];
   const table = new Redemptions({
     identity: self,
     network: "telex",
@@ -58,9 +60,10 @@ function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = test
       worthOf: () => "none",
       shareOf: (teller) => ({ by: teller === friend ? friend : "192.0.2.1", isKnown: teller === friend }),
     },
+    fullTables: { refused: (name) => void full.push(name) },
     onConflict: (_, redeemers) => conflicts.push(redeemers),
   });
-  return { clock, table, conflicts, ...fake };
+  return { clock, table, conflicts, full, ...fake };
 }
 
 const told = (redeemer: typeof self, of: Invite = invite, by = other) =>
@@ -150,6 +153,32 @@ describe("what neighbours tell", () => {
     expect(await table.redeem(mine, newcomer.id)).toBeInstanceOf(Uint8Array);
   });
 });
+
+test("100,000 uses that free identities tell of are refused and told to the operator; known ones, another address and the node itself have room, after a restart too", async () => {
+  const { table, clock, full, ...fake } = setup();
+  const of = (n: number, first: number): Invite => {
+    const id = new Uint8Array(8).fill(first);
+    new DataView(id.buffer).setUint32(4, n);
+    return { ...invite, id };
+  };
+  // The signature of what finds no place is not checked: for those any does.
+  let taken = 0;
+  const enough = told(newcomer, of(0, 3));
+  for (let n = 0; n < 2 * REDEMPTIONS_MAX && full.length === 0; n++)
+    if (table.offer(told(newcomer, of(n, 3)), other.id)) taken++;
+  const renumbered = enough.slice();
+  for (let n = taken; n < 100_000; n++) {
+    new DataView(renumbered.buffer).setUint32(4, n);
+    if (table.offer(renumbered, doorId(n % 1_000))) taken++;
+  }
+  expect([taken, new Set(full)]).toEqual([REDEMPTIONS_MAX / 2, new Set(["used invitations"])]);
+  for (const life of [table, setup(clock, fake).table]) {
+    if (life !== table) await life.load();
+    expect(life.offer(told(newcomer, of(life === table ? 1 : 2, 4)), friend)).toBe(true);
+    expect(await life.redeem(of(life === table ? 1 : 2, 5), newcomer.id)).toBeInstanceOf(Uint8Array);
+    expect(life.isFree(of(0, 3), thief.id)).toBe(false);
+  }
+}, 60_000);
 
 describe("a used invitation, on a machine whose clock is wrong", () => {
   const DAY_MS = 24 * HOUR_MS;

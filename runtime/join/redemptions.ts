@@ -14,6 +14,7 @@ import type { Signer, Verify } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { Quota } from "../kernel/quota.ts";
 import { EARLIER_RUN, type Regard } from "../kernel/room.ts";
+import type { FullTables } from "../kernel/full-tables.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -30,8 +31,8 @@ export const EXPIRY_SLACK_MS = 120_000;
 export const INVITE_TTL_MAX_MS = 30 * 24 * 3_600_000;
 /** No use of an invitation need be remembered for longer, whatever the clocks said. */
 const KEPT_MAX_MS = INVITE_TTL_MAX_MS + 2 * EXPIRY_SLACK_MS;
-/** A full table looks this often for what is over. */
-const PURGE_EVERY_MS = 1_000;
+/** Those that are over are looked for at most this often, ms: a flood of them must not cost a walk each. */
+const PURGE_MS = 1_000;
 const KEY_PREFIX = "redemption/";
 
 interface Held extends Redemption {
@@ -52,6 +53,7 @@ export interface RedemptionsDeps {
   readonly store: Store;
   readonly verify: Verify;
   readonly regard: Regard;
+  readonly fullTables: Pick<FullTables, "refused">;
   /** More nodes joined by an invitation than it allowed: it was used on both sides of a partition. */
   onConflict(invite: Invite, redeemers: readonly Redemption[]): void;
 }
@@ -66,7 +68,8 @@ export class Redemptions {
     oneShare: NEIGHBOUR_SHARE,
   });
   readonly #dropped;
-  #purgedAtRunMs = Number.NEGATIVE_INFINITY;
+  /** Running time. */
+  #purgedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(deps: RedemptionsDeps) {
     this.#deps = deps;
@@ -121,7 +124,10 @@ export class Redemptions {
   async redeem(invite: Invite, redeemer: NodeId): Promise<Uint8Array | undefined | "full"> {
     if (this.#held.get(inviteKey(invite))?.has(redeemer) === true) return undefined;
     this.#purge();
-    if (this.#quota.count >= REDEMPTIONS_MAX) return "full";
+    if (this.#quota.count >= REDEMPTIONS_MAX) {
+      this.#deps.fullTables.refused("used invitations");
+      return "full";
+    }
     const { identity, network, time } = this.#deps;
     const atMs = Math.floor(time.wallMs);
     const bytes = signRedemption(identity, { invite, redeemer, atMs }, network);
@@ -147,10 +153,12 @@ export class Redemptions {
     // Those who still keep it say it again and again: a clock that is not in doubt has to do.
     if (this.#deps.time.canJudge() && this.#deps.time.leftMs(keptUntilMs(redemption.invite)) <= 0)
       return this.#drop("expired");
-    const share = this.#deps.regard.shareOf(from);
-    if (this.#quota.refusal(from, share, 0) !== undefined) this.#purgeNowAndThen();
-    const refusal = this.#quota.refusal(from, share, 0);
-    if (refusal !== undefined) return this.#drop(refusal);
+    this.#purge();
+    const refusal = this.#quota.refusal(from, this.#deps.regard.shareOf(from), 0);
+    if (refusal !== undefined) {
+      this.#deps.fullTables.refused("used invitations");
+      return this.#drop(refusal);
+    }
     decodeRedemption(bytes, network, verify);
     const held = this.#insert(redemption, new Uint8Array(bytes), from, true);
     this.#deps.store.commit([putOf(held)]).catch(() => {});
@@ -210,14 +218,10 @@ export class Redemptions {
     return time.runMs + Math.min(Math.max(leftMs, 0), KEPT_MAX_MS);
   }
 
-  /** Where neighbours ask for room by telling what there is none for: a walk over all for each would cost more than their frames. */
-  #purgeNowAndThen(): void {
-    const { runMs } = this.#deps.time;
-    if (runMs - this.#purgedAtRunMs >= PURGE_EVERY_MS) this.#purge();
-  }
-
   #purge(): void {
-    this.#purgedAtRunMs = this.#deps.time.runMs;
+    const nowMs = this.#deps.time.runMs;
+    if (nowMs - this.#purgedAtMs < PURGE_MS) return;
+    this.#purgedAtMs = nowMs;
     const ops: StoreOp[] = [];
     for (const used of this.#held.values())
       for (const held of used.values()) {

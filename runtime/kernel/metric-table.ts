@@ -354,6 +354,11 @@ export const metricTable = {
   godwit_stream_sessions: { kind: "gauge", help: "end-to-end sessions", labels: [] },
   godwit_stream_timeouts_total: { kind: "counter", help: "times that nothing came back in time", labels: [] },
   godwit_streams_open: { kind: "gauge", help: "streams that are open", labels: [] },
+  godwit_tables_refused_total: {
+    kind: "counter",
+    help: "entries that a full table which must not forget had no place for, by table",
+    labels: ["table"],
+  },
   godwit_transients_dropped_total: {
     kind: "counter",
     help: "transient messages for this node that came faster than its disk takes them",

@@ -3,6 +3,7 @@
  * there is none: of the teller with the most, what never was of use, oldest first. Holds keys only, beside the table, which
  * is told what to forget. Must never give up what is kept, and never lets strangers push out what known tellers told.
  */
+import { BySize } from "./by-size.ts";
 import type { NodeId } from "./ids.ts";
 
 /** By whose word something is in a table. */
@@ -29,6 +30,12 @@ export interface Regard {
   shareOf(teller: NodeId): Share;
 }
 
+/** Of what was read from the disk about `id`: whom this node knows takes no place from strangers. */
+export function shareAtStart(regard: Regard, id: NodeId): Share {
+  const share = regard.shareOf(id);
+  return share.isKnown ? share : EARLIER_RUN;
+}
+
 export interface RoomOptions<K> {
   /** For people, in the plural, as in docs/threat-model.md. */
   readonly name: string;
@@ -44,11 +51,15 @@ export interface RoomOptions<K> {
 
 /** Entries of a share that are looked at for one that yields: a table of kept ones must not cost a walk each time. */
 const LOOKED_AT_MAX = 64;
+/** Shares that are looked at for it, of those with most. */
+const SHARES_LOOKED_AT_MAX = 1_024;
 const PLACES_MAX = 2 ** 24;
 
 interface Held<K> extends Share {
   /** Whoever was found to be of use goes to the end. */
   readonly keys: Set<K>;
+  /** Stands before the first of them: to look for it from the start costs a walk over all that are gone. */
+  fromFirst: SetIterator<K>;
 }
 
 export class Room<K> {
@@ -58,6 +69,8 @@ export class Room<K> {
   readonly #strangersMax: number;
   readonly #shares = new Map<string, Held<K>>();
   readonly #shareOf = new Map<K, Held<K>>();
+  readonly #known = new BySize<Held<K>>();
+  readonly #unknown = new BySize<Held<K>>();
   #strangers = 0;
   #evictedCount = 0;
 
@@ -119,15 +132,24 @@ export class Room<K> {
     if (held === undefined) return;
     this.#shareOf.delete(key);
     held.keys.delete(key);
+    this.#bySize(held.isKnown).moved(held, held.keys.size + 1);
     if (!held.isKnown) this.#strangers--;
     if (held.keys.size === 0) this.#shares.delete(nameOf(held));
+  }
+
+  #bySize(isKnown: boolean): BySize<Held<K>> {
+    return isKnown ? this.#known : this.#unknown;
   }
 
   #put(key: K, share: Share): void {
     const name = nameOf(share);
     let held = this.#shares.get(name);
-    if (held === undefined) this.#shares.set(name, (held = { ...share, keys: new Set() }));
+    if (held === undefined) {
+      const keys = new Set<K>();
+      this.#shares.set(name, (held = { ...share, keys, fromFirst: keys.values() }));
+    }
     held.keys.add(key);
+    this.#bySize(held.isKnown).moved(held, held.keys.size - 1);
     this.#shareOf.set(key, held);
     if (!share.isKnown) this.#strangers++;
   }
@@ -142,25 +164,27 @@ export class Room<K> {
   /** Of the known, or of the strangers, whoever has most gives one up. */
   #yield(share: Share, ofKnown: boolean): boolean {
     const own = this.#shares.get(nameOf(share));
-    let largest = own?.isKnown === ofKnown ? own : undefined;
-    for (const held of this.#shares.values())
-      if (held.isKnown === ofKnown && held.keys.size > (largest?.keys.size ?? 0)) largest = held;
-    if (largest === undefined) return false;
-    if (this.#yieldOf(largest)) return true;
-    // All of it is kept; then of anybody else with at least as much as the newcomer's own.
-    const ownSize = own?.keys.size ?? 0;
-    for (const held of [...this.#shares.values()])
-      if (held !== largest && held.isKnown === ofKnown && held.keys.size >= ownSize && this.#yieldOf(held))
-        return true;
+    const ownSize = own?.isKnown === ofKnown ? own.keys.size : 0;
+    let looks = SHARES_LOOKED_AT_MAX;
+    let isOwnTried = false;
+    // Where all of the largest is kept: of anybody else with at least as much as the newcomer's own.
+    for (const held of this.#bySize(ofKnown).largestFirst(ownSize)) {
+      if (looks-- === 0) return false;
+      // Of those with as many its own goes first.
+      if (!isOwnTried && own?.isKnown === ofKnown && held.keys.size === ownSize) {
+        isOwnTried = true;
+        if (this.#yieldOf(own)) return true;
+      }
+      if (held !== own && this.#yieldOf(held)) return true;
+    }
     return false;
   }
 
   #yieldOf(held: Held<K>): boolean {
     let used: K | undefined;
     let hasUsed = false;
-    let looks = Math.min(LOOKED_AT_MAX, held.keys.size);
-    for (const key of held.keys) {
-      if (looks-- === 0) break;
+    for (let looks = Math.min(LOOKED_AT_MAX, held.keys.size); looks > 0; looks--) {
+      const key = firstOf(held);
       const worth = this.#options.worthOf(key);
       if (worth === "none") return this.#evict(key);
       if (worth === "used" && !hasUsed) [used, hasUsed] = [key, true];
@@ -176,6 +200,13 @@ export class Room<K> {
     this.#options.evict(key);
     return true;
   }
+}
+
+/** There must be one; the caller takes it away or puts it at the end. */
+function firstOf<K>(held: Held<K>): K {
+  let next = held.fromFirst.next();
+  if (next.done === true) next = (held.fromFirst = held.keys.values()).next();
+  return next.value!;
 }
 
 const nameOf = ({ by, isKnown }: Share): string => `${isKnown ? "known" : "stranger"} ${by}`;

@@ -66,7 +66,9 @@ test("each bound has the value that the code has", () => {
     }
 });
 
-const bounded = walked.filter((file) => /new (BoundedMap|BoundedSet|Room|Quota)\b/.test(textOf(file)));
+const bounded = walked.filter((file) =>
+  /new (BoundedMap|BoundedSet|SharedMap|Room|Quota)\b/.test(textOf(file)),
+);
 
 test("no bounded container is without a row", () => {
   const listed = new Set(rows.flatMap(({ files }) => files));

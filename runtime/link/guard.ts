@@ -88,8 +88,11 @@ export interface HalfOpenTicket {
 
 const COOKIE_ROTATE_MS = 60_000;
 const COOKIE_SECRET_BYTES = 32;
-/** Endpoints whose last handshake failed under the newest secret, oldest forgotten first. */
-const SECRET_MEMORY_MAX = 1_024;
+/**
+ * Endpoints whose last handshake failed under the newest secret, oldest forgotten first. More than the dialer has targets and tries hints
+ * between two dials of one, so that addresses which lead to nobody keep no endpoint from its second secret.
+ */
+const SECRET_MEMORY_MAX = 8_192;
 
 export class HandshakeGuard {
   readonly counters: LinkCounters = newCounters();

@@ -1,5 +1,6 @@
 /** How far accusers are listened to: each refuted accusation costs one, and comes back with time. Bounded. */
 import type { Clock } from "@godwit/sdk";
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
 import { epochOf } from "./own-fact.ts";
 
@@ -12,7 +13,10 @@ const ACCUSERS_MAX = 1_024;
 export class Credit {
   readonly #clock: Clock;
   /** Least recently refuted first. */
-  readonly #spent = new Map<NodeId, { count: number; atMs: number }>();
+  readonly #spent = new BoundedMap<NodeId, { count: number; atMs: number }>({
+    name: "accusers",
+    max: ACCUSERS_MAX,
+  });
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -24,13 +28,7 @@ export class Credit {
 
   spend(accuser: NodeId): void {
     const count = Math.min(CREDIT_MAX, this.#countOf(accuser) + 1);
-    this.#spent.delete(accuser);
-    if (this.#spent.size >= ACCUSERS_MAX)
-      for (const oldest of this.#spent.keys()) {
-        this.#spent.delete(oldest);
-        break;
-      }
-    this.#spent.set(accuser, { count, atMs: this.#clock.monotonicMs() });
+    this.#spent.renew(accuser, { count, atMs: this.#clock.monotonicMs() });
   }
 
   /** A node outran its accusers. Who restarted (another epoch) had really been gone. */

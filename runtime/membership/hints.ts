@@ -1,10 +1,13 @@
 /**
  * Where the facts from discovery meet. Merges the hints of all sources by endpoint, forgets what is void, and tells
- * the dialer what to reach. Hints never prove anything. Bounded per source.
+ * the dialer what to reach. Hints never prove anything. Bounded per source, and in each by the address that they name, because a
+ * source repeats what strangers say.
  */
 import type { Clock, Hint, Timer } from "@godwit/sdk";
 import { parseNodeId, type NodeId } from "../kernel/ids.ts";
 import type { Naming } from "../kernel/named-places.ts";
+import { Room, type Share } from "../kernel/room.ts";
+import { sourceOf } from "../kernel/source.ts";
 
 export const HINTS_PER_SOURCE_MAX = 4_096;
 /** No transport has longer addresses, and a node record takes no longer one. */
@@ -13,6 +16,12 @@ export const HINT_LIFETIME_MAX_MS = 24 * 3_600_000;
 
 /** Whose word a hint is: the operator's, who is not judged, or whom the dial judges it by. */
 export type HintOrigin = "operator" | Naming["by"];
+
+/** What one source says. */
+interface Source {
+  readonly hints: Map<string, HeldHint>;
+  readonly room: Room<string>;
+}
 
 interface HeldHint {
   readonly hint: Hint;
@@ -23,8 +32,12 @@ interface HeldHint {
 }
 
 export interface HintsDeps {
-  /** An endpoint is wanted, or was heard of again. */
-  wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean): void;
+  /** For a reason of this node's own. */
+  isKnown(id: NodeId): boolean;
+  /** The dialer has a link there. */
+  isLinked(endpoint: string): boolean;
+  /** An endpoint is wanted, or was heard of again, by the word of `share`. */
+  wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean, share: Share): void;
   /** No source speaks for the endpoint any more. */
   unwanted(endpoint: string): void;
   /** A source spoke of an endpoint for the first time. */
@@ -34,20 +47,24 @@ export interface HintsDeps {
 export class Hints {
   readonly #clock: Clock;
   readonly #deps: HintsDeps;
-  readonly #sources = new Map<string, Map<string, HeldHint>>();
+  readonly #sources = new Map<string, Source>();
 
   constructor(clock: Clock, deps: HintsDeps) {
     this.#clock = clock;
     this.#deps = deps;
   }
 
-  /** False when the source holds its bound of hints, or the endpoint is too long. Throws GODWIT_ID_INVALID for a malformed node id. */
+  /**
+   * False when the source holds its bound of hints and none gives way, or the endpoint is too long. Throws GODWIT_ID_INVALID for a
+   * malformed node id.
+   */
   add(source: string, hint: Hint, origin: HintOrigin): boolean {
-    const hints = this.#sources.get(source) ?? new Map<string, HeldHint>();
+    const { hints, room } = this.#sources.get(source) ?? this.#newSource(source);
     const nodeId = hint.nodeId === undefined ? undefined : parseNodeId(hint.nodeId);
     const old = hints.get(hint.endpoint);
     if (hint.endpoint.length > ENDPOINT_CHARS_MAX) return false;
-    if (old === undefined && hints.size >= HINTS_PER_SOURCE_MAX) return false;
+    if (!room.admit(hint.endpoint, this.#shareOf(sourceOf(hint.endpoint), nodeId, origin))) return false;
+    room.renew(hint.endpoint);
     old?.expiry?.cancel();
     const lifetimeMs = hint.lifetimeMs;
     const expiry =
@@ -57,18 +74,18 @@ export class Hints {
             this.withdraw(source, hint.endpoint),
           );
     hints.set(hint.endpoint, { hint, origin, nodeId, atMs: this.#clock.monotonicMs(), expiry });
-    this.#sources.set(source, hints);
     this.#tellWanted(hint.endpoint, nodeId);
     if (old === undefined) this.#deps.heard(source, hint.endpoint, nodeId);
     return true;
   }
 
   withdraw(source: string, endpoint: string): void {
-    const hints = this.#sources.get(source);
-    const held = hints?.get(endpoint);
-    if (hints === undefined || held === undefined) return;
+    const said = this.#sources.get(source);
+    const held = said?.hints.get(endpoint);
+    if (said === undefined || held === undefined) return;
     held.expiry?.cancel();
-    hints.delete(endpoint);
+    said.hints.delete(endpoint);
+    said.room.leave(endpoint);
     const left = this.#newest(endpoint);
     if (left === undefined) return this.#deps.unwanted(endpoint);
     if (this.#isPermanent(endpoint)) return;
@@ -79,14 +96,15 @@ export class Hints {
 
   /** Everything a source ever said is void: its plugin stopped. */
   withdrawAll(source: string): void {
-    for (const endpoint of [...(this.#sources.get(source)?.keys() ?? [])]) this.withdraw(source, endpoint);
+    for (const endpoint of [...(this.#sources.get(source)?.hints.keys() ?? [])])
+      this.withdraw(source, endpoint);
     this.#sources.delete(source);
   }
 
   /** Who names an endpoint now; undefined: the operator does, among others or alone. */
   namings(endpoint: string): readonly Naming[] | undefined {
     const namings: Naming[] = [];
-    for (const hints of this.#sources.values()) {
+    for (const { hints } of this.#sources.values()) {
       const held = hints.get(endpoint);
       if (held === undefined) continue;
       if (held.origin === "operator") return undefined;
@@ -106,7 +124,7 @@ export class Hints {
     expiresInMs: number | undefined;
   }[] {
     const nowMs = this.#clock.monotonicMs();
-    return [...this.#sources].flatMap(([source, hints]) =>
+    return [...this.#sources].flatMap(([source, { hints }]) =>
       [...hints.values()].map(({ hint, nodeId, atMs }) => ({
         source,
         endpoint: hint.endpoint,
@@ -123,17 +141,51 @@ export class Hints {
 
   /** What an operator wrote down stands: a memory of who was once met there must not pin the endpoint to that node. */
   #tellWanted(endpoint: string, nodeId: NodeId | undefined): void {
-    const permanent = [...this.#sources.values()]
-      .map((hints) => hints.get(endpoint))
-      .filter((held) => held?.hint.permanent === true);
-    if (permanent.length === 0) return this.#deps.wanted(endpoint, nodeId, false);
-    const isOpen = permanent.some((held) => held?.nodeId === undefined);
-    this.#deps.wanted(endpoint, isOpen ? undefined : permanent[0]?.nodeId, true);
+    const said = [...this.#sources].flatMap(([source, { hints }]) => {
+      const held = hints.get(endpoint);
+      return held === undefined ? [] : [{ source, held }];
+    });
+    const shares = said.map(({ source, held }) => this.#shareOf(source, held.nodeId, held.origin));
+    const share = shares.find(({ isKnown }) => isKnown) ?? shares[0]!;
+    const permanent = said.filter(({ held }) => held.hint.permanent === true);
+    if (permanent.length === 0) return this.#deps.wanted(endpoint, nodeId, false, share);
+    const isOpen = permanent.some(({ held }) => held.nodeId === undefined);
+    this.#deps.wanted(endpoint, isOpen ? undefined : permanent[0]?.held.nodeId, true, share);
+  }
+
+  #newSource(name: string): Source {
+    const source: Source = {
+      hints: new Map(),
+      room: new Room({
+        name: "hints",
+        max: HINTS_PER_SOURCE_MAX,
+        strangersMax: HINTS_PER_SOURCE_MAX,
+        worthOf: (endpoint) => {
+          const held = source.hints.get(endpoint);
+          if (held?.hint.permanent === true || held?.origin === "operator") return "kept";
+          return this.#deps.isLinked(endpoint) ? "used" : "none";
+        },
+        evict: (endpoint) => this.withdraw(name, endpoint),
+      }),
+    };
+    this.#sources.set(name, source);
+    return source;
+  }
+
+  /**
+   * What the operator wrote, and what this node has from the record of whom it knows, has a share of its own; a plugin repeats what anybody
+   * announced, whomever that names. `by`: what all others have in common.
+   */
+  #shareOf(by: string, nodeId: NodeId | undefined, origin: HintOrigin): Share {
+    if (origin === "operator") return { by: "operator", isKnown: true };
+    if (origin === "member" && nodeId !== undefined && this.#deps.isKnown(nodeId))
+      return { by: nodeId, isKnown: true };
+    return { by, isKnown: false };
   }
 
   #newest(endpoint: string): HeldHint | undefined {
     let newest: HeldHint | undefined;
-    for (const hints of this.#sources.values()) {
+    for (const { hints } of this.#sources.values()) {
       const held = hints.get(endpoint);
       if (held !== undefined && (newest === undefined || held.atMs >= newest.atMs)) newest = held;
     }
@@ -141,6 +193,6 @@ export class Hints {
   }
 
   #isPermanent(endpoint: string): boolean {
-    return [...this.#sources.values()].some((hints) => hints.get(endpoint)?.hint.permanent === true);
+    return [...this.#sources.values()].some(({ hints }) => hints.get(endpoint)?.hint.permanent === true);
   }
 }

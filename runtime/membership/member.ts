@@ -3,6 +3,7 @@
  * about a member is `members.ts`. docs/protocol/membership.md "Bounds".
  */
 import type { Timer } from "@godwit/sdk";
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
 import { Room, type Worth, type Regard } from "../kernel/room.ts";
 import { AccusationReason, type Accusation, type MemberFact } from "../wire/member-messages.ts";
@@ -75,7 +76,10 @@ const isOver = ({ state }: Member): boolean => state === "failed" || state === "
 export class MemberTable {
   readonly #members = new Map<NodeId, Member>();
   /** Forgotten ones with the incarnation that is not news any more, oldest first. */
-  readonly #tombs = new Map<NodeId, { incarnation: number; untilMs: number }>();
+  readonly #tombs = new BoundedMap<NodeId, { incarnation: number; untilMs: number }>({
+    name: "forgotten members",
+    max: MEMBERS_MAX,
+  });
   /** What is held of all of them, and of this node itself. */
   readonly facts = new FactIndex<HeldFact>();
   readonly #room: Room<NodeId>;
@@ -174,11 +178,6 @@ export class MemberTable {
     this.#members.delete(member.id);
     this.facts.delete(member.id, member.idPrefix);
     this.#room.leave(member.id);
-    if (this.#tombs.size >= MEMBERS_MAX)
-      for (const oldest of this.#tombs.keys()) {
-        this.#tombs.delete(oldest);
-        break;
-      }
     this.#tombs.set(member.id, { incarnation: incarnationOf(member), untilMs: nowMs + REMEMBERED_MS });
     this.#onForgotten(member.id);
   }

@@ -6,7 +6,7 @@
 import { decodeRecord, isNewerRecord, peekRecord, type NodeRecord } from "../identity/record.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import { EARLIER_RUN, Room, type Worth, type Regard } from "../kernel/room.ts";
+import { Room, type Worth, type Regard, shareAtStart } from "../kernel/room.ts";
 import { RevocationIndex } from "./revocation-index.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 
@@ -147,7 +147,7 @@ export class RecordBook {
   #admit({ isRevoked, signer, id }: NodeRecord, source: RecordSource | undefined): boolean {
     const { regard, self } = this.#deps;
     if (!isRevoked) {
-      const share = source === undefined ? EARLIER_RUN : regard.shareOf(source.teller ?? self);
+      const share = source === undefined ? shareAtStart(regard, id) : regard.shareOf(source.teller ?? self);
       return this.#room.admit(id, share);
     }
     const by = signer === id ? "self" : "authority";

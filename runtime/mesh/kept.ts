@@ -2,6 +2,7 @@
 import type { Sealer } from "../custody/context.ts";
 import { Names } from "../identity/names.ts";
 import type { NameProof } from "../identity/record.ts";
+import { FullTables } from "../kernel/full-tables.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { loadNameProof } from "../membership/name-proof.ts";
 import { type HeldRecord, RecordBook } from "../membership/records.ts";
@@ -17,6 +18,7 @@ export interface Kept {
   readonly boot: BootState;
   readonly book: PeerBook;
   readonly acquaintances: Acquaintances;
+  readonly fullTables: FullTables;
   readonly names: Names;
   readonly records: RecordBook;
   readonly sealer: Sealer;
@@ -91,7 +93,8 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
   names.retain((id) => records.get(id) !== undefined || acquaintances.isKnown(id));
   const nameProof = await loadNameProof(store, deps.callsign);
   const sealing = await deps.openSealing((id) => records.get(id)?.record);
-  return { boot, book, acquaintances, names, records, nameProof, ...sealing };
+  const fullTables = new FullTables(deps.clock, log, deps.metrics);
+  return { boot, book, acquaintances, fullTables, names, records, nameProof, ...sealing };
 }
 
 /** Rows that the disk lost may be mail, or marks of it: neighbours that hear of another store offer again what was acknowledged. */

@@ -116,6 +116,10 @@ export class Mesh extends PartList implements MeshParts {
     return this.kept.acquaintances;
   }
 
+  get fullTables() {
+    return this.kept.fullTables;
+  }
+
   get records() {
     return this.kept.records;
   }

@@ -144,6 +144,7 @@ function seenOf(
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
       ...conflictTroubles(mesh.names),
+      ...mesh.fullTables.troubles,
     ],
   };
 }

@@ -239,13 +239,17 @@ describe("bounds", () => {
     expect(new Set(dials.map(({ endpoint }) => endpoint)).size).toBe(3_000);
   });
 
-  test("a full table refuses hints and makes room for what is permanent", () => {
+  test("in a full table the oldest hint that waits gives way, and what is permanent never", () => {
     const { dialer } = setup();
     for (let i = 0; i < TARGETS_MAX; i++)
       expect(dialer.add({ endpoint: `tcp://many:${i}`, isPermanent: false })).toBe(true);
-    expect(dialer.add(hinted)).toBe(false);
-    expect(dialer.add(permanent)).toBe(true);
+    expect([dialer.add(hinted), dialer.add(permanent)]).toEqual([true, true]);
     expect(dialer.targets.length).toBe(TARGETS_MAX);
+    const ends = dialer.targets.map(({ endpoint }) => endpoint);
+    expect([ends.includes("tcp://many:0"), ends.includes(hinted.endpoint)]).toEqual([false, true]);
+    for (let i = 0; i < TARGETS_MAX; i++) dialer.add({ endpoint: `tcp://own:${i}`, isPermanent: true });
+    expect(dialer.add({ endpoint: "tcp://late:1", isPermanent: false })).toBe(false);
+    expect(dialer.targets.map(({ endpoint }) => endpoint)).toContain(permanent.endpoint);
   });
 
   test("a dial that takes for ever ends after 20 s", async () => {

@@ -8,6 +8,7 @@ import { Backoff, TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { Room, type Share, type Worth } from "../kernel/room.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { Session } from "../link/types.ts";
 
@@ -16,13 +17,17 @@ const BACKOFF = { firstMs: 50, capMs: 20_000, factor: 1.6 } as const;
 /** Pause before a node that just went is dialled again: lets its own redial or goodbye arrive. */
 const REDIAL_MS = 20;
 export const DIAL_TIMEOUT_MS = 20_000;
+/** Of hints whoever told most gives way; what is permanent, linked or being dialled never. */
 export const TARGETS_MAX = 4_096;
 export const DIALS_AT_ONCE_MAX = 32;
 /** A link that lived this long ended for a new reason: its node is met at once. A shorter one counts as a failure. */
 const STABLE_MS = 5_000;
 /** Fresh hints cut a wait short at most this often, so that a chatty source does not become a flood of dials. */
 const WAKE_MIN_MS = 1_000;
-/** Dials of mere hints in a second, and at once after a pause: a source that floods the node must not flood the network. */
+/**
+ * Dials of mere hints in a second, and at once after a pause: a source that floods the node must not flood the network. As many of
+ * hints of whom this node knows.
+ */
 const HINT_DIALS_PER_SECOND = 64;
 /** The same of what is permanent, and at once: a file or a name server with thousands of dead addresses is one, too. */
 const PERMANENT_DIALS_PER_SECOND = 256;
@@ -32,10 +37,15 @@ const HINT_PACE_MS = 1_500;
 /** A hint that is not permanent is dropped after this many failures in a row. */
 const HINT_FAILURES_MAX = 12;
 
+/** Whose word a target is that says nothing of it. */
+const UNTOLD: Share = { by: "hints", isKnown: false };
+
 export interface DialTarget {
   readonly endpoint: string;
   readonly nodeId?: NodeId;
   readonly isPermanent: boolean;
+  /** By whose word. Its place stays with the first, its pace follows the latest. */
+  readonly share?: Share;
 }
 
 export interface DialerDeps {
@@ -82,11 +92,20 @@ interface TargetState extends DialTarget {
 export class Dialer {
   readonly #deps: DialerDeps;
   readonly #targets = new Map<string, TargetState>();
+  readonly #room = new Room<string>({
+    name: "dial targets",
+    max: TARGETS_MAX,
+    strangersMax: TARGETS_MAX,
+    worthOf: (endpoint) => this.#worthOf(endpoint),
+    evict: (endpoint) => this.remove(endpoint),
+  });
   /** Due, but too many dials are under way. */
   readonly #queue = new Set<TargetState>();
   #dialing = 0;
   #isResting = false;
+  /** Of what anybody may have told, and apart from it of whom this node knows. */
   readonly #hintDials: TokenBucket;
+  readonly #knownDials: TokenBucket;
   /** The last turn given to a permanent target, monotonic ms. */
   #lastTurnMs = Number.NEGATIVE_INFINITY;
   readonly #attempts;
@@ -94,6 +113,7 @@ export class Dialer {
   constructor(deps: DialerDeps) {
     this.#deps = deps;
     this.#hintDials = new TokenBucket(deps.clock, HINT_DIALS_PER_SECOND, HINT_DIALS_PER_SECOND);
+    this.#knownDials = new TokenBucket(deps.clock, HINT_DIALS_PER_SECOND, HINT_DIALS_PER_SECOND);
     this.#attempts = deps.metrics.counter("godwit_dials_total");
   }
 
@@ -103,11 +123,12 @@ export class Dialer {
     if (known !== undefined) {
       // What the operator configured stays as configured: a memory of who was met there neither pins nor weakens it.
       const { nodeId, isPermanent } = target.isPermanent || !known.isPermanent ? target : known;
-      Object.assign(known, { nodeId, isPermanent, knownId: known.knownId ?? target.nodeId });
+      const { share = known.share } = target;
+      Object.assign(known, { nodeId, isPermanent, share, knownId: known.knownId ?? target.nodeId });
+      this.#room.renew(target.endpoint);
       if (known.state === "waiting") this.#wake(known);
       return true;
     }
-    if (this.#targets.size >= TARGETS_MAX && !(target.isPermanent && this.#evict())) return false;
     const state: TargetState = {
       ...target,
       knownId: target.nodeId,
@@ -125,6 +146,10 @@ export class Dialer {
       isRedundant: false,
     };
     this.#targets.set(target.endpoint, state);
+    if (!this.#room.admit(target.endpoint, target.share ?? UNTOLD)) {
+      this.#targets.delete(target.endpoint);
+      return false;
+    }
     this.#schedule(state, 0);
     return true;
   }
@@ -141,6 +166,7 @@ export class Dialer {
     const target = this.#targets.get(endpoint);
     if (target === undefined) return;
     this.#targets.delete(endpoint);
+    this.#room.leave(endpoint);
     this.#queue.delete(target);
     target.timer?.cancel();
     target.abort?.abort();
@@ -184,6 +210,10 @@ export class Dialer {
     }
   }
 
+  isLinked(endpoint: string): boolean {
+    return this.#targets.get(endpoint)?.state === "linked";
+  }
+
   /** For the API: what is being tried and why it fails. */
   get targets(): readonly {
     endpoint: string;
@@ -215,14 +245,11 @@ export class Dialer {
     });
   }
 
-  /** Drops one target that is only a hint and waits; false when there is none. */
-  #evict(): boolean {
-    for (const { endpoint, isPermanent, state } of this.#targets.values()) {
-      if (isPermanent || state !== "waiting") continue;
-      this.remove(endpoint);
-      return true;
-    }
-    return false;
+  /** A hint that waits gives way, one that failed before one that was not tried yet. */
+  #worthOf(endpoint: string): Worth {
+    const target = this.#targets.get(endpoint);
+    if (target === undefined || target.isPermanent || target.state !== "waiting") return "kept";
+    return target.backoff.failures > 0 ? "none" : "used";
   }
 
   #wake(target: TargetState): void {
@@ -277,7 +304,8 @@ export class Dialer {
     if (target.state !== "waiting" || this.#targets.get(target.endpoint) !== target) return;
     if (this.#isServed(target) || this.#isResting) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
-    const paceMs = target.isPermanent ? this.#turnInMs(target) : this.#hintDials.take() ? 0 : HINT_PACE_MS;
+    const hintDials = target.share?.isKnown === true ? this.#knownDials : this.#hintDials;
+    const paceMs = target.isPermanent ? this.#turnInMs(target) : hintDials.take() ? 0 : HINT_PACE_MS;
     if (paceMs > 0) return this.#schedule(target, paceMs);
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();

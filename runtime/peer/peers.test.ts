@@ -3,6 +3,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
+import { EARLIER_RUN } from "../kernel/room.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
@@ -19,6 +20,7 @@ import { type FakeSession, sessionPair } from "./testing.ts";
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32).fill(n & 255);
   bytes[0] = n >> 8;
+  bytes[1] = n >> 16;
   return formatNodeId(bytes);
 };
 const helloFrame = (boot: number, more: { min?: number; max?: number; epoch?: number } = {}) =>
@@ -67,6 +69,7 @@ class Node {
       ownRecord: () => new Uint8Array(3),
       toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
+      regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
       welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
       roomFor: () => this.room,
       events: {
@@ -249,7 +252,7 @@ describe("refusals", () => {
     };
     for (let i = 2; i < 2 + PEERS_MAX; i++) adopt(i, "tcp://192.0.2.1:1");
     for (let i = 0; i < 20; i++) expect(adopt(200_000 + i, `tcp://10.0.0.${i}:1`)).toBe(true);
-    for (let i = 2_000; i < 3_000; i++) expect(adopt(i, "tcp://192.0.2.1:1")).toBe(false);
+    for (let i = 2_000; i < 100_000; i++) if (adopt(i, "tcp://192.0.2.1:1")) throw new Error(`${i} got in`);
     expect(open.filter((session) => !session.isClosed).length).toBe(PEERS_MAX - PEERS_KEPT);
     expect(open.slice(0, 900).some((session) => session.isClosed)).toBe(false);
     await a.scope.close();

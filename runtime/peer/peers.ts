@@ -6,7 +6,7 @@ import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
-import { sourceOf } from "../kernel/source.ts";
+import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
@@ -22,6 +22,7 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
 import { helloOf, type OwnHello } from "./own-hello.ts";
@@ -88,6 +89,8 @@ export interface PeersDeps extends OwnHello {
   /** No link comes up: the other machine with this identity goes on. */
   isStandingDown(): boolean;
   isBlocked(id: NodeId): boolean;
+  /** Whose double is found however many strangers run twice. */
+  readonly regard: Regard;
   /** Which of the places that are kept it may have. */
   welcomeOf(id: NodeId): Welcome;
   /** How many neighbours this machine has room for now, as far as it does not know them; by default PEERS_MAX. */
@@ -100,6 +103,8 @@ export class Peers {
   readonly #deps: PeersDeps;
   readonly #peers = new Map<NodeId, Peer>();
   readonly #pending = new Set<Session>();
+  /** Of both. */
+  readonly #crowd: Crowd;
   readonly #protocolErrors;
   readonly #lostFrames;
   readonly #tooWide;
@@ -110,7 +115,8 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
-    this.doubles = new Doubles(deps.clock, (id) => deps.events.double?.(id));
+    this.#crowd = new Crowd((id) => deps.welcomeOf(id) === "stranger");
+    this.doubles = new Doubles(deps.clock, deps.regard, (id) => deps.events.double?.(id));
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
     this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
@@ -155,6 +161,7 @@ export class Peers {
       return;
     }
     this.#pending.add(session);
+    this.#crowd.enter(session, session);
     let link: Link | undefined;
     let peer: Peer | undefined;
     const { timeoutMs } = handshakeTiming(session.linkClass, session.patienceMs);
@@ -175,7 +182,7 @@ export class Peers {
         if (link === undefined || peer === undefined) {
           helloTimer.cancel();
           const hello = this.#readHello(session, bytes);
-          this.#pending.delete(session);
+          this.#noLongerPending(session);
           link = new Link(session, hello, {
             clock: this.#deps.clock,
             random: this.#deps.random,
@@ -203,7 +210,7 @@ export class Peers {
       closed: (error) => {
         helloTimer.cancel();
         stopHello();
-        this.#pending.delete(session);
+        this.#noLongerPending(session);
         // The map, should `up` have thrown before it was answered who it is.
         const owner = peer ?? this.#peers.get(session.remote);
         if (link !== undefined && owner !== undefined) this.#remove(owner, link, error);
@@ -304,30 +311,22 @@ export class Peers {
     return this.#peers.size + this.#pending.size < open || this.#makePlace(session);
   }
 
-  /** The source address with most strangers gives one up for a caller of another: the newest, because it was of least use. */
-  #makePlace({ remoteEndpoint }: Session): boolean {
-    const bySource = new Map<string, (() => void)[]>();
-    const note = (session: Session | undefined, end: () => void) => {
-      if (session?.direction !== "inbound" || this.#deps.welcomeOf(session.remote) !== "stranger") return;
-      const source = sourceOf(session.remoteEndpoint);
-      const ends = bySource.get(source);
-      if (ends === undefined) bySource.set(source, [end]);
-      else ends.push(end);
-    };
-    for (const peer of [...this.#peers.values()].sort((a, b) => a.upAtMs - b.upAtMs))
-      note(peer.links[0]?.session, () => this.#end(peer, GoodbyeReason.duplicate));
-    for (const session of this.#pending)
-      note(session, () => {
-        this.#pending.delete(session);
-        session.close();
-      });
-    let most: readonly (() => void)[] = [];
-    for (const ends of bySource.values()) if (ends.length > most.length) most = ends;
-    // Those of one source would push each other out for ever.
-    if (most.length <= (bySource.get(sourceOf(remoteEndpoint))?.length ?? 0) + 1) return false;
+  /** The source address with most strangers gives one up for a caller of another. */
+  #makePlace(caller: Session): boolean {
+    const yielding = this.#crowd.yielding(caller);
+    if (yielding === undefined) return false;
     this.#gaveWay.add(1, { table: "neighbours" });
-    most.at(-1)!();
+    if (yielding instanceof Peer) this.#end(yielding, GoodbyeReason.duplicate);
+    else {
+      this.#noLongerPending(yielding);
+      yielding.close();
+    }
     return true;
+  }
+
+  #noLongerPending(session: Session): void {
+    this.#pending.delete(session);
+    this.#crowd.leave(session);
   }
 
   #readHello(session: Session, bytes: Uint8Array): Hello {
@@ -357,7 +356,6 @@ export class Peers {
   /** Puts a link in place: ends an earlier life of the node, then resolves duplicates over one path. */
   #install(id: NodeId, link: Link): Peer {
     const bootId = formatHex(link.hello.bootId);
-    this.doubles.heard(id, bootId);
     let peer = this.#peers.get(id);
     const isSuccessor = peer !== undefined && peer.bootId !== bootId;
     if (peer !== undefined && isSuccessor) {
@@ -378,6 +376,8 @@ export class Peers {
     );
     this.#peers.set(id, peer);
     peer.addLink(link);
+    if (isNew) this.#crowd.enter(peer, link.session);
+    this.doubles.heard(id, bootId);
     this.#resolveDuplicates(peer, link);
     this.#hearHello(id, link.hello);
     if (isNew) this.#deps.events.up(peer, link.hello);
@@ -487,6 +487,7 @@ export class Peers {
 
   #forget(peer: Peer, reason: string, isSilent = false): void {
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id);
+    this.#crowd.leave(peer);
     this.#lostFrames.add(peer.drop());
     this.#deps.events.down(peer, reason, isSilent);
   }

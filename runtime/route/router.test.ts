@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
+import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, DoorRegard } from "../kernel/testing.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
@@ -67,6 +68,7 @@ class Rig {
       random: seededRandom(seed),
       log: silentLog,
       limits,
+      ...(regard === undefined ? {} : { regard }),
       sign: (bytes) => sign(self, bytes),
       verify: (id, bytes, signature) => {
         this.verifications++;
@@ -380,6 +382,35 @@ describe("poison", () => {
     rig.tell(A, [offer(A, 0), offer(D, 10), offer(E, 20)]);
     expect([D, E].every((id) => rig.router.reachable(id))).toBe(true);
   });
+
+  test(
+    "throw-away neighbours of one address, and what they bring, leave room for a newcomer of another and for what is behind it",
+    () => {
+      const regard = new DoorRegard();
+      const rig = new Rig(S, { destinationsMax: 1_024, regard });
+      regard.sources.set(B, "10.0.0.7");
+      regard.known.add(A);
+      rig.meet(A);
+      rig.tell(A, [offer(A, 0), offer(D, 10)]);
+      for (let n = 0; n < DOOR_IDENTITIES; n++) {
+        const sybil = doorId(n);
+        rig.router.neighbourUp(sybil, { bootId: "1", cost: fast });
+        rig.router.handleFrame(
+          sybil,
+          encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: rig.tagFor(sybil) }),
+        );
+        rig.tell(sybil, [offer(sybil, 0), offer(doorId(1_000_000 + n), 10)]);
+        rig.router.neighbourDown(sybil);
+        rig.sent.length = 0;
+        expect(rig.router.tableSize).toBeLessThanOrEqual(1_024);
+      }
+      expect(rig.router.reachable(D)).toBe(true);
+      rig.meet(B);
+      rig.tell(B, [offer(B, 0), offer(E, 10)]);
+      expect([B, D, E].every((id) => rig.router.reachable(id))).toBe(true);
+    },
+    DOOR_TEST_MS,
+  );
 
   test("metric 0 over a link of cost 0 still grows; near-infinite becomes unreachable", () => {
     const rig = new Rig(S);

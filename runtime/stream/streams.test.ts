@@ -9,6 +9,7 @@ import {
   SESSIONS_KEPT,
   SESSIONS_MAX,
   StreamMessage,
+  StreamReset,
   WINDOW_FIRST_BYTES,
 } from "./constants.ts";
 import { Initiation } from "./establish.ts";
@@ -268,6 +269,22 @@ describe("hostile packets", () => {
     net.b.known.add(friend.id);
     expect(await open(friend)).toBe("open");
     expect(net.b.streams.sessionCount).toBe(SESSIONS_MAX - SESSIONS_KEPT + 1);
+  });
+
+  test("sessions of throw-away ids that hold no stream give way to a newcomer's, and those in use never", async () => {
+    const net = new StreamNet(18);
+    net.b.streams.handle("test", (stream) => stream.accept());
+    const open = async (end: End) =>
+      await net.settle(end.streams.open(net.b.id, "test").catch(() => undefined));
+    expect(await open(net.add())).toBeDefined();
+    for (let i = 0; i < 2 * SESSIONS_MAX; i++) {
+      const stream = await open(net.add());
+      expect([i, stream !== undefined]).toEqual([i, true]);
+      stream!.reset(StreamReset.cancelled);
+      await net.clock.advance(20);
+      expect(net.b.streams.sessionCount).toBeLessThanOrEqual(SESSIONS_MAX - SESSIONS_KEPT);
+    }
+    expect([(await open(net.add())) !== undefined, net.b.streams.streamCount]).toEqual([true, 2]);
   });
 
   test("a changed bit anywhere in a record loses that record and no more", async () => {

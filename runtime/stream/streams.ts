@@ -283,7 +283,7 @@ export class Streams {
         return this.#send(source, half.answer);
     const isKnown = this.#deps.isKnown(source);
     const sessionsMax = bound.SESSIONS_MAX - (isKnown ? 0 : bound.SESSIONS_KEPT);
-    if (this.#sessions.size >= sessionsMax || !this.#handshakes.take())
+    if (!this.#handshakes.take() || (this.#sessions.size >= sessionsMax && !this.#makePlace()))
       return this.#counters.dropped("limit");
     const localIndex = this.#freshIndex();
     const answer = answerHandshake(this.#deps, source, { localIndex, remoteIndex: index, noise });
@@ -303,6 +303,16 @@ export class Streams {
       place,
     });
     this.#send(source, answer.message);
+  }
+
+  /** Of strangers, the session that is oldest of those without a stream: it costs nothing to make another one. */
+  #makePlace(): boolean {
+    for (const session of this.#sessions.values()) {
+      if (session.streams.size > 0 || this.#deps.isKnown(session.facts.remote)) continue;
+      session.end(undefined, true);
+      return true;
+    }
+    return false;
   }
 
   #onAccept(source: NodeId, payload: Uint8Array): void {

@@ -16,7 +16,7 @@ import {
   parseMeta,
 } from "../kernel/json.ts";
 import type { Log } from "@godwit/sdk";
-import { EARLIER_RUN, Room, type Share, type Worth, type Regard } from "../kernel/room.ts";
+import { Room, type Share, type Worth, type Regard, shareAtStart } from "../kernel/room.ts";
 import { loadSound } from "../store/sound.ts";
 import type { Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -132,7 +132,7 @@ export class PeerBook {
       const history = { ...noHistory, ...entry.history };
       const id = key as NodeId;
       this.#entries.set(id, { ...blank, ...entry, history });
-      if (!this.#room.admit(id, EARLIER_RUN)) this.#entries.delete(id);
+      if (!this.#room.admit(id, shareAtStart(this.#deps.regard, id))) this.#entries.delete(id);
       return entry;
     });
   }

@@ -6,7 +6,9 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
+import { doorId } from "../kernel/testing.ts";
 import { PeerBook, type TrustGrant } from "./book.ts";
+import { PROMOTED_MAX } from "./history.ts";
 import { PeerManager, type PeerManagerDeps } from "./manager.ts";
 import type { Peer } from "../peer/peer.ts";
 import { TrustRules, type TrustRule } from "./rules.ts";
@@ -158,6 +160,19 @@ describe("trust", () => {
     expect(book.isBlocked(bad)).toBe(true);
     expect(book.trustOf(fine)).toBe("member");
   });
+});
+
+test("a review of a book that free identities filled walks over it twice, not once for each of them, and promotes as many as may be", async () => {
+  const { clock, connect, grants, book } = await setup({ promoteAfterMs: HOUR_MS });
+  for (let n = 0; n < PROMOTED_MAX + 16; n++) connect(newId());
+  for (let n = 0; n < 1_000; n++) book.noteSeen(doorId(n), [], 1);
+  let walks = 0;
+  const nodes = Object.getOwnPropertyDescriptor(PeerBook.prototype, "nodes")!.get!.bind(book);
+  Object.defineProperty(book, "nodes", { get: () => (walks++, nodes()) });
+  await clock.advance(60_000);
+  expect(walks).toBe(2);
+  await clock.advance(3 * HOUR_MS);
+  expect(grants.filter(({ level }) => level === "trusted").length).toBe(PROMOTED_MAX);
 });
 
 describe("links of its own accord", () => {

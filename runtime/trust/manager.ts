@@ -138,6 +138,7 @@ export class PeerManager {
     const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);
     this.#reviewedAtMs = nowMs;
     const linked = new Map([...this.#deps.connected()].map((peer) => [peer.id, peer]));
+    // Counted once: anybody can fill the book, and a walk over it for each node in it would hold up the mesh.
     let promoted = this.#promoted;
     for (const { id } of book.nodes) {
       const peer = linked.get(id);
@@ -148,7 +149,7 @@ export class PeerManager {
     for (const peer of linked.values()) this.#applyRules(peer);
   }
 
-  /** `promoted`: how many are. Answers by how much that changes. */
+  /** Answers by how many there are more promoted ones. */
   #judge(id: NodeId, promoted: number): number {
     const { book, promoteAfterMs, setTrust, log } = this.#deps;
     const standing = book.standing(id);

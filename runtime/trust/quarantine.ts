@@ -8,6 +8,8 @@ import type { Teller } from "../kernel/hub.ts";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { shortId, type MessageId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { EARLIER_RUN, type Regard, type Share } from "../kernel/room.ts";
+import { SharedMap } from "../kernel/shared-map.ts";
 import {
   decideVerdict,
   planImmunity,
@@ -26,10 +28,14 @@ const ATTEMPTS = 6;
 /** Wait behind the last attempt; and twice the time after which a receipt is missing, if that is longer. */
 const LAST_WAIT_MS = 3_000;
 const TRIALS_MAX = 16;
+/** Of these, for mail that others bring again, and as many for neighbours that may be honest again: own mail always finds a trial. */
+export const OTHERS_TRIALS_MAX = 6;
 const WITNESSES_MAX = 2;
 /** Pairs of neighbour and destination that are remembered, and neighbours in quarantine. */
-const PAIRS_MAX = 1_024;
-const OFFENDERS_MAX = 1_024;
+export const PAIRS_MAX = 1_024;
+export const OFFENDERS_MAX = 1_024;
+/** Whose mail raised a suspicion: this node's own. */
+const OWN_MAIL: Share = { by: "own mail", isKnown: true };
 const RECOVERY_RETRY_MS = 60_000;
 
 export interface DistrustEvents {
@@ -46,6 +52,7 @@ export interface QuarantineDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly events: Teller<DistrustEvents>;
+  readonly regard: Regard;
   isConnected(id: NodeId): boolean;
   readonly router: {
     nextHops(destination: NodeId, plane: Plane): readonly { readonly neighbour: NodeId }[];
@@ -71,10 +78,14 @@ export interface QuarantineDeps {
   };
 }
 
+/** Why a neighbour is tried: mail of this node, mail that another brought again, or the end of its quarantine. */
+type Cause = "own" | "returned" | "recovery";
+
 interface Trial {
   readonly neighbour: NodeId;
   readonly destination: NodeId;
   readonly priority: Priority;
+  readonly cause: Cause;
   /** Towards the suspect. */
   readonly tests: readonly MessageId[];
   /** Other ways, by the neighbour. */
@@ -110,10 +121,21 @@ const keyOf = (neighbour: NodeId, destination: NodeId): string => `${neighbour} 
 
 export class Quarantine {
   readonly #deps: QuarantineDeps;
-  readonly #pairs = new Map<string, Pair>();
+  /** A liar is found by what is remembered of it: whoever brings mail pushes out only what mail of its share raised. */
+  readonly #pairs = new SharedMap<string, Pair>({
+    name: "suspects",
+    max: PAIRS_MAX,
+    worthOf: (key, { watch }) => (watch !== undefined || this.#trials.has(key) ? "kept" : "none"),
+  });
   readonly #trials = new Map<string, Trial>();
   readonly #tests = new Map<MessageId, Trial>();
-  readonly #offenders = new Map<NodeId, Held>();
+  readonly #offenders = new SharedMap<NodeId, Held>({
+    name: "offenders",
+    max: OFFENDERS_MAX,
+    strangersMax: OFFENDERS_MAX,
+    worthOf: (_id, { isActive }) => (isActive ? "used" : "none"),
+    evicted: (id, held) => this.#onForgotten(id, held),
+  });
   readonly #verdicts;
 
   constructor(deps: QuarantineDeps) {
@@ -123,6 +145,16 @@ export class Quarantine {
       "godwit_peers_quarantined",
       () => [...this.#offenders.values()].filter(({ isActive }) => isActive).length,
     );
+  }
+
+  /** Neighbours that are being tried, each for one destination. */
+  get trialCount(): number {
+    return this.#trials.size;
+  }
+
+  /** Neighbours and destinations of which something is remembered. */
+  get pairCount(): number {
+    return this.#pairs.size;
   }
 
   /** Why and until when the neighbour is gone around; undefined: it is not. */
@@ -135,14 +167,15 @@ export class Quarantine {
   /** A neighbour acknowledged a message of this node: its receipt is due. */
   onHanded(neighbour: NodeId, destination: NodeId): void {
     if (neighbour === destination) return;
-    const pair = this.#pair(neighbour, destination);
+    const pair = this.#pair(neighbour, destination, OWN_MAIL);
     if (pair === undefined || pair.watch !== undefined) return;
     this.#watch(pair, neighbour, destination);
   }
 
-  /** What was handed to the neighbour came back to be handed on again: somebody misses its receipt. */
-  onReturned(neighbour: NodeId, destination: NodeId, priority: Priority): void {
-    if (neighbour !== destination) this.#suspect(neighbour, destination, priority);
+  /** What was handed to the neighbour came back to be handed on again, by `by` if that is known: somebody misses its receipt. */
+  onReturned(neighbour: NodeId, destination: NodeId, priority: Priority, by: NodeId | undefined): void {
+    const share = by === undefined ? EARLIER_RUN : this.#deps.regard.shareOf(by);
+    if (neighbour !== destination) this.#suspect(neighbour, destination, priority, share);
   }
 
   /** The destination has signed that the test bundle arrived. */
@@ -160,24 +193,32 @@ export class Quarantine {
     pair.watch = clock.after(dueMs, () => {
       pair.watch = undefined;
       const late = custody.overdue(neighbour, destination, clock.monotonicMs() - dueMs);
-      if (late !== undefined) this.#suspect(neighbour, destination, late.priority);
+      if (late !== undefined) this.#suspect(neighbour, destination, late.priority, OWN_MAIL);
       if (late !== undefined || custody.isAwaiting(neighbour, destination))
         this.#watch(pair, neighbour, destination);
     });
   }
 
-  #suspect(neighbour: NodeId, destination: NodeId, priority: Priority): void {
-    const pair = this.#pair(neighbour, destination);
+  #suspect(neighbour: NodeId, destination: NodeId, priority: Priority, share: Share): void {
+    const pair = this.#pair(neighbour, destination, share);
     if (pair === undefined || this.#deps.clock.monotonicMs() < pair.immuneUntilMs) return;
     if (this.stateOf(neighbour) !== undefined) return this.#deps.custody.reoffer(neighbour, destination);
-    this.#try(neighbour, destination, priority, planTests(pair.acquittals));
+    this.#try(
+      neighbour,
+      destination,
+      priority,
+      planTests(pair.acquittals),
+      share === OWN_MAIL ? "own" : "returned",
+    );
   }
 
   /** False: nothing can be learnt now. */
-  #try(neighbour: NodeId, destination: NodeId, priority: Priority, tests: number): boolean {
+  #try(neighbour: NodeId, destination: NodeId, priority: Priority, tests: number, cause: Cause): boolean {
     const { clock, router, custody, isConnected } = this.#deps;
     const key = keyOf(neighbour, destination);
     if (this.#trials.has(key) || this.#trials.size >= TRIALS_MAX) return false;
+    const ofCause = [...this.#trials.values()].filter((trial) => trial.cause === cause).length;
+    if (cause !== "own" && ofCause >= OTHERS_TRIALS_MAX) return false;
     const offer = router.offerOf(neighbour, destination);
     // Slow links keep to 2 % for control, and what is late there is no sign of anything.
     if (offer === undefined || offer.bottleneck > 1 || !isConnected(neighbour)) return false;
@@ -191,6 +232,7 @@ export class Quarantine {
       neighbour,
       destination,
       priority,
+      cause,
       tests: ids,
       others: new Map(),
       answered: new Set(),
@@ -280,11 +322,10 @@ export class Quarantine {
     if (before?.isActive === true && nowMs < before.untilMs) return;
     before?.timer?.cancel();
     const offence = planQuarantine(before, nowMs);
-    this.#offenders.delete(neighbour);
-    if (this.#offenders.size >= OFFENDERS_MAX) this.#pardonOldest();
     const forMs = offence.untilMs - nowMs;
     const timer = clock.after(forMs, () => this.#recover(neighbour));
-    this.#offenders.set(neighbour, { ...offence, isActive: true, destination, timer });
+    const held = { ...offence, isActive: true, destination, timer };
+    this.#offenders.set(neighbour, held, this.#deps.regard.shareOf(neighbour));
     router.quarantine(neighbour, true);
     const reason = reasonOf(destination);
     log.warn("peer quarantined", { peer: shortId(neighbour), reason, seconds: Math.round(forMs / 1_000) });
@@ -298,9 +339,9 @@ export class Quarantine {
     const { router, isConnected, clock } = this.#deps;
     if (isConnected(neighbour) && router.offerOf(neighbour, held.destination) === undefined)
       return this.#pardon(neighbour); // it no longer claims the way that it had not
-    this.#try(neighbour, held.destination, 2, planTests(held.count));
+    this.#try(neighbour, held.destination, 2, planTests(held.count), "recovery");
     const timer = clock.after(RECOVERY_RETRY_MS, () => this.#recover(neighbour));
-    this.#offenders.set(neighbour, { ...held, timer });
+    this.#note(neighbour, { ...held, timer });
   }
 
   #afterRecovery(neighbour: NodeId, verdict: Verdict): void {
@@ -313,34 +354,34 @@ export class Quarantine {
     if (held === undefined) return;
     held.timer?.cancel();
     // Remembered, so that the next offence counts more.
-    this.#offenders.set(neighbour, { ...held, isActive: false, timer: undefined });
+    this.#note(neighbour, { ...held, isActive: false, timer: undefined });
+    this.#restore(neighbour);
+  }
+
+  #restore(neighbour: NodeId): void {
     this.#deps.router.quarantine(neighbour, false);
     this.#deps.log.info("peer out of quarantine", { peer: shortId(neighbour) });
     this.#deps.events.emit("peerRestored", neighbour);
   }
 
-  #pardonOldest(): void {
-    const oldest = this.#offenders.keys().next().value!;
-    if (this.#offenders.get(oldest)!.isActive) this.#pardon(oldest);
-    this.#offenders.delete(oldest);
+  /** Of one that has its place already. */
+  #note(neighbour: NodeId, held: Held): void {
+    this.#offenders.set(neighbour, held, EARLIER_RUN);
+  }
+
+  /** What is not remembered cannot end by itself, so it ends now. */
+  #onForgotten(neighbour: NodeId, { isActive, timer }: Held): void {
+    timer?.cancel();
+    if (isActive) this.#restore(neighbour);
   }
 
   /** Undefined: too many are being watched. */
-  #pair(neighbour: NodeId, destination: NodeId): Pair | undefined {
+  #pair(neighbour: NodeId, destination: NodeId, share: Share): Pair | undefined {
     const key = keyOf(neighbour, destination);
-    let pair = this.#pairs.get(key);
-    if (pair !== undefined) return pair;
-    if (this.#pairs.size >= PAIRS_MAX) {
-      for (const [idle, { watch }] of this.#pairs) {
-        if (watch !== undefined || this.#trials.has(idle)) continue;
-        this.#pairs.delete(idle);
-        break;
-      }
-      if (this.#pairs.size >= PAIRS_MAX) return undefined;
-    }
-    pair = { acquittals: 0, immuneUntilMs: Number.NEGATIVE_INFINITY, watch: undefined };
-    this.#pairs.set(key, pair);
-    return pair;
+    const known = this.#pairs.get(key);
+    if (known !== undefined) return known;
+    const pair: Pair = { acquittals: 0, immuneUntilMs: Number.NEGATIVE_INFINITY, watch: undefined };
+    return this.#pairs.set(key, pair, share) ? pair : undefined;
   }
 }
 

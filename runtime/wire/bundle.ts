@@ -211,10 +211,19 @@ export const RefuseReason = {
   expired: 5,
   blocked: 6,
   busy: 7,
+  senders: 8,
 } as const;
 export const refuseReasonNames: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(RefuseReason).map(([name, code]) => [code, name]),
 );
+
+/** For whoever asks why a message waits. */
+export function refusalWords(reason: number): string {
+  if (reason === RefuseReason.expired) return "its lifetime is over";
+  if (reason === RefuseReason.senders)
+    return "its table of senders is full; mail passes once it wrote to this node, or trusts it";
+  return refuseReasonNames[reason] ?? `reason ${reason}`;
+}
 
 /** CUSTODY-REFUSE: type | bundle id 16 | reason u8 | retry after (varint, ms). */
 export const encodeCustodyRefuse = (id: BundleId, reason: number, retryAfterMs: number): Uint8Array =>

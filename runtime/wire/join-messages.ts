@@ -19,7 +19,15 @@ const CALLSIGN_BYTES_MAX = 32;
 const REDEMPTION_BYTES = 147;
 
 /** Append-only. Why a member does not let a newcomer in. */
-export const EnrolRefusal = { expired: 1, used: 2, unsure: 3, busy: 4, storeFailed: 5, noRoom: 6 } as const;
+export const EnrolRefusal = {
+  expired: 1,
+  used: 2,
+  unsure: 3,
+  busy: 4,
+  storeFailed: 5,
+  noRoom: 6,
+  usesFull: 7,
+} as const;
 export type EnrolRefusalCode = (typeof EnrolRefusal)[keyof typeof EnrolRefusal];
 
 /** What the newcomer wants to be called, empty for nothing. */

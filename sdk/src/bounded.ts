@@ -21,6 +21,8 @@ export class BoundedMap<K, V> {
   readonly max: number;
   readonly #evicted: ((key: K, value: V) => void) | undefined;
   readonly #entries = new Map<K, V>();
+  /** Stands before the first entry: to look for it from the start costs a walk over all that are gone. */
+  #fromFirst = this.#entries.entries();
   #evictedCount = 0;
 
   constructor({ name, max, evicted }: Bound<K, V>) {
@@ -88,12 +90,13 @@ export class BoundedMap<K, V> {
   }
 
   #evictFirst(): void {
-    for (const [key, value] of this.#entries) {
-      this.#entries.delete(key);
-      this.#evictedCount++;
-      this.#evicted?.(key, value);
-      return;
-    }
+    let next = this.#fromFirst.next();
+    if (next.done === true) next = (this.#fromFirst = this.#entries.entries()).next();
+    if (next.done === true) return;
+    const [key, value] = next.value;
+    this.#entries.delete(key);
+    this.#evictedCount++;
+    this.#evicted?.(key, value);
   }
 }
 

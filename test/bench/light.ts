@@ -18,6 +18,7 @@ import { openSession } from "../../runtime/link/handshake.ts";
 import { GoodbyeReason } from "../../runtime/wire/peer-messages.ts";
 import { Peers } from "../../runtime/peer/peers.ts";
 import { recordHash } from "../../runtime/route/origin.ts";
+import { noRegard } from "../../runtime/trust/testing.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
 import {
   ALL_BUCKETS,
@@ -88,6 +89,7 @@ export class LightNode {
       isStandingDown: () => false,
       ownRecord: () => own.record,
       isBlocked: () => false,
+      regard: noRegard,
       welcomeOf: () => "known" as const,
       events: {
         up: ({ id }) =>

@@ -79,6 +79,7 @@ class MeshMember {
     hub.on("inviteConflict", ({ inviteId }) => world.conflicts.push(inviteId));
     this.enrolment = new Enrolment({
       regard: noRegard,
+      fullTables: { refused() {} },
       identity: this.identity,
       network: NETWORK,
       clock: world.clock,

@@ -11,6 +11,7 @@ import {
   encodeOffer,
   refuseReasonNames,
   RefuseReason,
+  refusalWords,
   TRACE_MAX,
   type Journey,
 } from "../../wire/bundle.ts";
@@ -88,6 +89,11 @@ export class Forwarder {
   *awaiting(via: NodeId, destination: NodeId): Generator<Holding, void> {
     for (const holding of this.#holdings.relayedBy(via, destination))
       if (holding.via === undefined) yield holding;
+  }
+
+  /** Whether a receipt is missing of anything that this neighbour acknowledged. */
+  isOwedBy(neighbour: NodeId): boolean {
+    return this.#holdings.hasRelayed(neighbour);
   }
 
   /** Time off was confirmed: what is held durably ends sooner. */
@@ -212,8 +218,7 @@ export class Forwarder {
     const pauseMs = Math.min(REFUSED_MAX_MS, wantedMs) * (0.9 + this.#ctx.random.float() / 5);
     holding.refusedBy ??= new Map();
     holding.refusedBy.set(from, this.#nowMs() + pauseMs);
-    holding.waitReason = `peer refused: ${refuseReasonNames[reason] ?? `reason ${reason}`}`;
-    if (reason === RefuseReason.expired) holding.waitReason = "peer refused: its lifetime is over";
+    holding.waitReason = `peer refused: ${refusalWords(reason)}`;
     this.#makeReady(holding);
     // Another neighbour may take it now; this one is asked again after the pause.
     this.#wake(this.#due.bundles, holding, this.#nowMs() + pauseMs);

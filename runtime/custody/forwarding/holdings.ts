@@ -88,6 +88,10 @@ export class Holdings {
     return this.#relayed.get(neighbour)?.under(destination) ?? [];
   }
 
+  hasRelayed(neighbour: NodeId): boolean {
+    return this.#relayed.has(neighbour);
+  }
+
   /** It becomes, or stays, `relayed`: by this neighbour. */
   setRelayed(holding: Holding, by: NodeId): void {
     this.leaveRelayed(holding);

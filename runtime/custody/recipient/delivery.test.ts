@@ -2,6 +2,8 @@
 import { expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
 import type { MessageId } from "../../kernel/ids.ts";
+import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
+import { DOOR_IDENTITIES, DOOR_TEST_MS } from "../../kernel/testing.ts";
 import { silentLog } from "../../kernel/log.ts";
 import { Metrics } from "../../kernel/metrics.ts";
 import { seededRandom } from "../../kernel/random.ts";
@@ -16,27 +18,35 @@ import { Seen } from "./seen.ts";
 import { testTime } from "../../time/testing.ts";
 
 const SLOW_COMMIT_MS = 1_000;
+const KNOWN: Share = { by: "known", isKnown: true };
 
-async function open() {
+const messageOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
+
+async function open(commitDelayMs = SLOW_COMMIT_MS) {
   const clock = new ManualClock(1_800_000_000_000);
   const random = seededRandom(1);
-  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: SLOW_COMMIT_MS });
+  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs });
   const metrics = new Metrics();
   const seams: Partial<CustodyContext> = {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
-    limits: custodyLimitsDefault,
+    limits: { ...custodyLimitsDefault, inboxMessagesMax: 1_000_000 },
     time: testTime(clock).time,
-    regard: { isKnown: () => true, shareOf: () => ({ by: "known", isKnown: true }), wrote() {} },
+    regard: {
+      isKnown: () => true,
+      worthOf: () => "kept",
+      shareOf: () => ({ by: "known", isKnown: true }),
+      wrote() {},
+    },
   };
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);
   const parts = { inbox, seen: new Seen(), receipts: new Receipts(ctx, { ready() {} }) };
   const delivery = new Delivery(ctx, parts, { emit() {} });
-  const send = (n: number, bodyBytes: number, isTransient = true) =>
+  const send = (n: number, bodyBytes: number, isTransient = true, share: Share = KNOWN) =>
     delivery.deliver({
-      id: n.toString(16).padStart(32, "0") as MessageId,
+      id: messageOf(n),
       from: testId("bert"),
-      share: { by: "known", isKnown: true },
+      share,
       inner: {
         mailEpoch: new Uint8Array(8).fill(n),
         counter: n,
@@ -85,3 +95,24 @@ test("their bodies are bounded as well", async () => {
   await clock.advance(4 * SLOW_COMMIT_MS);
   expect(await Promise.all(outcomes)).toEqual(["delivered", "delivered", "full"]);
 });
+
+test(
+  "a flood of transient messages does not make a node deliver one of a friend twice that comes on two ways",
+  async () => {
+    const { clock, inbox, send } = await open(0);
+    const settle = async (outcome: Promise<unknown>) => {
+      await clock.advance(1);
+      return outcome;
+    };
+    expect(await settle(send(1, 1))).toBe("delivered");
+    await settle(inbox.remove(messageOf(1)));
+    for (let n = 0; n < DOOR_IDENTITIES; n += TRANSIENTS_WAITING_MAX) {
+      const some = Array.from({ length: TRANSIENTS_WAITING_MAX }, (_, i) =>
+        send(1_000 + n + i, 0, true, EARLIER_RUN),
+      );
+      await settle(Promise.all(some));
+    }
+    expect(await settle(send(1, 1))).toBe("again");
+  },
+  DOOR_TEST_MS,
+);

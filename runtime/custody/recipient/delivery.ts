@@ -3,11 +3,11 @@
  * one together; a failed commit takes all of them back, so that nothing is ever marked as delivered that is not there.
  */
 import type { Teller } from "../../kernel/hub.ts";
-import { BoundedSet } from "@godwit/sdk/bounded";
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
 import type { Share } from "../../kernel/room.ts";
+import { SharedMap } from "../../kernel/shared-map.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
@@ -18,7 +18,7 @@ import type { StoreOp } from "../../store/types.ts";
 
 const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 const BATCH_MAX = 512;
-/** A transient message that comes on two ways is delivered once. */
+/** A transient message that comes on two ways is delivered once; strangers push out each other's ids alone. */
 const TRANSIENTS_REMEMBERED_MAX = 4_096;
 /** Transient messages between arrival and commit, and their bodies: nobody keeps them elsewhere, so a slow disk drops what is beyond. */
 export const TRANSIENTS_WAITING_MAX = 1_024;
@@ -46,7 +46,9 @@ export interface Arrival {
 }
 
 /** `again`: delivered before; the receipt was sent anew. */
-export type DeliveryOutcome = "delivered" | "again" | "full" | "quota" | "store_failed";
+export type DeliveryOutcome = "delivered" | "again" | Refusal | "store_failed";
+/** `senders`: nothing was ever delivered from this one, and there is no place for another that nobody here knows. */
+export type Refusal = "full" | "quota" | "senders";
 
 interface Pending {
   readonly arrival: Arrival;
@@ -60,7 +62,7 @@ export class Delivery {
   readonly #receipts: Receipts;
   readonly #events: Teller<InboxEvents>;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
-  readonly #transients = new BoundedSet<MessageId>({
+  readonly #transients = new SharedMap<MessageId, true>({
     name: "transient messages",
     max: TRANSIENTS_REMEMBERED_MAX,
   });
@@ -90,6 +92,13 @@ export class Delivery {
     return this.#seen.has(arrival.from, formatHex(mailEpoch), to, counter);
   }
 
+  /** Why a message of so many bytes cannot be taken now. */
+  refusal(from: NodeId, share: Share, bytes: number): Refusal | undefined {
+    if (!this.#seen.hasNoPlace(from, share)) return this.#inbox.refusal(from, share, bytes);
+    this.#ctx.fullTables.refused("senders seen");
+    return "senders";
+  }
+
   /** Never rejects. A second copy while the first is being written shares its outcome. */
   deliver(arrival: Arrival): Promise<DeliveryOutcome> {
     const underway = this.#underway.get(arrival.id);
@@ -101,10 +110,10 @@ export class Delivery {
         this.#transientsDropped.add();
         return Promise.resolve("full");
       }
-      this.#transients.add(arrival.id);
+      this.#transients.set(arrival.id, true, arrival.share);
     } else if (this.wasDelivered(arrival)) {
       if (arrival.wantsReceipt && this.#maySign(arrival))
-        void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs);
+        void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs, arrival.share);
       return Promise.resolve("again");
     }
     this.#countWaiting(arrival, 1);
@@ -171,17 +180,12 @@ export class Delivery {
         pending.settle("again"); // marked while it waited, by another machine's word
         continue;
       }
-      const seenKey = this.#markSeen(arrival);
-      const refusal =
-        seenKey === undefined
-          ? "quota"
-          : this.#inbox.refusal(arrival.from, arrival.share, arrival.inner.body.length);
-      if (refusal !== undefined) {
-        if (seenKey !== undefined) this.#unmarkSeen(arrival);
-        pending.settle(refusal);
+      const marked = this.#mark(arrival);
+      if ("refusal" in marked) {
+        pending.settle(marked.refusal);
         continue;
       }
-      if (seenKey !== undefined) seenKeys.add(seenKey);
+      seenKeys.add(marked.seenKey);
       const { entry, receipt, arrivalOps } = this.#prepare(arrival);
       ops.push(...arrivalOps);
       bytes += arrival.inner.body.length;
@@ -228,7 +232,7 @@ export class Delivery {
     };
     const arrivalOps = [
       this.#inbox.add(entry, inner.body),
-      ...(arrival.wantsReceipt ? this.#receipts.keep(receipt) : []),
+      ...(arrival.wantsReceipt ? this.#receipts.keep(receipt, from, share) : []),
       ...arrival.ops,
     ];
     return { entry, receipt, arrivalOps };
@@ -259,7 +263,18 @@ export class Delivery {
     settle("store_failed");
   }
 
-  /** The key of the set it is in (empty for what is not counted); undefined when there is no room. */
+  /** Room for it, and the key of the set it is in (empty for what is not counted); or why there is none. */
+  #mark(arrival: Arrival): { readonly seenKey: string } | { readonly refusal: Refusal } {
+    const { from, share, inner, isTransient } = arrival;
+    const bytes = inner.body.length;
+    const refusal =
+      isTransient === true ? this.#inbox.refusal(from, share, bytes) : this.refusal(from, share, bytes);
+    if (refusal !== undefined) return { refusal };
+    const seenKey = this.#markSeen(arrival);
+    return seenKey === undefined ? { refusal: "quota" } : { seenKey };
+  }
+
+  /** Undefined: there is no room. */
   #markSeen({ isTransient, from, share, inner }: Arrival): string | undefined {
     if (isTransient === true) return "";
     const { mailEpoch, to, counter } = inner;

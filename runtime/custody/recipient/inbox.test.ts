@@ -45,7 +45,12 @@ async function open(limits: Partial<CustodyLimits> = {}) {
       log: silentLog,
       store,
       limits: { ...custodyLimitsDefault, ...limits },
-      regard: { isKnown: (id) => id === anna || id === bert, shareOf: () => share, wrote() {} },
+      regard: {
+        isKnown: (id) => id === anna || id === bert,
+        worthOf: () => "none",
+        shareOf: () => share,
+        wrote() {},
+      },
     };
     return { store, inbox: new Inbox(seams as CustodyContext) };
   };

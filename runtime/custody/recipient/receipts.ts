@@ -17,16 +17,21 @@ import {
   type Receipt,
   noBundleId,
 } from "../../wire/message.ts";
+import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
+import { SharedMap } from "../../kernel/shared-map.ts";
 import type { CustodyContext } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 /** Deliveries of one moment to one sender share a signature. */
 const BATCH_MS = 5;
-/** Stored receipts; older ones are made anew when a duplicate asks, without their trace. */
+/**
+ * Stored receipts; those that had to yield are made anew when a duplicate asks, without their trace. Of a message for several
+ * machines only one that is kept proves that it was delivered here, so each sender that is known has its share.
+ */
 export const RECEIPTS_KEPT_MAX = 20_000;
 /** A sender that keeps repeating a message gets its receipt at most this often. */
 const RESEND_MIN_MS = 1_000;
-const RESENDS_TRACKED_MAX = 4_096;
+export const RESENDS_TRACKED_MAX = 4_096;
 const RECEIPT_PRIORITY: Priority = 1;
 
 export interface ReceiptsEvents {
@@ -37,11 +42,24 @@ export interface ReceiptsEvents {
 export class Receipts {
   readonly #ctx: CustodyContext;
   readonly #events: ReceiptsEvents;
-  /** Oldest first. */
-  readonly #kept = new Map<MessageId, BundleId>();
+  /** Those that yield leave the disk with the next one that is kept. */
+  readonly #kept = new SharedMap<MessageId, BundleId>({
+    name: "receipts kept",
+    max: RECEIPTS_KEPT_MAX,
+    // Those of an earlier release say nothing of shares; until known senders want the places nobody loses one.
+    strangersMax: RECEIPTS_KEPT_MAX,
+    evicted: (messageId, bundle) => {
+      this.#byBundle.delete(bundle);
+      this.#yielded.push(messageId);
+    },
+  });
+  #yielded: MessageId[] = [];
   readonly #byBundle = new Map<BundleId, MessageId>();
   readonly #batches = new Map<NodeId, { receipts: Uint8Array[]; lifetimeMs: number; timer: Timer }>();
-  readonly #resentAtMs = new Map<MessageId, number>();
+  readonly #resentAtMs = new SharedMap<MessageId, number>({
+    name: "receipts sent again",
+    max: RESENDS_TRACKED_MAX,
+  });
   #isStopped = false;
 
   constructor(ctx: CustodyContext, events: ReceiptsEvents) {
@@ -51,32 +69,31 @@ export class Receipts {
 
   async load(): Promise<void> {
     const rows = (await this.#ctx.store.load("receipt")).map(({ key, meta }) => {
-      const [at, bundle] = meta.split(" ");
-      return { messageId: key as MessageId, atMs: Number(at), bundle: (bundle ?? "") as BundleId };
+      const [at, bundle, sender, ...via] = meta.split(" ");
+      const share = this.#shareOf(sender as NodeId | undefined, via.join(" "));
+      return { messageId: key as MessageId, atMs: Number(at), bundle: (bundle ?? "") as BundleId, share };
     });
     rows.sort((a, b) => a.atMs - b.atMs);
-    for (const { messageId, bundle } of rows) this.#remember(messageId, bundle);
+    for (const { messageId, bundle, share } of rows) this.#remember(messageId, bundle, share);
+    const ops = this.#takeYielded();
+    if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
   }
 
-  /** Ops that keep a receipt; commit them with the delivery it proves. */
-  keep(receipt: Receipt): StoreOp[] {
+  /** Ops that keep a receipt for what `sender` sent; commit them with the delivery it proves. */
+  keep(receipt: Receipt, sender: NodeId, share: Share): StoreOp[] {
     const { messageId, bundleId } = receipt;
     const ops: StoreOp[] = [
       {
         op: "put",
         in: "receipt",
         key: messageId,
-        meta: `${Math.floor(receipt.atMs)} ${bundleId}`,
+        // Who fills whose places is asked again after a restart; readers of earlier releases stop at the bundle.
+        meta: `${Math.floor(receipt.atMs)} ${bundleId} ${sender}${share.isKnown ? "" : ` ${share.by}`}`,
         body: encodeReceipt(receipt),
       },
     ];
-    this.#remember(messageId, bundleId);
-    if (this.#kept.size > RECEIPTS_KEPT_MAX) {
-      const oldest = this.#kept.keys().next().value!;
-      this.undo(oldest);
-      ops.push({ op: "delete", in: "receipt", key: oldest });
-    }
-    return ops;
+    this.#remember(messageId, bundleId, share);
+    return [...ops, ...this.#takeYielded()];
   }
 
   /** Takes back a `keep` whose commit failed: nothing was delivered, and no machine may be told so. */
@@ -112,11 +129,10 @@ export class Receipts {
   }
 
   /** A delivered message came again: its receipt may have been lost. */
-  async resend(sender: NodeId, messageId: MessageId, lifetimeMs: number): Promise<void> {
+  async resend(sender: NodeId, messageId: MessageId, lifetimeMs: number, share: Share): Promise<void> {
     const nowMs = this.#ctx.clock.monotonicMs();
     if (nowMs - (this.#resentAtMs.get(messageId) ?? Number.NEGATIVE_INFINITY) < RESEND_MIN_MS) return;
-    if (this.#resentAtMs.size >= RESENDS_TRACKED_MAX) this.#resentAtMs.clear();
-    this.#resentAtMs.set(messageId, nowMs);
+    this.#resentAtMs.set(messageId, nowMs, share);
     const stored = await this.#ctx.store.body("receipt", messageId).catch(() => undefined);
     const receipt: Receipt = readReceipt(stored, messageId) ?? {
       status: ReceiptStatus.delivered,
@@ -135,9 +151,21 @@ export class Receipts {
     for (const sender of [...this.#batches.keys()]) this.#flush(sender);
   }
 
-  #remember(messageId: MessageId, bundle: BundleId): void {
-    this.#kept.set(messageId, bundle);
-    this.#byBundle.set(bundle, messageId);
+  #remember(messageId: MessageId, bundle: BundleId, share: Share): void {
+    if (this.#kept.set(messageId, bundle, share)) this.#byBundle.set(bundle, messageId);
+  }
+
+  #takeYielded(): StoreOp[] {
+    const keys = this.#yielded;
+    this.#yielded = [];
+    return keys.map((key) => ({ op: "delete", in: "receipt", key }));
+  }
+
+  /** `via`: what the strangers had in common that brought it; empty of one who was known. */
+  #shareOf(sender: NodeId | undefined, via: string): Share {
+    if (sender === undefined) return EARLIER_RUN;
+    if (this.#ctx.regard.isKnown(sender)) return { by: sender, isKnown: true };
+    return via === "" ? EARLIER_RUN : { by: via, isKnown: false };
   }
 
   #flush(sender: NodeId): void {

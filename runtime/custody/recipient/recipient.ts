@@ -39,7 +39,7 @@ import {
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
 import type { CustodyContext } from "../context.ts";
-import { Delivery, type Arrival, type DeliveryOutcome } from "./delivery.ts";
+import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
@@ -69,7 +69,7 @@ export interface RecipientDeps {
   send(bundle: Bundle): void;
   acknowledge(to: NodeId, id: BundleId): void;
   /** What was delivered here came again: the sender has no receipt. */
-  receiptMissed(sender: NodeId, priority: Priority): void;
+  receiptMissed(sender: NodeId, priority: Priority, from: NodeId | undefined): void;
   refuse(to: NodeId, id: BundleId, reason: number, retryAfterMs: number): void;
 }
 
@@ -140,10 +140,11 @@ export class Recipient {
   }
 
   /** True when the offered bundle was delivered before: its receipt goes out again, and nothing need be fetched. */
-  wasDelivered({ id, header }: Offer): boolean {
+  wasDelivered(from: NodeId, { id, header }: Offer): boolean {
     const messageId = this.#receipts.messageOf(id);
     if (messageId === undefined) return false;
-    void this.#receipts.resend(header.source, messageId, header.lifetimeMs);
+    const share = this.#shareOf(header.source, from);
+    void this.#receipts.resend(header.source, messageId, header.lifetimeMs, share);
     return true;
   }
 
@@ -257,7 +258,7 @@ export class Recipient {
       return this.#deps.refuse(from, bundle.id, RefuseReason.busy, RETRY_CONTESTED_MS);
     if (!isShared || this.#delivery.wasDelivered(arrival)) {
       if (from !== undefined && this.#delivery.wasDelivered(arrival))
-        this.#deps.receiptMissed(source, priority);
+        this.#deps.receiptMissed(source, priority, from);
       const outcome = await this.#delivery.deliver(arrival);
       // Held since before a restart and delivered already: a delivery takes the row along, a repeat does not.
       if (from === undefined && outcome === "again") await this.#ctx.store.commit([held]);
@@ -274,8 +275,8 @@ export class Recipient {
 
   /** Nothing for the inbox: whoever asks wants to know that the way works. */
   #onTest(from: NodeId | undefined, id: MessageId, { header, id: bundleId }: Bundle, journey: Journey): void {
-    const { mayAnswer, isAgain } = this.#tests.onArrived(id);
-    if (isAgain) this.#deps.receiptMissed(header.source, header.priority);
+    const { mayAnswer, isAgain } = this.#tests.onArrived(id, this.#shareOf(header.source, from));
+    if (isAgain) this.#deps.receiptMissed(header.source, header.priority, from);
     if (mayAnswer) {
       const receipt = {
         status: ReceiptStatus.delivered,
@@ -310,15 +311,9 @@ export class Recipient {
   #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
     if (from === undefined) return;
     if (isDone(outcome)) return this.#deps.acknowledge(from, id);
-    const reason =
-      outcome === "full"
-        ? RefuseReason.full
-        : outcome === "quota"
-          ? RefuseReason.quota
-          : this.#ctx.store.state.missingBytes > 0
-            ? RefuseReason.full
-            : RefuseReason.storeFailed;
-    this.#deps.refuse(from, id, reason, outcome === "store_failed" ? RETRY_STORE_MS : RETRY_FULL_MS);
+    if (outcome !== "store_failed") return this.#deps.refuse(from, id, RefuseReason[outcome], RETRY_FULL_MS);
+    const isDiskFull = this.#ctx.store.state.missingBytes > 0;
+    this.#deps.refuse(from, id, isDiskFull ? RefuseReason.full : RefuseReason.storeFailed, RETRY_STORE_MS);
   }
 
   async deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void> {
@@ -361,8 +356,8 @@ export class Recipient {
   }
 
   /** Why a message of so many bytes, brought by a neighbour, cannot be taken now. */
-  inboxRefusal(sender: NodeId, from: NodeId, bytes: number): "full" | "quota" | undefined {
-    return this.inbox.refusal(sender, this.#shareOf(sender, from), bytes);
+  refusal(sender: NodeId, from: NodeId, bytes: number): Refusal | undefined {
+    return this.#delivery.refusal(sender, this.#shareOf(sender, from), bytes);
   }
 
   #sendSealed(to: NodeId, kind: number, plaintext: Uint8Array, lifetimeMs: number): void {
@@ -381,4 +376,5 @@ export class Recipient {
 }
 
 /** Durable here, now or before. */
-const isDone = (outcome: DeliveryOutcome): boolean => outcome === "delivered" || outcome === "again";
+const isDone = (outcome: DeliveryOutcome): outcome is "delivered" | "again" =>
+  outcome === "delivered" || outcome === "again";

@@ -63,6 +63,11 @@ export class Seen {
     return runs !== undefined && hasCounter(runs, counter);
   }
 
+  /** It is not known here, and there is no place for it. */
+  hasNoPlace(sender: NodeId, share: Share): boolean {
+    return !this.#bySender.has(sender) && this.#quota.refusal(sender, share, 0) !== undefined;
+  }
+
   /**
    * Marks in memory. Answers the key of the set, to be made durable by `ops` in the commit of the delivery; undefined
    * when there is no room: the message has to wait for those before it.
@@ -75,10 +80,8 @@ export class Seen {
     counter: number,
     coveredMs: number,
   ): string | undefined {
-    if (!this.#bySender.has(sender)) {
-      if (this.#quota.refusal(sender, share, 0) !== undefined) return undefined;
-      this.#quota.add(sender, sender, share, 0);
-    }
+    if (this.hasNoPlace(sender, share)) return undefined;
+    if (!this.#bySender.has(sender)) this.#quota.add(sender, sender, share, 0);
     const sets = this.#setsOf(sender);
     const name = setName(epoch, address);
     let runs = use(sets, name) ?? sets.archive.get(name);

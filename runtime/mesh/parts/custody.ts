@@ -45,9 +45,11 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       sign: (bytes) => identity.sign(bytes),
       verify: deps.verify,
       isRefused: (id) => mesh.isRefused(id),
+      fullTables: kept.fullTables,
       isContested: () => mesh.otherLives.isContested,
       regard: {
         isKnown: (id) => kept.acquaintances.isKnown(id),
+        worthOf: (id) => kept.acquaintances.worthOf(id),
         shareOf: (neighbour) => kept.acquaintances.shareOf(neighbour),
         wrote(id) {
           kept.acquaintances.wrote(id);
@@ -61,8 +63,8 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       system: deps.system,
       ways: {
         handed: (neighbour, destination) => mesh.quarantine.onHanded(neighbour, destination),
-        returned: (neighbour, destination, priority) =>
-          mesh.quarantine.onReturned(neighbour, destination, priority),
+        returned: (neighbour, destination, priority, by) =>
+          mesh.quarantine.onReturned(neighbour, destination, priority, by),
         testAnswered: (id, by) => mesh.quarantine.onTestAnswered(id, by),
       },
     },

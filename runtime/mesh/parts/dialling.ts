@@ -69,10 +69,12 @@ export function dialerPart(context: PartContext): PartOf<Dialer> {
   };
 }
 
-export function hintsPart({ mesh, deps }: PartContext): PartOf<Hints> {
+export function hintsPart({ mesh, deps, kept }: PartContext): PartOf<Hints> {
   const hints = new Hints(deps.clock, {
-    wanted: (endpoint, nodeId, isPermanent) =>
-      void mesh.dialer.add({ endpoint, isPermanent, ...(nodeId === undefined ? {} : { nodeId }) }),
+    isKnown: (id) => kept.acquaintances.isKnown(id),
+    isLinked: (endpoint) => mesh.dialer.isLinked(endpoint),
+    wanted: (endpoint, nodeId, isPermanent, share) =>
+      void mesh.dialer.add({ endpoint, isPermanent, share, ...(nodeId === undefined ? {} : { nodeId }) }),
     unwanted: (endpoint) => mesh.dialer.remove(endpoint),
     heard: (source, endpoint, nodeId) => deps.events.emit("hintHeard", { source, endpoint, nodeId }),
   });

@@ -8,6 +8,7 @@ export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<
   const { identity, network, clock, time, random, log, metrics, store, verify, events } = deps;
   const enrolment = new Enrolment({
     regard: mesh.acquaintances,
+    fullTables: kept.fullTables,
     identity,
     network,
     clock,

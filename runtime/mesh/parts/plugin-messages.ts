@@ -5,6 +5,8 @@
 import type { Clock } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Metrics } from "../../kernel/metrics.ts";
+import type { Regard } from "../../kernel/room.ts";
+import { SharedMap } from "../../kernel/shared-map.ts";
 import { FrameType, PLUGIN_MESSAGE_BYTES_MAX } from "../../wire/constants.ts";
 import type { PartOf, PartContext } from "../part.ts";
 import { decodePluginMessage, encodePluginMessage } from "../../wire/plugin-messages.ts";
@@ -12,10 +14,13 @@ import { decodePluginMessage, encodePluginMessage } from "../../wire/plugin-mess
 /** Taken from one neighbour: at once, and after that each second. */
 const MESSAGES_AT_ONCE = 32;
 const MESSAGES_PER_SECOND = 1;
+/** Neighbours, and those that went with less than they may have: throw-away ones push out their own kind. */
+export const SENDERS_MAX = 4_096;
 
 export interface PluginMessagesDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
+  readonly regard: Regard;
   /** False: no link, or no room. */
   send(to: NodeId, frame: Uint8Array): boolean;
 }
@@ -25,13 +30,22 @@ export type MessageHandler = (from: NodeId, message: Uint8Array) => void;
 export class PluginMessages {
   readonly #deps: PluginMessagesDeps;
   readonly #handlers = new Map<string, Set<MessageHandler>>();
-  /** By neighbour, while it is one. */
-  readonly #allowance = new Map<NodeId, { left: number; atMs: number }>();
+  /** By neighbour, while it is one, and until it might send all of it again. */
+  readonly #allowance = new SharedMap<NodeId, { left: number; atMs: number }>({
+    name: "senders to plugins",
+    max: SENDERS_MAX,
+    worthOf: (id) => this.#deps.regard.worthOf(id),
+  });
   readonly #messages;
 
   constructor(deps: PluginMessagesDeps) {
     this.#deps = deps;
     this.#messages = deps.metrics.counter("godwit_plugin_messages_total");
+  }
+
+  /** Neighbours of which it is remembered how much they sent. */
+  get size(): number {
+    return this.#allowance.size;
   }
 
   /** Borrows `message`. False: no link, too long, or no room. */
@@ -75,7 +89,7 @@ export class PluginMessages {
 
   #spend(id: NodeId): boolean {
     const { left, atMs } = this.#refilled(id);
-    this.#allowance.set(id, { left: left >= 1 ? left - 1 : left, atMs });
+    this.#allowance.set(id, { left: left >= 1 ? left - 1 : left, atMs }, this.#deps.regard.shareOf(id));
     return left >= 1;
   }
 }
@@ -83,11 +97,12 @@ export class PluginMessages {
 /** Priority of what plugins say to each other. */
 const PRIORITY = 1;
 
-export function pluginMessagesPart({ mesh, deps }: PartContext): PartOf<PluginMessages> {
+export function pluginMessagesPart({ mesh, deps, kept }: PartContext): PartOf<PluginMessages> {
   const { clock, metrics } = deps;
   const messages = new PluginMessages({
     clock,
     metrics,
+    regard: kept.acquaintances,
     send: (to, frame) => mesh.peers.get(to)?.send(PRIORITY, frame) ?? false,
   });
   return {

@@ -24,6 +24,7 @@ test("what trials prove of a neighbour is the peer manager's to remember, for as
       peers: { get: () => undefined },
     },
     deps: { clock: new ManualClock(), log: silentLog, metrics: new Metrics(), events },
+    kept: {},
     scope,
   } as unknown as PartContext);
   const tell = () => {

@@ -4,7 +4,7 @@ import type { PeerReport } from "../../trust/manager.ts";
 import { Quarantine, type QuarantineDeps } from "../../trust/quarantine.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
-export function quarantinePart({ mesh, deps, scope }: PartContext): PartOf<Quarantine> {
+export function quarantinePart({ mesh, deps, kept, scope }: PartContext): PartOf<Quarantine> {
   const { clock, log, metrics, events } = deps;
   // What trials prove is the peer manager's to remember.
   const remember = (kind: "lostDelivery" | "honestRoute" | "peerQuarantined", report: PeerReport) =>
@@ -17,6 +17,7 @@ export function quarantinePart({ mesh, deps, scope }: PartContext): PartOf<Quara
     log,
     metrics,
     events,
+    regard: kept.acquaintances,
     isConnected: (id) => mesh.peers.get(id) !== undefined,
     router: mesh.router,
     custody: createTrialBench(mesh.custody),

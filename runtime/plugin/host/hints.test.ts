@@ -12,7 +12,13 @@ async function open() {
   const clock = new ManualClock();
   const metrics = new Metrics();
   const lines: string[] = [];
-  const hints = new Hints(clock, { wanted() {}, unwanted() {}, heard() {} });
+  const hints = new Hints(clock, {
+    isKnown: () => false,
+    isLinked: () => false,
+    wanted() {},
+    unwanted() {},
+    heard() {},
+  });
   const started = Promise.withResolvers<PluginContext>();
   const plugin = definePlugin({
     ...{ id: "finder", namespace: "discovery", sdk: `^${SDK_VERSION}`, permissions: [] },
