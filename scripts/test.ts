@@ -175,7 +175,10 @@ function report({ outcomes, scale }: Run, wallSeconds: number): number {
   block(
     "FAILED",
     [...outcomes].flatMap(([{ name }, { failed, output }]) => {
-      const why = new Map(failuresSaid(output).map((one) => [one.name, one.why]));
+      // Said once more at the end, without its reason.
+      const why = new Map(
+        failuresSaid(output).flatMap((one) => (one.why === "" ? [] : [[one.name, one.why]])),
+      );
       return failed
         .flatMap((test) => [`${name}: ${test}`, `    ${why.get(test) ?? ""}`.trimEnd()])
         .filter(Boolean);

@@ -19,6 +19,10 @@ const ASK_MS_MAX = 10_000;
 const GATHER_MS = 1_000;
 const LINK_MS_MAX = 3_000;
 const HEALTH_MS_MAX = 1_000;
+/** A link without a flood takes no longer than this where nothing else keeps the processors busy, ms. */
+const CALM_LINK_MS = 400;
+/** So much slower a machine may be for other reasons; beyond it the bounds would say nothing. */
+const SLOWNESS_MAX = 4;
 /** Mail goes at the pace of somebody who is not in a hurry: what is asked is whether it still goes. */
 const MAIL_SENDERS = 1;
 /** Mail that arrives, and members that come, of what does without a flood: the crowds themselves need the machine too. */
@@ -294,8 +298,9 @@ export function declareSieges(floodMs: number, quietMs: number): void {
             console.log(
               `${name}: ${tell(met)}\n  without: ${tell(quiet)}\n  of mail ${percent(mailShare)}, of links ${percent(linksShare)}; crowd ${met.crowd}`,
             );
-            expect(Math.max(...met.links)).toBeLessThan(LINK_MS_MAX);
-            expect(Math.max(met.health, met.control)).toBeLessThan(HEALTH_MS_MAX);
+            const slowness = Math.min(Math.max(1, Math.max(...quiet.links) / CALM_LINK_MS), SLOWNESS_MAX);
+            expect(Math.max(...met.links)).toBeLessThan(LINK_MS_MAX * slowness);
+            expect(Math.max(met.health, met.control)).toBeLessThan(HEALTH_MS_MAX * slowness);
             expect(mailShare).toBeGreaterThan(MAIL_SHARE_MIN);
             expect(linksShare).toBeGreaterThan(LINKS_SHARE_MIN);
           },
