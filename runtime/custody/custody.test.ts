@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, FLOOD } from "../kernel/testing.ts";
 import type { StoreOp } from "../store/types.ts";
 import { SEEN_SENDERS_MAX } from "./recipient/seen.ts";
+import { LATE_MS } from "./source/rows.ts";
 import { formatHex, parseHex } from "../kernel/ids.ts";
 import {
   encodeBundleFrame,
@@ -54,6 +55,26 @@ describe("the way there and back", () => {
     }
     expect(c.custody!.inbox.count).toBe(1);
     expect((await c.settle(c.custody!.inbox.body(id))).length).toBe(5);
+  });
+
+  test("what a relay took is written late, and not at all when the receipt comes first; an orderly end writes it", async () => {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    const states = async () =>
+      (await a.settle(a.store!.load("outbox"))).map(
+        ({ meta }) => (JSON.parse(meta) as { state: string }).state,
+      );
+    mesh.cut(b, c);
+    const id = await a.send(c.id, "hello");
+    await mesh.clock.advance(1_000);
+    expect([stateOf(a, id), await states()]).toEqual(["relayed", ["queued"]]);
+    await mesh.clock.advance(LATE_MS);
+    expect(await states()).toEqual(["relayed"]);
+    const second = await a.send(c.id, "again");
+    await mesh.clock.advance(1_000);
+    expect(stateOf(a, second)).toBe("relayed");
+    a.custody!.stop();
+    expect(await states()).toEqual(["relayed", "relayed"]);
   });
 
   test("receipts of one moment share a signature, and each proves itself", async () => {

@@ -25,6 +25,7 @@ import { OutboxHistory } from "./history.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
 import { readReceipts } from "./receipts.ts";
+import { OutboxRows } from "./rows.ts";
 import { Waiting } from "./waiting.ts";
 import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -47,6 +48,7 @@ export class Outbox {
   readonly #unheld = new Set<Live>();
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
+  readonly #rows: OutboxRows;
   #isSealing = false;
   #bytes = 0;
   #pending = 0;
@@ -58,6 +60,7 @@ export class Outbox {
     this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
     this.#names = new MailNaming(ctx);
+    this.#rows = new OutboxRows(ctx);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
@@ -138,9 +141,8 @@ export class Outbox {
   async withdraw(id: MessageId): Promise<void> {
     const live = this.#entries.get(id);
     if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    if (finalStates.includes(live.entry.state)) {
+    if (finalStates.includes(live.entry.state))
       throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
-    }
     // Its body goes at once: whoever withdraws may need the room.
     const ended = putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" });
     live.isEnding = true;
@@ -169,7 +171,7 @@ export class Outbox {
     this.#ctx.log.error("message damaged on this disk", { message: live.entry.id, box: "outbox" });
     if (!finalStates.includes(live.entry.state)) this.#finish(live, "refused", DAMAGED);
     // That it ended, and how, is kept; the store may have set the row aside already.
-    this.#save(live, [{ op: "set-aside", in: "outbox", key: live.entry.id }]);
+    this.#rows.save([live], [{ op: "set-aside", in: "outbox", key: live.entry.id }]);
   }
 
   /** A relay took a bundle of ours. */
@@ -178,7 +180,8 @@ export class Outbox {
     if (live === undefined || live.entry.state !== "queued") return;
     live.entry.state = "relayed";
     live.entry.reason = null;
-    this.#save(live);
+    // A restart that does not know it offers the message once more.
+    this.#rows.saveLate(live);
     this.#deps.events.emit("outboxChanged", live.entry);
   }
 
@@ -188,7 +191,7 @@ export class Outbox {
     if (live === undefined || finalStates.includes(live.entry.state)) return;
     if (live.entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined)) return;
     this.#finish(live, "expired", "its lifetime ended before a receipt came");
-    this.#save(live);
+    this.#rows.save([live]);
   }
 
   /**
@@ -253,22 +256,27 @@ export class Outbox {
       if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
       if (this.#othersMayDeliver(live, id)) continue;
       this.#dropTargets(entry);
-      this.#save(live);
+      this.#rows.save([live]);
       this.#activate(live, "queued");
     }
   }
 
-  #dropTargets(entry: OutboxEntry): void {
-    for (const target of entry.targets) {
+  #release({ targets }: OutboxEntry): void {
+    for (const target of targets) {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
     }
+  }
+
+  #dropTargets(entry: OutboxEntry): void {
+    this.#release(entry);
     this.#entries.dropTargets(entry);
     entry.state = "queued";
   }
 
   stop(): void {
     this.#waiting.stop();
+    this.#rows.flush();
     this.#sealRetry?.cancel();
   }
 
@@ -277,12 +285,11 @@ export class Outbox {
     if (
       this.openCount + this.#pending >= limits.outboxMessagesMax ||
       this.#bytes + order.body.length > limits.outboxBytesMax
-    ) {
+    )
       throw godwitError(
         "GODWIT_QUEUE_FULL",
         "the outbox is full; withdraw messages, or wait until some are delivered",
       );
-    }
     const name = this.#names.next(order.to);
     const ops: StoreOp[] = [];
     const id = idOf(self, order.to, name);
@@ -384,7 +391,7 @@ export class Outbox {
         await this.#deps.deliverHere(entry, body, []);
         entry.deliveredAtMs = this.#ctx.clock.wallMs();
         this.#finish(live, "delivered", null);
-        return this.#save(live);
+        return this.#rows.save([live]);
       }
       this.#seal(live, body);
       if (entry.targets.length === 0) return this.#wait(live);
@@ -448,10 +455,8 @@ export class Outbox {
     entry.state = state;
     entry.reason = reason;
     this.#unheld.delete(live);
-    for (const target of entry.targets) {
-      this.#forwarder.remove(target.bundle);
-      this.#sealer.forget(target);
-    }
+    this.#rows.forget(live);
+    this.#release(entry);
     this.#waiting.delete(entry.to, entry.id);
     if (!wasFinal) {
       this.#bytes -= entry.size;
@@ -473,23 +478,10 @@ export class Outbox {
     if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
   }
 
-  /** Nobody waits for it: should it be lost, the message is offered once more than needed. */
-  #save(live: Live, before: readonly StoreOp[] = []): void {
-    const { entry } = live;
-    // A row without its body must not say that it is open: a withdrawal is on its way to the disk.
-    if (live.isEnding === true && !finalStates.includes(entry.state)) return;
-    this.#ctx.store.commit([...before, putEntry(entry)]).catch((error: unknown) => {
-      this.#ctx.log.warn("outbox not saved", {
-        message: entry.id,
-        error: error instanceof Error ? error : String(error),
-      });
-    });
-  }
-
   #onWaitedOut(id: MessageId): void {
     const live = this.#entries.get(id);
     if (live === undefined) return;
     this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
-    this.#save(live);
+    this.#rows.save([live]);
   }
 }

@@ -1,0 +1,55 @@
+/**
+ * How what happens to accepted messages gets to the disk where nobody waits for it: at once, or late. Late is what no message is lost
+ * without, and most of it changes again before it would have been written. Must never write that a message is open whose body is going.
+ */
+import type { Timer } from "@godwit/sdk";
+import type { CustodyContext } from "../context.ts";
+import type { StoreOp } from "../../store/types.ts";
+import { finalStates, type Live, putEntry } from "./entry.ts";
+
+/** Most receipts come sooner, and then their row is written once less. */
+export const LATE_MS = 10_000;
+
+export class OutboxRows {
+  readonly #ctx: Pick<CustodyContext, "store" | "clock" | "log">;
+  readonly #late = new Set<Live>();
+  #timer: Timer | undefined;
+
+  constructor(ctx: Pick<CustodyContext, "store" | "clock" | "log">) {
+    this.#ctx = ctx;
+  }
+
+  /** `before` in the same commit. Should it be lost, a message is offered once more than needed. */
+  save(lives: readonly Live[], before: readonly StoreOp[] = []): void {
+    for (const live of lives) this.#late.delete(live);
+    // A row without its body must not say that it is open: a withdrawal is on its way to the disk.
+    const rows = lives.filter(
+      ({ entry, isEnding }) => isEnding !== true || finalStates.includes(entry.state),
+    );
+    if (rows.length === 0) return;
+    const ops = [...before, ...rows.map(({ entry }) => putEntry(entry))];
+    this.#ctx.store.commit(ops).catch((error: unknown) => {
+      this.#ctx.log.warn("outbox not saved", {
+        messages: rows.length,
+        error: error instanceof Error ? error : String(error),
+      });
+    });
+  }
+
+  /** Within `LATE_MS`, with others, or at the end of the node. */
+  saveLate(live: Live): void {
+    this.#late.add(live);
+    this.#timer ??= this.#ctx.clock.after(LATE_MS, () => this.flush());
+  }
+
+  /** It is written otherwise, or gone. */
+  forget(live: Live): void {
+    this.#late.delete(live);
+  }
+
+  flush(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.save([...this.#late]);
+  }
+}
