@@ -1,4 +1,5 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
+import type { LogMark } from "./commit-log.ts";
 import type { Collection, Damage } from "./types.ts";
 
 /**
@@ -19,8 +20,21 @@ export type WireEntry =
 export type ToWorker =
   | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
   /** One transaction and one fsync. `pack` holds all bodies, transferred. */
-  | { readonly kind: "batch"; readonly entries: readonly WireEntry[]; readonly pack: Uint8Array }
+  | {
+      readonly kind: "batch";
+      readonly entries: readonly WireEntry[];
+      readonly pack: Uint8Array;
+      /** What the database says of its log once this batch is in it. */
+      readonly mark: LogMark | undefined;
+    }
   | { readonly kind: "close" };
+
+/** What the commit log is opened with (commit-log.ts). */
+export interface LogPlan {
+  readonly mark: LogMark;
+  readonly bytes: number;
+  readonly freshId: number;
+}
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */
 export interface LoadColumns {
@@ -46,7 +60,8 @@ export type OpenFailureCode =
   "GODWIT_STATE_UNUSABLE" | "GODWIT_STORE_VERSION" | "GODWIT_STORE_CORRUPT" | "GODWIT_STORE_FAILED";
 
 export type FromWorker =
-  | { readonly kind: "opened" }
+  /** `log` undefined: there is no room for one, and every commit is one of the database. */
+  | { readonly kind: "opened"; readonly log?: LogPlan | undefined }
   | { readonly kind: "refused"; readonly code: OpenFailureCode; readonly message: string }
   /** Answers the oldest batch. Entries without a failure succeeded; `values` are those of the reads, by index. */
   | {

@@ -32,6 +32,8 @@ const WAL_GROWN = { ...WAL_KEPT, max: 16 * 1024 * 1024 };
 /** Pages in the log after which it is emptied, at once and in a quiet moment. */
 const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 2_048 };
 const WAL_QUIET_PAGES_MAX = 256;
+/** Of the commit log (commit-log.ts): what it holds is in memory as well. */
+const LOG = { share: 1 / 64, min: 256 * 1024, max: 4 * 1024 * 1024 };
 /** Free pages inside the database that stay there for the next messages. */
 const FREE_PAGES_KEPT = { share: 1 / 64 / PAGE_BYTES, min: 32, max: 1_024 };
 /** Free pages given back to the file system in one step: each moves a few others, and all of them pass through the log. */
@@ -105,6 +107,11 @@ export class Room {
   /** The database is about to be closed: its log stays, as room for the next start. */
   keepLog(): void {
     this.#db.run("PRAGMA journal_size_limit = -1");
+  }
+
+  /** Size of the commit log. */
+  get logBytes(): number {
+    return within(LOG, this.#totalBytes);
   }
 
   get walBusyPages(): number {

@@ -5,6 +5,7 @@
  */
 import type { Database, Statement } from "bun:sqlite";
 import { isoTime, systemClock } from "../kernel/clock.ts";
+import type { LogMark } from "./commit-log.ts";
 import { type LoadColumns, SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } from "./types.ts";
 
@@ -44,6 +45,7 @@ export class Rows {
   readonly #begin: Statement;
   readonly #commit: Statement;
   readonly #setUsage: Statement<unknown, [number]>;
+  readonly #setMark: Statement<unknown, [number | null, number]>;
   readonly #content: Statement<unknown, [number]>;
   readonly #putContent: Statement<unknown, [Uint8Array]>;
   readonly #removeContent: Statement<unknown, [number]>;
@@ -63,6 +65,7 @@ export class Rows {
     this.#putContent = this.prepare("INSERT INTO body (content) VALUES (?)");
     this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
     this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
+    this.#setMark = this.prepare("UPDATE store_usage SET log_id = ?, log_page = ?");
     this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
     this.#usageStored = this.usageBytes;
   }
@@ -94,6 +97,15 @@ export class Rows {
       this.usageBytes = usageBefore;
       throw error;
     }
+  }
+
+  get mark(): LogMark {
+    const [id, page] = this.#db.query("SELECT log_id, log_page FROM store_usage").values()[0]!;
+    return { id: id === null ? null : Number(id), page: Number(page) };
+  }
+
+  setMark({ id, page }: LogMark): void {
+    this.#setMark.run(id, page);
   }
 
   apply(ops: readonly WireOp[], pack: Uint8Array): void {

@@ -21,6 +21,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
+import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { leafRows } from "./sqlite-pages.ts";
@@ -121,9 +122,13 @@ function copyReadable(path: string, into: Database, report: Report, cause: unkno
   try {
     if (from === undefined && isReadError(cause)) throw cause;
     // Not even that: its size says that something was there.
-    if (from === undefined) return report.note("setting", "");
+    if (from === undefined) {
+      into.run("UPDATE store_usage SET log_id = NULL");
+      return report.note("setting", "");
+    }
     const rows = new Rows(into);
     const salvager = new Salvager(from, rows, report);
+    rows.transaction(() => rows.setMark(markOf(from!)));
     for (const collection of collections) rows.transaction(() => salvager.copy(collection));
     rows.transaction(() => salvager.searchPages(path));
     salvager.close();
@@ -256,6 +261,13 @@ class Salvager {
     if (statement !== undefined) this.#prepared.push(statement);
     return statement;
   }
+}
+
+/** Which log goes with it; where that is gone, the log itself is asked. */
+function markOf(from: Database): LogMark {
+  const values = tryTo(() => from.query("SELECT log_id, log_page FROM store_usage").values()[0]);
+  const [id, page] = values ?? [];
+  return typeof id === "number" && typeof page === "number" ? { id, page } : { id: null, page: 0 };
 }
 
 const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");

@@ -51,6 +51,9 @@ export const migrations: readonly (readonly string[])[] = [
   [rowTable("member")],
   [
     rowTable("damaged"),
+    // The commit log that belongs to this database, and its first page that is not in it (commit-log.ts). 0: none; null: it is not known.
+    `ALTER TABLE "store_usage" ADD COLUMN log_id INTEGER DEFAULT 0`,
+    `ALTER TABLE "store_usage" ADD COLUMN log_page INTEGER NOT NULL DEFAULT 0`,
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
     // Sums of what a row holds (sqlite-rows.ts), null in rows of before; its body's place and size, null where it lies in the row.

@@ -7,6 +7,7 @@
 import type { Database } from "bun:sqlite";
 import type {
   FromWorker,
+  LogPlan,
   StoreNews,
   ToWorker,
   WireEntry,
@@ -15,6 +16,8 @@ import type {
   WireValue,
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
+import { systemRandom } from "../kernel/random.ts";
+import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
 import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
@@ -104,6 +107,7 @@ class StoreFile {
   run(
     entries: readonly WireEntry[],
     pack: Uint8Array,
+    mark: LogMark | undefined,
   ): { failures: WireFailure[]; values: Map<number, WireValue> } {
     const failures: WireFailure[] = [];
     const values = new Map<number, WireValue>();
@@ -114,6 +118,7 @@ class StoreFile {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
           else this.#rows.apply(entry.ops, pack);
         }
+        if (mark !== undefined) this.#rows.setMark(mark);
       });
     } catch {
       // Reads too, since they saw what was now rolled back.
@@ -121,7 +126,7 @@ class StoreFile {
         try {
           this.#mended(() => {
             if (entry.kind !== "commit") values.set(index, this.#read(entry));
-            else this.#alone(entry.ops, pack);
+            else this.#alone(entry.ops, pack, mark);
           });
         } catch (error) {
           failures.push({ index, message: failureText(error, this.#path) });
@@ -175,6 +180,10 @@ class StoreFile {
     return news;
   }
 
+  get logPlan(): LogPlan {
+    return { mark: this.#rows.mark, bytes: this.#room.logBytes, freshId: freshLogId() };
+  }
+
   get isShort(): boolean {
     return this.#missingBytes > 0;
   }
@@ -204,11 +213,14 @@ class StoreFile {
     if (isEmptied) quietly(() => disownLog(this.#path));
   }
 
-  #alone(ops: readonly WireOp[], pack: Uint8Array): void {
+  #alone(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): void {
     const bodyBytes = ops.reduce((total, op) => total + op[4], 0);
     const attempt = () => {
       this.#room.make(bodyBytes);
-      this.#rows.transaction(() => this.#rows.apply(ops, pack));
+      this.#rows.transaction(() => {
+        this.#rows.apply(ops, pack);
+        if (mark !== undefined) this.#rows.setMark(mark);
+      });
     };
     try {
       attempt();
@@ -236,6 +248,9 @@ class StoreFile {
   }
 }
 
+/** 48 bits, never 0, which stands for none. */
+const freshLogId = (): number => Buffer.from(systemRandom.bytes(6)).readUIntLE(0, 6) || 1;
+
 let file: StoreFile | undefined;
 /** An entry point of its own takes its clock from where compositions do; housekeeping is all that depends on it. */
 let quietTimer: Timer | undefined;
@@ -248,7 +263,7 @@ function handleOpen(path: string, bytesMax: number | undefined): void {
   try {
     file = new StoreFile(path, bytesMax);
     look(file);
-    answer({ kind: "opened" });
+    answer({ kind: "opened", log: file.logPlan });
   } catch (error) {
     if (error instanceof OpenRefused)
       return answer({ kind: "refused", code: error.code, message: error.message });
@@ -273,8 +288,13 @@ function look(open: StoreFile): void {
   });
 }
 
-function handleBatch(open: StoreFile, entries: readonly WireEntry[], pack: Uint8Array): void {
-  const { failures, values } = open.run(entries, pack);
+function handleBatch(
+  open: StoreFile,
+  entries: readonly WireEntry[],
+  pack: Uint8Array,
+  mark: LogMark | undefined,
+): void {
+  const { failures, values } = open.run(entries, pack, mark);
   look(open);
   const transfer = [...values.values()].flatMap((value) =>
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
@@ -306,7 +326,7 @@ self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
     case "open":
       return handleOpen(data.path, data.bytesMax);
     case "batch":
-      return handleBatch(file!, data.entries, data.pack);
+      return handleBatch(file!, data.entries, data.pack, data.mark);
     case "close":
       quietTimer?.cancel();
       lookTimer?.cancel();

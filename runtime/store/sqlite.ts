@@ -1,26 +1,29 @@
 /**
- * The real store: bun:sqlite in a worker (sqlite-worker.ts), WAL, synchronous=FULL. Owns the order of commits and their
- * grouping: what is called while a batch is being written goes with the next one, so that many commits share one
- * fsync. Must never resolve a commit before the worker said that it is durable, and never hang when the worker dies.
- * Bounds: a batch in ops and bytes, the batches under way; what waits behind them is bounded by the callers, who can
- * look at `pendingOps`. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
+ * The real store: a commit is one append to a log of our own (commit-log.ts) and durable with it; rows that are in the log alone stand in
+ * memory (overlay.ts) until they are written, many at once and in their last state, to an SQLite database in a worker (sqlite-worker.ts).
+ * Owns the order of commits and their grouping: what is called while one write is under way goes with the next. Must never resolve a commit
+ * before it is durable, never free a part of the log that the database has not, and never hang when the worker dies.
+ * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
-import type { Clock, Log } from "@godwit/sdk";
+import type { Clock, Log, Timer } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
-import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
+import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
-import type {
-  FromWorker,
-  LoadColumns,
-  StoreNews,
-  ToWorker,
-  UsageValue,
-  WireEntry,
-  WireOp,
-  WireValue,
-} from "./sqlite-messages.ts";
+import { openLog, type CommitLog } from "./commit-log.ts";
+import { commitBytes, encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit } from "./log-frame.ts";
 import { assertCollection, assertOps } from "./ops.ts";
-import { SET_ASIDE } from "./sqlite-messages.ts";
+import { Overlay } from "./overlay.ts";
+import {
+  SET_ASIDE,
+  type LoadColumns,
+  type LogPlan,
+  type StoreNews,
+  type UsageValue,
+  type WireEntry,
+  type WireOp,
+  type WireValue,
+} from "./sqlite-messages.ts";
+import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
   soundState,
@@ -42,26 +45,44 @@ export interface SqliteStoreOptions {
   readonly bytesMax?: number;
 }
 
-/** Ops and body bytes after which a batch is not filled further; one commit alone may be larger. */
-const BATCH_OPS_MAX = 256;
+/** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
+const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** While the worker writes one batch the next one already lies in its inbox. */
-const BATCHES_UNDER_WAY_MAX = 2;
+/** A frame takes this part of the log at most; a larger commit is one of the database. */
+const FRAME_SHARE = 1 / 4;
+/** The log is written to the database once this part of it is used. */
+const FOLD_SHARE = 1 / 2;
+/** What goes to the database in one transaction: it is short enough for a read to wait for. */
+const SLICE_OPS_MAX = 256;
+const SLICE_BYTES_MAX = 512 * 1024;
+/** How long what is durable stays in the log alone, ms; with rows of `SECRETS` in it, which have to be gone soon once they are deleted. */
+const FOLD_AGE_MS = 600_000;
+const FOLD_SECRET_AGE_MS = 60_000;
+const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
 
 const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 
+type Request =
+  { readonly kind: "commit"; readonly ops: readonly StoreOp[] } | Exclude<WireEntry, { kind: "commit" }>;
+
 interface Pending {
   readonly request: Request;
   readonly ops: number;
+  /** Of a commit, in the log. */
+  readonly bytes: number;
   readonly calledAtMs: number;
-  resolve(value: WireValue): void;
+  resolve(value: unknown): void;
   reject(error: GodwitError): void;
 }
 
-type Request =
-  { readonly kind: "commit"; readonly ops: readonly StoreOp[] } | Exclude<WireEntry, { kind: "commit" }>;
+/** What the next step of the store does: reads go with either. */
+interface Step {
+  readonly how: "log" | "database";
+  readonly commits: Pending[];
+  readonly reads: Pending[];
+}
 
 /**
  * Opens the store. Rejects with GODWIT_STATE_UNUSABLE (another node uses it, or it cannot be created),
@@ -76,35 +97,41 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
 }
 
 export class SqliteStore implements Store {
-  readonly #worker: Worker;
+  readonly #thread: StoreThread;
   readonly #path: string;
   readonly #log: Log;
-  readonly #nowMs: () => number;
+  readonly #clock: Clock | undefined;
   readonly #metrics: StoreMetrics | undefined;
+  /** Undefined: there is no room for one. */
+  #commits: CommitLog | undefined;
+  readonly #overlay = new Overlay();
+  #folding: Promise<void> | undefined;
+  #foldTimer: Timer | undefined;
+  #foldDueMs = Number.POSITIVE_INFINITY;
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
-  #underWay: Pending[][] = [];
   #pendingOps = 0;
-  #isFlushing = false;
+  #pumping: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #dead: GodwitError | undefined;
   #state: StoreState = soundState;
   #changed: (found: readonly Damage[]) => void = () => {};
-  readonly #opened = Promise.withResolvers<void>();
-  readonly #closed = Promise.withResolvers<void>();
+  readonly #opened: Promise<void>;
 
   constructor(worker: Worker, options: SqliteStoreOptions) {
-    this.#worker = worker;
     this.#path = options.path;
     this.#log = options.log;
-    const { clock } = options;
-    this.#nowMs = clock === undefined ? () => 0 : () => clock.monotonicMs();
-    if (options.metrics !== undefined) this.#metrics = storeMetrics(options.metrics, clock !== undefined);
-    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#onMessage(data);
-    worker.onerror = (event) => this.#die(event.message);
-    worker.addEventListener("close", () => this.#die("its thread ended"));
-    this.#post({ kind: "open", path: options.path, bytesMax: options.bytesMax });
+    this.#clock = options.clock;
+    if (options.metrics !== undefined)
+      this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
+    this.#thread = new StoreThread(worker, {
+      onNews: (news) => this.#onNews(news),
+      onEnd: (error, reason) => this.#onEnd(error, reason),
+    });
+    this.#opened = this.#thread.open(options.path, options.bytesMax).then((plan) => this.#openLog(plan));
+    // Only `openSqliteStore` looks at it.
+    this.#opened.catch(() => {});
   }
 
   get state(): StoreState {
@@ -117,7 +144,7 @@ export class SqliteStore implements Store {
 
   /** Settles once: whether the file could be opened. */
   get opened(): Promise<void> {
-    return this.#opened.promise;
+    return this.#opened;
   }
 
   /** Ops of commits that have not settled. */
@@ -127,26 +154,21 @@ export class SqliteStore implements Store {
 
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
-    const columns = (await this.#enqueue({ kind: "load", in: collection }, 0)) as LoadColumns;
-    return columns.keys.map((key, index) => ({
-      key,
-      meta: columns.metas[index]!,
-      bodyBytes: columns.bodyBytes[index]!,
-    }));
+    return (await this.#enqueue({ kind: "load", in: collection })) as StoreRow[];
   }
 
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
     assertCollection(collection);
-    return (await this.#enqueue({ kind: "body", in: collection, key }, 0)) as Uint8Array | undefined;
+    return (await this.#enqueue({ kind: "body", in: collection, key })) as Uint8Array | undefined;
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {
-    return (await this.#enqueue({ kind: "usage" }, 0)) as UsageValue;
+    return (await this.#enqueue({ kind: "usage" })) as UsageValue;
   }
 
   async commit(ops: readonly StoreOp[]): Promise<void> {
     assertOps(ops);
-    await this.#enqueue({ kind: "commit", ops }, ops.length);
+    await this.#enqueue({ kind: "commit", ops });
   }
 
   close(): Promise<void> {
@@ -154,56 +176,86 @@ export class SqliteStore implements Store {
     return this.#closing;
   }
 
+  async #openLog(plan: LogPlan | undefined): Promise<void> {
+    if (plan === undefined) return;
+    const { bytes, mark, freshId } = plan;
+    const { log, commits, lost } = openLog(`${this.#path}-log`, bytes, mark, freshId);
+    this.#commits = log;
+    for (const commit of commits) this.#overlay.apply(commit);
+    if (lost.length > 0) this.#onNews({ ...this.#state, kind: "news", found: lost, foundCount: lost.length });
+    if (log.id !== mark.id) await this.#mark({ id: log.id, page: log.head });
+  }
+
   async #close(): Promise<void> {
-    this.#flush();
-    if (this.#isIdle) this.#post({ kind: "close" });
-    await this.#closed.promise;
-    this.#worker.terminate();
+    await this.#opened.catch(() => {});
+    while (this.#pumping !== undefined) await this.#pumping;
+    this.#foldTimer?.cancel();
+    if (this.#commits !== undefined) {
+      // What could not be written to the database stays in the log, and is found there by the next start.
+      const isApplied = await this.#foldAll().then(
+        () => this.#mark({ id: 0, page: 0 }).then(() => true),
+        () => false,
+      );
+      this.#commits.close(isApplied);
+    }
+    await this.#thread.close();
   }
 
-  get #isIdle(): boolean {
-    return this.#underWay.length === 0 && this.#head === this.#waiting.length;
-  }
-
-  #enqueue(request: Request, ops: number): Promise<WireValue> {
+  #enqueue(request: Request): Promise<unknown> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     if (this.#closing !== undefined)
       return Promise.reject(godwitError("GODWIT_STOPPED", "the store is closed; start the node again"));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ request, ops, calledAtMs: this.#nowMs(), resolve, reject });
+      const isCommit = request.kind === "commit";
+      const ops = isCommit ? request.ops.length : 0;
+      const bytes = isCommit ? commitBytes(request.ops) : 0;
+      this.#waiting.push({ request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject });
       this.#pendingOps += ops;
-      if (this.#isFlushing) return;
-      // At the end of this turn, so that all that is called in it goes together.
-      this.#isFlushing = true;
-      queueMicrotask(() => {
-        this.#isFlushing = false;
-        this.#flush();
-      });
+      this.#pumping ??= this.#pump();
     });
   }
 
-  #flush(): void {
-    while (
-      this.#dead === undefined &&
-      this.#underWay.length < BATCHES_UNDER_WAY_MAX &&
-      this.#head < this.#waiting.length
-    )
-      this.#sendBatch();
+  /** One step after the other, until nothing waits. */
+  async #pump(): Promise<void> {
+    // At the end of this turn, so that all that is called in it goes together.
+    await Promise.resolve();
+    await this.#opened.catch(() => {});
+    while (this.#dead === undefined && this.#head < this.#waiting.length) {
+      const step = this.#nextStep();
+      if (step.how === "log") await this.#toLog(step.commits);
+      else await this.#toDatabase(step.commits);
+      if (step.reads.length > 0) void this.#read(step.reads);
+    }
+    this.#pumping = undefined;
   }
 
-  #sendBatch(): void {
-    const batch: Pending[] = [];
+  #howOf({ request, bytes }: Pending): "log" | "database" {
+    if (this.#commits === undefined || request.kind === "usage") return "database";
+    if (request.kind === "commit" && request.ops.some((op) => op.op === "set-aside")) return "database";
+    return pagesOf(bytes) > this.#commits.capacity * FRAME_SHARE ? "database" : "log";
+  }
+
+  #nextStep(): Step {
+    const commits: Pending[] = [];
+    const reads: Pending[] = [];
+    let how: Step["how"] | undefined;
     let ops = 0;
     let bytes = 0;
-    while (this.#head < this.#waiting.length && ops < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX) {
+    const bytesMax =
+      this.#commits === undefined
+        ? BATCH_BYTES_MAX
+        : Math.min(BATCH_BYTES_MAX, this.#commits.capacity * FRAME_SHARE * LOG_PAGE_BYTES);
+    for (; this.#head < this.#waiting.length && ops < BATCH_OPS_MAX; this.#head++) {
       const pending = this.#waiting[this.#head]!;
-      const size = bodyBytesOf(pending.request);
-      if (batch.length > 0 && bytes + size > BATCH_BYTES_MAX) break;
-      batch.push(pending);
       // A read counts too, so that a flood of them is cut into batches as well.
+      if (pending.request.kind === "load" || pending.request.kind === "body") reads.push(pending);
+      else {
+        if ((how ??= this.#howOf(pending)) !== this.#howOf(pending)) break;
+        if (commits.length > 0 && bytes + pending.bytes > bytesMax) break;
+        commits.push(pending);
+        bytes += pending.bytes;
+      }
       ops += Math.max(1, pending.ops);
-      bytes += size;
-      this.#head++;
     }
     if (this.#head === this.#waiting.length) {
       this.#waiting = [];
@@ -212,42 +264,119 @@ export class SqliteStore implements Store {
       this.#waiting = this.#waiting.slice(this.#head);
       this.#head = 0;
     }
-    // One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied.
-    const pack = new Uint8Array(bytes);
-    let at = 0;
-    const entries = batch.map(({ request }): WireEntry => {
-      if (request.kind !== "commit") return request;
-      return {
-        kind: "commit",
-        ops: request.ops.map((op): WireOp => {
-          if (op.op === "delete") return [op.in, op.key, null, -1, 0];
-          if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
-          if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
-          const offset = at;
-          pack.set(op.body, offset);
-          at += op.body.length;
-          return [op.in, op.key, op.meta, offset, op.body.length];
-        }),
-      };
-    });
-    this.#underWay.push(batch);
-    this.#post({ kind: "batch", entries, pack }, [pack.buffer]);
+    return { how: how ?? "log", commits, reads };
   }
 
-  #onMessage(message: FromWorker): void {
-    switch (message.kind) {
-      case "opened":
-        return this.#opened.resolve();
-      case "refused":
-        return this.#die(message.message, godwitError(message.code, message.message));
-      case "news":
-        return this.#onNews(message);
-      case "batch":
-        return this.#settle(message);
-      case "closed":
-        this.#dead = godwitError("GODWIT_STOPPED", "the store is closed; start the node again");
-        return this.#closed.resolve();
+  async #toLog(pending: readonly Pending[]): Promise<void> {
+    if (pending.length === 0) return;
+    const log = this.#commits!;
+    const commits = pending.map(({ request }) => (request as { ops: LogCommit }).ops);
+    const bytes = frameBytes(commits);
+    try {
+      while (log.used + pagesOf(bytes) > log.capacity) await this.#fold();
+      const { frame, held } = encodeFrame(commits, bytes, log.head, log.id);
+      const isSecret = commits.some((ops) => ops.some((op) => SECRETS.includes(op.in)));
+      await log.append(frame, isSecret);
+      for (const ops of held) this.#overlay.apply(ops);
+      this.#settle(pending, new Map());
+      this.#planFold(isSecret);
+    } catch (error) {
+      const { message } = asGodwitError(error);
+      this.#settle(pending, new Map(pending.map((_, index) => [index, message])));
     }
+  }
+
+  /** Once all that is in the log is in the database as well. */
+  async #toDatabase(pending: readonly Pending[]): Promise<void> {
+    try {
+      await this.#foldAll();
+      const { entries, pack } = packed(pending);
+      const { failures, values } = await this.#thread.ask(entries, pack);
+      this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
+    } catch (error) {
+      const { message } = asGodwitError(error);
+      this.#settle(pending, new Map(pending.map((_, index) => [index, message])));
+    }
+  }
+
+  async #read(pending: readonly Pending[]): Promise<void> {
+    const left = pending.filter(({ request, resolve }) => {
+      const held = request.kind === "body" ? this.#overlay.body(request.in, request.key) : undefined;
+      if (held !== undefined) resolve(held.body);
+      return held === undefined;
+    });
+    if (left.length === 0) return;
+    try {
+      const { failures, values } = await this.#thread.ask(
+        left.map(({ request }) => request as WireEntry),
+        new Uint8Array(0),
+      );
+      const failed = new Map(failures.map(({ index, message }) => [index, message]));
+      for (const [index, { request, resolve, reject }] of left.entries()) {
+        const problem = failed.get(index);
+        const value = values.get(index);
+        if (problem !== undefined) reject(godwitError("GODWIT_STORE_FAILED", problem));
+        // As it is by now: what was written to the database meanwhile is in the answer, or still held here.
+        else if (request.kind === "load") resolve(this.#overlay.rows(request.in, value as LoadColumns));
+        else resolve(value);
+      }
+    } catch (error) {
+      for (const { reject } of left) reject(asGodwitError(error));
+    }
+  }
+
+  #planFold(isSecret: boolean): void {
+    const log = this.#commits!;
+    if (log.used > log.capacity * FOLD_SHARE || this.#state.missingBytes > 0) return this.#foldSoon();
+    const ageMs = isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS;
+    const dueMs = this.#nowMs() + ageMs;
+    if (this.#clock === undefined || dueMs >= this.#foldDueMs) return;
+    this.#foldTimer?.cancel();
+    this.#foldDueMs = dueMs;
+    this.#foldTimer = this.#clock.after(ageMs, () => this.#foldSoon());
+  }
+
+  /** Nobody waits for it: what fails is tried again with the next commit, and told to those who find no room in the log. */
+  #foldSoon(): void {
+    this.#foldTimer?.cancel();
+    this.#foldDueMs = Number.POSITIVE_INFINITY;
+    this.#fold().catch(() => {});
+  }
+
+  async #foldAll(): Promise<void> {
+    while (this.#commits !== undefined && (this.#folding !== undefined || this.#commits.used > 0))
+      await this.#fold();
+  }
+
+  /** Writes to the database what is in the log now, and frees that part of the log. Rejects with GODWIT_STORE_FAILED. */
+  #fold(): Promise<void> {
+    this.#folding ??= this.#foldOnce(this.#commits!).finally(() => (this.#folding = undefined));
+    return this.#folding;
+  }
+
+  async #foldOnce(log: CommitLog): Promise<void> {
+    const page = log.head;
+    this.#overlay.seal();
+    try {
+      for (const { ops, pack } of this.#overlay.slices(SLICE_OPS_MAX, SLICE_BYTES_MAX))
+        await this.#write(ops, pack);
+      await this.#mark({ id: log.id, page });
+    } catch (error) {
+      this.#overlay.unseal();
+      throw error;
+    }
+    this.#overlay.drop();
+    await log.release(page);
+  }
+
+  async #write(ops: readonly WireOp[], pack: Uint8Array): Promise<void> {
+    const { failures } = await this.#thread.ask([{ kind: "commit", ops }], pack);
+    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
+  }
+
+  async #mark(mark: { readonly id: number; readonly page: number }): Promise<void> {
+    const { failures } = await this.#thread.ask([{ kind: "commit", ops: [] }], new Uint8Array(0), mark);
+    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
   }
 
   #onNews({ missingBytes, found, foundCount, asideFile }: StoreNews): void {
@@ -261,64 +390,69 @@ export class SqliteStore implements Store {
     this.#changed(found);
   }
 
-  #settle({ failures, values }: Extract<FromWorker, { kind: "batch" }>): void {
-    const batch = this.#underWay.shift();
-    assert(batch !== undefined, "the store's worker answered a batch that was not sent");
-    const failed = new Map(failures.map(({ index, message }) => [index, message]));
-    const value = new Map(values);
+  #settle(
+    batch: readonly Pending[],
+    failed: ReadonlyMap<number, string>,
+    values: ReadonlyMap<number, WireValue> = new Map(),
+  ): void {
     const nowMs = this.#nowMs();
     let commits = 0;
     for (const [index, pending] of batch.entries()) {
       this.#pendingOps -= pending.ops;
       const problem = failed.get(index);
-      if (problem !== undefined) pending.reject(godwitError("GODWIT_STORE_FAILED", problem));
-      else pending.resolve(value.get(index));
+      if (problem !== undefined) pending.reject(this.#dead ?? godwitError("GODWIT_STORE_FAILED", problem));
+      else pending.resolve(values.get(index));
       if (pending.request.kind !== "commit") continue;
       commits++;
       this.#metrics?.latency?.observe((nowMs - pending.calledAtMs) / 1000);
     }
     if (commits > 0) this.#metrics?.batches.add();
     this.#metrics?.commits.add(commits - failed.size, { result: "durable" });
-    if (failed.size > 0) {
-      this.#metrics?.commits.add(failed.size, { result: "failed" });
-      this.#log.error("store commits failed", { failed: failed.size, reason: failures[0]!.message });
-    }
-    this.#flush();
-    if (this.#closing !== undefined && this.#isIdle) this.#post({ kind: "close" });
+    if (failed.size === 0) return;
+    this.#metrics?.commits.add(failed.size, { result: "failed" });
+    if (this.#dead === undefined)
+      this.#log.error("store commits failed", { failed: failed.size, reason: [...failed.values()][0]! });
   }
 
-  /** The end of the worker, whatever its cause. Whether commits under way became durable is unknown. */
-  #die(
-    reason: string,
-    error = godwitError(
-      "GODWIT_STORE_FAILED",
-      `the store's worker ended (${reason}); nothing can be kept until the node restarts`,
-    ),
-  ): void {
-    if (this.#dead !== undefined) return;
+  #onEnd(error: GodwitError, reason: string): void {
     this.#dead = error;
     if (error.code === "GODWIT_STORE_FAILED")
       this.#log.error("store worker ended", { path: this.#path, reason });
-    const lost = [...this.#underWay.flat(), ...this.#waiting.slice(this.#head)];
-    this.#underWay = [];
+    const lost = this.#waiting.slice(this.#head);
     this.#waiting = [];
     this.#head = 0;
-    this.#pendingOps = 0;
-    this.#worker.terminate();
-    this.#opened.reject(error);
-    // Only `openSqliteStore` looks at it, and it may have looked already.
-    this.#opened.promise.catch(() => {});
-    this.#closed.resolve();
-    for (const pending of lost) pending.reject(error);
-  }
-
-  #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
-    try {
-      this.#worker.postMessage(message, transfer);
-    } catch (error) {
-      this.#die(asGodwitError(error).message);
+    this.#foldTimer?.cancel();
+    for (const pending of lost) {
+      this.#pendingOps -= pending.ops;
+      pending.reject(error);
     }
   }
+
+  #nowMs(): number {
+    return this.#clock?.monotonicMs() ?? 0;
+  }
+}
+
+/** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
+function packed(pending: readonly Pending[]): { entries: WireEntry[]; pack: Uint8Array } {
+  const pack = new Uint8Array(pending.reduce((total, { request }) => total + bodyBytesOf(request), 0));
+  let at = 0;
+  const entries = pending.map(({ request }): WireEntry => {
+    if (request.kind !== "commit") return request;
+    return {
+      kind: "commit",
+      ops: request.ops.map((op): WireOp => {
+        if (op.op === "delete") return [op.in, op.key, null, -1, 0];
+        if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
+        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
+        const offset = at;
+        pack.set(op.body, offset);
+        at += op.body.length;
+        return [op.in, op.key, op.meta, offset, op.body.length];
+      }),
+    };
+  });
+  return { entries, pack };
 }
 
 const bodyBytesOf = (request: Request): number =>

@@ -1,0 +1,184 @@
+/**
+ * Frames of the commit log (commit-log.ts): how commits become bytes and bytes become commits again. A frame is whole pages, holds commits
+ * that became durable together, and carries a sum seeded with the log's id, so that a frame of another log, or a piece of a body that looks
+ * like one, is none. Each commit carries a sum as well: what a damaged frame still holds is found by it. Never touches a file.
+ */
+import { collections, type Damage, type StoreOp } from "./types.ts";
+
+export const LOG_PAGE_BYTES = 4_096;
+/** "GdwF". */
+const MAGIC = 0x46776447;
+/** Magic, length of what follows, number of the first page, sum of all that and of what follows. */
+const HEAD_BYTES = 24;
+const SUM_AT = 16;
+/** Length and sum of a commit. */
+const COMMIT_HEAD_BYTES = 8;
+/** Collection, kind, lengths of key, meta and body. */
+const OP_HEAD_BYTES = 12;
+const DELETE = 1;
+const HAS_BODY = 2;
+
+export const pagesOf = (bytes: number): number => Math.ceil(bytes / LOG_PAGE_BYTES);
+
+/** An op as the log has it; rows that are set aside go another way. */
+export type LogOp = Exclude<StoreOp, { op: "set-aside" }>;
+export type LogCommit = readonly LogOp[];
+
+const numberOf = new Map<string, number>(collections.map((name, index) => [name, index]));
+
+/** Bytes of a frame with these commits. */
+export const frameBytes = (commits: readonly LogCommit[]): number =>
+  commits.reduce((total, commit) => total + commitBytes(commit), HEAD_BYTES);
+
+export function commitBytes(commit: readonly StoreOp[]): number {
+  let bytes = COMMIT_HEAD_BYTES;
+  for (const op of commit) {
+    bytes += OP_HEAD_BYTES + Buffer.byteLength(op.key);
+    if (op.op === "put") bytes += Buffer.byteLength(op.meta) + (op.body?.length ?? 0);
+  }
+  return bytes;
+}
+
+/** `bytes` is what `frameBytes` says. Whole pages, zeros behind the end; the bodies of what is answered beside are views into it. */
+export function encodeFrame(
+  commits: readonly LogCommit[],
+  bytes: number,
+  page: number,
+  id: number,
+): { frame: Buffer; held: LogCommit[] } {
+  const frame = Buffer.allocUnsafeSlow(pagesOf(bytes) * LOG_PAGE_BYTES);
+  frame.fill(0, bytes);
+  let at = HEAD_BYTES;
+  const held = commits.map((commit) => {
+    const start = at;
+    at += COMMIT_HEAD_BYTES;
+    const ops = commit.map((op): LogOp => {
+      const [end, kept] = writeOp(frame, at, op);
+      at = end;
+      return kept;
+    });
+    frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
+    frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), id), start + 4);
+    return ops;
+  });
+  frame.writeUInt32LE(MAGIC, 0);
+  frame.writeUInt32LE(at - HEAD_BYTES, 4);
+  frame.writeBigUInt64LE(BigInt(page), 8);
+  frame.writeBigUInt64LE(frameSum(frame, at, id), SUM_AT);
+  return { frame, held };
+}
+
+function writeOp(frame: Buffer, start: number, op: LogOp): [end: number, held: LogOp] {
+  const key = start + OP_HEAD_BYTES;
+  const meta = key + frame.write(op.key, key);
+  frame[start] = numberOf.get(op.in)!;
+  frame.writeUInt16LE(meta - key, start + 2);
+  if (op.op === "delete") {
+    frame[start + 1] = DELETE;
+    frame.writeUInt32LE(0, start + 4);
+    frame.writeUInt32LE(0, start + 8);
+    return [meta, op];
+  }
+  const body = meta + frame.write(op.meta, meta);
+  frame[start + 1] = op.body === undefined ? 0 : HAS_BODY;
+  frame.writeUInt32LE(body - meta, start + 4);
+  frame.writeUInt32LE(op.body?.length ?? 0, start + 8);
+  if (op.body === undefined) return [body, op];
+  frame.set(op.body, body);
+  const end = body + op.body.length;
+  return [end, { op: "put", in: op.in, key: op.key, meta: op.meta, body: frame.subarray(body, end) }];
+}
+
+const frameSum = (frame: Buffer, end: number, id: number): bigint =>
+  Bun.hash.xxHash3(frame.subarray(HEAD_BYTES, end), Bun.hash.xxHash3(frame.subarray(0, SUM_AT), BigInt(id)));
+
+const commitSum = (bytes: Buffer, id: number): number =>
+  Number(BigInt.asUintN(32, Bun.hash.xxHash3(bytes, BigInt(id))));
+
+/** What a frame says of itself, believed only after `isSound`. */
+export interface FrameHead {
+  readonly page: number;
+  readonly bytes: number;
+}
+
+/** Undefined where no frame begins. */
+export function headOf(bytes: Buffer): FrameHead | undefined {
+  if (bytes.readUInt32LE(0) !== MAGIC) return undefined;
+  const page = Number(bytes.readBigUInt64LE(8));
+  return Number.isSafeInteger(page) ? { page, bytes: HEAD_BYTES + bytes.readUInt32LE(4) } : undefined;
+}
+
+/** `frame` has at least the bytes that its head says. */
+export const isSound = (frame: Buffer, head: FrameHead, id: number): boolean =>
+  frame.readBigUInt64LE(SUM_AT) === frameSum(frame, head.bytes, id);
+
+/** Commits of a sound frame. */
+export function decodeFrame(frame: Buffer, head: FrameHead): LogCommit[] {
+  const commits: LogCommit[] = [];
+  for (let at = HEAD_BYTES; at < head.bytes;) {
+    const end = at + COMMIT_HEAD_BYTES + frame.readUInt32LE(at);
+    commits.push(readOps(frame.subarray(at + COMMIT_HEAD_BYTES, end)));
+    at = end;
+  }
+  return commits;
+}
+
+function readOps(bytes: Buffer): LogOp[] {
+  const ops: LogOp[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const [end, op] = readOp(bytes, at);
+    ops.push(op);
+    at = end;
+  }
+  return ops;
+}
+
+/** Throws a RangeError where no op can be. */
+function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
+  const collection = collections[bytes.readUInt8(start)];
+  const kind = bytes.readUInt8(start + 1);
+  const key = start + OP_HEAD_BYTES;
+  const meta = key + bytes.readUInt16LE(start + 2);
+  const body = meta + bytes.readUInt32LE(start + 4);
+  const end = body + bytes.readUInt32LE(start + 8);
+  if (collection === undefined || end > bytes.length) throw new RangeError("no op of a commit");
+  const name = bytes.toString("utf8", key, meta);
+  if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
+  const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
+  return [end, kind === HAS_BODY ? { ...put, body: bytes.subarray(body, end) } : put];
+}
+
+/** Of a frame that is not what was written: the commits that still are, and the rows that the others name as far as it can be told. */
+export function salvageFrame(bytes: Buffer, id: number): { commits: LogCommit[]; lost: Damage[] } {
+  const commits: LogCommit[] = [];
+  const lost: Damage[] = [];
+  let isAll = false;
+  for (let at = HEAD_BYTES; at + COMMIT_HEAD_BYTES <= bytes.length;) {
+    const length = bytes.readUInt32LE(at);
+    const start = at + COMMIT_HEAD_BYTES;
+    // Zeros behind the last commit.
+    if (length === 0 && bytes.readUInt32LE(at + 4) === 0) isAll = true;
+    if (length === 0 || start + length > bytes.length) break;
+    const content = bytes.subarray(start, start + length);
+    if (bytes.readUInt32LE(at + 4) === commitSum(content, id)) commits.push(readOps(content));
+    else lost.push(...namesIn(content));
+    at = start + length;
+  }
+  // Whoever reads that something was lost must not take the named ones for all.
+  if (!isAll || lost.length === 0) lost.push({ in: "setting", key: "last commits" });
+  return { commits, lost };
+}
+
+function namesIn(bytes: Buffer): Damage[] {
+  const names: Damage[] = [];
+  try {
+    for (let at = 0; at < bytes.length;) {
+      const [end, op] = readOp(bytes, at);
+      names.push({ in: op.in, key: op.key });
+      at = end;
+    }
+  } catch {
+    names.push({ in: "setting", key: "last commits" });
+  }
+  return names;
+}
