@@ -6,15 +6,15 @@
 import {
   closeSync,
   constants,
-  fstatSync,
   fsyncSync,
   ftruncateSync,
   openSync,
-  readSync,
+  readFileSync,
   write,
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { ptr } from "bun:ffi";
 import { syncFolder } from "../kernel/whole-file.ts";
 import {
   decodeFrame,
@@ -61,9 +61,9 @@ interface Header {
  * the database: then the database has to take on the log's `mark` before the first append. Throws the operating system's error.
  */
 export function openLog(path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
-  const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC, 0o600);
+  const file = openDurable(path);
   try {
-    const image = readAll(file);
+    const image = readFileSync(path);
     const header = headerOf(image, mark);
     if (header !== undefined && header.id !== 0 && (mark.id === null || header.id === mark.id)) {
       // A database that was put back from a copy is older than what its log still knows of.
@@ -131,7 +131,7 @@ export class CommitLog {
       await this.#write(frame, this.#head);
     } catch (error) {
       // What of it is on the medium must not be found by the next start.
-      await this.#write(Buffer.alloc(LOG_PAGE_BYTES), this.#head).catch(() => {});
+      await this.#write(alignedPages(1), this.#head).catch(() => {});
       throw error;
     }
     if (isSecret) this.#secret.push([this.#head, pages]);
@@ -141,7 +141,7 @@ export class CommitLog {
   /** The database has, durably, all that is before `page`. */
   async release(page: number): Promise<void> {
     for (const [first, pages] of this.#secret.filter(([first]) => first < page))
-      await this.#write(Buffer.alloc(pages * LOG_PAGE_BYTES), first);
+      await this.#write(alignedPages(pages), first);
     this.#secret = this.#secret.filter(([first]) => first >= page);
     await writeAll(this.#file, this.#header(this.#id, page), 0);
     this.#tail = page;
@@ -154,7 +154,7 @@ export class CommitLog {
   }
 
   #header(id: number, page: number): Buffer {
-    const header = Buffer.alloc(LOG_PAGE_BYTES);
+    const header = alignedPages(1);
     header.writeBigUInt64LE(MAGIC, 0);
     header.writeUInt32LE(this.#pages, 8);
     header.writeBigUInt64LE(BigInt(id), 16);
@@ -193,14 +193,25 @@ function writeAll(file: number, bytes: Buffer, position: number): Promise<void> 
   });
 }
 
-function readAll(file: number): Buffer {
-  const image = Buffer.alloc(fstatSync(file).size);
-  for (let at = 0; at < image.length;) {
-    const read = readSync(file, image, at, image.length - at, at);
-    if (read === 0) break;
-    at += read;
+/**
+ * What is written to it is durable once it is written, and passes by the cache of the kernel, which would write whole runs of pages for one;
+ * where the file system does not do that, through it.
+ */
+function openDurable(path: string): number {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC;
+  try {
+    return openSync(path, flags | constants.O_DIRECT, 0o600);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EINVAL")) throw error;
+    return openSync(path, flags, 0o600);
   }
-  return image;
+}
+
+/** Memory that may pass by the cache: it begins where a page does. */
+export function alignedPages(pages: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow((pages + 1) * LOG_PAGE_BYTES);
+  const offset = -ptr(bytes) & (LOG_PAGE_BYTES - 1);
+  return bytes.subarray(offset, offset + pages * LOG_PAGE_BYTES).fill(0);
 }
 
 /** A header that rotted is made up from what the database says. */

@@ -39,54 +39,44 @@ export function commitBytes(commit: readonly StoreOp[]): number {
   return bytes;
 }
 
-/** `bytes` is what `frameBytes` says. Whole pages, zeros behind the end; the bodies of what is answered beside are views into it. */
+/** Into `frame`, which has room for the pages of `bytes`, and those are what `frameBytes` says. Answers these pages, zeros behind the end. */
 export function encodeFrame(
+  frame: Buffer,
   commits: readonly LogCommit[],
   bytes: number,
   page: number,
   id: number,
-): { frame: Buffer; held: LogCommit[] } {
-  const frame = Buffer.allocUnsafeSlow(pagesOf(bytes) * LOG_PAGE_BYTES);
-  frame.fill(0, bytes);
+): Buffer {
+  const end = pagesOf(bytes) * LOG_PAGE_BYTES;
+  frame.fill(0, bytes, end);
   let at = HEAD_BYTES;
-  const held = commits.map((commit) => {
+  for (const commit of commits) {
     const start = at;
     at += COMMIT_HEAD_BYTES;
-    const ops = commit.map((op): LogOp => {
-      const [end, kept] = writeOp(frame, at, op);
-      at = end;
-      return kept;
-    });
+    for (const op of commit) at = writeOp(frame, at, op);
     frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
     frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), id), start + 4);
-    return ops;
-  });
+  }
   frame.writeUInt32LE(MAGIC, 0);
   frame.writeUInt32LE(at - HEAD_BYTES, 4);
   frame.writeBigUInt64LE(BigInt(page), 8);
   frame.writeBigUInt64LE(frameSum(frame, at, id), SUM_AT);
-  return { frame, held };
+  return frame.subarray(0, end);
 }
 
-function writeOp(frame: Buffer, start: number, op: LogOp): [end: number, held: LogOp] {
+function writeOp(frame: Buffer, start: number, op: LogOp): number {
   const key = start + OP_HEAD_BYTES;
   const meta = key + frame.write(op.key, key);
+  const body = op.op === "put" ? meta + frame.write(op.meta, meta) : meta;
+  const content = op.op === "put" ? op.body : undefined;
   frame[start] = numberOf.get(op.in)!;
+  frame[start + 1] = op.op === "delete" ? DELETE : content === undefined ? 0 : HAS_BODY;
   frame.writeUInt16LE(meta - key, start + 2);
-  if (op.op === "delete") {
-    frame[start + 1] = DELETE;
-    frame.writeUInt32LE(0, start + 4);
-    frame.writeUInt32LE(0, start + 8);
-    return [meta, op];
-  }
-  const body = meta + frame.write(op.meta, meta);
-  frame[start + 1] = op.body === undefined ? 0 : HAS_BODY;
   frame.writeUInt32LE(body - meta, start + 4);
-  frame.writeUInt32LE(op.body?.length ?? 0, start + 8);
-  if (op.body === undefined) return [body, op];
-  frame.set(op.body, body);
-  const end = body + op.body.length;
-  return [end, { op: "put", in: op.in, key: op.key, meta: op.meta, body: frame.subarray(body, end) }];
+  frame.writeUInt32LE(content?.length ?? 0, start + 8);
+  if (content === undefined) return body;
+  frame.set(content, body);
+  return body + content.length;
 }
 
 const frameSum = (frame: Buffer, end: number, id: number): bigint =>
@@ -145,7 +135,7 @@ function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   const name = bytes.toString("utf8", key, meta);
   if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
   const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
-  return [end, kind === HAS_BODY ? { ...put, body: bytes.subarray(body, end) } : put];
+  return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
 }
 
 /** Of a frame that is not what was written: the commits that still are, and the rows that the others name as far as it can be told. */

@@ -24,12 +24,16 @@ export class Overlay {
     return this.#upper.size === 0 && this.#lower.size === 0;
   }
 
+  /** Bodies are copied. */
   apply(ops: readonly LogOp[]): void {
     for (const op of ops) {
       let rows = this.#upper.get(op.in);
       if (rows === undefined) this.#upper.set(op.in, (rows = new Map()));
       if (op.op === "delete") rows.set(op.key, { meta: null, body: null });
-      else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+      else {
+        const body = op.body === undefined ? rows.get(op.key)?.body : new Uint8Array(op.body);
+        rows.set(op.key, { meta: op.meta, body });
+      }
     }
   }
 

@@ -9,7 +9,7 @@ import type { Clock, Log, Timer } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
-import { openLog, type CommitLog } from "./commit-log.ts";
+import { alignedPages, openLog, type CommitLog } from "./commit-log.ts";
 import { commitBytes, encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit } from "./log-frame.ts";
 import { assertCollection, assertOps } from "./ops.ts";
 import { Overlay } from "./overlay.ts";
@@ -104,6 +104,8 @@ export class SqliteStore implements Store {
   readonly #metrics: StoreMetrics | undefined;
   /** Undefined: there is no room for one. */
   #commits: CommitLog | undefined;
+  /** Where frames are made, one after the other. */
+  #frame: Buffer | undefined;
   readonly #overlay = new Overlay();
   #folding: Promise<void> | undefined;
   #foldTimer: Timer | undefined;
@@ -274,10 +276,11 @@ export class SqliteStore implements Store {
     const bytes = frameBytes(commits);
     try {
       while (log.used + pagesOf(bytes) > log.capacity) await this.#fold();
-      const { frame, held } = encodeFrame(commits, bytes, log.head, log.id);
+      if (this.#frame === undefined || this.#frame.length < bytes) this.#frame = alignedPages(2 * pagesOf(bytes));
+      const frame = encodeFrame(this.#frame, commits, bytes, log.head, log.id);
       const isSecret = commits.some((ops) => ops.some((op) => SECRETS.includes(op.in)));
       await log.append(frame, isSecret);
-      for (const ops of held) this.#overlay.apply(ops);
+      for (const ops of commits) this.#overlay.apply(ops);
       this.#settle(pending, new Map());
       this.#planFold(isSecret);
     } catch (error) {
