@@ -61,27 +61,27 @@ export class Overlay {
     }
   }
 
-  /** The sealed rows as ops for the database, cut after `opsMax` ops or `bytesMax` bytes of bodies and metas. Bodies in the pack. */
-  *slices(opsMax: number, bytesMax: number): Generator<{ ops: WireOp[]; pack: Uint8Array }> {
+  /** The sealed rows as ops for the database, cut after `opsMax` ops or `bytesMax` bytes; at least one slice. Bodies in the pack. */
+  *slices(opsMax: number, bytesMax: number): Generator<{ ops: WireOp[]; pack: Uint8Array; isLast: boolean }> {
     let ops: WireOp[] = [];
     let bodies: Uint8Array[] = [];
     let bodyBytes = 0;
     let bytes = 0;
     for (const collection of collections)
       for (const [key, { meta, body }] of this.#lower.get(collection) ?? []) {
+        if (ops.length >= opsMax || bytes >= bytesMax) {
+          yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
+          [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
+        }
+        bytes += key.length + (meta?.length ?? 0) + (body?.length ?? 0);
         if (meta === null || body === null) ops.push([collection, key, null, -1, 0]);
-        if (meta !== null && body instanceof Uint8Array) {
-          ops.push([collection, key, meta, bodyBytes, body.length]);
-          bodies.push(body);
-          bodyBytes += body.length;
-          bytes += body.length;
-        } else if (meta !== null) ops.push([collection, key, meta, -1, 0]);
-        bytes += meta?.length ?? 0;
-        if (ops.length < opsMax && bytes < bytesMax) continue;
-        yield { ops, pack: packOf(bodies, bodyBytes) };
-        [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
+        if (meta === null) continue;
+        ops.push([collection, key, meta, body instanceof Uint8Array ? bodyBytes : -1, body?.length ?? 0]);
+        if (!(body instanceof Uint8Array)) continue;
+        bodies.push(body);
+        bodyBytes += body.length;
       }
-    if (ops.length > 0) yield { ops, pack: packOf(bodies, bodyBytes) };
+    yield { ops, pack: packOf(bodies, bodyBytes), isLast: true };
   }
 
   /** `undefined`: the database has it, if it is anywhere. Bytes owned by the caller. */

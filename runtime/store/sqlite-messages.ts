@@ -26,6 +26,8 @@ export type ToWorker =
       readonly pack: Uint8Array;
       /** What the database says of its log once this batch is in it. */
       readonly mark: LogMark | undefined;
+      /** What it holds is in the log already: room for it was kept. */
+      readonly isFold: boolean;
     }
   | { readonly kind: "close" };
 
@@ -34,6 +36,9 @@ export interface LogPlan {
   readonly mark: LogMark;
   readonly bytes: number;
   readonly freshId: number;
+  readonly grantBytes: number;
+  /** Of one transaction that writes to the database what is in the log. */
+  readonly sliceBytes: number;
 }
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */
@@ -52,6 +57,8 @@ export type WireValue = LoadColumns | UsageValue | Uint8Array | undefined;
 
 export interface WireFailure {
   readonly index: number;
+  /** The medium has no room, which may change. */
+  readonly isFull: boolean;
   readonly message: string;
 }
 
@@ -68,6 +75,8 @@ export type FromWorker =
       readonly kind: "batch";
       readonly failures: readonly WireFailure[];
       readonly values: readonly (readonly [number, WireValue])[];
+      /** So many bytes may be in the log and not in the database: for them there is room in it, whoever fills the medium. */
+      readonly grantBytes: number;
     }
   /** Before the answer in which damaged rows are missing, and whenever room came or went. */
   | StoreNews

@@ -34,6 +34,8 @@ const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 2_048 };
 const WAL_QUIET_PAGES_MAX = 256;
 /** Of the commit log (commit-log.ts): what it holds is in memory as well. */
 const LOG = { share: 1 / 64, min: 256 * 1024, max: 4 * 1024 * 1024 };
+/** What a byte of the commit log takes in the database at most: a row of half a page takes a whole one, and leaves of trees are half empty. */
+const FOLDED_PER_LOGGED = 3;
 /** Free pages inside the database that stay there for the next messages. */
 const FREE_PAGES_KEPT = { share: 1 / 64 / PAGE_BYTES, min: 32, max: 1_024 };
 /** Free pages given back to the file system in one step: each moves a few others, and all of them pass through the log. */
@@ -112,6 +114,40 @@ export class Room {
   /** Size of the commit log. */
   get logBytes(): number {
     return within(LOG, this.#totalBytes);
+  }
+
+  get sliceBytes(): number {
+    return Math.floor(this.#walKeptBytes / 4);
+  }
+
+  /**
+   * How many bytes of commits may be in the commit log without being in the database: so many as are sure to find room in it, which is
+   * made here as far as the medium gives it beyond the reserve. Infinity while there is plenty.
+   */
+  grantBytes(): number {
+    const medium = mediumOf(this.#path);
+    const isBounded = this.#bytesMax !== Number.MAX_SAFE_INTEGER;
+    if (!isBounded && (medium === undefined || medium.freeBytes - 2 * this.logBytes > AMPLE_BYTES))
+      return Number.POSITIVE_INFINITY;
+    const wantedPages = Math.ceil((this.logBytes * FOLDED_PER_LOGGED) / PAGE_BYTES) + 2 * SLACK_PAGES;
+    const held = this.#pragma("page_count") * PAGE_BYTES;
+    const missing = wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
+    const spendable = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes) - CHUNK_BYTES;
+    if (missing > 0 && spendable > 0)
+      this.#grow(
+        wantedPages - this.#pragma("freelist_count") - Math.max(0, Math.ceil(missing - spendable / PAGE_BYTES)),
+      );
+    const fileBytes = Math.min(this.#fileBytes(this.#path), this.#bytesMax);
+    const spare = fileBytes - held + this.#pragma("freelist_count") * PAGE_BYTES;
+    return Math.max(0, Math.floor((spare - 2 * SLACK_PAGES * PAGE_BYTES) / FOLDED_PER_LOGGED));
+  }
+
+  /** For rows that are in the commit log, within what `grantBytes` promised: as little as possible of it through the WAL at once. */
+  makeForFold(): void {
+    const medium = mediumOf(this.#path);
+    if (medium === undefined || medium.freeBytes > AMPLE_BYTES) return this.#cap(undefined);
+    if (this.walPages > 0) this.checkpoint("PASSIVE");
+    this.#cap(this.#fileBytes(this.#path));
   }
 
   get walBusyPages(): number {

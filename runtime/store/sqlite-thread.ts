@@ -4,12 +4,14 @@
  */
 import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { LogMark } from "./commit-log.ts";
-import type { FromWorker, LogPlan, StoreNews, ToWorker, WireEntry, WireFailure, WireValue } from "./sqlite-messages.ts";
+import type { FromWorker, LogPlan, StoreNews, ToWorker, WireEntry, WireFailure, WireOp, WireValue } from "./sqlite-messages.ts";
 
 export interface BatchAnswer {
   readonly failures: readonly WireFailure[];
   /** Of the reads, by index. */
   readonly values: ReadonlyMap<number, WireValue>;
+  /** See `FromWorker`. */
+  readonly grantBytes: number;
 }
 
 type Ask = PromiseWithResolvers<BatchAnswer>;
@@ -42,12 +44,21 @@ export class StoreThread {
     return this.#opened.promise;
   }
 
-  /** One transaction; `pack` moves to the worker, `mark` goes with a single commit only. */
-  ask(entries: readonly WireEntry[], pack: Uint8Array, mark?: LogMark): Promise<BatchAnswer> {
+  /** One transaction; `pack` moves to the worker. */
+  ask(entries: readonly WireEntry[], pack: Uint8Array = new Uint8Array(0)): Promise<BatchAnswer> {
+    return this.#ask({ kind: "batch", entries, pack, mark: undefined, isFold: false });
+  }
+
+  /** Rows that are in the log, as one transaction; `pack` moves to the worker. */
+  fold(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): Promise<BatchAnswer> {
+    return this.#ask({ kind: "batch", entries: [{ kind: "commit", ops }], pack, mark, isFold: true });
+  }
+
+  #ask(batch: Extract<ToWorker, { kind: "batch" }>): Promise<BatchAnswer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const ask = Promise.withResolvers<BatchAnswer>();
     this.#asks.push(ask);
-    this.#post({ kind: "batch", entries, pack, mark }, [pack.buffer as ArrayBuffer]);
+    this.#post(batch, [batch.pack.buffer as ArrayBuffer]);
     return ask.promise;
   }
 
@@ -69,7 +80,8 @@ export class StoreThread {
       case "batch": {
         const ask = this.#asks.shift();
         assert(ask !== undefined, "the store's worker answered a batch that was not sent");
-        return ask.resolve({ failures: message.failures, values: new Map(message.values) });
+        const { failures, values, grantBytes } = message;
+        return ask.resolve({ failures, values: new Map(values), grantBytes });
       }
       case "closed":
         this.#end = godwitError("GODWIT_STOPPED", "the store is closed; start the node again");

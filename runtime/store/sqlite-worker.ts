@@ -44,6 +44,8 @@ const LOOK_MS = 15_000;
 /** A medium on which files are damaged again and again is not to be written to for ever. */
 const SALVAGES_MAX = 3;
 
+type Batch = Extract<ToWorker, { kind: "batch" }>;
+
 class StoreFile {
   readonly #path: string;
   readonly #bytesMax: number | undefined;
@@ -104,15 +106,11 @@ class StoreFile {
    * Runs a batch; what failed is told, what did not is durable. Any failure rolls the whole transaction back (a full
    * disk makes SQLite do that anyway) and the entries run again one by one, so savepoints would buy nothing.
    */
-  run(
-    entries: readonly WireEntry[],
-    pack: Uint8Array,
-    mark: LogMark | undefined,
-  ): { failures: WireFailure[]; values: Map<number, WireValue> } {
+  run({ entries, pack, mark, isFold }: Batch): { failures: WireFailure[]; values: Map<number, WireValue> } {
     const failures: WireFailure[] = [];
     const values = new Map<number, WireValue>();
     try {
-      this.#room.make(pack.length);
+      this.#makeRoom(isFold, pack.length);
       this.#rows.transaction(() => {
         for (const [index, entry] of entries.entries()) {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
@@ -126,10 +124,10 @@ class StoreFile {
         try {
           this.#mended(() => {
             if (entry.kind !== "commit") values.set(index, this.#read(entry));
-            else this.#alone(entry.ops, pack, mark);
+            else this.#alone(entry.ops, pack, isFold, mark);
           });
         } catch (error) {
-          failures.push({ index, message: failureText(error, this.#path) });
+          failures.push({ index, isFull: isDiskFull(error), message: failureText(error, this.#path) });
         }
       }
     }
@@ -181,7 +179,13 @@ class StoreFile {
   }
 
   get logPlan(): LogPlan {
-    return { mark: this.#rows.mark, bytes: this.#room.logBytes, freshId: freshLogId() };
+    const { logBytes: bytes, sliceBytes } = this.#room;
+    return { mark: this.#rows.mark, bytes, sliceBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
+  }
+
+  /** See `FromWorker`. */
+  get grantBytes(): number {
+    return this.#room.grantBytes();
   }
 
   get isShort(): boolean {
@@ -213,10 +217,15 @@ class StoreFile {
     if (isEmptied) quietly(() => disownLog(this.#path));
   }
 
-  #alone(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): void {
+  #makeRoom(isFold: boolean, bodyBytes: number): void {
+    if (isFold) this.#room.makeForFold();
+    else this.#room.make(bodyBytes);
+  }
+
+  #alone(ops: readonly WireOp[], pack: Uint8Array, isFold: boolean, mark: LogMark | undefined): void {
     const bodyBytes = ops.reduce((total, op) => total + op[4], 0);
     const attempt = () => {
-      this.#room.make(bodyBytes);
+      this.#makeRoom(isFold, bodyBytes);
       this.#rows.transaction(() => {
         this.#rows.apply(ops, pack);
         if (mark !== undefined) this.#rows.setMark(mark);
@@ -288,19 +297,14 @@ function look(open: StoreFile): void {
   });
 }
 
-function handleBatch(
-  open: StoreFile,
-  entries: readonly WireEntry[],
-  pack: Uint8Array,
-  mark: LogMark | undefined,
-): void {
-  const { failures, values } = open.run(entries, pack, mark);
+function handleBatch(open: StoreFile, batch: Batch): void {
+  const { failures, values } = open.run(batch);
   look(open);
   const transfer = [...values.values()].flatMap((value) =>
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
   );
-  answer({ kind: "batch", failures, values: [...values] }, transfer);
-  if (entries.every((entry) => entry.kind !== "commit")) return;
+  answer({ kind: "batch", failures, values: [...values], grantBytes: open.grantBytes }, transfer);
+  if (batch.entries.every((entry) => entry.kind !== "commit")) return;
   // After the answer, because nobody needs to wait for it.
   quietly(() => open.emptyLogIfBusy());
   quietTimer?.cancel();
@@ -326,7 +330,7 @@ self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
     case "open":
       return handleOpen(data.path, data.bytesMax);
     case "batch":
-      return handleBatch(file!, data.entries, data.pack, data.mark);
+      return handleBatch(file!, data);
     case "close":
       quietTimer?.cancel();
       lookTimer?.cancel();

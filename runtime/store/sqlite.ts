@@ -9,7 +9,7 @@ import type { Clock, Log, Timer } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
-import { alignedPages, openLog, type CommitLog } from "./commit-log.ts";
+import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
 import { commitBytes, encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit } from "./log-frame.ts";
 import { assertCollection, assertOps } from "./ops.ts";
 import { Overlay } from "./overlay.ts";
@@ -54,7 +54,6 @@ const FRAME_SHARE = 1 / 4;
 const FOLD_SHARE = 1 / 2;
 /** What goes to the database in one transaction: it is short enough for a read to wait for. */
 const SLICE_OPS_MAX = 256;
-const SLICE_BYTES_MAX = 512 * 1024;
 /** How long what is durable stays in the log alone, ms; with rows of `SECRETS` in it, which have to be gone soon once they are deleted. */
 const FOLD_AGE_MS = 600_000;
 const FOLD_SECRET_AGE_MS = 60_000;
@@ -108,6 +107,10 @@ export class SqliteStore implements Store {
   #frame: Buffer | undefined;
   readonly #overlay = new Overlay();
   #folding: Promise<void> | undefined;
+  /** Bytes of commits in the log, and how many of them there may be: see `FromWorker`. */
+  #loggedBytes = 0;
+  #grantBytes = 0;
+  #sliceBytes = 0;
   #foldTimer: Timer | undefined;
   #foldDueMs = Number.POSITIVE_INFINITY;
   #waiting: Pending[] = [];
@@ -181,11 +184,16 @@ export class SqliteStore implements Store {
   async #openLog(plan: LogPlan | undefined): Promise<void> {
     if (plan === undefined) return;
     const { bytes, mark, freshId } = plan;
+    this.#grantBytes = plan.grantBytes;
+    this.#sliceBytes = plan.sliceBytes;
     const { log, commits, lost } = openLog(`${this.#path}-log`, bytes, mark, freshId);
     this.#commits = log;
-    for (const commit of commits) this.#overlay.apply(commit);
+    for (const commit of commits) {
+      this.#overlay.apply(commit);
+      this.#loggedBytes += commitBytes(commit);
+    }
     if (lost.length > 0) this.#onNews({ ...this.#state, kind: "news", found: lost, foundCount: lost.length });
-    if (log.id !== mark.id) await this.#mark({ id: log.id, page: log.head });
+    if (log.id !== mark.id) await this.#write([], new Uint8Array(0), { id: log.id, page: log.head });
   }
 
   async #close(): Promise<void> {
@@ -195,7 +203,7 @@ export class SqliteStore implements Store {
     if (this.#commits !== undefined) {
       // What could not be written to the database stays in the log, and is found there by the next start.
       const isApplied = await this.#foldAll().then(
-        () => this.#mark({ id: 0, page: 0 }).then(() => true),
+        () => this.#write([], new Uint8Array(0), { id: 0, page: 0 }).then(() => true),
         () => false,
       );
       this.#commits.close(isApplied);
@@ -231,8 +239,10 @@ export class SqliteStore implements Store {
     this.#pumping = undefined;
   }
 
-  #howOf({ request, bytes }: Pending): "log" | "database" {
+  /** `loggedBytes`: what is in the log, or will be by then. */
+  #howOf({ request, bytes }: Pending, loggedBytes: number): "log" | "database" {
     if (this.#commits === undefined || request.kind === "usage") return "database";
+    if (loggedBytes + bytes > this.#grantBytes) return "database";
     if (request.kind === "commit" && request.ops.some((op) => op.op === "set-aside")) return "database";
     return pagesOf(bytes) > this.#commits.capacity * FRAME_SHARE ? "database" : "log";
   }
@@ -252,7 +262,8 @@ export class SqliteStore implements Store {
       // A read counts too, so that a flood of them is cut into batches as well.
       if (pending.request.kind === "load" || pending.request.kind === "body") reads.push(pending);
       else {
-        if ((how ??= this.#howOf(pending)) !== this.#howOf(pending)) break;
+        const wanted = this.#howOf(pending, this.#loggedBytes + bytes);
+        if ((how ??= wanted) !== wanted) break;
         if (commits.length > 0 && bytes + pending.bytes > bytesMax) break;
         commits.push(pending);
         bytes += pending.bytes;
@@ -280,6 +291,7 @@ export class SqliteStore implements Store {
       const frame = encodeFrame(this.#frame, commits, bytes, log.head, log.id);
       const isSecret = commits.some((ops) => ops.some((op) => SECRETS.includes(op.in)));
       await log.append(frame, isSecret);
+      this.#loggedBytes += bytes;
       for (const ops of commits) this.#overlay.apply(ops);
       this.#settle(pending, new Map());
       this.#planFold(isSecret);
@@ -294,7 +306,8 @@ export class SqliteStore implements Store {
     try {
       await this.#foldAll();
       const { entries, pack } = packed(pending);
-      const { failures, values } = await this.#thread.ask(entries, pack);
+      const { failures, values, grantBytes } = await this.#thread.ask(entries, pack);
+      this.#grantBytes = grantBytes;
       this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
     } catch (error) {
       const { message } = asGodwitError(error);
@@ -358,27 +371,24 @@ export class SqliteStore implements Store {
   }
 
   async #foldOnce(log: CommitLog): Promise<void> {
-    const page = log.head;
+    const mark = { id: log.id, page: log.head };
+    const loggedBytes = this.#loggedBytes;
     this.#overlay.seal();
     try {
-      for (const { ops, pack } of this.#overlay.slices(SLICE_OPS_MAX, SLICE_BYTES_MAX))
-        await this.#write(ops, pack);
-      await this.#mark({ id: log.id, page });
+      for (const { ops, pack, isLast } of this.#overlay.slices(SLICE_OPS_MAX, this.#sliceBytes))
+        await this.#write(ops, pack, isLast ? mark : undefined);
     } catch (error) {
       this.#overlay.unseal();
       throw error;
     }
     this.#overlay.drop();
-    await log.release(page);
+    this.#loggedBytes -= loggedBytes;
+    await log.release(mark.page);
   }
 
-  async #write(ops: readonly WireOp[], pack: Uint8Array): Promise<void> {
-    const { failures } = await this.#thread.ask([{ kind: "commit", ops }], pack);
-    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
-  }
-
-  async #mark(mark: { readonly id: number; readonly page: number }): Promise<void> {
-    const { failures } = await this.#thread.ask([{ kind: "commit", ops: [] }], new Uint8Array(0), mark);
+  async #write(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): Promise<void> {
+    const { failures, grantBytes } = await this.#thread.fold(ops, pack, mark);
+    this.#grantBytes = grantBytes;
     if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
   }
 

@@ -1,19 +1,24 @@
 /**
- * `bun test/bench/store-bytes.ts [--tree DIR]... [--runs N] [--meta BYTES] [--dir DIR]`: what the store writes for a message of 512 bytes at
+ * `bun test/bench/store-bytes.ts [--tree DIR]... [--runs N] [--meta BYTES] [--dir DIR] [--nodes]`: what the store writes for a message of 512 bytes at
  * its source, accept to receipt: bytes by `write_bytes` of /proc/PID/io, the database brought up to date included, commits a second, times of
- * a commit, processor time. One sender alone, and 128 at once. Each `DIR` is the source of another Godwit, measured in turns with this one.
+ * a commit, processor time. One sender alone, and 128 at once. Each `DIR` is the source of another Godwit, measured in turns with this one;
+ * `--nodes`: whole nodes of their dist/godwit, a source and a recipient.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Lab } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
 import { quantile } from "./bench.ts";
+import { idOf, metricOf, untilWhole } from "./probe.ts";
+import { cpuMs } from "./process.ts";
 
 const BODY_BYTES = 512;
 const LOADS = { alone: { senders: 1, messages: 400 }, crowd: { senders: 128, messages: 8_000 } } as const;
 type Load = keyof typeof LOADS;
-/** Between two messages of the paced load, ms: each a lone one, and the disk has rest in between. */
+/** Messages through whole nodes. */
+const NODE_LOADS = { alone: { senders: 1, messages: 800 }, crowd: { senders: 128, messages: 5_000 } } as const;
 const TIMEOUT_MS = 120_000;
 
 interface Figures {
@@ -93,28 +98,88 @@ async function measure(tree: string, load: Load, metaBytes: number, dir: string)
   }
 }
 
+interface NodeFigures {
+  readonly bytesPerMessage: number;
+  readonly bytesPerMessageAtRecipient: number;
+  readonly acceptedPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly cpuUsPerMessage: number;
+}
+
+const writtenBy = (pid: number): number =>
+  Number(/\nwrite_bytes: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, "utf8"))![1]);
+
+async function measureNodes(tree: string, load: Load): Promise<NodeFigures> {
+  const lab = await Lab.create();
+  const { senders, messages } = NODE_LOADS[load];
+  try {
+    const extra = "[delivery]\ninbox_messages_max = 1000000";
+    const target = await lab.add({ callsign: "BYT-B", extra });
+    const source = await lab.add({ callsign: "BYT-A", peers: [target.endpoint], extra });
+    for (const node of [target, source]) {
+      await node.reconfigure({ command: [join(tree, "dist/godwit")] });
+      await node.start();
+    }
+    await untilWhole([source, target]);
+    const to = await idOf(target);
+    const pids = [source.pid!, target.pid!];
+    const before = pids.map(writtenBy);
+    const cpuBefore = cpuMs(source.pid!);
+    const startMs = performance.now();
+    const times: number[] = [];
+    let next = 0;
+    const send = async (): Promise<void> => {
+      while (next++ < messages) {
+        const askedMs = performance.now();
+        await source.sendBytes(crypto.getRandomValues(new Uint8Array(BODY_BYTES)), { to });
+        times.push(performance.now() - askedMs);
+      }
+    };
+    await Promise.all(Array.from({ length: senders }, send));
+    const ms = performance.now() - startMs;
+    const isEmpty = async () => (await metricOf(source, "godwit_queue_messages")) === 0;
+    await source.until("all receipts", isEmpty, TIMEOUT_MS, 20);
+    const [atSource, atRecipient] = pids.map((pid, i) => (writtenBy(pid) - before[i]!) / messages);
+    return {
+      bytesPerMessage: atSource!,
+      bytesPerMessageAtRecipient: atRecipient!,
+      acceptedPerSecond: messages / (ms / 1_000),
+      p50Ms: quantile(times, 0.5),
+      p99Ms: quantile(times, 0.99),
+      cpuUsPerMessage: ((cpuMs(source.pid!) - cpuBefore) * 1_000) / messages,
+    };
+  } finally {
+    await lab.close();
+  }
+}
+
 const { values } = parseArgs({
   options: {
     tree: { type: "string", multiple: true, default: [] },
     runs: { type: "string", default: "3" },
     meta: { type: "string", default: "2000" },
     dir: { type: "string", default: tmpdir() },
+    nodes: { type: "boolean", default: false },
   },
 });
 const trees = [root, ...values.tree];
-const samples = new Map<string, Figures[]>();
+const samples = new Map<string, (Figures | NodeFigures)[]>();
 for (let turn = 0; turn < Number(values.runs); turn++)
   for (const tree of trees)
     for (const load of Object.keys(LOADS) as Load[]) {
       const name = `${load.padEnd(6)} ${tree}`;
-      const figures = await measure(tree, load, Number(values.meta), values.dir);
+      const figures = values.nodes
+        ? await measureNodes(tree, load)
+        : await measure(tree, load, Number(values.meta), values.dir);
       samples.set(name, [...(samples.get(name) ?? []), figures]);
     }
-console.log(`loadavg ${readFileSync("/proc/loadavg", "utf8").trim()}; median (least to most) of ${values.runs} turns`);
+const loadavg = readFileSync("/proc/loadavg", "utf8").trim();
+console.log(`load ${loadavg}; median (least to most) of ${values.runs} turns`);
+const text = (value: number): string => String(Number(value.toPrecision(3)));
 for (const [name, all] of [...samples].sort(([a], [b]) => a.localeCompare(b))) {
-  const words = (Object.keys(all[0]!) as (keyof Figures)[]).map((key) => {
-    const of = all.map((one) => one[key]);
-    const text = (value: number): string => value.toPrecision(3).replace(/e\+.*/, "") && String(Number(value.toPrecision(3)));
+  const words = Object.keys(all[0]!).map((key) => {
+    const of = all.map((one) => (one as unknown as Record<string, number>)[key]!);
     return `${key} ${text(quantile(of, 0.5))} (${text(quantile(of, 0))} to ${text(quantile(of, 1))})`;
   });
   console.log(`${name}\n  ${words.join(", ")}`);
