@@ -39,6 +39,8 @@ export interface LogPlan {
   readonly grantBytes: number;
   /** Of one transaction that writes to the database what is in the log. */
   readonly sliceBytes: number;
+  /** With less free on the medium a body is the database's to take or to refuse. */
+  readonly reserveBytes: number;
 }
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */

@@ -25,6 +25,8 @@ const CHUNK_SIZE = 6;
 const PERSIST_WAL = 10;
 /** The database grows and shrinks in steps of this. */
 const CHUNK_BYTES = 64 * PAGE_BYTES;
+/** Of SQLite: a signed number of 32 bits. */
+const CHUNK_BYTES_MAX = 2 ** 31 - 1;
 /** Size of the log at rest, as a part of the medium. One commit of deletes has to fit. */
 const WAL_KEPT = { share: 1 / 16, min: 256 * 1024, max: 2 * 1024 * 1024 };
 /** A log that grew beyond that keeps this much: to grow it anew each time would cost an fsync more. */
@@ -90,6 +92,7 @@ export class Room {
   readonly #totalBytes: number;
   readonly #walKeptBytes: number;
   #isCapped = true;
+  #isGranting = false;
   #refused: { readonly bytes: number; readonly atMs: number } | undefined;
 
   /** Takes what room it keeps, as far as the medium has it. */
@@ -116,6 +119,11 @@ export class Room {
     return within(LOG, this.#totalBytes);
   }
 
+  /** What others shall find on the medium: see `RESERVE`. */
+  get reserveBytes(): number {
+    return within(RESERVE, this.#totalBytes);
+  }
+
   get sliceBytes(): number {
     return Math.floor(this.#walKeptBytes / 4);
   }
@@ -127,9 +135,12 @@ export class Room {
   grantBytes(): number {
     const medium = mediumOf(this.#path);
     const isBounded = this.#bytesMax !== Number.MAX_SAFE_INTEGER;
-    if (!isBounded && (medium === undefined || medium.freeBytes - 2 * this.logBytes > AMPLE_BYTES))
-      return Number.POSITIVE_INFINITY;
-    const wantedPages = Math.ceil((this.logBytes * FOLDED_PER_LOGGED) / PAGE_BYTES) + 2 * SLACK_PAGES;
+    this.#isGranting =
+      isBounded || (medium !== undefined && medium.freeBytes - 2 * this.logBytes <= AMPLE_BYTES);
+    if (!this.#isGranting) return Number.POSITIVE_INFINITY;
+    // Who is told that there is no room is told so by the database, which knows to the page what still fits.
+    if (this.missingBytes > 0) return 0;
+    const wantedPages = this.#grantedPages;
     const held = this.#pragma("page_count") * PAGE_BYTES;
     const missing = wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
     const spendable = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes) - CHUNK_BYTES;
@@ -170,7 +181,29 @@ export class Room {
   }
 
   checkpoint(mode: "NOOP" | "PASSIVE"): number[] {
-    return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
+    const keptBytes = mode === "PASSIVE" ? this.#keptBytes : 0;
+    // An emptied log cuts the file to what the database needs, in steps of the chunk: one step up to here.
+    if (keptBytes > 0) this.#db.fileControl(CHUNK_SIZE, keptBytes);
+    try {
+      return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
+    } finally {
+      if (keptBytes > 0) this.#db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
+    }
+  }
+
+  /** Up to where the file stays as large as it is, for what is in the commit log; 0 where there is plenty of room. */
+  get #keptBytes(): number {
+    if (!this.#isGranting) return 0;
+    const fileBytes = this.#fileBytes(this.#path);
+    const held = this.#pragma("page_count") * PAGE_BYTES;
+    const wanted = held + this.#grantedPages * PAGE_BYTES - this.#pragma("freelist_count") * PAGE_BYTES;
+    const kept = Math.min(fileBytes, Math.ceil(Math.max(held, wanted) / CHUNK_BYTES) * CHUNK_BYTES);
+    return held <= kept && kept <= CHUNK_BYTES_MAX ? kept : 0;
+  }
+
+  /** What the database keeps for a commit log that is full. */
+  get #grantedPages(): number {
+    return Math.ceil((this.logBytes * FOLDED_PER_LOGGED) / PAGE_BYTES) + 2 * SLACK_PAGES;
   }
 
   /** Gives some free pages back; true when there are more to give. */

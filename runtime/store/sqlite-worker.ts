@@ -179,8 +179,9 @@ class StoreFile {
   }
 
   get logPlan(): LogPlan {
-    const { logBytes: bytes, sliceBytes } = this.#room;
-    return { mark: this.#rows.mark, bytes, sliceBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
+    const { logBytes: bytes, sliceBytes, reserveBytes } = this.#room;
+    const { mark } = this.#rows;
+    return { mark, bytes, sliceBytes, reserveBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
   }
 
   /** See `FromWorker`. */

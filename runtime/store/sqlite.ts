@@ -23,6 +23,7 @@ import {
   type WireOp,
   type WireValue,
 } from "./sqlite-messages.ts";
+import { mediumOf } from "./sqlite-room.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
@@ -111,6 +112,7 @@ export class SqliteStore implements Store {
   #loggedBytes = 0;
   #grantBytes = 0;
   #sliceBytes = 0;
+  #reserveBytes = 0;
   #foldTimer: Timer | undefined;
   #foldDueMs = Number.POSITIVE_INFINITY;
   #waiting: Pending[] = [];
@@ -186,6 +188,7 @@ export class SqliteStore implements Store {
     const { bytes, mark, freshId } = plan;
     this.#grantBytes = plan.grantBytes;
     this.#sliceBytes = plan.sliceBytes;
+    this.#reserveBytes = plan.reserveBytes;
     const { log, commits, lost } = openLog(`${this.#path}-log`, bytes, mark, freshId);
     this.#commits = log;
     for (const commit of commits) {
@@ -241,9 +244,12 @@ export class SqliteStore implements Store {
 
   /** `loggedBytes`: what is in the log, or will be by then. */
   #howOf({ request, bytes }: Pending, loggedBytes: number): "log" | "database" {
-    if (this.#commits === undefined || request.kind === "usage") return "database";
+    if (this.#commits === undefined || request.kind !== "commit") return "database";
     if (loggedBytes + bytes > this.#grantBytes) return "database";
-    if (request.kind === "commit" && request.ops.some((op) => op.op === "set-aside")) return "database";
+    if (request.ops.some((op) => op.op === "set-aside")) return "database";
+    const isTight = this.#grantBytes !== Number.POSITIVE_INFINITY;
+    if (isTight && bodyBytesOf(request) > 0 && (mediumOf(this.#path)?.freeBytes ?? 0) < this.#reserveBytes)
+      return "database";
     return pagesOf(bytes) > this.#commits.capacity * FRAME_SHARE ? "database" : "log";
   }
 
