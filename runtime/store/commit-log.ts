@@ -77,7 +77,7 @@ export function openLog(path: string, bytes: number, mark: LogMark, freshId: num
     const isForeign = header !== undefined && header.id !== 0 && scan(image, header, header.page).commits.length > 0;
     const isGone = mark.id !== 0 && mark.id !== null;
     const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
-    if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(file, path, fresh.pages);
+    if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
     const log = new CommitLog(file, fresh, 0);
     log.writeHeader(freshId, 0);
     return { log, commits: [], lost: isForeign || isGone ? [lastCommits] : [] };
@@ -227,15 +227,17 @@ function headerOf(image: Buffer, mark: LogMark): Header | undefined {
   return mark.id === null || mark.id === 0 ? undefined : { pages, id: mark.id, page: mark.page };
 }
 
-/** Zeros, so that no later write changes anything about the file. */
-function makeRoom(file: number, path: string, pages: number): void {
-  ftruncateSync(file, 0);
-  const zeros = Buffer.alloc(64 * LOG_PAGE_BYTES);
-  const bytes = (pages + 1) * LOG_PAGE_BYTES;
+/** Zeros, so that no later write changes anything about the file; a page at a time, or the kernel would keep long runs of it as one. */
+function makeRoom(path: string, pages: number): void {
+  const zeros = Buffer.alloc(LOG_PAGE_BYTES);
   const plain = openSync(path, "r+");
   try {
-    for (let at = 0; at < bytes;) at += writeSync(plain, zeros, 0, Math.min(zeros.length, bytes - at), at);
+    ftruncateSync(plain, 0);
+    for (let page = 0; page <= pages; page++) writeSync(plain, zeros, 0, zeros.length, page * zeros.length);
     fsyncSync(plain);
+  } catch (error) {
+    ftruncateSync(plain, 0);
+    throw error;
   } finally {
     closeSync(plain);
   }

@@ -3,7 +3,8 @@
  * that became durable together, and carries a sum seeded with the log's id, so that a frame of another log, or a piece of a body that looks
  * like one, is none. Each commit carries a sum as well: what a damaged frame still holds is found by it. Never touches a file.
  */
-import { collections, type Damage, type StoreOp } from "./types.ts";
+import type { BodyPlace } from "./body-files.ts";
+import { collections, type Collection, type Damage, type StoreOp } from "./types.ts";
 
 export const LOG_PAGE_BYTES = 4_096;
 /** "GdwF". */
@@ -17,11 +18,17 @@ const COMMIT_HEAD_BYTES = 8;
 const OP_HEAD_BYTES = 12;
 const DELETE = 1;
 const HAS_BODY = 2;
+const HAS_PLACE = 3;
+/** Place, length and sum of a body that lies elsewhere. */
+const PLACE_BYTES = 24;
 
 export const pagesOf = (bytes: number): number => Math.ceil(bytes / LOG_PAGE_BYTES);
 
 /** An op as the log has it; rows that are set aside go another way. */
-export type LogOp = Exclude<StoreOp, { op: "set-aside" }>;
+export type LogOp =
+  | Exclude<StoreOp, { op: "set-aside" }>
+  /** Its body was made durable before. */
+  | { readonly op: "put-place"; readonly in: Collection; readonly key: string; readonly meta: string; readonly place: BodyPlace };
 export type LogCommit = readonly LogOp[];
 
 const numberOf = new Map<string, number>(collections.map((name, index) => [name, index]));
@@ -30,10 +37,11 @@ const numberOf = new Map<string, number>(collections.map((name, index) => [name,
 export const frameBytes = (commits: readonly LogCommit[]): number =>
   commits.reduce((total, commit) => total + commitBytes(commit), HEAD_BYTES);
 
-export function commitBytes(commit: readonly StoreOp[]): number {
+export function commitBytes(commit: readonly (StoreOp | LogOp)[]): number {
   let bytes = COMMIT_HEAD_BYTES;
   for (const op of commit) {
     bytes += OP_HEAD_BYTES + Buffer.byteLength(op.key);
+    if (op.op === "put-place") bytes += Buffer.byteLength(op.meta) + PLACE_BYTES;
     if (op.op === "put") bytes += Buffer.byteLength(op.meta) + (op.body?.length ?? 0);
   }
   return bytes;
@@ -67,16 +75,24 @@ export function encodeFrame(
 function writeOp(frame: Buffer, start: number, op: LogOp): number {
   const key = start + OP_HEAD_BYTES;
   const meta = key + frame.write(op.key, key);
-  const body = op.op === "put" ? meta + frame.write(op.meta, meta) : meta;
-  const content = op.op === "put" ? op.body : undefined;
+  const body = op.op === "delete" ? meta : meta + frame.write(op.meta, meta);
+  const content = op.op === "put" ? op.body : op.op === "put-place" ? placeBytes(op.place) : undefined;
   frame[start] = numberOf.get(op.in)!;
-  frame[start + 1] = op.op === "delete" ? DELETE : content === undefined ? 0 : HAS_BODY;
+  frame[start + 1] = op.op === "delete" ? DELETE : op.op === "put-place" ? HAS_PLACE : content === undefined ? 0 : HAS_BODY;
   frame.writeUInt16LE(meta - key, start + 2);
   frame.writeUInt32LE(body - meta, start + 4);
   frame.writeUInt32LE(content?.length ?? 0, start + 8);
   if (content === undefined) return body;
   frame.set(content, body);
   return body + content.length;
+}
+
+function placeBytes({ id, bytes, sum }: BodyPlace): Uint8Array {
+  return new Uint8Array(Float64Array.of(id, bytes, sum).buffer);
+}
+
+function placeOf(bytes: Buffer, at: number): BodyPlace {
+  return { id: bytes.readDoubleLE(at), bytes: bytes.readDoubleLE(at + 8), sum: bytes.readDoubleLE(at + 16) };
 }
 
 const frameSum = (frame: Buffer, end: number, id: number): bigint =>
@@ -134,6 +150,10 @@ function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   if (collection === undefined || end > bytes.length) throw new RangeError("no op of a commit");
   const name = bytes.toString("utf8", key, meta);
   if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
+  if (kind === HAS_PLACE) {
+    const place = placeOf(bytes, body);
+    return [end, { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place }];
+  }
   const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
   return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
 }

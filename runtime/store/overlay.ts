@@ -3,6 +3,7 @@
  * layers, the upper one for what comes while the lower one is being written. Reads look here first. Bounded by the log, whose frames hold
  * the bodies. Never touches a file.
  */
+import type { BodyPlace } from "./body-files.ts";
 import type { LogOp } from "./log-frame.ts";
 import { compareKeys } from "./ops.ts";
 import type { LoadColumns, WireOp } from "./sqlite-messages.ts";
@@ -11,8 +12,11 @@ import { collections, type Collection, type StoreRow } from "./types.ts";
 /** `meta` null: deleted. `body` undefined: that of the row below, null: none. */
 interface Held {
   readonly meta: string | null;
-  readonly body: Uint8Array | null | undefined;
+  readonly body: Uint8Array | BodyPlace | null | undefined;
 }
+
+const lengthOf = (body: Held["body"]): number =>
+  body instanceof Uint8Array ? body.length : (body?.bytes ?? 0);
 
 type Layer = Map<Collection, Map<string, Held>>;
 
@@ -30,6 +34,7 @@ export class Overlay {
       let rows = this.#upper.get(op.in);
       if (rows === undefined) this.#upper.set(op.in, (rows = new Map()));
       if (op.op === "delete") rows.set(op.key, { meta: null, body: null });
+      else if (op.op === "put-place") rows.set(op.key, { meta: op.meta, body: op.place });
       else {
         const body = op.body === undefined ? rows.get(op.key)?.body : new Uint8Array(op.body);
         rows.set(op.key, { meta: op.meta, body });
@@ -73,24 +78,36 @@ export class Overlay {
           yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
           [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
         }
-        bytes += key.length + (meta?.length ?? 0) + (body?.length ?? 0);
+        bytes += key.length + (meta?.length ?? 0);
         if (meta === null || body === null) ops.push([collection, key, null, -1, 0]);
         if (meta === null) continue;
-        ops.push([collection, key, meta, body instanceof Uint8Array ? bodyBytes : -1, body?.length ?? 0]);
-        if (!(body instanceof Uint8Array)) continue;
+        if (!(body instanceof Uint8Array)) {
+          ops.push([collection, key, meta, -1, 0, body ?? undefined]);
+          continue;
+        }
+        ops.push([collection, key, meta, bodyBytes, body.length]);
+        bytes += body.length;
         bodies.push(body);
         bodyBytes += body.length;
       }
     yield { ops, pack: packOf(bodies, bodyBytes), isLast: true };
   }
 
-  /** `undefined`: the database has it, if it is anywhere. Bytes owned by the caller. */
-  body(collection: Collection, key: string): { readonly body: Uint8Array | undefined } | undefined {
+  /** `undefined`: the database has it, if it is anywhere; null: none. */
+  body(collection: Collection, key: string): Uint8Array | BodyPlace | null | undefined {
     for (const layer of [this.#upper, this.#lower]) {
       const held = layer.get(collection)?.get(key);
-      if (held !== undefined && held.body !== undefined) return { body: held.body?.slice() };
+      if (held !== undefined && held.body !== undefined) return held.body;
     }
     return undefined;
+  }
+
+  /** Every place in files that a row names. */
+  *places(): Generator<number> {
+    for (const layer of [this.#upper, this.#lower])
+      for (const rows of layer.values())
+        for (const { body } of rows.values())
+          if (body !== null && body !== undefined && !(body instanceof Uint8Array)) yield body.id;
   }
 
   /** What the database answered, as it is with what is held here. */
@@ -106,7 +123,7 @@ export class Overlay {
         if (meta === null) rows.delete(key);
         else {
           isSorted &&= below !== undefined;
-          rows.set(key, { key, meta, bodyBytes: body === undefined ? (below?.bodyBytes ?? 0) : (body?.length ?? 0) });
+          rows.set(key, { key, meta, bodyBytes: body === undefined ? (below?.bodyBytes ?? 0) : lengthOf(body) });
         }
       }
     const all = [...rows.values()];

@@ -1,12 +1,13 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
+import type { BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import type { Collection, Damage } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
- * length are those of the body in the batch's pack.
+ * length are those of the body in the batch's pack. With a place the body lies there.
  */
-export type WireOp = readonly [Collection, string, string | null, number, number];
+export type WireOp = readonly [Collection, string, string | null, number, number, (BodyPlace | undefined)?];
 
 /** Offset of an op that sets its row aside. */
 export const SET_ASIDE = -2;
@@ -15,7 +16,9 @@ export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
   | { readonly kind: "load"; readonly in: Collection }
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
-  | { readonly kind: "usage" };
+  | { readonly kind: "usage" }
+  /** Every place in files that a row names. */
+  | { readonly kind: "places" };
 
 export type ToWorker =
   | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
@@ -55,7 +58,7 @@ export interface UsageValue {
   readonly freeBytes: number | undefined;
 }
 
-export type WireValue = LoadColumns | UsageValue | Uint8Array | undefined;
+export type WireValue = LoadColumns | UsageValue | Uint8Array | Float64Array | undefined;
 
 export interface WireFailure {
   readonly index: number;

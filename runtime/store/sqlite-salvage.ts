@@ -21,12 +21,14 @@ import {
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
+import { bodyFolder, readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { leafRows } from "./sqlite-pages.ts";
-import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
+import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
+import { bodySum, metaSum } from "./sums.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
 
 const PAGE_BYTES = 4_096;
@@ -54,6 +56,7 @@ interface Row {
   readonly inline: Uint8Array | null;
   readonly bodyId: number | null;
   readonly bodySum: number | null;
+  readonly bodyBytes: number | null;
 }
 
 /**
@@ -126,8 +129,8 @@ function copyReadable(path: string, into: Database, report: Report, cause: unkno
       into.run("UPDATE store_usage SET log_id = NULL");
       return report.note("setting", "");
     }
-    const rows = new Rows(into);
-    const salvager = new Salvager(from, rows, report);
+    const rows = new Rows(into, bodyFolder(path));
+    const salvager = new Salvager(from, rows, report, bodyFolder(path));
     rows.transaction(() => rows.setMark(markOf(from!)));
     for (const collection of collections) rows.transaction(() => salvager.copy(collection));
     rows.transaction(() => salvager.searchPages(path));
@@ -161,6 +164,7 @@ function openDamaged(path: string): Database | undefined {
 
 /** Copies what is sound, and notes and keeps aside what is not. */
 class Salvager {
+  readonly #folder: string;
   readonly #from: Database;
   readonly #into: Rows;
   readonly #report: Report;
@@ -171,7 +175,8 @@ class Salvager {
   /** Rows whose bodies could not be reached, by the number of the body. */
   readonly #bodiless = new Map<number, Row>();
 
-  constructor(from: Database, into: Rows, report: Report) {
+  constructor(from: Database, into: Rows, report: Report, folder: string) {
+    this.#folder = folder;
     this.#from = from;
     this.#into = into;
     this.#report = report;
@@ -232,9 +237,21 @@ class Salvager {
     const { inline, bodyId, bodySum: sum } = row;
     if (bodyId === null)
       return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
+    if (bodyId < 0) return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? 0 });
     const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
     if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
     else this.#bodiless.set(bodyId, row);
+  }
+
+  /** The body stays where it is. */
+  #takePlace({ collection, key, meta, isMetaSound }: Row, place: BodyPlace): void {
+    const body = readPlace(this.#folder, place.id, place.bytes);
+    const isSound = isMetaSound && body !== undefined && bodySum(body) === place.sum;
+    if (!isSound) this.#report.note(collection, key);
+    if (!isSound && collection === "damaged") return;
+    const put: WireOp = [collection, key, meta, -1, 0, place];
+    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
+    this.#into.apply(isSound ? [put] : [put, aside], new Uint8Array(0));
   }
 
   #put({ collection, key, meta, isMetaSound }: Row, body: Uint8Array | null, isBodySound: boolean): void {
@@ -252,7 +269,7 @@ class Salvager {
       this.#from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat(),
     );
     if (names === undefined || names.length === 0) return undefined;
-    return names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
+    return names.includes("body_id") ? "meta_sum, body_sum, body_id, body_bytes" : "NULL, NULL, NULL, NULL";
   }
 
   /** Undefined when there is no such table. */
@@ -282,7 +299,7 @@ function tryTo<T>(read: () => T): T | undefined {
 }
 
 function rowOf(collection: Collection, values: readonly unknown[] | undefined): Row | undefined {
-  const [key, meta, inline, sumOfMeta, sumOfBody, id] = values ?? [];
+  const [key, meta, inline, sumOfMeta, sumOfBody, id, bytes] = values ?? [];
   if (typeof key !== "string" || typeof meta !== "string") return undefined;
   if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
   const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
@@ -295,6 +312,7 @@ function rowOf(collection: Collection, values: readonly unknown[] | undefined): 
     inline: inline instanceof Uint8Array ? inline : null,
     bodyId: number(id),
     bodySum: number(sumOfBody),
+    bodyBytes: number(bytes),
   };
 }
 

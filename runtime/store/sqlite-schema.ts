@@ -56,7 +56,9 @@ export const migrations: readonly (readonly string[])[] = [
     `ALTER TABLE "store_usage" ADD COLUMN log_page INTEGER NOT NULL DEFAULT 0`,
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
-    // Sums of what a row holds (sqlite-rows.ts), null in rows of before; its body's place and size, null where it lies in the row.
+    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
+    `CREATE TABLE "body_place" (id INTEGER PRIMARY KEY)`,
+    // Sums of what a row holds (sums.ts), null in rows of before; its body's place and size, null where it lies in the row.
     ...[...firstTables, "member", "damaged"].flatMap((name) =>
       ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
         (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,

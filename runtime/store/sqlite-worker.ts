@@ -17,6 +17,7 @@ import type {
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
 import { systemRandom } from "../kernel/random.ts";
+import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
 import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
@@ -82,7 +83,7 @@ class StoreFile {
   #openOnce(): [Database, Rows, Room] {
     const db = openDatabase(this.#path);
     try {
-      return [db, new Rows(db), new Room(db, this.#path, this.#bytesMax)];
+      return [db, new Rows(db, bodyFolder(this.#path)), new Room(db, this.#path, this.#bytesMax)];
     } catch (error) {
       db.close();
       throw isDamage(error) ? new Damaged(textOf(error)) : error;
@@ -252,6 +253,8 @@ class StoreFile {
         return this.#rows.load(entry.in);
       case "body":
         return this.#rows.body(entry.in, entry.key);
+      case "places":
+        return this.#rows.places;
       case "usage":
         return { bytes: this.#rows.usageBytes, freeBytes: mediumOf(this.#path)?.freeBytes };
     }

@@ -5,14 +5,12 @@
  * before it is durable, never free a part of the log that the database has not, and never hang when the worker dies.
  * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
-import type { Clock, Log, Timer } from "@godwit/sdk";
+import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
-import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
-import { commitBytes, encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit } from "./log-frame.ts";
+import { Logged } from "./logged.ts";
 import { assertCollection, assertOps } from "./ops.ts";
-import { Overlay } from "./overlay.ts";
 import {
   SET_ASIDE,
   type LoadColumns,
@@ -23,7 +21,6 @@ import {
   type WireOp,
   type WireValue,
 } from "./sqlite-messages.ts";
-import { mediumOf } from "./sqlite-room.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
@@ -49,23 +46,15 @@ export interface SqliteStoreOptions {
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
 const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** A frame takes this part of the log at most; a larger commit is one of the database. */
-const FRAME_SHARE = 1 / 4;
-/** The log is written to the database once this part of it is used. */
-const FOLD_SHARE = 1 / 2;
-/** What goes to the database in one transaction: it is short enough for a read to wait for. */
-const SLICE_OPS_MAX = 256;
-/** How long what is durable stays in the log alone, ms; with rows of `SECRETS` in it, which have to be gone soon once they are deleted. */
-const FOLD_AGE_MS = 600_000;
-const FOLD_SECRET_AGE_MS = 60_000;
-const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
-
 const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 
-type Request =
-  { readonly kind: "commit"; readonly ops: readonly StoreOp[] } | Exclude<WireEntry, { kind: "commit" }>;
+interface CommitRequest {
+  readonly kind: "commit";
+  readonly ops: readonly StoreOp[];
+}
+type Request = CommitRequest | Exclude<WireEntry, { kind: "commit" }>;
 
 interface Pending {
   readonly request: Request;
@@ -102,24 +91,16 @@ export class SqliteStore implements Store {
   readonly #log: Log;
   readonly #clock: Clock | undefined;
   readonly #metrics: StoreMetrics | undefined;
-  /** Undefined: there is no room for one. */
-  #commits: CommitLog | undefined;
-  /** Where frames are made, one after the other. */
-  #frame: Buffer | undefined;
-  readonly #overlay = new Overlay();
-  #folding: Promise<void> | undefined;
-  /** Bytes of commits in the log, and how many of them there may be: see `FromWorker`. */
-  #loggedBytes = 0;
-  #grantBytes = 0;
-  #sliceBytes = 0;
-  #reserveBytes = 0;
-  #foldTimer: Timer | undefined;
-  #foldDueMs = Number.POSITIVE_INFINITY;
+  /** Undefined: there is no room for a log, and each commit is one of the database. */
+  #logged: Logged | undefined;
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
   #pendingOps = 0;
   #pumping: Promise<void> | undefined;
+  /** Groups of reads under way. */
+  #reading = 0;
+  #readsDone = Promise.withResolvers<void>();
   #closing: Promise<void> | undefined;
   #dead: GodwitError | undefined;
   #state: StoreState = soundState;
@@ -185,32 +166,28 @@ export class SqliteStore implements Store {
 
   async #openLog(plan: LogPlan | undefined): Promise<void> {
     if (plan === undefined) return;
-    const { bytes, mark, freshId } = plan;
-    this.#grantBytes = plan.grantBytes;
-    this.#sliceBytes = plan.sliceBytes;
-    this.#reserveBytes = plan.reserveBytes;
-    const { log, commits, lost } = openLog(`${this.#path}-log`, bytes, mark, freshId);
-    this.#commits = log;
-    for (const commit of commits) {
-      this.#overlay.apply(commit);
-      this.#loggedBytes += commitBytes(commit);
+    const deps = { path: this.#path, thread: this.#thread, clock: this.#clock };
+    try {
+      this.#takeUp(await Logged.open(deps, plan));
+    } catch (error) {
+      // Without a log of an earlier life nothing is missing: each commit is one of the database then.
+      if (isNoRoom(error) && plan.mark.id === 0) return;
+      await this.#thread.close();
+      const reason = error instanceof Error ? error.message : String(error);
+      throw godwitError("GODWIT_STATE_UNUSABLE", `cannot open ${this.#path}-log: ${reason}`);
     }
+  }
+
+  #takeUp({ logged, lost }: Awaited<ReturnType<typeof Logged.open>>): void {
+    this.#logged = logged;
     if (lost.length > 0) this.#onNews({ ...this.#state, kind: "news", found: lost, foundCount: lost.length });
-    if (log.id !== mark.id) await this.#write([], new Uint8Array(0), { id: log.id, page: log.head });
   }
 
   async #close(): Promise<void> {
     await this.#opened.catch(() => {});
     while (this.#pumping !== undefined) await this.#pumping;
-    this.#foldTimer?.cancel();
-    if (this.#commits !== undefined) {
-      // What could not be written to the database stays in the log, and is found there by the next start.
-      const isApplied = await this.#foldAll().then(
-        () => this.#write([], new Uint8Array(0), { id: 0, page: 0 }).then(() => true),
-        () => false,
-      );
-      this.#commits.close(isApplied);
-    }
+    while (this.#reading > 0) await this.#readsDone.promise;
+    await this.#logged?.close();
     await this.#thread.close();
   }
 
@@ -221,7 +198,7 @@ export class SqliteStore implements Store {
     return new Promise((resolve, reject) => {
       const isCommit = request.kind === "commit";
       const ops = isCommit ? request.ops.length : 0;
-      const bytes = isCommit ? commitBytes(request.ops) : 0;
+      const bytes = isCommit ? (this.#logged?.bytesOf(request.ops) ?? bodyBytesOf(request)) : 0;
       this.#waiting.push({ request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject });
       this.#pendingOps += ops;
       this.#pumping ??= this.#pump();
@@ -242,15 +219,10 @@ export class SqliteStore implements Store {
     this.#pumping = undefined;
   }
 
-  /** `loggedBytes`: what is in the log, or will be by then. */
-  #howOf({ request, bytes }: Pending, loggedBytes: number): "log" | "database" {
-    if (this.#commits === undefined || request.kind !== "commit") return "database";
-    if (loggedBytes + bytes > this.#grantBytes) return "database";
-    if (request.ops.some((op) => op.op === "set-aside")) return "database";
-    const isTight = this.#grantBytes !== Number.POSITIVE_INFINITY;
-    if (isTight && bodyBytesOf(request) > 0 && (mediumOf(this.#path)?.freeBytes ?? 0) < this.#reserveBytes)
-      return "database";
-    return pagesOf(bytes) > this.#commits.capacity * FRAME_SHARE ? "database" : "log";
+  /** `before`: bytes of the commits in front of it. */
+  #howOf({ request, bytes }: Pending, before: number): "log" | "database" {
+    if (request.kind !== "commit") return "database";
+    return this.#logged?.takes(request.ops, bytes, before) === true ? "log" : "database";
   }
 
   #nextStep(): Step {
@@ -259,16 +231,13 @@ export class SqliteStore implements Store {
     let how: Step["how"] | undefined;
     let ops = 0;
     let bytes = 0;
-    const bytesMax =
-      this.#commits === undefined
-        ? BATCH_BYTES_MAX
-        : Math.min(BATCH_BYTES_MAX, this.#commits.capacity * FRAME_SHARE * LOG_PAGE_BYTES);
+    const bytesMax = Math.min(BATCH_BYTES_MAX, this.#logged?.frameBytesMax ?? BATCH_BYTES_MAX);
     for (; this.#head < this.#waiting.length && ops < BATCH_OPS_MAX; this.#head++) {
       const pending = this.#waiting[this.#head]!;
       // A read counts too, so that a flood of them is cut into batches as well.
       if (pending.request.kind === "load" || pending.request.kind === "body") reads.push(pending);
       else {
-        const wanted = this.#howOf(pending, this.#loggedBytes + bytes);
+        const wanted = this.#howOf(pending, bytes);
         if ((how ??= wanted) !== wanted) break;
         if (commits.length > 0 && bytes + pending.bytes > bytesMax) break;
         commits.push(pending);
@@ -288,114 +257,66 @@ export class SqliteStore implements Store {
 
   async #toLog(pending: readonly Pending[]): Promise<void> {
     if (pending.length === 0) return;
-    const log = this.#commits!;
-    const commits = pending.map(({ request }) => (request as { ops: LogCommit }).ops);
-    const bytes = frameBytes(commits);
     try {
-      while (log.used + pagesOf(bytes) > log.capacity) await this.#fold();
-      if (this.#frame === undefined || this.#frame.length < bytes) this.#frame = alignedPages(2 * pagesOf(bytes));
-      const frame = encodeFrame(this.#frame, commits, bytes, log.head, log.id);
-      const isSecret = commits.some((ops) => ops.some((op) => SECRETS.includes(op.in)));
-      await log.append(frame, isSecret);
-      this.#loggedBytes += bytes;
-      for (const ops of commits) this.#overlay.apply(ops);
+      await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
       this.#settle(pending, new Map());
-      this.#planFold(isSecret);
     } catch (error) {
-      const { message } = asGodwitError(error);
-      this.#settle(pending, new Map(pending.map((_, index) => [index, message])));
+      this.#settle(pending, failuresOf(pending, error));
     }
   }
 
   /** Once all that is in the log is in the database as well. */
   async #toDatabase(pending: readonly Pending[]): Promise<void> {
     try {
-      await this.#foldAll();
+      await this.#logged?.foldAll();
       const { entries, pack } = packed(pending);
       const { failures, values, grantBytes } = await this.#thread.ask(entries, pack);
-      this.#grantBytes = grantBytes;
+      if (this.#logged !== undefined) this.#logged.grantBytes = grantBytes;
       this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
     } catch (error) {
-      const { message } = asGodwitError(error);
-      this.#settle(pending, new Map(pending.map((_, index) => [index, message])));
+      this.#settle(pending, failuresOf(pending, error));
     }
   }
 
   async #read(pending: readonly Pending[]): Promise<void> {
-    const left = pending.filter(({ request, resolve }) => {
-      const held = request.kind === "body" ? this.#overlay.body(request.in, request.key) : undefined;
-      if (held !== undefined) resolve(held.body);
-      return held === undefined;
-    });
-    if (left.length === 0) return;
+    this.#reading++;
     try {
-      const { failures, values } = await this.#thread.ask(
-        left.map(({ request }) => request as WireEntry),
-        new Uint8Array(0),
+      const held = await Promise.all(
+        pending.map(({ request }) =>
+          request.kind === "body" ? this.#logged?.body(request.in, request.key) : undefined,
+        ),
       );
-      const failed = new Map(failures.map(({ index, message }) => [index, message]));
-      for (const [index, { request, resolve, reject }] of left.entries()) {
-        const problem = failed.get(index);
-        const value = values.get(index);
-        if (problem !== undefined) reject(godwitError("GODWIT_STORE_FAILED", problem));
-        // As it is by now: what was written to the database meanwhile is in the answer, or still held here.
-        else if (request.kind === "load") resolve(this.#overlay.rows(request.in, value as LoadColumns));
-        else resolve(value);
+      for (const [index, found] of held.entries())
+        if (found !== undefined) pending[index]!.resolve(found.body);
+      await this.#readDatabase(pending.filter((_, index) => held[index] === undefined));
+    } catch (error) {
+      // Those that were answered do not hear it.
+      for (const { reject } of pending) reject(asGodwitError(error));
+    } finally {
+      if (--this.#reading === 0) {
+        this.#readsDone.resolve();
+        this.#readsDone = Promise.withResolvers();
       }
-    } catch (error) {
-      for (const { reject } of left) reject(asGodwitError(error));
     }
   }
 
-  #planFold(isSecret: boolean): void {
-    const log = this.#commits!;
-    if (log.used > log.capacity * FOLD_SHARE || this.#state.missingBytes > 0) return this.#foldSoon();
-    const ageMs = isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS;
-    const dueMs = this.#nowMs() + ageMs;
-    if (this.#clock === undefined || dueMs >= this.#foldDueMs) return;
-    this.#foldTimer?.cancel();
-    this.#foldDueMs = dueMs;
-    this.#foldTimer = this.#clock.after(ageMs, () => this.#foldSoon());
-  }
-
-  /** Nobody waits for it: what fails is tried again with the next commit, and told to those who find no room in the log. */
-  #foldSoon(): void {
-    this.#foldTimer?.cancel();
-    this.#foldDueMs = Number.POSITIVE_INFINITY;
-    this.#fold().catch(() => {});
-  }
-
-  async #foldAll(): Promise<void> {
-    while (this.#commits !== undefined && (this.#folding !== undefined || this.#commits.used > 0))
-      await this.#fold();
-  }
-
-  /** Writes to the database what is in the log now, and frees that part of the log. Rejects with GODWIT_STORE_FAILED. */
-  #fold(): Promise<void> {
-    this.#folding ??= this.#foldOnce(this.#commits!).finally(() => (this.#folding = undefined));
-    return this.#folding;
-  }
-
-  async #foldOnce(log: CommitLog): Promise<void> {
-    const mark = { id: log.id, page: log.head };
-    const loggedBytes = this.#loggedBytes;
-    this.#overlay.seal();
-    try {
-      for (const { ops, pack, isLast } of this.#overlay.slices(SLICE_OPS_MAX, this.#sliceBytes))
-        await this.#write(ops, pack, isLast ? mark : undefined);
-    } catch (error) {
-      this.#overlay.unseal();
-      throw error;
+  async #readDatabase(pending: readonly Pending[]): Promise<void> {
+    if (pending.length === 0) return;
+    const { failures, values } = await this.#thread.ask(pending.map(({ request }) => request as WireEntry));
+    const failed = new Map(failures.map(({ index, message }) => [index, message]));
+    for (const [index, { request, resolve, reject }] of pending.entries()) {
+      const problem = failed.get(index);
+      if (problem !== undefined) reject(godwitError("GODWIT_STORE_FAILED", problem));
+      else if (request.kind === "load") resolve(this.#rows(request.in, values.get(index) as LoadColumns));
+      else resolve(values.get(index));
     }
-    this.#overlay.drop();
-    this.#loggedBytes -= loggedBytes;
-    await log.release(mark.page);
   }
 
-  async #write(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): Promise<void> {
-    const { failures, grantBytes } = await this.#thread.fold(ops, pack, mark);
-    this.#grantBytes = grantBytes;
-    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
+  /** As they are by now: what was written to the database meanwhile is in its answer, or still held here. */
+  #rows(collection: Collection, columns: LoadColumns): StoreRow[] {
+    if (this.#logged !== undefined) return this.#logged.rows(collection, columns);
+    const { keys, metas, bodyBytes } = columns;
+    return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
   }
 
   #onNews({ missingBytes, found, foundCount, asideFile }: StoreNews): void {
@@ -407,6 +328,8 @@ export class SqliteStore implements Store {
       asideFile: asideFile === undefined ? this.#state.asideFile : asideFile,
     };
     this.#changed(found);
+    // What is deleted by now makes room once the database knows.
+    if (missingBytes > 0) this.#logged?.foldSoon();
   }
 
   #settle(
@@ -440,7 +363,6 @@ export class SqliteStore implements Store {
     const lost = this.#waiting.slice(this.#head);
     this.#waiting = [];
     this.#head = 0;
-    this.#foldTimer?.cancel();
     for (const pending of lost) {
       this.#pendingOps -= pending.ops;
       pending.reject(error);
@@ -451,6 +373,12 @@ export class SqliteStore implements Store {
     return this.#clock?.monotonicMs() ?? 0;
   }
 }
+
+const isNoRoom = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "GODWIT_STORE_FAILED");
+
+const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
+  new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
 
 /** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
 function packed(pending: readonly Pending[]): { entries: WireEntry[]; pack: Uint8Array } {

@@ -1,0 +1,170 @@
+/**
+ * Bodies too large for the log and for pages: each is written once, to a file of its own, or one after the other to that of their group, and
+ * durable before the row that names its place. Owns the folder beside the database whose name ends in `-bodies`. A file goes when no row
+ * names a place in it any more. Must never change a byte that a row may name.
+ */
+import { closeSync, constants, existsSync, openSync, readdirSync, readSync, rmSync } from "node:fs";
+import { mkdir, open, type FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { syncFolder } from "../kernel/whole-file.ts";
+import { bodySum } from "./sums.ts";
+
+/** A body beyond this size has a place in a file; the store of the bodies of a transfer has its chunks there. */
+export const FILE_BODY_BYTES = 24 * 1024;
+const PAGE_BYTES = 4_096;
+/** Places are numbered: the file, then the page in it. */
+const PAGES_PER_FILE = 2 ** 20;
+/** Groups whose files are still written to; the oldest is given up, and gets another file should more of it come. */
+const GROUPS_MAX = 64;
+
+/** Where a body lies. */
+export interface BodyPlace {
+  readonly id: number;
+  readonly bytes: number;
+  readonly sum: number;
+}
+
+interface Group {
+  readonly file: number;
+  pages: number;
+}
+
+export const bodyFolder = (path: string): string => `${path}-bodies`;
+export const fileOf = (id: number): number => Math.floor(id / PAGES_PER_FILE);
+const pathOf = (folder: string, file: number): string => join(folder, file.toString(16).padStart(12, "0"));
+const offsetOf = (id: number): number => (id % PAGES_PER_FILE) * PAGE_BYTES;
+
+/** The bytes at a place, undefined where there are not so many. What is read is not judged. */
+export function readPlace(folder: string, id: number, bytes: number): Uint8Array | undefined {
+  let handle: number;
+  try {
+    handle = openSync(pathOf(folder, fileOf(id)), "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const body = new Uint8Array(bytes);
+    for (let at = 0; at < bytes;) {
+      const read = readSync(handle, body, at, bytes - at, offsetOf(id) + at);
+      if (read === 0) return undefined;
+      at += read;
+    }
+    return body;
+  } finally {
+    closeSync(handle);
+  }
+}
+
+export class BodyFiles {
+  readonly #folder: string;
+  readonly #files: Set<number>;
+  readonly #groups = new Map<string, Group>();
+  /** Written for rows that are not there yet. */
+  readonly #fresh = new Set<number>();
+  #next: number;
+
+  /** Throws the operating system's error. */
+  constructor(path: string) {
+    this.#folder = bodyFolder(path);
+    const all = existsSync(this.#folder) ? readdirSync(this.#folder) : [];
+    const names = all.filter((name) => /^[0-9a-f]{12}$/.test(name));
+    this.#files = new Set(names.map((name) => Number.parseInt(name, 16)));
+    this.#next = Math.max(0, ...this.#files) + 1;
+  }
+
+  get isEmpty(): boolean {
+    return this.#files.size === 0;
+  }
+
+  /** Makes bodies durable, those of one group in one file. `kept` says when rows name them. Rejects with the operating system's error. */
+  async write(bodies: readonly { readonly group: string; readonly body: Uint8Array }[]): Promise<BodyPlace[]> {
+    const places: BodyPlace[] = [];
+    const open = new Map<Group, FileHandle>();
+    let isNew = false;
+    try {
+      for (const { group, body } of bodies) {
+        const { of, isFresh } = this.#groupOf(group, body.length);
+        isNew ||= isFresh;
+        if (!open.has(of)) open.set(of, await this.#open(of.file));
+        const id = of.file * PAGES_PER_FILE + of.pages;
+        of.pages += Math.ceil(body.length / PAGE_BYTES);
+        await writeWhole(open.get(of)!, body, offsetOf(id));
+        places.push({ id, bytes: body.length, sum: bodySum(body) });
+      }
+      for (const handle of open.values()) await handle.datasync();
+      if (isNew) syncFolder(this.#folder);
+      return places;
+    } catch (error) {
+      this.kept(places);
+      throw error;
+    } finally {
+      for (const handle of open.values()) await handle.close();
+    }
+  }
+
+  /** Rows name these places by now, or never will. */
+  kept(places: readonly BodyPlace[]): void {
+    for (const { id } of places) this.#fresh.delete(fileOf(id));
+  }
+
+  /** Undefined when it is not what was written. */
+  async read({ id, bytes, sum }: BodyPlace): Promise<Uint8Array | undefined> {
+    try {
+      const handle = await open(pathOf(this.#folder, fileOf(id)), "r");
+      try {
+        const body = new Uint8Array(bytes);
+        for (let at = 0; at < bytes;) {
+          const { bytesRead } = await handle.read(body, at, bytes - at, offsetOf(id) + at);
+          if (bytesRead === 0) return undefined;
+          at += bytesRead;
+        }
+        return bodySum(body) === sum ? body : undefined;
+      } finally {
+        await handle.close();
+      }
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** `live`: every file that a row names a place in. */
+  sweep(live: ReadonlySet<number>): void {
+    for (const file of this.#files) {
+      if (live.has(file) || this.#fresh.has(file)) continue;
+      for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
+      rmSync(pathOf(this.#folder, file), { force: true });
+      this.#files.delete(file);
+    }
+  }
+
+  #groupOf(name: string, bytes: number): { of: Group; isFresh: boolean } {
+    const known = this.#groups.get(name);
+    const isFresh = known === undefined || known.pages + bytes / PAGE_BYTES > PAGES_PER_FILE;
+    const of = isFresh ? { file: this.#next++, pages: 0 } : known;
+    this.#files.add(of.file);
+    this.#fresh.add(of.file);
+    this.#groups.delete(name);
+    this.#groups.set(name, of);
+    if (this.#groups.size > GROUPS_MAX) this.#groups.delete(this.#groups.keys().next().value!);
+    return { of, isFresh };
+  }
+
+  async #open(file: number): Promise<FileHandle> {
+    const flags = constants.O_WRONLY | constants.O_CREAT;
+    try {
+      return await open(pathOf(this.#folder, file), flags, 0o600);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      syncFolder(dirname(this.#folder));
+      return open(pathOf(this.#folder, file), flags, 0o600);
+    }
+  }
+}
+
+async function writeWhole(handle: FileHandle, body: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < body.length;) {
+    const { bytesWritten } = await handle.write(body, at, body.length - at, position + at);
+    at += bytesWritten;
+  }
+}
