@@ -27,6 +27,8 @@ const FOLD_SECRET_AGE_MS = 60_000;
 const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
 /** With rows in it whose bodies may have left files behind. */
 const FOLD_FILE_AGE_MS = 10_000;
+/** On a medium that has not plenty of room. */
+const FOLD_TIGHT_AGE_MS = 1_000;
 
 export interface LoggedDeps {
   readonly path: string;
@@ -192,9 +194,12 @@ export class Logged {
     );
   }
 
+  /** At the latest in so long; soon where space is short, as what is deleted is given back by the database. */
   #plan(ageMs: number): void {
     const { clock } = this.#deps;
-    if (clock === undefined) return;
+    const isTight = this.#grantBytes !== Number.POSITIVE_INFINITY;
+    if (isTight) ageMs = FOLD_TIGHT_AGE_MS;
+    if (clock === undefined) return isTight ? this.foldSoon() : undefined;
     const dueMs = clock.monotonicMs() + ageMs;
     if (dueMs >= this.#dueMs) return;
     this.#timer?.cancel();
