@@ -43,7 +43,9 @@ export interface OpenedLog {
   readonly log: CommitLog;
   /** What the database has not, in the order of its commits. */
   readonly commits: readonly LogCommit[];
-  /** What was lost of it, and what is left of that. */
+  /** Pages that are not what was written, with sound ones behind them. */
+  readonly rotten: readonly Uint8Array[];
+  /** Rows that were lost with them, as far as they can be named. */
   readonly lost: readonly Damage[];
 }
 
@@ -66,12 +68,11 @@ export function openLog(path: string, bytes: number, mark: LogMark, freshId: num
     const image = readFileSync(path);
     const header = headerOf(image, mark);
     if (header !== undefined && header.id !== 0 && (mark.id === null || header.id === mark.id)) {
-      // A database that was put back from a copy is older than what its log still knows of.
-      const isOlder = mark.id !== null && header.page > mark.page;
-      const start = mark.id === null || isOlder ? header.page : mark.page;
-      const { commits, lost, end } = scan(image, header, start);
-      if (isOlder) lost.push(lastCommits);
-      return { log: new CommitLog(file, { ...header, page: start }, end), commits, lost };
+      const start = mark.id === null ? header.page : mark.page;
+      const { commits, rotten, lost, end } = scan(image, header, start);
+      // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
+      if (end < header.page) lost.push(lastCommits);
+      return { log: new CommitLog(file, { ...header, page: start }, end), commits, rotten, lost };
     }
     // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
     const isForeign = header !== undefined && header.id !== 0 && scan(image, header, header.page).commits.length > 0;
@@ -80,7 +81,7 @@ export function openLog(path: string, bytes: number, mark: LogMark, freshId: num
     if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
     const log = new CommitLog(file, fresh, 0);
     log.writeHeader(freshId, 0);
-    return { log, commits: [], lost: isForeign || isGone ? [lastCommits] : [] };
+    return { log, commits: [], rotten: [], lost: isForeign || isGone ? [lastCommits] : [] };
   } catch (error) {
     closeSync(file);
     throw error;
@@ -252,8 +253,9 @@ function scan(
   image: Buffer,
   { pages, id }: Header,
   start: number,
-): { commits: LogCommit[]; lost: Damage[]; end: number } {
+): { commits: LogCommit[]; rotten: Uint8Array[]; lost: Damage[]; end: number } {
   const commits: LogCommit[] = [];
+  const rotten: Uint8Array[] = [];
   const lost: Damage[] = [];
   const at = (page: number): Buffer => image.subarray((1 + (page % pages)) * LOG_PAGE_BYTES);
   const contentOf = (page: number, count: number): Buffer => {
@@ -276,7 +278,9 @@ function scan(
       continue;
     }
     if (page > end) {
-      const left = salvageFrame(contentOf(end, page - end), id);
+      const content = contentOf(end, page - end);
+      const left = salvageFrame(content, id);
+      rotten.push(Uint8Array.from(content));
       commits.push(...left.commits);
       lost.push(...left.lost);
     }
@@ -284,5 +288,5 @@ function scan(
     page += frame.count;
     end = page;
   }
-  return { commits, lost, end };
+  return { commits, rotten, lost, end };
 }

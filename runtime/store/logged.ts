@@ -4,6 +4,7 @@
  * database has not, and never take in what is not sure to find room in it.
  */
 import type { Clock, Timer } from "@godwit/sdk";
+import { isoTime } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { BodyFiles, FILE_BODY_BYTES, fileOf, type BodyPlace } from "./body-files.ts";
 import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
@@ -67,16 +68,24 @@ export class Logged {
   /** Takes up what the log of an earlier life holds. Rejects with GODWIT_STORE_FAILED, and throws what the operating system says. */
   static async open(deps: LoggedDeps, plan: LogPlan): Promise<{ logged: Logged; lost: readonly Damage[] }> {
     const { bytes, mark, freshId } = plan;
-    const { log, commits, lost } = openLog(`${deps.path}-log`, bytes, mark, freshId);
+    const { log, commits, rotten, lost } = openLog(`${deps.path}-log`, bytes, mark, freshId);
     const logged = new Logged(deps, plan, log);
     for (const commit of commits) {
       logged.#overlay.apply(commit);
       logged.#loggedBytes += commitBytes(commit);
     }
     if (log.id !== mark.id) await logged.#write([], noBytes(), { id: log.id, page: log.head });
+    for (const pages of rotten) await logged.#keepRotten(pages);
     await logged.#sweep();
     if (log.used > 0) logged.#plan(FOLD_SECRET_AGE_MS);
     return { logged, lost };
+  }
+
+  /** For an operator to look at; without room for it, it is named all the same. */
+  async #keepRotten(body: Uint8Array): Promise<void> {
+    const when = isoTime(this.#deps.clock?.wallMs() ?? 0);
+    const put: WireOp = ["damaged", `${when}/log`, `{"bytes":${body.length}}`, 0, body.length];
+    await this.#deps.thread.ask([{ kind: "commit", ops: [put] }], body);
   }
 
   set grantBytes(bytes: number) {
