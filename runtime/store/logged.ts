@@ -18,7 +18,7 @@ import type { Collection, Damage, StoreOp, StoreRow } from "./types.ts";
 /** A frame takes this part of the log at most; a larger commit is one of the database. */
 const FRAME_SHARE = 1 / 4;
 /** The log is written to the database once this part of it is used. */
-const FOLD_SHARE = 3 / 4;
+const FOLD_SHARE = 1 / 2;
 /** What goes to the database in one transaction: it is short enough for a read to wait for. */
 const SLICE_OPS_MAX = 256;
 /** How long what is durable stays in the log alone, ms. */

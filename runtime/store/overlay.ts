@@ -73,7 +73,8 @@ export class Overlay {
     let bodyBytes = 0;
     let bytes = 0;
     for (const collection of collections)
-      for (const [key, { meta, body }] of this.#lower.get(collection) ?? []) {
+      // By key: then each page of an index belongs to one slice, and is written once.
+      for (const [key, { meta, body }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
         if (ops.length >= opsMax || bytes >= bytesMax) {
           yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
           [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
@@ -130,6 +131,8 @@ export class Overlay {
     return isSorted ? all : all.sort((a, b) => compareKeys(a.key, b.key));
   }
 }
+
+const byKey = ([a]: [string, Held], [b]: [string, Held]): number => (a < b ? -1 : 1);
 
 function packOf(bodies: readonly Uint8Array[], bytes: number): Uint8Array {
   const pack = new Uint8Array(bytes);

@@ -219,6 +219,10 @@ export const isDiskFull = (error: unknown): boolean =>
   error instanceof DiskFull ||
   (error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE"));
 
+/** The row itself is what cannot be written, today and tomorrow. */
+export const isRefusal = (error: unknown): boolean =>
+  error instanceof SQLiteError && /^SQLITE_(CONSTRAINT|TOOBIG|MISMATCH)/.test(error.code ?? "");
+
 export function textOf(error: unknown): string {
   if (error instanceof SQLiteError) return `${error.code ?? "SQLite"}: ${error.message}`;
   return error instanceof Error ? error.message : String(error);

@@ -28,6 +28,7 @@ import {
   failureText,
   isDamage,
   isDiskFull,
+  isRefusal,
   OpenRefused,
   openDatabase,
   textOf,
@@ -125,7 +126,8 @@ class StoreFile {
         try {
           this.#mended(() => {
             if (entry.kind !== "commit") values.set(index, this.#read(entry));
-            else this.#alone(entry.ops, pack, isFold, mark);
+            else if (isFold) this.#fold(entry.ops, pack, mark);
+            else this.#alone(entry.ops, pack, false, mark);
           });
         } catch (error) {
           failures.push({ index, isFull: isDiskFull(error), message: failureText(error, this.#path) });
@@ -217,6 +219,24 @@ class StoreFile {
     this.#db.close(true);
     // Else it is read at the next opening.
     if (isEmptied) quietly(() => disownLog(this.#path));
+  }
+
+  /** Rows that were accepted long ago: one that the database refuses for what it is must not hold up the others for ever. */
+  #fold(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): void {
+    try {
+      this.#alone(ops, pack, true, mark);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      for (const op of ops) {
+        try {
+          this.#alone([op], pack, true, undefined);
+        } catch (cause) {
+          if (!isRefusal(cause)) throw cause;
+          this.#tell([{ in: op[0], key: op[1] }]);
+        }
+      }
+      this.#alone([], pack, true, mark);
+    }
   }
 
   #makeRoom(isFold: boolean, bodyBytes: number): void {

@@ -41,6 +41,7 @@ const childSource = (tree: string, path: string, load: Load, metaBytes: number):
   const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog, clock: systemClock });
   const hashes = Array.from({ length: 16 }, (_, i) => Bun.hash(String(i)).toString(16).padStart(16, "0").repeat(2));
   const metaOf = (id, state) => {
+    if (${metaBytes < 1_000}) return JSON.stringify({ id, state, at: Date.now() }).padEnd(${metaBytes}, " ");
     const meta = { id, state, to: "NYC-C", seen: hashes, at: Date.now() };
     return JSON.stringify({ ...meta, pad: "" }).padEnd(${metaBytes}, " ");
   };
