@@ -41,6 +41,8 @@ export interface SqliteStoreOptions {
   readonly metrics?: Metrics;
   /** Largest size of the database file; beyond it commits fail as on a full disk. Default: what the disk holds. */
   readonly bytesMax?: number;
+  /** Size of the commit log, where there is none yet. Default: a share of what the disk holds. */
+  readonly logBytes?: number;
 }
 
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
@@ -88,6 +90,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
 export class SqliteStore implements Store {
   readonly #thread: StoreThread;
   readonly #path: string;
+  readonly #logBytes: number | undefined;
   readonly #log: Log;
   readonly #clock: Clock | undefined;
   readonly #metrics: StoreMetrics | undefined;
@@ -109,6 +112,7 @@ export class SqliteStore implements Store {
 
   constructor(worker: Worker, options: SqliteStoreOptions) {
     this.#path = options.path;
+    this.#logBytes = options.logBytes;
     this.#log = options.log;
     this.#clock = options.clock;
     if (options.metrics !== undefined)
@@ -168,7 +172,7 @@ export class SqliteStore implements Store {
     if (plan === undefined) return;
     const deps = { path: this.#path, thread: this.#thread, clock: this.#clock };
     try {
-      this.#takeUp(await Logged.open(deps, plan));
+      this.#takeUp(await Logged.open(deps, { ...plan, bytes: this.#logBytes ?? plan.bytes }));
     } catch (error) {
       // Without a log of an earlier life nothing is missing: each commit is one of the database then.
       if (isNoRoom(error) && plan.mark.id === 0) return;
