@@ -15,6 +15,7 @@ import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } fro
 const INLINE_BYTES_MAX = 3_000;
 
 type HeldRow = [metaBytes: number, bodyBytes: number, bodyId: number | null, inline: number | null];
+type BodyRow = [inline: Uint8Array | null, id: number | null, bytes: number | null, sum: number | null];
 type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number | null];
 
 interface Statements {
@@ -204,13 +205,10 @@ export class Rows {
   }
 
   #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {
-    const [inline, id, bytes, sum] = (this.#of(collection).body.values(key)[0] ?? []) as [
-      (Uint8Array | null)?,
-      (number | null)?,
-      (number | null)?,
-      (number | null)?,
-    ];
-    const content = id === null ? inline : this.#contentOf(id!, bytes!);
+    const row = this.#of(collection).body.values(key)[0] as BodyRow | undefined;
+    if (row === undefined) return undefined;
+    const [inline, id, bytes, sum] = row;
+    const content = id === null ? inline : this.#contentOf(id, bytes ?? 0);
     // A body whose place is empty was lost; a row without any never had one.
     const body = content ?? (id === null ? undefined : new Uint8Array(0));
     if (body === undefined) return undefined;
