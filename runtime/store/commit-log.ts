@@ -228,13 +228,14 @@ function headerOf(image: Buffer, mark: LogMark): Header | undefined {
   return mark.id === null || mark.id === 0 ? undefined : { pages, id: mark.id, page: mark.page };
 }
 
-/** Zeros, so that no later write changes anything about the file; a page at a time, or the kernel would keep long runs of it as one. */
+/** Zeros, so that no later write changes anything about the file. Throws the operating system's error, and takes no room then. */
 function makeRoom(path: string, pages: number): void {
-  const zeros = Buffer.alloc(LOG_PAGE_BYTES);
+  const bytes = (pages + 1) * LOG_PAGE_BYTES;
+  const zeros = Buffer.alloc(64 * LOG_PAGE_BYTES);
   const plain = openSync(path, "r+");
   try {
     ftruncateSync(plain, 0);
-    for (let page = 0; page <= pages; page++) writeSync(plain, zeros, 0, zeros.length, page * zeros.length);
+    for (let at = 0; at < bytes;) at += writeSync(plain, zeros, 0, Math.min(zeros.length, bytes - at), at);
     fsyncSync(plain);
   } catch (error) {
     ftruncateSync(plain, 0);

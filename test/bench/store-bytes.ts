@@ -15,8 +15,14 @@ import { idOf, metricOf, untilWhole } from "./probe.ts";
 import { cpuMs } from "./process.ts";
 
 const BODY_BYTES = 512;
-const LOADS = { alone: { senders: 1, messages: 400 }, crowd: { senders: 128, messages: 8_000 } } as const;
+const LOADS = {
+  alone: { senders: 1, messages: 400, everyMs: 0 },
+  crowd: { senders: 128, messages: 8_000, everyMs: 0 },
+  // At a steady rate: what a commit meets while rows are brought to the database.
+  paced: { senders: 0, messages: 6_000, everyMs: 1 },
+} as const;
 type Load = keyof typeof LOADS;
+type NodeLoad = keyof typeof NODE_LOADS;
 /** Messages through whole nodes. */
 const NODE_LOADS = { alone: { senders: 1, messages: 800 }, crowd: { senders: 128, messages: 5_000 } } as const;
 const TIMEOUT_MS = 120_000;
@@ -37,7 +43,7 @@ const childSource = (tree: string, path: string, load: Load, metaBytes: number):
   import { silentLog } from ${JSON.stringify(join(tree, "runtime/kernel/log.ts"))};
   import { systemClock } from ${JSON.stringify(join(tree, "runtime/kernel/clock.ts"))};
   const written = () => Number(/write_bytes: (\\d+)/.exec(readFileSync("/proc/self/io", "utf8"))[1]);
-  const { senders, messages } = ${JSON.stringify(LOADS[load])};
+  const { senders, messages, everyMs } = ${JSON.stringify(LOADS[load])};
   const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog, clock: systemClock });
   const hashes = Array.from({ length: 16 }, (_, i) => Bun.hash(String(i)).toString(16).padStart(16, "0").repeat(2));
   const metaOf = (id, state) => {
@@ -52,16 +58,26 @@ const childSource = (tree: string, path: string, load: Load, metaBytes: number):
     times.push(performance.now() - startMs);
   };
   let next = 0;
+  const one = async () => {
+    const id = new Bun.CryptoHasher("sha256").update(String(next++)).digest("hex").slice(0, 32);
+    const body = crypto.getRandomValues(new Uint8Array(${BODY_BYTES}));
+    await commit([{ op: "put", in: "outbox", key: id, meta: metaOf(id, "queued"), body }]);
+    await commit([{ op: "put", in: "outbox", key: id, meta: metaOf(id, "delivered") }]);
+  };
   const send = async () => {
+    while (next < messages) await one();
+  };
+  const pace = async () => {
+    const startMs = performance.now();
+    const all = [];
     while (next < messages) {
-      const id = new Bun.CryptoHasher("sha256").update(String(next++)).digest("hex").slice(0, 32);
-      const body = crypto.getRandomValues(new Uint8Array(${BODY_BYTES}));
-      await commit([{ op: "put", in: "outbox", key: id, meta: metaOf(id, "queued"), body }]);
-      await commit([{ op: "put", in: "outbox", key: id, meta: metaOf(id, "delivered") }]);
+      while (next < messages && next * everyMs <= performance.now() - startMs) all.push(one());
+      await Bun.sleep(1);
     }
+    await Promise.all(all);
   };
   const before = { bytes: written(), cpu: process.cpuUsage(), ms: performance.now() };
-  await Promise.all(Array.from({ length: senders }, send));
+  await (everyMs > 0 ? pace() : Promise.all(Array.from({ length: senders }, send)));
   const ms = performance.now() - before.ms;
   const rss = process.memoryUsage.rss();
   await store.close();
@@ -111,7 +127,7 @@ interface NodeFigures {
 const writtenBy = (pid: number): number =>
   Number(/\nwrite_bytes: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, "utf8"))![1]);
 
-async function measureNodes(tree: string, load: Load): Promise<NodeFigures> {
+async function measureNodes(tree: string, load: NodeLoad): Promise<NodeFigures> {
   const lab = await Lab.create();
   const { senders, messages } = NODE_LOADS[load];
   try {
@@ -168,11 +184,11 @@ const trees = [root, ...values.tree];
 const samples = new Map<string, (Figures | NodeFigures)[]>();
 for (let turn = 0; turn < Number(values.runs); turn++)
   for (const tree of trees)
-    for (const load of Object.keys(LOADS) as Load[]) {
+    for (const load of Object.keys(values.nodes ? NODE_LOADS : LOADS)) {
       const name = `${load.padEnd(6)} ${tree}`;
       const figures = values.nodes
-        ? await measureNodes(tree, load)
-        : await measure(tree, load, Number(values.meta), values.dir);
+        ? await measureNodes(tree, load as NodeLoad)
+        : await measure(tree, load as Load, Number(values.meta), values.dir);
       samples.set(name, [...(samples.get(name) ?? []), figures]);
     }
 const loadavg = readFileSync("/proc/loadavg", "utf8").trim();
