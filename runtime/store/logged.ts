@@ -145,8 +145,9 @@ export class Logged {
     if (held instanceof Uint8Array) return { body: held.slice() };
     const body = await this.#files.read(held);
     if (body !== undefined) return { body };
-    // It rotted: the database says so, and sets it aside.
-    await this.foldAll();
+    // It rotted, or was brought to the database meanwhile: the database says which.
+    await this.#folding?.catch(() => {});
+    await this.fold();
     return undefined;
   }
 

@@ -54,6 +54,7 @@ const LEAST = { share: 1 / 64, min: 16 * 1024, max: 1024 * 1024 };
 /** So long a message that found no room counts for what is missing. */
 const REFUSED_MS = 60_000;
 const LOG_HEADER_BYTES = 32;
+const ZEROS_BYTES = 64 * 1024;
 
 /** The medium has no room for another body, although SQLite itself would still find some. */
 export class DiskFull extends Error {
@@ -299,7 +300,7 @@ export class Room {
       // The lock of the store is on the database alone: this file may be opened beside it.
       const handle = openSync(path, "r+");
       try {
-        const zeros = new Uint8Array(64 * 1024);
+        const zeros = new Uint8Array(ZEROS_BYTES);
         for (let at = fstatSync(handle).size; at < this.#walKeptBytes;)
           at += writeSync(handle, zeros, 0, Math.min(zeros.length, this.#walKeptBytes - at), at);
         fsyncSync(handle);
@@ -324,15 +325,26 @@ export class Room {
 const logBytes = (bodyBytes: number): number =>
   bodyBytes === 0 ? 0 : Math.ceil(bodyBytes * 1.02) + 8 * PAGE_BYTES;
 
+/** All of the log is in the database: what it held is overwritten, so that what was deleted from the one is not left in the other. */
+export function clearLog(path: string): void {
+  const { size } = statSync(`${path}-wal`);
+  overwrite(path, LOG_HEADER_BYTES, size - LOG_HEADER_BYTES);
+}
+
 /**
  * Of a closed database: its log is all in the database, and is made nobody's, so that it is never played over another
  * file that is put in the database's place.
  */
 export function disownLog(path: string): void {
-  if (!existsSync(`${path}-wal`)) return;
+  if (existsSync(`${path}-wal`)) overwrite(path, 0, LOG_HEADER_BYTES);
+}
+
+function overwrite(path: string, start: number, bytes: number): void {
+  const zeros = new Uint8Array(Math.min(ZEROS_BYTES, bytes));
   const handle = openSync(`${path}-wal`, "r+");
   try {
-    writeSync(handle, new Uint8Array(LOG_HEADER_BYTES), 0, LOG_HEADER_BYTES, 0);
+    for (let at = 0; at < bytes;)
+      at += writeSync(handle, zeros, 0, Math.min(zeros.length, bytes - at), start + at);
     fsyncSync(handle);
   } finally {
     closeSync(handle);

@@ -20,7 +20,7 @@ import { systemRandom } from "../kernel/random.ts";
 import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
-import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { clearLog, disownLog, mediumOf, Room } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
 import {
@@ -60,6 +60,7 @@ class StoreFile {
   #missingBytes = 0;
   #asideFile: string | null | undefined;
   #hasNews = false;
+  #hasSecrets = false;
 
   constructor(path: string, bytesMax: number | undefined) {
     this.#path = path;
@@ -203,9 +204,22 @@ class StoreFile {
   /** Gives some free pages back; true when there are more to give. */
   rest(): boolean {
     const hasMore = this.#room.vacuumStep();
-    if (hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages)
-      this.#room.checkpoint("PASSIVE");
+    const isDue = hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages;
+    if (isDue || this.#hasSecrets) {
+      const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
+      if (this.#hasSecrets && logged === checkpointed) {
+        clearLog(this.#path);
+        this.#hasSecrets = false;
+      }
+    }
     return hasMore;
+  }
+
+  /** Pages of before a secret was deleted are still in the log. */
+  noteDeleted(entries: readonly WireEntry[]): void {
+    this.#hasSecrets ||= entries.some(
+      (entry) => entry.kind === "commit" && entry.ops.some((op) => op[0] === "setting" && op[2] === null),
+    );
   }
 
   close(): void {
@@ -329,6 +343,7 @@ function handleBatch(open: StoreFile, batch: Batch): void {
   );
   answer({ kind: "batch", failures, values: [...values], grantBytes: open.grantBytes }, transfer);
   if (batch.entries.every((entry) => entry.kind !== "commit")) return;
+  open.noteDeleted(batch.entries);
   // After the answer, because nobody needs to wait for it.
   quietly(() => open.emptyLogIfBusy());
   quietTimer?.cancel();
