@@ -77,28 +77,30 @@ export class BodyFiles {
   }
 
   /** Makes bodies durable, those of one group in one file. `kept` says when rows name them. Rejects with the operating system's error. */
-  async write(bodies: readonly { readonly group: string; readonly body: Uint8Array }[]): Promise<BodyPlace[]> {
+  async write(
+    bodies: readonly { readonly group: string; readonly body: Uint8Array }[],
+  ): Promise<BodyPlace[]> {
     const places: BodyPlace[] = [];
-    const open = new Map<Group, FileHandle>();
+    const handles = new Map<Group, FileHandle>();
     let isNew = false;
     try {
       for (const { group, body } of bodies) {
         const { of, isFresh } = this.#groupOf(group, body.length);
         isNew ||= isFresh;
-        if (!open.has(of)) open.set(of, await this.#open(of.file));
+        if (!handles.has(of)) handles.set(of, await this.#open(of.file));
         const id = of.file * PAGES_PER_FILE + of.pages;
         of.pages += Math.ceil(body.length / PAGE_BYTES);
-        await writeWhole(open.get(of)!, body, offsetOf(id));
+        await writeWhole(handles.get(of)!, body, offsetOf(id));
         places.push({ id, bytes: body.length, sum: bodySum(body) });
       }
-      for (const handle of open.values()) await handle.datasync();
+      for (const handle of handles.values()) await handle.datasync();
       if (isNew) syncFolder(this.#folder);
       return places;
     } catch (error) {
       this.kept(places);
       throw error;
     } finally {
-      for (const handle of open.values()) await handle.close();
+      for (const handle of handles.values()) await handle.close();
     }
   }
 

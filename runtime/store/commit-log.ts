@@ -63,7 +63,21 @@ interface Header {
  * the database: then the database has to take on the log's `mark` before the first append. Throws the operating system's error.
  */
 export function openLog(path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
-  const file = openDurable(path);
+  try {
+    return openWith(constants.O_DIRECT, path, bytes, mark, freshId);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EINVAL")) throw error;
+    // A file system that does not pass by the kernel's cache; then a commit is written through it.
+    return openWith(0, path, bytes, mark, freshId);
+  }
+}
+
+/**
+ * What is written is durable once it is written. With O_DIRECT in `flags` it passes by the cache of the kernel, which would write whole runs of
+ * pages for one.
+ */
+function openWith(flags: number, path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
+  const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC | flags, 0o600);
   try {
     const image = readFileSync(path);
     const header = headerOf(image, mark);
@@ -72,10 +86,13 @@ export function openLog(path: string, bytes: number, mark: LogMark, freshId: num
       const { commits, rotten, lost, end } = scan(image, header, start);
       // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
       if (end < header.page) lost.push(lastCommits);
-      return { log: new CommitLog(file, { ...header, page: start }, end), commits, rotten, lost };
+      const log = new CommitLog(file, { ...header, page: start }, end);
+      log.writeHeader(header.id, start);
+      return { log, commits, rotten, lost };
     }
     // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
-    const isForeign = header !== undefined && header.id !== 0 && scan(image, header, header.page).commits.length > 0;
+    const isForeign =
+      header !== undefined && header.id !== 0 && scan(image, header, header.page).commits.length > 0;
     const isGone = mark.id !== 0 && mark.id !== null;
     const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
     if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
@@ -114,6 +131,11 @@ export class CommitLog {
     return this.#head;
   }
 
+  /** The first page that is not in the database. */
+  get tail(): number {
+    return this.#tail;
+  }
+
   get capacity(): number {
     return this.#pages;
   }
@@ -141,9 +163,9 @@ export class CommitLog {
 
   /** The database has, durably, all that is before `page`. */
   async release(page: number): Promise<void> {
-    for (const [first, pages] of this.#secret.filter(([first]) => first < page))
-      await this.#write(alignedPages(pages), first);
-    this.#secret = this.#secret.filter(([first]) => first >= page);
+    const isFreed = ([first]: readonly [page: number, pages: number]): boolean => first < page;
+    for (const [first, pages] of this.#secret.filter(isFreed)) await this.#write(alignedPages(pages), first);
+    this.#secret = this.#secret.filter((frame) => !isFreed(frame));
     await writeAll(this.#file, this.#header(this.#id, page), 0);
     this.#tail = page;
   }
@@ -194,24 +216,10 @@ function writeAll(file: number, bytes: Buffer, position: number): Promise<void> 
   });
 }
 
-/**
- * What is written to it is durable once it is written, and passes by the cache of the kernel, which would write whole runs of pages for one;
- * where the file system does not do that, through it.
- */
-function openDurable(path: string): number {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC;
-  try {
-    return openSync(path, flags | constants.O_DIRECT, 0o600);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EINVAL")) throw error;
-    return openSync(path, flags, 0o600);
-  }
-}
-
 /** Memory that may pass by the cache: it begins where a page does. */
 export function alignedPages(pages: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow((pages + 1) * LOG_PAGE_BYTES);
-  const offset = -ptr(bytes) & (LOG_PAGE_BYTES - 1);
+  const offset = -Number(ptr(bytes)) & (LOG_PAGE_BYTES - 1);
   return bytes.subarray(offset, offset + pages * LOG_PAGE_BYTES).fill(0);
 }
 

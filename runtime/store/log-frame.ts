@@ -28,7 +28,13 @@ export const pagesOf = (bytes: number): number => Math.ceil(bytes / LOG_PAGE_BYT
 export type LogOp =
   | Exclude<StoreOp, { op: "set-aside" }>
   /** Its body was made durable before. */
-  | { readonly op: "put-place"; readonly in: Collection; readonly key: string; readonly meta: string; readonly place: BodyPlace };
+  | {
+      readonly op: "put-place";
+      readonly in: Collection;
+      readonly key: string;
+      readonly meta: string;
+      readonly place: BodyPlace;
+    };
 export type LogCommit = readonly LogOp[];
 
 const numberOf = new Map<string, number>(collections.map((name, index) => [name, index]));
@@ -78,7 +84,8 @@ function writeOp(frame: Buffer, start: number, op: LogOp): number {
   const body = op.op === "delete" ? meta : meta + frame.write(op.meta, meta);
   const content = op.op === "put" ? op.body : op.op === "put-place" ? placeBytes(op.place) : undefined;
   frame[start] = numberOf.get(op.in)!;
-  frame[start + 1] = op.op === "delete" ? DELETE : op.op === "put-place" ? HAS_PLACE : content === undefined ? 0 : HAS_BODY;
+  frame[start + 1] =
+    op.op === "delete" ? DELETE : op.op === "put-place" ? HAS_PLACE : content === undefined ? 0 : HAS_BODY;
   frame.writeUInt16LE(meta - key, start + 2);
   frame.writeUInt32LE(body - meta, start + 4);
   frame.writeUInt32LE(content?.length ?? 0, start + 8);
@@ -152,7 +159,10 @@ function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
   if (kind === HAS_PLACE) {
     const place = placeOf(bytes, body);
-    return [end, { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place }];
+    return [
+      end,
+      { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place },
+    ];
   }
   const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
   return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];

@@ -26,7 +26,8 @@ const open = (path: string, options: Partial<SqliteStoreOptions> = {}): Promise<
   openSqliteStore({ path, log: silentLog, logBytes: SMALL_LOG_BYTES, ...options });
 const bodyOf = (seed: number, length: number): Uint8Array =>
   new Uint8Array(length).map((_, at) => (at * 31 + seed * 17 + (at >> 8)) & 255);
-const filesOf = (path: string): string[] => (existsSync(`${path}-bodies`) ? readdirSync(`${path}-bodies`) : []);
+const filesOf = (path: string): string[] =>
+  existsSync(`${path}-bodies`) ? readdirSync(`${path}-bodies`) : [];
 
 interface Row {
   readonly meta: string;
@@ -52,7 +53,9 @@ class Model {
 
   keys(collection: Collection): string[] {
     const prefix = `${collection}\n`;
-    return [...this.#rows.keys()].filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+    return [...this.#rows.keys()]
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
   }
 
   get bytes(): number {
@@ -130,7 +133,10 @@ test("a body of 16 MiB is written once, outlives a kill, and its file goes with 
     process.kill(process.pid, "SIGKILL");
   `;
   const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe", stderr: "inherit" });
-  const { bytes, sum } = JSON.parse(await new Response(child.stdout).text()) as { bytes: number; sum: string };
+  const { bytes, sum } = JSON.parse(await new Response(child.stdout).text()) as {
+    bytes: number;
+    sum: string;
+  };
   await child.exited;
   // Nothing is counted where the folder is not on a disk.
   expect(bytes).toBeLessThan(1.1 * 2 ** 24);
@@ -139,7 +145,9 @@ test("a body of 16 MiB is written once, outlives a kill, and its file goes with 
   const large = (await store.body("outbox", "large"))!;
   expect(String(Bun.hash.xxHash3(large))).toBe(sum);
   for (let i = 0; i < 8; i++)
-    expect(Buffer.compare((await store.body("chunk", `id/00000${i}`))!, large.subarray(i, i + 32_768))).toBe(0);
+    expect(Buffer.compare((await store.body("chunk", `id/00000${i}`))!, large.subarray(i, i + 32_768))).toBe(
+      0,
+    );
   await store.commit([{ op: "put", in: "outbox", key: "large", meta: '{"now":2}' }]);
   for (let i = 0; i < 7; i++) await store.commit([{ op: "delete", in: "chunk", key: `id/00000${i}` }]);
   await store.usage();
@@ -201,12 +209,13 @@ test("a secret that was deleted is gone from both logs and the database within a
     { op: "put", in: "setting", key: "prekey/2", meta: "{}" },
   ]);
   expect([holds("first-secret"), holds("second-secret")]).toEqual([true, true]);
-  clock.advance(60_000);
+  await clock.advance(60_000);
   // Behind what the clock began.
   await store.usage();
   expect([holds("first-secret"), holds("second-secret")]).toEqual([false, false]);
   // In a quiet moment of the database.
-  const isLeft = (): boolean => ["", "-wal"].some((name) => readFileSync(`${path}${name}`).includes("old-secret"));
+  const isLeft = (): boolean =>
+    ["", "-wal"].some((name) => readFileSync(`${path}${name}`).includes("old-secret"));
   const endMs = performance.now() + 5_000;
   while (isLeft() && performance.now() < endMs) await store.load("peer");
   expect(isLeft()).toBe(false);
@@ -270,7 +279,10 @@ describe("kill -9", () => {
         stdout: "pipe",
         stderr: "inherit",
       });
-      const lines = (await new Response(child.stdout).text()).trim().split("\n").filter((line) => line !== "");
+      const lines = (await new Response(child.stdout).text())
+        .trim()
+        .split("\n")
+        .filter((line) => line !== "");
       await child.exited;
       expect(child.signalCode).toBe("SIGKILL");
       const acked = lines.map(Number);

@@ -8,7 +8,15 @@ import { isoTime } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { BodyFiles, FILE_BODY_BYTES, fileOf, type BodyPlace } from "./body-files.ts";
 import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
-import { commitBytes, encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit, type LogOp } from "./log-frame.ts";
+import {
+  commitBytes,
+  encodeFrame,
+  frameBytes,
+  LOG_PAGE_BYTES,
+  pagesOf,
+  type LogCommit,
+  type LogOp,
+} from "./log-frame.ts";
 import { Overlay } from "./overlay.ts";
 import type { LoadColumns, LogPlan, WireOp } from "./sqlite-messages.ts";
 import { mediumOf } from "./sqlite-room.ts";
@@ -74,7 +82,7 @@ export class Logged {
       logged.#overlay.apply(commit);
       logged.#loggedBytes += commitBytes(commit);
     }
-    if (log.id !== mark.id) await logged.#write([], noBytes(), { id: log.id, page: log.head });
+    if (log.id !== mark.id) await logged.#write([], noBytes(), { id: log.id, page: log.tail });
     for (const pages of rotten) await logged.#keepRotten(pages);
     await logged.#sweep();
     if (log.used > 0) logged.#plan(FOLD_SECRET_AGE_MS);
@@ -90,6 +98,11 @@ export class Logged {
 
   set grantBytes(bytes: number) {
     this.#grantBytes = bytes;
+  }
+
+  /** Of commits in the log that the database has not. */
+  get loggedBytes(): number {
+    return this.#loggedBytes;
   }
 
   /** What a frame holds at most, in bytes of commits. */
@@ -138,7 +151,10 @@ export class Logged {
   }
 
   /** `undefined`: the database has it, if it is anywhere. Bytes owned by the caller. */
-  async body(collection: Collection, key: string): Promise<{ readonly body: Uint8Array | undefined } | undefined> {
+  async body(
+    collection: Collection,
+    key: string,
+  ): Promise<{ readonly body: Uint8Array | undefined } | undefined> {
     const held = this.#overlay.body(collection, key);
     if (held === undefined) return undefined;
     if (held === null) return { body: undefined };

@@ -114,7 +114,8 @@ export class Overlay {
   /** What the database answered, as it is with what is held here. */
   rows(collection: Collection, { keys, metas, bodyBytes }: LoadColumns): StoreRow[] {
     const layers = [this.#lower, this.#upper].flatMap((layer) => layer.get(collection) ?? []);
-    if (layers.length === 0) return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
+    if (layers.length === 0)
+      return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
     const rows = new Map<string, StoreRow>();
     for (const [i, key] of keys.entries()) rows.set(key, { key, meta: metas[i]!, bodyBytes: bodyBytes[i]! });
     let isSorted = true;
@@ -124,7 +125,11 @@ export class Overlay {
         if (meta === null) rows.delete(key);
         else {
           isSorted &&= below !== undefined;
-          rows.set(key, { key, meta, bodyBytes: body === undefined ? (below?.bodyBytes ?? 0) : lengthOf(body) });
+          rows.set(key, {
+            key,
+            meta,
+            bodyBytes: body === undefined ? (below?.bodyBytes ?? 0) : lengthOf(body),
+          });
         }
       }
     const all = [...rows.values()];

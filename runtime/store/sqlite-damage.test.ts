@@ -196,7 +196,9 @@ async function killed(after = ""): Promise<{ path: string; put: (name: string, b
     process.kill(process.pid, "SIGKILL");
   `;
   await Bun.spawn([process.execPath, "-e", source], { stderr: "inherit" }).exited;
-  const files = ["", "-wal", "-log"].map((name) => [`${path}${name}`, readFileSync(`${path}${name}`)] as const);
+  const files = ["", "-wal", "-log"].map(
+    (name) => [`${path}${name}`, readFileSync(`${path}${name}`)] as const,
+  );
   const put = (name: string, bytes: Buffer): void => {
     for (const [file, content] of files) writeFileSync(file, content);
     writeFileSync(`${path}${name}`, bytes);
@@ -249,6 +251,15 @@ test("a log that is gone, or that is not of this database, is told and not playe
   expect(await look(path)).toEqual({ rows: 0, lost: [], damageCount: 0, aside: 0 });
 });
 
+test("a database of which nothing is left gives up nothing of what stands in the commit log alone", async () => {
+  const { path, put } = await killed();
+  for (const bytes of [Buffer.alloc(200_000, 0xee), readFileSync(path).fill(0xee, 0, PAGE_BYTES)]) {
+    put("", bytes);
+    expect(await look(path)).toMatchObject({ rows: 8 });
+    expect(await look(path)).toMatchObject({ rows: 8, damageCount: 0 });
+  }
+});
+
 test("what the database lost of its own log is still in the commit log", async () => {
   // Each commit is brought to the database, and stands in its log.
   const { path, put } = await killed("await store.usage();");
@@ -264,7 +275,10 @@ test("what the database lost of its own log is still in the commit log", async (
   };
   expect((await look(path)).rows).toBe(8);
   expect(await tell(32 + (frames - 1) * 4_120 + 100)).toMatchObject({ rows: 8, damageCount: 0 });
-  expect(await tell(32 + (frames - 12) * 4_120 + 99)).toMatchObject({ rows: 8, lost: ["setting last commits"] });
+  expect(await tell(32 + (frames - 12) * 4_120 + 99)).toMatchObject({
+    rows: 8,
+    lost: ["setting last commits"],
+  });
 }, 20_000);
 
 test("rows of before the sums are read as they are, and large bodies get a place of their own once they change", async () => {

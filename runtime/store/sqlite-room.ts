@@ -143,11 +143,14 @@ export class Room {
     if (this.missingBytes > 0) return 0;
     const wantedPages = this.#grantedPages;
     const held = this.#pragma("page_count") * PAGE_BYTES;
-    const missing = wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
+    const missing =
+      wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
     const spendable = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes) - CHUNK_BYTES;
     if (missing > 0 && spendable > 0)
       this.#grow(
-        wantedPages - this.#pragma("freelist_count") - Math.max(0, Math.ceil(missing - spendable / PAGE_BYTES)),
+        wantedPages -
+          this.#pragma("freelist_count") -
+          Math.max(0, Math.ceil(missing - spendable / PAGE_BYTES)),
       );
     const fileBytes = Math.min(this.#fileBytes(this.#path), this.#bytesMax);
     const spare = fileBytes - held + this.#pragma("freelist_count") * PAGE_BYTES;

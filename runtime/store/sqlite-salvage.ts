@@ -134,7 +134,7 @@ function copyReadable(path: string, into: Database, report: Report, cause: unkno
     }
     const rows = new Rows(into, bodyFolder(path));
     const salvager = new Salvager(from, rows, report, bodyFolder(path));
-    rows.transaction(() => rows.setMark(markOf(from!)));
+    rows.transaction(() => rows.setMark(markOf(from)));
     for (const collection of collections) rows.transaction(() => salvager.copy(collection));
     rows.transaction(() => salvager.searchPages(path));
     salvager.close();
@@ -411,8 +411,7 @@ function childrenOf(first: DataView): number[] {
 function writePages(path: string, pages: ReadonlyMap<number, Uint8Array>): void {
   const handle = openSync(path, "r+");
   try {
-    for (const [number, page] of pages)
-      writeSync(handle, page, 0, page.length, (number - 1) * PAGE_BYTES);
+    for (const [number, page] of pages) writeSync(handle, page, 0, page.length, (number - 1) * PAGE_BYTES);
   } finally {
     closeSync(handle);
   }

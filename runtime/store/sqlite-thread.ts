@@ -4,7 +4,16 @@
  */
 import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { LogMark } from "./commit-log.ts";
-import type { FromWorker, LogPlan, StoreNews, ToWorker, WireEntry, WireFailure, WireOp, WireValue } from "./sqlite-messages.ts";
+import type {
+  FromWorker,
+  LogPlan,
+  StoreNews,
+  ToWorker,
+  WireEntry,
+  WireFailure,
+  WireOp,
+  WireValue,
+} from "./sqlite-messages.ts";
 
 export interface BatchAnswer {
   readonly failures: readonly WireFailure[];

@@ -115,6 +115,7 @@ export class SqliteStore implements Store {
     this.#logBytes = options.logBytes;
     this.#log = options.log;
     this.#clock = options.clock;
+    options.metrics?.observedGauge("godwit_store_log_bytes", () => this.#logged?.loggedBytes ?? 0);
     if (options.metrics !== undefined)
       this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
     this.#thread = new StoreThread(worker, {
@@ -286,8 +287,8 @@ export class SqliteStore implements Store {
     this.#reading++;
     try {
       const held = await Promise.all(
-        pending.map(({ request }) =>
-          request.kind === "body" ? this.#logged?.body(request.in, request.key) : undefined,
+        pending.map(async ({ request }) =>
+          request.kind === "body" ? await this.#logged?.body(request.in, request.key) : undefined,
         ),
       );
       for (const [index, found] of held.entries())
@@ -379,7 +380,9 @@ export class SqliteStore implements Store {
 }
 
 const isNoRoom = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "GODWIT_STORE_FAILED");
+  error instanceof Error &&
+  "code" in error &&
+  (error.code === "ENOSPC" || error.code === "GODWIT_STORE_FAILED");
 
 const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
   new Map(pending.map((_, index) => [index, asGodwitError(error).message]));

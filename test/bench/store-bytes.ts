@@ -24,7 +24,10 @@ const LOADS = {
 type Load = keyof typeof LOADS;
 type NodeLoad = keyof typeof NODE_LOADS;
 /** Messages through whole nodes. */
-const NODE_LOADS = { alone: { senders: 1, messages: 800 }, crowd: { senders: 128, messages: 5_000 } } as const;
+const NODE_LOADS = {
+  alone: { senders: 1, messages: 800 },
+  crowd: { senders: 128, messages: 5_000 },
+} as const;
 const TIMEOUT_MS = 120_000;
 
 interface Figures {
