@@ -325,6 +325,7 @@ export const metricTable = {
   godwit_store_log_bytes: {
     kind: "gauge",
     help: "bytes of commits that stand in the log and not yet in the database",
+    labels: [],
   },
   godwit_store_missing_bytes: {
     kind: "gauge",

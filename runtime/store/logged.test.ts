@@ -4,10 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
-import { GodwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { CommitLog } from "./commit-log.ts";
 import { openSqliteStore, type SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
 import { collections, type Collection, type StoreOp } from "./types.ts";
 
@@ -228,32 +226,50 @@ test("a secret that was deleted is gone from both logs and the database within a
   await again.close();
 });
 
-test("a commit that the medium refuses was not applied, not even for the next start", async () => {
-  const path = join(scratch(), "godwit.db");
-  let store = await open(path);
-  await store.commit([{ op: "put", in: "peer", key: "before", meta: "{}" }]);
-  const { append } = CommitLog.prototype;
-  CommitLog.prototype.append = async function (this: CommitLog, frame, isSecret) {
-    await append.call(this, frame, isSecret);
-    throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+test.each(["half", "whole"])(
+  "a commit that the medium refuses after %s of it was written was not applied, not even for the start after a kill",
+  async (how) => {
+    const path = join(scratch(), "godwit.db");
+    const child = Bun.spawn([process.execPath, "-e", refusedSource(path, how)], {
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    expect(JSON.parse(await new Response(child.stdout).text())).toEqual({
+      code: "GODWIT_STORE_FAILED",
+      isFull: true,
+      rows: ["before"],
+    });
+    await child.exited;
+    const store = await open(path);
+    expect((await store.load("peer")).map(({ key }) => key)).toEqual(["before"]);
+    await store.commit([{ op: "put", in: "peer", key: "after", meta: "{}" }]);
+    expect(store.state.damageCount).toBe(0);
+    await store.close();
+  },
+);
+
+/** Its second commit meets a medium that fails. */
+const refusedSource = (path: string, how: string): string => `
+  const fs = require("node:fs");
+  const { write } = fs;
+  let isFailing = false;
+  fs.write = (file, bytes, at, length, position, done) => {
+    if (!isFailing) return write(file, bytes, at, length, position, done);
+    isFailing = false;
+    const part = ${how === "half"} ? 2048 : length;
+    fs.writeSync(fs.openSync(${JSON.stringify(`${path}-log`)}, "r+"), bytes, at, part, position);
+    queueMicrotask(() => done(Object.assign(new Error("no space left on device"), { code: "ENOSPC" }), 0));
   };
-  try {
-    const refused = await store.commit([{ op: "put", in: "peer", key: "refused", meta: "{}" }]).then(
-      () => undefined,
-      (error: unknown) => error as GodwitError,
-    );
-    expect(refused?.code).toBe("GODWIT_STORE_FAILED");
-    expect(refused?.message).toContain("disk is full");
-  } finally {
-    CommitLog.prototype.append = append;
-  }
-  expect((await store.load("peer")).map(({ key }) => key)).toEqual(["before"]);
-  await store.commit([{ op: "put", in: "peer", key: "after", meta: "{}" }]);
-  await store.close();
-  store = await open(path);
-  expect((await store.load("peer")).map(({ key }) => key)).toEqual(["after", "before"]);
-  await store.close();
-});
+  const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "sqlite.ts"))});
+  const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))});
+  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+  await store.commit([{ op: "put", in: "peer", key: "before", meta: "{}" }]);
+  isFailing = true;
+  const refused = await store.commit([{ op: "put", in: "peer", key: "refused", meta: "m".repeat(3000) }]).then(() => undefined, (error) => error);
+  const rows = (await store.load("peer")).map(({ key }) => key);
+  console.log(JSON.stringify({ code: refused?.code, isFull: refused?.message.includes("disk is full"), rows }));
+  process.kill(process.pid, "SIGKILL");
+`;
 
 /** Where a process may die; each is passed several times. */
 const STEPS = [
