@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { ptr } from "bun:ffi";
+import { assert } from "../kernel/errors.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import {
   decodeFrame,
@@ -81,7 +82,7 @@ function openWith(flags: number, path: string, bytes: number, mark: LogMark, fre
   try {
     const image = readFileSync(path);
     const header = headerOf(image, mark);
-    if (header !== undefined && header.id !== 0 && (mark.id === null || header.id === mark.id)) {
+    if (header !== undefined && (mark.id === null || header.id === mark.id)) {
       const start = mark.id === null ? header.page : mark.page;
       const { commits, rotten, lost, end } = scan(image, header, start);
       // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
@@ -91,8 +92,7 @@ function openWith(flags: number, path: string, bytes: number, mark: LogMark, fre
       return { log, commits, rotten, lost };
     }
     // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
-    const isForeign =
-      header !== undefined && header.id !== 0 && scan(image, header, header.page).commits.length > 0;
+    const isForeign = header !== undefined && scan(image, header, header.page).commits.length > 0;
     const isGone = mark.id !== 0 && mark.id !== null;
     const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
     if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
@@ -150,6 +150,7 @@ export class CommitLog {
    */
   async append(frame: Buffer, isSecret: boolean): Promise<void> {
     const pages = frame.length / LOG_PAGE_BYTES;
+    assert(this.used + pages <= this.#pages, "a frame would take the place of one that the database has not");
     try {
       await this.#write(frame, this.#head);
     } catch (error) {
@@ -186,13 +187,8 @@ export class CommitLog {
     return header;
   }
 
-  /** All of it is in the database: nobody's log, so that it is never played over another file that is put in the database's place. */
-  close(isApplied: boolean): void {
-    try {
-      if (isApplied) this.writeHeader(0, 0);
-    } finally {
-      closeSync(this.#file);
-    }
+  close(): void {
+    closeSync(this.#file);
   }
 
   async #write(frame: Buffer, page: number): Promise<void> {

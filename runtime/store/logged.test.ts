@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
+import { StoreThread } from "./sqlite-thread.ts";
 import { openSqliteStore, type SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
 import { collections, type Collection, type StoreOp } from "./types.ts";
 
@@ -102,6 +103,18 @@ test("whatever is put, kept and deleted, in whatever order and while it is broug
     const collection = some[random.below(some.length)]!;
     expect((await store.load(collection)).map(({ key }) => key)).toEqual(model.keys(collection).sort());
     await Promise.all(done);
+    if (round % 40 === 3) {
+      // More than the log holds, while it is brought to the database.
+      const many = Array.from({ length: 60 }, (_, i): StoreOp => ({
+        op: "put",
+        in: "inbox",
+        key: `many ${i}`,
+        meta: String(round),
+        body: bodyOf(i, 3_500),
+      }));
+      for (const op of many) model.apply([op]);
+      await Promise.all(many.map((op) => store.commit([op])));
+    }
     if (round % 20 === 5) await expectSame(store, model);
     if (round % 50 === 9) expect((await store.usage()).bytes).toBe(model.bytes);
     if (round % 90 !== 11) continue;
@@ -224,6 +237,43 @@ test("a secret that was deleted is gone from both logs and the database within a
   expect((await again.load("peer")).length).toBe(1);
   expect(again.state.damageCount).toBe(0);
   await again.close();
+});
+
+test("rows that find no room in the database stay in the log: they are read, and are there after a kill", async () => {
+  const path = join(scratch(), "godwit.db");
+  const { fold } = StoreThread.prototype;
+  const store = await open(path);
+  await store.commit([{ op: "put", in: "peer", key: "a", meta: '"first"', body: bodyOf(1, 20) }]);
+  StoreThread.prototype.fold = async () => ({
+    failures: [{ index: 0, isFull: true, message: "no room" }],
+    values: new Map(),
+    grantBytes: Number.POSITIVE_INFINITY,
+  });
+  try {
+    const refused = store.usage().then(
+      () => "",
+      (error: unknown) => String(error),
+    );
+    await store.commit([{ op: "put", in: "peer", key: "a", meta: '"second"' }]);
+    expect(await refused).toContain("no room");
+    await store.commit([{ op: "put", in: "peer", key: "b", meta: "{}" }]);
+    const rows = [
+      { key: "a", meta: '"second"', bodyBytes: 20 },
+      { key: "b", meta: "{}", bodyBytes: 0 },
+    ];
+    expect(await store.load("peer")).toEqual(rows);
+    expect(await store.body("peer", "a")).toEqual(bodyOf(1, 20));
+    // Closes without room.
+    await store.close();
+    StoreThread.prototype.fold = fold;
+    const again = await open(path);
+    expect(await again.load("peer")).toEqual(rows);
+    expect(await again.body("peer", "a")).toEqual(bodyOf(1, 20));
+    expect(again.state.damageCount).toBe(0);
+    await again.close();
+  } finally {
+    StoreThread.prototype.fold = fold;
+  }
 });
 
 test.each(["half", "whole"])(

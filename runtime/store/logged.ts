@@ -190,18 +190,19 @@ export class Logged {
     return this.#folding;
   }
 
-  /** What could not be written to the database stays in the log, and is found there by the next start. */
+  /**
+   * A database that has it all names no log any more, so that none is ever played over a copy of it. What could not be written to it stays in
+   * the log, and is found there by the next start.
+   */
   async close(): Promise<void> {
     this.#timer?.cancel();
-    let isApplied = false;
     try {
       await this.foldAll();
       await this.#write([], noBytes(), { id: 0, page: 0 });
-      isApplied = true;
     } catch {
       // Told by whoever waited for it.
     }
-    this.#log.close(isApplied);
+    this.#log.close();
   }
 
   /** Larger bodies to their places. */

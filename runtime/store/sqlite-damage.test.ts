@@ -182,20 +182,27 @@ test("a log that a closed store left behind is not played over an older copy of 
   expect((await readAll(path)).keys.length).toBe(ROWS);
 });
 
-/** A store that was killed after eight commits, each alone; `after` runs behind each. */
-async function killed(after = ""): Promise<{ path: string; put: (name: string, bytes: Buffer) => void }> {
-  const path = join(scratch(), "godwit.db");
+/** Opens the store in a process that is killed after `work`. */
+async function killedAfter(path: string, work: string): Promise<void> {
   const source = `
     import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
     import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
-    for (let i = 0; i < 8; i++) {
-      await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}", body: new Uint8Array(2000).fill(i) }]);
-      ${after}
-    }
+    ${work}
     process.kill(process.pid, "SIGKILL");
   `;
   await Bun.spawn([process.execPath, "-e", source], { stderr: "inherit" }).exited;
+}
+
+/** A store that was killed after eight commits, each alone; `after` runs behind each. `put` gives its files back, but for one. */
+async function killed(after = ""): Promise<{ path: string; put: (name: string, bytes: Buffer) => void }> {
+  const path = join(scratch(), "godwit.db");
+  await (await open(path)).close();
+  const rows = `for (let i = 0; i < 8; i++) {
+    await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}", body: new Uint8Array(2000).fill(i) }]);
+    ${after}
+  }`;
+  await killedAfter(path, rows);
   const files = ["", "-wal", "-log"].map(
     (name) => [`${path}${name}`, readFileSync(`${path}${name}`)] as const,
   );
@@ -251,14 +258,35 @@ test("a log that is gone, or that is not of this database, is told and not playe
   expect(await look(path)).toEqual({ rows: 0, lost: [], damageCount: 0, aside: 0 });
 });
 
-test("a database of which nothing is left gives up nothing of what stands in the commit log alone", async () => {
+test("a database of which nothing is left gives up nothing of what stands in the commit log alone, not even when it is killed again", async () => {
   const { path, put } = await killed();
-  for (const bytes of [Buffer.alloc(200_000, 0xee), readFileSync(path).fill(0xee, 0, PAGE_BYTES)]) {
+  const database = readFileSync(path);
+  const damages = [
+    Buffer.alloc(300, 0xee),
+    Buffer.alloc(database.length, 0xee),
+    Buffer.from(database).fill(0xee, 0, PAGE_BYTES),
+  ];
+  for (const bytes of damages) {
     put("", bytes);
-    expect(await look(path)).toMatchObject({ rows: 8 });
+    await killedAfter(path, "");
     expect(await look(path)).toMatchObject({ rows: 8, damageCount: 0 });
+    expect(asideOf(path).length).toBeGreaterThan(0);
   }
-});
+}, 20_000);
+
+test("a database that was put back from a copy plays what its log still has, and is told what it has no more", async () => {
+  const older = await killed();
+  const database = ["", "-wal"].map((name) => [name, readFileSync(`${older.path}${name}`)] as const);
+  await killedAfter(older.path, "await store.usage();");
+  for (const [name, bytes] of database) writeFileSync(`${older.path}${name}`, bytes);
+  expect(await look(older.path)).toMatchObject({ rows: 8, damageCount: 0 });
+  older.put("", database[0]![1]);
+  await killedAfter(older.path, "await store.usage();");
+  for (const [name, bytes] of database) writeFileSync(`${older.path}${name}`, bytes);
+  const log = readFileSync(`${older.path}-log`);
+  writeFileSync(`${older.path}-log`, log.fill(0, PAGE_BYTES));
+  expect(await look(older.path)).toMatchObject({ rows: 0, lost: ["setting last commits"] });
+}, 20_000);
 
 test("what the database lost of its own log is still in the commit log", async () => {
   // Each commit is brought to the database, and stands in its log.
