@@ -98,8 +98,6 @@ full(
       for (let i = 0; i < 60; i++) if (await put(round + "/" + i, 2_000)) accepted++;
       fill();
       await store.usage().then(() => brought++);
-      // The database's own log is emptied in a quiet moment.
-      await Bun.sleep(250);
       fill();
     }
     console.log(JSON.stringify({ accepted, brought, rows: (await store.load("outbox")).length }));
