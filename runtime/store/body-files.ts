@@ -94,7 +94,7 @@ export class BodyFiles {
         places.push({ id, bytes: body.length, sum: bodySum(body) });
       }
       for (const handle of handles.values()) await handle.datasync();
-      if (isNew) syncFolder(this.#folder);
+      if (isNew) await this.#syncNames();
       return places;
     } catch (error) {
       this.kept(places);
@@ -149,6 +149,16 @@ export class BodyFiles {
     this.#groups.set(name, of);
     if (this.#groups.size > GROUPS_MAX) this.#groups.delete(this.#groups.keys().next().value!);
     return { of, isFresh };
+  }
+
+  /** The name of a file is durable only with its folder. */
+  async #syncNames(): Promise<void> {
+    const folder = await open(this.#folder, "r");
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
   }
 
   async #open(file: number): Promise<FileHandle> {
