@@ -11,11 +11,12 @@ import { bodySum } from "./sums.ts";
 
 /** A body beyond this size has a place in a file; the store of the bodies of a transfer has its chunks there. */
 export const FILE_BODY_BYTES = 24 * 1024;
-const PAGE_BYTES = 4_096;
-/** Places are numbered: the file, then the page in it. */
-const PAGES_PER_FILE = 2 ** 20;
+/** Places are numbered: the file, then the byte in it. As large as the largest body. */
+const FILE_BYTES_MAX = 2 ** 26;
 /** Groups whose files are still written to; the oldest is given up, and gets another file should more of it come. */
 const GROUPS_MAX = 64;
+/** Read at once to be compared. */
+const COMPARED_BYTES = 1024 * 1024;
 
 /** Where a body lies. */
 export interface BodyPlace {
@@ -26,13 +27,22 @@ export interface BodyPlace {
 
 interface Group {
   readonly file: number;
-  pages: number;
+  bytes: number;
+}
+
+export interface NewBody {
+  readonly body: Uint8Array;
+  /** Bodies of one group share a file. */
+  readonly group?: string | undefined;
+  /** The group in whose file the first bytes of this body may stand already. */
+  readonly pieces?: string | undefined;
 }
 
 export const bodyFolder = (path: string): string => `${path}-bodies`;
-export const fileOf = (id: number): number => Math.floor(id / PAGES_PER_FILE);
+export const fileOf = (id: number): number => Math.floor(id / FILE_BYTES_MAX);
 const pathOf = (folder: string, file: number): string => join(folder, file.toString(16).padStart(12, "0"));
-const offsetOf = (id: number): number => (id % PAGES_PER_FILE) * PAGE_BYTES;
+const placeId = (file: number, offset: number): number => file * FILE_BYTES_MAX + offset;
+const offsetOf = (id: number): number => id % FILE_BYTES_MAX;
 
 /** The bytes at a place, undefined where there are not so many. What is read is not judged. */
 export function readPlace(folder: string, id: number, bytes: number): Uint8Array | undefined {
@@ -76,25 +86,27 @@ export class BodyFiles {
     return this.#files.size === 0;
   }
 
-  /** Makes bodies durable, those of one group in one file. `kept` says when rows name them. Rejects with the operating system's error. */
-  async write(
-    bodies: readonly { readonly group: string; readonly body: Uint8Array }[],
-  ): Promise<BodyPlace[]> {
+  /** Makes bodies durable. `kept` says when rows name them. Rejects with the operating system's error. */
+  async write(bodies: readonly NewBody[]): Promise<BodyPlace[]> {
     const places: BodyPlace[] = [];
-    const handles = new Map<Group, FileHandle>();
-    let isNew = false;
+    const handles = new Map<number, FileHandle>();
+    const handleOf = async (file: number): Promise<FileHandle> => {
+      const handle = handles.get(file) ?? (await this.#open(file));
+      handles.set(file, handle);
+      return handle;
+    };
+    const nextBefore = this.#next;
     try {
-      for (const { group, body } of bodies) {
-        const { of, isFresh } = this.#groupOf(group, body.length);
-        isNew ||= isFresh;
-        if (!handles.has(of)) handles.set(of, await this.#open(of.file));
-        const id = of.file * PAGES_PER_FILE + of.pages;
-        of.pages += Math.ceil(body.length / PAGE_BYTES);
-        await writeWhole(handles.get(of)!, body, offsetOf(id));
-        places.push({ id, bytes: body.length, sum: bodySum(body) });
+      for (const { body, group, pieces } of bodies) {
+        const found = pieces === undefined ? undefined : await this.#inPieces(pieces, body, handleOf);
+        const of = found ?? this.#fileFor(group, body.length);
+        const at = found === undefined ? of.bytes : 0;
+        await writeWhole(await handleOf(of.file), body.subarray(of.bytes - at), of.bytes);
+        of.bytes = at + body.length;
+        places.push({ id: placeId(of.file, at), bytes: body.length, sum: bodySum(body) });
       }
       for (const handle of handles.values()) await handle.datasync();
-      if (isNew) await this.#syncNames();
+      if (this.#next !== nextBefore) await this.#syncNames();
       return places;
     } catch (error) {
       this.kept(places);
@@ -139,16 +151,40 @@ export class BodyFiles {
     }
   }
 
-  #groupOf(name: string, bytes: number): { of: Group; isFresh: boolean } {
-    const known = this.#groups.get(name);
-    const isFresh = known === undefined || known.pages + bytes / PAGE_BYTES > PAGES_PER_FILE;
-    const of = isFresh ? { file: this.#next++, pages: 0 } : known;
+  /**
+   * The file of a group, if all that is in it is how `body` begins: then only the rest of it has to be written. The pieces of a transfer are its
+   * body, and come in order. Nothing is added to the group any more.
+   */
+  async #inPieces(
+    name: string,
+    body: Uint8Array,
+    handleOf: (file: number) => Promise<FileHandle>,
+  ): Promise<Group | undefined> {
+    const group = this.#groups.get(name);
+    if (group === undefined || group.bytes > body.length) return undefined;
+    this.#groups.delete(name);
+    const handle = await handleOf(group.file);
+    const part = Buffer.allocUnsafe(Math.min(COMPARED_BYTES, group.bytes));
+    for (let at = 0; at < group.bytes;) {
+      const { bytesRead } = await handle.read(part, 0, Math.min(part.length, group.bytes - at), at);
+      if (bytesRead === 0 || part.compare(body, at, at + bytesRead, 0, bytesRead) !== 0) return undefined;
+      at += bytesRead;
+    }
+    this.#fresh.add(group.file);
+    return group;
+  }
+
+  #fileFor(name: string | undefined, bytes: number): Group {
+    const known = name === undefined ? undefined : this.#groups.get(name);
+    const isFresh = known === undefined || known.bytes + bytes > FILE_BYTES_MAX;
+    const of = isFresh ? { file: this.#next++, bytes: 0 } : known;
     this.#files.add(of.file);
     this.#fresh.add(of.file);
+    if (name === undefined) return of;
     this.#groups.delete(name);
     this.#groups.set(name, of);
     if (this.#groups.size > GROUPS_MAX) this.#groups.delete(this.#groups.keys().next().value!);
-    return { of, isFresh };
+    return of;
   }
 
   /** The name of a file is durable only with its folder. */
@@ -162,7 +198,7 @@ export class BodyFiles {
   }
 
   async #open(file: number): Promise<FileHandle> {
-    const flags = constants.O_WRONLY | constants.O_CREAT;
+    const flags = constants.O_RDWR | constants.O_CREAT;
     try {
       return await open(pathOf(this.#folder, file), flags, 0o600);
     } catch (error) {

@@ -1,6 +1,6 @@
 /** What stands in the commit log and not in the database yet: nothing of it is lost, whenever the process dies, and nothing of it stays too long. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
@@ -169,6 +169,61 @@ test("a body of 16 MiB is written once, outlives a kill, and its file goes with 
   expect(filesOf(path)).toEqual([]);
   await store.close();
 }, 20_000);
+
+test("what arrived in pieces is not written again: its body is their file, and anything else is a file of its own", async () => {
+  const path = join(scratch(), "godwit.db");
+  const store = await open(path);
+  const body = bodyOf(3, 200_001);
+  const piece = (id: string, index: number, start: number, end: number): StoreOp => ({
+    op: "put",
+    in: "chunk",
+    key: `${id}/${String(index).padStart(6, "0")}`,
+    meta: "",
+    body: body.subarray(start, end),
+  });
+  const ends = (id: string, whole: Uint8Array): StoreOp[] => [
+    { op: "put", in: "transit", key: id, meta: "{}", body: whole },
+    { op: "delete", in: "chunk", key: `${id}/000000` },
+    { op: "delete", in: "chunk", key: `${id}/000001` },
+  ];
+  for (const id of ["same", "other", "short"]) {
+    await store.commit([piece(id, 0, 0, 70_001)]);
+    await store.commit([piece(id, 1, 70_001, 150_000)]);
+  }
+  expect(filesOf(path).length).toBe(3);
+  const other = Uint8Array.from(body);
+  other[149_999]! ^= 1;
+  const short = body.slice(0, 100_000);
+  await store.commit(ends("same", body));
+  await store.commit(ends("other", other));
+  await store.commit(ends("short", short));
+  const isWhole = async (from: SqliteStore) => {
+    for (const [id, whole] of [
+      ["same", body],
+      ["other", other],
+      ["short", short],
+    ] as const)
+      expect([id, Buffer.compare((await from.body("transit", id))!, whole)]).toEqual([id, 0]);
+    expect(await from.load("chunk")).toEqual([]);
+  };
+  await isWhole(store);
+  await store.usage();
+  expect(filesOf(path).length).toBe(3);
+  const sizes = filesOf(path).map((name) => statSync(join(`${path}-bodies`, name)).size);
+  expect(sizes.sort((a, b) => a - b)).toEqual([100_000, 200_001, 200_001]);
+  await isWhole(store);
+  await store.close();
+  const again = await open(path);
+  await isWhole(again);
+  // Those of a transfer of before the start are.
+  await again.commit([piece("late", 0, 0, 70_001)]);
+  await again.close();
+  const last = await open(path);
+  await last.commit(ends("late", body));
+  expect(Buffer.compare((await last.body("transit", "late"))!, body)).toBe(0);
+  expect(last.state.damageCount).toBe(0);
+  await last.close();
+});
 
 test("a large body whose file rotted or went away is shown to nobody, in the log or in the database: the row is named and set aside", async () => {
   for (const isInDatabase of [true, false])

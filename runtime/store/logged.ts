@@ -6,7 +6,7 @@
 import type { Clock, Timer } from "@godwit/sdk";
 import { isoTime } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
-import { BodyFiles, FILE_BODY_BYTES, fileOf, type BodyPlace } from "./body-files.ts";
+import { BodyFiles, FILE_BODY_BYTES, fileOf, type BodyPlace, type NewBody } from "./body-files.ts";
 import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
 import {
   commitBytes,
@@ -207,11 +207,12 @@ export class Logged {
 
   /** Larger bodies to their places. */
   async #place(commits: readonly (readonly StoreOp[])[], places: BodyPlace[]): Promise<LogCommit[]> {
-    const large = commits.flatMap((ops) => ops.filter(isLarge)) as (StoreOp & { op: "put" })[];
+    const large = commits.flatMap((ops) =>
+      ops.filter(isLarge).map((op) => ({ op, body: newBodyOf(op, ops) })),
+    );
     if (large.length === 0) return commits as LogCommit[];
-    const bodies = large.map((op) => ({ group: groupOf(op), body: op.body! }));
-    places.push(...(await this.#files.write(bodies)));
-    const placeOf = new Map<StoreOp, BodyPlace>(large.map((op, index) => [op, places[index]!]));
+    places.push(...(await this.#files.write(large.map(({ body }) => body))));
+    const placeOf = new Map<StoreOp, BodyPlace>(large.map(({ op }, index) => [op, places[index]!]));
     return commits.map((ops) =>
       ops.map((op): LogOp => {
         const place = placeOf.get(op);
@@ -266,9 +267,15 @@ export class Logged {
   }
 }
 
-/** Bodies that come and go together share a file: the chunks of a transfer. */
-const groupOf = (op: StoreOp & { op: "put" }): string =>
-  op.in === "chunk" ? `chunk/${op.key.split("/")[0]}` : `${op.in}/${op.key}`;
+/** The chunks of a transfer share a file, and where they give way to what they are pieces of, it is that file. */
+function newBodyOf(op: StoreOp, ops: readonly StoreOp[]): NewBody {
+  const body = (op as { body: Uint8Array }).body;
+  if (op.in === "chunk") return { body, group: transferOf(op.key) };
+  const first = ops.find((other) => other.op === "delete" && other.in === "chunk");
+  return { body, pieces: first === undefined ? undefined : transferOf(first.key) };
+}
+
+const transferOf = (key: string): string => key.split("/")[0]!;
 
 function failed(error: unknown, path: string): Error {
   const isFull = error instanceof Error && "code" in error && error.code === "ENOSPC";
