@@ -356,6 +356,32 @@ test.each(["half", "whole"])(
   },
 );
 
+test("a file system that does not pass by the cache of the kernel holds a log as well", async () => {
+  const path = join(scratch(), "godwit.db");
+  const source = `
+    const fs = require("node:fs");
+    const { openSync } = fs;
+    let refused = 0;
+    fs.openSync = (name, flags, mode) => {
+      if (typeof flags === "number" && (flags & fs.constants.O_DIRECT) !== 0 && ++refused > 0)
+        throw Object.assign(new Error("invalid argument"), { code: "EINVAL" });
+      return openSync(name, flags, mode);
+    };
+    const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "sqlite.ts"))});
+    const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))});
+    const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+    for (let i = 0; i < 5; i++) await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}" }]);
+    fs.writeSync(1, String(refused));
+    process.kill(process.pid, "SIGKILL");
+  `;
+  const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe", stderr: "inherit" });
+  expect(await new Response(child.stdout).text()).toBe("1");
+  await child.exited;
+  const store = await open(path);
+  expect((await store.load("peer")).length).toBe(5);
+  await store.close();
+});
+
 /** Its second commit meets a medium that fails. */
 const refusedSource = (path: string, how: string): string => `
   const fs = require("node:fs");

@@ -34,7 +34,7 @@ const FOLD_AGE_MS = 600_000;
 /** With rows in it that have to be gone soon once they are deleted. */
 const FOLD_SECRET_AGE_MS = 60_000;
 const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
-/** With rows in it whose bodies may have left files behind. */
+/** With rows in it that may have left files of bodies behind. */
 const FOLD_FILE_AGE_MS = 10_000;
 /** On a medium that has not plenty of room. */
 const FOLD_TIGHT_AGE_MS = 1_000;
@@ -47,6 +47,10 @@ export interface LoggedDeps {
 
 const noBytes = (): Uint8Array => new Uint8Array(0);
 const isLarge = (op: StoreOp): boolean => op.op === "put" && (op.body?.length ?? 0) > FILE_BODY_BYTES;
+
+/** A deleted row, and one that gives up its body. */
+const mayFreeFile = (op: LogOp): boolean =>
+  op.op === "delete" || (op.op === "put" && op.body !== undefined && op.body.length === 0);
 
 export class Logged {
   readonly #deps: LoggedDeps;
@@ -142,7 +146,9 @@ export class Logged {
       this.#loggedBytes += bytes;
       for (const ops of placed) this.#overlay.apply(ops);
       if (this.#log.used > this.#log.capacity * FOLD_SHARE) this.foldSoon();
-      else this.#plan(this.#files.isEmpty ? (isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS) : FOLD_FILE_AGE_MS);
+      else if (!this.#files.isEmpty && placed.some((ops) => ops.some(mayFreeFile)))
+        this.#plan(FOLD_FILE_AGE_MS);
+      else this.#plan(isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS);
     } catch (error) {
       throw asGodwitError(error).code === "GODWIT_STORE_FAILED" ? error : failed(error, this.#deps.path);
     } finally {
