@@ -11,12 +11,10 @@ import {
   fsyncSync,
   openSync,
   readdirSync,
-  readSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
@@ -26,15 +24,12 @@ import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { leafRows } from "./sqlite-pages.ts";
+import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
 import { bodySum, metaSum } from "./sums.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
 
-const PAGE_BYTES = 4_096;
-/** The first page begins with the header of the file. */
-const FILE_HEADER_BYTES = 100;
-const TABLE_INNER = 0x05;
 /** Damaged files that are kept, the newest. */
 const ASIDE_MAX = 2;
 /** A new database that the medium has no room for beside the old one is made in memory, up to this size of the old one. */
@@ -353,68 +348,6 @@ function rowidsOf(
     isAll ||= isWalked;
   }
   return { found, isAll };
-}
-
-/**
- * The first page, and those it leads to, say where the tables are. Every database of ours is made by the same statements, so a new one says it
- * as well. Answers the pages that were there, by number; undefined when the file is too short to be mended.
- */
-function rebuildSchema(path: string): Map<number, Uint8Array> | undefined {
-  const pages = Math.floor(sizeOf(path) / PAGE_BYTES);
-  const template = new Database(":memory:", { strict: true });
-  let image: Uint8Array;
-  try {
-    for (const pragma of [`page_size = ${PAGE_BYTES}`, "auto_vacuum = INCREMENTAL"])
-      template.run(`PRAGMA ${pragma}`);
-    createSchema(template);
-    image = template.serialize();
-  } finally {
-    template.close();
-  }
-  if (pages * PAGE_BYTES < image.length) return undefined;
-  const pageOf = (number: number): Uint8Array =>
-    Uint8Array.from(image.subarray((number - 1) * PAGE_BYTES, number * PAGE_BYTES));
-  const first = pageOf(1);
-  const view = new DataView(first.buffer);
-  view.setUint32(28, pages);
-  // Free pages that nobody knows of any more.
-  view.setUint32(32, 0);
-  view.setUint32(36, 0);
-  // Its log is a WAL.
-  first.set([2, 2], 18);
-  const made = new Map([[1, first], ...childrenOf(view).map((number) => [number, pageOf(number)] as const)]);
-  const before = new Map<number, Uint8Array>();
-  const handle = openSync(path, "r");
-  try {
-    for (const number of made.keys()) {
-      const page = new Uint8Array(PAGE_BYTES);
-      readSync(handle, page, 0, PAGE_BYTES, (number - 1) * PAGE_BYTES);
-      before.set(number, page);
-    }
-  } finally {
-    closeSync(handle);
-  }
-  writePages(path, made);
-  return before;
-}
-
-/** Of the first page: those it leads to, none where it holds all itself. The file format's "B-tree Pages". */
-function childrenOf(first: DataView): number[] {
-  if (first.getUint8(FILE_HEADER_BYTES) !== TABLE_INNER) return [];
-  const cells = first.getUint16(FILE_HEADER_BYTES + 3);
-  const left = Array.from({ length: cells }, (_, cell) =>
-    first.getUint32(first.getUint16(FILE_HEADER_BYTES + 12 + 2 * cell)),
-  );
-  return [...left, first.getUint32(FILE_HEADER_BYTES + 8)];
-}
-
-function writePages(path: string, pages: ReadonlyMap<number, Uint8Array>): void {
-  const handle = openSync(path, "r+");
-  try {
-    for (const [number, page] of pages) writeSync(handle, page, 0, page.length, (number - 1) * PAGE_BYTES);
-  } finally {
-    closeSync(handle);
-  }
 }
 
 /** The new database is whole from here on. */
