@@ -34,8 +34,9 @@ const FOLD_AGE_MS = 600_000;
 /** With rows in it that have to be gone soon once they are deleted. */
 const FOLD_SECRET_AGE_MS = 60_000;
 const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
-/** With rows in it that may have left files of bodies behind. */
-const FOLD_FILE_AGE_MS = 10_000;
+/** With so much in it that it is worth the pages, and with rows that may have left files of bodies behind. */
+const FOLD_WORTH_SHARE = 1 / 8;
+const FOLD_SOON_AGE_MS = 10_000;
 /** On a medium that has not plenty of room. */
 const FOLD_TIGHT_AGE_MS = 1_000;
 
@@ -145,9 +146,10 @@ export class Logged {
       await this.#log.append(encodeFrame(this.#frame, placed, bytes, this.#log.head, this.#log.id), isSecret);
       this.#loggedBytes += bytes;
       for (const ops of placed) this.#overlay.apply(ops);
-      if (this.#log.used > this.#log.capacity * FOLD_SHARE) this.foldSoon();
-      else if (!this.#files.isEmpty && placed.some((ops) => ops.some(mayFreeFile)))
-        this.#plan(FOLD_FILE_AGE_MS);
+      const used = this.#log.used / this.#log.capacity;
+      const mayFree = !this.#files.isEmpty && placed.some((ops) => ops.some(mayFreeFile));
+      if (used > FOLD_SHARE) this.foldSoon();
+      else if (used > FOLD_WORTH_SHARE || mayFree) this.#plan(FOLD_SOON_AGE_MS);
       else this.#plan(isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS);
     } catch (error) {
       throw asGodwitError(error).code === "GODWIT_STORE_FAILED" ? error : failed(error, this.#deps.path);
