@@ -282,12 +282,15 @@ function scan(
       page++;
       continue;
     }
-    if (page > end) {
-      const content = contentOf(end, page - end);
-      const left = salvageFrame(content, id);
+    for (let from = end, to = end + 1; from < page; to++) {
+      // Where another one says that it begins, if it does not end before.
+      if (to < page && headOf(at(to))?.page !== to) continue;
+      const content = contentOf(from, to - from);
+      const left = salvageFrame(content, from, id);
       rotten.push(Uint8Array.from(content));
       commits.push(...left.commits);
       lost.push(...left.lost);
+      from = to;
     }
     commits.push(...decodeFrame(frame.content, frame.head));
     page += frame.count;

@@ -16,6 +16,8 @@ const SUM_AT = 16;
 const COMMIT_HEAD_BYTES = 8;
 /** Collection, kind, lengths of key, meta and body. */
 const OP_HEAD_BYTES = 12;
+/** 2^64 by the golden ratio: numbers in a row become far ones. */
+const SPREAD = 0x9e3779b97f4a7c15n;
 const DELETE = 1;
 const HAS_BODY = 2;
 const HAS_PLACE = 3;
@@ -63,13 +65,14 @@ export function encodeFrame(
 ): Buffer {
   const end = pagesOf(bytes) * LOG_PAGE_BYTES;
   frame.fill(0, bytes, end);
+  const seed = seedOf(id, page);
   let at = HEAD_BYTES;
   for (const commit of commits) {
     const start = at;
     at += COMMIT_HEAD_BYTES;
     for (const op of commit) at = writeOp(frame, at, op);
     frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
-    frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), id), start + 4);
+    frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), seed), start + 4);
   }
   frame.writeUInt32LE(MAGIC, 0);
   frame.writeUInt32LE(at - HEAD_BYTES, 4);
@@ -105,8 +108,11 @@ function placeOf(bytes: Buffer, at: number): BodyPlace {
 const frameSum = (frame: Buffer, end: number, id: number): bigint =>
   Bun.hash.xxHash3(frame.subarray(HEAD_BYTES, end), Bun.hash.xxHash3(frame.subarray(0, SUM_AT), BigInt(id)));
 
-const commitSum = (bytes: Buffer, id: number): number =>
-  Number(BigInt.asUintN(32, Bun.hash.xxHash3(bytes, BigInt(id))));
+/** Of the sums of a frame's commits: one that lies where another was is none. */
+const seedOf = (id: number, page: number): bigint => BigInt.asUintN(64, BigInt(id) + BigInt(page) * SPREAD);
+
+const commitSum = (bytes: Buffer, seed: bigint): number =>
+  Number(BigInt.asUintN(32, Bun.hash.xxHash3(bytes, seed)));
 
 /** What a frame says of itself, believed only after `isSound`. */
 export interface FrameHead {
@@ -168,8 +174,16 @@ function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
 }
 
-/** Of a frame that is not what was written: the commits that still are, and the rows that the others name as far as it can be told. */
-export function salvageFrame(bytes: Buffer, id: number): { commits: LogCommit[]; lost: Damage[] } {
+/**
+ * Of a frame that is not what was written and should begin with `page`: the commits that still are, and the rows that the others name as far as it
+ * can be told.
+ */
+export function salvageFrame(
+  bytes: Buffer,
+  page: number,
+  id: number,
+): { commits: LogCommit[]; lost: Damage[] } {
+  const seed = seedOf(id, page);
   const commits: LogCommit[] = [];
   const lost: Damage[] = [];
   let isAll = false;
@@ -180,7 +194,7 @@ export function salvageFrame(bytes: Buffer, id: number): { commits: LogCommit[];
     if (length === 0 && bytes.readUInt32LE(at + 4) === 0) isAll = true;
     if (length === 0 || start + length > bytes.length) break;
     const content = bytes.subarray(start, start + length);
-    if (bytes.readUInt32LE(at + 4) === commitSum(content, id)) commits.push(readOps(content));
+    if (bytes.readUInt32LE(at + 4) === commitSum(content, seed)) commits.push(readOps(content));
     else lost.push(...namesIn(content));
     at = start + length;
   }
