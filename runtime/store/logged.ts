@@ -90,6 +90,8 @@ export class Logged {
     if (log.id !== mark.id) await logged.#write([], noBytes(), { id: log.id, page: log.tail });
     for (const pages of rotten) await logged.#keepRotten(pages);
     await logged.#sweep();
+    // What was told is not to be found again by the next start; without room for that, it is.
+    if (lost.length > 0) await logged.foldAll().catch(() => {});
     if (log.used > 0) logged.#plan(FOLD_SECRET_AGE_MS);
     return { logged, lost };
   }

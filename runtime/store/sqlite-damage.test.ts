@@ -239,6 +239,10 @@ test("a log that rotted in the middle lost a commit that is named, and nothing e
   expect(await tell((bytes) => bytes.fill(0, PAGE_BYTES * 8, PAGE_BYTES * 9))).toEqual(torn);
   const named = { rows: 7, lost: ["peer k3"], damageCount: 1, aside: 1 };
   expect(await tell((bytes) => (bytes[PAGE_BYTES * 4 + 600]! ^= 1))).toEqual(named);
+  // It is told once, also by a node that is killed again.
+  put("-log", Buffer.from(log).fill(0xee, PAGE_BYTES * 4, PAGE_BYTES * 5));
+  await killedAfter(path, "");
+  expect(await look(path)).toEqual({ rows: 7, lost: [], damageCount: 0, aside: 1 });
   // Its commit is what was written.
   const head = { rows: 8, lost: ["setting last commits"], damageCount: 1, aside: 1 };
   expect(await tell((bytes) => (bytes[PAGE_BYTES * 4 + 17]! ^= 1))).toEqual(head);
