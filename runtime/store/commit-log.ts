@@ -66,9 +66,8 @@ interface Header {
 export function openLog(path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
   try {
     return openWith(constants.O_DIRECT, path, bytes, mark, freshId);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EINVAL")) throw error;
-    // A file system that does not pass by the kernel's cache; then a commit is written through it.
+  } catch {
+    // File systems that do not pass by the kernel's cache say so in several ways; then a commit is written through it.
     return openWith(0, path, bytes, mark, freshId);
   }
 }
