@@ -244,7 +244,7 @@ ${this.#options.extra ?? ""}
   /** The disk dies while the node is off; its identity lies elsewhere and survives. */
   async destroyStore(): Promise<void> {
     for (const name of await readdir(this.stateDir))
-      if (name.startsWith("godwit.db")) await rm(join(this.stateDir, name));
+      if (name.startsWith("godwit.db")) await rm(join(this.stateDir, name), { recursive: true });
   }
 
   /** Everything goes, the identity too: the node comes back as a stranger. */

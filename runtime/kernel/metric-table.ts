@@ -322,6 +322,11 @@ export const metricTable = {
     help: "stored rows that were found damaged and set aside, or lost with their page",
     labels: ["collection"],
   },
+  godwit_store_log_bytes: {
+    kind: "gauge",
+    help: "bytes of commits that stand in the log and not yet in the database",
+    labels: [],
+  },
   godwit_store_missing_bytes: {
     kind: "gauge",
     help: "bytes that have to become free before this node takes mail again; 0 while there is room",

@@ -182,36 +182,135 @@ test("a log that a closed store left behind is not played over an older copy of 
   expect((await readAll(path)).keys.length).toBe(ROWS);
 });
 
-test("a log that rotted in the middle lost what was acknowledged, and is told; one that was torn at its end lost nothing", async () => {
-  const path = join(scratch(), "godwit.db");
+/** Opens the store in a process that is killed after `work`. */
+async function killedAfter(path: string, work: string): Promise<void> {
   const source = `
     import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
     import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
-    for (let i = 0; i < 8; i++) await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}", body: new Uint8Array(2000).fill(i) }]);
+    ${work}
     process.kill(process.pid, "SIGKILL");
   `;
   await Bun.spawn([process.execPath, "-e", source], { stderr: "inherit" }).exited;
-  const [database, log] = [readFileSync(path), readFileSync(`${path}-wal`)];
+}
+
+/** A store that was killed after eight commits, each alone; `after` runs behind each. `put` gives its files back, but for one. */
+async function killed(after = ""): Promise<{ path: string; put: (name: string, bytes: Buffer) => void }> {
+  const path = join(scratch(), "godwit.db");
+  await (await open(path)).close();
+  const rows = `for (let i = 0; i < 8; i++) {
+    await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}", body: new Uint8Array(2000).fill(i) }]);
+    ${after}
+  }`;
+  await killedAfter(path, rows);
+  const files = ["", "-wal", "-log"].map(
+    (name) => [`${path}${name}`, readFileSync(`${path}${name}`)] as const,
+  );
+  const put = (name: string, bytes: Buffer): void => {
+    for (const [file, content] of files) writeFileSync(file, content);
+    writeFileSync(`${path}${name}`, bytes);
+  };
+  return { path, put };
+}
+
+const look = async (path: string) => {
+  const store = await open(path);
+  const rows = (await store.load("peer")).map(({ key }) => key);
+  const { damage, damageCount } = store.state;
+  const aside = (await store.load("damaged")).length;
+  await store.close();
+  return { rows: rows.length, lost: damage.map((row) => `${row.in} ${row.key}`), damageCount, aside };
+};
+
+test("a log that rotted in the middle lost a commit that is named, and nothing else; one that was torn at its end lost nothing", async () => {
+  const { path, put } = await killed();
+  const log = readFileSync(`${path}-log`);
+  const tell = async (damage: (bytes: Buffer) => void) => {
+    const bytes = Buffer.from(log);
+    damage(bytes);
+    put("-log", bytes);
+    return look(path);
+  };
+  expect(await tell(() => {})).toEqual({ rows: 8, lost: [], damageCount: 0, aside: 0 });
+  // The last frame did not reach the medium, or not all of it: it was never acknowledged.
+  const torn = { rows: 7, lost: [], damageCount: 0, aside: 0 };
+  expect(await tell((bytes) => bytes.fill(0xee, PAGE_BYTES * 8, PAGE_BYTES * 9))).toEqual(torn);
+  expect(await tell((bytes) => bytes.fill(0, PAGE_BYTES * 8 + 512, PAGE_BYTES * 9))).toEqual(torn);
+  expect(await tell((bytes) => bytes.fill(0, PAGE_BYTES * 8, PAGE_BYTES * 9))).toEqual(torn);
+  const named = { rows: 7, lost: ["peer k3"], damageCount: 1, aside: 1 };
+  expect(await tell((bytes) => (bytes[PAGE_BYTES * 4 + 600]! ^= 1))).toEqual(named);
+  // It is told once, also by a node that is killed again.
+  put("-log", Buffer.from(log).fill(0xee, PAGE_BYTES * 4, PAGE_BYTES * 5));
+  await killedAfter(path, "");
+  expect(await look(path)).toEqual({ rows: 7, lost: [], damageCount: 0, aside: 1 });
+  // Its commit is what was written.
+  const head = { rows: 8, lost: ["setting last commits"], damageCount: 1, aside: 1 };
+  expect(await tell((bytes) => (bytes[PAGE_BYTES * 4 + 17]! ^= 1))).toEqual(head);
+  const gone = { rows: 6, lost: ["setting last commits"], damageCount: 1, aside: 1 };
+  expect(await tell((bytes) => bytes.fill(0xee, PAGE_BYTES * 3, PAGE_BYTES * 5))).toEqual(gone);
+  // The header says nothing that the database does not know.
+  expect(await tell((bytes) => bytes.fill(0xee, 0, PAGE_BYTES))).toEqual({ ...torn, rows: 8 });
+}, 20_000);
+
+test("a log that is gone, or that is not of this database, is told and not played", async () => {
+  const { path, put } = await killed();
+  const other = await killed();
+  put("-log", Buffer.alloc(0));
+  expect(await look(path)).toEqual({ rows: 0, lost: ["setting last commits"], damageCount: 1, aside: 0 });
+  put("-log", readFileSync(`${other.path}-log`));
+  expect(await look(path)).toEqual({ rows: 0, lost: ["setting last commits"], damageCount: 1, aside: 0 });
+  expect(await look(path)).toEqual({ rows: 0, lost: [], damageCount: 0, aside: 0 });
+});
+
+test("a database of which nothing is left gives up nothing of what stands in the commit log alone, not even when it is killed again", async () => {
+  const { path, put } = await killed();
+  const database = readFileSync(path);
+  const damages = [
+    Buffer.alloc(300, 0xee),
+    Buffer.alloc(database.length, 0xee),
+    Buffer.from(database).fill(0xee, 0, PAGE_BYTES),
+  ];
+  for (const bytes of damages) {
+    put("", bytes);
+    await killedAfter(path, "");
+    expect(await look(path)).toMatchObject({ rows: 8, damageCount: 0 });
+    expect(asideOf(path).length).toBeGreaterThan(0);
+  }
+}, 20_000);
+
+test("a database that was put back from a copy plays what its log still has, and is told what it has no more", async () => {
+  const older = await killed();
+  const database = ["", "-wal"].map((name) => [name, readFileSync(`${older.path}${name}`)] as const);
+  await killedAfter(older.path, "await store.usage();");
+  for (const [name, bytes] of database) writeFileSync(`${older.path}${name}`, bytes);
+  expect(await look(older.path)).toMatchObject({ rows: 8, damageCount: 0 });
+  older.put("", database[0]![1]);
+  await killedAfter(older.path, "await store.usage();");
+  for (const [name, bytes] of database) writeFileSync(`${older.path}${name}`, bytes);
+  const log = readFileSync(`${older.path}-log`);
+  writeFileSync(`${older.path}-log`, log.fill(0, PAGE_BYTES));
+  expect(await look(older.path)).toMatchObject({ rows: 0, lost: ["setting last commits"] });
+}, 20_000);
+
+test("what the database lost of its own log is still in the commit log", async () => {
+  // Each commit is brought to the database, and stands in its log.
+  const { path, put } = await killed("await store.usage();");
+  const log = readFileSync(`${path}-wal`);
   const salts = log.subarray(16, 24);
   let frames = 0;
   while (log.subarray(32 + frames * 4_120 + 8, 32 + frames * 4_120 + 16).equals(salts)) frames++;
-  const last = 32 + (frames - 1) * 4_120;
-  const openWith = async (damage: (bytes: Buffer) => void) => {
+  const tell = async (at: number) => {
     const bytes = Buffer.from(log);
-    damage(bytes);
-    writeFileSync(path, database);
-    writeFileSync(`${path}-wal`, bytes);
-    const store = await open(path);
-    const found = [(await store.load("peer")).length, store.state.damageCount];
-    await store.close();
-    return found;
+    bytes[at]! ^= 1;
+    put("-wal", bytes);
+    return look(path);
   };
-  expect(await openWith(() => {})).toEqual([8, 0]);
-  // Of the last commit one page did not reach the medium: it was never acknowledged.
-  expect(await openWith((bytes) => bytes.fill(0, last + 100, last + 200))).toEqual([7, 0]);
-  const [rows, told] = await openWith((bytes) => (bytes[32 + (frames - 12) * 4_120 + 99]! ^= 1));
-  expect([rows! > 0 && rows! < 7, told]).toEqual([true, 1]);
+  expect((await look(path)).rows).toBe(8);
+  expect(await tell(32 + (frames - 1) * 4_120 + 100)).toMatchObject({ rows: 8, damageCount: 0 });
+  expect(await tell(32 + (frames - 12) * 4_120 + 99)).toMatchObject({
+    rows: 8,
+    lost: ["setting last commits"],
+  });
 }, 20_000);
 
 test("rows of before the sums are read as they are, and large bodies get a place of their own once they change", async () => {

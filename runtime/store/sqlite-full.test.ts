@@ -84,6 +84,30 @@ full(
   },
 );
 
+full(
+  "what was accepted while there was room finds room in the database, although others fill the disk to the last block right after",
+  async () => {
+    const seen = await play(
+      24,
+      `
+    const { ftruncateSync } = await import("node:fs");
+    let accepted = 0, brought = 0;
+    for (let round = 0; round < 5; round++) {
+      ftruncateSync(ballast, 0);
+      await until(() => store.state.missingBytes === 0);
+      for (let i = 0; i < 60; i++) if (await put(round + "/" + i, 2_000)) accepted++;
+      fill();
+      await store.usage().then(() => brought++);
+      fill();
+    }
+    console.log(JSON.stringify({ accepted, brought, rows: (await store.load("outbox")).length }));
+    await store.close();
+  `,
+    );
+    expect(seen).toEqual({ accepted: 300, brought: 5, rows: 300 });
+  },
+);
+
 full("a store closes and opens on a full disk, and one that was killed there opens as well", async () => {
   const seen = await play(
     24,

@@ -1,11 +1,13 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
+import type { BodyPlace } from "./body-files.ts";
+import type { LogMark } from "./commit-log.ts";
 import type { Collection, Damage } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
- * length are those of the body in the batch's pack.
+ * length are those of the body in the batch's pack. With a place the body lies there.
  */
-export type WireOp = readonly [Collection, string, string | null, number, number];
+export type WireOp = readonly [Collection, string, string | null, number, number, (BodyPlace | undefined)?];
 
 /** Offset of an op that sets its row aside. */
 export const SET_ASIDE = -2;
@@ -14,13 +16,35 @@ export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
   | { readonly kind: "load"; readonly in: Collection }
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
-  | { readonly kind: "usage" };
+  | { readonly kind: "usage" }
+  /** Every place in files that a row names. */
+  | { readonly kind: "places" };
 
 export type ToWorker =
   | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
   /** One transaction and one fsync. `pack` holds all bodies, transferred. */
-  | { readonly kind: "batch"; readonly entries: readonly WireEntry[]; readonly pack: Uint8Array }
+  | {
+      readonly kind: "batch";
+      readonly entries: readonly WireEntry[];
+      readonly pack: Uint8Array;
+      /** What the database says of its log once this batch is in it. */
+      readonly mark: LogMark | undefined;
+      /** What it holds is in the log already: room for it was kept. */
+      readonly isFold: boolean;
+    }
   | { readonly kind: "close" };
+
+/** What the commit log is opened with (commit-log.ts). */
+export interface LogPlan {
+  readonly mark: LogMark;
+  readonly bytes: number;
+  readonly freshId: number;
+  readonly grantBytes: number;
+  /** Of one transaction that writes to the database what is in the log. */
+  readonly sliceBytes: number;
+  /** With less free on the medium a body is the database's to take or to refuse. */
+  readonly reserveBytes: number;
+}
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */
 export interface LoadColumns {
@@ -34,10 +58,12 @@ export interface UsageValue {
   readonly freeBytes: number | undefined;
 }
 
-export type WireValue = LoadColumns | UsageValue | Uint8Array | undefined;
+export type WireValue = LoadColumns | UsageValue | Uint8Array | Float64Array | undefined;
 
 export interface WireFailure {
   readonly index: number;
+  /** The medium has no room, which may change. */
+  readonly isFull: boolean;
   readonly message: string;
 }
 
@@ -46,13 +72,16 @@ export type OpenFailureCode =
   "GODWIT_STATE_UNUSABLE" | "GODWIT_STORE_VERSION" | "GODWIT_STORE_CORRUPT" | "GODWIT_STORE_FAILED";
 
 export type FromWorker =
-  | { readonly kind: "opened" }
+  /** `log` undefined: there is no room for one, and every commit is one of the database. */
+  | { readonly kind: "opened"; readonly log?: LogPlan | undefined }
   | { readonly kind: "refused"; readonly code: OpenFailureCode; readonly message: string }
   /** Answers the oldest batch. Entries without a failure succeeded; `values` are those of the reads, by index. */
   | {
       readonly kind: "batch";
       readonly failures: readonly WireFailure[];
       readonly values: readonly (readonly [number, WireValue])[];
+      /** So many bytes may be in the log and not in the database: for them there is room in it, whoever fills the medium. */
+      readonly grantBytes: number;
     }
   /** Before the answer in which damaged rows are missing, and whenever room came or went. */
   | StoreNews

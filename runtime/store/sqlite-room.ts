@@ -25,13 +25,19 @@ const CHUNK_SIZE = 6;
 const PERSIST_WAL = 10;
 /** The database grows and shrinks in steps of this. */
 const CHUNK_BYTES = 64 * PAGE_BYTES;
+/** Of SQLite: a signed number of 32 bits. */
+const CHUNK_BYTES_MAX = 2 ** 31 - 1;
 /** Size of the log at rest, as a part of the medium. One commit of deletes has to fit. */
 const WAL_KEPT = { share: 1 / 16, min: 256 * 1024, max: 2 * 1024 * 1024 };
 /** A log that grew beyond that keeps this much: to grow it anew each time would cost an fsync more. */
 const WAL_GROWN = { ...WAL_KEPT, max: 16 * 1024 * 1024 };
-/** Pages in the log after which it is emptied, at once and in a quiet moment. */
-const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 2_048 };
+/** Pages in the log after which it is emptied, at once and in a quiet moment. A read of an older row waits for that: half of it costs 5 % more bytes in a crowd. */
+const WAL_BUSY_PAGES = { share: 1 / 64 / PAGE_BYTES, min: 64, max: 1_024 };
 const WAL_QUIET_PAGES_MAX = 256;
+/** Of the commit log (commit-log.ts): what it holds is in memory as well. */
+const LOG = { share: 1 / 64, min: 256 * 1024, max: 4 * 1024 * 1024 };
+/** What a byte of the commit log takes in the database at most: a row of half a page takes a whole one, and leaves of trees are half empty. */
+const FOLDED_PER_LOGGED = 3;
 /** Free pages inside the database that stay there for the next messages. */
 const FREE_PAGES_KEPT = { share: 1 / 64 / PAGE_BYTES, min: 32, max: 1_024 };
 /** Free pages given back to the file system in one step: each moves a few others, and all of them pass through the log. */
@@ -48,6 +54,7 @@ const LEAST = { share: 1 / 64, min: 16 * 1024, max: 1024 * 1024 };
 /** So long a message that found no room counts for what is missing. */
 const REFUSED_MS = 60_000;
 const LOG_HEADER_BYTES = 32;
+const ZEROS_BYTES = 64 * 1024;
 
 /** The medium has no room for another body, although SQLite itself would still find some. */
 export class DiskFull extends Error {
@@ -86,6 +93,7 @@ export class Room {
   readonly #totalBytes: number;
   readonly #walKeptBytes: number;
   #isCapped = true;
+  #isGranting = false;
   #refused: { readonly bytes: number; readonly atMs: number } | undefined;
 
   /** Takes what room it keeps, as far as the medium has it. */
@@ -105,6 +113,56 @@ export class Room {
   /** The database is about to be closed: its log stays, as room for the next start. */
   keepLog(): void {
     this.#db.run("PRAGMA journal_size_limit = -1");
+  }
+
+  /** Size of the commit log. */
+  get logBytes(): number {
+    return within(LOG, this.#totalBytes);
+  }
+
+  /** What others shall find on the medium: see `RESERVE`. */
+  get reserveBytes(): number {
+    return within(RESERVE, this.#totalBytes);
+  }
+
+  get sliceBytes(): number {
+    return Math.floor(this.#walKeptBytes / 4);
+  }
+
+  /**
+   * How many bytes of commits may be in the commit log without being in the database: so many as are sure to find room in it, which is
+   * made here as far as the medium gives it beyond the reserve. Infinity while there is plenty.
+   */
+  grantBytes(): number {
+    const medium = mediumOf(this.#path);
+    const isBounded = this.#bytesMax !== Number.MAX_SAFE_INTEGER;
+    this.#isGranting =
+      isBounded || (medium !== undefined && medium.freeBytes - 2 * this.logBytes <= AMPLE_BYTES);
+    if (!this.#isGranting) return Number.POSITIVE_INFINITY;
+    // Who is told that there is no room is told so by the database, which knows to the page what still fits.
+    if (this.missingBytes > 0) return 0;
+    const wantedPages = this.#grantedPages;
+    const held = this.#pragma("page_count") * PAGE_BYTES;
+    const missing =
+      wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
+    const spendable = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes) - CHUNK_BYTES;
+    if (missing > 0 && spendable > 0)
+      this.#grow(
+        wantedPages -
+          this.#pragma("freelist_count") -
+          Math.max(0, Math.ceil(missing - spendable / PAGE_BYTES)),
+      );
+    const fileBytes = Math.min(this.#fileBytes(this.#path), this.#bytesMax);
+    const spare = fileBytes - held + this.#pragma("freelist_count") * PAGE_BYTES;
+    return Math.max(0, Math.floor((spare - 2 * SLACK_PAGES * PAGE_BYTES) / FOLDED_PER_LOGGED));
+  }
+
+  /** For rows that are in the commit log, within what `grantBytes` promised: as little as possible of it through the WAL at once. */
+  makeForFold(): void {
+    const medium = mediumOf(this.#path);
+    if (medium === undefined || medium.freeBytes > AMPLE_BYTES) return this.#cap(undefined);
+    if (this.walPages > 0) this.checkpoint("PASSIVE");
+    this.#cap(this.#fileBytes(this.#path));
   }
 
   get walBusyPages(): number {
@@ -127,7 +185,29 @@ export class Room {
   }
 
   checkpoint(mode: "NOOP" | "PASSIVE"): number[] {
-    return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
+    const keptBytes = mode === "PASSIVE" ? this.#keptBytes : 0;
+    // An emptied log cuts the file to what the database needs, in steps of the chunk: one step up to here.
+    if (keptBytes > 0) this.#db.fileControl(CHUNK_SIZE, keptBytes);
+    try {
+      return this.#db.query(`PRAGMA wal_checkpoint(${mode})`).values()[0] as number[];
+    } finally {
+      if (keptBytes > 0) this.#db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
+    }
+  }
+
+  /** Up to where the file stays as large as it is, for what is in the commit log; 0 where there is plenty of room. */
+  get #keptBytes(): number {
+    if (!this.#isGranting) return 0;
+    const fileBytes = this.#fileBytes(this.#path);
+    const held = this.#pragma("page_count") * PAGE_BYTES;
+    const wanted = held + this.#grantedPages * PAGE_BYTES - this.#pragma("freelist_count") * PAGE_BYTES;
+    const kept = Math.min(fileBytes, Math.ceil(Math.max(held, wanted) / CHUNK_BYTES) * CHUNK_BYTES);
+    return held <= kept && kept <= CHUNK_BYTES_MAX ? kept : 0;
+  }
+
+  /** What the database keeps for a commit log that is full. */
+  get #grantedPages(): number {
+    return Math.ceil((this.logBytes * FOLDED_PER_LOGGED) / PAGE_BYTES) + 2 * SLACK_PAGES;
   }
 
   /** Gives some free pages back; true when there are more to give. */
@@ -223,7 +303,7 @@ export class Room {
       // The lock of the store is on the database alone: this file may be opened beside it.
       const handle = openSync(path, "r+");
       try {
-        const zeros = new Uint8Array(64 * 1024);
+        const zeros = new Uint8Array(ZEROS_BYTES);
         for (let at = fstatSync(handle).size; at < this.#walKeptBytes;)
           at += writeSync(handle, zeros, 0, Math.min(zeros.length, this.#walKeptBytes - at), at);
         fsyncSync(handle);
@@ -248,15 +328,26 @@ export class Room {
 const logBytes = (bodyBytes: number): number =>
   bodyBytes === 0 ? 0 : Math.ceil(bodyBytes * 1.02) + 8 * PAGE_BYTES;
 
+/** All of the log is in the database: what it held is overwritten, so that what was deleted from the one is not left in the other. */
+export function clearLog(path: string): void {
+  const { size } = statSync(`${path}-wal`);
+  overwrite(path, LOG_HEADER_BYTES, size - LOG_HEADER_BYTES);
+}
+
 /**
  * Of a closed database: its log is all in the database, and is made nobody's, so that it is never played over another
  * file that is put in the database's place.
  */
 export function disownLog(path: string): void {
-  if (!existsSync(`${path}-wal`)) return;
+  if (existsSync(`${path}-wal`)) overwrite(path, 0, LOG_HEADER_BYTES);
+}
+
+function overwrite(path: string, start: number, bytes: number): void {
+  const zeros = new Uint8Array(Math.min(ZEROS_BYTES, bytes));
   const handle = openSync(`${path}-wal`, "r+");
   try {
-    writeSync(handle, new Uint8Array(LOG_HEADER_BYTES), 0, LOG_HEADER_BYTES, 0);
+    for (let at = 0; at < bytes;)
+      at += writeSync(handle, zeros, 0, Math.min(zeros.length, bytes - at), start + at);
     fsyncSync(handle);
   } finally {
     closeSync(handle);

@@ -5,23 +5,17 @@
  */
 import type { Database, Statement } from "bun:sqlite";
 import { isoTime, systemClock } from "../kernel/clock.ts";
+import { readPlace, type BodyPlace } from "./body-files.ts";
+import type { LogMark } from "./commit-log.ts";
 import { type LoadColumns, SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { metaSum, bodySum } from "./sums.ts";
 import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } from "./types.ts";
-
-/** Of the sum: what a JavaScript number holds without loss. */
-const SUM_BITS = 52;
 
 /** A body up to this size lies in its row: another row for it would cost more. */
 const INLINE_BYTES_MAX = 3_000;
 
-/** Finds rot, no forgery: whoever can write the file can write sums as well. */
-const sumOf = (content: string | Uint8Array): number =>
-  Number(BigInt.asUintN(SUM_BITS, Bun.hash.xxHash3(content)));
-/** With the key, so that two rows do not change places. */
-export const metaSum = (key: string, meta: string): number => sumOf(`${key}\n${meta}`);
-export const bodySum = (body: Uint8Array): number => sumOf(body);
-
 type HeldRow = [metaBytes: number, bodyBytes: number, bodyId: number | null, inline: number | null];
+type BodyRow = [inline: Uint8Array | null, id: number | null, bytes: number | null, sum: number | null];
 type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number | null];
 
 interface Statements {
@@ -44,9 +38,13 @@ export class Rows {
   readonly #begin: Statement;
   readonly #commit: Statement;
   readonly #setUsage: Statement<unknown, [number]>;
+  readonly #setMark: Statement<unknown, [number | null, number]>;
   readonly #content: Statement<unknown, [number]>;
   readonly #putContent: Statement<unknown, [Uint8Array]>;
   readonly #removeContent: Statement<unknown, [number]>;
+  readonly #putPlace: Statement<unknown, [number]>;
+  readonly #removePlace: Statement<unknown, [number]>;
+  readonly #bodyFolder: string;
   /** Found by reading, and for want of room perhaps still where they were: nobody is shown them. */
   readonly #condemned = new Map<Collection, Set<string>>();
   #found: Damage[] = [];
@@ -55,14 +53,19 @@ export class Rows {
   usageBytes: number;
   #usageStored: number;
 
-  constructor(db: Database) {
+  /** `bodyFolder`: see body-files.ts. */
+  constructor(db: Database, bodyFolder: string) {
     this.#db = db;
+    this.#bodyFolder = bodyFolder;
     this.#begin = this.prepare("BEGIN");
     this.#commit = this.prepare("COMMIT");
     this.#content = this.prepare("SELECT content FROM body WHERE id = ?");
     this.#putContent = this.prepare("INSERT INTO body (content) VALUES (?)");
     this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
+    this.#putPlace = this.prepare("INSERT OR IGNORE INTO body_place (id) VALUES (?)");
+    this.#removePlace = this.prepare("DELETE FROM body_place WHERE id = ?");
     this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
+    this.#setMark = this.prepare("UPDATE store_usage SET log_id = ?, log_page = ?");
     this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
     this.#usageStored = this.usageBytes;
   }
@@ -96,11 +99,21 @@ export class Rows {
     }
   }
 
+  get mark(): LogMark {
+    const [id, page] = this.#db.query("SELECT log_id, log_page FROM store_usage").values()[0]!;
+    return { id: id === null ? null : Number(id), page: Number(page) };
+  }
+
+  setMark({ id, page }: LogMark): void {
+    this.#setMark.run(id, page);
+  }
+
   apply(ops: readonly WireOp[], pack: Uint8Array): void {
-    for (const [collection, key, meta, offset, length] of ops) {
+    for (const [collection, key, meta, offset, length, place] of ops) {
       if (offset === SET_ASIDE) {
         if (this.#moveAside(collection, key)) this.#moved.push({ in: collection, key });
       } else if (meta === null) this.#remove(collection, key);
+      else if (place !== undefined) this.#putAtPlace(collection, key, meta, place);
       else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
     }
   }
@@ -125,7 +138,7 @@ export class Rows {
     row: HeldRow | undefined,
   ): void {
     this.usageBytes += body.length - (row?.[1] ?? 0);
-    if (row !== undefined && row[2] !== null) this.#removeContent.run(row[2]);
+    this.#dropContent(row);
     const isInline = body.length <= INLINE_BYTES_MAX;
     const id = isInline ? null : Number(this.#putContent.run(body).lastInsertRowid);
     const { putBody } = this.#of(collection);
@@ -138,8 +151,31 @@ export class Rows {
     const row = held.values(key)[0] as HeldRow | undefined;
     if (row === undefined) return;
     this.usageBytes -= row[0] + row[1];
-    if (row[2] !== null) this.#removeContent.run(row[2]);
+    this.#dropContent(row);
     remove.run(key);
+  }
+
+  /** Places count down from -1, so that they are no numbers of bodies in the database. */
+  #putAtPlace(collection: Collection, key: string, meta: string, { id, bytes, sum }: BodyPlace): void {
+    const { held, putBody } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(key)[0] as HeldRow | undefined;
+    this.usageBytes += Buffer.byteLength(meta) + bytes - (row?.[0] ?? 0) - (row?.[1] ?? 0);
+    this.#dropContent(row);
+    this.#putPlace.run(id);
+    putBody.run(key, meta, metaSum(key, meta), null, sum, -id, bytes);
+  }
+
+  #dropContent(row: HeldRow | undefined): void {
+    const id = row?.[2] ?? null;
+    if (id === null) return;
+    if (id < 0) this.#removePlace.run(-id);
+    else this.#removeContent.run(id);
+  }
+
+  /** Every place in files that a row names. */
+  get places(): Float64Array {
+    return Float64Array.from(this.#db.query("SELECT id FROM body_place").values().flat() as number[]);
   }
 
   load(collection: Collection): LoadColumns {
@@ -169,18 +205,20 @@ export class Rows {
   }
 
   #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {
-    const [inline, id, bytes, sum] = (this.#of(collection).body.values(key)[0] ?? []) as [
-      (Uint8Array | null)?,
-      (number | null)?,
-      (number | null)?,
-      (number | null)?,
-    ];
-    const content = id === null ? inline : (this.#content.values(id!)[0]?.[0] as Uint8Array | undefined);
+    const row = this.#of(collection).body.values(key)[0] as BodyRow | undefined;
+    if (row === undefined) return undefined;
+    const [inline, id, bytes, sum] = row;
+    const content = id === null ? inline : this.#contentOf(id, bytes ?? 0);
     // A body whose place is empty was lost; a row without any never had one.
     const body = content ?? (id === null ? undefined : new Uint8Array(0));
     if (body === undefined) return undefined;
     const isSound = (sum === null || sum === bodySum(body)) && (bytes === null || bytes === body.length);
     return { body, isSound };
+  }
+
+  #contentOf(id: number, bytes: number): Uint8Array | undefined {
+    if (id < 0) return readPlace(this.#bodyFolder, -id, bytes);
+    return this.#content.values(id)[0]?.[0] as Uint8Array | undefined;
   }
 
   /** What reading found since the last call, to be told and moved by `moveFound`; and what owners found, to be told. */

@@ -11,24 +11,25 @@ import {
   fsyncSync,
   openSync,
   readdirSync,
-  readSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
+import { bodyFolder, readPlace, type BodyPlace } from "./body-files.ts";
+import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
 import { leafRows } from "./sqlite-pages.ts";
-import { bodySum, metaSum, Rows } from "./sqlite-rows.ts";
+import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
+import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
+import { bodySum, metaSum } from "./sums.ts";
 import { collections, type Collection, type Damage } from "./types.ts";
 
-const PAGE_BYTES = 4_096;
 /** Damaged files that are kept, the newest. */
 const ASIDE_MAX = 2;
 /** A new database that the medium has no room for beside the old one is made in memory, up to this size of the old one. */
@@ -53,6 +54,7 @@ interface Row {
   readonly inline: Uint8Array | null;
   readonly bodyId: number | null;
   readonly bodySum: number | null;
+  readonly bodyBytes: number | null;
 }
 
 /**
@@ -116,14 +118,18 @@ class Report {
 
 function copyReadable(path: string, into: Database, report: Report, cause: unknown): void {
   let from = openDamaged(path);
-  const firstPage = from === undefined ? rebuildFirstPage(path) : undefined;
-  if (firstPage !== undefined) from = openDamaged(path);
+  const schemaPages = from === undefined ? rebuildSchema(path) : undefined;
+  if (schemaPages !== undefined) from = openDamaged(path);
   try {
     if (from === undefined && isReadError(cause)) throw cause;
     // Not even that: its size says that something was there.
-    if (from === undefined) return report.note("setting", "");
-    const rows = new Rows(into);
-    const salvager = new Salvager(from, rows, report);
+    if (from === undefined) {
+      into.run("UPDATE store_usage SET log_id = NULL");
+      return report.note("setting", "");
+    }
+    const rows = new Rows(into, bodyFolder(path));
+    const salvager = new Salvager(from, rows, report, bodyFolder(path));
+    rows.transaction(() => rows.setMark(markOf(from)));
     for (const collection of collections) rows.transaction(() => salvager.copy(collection));
     rows.transaction(() => salvager.searchPages(path));
     salvager.close();
@@ -131,7 +137,7 @@ function copyReadable(path: string, into: Database, report: Report, cause: unkno
   } finally {
     from?.close();
     // As it was found, for whoever looks at it.
-    if (firstPage !== undefined) writePage(path, firstPage);
+    if (schemaPages !== undefined) writePages(path, schemaPages);
   }
 }
 
@@ -156,6 +162,7 @@ function openDamaged(path: string): Database | undefined {
 
 /** Copies what is sound, and notes and keeps aside what is not. */
 class Salvager {
+  readonly #folder: string;
   readonly #from: Database;
   readonly #into: Rows;
   readonly #report: Report;
@@ -166,7 +173,8 @@ class Salvager {
   /** Rows whose bodies could not be reached, by the number of the body. */
   readonly #bodiless = new Map<number, Row>();
 
-  constructor(from: Database, into: Rows, report: Report) {
+  constructor(from: Database, into: Rows, report: Report, folder: string) {
+    this.#folder = folder;
     this.#from = from;
     this.#into = into;
     this.#report = report;
@@ -227,9 +235,21 @@ class Salvager {
     const { inline, bodyId, bodySum: sum } = row;
     if (bodyId === null)
       return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
+    if (bodyId < 0) return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? 0 });
     const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
     if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
     else this.#bodiless.set(bodyId, row);
+  }
+
+  /** The body stays where it is. */
+  #takePlace({ collection, key, meta, isMetaSound }: Row, place: BodyPlace): void {
+    const body = readPlace(this.#folder, place.id, place.bytes);
+    const isSound = isMetaSound && body !== undefined && bodySum(body) === place.sum;
+    if (!isSound) this.#report.note(collection, key);
+    if (!isSound && collection === "damaged") return;
+    const put: WireOp = [collection, key, meta, -1, 0, place];
+    const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
+    this.#into.apply(isSound ? [put] : [put, aside], new Uint8Array(0));
   }
 
   #put({ collection, key, meta, isMetaSound }: Row, body: Uint8Array | null, isBodySound: boolean): void {
@@ -247,7 +267,7 @@ class Salvager {
       this.#from.query(`SELECT name FROM pragma_table_info('${collection}')`).values().flat(),
     );
     if (names === undefined || names.length === 0) return undefined;
-    return names.includes("body_id") ? "meta_sum, body_sum, body_id" : "NULL, NULL, NULL";
+    return names.includes("body_id") ? "meta_sum, body_sum, body_id, body_bytes" : "NULL, NULL, NULL, NULL";
   }
 
   /** Undefined when there is no such table. */
@@ -256,6 +276,13 @@ class Salvager {
     if (statement !== undefined) this.#prepared.push(statement);
     return statement;
   }
+}
+
+/** Which log goes with it; where that is gone, the log itself is asked. */
+function markOf(from: Database): LogMark {
+  const values = tryTo(() => from.query("SELECT log_id, log_page FROM store_usage").values()[0]);
+  const [id, page] = values ?? [];
+  return typeof id === "number" && typeof page === "number" ? { id, page } : { id: null, page: 0 };
 }
 
 const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");
@@ -270,7 +297,7 @@ function tryTo<T>(read: () => T): T | undefined {
 }
 
 function rowOf(collection: Collection, values: readonly unknown[] | undefined): Row | undefined {
-  const [key, meta, inline, sumOfMeta, sumOfBody, id] = values ?? [];
+  const [key, meta, inline, sumOfMeta, sumOfBody, id, bytes] = values ?? [];
   if (typeof key !== "string" || typeof meta !== "string") return undefined;
   if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
   const number = (value: unknown): number | null => (typeof value === "number" ? value : null);
@@ -283,6 +310,7 @@ function rowOf(collection: Collection, values: readonly unknown[] | undefined): 
     inline: inline instanceof Uint8Array ? inline : null,
     bodyId: number(id),
     bodySum: number(sumOfBody),
+    bodyBytes: number(bytes),
   };
 }
 
@@ -320,51 +348,6 @@ function rowidsOf(
     isAll ||= isWalked;
   }
   return { found, isAll };
-}
-
-/**
- * The first page says where the tables are. Every database of ours is made by the same statements, so a new one says it as well.
- * Answers the page that was there; undefined when the file is too short to be mended.
- */
-function rebuildFirstPage(path: string): Uint8Array | undefined {
-  const pages = Math.floor(sizeOf(path) / PAGE_BYTES);
-  const template = new Database(":memory:", { strict: true });
-  let first: Uint8Array;
-  try {
-    for (const pragma of [`page_size = ${PAGE_BYTES}`, "auto_vacuum = INCREMENTAL"])
-      template.run(`PRAGMA ${pragma}`);
-    createSchema(template);
-    const image = template.serialize();
-    if (pages * PAGE_BYTES < image.length) return undefined;
-    first = Uint8Array.from(image.subarray(0, PAGE_BYTES));
-  } finally {
-    template.close();
-  }
-  const view = new DataView(first.buffer);
-  view.setUint32(28, pages);
-  // Free pages that nobody knows of any more.
-  view.setUint32(32, 0);
-  view.setUint32(36, 0);
-  // Its log is a WAL.
-  first.set([2, 2], 18);
-  const handle = openSync(path, "r");
-  const before = new Uint8Array(PAGE_BYTES);
-  try {
-    readSync(handle, before, 0, PAGE_BYTES, 0);
-  } finally {
-    closeSync(handle);
-  }
-  writePage(path, first);
-  return before;
-}
-
-function writePage(path: string, page: Uint8Array): void {
-  const handle = openSync(path, "r+");
-  try {
-    writeSync(handle, page, 0, page.length, 0);
-  } finally {
-    closeSync(handle);
-  }
 }
 
 /** The new database is whole from here on. */

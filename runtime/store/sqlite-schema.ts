@@ -51,9 +51,14 @@ export const migrations: readonly (readonly string[])[] = [
   [rowTable("member")],
   [
     rowTable("damaged"),
+    // The commit log that belongs to this database, and its first page that is not in it (commit-log.ts). 0: none; null: it is not known.
+    `ALTER TABLE "store_usage" ADD COLUMN log_id INTEGER DEFAULT 0`,
+    `ALTER TABLE "store_usage" ADD COLUMN log_page INTEGER NOT NULL DEFAULT 0`,
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
-    // Sums of what a row holds (sqlite-rows.ts), null in rows of before; its body's place and size, null where it lies in the row.
+    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
+    `CREATE TABLE "body_place" (id INTEGER PRIMARY KEY)`,
+    // Sums of what a row holds (sums.ts), null in rows of before; its body's place and size, null where it lies in the row.
     ...[...firstTables, "member", "damaged"].flatMap((name) =>
       ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
         (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,
@@ -213,6 +218,10 @@ export function failureText(error: unknown, path: string): string {
 export const isDiskFull = (error: unknown): boolean =>
   error instanceof DiskFull ||
   (error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE"));
+
+/** The row itself is what cannot be written, today and tomorrow. */
+export const isRefusal = (error: unknown): boolean =>
+  error instanceof SQLiteError && /^SQLITE_(CONSTRAINT|TOOBIG|MISMATCH)/.test(error.code ?? "");
 
 export function textOf(error: unknown): string {
   if (error instanceof SQLiteError) return `${error.code ?? "SQLite"}: ${error.message}`;

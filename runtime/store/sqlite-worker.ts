@@ -7,6 +7,7 @@
 import type { Database } from "bun:sqlite";
 import type {
   FromWorker,
+  LogPlan,
   StoreNews,
   ToWorker,
   WireEntry,
@@ -15,8 +16,11 @@ import type {
   WireValue,
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
+import { systemRandom } from "../kernel/random.ts";
+import { bodyFolder } from "./body-files.ts";
+import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
-import { disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { clearLog, disownLog, mediumOf, Room } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
 import {
@@ -24,6 +28,7 @@ import {
   failureText,
   isDamage,
   isDiskFull,
+  isRefusal,
   OpenRefused,
   openDatabase,
   textOf,
@@ -41,6 +46,8 @@ const LOOK_MS = 15_000;
 /** A medium on which files are damaged again and again is not to be written to for ever. */
 const SALVAGES_MAX = 3;
 
+type Batch = Extract<ToWorker, { kind: "batch" }>;
+
 class StoreFile {
   readonly #path: string;
   readonly #bytesMax: number | undefined;
@@ -53,6 +60,7 @@ class StoreFile {
   #missingBytes = 0;
   #asideFile: string | null | undefined;
   #hasNews = false;
+  #hasSecrets = false;
 
   constructor(path: string, bytesMax: number | undefined) {
     this.#path = path;
@@ -77,7 +85,7 @@ class StoreFile {
   #openOnce(): [Database, Rows, Room] {
     const db = openDatabase(this.#path);
     try {
-      return [db, new Rows(db), new Room(db, this.#path, this.#bytesMax)];
+      return [db, new Rows(db, bodyFolder(this.#path)), new Room(db, this.#path, this.#bytesMax)];
     } catch (error) {
       db.close();
       throw isDamage(error) ? new Damaged(textOf(error)) : error;
@@ -101,19 +109,17 @@ class StoreFile {
    * Runs a batch; what failed is told, what did not is durable. Any failure rolls the whole transaction back (a full
    * disk makes SQLite do that anyway) and the entries run again one by one, so savepoints would buy nothing.
    */
-  run(
-    entries: readonly WireEntry[],
-    pack: Uint8Array,
-  ): { failures: WireFailure[]; values: Map<number, WireValue> } {
+  run({ entries, pack, mark, isFold }: Batch): { failures: WireFailure[]; values: Map<number, WireValue> } {
     const failures: WireFailure[] = [];
     const values = new Map<number, WireValue>();
     try {
-      this.#room.make(pack.length);
+      this.#makeRoom(isFold, pack.length);
       this.#rows.transaction(() => {
         for (const [index, entry] of entries.entries()) {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
           else this.#rows.apply(entry.ops, pack);
         }
+        if (mark !== undefined) this.#rows.setMark(mark);
       });
     } catch {
       // Reads too, since they saw what was now rolled back.
@@ -121,10 +127,11 @@ class StoreFile {
         try {
           this.#mended(() => {
             if (entry.kind !== "commit") values.set(index, this.#read(entry));
-            else this.#alone(entry.ops, pack);
+            else if (isFold) this.#fold(entry.ops, pack, mark);
+            else this.#alone(entry.ops, pack, false, mark);
           });
         } catch (error) {
-          failures.push({ index, message: failureText(error, this.#path) });
+          failures.push({ index, isFull: isDiskFull(error), message: failureText(error, this.#path) });
         }
       }
     }
@@ -175,6 +182,17 @@ class StoreFile {
     return news;
   }
 
+  get logPlan(): LogPlan {
+    const { logBytes: bytes, sliceBytes, reserveBytes } = this.#room;
+    const { mark } = this.#rows;
+    return { mark, bytes, sliceBytes, reserveBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
+  }
+
+  /** See `FromWorker`. */
+  get grantBytes(): number {
+    return this.#room.grantBytes();
+  }
+
   get isShort(): boolean {
     return this.#missingBytes > 0;
   }
@@ -186,9 +204,22 @@ class StoreFile {
   /** Gives some free pages back; true when there are more to give. */
   rest(): boolean {
     const hasMore = this.#room.vacuumStep();
-    if (hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages)
-      this.#room.checkpoint("PASSIVE");
+    const isDue = hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages;
+    if (isDue || this.#hasSecrets) {
+      const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
+      if (this.#hasSecrets && logged === checkpointed) {
+        clearLog(this.#path);
+        this.#hasSecrets = false;
+      }
+    }
     return hasMore;
+  }
+
+  /** Pages of before a secret was deleted are still in the log. */
+  noteDeleted(entries: readonly WireEntry[]): void {
+    this.#hasSecrets ||= entries.some(
+      (entry) => entry.kind === "commit" && entry.ops.some((op) => op[0] === "setting" && op[2] === null),
+    );
   }
 
   close(): void {
@@ -204,11 +235,37 @@ class StoreFile {
     if (isEmptied) quietly(() => disownLog(this.#path));
   }
 
-  #alone(ops: readonly WireOp[], pack: Uint8Array): void {
+  /** Rows that were accepted long ago: one that the database refuses for what it is must not hold up the others for ever. */
+  #fold(ops: readonly WireOp[], pack: Uint8Array, mark: LogMark | undefined): void {
+    try {
+      this.#alone(ops, pack, true, mark);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      for (const op of ops) {
+        try {
+          this.#alone([op], pack, true, undefined);
+        } catch (cause) {
+          if (!isRefusal(cause)) throw cause;
+          this.#tell([{ in: op[0], key: op[1] }]);
+        }
+      }
+      this.#alone([], pack, true, mark);
+    }
+  }
+
+  #makeRoom(isFold: boolean, bodyBytes: number): void {
+    if (isFold) this.#room.makeForFold();
+    else this.#room.make(bodyBytes);
+  }
+
+  #alone(ops: readonly WireOp[], pack: Uint8Array, isFold: boolean, mark: LogMark | undefined): void {
     const bodyBytes = ops.reduce((total, op) => total + op[4], 0);
     const attempt = () => {
-      this.#room.make(bodyBytes);
-      this.#rows.transaction(() => this.#rows.apply(ops, pack));
+      this.#makeRoom(isFold, bodyBytes);
+      this.#rows.transaction(() => {
+        this.#rows.apply(ops, pack);
+        if (mark !== undefined) this.#rows.setMark(mark);
+      });
     };
     try {
       attempt();
@@ -230,11 +287,16 @@ class StoreFile {
         return this.#rows.load(entry.in);
       case "body":
         return this.#rows.body(entry.in, entry.key);
+      case "places":
+        return this.#rows.places;
       case "usage":
         return { bytes: this.#rows.usageBytes, freeBytes: mediumOf(this.#path)?.freeBytes };
     }
   }
 }
+
+/** 48 bits, never 0, which stands for none. */
+const freshLogId = (): number => Buffer.from(systemRandom.bytes(6)).readUIntLE(0, 6) || 1;
 
 let file: StoreFile | undefined;
 /** An entry point of its own takes its clock from where compositions do; housekeeping is all that depends on it. */
@@ -248,7 +310,7 @@ function handleOpen(path: string, bytesMax: number | undefined): void {
   try {
     file = new StoreFile(path, bytesMax);
     look(file);
-    answer({ kind: "opened" });
+    answer({ kind: "opened", log: file.logPlan });
   } catch (error) {
     if (error instanceof OpenRefused)
       return answer({ kind: "refused", code: error.code, message: error.message });
@@ -273,14 +335,15 @@ function look(open: StoreFile): void {
   });
 }
 
-function handleBatch(open: StoreFile, entries: readonly WireEntry[], pack: Uint8Array): void {
-  const { failures, values } = open.run(entries, pack);
+function handleBatch(open: StoreFile, batch: Batch): void {
+  const { failures, values } = open.run(batch);
   look(open);
   const transfer = [...values.values()].flatMap((value) =>
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
   );
-  answer({ kind: "batch", failures, values: [...values] }, transfer);
-  if (entries.every((entry) => entry.kind !== "commit")) return;
+  answer({ kind: "batch", failures, values: [...values], grantBytes: open.grantBytes }, transfer);
+  if (batch.entries.every((entry) => entry.kind !== "commit")) return;
+  open.noteDeleted(batch.entries);
   // After the answer, because nobody needs to wait for it.
   quietly(() => open.emptyLogIfBusy());
   quietTimer?.cancel();
@@ -306,7 +369,7 @@ self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
     case "open":
       return handleOpen(data.path, data.bytesMax);
     case "batch":
-      return handleBatch(file!, data.entries, data.pack);
+      return handleBatch(file!, data);
     case "close":
       quietTimer?.cancel();
       lookTimer?.cancel();

@@ -108,7 +108,7 @@ describe("the sqlite store", () => {
     await store.close();
   });
 
-  test("an error that is not a full disk fails its commit alone as well", async () => {
+  test("an error that is not a full disk fails its commit alone as well, and one found behind the log is told and holds up nothing", async () => {
     const path = join(scratch(), "a.db");
     await (await open(path)).close();
     const db = new Database(path);
@@ -117,11 +117,17 @@ describe("the sqlite store", () => {
     );
     db.close();
     const store = await open(path);
-    const groups = [[put("a")], [put("x", 5), put("bad"), put("y")], [put("b")]];
+    // No commit of the log, as it sets a row aside.
+    const aside: StoreOp = { op: "set-aside", in: "outbox", key: "none" };
+    const groups = [[put("a")], [aside, put("x", 5), put("bad"), put("y")], [put("b")]];
     const results = await Promise.allSettled(groups.map((ops) => store.commit(ops)));
     expect(results.map((result) => result.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
     expect((await store.load("outbox")).map((row) => row.key)).toEqual(["a", "b"]);
     expect((await store.usage()).bytes).toBe(4);
+    await store.commit([put("c"), put("bad"), put("d")]);
+    expect((await store.usage()).bytes).toBe(8);
+    expect((await store.load("outbox")).map((row) => row.key)).toEqual(["a", "b", "c", "d"]);
+    expect(store.state.damage).toEqual([{ in: "outbox", key: "bad" }]);
     await store.close();
   });
 

@@ -1,26 +1,27 @@
 /**
- * The real store: bun:sqlite in a worker (sqlite-worker.ts), WAL, synchronous=FULL. Owns the order of commits and their
- * grouping: what is called while a batch is being written goes with the next one, so that many commits share one
- * fsync. Must never resolve a commit before the worker said that it is durable, and never hang when the worker dies.
- * Bounds: a batch in ops and bytes, the batches under way; what waits behind them is bounded by the callers, who can
- * look at `pendingOps`. Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
+ * The real store: a commit is one append to a log of our own (commit-log.ts) and durable with it; rows that are in the log alone stand in
+ * memory (overlay.ts) until they are written, many at once and in their last state, to an SQLite database in a worker (sqlite-worker.ts).
+ * Owns the order of commits and their grouping: what is called while one write is under way goes with the next. Must never resolve a commit
+ * before it is durable, never free a part of the log that the database has not, and never hang when the worker dies.
+ * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
-import { assert, asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
+import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
-import type {
-  FromWorker,
-  LoadColumns,
-  StoreNews,
-  ToWorker,
-  UsageValue,
-  WireEntry,
-  WireOp,
-  WireValue,
-} from "./sqlite-messages.ts";
+import { Logged } from "./logged.ts";
 import { assertCollection, assertOps } from "./ops.ts";
-import { SET_ASIDE } from "./sqlite-messages.ts";
+import {
+  SET_ASIDE,
+  type LoadColumns,
+  type LogPlan,
+  type StoreNews,
+  type UsageValue,
+  type WireEntry,
+  type WireOp,
+  type WireValue,
+} from "./sqlite-messages.ts";
+import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
   soundState,
@@ -40,28 +41,39 @@ export interface SqliteStoreOptions {
   readonly metrics?: Metrics;
   /** Largest size of the database file; beyond it commits fail as on a full disk. Default: what the disk holds. */
   readonly bytesMax?: number;
+  /** Size of the commit log, where there is none yet. Default: a share of what the disk holds. */
+  readonly logBytes?: number;
 }
 
-/** Ops and body bytes after which a batch is not filled further; one commit alone may be larger. */
-const BATCH_OPS_MAX = 256;
+/** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
+const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** While the worker writes one batch the next one already lies in its inbox. */
-const BATCHES_UNDER_WAY_MAX = 2;
-
 const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 
+interface CommitRequest {
+  readonly kind: "commit";
+  readonly ops: readonly StoreOp[];
+}
+type Request = CommitRequest | Exclude<WireEntry, { kind: "commit" }>;
+
 interface Pending {
   readonly request: Request;
   readonly ops: number;
+  /** Of a commit, in the log. */
+  readonly bytes: number;
   readonly calledAtMs: number;
-  resolve(value: WireValue): void;
+  resolve(value: unknown): void;
   reject(error: GodwitError): void;
 }
 
-type Request =
-  { readonly kind: "commit"; readonly ops: readonly StoreOp[] } | Exclude<WireEntry, { kind: "commit" }>;
+/** What the next step of the store does: reads go with either. */
+interface Step {
+  readonly how: "log" | "database";
+  readonly commits: Pending[];
+  readonly reads: Pending[];
+}
 
 /**
  * Opens the store. Rejects with GODWIT_STATE_UNUSABLE (another node uses it, or it cannot be created),
@@ -76,35 +88,46 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
 }
 
 export class SqliteStore implements Store {
-  readonly #worker: Worker;
+  readonly #thread: StoreThread;
   readonly #path: string;
+  readonly #logBytes: number | undefined;
   readonly #log: Log;
-  readonly #nowMs: () => number;
+  readonly #clock: Clock | undefined;
   readonly #metrics: StoreMetrics | undefined;
+  /** Undefined: there is no room for a log, and each commit is one of the database. */
+  #logged: Logged | undefined;
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
-  #underWay: Pending[][] = [];
   #pendingOps = 0;
-  #isFlushing = false;
+  /** Rows of commits that have not settled, and of how many. */
+  readonly #touched = new Map<string, number>();
+  readonly #soon: Pending[] = [];
+  #pumping: Promise<void> | undefined;
+  /** Groups of reads under way. */
+  #reading = 0;
+  #readsDone = Promise.withResolvers<void>();
   #closing: Promise<void> | undefined;
   #dead: GodwitError | undefined;
   #state: StoreState = soundState;
   #changed: (found: readonly Damage[]) => void = () => {};
-  readonly #opened = Promise.withResolvers<void>();
-  readonly #closed = Promise.withResolvers<void>();
+  readonly #opened: Promise<void>;
 
   constructor(worker: Worker, options: SqliteStoreOptions) {
-    this.#worker = worker;
     this.#path = options.path;
+    this.#logBytes = options.logBytes;
     this.#log = options.log;
-    const { clock } = options;
-    this.#nowMs = clock === undefined ? () => 0 : () => clock.monotonicMs();
-    if (options.metrics !== undefined) this.#metrics = storeMetrics(options.metrics, clock !== undefined);
-    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#onMessage(data);
-    worker.onerror = (event) => this.#die(event.message);
-    worker.addEventListener("close", () => this.#die("its thread ended"));
-    this.#post({ kind: "open", path: options.path, bytesMax: options.bytesMax });
+    this.#clock = options.clock;
+    options.metrics?.observedGauge("godwit_store_log_bytes", () => this.#logged?.loggedBytes ?? 0);
+    if (options.metrics !== undefined)
+      this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
+    this.#thread = new StoreThread(worker, {
+      onNews: (news) => this.#onNews(news),
+      onEnd: (error, reason) => this.#onEnd(error, reason),
+    });
+    this.#opened = this.#thread.open(options.path, options.bytesMax).then((plan) => this.#openLog(plan));
+    // Only `openSqliteStore` looks at it.
+    this.#opened.catch(() => {});
   }
 
   get state(): StoreState {
@@ -117,7 +140,7 @@ export class SqliteStore implements Store {
 
   /** Settles once: whether the file could be opened. */
   get opened(): Promise<void> {
-    return this.#opened.promise;
+    return this.#opened;
   }
 
   /** Ops of commits that have not settled. */
@@ -127,26 +150,21 @@ export class SqliteStore implements Store {
 
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
-    const columns = (await this.#enqueue({ kind: "load", in: collection }, 0)) as LoadColumns;
-    return columns.keys.map((key, index) => ({
-      key,
-      meta: columns.metas[index]!,
-      bodyBytes: columns.bodyBytes[index]!,
-    }));
+    return (await this.#enqueue({ kind: "load", in: collection })) as StoreRow[];
   }
 
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
     assertCollection(collection);
-    return (await this.#enqueue({ kind: "body", in: collection, key }, 0)) as Uint8Array | undefined;
+    return (await this.#enqueue({ kind: "body", in: collection, key })) as Uint8Array | undefined;
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {
-    return (await this.#enqueue({ kind: "usage" }, 0)) as UsageValue;
+    return (await this.#enqueue({ kind: "usage" })) as UsageValue;
   }
 
   async commit(ops: readonly StoreOp[]): Promise<void> {
     assertOps(ops);
-    await this.#enqueue({ kind: "commit", ops }, ops.length);
+    await this.#enqueue({ kind: "commit", ops });
   }
 
   close(): Promise<void> {
@@ -154,56 +172,114 @@ export class SqliteStore implements Store {
     return this.#closing;
   }
 
+  async #openLog(plan: LogPlan | undefined): Promise<void> {
+    if (plan === undefined) return;
+    const deps = { path: this.#path, thread: this.#thread, clock: this.#clock };
+    try {
+      this.#takeUp(await Logged.open(deps, { ...plan, bytes: this.#logBytes ?? plan.bytes }));
+    } catch (error) {
+      // Without a log of an earlier life nothing is missing: each commit is one of the database then.
+      if (isNoRoom(error) && plan.mark.id === 0) return;
+      await this.#thread.close();
+      const reason = error instanceof Error ? error.message : String(error);
+      throw godwitError("GODWIT_STATE_UNUSABLE", `cannot open ${this.#path}-log: ${reason}`);
+    }
+  }
+
+  #takeUp({ logged, lost }: Awaited<ReturnType<typeof Logged.open>>): void {
+    this.#logged = logged;
+    if (lost.length > 0) this.#onNews({ ...this.#state, kind: "news", found: lost, foundCount: lost.length });
+  }
+
   async #close(): Promise<void> {
-    this.#flush();
-    if (this.#isIdle) this.#post({ kind: "close" });
-    await this.#closed.promise;
-    this.#worker.terminate();
+    await this.#opened.catch(() => {});
+    while (this.#pumping !== undefined) await this.#pumping;
+    while (this.#reading > 0) await this.#readsDone.promise;
+    await this.#logged?.close();
+    await this.#thread.close();
   }
 
-  get #isIdle(): boolean {
-    return this.#underWay.length === 0 && this.#head === this.#waiting.length;
-  }
-
-  #enqueue(request: Request, ops: number): Promise<WireValue> {
+  #enqueue(request: Request): Promise<unknown> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     if (this.#closing !== undefined)
       return Promise.reject(godwitError("GODWIT_STOPPED", "the store is closed; start the node again"));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ request, ops, calledAtMs: this.#nowMs(), resolve, reject });
-      this.#pendingOps += ops;
-      if (this.#isFlushing) return;
-      // At the end of this turn, so that all that is called in it goes together.
-      this.#isFlushing = true;
-      queueMicrotask(() => {
-        this.#isFlushing = false;
-        this.#flush();
-      });
+      const isCommit = request.kind === "commit";
+      const ops = isCommit ? request.ops.length : 0;
+      const bytes = isCommit ? (this.#logged?.bytesOf(request.ops) ?? bodyBytesOf(request)) : 0;
+      const pending = { request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject };
+      if (request.kind === "body" && !this.#touched.has(nameOf(request))) return this.#readSoon(pending);
+      this.#waiting.push(pending);
+      this.#begin(pending);
+      this.#pumping ??= this.#pump();
     });
   }
 
-  #flush(): void {
-    while (
-      this.#dead === undefined &&
-      this.#underWay.length < BATCHES_UNDER_WAY_MAX &&
-      this.#head < this.#waiting.length
-    )
-      this.#sendBatch();
+  #begin({ request, ops }: Pending): void {
+    this.#pendingOps += ops;
+    if (request.kind !== "commit") return;
+    for (const op of request.ops) this.#touched.set(nameOf(op), (this.#touched.get(nameOf(op)) ?? 0) + 1);
   }
 
-  #sendBatch(): void {
-    const batch: Pending[] = [];
+  #end({ request, ops }: Pending): void {
+    this.#pendingOps -= ops;
+    if (request.kind !== "commit") return;
+    for (const op of request.ops) {
+      const left = this.#touched.get(nameOf(op))! - 1;
+      if (left === 0) this.#touched.delete(nameOf(op));
+      else this.#touched.set(nameOf(op), left);
+    }
+  }
+
+  /** With what else is asked for in this turn; no commit under way is of its row, so that it waits for none. */
+  #readSoon(pending: Pending): void {
+    if (this.#soon.push(pending) > 1) return;
+    this.#reading++;
+    queueMicrotask(() => {
+      this.#reading--;
+      void this.#read(this.#soon.splice(0));
+    });
+  }
+
+  /** One step after the other, until nothing waits. */
+  async #pump(): Promise<void> {
+    // At the end of this turn, so that all that is called in it goes together.
+    await Promise.resolve();
+    await this.#opened.catch(() => {});
+    while (this.#dead === undefined && this.#head < this.#waiting.length) {
+      const step = this.#nextStep();
+      if (step.how === "log") await this.#toLog(step.commits);
+      else await this.#toDatabase(step.commits);
+      if (step.reads.length > 0) void this.#read(step.reads);
+    }
+    this.#pumping = undefined;
+  }
+
+  /** `before`: bytes of the commits in front of it. */
+  #howOf({ request, bytes }: Pending, before: number): "log" | "database" {
+    if (request.kind !== "commit") return "database";
+    return this.#logged?.takes(request.ops, bytes, before) === true ? "log" : "database";
+  }
+
+  #nextStep(): Step {
+    const commits: Pending[] = [];
+    const reads: Pending[] = [];
+    let how: Step["how"] | undefined;
     let ops = 0;
     let bytes = 0;
-    while (this.#head < this.#waiting.length && ops < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX) {
+    const bytesMax = Math.min(BATCH_BYTES_MAX, this.#logged?.frameBytesMax ?? BATCH_BYTES_MAX);
+    for (; this.#head < this.#waiting.length && ops < BATCH_OPS_MAX; this.#head++) {
       const pending = this.#waiting[this.#head]!;
-      const size = bodyBytesOf(pending.request);
-      if (batch.length > 0 && bytes + size > BATCH_BYTES_MAX) break;
-      batch.push(pending);
       // A read counts too, so that a flood of them is cut into batches as well.
+      if (pending.request.kind === "load" || pending.request.kind === "body") reads.push(pending);
+      else {
+        const wanted = this.#howOf(pending, bytes);
+        if ((how ??= wanted) !== wanted) break;
+        if (commits.length > 0 && bytes + pending.bytes > bytesMax) break;
+        commits.push(pending);
+        bytes += pending.bytes;
+      }
       ops += Math.max(1, pending.ops);
-      bytes += size;
-      this.#head++;
     }
     if (this.#head === this.#waiting.length) {
       this.#waiting = [];
@@ -212,42 +288,71 @@ export class SqliteStore implements Store {
       this.#waiting = this.#waiting.slice(this.#head);
       this.#head = 0;
     }
-    // One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied.
-    const pack = new Uint8Array(bytes);
-    let at = 0;
-    const entries = batch.map(({ request }): WireEntry => {
-      if (request.kind !== "commit") return request;
-      return {
-        kind: "commit",
-        ops: request.ops.map((op): WireOp => {
-          if (op.op === "delete") return [op.in, op.key, null, -1, 0];
-          if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
-          if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
-          const offset = at;
-          pack.set(op.body, offset);
-          at += op.body.length;
-          return [op.in, op.key, op.meta, offset, op.body.length];
-        }),
-      };
-    });
-    this.#underWay.push(batch);
-    this.#post({ kind: "batch", entries, pack }, [pack.buffer]);
+    return { how: how ?? "log", commits, reads };
   }
 
-  #onMessage(message: FromWorker): void {
-    switch (message.kind) {
-      case "opened":
-        return this.#opened.resolve();
-      case "refused":
-        return this.#die(message.message, godwitError(message.code, message.message));
-      case "news":
-        return this.#onNews(message);
-      case "batch":
-        return this.#settle(message);
-      case "closed":
-        this.#dead = godwitError("GODWIT_STOPPED", "the store is closed; start the node again");
-        return this.#closed.resolve();
+  async #toLog(pending: readonly Pending[]): Promise<void> {
+    if (pending.length === 0) return;
+    try {
+      await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
+      this.#settle(pending, new Map());
+    } catch (error) {
+      this.#settle(pending, failuresOf(pending, error));
     }
+  }
+
+  /** Once all that is in the log is in the database as well. */
+  async #toDatabase(pending: readonly Pending[]): Promise<void> {
+    try {
+      await this.#logged?.foldAll();
+      const { entries, pack } = packed(pending);
+      const { failures, values, grantBytes } = await this.#thread.ask(entries, pack);
+      if (this.#logged !== undefined) this.#logged.grantBytes = grantBytes;
+      this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
+    } catch (error) {
+      this.#settle(pending, failuresOf(pending, error));
+    }
+  }
+
+  async #read(pending: readonly Pending[]): Promise<void> {
+    this.#reading++;
+    try {
+      const held = await Promise.all(
+        pending.map(async ({ request }) =>
+          request.kind === "body" ? await this.#logged?.body(request.in, request.key) : undefined,
+        ),
+      );
+      for (const [index, found] of held.entries())
+        if (found !== undefined) pending[index]!.resolve(found.body);
+      await this.#readDatabase(pending.filter((_, index) => held[index] === undefined));
+    } catch (error) {
+      // Those that were answered do not hear it.
+      for (const { reject } of pending) reject(asGodwitError(error));
+    } finally {
+      if (--this.#reading === 0) {
+        this.#readsDone.resolve();
+        this.#readsDone = Promise.withResolvers();
+      }
+    }
+  }
+
+  async #readDatabase(pending: readonly Pending[]): Promise<void> {
+    if (pending.length === 0) return;
+    const { failures, values } = await this.#thread.ask(pending.map(({ request }) => request as WireEntry));
+    const failed = new Map(failures.map(({ index, message }) => [index, message]));
+    for (const [index, { request, resolve, reject }] of pending.entries()) {
+      const problem = failed.get(index);
+      if (problem !== undefined) reject(godwitError("GODWIT_STORE_FAILED", problem));
+      else if (request.kind === "load") resolve(this.#rows(request.in, values.get(index) as LoadColumns));
+      else resolve(values.get(index));
+    }
+  }
+
+  /** As they are by now: what was written to the database meanwhile is in its answer, or still held here. */
+  #rows(collection: Collection, columns: LoadColumns): StoreRow[] {
+    if (this.#logged !== undefined) return this.#logged.rows(collection, columns);
+    const { keys, metas, bodyBytes } = columns;
+    return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
   }
 
   #onNews({ missingBytes, found, foundCount, asideFile }: StoreNews): void {
@@ -259,66 +364,82 @@ export class SqliteStore implements Store {
       asideFile: asideFile === undefined ? this.#state.asideFile : asideFile,
     };
     this.#changed(found);
+    // What is deleted by now makes room once the database knows.
+    if (missingBytes > 0) this.#logged?.foldSoon();
   }
 
-  #settle({ failures, values }: Extract<FromWorker, { kind: "batch" }>): void {
-    const batch = this.#underWay.shift();
-    assert(batch !== undefined, "the store's worker answered a batch that was not sent");
-    const failed = new Map(failures.map(({ index, message }) => [index, message]));
-    const value = new Map(values);
+  #settle(
+    batch: readonly Pending[],
+    failed: ReadonlyMap<number, string>,
+    values: ReadonlyMap<number, WireValue> = new Map(),
+  ): void {
     const nowMs = this.#nowMs();
     let commits = 0;
     for (const [index, pending] of batch.entries()) {
-      this.#pendingOps -= pending.ops;
+      this.#end(pending);
       const problem = failed.get(index);
-      if (problem !== undefined) pending.reject(godwitError("GODWIT_STORE_FAILED", problem));
-      else pending.resolve(value.get(index));
+      if (problem !== undefined) pending.reject(this.#dead ?? godwitError("GODWIT_STORE_FAILED", problem));
+      else pending.resolve(values.get(index));
       if (pending.request.kind !== "commit") continue;
       commits++;
       this.#metrics?.latency?.observe((nowMs - pending.calledAtMs) / 1000);
     }
     if (commits > 0) this.#metrics?.batches.add();
     this.#metrics?.commits.add(commits - failed.size, { result: "durable" });
-    if (failed.size > 0) {
-      this.#metrics?.commits.add(failed.size, { result: "failed" });
-      this.#log.error("store commits failed", { failed: failed.size, reason: failures[0]!.message });
-    }
-    this.#flush();
-    if (this.#closing !== undefined && this.#isIdle) this.#post({ kind: "close" });
+    if (failed.size === 0) return;
+    this.#metrics?.commits.add(failed.size, { result: "failed" });
+    if (this.#dead === undefined)
+      this.#log.error("store commits failed", { failed: failed.size, reason: [...failed.values()][0]! });
   }
 
-  /** The end of the worker, whatever its cause. Whether commits under way became durable is unknown. */
-  #die(
-    reason: string,
-    error = godwitError(
-      "GODWIT_STORE_FAILED",
-      `the store's worker ended (${reason}); nothing can be kept until the node restarts`,
-    ),
-  ): void {
-    if (this.#dead !== undefined) return;
+  #onEnd(error: GodwitError, reason: string): void {
     this.#dead = error;
     if (error.code === "GODWIT_STORE_FAILED")
       this.#log.error("store worker ended", { path: this.#path, reason });
-    const lost = [...this.#underWay.flat(), ...this.#waiting.slice(this.#head)];
-    this.#underWay = [];
+    const lost = this.#waiting.slice(this.#head);
     this.#waiting = [];
     this.#head = 0;
-    this.#pendingOps = 0;
-    this.#worker.terminate();
-    this.#opened.reject(error);
-    // Only `openSqliteStore` looks at it, and it may have looked already.
-    this.#opened.promise.catch(() => {});
-    this.#closed.resolve();
-    for (const pending of lost) pending.reject(error);
-  }
-
-  #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
-    try {
-      this.#worker.postMessage(message, transfer);
-    } catch (error) {
-      this.#die(asGodwitError(error).message);
+    for (const pending of lost) {
+      this.#end(pending);
+      pending.reject(error);
     }
   }
+
+  #nowMs(): number {
+    return this.#clock?.monotonicMs() ?? 0;
+  }
+}
+
+const nameOf = (row: { readonly in: Collection; readonly key: string }): string => `${row.in}\n${row.key}`;
+
+const isNoRoom = (error: unknown): boolean =>
+  error instanceof Error &&
+  "code" in error &&
+  (error.code === "ENOSPC" || error.code === "GODWIT_STORE_FAILED");
+
+const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
+  new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
+
+/** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
+function packed(pending: readonly Pending[]): { entries: WireEntry[]; pack: Uint8Array } {
+  const pack = new Uint8Array(pending.reduce((total, { request }) => total + bodyBytesOf(request), 0));
+  let at = 0;
+  const entries = pending.map(({ request }): WireEntry => {
+    if (request.kind !== "commit") return request;
+    return {
+      kind: "commit",
+      ops: request.ops.map((op): WireOp => {
+        if (op.op === "delete") return [op.in, op.key, null, -1, 0];
+        if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
+        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
+        const offset = at;
+        pack.set(op.body, offset);
+        at += op.body.length;
+        return [op.in, op.key, op.meta, offset, op.body.length];
+      }),
+    };
+  });
+  return { entries, pack };
 }
 
 const bodyBytesOf = (request: Request): number =>

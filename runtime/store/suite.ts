@@ -111,6 +111,15 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       expect(await body("outbox", "missing")).toBeUndefined();
     });
 
+    test("reading a body that was never there, or no more, is no damage", async () => {
+      await run(store.commit([put("transit", "k", "1", bytes(9))]));
+      await run(store.commit([remove("transit", "k")]));
+      for (const key of ["k", "never"]) expect(await body("transit", key)).toBeUndefined();
+      expect(store.state.damageCount).toBe(0);
+      await run(store.commit([put("transit", "k", "2", bytes(3))]));
+      expect(await body("transit", "k")).toEqual(bytes(3));
+    });
+
     test("delete removes, a put afterwards starts without the old body, deleting nothing is no error", async () => {
       await run(store.commit([put("transit", "k", "1", bytes(9))]));
       await run(store.commit([remove("transit", "k"), remove("transit", "never")]));

@@ -7,7 +7,9 @@ import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { silentLog } from "../../runtime/kernel/log.ts";
 import { seededRandom, type Random } from "../../runtime/kernel/random.ts";
+import { openSqliteStore } from "../../runtime/store/sqlite.ts";
 import type { LabNode } from "../../scripts/lab.ts";
 import { Lineage, type Mark } from "../sim/lineage.ts";
 import { Cluster } from "./cluster.ts";
@@ -371,9 +373,9 @@ async function inboxIdsIn(stateDir: string): Promise<ReadonlySet<string>> {
   await mkdir(dir, { mode: 0o700 });
   try {
     await copyFiles(stateDir, dir);
-    const db = new Database(join(dir, "godwit.db"));
-    const rows = db.query("SELECT key FROM inbox").all() as { key: string }[];
-    db.close();
+    const store = await openSqliteStore({ path: join(dir, "godwit.db"), log: silentLog });
+    const rows = await store.load("inbox");
+    await store.close();
     return new Set(rows.map(({ key }) => key));
   } finally {
     await rm(dir, { recursive: true });

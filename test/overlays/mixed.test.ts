@@ -299,7 +299,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       join(node(callsign).stateDir, "plugin-files", `transport.${transport}`);
     const hexIn = (path: string, pattern: RegExp) =>
       Buffer.from(pattern.exec(readFileSync(path, "utf8"))![1]!, "hex");
-    const seed = storedOf(node(A).stateDir, "transport.onion", "onion-key");
+    const seed = await storedOf(node(A).stateDir, "transport.onion", "onion-key");
     const blob = /:(.*)$/.exec(onionKeyOf(seed).blob.revealText())![1]!;
     const secrets: Secret[] = [
       { name: "the onion key", bytes: Buffer.from(blob, "base64") },

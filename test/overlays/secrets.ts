@@ -2,10 +2,11 @@
  * Looks for secrets where none may be. Each is looked for in every form that somebody might print it in: bytes, hex, both
  * kinds of base64. Knows nothing of who keeps which; tests tell it.
  */
-import { Database } from "bun:sqlite";
 import { copyFileSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { openSqliteStore } from "../../runtime/store/sqlite.ts";
 
 /** Larger ones hold no text of ours. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
@@ -100,20 +101,18 @@ export function processArguments(): string[] {
 }
 
 /** What an instance of a plugin keeps in the store of a node, which may run: its files are copied first. */
-export function storedOf(stateDir: string, instance: string, key: string): Uint8Array {
+export async function storedOf(stateDir: string, instance: string, key: string): Promise<Uint8Array> {
   const folder = mkdtempSync(join(tmpdir(), "godwit-store-"));
   try {
-    for (const name of readdirSync(stateDir).filter((each) => /^godwit\.db(?:-wal)?$/.test(each)))
+    for (const name of readdirSync(stateDir).filter((each) => /^godwit\.db(?:-wal|-log)?$/.test(each)))
       copyFileSync(join(stateDir, name), join(folder, name));
-    const database = new Database(join(folder, "godwit.db"));
+    const store = await openSqliteStore({ path: join(folder, "godwit.db"), log: silentLog });
     try {
-      const rows = database
-        .query<{ body: Uint8Array }, [string]>("SELECT body FROM plugin WHERE key = ?")
-        .all(`${instance}/${key}`);
-      if (rows.length !== 1) throw new Error(`${instance} keeps no ${key}`);
-      return rows[0]!.body;
+      const body = await store.body("plugin", `${instance}/${key}`);
+      if (body === undefined) throw new Error(`${instance} keeps no ${key}`);
+      return body;
     } finally {
-      database.close();
+      await store.close();
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -113,6 +113,28 @@ test("a state folder of the previous release opens with its identity, mail and n
   expect(await inboxBodies(recipient)).toEqual(ids.map((_, index) => `waiting ${index}`).sort());
 }, 60_000);
 
+test("the previous release refuses a store of this one that was killed with mail in its log alone, and leaves it as it is", async () => {
+  const node = await lab.add({ callsign: "BCK-A", network: "bck" });
+  await node.start();
+  const bodies = ["one", "two", "three"];
+  const ids = [];
+  for (const body of bodies) ids.push(await node.send({ to: "BCK-Z", body }));
+  await node.kill("SIGKILL");
+  await node.reconfigure({ command: [previous], linksWanted: null });
+  const child = Bun.spawn([previous, "run", "--config", node.configPath], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const said = await new Response(child.stderr).text();
+  expect(await child.exited).not.toBe(0);
+  expect(said).toContain("run the newer version");
+  await node.reconfigure({ command: [binaryPath], linksWanted: 0 });
+  await node.start();
+  const outbox = await node.box<Mail>("outbox");
+  expect(outbox.map(({ id }) => id).sort()).toEqual(ids.sort());
+  expect((await node.json<{ status: string }>("/health")).status).toBe("ok");
+}, 60_000);
+
 test("a ring is updated node by node under load: nothing lost, nothing twice", async () => {
   const nodes: LabNode[] = [];
   for (const name of ["UPD-A", "UPD-B", "UPD-C"])

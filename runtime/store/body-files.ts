@@ -1,0 +1,218 @@
+/**
+ * Bodies too large for the log and for pages: each is written once, to a file of its own, or one after the other to that of their group, and
+ * durable before the row that names its place. Owns the folder beside the database whose name ends in `-bodies`. A file goes when no row
+ * names a place in it any more. Must never change a byte that a row may name.
+ */
+import { closeSync, constants, existsSync, openSync, readdirSync, readSync, rmSync } from "node:fs";
+import { mkdir, open, type FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { syncFolder } from "../kernel/whole-file.ts";
+import { bodySum } from "./sums.ts";
+
+/** A body beyond this size has a place in a file; the store of the bodies of a transfer has its chunks there. */
+export const FILE_BODY_BYTES = 24 * 1024;
+/** Places are numbered: the file, then the byte in it. As large as the largest body. */
+const FILE_BYTES_MAX = 2 ** 26;
+/** Groups whose files are still written to; the oldest is given up, and gets another file should more of it come. */
+const GROUPS_MAX = 64;
+/** Read at once to be compared. */
+const COMPARED_BYTES = 1024 * 1024;
+
+/** Where a body lies. */
+export interface BodyPlace {
+  readonly id: number;
+  readonly bytes: number;
+  readonly sum: number;
+}
+
+interface Group {
+  readonly file: number;
+  bytes: number;
+}
+
+export interface NewBody {
+  readonly body: Uint8Array;
+  /** Bodies of one group share a file. */
+  readonly group?: string | undefined;
+  /** The group in whose file the first bytes of this body may stand already. */
+  readonly pieces?: string | undefined;
+}
+
+export const bodyFolder = (path: string): string => `${path}-bodies`;
+export const fileOf = (id: number): number => Math.floor(id / FILE_BYTES_MAX);
+const pathOf = (folder: string, file: number): string => join(folder, file.toString(16).padStart(12, "0"));
+const placeId = (file: number, offset: number): number => file * FILE_BYTES_MAX + offset;
+const offsetOf = (id: number): number => id % FILE_BYTES_MAX;
+
+/** The bytes at a place, undefined where there are not so many. What is read is not judged. */
+export function readPlace(folder: string, id: number, bytes: number): Uint8Array | undefined {
+  let handle: number;
+  try {
+    handle = openSync(pathOf(folder, fileOf(id)), "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const body = new Uint8Array(bytes);
+    for (let at = 0; at < bytes;) {
+      const read = readSync(handle, body, at, bytes - at, offsetOf(id) + at);
+      if (read === 0) return undefined;
+      at += read;
+    }
+    return body;
+  } finally {
+    closeSync(handle);
+  }
+}
+
+export class BodyFiles {
+  readonly #folder: string;
+  readonly #files: Set<number>;
+  readonly #groups = new Map<string, Group>();
+  /** Written for rows that are not there yet. */
+  readonly #fresh = new Set<number>();
+  #next: number;
+
+  /** Throws the operating system's error. */
+  constructor(path: string) {
+    this.#folder = bodyFolder(path);
+    const all = existsSync(this.#folder) ? readdirSync(this.#folder) : [];
+    const names = all.filter((name) => /^[0-9a-f]{12}$/.test(name));
+    this.#files = new Set(names.map((name) => Number.parseInt(name, 16)));
+    this.#next = Math.max(0, ...this.#files) + 1;
+  }
+
+  get isEmpty(): boolean {
+    return this.#files.size === 0;
+  }
+
+  /** Makes bodies durable. `kept` says when rows name them. Rejects with the operating system's error. */
+  async write(bodies: readonly NewBody[]): Promise<BodyPlace[]> {
+    const places: BodyPlace[] = [];
+    const handles = new Map<number, FileHandle>();
+    const handleOf = async (file: number): Promise<FileHandle> => {
+      const handle = handles.get(file) ?? (await this.#open(file));
+      handles.set(file, handle);
+      return handle;
+    };
+    const nextBefore = this.#next;
+    try {
+      for (const { body, group, pieces } of bodies) {
+        const found = pieces === undefined ? undefined : await this.#inPieces(pieces, body, handleOf);
+        const of = found ?? this.#fileFor(group, body.length);
+        const at = found === undefined ? of.bytes : 0;
+        await writeWhole(await handleOf(of.file), body.subarray(of.bytes - at), of.bytes);
+        of.bytes = at + body.length;
+        places.push({ id: placeId(of.file, at), bytes: body.length, sum: bodySum(body) });
+      }
+      for (const handle of handles.values()) await handle.datasync();
+      if (this.#next !== nextBefore) await this.#syncNames();
+      return places;
+    } catch (error) {
+      this.kept(places);
+      throw error;
+    } finally {
+      for (const handle of handles.values()) await handle.close();
+    }
+  }
+
+  /** Rows name these places by now, or never will. */
+  kept(places: readonly BodyPlace[]): void {
+    for (const { id } of places) this.#fresh.delete(fileOf(id));
+  }
+
+  /** Undefined when it is not what was written. */
+  async read({ id, bytes, sum }: BodyPlace): Promise<Uint8Array | undefined> {
+    try {
+      const handle = await open(pathOf(this.#folder, fileOf(id)), "r");
+      try {
+        const body = new Uint8Array(bytes);
+        for (let at = 0; at < bytes;) {
+          const { bytesRead } = await handle.read(body, at, bytes - at, offsetOf(id) + at);
+          if (bytesRead === 0) return undefined;
+          at += bytesRead;
+        }
+        return bodySum(body) === sum ? body : undefined;
+      } finally {
+        await handle.close();
+      }
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** `live`: every file that a row names a place in. */
+  sweep(live: ReadonlySet<number>): void {
+    for (const file of this.#files) {
+      if (live.has(file) || this.#fresh.has(file)) continue;
+      for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
+      rmSync(pathOf(this.#folder, file), { force: true });
+      this.#files.delete(file);
+    }
+  }
+
+  /**
+   * The file of a group, if all that is in it is how `body` begins: then only the rest of it has to be written. The pieces of a transfer are its
+   * body, and come in order. Nothing is added to the group any more.
+   */
+  async #inPieces(
+    name: string,
+    body: Uint8Array,
+    handleOf: (file: number) => Promise<FileHandle>,
+  ): Promise<Group | undefined> {
+    const group = this.#groups.get(name);
+    if (group === undefined || group.bytes > body.length) return undefined;
+    this.#groups.delete(name);
+    const handle = await handleOf(group.file);
+    const part = Buffer.allocUnsafe(Math.min(COMPARED_BYTES, group.bytes));
+    for (let at = 0; at < group.bytes;) {
+      const { bytesRead } = await handle.read(part, 0, Math.min(part.length, group.bytes - at), at);
+      if (bytesRead === 0 || part.compare(body, at, at + bytesRead, 0, bytesRead) !== 0) return undefined;
+      at += bytesRead;
+    }
+    this.#fresh.add(group.file);
+    return group;
+  }
+
+  #fileFor(name: string | undefined, bytes: number): Group {
+    const known = name === undefined ? undefined : this.#groups.get(name);
+    const isFresh = known === undefined || known.bytes + bytes > FILE_BYTES_MAX;
+    const of = isFresh ? { file: this.#next++, bytes: 0 } : known;
+    this.#files.add(of.file);
+    this.#fresh.add(of.file);
+    if (name === undefined) return of;
+    this.#groups.delete(name);
+    this.#groups.set(name, of);
+    if (this.#groups.size > GROUPS_MAX) this.#groups.delete(this.#groups.keys().next().value!);
+    return of;
+  }
+
+  /** The name of a file is durable only with its folder. */
+  async #syncNames(): Promise<void> {
+    const folder = await open(this.#folder, "r");
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  }
+
+  async #open(file: number): Promise<FileHandle> {
+    const flags = constants.O_RDWR | constants.O_CREAT;
+    try {
+      return await open(pathOf(this.#folder, file), flags, 0o600);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      syncFolder(dirname(this.#folder));
+      return open(pathOf(this.#folder, file), flags, 0o600);
+    }
+  }
+}
+
+async function writeWhole(handle: FileHandle, body: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < body.length;) {
+    const { bytesWritten } = await handle.write(body, at, body.length - at, position + at);
+    at += bytesWritten;
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * The log that makes commits durable: one file beside the database, of a fixed size and written over in a ring, so that a commit is one
+ * write in place that changes nothing about the file. Frames (log-frame.ts) carry the number of their first page, which only ever grows:
+ * from `tail` on they are not in the database yet. Must never write over a frame that the database has not, and never touch the database.
+ */
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  write,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { ptr } from "bun:ffi";
+import { assert } from "../kernel/errors.ts";
+import { syncFolder } from "../kernel/whole-file.ts";
+import {
+  decodeFrame,
+  headOf,
+  isSound,
+  LOG_PAGE_BYTES,
+  salvageFrame,
+  type FrameHead,
+  type LogCommit,
+} from "./log-frame.ts";
+import type { Damage } from "./types.ts";
+
+/** "Gdwtlog1", then pages, id, first page that is not in the database, sum. */
+const MAGIC = 0x31676f6c74776447n;
+const HEADER_SUM_AT = 32;
+
+/** What the database says of its log. */
+export interface LogMark {
+  /** Null: it lost its mark, and the log is believed. */
+  readonly id: number | null;
+  /** The first page that is not in the database. */
+  readonly page: number;
+}
+
+export interface OpenedLog {
+  readonly log: CommitLog;
+  /** What the database has not, in the order of its commits. */
+  readonly commits: readonly LogCommit[];
+  /** Pages that are not what was written, with sound ones behind them. */
+  readonly rotten: readonly Uint8Array[];
+  /** Rows that were lost with them, as far as they can be named. */
+  readonly lost: readonly Damage[];
+}
+
+/** Which rows it was nobody knows. */
+const lastCommits: Damage = { in: "setting", key: "last commits" };
+
+interface Header {
+  readonly pages: number;
+  readonly id: number;
+  readonly page: number;
+}
+
+/**
+ * Opens the log at `path`, making one of `bytes` where there is none or where it holds nothing. `freshId` names it from now on if it is not that of
+ * the database: then the database has to take on the log's `mark` before the first append. Throws the operating system's error.
+ */
+export function openLog(path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
+  try {
+    return openWith(constants.O_DIRECT, path, bytes, mark, freshId);
+  } catch {
+    // File systems that do not pass by the kernel's cache say so in several ways; then a commit is written through it.
+    return openWith(0, path, bytes, mark, freshId);
+  }
+}
+
+/**
+ * What is written is durable once it is written. With O_DIRECT in `flags` it passes by the cache of the kernel, which would write whole runs of
+ * pages for one.
+ */
+function openWith(flags: number, path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
+  const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC | flags, 0o600);
+  try {
+    const image = readFileSync(path);
+    const header = headerOf(image, mark);
+    if (header !== undefined && (mark.id === null || header.id === mark.id)) {
+      const start = mark.id === null ? header.page : mark.page;
+      const { commits, rotten, lost, end } = scan(image, header, start);
+      // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
+      if (end < header.page) lost.push(lastCommits);
+      const log = new CommitLog(file, { ...header, page: start }, end);
+      log.writeHeader(header.id, start);
+      return { log, commits, rotten, lost };
+    }
+    // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
+    const isForeign = header !== undefined && scan(image, header, header.page).commits.length > 0;
+    const isGone = mark.id !== 0 && mark.id !== null;
+    const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
+    if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
+    const log = new CommitLog(file, fresh, 0);
+    log.writeHeader(freshId, 0);
+    return { log, commits: [], rotten: [], lost: isForeign || isGone ? [lastCommits] : [] };
+  } catch (error) {
+    closeSync(file);
+    throw error;
+  }
+}
+
+export class CommitLog {
+  readonly #file: number;
+  readonly #pages: number;
+  readonly #id: number;
+  #head: number;
+  #tail: number;
+  /** Frames in use that hold what has to be gone once it is deleted: first page and pages. */
+  #secret: [page: number, pages: number][] = [];
+
+  constructor(file: number, { pages, id, page }: Header, head: number) {
+    this.#file = file;
+    this.#pages = pages;
+    this.#id = id;
+    this.#head = head;
+    this.#tail = page;
+  }
+
+  get id(): number {
+    return this.#id;
+  }
+
+  /** Number of the next frame's first page. */
+  get head(): number {
+    return this.#head;
+  }
+
+  /** The first page that is not in the database. */
+  get tail(): number {
+    return this.#tail;
+  }
+
+  get capacity(): number {
+    return this.#pages;
+  }
+
+  get used(): number {
+    return this.#head - this.#tail;
+  }
+
+  /**
+   * Makes a frame durable that begins with page `head` and fits what is free. One at a time. Rejects with the operating system's error; then
+   * the frame is none, and the next takes its place.
+   */
+  async append(frame: Buffer, isSecret: boolean): Promise<void> {
+    const pages = frame.length / LOG_PAGE_BYTES;
+    assert(this.used + pages <= this.#pages, "a frame would take the place of one that the database has not");
+    try {
+      await this.#write(frame, this.#head);
+    } catch (error) {
+      // What of it is on the medium must not be found by the next start.
+      await this.#write(alignedPages(1), this.#head).catch(() => {});
+      throw error;
+    }
+    if (isSecret) this.#secret.push([this.#head, pages]);
+    this.#head += pages;
+  }
+
+  /** The database has, durably, all that is before `page`. */
+  async release(page: number): Promise<void> {
+    const isFreed = ([first]: readonly [page: number, pages: number]): boolean => first < page;
+    for (const [first, pages] of this.#secret.filter(isFreed)) await this.#write(alignedPages(pages), first);
+    this.#secret = this.#secret.filter((frame) => !isFreed(frame));
+    await writeAll(this.#file, this.#header(this.#id, page), 0);
+    this.#tail = page;
+  }
+
+  /** Names the log, before the database takes on its name. */
+  writeHeader(id: number, page: number): void {
+    const header = this.#header(id, page);
+    writeSync(this.#file, header, 0, header.length, 0);
+  }
+
+  #header(id: number, page: number): Buffer {
+    const header = alignedPages(1);
+    header.writeBigUInt64LE(MAGIC, 0);
+    header.writeUInt32LE(this.#pages, 8);
+    header.writeBigUInt64LE(BigInt(id), 16);
+    header.writeBigUInt64LE(BigInt(page), 24);
+    header.writeBigUInt64LE(Bun.hash.xxHash3(header.subarray(0, HEADER_SUM_AT)), HEADER_SUM_AT);
+    return header;
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  async #write(frame: Buffer, page: number): Promise<void> {
+    const at = page % this.#pages;
+    const first = Math.min(frame.length, (this.#pages - at) * LOG_PAGE_BYTES);
+    await writeAll(this.#file, frame.subarray(0, first), (at + 1) * LOG_PAGE_BYTES);
+    if (first < frame.length) await writeAll(this.#file, frame.subarray(first), LOG_PAGE_BYTES);
+  }
+}
+
+/** Durable when it resolves: the file is open with O_DSYNC. */
+function writeAll(file: number, bytes: Buffer, position: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const more = (at: number): void =>
+      write(file, bytes, at, bytes.length - at, position + at, (error, written) => {
+        if (error !== null) reject(error);
+        else if (at + written < bytes.length) more(at + written);
+        else resolve();
+      });
+    more(0);
+  });
+}
+
+/** Memory that may pass by the cache: it begins where a page does. */
+export function alignedPages(pages: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow((pages + 1) * LOG_PAGE_BYTES);
+  const offset = -Number(ptr(bytes)) & (LOG_PAGE_BYTES - 1);
+  return bytes.subarray(offset, offset + pages * LOG_PAGE_BYTES).fill(0);
+}
+
+/** A header that rotted is made up from what the database says. */
+function headerOf(image: Buffer, mark: LogMark): Header | undefined {
+  const pages = image.length / LOG_PAGE_BYTES - 1;
+  if (pages < 1 || !Number.isInteger(pages)) return undefined;
+  const isSoundHeader =
+    image.readBigUInt64LE(0) === MAGIC &&
+    image.readBigUInt64LE(HEADER_SUM_AT) === Bun.hash.xxHash3(image.subarray(0, HEADER_SUM_AT)) &&
+    image.readUInt32LE(8) === pages;
+  if (isSoundHeader)
+    return { pages, id: Number(image.readBigUInt64LE(16)), page: Number(image.readBigUInt64LE(24)) };
+  return mark.id === null || mark.id === 0 ? undefined : { pages, id: mark.id, page: mark.page };
+}
+
+/** Zeros, so that no later write changes anything about the file. Throws the operating system's error, and takes no room then. */
+function makeRoom(path: string, pages: number): void {
+  const bytes = (pages + 1) * LOG_PAGE_BYTES;
+  const zeros = Buffer.alloc(64 * LOG_PAGE_BYTES);
+  const plain = openSync(path, "r+");
+  try {
+    ftruncateSync(plain, 0);
+    for (let at = 0; at < bytes;) at += writeSync(plain, zeros, 0, Math.min(zeros.length, bytes - at), at);
+    fsyncSync(plain);
+  } catch (error) {
+    ftruncateSync(plain, 0);
+    throw error;
+  } finally {
+    closeSync(plain);
+  }
+  syncFolder(dirname(path));
+}
+
+/**
+ * The frames from page `start` on. The first that is not sound ends them: it was torn, and nobody was told that it is durable. Unless
+ * there are sound ones behind it: each was begun when the one before was durable, so that one rotted.
+ */
+function scan(
+  image: Buffer,
+  { pages, id }: Header,
+  start: number,
+): { commits: LogCommit[]; rotten: Uint8Array[]; lost: Damage[]; end: number } {
+  const commits: LogCommit[] = [];
+  const rotten: Uint8Array[] = [];
+  const lost: Damage[] = [];
+  const at = (page: number): Buffer => image.subarray((1 + (page % pages)) * LOG_PAGE_BYTES);
+  const contentOf = (page: number, count: number): Buffer => {
+    const bytes = at(page).subarray(0, count * LOG_PAGE_BYTES);
+    const rest = count * LOG_PAGE_BYTES - bytes.length;
+    return rest === 0 ? bytes : Buffer.concat([bytes, image.subarray(LOG_PAGE_BYTES, LOG_PAGE_BYTES + rest)]);
+  };
+  const soundAt = (page: number): { head: FrameHead; content: Buffer; count: number } | undefined => {
+    const head = headOf(at(page));
+    const count = Math.ceil((head?.bytes ?? 0) / LOG_PAGE_BYTES);
+    if (head === undefined || head.page !== page || count > pages) return undefined;
+    const content = contentOf(page, count);
+    return isSound(content, head, id) ? { head, content, count } : undefined;
+  };
+  let end = start;
+  for (let page = start; page < start + pages;) {
+    const frame = soundAt(page);
+    if (frame === undefined) {
+      page++;
+      continue;
+    }
+    for (let from = end, to = end + 1; from < page; to++) {
+      // Where another one says that it begins, if it does not end before.
+      if (to < page && headOf(at(to))?.page !== to) continue;
+      const content = contentOf(from, to - from);
+      const left = salvageFrame(content, from, id);
+      rotten.push(Uint8Array.from(content));
+      commits.push(...left.commits);
+      lost.push(...left.lost);
+      from = to;
+    }
+    commits.push(...decodeFrame(frame.content, frame.head));
+    page += frame.count;
+    end = page;
+  }
+  return { commits, rotten, lost, end };
+}

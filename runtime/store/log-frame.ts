@@ -1,0 +1,218 @@
+/**
+ * Frames of the commit log (commit-log.ts): how commits become bytes and bytes become commits again. A frame is whole pages, holds commits
+ * that became durable together, and carries a sum seeded with the log's id, so that a frame of another log, or a piece of a body that looks
+ * like one, is none. Each commit carries a sum as well: what a damaged frame still holds is found by it. Never touches a file.
+ */
+import type { BodyPlace } from "./body-files.ts";
+import { collections, type Collection, type Damage, type StoreOp } from "./types.ts";
+
+export const LOG_PAGE_BYTES = 4_096;
+/** "GdwF". */
+const MAGIC = 0x46776447;
+/** Magic, length of what follows, number of the first page, sum of all that and of what follows. */
+const HEAD_BYTES = 24;
+const SUM_AT = 16;
+/** Length and sum of a commit. */
+const COMMIT_HEAD_BYTES = 8;
+/** Collection, kind, lengths of key, meta and body. */
+const OP_HEAD_BYTES = 12;
+/** 2^64 by the golden ratio: numbers in a row become far ones. */
+const SPREAD = 0x9e3779b97f4a7c15n;
+const DELETE = 1;
+const HAS_BODY = 2;
+const HAS_PLACE = 3;
+/** Place, length and sum of a body that lies elsewhere. */
+const PLACE_BYTES = 24;
+
+export const pagesOf = (bytes: number): number => Math.ceil(bytes / LOG_PAGE_BYTES);
+
+/** An op as the log has it; rows that are set aside go another way. */
+export type LogOp =
+  | Exclude<StoreOp, { op: "set-aside" }>
+  /** Its body was made durable before. */
+  | {
+      readonly op: "put-place";
+      readonly in: Collection;
+      readonly key: string;
+      readonly meta: string;
+      readonly place: BodyPlace;
+    };
+export type LogCommit = readonly LogOp[];
+
+const numberOf = new Map<string, number>(collections.map((name, index) => [name, index]));
+
+/** Bytes of a frame with these commits. */
+export const frameBytes = (commits: readonly LogCommit[]): number =>
+  commits.reduce((total, commit) => total + commitBytes(commit), HEAD_BYTES);
+
+export function commitBytes(commit: readonly (StoreOp | LogOp)[]): number {
+  let bytes = COMMIT_HEAD_BYTES;
+  for (const op of commit) {
+    bytes += OP_HEAD_BYTES + Buffer.byteLength(op.key);
+    if (op.op === "put-place") bytes += Buffer.byteLength(op.meta) + PLACE_BYTES;
+    if (op.op === "put") bytes += Buffer.byteLength(op.meta) + (op.body?.length ?? 0);
+  }
+  return bytes;
+}
+
+/** Into `frame`, which has room for the pages of `bytes`, and those are what `frameBytes` says. Answers these pages, zeros behind the end. */
+export function encodeFrame(
+  frame: Buffer,
+  commits: readonly LogCommit[],
+  bytes: number,
+  page: number,
+  id: number,
+): Buffer {
+  const end = pagesOf(bytes) * LOG_PAGE_BYTES;
+  frame.fill(0, bytes, end);
+  const seed = seedOf(id, page);
+  let at = HEAD_BYTES;
+  for (const commit of commits) {
+    const start = at;
+    at += COMMIT_HEAD_BYTES;
+    for (const op of commit) at = writeOp(frame, at, op);
+    frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
+    frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), seed), start + 4);
+  }
+  frame.writeUInt32LE(MAGIC, 0);
+  frame.writeUInt32LE(at - HEAD_BYTES, 4);
+  frame.writeBigUInt64LE(BigInt(page), 8);
+  frame.writeBigUInt64LE(frameSum(frame, at, id), SUM_AT);
+  return frame.subarray(0, end);
+}
+
+function writeOp(frame: Buffer, start: number, op: LogOp): number {
+  const key = start + OP_HEAD_BYTES;
+  const meta = key + frame.write(op.key, key);
+  const body = op.op === "delete" ? meta : meta + frame.write(op.meta, meta);
+  const content = op.op === "put" ? op.body : op.op === "put-place" ? placeBytes(op.place) : undefined;
+  frame[start] = numberOf.get(op.in)!;
+  frame[start + 1] =
+    op.op === "delete" ? DELETE : op.op === "put-place" ? HAS_PLACE : content === undefined ? 0 : HAS_BODY;
+  frame.writeUInt16LE(meta - key, start + 2);
+  frame.writeUInt32LE(body - meta, start + 4);
+  frame.writeUInt32LE(content?.length ?? 0, start + 8);
+  if (content === undefined) return body;
+  frame.set(content, body);
+  return body + content.length;
+}
+
+function placeBytes({ id, bytes, sum }: BodyPlace): Uint8Array {
+  return new Uint8Array(Float64Array.of(id, bytes, sum).buffer);
+}
+
+function placeOf(bytes: Buffer, at: number): BodyPlace {
+  return { id: bytes.readDoubleLE(at), bytes: bytes.readDoubleLE(at + 8), sum: bytes.readDoubleLE(at + 16) };
+}
+
+const frameSum = (frame: Buffer, end: number, id: number): bigint =>
+  Bun.hash.xxHash3(frame.subarray(HEAD_BYTES, end), Bun.hash.xxHash3(frame.subarray(0, SUM_AT), BigInt(id)));
+
+/** Of the sums of a frame's commits: one that lies where another was is none. */
+const seedOf = (id: number, page: number): bigint => BigInt.asUintN(64, BigInt(id) + BigInt(page) * SPREAD);
+
+const commitSum = (bytes: Buffer, seed: bigint): number =>
+  Number(BigInt.asUintN(32, Bun.hash.xxHash3(bytes, seed)));
+
+/** What a frame says of itself, believed only after `isSound`. */
+export interface FrameHead {
+  readonly page: number;
+  readonly bytes: number;
+}
+
+/** Undefined where no frame begins. */
+export function headOf(bytes: Buffer): FrameHead | undefined {
+  if (bytes.readUInt32LE(0) !== MAGIC) return undefined;
+  const page = Number(bytes.readBigUInt64LE(8));
+  return Number.isSafeInteger(page) ? { page, bytes: HEAD_BYTES + bytes.readUInt32LE(4) } : undefined;
+}
+
+/** `frame` has at least the bytes that its head says. */
+export const isSound = (frame: Buffer, head: FrameHead, id: number): boolean =>
+  frame.readBigUInt64LE(SUM_AT) === frameSum(frame, head.bytes, id);
+
+/** Commits of a sound frame. */
+export function decodeFrame(frame: Buffer, head: FrameHead): LogCommit[] {
+  const commits: LogCommit[] = [];
+  for (let at = HEAD_BYTES; at < head.bytes;) {
+    const end = at + COMMIT_HEAD_BYTES + frame.readUInt32LE(at);
+    commits.push(readOps(frame.subarray(at + COMMIT_HEAD_BYTES, end)));
+    at = end;
+  }
+  return commits;
+}
+
+function readOps(bytes: Buffer): LogOp[] {
+  const ops: LogOp[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const [end, op] = readOp(bytes, at);
+    ops.push(op);
+    at = end;
+  }
+  return ops;
+}
+
+/** Throws a RangeError where no op can be. */
+function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
+  const collection = collections[bytes.readUInt8(start)];
+  const kind = bytes.readUInt8(start + 1);
+  const key = start + OP_HEAD_BYTES;
+  const meta = key + bytes.readUInt16LE(start + 2);
+  const body = meta + bytes.readUInt32LE(start + 4);
+  const end = body + bytes.readUInt32LE(start + 8);
+  if (collection === undefined || end > bytes.length) throw new RangeError("no op of a commit");
+  const name = bytes.toString("utf8", key, meta);
+  if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
+  if (kind === HAS_PLACE) {
+    const place = placeOf(bytes, body);
+    return [
+      end,
+      { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place },
+    ];
+  }
+  const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
+  return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
+}
+
+/**
+ * Of a frame that is not what was written and should begin with `page`: the commits that still are, and the rows that the others name as far as it
+ * can be told.
+ */
+export function salvageFrame(
+  bytes: Buffer,
+  page: number,
+  id: number,
+): { commits: LogCommit[]; lost: Damage[] } {
+  const seed = seedOf(id, page);
+  const commits: LogCommit[] = [];
+  const lost: Damage[] = [];
+  let isAll = false;
+  for (let at = HEAD_BYTES; at + COMMIT_HEAD_BYTES <= bytes.length;) {
+    const length = bytes.readUInt32LE(at);
+    const start = at + COMMIT_HEAD_BYTES;
+    // Zeros behind the last commit.
+    if (length === 0 && bytes.readUInt32LE(at + 4) === 0) isAll = true;
+    if (length === 0 || start + length > bytes.length) break;
+    const content = bytes.subarray(start, start + length);
+    if (bytes.readUInt32LE(at + 4) === commitSum(content, seed)) commits.push(readOps(content));
+    else lost.push(...namesIn(content));
+    at = start + length;
+  }
+  // Whoever reads that something was lost must not take the named ones for all.
+  if (!isAll || lost.length === 0) lost.push({ in: "setting", key: "last commits" });
+  return { commits, lost };
+}
+
+function namesIn(bytes: Buffer): Damage[] {
+  const names: Damage[] = [];
+  try {
+    for (let at = 0; at < bytes.length;) {
+      const [end, op] = readOp(bytes, at);
+      names.push({ in: op.in, key: op.key });
+      at = end;
+    }
+  } catch {
+    names.push({ in: "setting", key: "last commits" });
+  }
+  return names;
+}
