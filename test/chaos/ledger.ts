@@ -69,6 +69,8 @@ export class Ledger {
   readonly #epochs = new Map<string, number>();
   readonly #disks = new Map<string, Lineage>();
   readonly #damaged = new Set<string>();
+  /** When the machine on that disk could not know that another one runs under its identity. */
+  readonly #alone: { readonly disk: Lineage; readonly fromMs: number; readonly untilMs: number }[] = [];
   /** By nonce: what was read and removed, and in the end what is there. */
   readonly #found = new Map<string, Copy[]>();
   /** By message id: read, and its removal was not answered. */
@@ -109,6 +111,11 @@ export class Ledger {
   noteRestored(callsign: string, copy: Mark | undefined): void {
     this.#epochs.set(callsign, this.epochOf(callsign) + 1);
     this.diskOf(callsign).restore(copy);
+  }
+
+  /** From when a second machine ran until this one had heard of it, epoch ms: both may deliver what is on its way meanwhile. */
+  noteAlone(disk: Lineage, fromMs: number, untilMs: number): void {
+    this.#alone.push({ disk, fromMs, untilMs });
   }
 
   /** Rows that cannot be read any more, as `<collection>/<message id>`. */
@@ -264,7 +271,7 @@ export class Ledger {
   #judgeOne(sent: Sent, copies: readonly Copy[]): void {
     for (const [at, copy] of copies.entries()) {
       const { message } = copy;
-      if (copies.slice(0, at).some((earlier) => isRepeat(earlier, copy)))
+      if (copies.slice(0, at).some((earlier) => isRepeat(earlier, copy) && !this.#wereApart(earlier, copy)))
         this.#fault(
           `${describe(sent)} came ${copies.length} times (${copies.map((c) => `${c.callsign} ${c.message.id}`).join(", ")})`,
         );
@@ -279,6 +286,15 @@ export class Ledger {
     if (message?.receipt?.by !== this.#cluster.id(sent.to))
       this.#fault(`${describe(sent)} has a receipt of ${message?.receipt?.by ?? "nobody"}`);
     if (message !== undefined) this.#checkWay(sent, message, "receipt");
+  }
+
+  #wereApart(a: Copy, b: Copy): boolean {
+    return a.disk !== b.disk && [a, b].some((copy) => this.#wasAlone(copy));
+  }
+
+  #wasAlone({ disk, message }: Copy): boolean {
+    const atMs = Date.parse(message.trace.at(-1)?.at ?? "");
+    return this.#alone.some((one) => one.disk === disk && atMs >= one.fromMs && atMs <= one.untilMs);
   }
 
   #checkWay(sent: Sent, message: Message, where: string): void {

@@ -299,9 +299,12 @@ class OldDisksRun {
     const had = await inboxIdsIn(dir);
     const disk = new Lineage();
     disk.restore(at);
+    const startedMs = Date.now();
     await clone.start();
     await Bun.sleep(CLONE_MS * (0.5 + this.#random.float()));
     await clone.kill("SIGKILL");
+    this.#ledger.noteAlone(disk, startedMs, heardMs(clone, startedMs));
+    this.#ledger.noteAlone(this.#ledger.diskOf(callsign), startedMs, heardMs(node, startedMs));
     // What comes while its inbox is read would be counted by nobody: it is read by a life without a link.
     await clone.configure([]);
     await clone.start();
@@ -409,4 +412,14 @@ async function flipBody(stateDir: string, random: Random): Promise<string | unde
 async function standsDown(node: LabNode): Promise<boolean> {
   const { checks } = await node.json<{ checks: { reason: string }[] }>("/health");
   return checks.some(({ reason }) => reason.includes("this one stands down"));
+}
+
+/** When the machine first said that it heard words of its own that it had not said, epoch ms; now where it never did. */
+function heardMs(node: LabNode, sinceMs: number): number {
+  for (const line of node.logLines) {
+    if (!/"event":"(?:another machine runs|own sequence number was behind)/.test(line)) continue;
+    const atMs = Date.parse((JSON.parse(line) as { time: string }).time);
+    if (atMs >= sinceMs) return atMs;
+  }
+  return Date.now();
 }

@@ -34,8 +34,6 @@ const STEPS: Readonly<Record<Role, readonly string[]>> = {
     "commit:outbox-queued:after",
     "send:bundle:after",
     "frame:ack:before",
-    "commit:outbox-relayed:before",
-    "commit:outbox-relayed:after",
     "frame:bundle:before", // the receipt has come
     "commit:outbox-delivered:before",
     "commit:outbox-delivered:after",
