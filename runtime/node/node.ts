@@ -143,7 +143,7 @@ function seenOf(
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
-      ...conflictTroubles(mesh.names),
+      ...conflictTroubles(mesh.names, callsign),
     ],
   };
 }

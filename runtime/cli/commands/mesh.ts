@@ -251,7 +251,7 @@ export const names: CommandModule = {
       const rows = value.names.map((row) => [
         row.name,
         render.short(row.node),
-        row.source,
+        row.source === "pinned" && row.vouched ? "names resolve" : row.source,
         row.conflict === null ? "" : `also claimed by ${row.conflict}`,
       ]);
       return render.table(["NAME", "NODE", "BOUND BY", "CONFLICT"], rows, context.paint);

@@ -202,6 +202,8 @@ export interface NameView {
   name: string;
   node: NodeId;
   source: "configured" | "authority" | "pinned";
+  /** By the configuration, the authority or `names resolve`: rights may hang on it. */
+  vouched: boolean;
   conflict: NodeId | null;
 }
 
