@@ -13,6 +13,7 @@ import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
+import { fullnessTroubles } from "../view/fullness.ts";
 import { conflictTroubles } from "../view/conflicts.ts";
 import { lifeTroubles } from "../view/lives.ts";
 import { LiveView } from "../view/live-view.ts";
@@ -143,6 +144,7 @@ function seenOf(
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
+      ...fullnessTroubles(mesh.custody.fills),
       ...conflictTroubles(mesh.names, callsign),
     ],
   };

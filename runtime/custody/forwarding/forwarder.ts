@@ -14,6 +14,7 @@ import {
   TRACE_MAX,
   type Journey,
 } from "../../wire/bundle.ts";
+import { refusalWords } from "./refusal-words.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
 import { Alarms } from "../alarms.ts";
@@ -212,8 +213,7 @@ export class Forwarder {
     const pauseMs = Math.min(REFUSED_MAX_MS, wantedMs) * (0.9 + this.#ctx.random.float() / 5);
     holding.refusedBy ??= new Map();
     holding.refusedBy.set(from, this.#nowMs() + pauseMs);
-    holding.waitReason = `peer refused: ${refuseReasonNames[reason] ?? `reason ${reason}`}`;
-    if (reason === RefuseReason.expired) holding.waitReason = "peer refused: its lifetime is over";
+    holding.waitReason = refusalWords(from, reason);
     this.#makeReady(holding);
     // Another neighbour may take it now; this one is asked again after the pause.
     this.#wake(this.#due.bundles, holding, this.#nowMs() + pauseMs);
