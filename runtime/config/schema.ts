@@ -348,7 +348,9 @@ const delivery = z.strictObject({
     ),
   outbox_messages_max: count(1, 10_000_000)
     .default(100_000)
-    .describe("Messages of this node that wait for their receipt. A full outbox refuses new ones, and health says so from nine tenths on."),
+    .describe(
+      "Messages of this node that wait for their receipt. A full outbox refuses new ones, and health says so from nine tenths on.",
+    ),
   outbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("1GiB")
     .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
