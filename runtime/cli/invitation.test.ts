@@ -34,6 +34,15 @@ test("join reads standard input or --file, and says when it got nothing", async 
     expect(err).toContain("the invitation");
     expect(err).not.toContain("cannot read");
   }
+  const notes = async (...argv: string[]) =>
+    (await runForTest(["join", ...argv, ...config], { stdin: "godwit1typo" })).err.match(/every user/g)
+      ?.length ?? 0;
+  chmodSync(path, 0o644);
+  expect([await notes("godwit1typo"), await notes("--file", path)]).toEqual([1, 1]);
+  chmodSync(path, 0o600);
+  expect([await notes("-"), await notes("--file", path), await notes("godwit1typo", "--json")]).toEqual([
+    0, 0, 0,
+  ]);
   expect((await runForTest(["join", ...config])).err).toContain("--file PATH");
   expect((await runForTest(["join", "x", "--file", path, ...config])).code).toBe(2);
   expect((await runForTest(["join", "--file", `${path}.none`, ...config])).err).toContain("cannot read");

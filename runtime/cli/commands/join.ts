@@ -8,11 +8,14 @@ import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
-import { facts } from "../render.ts";
+import { facts, safeLine } from "../render.ts";
 
 export const join: CommandModule = {
   async run(context) {
-    const token = await invitationOf(context.args[0], context.option("file"), context.io, context.env);
+    const note = (words: string) => {
+      if (!context.isJson) context.io.stderr(`godwit: ${safeLine(words)}\n`);
+    };
+    const token = await invitationOf(context.args[0], context.option("file"), context.io, context.env, note);
     // A typo is told before anything is looked for.
     parseToken(token);
     const path = joinConfigPath(context.option("config"), context.env);
