@@ -12,12 +12,18 @@ import { facts, safeLine } from "../render.ts";
 
 export const join: CommandModule = {
   async run(context) {
-    const note = (words: string) => {
-      if (!context.isJson) context.io.stderr(`godwit: ${safeLine(words)}\n`);
-    };
-    const token = await invitationOf(context.args[0], context.option("file"), context.io, context.env, note);
-    // A typo is told before anything is looked for.
-    parseToken(token);
+    const exposures: string[] = [];
+    const token = await invitationOf(
+      context.args[0],
+      context.option("file"),
+      context.io,
+      context.env,
+      (words) => exposures.push(words),
+    );
+    // A typo is told before anything is looked for. Of an open mesh it holds addresses, which are no secret.
+    const isSecret = parseToken(token).membership !== undefined;
+    if (isSecret && !context.isJson)
+      for (const words of exposures) context.io.stderr(`godwit: ${safeLine(words)}\n`);
     const path = joinConfigPath(context.option("config"), context.env);
     if (existsSync(path) || context.isSet("socket")) return await tellRunningNode(context, token, path);
     const { env, io } = context;
