@@ -95,7 +95,7 @@ describe("names pinned at first sight", () => {
       isVouched: false,
     });
     expect(names.list()).toEqual([
-      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, conflict: null },
+      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, isHeld: true, conflict: null },
     ]);
     expect(conflicts).toEqual([]);
   });
@@ -111,7 +111,7 @@ describe("names pinned at first sight", () => {
     names.observe(record(bea, "DUN-A"));
     expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     expect(names.list()).toEqual([
-      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, conflict: bea.id },
+      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, isHeld: true, conflict: bea.id },
     ]);
     expect(conflicts).toEqual([]);
   });
@@ -131,6 +131,7 @@ describe("names pinned at first sight", () => {
       node: ann.id,
       source: "pinned",
       isVouched: false,
+      isHeld: false,
       conflict: cat.id,
     });
     names.observe(record(ann, "DUN-A"));
@@ -162,7 +163,7 @@ describe("names pinned at first sight", () => {
     names.observe(record(bea, "DUN-A"));
     expect(conflicts).toEqual(["DUN-A a b"]);
     expect(names.list()).toEqual([
-      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, conflict: bea.id },
+      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, isHeld: true, conflict: bea.id },
     ]);
     // Nobody's decision here reaches the nodes that know both: it said "nobody claims" of a name that the list shows.
     for (const decide of [() => names.resolveConflict("DUN-A", bea.id), () => names.forgetPin("dun-a")])
@@ -398,7 +399,7 @@ describe("names of the configuration", () => {
     expect(conflicts).toEqual(["DUN-A a b"]);
     expect(names.resolve("DUN-A")).toMatchObject({ id: ann.id });
     expect(names.list()).toEqual([
-      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, conflict: bea.id },
+      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, isHeld: true, conflict: bea.id },
     ]);
     expect(await codeOf(names.resolveConflict("DUN-A", bea.id))).toBe("GODWIT_NAME_CONFLICT");
   });

@@ -39,6 +39,8 @@ export interface NameBinding {
   readonly source: NameSource;
   /** As of `NameResolution`. */
   readonly isVouched: boolean;
+  /** False: it means nobody, and mail to it waits. */
+  readonly isHeld: boolean;
   /** Another claimant. */
   readonly conflict: NodeId | null;
 }
@@ -309,8 +311,8 @@ export class Names {
     const [node, rival = null] = claimants;
     if (node === undefined || this.#options.configured.has(name)) return undefined;
     return vacatedBy === undefined
-      ? { name, node, source, isVouched: isVouched(entry), conflict: rival }
-      : { name, node: vacatedBy, source, isVouched: false, conflict: node };
+      ? { name, node, source, isVouched: isVouched(entry), isHeld: isHeld(entry), conflict: rival }
+      : { name, node: vacatedBy, source, isVouched: false, isHeld: false, conflict: node };
   }
 
   #ownContested(): NameBinding[] {
@@ -459,7 +461,7 @@ function* firstOf<T>(all: Iterable<T>, max: number): Generator<T, void> {
   }
 }
 
-const fixed = { source: "configured", isVouched: true } as const;
+const fixed = { source: "configured", isVouched: true, isHeld: true } as const;
 const blank = { isSettled: false, serial: 0, vacatedBy: undefined };
 
 /** Somebody has it: who was pinned keeps it whatever others claim; two that the authority signed alike contradict each other. */

@@ -16,7 +16,7 @@ const [ann, bea] = [idOf(1), idOf(2)];
 const seen = (conflict: NameBinding["conflict"], kind: NameResolution["kind"], count = 1) => ({
   conflicts: (max: number) => {
     const all = Array.from({ length: conflict === null ? 0 : count }, (_, n): NameBinding => {
-      return { name: `DUN-${n}`, node: ann, source: "pinned", isVouched: false, conflict };
+      return { name: `DUN-${n}`, node: ann, source: "pinned", isVouched: false, isHeld: true, conflict };
     });
     return { named: all.slice(0, max), count: all.length, vacantCount: kind === "conflict" ? all.length : 0 };
   },
@@ -37,7 +37,14 @@ test("a claimed name is told and makes nobody ill, a name that nobody holds does
 
 test("what no decision here changes is not said to be settled by one: this node's own callsign, and what [names] binds", () => {
   const claimed = (name: string, source: NameBinding["source"]) => {
-    const binding: NameBinding = { name, node: ann, source, isVouched: source !== "pinned", conflict: bea };
+    const binding: NameBinding = {
+      name,
+      node: ann,
+      source,
+      isVouched: source !== "pinned",
+      isHeld: true,
+      conflict: bea,
+    };
     const resolve = (): NameResolution => ({ kind: "node", id: ann, source, isVouched: binding.isVouched });
     const conflicts = () => ({ named: [binding], count: 1, vacantCount: 0 });
     return conflictTroubles({ conflicts, resolve }, "DUN-A")[0]!.reason;

@@ -255,7 +255,9 @@ export class LiveView implements NodeView {
   }
 
   names(): NameView[] {
-    return this.#deps.mesh.names.list().map(({ isVouched, ...shown }) => ({ ...shown, vouched: isVouched }));
+    return this.#deps.mesh.names
+      .list()
+      .map(({ isVouched, isHeld, ...shown }) => ({ ...shown, vouched: isVouched, held: isHeld }));
   }
 
   async resolveName(name: string, node: string): Promise<void> {

@@ -204,6 +204,8 @@ export interface NameView {
   source: "configured" | "authority" | "pinned";
   /** By the configuration, the authority or `names resolve`: rights may hang on it. */
   vouched: boolean;
+  /** False: it means nobody and mail to it waits; `node` is who had it. */
+  held: boolean;
   conflict: NodeId | null;
 }
 
