@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { type ConfigKey, configKeys } from "../runtime/config/explain.ts";
 import { configSchema } from "../runtime/config/schema.ts";
+import { CONFIG_CODES } from "../runtime/cli/cli.ts";
 import { errorCodes } from "../runtime/kernel/errors.ts";
 import { type MetricRow, metricTable } from "../runtime/kernel/metric-table.ts";
 import { root } from "./lib.ts";
@@ -24,7 +25,8 @@ ${GENERATED}
 Every error of Godwit carries one of these codes, in logs, in problem documents of the API (\`code\`) and on the command
 line. A code never changes its meaning and never goes away. *Again* says what a caller may do with the same request:
 \`never\`, \`later\` after a pause, \`now\` at once. *HTTP* is the status with which it shows in the API. On the command
-line, kind \`config\` ends with exit code 78, wrong use with 2, all else with 1.
+line ${[...CONFIG_CODES].map((code) => `\`${code}\``).join(", ")} end with exit code 78, after which a service manager
+does not try again; wrong use with 2; all else with 1, a \`state_dir\` that cannot be used included: its disk may come later.
 
 | code | kind | again | HTTP | meaning |
 | --- | --- | --- | --- | --- |

@@ -223,6 +223,8 @@ export const name = z.object({
   name: z.string(),
   node: nodeId,
   source: z.enum(["configured", "authority", "pinned"]),
+  vouched: z.boolean(),
+  held: z.boolean(),
   conflict: nodeId.nullable(),
 }) satisfies z.ZodType<NameView>;
 export const names = z.object({ names: z.array(name) });

@@ -323,7 +323,7 @@ export class FakeNode implements NodeView {
 
   names(): NameView[] {
     this.#fail();
-    return [{ name: "NYC-C", node: nodeC, source: "pinned", conflict: nodeB }];
+    return [{ name: "NYC-C", node: nodeC, source: "pinned", vouched: false, held: true, conflict: nodeB }];
   }
 
   async askPlugin(type: string, instance: string | undefined, request: string, input: unknown) {

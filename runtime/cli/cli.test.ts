@@ -7,6 +7,8 @@ import { createRig, messageId1, nodeA, nodeB, nodeC, type Rig, sampleMessage } f
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
+import { METRIC_INFINITE } from "../wire/route-messages.ts";
+import { cost } from "./render.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { ANSWER_TIMEOUT_MS } from "./client.ts";
@@ -446,4 +448,8 @@ test("what finds no room on standard output fails the command, whichever it is, 
   expect([code, JSON.parse(err)]).toEqual([1, expect.objectContaining({ code: "GODWIT_OUTPUT_FAILED" })]);
   // The command's own failure is the one that counts.
   expect((await runForTest(["nonsense"], { outFails })).code).toBe(2);
+});
+
+test("a route that its next hop has retracted is not shown with the highest number as its cost", () => {
+  expect([cost(6), cost(METRIC_INFINITE)]).toEqual(["0.6 ms", "none"]);
 });

@@ -160,7 +160,8 @@ async function printHelp(command: CommandSpec, io: CliIo): Promise<number> {
   return exitCodes.fine;
 }
 
-const CONFIG_CODES: ReadonlySet<string> = new Set([
+/** Of these a restart changes nothing. */
+export const CONFIG_CODES: ReadonlySet<string> = new Set([
   "GODWIT_CONFIG_INVALID",
   "GODWIT_CONFIG_UNREADABLE",
   "GODWIT_SECRET_UNREADABLE",

@@ -2,7 +2,8 @@ import { afterAll, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readInvitation } from "./invitation.ts";
+import { invitationOf, readInvitation } from "./invitation.ts";
+import { processIo } from "./io.ts";
 import { runForTest } from "./testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-invitation-"));
@@ -37,4 +38,18 @@ test("join reads standard input or --file, and says when it got nothing", async 
   expect((await runForTest(["join", ...config])).err).toContain("--file PATH");
   expect((await runForTest(["join", "x", "--file", path, ...config])).code).toBe(2);
   expect((await runForTest(["join", "--file", `${path}.none`, ...config])).err).toContain("cannot read");
+});
+
+test("where others can read an invitation too is said, of an argument and of a file", async () => {
+  const path = join(folder, "readable");
+  writeFileSync(path, "godwit1abc", { mode: 0o644 });
+  const notes: string[] = [];
+  const io = processIo(false);
+  for (const [argument, file] of [["godwit1abc"], [undefined, path]] as const)
+    expect(await invitationOf(argument, file, io, {}, (words) => notes.push(words))).toBe("godwit1abc");
+  expect(notes).toEqual([expect.stringContaining("an argument"), expect.stringContaining(`chmod 600`)]);
+  chmodSync(path, 0o600);
+  await invitationOf(undefined, path, io, {}, (words) => notes.push(words));
+  await invitationOf(`file:${path}`, undefined, io, {}, (words) => notes.push(words));
+  expect(notes.length).toBe(2);
 });

@@ -2,7 +2,7 @@
  * Where an invitation comes from. It is a key until it is used, and what stands in an argument or in a variable of a unit is
  * there for every user of the machine to read: a file or standard input is not. Never repeats what it read.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { type Environment, readSecret, Secret, SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { TOKEN_CHARS_MAX } from "../identity/token.ts";
 import { fileReason, godwitError } from "../kernel/errors.ts";
@@ -10,6 +10,7 @@ import type { CliIo } from "./io.ts";
 
 /** Breaks that a mail program puts into the line are no part of it. */
 const BYTES_MAX = 2 * TOKEN_CHARS_MAX;
+const OTHERS_READ = 0o004;
 
 /** The invitation itself, or `file:/path`, `env:NAME` or `credential:NAME`. Throws GODWIT_SECRET_UNREADABLE. */
 export function readInvitation(given: string, env: Environment): string {
@@ -20,17 +21,27 @@ export function readInvitation(given: string, env: Environment): string {
   throw godwitError("GODWIT_SECRET_UNREADABLE", `the invitation is named as ${read.found}${advice}`);
 }
 
-/** Of the command line: an argument as above, `-` or nothing for standard input, or the file of `--file`. Throws GODWIT_USAGE. */
+/**
+ * Of the command line: an argument as above, `-` or nothing for standard input, or the file of `--file`. `note` is told where others may read it
+ * too: whoever hands it over here has it in their hands, and is not turned away for that. Throws GODWIT_USAGE.
+ */
 export async function invitationOf(
   argument: string | undefined,
   file: string | undefined,
   io: CliIo,
   env: Environment,
+  note: (words: string) => void,
 ): Promise<string> {
   if (argument !== undefined && file !== undefined)
     throw godwitError("GODWIT_USAGE", "give either an invitation or --file");
-  if (file !== undefined && file !== "-") return readFile(file);
-  if (argument !== undefined && argument !== "-") return readInvitation(argument, env);
+  if (file !== undefined && file !== "-") return readFile(file, note);
+  if (argument !== undefined && argument !== "-") {
+    if (!SECRET_REFERENCE.test(argument))
+      note(
+        "every user of this machine can read an argument, and shells keep it: better godwit join -, or --file PATH",
+      );
+    return readInvitation(argument, env);
+  }
   if (argument === undefined && file === undefined && io.isStdinTty)
     throw godwitError("GODWIT_USAGE", "name an invitation: godwit join --file PATH, or - to type it in");
   let text = "";
@@ -43,8 +54,10 @@ export async function invitationOf(
   return text;
 }
 
-function readFile(path: string): string {
+function readFile(path: string, note: (words: string) => void): string {
   try {
+    if ((statSync(path).mode & OTHERS_READ) !== 0)
+      note(`every user of this machine may read ${path}: chmod 600 it, or delete it once it is used`);
     return readFileSync(path)
       .subarray(0, BYTES_MAX + 1)
       .toString("latin1");

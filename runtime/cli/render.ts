@@ -2,6 +2,7 @@
  * Text for people. What other nodes chose (callsigns, subjects, bodies, reasons) passes `safeLine` or `safeText` before
  * it reaches a terminal: an escape sequence in a subject must not move a cursor, retitle a window or type a command.
  */
+import { METRIC_INFINITE } from "../wire/route-messages.ts";
 
 /** Colours, or nothing where there is no terminal or NO_COLOR is set (https://no-color.org). */
 export interface Paint {
@@ -84,8 +85,9 @@ export function size(bytes: number): string {
 export const millis = (ms: number | null): string =>
   ms === null ? "-" : `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
 
-/** A metric is in 0.1 ms. */
-export const cost = (metric: number): string => `${(metric / 10).toFixed(1)} ms`;
+/** A metric is in 0.1 ms; the highest stands for no way at all. */
+export const cost = (metric: number): string =>
+  metric === METRIC_INFINITE ? "none" : `${(metric / 10).toFixed(1)} ms`;
 
 /** `2026-01-01 12:00:00` in UTC, from ISO 8601; the time zone of a node without /etc is anybody's guess. */
 export const moment = (iso: string | null): string =>

@@ -348,7 +348,9 @@ const delivery = z.strictObject({
     ),
   outbox_messages_max: count(1, 10_000_000)
     .default(100_000)
-    .describe("Messages of this node that wait for their receipt. A full outbox refuses new ones."),
+    .describe(
+      "Messages of this node that wait for their receipt. A full outbox refuses new ones, and health says so from nine tenths on.",
+    ),
   outbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("1GiB")
     .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
@@ -370,7 +372,7 @@ const delivery = z.strictObject({
   inbox_messages_max: count(1, 10_000_000)
     .default(10_000)
     .describe(
-      "Delivered messages kept for reading. A full inbox takes no more: senders keep their messages until there is room.",
+      "Delivered messages kept for reading. A full inbox takes no more: senders keep their messages until there is room, and health says so from nine tenths on.",
     ),
   inbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("256MiB")

@@ -175,7 +175,7 @@ describe("the next hop", () => {
     const id = await a.send(c.id, "x");
     await mesh.clock.advance(500);
     expect(mesh.count("bundle", "a>b")).toBe(1);
-    expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("refused: full");
+    expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("it is full");
     b.disk.fail(undefined);
     await mesh.clock.advance(2_500);
     expect(stateOf(a, id)).toBe("delivered");

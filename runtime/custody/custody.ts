@@ -77,6 +77,15 @@ export interface WayWatch {
   testAnswered(id: MessageId, by: NodeId): void;
 }
 
+/** What a store of mail holds, and its bounds. */
+export interface Fill {
+  readonly of: "inbox" | "outbox";
+  readonly count: number;
+  readonly countMax: number;
+  readonly bytes: number;
+  readonly bytesMax: number;
+}
+
 export class Custody {
   readonly #ctx: CustodyContext;
   readonly outbox: Outbox;
@@ -155,6 +164,28 @@ export class Custody {
 
   get inbox(): Inbox {
     return this.#recipient.inbox;
+  }
+
+  /** How far the node's own mail fills its stores. */
+  get fills(): readonly Fill[] {
+    const { inboxMessagesMax, inboxBytesMax, outboxMessagesMax, outboxBytesMax } = this.#ctx.limits;
+    const { inbox, outbox } = this;
+    return [
+      {
+        of: "inbox",
+        count: inbox.count,
+        bytes: inbox.bytes,
+        countMax: inboxMessagesMax,
+        bytesMax: inboxBytesMax,
+      },
+      {
+        of: "outbox",
+        count: outbox.openCount,
+        bytes: outbox.bytes,
+        countMax: outboxMessagesMax,
+        bytesMax: outboxBytesMax,
+      },
+    ];
   }
 
   get queuedCount(): number {

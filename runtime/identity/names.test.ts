@@ -94,7 +94,9 @@ describe("names pinned at first sight", () => {
       source: "pinned",
       isVouched: false,
     });
-    expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "pinned", conflict: null }]);
+    expect(names.list()).toEqual([
+      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, isHeld: true, conflict: null },
+    ]);
     expect(conflicts).toEqual([]);
   });
 
@@ -108,7 +110,9 @@ describe("names pinned at first sight", () => {
     const { names, conflicts } = await restart(first);
     names.observe(record(bea, "DUN-A"));
     expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
-    expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "pinned", conflict: bea.id }]);
+    expect(names.list()).toEqual([
+      { name: "DUN-A", node: ann.id, source: "pinned", isVouched: false, isHeld: true, conflict: bea.id },
+    ]);
     expect(conflicts).toEqual([]);
   });
 
@@ -122,7 +126,14 @@ describe("names pinned at first sight", () => {
     names.observe(record(cat, "DUN-A"));
     names.observe(record(ann));
     expect(names.resolve("DUN-A")).toEqual({ kind: "conflict", ids: [cat.id] });
-    expect(names.list()[0]).toEqual({ name: "DUN-A", node: ann.id, source: "pinned", conflict: cat.id });
+    expect(names.list()[0]).toEqual({
+      name: "DUN-A",
+      node: ann.id,
+      source: "pinned",
+      isVouched: false,
+      isHeld: false,
+      conflict: cat.id,
+    });
     names.observe(record(ann, "DUN-A"));
     expect(names.resolve("DUN-A")).toMatchObject({ kind: "node", id: ann.id });
     names.observe(record(ann));
@@ -151,9 +162,25 @@ describe("names pinned at first sight", () => {
     expect(names.list()).toEqual([]);
     names.observe(record(bea, "DUN-A"));
     expect(conflicts).toEqual(["DUN-A a b"]);
-    expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "configured", conflict: bea.id }]);
+    expect(names.list()).toEqual([
+      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, isHeld: true, conflict: bea.id },
+    ]);
+    // Nobody's decision here reaches the nodes that know both: it said "nobody claims" of a name that the list shows.
+    for (const decide of [() => names.resolveConflict("DUN-A", bea.id), () => names.forgetPin("dun-a")])
+      await expect(decide()).rejects.toMatchObject({
+        code: "GODWIT_NAME_CONFLICT",
+        message: expect.stringContaining("change node.callsign of one of the two") as unknown,
+      });
     names.observe(record(bea, "DUN-B"));
     expect(names.list().map(({ name }) => name)).toEqual(["DUN-B"]);
+  });
+
+  test("the list tells a name that the operator decided from one that was only pinned", async () => {
+    const { names, clock } = await world();
+    names.observe(record(ann, "DUN-A"));
+    expect(names.list()).toMatchObject([{ source: "pinned", isVouched: false }]);
+    await settled(clock, names.resolveConflict("DUN-A", ann.id));
+    expect(names.list()).toMatchObject([{ source: "pinned", isVouched: true }]);
   });
 
   test("changing the callsign frees the old name", async () => {
@@ -371,7 +398,9 @@ describe("names of the configuration", () => {
     names.observe(record(ann, "DUN-A"));
     expect(conflicts).toEqual(["DUN-A a b"]);
     expect(names.resolve("DUN-A")).toMatchObject({ id: ann.id });
-    expect(names.list()).toEqual([{ name: "DUN-A", node: ann.id, source: "configured", conflict: bea.id }]);
+    expect(names.list()).toEqual([
+      { name: "DUN-A", node: ann.id, source: "configured", isVouched: true, isHeld: true, conflict: bea.id },
+    ]);
     expect(await codeOf(names.resolveConflict("DUN-A", bea.id))).toBe("GODWIT_NAME_CONFLICT");
   });
 

@@ -26,6 +26,10 @@ export const NAMES_MAX = 16_384;
 /** Claimants remembered per name; one more changes nothing about the conflict. */
 export const CLAIMANTS_MAX = 4;
 
+/** Behind "NAME is". No decision on the two nodes that both carry a name reaches the others. */
+export const OWN_NAME_ADVICE =
+  "this node's own callsign, and each other node keeps to whom it saw first or its operator chose: change node.callsign of one of the two";
+
 export type NameSource = "configured" | "authority" | "pinned";
 
 /** One binding for people to look at. */
@@ -33,6 +37,10 @@ export interface NameBinding {
   readonly name: string;
   readonly node: NodeId;
   readonly source: NameSource;
+  /** As of `NameResolution`. */
+  readonly isVouched: boolean;
+  /** False: it means nobody, and mail to it waits. */
+  readonly isHeld: boolean;
   /** Another claimant. */
   readonly conflict: NodeId | null;
 }
@@ -215,15 +223,11 @@ export class Names {
 
   /**
    * The operator's decision: `id` has the name for good, until it gives it up itself. Resolves when durable. Rejects
-   * with GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT for a configured name, or GODWIT_STORE_FAILED.
+   * with GODWIT_NAME_UNKNOWN, GODWIT_NAME_CONFLICT for a configured name and this node's own, or GODWIT_STORE_FAILED.
    */
   async resolveConflict(name: string, id: NodeId): Promise<void> {
     const canonical = parseCallsign(name);
-    if (canonical !== undefined && this.#options.configured.has(canonical))
-      throw godwitError(
-        "GODWIT_NAME_CONFLICT",
-        `${canonical} is bound by the configuration; change [names] there`,
-      );
+    this.#refuseFixed(canonical);
     const entry = canonical === undefined ? undefined : this.#entries.get(canonical);
     if (entry === undefined)
       throw godwitError("GODWIT_NAME_UNKNOWN", `nobody claims ${JSON.stringify(name.slice(0, 40))}`);
@@ -240,16 +244,12 @@ export class Names {
 
   /**
    * Drops what was pinned at first sight, so that the next claim counts. Resolves when durable. Rejects with
-   * GODWIT_NAME_UNKNOWN, or GODWIT_NAME_CONFLICT for a name that the configuration or the authority binds.
+   * GODWIT_NAME_UNKNOWN, or GODWIT_NAME_CONFLICT for this node's own name and one that the configuration or the authority binds.
    */
   async forgetPin(name: string): Promise<void> {
     const canonical = parseCallsign(name);
     const entry = canonical === undefined ? undefined : this.#entries.get(canonical);
-    if (canonical !== undefined && this.#options.configured.has(canonical))
-      throw godwitError(
-        "GODWIT_NAME_CONFLICT",
-        `${canonical} is bound by the configuration; change [names] there`,
-      );
+    this.#refuseFixed(canonical);
     if (entry === undefined)
       throw godwitError("GODWIT_NAME_UNKNOWN", `nobody claims ${JSON.stringify(name.slice(0, 40))}`);
     // Its serial keeps older proofs from counting again: the authority moves the name, nobody else.
@@ -264,10 +264,22 @@ export class Names {
     this.#options.onChange?.();
   }
 
+  /** What the configuration says is changed there. */
+  #refuseFixed(name: string | undefined): void {
+    const { configured, own } = this.#options;
+    if (name === undefined) return;
+    if (configured.has(name))
+      throw godwitError(
+        "GODWIT_NAME_CONFLICT",
+        `${name} is bound by the configuration; change [names] there`,
+      );
+    if (own?.name === name) throw godwitError("GODWIT_NAME_CONFLICT", `${name} is ${OWN_NAME_ADVICE}`);
+  }
+
   /** Every binding, by name. */
   list(): NameBinding[] {
     const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
-      return { name, node, source: "configured", conflict: this.#rivals.get(name)?.[0] ?? null };
+      return { name, node, ...fixed, conflict: this.#rivals.get(name)?.[0] ?? null };
     });
     const held = [...this.#entries.values()].flatMap((entry) => this.#bindingOf(entry) ?? []);
     return [...configured, ...this.#ownContested(), ...held].sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -280,9 +292,7 @@ export class Names {
   conflicts(max: number): NameConflicts {
     const configured = [...this.#rivals].flatMap(([name, [conflict]]): NameBinding[] => {
       const node = this.#options.configured.get(name);
-      return node === undefined || conflict === undefined
-        ? []
-        : [{ name, node, source: "configured", conflict }];
+      return node === undefined || conflict === undefined ? [] : [{ name, node, ...fixed, conflict }];
     });
     const bound = [...configured, ...this.#ownContested()];
     const names = new Set([...firstOf(this.#vacant, max), ...firstOf(this.#contested, max)]);
@@ -296,12 +306,13 @@ export class Names {
     };
   }
 
-  #bindingOf({ name, claimants, source, vacatedBy }: Entry): NameBinding | undefined {
+  #bindingOf(entry: Entry): NameBinding | undefined {
+    const { name, claimants, source, vacatedBy } = entry;
     const [node, rival = null] = claimants;
     if (node === undefined || this.#options.configured.has(name)) return undefined;
     return vacatedBy === undefined
-      ? { name, node, source, conflict: rival }
-      : { name, node: vacatedBy, source, conflict: node };
+      ? { name, node, source, isVouched: isVouched(entry), isHeld: isHeld(entry), conflict: rival }
+      : { name, node: vacatedBy, source, isVouched: false, isHeld: false, conflict: node };
   }
 
   #ownContested(): NameBinding[] {
@@ -309,7 +320,7 @@ export class Names {
     const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
     return rival === undefined || configured.has(own!.name)
       ? []
-      : [{ name: own!.name, node: own!.id, source: "configured", conflict: rival }];
+      : [{ name: own!.name, node: own!.id, ...fixed, conflict: rival }];
   }
 
   #claimAtSight(name: string, id: NodeId): void {
@@ -450,6 +461,7 @@ function* firstOf<T>(all: Iterable<T>, max: number): Generator<T, void> {
   }
 }
 
+const fixed = { source: "configured", isVouched: true, isHeld: true } as const;
 const blank = { isSettled: false, serial: 0, vacatedBy: undefined };
 
 /** Somebody has it: who was pinned keeps it whatever others claim; two that the authority signed alike contradict each other. */

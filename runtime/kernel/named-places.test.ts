@@ -153,6 +153,21 @@ test("what was skipped is counted by what it is, each time", async () => {
   expect(text).toContain('godwit_endpoints_skipped_total{reason="loopback"} 1');
 });
 
+test("what a record names and nobody dials is counted as well", async () => {
+  const metrics = new Metrics();
+  const places = openPlaces({ metrics });
+  const named = [
+    "tcp://192.0.2.1:1",
+    "tcp://169.254.169.254:80",
+    "tcp://10.0.0.1:1",
+    "tcp://lon-b.example:1",
+  ];
+  expect(places.allowedOf(named, member)).toEqual(["tcp://192.0.2.1:1", "tcp://lon-b.example:1"]);
+  const text = await metrics.render();
+  for (const reason of ["metadata", "private"])
+    expect(text).toContain(`godwit_endpoints_skipped_total{reason="${reason}"} 1`);
+});
+
 test("an invitation in the operator's hands may lead to private and loopback addresses", () => {
   for (const address of ["127.0.0.1", "10.0.0.1"])
     expect(openPlaces().refusalOf(address, [{ by: "invitation" }])).toBeUndefined();

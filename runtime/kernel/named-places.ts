@@ -86,6 +86,15 @@ export class NamedPlaces {
     };
   }
 
+  /** Of addresses that stand in a record those that may be connected to; the others are counted. */
+  allowedOf(endpoints: readonly string[], namings: readonly Naming[]): readonly string[] {
+    return endpoints.filter((endpoint) => {
+      const refusal = this.refusalOfEndpoint(endpoint, namings);
+      if (refusal !== undefined) this.#skipped.add(1, { reason: refusal.reason });
+      return refusal === undefined;
+    });
+  }
+
   /** A path of another's choice was not requested. */
   notePath(): void {
     this.#skipped.add(1, { reason: "path" });

@@ -1,6 +1,6 @@
 /** What a mesh kept of its earlier runs and has to know before its parts are made. */
 import type { Sealer } from "../custody/context.ts";
-import { Names } from "../identity/names.ts";
+import { Names, OWN_NAME_ADVICE } from "../identity/names.ts";
 import type { NameProof } from "../identity/record.ts";
 import { FullTables } from "../kernel/full-tables.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -63,7 +63,8 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
     ...authority,
     ...(deps.callsign === undefined ? {} : { own: { name: deps.callsign, id: identity.id } }),
     onConflict: (name, holder, claimant) => {
-      log.warn("another node claims a name", { name, holder, claimant, advice: CONFLICT_ADVICE });
+      const advice = name === deps.callsign ? `it is ${OWN_NAME_ADVICE}` : CONFLICT_ADVICE;
+      log.warn("another node claims a name", { name, holder, claimant, advice });
       events.emit("nameConflict", { name, holder, claimant });
     },
     onChange: () => changes.directoryChanged(),

@@ -36,6 +36,8 @@ export class DescriptorWatch {
   #used = 0;
   /** Not even a spare one is left. */
   #isOut = false;
+  /** Of the last look or refusal that found too few left. */
+  #usedWhenShort = 0;
   /** Looks until it is over; 0: there is no shortage. */
   #shortFor = 0;
   #warnedAtMs = Number.NEGATIVE_INFINITY;
@@ -52,7 +54,7 @@ export class DescriptorWatch {
   /** For health; undefined: enough are left. */
   get trouble(): string | undefined {
     if (this.#shortFor === 0) return undefined;
-    return `descriptors run out: ${this.#used} of ${descriptorLimit()} are in use, and new connections are refused; raise the limit (LimitNOFILE, ulimit -n)`;
+    return `descriptors run out: ${this.#usedWhenShort} of ${descriptorLimit()} were in use within the last ${CALM_LOOKS} s, ${this.#used} are now, and new connections are refused; raise the limit (LimitNOFILE, ulimit -n) if they are not an attack`;
   }
 
   stop(): void {
@@ -92,6 +94,7 @@ export class DescriptorWatch {
 
   #short(used: number): void {
     this.#used = used;
+    this.#usedWhenShort = used;
     const isNew = this.#shortFor === 0;
     this.#shortFor = CALM_LOOKS;
     const nowMs = this.#deps.clock.monotonicMs();

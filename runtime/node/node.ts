@@ -13,6 +13,8 @@ import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
+import { lonelyTroubles } from "../view/lonely.ts";
+import { fullnessTroubles } from "../view/fullness.ts";
 import { conflictTroubles } from "../view/conflicts.ts";
 import { lifeTroubles } from "../view/lives.ts";
 import { LiveView } from "../view/live-view.ts";
@@ -143,7 +145,9 @@ function seenOf(
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
-      ...conflictTroubles(mesh.names),
+      ...lonelyTroubles(mesh),
+      ...fullnessTroubles(mesh.custody.fills),
+      ...conflictTroubles(mesh.names, callsign),
       ...mesh.fullTables.troubles,
     ],
   };

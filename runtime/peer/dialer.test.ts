@@ -95,6 +95,33 @@ describe("a dialer at rest", () => {
 });
 
 describe("a permanent target", () => {
+  test("that fails is the last failure until it is linked or dropped; a mere hint never is", async () => {
+    const { clock, far, dialer } = setup();
+    dialer.add(hinted);
+    await clock.advance(100);
+    expect(dialer.lastFailure).toBeUndefined();
+    dialer.add(permanent);
+    await clock.advance(100);
+    expect(dialer.lastFailure).toMatchObject({
+      endpoint: permanent.endpoint,
+      error: { message: "nobody at tcp://b:1" },
+    });
+    far.id = node;
+    await clock.advance(60_000);
+    expect(dialer.lastFailure).toBeUndefined();
+    far.id = undefined;
+    dialer.remove(permanent.endpoint);
+    expect(dialer.lastFailure).toBeUndefined();
+  });
+
+  test("that leads back to this node is no failure of others", async () => {
+    const { clock, far, dialer } = setup();
+    far.code = "GODWIT_SELF_DIALED";
+    dialer.add(permanent);
+    await clock.advance(100);
+    expect(dialer.lastFailure).toBeUndefined();
+  });
+
   test("is dialled for ever, in jittered pauses up to 25 s", async () => {
     const { clock, dials, dialer } = setup();
     dialer.add(permanent);

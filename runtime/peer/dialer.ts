@@ -99,6 +99,7 @@ export class Dialer {
     worthOf: (endpoint) => this.#worthOf(endpoint),
     evict: (endpoint) => this.remove(endpoint),
   });
+  #lastFailed: TargetState | undefined;
   /** Due, but too many dials are under way. */
   readonly #queue = new Set<TargetState>();
   #dialing = 0;
@@ -212,6 +213,14 @@ export class Dialer {
 
   isLinked(endpoint: string): boolean {
     return this.#targets.get(endpoint)?.state === "linked";
+  }
+
+  /** Of the endpoints that are dialled for ever the last that failed; undefined: it is linked since, dropped, or this node itself. */
+  get lastFailure(): { readonly endpoint: string; readonly error: GodwitError } | undefined {
+    const target = this.#lastFailed;
+    if (target?.lastError === undefined || target.isSelf || target.state === "linked") return undefined;
+    if (this.#targets.get(target.endpoint) !== target) return undefined;
+    return { endpoint: target.endpoint, error: target.lastError };
   }
 
   /** For the API: what is being tried and why it fails. */
@@ -392,6 +401,7 @@ export class Dialer {
     const error = asGodwitError(thrown);
     const isNew = target.lastError?.message !== error.message;
     target.lastError = error;
+    if (target.isPermanent) this.#lastFailed = target;
     this.#attempts.add(1, { outcome: "failed" });
     target.isSelf = error.code === "GODWIT_SELF_DIALED";
     if (isNew) this.#deps.log.info("dial failed", { endpoint: target.endpoint, error });

@@ -30,6 +30,19 @@ describe("tables of plugins", () => {
     expect(problem).toMatchObject({ path: "transports.lan.type", found: '"tpc"', suggestion: '"tcp"' });
   });
 
+  test("what is expected is said for operators, not in the words of the schema's library", async () => {
+    const telex = '[services.t]\ntype = "telex"\n';
+    const lan = '[transports.lan]\ntype = "tcp"\n';
+    for (const [text, expected] of [
+      [`${telex}allow_from = []`, "a list, at least 1 item"],
+      [`${telex}allow_from = 5`, "a list"],
+      [`${telex}message_max = 5`, "text"],
+      [`${telex}max_connections = "x"`, "a number"],
+      [`${lan}advertise = ["x"]`, 'text that begins with "tcp://"'],
+    ])
+      expect((await problemsOf(text!)).map((problem) => problem.expected)).toEqual([expected!]);
+  });
+
   test("an unknown key and a wrong value are both named, with their paths", async () => {
     const problems = await problemsOf('[transports.lan]\ntype = "tcp"\nlisen = 1\nlisten = ["nowhere"]');
     expect(problems.map(({ path }) => path).toSorted()).toEqual([

@@ -74,7 +74,9 @@ test.each([
 ])(
   "who was not granted %s is sent to whom it concerns: the operator where it was asked for",
   (what, asked) => {
-    expect(refusalOf(asked, what)).toBe(`the plugin was not granted ${what}; see grant`);
+    expect(refusalOf(asked, what)).toBe(
+      `the plugin was not granted ${what}: its table gives it by grant = ["${what}"]`,
+    );
   },
 );
 

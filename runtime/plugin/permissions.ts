@@ -139,7 +139,7 @@ export function refusalOf(asked: readonly string[], what: string): string {
   const isAsked =
     meant === undefined || asked.map(parsePermission).some((ask) => ask !== undefined && covers(ask, meant));
   return isAsked
-    ? `the plugin was not granted ${what}; see grant`
+    ? `the plugin was not granted ${what}: its table gives it by grant = ["${what}"]`
     : `the plugin was not granted ${what} and cannot be: its manifest does not ask for it; add it to permissions in godwit-plugin.json, then to grant`;
 }
 

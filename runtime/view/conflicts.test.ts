@@ -16,7 +16,7 @@ const [ann, bea] = [idOf(1), idOf(2)];
 const seen = (conflict: NameBinding["conflict"], kind: NameResolution["kind"], count = 1) => ({
   conflicts: (max: number) => {
     const all = Array.from({ length: conflict === null ? 0 : count }, (_, n): NameBinding => {
-      return { name: `DUN-${n}`, node: ann, source: "pinned", conflict };
+      return { name: `DUN-${n}`, node: ann, source: "pinned", isVouched: false, isHeld: true, conflict };
     });
     return { named: all.slice(0, max), count: all.length, vacantCount: kind === "conflict" ? all.length : 0 };
   },
@@ -33,6 +33,26 @@ test("a claimed name is told and makes nobody ill, a name that nobody holds does
   const [vacant] = conflictTroubles(seen(bea, "conflict", 5));
   expect([vacant!.isNotice, vacant!.reason]).toEqual([false, expect.stringContaining("mail to it waits")]);
   expect(vacant!.reason).toContain("and 2 more");
+});
+
+test("what no decision here changes is not said to be settled by one: this node's own callsign, and what [names] binds", () => {
+  const claimed = (name: string, source: NameBinding["source"]) => {
+    const binding: NameBinding = {
+      name,
+      node: ann,
+      source,
+      isVouched: source !== "pinned",
+      isHeld: true,
+      conflict: bea,
+    };
+    const resolve = (): NameResolution => ({ kind: "node", id: ann, source, isVouched: binding.isVouched });
+    const conflicts = () => ({ named: [binding], count: 1, vacantCount: 0 });
+    return conflictTroubles({ conflicts, resolve }, "DUN-A")[0]!.reason;
+  };
+  expect(claimed("DUN-A", "configured")).toContain("change node.callsign of one of the two");
+  expect(claimed("LON-B", "configured")).toContain("[names] gives it to");
+  for (const name of ["DUN-A", "LON-B"]) expect(claimed(name, "configured")).not.toContain("settles it");
+  expect(claimed("LON-B", "pinned")).toContain("godwit names resolve settles it");
 });
 
 test("12,000 names that strangers claimed do not make each question for health walk them", async () => {

@@ -255,12 +255,18 @@ export class LiveView implements NodeView {
   }
 
   names(): NameView[] {
-    return this.#deps.mesh.names.list();
+    return this.#deps.mesh.names
+      .list()
+      .map(({ isVouched, isHeld, ...shown }) => ({ ...shown, vouched: isVouched, held: isHeld }));
   }
 
   async resolveName(name: string, node: string): Promise<void> {
     const id = this.resolve(node);
-    await this.#deps.mesh.names.resolveConflict(name, id);
+    const { names, records } = this.#deps.mesh;
+    const record = records.get(id)?.record;
+    // After `names forget` nobody has the name although its record still claims it.
+    if (record !== undefined && !this.#deps.mesh.book.isBlocked(id)) names.observe(record);
+    await names.resolveConflict(name, id);
     this.#deps.hub.emit("nameResolved", { name, id });
   }
 

@@ -35,6 +35,7 @@ test("the event of a resolved name has the node's whole id, whatever was typed",
   const mesh = {
     custody: { directory: { nodeOf: () => id } },
     names: { resolveConflict: async () => {} },
+    records: { get: () => undefined },
   } as unknown as Mesh;
   const view = new LiveView(
     { mesh, hub } as unknown as ConstructorParameters<typeof LiveView>[0],

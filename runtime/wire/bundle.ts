@@ -217,14 +217,6 @@ export const refuseReasonNames: Readonly<Record<number, string>> = Object.fromEn
   Object.entries(RefuseReason).map(([name, code]) => [code, name]),
 );
 
-/** For whoever asks why a message waits. */
-export function refusalWords(reason: number): string {
-  if (reason === RefuseReason.expired) return "its lifetime is over";
-  if (reason === RefuseReason.senders)
-    return "its table of senders is full; mail passes once it wrote to this node, or trusts it";
-  return refuseReasonNames[reason] ?? `reason ${reason}`;
-}
-
 /** CUSTODY-REFUSE: type | bundle id 16 | reason u8 | retry after (varint, ms). */
 export const encodeCustodyRefuse = (id: BundleId, reason: number, retryAfterMs: number): Uint8Array =>
   new Writer(32).u8(FrameType.custodyRefuse).bytes(idBytes(id)).u8(reason).varint(retryAfterMs).finish();

@@ -364,7 +364,7 @@ scenario(
     const id = await sender.send({ to: "LON-B", body: "three" });
     await sender.until(
       "a reason",
-      async () => /peer refused/.test((await sender.json<Message>(`/messages/${id}`)).reason ?? ""),
+      async () => /refused by/.test((await sender.json<Message>(`/messages/${id}`)).reason ?? ""),
       10_000,
     );
     const [newest] = await recipient.box<Message>("inbox");

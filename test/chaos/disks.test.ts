@@ -146,7 +146,7 @@ describe.skipIf(noMount !== undefined)(
           const waiting = await other.sendBytes(makeBody("waiting000", 3_000_000), { to: "DUN-A" });
           await other.until(
             "a reason",
-            async () => /peer refused/.test((await other.json<Message>(`/messages/${waiting}`)).reason ?? ""),
+            async () => /refused by/.test((await other.json<Message>(`/messages/${waiting}`)).reason ?? ""),
             20_000,
           );
           const pid = small.pid;

@@ -196,7 +196,9 @@ describe("a closed mesh", () => {
     await a.kill("SIGKILL");
     await b.kill("SIGKILL");
     const first = await machine();
-    expect((await first.join(token)).stderr).toBe("");
+    expect((await first.join(token)).stderr).toBe(
+      "godwit: every user of this machine can read an argument, and shells keep it: better godwit join -, or --file PATH\n",
+    );
     const thief = await machine();
     const stolen = await thief.join(token, "--json");
     expect(stolen.code).toBe(1);
@@ -214,7 +216,9 @@ describe("a closed mesh", () => {
     });
     // The same machine may come again: its first try may have died half way.
     await Bun.file(first.config).delete();
-    expect((await first.join(token)).stderr).toBe("");
+    expect((await first.join(token)).stderr).toBe(
+      "godwit: every user of this machine can read an argument, and shells keep it: better godwit join -, or --file PATH\n",
+    );
     await Promise.all(lab.nodes.map((node) => node.kill("SIGKILL")));
   }, 120_000);
 

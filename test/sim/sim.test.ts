@@ -226,7 +226,7 @@ describe("planted bugs", () => {
     const mutate = (mesh: Mesh) => {
       mesh.custody.onDefaultRoute = () => {};
     };
-    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route yet");
+    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route to");
   });
 
   test("receipts whose signature is wrong", () => {

@@ -207,7 +207,7 @@ describe("revocation", () => {
 
 describe("names", () => {
   test(
-    "pinned: the holder keeps its mail while another claims the name, until the operator decides; forgetting frees it",
+    "pinned: the holder keeps its mail while another claims the name, until the operator decides; forgetting frees it, and who claims it can be given it again",
     async () => {
       const [a, b, c] = await line({ hasAuthority: false });
       const impostor = await closed.add("NYC-C", [b], { folder: "impostor" });
@@ -224,6 +224,11 @@ describe("names", () => {
       expect(await bodies(impostor)).toEqual([]);
       await closed.on(a, ["names", "forget", "NYC-C"]);
       expect((await namesOf(a)).map(({ name }) => name)).toEqual(["LON-B"]);
+      // It claims the name still, in a record that is not made anew for that.
+      await closed.on(a, ["names", "resolve", "NYC-C", await idOf(c)]);
+      expect((await namesOf(a)).find(({ name }) => name === "NYC-C")).toMatchObject({
+        ...{ node: await idOf(c), vouched: true, conflict: null },
+      });
     },
     TEST_MS,
   );

@@ -8,13 +8,22 @@ import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
-import { facts } from "../render.ts";
+import { facts, safeLine } from "../render.ts";
 
 export const join: CommandModule = {
   async run(context) {
-    const token = await invitationOf(context.args[0], context.option("file"), context.io, context.env);
-    // A typo is told before anything is looked for.
-    parseToken(token);
+    const exposures: string[] = [];
+    const token = await invitationOf(
+      context.args[0],
+      context.option("file"),
+      context.io,
+      context.env,
+      (words) => exposures.push(words),
+    );
+    // A typo is told before anything is looked for. Of an open mesh it holds addresses, which are no secret.
+    const isSecret = parseToken(token).membership !== undefined;
+    if (isSecret && !context.isJson)
+      for (const words of exposures) context.io.stderr(`godwit: ${safeLine(words)}\n`);
     const path = joinConfigPath(context.option("config"), context.env);
     if (existsSync(path) || context.isSet("socket")) return await tellRunningNode(context, token, path);
     const { env, io } = context;

@@ -251,8 +251,12 @@ export const names: CommandModule = {
       const rows = value.names.map((row) => [
         row.name,
         render.short(row.node),
-        row.source,
-        row.conflict === null ? "" : `also claimed by ${row.conflict}`,
+        row.source === "pinned" && row.vouched ? "names resolve" : row.source,
+        row.conflict === null
+          ? ""
+          : row.held
+            ? `also claimed by ${row.conflict}`
+            : `nobody holds it, mail to it waits; claimed by ${row.conflict}`,
       ]);
       return render.table(["NAME", "NODE", "BOUND BY", "CONFLICT"], rows, context.paint);
     });

@@ -11,10 +11,10 @@ import {
   encodeOffer,
   refuseReasonNames,
   RefuseReason,
-  refusalWords,
   TRACE_MAX,
   type Journey,
 } from "../../wire/bundle.ts";
+import { refusalWords } from "./refusal-words.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
 import { Alarms } from "../alarms.ts";
@@ -218,7 +218,7 @@ export class Forwarder {
     const pauseMs = Math.min(REFUSED_MAX_MS, wantedMs) * (0.9 + this.#ctx.random.float() / 5);
     holding.refusedBy ??= new Map();
     holding.refusedBy.set(from, this.#nowMs() + pauseMs);
-    holding.waitReason = `peer refused: ${refusalWords(reason)}`;
+    holding.waitReason = refusalWords(from, reason);
     this.#makeReady(holding);
     // Another neighbour may take it now; this one is asked again after the pause.
     this.#wake(this.#due.bundles, holding, this.#nowMs() + pauseMs);

@@ -105,6 +105,10 @@ export class Inbox {
     return this.#entries.size;
   }
 
+  get bytes(): number {
+    return this.#quota.bytes;
+  }
+
   get(id: MessageId): InboxEntry | undefined {
     return this.#entries.get(id);
   }

@@ -1,5 +1,5 @@
 /** How custody reaches the neighbours: by the routes, over the peers. */
-import { type NodeId } from "../../kernel/ids.ts";
+import { shortId, type NodeId } from "../../kernel/ids.ts";
 import { decideForward, type NextHop } from "../../route/decide.ts";
 import type { Carrier } from "../../custody/context.ts";
 import { BULK_BYTES } from "../../custody/forwarding/ready-queue.ts";
@@ -46,7 +46,7 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
             reason:
               plane === "bulk" && router.reachable(destination)
                 ? "no route fit for bulk yet"
-                : "no route yet",
+                : `no route to ${shortId(destination)} yet`,
           };
     },
     isConnected: (id) => peers.get(id) !== undefined,

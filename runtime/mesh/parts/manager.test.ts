@@ -24,6 +24,9 @@ function world() {
     router: { reachable: () => true },
     book: { trustOf: () => "member" },
     places: {
+      allowedOf(endpoints: readonly string[]) {
+        return endpoints.filter((endpoint) => this.refusalOfEndpoint(endpoint) === undefined);
+      },
       refusalOfEndpoint(endpoint: string) {
         state.looks++;
         const isRefused =

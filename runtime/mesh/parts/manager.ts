@@ -84,7 +84,7 @@ function endpointsOf(
   let known = judged.get(record);
   if (known?.addresses !== addresses) {
     const local = record.endpoints.find(isLoopbackEndpoint);
-    known = { addresses, local, endpoints: record.endpoints.filter(isAllowed) };
+    known = { addresses, local, endpoints: places.allowedOf(record.endpoints, namings) };
     judged.set(record, known);
   }
   // Whether it is on this machine may be another thing by now, and is one thing for all of its loopback addresses.

@@ -5,6 +5,7 @@
 import { type Clock, type Log, type Member, type Members, MEMBERS_PAGE_MAX, type Timer } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { refusalOf } from "../permissions.ts";
 
 /** Changes come in bursts. */
 const CHANGE_PAUSE_MS = 200;
@@ -30,8 +31,7 @@ export interface MembersDoorDeps {
 export function openMembersDoor({ backend, isAllowed, scope, clock, log }: MembersDoorDeps): Members {
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
-    if (!isAllowed)
-      throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted engine.members; see grant");
+    if (!isAllowed) throw godwitError("GODWIT_FORBIDDEN", refusalOf(["engine.members"], "engine.members"));
   };
   return {
     get: (id) => (check(), backend.get(id)),

@@ -116,7 +116,9 @@ test("a refusal names the permission as a manifest or a grant would, an IPv6 add
   scopes.push(scope);
   const asked = ["broker.connect:[2001:db8::1]:443"];
   const net = openPluginNet(scope, netPolicyOf(asked, []));
-  await expect(net.connect("2001:db8::1", 443)).rejects.toThrow(`was not granted ${asked[0]}; see grant`);
+  await expect(net.connect("2001:db8::1", 443)).rejects.toThrow(
+    `was not granted ${asked[0]}: its table gives it by grant = ["${asked[0]}"]`,
+  );
   await expect(net.connect("192.0.2.1", 443)).rejects.toThrow("add it to permissions in godwit-plugin.json");
 });
 

@@ -12,6 +12,7 @@ import {
 } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { refusalOf } from "../permissions.ts";
 
 /** The node as its plugins see it; `view/streams-for-plugins.ts` implements it over the living mesh. */
 export interface StreamsBackend {
@@ -134,8 +135,7 @@ export function openEngineStreams({ plugin, isAllowed, ...deps }: EngineStreamsD
   const { streams, takenPerNode } = ENGINE_STREAM_LIMITS;
   const door = openStreamsDoor({ ...deps, streamsMax: streams, takenPerNodeMax: takenPerNode });
   const serviceOf = (channel: string): string => {
-    if (!isAllowed)
-      throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted engine.streams; see grant");
+    if (!isAllowed) throw godwitError("GODWIT_FORBIDDEN", refusalOf(["engine.streams"], "engine.streams"));
     if (!CHANNEL.test(channel))
       throw godwitError("GODWIT_REQUEST_INVALID", `"${channel.slice(0, 60)}" is no name of a channel`);
     return `${plugin}:${channel}`;

@@ -182,7 +182,7 @@ export interface MessageView {
   priority: Priority;
   size: number;
   state: MessageState;
-  /** Why it is where it is, in words: "no route yet", "peer refused: disk full"; null when there is nothing to say. */
+  /** Why it is where it is, in words: "no route to swcm5ymtg4 yet", "refused by swcm5ymtg4: it is full, and takes it when there is room"; null when there is nothing to say. */
   reason: string | null;
   created_at: string;
   delivered_at: string | null;
@@ -202,6 +202,10 @@ export interface NameView {
   name: string;
   node: NodeId;
   source: "configured" | "authority" | "pinned";
+  /** By the configuration, the authority or `names resolve`: rights may hang on it. */
+  vouched: boolean;
+  /** False: it means nobody and mail to it waits; `node` is who had it. */
+  held: boolean;
   conflict: NodeId | null;
 }
 
