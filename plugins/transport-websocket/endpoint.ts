@@ -1,11 +1,29 @@
 /** Text forms of WebSocket endpoints: `ws://host:port/path`, `wss://...`. Pure. */
-import { GodwitError, isWildcard } from "@godwit/sdk";
+import { formatEndpoint, GodwitError, isWildcard } from "@godwit/sdk";
 
 export const PROTOCOL = "godwit.1";
 export const PATH_DEFAULT = "/godwit";
 
-/** A canonical URL. Throws GODWIT_ENDPOINT_INVALID for what is none, or carries more than a host, a port and a path. */
-export function parseWebSocketEndpoint(endpoint: string): URL {
+export interface WebSocketEndpoint {
+  readonly scheme: "ws" | "wss";
+  /** A name, an IPv4 address, or an IPv6 address without brackets, with its zone if it has one. */
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  /** `Host` of a request: without the zone, which is this machine's, and without the port that goes without saying. */
+  readonly hostHeader: string;
+}
+
+/** The one form of all spellings. */
+export const formatWebSocketEndpoint = ({ scheme, host, port, path }: WebSocketEndpoint): string =>
+  // A zone that itself begins as RFC 6874 does would lose that.
+  formatEndpoint(scheme, host.replace(/%(?=25.)/, "%25"), port) + path;
+
+/**
+ * The zone of an address stands as in other endpoints, `[fe80::1%eth0]`, or as RFC 6874 writes it, `[fe80::1%25eth0]`.
+ * Throws GODWIT_ENDPOINT_INVALID for what is no endpoint, or carries more than a host, a port and a path.
+ */
+export function parseWebSocketEndpoint(endpoint: string): WebSocketEndpoint {
   const invalid = (why: string) =>
     new GodwitError(
       "GODWIT_ENDPOINT_INVALID",
@@ -14,21 +32,34 @@ export function parseWebSocketEndpoint(endpoint: string): URL {
         kind: "config",
       },
     );
-  if (/^wss?:\/\/\[[^\]]*%/.test(endpoint))
-    throw invalid("a URL cannot hold the zone of an address (%eth0); dial it with tcp:// instead");
-  if (!/^wss?:\/\/[^\s/@?#]+(?:\/[^\s?#]*)?$/.test(endpoint))
+  // A URL cannot hold a zone.
+  const [, front = endpoint, zone, back = ""] =
+    /^(wss?:\/\/\[[0-9a-fA-F:.]+)%(?:25(?=[\w.-]))?([\w.-]{1,15})(\].*)$/s.exec(endpoint) ?? [];
+  const text = front + back;
+  if (!/^wss?:\/\/[^\s/@?#]+(?:\/[^\s?#]*)?$/.test(text))
     throw invalid("scheme, host, port and path are all it may have");
   let url: URL;
   try {
-    url = new URL(endpoint);
+    url = new URL(text);
   } catch {
     throw invalid("it is no URL");
   }
   if (url.hostname === "" || url.port === "0") throw invalid("it has no host or no port");
   // Certificates, and the names that a server knows itself by, have no dot at the end.
   url.hostname = url.hostname.replace(/\.$/, "");
-  return url;
+  if (url.hostname.endsWith(".")) throw invalid("its host is no name");
+  const plain = url.hostname.replace(/^\[|\]$/g, "");
+  const scheme = url.protocol === "wss:" ? "wss" : "ws";
+  return {
+    scheme,
+    host: zone === undefined ? plain : `${plain}%${zone}`,
+    port: url.port === "" ? (scheme === "wss" ? 443 : 80) : Number(url.port),
+    path: url.pathname,
+    hostHeader: url.host,
+  };
 }
+
+export const withoutZone = (host: string): string => host.replace(/%.*$/, "");
 
 /** Whether a `Host` header names this listener: an address, `localhost`, or a name that it was told of. */
 export function isHostAllowed(header: string | null, names: readonly string[]): boolean {
@@ -44,6 +75,6 @@ export function isHostAllowed(header: string | null, names: readonly string[]): 
 export const namesOf = (hosts: readonly string[], advertise: readonly string[]): string[] => [
   ...hosts.map((host) => host.toLowerCase().replace(/\.$/, "")),
   ...advertise
-    .map((endpoint) => parseWebSocketEndpoint(endpoint).hostname.toLowerCase())
+    .map((endpoint) => parseWebSocketEndpoint(endpoint).host.toLowerCase())
     .filter((host) => !isWildcard(host)),
 ];

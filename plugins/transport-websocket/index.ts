@@ -2,7 +2,6 @@
  * transport.websocket: links through whatever lets the web through: HTTP proxies, reverse proxies, port 443. TLS hides
  * that it is Godwit and proves nothing to it; the link inside proves who is there. docs/protocol/websocket.md
  */
-import { lookup } from "node:dns/promises";
 import { readFile } from "node:fs/promises";
 import {
   advertisedHosts,
@@ -14,23 +13,25 @@ import {
   planListen,
   type ListenAddress,
 } from "@godwit/sdk";
+import { resolveHost } from "@godwit/sdk/tcp";
 import { z } from "zod/mini";
 import { dialWebSocket } from "./dial.ts";
 import { namesOf, parseWebSocketEndpoint, PATH_DEFAULT } from "./endpoint.ts";
+import { environmentProxy, isExempt, parseProxy, type Proxy } from "./proxy.ts";
 import { WebSocketListener } from "./server.ts";
 
 const LISTEN_RETRY_MS = 3_000;
 
-const resolve = (host: string) => lookup(host, { all: true, verbatim: true });
-
-const isEndpoint = (text: string): boolean => {
+/** A zone means nothing to those who read it elsewhere. */
+const isAdvertisable = (text: string): boolean => {
   try {
-    return parseWebSocketEndpoint(text) !== undefined;
+    return !parseWebSocketEndpoint(text).host.includes("%");
   } catch {
     return false;
   }
 };
-const isProxy = (text: string): boolean => text === "environment" || /^https?:\/\/[^\s/]+\/?$/.test(text);
+const isProxy = (text: string): boolean =>
+  text === "environment" || (/^https?:\/\/[^\s/]+\/?$/.test(text) && parseProxy(text) !== undefined);
 
 const config = z.strictObject({
   /** Addresses, or interfaces, to listen on. None: it only dials. */
@@ -51,7 +52,7 @@ const config = z.strictObject({
   /** Endpoints to publish instead of the addresses found. */
   advertise: z.optional(
     z
-      .array(z.string().check(z.refine(isEndpoint, { error: "expected wss://host/path" })))
+      .array(z.string().check(z.refine(isAdvertisable, { error: "expected wss://host/path" })))
       .check(z.maxLength(16)),
   ),
   /** Names that may stand in the Host header besides those of `advertise`. */
@@ -61,7 +62,7 @@ const config = z.strictObject({
       .check(z.maxLength(16)),
     [],
   ),
-  /** HTTP proxy for dialling; "environment": what HTTPS_PROXY or HTTP_PROXY says. */
+  /** HTTP proxy for dialling; "environment": what HTTPS_PROXY or HTTP_PROXY says. What NO_PROXY names is dialled without. */
   proxy: z.optional(
     z.string().check(z.refine(isProxy, { error: 'expected http://host:port or "environment"' })),
   ),
@@ -99,13 +100,22 @@ export default definePlugin({
     ctx.transport.register({
       schemes: ["ws", "wss"],
       dial: async (endpoint, signal, _expected, terms) => {
-        const url = parseWebSocketEndpoint(endpoint);
+        const target = parseWebSocketEndpoint(endpoint);
         // Whoever names an endpoint does not choose what is requested of whoever is there.
-        if (terms !== undefined && url.pathname !== PATH_DEFAULT && url.pathname !== path)
+        if (terms !== undefined && target.path !== PATH_DEFAULT && target.path !== path)
           throw endpointRefused(endpoint, `its path is neither ${PATH_DEFAULT} nor this node's own`);
-        const proxy = options.proxy === "environment" ? environmentProxy(url) : options.proxy;
-        const client = { proxy, tls: { ca, isVerified: options.verify }, clock: ctx.clock, resolve };
-        return dialWebSocket(url, client, signal, terms);
+        const { env } = process;
+        const said = options.proxy === "environment" ? environmentProxy(target.scheme, env) : options.proxy;
+        const proxy = said === undefined || isExempt(target, env) ? undefined : proxyOf(endpoint, said);
+        const { clock, random } = ctx;
+        const client = {
+          proxy,
+          trust: { ca, isVerified: options.verify },
+          clock,
+          random,
+          resolve: resolveHost,
+        };
+        return dialWebSocket(target, client, signal, terms);
       },
     });
     let lastReason: string | undefined;
@@ -157,11 +167,15 @@ export default definePlugin({
 
 const keyOf = ({ host, port }: ListenAddress): string => `${host} ${port}`;
 
-/** As curl and most others read them. */
-function environmentProxy(url: URL): string | undefined {
-  const env = process.env;
-  const names = url.protocol === "wss:" ? ["HTTPS_PROXY", "https_proxy"] : ["HTTP_PROXY", "http_proxy"];
-  return names.map((name) => env[name]).find((value) => value !== undefined && value !== "");
+/** What was said stays unsaid: it may hold a password. */
+function proxyOf(endpoint: string, said: string): Proxy {
+  const proxy = parseProxy(said);
+  if (proxy !== undefined) return proxy;
+  throw new GodwitError(
+    "GODWIT_DIAL_FAILED",
+    `${endpoint} cannot be reached: the environment's proxy is not http://host:port`,
+    { kind: "transport", retry: "later" },
+  );
 }
 
 async function read(path: string): Promise<string> {

@@ -4,8 +4,16 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GodwitError, type DialTerms } from "@godwit/sdk";
-import { dialOutcome, LOOPBACK_SPELLINGS, ManualClock, RefusingTerms, TestHost } from "@godwit/sdk/testkit";
+import {
+  dialOutcome,
+  LOOPBACK_SPELLINGS,
+  ManualClock,
+  RefusingTerms,
+  seededRandom,
+  TestHost,
+} from "@godwit/sdk/testkit";
 import { type DialOptions, dialWebSocket } from "./dial.ts";
+import { parseWebSocketEndpoint } from "./endpoint.ts";
 import websocket from "./index.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -59,12 +67,13 @@ test("a name that means another address by the time of the connection does not l
   const looked: string[] = [];
   const options: DialOptions = {
     proxy: undefined,
-    tls: { ca: undefined, isVerified: true },
+    trust: { ca: undefined, isVerified: true },
     clock: new ManualClock(),
+    random: seededRandom(1),
     // What nobody else's resolver knows: a client that asked again would get nowhere.
     resolve: async (host) => {
       looked.push(host);
-      return [{ address: "127.0.0.9" }, { address: "127.0.0.1" }];
+      return ["127.0.0.9", "127.0.0.1"].map((address) => ({ address, family: 4 }));
     },
   };
   const judged: string[] = [];
@@ -74,10 +83,46 @@ test("a name that means another address by the time of the connection does not l
       return address === "127.0.0.9" ? "not to be dialled" : undefined;
     },
   };
-  const url = new URL(`ws://rebinding.invalid:${port}/godwit`);
+  const url = parseWebSocketEndpoint(`ws://rebinding.invalid:${port}/godwit`);
   expect(await dialOutcome(dialWebSocket(url, options, signal(), terms))).toBe("connected");
   expect([looked, judged]).toEqual([["rebinding.invalid"], ["127.0.0.9", "127.0.0.1"]]);
   expect(asked).toEqual([{ path: "/godwit", host: `rebinding.invalid:${port}` }]);
+});
+
+test("what NO_PROXY exempts is dialled without the proxy, and judged", async () => {
+  const { asked, port } = openServer();
+  const before = process.env["NO_PROXY"];
+  cleanups.push(() => {
+    if (before === undefined) delete process.env["NO_PROXY"];
+    else process.env["NO_PROXY"] = before;
+  });
+  process.env["NO_PROXY"] = "127.0.0.1";
+  // Nobody is there.
+  const driver = await openDriver({ proxy: "http://127.0.0.1:1" });
+  const nowhere: DialTerms = { refusal: () => "not to be dialled" };
+  const dial = (terms?: DialTerms) =>
+    dialOutcome(driver.dial(`ws://127.0.0.1:${port}/godwit`, signal(), undefined, terms));
+  expect(await dial(nowhere)).toBe("GODWIT_ENDPOINT_REFUSED");
+  expect(asked).toEqual([]);
+  expect(await dial(anywhere)).toBe("connected");
+  process.env["NO_PROXY"] = "127.0.0.2";
+  expect(await dial(anywhere)).toBe("GODWIT_DIAL_FAILED");
+});
+
+test("the zone of an address is connected by and judged, and said to nobody", async () => {
+  const { asked, port } = openServer("::1");
+  const driver = await openDriver({});
+  const judged: string[] = [];
+  const terms: DialTerms = { refusal: (address) => void judged.push(address) };
+  // The interface with this number is the loopback one; of ::1 the kernel takes any.
+  const pipe = await driver.dial(`ws://[::1%251]:${port}/godwit`, signal(), undefined, terms);
+  cleanups.push(() => pipe.close());
+  expect(judged).toEqual(["::1%1"]);
+  expect(asked).toEqual([{ path: "/godwit", host: `[::1]:${port}` }]);
+  expect(pipe.remote).toBe(`ws://[::1]:${port}/godwit`);
+  expect(await dialOutcome(driver.dial(`ws://[fe80::1%nowhere]:${port}/godwit`, signal()))).toBe(
+    "GODWIT_DIAL_FAILED",
+  );
 });
 
 test("where no address is left nothing is connected to", async () => {
@@ -93,13 +138,14 @@ test("where no address is left nothing is connected to", async () => {
 test("a dial that is given up while the name is looked up ends at once", async () => {
   const options: DialOptions = {
     proxy: undefined,
-    tls: { ca: undefined, isVerified: true },
+    trust: { ca: undefined, isVerified: true },
     clock: new ManualClock(),
+    random: seededRandom(1),
     resolve: () => new Promise(() => {}),
   };
   const abort = new AbortController();
   const dialling = dialOutcome(
-    dialWebSocket(new URL("ws://slow.invalid/godwit"), options, abort.signal, anywhere),
+    dialWebSocket(parseWebSocketEndpoint("ws://slow.invalid/godwit"), options, abort.signal, anywhere),
   );
   abort.abort(new GodwitError("GODWIT_TIMEOUT", "enough", { kind: "transport" }));
   expect(await dialling).toBe("GODWIT_TIMEOUT");
@@ -127,15 +173,18 @@ test("TLS goes to the address that was judged and holds the certificate against 
   const { asked, port } = openServer("127.0.0.1", tls);
   const options = (ca: string | undefined): DialOptions => ({
     proxy: undefined,
-    tls: { ca, isVerified: true },
+    trust: { ca, isVerified: true },
     clock: new ManualClock(),
+    random: seededRandom(1),
     // No other resolver knows these names.
-    resolve: async () => [{ address: "127.0.0.1" }],
+    resolve: async () => [{ address: "127.0.0.1", family: 4 }],
   });
   const judged: string[] = [];
   const terms: DialTerms = { refusal: (address) => (judged.push(address), undefined) };
   const dial = (name: string, ca: string | undefined) =>
-    dialOutcome(dialWebSocket(new URL(`wss://${name}:${port}/godwit`), options(ca), signal(), terms));
+    dialOutcome(
+      dialWebSocket(parseWebSocketEndpoint(`wss://${name}:${port}/godwit`), options(ca), signal(), terms),
+    );
   expect(await dial("mesh.invalid", tls.cert)).toBe("connected");
   // The same address, and the certificate is for another name, or of nobody who is trusted.
   expect(await dial("other.invalid", tls.cert)).toBe("GODWIT_DIAL_FAILED");

@@ -2,7 +2,7 @@
  * A WebSocket as a stream Pipe: binary messages are the bytes, their borders mean nothing. What the socket has not handed
  * to the kernel yet counts as buffered; above the mark nothing more is given to it.
  */
-import { type Clock, type PipeDirection, StreamPipe, type Timer } from "@godwit/sdk";
+import { type Clock, type PipeDirection, StreamPipe } from "@godwit/sdk";
 
 /** Given to the socket at once; the rest waits here, so that closing can tell what has left. */
 const SOCKET_BYTES_MAX = 256 * 1024;
@@ -11,12 +11,10 @@ const HIGH_WATER_BYTES = SOCKET_BYTES_MAX + 512 * 1024;
 /** Messages this long at most, so that no far end has to hold more. */
 export const MESSAGE_BYTES_MAX = 64 * 1024;
 const RATE_BITS_PER_SECOND = 1_000_000_000;
-/** A socket that does not tell when it has drained is asked. */
-const DRAIN_POLL_MS = 2;
 
 /** Either end's socket. */
 export interface Wire {
-  /** Copied before it returns. */
+  /** Copied before it returns. Its pipe's `onDrain` follows once all that was kept has gone. */
   send(bytes: Uint8Array): void;
   readonly bufferedBytes: number;
   pause(): void;
@@ -26,8 +24,6 @@ export interface Wire {
 }
 
 export class WebSocketPipe extends StreamPipe {
-  readonly #cancelPoll: () => void;
-
   /** `watch`: told when the far end has proven itself, and when nothing more comes of the pipe. */
   constructor(
     wire: Wire,
@@ -35,8 +31,6 @@ export class WebSocketPipe extends StreamPipe {
     clock: Clock,
     watch: { onProven?(): void; onOver?(): void } = {},
   ) {
-    let poll: Timer | undefined;
-    let ask = (): void => {};
     super(
       {
         write(bytes) {
@@ -46,7 +40,6 @@ export class WebSocketPipe extends StreamPipe {
             wire.send(piece);
             at += piece.length;
           }
-          if (at < bytes.length) poll ??= clock.after(DRAIN_POLL_MS, ask);
           return at;
         },
         get bufferedBytes() {
@@ -60,16 +53,6 @@ export class WebSocketPipe extends StreamPipe {
       { ...ends, linkClass: "fast", rateBitsPerSecond: RATE_BITS_PER_SECOND },
       { clock, highWaterBytes: HIGH_WATER_BYTES, ...watch },
     );
-    ask = () => {
-      poll = undefined;
-      this.onDrain();
-    };
-    this.#cancelPoll = () => poll?.cancel();
     wire.pause();
-  }
-
-  override onGone(error?: Error): void {
-    this.#cancelPoll();
-    super.onGone(error);
   }
 }

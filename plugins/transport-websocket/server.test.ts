@@ -88,6 +88,29 @@ test("half a request ends after its time, however often another byte comes", asy
   expect(await ended).toBe("");
 });
 
+test("a client that is not ours is understood: it offers compression, and its messages come back", async () => {
+  const { port, seen } = listen();
+  const client = new WebSocket(`ws://127.0.0.1:${port}/godwit`, [PROTOCOL]);
+  client.binaryType = "arraybuffer";
+  await new Promise<void>((resolve, reject) => {
+    client.onopen = () => resolve();
+    client.onerror = () => reject(new Error("refused"));
+  });
+  const [pipe] = seen.pipes;
+  pipe!.open({ data: (bytes) => void pipe!.write(bytes), drain() {}, closed() {} });
+  const sent = Buffer.alloc(300_000, "godwit");
+  const got: Uint8Array[] = [];
+  const ended = new Promise<number>((resolve) => (client.onclose = ({ code }) => resolve(code)));
+  client.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => {
+    got.push(new Uint8Array(data));
+    if (Buffer.concat(got).length === sent.length) pipe!.close();
+  };
+  client.send(sent.subarray(0, 100_000));
+  client.send(sent.subarray(100_000));
+  expect(await ended).toBe(1_000);
+  expect(Buffer.concat(got).equals(sent)).toBe(true);
+});
+
 test("of a hundred thousand pings in one write the last of each piece is answered, not each", async () => {
   const { port, seen } = listen();
   const pings = Buffer.alloc(6 * 100_000);

@@ -7,17 +7,9 @@ import type { Socket } from "bun";
 import { formatEndpoint, sourceGroup, type Clock, type ListenAddress, type Timer } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
 import { isHostAllowed, PROTOCOL } from "./endpoint.ts";
-import {
-  encodeFrame,
-  encodeSwitch,
-  FrameReader,
-  HEAD_BYTES_MAX,
-  listOf,
-  Opcode,
-  parseUpgrade,
-  type UpgradeRequest,
-} from "./frames.ts";
-import { WebSocketPipe, type Wire } from "./pipe.ts";
+import { encodeSwitch, HeadReader, listOf, parseUpgrade, type UpgradeRequest } from "./frames.ts";
+import type { WebSocketPipe } from "./pipe.ts";
+import { OpenWebSocket } from "./socket.ts";
 
 /** Above the bounds of handshakes that the node sets, as on TCP. */
 const STRANGERS_MAX = 1_024;
@@ -27,9 +19,6 @@ export const REQUEST_MS = 10_000;
 /** What a refusal gets to leave. */
 const REFUSAL_MS = 1_000;
 const NOT_FOUND = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const END_OF_HEAD = "\r\n\r\n";
-/** Code 1000, a normal close. */
-const CLOSE = Uint8Array.of(0x03, 0xe8);
 
 export interface ServerOptions {
   readonly address: ListenAddress;
@@ -91,118 +80,59 @@ export class WebSocketListener {
 }
 
 /** One connection: its request, then the frames of a pipe. */
-class Caller implements Wire {
+class Caller {
   readonly #socket: CallerSocket;
   readonly #place: Place;
   readonly #options: ServerOptions;
-  readonly #frames: FrameReader;
+  readonly #web: OpenWebSocket;
+  readonly #head = new HeadReader();
   #deadline: Timer | undefined;
-  /** Of its request, as far as it came. */
-  #head = "";
-  #pipe: WebSocketPipe | undefined;
-  /** Framed, and not taken by the kernel. */
-  #waiting: Uint8Array[] = [];
-  #waitingBytes = 0;
-  /** What the last ping that is not answered yet said. */
-  #ping: Uint8Array | undefined;
-  #isClosing = false;
-  #isGone = false;
 
   constructor(socket: CallerSocket, place: Place, options: ServerOptions) {
     this.#socket = socket;
     this.#place = place;
     this.#options = options;
-    this.#frames = new FrameReader({
-      data: (bytes) => this.#pipe?.onData(bytes),
-      control: (opcode, payload) => this.#onControl(opcode, payload),
+    this.#web = new OpenWebSocket(socket, {
+      nextMask: undefined,
+      onGone: () => {
+        this.#deadline?.cancel();
+        place.release();
+      },
     });
-    this.#deadline = options.clock.after(REQUEST_MS, () => this.terminate());
-  }
-
-  get bufferedBytes(): number {
-    return this.#waitingBytes;
-  }
-
-  send(bytes: Uint8Array): void {
-    this.#write(encodeFrame(Opcode.binary, bytes));
-  }
-
-  pause(): void {
-    this.#socket.pause();
-  }
-
-  resume(): void {
-    this.#socket.resume();
-  }
-
-  /** The far end answers with a close of its own, and then the connection goes. */
-  close(): void {
-    if (this.#isClosing) return;
-    this.#isClosing = true;
-    this.#write(encodeFrame(Opcode.close, CLOSE));
-  }
-
-  terminate(): void {
-    this.#socket.terminate();
-    this.onGone();
+    this.#deadline = options.clock.after(REQUEST_MS, () => this.#web.terminate());
   }
 
   /** Has made room for others. */
   cut(): void {
-    if (this.#pipe === undefined) this.terminate();
-    else this.#pipe.cut(new Error("made room for others"));
+    if (this.#web.pipe === undefined) this.#web.terminate();
+    else this.#web.pipe.cut(new Error("made room for others"));
   }
 
   /** Owned: Bun makes a buffer for each call. */
   onData(bytes: Buffer): void {
-    if (this.#isGone) return;
-    if (this.#pipe === undefined) this.#onHead(bytes);
-    else if (!this.#frames.push(bytes)) this.terminate();
-    else this.#answerPing();
+    if (this.#web.isGone) return;
+    if (this.#web.pipe === undefined) this.#onHead(bytes);
+    else this.#web.onData(bytes);
   }
 
   onDrain(): void {
-    while (this.#waiting.length > 0) {
-      const head = this.#waiting[0]!;
-      const sent = Math.max(0, this.#socket.write(head));
-      this.#waitingBytes -= sent;
-      if (sent < head.length) {
-        this.#waiting[0] = head.subarray(sent);
-        return;
-      }
-      this.#waiting.shift();
-    }
-    this.#answerPing();
-    this.#pipe?.onDrain();
+    this.#web.onDrain();
   }
 
   onGone(): void {
-    if (this.#isGone) return;
-    this.#isGone = true;
-    this.#deadline?.cancel();
-    this.#place.release();
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#pipe?.onGone();
+    this.#web.onGone();
   }
 
   #onHead(bytes: Buffer): void {
-    const from = Math.max(0, this.#head.length - END_OF_HEAD.length);
-    const before = this.#head.length;
-    this.#head += bytes.toString("latin1", 0, HEAD_BYTES_MAX);
-    const end = this.#head.indexOf(END_OF_HEAD, from);
-    if (end < 0) {
-      if (this.#head.length >= HEAD_BYTES_MAX) this.#refuse();
-      return;
-    }
-    const request = parseUpgrade(this.#head.slice(0, end));
-    this.#head = "";
-    if (request === undefined || !this.#isOurs(request)) return this.#refuse();
+    const head = this.#head.push(bytes);
+    if (head === "partial") return;
+    const request = head === "endless" ? undefined : parseUpgrade(head.text);
+    if (head === "endless" || request === undefined || !this.#isOurs(request)) return this.#refuse();
     this.#deadline?.cancel();
-    this.#write(Buffer.from(encodeSwitch(request.headers.get("sec-websocket-key")!, PROTOCOL), "latin1"));
+    const answer = encodeSwitch(request.headers.get("sec-websocket-key")!, PROTOCOL);
+    this.#web.write(Buffer.from(answer, "latin1"));
     this.#open();
-    const rest = bytes.subarray(end + END_OF_HEAD.length - before);
-    if (rest.length > 0) this.onData(rest);
+    this.#web.onData(head.rest);
   }
 
   #isOurs({ path, headers }: UpgradeRequest): boolean {
@@ -219,7 +149,7 @@ class Caller implements Wire {
     this.#socket.end();
     this.#place.stand("leaving");
     this.#deadline?.cancel();
-    this.#deadline = this.#options.clock.after(REFUSAL_MS, () => this.terminate());
+    this.#deadline = this.#options.clock.after(REFUSAL_MS, () => this.#web.terminate());
   }
 
   #open(): void {
@@ -233,37 +163,10 @@ class Caller implements Wire {
       remote: formatEndpoint(scheme, remote, socket.remotePort),
     } as const;
     socket.setNoDelay(true);
-    this.#pipe = new WebSocketPipe(this, ends, clock, {
+    const pipe = this.#web.open(ends, clock, {
       onProven: () => this.#place.release(),
       onOver: () => this.#place.stand("leaving"),
     });
-    accept(this.#pipe);
-  }
-
-  #onControl(opcode: number, payload: Uint8Array): void {
-    if (opcode === Opcode.ping) this.#ping = payload.slice();
-    if (opcode !== Opcode.close) return;
-    if (!this.#isClosing) {
-      this.#isClosing = true;
-      this.#write(encodeFrame(Opcode.close, payload.subarray(0, 2)));
-    }
-    this.#socket.end();
-    this.#pipe?.onEnd();
-  }
-
-  /** Of several that came together only the last (RFC 6455 section 5.5.3): six bytes must not buy a write each, nor be held unread. */
-  #answerPing(): void {
-    if (this.#ping === undefined || this.#waiting.length > 0 || this.#isClosing) return;
-    const payload = this.#ping;
-    this.#ping = undefined;
-    this.#write(encodeFrame(Opcode.pong, payload));
-  }
-
-  #write(frame: Uint8Array): void {
-    if (this.#isGone) return;
-    const sent = this.#waiting.length === 0 ? Math.max(0, this.#socket.write(frame)) : 0;
-    if (sent === frame.length) return;
-    this.#waiting.push(frame.subarray(sent));
-    this.#waitingBytes += frame.length - sent;
+    accept(pipe);
   }
 }

@@ -14,11 +14,17 @@ import { decodePluginMessage, encodePluginMessage } from "../../runtime/wire/plu
 import spoken from "../../sdk/src/netlink/vectors.json";
 import netlink from "../vectors/netlink.json";
 import { decodeUdp, encodeData, encodeUdp, UdpKind } from "../../plugins/transport-udp/wire.ts";
-import { isHostAllowed, parseWebSocketEndpoint } from "../../plugins/transport-websocket/endpoint.ts";
+import {
+  formatWebSocketEndpoint,
+  isHostAllowed,
+  parseWebSocketEndpoint,
+} from "../../plugins/transport-websocket/endpoint.ts";
+import * as frames from "../../plugins/transport-websocket/frames.ts";
+import { parseProxy } from "../../plugins/transport-websocket/proxy.ts";
 import * as rtnetlink from "@godwit/sdk/netlink";
 import * as punch from "../../runtime/wire/punch.ts";
 import type { Target } from "./engine.ts";
-import { bytesOf, checkStable, decoder, fill, parser, utf8 } from "./target.ts";
+import { bytesOf, checkStable, checkText, decoder, fill, parser, utf8 } from "./target.ts";
 
 export function transportTargets(): Target[] {
   const id = fill(8, 7);
@@ -42,10 +48,61 @@ export function transportTargets(): Target[] {
       decodePluginMessage(input),
     ),
     parser("wireguard endpoint", [`wg://${"AQEB".repeat(10)}AQE/192.0.2.7:1,[::1]:2`], parseWgEndpoint),
-    parser("websocket endpoint", ["wss://a.example:443/godwit", "ws://[::1]:1/"], parseWebSocketEndpoint),
+    ...webSocketTargets(),
     parser("host header", ["a.example:443", "[::1]:1", "192.0.2.1"], (input) =>
       isHostAllowed(input, ["a.example"]),
     ),
+  ];
+}
+
+/** What servers say to a dialler and callers to a listener: read in pieces, it is what it is whole. */
+function webSocketTargets(): Target[] {
+  const { Opcode } = frames;
+  const key = "dGhlIHNhbXBsZSBub25jZQ==";
+  const read = (from: "client" | "server", input: Uint8Array, pieceBytes: number) => {
+    const heard: string[] = [];
+    let data = "";
+    const reader = new frames.FrameReader(from, {
+      data: (bytes) => (data += Buffer.from(bytes).toString("hex")),
+      control: (opcode, payload) => {
+        if (payload.length > 125) throw new Error("a control frame is too long");
+        heard.push(`${opcode} ${Buffer.from(payload).toString("hex")}`);
+      },
+    });
+    let isGood = true;
+    for (let at = 0; at < input.length && isGood; at += pieceBytes)
+      isGood = reader.push(input.slice(at, at + pieceBytes));
+    return { isGood, heard, data };
+  };
+  const framesOf = (from: "client" | "server") => {
+    const mask = from === "client" ? Uint8Array.of(1, 2, 3, 4) : undefined;
+    const frame = (opcode: number, length: number) => frames.encodeFrame(opcode, fill(length, 7), mask);
+    const seeds = [frame(Opcode.binary, 3), frame(Opcode.ping, 5), frame(Opcode.close, 2)];
+    return decoder(
+      `websocket frames of a ${from}`,
+      [...seeds, new Uint8Array([...frame(Opcode.binary, 130), ...seeds[1]!, ...seeds[2]!])],
+      (input) => {
+        const [whole, pieces] = [read(from, input, input.length || 1), read(from, input, 1)];
+        if (!Bun.deepEquals(whole, pieces)) throw new Error("pieces are read as something else");
+      },
+    );
+  };
+  return [
+    framesOf("client"),
+    framesOf("server"),
+    parser("websocket answer", [frames.encodeSwitch(key, "godwit.1").trimEnd()], (input) => {
+      const answer = frames.parseAnswer(input);
+      if (answer !== undefined) frames.refusalOf(answer, key, "godwit.1");
+    }),
+    parser("websocket request", [frames.encodeUpgrade("a:1", "/x", key, "godwit.1").trimEnd()], (input) => {
+      frames.parseUpgrade(input);
+    }),
+    parser(
+      "websocket endpoint",
+      ["wss://a.example:443/godwit", "ws://[::1]:1/", "ws://[fe80::1%25eth0]:1/x", "ws://[fe80::1%2]:80/"],
+      (input) => checkText(parseWebSocketEndpoint(input), formatWebSocketEndpoint, parseWebSocketEndpoint),
+    ),
+    parser("proxy", ["http://user:pass%20word@a.example:3128/", "https://[::1]"], parseProxy),
   ];
 }
 

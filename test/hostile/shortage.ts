@@ -4,10 +4,10 @@
  */
 import { closeSync, openSync } from "node:fs";
 import { descriptorMarks } from "@godwit/sdk/places";
-import { ManualClock, TestHost } from "@godwit/sdk/testkit";
+import { TestHost } from "@godwit/sdk/testkit";
 import tcp from "../../plugins/transport-tcp/index.ts";
 import { openSocks } from "../../plugins/transport-tor/socks.ts";
-import { dialWebSocket } from "../../plugins/transport-websocket/dial.ts";
+import websocket from "../../plugins/transport-websocket/index.ts";
 import { Scope } from "../../runtime/kernel/scope.ts";
 import { openPluginNet } from "../../runtime/plugin/host/net.ts";
 import { allowAll } from "../../runtime/plugin/permissions.ts";
@@ -15,23 +15,14 @@ import { allowAll } from "../../runtime/plugin/permissions.ts";
 const port = Number(process.argv[2]);
 const host = new TestHost(tcp);
 await host.start({ listen: [] });
+const web = new TestHost(websocket);
+await web.start({});
 const scope = new Scope("plugin");
 const net = openPluginNet(scope, allowAll);
 const signal = () => AbortSignal.timeout(2_000);
 const ways: Readonly<Record<string, () => Promise<{ close?(): void; reset?(): void; destroy?(): void }>>> = {
   tcp: () => host.driver!.dial(`tcp://127.0.0.1:${port}`, signal(), undefined, undefined),
-  websocket: () =>
-    dialWebSocket(
-      new URL(`ws://127.0.0.1:${port}/godwit`),
-      {
-        proxy: undefined,
-        tls: { ca: undefined, isVerified: true },
-        clock: new ManualClock(),
-        resolve: () => Promise.reject(new Error("not asked")),
-      },
-      signal(),
-      undefined,
-    ),
+  websocket: () => web.driver!.dial(`ws://127.0.0.1:${port}/godwit`, signal(), undefined, undefined),
   tor: () =>
     openSocks(
       { host: "127.0.0.1", port },

@@ -53,6 +53,38 @@ scenario("a node that starts before its interface links once it is there", async
   await mesh.checkOnce();
 });
 
+scenario("an address with a zone is linked over by each transport", async (mesh) => {
+  const hub = mesh.net.host("DUN-A");
+  const schemes = { "LON-B": "tcp", "NYC-C": "udp", "OSL-D": "ws" };
+  const cables = Object.entries(schemes).map(([callsign, scheme]) => ({
+    scheme,
+    cable: mesh.net.link(hub, mesh.net.host(callsign), { families: "v6" }),
+  }));
+  const web = NODE_PORT + 1;
+  await mesh.start(hub, [], {
+    listen: [`[::]:${NODE_PORT}`],
+    extra:
+      `[transports.datagrams]\ntype = "udp"\nlisten = ["[::]:${NODE_PORT}"]\n` +
+      `[transports.web]\ntype = "websocket"\nlisten = ["[::]:${web}"]\n`,
+  });
+  for (const { scheme, cable } of cables) {
+    const { a, b } = cable;
+    const address = /fe80::[0-9a-f:]+/.exec(hub.ip("-6", "addr", "show", "dev", a.device))![0];
+    const place = `[${address}%${b.device}]`;
+    const endpoint = scheme === "ws" ? `ws://${place}:${web}/godwit` : `${scheme}://${place}:${NODE_PORT}`;
+    const node = await mesh.start(b.host, [endpoint], {
+      extra: `[transports.datagrams]\ntype = "udp"\nlisten = []\n[transports.web]\ntype = "websocket"\n`,
+    });
+    await mesh.untilLink(b.host.name, "DUN-A", true, 15_000);
+    const { peers } = await node.json<{
+      peers: { callsign: string | null; links: { transport: string }[] }[];
+    }>("/mesh/peers");
+    const links = peers.find(({ callsign }) => callsign === "DUN-A")!.links;
+    expect(links.map(({ transport }) => transport)).toEqual([scheme]);
+    await mesh.exchange(b.host.name, "DUN-A", `over ${endpoint}`);
+  }
+});
+
 for (const kind of ["cone", "symmetric"] as const)
   scenario(
     `nodes behind two ${kind} NATs exchange mail, also after both forgot every connection`,

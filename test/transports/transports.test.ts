@@ -102,7 +102,7 @@ describe("one message over", () => {
 
   const tinyproxy = Bun.which("tinyproxy", { PATH: `${process.env["PATH"]}:/usr/bin:/usr/sbin` });
   test.skipIf(tinyproxy === null && process.env["CI"] !== "true")(
-    `ws through a real HTTP proxy${tinyproxy === null ? " [skipped: tinyproxy is not installed]" : ""}`,
+    `ws through a real HTTP proxy that wants a password${tinyproxy === null ? " [skipped: tinyproxy is not installed]" : ""}`,
     async () => {
       const lab = await newLab();
       const [port, proxyPort] = [freePort(), freePort()];
@@ -113,7 +113,8 @@ describe("one message over", () => {
       chmodSync(log, 0o666);
       writeFileSync(
         conf,
-        `Port ${proxyPort}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 600\nLogFile "${log}"\nLogLevel Connect\n`,
+        `Port ${proxyPort}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 600\nLogFile "${log}"\nLogLevel Connect\n` +
+          "BasicAuth mesh geheim\n",
       );
       const proxy = Bun.spawn([tinyproxy!, "-d", "-c", conf], { stdio: ["ignore", "ignore", "ignore"] });
       cleanups.push(async () => {
@@ -121,7 +122,7 @@ describe("one message over", () => {
         await proxy.exited;
       });
       const middle = table("websocket", `listen = ["127.0.0.1:${port}"]`);
-      const outer = table("websocket", `proxy = "http://127.0.0.1:${proxyPort}"`);
+      const outer = table("websocket", `proxy = "http://mesh:geheim@127.0.0.1:${proxyPort}"`);
       await line(lab, "ws", middle, outer, `ws://127.0.0.1:${port}/godwit`);
       expect(await Bun.file(log).text()).toContain(`CONNECT 127.0.0.1:${port}`);
     },

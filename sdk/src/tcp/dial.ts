@@ -29,6 +29,7 @@ export interface DialSeams<T> {
   discard(connection: T): void;
 }
 
+/** The addresses of a name, in the resolver's order; an IPv6 address, with its zone or without, is its own. Rejects with the resolver's error. */
 export const resolveHost = (host: string): Promise<readonly Resolved[]> =>
   host.includes(":")
     ? Promise.resolve([{ address: host, family: 6 }])

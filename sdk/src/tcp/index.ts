@@ -12,7 +12,7 @@ import { withinTerms } from "../terms.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
 
-export { type Attempt, dialAny, type DialSeams, interleave, type Resolved } from "./dial.ts";
+export { type Attempt, dialAny, type DialSeams, interleave, type Resolved, resolveHost } from "./dial.ts";
 export { type SocketState, TcpPipe } from "./pipe.ts";
 
 /**
