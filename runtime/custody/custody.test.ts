@@ -3,7 +3,7 @@ import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, FLOOD } from "../kernel/testing.
 import type { StoreOp } from "../store/types.ts";
 import { SEEN_SENDERS_MAX } from "./recipient/seen.ts";
 import { LATE_MS } from "./source/rows.ts";
-import { formatHex, parseHex } from "../kernel/ids.ts";
+import { formatHex, type MessageId, parseHex } from "../kernel/ids.ts";
 import {
   encodeBundleFrame,
   encodeCustodyAck,
@@ -613,6 +613,55 @@ describe("hostile neighbours", () => {
     forge(c, a, false);
     await mesh.clock.advance(50);
     expect(stateOf(a, id)).toBe("delivered");
+  });
+
+  test("a recipient that says twice that it cannot open a bundle does not burn the key that the message was sealed to since", async () => {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    let keyId = 1;
+    const { seal } = a.sealer;
+    const { open } = c.sealer;
+    Object.assign(a.sealer, {
+      keyFor: () => ({ keyId, publicKey: new Uint8Array(32).fill(keyId) }),
+      seal: (...[to, key, plaintext, ...rest]: Parameters<typeof seal>) =>
+        Buffer.concat([seal(to, key, plaintext, ...rest), Uint8Array.of(key!.keyId)]),
+    });
+    Object.assign(c.sealer, {
+      open: (...[from, sealed, ...rest]: Parameters<typeof open>) => open(from, sealed.slice(0, -1), ...rest),
+    });
+    mesh.cut(b, c);
+    const id = await a.send(c.id, "x");
+    await mesh.clock.advance(100);
+    const [first] = [...a.custody!.forwarder.toward(c.id)].map((holding) => holding.id);
+    const refuse = (lifetimeMs: number) => {
+      const encoded = encodeReceipt({
+        status: ReceiptStatus.refused,
+        messageId: "00".repeat(16) as MessageId,
+        bundleId: first!,
+        atMs: 0,
+        isUnconfirmed: false,
+        trace: [],
+      });
+      const signature = testSign(c.id, receiptSigningBytes("test", c.id, a.id, [receiptHash(encoded)]));
+      const bundle = makeBundle(
+        { kind: 1, priority: 1, source: c.id, destination: a.id, lifetimeMs },
+        encodeReceiptBody([encoded], signature),
+      );
+      a.receive(b.id, encodeBundleFrame(bundle, { remainingMs: lifetimeMs, hops: 1, trace: [] }));
+      return mesh.clock.advance(100);
+    };
+    await refuse(60_000);
+    const entry = a.custody!.outbox.get(id)!;
+    expect([entry.targets.length, entry.lostKeys]).toEqual([0, ["01".repeat(32)]]);
+    keyId = 2;
+    a.custody!.outbox.onDirectory();
+    await mesh.clock.advance(100);
+    expect(entry.targets.map(({ key }) => key?.id)).toEqual([2]);
+    await refuse(60_001);
+    expect([entry.targets.length, entry.lostKeys]).toEqual([1, ["01".repeat(32)]]);
+    mesh.connect(b, c);
+    await mesh.clock.advance(1_000);
+    expect([stateOf(a, id), texts(c)]).toEqual(["delivered", ["x"]]);
   });
 
   test("bundles that nobody can open fill no store with answers", async () => {

@@ -220,7 +220,12 @@ export class Outbox {
         this.#close(live, "delivered", null);
         this.#undurable.add(live);
         touched.push(live);
-      } else if (!finalStates.includes(live.entry.state) && !this.#othersMayDeliver(live, signer)) {
+        // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
+      } else if (
+        !finalStates.includes(live.entry.state) &&
+        live.entry.targets.some(({ bundle }) => bundle === receipt.bundleId) &&
+        !this.#othersMayDeliver(live, signer)
+      ) {
         if (!this.#unseal(live))
           this.#close(live, "refused", "the recipient could not open it: its keys have changed");
         touched.push(live);
