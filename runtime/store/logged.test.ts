@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { CommitLog } from "./commit-log.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import { openSqliteStore, type SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
 import { collections, type Collection, type StoreOp } from "./types.ts";
@@ -126,41 +125,6 @@ test("whatever is put, kept and deleted, in whatever order and while it is broug
   expect(store.state.damageCount).toBe(0);
   await store.close();
 }, 30_000);
-
-test("a body that no commit under way is of does not wait for the medium; one that is sees its commit", async () => {
-  const store = await open(join(scratch(), "godwit.db"));
-  const put = (key: string, seed: number): StoreOp => ({
-    op: "put",
-    in: "inbox",
-    key,
-    meta: "{}",
-    body: bodyOf(seed, 900),
-  });
-  await store.commit([put("a", 1), put("b", 2)]);
-  await store.usage();
-  await store.commit([put("c", 3)]);
-  const medium = Promise.withResolvers<void>();
-  const { append } = CommitLog.prototype;
-  CommitLog.prototype.append = async function (this: CommitLog, frame, isSecret) {
-    await medium.promise;
-    await append.call(this, frame, isSecret);
-  };
-  try {
-    const done = store.commit([put("a", 4)]);
-    const touched = store.body("inbox", "a");
-    expect(await Promise.all([store.body("inbox", "b"), store.body("inbox", "c")])).toEqual([
-      bodyOf(2, 900),
-      bodyOf(3, 900),
-    ]);
-    medium.resolve();
-    expect(await touched).toEqual(bodyOf(4, 900));
-    await done;
-  } finally {
-    CommitLog.prototype.append = append;
-  }
-  expect(await store.body("inbox", "a")).toEqual(bodyOf(4, 900));
-  await store.close();
-});
 
 test("a body of 16 MiB is written once, outlives a kill, and its file goes with its row; those of a transfer share one", async () => {
   const path = join(scratch(), "godwit.db");

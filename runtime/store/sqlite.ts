@@ -100,9 +100,6 @@ export class SqliteStore implements Store {
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
   #pendingOps = 0;
-  /** Rows of commits that have not settled, and of how many. */
-  readonly #touched = new Map<string, number>();
-  readonly #soon: Pending[] = [];
   #pumping: Promise<void> | undefined;
   /** Groups of reads under way. */
   #reading = 0;
@@ -207,37 +204,9 @@ export class SqliteStore implements Store {
       const isCommit = request.kind === "commit";
       const ops = isCommit ? request.ops.length : 0;
       const bytes = isCommit ? (this.#logged?.bytesOf(request.ops) ?? bodyBytesOf(request)) : 0;
-      const pending = { request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject };
-      if (request.kind === "body" && !this.#touched.has(nameOf(request))) return this.#readSoon(pending);
-      this.#waiting.push(pending);
-      this.#begin(pending);
+      this.#waiting.push({ request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject });
+      this.#pendingOps += ops;
       this.#pumping ??= this.#pump();
-    });
-  }
-
-  #begin({ request, ops }: Pending): void {
-    this.#pendingOps += ops;
-    if (request.kind !== "commit") return;
-    for (const op of request.ops) this.#touched.set(nameOf(op), (this.#touched.get(nameOf(op)) ?? 0) + 1);
-  }
-
-  #end({ request, ops }: Pending): void {
-    this.#pendingOps -= ops;
-    if (request.kind !== "commit") return;
-    for (const op of request.ops) {
-      const left = this.#touched.get(nameOf(op))! - 1;
-      if (left === 0) this.#touched.delete(nameOf(op));
-      else this.#touched.set(nameOf(op), left);
-    }
-  }
-
-  /** With what else is asked for in this turn; no commit under way is of its row, so that it waits for none. */
-  #readSoon(pending: Pending): void {
-    if (this.#soon.push(pending) > 1) return;
-    this.#reading++;
-    queueMicrotask(() => {
-      this.#reading--;
-      void this.#read(this.#soon.splice(0));
     });
   }
 
@@ -376,7 +345,7 @@ export class SqliteStore implements Store {
     const nowMs = this.#nowMs();
     let commits = 0;
     for (const [index, pending] of batch.entries()) {
-      this.#end(pending);
+      this.#pendingOps -= pending.ops;
       const problem = failed.get(index);
       if (problem !== undefined) pending.reject(this.#dead ?? godwitError("GODWIT_STORE_FAILED", problem));
       else pending.resolve(values.get(index));
@@ -400,7 +369,7 @@ export class SqliteStore implements Store {
     this.#waiting = [];
     this.#head = 0;
     for (const pending of lost) {
-      this.#end(pending);
+      this.#pendingOps -= pending.ops;
       pending.reject(error);
     }
   }
@@ -409,8 +378,6 @@ export class SqliteStore implements Store {
     return this.#clock?.monotonicMs() ?? 0;
   }
 }
-
-const nameOf = (row: { readonly in: Collection; readonly key: string }): string => `${row.in}\n${row.key}`;
 
 const isNoRoom = (error: unknown): boolean =>
   error instanceof Error &&
