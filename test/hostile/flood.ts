@@ -15,7 +15,7 @@ const AT_ONCE = 32;
 export const NEWCOMER_MS = 10_000;
 const WAIT_MS = 60_000;
 /** What the node may have grown by once what the flood left to the collector is given back, MB: its tables, full. */
-const GROWTH_MAX_MB = 320;
+const GROWTH_MAX_MB = 250;
 const REST_MS = 60_000;
 
 export const idOf = async (node: LabNode): Promise<NodeId> =>

@@ -298,7 +298,9 @@ export function declareSieges(floodMs: number, quietMs: number): void {
             console.log(
               `${name}: ${tell(met)}\n  without: ${tell(quiet)}\n  of mail ${percent(mailShare)}, of links ${percent(linksShare)}; crowd ${met.crowd}`,
             );
-            const slowness = Math.min(Math.max(1, Math.max(...quiet.links) / CALM_LINK_MS), SLOWNESS_MAX);
+            // The minute is for a machine that does nothing else, and is held to the promise itself.
+            const slower = floodMs >= 60_000 ? 1 : Math.max(...quiet.links) / CALM_LINK_MS;
+            const slowness = Math.min(Math.max(1, slower), SLOWNESS_MAX);
             expect(Math.max(...met.links)).toBeLessThan(LINK_MS_MAX * slowness);
             expect(Math.max(met.health, met.control)).toBeLessThan(HEALTH_MS_MAX * slowness);
             expect(mailShare).toBeGreaterThan(MAIL_SHARE_MIN);
