@@ -22,12 +22,13 @@ export class NodeSignals {
       for (const other of STOP_SIGNALS) process.off(other, onStop);
       resolve(name);
     };
-    for (const name of STOP_SIGNALS) process.on(name, onStop);
-    for (const name of UNUSED_SIGNALS) process.on(name, () => {});
     process.on("SIGHUP", () => {
       if (this.#onHangup === undefined) this.#isHangupDue = true;
       else this.#onHangup();
     });
+    for (const name of UNUSED_SIGNALS) process.on(name, () => {});
+    // Last: who waits for a node that stops properly may send it anything else from here on.
+    for (const name of STOP_SIGNALS) process.on(name, onStop);
   }
 
   /** Who reads the configuration anew. A SIGHUP that came before counts now: what the start had read may be old by then. */
