@@ -13,6 +13,8 @@ export interface RouteLimits {
   readonly switchUnits: number;
   /** ... for this long, ms. */
   readonly switchSustainMs: number;
+  /** One that is cheaper by `switchUnits` alone is taken once it was for this long, ms. */
+  readonly switchSteadyMs: number;
   /** How long a feasibility distance outlives its last route, ms. Must exceed the slowest detection of a dead neighbour. */
   readonly holdMs: number;
 }
@@ -24,6 +26,7 @@ export const routeLimits: RouteLimits = {
   switchRatio: 1.25,
   switchUnits: 3,
   switchSustainMs: 3_000,
+  switchSteadyMs: 10_000,
   holdMs: 300_000,
 };
 

@@ -15,7 +15,7 @@ import { FrameType } from "../wire/constants.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { fastLink, randomEdges, SimMesh, type SimLink, type SimNode } from "./sim-mesh.ts";
 
-const NO_HYSTERESIS = { switchRatio: 1, switchUnits: 0, switchSustainMs: 0 };
+const NO_HYSTERESIS = { switchRatio: 1, switchUnits: 0, switchSustainMs: 0, switchSteadyMs: 0 };
 /** GODWIT_SIM_SEED=n repeats one seed; GODWIT_SIM_RUNS=n runs that many, as the suite `routes` does: seed 10 alone takes 8 s. */
 const firstSeed = Number(process.env["GODWIT_SIM_SEED"] ?? 1);
 const runs = process.env["GODWIT_SIM_SEED"] === undefined ? Number(process.env["GODWIT_SIM_RUNS"] ?? 3) : 1;

@@ -184,14 +184,34 @@ describe("select", () => {
     };
     expect(at(10_000, 200)).toBe("first");
     expect(at(11_000, 80)).toBe("first"); // 90 against 110: not 25 %
-    expect(at(20_000, 70)).toBe("first"); // enough, but new
-    expect(at(22_000, 85)).toBe("first"); // no longer: starts over
-    expect(at(23_000, 70)).toBe("first");
-    expect(at(25_900, 70)).toBe("first");
-    expect(at(26_000, 70)).toBe("second");
+    expect(at(14_000, 70)).toBe("first"); // enough, but new
+    expect(at(16_000, 85)).toBe("first"); // no longer: starts over
+    expect(at(17_000, 70)).toBe("first");
+    expect(at(19_900, 70)).toBe("first");
+    expect(at(20_000, 70)).toBe("second");
     second!.any = UNREACHABLE;
-    select(destination, "any", 26_001, routeLimits);
+    select(destination, "any", 20_001, routeLimits);
     expect(destination.any.primary).toBe(first);
+  });
+
+  test("what a cold start measured wrong does not stand for ever: any cheaper way is taken once it was so for 10 s", () => {
+    const destination = build([
+      { any: route(100), cost: 10 },
+      { any: route(90), cost: 10 },
+    ]);
+    const [, second] = destination.candidates;
+    destination.any.primary = destination.candidates[0];
+    const at = (nowMs: number, metric: number) => {
+      second!.any = route(metric);
+      select(destination, "any", nowMs, routeLimits);
+      return destination.any.primary === second ? "second" : "first";
+    };
+    expect(at(10_000, 90)).toBe("first");
+    expect(at(19_900, 96)).toBe("first");
+    expect(at(19_950, 98)).toBe("first"); // less than 3 units: starts over
+    expect(at(20_100, 90)).toBe("first");
+    expect(at(30_000, 90)).toBe("first");
+    expect(at(30_100, 90)).toBe("second");
   });
 
   test("a metric grows at each hop or becomes infinite", () => {

@@ -48,8 +48,10 @@ export class PlaneState {
   selected: PlaneRoute = UNREACHABLE;
   /** Best first; a new array whenever anything in it changes. */
   hops: readonly NextHop[] = NO_HOPS;
-  /** Since when a better primary has been waiting for its hysteresis; NaN: none is. */
+  /** Since when a cheaper primary has been waiting for its hysteresis; NaN: none is. */
   betterSinceMs = Number.NaN;
+  /** Since when it has been cheaper by the whole margin; NaN: it is not. */
+  clearSinceMs = Number.NaN;
 
   isFeasible(route: PlaneRoute): boolean {
     if (route.metric >= METRIC_INFINITE) return false;
@@ -193,7 +195,7 @@ export function select(
   if (heldAt > 0 && !maySwitch(destination, state, ranked[heldAt]!, ranked[0]!, nowMs, limits)) {
     const [held] = ranked.splice(heldAt, 1);
     ranked.unshift(held!);
-  } else state.betterSinceMs = Number.NaN;
+  } else state.betterSinceMs = state.clearSinceMs = Number.NaN;
   const hopsChanged = putHops(destination, plane, ranked);
   const before = state.selected;
   const fresh = selectedRoute(ranked[0], plane);
@@ -240,16 +242,18 @@ function maySwitch(
   // Not a matter of taste: what is handed to the held one is lost.
   if (isDistrusted(destination, held.candidate)) return true;
   if (limits.switchRatio <= 1 && limits.switchUnits <= 0) return true;
-  const isClearlyBetter =
-    best.total * limits.switchRatio <= held.total && best.total + limits.switchUnits <= held.total;
-  if (!isClearlyBetter) {
-    state.betterSinceMs = Number.NaN;
-    return false;
-  }
-  if (nowMs - destination.reachableSinceMs < SETTLING_MS) return true;
-  if (Number.isNaN(state.betterSinceMs)) state.betterSinceMs = nowMs;
-  return nowMs - state.betterSinceMs >= limits.switchSustainMs;
+  const isBetter = best.total + limits.switchUnits <= held.total;
+  const isClear = isBetter && best.total * limits.switchRatio <= held.total;
+  if (isClear && nowMs - destination.reachableSinceMs < SETTLING_MS) return true;
+  state.betterSinceMs = isBetter ? since(state.betterSinceMs, nowMs) : Number.NaN;
+  state.clearSinceMs = isClear ? since(state.clearSinceMs, nowMs) : Number.NaN;
+  return (
+    nowMs - state.clearSinceMs >= limits.switchSustainMs ||
+    nowMs - state.betterSinceMs >= limits.switchSteadyMs
+  );
 }
+
+const since = (sinceMs: number, nowMs: number): number => (Number.isNaN(sinceMs) ? nowMs : sinceMs);
 
 function selectedRoute(best: Ranked | undefined, plane: PlaneName): PlaneRoute {
   if (best === undefined) return UNREACHABLE;
