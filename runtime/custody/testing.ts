@@ -242,9 +242,9 @@ export class TestNode {
     for (const other of this.mesh.linksOf(this)) this.mesh.connect(this, other);
   }
 
-  /** The power goes: unsynced writes may be lost, running time as it happens not. */
-  crash(): void {
-    void this.time.time.save(true);
+  /** The power goes: unsynced writes may be lost, and the running time of this life with `losesTime`. */
+  crash({ losesTime = false } = {}): void {
+    if (!losesTime) void this.time.time.save(true);
     this.custody?.stop();
     this.custody = undefined;
     this.disk.crash();

@@ -195,6 +195,7 @@ export class Transit {
     try {
       const header = decodeBundleHeader(headerBytes);
       const { time } = this.#ctx;
+      time.catchUp(meta.atRunMs ?? 0);
       const lifetime = { remainingMs: meta.remainingMs, atRunMs: meta.atRunMs ?? time.runMs };
       if (meta.atRunMs === undefined)
         dated.push({

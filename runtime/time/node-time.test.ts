@@ -100,6 +100,22 @@ test("a node that crashes every few minutes grows older all the same", async () 
   expect(lived.time.runMs).toBeGreaterThanOrEqual(250 * MINUTE_MS);
 });
 
+test("what mail shows of the time that a crash lost is not lost", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const lived = testTime(clock);
+  await clock.advance(5 * MINUTE_MS);
+  const { time } = testTime(clock, lived.kept);
+  expect(time.runMs).toBe(0);
+  time.catchUp(4 * MINUTE_MS);
+  time.catchUp(3 * MINUTE_MS);
+  expect(time.runMs).toBe(4 * MINUTE_MS);
+  await clock.advance(MINUTE_MS);
+  expect(time.runMs).toBe(5 * MINUTE_MS);
+  // Nothing dates anything so late: a row that rotted must not end all that is here.
+  for (const rotten of [400 * DAY_MS, Number.POSITIVE_INFINITY, Number.NaN]) time.catchUp(rotten);
+  expect(time.runMs).toBe(5 * MINUTE_MS);
+});
+
 describe("what grants", () => {
   test("ends at the earlier of both clocks", async () => {
     const machine = new Machine();

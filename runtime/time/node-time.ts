@@ -13,6 +13,8 @@ import { CLOCK_TOLERANCE_MS, hearVoices, type Voice } from "./voices.ts";
 export const TIME_CHECK_MS = 60_000;
 /** How often running time is written, and how much of it a crash may lose at most, ms. */
 export const TIME_SAVE_MS = 600_000;
+/** What is dated further ahead of the running time than crashes can explain says nothing. */
+const CATCH_UP_MAX_MS = 2 * TIME_SAVE_MS;
 /** A clock that is further ahead at a start of where it was known to stand is in doubt. No mail lives longer than that. */
 const AHEAD_MAX_MS = LIFETIME_MAX_MS;
 /** After so much running time a doubted clock that nobody spoke against counts as what it is. */
@@ -85,7 +87,7 @@ const HELD = "mail and blocks end by running time alone meanwhile";
 export class NodeTime {
   readonly #options: NodeTimeOptions;
   readonly #startMonotonicMs: number;
-  readonly #runBeforeMs: number;
+  #runBeforeMs: number;
   #confirmed: ConfirmedMoment | undefined;
   #noted: Moment | undefined;
   #absences: readonly Absence[];
@@ -118,9 +120,22 @@ export class NodeTime {
     return this.#options.clock.wallMs();
   }
 
-  /** Running time in all lives, ms. Never less than before, but for what a crash loses (`TIME_SAVE_MS`). */
+  /**
+   * Running time in all lives, ms. Never less than before, but for what a crash loses (`TIME_SAVE_MS`) and no mail shows (`catchUp`).
+   */
   get runMs(): number {
     return this.#runBeforeMs + this.#options.clock.monotonicMs() - this.#startMonotonicMs;
+  }
+
+  /**
+   * Something was dated at `runMs` in an earlier life: so much time ran, whatever a crash lost of it. Else what comes after the crash
+   * would count as older than what came before.
+   */
+  catchUp(runMs: number): void {
+    const lostMs = runMs - this.runMs;
+    if (!(lostMs > 0 && lostMs <= CATCH_UP_MAX_MS)) return;
+    this.#runBeforeMs += lostMs;
+    void this.save(true);
   }
 
   get view(): ClockView {

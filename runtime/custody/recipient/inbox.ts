@@ -95,6 +95,7 @@ export class Inbox {
       return dated;
     });
     if (undated.length > 0) await store.commit(undated).catch(() => {});
+    for (const { atRunMs } of entries) time.catchUp(atRunMs!);
     // In the order in which they came, whatever the clock showed then.
     entries.sort((a, b) => a.atRunMs! - b.atRunMs! || a.deliveredAtMs - b.deliveredAtMs);
     for (const entry of entries) this.#count(entry);

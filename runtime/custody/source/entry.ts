@@ -150,6 +150,7 @@ export async function loadEntries({
     return dated;
   });
   if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
+  for (const { atRunMs } of entries) time.catchUp(atRunMs ?? 0);
   return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
 }
 
