@@ -242,10 +242,10 @@ function maySwitch(
   // Not a matter of taste: what is handed to the held one is lost.
   if (isDistrusted(destination, held.candidate)) return true;
   if (limits.switchRatio <= 1 && limits.switchUnits <= 0) return true;
-  const isBetter = best.total + limits.switchUnits <= held.total;
-  const isClear = isBetter && best.total * limits.switchRatio <= held.total;
+  const isCheaper = best.total + limits.switchUnits <= held.total;
+  const isClear = isCheaper && best.total * limits.switchRatio <= held.total;
   if (isClear && nowMs - destination.reachableSinceMs < SETTLING_MS) return true;
-  state.betterSinceMs = isBetter ? since(state.betterSinceMs, nowMs) : Number.NaN;
+  state.betterSinceMs = isCheaper ? since(state.betterSinceMs, nowMs) : Number.NaN;
   state.clearSinceMs = isClear ? since(state.clearSinceMs, nowMs) : Number.NaN;
   return (
     nowMs - state.clearSinceMs >= limits.switchSustainMs ||
