@@ -116,6 +116,27 @@ test("what mail shows of the time that a crash lost is not lost", async () => {
   expect(time.runMs).toBe(5 * MINUTE_MS);
 });
 
+test("time that a crash lost and mail shows is no time off as well", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const vouched = () => WALL_MS + clock.monotonicMs();
+  const lived = testTime(clock, undefined, vouched);
+  await clock.advance(MINUTE_MS);
+  await lived.time.save(true);
+  await clock.advance(4 * MINUTE_MS);
+  const madeAtMs = lived.time.runMs;
+  // Two minutes of nothing, a crash, and three minutes off.
+  await clock.advance(5 * MINUTE_MS);
+  const { time } = testTime(clock, lived.kept, vouched);
+  expect(time.ageMs(0)).toBe(10 * MINUTE_MS);
+  time.catchUp(madeAtMs);
+  expect(time.ageMs(0)).toBe(10 * MINUTE_MS);
+  expect(time.ageMs(madeAtMs)).toBe(0);
+  // Nor does the next look take it for a jump of the clock.
+  await clock.advance(MINUTE_MS);
+  time.check();
+  expect([time.view.state, time.ageMs(0)]).toEqual(["confirmed", 11 * MINUTE_MS]);
+});
+
 describe("what grants", () => {
   test("ends at the earlier of both clocks", async () => {
     const machine = new Machine();

@@ -135,6 +135,19 @@ export class NodeTime {
     const lostMs = runMs - this.runMs;
     if (!(lostMs > 0 && lostMs <= CATCH_UP_MAX_MS)) return;
     this.#runBeforeMs += lostMs;
+    const { kept } = this.#options;
+    const caughtUp = <T extends Moment>(moment: T): T => ({ ...moment, runMs: moment.runMs + lostMs });
+    if (this.#confirmed !== undefined && this.#confirmed !== kept?.confirmed)
+      this.#confirmed = caughtUp(this.#confirmed);
+    if (this.#noted !== undefined && this.#noted !== kept?.noted) this.#noted = caughtUp(this.#noted);
+    if (this.#doubtedSinceRunMs !== undefined) this.#doubtedSinceRunMs += lostMs;
+    // What this start took for time off was in part the time that was lost.
+    const [last] = this.#absences.slice(-1);
+    if (last !== undefined && !(kept?.absences ?? []).includes(last))
+      this.#absences = [
+        ...this.#absences.slice(0, -1),
+        { runMs: last.runMs, offMs: Math.max(0, last.offMs - lostMs) },
+      ];
     void this.save(true);
   }
 
