@@ -3,7 +3,7 @@ import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, FLOOD } from "../kernel/testing.
 import type { StoreOp } from "../store/types.ts";
 import { SEEN_SENDERS_MAX } from "./recipient/seen.ts";
 import { LATE_MS } from "./source/rows.ts";
-import { formatHex, type MessageId, parseHex } from "../kernel/ids.ts";
+import { formatHex, type MessageId } from "../kernel/ids.ts";
 import {
   encodeBundleFrame,
   encodeCustodyAck,
@@ -22,6 +22,7 @@ import {
   ReceiptStatus,
   type Receipt,
 } from "../wire/message.ts";
+import { decodeEntry } from "./source/entry-row.ts";
 import { TestMesh, testId, testSealer, testSign, type TestNode } from "./testing.ts";
 
 const stateOf = (node: TestNode, id: string) => node.custody!.outbox.get(id as never)?.state;
@@ -41,11 +42,10 @@ describe("the way there and back", () => {
     expect(entry.receipt?.by).toBe(c.id);
     expect(entry.receipt?.trace.map(({ node }) => node)).toEqual([a.id, b.id, c.id]);
     // Provable to anyone: the signature covers the hash of the receipt.
-    const receipt = parseHex(entry.receipt!.receiptHex, entry.receipt!.receiptHex.length / 2)!;
-    const hashes = entry.receipt!.hashesHex.map((hex) => parseHex(hex, 16)!);
-    expect(entry.receipt!.hashesHex).toContain(formatHex(receiptHash(receipt)));
-    expect(formatHex(testSign(c.id, receiptSigningBytes("test", c.id, a.id, hashes)))).toBe(
-      entry.receipt!.signatureHex,
+    const { encoded, proof } = entry.receipt!;
+    expect(proof!.hashes.map(formatHex)).toContain(formatHex(receiptHash(encoded)));
+    expect(formatHex(testSign(c.id, receiptSigningBytes("test", c.id, a.id, proof!.hashes)))).toBe(
+      formatHex(proof!.signature),
     );
     for (const node of [a, b, c]) {
       expect([node.custody!.queuedCount, node.custody!.queuedBytes, node.custody!.forwarder.count]).toEqual([
@@ -62,7 +62,7 @@ describe("the way there and back", () => {
     const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
     const states = async () =>
       (await a.settle(a.store!.load("outbox"))).map(
-        ({ meta }) => (JSON.parse(meta) as { state: string }).state,
+        ({ key, meta }) => decodeEntry(key, meta, () => undefined)!.state,
       );
     mesh.cut(b, c);
     const id = await a.send(c.id, "hello");
@@ -88,7 +88,7 @@ describe("the way there and back", () => {
     await mesh.clock.advance(300);
     expect(ids.map((id) => stateOf(a, id))).toEqual(ids.map(() => "delivered"));
     expect(mesh.count("bundle", "b>a")).toBeLessThanOrEqual(5);
-    const batches = ids.map((id) => a.custody!.outbox.get(id)!.receipt!.hashesHex.length);
+    const batches = ids.map((id) => a.custody!.outbox.get(id)!.receipt!.proof!.hashes.length);
     expect(Math.max(...batches)).toBe(16);
   });
 

@@ -1,6 +1,6 @@
 /** Disks that are older than the mesh remembers, and two lives of one node: what either accepted is delivered, once. */
 import { describe, expect, test } from "bun:test";
-import { TestMesh, type TestNode } from "./testing.ts";
+import { namedRow, TestMesh, type TestNode } from "./testing.ts";
 
 const stateOf = (node: TestNode, id: string) => node.custody!.outbox.get(id as never)?.state;
 const texts = (node: TestNode) => node.delivered.map(({ text }) => text).toSorted();
@@ -105,8 +105,7 @@ test("a row of an earlier release keeps the name that the store's epoch gave it"
   const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
   mesh.cut(a, b);
   const id = await a.send(b.id, "from before");
-  const row = a.disk.rows("outbox").get(id)!;
-  const { epoch: _epoch, ...old } = JSON.parse(row.meta) as Record<string, unknown>;
+  const { epoch: _epoch, ...old } = namedRow(a.custody!.outbox.get(id)!);
   a.crash();
   a.disk.apply([{ op: "put", in: "outbox", key: id, meta: JSON.stringify({ ...old, targets: [] }) }]);
   await a.start();

@@ -20,6 +20,7 @@ import {
   type Sealer,
 } from "./context.ts";
 import { Custody, type CustodyEvents } from "./custody.ts";
+import type { OutboxEntry } from "./source/entry.ts";
 import type { InboxEntry } from "./recipient/inbox.ts";
 import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
 import { type TestTime, testTime } from "../time/testing.ts";
@@ -168,6 +169,23 @@ export class TestMesh {
         sent.type === FrameType[type] && (between === undefined || between === `${sent.from}>${sent.to}`),
     ).length;
   }
+}
+
+/** The row of an entry as releases before 0.3 wrote it. */
+export function namedRow({ receipt, later: _, ...entry }: OutboxEntry): Record<string, unknown> {
+  const { encoded, proof, ...told } = receipt ?? {};
+  return {
+    ...entry,
+    receipt:
+      encoded === undefined
+        ? null
+        : {
+            ...told,
+            receiptHex: formatHex(encoded),
+            hashesHex: proof?.hashes.map(formatHex),
+            signatureHex: formatHex(proof!.signature),
+          },
+  };
 }
 
 const keyOf = (a: TestNode, b: TestNode): string => [a.name, b.name].sort().join(" ");

@@ -51,6 +51,7 @@ export const migrations: readonly (readonly string[])[] = [
   [rowTable("member")],
   [
     rowTable("damaged"),
+    rowTable("proof"),
     // The commit log that belongs to this database, and its first page that is not in it (commit-log.ts). 0: none; null: it is not known.
     `ALTER TABLE "store_usage" ADD COLUMN log_id INTEGER DEFAULT 0`,
     `ALTER TABLE "store_usage" ADD COLUMN log_page INTEGER NOT NULL DEFAULT 0`,
@@ -59,7 +60,7 @@ export const migrations: readonly (readonly string[])[] = [
     // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
     `CREATE TABLE "body_place" (id INTEGER PRIMARY KEY)`,
     // Sums of what a row holds (sums.ts), null in rows of before; its body's place and size, null where it lies in the row.
-    ...[...firstTables, "member", "damaged"].flatMap((name) =>
+    ...[...firstTables, "member", "damaged", "proof"].flatMap((name) =>
       ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
         (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,
       ),

@@ -21,6 +21,7 @@ export const collections = [
   "plugin", // key space of plugins, by `<namespace>.<id>/<key>`
   "member", // newest signed statement of each node about itself, by node id
   "damaged", // rows that were found damaged, for an operator to look at, by `<when>/<collection>/<key>`
+  "proof", // hashes and signatures that prove receipts of several messages of the outbox, by a digest of themselves
 ] as const;
 export type Collection = (typeof collections)[number];
 

@@ -29,6 +29,7 @@ import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
+import { signatureHex } from "../custody/source/proofs.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
@@ -324,7 +325,7 @@ export class LiveView implements NodeView {
               by: receipt.by,
               by_callsign: this.#callsignOf(receipt.by),
               at: isoTime(receipt.atMs),
-              signature: receipt.signatureHex,
+              signature: signatureHex(receipt.proof),
               unconfirmed: receipt.isUnconfirmed,
             },
       trace: this.#trace(receipt?.trace ?? []),

@@ -6,10 +6,11 @@
 import { Database } from "bun:sqlite";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { parseNodeId, parseHex } from "../../runtime/kernel/ids.ts";
+import { parseNodeId } from "../../runtime/kernel/ids.ts";
 import { verifySignature } from "../../runtime/identity/keys.ts";
 import { decodeReceipt, receiptHash, receiptSigningBytes } from "../../runtime/wire/message.ts";
-import type { StoredReceipt } from "../../runtime/custody/source/entry.ts";
+import { decodeEntry } from "../../runtime/custody/source/entry-row.ts";
+import { parseProof } from "../../runtime/custody/source/proofs.ts";
 import type { LabNode } from "../../scripts/lab.ts";
 import { Lineage, type Mark } from "../sim/lineage.ts";
 import type { Cluster, Message } from "./cluster.ts";
@@ -229,23 +230,28 @@ export class Ledger {
       const self = parseNodeId(this.#cluster.id(node.callsign));
       const db = new Database(join(node.stateDir, "godwit.db"), { readonly: true });
       try {
-        for (const { meta } of db.query("SELECT meta FROM outbox").all() as { meta: string }[]) {
-          const row = parseRow(meta);
+        const proofs = new Map(
+          (db.query("SELECT key, meta FROM proof").all() as { key: string; meta: string }[]).map(
+            ({ key, meta }) => [key, parseProof(meta)],
+          ),
+        );
+        const rows = db.query("SELECT key, meta FROM outbox").all() as { key: string; meta: string }[];
+        for (const { key, meta } of rows) {
+          const row = decodeEntry(key, meta, (name) => proofs.get(name));
           // What damage touched is told by the node, and proves nothing.
           if (row === undefined && this.#damaged.has(node.callsign)) continue;
-          const { id, receipt } = row ?? { id: "", receipt: null };
           if (row === undefined) this.#fault(`${node.callsign} holds a row that nobody can read`);
-          const sent = this.#byId.get(id);
+          const sent = this.#byId.get(key);
+          const receipt = row?.receipt ?? null;
           if (receipt === null || sent === undefined) continue;
-          const encoded = parseHex(receipt.receiptHex, receipt.receiptHex.length / 2)!;
-          const hashes = receipt.hashesHex.map((hash) => parseHex(hash, 16)!);
-          const signed = receiptSigningBytes("chaos", receipt.by, self, hashes);
+          const { by, encoded, proof } = receipt;
           const signer = parseNodeId(this.#cluster.id(sent.to));
           const isGood =
-            receipt.by === signer &&
-            decodeReceipt(encoded).messageId === id &&
-            hashes.some((hash) => Buffer.compare(hash, receiptHash(encoded)) === 0) &&
-            verifySignature(signer, signed, parseHex(receipt.signatureHex, 64)!);
+            by === signer &&
+            proof !== undefined &&
+            decodeReceipt(encoded).messageId === key &&
+            proof.hashes.some((hash) => Buffer.compare(hash, receiptHash(encoded)) === 0) &&
+            verifySignature(signer, receiptSigningBytes("chaos", by, self, proof.hashes), proof.signature);
           if (!isGood) this.#fault(`the receipt of ${describe(sent)} does not prove anything`);
           verified++;
         }
@@ -319,14 +325,6 @@ export class Ledger {
 
   #fault(text: string): void {
     if (this.faults.length < FAULTS_SHOWN_MAX) this.faults.push(text);
-  }
-}
-
-function parseRow(meta: string): { id: string; receipt: StoredReceipt | null } | undefined {
-  try {
-    return JSON.parse(meta) as { id: string; receipt: StoredReceipt | null };
-  } catch {
-    return undefined;
   }
 }
 

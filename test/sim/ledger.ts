@@ -3,7 +3,7 @@
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
 import type { Life as IdentityLife } from "../../runtime/membership/other-lives.ts";
-import { parseHex, type BundleId, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
+import type { BundleId, MessageId, NodeId } from "../../runtime/kernel/ids.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import {
@@ -205,12 +205,11 @@ export class Ledger {
       if (!here) this.#fault(`message ${message.nonce} delivered without a receipt`);
       return;
     }
-    const { by, receiptHex, hashesHex, signatureHex } = entry.receipt;
-    const receipt = parseHex(receiptHex, receiptHex.length / 2)!;
-    const hashes = hashesHex.map((hex) => parseHex(hex, 16)!);
+    const { by, encoded: receipt, proof } = entry.receipt;
+    const { hashes, signature } = proof!;
     const signed = receiptSigningBytes(NETWORK, by, node.id, hashes);
     const isListed = hashes.some((hash) => Buffer.from(hash).equals(receiptHash(receipt)));
-    if (!isListed || !node.identity.verify(by, signed, parseHex(signatureHex, 64)!))
+    if (!isListed || !node.identity.verify(by, signed, signature))
       this.#fault(`receipt of message ${message.nonce} does not verify`);
     const { messageId, status } = decodeReceipt(receipt);
     if (messageId !== entry.id || status !== ReceiptStatus.delivered)

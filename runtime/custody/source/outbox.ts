@@ -11,19 +11,13 @@ import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import type { Page } from "../paged-map.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
-import {
-  finalStates,
-  loadEntries,
-  putEntry,
-  type Live,
-  type OutboxEntry,
-  type OutboxDeps,
-  type OutboxState,
-} from "./entry.ts";
+import { finalStates, type Live, type OutboxEntry, type OutboxDeps, type OutboxState } from "./entry.ts";
+import { loadEntries, putEntry } from "./entry-row.ts";
 import { OutboxEntries } from "./entries.ts";
 import { OutboxHistory } from "./history.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
+import { ReceiptProofs } from "./proofs.ts";
 import { readReceipts } from "./receipts.ts";
 import { OutboxRows } from "./rows.ts";
 import { Waiting } from "./waiting.ts";
@@ -48,6 +42,7 @@ export class Outbox {
   readonly #unheld = new Set<Live>();
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
+  readonly #proofs = new ReceiptProofs();
   readonly #rows: OutboxRows;
   #isSealing = false;
   #bytes = 0;
@@ -60,13 +55,16 @@ export class Outbox {
     this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
     this.#names = new MailNaming(ctx);
-    this.#rows = new OutboxRows(ctx);
+    this.#rows = new OutboxRows(ctx, this.#proofs);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
   async load(): Promise<void> {
-    await this.#idempotency.load(this.#ctx.store);
-    for (const entry of await loadEntries(this.#ctx)) {
+    const { store } = this.#ctx;
+    await this.#idempotency.load(store);
+    await this.#proofs.load(store);
+    for (const entry of await loadEntries(this.#ctx, (name) => this.#proofs.get(name))) {
+      this.#proofs.use(entry);
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
       this.#sealer.wrote(entry);
@@ -78,6 +76,8 @@ export class Outbox {
         this.#activate(live, entry.state);
       }
     }
+    const unused = this.#proofs.sweep();
+    if (unused.length > 0) store.commit(unused).catch(() => {});
   }
 
   get count(): number {
@@ -200,6 +200,7 @@ export class Outbox {
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
     const touched: Live[] = [];
+    const before: StoreOp[] = [];
     for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
       const live =
         this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#entries.byBundle(receipt.bundleId);
@@ -215,7 +216,10 @@ export class Outbox {
         this.#dropTargets(live.entry);
         touched.push(live);
       } else if (receipt.status === ReceiptStatus.delivered) {
+        // One whose commit failed may have come before.
+        before.push(...this.#proofs.release(live.entry));
         live.entry.receipt = stored;
+        this.#proofs.use(live.entry);
         live.entry.deliveredAtMs = stored.atMs;
         this.#close(live, "delivered", null);
         this.#undurable.add(live);
@@ -232,7 +236,7 @@ export class Outbox {
       }
     }
     try {
-      if (touched.length > 0) await this.#ctx.store.commit(touched.map(({ entry }) => putEntry(entry)));
+      if (touched.length > 0) await this.#rows.commit(touched, before);
       for (const live of touched) {
         this.#undurable.delete(live);
         if (finalStates.includes(live.entry.state)) this.#deps.events.emit("outboxChanged", live.entry);
@@ -476,9 +480,10 @@ export class Outbox {
     const { historyMessagesMax, outboxBytesMax } = this.#ctx.limits;
     const sizeOf = (id: MessageId): number => this.#entries.get(id)?.entry.size ?? 0;
     for (const id of this.#history.takeExcess(historyMessagesMax, outboxBytesMax, sizeOf)) {
-      const key = this.#entries.get(id)?.entry.idempotencyKey;
+      const entry = this.#entries.get(id)?.entry;
       this.#entries.delete(id);
-      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(key));
+      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(entry?.idempotencyKey));
+      if (entry !== undefined) ops.push(...this.#proofs.release(entry));
     }
     if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
   }

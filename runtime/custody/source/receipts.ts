@@ -1,6 +1,6 @@
 /** Receipts as the source reads them: verified, and in the form in which they are kept as proof. */
 import { godwitError } from "../../kernel/errors.ts";
-import { formatHex, type NodeId } from "../../kernel/ids.ts";
+import type { NodeId } from "../../kernel/ids.ts";
 import {
   decodeReceipt,
   decodeReceiptBody,
@@ -10,6 +10,7 @@ import {
 } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
 import type { StoredReceipt } from "./entry.ts";
+import { proofOf } from "./proofs.ts";
 
 export interface ProvenReceipt {
   readonly receipt: Receipt;
@@ -27,11 +28,12 @@ export function readReceipts(
   if (!ctx.verify(signer, receiptSigningBytes(ctx.network, signer, ctx.self, hashes), signature)) {
     throw godwitError("GODWIT_DECODE", "receipt whose signature is not of the node it names");
   }
-  const proof = { hashesHex: hashes.map(formatHex), signatureHex: formatHex(signature) };
+  // They outlive the frame that they came in.
+  const proof = proofOf(signature.slice(), hashes);
   return receipts.map((encoded) => {
     const receipt = decodeReceipt(encoded);
     const { atMs, isUnconfirmed, trace } = receipt;
-    const stored = { by: signer, atMs, isUnconfirmed, trace, receiptHex: formatHex(encoded), ...proof };
+    const stored = { by: signer, atMs, isUnconfirmed, trace, encoded: encoded.slice(), proof };
     return { receipt, stored };
   });
 }

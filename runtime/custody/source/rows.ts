@@ -5,18 +5,30 @@
 import type { Timer } from "@godwit/sdk";
 import type { CustodyContext } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
-import { finalStates, type Live, putEntry } from "./entry.ts";
+import { finalStates, type Live } from "./entry.ts";
+import { putEntry } from "./entry-row.ts";
+import type { ReceiptProofs } from "./proofs.ts";
 
 /** Most receipts come sooner, and then their row is written once less. */
 export const LATE_MS = 10_000;
 
 export class OutboxRows {
   readonly #ctx: Pick<CustodyContext, "store" | "clock" | "log">;
+  readonly #proofs: ReceiptProofs;
   readonly #late = new Set<Live>();
   #timer: Timer | undefined;
 
-  constructor(ctx: Pick<CustodyContext, "store" | "clock" | "log">) {
+  constructor(ctx: Pick<CustodyContext, "store" | "clock" | "log">, proofs: ReceiptProofs) {
     this.#ctx = ctx;
+    this.#proofs = proofs;
+  }
+
+  /** With the proofs that they refer to. Rejects with GODWIT_STORE_FAILED. */
+  async commit(lives: readonly Live[], before: readonly StoreOp[] = []): Promise<void> {
+    const entries = lives.map(({ entry }) => entry);
+    const { ops, kept } = this.#proofs.ops(entries);
+    await this.#ctx.store.commit([...before, ...ops, ...entries.map(putEntry)]);
+    kept();
   }
 
   /** `before` in the same commit. Should it be lost, a message is offered once more than needed. */
@@ -27,8 +39,7 @@ export class OutboxRows {
       ({ entry, isEnding }) => isEnding !== true || finalStates.includes(entry.state),
     );
     if (rows.length === 0) return;
-    const ops = [...before, ...rows.map(({ entry }) => putEntry(entry))];
-    this.#ctx.store.commit(ops).catch((error: unknown) => {
+    this.commit(rows, before).catch((error: unknown) => {
       this.#ctx.log.warn("outbox not saved", {
         messages: rows.length,
         error: error instanceof Error ? error : String(error),

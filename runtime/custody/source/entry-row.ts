@@ -1,0 +1,364 @@
+/**
+ * The row of an outbox message: JSON with names of one letter, without what its key says, what is as usual, and what its receipt says
+ * again, because every byte of it is written two to three times and four rows are to fit a page. Reads the rows of earlier releases, which
+ * had it all by name. What it does not know is a later release's, and is written back as it was.
+ */
+import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
+import {
+  type Check,
+  hasFields,
+  isAbsentOr,
+  isCount,
+  isFlag,
+  isListOf,
+  isMatch,
+  isNullOr,
+  isOneOf,
+  isText,
+  isTime,
+  parseMeta,
+} from "../../kernel/json.ts";
+import { PRIORITY_DEFAULT } from "../../wire/constants.ts";
+import { CONTENT_TYPE_BYTES_MAX, decodeReceipt, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
+import { loadSound } from "../../store/sound.ts";
+import type { StoreOp } from "../../store/types.ts";
+import { type CustodyContext, isTrace } from "../context.ts";
+import { finalStates, type OutboxEntry, outboxStates, type StoredReceipt, type Target } from "./entry.ts";
+import { IDEMPOTENCY_KEY_BYTES_MAX } from "./order.ts";
+import { parseProof, proofOf, type ReceiptProof, writtenProof } from "./proofs.ts";
+
+const TARGETS_MAX = 64;
+/** Said only where it is another; part of the format. */
+const USUAL = {
+  contentType: "text/plain",
+  priority: PRIORITY_DEFAULT,
+  lifetimeMs: 72 * 3_600_000,
+  failoverDelayMs: 60_000,
+} as const;
+/** Of an encoded receipt, bytes: its message and its bundle. docs/protocol/delivery.md */
+const RECEIPT_IDS = { from: 1, to: 33 } as const;
+
+/** As it lies in the row. Bytes are base64url. */
+interface Row {
+  /** To. */
+  readonly t: string;
+  /** Mail epoch (hex) and counter: its name inside the seal. */
+  readonly e?: string | undefined;
+  readonly c: number;
+  /** Size of the body, bytes. */
+  readonly z: number;
+  /** Made at, wall clock. */
+  readonly m: number;
+  /** Running time at that moment. */
+  readonly r?: number | undefined;
+  /** Wall clock of the moment that `r` names, where it is not `m`. */
+  readonly w?: number | undefined;
+  readonly l?: number | undefined;
+  /** Left of its lifetime at `r`, where it is not all. */
+  readonly n?: number | undefined;
+  readonly u?: string | undefined;
+  readonly y?: string | undefined;
+  readonly p?: number | undefined;
+  /** 1: another machine may take it. */
+  readonly f?: 1 | undefined;
+  readonly d?: number | undefined;
+  readonly k?: string | undefined;
+  /** Number in `outboxStates`; absent: queued. */
+  readonly s?: number | undefined;
+  /** Why, in words. */
+  readonly v?: string | undefined;
+  /** Delivered at, where the receipt does not say it. */
+  readonly a?: number | undefined;
+  /** Node ("" for the `t` that names one), bundle, sealed bytes, and id and bytes of the key unless it was the identity's own. */
+  readonly g?: readonly RowTarget[] | undefined;
+  readonly b?: readonly string[] | undefined;
+  /** 1: renamed. */
+  readonly x?: 1 | undefined;
+  /** Keys that were lost. */
+  readonly o?: readonly string[] | undefined;
+  /** Who signed the receipt: a number in `g`, and its bytes without both ids, which are those of this row; or a node, and all its bytes. */
+  readonly q?: readonly [number | NodeId, string] | undefined;
+  /** What proves it (proofs.ts): its name, or itself. */
+  readonly h?: string | undefined;
+}
+type RowTarget = readonly [string, string, number, number?, string?];
+
+const known = "teczmrwlnuypfdksvagbxoqh";
+
+const isId = isMatch(/^[0-9a-f]{32}$/);
+const isHex = isMatch(/^(?:[0-9a-f]{2})*$/);
+const isBase64 = isMatch(/^[A-Za-z0-9_-]*$/);
+
+/** What a row has to be. */
+const isRow: Check = hasFields({
+  t: isText(64),
+  e: isAbsentOr(isMatch(/^[0-9a-f]{16}$/)),
+  c: isCount,
+  z: isCount,
+  m: isTime,
+  r: isAbsentOr(isTime),
+  w: isAbsentOr(isTime),
+  l: isAbsentOr(isTime),
+  n: isAbsentOr(isTime),
+  u: isAbsentOr(isText(SUBJECT_BYTES_MAX)),
+  y: isAbsentOr(isText(CONTENT_TYPE_BYTES_MAX)),
+  p: isAbsentOr(isOneOf(0, 1, 2, 3)),
+  f: isAbsentOr(isOneOf(1)),
+  d: isAbsentOr(isTime),
+  k: isAbsentOr(isText(IDEMPOTENCY_KEY_BYTES_MAX)),
+  s: isAbsentOr(isOneOf(...outboxStates.keys())),
+  v: isAbsentOr(isText(4_096)),
+  a: isAbsentOr(isTime),
+  g: isAbsentOr(
+    isListOf(
+      (value) =>
+        Array.isArray(value) &&
+        isText(64)(value[0]) &&
+        isBase64(value[1]) &&
+        isCount(value[2]) &&
+        isAbsentOr(isCount)(value[3]) &&
+        isAbsentOr(isBase64)(value[4]),
+      TARGETS_MAX,
+    ),
+  ),
+  b: isAbsentOr(isListOf(isBase64, TARGETS_MAX)),
+  x: isAbsentOr(isOneOf(1)),
+  o: isAbsentOr(isListOf(isHex, TARGETS_MAX)),
+  q: isAbsentOr(
+    (value) => Array.isArray(value) && (isCount(value[0]) || isText(64)(value[0])) && isBase64(value[1]),
+  ),
+  h: isAbsentOr(isText(1_024)),
+});
+
+/** What a row of a release before 0.3 has to be; fields that an earlier one did not write may be missing. */
+const isNamedRow: Check = hasFields({
+  id: isId,
+  to: isText(64),
+  epoch: isAbsentOr(isMatch(/^[0-9a-f]{16}$/)),
+  counter: isCount,
+  subject: isText(SUBJECT_BYTES_MAX),
+  contentType: isText(CONTENT_TYPE_BYTES_MAX),
+  priority: isOneOf(0, 1, 2, 3),
+  size: isCount,
+  createdAtMs: isTime,
+  lifetimeMs: isTime,
+  failover: isFlag,
+  failoverDelayMs: isTime,
+  idempotencyKey: isAbsentOr(isText(IDEMPOTENCY_KEY_BYTES_MAX)),
+  state: isOneOf(...outboxStates),
+  reason: isNullOr(isText(4_096)),
+  deliveredAtMs: isNullOr(isTime),
+  receipt: isNullOr(
+    hasFields({
+      by: isText(64),
+      atMs: isTime,
+      isUnconfirmed: isFlag,
+      trace: isTrace,
+      receiptHex: isHex,
+      hashesHex: isListOf(isHex, TARGETS_MAX),
+      signatureHex: isHex,
+    }),
+  ),
+  targets: isListOf(
+    hasFields({
+      node: isText(64),
+      bundle: isText(64),
+      sealedBytes: isCount,
+      key: isNullOr(hasFields({ id: isCount, publicHex: isMatch(/^[0-9a-f]{64}$/) })),
+    }),
+    TARGETS_MAX,
+  ),
+  isRenamed: isAbsentOr(isFlag),
+  formerBundles: isAbsentOr(isListOf(isText(64), TARGETS_MAX)),
+  lostKeys: isAbsentOr(isListOf(isHex, TARGETS_MAX)),
+  remainingMs: isTime,
+  atRunMs: isAbsentOr(isTime),
+  atWallMs: isTime,
+});
+
+export function encodeEntry(entry: OutboxEntry): string {
+  const { contentType, priority, lifetimeMs, failoverDelayMs, receipt, targets, createdAtMs } = entry;
+  const isFinal = finalStates.includes(entry.state);
+  const state = outboxStates.indexOf(entry.state);
+  // To the microsecond: it is what they are put in order by.
+  const atRunMs = entry.atRunMs === undefined ? undefined : Math.round(entry.atRunMs * 1_000) / 1_000;
+  const row: Row = {
+    t: entry.to,
+    e: entry.epoch,
+    c: entry.counter,
+    z: entry.size,
+    m: createdAtMs,
+    r: atRunMs,
+    w: unless(createdAtMs, entry.atWallMs),
+    l: unless(USUAL.lifetimeMs, lifetimeMs),
+    n: unless(lifetimeMs, entry.remainingMs),
+    u: unless("", entry.subject),
+    y: unless(USUAL.contentType, contentType),
+    p: unless(USUAL.priority, priority),
+    f: entry.failover ? 1 : undefined,
+    d: unless(USUAL.failoverDelayMs, failoverDelayMs),
+    k: entry.idempotencyKey,
+    s: unless(0, state),
+    v: entry.reason ?? undefined,
+    a: unless(receipt?.atMs, entry.deliveredAtMs ?? undefined),
+    g: targets.length === 0 ? undefined : targets.map((target) => rowTarget(target, entry.to, isFinal)),
+    b: entry.formerBundles?.map(toBase64),
+    x: entry.isRenamed === true ? 1 : undefined,
+    o: entry.lostKeys,
+    q: receipt === null ? undefined : rowReceipt(receipt, entry),
+    h: receipt?.proof === undefined ? undefined : (receipt.proof.name ?? writtenProof(receipt.proof)),
+  };
+  return JSON.stringify(entry.later === undefined ? row : { ...entry.later, ...row });
+}
+
+/**
+ * Undefined for a damaged row. `shared` answers what lies in the collection of proofs; a receipt whose proof was lost there is still
+ * believed, and proves nothing to others.
+ */
+export function decodeEntry(
+  id: string,
+  meta: string,
+  shared: (name: string) => ReceiptProof | undefined,
+): OutboxEntry | undefined {
+  const row = parseMeta<Row>(meta, isRow);
+  if (row === undefined) return decodeNamed(id, meta);
+  if (!isId(id)) return undefined;
+  try {
+    const targets = (row.g ?? []).map((target) => targetOf(target, row.t));
+    const receipt = receiptOf(row, id as MessageId, targets, shared);
+    const lifetimeMs = row.l ?? USUAL.lifetimeMs;
+    const later = Object.entries(row).filter(([name]) => name.length > 1 || !known.includes(name));
+    return {
+      id: id as MessageId,
+      to: row.t,
+      epoch: row.e as string,
+      counter: row.c,
+      subject: row.u ?? "",
+      contentType: row.y ?? USUAL.contentType,
+      priority: (row.p ?? USUAL.priority) as OutboxEntry["priority"],
+      size: row.z,
+      createdAtMs: row.m,
+      lifetimeMs,
+      failover: row.f === 1,
+      failoverDelayMs: row.d ?? USUAL.failoverDelayMs,
+      ...(row.k === undefined ? {} : { idempotencyKey: row.k }),
+      state: outboxStates[row.s ?? 0]!,
+      reason: row.v ?? null,
+      deliveredAtMs: row.a ?? receipt?.atMs ?? null,
+      receipt,
+      targets,
+      ...(row.x === 1 ? { isRenamed: true } : {}),
+      ...(row.b === undefined
+        ? {}
+        : { formerBundles: row.b.map((bundle) => fromBase64(bundle) as BundleId) }),
+      ...(row.o === undefined ? {} : { lostKeys: row.o }),
+      remainingMs: row.n ?? lifetimeMs,
+      ...(row.r === undefined ? {} : { atRunMs: row.r }),
+      atWallMs: row.w ?? row.m,
+      ...(later.length === 0 ? {} : { later: Object.fromEntries(later) }),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+const unless = <T>(usual: T, value: T): T | undefined => (value === usual ? undefined : value);
+const toBase64 = (hex: string): string => Buffer.from(hex, "hex").toString("base64url");
+const fromBase64 = (text: string): string => Buffer.from(text, "base64url").toString("hex");
+
+function rowTarget({ node, bundle, sealedBytes, key }: Target, to: string, isFinal: boolean): RowTarget {
+  const who = node === to ? "" : node;
+  if (key === null) return [who, toBase64(bundle), sealedBytes];
+  // Nothing is sealed to it any more.
+  if (isFinal) return [who, toBase64(bundle), sealedBytes, key.id];
+  return [who, toBase64(bundle), sealedBytes, key.id, toBase64(key.publicHex)];
+}
+
+const targetOf = ([node, bundle, sealedBytes, keyId, key]: RowTarget, to: string): Target => ({
+  node: (node === "" ? to : node) as NodeId,
+  bundle: fromBase64(bundle) as BundleId,
+  sealedBytes,
+  key: keyId === undefined ? null : { id: keyId, publicHex: fromBase64(key ?? "") },
+});
+
+function rowReceipt({ by, encoded }: StoredReceipt, { id, targets }: OutboxEntry): Row["q"] {
+  const bytes = Buffer.from(encoded);
+  const ids = bytes.subarray(RECEIPT_IDS.from, RECEIPT_IDS.to).toString("hex");
+  const index = targets.findIndex(({ node, bundle }) => node === by && ids === id + bundle);
+  if (index < 0) return [by, bytes.toString("base64url")];
+  const rest = [bytes.subarray(0, RECEIPT_IDS.from), bytes.subarray(RECEIPT_IDS.to)];
+  return [index, Buffer.concat(rest).toString("base64url")];
+}
+
+function receiptOf(
+  { q, h }: Row,
+  id: MessageId,
+  targets: readonly Target[],
+  shared: (name: string) => ReceiptProof | undefined,
+): StoredReceipt | null {
+  if (q === undefined) return null;
+  const [who, text] = q;
+  const proof = h === undefined ? undefined : (parseProof(h) ?? shared(h));
+  const bytes = Buffer.from(text, "base64url");
+  if (typeof who === "string") return storedReceipt(who, new Uint8Array(bytes), proof);
+  const { node, bundle } = targets[who]!;
+  const ids = Buffer.from(id + bundle, "hex");
+  const whole = [bytes.subarray(0, RECEIPT_IDS.from), ids, bytes.subarray(RECEIPT_IDS.from)];
+  return storedReceipt(node, new Uint8Array(Buffer.concat(whole)), proof);
+}
+
+/** Throws GODWIT_DECODE. */
+function storedReceipt(by: NodeId, encoded: Uint8Array, proof: ReceiptProof | undefined): StoredReceipt {
+  const { atMs, isUnconfirmed, trace } = decodeReceipt(encoded);
+  return { by, atMs, isUnconfirmed, trace, encoded, proof };
+}
+
+/** As releases before 0.3 wrote it. */
+interface NamedRow extends Omit<OutboxEntry, "receipt"> {
+  readonly receipt: {
+    readonly by: NodeId;
+    readonly receiptHex: string;
+    readonly hashesHex: readonly string[];
+    readonly signatureHex: string;
+  } | null;
+}
+
+function decodeNamed(id: string, meta: string): OutboxEntry | undefined {
+  const row = parseMeta<NamedRow>(meta, isNamedRow);
+  if (row?.id !== id) return undefined;
+  const { receipt } = row;
+  if (receipt === null) return { ...row, receipt };
+  const { by, receiptHex, hashesHex, signatureHex } = receipt;
+  const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
+  try {
+    const proof = proofOf(bytesOf(signatureHex), hashesHex.map(bytesOf));
+    return { ...row, receipt: storedReceipt(by, bytesOf(receiptHex), proof) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
+export async function loadEntries(
+  { store, time }: Pick<CustodyContext, "store" | "time">,
+  shared: (name: string) => ReceiptProof | undefined,
+): Promise<OutboxEntry[]> {
+  const undated: OutboxEntry[] = [];
+  const entries = await loadSound(store, "outbox", ({ key, meta }) => {
+    const entry = decodeEntry(key, meta, shared);
+    if (entry === undefined || entry.atRunMs !== undefined || finalStates.includes(entry.state)) return entry;
+    const dated = { ...entry, atRunMs: time.runMs };
+    undated.push(dated);
+    return dated;
+  });
+  if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
+  for (const { atRunMs } of entries) time.catchUp(atRunMs ?? 0);
+  return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
+}
+
+export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
+  op: "put",
+  in: "outbox",
+  key: entry.id,
+  meta: encodeEntry(entry),
+});
