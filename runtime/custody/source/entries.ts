@@ -1,18 +1,21 @@
 /**
- * The messages of an outbox by their ids and by every bundle that they were ever sealed into: what anybody may ask for by
- * writing this node's name into a header costs one look, however much is here.
+ * The messages of an outbox that are in memory, by their ids and by every bundle that they were ever sealed into; and of those on the disk
+ * alone, the same by a few bytes for each bundle: what anybody may ask for by writing this node's name into a header costs one look,
+ * however much is here.
  */
 import type { BundleId, MessageId } from "../../kernel/ids.ts";
-import { PagedMap, type Page } from "../paged-map.ts";
 import type { Live, OutboxEntry, Target } from "./entry.ts";
 
 /** Bundles of one message that a receipt may still name. */
 const FORMER_BUNDLES_MAX = 32;
+const FINGERPRINT_CHARS = 13;
 
 export class OutboxEntries {
-  readonly #byId = new PagedMap<MessageId, Live>();
+  readonly #byId = new Map<MessageId, Live>();
   /** Every target and former bundle of each entry, and nothing else. */
   readonly #byBundle = new Map<BundleId, MessageId>();
+  /** From 52 bits of a bundle to the order of the message that is not in memory. */
+  readonly #stored = new Map<number, number>();
 
   get size(): number {
     return this.#byId.size;
@@ -22,24 +25,48 @@ export class OutboxEntries {
     return this.#byId.get(id);
   }
 
-  /** Whose bundle this is, or was. */
+  /** Whose bundle this is, or was, if that is in memory. */
   byBundle(id: BundleId): Live | undefined {
     const message = this.#byBundle.get(id);
     return message === undefined ? undefined : this.#byId.get(message);
   }
 
-  /** Oldest first. Nothing may be deleted on the way. */
+  /** The order of the message on the disk whose bundle this seems to be, or to have been. */
+  storedOrder(id: BundleId): number | undefined {
+    return this.#stored.get(fingerprint(id));
+  }
+
+  isOwn(id: BundleId): boolean {
+    return this.#byBundle.has(id) || this.#stored.has(fingerprint(id));
+  }
+
+  /** Oldest in memory first. Nothing may be deleted on the way. */
   values(): Iterable<Live> {
     return this.#byId.values();
   }
 
-  page(page: Page): OutboxEntry[] {
-    return this.#byId.page(page).map(({ entry }) => entry);
-  }
-
   add(live: Live): void {
     this.#byId.set(live.entry.id, live);
-    for (const bundle of bundlesOf(live.entry)) this.#byBundle.set(bundle, live.entry.id);
+    for (const bundle of bundlesOf(live.entry)) {
+      this.#byBundle.set(bundle, live.entry.id);
+      this.#stored.delete(fingerprint(bundle));
+    }
+  }
+
+  /** It is on the disk alone from now on. */
+  store({ entry, order }: Live): void {
+    this.delete(entry.id);
+    this.noteStored(entry, order);
+  }
+
+  noteStored(entry: OutboxEntry, order: number): void {
+    for (const bundle of bundlesOf(entry)) this.#stored.set(fingerprint(bundle), order);
+  }
+
+  /** It is nowhere. */
+  forget(entry: OutboxEntry): void {
+    this.delete(entry.id);
+    for (const bundle of bundlesOf(entry)) this.#stored.delete(fingerprint(bundle));
   }
 
   delete(id: MessageId): void {
@@ -69,3 +96,5 @@ const bundlesOf = ({ targets, formerBundles }: OutboxEntry): BundleId[] => [
   ...(formerBundles ?? []),
   ...targets.map(({ bundle }) => bundle),
 ];
+
+const fingerprint = (id: BundleId): number => Number.parseInt(id.slice(0, FINGERPRINT_CHARS), 16);
