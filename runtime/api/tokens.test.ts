@@ -21,6 +21,9 @@ function fakeStore() {
         else rows.delete(op.key);
       }
     },
+    rows: async () => [],
+    page: async () => [],
+    totals: async () => ({ groups: [], last: 0 }),
     usage: async () => ({ bytes: 0, freeBytes: undefined }),
     close: async () => {},
   };

@@ -31,6 +31,9 @@ const store: Store = {
   load: async () => [],
   body: async () => undefined,
   commit: async () => {},
+  rows: async () => [],
+  page: async () => [],
+  totals: async () => ({ groups: [], last: 0 }),
   usage: async () => ({ bytes: 0, freeBytes: undefined }),
   close: async () => {},
 };
@@ -127,6 +130,9 @@ describe("an invitation, on a machine whose clock is wrong", () => {
           if (op.op === "put") rows.set(op.key, op.meta);
           else rows.delete(op.key);
       },
+      rows: async () => [],
+      page: async () => [],
+      totals: async () => ({ groups: [], last: 0 }),
       usage: async () => ({ bytes: 0, freeBytes: undefined }),
       close: async () => {},
     };

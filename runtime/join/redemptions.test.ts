@@ -36,6 +36,9 @@ function fakeStore() {
         if (op.op === "put") rows.set(op.key, op.meta);
         else rows.delete(op.key);
     },
+    rows: async () => [],
+    page: async () => [],
+    totals: async () => ({ groups: [], last: 0 }),
     usage: async () => ({ bytes: 0, freeBytes: undefined }),
     close: async () => {},
   };

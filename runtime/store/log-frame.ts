@@ -4,7 +4,7 @@
  * like one, is none. Each commit carries a sum as well: what a damaged frame still holds is found by it. Never touches a file.
  */
 import type { BodyPlace } from "./body-files.ts";
-import { collections, type Collection, type Damage, type StoreOp } from "./types.ts";
+import { collections, type Collection, type Damage, type Slot, type StoreOp } from "./types.ts";
 
 export const LOG_PAGE_BYTES = 4_096;
 /** "GdwF". */
@@ -21,6 +21,9 @@ const SPREAD = 0x9e3779b97f4a7c15n;
 const DELETE = 1;
 const HAS_BODY = 2;
 const HAS_PLACE = 3;
+/** Beside one of those: its slot stands before its meta, as order, length of the group and the group. */
+const HAS_SLOT = 0x80;
+const SLOT_HEAD_BYTES = 10;
 /** Place, length and sum of a body that lies elsewhere. */
 const PLACE_BYTES = 24;
 
@@ -36,6 +39,7 @@ export type LogOp =
       readonly key: string;
       readonly meta: string;
       readonly place: BodyPlace;
+      readonly slot?: Slot | undefined;
     };
 export type LogCommit = readonly LogOp[];
 
@@ -49,6 +53,8 @@ export function commitBytes(commit: readonly (StoreOp | LogOp)[]): number {
   let bytes = COMMIT_HEAD_BYTES;
   for (const op of commit) {
     bytes += OP_HEAD_BYTES + Buffer.byteLength(op.key);
+    if ((op.op === "put" || op.op === "put-place") && op.slot !== undefined)
+      bytes += SLOT_HEAD_BYTES + Buffer.byteLength(op.slot.group);
     if (op.op === "put-place") bytes += Buffer.byteLength(op.meta) + PLACE_BYTES;
     if (op.op === "put") bytes += Buffer.byteLength(op.meta) + (op.body?.length ?? 0);
   }
@@ -83,18 +89,34 @@ export function encodeFrame(
 
 function writeOp(frame: Buffer, start: number, op: LogOp): number {
   const key = start + OP_HEAD_BYTES;
-  const meta = key + frame.write(op.key, key);
+  const slotAt = key + frame.write(op.key, key);
+  const slot = op.op === "delete" ? undefined : op.slot;
+  const meta = slot === undefined ? slotAt : writeSlot(frame, slotAt, slot);
   const body = op.op === "delete" ? meta : meta + frame.write(op.meta, meta);
   const content = op.op === "put" ? op.body : op.op === "put-place" ? placeBytes(op.place) : undefined;
   frame[start] = numberOf.get(op.in)!;
-  frame[start + 1] =
+  const kind =
     op.op === "delete" ? DELETE : op.op === "put-place" ? HAS_PLACE : content === undefined ? 0 : HAS_BODY;
-  frame.writeUInt16LE(meta - key, start + 2);
+  frame[start + 1] = slot === undefined ? kind : kind | HAS_SLOT;
+  frame.writeUInt16LE(slotAt - key, start + 2);
   frame.writeUInt32LE(body - meta, start + 4);
   frame.writeUInt32LE(content?.length ?? 0, start + 8);
   if (content === undefined) return body;
   frame.set(content, body);
   return body + content.length;
+}
+
+function writeSlot(frame: Buffer, at: number, { order, group }: Slot): number {
+  const bytes = frame.write(group, at + SLOT_HEAD_BYTES);
+  frame.writeDoubleLE(order, at);
+  frame.writeUInt16LE(bytes, at + 8);
+  return at + SLOT_HEAD_BYTES + bytes;
+}
+
+function readSlot(bytes: Buffer, at: number): [end: number, slot: Slot] {
+  const start = at + SLOT_HEAD_BYTES;
+  const end = start + bytes.readUInt16LE(at + 8);
+  return [end, { order: bytes.readDoubleLE(at), group: bytes.toString("utf8", start, end) }];
 }
 
 function placeBytes({ id, bytes, sum }: BodyPlace): Uint8Array {
@@ -155,22 +177,25 @@ function readOps(bytes: Buffer): LogOp[] {
 /** Throws a RangeError where no op can be. */
 function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   const collection = collections[bytes.readUInt8(start)];
-  const kind = bytes.readUInt8(start + 1);
+  const kind = bytes.readUInt8(start + 1) & ~HAS_SLOT;
+  const hasSlot = (bytes.readUInt8(start + 1) & HAS_SLOT) !== 0;
   const key = start + OP_HEAD_BYTES;
-  const meta = key + bytes.readUInt16LE(start + 2);
+  const slotAt = key + bytes.readUInt16LE(start + 2);
+  const [meta, slot] = hasSlot ? readSlot(bytes, slotAt) : [slotAt, undefined];
   const body = meta + bytes.readUInt32LE(start + 4);
   const end = body + bytes.readUInt32LE(start + 8);
   if (collection === undefined || end > bytes.length) throw new RangeError("no op of a commit");
-  const name = bytes.toString("utf8", key, meta);
+  const name = bytes.toString("utf8", key, slotAt);
   if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
   if (kind === HAS_PLACE) {
     const place = placeOf(bytes, body);
     return [
       end,
-      { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place },
+      { op: "put-place", in: collection, key: name, meta: bytes.toString("utf8", meta, body), place, slot },
     ];
   }
-  const put = { op: "put", in: collection, key: name, meta: bytes.toString("utf8", meta, body) } as const;
+  const text = bytes.toString("utf8", meta, body);
+  const put = { op: "put", in: collection, key: name, meta: text, slot } as const;
   return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
 }
 

@@ -182,6 +182,11 @@ export class Logged {
     return this.#overlay.rows(collection, columns);
   }
 
+  /** What is held here and not in the database. */
+  get overlay(): Overlay {
+    return this.#overlay;
+  }
+
   /** Nobody waits for it: what fails is tried again with a later commit, and told to those who find no room in the log. */
   foldSoon(): void {
     this.#timer?.cancel();
@@ -227,7 +232,8 @@ export class Logged {
       ops.map((op): LogOp => {
         const place = placeOf.get(op);
         if (place === undefined) return op as LogOp;
-        return { op: "put-place", in: op.in, key: op.key, meta: (op as { meta: string }).meta, place };
+        const { in: collection, key, meta, slot } = op as Extract<StoreOp, { op: "put" }>;
+        return { op: "put-place", in: collection, key, meta, place, slot };
       }),
     );
   }

@@ -5,33 +5,33 @@
  */
 import type { Clock, Random } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import { assertCollection, assertOps, compareKeys } from "./ops.ts";
+import { SimTable, type SimRow } from "./memory-table.ts";
+import { assertCollection, assertKeys, assertOps, assertPage, compareKeys } from "./ops.ts";
 import {
   collections,
   DAMAGE_NAMED_MAX,
   DAMAGED_ROWS_MAX,
+  isSlotted,
   soundState,
   type Collection,
   type Damage,
+  type RowPage,
+  type Slotted,
+  type SlottedRow,
   type Store,
   type StoreOp,
   type StoreRow,
   type StoreState,
+  type Totals,
 } from "./types.ts";
-
-interface SimRow {
-  readonly meta: string;
-  readonly body: Uint8Array | undefined;
-  /** What was written is not what is there. */
-  readonly isRotten?: true;
-}
 
 /** What a full simulated disk says is missing. */
 const MISSING_BYTES = 1_048_576;
 
-type Tables = Map<Collection, Map<string, SimRow>>;
+type Tables = Map<Collection, SimTable>;
 
-const emptyTables = (): Tables => new Map(collections.map((collection) => [collection, new Map()]));
+const emptyTables = (): Tables =>
+  new Map(collections.map((collection) => [collection, new SimTable(isSlotted(collection))]));
 
 /** Medium of one simulated node. At most one store is open on it at a time. */
 export class SimDisk {
@@ -67,7 +67,7 @@ export class SimDisk {
 
   /** A bit of the row flips, its meta and its body alike: no reader is shown either again. */
   rot(collection: Collection, key: string): void {
-    const row = this.#tables.get(collection)!.get(key);
+    const row = this.rows(collection).get(key);
     if (row !== undefined) this.#tables.get(collection)!.set(key, { ...row, isRotten: true });
   }
 
@@ -76,7 +76,7 @@ export class SimDisk {
     const taken: string[] = [];
     for (let i = 0; i < count; i++) {
       const all = from.flatMap((collection) =>
-        [...this.#tables.get(collection)!.keys()].map((key) => ({ collection, key })),
+        [...this.rows(collection).keys()].map((key) => ({ collection, key })),
       );
       const { collection, key } = all[random.below(Math.max(1, all.length))] ?? {};
       if (collection === undefined || key === undefined) break;
@@ -89,7 +89,7 @@ export class SimDisk {
   /** What is durable now, as another disk: a backup. */
   copy(): SimDisk {
     const copy = new SimDisk();
-    copy.#tables = new Map([...this.#tables].map(([collection, rows]) => [collection, new Map(rows)]));
+    copy.#tables = new Map([...this.#tables].map(([collection, table]) => [collection, table.copy()]));
     return copy;
   }
 
@@ -110,11 +110,14 @@ export class SimDisk {
     if (this.#fault === "full" && ops.some((op) => op.op === "put"))
       throw godwitError("GODWIT_STORE_FAILED", "no room for the commit: the disk is full; free some space");
     for (const op of ops) {
-      const rows = this.#tables.get(op.in)!;
-      if (op.op === "delete") rows.delete(op.key);
+      const table = this.#tables.get(op.in)!;
+      if (op.op === "delete") table.delete(op.key);
       else if (op.op === "set-aside") {
-        if (rows.has(op.key)) this.#open?.onMedium([{ in: op.in, key: op.key }]);
-      } else rows.set(op.key, { meta: op.meta, body: op.body ?? rows.get(op.key)?.body });
+        if (table.rows.has(op.key)) this.#open?.onMedium([{ in: op.in, key: op.key }]);
+      } else {
+        const body = op.body ?? table.rows.get(op.key)?.body;
+        table.set(op.key, { meta: op.meta, body, slot: op.slot });
+      }
     }
   }
 
@@ -122,26 +125,32 @@ export class SimDisk {
   setAside(found: readonly Damage[]): void {
     const aside = this.#tables.get("damaged")!;
     for (const { in: collection, key } of found) {
-      const row = this.#tables.get(collection)!.get(key);
+      const row = this.rows(collection).get(key);
       if (row === undefined || collection === "damaged") continue;
-      aside.set(`${String(aside.size).padStart(6, "0")}/${collection}/${key}`, {
+      aside.set(`${String(aside.rows.size).padStart(6, "0")}/${collection}/${key}`, {
         meta: row.meta,
         body: row.body,
       });
       this.#tables.get(collection)!.delete(key);
-      if (aside.size > DAMAGED_ROWS_MAX) aside.delete(aside.keys().next().value!);
+      if (aside.rows.size > DAMAGED_ROWS_MAX) aside.delete(aside.rows.keys().next().value!);
     }
   }
 
   /** Called by the store alone. */
   rows(collection: Collection): ReadonlyMap<string, SimRow> {
+    return this.#tables.get(collection)!.rows;
+  }
+
+  /** Called by the store alone. */
+  table(collection: Slotted): SimTable {
     return this.#tables.get(collection)!;
   }
 
   usageBytes(): number {
     let bytes = 0;
-    for (const rows of this.#tables.values())
-      for (const { meta, body } of rows.values()) bytes += Buffer.byteLength(meta) + (body?.length ?? 0);
+    for (const table of this.#tables.values())
+      for (const { meta, body } of table.rows.values())
+        bytes += Buffer.byteLength(meta) + (body?.length ?? 0);
     return bytes;
   }
 }
@@ -159,6 +168,12 @@ export async function openMemoryStore(disk: SimDisk, options: MemoryStoreOptions
   disk.attach(store);
   return store;
 }
+
+const rowOf = ([key, { meta, body }]: [string, SimRow]): StoreRow => ({
+  key,
+  meta,
+  bodyBytes: body?.length ?? 0,
+});
 
 /** A read or a commit in the order of their calls. `ops` undefined: a read, which waits for the commits before it. */
 interface Entry {
@@ -202,8 +217,8 @@ export class MemoryStore implements Store {
     this.#changed(found);
   }
 
-  #sound(collection: Collection): [string, SimRow][] {
-    const rows = [...this.#disk.rows(collection)];
+  /** Those that are not rotten; the others are set aside. */
+  #sound(collection: Collection, rows: readonly [string, SimRow][]): [string, SimRow][] {
     const rotten = rows.filter(([, row]) => row.isRotten === true);
     if (rotten.length > 0) this.onMedium(rotten.map(([key]) => ({ in: collection, key })));
     return rows.filter(([, row]) => row.isRotten !== true);
@@ -217,10 +232,40 @@ export class MemoryStore implements Store {
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
     return this.#enqueue(undefined, () =>
-      this.#sound(collection)
-        .map(([key, { meta, body }]) => ({ key, meta, bodyBytes: body?.length ?? 0 }))
+      this.#sound(collection, [...this.#disk.rows(collection)])
+        .map(rowOf)
         .sort((a, b) => compareKeys(a.key, b.key)),
     );
+  }
+
+  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+    assertKeys(collection, keys);
+    return this.#enqueue(undefined, () => {
+      const rows = this.#disk.rows(collection);
+      const found = keys.flatMap((key): [string, SimRow][] => {
+        const row = rows.get(key);
+        return row === undefined ? [] : [[key, row]];
+      });
+      return this.#sound(collection, found).map(rowOf);
+    });
+  }
+
+  async page(collection: Slotted, page: RowPage): Promise<SlottedRow[]> {
+    assertPage(collection, page);
+    return this.#enqueue(undefined, () => {
+      const found: [string, SimRow][] = [];
+      let sound = 0;
+      for (const one of this.#disk.table(collection).page(page)) {
+        found.push(one);
+        if (one[1].isRotten !== true && ++sound === page.limit) break;
+      }
+      return this.#sound(collection, found).map((one) => ({ ...rowOf(one), order: one[1].slot!.order }));
+    });
+  }
+
+  async totals(collection: Slotted): Promise<Totals> {
+    assertCollection(collection);
+    return this.#enqueue(undefined, () => this.#disk.table(collection).totals);
   }
 
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {

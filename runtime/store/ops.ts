@@ -1,6 +1,16 @@
 /** What both stores demand of a commit before they take it, and the order of keys. */
 import { assert } from "../kernel/errors.ts";
-import { collections, type Collection, type StoreOp } from "./types.ts";
+import {
+  collections,
+  isSlotted,
+  PAGE_ROWS_MAX,
+  slotted,
+  type Collection,
+  type RowPage,
+  type Slot,
+  type Slotted,
+  type StoreOp,
+} from "./types.ts";
 
 /** Longest key in UTF-16 units. Keys are ids and short names; the bound keeps an index page from degenerating. */
 export const KEY_CHARS_MAX = 1_024;
@@ -14,6 +24,25 @@ export function assertCollection(collection: Collection): void {
   assert(known.has(collection), `there is no collection ${collection}`);
 }
 
+function assertSlot(collection: Collection, { order, group }: Slot): void {
+  assert(isSlotted(collection), `rows of ${collection} have no slots`);
+  assert(Number.isSafeInteger(order) && order > 0, "a place is a whole number from 1 on");
+  assert(group.length <= KEY_CHARS_MAX, `a group has at most ${KEY_CHARS_MAX} characters`);
+  assert(group.isWellFormed(), "a group is well-formed text");
+}
+
+/** Throws GODWIT_BUG. */
+export function assertPage(collection: Slotted, { limit }: RowPage): void {
+  assert(slotted.includes(collection), `rows of ${collection} have no slots`);
+  assert(Number.isSafeInteger(limit) && limit >= 1 && limit <= PAGE_ROWS_MAX, "a page has 1 to 1,024 rows");
+}
+
+/** Throws GODWIT_BUG. */
+export function assertKeys(collection: Collection, keys: readonly string[]): void {
+  assertCollection(collection);
+  assert(keys.length <= PAGE_ROWS_MAX, `at most ${PAGE_ROWS_MAX} keys are asked for at once`);
+}
+
 /** Throws GODWIT_BUG: no caller may let unchecked bytes from outside become a key. */
 export function assertOps(ops: readonly StoreOp[]): void {
   assert(ops.length <= COMMIT_OPS_MAX, `a commit has at most ${COMMIT_OPS_MAX} ops`);
@@ -24,6 +53,7 @@ export function assertOps(ops: readonly StoreOp[]): void {
     assert(op.key.isWellFormed(), "a store key is well-formed text");
     if (op.op !== "put") continue;
     assert(op.meta.isWellFormed(), "meta is well-formed text");
+    if (op.slot !== undefined) assertSlot(op.in, op.slot);
     assert((op.body?.length ?? 0) <= ROW_BODY_BYTES_MAX, `a body has at most ${ROW_BODY_BYTES_MAX} bytes`);
   }
 }

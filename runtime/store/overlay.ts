@@ -6,13 +6,22 @@
 import type { BodyPlace } from "./body-files.ts";
 import type { LogOp } from "./log-frame.ts";
 import { compareKeys } from "./ops.ts";
-import type { LoadColumns, WireOp } from "./sqlite-messages.ts";
-import { collections, type Collection, type StoreRow } from "./types.ts";
+import type { LoadColumns, PageColumns, RowColumns, TotalsValue, WireOp } from "./sqlite-messages.ts";
+import {
+  collections,
+  type Collection,
+  type RowPage,
+  type Slot,
+  type SlottedRow,
+  type StoreRow,
+  type Totals,
+} from "./types.ts";
 
-/** `meta` null: deleted. `body` undefined: that of the row below, null: none. */
+/** `meta` null: deleted. `body` undefined: that of the row below, null: none. `slot` undefined: that of the row below. */
 interface Held {
   readonly meta: string | null;
   readonly body: Uint8Array | BodyPlace | null | undefined;
+  readonly slot?: Slot | undefined;
 }
 
 const lengthOf = (body: Held["body"]): number =>
@@ -34,10 +43,14 @@ export class Overlay {
       let rows = this.#upper.get(op.in);
       if (rows === undefined) this.#upper.set(op.in, (rows = new Map()));
       if (op.op === "delete") rows.set(op.key, { meta: null, body: null });
-      else if (op.op === "put-place") rows.set(op.key, { meta: op.meta, body: op.place });
       else {
-        const body = op.body === undefined ? rows.get(op.key)?.body : new Uint8Array(op.body);
-        rows.set(op.key, { meta: op.meta, body });
+        const held = rows.get(op.key);
+        const slot = op.slot ?? held?.slot;
+        if (op.op === "put-place") rows.set(op.key, { meta: op.meta, body: op.place, slot });
+        else {
+          const body = op.body === undefined ? held?.body : new Uint8Array(op.body);
+          rows.set(op.key, { meta: op.meta, body, slot });
+        }
       }
     }
   }
@@ -61,8 +74,14 @@ export class Overlay {
     for (const [collection, rows] of upper) {
       const below = this.#upper.get(collection) ?? new Map<string, Held>();
       this.#upper.set(collection, below);
-      for (const [key, { meta, body }] of rows)
-        below.set(key, { meta, body: body === undefined ? below.get(key)?.body : body });
+      for (const [key, { meta, body, slot }] of rows) {
+        const held = below.get(key);
+        below.set(key, {
+          meta,
+          body: body === undefined ? held?.body : body,
+          slot: meta === null ? undefined : (slot ?? held?.slot),
+        });
+      }
     }
   }
 
@@ -74,7 +93,7 @@ export class Overlay {
     let bytes = 0;
     for (const collection of collections)
       // By key: then each page of an index belongs to one slice, and is written once.
-      for (const [key, { meta, body }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
+      for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
         if (ops.length >= opsMax || bytes >= bytesMax) {
           yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
           [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
@@ -82,11 +101,13 @@ export class Overlay {
         bytes += key.length + (meta?.length ?? 0);
         if (meta === null || body === null) ops.push([collection, key, null, -1, 0]);
         if (meta === null) continue;
+        const at = slot === undefined ? ([] as const) : ([slot.order, slot.group] as const);
+        bytes += slot?.group.length ?? 0;
         if (!(body instanceof Uint8Array)) {
-          ops.push([collection, key, meta, -1, 0, body ?? undefined]);
+          ops.push([collection, key, meta, -1, 0, body ?? undefined, ...at]);
           continue;
         }
-        ops.push([collection, key, meta, bodyBytes, body.length]);
+        ops.push([collection, key, meta, bodyBytes, body.length, undefined, ...at]);
         bytes += body.length;
         bodies.push(body);
         bodyBytes += body.length;
@@ -135,7 +156,96 @@ export class Overlay {
     const all = [...rows.values()];
     return isSorted ? all : all.sort((a, b) => compareKeys(a.key, b.key));
   }
+
+  /** The last state of each row of a collection that is held here, as of now. */
+  states(collection: Collection): ReadonlyMap<string, Held> {
+    const [lower, upper] = [this.#lower.get(collection), this.#upper.get(collection)];
+    if (upper === undefined) return new Map(lower);
+    const states = new Map(lower);
+    for (const [key, held] of upper) {
+      const below = held.meta === null ? undefined : states.get(key);
+      states.set(key, {
+        ...held,
+        body: held.body === undefined ? below?.body : held.body,
+        slot: held.slot ?? below?.slot,
+      });
+    }
+    return states;
+  }
+
+  /** Of these keys, what the database answered as it is with what is held here, in the order of the keys. */
+  rowsOf(collection: Collection, wanted: readonly string[], columns: RowColumns): StoreRow[] {
+    const below = new Map(rowsOfColumns(columns).map((row) => [row.key, row]));
+    const layers = [this.#upper.get(collection), this.#lower.get(collection)];
+    return wanted.flatMap((key) => {
+      const row = below.get(key);
+      const [upper, lower] = layers.map((layer) => layer?.get(key));
+      const held = upper ?? lower;
+      if (held === undefined) return row ?? [];
+      if (held.meta === null) return [];
+      const body = upper?.body === undefined ? lower?.body : upper.body;
+      return { key, meta: held.meta, bodyBytes: body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body) };
+    });
+  }
+
+  /** A page of the database, as it is with what is held here: up to where it reached, or, where it was the last, to the end. */
+  page(collection: Collection, page: RowPage, columns: PageColumns): SlottedRow[] {
+    const states = this.states(collection);
+    const rows = rowsOfColumns(columns);
+    if (states.size === 0) return rows;
+    const isNewestFirst = page.order === "newest-first";
+    const sign = isNewestFirst ? -1 : 1;
+    const start = page.after ?? (isNewestFirst ? Number.POSITIVE_INFINITY : 0);
+    const isOn = (order: number): boolean =>
+      (order - start) * sign > 0 && (columns.reached === undefined || (order - columns.reached) * sign <= 0);
+    const found = rows.filter(({ key }) => states.get(key)?.slot === undefined);
+    const shown = found.flatMap((row) => {
+      const held = states.get(row.key);
+      if (held === undefined) return row;
+      if (held.meta === null) return [];
+      return {
+        ...row,
+        meta: held.meta,
+        bodyBytes: held.body === undefined ? row.bodyBytes : lengthOf(held.body),
+      };
+    });
+    const below = new Map(rows.map((row) => [row.key, row]));
+    let isMixed = false;
+    for (const [key, { meta, body, slot }] of states) {
+      if (meta === null || slot === undefined || !isOn(slot.order)) continue;
+      if (page.group !== undefined && slot.group !== page.group) continue;
+      isMixed = true;
+      const bodyBytes = body === undefined ? (below.get(key)?.bodyBytes ?? 0) : lengthOf(body);
+      shown.push({ key, meta, bodyBytes, order: slot.order });
+    }
+    return isMixed ? shown.sort((a, b) => (a.order - b.order) * sign) : shown;
+  }
+
+  /** What the database answered for the keys of `states`, as it is with them. */
+  static totals(states: ReadonlyMap<string, Held>, { totals, rows, groups }: TotalsValue): Totals {
+    const byGroup = new Map(totals.groups.map((total) => [total.group, { ...total }]));
+    const count = (group: string, sign: 1 | -1, bytes: number): void => {
+      const total = byGroup.get(group) ?? { group, count: 0, bytes: 0 };
+      total.count += sign;
+      total.bytes += sign * bytes;
+      if (total.count > 0) byGroup.set(group, total);
+      else byGroup.delete(group);
+    };
+    let { last } = totals;
+    const below = new Map(rows.keys.map((key, i) => [key, { group: groups[i]!, bytes: rows.bodyBytes[i]! }]));
+    for (const [key, { meta, body, slot }] of states) {
+      const row = below.get(key);
+      last = Math.max(last, slot?.order ?? 0);
+      if (row !== undefined) count(row.group, -1, row.bytes);
+      if (meta === null) continue;
+      count(slot?.group ?? row?.group ?? "", 1, body === undefined ? (row?.bytes ?? 0) : lengthOf(body));
+    }
+    return { groups: [...byGroup.values()], last };
+  }
 }
+
+export const rowsOfColumns = ({ keys, metas, bodyBytes, orders }: RowColumns): SlottedRow[] =>
+  keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]!, order: orders[i]! }));
 
 const byKey = ([a]: [string, Held], [b]: [string, Held]): number => (a < b ? -1 : 1);
 

@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFile
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLog } from "../kernel/log.ts";
-import { openSqliteStore } from "./sqlite.ts";
+import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
 import type { StoreOp } from "./types.ts";
 
 const PAGE_BYTES = 4_096;
@@ -29,6 +29,7 @@ const rowOf = (index: number): StoreOp => ({
   key: `message ${String(index).padStart(3, "0")}`,
   meta: JSON.stringify({ index, subject: "s".repeat(400) }),
   body: bodyOf(index, index % 3 === 0 ? 9_000 : 200),
+  slot: { order: ROWS - index, group: `g${index % 3}` },
 });
 
 /** A closed store with `ROWS` messages and a setting. */
@@ -58,10 +59,26 @@ async function readAll(path: string) {
     }
     await store.load("setting");
     await store.commit([{ op: "put", in: "peer", key: "new", meta: "{}", body: bodyOf(1, 9_000) }]);
+    for (const collection of ["inbox", "outbox"] as const) await checkOrder(store, collection);
     return { keys, state: store.state };
   } finally {
     await store.close();
   }
+}
+
+/** What is left has its place, and the totals say what the rows do. */
+async function checkOrder(store: SqliteStore, collection: "inbox" | "outbox"): Promise<void> {
+  const rows = await store.page(collection, { order: "newest-first", limit: 1_000 });
+  expect(rows.map(({ key }) => key)).toEqual((await store.load(collection)).map(({ key }) => key));
+  for (const { key, order } of rows) expect(order).toBe(ROWS - Number(key.slice(-3)));
+  const { groups } = await store.totals(collection);
+  const sums = { count: 0, bytes: 0 };
+  for (const { count, bytes } of groups) {
+    sums.count += count;
+    sums.bytes += bytes;
+  }
+  const bytes = rows.reduce((total, row) => total + row.bodyBytes, 0);
+  expect(sums).toEqual({ count: rows.length, bytes });
 }
 
 const asideOf = (path: string): string[] =>

@@ -1,13 +1,22 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
-import type { Collection, Damage } from "./types.ts";
+import type { Collection, Damage, RowPage, Slotted, Totals } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
- * length are those of the body in the batch's pack. With a place the body lies there.
+ * length are those of the body in the batch's pack. With a place the body lies there. The last two are the slot of a row of mail.
  */
-export type WireOp = readonly [Collection, string, string | null, number, number, (BodyPlace | undefined)?];
+export type WireOp = readonly [
+  Collection,
+  string,
+  string | null,
+  number,
+  number,
+  (BodyPlace | undefined)?,
+  (number | undefined)?,
+  (string | undefined)?,
+];
 
 /** Offset of an op that sets its row aside. */
 export const SET_ASIDE = -2;
@@ -16,6 +25,10 @@ export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
   | { readonly kind: "load"; readonly in: Collection }
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
+  | { readonly kind: "rows"; readonly in: Collection; readonly keys: readonly string[] }
+  | { readonly kind: "page"; readonly in: Slotted; readonly page: RowPage }
+  /** With the rows of these keys and their groups, as they count in it. */
+  | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
   | { readonly kind: "places" };
@@ -53,12 +66,29 @@ export interface LoadColumns {
   readonly bodyBytes: Float64Array;
 }
 
+export interface RowColumns extends LoadColumns {
+  /** Their places, where they are mail. */
+  readonly orders: Float64Array;
+}
+
+export interface PageColumns extends RowColumns {
+  /** Place of the last row that was looked at; undefined: there are no more. */
+  readonly reached: number | undefined;
+}
+
+export interface TotalsValue {
+  readonly totals: Totals;
+  readonly rows: RowColumns;
+  readonly groups: readonly string[];
+}
+
 export interface UsageValue {
   readonly bytes: number;
   readonly freeBytes: number | undefined;
 }
 
-export type WireValue = LoadColumns | UsageValue | Uint8Array | Float64Array | undefined;
+export type WireValue =
+  LoadColumns | RowColumns | PageColumns | TotalsValue | UsageValue | Uint8Array | Float64Array | undefined;
 
 export interface WireFailure {
   readonly index: number;

@@ -7,26 +7,54 @@ import type { Database, Statement } from "bun:sqlite";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
-import { type LoadColumns, SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import {
+  type LoadColumns,
+  type PageColumns,
+  type RowColumns,
+  SET_ASIDE,
+  type WireOp,
+} from "./sqlite-messages.ts";
+import { Slots } from "./sqlite-slots.ts";
 import { metaSum, bodySum } from "./sums.ts";
-import { DAMAGED_BYTES_MAX, DAMAGED_ROWS_MAX, type Collection, type Damage } from "./types.ts";
+import {
+  DAMAGED_BYTES_MAX,
+  DAMAGED_ROWS_MAX,
+  isSlotted,
+  type Collection,
+  type Damage,
+  type RowPage,
+  type Slot,
+  type Slotted,
+  type Totals,
+} from "./types.ts";
 
 /** A body up to this size lies in its row: another row for it would cost more. */
 const INLINE_BYTES_MAX = 3_000;
 
-type HeldRow = [metaBytes: number, bodyBytes: number, bodyId: number | null, inline: number | null];
+type HeldRow = [
+  metaBytes: number,
+  bodyBytes: number,
+  bodyId: number | null,
+  inline: number | null,
+  rowid: number,
+  isSame: number,
+];
 type BodyRow = [inline: Uint8Array | null, id: number | null, bytes: number | null, sum: number | null];
 type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number | null];
+type KeyedRow = [meta: string, bodyBytes: number | null, sum: number | null, rowid: number];
 
 interface Statements {
-  readonly held: Statement<unknown, [string]>;
-  readonly put: Statement<unknown, [string, string, number]>;
+  readonly held: Statement<unknown, [string, string]>;
+  readonly put: Statement<unknown, [number | null, string, string, number]>;
   readonly putBody: Statement<
     unknown,
-    [string, string, number, Uint8Array | null, number, number | null, number]
+    [number | null, string, string, number, Uint8Array | null, number, number | null, number]
   >;
   readonly remove: Statement<unknown, [string]>;
+  readonly move: Statement<unknown, [number, string]>;
+  readonly isTaken: Statement<unknown, [number]>;
   readonly load: Statement<unknown, []>;
+  readonly row: Statement<unknown, [string]>;
   readonly body: Statement<unknown, [string]>;
   readonly copyAside: Statement<unknown, [string, string]>;
 }
@@ -45,6 +73,7 @@ export class Rows {
   readonly #putPlace: Statement<unknown, [number]>;
   readonly #removePlace: Statement<unknown, [number]>;
   readonly #bodyFolder: string;
+  readonly #slots: Slots;
   /** Found by reading, and for want of room perhaps still where they were: nobody is shown them. */
   readonly #condemned = new Map<Collection, Set<string>>();
   #found: Damage[] = [];
@@ -64,6 +93,7 @@ export class Rows {
     this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
     this.#putPlace = this.prepare("INSERT OR IGNORE INTO body_place (id) VALUES (?)");
     this.#removePlace = this.prepare("DELETE FROM body_place WHERE id = ?");
+    this.#slots = new Slots(db, (sql) => this.prepare(sql));
     this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
     this.#setMark = this.prepare("UPDATE store_usage SET log_id = ?, log_page = ?");
     this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
@@ -88,6 +118,7 @@ export class Rows {
     this.#begin.run();
     try {
       work();
+      this.#slots.flush();
       if (this.usageBytes !== this.#usageStored) this.#setUsage.run(this.usageBytes);
       this.#commit.run();
       this.#usageStored = this.usageBytes;
@@ -95,6 +126,7 @@ export class Rows {
       // A full disk makes SQLite roll the whole transaction back by itself.
       if (this.#db.inTransaction) this.#db.run("ROLLBACK");
       this.usageBytes = usageBefore;
+      this.#slots.reset();
       throw error;
     }
   }
@@ -109,25 +141,41 @@ export class Rows {
   }
 
   apply(ops: readonly WireOp[], pack: Uint8Array): void {
-    for (const [collection, key, meta, offset, length, place] of ops) {
+    for (const [collection, key, meta, offset, length, place, order, group] of ops) {
+      const slot = order === undefined ? undefined : { order, group: group ?? "" };
       if (offset === SET_ASIDE) {
         if (this.#moveAside(collection, key)) this.#moved.push({ in: collection, key });
       } else if (meta === null) this.#remove(collection, key);
-      else if (place !== undefined) this.#putAtPlace(collection, key, meta, place);
-      else this.#put(collection, key, meta, offset < 0 ? undefined : pack.subarray(offset, offset + length));
+      else if (place !== undefined) this.#putAtPlace(collection, key, meta, place, slot);
+      else {
+        const body = offset < 0 ? undefined : pack.subarray(offset, offset + length);
+        this.#put(collection, key, meta, body, slot);
+      }
     }
   }
 
-  #put(collection: Collection, key: string, meta: string, body: Uint8Array | undefined): void {
-    const { held, put } = this.#of(collection);
-    this.#condemned.get(collection)?.delete(key);
-    const row = held.values(key)[0] as HeldRow | undefined;
-    this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
-    if (body !== undefined) this.#putBody(collection, key, meta, body, row);
-    else if (row?.[2] === null && (row[3] ?? 0) > INLINE_BYTES_MAX) {
+  #put(
+    collection: Collection,
+    key: string,
+    meta: string,
+    body: Uint8Array | undefined,
+    slot: Slot | undefined,
+  ): void {
+    const { put } = this.#of(collection);
+    const { row, order } = this.#hold(collection, key, meta, slot);
+    let rowid = row?.[4];
+    let bytes = row?.[1] ?? 0;
+    if (body !== undefined) {
+      rowid = this.#putBody(collection, key, meta, body, row, order);
+      bytes = body.length;
+    } else if (row?.[2] === null && (row[3] ?? 0) > INLINE_BYTES_MAX) {
       // Of before bodies had a place of their own: once it is written anew.
-      this.#putBody(collection, key, meta, this.#bodyRow(collection, key)!.body, row);
-    } else put.run(key, meta, metaSum(key, meta));
+      this.#putBody(collection, key, meta, this.#bodyRow(collection, key)!.body, row, order);
+    } else if (row?.[5] !== 1) {
+      const { lastInsertRowid } = put.run(order, key, meta, metaSum(key, meta));
+      rowid ??= Number(lastInsertRowid);
+    }
+    this.#slotOf(collection, rowid!, row, slot, bytes);
   }
 
   #putBody(
@@ -136,34 +184,80 @@ export class Rows {
     meta: string,
     body: Uint8Array,
     row: HeldRow | undefined,
-  ): void {
+    order: number | null,
+  ): number {
     this.usageBytes += body.length - (row?.[1] ?? 0);
     this.#dropContent(row);
     const isInline = body.length <= INLINE_BYTES_MAX;
     const id = isInline ? null : Number(this.#putContent.run(body).lastInsertRowid);
+    const inline = isInline ? body : null;
+    const sums = [metaSum(key, meta), bodySum(body)] as const;
     const { putBody } = this.#of(collection);
-    putBody.run(key, meta, metaSum(key, meta), isInline ? body : null, bodySum(body), id, body.length);
+    const { lastInsertRowid } = putBody.run(order, key, meta, sums[0], inline, sums[1], id, body.length);
+    return row?.[4] ?? Number(lastInsertRowid);
   }
 
   #remove(collection: Collection, key: string): void {
     const { held, remove } = this.#of(collection);
     this.#condemned.get(collection)?.delete(key);
-    const row = held.values(key)[0] as HeldRow | undefined;
+    const row = held.values("", key)[0] as HeldRow | undefined;
     if (row === undefined) return;
     this.usageBytes -= row[0] + row[1];
     this.#dropContent(row);
+    if (isSlotted(collection)) this.#slots.remove(collection, row[4]);
     remove.run(key);
   }
 
   /** Places count down from -1, so that they are no numbers of bodies in the database. */
-  #putAtPlace(collection: Collection, key: string, meta: string, { id, bytes, sum }: BodyPlace): void {
-    const { held, putBody } = this.#of(collection);
-    this.#condemned.get(collection)?.delete(key);
-    const row = held.values(key)[0] as HeldRow | undefined;
-    this.usageBytes += Buffer.byteLength(meta) + bytes - (row?.[0] ?? 0) - (row?.[1] ?? 0);
+  #putAtPlace(
+    collection: Collection,
+    key: string,
+    meta: string,
+    { id, bytes, sum }: BodyPlace,
+    slot: Slot | undefined,
+  ): void {
+    const { row, order } = this.#hold(collection, key, meta, slot);
+    this.usageBytes += bytes - (row?.[1] ?? 0);
     this.#dropContent(row);
     this.#putPlace.run(id);
-    putBody.run(key, meta, metaSum(key, meta), null, sum, -id, bytes);
+    const { putBody } = this.#of(collection);
+    const put = putBody.run(order, key, meta, metaSum(key, meta), null, sum, -id, bytes);
+    this.#slotOf(collection, row?.[4] ?? Number(put.lastInsertRowid), row, slot, bytes);
+  }
+
+  /** The row as it is, at the place that it is to have. `order`: where a new one goes; null: behind all others, or it is there. Counts the meta. */
+  #hold(
+    collection: Collection,
+    key: string,
+    meta: string,
+    slot: Slot | undefined,
+  ): { row: HeldRow | undefined; order: number | null } {
+    const { held, move, isTaken } = this.#of(collection);
+    this.#condemned.get(collection)?.delete(key);
+    const row = held.values(meta, key)[0] as HeldRow | undefined;
+    this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
+    if (slot === undefined || slot.order === row?.[4] || !isSlotted(collection)) return { row, order: null };
+    // No two rows at one place, and no row is lost for that, whatever its owner says.
+    const isFree = isTaken.values(slot.order).length === 0;
+    const order = isFree ? slot.order : this.#slots.last(collection) + 1;
+    if (row === undefined) return { row, order };
+    move.run(order, key);
+    this.#slots.move(collection, row[4], order);
+    row[4] = order;
+    return { row, order: null };
+  }
+
+  /** What the row counts to. One that is not new, has no slot given and the body that it had counts as before. */
+  #slotOf(
+    collection: Collection,
+    rowid: number,
+    row: HeldRow | undefined,
+    slot: Slot | undefined,
+    bytes: number,
+  ): void {
+    if (!isSlotted(collection)) return;
+    if (row === undefined || slot !== undefined || bytes !== row[1])
+      this.#slots.set(collection, rowid, slot?.group, bytes);
   }
 
   #dropContent(row: HeldRow | undefined): void {
@@ -184,16 +278,58 @@ export class Rows {
     const metas: string[] = [];
     const bodyBytes: number[] = [];
     for (const [key, meta, length, sum] of rows) {
-      if (this.#condemned.get(collection)?.has(key) === true) continue;
-      if (sum !== null && sum !== metaSum(key, meta)) {
-        this.#condemn(collection, key);
-        continue;
-      }
+      if (!this.#isSound(collection, key, meta, sum)) continue;
       keys.push(key);
       metas.push(meta);
       bodyBytes.push(length ?? 0);
     }
     return { keys, metas, bodyBytes: Float64Array.from(bodyBytes) };
+  }
+
+  /** Those that there are. */
+  rows(collection: Collection, wanted: readonly string[]): RowColumns {
+    const { row } = this.#of(collection);
+    const keys: string[] = [];
+    const metas: string[] = [];
+    const bodyBytes: number[] = [];
+    const orders: number[] = [];
+    for (const key of wanted) {
+      const [meta, length, sum, order] = (row.values(key)[0] as KeyedRow | undefined) ?? [];
+      if (meta === undefined || !this.#isSound(collection, key, meta, sum ?? null)) continue;
+      keys.push(key);
+      metas.push(meta);
+      bodyBytes.push(length ?? 0);
+      orders.push(order!);
+    }
+    return { keys, metas, bodyBytes: Float64Array.from(bodyBytes), orders: Float64Array.from(orders) };
+  }
+
+  page(collection: Slotted, page: RowPage): PageColumns {
+    const rows = this.#slots.page(collection, page);
+    const sound = rows.filter(([, key, meta, , sum]) => this.#isSound(collection, key, meta, sum));
+    return {
+      keys: sound.map(([, key]) => key),
+      metas: sound.map(([, , meta]) => meta),
+      bodyBytes: Float64Array.from(sound, ([, , , bytes]) => bytes ?? 0),
+      orders: Float64Array.from(sound, ([order]) => order),
+      reached: rows.length < page.limit ? undefined : rows.at(-1)![0],
+    };
+  }
+
+  totals(collection: Slotted): Totals {
+    return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
+  }
+
+  /** Of rows that were just read. */
+  groupsOf(collection: Slotted, orders: Float64Array): string[] {
+    return [...orders].map((order) => this.#slots.groupOf(collection, order));
+  }
+
+  #isSound(collection: Collection, key: string, meta: string, sum: number | null): boolean {
+    if (this.#condemned.get(collection)?.has(key) === true) return false;
+    if (sum === null || sum === metaSum(key, meta)) return true;
+    this.#condemn(collection, key);
+    return false;
   }
 
   body(collection: Collection, key: string): Uint8Array | undefined {
@@ -243,8 +379,10 @@ export class Rows {
   /** False when there is no such row. */
   #moveAside(collection: Collection, key: string): boolean {
     const { held, copyAside, remove } = this.#of(collection);
-    if (collection === "damaged" || held.values(key).length === 0) return false;
+    const row = held.values("", key)[0] as HeldRow | undefined;
+    if (collection === "damaged" || row === undefined) return false;
     copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
+    if (isSlotted(collection)) this.#slots.remove(collection, row[4]);
     remove.run(key);
     this.#boundAside();
     return true;
@@ -269,16 +407,21 @@ export class Rows {
     let statements = this.#statements.get(collection);
     if (statements === undefined) {
       const upsert = (columns: string[]): string =>
-        `INSERT INTO "${collection}" (key, ${columns.join(", ")}) VALUES (?${", ?".repeat(columns.length)})
+        `INSERT INTO "${collection}" (rowid, key, ${columns.join(", ")}) VALUES (?, ?${", ?".repeat(columns.length)})
          ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
       statements = {
         held: this.prepare(
-          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body)
+          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body), rowid, meta = ?
            FROM "${collection}" WHERE key = ?`,
         ),
         put: this.prepare(upsert(["meta", "meta_sum"])),
         putBody: this.prepare(upsert(["meta", "meta_sum", "body", "body_sum", "body_id", "body_bytes"])),
         remove: this.prepare(`DELETE FROM "${collection}" WHERE key = ?`),
+        move: this.prepare(`UPDATE "${collection}" SET rowid = ? WHERE key = ?`),
+        isTaken: this.prepare(`SELECT 1 FROM "${collection}" WHERE rowid = ?`),
+        row: this.prepare(
+          `SELECT meta, coalesce(body_bytes, length(body)), meta_sum, rowid FROM "${collection}" WHERE key = ?`,
+        ),
         // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
         load: this.prepare(
           `SELECT key, meta, coalesce(body_bytes, length(body)), meta_sum FROM "${collection}" ORDER BY +key`,

@@ -28,7 +28,7 @@ import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
 import { bodySum, metaSum } from "./sums.ts";
-import { collections, type Collection, type Damage } from "./types.ts";
+import { collections, isSlotted, type Collection, type Damage } from "./types.ts";
 
 /** Damaged files that are kept, the newest. */
 const ASIDE_MAX = 2;
@@ -47,6 +47,7 @@ export interface Salvage {
 
 interface Row {
   readonly collection: Collection;
+  readonly rowid: number;
   readonly key: string;
   readonly meta: string;
   readonly isMetaSound: boolean;
@@ -168,6 +169,7 @@ class Salvager {
   readonly #report: Report;
   readonly #prepared: Statement[] = [];
   readonly #content: Statement | undefined;
+  readonly #groups = new Map<Collection, Statement | null>();
   /** Named by an index, by key, number and collection: their pages could not be reached. */
   readonly #unreached = new Map<string, { readonly rowid: number; readonly collection: Collection }[]>();
   /** Rows whose bodies could not be reached, by the number of the body. */
@@ -196,7 +198,7 @@ class Salvager {
     // Without keys: whoever reads that something was lost must not take the named ones for all.
     if (!isAll) this.#report.note(collection, "");
     for (const [rowid, indexed] of found) {
-      const row = tryTo(() => rowOf(collection, read.values(rowid)[0]));
+      const row = tryTo(() => rowOf(collection, rowid, read.values(rowid)[0]));
       if (row !== undefined) this.#take(row);
       else if (indexed === undefined) this.#report.note(collection, "");
       else this.#unreached.set(indexed, [...(this.#unreached.get(indexed) ?? []), { rowid, collection }]);
@@ -209,7 +211,7 @@ class Salvager {
       for (const { rowid, values } of leafRows(path)) {
         const wanted = this.#unreached.get(String(values[0]));
         const found = wanted?.find((one) => one.rowid === rowid);
-        const row = found === undefined ? undefined : rowOf(found.collection, values);
+        const row = found === undefined ? undefined : rowOf(found.collection, rowid, values);
         if (row?.isMetaSound !== true) continue;
         this.#unreached.set(
           row.key,
@@ -242,23 +244,40 @@ class Salvager {
   }
 
   /** The body stays where it is. */
-  #takePlace({ collection, key, meta, isMetaSound }: Row, place: BodyPlace): void {
+  #takePlace(row: Row, place: BodyPlace): void {
+    const { collection, key, meta, isMetaSound } = row;
     const body = readPlace(this.#folder, place.id, place.bytes);
     const isSound = isMetaSound && body !== undefined && bodySum(body) === place.sum;
     if (!isSound) this.#report.note(collection, key);
     if (!isSound && collection === "damaged") return;
-    const put: WireOp = [collection, key, meta, -1, 0, place];
+    const put: WireOp = [collection, key, meta, -1, 0, place, ...this.#slotOf(row)];
     const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
     this.#into.apply(isSound ? [put] : [put, aside], new Uint8Array(0));
   }
 
-  #put({ collection, key, meta, isMetaSound }: Row, body: Uint8Array | null, isBodySound: boolean): void {
+  #put(row: Row, body: Uint8Array | null, isBodySound: boolean): void {
+    const { collection, key, meta, isMetaSound } = row;
     const isSound = isMetaSound && isBodySound;
     if (!isSound) this.#report.note(collection, key);
     if (!isSound && collection === "damaged") return;
-    const put: WireOp = [collection, key, meta, body === null ? -1 : 0, body?.length ?? 0];
+    const [offset, length] = body === null ? [-1, 0] : [0, body.length];
+    const put: WireOp = [collection, key, meta, offset, length, undefined, ...this.#slotOf(row)];
     const aside: WireOp = [collection, key, null, SET_ASIDE, 0];
     this.#into.apply(isSound ? [put] : [put, aside], body ?? new Uint8Array(0));
+  }
+
+  /** Mail keeps its place; its group as well, where the file still says it: else its owner gives it anew. */
+  #slotOf({ collection, rowid }: Row): [order: number, group: string] | [] {
+    if (!isSlotted(collection) || rowid < 1) return [];
+    let groups = this.#groups.get(collection);
+    if (groups === undefined) {
+      groups = this.#prepare(
+        `SELECT g.name FROM "${collection}_slot" s JOIN slot_group g ON g.id = s.grp WHERE s.slot = ?`,
+      );
+      this.#groups.set(collection, groups ?? null);
+    }
+    const name = tryTo(() => groups?.values(rowid)[0]?.[0]);
+    return [rowid, typeof name === "string" && name.isWellFormed() ? name : ""];
   }
 
   /** Sums and places, where the file has them; undefined when it has no such table. */
@@ -296,7 +315,11 @@ function tryTo<T>(read: () => T): T | undefined {
   }
 }
 
-function rowOf(collection: Collection, values: readonly unknown[] | undefined): Row | undefined {
+function rowOf(
+  collection: Collection,
+  rowid: number,
+  values: readonly unknown[] | undefined,
+): Row | undefined {
   const [key, meta, inline, sumOfMeta, sumOfBody, id, bytes] = values ?? [];
   if (typeof key !== "string" || typeof meta !== "string") return undefined;
   if (!key.isWellFormed() || !meta.isWellFormed()) return undefined;
@@ -304,6 +327,7 @@ function rowOf(collection: Collection, values: readonly unknown[] | undefined): 
   const sum = number(sumOfMeta);
   return {
     collection,
+    rowid,
     key,
     meta,
     isMetaSound: sum === null || sum === metaSum(key, meta),

@@ -65,6 +65,15 @@ export const migrations: readonly (readonly string[])[] = [
         (column) => `ALTER TABLE "${name}" ADD COLUMN ${column} INTEGER`,
       ),
     ),
+    // Places and groups of mail (sqlite-slots.ts). Rows of before keep the order in which they came, which is that of their numbers, and
+    // are of no group until their owners give them one.
+    `CREATE TABLE "slot_group" (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, name TEXT NOT NULL,
+       count INTEGER NOT NULL, bytes INTEGER NOT NULL, UNIQUE (collection, name))`,
+    ...["inbox", "outbox", "transit"].flatMap((name, index) => [
+      `CREATE TABLE "${name}_slot" (slot INTEGER PRIMARY KEY, grp INTEGER NOT NULL, bytes INTEGER NOT NULL)`,
+      `INSERT INTO "${name}_slot" SELECT rowid, ${index + 1}, coalesce(length(body), 0) FROM "${name}" NOT INDEXED`,
+      `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes) FROM "${name}_slot" HAVING count(*) > 0`,
+    ]),
   ],
 ];
 export const SCHEMA_VERSION = migrations.length;

@@ -287,6 +287,18 @@ class StoreFile {
         return this.#rows.load(entry.in);
       case "body":
         return this.#rows.body(entry.in, entry.key);
+      case "rows":
+        return this.#rows.rows(entry.in, entry.keys);
+      case "page":
+        return this.#rows.page(entry.in, entry.page);
+      case "totals": {
+        const rows = this.#rows.rows(entry.in, entry.keys);
+        return {
+          totals: this.#rows.totals(entry.in),
+          rows,
+          groups: this.#rows.groupsOf(entry.in, rows.orders),
+        };
+      }
       case "places":
         return this.#rows.places;
       case "usage":

@@ -10,7 +10,7 @@ import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
 import { Logged } from "./logged.ts";
-import { assertCollection, assertOps } from "./ops.ts";
+import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
 import {
   SET_ASIDE,
   type LoadColumns,
@@ -21,16 +21,21 @@ import {
   type WireOp,
   type WireValue,
 } from "./sqlite-messages.ts";
+import { Reader } from "./sqlite-reader.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
   soundState,
   type Collection,
   type Damage,
+  type RowPage,
+  type Slotted,
+  type SlottedRow,
   type Store,
   type StoreOp,
   type StoreRow,
   type StoreState,
+  type Totals,
 } from "./types.ts";
 
 export interface SqliteStoreOptions {
@@ -56,7 +61,13 @@ interface CommitRequest {
   readonly kind: "commit";
   readonly ops: readonly StoreOp[];
 }
-type Request = CommitRequest | Exclude<WireEntry, { kind: "commit" }>;
+/** One that is answered by more than one entry of a batch. */
+interface ReadRequest {
+  readonly kind: "read";
+  read(reader: Reader): Promise<unknown>;
+}
+type Request = CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "usage" }>;
+const reads: readonly Request["kind"][] = ["load", "body", "read"];
 
 interface Pending {
   readonly request: Request;
@@ -89,6 +100,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
 
 export class SqliteStore implements Store {
   readonly #thread: StoreThread;
+  readonly #reader: Reader;
   readonly #path: string;
   readonly #logBytes: number | undefined;
   readonly #log: Log;
@@ -122,6 +134,7 @@ export class SqliteStore implements Store {
       onNews: (news) => this.#onNews(news),
       onEnd: (error, reason) => this.#onEnd(error, reason),
     });
+    this.#reader = new Reader(this.#thread, () => this.#logged?.overlay);
     this.#opened = this.#thread.open(options.path, options.bytesMax).then((plan) => this.#openLog(plan));
     // Only `openSqliteStore` looks at it.
     this.#opened.catch(() => {});
@@ -153,6 +166,27 @@ export class SqliteStore implements Store {
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
     assertCollection(collection);
     return (await this.#enqueue({ kind: "body", in: collection, key })) as Uint8Array | undefined;
+  }
+
+  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+    assertKeys(collection, keys);
+    return (await this.#enqueue({
+      kind: "read",
+      read: (reader) => reader.rows(collection, keys),
+    })) as StoreRow[];
+  }
+
+  async page(collection: Slotted, page: RowPage): Promise<SlottedRow[]> {
+    assertPage(collection, page);
+    return (await this.#enqueue({
+      kind: "read",
+      read: (reader) => reader.page(collection, page),
+    })) as SlottedRow[];
+  }
+
+  async totals(collection: Slotted): Promise<Totals> {
+    assertCollection(collection);
+    return (await this.#enqueue({ kind: "read", read: (reader) => reader.totals(collection) })) as Totals;
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {
@@ -232,7 +266,7 @@ export class SqliteStore implements Store {
 
   #nextStep(): Step {
     const commits: Pending[] = [];
-    const reads: Pending[] = [];
+    const read: Pending[] = [];
     let how: Step["how"] | undefined;
     let ops = 0;
     let bytes = 0;
@@ -240,7 +274,7 @@ export class SqliteStore implements Store {
     for (; this.#head < this.#waiting.length && ops < BATCH_OPS_MAX; this.#head++) {
       const pending = this.#waiting[this.#head]!;
       // A read counts too, so that a flood of them is cut into batches as well.
-      if (pending.request.kind === "load" || pending.request.kind === "body") reads.push(pending);
+      if (reads.includes(pending.request.kind)) read.push(pending);
       else {
         const wanted = this.#howOf(pending, bytes);
         if ((how ??= wanted) !== wanted) break;
@@ -257,7 +291,7 @@ export class SqliteStore implements Store {
       this.#waiting = this.#waiting.slice(this.#head);
       this.#head = 0;
     }
-    return { how: how ?? "log", commits, reads };
+    return { how: how ?? "log", commits, reads: read };
   }
 
   async #toLog(pending: readonly Pending[]): Promise<void> {
@@ -286,6 +320,10 @@ export class SqliteStore implements Store {
   async #read(pending: readonly Pending[]): Promise<void> {
     this.#reading++;
     try {
+      const several = pending
+        .filter(({ request }) => request.kind === "read")
+        .map((one) => this.#readOne(one));
+      pending = pending.filter(({ request }) => request.kind !== "read");
       const held = await Promise.all(
         pending.map(async ({ request }) =>
           request.kind === "body" ? await this.#logged?.body(request.in, request.key) : undefined,
@@ -294,6 +332,7 @@ export class SqliteStore implements Store {
       for (const [index, found] of held.entries())
         if (found !== undefined) pending[index]!.resolve(found.body);
       await this.#readDatabase(pending.filter((_, index) => held[index] === undefined));
+      await Promise.all(several);
     } catch (error) {
       // Those that were answered do not hear it.
       for (const { reject } of pending) reject(asGodwitError(error));
@@ -302,6 +341,15 @@ export class SqliteStore implements Store {
         this.#readsDone.resolve();
         this.#readsDone = Promise.withResolvers();
       }
+    }
+  }
+
+  /** Never rejects. */
+  async #readOne({ request, resolve, reject }: Pending): Promise<void> {
+    try {
+      resolve(await (request as ReadRequest).read(this.#reader));
+    } catch (error) {
+      reject(asGodwitError(error));
     }
   }
 
@@ -392,17 +440,19 @@ function packed(pending: readonly Pending[]): { entries: WireEntry[]; pack: Uint
   const pack = new Uint8Array(pending.reduce((total, { request }) => total + bodyBytesOf(request), 0));
   let at = 0;
   const entries = pending.map(({ request }): WireEntry => {
-    if (request.kind !== "commit") return request;
+    if (request.kind !== "commit") return request as WireEntry;
     return {
       kind: "commit",
       ops: request.ops.map((op): WireOp => {
         if (op.op === "delete") return [op.in, op.key, null, -1, 0];
         if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
-        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0];
+        const slot =
+          op.slot === undefined ? ([] as const) : ([undefined, op.slot.order, op.slot.group] as const);
+        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0, ...slot];
         const offset = at;
         pack.set(op.body, offset);
         at += op.body.length;
-        return [op.in, op.key, op.meta, offset, op.body.length];
+        return [op.in, op.key, op.meta, offset, op.body.length, ...slot];
       }),
     };
   });

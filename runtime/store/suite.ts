@@ -4,7 +4,14 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { GodwitError } from "../kernel/errors.ts";
-import { collections, DAMAGED_ROWS_MAX, type Collection, type Store, type StoreOp } from "./types.ts";
+import {
+  collections,
+  DAMAGED_ROWS_MAX,
+  type Collection,
+  type RowPage,
+  type Store,
+  type StoreOp,
+} from "./types.ts";
 
 export interface StoreFixture {
   /** Opens a store on the same medium; the one before is closed or dead. */
@@ -28,6 +35,16 @@ const put = (collection: Collection, key: string, meta: string, body?: Uint8Arra
     ? { op: "put", in: collection, key, meta }
     : { op: "put", in: collection, key, meta, body };
 const remove = (collection: Collection, key: string): StoreOp => ({ op: "delete", in: collection, key });
+
+/** A row of mail, with a body of `size` bytes. */
+const mail = (order: number, group: string, size: number, key = `m${order}`): StoreOp => ({
+  op: "put",
+  in: "inbox",
+  key,
+  meta: `{"n":${order}}`,
+  body: bytes(size),
+  slot: { order, group },
+});
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
   try {
@@ -274,6 +291,126 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       expect(aside.at(-1)!.key).toEndWith("/peer/0259");
     });
 
+    const ordersOn = async (page: RowPage): Promise<number[]> =>
+      (await run(store.page("inbox", page))).map(({ order }) => order);
+    const totals = async () => {
+      const { groups, last } = await run(store.totals("inbox"));
+      const named = groups.map(({ group, count, bytes: size }) => [group, count, size] as const);
+      return { last, groups: named.sort(([a], [b]) => (a < b ? -1 : 1)) };
+    };
+
+    test("mail has the order that it was given, and a page of it begins anywhere, in either direction", async () => {
+      const keys = new Map<number, string>();
+      // Keys in no order: only the places say which.
+      for (let order = 1; order <= 60; order++) keys.set(order, `${(order * 37) % 61}`.padStart(2, "0"));
+      const commits = [...keys].map(([order, key]) => store.commit([mail(order, "a", 3, key)]));
+      const early = store.page("inbox", { order: "newest-first", limit: 3 });
+      await run(Promise.all(commits));
+      expect((await run(early)).map(({ order }) => order)).toEqual([60, 59, 58]);
+      await run(store.commit([remove("inbox", keys.get(30)!), remove("inbox", keys.get(60)!)]));
+      for (const when of ["in the log", "in the database"]) {
+        if (when === "in the database") await reopen();
+        expect(await ordersOn({ order: "oldest-first", limit: 3 })).toEqual([1, 2, 3]);
+        expect(await ordersOn({ order: "oldest-first", limit: 4, after: 28 })).toEqual([29, 31, 32, 33]);
+        expect(await ordersOn({ order: "oldest-first", limit: 4, after: 30 })).toEqual([31, 32, 33, 34]);
+        expect(await ordersOn({ order: "newest-first", limit: 4, after: 32 })).toEqual([31, 29, 28, 27]);
+        expect(await ordersOn({ order: "newest-first", limit: 100 })).toHaveLength(58);
+        expect(await ordersOn({ order: "oldest-first", limit: 9, after: 59 })).toEqual([]);
+        const [row] = await run(store.page("inbox", { order: "oldest-first", limit: 1, after: 6 }));
+        expect(row).toEqual({ key: keys.get(7)!, meta: '{"n":7}', bodyBytes: 3, order: 7 });
+      }
+    });
+
+    test("a later put keeps the place and the group, one after a delete may have others, and all are seen at once", async () => {
+      await run(store.commit([mail(1, "a", 5), mail(2, "a", 6), mail(3, "b", 7)]));
+      await reopen();
+      await run(store.commit([put("inbox", "m2", "changed"), mail(4, "b", 8)]));
+      await run(store.commit([remove("inbox", "m1"), mail(5, "c", 9, "m1")]));
+      const seen = async () =>
+        (await run(store.page("inbox", { order: "oldest-first", limit: 9 }))).map(({ key, meta, order }) =>
+          [order, key, meta].join(" "),
+        );
+      const rows = ["2 m2 changed", '3 m3 {"n":3}', '4 m4 {"n":4}', '5 m1 {"n":5}'];
+      const sums = [
+        ["a", 1, 6],
+        ["b", 2, 15],
+        ["c", 1, 9],
+      ] as const;
+      expect(await seen()).toEqual(rows);
+      expect(await totals()).toEqual({ last: 5, groups: [...sums] });
+      await reopen();
+      expect(await seen()).toEqual(rows);
+      expect(await totals()).toEqual({ last: 5, groups: [...sums] });
+      await run(store.commit([put("inbox", "m3", "shorter", bytes(1))]));
+      expect((await totals()).groups).toEqual([sums[0], ["b", 2, 9], sums[2]]);
+      expect(await ordersOn({ order: "newest-first", limit: 9, group: "b" })).toEqual([4, 3]);
+      await reopen();
+      expect((await totals()).groups).toEqual([sums[0], ["b", 2, 9], sums[2]]);
+      expect(await ordersOn({ order: "newest-first", limit: 9, group: "b" })).toEqual([4, 3]);
+    });
+
+    test("a group is given anew with the same place, and what has no rows is no group any more", async () => {
+      await run(store.commit([mail(1, "", 5), mail(2, "", 6)]));
+      await reopen();
+      const again = { ...mail(1, "late", 5), body: undefined } as unknown as StoreOp;
+      await run(store.commit([again]));
+      expect((await totals()).groups).toEqual([
+        ["", 1, 6],
+        ["late", 1, 5],
+      ]);
+      expect(await ordersOn({ order: "oldest-first", limit: 9, group: "" })).toEqual([2]);
+      await reopen();
+      expect(await ordersOn({ order: "oldest-first", limit: 9, group: "late" })).toEqual([1]);
+      expect(await body("inbox", "m1")).toEqual(bytes(5));
+      await run(store.commit([remove("inbox", "m1"), remove("inbox", "m2")]));
+      expect(await totals()).toMatchObject({ groups: [] });
+      await reopen();
+      expect(await totals()).toEqual({ last: 0, groups: [] });
+    });
+
+    test("rows are answered by key, in the order asked for, and those that are not there are left out", async () => {
+      await run(store.commit([mail(1, "a", 5), put("seen", "x", "1"), put("seen", "y", "2", bytes(4))]));
+      await reopen();
+      await run(store.commit([put("seen", "y", "3"), put("seen", "z", "4"), remove("seen", "x")]));
+      const wanted = ["z", "x", "none", "y"];
+      const rows = [
+        { key: "z", meta: "4", bodyBytes: 0 },
+        { key: "y", meta: "3", bodyBytes: 4 },
+      ];
+      expect(await run(store.rows("seen", wanted))).toMatchObject(rows);
+      expect(await run(store.rows("seen", []))).toEqual([]);
+      expect(await run(store.rows("inbox", ["m1"]))).toMatchObject([{ key: "m1", bodyBytes: 5 }]);
+      await reopen();
+      expect(await run(store.rows("seen", wanted))).toMatchObject(rows);
+    });
+
+    test("mail that is damaged is on no page and in no total, and a page has as many as it asked for all the same", async () => {
+      await run(
+        store.commit([put("inbox", "bad", "[[0,41]]"), ...[2, 3, 4, 5].map((order) => mail(order, "a", 5))]),
+      );
+      await run(store.close());
+      await fixture.rot("inbox", "bad");
+      store = await fixture.open();
+      expect(await ordersOn({ order: "oldest-first", limit: 3 })).toEqual([2, 3, 4]);
+      expect(store.state.damageCount).toBe(1);
+      expect((await totals()).groups).toEqual([["a", 4, 20]]);
+      await run(store.commit([{ op: "set-aside", in: "inbox", key: "m3" }]));
+      expect((await totals()).groups).toEqual([["a", 3, 15]]);
+      expect(await ordersOn({ order: "newest-first", limit: 9 })).toEqual([5, 4, 2]);
+    });
+
+    test("a full medium takes neither a place nor a count", async () => {
+      await run(store.commit([mail(1, "a", 5)]));
+      const full = fixture.full();
+      const refused = store.commit([mail(2, "a", 5), ...full.ops]);
+      const seen = store.totals("inbox");
+      expect(await run(codeOf(refused))).toBe("GODWIT_STORE_FAILED");
+      expect(await run(seen)).toEqual({ groups: [{ group: "a", count: 1, bytes: 5 }], last: 1 });
+      full.end();
+      await run(store.commit([mail(2, "a", 6)]));
+      expect((await totals()).groups).toEqual([["a", 2, 11]]);
+    });
+
     test("close finishes what was called, and what comes later is refused", async () => {
       const called = Array.from({ length: 400 }, (_, i) => store.commit([put("token", String(i), "{}")]));
       const closing = store.close();
@@ -285,6 +422,9 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
         () => store.load("token"),
         () => store.body("token", "1"),
         () => store.usage(),
+        () => store.rows("token", ["1"]),
+        () => store.page("inbox", { order: "oldest-first", limit: 1 }),
+        () => store.totals("inbox"),
         () => store.commit([]),
       ];
       for (const call of late) expect(await run(codeOf(call()))).toBe("GODWIT_STOPPED");
@@ -306,6 +446,10 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
         put("peer", "\ud800", "{}"),
         put("peer", "k", "\udc00"),
         put("nowhere" as Collection, "k", "{}"),
+        { ...put("peer", "k", "{}"), slot: { order: 1, group: "" } } as StoreOp,
+        mail(0, "a", 1),
+        mail(1.5, "a", 1),
+        mail(1, "g".repeat(1_025), 1),
       ])
         expect(await codeOf(store.commit([op]))).toBe("GODWIT_BUG");
       expect(await codeOf(store.load("sqlite_schema" as Collection))).toBe("GODWIT_BUG");

@@ -25,6 +25,20 @@ export const collections = [
 ] as const;
 export type Collection = (typeof collections)[number];
 
+/** Mail: their rows have slots. */
+export const slotted = ["inbox", "outbox", "transit"] as const;
+export type Slotted = (typeof slotted)[number];
+export const isSlotted = (collection: Collection): collection is Slotted =>
+  (slotted as readonly string[]).includes(collection);
+
+/** Where a row of mail stands. Its owner gives it with the first put, and the row keeps it. */
+export interface Slot {
+  /** Place in the order of arrival, 1 to 2^53 - 1: above `last` of the totals, and above all given since. */
+  readonly order: number;
+  /** What its owner wants counted together; "" in rows of releases that counted nothing. */
+  readonly group: string;
+}
+
 export interface StoreRow {
   readonly key: string;
   /** JSON text; its owner skips fields it does not know. */
@@ -32,9 +46,41 @@ export interface StoreRow {
   readonly bodyBytes: number;
 }
 
+export interface SlottedRow extends StoreRow {
+  readonly order: number;
+}
+
+export interface RowPage {
+  readonly order: "oldest-first" | "newest-first";
+  /** Rows on it, 1 to `PAGE_ROWS_MAX`. */
+  readonly limit: number;
+  /** The page begins behind this place, in its order, whether a row is there or not; absent: the first page. */
+  readonly after?: number | undefined;
+  /** Rows of this group alone: costs a few bytes for each of the others that it passes. */
+  readonly group?: string | undefined;
+}
+
+/** Rows that one call may ask for. */
+export const PAGE_ROWS_MAX = 1_024;
+
+export interface GroupTotal {
+  readonly group: string;
+  readonly count: number;
+  /** Of bodies. */
+  readonly bytes: number;
+}
+
+export interface Totals {
+  /** Each group that has rows. */
+  readonly groups: readonly GroupTotal[];
+  /** No row has a later place; 0: there is none. */
+  readonly last: number;
+}
+
 /**
  * `put` inserts or replaces; without `body` an existing row keeps its body. `set-aside` moves a row that its owner cannot
- * read to `damaged` and tells of it; a row that is not there is none of its business.
+ * read to `damaged` and tells of it; a row that is not there is none of its business. A row of mail whose first put gave no slot
+ * gets one behind all others when it comes to the medium, and is on no page until then.
  */
 export type StoreOp =
   | {
@@ -43,6 +89,8 @@ export type StoreOp =
       readonly key: string;
       readonly meta: string;
       readonly body?: Uint8Array;
+      /** Of a row of mail, with the first put; with a later one it moves there. */
+      readonly slot?: Slot | undefined;
     }
   | { readonly op: "delete"; readonly in: Collection; readonly key: string }
   | { readonly op: "set-aside"; readonly in: Collection; readonly key: string };
@@ -84,6 +132,12 @@ export interface Store {
   onState(changed: (found: readonly Damage[]) => void): void;
   /** All sound rows of a collection ordered by key, without bodies; damaged ones are set aside. Sees every commit called before. */
   load(collection: Collection): Promise<StoreRow[]>;
+  /** Those of these keys that there are, in the order asked for, without bodies; at most `PAGE_ROWS_MAX` keys. Damaged ones are set aside. Sees every commit called before. */
+  rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]>;
+  /** A page of mail in the order of arrival: costs what is on it, whatever the collection holds. Otherwise as `load`. */
+  page(collection: Slotted, page: RowPage): Promise<SlottedRow[]>;
+  /** What a collection of mail holds, by group, at the cost of its groups. Sees every commit called before. */
+  totals(collection: Slotted): Promise<Totals>;
   /**
    * Bytes owned by the caller; undefined when the row is missing, has no body, or its bytes are not those that were
    * committed: then it is set aside. Sees every commit called before.

@@ -70,6 +70,9 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
     onState: (changed) => void (listener = changed),
     load: (collection) => store.load(collection),
     body: (collection, key) => store.body(collection, key),
+    rows: (collection, keys) => store.rows(collection, keys),
+    page: (collection, page) => store.page(collection, page),
+    totals: (collection) => store.totals(collection),
     usage: () => store.usage(),
     close: () => store.close(),
     get troubles() {

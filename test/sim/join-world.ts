@@ -45,6 +45,9 @@ const noStore: Store = {
   load: async () => [],
   body: async () => undefined,
   commit: async () => {},
+  rows: async () => [],
+  page: async () => [],
+  totals: async () => ({ groups: [], last: 0 }),
   usage: async () => ({ bytes: 0, freeBytes: undefined }),
   close: async () => {},
 };
