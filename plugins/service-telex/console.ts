@@ -150,7 +150,7 @@ export class Console implements Session {
       case "delete":
         return await this.#delete(rest);
       case "status":
-        return this.#status(rest);
+        return await this.#status(rest);
       case "live":
         this.#isLive = this.#switch(rest, this.#isLive) ?? this.#isLive;
         return this.#print([this.#isLive ? "live: what comes is shown" : "live off: see inbox"]);
@@ -248,7 +248,7 @@ export class Console implements Session {
     this.#print([`accepted ${id}`]);
     this.#followed.add(id);
     // It may have been delivered before its id was known here.
-    const sent = mesh.sent(id);
+    const sent = await mesh.sent(id);
     if (sent !== undefined) this.onSent(sent);
   }
 
@@ -297,11 +297,11 @@ export class Console implements Session {
     this.#print([`deleted ${message.id}`]);
   }
 
-  #status(text: string): void {
+  async #status(text: string): Promise<void> {
     const { mesh } = this.#deps;
     if (text !== "") {
       const id = parseMessageId(text);
-      const sent = id === undefined ? undefined : mesh.sent(id);
+      const sent = id === undefined ? undefined : await mesh.sent(id);
       if (sent === undefined) return this.#print([`${NOTE} this node sent no message with that id`]);
       const why = sent.reason === undefined ? "" : `: ${safeLine(sent.reason)}`;
       return this.#print([endOf(sent) ?? `${sent.state} ${sent.id} to ${safeLine(sent.to)}${why}`]);

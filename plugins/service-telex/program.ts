@@ -33,7 +33,7 @@ export class Program implements Session {
     }
     if ("receive" in value) return this.#receive(value["receive"]);
     if ("ack" in value) return await this.#acknowledge(value["ack"]);
-    if ("state" in value) return this.#tellState(value["state"]);
+    if ("state" in value) return await this.#tellState(value["state"]);
     await this.#send(value);
   }
 
@@ -98,9 +98,9 @@ export class Program implements Session {
     this.#push();
   }
 
-  #tellState(text: unknown): void {
+  async #tellState(text: unknown): Promise<void> {
     const id = typeof text === "string" ? parseMessageId(text) : undefined;
-    const sent = id === undefined ? undefined : this.#deps.mesh.sent(id);
+    const sent = id === undefined ? undefined : await this.#deps.mesh.sent(id);
     if (sent === undefined)
       return this.#refuse(undefined, {
         code: "GODWIT_MESSAGE_UNKNOWN",

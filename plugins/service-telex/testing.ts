@@ -113,7 +113,7 @@ export class FakeMesh implements Mesh {
     return { id };
   }
 
-  sent(id: string) {
+  async sent(id: string) {
     return this.states.get(id);
   }
 

@@ -25,7 +25,7 @@ import {
 import { decodeEntry } from "./source/entry-row.ts";
 import { TestMesh, testId, testSealer, testSign, type TestNode } from "./testing.ts";
 
-const stateOf = (node: TestNode, id: string) => node.custody!.outbox.get(id as never)?.state;
+const stateOf = (node: TestNode, id: string) => node.sent(id)?.state;
 const texts = (node: TestNode) => node.delivered.map(({ text }) => text);
 
 describe("the way there and back", () => {
@@ -38,7 +38,7 @@ describe("the way there and back", () => {
     await mesh.clock.advance(200);
     expect(texts(c)).toEqual(["hello"]);
     expect(a.states).toEqual(["queued", "relayed", "delivered"]);
-    const entry = a.custody!.outbox.get(id)!;
+    const entry = a.sent(id)!;
     expect(entry.receipt?.by).toBe(c.id);
     expect(entry.receipt?.trace.map(({ node }) => node)).toEqual([a.id, b.id, c.id]);
     // Provable to anyone: the signature covers the hash of the receipt.
@@ -88,7 +88,7 @@ describe("the way there and back", () => {
     await mesh.clock.advance(300);
     expect(ids.map((id) => stateOf(a, id))).toEqual(ids.map(() => "delivered"));
     expect(mesh.count("bundle", "b>a")).toBeLessThanOrEqual(5);
-    const batches = ids.map((id) => a.custody!.outbox.get(id)!.receipt!.proof!.hashes.length);
+    const batches = ids.map((id) => a.sent(id)!.receipt!.proof!.hashes.length);
     expect(Math.max(...batches)).toBe(16);
   });
 
@@ -105,7 +105,7 @@ describe("the way there and back", () => {
     const id = await a.send("LON-B", "later");
     await mesh.clock.advance(100);
     expect(stateOf(a, id)).toBe("queued");
-    expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("nobody called LON-B");
+    expect(a.custody!.outbox.waitReason(a.sent(id)!)).toContain("nobody called LON-B");
     a.names.set("LON-B", [b.id]);
     a.custody!.onDirectory();
     await mesh.clock.advance(200);
@@ -175,7 +175,7 @@ describe("the next hop", () => {
     const id = await a.send(c.id, "x");
     await mesh.clock.advance(500);
     expect(mesh.count("bundle", "a>b")).toBe(1);
-    expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("it is full");
+    expect(a.custody!.outbox.waitReason(a.sent(id)!)).toContain("it is full");
     b.disk.fail(undefined);
     await mesh.clock.advance(2_500);
     expect(stateOf(a, id)).toBe("delivered");
@@ -411,7 +411,7 @@ describe("ends", () => {
     expect(b.custody!.transit.count).toBe(1);
     await mesh.clock.advance(6_000);
     expect([stateOf(a, known), stateOf(a, unknown)]).toEqual(["expired", "expired"]);
-    expect(a.custody!.outbox.get(unknown)!.reason).toContain("nobody called NOBODY");
+    expect(a.sent(unknown)!.reason).toContain("nobody called NOBODY");
     expect([b.custody!.transit.count, b.custody!.transit.bytes, a.custody!.queuedBytes]).toEqual([0, 0, 0]);
     mesh.connect(b, c);
     await mesh.clock.advance(200);
@@ -651,7 +651,7 @@ describe("hostile neighbours", () => {
       return mesh.clock.advance(100);
     };
     await refuse(60_000);
-    const entry = a.custody!.outbox.get(id)!;
+    const entry = a.sent(id)!;
     expect([entry.targets.length, entry.lostKeys]).toEqual([0, ["01".repeat(32)]]);
     keyId = 2;
     a.custody!.outbox.onDirectory();
@@ -923,7 +923,7 @@ test("a sender that the recipient has no place for is told which table is full, 
   const id = await a.send(b.id, "x");
   await mesh.clock.advance(100);
   expect([texts(b), b.fullTables]).toEqual([[], ["senders seen"]]);
-  expect(a.custody!.outbox.waitReason(a.custody!.outbox.get(id)!)).toContain("its table of senders is full");
+  expect(a.custody!.outbox.waitReason(a.sent(id)!)).toContain("its table of senders is full");
   // As it says: mail passes once the node is known there.
   b.known.add(a.id);
   await mesh.clock.advance(60_000);

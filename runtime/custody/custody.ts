@@ -250,19 +250,24 @@ export class Custody {
 
   onRoute(destination: NodeId): void {
     this.forwarder.onRoute(destination);
+    this.outbox.onRoute(destination);
   }
 
   /** This node, an edge, got or lost a gateway: its way to every destination that it has no route to. */
   onDefaultRoute(isThere: boolean): void {
-    if (isThere) this.forwarder.onDefaultRoute();
+    if (!isThere) return;
+    this.forwarder.onDefaultRoute();
+    this.outbox.onDirectory();
   }
 
   /** Another store epoch than last time: what this neighbour acknowledged may be gone. */
   onNeighbourUp(id: NodeId, storeEpoch: string): void {
     const known = this.#storeEpochs.get(id);
     this.#storeEpochs.set(id, storeEpoch, this.#ctx.regard.shareOf(id));
-    if (known !== undefined && known !== storeEpoch) this.forwarder.onStoreLost(id);
+    const isStoreLost = known !== undefined && known !== storeEpoch;
+    if (isStoreLost) this.forwarder.onStoreLost(id);
     this.forwarder.onDestinationUp(id);
+    this.outbox.onNeighbourUp(id, isStoreLost);
     this.forwarder.onWritable(id);
   }
 

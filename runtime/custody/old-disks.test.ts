@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { namedRow, TestMesh, type TestNode } from "./testing.ts";
 
-const stateOf = (node: TestNode, id: string) => node.custody!.outbox.get(id as never)?.state;
+const stateOf = (node: TestNode, id: string) => node.sent(id)?.state;
 const texts = (node: TestNode) => node.delivered.map(({ text }) => text).toSorted();
 
 /** `a` wrote `before`, its disk was copied, it wrote `after` and everything arrived. */
@@ -65,7 +65,7 @@ describe("an older copy of the disk put back", () => {
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
     mesh.cut(a, b);
     const id = await a.send(b.id, "waited");
-    const bundle = a.custody!.outbox.get(id)!.targets[0]!.bundle;
+    const bundle = a.sent(id)!.targets[0]!.bundle;
     const copy = a.disk.copy();
     mesh.connect(a, b);
     await mesh.clock.advance(500);
@@ -73,7 +73,7 @@ describe("an older copy of the disk put back", () => {
     a.crash();
     a.disk = copy;
     await a.start();
-    expect(a.custody!.outbox.get(id)!.targets[0]!.bundle).toBe(bundle);
+    expect(a.sent(id)!.targets[0]!.bundle).toBe(bundle);
     await mesh.clock.advance(1_000);
     expect([texts(b), stateOf(a, id)]).toEqual([["waited"], "delivered"]);
   });
@@ -83,13 +83,13 @@ describe("an older copy of the disk put back", () => {
     const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
     mesh.cut(a, b);
     const id = await a.send(b.id, "kept");
-    const { epoch, targets } = a.custody!.outbox.get(id)!;
+    const { epoch, targets } = a.sent(id)!;
     a.crash();
     await a.start();
-    const kept = a.custody!.outbox.get(id)!;
+    const kept = a.sent(id)!;
     expect([kept.epoch, kept.targets[0]!.bundle]).toEqual([epoch, targets[0]!.bundle]);
     const next = await a.send(b.id, "next");
-    expect(a.custody!.outbox.get(next)!.epoch).not.toBe(epoch);
+    expect(a.sent(next)!.epoch).not.toBe(epoch);
     mesh.connect(a, b);
     await mesh.clock.advance(1_000);
     expect([texts(b), stateOf(a, id), stateOf(a, next)]).toEqual([
@@ -105,11 +105,11 @@ test("a row of an earlier release keeps the name that the store's epoch gave it"
   const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
   mesh.cut(a, b);
   const id = await a.send(b.id, "from before");
-  const { epoch: _epoch, ...old } = namedRow(a.custody!.outbox.get(id)!);
+  const { epoch: _epoch, ...old } = namedRow(a.sent(id)!);
   a.crash();
   a.disk.apply([{ op: "put", in: "outbox", key: id, meta: JSON.stringify({ ...old, targets: [] }) }]);
   await a.start();
-  expect(a.custody!.outbox.get(id)!.epoch).toBe(a.epochHex);
+  expect(a.sent(id)!.epoch).toBe(a.epochHex);
   mesh.connect(a, b);
   await mesh.clock.advance(1_000);
   expect(texts(b)).toEqual(["from before"]);
@@ -124,13 +124,13 @@ describe("a snapshot of the machine resumed: the same process lives twice", () =
     await a.start();
     const ids: string[] = [];
     ids.push(await a.send(b.id, "resumed 0"));
-    const { epoch } = a.custody!.outbox.get(ids[0] as never)!;
+    const { epoch } = a.sent(ids[0]!)!;
     for (let i = 1; i < 5; i++) ids.push(await a.send(b.id, `resumed ${i}`));
     await mesh.clock.advance(60_000);
     expect(texts(b)).toEqual(Array.from({ length: 5 }, (_, i) => `resumed ${i}`));
     expect(ids.map((id) => stateOf(a, id))).toEqual(ids.map(() => "delivered"));
     const later = await a.send(b.id, "later");
-    expect(a.custody!.outbox.get(later)!.epoch).not.toBe(epoch);
+    expect(a.sent(later)!.epoch).not.toBe(epoch);
     // Also after a restart, while a renamed message still waits for its receipt.
     await mesh.clock.advance(1_000);
     expect(stateOf(a, later)).toBe("delivered");
@@ -143,10 +143,9 @@ describe("a snapshot of the machine resumed: the same process lives twice", () =
     a.life--;
     await a.start();
     const id = await a.send(b.id, "resumed");
-    for (let ms = 0; ms < 1_000 && a.custody!.outbox.get(id)!.isRenamed !== true; ms++)
-      await mesh.clock.advance(1);
+    for (let ms = 0; ms < 1_000 && a.sent(id)!.isRenamed !== true; ms++) await mesh.clock.advance(1);
     mesh.cut(a, b);
-    expect(a.custody!.outbox.get(id)!.isRenamed).toBe(true);
+    expect(a.sent(id)!.isRenamed).toBe(true);
     await mesh.clock.advance(50);
     a.life += 10;
     a.crash();

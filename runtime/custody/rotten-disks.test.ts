@@ -12,7 +12,7 @@ const codeOf = (promise: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof GodwitError ? error.code : String(error)),
   );
 const damaged = (node: TestNode) => node.store!.state.damage.map((row) => `${row.in} ${row.key}`);
-const entryOf = (node: TestNode, id: MessageId) => node.custody!.outbox.get(id)!;
+const entryOf = (node: TestNode, id: MessageId) => node.sent(id)!;
 
 async function line() {
   const mesh = new TestMesh();
@@ -127,8 +127,14 @@ test("rows whose fields are of a wrong type or out of range are damage of these 
   await restart(a);
   await restart(b);
   expect(damaged(a).toSorted()).toEqual(
-    [...ids.slice(0, 3).map((id) => `outbox ${id}`), "idempotency key 3"].toSorted(),
+    ids
+      .slice(0, 3)
+      .map((id) => `outbox ${id}`)
+      .toSorted(),
   );
+  // A key is read when it is used.
+  expect(await a.send(c.id, "message 3", { idempotencyKey: "key 3" })).not.toBe(ids[3]!);
+  expect(damaged(a)).toContain("idempotency key 3");
   expect(damaged(b).toSorted()).toEqual(
     transit
       .slice(0, 2)

@@ -21,6 +21,9 @@ import {
 } from "./context.ts";
 import { Custody, type CustodyEvents } from "./custody.ts";
 import type { OutboxEntry } from "./source/entry.ts";
+import type { Outbox } from "./source/outbox.ts";
+import { decodeEntry } from "./source/entry-row.ts";
+import { parseProof } from "./source/proofs.ts";
 import type { InboxEntry } from "./recipient/inbox.ts";
 import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
 import { type TestTime, testTime } from "../time/testing.ts";
@@ -171,6 +174,18 @@ export class TestMesh {
   }
 }
 
+/** What an outbox has of a message, in memory or on its disk, without waiting. */
+export function sentOf(
+  outbox: Pick<Outbox, "peek"> | undefined,
+  disk: SimDisk,
+  id: string,
+): OutboxEntry | undefined {
+  const shown = outbox?.peek(id as MessageId);
+  const row = disk.rows("outbox").get(id);
+  if (shown !== undefined || row === undefined) return shown;
+  return decodeEntry(id, row.meta, (name) => parseProof(disk.rows("proof").get(name)?.meta ?? ""));
+}
+
 /** The row of an entry as releases before 0.3 wrote it. */
 export function namedRow({ receipt, later: _, ...entry }: OutboxEntry): Record<string, unknown> {
   const { encoded, proof, ...told } = receipt ?? {};
@@ -275,6 +290,13 @@ export class TestNode {
     this.disk.destroy();
     this.#epoch = digest(this.#epoch).slice(0, 8);
     this.epochHex = formatHex(this.#epoch);
+  }
+
+  /** What the outbox shows of a message. */
+  sent(id: string): OutboxEntry | undefined {
+    const entry = sentOf(this.custody?.outbox, this.disk, id);
+    if (entry !== undefined) entry.epoch ??= this.epochHex;
+    return entry;
   }
 
   async settle<T>(promise: Promise<T>): Promise<T> {

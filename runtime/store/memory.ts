@@ -246,7 +246,7 @@ export class MemoryStore implements Store {
         const row = rows.get(key);
         return row === undefined ? [] : [[key, row]];
       });
-      return this.#sound(collection, found).map(rowOf);
+      return this.#sound(collection, found).map((one) => ({ ...rowOf(one), order: one[1].slot?.order }));
     });
   }
 

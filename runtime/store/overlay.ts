@@ -184,7 +184,13 @@ export class Overlay {
       if (held === undefined) return row ?? [];
       if (held.meta === null) return [];
       const body = upper?.body === undefined ? lower?.body : upper.body;
-      return { key, meta: held.meta, bodyBytes: body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body) };
+      const bodyBytes = body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body);
+      return {
+        key,
+        meta: held.meta,
+        bodyBytes,
+        order: upper?.slot?.order ?? lower?.slot?.order ?? row?.order,
+      };
     });
   }
 

@@ -44,6 +44,8 @@ export interface StoreRow {
   /** JSON text; its owner skips fields it does not know. */
   readonly meta: string;
   readonly bodyBytes: number;
+  /** Its place, where it is mail and was asked for by its key. */
+  readonly order?: number | undefined;
 }
 
 export interface SlottedRow extends StoreRow {

@@ -201,7 +201,7 @@ export class LiveView implements NodeView {
       box === "inbox"
         ? custody.inbox.page(wanted).map((entry) => this.#inboxView(entry))
         : box === "outbox"
-          ? custody.outbox.page(wanted).map((entry) => this.#outboxView(entry))
+          ? (await custody.outbox.page(wanted)).map((entry) => this.#outboxView(entry))
           : custody.transit.page(wanted).map((holding) => this.#transitView(holding));
     const isFull = views.length > page.limit;
     const messages = views.slice(0, page.limit);
@@ -210,7 +210,7 @@ export class LiveView implements NodeView {
 
   async message(id: string): Promise<MessageView> {
     const { custody } = this.#deps.mesh;
-    const sent = custody.outbox.get(id as MessageId);
+    const sent = await custody.outbox.get(id as MessageId);
     if (sent !== undefined) return this.#outboxView(sent);
     const received = custody.inbox.get(id as MessageId);
     if (received !== undefined) return this.#inboxView(received);
@@ -222,7 +222,7 @@ export class LiveView implements NodeView {
     const received = custody.inbox.get(id as MessageId);
     if (received !== undefined)
       return { bytes: await custody.inbox.body(received.id), contentType: received.contentType };
-    const sent = custody.outbox.get(id as MessageId);
+    const sent = await custody.outbox.get(id as MessageId);
     if (sent !== undefined)
       return { bytes: await custody.outbox.body(sent.id), contentType: sent.contentType };
     throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id.slice(0, 40)} here`);

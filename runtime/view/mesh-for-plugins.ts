@@ -94,8 +94,8 @@ export function createMeshBackend(
     self,
     stations,
     send: async (message) => ({ id: await custody.send(message) }),
-    sent(id) {
-      const entry = custody.outbox.get(id as MessageId);
+    async sent(id) {
+      const entry = await custody.outbox.get(id as MessageId);
       return entry === undefined ? undefined : outgoing(entry);
     },
     inbox: {

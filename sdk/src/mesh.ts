@@ -140,8 +140,8 @@ export interface Mesh {
    * GODWIT_IDEMPOTENCY_CONFLICT. An address that nobody was heard of by is accepted and waits; `transient` does not.
    */
   send(message: OutgoingMessage): Promise<{ readonly id: string }>;
-  /** A message of this node; undefined when there is none with that id (any more). */
-  sent(id: string): SentMessage | undefined;
+  /** A message of this node; undefined when there is none with that id (any more). Rejects with GODWIT_STORE_FAILED. */
+  sent(id: string): Promise<SentMessage | undefined>;
   /**
    * Messages of the inbox, each at least once: what is there already, oldest first, then what comes. One at a time; a
    * handler that rejects gets the message again later, after the others. What is still in the inbox at the next start

@@ -88,7 +88,7 @@ describe("the mesh", () => {
     mesh.setStations([station("b", "LON-B", true), station("c", "NYC-C", false)]);
     const send = (to: string) =>
       mesh.send({ to, body: Uint8Array.of(1), transient: true }).then(
-        ({ id }) => mesh.sent(id) ?? "gone",
+        async ({ id }) => (await mesh.sent(id)) ?? "gone",
         (error: { code: string }) => error.code,
       );
     expect([await send("lon-b"), await send("b".repeat(52))]).toEqual(["gone", "gone"]);

@@ -143,7 +143,7 @@ export class FakeMesh implements Mesh {
     return { id };
   }
 
-  sent(id: string): SentMessage | undefined {
+  async sent(id: string): Promise<SentMessage | undefined> {
     this.#check("sent");
     return this.#states.get(id);
   }

@@ -234,7 +234,7 @@ export class Ledger {
   #checkSource(message: SentMessage): void {
     const { source, id } = message;
     if (id === undefined || !this.#isBound(message)) return;
-    const entry = source.mesh?.custody.outbox.get(id);
+    const entry = source.sent(id);
     if (entry === undefined)
       this.#fault(`message ${message.nonce} is gone from the outbox of n${source.index}`);
     else if (entry.state === "delivered") this.#checkReceipt(source, message, entry);
@@ -274,7 +274,7 @@ export class Ledger {
     return [...this.messages.values()].filter((message) => {
       const { source, id } = message;
       if (id === undefined || !this.#isBound(message)) return this.#isUnderWay(message);
-      const state = source.mesh?.custody.outbox.get(id)?.state;
+      const state = source.sent(id)?.state;
       return state === undefined || !finalStates.includes(state);
     });
   }
@@ -290,7 +290,7 @@ export class Ledger {
           this.#fault(`message ${message.nonce} n${source.index}>${message.to} was handed on and is lost`);
         continue;
       }
-      const entry = source.mesh?.custody.outbox.get(id);
+      const entry = source.sent(id);
       if (entry === undefined || !finalStates.includes(entry.state)) {
         const why = entry === undefined ? "unknown" : source.mesh!.custody.outbox.waitReason(entry);
         this.#fault(
@@ -313,7 +313,7 @@ export class Ledger {
           ? "not_accepted"
           : !this.#isBound(message)
             ? "source_destroyed"
-            : (message.source.mesh?.custody.outbox.get(message.id)?.state ?? "unknown");
+            : (message.source.sent(message.id)?.state ?? "unknown");
       counts[state] = (counts[state] ?? 0) + 1;
     }
     return counts;

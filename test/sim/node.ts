@@ -13,6 +13,7 @@ import { Hub } from "../../runtime/kernel/hub.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import type { MeshEvents } from "../../runtime/mesh/events.ts";
+import { sentOf } from "../../runtime/custody/testing.ts";
 import type { CustodyLimits } from "../../runtime/custody/context.ts";
 import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
 import { openNodeTime } from "../../runtime/time/kept.ts";
@@ -121,6 +122,12 @@ export class SimNode {
   /** The running mesh, once it is open. */
   get mesh(): Mesh | undefined {
     return this.life?.mesh;
+  }
+
+  /** What its outbox has of a message; undefined while it is off. */
+  sent(id: string): OutboxEntry | undefined {
+    const outbox = this.mesh?.custody.outbox;
+    return outbox === undefined ? undefined : sentOf(outbox, this.disk, id);
   }
 
   /** An edge node: only slow media lead to it. */

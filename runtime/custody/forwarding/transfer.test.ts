@@ -36,7 +36,7 @@ describe("a large message", () => {
     const id = await a.send(c.id, body);
     await mesh.clock.advance(500);
     expect(await received(c)).toEqual(body);
-    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+    expect(a.sent(id)!.state).toBe("delivered");
     expect(chunkBytes(mesh, "a>b")).toBeLessThan(3.1 * MEGABYTE);
     expect([await leftOvers(b), await leftOvers(c)]).toEqual([0, 0]);
     expect([b.custody!.queuedBytes, b.custody!.forwarder.count]).toEqual([0, 0]);
@@ -52,10 +52,10 @@ describe("a large message", () => {
     const id = await a.send(b.id, pattern(MEGABYTE));
     await mesh.clock.advance(2_000);
     const once = chunkBytes(mesh, "a>b");
-    expect(a.custody!.outbox.get(id)!.state).toBe("relayed");
+    expect(a.sent(id)!.state).toBe("relayed");
     mesh.filter = () => true;
     await mesh.clock.advance(60_000);
-    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+    expect(a.sent(id)!.state).toBe("delivered");
     expect([once > MEGABYTE, chunkBytes(mesh, "a>b")]).toEqual([true, once]);
   });
 
@@ -256,7 +256,7 @@ test("two strangers of one address that send a byte now and then do not keep a l
   await drip(3);
   const id = await a.send(b.id, pattern(2 * MEGABYTE));
   await drip(10);
-  expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+  expect(a.sent(id)!.state).toBe("delivered");
 });
 
 test("bodies that a stranger begins and never ends do not fill the disk", async () => {

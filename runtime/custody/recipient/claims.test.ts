@@ -19,7 +19,7 @@ async function location(failoverDelayMs = 10_000) {
   mesh.connect(x, y);
   s.names.set("LOC", [x.id, y.id]);
   const rows = () => (x.custody?.inbox.count ?? 0) + (y.custody?.inbox.count ?? 0);
-  const receipt = (id: string) => s.custody!.outbox.get(id as never)!.receipt;
+  const receipt = (id: string) => s.sent(id)!.receipt;
   return { mesh, s, x, y, rows, receipt };
 }
 
@@ -67,7 +67,7 @@ describe("a message to a location of two machines", () => {
     x.isContested = true;
     const id = await s.send(x.id, "hi");
     await mesh.clock.advance(30_000);
-    expect([x.custody!.inbox.count, s.custody!.outbox.get(id as never)!.state]).toEqual([0, "queued"]);
+    expect([x.custody!.inbox.count, s.sent(id)!.state]).toEqual([0, "queued"]);
     x.isContested = false;
     await mesh.clock.advance(5_000);
     expect(x.custody!.inbox.count).toBe(1);
@@ -144,7 +144,7 @@ test("one machine that cannot open its copy does not end the message for the oth
   mesh.cut(s, y);
   const id = await s.send("LOC", "hi");
   await mesh.clock.advance(500);
-  expect(s.custody!.outbox.get(id)!.state).toBe("relayed");
+  expect(s.sent(id)!.state).toBe("relayed");
   mesh.connect(s, y);
   await mesh.clock.advance(12_000);
   expect([y.custody!.inbox.count, receipt(id)?.by]).toEqual([1, y.id]);

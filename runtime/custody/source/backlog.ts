@@ -30,8 +30,8 @@ export interface Relayed {
 
 /** What became of a lane since the last sweep. */
 export interface Swept {
-  /** Orders of messages whose life is over; they are in the lane no more. */
-  readonly over: readonly number[];
+  /** Whose life is over; they are in the lane no more. */
+  readonly over: readonly Parked[];
   /** Some that waited for their time are next now. */
   readonly hasReady: boolean;
 }
@@ -49,11 +49,16 @@ class Lane {
   #relays: number[] = [];
   #via: (NodeId | undefined)[] = [];
   #count = 0;
+  #ready = 0;
   /** All before it are gone or not ready. */
   #head = 0;
 
   get count(): number {
     return this.#count;
+  }
+
+  get hasReady(): boolean {
+    return this.#ready > 0;
   }
 
   add({ order, remainingMs, atRunMs, relayed }: Parked): void {
@@ -72,6 +77,7 @@ class Lane {
     this.#via[at] = relayed?.via;
     this.#head = Math.min(this.#head, at);
     this.#count++;
+    if (this.#wakeAtMs[at] === 0) this.#ready++;
   }
 
   has(order: number): boolean {
@@ -106,8 +112,7 @@ class Lane {
     let isAny = false;
     for (let at = 0; at < this.#orders.length; at++)
       if (this.#orders[at]! > 0 && this.#via[at] === via && this.#wakeAtMs[at]! > 0) {
-        this.#wakeAtMs[at] = 0;
-        this.#head = Math.min(this.#head, at);
+        this.#makeReady(at);
         isAny = true;
       }
     return isAny;
@@ -119,7 +124,7 @@ class Lane {
     leftMs: (remainingMs: number, atRunMs: number) => number,
     limit: number,
   ): Swept & { nextMs: number } {
-    const over: number[] = [];
+    const over: Parked[] = [];
     let hasReady = false;
     let nextMs = NEVER;
     for (let at = 0; at < this.#orders.length; at++) {
@@ -128,15 +133,13 @@ class Lane {
       const endsInMs = leftMs(this.#remainingMs[at]!, this.#atRunMs[at]!);
       if (endsInMs <= 0) {
         if (over.length < limit) {
-          over.push(order);
-          this.#take(at);
+          over.push(this.#take(at));
         } else nextMs = nowMs;
         continue;
       }
       const wakeAtMs = this.#wakeAtMs[at]!;
       if (wakeAtMs > 0 && wakeAtMs <= nowMs) {
-        this.#wakeAtMs[at] = 0;
-        this.#head = Math.min(this.#head, at);
+        this.#makeReady(at);
         hasReady = true;
       } else if (wakeAtMs > 0) nextMs = Math.min(nextMs, wakeAtMs);
       nextMs = Math.min(nextMs, nowMs + endsInMs);
@@ -157,10 +160,17 @@ class Lane {
     return low;
   }
 
+  #makeReady(at: number): void {
+    this.#wakeAtMs[at] = 0;
+    this.#head = Math.min(this.#head, at);
+    this.#ready++;
+  }
+
   #take(at: number): Parked {
     const order = this.#orders[at]!;
     this.#orders[at] = -order;
     this.#count--;
+    if (this.#wakeAtMs[at] === 0) this.#ready--;
     return {
       order,
       remainingMs: this.#remainingMs[at]!,
@@ -209,8 +219,9 @@ export class Backlog {
     return this.#lanes.has(lane);
   }
 
-  countOf(lane: string): number {
-    return this.#lanes.get(lane)?.count ?? 0;
+  /** Whether some of it may go now. */
+  hasReady(lane: string): boolean {
+    return this.#lanes.get(lane)?.hasReady === true;
   }
 
   add(name: string, parked: Parked): void {

@@ -36,7 +36,7 @@ const ownerOf = (entries: OutboxEntries, bundle: string): string | undefined =>
 test("a bundle finds its message while the entry names it, as target or former one, and no longer", () => {
   const entries = new OutboxEntries();
   const entry = { ...entryOf("m", target("b1")), formerBundles: ["b0" as BundleId] };
-  entries.add({ entry });
+  entries.add({ entry, order: 1 });
   expect(["b0", "b1", "b2"].map((bundle) => ownerOf(entries, bundle))).toEqual(["m", "m", undefined]);
   entries.dropTargets(entry);
   expect([entry.targets, entry.formerBundles, ownerOf(entries, "b1")]).toEqual([

@@ -20,8 +20,7 @@ import {
 } from "../../kernel/json.ts";
 import { PRIORITY_DEFAULT } from "../../wire/constants.ts";
 import { CONTENT_TYPE_BYTES_MAX, decodeReceipt, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
-import { loadSound } from "../../store/sound.ts";
-import type { StoreOp } from "../../store/types.ts";
+import { PAGE_ROWS_MAX, type StoreOp } from "../../store/types.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import { finalStates, type OutboxEntry, outboxStates, type StoredReceipt, type Target } from "./entry.ts";
 import { IDEMPOTENCY_KEY_BYTES_MAX } from "./order.ts";
@@ -338,22 +337,31 @@ function decodeNamed(id: string, meta: string): OutboxEntry | undefined {
   }
 }
 
-/** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
-export async function loadEntries(
+/**
+ * In the order of arrival, a page at a time. Those of a release that counted no running time begin to age now, durably; damaged ones are set
+ * aside. Rejects with GODWIT_STORE_FAILED.
+ */
+export async function* loadEntries(
   { store, time }: Pick<CustodyContext, "store" | "time">,
   shared: (name: string) => ReceiptProof | undefined,
-): Promise<OutboxEntry[]> {
-  const undated: OutboxEntry[] = [];
-  const entries = await loadSound(store, "outbox", ({ key, meta }) => {
-    const entry = decodeEntry(key, meta, shared);
-    if (entry === undefined || entry.atRunMs !== undefined || finalStates.includes(entry.state)) return entry;
-    const dated = { ...entry, atRunMs: time.runMs };
-    undated.push(dated);
-    return dated;
-  });
-  if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
-  for (const { atRunMs } of entries) time.catchUp(atRunMs ?? 0);
-  return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
+): AsyncGenerator<{ readonly entry: OutboxEntry; readonly order: number }> {
+  for (let after: number | undefined; ;) {
+    const rows = await store.page("outbox", { order: "oldest-first", limit: PAGE_ROWS_MAX, after });
+    const ops: StoreOp[] = [];
+    for (const { key, meta, order } of rows) {
+      let entry = decodeEntry(key, meta, shared);
+      if (entry === undefined) ops.push({ op: "set-aside", in: "outbox", key });
+      if (entry === undefined) continue;
+      if (entry.atRunMs === undefined && !finalStates.includes(entry.state)) {
+        entry = { ...entry, atRunMs: time.runMs };
+        ops.push(putEntry(entry));
+      }
+      yield { entry, order };
+    }
+    if (ops.length > 0) await store.commit(ops).catch(() => {});
+    after = rows.at(-1)?.order;
+    if (after === undefined) return;
+  }
 }
 
 export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({

@@ -82,6 +82,8 @@ export function digestOf(order: Order): string {
 /** A message of the outbox while the node runs. */
 export interface Live {
   readonly entry: OutboxEntry;
+  /** Its place in the order of arrival. */
+  readonly order: number;
   /** A withdrawal is being written. */
   isEnding?: boolean;
 }

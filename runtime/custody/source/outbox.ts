@@ -1,31 +1,36 @@
 /**
  * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
- * known, kept until receipt or expiry whatever relays say. docs/protocol/delivery.md "The source".
+ * known, kept until receipt or expiry whatever relays say. In memory is what is under way (awake.ts); the rest is read when it is asked
+ * for. docs/protocol/delivery.md "The source".
  */
-import type { Timer } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { ReceiptStatus } from "../../wire/message.ts";
+import { PAGE_ROWS_MAX, type StoreOp, type StoreRow } from "../../store/types.ts";
 import type { BodyCache } from "../body-cache.ts";
-import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
+import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import type { Page } from "../paged-map.ts";
-import { IdempotencyKeys } from "./idempotency.ts";
-import { finalStates, type Live, type OutboxEntry, type OutboxDeps, type OutboxState } from "./entry.ts";
-import { loadEntries, putEntry } from "./entry-row.ts";
+import { Awake, laneOf } from "./awake.ts";
+import type { Relayed } from "./backlog.ts";
+import { Departures } from "./departures.ts";
 import { OutboxEntries } from "./entries.ts";
+import { finalStates, type Live, type OutboxEntry, type OutboxDeps, type OutboxState } from "./entry.ts";
+import { decodeEntry, loadEntries, putEntry } from "./entry-row.ts";
 import { OutboxHistory } from "./history.ts";
+import { IdempotencyKeys } from "./idempotency.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
 import { ReceiptProofs } from "./proofs.ts";
-import { readReceipts } from "./receipts.ts";
+import { type ProvenReceipt, readReceipts } from "./receipts.ts";
 import { OutboxRows } from "./rows.ts";
-import { Waiting } from "./waiting.ts";
-import { OutboxSealer, RESEALS_MAX, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
-import type { StoreOp } from "../../store/types.ts";
+import { OutboxSealer, RESEALS_MAX } from "./seal.ts";
 
 /** Why a message ended, in words for its sender. */
 const DAMAGED = "this disk damaged it: send it again";
+const OVER = "its lifetime ended before a receipt came";
+/** Signed for a bundle that could not be opened. */
+const NO_MESSAGE = "0".repeat(32);
 
 export class Outbox {
   readonly #ctx: CustodyContext;
@@ -33,86 +38,109 @@ export class Outbox {
   readonly #sealer: OutboxSealer;
   readonly #deps: OutboxDeps;
   readonly #entries = new OutboxEntries();
-  readonly #waiting: Waiting;
   readonly #names: MailNaming;
-  readonly #idempotency = new IdempotencyKeys();
-  readonly #history = new OutboxHistory();
-  readonly #toSeal: Live[] = [];
-  /** Sealed, and not with the forwarder until that is durable. */
-  readonly #unheld = new Set<Live>();
-  /** Delivered by a receipt whose commit has not succeeded yet. */
-  readonly #undurable = new Set<Live>();
+  readonly #idempotency: IdempotencyKeys;
+  readonly #history: OutboxHistory;
   readonly #proofs = new ReceiptProofs();
   readonly #rows: OutboxRows;
-  #isSealing = false;
+  readonly #departures: Departures;
+  readonly #awake: Awake;
+  /** Delivered by a receipt whose commit has not succeeded yet. */
+  readonly #undurable = new Set<Live>();
+  #nextOrder = 1;
+  #openCount = 0;
   #bytes = 0;
   #pending = 0;
-  #sealRetry: Timer | undefined;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache, deps: OutboxDeps) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
-    this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
+    this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#names = new MailNaming(ctx);
+    this.#idempotency = new IdempotencyKeys(ctx.store);
     this.#rows = new OutboxRows(ctx, this.#proofs);
-    this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
+    this.#history = new OutboxHistory(ctx.limits, (ids) => this.#prune(ids));
+    this.#departures = new Departures(ctx, forwarder, this.#sealer, this.#entries, {
+      deliverHere: (live, body) => this.#deliverHere(live, body),
+      waitedOut: (live) => this.#expire(live),
+    });
+    this.#awake = new Awake(ctx, forwarder, this.#entries, this.#rows, {
+      decode: (id, meta) => this.#decode(id, meta),
+      isBusy: (live) => live.isEnding === true || this.#undurable.has(live) || this.#departures.isBusy(live),
+      woken: (live, relayed) => this.#onWoken(live, relayed),
+      over: (live) => this.#expire(live),
+    });
   }
 
   async load(): Promise<void> {
-    const { store } = this.#ctx;
-    await this.#idempotency.load(store);
+    const { store, time, storeEpoch } = this.#ctx;
     await this.#proofs.load(store);
-    for (const entry of await loadEntries(this.#ctx, (name) => this.#proofs.get(name))) {
-      this.#proofs.use(entry);
-      entry.epoch ??= formatHex(this.#ctx.storeEpoch);
+    this.#nextOrder = (await store.totals("outbox")).last + 1;
+    for await (const { entry, order } of loadEntries(this.#ctx, (name) => this.#proofs.get(name))) {
+      time.catchUp(entry.atRunMs ?? 0);
+      entry.epoch ??= formatHex(storeEpoch);
       this.#names.restore(entry);
-      this.#sealer.wrote(entry);
-      const live: Live = { entry };
-      this.#entries.add(live);
-      if (finalStates.includes(entry.state)) this.#history.note(entry);
-      else {
-        this.#bytes += entry.size;
-        this.#activate(live, entry.state);
+      this.#proofs.use(entry);
+      if (finalStates.includes(entry.state)) {
+        this.#entries.noteStored(entry, order);
+        this.#history.note(entry);
+        continue;
       }
+      this.#sealer.wrote(entry);
+      this.#openCount++;
+      this.#bytes += entry.size;
+      this.#place({ entry, order });
     }
     const unused = this.#proofs.sweep();
     if (unused.length > 0) store.commit(unused).catch(() => {});
   }
 
+  /** Open and ended ones. */
   get count(): number {
-    return this.#entries.size;
+    return this.#openCount + this.#history.count;
   }
 
   get openCount(): number {
-    return this.#entries.size - this.#history.count;
+    return this.#openCount;
   }
 
+  /** Of the bodies of open messages. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  get(id: MessageId): OutboxEntry | undefined {
-    return this.#entries.get(id)?.entry;
+  /** What is in memory of the messages: they are newer there than their rows. */
+  peek(id: MessageId): OutboxEntry | undefined {
+    return (this.#entries.get(id) ?? this.#rows.late(id))?.entry;
+  }
+
+  /** Rejects with GODWIT_STORE_FAILED. */
+  async get(id: MessageId): Promise<OutboxEntry | undefined> {
+    const entry = this.peek(id);
+    if (entry !== undefined) return entry;
+    const [row] = await this.#ctx.store.rows("outbox", [id]);
+    return row === undefined ? undefined : this.#shown(row, row.order);
   }
 
   /** Whether a message here is, or was, sealed into that bundle. */
   isOwnBundle(id: BundleId): boolean {
-    return this.#entries.byBundle(id) !== undefined;
+    return this.#entries.isOwn(id);
   }
 
-  page(page: Page): OutboxEntry[] {
-    return this.#entries.page(page);
+  /** Empty after a message that is not there. Rejects with GODWIT_STORE_FAILED. */
+  async page({ order, limit, after }: Page): Promise<OutboxEntry[]> {
+    const { store } = this.#ctx;
+    const [before] = after === undefined ? [] : await store.rows("outbox", [after]);
+    if (after !== undefined && before?.order === undefined) return [];
+    const page = { order, limit: Math.min(limit, PAGE_ROWS_MAX), after: before?.order };
+    const rows = await store.page("outbox", page);
+    return rows.flatMap((row) => this.#shown(row, row.order) ?? []);
   }
 
   /** Why an open message is still here, in words. */
   waitReason(entry: OutboxEntry): string | null {
-    if (entry.reason !== null || finalStates.includes(entry.state)) return entry.reason;
-    for (const target of entry.targets) {
-      const reason = this.#forwarder.get(target.bundle)?.waitReason;
-      if (reason !== undefined) return reason;
-    }
-    return null;
+    return this.#departures.waitReason(entry);
   }
 
   /** Accepts a message: resolves with its id only after the durable commit. */
@@ -120,69 +148,78 @@ export class Outbox {
     return this.#idempotency.once(order, () => this.#accept(order));
   }
 
-  /** Names or records changed: what waited for them may go now. */
+  /** Routes to a destination changed. */
+  onRoute(destination: NodeId): void {
+    this.#awake.onRoute(destination);
+  }
+
+  /** Names or records changed, or the way to every destination without a route: what waited for them may go now. */
   onDirectory(): void {
-    for (const address of this.#waiting.addresses) {
-      if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
-      for (const id of this.#waiting.under(address)) {
-        const live = this.#entries.get(id);
-        if (live !== undefined) this.#activate(live, "queued");
-      }
-    }
+    this.#departures.onDirectory();
+    this.#awake.onDirectory();
+  }
+
+  /** A neighbour is there; `isStoreLost`: what it acknowledged may be gone. */
+  onNeighbourUp(neighbour: NodeId, isStoreLost: boolean): void {
+    if (isStoreLost) this.#awake.onReturned(neighbour);
+    this.#awake.onReturned(neighbour, neighbour);
   }
 
   /** Time off was confirmed: what is not with the forwarder ends sooner. */
   onTimePassed(): void {
-    for (const { entry } of this.#entries.values())
-      this.#waiting.bringForward(entry.to, entry.id, deadlineOf(this.#ctx, entry));
+    this.#departures.onTimePassed();
+    this.#awake.onTimePassed();
   }
 
   /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
   async withdraw(id: MessageId): Promise<void> {
+    await this.#awake.summon([id]);
     const live = this.#entries.get(id);
-    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    if (finalStates.includes(live.entry.state))
-      throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${live.entry.state} already`);
+    const entry = live?.entry ?? (await this.get(id));
+    if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (live === undefined || finalStates.includes(entry.state)) {
+      if (live !== undefined && !this.#undurable.has(live)) this.#entries.store(live);
+      throw godwitError("GODWIT_MESSAGE_FINAL", `message ${id} is ${entry.state} already`);
+    }
     // Its body goes at once: whoever withdraws may need the room.
-    const ended = putEntry({ ...live.entry, state: "withdrawn", reason: "withdrawn by its sender" });
+    const ended = putEntry({ ...entry, state: "withdrawn", reason: "withdrawn by its sender" });
     live.isEnding = true;
     try {
       await this.#ctx.store.commit([{ ...ended, body: new Uint8Array(0) }]);
-    } finally {
+    } catch (error) {
       live.isEnding = false;
+      if (this.#forwarder.get(entry.targets[0]?.bundle ?? ("" as BundleId)) === undefined)
+        this.#departures.activate(live, entry.state);
+      throw error;
     }
-    if (!finalStates.includes(live.entry.state)) this.#finish(live, "withdrawn", "withdrawn by its sender");
+    live.isEnding = false;
+    if (finalStates.includes(entry.state)) return;
+    this.#finish(live, "withdrawn", "withdrawn by its sender");
+    this.#settle(live);
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    const live = this.#entries.get(id);
-    if (live === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    if (live.entry.state === "withdrawn")
+    const entry = await this.get(id);
+    if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+    if (entry.state === "withdrawn")
       throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
-    const body = await this.#sealer.body(live.entry);
+    const body = await this.#sealer.body(entry);
     if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
     return body;
-  }
-
-  /** What is stored is not what was accepted: an open message ends with that, told to its sender. */
-  #onDamaged(entry: OutboxEntry): void {
-    const live = this.#entries.get(entry.id);
-    if (live === undefined) return;
-    this.#ctx.log.error("message damaged on this disk", { message: live.entry.id, box: "outbox" });
-    if (!finalStates.includes(live.entry.state)) this.#finish(live, "refused", DAMAGED);
-    // That it ended, and how, is kept; the store may have set the row aside already.
-    this.#rows.save([live], [{ op: "set-aside", in: "outbox", key: live.entry.id }]);
   }
 
   /** A relay took a bundle of ours. */
   onAcknowledged(holding: Holding): void {
     const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
-    if (live === undefined || live.entry.state !== "queued") return;
-    live.entry.state = "relayed";
-    live.entry.reason = null;
-    // A restart that does not know it offers the message once more.
-    this.#rows.saveLate(live);
-    this.#deps.events.emit("outboxChanged", live.entry);
+    if (live === undefined) return;
+    if (live.entry.state === "queued") {
+      live.entry.state = "relayed";
+      live.entry.reason = null;
+      // A restart that does not know it offers the message once more.
+      this.#rows.saveLate(live);
+      this.#deps.events.emit("outboxChanged", live.entry);
+    }
+    if (live.entry.state === "relayed") this.#awake.onAcknowledged(live, holding);
   }
 
   /** A bundle of ours ran out of lifetime. The last one ends the message. */
@@ -190,8 +227,7 @@ export class Outbox {
     const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
     if (live === undefined || finalStates.includes(live.entry.state)) return;
     if (live.entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined)) return;
-    this.#finish(live, "expired", "its lifetime ended before a receipt came");
-    this.#rows.save([live]);
+    this.#expire(live);
   }
 
   /**
@@ -199,51 +235,81 @@ export class Outbox {
    * those of other messages and throws GODWIT_DECODE for a bad signature.
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
+    const receipts = readReceipts(this.#ctx, signer, bytes);
+    const brought = await this.#awake.summon(await this.#namedBy(receipts));
     const touched: Live[] = [];
     const before: StoreOp[] = [];
-    for (const { receipt, stored } of readReceipts(this.#ctx, signer, bytes)) {
-      const live =
-        this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#entries.byBundle(receipt.bundleId);
-      if (live === undefined) this.#deps.stranger(receipt.bundleId, signer);
-      if (live === undefined || !live.entry.targets.some((target) => target.node === signer)) continue;
-      if (live.entry.state === "delivered" && !this.#undurable.has(live)) continue;
-      if (
-        receipt.status === ReceiptStatus.delivered &&
-        this.#names.isOfDouble(live.entry, receipt.bundleId)
-      ) {
-        // What was delivered is another message of that name. Ours never arrived: it goes again under a name of its own.
-        if (finalStates.includes(live.entry.state) || !this.#names.rename(live.entry)) continue;
-        this.#dropTargets(live.entry);
-        touched.push(live);
-      } else if (receipt.status === ReceiptStatus.delivered) {
-        // One whose commit failed may have come before.
-        before.push(...this.#proofs.release(live.entry));
-        live.entry.receipt = stored;
-        this.#proofs.use(live.entry);
-        live.entry.deliveredAtMs = stored.atMs;
-        this.#close(live, "delivered", null);
-        this.#undurable.add(live);
-        touched.push(live);
-        // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
-      } else if (
-        !finalStates.includes(live.entry.state) &&
-        live.entry.targets.some(({ bundle }) => bundle === receipt.bundleId) &&
-        !this.#othersMayDeliver(live, signer)
-      ) {
-        if (!this.#unseal(live))
-          this.#close(live, "refused", "the recipient could not open it: its keys have changed");
-        touched.push(live);
-      }
+    for (const proven of receipts) {
+      const live = this.#byReceipt(proven);
+      if (live === undefined && !this.#entries.isOwn(proven.receipt.bundleId))
+        this.#deps.stranger(proven.receipt.bundleId, signer);
+      if (live !== undefined && this.#believe(live, signer, proven, before)) touched.push(live);
     }
+    for (const [live, parked] of brought) if (!touched.includes(live)) this.#awake.dismiss(live, parked);
     try {
       if (touched.length > 0) await this.#rows.commit(touched, before);
       for (const live of touched) {
         this.#undurable.delete(live);
-        if (finalStates.includes(live.entry.state)) this.#deps.events.emit("outboxChanged", live.entry);
+        if (!finalStates.includes(live.entry.state)) continue;
+        this.#settle(live);
+        this.#deps.events.emit("outboxChanged", live.entry);
       }
     } finally {
-      for (const live of touched) if (live.entry.targets.length === 0) this.#activate(live, "queued");
+      for (const live of touched)
+        if (live.entry.targets.length === 0 && this.#entries.get(live.entry.id) === live)
+          this.#departures.activate(live, "queued");
     }
+  }
+
+  /** True when it changed the message. */
+  #believe(live: Live, signer: NodeId, { receipt, stored }: ProvenReceipt, before: StoreOp[]): boolean {
+    const { entry } = live;
+    if (!entry.targets.some((target) => target.node === signer)) return false;
+    if (entry.state === "delivered" && !this.#undurable.has(live)) return false;
+    const isOpen = !finalStates.includes(entry.state);
+    if (receipt.status === ReceiptStatus.delivered && this.#names.isOfDouble(entry, receipt.bundleId)) {
+      // What was delivered is another message of that name. Ours never arrived: it goes again under a name of its own.
+      if (!isOpen || !this.#names.rename(entry)) return false;
+      this.#dropTargets(entry);
+      return true;
+    }
+    if (receipt.status === ReceiptStatus.delivered) {
+      // One whose commit failed may have come before.
+      before.push(...this.#proofs.release(entry));
+      entry.receipt = stored;
+      this.#proofs.use(entry);
+      entry.deliveredAtMs = stored.atMs;
+      this.#close(live, "delivered", null);
+      this.#undurable.add(live);
+      return true;
+    }
+    // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
+    const isOfTarget = entry.targets.some(({ bundle }) => bundle === receipt.bundleId);
+    if (!isOpen || !isOfTarget || this.#othersMayDeliver(live, signer)) return false;
+    if (!this.#unseal(live))
+      this.#close(live, "refused", "the recipient could not open it: its keys have changed");
+    return true;
+  }
+
+  /** The messages that receipts are about, by their ids here. */
+  async #namedBy(receipts: readonly ProvenReceipt[]): Promise<MessageId[]> {
+    const ids: MessageId[] = [];
+    for (const { receipt } of receipts) {
+      if (this.#byReceipt({ receipt }) !== undefined) continue;
+      if (receipt.messageId !== NO_MESSAGE) ids.push(this.#names.toldAs(receipt.messageId));
+      const order = this.#entries.storedOrder(receipt.bundleId);
+      if (receipt.messageId !== NO_MESSAGE || order === undefined) continue;
+      const page = { order: "oldest-first", after: order - 1, limit: 1 } as const;
+      const [row] = await this.#ctx.store.page("outbox", page);
+      if (row?.order === order) ids.push(row.key as MessageId);
+    }
+    return ids;
+  }
+
+  #byReceipt({ receipt }: Pick<ProvenReceipt, "receipt">): Live | undefined {
+    return (
+      this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#entries.byBundle(receipt.bundleId)
+    );
   }
 
   /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
@@ -255,7 +321,7 @@ export class Outbox {
 
   /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
   onRevoked(id: NodeId): void {
-    const concerned = new Set(this.#unheld);
+    const concerned = new Set(this.#departures.unheld);
     for (const { messageId } of this.#forwarder.toward(id)) {
       const live = messageId === undefined ? undefined : this.#entries.get(messageId);
       if (live !== undefined) concerned.add(live);
@@ -264,35 +330,32 @@ export class Outbox {
       const { entry } = live;
       if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
       if (this.#othersMayDeliver(live, id)) continue;
-      this.#dropTargets(entry);
-      this.#rows.save([live]);
-      this.#activate(live, "queued");
+      this.#sealAnew(live);
     }
   }
 
-  #release({ targets }: OutboxEntry): void {
-    for (const target of targets) {
-      this.#forwarder.remove(target.bundle);
-      this.#sealer.forget(target);
-    }
+  #sealAnew(live: Live): void {
+    this.#dropTargets(live.entry);
+    this.#rows.save([live]);
+    this.#departures.activate(live, "queued");
   }
 
   #dropTargets(entry: OutboxEntry): void {
-    this.#release(entry);
+    this.#departures.releaseTargets(entry);
     this.#entries.dropTargets(entry);
     entry.state = "queued";
   }
 
   stop(): void {
-    this.#waiting.stop();
+    this.#awake.stop();
+    this.#departures.stop();
     this.#rows.flush();
-    this.#sealRetry?.cancel();
   }
 
   async #accept(order: Order): Promise<MessageId> {
     const { limits, clock, self } = this.#ctx;
     if (
-      this.openCount + this.#pending >= limits.outboxMessagesMax ||
+      this.#openCount + this.#pending >= limits.outboxMessagesMax ||
       this.#bytes + order.body.length > limits.outboxBytesMax
     )
       throw godwitError(
@@ -300,7 +363,6 @@ export class Outbox {
         "the outbox is full; withdraw messages, or wait until some are delivered",
       );
     const name = this.#names.next(order.to);
-    const ops: StoreOp[] = [];
     const id = idOf(self, order.to, name);
     const { body, ...rest } = order;
     const entry: OutboxEntry = {
@@ -319,32 +381,25 @@ export class Outbox {
       atRunMs: this.#ctx.time.runMs,
       atWallMs: clock.wallMs(),
     };
-    const live: Live = { entry };
-    ops.push(...this.#idempotency.ops(order, id));
-    if (this.#isForHere(entry)) {
-      await this.#acceptForHere(live, body, order, ops);
+    const live: Live = { entry, order: this.#nextOrder++ };
+    const slot = { order: live.order, group: laneOf(entry) };
+    const ops: StoreOp[] = this.#idempotency.ops(order, id);
+    if (this.#departures.isForHere(entry)) {
+      entry.state = "delivered";
+      entry.deliveredAtMs = clock.wallMs();
+      await this.#deps.deliverHere(entry, body, [...ops, { ...putEntry(entry), body, slot }]);
+      this.#history.note(entry);
+      this.#deps.events.emit("outboxChanged", entry);
       return id;
     }
     this.#sealer.wrote(entry);
-    this.#seal(live, body);
-    ops.push({ ...putEntry(entry), body });
+    this.#departures.seal(live, body);
+    ops.push({ ...putEntry(entry), body, slot });
     await this.#commitAccepted(ops, body.length);
-    this.#remember(live, order);
+    this.#openCount++;
     this.#deps.events.emit("outboxChanged", entry);
-    if (entry.targets.length > 0) this.#hold(live, "queued");
-    else this.#activate(live, "queued");
+    this.#place(live);
     return id;
-  }
-
-  async #acceptForHere(live: Live, body: Uint8Array, order: Order, ops: StoreOp[]): Promise<void> {
-    const { entry } = live;
-    entry.state = "delivered";
-    entry.deliveredAtMs = this.#ctx.clock.wallMs();
-    await this.#deps.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
-    this.#remember(live, order);
-    this.#history.note(entry);
-    this.#prune();
-    this.#deps.events.emit("outboxChanged", entry);
   }
 
   async #commitAccepted(ops: StoreOp[], bytes: number): Promise<void> {
@@ -360,65 +415,44 @@ export class Outbox {
     }
   }
 
-  #remember(live: Live, order: Order): void {
-    this.#entries.add(live);
-    this.#idempotency.remember(order, live.entry.id);
-  }
-
-  #isForHere(entry: OutboxEntry): boolean {
-    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
-    // A location that this machine is part of: any machine there will do, and none is nearer.
-    return resolution.kind === "nodes" && resolution.nodes.includes(this.#ctx.self);
-  }
-
-  /** Seals and hands to the forwarder if the address means somebody now; else it waits. */
-  #activate(live: Live, state: OutboxState): void {
+  /** Open and durable: into memory, or behind those that wait on the disk. */
+  #place(live: Live): void {
     const { entry } = live;
-    if (entry.targets.length > 0) return this.#hold(live, state);
-    const reason = this.#sealer.whyNotYet(entry);
-    entry.reason = reason;
-    if (reason !== null) return this.#wait(live);
-    this.#waiting.delete(entry.to, entry.id);
-    this.#toSeal.push(live);
-    if (!this.#isSealing) void this.#sealQueued();
-  }
-
-  /** A name that comes to mean somebody may set thousands free: their bodies pass through memory a few at a time. */
-  async #sealQueued(): Promise<void> {
-    this.#isSealing = true;
-    while (this.#toSeal.length > 0)
-      await Promise.all(this.#toSeal.splice(0, SEALED_AT_ONCE).map((live) => this.#sealLater(live)));
-    this.#isSealing = false;
-  }
-
-  async #sealLater(live: Live): Promise<void> {
-    const { entry } = live;
-    try {
-      const body = await this.#sealer.body(entry);
-      if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
-      if (this.#isForHere(entry)) {
-        await this.#deps.deliverHere(entry, body, []);
-        entry.deliveredAtMs = this.#ctx.clock.wallMs();
-        this.#finish(live, "delivered", null);
-        return this.#rows.save([live]);
-      }
-      this.#seal(live, body);
-      if (entry.targets.length === 0) return this.#wait(live);
-      this.#unheld.add(live);
-      await this.#ctx.store.commit([putEntry(entry)]);
-      this.#hold(live, entry.state);
-    } catch (error) {
-      entry.reason = "the store cannot read it now";
-      this.#ctx.log.warn("sealing failed", {
-        message: entry.id,
-        error: error instanceof Error ? error : String(error),
-      });
-      this.#wait(live);
-      this.#sealRetry ??= this.#ctx.clock.after(SEAL_RETRY_MS, () => {
-        this.#sealRetry = undefined;
-        this.onDirectory();
-      });
+    const lane = laneOf(entry);
+    // Each copy of what goes to several machines has a state of its own, which the backlog does not keep.
+    if (this.#awake.hasRoom(lane) || entry.targets.length > 1) {
+      this.#awake.add(live);
+      return this.#departures.activate(live, entry.state);
     }
+    for (const target of entry.targets) this.#sealer.forget(target);
+    const wakeAtMs =
+      this.#ctx.clock.monotonicMs() + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float();
+    this.#awake.park(live, entry.state === "relayed" ? { via: undefined, relays: 1, wakeAtMs } : undefined);
+    this.#awake.feed(lane);
+  }
+
+  #onWoken(live: Live, relayed: Relayed | undefined): void {
+    const { entry } = live;
+    const isRefused = entry.targets.length === 1 && this.#ctx.isRefused(entry.targets[0]!.node);
+    if (isRefused) this.#sealAnew(live);
+    else this.#departures.activate(live, entry.state, relayed);
+  }
+
+  async #deliverHere(live: Live, body: Uint8Array): Promise<void> {
+    const { entry } = live;
+    await this.#deps.deliverHere(entry, body, []);
+    entry.deliveredAtMs = this.#ctx.clock.wallMs();
+    this.#finish(live, "delivered", null);
+    this.#save(live);
+  }
+
+  /** What is stored is not what was accepted: an open message ends with that, told to its sender. */
+  #onDamaged(entry: OutboxEntry): void {
+    this.#ctx.log.error("message damaged on this disk", { message: entry.id, box: "outbox" });
+    const live = this.#entries.get(entry.id) ?? { entry, order: 0 };
+    if (!finalStates.includes(entry.state)) this.#finish(live, "refused", DAMAGED);
+    // That it ended, and how, is kept; the store may have set the row aside already.
+    this.#save(live, [{ op: "set-aside", in: "outbox", key: entry.id }]);
   }
 
   /**
@@ -435,21 +469,12 @@ export class Outbox {
     return true;
   }
 
-  #wait({ entry }: Live): void {
-    this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
-  }
-
-  /** Fills `targets` when the address resolves. */
-  #seal(live: Live, body: Uint8Array): void {
+  #expire(live: Live): void {
     const { entry } = live;
-    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
-    if (resolution.kind === "nodes")
-      this.#entries.setTargets(entry, this.#sealer.seal(entry, resolution.nodes, body));
-  }
-
-  #hold(live: Live, state: OutboxState): void {
-    this.#unheld.delete(live);
-    for (const target of live.entry.targets) this.#forwarder.add(this.#sealer.holding(live, target, state));
+    const isSealed = entry.targets.length > 0;
+    const why = entry.reason ?? this.#sealer.whyNotYet(entry) ?? "nobody to send it to";
+    this.#finish(live, "expired", isSealed ? OVER : `its lifetime ended: ${why}`);
+    this.#save(live);
   }
 
   #finish(live: Live, state: OutboxState, reason: string | null): void {
@@ -457,41 +482,58 @@ export class Outbox {
     this.#deps.events.emit("outboxChanged", live.entry);
   }
 
-  /** In memory; the caller saves, and announces what is durable. A `delivered` beats whatever it was before. */
+  /** In memory; the caller saves, announces what is durable, and settles it then. A `delivered` beats whatever it was before. */
   #close(live: Live, state: OutboxState, reason: string | null): void {
     const { entry } = live;
     const wasFinal = finalStates.includes(entry.state);
     entry.state = state;
     entry.reason = reason;
-    this.#unheld.delete(live);
     this.#rows.forget(live);
-    this.#release(entry);
-    this.#waiting.delete(entry.to, entry.id);
-    if (!wasFinal) {
-      this.#bytes -= entry.size;
-      this.#history.note(entry);
-      this.#prune();
-    }
+    this.#departures.release(live);
+    if (wasFinal) return;
+    this.#openCount--;
+    this.#bytes -= entry.size;
+    this.#history.note(entry);
+    this.#awake.left(entry);
   }
 
-  /** Finished messages keep their bodies, so their history is bounded in bytes as well. */
-  #prune(): void {
+  #save(live: Live, before: readonly StoreOp[] = []): void {
+    this.#rows.save([live], { before, saved: () => this.#settle(live) });
+  }
+
+  /** It has ended, and its row says so: it is in memory no more. */
+  #settle(live: Live): void {
+    if (this.#entries.get(live.entry.id) === live && finalStates.includes(live.entry.state))
+      this.#entries.store(live);
+  }
+
+  /** Ended messages that are forgotten. */
+  async #prune(ids: readonly MessageId[]): Promise<void> {
     const ops: StoreOp[] = [];
-    const { historyMessagesMax, outboxBytesMax } = this.#ctx.limits;
-    const sizeOf = (id: MessageId): number => this.#entries.get(id)?.entry.size ?? 0;
-    for (const id of this.#history.takeExcess(historyMessagesMax, outboxBytesMax, sizeOf)) {
-      const entry = this.#entries.get(id)?.entry;
-      this.#entries.delete(id);
-      ops.push({ op: "delete", in: "outbox", key: id }, ...this.#idempotency.forget(entry?.idempotencyKey));
-      if (entry !== undefined) ops.push(...this.#proofs.release(entry));
+    const { store } = this.#ctx;
+    for (const row of await store.rows("outbox", ids)) {
+      const entry = this.#entries.get(row.key as MessageId)?.entry ?? this.#decode(row.key, row.meta);
+      ops.push({ op: "delete", in: "outbox", key: row.key });
+      if (entry === undefined) continue;
+      this.#entries.forget(entry);
+      ops.push(...this.#idempotency.forget(entry.idempotencyKey), ...this.#proofs.release(entry));
     }
-    if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
+    if (ops.length > 0) await store.commit(ops);
   }
 
-  #onWaitedOut(id: MessageId): void {
-    const live = this.#entries.get(id);
-    if (live === undefined) return;
-    this.#finish(live, "expired", `its lifetime ended: ${live.entry.reason ?? "nobody to send it to"}`);
-    this.#rows.save([live]);
+  #decode(id: string, meta: string): OutboxEntry | undefined {
+    const entry = decodeEntry(id, meta, (name) => this.#proofs.get(name));
+    if (entry !== undefined) entry.epoch ??= formatHex(this.#ctx.storeEpoch);
+    return entry;
+  }
+
+  /** As it is now: what is in memory is newer than its row. */
+  #shown({ key, meta }: StoreRow, order: number | undefined): OutboxEntry | undefined {
+    const newer = this.peek(key as MessageId);
+    if (newer !== undefined) return newer;
+    const entry = this.#decode(key, meta);
+    if (entry === undefined || order === undefined || finalStates.includes(entry.state)) return entry;
+    if (this.#awake.relayed(entry, order) !== undefined) entry.state = "relayed";
+    return entry;
   }
 }

@@ -13,7 +13,7 @@ test("it reaches the inbox of the far end, and is in no box on the way and in no
   const { mesh, a, b, c } = await line();
   const more = { transient: true, subject: "s", contentType: "image/png", priority: 0 } as const;
   const id = await a.send(c.id, "now", more);
-  expect(a.custody!.outbox.get(id)).toBeUndefined();
+  expect(a.sent(id)).toBeUndefined();
   expect(await a.settle(a.store!.load("outbox"))).toEqual([]);
   await mesh.clock.advance(100);
   expect(

@@ -30,7 +30,10 @@ export function createMesh(parts: ContextParts, self: MeshSelf): GuestMesh {
       check(),
       await calls.ask("mesh.send", message, (value) => value as { id: string }, { bytes: body })
     ),
-    sent: (id) => orUndefined<SentMessage>(now("mesh.sent", { id })),
+    sent: async (id) => (
+      check(),
+      await calls.ask("mesh.sent", { id }, (value) => orUndefined<SentMessage>(value))
+    ),
     onMessage(handler) {
       messages.set(next, handler);
       now("mesh.onMessage", { handler: next++ });

@@ -20,7 +20,7 @@ function setup(initial: readonly string[] = []) {
     self: { id: "a", callsign: undefined, location: undefined, network: "n", version: "0" },
     stations: () => [],
     send: async () => ({ id: "sent" }),
-    sent: () => undefined,
+    sent: async () => undefined,
     inbox: {
       get count() {
         return inbox.size;

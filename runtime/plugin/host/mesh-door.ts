@@ -39,7 +39,7 @@ export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
     self: backend.self,
     stations: () => (check(), backend.stations()),
     send: async (message) => (check(), await backend.send(message)),
-    sent: (id) => (check(), backend.sent(id)),
+    sent: async (id) => (check(), await backend.sent(id)),
     onMessage(handler) {
       check();
       const feed = new Feed(backend, handler, clock, log);

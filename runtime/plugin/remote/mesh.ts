@@ -34,7 +34,7 @@ export function addMeshCalls(parts: RemoteParts): void {
     const message = { ...parseJson(outgoingSchema, args), body } as OutgoingMessage;
     return { json: await mesh.send(message) };
   });
-  calls.add("mesh.sent", (args) => ({ json: mesh.sent(parseJson(idSchema, args).id) ?? null }));
+  calls.add("mesh.sent", async (args) => ({ json: (await mesh.sent(parseJson(idSchema, args).id)) ?? null }));
   calls.add("mesh.inbox.count", () => ({ json: inbox.count }));
   calls.add("mesh.inbox.list", (args) => {
     const { order, limit, after } = parseJson(pageSchema, args);

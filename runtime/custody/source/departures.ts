@@ -1,0 +1,201 @@
+/**
+ * From a message in memory to bundles with the forwarder: sealed when its address means somebody, held once that is durable, else
+ * waiting for names and records. Never decides that a message has ended, but for one that turns out to be for this very node.
+ */
+import type { Timer } from "@godwit/sdk";
+import type { NodeId } from "../../kernel/ids.ts";
+import { deadlineOf, type CustodyContext } from "../context.ts";
+import type { Forwarder } from "../forwarding/forwarder.ts";
+import type { Relayed } from "./backlog.ts";
+import type { OutboxEntries } from "./entries.ts";
+import { finalStates, type Live, type OutboxEntry, type OutboxState } from "./entry.ts";
+import { putEntry } from "./entry-row.ts";
+import { type OutboxSealer, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
+import { Waiting } from "./waiting.ts";
+
+export interface DeparturesDeps {
+  /** It was addressed to this very node. Resolves when it is delivered durably, and ended. */
+  deliverHere(live: Live, body: Uint8Array): Promise<void>;
+  /** It waited, and its life is over. */
+  waitedOut(live: Live): void;
+}
+
+export class Departures {
+  readonly #ctx: CustodyContext;
+  readonly #forwarder: Forwarder;
+  readonly #sealer: OutboxSealer;
+  readonly #entries: OutboxEntries;
+  readonly #deps: DeparturesDeps;
+  readonly #waiting: Waiting;
+  readonly #toSeal = new Set<Live>();
+  /** Sealed, and not with the forwarder until that is durable. */
+  readonly #unheld = new Set<Live>();
+  #isSealing = false;
+  #retry: Timer | undefined;
+
+  constructor(
+    ctx: CustodyContext,
+    forwarder: Forwarder,
+    sealer: OutboxSealer,
+    entries: OutboxEntries,
+    deps: DeparturesDeps,
+  ) {
+    this.#ctx = ctx;
+    this.#forwarder = forwarder;
+    this.#sealer = sealer;
+    this.#entries = entries;
+    this.#deps = deps;
+    this.#waiting = new Waiting(ctx.clock, (id) => {
+      const live = entries.get(id);
+      if (live !== undefined) deps.waitedOut(live);
+    });
+  }
+
+  /** Sealed, and not yet with the forwarder. */
+  get unheld(): Iterable<Live> {
+    return this.#unheld;
+  }
+
+  /** It is being sealed, or that is being written. */
+  isBusy(live: Live): boolean {
+    return this.#unheld.has(live) || this.#toSeal.has(live);
+  }
+
+  /** A location that this machine is part of: any machine there will do, and none is nearer. */
+  isForHere({ to, failover }: OutboxEntry): boolean {
+    const resolution = this.#ctx.directory.resolve(to, failover);
+    return resolution.kind === "nodes" && resolution.nodes.includes(this.#ctx.self);
+  }
+
+  /** Fills `targets` when the address resolves. */
+  seal({ entry }: Live, body: Uint8Array): void {
+    const resolution = this.#ctx.directory.resolve(entry.to, entry.failover);
+    if (resolution.kind === "nodes")
+      this.#entries.setTargets(entry, this.#sealer.seal(entry, resolution.nodes, body));
+  }
+
+  /** Seals and hands to the forwarder if the address means somebody now; else it waits. `relayed`: it was handed on before. */
+  activate(live: Live, state: OutboxState, relayed?: Relayed): void {
+    const { entry } = live;
+    if (entry.targets.length > 0) return this.hold(live, state, relayed);
+    const reason = this.#sealer.whyNotYet(entry);
+    entry.reason = reason;
+    if (reason !== null) return this.#wait(live);
+    this.#waiting.delete(entry.to, entry.id);
+    this.#toSeal.add(live);
+    if (!this.#isSealing) void this.#sealQueued();
+  }
+
+  hold(live: Live, state: OutboxState, relayed?: Relayed): void {
+    this.#unheld.delete(live);
+    for (const target of live.entry.targets) {
+      const holding = this.#sealer.holding(live, target, state);
+      if (relayed === undefined) this.#forwarder.add(holding);
+      else {
+        const { via, relays } = relayed;
+        const before = via === undefined ? {} : { relayedTo: via, offeredTo: [via] };
+        const wakeAtMs = Number.POSITIVE_INFINITY;
+        this.#forwarder.add({ ...holding, ...before, relays, state: "ready", wakeAtMs });
+      }
+    }
+  }
+
+  /** It has ended, or lies on the disk: nothing here has to do with it any more. */
+  release(live: Live): void {
+    const { entry } = live;
+    this.#unheld.delete(live);
+    this.#toSeal.delete(live);
+    this.#waiting.delete(entry.to, entry.id);
+    this.releaseTargets(entry);
+  }
+
+  /** Nobody is to get what it was sealed into. */
+  releaseTargets({ targets }: OutboxEntry): void {
+    for (const target of targets) {
+      this.#forwarder.remove(target.bundle);
+      this.#sealer.forget(target);
+    }
+  }
+
+  /** Names or records changed: what waited for them may go now. */
+  onDirectory(): void {
+    for (const address of this.#waiting.addresses) {
+      if (this.#ctx.directory.resolve(address, false).kind === "unknown") continue;
+      for (const id of this.#waiting.under(address)) {
+        const live = this.#entries.get(id);
+        if (live !== undefined) this.activate(live, "queued");
+      }
+    }
+  }
+
+  /** Time off was confirmed: what is not with the forwarder ends sooner. */
+  onTimePassed(): void {
+    for (const { entry } of this.#entries.values())
+      this.#waiting.bringForward(entry.to, entry.id, deadlineOf(this.#ctx, entry));
+  }
+
+  /** Why an open message is still here, in words. */
+  waitReason(entry: OutboxEntry): string | null {
+    if (entry.reason !== null || finalStates.includes(entry.state)) return entry.reason;
+    for (const target of entry.targets) {
+      const reason = this.#forwarder.get(target.bundle)?.waitReason;
+      if (reason !== undefined) return reason;
+    }
+    if (this.#entries.get(entry.id) !== undefined || entry.state === "relayed") return null;
+    for (const { node } of entry.targets) {
+      const first = firstToward(this.#forwarder, node);
+      if (first !== undefined) return `behind others: ${first}`;
+    }
+    return this.#sealer.whyNotYet(entry) ?? "behind others to the same address";
+  }
+
+  stop(): void {
+    this.#waiting.stop();
+    this.#retry?.cancel();
+  }
+
+  /** A name that comes to mean somebody may set thousands free: their bodies pass through memory a few at a time. */
+  async #sealQueued(): Promise<void> {
+    this.#isSealing = true;
+    while (this.#toSeal.size > 0) {
+      const some = [...this.#toSeal.values().take(SEALED_AT_ONCE)];
+      await Promise.all(some.map((live) => this.#sealOne(live)));
+      for (const live of some) this.#toSeal.delete(live);
+    }
+    this.#isSealing = false;
+  }
+
+  async #sealOne(live: Live): Promise<void> {
+    const { entry } = live;
+    try {
+      const body = await this.#sealer.body(entry);
+      if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      if (this.isForHere(entry)) return await this.#deps.deliverHere(live, body);
+      this.seal(live, body);
+      if (entry.targets.length === 0) return this.#wait(live);
+      this.#unheld.add(live);
+      await this.#ctx.store.commit([putEntry(entry)]);
+      if (!finalStates.includes(entry.state)) this.hold(live, entry.state);
+    } catch (error) {
+      entry.reason = "the store cannot read it now";
+      this.#ctx.log.warn("sealing failed", {
+        message: entry.id,
+        error: error instanceof Error ? error : String(error),
+      });
+      this.#wait(live);
+      this.#retry ??= this.#ctx.clock.after(SEAL_RETRY_MS, () => {
+        this.#retry = undefined;
+        this.onDirectory();
+      });
+    }
+  }
+
+  #wait({ entry }: Live): void {
+    this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
+  }
+}
+
+function firstToward(forwarder: Forwarder, node: NodeId): string | undefined {
+  for (const { waitReason } of forwarder.toward(node)) return waitReason;
+  return undefined;
+}
