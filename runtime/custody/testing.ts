@@ -187,7 +187,7 @@ export function sentOf(
 }
 
 /** The row of an entry as releases before 0.3 wrote it. */
-export function namedRow({ receipt, later: _, ...entry }: OutboxEntry): Record<string, unknown> {
+export function namedRow({ receipt, ...entry }: OutboxEntry): Record<string, unknown> {
   const { encoded, proof, ...told } = receipt ?? {};
   return {
     ...entry,

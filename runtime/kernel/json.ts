@@ -37,12 +37,13 @@ export const isListOf =
   (value) =>
     Array.isArray(value) && value.length <= itemsMax && value.every((item) => check(item));
 /** Fields that are not named may be whatever they are: a later version's. */
-export const hasFields =
-  (fields: Readonly<Record<string, Check>>): Check =>
-  (value) =>
+export function hasFields(fields: Readonly<Record<string, Check>>): Check {
+  const checks = Object.entries(fields);
+  return (value) =>
     typeof value === "object" &&
     value !== null &&
-    Object.entries(fields).every(([name, check]) => check((value as Record<string, unknown>)[name]));
+    checks.every(([name, check]) => check((value as Record<string, unknown>)[name]));
+}
 
 /** The text as its owner wrote it, or undefined when it is damaged: one bad row must not keep a node with nobody on site from starting. */
 export function parseMeta<T extends object>(meta: string, check: Check): T | undefined {

@@ -226,7 +226,7 @@ export function decodeEntry(
     const targets = (row.g ?? []).map((target) => targetOf(target, row.t));
     const receipt = receiptOf(row, id as MessageId, targets, shared);
     const lifetimeMs = row.l ?? USUAL.lifetimeMs;
-    const later = Object.entries(row).filter(([name]) => name.length > 1 || !known.includes(name));
+    const later = laterOf(row);
     return {
       id: id as MessageId,
       to: row.t,
@@ -254,11 +254,19 @@ export function decodeEntry(
       remainingMs: row.n ?? lifetimeMs,
       ...(row.r === undefined ? {} : { atRunMs: row.r }),
       atWallMs: row.w ?? row.m,
-      ...(later.length === 0 ? {} : { later: Object.fromEntries(later) }),
+      ...(later === undefined ? {} : { later }),
     };
   } catch {
     return undefined;
   }
+}
+
+function laterOf(row: Row): Record<string, unknown> | undefined {
+  let later: Record<string, unknown> | undefined;
+  for (const name in row)
+    if (name.length > 1 || !known.includes(name))
+      (later ??= {})[name] = (row as unknown as Record<string, unknown>)[name];
+  return later;
 }
 
 const unless = <T>(usual: T, value: T): T | undefined => (value === usual ? undefined : value);
@@ -344,10 +352,11 @@ function decodeNamed(id: string, meta: string): OutboxEntry | undefined {
 export async function* loadEntries(
   { store, time }: Pick<CustodyContext, "store" | "time">,
   shared: (name: string) => ReceiptProof | undefined,
-): AsyncGenerator<{ readonly entry: OutboxEntry; readonly order: number }> {
+): AsyncGenerator<readonly { readonly entry: OutboxEntry; readonly order: number }[]> {
   for (let after: number | undefined; ;) {
     const rows = await store.page("outbox", { order: "oldest-first", limit: PAGE_ROWS_MAX, after });
     const ops: StoreOp[] = [];
+    const entries: { readonly entry: OutboxEntry; readonly order: number }[] = [];
     for (const { key, meta, order } of rows) {
       let entry = decodeEntry(key, meta, shared);
       if (entry === undefined) ops.push({ op: "set-aside", in: "outbox", key });
@@ -356,8 +365,9 @@ export async function* loadEntries(
         entry = { ...entry, atRunMs: time.runMs };
         ops.push(putEntry(entry));
       }
-      yield { entry, order };
+      entries.push({ entry, order });
     }
+    yield entries;
     if (ops.length > 0) await store.commit(ops).catch(() => {});
     after = rows.at(-1)?.order;
     if (after === undefined) return;

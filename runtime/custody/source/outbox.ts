@@ -6,7 +6,7 @@
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import { ReceiptStatus } from "../../wire/message.ts";
-import { PAGE_ROWS_MAX, type StoreOp, type StoreRow } from "../../store/types.ts";
+import type { StoreOp } from "../../store/types.ts";
 import type { BodyCache } from "../body-cache.ts";
 import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
@@ -16,21 +16,20 @@ import type { Relayed } from "./backlog.ts";
 import { Departures } from "./departures.ts";
 import { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry, type OutboxDeps, type OutboxState } from "./entry.ts";
-import { decodeEntry, loadEntries, putEntry } from "./entry-row.ts";
+import { loadEntries, putEntry } from "./entry-row.ts";
 import { OutboxHistory } from "./history.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
 import { ReceiptProofs } from "./proofs.ts";
-import { type ProvenReceipt, readReceipts } from "./receipts.ts";
+import { OutboxReader } from "./reader.ts";
+import { NamedMessages, type ProvenReceipt, readReceipts } from "./receipts.ts";
 import { OutboxRows } from "./rows.ts";
-import { OutboxSealer, RESEALS_MAX } from "./seal.ts";
+import { loseKey, OutboxSealer } from "./seal.ts";
 
 /** Why a message ended, in words for its sender. */
 const DAMAGED = "this disk damaged it: send it again";
 const OVER = "its lifetime ended before a receipt came";
-/** Signed for a bundle that could not be opened. */
-const NO_MESSAGE = "0".repeat(32);
 
 export class Outbox {
   readonly #ctx: CustodyContext;
@@ -45,6 +44,8 @@ export class Outbox {
   readonly #rows: OutboxRows;
   readonly #departures: Departures;
   readonly #awake: Awake;
+  readonly #reader: OutboxReader;
+  readonly #named: NamedMessages;
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
   #nextOrder = 1;
@@ -58,6 +59,7 @@ export class Outbox {
     this.#deps = deps;
     this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#names = new MailNaming(ctx);
+    this.#named = new NamedMessages(ctx.store, this.#entries, this.#names);
     this.#idempotency = new IdempotencyKeys(ctx.store);
     this.#rows = new OutboxRows(ctx, this.#proofs);
     this.#history = new OutboxHistory(ctx.limits, (ids) => this.#prune(ids));
@@ -66,34 +68,44 @@ export class Outbox {
       waitedOut: (live) => this.#expire(live),
     });
     this.#awake = new Awake(ctx, forwarder, this.#entries, this.#rows, {
-      decode: (id, meta) => this.#decode(id, meta),
+      decode: (id, meta) => this.#reader.decode(id, meta),
       isBusy: (live) => live.isEnding === true || this.#undurable.has(live) || this.#departures.isBusy(live),
       woken: (live, relayed) => this.#onWoken(live, relayed),
       over: (live) => this.#expire(live),
     });
+    this.#reader = new OutboxReader(ctx, {
+      newer: (id) => (this.#entries.get(id) ?? this.#rows.late(id))?.entry,
+      isRelayed: (entry, order) => this.#awake.relayed(entry, order) !== undefined,
+      proof: (name) => this.#proofs.get(name),
+    });
   }
 
   async load(): Promise<void> {
-    const { store, time, storeEpoch } = this.#ctx;
+    const { store, time } = this.#ctx;
     await this.#proofs.load(store);
     this.#nextOrder = (await store.totals("outbox")).last + 1;
-    for await (const { entry, order } of loadEntries(this.#ctx, (name) => this.#proofs.get(name))) {
-      time.catchUp(entry.atRunMs ?? 0);
-      entry.epoch ??= formatHex(storeEpoch);
-      this.#names.restore(entry);
-      this.#proofs.use(entry);
-      if (finalStates.includes(entry.state)) {
-        this.#entries.noteStored(entry, order);
-        this.#history.note(entry);
-        continue;
+    for await (const page of loadEntries(this.#ctx, (name) => this.#proofs.get(name)))
+      for (const { entry, order } of page) {
+        time.catchUp(entry.atRunMs ?? 0);
+        this.#restore(entry, order);
       }
-      this.#sealer.wrote(entry);
-      this.#openCount++;
-      this.#bytes += entry.size;
-      this.#place({ entry, order });
-    }
     const unused = this.#proofs.sweep();
     if (unused.length > 0) store.commit(unused).catch(() => {});
+  }
+
+  #restore(entry: OutboxEntry, order: number): void {
+    entry.epoch ??= formatHex(this.#ctx.storeEpoch);
+    this.#names.restore(entry);
+    this.#proofs.use(entry);
+    if (finalStates.includes(entry.state)) {
+      this.#entries.noteStored(entry, order);
+      this.#history.note(entry);
+      return;
+    }
+    this.#sealer.wrote(entry);
+    this.#openCount++;
+    this.#bytes += entry.size;
+    this.#place({ entry, order });
   }
 
   /** Open and ended ones. */
@@ -110,32 +122,24 @@ export class Outbox {
     return this.#bytes;
   }
 
-  /** What is in memory of the messages: they are newer there than their rows. */
+  /** In memory: newer there than its row. */
   peek(id: MessageId): OutboxEntry | undefined {
-    return (this.#entries.get(id) ?? this.#rows.late(id))?.entry;
+    return this.#reader.peek(id);
   }
 
   /** Rejects with GODWIT_STORE_FAILED. */
-  async get(id: MessageId): Promise<OutboxEntry | undefined> {
-    const entry = this.peek(id);
-    if (entry !== undefined) return entry;
-    const [row] = await this.#ctx.store.rows("outbox", [id]);
-    return row === undefined ? undefined : this.#shown(row, row.order);
+  get(id: MessageId): Promise<OutboxEntry | undefined> {
+    return this.#reader.get(id);
+  }
+
+  /** Empty after a message that is not there. Rejects with GODWIT_STORE_FAILED. */
+  page(page: Page): Promise<OutboxEntry[]> {
+    return this.#reader.page(page);
   }
 
   /** Whether a message here is, or was, sealed into that bundle. */
   isOwnBundle(id: BundleId): boolean {
     return this.#entries.isOwn(id);
-  }
-
-  /** Empty after a message that is not there. Rejects with GODWIT_STORE_FAILED. */
-  async page({ order, limit, after }: Page): Promise<OutboxEntry[]> {
-    const { store } = this.#ctx;
-    const [before] = after === undefined ? [] : await store.rows("outbox", [after]);
-    if (after !== undefined && before?.order === undefined) return [];
-    const page = { order, limit: Math.min(limit, PAGE_ROWS_MAX), after: before?.order };
-    const rows = await store.page("outbox", page);
-    return rows.flatMap((row) => this.#shown(row, row.order) ?? []);
   }
 
   /** Why an open message is still here, in words. */
@@ -236,11 +240,11 @@ export class Outbox {
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
     const receipts = readReceipts(this.#ctx, signer, bytes);
-    const brought = await this.#awake.summon(await this.#namedBy(receipts));
+    const brought = await this.#awake.summon(await this.#named.stored(receipts));
     const touched: Live[] = [];
     const before: StoreOp[] = [];
     for (const proven of receipts) {
-      const live = this.#byReceipt(proven);
+      const live = this.#named.find(proven.receipt);
       if (live === undefined && !this.#entries.isOwn(proven.receipt.bundleId))
         this.#deps.stranger(proven.receipt.bundleId, signer);
       if (live !== undefined && this.#believe(live, signer, proven, before)) touched.push(live);
@@ -286,30 +290,9 @@ export class Outbox {
     // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
     const isOfTarget = entry.targets.some(({ bundle }) => bundle === receipt.bundleId);
     if (!isOpen || !isOfTarget || this.#othersMayDeliver(live, signer)) return false;
-    if (!this.#unseal(live))
-      this.#close(live, "refused", "the recipient could not open it: its keys have changed");
+    if (loseKey(entry)) this.#dropTargets(entry);
+    else this.#close(live, "refused", "the recipient could not open it: its keys have changed");
     return true;
-  }
-
-  /** The messages that receipts are about, by their ids here. */
-  async #namedBy(receipts: readonly ProvenReceipt[]): Promise<MessageId[]> {
-    const ids: MessageId[] = [];
-    for (const { receipt } of receipts) {
-      if (this.#byReceipt({ receipt }) !== undefined) continue;
-      if (receipt.messageId !== NO_MESSAGE) ids.push(this.#names.toldAs(receipt.messageId));
-      const order = this.#entries.storedOrder(receipt.bundleId);
-      if (receipt.messageId !== NO_MESSAGE || order === undefined) continue;
-      const page = { order: "oldest-first", after: order - 1, limit: 1 } as const;
-      const [row] = await this.#ctx.store.page("outbox", page);
-      if (row?.order === order) ids.push(row.key as MessageId);
-    }
-    return ids;
-  }
-
-  #byReceipt({ receipt }: Pick<ProvenReceipt, "receipt">): Live | undefined {
-    return (
-      this.#entries.get(this.#names.toldAs(receipt.messageId)) ?? this.#entries.byBundle(receipt.bundleId)
-    );
   }
 
   /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
@@ -455,20 +438,6 @@ export class Outbox {
     this.#save(live, [{ op: "set-aside", in: "outbox", key: entry.id }]);
   }
 
-  /**
-   * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could
-   * have opened it, so it may be sealed anew to the next key. False where no other key would help.
-   */
-  #unseal({ entry }: Live): boolean {
-    const [target] = entry.targets;
-    const lostKeys = entry.lostKeys ?? [];
-    if (target === undefined || entry.targets.length > 1) return false;
-    if (target.key === null || lostKeys.length >= RESEALS_MAX) return false;
-    entry.lostKeys = [...lostKeys, target.key.publicHex];
-    this.#dropTargets(entry);
-    return true;
-  }
-
   #expire(live: Live): void {
     const { entry } = live;
     const isSealed = entry.targets.length > 0;
@@ -512,28 +481,12 @@ export class Outbox {
     const ops: StoreOp[] = [];
     const { store } = this.#ctx;
     for (const row of await store.rows("outbox", ids)) {
-      const entry = this.#entries.get(row.key as MessageId)?.entry ?? this.#decode(row.key, row.meta);
+      const entry = this.#entries.get(row.key as MessageId)?.entry ?? this.#reader.decode(row.key, row.meta);
       ops.push({ op: "delete", in: "outbox", key: row.key });
       if (entry === undefined) continue;
       this.#entries.forget(entry);
       ops.push(...this.#idempotency.forget(entry.idempotencyKey), ...this.#proofs.release(entry));
     }
     if (ops.length > 0) await store.commit(ops);
-  }
-
-  #decode(id: string, meta: string): OutboxEntry | undefined {
-    const entry = decodeEntry(id, meta, (name) => this.#proofs.get(name));
-    if (entry !== undefined) entry.epoch ??= formatHex(this.#ctx.storeEpoch);
-    return entry;
-  }
-
-  /** As it is now: what is in memory is newer than its row. */
-  #shown({ key, meta }: StoreRow, order: number | undefined): OutboxEntry | undefined {
-    const newer = this.peek(key as MessageId);
-    if (newer !== undefined) return newer;
-    const entry = this.#decode(key, meta);
-    if (entry === undefined || order === undefined || finalStates.includes(entry.state)) return entry;
-    if (this.#awake.relayed(entry, order) !== undefined) entry.state = "relayed";
-    return entry;
   }
 }

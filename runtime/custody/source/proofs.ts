@@ -7,7 +7,6 @@ import { formatHex } from "../../kernel/ids.ts";
 import { RECEIPT_HASH_BYTES, RECEIPTS_MAX, SIGNATURE_BYTES } from "../../wire/message.ts";
 import { loadSound } from "../../store/sound.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
-import type { OutboxEntry } from "./entry.ts";
 
 const SHARED_FROM_HASHES = 3;
 const NAME_BYTES = 12;
@@ -48,6 +47,11 @@ export function parseProof(text: string): ReceiptProof | undefined {
 export const signatureHex = (proof: ReceiptProof | undefined): string =>
   proof === undefined ? "" : formatHex(proof.signature);
 
+/** What has a receipt, or none yet. */
+interface Proven {
+  readonly receipt: { readonly proof: ReceiptProof | undefined } | null;
+}
+
 interface Held {
   readonly proof: ReceiptProof;
   uses: number;
@@ -71,7 +75,7 @@ export class ReceiptProofs {
   }
 
   /** The message refers to the proof of its receipt from now on. */
-  use({ receipt }: OutboxEntry): void {
+  use({ receipt }: Proven): void {
     const proof = receipt?.proof;
     if (proof?.name === undefined) return;
     const held = this.#held.get(proof.name) ?? { proof, uses: 0, isKept: false };
@@ -80,7 +84,7 @@ export class ReceiptProofs {
   }
 
   /** It does no more: ops that delete what nothing refers to. */
-  release({ receipt }: OutboxEntry): StoreOp[] {
+  release({ receipt }: Proven): StoreOp[] {
     const name = receipt?.proof?.name;
     const held = name === undefined ? undefined : this.#held.get(name);
     if (held === undefined || --held.uses > 0) return [];
@@ -89,7 +93,7 @@ export class ReceiptProofs {
   }
 
   /** Ops for what these rows refer to and the store has not; `kept` once they are durable. */
-  ops(entries: readonly OutboxEntry[]): { ops: StoreOp[]; kept(): void } {
+  ops(entries: readonly Proven[]): { ops: StoreOp[]; kept(): void } {
     const fresh = new Set<Held>();
     for (const { receipt } of entries) {
       const held = this.#held.get(receipt?.proof?.name ?? "");

@@ -1,6 +1,6 @@
 /** Receipts as the source reads them: verified, and in the form in which they are kept as proof. */
 import { godwitError } from "../../kernel/errors.ts";
-import type { NodeId } from "../../kernel/ids.ts";
+import type { MessageId, NodeId } from "../../kernel/ids.ts";
 import {
   decodeReceipt,
   decodeReceiptBody,
@@ -9,7 +9,10 @@ import {
   type Receipt,
 } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
-import type { StoredReceipt } from "./entry.ts";
+import type { Store } from "../../store/types.ts";
+import type { OutboxEntries } from "./entries.ts";
+import type { Live, StoredReceipt } from "./entry.ts";
+import type { MailNaming } from "./mail-names.ts";
 import { proofOf } from "./proofs.ts";
 
 export interface ProvenReceipt {
@@ -36,4 +39,41 @@ export function readReceipts(
     const stored = { by: signer, atMs, isUnconfirmed, trace, encoded: encoded.slice(), proof };
     return { receipt, stored };
   });
+}
+
+/** In receipts for bundles that could not be opened. */
+const NO_MESSAGE = "0".repeat(32);
+
+/** Which messages receipts are about. */
+export class NamedMessages {
+  readonly #store: Pick<Store, "page">;
+  readonly #entries: OutboxEntries;
+  readonly #names: MailNaming;
+
+  constructor(store: Pick<Store, "page">, entries: OutboxEntries, names: MailNaming) {
+    this.#store = store;
+    this.#entries = entries;
+    this.#names = names;
+  }
+
+  /** In memory. */
+  find({ messageId, bundleId }: Receipt): Live | undefined {
+    return this.#entries.get(this.#names.toldAs(messageId)) ?? this.#entries.byBundle(bundleId);
+  }
+
+  /** Ids, as their sender was told, of those that are not in memory. Rejects with GODWIT_STORE_FAILED. */
+  async stored(receipts: readonly ProvenReceipt[]): Promise<MessageId[]> {
+    const ids: MessageId[] = [];
+    for (const { receipt } of receipts) {
+      if (this.find(receipt) !== undefined) continue;
+      const { messageId, bundleId } = receipt;
+      if (messageId !== NO_MESSAGE) ids.push(this.#names.toldAs(messageId));
+      const order = this.#entries.storedOrder(bundleId);
+      if (messageId !== NO_MESSAGE || order === undefined) continue;
+      const page = { order: "oldest-first", after: order - 1, limit: 1 } as const;
+      const [row] = await this.#store.page("outbox", page);
+      if (row?.order === order) ids.push(row.key as MessageId);
+    }
+    return ids;
+  }
 }

@@ -11,7 +11,7 @@ import { type CustodyContext, deadlineOf, type Holding, type SealKey } from "../
 import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
 
 /** A recipient that loses its keys more often than this for one message does not get it. */
-export const RESEALS_MAX = 8;
+const RESEALS_MAX = 8;
 /** What the store could not read or write when it was to be sealed is tried again after this. */
 export const SEAL_RETRY_MS = 5_000;
 /** Bodies read and sealed at one time. */
@@ -153,6 +153,19 @@ export class OutboxSealer {
     const associated = encodeBundleHeader(this.header(entry, node));
     return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
   }
+}
+
+/**
+ * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could have opened it,
+ * so it may be sealed anew to the next key. False where no other key would help.
+ */
+export function loseKey(entry: OutboxEntry): boolean {
+  const { targets, lostKeys = [] } = entry;
+  const key = targets[0]?.key;
+  if (targets.length !== 1 || key === null || key === undefined || lostKeys.length >= RESEALS_MAX)
+    return false;
+  entry.lostKeys = [...lostKeys, key.publicHex];
+  return true;
 }
 
 /** Whom a sender means: of an address of one machine that one, and not those that may take its place. Locations have no hyphen. */
