@@ -174,7 +174,7 @@ export class Overlay {
   }
 
   /** Of these keys, what the database answered as it is with what is held here, in the order of the keys. */
-  rowsOf(collection: Collection, wanted: readonly string[], columns: RowColumns): StoreRow[] {
+  rowsOf(collection: Collection, wanted: readonly string[], columns: RowColumns): SlottedRow[] {
     const below = new Map(rowsOfColumns(columns).map((row) => [row.key, row]));
     const layers = [this.#upper.get(collection), this.#lower.get(collection)];
     return wanted.flatMap((key) => {
@@ -184,7 +184,9 @@ export class Overlay {
       if (held === undefined) return row ?? [];
       if (held.meta === null) return [];
       const body = upper?.body === undefined ? lower?.body : upper.body;
-      return { key, meta: held.meta, bodyBytes: body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body) };
+      const { order, group } = upper?.slot ?? lower?.slot ?? row ?? { order: 0, group: "" };
+      const bodyBytes = body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body);
+      return { key, meta: held.meta, bodyBytes, order, group };
     });
   }
 
@@ -216,13 +218,13 @@ export class Overlay {
       if (page.group !== undefined && slot.group !== page.group) continue;
       isMixed = true;
       const bodyBytes = body === undefined ? (below.get(key)?.bodyBytes ?? 0) : lengthOf(body);
-      shown.push({ key, meta, bodyBytes, order: slot.order });
+      shown.push({ key, meta, bodyBytes, ...slot });
     }
     return isMixed ? shown.sort((a, b) => (a.order - b.order) * sign) : shown;
   }
 
   /** What the database answered for the keys of `states`, as it is with them. */
-  static totals(states: ReadonlyMap<string, Held>, { totals, rows, groups }: TotalsValue): Totals {
+  static totals(states: ReadonlyMap<string, Held>, { totals, rows }: TotalsValue): Totals {
     const byGroup = new Map(totals.groups.map((total) => [total.group, { ...total }]));
     const count = (group: string, sign: 1 | -1, bytes: number): void => {
       const total = byGroup.get(group) ?? { group, count: 0, bytes: 0 };
@@ -232,7 +234,9 @@ export class Overlay {
       else byGroup.delete(group);
     };
     let { last } = totals;
-    const below = new Map(rows.keys.map((key, i) => [key, { group: groups[i]!, bytes: rows.bodyBytes[i]! }]));
+    const below = new Map(
+      rows.keys.map((key, i) => [key, { group: rows.groups[i]!, bytes: rows.bodyBytes[i]! }]),
+    );
     for (const [key, { meta, body, slot }] of states) {
       const row = below.get(key);
       last = Math.max(last, slot?.order ?? 0);
@@ -244,8 +248,14 @@ export class Overlay {
   }
 }
 
-export const rowsOfColumns = ({ keys, metas, bodyBytes, orders }: RowColumns): SlottedRow[] =>
-  keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]!, order: orders[i]! }));
+export const rowsOfColumns = ({ keys, metas, bodyBytes, orders, groups }: RowColumns): SlottedRow[] =>
+  keys.map((key, i) => ({
+    key,
+    meta: metas[i]!,
+    bodyBytes: bodyBytes[i]!,
+    order: orders[i]!,
+    group: groups[i]!,
+  }));
 
 const byKey = ([a]: [string, Held], [b]: [string, Held]): number => (a < b ? -1 : 1);
 

@@ -27,7 +27,7 @@ export type WireEntry =
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
   | { readonly kind: "rows"; readonly in: Collection; readonly keys: readonly string[] }
   | { readonly kind: "page"; readonly in: Slotted; readonly page: RowPage }
-  /** With the rows of these keys and their groups, as they count in it. */
+  /** With the rows of these keys, as they count in it. */
   | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
@@ -67,8 +67,9 @@ export interface LoadColumns {
 }
 
 export interface RowColumns extends LoadColumns {
-  /** Their places, where they are mail. */
+  /** Their slots, where they are mail. */
   readonly orders: Float64Array;
+  readonly groups: string[];
 }
 
 export interface PageColumns extends RowColumns {
@@ -79,7 +80,6 @@ export interface PageColumns extends RowColumns {
 export interface TotalsValue {
   readonly totals: Totals;
   readonly rows: RowColumns;
-  readonly groups: readonly string[];
 }
 
 export interface UsageValue {

@@ -12,7 +12,6 @@ import {
   type RowPage,
   type Slotted,
   type SlottedRow,
-  type StoreRow,
   type Totals,
 } from "./types.ts";
 
@@ -27,7 +26,7 @@ export class Reader {
     this.#held = held;
   }
 
-  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+  async rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]> {
     if (keys.length === 0) return [];
     const columns = (await this.#ask({ kind: "rows", in: collection, keys })) as RowColumns;
     return (this.#held() ?? nothing).rowsOf(collection, keys, columns);

@@ -168,12 +168,12 @@ export class SqliteStore implements Store {
     return (await this.#enqueue({ kind: "body", in: collection, key })) as Uint8Array | undefined;
   }
 
-  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+  async rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]> {
     assertKeys(collection, keys);
     return (await this.#enqueue({
       kind: "read",
       read: (reader) => reader.rows(collection, keys),
-    })) as StoreRow[];
+    })) as SlottedRow[];
   }
 
   async page(collection: Slotted, page: RowPage): Promise<SlottedRow[]> {

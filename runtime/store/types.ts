@@ -45,9 +45,8 @@ export interface StoreRow {
   readonly bodyBytes: number;
 }
 
-export interface SlottedRow extends StoreRow {
-  readonly order: number;
-}
+/** A row with its slot; of what is no mail 0 and "". */
+export interface SlottedRow extends StoreRow, Slot {}
 
 export interface RowPage {
   readonly order: "oldest-first" | "newest-first";
@@ -132,7 +131,7 @@ export interface Store {
   /** All sound rows of a collection ordered by key, without bodies; damaged ones are set aside. Sees every commit called before. */
   load(collection: Collection): Promise<StoreRow[]>;
   /** Those of these keys that there are, in the order asked for, without bodies; at most `PAGE_ROWS_MAX` keys. Damaged ones are set aside. Sees every commit called before. */
-  rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]>;
+  rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]>;
   /** A page of mail in the order of arrival: costs what is on it, whatever the collection holds. Otherwise as `load`. */
   page(collection: Slotted, page: RowPage): Promise<SlottedRow[]>;
   /** What a collection of mail holds, by group, at the cost of its groups. Sees every commit called before. */
