@@ -1,13 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
-import { silentLog } from "../../kernel/log.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import type { MessageId } from "../../kernel/ids.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
-import { custodyLimitsDefault, type CustodyContext, type CustodyLimits } from "../context.ts";
+import type { CustodyLimits } from "../context.ts";
 import { testId } from "../testing.ts";
-import { Inbox, type InboxEntry } from "./inbox.ts";
-import { testTime } from "../../time/testing.ts";
+import type { Inbox, InboxEntry } from "./inbox.ts";
+import { openTestInbox } from "./testing.ts";
 
 const [anna, bert] = [testId("anna"), testId("bert")] as const;
 const share = { by: "known", isKnown: true };
@@ -39,20 +38,12 @@ async function open(limits: Partial<CustodyLimits> = {}) {
   const start = async () => {
     disk.crash(); // only what is durable
     const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
-    const seams: Partial<CustodyContext> = {
+    const { inbox, refused } = openTestInbox(store, {
+      limits,
       clock,
-      time: testTime(clock).time,
-      log: silentLog,
-      store,
-      limits: { ...custodyLimitsDefault, ...limits },
-      regard: {
-        isKnown: (id) => id === anna || id === bert,
-        worthOf: () => "none",
-        shareOf: () => share,
-        wrote() {},
-      },
-    };
-    return { store, inbox: new Inbox(seams as CustodyContext) };
+      isKnown: (id) => id === anna || id === bert,
+    });
+    return { store, inbox, refused };
   };
   return { settle, start, ...(await start()) };
 }
