@@ -41,7 +41,7 @@ export class Outbox {
   readonly #entries = new OutboxEntries();
   readonly #waiting: Waiting;
   readonly #names: MailNaming;
-  readonly #idempotency = new IdempotencyKeys();
+  readonly #idempotency: IdempotencyKeys;
   readonly #history = new OutboxHistory();
   readonly #toSeal: Live[] = [];
   /** Sealed, and not with the forwarder until that is durable. */
@@ -59,13 +59,13 @@ export class Outbox {
     this.#forwarder = forwarder;
     this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#deps = deps;
+    this.#idempotency = new IdempotencyKeys(ctx.store);
     this.#names = new MailNaming(ctx);
     this.#rows = new OutboxRows(ctx);
     this.#waiting = new Waiting(ctx.clock, (id) => this.#onWaitedOut(id));
   }
 
   async load(): Promise<void> {
-    await this.#idempotency.load(this.#ctx.store);
     for (const entry of await loadEntries(this.#ctx)) {
       entry.epoch ??= formatHex(this.#ctx.storeEpoch);
       this.#names.restore(entry);
@@ -318,26 +318,26 @@ export class Outbox {
     const live: Live = { entry };
     ops.push(...this.#idempotency.ops(order, id));
     if (this.#isForHere(entry)) {
-      await this.#acceptForHere(live, body, order, ops);
+      await this.#acceptForHere(live, body, ops);
       return id;
     }
     this.#sealer.wrote(entry);
     this.#seal(live, body);
     ops.push({ ...putEntry(entry), body });
     await this.#commitAccepted(ops, body.length);
-    this.#remember(live, order);
+    this.#entries.add(live);
     this.#deps.events.emit("outboxChanged", entry);
     if (entry.targets.length > 0) this.#hold(live, "queued");
     else this.#activate(live, "queued");
     return id;
   }
 
-  async #acceptForHere(live: Live, body: Uint8Array, order: Order, ops: StoreOp[]): Promise<void> {
+  async #acceptForHere(live: Live, body: Uint8Array, ops: StoreOp[]): Promise<void> {
     const { entry } = live;
     entry.state = "delivered";
     entry.deliveredAtMs = this.#ctx.clock.wallMs();
     await this.#deps.deliverHere(entry, body, [...ops, { ...putEntry(entry), body }]);
-    this.#remember(live, order);
+    this.#entries.add(live);
     this.#history.note(entry);
     this.#prune();
     this.#deps.events.emit("outboxChanged", entry);
@@ -354,11 +354,6 @@ export class Outbox {
     } finally {
       this.#pending--;
     }
-  }
-
-  #remember(live: Live, order: Order): void {
-    this.#entries.add(live);
-    this.#idempotency.remember(order, live.entry.id);
   }
 
   #isForHere(entry: OutboxEntry): boolean {
