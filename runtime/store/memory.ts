@@ -16,6 +16,7 @@ import {
   type Collection,
   type Damage,
   type RowPage,
+  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Store,
@@ -281,6 +282,11 @@ export class MemoryStore implements Store {
       this.onMedium([{ in: collection, key }]);
       return undefined;
     });
+  }
+
+  async index(collection: Slotted): Promise<SlotIndex> {
+    assertCollection(collection);
+    return this.#enqueue(undefined, () => this.#disk.table(collection).index);
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {

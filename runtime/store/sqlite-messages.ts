@@ -1,7 +1,7 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
-import type { Collection, Damage, RowPage, Slotted, Totals } from "./types.ts";
+import type { Collection, Damage, RowPage, SlotIndex, Slotted, Totals } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
@@ -29,6 +29,8 @@ export type WireEntry =
   | { readonly kind: "page"; readonly in: Slotted; readonly page: RowPage }
   /** With the rows of these keys, as they count in it. */
   | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
+  /** With the rows of these keys, as they stand in it. */
+  | { readonly kind: "index"; readonly in: Slotted; readonly keys: readonly string[] }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
   | { readonly kind: "places" };
@@ -82,13 +84,26 @@ export interface TotalsValue {
   readonly rows: RowColumns;
 }
 
+export interface IndexValue {
+  readonly index: SlotIndex;
+  readonly rows: RowColumns;
+}
+
 export interface UsageValue {
   readonly bytes: number;
   readonly freeBytes: number | undefined;
 }
 
 export type WireValue =
-  LoadColumns | RowColumns | PageColumns | TotalsValue | UsageValue | Uint8Array | Float64Array | undefined;
+  | LoadColumns
+  | RowColumns
+  | PageColumns
+  | TotalsValue
+  | IndexValue
+  | UsageValue
+  | Uint8Array
+  | Float64Array
+  | undefined;
 
 export interface WireFailure {
   readonly index: number;

@@ -293,6 +293,8 @@ class StoreFile {
         return this.#rows.page(entry.in, entry.page);
       case "totals":
         return { totals: this.#rows.totals(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
+      case "index":
+        return { index: this.#rows.index(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
       case "places":
         return this.#rows.places;
       case "usage":

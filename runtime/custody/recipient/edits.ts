@@ -6,11 +6,11 @@ export class Edits {
   #idle = Promise.withResolvers<void>();
 
   /** Beside other edits; after a step that is under way. Settles as `work` does. */
-  async run(work: () => Promise<void>): Promise<void> {
+  async run<T>(work: () => Promise<T>): Promise<T> {
     while (this.#alone !== undefined) await this.#alone;
     this.#running++;
     try {
-      await work();
+      return await work();
     } finally {
       if (--this.#running === 0) {
         this.#idle.resolve();
@@ -20,13 +20,13 @@ export class Edits {
   }
 
   /** After all edits and steps under way, and before edits that come meanwhile. Settles as `work` does. */
-  async alone(work: () => Promise<void>): Promise<void> {
+  async alone<T>(work: () => Promise<T>): Promise<T> {
     while (this.#alone !== undefined) await this.#alone;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#alone = promise;
     try {
       while (this.#running > 0) await this.#idle.promise;
-      await work();
+      return await work();
     } finally {
       this.#alone = undefined;
       resolve();

@@ -276,33 +276,40 @@ export class Inbox {
    * goes on at the next start. Never rejects.
    */
   async #adopt(): Promise<void> {
-    const { store, time, log } = this.#ctx;
-    let after: number | undefined;
     try {
-      for (let isDone = false; !isDone && !this.#isStopped;) {
-        await this.#edits.alone(async () => {
-          const page = { order: "oldest-first", limit: STEP_ROWS, after, group: "" } as const;
-          const rows = await store.page("inbox", page);
-          isDone = rows.length < STEP_ROWS;
-          after = rows.at(-1)?.order;
-          const found = this.#read(rows);
-          const ops = found.map(({ entry, row }): StoreOp => {
-            const meta =
-              entry.atRunMs === undefined ? JSON.stringify({ ...entry, atRunMs: time.runMs }) : row.meta;
-            const slot = { order: row.order, group: groupOf(entry) };
-            return { op: "put", in: "inbox", key: row.key, meta, slot };
-          });
-          if (ops.length > 0) await store.commit(ops);
-          for (const { entry, row } of found) {
-            this.#shares.add("", -1, -row.bodyBytes);
-            this.#shares.add(groupOf(entry), 1, row.bodyBytes);
-          }
-        });
+      let after: number | undefined = 0;
+      while (after !== undefined && !this.#isStopped) {
+        const from: number = after;
+        after = await this.#edits.alone(() => this.#adoptSome(from));
       }
-      this.#hasOlder = this.#isStopped;
+      this.#hasOlder = after !== undefined;
     } catch (error) {
-      if (error instanceof GodwitError) log.warn("older messages not taken over yet", { error });
+      if (error instanceof GodwitError) this.#ctx.log.warn("older messages not taken over yet", { error });
     }
+  }
+
+  /** Those behind a place. Answers that of the last one; undefined: there are no more. */
+  async #adoptSome(after: number): Promise<number | undefined> {
+    const { store, time } = this.#ctx;
+    const page = { order: "oldest-first", limit: STEP_ROWS, after, group: "" } as const;
+    const rows = await store.page("inbox", page);
+    const found = this.#read(rows);
+    const ops = found.map(({ entry, row }): StoreOp => {
+      const meta = entry.atRunMs === undefined ? JSON.stringify({ ...entry, atRunMs: time.runMs }) : row.meta;
+      return {
+        op: "put",
+        in: "inbox",
+        key: row.key,
+        meta,
+        slot: { order: row.order, group: groupOf(entry) },
+      };
+    });
+    if (ops.length > 0) await store.commit(ops);
+    for (const { entry, row } of found) {
+      this.#shares.add("", -1, -row.bodyBytes);
+      this.#shares.add(groupOf(entry), 1, row.bodyBytes);
+    }
+    return rows.length < STEP_ROWS ? undefined : rows.at(-1)!.order;
   }
 
   /** By the time that this node ran, and that it was off as far as that is confirmed: a wrong clock keeps messages longer. */
@@ -316,18 +323,19 @@ export class Inbox {
     });
   }
 
-  /** From the oldest end, up to the first that is to stay. */
   async #expire(): Promise<void> {
+    while (!this.#isStopped && (await this.#edits.run(() => this.#expireSome())));
+  }
+
+  /** From the oldest end, up to the first that is to stay. True: there may be more. */
+  async #expireSome(): Promise<boolean> {
     const { limits, time, store } = this.#ctx;
-    for (let isMore = true; isMore && !this.#isStopped;)
-      await this.#edits.run(async () => {
-        const rows = await store.page("inbox", { order: "oldest-first", limit: STEP_ROWS });
-        const found = this.#read(rows);
-        const kept = found.findIndex(({ entry }) => time.ageMs(entry.atRunMs) < limits.inboxRetentionMs);
-        const old = kept < 0 ? found : found.slice(0, kept);
-        await Promise.all(old.map(({ row }) => this.#leave(row, "delete")));
-        isMore = kept < 0 && rows.length === STEP_ROWS;
-      });
+    const rows = await store.page("inbox", { order: "oldest-first", limit: STEP_ROWS });
+    const found = this.#read(rows);
+    const kept = found.findIndex(({ entry }) => time.ageMs(entry.atRunMs) < limits.inboxRetentionMs);
+    const old = kept < 0 ? found : found.slice(0, kept);
+    await Promise.all(old.map(({ row }) => this.#leave(row, "delete")));
+    return kept < 0 && rows.length === STEP_ROWS;
   }
 }
 
