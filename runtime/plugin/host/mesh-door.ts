@@ -13,16 +13,6 @@ const RETRY_CAP_MS = 300_000;
 /** Messages that a handler refused; with so many it gets none that is new until one of them is done with. */
 const RETRIES_MAX = 1_024;
 
-/** As the SDK has it, but that the node waits for its disk: what a plugin asks without a promise holds the plugin alone. */
-export interface NodeInbox extends Omit<MeshInbox, "list" | "get"> {
-  list(...page: Parameters<MeshInbox["list"]>): Promise<ReturnType<MeshInbox["list"]>>;
-  get(id: string): Promise<IncomingMessage | undefined>;
-}
-
-export interface NodeMesh extends Omit<Mesh, "inbox"> {
-  readonly inbox: NodeInbox;
-}
-
 /** A message and its place in the order of arrival, whole numbers from 1 on. */
 export interface PlacedMessage {
   readonly place: number;
@@ -31,8 +21,8 @@ export interface PlacedMessage {
 
 /** The node as services see it; `view/mesh-for-plugins.ts` implements it over the living mesh. */
 export interface MeshBackend
-  extends Omit<NodeMesh, "inbox" | "onMessage" | "onSent" | "onStream" | "openStream">, StreamsBackend {
-  readonly inbox: NodeInbox & {
+  extends Omit<Mesh, "inbox" | "onMessage" | "onSent" | "onStream" | "openStream">, StreamsBackend {
+  readonly inbox: MeshInbox & {
     /** What came behind a place, oldest first; 0: all of it. */
     since(place: number, limit: number): Promise<readonly PlacedMessage[]>;
   };
@@ -48,7 +38,7 @@ export interface DoorDeps {
   readonly log: Log;
 }
 
-export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): NodeMesh {
+export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };

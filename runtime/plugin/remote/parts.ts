@@ -1,14 +1,11 @@
 /** What the node's sides of a plugin's doors share. */
 import type { EngineContext, HealContext, ServiceContext } from "@godwit/sdk";
-import type { NodeMesh } from "../host/mesh-door.ts";
 import type { Calls } from "../frames/calls.ts";
 import type { Flows } from "../frames/flow.ts";
 import type { FramePort } from "../frames/port.ts";
 
 /** What the host hands to whatever runs there. */
-export type RemoteContext = Omit<ServiceContext, "mesh"> &
-  EngineContext &
-  HealContext & { readonly mesh: NodeMesh };
+export type RemoteContext = ServiceContext & EngineContext & HealContext;
 
 export interface RemoteParts {
   readonly ctx: RemoteContext;
