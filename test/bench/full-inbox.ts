@@ -1,20 +1,24 @@
 /**
- * `bun test/bench/full-inbox.ts [--messages N,N] [--runs N] [--old DIR]`: a node of dist/godwit with so many messages in its inbox, planted through
- * the store: from exec to the answering API, resident memory, times of a page at the beginning, in the middle and at the end of the box, over
- * the API as a whole and without what the same call costs on an empty box. `--old`: a tree of 0.2.0, whose store takes the rows: what the
- * first start over them costs as well.
+ * `bun test/bench/full-inbox.ts [--messages N,N] [--runs N] [--tree DIR]... [--older]`: a node of dist/godwit with so many messages in its inbox, planted
+ * through the store: from exec to the answering API, resident memory, times of a call of the API for a page at the beginning, in the middle and at the end
+ * of the box. Each `DIR` is another Godwit, source and dist/godwit, measured in turns with this one. `--older`: the rows are those of schema 2 (0.2.0), and
+ * the first start takes them over.
  */
-import { mkdirSync, readFileSync } from "node:fs";
+import { Database } from "bun:sqlite";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { openSqliteStore } from "../../runtime/store/sqlite.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
+import { migrations } from "../../runtime/store/sqlite-schema.ts";
 import { Lab, type LabNode } from "../../scripts/lab.ts";
+import { root } from "../../scripts/lib.ts";
 import { quantile } from "./bench.ts";
 import { idOf } from "./probe.ts";
 import { cpuMs, memoryOf } from "./process.ts";
 
 const BODY_BYTES = 512;
+/** Of 0.2.0. */
+const OLD_SCHEMA = 2;
 const SENDERS = 1_000;
 const COMMIT_OPS = 500;
 const PAGE = 50;
@@ -40,31 +44,43 @@ function metaOf(n: number, self: string): string {
   });
 }
 
-/** Rows as deliveries make them; into a store of an earlier release without what that did not know. */
-async function plant(
-  tree: string | undefined,
-  stateDir: string,
-  self: string,
-  messages: number,
-): Promise<void> {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  const path = join(stateDir, "godwit.db");
-  const open =
-    tree === undefined
-      ? openSqliteStore
-      : ((await import(join(tree, "runtime/store/sqlite.ts"))) as { openSqliteStore: typeof openSqliteStore })
-          .openSqliteStore;
-  const store = await open({ path, log: silentLog });
+/** Rows as deliveries make them. */
+async function plant(tree: string, path: string, self: string, messages: number): Promise<void> {
+  const { openSqliteStore } = (await import(
+    join(tree, "runtime/store/sqlite.ts")
+  )) as typeof import("../../runtime/store/sqlite.ts");
+  const store = await openSqliteStore({ path, log: silentLog });
   const body = crypto.getRandomValues(new Uint8Array(BODY_BYTES));
   for (let at = 0; at < messages; at += COMMIT_OPS)
     await store.commit(
       Array.from({ length: Math.min(COMMIT_OPS, messages - at) }, (_, i) => {
         const n = at + i;
-        const slot = tree === undefined ? { order: n + 1, group: senderAt(n) } : undefined;
+        // A tree that knows no places reads past them.
+        const slot = { order: n + 1, group: senderAt(n) };
         return { op: "put", in: "inbox", key: idAt(n), meta: metaOf(n, self), body, slot } as const;
       }),
     );
   await store.close();
+}
+
+function plantOlder(path: string, self: string, messages: number): void {
+  const db = new Database(path, { create: true });
+  db.run("PRAGMA journal_mode = WAL");
+  for (const migration of migrations.slice(0, OLD_SCHEMA))
+    for (const statement of migration) db.run(statement);
+  db.run(`PRAGMA application_id = ${0x47647774}`);
+  db.run(`PRAGMA user_version = ${OLD_SCHEMA}`);
+  const body = crypto.getRandomValues(new Uint8Array(BODY_BYTES));
+  const put = db.prepare("INSERT INTO inbox (key, meta, body) VALUES (?, ?, ?)");
+  const insert = db.transaction((from: number, to: number) => {
+    for (let n = from; n < to; n++) put.run(idAt(n), metaOf(n, self), body);
+  });
+  for (let at = 0; at < messages; at += COMMIT_OPS) insert(at, Math.min(at + COMMIT_OPS, messages));
+  db.run(
+    "UPDATE store_usage SET bytes = (SELECT coalesce(sum(octet_length(meta) + length(body)), 0) FROM inbox)",
+  );
+  put.finalize();
+  db.close(true);
 }
 
 interface Figures {
@@ -107,16 +123,19 @@ async function measure(node: LabNode, messages: number): Promise<Figures> {
   return { startMs, cpuMs: started, rssMb, pagesMs, rssAfterMb: memoryOf(node.pid!).rssMb };
 }
 
-async function run(messages: number, old: string | undefined, runs: number): Promise<Figures[]> {
+async function run(tree: string, messages: number, isOlder: boolean, runs: number): Promise<Figures[]> {
   const lab = await Lab.create();
   try {
     const extra = '[delivery]\ninbox_messages_max = 10000000\ninbox_bytes_max = "16GiB"';
-    const node = await lab.add({ callsign: "BOX-A", extra });
+    const node = await lab.add({ callsign: "BOX-A", extra, command: [join(tree, "dist/godwit")] });
     await node.start();
     const self = await idOf(node);
     await node.kill("SIGTERM");
-    if (old !== undefined) await node.destroyStore();
-    if (messages > 0) await plant(old, node.stateDir, self, messages);
+    const path = join(node.stateDir, "godwit.db");
+    if (isOlder) {
+      await node.destroyStore();
+      plantOlder(path, self, messages);
+    } else await plant(tree, path, self, messages);
     const figures: Figures[] = [];
     for (let turn = 0; turn < runs; turn++) {
       figures.push(await measure(node, messages));
@@ -132,20 +151,20 @@ const { values } = parseArgs({
   options: {
     messages: { type: "string", default: "0,100000,1000000" },
     runs: { type: "string", default: "3" },
-    old: { type: "string" },
+    tree: { type: "string", multiple: true, default: [] },
+    older: { type: "boolean", default: false },
   },
 });
-console.log(`load ${readFileSync("/proc/loadavg", "utf8").trim()}; ${values.runs} starts each, in turn`);
+console.log(`load ${readFileSync("/proc/loadavg", "utf8").trim()}; ${values.runs} starts each`);
 const text = (value: number): string => String(Number(value.toPrecision(3)));
-for (const count of values.messages.split(",").map(Number)) {
-  const all = await run(count, values.old, Number(values.runs));
-  console.log(`${count} messages`);
-  for (const { startMs, cpuMs: cpu, rssMb, rssAfterMb, pagesMs } of all)
-    console.log(
-      `  start ${text(startMs)} ms, ${cpu} ms of a core; resident ${text(rssMb)} MB, after the pages ${text(rssAfterMb)}; pages of ${PAGE}, ms: ${Object.entries(
-        pagesMs,
-      )
-        .map(([name, ms]) => `${name} ${text(ms)}`)
-        .join(", ")}`,
-    );
-}
+for (const count of values.messages.split(",").map(Number))
+  for (const tree of [root, ...values.tree]) {
+    console.log(`${count} messages, ${tree}`);
+    for (const figures of await run(tree, count, values.older, Number(values.runs))) {
+      const { startMs, cpuMs: cpu, rssMb, rssAfterMb, pagesMs } = figures;
+      const pages = Object.entries(pagesMs).map(([name, ms]) => `${name} ${text(ms)}`);
+      console.log(
+        `  start ${text(startMs)} ms, ${cpu} ms of a core; resident ${text(rssMb)} MB, after the pages ${text(rssAfterMb)}; ms a page of ${PAGE}: ${pages.join(", ")}`,
+      );
+    }
+  }

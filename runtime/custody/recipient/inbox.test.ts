@@ -1,11 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
 import { seededRandom } from "../../kernel/random.ts";
-import type { MessageId } from "../../kernel/ids.ts";
+import type { MessageId, NodeId } from "../../kernel/ids.ts";
+import type { Share } from "../../kernel/room.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
 import type { CustodyLimits } from "../context.ts";
 import { testId } from "../testing.ts";
 import type { Inbox, InboxEntry } from "./inbox.ts";
+import { INBOX_SENDERS_MAX } from "./inbox-shares.ts";
 import { openTestInbox } from "./testing.ts";
 
 const [anna, bert] = [testId("anna"), testId("bert")] as const;
@@ -45,7 +47,7 @@ async function open(limits: Partial<CustodyLimits> = {}) {
     });
     return { store, inbox, refused };
   };
-  return { settle, start, ...(await start()) };
+  return { disk, settle, start, ...(await start()) };
 }
 
 describe("a page", () => {
@@ -125,6 +127,42 @@ describe("room", () => {
       expect(box.refusal(anna, share, 10)).toBeUndefined();
     }
     again.stop();
+  });
+
+  test("senders of one address take half of the places for senders, and are told; others and those this node knows find room", async () => {
+    const { inbox, refused } = await open({ inboxMessagesMax: 10_000_000 });
+    const [one, other] = ["192.0.2.1", "10.0.0.7"].map((by) => ({ by, isKnown: false })) as [Share, Share];
+    const bounded = (n: number, by: Share): boolean => {
+      const from = `${n}`.padStart(52, "a") as NodeId;
+      if (inbox.refusal(from, by, 10) !== undefined) return true;
+      inbox.add(entryOf(n, { from, via: by.by }), new Uint8Array(0));
+      return false;
+    };
+    let taken = 0;
+    while (taken <= INBOX_SENDERS_MAX && !bounded(taken, one)) taken++;
+    expect([taken, refused]).toEqual([INBOX_SENDERS_MAX / 2, ["senders in the inbox"]]);
+    // Whoever has something in it already, and whose place is free again.
+    expect(bounded(0, one)).toBe(false);
+    inbox.undo(entryOf(1, { from: `${1}`.padStart(52, "a") as NodeId, via: one.by }));
+    expect([bounded(taken, one), bounded(taken + 1, one)]).toEqual([false, true]);
+    expect(bounded(taken + 2, other)).toBe(false);
+    expect(inbox.refusal(anna, share, 10)).toBeUndefined();
+  });
+
+  test("what the store finds damaged by itself counts no more, and what comes meanwhile does", async () => {
+    const { inbox, store, start, settle, disk } = await open();
+    const ops = [1, 2, 3].map((n) => inbox.add(entryOf(n), new Uint8Array(10)));
+    await settle(store.commit(ops));
+    disk.rot("inbox", idOf(2));
+    const again = await start();
+    await settle(again.inbox.load());
+    const page = again.inbox.page({ order: "oldest-first", limit: 9 });
+    const coming = again.store.commit([again.inbox.add(entryOf(4), new Uint8Array(10))]);
+    expect((await settle(page)).map(({ id }) => id)).toEqual([idOf(1), idOf(3)]);
+    await settle(coming);
+    await settle(Promise.resolve());
+    expect([again.inbox.count, again.inbox.bytes]).toEqual([3, 30]);
+    again.inbox.stop();
   });
 
   test("what is not there cannot be read or removed", async () => {
