@@ -144,7 +144,7 @@ export class Console implements Session {
       case "send":
         return await this.#send(rest);
       case "inbox":
-        return this.#inbox(rest.toLowerCase());
+        return await this.#inbox(rest.toLowerCase());
       case "read":
         return await this.#read(rest);
       case "delete":
@@ -252,10 +252,10 @@ export class Console implements Session {
     if (sent !== undefined) this.onSent(sent);
   }
 
-  #inbox(what: string): void {
+  async #inbox(what: string): Promise<void> {
     const { inbox } = this.#deps.mesh;
     const after = what === "more" ? this.#listedTo : undefined;
-    const page = inbox.list({
+    const page = await inbox.list({
       order: "newest-first",
       limit: PAGE,
       ...(after === undefined ? {} : { after }),
@@ -273,7 +273,7 @@ export class Console implements Session {
   }
 
   async #read(text: string): Promise<void> {
-    const message = this.#find(text);
+    const message = await this.#find(text);
     if (message === undefined) return this.#print([`${NOTE} no such message; see inbox`]);
     const { mesh, messageMax } = this.#deps;
     const head = [
@@ -291,7 +291,7 @@ export class Console implements Session {
   }
 
   async #delete(text: string): Promise<void> {
-    const message = this.#find(text);
+    const message = await this.#find(text);
     if (message === undefined) return this.#print([`${NOTE} no such message; see inbox`]);
     await this.#deps.mesh.inbox.remove(message.id);
     this.#print([`deleted ${message.id}`]);
@@ -334,11 +334,11 @@ export class Console implements Session {
     this.#deps.line.hangUp();
   }
 
-  #find(text: string): IncomingMessage | undefined {
+  async #find(text: string): Promise<IncomingMessage | undefined> {
     const { inbox } = this.#deps.mesh;
     const number = /^\d{1,4}$/.test(text) ? this.#numbers.get(Number(text)) : undefined;
     const id = number ?? parseMessageId(text);
-    return id === undefined ? undefined : inbox.get(id);
+    return id === undefined ? undefined : await inbox.get(id);
   }
 
   /** A message keeps its number as long as this session remembers it. */

@@ -125,7 +125,7 @@ export class Program implements Session {
     this.#isPushWanted = false;
     while (this.#isReceiving && line.isOpen) {
       if (line.isBacklogged) await line.drained();
-      const next = this.#next();
+      const next = await this.#next();
       if (next === undefined || !this.#isReceiving || !line.isOpen) return;
       this.#unacked.add(next.id);
       const body = await this.#body(next);
@@ -135,19 +135,21 @@ export class Program implements Session {
     }
   }
 
-  #next(): IncomingMessage | undefined {
+  async #next(): Promise<IncomingMessage | undefined> {
     const { inbox } = this.#deps.mesh;
-    // Somebody else on this node may have removed it: its place in the window is free.
-    for (const id of this.#unacked) if (inbox.get(id) === undefined) this.#unacked.delete(id);
+    const oldest = await inbox.list({ order: "oldest-first", limit: UNACKED_MAX + 1 });
+    // Handed out from the oldest on, so that all of the window is on that page. Somebody else on this node may have removed one: its place is free.
+    const here = new Set(oldest.map(({ id }) => id));
+    for (const id of this.#unacked) if (!here.has(id)) this.#unacked.delete(id);
     if (this.#unacked.size >= UNACKED_MAX) return undefined;
-    const oldest = inbox.list({ order: "oldest-first", limit: UNACKED_MAX + 1 });
     return oldest.find(({ id }) => !this.#unacked.has(id));
   }
 
   async #body({ id, size }: IncomingMessage): Promise<Uint8Array | undefined | "gone"> {
-    if (size > this.#deps.messageMax) return undefined;
+    const { mesh, messageMax } = this.#deps;
     try {
-      return await this.#deps.mesh.inbox.body(id);
+      if (size > messageMax) return (await mesh.inbox.get(id)) === undefined ? "gone" : undefined;
+      return await mesh.inbox.body(id);
     } catch {
       return "gone";
     }

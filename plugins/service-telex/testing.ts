@@ -126,13 +126,13 @@ export class FakeMesh implements Mesh {
 
   readonly inbox = {
     count: 0,
-    list: ({ order, limit, after }: { order: string; limit: number; after?: string }) => {
+    list: async ({ order, limit, after }: { order: string; limit: number; after?: string }) => {
       const all = [...this.messages.values()];
       if (order === "newest-first") all.reverse();
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       return all.slice(start, start + limit);
     },
-    get: (id: string) => this.messages.get(id),
+    get: async (id: string) => this.messages.get(id),
     body: async (id: string) => this.bodies.get(id) ?? unknown(id),
     remove: async (id: string) => {
       if (!this.messages.delete(id)) unknown(id);

@@ -24,6 +24,12 @@ function fakeStore() {
     rows: async () => [],
     page: async () => [],
     totals: async () => ({ groups: [], last: 0 }),
+    index: async () => ({
+      orders: new Float64Array(),
+      groups: new Uint32Array(),
+      sizes: new Float64Array(),
+      names: [],
+    }),
     usage: async () => ({ bytes: 0, freeBytes: undefined }),
     close: async () => {},
   };

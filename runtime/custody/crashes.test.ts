@@ -48,7 +48,7 @@ test("boxes list what came since a crash behind what came before", async () => {
   }
   const page = { limit: 10, order: "oldest-first" } as const;
   expect((await a.settle(a.custody!.outbox.page(page))).map(({ id }) => id as string)).toEqual(sent);
-  expect(b.custody!.inbox.page(page).map(({ id }) => id as string)).toEqual(sent);
+  expect((await b.settle(b.custody!.inbox.page(page))).map(({ id }) => id as string)).toEqual(sent);
 });
 
 test("mail grows older in a crash loop", async () => {

@@ -43,7 +43,9 @@ describe("an older copy of the disk put back", () => {
 
   test("new mail is not swallowed as a duplicate, has ids of its own and its own receipts", async () => {
     const { mesh, a, b, copy } = await withCopy(3, 5);
-    const used = new Set(b.custody!.inbox.page({ limit: 100 } as never).map(({ id }) => id));
+    const used = new Set(
+      (await b.settle(b.custody!.inbox.page({ limit: 100 } as never))).map(({ id }) => id),
+    );
     a.crash();
     a.disk = copy;
     await a.start();

@@ -102,7 +102,7 @@ describe("one start with a wrong clock loses no mail", () => {
     }
     for (const node of [a, b]) await restart(mesh, node, RIGHT_MS);
     const page = { order: "newest-first", limit: 10 } as const;
-    expect(b.custody!.inbox.page(page).map(({ id }) => id as string)).toEqual(ids);
+    expect((await b.settle(b.custody!.inbox.page(page))).map(({ id }) => id as string)).toEqual(ids);
     expect((await a.settle(a.custody!.outbox.page(page))).map(({ id }) => id as string)).toEqual(ids);
   });
 

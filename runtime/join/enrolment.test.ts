@@ -34,6 +34,12 @@ const store: Store = {
   rows: async () => [],
   page: async () => [],
   totals: async () => ({ groups: [], last: 0 }),
+  index: async () => ({
+    orders: new Float64Array(),
+    groups: new Uint32Array(),
+    sizes: new Float64Array(),
+    names: [],
+  }),
   usage: async () => ({ bytes: 0, freeBytes: undefined }),
   close: async () => {},
 };
@@ -133,6 +139,12 @@ describe("an invitation, on a machine whose clock is wrong", () => {
       rows: async () => [],
       page: async () => [],
       totals: async () => ({ groups: [], last: 0 }),
+      index: async () => ({
+        orders: new Float64Array(),
+        groups: new Uint32Array(),
+        sizes: new Float64Array(),
+        names: [],
+      }),
       usage: async () => ({ bytes: 0, freeBytes: undefined }),
       close: async () => {},
     };

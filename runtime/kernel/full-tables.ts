@@ -9,6 +9,8 @@ import type { CounterMetric, Metrics } from "./metrics.ts";
 const ADVICE = {
   "senders seen":
     "senders that nobody here knows are refused until there is room; write to whom mail is wanted from, or trust them: known ones have places of their own",
+  "senders in the inbox":
+    "messages of senders that nobody here knows and that have nothing in the inbox wait until there is room: read and remove messages, or trust whom mail is wanted from: known ones have places of their own",
   "used invitations":
     "uses of invitations that strangers tell of are not remembered until some expire; let newcomers in with short invitations, or trust the members who invite: known ones have places of their own",
 } as const;

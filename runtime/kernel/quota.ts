@@ -24,20 +24,20 @@ interface Used {
   bytes: number;
 }
 
-interface Booked {
+/** To whose room something counts. */
+export interface Booking {
   readonly who: string;
-  /** Undefined: known. */
+  /** Of a stranger; undefined: known. */
   readonly source: string | undefined;
-  readonly bytes: number;
 }
 
-export class Quota<K> {
+/** For whom knows by itself what it booked: sums, and nothing for each. */
+export class QuotaSums {
   readonly #limits: QuotaLimits;
   readonly #all: Used = { count: 0, bytes: 0 };
   readonly #strangers: Used = { count: 0, bytes: 0 };
   readonly #bySource = new Map<string, Used>();
   readonly #byOne = new Map<string, Used>();
-  readonly #booked = new Map<K, Booked>();
 
   constructor(limits: QuotaLimits) {
     this.#limits = limits;
@@ -72,35 +72,62 @@ export class Quota<K> {
     return isOver ? "quota" : undefined;
   }
 
+  /** Both may be negative: what was booked goes as it came. */
+  book({ who, source }: Booking, count: number, bytes: number): void {
+    this.#all.count += count;
+    this.#all.bytes += bytes;
+    book(this.#byOne, who, count, bytes);
+    if (source === undefined) return;
+    this.#strangers.count += count;
+    this.#strangers.bytes += bytes;
+    book(this.#bySource, source, count, bytes);
+  }
+}
+
+interface Booked extends Booking {
+  readonly bytes: number;
+}
+
+export class Quota<K> {
+  readonly #sums: QuotaSums;
+  readonly #booked = new Map<K, Booked>();
+
+  constructor(limits: QuotaLimits) {
+    this.#sums = new QuotaSums(limits);
+  }
+
+  get count(): number {
+    return this.#sums.count;
+  }
+
+  get bytes(): number {
+    return this.#sums.bytes;
+  }
+
+  /** See `QuotaSums`. */
+  refusal(who: string, share: Share, bytes: number): "full" | "quota" | undefined {
+    return this.#sums.refusal(who, share, bytes);
+  }
+
   add(key: K, who: string, { by, isKnown }: Share, bytes: number): void {
     this.drop(key);
     const booked: Booked = { who, source: isKnown ? undefined : by, bytes };
     this.#booked.set(key, booked);
-    this.#count(booked, 1);
+    this.#sums.book(booked, 1, bytes);
   }
 
   drop(key: K): void {
     const booked = this.#booked.get(key);
     if (booked === undefined) return;
     this.#booked.delete(key);
-    this.#count(booked, -1);
-  }
-
-  #count({ who, source, bytes }: Booked, sign: 1 | -1): void {
-    this.#all.count += sign;
-    this.#all.bytes += sign * bytes;
-    book(this.#byOne, who, sign, bytes);
-    if (source === undefined) return;
-    this.#strangers.count += sign;
-    this.#strangers.bytes += sign * bytes;
-    book(this.#bySource, source, sign, bytes);
+    this.#sums.book(booked, -1, -booked.bytes);
   }
 }
 
-function book(used: Map<string, Used>, key: string, sign: 1 | -1, bytes: number): void {
+function book(used: Map<string, Used>, key: string, count: number, bytes: number): void {
   const one = used.get(key) ?? { count: 0, bytes: 0 };
-  one.count += sign;
-  one.bytes += sign * bytes;
+  one.count += count;
+  one.bytes += bytes;
   if (one.count <= 0) used.delete(key);
   else used.set(key, one);
 }

@@ -16,6 +16,7 @@ import {
   type Collection,
   type Damage,
   type RowPage,
+  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Store,
@@ -175,6 +176,11 @@ const rowOf = ([key, { meta, body }]: [string, SimRow]): StoreRow => ({
   bodyBytes: body?.length ?? 0,
 });
 
+const slottedRowOf = (one: [string, SimRow]): SlottedRow => ({
+  ...rowOf(one),
+  ...(one[1].slot ?? { order: 0, group: "" }),
+});
+
 /** A read or a commit in the order of their calls. `ops` undefined: a read, which waits for the commits before it. */
 interface Entry {
   readonly ops: readonly StoreOp[] | undefined;
@@ -238,7 +244,7 @@ export class MemoryStore implements Store {
     );
   }
 
-  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+  async rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]> {
     assertKeys(collection, keys);
     return this.#enqueue(undefined, () => {
       const rows = this.#disk.rows(collection);
@@ -246,7 +252,7 @@ export class MemoryStore implements Store {
         const row = rows.get(key);
         return row === undefined ? [] : [[key, row]];
       });
-      return this.#sound(collection, found).map((one) => ({ ...rowOf(one), order: one[1].slot?.order }));
+      return this.#sound(collection, found).map(slottedRowOf);
     });
   }
 
@@ -259,7 +265,7 @@ export class MemoryStore implements Store {
         found.push(one);
         if (one[1].isRotten !== true && ++sound === page.limit) break;
       }
-      return this.#sound(collection, found).map((one) => ({ ...rowOf(one), order: one[1].slot!.order }));
+      return this.#sound(collection, found).map(slottedRowOf);
     });
   }
 
@@ -276,6 +282,11 @@ export class MemoryStore implements Store {
       this.onMedium([{ in: collection, key }]);
       return undefined;
     });
+  }
+
+  async index(collection: Slotted): Promise<SlotIndex> {
+    assertCollection(collection);
+    return this.#enqueue(undefined, () => this.#disk.table(collection).index);
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {

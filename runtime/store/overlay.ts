@@ -6,12 +6,20 @@
 import type { BodyPlace } from "./body-files.ts";
 import type { LogOp } from "./log-frame.ts";
 import { compareKeys } from "./ops.ts";
-import type { LoadColumns, PageColumns, RowColumns, TotalsValue, WireOp } from "./sqlite-messages.ts";
+import type {
+  IndexValue,
+  LoadColumns,
+  PageColumns,
+  RowColumns,
+  TotalsValue,
+  WireOp,
+} from "./sqlite-messages.ts";
 import {
   collections,
   type Collection,
   type RowPage,
   type Slot,
+  type SlotIndex,
   type SlottedRow,
   type StoreRow,
   type Totals,
@@ -174,7 +182,7 @@ export class Overlay {
   }
 
   /** Of these keys, what the database answered as it is with what is held here, in the order of the keys. */
-  rowsOf(collection: Collection, wanted: readonly string[], columns: RowColumns): StoreRow[] {
+  rowsOf(collection: Collection, wanted: readonly string[], columns: RowColumns): SlottedRow[] {
     const below = new Map(rowsOfColumns(columns).map((row) => [row.key, row]));
     const layers = [this.#upper.get(collection), this.#lower.get(collection)];
     return wanted.flatMap((key) => {
@@ -184,13 +192,9 @@ export class Overlay {
       if (held === undefined) return row ?? [];
       if (held.meta === null) return [];
       const body = upper?.body === undefined ? lower?.body : upper.body;
+      const { order, group } = upper?.slot ?? lower?.slot ?? row ?? { order: 0, group: "" };
       const bodyBytes = body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body);
-      return {
-        key,
-        meta: held.meta,
-        bodyBytes,
-        order: upper?.slot?.order ?? lower?.slot?.order ?? row?.order,
-      };
+      return { key, meta: held.meta, bodyBytes, order, group };
     });
   }
 
@@ -222,13 +226,46 @@ export class Overlay {
       if (page.group !== undefined && slot.group !== page.group) continue;
       isMixed = true;
       const bodyBytes = body === undefined ? (below.get(key)?.bodyBytes ?? 0) : lengthOf(body);
-      shown.push({ key, meta, bodyBytes, order: slot.order });
+      shown.push({ key, meta, bodyBytes, ...slot });
     }
     return isMixed ? shown.sort((a, b) => (a.order - b.order) * sign) : shown;
   }
 
+  /** What the database answered, with its rows for the keys of `states`, as it is with them. */
+  static index(states: ReadonlyMap<string, Held>, { index, rows }: IndexValue): SlotIndex {
+    if (states.size === 0) return index;
+    const names = [...index.names];
+    const numbers = new Map(names.map((name, number) => [name, number]));
+    const numberOf = (name: string): number => {
+      const number = numbers.get(name) ?? names.push(name) - 1;
+      numbers.set(name, number);
+      return number;
+    };
+    const below = new Map(rowsOfColumns(rows).map((row) => [row.key, row]));
+    const moved = new Set<number>();
+    const added: { order: number; group: number; size: number }[] = [];
+    for (const [key, { meta, body, slot }] of states) {
+      const row = below.get(key);
+      if (row !== undefined) moved.add(row.order);
+      const { order, group } = slot ?? row ?? { order: 0, group: "" };
+      if (meta === null || order === 0) continue;
+      const size = body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body);
+      added.push({ order, group: numberOf(group), size });
+    }
+    const { orders, groups, sizes } = index;
+    const all = [...orders].map((order, i) => ({ order, group: groups[i]!, size: sizes[i]! }));
+    const now = all.filter(({ order }) => !moved.has(order)).concat(added);
+    now.sort((a, b) => a.order - b.order);
+    return {
+      orders: Float64Array.from(now, ({ order }) => order),
+      groups: Uint32Array.from(now, ({ group }) => group),
+      sizes: Float64Array.from(now, ({ size }) => size),
+      names,
+    };
+  }
+
   /** What the database answered for the keys of `states`, as it is with them. */
-  static totals(states: ReadonlyMap<string, Held>, { totals, rows, groups }: TotalsValue): Totals {
+  static totals(states: ReadonlyMap<string, Held>, { totals, rows }: TotalsValue): Totals {
     const byGroup = new Map(totals.groups.map((total) => [total.group, { ...total }]));
     const count = (group: string, sign: 1 | -1, bytes: number): void => {
       const total = byGroup.get(group) ?? { group, count: 0, bytes: 0 };
@@ -238,7 +275,9 @@ export class Overlay {
       else byGroup.delete(group);
     };
     let { last } = totals;
-    const below = new Map(rows.keys.map((key, i) => [key, { group: groups[i]!, bytes: rows.bodyBytes[i]! }]));
+    const below = new Map(
+      rows.keys.map((key, i) => [key, { group: rows.groups[i]!, bytes: rows.bodyBytes[i]! }]),
+    );
     for (const [key, { meta, body, slot }] of states) {
       const row = below.get(key);
       last = Math.max(last, slot?.order ?? 0);
@@ -250,8 +289,14 @@ export class Overlay {
   }
 }
 
-export const rowsOfColumns = ({ keys, metas, bodyBytes, orders }: RowColumns): SlottedRow[] =>
-  keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]!, order: orders[i]! }));
+export const rowsOfColumns = ({ keys, metas, bodyBytes, orders, groups }: RowColumns): SlottedRow[] =>
+  keys.map((key, i) => ({
+    key,
+    meta: metas[i]!,
+    bodyBytes: bodyBytes[i]!,
+    order: orders[i]!,
+    group: groups[i]!,
+  }));
 
 const byKey = ([a]: [string, Held], [b]: [string, Held]): number => (a < b ? -1 : 1);
 

@@ -1,7 +1,7 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
-import type { Collection, Damage, RowPage, Slotted, Totals } from "./types.ts";
+import type { Collection, Damage, RowPage, SlotIndex, Slotted, Totals } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
@@ -27,8 +27,10 @@ export type WireEntry =
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
   | { readonly kind: "rows"; readonly in: Collection; readonly keys: readonly string[] }
   | { readonly kind: "page"; readonly in: Slotted; readonly page: RowPage }
-  /** With the rows of these keys and their groups, as they count in it. */
+  /** With the rows of these keys, as they count in it. */
   | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
+  /** With the rows of these keys, as they stand in it. */
+  | { readonly kind: "index"; readonly in: Slotted; readonly keys: readonly string[] }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
   | { readonly kind: "places" };
@@ -67,8 +69,9 @@ export interface LoadColumns {
 }
 
 export interface RowColumns extends LoadColumns {
-  /** Their places, where they are mail. */
+  /** Their slots, where they are mail. */
   readonly orders: Float64Array;
+  readonly groups: string[];
 }
 
 export interface PageColumns extends RowColumns {
@@ -79,7 +82,11 @@ export interface PageColumns extends RowColumns {
 export interface TotalsValue {
   readonly totals: Totals;
   readonly rows: RowColumns;
-  readonly groups: readonly string[];
+}
+
+export interface IndexValue {
+  readonly index: SlotIndex;
+  readonly rows: RowColumns;
 }
 
 export interface UsageValue {
@@ -88,7 +95,15 @@ export interface UsageValue {
 }
 
 export type WireValue =
-  LoadColumns | RowColumns | PageColumns | TotalsValue | UsageValue | Uint8Array | Float64Array | undefined;
+  | LoadColumns
+  | RowColumns
+  | PageColumns
+  | TotalsValue
+  | IndexValue
+  | UsageValue
+  | Uint8Array
+  | Float64Array
+  | undefined;
 
 export interface WireFailure {
   readonly index: number;

@@ -4,15 +4,22 @@
  */
 import { godwitError } from "../kernel/errors.ts";
 import { Overlay, rowsOfColumns } from "./overlay.ts";
-import type { PageColumns, RowColumns, TotalsValue, WireEntry, WireValue } from "./sqlite-messages.ts";
+import type {
+  IndexValue,
+  PageColumns,
+  RowColumns,
+  TotalsValue,
+  WireEntry,
+  WireValue,
+} from "./sqlite-messages.ts";
 import type { StoreThread } from "./sqlite-thread.ts";
 import {
   PAGE_ROWS_MAX,
   type Collection,
   type RowPage,
+  type SlotIndex,
   type Slotted,
   type SlottedRow,
-  type StoreRow,
   type Totals,
 } from "./types.ts";
 
@@ -27,7 +34,7 @@ export class Reader {
     this.#held = held;
   }
 
-  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+  async rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]> {
     if (keys.length === 0) return [];
     const columns = (await this.#ask({ kind: "rows", in: collection, keys })) as RowColumns;
     return (this.#held() ?? nothing).rowsOf(collection, keys, columns);
@@ -53,6 +60,12 @@ export class Reader {
     const states = (this.#held() ?? nothing).states(collection);
     const keys = [...states.keys()];
     return Overlay.totals(states, (await this.#ask({ kind: "totals", in: collection, keys })) as TotalsValue);
+  }
+
+  async index(collection: Slotted): Promise<SlotIndex> {
+    const states = (this.#held() ?? nothing).states(collection);
+    const keys = [...states.keys()];
+    return Overlay.index(states, (await this.#ask({ kind: "index", in: collection, keys })) as IndexValue);
   }
 
   async #ask(entry: WireEntry): Promise<WireValue> {

@@ -24,6 +24,7 @@ import {
   type Damage,
   type RowPage,
   type Slot,
+  type SlotIndex,
   type Slotted,
   type Totals,
 } from "./types.ts";
@@ -293,15 +294,23 @@ export class Rows {
     const metas: string[] = [];
     const bodyBytes: number[] = [];
     const orders: number[] = [];
+    const groups: string[] = [];
     for (const key of wanted) {
       const [meta, length, sum, order] = (row.values(key)[0] as KeyedRow | undefined) ?? [];
       if (meta === undefined || !this.#isSound(collection, key, meta, sum ?? null)) continue;
       keys.push(key);
       metas.push(meta);
       bodyBytes.push(length ?? 0);
-      orders.push(order!);
+      orders.push(isSlotted(collection) ? order! : 0);
+      groups.push(isSlotted(collection) ? this.#slots.groupOf(collection, order!) : "");
     }
-    return { keys, metas, bodyBytes: Float64Array.from(bodyBytes), orders: Float64Array.from(orders) };
+    return {
+      keys,
+      metas,
+      bodyBytes: Float64Array.from(bodyBytes),
+      orders: Float64Array.from(orders),
+      groups,
+    };
   }
 
   page(collection: Slotted, page: RowPage): PageColumns {
@@ -312,6 +321,7 @@ export class Rows {
       metas: sound.map(([, , meta]) => meta),
       bodyBytes: Float64Array.from(sound, ([, , , bytes]) => bytes ?? 0),
       orders: Float64Array.from(sound, ([order]) => order),
+      groups: sound.map(([order]) => this.#slots.groupOf(collection, order)),
       reached: rows.length < page.limit ? undefined : rows.at(-1)![0],
     };
   }
@@ -320,9 +330,8 @@ export class Rows {
     return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
   }
 
-  /** Of rows that were just read. */
-  groupsOf(collection: Slotted, orders: Float64Array): string[] {
-    return [...orders].map((order) => this.#slots.groupOf(collection, order));
+  index(collection: Slotted): SlotIndex {
+    return this.#slots.index(collection);
   }
 
   #isSound(collection: Collection, key: string, meta: string, sum: number | null): boolean {

@@ -291,14 +291,10 @@ class StoreFile {
         return this.#rows.rows(entry.in, entry.keys);
       case "page":
         return this.#rows.page(entry.in, entry.page);
-      case "totals": {
-        const rows = this.#rows.rows(entry.in, entry.keys);
-        return {
-          totals: this.#rows.totals(entry.in),
-          rows,
-          groups: this.#rows.groupsOf(entry.in, rows.orders),
-        };
-      }
+      case "totals":
+        return { totals: this.#rows.totals(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
+      case "index":
+        return { index: this.#rows.index(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
       case "places":
         return this.#rows.places;
       case "usage":

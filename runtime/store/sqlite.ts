@@ -29,6 +29,7 @@ import {
   type Collection,
   type Damage,
   type RowPage,
+  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Store,
@@ -168,12 +169,12 @@ export class SqliteStore implements Store {
     return (await this.#enqueue({ kind: "body", in: collection, key })) as Uint8Array | undefined;
   }
 
-  async rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]> {
+  async rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]> {
     assertKeys(collection, keys);
     return (await this.#enqueue({
       kind: "read",
       read: (reader) => reader.rows(collection, keys),
-    })) as StoreRow[];
+    })) as SlottedRow[];
   }
 
   async page(collection: Slotted, page: RowPage): Promise<SlottedRow[]> {
@@ -187,6 +188,14 @@ export class SqliteStore implements Store {
   async totals(collection: Slotted): Promise<Totals> {
     assertCollection(collection);
     return (await this.#enqueue({ kind: "read", read: (reader) => reader.totals(collection) })) as Totals;
+  }
+
+  async index(collection: Slotted): Promise<SlotIndex> {
+    assertCollection(collection);
+    return (await this.#enqueue({
+      kind: "read",
+      read: (reader) => reader.index(collection),
+    })) as SlotIndex;
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {

@@ -293,6 +293,11 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
 
     const ordersOn = async (page: RowPage): Promise<number[]> =>
       (await run(store.page("inbox", page))).map(({ order }) => order);
+    /** Place, group and size of each row. */
+    const index = async () => {
+      const { orders, groups, sizes, names } = await run(store.index("inbox"));
+      return [...orders].map((order, i) => [order, names[groups[i]!], sizes[i]]);
+    };
     const totals = async () => {
       const { groups, last } = await run(store.totals("inbox"));
       const named = groups.map(({ group, count, bytes: size }) => [group, count, size] as const);
@@ -317,7 +322,7 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
         expect(await ordersOn({ order: "newest-first", limit: 100 })).toHaveLength(58);
         expect(await ordersOn({ order: "oldest-first", limit: 9, after: 59 })).toEqual([]);
         const [row] = await run(store.page("inbox", { order: "oldest-first", limit: 1, after: 6 }));
-        expect(row).toEqual({ key: keys.get(7)!, meta: '{"n":7}', bodyBytes: 3, order: 7 });
+        expect(row).toEqual({ key: keys.get(7)!, meta: '{"n":7}', bodyBytes: 3, order: 7, group: "a" });
       }
     });
 
@@ -338,10 +343,19 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       ] as const;
       expect(await seen()).toEqual(rows);
       expect(await totals()).toEqual({ last: 5, groups: [...sums] });
+      const stands = [
+        [2, "a", 6],
+        [3, "b", 7],
+        [4, "b", 8],
+        [5, "c", 9],
+      ];
+      expect(await index()).toEqual(stands);
       await reopen();
+      expect(await index()).toEqual(stands);
       expect(await seen()).toEqual(rows);
       expect(await totals()).toEqual({ last: 5, groups: [...sums] });
       await run(store.commit([put("inbox", "m3", "shorter", bytes(1))]));
+      expect((await index())[1]).toEqual([3, "b", 1]);
       expect((await totals()).groups).toEqual([sums[0], ["b", 2, 9], sums[2]]);
       expect(await ordersOn({ order: "newest-first", limit: 9, group: "b" })).toEqual([4, 3]);
       await reopen();
@@ -374,14 +388,16 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       await run(store.commit([put("seen", "y", "3"), put("seen", "z", "4"), remove("seen", "x")]));
       const wanted = ["z", "x", "none", "y"];
       const rows = [
-        { key: "z", meta: "4", bodyBytes: 0 },
-        { key: "y", meta: "3", bodyBytes: 4 },
+        { key: "z", meta: "4", bodyBytes: 0, order: 0, group: "" },
+        { key: "y", meta: "3", bodyBytes: 4, order: 0, group: "" },
       ];
-      expect(await run(store.rows("seen", wanted))).toMatchObject(rows);
+      expect(await run(store.rows("seen", wanted))).toEqual(rows);
       expect(await run(store.rows("seen", []))).toEqual([]);
-      expect(await run(store.rows("inbox", ["m1"]))).toMatchObject([{ key: "m1", bodyBytes: 5 }]);
+      expect(await run(store.rows("inbox", ["m1"]))).toMatchObject([
+        { key: "m1", bodyBytes: 5, order: 1, group: "a" },
+      ]);
       await reopen();
-      expect(await run(store.rows("seen", wanted))).toMatchObject(rows);
+      expect(await run(store.rows("seen", wanted))).toEqual(rows);
     });
 
     test("mail that is damaged is on no page and in no total, and a page has as many as it asked for all the same", async () => {
@@ -425,6 +441,7 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
         () => store.rows("token", ["1"]),
         () => store.page("inbox", { order: "oldest-first", limit: 1 }),
         () => store.totals("inbox"),
+        () => store.index("inbox"),
         () => store.commit([]),
       ];
       for (const call of late) expect(await run(codeOf(call()))).toBe("GODWIT_STOPPED");

@@ -44,13 +44,10 @@ export interface StoreRow {
   /** JSON text; its owner skips fields it does not know. */
   readonly meta: string;
   readonly bodyBytes: number;
-  /** Its place, where it is mail and was asked for by its key. */
-  readonly order?: number | undefined;
 }
 
-export interface SlottedRow extends StoreRow {
-  readonly order: number;
-}
+/** A row with its slot; of what is no mail 0 and "". */
+export interface SlottedRow extends StoreRow, Slot {}
 
 export interface RowPage {
   readonly order: "oldest-first" | "newest-first";
@@ -64,6 +61,16 @@ export interface RowPage {
 
 /** Rows that one call may ask for. */
 export const PAGE_ROWS_MAX = 1_024;
+
+/** Where all rows of a collection stand, oldest first, in some 20 bytes each. */
+export interface SlotIndex {
+  readonly orders: Float64Array;
+  /** Numbers of names. */
+  readonly groups: Uint32Array;
+  /** Of bodies, in bytes. */
+  readonly sizes: Float64Array;
+  readonly names: readonly string[];
+}
 
 export interface GroupTotal {
   readonly group: string;
@@ -135,11 +142,13 @@ export interface Store {
   /** All sound rows of a collection ordered by key, without bodies; damaged ones are set aside. Sees every commit called before. */
   load(collection: Collection): Promise<StoreRow[]>;
   /** Those of these keys that there are, in the order asked for, without bodies; at most `PAGE_ROWS_MAX` keys. Damaged ones are set aside. Sees every commit called before. */
-  rows(collection: Collection, keys: readonly string[]): Promise<StoreRow[]>;
+  rows(collection: Collection, keys: readonly string[]): Promise<SlottedRow[]>;
   /** A page of mail in the order of arrival: costs what is on it, whatever the collection holds. Otherwise as `load`. */
   page(collection: Slotted, page: RowPage): Promise<SlottedRow[]>;
   /** What a collection of mail holds, by group, at the cost of its groups. Sees every commit called before. */
   totals(collection: Slotted): Promise<Totals>;
+  /** For owners that hold some bytes for each row. Reads no row. Sees every commit called before it. */
+  index(collection: Slotted): Promise<SlotIndex>;
   /**
    * Bytes owned by the caller; undefined when the row is missing, has no body, or its bytes are not those that were
    * committed: then it is set aside. Sees every commit called before.

@@ -73,6 +73,7 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
     rows: (collection, keys) => store.rows(collection, keys),
     page: (collection, page) => store.page(collection, page),
     totals: (collection) => store.totals(collection),
+    index: (collection) => store.index(collection),
     usage: () => store.usage(),
     close: () => store.close(),
     get troubles() {

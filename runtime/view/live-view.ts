@@ -199,7 +199,7 @@ export class LiveView implements NodeView {
     const wanted = { ...page, limit: page.limit + 1, order: "newest-first" } as const;
     const views: MessageView[] =
       box === "inbox"
-        ? custody.inbox.page(wanted).map((entry) => this.#inboxView(entry))
+        ? (await custody.inbox.page(wanted)).map((entry) => this.#inboxView(entry))
         : box === "outbox"
           ? (await custody.outbox.page(wanted)).map((entry) => this.#outboxView(entry))
           : custody.transit.page(wanted).map((holding) => this.#transitView(holding));
@@ -212,14 +212,14 @@ export class LiveView implements NodeView {
     const { custody } = this.#deps.mesh;
     const sent = await custody.outbox.get(id as MessageId);
     if (sent !== undefined) return this.#outboxView(sent);
-    const received = custody.inbox.get(id as MessageId);
+    const received = await custody.inbox.get(id as MessageId);
     if (received !== undefined) return this.#inboxView(received);
     throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id.slice(0, 40)} here`);
   }
 
   async messageBody(id: string): Promise<{ bytes: Uint8Array; contentType: string }> {
     const { custody } = this.#deps.mesh;
-    const received = custody.inbox.get(id as MessageId);
+    const received = await custody.inbox.get(id as MessageId);
     if (received !== undefined)
       return { bytes: await custody.inbox.body(received.id), contentType: received.contentType };
     const sent = await custody.outbox.get(id as MessageId);
@@ -230,7 +230,7 @@ export class LiveView implements NodeView {
 
   async deleteMessage(id: string): Promise<void> {
     const { custody } = this.#deps.mesh;
-    if (custody.inbox.get(id as MessageId) !== undefined) await custody.inbox.remove(id as MessageId);
+    if ((await custody.inbox.get(id as MessageId)) !== undefined) await custody.inbox.remove(id as MessageId);
     else await custody.outbox.withdraw(id as MessageId);
   }
 

@@ -102,15 +102,21 @@ export function createMeshBackend(
       get count() {
         return custody.inbox.count;
       },
-      list: (page) => custody.inbox.page({ ...page, limit: Math.min(page.limit, PAGE_MAX) }).map(incoming),
-      get(id) {
-        const entry = custody.inbox.get(id as MessageId);
+      list: async (page) =>
+        (await custody.inbox.page({ ...page, limit: Math.min(page.limit, PAGE_MAX) })).map(incoming),
+      since: async (place, limit) =>
+        (await custody.inbox.since(place, limit)).map(({ order, entry }) => ({
+          place: order,
+          message: incoming(entry),
+        })),
+      async get(id) {
+        const entry = await custody.inbox.get(id as MessageId);
         return entry === undefined ? undefined : incoming(entry);
       },
       body: (id) => custody.inbox.body(id as MessageId),
       remove: (id) => custody.inbox.remove(id as MessageId),
     },
-    onArrival: (handler) => hub.on("delivered", ({ entry }) => handler(entry.id)),
+    onArrival: (handler) => hub.on("delivered", () => handler()),
     onChanged: (handler) => hub.on("outboxChanged", (entry) => handler(outgoing(entry))),
   };
 }

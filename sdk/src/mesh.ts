@@ -116,13 +116,13 @@ export interface SentMessage {
 export interface MeshInbox {
   /** Messages in it now. */
   readonly count: number;
-  /** A page, at most 500; `after` is the id of the last one of the page before and must still be there. */
+  /** A page, at most 500, in the order of arrival; `after` is the id of the last one of the page before. Empty after an id that the node does not know. */
   list(page: {
     readonly order: "oldest-first" | "newest-first";
     readonly limit: number;
     readonly after?: string;
-  }): readonly IncomingMessage[];
-  get(id: string): IncomingMessage | undefined;
+  }): Promise<readonly IncomingMessage[]>;
+  get(id: string): Promise<IncomingMessage | undefined>;
   /** Rejects with GODWIT_MESSAGE_UNKNOWN, or GODWIT_MESSAGE_DAMAGED where the disk changed it: it is in the inbox no more then. The bytes are the caller's. */
   body(id: string): Promise<Uint8Array>;
   /** For good, for everybody on this node. Resolves once durable. Rejects with GODWIT_MESSAGE_UNKNOWN. */

@@ -297,7 +297,7 @@ export class FakeMesh implements Mesh {
       get count() {
         return messages.size;
       },
-      list: ({ order, limit, after }) => {
+      list: async ({ order, limit, after }) => {
         this.#check("inbox.list");
         const all = [...messages.values()].map(({ message }) => message);
         if (order === "newest-first") all.reverse();
@@ -305,7 +305,7 @@ export class FakeMesh implements Mesh {
         const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
         return all.slice(from, from + Math.min(limit, 500));
       },
-      get: (id) => {
+      get: async (id) => {
         this.#check("inbox.get");
         return messages.get(id)?.message;
       },

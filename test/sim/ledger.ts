@@ -165,11 +165,14 @@ export class Ledger {
         .get(node.id)
         ?.get(id)
         ?.some(({ mark }) => node.lineage.holds(mark, `inbox/${id}`)) === true;
-    for (const id of known.keys())
-      if (isKnown(id) && mesh.custody.inbox.get(id) === undefined)
-        this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
+    const before = [...known.keys()].filter(isKnown);
     const everything = { order: "newest-first", limit: mesh.custody.inbox.count } as const;
-    for (const entry of mesh.custody.inbox.page(everything)) {
+    const entries = await mesh.custody.inbox.page(everything);
+    const there = new Set(entries.map(({ id }) => id));
+    for (const id of before)
+      if (!there.has(id))
+        this.#fault(`message ${id} vanished from the inbox of n${node.index} over a restart`);
+    for (const entry of entries) {
       if (isKnown(entry.id)) continue;
       const body = await mesh.custody.inbox.body(entry.id);
       if (!isKnown(entry.id)) this.onDelivered(node, entry, body);

@@ -22,10 +22,10 @@ const KNOWN: Share = { by: "known", isKnown: true };
 
 const messageOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
 
-async function open(commitDelayMs = SLOW_COMMIT_MS) {
+async function open(commitDelayMs = SLOW_COMMIT_MS, disk = new SimDisk()) {
   const clock = new ManualClock(1_800_000_000_000);
   const random = seededRandom(1);
-  const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs });
+  const store = await openMemoryStore(disk, { clock, random, commitDelayMs });
   const metrics = new Metrics();
   const seams: Partial<CustodyContext> = {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
@@ -86,6 +86,19 @@ test("transient messages that come faster than the disk takes them are dropped a
   const again = send(TRANSIENTS_WAITING_MAX + 1, 1);
   await clock.advance(2 * SLOW_COMMIT_MS);
   expect(await again).toBe("delivered");
+});
+
+test("a transient message that is in the inbox is not put there again, whatever was forgotten since", async () => {
+  const disk = new SimDisk();
+  const before = await open(0, disk);
+  const first = before.send(1, 1);
+  await before.clock.advance(1);
+  expect(await first).toBe("delivered");
+  disk.crash();
+  const { clock, send } = await open(0, disk);
+  const outcomes = [send(1, 1), send(2, 1)];
+  await clock.advance(1);
+  expect(await Promise.all(outcomes)).toEqual(["again", "delivered"]);
 });
 
 test("their bodies are bounded as well", async () => {

@@ -104,16 +104,14 @@ export class Delivery {
     const underway = this.#underway.get(arrival.id);
     if (underway !== undefined) return underway;
     if (arrival.isTransient === true) {
-      if (this.#transients.has(arrival.id) || this.#inbox.get(arrival.id) !== undefined)
-        return Promise.resolve("again");
+      if (this.#transients.has(arrival.id)) return Promise.resolve("again");
       if (!this.#hasRoomFor(arrival)) {
         this.#transientsDropped.add();
         return Promise.resolve("full");
       }
       this.#transients.set(arrival.id, true, arrival.share);
     } else if (this.wasDelivered(arrival)) {
-      if (arrival.wantsReceipt && this.#maySign(arrival))
-        void this.#receipts.resend(arrival.from, arrival.id, arrival.lifetimeMs, arrival.share);
+      if (arrival.wantsReceipt) void this.#signAgain(arrival);
       return Promise.resolve("again");
     }
     this.#countWaiting(arrival, 1);
@@ -157,8 +155,15 @@ export class Delivery {
   }
 
   /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
-  #maySign({ id, inner }: Arrival): boolean {
-    return inner.machines.length < 2 || this.#receipts.has(id) || this.#inbox.get(id) !== undefined;
+  async #signAgain({ id, from, inner, lifetimeMs, share }: Arrival): Promise<void> {
+    const isProven =
+      inner.machines.length < 2 || this.#receipts.has(id) || (await this.#present([id])).has(id);
+    if (isProven) await this.#receipts.resend(from, id, lifetimeMs, share);
+  }
+
+  /** Where the store cannot say, nothing is. */
+  async #present(ids: readonly MessageId[]): Promise<ReadonlySet<MessageId>> {
+    return ids.length === 0 ? new Set() : await this.#inbox.present(ids).catch(() => new Set<MessageId>());
   }
 
   #write(): void {
@@ -172,11 +177,13 @@ export class Delivery {
     const batch: { pending: Pending; entry: InboxEntry; receipt: Receipt }[] = [];
     const ops: StoreOp[] = [];
     const seenKeys = new Set<string>();
-    let bytes = 0;
-    while (this.#queue.length > 0 && batch.length < BATCH_MAX && bytes < BATCH_BYTES_MAX) {
-      const pending = this.#queue.shift()!;
+    const taken = this.#takeBatch();
+    const transients = taken.filter(({ arrival }) => arrival.isTransient === true);
+    const present = await this.#present(transients.map(({ arrival }) => arrival.id));
+    // From here to the commit in one turn: places in the inbox are given in the order of commits.
+    for (const pending of taken) {
       const { arrival } = pending;
-      if (arrival.isTransient !== true && this.wasDelivered(arrival)) {
+      if (arrival.isTransient === true ? present.has(arrival.id) : this.wasDelivered(arrival)) {
         pending.settle("again"); // marked while it waited, by another machine's word
         continue;
       }
@@ -188,7 +195,6 @@ export class Delivery {
       seenKeys.add(marked.seenKey);
       const { entry, receipt, arrivalOps } = this.#prepare(arrival);
       ops.push(...arrivalOps);
-      bytes += arrival.inner.body.length;
       batch.push({ pending, entry, receipt });
     }
     for (const key of seenKeys) ops.push(...this.#seen.ops(key, this.#ctx.time.coveredMs));
@@ -196,9 +202,17 @@ export class Delivery {
     this.#isWriting = false;
     for (const { pending, entry, receipt } of batch) {
       if (isDurable) this.#finish(pending, entry, receipt);
-      else this.#undo(pending);
+      else this.#undo(pending, entry);
     }
     this.#write();
+  }
+
+  #takeBatch(): Pending[] {
+    let count = 0;
+    let bytes = 0;
+    while (count < this.#queue.length && count < BATCH_MAX && bytes < BATCH_BYTES_MAX)
+      bytes += this.#queue[count++]!.arrival.inner.body.length;
+    return this.#queue.splice(0, count);
   }
 
   #prepare(arrival: Arrival): { entry: InboxEntry; receipt: Receipt; arrivalOps: StoreOp[] } {
@@ -255,8 +269,8 @@ export class Delivery {
     this.#events.emit("delivered", { entry, body: arrival.inner.body });
   }
 
-  #undo({ arrival, settle }: Pending): void {
-    this.#inbox.undo(arrival.id);
+  #undo({ arrival, settle }: Pending, entry: InboxEntry): void {
+    this.#inbox.undo(entry);
     this.#receipts.undo(arrival.id);
     this.#unmarkSeen(arrival);
     this.#transients.delete(arrival.id);

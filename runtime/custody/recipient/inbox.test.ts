@@ -1,13 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../kernel/clock.ts";
-import { silentLog } from "../../kernel/log.ts";
 import { seededRandom } from "../../kernel/random.ts";
-import type { MessageId } from "../../kernel/ids.ts";
+import type { MessageId, NodeId } from "../../kernel/ids.ts";
+import type { Share } from "../../kernel/room.ts";
 import { openMemoryStore, SimDisk } from "../../store/memory.ts";
-import { custodyLimitsDefault, type CustodyContext, type CustodyLimits } from "../context.ts";
+import type { CustodyLimits } from "../context.ts";
 import { testId } from "../testing.ts";
-import { Inbox, type InboxEntry } from "./inbox.ts";
-import { testTime } from "../../time/testing.ts";
+import type { Inbox, InboxEntry } from "./inbox.ts";
+import { INBOX_SENDERS_MAX } from "./inbox-shares.ts";
+import { openTestInbox } from "./testing.ts";
 
 const [anna, bert] = [testId("anna"), testId("bert")] as const;
 const share = { by: "known", isKnown: true };
@@ -39,56 +40,42 @@ async function open(limits: Partial<CustodyLimits> = {}) {
   const start = async () => {
     disk.crash(); // only what is durable
     const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
-    const seams: Partial<CustodyContext> = {
+    const { inbox, refused } = openTestInbox(store, {
+      limits,
       clock,
-      time: testTime(clock).time,
-      log: silentLog,
-      store,
-      limits: { ...custodyLimitsDefault, ...limits },
-      regard: {
-        isKnown: (id) => id === anna || id === bert,
-        worthOf: () => "none",
-        shareOf: () => share,
-        wrote() {},
-      },
-    };
-    return { store, inbox: new Inbox(seams as CustodyContext) };
+      isKnown: (id) => id === anna || id === bert,
+    });
+    return { store, inbox, refused };
   };
-  return { settle, start, ...(await start()) };
+  return { disk, settle, start, ...(await start()) };
 }
 
 describe("a page", () => {
-  test("of twenty thousand messages touches what is on it, wherever it begins", async () => {
-    const { inbox } = await open();
-    const touched = new Set<string>();
-    for (let n = 0; n < 20_000; n++) {
-      const entry = new Proxy(entryOf(n), {
-        get(target, key) {
-          touched.add(target.id);
-          return target[key as keyof InboxEntry];
-        },
-      });
-      inbox.add(entry, new Uint8Array(0));
-    }
+  test("costs what is on it, wherever it begins, and begins behind one that was removed since as well", async () => {
+    const { inbox, store, settle } = await open();
+    const ops = Array.from({ length: 2_000 }, (_, n) => inbox.add(entryOf(n), new Uint8Array(10)));
+    await settle(store.commit(ops));
     for (const order of ["newest-first", "oldest-first"] as const) {
-      touched.clear();
-      const page = inbox.page({ order, limit: 50, after: idOf(10_000) });
-      const ids = page.map(({ id }) => id);
       const step = order === "newest-first" ? -1 : 1;
-      expect(ids).toEqual(Array.from({ length: 50 }, (_, i) => idOf(10_000 + step * (i + 1))));
-      expect(touched.size).toBe(50);
+      const idsAfter = (n: number) => Array.from({ length: 50 }, (_, i) => idOf(n + step * (i + 1)));
+      const next = async (after: MessageId) =>
+        (await settle(inbox.page({ order, limit: 50, after }))).map(({ id }) => id);
+      const ids = await next(idOf(1_000));
+      expect(ids).toEqual(idsAfter(1_000));
+      await settle(inbox.remove(ids.at(-1)!));
+      expect(await next(ids.at(-1)!)).toEqual(idsAfter(1_000 + 50 * step));
     }
   });
 
-  test("follows the order of delivery over a restart, and what was removed is on none", async () => {
+  test("follows the order of delivery over a restart, whatever the clock said, and what was removed is on none", async () => {
     const { inbox, store, start, settle } = await open();
     for (const n of [3, 1, 2]) await settle(store.commit([inbox.add(entryOf(n), new Uint8Array(10))]));
     await settle(inbox.remove(idOf(1)));
     const again = (await start()).inbox;
     await settle(again.load());
-    const page = again.page({ order: "newest-first", limit: 9 });
-    expect(page.map(({ id }) => id)).toEqual([idOf(3), idOf(2)]);
-    expect(again.page({ order: "newest-first", limit: 9, after: idOf(1) })).toEqual([]);
+    const page = await again.page({ order: "newest-first", limit: 9 });
+    expect(page.map(({ id }) => id)).toEqual([idOf(2), idOf(3)]);
+    expect(await again.page({ order: "newest-first", limit: 9, after: idOf(1) })).toEqual([]);
     again.stop();
   });
 });
@@ -108,7 +95,7 @@ describe("room", () => {
     inbox.add(entryOf(3, { from: bert }), new Uint8Array(0));
     inbox.add(entryOf(4, { from: bert }), new Uint8Array(0));
     expect(inbox.refusal(testId("carl"), share, 0)).toBe("full");
-    inbox.undo(idOf(1));
+    inbox.undo(entryOf(1));
     expect([inbox.count, inbox.refusal(anna, share, 1)]).toEqual([3, undefined]);
   });
 
@@ -140,6 +127,42 @@ describe("room", () => {
       expect(box.refusal(anna, share, 10)).toBeUndefined();
     }
     again.stop();
+  });
+
+  test("senders of one address take half of the places for senders, and are told; others and those this node knows find room", async () => {
+    const { inbox, refused } = await open({ inboxMessagesMax: 10_000_000 });
+    const [one, other] = ["192.0.2.1", "10.0.0.7"].map((by) => ({ by, isKnown: false })) as [Share, Share];
+    const bounded = (n: number, by: Share): boolean => {
+      const from = `${n}`.padStart(52, "a") as NodeId;
+      if (inbox.refusal(from, by, 10) !== undefined) return true;
+      inbox.add(entryOf(n, { from, via: by.by }), new Uint8Array(0));
+      return false;
+    };
+    let taken = 0;
+    while (taken <= INBOX_SENDERS_MAX && !bounded(taken, one)) taken++;
+    expect([taken, refused]).toEqual([INBOX_SENDERS_MAX / 2, ["senders in the inbox"]]);
+    // Whoever has something in it already, and whose place is free again.
+    expect(bounded(0, one)).toBe(false);
+    inbox.undo(entryOf(1, { from: `${1}`.padStart(52, "a") as NodeId, via: one.by }));
+    expect([bounded(taken, one), bounded(taken + 1, one)]).toEqual([false, true]);
+    expect(bounded(taken + 2, other)).toBe(false);
+    expect(inbox.refusal(anna, share, 10)).toBeUndefined();
+  });
+
+  test("what the store finds damaged by itself counts no more, and what comes meanwhile does", async () => {
+    const { inbox, store, start, settle, disk } = await open();
+    const ops = [1, 2, 3].map((n) => inbox.add(entryOf(n), new Uint8Array(10)));
+    await settle(store.commit(ops));
+    disk.rot("inbox", idOf(2));
+    const again = await start();
+    await settle(again.inbox.load());
+    const page = again.inbox.page({ order: "oldest-first", limit: 9 });
+    const coming = again.store.commit([again.inbox.add(entryOf(4), new Uint8Array(10))]);
+    expect((await settle(page)).map(({ id }) => id)).toEqual([idOf(1), idOf(3)]);
+    await settle(coming);
+    await settle(Promise.resolve());
+    expect([again.inbox.count, again.inbox.bytes]).toEqual([3, 30]);
+    again.inbox.stop();
   });
 
   test("what is not there cannot be read or removed", async () => {

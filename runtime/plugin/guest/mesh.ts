@@ -46,8 +46,14 @@ export function createMesh(parts: ContextParts, self: MeshSelf): GuestMesh {
       get count() {
         return now<number>("mesh.inbox.count");
       },
-      list: (page) => now<IncomingMessage[]>("mesh.inbox.list", page),
-      get: (id) => orUndefined<IncomingMessage>(now("mesh.inbox.get", { id })),
+      list: async (page) => (
+        check(),
+        await calls.ask("mesh.inbox.list", page, (value) => value as IncomingMessage[])
+      ),
+      get: async (id) => (
+        check(),
+        await calls.ask("mesh.inbox.get", { id }, (value) => orUndefined<IncomingMessage>(value))
+      ),
       body: async (id) => (
         check(),
         await calls.ask("mesh.inbox.body", { id }, (_value, bytes) => bytes.slice())

@@ -10,9 +10,13 @@ const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 function setup(initial: readonly string[] = []) {
   const inbox = new Map<string, IncomingMessage>();
-  const put = (id: string) => inbox.set(id, { id } as IncomingMessage);
+  const places = new Map<string, number>();
+  const put = (id: string) => {
+    places.set(id, places.size + 1);
+    inbox.set(id, { id } as IncomingMessage);
+  };
   for (const id of initial) put(id);
-  const arrivals = new Set<(id: string) => void>();
+  const arrivals = new Set<() => void>();
   const changes = new Set<(message: SentMessage) => void>();
   const opened: FakeStream[] = [];
   const services = new Map<string, (stream: IncomingMeshStream) => void>();
@@ -25,12 +29,17 @@ function setup(initial: readonly string[] = []) {
       get count() {
         return inbox.size;
       },
-      list: ({ limit, after }) => {
+      list: async ({ limit, after }) => {
         const all = [...inbox.values()];
         const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
         return all.slice(start, start + limit);
       },
-      get: (id) => inbox.get(id),
+      get: async (id) => inbox.get(id),
+      since: async (place, limit) =>
+        [...inbox.values()]
+          .map((message) => ({ place: places.get(message.id)!, message }))
+          .filter((placed) => placed.place > place)
+          .slice(0, limit),
       body: async () => new Uint8Array(0),
       remove: async (id) => void inbox.delete(id),
     },
@@ -67,7 +76,7 @@ function setup(initial: readonly string[] = []) {
     services,
     arrive(id: string) {
       put(id);
-      for (const handler of arrivals) handler(id);
+      for (const handler of arrivals) handler();
     },
   };
 }

@@ -2,7 +2,7 @@
  * `ctx.mesh`: the node's mesh as handed to one service. Owns what ends with the plugin: its handlers, the messages that
  * wait for them, its right to call at all. Never knows routes or the store; the node gives it a `MeshBackend`.
  */
-import type { Clock, IncomingMessage, Log, Mesh, SentMessage, Timer } from "@godwit/sdk";
+import type { Clock, IncomingMessage, Log, Mesh, MeshInbox, SentMessage, Timer } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
 import { openStreamsDoor, type StreamsBackend } from "./streams-door.ts";
@@ -10,15 +10,24 @@ import { openStreamsDoor, type StreamsBackend } from "./streams-door.ts";
 /** What a handler refused comes again after so long, doubled each time. */
 const RETRY_FIRST_MS = 1_000;
 const RETRY_CAP_MS = 300_000;
-/** Ids that wait for a handler are pruned to those still in the inbox when they outnumber it by this. */
-const STALE_IDS_MAX = 1_024;
-const PAGE = 500;
+/** Messages that a handler refused; with so many it gets none that is new until one of them is done with. */
+const RETRIES_MAX = 1_024;
+
+/** A message and its place in the order of arrival, whole numbers from 1 on. */
+export interface PlacedMessage {
+  readonly place: number;
+  readonly message: IncomingMessage;
+}
 
 /** The node as services see it; `view/mesh-for-plugins.ts` implements it over the living mesh. */
 export interface MeshBackend
-  extends Omit<Mesh, "onMessage" | "onSent" | "onStream" | "openStream">, StreamsBackend {
+  extends Omit<Mesh, "inbox" | "onMessage" | "onSent" | "onStream" | "openStream">, StreamsBackend {
+  readonly inbox: MeshInbox & {
+    /** What came behind a place, oldest first; 0: all of it. */
+    since(place: number, limit: number): Promise<readonly PlacedMessage[]>;
+  };
   /** Calls synchronously for each message after it is durably in the inbox. Answers how to stop. */
-  onArrival(handler: (id: string) => void): () => void;
+  onArrival(handler: () => void): () => void;
   onChanged(handler: (message: SentMessage) => void): () => void;
 }
 
@@ -61,8 +70,8 @@ export function openMeshDoor({ backend, scope, clock, log }: DoorDeps): Mesh {
       get count() {
         return inbox.count;
       },
-      list: (page) => (check(), inbox.list(page)),
-      get: (id) => (check(), inbox.get(id)),
+      list: async (page) => (check(), await inbox.list(page)),
+      get: async (id) => (check(), await inbox.get(id)),
       body: async (id) => (check(), await inbox.body(id)),
       remove: async (id) => (check(), await inbox.remove(id)),
     },
@@ -76,7 +85,11 @@ class Feed {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #unsubscribe: () => void;
-  readonly #waiting = new Set<string>();
+  /** Of the last one that was handed over. */
+  #place = 0;
+  /** Something may have come behind it. */
+  #hasMore = true;
+  readonly #due = new Set<string>();
   readonly #retries = new Map<string, { attempts: number; timer: Timer }>();
   #isBusy = false;
   #isStopped = false;
@@ -91,17 +104,10 @@ class Feed {
     this.#handler = handler;
     this.#clock = clock;
     this.#log = log;
-    this.#unsubscribe = backend.onArrival((id) => this.#add(id));
-    for (let after: string | undefined; ;) {
-      const page = backend.inbox.list({
-        order: "oldest-first",
-        limit: PAGE,
-        ...(after === undefined ? {} : { after }),
-      });
-      for (const { id } of page) this.#waiting.add(id);
-      after = page.at(-1)?.id;
-      if (page.length < PAGE) break;
-    }
+    this.#unsubscribe = backend.onArrival(() => {
+      this.#hasMore = true;
+      this.#wake();
+    });
     this.#wake();
   }
 
@@ -110,44 +116,63 @@ class Feed {
     this.#unsubscribe();
     for (const { timer } of this.#retries.values()) timer.cancel();
     this.#retries.clear();
-    this.#waiting.clear();
-  }
-
-  #add(id: string): void {
-    this.#waiting.add(id);
-    // A handler that hangs while messages come and go must not make a list of all that ever were.
-    if (this.#waiting.size > this.#backend.inbox.count + STALE_IDS_MAX) {
-      for (const waiting of this.#waiting)
-        if (this.#backend.inbox.get(waiting) === undefined) this.#waiting.delete(waiting);
-    }
-    this.#wake();
+    this.#due.clear();
   }
 
   #wake(): void {
-    if (this.#isBusy || this.#isStopped || this.#waiting.size === 0) return;
+    if (this.#isBusy || this.#isStopped) return;
     this.#isBusy = true;
     // Not within the call that delivered the message: a service must not hold up the mesh.
     queueMicrotask(() => void this.#drain());
   }
 
   async #drain(): Promise<void> {
-    for (const id of this.#waiting) {
-      if (this.#isStopped) return;
-      this.#waiting.delete(id);
-      const message = this.#backend.inbox.get(id);
-      if (message === undefined) {
-        this.#forget(id);
-        continue;
-      }
-      try {
-        await this.#handler(message);
-        this.#forget(id);
-      } catch (error) {
-        this.#retry(id, error);
-      }
+    try {
+      while (!this.#isStopped && ((await this.#handNext()) || (await this.#handDue())));
+      this.#isBusy = false;
+      if (this.#mayHandNext || this.#due.size > 0) this.#wake();
+    } catch (error) {
+      // The store could not be read: again with the next one that comes.
+      this.#isBusy = false;
+      this.#hasMore = true;
+      this.#log.warn("inbox not read", { error: asGodwitError(error) });
     }
-    this.#isBusy = false;
-    this.#wake();
+  }
+
+  get #mayHandNext(): boolean {
+    return this.#hasMore && this.#retries.size < RETRIES_MAX;
+  }
+
+  /** False: there is none, or too many wait for another try. */
+  async #handNext(): Promise<boolean> {
+    if (!this.#mayHandNext) return false;
+    this.#hasMore = false;
+    const [next] = await this.#backend.inbox.since(this.#place, 1);
+    if (next === undefined) return this.#hasMore;
+    this.#hasMore = true;
+    this.#place = next.place;
+    await this.#hand(next.message);
+    return true;
+  }
+
+  async #handDue(): Promise<boolean> {
+    const [id] = this.#due;
+    if (id === undefined) return false;
+    this.#due.delete(id);
+    const message = await this.#backend.inbox.get(id);
+    if (message === undefined) this.#forget(id);
+    else await this.#hand(message);
+    return true;
+  }
+
+  async #hand(message: IncomingMessage): Promise<void> {
+    if (this.#isStopped) return;
+    try {
+      await this.#handler(message);
+      this.#forget(message.id);
+    } catch (error) {
+      this.#retry(message.id, error);
+    }
   }
 
   #retry(id: string, error: unknown): void {
@@ -156,7 +181,11 @@ class Feed {
     if (attempts === 1)
       this.#log.warn("message handler failed, it is asked again", { error: asGodwitError(error) });
     const delayMs = Math.min(RETRY_FIRST_MS * 2 ** (attempts - 1), RETRY_CAP_MS);
-    this.#retries.set(id, { attempts, timer: this.#clock.after(delayMs, () => this.#add(id)) });
+    const timer = this.#clock.after(delayMs, () => {
+      this.#due.add(id);
+      this.#wake();
+    });
+    this.#retries.set(id, { attempts, timer });
   }
 
   #forget(id: string): void {

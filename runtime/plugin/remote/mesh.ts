@@ -36,11 +36,13 @@ export function addMeshCalls(parts: RemoteParts): void {
   });
   calls.add("mesh.sent", async (args) => ({ json: (await mesh.sent(parseJson(idSchema, args).id)) ?? null }));
   calls.add("mesh.inbox.count", () => ({ json: inbox.count }));
-  calls.add("mesh.inbox.list", (args) => {
+  calls.add("mesh.inbox.list", async (args) => {
     const { order, limit, after } = parseJson(pageSchema, args);
-    return { json: inbox.list({ order, limit, ...(after === undefined ? {} : { after }) }) };
+    return { json: await inbox.list({ order, limit, ...(after === undefined ? {} : { after }) }) };
   });
-  calls.add("mesh.inbox.get", (args) => ({ json: inbox.get(parseJson(idSchema, args).id) ?? null }));
+  calls.add("mesh.inbox.get", async (args) => ({
+    json: (await inbox.get(parseJson(idSchema, args).id)) ?? null,
+  }));
   calls.add("mesh.inbox.body", async (args) => ({ bytes: await inbox.body(parseJson(idSchema, args).id) }));
   calls.add("mesh.inbox.remove", async (args) => {
     await inbox.remove(parseJson(idSchema, args).id);
