@@ -120,9 +120,9 @@ test("rows whose fields are of a wrong type or out of range are damage of these 
   const transit = (await b.settle(b.store!.load("transit"))).map(({ key }) => key);
   await rewrite(b, "transit", transit[0]!, { hops: "three" });
   await rewrite(b, "transit", transit[1]!, { trace: [{ node: 7, atMs: 1 }] });
-  await rewrite(a, "outbox", ids[0]!, { remainingMs: "long" });
-  await rewrite(a, "outbox", ids[1]!, { targets: [null] });
-  await rewrite(a, "outbox", ids[2]!, { state: "lost" });
+  await rewrite(a, "outbox", ids[0]!, { n: "long" });
+  await rewrite(a, "outbox", ids[1]!, { g: [null] });
+  await rewrite(a, "outbox", ids[2]!, { s: 99 });
   await rewrite(a, "idempotency", "key 3", { digest: 5 });
   await restart(a);
   await restart(b);
