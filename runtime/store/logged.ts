@@ -28,7 +28,7 @@ const FRAME_SHARE = 1 / 4;
 /** The log is written to the database once this part of it is used. */
 const FOLD_SHARE = 1 / 2;
 /** What goes to the database in one transaction: it is short enough for a read to wait for. */
-const SLICE_OPS_MAX = 256;
+const SLICE_OPS_MAX = 1_024;
 /** How long what is durable stays in the log alone, ms. */
 const FOLD_AGE_MS = 600_000;
 /** With rows in it that have to be gone soon once they are deleted. */
