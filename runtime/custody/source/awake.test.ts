@@ -1,7 +1,15 @@
 /** More mail than is kept in memory: what waits on the disk goes when it can, in order, once, and is shown as what it is meanwhile. */
 import { describe, expect, test } from "bun:test";
 import { FrameType } from "../../wire/constants.ts";
-import { TestMesh, type TestNode } from "../testing.ts";
+import {
+  encodeReceipt,
+  encodeReceiptBody,
+  receiptHash,
+  receiptSigningBytes,
+  ReceiptStatus,
+} from "../../wire/message.ts";
+import { TestMesh, testSign, type TestNode } from "../testing.ts";
+import type { OutboxEntry } from "./entry.ts";
 
 const SECOND_MS = 1_000;
 /** What the forwarder of a node holds at most for one lane. */
@@ -45,25 +53,25 @@ async function absent(count: number, more = {}) {
 
 describe("mail for somebody who is not there", () => {
   test("is in memory in part, and goes in order and once when there is a way", async () => {
-    const { mesh, a, b, ids } = await absent(3_000);
+    const { mesh, a, b, ids } = await absent(1_500);
     const { outbox, forwarder } = a.custody!;
-    expect([outbox.openCount, forwarder.count]).toEqual([3_000, UNREACHABLE_MAX]);
-    expect((await get(a, ids[2_999]!))!.state).toBe("queued");
-    expect(outbox.waitReason((await get(a, ids[2_999]!))!)).toContain("behind others");
+    expect([outbox.openCount, forwarder.count]).toEqual([1_500, UNREACHABLE_MAX]);
+    expect((await get(a, ids[1_499]!))!.state).toBe("queued");
+    expect(outbox.waitReason((await get(a, ids[1_499]!))!)).toContain("behind others");
     setRoute(a, b, true);
     let most = 0;
     for (let i = 0; i < 60; i++) {
       await mesh.clock.advance(100);
       most = Math.max(most, forwarder.count);
     }
-    expect(texts(b)).toEqual(numbers(3_000));
-    expect([outbox.openCount, outbox.count, outbox.bytes, forwarder.count]).toEqual([0, 3_000, 0, 0]);
+    expect(texts(b)).toEqual(numbers(1_500));
+    expect([outbox.openCount, outbox.count, outbox.bytes, forwarder.count]).toEqual([0, 1_500, 0, 0]);
     expect(most).toBeLessThanOrEqual(REACHABLE_MAX);
-    expect((await get(a, ids[2_999]!))!.state).toBe("delivered");
+    expect((await get(a, ids[1_499]!))!.state).toBe("delivered");
   });
 
   test("and that after a restart of either side, at any time", async () => {
-    const { mesh, a, b } = await absent(3_000);
+    const { mesh, a, b } = await absent(1_500);
     for (const node of [a, a, b, a]) {
       node.crash();
       await mesh.clock.advance(SECOND_MS);
@@ -73,12 +81,12 @@ describe("mail for somebody who is not there", () => {
       await mesh.clock.advance(700);
     }
     await mesh.clock.advance(120 * SECOND_MS);
-    expect(texts(b).toSorted()).toEqual(numbers(3_000).toSorted());
+    expect(texts(b).toSorted()).toEqual(numbers(1_500).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 
   test("is laid down again when the way is lost, and taken up where it was", async () => {
-    const { mesh, a, b } = await absent(3_000);
+    const { mesh, a, b } = await absent(1_500);
     mesh.hasRoom = () => false;
     setRoute(a, b, true);
     await mesh.clock.advance(SECOND_MS);
@@ -88,7 +96,7 @@ describe("mail for somebody who is not there", () => {
     mesh.hasRoom = () => true;
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b)).toEqual(numbers(3_000));
+    expect(texts(b)).toEqual(numbers(1_500));
   });
 
   test("waits for its name as well", async () => {
@@ -102,12 +110,12 @@ describe("mail for somebody who is not there", () => {
   });
 
   test("lets urgent mail pass", async () => {
-    const { mesh, a, b } = await absent(3_000);
+    const { mesh, a, b } = await absent(1_500);
     await sendAll(a, b.id, 1, { body: Buffer.from("urgent"), priority: 0 });
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
     expect(texts(b)[0]).toBe("urgent");
-    expect(texts(b).length).toBe(3_001);
+    expect(texts(b).length).toBe(1_501);
   });
 
   test("ends when its life is over, on the disk as in memory, and says so", async () => {
@@ -188,13 +196,13 @@ describe("mail that relays took and no receipt came for", () => {
   }
 
   test("is all with the relay, in memory in part, shown as relayed, and ended by its receipts", async () => {
-    const { mesh, a, b, c, ids } = await relayed(3_000);
-    expect(b.custody!.transit.count).toBe(3_000);
+    const { mesh, a, b, c, ids } = await relayed(1_500);
+    expect(b.custody!.transit.count).toBe(1_500);
     expect(a.custody!.forwarder.count).toBeLessThanOrEqual(REACHABLE_MAX);
-    for (const id of [ids[0]!, ids[1_500]!, ids[2_999]!]) expect((await get(a, id))!.state).toBe("relayed");
+    for (const id of [ids[0]!, ids[700]!, ids[1_499]!]) expect((await get(a, id))!.state).toBe("relayed");
     mesh.connect(b, c);
     await mesh.clock.advance(20 * SECOND_MS);
-    expect(texts(c).toSorted()).toEqual(numbers(3_000).toSorted());
+    expect(texts(c).toSorted()).toEqual(numbers(1_500).toSorted());
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([0, 0]);
   });
 
@@ -215,7 +223,8 @@ describe("mail that relays took and no receipt came for", () => {
     b.destroy();
     await b.start();
     mesh.connect(b, c);
-    await mesh.clock.advance(12 * SECOND_MS);
+    // Long before anything would be offered again by itself.
+    await mesh.clock.advance(2 * SECOND_MS);
     expect(texts(c).toSorted()).toEqual(numbers(2_000).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
@@ -243,6 +252,81 @@ describe("mail that relays took and no receipt came for", () => {
     expect(c.delivered.length).toBe(2_000);
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([0, 0]);
   });
+});
+
+describe("receipts for what is on the disk", () => {
+  /** As `signer` would send them. */
+  function receipts(signer: TestNode, a: TestNode, entries: readonly OutboxEntry[]): Uint8Array {
+    const encoded = entries.map(({ id, targets }) =>
+      encodeReceipt({
+        status: ReceiptStatus.delivered,
+        messageId: id,
+        bundleId: targets[0]!.bundle,
+        atMs: 1_800_000_000_000,
+        isUnconfirmed: false,
+        trace: [],
+      }),
+    );
+    const signed = receiptSigningBytes("test", signer.id, a.id, encoded.map(receiptHash));
+    return encodeReceiptBody(encoded, testSign(signer.id, signed));
+  }
+
+  async function parked(count: number) {
+    const found = await absent(count);
+    const { a, ids } = found;
+    const last: OutboxEntry[] = [];
+    for (const id of ids.slice(-4)) last.push((await get(a, id))!);
+    return { ...found, last };
+  }
+
+  test("end it once, however many come at one time", async () => {
+    const { a, b, last } = await parked(200);
+    const bytes = receipts(b, a, last);
+    const { outbox } = a.custody!;
+    await a.settle(Promise.all(Array.from({ length: 3 }, () => outbox.onReceipts(b.id, bytes))));
+    expect(outbox.openCount).toBe(196);
+    expect(a.states.filter((state) => state === "delivered").length).toBe(4);
+    expect(outbox.bytes).toBe(10 + 90 * 2 + 100 * 3 - 4 * 3);
+  });
+
+  test("and while it is being fetched", async () => {
+    const { mesh, a, b, last } = await parked(200);
+    const { outbox } = a.custody!;
+    mesh.hasRoom = () => false;
+    setRoute(a, b, true);
+    await a.settle(outbox.onReceipts(b.id, receipts(b, a, last)));
+    expect(outbox.openCount).toBe(196);
+    mesh.hasRoom = () => true;
+    await mesh.clock.advance(10 * SECOND_MS);
+    expect([outbox.openCount, b.delivered.length]).toEqual([0, 196]);
+  });
+
+  test("change nothing when they are of somebody else", async () => {
+    const { mesh, a, b, last } = await parked(200);
+    const c = await mesh.add("c");
+    await a.settle(a.custody!.outbox.onReceipts(c.id, receipts(c, a, last)));
+    expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
+    setRoute(a, b, true);
+    await mesh.clock.advance(10 * SECOND_MS);
+    expect(texts(b)).toEqual(numbers(200));
+  });
+});
+
+test("what was relayed before an orderly end is offered again soon after the next start, all of it", async () => {
+  const mesh = new TestMesh();
+  const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+  mesh.cut(b, c);
+  await sendAll(a, c.id, 600);
+  await mesh.clock.advance(12 * SECOND_MS);
+  a.custody!.stop();
+  await mesh.clock.advance(100);
+  a.crash();
+  await a.start();
+  // No word of the relay wakes anything.
+  mesh.filter = ({ from, to }) => from !== "b" || to !== "a";
+  const before = mesh.count("bundle", "a>b");
+  await mesh.clock.advance(18 * SECOND_MS);
+  expect(mesh.count("bundle", "a>b") - before).toBeGreaterThanOrEqual(512);
 });
 
 test("a store that cannot be read keeps the rest waiting, and loses nothing", async () => {

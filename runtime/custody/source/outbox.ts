@@ -253,8 +253,10 @@ export class Outbox {
     try {
       if (touched.length > 0) await this.#rows.commit(touched, before);
       for (const live of touched) {
-        this.#undurable.delete(live);
-        if (!finalStates.includes(live.entry.state)) continue;
+        const isFirst = this.#undurable.delete(live);
+        const { state } = live.entry;
+        // Another one that came meanwhile has told of it.
+        if (!finalStates.includes(state) || (state === "delivered" && !isFirst)) continue;
         this.#settle(live);
         this.#deps.events.emit("outboxChanged", live.entry);
       }
