@@ -7,6 +7,7 @@
  *   frame:<frame>:before         a frame of custody has arrived and nothing was done yet
  */
 import { Custody } from "../../runtime/custody/custody.ts";
+import { decodeEntry } from "../../runtime/custody/source/entry-row.ts";
 import { Peer } from "../../runtime/peer/peer.ts";
 import { SqliteStore } from "../../runtime/store/sqlite.ts";
 import type { StoreOp } from "../../runtime/store/types.ts";
@@ -28,7 +29,8 @@ function nameOf(ops: readonly StoreOp[]): string {
   if (has("put", "inbox")) return "inbox";
   if (has("put", "transit")) return "transit";
   if (has("put", "chunk")) return "chunk";
-  if (outbox?.op === "put") return `outbox-${(JSON.parse(outbox.meta) as { state: string }).state}`;
+  if (outbox?.op === "put")
+    return `outbox-${decodeEntry(outbox.key, outbox.meta, () => undefined)?.state ?? "unknown"}`;
   if (has("delete", "transit")) return "release";
   return "other";
 }
