@@ -153,9 +153,9 @@ describe("room", () => {
     const { inbox, store, start, settle, disk } = await open();
     const ops = [1, 2, 3].map((n) => inbox.add(entryOf(n), new Uint8Array(10)));
     await settle(store.commit(ops));
-    disk.rot("inbox", idOf(2));
     const again = await start();
     await settle(again.inbox.load());
+    disk.rot("inbox", idOf(2));
     const deliver = (n: number) => again.store.commit([again.inbox.add(entryOf(n), new Uint8Array(10))]);
     const page = again.inbox.page({ order: "oldest-first", limit: 9 });
     // One before the sums are asked for anew, and one between the question and its answer.
