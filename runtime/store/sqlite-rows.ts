@@ -239,8 +239,9 @@ export class Rows {
     this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
     if (slot === undefined || slot.order === row?.[4] || !isSlotted(collection)) return { row, order: null };
     // No two rows at one place, and no row is lost for that, whatever its owner says.
-    const isFree = isTaken.values(slot.order).length === 0;
-    const order = isFree ? slot.order : this.#slots.last(collection) + 1;
+    const last = this.#slots.last(collection);
+    const isFree = slot.order > last || isTaken.values(slot.order).length === 0;
+    const order = isFree ? slot.order : last + 1;
     if (row === undefined) return { row, order };
     move.run(order, key);
     this.#slots.move(collection, row[4], order);
@@ -257,8 +258,8 @@ export class Rows {
     bytes: number,
   ): void {
     if (!isSlotted(collection)) return;
-    if (row === undefined || slot !== undefined || bytes !== row[1])
-      this.#slots.set(collection, rowid, slot?.group, bytes);
+    if (row === undefined) this.#slots.add(collection, rowid, slot?.group ?? "", bytes);
+    else if (slot !== undefined || bytes !== row[1]) this.#slots.set(collection, rowid, slot?.group, bytes);
   }
 
   #dropContent(row: HeldRow | undefined): void {

@@ -42,6 +42,10 @@ export class Slots {
   readonly #dropGroup: Statement<unknown, [number]>;
   /** What the transaction has touched so far, by number. */
   readonly #touched = new Map<number, Group>();
+  /** The same, by collection and name. */
+  readonly #touchedNames = new Map<string, Group>();
+  /** The latest places, as far as they were asked for. */
+  readonly #last = new Map<Slotted, number>();
 
   /** Statements are finalized by whoever prepares them. */
   constructor(db: Database, prepare: (sql: string) => Statement<unknown, never[]>) {
@@ -52,6 +56,14 @@ export class Slots {
     this.#addGroup = prepare("INSERT INTO slot_group (collection, name, count, bytes) VALUES (?, ?, 0, 0)");
     this.#setGroup = prepare("UPDATE slot_group SET count = ?, bytes = ? WHERE id = ?");
     this.#dropGroup = prepare("DELETE FROM slot_group WHERE id = ?");
+  }
+
+  /** A new row stands at this place, with a body of so many bytes. */
+  add(collection: Slotted, order: number, group: string, bytes: number): void {
+    const now = this.#groupNamed(collection, group);
+    this.#count(now, 1, bytes);
+    this.#of(collection).put.run(order, now.id, bytes);
+    if (order > this.last(collection)) this.#last.set(collection, order);
   }
 
   /** The row at this place has a body of so many bytes. `group` undefined: that of before. */
@@ -69,15 +81,14 @@ export class Slots {
   }
 
   remove(collection: Slotted, order: number): void {
-    const { slot, remove } = this.#of(collection);
-    const before = slot.values(order)[0] as SlotRow | undefined;
-    if (before === undefined) return;
-    this.#count(this.#group(before[0]), -1, -before[1]);
-    remove.run(order);
+    const before = this.#of(collection).remove.values(order)[0] as SlotRow | undefined;
+    if (before !== undefined) this.#count(this.#group(before[0]), -1, -before[1]);
+    this.#last.delete(collection);
   }
 
   move(collection: Slotted, from: number, to: number): void {
     this.#of(collection).move.run(to, from);
+    this.#last.delete(collection);
   }
 
   /** Before the transaction is committed. */
@@ -85,12 +96,18 @@ export class Slots {
     for (const { id, count, bytes, isChanged } of this.#touched.values())
       if (count <= 0) this.#dropGroup.run(id);
       else if (isChanged) this.#setGroup.run(count, bytes, id);
-    this.#touched.clear();
+    this.#forget();
   }
 
   /** The transaction did not happen. */
   reset(): void {
+    this.#forget();
+    this.#last.clear();
+  }
+
+  #forget(): void {
     this.#touched.clear();
+    this.#touchedNames.clear();
   }
 
   page(collection: Slotted, { order, limit, after, group }: RowPage): PageRow[] {
@@ -132,7 +149,12 @@ export class Slots {
   }
 
   last(collection: Slotted): number {
-    return Number(this.#db.query(`SELECT max(rowid) FROM "${collection}"`).values()[0]?.[0] ?? 0);
+    let last = this.#last.get(collection);
+    if (last === undefined) {
+      last = Number(this.#paged(`SELECT max(rowid) FROM "${collection}"`).values()[0]?.[0] ?? 0);
+      this.#last.set(collection, last);
+    }
+    return last;
   }
 
   /** Of the row at this place. */
@@ -152,10 +174,14 @@ export class Slots {
   }
 
   #groupNamed(collection: Slotted, name: string): Group {
+    const key = `${collection} ${name}`;
+    const touched = this.#touchedNames.get(key);
+    if (touched !== undefined) return touched;
     const found = this.#named.values(collection, name)[0] as GroupRow | undefined;
-    if (found === undefined)
-      return this.#touch(Number(this.#addGroup.run(collection, name).lastInsertRowid), undefined);
-    return this.#touched.get(found[0]) ?? this.#touch(found[0], found);
+    const id = found?.[0] ?? Number(this.#addGroup.run(collection, name).lastInsertRowid);
+    const group = this.#touched.get(id) ?? this.#touch(id, found);
+    this.#touchedNames.set(key, group);
+    return group;
   }
 
   #touch(id: number, row: GroupRow | undefined): Group {
@@ -177,7 +203,7 @@ export class Slots {
       statements = {
         slot: this.#prepare(`SELECT grp, bytes FROM ${table} WHERE slot = ?`),
         put: this.#prepare(`INSERT OR REPLACE INTO ${table} (slot, grp, bytes) VALUES (?, ?, ?)`),
-        remove: this.#prepare(`DELETE FROM ${table} WHERE slot = ?`),
+        remove: this.#prepare(`DELETE FROM ${table} WHERE slot = ? RETURNING grp, bytes`),
         move: this.#prepare(`UPDATE ${table} SET slot = ? WHERE slot = ?`),
       };
       this.#statements.set(collection, statements);

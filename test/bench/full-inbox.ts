@@ -8,6 +8,7 @@ import { Database } from "bun:sqlite";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import type { openSqliteStore as OpenSqliteStore } from "../../runtime/store/sqlite.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { migrations } from "../../runtime/store/sqlite-schema.ts";
 import { Lab, type LabNode } from "../../scripts/lab.ts";
@@ -46,9 +47,9 @@ function metaOf(n: number, self: string): string {
 
 /** Rows as deliveries make them. */
 async function plant(tree: string, path: string, self: string, messages: number): Promise<void> {
-  const { openSqliteStore } = (await import(
-    join(tree, "runtime/store/sqlite.ts")
-  )) as typeof import("../../runtime/store/sqlite.ts");
+  const { openSqliteStore } = (await import(join(tree, "runtime/store/sqlite.ts"))) as {
+    openSqliteStore: typeof OpenSqliteStore;
+  };
   const store = await openSqliteStore({ path, log: silentLog });
   const body = crypto.getRandomValues(new Uint8Array(BODY_BYTES));
   for (let at = 0; at < messages; at += COMMIT_OPS)

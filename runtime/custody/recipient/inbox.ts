@@ -280,12 +280,22 @@ export class Inbox {
       let after: number | undefined = 0;
       while (after !== undefined && !this.#isStopped) {
         const from: number = after;
+        const startMs = this.#ctx.clock.monotonicMs();
         after = await this.#edits.alone(() => this.#adoptSome(from));
+        await this.#pause(this.#ctx.clock.monotonicMs() - startMs);
       }
       this.#hasOlder = after !== undefined;
     } catch (error) {
       if (error instanceof GodwitError) this.#ctx.log.warn("older messages not taken over yet", { error });
     }
+  }
+
+  /** Half of the time the store is for others. */
+  async #pause(ms: number): Promise<void> {
+    if (ms === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ctx.clock.after(ms, resolve);
+    await promise;
   }
 
   /** Those behind a place. Answers that of the last one; undefined: there are no more. */
