@@ -93,6 +93,8 @@ interface Entry {
   isSettled: boolean;
   /** Of the authority's proof; older proofs count no more. */
   serial: number;
+  /** What a later release wrote in its row, kept for it. */
+  readonly unknown?: Readonly<Record<string, unknown>>;
 }
 
 export class Names {
@@ -471,11 +473,11 @@ const isHeld = ({ source, claimants, vacatedBy }: Entry): boolean =>
 const isVouched = ({ source, isSettled, claimants }: Entry): boolean =>
   isSettled || (source === "authority" && claimants.length === 1);
 
-const rowOf = ({ name, source, claimants, isSettled, serial, vacatedBy }: Entry): StoreOp => ({
+const rowOf = ({ name, source, claimants, isSettled, serial, vacatedBy, unknown }: Entry): StoreOp => ({
   op: "put",
   in: "name",
   key: name,
-  meta: JSON.stringify({ source, claimants, settled: isSettled, serial, vacated: vacatedBy }),
+  meta: JSON.stringify({ ...unknown, source, claimants, settled: isSettled, serial, vacated: vacatedBy }),
 });
 
 function parseEntry(name: string, meta: string): Entry | undefined {
@@ -485,8 +487,10 @@ function parseEntry(name: string, meta: string): Entry | undefined {
     const readId = (id: unknown) =>
       parseNodeId(typeof id === "string" && id.length === NODE_ID_CHARS ? id : "");
     const claimants = row["claimants"].map(readId);
+    const { source: _1, claimants: _2, settled: _3, serial: _4, vacated: _5, ...unknown } = row;
     return {
       name,
+      unknown,
       source: row["source"] === "authority" ? "authority" : "pinned",
       claimants,
       isSettled: row["settled"] === true,

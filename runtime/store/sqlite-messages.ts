@@ -44,6 +44,8 @@ export interface LogPlan {
   readonly sliceBytes: number;
   /** With less free on the medium a body is the database's to take or to refuse. */
   readonly reserveBytes: number;
+  /** Of a later release, in the order of their numbers, which follow those of `collections`. */
+  readonly laterCollections: readonly string[];
 }
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */

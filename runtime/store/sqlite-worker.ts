@@ -29,6 +29,7 @@ import {
   isDamage,
   isDiskFull,
   isRefusal,
+  laterCollections,
   OpenRefused,
   openDatabase,
   textOf,
@@ -185,7 +186,17 @@ class StoreFile {
   get logPlan(): LogPlan {
     const { logBytes: bytes, sliceBytes, reserveBytes } = this.#room;
     const { mark } = this.#rows;
-    return { mark, bytes, sliceBytes, reserveBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
+    const later = laterCollections(this.#db);
+    const { grantBytes } = this;
+    return {
+      mark,
+      bytes,
+      sliceBytes,
+      reserveBytes,
+      grantBytes,
+      freshId: freshLogId(),
+      laterCollections: later,
+    };
   }
 
   /** See `FromWorker`. */

@@ -9,6 +9,7 @@ import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
+import { LaterFrame } from "./log-frame.ts";
 import { Logged } from "./logged.ts";
 import { assertCollection, assertOps } from "./ops.ts";
 import {
@@ -178,6 +179,11 @@ export class SqliteStore implements Store {
       // Without a log of an earlier life nothing is missing: each commit is one of the database then.
       if (isNoRoom(error) && plan.mark.id === 0) return;
       await this.#thread.close();
+      if (error instanceof LaterFrame)
+        throw godwitError(
+          "GODWIT_STORE_VERSION",
+          `${this.#path}-log: ${error.message}; run the newer version`,
+        );
       const reason = error instanceof Error ? error.message : String(error);
       throw godwitError("GODWIT_STATE_UNUSABLE", `cannot open ${this.#path}-log: ${reason}`);
     }
