@@ -435,6 +435,24 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row(
+    "store convert",
+    "--to RELEASE",
+    [0, 0],
+    "make the store of a stopped node one that an earlier release opens",
+    async () => (await import("./commands/store.ts")).convert,
+    {
+      to: { value: "RELEASE", help: "0.2 or 0.1" },
+      "dry-run": { help: "say what would be kept aside, and change nothing" },
+    },
+  ),
+  row(
+    "store take-in",
+    "FILE",
+    [1, 1],
+    "take in what store convert kept aside; the node is stopped",
+    async () => (await import("./commands/store.ts")).takeInFile,
+  ),
+  row(
     "forward",
     "LISTEN NODE TARGET",
     [0, 3],

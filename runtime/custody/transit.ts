@@ -32,7 +32,7 @@ const OWN_RESERVE = 10_000;
 const ANSWERS: Share = { by: "answers", isKnown: false };
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
-interface TransitMeta {
+export interface TransitMeta {
   /** Immutable header in base32. */
   readonly header: string;
   readonly from: NodeId | null;
@@ -53,6 +53,10 @@ const isTransitMeta = hasFields({
   hops: isBetween(0, 255),
   trace: isTrace,
 });
+
+/** Undefined for a damaged row. */
+export const readTransitMeta = (meta: string): TransitMeta | undefined =>
+  parseMeta<TransitMeta>(meta, isTransitMeta);
 
 export interface TransitRow {
   readonly id: BundleId;
@@ -189,7 +193,7 @@ export class Transit {
    * time begins to age now, by an op in `dated`.
    */
   #parse(row: StoreRow, dated: StoreOp[]): TransitRow | undefined {
-    const meta = parseMeta<TransitMeta>(row.meta, isTransitMeta);
+    const meta = readTransitMeta(row.meta);
     const headerBytes = meta === undefined ? undefined : parseBase32(meta.header);
     if (meta === undefined || headerBytes === undefined) return undefined;
     try {

@@ -199,11 +199,11 @@ export const laterCollections = (db: Database): string[] =>
 export const olderStays = (db: Database): number =>
   Number(db.query("SELECT older_stays FROM store_usage").values()[0]?.[0] ?? 0);
 
-/** Makes the tables of a new database. */
-export const createSchema = (db: Database): void => migrate(db, 0);
+/** Makes the tables of a new database, of an earlier schema if one is named. */
+export const createSchema = (db: Database, schema = SCHEMA_VERSION): void => migrate(db, 0, schema);
 
-function migrate(db: Database, found: number): void {
-  for (let version = found; version < SCHEMA_VERSION; version++) {
+function migrate(db: Database, found: number, wanted = SCHEMA_VERSION): void {
+  for (let version = found; version < wanted; version++) {
     db.run("BEGIN IMMEDIATE");
     for (const statement of migrations[version]!) db.run(statement);
     db.run(`PRAGMA application_id = ${APPLICATION_ID}`);

@@ -24,7 +24,7 @@ import { type CustodyContext, isTrace } from "../context.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import { loadSound } from "../../store/sound.ts";
-import type { StoreOp } from "../../store/types.ts";
+import type { StoreOp, StoreRow } from "../../store/types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
 export interface InboxEntry {
@@ -63,6 +63,12 @@ const isInboxEntry = hasFields({
   via: isAbsentOr(isText(256)),
 });
 
+/** Undefined for a damaged row. */
+export function readInboxEntry({ key, meta }: Pick<StoreRow, "key" | "meta">): InboxEntry | undefined {
+  const entry = parseMeta<InboxEntry>(meta, isInboxEntry);
+  return entry?.id === key ? entry : undefined;
+}
+
 const RETENTION_CHECK_MS = 3_600_000;
 
 /** Told when a message for this node was delivered. */
@@ -86,12 +92,11 @@ export class Inbox {
   async load(): Promise<void> {
     const { store, time } = this.#ctx;
     const undated: StoreOp[] = [];
-    const entries = await loadSound(store, "inbox", ({ key, meta }) => {
-      const entry = parseMeta<InboxEntry>(meta, isInboxEntry);
-      if (entry?.id !== key) return undefined;
-      if (entry.atRunMs !== undefined) return entry;
+    const entries = await loadSound(store, "inbox", (row) => {
+      const entry = readInboxEntry(row);
+      if (entry === undefined || entry.atRunMs !== undefined) return entry;
       const dated = { ...entry, atRunMs: time.runMs };
-      undated.push({ op: "put", in: "inbox", key, meta: JSON.stringify(dated) });
+      undated.push({ op: "put", in: "inbox", key: row.key, meta: JSON.stringify(dated) });
       return dated;
     });
     if (undated.length > 0) await store.commit(undated).catch(() => {});

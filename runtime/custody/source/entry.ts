@@ -20,7 +20,7 @@ import type { TraceEntry } from "../../wire/bundle.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import type { Priority } from "../../wire/constants.ts";
 import { loadSound } from "../../store/sound.ts";
-import type { StoreOp } from "../../store/types.ts";
+import type { StoreOp, StoreRow } from "../../store/types.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import { IDEMPOTENCY_KEY_BYTES_MAX, type Order } from "./order.ts";
 
@@ -135,15 +135,21 @@ const isOutboxEntry: Check = hasFields({
   atWallMs: isTime,
 });
 
+/** Undefined for a damaged row. */
+export function readEntry({ key, meta }: Pick<StoreRow, "key" | "meta">): OutboxEntry | undefined {
+  const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
+  return entry?.id === key ? entry : undefined;
+}
+
 /** In the order in which they were made, whatever the clock showed then. Those of a release that counted no running time begin to age now, durably. */
 export async function loadEntries({
   store,
   time,
 }: Pick<CustodyContext, "store" | "time">): Promise<OutboxEntry[]> {
   const undated: OutboxEntry[] = [];
-  const entries = await loadSound(store, "outbox", ({ key, meta }) => {
-    const entry = parseMeta<OutboxEntry>(meta, isOutboxEntry);
-    if (entry?.id !== key) return undefined;
+  const entries = await loadSound(store, "outbox", (row) => {
+    const entry = readEntry(row);
+    if (entry === undefined) return undefined;
     if (entry.atRunMs !== undefined || finalStates.includes(entry.state)) return entry;
     const dated = { ...entry, atRunMs: time.runMs };
     undated.push(dated);
