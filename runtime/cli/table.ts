@@ -1,5 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
-import type { CommandModule, CommandSpec, OptionSpec } from "./command.ts";
+import type { CommandSpec, OptionSpec } from "./command.ts";
+import { hidden, none, row } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
@@ -20,20 +21,6 @@ const paging: Readonly<Record<string, OptionSpec>> = {
   after: { value: "ID", help: "the page after this message" },
 };
 
-function row(
-  name: string,
-  args: string,
-  count: readonly [number, number],
-  summary: string,
-  load: () => Promise<CommandModule>,
-  options: Readonly<Record<string, OptionSpec>> = {},
-): CommandSpec {
-  return { name, args, argsMin: count[0], argsMax: count[1], summary, load, options };
-}
-
-const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, name, isHidden: true });
-
-const none = [0, 0] as const;
 const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
 const outbox = row(
   "outbox",

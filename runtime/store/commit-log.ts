@@ -26,7 +26,6 @@ import {
   type FrameHead,
   type LogCommit,
 } from "./log-frame.ts";
-import type { LogPlan } from "./sqlite-messages.ts";
 import type { Damage } from "./types.ts";
 
 /** "Gdwtlog1", then pages, id, first page that is not in the database, sum. */
@@ -60,7 +59,14 @@ interface Header {
   readonly page: number;
 }
 
-type OpenPlan = Pick<LogPlan, "bytes" | "mark" | "freshId" | "laterCollections">;
+/** What a log is opened with. */
+export interface OpenPlan {
+  readonly mark: LogMark;
+  readonly bytes: number;
+  readonly freshId: number;
+  /** Of a later release, in the order of their numbers, which follow those of `collections`. */
+  readonly laterCollections: readonly string[];
+}
 
 /**
  * Opens the log at `path`, making one of `bytes` where there is none or where it holds nothing. `freshId` names it from now on if it is not that of

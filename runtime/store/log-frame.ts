@@ -134,7 +134,7 @@ export function headOf(bytes: Buffer): FrameHead | undefined {
 export const isSound = (frame: Buffer, head: FrameHead, id: number): boolean =>
   frame.readBigUInt64LE(SUM_AT) === frameSum(frame, head.bytes, id);
 
-/** Commits of a sound frame; `later`: see `LogPlan.laterCollections`. Throws LaterFrame. */
+/** Commits of a sound frame; `later`: see `OpenPlan.laterCollections` of commit-log.ts. Throws LaterFrame. */
 export function decodeFrame(frame: Buffer, head: FrameHead, later: readonly string[]): LogCommit[] {
   const commits: LogCommit[] = [];
   for (let at = HEAD_BYTES; at < head.bytes;) {

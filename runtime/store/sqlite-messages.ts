@@ -1,6 +1,6 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
-import type { LogMark } from "./commit-log.ts";
+import type { LogMark, OpenPlan } from "./commit-log.ts";
 import type { Collection, Damage } from "./types.ts";
 
 /**
@@ -35,17 +35,12 @@ export type ToWorker =
   | { readonly kind: "close" };
 
 /** What the commit log is opened with (commit-log.ts). */
-export interface LogPlan {
-  readonly mark: LogMark;
-  readonly bytes: number;
-  readonly freshId: number;
+export interface LogPlan extends OpenPlan {
   readonly grantBytes: number;
   /** Of one transaction that writes to the database what is in the log. */
   readonly sliceBytes: number;
   /** With less free on the medium a body is the database's to take or to refuse. */
   readonly reserveBytes: number;
-  /** Of a later release, in the order of their numbers, which follow those of `collections`. */
-  readonly laterCollections: readonly string[];
 }
 
 /** Columns, because one object a row costs ten times as much to clone. `bodyBytes` 0 where there is no body. */

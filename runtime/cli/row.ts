@@ -1,0 +1,20 @@
+/** How a row of the table of commands is made. */
+import type { CommandModule, CommandSpec, OptionSpec } from "./command.ts";
+
+/** `count`: fewest and most arguments. */
+export function row(
+  name: string,
+  args: string,
+  count: readonly [number, number],
+  summary: string,
+  load: () => Promise<CommandModule>,
+  options: Readonly<Record<string, OptionSpec>> = {},
+): CommandSpec {
+  return { name, args, argsMin: count[0], argsMax: count[1], summary, load, options };
+}
+
+/** Another spelling of `of`. */
+export const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, name, isHidden: true });
+
+/** No arguments. */
+export const none = [0, 0] as const;
