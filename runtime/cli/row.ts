@@ -18,3 +18,9 @@ export const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, 
 
 /** No arguments. */
 export const none = [0, 0] as const;
+
+/** Of commands that list a box. */
+export const paging: Readonly<Record<string, OptionSpec>> = {
+  limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
+  after: { value: "ID", help: "the page after this message" },
+};

@@ -1,6 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
-import { hidden, none, row } from "./row.ts";
+import { hidden, none, paging, row } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
@@ -15,11 +15,6 @@ const out: OptionSpec = { value: "FILE", help: "write it there, readable by you 
 const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-authority.key by default" };
 const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
 const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
-
-const paging: Readonly<Record<string, OptionSpec>> = {
-  limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
-  after: { value: "ID", help: "the page after this message" },
-};
 
 const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
 const outbox = row(
