@@ -18,6 +18,7 @@ const SOURCES = [
   "sdk",
   "scripts",
   "package.json",
+  "bun.lock",
   "tsconfig.json",
   "bunfig.toml",
   "images",

@@ -34,7 +34,7 @@ const states = async (node: LabNode, ids: readonly string[]): Promise<Set<string
 const bodiesOf = async (node: LabNode): Promise<string[]> => {
   const bodies: string[] = [];
   for (const { id } of await node.box<{ id: string }>("inbox"))
-    bodies.push((await node.json<{ body: string }>(`/messages/${id}`)).body);
+    bodies.push(await (await node.api(`/messages/${id}/body`)).text());
   return bodies.sort();
 };
 
