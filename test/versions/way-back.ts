@@ -84,10 +84,12 @@ export async function wayBack(options: WayBackOptions): Promise<WayBackReport> {
   // So that the node beyond is known, and its mail is sealed and carried.
   const first = await far.send({ to: `${prefix}-C`, body: FIRST });
   await until(far, "a way to the node beyond", [first], "delivered", deliveryMs);
-  await beyond.kill("SIGTERM");
+  // It hears nothing from now on, and until that shows mail goes as far as to its neighbour. The rest stays where it came from.
+  beyond.signal("SIGSTOP");
   await send(far, `${prefix}-C`, "transit");
-  const transitOf = async (node: LabNode): Promise<number> => (await node.box("transit")).length;
-  await self.until("bundles", async () => (await transitOf(self)) >= many("transit"), deliveryMs);
+  const inTransit = async (): Promise<number> => (await self.box("transit")).length;
+  await self.until("bundles", async () => (await inTransit()) >= many("transit") / 2, deliveryMs);
+  await beyond.kill("SIGKILL");
   await far.kill("SIGTERM");
   await send(self, `${prefix}-B`, "queued");
   await send(self, `${prefix}-N`, "unsealed");
