@@ -121,6 +121,7 @@ export class FakeNode implements NodeView {
       members: { alive: 2, suspect: 0, failed: 1, left: 0 },
       routes: 2,
       queue: { messages: 3, bytes: 4096 },
+      conversions: [{ name: "sums", rows: 1_024 }],
     };
   }
 

@@ -18,7 +18,18 @@ export type WireEntry =
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
-  | { readonly kind: "places" };
+  | { readonly kind: "places" }
+  /** Writes (sqlite-restate.ts). */
+  | { readonly kind: "restate"; readonly in: Collection; readonly after: number }
+  | { readonly kind: "stays" };
+
+/** What a slice of old rows came to. */
+export interface RestateValue {
+  /** Number of the last row that was looked at. */
+  readonly after: number;
+  readonly rows: number;
+  readonly isThrough: boolean;
+}
 
 export type ToWorker =
   | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
@@ -55,7 +66,8 @@ export interface UsageValue {
   readonly freeBytes: number | undefined;
 }
 
-export type WireValue = LoadColumns | UsageValue | Uint8Array | Float64Array | undefined;
+export type WireValue =
+  LoadColumns | UsageValue | RestateValue | number | Uint8Array | Float64Array | undefined;
 
 export interface WireFailure {
   readonly index: number;

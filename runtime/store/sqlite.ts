@@ -16,6 +16,7 @@ import {
   SET_ASIDE,
   type LoadColumns,
   type LogPlan,
+  type RestateValue,
   type StoreNews,
   type UsageValue,
   type WireEntry,
@@ -163,6 +164,23 @@ export class SqliteStore implements Store {
   async commit(ops: readonly StoreOp[]): Promise<void> {
     assertOps(ops);
     await this.#enqueue({ kind: "commit", ops });
+  }
+
+  /** See sqlite-restate.ts. */
+  async restate(collection: Collection, after: number): Promise<RestateValue> {
+    return (await this.#ask({ kind: "restate", in: collection, after })) as RestateValue;
+  }
+
+  /** How often a release older than the schema opened this store. */
+  async olderStays(): Promise<number> {
+    return (await this.#ask({ kind: "stays" })) as number;
+  }
+
+  /** What the database alone knows. */
+  async #ask(entry: WireEntry): Promise<WireValue> {
+    const { failures, values } = await this.#thread.ask([entry]);
+    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
+    return values.get(0);
   }
 
   close(): Promise<void> {

@@ -103,7 +103,11 @@ export async function wayBack(options: WayBackOptions): Promise<WayBackReport> {
   plant(join(self.stateDir, "godwit.db"), many("planted"));
 
   const killsForward = await openedUnderKills(self, nowOptions, kills, seed);
+  const leftToConvert = async (): Promise<number> =>
+    (await self.json<{ conversions: unknown[] }>("/mesh/status")).conversions.length;
+  await self.until("the conversion", async () => (await leftToConvert()) === 0, deliveryMs);
   await self.kill("SIGKILL");
+  expectConverted(join(self.stateDir, "godwit.db"));
   const command = [binaryPath, "store", "convert", "--to", to, "--config", self.configPath, "--json"];
   const back = await throughKills(command, kills, { seed, withinMs: 600 + options.messages / 8 });
 
@@ -164,6 +168,19 @@ export async function wayBack(options: WayBackOptions): Promise<WayBackReport> {
 const bodyOf = (kind: Kind, index: number): string =>
   index % 50 === 7 ? `${kind} ${index} ${"x".repeat(40_000)}` : `${kind} ${index}`;
 
+/** Throws where a row has no sum yet. */
+function expectConverted(path: string): void {
+  const db = new Database(path);
+  try {
+    for (const name of ["inbox", "outbox", "transit", "setting", "idempotency", "seen"]) {
+      const [left] = db.query(`SELECT count(*) FROM "${name}" WHERE meta_sum IS NULL`).values()[0]!;
+      if (left !== 0) throw new Error(`${String(left)} rows of ${name} are in the form of before`);
+    }
+  } finally {
+    db.close();
+  }
+}
+
 /** Copies of what the release itself wrote, under other ids. */
 function plant(path: string, count: number): void {
   const db = new Database(path);
@@ -194,7 +211,8 @@ async function openedUnderKills(
       stdout: "ignore",
       stderr: "ignore",
     });
-    await Bun.sleep(50 + random.float() * 1_500);
+    // From before the store is open to well into the conversion of its rows.
+    await Bun.sleep(50 + random.float() * 2_500);
     child.kill("SIGKILL");
     await child.exited;
   }
