@@ -51,8 +51,10 @@ type Kind = keyof typeof PARTS;
 export async function wayBack(options: WayBackOptions): Promise<WayBackReport> {
   const { lab, prefix, old, to, kills, seed, deliveryMs } = options;
   const network = prefix.toLowerCase();
-  const oldOptions = { command: [old], linksWanted: null } as const;
-  const nowOptions = { command: [binaryPath], linksWanted: 0 } as const;
+  // One sender may have half of it.
+  const extra = "[delivery]\ninbox_messages_max = 200000\n";
+  const oldOptions = { command: [old], linksWanted: null, extra } as const;
+  const nowOptions = { command: [binaryPath], linksWanted: 0, extra } as const;
   const many = (kind: Kind): number => Math.max(2, Math.round(options.messages * PARTS[kind]));
   const self = await lab.add({ callsign: `${prefix}-A`, network, ...oldOptions });
   const peers = [self.endpoint];
