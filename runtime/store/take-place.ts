@@ -33,6 +33,8 @@ export function takePlace(path: string, db: Database, stamp: string): void {
       `the log of ${path} cannot be emptied; is there any room left?`,
     );
   db.run("BEGIN EXCLUSIVE");
+  // Whoever holds the lock for good keeps it at rest, empty: beside the new file it would be that one's.
+  rmSync(`${path}-journal`, { force: true });
   removeStaleKept(path, stamp);
   const kept = keptPath(path, stamp);
   keepFile(path, kept);
