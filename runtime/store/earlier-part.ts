@@ -1,6 +1,6 @@
 /**
  * The store of an earlier release while it is made, beside the one that it is made of. What is in it says how far it is, so that whoever was
- * cut off goes on where it stopped. Owns the files whose names end in `.back` and `.back-aside`. Must never touch the store itself.
+ * cut off goes on where it stopped. Owns the files whose names end in `.back` and `.back-aside`, and the names of those that are left at the end. Must never touch the store itself.
  */
 import { Database, type Statement } from "bun:sqlite";
 import { closeSync, existsSync, fsyncSync, openSync, rmSync } from "node:fs";
@@ -9,6 +9,7 @@ import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { AsideFile } from "./aside-file.ts";
+import { bodyFolder } from "./body-files.ts";
 import type { Judged } from "./earlier.ts";
 import { mediumOf } from "./sqlite-room.ts";
 import { createSchema } from "./sqlite-schema.ts";
@@ -139,11 +140,20 @@ export class EarlierPart {
 
 export const partPath = (path: string): string => `${path}.back`;
 export const asidePartPath = (path: string): string => `${path}.back-aside`;
+export const asidePath = (path: string, stamp: string): string => `${path}.aside-${stamp}`;
+export const keptPath = (path: string, stamp: string): string => `${path}.before-${stamp}`;
 const stampOf = (wallMs: number): string => isoTime(wallMs).replaceAll(/[-:]|\.\d+/g, "");
 
+/** A conversion that is given up: what was made for it, and the second names that it gave to files in use. */
 export function removeParts(path: string): void {
+  const stamp = existsSync(partPath(path)) ? beginningOf(partPath(path))?.stamp : undefined;
+  if (stamp !== undefined) {
+    const kept = keptPath(path, stamp);
+    for (const name of [asidePath(path, stamp), kept, bodyFolder(kept)])
+      rmSync(name, { recursive: true, force: true });
+  }
   for (const file of [partPath(path), asidePartPath(path)])
-    for (const name of [file, `${file}-journal`]) rmSync(name, { force: true });
+    for (const name of [`${file}-journal`, file]) rmSync(name, { force: true });
 }
 
 /** What a store that went back, or is on its way, says of that; undefined for any other. */

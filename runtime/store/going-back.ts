@@ -9,11 +9,11 @@ import type { Log } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { bodyFolder } from "./body-files.ts";
 import type { Judged, JudgeRows } from "./earlier.ts";
-import { EarlierPart, noRoom, removeParts } from "./earlier-part.ts";
+import { asidePath, EarlierPart, keptPath, noRoom, removeParts } from "./earlier-part.ts";
 import { openSqliteStore } from "./sqlite.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { Damaged, isDiskFull, openDatabase, OpenRefused, textOf } from "./sqlite-schema.ts";
-import { asidePath, keptPath, removeLeftovers, takePlace } from "./take-place.ts";
+import { removeLeftovers, takePlace } from "./take-place.ts";
 import { collections, type Collection, type StoreRow } from "./types.ts";
 
 /** What an operator is told by name; more are counted. */

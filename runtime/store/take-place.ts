@@ -3,24 +3,12 @@
  * the two under the name of the store, with all that belongs to it. Must never lose the other one, nor run without its lock.
  */
 import type { Database } from "bun:sqlite";
-import {
-  copyFileSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { bodyFolder } from "./body-files.ts";
-import { asidePartPath, beginningOf, partPath, syncFile } from "./earlier-part.ts";
+import { asidePartPath, asidePath, beginningOf, keptPath, partPath, syncFile } from "./earlier-part.ts";
 import { OpenRefused } from "./sqlite-schema.ts";
-
-export const asidePath = (path: string, stamp: string): string => `${path}.aside-${stamp}`;
-export const keptPath = (path: string, stamp: string): string => `${path}.before-${stamp}`;
 
 /** The new store under the old name, whenever the power goes. `db` is the old one, locked; what it holds is in its file alone afterwards. */
 export function takePlace(path: string, db: Database, stamp: string): void {
@@ -35,7 +23,6 @@ export function takePlace(path: string, db: Database, stamp: string): void {
   db.run("BEGIN EXCLUSIVE");
   // Whoever holds the lock for good keeps it at rest, empty: beside the new file it would be that one's.
   rmSync(`${path}-journal`, { force: true });
-  removeStaleKept(path, stamp);
   const kept = keptPath(path, stamp);
   keepFile(path, kept);
   keepBodies(bodyFolder(path), bodyFolder(kept));
@@ -77,16 +64,4 @@ function keepBodies(folder: string, kept: string): void {
   mkdirSync(kept, { recursive: true, mode: 0o700 });
   for (const name of readdirSync(folder)) keepFile(join(folder, name), join(kept, name));
   syncFolder(kept);
-}
-
-/** Names of a conversion that was cut off before the rename, when a node ran since: they are second names of files in use. */
-function removeStaleKept(path: string, stamp: string): void {
-  const { ino } = statSync(path);
-  for (const name of readdirSync(dirname(path))) {
-    const file = join(dirname(path), name);
-    if (!name.startsWith(`${basename(path)}.before-`) || file === keptPath(path, stamp)) continue;
-    if (name.endsWith("-bodies") || statSync(file).ino !== ino) continue;
-    rmSync(file, { force: true });
-    rmSync(bodyFolder(file), { recursive: true, force: true });
-  }
 }

@@ -1,16 +1,12 @@
 /** What the conversion of a store imports of node:fs, with those calls counted that change names (steps-preload.ts). */
 import * as fs from "node:fs";
 
-const [number, when] = (process.env["KILL_AT"] ?? "0:before").split(":");
-let left = Number(number);
+let left = Number(process.env["KILL_AT"] ?? 0);
 
 function counted<Args extends unknown[], Result>(call: (...args: Args) => Result): (...args: Args) => Result {
   return (...args) => {
-    const isIt = --left === 0;
-    if (isIt && when === "before") process.kill(process.pid, "SIGKILL");
-    const result = call(...args);
-    if (isIt) process.kill(process.pid, "SIGKILL");
-    return result;
+    if (--left === 0) process.kill(process.pid, "SIGKILL");
+    return call(...args);
   };
 }
 

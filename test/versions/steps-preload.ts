@@ -1,6 +1,6 @@
 /**
- * Loaded in front of `godwit store convert` that runs from source: kills it with SIGKILL around the n-th call that changes a name in a
- * folder, `KILL_AT=n:before` or `n:after`. Wraps what the two files of the conversion import, so that production code has no hooks.
+ * Loaded in front of `godwit store convert` that runs from source: kills it with SIGKILL before the n-th call that changes a name in a
+ * folder, `KILL_AT=n`. Wraps what the two files of the conversion import, so that production code has no hooks.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
