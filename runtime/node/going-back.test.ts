@@ -118,6 +118,7 @@ describe("mail of each kind", () => {
     inboxRow(10, 10),
     inboxRow(11, 100_000),
     setting("redemption/x/y", "QUJD 12345"),
+    setting("converted/sums", `{"stays":0,"after":"","rows":9,"isThrough":true}`),
   ];
 
   test("what the earlier release names alike is in its store, the rest aside by its id, and the old store is kept", async () => {
@@ -135,6 +136,8 @@ describe("mail of each kind", () => {
       [idOf(3), undefined, undefined, 1024, true],
       [idOf(4), undefined, undefined, 0, true],
     ]);
+    // It converts again what the earlier release will have written.
+    expect(earlier(path, "SELECT count(*) FROM setting WHERE key LIKE 'converted/%'")).toEqual([[0]]);
     expect(
       earlier(
         path,

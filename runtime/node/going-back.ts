@@ -9,6 +9,7 @@ import { EarlierMail } from "../custody/earlier.ts";
 import { TakenIn } from "../custody/taken-in.ts";
 import { earlierRedemption } from "../join/redemptions.ts";
 import { readAside } from "../store/aside-file.ts";
+import { CONVERTED_PREFIX } from "../store/conversions.ts";
 import type { JudgeRows } from "../store/earlier.ts";
 import { goBack, type WentBack } from "../store/going-back.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
@@ -57,11 +58,18 @@ export function convertStore(
   });
 }
 
-/** Numbers of renamed mail take the place of those that stood there, or come at the end. */
+/**
+ * Numbers of renamed mail take the place of those that stood there, or come at the end. What was converted is not any more once the earlier
+ * release has the store.
+ */
 const settingJudge = (mail: EarlierMail): JudgeRows =>
   function* (rows) {
     const counters = new Map(mail.counters.map((row) => [row.key, row]));
     for (const row of rows) {
+      if (row.key.startsWith(CONVERTED_PREFIX)) {
+        yield { row, rows: [], isAside: false };
+        continue;
+      }
       const counter = counters.get(row.key);
       counters.delete(row.key);
       const meta = earlierRedemption(row.key, row.meta) ?? row.meta;

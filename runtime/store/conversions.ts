@@ -16,7 +16,8 @@ const PAUSES_PER_SLICE = 4;
 /** After a slice that failed, on a full disk for instance. */
 const RETRY_MS = 60_000;
 export const CONVERSIONS_MAX = 32;
-const KEY_PREFIX = "converted/";
+/** Of its rows in `setting`. */
+export const CONVERTED_PREFIX = "converted/";
 
 export interface Slice {
   readonly ops: readonly StoreOp[];
@@ -91,8 +92,8 @@ export class Conversions {
   async start(): Promise<void> {
     this.#stays = await this.#deps.olderStays();
     for (const { key, meta } of await this.#deps.store.load("setting")) {
-      const kept = key.startsWith(KEY_PREFIX) ? parseKept(meta) : undefined;
-      if (kept?.stays === this.#stays) this.#kept.set(key.slice(KEY_PREFIX.length), kept);
+      const kept = key.startsWith(CONVERTED_PREFIX) ? parseKept(meta) : undefined;
+      if (kept?.stays === this.#stays) this.#kept.set(key.slice(CONVERTED_PREFIX.length), kept);
     }
     this.#plan(FIRST_MS);
   }
@@ -132,7 +133,7 @@ export class Conversions {
           rows: before.rows + rows,
           isThrough: after === undefined,
         };
-        const key = `${KEY_PREFIX}${conversion.name}`;
+        const key = `${CONVERTED_PREFIX}${conversion.name}`;
         await store.commit([...ops, { op: "put", in: "setting", key, meta: JSON.stringify(kept) }]);
         this.#kept.set(conversion.name, kept);
         this.#looked.add(rows);
