@@ -23,7 +23,7 @@ import type { Forwarder } from "./forwarding/forwarder.ts";
 import { Shelves } from "./forwarding/holdings.ts";
 import { PagedMap, type Page } from "./paged-map.ts";
 import { PassedOn } from "./passed-on.ts";
-import { loadSound } from "../store/sound.ts";
+import { commitSlices, loadSound } from "../store/sound.ts";
 import type { StoreOp, StoreRow } from "../store/types.ts";
 
 /** Own receipts and claims to whom this node knows may go past the bound for others' bundles by this much. */
@@ -104,8 +104,8 @@ export class Transit {
         this.#hold(parsed);
       }
     }
-    if (dated.length > 0) await this.#ctx.store.commit(dated).catch(() => {});
-    if (expired.length > 0) await this.#ctx.store.commit(expired);
+    await commitSlices(this.#ctx.store, dated).catch(() => {});
+    await commitSlices(this.#ctx.store, expired);
     return own;
   }
 

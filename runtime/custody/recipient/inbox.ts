@@ -23,7 +23,7 @@ import type { Priority } from "../../wire/constants.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
-import { loadSound } from "../../store/sound.ts";
+import { commitSlices, loadSound } from "../../store/sound.ts";
 import type { StoreOp, StoreRow } from "../../store/types.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
@@ -99,7 +99,7 @@ export class Inbox {
       undated.push({ op: "put", in: "inbox", key: row.key, meta: JSON.stringify(dated) });
       return dated;
     });
-    if (undated.length > 0) await store.commit(undated).catch(() => {});
+    await commitSlices(store, undated).catch(() => {});
     for (const { atRunMs } of entries) time.catchUp(atRunMs!);
     // In the order in which they came, whatever the clock showed then.
     entries.sort((a, b) => a.atRunMs! - b.atRunMs! || a.deliveredAtMs - b.deliveredAtMs);

@@ -19,7 +19,7 @@ import {
 import type { TraceEntry } from "../../wire/bundle.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import type { Priority } from "../../wire/constants.ts";
-import { loadSound } from "../../store/sound.ts";
+import { commitSlices, loadSound } from "../../store/sound.ts";
 import type { StoreOp, StoreRow } from "../../store/types.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import { IDEMPOTENCY_KEY_BYTES_MAX, type Order } from "./order.ts";
@@ -155,7 +155,7 @@ export async function loadEntries({
     undated.push(dated);
     return dated;
   });
-  if (undated.length > 0) await store.commit(undated.map(putEntry)).catch(() => {});
+  await commitSlices(store, undated.map(putEntry)).catch(() => {});
   for (const { atRunMs } of entries) time.catchUp(atRunMs ?? 0);
   return entries.sort((a, b) => (a.atRunMs ?? 0) - (b.atRunMs ?? 0) || a.createdAtMs - b.createdAtMs);
 }

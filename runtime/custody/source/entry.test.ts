@@ -1,0 +1,45 @@
+/** Rows of the outbox as earlier releases wrote them. */
+import { expect, test } from "bun:test";
+import { ManualClock } from "../../kernel/clock.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import { openMemoryStore, SimDisk } from "../../store/memory.ts";
+import { COMMIT_OPS_MAX } from "../../store/ops.ts";
+import { loadEntries } from "./entry.ts";
+
+test("more open mail of a release that counted no running time than one commit takes begins to age once, durably", async () => {
+  const count = COMMIT_OPS_MAX + 10;
+  const disk = new SimDisk();
+  const clock = new ManualClock();
+  const fixed = {
+    ...{
+      to: "LON-B",
+      counter: 1,
+      subject: "",
+      contentType: "text/plain",
+      priority: 1,
+      size: 0,
+      createdAtMs: 1,
+    },
+    ...{
+      lifetimeMs: 1,
+      failover: false,
+      failoverDelayMs: 0,
+      state: "queued",
+      reason: null,
+      deliveredAtMs: null,
+    },
+    ...{ receipt: null, targets: [], remainingMs: 1, atWallMs: 1 },
+  };
+  for (let index = 0; index < count; index++) {
+    const id = index.toString(16).padStart(32, "0");
+    disk.apply([{ op: "put", in: "outbox", key: id, meta: JSON.stringify({ ...fixed, id }) }]);
+  }
+  const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
+  const loading = loadEntries({ store, time: { runMs: 77, catchUp: () => {} } as never });
+  let isLoaded = false;
+  void loading.then(() => (isLoaded = true));
+  while (!isLoaded) await clock.advance(1);
+  expect((await loading).length).toBe(count);
+  const undated = [...disk.rows("outbox").values()].filter(({ meta }) => !meta.includes(`"atRunMs":77`));
+  expect(undated.length).toBe(0);
+});
