@@ -118,6 +118,13 @@ describe("every command that asks the node", () => {
 });
 
 describe("output for people", () => {
+  test("status says what the store still converts", async () => {
+    rig.node.conversions = [{ name: "sums", rows: 1_024 }];
+    expect((await godwit("status")).out).toContain(
+      "converting  sums: 1024 rows of the store looked at, in the background\n",
+    );
+  });
+
   test("status, peers and message are laid out", async () => {
     expect((await godwit("status")).out).toMatchInlineSnapshot(`
       "node      DUN-A (aeaqcaibae)
