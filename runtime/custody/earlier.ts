@@ -8,7 +8,7 @@ import type { Collection, StoreRow } from "../store/types.ts";
 import { hourOf } from "./recipient/runs.ts";
 import { readInboxEntry } from "./recipient/inbox.ts";
 import { readSeenRow, type SeenRow } from "./recipient/seen.ts";
-import { finalStates, type OutboxEntry, readEntry } from "./source/entry.ts";
+import { earlierRow, finalStates, type OutboxEntry, readEntry } from "./source/entry.ts";
 import { readTransitMeta } from "./transit.ts";
 
 /** Sets of one sender that those releases keep; one more, and the first of them by its key is forgotten. */
@@ -58,17 +58,17 @@ export class EarlierMail {
   #outbox(row: StoreRow): Judged {
     const entry = readEntry(row);
     if (entry === undefined) return { row, rows: [], isAside: true, why: isDamaged };
-    const { atRunMs: _, epoch, ...rest } = entry;
+    const { epoch } = entry;
     // What is over is history: nobody names it any more.
-    if (finalStates.includes(entry.state)) return keep(row, "outbox", rest);
+    if (finalStates.includes(entry.state)) return keep(row, "outbox", earlierRow(entry));
     if (entry.isRenamed !== true && (epoch === undefined || epoch === this.#storeEpoch))
-      return keep(row, "outbox", rest);
+      return keep(row, "outbox", earlierRow(entry));
     if (!hasLeft(entry)) {
       // Nobody has seen a name of it: it gets one that the earlier release gives next, and its receipt is found by its bundle.
       const counter = this.#next.get(entry.to) ?? 0;
       this.#next.set(entry.to, counter + 1);
       this.#renamed.add(entry.to);
-      return keep(row, "outbox", { ...rest, counter, isRenamed: true });
+      return keep(row, "outbox", earlierRow({ ...entry, counter, isRenamed: true }));
     }
     const why = `to ${entry.to}, ${entry.state}: sealed under a name that the earlier release cannot make again`;
     return { row, rows: [], isAside: true, why };
@@ -137,7 +137,8 @@ function inbox(row: StoreRow): Judged {
   const entry = readInboxEntry(row);
   if (entry === undefined) return { row, rows: [], isAside: true, why: isDamaged };
   const { atRunMs: _1, via: _2, ...rest } = entry;
-  return keep(row, "inbox", rest);
+  const plain = (stored: Uint8Array) => Promise.resolve(stored.length === entry.size ? stored : undefined);
+  return { ...keep(row, "inbox", rest), body: plain };
 }
 
 /** Those releases read the first two words. */

@@ -195,6 +195,23 @@ describe("mail of each kind", () => {
     expect(after.length).toBe(7);
   });
 
+  test("what this disk damaged is named and left out, and all else goes", async () => {
+    const { place, path } = await filled(ops);
+    const db = new Database(path);
+    db.run("UPDATE inbox SET body = x'00' WHERE key = ?", [idOf(10)]);
+    db.run("UPDATE outbox SET meta = '{}' WHERE key = ?", [idOf(1)]);
+    db.close();
+    const result = await convertStore(place, "0.2", false);
+    expect(result.noted.filter(({ isAside }) => !isAside).map((row) => [row.in, row.key])).toEqual([
+      ["outbox", idOf(1)],
+      ["inbox", idOf(10)],
+    ]);
+    expect(earlier(path, "SELECT key FROM inbox")).toEqual([[idOf(11)]]);
+    expect(earlier(path, "SELECT key FROM outbox ORDER BY key").length).toBe(3);
+    const damaged = await rowsOf(result.keptFile!, "damaged");
+    expect(damaged.length).toBe(0);
+  });
+
   test("a store that went back already is said to be one", async () => {
     const { place } = await filled(ops);
     await convertStore(place, "0.2", false);

@@ -30,7 +30,7 @@ export interface PartPlan {
 export class EarlierPart {
   readonly #db: Database;
   readonly #path: string;
-  readonly #put = new Map<Collection, Statement>();
+  readonly #puts = new Map<Collection, Statement>();
   readonly #note: Statement<unknown, [string, number]>;
   readonly stamp: string;
   readonly #done: Map<string, number>;
@@ -66,6 +66,7 @@ export class EarlierPart {
       db.transaction(() => {
         db.run("CREATE TABLE went_back (mark TEXT NOT NULL, stamp TEXT NOT NULL)");
         db.run("CREATE TABLE went_back_done (collection TEXT NOT NULL PRIMARY KEY, rows INTEGER NOT NULL)");
+        db.run("CREATE TABLE went_back_damaged (collection TEXT, key TEXT, PRIMARY KEY (collection, key))");
         db.run("INSERT INTO went_back VALUES (?, ?)", [mark, stampOf(plan.wallMs)]);
       })();
     }
@@ -78,14 +79,32 @@ export class EarlierPart {
   }
 
   /** Row number `index` of a collection; those that are in it already are passed over. */
-  take(collection: Collection, index: number, judged: Judged, body: () => Uint8Array | null): void {
+  async take(
+    collection: Collection,
+    index: number,
+    judged: Judged,
+    body: () => Promise<Uint8Array | null | undefined>,
+  ): Promise<void> {
     if (index < (this.#done.get(collection) ?? 0)) return;
     if (this.#pending === undefined) this.#db.run("BEGIN");
     this.#pending = { collection, index };
-    const content = judged.isAside || judged.rows.some(({ hasBody }) => hasBody) ? body() : null;
+    const needsBody = judged.isAside || judged.rows.some(({ hasBody }) => hasBody);
+    const content = needsBody ? await body() : null;
+    if (content === undefined)
+      this.#db.run("INSERT OR REPLACE INTO went_back_damaged VALUES (?, ?)", [collection, judged.row.key]);
+    else this.#put(collection, judged, content);
+    if (++this.#rows >= BATCH_ROWS || this.#bytes >= BATCH_BYTES) this.commit();
+  }
+
+  #put(collection: Collection, judged: Judged, content: Uint8Array | null): void {
     for (const row of judged.rows) this.#insert(row.in, row.key, row.meta, row.hasBody ? content : null);
     if (judged.isAside) this.#asideFile().put(collection, judged.row.key, judged.row.meta, content);
-    if (++this.#rows >= BATCH_ROWS || this.#bytes >= BATCH_BYTES) this.commit();
+  }
+
+  /** Rows whose bodies were not what was written, in this try and those before. */
+  get damaged(): { readonly in: Collection; readonly key: string }[] {
+    const rows = this.#db.query("SELECT collection, key FROM went_back_damaged").values();
+    return rows.map(([collection, key]) => ({ in: collection as Collection, key: String(key) }));
   }
 
   /** What is aside first: a repeat puts the same there once more. */
@@ -114,7 +133,7 @@ export class EarlierPart {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#note.finalize();
-    for (const statement of this.#put.values()) statement.finalize();
+    for (const statement of this.#puts.values()) statement.finalize();
     this.#aside?.close();
     this.#db.close(true);
   }
@@ -125,9 +144,9 @@ export class EarlierPart {
   }
 
   #insert(collection: Collection, key: string, meta: string, body: Uint8Array | null): void {
-    let put = this.#put.get(collection);
+    let put = this.#puts.get(collection);
     if (put === undefined)
-      this.#put.set(
+      this.#puts.set(
         collection,
         (put = this.#db.prepare(`INSERT OR REPLACE INTO "${collection}" (key, meta, body) VALUES (?, ?, ?)`)),
       );

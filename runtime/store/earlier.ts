@@ -21,6 +21,8 @@ export interface Judged {
   readonly isAside: boolean;
   /** What an operator should know of it, in words. */
   readonly why?: string;
+  /** The body as the earlier release has it, of what lies here; undefined: that is not what it ought to be. Absent: the same bytes. */
+  body?(stored: Uint8Array): Promise<Uint8Array | undefined>;
 }
 
 /** All rows of a collection in the order of their keys, each judged once. The same rows give the same answers. */

@@ -19,6 +19,8 @@ import { collections, type Collection, type StoreRow } from "./types.ts";
 /** What an operator is told by name; more are counted. */
 export const NAMED_MAX = 10_000;
 
+const DAMAGED = "this disk damaged it: what is left of it stays in the store that is kept";
+
 export interface GoingBack {
   readonly path: string;
   /** Of the release to go back to. */
@@ -67,7 +69,7 @@ export async function goBack(plan: GoingBack): Promise<WentBack> {
   await startAndStop(plan);
   let result: WentBack | undefined;
   try {
-    return (result = convert(plan));
+    return (result = await convert(plan));
   } finally {
     // A store that stays has the room again that it keeps for a start on a full disk.
     if (result?.keptFile === undefined) await startAndStop(plan).catch(() => {});
@@ -88,7 +90,7 @@ const nothing: WentBack = {
   keptFile: undefined,
 };
 
-function convert(plan: GoingBack): WentBack {
+async function convert(plan: GoingBack): Promise<WentBack> {
   const { path } = plan;
   let db: Database | undefined;
   let rows: Rows | undefined;
@@ -102,7 +104,7 @@ function convert(plan: GoingBack): WentBack {
         `a node was started on ${path} meanwhile; stop it first`,
       );
     part = plan.isDryRun ? undefined : EarlierPart.open(plan, markOf(db, rows));
-    const result = new Conversion(plan, rows, part).run();
+    const result = await new Conversion(plan, rows, part).run();
     if (part === undefined) return result;
     const { stamp } = part;
     part.finish();
@@ -145,15 +147,17 @@ class Conversion {
     this.#part = part;
   }
 
-  run(): WentBack {
+  async run(): Promise<WentBack> {
     const judges = this.#plan.judges(this.#load("setting"));
     // Settings last: what the others decide about is written there.
     const order = [...collections.filter((name) => name !== "setting"), "setting"] as const;
     for (const collection of order) {
       const rows = this.#load(collection);
       if (!this.#plan.keeps.includes(collection)) this.#leave(collection, rows.length);
-      else this.#judge(collection, (judges[collection] ?? asItIs(collection))(rows));
+      else await this.#judge(collection, (judges[collection] ?? asItIs(collection))(rows));
     }
+    for (const { in: collection, key } of this.#part?.damaged ?? [])
+      this.#note({ in: collection, key, why: DAMAGED, isAside: false });
     return {
       ...nothing,
       rows: this.#count,
@@ -163,7 +167,10 @@ class Conversion {
   }
 
   #load(collection: Collection): StoreRow[] {
+    this.#rows.takeFound();
     const { keys, metas, bodyBytes } = this.#rows.load(collection);
+    for (const { key } of this.#rows.takeFound().found)
+      this.#note({ in: collection, key, why: DAMAGED, isAside: false });
     return keys.map((key, at) => ({ key, meta: metas[at]!, bodyBytes: bodyBytes[at]! }));
   }
 
@@ -173,26 +180,26 @@ class Conversion {
     this.#note({ in: collection, key: "", why, isAside: false });
   }
 
-  #judge(collection: Collection, judged: Iterable<Judged>): void {
+  async #judge(collection: Collection, judged: Iterable<Judged>): Promise<void> {
     let index = 0;
     for (const one of judged) {
       this.#count++;
       if (one.isAside) this.#asideCount++;
       if (one.why !== undefined)
         this.#note({ in: collection, key: one.row.key, why: one.why, isAside: one.isAside });
-      this.#part?.take(collection, index++, one, () => this.#body(collection, one.row));
+      await this.#part?.take(collection, index++, one, () => this.#body(collection, one));
     }
     this.#part?.commit();
   }
 
-  /** Throws Damaged for a body that is not what was written: a start would set its row aside. */
-  #body(collection: Collection, { key, bodyBytes }: Judged["row"]): Uint8Array | null {
-    const body = this.#rows.body(collection, key);
-    if (body === undefined && bodyBytes > 0)
-      throw new Damaged(
-        `the body of ${collection} ${key} is not what was written; start the node once, it sets that aside`,
-      );
-    return body ?? null;
+  /** Null: it has none. Undefined: it is not what was written, or not what the row says. */
+  async #body(
+    collection: Collection,
+    { row, body: convert }: Judged,
+  ): Promise<Uint8Array | null | undefined> {
+    const stored = this.#rows.body(collection, row.key);
+    if (stored === undefined) return row.bodyBytes > 0 ? undefined : null;
+    return convert === undefined ? stored : convert(stored);
   }
 
   #note(noted: Noted): void {

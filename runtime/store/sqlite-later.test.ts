@@ -59,6 +59,15 @@ function look(path: string, sql: string): unknown[] {
   }
 }
 
+test("the database names every collection by the number that it has in the log", async () => {
+  const path = scratch();
+  await (await open(path)).close();
+  expect(look(path, "SELECT name FROM store_collection ORDER BY number").flat()).toEqual([...collections]);
+  expect(look(path, "SELECT min(number), max(number) FROM store_collection")).toEqual([
+    [0, collections.length - 1],
+  ]);
+});
+
 test("a store of a later schema that may be opened is opened, and what it holds of its own stays", async () => {
   const path = await leftByLater();
   const store = await open(path);

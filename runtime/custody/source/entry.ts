@@ -167,6 +167,34 @@ export const putEntry = (entry: OutboxEntry): StoreOp & { op: "put" } => ({
   meta: JSON.stringify(entry),
 });
 
+/** The row as releases up to 0.2 read it, field by field: without an epoch, which they take from the store, and without running time. */
+export function earlierRow(entry: OutboxEntry): object {
+  const { id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs } = entry;
+  const { failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, receipt } = entry;
+  const { isRenamed, formerBundles, lostKeys, remainingMs, atWallMs } = entry;
+  // They ask for the whole key where one is named.
+  const targets = entry.targets.map((target) => ({
+    ...target,
+    key: target.key === null || target.key.publicHex === "" ? null : target.key,
+  }));
+  return {
+    ...{ id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs },
+    ...{ failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, targets },
+    receipt: receipt === null ? null : earlierReceipt(receipt),
+    ...{ isRenamed, formerBundles, lostKeys, remainingMs, atWallMs },
+  };
+}
+
+const earlierReceipt = ({
+  by,
+  atMs,
+  isUnconfirmed,
+  trace,
+  receiptHex,
+  hashesHex,
+  signatureHex,
+}: StoredReceipt): object => ({ by, atMs, isUnconfirmed, trace, receiptHex, hashesHex, signatureHex });
+
 /** Names what an idempotency key was used for. */
 export function digestOf(order: Order): string {
   const { to, subject, contentType, priority, lifetimeMs, failover } = order;
