@@ -51,7 +51,7 @@ export const SCHEMA_VERSION`,
       `    const planted = ops.flatMap((op): StoreOp[] => {
       if (op.op !== "put" || !op.meta.startsWith("{")) return [op];
       const meta = JSON.stringify({ ...JSON.parse(op.meta), planted: "by the next" });
-      const more: StoreOp[] = op.in === "outbox" ? [{ op: "put", in: "planted", key: op.key, meta: "{}" }] : [];
+      const more: StoreOp[] = op.in === "outbox" && op.body !== undefined ? [{ op: "put", in: "planted", key: op.key, meta: "{}" }] : [];
       return [{ ...op, meta }, ...more];
     });
     await this.#enqueue({ kind: "commit", ops: planted });`,
