@@ -83,10 +83,11 @@ test("this release and the next one use one store in turns, with mail in between
   expect(await states(sender, ids)).toEqual(new Set(["queued"]));
   expect(await sender.send({ to: "NXT-B", body: "next 1", idempotency_key: "key of next 1" })).toBe(ids[0]!);
   for (const text of ["this 1", `this ${LARGE}`]) await send(text, false);
-  await turn(sender, "SIGKILL", next);
+  // Its stop brings to the database what the log holds of both.
+  await turn(sender, "SIGTERM", next);
   expect(await states(sender, ids)).toEqual(new Set(["queued"]));
   await send("next 3", true);
-  await turn(sender, "SIGTERM", binaryPath);
+  await turn(sender, "SIGKILL", binaryPath);
   await recipient.start();
   await delivered();
 
