@@ -13,14 +13,13 @@ import { CONVERTED_PREFIX } from "../store/conversions.ts";
 import type { JudgeRows } from "../store/earlier.ts";
 import { goBack, type WentBack } from "../store/going-back.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import { collections, type Collection, type StoreOp } from "../store/types.ts";
+import type { Collection, StoreOp } from "../store/types.ts";
 import { openNodeTime } from "../time/kept.ts";
 
-/** Schema of each release that a store can go back to, and what it has no place for. Bundles that are still arriving come anew. */
-const earlierReleases = {
-  "0.1": { schema: 1, leaves: ["damaged", "partial", "chunk", "member"] },
-  "0.2": { schema: 2, leaves: ["damaged", "partial", "chunk"] },
-} as const satisfies Record<string, { schema: number; leaves: readonly Collection[] }>;
+/** Schema of each release that a store can go back to. */
+const earlierReleases = { "0.1": 1, "0.2": 2 } as const;
+/** Bundles that are still arriving come anew: nobody was told that they are here. */
+const LEAVES: readonly Collection[] = ["partial", "chunk"];
 export type EarlierRelease = keyof typeof earlierReleases;
 export const earlierReleaseNames = Object.keys(earlierReleases) as EarlierRelease[];
 
@@ -42,17 +41,16 @@ export function convertStore(
   to: EarlierRelease,
   isDryRun: boolean,
 ): Promise<WentBack> {
-  const { schema, leaves } = earlierReleases[to];
   const wallMs = clock.wallMs();
   return goBack({
     path: join(stateDir, "godwit.db"),
-    schema,
-    keeps: collections.filter((name) => !(leaves as readonly Collection[]).includes(name)),
+    schema: earlierReleases[to],
+    leaves: LEAVES,
     isDryRun,
     wallMs,
     log,
-    judges: (settings) => {
-      const mail = new EarlierMail(settings, wallMs);
+    judges: (load) => {
+      const mail = new EarlierMail(load("setting"), wallMs);
       return { ...mail.judges, setting: settingJudge(mail) };
     },
   });

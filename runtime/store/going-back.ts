@@ -12,7 +12,7 @@ import type { Judged, JudgeRows } from "./earlier.ts";
 import { asidePath, EarlierPart, keptPath, noRoom, removeParts } from "./earlier-part.ts";
 import { openSqliteStore } from "./sqlite.ts";
 import { Rows } from "./sqlite-rows.ts";
-import { Damaged, isDiskFull, openDatabase, OpenRefused, textOf } from "./sqlite-schema.ts";
+import { collectionsOf, Damaged, isDiskFull, openDatabase, OpenRefused, textOf } from "./sqlite-schema.ts";
 import { removeLeftovers, takePlace } from "./take-place.ts";
 import { collections, type Collection, type StoreRow } from "./types.ts";
 
@@ -25,13 +25,13 @@ export interface GoingBack {
   readonly path: string;
   /** Of the release to go back to. */
   readonly schema: number;
-  /** Collections that it has. */
-  readonly keeps: readonly Collection[];
+  /** Collections that it has and that are of no use to it. */
+  readonly leaves: readonly Collection[];
   readonly isDryRun: boolean;
   readonly wallMs: number;
   readonly log: Log;
-  /** What becomes of rows; a collection without a judge is copied as it is. `settings` are judged last. */
-  judges(settings: readonly StoreRow[]): Partial<Record<Collection, JudgeRows>>;
+  /** What becomes of rows; a collection without a judge is copied as it is. Settings are judged last. `load` answers all rows of a collection. */
+  judges(load: (collection: Collection) => StoreRow[]): Partial<Record<Collection, JudgeRows>>;
 }
 
 /** A row that an operator should know of. */
@@ -148,12 +148,13 @@ class Conversion {
   }
 
   async run(): Promise<WentBack> {
-    const judges = this.#plan.judges(this.#load("setting"));
+    const judges = this.#plan.judges((collection) => this.#load(collection));
+    const keeps = collectionsOf(this.#plan.schema).filter((name) => !this.#plan.leaves.includes(name));
     // Settings last: what the others decide about is written there.
     const order = [...collections.filter((name) => name !== "setting"), "setting"] as const;
     for (const collection of order) {
       const rows = this.#load(collection);
-      if (!this.#plan.keeps.includes(collection)) this.#leave(collection, rows.length);
+      if (!keeps.includes(collection)) this.#leave(collection, rows.length);
       else await this.#judge(collection, (judges[collection] ?? asItIs(collection))(rows));
     }
     for (const { in: collection, key } of this.#part?.damaged ?? [])

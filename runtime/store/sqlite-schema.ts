@@ -7,7 +7,7 @@ import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statS
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
 import { DiskFull } from "./sqlite-room.ts";
-import { collections } from "./types.ts";
+import { collections, type Collection } from "./types.ts";
 
 /** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
 const APPLICATION_ID = 0x47647774;
@@ -201,6 +201,18 @@ export const olderStays = (db: Database): number =>
 
 /** Makes the tables of a new database, of an earlier schema if one is named. */
 export const createSchema = (db: Database, schema = SCHEMA_VERSION): void => migrate(db, 0, schema);
+
+/** What a store of that schema has tables for. */
+export function collectionsOf(schema: number): Collection[] {
+  const db = new Database(":memory:", { strict: true });
+  try {
+    createSchema(db, schema);
+    const tables = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values().flat();
+    return collections.filter((name) => tables.includes(name));
+  } finally {
+    db.close();
+  }
+}
 
 function migrate(db: Database, found: number, wanted = SCHEMA_VERSION): void {
   for (let version = found; version < wanted; version++) {
