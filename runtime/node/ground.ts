@@ -15,6 +15,7 @@ import type { Teller } from "../kernel/hub.ts";
 import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
+import { asideFiles } from "../store/aside-file.ts";
 import { Conversions } from "../store/conversions.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { restatement } from "../store/sqlite-restate.ts";
@@ -40,6 +41,8 @@ export interface Ground extends GroundDeps {
   readonly store: WatchedStore;
   /** Owners of rows register what they bring to another form, before the node starts. */
   readonly conversions: Conversions;
+  /** Files of mail that an earlier release could not have read. */
+  readonly aside: readonly string[];
   readonly time: NodeTime;
   readonly secrets: NetworkSecrets;
   /** Size of the disk that the state lies on; undefined where the file system does not say. */
@@ -58,7 +61,11 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
   for (const reason of judgeStateFolder(stateDir).warnings)
     log.warn("others may write to state_dir", { reason });
-  const database = await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics });
+  const path = `${stateDir}/godwit.db`;
+  const database = await openSqliteStore({ path, log, clock, metrics });
+  const aside = asideFiles(path);
+  for (const file of aside)
+    log.warn("mail is kept aside", { file, advice: `stop the node and run godwit store take-in ${file}` });
   const store = watchStore(database, {
     log,
     metrics,
@@ -100,6 +107,7 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
     isNew: created,
     store,
     conversions,
+    aside,
     time,
     secrets,
     machine,

@@ -130,9 +130,12 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   return { id: ground.identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }
 
+const asideAdvice = (file: string): string =>
+  `mail is kept aside in ${file}: stop the node and run godwit store take-in ${file}`;
+
 /** What the view shows of the ground. */
 function seenOf(
-  { config, identity, clock, time, metrics, store, conversions }: Ground,
+  { config, identity, clock, time, metrics, store, conversions, aside }: Ground,
   mesh: Mesh,
   knot: Knot,
   descriptors: DescriptorWatch,
@@ -146,6 +149,7 @@ function seenOf(
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...store.troubles.map((reason) => ({ name: "store", reason })),
+      ...aside.map((file) => ({ name: "store", reason: asideAdvice(file), isNotice: true })),
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),

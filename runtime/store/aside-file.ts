@@ -3,7 +3,8 @@
  * that can. A database of one table. Must never be read as a store.
  */
 import { Database, type Statement } from "bun:sqlite";
-import { closeSync, existsSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { godwitError } from "../kernel/errors.ts";
 import { bodySum, metaSum } from "./sums.ts";
 import { collections, type Collection } from "./types.ts";
@@ -64,6 +65,15 @@ export class AsideFile {
     this.#put.finalize();
     this.#db.close(true);
   }
+}
+
+/** Beside the store at `path`: mail of the node that is in no box until it is taken in again. */
+export function asideFiles(path: string): string[] {
+  const prefix = `${basename(path)}.aside-`;
+  return readdirSync(dirname(path))
+    .filter((name) => name.startsWith(prefix))
+    .toSorted()
+    .map((name) => join(dirname(path), name));
 }
 
 /** All rows of such a file. Throws GODWIT_STORE_CORRUPT for one that is none, or not what was written. */

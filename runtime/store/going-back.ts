@@ -196,11 +196,11 @@ class Conversion {
   /** Null: it has none. Undefined: it is not what was written, or not what the row says. */
   async #body(
     collection: Collection,
-    { row, body: convert }: Judged,
+    { row, body: earlierBody }: Judged,
   ): Promise<Uint8Array | null | undefined> {
     const stored = this.#rows.body(collection, row.key);
     if (stored === undefined) return row.bodyBytes > 0 ? undefined : null;
-    return convert === undefined ? stored : convert(stored);
+    return earlierBody === undefined ? stored : earlierBody(stored);
   }
 
   #note(noted: Noted): void {

@@ -23,6 +23,11 @@ afterAll(async () => {
   await lab?.close();
 });
 
+interface Health {
+  readonly status: string;
+  readonly checks: { readonly status: string; readonly reason: string }[];
+}
+
 const stateOf = async (node: LabNode, id: string): Promise<string> =>
   (await node.json<{ state: string }>(`/messages/${id}`)).state;
 const areDelivered = async (node: LabNode, ids: readonly string[]): Promise<boolean> => {
@@ -107,6 +112,12 @@ for (const [to, release] of releases)
 
     await sender.kill("SIGKILL");
     const file = asideFile ?? asideOf(sender.stateDir);
+    // Whoever forgets it is told.
+    await sender.reconfigure(nowOptions);
+    await sender.start();
+    const { status, checks } = await sender.json<Health>("/health");
+    expect([status, checks.find(({ reason }) => reason.includes("take-in"))?.status]).toEqual(["ok", "ok"]);
+    await sender.kill("SIGTERM");
     const takeIn = [binaryPath, "store", "take-in", file, "--config", sender.configPath, "--json"];
     const taken = await throughKills(takeIn, 0, { seed: 3, withinMs: 0 });
     expect(JSON.parse(taken.stdout)).toEqual({ taken: 2, known: 0 });
