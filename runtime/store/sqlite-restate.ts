@@ -38,6 +38,9 @@ export function restate(db: Database, rows: Rows, collection: Collection, after:
   return { after: last, rows: looked, isThrough: looked === found.length && found.length < SLICE_ROWS };
 }
 
+/** Damaged rows stay as they were found. */
+const RESTATED = collections.filter((name) => name !== "damaged");
+
 /** All collections, one after the other. */
 export const restatement = (store: {
   restate(collection: Collection, after: number): Promise<RestateValue>;
@@ -45,14 +48,10 @@ export const restatement = (store: {
   name: "sums",
   async step(from, save) {
     const [name, number] = from.split(" ");
-    const index = Math.max(0, collections.indexOf((name ?? "") as Collection));
-    const { after, rows, isThrough } = await store.restate(collections[index]!, Number(number ?? 0));
-    const next = collections[index + 1];
-    const place = !isThrough
-      ? `${collections[index]} ${after}`
-      : next === undefined
-        ? undefined
-        : `${next} 0`;
+    const index = Math.max(0, RESTATED.indexOf((name ?? "") as (typeof RESTATED)[number]));
+    const { after, rows, isThrough } = await store.restate(RESTATED[index]!, Number(number ?? 0));
+    const next = RESTATED[index + 1];
+    const place = !isThrough ? `${RESTATED[index]} ${after}` : next === undefined ? undefined : `${next} 0`;
     await save({ ops: [], after: place, rows });
   },
 });
