@@ -1,7 +1,7 @@
 /** A store on its way to an earlier release and back: what that release reads is there, what it cannot name alike comes back, the old store stays. */
 import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SeenArchive } from "../custody/recipient/seen-archive.ts";
@@ -217,6 +217,18 @@ describe("mail of each kind", () => {
     await convertStore(place, "0.2", false);
     expect((await convertStore(place, "0.2", false)).wasEarlier).toBe(true);
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "a store of another user is left alone: what is made for it could not be opened by its node (needs root)",
+    async () => {
+      const { place, path } = await filled(ops);
+      chownSync(path, 12_345, 12_345);
+      const refused = await convertStore(place, "0.2", false).catch((error: Error) => error.message);
+      expect(refused).toContain("sudo -u '#12345'");
+      expect(await takeIn(place, "x").catch((error: Error) => error.message)).toBe(refused as string);
+      expect(readdirSync(place.stateDir).some((name) => name.includes(".back"))).toBe(false);
+    },
+  );
 
   test("a store that a node has is left alone", async () => {
     const { place, path } = await filled(ops);

@@ -2,12 +2,13 @@
  * A stopped node's store on its way to an earlier release and back: joins the files (store/going-back.ts) and what each room says of its rows
  * in that release. Never while a node runs: the store is locked by whoever has it.
  */
-import { rmSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, Log } from "@godwit/sdk";
 import { EarlierMail } from "../custody/earlier.ts";
 import { TakenIn } from "../custody/taken-in.ts";
 import { earlierRedemption } from "../join/redemptions.ts";
+import { godwitError } from "../kernel/errors.ts";
 import { readAside } from "../store/aside-file.ts";
 import { CONVERTED_PREFIX } from "../store/conversions.ts";
 import type { JudgeRows } from "../store/earlier.ts";
@@ -35,15 +36,27 @@ export interface StorePlace {
   readonly log: Log;
 }
 
-/** See `goBack`. */
-export function convertStore(
+/** What is made here has to be the node's own. Throws GODWIT_USAGE for whoever is not its user. */
+function assertOwn(path: string): void {
+  const owner = statSync(path, { throwIfNoEntry: false })?.uid;
+  if (owner === undefined || owner === process.getuid?.()) return;
+  throw godwitError(
+    "GODWIT_USAGE",
+    `${path} is that of the user with id ${owner}: run this as that user, for example with sudo -u '#${owner}'`,
+  );
+}
+
+/** See `goBack`. Throws GODWIT_USAGE. */
+export async function convertStore(
   { stateDir, clock, log }: StorePlace,
   to: EarlierRelease,
   isDryRun: boolean,
 ): Promise<WentBack> {
   const wallMs = clock.wallMs();
+  const path = join(stateDir, "godwit.db");
+  assertOwn(path);
   return goBack({
-    path: join(stateDir, "godwit.db"),
+    path,
     schema: earlierReleases[to],
     leaves: LEAVES,
     isDryRun,
@@ -88,9 +101,11 @@ export interface TookIn {
   readonly known: number;
 }
 
-/** Rows of a file that a conversion kept aside come into the store, and the file goes. Rejects with what opening either throws, and GODWIT_STORE_FAILED. */
+/** Rows of a file that a conversion kept aside come into the store, and the file goes. Rejects with GODWIT_USAGE, what opening either throws, and GODWIT_STORE_FAILED. */
 export async function takeIn({ stateDir, clock, log }: StorePlace, file: string): Promise<TookIn> {
-  const store = await openSqliteStore({ path: join(stateDir, "godwit.db"), log, clock });
+  const path = join(stateDir, "godwit.db");
+  assertOwn(path);
+  const store = await openSqliteStore({ path, log, clock });
   try {
     const time = await openNodeTime({ store, clock, log, vouched: () => undefined });
     const rows = new TakenIn(store, time.coveredMs);
