@@ -36,9 +36,9 @@ test("more open mail of a release that counted no running time than one commit t
   }
   const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
   const loading = loadEntries({ store, time: { runMs: 77, catchUp: () => {} } as never });
-  let isLoaded = false;
-  void loading.then(() => (isLoaded = true));
-  while (!isLoaded) await clock.advance(1);
+  const done = { is: false };
+  void loading.then(() => (done.is = true));
+  while (!done.is) await clock.advance(1);
   expect((await loading).length).toBe(count);
   const undated = [...disk.rows("outbox").values()].filter(({ meta }) => !meta.includes(`"atRunMs":77`));
   expect(undated.length).toBe(0);
