@@ -18,6 +18,15 @@ export interface Release {
 /** The newest release before the code in this tree. */
 export const previousRelease: Release = releases.at(-1)!;
 
+/**
+ * No release, and so not in `releases.json`: the last commit that called itself 0.2.0 with schema 2, mail named under the store's epoch
+ * and no running time. What stands in the field under that number has such stores.
+ */
+export const lastOfSchemaTwo: Release = {
+  version: "0.2.0",
+  commit: "b1a59b7706b6b5a9d04767ef6c418995c92291c5",
+};
+
 const BUILD_TIMEOUT_MS = 180_000;
 
 /** The binary of a release. Rejects when the commit is not in this clone and cannot be fetched, or does not build. */

@@ -109,6 +109,9 @@ export const status = z.object({
   members: z.object({ alive: count, suspect: count, failed: count, left: count }),
   routes: count,
   queue: z.object({ messages: count, bytes: count }),
+  conversions: z
+    .array(z.object({ name: z.string(), rows: count }))
+    .describe("stored rows of an earlier release on their way to the form of today: what is not through"),
 }) satisfies z.ZodType<StatusView>;
 
 export const peer = z.object({

@@ -84,6 +84,8 @@ export class FakeNode implements NodeView {
     [messageId1, { view: sampleMessage, body: new TextEncoder().encode("hello") }],
   ]);
   readonly #subscribers = new Set<(event: NodeEvent) => void>();
+  /** Of stored rows, those that are not through. */
+  conversions: { name: string; rows: number }[] = [];
   /** Thrown by every call when set. */
   failure: Error | undefined;
   /** What `trace` does; by default it answers at once. */
@@ -121,6 +123,7 @@ export class FakeNode implements NodeView {
       members: { alive: 2, suspect: 0, failed: 1, left: 0 },
       routes: 2,
       queue: { messages: 3, bytes: 4096 },
+      conversions: this.conversions,
     };
   }
 

@@ -106,7 +106,7 @@ describe("every command that asks the node", () => {
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
     const alone =
-      /^(init|install|id|run|join|list sign|version|config .*|plugin .*|events|authority .*|revoke self|secret (new|rotate))$/;
+      /^(init|install|id|run|join|list sign|version|config .*|plugin .*|events|authority .*|revoke self|secret (new|rotate)|store .*)$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(
@@ -118,6 +118,13 @@ describe("every command that asks the node", () => {
 });
 
 describe("output for people", () => {
+  test("status says what the store still converts", async () => {
+    rig.node.conversions = [{ name: "sums", rows: 1_024 }];
+    expect((await godwit("status")).out).toContain(
+      "converting  sums: 1024 rows of the store looked at, in the background\n",
+    );
+  });
+
   test("status, peers and message are laid out", async () => {
     expect((await godwit("status")).out).toMatchInlineSnapshot(`
       "node      DUN-A (aeaqcaibae)

@@ -1,5 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
-import type { CommandModule, CommandSpec, OptionSpec } from "./command.ts";
+import type { CommandSpec, OptionSpec } from "./command.ts";
+import { hidden, none, paging, row } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
@@ -15,25 +16,6 @@ const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-auth
 const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
 const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
 
-const paging: Readonly<Record<string, OptionSpec>> = {
-  limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
-  after: { value: "ID", help: "the page after this message" },
-};
-
-function row(
-  name: string,
-  args: string,
-  count: readonly [number, number],
-  summary: string,
-  load: () => Promise<CommandModule>,
-  options: Readonly<Record<string, OptionSpec>> = {},
-): CommandSpec {
-  return { name, args, argsMin: count[0], argsMax: count[1], summary, load, options };
-}
-
-const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, name, isHidden: true });
-
-const none = [0, 0] as const;
 const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
 const outbox = row(
   "outbox",
@@ -433,6 +415,24 @@ export const commands: readonly CommandSpec[] = [
       expires: { value: "30d", help: "how long it is good for; 30 days by default" },
       sequence: { value: "N", help: "a newer list has a higher one; the time in seconds by default" },
     },
+  ),
+  row(
+    "store convert",
+    "--to RELEASE",
+    [0, 0],
+    "make the store of a stopped node one that an earlier release opens",
+    async () => (await import("./commands/store.ts")).convert,
+    {
+      to: { value: "RELEASE", help: "0.2 or 0.1" },
+      "dry-run": { help: "say what would be kept aside, and change nothing" },
+    },
+  ),
+  row(
+    "store take-in",
+    "FILE",
+    [1, 1],
+    "take in what store convert kept aside; the node is stopped",
+    async () => (await import("./commands/store.ts")).takeInFile,
   ),
   row(
     "forward",

@@ -23,7 +23,7 @@ import type { Forwarder } from "./forwarding/forwarder.ts";
 import { Shelves } from "./forwarding/holdings.ts";
 import { PagedMap, type Page } from "./paged-map.ts";
 import { PassedOn } from "./passed-on.ts";
-import { loadSound } from "../store/sound.ts";
+import { commitSlices, loadSound } from "../store/sound.ts";
 import type { StoreOp, StoreRow } from "../store/types.ts";
 
 /** Own receipts and claims to whom this node knows may go past the bound for others' bundles by this much. */
@@ -32,7 +32,7 @@ const OWN_RESERVE = 10_000;
 const ANSWERS: Share = { by: "answers", isKnown: false };
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
-interface TransitMeta {
+export interface TransitMeta {
   /** Immutable header in base32. */
   readonly header: string;
   readonly from: NodeId | null;
@@ -53,6 +53,10 @@ const isTransitMeta = hasFields({
   hops: isBetween(0, 255),
   trace: isTrace,
 });
+
+/** Undefined for a damaged row. */
+export const readTransitMeta = (meta: string): TransitMeta | undefined =>
+  parseMeta<TransitMeta>(meta, isTransitMeta);
 
 export interface TransitRow {
   readonly id: BundleId;
@@ -100,8 +104,8 @@ export class Transit {
         this.#hold(parsed);
       }
     }
-    if (dated.length > 0) await this.#ctx.store.commit(dated).catch(() => {});
-    if (expired.length > 0) await this.#ctx.store.commit(expired);
+    await commitSlices(this.#ctx.store, dated).catch(() => {});
+    await commitSlices(this.#ctx.store, expired);
     return own;
   }
 
@@ -189,7 +193,7 @@ export class Transit {
    * time begins to age now, by an op in `dated`.
    */
   #parse(row: StoreRow, dated: StoreOp[]): TransitRow | undefined {
-    const meta = parseMeta<TransitMeta>(row.meta, isTransitMeta);
+    const meta = readTransitMeta(row.meta);
     const headerBytes = meta === undefined ? undefined : parseBase32(meta.header);
     if (meta === undefined || headerBytes === undefined) return undefined;
     try {

@@ -100,6 +100,27 @@ describe("names pinned at first sight", () => {
     expect(conflicts).toEqual([]);
   });
 
+  test("what a later release wrote in the row of a name is there when the row is written again", async () => {
+    const first = await world();
+    const { disk } = first;
+    first.names.observe(record(ann, "DUN-A"));
+    await first.clock.advance(5);
+    const meta = disk.rows("name").get("DUN-A")!.meta;
+    disk.apply([
+      {
+        op: "put",
+        in: "name",
+        key: "DUN-A",
+        meta: JSON.stringify({ ...JSON.parse(meta), later: { of: [1, 2] } }),
+      },
+    ]);
+    const restarted = await restart(first);
+    restarted.names.observe(record(bea, "DUN-A"));
+    await restarted.clock.advance(5);
+    const row = JSON.parse(disk.rows("name").get("DUN-A")!.meta) as Record<string, unknown>;
+    expect([row["later"], row["claimants"]]).toEqual([{ of: [1, 2] }, [ann.id, bea.id]]);
+  });
+
   test("a second claimant is one conflict event, the holder keeps the name, and a restart remembers", async () => {
     const first = await world();
     first.names.observe(record(ann, "DUN-A"));

@@ -6,10 +6,11 @@
  */
 import type { Log } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
-import { NODE_ID_CHARS, parseNodeId, type NodeId } from "../kernel/ids.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import { loadSound } from "../store/sound.ts";
 import type { Store, StoreOp } from "../store/types.ts";
 import { locationOf, parseCallsign } from "./address.ts";
+import { type Entry, isHeld, isVouched, parseEntry, rowOf } from "./name-rows.ts";
 import { hasNameProof, type NodeRecord, type Verify } from "./record.ts";
 
 export {
@@ -80,19 +81,6 @@ export interface NamesOptions {
   readonly onConflict?: (name: string, holder: NodeId, claimant: NodeId) => void;
   /** Some name may resolve differently now. Synchronous; must not throw. */
   readonly onChange?: () => void;
-}
-
-interface Entry {
-  readonly name: string;
-  source: "authority" | "pinned";
-  /** The first is the holder, the others are told of. None: the authority's word about a node that gave it up. */
-  claimants: NodeId[];
-  /** The holder gave a pinned name up while these claimed it: it means nobody. */
-  vacatedBy: NodeId | undefined;
-  /** The operator decided: other claimants are ignored. */
-  isSettled: boolean;
-  /** Of the authority's proof; older proofs count no more. */
-  serial: number;
 }
 
 export class Names {
@@ -463,37 +451,3 @@ function* firstOf<T>(all: Iterable<T>, max: number): Generator<T, void> {
 
 const fixed = { source: "configured", isVouched: true, isHeld: true } as const;
 const blank = { isSettled: false, serial: 0, vacatedBy: undefined };
-
-/** Somebody has it: who was pinned keeps it whatever others claim; two that the authority signed alike contradict each other. */
-const isHeld = ({ source, claimants, vacatedBy }: Entry): boolean =>
-  vacatedBy === undefined && (source === "pinned" || claimants.length === 1);
-
-const isVouched = ({ source, isSettled, claimants }: Entry): boolean =>
-  isSettled || (source === "authority" && claimants.length === 1);
-
-const rowOf = ({ name, source, claimants, isSettled, serial, vacatedBy }: Entry): StoreOp => ({
-  op: "put",
-  in: "name",
-  key: name,
-  meta: JSON.stringify({ source, claimants, settled: isSettled, serial, vacated: vacatedBy }),
-});
-
-function parseEntry(name: string, meta: string): Entry | undefined {
-  try {
-    const row = JSON.parse(meta) as Record<string, unknown> | null;
-    if (row === null || parseCallsign(name) !== name || !Array.isArray(row["claimants"])) return undefined;
-    const readId = (id: unknown) =>
-      parseNodeId(typeof id === "string" && id.length === NODE_ID_CHARS ? id : "");
-    const claimants = row["claimants"].map(readId);
-    return {
-      name,
-      source: row["source"] === "authority" ? "authority" : "pinned",
-      claimants,
-      isSettled: row["settled"] === true,
-      serial: typeof row["serial"] === "number" ? row["serial"] : 0,
-      vacatedBy: row["vacated"] === undefined ? undefined : readId(row["vacated"]),
-    };
-  } catch {
-    return undefined;
-  }
-}

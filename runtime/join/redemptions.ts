@@ -236,6 +236,10 @@ export class Redemptions {
 
 const keptUntilMs = ({ expiresAtS }: Invite): number => expiresAtS * 1_000 + 2 * EXPIRY_SLACK_MS;
 const keyOf = ({ invite, redeemer }: Redemption): string => `${KEY_PREFIX}${inviteKey(invite)}/${redeemer}`;
+/** As a release wrote it that counted no running time: it reads the whole meta as base64. */
+export const earlierRedemption = (key: string, meta: string): string | undefined =>
+  key.startsWith(KEY_PREFIX) ? meta.split(" ")[0]! : undefined;
+
 const putOf = (held: Held): StoreOp => ({
   op: "put",
   in: "setting",

@@ -95,7 +95,7 @@ export const errorCodes = {
     "config",
     "never",
     500,
-    "the store was written by a newer Godwit; run that version",
+    "a newer Godwit wrote the store, and says that this one may not open it; run that version, or let it convert the store",
   ),
   GODWIT_MESSAGE_UNKNOWN: entry("protocol", "never", 404, "no message with that id"),
   GODWIT_MESSAGE_FINAL: entry(

@@ -317,6 +317,16 @@ export const metricTable = {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
   },
   godwit_store_commits_total: { kind: "counter", help: "commits by result", labels: ["result"] },
+  godwit_store_conversion_rows_total: {
+    kind: "counter",
+    help: "stored rows that were looked at to bring those of an earlier release to the form of today",
+    labels: [],
+  },
+  godwit_store_conversions: {
+    kind: "gauge",
+    help: "conversions of stored rows that are not through yet",
+    labels: [],
+  },
   godwit_store_damaged_rows_total: {
     kind: "counter",
     help: "stored rows that were found damaged and set aside, or lost with their page",

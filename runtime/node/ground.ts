@@ -15,7 +15,10 @@ import type { Teller } from "../kernel/hub.ts";
 import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
+import { asideFiles } from "../store/aside-file.ts";
+import { Conversions } from "../store/conversions.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
+import { restatement } from "../store/sqlite-restate.ts";
 import { watchStore, type WatchedStore } from "../store/watched.ts";
 import { checkSecrets } from "./secret-check.ts";
 import { openNodeTime } from "../time/kept.ts";
@@ -36,6 +39,10 @@ export interface Ground extends GroundDeps {
   /** The identity was made by this start. */
   readonly isNew: boolean;
   readonly store: WatchedStore;
+  /** Owners of rows register what they bring to another form, before the node starts. */
+  readonly conversions: Conversions;
+  /** Files of mail that an earlier release could not have read. */
+  readonly aside: readonly string[];
   readonly time: NodeTime;
   readonly secrets: NetworkSecrets;
   /** Size of the disk that the state lies on; undefined where the file system does not say. */
@@ -54,13 +61,27 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   const { identity, created } = loadOrCreateIdentity(stateDir, random);
   for (const reason of judgeStateFolder(stateDir).warnings)
     log.warn("others may write to state_dir", { reason });
-  const store = watchStore(await openSqliteStore({ path: `${stateDir}/godwit.db`, log, clock, metrics }), {
+  const path = `${stateDir}/godwit.db`;
+  const database = await openSqliteStore({ path, log, clock, metrics });
+  const aside = asideFiles(path);
+  for (const file of aside)
+    log.warn("mail is kept aside", { file, advice: `stop the node and run godwit store take-in ${file}` });
+  const store = watchStore(database, {
     log,
     metrics,
     room: (missingBytes) => hub.emit("storeRoom", missingBytes),
     damaged: (found) => found.forEach((row) => hub.emit("storeDamaged", row)),
   });
   scope.own(() => store.close());
+  const conversions = new Conversions({
+    store,
+    clock,
+    log,
+    metrics,
+    olderStays: () => database.olderStays(),
+  });
+  conversions.register(restatement(database));
+  scope.own(() => conversions.stop());
   const isTrusted = config.node.clock === "trusted";
   const vouched = isTrusted ? () => clock.wallMs() : machineTimeSource(() => clock.wallMs());
   const time = await openNodeTime({ store, clock, log, vouched });
@@ -85,6 +106,8 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
     identity,
     isNew: created,
     store,
+    conversions,
+    aside,
     time,
     secrets,
     machine,

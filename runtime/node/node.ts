@@ -123,13 +123,19 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   await host.start(pluginInstances(config));
   mesh.start();
   forwards.start();
+  await ground.conversions.start().catch((error: unknown) => {
+    log.warn("store conversion waits", { error: asGodwitError(error) });
+  });
   announce(ground, { version, api, isOpen });
   return { id: ground.identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }
 
+const asideAdvice = (file: string): string =>
+  `mail is kept aside in ${file}: stop the node and run godwit store take-in ${file}`;
+
 /** What the view shows of the ground. */
 function seenOf(
-  { config, identity, clock, time, metrics, store }: Ground,
+  { config, identity, clock, time, metrics, store, conversions, aside }: Ground,
   mesh: Mesh,
   knot: Knot,
   descriptors: DescriptorWatch,
@@ -138,10 +144,12 @@ function seenOf(
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
     ...{ self: identity.id, clock, time, metrics, network, callsign, location },
+    conversions: () => conversions.progress.filter(({ isThrough }) => !isThrough),
     troubles: () => [
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
       ...(knot.forwards?.waiting ?? []).map((reason) => ({ name: "forwards", reason })),
       ...store.troubles.map((reason) => ({ name: "store", reason })),
+      ...aside.map((file) => ({ name: "store", reason: asideAdvice(file), isNotice: true })),
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),

@@ -22,6 +22,9 @@ const BYTES = (PAGES + 1) * LOG_PAGE_BYTES;
 const ID = 77;
 const EMPTY: LogMark = { id: 0, page: 0 };
 
+const open = (path: string, mark: LogMark, freshId: number, laterCollections: readonly string[] = []) =>
+  openLog(path, { bytes: BYTES, mark, freshId, laterCollections });
+
 const commitOf = (index: number): LogCommit => [
   {
     op: "put",
@@ -54,7 +57,7 @@ async function append(log: CommitLog, commits: readonly LogCommit[]): Promise<nu
 
 /** A log that has gone round once, with the last frames in use: their commits, and the page that each begins with. */
 async function filled(path: string): Promise<{ mark: LogMark; pages: number[]; commits: LogCommit[][] }> {
-  const { log } = openLog(path, BYTES, EMPTY, ID);
+  const { log } = open(path, EMPTY, ID);
   const frames: { page: number; commits: LogCommit[] }[] = [];
   for (let index = 0; log.head < PAGES + 20; index += 2) {
     const commits = [commitOf(index), commitOf(index + 1)];
@@ -73,18 +76,18 @@ async function filled(path: string): Promise<{ mark: LogMark; pages: number[]; c
 test("what was appended and not released comes back, in its order, round the end of the file", async () => {
   const path = scratch();
   const { mark, commits } = await filled(path);
-  const opened = openLog(path, BYTES, mark, 1);
+  const opened = open(path, mark, 1);
   expect(opened.commits.map(textOf)).toEqual(commits.flat().map(textOf));
   expect([opened.lost, opened.rotten, opened.log.id]).toEqual([[], [], ID]);
   // It goes on where it ended.
   await append(opened.log, [commitOf(1)]).catch(() => {});
   opened.log.close();
-  expect(openLog(path, BYTES, { id: ID, page: opened.log.head }, 1).commits).toEqual([]);
+  expect(open(path, { id: ID, page: opened.log.head }, 1).commits).toEqual([]);
 });
 
 test("a commit is whole pages in place: the file neither grows nor moves", async () => {
   const path = scratch();
-  const { log } = openLog(path, BYTES, EMPTY, ID);
+  const { log } = open(path, EMPTY, ID);
   expect(await append(log, [commitOf(0)])).toBe(1);
   log.close();
   const file = readFileSync(path);
@@ -112,7 +115,7 @@ test("whatever becomes of its bytes, it opens, gives back nothing that was not w
       else bytes.copyWithin(page, at() & -LOG_PAGE_BYTES, (at() & -LOG_PAGE_BYTES) + LOG_PAGE_BYTES);
     }
     writeFileSync(path, bytes.subarray(0, BYTES));
-    const { log, commits: found, lost } = openLog(path, BYTES, mark, 1);
+    const { log, commits: found, lost } = open(path, mark, 1);
     log.close();
     const frames = found.map((commit) => written.get(textOf(commit)));
     expect([round, frames.includes(undefined)]).toEqual([round, false]);
@@ -131,7 +134,7 @@ test("a file that was cut or emptied is another log from now on, and told", asyn
   const { mark } = await filled(path);
   for (const length of [BYTES - 100, LOG_PAGE_BYTES, 10, 0]) {
     truncateSync(path, length);
-    const { log, commits, lost } = openLog(path, BYTES, mark, 5);
+    const { log, commits, lost } = open(path, mark, 5);
     expect([commits.length, lost.length, log.id, log.used]).toEqual([0, 1, 5, 0]);
     log.close();
   }

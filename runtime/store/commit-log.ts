@@ -59,16 +59,25 @@ interface Header {
   readonly page: number;
 }
 
+/** What a log is opened with. */
+export interface OpenPlan {
+  readonly mark: LogMark;
+  readonly bytes: number;
+  readonly freshId: number;
+  /** Of a later release, in the order of their numbers, which follow those of `collections`. */
+  readonly laterCollections: readonly string[];
+}
+
 /**
  * Opens the log at `path`, making one of `bytes` where there is none or where it holds nothing. `freshId` names it from now on if it is not that of
- * the database: then the database has to take on the log's `mark` before the first append. Throws the operating system's error.
+ * the database: then the database has to take on the log's `mark` before the first append. Throws the operating system's error, and LaterFrame.
  */
-export function openLog(path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
+export function openLog(path: string, plan: OpenPlan): OpenedLog {
   try {
-    return openWith(constants.O_DIRECT, path, bytes, mark, freshId);
+    return openWith(constants.O_DIRECT, path, plan);
   } catch {
     // File systems that do not pass by the kernel's cache say so in several ways; then a commit is written through it.
-    return openWith(0, path, bytes, mark, freshId);
+    return openWith(0, path, plan);
   }
 }
 
@@ -76,14 +85,18 @@ export function openLog(path: string, bytes: number, mark: LogMark, freshId: num
  * What is written is durable once it is written. With O_DIRECT in `flags` it passes by the cache of the kernel, which would write whole runs of
  * pages for one.
  */
-function openWith(flags: number, path: string, bytes: number, mark: LogMark, freshId: number): OpenedLog {
+function openWith(
+  flags: number,
+  path: string,
+  { bytes, mark, freshId, laterCollections }: OpenPlan,
+): OpenedLog {
   const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC | flags, 0o600);
   try {
     const image = readFileSync(path);
     const header = headerOf(image, mark);
     if (header !== undefined && (mark.id === null || header.id === mark.id)) {
       const start = mark.id === null ? header.page : mark.page;
-      const { commits, rotten, lost, end } = scan(image, header, start);
+      const { commits, rotten, lost, end } = scan(image, header, start, laterCollections);
       // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
       if (end < header.page) lost.push(lastCommits);
       const log = new CommitLog(file, { ...header, page: start }, end);
@@ -91,7 +104,8 @@ function openWith(flags: number, path: string, bytes: number, mark: LogMark, fre
       return { log, commits, rotten, lost };
     }
     // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
-    const isForeign = header !== undefined && scan(image, header, header.page).commits.length > 0;
+    const isForeign =
+      header !== undefined && scan(image, header, header.page, laterCollections).commits.length > 0;
     const isGone = mark.id !== 0 && mark.id !== null;
     const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
     if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
@@ -257,6 +271,7 @@ function scan(
   image: Buffer,
   { pages, id }: Header,
   start: number,
+  later: readonly string[],
 ): { commits: LogCommit[]; rotten: Uint8Array[]; lost: Damage[]; end: number } {
   const commits: LogCommit[] = [];
   const rotten: Uint8Array[] = [];
@@ -285,13 +300,13 @@ function scan(
       // Where another one says that it begins, if it does not end before.
       if (to < page && headOf(at(to))?.page !== to) continue;
       const content = contentOf(from, to - from);
-      const left = salvageFrame(content, from, id);
+      const left = salvageFrame(content, from, id, later);
       rotten.push(Uint8Array.from(content));
       commits.push(...left.commits);
       lost.push(...left.lost);
       from = to;
     }
-    commits.push(...decodeFrame(frame.content, frame.head));
+    commits.push(...decodeFrame(frame.content, frame.head, later));
     page += frame.count;
     end = page;
   }

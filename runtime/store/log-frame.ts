@@ -43,6 +43,9 @@ export type LogOp =
     };
 export type LogCommit = readonly LogOp[];
 
+/** A frame that is what was written, and says what this release does not know: it was never read here before it was written. */
+export class LaterFrame extends Error {}
+
 const numberOf = new Map<string, number>(collections.map((name, index) => [name, index]));
 
 /** Bytes of a frame with these commits. */
@@ -153,30 +156,31 @@ export function headOf(bytes: Buffer): FrameHead | undefined {
 export const isSound = (frame: Buffer, head: FrameHead, id: number): boolean =>
   frame.readBigUInt64LE(SUM_AT) === frameSum(frame, head.bytes, id);
 
-/** Commits of a sound frame. */
-export function decodeFrame(frame: Buffer, head: FrameHead): LogCommit[] {
+/** Commits of a sound frame; `later`: see `OpenPlan.laterCollections` of commit-log.ts. Throws LaterFrame. */
+export function decodeFrame(frame: Buffer, head: FrameHead, later: readonly string[]): LogCommit[] {
   const commits: LogCommit[] = [];
   for (let at = HEAD_BYTES; at < head.bytes;) {
     const end = at + COMMIT_HEAD_BYTES + frame.readUInt32LE(at);
-    commits.push(readOps(frame.subarray(at + COMMIT_HEAD_BYTES, end)));
+    commits.push(readOps(frame.subarray(at + COMMIT_HEAD_BYTES, end), later));
     at = end;
   }
   return commits;
 }
 
-function readOps(bytes: Buffer): LogOp[] {
+function readOps(bytes: Buffer, later: readonly string[]): LogOp[] {
   const ops: LogOp[] = [];
   for (let at = 0; at < bytes.length;) {
-    const [end, op] = readOp(bytes, at);
+    const [end, op] = readOp(bytes, at, later);
     ops.push(op);
     at = end;
   }
   return ops;
 }
 
-/** Throws a RangeError where no op can be. */
-function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
-  const collection = collections[bytes.readUInt8(start)];
+/** Throws a RangeError where no op can be, and LaterFrame. */
+function readOp(bytes: Buffer, start: number, later: readonly string[]): [end: number, op: LogOp] {
+  const number = bytes.readUInt8(start);
+  const collection = collections[number] ?? (later[number - collections.length] as Collection | undefined);
   const kind = bytes.readUInt8(start + 1) & ~HAS_SLOT;
   const hasSlot = (bytes.readUInt8(start + 1) & HAS_SLOT) !== 0;
   const key = start + OP_HEAD_BYTES;
@@ -184,7 +188,9 @@ function readOp(bytes: Buffer, start: number): [end: number, op: LogOp] {
   const [meta, slot] = hasSlot ? readSlot(bytes, slotAt) : [slotAt, undefined];
   const body = meta + bytes.readUInt32LE(start + 4);
   const end = body + bytes.readUInt32LE(start + 8);
-  if (collection === undefined || end > bytes.length) throw new RangeError("no op of a commit");
+  if (end > bytes.length) throw new RangeError("no op of a commit");
+  if (collection === undefined || kind > HAS_PLACE)
+    throw new LaterFrame("it holds what a later release wrote, and this one cannot read");
   const name = bytes.toString("utf8", key, slotAt);
   if (kind === DELETE) return [end, { op: "delete", in: collection, key: name }];
   if (kind === HAS_PLACE) {
@@ -207,6 +213,7 @@ export function salvageFrame(
   bytes: Buffer,
   page: number,
   id: number,
+  later: readonly string[],
 ): { commits: LogCommit[]; lost: Damage[] } {
   const seed = seedOf(id, page);
   const commits: LogCommit[] = [];
@@ -219,8 +226,8 @@ export function salvageFrame(
     if (length === 0 && bytes.readUInt32LE(at + 4) === 0) isAll = true;
     if (length === 0 || start + length > bytes.length) break;
     const content = bytes.subarray(start, start + length);
-    if (bytes.readUInt32LE(at + 4) === commitSum(content, seed)) commits.push(readOps(content));
-    else lost.push(...namesIn(content));
+    if (bytes.readUInt32LE(at + 4) === commitSum(content, seed)) commits.push(readOps(content, later));
+    else lost.push(...namesIn(content, later));
     at = start + length;
   }
   // Whoever reads that something was lost must not take the named ones for all.
@@ -228,11 +235,11 @@ export function salvageFrame(
   return { commits, lost };
 }
 
-function namesIn(bytes: Buffer): Damage[] {
+function namesIn(bytes: Buffer, later: readonly string[]): Damage[] {
   const names: Damage[] = [];
   try {
     for (let at = 0; at < bytes.length;) {
-      const [end, op] = readOp(bytes, at);
+      const [end, op] = readOp(bytes, at, later);
       names.push({ in: op.in, key: op.key });
       at = end;
     }

@@ -80,8 +80,8 @@ export class Logged {
 
   /** Takes up what the log of an earlier life holds. Rejects with GODWIT_STORE_FAILED, and throws what the operating system says. */
   static async open(deps: LoggedDeps, plan: LogPlan): Promise<{ logged: Logged; lost: readonly Damage[] }> {
-    const { bytes, mark, freshId } = plan;
-    const { log, commits, rotten, lost } = openLog(`${deps.path}-log`, bytes, mark, freshId);
+    const { mark } = plan;
+    const { log, commits, rotten, lost } = openLog(`${deps.path}-log`, plan);
     const logged = new Logged(deps, plan, log);
     for (const commit of commits) {
       logged.#overlay.apply(commit);

@@ -99,7 +99,8 @@ export class Overlay {
     let bodies: Uint8Array[] = [];
     let bodyBytes = 0;
     let bytes = 0;
-    for (const collection of collections)
+    const later = [...this.#lower.keys()].filter((name) => !collections.includes(name));
+    for (const collection of [...collections, ...later])
       // By key: then each page of an index belongs to one slice, and is written once.
       for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
         if (ops.length >= opsMax || bytes >= bytesMax) {

@@ -19,3 +19,11 @@ export async function loadSound<T>(
   if (damaged.length > 0) store.commit(damaged.slice(0, COMMIT_OPS_MAX)).catch(() => {});
   return sound;
 }
+
+/** Of one of several commits: others get their turn in between. */
+const SLICE_OPS = 1_024;
+
+/** Ops that need not be durable together, however many: each for itself may be tried again. Rejects with GODWIT_STORE_FAILED, and those before are durable. */
+export async function commitSlices(store: Pick<Store, "commit">, ops: readonly StoreOp[]): Promise<void> {
+  for (let at = 0; at < ops.length; at += SLICE_OPS) await store.commit(ops.slice(at, at + SLICE_OPS));
+}

@@ -1,6 +1,6 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
-import type { LogMark } from "./commit-log.ts";
+import type { LogMark, OpenPlan } from "./commit-log.ts";
 import type { Collection, Damage, RowPage, SlotIndex, Slotted, Totals } from "./types.ts";
 
 /**
@@ -33,7 +33,18 @@ export type WireEntry =
   | { readonly kind: "index"; readonly in: Slotted; readonly keys: readonly string[] }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
-  | { readonly kind: "places" };
+  | { readonly kind: "places" }
+  /** Writes (sqlite-restate.ts). */
+  | { readonly kind: "restate"; readonly in: Collection; readonly after: number }
+  | { readonly kind: "stays" };
+
+/** What a slice of old rows came to. */
+export interface RestateValue {
+  /** Number of the last row that was looked at. */
+  readonly after: number;
+  readonly rows: number;
+  readonly isThrough: boolean;
+}
 
 export type ToWorker =
   | { readonly kind: "open"; readonly path: string; readonly bytesMax: number | undefined }
@@ -50,10 +61,7 @@ export type ToWorker =
   | { readonly kind: "close" };
 
 /** What the commit log is opened with (commit-log.ts). */
-export interface LogPlan {
-  readonly mark: LogMark;
-  readonly bytes: number;
-  readonly freshId: number;
+export interface LogPlan extends OpenPlan {
   readonly grantBytes: number;
   /** Of one transaction that writes to the database what is in the log. */
   readonly sliceBytes: number;
@@ -101,6 +109,8 @@ export type WireValue =
   | TotalsValue
   | IndexValue
   | UsageValue
+  | RestateValue
+  | number
   | Uint8Array
   | Float64Array
   | undefined;

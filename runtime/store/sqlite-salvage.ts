@@ -23,6 +23,7 @@ import { bodyFolder, readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
+import { adoptLaterSchema, copyLater, laterColumns } from "./sqlite-later.ts";
 import { leafRows } from "./sqlite-pages.ts";
 import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
 import { Rows } from "./sqlite-rows.ts";
@@ -128,11 +129,15 @@ function copyReadable(path: string, into: Database, report: Report, cause: unkno
       into.run("UPDATE store_usage SET log_id = NULL");
       return report.note("setting", "");
     }
+    const later = laterColumns(from, into);
+    adoptLaterSchema(from, into);
     const rows = new Rows(into, bodyFolder(path));
     const salvager = new Salvager(from, rows, report, bodyFolder(path));
     rows.transaction(() => rows.setMark(markOf(from)));
     for (const collection of collections) rows.transaction(() => salvager.copy(collection));
     rows.transaction(() => salvager.searchPages(path));
+    const known = from;
+    rows.transaction(() => copyLater(known, into, later));
     salvager.close();
     rows.close();
   } finally {

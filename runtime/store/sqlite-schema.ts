@@ -7,6 +7,7 @@ import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statS
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
 import { DiskFull } from "./sqlite-room.ts";
+import { collections, type Collection } from "./types.ts";
 
 /** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
 const APPLICATION_ID = 0x47647774;
@@ -39,7 +40,8 @@ const firstTables = [
 
 /**
  * Migration n brings a database of version n to n + 1, in one transaction. Append-only: a released line never
- * changes. A new collection is a new migration.
+ * changes. A new collection is a new migration, and a line of `store_collection`. Expansions alone, so that the release before still
+ * opens it: docs/decisions/0019. One that nothing before may open raises `store_usage.opens_from`.
  */
 export const migrations: readonly (readonly string[])[] = [
   [
@@ -55,6 +57,14 @@ export const migrations: readonly (readonly string[])[] = [
     // The commit log that belongs to this database, and its first page that is not in it (commit-log.ts). 0: none; null: it is not known.
     `ALTER TABLE "store_usage" ADD COLUMN log_id INTEGER DEFAULT 0`,
     `ALTER TABLE "store_usage" ADD COLUMN log_page INTEGER NOT NULL DEFAULT 0`,
+    // The oldest schema whose release may open this database; and how often a release older than its schema did.
+    `ALTER TABLE "store_usage" ADD COLUMN opens_from INTEGER NOT NULL DEFAULT 3`,
+    `ALTER TABLE "store_usage" ADD COLUMN older_stays INTEGER NOT NULL DEFAULT 0`,
+    // By the numbers that they have in the commit log, for a release that does not know the last of them.
+    `CREATE TABLE "store_collection" (number INTEGER PRIMARY KEY, name TEXT NOT NULL)`,
+    ...[...firstTables, "member", "damaged", "proof"].map(
+      (name, number) => `INSERT INTO "store_collection" VALUES (${number}, '${name}')`,
+    ),
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
     // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
@@ -149,6 +159,16 @@ function prepare(db: Database, path: string): void {
   db.run("BEGIN IMMEDIATE");
   db.run("COMMIT");
   migrate(db, found);
+  if (found > SCHEMA_VERSION) noteStay(db);
+}
+
+/** On a full disk it is not noted: then rows in the form of this release stay until they are written again. */
+function noteStay(db: Database): void {
+  try {
+    db.run("UPDATE store_usage SET older_stays = older_stays + 1");
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+  }
 }
 
 /** The schema version of the file, 0 for a new one. */
@@ -161,19 +181,51 @@ function checkOrigin(db: Database, path: string): number {
       "GODWIT_STORE_CORRUPT",
       `${path} is a database, but not one of Godwit; move it away or choose another state_dir`,
     );
-  if (found > SCHEMA_VERSION)
+  if (found > SCHEMA_VERSION && opensFrom(db, tables) > SCHEMA_VERSION)
     throw new OpenRefused(
       "GODWIT_STORE_VERSION",
-      `${path} has schema ${found}, this Godwit knows up to ${SCHEMA_VERSION}; run the newer version, or restore a backup`,
+      `${path} has schema ${found}, this Godwit knows up to ${SCHEMA_VERSION}; run the newer version, let it go back with godwit store convert, or restore a backup`,
     );
   return found;
 }
 
-/** Makes the tables of a new database. */
-export const createSchema = (db: Database): void => migrate(db, 0);
+/** The oldest schema whose release may open a database of a later one than this; without end for one that does not say. */
+function opensFrom(db: Database, tables: readonly unknown[]): number {
+  if (!tables.includes("store_usage")) return Number.POSITIVE_INFINITY;
+  const columns = db.query("SELECT name FROM pragma_table_info('store_usage')").values().flat();
+  if (!columns.includes("opens_from")) return Number.POSITIVE_INFINITY;
+  const value = db.query("SELECT opens_from FROM store_usage").values()[0]?.[0];
+  return typeof value === "number" ? value : Number.POSITIVE_INFINITY;
+}
 
-function migrate(db: Database, found: number): void {
-  for (let version = found; version < SCHEMA_VERSION; version++) {
+/** Collections of a later release, by the numbers that they have in the log. */
+export const laterCollections = (db: Database): string[] =>
+  db
+    .query("SELECT name FROM store_collection WHERE number >= ? ORDER BY number")
+    .values(collections.length)
+    .map(([name]) => String(name));
+
+/** How often a release that is older than the schema opened the database: it wrote rows in the form that it knows. */
+export const olderStays = (db: Database): number =>
+  Number(db.query("SELECT older_stays FROM store_usage").values()[0]?.[0] ?? 0);
+
+/** Makes the tables of a new database, of an earlier schema if one is named. */
+export const createSchema = (db: Database, schema = SCHEMA_VERSION): void => migrate(db, 0, schema);
+
+/** What a store of that schema has tables for. */
+export function collectionsOf(schema: number): Collection[] {
+  const db = new Database(":memory:", { strict: true });
+  try {
+    createSchema(db, schema);
+    const tables = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values().flat();
+    return collections.filter((name) => tables.includes(name));
+  } finally {
+    db.close();
+  }
+}
+
+function migrate(db: Database, found: number, wanted = SCHEMA_VERSION): void {
+  for (let version = found; version < wanted; version++) {
     db.run("BEGIN IMMEDIATE");
     for (const statement of migrations[version]!) db.run(statement);
     db.run(`PRAGMA application_id = ${APPLICATION_ID}`);

@@ -21,6 +21,7 @@ import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
 import { clearLog, disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { restate, RESTATE_BYTES } from "./sqlite-restate.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
 import {
@@ -29,6 +30,8 @@ import {
   isDamage,
   isDiskFull,
   isRefusal,
+  laterCollections,
+  olderStays,
   OpenRefused,
   openDatabase,
   textOf,
@@ -113,7 +116,8 @@ class StoreFile {
     const failures: WireFailure[] = [];
     const values = new Map<number, WireValue>();
     try {
-      this.#makeRoom(isFold, pack.length);
+      const restated = entries.some(({ kind }) => kind === "restate") ? RESTATE_BYTES : 0;
+      this.#makeRoom(isFold, pack.length + restated);
       this.#rows.transaction(() => {
         for (const [index, entry] of entries.entries()) {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
@@ -126,7 +130,8 @@ class StoreFile {
       for (const [index, entry] of entries.entries()) {
         try {
           this.#mended(() => {
-            if (entry.kind !== "commit") values.set(index, this.#read(entry));
+            if (entry.kind === "restate") this.#restateAlone(entry, (value) => values.set(index, value));
+            else if (entry.kind !== "commit") values.set(index, this.#read(entry));
             else if (isFold) this.#fold(entry.ops, pack, mark);
             else this.#alone(entry.ops, pack, false, mark);
           });
@@ -185,7 +190,17 @@ class StoreFile {
   get logPlan(): LogPlan {
     const { logBytes: bytes, sliceBytes, reserveBytes } = this.#room;
     const { mark } = this.#rows;
-    return { mark, bytes, sliceBytes, reserveBytes, grantBytes: this.grantBytes, freshId: freshLogId() };
+    const later = laterCollections(this.#db);
+    const { grantBytes } = this;
+    return {
+      mark,
+      bytes,
+      sliceBytes,
+      reserveBytes,
+      grantBytes,
+      freshId: freshLogId(),
+      laterCollections: later,
+    };
   }
 
   /** See `FromWorker`. */
@@ -281,6 +296,11 @@ class StoreFile {
     }
   }
 
+  #restateAlone(entry: Extract<WireEntry, { kind: "restate" }>, take: (value: WireValue) => void): void {
+    this.#makeRoom(false, RESTATE_BYTES);
+    this.#rows.transaction(() => take(this.#read(entry)));
+  }
+
   #read(entry: Exclude<WireEntry, { kind: "commit" }>): WireValue {
     switch (entry.kind) {
       case "load":
@@ -297,6 +317,10 @@ class StoreFile {
         return { index: this.#rows.index(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
       case "places":
         return this.#rows.places;
+      case "restate":
+        return restate(this.#db, this.#rows, entry.in, entry.after);
+      case "stays":
+        return olderStays(this.#db);
       case "usage":
         return { bytes: this.#rows.usageBytes, freeBytes: mediumOf(this.#path)?.freeBytes };
     }
@@ -350,7 +374,7 @@ function handleBatch(open: StoreFile, batch: Batch): void {
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
   );
   answer({ kind: "batch", failures, values: [...values], grantBytes: open.grantBytes }, transfer);
-  if (batch.entries.every((entry) => entry.kind !== "commit")) return;
+  if (batch.entries.every(({ kind }) => kind !== "commit" && kind !== "restate")) return;
   open.noteDeleted(batch.entries);
   // After the answer, because nobody needs to wait for it.
   quietly(() => open.emptyLogIfBusy());

@@ -8,7 +8,6 @@ import { GodwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { openSqliteStore, SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
-import { SCHEMA_VERSION } from "./sqlite-schema.ts";
 import { storeSuite } from "./suite.ts";
 import type { StoreOp } from "./types.ts";
 
@@ -188,17 +187,6 @@ describe("the sqlite store", () => {
     const store = await open(path);
     expect((await store.load("outbox")).map((row) => row.key)).toEqual(["held"]);
     await store.close();
-  });
-
-  test("a newer schema is refused and left alone", async () => {
-    const path = join(scratch(), "a.db");
-    await (await open(path)).close();
-    const db = new Database(path);
-    db.run(`PRAGMA user_version = ${SCHEMA_VERSION + 1}`);
-    db.close();
-    const before = readFileSync(path);
-    expect((await failure(open(path))).code).toBe("GODWIT_STORE_VERSION");
-    expect(readFileSync(path).equals(before)).toBe(true);
   });
 
   test("somebody else's database is refused, with advice, and stays as it is", async () => {

@@ -9,12 +9,14 @@ import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
+import { LaterFrame } from "./log-frame.ts";
 import { Logged } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
 import {
   SET_ASIDE,
   type LoadColumns,
   type LogPlan,
+  type RestateValue,
   type StoreNews,
   type UsageValue,
   type WireEntry,
@@ -207,6 +209,23 @@ export class SqliteStore implements Store {
     await this.#enqueue({ kind: "commit", ops });
   }
 
+  /** See sqlite-restate.ts. */
+  async restate(collection: Collection, after: number): Promise<RestateValue> {
+    return (await this.#ask({ kind: "restate", in: collection, after })) as RestateValue;
+  }
+
+  /** How often a release older than the schema opened this store. */
+  async olderStays(): Promise<number> {
+    return (await this.#ask({ kind: "stays" })) as number;
+  }
+
+  /** What the database alone knows. */
+  async #ask(entry: WireEntry): Promise<WireValue> {
+    const { failures, values } = await this.#thread.ask([entry]);
+    if (failures.length > 0) throw godwitError("GODWIT_STORE_FAILED", failures[0]!.message);
+    return values.get(0);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -221,6 +240,11 @@ export class SqliteStore implements Store {
       // Without a log of an earlier life nothing is missing: each commit is one of the database then.
       if (isNoRoom(error) && plan.mark.id === 0) return;
       await this.#thread.close();
+      if (error instanceof LaterFrame)
+        throw godwitError(
+          "GODWIT_STORE_VERSION",
+          `${this.#path}-log: ${error.message}; run the newer version`,
+        );
       const reason = error instanceof Error ? error.message : String(error);
       throw godwitError("GODWIT_STATE_UNUSABLE", `cannot open ${this.#path}-log: ${reason}`);
     }

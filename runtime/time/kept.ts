@@ -16,14 +16,24 @@ export interface OpenTimeOptions {
 export async function openNodeTime({ store, clock, log, vouched }: OpenTimeOptions): Promise<NodeTime> {
   const row = (await store.load("setting")).find(({ key }) => key === TIME_KEY);
   const kept = row === undefined ? undefined : parseKept(row.meta);
+  const unknown = row === undefined || kept === undefined ? {} : unknownFields(row.meta);
   if (row !== undefined && kept === undefined) log.warn("damaged row", { in: "setting", key: TIME_KEY });
   return new NodeTime({
     clock,
     log,
     kept,
     vouched,
-    save: (next) => store.commit([{ op: "put", in: "setting", key: TIME_KEY, meta: JSON.stringify(next) }]),
+    save: (next) =>
+      store.commit([
+        { op: "put", in: "setting", key: TIME_KEY, meta: JSON.stringify({ ...unknown, ...next }) },
+      ]),
   });
+}
+
+/** Of a later release: kept for it. */
+function unknownFields(text: string): Record<string, unknown> {
+  const { runMs: _1, confirmed: _2, noted: _3, absences: _4, ...rest } = JSON.parse(text) as KeptTime;
+  return rest;
 }
 
 function parseKept(text: string): KeptTime | undefined {

@@ -396,3 +396,17 @@ describe("neighbours", () => {
     expect(machine.time.view.state).toBe("doubted");
   });
 });
+
+test("what a later release wrote in the row of the running time is there when it is written again", async () => {
+  const disk = new SimDisk();
+  const clock = new ManualClock(WALL_MS);
+  const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
+  const kept = { runMs: 5_000, absences: [], later: "kept" };
+  disk.apply([{ op: "put", in: "setting", key: "running-time", meta: JSON.stringify(kept) }]);
+  const time = await openNodeTime({ store, clock, log: silentLog, vouched: () => undefined });
+  const saving = time.save(true);
+  await clock.advance(1);
+  await saving;
+  const row = JSON.parse(disk.rows("setting").get("running-time")!.meta) as Record<string, unknown>;
+  expect(row["later"]).toBe("kept");
+});

@@ -66,6 +66,8 @@ export interface ViewDeps {
   reload(): Promise<ReloadView>;
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): Trouble[];
+  /** Of stored rows, those that are not through. */
+  conversions(): { readonly name: string; readonly rows: number }[];
 }
 
 export interface Trouble {
@@ -144,6 +146,7 @@ export class LiveView implements NodeView {
       members: mesh.members.counts(),
       routes: mesh.router.routes().length,
       queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
+      conversions: this.#deps.conversions().map(({ name, rows }) => ({ name, rows })),
     };
   }
 

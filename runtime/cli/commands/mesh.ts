@@ -37,6 +37,13 @@ const stateOf = (paint: render.Paint, state: string): string => {
     : paint.warn(state);
 };
 
+/** A node of before this release says nothing of it. */
+const conversionFacts = (conversions: StatusView["conversions"] | undefined): [string, string][] =>
+  (conversions ?? []).map(({ name, rows }) => [
+    "converting",
+    `${render.safeLine(name)}: ${rows} rows of the store looked at, in the background`,
+  ]);
+
 export const status: CommandModule = {
   async run(context) {
     const answer = await (await context.client()).call<StatusView>("GET", "/mesh/status");
@@ -58,6 +65,7 @@ export const status: CommandModule = {
           ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
           ["routes", String(rest.routes)],
           ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
+          ...conversionFacts(rest.conversions),
         ],
         paint,
       );

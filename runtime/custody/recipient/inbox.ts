@@ -24,7 +24,13 @@ import type { Priority } from "../../wire/constants.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import type { Page } from "../paged-map.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
-import { PAGE_ROWS_MAX, type Damage, type SlottedRow, type StoreOp } from "../../store/types.ts";
+import {
+  PAGE_ROWS_MAX,
+  type Damage,
+  type SlottedRow,
+  type StoreOp,
+  type StoreRow,
+} from "../../store/types.ts";
 import { Edits } from "./edits.ts";
 import { groupOf, InboxShares } from "./inbox-shares.ts";
 
@@ -64,6 +70,12 @@ const isInboxEntry = hasFields({
   atRunMs: isAbsentOr(isTime),
   via: isAbsentOr(isText(256)),
 });
+
+/** Undefined for a damaged row. */
+export function readInboxEntry({ key, meta }: Pick<StoreRow, "key" | "meta">): InboxEntry | undefined {
+  const entry = parseMeta<InboxEntry>(meta, isInboxEntry);
+  return entry?.id === key ? entry : undefined;
+}
 
 const RETENTION_CHECK_MS = 3_600_000;
 /** Rows that are read and changed at once where all of them are gone through. */

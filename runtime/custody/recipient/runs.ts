@@ -105,3 +105,14 @@ function closeDeadGap(runs: Runs, nowHour: number): boolean {
 
 const COVERED_FROM_HOUR = Math.floor(COVERED_FROM_MS / HOUR_MS);
 export const hourOf = (ms: number): number => Math.floor(ms / HOUR_MS);
+
+/** Every counter of either; what neither has stays a gap, from `nowHour` on. */
+export function mergedRuns(a: Runs, b: Runs, nowHour: number): Runs {
+  const merged: Runs = [];
+  for (const [first, last] of [...a, ...b].sort((one, other) => one[0] - other[0])) {
+    const top = merged.at(-1);
+    if (top !== undefined && first <= top[1] + 1) top[1] = Math.max(top[1], last);
+    else merged.push([first, last, nowHour]);
+  }
+  return merged;
+}

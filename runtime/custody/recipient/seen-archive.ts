@@ -17,7 +17,7 @@ const COVERED_FROM_HOUR = Math.floor(COVERED_FROM_MS / 3_600_000);
 const VERSION = 1;
 const NAME_BYTES_MAX = 256;
 
-interface Resting {
+export interface Resting {
   readonly runs: Runs;
   /** When it was folded last, in hours of running time from 2026 on; earlier releases wrote those of the wall clock, and such a set rests longer. */
   readonly hour: number;
@@ -44,6 +44,11 @@ export class SeenArchive {
 
   get text(): string {
     return Buffer.from(this.#bytes).toString("base64");
+  }
+
+  /** Every set, by name; those that were folded last come last. */
+  get sets(): ReadonlyMap<string, Resting> {
+    return this.#decode();
   }
 
   /** Whether one more set may rest here some day. */

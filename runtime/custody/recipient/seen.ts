@@ -8,7 +8,7 @@ import { type Check, parseMeta } from "../../kernel/json.ts";
 import { loadSound } from "../../store/sound.ts";
 import { Quota } from "../../kernel/quota.ts";
 import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
-import type { Store, StoreOp } from "../../store/types.ts";
+import type { Store, StoreOp, StoreRow } from "../../store/types.ts";
 import { addCounter, areRuns, hasCounter, hourOf, removeCounter, type Runs } from "./runs.ts";
 import { SeenArchive } from "./seen-archive.ts";
 
@@ -29,6 +29,26 @@ interface SenderSets {
   archive: SeenArchive;
 }
 
+/** A row of `seen` as it lies in the store; undefined for a damaged one. `since` of a run is missing in rows of earlier releases. */
+export function readSeenRow({ key, meta }: Pick<StoreRow, "key" | "meta">): SeenRow | undefined {
+  const sender = key.slice(0, key.indexOf("/")) as NodeId;
+  if (key === archiveKey(sender)) {
+    const archive = SeenArchive.parse(meta);
+    return archive === undefined ? undefined : { sender, archive };
+  }
+  const runs = parseMeta<(readonly [number, number, number?])[]>(meta, isRuns);
+  return runs === undefined ? undefined : { sender, name: key.slice(sender.length + 1), runs };
+}
+
+export type SeenRow =
+  | { readonly sender: NodeId; readonly archive: SeenArchive }
+  | {
+      readonly sender: NodeId;
+      /** `<epoch>/<address>`. */
+      readonly name: string;
+      readonly runs: readonly (readonly [number, number, number?])[];
+    };
+
 export class Seen {
   readonly #quota: Quota<NodeId>;
   readonly #bySender = new Map<NodeId, SenderSets>();
@@ -38,20 +58,17 @@ export class Seen {
   }
 
   async load(store: Store, coveredMs: number): Promise<void> {
-    await loadSound(store, "seen", ({ key, meta }) => {
-      const sender = key.slice(0, key.indexOf("/")) as NodeId;
-      if (key === archiveKey(sender)) {
-        const archive = SeenArchive.parse(meta);
-        if (archive !== undefined) this.#load(sender).archive = archive;
-        return archive;
-      }
-      const runs = parseMeta<(readonly [number, number, number?])[]>(meta, isRuns);
-      if (runs === undefined) return undefined;
-      this.#load(sender).live.set(
-        key.slice(sender.length + 1),
-        runs.map(([first, last, since]) => [first, last, since ?? hourOf(coveredMs)]),
-      );
-      return runs;
+    await loadSound(store, "seen", (stored) => {
+      const row = readSeenRow(stored);
+      if (row === undefined) return undefined;
+      const sets = this.#load(row.sender);
+      if ("archive" in row) sets.archive = row.archive;
+      else
+        sets.live.set(
+          row.name,
+          row.runs.map(([first, last, since]) => [first, last, since ?? hourOf(coveredMs)]),
+        );
+      return row;
     });
   }
 
@@ -145,4 +162,4 @@ function use({ live }: SenderSets, name: string): Runs | undefined {
 
 const setName = (epoch: string, address: string): string => `${epoch}/${address}`;
 /** No epoch: those are hex. */
-const archiveKey = (sender: NodeId): string => `${sender}/archive`;
+export const archiveKey = (sender: NodeId): string => `${sender}/archive`;

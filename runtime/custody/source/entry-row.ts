@@ -3,7 +3,7 @@
  * again, because every byte of it is written two to three times and four rows are to fit a page. Reads the rows of earlier releases, which
  * had it all by name. What it does not know is a later release's, and is written back as it was.
  */
-import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
 import {
   type Check,
   hasFields,
@@ -344,6 +344,32 @@ function decodeNamed(id: string, meta: string): OutboxEntry | undefined {
     return undefined;
   }
 }
+
+/** The row as releases up to 0.2 read it, field by field: without an epoch, which they take from the store, and without running time. */
+export function earlierRow(entry: OutboxEntry): object {
+  const { id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs } = entry;
+  const { failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, receipt } = entry;
+  const { isRenamed, formerBundles, lostKeys, remainingMs, atWallMs } = entry;
+  // They ask for the whole key where one is named.
+  const targets = entry.targets.map((target) => ({
+    ...target,
+    key: target.key === null || target.key.publicHex === "" ? null : target.key,
+  }));
+  return {
+    ...{ id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs },
+    ...{ failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, targets },
+    receipt: receipt === null ? null : earlierReceipt(receipt),
+    ...{ isRenamed, formerBundles, lostKeys, remainingMs, atWallMs },
+  };
+}
+
+const earlierReceipt = ({ by, atMs, isUnconfirmed, trace, encoded, proof }: StoredReceipt): object => ({
+  ...{ by, atMs, isUnconfirmed, trace },
+  receiptHex: formatHex(encoded),
+  // Without its proof it is still believed.
+  hashesHex: (proof?.hashes ?? []).map(formatHex),
+  signatureHex: proof === undefined ? "" : formatHex(proof.signature),
+});
 
 /**
  * In the order of arrival, a page at a time. Those of a release that counted no running time begin to age now, durably; damaged ones are set

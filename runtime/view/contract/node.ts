@@ -52,6 +52,8 @@ export interface StatusView {
   members: { alive: number; suspect: number; failed: number; left: number };
   routes: number;
   queue: { messages: number; bytes: number };
+  /** Rows that an earlier release wrote, on their way to the form of today: what is not through yet, and how many were looked at. */
+  conversions: { name: string; rows: number }[];
 }
 
 export interface OverlayView {

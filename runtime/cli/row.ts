@@ -1,0 +1,26 @@
+/** How a row of the table of commands is made. */
+import type { CommandModule, CommandSpec, OptionSpec } from "./command.ts";
+
+/** `count`: fewest and most arguments. */
+export function row(
+  name: string,
+  args: string,
+  count: readonly [number, number],
+  summary: string,
+  load: () => Promise<CommandModule>,
+  options: Readonly<Record<string, OptionSpec>> = {},
+): CommandSpec {
+  return { name, args, argsMin: count[0], argsMax: count[1], summary, load, options };
+}
+
+/** Another spelling of `of`. */
+export const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, name, isHidden: true });
+
+/** No arguments. */
+export const none = [0, 0] as const;
+
+/** Of commands that list a box. */
+export const paging: Readonly<Record<string, OptionSpec>> = {
+  limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },
+  after: { value: "ID", help: "the page after this message" },
+};
