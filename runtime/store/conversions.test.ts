@@ -112,6 +112,8 @@ test("rows get their sums and bodies their place, and stay what they were", asyn
   await life.end();
   expect(look(path, "SELECT count(*) FROM inbox WHERE meta_sum IS NULL OR body_sum IS NULL")).toEqual([[0]]);
   expect(look(path, "SELECT count(*) FROM inbox WHERE length(body) > 3000")).toEqual([[0]]);
+  // Rows without bodies as well.
+  expect(look(path, "SELECT meta_sum IS NOT NULL FROM setting WHERE key = 's'")).toEqual([[1]]);
   expect(look(path, "SELECT meta FROM inbox WHERE key = 'k999'")).toEqual([[`{"new":1}`]]);
 });
 

@@ -38,6 +38,7 @@ type HeldRow = [
   bodyId: number | null,
   inline: number | null,
   rowid: number,
+  /** What it says, and its sum. */
   isSame: number,
 ];
 type BodyRow = [inline: Uint8Array | null, id: number | null, bytes: number | null, sum: number | null];
@@ -45,7 +46,7 @@ type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number
 type KeyedRow = [meta: string, bodyBytes: number | null, sum: number | null, rowid: number];
 
 interface Statements {
-  readonly held: Statement<unknown, [string, string]>;
+  readonly held: Statement<unknown, [string, number, string]>;
   readonly put: Statement<unknown, [number | null, string, string, number]>;
   readonly putBody: Statement<
     unknown,
@@ -201,7 +202,7 @@ export class Rows {
   #remove(collection: Collection, key: string): void {
     const { held, remove } = this.#of(collection);
     this.#condemned.get(collection)?.delete(key);
-    const row = held.values("", key)[0] as HeldRow | undefined;
+    const row = held.values("", 0, key)[0] as HeldRow | undefined;
     if (row === undefined) return;
     this.usageBytes -= row[0] + row[1];
     this.#dropContent(row);
@@ -235,7 +236,7 @@ export class Rows {
   ): { row: HeldRow | undefined; order: number | null } {
     const { held, move, isTaken } = this.#of(collection);
     this.#condemned.get(collection)?.delete(key);
-    const row = held.values(meta, key)[0] as HeldRow | undefined;
+    const row = held.values(meta, metaSum(key, meta), key)[0] as HeldRow | undefined;
     this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
     if (slot === undefined || slot.order === row?.[4] || !isSlotted(collection)) return { row, order: null };
     // No two rows at one place, and no row is lost for that, whatever its owner says.
@@ -389,7 +390,7 @@ export class Rows {
   /** False when there is no such row. */
   #moveAside(collection: Collection, key: string): boolean {
     const { held, copyAside, remove } = this.#of(collection);
-    const row = held.values("", key)[0] as HeldRow | undefined;
+    const row = held.values("", 0, key)[0] as HeldRow | undefined;
     if (collection === "damaged" || row === undefined) return false;
     copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
     if (isSlotted(collection)) this.#slots.remove(collection, row[4]);
@@ -421,7 +422,8 @@ export class Rows {
          ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
       statements = {
         held: this.prepare(
-          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body), rowid, meta = ?
+          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body), rowid,
+             meta = ? AND meta_sum IS ?
            FROM "${collection}" WHERE key = ?`,
         ),
         put: this.prepare(upsert(["meta", "meta_sum"])),
