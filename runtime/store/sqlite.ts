@@ -13,17 +13,22 @@ import { LaterFrame } from "./log-frame.ts";
 import { Logged } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
 import {
-  SET_ASIDE,
   type LoadColumns,
   type LogPlan,
   type RestateValue,
   type StoreNews,
   type UsageValue,
   type WireEntry,
-  type WireOp,
   type WireValue,
 } from "./sqlite-messages.ts";
 import { Reader } from "./sqlite-reader.ts";
+import {
+  bodyBytesOf,
+  packed,
+  type CommitRequest,
+  type ReadRequest,
+  type Request,
+} from "./sqlite-requests.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
@@ -60,16 +65,6 @@ const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 
-interface CommitRequest {
-  readonly kind: "commit";
-  readonly ops: readonly StoreOp[];
-}
-/** One that is answered by more than one entry of a batch. */
-interface ReadRequest {
-  readonly kind: "read";
-  read(reader: Reader): Promise<unknown>;
-}
-type Request = CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "usage" }>;
 const reads: readonly Request["kind"][] = ["load", "body", "read"];
 
 interface Pending {
@@ -467,35 +462,6 @@ const isNoRoom = (error: unknown): boolean =>
 
 const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
   new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
-
-/** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
-function packed(pending: readonly Pending[]): { entries: WireEntry[]; pack: Uint8Array } {
-  const pack = new Uint8Array(pending.reduce((total, { request }) => total + bodyBytesOf(request), 0));
-  let at = 0;
-  const entries = pending.map(({ request }): WireEntry => {
-    if (request.kind !== "commit") return request as WireEntry;
-    return {
-      kind: "commit",
-      ops: request.ops.map((op): WireOp => {
-        if (op.op === "delete") return [op.in, op.key, null, -1, 0];
-        if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
-        const slot =
-          op.slot === undefined ? ([] as const) : ([undefined, op.slot.order, op.slot.group] as const);
-        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0, ...slot];
-        const offset = at;
-        pack.set(op.body, offset);
-        at += op.body.length;
-        return [op.in, op.key, op.meta, offset, op.body.length, ...slot];
-      }),
-    };
-  });
-  return { entries, pack };
-}
-
-const bodyBytesOf = (request: Request): number =>
-  request.kind === "commit"
-    ? request.ops.reduce((total, op) => total + (op.op === "put" ? (op.body?.length ?? 0) : 0), 0)
-    : 0;
 
 interface StoreMetrics {
   readonly commits: CounterMetric;

@@ -1,0 +1,47 @@
+/** What a store is asked for, and how a batch of it goes to the worker. */
+import { SET_ASIDE, type WireEntry, type WireOp } from "./sqlite-messages.ts";
+import type { Reader } from "./sqlite-reader.ts";
+import type { StoreOp } from "./types.ts";
+
+export interface CommitRequest {
+  readonly kind: "commit";
+  readonly ops: readonly StoreOp[];
+}
+/** One that is answered by more than one entry of a batch. */
+export interface ReadRequest {
+  readonly kind: "read";
+  read(reader: Reader): Promise<unknown>;
+}
+export type Request = CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "usage" }>;
+
+/** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
+export function packed(pending: readonly { readonly request: Request }[]): {
+  entries: WireEntry[];
+  pack: Uint8Array;
+} {
+  const pack = new Uint8Array(pending.reduce((total, { request }) => total + bodyBytesOf(request), 0));
+  let at = 0;
+  const entries = pending.map(({ request }): WireEntry => {
+    if (request.kind !== "commit") return request as WireEntry;
+    return {
+      kind: "commit",
+      ops: request.ops.map((op): WireOp => {
+        if (op.op === "delete") return [op.in, op.key, null, -1, 0];
+        if (op.op === "set-aside") return [op.in, op.key, null, SET_ASIDE, 0];
+        const slot =
+          op.slot === undefined ? ([] as const) : ([undefined, op.slot.order, op.slot.group] as const);
+        if (op.body === undefined) return [op.in, op.key, op.meta, -1, 0, ...slot];
+        const offset = at;
+        pack.set(op.body, offset);
+        at += op.body.length;
+        return [op.in, op.key, op.meta, offset, op.body.length, ...slot];
+      }),
+    };
+  });
+  return { entries, pack };
+}
+
+export const bodyBytesOf = (request: Request): number =>
+  request.kind === "commit"
+    ? request.ops.reduce((total, op) => total + (op.op === "put" ? (op.body?.length ?? 0) : 0), 0)
+    : 0;
