@@ -24,7 +24,10 @@ export function assertOps(ops: readonly StoreOp[]): void {
     assert(op.key.isWellFormed(), "a store key is well-formed text");
     if (op.op !== "put") continue;
     assert(op.meta.isWellFormed(), "meta is well-formed text");
-    assert((op.body?.length ?? 0) <= ROW_BODY_BYTES_MAX, `a body has at most ${ROW_BODY_BYTES_MAX} bytes`);
+    assert(
+      (op.body?.length ?? 0) + (op.head?.bytes ?? 0) <= ROW_BODY_BYTES_MAX,
+      `a body has at most ${ROW_BODY_BYTES_MAX} bytes`,
+    );
   }
 }
 

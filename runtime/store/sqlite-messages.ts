@@ -16,6 +16,13 @@ export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
   | { readonly kind: "load"; readonly in: Collection }
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
+  | {
+      readonly kind: "piece";
+      readonly in: Collection;
+      readonly key: string;
+      readonly offset: number;
+      readonly length: number;
+    }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
   | { readonly kind: "places" };

@@ -287,6 +287,8 @@ class StoreFile {
         return this.#rows.load(entry.in);
       case "body":
         return this.#rows.body(entry.in, entry.key);
+      case "piece":
+        return this.#rows.piece(entry.in, entry.key, entry.offset, entry.length);
       case "places":
         return this.#rows.places;
       case "usage":

@@ -31,8 +31,15 @@ export interface StoreRow {
   readonly bodyBytes: number;
 }
 
+/** A body that begins with what rows of "chunk" hold: those of `of`, in order, `bytes` of them together, all durable. */
+export interface BodyHead {
+  readonly of: string;
+  readonly bytes: number;
+}
+
 /**
- * `put` inserts or replaces; without `body` an existing row keeps its body. `set-aside` moves a row that its owner cannot
+ * `put` inserts or replaces; without `body` an existing row keeps its body. With a `head` the body is that and then `body`; it lies there
+ * without a sum, because nobody held all of it at once: whoever put it must know by other means whether it is sound. `set-aside` moves a row that its owner cannot
  * read to `damaged` and tells of it; a row that is not there is none of its business.
  */
 export type StoreOp =
@@ -42,6 +49,7 @@ export type StoreOp =
       readonly key: string;
       readonly meta: string;
       readonly body?: Uint8Array;
+      readonly head?: BodyHead;
     }
   | { readonly op: "delete"; readonly in: Collection; readonly key: string }
   | { readonly op: "set-aside"; readonly in: Collection; readonly key: string };
@@ -88,6 +96,11 @@ export interface Store {
    * committed: then it is set aside. Sees every commit called before.
    */
   body(collection: Collection, key: string): Promise<Uint8Array | undefined>;
+  /**
+   * `length` bytes of a body from `offset` on, fewer at its end, owned by the caller; not judged by the sum. Undefined when the row is missing
+   * or cannot be read. Sees every commit called before.
+   */
+  piece(collection: Collection, key: string, offset: number, length: number): Promise<Uint8Array | undefined>;
   /**
    * Applies the ops in order and atomically, and resolves only when they are durable (fsync). Commits become durable
    * in call order; those called while one is being written share the next fsync. Bodies are borrowed until it settles.

@@ -70,6 +70,7 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
     onState: (changed) => void (listener = changed),
     load: (collection) => store.load(collection),
     body: (collection, key) => store.body(collection, key),
+    piece: (collection, key, offset, length) => store.piece(collection, key, offset, length),
     usage: () => store.usage(),
     close: () => store.close(),
     get troubles() {

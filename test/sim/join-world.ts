@@ -44,6 +44,7 @@ const noStore: Store = {
   onState() {},
   load: async () => [],
   body: async () => undefined,
+  piece: async () => undefined,
   commit: async () => {},
   usage: async () => ({ bytes: 0, freeBytes: undefined }),
   close: async () => {},
