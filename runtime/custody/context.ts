@@ -8,9 +8,10 @@ import type { FullTables } from "../kernel/full-tables.ts";
 import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
-import { type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
+import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
-import type { Store } from "../store/types.ts";
+import type { BodyHead, Store } from "../store/types.ts";
+import type { SealedPieces } from "./forwarding/pieces.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
 /** A key to seal to: the recipient's prekey. */
@@ -162,6 +163,25 @@ export interface CustodyContext {
   readonly fullTables: Pick<FullTables, "refused">;
 }
 
+/** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */
+export interface StoredBundle {
+  readonly id: BundleId;
+  readonly header: BundleHeader;
+  readonly sealedBytes: number;
+  readonly head: BodyHead;
+  /** What follows the head. */
+  readonly rest: Uint8Array;
+  readonly sums: Uint8Array;
+  /** All of it, while its chunks are there. */
+  readonly pieces: SealedPieces;
+}
+
+/** A bundle that came whole: its id is right. */
+export type ArrivedBundle = Bundle | StoredBundle;
+
+export const sealedBytesOf = (bundle: ArrivedBundle): number =>
+  "sealed" in bundle ? bundle.sealed.length : bundle.sealedBytes;
+
 /** A bundle that this node holds durably and owes a next hop. */
 export interface Holding {
   readonly id: BundleId;
@@ -198,6 +218,10 @@ export interface Holding {
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */
   load(): Uint8Array | Promise<Uint8Array | undefined>;
+  /** The same block by block, of a large one. */
+  pieces?: (() => Promise<SealedPieces | undefined>) | undefined;
+  /** One for each block, where they are known. */
+  sums?: Uint8Array | undefined;
   waitReason: string | undefined;
 }
 

@@ -19,7 +19,6 @@ import {
   BundleKind,
   encodeBundleHeader,
   makeBundle,
-  encodeCustodyAck,
   encodeCustodyRefuse,
   RefuseReason,
   type Bundle,
@@ -28,8 +27,15 @@ import {
   type Offer,
 } from "../wire/bundle.ts";
 import { FrameType, type Priority } from "../wire/constants.ts";
+import { Acks } from "./forwarding/acks.ts";
 import { BodyCache } from "./body-cache.ts";
-import type { CustodyContext, Directory, Holding } from "./context.ts";
+import {
+  sealedBytesOf,
+  type ArrivedBundle,
+  type CustodyContext,
+  type Directory,
+  type Holding,
+} from "./context.ts";
 import { Forwarder } from "./forwarding/forwarder.ts";
 import type { Inbox, InboxEvents } from "./recipient/inbox.ts";
 import type { OutboxEvents } from "./source/entry.ts";
@@ -43,8 +49,6 @@ import { ChunkSender } from "./forwarding/chunk-sender.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "../store/types.ts";
 
-/** Acknowledgements that leave in one frame. */
-const ACKS_PER_FRAME = 512;
 /** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
 const UNCOMMITTED_MAX = 2_048;
 const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
@@ -96,7 +100,7 @@ export class Custody {
   readonly #recipient: Recipient;
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
-  readonly #acks = new Map<NodeId, BundleId[]>();
+  readonly #acks: Acks;
   readonly #storeEpochs = new SharedMap<NodeId, string>({
     name: "store epochs",
     max: STORE_EPOCHS_MAX,
@@ -113,6 +117,7 @@ export class Custody {
   constructor(ctx: CustodyContext, { events, system, ways }: CustodyDeps) {
     this.#ctx = ctx;
     this.#ways = ways;
+    this.#acks = new Acks(ctx.carrier);
     const cache = new BodyCache();
     this.forwarder = new Forwarder(ctx, {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
@@ -134,7 +139,7 @@ export class Custody {
       events,
       system,
       send: (bundle) => this.#sendOwn(bundle),
-      acknowledge: (to, id) => this.#ack(to, id),
+      acknowledge: (to, id) => this.#acks.tell(to, id),
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
     });
     this.#sender = new ChunkSender(ctx, this.forwarder);
@@ -142,6 +147,7 @@ export class Custody {
       complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
       yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
       damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
+      storeFailed: (from, id) => this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS),
     });
     this.#refusals = ctx.metrics.counter("godwit_custody_refused_total");
     this.#cutOff = ctx.metrics.counter("godwit_bundles_cut_off_total");
@@ -267,7 +273,7 @@ export class Custody {
   }
 
   onNeighbourDown(id: NodeId): void {
-    this.#acks.delete(id);
+    this.#acks.forget(id);
     this.onLinkLost(id);
   }
 
@@ -328,25 +334,36 @@ export class Custody {
   }
 
   /** Never rejects. A neighbour that ignores the window is refused before its bundles pile up in front of the disk. */
-  async #onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+  async #onBundle(
+    from: NodeId,
+    bundle: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const bytes = sealedBytesOf(bundle);
     const waiting = this.#uncommitted.get(from) ?? { count: 0, bytes: 0 };
-    if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bundle.sealed.length > UNCOMMITTED_BYTES_MAX) {
+    if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bytes > UNCOMMITTED_BYTES_MAX) {
       return this.#refuse(from, bundle.id, RefuseReason.busy, RETRY_BUSY_MS);
     }
     this.#uncommitted.set(from, waiting);
     waiting.count++;
-    waiting.bytes += bundle.sealed.length;
+    waiting.bytes += bytes;
     try {
       await this.#takeBundle(from, bundle, journey, ops);
       // Not every outcome commits them with the bundle; once more does no harm.
       if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
     } finally {
-      waiting.bytes -= bundle.sealed.length;
+      waiting.bytes -= bytes;
       if (--waiting.count === 0 && this.#uncommitted.get(from) === waiting) this.#uncommitted.delete(from);
     }
   }
 
-  async #takeBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+  async #takeBundle(
+    from: NodeId,
+    bundle: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
     const { header, id } = bundle;
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
@@ -355,16 +372,16 @@ export class Custody {
     if (held !== undefined || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
-      this.#ack(from, id);
+      this.#acks.tell(from, id);
       this.forwarder.retry(id);
       return;
     }
-    if (journey.remainingMs <= 0) return this.#ack(from, id); // its life is over: nobody needs to keep it
-    const refusal = this.transit.refusal(from, bundle.sealed.length);
+    if (journey.remainingMs <= 0) return this.#acks.tell(from, id); // its life is over: nobody needs to keep it
+    const refusal = this.transit.refusal(from, sealedBytesOf(bundle));
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     const before = this.transit.passedOn.before(id);
     if (before !== undefined) this.#ways.returned(before, header.destination, header.priority, from);
-    if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
+    if (await this.transit.take(bundle, journey, from, ops)) this.#acks.tell(from, id);
     else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
   }
 
@@ -394,17 +411,17 @@ export class Custody {
 
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
-    if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
+    if (offer.journey.remainingMs <= 0) return this.#acks.tell(from, id);
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (held !== undefined || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
-      this.#ack(from, id);
+      this.#acks.tell(from, id);
       return this.forwarder.retry(id);
     }
     const isForHere = header.destination === this.#ctx.self;
-    if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#ack(from, id);
+    if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#acks.tell(from, id);
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
     if (isForHere && this.#ctx.isContested()) return this.#refuse(from, id, RefuseReason.busy, RETRY_FULL_MS);
     const refusal = isForHere
@@ -421,7 +438,7 @@ export class Custody {
   /** Acknowledged, so that the hop before does not keep it for nobody. */
   #dropCutOff(from: NodeId, id: BundleId): void {
     this.#cutOff.add();
-    this.#ack(from, id);
+    this.#acks.tell(from, id);
   }
 
   #refusalHere(source: NodeId, from: NodeId, bytes: number): number | undefined {
@@ -460,24 +477,5 @@ export class Custody {
       reason: Object.entries(RefuseReason).find(([, code]) => code === reason)?.[0] ?? "other",
     });
     this.#ctx.carrier.send(to, "control", encodeCustodyRefuse(id, reason, retryAfterMs));
-  }
-
-  /** Acknowledgements of one turn of the event loop share a frame. */
-  #ack(to: NodeId, id: BundleId): void {
-    const waiting = this.#acks.get(to);
-    if (waiting === undefined) {
-      this.#acks.set(to, [id]);
-      queueMicrotask(() => this.#flushAcks(to));
-      return;
-    }
-    waiting.push(id);
-    if (waiting.length >= ACKS_PER_FRAME) this.#flushAcks(to);
-  }
-
-  #flushAcks(to: NodeId): void {
-    const ids = this.#acks.get(to);
-    if (ids === undefined) return;
-    this.#acks.delete(to);
-    this.#ctx.carrier.send(to, "control", encodeCustodyAck(ids));
   }
 }

@@ -33,6 +33,11 @@ export const metricTable = {
     help: "bundles not taken from a neighbour",
     labels: ["reason"],
   },
+  godwit_custody_bad_blocks_total: {
+    kind: "counter",
+    help: "blocks of large bundles that were not what their offer said",
+    labels: [],
+  },
   godwit_custody_returned_total: {
     kind: "counter",
     help: "bundles taken back for another try",

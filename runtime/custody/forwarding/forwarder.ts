@@ -14,6 +14,7 @@ import {
   TRACE_MAX,
   type Journey,
 } from "../../wire/bundle.ts";
+import { mustOffer, offerOf } from "./offers.ts";
 import { refusalWords } from "./refusal-words.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
@@ -23,11 +24,6 @@ import { ReadyQueue } from "./ready-queue.ts";
 import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
 import { hasRoom, isFull, Windows } from "./window.ts";
 
-/** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
-export const INLINE_BYTES_MAX = 16 * 1024;
-/** Journey without its trace, header and type around sealed bytes in one frame, and what each trace entry adds. */
-const FRAME_OVERHEAD_MAX = 160;
-const TRACE_ENTRY_BYTES = 38;
 /** An exhausted hop limit parks the bundle this long, then its hops count anew. */
 const HOP_PARK_MS = 60_000;
 const REFUSED_MIN_MS = 250;
@@ -286,7 +282,7 @@ export class Forwarder {
     }
     const to = choice.to;
     const window = this.#windows.open(to);
-    const isOffer = this.#mustOffer(holding, to);
+    const isOffer = mustOffer(carrier, holding, to);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       holding.waitReason = "waiting for acknowledgements of the next hop";
       const askAgainMs = whenPinned(holding, nowMs);
@@ -309,12 +305,6 @@ export class Forwarder {
     );
   }
 
-  #mustOffer(holding: Holding, to: NodeId): boolean {
-    const frameMax = this.#ctx.carrier.frameBytesMax(to);
-    const traceBytes = Math.min(holding.trace.length + 1, TRACE_MAX) * TRACE_ENTRY_BYTES;
-    return holding.sealedBytes > Math.min(INLINE_BYTES_MAX, frameMax - FRAME_OVERHEAD_MAX - traceBytes);
-  }
-
   #launch(holding: Holding, to: NodeId, isOffer: boolean): boolean {
     const nowMs = this.#nowMs();
     holding.state = "inflight";
@@ -327,16 +317,15 @@ export class Forwarder {
     if (sealed instanceof Promise) {
       void sealed.then(
         (bytes) => this.#transmitLoaded(holding, to, bytes),
-        () => this.#unreadable(holding, to),
+        () => this.onUnreadable(holding, to),
       );
       return true;
     }
-    const { id, header, sealedBytes } = holding;
-    const journey = this.#journey(holding);
+    const { id, header } = holding;
     const frame =
       sealed === undefined
-        ? encodeOffer({ id, header, journey, sealedBytes })
-        : encodeBundleFrame({ id, header, sealed }, journey);
+        ? encodeOffer(offerOf(this.#ctx.carrier, holding, to, this.#journey(holding)))
+        : encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
     if (this.#ctx.carrier.send(to, header.priority, frame)) return true;
     this.#noRoom(holding, to);
     // It never left the queue: to queue it again while the queue is being drained would offer it for ever.
@@ -346,7 +335,7 @@ export class Forwarder {
 
   #transmitLoaded(holding: Holding, to: NodeId, sealed: Uint8Array | undefined): void {
     if (!this.#isInflight(holding, to)) return; // taken back meanwhile
-    if (sealed === undefined) return this.#unreadable(holding, to);
+    if (sealed === undefined) return this.onUnreadable(holding, to);
     const { id, header } = holding;
     const frame = encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
     if (this.#ctx.carrier.send(to, header.priority, frame)) return;
@@ -358,7 +347,8 @@ export class Forwarder {
     return holding.inflightTo === to && this.#holdings.has(holding);
   }
 
-  #unreadable(holding: Holding, to: NodeId): void {
+  /** The store cannot read now what is under way to that neighbour. */
+  onUnreadable(holding: Holding, to: NodeId): void {
     if (!this.#isInflight(holding, to)) return;
     this.#windows.land(to, holding.id);
     this.#returned.add(1, { reason: "store_failed" });

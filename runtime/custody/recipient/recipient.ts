@@ -38,7 +38,7 @@ import {
   noBundleId,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
-import type { CustodyContext } from "../context.ts";
+import type { ArrivedBundle, CustodyContext } from "../context.ts";
 import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
@@ -177,9 +177,15 @@ export class Recipient {
   }
 
   /** A bundle for this node. Never rejects. */
-  async onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
-    const { kind, source } = bundle.header;
+  async onBundle(
+    from: NodeId,
+    arrived: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const { kind, source } = arrived.header;
     try {
+      const bundle = await inMemory(arrived);
       switch (kind) {
         case BundleKind.message:
           return await this.#onMessage(from, bundle, journey, ops);
@@ -203,14 +209,14 @@ export class Recipient {
           // A later version's kind: nothing here can use it, and keeping it would help nobody.
           this.#ctx.log.debug("bundle of an unknown kind", { kind });
       }
-      this.#deps.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, arrived.id);
     } catch (thrown) {
       const error = asGodwitError(thrown);
       if (error.kind === "capacity")
-        return this.#deps.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
+        return this.#deps.refuse(from, arrived.id, RefuseReason.storeFailed, RETRY_STORE_MS);
       if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
       this.#unreadable.add();
-      this.#deps.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, arrived.id);
     }
   }
 
@@ -378,3 +384,18 @@ export class Recipient {
 /** Durable here, now or before. */
 const isDone = (outcome: DeliveryOutcome): outcome is "delivered" | "again" =>
   outcome === "delivered" || outcome === "again";
+
+/** Rejects with GODWIT_STORE_FAILED. */
+async function inMemory(bundle: ArrivedBundle): Promise<Bundle> {
+  if ("sealed" in bundle) return bundle;
+  const { id, header, sealedBytes, pieces } = bundle;
+  const sealed = new Uint8Array(sealedBytes);
+  for (let at = 0; at < sealedBytes;) {
+    const piece = await pieces.read(at);
+    if (piece === undefined)
+      throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
+    sealed.set(piece, at);
+    at += piece.length;
+  }
+  return { id, header, sealed };
+}

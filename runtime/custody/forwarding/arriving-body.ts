@@ -1,0 +1,182 @@
+/**
+ * The body of one large bundle while it comes: checked block by block, written to the store as it is, and summed up on the way, so that a few
+ * blocks of it are in memory at any time. Must never call a block durable, or count it as received for good, before its sum holds where the
+ * offer told it. Credit, gaps and who may send are transfer.ts. docs/protocol/delivery.md "Large bundles".
+ */
+import type { BundleId } from "../../kernel/ids.ts";
+import { BLOCK_BYTES, blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
+import { concatBytes } from "../../wire/bytes.ts";
+import type { Store, StoreOp } from "../../store/types.ts";
+import { blockLength, isSumOf, SealedSums, type SealedPieces } from "./pieces.ts";
+
+export const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
+export const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
+
+/** A bundle up to this size stays in memory until it is whole. */
+export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= BLOCK_BYTES;
+
+export class ArrivingBody {
+  readonly #store: Store;
+  readonly #offer: Offer;
+  #sums: SealedSums;
+  #index = 0;
+  #block: Uint8Array;
+  #fill = 0;
+  /** How much of the block lies in the store already: the end of what an earlier try had brought. */
+  #kept = 0;
+  /** Checked, and not handed to the store. */
+  #unwritten: Uint8Array[] = [];
+  /** Sizes of the pieces in the store, in order. */
+  #pieces: number[] = [];
+  #durable = 0;
+  #writing: Promise<void> | undefined;
+  /** What came behind would lie behind a gap. */
+  #hasFailed = false;
+
+  constructor(store: Store, offer: Offer) {
+    this.#store = store;
+    this.#offer = offer;
+    this.#sums = new SealedSums(offer.header);
+    this.#block = this.#newBlock();
+  }
+
+  /** Bytes from the beginning without a gap. */
+  get received(): number {
+    return this.#index * BLOCK_BYTES + this.#fill;
+  }
+
+  get isWhole(): boolean {
+    return this.received >= this.#offer.sealedBytes;
+  }
+
+  get durable(): number {
+    return this.#durable;
+  }
+
+  get pieces(): readonly number[] {
+    return this.#pieces;
+  }
+
+  /** Resolves once nothing of it is being written. */
+  async settled(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Takes up what an earlier try left in the store. False: that is not the beginning of this bundle. */
+  async resume(pieces: readonly number[]): Promise<boolean> {
+    for (let index = 0; index < pieces.length; index++) {
+      const bytes = await this.#store.body("chunk", chunkKey(this.#offer.id, index)).catch(() => undefined);
+      if (bytes === undefined || bytes.length !== pieces[index]) return false;
+      if (this.received + bytes.length > this.#offer.sealedBytes || !this.take(bytes)) return false;
+      // What is in the store need not be written again.
+      this.#unwritten = [];
+      this.#kept = this.#fill;
+      this.#durable = this.received;
+    }
+    this.#pieces = [...pieces];
+    return true;
+  }
+
+  /** The next bytes, borrowed. False: the block that they end is not the one that was offered; it counts as not received. */
+  take(bytes: Uint8Array): boolean {
+    for (let at = 0; at < bytes.length;) {
+      const part = bytes.subarray(at, at + this.#block.length - this.#fill);
+      this.#block.set(part, this.#fill);
+      this.#fill += part.length;
+      at += part.length;
+      if (this.#fill === this.#block.length && !this.#endBlock()) return false;
+    }
+    return true;
+  }
+
+  /** Part of the bad block lies in the store: it cannot be fetched alone. */
+  get isSpoilt(): boolean {
+    return this.#kept > 0;
+  }
+
+  #endBlock(): boolean {
+    const { sums, sealedBytes } = this.#offer;
+    if (sums !== undefined && !isSumOf(this.#block, this.#index, sums)) {
+      this.#fill = this.#kept;
+      return false;
+    }
+    this.#sums.add(this.#block, blockSum(this.#block));
+    this.#unwritten.push(this.#block.subarray(this.#kept));
+    this.#index++;
+    this.#fill = this.#kept = 0;
+    if (this.#index < blocksIn(sealedBytes)) this.#block = this.#newBlock();
+    return true;
+  }
+
+  #newBlock(): Uint8Array {
+    return new Uint8Array(blockLength(this.#offer.sealedBytes, this.#index));
+  }
+
+  /**
+   * Hands what is checked to the store, unless it is still at what it was handed before; `more` goes into the same commit. Undefined: nothing
+   * to do. Rejects with GODWIT_STORE_FAILED.
+   */
+  write(more: () => readonly StoreOp[]): Promise<void> | undefined {
+    if (this.#writing !== undefined || this.#unwritten.length === 0) return undefined;
+    return this.#write(concatBytes(this.#unwritten), more());
+  }
+
+  /** At the end of a try that will go on later: all of it, the beginning of a block as well. */
+  async writeRest(): Promise<void> {
+    await this.settled();
+    const rest = concatBytes([...this.#unwritten, this.#block.subarray(this.#kept, this.#fill)]);
+    if (rest.length > 0 && !this.#hasFailed) await this.#write(rest, []);
+  }
+
+  async #write(body: Uint8Array, more: readonly StoreOp[]): Promise<void> {
+    this.#unwritten = [];
+    const key = chunkKey(this.#offer.id, this.#pieces.length);
+    const commit = this.#store.commit([{ op: "put", in: "chunk", key, meta: "", body }, ...more]);
+    this.#writing = commit.then(
+      () => {
+        this.#writing = undefined;
+        this.#pieces.push(body.length);
+        this.#durable += body.length;
+      },
+      () => {
+        this.#writing = undefined;
+        this.#hasFailed = true;
+      },
+    );
+    await commit;
+  }
+
+  /** Of a whole bundle: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
+  finish(): { readonly rest: Uint8Array; readonly sums: Uint8Array } | undefined {
+    if (this.#sums.id() !== this.#offer.id) return undefined;
+    return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums };
+  }
+
+  /** Reads what has arrived of a whole bundle. */
+  reader(rest: Uint8Array): SealedPieces {
+    return {
+      read: async (offset) => {
+        if (offset >= this.#durable) return rest.subarray(offset - this.#durable).slice(0, BLOCK_BYTES);
+        return readChunk(this.#store, this.#offer.id, this.#pieces, offset);
+      },
+    };
+  }
+}
+
+/** From the piece that holds that byte; pieces were checked when they came. */
+export async function readChunk(
+  store: Store,
+  id: BundleId,
+  pieces: readonly number[],
+  offset: number,
+): Promise<Uint8Array | undefined> {
+  let start = 0;
+  for (const [index, bytes] of pieces.entries()) {
+    if (offset < start + bytes) {
+      const length = Math.min(BLOCK_BYTES, start + bytes - offset);
+      return store.piece("chunk", chunkKey(id, index), offset - start, length).catch(() => undefined);
+    }
+    start += bytes;
+  }
+  return undefined;
+}

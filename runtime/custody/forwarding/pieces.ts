@@ -1,0 +1,111 @@
+/**
+ * A large bundle block by block, as it is summed, checked and read, so that nobody holds all of it at once. A block that leaves this file is what
+ * its bundle's id stands for, as far as that is known. docs/protocol/delivery.md "Large bundles".
+ */
+import { createHash } from "node:crypto";
+import { BUNDLE_ID_BYTES, formatBundleId, type BundleId } from "../../kernel/ids.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_SUM_BYTES,
+  blocksIn,
+  blockSum,
+  encodeBundleHeader,
+  type BundleHeader,
+} from "../../wire/bundle.ts";
+
+/** Sealed bytes of a bundle, one reader at a time. */
+export interface SealedPieces {
+  /**
+   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
+   * undefined: they will never be. Never rejects.
+   */
+  read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
+}
+
+/** Sums up a bundle whose blocks come in order. */
+export class SealedSums {
+  readonly #whole = createHash("sha256");
+  readonly #blocks: Uint8Array[] = [];
+
+  constructor(header: BundleHeader) {
+    this.#whole.update(encodeBundleHeader(header));
+  }
+
+  add(block: Uint8Array, sum = blockSum(block)): void {
+    this.#whole.update(block);
+    this.#blocks.push(sum);
+  }
+
+  /** Of all blocks so far. Owned by the caller. */
+  get sums(): Uint8Array {
+    return Buffer.concat(this.#blocks);
+  }
+
+  /** Call once, behind the last block. */
+  id(): BundleId {
+    return formatBundleId(this.#whole.digest().subarray(0, BUNDLE_ID_BYTES));
+  }
+}
+
+export const isSumOf = (block: Uint8Array, index: number, sums: Uint8Array): boolean =>
+  Buffer.compare(blockSum(block), sums.subarray(index * BLOCK_SUM_BYTES, (index + 1) * BLOCK_SUM_BYTES)) ===
+  0;
+
+export const blockLength = (sealedBytes: number, index: number): number =>
+  Math.min(BLOCK_BYTES, sealedBytes - index * BLOCK_BYTES);
+
+export const piecesInMemory = (sealed: Uint8Array): SealedPieces => ({
+  read: (offset) => sealed.subarray(offset, offset + BLOCK_BYTES),
+});
+
+export interface CheckedBundle {
+  readonly id: BundleId;
+  readonly header: BundleHeader;
+  readonly sealedBytes: number;
+  /** Of its blocks, where they are known. */
+  sums?: Uint8Array | undefined;
+}
+
+/** Where the bytes come from, unjudged. Undefined: they cannot be read. */
+export type RawRead = (offset: number, length: number) => Promise<Uint8Array | undefined>;
+
+/**
+ * Reads a bundle that is whole, each block judged by its sum; where the sums are not known they are made first, from all of it, and the id
+ * judges them. Undefined, after `damaged`, when it is not that bundle; undefined without that when it cannot be read now.
+ */
+export async function openPieces(
+  bundle: CheckedBundle,
+  raw: RawRead,
+  damaged: () => void,
+): Promise<SealedPieces | undefined> {
+  const { sealedBytes } = bundle;
+  const block = (index: number) => raw(index * BLOCK_BYTES, blockLength(sealedBytes, index));
+  if (bundle.sums === undefined) {
+    const made = new SealedSums(bundle.header);
+    for (let index = 0; index < blocksIn(sealedBytes); index++) {
+      const bytes = await block(index);
+      if (bytes === undefined) return undefined;
+      made.add(bytes);
+    }
+    if (made.id() !== bundle.id) {
+      damaged();
+      return undefined;
+    }
+    bundle.sums = made.sums;
+  }
+  const { sums } = bundle;
+  return {
+    async read(offset) {
+      const index = Math.floor(offset / BLOCK_BYTES);
+      try {
+        const bytes = await block(index);
+        if (bytes !== undefined && isSumOf(bytes, index, sums))
+          return bytes.subarray(offset - index * BLOCK_BYTES);
+        if (bytes !== undefined) damaged();
+      } catch {
+        // The store says why.
+      }
+      return undefined;
+    },
+  };
+}
