@@ -20,6 +20,23 @@ export interface SealKey {
   readonly publicKey: Uint8Array;
 }
 
+/** A message whose segments are sealed each for itself, as often as they are wanted. */
+export interface SegmentSealing {
+  /** What stands before the first segment. */
+  readonly opening: Uint8Array;
+  /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  segment(index: number, plaintext: Uint8Array): Uint8Array;
+}
+
+export interface SealedInSegments {
+  /** The next part of the plaintext, from its beginning. */
+  tell(part: Uint8Array): void;
+  /** Call once all of it was told. */
+  sealing(): SegmentSealing;
+}
+
 /** Sealing end to end (identity/seal.ts); the simulator brings a cheap one for large meshes. */
 export interface Sealer {
   /** The recipient's current prekey, if its record is known. */
@@ -35,6 +52,14 @@ export interface Sealer {
     associated: Uint8Array,
     unique: Uint8Array,
   ): Uint8Array;
+  /** As `seal`, of a plaintext that nobody holds at once. Undefined: it is too short to be cut into segments. */
+  inSegments?(
+    to: NodeId,
+    key: SealKey | undefined,
+    plaintextBytes: number,
+    associated: Uint8Array,
+    unique: Uint8Array,
+  ): SealedInSegments | undefined;
   /** Throws GODWIT_DECODE. */
   open(
     from: NodeId,

@@ -25,6 +25,7 @@ import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
 import { type TestTime, testTime } from "../time/testing.ts";
 
 const WIRE_MS = 1;
+const SEGMENT_BYTES = 65_519;
 export const COMMIT_MS = 5;
 
 const digest = (...parts: readonly Uint8Array[]): Uint8Array => {
@@ -52,6 +53,20 @@ export function testSealer(self: NodeId): Sealer {
     keyFor: () => undefined,
     seal: (to, _key, plaintext, associated) =>
       new Uint8Array(Buffer.concat([tag(self, to, plaintext, associated), plaintext])),
+    inSegments(to, _key, plaintextBytes, associated) {
+      if (plaintextBytes <= SEGMENT_BYTES) return undefined;
+      const hash = createHash("sha256");
+      for (const part of [nodeIdBytes(self), nodeIdBytes(to), associated]) hash.update(part);
+      return {
+        tell: (part) => void hash.update(part),
+        sealing: () => ({
+          opening: new Uint8Array(hash.digest().subarray(0, 8)),
+          segmentBytes: SEGMENT_BYTES,
+          tagBytes: 0,
+          segment: (_index, plaintext) => plaintext.slice(),
+        }),
+      };
+    },
     open(from, sealed, associated) {
       const plaintext = sealed.slice(8);
       if (!Buffer.from(tag(from, self, plaintext, associated)).equals(sealed.subarray(0, 8)))

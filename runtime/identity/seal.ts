@@ -51,30 +51,70 @@ export interface SealInput {
  * GODWIT_TOO_BIG, GODWIT_ID_INVALID, or GODWIT_HANDSHAKE_FAILED for a prekey of small order.
  */
 export function sealTo(input: SealInput, random: Random): Uint8Array {
-  const { from, to, prekey, plaintext } = input;
-  if (plaintext.length > SEAL_PLAINTEXT_MAX)
+  const { plaintext } = input;
+  if (plaintext.length > SEAL_WHOLE_MAX) {
+    const sealing = sealInSegments(input, plaintext.length, random);
+    const parts = [sealing.opening];
+    for (let at = 0; at < plaintext.length; at += SEAL_SEGMENT_MAX)
+      parts.push(sealing.segment(at / SEAL_SEGMENT_MAX, plaintext.subarray(at, at + SEAL_SEGMENT_MAX)));
+    return concatBytes(parts);
+  }
+  const { head, noise } = beginSeal(input, SealForm.whole, random);
+  return concatBytes([head, noise.writeMessage(plaintext)]);
+}
+
+/** A long message that is sealed piece by piece, in whatever order: the same bytes as `sealTo` makes of it at once. */
+export interface SegmentSealing {
+  /** What stands before the first segment. */
+  readonly opening: Uint8Array;
+  /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** That segment, owned by the caller. `plaintext` is borrowed, and must be what was sealed under this before, if it was. */
+  segment(index: number, plaintext: Uint8Array): Uint8Array;
+}
+
+/** Of a plaintext above SEAL_WHOLE_MAX bytes. `random` as for `sealTo`, and derived from the whole plaintext if at all. Throws as that does. */
+export function sealInSegments(
+  input: Omit<SealInput, "plaintext">,
+  plaintextBytes: number,
+  random: Random,
+): SegmentSealing {
+  if (plaintextBytes > SEAL_PLAINTEXT_MAX)
     throw godwitError("GODWIT_TOO_BIG", `a sealed message has at most ${SEAL_PLAINTEXT_MAX} bytes`);
+  const { head, noise } = beginSeal(input, SealForm.segmented, random);
+  const opening = concatBytes([head, noise.writeMessage(new Writer(4).u32(plaintextBytes).finish())]);
+  const key = noise.split().send;
+  const last = Math.ceil(plaintextBytes / SEAL_SEGMENT_MAX) - 1;
+  return {
+    opening,
+    segmentBytes: SEAL_SEGMENT_MAX,
+    tagBytes: TAG_BYTES,
+    segment(index, plaintext) {
+      // One nonce, one plaintext: what is no whole segment of this message is not sealed.
+      const bytes = Math.min(SEAL_SEGMENT_MAX, plaintextBytes - index * SEAL_SEGMENT_MAX);
+      assert(index >= 0 && plaintext.length === bytes, "a segment has its length");
+      return new CipherState(key, index).encrypt(index === last ? LAST : NOT_LAST, plaintext);
+    },
+  };
+}
+
+function beginSeal(
+  { from, to, prekey, associated }: Omit<SealInput, "plaintext">,
+  form: number,
+  random: Random,
+): { head: Uint8Array; noise: HandshakeState } {
   const keyId = prekey?.keyId ?? IDENTITY_KEY_ID;
   assert(prekey === undefined || keyId !== IDENTITY_KEY_ID, "key id 0 is the identity key's");
-  const form = plaintext.length <= SEAL_WHOLE_MAX ? SealForm.whole : SealForm.segmented;
   const noise = new HandshakeState({
     pattern: "K",
     role: "initiator",
     s: rememberingKey(from.dh),
     rs: prekey?.publicKey ?? dhPublicKeyOf(to),
-    prologue: prologueOf(form, keyId, from.id, to, input.associated),
+    prologue: prologueOf(form, keyId, from.id, to, associated),
     random,
   });
-  const head = new Writer(HEAD_BYTES).u8(form).u32(keyId).finish();
-  if (form === SealForm.whole) return concatBytes([head, noise.writeMessage(plaintext)]);
-  const opening = noise.writeMessage(new Writer(4).u32(plaintext.length).finish());
-  const cipher = new CipherState(noise.split().send);
-  const segments: Uint8Array[] = [];
-  for (let at = 0; at < plaintext.length; at += SEAL_SEGMENT_MAX) {
-    const isLast = at + SEAL_SEGMENT_MAX >= plaintext.length;
-    segments.push(cipher.encrypt(isLast ? LAST : NOT_LAST, plaintext.subarray(at, at + SEAL_SEGMENT_MAX)));
-  }
-  return concatBytes([head, opening, ...segments]);
+  return { head: new Writer(HEAD_BYTES).u8(form).u32(keyId).finish(), noise };
 }
 
 export interface OpenInput {

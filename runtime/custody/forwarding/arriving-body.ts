@@ -149,7 +149,7 @@ export class ArrivingBody {
   /** Of a whole bundle: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
   finish(): { readonly rest: Uint8Array; readonly sums: Uint8Array } | undefined {
     if (this.#sums.id() !== this.#offer.id) return undefined;
-    return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums };
+    return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums() };
   }
 
   /** Reads what has arrived of a whole bundle. */

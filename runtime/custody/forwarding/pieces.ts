@@ -26,6 +26,8 @@ export interface SealedPieces {
 export class SealedSums {
   readonly #whole = createHash("sha256");
   readonly #blocks: Uint8Array[] = [];
+  #part = createHash("sha256");
+  #partBytes = 0;
 
   constructor(header: BundleHeader) {
     this.#whole.update(encodeBundleHeader(header));
@@ -36,8 +38,27 @@ export class SealedSums {
     this.#blocks.push(sum);
   }
 
-  /** Of all blocks so far. Owned by the caller. */
-  get sums(): Uint8Array {
+  /** Bytes that may end anywhere. Not together with `add`. */
+  push(bytes: Uint8Array): void {
+    this.#whole.update(bytes);
+    for (let at = 0; at < bytes.length;) {
+      const part = bytes.subarray(at, at + BLOCK_BYTES - this.#partBytes);
+      this.#part.update(part);
+      at += part.length;
+      this.#partBytes += part.length;
+      if (this.#partBytes === BLOCK_BYTES) this.#endPart();
+    }
+  }
+
+  #endPart(): void {
+    this.#blocks.push(this.#part.digest().subarray(0, BLOCK_SUM_BYTES));
+    this.#part = createHash("sha256");
+    this.#partBytes = 0;
+  }
+
+  /** Of all blocks; call once, behind the last one. Owned by the caller. */
+  sums(): Uint8Array {
+    if (this.#partBytes > 0) this.#endPart();
     return Buffer.concat(this.#blocks);
   }
 
@@ -91,7 +112,7 @@ export async function openPieces(
       damaged();
       return undefined;
     }
-    bundle.sums = made.sums;
+    bundle.sums = made.sums();
   }
   const { sums } = bundle;
   return {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import {
+  decodeChunk,
+  decodeOffer,
   decodeWant,
   encodeChunk,
   encodeCustodyAck,
@@ -12,6 +14,11 @@ import { TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
 const MEGABYTE = 1_048_576;
 const pattern = (length: number) => new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8)) & 255);
+/** Its sums are over blocks of a size that nobody knows. */
+function withoutSums(offer: Uint8Array): void {
+  const { sums } = decodeOffer(offer);
+  if (sums !== undefined) offer[offer.length - sums.length - 1] = 0;
+}
 const chunkBytes = (mesh: TestMesh, between: string) =>
   mesh.log
     .filter(({ type, from, to }) => type === FrameType.chunk && `${from}>${to}` === between)
@@ -97,10 +104,42 @@ describe("a large message", () => {
     }
   });
 
-  test("with a damaged chunk is thrown away and sent anew", async () => {
+  test("with a damaged chunk is fetched again by the block", async () => {
+    const { mesh, a, b } = await pair();
+    let chunks = 0;
+    mesh.filter = ({ type, bytes }: Sent) => {
+      if (type === FrameType.chunk && ++chunks === 30) bytes[bytes.length - 1]! ^= 1;
+      return true;
+    };
+    const body = pattern(4 * MEGABYTE);
+    await a.send(b.id, body);
+    await mesh.clock.advance(500);
+    expect(await received(b)).toEqual(body);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(0);
+    // The block, and what was under way behind it.
+    expect(chunkBytes(mesh, "a>b")).toBeLessThan(6 * MEGABYTE);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("of which a block is never what its offer said is refused, and takes no more than a few times that block", async () => {
+    const { mesh, a, b } = await pair();
+    mesh.filter = ({ type, bytes }: Sent) => {
+      if (type === FrameType.chunk && decodeChunk(bytes).offset === 0) bytes[bytes.length - 1]! ^= 1;
+      return true;
+    };
+    await a.send(b.id, pattern(4 * MEGABYTE));
+    await mesh.clock.advance(1_000);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(1);
+    expect(b.delivered).toEqual([]);
+    expect(chunkBytes(mesh, "a>b")).toBeLessThan(6 * MEGABYTE);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("with a damaged chunk is thrown away and sent anew where the offer tells no sums", async () => {
     const { mesh, a, b } = await pair();
     let isBad = true;
     mesh.filter = ({ type, bytes }: Sent) => {
+      if (type === FrameType.offer) withoutSums(bytes);
       if (type === FrameType.chunk && isBad) {
         bytes[bytes.length - 1]! ^= 1;
         isBad = false;
