@@ -30,6 +30,21 @@ export interface SegmentSealing {
   segment(index: number, plaintext: Uint8Array): Uint8Array;
 }
 
+/** A message whose segments are opened each for itself. Nobody may be shown any of it before every segment was opened. */
+export interface SegmentOpening {
+  /** Sealed bytes before the first segment. */
+  readonly openingBytes: number;
+  /** Plaintext of one segment, the last one shorter, and what sealing added to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** Of all segments. */
+  readonly plainBytes: number;
+  /** 32 bytes: opens this message and no other. */
+  readonly key: Uint8Array;
+  /** Plaintext of a whole sealed segment. Throws GODWIT_DECODE. */
+  segment(index: number, sealed: Uint8Array): Uint8Array;
+}
+
 export interface SealedInSegments {
   /** The next part of the plaintext, from its beginning. */
   tell(part: Uint8Array): void;
@@ -66,6 +81,17 @@ export interface Sealer {
     sealed: Uint8Array,
     associated: Uint8Array,
   ): { plaintext: Uint8Array; forwardSecret: boolean };
+  /**
+   * As `open`, of sealed bytes that nobody holds at once, by their first bytes. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
+   */
+  openInSegments?(
+    from: NodeId,
+    opening: Uint8Array,
+    sealedBytes: number,
+    associated: Uint8Array,
+  ): (SegmentOpening & { readonly forwardSecret: boolean }) | undefined;
+  /** What was opened before, by the key that this gave. Undefined: so many sealed bytes are no message. */
+  segmentsUnder?(key: Uint8Array, sealedBytes: number): SegmentOpening | undefined;
 }
 
 /** Who an address means right now. The first node is the preferred one. */

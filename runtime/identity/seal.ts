@@ -132,25 +132,107 @@ export function openSealed(input: OpenInput): {
   readonly plaintext: Uint8Array;
   readonly forwardSecret: boolean;
 } {
-  const reader = new Reader(input.sealed);
+  const { sealed } = input;
+  if (sealed[0] === SealForm.segmented) {
+    const { forwardSecret, ...opening } = openInSegments({ ...input, opening: sealed }, sealed.length)!;
+    return { plaintext: openAll(opening, sealed.subarray(opening.openingBytes)), forwardSecret };
+  }
+  const { noise, reader, forwardSecret } = beginOpening(input);
+  return { plaintext: authentic(() => noise.readMessage(reader.rest())), forwardSecret };
+}
+
+/** A long message, opened piece by piece. Nobody may be shown any of it before every segment was opened. */
+export interface SegmentOpening {
+  /** Sealed bytes before the first segment. */
+  readonly openingBytes: number;
+  /** Plaintext of one segment, the last one shorter, and what sealing added to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** Of all segments. */
+  readonly plainBytes: number;
+  /** Opens this message and no other; whoever keeps it keeps the message. */
+  readonly key: Uint8Array;
+  /** Plaintext of a whole sealed segment, owned by the caller. Throws GODWIT_DECODE. */
+  segment(index: number, sealed: Uint8Array): Uint8Array;
+}
+
+/**
+ * `opening` holds at least the first bytes of `sealedBytes` that belong together. Undefined: they were sealed as a whole. Throws GODWIT_DECODE
+ * unless `from` sealed for this node what begins so.
+ */
+export function openInSegments(
+  input: Omit<OpenInput, "sealed"> & { readonly opening: Uint8Array },
+  sealedBytes: number,
+): (SegmentOpening & { readonly forwardSecret: boolean }) | undefined {
+  if (input.opening[0] !== SealForm.segmented) return undefined;
+  const { noise, reader, forwardSecret } = beginOpening({ ...input, sealed: input.opening });
+  const told = authentic(() => new Reader(noise.readMessage(reader.bytes(OPENING_BYTES))).u32());
+  const opening = segmentsUnder(noise.split().receive, sealedBytes);
+  // The length is the sender's own, but nothing is allocated unless that many bytes are really here.
+  if (opening === undefined || opening.plainBytes !== told)
+    throw decodeError("segments do not add up to the length of the message");
+  return { ...opening, forwardSecret };
+}
+
+/** What was opened once, by its key. Undefined: so many bytes are none that segments add up to. */
+export function segmentsUnder(key: Uint8Array, sealedBytes: number): SegmentOpening | undefined {
+  const openingBytes = HEAD_BYTES + OPENING_BYTES;
+  const segments = Math.ceil((sealedBytes - openingBytes) / (SEAL_SEGMENT_MAX + TAG_BYTES));
+  const plainBytes = sealedBytes - openingBytes - segments * TAG_BYTES;
+  const lastBytes = plainBytes - (segments - 1) * SEAL_SEGMENT_MAX;
+  if (plainBytes <= SEAL_WHOLE_MAX || plainBytes > SEAL_PLAINTEXT_MAX || lastBytes < 1) return undefined;
+  return {
+    openingBytes,
+    segmentBytes: SEAL_SEGMENT_MAX,
+    tagBytes: TAG_BYTES,
+    plainBytes,
+    key,
+    segment: (index, sealed) =>
+      authentic(() => new CipherState(key, index).decrypt(index === segments - 1 ? LAST : NOT_LAST, sealed)),
+  };
+}
+
+function openAll(
+  { segmentBytes, tagBytes, plainBytes, segment }: SegmentOpening,
+  sealed: Uint8Array,
+): Uint8Array {
+  const plaintext = new Uint8Array(plainBytes);
+  const size = segmentBytes + tagBytes;
+  for (let index = 0; index * segmentBytes < plainBytes; index++)
+    plaintext.set(segment(index, sealed.subarray(index * size, (index + 1) * size)), index * segmentBytes);
+  return plaintext;
+}
+
+function beginOpening({ sealed, identity, prekeys, from, associated }: OpenInput): {
+  noise: HandshakeState;
+  reader: Reader;
+  forwardSecret: boolean;
+} {
+  const reader = new Reader(sealed);
   const form = reader.u8();
   const keyId = reader.u32();
   if (form !== SealForm.whole && form !== SealForm.segmented)
     throw decodeError(`seal form ${form} is not known`);
-  const key = keyId === IDENTITY_KEY_ID ? input.identity.dh : input.prekeys.find(keyId);
+  const key = keyId === IDENTITY_KEY_ID ? identity.dh : prekeys.find(keyId);
   if (key === undefined) throw decodeError("sealed to a prekey that this node does not have or has deleted");
+  const noise = authentic(
+    () =>
+      new HandshakeState({
+        pattern: "K",
+        role: "responder",
+        s: rememberingKey(key, dhPublicKeyOf(from)),
+        rs: dhPublicKeyOf(from),
+        prologue: prologueOf(form, keyId, from, identity.id, associated),
+        random: drawsNothing,
+      }),
+  );
+  return { noise, reader, forwardSecret: keyId !== IDENTITY_KEY_ID };
+}
+
+/** Whatever fails, it does not open; but a fault of ours is told as one. */
+function authentic<T>(open: () => T): T {
   try {
-    const noise = new HandshakeState({
-      pattern: "K",
-      role: "responder",
-      s: rememberingKey(key, dhPublicKeyOf(input.from)),
-      rs: dhPublicKeyOf(input.from),
-      prologue: prologueOf(form, keyId, input.from, input.identity.id, input.associated),
-      random: drawsNothing,
-    });
-    const plaintext =
-      form === SealForm.whole ? noise.readMessage(reader.rest()) : openSegments(noise, reader);
-    return { plaintext, forwardSecret: keyId !== IDENTITY_KEY_ID };
+    return open();
   } catch (error) {
     if (asGodwitError(error).kind === "bug") throw error;
     throw godwitError(
@@ -159,27 +241,6 @@ export function openSealed(input: OpenInput): {
       error,
     );
   }
-}
-
-function openSegments(noise: HandshakeState, reader: Reader): Uint8Array {
-  const opening = new Reader(noise.readMessage(reader.bytes(OPENING_BYTES)));
-  const length = opening.u32();
-  const segments = Math.ceil(length / SEAL_SEGMENT_MAX);
-  // The length is the sender's own, but nothing is allocated unless that many bytes are really here.
-  if (
-    length <= SEAL_WHOLE_MAX ||
-    length > SEAL_PLAINTEXT_MAX ||
-    reader.remaining !== length + segments * TAG_BYTES
-  )
-    throw decodeError("segments do not add up to the length of the message");
-  const cipher = new CipherState(noise.split().receive);
-  const plaintext = new Uint8Array(length);
-  for (let at = 0; at < length; at += SEAL_SEGMENT_MAX) {
-    const size = Math.min(SEAL_SEGMENT_MAX, length - at);
-    const isLast = at + size === length;
-    plaintext.set(cipher.decrypt(isLast ? LAST : NOT_LAST, reader.bytes(size + TAG_BYTES)), at);
-  }
-  return plaintext;
 }
 
 /** Both ids stand here because Noise K to a prekey would not say whose prekey it is. */

@@ -4,7 +4,7 @@ import type { Random } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Identity } from "./keys.ts";
 import type { Prekeys } from "./prekeys.ts";
-import { openSealed, SEAL_WHOLE_MAX, sealInSegments, sealTo } from "./seal.ts";
+import { openInSegments, openSealed, SEAL_WHOLE_MAX, sealInSegments, sealTo, segmentsUnder } from "./seal.ts";
 
 interface PrekeyPublic {
   readonly keyId: number;
@@ -75,6 +75,9 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
     },
     open: (from: NodeId, sealed: Uint8Array, associated: Uint8Array) =>
       openSealed({ identity, prekeys, from, sealed, associated }),
+    openInSegments: (from: NodeId, opening: Uint8Array, sealedBytes: number, associated: Uint8Array) =>
+      openInSegments({ identity, prekeys, from, opening, associated }, sealedBytes),
+    segmentsUnder,
   };
 }
 

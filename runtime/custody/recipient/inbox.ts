@@ -23,6 +23,7 @@ import type { Priority } from "../../wire/constants.ts";
 import { type CustodyContext, isTrace } from "../context.ts";
 import { PagedMap, type Page } from "../paged-map.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
+import { isLarge, readStored, SEAL_BYTES_MAX, type StoredBody } from "./stored-body.ts";
 import { loadSound } from "../../store/sound.ts";
 import type { StoreOp } from "../../store/types.ts";
 
@@ -67,7 +68,7 @@ const RETENTION_CHECK_MS = 3_600_000;
 
 /** Told when a message for this node was delivered. */
 export interface InboxEvents {
-  /** Durable and visible. `body` is valid until the call returns. */
+  /** Durable and visible. `body` is valid until the call returns; of a large one it is the beginning. */
   delivered: { readonly entry: InboxEntry; readonly body: Uint8Array };
 }
 
@@ -124,9 +125,10 @@ export class Inbox {
   }
 
   /** Counts the entry now (so that concurrent deliveries respect the bounds) and answers the op to commit. */
-  add(entry: InboxEntry, body: Uint8Array): StoreOp {
+  add(entry: InboxEntry, body: Uint8Array | StoredBody): StoreOp {
     this.#count(entry);
-    return { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry), body };
+    const put = { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry) } as const;
+    return body instanceof Uint8Array ? { ...put, body } : { ...put, head: body.head, body: body.rest };
   }
 
   /** The commit failed: it is not there. */
@@ -139,8 +141,8 @@ export class Inbox {
   async body(id: MessageId): Promise<Uint8Array> {
     const entry = this.#entries.get(id);
     if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the inbox`);
-    const body = (await this.#ctx.store.body("inbox", id)) ?? new Uint8Array(0);
-    if (body.length === entry.size) return body;
+    const body = await this.#read(entry);
+    if (body !== undefined) return body;
     // The store has set it aside, unless only its size tells.
     await this.#ctx.store.commit([{ op: "set-aside", in: "inbox", key: id }]).catch(() => {});
     this.#uncount(entry);
@@ -148,6 +150,17 @@ export class Inbox {
       "GODWIT_MESSAGE_DAMAGED",
       `message ${id} from ${entry.from} was damaged on this disk and is set aside; ask its sender to send it again`,
     );
+  }
+
+  /** Undefined when what lies there is not the message. */
+  async #read({ id, size }: InboxEntry): Promise<Uint8Array | undefined> {
+    const { store, sealer } = this.#ctx;
+    const read = (at: number, length: number) => store.piece("inbox", id, at, length);
+    // As it was sealed it is longer than what was written.
+    const behind = isLarge(size) ? ((await read(size, SEAL_BYTES_MAX))?.length ?? 0) : 0;
+    if (behind > 0) return readStored(sealer, size, size + behind, read);
+    const body = (await store.body("inbox", id)) ?? new Uint8Array(0);
+    return body.length === size ? body : undefined;
   }
 
   async remove(id: MessageId): Promise<void> {
