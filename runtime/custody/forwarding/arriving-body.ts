@@ -12,6 +12,9 @@ import { blockLength, isSumOf, SealedSums, type SealedPieces } from "./pieces.ts
 export const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
 export const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
 
+/** Blocks that go to the store in one piece. */
+const WRITTEN_BLOCKS_MAX = 4;
+
 /** A bundle up to this size stays in memory until it is whole. */
 export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= BLOCK_BYTES;
 
@@ -29,6 +32,8 @@ export class ArrivingBody {
   /** Sizes of the pieces in the store, in order. */
   #pieces: number[] = [];
   #durable = 0;
+  /** What became durable last: whoever sends it on need not read it again. */
+  #latest: { readonly at: number; readonly bytes: Uint8Array } | undefined;
   #writing: Promise<void> | undefined;
   /** What came behind would lie behind a gap. */
   #hasFailed = false;
@@ -118,23 +123,24 @@ export class ArrivingBody {
    */
   write(more: () => readonly StoreOp[]): Promise<void> | undefined {
     if (this.#writing !== undefined || this.#unwritten.length === 0) return undefined;
-    return this.#write(concatBytes(this.#unwritten), more());
+    return this.#write(concatBytes(this.#unwritten.splice(0, WRITTEN_BLOCKS_MAX)), more());
   }
 
   /** At the end of a try that will go on later: all of it, the beginning of a block as well. */
   async writeRest(): Promise<void> {
     await this.settled();
     const rest = concatBytes([...this.#unwritten, this.#block.subarray(this.#kept, this.#fill)]);
+    this.#unwritten = [];
     if (rest.length > 0 && !this.#hasFailed) await this.#write(rest, []);
   }
 
   async #write(body: Uint8Array, more: readonly StoreOp[]): Promise<void> {
-    this.#unwritten = [];
     const key = chunkKey(this.#offer.id, this.#pieces.length);
     const commit = this.#store.commit([{ op: "put", in: "chunk", key, meta: "", body }, ...more]);
     this.#writing = commit.then(
       () => {
         this.#writing = undefined;
+        this.#latest = { at: this.#durable, bytes: body };
         this.#pieces.push(body.length);
         this.#durable += body.length;
       },
@@ -155,28 +161,27 @@ export class ArrivingBody {
   /** Reads what has arrived of a whole bundle. */
   reader(rest: Uint8Array): SealedPieces {
     return {
-      read: async (offset) => {
-        if (offset >= this.#durable) return rest.subarray(offset - this.#durable).slice(0, BLOCK_BYTES);
-        return readChunk(this.#store, this.#offer.id, this.#pieces, offset);
-      },
+      read: (offset) =>
+        offset < this.#durable
+          ? this.readDurable(offset)
+          : rest.subarray(offset - this.#durable).subarray(0, BLOCK_BYTES),
     };
   }
-}
 
-/** From the piece that holds that byte; pieces were checked when they came. */
-export async function readChunk(
-  store: Store,
-  id: BundleId,
-  pieces: readonly number[],
-  offset: number,
-): Promise<Uint8Array | undefined> {
-  let start = 0;
-  for (const [index, bytes] of pieces.entries()) {
-    if (offset < start + bytes) {
-      const length = Math.min(BLOCK_BYTES, start + bytes - offset);
-      return store.piece("chunk", chunkKey(id, index), offset - start, length).catch(() => undefined);
+  /** Some bytes from a durable one on, borrowed: at most a block. */
+  readDurable(offset: number): Uint8Array | Promise<Uint8Array | undefined> {
+    const { at, bytes } = this.#latest ?? { at: this.#durable, bytes: undefined };
+    if (bytes !== undefined && offset >= at) return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);
+    let start = 0;
+    for (const [index, size] of this.#pieces.entries()) {
+      if (offset >= start + size) {
+        start += size;
+        continue;
+      }
+      const length = Math.min(BLOCK_BYTES, start + size - offset);
+      const key = chunkKey(this.#offer.id, index);
+      return this.#store.piece("chunk", key, offset - start, length).catch(() => undefined);
     }
-    start += bytes;
+    return Promise.resolve(undefined);
   }
-  return undefined;
 }
