@@ -240,6 +240,8 @@ export interface Holding {
   readonly sealedBytes: number;
   /** `source`: kept until receipt or expiry. `relay`: dropped on the next hop's acknowledgement. */
   readonly role: "source" | "relay";
+  /** It is not here as a whole: what is durable of it goes on already. Nothing is acknowledged yet, and no row is there. */
+  isArriving?: boolean;
   /** The message of the outbox that it carries, for `source`. */
   readonly messageId?: MessageId;
   readonly arrivedFrom?: NodeId;

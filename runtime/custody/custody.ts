@@ -36,6 +36,7 @@ import {
   type Directory,
   type Holding,
 } from "./context.ts";
+import { fillsOf, type Fill } from "./fills.ts";
 import { Forwarder } from "./forwarding/forwarder.ts";
 import type { Inbox, InboxEvents } from "./recipient/inbox.ts";
 import type { OutboxEvents } from "./source/entry.ts";
@@ -45,6 +46,7 @@ import { sendTransient } from "./source/transient.ts";
 import { Recipient } from "./recipient/recipient.ts";
 import { TestBundles } from "./test-bundles.ts";
 import { ChunkReceiver } from "./forwarding/transfer.ts";
+import { CutThrough } from "./forwarding/cut-through.ts";
 import { ChunkSender } from "./forwarding/chunk-sender.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "../store/types.ts";
@@ -81,15 +83,6 @@ export interface WayWatch {
   testAnswered(id: MessageId, by: NodeId): void;
 }
 
-/** What a store of mail holds, and its bounds. */
-export interface Fill {
-  readonly of: "inbox" | "outbox";
-  readonly count: number;
-  readonly countMax: number;
-  readonly bytes: number;
-  readonly bytesMax: number;
-}
-
 export class Custody {
   readonly #ctx: CustodyContext;
   readonly outbox: Outbox;
@@ -100,6 +93,7 @@ export class Custody {
   readonly #recipient: Recipient;
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
+  readonly #cutThrough: CutThrough;
   readonly #acks: Acks;
   readonly #storeEpochs = new SharedMap<NodeId, string>({
     name: "store epochs",
@@ -123,6 +117,7 @@ export class Custody {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
       expired: (holding) => this.#onExpired(holding),
       offerEnded: (to, id) => this.#sender.end(to, id),
+      gaveWay: (to, id) => this.#withdraw(to, id, RefuseReason.busy),
     });
     this.tests = new TestBundles(ctx, this.forwarder);
     this.transit = new Transit(ctx, this.forwarder, cache);
@@ -143,10 +138,19 @@ export class Custody {
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
     });
     this.#sender = new ChunkSender(ctx, this.forwarder);
+    this.#cutThrough = new CutThrough(ctx, this.forwarder, {
+      withdrawn: (to, id, reason) => this.#withdraw(to, id, reason),
+    });
     this.#receiver = new ChunkReceiver(ctx, {
       complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
       yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
-      damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
+      damaged: (from, id) => {
+        this.#cutThrough.distrust(from);
+        this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS);
+      },
+      progress: (from, offer, body) => this.#cutThrough.onProgress(from, offer, body),
+      ended: (id, isDamaged) =>
+        this.#cutThrough.onEnded(id, isDamaged ? RefuseReason.damaged : RefuseReason.busy),
       storeFailed: (from, id) => this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS),
     });
     this.#refusals = ctx.metrics.counter("godwit_custody_refused_total");
@@ -174,24 +178,7 @@ export class Custody {
 
   /** How far the node's own mail fills its stores. */
   get fills(): readonly Fill[] {
-    const { inboxMessagesMax, inboxBytesMax, outboxMessagesMax, outboxBytesMax } = this.#ctx.limits;
-    const { inbox, outbox } = this;
-    return [
-      {
-        of: "inbox",
-        count: inbox.count,
-        bytes: inbox.bytes,
-        countMax: inboxMessagesMax,
-        bytesMax: inboxBytesMax,
-      },
-      {
-        of: "outbox",
-        count: outbox.openCount,
-        bytes: outbox.bytes,
-        countMax: outboxMessagesMax,
-        bytesMax: outboxBytesMax,
-      },
-    ];
+    return fillsOf(this.#ctx.limits, this.inbox, this.outbox);
   }
 
   get queuedCount(): number {
@@ -241,6 +228,9 @@ export class Custody {
       }
       case FrameType.custodyRefuse: {
         const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
+        // Of what that neighbour offers itself: it takes the offer back.
+        if (!this.forwarder.isInFlightTo(from, id))
+          this.#receiver.withdraw(from, id, reason === RefuseReason.damaged);
         return this.forwarder.onRefuse(from, id, reason, retryAfterMs);
       }
       case FrameType.offer:
@@ -343,6 +333,7 @@ export class Custody {
     const bytes = sealedBytesOf(bundle);
     const waiting = this.#uncommitted.get(from) ?? { count: 0, bytes: 0 };
     if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bytes > UNCOMMITTED_BYTES_MAX) {
+      this.#cutThrough.onEnded(bundle.id, RefuseReason.busy);
       return this.#refuse(from, bundle.id, RefuseReason.busy, RETRY_BUSY_MS);
     }
     this.#uncommitted.set(from, waiting);
@@ -353,6 +344,8 @@ export class Custody {
       // Not every outcome commits them with the bundle; once more does no harm.
       if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
     } finally {
+      // What is not kept here after all does not go on either.
+      this.#cutThrough.onEnded(bundle.id, RefuseReason.busy);
       waiting.bytes -= bytes;
       if (--waiting.count === 0 && this.#uncommitted.get(from) === waiting) this.#uncommitted.delete(from);
     }
@@ -369,7 +362,7 @@ export class Custody {
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held !== undefined || this.#isFinished(header, id)) {
+    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
@@ -381,8 +374,10 @@ export class Custody {
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     const before = this.transit.passedOn.before(id);
     if (before !== undefined) this.#ways.returned(before, header.destination, header.priority, from);
-    if (await this.transit.take(bundle, journey, from, ops)) this.#acks.tell(from, id);
-    else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
+    if (await this.transit.take(bundle, journey, from, ops)) {
+      this.#acks.tell(from, id);
+      await this.#cutThrough.onHeld(id);
+    } else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
   }
 
   /** Why a commit failed, as a neighbour may know it. */
@@ -415,7 +410,9 @@ export class Custody {
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held !== undefined || this.#isFinished(header, id)) {
+    if (held?.isArriving === true && this.#receiver.isArrivingFrom(id) !== from)
+      return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
       return this.forwarder.retry(id);
@@ -454,11 +451,24 @@ export class Custody {
   #onAcknowledged(holding: Holding, by: NodeId): void {
     const { id, header, arrivedFrom } = holding;
     if (holding.role === "relay") {
-      this.transit.release(holding);
+      if (holding.isArriving === true) this.#onArrivingHeld(holding);
+      else this.transit.release(holding);
       return this.transit.passedOn.note(id, header.destination, by, arrivedFrom);
     }
     this.outbox.onAcknowledged(holding);
     if (holding.via === undefined) this.#ways.handed(by, header.destination);
+  }
+
+  /** The next hop has it already, from elsewhere: whoever sends it here need not go on. */
+  #onArrivingHeld({ id, arrivedFrom }: Holding): void {
+    if (this.#receiver.isArrivingFrom(id) === undefined) return; // it is whole by now, and will be acknowledged
+    this.#receiver.forget(id);
+    if (arrivedFrom !== undefined) this.#acks.tell(arrivedFrom, id);
+  }
+
+  /** Earlier releases do not look at it, and wait until they have waited long enough. */
+  #withdraw(to: NodeId, id: BundleId, reason: number): void {
+    this.#ctx.carrier.send(to, "control", encodeCustodyRefuse(id, reason, RETRY_BUSY_MS));
   }
 
   /** What was delivered here came again: the receipt went out, and was lost behind whoever took it. */
@@ -468,6 +478,7 @@ export class Custody {
   }
 
   #onExpired(holding: Holding): void {
+    if (holding.isArriving === true) return; // there is no row of it yet
     if (holding.role === "relay") this.transit.release(holding);
     else this.outbox.onExpired(holding);
   }

@@ -154,7 +154,8 @@ export class Transit {
     from: NodeId | undefined,
     ops: readonly StoreOp[] = [],
   ): Promise<boolean> {
-    if (this.#forwarder.get(bundle.id) !== undefined) return Promise.resolve(true);
+    const held = this.#forwarder.get(bundle.id);
+    if (held !== undefined && held.isArriving !== true) return Promise.resolve(true);
     const committing = this.#committing.get(bundle.id);
     if (committing !== undefined) return committing;
     if (from === undefined && !this.#hasRoomForOwn(bundle)) return Promise.resolve(false);
@@ -256,11 +257,23 @@ export class Transit {
   }
 
   #hold(row: TransitRow): void {
-    const holding = this.#holding(row);
+    const arriving = this.#forwarder.get(row.id);
+    const made = this.#holding(row);
+    // What goes on already stays where it is, and is what every other is from now on.
+    const holding =
+      arriving === undefined
+        ? made
+        : Object.assign(arriving, {
+            isArriving: false,
+            load: made.load,
+            pieces: made.pieces,
+            sums: made.sums,
+          });
     // First, because the forwarder may find at once that its life is over.
     this.#held.set(holding.id, holding);
     this.#bySource.put(holding.header.source, holding);
-    this.#forwarder.add(holding);
+    if (arriving === undefined) this.#forwarder.add(holding);
+    else this.#forwarder.retry(holding.id);
   }
 
   #holding({ id, header, journey, lifetime, from, sealedBytes, sums }: TransitRow): Holding {

@@ -140,6 +140,8 @@ export class ChunkSender {
     const frameMax = carrier.frameBytesMax(outgoing.to) - CHUNK_OVERHEAD;
     const size = Math.min(CHUNK_BYTES, outgoing.chunkBytes, frameMax);
     if (size <= 0) return;
+    // As long as something moves its offer is not overdue.
+    this.#forwarder.touch(outgoing.to, outgoing.id);
     while (outgoing.next < outgoing.end) {
       const held = this.#heldFrom(outgoing, outgoing.next);
       if (held === undefined) return;
@@ -148,7 +150,6 @@ export class ChunkSender {
         return;
       outgoing.next += bytes.length;
     }
-    this.#forwarder.touch(outgoing.to, outgoing.id);
   }
 
   /** Bytes from there on; undefined while they are read. */

@@ -36,6 +36,8 @@ export interface ForwarderEvents {
   expired(holding: Holding): void;
   /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
   offerEnded(to: NodeId, id: BundleId): void;
+  /** What was offered to a neighbour while it arrives waits until it is whole: others need the place. */
+  gaveWay(to: NodeId, id: BundleId): void;
 }
 
 export class Forwarder {
@@ -283,6 +285,8 @@ export class Forwarder {
     const to = choice.to;
     const window = this.#windows.open(to);
     const isOffer = mustOffer(carrier, holding, to);
+    if (isOffer && holding.isArriving !== true && !hasRoom(window, holding.sealedBytes, isOffer))
+      this.#giveWay(to, nowMs);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       holding.waitReason = "waiting for acknowledgements of the next hop";
       const askAgainMs = whenPinned(holding, nowMs);
@@ -294,6 +298,14 @@ export class Forwarder {
       return false;
     }
     return this.#launch(holding, to, isOffer);
+  }
+
+  #giveWay(to: NodeId, nowMs: number): void {
+    const arriving = this.#windows.arrivingTooLong(to, nowMs);
+    if (arriving === undefined) return;
+    this.#windows.land(to, arriving.id);
+    this.#pause(arriving, nowMs + REFUSED_MAX_MS);
+    this.#events.gaveWay(to, arriving.id);
   }
 
   #choose(holding: Holding, nowMs: number): HopChoice {

@@ -64,6 +64,10 @@ interface Arriving {
 export interface ReceiverEvents {
   /** All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. */
   complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): void;
+  /** The first of it is durable, or more of it is; it is not whole. */
+  progress(from: NodeId, offer: Offer, body: ArrivingBody): void;
+  /** It comes no more, for whatever cause; what has come may be there for another try. */
+  ended(id: BundleId, isDamaged: boolean): void;
   /** Another neighbour has its place now: it should offer the bundle again. */
   yielded(from: NodeId, id: BundleId): void;
   /** The bytes are not those that were offered: everything was thrown away. */
@@ -128,6 +132,7 @@ export class ChunkReceiver {
     else {
       this.#want(arriving, arriving.body.received);
       this.#watch(arriving);
+      if (arriving.body.durable > 0) this.#events.progress(from, offer, arriving.body);
     }
     return true;
   }
@@ -182,6 +187,20 @@ export class ChunkReceiver {
       return this.#want(arriving, body.received);
     }
     this.#renewCredit(arriving);
+  }
+
+  /** Whoever offered it takes that back. What is said to be damaged is of no use for another try. */
+  withdraw(from: NodeId, id: BundleId, isDamaged: boolean): void {
+    const arriving = this.#arriving.get(id);
+    if (arriving?.from !== from) return;
+    if (isDamaged) this.#discard(arriving);
+    else this.#abandon(arriving);
+  }
+
+  /** Nobody needs it any more. */
+  forget(id: BundleId): void {
+    const arriving = this.#arriving.get(id);
+    if (arriving !== undefined) this.#discard(arriving);
   }
 
   /** What had arrived stays in the store for the next offer. */
@@ -247,11 +266,7 @@ export class ChunkReceiver {
     arriving.earlyBytes = 0;
     arriving.gapAt = undefined;
     if (++arriving.badBlocks > BAD_BLOCKS_MAX || arriving.body.isSpoilt) {
-      this.#end(arriving);
-      void arriving.body.settled().then(() => {
-        this.#note(arriving);
-        this.#throwAway(offer.id);
-      });
+      this.#discard(arriving);
       return this.#events.damaged(from, offer.id);
     }
     // A range that ends no later is a resumption for the sender.
@@ -350,6 +365,7 @@ export class ChunkReceiver {
   #abandon(arriving: Arriving): void {
     const { id } = arriving.offer;
     this.#end(arriving);
+    this.#events.ended(id, false);
     if (!arriving.isReady) return;
     const settling = arriving.body
       .writeRest()
@@ -372,7 +388,9 @@ export class ChunkReceiver {
     void writing.then(
       () => {
         this.#note(arriving);
-        if (this.#arriving.get(id) !== arriving || arriving.body.isWhole) return;
+        if (this.#arriving.get(id) !== arriving) return;
+        this.#events.progress(arriving.from, arriving.offer, arriving.body);
+        if (arriving.body.isWhole) return;
         this.#write(arriving);
         if (arriving.gapAt === undefined && arriving.early.size === 0) this.#renewCredit(arriving);
       },
@@ -417,6 +435,7 @@ export class ChunkReceiver {
     const parts = body.finish();
     if (parts === undefined) {
       this.#throwAway(id);
+      this.#events.ended(id, true);
       return this.#events.damaged(from, id);
     }
     const { rest, sums } = parts;
@@ -428,6 +447,18 @@ export class ChunkReceiver {
         ? { id, header, sealed: rest }
         : { id, header, sealedBytes, head, rest, sums, pieces };
     this.#events.complete(from, bundle, offer, cleanup);
+  }
+
+  #discard(arriving: Arriving): void {
+    const { id } = arriving.offer;
+    this.#end(arriving);
+    this.#events.ended(id, true);
+    const settling = arriving.body.settled().then(() => {
+      this.#note(arriving);
+      this.#throwAway(id);
+      if (this.#settling.get(id) === settling) this.#settling.delete(id);
+    });
+    this.#settling.set(id, settling);
   }
 
   #throwAway(id: BundleId): void {

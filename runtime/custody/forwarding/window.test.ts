@@ -43,7 +43,7 @@ describe("room", () => {
     window.bytes = 4 * KIB * KIB - 1;
     expect([hasRoom(window, 1, false), hasRoom(window, 2, false)]).toEqual([true, false]);
     for (let i = 0; i < 512; i++)
-      window.inflight.set(holding(i).id, { holding: holding(i), sentAtMs: 0, isOffer: false });
+      window.inflight.set(holding(i).id, { holding: holding(i), sinceMs: 0, sentAtMs: 0, isOffer: false });
     expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
       false,
       false,

@@ -22,6 +22,7 @@ const OFFER_TIMEOUT_MIN_MS = 3_000;
 
 interface Flight {
   readonly holding: Holding;
+  readonly sinceMs: number;
   sentAtMs: number;
   readonly isOffer: boolean;
 }
@@ -55,6 +56,9 @@ export function hasRoom(window: Window, sealedBytes: number, isOffer: boolean): 
 /** Nothing of any kind or size has room. */
 export const isFull = (window: Window): boolean => !hasRoom(window, 0, false) && !hasRoom(window, 0, true);
 
+/** What goes on while it arrives may keep its place from whole ones for so long. */
+const ARRIVING_PLACE_MS = 10_000;
+
 export class Windows {
   readonly #carrier: Carrier;
   readonly #offerEnded: (to: NodeId, id: BundleId) => void;
@@ -83,7 +87,7 @@ export class Windows {
   launch(holding: Holding, to: NodeId, isOffer: boolean, nowMs: number): void {
     const window = this.open(to);
     holding.inflightTo = to;
-    window.inflight.set(holding.id, { holding, sentAtMs: nowMs, isOffer });
+    window.inflight.set(holding.id, { holding, sinceMs: nowMs, sentAtMs: nowMs, isOffer });
     if (isOffer) {
       window.offers++;
       window.offeredBytes += holding.sealedBytes;
@@ -117,6 +121,13 @@ export class Windows {
       if (isOffer) this.#offerEnded(neighbour, holding.id);
     }
     return { holdings: [...window.inflight.values()].map(({ holding }) => holding), waiting: window.waiting };
+  }
+
+  /** One whose end may be long in coming, and that has had its time: a whole bundle may have its place. */
+  arrivingTooLong(neighbour: NodeId, nowMs: number): Holding | undefined {
+    for (const { holding, sinceMs } of this.#windows.get(neighbour)?.inflight.values() ?? [])
+      if (holding.isArriving === true && nowMs - sinceMs >= ARRIVING_PLACE_MS) return holding;
+    return undefined;
   }
 
   /** The chunks of an offered bundle are flowing: its timeout starts anew. */
