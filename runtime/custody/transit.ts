@@ -273,7 +273,7 @@ export class Transit {
     this.#held.set(holding.id, holding);
     this.#bySource.put(holding.header.source, holding);
     if (arriving === undefined) this.#forwarder.add(holding);
-    else this.#forwarder.retry(holding.id);
+    else this.#forwarder.onWhole(holding);
   }
 
   #holding({ id, header, journey, lifetime, from, sealedBytes, sums }: TransitRow): Holding {

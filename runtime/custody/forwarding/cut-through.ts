@@ -22,6 +22,7 @@ class Feed implements SealedPieces {
   #isOver = false;
   #waiting: {
     readonly offset: number;
+    readonly isForEnd: boolean;
     readonly resolve: (bytes: Uint8Array | undefined | Promise<Uint8Array | undefined>) => void;
   }[] = [];
 
@@ -32,15 +33,25 @@ class Feed implements SealedPieces {
   read(offset: number): Uint8Array | Promise<Uint8Array | undefined> {
     if (this.#whole !== undefined) return this.#whole.read(offset);
     if (this.#isOver) return Promise.resolve(undefined);
-    if (offset < this.#body.durable) return this.#body.readDurable(offset);
-    return new Promise((resolve) => this.#waiting.push({ offset, resolve }));
+    if (offset >= this.#body.durable) return this.#wait(offset);
+    const bytes = this.#body.readDurable(offset);
+    if (bytes instanceof Uint8Array) return bytes;
+    // Its chunks give way to the row of the whole, perhaps while they are read.
+    return bytes.then((read) => read ?? (this.#isOver ? this.read(offset) : this.#wait(offset, true)));
+  }
+
+  #wait(offset: number, isForEnd = false): Promise<Uint8Array | undefined> {
+    return new Promise((resolve) => this.#waiting.push({ offset, isForEnd, resolve }));
   }
 
   /** More of it is durable. */
   onProgress(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const { offset, resolve } of waiting) resolve(this.read(offset));
+    for (const one of waiting) {
+      if (one.isForEnd && !this.#isOver) this.#waiting.push(one);
+      else one.resolve(this.read(one.offset));
+    }
   }
 
   /** All of it is here, or nothing more will come. */

@@ -17,11 +17,11 @@ import {
 import { mustOffer, offerOf } from "./offers.ts";
 import { refusalWords } from "./refusal-words.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
-import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
+import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
 import { Alarms } from "../alarms.ts";
 import { Holdings } from "./holdings.ts";
 import { ReadyQueue } from "./ready-queue.ts";
-import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
+import { chosen, earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
 import { hasRoom, isFull, Windows } from "./window.ts";
 
 /** An exhausted hop limit parks the bundle this long, then its hops count anew. */
@@ -121,6 +121,12 @@ export class Forwarder {
     this.#leaveQueue(holding);
     holding.state = "paused"; // queues skip what is not ready
     return holding;
+  }
+
+  /** What went on while it arrived is here as a whole. */
+  onWhole({ id, header }: Holding): void {
+    this.retry(id);
+    this.pump(header.destination);
   }
 
   /** Makes a waiting or relayed bundle ready at once, for instance when it came back to its source. */
@@ -271,7 +277,7 @@ export class Forwarder {
       this.#pause(holding, nowMs + HOP_PARK_MS);
       return true;
     }
-    const choice = holding.via === undefined ? this.#choose(holding, nowMs) : pinned(carrier, holding, nowMs);
+    const choice = (holding.via === undefined ? chosen : pinned)(carrier, holding, nowMs);
     if (choice.kind === "wait" || choice.to === undefined) {
       const askAgainMs = earliestAfter(holding.refusedBy, nowMs) ?? whenPinned(holding, nowMs);
       if (askAgainMs === undefined) {
@@ -286,7 +292,7 @@ export class Forwarder {
     const window = this.#windows.open(to);
     const isOffer = mustOffer(carrier, holding, to);
     if (isOffer && holding.isArriving !== true && !hasRoom(window, holding.sealedBytes, isOffer))
-      this.#giveWay(to, nowMs);
+      this.#giveWay(to, holding.header.destination, nowMs);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       holding.waitReason = "waiting for acknowledgements of the next hop";
       const askAgainMs = whenPinned(holding, nowMs);
@@ -300,21 +306,15 @@ export class Forwarder {
     return this.#launch(holding, to, isOffer);
   }
 
-  #giveWay(to: NodeId, nowMs: number): void {
-    const arriving = this.#windows.arrivingTooLong(to, nowMs);
-    if (arriving === undefined) return;
-    this.#windows.land(to, arriving.id);
-    this.#pause(arriving, nowMs + REFUSED_MAX_MS);
-    this.#events.gaveWay(to, arriving.id);
-  }
-
-  #choose(holding: Holding, nowMs: number): HopChoice {
-    const { sealedBytes: bytes, arrivedFrom, header, relayedTo } = holding;
-    return this.#ctx.carrier.nextHop(
-      { destination: header.destination, arrivedFrom, bytes },
-      (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
-      relayedTo,
-    );
+  /** A whole bundle finds no room: what only arrives leaves it, when it has had its time. */
+  #giveWay(to: NodeId, destination: NodeId, nowMs: number): void {
+    const first = this.#windows.firstArriving(to);
+    if (first === undefined) return;
+    const { holding, yieldsAtMs } = first;
+    if (yieldsAtMs > nowMs) return this.#wake(this.#due.destinations, destination, yieldsAtMs);
+    this.#windows.land(to, holding.id);
+    this.#pause(holding, nowMs + REFUSED_MAX_MS);
+    this.#events.gaveWay(to, holding.id);
   }
 
   #launch(holding: Holding, to: NodeId, isOffer: boolean): boolean {

@@ -123,10 +123,10 @@ export class Windows {
     return { holdings: [...window.inflight.values()].map(({ holding }) => holding), waiting: window.waiting };
   }
 
-  /** One whose end may be long in coming, and that has had its time: a whole bundle may have its place. */
-  arrivingTooLong(neighbour: NodeId, nowMs: number): Holding | undefined {
+  /** Of those that go on while they arrive, the first, and when whole ones may have its place: its end may be long in coming. */
+  firstArriving(neighbour: NodeId): { readonly holding: Holding; readonly yieldsAtMs: number } | undefined {
     for (const { holding, sinceMs } of this.#windows.get(neighbour)?.inflight.values() ?? [])
-      if (holding.isArriving === true && nowMs - sinceMs >= ARRIVING_PLACE_MS) return holding;
+      if (holding.isArriving === true) return { holding, yieldsAtMs: sinceMs + ARRIVING_PLACE_MS };
     return undefined;
   }
 
