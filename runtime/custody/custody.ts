@@ -196,9 +196,10 @@ export class Custody {
 
   /**
    * Accepts a message: its id, only after the durable commit, or, when it is transient, once it left this node. Rejects
-   * with address, size, quota, route and store errors: see the SDK's `Mesh.send`. Copies the body before it returns.
+   * with address, size, quota, route and store errors: see the SDK's `Mesh.send`. Copies the body before it returns, unless it
+   * `isGiven`: then nobody else may change it any more.
    */
-  async send(message: OutgoingMessage): Promise<MessageId> {
+  async send(message: OutgoingMessage, isGiven = false): Promise<MessageId> {
     if (this.#isStopped) throw godwitError("GODWIT_STOPPED", "the node is stopping");
     const { directory, limits } = this.#ctx;
     if (message.transient === true) {
@@ -206,7 +207,7 @@ export class Custody {
       return sendTransient(this.#ctx, directory.nodeOf(message.to), content);
     }
     return await this.outbox.send(
-      checkOrder(message, limits.lifetimeDefaultMs, (address) => directory.canonical(address)),
+      checkOrder(message, limits.lifetimeDefaultMs, (address) => directory.canonical(address), isGiven),
     );
   }
 

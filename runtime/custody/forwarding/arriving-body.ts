@@ -7,13 +7,13 @@ import type { BundleId } from "../../kernel/ids.ts";
 import { BLOCK_BYTES, blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
-import { blockLength, isSumOf, SealedSums, type SealedPieces } from "./pieces.ts";
+import { blockLength, isSumAt, SealedSums, type SealedPieces } from "./pieces.ts";
 
 export const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
 export const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
 
-/** Blocks that go to the store in one piece. */
-const WRITTEN_BLOCKS_MAX = 4;
+/** Blocks that may go to the store in one piece. */
+const SLAB_BYTES = 4 * BLOCK_BYTES;
 
 /** A bundle up to this size stays in memory until it is whole. */
 export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= BLOCK_BYTES;
@@ -27,8 +27,11 @@ export class ArrivingBody {
   #fill = 0;
   /** How much of the block lies in the store already: the end of what an earlier try had brought. */
   #kept = 0;
-  /** Checked, and not handed to the store. */
+  /** Checked, and not handed to the store; blocks that lie side by side are one. */
   #unwritten: Uint8Array[] = [];
+  /** Where blocks are made, so that what is written together need not be copied together. */
+  #slab = new Uint8Array(0);
+  #slabUsed = 0;
   /** Sizes of the pieces in the store, in order. */
   #pieces: number[] = [];
   #durable = 0;
@@ -101,20 +104,40 @@ export class ArrivingBody {
 
   #endBlock(): boolean {
     const { sums, sealedBytes } = this.#offer;
-    if (sums !== undefined && !isSumOf(this.#block, this.#index, sums)) {
+    const sum = blockSum(this.#block);
+    if (sums !== undefined && !isSumAt(sum, this.#index, sums)) {
       this.#fill = this.#kept;
       return false;
     }
-    this.#sums.add(this.#block, blockSum(this.#block));
-    this.#unwritten.push(this.#block.subarray(this.#kept));
+    this.#sums.add(this.#block, sum);
+    this.#addUnwritten(this.#block.subarray(this.#kept));
     this.#index++;
     this.#fill = this.#kept = 0;
     if (this.#index < blocksIn(sealedBytes)) this.#block = this.#newBlock();
     return true;
   }
 
+  #addUnwritten(bytes: Uint8Array): void {
+    const last = this.#unwritten.at(-1);
+    const isBehind = last?.buffer === bytes.buffer && last.byteOffset + last.length === bytes.byteOffset;
+    if (!isBehind) this.#unwritten.push(bytes);
+    else
+      this.#unwritten[this.#unwritten.length - 1] = new Uint8Array(
+        last.buffer,
+        last.byteOffset,
+        last.length + bytes.length,
+      );
+  }
+
   #newBlock(): Uint8Array {
-    return new Uint8Array(blockLength(this.#offer.sealedBytes, this.#index));
+    const { sealedBytes } = this.#offer;
+    const bytes = blockLength(sealedBytes, this.#index);
+    if (this.#slabUsed + bytes > this.#slab.length) {
+      this.#slab = new Uint8Array(Math.min(SLAB_BYTES, sealedBytes - this.#index * BLOCK_BYTES));
+      this.#slabUsed = 0;
+    }
+    this.#slabUsed += bytes;
+    return this.#slab.subarray(this.#slabUsed - bytes, this.#slabUsed);
   }
 
   /**
@@ -123,7 +146,7 @@ export class ArrivingBody {
    */
   write(more: () => readonly StoreOp[]): Promise<void> | undefined {
     if (this.#writing !== undefined || this.#unwritten.length === 0) return undefined;
-    return this.#write(concatBytes(this.#unwritten.splice(0, WRITTEN_BLOCKS_MAX)), more());
+    return this.#write(this.#unwritten.shift()!, more());
   }
 
   /** At the end of a try that will go on later: all of it, the beginning of a block as well. */

@@ -68,9 +68,9 @@ export class SealedSums {
   }
 }
 
-export const isSumOf = (block: Uint8Array, index: number, sums: Uint8Array): boolean =>
-  Buffer.compare(blockSum(block), sums.subarray(index * BLOCK_SUM_BYTES, (index + 1) * BLOCK_SUM_BYTES)) ===
-  0;
+/** Whether that is the sum of the block at `index`. */
+export const isSumAt = (sum: Uint8Array, index: number, sums: Uint8Array): boolean =>
+  Buffer.compare(sum, sums.subarray(index * BLOCK_SUM_BYTES, (index + 1) * BLOCK_SUM_BYTES)) === 0;
 
 export const blockLength = (sealedBytes: number, index: number): number =>
   Math.min(BLOCK_BYTES, sealedBytes - index * BLOCK_BYTES);
@@ -120,7 +120,7 @@ export async function openPieces(
       const index = Math.floor(offset / BLOCK_BYTES);
       try {
         const bytes = await block(index);
-        if (bytes !== undefined && isSumOf(bytes, index, sums))
+        if (bytes !== undefined && isSumAt(blockSum(bytes), index, sums))
           return bytes.subarray(offset - index * BLOCK_BYTES);
         if (bytes !== undefined) damaged();
       } catch {

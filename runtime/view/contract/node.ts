@@ -281,6 +281,7 @@ export interface NodeView {
   why(node: string): WhyView;
   trace(node: string, signal: AbortSignal): Promise<TraceView>;
   /** Resolves only after the durable commit (for `transient`: once it left this node). The same idempotency key gives the same id. */
+  /** `body` is given away with the call. */
   send(message: OutgoingMessage): Promise<{ id: string }>;
   /** Newest first; `after` is the id of the last row of the page before. */
   messages(
