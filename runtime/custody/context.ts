@@ -11,7 +11,6 @@ import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.
 import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { BodyHead, Store } from "../store/types.ts";
-import type { SealedPieces } from "./forwarding/pieces.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
 /** A key to seal to: the recipient's prekey. */
@@ -212,6 +211,15 @@ export interface CustodyContext {
   isContested(): boolean;
   readonly regard: CustodyRegard;
   readonly fullTables: Pick<FullTables, "refused">;
+}
+
+/** Sealed bytes of a bundle, one reader at a time. */
+export interface SealedPieces {
+  /**
+   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
+   * undefined: they will never be. Never rejects.
+   */
+  read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
 }
 
 /** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */

@@ -6,7 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import { BUNDLE_ID_BYTES, formatBundleId, idBytes, type BundleId, type NodeId } from "../kernel/ids.ts";
-import { BODY_BYTES_MAX, FrameType, LIFETIME_MAX_MS, type Priority } from "./constants.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_SUM_BYTES,
+  BODY_BYTES_MAX,
+  FrameType,
+  LIFETIME_MAX_MS,
+  type Priority,
+} from "./constants.ts";
 import { decodeError, Reader, Writer } from "./bytes.ts";
 import { frameReader } from "./peer-messages.ts";
 
@@ -143,10 +150,6 @@ export interface Offer {
   readonly sums?: Uint8Array | undefined;
 }
 
-/** Large bundles are summed in blocks of this size, the last one shorter: what is wrong is found, and fetched again, by the block. */
-export const BLOCK_BYTES = 256 * 1024;
-/** First bytes of the SHA-256 of a block. */
-export const BLOCK_SUM_BYTES = 16;
 export const blocksIn = (sealedBytes: number): number => Math.ceil(sealedBytes / BLOCK_BYTES);
 /** What the sums of a bundle add to an offer. */
 export const sumsBytes = (sealedBytes: number): number => 1 + blocksIn(sealedBytes) * BLOCK_SUM_BYTES;

@@ -3,11 +3,13 @@
  * blocks of it are in memory at any time. Must never call a block durable, or count it as received for good, before its sum holds where the
  * offer told it. Credit, gaps and who may send are transfer.ts. docs/protocol/delivery.md "Large bundles".
  */
+import type { SealedPieces } from "../context.ts";
 import type { BundleId } from "../../kernel/ids.ts";
-import { BLOCK_BYTES, blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
+import { blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import type { Store, StoreOp } from "../../store/types.ts";
-import { blockLength, isSumAt, SealedSums, type SealedPieces } from "./pieces.ts";
+import { blockLength, isSumAt, SealedSums } from "./pieces.ts";
 
 export const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
 export const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);

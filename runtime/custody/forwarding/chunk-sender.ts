@@ -3,11 +3,12 @@
  * the few blocks in memory meanwhile, and who gives them up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
  */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import { BLOCK_BYTES, encodeChunk } from "../../wire/bundle.ts";
+import { encodeChunk } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
 import type { Priority } from "../../wire/constants.ts";
-import type { CustodyContext, Holding } from "../context.ts";
+import type { CustodyContext, Holding, SealedPieces } from "../context.ts";
 import type { Forwarder } from "./forwarder.ts";
-import { piecesInMemory, type SealedPieces } from "./pieces.ts";
+import { piecesInMemory } from "./pieces.ts";
 import { CREDIT_BYTES_MAX } from "./credit.ts";
 import { CHUNK_BYTES_MIN, STALL_MS } from "./transfer.ts";
 

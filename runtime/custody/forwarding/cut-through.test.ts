@@ -1,6 +1,5 @@
 import { expect, test } from "bun:test";
 import {
-  BLOCK_BYTES,
   blockSum,
   decodeChunk,
   decodeCustodyRefuse,
@@ -12,7 +11,7 @@ import {
   RefuseReason,
   type BundleHeader,
 } from "../../wire/bundle.ts";
-import { FrameType } from "../../wire/constants.ts";
+import { BLOCK_BYTES, FrameType } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { TestMesh, type Sent, type TestNode } from "../testing.ts";
 

@@ -6,10 +6,9 @@
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { SharedMap } from "../../kernel/shared-map.ts";
 import type { Offer } from "../../wire/bundle.ts";
-import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
+import { deadlineOf, type CustodyContext, type Holding, type SealedPieces } from "../context.ts";
 import type { ArrivingBody } from "./arriving-body.ts";
 import type { Forwarder } from "./forwarder.ts";
-import type { SealedPieces } from "./pieces.ts";
 
 /** So long what is of the same address as damage is checked as a whole before it goes on. */
 const DISTRUST_MS = 3_600_000;

@@ -4,23 +4,9 @@
  */
 import { createHash } from "node:crypto";
 import { BUNDLE_ID_BYTES, formatBundleId, type BundleId } from "../../kernel/ids.ts";
-import {
-  BLOCK_BYTES,
-  BLOCK_SUM_BYTES,
-  blocksIn,
-  blockSum,
-  encodeBundleHeader,
-  type BundleHeader,
-} from "../../wire/bundle.ts";
-
-/** Sealed bytes of a bundle, one reader at a time. */
-export interface SealedPieces {
-  /**
-   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
-   * undefined: they will never be. Never rejects.
-   */
-  read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
-}
+import { blocksIn, blockSum, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
+import { BLOCK_BYTES, BLOCK_SUM_BYTES } from "../../wire/constants.ts";
+import type { SealedPieces } from "../context.ts";
 
 /** Sums up a bundle whose blocks come in order. */
 export class SealedSums {

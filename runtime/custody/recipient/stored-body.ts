@@ -4,12 +4,12 @@
  * whose body is exactly as long as the message holds it plainly. docs/protocol/delivery.md "Large bundles".
  */
 import { godwitError } from "../../kernel/errors.ts";
-import { BLOCK_BYTES, encodeBundleHeader } from "../../wire/bundle.ts";
+import { encodeBundleHeader } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes, Reader, Writer } from "../../wire/bytes.ts";
 import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
 import type { BodyHead } from "../../store/types.ts";
-import type { Sealer, StoredBundle } from "../context.ts";
-import type { SealedPieces } from "../forwarding/pieces.ts";
+import type { Sealer, StoredBundle, SealedPieces } from "../context.ts";
 
 /** Behind the sealed bytes: key 32, plain bytes before the body u16, form u8. */
 const FORM = 1;

@@ -4,13 +4,8 @@
  */
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
-import {
-  BLOCK_BYTES,
-  bundleIdOf,
-  BundleKind,
-  encodeBundleHeader,
-  type BundleHeader,
-} from "../../wire/bundle.ts";
+import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { encodeInnerMessage, type InnerMessage, MACHINES_MAX } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
@@ -21,8 +16,9 @@ import {
   type SealedInSegments,
   type SealKey,
   type SegmentSealing,
+  type SealedPieces,
 } from "../context.ts";
-import { openPieces, SealedSums, type SealedPieces } from "../forwarding/pieces.ts";
+import { openPieces, SealedSums } from "../forwarding/pieces.ts";
 import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
 import { sealedBytesIn, SealedSegments } from "./segments.ts";
 
