@@ -15,7 +15,7 @@ export const chunkKey = (id: BundleId, index: number): string => `${id}/${String
 export const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
 
 /** Blocks that may go to the store in one piece. */
-const SLAB_BYTES = 4 * BLOCK_BYTES;
+const SLAB_BYTES = 8 * BLOCK_BYTES;
 
 /** A bundle up to this size stays in memory until it is whole. */
 export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= BLOCK_BYTES;
