@@ -39,6 +39,24 @@ test("whatever pieces are asked for, in whatever order, they are those of the me
   }
 });
 
+test("pieces that are asked for at one time do not take each other's segments", async () => {
+  const { to, sealer } = pair(5);
+  const none = new Uint8Array(0);
+  const plain = bytesOf(400_000);
+  const whole = sealer.seal(to.id, undefined, plain, none, new Uint8Array(16));
+  const start = sealer.inSegments(to.id, undefined, plain.length, none, new Uint8Array(16))!;
+  start.tell(plain);
+  const segments = new SealedSegments(start.sealing(), plain.length, async (at, size) => {
+    await Promise.resolve();
+    return plain.slice(at, at + size);
+  });
+  const offsets = [0, 100_000, 10, 200_000, 100_010, 300_000, 65_000, 131_000];
+  for (const offset of offsets) await segments.piece(offset, 70_000);
+  const pieces = await Promise.all(offsets.map((offset) => segments.piece(offset, 70_000)));
+  for (const [i, offset] of offsets.entries())
+    expect(Buffer.compare(pieces[i]!, whole.subarray(offset, offset + 70_000))).toBe(0);
+});
+
 test("a short message is not cut, and one that cannot be read gives no piece", async () => {
   const { to, sealer } = pair(3);
   const none = new Uint8Array(0);

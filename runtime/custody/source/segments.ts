@@ -40,16 +40,17 @@ export class SealedSegments {
     if (end <= 0) return out;
     const first = Math.floor(Math.max(0, offset - opening.length) / size);
     const behind = Math.ceil(end / size);
-    const isKept = this.#last?.index === first;
-    const start = (first + (isKept ? 1 : 0)) * segmentBytes;
+    // Another piece may be asked for while this one is read.
+    const kept = this.#last?.index === first ? this.#last.sealed : undefined;
+    const start = (first + (kept === undefined ? 0 : 1)) * segmentBytes;
     const plainEnd = Math.min(this.#plainBytes, behind * segmentBytes);
     const plain = start < plainEnd ? await this.#read(start, plainEnd - start) : new Uint8Array(0);
     if (plain === undefined || plain.length !== Math.max(0, plainEnd - start)) return undefined;
     for (let index = first; index < behind; index++) {
       const at = index * segmentBytes - start;
       const sealed =
-        isKept && index === first
-          ? this.#last!.sealed
+        kept !== undefined && index === first
+          ? kept
           : this.#sealing.segment(index, plain.subarray(at, at + segmentBytes));
       place(sealed, opening.length + index * size);
       this.#last = { index, sealed };
