@@ -13,7 +13,7 @@ import { CREDIT_BYTES_MAX } from "./credit.ts";
 import { CHUNK_BYTES_MIN, STALL_MS } from "./transfer.ts";
 
 /** Largest chunk; smaller ones where credit is small, or urgent frames would wait behind one for seconds. */
-const CHUNK_BYTES = 32 * 1024;
+const CHUNK_BYTES = 56 * 1024;
 /** Chunks that one grant of credit is cut into. */
 const CHUNKS_PER_GRANT = 4;
 const CHUNK_OVERHEAD = 64;
