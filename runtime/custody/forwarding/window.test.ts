@@ -124,4 +124,17 @@ describe("what is under way", () => {
     expect([all.answerMs(near, false), all.answerMs(near, true)]).toEqual([8_000, 8_000]);
     Object.assign(link, { isReliable: true, rttMs: 100 });
   });
+
+  test("is not overdue for a minute while it arrives itself, and yields to a whole one after 10 s", () => {
+    const { windows: all } = windows();
+    link.isReliable = false;
+    const arriving = { ...holding(1), isArriving: true };
+    all.launch(holding(2), near, true, 0);
+    all.launch(arriving, near, true, 2_000);
+    expect(all.firstArriving(near)).toEqual({ holding: arriving, yieldsAtMs: 12_000 });
+    expect(all.takeOverdue(near, 61_999).holdings.map(({ id }) => id)).toEqual([holding(2).id]);
+    expect(all.takeOverdue(near, 62_000).holdings).toEqual([arriving]);
+    expect(all.firstArriving(near)).toBeUndefined();
+    link.isReliable = true;
+  });
 });

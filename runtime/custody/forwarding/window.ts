@@ -144,7 +144,10 @@ export class Windows {
     for (const [id, { holding, sentAtMs, isOffer }] of [
       ...(this.#windows.get(neighbour)?.inflight.entries() ?? []),
     ]) {
-      const dueMs = sentAtMs + this.answerMs(neighbour, isOffer);
+      const answerMs = this.answerMs(neighbour, isOffer);
+      // While it arrives pauses are not the neighbour's.
+      const dueMs =
+        sentAtMs + (holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs);
       if (dueMs > nowMs) nextMs = Math.min(nextMs, dueMs);
       else {
         this.land(neighbour, id);
