@@ -169,7 +169,8 @@ export class BodyFiles {
 
   /** Nothing is added to the group any more: its file is the beginning of a body now. */
   #takeGroup({ of }: BodyHead): Group {
-    const group = this.#groups.get(of)!;
+    const group = this.#groups.get(of);
+    if (group === undefined) throw new Error("the chunks of a body lie in no file of their own any more");
     this.#groups.delete(of);
     this.#fresh.add(group.file);
     return group;

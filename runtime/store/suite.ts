@@ -184,9 +184,7 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
         const cut = [0, Math.floor(size / 3), Math.floor(size / 2)];
         const chunk = (index: number) => `${id}/00000${index}`;
         for (const index of [0, 1])
-          await run(
-            store.commit([put("chunk", chunk(index), "", whole.slice(cut[index]!, cut[index + 1]!))]),
-          );
+          await run(store.commit([put("chunk", chunk(index), "", whole.slice(cut[index], cut[index + 1]))]));
         const head = { of: id, bytes: cut[2]! };
         const joined: StoreOp = {
           op: "put",

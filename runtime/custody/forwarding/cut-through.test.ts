@@ -77,7 +77,7 @@ function lie(
   b.receive(liar.id, encodeOffer({ id, header, journey, sealedBytes: told.length, sums: concatBytes(sums) }));
   return (bytesMax = Number.POSITIVE_INFINITY) => {
     const wants = mesh.log.filter(
-      ({ type, to, bytes }) => type === FrameType.want && to === "liar" && decodeWant(bytes).id === id,
+      (sent) => sent.type === FrameType.want && sent.to === "liar" && decodeWant(sent.bytes).id === id,
     );
     const want = wants.length === 0 ? undefined : decodeWant(wants.at(-1)!.bytes);
     if (want === undefined) return;

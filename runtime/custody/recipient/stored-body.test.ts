@@ -86,10 +86,12 @@ test("what does not open, or was cut, is refused before anything is kept of it",
   const { bundle, sealed } = arrived(bytesOf(300_000));
   const bad = sealed.slice();
   bad[bad.length - 1]! ^= 1;
-  expect(openStored(of(to), { ...bundle, pieces: piecesInMemory(bad) })).rejects.toThrow("does not open");
-  expect(openStored(of(from), bundle)).rejects.toThrow();
+  await expect(openStored(of(to), { ...bundle, pieces: piecesInMemory(bad) })).rejects.toThrow(
+    "does not open",
+  );
+  await expect(openStored(of(from), bundle)).rejects.toThrow();
   const cut = { ...bundle, sealedBytes: sealed.length - 20 };
-  expect(openStored(of(to), cut)).rejects.toThrow("do not add up");
+  await expect(openStored(of(to), cut)).rejects.toThrow("do not add up");
   const gone = { read: async () => undefined };
-  expect(openStored(of(to), { ...bundle, pieces: gone })).rejects.toThrow("cannot be read");
+  await expect(openStored(of(to), { ...bundle, pieces: gone })).rejects.toThrow("cannot be read");
 });
