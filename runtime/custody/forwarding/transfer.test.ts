@@ -178,6 +178,45 @@ describe("a large message", () => {
     expect(await leftOvers(b)).toBe(0);
   });
 
+  test("that is withdrawn, or whose recipient is revoked, while it is sealed does not go", async () => {
+    for (const how of ["withdrawn", "revoked"]) {
+      const { mesh, a, b } = await pair();
+      const sending = a.custody!.send({ to: b.id, body: pattern(8 * MEGABYTE) });
+      // Durable after 5 ms, sealed later: each pause takes until the clock moves.
+      const clock = mesh.clock.after.bind(mesh.clock);
+      mesh.clock.after = (delayMs, run) => clock(delayMs === 0 ? 100 : delayMs, run);
+      const id = await a.settle(sending);
+      await mesh.clock.advance(50);
+      expect(mesh.count("offer")).toBe(0);
+      if (how === "withdrawn") await a.settle(a.custody!.outbox.withdraw(id));
+      else {
+        a.routes.delete(b.id);
+        a.custody!.onRevoked(b.id);
+      }
+      await mesh.clock.advance(5_000);
+      expect(mesh.count("offer")).toBe(0);
+      expect(a.custody!.outbox.get(id)!.state).toBe(how === "withdrawn" ? "withdrawn" : "queued");
+      expect(a.custody!.forwarder.count).toBe(0);
+    }
+  });
+
+  test("that its source accepted and did not seal before it died goes when it is back", async () => {
+    const { mesh, a, b } = await pair();
+    const body = pattern(8 * MEGABYTE);
+    const clock = mesh.clock.after.bind(mesh.clock);
+    const sending = a.custody!.send({ to: b.id, body });
+    mesh.clock.after = (delayMs, run) => clock(delayMs === 0 ? 100 : delayMs, run);
+    const id = await a.settle(sending);
+    a.crash();
+    mesh.clock.after = clock;
+    await mesh.clock.advance(1_000);
+    expect(mesh.count("offer")).toBe(0);
+    await a.start();
+    await mesh.clock.advance(5_000);
+    expect(await received(b)).toEqual(body);
+    expect(a.custody!.outbox.get(id)!.state).toBe("delivered");
+  });
+
   test("waits for a disk that is slow: no more than 4 MiB are on their way or in memory", async () => {
     const { mesh, a, b } = await pair();
     const gate = Promise.withResolvers<void>();

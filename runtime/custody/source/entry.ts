@@ -85,6 +85,32 @@ export interface OutboxEntry {
   readonly atWallMs: number;
 }
 
+/** Accepted now, and sealed to nobody yet. */
+export function newEntry(
+  { limits, clock, time }: Pick<CustodyContext, "limits" | "clock" | "time">,
+  order: Order,
+  id: MessageId,
+  name: Pick<OutboxEntry, "epoch" | "counter">,
+): OutboxEntry {
+  const { body, ...rest } = order;
+  return {
+    ...rest,
+    id,
+    ...name,
+    size: body.length,
+    createdAtMs: clock.wallMs(),
+    failoverDelayMs: limits.failoverDelayMs,
+    state: "queued",
+    reason: null,
+    deliveredAtMs: null,
+    receipt: null,
+    targets: [],
+    remainingMs: order.lifetimeMs,
+    atRunMs: time.runMs,
+    atWallMs: clock.wallMs(),
+  };
+}
+
 const isId = isMatch(/^[0-9a-f]{32}$/);
 const isHex = isMatch(/^(?:[0-9a-f]{2})*$/);
 const TARGETS_MAX = 64;

@@ -14,11 +14,13 @@ import { IdempotencyKeys } from "./idempotency.ts";
 import {
   finalStates,
   loadEntries,
+  newEntry,
   putEntry,
   type Live,
   type OutboxEntry,
   type OutboxDeps,
   type OutboxState,
+  type Target,
 } from "./entry.ts";
 import { OutboxEntries } from "./entries.ts";
 import { OutboxHistory } from "./history.ts";
@@ -286,48 +288,35 @@ export class Outbox {
   }
 
   async #accept(order: Order): Promise<MessageId> {
-    const { limits, clock, self } = this.#ctx;
+    const { limits, self } = this.#ctx;
+    const { body } = order;
     if (
       this.openCount + this.#pending >= limits.outboxMessagesMax ||
-      this.#bytes + order.body.length > limits.outboxBytesMax
+      this.#bytes + body.length > limits.outboxBytesMax
     )
       throw godwitError(
         "GODWIT_QUEUE_FULL",
         "the outbox is full; withdraw messages, or wait until some are delivered",
       );
     const name = this.#names.next(order.to);
-    const ops: StoreOp[] = [];
     const id = idOf(self, order.to, name);
-    const { body, ...rest } = order;
-    const entry: OutboxEntry = {
-      ...rest,
-      id,
-      ...name,
-      size: body.length,
-      createdAtMs: clock.wallMs(),
-      failoverDelayMs: limits.failoverDelayMs,
-      state: "queued",
-      reason: null,
-      deliveredAtMs: null,
-      receipt: null,
-      targets: [],
-      remainingMs: order.lifetimeMs,
-      atRunMs: this.#ctx.time.runMs,
-      atWallMs: clock.wallMs(),
-    };
+    const entry = newEntry(this.#ctx, order, id, name);
     const live: Live = { entry };
-    ops.push(...this.#idempotency.ops(order, id));
+    const ops: StoreOp[] = [...this.#idempotency.ops(order, id)];
     if (this.#isForHere(entry)) {
       await this.#acceptForHere(live, body, order, ops);
       return id;
     }
     this.#sealer.wrote(entry);
-    this.#seal(live, body);
+    // A large one is sealed while it is written; what it is sealed to is durable before it goes.
+    const sealed = this.#sealer.sealMeanwhile(entry, body);
+    if (sealed === undefined) this.#seal(live, body);
     ops.push({ ...putEntry(entry), body });
     await this.#commitAccepted(ops, body.length);
     this.#remember(live, order);
     this.#deps.events.emit("outboxChanged", entry);
-    if (entry.targets.length > 0) this.#hold(live, "queued");
+    if (sealed !== undefined) void this.#sealLater(live, sealed);
+    else if (entry.targets.length > 0) this.#hold(live, "queued");
     else this.#activate(live, "queued");
     return id;
   }
@@ -387,9 +376,11 @@ export class Outbox {
     this.#isSealing = false;
   }
 
-  async #sealLater(live: Live): Promise<void> {
+  /** `sealed`: what it was sealed to meanwhile; else from the store. */
+  async #sealLater(live: Live, sealed?: Promise<readonly Target[]>): Promise<void> {
     const { entry } = live;
     try {
+      if (sealed !== undefined) return await this.#takeSealed(live, await sealed);
       const body = await this.#sealer.body(entry);
       if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.#isForHere(entry)) {
@@ -398,11 +389,10 @@ export class Outbox {
         this.#finish(live, "delivered", null);
         return this.#rows.save([live]);
       }
+      const slowly = this.#sealer.sealMeanwhile(entry, body);
+      if (slowly !== undefined) return await this.#takeSealed(live, await slowly);
       this.#seal(live, body);
-      if (entry.targets.length === 0) return this.#wait(live);
-      this.#unheld.add(live);
-      await this.#ctx.store.commit([putEntry(entry)]);
-      this.#hold(live, entry.state);
+      await this.#holdSealed(live);
     } catch (error) {
       entry.reason = "the store cannot read it now";
       this.#ctx.log.warn("sealing failed", {
@@ -415,6 +405,23 @@ export class Outbox {
         this.onDirectory();
       });
     }
+  }
+
+  async #holdSealed(live: Live): Promise<void> {
+    const { entry } = live;
+    if (entry.targets.length === 0) return this.#wait(live);
+    this.#unheld.add(live);
+    await this.#ctx.store.commit([putEntry(entry)]);
+    this.#hold(live, entry.state);
+  }
+
+  async #takeSealed(live: Live, targets: readonly Target[]): Promise<void> {
+    const { entry } = live;
+    if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+    // Its address means others by now.
+    if (!this.#sealer.isStillFor(entry, targets)) return this.#activate(live, "queued");
+    this.#entries.setTargets(entry, targets);
+    await this.#holdSealed(live);
   }
 
   /**

@@ -18,6 +18,7 @@ import {
   type SegmentSealing,
   type SealedPieces,
 } from "../context.ts";
+import { isWholeInMemory } from "../forwarding/arriving-body.ts";
 import { openPieces, SealedSums } from "../forwarding/pieces.ts";
 import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
 import { sealedBytesIn, SealedSegments } from "./segments.ts";
@@ -26,6 +27,8 @@ import { sealedBytesIn, SealedSegments } from "./segments.ts";
 export const RESEALS_MAX = 8;
 /** What the store could not read or write when it was to be sealed is tried again after this. */
 export const SEAL_RETRY_MS = 5_000;
+/** What is hashed or sealed in one turn of the event loop. */
+const TURN_BYTES = 4 * 1024 * 1024;
 /** Bodies read and sealed at one time. */
 export const SEALED_AT_ONCE = 16;
 
@@ -88,13 +91,51 @@ export class OutboxSealer {
     return nodes.map((node) => {
       const key = this.#ctx.sealer.keyFor(node);
       const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
-      const start = this.#inSegments(entry, node, nodes, key);
-      if (start !== undefined) return this.#sealLarge(entry, node, named, start, body);
       const sealed = this.#sealTo(entry, node, nodes, key, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
       this.#cache.put(bundle, sealed);
       return { node, bundle, sealedBytes: sealed.length, key: named };
     });
+  }
+
+  /**
+   * As `seal`, of a large body that is here, with pauses in which others have their turn. Undefined: it is none, or nobody is known to seal to.
+   * Rejects with what sealing throws.
+   */
+  sealMeanwhile(entry: OutboxEntry, body: Uint8Array): Promise<readonly Target[]> | undefined {
+    const { sealer, directory } = this.#ctx;
+    if (sealer.inSegments === undefined || isWholeInMemory(body.length)) return undefined;
+    const resolution = directory.resolve(entry.to, entry.failover);
+    if (resolution.kind !== "nodes") return undefined;
+    const sealed = this.#sealSlowly(entry, resolution.nodes.slice(0, MACHINES_MAX), body);
+    sealed.catch(() => {}); // whoever waits for it is told
+    return sealed;
+  }
+
+  /** Whether its address means all of those still. */
+  isStillFor({ to, failover }: OutboxEntry, targets: readonly Target[]): boolean {
+    const resolution = this.#ctx.directory.resolve(to, failover);
+    return (
+      targets.length > 0 &&
+      resolution.kind === "nodes" &&
+      targets.every(({ node }) => resolution.nodes.includes(node))
+    );
+  }
+
+  async #sealSlowly(entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array): Promise<Target[]> {
+    for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
+    const targets: Target[] = [];
+    for (const node of nodes) {
+      const key = this.#ctx.sealer.keyFor(node);
+      const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
+      const begun = this.#inSegments(entry, node, nodes, key)!;
+      targets.push(await this.#sealLarge(entry, node, named, begun, body));
+    }
+    return targets;
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => void this.#ctx.clock.after(0, resolve));
   }
 
   /** What was accepted; undefined, and told, when what is stored is something else. Rejects with GODWIT_STORE_FAILED. */
@@ -127,14 +168,17 @@ export class OutboxSealer {
   }
 
   /** Of its sealed bytes only sums are kept: they are made again when they are sent. */
-  #sealLarge(
+  async #sealLarge(
     entry: OutboxEntry,
     node: NodeId,
     key: Target["key"],
     { head, start }: Start,
     body: Uint8Array,
-  ): Target {
-    start.tell(body);
+  ): Promise<Target> {
+    for (let at = 0; at < body.length; at += TURN_BYTES) {
+      await this.#pause();
+      start.tell(body.subarray(at, at + TURN_BYTES));
+    }
     const sealing = start.sealing();
     const { opening, segmentBytes } = sealing;
     const made = new SealedSums(this.header(entry, node));
@@ -144,7 +188,10 @@ export class OutboxSealer {
         ? concatBytes([head, body.subarray(0, segmentBytes - head.length)])
         : body.subarray(at - head.length, at - head.length + segmentBytes);
     const bytes = head.length + body.length;
-    for (let at = 0; at < bytes; at += segmentBytes) made.push(sealing.segment(at / segmentBytes, plain(at)));
+    for (let at = 0; at < bytes; at += segmentBytes) {
+      if (at % TURN_BYTES < segmentBytes) await this.#pause();
+      made.push(sealing.segment(at / segmentBytes, plain(at)));
+    }
     const target = { node, bundle: made.id(), sealedBytes: sealedBytesIn(sealing, bytes), key };
     this.#large.set(target, { head, sealing, sums: made.sums() });
     return target;
