@@ -43,7 +43,7 @@ async function message(nodes: readonly LabNode[], to: string, bytes: number): Pr
   const acceptedMs = performance.now() - startMs;
   const isDelivered = async () =>
     (await source!.json<{ state: string }>(`/messages/${id}`)).state === "delivered";
-  await source!.until("its receipt", isDelivered, TIMEOUT_MS, 2);
+  await source!.until("its receipt", isDelivered, TIMEOUT_MS, 10);
   const ms = performance.now() - startMs;
   const peaks = nodes.map((node) => statusOf(node, "VmHWM"));
   const cpus = nodes.map((node) => cpuMs(node.pid!));
