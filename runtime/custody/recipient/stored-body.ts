@@ -42,7 +42,7 @@ export interface OpenedBundle {
  */
 export async function openStored(sealer: Sealer, bundle: StoredBundle): Promise<OpenedBundle | undefined> {
   const { header, sealedBytes, head, rest, pieces } = bundle;
-  const sealed = new InOrder(pieces);
+  const sealed = new InOrder(pieces, 0, sealedBytes);
   const associated = encodeBundleHeader(header);
   const opening = sealer.openInSegments?.(header.source, await sealed.peek(), sealedBytes, associated);
   if (opening === undefined) return undefined;
@@ -85,7 +85,7 @@ export async function readStored(
   const pieces: SealedPieces = {
     read: (offset) => read(offset, Math.min(BLOCK_BYTES, sealedBytes - offset)),
   };
-  const sealed = new InOrder(pieces, openingBytes);
+  const sealed = new InOrder(pieces, openingBytes, sealedBytes);
   try {
     for (let at = 0; at < plainBytes; at += segmentBytes) {
       const size = Math.min(segmentBytes, plainBytes - at) + tagBytes;
@@ -102,12 +102,15 @@ export async function readStored(
 class InOrder {
   readonly #pieces: SealedPieces;
   #held: Uint8Array = new Uint8Array(0);
-  /** Behind what is held. */
+  /** Behind what is held, and what is read from there while that is opened. */
   #at: number;
+  #ahead: Promise<Uint8Array | undefined> | undefined;
+  readonly #end: number;
 
-  constructor(pieces: SealedPieces, at = 0) {
+  constructor(pieces: SealedPieces, at: number, end: number) {
     this.#pieces = pieces;
     this.#at = at;
+    this.#end = end;
   }
 
   /** What comes next, as it comes. */
@@ -126,10 +129,19 @@ class InOrder {
   }
 
   async #read(): Promise<Uint8Array> {
-    const piece = await this.#pieces.read(this.#at);
+    const piece = await (this.#ahead ?? this.#start());
     if (piece === undefined || piece.length === 0)
       throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
     this.#at += piece.length;
+    this.#ahead = this.#at < this.#end ? this.#start() : undefined;
     return piece;
+  }
+
+  async #start(): Promise<Uint8Array | undefined> {
+    try {
+      return await this.#pieces.read(this.#at);
+    } catch {
+      return undefined; // the store says why
+    }
   }
 }
