@@ -16,6 +16,8 @@ export const BODY_GRACE_MS = 30_000;
 export const BODY_BYTES_PER_SECOND_MIN = 4_096;
 /** What is allocated on the word of a Content-Length; more only as bytes arrive. */
 const FIRST_BUFFER_BYTES = 64 * 1024;
+/** Of what was declared so many times what has arrived. */
+const EARNED_FACTOR = 8;
 /** Commas, colons and brackets outside strings. Our requests are flat; this bounds what JSON.parse may build. */
 export const JSON_MARKS_MAX = 512;
 
@@ -51,7 +53,11 @@ export class BodyReader {
         total += step.value.length;
         if (total > bytesMax) throw tooBig(bytesMax);
         // One buffer that doubles, not a list of chunks: a body sent a byte at a time must not cost an object a byte.
-        if (total > buffer.length) buffer = grown(buffer, at, Math.min(bytesMax, Math.max(total, 2 * at)));
+        if (total > buffer.length) {
+          // An eighth of what was declared has come: the rest is believed, and not copied again and again.
+          const wanted = declared <= EARNED_FACTOR * at ? declared : 2 * at;
+          buffer = grown(buffer, at, Math.min(bytesMax, Math.max(total, wanted)));
+        }
         buffer.set(step.value, at);
         const elapsedMs = this.#clock.monotonicMs() - startedMs;
         if (elapsedMs > BODY_GRACE_MS + (total / BODY_BYTES_PER_SECOND_MIN) * 1000) throw tooSlow();

@@ -395,7 +395,10 @@ function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
       async pull(controller) {
         const next = await chunks.next();
         if (next.done === true) controller.close();
-        else controller.enqueue(new Uint8Array(next.value));
+        else
+          controller.enqueue(
+            new Uint8Array(next.value.buffer as ArrayBuffer, next.value.byteOffset, next.value.length),
+          );
       },
       async cancel() {
         await chunks.return?.();

@@ -14,6 +14,7 @@ function fakeStore() {
     onState() {},
     load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
+    piece: async () => undefined,
     async commit(ops: readonly StoreOp[]) {
       if (state.isFull) throw godwitError("GODWIT_STORE_FAILED", "disk full");
       for (const op of ops) {

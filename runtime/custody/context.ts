@@ -8,15 +8,47 @@ import type { FullTables } from "../kernel/full-tables.ts";
 import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
-import { type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
+import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
-import type { Store } from "../store/types.ts";
+import type { BodyHead, Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
 /** A key to seal to: the recipient's prekey. */
 export interface SealKey {
   readonly keyId: number;
   readonly publicKey: Uint8Array;
+}
+
+/** A message whose segments are sealed each for itself, as often as they are wanted. */
+export interface SegmentSealing {
+  /** What stands before the first segment. */
+  readonly opening: Uint8Array;
+  /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  segment(index: number, plaintext: Uint8Array): Uint8Array;
+}
+
+/** A message whose segments are opened each for itself. Nobody may be shown any of it before every segment was opened. */
+export interface SegmentOpening {
+  /** Sealed bytes before the first segment. */
+  readonly openingBytes: number;
+  /** Plaintext of one segment, the last one shorter, and what sealing added to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** Of all segments. */
+  readonly plainBytes: number;
+  /** 32 bytes: opens this message and no other. */
+  readonly key: Uint8Array;
+  /** Plaintext of a whole sealed segment. Throws GODWIT_DECODE. */
+  segment(index: number, sealed: Uint8Array): Uint8Array;
+}
+
+export interface SealedInSegments {
+  /** The next part of the plaintext, from its beginning. */
+  tell(part: Uint8Array): void;
+  /** Call once all of it was told. */
+  sealing(): SegmentSealing;
 }
 
 /** Sealing end to end (identity/seal.ts); the simulator brings a cheap one for large meshes. */
@@ -34,12 +66,31 @@ export interface Sealer {
     associated: Uint8Array,
     unique: Uint8Array,
   ): Uint8Array;
+  /** As `seal`, of a plaintext that nobody holds at once. Undefined: it is too short to be cut into segments. */
+  inSegments?(
+    to: NodeId,
+    key: SealKey | undefined,
+    plaintextBytes: number,
+    associated: Uint8Array,
+    unique: Uint8Array,
+  ): SealedInSegments | undefined;
   /** Throws GODWIT_DECODE. */
   open(
     from: NodeId,
     sealed: Uint8Array,
     associated: Uint8Array,
   ): { plaintext: Uint8Array; forwardSecret: boolean };
+  /**
+   * As `open`, of sealed bytes that nobody holds at once, by their first bytes. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
+   */
+  openInSegments?(
+    from: NodeId,
+    opening: Uint8Array,
+    sealedBytes: number,
+    associated: Uint8Array,
+  ): (SegmentOpening & { readonly forwardSecret: boolean }) | undefined;
+  /** What was opened before, by the key that this gave. Undefined: so many sealed bytes are no message. */
+  segmentsUnder?(key: Uint8Array, sealedBytes: number): SegmentOpening | undefined;
 }
 
 /** Who an address means right now. The first node is the preferred one. */
@@ -162,6 +213,34 @@ export interface CustodyContext {
   readonly fullTables: Pick<FullTables, "refused">;
 }
 
+/** Sealed bytes of a bundle, one reader at a time. */
+export interface SealedPieces {
+  /**
+   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
+   * undefined: they will never be. Never rejects.
+   */
+  read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
+}
+
+/** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */
+export interface StoredBundle {
+  readonly id: BundleId;
+  readonly header: BundleHeader;
+  readonly sealedBytes: number;
+  readonly head: BodyHead;
+  /** What follows the head. */
+  readonly rest: Uint8Array;
+  readonly sums: Uint8Array;
+  /** All of it, while its chunks are there. */
+  readonly pieces: SealedPieces;
+}
+
+/** A bundle that came whole: its id is right. */
+export type ArrivedBundle = Bundle | StoredBundle;
+
+export const sealedBytesOf = (bundle: ArrivedBundle): number =>
+  "sealed" in bundle ? bundle.sealed.length : bundle.sealedBytes;
+
 /** A bundle that this node holds durably and owes a next hop. */
 export interface Holding {
   readonly id: BundleId;
@@ -169,6 +248,8 @@ export interface Holding {
   readonly sealedBytes: number;
   /** `source`: kept until receipt or expiry. `relay`: dropped on the next hop's acknowledgement. */
   readonly role: "source" | "relay";
+  /** It is not here as a whole: what is durable of it goes on already. Nothing is acknowledged yet, and no row is there. */
+  isArriving?: boolean;
   /** The message of the outbox that it carries, for `source`. */
   readonly messageId?: MessageId;
   readonly arrivedFrom?: NodeId;
@@ -198,6 +279,10 @@ export interface Holding {
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */
   load(): Uint8Array | Promise<Uint8Array | undefined>;
+  /** The same block by block, of a large one. */
+  pieces?: (() => Promise<SealedPieces | undefined>) | undefined;
+  /** One for each block, where they are known. */
+  sums?: Uint8Array | undefined;
   waitReason: string | undefined;
 }
 

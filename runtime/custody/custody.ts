@@ -19,7 +19,6 @@ import {
   BundleKind,
   encodeBundleHeader,
   makeBundle,
-  encodeCustodyAck,
   encodeCustodyRefuse,
   RefuseReason,
   type Bundle,
@@ -28,8 +27,16 @@ import {
   type Offer,
 } from "../wire/bundle.ts";
 import { FrameType, type Priority } from "../wire/constants.ts";
+import { Acks } from "./forwarding/acks.ts";
 import { BodyCache } from "./body-cache.ts";
-import type { CustodyContext, Directory, Holding } from "./context.ts";
+import {
+  sealedBytesOf,
+  type ArrivedBundle,
+  type CustodyContext,
+  type Directory,
+  type Holding,
+} from "./context.ts";
+import { fillsOf, type Fill } from "./fills.ts";
 import { Forwarder } from "./forwarding/forwarder.ts";
 import type { Inbox, InboxEvents } from "./recipient/inbox.ts";
 import type { OutboxEvents } from "./source/entry.ts";
@@ -39,12 +46,11 @@ import { sendTransient } from "./source/transient.ts";
 import { Recipient } from "./recipient/recipient.ts";
 import { TestBundles } from "./test-bundles.ts";
 import { ChunkReceiver } from "./forwarding/transfer.ts";
+import { CutThrough } from "./forwarding/cut-through.ts";
 import { ChunkSender } from "./forwarding/chunk-sender.ts";
 import { Transit } from "./transit.ts";
 import type { StoreOp } from "../store/types.ts";
 
-/** Acknowledgements that leave in one frame. */
-const ACKS_PER_FRAME = 512;
 /** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
 const UNCOMMITTED_MAX = 2_048;
 const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
@@ -77,15 +83,6 @@ export interface WayWatch {
   testAnswered(id: MessageId, by: NodeId): void;
 }
 
-/** What a store of mail holds, and its bounds. */
-export interface Fill {
-  readonly of: "inbox" | "outbox";
-  readonly count: number;
-  readonly countMax: number;
-  readonly bytes: number;
-  readonly bytesMax: number;
-}
-
 export class Custody {
   readonly #ctx: CustodyContext;
   readonly outbox: Outbox;
@@ -96,7 +93,8 @@ export class Custody {
   readonly #recipient: Recipient;
   readonly #sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
-  readonly #acks = new Map<NodeId, BundleId[]>();
+  readonly #cutThrough: CutThrough;
+  readonly #acks: Acks;
   readonly #storeEpochs = new SharedMap<NodeId, string>({
     name: "store epochs",
     max: STORE_EPOCHS_MAX,
@@ -113,11 +111,13 @@ export class Custody {
   constructor(ctx: CustodyContext, { events, system, ways }: CustodyDeps) {
     this.#ctx = ctx;
     this.#ways = ways;
+    this.#acks = new Acks(ctx.carrier);
     const cache = new BodyCache();
     this.forwarder = new Forwarder(ctx, {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
       expired: (holding) => this.#onExpired(holding),
       offerEnded: (to, id) => this.#sender.end(to, id),
+      gaveWay: (to, id) => this.#withdraw(to, id, RefuseReason.busy),
     });
     this.tests = new TestBundles(ctx, this.forwarder);
     this.transit = new Transit(ctx, this.forwarder, cache);
@@ -134,14 +134,24 @@ export class Custody {
       events,
       system,
       send: (bundle) => this.#sendOwn(bundle),
-      acknowledge: (to, id) => this.#ack(to, id),
+      acknowledge: (to, id) => this.#acks.tell(to, id),
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
     });
     this.#sender = new ChunkSender(ctx, this.forwarder);
+    this.#cutThrough = new CutThrough(ctx, this.forwarder, {
+      withdrawn: (to, id, reason) => this.#withdraw(to, id, reason),
+    });
     this.#receiver = new ChunkReceiver(ctx, {
       complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
       yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
-      damaged: (from, id) => this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS),
+      damaged: (from, id) => {
+        this.#cutThrough.distrust(from);
+        this.#refuse(from, id, RefuseReason.damaged, RETRY_FULL_MS);
+      },
+      progress: (from, offer, body) => this.#cutThrough.onProgress(from, offer, body),
+      ended: (id, isDamaged) =>
+        this.#cutThrough.onEnded(id, isDamaged ? RefuseReason.damaged : RefuseReason.busy),
+      storeFailed: (from, id) => this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS),
     });
     this.#refusals = ctx.metrics.counter("godwit_custody_refused_total");
     this.#cutOff = ctx.metrics.counter("godwit_bundles_cut_off_total");
@@ -168,24 +178,7 @@ export class Custody {
 
   /** How far the node's own mail fills its stores. */
   get fills(): readonly Fill[] {
-    const { inboxMessagesMax, inboxBytesMax, outboxMessagesMax, outboxBytesMax } = this.#ctx.limits;
-    const { inbox, outbox } = this;
-    return [
-      {
-        of: "inbox",
-        count: inbox.count,
-        bytes: inbox.bytes,
-        countMax: inboxMessagesMax,
-        bytesMax: inboxBytesMax,
-      },
-      {
-        of: "outbox",
-        count: outbox.openCount,
-        bytes: outbox.bytes,
-        countMax: outboxMessagesMax,
-        bytesMax: outboxBytesMax,
-      },
-    ];
+    return fillsOf(this.#ctx.limits, this.inbox, this.outbox);
   }
 
   get queuedCount(): number {
@@ -203,9 +196,10 @@ export class Custody {
 
   /**
    * Accepts a message: its id, only after the durable commit, or, when it is transient, once it left this node. Rejects
-   * with address, size, quota, route and store errors: see the SDK's `Mesh.send`. Copies the body before it returns.
+   * with address, size, quota, route and store errors: see the SDK's `Mesh.send`. Copies the body before it returns, unless it
+   * `isGiven`: then nobody else may change it any more.
    */
-  async send(message: OutgoingMessage): Promise<MessageId> {
+  async send(message: OutgoingMessage, isGiven = false): Promise<MessageId> {
     if (this.#isStopped) throw godwitError("GODWIT_STOPPED", "the node is stopping");
     const { directory, limits } = this.#ctx;
     if (message.transient === true) {
@@ -213,7 +207,7 @@ export class Custody {
       return sendTransient(this.#ctx, directory.nodeOf(message.to), content);
     }
     return await this.outbox.send(
-      checkOrder(message, limits.lifetimeDefaultMs, (address) => directory.canonical(address)),
+      checkOrder(message, limits.lifetimeDefaultMs, (address) => directory.canonical(address), isGiven),
     );
   }
 
@@ -235,6 +229,9 @@ export class Custody {
       }
       case FrameType.custodyRefuse: {
         const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
+        // Of what that neighbour offers itself: it takes the offer back.
+        if (!this.forwarder.isInFlightTo(from, id))
+          this.#receiver.withdraw(from, id, reason === RefuseReason.damaged);
         return this.forwarder.onRefuse(from, id, reason, retryAfterMs);
       }
       case FrameType.offer:
@@ -272,7 +269,7 @@ export class Custody {
   }
 
   onNeighbourDown(id: NodeId): void {
-    this.#acks.delete(id);
+    this.#acks.forget(id);
     this.onLinkLost(id);
   }
 
@@ -333,44 +330,60 @@ export class Custody {
   }
 
   /** Never rejects. A neighbour that ignores the window is refused before its bundles pile up in front of the disk. */
-  async #onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+  async #onBundle(
+    from: NodeId,
+    bundle: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const bytes = sealedBytesOf(bundle);
     const waiting = this.#uncommitted.get(from) ?? { count: 0, bytes: 0 };
-    if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bundle.sealed.length > UNCOMMITTED_BYTES_MAX) {
+    if (waiting.count >= UNCOMMITTED_MAX || waiting.bytes + bytes > UNCOMMITTED_BYTES_MAX) {
+      this.#cutThrough.onEnded(bundle.id, RefuseReason.busy);
       return this.#refuse(from, bundle.id, RefuseReason.busy, RETRY_BUSY_MS);
     }
     this.#uncommitted.set(from, waiting);
     waiting.count++;
-    waiting.bytes += bundle.sealed.length;
+    waiting.bytes += bytes;
     try {
       await this.#takeBundle(from, bundle, journey, ops);
       // Not every outcome commits them with the bundle; once more does no harm.
       if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
     } finally {
-      waiting.bytes -= bundle.sealed.length;
+      // What is not kept here after all does not go on either.
+      this.#cutThrough.onEnded(bundle.id, RefuseReason.busy);
+      waiting.bytes -= bytes;
       if (--waiting.count === 0 && this.#uncommitted.get(from) === waiting) this.#uncommitted.delete(from);
     }
   }
 
-  async #takeBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
+  async #takeBundle(
+    from: NodeId,
+    bundle: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
     const { header, id } = bundle;
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held !== undefined || this.#isFinished(header, id)) {
+    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
-      this.#ack(from, id);
+      this.#acks.tell(from, id);
       this.forwarder.retry(id);
       return;
     }
-    if (journey.remainingMs <= 0) return this.#ack(from, id); // its life is over: nobody needs to keep it
-    const refusal = this.transit.refusal(from, bundle.sealed.length);
+    if (journey.remainingMs <= 0) return this.#acks.tell(from, id); // its life is over: nobody needs to keep it
+    const refusal = this.transit.refusal(from, sealedBytesOf(bundle));
     if (refusal !== undefined) return this.#refuse(from, id, refusal, RETRY_FULL_MS);
     const before = this.transit.passedOn.before(id);
     if (before !== undefined) this.#ways.returned(before, header.destination, header.priority, from);
-    if (await this.transit.take(bundle, journey, from, ops)) this.#ack(from, id);
-    else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
+    if (await this.transit.take(bundle, journey, from, ops)) {
+      this.#acks.tell(from, id);
+      await this.#cutThrough.onHeld(id);
+    } else this.#refuse(from, id, this.#storeFailed(), RETRY_STORE_MS);
   }
 
   /** Why a commit failed, as a neighbour may know it. */
@@ -399,17 +412,19 @@ export class Custody {
 
   async #onOffer(from: NodeId, offer: Offer): Promise<void> {
     const { id, header, sealedBytes } = offer;
-    if (offer.journey.remainingMs <= 0) return this.#ack(from, id);
+    if (offer.journey.remainingMs <= 0) return this.#acks.tell(from, id);
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held !== undefined || this.#isFinished(header, id)) {
+    if (held?.isArriving === true && this.#receiver.isArrivingFrom(id) !== from)
+      return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
+    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
-      this.#ack(from, id);
+      this.#acks.tell(from, id);
       return this.forwarder.retry(id);
     }
     const isForHere = header.destination === this.#ctx.self;
-    if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#ack(from, id);
+    if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#acks.tell(from, id);
     const promised = this.#receiver.isArrivingFrom(id) === undefined ? this.#receiver.expectedBytes : 0;
     if (isForHere && this.#ctx.isContested()) return this.#refuse(from, id, RefuseReason.busy, RETRY_FULL_MS);
     const refusal = isForHere
@@ -426,7 +441,7 @@ export class Custody {
   /** Acknowledged, so that the hop before does not keep it for nobody. */
   #dropCutOff(from: NodeId, id: BundleId): void {
     this.#cutOff.add();
-    this.#ack(from, id);
+    this.#acks.tell(from, id);
   }
 
   #refusalHere(source: NodeId, from: NodeId, bytes: number): number | undefined {
@@ -442,11 +457,24 @@ export class Custody {
   #onAcknowledged(holding: Holding, by: NodeId): void {
     const { id, header, arrivedFrom } = holding;
     if (holding.role === "relay") {
-      this.transit.release(holding);
+      if (holding.isArriving === true) this.#onArrivingHeld(holding);
+      else this.transit.release(holding);
       return this.transit.passedOn.note(id, header.destination, by, arrivedFrom);
     }
     this.outbox.onAcknowledged(holding);
     if (holding.via === undefined) this.#ways.handed(by, header.destination);
+  }
+
+  /** The next hop has it already, from elsewhere: whoever sends it here need not go on. */
+  #onArrivingHeld({ id, arrivedFrom }: Holding): void {
+    if (this.#receiver.isArrivingFrom(id) === undefined) return; // it is whole by now, and will be acknowledged
+    this.#receiver.forget(id);
+    if (arrivedFrom !== undefined) this.#acks.tell(arrivedFrom, id);
+  }
+
+  /** Earlier releases do not look at it, and wait until they have waited long enough. */
+  #withdraw(to: NodeId, id: BundleId, reason: number): void {
+    this.#ctx.carrier.send(to, "control", encodeCustodyRefuse(id, reason, RETRY_BUSY_MS));
   }
 
   /** What was delivered here came again: the receipt went out, and was lost behind whoever took it. */
@@ -456,6 +484,7 @@ export class Custody {
   }
 
   #onExpired(holding: Holding): void {
+    if (holding.isArriving === true) return; // there is no row of it yet
     if (holding.role === "relay") this.transit.release(holding);
     else this.outbox.onExpired(holding);
   }
@@ -465,24 +494,5 @@ export class Custody {
       reason: Object.entries(RefuseReason).find(([, code]) => code === reason)?.[0] ?? "other",
     });
     this.#ctx.carrier.send(to, "control", encodeCustodyRefuse(id, reason, retryAfterMs));
-  }
-
-  /** Acknowledgements of one turn of the event loop share a frame. */
-  #ack(to: NodeId, id: BundleId): void {
-    const waiting = this.#acks.get(to);
-    if (waiting === undefined) {
-      this.#acks.set(to, [id]);
-      queueMicrotask(() => this.#flushAcks(to));
-      return;
-    }
-    waiting.push(id);
-    if (waiting.length >= ACKS_PER_FRAME) this.#flushAcks(to);
-  }
-
-  #flushAcks(to: NodeId): void {
-    const ids = this.#acks.get(to);
-    if (ids === undefined) return;
-    this.#acks.delete(to);
-    this.#ctx.carrier.send(to, "control", encodeCustodyAck(ids));
   }
 }

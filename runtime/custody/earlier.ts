@@ -6,7 +6,9 @@
 import type { EarlierRow, Judged, JudgeRows } from "../store/earlier.ts";
 import type { Collection, StoreRow } from "../store/types.ts";
 import { hourOf } from "./recipient/runs.ts";
+import type { Sealer } from "./context.ts";
 import { readInboxEntry } from "./recipient/inbox.ts";
+import { isLarge, readStored } from "./recipient/stored-body.ts";
 import { readSeenRow, type SeenRow } from "./recipient/seen.ts";
 import { finalStates, type OutboxEntry } from "./source/entry.ts";
 import { decodeEntry, earlierRow } from "./source/entry-row.ts";
@@ -21,6 +23,7 @@ const COUNTER_PREFIX = "counter/";
 
 const isDamaged = "it cannot be read: it is kept aside as it is";
 
+type Opener = Pick<Sealer, "segmentsUnder">;
 type NamedRow = Pick<StoreRow, "key" | "meta">;
 
 /** One conversion. `settings` and `proofs` are those of the store; `wallMs` is what those releases reckon the age of gaps by. */
@@ -30,9 +33,11 @@ export class EarlierMail {
   /** By address: the next number under the store's epoch. Numbers of before are those of the earlier release itself. */
   readonly #next = new Map<string, number>();
   readonly #renamed = new Set<string>();
+  readonly #opener: Opener;
   readonly #proofs: ReadonlyMap<string, ReceiptProof | undefined>;
 
-  constructor(settings: readonly NamedRow[], proofs: readonly NamedRow[], wallMs: number) {
+  constructor(settings: readonly NamedRow[], proofs: readonly NamedRow[], opener: Opener, wallMs: number) {
+    this.#opener = opener;
     this.#proofs = new Map(proofs.map(({ key, meta }) => [key, parseProof(meta)]));
     this.#hour = hourOf(wallMs);
     this.#storeEpoch = settings.find(({ key }) => key === "store-epoch")?.meta ?? "";
@@ -45,7 +50,7 @@ export class EarlierMail {
     return {
       outbox: (rows) => rows.map((row) => this.#outbox(row)),
       transit: (rows) => rows.map((row) => transit(row)),
-      inbox: (rows) => rows.map((row) => inbox(row)),
+      inbox: (rows) => rows.map((row) => inbox(row, this.#opener)),
       receipt: (rows) => rows.map((row) => receipt(row)),
       seen: (rows) => this.#seen(rows),
       // They are in the rows of the messages that they prove.
@@ -141,11 +146,17 @@ function transit(row: StoreRow): Judged {
   return keep(row, "transit", rest);
 }
 
-function inbox(row: StoreRow): Judged {
+/** A large body lies as it was sealed, and those releases want what was written. */
+function inbox(row: StoreRow, opener: Opener): Judged {
   const entry = readInboxEntry(row);
   if (entry === undefined) return { row, rows: [], isAside: true, why: isDamaged };
   const { atRunMs: _1, via: _2, ...rest } = entry;
-  const plain = (stored: Uint8Array) => Promise.resolve(stored.length === entry.size ? stored : undefined);
+  const plain = async (stored: Uint8Array): Promise<Uint8Array | undefined> => {
+    if (stored.length === entry.size || !isLarge(entry.size))
+      return stored.length === entry.size ? stored : undefined;
+    const piece = async (at: number, length: number): Promise<Uint8Array> => stored.subarray(at, at + length);
+    return await readStored(opener, entry.size, stored.length, piece);
+  };
   return { ...keep(row, "inbox", rest), body: plain };
 }
 

@@ -18,6 +18,7 @@ import {
   type Directory,
   type HopChoice,
   type Sealer,
+  type SegmentOpening,
 } from "./context.ts";
 import { Custody, type CustodyEvents } from "./custody.ts";
 import type { OutboxEntry } from "./source/entry.ts";
@@ -29,6 +30,7 @@ import { openMemoryStore, SimDisk, type MemoryStore } from "../store/memory.ts";
 import { type TestTime, testTime } from "../time/testing.ts";
 
 const WIRE_MS = 1;
+const SEGMENT_BYTES = 65_519;
 export const COMMIT_MS = 5;
 
 const digest = (...parts: readonly Uint8Array[]): Uint8Array => {
@@ -49,6 +51,15 @@ export function testSign(id: NodeId, bytes: Uint8Array): Uint8Array {
   return new Uint8Array([...half, ...half]);
 }
 
+const segmentsOf = (key: Uint8Array, sealedBytes: number): SegmentOpening => ({
+  openingBytes: 8,
+  segmentBytes: SEGMENT_BYTES,
+  tagBytes: 0,
+  plainBytes: sealedBytes - 8,
+  key,
+  segment: (_index, segment) => segment.slice(),
+});
+
 export function testSealer(self: NodeId): Sealer {
   const tag = (from: NodeId, to: NodeId, plaintext: Uint8Array, associated: Uint8Array) =>
     digest(nodeIdBytes(from), nodeIdBytes(to), associated, plaintext).subarray(0, 8);
@@ -56,6 +67,39 @@ export function testSealer(self: NodeId): Sealer {
     keyFor: () => undefined,
     seal: (to, _key, plaintext, associated) =>
       new Uint8Array(Buffer.concat([tag(self, to, plaintext, associated), plaintext])),
+    inSegments(to, _key, plaintextBytes, associated) {
+      if (plaintextBytes <= SEGMENT_BYTES) return undefined;
+      const hash = createHash("sha256");
+      for (const part of [nodeIdBytes(self), nodeIdBytes(to), associated]) hash.update(part);
+      return {
+        tell: (part) => void hash.update(part),
+        sealing: () => ({
+          opening: new Uint8Array(hash.digest().subarray(0, 8)),
+          segmentBytes: SEGMENT_BYTES,
+          tagBytes: 0,
+          segment: (_index, plaintext) => plaintext.slice(),
+        }),
+      };
+    },
+    // Which key opens it is no secret here, and the tag at the beginning holds for all segments together.
+    openInSegments(from, opening, sealedBytes, associated) {
+      if (sealedBytes - 8 <= SEGMENT_BYTES) return undefined;
+      const hash = createHash("sha256");
+      for (const part of [nodeIdBytes(from), nodeIdBytes(self), associated]) hash.update(part);
+      let told = 0;
+      return {
+        ...segmentsOf(new Uint8Array(32), sealedBytes),
+        forwardSecret: false,
+        segment(_index, segment) {
+          hash.update(segment);
+          told += segment.length;
+          if (told === sealedBytes - 8 && !hash.digest().subarray(0, 8).equals(opening.subarray(0, 8)))
+            throw godwitError("GODWIT_DECODE", "the seal does not open");
+          return segment.slice();
+        },
+      };
+    },
+    segmentsUnder: segmentsOf,
     open(from, sealed, associated) {
       const plaintext = sealed.slice(8);
       if (!Buffer.from(tag(from, self, plaintext, associated)).equals(sealed.subarray(0, 8)))

@@ -12,13 +12,22 @@ import {
   encodeBundleHeader,
   decodeBundleHeader,
   RefuseReason,
-  type Bundle,
   type BundleHeader,
   type Journey,
   type TraceEntry,
 } from "../wire/bundle.ts";
 import type { BodyCache } from "./body-cache.ts";
-import { deadlineOf, isTrace, type CustodyContext, type Holding, type Lifetime } from "./context.ts";
+import {
+  deadlineOf,
+  isTrace,
+  sealedBytesOf,
+  type ArrivedBundle,
+  type CustodyContext,
+  type Holding,
+  type Lifetime,
+} from "./context.ts";
+import { isWholeInMemory } from "./forwarding/arriving-body.ts";
+import { openPieces } from "./forwarding/pieces.ts";
 import type { Forwarder } from "./forwarding/forwarder.ts";
 import { Shelves } from "./forwarding/holdings.ts";
 import { PagedMap, type Page } from "./paged-map.ts";
@@ -65,6 +74,7 @@ export interface TransitRow {
   readonly lifetime: Lifetime;
   readonly from: NodeId | undefined;
   readonly sealedBytes: number;
+  readonly sums?: Uint8Array | undefined;
 }
 
 export class Transit {
@@ -143,12 +153,13 @@ export class Transit {
    * `ops` go into the same commit. `from` undefined: made here.
    */
   take(
-    bundle: Bundle,
+    bundle: ArrivedBundle,
     journey: Journey,
     from: NodeId | undefined,
     ops: readonly StoreOp[] = [],
   ): Promise<boolean> {
-    if (this.#forwarder.get(bundle.id) !== undefined) return Promise.resolve(true);
+    const held = this.#forwarder.get(bundle.id);
+    if (held !== undefined && held.isArriving !== true) return Promise.resolve(true);
     const committing = this.#committing.get(bundle.id);
     if (committing !== undefined) return committing;
     if (from === undefined && !this.#hasRoomForOwn(bundle)) return Promise.resolve(false);
@@ -158,7 +169,7 @@ export class Transit {
   }
 
   /** The op that holds a bundle for this node itself until it is delivered. */
-  holdOp(bundle: Bundle, journey: Journey, from: NodeId | undefined): StoreOp {
+  holdOp(bundle: ArrivedBundle, journey: Journey, from: NodeId | undefined): StoreOp {
     const meta: TransitMeta = {
       header: formatBase32(encodeBundleHeader(bundle.header)),
       from: from ?? null,
@@ -168,7 +179,10 @@ export class Transit {
       hops: journey.hops,
       trace: journey.trace,
     };
-    return { op: "put", in: "transit", key: bundle.id, meta: JSON.stringify(meta), body: bundle.sealed };
+    const put = { op: "put", in: "transit", key: bundle.id, meta: JSON.stringify(meta) } as const;
+    return "sealed" in bundle
+      ? { ...put, body: bundle.sealed }
+      : { ...put, head: bundle.head, body: bundle.rest };
   }
 
   /** The next hop has it, or its life is over. Nobody waits for the commit: a repeat is harmless. */
@@ -224,13 +238,14 @@ export class Transit {
   }
 
   async #commit(
-    bundle: Bundle,
+    bundle: ArrivedBundle,
     journey: Journey,
     from: NodeId | undefined,
     ops: readonly StoreOp[],
   ): Promise<boolean> {
-    const { sealed, header, id } = bundle;
-    this.#book(id, from, header, sealed.length);
+    const { header, id } = bundle;
+    const sealedBytes = sealedBytesOf(bundle);
+    this.#book(id, from, header, sealedBytes);
     try {
       await this.#ctx.store.commit([this.holdOp(bundle, journey, from), ...ops]);
     } catch (error) {
@@ -238,23 +253,36 @@ export class Transit {
       this.#ctx.log.warn("bundle not stored", { error: error instanceof Error ? error : String(error) });
       return false;
     }
-    this.#cache.put(id, sealed);
+    if ("sealed" in bundle) this.#cache.put(id, bundle.sealed);
     const lifetime = { remainingMs: journey.remainingMs, atRunMs: this.#ctx.time.runMs };
-    this.#hold({ id, header, journey, lifetime, from, sealedBytes: sealed.length });
+    const sums = "sealed" in bundle ? undefined : bundle.sums;
+    this.#hold({ id, header, journey, lifetime, from, sealedBytes, sums });
     return true;
   }
 
   #hold(row: TransitRow): void {
-    const holding = this.#holding(row);
+    const arriving = this.#forwarder.get(row.id);
+    const made = this.#holding(row);
+    // What goes on already stays where it is, and is what every other is from now on.
+    const holding =
+      arriving === undefined
+        ? made
+        : Object.assign(arriving, {
+            isArriving: false,
+            load: made.load,
+            pieces: made.pieces,
+            sums: made.sums,
+          });
     // First, because the forwarder may find at once that its life is over.
     this.#held.set(holding.id, holding);
     this.#bySource.put(holding.header.source, holding);
-    this.#forwarder.add(holding);
+    if (arriving === undefined) this.#forwarder.add(holding);
+    else this.#forwarder.onWhole(holding);
   }
 
-  #holding({ id, header, journey, lifetime, from, sealedBytes }: TransitRow): Holding {
+  #holding({ id, header, journey, lifetime, from, sealedBytes, sums }: TransitRow): Holding {
     const before = this.passedOn.before(id);
-    return {
+    const holding: Holding = {
       id,
       header,
       sealedBytes,
@@ -268,8 +296,13 @@ export class Transit {
       state: "ready",
       wakeAtMs: Number.POSITIVE_INFINITY,
       load: () => this.#cache.get(id) ?? this.#loadStored(id, header),
+      sums,
       waitReason: undefined,
     };
+    if (isWholeInMemory(sealedBytes)) return holding;
+    const raw = (offset: number, length: number) => this.#ctx.store.piece("transit", id, offset, length);
+    holding.pieces = () => openPieces(holding, raw, () => this.#onDamaged(holding));
+    return holding;
   }
 
   /** What is not the bundle that was acknowledged is passed on to nobody: its source, which still has it, offers it again. */
@@ -277,11 +310,15 @@ export class Transit {
     const sealed = await this.#ctx.store.body("transit", id);
     if (sealed !== undefined && bundleIdOf(encodeBundleHeader(header), sealed) === id) return sealed;
     const holding = this.#held.get(id);
-    if (holding === undefined) return undefined; // released meanwhile
-    this.#ctx.log.error("bundle damaged on this disk", { bundle: id });
-    this.#forwarder.remove(id);
-    this.#drop(holding, "set-aside");
+    if (holding !== undefined) this.#onDamaged(holding);
     return undefined;
+  }
+
+  #onDamaged(holding: Holding): void {
+    if (this.#held.get(holding.id) !== holding) return; // released meanwhile
+    this.#ctx.log.error("bundle damaged on this disk", { bundle: holding.id });
+    this.#forwarder.remove(holding.id);
+    this.#drop(holding, "set-aside");
   }
 
   #book(id: BundleId, from: NodeId | undefined, { destination }: BundleHeader, bytes: number): void {
@@ -289,9 +326,9 @@ export class Transit {
     this.#quota.add(id, from ?? share.by, share, bytes);
   }
 
-  #hasRoomForOwn({ header: { destination }, sealed }: Bundle): boolean {
-    const share = this.#ownShare(destination);
-    if (!share.isKnown) return this.#quota.refusal(share.by, share, sealed.length) === undefined;
+  #hasRoomForOwn(bundle: ArrivedBundle): boolean {
+    const share = this.#ownShare(bundle.header.destination);
+    if (!share.isKnown) return this.#quota.refusal(share.by, share, sealedBytesOf(bundle)) === undefined;
     return this.#quota.count < this.#ctx.limits.transitMessagesMax + OWN_RESERVE;
   }
 

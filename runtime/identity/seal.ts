@@ -51,30 +51,70 @@ export interface SealInput {
  * GODWIT_TOO_BIG, GODWIT_ID_INVALID, or GODWIT_HANDSHAKE_FAILED for a prekey of small order.
  */
 export function sealTo(input: SealInput, random: Random): Uint8Array {
-  const { from, to, prekey, plaintext } = input;
-  if (plaintext.length > SEAL_PLAINTEXT_MAX)
+  const { plaintext } = input;
+  if (plaintext.length > SEAL_WHOLE_MAX) {
+    const sealing = sealInSegments(input, plaintext.length, random);
+    const parts = [sealing.opening];
+    for (let at = 0; at < plaintext.length; at += SEAL_SEGMENT_MAX)
+      parts.push(sealing.segment(at / SEAL_SEGMENT_MAX, plaintext.subarray(at, at + SEAL_SEGMENT_MAX)));
+    return concatBytes(parts);
+  }
+  const { head, noise } = beginSeal(input, SealForm.whole, random);
+  return concatBytes([head, noise.writeMessage(plaintext)]);
+}
+
+/** A long message that is sealed piece by piece, in whatever order: the same bytes as `sealTo` makes of it at once. */
+export interface SegmentSealing {
+  /** What stands before the first segment. */
+  readonly opening: Uint8Array;
+  /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** That segment, owned by the caller. `plaintext` is borrowed, and must be what was sealed under this before, if it was. */
+  segment(index: number, plaintext: Uint8Array): Uint8Array;
+}
+
+/** Of a plaintext above SEAL_WHOLE_MAX bytes. `random` as for `sealTo`, and derived from the whole plaintext if at all. Throws as that does. */
+export function sealInSegments(
+  input: Omit<SealInput, "plaintext">,
+  plaintextBytes: number,
+  random: Random,
+): SegmentSealing {
+  if (plaintextBytes > SEAL_PLAINTEXT_MAX)
     throw godwitError("GODWIT_TOO_BIG", `a sealed message has at most ${SEAL_PLAINTEXT_MAX} bytes`);
+  const { head, noise } = beginSeal(input, SealForm.segmented, random);
+  const opening = concatBytes([head, noise.writeMessage(new Writer(4).u32(plaintextBytes).finish())]);
+  const key = noise.split().send;
+  const last = Math.ceil(plaintextBytes / SEAL_SEGMENT_MAX) - 1;
+  return {
+    opening,
+    segmentBytes: SEAL_SEGMENT_MAX,
+    tagBytes: TAG_BYTES,
+    segment(index, plaintext) {
+      // One nonce, one plaintext: what is no whole segment of this message is not sealed.
+      const bytes = Math.min(SEAL_SEGMENT_MAX, plaintextBytes - index * SEAL_SEGMENT_MAX);
+      assert(index >= 0 && plaintext.length === bytes, "a segment has its length");
+      return new CipherState(key, index).encrypt(index === last ? LAST : NOT_LAST, plaintext);
+    },
+  };
+}
+
+function beginSeal(
+  { from, to, prekey, associated }: Omit<SealInput, "plaintext">,
+  form: number,
+  random: Random,
+): { head: Uint8Array; noise: HandshakeState } {
   const keyId = prekey?.keyId ?? IDENTITY_KEY_ID;
   assert(prekey === undefined || keyId !== IDENTITY_KEY_ID, "key id 0 is the identity key's");
-  const form = plaintext.length <= SEAL_WHOLE_MAX ? SealForm.whole : SealForm.segmented;
   const noise = new HandshakeState({
     pattern: "K",
     role: "initiator",
     s: rememberingKey(from.dh),
     rs: prekey?.publicKey ?? dhPublicKeyOf(to),
-    prologue: prologueOf(form, keyId, from.id, to, input.associated),
+    prologue: prologueOf(form, keyId, from.id, to, associated),
     random,
   });
-  const head = new Writer(HEAD_BYTES).u8(form).u32(keyId).finish();
-  if (form === SealForm.whole) return concatBytes([head, noise.writeMessage(plaintext)]);
-  const opening = noise.writeMessage(new Writer(4).u32(plaintext.length).finish());
-  const cipher = new CipherState(noise.split().send);
-  const segments: Uint8Array[] = [];
-  for (let at = 0; at < plaintext.length; at += SEAL_SEGMENT_MAX) {
-    const isLast = at + SEAL_SEGMENT_MAX >= plaintext.length;
-    segments.push(cipher.encrypt(isLast ? LAST : NOT_LAST, plaintext.subarray(at, at + SEAL_SEGMENT_MAX)));
-  }
-  return concatBytes([head, opening, ...segments]);
+  return { head: new Writer(HEAD_BYTES).u8(form).u32(keyId).finish(), noise };
 }
 
 export interface OpenInput {
@@ -92,25 +132,107 @@ export function openSealed(input: OpenInput): {
   readonly plaintext: Uint8Array;
   readonly forwardSecret: boolean;
 } {
-  const reader = new Reader(input.sealed);
+  const { sealed } = input;
+  if (sealed[0] === SealForm.segmented) {
+    const { forwardSecret, ...opening } = openInSegments({ ...input, opening: sealed }, sealed.length)!;
+    return { plaintext: openAll(opening, sealed.subarray(opening.openingBytes)), forwardSecret };
+  }
+  const { noise, reader, forwardSecret } = beginOpening(input);
+  return { plaintext: authentic(() => noise.readMessage(reader.rest())), forwardSecret };
+}
+
+/** A long message, opened piece by piece. Nobody may be shown any of it before every segment was opened. */
+export interface SegmentOpening {
+  /** Sealed bytes before the first segment. */
+  readonly openingBytes: number;
+  /** Plaintext of one segment, the last one shorter, and what sealing added to each. */
+  readonly segmentBytes: number;
+  readonly tagBytes: number;
+  /** Of all segments. */
+  readonly plainBytes: number;
+  /** Opens this message and no other; whoever keeps it keeps the message. */
+  readonly key: Uint8Array;
+  /** Plaintext of a whole sealed segment, owned by the caller. Throws GODWIT_DECODE. */
+  segment(index: number, sealed: Uint8Array): Uint8Array;
+}
+
+/**
+ * `opening` holds at least the first bytes of `sealedBytes` that belong together. Undefined: they were sealed as a whole. Throws GODWIT_DECODE
+ * unless `from` sealed for this node what begins so.
+ */
+export function openInSegments(
+  input: Omit<OpenInput, "sealed"> & { readonly opening: Uint8Array },
+  sealedBytes: number,
+): (SegmentOpening & { readonly forwardSecret: boolean }) | undefined {
+  if (input.opening[0] !== SealForm.segmented) return undefined;
+  const { noise, reader, forwardSecret } = beginOpening({ ...input, sealed: input.opening });
+  const told = authentic(() => new Reader(noise.readMessage(reader.bytes(OPENING_BYTES))).u32());
+  const opening = segmentsUnder(noise.split().receive, sealedBytes);
+  // The length is the sender's own, but nothing is allocated unless that many bytes are really here.
+  if (opening === undefined || opening.plainBytes !== told)
+    throw decodeError("segments do not add up to the length of the message");
+  return { ...opening, forwardSecret };
+}
+
+/** What was opened once, by its key. Undefined: so many bytes are none that segments add up to. */
+export function segmentsUnder(key: Uint8Array, sealedBytes: number): SegmentOpening | undefined {
+  const openingBytes = HEAD_BYTES + OPENING_BYTES;
+  const segments = Math.ceil((sealedBytes - openingBytes) / (SEAL_SEGMENT_MAX + TAG_BYTES));
+  const plainBytes = sealedBytes - openingBytes - segments * TAG_BYTES;
+  const lastBytes = plainBytes - (segments - 1) * SEAL_SEGMENT_MAX;
+  if (plainBytes <= SEAL_WHOLE_MAX || plainBytes > SEAL_PLAINTEXT_MAX || lastBytes < 1) return undefined;
+  return {
+    openingBytes,
+    segmentBytes: SEAL_SEGMENT_MAX,
+    tagBytes: TAG_BYTES,
+    plainBytes,
+    key,
+    segment: (index, sealed) =>
+      authentic(() => new CipherState(key, index).decrypt(index === segments - 1 ? LAST : NOT_LAST, sealed)),
+  };
+}
+
+function openAll(
+  { segmentBytes, tagBytes, plainBytes, segment }: SegmentOpening,
+  sealed: Uint8Array,
+): Uint8Array {
+  const plaintext = new Uint8Array(plainBytes);
+  const size = segmentBytes + tagBytes;
+  for (let index = 0; index * segmentBytes < plainBytes; index++)
+    plaintext.set(segment(index, sealed.subarray(index * size, (index + 1) * size)), index * segmentBytes);
+  return plaintext;
+}
+
+function beginOpening({ sealed, identity, prekeys, from, associated }: OpenInput): {
+  noise: HandshakeState;
+  reader: Reader;
+  forwardSecret: boolean;
+} {
+  const reader = new Reader(sealed);
   const form = reader.u8();
   const keyId = reader.u32();
   if (form !== SealForm.whole && form !== SealForm.segmented)
     throw decodeError(`seal form ${form} is not known`);
-  const key = keyId === IDENTITY_KEY_ID ? input.identity.dh : input.prekeys.find(keyId);
+  const key = keyId === IDENTITY_KEY_ID ? identity.dh : prekeys.find(keyId);
   if (key === undefined) throw decodeError("sealed to a prekey that this node does not have or has deleted");
+  const noise = authentic(
+    () =>
+      new HandshakeState({
+        pattern: "K",
+        role: "responder",
+        s: rememberingKey(key, dhPublicKeyOf(from)),
+        rs: dhPublicKeyOf(from),
+        prologue: prologueOf(form, keyId, from, identity.id, associated),
+        random: drawsNothing,
+      }),
+  );
+  return { noise, reader, forwardSecret: keyId !== IDENTITY_KEY_ID };
+}
+
+/** Whatever fails, it does not open; but a fault of ours is told as one. */
+function authentic<T>(open: () => T): T {
   try {
-    const noise = new HandshakeState({
-      pattern: "K",
-      role: "responder",
-      s: rememberingKey(key, dhPublicKeyOf(input.from)),
-      rs: dhPublicKeyOf(input.from),
-      prologue: prologueOf(form, keyId, input.from, input.identity.id, input.associated),
-      random: drawsNothing,
-    });
-    const plaintext =
-      form === SealForm.whole ? noise.readMessage(reader.rest()) : openSegments(noise, reader);
-    return { plaintext, forwardSecret: keyId !== IDENTITY_KEY_ID };
+    return open();
   } catch (error) {
     if (asGodwitError(error).kind === "bug") throw error;
     throw godwitError(
@@ -119,27 +241,6 @@ export function openSealed(input: OpenInput): {
       error,
     );
   }
-}
-
-function openSegments(noise: HandshakeState, reader: Reader): Uint8Array {
-  const opening = new Reader(noise.readMessage(reader.bytes(OPENING_BYTES)));
-  const length = opening.u32();
-  const segments = Math.ceil(length / SEAL_SEGMENT_MAX);
-  // The length is the sender's own, but nothing is allocated unless that many bytes are really here.
-  if (
-    length <= SEAL_WHOLE_MAX ||
-    length > SEAL_PLAINTEXT_MAX ||
-    reader.remaining !== length + segments * TAG_BYTES
-  )
-    throw decodeError("segments do not add up to the length of the message");
-  const cipher = new CipherState(noise.split().receive);
-  const plaintext = new Uint8Array(length);
-  for (let at = 0; at < length; at += SEAL_SEGMENT_MAX) {
-    const size = Math.min(SEAL_SEGMENT_MAX, length - at);
-    const isLast = at + size === length;
-    plaintext.set(cipher.decrypt(isLast ? LAST : NOT_LAST, reader.bytes(size + TAG_BYTES)), at);
-  }
-  return plaintext;
 }
 
 /** Both ids stand here because Noise K to a prekey would not say whose prekey it is. */

@@ -1,10 +1,10 @@
 /** The Sealer of store-and-forward over Noise K (seal.ts): picks prekeys and makes sealing repeatable. */
-import { createHmac, hkdfSync } from "node:crypto";
+import { createHmac, hkdfSync, type Hmac } from "node:crypto";
 import type { Random } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Identity } from "./keys.ts";
 import type { Prekeys } from "./prekeys.ts";
-import { openSealed, sealTo } from "./seal.ts";
+import { openInSegments, openSealed, SEAL_WHOLE_MAX, sealInSegments, sealTo, segmentsUnder } from "./seal.ts";
 
 interface PrekeyPublic {
   readonly keyId: number;
@@ -25,6 +25,19 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
   const sealingSecret = new Uint8Array(
     hkdfSync("sha256", identity.seed, new Uint8Array(0), "godwit sealing ephemeral", 32),
   );
+  /** To be updated with the plaintext, of which the length is told already. */
+  const derivation = (
+    to: NodeId,
+    prekey: PrekeyPublic | undefined,
+    associated: Uint8Array,
+    unique: Uint8Array,
+    plaintextBytes: number,
+  ): Hmac => {
+    const key = createHmac("sha256", sealingSecret);
+    for (const input of [unique, Buffer.from(to), prekey?.publicKey ?? new Uint8Array(0), associated])
+      key.update(Buffer.from(`${input.length}:`)).update(input);
+    return key.update(Buffer.from(`${plaintextBytes}:`));
+  };
   return {
     keyFor: prekeyOf,
     seal(
@@ -34,28 +47,42 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
       associated: Uint8Array,
       unique: Uint8Array,
     ) {
-      const random = derivedRandom(sealingSecret, [
-        unique,
-        Buffer.from(to),
-        prekey?.publicKey ?? new Uint8Array(0),
-        associated,
-        plaintext,
-      ]);
-      return sealTo(
-        { from: identity, to, plaintext, associated, ...(prekey === undefined ? {} : { prekey }) },
-        random,
-      );
+      const random = derivation(to, prekey, associated, unique, plaintext.length);
+      random.update(plaintext);
+      const input = { from: identity, to, plaintext, associated };
+      return sealTo(prekey === undefined ? input : { ...input, prekey }, derivedRandom(random.digest()));
+    },
+    /** As `seal`, of a plaintext that is told in parts and then sealed in segments. Undefined: it is too short for those. */
+    inSegments(
+      to: NodeId,
+      prekey: PrekeyPublic | undefined,
+      plaintextBytes: number,
+      associated: Uint8Array,
+      unique: Uint8Array,
+    ) {
+      if (plaintextBytes <= SEAL_WHOLE_MAX) return undefined;
+      const random = derivation(to, prekey, associated, unique, plaintextBytes);
+      const input = { from: identity, to, associated };
+      return {
+        tell: (part: Uint8Array) => void random.update(part),
+        sealing: () =>
+          sealInSegments(
+            prekey === undefined ? input : { ...input, prekey },
+            plaintextBytes,
+            derivedRandom(random.digest()),
+          ),
+      };
     },
     open: (from: NodeId, sealed: Uint8Array, associated: Uint8Array) =>
       openSealed({ identity, prekeys, from, sealed, associated }),
+    openInSegments: (from: NodeId, opening: Uint8Array, sealedBytes: number, associated: Uint8Array) =>
+      openInSegments({ identity, prekeys, from, opening, associated }, sealedBytes),
+    segmentsUnder,
   };
 }
 
 /** HMAC in counter mode. */
-function derivedRandom(sealingSecret: Uint8Array, inputs: readonly Uint8Array[]): Random {
-  const key = createHmac("sha256", sealingSecret);
-  for (const input of inputs) key.update(Buffer.from(`${input.length}:`)).update(input);
-  const secret = key.digest();
+function derivedRandom(secret: Uint8Array): Random {
   let block = 0;
   const bytes = (length: number): Uint8Array => {
     const out = new Uint8Array(length);

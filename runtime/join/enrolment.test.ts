@@ -30,6 +30,7 @@ const store: Store = {
   onState() {},
   load: async () => [],
   body: async () => undefined,
+  piece: async () => undefined,
   commit: async () => {},
   rows: async () => [],
   page: async () => [],
@@ -131,6 +132,7 @@ describe("an invitation, on a machine whose clock is wrong", () => {
       onState() {},
       load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
       body: async () => undefined,
+      piece: async () => undefined,
       async commit(ops) {
         for (const op of ops)
           if (op.op === "put") rows.set(op.key, op.meta);

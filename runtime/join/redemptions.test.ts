@@ -30,6 +30,7 @@ function fakeStore() {
     onState() {},
     load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
     body: async () => undefined,
+    piece: async () => undefined,
     async commit(ops: readonly StoreOp[]) {
       if (state.failure !== undefined) throw state.failure;
       for (const op of ops)

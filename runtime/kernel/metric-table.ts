@@ -33,6 +33,16 @@ export const metricTable = {
     help: "bundles not taken from a neighbour",
     labels: ["reason"],
   },
+  godwit_custody_bad_blocks_total: {
+    kind: "counter",
+    help: "blocks of large bundles that were not what their offer said",
+    labels: [],
+  },
+  godwit_custody_cut_through_total: {
+    kind: "counter",
+    help: "large bundles of others that went on while they still arrived",
+    labels: [],
+  },
   godwit_custody_returned_total: {
     kind: "counter",
     help: "bundles taken back for another try",

@@ -2,6 +2,7 @@
  * A stopped node's store on its way to an earlier release and back: joins the files (store/going-back.ts) and what each room says of its rows
  * in that release. Never while a node runs: the store is locked by whoever has it.
  */
+import { segmentsUnder } from "../identity/seal.ts";
 import { rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, Log } from "@godwit/sdk";
@@ -63,7 +64,7 @@ export async function convertStore(
     wallMs,
     log,
     judges: (load) => {
-      const mail = new EarlierMail(load("setting"), load("proof"), wallMs);
+      const mail = new EarlierMail(load("setting"), load("proof"), { segmentsUnder }, wallMs);
       return { ...mail.judges, setting: settingJudge(mail) };
     },
   });

@@ -8,6 +8,7 @@ import { mkdir, open, type FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { bodySum } from "./sums.ts";
+import type { BodyHead } from "./types.ts";
 
 /** A body beyond this size has a place in a file; the store of the bodies of a transfer has its chunks there. */
 export const FILE_BODY_BYTES = 24 * 1024;
@@ -15,8 +16,9 @@ export const FILE_BODY_BYTES = 24 * 1024;
 const FILE_BYTES_MAX = 2 ** 26;
 /** Groups whose files are still written to; the oldest is given up, and gets another file should more of it come. */
 const GROUPS_MAX = 64;
-/** Read at once to be compared. */
-const COMPARED_BYTES = 1024 * 1024;
+
+/** In place of the sum of a body that nobody held at once. */
+export const NO_SUM = -1;
 
 /** Where a body lies. */
 export interface BodyPlace {
@@ -34,8 +36,10 @@ export interface NewBody {
   readonly body: Uint8Array;
   /** Bodies of one group share a file. */
   readonly group?: string | undefined;
-  /** The group in whose file the first bytes of this body may stand already. */
-  readonly pieces?: string | undefined;
+  /** It is the first of its group: what was there of that name is another one. */
+  readonly isFirst?: boolean | undefined;
+  /** Group whose bodies this one goes on from; `hasHead` says whether all of them, and nothing else, lie in a row. */
+  readonly head?: BodyHead | undefined;
 }
 
 export const bodyFolder = (path: string): string => `${path}-bodies`;
@@ -97,13 +101,14 @@ export class BodyFiles {
     };
     const nextBefore = this.#next;
     try {
-      for (const { body, group, pieces } of bodies) {
-        const found = pieces === undefined ? undefined : await this.#inPieces(pieces, body, handleOf);
-        const of = found ?? this.#fileFor(group, body.length);
-        const at = found === undefined ? of.bytes : 0;
-        await writeWhole(await handleOf(of.file), body.subarray(of.bytes - at), of.bytes);
-        of.bytes = at + body.length;
-        places.push({ id: placeId(of.file, at), bytes: body.length, sum: bodySum(body) });
+      for (const { body, group, isFirst, head } of bodies) {
+        if (isFirst === true) this.#groups.delete(group!);
+        const of = head === undefined ? this.#fileFor(group, body.length) : this.#takeGroup(head);
+        const at = head === undefined ? of.bytes : 0;
+        await writeWhole(await handleOf(of.file), body, of.bytes);
+        of.bytes += body.length;
+        const sum = head === undefined ? bodySum(body) : NO_SUM;
+        places.push({ id: placeId(of.file, at), bytes: of.bytes - at, sum });
       }
       for (const handle of handles.values()) await handle.datasync();
       if (this.#next !== nextBefore) await this.#syncNames();
@@ -121,8 +126,19 @@ export class BodyFiles {
     for (const { id } of places) this.#fresh.delete(fileOf(id));
   }
 
+  /** Whether all bodies of this group, and nothing else, lie one after the other in a file. */
+  hasHead({ of, bytes }: BodyHead): boolean {
+    return this.#groups.get(of)?.bytes === bytes;
+  }
+
   /** Undefined when it is not what was written. */
   async read({ id, bytes, sum }: BodyPlace): Promise<Uint8Array | undefined> {
+    const body = await this.readPart(id, bytes);
+    return body !== undefined && (sum === NO_SUM || bodySum(body) === sum) ? body : undefined;
+  }
+
+  /** The bytes from there on, not judged; undefined where there are not so many. */
+  async readPart(id: number, bytes: number): Promise<Uint8Array | undefined> {
     try {
       const handle = await open(pathOf(this.#folder, fileOf(id)), "r");
       try {
@@ -132,7 +148,7 @@ export class BodyFiles {
           if (bytesRead === 0) return undefined;
           at += bytesRead;
         }
-        return bodySum(body) === sum ? body : undefined;
+        return body;
       } finally {
         await handle.close();
       }
@@ -151,25 +167,11 @@ export class BodyFiles {
     }
   }
 
-  /**
-   * The file of a group, if all that is in it is how `body` begins: then only the rest of it has to be written. The pieces of a transfer are its
-   * body, and come in order. Nothing is added to the group any more.
-   */
-  async #inPieces(
-    name: string,
-    body: Uint8Array,
-    handleOf: (file: number) => Promise<FileHandle>,
-  ): Promise<Group | undefined> {
-    const group = this.#groups.get(name);
-    if (group === undefined || group.bytes > body.length) return undefined;
-    this.#groups.delete(name);
-    const handle = await handleOf(group.file);
-    const part = Buffer.allocUnsafe(Math.min(COMPARED_BYTES, group.bytes));
-    for (let at = 0; at < group.bytes;) {
-      const { bytesRead } = await handle.read(part, 0, Math.min(part.length, group.bytes - at), at);
-      if (bytesRead === 0 || part.compare(body, at, at + bytesRead, 0, bytesRead) !== 0) return undefined;
-      at += bytesRead;
-    }
+  /** Nothing is added to the group any more: its file is the beginning of a body now. */
+  #takeGroup({ of }: BodyHead): Group {
+    const group = this.#groups.get(of);
+    if (group === undefined) throw new Error("the chunks of a body lie in no file of their own any more");
+    this.#groups.delete(of);
     this.#fresh.add(group.file);
     return group;
   }

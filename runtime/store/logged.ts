@@ -21,7 +21,9 @@ import { Overlay } from "./overlay.ts";
 import type { LoadColumns, LogPlan, WireOp } from "./sqlite-messages.ts";
 import { mediumOf } from "./sqlite-room.ts";
 import type { StoreThread } from "./sqlite-thread.ts";
-import type { Collection, Damage, StoreOp, StoreRow } from "./types.ts";
+import type { BodyHead, Collection, Damage, StoreOp, StoreRow } from "./types.ts";
+
+type PutOp = Extract<StoreOp, { op: "put" }>;
 
 /** A frame takes this part of the log at most; a larger commit is one of the database. */
 const FRAME_SHARE = 1 / 4;
@@ -47,7 +49,10 @@ export interface LoggedDeps {
 }
 
 const noBytes = (): Uint8Array => new Uint8Array(0);
-const isLarge = (op: StoreOp): boolean => op.op === "put" && (op.body?.length ?? 0) > FILE_BODY_BYTES;
+const isLarge = (op: StoreOp): boolean =>
+  op.op === "put" && (op.head !== undefined || (op.body?.length ?? 0) > FILE_BODY_BYTES || isChunk(op));
+/** Whatever its size: the chunks of a transfer are to lie one after the other. */
+const isChunk = (op: StoreOp): boolean => op.op === "put" && op.in === "chunk" && (op.body?.length ?? 0) > 0;
 
 /** A deleted row, and one that gives up its body. */
 const mayFreeFile = (op: LogOp): boolean =>
@@ -120,7 +125,7 @@ export class Logged {
   /** Bytes of a commit in the log. */
   bytesOf(ops: readonly StoreOp[]): number {
     let bytes = commitBytes(ops);
-    for (const op of ops) if (op.op === "put" && isLarge(op)) bytes -= op.body!.length;
+    for (const op of ops) if (op.op === "put" && isLarge(op)) bytes -= op.body?.length ?? 0;
     return bytes;
   }
 
@@ -177,6 +182,25 @@ export class Logged {
     return undefined;
   }
 
+  /** As `body`, of a part that is not judged. */
+  async piece(
+    collection: Collection,
+    key: string,
+    offset: number,
+    length: number,
+  ): Promise<{ readonly body: Uint8Array | undefined } | undefined> {
+    const held = this.#overlay.body(collection, key);
+    if (held === undefined) return undefined;
+    if (held === null) return { body: undefined };
+    if (held instanceof Uint8Array) return { body: held.slice(offset, offset + length) };
+    const bytes = Math.max(0, Math.min(length, held.bytes - offset));
+    const body = await this.#files.readPart(held.id + offset, bytes);
+    if (body !== undefined) return { body };
+    await this.#folding?.catch(() => {});
+    await this.fold();
+    return undefined;
+  }
+
   /** What the database answered, as it is with what is held here. */
   rows(collection: Collection, columns: LoadColumns): StoreRow[] {
     return this.#overlay.rows(collection, columns);
@@ -222,12 +246,12 @@ export class Logged {
 
   /** Larger bodies to their places. */
   async #place(commits: readonly (readonly StoreOp[])[], places: BodyPlace[]): Promise<LogCommit[]> {
-    const large = commits.flatMap((ops) =>
-      ops.filter(isLarge).map((op) => ({ op, body: newBodyOf(op, ops) })),
-    );
+    const large = commits.flatMap((ops) => ops.filter(isLarge)) as PutOp[];
     if (large.length === 0) return commits as LogCommit[];
-    places.push(...(await this.#files.write(large.map(({ body }) => body))));
-    const placeOf = new Map<StoreOp, BodyPlace>(large.map(({ op }, index) => [op, places[index]!]));
+    const bodies: NewBody[] = [];
+    for (const op of large) bodies.push(await this.#newBody(op));
+    places.push(...(await this.#files.write(bodies)));
+    const placeOf = new Map<StoreOp, BodyPlace>(large.map((op, index) => [op, places[index]!]));
     return commits.map((ops) =>
       ops.map((op): LogOp => {
         const place = placeOf.get(op);
@@ -236,6 +260,21 @@ export class Logged {
         return { op: "put-place", in: collection, key, meta, place, slot };
       }),
     );
+  }
+
+  async #newBody(op: PutOp): Promise<NewBody> {
+    const { head, body = noBytes() } = op;
+    if (head === undefined) return op.in === "chunk" ? chunkBody(op.key, body) : { body };
+    if (this.#files.hasHead(head)) return { body, head };
+    // Its chunks are of an earlier life.
+    return { body: await wholeBody(head, body, (key) => this.#chunk(key)) };
+  }
+
+  async #chunk(key: string): Promise<Uint8Array | undefined> {
+    const held = await this.body("chunk", key);
+    if (held !== undefined) return held.body;
+    const { values } = await this.#deps.thread.ask([{ kind: "body", in: "chunk", key }]);
+    return values.get(0) as Uint8Array | undefined;
   }
 
   /** At the latest in so long; soon where space is short, as what is deleted is given back by the database. */
@@ -283,15 +322,30 @@ export class Logged {
   }
 }
 
-/** The chunks of a transfer share a file, and where they give way to what they are pieces of, it is that file. */
-function newBodyOf(op: StoreOp, ops: readonly StoreOp[]): NewBody {
-  const body = (op as { body: Uint8Array }).body;
-  if (op.in === "chunk") return { body, group: transferOf(op.key) };
-  const first = ops.find((other) => other.op === "delete" && other.in === "chunk");
-  return { body, pieces: first === undefined ? undefined : transferOf(first.key) };
+/** The chunks of a transfer share a file. */
+function chunkBody(key: string, body: Uint8Array): NewBody {
+  const [group, index] = key.split("/");
+  return { body, group, isFirst: Number(index) === 0 };
 }
 
-const transferOf = (key: string): string => key.split("/")[0]!;
+/** For where chunks do not lie one after the other. Rejects with GODWIT_STORE_FAILED. */
+export async function wholeBody(
+  { of, bytes }: BodyHead,
+  rest: Uint8Array,
+  chunk: (key: string) => Promise<Uint8Array | undefined>,
+): Promise<Uint8Array> {
+  const whole = new Uint8Array(bytes + rest.length);
+  let at = 0;
+  for (let index = 0; at < bytes; index++) {
+    const part = await chunk(`${of}/${String(index).padStart(6, "0")}`);
+    if (part === undefined || at + part.length > bytes)
+      throw godwitError("GODWIT_STORE_FAILED", "the chunks of the body cannot be read");
+    whole.set(part, at);
+    at += part.length;
+  }
+  whole.set(rest, bytes);
+  return whole;
+}
 
 function failed(error: unknown, path: string): Error {
   const isFull = error instanceof Error && "code" in error && error.code === "ENOSPC";

@@ -54,7 +54,10 @@ export function assertOps(ops: readonly StoreOp[]): void {
     if (op.op !== "put") continue;
     assert(op.meta.isWellFormed(), "meta is well-formed text");
     if (op.slot !== undefined) assertSlot(op.in, op.slot);
-    assert((op.body?.length ?? 0) <= ROW_BODY_BYTES_MAX, `a body has at most ${ROW_BODY_BYTES_MAX} bytes`);
+    assert(
+      (op.body?.length ?? 0) + (op.head?.bytes ?? 0) <= ROW_BODY_BYTES_MAX,
+      `a body has at most ${ROW_BODY_BYTES_MAX} bytes`,
+    );
   }
 }
 

@@ -31,6 +31,13 @@ export type WireEntry =
   | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
   /** With the rows of these keys, as they stand in it. */
   | { readonly kind: "index"; readonly in: Slotted; readonly keys: readonly string[] }
+  | {
+      readonly kind: "piece";
+      readonly in: Collection;
+      readonly key: string;
+      readonly offset: number;
+      readonly length: number;
+    }
   | { readonly kind: "usage" }
   /** Every place in files that a row names. */
   | { readonly kind: "places" }

@@ -12,7 +12,8 @@ export interface ReadRequest {
   readonly kind: "read";
   read(reader: Reader): Promise<unknown>;
 }
-export type Request = CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "usage" }>;
+export type Request =
+  CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "piece" | "usage" }>;
 
 /** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
 export function packed(pending: readonly { readonly request: Request }[]): {

@@ -5,7 +5,7 @@
  */
 import type { Database, Statement } from "bun:sqlite";
 import { isoTime, systemClock } from "../kernel/clock.ts";
-import { readPlace, type BodyPlace } from "./body-files.ts";
+import { NO_SUM, readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import {
   type LoadColumns,
@@ -50,7 +50,7 @@ interface Statements {
   readonly put: Statement<unknown, [number | null, string, string, number]>;
   readonly putBody: Statement<
     unknown,
-    [number | null, string, string, number, Uint8Array | null, number, number | null, number]
+    [number | null, string, string, number, Uint8Array | null, number | null, number | null, number]
   >;
   readonly remove: Statement<unknown, [string]>;
   readonly move: Statement<unknown, [number, string]>;
@@ -223,7 +223,8 @@ export class Rows {
     this.#dropContent(row);
     this.#putPlace.run(id);
     const { putBody } = this.#of(collection);
-    const put = putBody.run(order, key, meta, metaSum(key, meta), null, sum, -id, bytes);
+    const kept = sum === NO_SUM ? null : sum;
+    const put = putBody.run(order, key, meta, metaSum(key, meta), null, kept, -id, bytes);
     this.#slotOf(collection, row?.[4] ?? Number(put.lastInsertRowid), row, slot, bytes);
   }
 
@@ -349,6 +350,18 @@ export class Rows {
     if (row === undefined || row.isSound) return row?.body;
     this.#condemn(collection, key);
     return undefined;
+  }
+
+  /** Not judged by the sum. */
+  piece(collection: Collection, key: string, offset: number, length: number): Uint8Array | undefined {
+    if (this.#condemned.get(collection)?.has(key) === true) return undefined;
+    const row = this.#of(collection).body.values(key)[0] as BodyRow | undefined;
+    const id = row?.[1] ?? null;
+    if (id !== null && id < 0) {
+      const bytes = Math.max(0, Math.min(length, (row![2] ?? 0) - offset));
+      return readPlace(this.#bodyFolder, offset - id, bytes);
+    }
+    return this.#bodyRow(collection, key)?.body.slice(offset, offset + length);
   }
 
   #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {

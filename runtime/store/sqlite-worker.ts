@@ -315,6 +315,8 @@ class StoreFile {
         return { totals: this.#rows.totals(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
       case "index":
         return { index: this.#rows.index(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
+      case "piece":
+        return this.#rows.piece(entry.in, entry.key, entry.offset, entry.length);
       case "places":
         return this.#rows.places;
       case "restate":

@@ -10,7 +10,7 @@ import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
 import { LaterFrame } from "./log-frame.ts";
-import { Logged } from "./logged.ts";
+import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
 import {
   type LoadColumns,
@@ -65,7 +65,7 @@ const workerUrl = isCompiled
   ? "file:///$bunfs/root/store/sqlite-worker.js"
   : new URL("./sqlite-worker.ts", import.meta.url).href;
 
-const reads: readonly Request["kind"][] = ["load", "body", "read"];
+const reads: readonly Request["kind"][] = ["load", "body", "piece", "read"];
 
 interface Pending {
   readonly request: Request;
@@ -193,6 +193,17 @@ export class SqliteStore implements Store {
       kind: "read",
       read: (reader) => reader.index(collection),
     })) as SlotIndex;
+  }
+
+  async piece(
+    collection: Collection,
+    key: string,
+    offset: number,
+    length: number,
+  ): Promise<Uint8Array | undefined> {
+    assertCollection(collection);
+    return (await this.#enqueue({ kind: "piece", in: collection, key, offset, length })) as
+      Uint8Array | undefined;
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly freeBytes: number | undefined }> {
@@ -328,7 +339,8 @@ export class SqliteStore implements Store {
       await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
       this.#settle(pending, new Map());
     } catch (error) {
-      this.#settle(pending, failuresOf(pending, error));
+      if (mayFailAlone(pending)) for (const one of pending) await this.#toLog([one]);
+      else this.#settle(pending, failuresOf(pending, error));
     }
   }
 
@@ -336,13 +348,33 @@ export class SqliteStore implements Store {
   async #toDatabase(pending: readonly Pending[]): Promise<void> {
     try {
       await this.#logged?.foldAll();
-      const { entries, pack } = packed(pending);
+      const { entries, pack } = packed(await Promise.all(pending.map((one) => this.#withWholeBodies(one))));
       const { failures, values, grantBytes } = await this.#thread.ask(entries, pack);
       if (this.#logged !== undefined) this.#logged.grantBytes = grantBytes;
       this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
     } catch (error) {
-      this.#settle(pending, failuresOf(pending, error));
+      if (mayFailAlone(pending)) for (const one of pending) await this.#toDatabase([one]);
+      else this.#settle(pending, failuresOf(pending, error));
     }
+  }
+
+  /** In the database a body is one value, whatever it begins with. */
+  async #withWholeBodies(pending: Pending): Promise<Pending> {
+    const { request } = pending;
+    if (request.kind !== "commit" || !hasHead(pending)) return pending;
+    const chunk = async (key: string) => {
+      const { values } = await this.#thread.ask([{ kind: "body", in: "chunk", key }]);
+      return values.get(0) as Uint8Array | undefined;
+    };
+    const ops: StoreOp[] = [];
+    for (const op of request.ops) {
+      if (op.op !== "put" || op.head === undefined) ops.push(op);
+      else {
+        const { head, body = new Uint8Array(0), ...rest } = op;
+        ops.push({ ...rest, body: await wholeBody(head, body, chunk) });
+      }
+    }
+    return { ...pending, request: { kind: "commit", ops } };
   }
 
   async #read(pending: readonly Pending[]): Promise<void> {
@@ -353,9 +385,11 @@ export class SqliteStore implements Store {
         .map((one) => this.#readOne(one));
       pending = pending.filter(({ request }) => request.kind !== "read");
       const held = await Promise.all(
-        pending.map(async ({ request }) =>
-          request.kind === "body" ? await this.#logged?.body(request.in, request.key) : undefined,
-        ),
+        pending.map(async ({ request }) => {
+          if (request.kind === "body") return this.#logged?.body(request.in, request.key);
+          if (request.kind !== "piece") return undefined;
+          return this.#logged?.piece(request.in, request.key, request.offset, request.length);
+        }),
       );
       for (const [index, found] of held.entries())
         if (found !== undefined) pending[index]!.resolve(found.body);
@@ -454,6 +488,12 @@ export class SqliteStore implements Store {
     return this.#clock?.monotonicMs() ?? 0;
   }
 }
+
+const hasHead = ({ request }: Pending): boolean =>
+  request.kind === "commit" && request.ops.some((op) => op.op === "put" && op.head !== undefined);
+
+/** Chunks that cannot be read fail the commit that wanted them, and no other. */
+const mayFailAlone = (pending: readonly Pending[]): boolean => pending.length > 1 && pending.some(hasHead);
 
 const isNoRoom = (error: unknown): boolean =>
   error instanceof Error &&

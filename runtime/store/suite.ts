@@ -192,6 +192,50 @@ export function storeSuite(name: string, setup: () => Promise<StoreFixture>): vo
       expect(Buffer.compare((await body("inbox", "large"))!, large)).toBe(0);
     });
 
+    test("a body with a head is the chunks it names and what follows, for bodies of any size, and is read in pieces", async () => {
+      for (const [id, size] of [
+        ["small", 90],
+        ["large", 200_000],
+      ] as const) {
+        const whole = bytes(size);
+        const cut = [0, Math.floor(size / 3), Math.floor(size / 2)];
+        const chunk = (index: number) => `${id}/00000${index}`;
+        for (const index of [0, 1])
+          await run(store.commit([put("chunk", chunk(index), "", whole.slice(cut[index], cut[index + 1]))]));
+        const head = { of: id, bytes: cut[2]! };
+        const joined: StoreOp = {
+          op: "put",
+          in: "transit",
+          key: id,
+          meta: "{}",
+          head,
+          body: whole.slice(cut[2]),
+        };
+        await run(store.commit([joined, remove("chunk", chunk(0)), remove("chunk", chunk(1))]));
+        for (let life = 0; life < 2; life++) {
+          expect(Buffer.compare((await body("transit", id))!, whole)).toBe(0);
+          const piece = (at: number, length: number) => run(store.piece("transit", id, at, length));
+          expect(await piece(cut[1]! - 3, 9)).toEqual(whole.slice(cut[1]! - 3, cut[1]! + 6));
+          expect(await piece(size - 4, 9)).toEqual(whole.slice(-4));
+          expect((await piece(size + 4, 9))?.length ?? 0).toBe(0);
+          await reopen();
+        }
+        expect(await load("chunk")).toEqual([]);
+        expect((await load("transit")).find(({ key }) => key === id)!.bodyBytes).toBe(size);
+        expect(await run(store.piece("transit", "nobody", 0, 9))).toBeUndefined();
+      }
+    });
+
+    test("a head whose chunks are not here fails the commit, and nothing of it was applied", async () => {
+      const head = { of: "gone", bytes: 50_000 };
+      const ops: StoreOp[] = [
+        put("setting", "beside", "{}"),
+        { op: "put", in: "transit", key: "gone", meta: "{}", head },
+      ];
+      expect(await codeOf(run(store.commit(ops)))).toBe("GODWIT_STORE_FAILED");
+      expect([await load("setting"), await load("transit")]).toEqual([[], []]);
+    });
+
     test("usage counts metas in bytes and bodies through put, replace, keep and delete", async () => {
       const used = async () => (await run(store.usage())).bytes;
       await run(store.commit([put("name", "k", '"ä"', bytes(100)), put("name", "l", "{}", bytes(50))]));

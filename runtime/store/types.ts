@@ -86,8 +86,15 @@ export interface Totals {
   readonly last: number;
 }
 
+/** A body that begins with what rows of "chunk" hold: those of `of`, in order, `bytes` of them together, all durable. */
+export interface BodyHead {
+  readonly of: string;
+  readonly bytes: number;
+}
+
 /**
- * `put` inserts or replaces; without `body` an existing row keeps its body. `set-aside` moves a row that its owner cannot
+ * `put` inserts or replaces; without `body` an existing row keeps its body. With a `head` the body is that and then `body`; it lies there
+ * without a sum, because nobody held all of it at once: whoever put it must know by other means whether it is sound. `set-aside` moves a row that its owner cannot
  * read to `damaged` and tells of it; a row that is not there is none of its business. A row of mail whose first put gave no slot
  * gets one behind all others when it comes to the medium, and is on no page until then.
  */
@@ -100,6 +107,7 @@ export type StoreOp =
       readonly body?: Uint8Array;
       /** Of a row of mail, with the first put; with a later one it moves there. */
       readonly slot?: Slot | undefined;
+      readonly head?: BodyHead;
     }
   | { readonly op: "delete"; readonly in: Collection; readonly key: string }
   | { readonly op: "set-aside"; readonly in: Collection; readonly key: string };
@@ -154,6 +162,11 @@ export interface Store {
    * committed: then it is set aside. Sees every commit called before.
    */
   body(collection: Collection, key: string): Promise<Uint8Array | undefined>;
+  /**
+   * `length` bytes of a body from `offset` on, fewer at its end, owned by the caller; not judged by the sum. Undefined when the row is missing
+   * or cannot be read. Sees every commit called before.
+   */
+  piece(collection: Collection, key: string, offset: number, length: number): Promise<Uint8Array | undefined>;
   /**
    * Applies the ops in order and atomically, and resolves only when they are durable (fsync). Commits become durable
    * in call order; those called while one is being written share the next fsync. Bodies are borrowed until it settles.

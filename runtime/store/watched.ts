@@ -74,6 +74,7 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
     page: (collection, page) => store.page(collection, page),
     totals: (collection) => store.totals(collection),
     index: (collection) => store.index(collection),
+    piece: (collection, key, offset, length) => store.piece(collection, key, offset, length),
     usage: () => store.usage(),
     close: () => store.close(),
     get troubles() {

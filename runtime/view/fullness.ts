@@ -2,7 +2,7 @@
  * Which stores of mail an operator has to make room in, in words for the node's health. Strangers cannot fill them (kernel/quota.ts), and
  * mail waits for an operator, so one that is full makes the node ill. Whoever asks for health needs no token: must not walk the mail.
  */
-import type { Fill } from "../custody/custody.ts";
+import type { Fill } from "../custody/fills.ts";
 
 /** From here on it is told: a message larger than what is left finds it full before it is. */
 const NEARLY_FULL = 0.9;

@@ -190,7 +190,7 @@ export class LiveView implements NodeView {
   }
 
   async send(message: OutgoingMessage): Promise<{ id: string }> {
-    return { id: await this.#deps.mesh.custody.send(message) };
+    return { id: await this.#deps.mesh.custody.send(message, true) };
   }
 
   async messages(

@@ -6,7 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import { BUNDLE_ID_BYTES, formatBundleId, idBytes, type BundleId, type NodeId } from "../kernel/ids.ts";
-import { BODY_BYTES_MAX, FrameType, LIFETIME_MAX_MS, type Priority } from "./constants.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_SUM_BYTES,
+  BODY_BYTES_MAX,
+  FrameType,
+  LIFETIME_MAX_MS,
+  type Priority,
+} from "./constants.ts";
 import { decodeError, Reader, Writer } from "./bytes.ts";
 import { frameReader } from "./peer-messages.ts";
 
@@ -139,15 +146,27 @@ export interface Offer {
   readonly header: BundleHeader;
   readonly journey: Journey;
   readonly sealedBytes: number;
+  /** One sum for each block of the sealed bytes, in order. Undefined: the neighbour told none. */
+  readonly sums?: Uint8Array | undefined;
 }
 
-/** OFFER: type | bundle id 16 | journey | header (sized) | length of the sealed bytes (varint). */
+export const blocksIn = (sealedBytes: number): number => Math.ceil(sealedBytes / BLOCK_BYTES);
+/** What the sums of a bundle add to an offer. */
+export const sumsBytes = (sealedBytes: number): number => 1 + blocksIn(sealedBytes) * BLOCK_SUM_BYTES;
+/** Names the size of a block on the wire. */
+const BLOCK_SIZE_LOG2 = Math.log2(BLOCK_BYTES);
+
+/** The sum of one block. Owned by the caller. */
+export const blockSum = (block: Uint8Array): Uint8Array =>
+  createHash("sha256").update(block).digest().subarray(0, BLOCK_SUM_BYTES);
+
+/** OFFER: type | bundle id 16 | journey | header (sized) | length of the sealed bytes (varint) [| log2 of the block's size u8 | sums]. */
 export function encodeOffer(offer: Offer): Uint8Array {
-  const writer = new Writer(160).u8(FrameType.offer).bytes(idBytes(offer.id));
-  return writeJourney(writer, offer.journey)
-    .sizedBytes(encodeBundleHeader(offer.header))
-    .varint(offer.sealedBytes)
-    .finish();
+  const { sealedBytes, sums } = offer;
+  const writer = new Writer(160 + (sums?.length ?? 0)).u8(FrameType.offer).bytes(idBytes(offer.id));
+  writeJourney(writer, offer.journey).sizedBytes(encodeBundleHeader(offer.header)).varint(sealedBytes);
+  if (sums !== undefined) writer.u8(BLOCK_SIZE_LOG2).bytes(sums);
+  return writer.finish();
 }
 
 export function decodeOffer(frame: Uint8Array): Offer {
@@ -158,7 +177,13 @@ export function decodeOffer(frame: Uint8Array): Offer {
   const sealedBytes = reader.varint();
   if (sealedBytes === 0 || sealedBytes > SEALED_BYTES_MAX)
     throw decodeError(`offer of ${sealedBytes} sealed bytes`);
-  return { id, header, journey: within(journey, header), sealedBytes };
+  return { id, header, journey: within(journey, header), sealedBytes, sums: readSums(reader, sealedBytes) };
+}
+
+/** Those over blocks of another size are of a later version, and as good as none. */
+function readSums(reader: Reader, sealedBytes: number): Uint8Array | undefined {
+  if (reader.remaining < sumsBytes(sealedBytes) || reader.u8() !== BLOCK_SIZE_LOG2) return undefined;
+  return reader.bytes(blocksIn(sealedBytes) * BLOCK_SUM_BYTES).slice();
 }
 
 /** No neighbour can give a bundle more life than its source did. */

@@ -60,6 +60,10 @@ export const FRAME_BYTES_MAX = 61_440;
 export const RECORD_BYTES_MAX = 1_000;
 /** Body of one message, in bytes. */
 export const BODY_BYTES_MAX = 16 * 1024 * 1024;
+/** Large bundles are summed in blocks of so many bytes, the last one shorter: what is wrong is found, and fetched again, by the block. */
+export const BLOCK_BYTES = 256 * 1024;
+/** First bytes of the SHA-256 of a block. */
+export const BLOCK_SUM_BYTES = 16;
 /** Hops after which a packet is dropped and a bundle parks. */
 export const HOP_LIMIT = 64;
 /** Default and largest lifetime of a message, in ms. */

@@ -30,6 +30,8 @@ const journey: bundle.Journey = { remainingMs: 259_199_000, hops: 1, trace };
 const sealed = bytes(5, 0x5e);
 const made = bundle.makeBundle(header, sealed);
 const offer: bundle.Offer = { id: bundleId, header, journey, sealedBytes: 1_000_000 };
+/** Four blocks, of which the last is short. */
+const offerWithSums: bundle.Offer = { ...offer, sums: bytes(4 * 16, 0x80) };
 const hello: peer.Hello = {
   versionMin: 1,
   versionMax: 2,
@@ -129,6 +131,12 @@ const cases: Readonly<Record<string, Case>> = {
     encoded: () => bundle.encodeOffer(offer),
     decode: bundle.decodeOffer,
     value: offer,
+    skipsTail: true,
+  },
+  offerWithSums: {
+    encoded: () => bundle.encodeOffer(offerWithSums),
+    decode: bundle.decodeOffer,
+    value: offerWithSums,
     skipsTail: true,
   },
   want: {
@@ -249,6 +257,23 @@ describe("rules beyond the layout", () => {
     const long = new Uint8Array([...bundle.encodeBundleHeader(header), 0]);
     refused(() => bundle.decodeBundleHeader(long), "1 bytes too many");
     expect(bundle.bundleIdOf(bundle.encodeBundleHeader(header), sealed)).toBe(made.id);
+  });
+
+  test("an offer whose sums are cut short, or over blocks of another size, is one without", () => {
+    const encoded = bundle.encodeOffer(offerWithSums);
+    const plain = bundle.encodeOffer(offer);
+    expect(encoded.subarray(0, plain.length)).toEqual(plain);
+    for (let length = plain.length; length < encoded.length; length++)
+      expect(bundle.decodeOffer(encoded.subarray(0, length)).sums).toBeUndefined();
+    encoded[plain.length] = 17;
+    expect(bundle.decodeOffer(encoded)).toEqual(offer);
+  });
+
+  test("the sum of a block is the beginning of its SHA-256, and the last block is short", () => {
+    expect([262_143, 262_144, 262_145, 1_000_000].map(bundle.blocksIn)).toEqual([1, 1, 2, 4]);
+    expect(Buffer.from(bundle.blockSum(Buffer.from("abc"))).toString("hex")).toBe(
+      "ba7816bf8f01cfea414140de5dae2223",
+    );
   });
 
   test("priority above 3, lifetime above 30 days, an offer of nothing or of too much", () => {

@@ -76,6 +76,9 @@ const LARGE_STEPS: Readonly<Record<Role, readonly string[]>> = {
     "commit:transit:before",
     "commit:transit:after",
     "send:chunk:after:20",
+    // While it still arrives.
+    "send:offer:after",
+    "frame:want:before",
   ],
   recipient: ["frame:chunk:before:20", "commit:chunk:after", "commit:inbox:before", "commit:inbox:after"],
 };

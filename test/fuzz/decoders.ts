@@ -127,7 +127,7 @@ function wireTargets(): Target[] {
     decoder("bundle header", [vector("bundleHeader")], (input) =>
       checkStable(bundle.decodeBundleHeader(input), bundle.encodeBundleHeader, bundle.decodeBundleHeader),
     ),
-    decoder("offer", [vector("offer")], (input) =>
+    decoder("offer", [vector("offer"), vector("offerWithSums")], (input) =>
       checkStable(bundle.decodeOffer(input), bundle.encodeOffer, bundle.decodeOffer),
     ),
     decoder("revocation digest", [closedVector("revocationDigest")], (input) =>

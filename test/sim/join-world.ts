@@ -44,6 +44,7 @@ const noStore: Store = {
   onState() {},
   load: async () => [],
   body: async () => undefined,
+  piece: async () => undefined,
   commit: async () => {},
   rows: async () => [],
   page: async () => [],

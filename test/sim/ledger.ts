@@ -25,12 +25,12 @@ export function makeBody(nonce: number, bytes: number): Uint8Array {
   return body;
 }
 
-/** Undefined when the body is not one of ours, whole. */
-export function nonceOf(body: Uint8Array): number | undefined {
+/** Undefined when the body, of `size` bytes, is not one of ours, whole. */
+export function nonceOf(body: Uint8Array, size = body.length): number | undefined {
   if (body.length < 8) return undefined;
   const view = new DataView(body.buffer, body.byteOffset, body.length);
   const nonce = view.getUint32(0);
-  if (view.getUint32(4) !== body.length) return undefined;
+  if (view.getUint32(4) !== size) return undefined;
   const stride = Math.max(1, body.length >> 8);
   for (let i = 8; i < body.length; i += stride)
     if (body[i] !== ((nonce * 31 + i * 7) & 255)) return undefined;
@@ -119,7 +119,7 @@ export class Ledger {
   }
 
   onDelivered(node: SimNode, entry: InboxEntry, body: Uint8Array): void {
-    const nonce = nonceOf(body);
+    const nonce = nonceOf(body, entry.size);
     const message = nonce === undefined ? undefined : this.messages.get(nonce);
     if (message === undefined || nonce === undefined)
       return this.#fault(`n${node.index} delivered a body that nobody sent`);

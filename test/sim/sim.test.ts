@@ -45,6 +45,32 @@ describe("seeds", () => {
   }
 });
 
+describe("bodies of many blocks", () => {
+  for (const one of [
+    { seed: 205, nodes: 8, minutes: 1 },
+    { seed: 217, nodes: 8, minutes: 1 },
+    { seed: 412, nodes: 5, minutes: 1, real: true },
+    { seed: 428, nodes: 5, minutes: 1, real: true },
+  ])
+    test(
+      commandOf(one),
+      () => {
+        let cut = 0;
+        const options = { ...optionsOf(one), bodyBytesMax: 2_000_000 };
+        const mutate = (mesh: Mesh) => {
+          const honest = mesh.custody.forwarder.add.bind(mesh.custody.forwarder);
+          mesh.custody.forwarder.add = (holding) => {
+            if (holding.isArriving === true) cut++;
+            return honest(holding);
+          };
+        };
+        expect(run({ ...options, mutate }).faults).toEqual([]);
+        expect(cut).toBeGreaterThan(0);
+      },
+      TIMEOUT_MS,
+    );
+});
+
 describe("old disks", () => {
   // 22: mail came back to a source that had forgotten it.
   for (const seed of [1, 2, 22])

@@ -10,6 +10,8 @@ const LONG_LIFETIME_MS = 72 * 3_600_000;
 /** Of what would go over a slow medium so much is sent, each short enough to be no bulk. */
 const SLOW_SHARE = 1 / 8;
 const SLOW_BYTES_MAX = 3_500;
+/** Larger ones only where a world asks for them. */
+export const LARGE_BYTES_MAX = 200_000;
 
 export interface WorkloadOptions {
   readonly nodes: readonly SimNode[];
@@ -63,12 +65,13 @@ export class Workload {
   #drawBytes(): number {
     const { random, bodyBytesMax } = this.#options;
     const pick = random.float();
-    const bytes =
-      pick < 0.8
+    // Where bodies of many blocks are wanted there are many of them.
+    const isLarge = pick >= (bodyBytesMax > LARGE_BYTES_MAX ? 0.8 : 0.95);
+    const bytes = isLarge
+      ? 17_000 + random.below(Math.max(LARGE_BYTES_MAX, bodyBytesMax) - 20_000)
+      : pick < 0.8
         ? 10 + random.below(500)
-        : pick < 0.95
-          ? 1_000 + random.below(15_000)
-          : 17_000 + random.below(180_000);
+        : 1_000 + random.below(15_000);
     return Math.min(bytes, bodyBytesMax);
   }
 

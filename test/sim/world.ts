@@ -18,7 +18,7 @@ import { SimTime } from "./time.ts";
 import { planEdges, planSlowLeaves, shapes, type PlannedEdge, type Shape } from "./topology.ts";
 import type { BundleId } from "../../runtime/kernel/ids.ts";
 import { makeLiar } from "./liar.ts";
-import { Workload } from "./workload.ts";
+import { LARGE_BYTES_MAX, Workload } from "./workload.ts";
 
 export interface SimOptions {
   readonly seed: number;
@@ -140,7 +140,7 @@ export class World {
       ledger: this.ledger,
       fault: (text) => this.#fault(text),
       talkers: this.nodes.slice(0, options.talkers ?? this.nodes.length),
-      bodyBytesMax: options.bodyBytesMax ?? 200_000,
+      bodyBytesMax: options.bodyBytesMax ?? LARGE_BYTES_MAX,
     });
     this.disasters = new Faults({
       nodes: this.nodes,

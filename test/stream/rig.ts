@@ -29,13 +29,21 @@ export async function mesh(
   lab: Lab,
   count: number,
   edges: readonly (readonly [number, number])[],
+  command?: readonly string[],
 ): Promise<LabNode[]> {
   const names = ["STR-A", "STR-B", "STR-C", "STR-D"];
   const nodes: LabNode[] = [];
   for (let i = 0; i < count; i++) {
     const peers = edges.filter(([from]) => from === i).map(([, to]) => nodes[to]!.endpoint);
     const extra = `[[forward_allow]]\nfrom = ["STR-A"]\ntargets = ["127.0.0.0/8:*"]`;
-    nodes.push(await lab.add({ callsign: names[i]!, peers, ...(i === count - 1 ? { extra } : {}) }));
+    nodes.push(
+      await lab.add({
+        callsign: names[i]!,
+        peers,
+        ...(i === count - 1 ? { extra } : {}),
+        ...(command === undefined ? {} : { command }),
+      }),
+    );
   }
   await Promise.all(nodes.map((node) => node.start()));
   const [first, last] = [nodes[0]!, nodes[count - 1]!];

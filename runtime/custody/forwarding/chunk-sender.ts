@@ -1,32 +1,45 @@
 /**
  * The sending half of a large bundle's transfer: what a neighbour wants of what was offered to it, in chunks and never beyond its credit. Owns
- * the bodies in memory meanwhile, and who gives one up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
+ * the few blocks in memory meanwhile, and who gives them up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
  */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { encodeChunk } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
 import type { Priority } from "../../wire/constants.ts";
-import type { CustodyContext, Holding } from "../context.ts";
+import type { CustodyContext, Holding, SealedPieces } from "../context.ts";
 import type { Forwarder } from "./forwarder.ts";
-import { CHUNK_BYTES_MIN, CREDIT_BYTES, STALL_MS } from "./transfer.ts";
+import { piecesInMemory } from "./pieces.ts";
+import { CREDIT_BYTES_MAX } from "./credit.ts";
+import { CHUNK_BYTES_MIN, STALL_MS } from "./transfer.ts";
 
 /** Largest chunk; smaller ones where credit is small, or urgent frames would wait behind one for seconds. */
-const CHUNK_BYTES = 32 * 1024;
+const CHUNK_BYTES = 56 * 1024;
 /** Chunks that one grant of credit is cut into. */
 const CHUNKS_PER_GRANT = 4;
 const CHUNK_OVERHEAD = 64;
-/** Sealed bodies of outgoing transfers held in memory. */
-const OUTGOING_BYTES_MAX = 64 * 1024 * 1024;
+/** Blocks of outgoing transfers held in memory: each holds the one it sends and the next. */
+const OUTGOING_BYTES_MAX = 16 * 1024 * 1024;
+const BLOCKS_HELD = 2;
 
 interface Outgoing {
   readonly to: NodeId;
   readonly id: BundleId;
   readonly priority: Priority;
-  readonly sealed: Uint8Array;
+  readonly sealedBytes: number;
+  readonly pieces: SealedPieces;
   next: number;
   end: number;
   chunkBytes: number;
   wantedAtMs: number;
+  /** What is sent now, from where. */
+  held: { readonly at: number; readonly bytes: Uint8Array } | undefined;
+  /** What comes behind it is being read, from where. */
+  ahead: { readonly at: number; readonly bytes: Promise<Uint8Array | undefined> } | undefined;
+  isWaiting: boolean;
 }
+
+const heldBytes = ({ sealedBytes }: { sealedBytes: number }): number =>
+  Math.min(sealedBytes, BLOCKS_HELD * BLOCK_BYTES);
 
 export class ChunkSender {
   readonly #ctx: CustodyContext;
@@ -46,30 +59,20 @@ export class ChunkSender {
     const key = `${from}/${want.id}`;
     let outgoing = this.#outgoing.get(key);
     if (outgoing === undefined) {
-      if (!this.#makeRoom(from, holding.sealedBytes)) return;
-      this.#bytes += holding.sealedBytes;
-      const loaded = await this.#load(holding);
+      if (!this.#makeRoom(from, heldBytes(holding))) return;
+      this.#bytes += heldBytes(holding);
+      const opened = await this.#open(holding);
       // The offer may have ended while the store was read.
-      const sealed = this.#forwarder.touch(from, want.id) === undefined ? undefined : loaded;
-      if (sealed === undefined || this.#outgoing.has(key)) {
-        this.#bytes -= holding.sealedBytes;
-        if (sealed === undefined) return;
-        outgoing = this.#outgoing.get(key)!;
-      } else {
-        outgoing = {
-          to: from,
-          id: want.id,
-          priority: holding.header.priority,
-          sealed,
-          next: 0,
-          end: 0,
-          chunkBytes: 0,
-          wantedAtMs: 0,
-        };
-        this.#outgoing.set(key, outgoing);
+      const pieces = this.#forwarder.touch(from, want.id) === holding ? opened : undefined;
+      outgoing = this.#outgoing.get(key);
+      if (pieces === undefined || outgoing !== undefined) this.#bytes -= heldBytes(holding);
+      if (pieces === undefined && opened === undefined) this.#forwarder.onUnreadable(holding, from);
+      if (outgoing === undefined) {
+        if (pieces === undefined) return;
+        outgoing = newOutgoing(from, holding, pieces);
       }
     }
-    const end = Math.min(want.offset + Math.min(want.length, CREDIT_BYTES * 2), outgoing.sealed.length);
+    const end = Math.min(want.offset + Math.min(want.length, CREDIT_BYTES_MAX), outgoing.sealedBytes);
     // Going on from where we are needs only more credit; anything else is a resumption.
     if (want.offset > outgoing.end || end <= outgoing.end) outgoing.next = want.offset;
     outgoing.end = end;
@@ -91,7 +94,7 @@ export class ChunkSender {
     const outgoing = this.#outgoing.get(key);
     if (outgoing === undefined) return;
     this.#outgoing.delete(key);
-    this.#bytes -= outgoing.sealed.length;
+    this.#bytes -= heldBytes(outgoing);
   }
 
   onNeighbourDown(neighbour: NodeId): void {
@@ -118,14 +121,16 @@ export class ChunkSender {
     const { regard } = this.#ctx;
     const { by } = regard.shareOf(neighbour);
     let bytes = 0;
-    for (const { to, sealed } of this.#outgoing.values())
-      if (regard.shareOf(to).by === by) bytes += sealed.length;
+    for (const outgoing of this.#outgoing.values())
+      if (regard.shareOf(outgoing.to).by === by) bytes += heldBytes(outgoing);
     return bytes;
   }
 
-  async #load(holding: Holding): Promise<Uint8Array | undefined> {
+  async #open(holding: Holding): Promise<SealedPieces | undefined> {
     try {
-      return await holding.load();
+      if (holding.pieces !== undefined) return await holding.pieces();
+      const sealed = await holding.load();
+      return sealed === undefined ? undefined : piecesInMemory(sealed);
     } catch {
       return undefined;
     }
@@ -136,12 +141,69 @@ export class ChunkSender {
     const frameMax = carrier.frameBytesMax(outgoing.to) - CHUNK_OVERHEAD;
     const size = Math.min(CHUNK_BYTES, outgoing.chunkBytes, frameMax);
     if (size <= 0) return;
+    // As long as something moves its offer is not overdue.
+    this.#forwarder.touch(outgoing.to, outgoing.id);
     while (outgoing.next < outgoing.end) {
-      const bytes = outgoing.sealed.subarray(outgoing.next, Math.min(outgoing.next + size, outgoing.end));
+      const held = this.#heldFrom(outgoing, outgoing.next);
+      if (held === undefined) return;
+      const bytes = held.subarray(0, Math.min(size, outgoing.end - outgoing.next));
       if (!carrier.send(outgoing.to, outgoing.priority, encodeChunk(outgoing.id, outgoing.next, bytes)))
         return;
       outgoing.next += bytes.length;
     }
-    this.#forwarder.touch(outgoing.to, outgoing.id);
+  }
+
+  /** Bytes from there on; undefined while they are read. */
+  #heldFrom(outgoing: Outgoing, offset: number): Uint8Array | undefined {
+    const { held } = outgoing;
+    if (held !== undefined && offset >= held.at && offset < held.at + held.bytes.length)
+      return held.bytes.subarray(offset - held.at);
+    if (outgoing.isWaiting) return undefined;
+    if (outgoing.ahead?.at !== offset) {
+      outgoing.ahead = undefined;
+      const bytes = outgoing.pieces.read(offset);
+      if (bytes instanceof Uint8Array) {
+        outgoing.held = { at: offset, bytes };
+        return bytes;
+      }
+      outgoing.ahead = { at: offset, bytes };
+    }
+    const { bytes } = outgoing.ahead;
+    outgoing.isWaiting = true;
+    void bytes.then((read) => this.#onRead(outgoing, offset, read));
+    return undefined;
+  }
+
+  #onRead(outgoing: Outgoing, at: number, bytes: Uint8Array | undefined): void {
+    outgoing.isWaiting = false;
+    outgoing.ahead = undefined;
+    if (this.#outgoing.get(`${outgoing.to}/${outgoing.id}`) !== outgoing) return;
+    if (bytes === undefined) {
+      const holding = this.#forwarder.get(outgoing.id);
+      if (holding === undefined) return this.end(outgoing.to, outgoing.id);
+      return this.#forwarder.onUnreadable(holding, outgoing.to);
+    }
+    outgoing.held = { at, bytes };
+    const behind = at + bytes.length;
+    if (behind < outgoing.sealedBytes) {
+      const next = outgoing.pieces.read(behind);
+      outgoing.ahead = { at: behind, bytes: Promise.resolve(next) };
+    }
+    this.#pump(outgoing);
   }
 }
+
+const newOutgoing = (to: NodeId, { id, header, sealedBytes }: Holding, pieces: SealedPieces): Outgoing => ({
+  to,
+  id,
+  priority: header.priority,
+  sealedBytes,
+  pieces,
+  next: 0,
+  end: 0,
+  chunkBytes: 0,
+  wantedAtMs: 0,
+  held: undefined,
+  ahead: undefined,
+  isWaiting: false,
+});

@@ -57,6 +57,7 @@ class Bench {
       acknowledged() {},
       expired: ({ id }) => this.expired.push(id),
       offerEnded() {},
+      gaveWay() {},
     });
   }
 

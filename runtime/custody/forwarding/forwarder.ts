@@ -14,20 +14,16 @@ import {
   TRACE_MAX,
   type Journey,
 } from "../../wire/bundle.ts";
+import { mustOffer, offerOf } from "./offers.ts";
 import { refusalWords } from "./refusal-words.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
-import { deadlineOf, type CustodyContext, type Holding, type HopChoice } from "../context.ts";
+import { deadlineOf, type CustodyContext, type Holding } from "../context.ts";
 import { Alarms } from "../alarms.ts";
 import { Holdings } from "./holdings.ts";
 import { ReadyQueue } from "./ready-queue.ts";
-import { earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
+import { chosen, earliestAfter, noteOffered, pinned, whenPinned } from "./ways.ts";
 import { hasRoom, isFull, Windows } from "./window.ts";
 
-/** Sealed bytes that travel inline in one frame; larger bundles are offered and sent as chunks. */
-export const INLINE_BYTES_MAX = 16 * 1024;
-/** Journey without its trace, header and type around sealed bytes in one frame, and what each trace entry adds. */
-const FRAME_OVERHEAD_MAX = 160;
-const TRACE_ENTRY_BYTES = 38;
 /** An exhausted hop limit parks the bundle this long, then its hops count anew. */
 const HOP_PARK_MS = 60_000;
 const REFUSED_MIN_MS = 250;
@@ -40,6 +36,8 @@ export interface ForwarderEvents {
   expired(holding: Holding): void;
   /** An offer to a neighbour ended, well or not: whoever sends its chunks stops. */
   offerEnded(to: NodeId, id: BundleId): void;
+  /** What was offered to a neighbour while it arrives waits until it is whole: others need the place. */
+  gaveWay(to: NodeId, id: BundleId): void;
 }
 
 export class Forwarder {
@@ -123,6 +121,12 @@ export class Forwarder {
     this.#leaveQueue(holding);
     holding.state = "paused"; // queues skip what is not ready
     return holding;
+  }
+
+  /** What went on while it arrived is here as a whole. */
+  onWhole({ id, header }: Holding): void {
+    this.retry(id);
+    this.pump(header.destination);
   }
 
   /** Makes a waiting or relayed bundle ready at once, for instance when it came back to its source. */
@@ -273,7 +277,7 @@ export class Forwarder {
       this.#pause(holding, nowMs + HOP_PARK_MS);
       return true;
     }
-    const choice = holding.via === undefined ? this.#choose(holding, nowMs) : pinned(carrier, holding, nowMs);
+    const choice = (holding.via === undefined ? chosen : pinned)(carrier, holding, nowMs);
     if (choice.kind === "wait" || choice.to === undefined) {
       const askAgainMs = earliestAfter(holding.refusedBy, nowMs) ?? whenPinned(holding, nowMs);
       if (askAgainMs === undefined) {
@@ -286,7 +290,9 @@ export class Forwarder {
     }
     const to = choice.to;
     const window = this.#windows.open(to);
-    const isOffer = this.#mustOffer(holding, to);
+    const isOffer = mustOffer(carrier, holding, to);
+    if (isOffer && holding.isArriving !== true && !hasRoom(window, holding.sealedBytes, isOffer))
+      this.#giveWay(to, holding.header.destination, nowMs);
     if (!hasRoom(window, holding.sealedBytes, isOffer)) {
       holding.waitReason = "waiting for acknowledgements of the next hop";
       const askAgainMs = whenPinned(holding, nowMs);
@@ -300,19 +306,15 @@ export class Forwarder {
     return this.#launch(holding, to, isOffer);
   }
 
-  #choose(holding: Holding, nowMs: number): HopChoice {
-    const { sealedBytes: bytes, arrivedFrom, header, relayedTo } = holding;
-    return this.#ctx.carrier.nextHop(
-      { destination: header.destination, arrivedFrom, bytes },
-      (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
-      relayedTo,
-    );
-  }
-
-  #mustOffer(holding: Holding, to: NodeId): boolean {
-    const frameMax = this.#ctx.carrier.frameBytesMax(to);
-    const traceBytes = Math.min(holding.trace.length + 1, TRACE_MAX) * TRACE_ENTRY_BYTES;
-    return holding.sealedBytes > Math.min(INLINE_BYTES_MAX, frameMax - FRAME_OVERHEAD_MAX - traceBytes);
+  /** A whole bundle finds no room: what only arrives leaves it, when it has had its time. */
+  #giveWay(to: NodeId, destination: NodeId, nowMs: number): void {
+    const first = this.#windows.firstArriving(to);
+    if (first === undefined) return;
+    const { holding, yieldsAtMs } = first;
+    if (yieldsAtMs > nowMs) return this.#wake(this.#due.destinations, destination, yieldsAtMs);
+    this.#windows.land(to, holding.id);
+    this.#pause(holding, nowMs + REFUSED_MAX_MS);
+    this.#events.gaveWay(to, holding.id);
   }
 
   #launch(holding: Holding, to: NodeId, isOffer: boolean): boolean {
@@ -327,16 +329,15 @@ export class Forwarder {
     if (sealed instanceof Promise) {
       void sealed.then(
         (bytes) => this.#transmitLoaded(holding, to, bytes),
-        () => this.#unreadable(holding, to),
+        () => this.onUnreadable(holding, to),
       );
       return true;
     }
-    const { id, header, sealedBytes } = holding;
-    const journey = this.#journey(holding);
+    const { id, header } = holding;
     const frame =
       sealed === undefined
-        ? encodeOffer({ id, header, journey, sealedBytes })
-        : encodeBundleFrame({ id, header, sealed }, journey);
+        ? encodeOffer(offerOf(this.#ctx.carrier, holding, to, this.#journey(holding)))
+        : encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
     if (this.#ctx.carrier.send(to, header.priority, frame)) return true;
     this.#noRoom(holding, to);
     // It never left the queue: to queue it again while the queue is being drained would offer it for ever.
@@ -346,7 +347,7 @@ export class Forwarder {
 
   #transmitLoaded(holding: Holding, to: NodeId, sealed: Uint8Array | undefined): void {
     if (!this.#isInflight(holding, to)) return; // taken back meanwhile
-    if (sealed === undefined) return this.#unreadable(holding, to);
+    if (sealed === undefined) return this.onUnreadable(holding, to);
     const { id, header } = holding;
     const frame = encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
     if (this.#ctx.carrier.send(to, header.priority, frame)) return;
@@ -358,7 +359,8 @@ export class Forwarder {
     return holding.inflightTo === to && this.#holdings.has(holding);
   }
 
-  #unreadable(holding: Holding, to: NodeId): void {
+  /** The store cannot read now what is under way to that neighbour. */
+  onUnreadable(holding: Holding, to: NodeId): void {
     if (!this.#isInflight(holding, to)) return;
     this.#windows.land(to, holding.id);
     this.#returned.add(1, { reason: "store_failed" });

@@ -1,31 +1,22 @@
 /**
  * Bundles too large for one frame: offered, then fetched in chunks at the receiver's pace, resumable after a lost link
  * or a restart of either end. This is the receiving half; chunk-sender.ts is the other. The receiver grants credit (`want`), the sender never sends beyond it. What
- * arrives behind a gap is kept, and the gap alone is asked for again. docs/protocol/delivery.md "Large bundles".
+ * arrives behind a gap is kept, and the gap alone is asked for again. What has arrived is arriving-body.ts. docs/protocol/delivery.md "Large bundles".
  */
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import { bundleIdOf, encodeBundleHeader, encodeWant, type Bundle, type Offer } from "../../wire/bundle.ts";
-import { concatBytes } from "../../wire/bytes.ts";
-import type { CustodyContext } from "../context.ts";
-import { planPlace } from "./arriving-places.ts";
+import { encodeWant, type Offer } from "../../wire/bundle.ts";
+import type { ArrivedBundle, CustodyContext } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
+import { ArrivingBody, chunkKey, isWholeInMemory, sumOf } from "./arriving-body.ts";
+import { planPlace } from "./arriving-places.ts";
+import { creditAfter, creditFirst, creditMax, UNWRITTEN_BYTES_MAX } from "./credit.ts";
 
 /** Smallest chunk that a sender makes of its own accord. */
 export const CHUNK_BYTES_MIN = 4 * 1024;
-/** Bytes asked for ahead of what has arrived, at most. */
-export const CREDIT_BYTES = 1024 * 1024;
-/** At first so much, then as much as arrives in about a second: what is under way cannot be overtaken. */
-const CREDIT_FIRST_BYTES = 64 * 1024;
-const CREDIT_BYTES_MIN = 16 * 1024;
-/** Half of the credit that arrives sooner doubles it, later halves it. */
-const CREDIT_FAST_MS = 250;
-const CREDIT_SLOW_MS = 1_000;
 /** Chunks kept behind a gap: twice the credit in pieces that fit the smallest usual packet. */
 const EARLY_CHUNKS_MAX = 2_048;
-/** Arrived bytes are written to the store in pieces of about this size. */
-const FLUSH_BYTES = 512 * 1024;
-/** Large transfers arriving at once; each may hold a whole bundle in memory. */
+/** Large transfers arriving at once; each may hold its credit in memory. */
 export const ARRIVING_MAX = 4;
 /** What an honest neighbour's window allows (window.ts), so that one alone cannot take every place. */
 const ARRIVING_PER_NEIGHBOUR_MAX = 2;
@@ -39,20 +30,27 @@ export const PARTIALS_MAX = 64;
 const PARTIAL_BYTES_MAX = 64 * 1024 * 1024;
 export const STALL_MS = 5_000;
 const STALLS_MAX = 6;
+/** A block that is not the one that was offered is fetched again so often. */
+const BAD_BLOCKS_MAX = 3;
 
 interface Arriving {
   readonly from: NodeId;
   readonly offer: Offer;
-  readonly chunks: Uint8Array[];
+  body: ArrivingBody;
   readonly startedAtMs: number;
   /** Of what was received, what an earlier try had brought. */
   resumed: number;
-  received: number;
-  flushed: number;
+  /** Nothing was asked for before that. */
+  isReady: boolean;
   creditEnd: number;
+  /** The furthest that it ever was. */
+  grantedEnd: number;
   creditBytes: number;
   creditAtMs: number;
+  /** What had been received then. */
+  creditFrom: number;
   stalls: number;
+  badBlocks: number;
   /** Behind a gap, by offset. Datagrams only. */
   readonly early: Map<number, Uint8Array>;
   earlyBytes: number;
@@ -65,11 +63,17 @@ interface Arriving {
 
 export interface ReceiverEvents {
   /** All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. */
-  complete(from: NodeId, bundle: Bundle, offer: Offer, cleanup: readonly StoreOp[]): void;
+  complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): void;
+  /** The first of it is durable, or more of it is; it is not whole. */
+  progress(from: NodeId, offer: Offer, body: ArrivingBody): void;
+  /** It comes no more, for whatever cause; what has come may be there for another try. */
+  ended(id: BundleId, isDamaged: boolean): void;
   /** Another neighbour has its place now: it should offer the bundle again. */
   yielded(from: NodeId, id: BundleId): void;
-  /** The bytes do not hash to the id: everything was thrown away. */
+  /** The bytes are not those that were offered: everything was thrown away. */
   damaged(from: NodeId, id: BundleId): void;
+  /** The store takes no more of it; what it has it keeps. */
+  storeFailed(from: NodeId, id: BundleId): void;
 }
 
 export class ChunkReceiver {
@@ -77,11 +81,15 @@ export class ChunkReceiver {
   readonly #events: ReceiverEvents;
   readonly #arriving = new Map<BundleId, Arriving>();
   /** Sizes of the pieces in the store by bundle, contiguous from 0; oldest first. */
-  readonly #partials = new Map<BundleId, number[]>();
+  readonly #partials = new Map<BundleId, readonly number[]>();
+  /** Those whose last try is being written: the next one begins behind it. */
+  readonly #settling = new Map<BundleId, Promise<void>>();
+  readonly #badBlocks;
 
   constructor(ctx: CustodyContext, events: ReceiverEvents) {
     this.#ctx = ctx;
     this.#events = events;
+    this.#badBlocks = ctx.metrics.counter("godwit_custody_bad_blocks_total");
   }
 
   /** Bytes promised by offers that are arriving: they count against quotas. */
@@ -96,10 +104,8 @@ export class ChunkReceiver {
     for (const row of await this.#ctx.store.load("chunk")) {
       const [id, index] = row.key.split("/") as [BundleId, string];
       const pieces = this.#partials.get(id) ?? [];
-      if (Number(index) === pieces.length) {
-        pieces.push(row.bodyBytes);
-        this.#partials.set(id, pieces);
-      } else orphans.push({ op: "delete", in: "chunk", key: row.key });
+      if (Number(index) === pieces.length) this.#partials.set(id, [...pieces, row.bodyBytes]);
+      else orphans.push({ op: "delete", in: "chunk", key: row.key });
     }
     if (orphans.length > 0) await this.#ctx.store.commit(orphans);
   }
@@ -113,67 +119,88 @@ export class ChunkReceiver {
     const current = this.#arriving.get(offer.id);
     if (current !== undefined) {
       if (current.from !== from) return false;
-      this.#want(current, current.received);
+      if (current.isReady) this.#want(current, current.body.received);
       return true;
     }
     if (!this.#makePlace(from, offer.sealedBytes <= SMALL_BYTES)) return false;
-    const arriving: Arriving = {
+    const arriving = this.#newArriving(from, offer);
+    this.#arriving.set(offer.id, arriving);
+    await this.#resume(arriving);
+    if (this.#arriving.get(offer.id) !== arriving) return true; // its neighbour went meanwhile
+    arriving.isReady = true;
+    if (arriving.body.isWhole) void this.#finish(arriving);
+    else {
+      this.#want(arriving, arriving.body.received);
+      this.#watch(arriving);
+      if (arriving.body.durable > 0) this.#events.progress(from, offer, arriving.body);
+    }
+    return true;
+  }
+
+  #newArriving(from: NodeId, offer: Offer): Arriving {
+    const { clock, carrier, store } = this.#ctx;
+    const nowMs = clock.monotonicMs();
+    return {
       from,
       offer,
-      chunks: [],
-      startedAtMs: this.#ctx.clock.monotonicMs(),
+      body: new ArrivingBody(store, offer),
+      startedAtMs: nowMs,
       resumed: 0,
-      received: 0,
-      flushed: 0,
+      isReady: false,
       creditEnd: 0,
-      // Each grant costs a round, so a carried medium gets all at once.
-      creditBytes: (this.#ctx.carrier.patienceMs?.(from) ?? 0) > 0 ? CREDIT_BYTES : CREDIT_FIRST_BYTES,
-      creditAtMs: this.#ctx.clock.monotonicMs(),
+      grantedEnd: 0,
+      creditBytes: creditFirst(carrier, from),
+      creditAtMs: nowMs,
+      creditFrom: 0,
       stalls: 0,
+      badBlocks: 0,
       early: new Map(),
       earlyBytes: 0,
       gapAt: undefined,
       gapAskedAtMs: 0,
-      progressAtMs: this.#ctx.clock.monotonicMs(),
+      progressAtMs: nowMs,
       timer: undefined,
     };
-    this.#arriving.set(offer.id, arriving);
-    await this.#resume(arriving);
-    if (this.#arriving.get(offer.id) !== arriving) return true; // its neighbour went meanwhile
-    if (arriving.received >= offer.sealedBytes) this.#finish(arriving);
-    else {
-      this.#want(arriving, arriving.received);
-      this.#watch(arriving);
-    }
-    return true;
   }
 
   onChunk(from: NodeId, chunk: { id: BundleId; offset: number; bytes: Uint8Array }): void {
     const arriving = this.#arriving.get(chunk.id);
     // Not asked for, or a repeat: not an error of an honest neighbour.
-    if (arriving === undefined || arriving.from !== from || chunk.offset < arriving.received) return;
-    if (chunk.bytes.length === 0 || chunk.offset + chunk.bytes.length > arriving.offer.sealedBytes) return;
-    if (chunk.offset > arriving.received) {
+    if (arriving === undefined || arriving.from !== from || !arriving.isReady) return;
+    const { body, early } = arriving;
+    if (body.isWhole || chunk.offset < body.received || chunk.bytes.length === 0) return;
+    // Beyond what was granted: not of an honest one either.
+    if (chunk.offset + chunk.bytes.length > arriving.grantedEnd) return;
+    if (chunk.offset > body.received) {
       this.#keepEarly(arriving, chunk);
       return this.#onGap(arriving);
     }
-    this.#append(arriving, chunk.bytes.slice());
+    if (!this.#append(arriving, chunk.bytes)) return this.#onBadBlock(arriving);
     arriving.stalls = 0;
     arriving.progressAtMs = this.#ctx.clock.monotonicMs();
-    if (arriving.received === arriving.offer.sealedBytes) return this.#finish(arriving);
-    if (arriving.received - arriving.flushed >= FLUSH_BYTES) this.#flush(arriving);
-    if (arriving.early.size > 0) return this.#onGap(arriving);
+    if (body.isWhole) return void this.#finish(arriving);
+    this.#write(arriving);
+    if (early.size > 0) return this.#onGap(arriving);
     if (arriving.gapAt !== undefined) {
       // The sender was told to stop behind the gap.
       arriving.gapAt = undefined;
-      return this.#want(arriving, arriving.received);
+      return this.#want(arriving, body.received);
     }
-    // With all of it granted there is no more credit to give: a range that ends no later would be sent again.
-    const isGranted = arriving.creditEnd >= arriving.offer.sealedBytes;
-    if (!isGranted && arriving.creditEnd - arriving.received < arriving.creditBytes / 2) {
-      this.#adaptCredit(arriving);
-      this.#want(arriving, arriving.received);
-    }
+    this.#renewCredit(arriving);
+  }
+
+  /** Whoever offered it takes that back. What is said to be damaged is of no use for another try. */
+  withdraw(from: NodeId, id: BundleId, isDamaged: boolean): void {
+    const arriving = this.#arriving.get(id);
+    if (arriving?.from !== from) return;
+    if (isDamaged) this.#discard(arriving);
+    else this.#abandon(arriving);
+  }
+
+  /** Nobody needs it any more. */
+  forget(id: BundleId): void {
+    const arriving = this.#arriving.get(id);
+    if (arriving !== undefined) this.#discard(arriving);
   }
 
   /** What had arrived stays in the store for the next offer. */
@@ -197,7 +224,7 @@ export class ChunkReceiver {
         from: arriving.from,
         share: regard.shareOf(arriving.from),
         startedAtMs: arriving.startedAtMs,
-        bytes: arriving.received - arriving.resumed,
+        bytes: arriving.body.received - arriving.resumed,
       }));
     const choice = planPlace(holders, {
       from,
@@ -216,30 +243,43 @@ export class ChunkReceiver {
   /** Takes up the pieces of an earlier try. Unreadable ones mean starting over. */
   async #resume(arriving: Arriving): Promise<void> {
     const { id } = arriving.offer;
+    await this.#settling.get(id);
     const pieces = this.#partials.get(id);
-    if (pieces === undefined) return;
-    for (let index = 0; index < pieces.length; index++) {
-      const bytes = await this.#ctx.store.body("chunk", chunkKey(id, index)).catch(() => undefined);
-      if (bytes === undefined) return this.#forget(arriving);
-      arriving.chunks.push(bytes);
-      arriving.received += bytes.length;
-    }
-    arriving.flushed = arriving.resumed = arriving.received;
-    if (arriving.received > arriving.offer.sealedBytes) this.#forget(arriving);
+    if (pieces === undefined || this.#arriving.get(id) !== arriving) return;
+    if (await arriving.body.resume(pieces)) arriving.resumed = arriving.body.received;
+    else if (this.#arriving.get(id) === arriving) await this.#forget(arriving);
   }
 
-  #forget(arriving: Arriving): void {
+  /** All of it is to be sent again. */
+  async #forget(arriving: Arriving): Promise<void> {
+    await arriving.body.settled();
     void this.#ctx.store.commit(this.#dropOps(arriving.offer.id)).catch(() => {});
-    arriving.chunks.length = 0;
-    arriving.received = arriving.resumed = 0;
-    arriving.flushed = 0;
+    arriving.body = new ArrivingBody(this.#ctx.store, arriving.offer);
+    arriving.resumed = 0;
+  }
+
+  /** Either the block is wrong or its sum: whoever sends both answers for it. */
+  #onBadBlock(arriving: Arriving): void {
+    const { from, offer } = arriving;
+    this.#badBlocks.add();
+    arriving.early.clear();
+    arriving.earlyBytes = 0;
+    arriving.gapAt = undefined;
+    if (++arriving.badBlocks > BAD_BLOCKS_MAX || arriving.body.isSpoilt) {
+      this.#discard(arriving);
+      return this.#events.damaged(from, offer.id);
+    }
+    // A range that ends no later is a resumption for the sender.
+    this.#wantAgain(arriving);
   }
 
   /** Each offset once, and no more bytes than can be missing: pieces that overlap would take many times that. */
   #keepEarly(arriving: Arriving, { offset, bytes }: { offset: number; bytes: Uint8Array }): void {
-    const { early, received, offer } = arriving;
-    const bytesMax = Math.min(CREDIT_BYTES * 2, offer.sealedBytes - received);
-    if (offset - received > CREDIT_BYTES * 2 || early.has(offset)) return;
+    const { early, offer } = arriving;
+    const { received } = arriving.body;
+    const aheadMax = 2 * creditMax(this.#ctx.carrier, arriving.from, offer);
+    const bytesMax = Math.min(aheadMax, offer.sealedBytes - received);
+    if (offset - received > aheadMax || early.has(offset)) return;
     if (early.size >= EARLY_CHUNKS_MAX || arriving.earlyBytes + bytes.length > bytesMax) return;
     early.set(offset, bytes.slice());
     arriving.earlyBytes += bytes.length;
@@ -249,50 +289,59 @@ export class ChunkReceiver {
   #onGap(arriving: Arriving): void {
     const nowMs = this.#ctx.clock.monotonicMs();
     const pauseMs = 2 * this.#ctx.carrier.rttMs(arriving.from);
-    if (arriving.gapAt === arriving.received && nowMs - arriving.gapAskedAtMs < pauseMs) return;
+    if (arriving.gapAt === arriving.body.received && nowMs - arriving.gapAskedAtMs < pauseMs) return;
     arriving.gapAskedAtMs = nowMs;
     this.#wantAgain(arriving);
   }
 
   /** Asks for what was granted already: a range that ends no later is a resumption for the sender, not more credit. */
   #wantAgain(arriving: Arriving): void {
-    const { received, early, offer, from, creditEnd } = arriving;
+    const { early, offer, from, creditEnd } = arriving;
+    const { received } = arriving.body;
     let end = creditEnd;
     for (const offset of early.keys()) end = Math.min(end, offset);
     if (early.size > 0) arriving.gapAt = received;
     this.#ctx.carrier.send(from, "control", encodeWant(offer.id, received, end - received));
   }
 
-  /** Takes the next bytes and whatever waited behind them. */
-  #append(arriving: Arriving, bytes: Uint8Array): void {
-    const { early } = arriving;
-    for (let next: Uint8Array | undefined = bytes; next !== undefined; next = early.get(arriving.received)) {
-      if (early.delete(arriving.received)) arriving.earlyBytes -= next.length;
-      const last = arriving.chunks.at(-1);
-      // Pieces of a few bytes would each cost many times that.
-      if (last !== undefined && last.length < CHUNK_BYTES_MIN && next.length < CHUNK_BYTES_MIN)
-        arriving.chunks[arriving.chunks.length - 1] = concatBytes([last, next]);
-      else arriving.chunks.push(next);
-      arriving.received += next.length;
+  /** Takes the next bytes and whatever waited behind them. False: they end a block that is not the one that was offered. */
+  #append(arriving: Arriving, bytes: Uint8Array): boolean {
+    const { early, body } = arriving;
+    for (let next: Uint8Array | undefined = bytes; next !== undefined; next = early.get(body.received)) {
+      if (early.delete(body.received)) arriving.earlyBytes -= next.length;
+      if (!body.take(next)) return false;
     }
     // Cut differently the second time: what these hold has come already.
     for (const [offset, held] of early)
-      if (offset < arriving.received && early.delete(offset)) arriving.earlyBytes -= held.length;
+      if (offset < body.received && early.delete(offset)) arriving.earlyBytes -= held.length;
+    return true;
   }
 
-  #adaptCredit(arriving: Arriving): void {
-    const tookMs = this.#ctx.clock.monotonicMs() - arriving.creditAtMs;
-    const { creditBytes } = arriving;
-    if (tookMs < CREDIT_FAST_MS) arriving.creditBytes = Math.min(2 * creditBytes, CREDIT_BYTES);
-    else if (tookMs > Math.max(CREDIT_SLOW_MS, this.#ctx.carrier.patienceMs?.(arriving.from) ?? 0))
-      arriving.creditBytes = Math.max(creditBytes / 2, CREDIT_BYTES_MIN);
+  /** More as soon as half of what was granted has come, as far as what is not durable yet may lie in memory. */
+  #renewCredit(arriving: Arriving): void {
+    const { offer, creditEnd, creditBytes, body } = arriving;
+    // With all of it granted there is no more credit to give: a range that ends no later would be sent again.
+    if (creditEnd >= offer.sealedBytes || creditEnd - body.received >= creditBytes / 2) return;
+    const { clock, carrier } = this.#ctx;
+    arriving.creditBytes = creditAfter(carrier, arriving.from, offer, {
+      credit: creditBytes,
+      bytes: body.received - arriving.creditFrom,
+      tookMs: clock.monotonicMs() - arriving.creditAtMs,
+    });
+    if (this.#endOf(arriving, body.received) > creditEnd) this.#want(arriving, body.received);
+  }
+
+  #endOf({ offer, creditBytes, body }: Arriving, offset: number): number {
+    return Math.min(offset + creditBytes, offer.sealedBytes, body.durable + UNWRITTEN_BYTES_MAX);
   }
 
   #want(arriving: Arriving, offset: number): void {
-    const length = Math.min(arriving.creditBytes, arriving.offer.sealedBytes - offset);
+    const end = Math.max(this.#endOf(arriving, offset), offset + 1);
     arriving.creditAtMs = this.#ctx.clock.monotonicMs();
-    arriving.creditEnd = offset + length;
-    this.#ctx.carrier.send(arriving.from, "control", encodeWant(arriving.offer.id, offset, length));
+    arriving.creditFrom = offset;
+    arriving.creditEnd = end;
+    arriving.grantedEnd = Math.max(arriving.grantedEnd, end);
+    this.#ctx.carrier.send(arriving.from, "control", encodeWant(arriving.offer.id, offset, end - offset));
   }
 
   #watch(arriving: Arriving): void {
@@ -306,28 +355,56 @@ export class ChunkReceiver {
     });
   }
 
-  #abandon(arriving: Arriving): void {
+  /** Nobody sends it any more. */
+  #end(arriving: Arriving): void {
     arriving.timer?.cancel();
     this.#arriving.delete(arriving.offer.id);
-    this.#flush(arriving);
   }
 
-  /** Writes what arrived since the last flush. Nobody waits: losing it costs only sending it again. */
-  #flush(arriving: Arriving): void {
-    const body = concatBytes(takeFrom(arriving.chunks, arriving.flushed));
-    if (body.length === 0) return;
+  /** What has come of it is there for the next offer. Nobody waits: losing it costs only sending it again. */
+  #abandon(arriving: Arriving): void {
     const { id } = arriving.offer;
-    const pieces = this.#partials.get(id) ?? [];
-    const ops: StoreOp[] = [{ op: "put", in: "chunk", key: chunkKey(id, pieces.length), meta: "", body }];
-    arriving.flushed += body.length;
-    this.#partials.set(id, [...pieces, body.length]);
-    for (const oldest of this.#excess(id)) ops.push(...this.#dropOps(oldest));
-    this.#ctx.store.commit(ops).catch(() => {
-      // The pieces before it are there still; what follows must be written again from where they end.
-      if (!this.#partials.has(id)) return;
-      this.#partials.set(id, pieces);
-      arriving.flushed = sumOf(pieces);
-    });
+    this.#end(arriving);
+    this.#events.ended(id, false);
+    if (!arriving.isReady) return;
+    const settling = arriving.body
+      .writeRest()
+      .catch(() => {})
+      .then(() => {
+        this.#note(arriving);
+        const ops = this.#excess(id).flatMap((oldest) => this.#dropOps(oldest));
+        if (this.#settling.get(id) === settling) this.#settling.delete(id);
+        if (ops.length > 0) this.#ctx.store.commit(ops).catch(() => {});
+      });
+    this.#settling.set(id, settling);
+  }
+
+  /** One commit at a time: what comes meanwhile goes with the next. */
+  #write(arriving: Arriving): void {
+    const { id } = arriving.offer;
+    if (isWholeInMemory(arriving.offer.sealedBytes)) return;
+    const writing = arriving.body.write(() => this.#excess(id).flatMap((oldest) => this.#dropOps(oldest)));
+    if (writing === undefined) return;
+    void writing.then(
+      () => {
+        this.#note(arriving);
+        if (this.#arriving.get(id) !== arriving) return;
+        this.#events.progress(arriving.from, arriving.offer, arriving.body);
+        if (arriving.body.isWhole) return;
+        this.#write(arriving);
+        if (arriving.gapAt === undefined && arriving.early.size === 0) this.#renewCredit(arriving);
+      },
+      () => {
+        if (this.#arriving.get(id) !== arriving || arriving.body.isWhole) return;
+        this.#abandon(arriving);
+        this.#events.storeFailed(arriving.from, id);
+      },
+    );
+  }
+
+  /** What of it is in the store by now. */
+  #note({ offer, body }: Arriving): void {
+    if (body.pieces.length > 0) this.#partials.set(offer.id, body.pieces);
   }
 
   /** Of those that nobody sends now, oldest first, what is more than may lie here: no quota counts what never became whole. */
@@ -347,17 +424,45 @@ export class ChunkReceiver {
     return excess;
   }
 
-  #finish(arriving: Arriving): void {
-    const { offer, from } = arriving;
+  async #finish(arriving: Arriving): Promise<void> {
+    const { offer, from, body } = arriving;
+    const { id, header, sealedBytes } = offer;
     arriving.timer?.cancel();
-    this.#arriving.delete(offer.id);
-    const sealed = concatBytes(arriving.chunks);
-    const cleanup = this.#dropOps(offer.id);
-    if (bundleIdOf(encodeBundleHeader(offer.header), sealed) !== offer.id) {
-      void this.#ctx.store.commit(cleanup).catch(() => {});
-      return this.#events.damaged(from, offer.id);
+    await body.settled();
+    if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
+    this.#end(arriving);
+    this.#note(arriving);
+    const parts = body.finish();
+    if (parts === undefined) {
+      this.#throwAway(id);
+      this.#events.ended(id, true);
+      return this.#events.damaged(from, id);
     }
-    this.#events.complete(from, { id: offer.id, header: offer.header, sealed }, offer, cleanup);
+    const { rest, sums } = parts;
+    const head = { of: id, bytes: body.durable };
+    const pieces = body.reader(rest);
+    const cleanup = this.#dropOps(id);
+    const bundle =
+      body.durable === 0
+        ? { id, header, sealed: rest }
+        : { id, header, sealedBytes, head, rest, sums, pieces };
+    this.#events.complete(from, bundle, offer, cleanup);
+  }
+
+  #discard(arriving: Arriving): void {
+    const { id } = arriving.offer;
+    this.#end(arriving);
+    this.#events.ended(id, true);
+    const settling = arriving.body.settled().then(() => {
+      this.#note(arriving);
+      this.#throwAway(id);
+      if (this.#settling.get(id) === settling) this.#settling.delete(id);
+    });
+    this.#settling.set(id, settling);
+  }
+
+  #throwAway(id: BundleId): void {
+    void this.#ctx.store.commit(this.#dropOps(id)).catch(() => {});
   }
 
   #dropOps(id: BundleId): StoreOp[] {
@@ -365,19 +470,4 @@ export class ChunkReceiver {
     this.#partials.delete(id);
     return pieces.map((_, index) => ({ op: "delete", in: "chunk", key: chunkKey(id, index) }));
   }
-}
-
-const sumOf = (pieces: readonly number[]): number => pieces.reduce((total, bytes) => total + bytes, 0);
-
-const chunkKey = (id: BundleId, index: number): string => `${id}/${String(index).padStart(6, "0")}`;
-
-/** The bytes of `chunks` from `offset` on, as views. */
-function takeFrom(chunks: readonly Uint8Array[], offset: number): Uint8Array[] {
-  const out: Uint8Array[] = [];
-  let at = 0;
-  for (const chunk of chunks) {
-    if (at + chunk.length > offset) out.push(chunk.subarray(Math.max(0, offset - at)));
-    at += chunk.length;
-  }
-  return out;
 }

@@ -32,3 +32,13 @@ export function earliestAfter(
   }
   return earliest;
 }
+
+/** The neighbour that routing prefers among those that did not refuse it lately. */
+export function chosen(carrier: Carrier, holding: Holding, nowMs: number): HopChoice {
+  const { sealedBytes: bytes, arrivedFrom, header, relayedTo } = holding;
+  return carrier.nextHop(
+    { destination: header.destination, arrivedFrom, bytes },
+    (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
+    relayedTo,
+  );
+}

@@ -43,7 +43,7 @@ describe("room", () => {
     window.bytes = 4 * KIB * KIB - 1;
     expect([hasRoom(window, 1, false), hasRoom(window, 2, false)]).toEqual([true, false]);
     for (let i = 0; i < 512; i++)
-      window.inflight.set(holding(i).id, { holding: holding(i), sentAtMs: 0, isOffer: false });
+      window.inflight.set(holding(i).id, { holding: holding(i), sinceMs: 0, sentAtMs: 0, isOffer: false });
     expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
       false,
       false,
@@ -123,5 +123,18 @@ describe("what is under way", () => {
     link.rttMs = 2_000;
     expect([all.answerMs(near, false), all.answerMs(near, true)]).toEqual([8_000, 8_000]);
     Object.assign(link, { isReliable: true, rttMs: 100 });
+  });
+
+  test("is not overdue for a minute while it arrives itself, and yields to a whole one after 10 s", () => {
+    const { windows: all } = windows();
+    link.isReliable = false;
+    const arriving = { ...holding(1), isArriving: true };
+    all.launch(holding(2), near, true, 0);
+    all.launch(arriving, near, true, 2_000);
+    expect(all.firstArriving(near)).toEqual({ holding: arriving, yieldsAtMs: 12_000 });
+    expect(all.takeOverdue(near, 61_999).holdings.map(({ id }) => id)).toEqual([holding(2).id]);
+    expect(all.takeOverdue(near, 62_000).holdings).toEqual([arriving]);
+    expect(all.firstArriving(near)).toBeUndefined();
+    link.isReliable = true;
   });
 });

@@ -22,6 +22,7 @@ const OFFER_TIMEOUT_MIN_MS = 3_000;
 
 interface Flight {
   readonly holding: Holding;
+  readonly sinceMs: number;
   sentAtMs: number;
   readonly isOffer: boolean;
 }
@@ -55,6 +56,9 @@ export function hasRoom(window: Window, sealedBytes: number, isOffer: boolean): 
 /** Nothing of any kind or size has room. */
 export const isFull = (window: Window): boolean => !hasRoom(window, 0, false) && !hasRoom(window, 0, true);
 
+/** What goes on while it arrives may keep its place from whole ones for so long. */
+const ARRIVING_PLACE_MS = 10_000;
+
 export class Windows {
   readonly #carrier: Carrier;
   readonly #offerEnded: (to: NodeId, id: BundleId) => void;
@@ -83,7 +87,7 @@ export class Windows {
   launch(holding: Holding, to: NodeId, isOffer: boolean, nowMs: number): void {
     const window = this.open(to);
     holding.inflightTo = to;
-    window.inflight.set(holding.id, { holding, sentAtMs: nowMs, isOffer });
+    window.inflight.set(holding.id, { holding, sinceMs: nowMs, sentAtMs: nowMs, isOffer });
     if (isOffer) {
       window.offers++;
       window.offeredBytes += holding.sealedBytes;
@@ -119,6 +123,13 @@ export class Windows {
     return { holdings: [...window.inflight.values()].map(({ holding }) => holding), waiting: window.waiting };
   }
 
+  /** Of those that go on while they arrive, the first, and when whole ones may have its place: its end may be long in coming. */
+  firstArriving(neighbour: NodeId): { readonly holding: Holding; readonly yieldsAtMs: number } | undefined {
+    for (const { holding, sinceMs } of this.#windows.get(neighbour)?.inflight.values() ?? [])
+      if (holding.isArriving === true) return { holding, yieldsAtMs: sinceMs + ARRIVING_PLACE_MS };
+    return undefined;
+  }
+
   /** The chunks of an offered bundle are flowing: its timeout starts anew. */
   touch(neighbour: NodeId, id: BundleId, nowMs: number): Holding | undefined {
     const flight = this.#windows.get(neighbour)?.inflight.get(id);
@@ -133,7 +144,10 @@ export class Windows {
     for (const [id, { holding, sentAtMs, isOffer }] of [
       ...(this.#windows.get(neighbour)?.inflight.entries() ?? []),
     ]) {
-      const dueMs = sentAtMs + this.answerMs(neighbour, isOffer);
+      const answerMs = this.answerMs(neighbour, isOffer);
+      // While it arrives pauses are not the neighbour's.
+      const dueMs =
+        sentAtMs + (holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs);
       if (dueMs > nowMs) nextMs = Math.min(nextMs, dueMs);
       else {
         this.land(neighbour, id);

@@ -14,6 +14,7 @@ import type { CustodyContext } from "../context.ts";
 import type { Inbox, InboxEntry, InboxEvents } from "./inbox.ts";
 import type { Receipts } from "./receipts.ts";
 import type { Seen } from "./seen.ts";
+import type { StoredBody } from "./stored-body.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 const BATCH_BYTES_MAX = 8 * 1024 * 1024;
@@ -29,7 +30,9 @@ export interface Arrival {
   readonly from: NodeId;
   /** Whose share it takes. */
   readonly share: Share;
+  /** Its body is only the beginning where it lies in the store already. */
   readonly inner: InnerMessage;
+  readonly stored?: StoredBody | undefined;
   readonly priority: Priority;
   readonly lifetimeMs: number;
   readonly forwardSecret: boolean;
@@ -44,6 +47,8 @@ export interface Arrival {
   /** Committed with the delivery. */
   readonly ops: readonly StoreOp[];
 }
+
+const bodyBytes = ({ inner, stored }: Arrival): number => stored?.bytes ?? inner.body.length;
 
 /** `again`: delivered before; the receipt was sent anew. */
 export type DeliveryOutcome = "delivered" | "again" | Refusal | "store_failed";
@@ -227,7 +232,7 @@ export class Delivery {
       subject: inner.subject,
       contentType: inner.contentType,
       priority,
-      size: inner.body.length,
+      size: bodyBytes(arrival),
       createdAtMs: inner.createdAtMs,
       deliveredAtMs: atMs,
       atRunMs: this.#ctx.time.runMs,
@@ -245,7 +250,7 @@ export class Delivery {
       trace,
     };
     const arrivalOps = [
-      this.#inbox.add(entry, inner.body),
+      this.#inbox.add(entry, arrival.stored ?? inner.body),
       ...(arrival.wantsReceipt ? this.#receipts.keep(receipt, from, share) : []),
       ...arrival.ops,
     ];
@@ -279,8 +284,8 @@ export class Delivery {
 
   /** Room for it, and the key of the set it is in (empty for what is not counted); or why there is none. */
   #mark(arrival: Arrival): { readonly seenKey: string } | { readonly refusal: Refusal } {
-    const { from, share, inner, isTransient } = arrival;
-    const bytes = inner.body.length;
+    const { from, share, isTransient } = arrival;
+    const bytes = bodyBytes(arrival);
     const refusal =
       isTransient === true ? this.#inbox.refusal(from, share, bytes) : this.refusal(from, share, bytes);
     if (refusal !== undefined) return { refusal };

@@ -33,6 +33,7 @@ import {
 } from "../../store/types.ts";
 import { Edits } from "./edits.ts";
 import { groupOf, InboxShares } from "./inbox-shares.ts";
+import { isLarge, readStored, SEAL_BYTES_MAX, type StoredBody } from "./stored-body.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
 export interface InboxEntry {
@@ -87,7 +88,7 @@ export const PAGE_ENDS_MAX = 1_024;
 
 /** Told when a message for this node was delivered. */
 export interface InboxEvents {
-  /** Durable and visible. `body` is valid until the call returns. */
+  /** Durable and visible. `body` is valid until the call returns; of a large one it is the beginning. */
   delivered: { readonly entry: InboxEntry; readonly body: Uint8Array };
 }
 
@@ -177,12 +178,13 @@ export class Inbox {
   }
 
   /** Counts the entry now (so that concurrent deliveries respect the bounds) and answers the op to commit, in the same turn: its place is the next. */
-  add(entry: InboxEntry, body: Uint8Array): StoreOp {
+  add(entry: InboxEntry, body: Uint8Array | StoredBody): StoreOp {
     const group = groupOf(entry);
     this.#shares.add(group, 1, entry.size);
     const slot = { order: ++this.#last, group };
     this.#added?.push({ order: slot.order, entry });
-    return { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry), body, slot };
+    const put = { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry), slot } as const;
+    return body instanceof Uint8Array ? { ...put, body } : { ...put, head: body.head, body: body.rest };
   }
 
   /** The commit failed: it is not there. */
@@ -194,12 +196,23 @@ export class Inbox {
   /** What the sender wrote, or an error: GODWIT_MESSAGE_UNKNOWN, GODWIT_MESSAGE_DAMAGED, and then it is in the inbox no more. */
   async body(id: MessageId): Promise<Uint8Array> {
     const { entry, row } = await this.#known(id);
-    const body = (await this.#ctx.store.body("inbox", id)) ?? new Uint8Array(0);
-    if (body.length === entry.size) return body;
+    const body = await this.#stored(entry);
+    if (body !== undefined) return body;
     if (this.#leaving.has(id)) throw unknown(id);
     // The store has set it aside, unless only its size tells.
     await this.#discard(row);
     throw damaged(`${id} from ${entry.from}`);
+  }
+
+  /** Undefined when what lies there is not the message. */
+  async #stored({ id, size }: InboxEntry): Promise<Uint8Array | undefined> {
+    const { store, sealer } = this.#ctx;
+    const read = (at: number, length: number) => store.piece("inbox", id, at, length);
+    // As it was sealed it is longer than what was written.
+    const behind = isLarge(size) ? ((await read(size, SEAL_BYTES_MAX))?.length ?? 0) : 0;
+    if (behind > 0) return readStored(sealer, size, size + behind, read);
+    const body = (await store.body("inbox", id)) ?? new Uint8Array(0);
+    return body.length === size ? body : undefined;
   }
 
   async remove(id: MessageId): Promise<void> {

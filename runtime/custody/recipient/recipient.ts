@@ -38,13 +38,14 @@ import {
   noBundleId,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
-import type { CustodyContext } from "../context.ts";
+import type { ArrivedBundle, CustodyContext } from "../context.ts";
 import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
+import { openStored, type StoredBody } from "./stored-body.ts";
 import type { TestBundles } from "../test-bundles.ts";
 import type { Transit } from "../transit.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -177,12 +178,17 @@ export class Recipient {
   }
 
   /** A bundle for this node. Never rejects. */
-  async onBundle(from: NodeId, bundle: Bundle, journey: Journey, ops: readonly StoreOp[]): Promise<void> {
-    const { kind, source } = bundle.header;
+  async onBundle(
+    from: NodeId,
+    arrived: ArrivedBundle,
+    journey: Journey,
+    ops: readonly StoreOp[],
+  ): Promise<void> {
+    const { kind, source } = arrived.header;
     try {
+      if (kind === BundleKind.message) return await this.#onMessage(from, arrived, journey, ops);
+      const bundle = await inMemory(arrived);
       switch (kind) {
-        case BundleKind.message:
-          return await this.#onMessage(from, bundle, journey, ops);
         case BundleKind.receipt:
           await this.#outbox.onReceipts(source, bundle.sealed);
           break;
@@ -203,14 +209,14 @@ export class Recipient {
           // A later version's kind: nothing here can use it, and keeping it would help nobody.
           this.#ctx.log.debug("bundle of an unknown kind", { kind });
       }
-      this.#deps.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, arrived.id);
     } catch (thrown) {
       const error = asGodwitError(thrown);
       if (error.kind === "capacity")
-        return this.#deps.refuse(from, bundle.id, RefuseReason.storeFailed, RETRY_STORE_MS);
+        return this.#deps.refuse(from, arrived.id, RefuseReason.storeFailed, RETRY_STORE_MS);
       if (error.kind === "bug") this.#ctx.log.error("bundle failed", { error });
       this.#unreadable.add();
-      this.#deps.acknowledge(from, bundle.id);
+      this.#deps.acknowledge(from, arrived.id);
     }
   }
 
@@ -221,30 +227,22 @@ export class Recipient {
   /** `from` undefined: it was held here already when the node started. */
   async #onMessage(
     from: NodeId | undefined,
-    bundle: Bundle,
+    bundle: ArrivedBundle,
     journey: Journey,
     ops: readonly StoreOp[],
   ): Promise<void> {
     const { source, priority, lifetimeMs } = bundle.header;
-    let inner: InnerMessage;
-    let forwardSecret: boolean;
-    try {
-      const opened = this.#open(bundle);
-      const test = decodeTest(opened.plaintext);
-      if (test !== undefined) return this.#onTest(from, test, bundle, journey);
-      forwardSecret = opened.forwardSecret;
-      inner = decodeInnerMessage(opened.plaintext);
-    } catch (error) {
-      this.#onUnreadable(bundle);
-      throw error;
-    }
+    const opened = await this.#opened(bundle);
+    if ("test" in opened) return this.#onTest(from, opened.test, bundle, journey);
+    const { inner, forwardSecret, stored } = opened;
     const held = { op: "delete", in: "transit", key: bundle.id } as const;
-    const isShared = inner.machines.length > 1 && inner.machines.includes(this.#ctx.self);
+    const isShared = this.#isShared(inner);
     const arrival: Arrival = {
       id: messageIdOf(source, inner.to, inner.mailEpoch, inner.counter),
       from: source,
       share: this.#shareOf(source, from),
       inner,
+      stored,
       priority,
       lifetimeMs,
       forwardSecret,
@@ -273,8 +271,33 @@ export class Recipient {
     this.#claims.start(arrival);
   }
 
+  async #opened(
+    bundle: ArrivedBundle,
+  ): Promise<{ test: MessageId } | { inner: InnerMessage; forwardSecret: boolean; stored?: StoredBody }> {
+    try {
+      const large = "sealed" in bundle ? undefined : await openStored(this.#ctx.sealer, bundle);
+      // What waits for other machines lies in transit meanwhile, and its chunks are that row's.
+      if (large !== undefined && !this.#isShared(large.inner)) return large;
+      const { plaintext, forwardSecret } = this.#open(await inMemory(bundle));
+      const test = decodeTest(plaintext);
+      return test === undefined ? { inner: decodeInnerMessage(plaintext), forwardSecret } : { test };
+    } catch (error) {
+      if (asGodwitError(error).code !== "GODWIT_STORE_FAILED") this.#onUnreadable(bundle);
+      throw error;
+    }
+  }
+
+  #isShared({ machines }: InnerMessage): boolean {
+    return machines.length > 1 && machines.includes(this.#ctx.self);
+  }
+
   /** Nothing for the inbox: whoever asks wants to know that the way works. */
-  #onTest(from: NodeId | undefined, id: MessageId, { header, id: bundleId }: Bundle, journey: Journey): void {
+  #onTest(
+    from: NodeId | undefined,
+    id: MessageId,
+    { header, id: bundleId }: ArrivedBundle,
+    journey: Journey,
+  ): void {
     const { mayAnswer, isAgain } = this.#tests.onArrived(id, this.#shareOf(header.source, from));
     if (isAgain) this.#deps.receiptMissed(header.source, header.priority, from);
     if (mayAnswer) {
@@ -292,7 +315,7 @@ export class Recipient {
   }
 
   /** Tells the source, signed, that sealing anew is the only way. */
-  #onUnreadable(bundle: Bundle): void {
+  #onUnreadable(bundle: ArrivedBundle): void {
     // Who the source is was not proven: nobody may fill this store with answers to nodes that never asked.
     if (!this.#refusals.take()) return;
     this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
@@ -378,3 +401,18 @@ export class Recipient {
 /** Durable here, now or before. */
 const isDone = (outcome: DeliveryOutcome): outcome is "delivered" | "again" =>
   outcome === "delivered" || outcome === "again";
+
+/** Rejects with GODWIT_STORE_FAILED. */
+async function inMemory(bundle: ArrivedBundle): Promise<Bundle> {
+  if ("sealed" in bundle) return bundle;
+  const { id, header, sealedBytes, pieces } = bundle;
+  const sealed = new Uint8Array(sealedBytes);
+  for (let at = 0; at < sealedBytes;) {
+    const piece = await pieces.read(at);
+    if (piece === undefined)
+      throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
+    sealed.set(piece, at);
+    at += piece.length;
+  }
+  return { id, header, sealed };
+}

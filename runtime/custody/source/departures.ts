@@ -8,7 +8,7 @@ import { deadlineOf, type CustodyContext } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import type { Relayed } from "./backlog.ts";
 import type { OutboxEntries } from "./entries.ts";
-import { finalStates, type Live, type OutboxEntry, type OutboxState } from "./entry.ts";
+import { finalStates, type Live, type OutboxEntry, type OutboxState, type Target } from "./entry.ts";
 import { putEntry } from "./entry-row.ts";
 import { type OutboxSealer, SEAL_RETRY_MS, SEALED_AT_ONCE } from "./seal.ts";
 import { Waiting } from "./waiting.ts";
@@ -28,6 +28,8 @@ export class Departures {
   readonly #deps: DeparturesDeps;
   readonly #waiting: Waiting;
   readonly #toSeal = new Set<Live>();
+  /** Sealed while they were written. */
+  readonly #sealing = new Set<Live>();
   /** Sealed, and not with the forwarder until that is durable. */
   readonly #unheld = new Set<Live>();
   #isSealing = false;
@@ -58,7 +60,7 @@ export class Departures {
 
   /** It is being sealed, or that is being written. */
   isBusy(live: Live): boolean {
-    return this.#unheld.has(live) || this.#toSeal.has(live);
+    return this.#unheld.has(live) || this.#toSeal.has(live) || this.#sealing.has(live);
   }
 
   /** A location that this machine is part of: any machine there will do, and none is nearer. */
@@ -84,6 +86,12 @@ export class Departures {
     this.#waiting.delete(entry.to, entry.id);
     this.#toSeal.add(live);
     if (!this.#isSealing) void this.#sealQueued();
+  }
+
+  /** What it is sealed to comes in a while. */
+  holdOnceSealed(live: Live, sealed: Promise<readonly Target[]>): void {
+    this.#sealing.add(live);
+    void this.#sealOne(live, sealed).finally(() => this.#sealing.delete(live));
   }
 
   hold(live: Live, state: OutboxState, relayed?: Relayed): void {
@@ -165,17 +173,18 @@ export class Departures {
     this.#isSealing = false;
   }
 
-  async #sealOne(live: Live): Promise<void> {
+  /** `sealed`: what it was sealed to meanwhile; else from the store. */
+  async #sealOne(live: Live, sealed?: Promise<readonly Target[]>): Promise<void> {
     const { entry } = live;
     try {
+      if (sealed !== undefined) return await this.#takeSealed(live, await sealed);
       const body = await this.#sealer.body(entry);
       if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
       if (this.isForHere(entry)) return await this.#deps.deliverHere(live, body);
+      const slowly = this.#sealer.sealMeanwhile(entry, body);
+      if (slowly !== undefined) return await this.#takeSealed(live, await slowly);
       this.seal(live, body);
-      if (entry.targets.length === 0) return this.#wait(live);
-      this.#unheld.add(live);
-      await this.#ctx.store.commit([putEntry(entry)]);
-      if (!finalStates.includes(entry.state)) this.hold(live, entry.state);
+      await this.#holdSealed(live);
     } catch (error) {
       entry.reason = "the store cannot read it now";
       this.#ctx.log.warn("sealing failed", {
@@ -188,6 +197,23 @@ export class Departures {
         this.onDirectory();
       });
     }
+  }
+
+  async #holdSealed(live: Live): Promise<void> {
+    const { entry } = live;
+    if (entry.targets.length === 0) return this.#wait(live);
+    this.#unheld.add(live);
+    await this.#ctx.store.commit([putEntry(entry)]);
+    if (!finalStates.includes(entry.state)) this.hold(live, entry.state);
+  }
+
+  async #takeSealed(live: Live, targets: readonly Target[]): Promise<void> {
+    const { entry } = live;
+    if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+    // Its address means others by now.
+    if (!this.#sealer.isStillFor(entry, targets)) return this.activate(live, "queued");
+    this.#entries.setTargets(entry, targets);
+    await this.#holdSealed(live);
   }
 
   #wait({ entry }: Live): void {

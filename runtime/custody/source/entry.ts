@@ -5,6 +5,7 @@ import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import type { StoreOp } from "../../store/types.ts";
+import type { CustodyContext } from "../context.ts";
 import type { Order } from "./order.ts";
 import type { ReceiptProof } from "./proofs.ts";
 
@@ -68,6 +69,32 @@ export interface OutboxEntry {
   readonly atWallMs: number;
   /** What a later release wrote in its row. */
   readonly later?: Readonly<Record<string, unknown>>;
+}
+
+/** Accepted now, and sealed to nobody yet. */
+export function newEntry(
+  { limits, clock, time }: Pick<CustodyContext, "limits" | "clock" | "time">,
+  order: Order,
+  id: MessageId,
+  name: Pick<OutboxEntry, "epoch" | "counter">,
+): OutboxEntry {
+  const { body, ...rest } = order;
+  return {
+    ...rest,
+    id,
+    ...name,
+    size: body.length,
+    createdAtMs: clock.wallMs(),
+    failoverDelayMs: limits.failoverDelayMs,
+    state: "queued",
+    reason: null,
+    deliveredAtMs: null,
+    receipt: null,
+    targets: [],
+    remainingMs: order.lifetimeMs,
+    atRunMs: time.runMs,
+    atWallMs: clock.wallMs(),
+  };
 }
 
 /** Names what an idempotency key was used for. */

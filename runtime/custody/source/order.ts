@@ -42,11 +42,12 @@ export function checkContent(message: OutgoingMessage): Content {
   return { body, subject, contentType, priority };
 }
 
-/** Copies the body. `canonical` throws for what is no address. */
+/** Copies the body, unless it `isGiven`. `canonical` throws for what is no address. */
 export function checkOrder(
   message: OutgoingMessage,
   lifetimeDefaultMs: number,
   canonical: (address: string) => string,
+  isGiven = false,
 ): Order {
   const content = checkContent(message);
   const { to, ttlSeconds, failover = false, idempotencyKey } = message;
@@ -61,7 +62,7 @@ export function checkOrder(
     ...content,
     to: canonical(to),
     // Not `slice`: that of a Buffer is no copy.
-    body: new Uint8Array(content.body),
+    body: isGiven ? content.body : new Uint8Array(content.body),
     lifetimeMs: Math.min(Math.max(lifetimeMs, LIFETIME_MIN_MS), LIFETIME_MAX_MS),
     failover,
     ...(idempotencyKey === undefined ? {} : { idempotencyKey }),

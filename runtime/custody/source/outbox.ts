@@ -15,7 +15,15 @@ import { Awake, laneOf } from "./awake.ts";
 import type { Relayed } from "./backlog.ts";
 import { Departures } from "./departures.ts";
 import { OutboxEntries } from "./entries.ts";
-import { finalStates, type Live, type OutboxEntry, type OutboxDeps, type OutboxState } from "./entry.ts";
+import {
+  finalStates,
+  newEntry,
+  type Live,
+  type OutboxEntry,
+  type OutboxDeps,
+  type OutboxState,
+  type Target,
+} from "./entry.ts";
 import { loadEntries, putEntry } from "./entry-row.ts";
 import { OutboxHistory } from "./history.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
@@ -338,10 +346,11 @@ export class Outbox {
   }
 
   async #accept(order: Order): Promise<MessageId> {
-    const { limits, clock, self } = this.#ctx;
+    const { limits, self } = this.#ctx;
+    const { body } = order;
     if (
       this.#openCount + this.#pending >= limits.outboxMessagesMax ||
-      this.#bytes + order.body.length > limits.outboxBytesMax
+      this.#bytes + body.length > limits.outboxBytesMax
     )
       throw godwitError(
         "GODWIT_QUEUE_FULL",
@@ -349,41 +358,27 @@ export class Outbox {
       );
     const name = this.#names.next(order.to);
     const id = idOf(self, order.to, name);
-    const { body, ...rest } = order;
-    const entry: OutboxEntry = {
-      ...rest,
-      id,
-      ...name,
-      size: body.length,
-      createdAtMs: clock.wallMs(),
-      failoverDelayMs: limits.failoverDelayMs,
-      state: "queued",
-      reason: null,
-      deliveredAtMs: null,
-      receipt: null,
-      targets: [],
-      remainingMs: order.lifetimeMs,
-      atRunMs: this.#ctx.time.runMs,
-      atWallMs: clock.wallMs(),
-    };
+    const entry = newEntry(this.#ctx, order, id, name);
     const live: Live = { entry, order: this.#nextOrder++ };
     const slot = { order: live.order, group: laneOf(entry) };
     const ops: StoreOp[] = this.#idempotency.ops(order, id);
     if (this.#departures.isForHere(entry)) {
       entry.state = "delivered";
-      entry.deliveredAtMs = clock.wallMs();
+      entry.deliveredAtMs = this.#ctx.clock.wallMs();
       await this.#deps.deliverHere(entry, body, [...ops, { ...putEntry(entry), body, slot }]);
       this.#history.note(entry);
       this.#deps.events.emit("outboxChanged", entry);
       return id;
     }
     this.#sealer.wrote(entry);
-    this.#departures.seal(live, body);
+    // A large one is sealed while it is written; what it is sealed to is durable before it goes.
+    const sealed = this.#sealer.sealMeanwhile(entry, body);
+    if (sealed === undefined) this.#departures.seal(live, body);
     ops.push({ ...putEntry(entry), body, slot });
     await this.#commitAccepted(ops, body.length);
     this.#openCount++;
     this.#deps.events.emit("outboxChanged", entry);
-    this.#place(live);
+    this.#place(live, sealed);
     return id;
   }
 
@@ -401,14 +396,16 @@ export class Outbox {
   }
 
   /** Open and durable: into memory, or behind those that wait on the disk. */
-  #place(live: Live): void {
+  #place(live: Live, sealed?: Promise<readonly Target[]>): void {
     const { entry } = live;
     const lane = laneOf(entry);
     // Each copy of what goes to several machines has a state of its own, which the backlog does not keep.
     if (this.#awake.hasRoom(lane) || entry.targets.length > 1) {
       this.#awake.add(live);
+      if (sealed !== undefined) return this.#departures.holdOnceSealed(live, sealed);
       return this.#departures.activate(live, entry.state);
     }
+    sealed?.catch(() => {});
     for (const target of entry.targets) this.#sealer.forget(target);
     const wakeAtMs =
       this.#ctx.clock.monotonicMs() + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float();

@@ -5,22 +5,51 @@
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
-import { encodeInnerMessage, MACHINES_MAX } from "../../wire/message.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
+import { concatBytes } from "../../wire/bytes.ts";
+import { encodeInnerMessage, type InnerMessage, MACHINES_MAX } from "../../wire/message.ts";
 import type { BodyCache } from "../body-cache.ts";
-import { type CustodyContext, deadlineOf, type Holding, type SealKey } from "../context.ts";
+import {
+  type CustodyContext,
+  deadlineOf,
+  type Holding,
+  type SealedInSegments,
+  type SealKey,
+  type SegmentSealing,
+  type SealedPieces,
+} from "../context.ts";
+import { isWholeInMemory } from "../forwarding/arriving-body.ts";
+import { openPieces, SealedSums } from "../forwarding/pieces.ts";
 import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
+import { sealedBytesIn, SealedSegments } from "./segments.ts";
 
 /** A recipient that loses its keys more often than this for one message does not get it. */
 const RESEALS_MAX = 8;
 /** What the store could not read or write when it was to be sealed is tried again after this. */
 export const SEAL_RETRY_MS = 5_000;
+/** What is hashed or sealed in one turn of the event loop. */
+const TURN_BYTES = 4 * 1024 * 1024;
 /** Bodies read and sealed at one time. */
 export const SEALED_AT_ONCE = 16;
+
+/** The message without its body, told already. */
+interface Start {
+  readonly head: Uint8Array;
+  readonly start: SealedInSegments;
+}
+
+interface Large {
+  readonly head: Uint8Array;
+  readonly sealing: SegmentSealing;
+  readonly sums: Uint8Array | undefined;
+}
 
 export class OutboxSealer {
   readonly #ctx: CustodyContext;
   readonly #cache: BodyCache;
   readonly #damaged: (entry: OutboxEntry) => void;
+  /** What is needed to make sealed bytes again; goes with its target. */
+  readonly #large = new WeakMap<Target, Large>();
 
   constructor(ctx: CustodyContext, cache: BodyCache, damaged: (entry: OutboxEntry) => void) {
     this.#ctx = ctx;
@@ -61,16 +90,52 @@ export class OutboxSealer {
     for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     return nodes.map((node) => {
       const key = this.#ctx.sealer.keyFor(node);
+      const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
       const sealed = this.#sealTo(entry, node, nodes, key, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
       this.#cache.put(bundle, sealed);
-      return {
-        node,
-        bundle,
-        sealedBytes: sealed.length,
-        key: key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) },
-      };
+      return { node, bundle, sealedBytes: sealed.length, key: named };
     });
+  }
+
+  /**
+   * As `seal`, of a large body that is here, with pauses in which others have their turn. Undefined: it is none, or nobody is known to seal to.
+   * Rejects with what sealing throws.
+   */
+  sealMeanwhile(entry: OutboxEntry, body: Uint8Array): Promise<readonly Target[]> | undefined {
+    const { sealer, directory } = this.#ctx;
+    if (sealer.inSegments === undefined || isWholeInMemory(body.length)) return undefined;
+    const resolution = directory.resolve(entry.to, entry.failover);
+    if (resolution.kind !== "nodes") return undefined;
+    const sealed = this.#sealSlowly(entry, resolution.nodes.slice(0, MACHINES_MAX), body);
+    sealed.catch(() => {}); // whoever waits for it is told
+    return sealed;
+  }
+
+  /** Whether its address means all of those still. */
+  isStillFor({ to, failover }: OutboxEntry, targets: readonly Target[]): boolean {
+    const resolution = this.#ctx.directory.resolve(to, failover);
+    return (
+      targets.length > 0 &&
+      resolution.kind === "nodes" &&
+      targets.every(({ node }) => resolution.nodes.includes(node))
+    );
+  }
+
+  async #sealSlowly(entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array): Promise<Target[]> {
+    for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
+    const targets: Target[] = [];
+    for (const node of nodes) {
+      const key = this.#ctx.sealer.keyFor(node);
+      const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
+      const begun = this.#inSegments(entry, node, nodes, key)!;
+      targets.push(await this.#sealLarge(entry, node, named, begun, body));
+    }
+    return targets;
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => void this.#ctx.clock.after(0, resolve));
   }
 
   /** What was accepted; undefined, and told, when what is stored is something else. Rejects with GODWIT_STORE_FAILED. */
@@ -86,14 +151,101 @@ export class OutboxSealer {
     return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
   }
 
+  /** Undefined: it is short enough to be sealed as a whole. */
+  #inSegments(
+    entry: OutboxEntry,
+    node: NodeId,
+    nodes: readonly NodeId[],
+    key: SealKey | undefined,
+  ): Start | undefined {
+    const head = encodeInnerMessage(innerOf(entry, nodes, new Uint8Array(0)));
+    const associated = encodeBundleHeader(this.header(entry, node));
+    const { sealer } = this.#ctx;
+    const bytes = head.length + entry.size;
+    const start = sealer.inSegments?.(node, key, bytes, associated, idBytes(entry.id));
+    start?.tell(head);
+    return start === undefined ? undefined : { head, start };
+  }
+
+  /** Of its sealed bytes only sums are kept: they are made again when they are sent. */
+  async #sealLarge(
+    entry: OutboxEntry,
+    node: NodeId,
+    key: Target["key"],
+    { head, start }: Start,
+    body: Uint8Array,
+  ): Promise<Target> {
+    for (let at = 0; at < body.length; at += TURN_BYTES) {
+      await this.#pause();
+      start.tell(body.subarray(at, at + TURN_BYTES));
+    }
+    const sealing = start.sealing();
+    const { opening, segmentBytes } = sealing;
+    const made = new SealedSums(this.header(entry, node));
+    made.push(opening);
+    const plain = (at: number) =>
+      at === 0
+        ? concatBytes([head, body.subarray(0, segmentBytes - head.length)])
+        : body.subarray(at - head.length, at - head.length + segmentBytes);
+    const bytes = head.length + body.length;
+    for (let at = 0; at < bytes; at += segmentBytes) {
+      if (at % TURN_BYTES < segmentBytes) await this.#pause();
+      made.push(sealing.segment(at / segmentBytes, plain(at)));
+    }
+    const target = { node, bundle: made.id(), sealedBytes: sealedBytesIn(sealing, bytes), key };
+    this.#large.set(target, { head, sealing, sums: made.sums() });
+    return target;
+  }
+
+  async #pieces(holding: Holding, entry: OutboxEntry, target: Target): Promise<SealedPieces | undefined> {
+    const large = this.#large.get(target) ?? (await this.#readLarge(entry, target));
+    if (large === undefined) return undefined;
+    holding.sums ??= large.sums;
+    const { head, sealing } = large;
+    const read = (offset: number, length: number) => this.#plain(entry, head, offset, length);
+    const segments = new SealedSegments(sealing, head.length + entry.size, read);
+    return openPieces(
+      holding,
+      (offset, length) => segments.piece(offset, length),
+      () => this.#damaged(entry),
+    );
+  }
+
+  /** After a restart: the key that it was sealed under comes from all of it. */
+  async #readLarge(entry: OutboxEntry, target: Target): Promise<Large | undefined> {
+    const nodes = entry.targets.map(({ node }) => node);
+    const begun = this.#inSegments(entry, target.node, nodes, keyOf(target));
+    if (begun === undefined) return undefined;
+    const { head, start } = begun;
+    for (let at = 0; at < entry.size; at += BLOCK_BYTES) {
+      const part = await this.#ctx.store.piece("outbox", entry.id, at, BLOCK_BYTES);
+      if (part?.length !== Math.min(BLOCK_BYTES, entry.size - at)) return undefined;
+      start.tell(part);
+    }
+    const large = { head, sealing: start.sealing(), sums: undefined };
+    this.#large.set(target, large);
+    return large;
+  }
+
+  async #plain(
+    entry: OutboxEntry,
+    head: Uint8Array,
+    offset: number,
+    length: number,
+  ): Promise<Uint8Array | undefined> {
+    const { store } = this.#ctx;
+    if (offset >= head.length) return store.piece("outbox", entry.id, offset - head.length, length);
+    const body = await store.piece("outbox", entry.id, 0, offset + length - head.length);
+    return body === undefined ? undefined : concatBytes([head.subarray(offset), body]);
+  }
+
   async #reseal(entry: OutboxEntry, target: Target): Promise<Uint8Array | undefined> {
     const body = await this.body(entry);
     // Ended or sealed anew meanwhile.
     if (body === undefined || !entry.targets.includes(target)) return undefined;
     const nodes = entry.targets.map(({ node }) => node);
-    const { key, node, bundle } = target;
-    const sealKey = key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
-    const sealed = this.#sealTo(entry, node, nodes, sealKey, body);
+    const { node, bundle } = target;
+    const sealed = this.#sealTo(entry, node, nodes, keyOf(target), body);
     if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
     this.#damaged(entry);
     return undefined;
@@ -104,7 +256,7 @@ export class OutboxSealer {
     const { clock, limits, random } = this.#ctx;
     // After a restart it is not known who held it: offer again soon, but not all at once.
     const isRelayed = state === "relayed";
-    return {
+    const holding: Holding = {
       id: target.bundle,
       header: this.header(entry, target.node),
       sealedBytes: target.sealedBytes,
@@ -119,8 +271,12 @@ export class OutboxSealer {
         ? clock.monotonicMs() + limits.reofferFirstMs * random.float()
         : Number.POSITIVE_INFINITY,
       load: () => this.load(entry, target),
+      sums: this.#large.get(target)?.sums,
       waitReason: undefined,
     };
+    if (this.#ctx.sealer.inSegments !== undefined && target.sealedBytes > BLOCK_BYTES)
+      holding.pieces = () => this.#pieces(holding, entry, target);
+    return holding;
   }
 
   forget(target: Target): void {
@@ -139,17 +295,7 @@ export class OutboxSealer {
     key: SealKey | undefined,
     body: Uint8Array,
   ): Uint8Array {
-    const plaintext = encodeInnerMessage({
-      mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,
-      counter: entry.counter,
-      to: entry.to,
-      createdAtMs: entry.createdAtMs,
-      machines: nodes.length > 1 ? nodes : [],
-      failoverDelayMs: entry.failoverDelayMs,
-      subject: entry.subject,
-      contentType: entry.contentType,
-      body,
-    });
+    const plaintext = encodeInnerMessage(innerOf(entry, nodes, body));
     const associated = encodeBundleHeader(this.header(entry, node));
     return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
   }
@@ -167,6 +313,21 @@ export function loseKey(entry: OutboxEntry): boolean {
   entry.lostKeys = [...lostKeys, key.publicHex];
   return true;
 }
+
+const innerOf = (entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array): InnerMessage => ({
+  mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,
+  counter: entry.counter,
+  to: entry.to,
+  createdAtMs: entry.createdAtMs,
+  machines: nodes.length > 1 ? nodes : [],
+  failoverDelayMs: entry.failoverDelayMs,
+  subject: entry.subject,
+  contentType: entry.contentType,
+  body,
+});
+
+const keyOf = ({ key }: Target): SealKey | undefined =>
+  key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
 
 /** Whom a sender means: of an address of one machine that one, and not those that may take its place. Locations have no hyphen. */
 const addressed = (to: string, nodes: readonly NodeId[]): readonly NodeId[] =>

@@ -282,7 +282,7 @@ export interface NodeView {
   /** `node` is an id, a callsign or a 10-character short id. Throws GODWIT_NAME_UNKNOWN or GODWIT_ADDRESS_INVALID. */
   why(node: string): WhyView;
   trace(node: string, signal: AbortSignal): Promise<TraceView>;
-  /** Resolves only after the durable commit (for `transient`: once it left this node). The same idempotency key gives the same id. */
+  /** Resolves only after the durable commit (for `transient`: once it left this node). The same idempotency key gives the same id. `body` is given away. */
   send(message: OutgoingMessage): Promise<{ id: string }>;
   /** Newest first; `after` is the id of the last row of the page before. */
   messages(

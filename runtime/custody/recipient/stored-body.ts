@@ -1,0 +1,147 @@
+/**
+ * The body of a large message as it lies in the inbox: the sealed bytes as they came, which are not written a second time, and behind them what
+ * opens them. Every segment was opened once before there is such a row, and is authenticated again when it is read. Owns that format; a row
+ * whose body is exactly as long as the message holds it plainly. docs/protocol/delivery.md "Large bundles".
+ */
+import { godwitError } from "../../kernel/errors.ts";
+import { encodeBundleHeader } from "../../wire/bundle.ts";
+import { BLOCK_BYTES } from "../../wire/constants.ts";
+import { concatBytes, Reader, Writer } from "../../wire/bytes.ts";
+import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
+import type { BodyHead } from "../../store/types.ts";
+import type { Sealer, StoredBundle, SealedPieces } from "../context.ts";
+
+/** Behind the sealed bytes: key 32, plain bytes before the body u16, form u8. */
+const FORM = 1;
+const KEY_BYTES = 32;
+const TRAILER_BYTES = KEY_BYTES + 3;
+
+/** A body of so many bytes may lie in the inbox as it was sealed. */
+export const isLarge = (bytes: number): boolean => bytes > BLOCK_BYTES / 2;
+/** By so much that is longer, at most. */
+export const SEAL_BYTES_MAX = 64 * 1024;
+
+/** A body that lies in the store as it was sealed. */
+export interface StoredBody {
+  /** Of what its sender wrote. */
+  readonly bytes: number;
+  readonly head: BodyHead;
+  readonly rest: Uint8Array;
+}
+
+export interface OpenedBundle {
+  /** Its body is the beginning of it: see `stored`. */
+  readonly inner: InnerMessage;
+  readonly forwardSecret: boolean;
+  readonly stored: StoredBody;
+}
+
+/**
+ * Opens and authenticates all of it, segment by segment, and keeps none. Undefined: it is not sealed in segments. Rejects with GODWIT_DECODE, and
+ * with GODWIT_STORE_FAILED when it cannot be read.
+ */
+export async function openStored(sealer: Sealer, bundle: StoredBundle): Promise<OpenedBundle | undefined> {
+  const { header, sealedBytes, head, rest, pieces } = bundle;
+  const sealed = new InOrder(pieces, 0, sealedBytes);
+  const associated = encodeBundleHeader(header);
+  const opening = sealer.openInSegments?.(header.source, await sealed.peek(), sealedBytes, associated);
+  if (opening === undefined) return undefined;
+  const { openingBytes, segmentBytes, tagBytes, plainBytes, key, forwardSecret } = opening;
+  await sealed.take(openingBytes);
+  let inner: InnerMessage | undefined;
+  let before = 0;
+  for (let at = 0; at < plainBytes; at += segmentBytes) {
+    const bytes = Math.min(segmentBytes, plainBytes - at);
+    const plain = opening.segment(at / segmentBytes, await sealed.take(bytes + tagBytes));
+    if (inner !== undefined) continue;
+    inner = decodeInnerMessage(plain);
+    before = plain.length - inner.body.length;
+  }
+  const trailer = new Writer(TRAILER_BYTES).bytes(key).u16(before).u8(FORM).finish();
+  const stored = { bytes: plainBytes - before, head, rest: concatBytes([rest, trailer]) };
+  return { inner: inner!, forwardSecret, stored };
+}
+
+/** Part of a row's body; undefined: it cannot be read. */
+export type RowRead = (offset: number, length: number) => Promise<Uint8Array | undefined>;
+
+/** The message of `bytes` in a row of `rowBytes`; undefined when the row is not that. Owned by the caller. */
+export async function readStored(
+  sealer: Pick<Sealer, "segmentsUnder">,
+  bytes: number,
+  rowBytes: number,
+  read: RowRead,
+): Promise<Uint8Array | undefined> {
+  const sealedBytes = rowBytes - TRAILER_BYTES;
+  const trailer = sealedBytes < 0 ? undefined : await read(sealedBytes, TRAILER_BYTES);
+  if (trailer?.length !== TRAILER_BYTES) return undefined;
+  const reader = new Reader(trailer);
+  const key = reader.bytes(KEY_BYTES);
+  const before = reader.u16();
+  const opening = reader.u8() === FORM ? sealer.segmentsUnder?.(key, sealedBytes) : undefined;
+  if (opening === undefined || opening.plainBytes !== before + bytes) return undefined;
+  const { openingBytes, segmentBytes, tagBytes, plainBytes } = opening;
+  const body = new Uint8Array(bytes);
+  const pieces: SealedPieces = {
+    read: (offset) => read(offset, Math.min(BLOCK_BYTES, sealedBytes - offset)),
+  };
+  const sealed = new InOrder(pieces, openingBytes, sealedBytes);
+  try {
+    for (let at = 0; at < plainBytes; at += segmentBytes) {
+      const size = Math.min(segmentBytes, plainBytes - at) + tagBytes;
+      const plain = opening.segment(at / segmentBytes, await sealed.take(size));
+      body.set(at === 0 ? plain.subarray(before) : plain, Math.max(0, at - before));
+    }
+  } catch {
+    return undefined;
+  }
+  return body;
+}
+
+/** Sealed bytes from front to back, cut otherwise than they come. Rejects with GODWIT_STORE_FAILED. */
+class InOrder {
+  readonly #pieces: SealedPieces;
+  #held: Uint8Array = new Uint8Array(0);
+  /** Behind what is held, and what is read from there while that is opened. */
+  #at: number;
+  #ahead: Promise<Uint8Array | undefined> | undefined;
+  readonly #end: number;
+
+  constructor(pieces: SealedPieces, at: number, end: number) {
+    this.#pieces = pieces;
+    this.#at = at;
+    this.#end = end;
+  }
+
+  /** What comes next, as it comes. */
+  async peek(): Promise<Uint8Array> {
+    if (this.#held.length === 0) this.#held = await this.#read();
+    return this.#held;
+  }
+
+  async take(bytes: number): Promise<Uint8Array> {
+    const parts = [this.#held];
+    let held = this.#held.length;
+    for (; held < bytes; held += parts.at(-1)!.length) parts.push(await this.#read());
+    const all = parts.length === 1 ? this.#held : concatBytes(parts);
+    this.#held = all.subarray(bytes);
+    return all.subarray(0, bytes);
+  }
+
+  async #read(): Promise<Uint8Array> {
+    const piece = await (this.#ahead ?? this.#start());
+    if (piece === undefined || piece.length === 0)
+      throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
+    this.#at += piece.length;
+    this.#ahead = this.#at < this.#end ? this.#start() : undefined;
+    return piece;
+  }
+
+  async #start(): Promise<Uint8Array | undefined> {
+    try {
+      return await this.#pieces.read(this.#at);
+    } catch {
+      return undefined; // the store says why
+    }
+  }
+}
