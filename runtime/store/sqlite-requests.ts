@@ -46,3 +46,10 @@ export const bodyBytesOf = (request: Request): number =>
   request.kind === "commit"
     ? request.ops.reduce((total, op) => total + (op.op === "put" ? (op.body?.length ?? 0) : 0), 0)
     : 0;
+
+const hasHead = ({ request }: { readonly request: Request }): boolean =>
+  request.kind === "commit" && request.ops.some((op) => op.op === "put" && op.head !== undefined);
+
+/** Chunks that cannot be read fail the commit that wanted them, and no other. */
+export const mayFailAlone = (pending: readonly { readonly request: Request }[]): boolean =>
+  pending.length > 1 && pending.some(hasHead);

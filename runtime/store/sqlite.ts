@@ -8,7 +8,7 @@
 import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
-import type { CounterMetric, HistogramMetric, Metrics } from "../kernel/metrics.ts";
+import type { Metrics } from "../kernel/metrics.ts";
 import { LaterFrame } from "./log-frame.ts";
 import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
@@ -24,11 +24,13 @@ import {
 import { Reader } from "./sqlite-reader.ts";
 import {
   bodyBytesOf,
+  mayFailAlone,
   packed,
   type CommitRequest,
   type ReadRequest,
   type Request,
 } from "./sqlite-requests.ts";
+import { storeMetrics, type StoreMetrics } from "./store-metrics.ts";
 import { StoreThread } from "./sqlite-thread.ts";
 import {
   DAMAGE_NAMED_MAX,
@@ -489,12 +491,6 @@ export class SqliteStore implements Store {
   }
 }
 
-const hasHead = ({ request }: Pending): boolean =>
-  request.kind === "commit" && request.ops.some((op) => op.op === "put" && op.head !== undefined);
-
-/** Chunks that cannot be read fail the commit that wanted them, and no other. */
-const mayFailAlone = (pending: readonly Pending[]): boolean => pending.length > 1 && pending.some(hasHead);
-
 const isNoRoom = (error: unknown): boolean =>
   error instanceof Error &&
   "code" in error &&
@@ -502,15 +498,3 @@ const isNoRoom = (error: unknown): boolean =>
 
 const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
   new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
-
-interface StoreMetrics {
-  readonly commits: CounterMetric;
-  readonly batches: CounterMetric;
-  readonly latency: HistogramMetric | undefined;
-}
-
-const storeMetrics = (metrics: Metrics, hasClock: boolean): StoreMetrics => ({
-  commits: metrics.counter("godwit_store_commits_total"),
-  batches: metrics.counter("godwit_store_batches_total"),
-  latency: hasClock ? metrics.histogram("godwit_store_commit_seconds") : undefined,
-});
