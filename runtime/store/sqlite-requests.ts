@@ -47,7 +47,7 @@ export const bodyBytesOf = (request: Request): number =>
     ? request.ops.reduce((total, op) => total + (op.op === "put" ? (op.body?.length ?? 0) : 0), 0)
     : 0;
 
-const hasHead = ({ request }: { readonly request: Request }): boolean =>
+export const hasHead = ({ request }: { readonly request: Request }): boolean =>
   request.kind === "commit" && request.ops.some((op) => op.op === "put" && op.head !== undefined);
 
 /** Chunks that cannot be read fail the commit that wanted them, and no other. */

@@ -24,6 +24,7 @@ import {
 import { Reader } from "./sqlite-reader.ts";
 import {
   bodyBytesOf,
+  hasHead,
   mayFailAlone,
   packed,
   type CommitRequest,
@@ -491,10 +492,9 @@ export class SqliteStore implements Store {
   }
 }
 
+const NO_ROOM: readonly unknown[] = ["ENOSPC", "GODWIT_STORE_FAILED"];
 const isNoRoom = (error: unknown): boolean =>
-  error instanceof Error &&
-  "code" in error &&
-  (error.code === "ENOSPC" || error.code === "GODWIT_STORE_FAILED");
+  error instanceof Error && "code" in error && NO_ROOM.includes(error.code);
 
 const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
   new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
