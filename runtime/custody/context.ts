@@ -165,6 +165,10 @@ export interface CustodyLimits {
   readonly inboxRetentionMs: number;
   /** Finished messages kept for the record. */
   readonly historyMessagesMax: number;
+  /** Open messages of the outbox in memory, of one address and priority: above what its windows take and what waits for receipts meanwhile. */
+  readonly outboxAwakeMax: number;
+  /** The same where the address cannot be reached, or is not known. */
+  readonly outboxUnreachableMax: number;
   readonly lifetimeDefaultMs: number;
   readonly failoverDelayMs: number;
   /** First pause before a relayed message without receipt is offered again; doubles up to `reofferCapMs`. */
@@ -183,6 +187,8 @@ export const custodyLimitsDefault: CustodyLimits = {
   senderShare: 0.5,
   inboxRetentionMs: 30 * 24 * 3_600_000,
   historyMessagesMax: 10_000,
+  outboxAwakeMax: 4_096,
+  outboxUnreachableMax: 32,
   lifetimeDefaultMs: 72 * 3_600_000,
   failoverDelayMs: 60_000,
   reofferFirstMs: 15_000,

@@ -403,5 +403,8 @@ function limitsFor(options: SimOptions): CustodyLimits {
     transitBytesMax: 1024 * 1024,
     outboxMessagesMax: 200,
     outboxBytesMax: 8 * 1024 * 1024,
+    // Nearly all mail of these worlds waits on the disk.
+    outboxAwakeMax: 4,
+    outboxUnreachableMax: 1,
   };
 }

@@ -13,10 +13,8 @@ import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry } from "./entry.ts";
 import type { OutboxRows } from "./rows.ts";
 
-/** Of a lane whose address can be reached: above what its windows take. */
-const REACHABLE_MAX = 1_024;
-/** Of one whose address cannot, or is not known. */
-const UNREACHABLE_MAX = 32;
+/** Rows of one page: less is not worth the way. */
+const PAGE_ROWS_MIN = 32;
 /** Fetched at one time. */
 const FETCH_MAX = 256;
 /** Ends of lives in the backlog are seen at most so late, ms. */
@@ -103,7 +101,7 @@ export class Awake {
   /** A neighbour took it: where many wait for their receipts, this one waits on the disk. */
   onAcknowledged(live: Live, holding: Holding): void {
     const lane = laneOf(live.entry);
-    if ((this.#counts.get(lane) ?? 0) > REACHABLE_MAX / 2) this.#layDown(live, holding);
+    if ((this.#counts.get(lane) ?? 0) > this.#ctx.limits.outboxAwakeMax / 2) this.#layDown(live, holding);
     this.feed(lane);
   }
 
@@ -113,7 +111,11 @@ export class Awake {
     // Those that came last go first.
     for (const holding of [...this.#forwarder.toward(destination)].reverse()) {
       const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
-      if (live === undefined || (this.#counts.get(laneOf(live.entry)) ?? 0) <= UNREACHABLE_MAX) continue;
+      if (
+        live === undefined ||
+        (this.#counts.get(laneOf(live.entry)) ?? 0) <= this.#ctx.limits.outboxUnreachableMax
+      )
+        continue;
       this.#layDown(live, holding);
     }
   }
@@ -256,7 +258,7 @@ export class Awake {
     const { store } = this.#ctx;
     const last = Math.max(...left.keys());
     for (let after = Math.min(...left.keys()) - 1; left.size > 0 && after < last;) {
-      const limit = Math.min(Math.max(left.size, UNREACHABLE_MAX), PAGE_ROWS_MAX);
+      const limit = Math.min(Math.max(left.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
       const rows = await store.page("outbox", { order: "oldest-first", after, limit, group: lane });
       rows.forEach(take);
       after = rows.at(-1)?.order ?? last;
@@ -292,12 +294,14 @@ export class Awake {
   }
 
   #limitOf(lane: string): number {
+    const { outboxAwakeMax, outboxUnreachableMax } = this.#ctx.limits;
     // Asked for few only: it is the many that must not be in memory for nothing.
-    if ((this.#counts.get(lane) ?? 0) < UNREACHABLE_MAX && !this.#backlog.has(lane)) return UNREACHABLE_MAX;
+    if ((this.#counts.get(lane) ?? 0) < outboxUnreachableMax && !this.#backlog.has(lane))
+      return outboxUnreachableMax;
     const resolution = this.#ctx.directory.resolve(addressOf(lane), false);
     const isReachable =
       resolution.kind === "nodes" && resolution.nodes.some((node) => this.#isReachable(node));
-    return isReachable ? REACHABLE_MAX : UNREACHABLE_MAX;
+    return isReachable ? outboxAwakeMax : outboxUnreachableMax;
   }
 
   #isReachable(destination: NodeId): boolean {
