@@ -341,6 +341,36 @@ test("what was relayed before an orderly end is offered again soon after the nex
   expect(mesh.count("bundle", "a>b") - before).toBeGreaterThanOrEqual(200);
 });
 
+test("what the disk damaged of it costs these messages alone, and does not count as open for ever", async () => {
+  const { mesh, a, b, ids } = await absent(200);
+  const { outbox } = a.custody!;
+  // A row that nobody can read, one that is gone, and a body that is another.
+  const op = { op: "put", in: "outbox", key: ids[100]!, meta: "{" } as const;
+  await a.settle(a.store!.commit([op, { op: "delete", in: "outbox", key: ids[101]! }]));
+  a.disk.rot("outbox", ids[150]!);
+  expect(Buffer.from(await a.settle(outbox.body(ids[180] as never))).toString()).toBe("180");
+  expect([outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
+  setRoute(a, b, true);
+  await mesh.clock.advance(10 * SECOND_MS);
+  expect(texts(b)).toEqual(numbers(200).filter((_, i) => ![100, 101, 150].includes(i)));
+  expect([outbox.openCount, outbox.bytes]).toEqual([0, 0]);
+});
+
+test("whoever reads a damaged body of it is told, and so is its sender", async () => {
+  const { mesh, a, b, ids } = await absent(200);
+  const { outbox } = a.custody!;
+  const row = a.disk.rows("outbox").get(ids[150]!)!;
+  const body = Buffer.from("another");
+  await a.settle(a.store!.commit([{ op: "put", in: "outbox", key: ids[150]!, meta: row.meta, body }]));
+  const reading = outbox.body(ids[150] as never).catch((error: { code: string }) => error.code);
+  expect(await a.settle(reading)).toBe("GODWIT_MESSAGE_DAMAGED");
+  await mesh.clock.advance(100);
+  expect([(await get(a, ids[150]!))!.state, outbox.openCount]).toEqual(["refused", 199]);
+  setRoute(a, b, true);
+  await mesh.clock.advance(10 * SECOND_MS);
+  expect([b.delivered.length, outbox.openCount, outbox.bytes]).toEqual([199, 0, 0]);
+});
+
 test("a store that cannot be read keeps the rest waiting, and loses nothing", async () => {
   const { mesh, a, b } = await absent(500);
   const { page } = a.store!;

@@ -24,12 +24,14 @@ const FETCH_RETRY_MS = 5_000;
 export interface AwakeDeps {
   /** A row of the outbox; undefined for a damaged one. */
   decode(id: string, meta: string): OutboxEntry | undefined;
-  /** It is on its way to the disk, or to be sealed. */
+  /** Something is under way with it that ends by itself. */
   isBusy(live: Live): boolean;
   /** It is in memory again, and open. */
   woken(live: Live, relayed: Relayed | undefined): void;
   /** It is in memory, and its life is over. */
   over(live: Live): void;
+  /** The row of an open message is there no more, or says nothing that can be read: the store has told of it. */
+  gone(parked: Parked): void;
 }
 
 export const laneOf = ({ priority, to }: Pick<OutboxEntry, "priority" | "to">): string => `${priority} ${to}`;
@@ -80,8 +82,8 @@ export class Awake {
   /** Open, and on the disk from now on. Whoever holds it lets go of it first. */
   park({ entry, order }: Live, relayed?: Relayed): void {
     this.#entries.noteStored(entry, order);
-    const { remainingMs, atRunMs = 0 } = entry;
-    this.#backlog.add(laneOf(entry), { order, remainingMs, atRunMs, relayed });
+    const { remainingMs, atRunMs = 0, size } = entry;
+    this.#backlog.add(laneOf(entry), { order, remainingMs, atRunMs, size, relayed });
     const leftMs = remainingMs - this.#ctx.time.ageMs(entry.atRunMs);
     this.#sweepBy(Math.min(this.#nowMs() + leftMs, relayed?.wakeAtMs || Number.POSITIVE_INFINITY));
   }
@@ -165,6 +167,9 @@ export class Awake {
   dismiss(live: Live, parked: Parked | undefined): void {
     const { entry } = live;
     if (this.#entries.get(entry.id) !== live) return;
+    // Somebody else had a use for it meanwhile.
+    const isHeld = entry.targets.some(({ bundle }) => this.#forwarder.get(bundle) !== undefined);
+    if (isHeld || this.#deps.isBusy(live)) return;
     this.#entries.store(live);
     if (finalStates.includes(entry.state)) return;
     this.park(live, parked?.relayed);
@@ -252,8 +257,8 @@ export class Awake {
       if (parked === undefined) return;
       left.delete(order);
       const entry = this.#deps.decode(key, meta);
-      // A damaged row is gone from the outbox; the store has told of it, or will.
       if (entry !== undefined) use(this.#rise(entry, order, parked.relayed), parked);
+      else this.#deps.gone(parked);
     };
     const { store } = this.#ctx;
     const last = Math.max(...left.keys());
@@ -266,7 +271,9 @@ export class Awake {
     // Those of an earlier release are in no group.
     for (const order of [...left.keys()]) {
       const [row] = await store.page("outbox", { order: "oldest-first", after: order - 1, limit: 1 });
+      const parked = left.get(order)!;
       if (row?.order === order) take(row);
+      else this.#deps.gone(parked);
       left.delete(order);
     }
   }

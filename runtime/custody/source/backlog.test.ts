@@ -9,6 +9,7 @@ const parked = (order: number, more: Partial<Parked> = {}): Parked => ({
   order,
   remainingMs: 60_000,
   atRunMs: 0,
+  size: 10 * order,
   ...more,
 });
 const relayed = (order: number, via: NodeId, wakeAtMs: number): Parked =>

@@ -14,6 +14,8 @@ export interface Parked {
   /** What was left of its life, ms, at this running time. */
   readonly remainingMs: number;
   readonly atRunMs: number;
+  /** Of its body, bytes. */
+  readonly size: number;
   /** Undefined: it was never handed on. */
   readonly relayed?: Relayed | undefined;
 }
@@ -44,6 +46,7 @@ class Lane {
   #orders: number[] = [];
   #remainingMs: number[] = [];
   #atRunMs: number[] = [];
+  #sizes: number[] = [];
   /** 0: ready. */
   #wakeAtMs: number[] = [];
   #relays: number[] = [];
@@ -61,17 +64,21 @@ class Lane {
     return this.#ready > 0;
   }
 
-  add({ order, remainingMs, atRunMs, relayed }: Parked): void {
+  add({ order, remainingMs, atRunMs, size, relayed }: Parked): void {
     const at = this.#place(order);
     // One that came back takes its old place, if that is there still.
     const isThere = Math.abs(this.#orders[at] ?? 0) === order;
     if (!isThere)
       for (const column of [this.#orders, this.#remainingMs, this.#atRunMs, this.#wakeAtMs, this.#relays])
         column.splice(at, 0, 0);
-    if (!isThere) this.#via.splice(at, 0, undefined);
+    if (!isThere) {
+      this.#sizes.splice(at, 0, 0);
+      this.#via.splice(at, 0, undefined);
+    }
     this.#orders[at] = order;
     this.#remainingMs[at] = remainingMs;
     this.#atRunMs[at] = atRunMs;
+    this.#sizes[at] = size;
     this.#wakeAtMs[at] = relayed?.wakeAtMs ?? 0;
     this.#relays[at] = relayed?.relays ?? 0;
     this.#via[at] = relayed?.via;
@@ -175,6 +182,7 @@ class Lane {
       order,
       remainingMs: this.#remainingMs[at]!,
       atRunMs: this.#atRunMs[at]!,
+      size: this.#sizes[at]!,
       relayed: this.#relayed(at),
     };
   }
@@ -194,6 +202,7 @@ class Lane {
     for (let at = 0; at < this.#head; at++) if (orders[at]! > 0) before++;
     this.#remainingMs = kept(this.#remainingMs);
     this.#atRunMs = kept(this.#atRunMs);
+    this.#sizes = kept(this.#sizes);
     this.#wakeAtMs = kept(this.#wakeAtMs);
     this.#relays = kept(this.#relays);
     this.#via = kept(this.#via);

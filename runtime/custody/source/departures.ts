@@ -58,9 +58,11 @@ export class Departures {
     return this.#unheld;
   }
 
-  /** It is being sealed, or that is being written. */
+  /** It waits for a name, is being sealed, or that is being written. */
   isBusy(live: Live): boolean {
-    return this.#unheld.has(live) || this.#toSeal.has(live) || this.#sealing.has(live);
+    const { to, id } = live.entry;
+    if (this.#unheld.has(live) || this.#toSeal.has(live) || this.#sealing.has(live)) return true;
+    return this.#waiting.has(to, id);
   }
 
   /** A location that this machine is part of: any machine there will do, and none is nearer. */

@@ -80,6 +80,7 @@ export class Outbox {
       isBusy: (live) => live.isEnding === true || this.#undurable.has(live) || this.#departures.isBusy(live),
       woken: (live, relayed) => this.#onWoken(live, relayed),
       over: (live) => this.#expire(live),
+      gone: ({ size }) => void ((this.#openCount -= 1), (this.#bytes -= size)),
     });
     this.#reader = new OutboxReader(ctx, {
       newer: (id) => (this.#entries.get(id) ?? this.#rows.late(id))?.entry,
@@ -211,13 +212,19 @@ export class Outbox {
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    const entry = await this.get(id);
-    if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
-    if (entry.state === "withdrawn")
-      throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
-    const body = await this.#sealer.body(entry);
-    if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
-    return body;
+    // In memory, if it is open: what the disk damaged of it ends it.
+    const brought = await this.#awake.summon([id]);
+    try {
+      const entry = await this.get(id);
+      if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
+      if (entry.state === "withdrawn")
+        throw godwitError("GODWIT_MESSAGE_UNKNOWN", `message ${id} was withdrawn, and its body went with it`);
+      const body = await this.#sealer.body(entry);
+      if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
+      return body;
+    } finally {
+      for (const [live, parked] of brought) this.#awake.dismiss(live, parked);
+    }
   }
 
   /** A relay took a bundle of ours. */

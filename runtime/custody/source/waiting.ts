@@ -24,6 +24,10 @@ export class Waiting {
     return [...this.#byAddress.keys()];
   }
 
+  has(address: string, id: MessageId): boolean {
+    return this.#byAddress.get(address)?.has(id) === true;
+  }
+
   /** In the order in which they began to wait. */
   under(address: string): MessageId[] {
     return [...(this.#byAddress.get(address) ?? [])];
