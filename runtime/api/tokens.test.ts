@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { soundState, type Store, type StoreOp } from "../store/types.ts";
+import { emptyStore } from "../store/testing.ts";
+import type { Store, StoreOp } from "../store/types.ts";
 import { openTokenStore, TOKENS_MAX, type ConfiguredToken } from "./tokens.ts";
 
 /** Just enough of a store: one collection in a map. */
@@ -10,11 +11,8 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { isFull: false };
   const store: Store = {
-    state: soundState,
-    onState() {},
+    ...emptyStore,
     load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
-    body: async () => undefined,
-    piece: async () => undefined,
     async commit(ops: readonly StoreOp[]) {
       if (state.isFull) throw godwitError("GODWIT_STORE_FAILED", "disk full");
       for (const op of ops) {
@@ -22,17 +20,6 @@ function fakeStore() {
         else rows.delete(op.key);
       }
     },
-    rows: async () => [],
-    page: async () => [],
-    totals: async () => ({ groups: [], last: 0 }),
-    index: async () => ({
-      orders: new Float64Array(),
-      groups: new Uint32Array(),
-      sizes: new Float64Array(),
-      names: [],
-    }),
-    usage: async () => ({ bytes: 0, freeBytes: undefined }),
-    close: async () => {},
   };
   return { rows, state, store };
 }

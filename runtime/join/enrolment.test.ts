@@ -16,7 +16,8 @@ import { Hub } from "../kernel/hub.ts";
 import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
 import { doorId } from "../kernel/testing.ts";
 import { REDEMPTIONS_MAX } from "./redemptions.ts";
-import { soundState, type Store } from "../store/types.ts";
+import { emptyStore } from "../store/testing.ts";
+import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import { testTime } from "../time/testing.ts";
 import { noRegard } from "../trust/testing.ts";
@@ -25,26 +26,6 @@ const random = seededRandom(11);
 const WALL_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
 const SECRET = new TextEncoder().encode("correct horse battery staple");
-const store: Store = {
-  state: soundState,
-  onState() {},
-  load: async () => [],
-  body: async () => undefined,
-  piece: async () => undefined,
-  commit: async () => {},
-  rows: async () => [],
-  page: async () => [],
-  totals: async () => ({ groups: [], last: 0 }),
-  index: async () => ({
-    orders: new Float64Array(),
-    groups: new Uint32Array(),
-    sizes: new Float64Array(),
-    names: [],
-  }),
-  usage: async () => ({ bytes: 0, freeBytes: undefined }),
-  close: async () => {},
-};
-
 const [signature, NEXT] = [new Uint8Array(64).fill(7), new Uint8Array(32).fill(8)];
 const configured = { secret: SECRET, generation: 0, retiresInMs: undefined, signature: undefined };
 
@@ -58,7 +39,7 @@ function member(
     self: identity.id,
     regard: noRegard,
     forgot() {},
-    store,
+    store: emptyStore,
     network: "telex",
     authority: undefined,
     verify: verifySignature,
@@ -80,7 +61,7 @@ function member(
     random,
     log: silentLog,
     metrics: new Metrics(),
-    store,
+    store: emptyStore,
     verify: verifySignature,
     signal: new AbortController().signal,
     records,
@@ -128,27 +109,13 @@ describe("an invitation, on a machine whose clock is wrong", () => {
     const clock = new ManualClock(WALL_MS);
     const rows = new Map<string, string>();
     const disk: Store = {
-      state: soundState,
-      onState() {},
+      ...emptyStore,
       load: async () => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
-      body: async () => undefined,
-      piece: async () => undefined,
       async commit(ops) {
         for (const op of ops)
           if (op.op === "put") rows.set(op.key, op.meta);
           else rows.delete(op.key);
       },
-      rows: async () => [],
-      page: async () => [],
-      totals: async () => ({ groups: [], last: 0 }),
-      index: async () => ({
-        orders: new Float64Array(),
-        groups: new Uint32Array(),
-        sizes: new Float64Array(),
-        names: [],
-      }),
-      usage: async () => ({ bytes: 0, freeBytes: undefined }),
-      close: async () => {},
     };
     let lived = testTime(clock);
     const start = async (wallOffsetMs: number) => {
@@ -289,7 +256,7 @@ test("a newcomer that a member has no more place for is told so, and its operato
   });
   const full: string[] = [];
   const { enrolment, joined } = member(clock, [configured], {
-    store: { ...store, load: async () => rows },
+    store: { ...emptyStore, load: async () => rows },
     fullTables: { refused: (table) => void full.push(table) },
   });
   await enrolment.load();

@@ -6,7 +6,8 @@ import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { doorId } from "../kernel/testing.ts";
-import { soundState, type Store, type StoreOp, type StoreRow } from "../store/types.ts";
+import { emptyStore } from "../store/testing.ts";
+import type { Store, StoreOp, StoreRow } from "../store/types.ts";
 import { Redemptions, REDEMPTIONS_MAX } from "./redemptions.ts";
 import { testTime } from "../time/testing.ts";
 
@@ -26,28 +27,14 @@ function fakeStore() {
   const rows = new Map<string, string>();
   const state = { failure: undefined as Error | undefined };
   const store: Store = {
-    state: soundState,
-    onState() {},
+    ...emptyStore,
     load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
-    body: async () => undefined,
-    piece: async () => undefined,
     async commit(ops: readonly StoreOp[]) {
       if (state.failure !== undefined) throw state.failure;
       for (const op of ops)
         if (op.op === "put") rows.set(op.key, op.meta);
         else rows.delete(op.key);
     },
-    rows: async () => [],
-    page: async () => [],
-    totals: async () => ({ groups: [], last: 0 }),
-    index: async () => ({
-      orders: new Float64Array(),
-      groups: new Uint32Array(),
-      sizes: new Float64Array(),
-      names: [],
-    }),
-    usage: async () => ({ bytes: 0, freeBytes: undefined }),
-    close: async () => {},
   };
   return { store, rows, state };
 }

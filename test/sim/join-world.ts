@@ -23,7 +23,7 @@ import { Enrolment, type EnrolmentEvents } from "../../runtime/join/enrolment.ts
 import { openPlaces } from "../../runtime/kernel/testing.ts";
 import { joinOver, type Joined } from "../../runtime/join/newcomer.ts";
 import type { Peer } from "../../runtime/peer/peer.ts";
-import { soundState, type Store } from "../../runtime/store/types.ts";
+import { emptyStore } from "../../runtime/store/testing.ts";
 import { WORLD_START_MS } from "./time.ts";
 import { testTime } from "../../runtime/time/testing.ts";
 import { noRegard } from "../../runtime/trust/testing.ts";
@@ -39,26 +39,6 @@ const LATENCY_MS = 20;
 const JOIN_LIMIT_MS = 120_000;
 /** Places further on in the ring of those that are on. */
 const LINK_STEPS = [1, 5] as const;
-const noStore: Store = {
-  state: soundState,
-  onState() {},
-  load: async () => [],
-  body: async () => undefined,
-  piece: async () => undefined,
-  commit: async () => {},
-  rows: async () => [],
-  page: async () => [],
-  totals: async () => ({ groups: [], last: 0 }),
-  index: async () => ({
-    orders: new Float64Array(),
-    groups: new Uint32Array(),
-    sizes: new Float64Array(),
-    names: [],
-  }),
-  usage: async () => ({ bytes: 0, freeBytes: undefined }),
-  close: async () => {},
-};
-
 export type JoinResult = { readonly joined: Joined } | { readonly refusal: string };
 
 class MeshMember {
@@ -75,7 +55,7 @@ class MeshMember {
       self: this.identity.id,
       regard: noRegard,
       forgot() {},
-      store: noStore,
+      store: emptyStore,
       network: NETWORK,
       authority: undefined,
       verify: verifySignature,
@@ -97,7 +77,7 @@ class MeshMember {
       random: world.random,
       log: silentLog,
       metrics: new Metrics(),
-      store: noStore,
+      store: emptyStore,
       verify: verifySignature,
       signal: new AbortController().signal,
       records: this.records,
