@@ -131,7 +131,7 @@ export class Ledger {
       mark: node.lineage.mark(),
       id,
       isUnconfirmed,
-      life: node.life?.mesh?.otherLives.life,
+      life: node.lifeAtDelivery(id),
     };
     for (const earlier of message.deliveries) this.#compare(message, earlier, fresh);
     message.deliveries.push(fresh);

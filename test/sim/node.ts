@@ -15,6 +15,7 @@ import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import type { MeshEvents } from "../../runtime/mesh/events.ts";
 import { sentOf } from "../../runtime/custody/testing.ts";
 import type { CustodyLimits } from "../../runtime/custody/context.ts";
+import type { Life as IdentityLife } from "../../runtime/membership/other-lives.ts";
 import { openMemoryStore, SimDisk } from "../../runtime/store/memory.ts";
 import { openNodeTime } from "../../runtime/time/kept.ts";
 import type { Store } from "../../runtime/store/types.ts";
@@ -128,6 +129,11 @@ export class SimNode {
   sent(id: string): OutboxEntry | undefined {
     const outbox = this.mesh?.custody.outbox;
     return outbox === undefined ? undefined : sentOf(outbox, this.disk, id);
+  }
+
+  /** What it knew of another machine under its identity when it decided to deliver a message, which is before that is durable. */
+  lifeAtDelivery(id: string): IdentityLife | undefined {
+    return this.life?.deliveries.get(id) ?? this.mesh?.otherLives.life;
   }
 
   /** An edge node: only slow media lead to it. */
@@ -245,6 +251,8 @@ export class Life implements EndHost {
   readonly startedAtMs: number;
   readonly #options: SimNodeOptions;
   readonly #random: Random;
+  /** What was known of another machine when a message was delivered, by message. */
+  readonly deliveries = new Map<string, IdentityLife | undefined>();
   readonly #deferred: { kind: string; fn: () => void }[] = [];
   mesh: Mesh | undefined;
   bootIdHex = "";
@@ -308,6 +316,16 @@ export class Life implements EndHost {
     }
   }
 
+  #noteDeliveries(store: Store): void {
+    const commit = store.commit.bind(store);
+    store.commit = (ops) => {
+      for (const { in: collection, op, key } of ops)
+        if (collection === "inbox" && op === "put" && !this.deliveries.has(key))
+          this.deliveries.set(key, this.mesh?.otherLives.life);
+      return commit(ops);
+    };
+  }
+
   async open(events: SimNodeEvents, resolve: (index: number) => SimNode): Promise<void> {
     const { time, identity, callsign, location, limits, commitDelayMs } = this.#options;
     const { node } = this;
@@ -319,6 +337,7 @@ export class Life implements EndHost {
     });
     const random = this.#random;
     const store: Store = await openMemoryStore(node.disk, { clock, random, commitDelayMs });
+    this.#noteDeliveries(store);
     const nodeTime = await openNodeTime({ store, clock, log: silentLog, vouched: () => node.vouchedMs });
     const mesh = await Mesh.open({
       identity,
