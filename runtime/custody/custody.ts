@@ -264,7 +264,7 @@ export class Custody {
     const isStoreLost = known !== undefined && known !== storeEpoch;
     if (isStoreLost) this.forwarder.onStoreLost(id);
     this.forwarder.onDestinationUp(id);
-    this.outbox.onNeighbourUp(id, isStoreLost);
+    this.outbox.reoffer(id, isStoreLost ? undefined : id);
     this.forwarder.onWritable(id);
   }
 
@@ -372,7 +372,7 @@ export class Custody {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
-      this.forwarder.retry(id);
+      this.outbox.retry(id);
       return;
     }
     if (journey.remainingMs <= 0) return this.#acks.tell(from, id); // its life is over: nobody needs to keep it
@@ -421,7 +421,7 @@ export class Custody {
     if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
-      return this.forwarder.retry(id);
+      return this.outbox.retry(id);
     }
     const isForHere = header.destination === this.#ctx.self;
     if (isForHere && this.#recipient.wasDelivered(from, offer)) return this.#acks.tell(from, id);

@@ -241,9 +241,12 @@ describe("mail that relays took and no receipt came for", () => {
     const { mesh, a, b, c } = await relayed(2_000);
     const back = mesh.log.filter(({ from, type }) => from === "a" && type === FrameType.bundle);
     const acks = mesh.count("custodyAck", "a>b");
+    const sent = mesh.count("bundle", "a>b");
     for (const { bytes } of back.slice(0, 2_000)) a.receive(b.id, bytes);
+    // Long before anything would be offered again by itself.
     await mesh.clock.advance(2 * SECOND_MS);
     expect(mesh.count("custodyAck", "a>b")).toBeGreaterThan(acks);
+    expect(mesh.count("bundle", "a>b") - sent).toBeGreaterThanOrEqual(2_000);
     expect(a.custody!.transit.count).toBe(0);
     mesh.connect(b, c);
     await mesh.clock.advance(60 * SECOND_MS);
@@ -318,6 +321,22 @@ describe("receipts for what is on the disk", () => {
     await mesh.clock.advance(10 * SECOND_MS);
     expect(texts(b)).toEqual(numbers(200));
   });
+});
+
+test("what a liar took is offered again at once when it is found out, from the disk as well", async () => {
+  const mesh = new TestMesh();
+  const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
+    TestNode,
+    TestNode,
+    TestNode,
+  ];
+  mesh.cut(b, c);
+  await sendAll(a, c.id, 1_000);
+  await mesh.clock.advance(5 * SECOND_MS);
+  const before = mesh.count("bundle", "a>b");
+  a.custody!.outbox.reoffer(b.id, c.id);
+  await mesh.clock.advance(2 * SECOND_MS);
+  expect(mesh.count("bundle", "a>b") - before).toBeGreaterThanOrEqual(1_000 - AWAKE_MAX);
 });
 
 test("what was relayed before an orderly end is offered again soon after the next start, all of it", async () => {

@@ -4,7 +4,7 @@
  * names them. Changes no message and commits nothing. Must never have two of one message, nor one in memory and in the backlog.
  */
 import type { Timer } from "@godwit/sdk";
-import type { MessageId, NodeId } from "../../kernel/ids.ts";
+import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import { PAGE_ROWS_MAX, type SlottedRow } from "../../store/types.ts";
 import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
@@ -132,6 +132,13 @@ export class Awake {
     for (const lane of [...this.#backlog.lanes])
       if (destination === undefined || this.#means(addressOf(lane), destination))
         if (this.#backlog.giveBack(lane, neighbour)) this.feed(lane);
+  }
+
+  /** A bundle of a message on the disk came back: another way is to be tried now. */
+  onBundleBack(bundle: BundleId): void {
+    const order = this.#entries.storedOrder(bundle);
+    const lane = order === undefined ? undefined : this.#backlog.wake(order);
+    if (lane !== undefined) this.feed(lane);
   }
 
   /** Time off was confirmed: lives end sooner. */

@@ -114,6 +114,14 @@ class Lane {
     return this.#orders[at] === order ? this.#relayed(at) : undefined;
   }
 
+  /** This one need not wait for its time. False: it does not stand here, or is ready. */
+  wake(order: number): boolean {
+    const at = this.#place(order);
+    if (this.#orders[at] !== order || this.#wakeAtMs[at] === 0) return false;
+    this.#makeReady(at);
+    return true;
+  }
+
   /** Those handed to `via` are ready. True: there were some. */
   giveBack(via: NodeId): boolean {
     let isAny = false;
@@ -262,6 +270,12 @@ export class Backlog {
 
   relayed(name: string, order: number): Relayed | undefined {
     return this.#lanes.get(name)?.peek(order);
+  }
+
+  /** This one need not wait for its time: the lane that it stands in, if it waited. */
+  wake(order: number): string | undefined {
+    for (const [name, lane] of this.#lanes) if (lane.wake(order)) return name;
+    return undefined;
   }
 
   /** What `via` took is ready again, in a lane. True: there was some. */

@@ -117,7 +117,6 @@ export class Outbox {
     this.#place({ entry, order });
   }
 
-  /** Open and ended ones. */
   get count(): number {
     return this.#openCount + this.#history.count;
   }
@@ -126,7 +125,6 @@ export class Outbox {
     return this.#openCount;
   }
 
-  /** Of the bodies of open messages. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -161,7 +159,6 @@ export class Outbox {
     return this.#idempotency.once(order, () => this.#accept(order));
   }
 
-  /** Routes to a destination changed. */
   onRoute(destination: NodeId): void {
     this.#awake.onRoute(destination);
   }
@@ -172,10 +169,15 @@ export class Outbox {
     this.#awake.onDirectory();
   }
 
-  /** A neighbour is there; `isStoreLost`: what it acknowledged may be gone. */
-  onNeighbourUp(neighbour: NodeId, isStoreLost: boolean): void {
-    if (isStoreLost) this.#awake.onReturned(neighbour);
-    this.#awake.onReturned(neighbour, neighbour);
+  /** What a neighbour took may be gone, of all or of what is for one destination: it is offered again, from the disk as well. */
+  reoffer(neighbour: NodeId, destination?: NodeId): void {
+    this.#awake.onReturned(neighbour, destination);
+  }
+
+  /** A bundle of ours came back: it goes another way. */
+  retry(bundle: BundleId): void {
+    this.#forwarder.retry(bundle);
+    this.#awake.onBundleBack(bundle);
   }
 
   /** Time off was confirmed: what is not with the forwarder ends sooner. */

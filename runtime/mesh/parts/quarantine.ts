@@ -26,7 +26,7 @@ export function quarantinePart({ mesh, deps, kept, scope }: PartContext): PartOf
 }
 
 /** What trials need of custody: test bundles, and the messages whose receipt is missing. */
-function createTrialBench({ tests, forwarder }: Custody): QuarantineDeps["custody"] {
+function createTrialBench({ tests, forwarder, outbox }: Custody): QuarantineDeps["custody"] {
   return {
     sendTest: (destination, via, priority) => tests.send(destination, via, priority),
     repeatTest: (id) => tests.repeat(id),
@@ -40,6 +40,7 @@ function createTrialBench({ tests, forwarder }: Custody): QuarantineDeps["custod
     isAwaiting: (via, destination) => forwarder.awaiting(via, destination).next().done !== true,
     reoffer: (via, destination) => {
       for (const { id } of [...forwarder.awaiting(via, destination)]) forwarder.retry(id);
+      outbox.reoffer(via, destination);
     },
   };
 }
