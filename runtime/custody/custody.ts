@@ -461,7 +461,7 @@ export class Custody {
       else this.transit.release(holding);
       return this.transit.passedOn.note(id, header.destination, by, arrivedFrom);
     }
-    this.outbox.onAcknowledged(holding);
+    this.outbox.onAcknowledged(holding, by);
     if (holding.via === undefined) this.#ways.handed(by, header.destination);
   }
 

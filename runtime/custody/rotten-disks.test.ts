@@ -177,7 +177,7 @@ test("a message that a relay takes while it is being withdrawn stays withdrawn, 
   const id = await a.send(c.id, "better not");
   const withdrawn = a.custody!.outbox.withdraw(id);
   // The acknowledgement comes in while the withdrawal is on its way to the disk.
-  a.custody!.outbox.onAcknowledged({ messageId: id } as Holding);
+  a.custody!.outbox.onAcknowledged({ messageId: id, header: { destination: c.id } } as Holding, b.id);
   await a.settle(withdrawn);
   await mesh.clock.advance(100);
   await restart(a);

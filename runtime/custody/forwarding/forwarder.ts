@@ -89,6 +89,11 @@ export class Forwarder {
       if (holding.via === undefined) yield holding;
   }
 
+  /** How many those are, test bundles included. */
+  awaitingCount(via: NodeId, destination: NodeId): number {
+    return this.#holdings.relayedCount(via, destination);
+  }
+
   /** Whether a receipt is missing of anything that this neighbour acknowledged. */
   isOwedBy(neighbour: NodeId): boolean {
     return this.#holdings.hasRelayed(neighbour);

@@ -24,6 +24,10 @@ export class Shelves {
     if (shelf?.delete(holding) === true && shelf.size === 0) this.#shelves.delete(key);
   }
 
+  countUnder(key: NodeId): number {
+    return this.#shelves.get(key)?.size ?? 0;
+  }
+
   *under(key: NodeId | undefined): Iterable<Holding> {
     if (key !== undefined) yield* this.#shelves.get(key) ?? [];
     else for (const shelf of this.#shelves.values()) yield* shelf;
@@ -86,6 +90,10 @@ export class Holdings {
   /** Those that wait for a receipt after this neighbour acknowledged them; to one destination, or to all. Copy as above. */
   relayedBy(neighbour: NodeId, destination?: NodeId): Iterable<Holding> {
     return this.#relayed.get(neighbour)?.under(destination) ?? [];
+  }
+
+  relayedCount(neighbour: NodeId, destination: NodeId): number {
+    return this.#relayed.get(neighbour)?.countUnder(destination) ?? 0;
   }
 
   hasRelayed(neighbour: NodeId): boolean {

@@ -323,6 +323,25 @@ describe("receipts for what is on the disk", () => {
   });
 });
 
+test("however many wait behind them, those without receipts stay in memory: they show that a neighbour loses mail", async () => {
+  const mesh = new TestMesh();
+  const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
+    TestNode,
+    TestNode,
+    TestNode,
+  ];
+  mesh.cut(b, c);
+  mesh.cut(a, b);
+  const ids = await sendAll(a, c.id, 1_500);
+  mesh.connect(a, b);
+  await mesh.clock.advance(3 * SECOND_MS);
+  const waiting = [...a.custody!.forwarder.awaiting(b.id, c.id)].map(({ messageId }) => messageId as string);
+  expect(waiting.slice(0, UNREACHABLE_MAX).toSorted()).toEqual(ids.slice(0, UNREACHABLE_MAX).toSorted());
+  expect(waiting.length).toBe(AWAKE_MAX / 2);
+  expect(b.custody!.transit.count).toBe(1_500);
+  expect(a.custody!.forwarder.count).toBeLessThanOrEqual(AWAKE_MAX);
+});
+
 test("what a liar took is offered again at once when it is found out, from the disk as well", async () => {
   const mesh = new TestMesh();
   const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [

@@ -100,11 +100,11 @@ export class Awake {
     return this.#backlog.relayed(laneOf(entry), order);
   }
 
-  /** A neighbour took it: where many wait for their receipts, this one waits on the disk. */
-  onAcknowledged(live: Live, holding: Holding): void {
-    const lane = laneOf(live.entry);
-    if ((this.#counts.get(lane) ?? 0) > this.#ctx.limits.outboxAwakeMax / 2) this.#layDown(live, holding);
-    this.feed(lane);
+  /** A neighbour took it: where many wait for their receipts, this one waits on the disk. Those that waited first show that some are missing. */
+  onAcknowledged(live: Live, holding: Holding, by: NodeId): void {
+    const waiting = this.#forwarder.awaitingCount(by, holding.header.destination);
+    if (waiting > this.#ctx.limits.outboxAwakeMax / 2) this.#layDown(live, holding);
+    this.feed(laneOf(live.entry));
   }
 
   /** Routes to a destination changed. */

@@ -230,7 +230,7 @@ export class Outbox {
   }
 
   /** A relay took a bundle of ours. */
-  onAcknowledged(holding: Holding): void {
+  onAcknowledged(holding: Holding, by: NodeId): void {
     const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
     if (live === undefined) return;
     if (live.entry.state === "queued") {
@@ -240,7 +240,7 @@ export class Outbox {
       this.#rows.saveLate(live);
       this.#deps.events.emit("outboxChanged", live.entry);
     }
-    if (live.entry.state === "relayed") this.#awake.onAcknowledged(live, holding);
+    if (live.entry.state === "relayed") this.#awake.onAcknowledged(live, holding, by);
   }
 
   /** A bundle of ours ran out of lifetime. The last one ends the message. */
