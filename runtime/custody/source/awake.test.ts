@@ -37,6 +37,15 @@ async function pair(): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
   return { mesh, a, b };
 }
 
+/** A relay whose way on is cut. */
+async function withRelay() {
+  const mesh = new TestMesh();
+  const nodes = await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX });
+  const [a, b, c] = nodes as [TestNode, TestNode, TestNode];
+  mesh.cut(b, c);
+  return { mesh, a, b, c };
+}
+
 /** `b` cannot be reached any more, or again. */
 function setRoute(a: TestNode, b: TestNode, isThere: boolean): void {
   if (isThere) a.mesh.connect(a, b);
@@ -324,13 +333,7 @@ describe("receipts for what is on the disk", () => {
 });
 
 test("however many wait behind them, those without receipts stay in memory: they show that a neighbour loses mail", async () => {
-  const mesh = new TestMesh();
-  const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
-    TestNode,
-    TestNode,
-    TestNode,
-  ];
-  mesh.cut(b, c);
+  const { mesh, a, b, c } = await withRelay();
   mesh.cut(a, b);
   const ids = await sendAll(a, c.id, 1_500);
   mesh.connect(a, b);
@@ -343,13 +346,7 @@ test("however many wait behind them, those without receipts stay in memory: they
 });
 
 test("what a liar took is offered again at once when it is found out, from the disk as well", async () => {
-  const mesh = new TestMesh();
-  const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
-    TestNode,
-    TestNode,
-    TestNode,
-  ];
-  mesh.cut(b, c);
+  const { mesh, a, b, c } = await withRelay();
   await sendAll(a, c.id, 1_000);
   await mesh.clock.advance(5 * SECOND_MS);
   const before = mesh.count("bundle", "a>b");
@@ -359,13 +356,7 @@ test("what a liar took is offered again at once when it is found out, from the d
 });
 
 test("what was relayed before an orderly end is offered again soon after the next start, all of it", async () => {
-  const mesh = new TestMesh();
-  const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
-    TestNode,
-    TestNode,
-    TestNode,
-  ];
-  mesh.cut(b, c);
+  const { mesh, a, c } = await withRelay();
   await sendAll(a, c.id, 200);
   await mesh.clock.advance(12 * SECOND_MS);
   a.custody!.stop();

@@ -87,10 +87,6 @@ class Lane {
     if (this.#wakeAtMs[at] === 0) this.#ready++;
   }
 
-  has(order: number): boolean {
-    return this.#orders[this.#place(order)] === order;
-  }
-
   /** Takes out those that may go now, `limit` at most. */
   takeReady(limit: number): Parked[] {
     const taken: Parked[] = [];
@@ -262,10 +258,6 @@ export class Backlog {
     const parked = lane?.take(order);
     this.#left(name, lane, parked === undefined ? 0 : 1);
     return parked;
-  }
-
-  isHere(name: string, order: number): boolean {
-    return this.#lanes.get(name)?.has(order) === true;
   }
 
   relayed(name: string, order: number): Relayed | undefined {
