@@ -8,7 +8,7 @@ import type { Collection, StoreRow } from "../store/types.ts";
 import { hourOf } from "./recipient/runs.ts";
 import type { Sealer } from "./context.ts";
 import { readInboxEntry } from "./recipient/inbox.ts";
-import { isLarge, readStored } from "./recipient/stored-body.ts";
+import { isSealed, readStored } from "./recipient/stored-body.ts";
 import { readSeenRow, type SeenRow } from "./recipient/seen.ts";
 import { finalStates, type OutboxEntry } from "./source/entry.ts";
 import { decodeEntry, earlierRow } from "./source/entry-row.ts";
@@ -146,14 +146,13 @@ function transit(row: StoreRow): Judged {
   return keep(row, "transit", rest);
 }
 
-/** A large body lies as it was sealed, and those releases want what was written. */
+/** A body may lie as it was sealed, and those releases want what was written. */
 function inbox(row: StoreRow, opener: Opener): Judged {
   const entry = readInboxEntry(row);
   if (entry === undefined) return { row, rows: [], isAside: true, why: isDamaged };
   const { atRunMs: _1, via: _2, ...rest } = entry;
   const plain = async (stored: Uint8Array): Promise<Uint8Array | undefined> => {
-    if (stored.length === entry.size || !isLarge(entry.size))
-      return stored.length === entry.size ? stored : undefined;
+    if (!isSealed(entry.size, stored.length)) return stored.length === entry.size ? stored : undefined;
     const piece = async (at: number, length: number): Promise<Uint8Array> => stored.subarray(at, at + length);
     return await readStored(opener, entry.size, stored.length, piece);
   };

@@ -167,10 +167,10 @@ export class BodyFiles {
     }
   }
 
-  /** Nothing is added to the group any more: its file is the beginning of a body now. */
-  #takeGroup({ of }: BodyHead): Group {
+  /** Nothing is added to the group any more: its file is the beginning of a body now. Throws when another try wrote to the group meanwhile. */
+  #takeGroup({ of, bytes }: BodyHead): Group {
     const group = this.#groups.get(of);
-    if (group === undefined) throw new Error("the chunks of a body lie in no file of their own any more");
+    if (group?.bytes !== bytes) throw new Error("the chunks of a body lie in no file of their own any more");
     this.#groups.delete(of);
     this.#fresh.add(group.file);
     return group;

@@ -225,6 +225,46 @@ test("a body that begins with the chunks of a transfer is their file, and is cop
   await again.close();
 });
 
+test("a body keeps the file of its first chunk, when the database had that chunk already", async () => {
+  for (const box of ["transit", "inbox"] as const) {
+    const path = join(scratch(), "godwit.db");
+    const store = await open(path);
+    const body = bodyOf(5, 90_000);
+    // What is to be set aside is none of the log's: all that is in it goes to the database.
+    const toDatabase = () => store.commit([{ op: "set-aside", in: "setting", key: "nobody" }]);
+    const chunk = body.subarray(0, 70_000);
+    await store.commit([{ op: "put", in: "chunk", key: "id/000000", meta: "", body: chunk }]);
+    await toDatabase();
+    const put = { op: "put", in: box, key: "id", meta: "{}", head: { of: "id", bytes: 70_000 } } as const;
+    await store.commit([
+      { ...put, body: body.subarray(70_000) },
+      { op: "delete", in: "chunk", key: "id/000000" },
+    ]);
+    await toDatabase();
+    expect(filesOf(path).length).toBe(1);
+    expect([box, Buffer.compare((await store.body(box, "id"))!, body)]).toEqual([box, 0]);
+    await store.commit([{ op: "delete", in: box, key: "id" }]);
+    await toDatabase();
+    expect(filesOf(path)).toEqual([]);
+    await store.close();
+  }
+});
+
+test("a body does not take the chunks of another try for its own, which come with the same write", async () => {
+  const store = await open(join(scratch(), "godwit.db"));
+  const body = bodyOf(6, 100_000);
+  const first = (end: number): StoreOp[] => [
+    { op: "put", in: "chunk", key: "id/000000", meta: "", body: body.subarray(0, end) },
+  ];
+  await store.commit(first(70_000));
+  const head = { of: "id", bytes: 70_000 };
+  const whole: StoreOp = { op: "put", in: "inbox", key: "id", meta: "{}", head, body: body.subarray(70_000) };
+  await Promise.allSettled([store.commit(first(50_000)), store.commit([whole])]);
+  const held = await store.body("inbox", "id");
+  if (held !== undefined) expect(Buffer.compare(held, body)).toBe(0);
+  await store.close();
+});
+
 test("a large body whose file rotted or went away is shown to nobody, in the log or in the database: the row is named and set aside", async () => {
   for (const isInDatabase of [true, false])
     for (const harm of ["rot", "cut", "remove"]) {

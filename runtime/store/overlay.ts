@@ -99,8 +99,9 @@ export class Overlay {
     let bodies: Uint8Array[] = [];
     let bodyBytes = 0;
     let bytes = 0;
-    const later = [...this.#lower.keys()].filter((name) => !collections.includes(name));
-    for (const collection of [...collections, ...later])
+    // Chunks first: a body that begins with one has its place, which must not go with a chunk that is deleted.
+    const names = new Set<Collection>(["chunk", ...collections, ...this.#lower.keys()]);
+    for (const collection of names)
       // By key: then each page of an index belongs to one slice, and is written once.
       for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
         if (ops.length >= opsMax || bytes >= bytesMax) {

@@ -47,6 +47,6 @@ export function seedOf(environment: string | undefined): number {
 export function sizeOf(random: Random, largeShare: number): number {
   const kind = random.float();
   if (kind < largeShare) return Math.round(100_000 + random.float() ** 2 * (2 ** 20 - 100_000));
-  if (kind < largeShare + 0.03) return Math.round(4_000 * 25 ** random.float());
+  if (kind < largeShare + 0.06) return Math.round(4_000 * 64 ** random.float());
   return Math.round(10 * 200 ** random.float());
 }

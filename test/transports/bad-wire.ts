@@ -86,14 +86,21 @@ export class BadWire {
     this.largest = Math.max(this.largest, bytes.length);
     const copies = Math.random() < repeat ? 2 : 1;
     for (let i = 0; i < copies; i++) {
-      if (Math.random() >= late) send(bytes);
+      if (Math.random() >= late) put(send, bytes);
       else {
         const timer = setTimeout(() => {
           this.#timers.delete(timer);
-          if (!this.#isClosed) send(bytes);
+          if (!this.#isClosed) put(send, bytes);
         }, Math.random() * 5);
         this.#timers.add(timer);
       }
     }
   }
+}
+
+/** An end that is gone answers with an error that the next datagram meets: on a wire that one is lost. */
+function put(send: (bytes: Buffer) => unknown, bytes: Buffer): void {
+  try {
+    send(bytes);
+  } catch {}
 }

@@ -40,7 +40,6 @@ export class ArrivingBody {
   /** What became durable last: whoever sends it on need not read it again. */
   #latest: { readonly at: number; readonly bytes: Uint8Array } | undefined;
   #writing: Promise<void> | undefined;
-  /** What came behind would lie behind a gap. */
   #hasFailed = false;
 
   constructor(store: Store, offer: Offer) {
@@ -61,6 +60,11 @@ export class ArrivingBody {
 
   get durable(): number {
     return this.#durable;
+  }
+
+  /** Part of it was handed to the store, and is not there. */
+  get hasFailed(): boolean {
+    return this.#hasFailed;
   }
 
   get pieces(): readonly number[] {
@@ -177,7 +181,7 @@ export class ArrivingBody {
     await commit;
   }
 
-  /** Of a whole bundle: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
+  /** Of a whole bundle that has not failed: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
   finish(): { readonly rest: Uint8Array; readonly sums: Uint8Array } | undefined {
     if (this.#sums.id() !== this.#offer.id) return undefined;
     return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums() };

@@ -10,7 +10,7 @@ import {
   makeBundle,
 } from "../../wire/bundle.ts";
 import { FrameType } from "../../wire/constants.ts";
-import { TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
+import { COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
 const MEGABYTE = 1_048_576;
 const pattern = (length: number) => new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8)) & 255);
@@ -104,6 +104,29 @@ describe("a large message", () => {
     }
   });
 
+  test("of any size that came in two tries is read as it was written, and leaves nothing counted when it is removed", async () => {
+    for (const size of [30_000, 66_190, 131_072, 200_000, 300_000]) {
+      const { mesh, a, b } = await pair();
+      let isOpen = true;
+      let passed = 0;
+      mesh.filter = ({ type, bytes }) => {
+        if (type === FrameType.chunk) isOpen &&= (passed += bytes.length) < (size * 2) / 3;
+        return isOpen;
+      };
+      const body = pattern(size);
+      await a.send(b.id, body);
+      await mesh.clock.advance(200);
+      mesh.cut(a, b);
+      mesh.filter = () => true;
+      await mesh.clock.advance(50);
+      mesh.connect(a, b);
+      await mesh.clock.advance(30_000);
+      expect([size, Buffer.compare(await received(b), body)]).toEqual([size, 0]);
+      await b.settle(b.custody!.inbox.remove(b.delivered[0]!.entry.id));
+      expect([b.custody!.inbox.count, b.custody!.inbox.bytes]).toEqual([0, 0]);
+    }
+  });
+
   test("with a damaged chunk is fetched again by the block", async () => {
     const { mesh, a, b } = await pair();
     let chunks = 0;
@@ -175,6 +198,24 @@ describe("a large message", () => {
     mesh.connect(a, b);
     await mesh.clock.advance(60_000);
     expect(await received(b)).toEqual(body);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("of which a piece found no room while the rest came is fetched again, and never taken for whole", async () => {
+    const { mesh, a, b } = await pair();
+    const body = pattern(300_000);
+    b.disk.fail("full");
+    // The delivery itself would find room again.
+    mesh.filter = ({ type, bytes }) => {
+      if (type === FrameType.chunk && decodeChunk(bytes).offset > 250_000)
+        mesh.clock.after(COMMIT_MS + 3, () => b.disk.fail(undefined));
+      return true;
+    };
+    await a.send(b.id, body);
+    await mesh.clock.advance(60_000);
+    expect(await received(b)).toEqual(body);
+    // The receipt alone: nothing was opened that was not whole.
+    expect(mesh.log.filter(({ type, from }) => type === FrameType.bundle && from === "b").length).toBe(1);
     expect(await leftOvers(b)).toBe(0);
   });
 

@@ -430,6 +430,10 @@ export class ChunkReceiver {
     arriving.timer?.cancel();
     await body.settled();
     if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
+    if (body.hasFailed) {
+      this.#abandon(arriving);
+      return this.#events.storeFailed(from, id);
+    }
     this.#end(arriving);
     this.#note(arriving);
     const parts = body.finish();

@@ -275,7 +275,7 @@ export class Delivery {
   }
 
   #undo({ arrival, settle }: Pending, entry: InboxEntry): void {
-    this.#inbox.undo(entry);
+    this.#inbox.undo(entry, arrival.stored ?? arrival.inner.body);
     this.#receipts.undo(arrival.id);
     this.#unmarkSeen(arrival);
     this.#transients.delete(arrival.id);

@@ -83,19 +83,19 @@ describe("a page", () => {
 describe("room", () => {
   test("the box is bounded in messages and bytes, and one sender gets its share", async () => {
     const { inbox } = await open({ inboxMessagesMax: 4, inboxBytesMax: 100, senderShare: 0.5 });
-    inbox.add(entryOf(1), new Uint8Array(0));
+    inbox.add(entryOf(1), new Uint8Array(10));
     expect(inbox.refusal(anna, share, 41)).toBe("quota");
     expect(inbox.refusal(anna, share, 40)).toBeUndefined();
-    inbox.add(entryOf(2), new Uint8Array(0));
+    inbox.add(entryOf(2), new Uint8Array(10));
     expect([
       inbox.refusal(anna, share, 1),
       inbox.refusal(bert, share, 1),
       inbox.refusal(bert, share, 81),
     ]).toEqual(["quota", undefined, "full"]);
-    inbox.add(entryOf(3, { from: bert }), new Uint8Array(0));
-    inbox.add(entryOf(4, { from: bert }), new Uint8Array(0));
+    inbox.add(entryOf(3, { from: bert }), new Uint8Array(10));
+    inbox.add(entryOf(4, { from: bert }), new Uint8Array(10));
     expect(inbox.refusal(testId("carl"), share, 0)).toBe("full");
-    inbox.undo(entryOf(1));
+    inbox.undo(entryOf(1), new Uint8Array(10));
     expect([inbox.count, inbox.refusal(anna, share, 1)]).toEqual([3, undefined]);
   });
 
@@ -109,7 +109,9 @@ describe("room", () => {
         for (let n = 0; n < 3; n++) {
           const from = testId(`${via} ${key}`);
           if (box.refusal(from, stranger(via), 10) !== undefined) break;
-          ops.push(box.add(entryOf(via.length * 1_000_000 + key * 10 + n, { from, via }), new Uint8Array(0)));
+          ops.push(
+            box.add(entryOf(via.length * 1_000_000 + key * 10 + n, { from, via }), new Uint8Array(10)),
+          );
           taken++;
         }
       return { taken, ops };
@@ -135,7 +137,7 @@ describe("room", () => {
     const bounded = (n: number, by: Share): boolean => {
       const from = `${n}`.padStart(52, "a") as NodeId;
       if (inbox.refusal(from, by, 10) !== undefined) return true;
-      inbox.add(entryOf(n, { from, via: by.by }), new Uint8Array(0));
+      inbox.add(entryOf(n, { from, via: by.by }), new Uint8Array(10));
       return false;
     };
     let taken = 0;
@@ -143,7 +145,7 @@ describe("room", () => {
     expect([taken, refused]).toEqual([INBOX_SENDERS_MAX / 2, ["senders in the inbox"]]);
     // Whoever has something in it already, and whose place is free again.
     expect(bounded(0, one)).toBe(false);
-    inbox.undo(entryOf(1, { from: `${1}`.padStart(52, "a") as NodeId, via: one.by }));
+    inbox.undo(entryOf(1, { from: `${1}`.padStart(52, "a") as NodeId, via: one.by }), new Uint8Array(10));
     expect([bounded(taken, one), bounded(taken + 1, one)]).toEqual([false, true]);
     expect(bounded(taken + 2, other)).toBe(false);
     expect(inbox.refusal(anna, share, 10)).toBeUndefined();

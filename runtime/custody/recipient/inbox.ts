@@ -33,7 +33,7 @@ import {
 } from "../../store/types.ts";
 import { Edits } from "./edits.ts";
 import { groupOf, InboxShares } from "./inbox-shares.ts";
-import { isLarge, readStored, SEAL_BYTES_MAX, type StoredBody } from "./stored-body.ts";
+import { isSealed, readStored, rowBytesOf, type StoredBody } from "./stored-body.ts";
 
 /** JSON of the `meta` column; readers skip fields they do not know. */
 export interface InboxEntry {
@@ -109,7 +109,7 @@ export class Inbox {
   /** What the store had found damaged when the sums were read. */
   #damageCount = 0;
   /** Counted while the sums are read anew. */
-  #added: { readonly order: number; readonly entry: InboxEntry }[] | undefined;
+  #added: { readonly order: number; readonly entry: InboxEntry; readonly bytes: number }[] | undefined;
   #timer: Timer | undefined;
   #isStopped = false;
 
@@ -180,23 +180,24 @@ export class Inbox {
   /** Counts the entry now (so that concurrent deliveries respect the bounds) and answers the op to commit, in the same turn: its place is the next. */
   add(entry: InboxEntry, body: Uint8Array | StoredBody): StoreOp {
     const group = groupOf(entry);
-    this.#shares.add(group, 1, entry.size);
+    const bytes = rowBytesOf(body);
+    this.#shares.add(group, 1, bytes);
     const slot = { order: ++this.#last, group };
-    this.#added?.push({ order: slot.order, entry });
+    this.#added?.push({ order: slot.order, entry, bytes });
     const put = { op: "put", in: "inbox", key: entry.id, meta: JSON.stringify(entry), slot } as const;
     return body instanceof Uint8Array ? { ...put, body } : { ...put, head: body.head, body: body.rest };
   }
 
   /** The commit failed: it is not there. */
-  undo(entry: InboxEntry): void {
-    this.#shares.add(groupOf(entry), -1, -entry.size);
+  undo(entry: InboxEntry, body: Uint8Array | StoredBody): void {
+    this.#shares.add(groupOf(entry), -1, -rowBytesOf(body));
     this.#added = this.#added?.filter((added) => added.entry !== entry);
   }
 
   /** What the sender wrote, or an error: GODWIT_MESSAGE_UNKNOWN, GODWIT_MESSAGE_DAMAGED, and then it is in the inbox no more. */
   async body(id: MessageId): Promise<Uint8Array> {
     const { entry, row } = await this.#known(id);
-    const body = await this.#stored(entry);
+    const body = await this.#stored(entry, row);
     if (body !== undefined) return body;
     if (this.#leaving.has(id)) throw unknown(id);
     // The store has set it aside, unless only its size tells.
@@ -205,12 +206,10 @@ export class Inbox {
   }
 
   /** Undefined when what lies there is not the message. */
-  async #stored({ id, size }: InboxEntry): Promise<Uint8Array | undefined> {
+  async #stored({ id, size }: InboxEntry, { bodyBytes }: SlottedRow): Promise<Uint8Array | undefined> {
     const { store, sealer } = this.#ctx;
-    const read = (at: number, length: number) => store.piece("inbox", id, at, length);
-    // As it was sealed it is longer than what was written.
-    const behind = isLarge(size) ? ((await read(size, SEAL_BYTES_MAX))?.length ?? 0) : 0;
-    if (behind > 0) return readStored(sealer, size, size + behind, read);
+    if (isSealed(size, bodyBytes))
+      return readStored(sealer, size, bodyBytes, (at, length) => store.piece("inbox", id, at, length));
     const body = (await store.body("inbox", id)) ?? new Uint8Array(0);
     return body.length === size ? body : undefined;
   }
@@ -272,8 +271,8 @@ export class Inbox {
       try {
         const { groups, last } = await store.totals("inbox");
         this.#shares.load(groups);
-        for (const { order, entry } of this.#added)
-          if (order > last) this.#shares.add(groupOf(entry), 1, entry.size);
+        for (const { order, entry, bytes } of this.#added)
+          if (order > last) this.#shares.add(groupOf(entry), 1, bytes);
       } catch (error) {
         if (error instanceof GodwitError) log.warn("inbox not counted", { error });
       } finally {

@@ -3,7 +3,7 @@
  * opens them. Every segment was opened once before there is such a row, and is authenticated again when it is read. Owns that format; a row
  * whose body is exactly as long as the message holds it plainly. docs/protocol/delivery.md "Large bundles".
  */
-import { godwitError } from "../../kernel/errors.ts";
+import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { encodeBundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes, Reader, Writer } from "../../wire/bytes.ts";
@@ -16,10 +16,8 @@ const FORM = 1;
 const KEY_BYTES = 32;
 const TRAILER_BYTES = KEY_BYTES + 3;
 
-/** A body of so many bytes may lie in the inbox as it was sealed. */
-export const isLarge = (bytes: number): boolean => bytes > BLOCK_BYTES / 2;
-/** By so much that is longer, at most. */
-export const SEAL_BYTES_MAX = 64 * 1024;
+/** A row of the inbox holds a message of `bytes` as it was sealed: what that adds tells it, whatever its size. */
+export const isSealed = (bytes: number, rowBytes: number): boolean => rowBytes > bytes;
 
 /** A body that lies in the store as it was sealed. */
 export interface StoredBody {
@@ -62,10 +60,14 @@ export async function openStored(sealer: Sealer, bundle: StoredBundle): Promise<
   return { inner: inner!, forwardSecret, stored };
 }
 
-/** Part of a row's body; undefined: it cannot be read. */
+/** Bytes of the row that `body` becomes. */
+export const rowBytesOf = (body: Uint8Array | StoredBody): number =>
+  body instanceof Uint8Array ? body.length : body.head.bytes + body.rest.length;
+
+/** Part of a row's body; undefined: it is not there. Rejects when the store cannot say. */
 export type RowRead = (offset: number, length: number) => Promise<Uint8Array | undefined>;
 
-/** The message of `bytes` in a row of `rowBytes`; undefined when the row is not that. Owned by the caller. */
+/** The message of `bytes` in a row of `rowBytes`; undefined when the row is not that. Owned by the caller. Rejects with what `read` rejects with. */
 export async function readStored(
   sealer: Pick<Sealer, "segmentsUnder">,
   bytes: number,
@@ -82,8 +84,13 @@ export async function readStored(
   if (opening === undefined || opening.plainBytes !== before + bytes) return undefined;
   const { openingBytes, segmentBytes, tagBytes, plainBytes } = opening;
   const body = new Uint8Array(bytes);
+  let failure: { readonly error: unknown } | undefined;
   const pieces: SealedPieces = {
-    read: (offset) => read(offset, Math.min(BLOCK_BYTES, sealedBytes - offset)),
+    read: (offset) =>
+      read(offset, Math.min(BLOCK_BYTES, sealedBytes - offset)).catch((error: unknown) => {
+        failure = { error };
+        return undefined;
+      }),
   };
   const sealed = new InOrder(pieces, openingBytes, sealedBytes);
   try {
@@ -92,7 +99,10 @@ export async function readStored(
       const plain = opening.segment(at / segmentBytes, await sealed.take(size));
       body.set(at === 0 ? plain.subarray(before) : plain, Math.max(0, at - before));
     }
-  } catch {
+  } catch (error) {
+    // What cannot be read just now is not damaged.
+    if (failure !== undefined) throw failure.error;
+    if (asGodwitError(error).kind === "bug") throw error;
     return undefined;
   }
   return body;
