@@ -166,9 +166,9 @@ export interface CustodyLimits {
   /** Finished messages kept for the record. */
   readonly historyMessagesMax: number;
   /** Open messages of the outbox in memory, of one address and priority: above what its windows take and what waits for receipts meanwhile. */
-  readonly outboxAwakeMax: number;
+  readonly laneAwakeMax: number;
   /** The same where the address cannot be reached, or is not known. */
-  readonly outboxUnreachableMax: number;
+  readonly laneUnreachableMax: number;
   readonly lifetimeDefaultMs: number;
   readonly failoverDelayMs: number;
   /** First pause before a relayed message without receipt is offered again; doubles up to `reofferCapMs`. */
@@ -187,8 +187,8 @@ export const custodyLimitsDefault: CustodyLimits = {
   senderShare: 0.5,
   inboxRetentionMs: 30 * 24 * 3_600_000,
   historyMessagesMax: 10_000,
-  outboxAwakeMax: 4_096,
-  outboxUnreachableMax: 32,
+  laneAwakeMax: 4_096,
+  laneUnreachableMax: 32,
   lifetimeDefaultMs: 72 * 3_600_000,
   failoverDelayMs: 60_000,
   reofferFirstMs: 15_000,
@@ -290,6 +290,15 @@ export interface Holding {
   /** One for each block, where they are known. */
   sums?: Uint8Array | undefined;
   waitReason: string | undefined;
+}
+
+/** Part of a box, in the order of arrival. */
+export interface Page {
+  readonly order: "newest-first" | "oldest-first";
+  /** Entries on it, at most. */
+  readonly limit: number;
+  /** The last one of the page before; absent: the first page. */
+  readonly after?: string;
 }
 
 /** Holders of a bundle, as they lie in rows. */

@@ -48,7 +48,7 @@ import { TestBundles } from "./test-bundles.ts";
 import { ChunkReceiver } from "./forwarding/transfer.ts";
 import { CutThrough } from "./forwarding/cut-through.ts";
 import { ChunkSender } from "./forwarding/chunk-sender.ts";
-import { Transit } from "./transit.ts";
+import { Transit } from "./transit/transit.ts";
 import type { StoreOp } from "../store/types.ts";
 
 /** Bundles of one neighbour between arrival and commit; above its window, so that an honest one never meets it. */
@@ -59,8 +59,7 @@ const STORE_EPOCHS_MAX = 4_096;
 const RETRY_FULL_MS = 5_000;
 const RETRY_BUSY_MS = 500;
 const RETRY_STORE_MS = 2_000;
-/** Urgent as claims are: few and short. */
-const SYSTEM_PRIORITY: Priority = 0;
+const SYSTEM_PRIORITY: Priority = 0; // urgent as claims are: few and short
 
 /** What happens to mail at this node. */
 export interface CustodyEvents extends InboxEvents, OutboxEvents {}
@@ -247,6 +246,7 @@ export class Custody {
 
   onRoute(destination: NodeId): void {
     this.forwarder.onRoute(destination);
+    this.transit.onRoute(destination);
     this.outbox.onRoute(destination);
   }
 
@@ -254,6 +254,7 @@ export class Custody {
   onDefaultRoute(isThere: boolean): void {
     if (!isThere) return;
     this.forwarder.onDefaultRoute();
+    this.transit.onDefaultRoute();
     this.outbox.onDirectory();
   }
 
@@ -293,12 +294,13 @@ export class Custody {
   /** Time off was confirmed: mail is older than it seemed. */
   onTimePassed(): void {
     this.outbox.onTimePassed();
+    this.transit.onTimePassed();
     this.forwarder.onTimePassed();
   }
 
   /** A node was revoked: what was sealed to it waits for who comes after it, what was carried from or for it goes. */
   onRevoked(id: NodeId): void {
-    this.#cutOff.add(this.transit.cutOff(id));
+    void this.transit.cutOff(id).then((count) => this.#cutOff.add(count));
     this.outbox.onRevoked(id);
   }
 
@@ -326,6 +328,7 @@ export class Custody {
     this.forwarder.stop();
     this.#receiver.stop();
     this.#recipient.stop();
+    this.transit.stop();
     this.outbox.stop();
   }
 
@@ -366,9 +369,8 @@ export class Custody {
     const { header, id } = bundle;
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     if (header.destination === this.#ctx.self) return this.#recipient.onBundle(from, bundle, journey, ops);
-    const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
+    if (this.transit.holds(id) || this.#isFinished(header, id)) {
       // Our own message comes back because the way on broke (held: offer it another way), or is finished already.
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
@@ -418,7 +420,7 @@ export class Custody {
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (held?.isArriving === true && this.#receiver.isArrivingFrom(id) !== from)
       return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if ((held !== undefined && held.isArriving !== true) || this.#isFinished(header, id)) {
+    if (this.transit.holds(id) || this.#isFinished(header, id)) {
       this.forwarder.retake(id);
       this.#acks.tell(from, id);
       return this.outbox.retry(id);

@@ -13,7 +13,7 @@ import { readSeenRow, type SeenRow } from "./recipient/seen.ts";
 import { finalStates, type OutboxEntry } from "./source/entry.ts";
 import { decodeEntry, earlierRow } from "./source/entry-row.ts";
 import { parseProof, type ReceiptProof } from "./source/proofs.ts";
-import { readTransitMeta } from "./transit.ts";
+import { readTransitMeta } from "./transit/row.ts";
 
 /** Sets of one sender that those releases keep; one more, and the first of them by its key is forgotten. */
 const EARLIER_SETS_MAX = 64;

@@ -109,6 +109,14 @@ export class Quota<K> {
     return this.#sums.refusal(who, share, bytes);
   }
 
+  has(key: K): boolean {
+    return this.#booked.has(key);
+  }
+
+  keys(): Iterable<K> {
+    return this.#booked.keys();
+  }
+
   add(key: K, who: string, { by, isKnown }: Share, bytes: number): void {
     this.drop(key);
     const booked: Booked = { who, source: isKnown ? undefined : by, bytes };

@@ -1,5 +1,5 @@
 /** One collection of the simulated disk: its rows by key, their order and what their groups come to, each found without looking at all rows. */
-import type { GroupTotal, RowPage, Slot, SlotIndex, Totals } from "./types.ts";
+import type { GroupTotal, RowPage, Slot, Totals } from "./types.ts";
 
 export interface SimRow {
   readonly meta: string;
@@ -72,18 +72,6 @@ export class SimTable {
 
   get totals(): Totals {
     return { groups: [...this.#groups.values()], last: this.#last };
-  }
-
-  get index(): SlotIndex {
-    const names = [...this.#groups.keys()];
-    const numbers = new Map(names.map((name, number) => [name, number]));
-    const rows = this.#placed.map(({ key }) => this.#rows.get(key)!);
-    return {
-      orders: Float64Array.from(this.#placed, ({ order }) => order),
-      groups: Uint32Array.from(rows, ({ slot }) => numbers.get(slot!.group)!),
-      sizes: Float64Array.from(rows, ({ body }) => body?.length ?? 0),
-      names,
-    };
   }
 
   get #last(): number {

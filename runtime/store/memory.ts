@@ -16,7 +16,6 @@ import {
   type Collection,
   type Damage,
   type RowPage,
-  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Store,
@@ -294,11 +293,6 @@ export class MemoryStore implements Store {
       this.onMedium([{ in: collection, key }]);
       return undefined;
     });
-  }
-
-  async index(collection: Slotted): Promise<SlotIndex> {
-    assertCollection(collection);
-    return this.#enqueue(undefined, () => this.#disk.table(collection).index);
   }
 
   async piece(

@@ -6,20 +6,12 @@
 import type { BodyPlace } from "./body-files.ts";
 import type { LogOp } from "./log-frame.ts";
 import { compareKeys } from "./ops.ts";
-import type {
-  IndexValue,
-  LoadColumns,
-  PageColumns,
-  RowColumns,
-  TotalsValue,
-  WireOp,
-} from "./sqlite-messages.ts";
+import type { LoadColumns, PageColumns, RowColumns, TotalsValue, WireOp } from "./sqlite-messages.ts";
 import {
   collections,
   type Collection,
   type RowPage,
   type Slot,
-  type SlotIndex,
   type SlottedRow,
   type StoreRow,
   type Totals,
@@ -231,39 +223,6 @@ export class Overlay {
       shown.push({ key, meta, bodyBytes, ...slot });
     }
     return isMixed ? shown.sort((a, b) => (a.order - b.order) * sign) : shown;
-  }
-
-  /** What the database answered, with its rows for the keys of `states`, as it is with them. */
-  static index(states: ReadonlyMap<string, Held>, { index, rows }: IndexValue): SlotIndex {
-    if (states.size === 0) return index;
-    const names = [...index.names];
-    const numbers = new Map(names.map((name, number) => [name, number]));
-    const numberOf = (name: string): number => {
-      const number = numbers.get(name) ?? names.push(name) - 1;
-      numbers.set(name, number);
-      return number;
-    };
-    const below = new Map(rowsOfColumns(rows).map((row) => [row.key, row]));
-    const moved = new Set<number>();
-    const added: { order: number; group: number; size: number }[] = [];
-    for (const [key, { meta, body, slot }] of states) {
-      const row = below.get(key);
-      if (row !== undefined) moved.add(row.order);
-      const { order, group } = slot ?? row ?? { order: 0, group: "" };
-      if (meta === null || order === 0) continue;
-      const size = body === undefined ? (row?.bodyBytes ?? 0) : lengthOf(body);
-      added.push({ order, group: numberOf(group), size });
-    }
-    const { orders, groups, sizes } = index;
-    const all = [...orders].map((order, i) => ({ order, group: groups[i]!, size: sizes[i]! }));
-    const now = all.filter(({ order }) => !moved.has(order)).concat(added);
-    now.sort((a, b) => a.order - b.order);
-    return {
-      orders: Float64Array.from(now, ({ order }) => order),
-      groups: Uint32Array.from(now, ({ group }) => group),
-      sizes: Float64Array.from(now, ({ size }) => size),
-      names,
-    };
   }
 
   /** What the database answered for the keys of `states`, as it is with them. */

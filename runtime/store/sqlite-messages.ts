@@ -1,7 +1,7 @@
 /** What the main thread and the store's worker say to each other. Types, but for one number: nothing of either side may leak into the other. */
 import type { BodyPlace } from "./body-files.ts";
 import type { LogMark, OpenPlan } from "./commit-log.ts";
-import type { Collection, Damage, RowPage, SlotIndex, Slotted, Totals } from "./types.ts";
+import type { Collection, Damage, RowPage, Slotted, Totals } from "./types.ts";
 
 /**
  * `[collection, key, meta, offset, length]`: meta null deletes, offset -1 puts without body, -2 sets the row aside; offset and
@@ -30,7 +30,6 @@ export type WireEntry =
   /** With the rows of these keys, as they count in it. */
   | { readonly kind: "totals"; readonly in: Slotted; readonly keys: readonly string[] }
   /** With the rows of these keys, as they stand in it. */
-  | { readonly kind: "index"; readonly in: Slotted; readonly keys: readonly string[] }
   | {
       readonly kind: "piece";
       readonly in: Collection;
@@ -99,11 +98,6 @@ export interface TotalsValue {
   readonly rows: RowColumns;
 }
 
-export interface IndexValue {
-  readonly index: SlotIndex;
-  readonly rows: RowColumns;
-}
-
 export interface UsageValue {
   readonly bytes: number;
   readonly freeBytes: number | undefined;
@@ -114,7 +108,6 @@ export type WireValue =
   | RowColumns
   | PageColumns
   | TotalsValue
-  | IndexValue
   | UsageValue
   | RestateValue
   | number

@@ -4,20 +4,12 @@
  */
 import { godwitError } from "../kernel/errors.ts";
 import { Overlay, rowsOfColumns } from "./overlay.ts";
-import type {
-  IndexValue,
-  PageColumns,
-  RowColumns,
-  TotalsValue,
-  WireEntry,
-  WireValue,
-} from "./sqlite-messages.ts";
+import type { PageColumns, RowColumns, TotalsValue, WireEntry, WireValue } from "./sqlite-messages.ts";
 import type { StoreThread } from "./sqlite-thread.ts";
 import {
   PAGE_ROWS_MAX,
   type Collection,
   type RowPage,
-  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Totals,
@@ -60,12 +52,6 @@ export class Reader {
     const states = (this.#held() ?? nothing).states(collection);
     const keys = [...states.keys()];
     return Overlay.totals(states, (await this.#ask({ kind: "totals", in: collection, keys })) as TotalsValue);
-  }
-
-  async index(collection: Slotted): Promise<SlotIndex> {
-    const states = (this.#held() ?? nothing).states(collection);
-    const keys = [...states.keys()];
-    return Overlay.index(states, (await this.#ask({ kind: "index", in: collection, keys })) as IndexValue);
   }
 
   async #ask(entry: WireEntry): Promise<WireValue> {

@@ -24,7 +24,6 @@ import {
   type Damage,
   type RowPage,
   type Slot,
-  type SlotIndex,
   type Slotted,
   type Totals,
 } from "./types.ts";
@@ -331,10 +330,6 @@ export class Rows {
 
   totals(collection: Slotted): Totals {
     return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
-  }
-
-  index(collection: Slotted): SlotIndex {
-    return this.#slots.index(collection);
   }
 
   #isSound(collection: Collection, key: string, meta: string, sum: number | null): boolean {

@@ -4,7 +4,7 @@
  * Kept within the transactions of sqlite-rows.ts. Must never let a total say what the rows do not.
  */
 import type { Database, Statement } from "bun:sqlite";
-import type { GroupTotal, RowPage, SlotIndex, Slotted } from "./types.ts";
+import type { GroupTotal, RowPage, Slotted } from "./types.ts";
 
 type SlotRow = [group: number, bytes: number];
 type GroupRow = [id: number, count: number, bytes: number];
@@ -132,20 +132,6 @@ export class Slots {
         const [group, count, bytes] = row as [string, number, number];
         return { group, count, bytes };
       });
-  }
-
-  index(collection: Slotted): SlotIndex {
-    const rows = this.#paged(`SELECT slot, grp, bytes FROM "${collection}_slot" ORDER BY slot`).values();
-    const names: string[] = [];
-    const numbers = new Map<number, number>();
-    const groups = this.#db.query("SELECT id, name FROM slot_group WHERE collection = ?").values(collection);
-    for (const [id, name] of groups as [number, string][]) numbers.set(id, names.push(name) - 1);
-    return {
-      orders: Float64Array.from(rows, ([order]) => order as number),
-      groups: Uint32Array.from(rows, ([, group]) => numbers.get(group as number)!),
-      sizes: Float64Array.from(rows, ([, , bytes]) => bytes as number),
-      names,
-    };
   }
 
   last(collection: Slotted): number {

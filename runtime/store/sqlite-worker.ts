@@ -313,8 +313,6 @@ class StoreFile {
         return this.#rows.page(entry.in, entry.page);
       case "totals":
         return { totals: this.#rows.totals(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
-      case "index":
-        return { index: this.#rows.index(entry.in), rows: this.#rows.rows(entry.in, entry.keys) };
       case "piece":
         return this.#rows.piece(entry.in, entry.key, entry.offset, entry.length);
       case "places":

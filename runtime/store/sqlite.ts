@@ -39,7 +39,6 @@ import {
   type Collection,
   type Damage,
   type RowPage,
-  type SlotIndex,
   type Slotted,
   type SlottedRow,
   type Store,
@@ -188,14 +187,6 @@ export class SqliteStore implements Store {
   async totals(collection: Slotted): Promise<Totals> {
     assertCollection(collection);
     return (await this.#enqueue({ kind: "read", read: (reader) => reader.totals(collection) })) as Totals;
-  }
-
-  async index(collection: Slotted): Promise<SlotIndex> {
-    assertCollection(collection);
-    return (await this.#enqueue({
-      kind: "read",
-      read: (reader) => reader.index(collection),
-    })) as SlotIndex;
   }
 
   async piece(

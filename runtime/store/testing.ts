@@ -10,12 +10,6 @@ export const emptyStore: Store = {
   rows: async () => [],
   page: async () => [],
   totals: async () => ({ groups: [], last: 0 }),
-  index: async () => ({
-    orders: new Float64Array(),
-    groups: new Uint32Array(),
-    sizes: new Float64Array(),
-    names: [],
-  }),
   commit: async () => {},
   usage: async () => ({ bytes: 0, freeBytes: undefined }),
   close: async () => {},

@@ -62,16 +62,6 @@ export interface RowPage {
 /** Rows that one call may ask for. */
 export const PAGE_ROWS_MAX = 1_024;
 
-/** Where all rows of a collection stand, oldest first, in some 20 bytes each. */
-export interface SlotIndex {
-  readonly orders: Float64Array;
-  /** Numbers of names. */
-  readonly groups: Uint32Array;
-  /** Of bodies, in bytes. */
-  readonly sizes: Float64Array;
-  readonly names: readonly string[];
-}
-
 export interface GroupTotal {
   readonly group: string;
   readonly count: number;
@@ -155,8 +145,6 @@ export interface Store {
   page(collection: Slotted, page: RowPage): Promise<SlottedRow[]>;
   /** What a collection of mail holds, by group, at the cost of its groups. Sees every commit called before. */
   totals(collection: Slotted): Promise<Totals>;
-  /** For owners that hold some bytes for each row. Reads no row. Sees every commit called before it. */
-  index(collection: Slotted): Promise<SlotIndex>;
   /**
    * Bytes owned by the caller; undefined when the row is missing, has no body, or its bytes are not those that were
    * committed: then it is set aside. Sees every commit called before.

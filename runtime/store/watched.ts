@@ -73,7 +73,6 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
     rows: (collection, keys) => store.rows(collection, keys),
     page: (collection, page) => store.page(collection, page),
     totals: (collection) => store.totals(collection),
-    index: (collection) => store.index(collection),
     piece: (collection, key, offset, length) => store.piece(collection, key, offset, length),
     usage: () => store.usage(),
     close: () => store.close(),

@@ -40,7 +40,7 @@ import { skippedOf } from "./discovery.ts";
 import { viewDiscovery } from "./discovery.ts";
 import { issueInvite, takeToken } from "./invites.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
-import type { Holding } from "../custody/context.ts";
+import type { TransitItem } from "../custody/transit/reader.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
@@ -205,7 +205,7 @@ export class LiveView implements NodeView {
         ? (await custody.inbox.page(wanted)).map((entry) => this.#inboxView(entry))
         : box === "outbox"
           ? (await custody.outbox.page(wanted)).map((entry) => this.#outboxView(entry))
-          : custody.transit.page(wanted).map((holding) => this.#transitView(holding));
+          : (await custody.transit.reader.page(wanted)).map((item) => this.#transitView(item));
     const isFull = views.length > page.limit;
     const messages = views.slice(0, page.limit);
     return { messages, next: isFull ? messages.at(-1)!.id : null };
@@ -338,7 +338,7 @@ export class LiveView implements NodeView {
   }
 
   /** A bundle of others: what it says is not for this node to know. */
-  #transitView(holding: Holding): MessageView {
+  #transitView(holding: TransitItem): MessageView {
     return {
       id: holding.id,
       from: holding.header.source,

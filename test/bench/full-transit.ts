@@ -86,7 +86,8 @@ async function fill(relay: LabNode, to: string): Promise<void> {
       hops: 1,
       trace: [{ node: source, atMs }],
     };
-    ops.push({ op: "put", in: "transit", key: id, meta: JSON.stringify(meta), body: sealed });
+    const slot = { order: n + 1, group: `${header.priority} ${destination}` };
+    ops.push({ op: "put", in: "transit", key: id, meta: JSON.stringify(meta), slot, body: sealed });
     if (ops.length < COMMIT_ROWS) continue;
     await store.commit(ops);
     ops = [];

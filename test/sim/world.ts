@@ -404,7 +404,7 @@ function limitsFor(options: SimOptions): CustodyLimits {
     outboxMessagesMax: 200,
     outboxBytesMax: 8 * 1024 * 1024,
     // Nearly all mail of these worlds waits on the disk.
-    outboxAwakeMax: 4,
-    outboxUnreachableMax: 1,
+    laneAwakeMax: 4,
+    laneUnreachableMax: 1,
   };
 }

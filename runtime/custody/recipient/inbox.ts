@@ -21,8 +21,7 @@ import {
 import type { Share } from "../../kernel/room.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
-import { type CustodyContext, isTrace } from "../context.ts";
-import type { Page } from "../paged-map.ts";
+import { type CustodyContext, isTrace, type Page } from "../context.ts";
 import { CONTENT_TYPE_BYTES_MAX, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import {
   PAGE_ROWS_MAX,

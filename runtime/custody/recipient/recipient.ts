@@ -47,7 +47,7 @@ import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
 import { openStored, type StoredBody } from "./stored-body.ts";
 import type { TestBundles } from "../test-bundles.ts";
-import type { Transit } from "../transit.ts";
+import type { Transit } from "../transit/transit.ts";
 import type { StoreOp } from "../../store/types.ts";
 
 const RETRY_FULL_MS = 5_000;

@@ -33,14 +33,14 @@ const get = (node: TestNode, id: string) => node.settle(node.custody!.outbox.get
 
 async function pair(): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
   const mesh = new TestMesh();
-  const [a, b] = (await mesh.line(["a", "b"], { outboxAwakeMax: AWAKE_MAX })) as [TestNode, TestNode];
+  const [a, b] = (await mesh.line(["a", "b"], { laneAwakeMax: AWAKE_MAX })) as [TestNode, TestNode];
   return { mesh, a, b };
 }
 
 /** A relay whose way on is cut. */
 async function withRelay() {
   const mesh = new TestMesh();
-  const nodes = await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX });
+  const nodes = await mesh.line(["a", "b", "c"], { laneAwakeMax: AWAKE_MAX });
   const [a, b, c] = nodes as [TestNode, TestNode, TestNode];
   mesh.cut(b, c);
   return { mesh, a, b, c };
@@ -179,7 +179,7 @@ describe("mail for somebody who is not there", () => {
 
   test("goes to whom its address means when its recipient was revoked meanwhile", async () => {
     const mesh = new TestMesh();
-    const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
+    const [a, b, c] = (await mesh.line(["a", "b", "c"], { laneAwakeMax: AWAKE_MAX })) as [
       TestNode,
       TestNode,
       TestNode,
@@ -201,7 +201,7 @@ describe("mail for somebody who is not there", () => {
 describe("mail that relays took and no receipt came for", () => {
   async function relayed(count: number) {
     const mesh = new TestMesh();
-    const [a, b, c] = (await mesh.line(["a", "b", "c"], { outboxAwakeMax: AWAKE_MAX })) as [
+    const [a, b, c] = (await mesh.line(["a", "b", "c"], { laneAwakeMax: AWAKE_MAX })) as [
       TestNode,
       TestNode,
       TestNode,

@@ -1,25 +1,17 @@
 /**
- * Which open messages of an outbox are in memory: some of each lane (an address and a priority), more where its address can be reached. The others
- * lie in the store and in the backlog, and are fetched in the order of arrival when there is room, when they are due or when a receipt
- * names them. Changes no message and commits nothing. Must never have two of one message, nor one in memory and in the backlog.
+ * Which open messages of an outbox are in memory (custody/lanes.ts): those whose lane has room, those that a receipt or a withdrawal names, and no more of those
+ * that wait for receipts than show whether some are missing. Changes no message and commits nothing. Must never have two of one message, nor one in
+ * memory and in the backlog.
  */
-import type { Timer } from "@godwit/sdk";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
-import { PAGE_ROWS_MAX, type SlottedRow } from "../../store/types.ts";
+import type { SlottedRow } from "../../store/types.ts";
+import type { Parked, Relayed } from "../backlog.ts";
 import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import { Backlog, type Parked, type Relayed } from "./backlog.ts";
+import { canReach, Lanes } from "../lanes.ts";
 import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry } from "./entry.ts";
 import type { OutboxRows } from "./rows.ts";
-
-/** Rows of one page: less is not worth the way. */
-const PAGE_ROWS_MIN = 32;
-/** Fetched at one time. */
-const FETCH_MAX = 256;
-/** Ends of lives in the backlog are seen at most so late, ms. */
-const SWEEP_MS = 1_000;
-const FETCH_RETRY_MS = 5_000;
 
 export interface AwakeDeps {
   /** A row of the outbox; undefined for a damaged one. */
@@ -43,16 +35,8 @@ export class Awake {
   readonly #entries: OutboxEntries;
   readonly #rows: OutboxRows;
   readonly #deps: AwakeDeps;
-  readonly #backlog = new Backlog();
-  /** Open ones in memory, by lane. */
-  readonly #counts = new Map<string, number>();
-  /** Being fetched, by order: they are neither in memory nor in the backlog. */
-  readonly #fetching = new Map<number, Promise<void>>();
+  readonly #lanes: Lanes;
   readonly #summoning = new Map<MessageId, Promise<void>>();
-  readonly #feeding = new Set<string>();
-  #timer: Timer | undefined;
-  #timerAtMs = Number.POSITIVE_INFINITY;
-  #isStopped = false;
 
   constructor(
     ctx: CustodyContext,
@@ -66,56 +50,60 @@ export class Awake {
     this.#entries = entries;
     this.#rows = rows;
     this.#deps = deps;
+    this.#lanes = new Lanes(ctx, "outbox", {
+      isReachable: (lane) => this.#isReachable(addressOf(lane)),
+      fetched: (row, parked, isOver) => this.#fetched(row, parked, isOver),
+      gone: (parked) => deps.gone(parked),
+    });
   }
 
   /** Whether one more of a lane has its place in memory, behind those that came before. */
   hasRoom(lane: string): boolean {
-    return !this.#backlog.hasReady(lane) && (this.#counts.get(lane) ?? 0) < this.#limitOf(lane);
+    return this.#lanes.hasRoom(lane);
   }
 
   /** Open, and in memory from now on. */
   add(live: Live): void {
     this.#entries.add(live);
-    this.#count(laneOf(live.entry), 1);
+    this.#lanes.count(laneOf(live.entry), 1);
   }
 
   /** Open, and on the disk from now on. Whoever holds it lets go of it first. */
   park({ entry, order }: Live, relayed?: Relayed): void {
     this.#entries.noteStored(entry, order);
     const { remainingMs, atRunMs = 0, size } = entry;
-    this.#backlog.add(laneOf(entry), { order, remainingMs, atRunMs, size, relayed });
-    const leftMs = remainingMs - this.#ctx.time.ageMs(entry.atRunMs);
-    this.#sweepBy(Math.min(this.#nowMs() + leftMs, relayed?.wakeAtMs || Number.POSITIVE_INFINITY));
+    this.#lanes.park(laneOf(entry), { order, remainingMs, atRunMs, size, relayed });
   }
 
   /** It is open no more, or in the backlog: there may be room for others. */
   left(entry: OutboxEntry): void {
     const lane = laneOf(entry);
-    this.#count(lane, -1);
+    this.#lanes.count(lane, -1);
     this.feed(lane);
   }
 
   /** What an earlier row does not say of a message in the backlog. */
   relayed(entry: OutboxEntry, order: number): Relayed | undefined {
-    return this.#backlog.relayed(laneOf(entry), order);
+    return this.#lanes.backlog.relayed(laneOf(entry), order);
   }
 
   /** A neighbour took it: where many wait for their receipts, this one waits on the disk. Those that waited first show that some are missing. */
   onAcknowledged(live: Live, holding: Holding, by: NodeId): void {
     const waiting = this.#forwarder.awaitingCount(by, holding.header.destination);
-    if (waiting > this.#ctx.limits.outboxAwakeMax / 2) this.#layDown(live, holding);
+    if (waiting > this.#ctx.limits.laneAwakeMax / 2) this.#layDown(live, holding);
     this.feed(laneOf(live.entry));
   }
 
   /** Routes to a destination changed. */
   onRoute(destination: NodeId): void {
-    if (this.#isReachable(destination)) return this.#feedAll((address) => this.#means(address, destination));
+    if (canReach(this.#ctx, destination))
+      return this.#lanes.feedAll((lane) => this.#means(addressOf(lane), destination));
     // Those that came last go first.
     for (const holding of [...this.#forwarder.toward(destination)].reverse()) {
       const live = holding.messageId === undefined ? undefined : this.#entries.get(holding.messageId);
       if (
         live === undefined ||
-        (this.#counts.get(laneOf(live.entry)) ?? 0) <= this.#ctx.limits.outboxUnreachableMax
+        this.#lanes.countOf(laneOf(live.entry)) <= this.#ctx.limits.laneUnreachableMax
       )
         continue;
       this.#layDown(live, holding);
@@ -124,26 +112,27 @@ export class Awake {
 
   /** Names or records changed, or the way to everybody. */
   onDirectory(): void {
-    this.#feedAll(() => true);
+    this.#lanes.feedAll(() => true);
   }
 
   /** What a neighbour had taken may be gone, or, with `destination`, its receipts for what was sent to it are asked for. */
   onReturned(neighbour: NodeId, destination?: NodeId): void {
-    for (const lane of [...this.#backlog.lanes])
+    const { backlog } = this.#lanes;
+    for (const lane of [...backlog.lanes])
       if (destination === undefined || this.#means(addressOf(lane), destination))
-        if (this.#backlog.giveBack(lane, neighbour)) this.feed(lane);
+        if (backlog.giveBack(lane, neighbour)) this.feed(lane);
   }
 
   /** A bundle of a message on the disk came back: another way is to be tried now. */
   onBundleBack(bundle: BundleId): void {
     const order = this.#entries.storedOrder(bundle);
-    const lane = order === undefined ? undefined : this.#backlog.wake(order);
+    const lane = order === undefined ? undefined : this.#lanes.backlog.wake(order);
     if (lane !== undefined) this.feed(lane);
   }
 
   /** Time off was confirmed: lives end sooner. */
   onTimePassed(): void {
-    if (this.#backlog.count > 0) this.#sweepBy(0);
+    this.#lanes.onTimePassed();
   }
 
   /**
@@ -185,28 +174,11 @@ export class Awake {
 
   /** Fetches what has room, in the order of arrival. */
   feed(lane: string): void {
-    if (this.#isStopped || this.#feeding.has(lane) || !this.#backlog.hasReady(lane)) return;
-    const limit = this.#limitOf(lane);
-    const count = this.#counts.get(lane) ?? 0;
-    const room = limit - count;
-    if (room <= 0 || (count > 0 && room < limit / 4)) return;
-    this.#feeding.add(lane);
-    const parked = this.#backlog.takeReady(lane, Math.min(room, FETCH_MAX));
-    this.#fetch(lane, parked, (live, { relayed }) => this.#deps.woken(live, relayed)).then(
-      () => {
-        this.#feeding.delete(lane);
-        this.feed(lane);
-      },
-      () => {
-        this.#feeding.delete(lane);
-        this.#retry(lane);
-      },
-    );
+    this.#lanes.feed(lane);
   }
 
   stop(): void {
-    this.#isStopped = true;
-    this.#timer?.cancel();
+    this.#lanes.stop();
   }
 
   #missing(ids: readonly MessageId[]): MessageId[] {
@@ -216,12 +188,12 @@ export class Awake {
   async #bring(ids: readonly MessageId[], brought: Map<Live, Parked | undefined>): Promise<void> {
     const elsewhere: Promise<void>[] = [];
     for (const { key, meta, order } of await this.#ctx.store.rows("outbox", ids)) {
-      const fetching = order === undefined ? undefined : this.#fetching.get(order);
+      const fetching = order === undefined ? undefined : this.#lanes.fetchingOf(order);
       if (fetching !== undefined) elsewhere.push(fetching);
       if (fetching !== undefined || this.#entries.get(key as MessageId) !== undefined) continue;
       const entry = this.#deps.decode(key, meta);
       if (entry === undefined || entry.state === "delivered" || order === undefined) continue;
-      const parked = this.#backlog.take(laneOf(entry), order);
+      const parked = this.#lanes.backlog.take(laneOf(entry), order);
       const live = this.#rise(entry, order, parked?.relayed);
       brought.set(live, parked);
     }
@@ -237,52 +209,12 @@ export class Awake {
     return live;
   }
 
-  /** `use` gets each in the order of arrival. Should the store fail, those that were not read are in the backlog again. */
-  async #fetch(
-    lane: string,
-    parked: readonly Parked[],
-    use: (live: Live, parked: Parked) => void,
-  ): Promise<void> {
-    const left = new Map(parked.map((one) => [one.order, one]));
-    const reading = this.#readAll(lane, left, use);
-    for (const { order } of parked) this.#fetching.set(order, reading);
-    try {
-      await reading;
-    } finally {
-      for (const { order } of parked) this.#fetching.delete(order);
-      for (const one of left.values()) this.#backlog.add(lane, one);
-    }
-  }
-
-  async #readAll(
-    lane: string,
-    left: Map<number, Parked>,
-    use: (live: Live, parked: Parked) => void,
-  ): Promise<void> {
-    const take = ({ key, meta, order }: SlottedRow): void => {
-      const parked = left.get(order);
-      if (parked === undefined) return;
-      left.delete(order);
-      const entry = this.#deps.decode(key, meta);
-      if (entry !== undefined) use(this.#rise(entry, order, parked.relayed), parked);
-      else this.#deps.gone(parked);
-    };
-    const { store } = this.#ctx;
-    const last = Math.max(...left.keys());
-    for (let after = Math.min(...left.keys()) - 1; left.size > 0 && after < last;) {
-      const limit = Math.min(Math.max(left.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
-      const rows = await store.page("outbox", { order: "oldest-first", after, limit, group: lane });
-      rows.forEach(take);
-      after = rows.at(-1)?.order ?? last;
-    }
-    // Those of an earlier release are in no group.
-    for (const order of [...left.keys()]) {
-      const [row] = await store.page("outbox", { order: "oldest-first", after: order - 1, limit: 1 });
-      const parked = left.get(order)!;
-      if (row?.order === order) take(row);
-      else this.#deps.gone(parked);
-      left.delete(order);
-    }
+  #fetched({ key, meta, order }: SlottedRow, parked: Parked, isOver: boolean): void {
+    const entry = this.#deps.decode(key, meta);
+    if (entry === undefined) return this.#deps.gone(parked);
+    const live = this.#rise(entry, order, parked.relayed);
+    if (isOver) this.#deps.over(live);
+    else this.#deps.woken(live, parked.relayed);
   }
 
   /** Out of memory, if nothing is under way with it. Of what goes to several machines each copy has a state of its own: it stays. */
@@ -293,7 +225,7 @@ export class Awake {
     const { relays = 0, relayedTo, wakeAtMs, state } = holding;
     this.#forwarder.remove(holding.id);
     this.#entries.delete(entry.id);
-    this.#count(laneOf(entry), -1);
+    this.#lanes.count(laneOf(entry), -1);
     const isWaiting = state === "relayed";
     this.park(
       live,
@@ -301,64 +233,13 @@ export class Awake {
     );
   }
 
-  #count(lane: string, by: number): void {
-    const count = (this.#counts.get(lane) ?? 0) + by;
-    if (count > 0) this.#counts.set(lane, count);
-    else this.#counts.delete(lane);
-  }
-
-  #limitOf(lane: string): number {
-    const { outboxAwakeMax, outboxUnreachableMax } = this.#ctx.limits;
-    // Asked for few only: it is the many that must not be in memory for nothing.
-    if ((this.#counts.get(lane) ?? 0) < outboxUnreachableMax && !this.#backlog.has(lane))
-      return outboxUnreachableMax;
-    const resolution = this.#ctx.directory.resolve(addressOf(lane), false);
-    const isReachable =
-      resolution.kind === "nodes" && resolution.nodes.some((node) => this.#isReachable(node));
-    return isReachable ? outboxAwakeMax : outboxUnreachableMax;
-  }
-
-  #isReachable(destination: NodeId): boolean {
-    if (destination === this.#ctx.self) return true;
-    const bundle = { destination, arrivedFrom: undefined, bytes: 0 };
-    return this.#ctx.carrier.nextHop(bundle, () => false, undefined).kind === "forward";
+  #isReachable(address: string): boolean {
+    const resolution = this.#ctx.directory.resolve(address, false);
+    return resolution.kind === "nodes" && resolution.nodes.some((node) => canReach(this.#ctx, node));
   }
 
   #means(address: string, node: NodeId): boolean {
     const resolution = this.#ctx.directory.resolve(address, true);
     return resolution.kind === "nodes" && resolution.nodes.includes(node);
-  }
-
-  #feedAll(isMeant: (address: string) => boolean): void {
-    for (const lane of [...this.#backlog.lanes]) if (isMeant(addressOf(lane))) this.feed(lane);
-  }
-
-  #retry(lane: string): void {
-    if (!this.#isStopped) this.#ctx.clock.after(FETCH_RETRY_MS, () => this.feed(lane));
-  }
-
-  #nowMs(): number {
-    return this.#ctx.clock.monotonicMs();
-  }
-
-  #sweepBy(atMs: number): void {
-    if (this.#isStopped || atMs >= this.#timerAtMs || !Number.isFinite(atMs)) return;
-    this.#timer?.cancel();
-    this.#timerAtMs = atMs;
-    // Many that end one after the other cost one look.
-    this.#timer = this.#ctx.clock.after(Math.max(SWEEP_MS, atMs - this.#nowMs()), () => this.#sweep());
-  }
-
-  #sweep(): void {
-    this.#timerAtMs = Number.POSITIVE_INFINITY;
-    const { time } = this.#ctx;
-    const leftMs = (remainingMs: number, atRunMs: number): number => remainingMs - time.ageMs(atRunMs);
-    const { swept, nextMs } = this.#backlog.sweep(this.#nowMs(), leftMs, FETCH_MAX);
-    for (const [lane, { over, hasReady }] of swept) {
-      if (over.length > 0)
-        this.#fetch(lane, over, (live) => this.#deps.over(live)).catch(() => this.#sweepBy(this.#nowMs()));
-      if (hasReady) this.feed(lane);
-    }
-    this.#sweepBy(nextMs);
   }
 }

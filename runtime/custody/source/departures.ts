@@ -6,7 +6,7 @@ import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../../kernel/ids.ts";
 import { deadlineOf, type CustodyContext } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import type { Relayed } from "./backlog.ts";
+import type { Relayed } from "../backlog.ts";
 import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry, type OutboxState, type Target } from "./entry.ts";
 import { putEntry } from "./entry-row.ts";

@@ -8,11 +8,10 @@ import { formatHex, type BundleId, type MessageId, type NodeId } from "../../ker
 import { ReceiptStatus } from "../../wire/message.ts";
 import type { StoreOp } from "../../store/types.ts";
 import type { BodyCache } from "../body-cache.ts";
-import type { CustodyContext, Holding } from "../context.ts";
+import type { CustodyContext, Holding, Page } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import type { Page } from "../paged-map.ts";
 import { Awake, laneOf } from "./awake.ts";
-import type { Relayed } from "./backlog.ts";
+import type { Relayed } from "../backlog.ts";
 import { Departures } from "./departures.ts";
 import { OutboxEntries } from "./entries.ts";
 import {

@@ -1,8 +1,7 @@
 /** The messages of an outbox as they are shown: what is in memory is newer than its row, everything else is read when it is asked for. */
 import { formatHex, type MessageId } from "../../kernel/ids.ts";
 import { PAGE_ROWS_MAX, type StoreRow } from "../../store/types.ts";
-import type { CustodyContext } from "../context.ts";
-import type { Page } from "../paged-map.ts";
+import type { CustodyContext, Page } from "../context.ts";
 import { finalStates, type OutboxEntry } from "./entry.ts";
 import { decodeEntry } from "./entry-row.ts";
 import type { ReceiptProof } from "./proofs.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { ManualClock } from "../kernel/clock.ts";
-import type { BundleId } from "../kernel/ids.ts";
-import { doorId, DoorRegard } from "../kernel/testing.ts";
+import { ManualClock } from "../../kernel/clock.ts";
+import type { BundleId } from "../../kernel/ids.ts";
+import { doorId, DoorRegard } from "../../kernel/testing.ts";
 import { PassedOn } from "./passed-on.ts";
 
 const friend = doorId(1);

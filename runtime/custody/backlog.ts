@@ -2,7 +2,7 @@
  * Open messages that are on the disk and not in memory: some 50 bytes for each, in lanes of one address and priority. Knows when each
  * is over or to be offered again, and which of a lane is next. Reads no store, decides nothing, owns no timer.
  */
-import type { NodeId } from "../../kernel/ids.ts";
+import type { NodeId } from "../kernel/ids.ts";
 
 /** A lane whose dead places outweigh the others by so many is cut. */
 const DEAD_MIN = 64;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { NodeId } from "../../kernel/ids.ts";
+import type { NodeId } from "../kernel/ids.ts";
 import { Backlog, type Parked } from "./backlog.ts";
 
 const A = "a".repeat(52) as NodeId;

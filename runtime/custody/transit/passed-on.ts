@@ -3,9 +3,9 @@
  * its receipt was. Memory only, and bounded, with shares by who brought them: what is forgotten is offered the same way once more,
  * and whoever lost it is met later, so that nobody may make this node forget for others.
  */
-import type { BundleId, NodeId } from "../kernel/ids.ts";
-import { SharedMap } from "../kernel/shared-map.ts";
-import type { CustodyContext } from "./context.ts";
+import type { BundleId, NodeId } from "../../kernel/ids.ts";
+import { SharedMap } from "../../kernel/shared-map.ts";
+import type { CustodyContext } from "../context.ts";
 
 export const BUNDLES_MAX = 8_192;
 export const DESTINATIONS_MAX = 1_024;

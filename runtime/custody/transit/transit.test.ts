@@ -1,0 +1,213 @@
+/** More of other nodes' bundles than is kept in memory: what waits on the disk of a relay goes when it can, in order, once, and is shown and counted meanwhile. */
+import { describe, expect, test } from "bun:test";
+import { FrameType } from "../../wire/constants.ts";
+import type { MessageId } from "../../kernel/ids.ts";
+import { TestMesh, type TestNode } from "../testing.ts";
+
+const SECOND_MS = 1_000;
+const UNREACHABLE_MAX = 32;
+const AWAKE_MAX = 256;
+
+async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<MessageId[]> {
+  const ids: MessageId[] = [];
+  for (let i = 0; i < count; i += 100) {
+    const some = Array.from({ length: Math.min(100, count - i) }, (_, j) =>
+      node.custody!.send({ to, body: Buffer.from(`${i + j}`), ...more }),
+    );
+    ids.push(...(await node.settle(Promise.all(some))));
+  }
+  return ids;
+}
+
+const texts = (node: TestNode): string[] => node.delivered.map(({ text }) => text);
+const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
+const heldOf = ({ custody }: TestNode) => {
+  const { transit, forwarder } = custody!;
+  return { count: transit.count, awake: forwarder.count };
+};
+
+/** A relay whose way on is cut, with so many bundles for who is behind it. */
+async function full(count: number, limits = {}, more = {}) {
+  const mesh = new TestMesh();
+  const nodes = await mesh.line(["a", "b", "c"], { laneAwakeMax: AWAKE_MAX, ...limits });
+  const [a, b, c] = nodes as [TestNode, TestNode, TestNode];
+  mesh.cut(b, c);
+  b.custody!.onRoute(c.id);
+  const ids = await sendAll(a, c.id, count, more);
+  await mesh.clock.advance(10 * SECOND_MS);
+  return { mesh, a, b, c, ids };
+}
+
+function open({ mesh, b, c }: { mesh: TestMesh; b: TestNode; c: TestNode }): void {
+  mesh.connect(b, c);
+  b.custody!.onRoute(c.id);
+}
+
+describe("bundles for somebody who is not there", () => {
+  test("are in memory in part, and go in order and once when there is a way, over a restart as well", async () => {
+    for (const isRestarted of [false, true]) {
+      const net = await full(1_500);
+      const { mesh, a, b, c } = net;
+      expect(heldOf(b)).toEqual({ count: 1_500, awake: UNREACHABLE_MAX });
+      const bytes = b.custody!.transit.bytes;
+      if (isRestarted) {
+        b.crash();
+        await b.start();
+        expect(heldOf(b)).toEqual({ count: 1_500, awake: UNREACHABLE_MAX });
+        expect(b.custody!.transit.bytes).toBe(bytes);
+      }
+      open(net);
+      let most = 0;
+      for (let i = 0; i < 60; i++) {
+        await mesh.clock.advance(100);
+        most = Math.max(most, b.custody!.forwarder.count);
+      }
+      expect(texts(c)).toEqual(numbers(1_500));
+      // Its receipts of messages are not what it carries for others.
+      expect([heldOf(b), b.custody!.transit.bytes]).toEqual([{ count: 0, awake: 0 }, 0]);
+      expect(most).toBeLessThanOrEqual(AWAKE_MAX + UNREACHABLE_MAX);
+      expect(await b.settle(b.store!.load("transit"))).toEqual([]);
+      expect(a.custody!.outbox.openCount).toBe(0);
+    }
+  });
+
+  test("lie down again when the way goes in the middle, and none is lost or comes twice", async () => {
+    const net = await full(4_000);
+    const { mesh, b, c } = net;
+    for (let i = 0; i < 8; i++) {
+      open(net);
+      await mesh.clock.advance(12);
+      mesh.cut(b, c);
+      b.custody!.onRoute(c.id);
+      await mesh.clock.advance(500);
+      expect(b.custody!.forwarder.count).toBeLessThanOrEqual(UNREACHABLE_MAX);
+    }
+    expect(c.delivered.length).toBeGreaterThan(0);
+    expect(c.delivered.length).toBeLessThan(4_000);
+    open(net);
+    await mesh.clock.advance(60 * SECOND_MS);
+    expect(texts(c).toSorted()).toEqual(numbers(4_000).toSorted());
+    expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+  });
+
+  test("are few in memory although each is for another, and go as well", async () => {
+    const mesh = new TestMesh();
+    const limits = { laneAwakeMax: 64 };
+    const [a, b, c] = (await mesh.line(["a", "b", "c"], limits)) as [TestNode, TestNode, TestNode];
+    const others = await Promise.all(
+      Array.from({ length: 200 }, async (_, i) => {
+        const other = await mesh.add(`other ${i}`, limits);
+        a.routes.set(other.id, [b.id]);
+        return other;
+      }),
+    );
+    for (const [i, { id }] of others.entries()) await a.send(id, `${i}`);
+    await mesh.clock.advance(SECOND_MS);
+    expect(b.custody!.transit.count).toBe(200);
+    expect(b.custody!.forwarder.count).toBeLessThanOrEqual(64);
+    for (const other of others) {
+      mesh.connect(b, other);
+      b.routes.set(other.id, [other.id]);
+      b.custody!.onRoute(other.id);
+    }
+    await mesh.clock.advance(SECOND_MS);
+    expect(others.flatMap(texts)).toEqual(numbers(200));
+    expect([b.custody!.transit.count, c.delivered.length]).toEqual([0, 0]);
+  });
+
+  test("are acknowledged and not kept twice when they come again", async () => {
+    const net = await full(300);
+    const { mesh, a, b, c } = net;
+    const before = mesh.count("custodyAck", "b>a");
+    const frames = mesh.log.filter(({ from, type }) => from === "a" && type === FrameType.bundle);
+    for (const { bytes } of frames) b.receive(a.id, bytes);
+    await mesh.clock.advance(SECOND_MS);
+    expect(mesh.count("custodyAck", "b>a")).toBeGreaterThan(before);
+    expect(b.custody!.transit.count).toBe(300);
+    open(net);
+    await mesh.clock.advance(10 * SECOND_MS);
+    expect(texts(c)).toEqual(numbers(300));
+  });
+
+  test("end when their lives are over, in memory or not, and what they took is free", async () => {
+    const net = await full(500, {}, { ttlSeconds: 60 });
+    const { mesh, b, c } = net;
+    await mesh.clock.advance(55 * SECOND_MS);
+    expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+    expect([b.custody!.transit.bytes, (await b.settle(b.store!.load("transit"))).length]).toEqual([0, 0]);
+    open(net);
+    await mesh.clock.advance(SECOND_MS);
+    expect(c.delivered.length).toBe(0);
+  });
+
+  test("are dropped, all of them, when who they are from or for is revoked", async () => {
+    for (const who of ["a", "c"] as const) {
+      const net = await full(2_500);
+      const { mesh, b } = net;
+      b.refused.add(net[who].id);
+      b.custody!.onRevoked(net[who].id);
+      await mesh.clock.advance(SECOND_MS);
+      expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+      expect([b.custody!.transit.bytes, (await b.settle(b.store!.load("transit"))).length]).toEqual([0, 0]);
+    }
+  });
+
+  test("of others stay when one whose bundles stand between them is revoked", async () => {
+    const { mesh, a, b, c } = await full(0);
+    const d = await mesh.add("d", { laneAwakeMax: AWAKE_MAX });
+    mesh.connect(d, b);
+    d.routes.set(c.id, [b.id]);
+    for (let i = 0; i < 400; i += 100) {
+      await sendAll(a, c.id, 100);
+      await sendAll(d, c.id, 100);
+    }
+    await mesh.clock.advance(SECOND_MS);
+    expect(b.custody!.transit.count).toBe(800);
+    b.refused.add(a.id);
+    b.custody!.onRevoked(a.id);
+    await mesh.clock.advance(SECOND_MS);
+    expect(b.custody!.transit.count).toBe(400);
+    expect((await b.settle(b.store!.load("transit"))).length).toBe(400);
+    open({ mesh, b, c });
+    await mesh.clock.advance(5 * SECOND_MS);
+    expect([c.delivered.length, new Set(c.delivered.map(({ entry }) => entry.from)).size]).toEqual([400, 1]);
+  });
+
+  test("are shown page by page, in order, whether they are in memory or not", async () => {
+    const { b, c, a } = await full(100);
+    const { transit } = b.custody!;
+    for (const order of ["oldest-first", "newest-first"] as const) {
+      const seen: string[] = [];
+      for (let after: string | undefined; ;) {
+        const page = await b.settle(
+          transit.reader.page({ order, limit: 30, ...(after === undefined ? {} : { after }) }),
+        );
+        seen.push(...page.map(({ id }) => id));
+        for (const { header, state } of page)
+          expect([header.source, header.destination, state]).toEqual([a.id, c.id, "ready"]);
+        if (page.length < 30) break;
+        after = page.at(-1)!.id;
+      }
+      const rows = (await b.settle(b.store!.page("transit", { order, limit: 200 }))).map(({ key }) => key);
+      expect(seen).toEqual(rows);
+    }
+    expect(
+      await b.settle(transit.reader.page({ order: "newest-first", limit: 9, after: "0".repeat(32) })),
+    ).toEqual([]);
+  });
+});
+
+test("a row that rots on the disk of a relay costs that bundle its way, is counted no more, and comes again", async () => {
+  const net = await full(200);
+  const { mesh, a, b, c } = net;
+  const rows = await b.settle(b.store!.page("transit", { order: "oldest-first", limit: 200 }));
+  b.disk.rot("transit", rows[150]!.key);
+  open(net);
+  await mesh.clock.advance(2 * SECOND_MS);
+  expect(c.delivered.length).toBe(199);
+  expect([b.custody!.transit.count, b.custody!.transit.bytes]).toEqual([0, 0]);
+  // Its source waits for a receipt, and offers it again.
+  await mesh.clock.advance(60 * SECOND_MS);
+  expect(texts(c).toSorted()).toEqual(numbers(200).toSorted());
+  expect(a.custody!.outbox.openCount).toBe(0);
+});
