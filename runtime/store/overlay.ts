@@ -94,8 +94,7 @@ export class Overlay {
     // Chunks first: a body that begins with one has its place, which must not go with a chunk that is deleted.
     const names = new Set<Collection>(["chunk", ...collections, ...this.#lower.keys()]);
     for (const collection of names)
-      // By key: then each page of an index belongs to one slice, and is written once.
-      for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byKey)) {
+      for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byPlace)) {
         if (ops.length >= opsMax || bytes >= bytesMax) {
           yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
           [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
@@ -259,7 +258,9 @@ export const rowsOfColumns = ({ keys, metas, bodyBytes, orders, groups }: RowCol
     group: groups[i]!,
   }));
 
-const byKey = ([a]: [string, Held], [b]: [string, Held]): number => (a < b ? -1 : 1);
+/** As the rows lie, so that each page belongs to one slice and is written once: new mail at the end of its table, everything else by key. */
+const byPlace = ([a, { slot: at }]: [string, Held], [b, { slot: bt }]: [string, Held]): number =>
+  (at?.order ?? 0) - (bt?.order ?? 0) || (a < b ? -1 : 1);
 
 function packOf(bodies: readonly Uint8Array[], bytes: number): Uint8Array {
   const pack = new Uint8Array(bytes);
