@@ -29,10 +29,13 @@ const receiptOf = (entry: OutboxEntry): fc.Arbitrary<StoredReceipt> =>
       atMs: time,
       isUnconfirmed: fc.boolean(),
       trace: fc.array(fc.record({ node, atMs: time }), { maxLength: 6 }),
+      endsWithSigner: fc.boolean(),
       others: fc.array(fc.uint8Array({ minLength: 16, maxLength: 16 }), { maxLength: 15 }),
       signature: fc.uint8Array({ minLength: 64, maxLength: 64 }),
     })
-    .map(({ by, others, signature, bundleId, ...rest }) => {
+    .map(({ by, others, signature, bundleId, endsWithSigner, ...drawn }) => {
+      const end = endsWithSigner ? [{ node: by, atMs: drawn.atMs }] : [];
+      const rest = { ...drawn, trace: [...drawn.trace, ...end] };
       const encoded = encodeReceipt({
         ...rest,
         bundleId: bundleId as BundleId,
@@ -51,7 +54,7 @@ const entries: fc.Arbitrary<OutboxEntry> = fc
       epoch: hex(8),
       counter: fc.nat(),
       subject: fc.string({ maxLength: 20 }),
-      contentType: fc.constantFrom("text/plain", "application/octet-stream"),
+      contentType: fc.constantFrom("text/plain", "application/octet-stream", "application/json", "a/b"),
       priority: fc.constantFrom(0, 1, 2, 3),
       size: fc.nat(),
       createdAtMs: time,

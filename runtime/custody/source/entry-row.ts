@@ -3,7 +3,14 @@
  * again, because every byte of it is written two to three times and four rows are to fit a page. Reads the rows of earlier releases, which
  * had it all by name. What it does not know is a later release's, and is written back as it was.
  */
-import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
+import {
+  formatHex,
+  NODE_ID_BYTES,
+  nodeIdBytes,
+  type BundleId,
+  type MessageId,
+  type NodeId,
+} from "../../kernel/ids.ts";
 import {
   type Check,
   hasFields,
@@ -34,8 +41,16 @@ const USUAL = {
   lifetimeMs: 72 * 3_600_000,
   failoverDelayMs: 60_000,
 } as const;
+/** Content types that are said by their number here; part of the format: only to be added to. */
+const CONTENT_TYPES: readonly string[] = [
+  "application/octet-stream",
+  "application/json",
+  "text/plain; charset=utf-8",
+];
 /** Of an encoded receipt, bytes: its message and its bundle. docs/protocol/delivery.md */
 const RECEIPT_IDS = { from: 1, to: 33 } as const;
+/** Its end: the time of the last holder, and before that who that was. */
+const LAST_TIME_BYTES = 6;
 
 /** As it lies in the row. Bytes are base64url. */
 interface Row {
@@ -56,7 +71,8 @@ interface Row {
   /** Left of its lifetime at `r`, where it is not all. */
   readonly n?: number | undefined;
   readonly u?: string | undefined;
-  readonly y?: string | undefined;
+  /** Content type, or its number in `CONTENT_TYPES`. */
+  readonly y?: string | number | undefined;
   readonly p?: number | undefined;
   /** 1: another machine may take it. */
   readonly f?: 1 | undefined;
@@ -75,8 +91,11 @@ interface Row {
   readonly x?: 1 | undefined;
   /** Keys that were lost. */
   readonly o?: readonly string[] | undefined;
-  /** Who signed the receipt: a number in `g`, and its bytes without both ids, which are those of this row; or a node, and all its bytes. */
-  readonly q?: readonly [number | NodeId, string] | undefined;
+  /**
+   * Who signed the receipt: a number in `g`, and its bytes without both ids, which are those of this row, and, with a 1 behind, without the last
+   * holder, who signed it; or a node, and all its bytes.
+   */
+  readonly q?: readonly [number | NodeId, string, 1?] | undefined;
   /** What proves it (proofs.ts): its name, or itself. */
   readonly h?: string | undefined;
 }
@@ -100,7 +119,7 @@ const isRow: Check = hasFields({
   l: isAbsentOr(isTime),
   n: isAbsentOr(isTime),
   u: isAbsentOr(isText(SUBJECT_BYTES_MAX)),
-  y: isAbsentOr(isText(CONTENT_TYPE_BYTES_MAX)),
+  y: isAbsentOr((value) => isText(CONTENT_TYPE_BYTES_MAX)(value) || isOneOf(...CONTENT_TYPES.keys())(value)),
   p: isAbsentOr(isOneOf(0, 1, 2, 3)),
   f: isAbsentOr(isOneOf(1)),
   d: isAbsentOr(isTime),
@@ -192,7 +211,7 @@ export function encodeEntry(entry: OutboxEntry): string {
     l: unless(USUAL.lifetimeMs, lifetimeMs),
     n: unless(lifetimeMs, entry.remainingMs),
     u: unless("", entry.subject),
-    y: unless(USUAL.contentType, contentType),
+    y: unless(USUAL.contentType, numberedType(contentType)),
     p: unless(USUAL.priority, priority),
     f: entry.failover ? 1 : undefined,
     d: unless(USUAL.failoverDelayMs, failoverDelayMs),
@@ -233,7 +252,7 @@ export function decodeEntry(
       epoch: row.e as string,
       counter: row.c,
       subject: row.u ?? "",
-      contentType: row.y ?? USUAL.contentType,
+      contentType: typeof row.y === "number" ? CONTENT_TYPES[row.y]! : (row.y ?? USUAL.contentType),
       priority: (row.p ?? USUAL.priority) as OutboxEntry["priority"],
       size: row.z,
       createdAtMs: row.m,
@@ -270,6 +289,10 @@ function laterOf(row: Row): Record<string, unknown> | undefined {
 }
 
 const unless = <T>(usual: T, value: T): T | undefined => (value === usual ? undefined : value);
+function numberedType(contentType: string): string | number {
+  const number = CONTENT_TYPES.indexOf(contentType);
+  return number < 0 ? contentType : number;
+}
 const toBase64 = (hex: string): string => Buffer.from(hex, "hex").toString("base64url");
 const fromBase64 = (text: string): string => Buffer.from(text, "base64url").toString("hex");
 
@@ -288,13 +311,17 @@ const targetOf = ([node, bundle, sealedBytes, keyId, key]: RowTarget, to: string
   key: keyId === undefined ? null : { id: keyId, publicHex: fromBase64(key ?? "") },
 });
 
-function rowReceipt({ by, encoded }: StoredReceipt, { id, targets }: OutboxEntry): Row["q"] {
+function rowReceipt({ by, encoded, trace }: StoredReceipt, { id, targets }: OutboxEntry): Row["q"] {
   const bytes = Buffer.from(encoded);
   const ids = bytes.subarray(RECEIPT_IDS.from, RECEIPT_IDS.to).toString("hex");
   const index = targets.findIndex(({ node, bundle }) => node === by && ids === id + bundle);
   if (index < 0) return [by, bytes.toString("base64url")];
-  const rest = [bytes.subarray(0, RECEIPT_IDS.from), bytes.subarray(RECEIPT_IDS.to)];
-  return [index, Buffer.concat(rest).toString("base64url")];
+  const first = bytes.subarray(0, RECEIPT_IDS.from);
+  const rest = bytes.subarray(RECEIPT_IDS.to);
+  if (trace.at(-1)?.node !== by) return [index, Buffer.concat([first, rest]).toString("base64url")];
+  const timeAt = rest.length - LAST_TIME_BYTES;
+  const parts = [first, rest.subarray(0, timeAt - NODE_ID_BYTES), rest.subarray(timeAt)];
+  return [index, Buffer.concat(parts).toString("base64url"), 1];
 }
 
 function receiptOf(
@@ -304,13 +331,17 @@ function receiptOf(
   shared: (name: string) => ReceiptProof | undefined,
 ): StoredReceipt | null {
   if (q === undefined) return null;
-  const [who, text] = q;
+  const [who, text, isLast] = q;
   const proof = h === undefined ? undefined : (parseProof(h) ?? shared(h));
   const bytes = Buffer.from(text, "base64url");
   if (typeof who === "string") return storedReceipt(who, new Uint8Array(bytes), proof);
   const { node, bundle } = targets[who]!;
   const ids = Buffer.from(id + bundle, "hex");
-  const whole = [bytes.subarray(0, RECEIPT_IDS.from), ids, bytes.subarray(RECEIPT_IDS.from)];
+  const whole: Uint8Array[] = [bytes.subarray(0, RECEIPT_IDS.from), ids, bytes.subarray(RECEIPT_IDS.from)];
+  if (isLast === 1) {
+    const timeAt = bytes.length - LAST_TIME_BYTES;
+    whole.splice(2, 1, bytes.subarray(RECEIPT_IDS.from, timeAt), nodeIdBytes(node), bytes.subarray(timeAt));
+  }
   return storedReceipt(node, new Uint8Array(Buffer.concat(whole)), proof);
 }
 
