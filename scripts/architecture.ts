@@ -410,6 +410,11 @@ const forbidden: readonly { readonly pattern: RegExp; readonly because: string; 
     because: "a test that does not run says why: skipIf, with [skipped: reason] in its name",
     only: /\.ts$/,
   },
+  {
+    // As it is left, or as a formatter of Markdown leaves it.
+    pattern: /^(?:<{7} |>{7} |(?:> ){7}|={7}$)/m,
+    because: "a merge is finished before it is committed",
+  },
 ];
 
 export function wordViolations(file: SourceFile): string[] {

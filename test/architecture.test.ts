@@ -266,6 +266,8 @@ describe("each rule can fail", () => {
     ["docs/x.md", `${"sub"}${"agent"}`],
     ["docs/x.md", `..${"/shared"}/x`],
     ["runtime/x.ts", `// ${"TO"}${"DO"}: later`],
+    ["docs/x.md", `${"<".repeat(7)} HEAD`],
+    ["docs/x.md", `${"> ".repeat(7)}side`],
     ["runtime/x.test.ts", `test.${"only"}("x", () => {});`],
     ["runtime/x.test.ts", `describe.${"skip"}("x", () => {});`],
   ])("words: %s", (path, text) => {

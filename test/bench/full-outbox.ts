@@ -11,6 +11,8 @@ import { cpuMs, memoryOf } from "./process.ts";
 const BODY_BYTES = 512;
 const SENDERS = 64;
 const SETTLE_MS = 15_000;
+/** Compilers and collectors have nothing left to do by then. */
+const LATER_MS = 60_000;
 const REST_MS = 20_000;
 const DELIVERY_MS = 600_000;
 
@@ -58,6 +60,7 @@ async function measure(lab: Lab, binary: string): Promise<void> {
   await source.start();
   console.log(`  next start ${(performance.now() - againMs).toFixed(0)} ms`);
   await rest(source, "in the next");
+  await rest(source, "a minute later", LATER_MS);
   const backMs = performance.now();
   await recipient.start();
   const isOver = async () => (await metricOf(source, "godwit_queue_messages")) === 0;
@@ -68,8 +71,8 @@ async function measure(lab: Lab, binary: string): Promise<void> {
   await rest(source, "then");
 }
 
-async function rest(node: LabNode, when: string): Promise<void> {
-  await Bun.sleep(SETTLE_MS);
+async function rest(node: LabNode, when: string, settleMs = SETTLE_MS): Promise<void> {
+  await Bun.sleep(settleMs);
   const before = cpuMs(node.pid!);
   await Bun.sleep(REST_MS);
   const share = ((cpuMs(node.pid!) - before) / REST_MS) * 100;

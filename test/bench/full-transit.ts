@@ -21,6 +21,8 @@ const SEALED_BYTES = 600;
 const SOURCES = 100;
 const COMMIT_ROWS = 500;
 const SETTLE_MS = 15_000;
+/** Compilers and collectors have nothing left to do by then. */
+const LATER_MS = 60_000;
 const REST_MS = 20_000;
 const DELIVERY_MS = 600_000;
 const LIFETIME_MS = 86_400_000;
@@ -56,6 +58,7 @@ async function measure(lab: Lab, binary: string): Promise<void> {
   await relay.start();
   console.log(`  start ${(performance.now() - startMs).toFixed(0)} ms`);
   await rest(relay, "full");
+  await rest(relay, "a minute later", LATER_MS);
   const backMs = performance.now();
   await recipient.start();
   const isOver = async () => (await metricOf(relay, "godwit_queue_messages")) === 0;
@@ -96,8 +99,8 @@ async function fill(relay: LabNode, to: string): Promise<void> {
   await store.close();
 }
 
-async function rest(node: LabNode, when: string): Promise<void> {
-  await Bun.sleep(SETTLE_MS);
+async function rest(node: LabNode, when: string, settleMs = SETTLE_MS): Promise<void> {
+  await Bun.sleep(settleMs);
   const before = cpuMs(node.pid!);
   await Bun.sleep(REST_MS);
   const share = ((cpuMs(node.pid!) - before) / REST_MS) * 100;
