@@ -166,7 +166,8 @@ export class Custody {
     await this.#receiver.load();
     await this.outbox.load();
     for (const row of await this.transit.load()) {
-      const sealed = await this.#ctx.store.body("transit", row.id);
+      // What cannot be read now is there at the next start.
+      const sealed = await this.#ctx.store.body("transit", row.id).catch(() => undefined);
       if (sealed !== undefined)
         await this.#recipient.resume({ id: row.id, header: row.header, sealed }, row.journey);
     }

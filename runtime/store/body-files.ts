@@ -48,13 +48,17 @@ const pathOf = (folder: string, file: number): string => join(folder, file.toStr
 const placeId = (file: number, offset: number): number => file * FILE_BYTES_MAX + offset;
 const offsetOf = (id: number): number => id % FILE_BYTES_MAX;
 
-/** The bytes at a place, undefined where there are not so many. What is read is not judged. */
+/**
+ * The bytes at a place, undefined where there are not so many. What is read is not judged. Throws the operating system's error where they
+ * cannot be read now: that says nothing about what is there.
+ */
 export function readPlace(folder: string, id: number, bytes: number): Uint8Array | undefined {
   let handle: number;
   try {
     handle = openSync(pathOf(folder, fileOf(id)), "r");
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
   }
   try {
     const body = new Uint8Array(bytes);
@@ -204,13 +208,16 @@ export class BodyFiles {
     try {
       return await open(pathOf(this.#folder, file), flags, 0o600);
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+      if (!isMissing(error)) throw error;
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       syncFolder(dirname(this.#folder));
       return open(pathOf(this.#folder, file), flags, 0o600);
     }
   }
 }
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "ENOENT";
 
 async function writeWhole(handle: FileHandle, body: Uint8Array, position: number): Promise<void> {
   for (let at = 0; at < body.length;) {

@@ -1,6 +1,16 @@
 /** What stands in the commit log and not in the database yet: nothing of it is lost, whenever the process dies, and nothing of it stays too long. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
@@ -284,6 +294,36 @@ test("a large body whose file rotted or went away is shown to nobody, in the log
       expect(store.state.damage).toEqual([{ in: "inbox", key: "k" }]);
       await store.close();
     }
+});
+
+test("a large body whose file cannot be opened just now is not called damaged, by a read or by a salvage, and is read later", async () => {
+  for (const isSalvaged of [false, true]) {
+    const path = join(scratch(), "godwit.db");
+    let store = await open(path);
+    await store.commit([{ op: "put", in: "inbox", key: "k", meta: "{}", body: bodyOf(1, 50_000) }]);
+    await store.commit([{ op: "put", in: "peer", key: "k", meta: "x".repeat(2_000) }]);
+    await store.close();
+    if (isSalvaged) {
+      const bytes = readFileSync(path);
+      const page = Math.floor(bytes.indexOf("x".repeat(99)) / 4_096);
+      writeFileSync(path, bytes.fill(0xee, page * 4_096, (page + 1) * 4_096));
+    }
+    const file = join(`${path}-bodies`, filesOf(path)[0]!);
+    renameSync(file, `${path}-away`);
+    // As when all of the files that a process may have open are sockets.
+    symlinkSync(file, file);
+    store = await open(path);
+    await store.load("peer");
+    expect(store.state.asideFile !== undefined).toBe(isSalvaged);
+    for (const read of [store.body("inbox", "k"), store.piece("inbox", "k", 0, 9)])
+      expect(await read.catch((error: unknown) => (error as { code: string }).code)).toBe(
+        "GODWIT_STORE_FAILED",
+      );
+    expect(store.state.damage.filter((one) => one.in === "inbox")).toEqual([]);
+    renameSync(`${path}-away`, file);
+    expect(Buffer.compare((await store.body("inbox", "k"))!, bodyOf(1, 50_000))).toBe(0);
+    await store.close();
+  }
 });
 
 test("files of bodies that no row names any more are gone after a start", async () => {
