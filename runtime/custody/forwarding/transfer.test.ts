@@ -49,6 +49,77 @@ describe("a large message", () => {
     expect([b.custody!.queuedBytes, b.custody!.forwarder.count]).toEqual([0, 0]);
   });
 
+  test("that is whole and being opened is not spoilt by a neighbour that offers it once more and sends something else", async () => {
+    const { mesh, a, b } = await pair();
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    const { store } = b;
+    const piece = store!.piece.bind(store);
+    // A slow disk: what is opened is read for a while.
+    store!.piece = (...asked) =>
+      new Promise((resolve) => mesh.clock.after(2, () => resolve(piece(...asked))));
+    const body = pattern(6 * MEGABYTE);
+    const id = await a.send(b.id, body);
+    const from = (name: string, type: number) =>
+      mesh.log.find((sent) => sent.from === name && sent.type === type);
+    for (let ms = 0; ms < 400 && b.delivered.length === 0; ms++) {
+      await mesh.clock.advance(1);
+      const offer = from("a", FrameType.offer);
+      if (offer === undefined || from("a", FrameType.chunk) === undefined) continue;
+      const { sums: _, ...told } = decodeOffer(offer.bytes);
+      b.receive(liar.id, encodeOffer(told));
+      const isWanted = mesh.log.some(({ type, to }) => type === FrameType.want && to === "liar");
+      for (let at = 0; isWanted && at < 262_144; at += 32_768)
+        b.receive(liar.id, encodeChunk(told.id, at, new Uint8Array(32_768)));
+    }
+    await mesh.clock.advance(1_000);
+    expect(a.sent(id)!.state).toBe("delivered");
+    expect(await received(b)).toEqual(body);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("that is refused because too much of its neighbour waits for the disk leaves no piece behind", async () => {
+    const mesh = new TestMesh();
+    const b = await mesh.add("b");
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    const { store } = b;
+    const piece = store!.piece.bind(store);
+    let isStuck = true;
+    const waiting: (() => void)[] = [];
+    store!.piece = async (...asked) => {
+      if (isStuck) await new Promise<void>((resolve) => waiting.push(resolve));
+      return piece(...asked);
+    };
+    const header = {
+      kind: 0,
+      priority: 1,
+      source: liar.id,
+      destination: b.id,
+      lifetimeMs: 3_600_000,
+    } as const;
+    for (let seed = 0; seed < 3; seed++) {
+      const { id, sealed } = makeBundle(header, pattern(12 * MEGABYTE).fill(seed, 0, 9));
+      const journey = { remainingMs: 3_600_000, hops: 1, trace: [] };
+      b.receive(liar.id, encodeOffer({ id, header, journey, sealedBytes: sealed.length }));
+      for (let at = 0, tries = 0; at < sealed.length && tries < 9_000; tries++) {
+        await mesh.clock.advance(1);
+        const want = mesh.log.findLast(
+          (sent) => sent.type === FrameType.want && decodeWant(sent.bytes).id === id,
+        );
+        const end = want === undefined ? 0 : decodeWant(want.bytes).offset + decodeWant(want.bytes).length;
+        for (; at < end; at += 32_768)
+          b.receive(liar.id, encodeChunk(id, at, sealed.subarray(at, at + 32_768)));
+      }
+      await mesh.clock.advance(50);
+    }
+    isStuck = false;
+    for (const go of waiting) go();
+    await mesh.clock.advance(1_000);
+    expect(mesh.count("custodyRefuse", "b>liar")).toBe(1);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
   test("that arrived is not fetched again because its receipt was lost", async () => {
     const { mesh, a, b } = await pair();
     // The receipt leaves and is acknowledged, but what arrives of it is damaged.
