@@ -30,6 +30,8 @@ export interface BodyPlace {
 interface Group {
   readonly file: number;
   bytes: number;
+  /** Its file began with the first of them; else what lies there is a part, however long it is. */
+  readonly hasFirst: boolean;
 }
 
 export interface NewBody {
@@ -107,7 +109,8 @@ export class BodyFiles {
     try {
       for (const { body, group, isFirst, head } of bodies) {
         if (isFirst === true) this.#groups.delete(group!);
-        const of = head === undefined ? this.#fileFor(group, body.length) : this.#takeGroup(head);
+        const of =
+          head === undefined ? this.#fileFor(group, body.length, isFirst === true) : this.#takeGroup(head);
         const at = head === undefined ? of.bytes : 0;
         await writeWhole(await handleOf(of.file), body, of.bytes);
         of.bytes += body.length;
@@ -132,7 +135,8 @@ export class BodyFiles {
 
   /** Whether all bodies of this group, and nothing else, lie one after the other in a file. */
   hasHead({ of, bytes }: BodyHead): boolean {
-    return this.#groups.get(of)?.bytes === bytes;
+    const group = this.#groups.get(of);
+    return group?.hasFirst === true && group.bytes === bytes;
   }
 
   /** Undefined when it is not what was written. */
@@ -174,16 +178,17 @@ export class BodyFiles {
   /** Nothing is added to the group any more: its file is the beginning of a body now. Throws when another try wrote to the group meanwhile. */
   #takeGroup({ of, bytes }: BodyHead): Group {
     const group = this.#groups.get(of);
-    if (group?.bytes !== bytes) throw new Error("the chunks of a body lie in no file of their own any more");
+    if (group === undefined || !this.hasHead({ of, bytes }))
+      throw new Error("the chunks of a body lie in no file of their own any more");
     this.#groups.delete(of);
     this.#fresh.add(group.file);
     return group;
   }
 
-  #fileFor(name: string | undefined, bytes: number): Group {
+  #fileFor(name: string | undefined, bytes: number, isFirst: boolean): Group {
     const known = name === undefined ? undefined : this.#groups.get(name);
     const isFresh = known === undefined || known.bytes + bytes > FILE_BYTES_MAX;
-    const of = isFresh ? { file: this.#next++, bytes: 0 } : known;
+    const of = isFresh ? { file: this.#next++, bytes: 0, hasFirst: isFirst } : known;
     this.#files.add(of.file);
     this.#fresh.add(of.file);
     if (name === undefined) return of;
