@@ -96,7 +96,7 @@ export class BodyFiles {
     return this.#files.size === 0;
   }
 
-  /** Makes bodies durable. `kept` says when rows name them. Rejects with the operating system's error. */
+  /** Makes bodies durable; one call at a time. `kept` says when rows name them. Rejects with the operating system's error. */
   async write(bodies: readonly NewBody[]): Promise<BodyPlace[]> {
     const places: BodyPlace[] = [];
     const handles = new Map<number, FileHandle>();
@@ -121,7 +121,9 @@ export class BodyFiles {
       if (this.#next !== nextBefore) await this.#syncNames();
       return places;
     } catch (error) {
-      this.kept(places);
+      // A full disk is not to be kept full by what came of it.
+      for (const file of this.#fresh) if (file >= nextBefore) this.#remove(file);
+      this.#fresh.clear();
       throw error;
     } finally {
       for (const handle of handles.values()) await handle.close();
@@ -167,12 +169,13 @@ export class BodyFiles {
 
   /** `live`: every file that a row names a place in. */
   sweep(live: ReadonlySet<number>): void {
-    for (const file of this.#files) {
-      if (live.has(file) || this.#fresh.has(file)) continue;
-      for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
-      rmSync(pathOf(this.#folder, file), { force: true });
-      this.#files.delete(file);
-    }
+    for (const file of this.#files) if (!live.has(file) && !this.#fresh.has(file)) this.#remove(file);
+  }
+
+  #remove(file: number): void {
+    for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
+    rmSync(pathOf(this.#folder, file), { force: true });
+    this.#files.delete(file);
   }
 
   /** Nothing is added to the group any more: its file is the beginning of a body now. Throws when another try wrote to the group meanwhile. */

@@ -358,6 +358,31 @@ test("a large body whose file cannot be opened just now is not called damaged, b
   }
 });
 
+test("a large body that found no room leaves nothing of it on the disk that it filled", async () => {
+  const path = join(scratch(), "godwit.db");
+  const source = `
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+    const put = (key, bytes) => store.commit([{ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes) }]);
+    await put("sound", 100_000);
+    const refused = await put("large", 1 << 24).then(() => undefined, (error) => error.code);
+    const both = await Promise.all([put("other", 90_000), put("large", 1 << 24)].map((one) => one.then(() => "kept", (error) => error.code)));
+    await put("later", 100_000);
+    console.log(refused, ...both);
+    process.kill(process.pid, "SIGKILL");
+  `;
+  // No file becomes larger than 10 MiB: what the disk does not give is refused in the middle of a write.
+  const limited = 'trap "" XFSZ; ulimit -f 10240; exec "$0" -e "$1"';
+  const run = Bun.spawnSync({ cmd: ["bash", "-c", limited, process.execPath, source], stderr: "inherit" });
+  expect(run.stdout.toString().trim()).toBe("GODWIT_STORE_FAILED GODWIT_STORE_FAILED GODWIT_STORE_FAILED");
+  const sizes = filesOf(path).map((name) => statSync(join(`${path}-bodies`, name)).size);
+  expect(sizes).toEqual([100_000, 100_000]);
+  const store = await open(path);
+  expect((await store.load("outbox")).map(({ key }) => key)).toEqual(["later", "sound"]);
+  await store.close();
+}, 20_000);
+
 test("files of bodies that no row names any more are gone after a start", async () => {
   const path = join(scratch(), "godwit.db");
   const store = await open(path);
