@@ -120,6 +120,31 @@ describe("a large message", () => {
     expect(await leftOvers(b)).toBe(0);
   });
 
+  test("whose first piece somebody else had spoilt is fetched anew, and whoever brings all of it is not blamed", async () => {
+    const { mesh, a, b } = await pair();
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    mesh.filter = ({ type }) => type !== FrameType.offer;
+    const body = pattern(2 * MEGABYTE);
+    const id = await a.send(b.id, body);
+    await mesh.clock.advance(50);
+    const told = decodeOffer(mesh.log.find(({ type }) => type === FrameType.offer)!.bytes);
+    b.receive(liar.id, encodeOffer(told));
+    await mesh.clock.advance(20);
+    // Not enough of a block for its sum.
+    for (let at = 0; at < 64_000; at += 32_000)
+      b.receive(liar.id, encodeChunk(told.id, at, new Uint8Array(32_000)));
+    mesh.cut(liar, b);
+    await mesh.clock.advance(100);
+    expect(await leftOvers(b)).toBe(1);
+    mesh.filter = () => true;
+    await mesh.clock.advance(130_000);
+    expect(a.sent(id)!.state).toBe("delivered");
+    expect(await received(b)).toEqual(body);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(0);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
   test("that arrived is not fetched again because its receipt was lost", async () => {
     const { mesh, a, b } = await pair();
     // The receipt leaves and is acknowledged, but what arrives of it is damaged.

@@ -264,19 +264,31 @@ export class ChunkReceiver {
     arriving.resumed = 0;
   }
 
-  /** Either the block is wrong or its sum: whoever sends both answers for it. */
+  /** Either the block is wrong or its sum: whoever sends both answers for it, and nobody for what another brought of it. */
   #onBadBlock(arriving: Arriving): void {
     const { from, offer } = arriving;
     this.#badBlocks.add();
     arriving.early.clear();
     arriving.earlyBytes = 0;
     arriving.gapAt = undefined;
-    if (++arriving.badBlocks > BAD_BLOCKS_MAX || arriving.body.isSpoilt) {
+    if (arriving.body.isSpoilt) return void this.#startOver(arriving);
+    if (++arriving.badBlocks > BAD_BLOCKS_MAX) {
       this.#discard(arriving);
       return this.#events.damaged(from, offer.id);
     }
     // A range that ends no later is a resumption for the sender.
     this.#wantAgain(arriving);
+  }
+
+  async #startOver(arriving: Arriving): Promise<void> {
+    const { id } = arriving.offer;
+    arriving.isReady = false;
+    // What went on of it goes on anew.
+    this.#events.ended(id, false);
+    await this.#forget(arriving);
+    if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
+    arriving.isReady = true;
+    this.#want(arriving, 0);
   }
 
   /** Each offset once, and no more bytes than can be missing: pieces that overlap would take many times that. */
