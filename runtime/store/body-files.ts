@@ -30,16 +30,16 @@ export interface BodyPlace {
 interface Group {
   readonly file: number;
   bytes: number;
-  /** Its file began with the first of them; else what lies there is a part, however long it is. */
-  readonly hasFirst: boolean;
+  /** So many lie there, each behind the one before from the first on; `undefined`: others as well, or not in this order. */
+  inOrder: number | undefined;
 }
 
 export interface NewBody {
   readonly body: Uint8Array;
   /** Bodies of one group share a file. */
   readonly group?: string | undefined;
-  /** It is the first of its group: what was there of that name is another one. */
-  readonly isFirst?: boolean | undefined;
+  /** Which of its group it is. The first, 0, begins another group, whatever was there of that name. */
+  readonly index?: number | undefined;
   /** Group whose bodies this one goes on from; `hasHead` says whether all of them, and nothing else, lie in a row. */
   readonly head?: BodyHead | undefined;
 }
@@ -107,13 +107,13 @@ export class BodyFiles {
     };
     const nextBefore = this.#next;
     try {
-      for (const { body, group, isFirst, head } of bodies) {
-        if (isFirst === true) this.#groups.delete(group!);
-        const of =
-          head === undefined ? this.#fileFor(group, body.length, isFirst === true) : this.#takeGroup(head);
+      for (const { body, group, index, head } of bodies) {
+        if (index === 0) this.#groups.delete(group!);
+        const of = head === undefined ? this.#fileFor(group, body.length) : this.#takeGroup(head);
         const at = head === undefined ? of.bytes : 0;
         await writeWhole(await handleOf(of.file), body, of.bytes);
         of.bytes += body.length;
+        of.inOrder = index !== undefined && of.inOrder === index ? index + 1 : undefined;
         const sum = head === undefined ? bodySum(body) : NO_SUM;
         places.push({ id: placeId(of.file, at), bytes: of.bytes - at, sum });
       }
@@ -138,7 +138,7 @@ export class BodyFiles {
   /** Whether all bodies of this group, and nothing else, lie one after the other in a file. */
   hasHead({ of, bytes }: BodyHead): boolean {
     const group = this.#groups.get(of);
-    return group?.hasFirst === true && group.bytes === bytes;
+    return group?.inOrder !== undefined && group.bytes === bytes;
   }
 
   /** Undefined when it is not what was written. */
@@ -188,10 +188,10 @@ export class BodyFiles {
     return group;
   }
 
-  #fileFor(name: string | undefined, bytes: number, isFirst: boolean): Group {
+  #fileFor(name: string | undefined, bytes: number): Group {
     const known = name === undefined ? undefined : this.#groups.get(name);
     const isFresh = known === undefined || known.bytes + bytes > FILE_BYTES_MAX;
-    const of = isFresh ? { file: this.#next++, bytes: 0, hasFirst: isFirst } : known;
+    const of = isFresh ? { file: this.#next++, bytes: 0, inOrder: 0 } : known;
     this.#files.add(of.file);
     this.#fresh.add(of.file);
     if (name === undefined) return of;

@@ -292,6 +292,34 @@ test("a body whose first chunk is of an earlier life does not take a file for it
   await store.close();
 });
 
+test("a body is its chunks in their order, in whatever order they were written", async () => {
+  const store = await open(join(scratch(), "godwit.db"));
+  const body = bodyOf(8, 100_000);
+  for (const index of [0, 2, 1])
+    await store.commit([
+      {
+        op: "put",
+        in: "chunk",
+        key: `id/00000${index}`,
+        meta: "",
+        body: body.subarray(index * 30_000, (index + 1) * 30_000),
+      },
+    ]);
+  await store.commit([
+    {
+      op: "put",
+      in: "transit",
+      key: "id",
+      meta: "{}",
+      head: { of: "id", bytes: 90_000 },
+      body: body.subarray(90_000),
+    },
+    ...[0, 1, 2].map((index): StoreOp => ({ op: "delete", in: "chunk", key: `id/00000${index}` })),
+  ]);
+  expect(Buffer.compare((await store.body("transit", "id"))!, body)).toBe(0);
+  await store.close();
+});
+
 test("a body does not take the chunks of another try for its own, which come with the same write", async () => {
   const store = await open(join(scratch(), "godwit.db"));
   const body = bodyOf(6, 100_000);

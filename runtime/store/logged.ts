@@ -325,7 +325,7 @@ export class Logged {
 /** The chunks of a transfer share a file. */
 function chunkBody(key: string, body: Uint8Array): NewBody {
   const [group, index] = key.split("/");
-  return { body, group, isFirst: Number(index) === 0 };
+  return { body, group, index: Number(index) };
 }
 
 /** For where chunks do not lie one after the other. Rejects with GODWIT_STORE_FAILED. */
