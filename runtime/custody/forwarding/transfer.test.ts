@@ -9,6 +9,7 @@ import {
   encodeWant,
   makeBundle,
 } from "../../wire/bundle.ts";
+import { godwitError } from "../../kernel/errors.ts";
 import { FrameType } from "../../wire/constants.ts";
 import { COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
@@ -143,6 +144,37 @@ describe("a large message", () => {
     expect(await received(b)).toEqual(body);
     expect(mesh.count("custodyRefuse", "b>a")).toBe(0);
     expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("that is offered once more while the disk refuses it is not called delivered", async () => {
+    const { mesh, a, b } = await pair();
+    const d = await mesh.add("d");
+    mesh.connect(d, b);
+    const { store } = b;
+    const commit = store!.commit.bind(store);
+    let delivering: PromiseWithResolvers<void> | undefined;
+    store!.commit = async (ops) => {
+      if (ops.some(({ in: box }) => box === "inbox")) {
+        delivering ??= Promise.withResolvers();
+        await delivering.promise;
+      }
+      await commit(ops);
+    };
+    const id = await a.send(b.id, pattern(MEGABYTE));
+    for (let ms = 0; ms < 500 && delivering === undefined; ms++) await mesh.clock.advance(1);
+    const offer = mesh.log.find(({ type, from }) => type === FrameType.offer && from === "a")!;
+    b.receive(d.id, offer.bytes);
+    await mesh.clock.advance(10);
+    delivering!.reject(godwitError("GODWIT_STORE_FAILED", "no room for the commit"));
+    b.disk.fail("full");
+    await mesh.clock.advance(1_000);
+    expect([b.delivered.length, a.sent(id)!.state]).toEqual([0, "queued"]);
+    expect(mesh.count("custodyAck", "b>d")).toBe(0);
+    b.disk.fail(undefined);
+    delivering = Promise.withResolvers();
+    delivering.resolve();
+    await mesh.clock.advance(60_000);
+    expect([b.delivered.length, a.sent(id)!.state]).toEqual([1, "delivered"]);
   });
 
   test("that arrived is not fetched again because its receipt was lost", async () => {
