@@ -184,3 +184,16 @@ test("a message that a relay takes while it is being withdrawn stays withdrawn, 
   await mesh.clock.advance(60_000);
   expect([entryOf(a, id).state, damaged(a)]).toEqual(["withdrawn", []]);
 });
+
+test("a message that a neighbour could take while it is being withdrawn is no damage: its body went on purpose", async () => {
+  const { mesh, a, b, c, restart } = await line();
+  mesh.cut(a, b);
+  const id = await a.send(c.id, "on second thoughts");
+  await restart(a);
+  const withdrawn = a.custody!.outbox.withdraw(id);
+  await mesh.clock.advance(1);
+  mesh.connect(a, b);
+  await mesh.clock.advance(1_000);
+  await withdrawn;
+  expect([entryOf(a, id).state, damaged(a), c.delivered.length]).toEqual(["withdrawn", [], 0]);
+});
