@@ -231,6 +231,8 @@ export class Logged {
 
   /** All of it goes to the database. Rejects with GODWIT_STORE_FAILED. */
   async foldAll(): Promise<void> {
+    // One that is under way may fail for want of room that was made since it began.
+    await this.#folding?.catch(() => {});
     while (this.#folding !== undefined || this.#log.used > 0) await this.fold();
   }
 
