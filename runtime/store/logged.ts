@@ -72,6 +72,7 @@ export class Logged {
   /** Where frames are made, one after the other. */
   #frame = alignedPages(16);
   #folding: Promise<void> | undefined;
+  #isDueAgain = false;
   #timer: Timer | undefined;
   #dueMs = Number.POSITIVE_INFINITY;
 
@@ -226,7 +227,9 @@ export class Logged {
   foldSoon(): void {
     this.#timer?.cancel();
     this.#dueMs = Number.POSITIVE_INFINITY;
-    if (this.#log.used > 0) this.fold().catch(() => {});
+    // On a medium that is short, what came since one began waits for nothing else.
+    if (this.#folding !== undefined) this.#isDueAgain ||= this.#isTight;
+    else if (this.#log.used > 0) this.fold().catch(() => {});
   }
 
   /** All of it goes to the database. Rejects with GODWIT_STORE_FAILED. */
@@ -238,8 +241,15 @@ export class Logged {
 
   /** Writes to the database what is in the log now, and frees that part of the log. Rejects with GODWIT_STORE_FAILED. */
   fold(): Promise<void> {
-    this.#folding ??= this.#foldOnce().finally(() => (this.#folding = undefined));
+    this.#folding ??= this.#foldOnce().finally(() => this.#onFolded());
     return this.#folding;
+  }
+
+  #onFolded(): void {
+    this.#folding = undefined;
+    if (!this.#isDueAgain) return;
+    this.#isDueAgain = false;
+    this.foldSoon();
   }
 
   /**

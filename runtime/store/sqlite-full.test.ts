@@ -251,3 +251,26 @@ full(
     expect(seen).toEqual({ isFull: true, deleted: 900, isWell: true, rows: 0 });
   },
 );
+
+full("what is deleted while the log is being written gives its room back as well", async () => {
+  const seen = await play(
+    24,
+    `
+    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))});
+    const { fold } = StoreThread.prototype;
+    let folds = 0;
+    StoreThread.prototype.fold = async function (...asked) {
+      folds++;
+      await Bun.sleep(100);
+      return fold.apply(this, asked);
+    };
+    for (let i = 0; i < 60; i++) await put("k" + i, 100_000);
+    const before = free();
+    for (let i = 0; i < 60; i++) await remove("k" + i);
+    const isGiven = await until(() => free() > before + (3 << 20));
+    console.log(JSON.stringify({ isGiven, isFewFolds: folds < 20 }));
+    await store.close();
+  `,
+  );
+  expect(seen).toEqual({ isGiven: true, isFewFolds: true });
+});
