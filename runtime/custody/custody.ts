@@ -141,7 +141,7 @@ export class Custody {
       withdrawn: (to, id, reason) => this.#withdraw(to, id, reason),
     });
     this.#receiver = new ChunkReceiver(ctx, {
-      complete: (from, bundle, offer, cleanup) => void this.#onBundle(from, bundle, offer.journey, cleanup),
+      complete: (from, bundle, offer, cleanup) => this.#onBundle(from, bundle, offer.journey, cleanup),
       yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
       damaged: (from, id) => {
         this.#cutThrough.distrust(from);
@@ -165,7 +165,8 @@ export class Custody {
     await this.#receiver.load();
     await this.outbox.load();
     for (const row of await this.transit.load()) {
-      const sealed = await this.#ctx.store.body("transit", row.id);
+      // What cannot be read now is there at the next start.
+      const sealed = await this.#ctx.store.body("transit", row.id).catch(() => undefined);
       if (sealed !== undefined)
         await this.#recipient.resume({ id: row.id, header: row.header, sealed }, row.journey);
     }
@@ -350,8 +351,6 @@ export class Custody {
     waiting.bytes += bytes;
     try {
       await this.#takeBundle(from, bundle, journey, ops);
-      // Not every outcome commits them with the bundle; once more does no harm.
-      if (ops.length > 0) await this.#ctx.store.commit(ops).catch(() => {});
     } finally {
       // What is not kept here after all does not go on either.
       this.#cutThrough.onEnded(bundle.id, RefuseReason.busy);

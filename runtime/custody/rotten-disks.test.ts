@@ -184,3 +184,38 @@ test("a message that a relay takes while it is being withdrawn stays withdrawn, 
   await mesh.clock.advance(60_000);
   expect([entryOf(a, id).state, damaged(a)]).toEqual(["withdrawn", []]);
 });
+
+test("a message that a neighbour could take while it is being withdrawn is no damage: its body went on purpose", async () => {
+  const { mesh, a, b, c, restart } = await line();
+  mesh.cut(a, b);
+  const id = await a.send(c.id, "on second thoughts");
+  await restart(a);
+  const withdrawn = a.custody!.outbox.withdraw(id);
+  await mesh.clock.advance(1);
+  mesh.connect(a, b);
+  await mesh.clock.advance(1_000);
+  await withdrawn;
+  expect([entryOf(a, id).state, damaged(a), c.delivered.length]).toEqual(["withdrawn", [], 0]);
+});
+
+test("a message that is removed while somebody reads it is no damage, and leaves the counts of the inbox once", async () => {
+  for (const size of [100, 1_500_000]) {
+    const { mesh, a, c } = await line();
+    const id = await a.send(c.id, new Uint8Array(size).fill(7));
+    await a.send(c.id, "stays");
+    await mesh.clock.advance(1_000);
+    const store = c.store!;
+    const late =
+      <A extends unknown[], R>(read: (...asked: A) => Promise<R>) =>
+      (...asked: A) =>
+        new Promise<R>((resolve) => mesh.clock.after(20, () => resolve(read(...asked))));
+    Object.assign(store, { piece: late(store.piece.bind(store)), body: late(store.body.bind(store)) });
+    const { inbox } = c.custody!;
+    const reading = codeOf(inbox.body(id));
+    await mesh.clock.advance(1);
+    await c.settle(inbox.remove(id));
+    await mesh.clock.advance(500);
+    expect(await reading).toBe("GODWIT_MESSAGE_UNKNOWN");
+    expect([inbox.count, inbox.bytes, damaged(c)]).toEqual([1, "stays".length, []]);
+  }
+});

@@ -30,14 +30,16 @@ export interface BodyPlace {
 interface Group {
   readonly file: number;
   bytes: number;
+  /** So many lie there, each behind the one before from the first on; `undefined`: others as well, or not in this order. */
+  inOrder: number | undefined;
 }
 
 export interface NewBody {
   readonly body: Uint8Array;
   /** Bodies of one group share a file. */
   readonly group?: string | undefined;
-  /** It is the first of its group: what was there of that name is another one. */
-  readonly isFirst?: boolean | undefined;
+  /** Which of its group it is. The first, 0, begins another group, whatever was there of that name. */
+  readonly index?: number | undefined;
   /** Group whose bodies this one goes on from; `hasHead` says whether all of them, and nothing else, lie in a row. */
   readonly head?: BodyHead | undefined;
 }
@@ -48,13 +50,17 @@ const pathOf = (folder: string, file: number): string => join(folder, file.toStr
 const placeId = (file: number, offset: number): number => file * FILE_BYTES_MAX + offset;
 const offsetOf = (id: number): number => id % FILE_BYTES_MAX;
 
-/** The bytes at a place, undefined where there are not so many. What is read is not judged. */
+/**
+ * The bytes at a place, undefined where there are not so many. What is read is not judged. Throws the operating system's error where they
+ * cannot be read now: that says nothing about what is there.
+ */
 export function readPlace(folder: string, id: number, bytes: number): Uint8Array | undefined {
   let handle: number;
   try {
     handle = openSync(pathOf(folder, fileOf(id)), "r");
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
   }
   try {
     const body = new Uint8Array(bytes);
@@ -90,7 +96,7 @@ export class BodyFiles {
     return this.#files.size === 0;
   }
 
-  /** Makes bodies durable. `kept` says when rows name them. Rejects with the operating system's error. */
+  /** Makes bodies durable; one call at a time. `kept` says when rows name them. Rejects with the operating system's error. */
   async write(bodies: readonly NewBody[]): Promise<BodyPlace[]> {
     const places: BodyPlace[] = [];
     const handles = new Map<number, FileHandle>();
@@ -101,12 +107,13 @@ export class BodyFiles {
     };
     const nextBefore = this.#next;
     try {
-      for (const { body, group, isFirst, head } of bodies) {
-        if (isFirst === true) this.#groups.delete(group!);
+      for (const { body, group, index, head } of bodies) {
+        if (index === 0) this.#groups.delete(group!);
         const of = head === undefined ? this.#fileFor(group, body.length) : this.#takeGroup(head);
         const at = head === undefined ? of.bytes : 0;
         await writeWhole(await handleOf(of.file), body, of.bytes);
         of.bytes += body.length;
+        of.inOrder = index !== undefined && of.inOrder === index ? index + 1 : undefined;
         const sum = head === undefined ? bodySum(body) : NO_SUM;
         places.push({ id: placeId(of.file, at), bytes: of.bytes - at, sum });
       }
@@ -114,7 +121,9 @@ export class BodyFiles {
       if (this.#next !== nextBefore) await this.#syncNames();
       return places;
     } catch (error) {
-      this.kept(places);
+      // A full disk is not to be kept full by what came of it.
+      for (const file of this.#fresh) if (file >= nextBefore) this.#remove(file);
+      this.#fresh.clear();
       throw error;
     } finally {
       for (const handle of handles.values()) await handle.close();
@@ -128,7 +137,8 @@ export class BodyFiles {
 
   /** Whether all bodies of this group, and nothing else, lie one after the other in a file. */
   hasHead({ of, bytes }: BodyHead): boolean {
-    return this.#groups.get(of)?.bytes === bytes;
+    const group = this.#groups.get(of);
+    return group?.inOrder !== undefined && group.bytes === bytes;
   }
 
   /** Undefined when it is not what was written. */
@@ -159,18 +169,20 @@ export class BodyFiles {
 
   /** `live`: every file that a row names a place in. */
   sweep(live: ReadonlySet<number>): void {
-    for (const file of this.#files) {
-      if (live.has(file) || this.#fresh.has(file)) continue;
-      for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
-      rmSync(pathOf(this.#folder, file), { force: true });
-      this.#files.delete(file);
-    }
+    for (const file of this.#files) if (!live.has(file) && !this.#fresh.has(file)) this.#remove(file);
+  }
+
+  #remove(file: number): void {
+    for (const [name, group] of this.#groups) if (group.file === file) this.#groups.delete(name);
+    rmSync(pathOf(this.#folder, file), { force: true });
+    this.#files.delete(file);
   }
 
   /** Nothing is added to the group any more: its file is the beginning of a body now. Throws when another try wrote to the group meanwhile. */
   #takeGroup({ of, bytes }: BodyHead): Group {
     const group = this.#groups.get(of);
-    if (group?.bytes !== bytes) throw new Error("the chunks of a body lie in no file of their own any more");
+    if (group === undefined || !this.hasHead({ of, bytes }))
+      throw new Error("the chunks of a body lie in no file of their own any more");
     this.#groups.delete(of);
     this.#fresh.add(group.file);
     return group;
@@ -179,7 +191,7 @@ export class BodyFiles {
   #fileFor(name: string | undefined, bytes: number): Group {
     const known = name === undefined ? undefined : this.#groups.get(name);
     const isFresh = known === undefined || known.bytes + bytes > FILE_BYTES_MAX;
-    const of = isFresh ? { file: this.#next++, bytes: 0 } : known;
+    const of = isFresh ? { file: this.#next++, bytes: 0, inOrder: 0 } : known;
     this.#files.add(of.file);
     this.#fresh.add(of.file);
     if (name === undefined) return of;
@@ -204,13 +216,16 @@ export class BodyFiles {
     try {
       return await open(pathOf(this.#folder, file), flags, 0o600);
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+      if (!isMissing(error)) throw error;
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       syncFolder(dirname(this.#folder));
       return open(pathOf(this.#folder, file), flags, 0o600);
     }
   }
 }
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "ENOENT";
 
 async function writeWhole(handle: FileHandle, body: Uint8Array, position: number): Promise<void> {
   for (let at = 0; at < body.length;) {

@@ -10,7 +10,7 @@ export const LOG_PAGE_BYTES = 4_096;
 /** "GdwF". */
 const MAGIC = 0x46776447;
 /** Magic, length of what follows, number of the first page, sum of all that and of what follows. */
-const HEAD_BYTES = 24;
+export const FRAME_HEAD_BYTES = 24;
 const SUM_AT = 16;
 /** Length and sum of a commit. */
 const COMMIT_HEAD_BYTES = 8;
@@ -50,7 +50,7 @@ const numberOf = new Map<string, number>(collections.map((name, index) => [name,
 
 /** Bytes of a frame with these commits. */
 export const frameBytes = (commits: readonly LogCommit[]): number =>
-  commits.reduce((total, commit) => total + commitBytes(commit), HEAD_BYTES);
+  commits.reduce((total, commit) => total + commitBytes(commit), FRAME_HEAD_BYTES);
 
 export function commitBytes(commit: readonly (StoreOp | LogOp)[]): number {
   let bytes = COMMIT_HEAD_BYTES;
@@ -75,7 +75,7 @@ export function encodeFrame(
   const end = pagesOf(bytes) * LOG_PAGE_BYTES;
   frame.fill(0, bytes, end);
   const seed = seedOf(id, page);
-  let at = HEAD_BYTES;
+  let at = FRAME_HEAD_BYTES;
   for (const commit of commits) {
     const start = at;
     at += COMMIT_HEAD_BYTES;
@@ -84,7 +84,7 @@ export function encodeFrame(
     frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), seed), start + 4);
   }
   frame.writeUInt32LE(MAGIC, 0);
-  frame.writeUInt32LE(at - HEAD_BYTES, 4);
+  frame.writeUInt32LE(at - FRAME_HEAD_BYTES, 4);
   frame.writeBigUInt64LE(BigInt(page), 8);
   frame.writeBigUInt64LE(frameSum(frame, at, id), SUM_AT);
   return frame.subarray(0, end);
@@ -131,7 +131,10 @@ function placeOf(bytes: Buffer, at: number): BodyPlace {
 }
 
 const frameSum = (frame: Buffer, end: number, id: number): bigint =>
-  Bun.hash.xxHash3(frame.subarray(HEAD_BYTES, end), Bun.hash.xxHash3(frame.subarray(0, SUM_AT), BigInt(id)));
+  Bun.hash.xxHash3(
+    frame.subarray(FRAME_HEAD_BYTES, end),
+    Bun.hash.xxHash3(frame.subarray(0, SUM_AT), BigInt(id)),
+  );
 
 /** Of the sums of a frame's commits: one that lies where another was is none. */
 const seedOf = (id: number, page: number): bigint => BigInt.asUintN(64, BigInt(id) + BigInt(page) * SPREAD);
@@ -149,7 +152,7 @@ export interface FrameHead {
 export function headOf(bytes: Buffer): FrameHead | undefined {
   if (bytes.readUInt32LE(0) !== MAGIC) return undefined;
   const page = Number(bytes.readBigUInt64LE(8));
-  return Number.isSafeInteger(page) ? { page, bytes: HEAD_BYTES + bytes.readUInt32LE(4) } : undefined;
+  return Number.isSafeInteger(page) ? { page, bytes: FRAME_HEAD_BYTES + bytes.readUInt32LE(4) } : undefined;
 }
 
 /** `frame` has at least the bytes that its head says. */
@@ -159,7 +162,7 @@ export const isSound = (frame: Buffer, head: FrameHead, id: number): boolean =>
 /** Commits of a sound frame; `later`: see `OpenPlan.laterCollections` of commit-log.ts. Throws LaterFrame. */
 export function decodeFrame(frame: Buffer, head: FrameHead, later: readonly string[]): LogCommit[] {
   const commits: LogCommit[] = [];
-  for (let at = HEAD_BYTES; at < head.bytes;) {
+  for (let at = FRAME_HEAD_BYTES; at < head.bytes;) {
     const end = at + COMMIT_HEAD_BYTES + frame.readUInt32LE(at);
     commits.push(readOps(frame.subarray(at + COMMIT_HEAD_BYTES, end), later));
     at = end;
@@ -219,7 +222,7 @@ export function salvageFrame(
   const commits: LogCommit[] = [];
   const lost: Damage[] = [];
   let isAll = false;
-  for (let at = HEAD_BYTES; at + COMMIT_HEAD_BYTES <= bytes.length;) {
+  for (let at = FRAME_HEAD_BYTES; at + COMMIT_HEAD_BYTES <= bytes.length;) {
     const length = bytes.readUInt32LE(at);
     const start = at + COMMIT_HEAD_BYTES;
     // Zeros behind the last commit.

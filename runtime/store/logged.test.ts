@@ -1,6 +1,16 @@
 /** What stands in the commit log and not in the database yet: nothing of it is lost, whenever the process dies, and nothing of it stays too long. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
@@ -250,6 +260,66 @@ test("a body keeps the file of its first chunk, when the database had that chunk
   }
 });
 
+test("a body whose first chunk is of an earlier life does not take a file for it that is as long by chance: a chunk was written twice", async () => {
+  const path = join(scratch(), "godwit.db");
+  const body = bodyOf(7, 100_000);
+  const piece = (index: number, content: Uint8Array): StoreOp => ({
+    op: "put",
+    in: "chunk",
+    key: `id/00000${index}`,
+    meta: "",
+    body: content,
+  });
+  let store = await open(path);
+  await store.commit([piece(0, body.subarray(0, 40_000))]);
+  await store.close();
+  store = await open(path);
+  // As after a commit that failed when its bodies were written already.
+  for (let round = 0; round < 2; round++) await store.commit([piece(1, body.subarray(40_000, 80_000))]);
+  await store.commit([
+    {
+      op: "put",
+      in: "inbox",
+      key: "id",
+      meta: "{}",
+      head: { of: "id", bytes: 80_000 },
+      body: body.subarray(80_000),
+    },
+    { op: "delete", in: "chunk", key: "id/000000" },
+    { op: "delete", in: "chunk", key: "id/000001" },
+  ]);
+  expect(Buffer.compare((await store.body("inbox", "id"))!, body)).toBe(0);
+  await store.close();
+});
+
+test("a body is its chunks in their order, in whatever order they were written", async () => {
+  const store = await open(join(scratch(), "godwit.db"));
+  const body = bodyOf(8, 100_000);
+  for (const index of [0, 2, 1])
+    await store.commit([
+      {
+        op: "put",
+        in: "chunk",
+        key: `id/00000${index}`,
+        meta: "",
+        body: body.subarray(index * 30_000, (index + 1) * 30_000),
+      },
+    ]);
+  await store.commit([
+    {
+      op: "put",
+      in: "transit",
+      key: "id",
+      meta: "{}",
+      head: { of: "id", bytes: 90_000 },
+      body: body.subarray(90_000),
+    },
+    ...[0, 1, 2].map((index): StoreOp => ({ op: "delete", in: "chunk", key: `id/00000${index}` })),
+  ]);
+  expect(Buffer.compare((await store.body("transit", "id"))!, body)).toBe(0);
+  await store.close();
+});
+
 test("a body does not take the chunks of another try for its own, which come with the same write", async () => {
   const store = await open(join(scratch(), "godwit.db"));
   const body = bodyOf(6, 100_000);
@@ -285,6 +355,61 @@ test("a large body whose file rotted or went away is shown to nobody, in the log
       await store.close();
     }
 });
+
+test("a large body whose file cannot be opened just now is not called damaged, by a read or by a salvage, and is read later", async () => {
+  for (const isSalvaged of [false, true]) {
+    const path = join(scratch(), "godwit.db");
+    let store = await open(path);
+    await store.commit([{ op: "put", in: "inbox", key: "k", meta: "{}", body: bodyOf(1, 50_000) }]);
+    await store.commit([{ op: "put", in: "peer", key: "k", meta: "x".repeat(2_000) }]);
+    await store.close();
+    if (isSalvaged) {
+      const bytes = readFileSync(path);
+      const page = Math.floor(bytes.indexOf("x".repeat(99)) / 4_096);
+      writeFileSync(path, bytes.fill(0xee, page * 4_096, (page + 1) * 4_096));
+    }
+    const file = join(`${path}-bodies`, filesOf(path)[0]!);
+    renameSync(file, `${path}-away`);
+    // As when all of the files that a process may have open are sockets.
+    symlinkSync(file, file);
+    store = await open(path);
+    await store.load("peer");
+    expect(store.state.asideFile !== undefined).toBe(isSalvaged);
+    for (const read of [store.body("inbox", "k"), store.piece("inbox", "k", 0, 9)])
+      expect(await read.catch((error: unknown) => (error as { code: string }).code)).toBe(
+        "GODWIT_STORE_FAILED",
+      );
+    expect(store.state.damage.filter((one) => one.in === "inbox")).toEqual([]);
+    renameSync(`${path}-away`, file);
+    expect(Buffer.compare((await store.body("inbox", "k"))!, bodyOf(1, 50_000))).toBe(0);
+    await store.close();
+  }
+});
+
+test("a large body that found no room leaves nothing of it on the disk that it filled, and takes no other message with it", async () => {
+  const path = join(scratch(), "godwit.db");
+  const source = `
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+    const put = (key, bytes) => store.commit([{ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes) }]);
+    await put("sound", 100_000);
+    const refused = await put("large", 1 << 24).then(() => undefined, (error) => error.code);
+    const both = await Promise.all([put("other", 90_000), put("large", 1 << 24)].map((one) => one.then(() => "kept", (error) => error.code)));
+    await put("later", 100_000);
+    console.log(refused, ...both);
+    process.kill(process.pid, "SIGKILL");
+  `;
+  // No file becomes larger than 10 MiB: what the disk does not give is refused in the middle of a write.
+  const limited = 'trap "" XFSZ; ulimit -f 10240; exec "$0" -e "$1"';
+  const run = Bun.spawnSync({ cmd: ["bash", "-c", limited, process.execPath, source], stderr: "inherit" });
+  expect(run.stdout.toString().trim()).toBe("GODWIT_STORE_FAILED kept GODWIT_STORE_FAILED");
+  const sizes = filesOf(path).map((name) => statSync(join(`${path}-bodies`, name)).size);
+  expect(sizes.sort((a, b) => a - b)).toEqual([90_000, 100_000, 100_000]);
+  const store = await open(path);
+  expect((await store.load("outbox")).map(({ key }) => key)).toEqual(["later", "other", "sound"]);
+  await store.close();
+}, 20_000);
 
 test("files of bodies that no row names any more are gone after a start", async () => {
   const path = join(scratch(), "godwit.db");

@@ -11,6 +11,7 @@ import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-lo
 import {
   commitBytes,
   encodeFrame,
+  FRAME_HEAD_BYTES,
   frameBytes,
   LOG_PAGE_BYTES,
   pagesOf,
@@ -71,6 +72,7 @@ export class Logged {
   /** Where frames are made, one after the other. */
   #frame = alignedPages(16);
   #folding: Promise<void> | undefined;
+  #isDueAgain = false;
   #timer: Timer | undefined;
   #dueMs = Number.POSITIVE_INFINITY;
 
@@ -112,6 +114,11 @@ export class Logged {
     this.#grantBytes = bytes;
   }
 
+  /** The medium has not plenty of room. */
+  get #isTight(): boolean {
+    return this.#grantBytes !== Number.POSITIVE_INFINITY;
+  }
+
   /** Of commits in the log that the database has not. */
   get loggedBytes(): number {
     return this.#loggedBytes;
@@ -131,9 +138,14 @@ export class Logged {
 
   /** Whether the log is the place for this commit, with `before` bytes of others in front of it. */
   takes(ops: readonly StoreOp[], bytes: number, before: number): boolean {
-    if (bytes > this.frameBytesMax || this.#loggedBytes + before + bytes > this.#grantBytes) return false;
+    if (bytes > this.frameBytesMax) return false;
+    // Needs no room in the database, and makes some for what the log holds already.
+    const isDelete = ops.every(({ op }) => op === "delete");
+    if (isDelete && this.#log.used + pagesOf(FRAME_HEAD_BYTES + before + bytes) <= this.#log.capacity)
+      return true;
+    if (this.#loggedBytes + before + bytes > this.#grantBytes) return false;
     if (ops.some((op) => op.op === "set-aside")) return false;
-    if (this.#grantBytes === Number.POSITIVE_INFINITY) return true;
+    if (!this.#isTight) return true;
     // The database knows to the page what still fits.
     if (ops.some(isLarge)) return false;
     const hasBody = ops.some((op) => op.op === "put" && (op.body?.length ?? 0) > 0);
@@ -215,18 +227,29 @@ export class Logged {
   foldSoon(): void {
     this.#timer?.cancel();
     this.#dueMs = Number.POSITIVE_INFINITY;
-    if (this.#log.used > 0) this.fold().catch(() => {});
+    // On a medium that is short, what came since one began waits for nothing else.
+    if (this.#folding !== undefined) this.#isDueAgain ||= this.#isTight;
+    else if (this.#log.used > 0) this.fold().catch(() => {});
   }
 
   /** All of it goes to the database. Rejects with GODWIT_STORE_FAILED. */
   async foldAll(): Promise<void> {
+    // One that is under way may fail for want of room that was made since it began.
+    await this.#folding?.catch(() => {});
     while (this.#folding !== undefined || this.#log.used > 0) await this.fold();
   }
 
   /** Writes to the database what is in the log now, and frees that part of the log. Rejects with GODWIT_STORE_FAILED. */
   fold(): Promise<void> {
-    this.#folding ??= this.#foldOnce().finally(() => (this.#folding = undefined));
+    this.#folding ??= this.#foldOnce().finally(() => this.#onFolded());
     return this.#folding;
+  }
+
+  #onFolded(): void {
+    this.#folding = undefined;
+    if (!this.#isDueAgain) return;
+    this.#isDueAgain = false;
+    this.foldSoon();
   }
 
   /**
@@ -280,7 +303,7 @@ export class Logged {
   /** At the latest in so long; soon where space is short, as what is deleted is given back by the database. */
   #plan(ageMs: number): void {
     const { clock } = this.#deps;
-    const isTight = this.#grantBytes !== Number.POSITIVE_INFINITY;
+    const isTight = this.#isTight;
     if (isTight) ageMs = FOLD_TIGHT_AGE_MS;
     if (clock === undefined) return isTight ? this.foldSoon() : undefined;
     const dueMs = clock.monotonicMs() + ageMs;
@@ -295,7 +318,11 @@ export class Logged {
     const loggedBytes = this.#loggedBytes;
     this.#overlay.seal();
     try {
-      for (const { ops, pack, isLast } of this.#overlay.slices(SLICE_OPS_MAX, this.#sliceBytes))
+      for (const { ops, pack, isLast } of this.#overlay.slices(
+        SLICE_OPS_MAX,
+        this.#sliceBytes,
+        this.#isTight,
+      ))
         await this.#write(ops, pack, isLast ? mark : undefined);
     } catch (error) {
       this.#overlay.unseal();
@@ -325,7 +352,7 @@ export class Logged {
 /** The chunks of a transfer share a file. */
 function chunkBody(key: string, body: Uint8Array): NewBody {
   const [group, index] = key.split("/");
-  return { body, group, isFirst: Number(index) === 0 };
+  return { body, group, index: Number(index) };
 }
 
 /** For where chunks do not lie one after the other. Rejects with GODWIT_STORE_FAILED. */

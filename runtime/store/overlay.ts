@@ -85,35 +85,48 @@ export class Overlay {
     }
   }
 
-  /** The sealed rows as ops for the database, cut after `opsMax` ops or `bytesMax` bytes; at least one slice. Bodies in the pack. */
-  *slices(opsMax: number, bytesMax: number): Generator<{ ops: WireOp[]; pack: Uint8Array; isLast: boolean }> {
+  /**
+   * The sealed rows as ops for the database, cut after `opsMax` ops or `bytesMax` bytes; at least one slice. Bodies in the pack. What is deleted comes
+   * first with `deletesFirst`: it makes room for the others, where each page of an index is written twice for that.
+   */
+  *slices(
+    opsMax: number,
+    bytesMax: number,
+    deletesFirst: boolean,
+  ): Generator<{ ops: WireOp[]; pack: Uint8Array; isLast: boolean }> {
     let ops: WireOp[] = [];
     let bodies: Uint8Array[] = [];
     let bodyBytes = 0;
     let bytes = 0;
+    for (const [collection, key, { meta, body, slot }] of this.#sealed(deletesFirst)) {
+      if (ops.length >= opsMax || bytes >= bytesMax) {
+        yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
+        [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
+      }
+      bytes += key.length + (meta?.length ?? 0);
+      if (meta === null || body === null) ops.push([collection, key, null, -1, 0]);
+      if (meta === null) continue;
+      const at = slot === undefined ? ([] as const) : ([slot.order, slot.group] as const);
+      bytes += slot?.group.length ?? 0;
+      if (!(body instanceof Uint8Array)) {
+        ops.push([collection, key, meta, -1, 0, body ?? undefined, ...at]);
+        continue;
+      }
+      ops.push([collection, key, meta, bodyBytes, body.length, undefined, ...at]);
+      bytes += body.length;
+      bodies.push(body);
+      bodyBytes += body.length;
+    }
+    yield { ops, pack: packOf(bodies, bodyBytes), isLast: true };
+  }
+
+  *#sealed(deletesFirst: boolean): Generator<[Collection, string, Held]> {
     // Chunks first: a body that begins with one has its place, which must not go with a chunk that is deleted.
     const names = new Set<Collection>(["chunk", ...collections, ...this.#lower.keys()]);
-    for (const collection of names)
-      for (const [key, { meta, body, slot }] of [...(this.#lower.get(collection) ?? [])].sort(byPlace)) {
-        if (ops.length >= opsMax || bytes >= bytesMax) {
-          yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
-          [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
-        }
-        bytes += key.length + (meta?.length ?? 0);
-        if (meta === null || body === null) ops.push([collection, key, null, -1, 0]);
-        if (meta === null) continue;
-        const at = slot === undefined ? ([] as const) : ([slot.order, slot.group] as const);
-        bytes += slot?.group.length ?? 0;
-        if (!(body instanceof Uint8Array)) {
-          ops.push([collection, key, meta, -1, 0, body ?? undefined, ...at]);
-          continue;
-        }
-        ops.push([collection, key, meta, bodyBytes, body.length, undefined, ...at]);
-        bytes += body.length;
-        bodies.push(body);
-        bodyBytes += body.length;
-      }
-    yield { ops, pack: packOf(bodies, bodyBytes), isLast: true };
+    for (const wanted of deletesFirst ? [true, false] : [undefined])
+      for (const collection of names)
+        for (const [key, held] of [...(this.#lower.get(collection) ?? [])].sort(byPlace))
+          if (wanted === undefined || (held.meta === null) === wanted) yield [collection, key, held];
   }
 
   /** `undefined`: the database has it, if it is anywhere; null: none. */

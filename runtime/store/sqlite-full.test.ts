@@ -217,3 +217,60 @@ full(
     expect(seen["rows"]).toBeGreaterThan((seen["held"] as number) - 5);
   },
 );
+
+full(
+  "on a disk that had plenty of room until others took all of it at once, messages can be deleted, whatever the log held then",
+  async () => {
+    const seen = await play(
+      24,
+      `
+    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))});
+    await store.close();
+    // As on a disk of any size, up to the moment in which it is full.
+    let isAmple = true;
+    const grant = (answer) => (isAmple ? { ...answer, grantBytes: Number.POSITIVE_INFINITY } : answer);
+    for (const name of ["open", "ask", "fold"]) {
+      const before = StoreThread.prototype[name];
+      StoreThread.prototype[name] = async function (...asked) { return grant(await before.apply(this, asked)); };
+    }
+    store = await openSqliteStore({ path: folder + "/state/godwit.db", log: silentLog, logBytes: 6 << 20 });
+    for (let i = 0; i < 900; i++) await put("k" + i, 2_500);
+    fill();
+    isAmple = false;
+    const isFull = await store.usage().then(() => false, () => true);
+    let deleted = 0;
+    for (let i = 0; i < 900; i++) {
+      if (await remove("k" + i)) deleted++;
+      fill();
+    }
+    const isWell = await store.usage().then(() => true, () => false);
+    console.log(JSON.stringify({ isFull, deleted, isWell, rows: (await store.load("outbox")).length }));
+    await store.close();
+  `,
+    );
+    expect(seen).toEqual({ isFull: true, deleted: 900, isWell: true, rows: 0 });
+  },
+);
+
+full("what is deleted while the log is being written gives its room back as well", async () => {
+  const seen = await play(
+    24,
+    `
+    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))});
+    const { fold } = StoreThread.prototype;
+    let folds = 0;
+    StoreThread.prototype.fold = async function (...asked) {
+      folds++;
+      await Bun.sleep(100);
+      return fold.apply(this, asked);
+    };
+    for (let i = 0; i < 60; i++) await put("k" + i, 100_000);
+    const before = free();
+    for (let i = 0; i < 60; i++) await remove("k" + i);
+    const isGiven = await until(() => free() > before + (3 << 20));
+    console.log(JSON.stringify({ isGiven, isFewFolds: folds < 20 }));
+    await store.close();
+  `,
+  );
+  expect(seen).toEqual({ isGiven: true, isFewFolds: true });
+});

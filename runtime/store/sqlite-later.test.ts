@@ -173,3 +173,27 @@ test.each([
   expect(await open(path).catch((thrown: { code: string }) => thrown.code)).toBe("GODWIT_STORE_VERSION");
   expect(readFileSync(`${path}-log`).equals(before)).toBe(true);
 });
+
+test("what a damaged store of a later schema lost is counted no more", async () => {
+  const path = scratch();
+  let store = await open(path);
+  for (let index = 1; index <= 30; index++) {
+    const row = put(`m${String(index).padStart(3, "0")}`, JSON.stringify("MARK".repeat(200)));
+    const slot = { order: index, group: `g${index % 3}` };
+    await store.commit([{ ...row, body: new Uint8Array(200), slot } as StoreOp]);
+  }
+  await store.close();
+  const db = new Database(path);
+  for (const statement of laterStatements(SCHEMA_VERSION)) db.run(statement);
+  db.close();
+  const bytes = readFileSync(path);
+  const page = Math.floor(bytes.lastIndexOf("MARKMARK") / 4_096);
+  writeFileSync(path, bytes.fill(0xee, page * 4_096, (page + 1) * 4_096));
+  store = await open(path);
+  const left = (await store.load("outbox")).length;
+  expect([left < 30, store.state.asideFile === undefined]).toEqual([true, false]);
+  const { groups } = await store.totals("outbox");
+  expect(groups.reduce((total, { count }) => total + count, 0)).toBe(left);
+  expect((await store.page("outbox", { order: "oldest-first", limit: 100 })).length).toBe(left);
+  await store.close();
+});

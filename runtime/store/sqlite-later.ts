@@ -4,7 +4,7 @@
  */
 import type { Database } from "bun:sqlite";
 import { SCHEMA_VERSION } from "./sqlite-schema.ts";
-import { collections } from "./types.ts";
+import { collections, slotted } from "./types.ts";
 
 interface Column {
   readonly name: string;
@@ -74,7 +74,14 @@ export function laterColumns(from: Database, into: Database): Map<string, readon
 }
 
 /** Tables of this release that are no collections: what they hold is made anew. */
-const OWN_TABLES = ["store_usage", "store_collection", "body", "body_place"];
+const OWN_TABLES = [
+  "store_usage",
+  "store_collection",
+  "body",
+  "body_place",
+  "slot_group",
+  ...slotted.map((name) => `${name}_slot`),
+];
 
 type Value = string | number | bigint | Uint8Array | null;
 

@@ -1,4 +1,5 @@
 /** What a store is asked for, and how a batch of it goes to the worker. */
+import { FILE_BODY_BYTES } from "./body-files.ts";
 import { SET_ASIDE, type WireEntry, type WireOp } from "./sqlite-messages.ts";
 import type { Reader } from "./sqlite-reader.ts";
 import type { StoreOp } from "./types.ts";
@@ -50,6 +51,7 @@ export const bodyBytesOf = (request: Request): number =>
 export const hasHead = ({ request }: { readonly request: Request }): boolean =>
   request.kind === "commit" && request.ops.some((op) => op.op === "put" && op.head !== undefined);
 
-/** Chunks that cannot be read fail the commit that wanted them, and no other. */
-export const mayFailAlone = (pending: readonly { readonly request: Request }[]): boolean =>
-  pending.length > 1 && pending.some(hasHead);
+/** Chunks that cannot be read fail the commit that wanted them, and no other; so does a body that gets a file of its own and finds no room. */
+export const mayFailAlone = (pending: readonly { readonly request: Request }[], hasFiles: boolean): boolean =>
+  pending.length > 1 &&
+  pending.some((one) => hasHead(one) || (hasFiles && bodyBytesOf(one.request) > FILE_BODY_BYTES));

@@ -19,7 +19,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
-import { bodyFolder, readPlace, type BodyPlace } from "./body-files.ts";
+import { bodyFolder, NO_SUM, readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
@@ -242,17 +242,22 @@ class Salvager {
     const { inline, bodyId, bodySum: sum } = row;
     if (bodyId === null)
       return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
-    if (bodyId < 0) return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? 0 });
+    if (bodyId < 0)
+      return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? NO_SUM });
     const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
     if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
     else this.#bodiless.set(bodyId, row);
   }
 
-  /** The body stays where it is. */
+  /**
+   * The body stays where it is. One without a sum is judged by who put it (types.ts): that it is there says all that can be said here. One that
+   * cannot be read now is judged by whoever reads it later.
+   */
   #takePlace(row: Row, place: BodyPlace): void {
     const { collection, key, meta, isMetaSound } = row;
-    const body = readPlace(this.#folder, place.id, place.bytes);
-    const isSound = isMetaSound && body !== undefined && bodySum(body) === place.sum;
+    const read = tryTo(() => ({ body: readPlace(this.#folder, place.id, place.bytes) }));
+    const isBodySound = read === undefined || isAtPlace(read.body, place);
+    const isSound = isMetaSound && isBodySound;
     if (!isSound) this.#report.note(collection, key);
     if (!isSound && collection === "damaged") return;
     const put: WireOp = [collection, key, meta, -1, 0, place, ...this.#slotOf(row)];
@@ -310,6 +315,9 @@ function markOf(from: Database): LogMark {
 }
 
 const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");
+
+const isAtPlace = (body: Uint8Array | undefined, { sum }: BodyPlace): boolean =>
+  body !== undefined && (sum === NO_SUM || bodySum(body) === sum);
 
 /** Undefined for what cannot be read. */
 function tryTo<T>(read: () => T): T | undefined {

@@ -333,7 +333,7 @@ export class SqliteStore implements Store {
       await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
       this.#settle(pending, new Map());
     } catch (error) {
-      if (mayFailAlone(pending)) for (const one of pending) await this.#toLog([one]);
+      if (mayFailAlone(pending, true)) for (const one of pending) await this.#toLog([one]);
       else this.#settle(pending, failuresOf(pending, error));
     }
   }
@@ -347,7 +347,7 @@ export class SqliteStore implements Store {
       if (this.#logged !== undefined) this.#logged.grantBytes = grantBytes;
       this.#settle(pending, new Map(failures.map(({ index, message }) => [index, message])), values);
     } catch (error) {
-      if (mayFailAlone(pending)) for (const one of pending) await this.#toDatabase([one]);
+      if (mayFailAlone(pending, false)) for (const one of pending) await this.#toDatabase([one]);
       else this.#settle(pending, failuresOf(pending, error));
     }
   }

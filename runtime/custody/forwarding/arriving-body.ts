@@ -103,7 +103,7 @@ export class ArrivingBody {
     return true;
   }
 
-  /** Part of the bad block lies in the store: it cannot be fetched alone. */
+  /** Part of the bad block is of an earlier try, whoever made that: it cannot be fetched alone. */
   get isSpoilt(): boolean {
     return this.#kept > 0;
   }

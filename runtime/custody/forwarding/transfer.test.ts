@@ -9,6 +9,7 @@ import {
   encodeWant,
   makeBundle,
 } from "../../wire/bundle.ts";
+import { godwitError } from "../../kernel/errors.ts";
 import { FrameType } from "../../wire/constants.ts";
 import { COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
@@ -47,6 +48,133 @@ describe("a large message", () => {
     expect(chunkBytes(mesh, "a>b")).toBeLessThan(3.1 * MEGABYTE);
     expect([await leftOvers(b), await leftOvers(c)]).toEqual([0, 0]);
     expect([b.custody!.queuedBytes, b.custody!.forwarder.count]).toEqual([0, 0]);
+  });
+
+  test("that is whole and being opened is not spoilt by a neighbour that offers it once more and sends something else", async () => {
+    const { mesh, a, b } = await pair();
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    const { store } = b;
+    const piece = store!.piece.bind(store);
+    // A slow disk: what is opened is read for a while.
+    store!.piece = (...asked) =>
+      new Promise((resolve) => mesh.clock.after(2, () => resolve(piece(...asked))));
+    const body = pattern(6 * MEGABYTE);
+    const id = await a.send(b.id, body);
+    const from = (name: string, type: number) =>
+      mesh.log.find((sent) => sent.from === name && sent.type === type);
+    for (let ms = 0; ms < 400 && b.delivered.length === 0; ms++) {
+      await mesh.clock.advance(1);
+      const offer = from("a", FrameType.offer);
+      if (offer === undefined || from("a", FrameType.chunk) === undefined) continue;
+      const { sums: _, ...told } = decodeOffer(offer.bytes);
+      b.receive(liar.id, encodeOffer(told));
+      const isWanted = mesh.log.some(({ type, to }) => type === FrameType.want && to === "liar");
+      const end = isWanted ? 262_144 : 0;
+      for (let at = 0; at < end; at += 32_768)
+        b.receive(liar.id, encodeChunk(told.id, at, new Uint8Array(32_768)));
+    }
+    await mesh.clock.advance(1_000);
+    expect(a.sent(id)!.state).toBe("delivered");
+    expect(await received(b)).toEqual(body);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("that is refused because too much of its neighbour waits for the disk leaves no piece behind", async () => {
+    const mesh = new TestMesh();
+    const b = await mesh.add("b");
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    const { store } = b;
+    const piece = store!.piece.bind(store);
+    let isStuck = true;
+    const waiting: (() => void)[] = [];
+    store!.piece = async (...asked) => {
+      if (isStuck) await new Promise<void>((resolve) => waiting.push(resolve));
+      return piece(...asked);
+    };
+    const header = {
+      kind: 0,
+      priority: 1,
+      source: liar.id,
+      destination: b.id,
+      lifetimeMs: 3_600_000,
+    } as const;
+    for (let seed = 0; seed < 3; seed++) {
+      const { id, sealed } = makeBundle(header, pattern(12 * MEGABYTE).fill(seed, 0, 9));
+      const journey = { remainingMs: 3_600_000, hops: 1, trace: [] };
+      b.receive(liar.id, encodeOffer({ id, header, journey, sealedBytes: sealed.length }));
+      for (let at = 0, tries = 0; at < sealed.length && tries < 9_000; tries++) {
+        await mesh.clock.advance(1);
+        const want = mesh.log.findLast(
+          (sent) => sent.type === FrameType.want && decodeWant(sent.bytes).id === id,
+        );
+        const end = want === undefined ? 0 : decodeWant(want.bytes).offset + decodeWant(want.bytes).length;
+        for (; at < end; at += 32_768)
+          b.receive(liar.id, encodeChunk(id, at, sealed.subarray(at, at + 32_768)));
+      }
+      await mesh.clock.advance(50);
+    }
+    isStuck = false;
+    for (const go of waiting) go();
+    await mesh.clock.advance(1_000);
+    expect(mesh.count("custodyRefuse", "b>liar")).toBe(1);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("whose first piece somebody else had spoilt is fetched anew, and whoever brings all of it is not blamed", async () => {
+    const { mesh, a, b } = await pair();
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    mesh.filter = ({ type }) => type !== FrameType.offer;
+    const body = pattern(2 * MEGABYTE);
+    const id = await a.send(b.id, body);
+    await mesh.clock.advance(50);
+    const told = decodeOffer(mesh.log.find(({ type }) => type === FrameType.offer)!.bytes);
+    b.receive(liar.id, encodeOffer(told));
+    await mesh.clock.advance(20);
+    // Not enough of a block for its sum.
+    for (let at = 0; at < 64_000; at += 32_000)
+      b.receive(liar.id, encodeChunk(told.id, at, new Uint8Array(32_000)));
+    mesh.cut(liar, b);
+    await mesh.clock.advance(100);
+    expect(await leftOvers(b)).toBe(1);
+    mesh.filter = () => true;
+    await mesh.clock.advance(130_000);
+    expect(a.sent(id)!.state).toBe("delivered");
+    expect(await received(b)).toEqual(body);
+    expect(mesh.count("custodyRefuse", "b>a")).toBe(0);
+    expect(await leftOvers(b)).toBe(0);
+  });
+
+  test("that is offered once more while the disk refuses it is not called delivered", async () => {
+    const { mesh, a, b } = await pair();
+    const d = await mesh.add("d");
+    mesh.connect(d, b);
+    const { store } = b;
+    const commit = store!.commit.bind(store);
+    const disk = { isAsked: false, isWaiting: true, answer: Promise.withResolvers<void>() };
+    store!.commit = async (ops) => {
+      if (disk.isWaiting && ops.some(({ in: box }) => box === "inbox")) {
+        disk.isAsked = true;
+        await disk.answer.promise;
+      }
+      await commit(ops);
+    };
+    const id = await a.send(b.id, pattern(MEGABYTE));
+    for (let ms = 0; ms < 500 && !disk.isAsked; ms++) await mesh.clock.advance(1);
+    const offer = mesh.log.find(({ type, from }) => type === FrameType.offer && from === "a")!;
+    b.receive(d.id, offer.bytes);
+    await mesh.clock.advance(10);
+    disk.answer.reject(godwitError("GODWIT_STORE_FAILED", "no room for the commit"));
+    disk.isWaiting = false;
+    b.disk.fail("full");
+    await mesh.clock.advance(1_000);
+    expect([b.delivered.length, a.sent(id)!.state]).toEqual([0, "queued"]);
+    expect(mesh.count("custodyAck", "b>d")).toBe(0);
+    b.disk.fail(undefined);
+    await mesh.clock.advance(60_000);
+    expect([b.delivered.length, a.sent(id)!.state]).toEqual([1, "delivered"]);
   });
 
   test("that arrived is not fetched again because its receipt was lost", async () => {

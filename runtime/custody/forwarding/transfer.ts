@@ -62,8 +62,11 @@ interface Arriving {
 }
 
 export interface ReceiverEvents {
-  /** All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. */
-  complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): void;
+  /**
+   * All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. Until it resolves they are
+   * read, and the bundle is not fetched once more; then they go.
+   */
+  complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): Promise<void>;
   /** The first of it is durable, or more of it is; it is not whole. */
   progress(from: NodeId, offer: Offer, body: ArrivingBody): void;
   /** It comes no more, for whatever cause; what has come may be there for another try. */
@@ -82,6 +85,8 @@ export class ChunkReceiver {
   readonly #arriving = new Map<BundleId, Arriving>();
   /** Sizes of the pieces in the store by bundle, contiguous from 0; oldest first. */
   readonly #partials = new Map<BundleId, readonly number[]>();
+  /** Whole, and not taken in yet: another try would write over the pieces. */
+  readonly #whole = new Set<BundleId>();
   /** Those whose last try is being written: the next one begins behind it. */
   readonly #settling = new Map<BundleId, Promise<void>>();
   readonly #badBlocks;
@@ -114,8 +119,9 @@ export class ChunkReceiver {
     return this.#arriving.get(id)?.from;
   }
 
-  /** Starts or resumes a transfer. False: too many at once, ask again later. The caller has checked quotas. */
+  /** Starts or resumes a transfer. False: too many at once, or it is here by now: ask again later. The caller has checked quotas. */
   async accept(from: NodeId, offer: Offer): Promise<boolean> {
+    if (this.#whole.has(offer.id)) return false;
     const current = this.#arriving.get(offer.id);
     if (current !== undefined) {
       if (current.from !== from) return false;
@@ -258,19 +264,31 @@ export class ChunkReceiver {
     arriving.resumed = 0;
   }
 
-  /** Either the block is wrong or its sum: whoever sends both answers for it. */
+  /** Either the block is wrong or its sum: whoever sends both answers for it, and nobody for what another brought of it. */
   #onBadBlock(arriving: Arriving): void {
     const { from, offer } = arriving;
     this.#badBlocks.add();
     arriving.early.clear();
     arriving.earlyBytes = 0;
     arriving.gapAt = undefined;
-    if (++arriving.badBlocks > BAD_BLOCKS_MAX || arriving.body.isSpoilt) {
+    if (arriving.body.isSpoilt) return void this.#startOver(arriving);
+    if (++arriving.badBlocks > BAD_BLOCKS_MAX) {
       this.#discard(arriving);
       return this.#events.damaged(from, offer.id);
     }
     // A range that ends no later is a resumption for the sender.
     this.#wantAgain(arriving);
+  }
+
+  async #startOver(arriving: Arriving): Promise<void> {
+    const { id } = arriving.offer;
+    arriving.isReady = false;
+    // What went on of it goes on anew.
+    this.#events.ended(id, false);
+    await this.#forget(arriving);
+    if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
+    arriving.isReady = true;
+    this.#want(arriving, 0);
   }
 
   /** Each offset once, and no more bytes than can be missing: pieces that overlap would take many times that. */
@@ -450,7 +468,11 @@ export class ChunkReceiver {
       body.durable === 0
         ? { id, header, sealed: rest }
         : { id, header, sealedBytes, head, rest, sums, pieces };
-    this.#events.complete(from, bundle, offer, cleanup);
+    this.#whole.add(id);
+    await this.#events.complete(from, bundle, offer, cleanup);
+    // Not every outcome commits them with the bundle; once more does no harm.
+    if (cleanup.length > 0) await this.#ctx.store.commit(cleanup).catch(() => {});
+    this.#whole.delete(id);
   }
 
   #discard(arriving: Arriving): void {

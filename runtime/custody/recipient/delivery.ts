@@ -97,6 +97,11 @@ export class Delivery {
     return this.#seen.has(arrival.from, formatHex(mailEpoch), to, counter);
   }
 
+  /** Its delivery is not durable yet, and may still fail: nobody may be told of it. */
+  isUnderWay(id: MessageId): boolean {
+    return this.#underway.has(id);
+  }
+
   /** Why a message of so many bytes cannot be taken now. */
   refusal(from: NodeId, share: Share, bytes: number): Refusal | undefined {
     if (!this.#seen.hasNoPlace(from, share)) return this.#inbox.refusal(from, share, bytes);

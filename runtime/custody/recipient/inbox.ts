@@ -195,10 +195,14 @@ export class Inbox {
 
   /** What the sender wrote, or an error: GODWIT_MESSAGE_UNKNOWN, GODWIT_MESSAGE_DAMAGED, and then it is in the inbox no more. */
   async body(id: MessageId): Promise<Uint8Array> {
+    const { store } = this.#ctx;
+    const before = store.state.damageCount;
     const { entry, row } = await this.#known(id);
     const body = await this.#stored(entry, row);
     if (body !== undefined) return body;
-    if (this.#leaving.has(id)) throw unknown(id);
+    // Removed while it was read: that is counted already.
+    const isThere = (await this.present([id])).has(id) && !this.#leaving.has(id);
+    if (!isThere && store.state.damageCount === before) throw unknown(id);
     // The store has set it aside, unless only its size tells.
     await this.#discard(row);
     throw damaged(`${id} from ${entry.from}`);

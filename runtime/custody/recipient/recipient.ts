@@ -112,7 +112,7 @@ export class Recipient {
       deliver: async (arrival, isUnconfirmed) =>
         isDone(await this.#delivery.deliver({ ...arrival, isUnconfirmed })),
       drop: (arrival) => this.#delivery.passOver(arrival, arrival.ops),
-      wasDeliveredHere: (id) => this.#receipts.has(id),
+      wasDeliveredHere: (id) => this.#receipts.has(id) && !this.#delivery.isUnderWay(id),
     });
     this.#refusals = new TokenBucket(ctx.clock, REFUSALS_PER_SECOND, REFUSALS_BURST);
     this.#unreadable = ctx.metrics.counter("godwit_bundles_unreadable_total");
@@ -143,7 +143,7 @@ export class Recipient {
   /** True when the offered bundle was delivered before: its receipt goes out again, and nothing need be fetched. */
   wasDelivered(from: NodeId, { id, header }: Offer): boolean {
     const messageId = this.#receipts.messageOf(id);
-    if (messageId === undefined) return false;
+    if (messageId === undefined || this.#delivery.isUnderWay(messageId)) return false;
     const share = this.#shareOf(header.source, from);
     void this.#receipts.resend(header.source, messageId, header.lifetimeMs, share);
     return true;

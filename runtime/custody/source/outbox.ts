@@ -213,8 +213,7 @@ export class Outbox {
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    // In memory, if it is open: what the disk damaged of it ends it.
-    const brought = await this.#awake.summon([id]);
+    const brought = await this.#awake.summon([id]); // open ones: what the disk damaged of it ends it
     try {
       const entry = await this.get(id);
       if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
@@ -438,8 +437,9 @@ export class Outbox {
 
   /** What is stored is not what was accepted: an open message ends with that, told to its sender. */
   #onDamaged(entry: OutboxEntry): void {
+    const live: Live = this.#entries.get(entry.id) ?? { entry, order: 0 };
+    if (live.isEnding === true || entry.state === "withdrawn") return; // its body went, on purpose
     this.#ctx.log.error("message damaged on this disk", { message: entry.id, box: "outbox" });
-    const live = this.#entries.get(entry.id) ?? { entry, order: 0 };
     if (!finalStates.includes(entry.state)) this.#finish(live, "refused", DAMAGED);
     // That it ended, and how, is kept; the store may have set the row aside already.
     this.#save(live, [{ op: "set-aside", in: "outbox", key: entry.id }]);
