@@ -26,7 +26,8 @@ export interface SegmentSealing {
   /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
   readonly segmentBytes: number;
   readonly tagBytes: number;
-  segment(index: number, plaintext: Uint8Array): Uint8Array;
+  /** That segment, owned by the caller; with `into`, which has room for it, at the beginning of that. `plaintext` is borrowed. */
+  segment(index: number, plaintext: Uint8Array, into?: Uint8Array): Uint8Array;
 }
 
 /** A message whose segments are opened each for itself. Nobody may be shown any of it before every segment was opened. */

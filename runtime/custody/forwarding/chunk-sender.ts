@@ -3,7 +3,7 @@
  * the few blocks in memory meanwhile, and who gives them up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
  */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import { encodeChunk } from "../../wire/bundle.ts";
+import { CHUNK_HEAD_BYTES_MAX, encodeChunk } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import type { Priority } from "../../wire/constants.ts";
 import type { CustodyContext, Holding, SealedPieces } from "../context.ts";
@@ -45,6 +45,8 @@ export class ChunkSender {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #outgoing = new Map<string, Outgoing>();
+  /** Where frames are made: whoever sends one copies it within the call. */
+  readonly #frame = new Uint8Array(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
   #bytes = 0;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder) {
@@ -147,8 +149,8 @@ export class ChunkSender {
       const held = this.#heldFrom(outgoing, outgoing.next);
       if (held === undefined) return;
       const bytes = held.subarray(0, Math.min(size, outgoing.end - outgoing.next));
-      if (!carrier.send(outgoing.to, outgoing.priority, encodeChunk(outgoing.id, outgoing.next, bytes)))
-        return;
+      const frame = encodeChunk(outgoing.id, outgoing.next, bytes, this.#frame);
+      if (!carrier.send(outgoing.to, outgoing.priority, frame)) return;
       outgoing.next += bytes.length;
     }
   }

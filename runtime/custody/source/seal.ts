@@ -188,9 +188,10 @@ export class OutboxSealer {
         ? concatBytes([head, body.subarray(0, segmentBytes - head.length)])
         : body.subarray(at - head.length, at - head.length + segmentBytes);
     const bytes = head.length + body.length;
+    const segment = new Uint8Array(segmentBytes + sealing.tagBytes);
     for (let at = 0; at < bytes; at += segmentBytes) {
       if (at % TURN_BYTES < segmentBytes) await this.#pause();
-      made.push(sealing.segment(at / segmentBytes, plain(at)));
+      made.push(sealing.segment(at / segmentBytes, plain(at), segment));
     }
     const target = { node, bundle: made.id(), sealedBytes: sealedBytesIn(sealing, bytes), key };
     this.#large.set(target, { head, sealing, sums: made.sums() });
