@@ -10,6 +10,7 @@ import type { Metrics } from "../kernel/metrics.ts";
 import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
 import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
+import type { InnerMessage } from "../wire/message.ts";
 import type { BodyHead, Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
@@ -229,6 +230,25 @@ export interface SealedPieces {
   read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
 }
 
+/** A large message for this node whose sealed bytes come in order. */
+export interface OpeningBody {
+  /** The next of them, borrowed. What is wrong with them `opened` tells. */
+  take(bytes: Uint8Array): void;
+  /** Once all of them were taken. Undefined: they are not sealed in segments. Throws GODWIT_DECODE unless each segment was opened. */
+  opened(): OpenedBody | undefined;
+}
+
+export interface OpenedBody {
+  /** Its body is the beginning of it. */
+  readonly inner: InnerMessage;
+  /** Plaintext before the body, and of all of it. */
+  readonly before: number;
+  readonly plainBytes: number;
+  /** 32 bytes: opens this message and no other. */
+  readonly key: Uint8Array;
+  readonly forwardSecret: boolean;
+}
+
 /** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */
 export interface StoredBundle {
   readonly id: BundleId;
@@ -240,6 +260,8 @@ export interface StoredBundle {
   readonly sums: Uint8Array;
   /** All of it, while its chunks are there. */
   readonly pieces: SealedPieces;
+  /** Of a message for this node. */
+  readonly opening: OpeningBody | undefined;
 }
 
 /** A bundle that came whole: its id is right. */

@@ -3,7 +3,7 @@
  * blocks of it are in memory at any time. Must never call a block durable, or count it as received for good, before its sum holds where the
  * offer told it. Credit, gaps and who may send are transfer.ts. docs/protocol/delivery.md "Large bundles".
  */
-import type { SealedPieces } from "../context.ts";
+import type { OpeningBody, SealedPieces } from "../context.ts";
 import type { BundleId } from "../../kernel/ids.ts";
 import { blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
@@ -23,6 +23,8 @@ export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= 
 export class ArrivingBody {
   readonly #store: Store;
   readonly #offer: Offer;
+  readonly #opens: (() => OpeningBody | undefined) | undefined;
+  #opening: OpeningBody | undefined;
   #sums: SealedSums;
   #index = 0;
   #block: Uint8Array;
@@ -42,9 +44,13 @@ export class ArrivingBody {
   #writing: Promise<void> | undefined;
   #hasFailed = false;
 
-  constructor(store: Store, offer: Offer) {
+  /** `opens`: for what is opened while it comes, undefined where it is not for this node. */
+  constructor(store: Store, offer: Offer, opens?: () => OpeningBody | undefined) {
     this.#store = store;
     this.#offer = offer;
+    this.#opens = opens;
+    // What stays in memory is opened there.
+    if (!isWholeInMemory(offer.sealedBytes)) this.#opening = opens?.();
     this.#sums = new SealedSums(offer.header);
     this.#block = this.#newBlock();
   }
@@ -78,6 +84,7 @@ export class ArrivingBody {
 
   /** Takes up what an earlier try left in the store. False: that is not the beginning of this bundle. */
   async resume(pieces: readonly number[]): Promise<boolean> {
+    this.#opening ??= this.#opens?.();
     for (let index = 0; index < pieces.length; index++) {
       const bytes = await this.#store.body("chunk", chunkKey(this.#offer.id, index)).catch(() => undefined);
       if (bytes === undefined || bytes.length !== pieces[index]) return false;
@@ -116,6 +123,7 @@ export class ArrivingBody {
       return false;
     }
     this.#sums.add(this.#block, sum);
+    this.#opening?.take(this.#block);
     this.#addUnwritten(this.#block.subarray(this.#kept));
     this.#index++;
     this.#fill = this.#kept = 0;
@@ -185,6 +193,11 @@ export class ArrivingBody {
   finish(): { readonly rest: Uint8Array; readonly sums: Uint8Array } | undefined {
     if (this.#sums.id() !== this.#offer.id) return undefined;
     return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums() };
+  }
+
+  /** What all of it was told to. */
+  get opening(): OpeningBody | undefined {
+    return this.#opening;
   }
 
   /** Reads what has arrived of a whole bundle. */

@@ -66,6 +66,23 @@ describe("a large message", () => {
     expect([once > MEGABYTE, chunkBytes(mesh, "a>b")]).toEqual([true, once]);
   });
 
+  test("is opened while it comes: when it is whole nothing of it is read from the disk of its recipient", async () => {
+    for (const size of [300_000, 3 * MEGABYTE]) {
+      const { mesh, a, b } = await pair();
+      const store = b.store!;
+      let reads = 0;
+      for (const name of ["piece", "body"] as const) {
+        const read = store[name].bind(store) as (...asked: unknown[]) => Promise<Uint8Array | undefined>;
+        store[name] = (...asked: unknown[]) => (reads++, read(...asked));
+      }
+      const body = pattern(size);
+      await a.send(b.id, body);
+      await mesh.clock.advance(500);
+      expect([b.delivered.length, reads]).toEqual([1, 0]);
+      expect(await received(b)).toEqual(body);
+    }
+  });
+
   test("with a gap is whole all the same", async () => {
     const { mesh, a, b } = await pair();
     let chunks = 0;

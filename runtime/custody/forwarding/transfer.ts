@@ -6,7 +6,7 @@
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { encodeWant, type Offer } from "../../wire/bundle.ts";
-import type { ArrivedBundle, CustodyContext } from "../context.ts";
+import type { ArrivedBundle, CustodyContext, OpeningBody } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
 import { ArrivingBody, chunkKey, isWholeInMemory, sumOf } from "./arriving-body.ts";
 import { planPlace } from "./arriving-places.ts";
@@ -62,6 +62,8 @@ interface Arriving {
 }
 
 export interface ReceiverEvents {
+  /** What comes of a message for this node is told to that. */
+  opens(offer: Offer): OpeningBody | undefined;
   /** All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. */
   complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): void;
   /** The first of it is durable, or more of it is; it is not whole. */
@@ -143,7 +145,7 @@ export class ChunkReceiver {
     return {
       from,
       offer,
-      body: new ArrivingBody(store, offer),
+      body: new ArrivingBody(store, offer, () => this.#events.opens(offer)),
       startedAtMs: nowMs,
       resumed: 0,
       isReady: false,
@@ -254,7 +256,8 @@ export class ChunkReceiver {
   async #forget(arriving: Arriving): Promise<void> {
     await arriving.body.settled();
     void this.#ctx.store.commit(this.#dropOps(arriving.offer.id)).catch(() => {});
-    arriving.body = new ArrivingBody(this.#ctx.store, arriving.offer);
+    const { offer } = arriving;
+    arriving.body = new ArrivingBody(this.#ctx.store, offer, () => this.#events.opens(offer));
     arriving.resumed = 0;
   }
 
@@ -449,7 +452,7 @@ export class ChunkReceiver {
     const bundle =
       body.durable === 0
         ? { id, header, sealed: rest }
-        : { id, header, sealedBytes, head, rest, sums, pieces };
+        : { id, header, sealedBytes, head, rest, sums, pieces, opening: body.opening };
     this.#events.complete(from, bundle, offer, cleanup);
   }
 
