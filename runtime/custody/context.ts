@@ -83,7 +83,7 @@ export interface Sealer {
     associated: Uint8Array,
   ): { plaintext: Uint8Array; forwardSecret: boolean };
   /**
-   * As `open`, of sealed bytes that nobody holds at once, by their first bytes. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
+   * As `open`, of sealed bytes that nobody holds at once, by their first bytes, which are borrowed. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
    */
   openInSegments?(
     from: NodeId,

@@ -36,6 +36,9 @@ export class ArrivingBody {
   /** Where blocks are made, so that what is written together need not be copied together. */
   #slab = new Uint8Array(0);
   #slabUsed = 0;
+  /** One of which all is durable, and nothing was lent: it is written to again. */
+  #spareSlab: ArrayBufferLike | undefined;
+  readonly #lentSlabs = new WeakSet<ArrayBufferLike>();
   /** Sizes of the pieces in the store, in order. */
   #pieces: number[] = [];
   #durable = 0;
@@ -147,7 +150,9 @@ export class ArrivingBody {
     const { sealedBytes } = this.#offer;
     const bytes = blockLength(sealedBytes, this.#index);
     if (this.#slabUsed + bytes > this.#slab.length) {
-      this.#slab = new Uint8Array(Math.min(SLAB_BYTES, sealedBytes - this.#index * BLOCK_BYTES));
+      const slab = this.#spareSlab ?? Math.min(SLAB_BYTES, sealedBytes - this.#index * BLOCK_BYTES);
+      this.#slab = new Uint8Array(slab as ArrayBuffer);
+      this.#spareSlab = undefined;
       this.#slabUsed = 0;
     }
     this.#slabUsed += bytes;
@@ -177,6 +182,7 @@ export class ArrivingBody {
     this.#writing = commit.then(
       () => {
         this.#writing = undefined;
+        this.#takeBack(body);
         this.#latest = { at: this.#durable, bytes: body };
         this.#pieces.push(body.length);
         this.#durable += body.length;
@@ -187,6 +193,13 @@ export class ArrivingBody {
       },
     );
     await commit;
+  }
+
+  /** What became durable before is needed no more, unless `next` lies beside it. */
+  #takeBack(next: Uint8Array): void {
+    const slab = this.#latest?.bytes.buffer;
+    if (slab === undefined || slab === next.buffer || this.#lentSlabs.has(slab)) return;
+    if (slab.byteLength === SLAB_BYTES) this.#spareSlab = slab;
   }
 
   /** Of a whole bundle that has not failed: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
@@ -213,7 +226,10 @@ export class ArrivingBody {
   /** Some bytes from a durable one on, borrowed: at most a block. */
   readDurable(offset: number): Uint8Array | Promise<Uint8Array | undefined> {
     const { at, bytes } = this.#latest ?? { at: this.#durable, bytes: undefined };
-    if (bytes !== undefined && offset >= at) return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);
+    if (bytes !== undefined && offset >= at) {
+      this.#lentSlabs.add(bytes.buffer);
+      return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);
+    }
     let start = 0;
     for (const [index, size] of this.#pieces.entries()) {
       if (offset >= start + size) {
