@@ -224,8 +224,8 @@ export interface CustodyContext {
 /** Sealed bytes of a bundle, one reader at a time. */
 export interface SealedPieces {
   /**
-   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
-   * undefined: they will never be. Never rejects.
+   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block. What is answered at once is lent within this turn of the
+   * event loop, and written over later; what comes by a promise is owned by the caller. Waits until they are there; undefined: they will never be. Never rejects.
    */
   read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
 }

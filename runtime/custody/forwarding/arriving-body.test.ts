@@ -52,22 +52,3 @@ test("what is durable makes room for what comes: a large body takes no new memor
   expect(body.finish()).toBeDefined();
   expect(written.size).toBeLessThanOrEqual(3);
 });
-
-test("what was lent to whoever sends it on stays what it was, however much comes behind it", async () => {
-  for (const isLent of [(index: number) => index === 3, (index: number) => index % 11 === 0, () => true]) {
-    const { body, takeAll } = await arriving();
-    const lent: { readonly at: number; readonly bytes: Uint8Array }[] = [];
-    let index = 0;
-    await takeAll(() => {
-      const at = body.durable - BLOCK_BYTES;
-      if (!isLent(index++)) return;
-      const bytes = body.readDurable(at);
-      expect(bytes).toBeInstanceOf(Uint8Array);
-      lent.push({ at, bytes: bytes as Uint8Array });
-    });
-    for (const { at, bytes } of lent)
-      expect(Buffer.compare(bytes, sealed.subarray(at, at + bytes.length))).toBe(0);
-    expect(lent.length).toBeGreaterThan(0);
-    expect(body.finish()).toBeDefined();
-  }
-});

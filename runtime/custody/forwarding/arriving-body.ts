@@ -36,9 +36,8 @@ export class ArrivingBody {
   /** Where blocks are made, so that what is written together need not be copied together. */
   #slab = new Uint8Array(0);
   #slabUsed = 0;
-  /** One of which all is durable, and nothing was lent: it is written to again. */
+  /** One of which all is durable: it is written to again. */
   #spareSlab: ArrayBufferLike | undefined;
-  readonly #lentSlabs = new WeakSet<ArrayBufferLike>();
   /** Sizes of the pieces in the store, in order. */
   #pieces: number[] = [];
   #durable = 0;
@@ -198,7 +197,7 @@ export class ArrivingBody {
   /** What became durable before is needed no more, unless `next` lies beside it. */
   #takeBack(next: Uint8Array): void {
     const slab = this.#latest?.bytes.buffer;
-    if (slab === undefined || slab === next.buffer || this.#lentSlabs.has(slab)) return;
+    if (slab === undefined || slab === next.buffer) return;
     if (slab.byteLength === SLAB_BYTES) this.#spareSlab = slab;
   }
 
@@ -223,13 +222,10 @@ export class ArrivingBody {
     };
   }
 
-  /** Some bytes from a durable one on, borrowed: at most a block. */
+  /** Some bytes from a durable one on: at most a block. As `SealedPieces.read`. */
   readDurable(offset: number): Uint8Array | Promise<Uint8Array | undefined> {
     const { at, bytes } = this.#latest ?? { at: this.#durable, bytes: undefined };
-    if (bytes !== undefined && offset >= at) {
-      this.#lentSlabs.add(bytes.buffer);
-      return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);
-    }
+    if (bytes !== undefined && offset >= at) return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);
     let start = 0;
     for (const [index, size] of this.#pieces.entries()) {
       if (offset >= start + size) {

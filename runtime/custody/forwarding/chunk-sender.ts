@@ -36,6 +36,8 @@ interface Outgoing {
   /** What comes behind it is being read, from where. */
   ahead: { readonly at: number; readonly bytes: Promise<Uint8Array | undefined> } | undefined;
   isWaiting: boolean;
+  /** Of its own, for what is lent only for a moment: what is sent now and what comes behind it. */
+  readonly blocks: Uint8Array[];
 }
 
 const heldBytes = ({ sealedBytes }: { sealedBytes: number }): number =>
@@ -163,10 +165,11 @@ export class ChunkSender {
     if (outgoing.isWaiting) return undefined;
     if (outgoing.ahead?.at !== offset) {
       outgoing.ahead = undefined;
+      outgoing.held = undefined;
       const bytes = outgoing.pieces.read(offset);
       if (bytes instanceof Uint8Array) {
-        outgoing.held = { at: offset, bytes };
-        return bytes;
+        outgoing.held = { at: offset, bytes: copied(outgoing, bytes) };
+        return outgoing.held.bytes;
       }
       outgoing.ahead = { at: offset, bytes };
     }
@@ -189,7 +192,8 @@ export class ChunkSender {
     const behind = at + bytes.length;
     if (behind < outgoing.sealedBytes) {
       const next = outgoing.pieces.read(behind);
-      outgoing.ahead = { at: behind, bytes: Promise.resolve(next) };
+      const ahead = next instanceof Uint8Array ? Promise.resolve(copied(outgoing, next)) : next;
+      outgoing.ahead = { at: behind, bytes: ahead };
     }
     this.#pump(outgoing);
   }
@@ -208,4 +212,13 @@ const newOutgoing = (to: NodeId, { id, header, sealedBytes }: Holding, pieces: S
   held: undefined,
   ahead: undefined,
   isWaiting: false,
+  blocks: [],
 });
+
+/** In the block that holds nothing that is still to be sent. */
+function copied({ held, blocks }: Outgoing, bytes: Uint8Array): Uint8Array {
+  const free = blocks.findIndex(({ buffer }) => buffer !== held?.bytes.buffer);
+  const block = (blocks[free < 0 ? blocks.length : free] ??= new Uint8Array(BLOCK_BYTES));
+  block.set(bytes);
+  return block.subarray(0, bytes.length);
+}

@@ -15,7 +15,8 @@ import { INLINE_BYTES_MAX } from "./offers.ts";
 
 const HEAD_BYTES = 57;
 const TAG_BYTES = 16;
-const pattern = (length: number) => new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8)) & 255);
+const pattern = (length: number) =>
+  new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8) + (i >> 16) * 7) & 255);
 
 const identities = new Map<NodeId, Identity>();
 const identityOf = (id: NodeId): Identity => {

@@ -415,7 +415,8 @@ async function inMemory(bundle: ArrivedBundle): Promise<Bundle> {
   const { id, header, sealedBytes, pieces } = bundle;
   const sealed = new Uint8Array(sealedBytes);
   for (let at = 0; at < sealedBytes;) {
-    const piece = await pieces.read(at);
+    const read = pieces.read(at);
+    const piece = read instanceof Uint8Array ? read : await read;
     if (piece === undefined)
       throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
     sealed.set(piece, at);
