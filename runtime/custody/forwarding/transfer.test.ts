@@ -84,6 +84,36 @@ describe("a large message", () => {
     }
   });
 
+  test("goes from memory as far as its source keeps what it sealed, behind that from its disk, and after a restart all from there", async () => {
+    for (const [size, restarts, expected] of [
+      [3 * MEGABYTE, false, "nothing"],
+      [6 * MEGABYTE, false, "the end"],
+      [3 * MEGABYTE, true, "all"],
+    ] as const) {
+      const { mesh, a, b } = await pair();
+      if (restarts) mesh.cut(a, b);
+      const body = pattern(size);
+      await a.send(b.id, body);
+      if (restarts) {
+        await mesh.clock.advance(100);
+        a.crash();
+        await a.start();
+      }
+      const read: number[] = [];
+      const piece = a.store!.piece.bind(a.store!);
+      a.store!.piece = (collection, key, offset, length) => {
+        read.push(offset);
+        return piece(collection, key, offset, length);
+      };
+      if (restarts) mesh.connect(a, b);
+      await mesh.clock.advance(60_000);
+      expect(await received(b)).toEqual(body);
+      if (expected === "nothing") expect(read).toEqual([]);
+      else if (expected === "all") expect(read).toContain(0);
+      else expect(Math.min(...read)).toBeGreaterThan(3.9 * MEGABYTE);
+    }
+  });
+
   test("with a gap is whole all the same", async () => {
     const { mesh, a, b } = await pair();
     let chunks = 0;
