@@ -182,7 +182,7 @@ export class HttpServer {
     line.intake = new Intake(
       socket,
       () => this.#http.emit("connection", socket),
-      () => mayTake(line),
+      () => roomFor(line),
     );
     socket.once("end", () => {
       // Of what may never end it is the only sign that nobody listens.
@@ -208,6 +208,7 @@ export class HttpServer {
     line.place.stand("busy");
     line.waiting.push({ incoming, outgoing });
     line.newest = incoming;
+    line.intake?.bodyFollows(bodyBytes(incoming));
     const read = incoming.read.bind(incoming);
     incoming.read = (size?: number) => {
       const bytes: unknown = read(size);
@@ -266,11 +267,17 @@ export class HttpServer {
   }
 }
 
-const mayTake = ({ waiting, newest, isBroken }: Line): boolean => {
-  if (waiting.length >= PIPELINED_MAX) return false;
-  if (isBroken || newest === undefined || newest.complete || newest.destroyed) return true;
-  return newest.readableLength < BODY_AHEAD_BYTES_MAX;
+/** Bytes of a body that http may be given now; 0: nothing. */
+const roomFor = ({ waiting, newest, isBroken }: Line): number => {
+  if (waiting.length >= PIPELINED_MAX) return 0;
+  // Nothing of a body, whatever its head declared: requests may begin.
+  if (isBroken || newest === undefined || newest.complete || newest.destroyed) return 1;
+  return BODY_AHEAD_BYTES_MAX - newest.readableLength;
 };
+
+/** As declared; 0 where that is not known. */
+const bodyBytes = ({ headers }: IncomingMessage): number =>
+  headers["transfer-encoding"] === undefined ? Number(headers["content-length"] ?? 0) : 0;
 
 /**
  * Requests begin one in each turn of the event loop, over all connections: some answers take a tenth of a second to make, and two hundred of them in one

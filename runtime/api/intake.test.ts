@@ -21,17 +21,20 @@ afterEach(() => {
 /** Says `text` to a server that takes more while it `mayTake`; answers what came of it. */
 async function serve(text: string | Buffer, mayTake: (requests: readonly IncomingMessage[]) => boolean) {
   const requests: IncomingMessage[] = [];
-  const http = createHttpServer((incoming) => void requests.push(incoming));
+  const http = createHttpServer((incoming) => {
+    requests.push(incoming);
+    intake?.bodyFollows(Number(incoming.headers["content-length"] ?? 0));
+  });
+  let intake: Intake | undefined;
   const made = Promise.withResolvers<Intake>();
   const net = createNetServer({ allowHalfOpen: true }, (socket) => {
     closing.push(socket);
-    made.resolve(
-      new Intake(
-        socket,
-        () => http.emit("connection", socket),
-        () => mayTake(requests),
-      ),
+    intake = new Intake(
+      socket,
+      () => http.emit("connection", socket),
+      () => (mayTake(requests) ? 16_384 : 0),
     );
+    made.resolve(intake);
   });
   closing.push(net);
   await new Promise<void>((resolve) => net.listen(0, "127.0.0.1", resolve));
@@ -76,7 +79,7 @@ test("a body is taken as far as it is wanted, and all of it arrives", async () =
   await until(() => (requests[0]?.readableLength ?? 0) >= 10_000);
   for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
   const incoming = requests[0]!;
-  expect(incoming.readableLength).toBeLessThan(10_000 + 2_048);
+  expect(incoming.readableLength).toBeLessThan(10_000 + 16_384);
   const read = incoming.read.bind(incoming);
   incoming.read = (size?: number) => {
     const part: unknown = read(size);
@@ -88,4 +91,29 @@ test("a body is taken as far as it is wanted, and all of it arrives", async () =
   for await (const part of incoming as AsyncIterable<Buffer>) total += part.length;
   expect(total).toBe(bytes);
   await until(() => intake.isOver);
+});
+
+test("requests that come behind a body are not made by the hundred, though a body is taken in larger pieces", async () => {
+  for (const [bytes, before] of [
+    [20_000, 0],
+    [20_000, 1_000],
+    [40_000, 1_900],
+    [16_384, 2_040],
+    [1, 0],
+  ] as const) {
+    const head = `POST / HTTP/1.1\r\nX: ${"x".repeat(before)}\r\nContent-Length: ${bytes}\r\n\r\n`;
+    let turns = 0;
+    const least: number[] = [];
+    const { requests } = await serve(head + "a".repeat(bytes) + GET.repeat(2_000), (made) => {
+      const [first] = made;
+      first?.resume();
+      if (first?.complete === true && turns++ < 3) least.push(made.length);
+      return true;
+    });
+    await until(() => requests.length === 2_001);
+    expect(requests[0]!.complete).toBe(true);
+    // What came in one piece with the end of the body, and the two pieces behind that.
+    for (const [index, made] of least.entries())
+      expect(made).toBeLessThan(2 + (index + 1) * Math.ceil(2_048 / GET.length));
+  }
 });

@@ -6,27 +6,31 @@
  */
 import type { Socket } from "node:net";
 
-/** Given to http at once, in bytes: as many requests as fit into it are made before anybody is asked again. */
+/** Given to http at once where requests may begin, in bytes: as many as fit into it are made before anybody is asked again. */
 const PIECE_BYTES = 2_048;
 
 type Listener = (bytes?: Buffer) => void;
 
 export class Intake {
   readonly #socket: Socket;
-  readonly #mayTake: () => boolean;
+  readonly #room: () => number;
   readonly #parse: readonly Listener[];
   readonly #finish: readonly Listener[];
   #unread: Buffer | undefined;
+  /** Bytes that http has parsed. */
+  #given = 0;
+  /** Up to there nothing but a body can come. */
+  #bodyEnd = 0;
   /** The far end says no more. */
   #hasEnded = false;
   #isOver = false;
   #isTaking = false;
   #isHeld = false;
 
-  /** `attach` gives the socket to http. `mayTake` is asked before each piece. */
-  constructor(socket: Socket, attach: () => void, mayTake: () => boolean) {
+  /** `attach` gives the socket to http. `room` is asked before each piece how many bytes of a body http may be given; 0: nothing, of whatever. */
+  constructor(socket: Socket, attach: () => void, room: () => number) {
     this.#socket = socket;
-    this.#mayTake = mayTake;
+    this.#room = room;
     const before = { data: socket.listeners("data"), end: socket.listeners("end") };
     attach();
     const detach = (event: "data" | "end") => {
@@ -54,7 +58,13 @@ export class Intake {
     return this.#isOver;
   }
 
-  /** Call when `mayTake` may answer otherwise than before. */
+  /** Call while http makes a request: a body of `bytes` follows its head, and nothing else before that has ended. 0 where that is not sure. */
+  bodyFollows(bytes: number): void {
+    // The piece that is being parsed counts not yet, so that the body ends no sooner than this says.
+    this.#bodyEnd = this.#given + bytes;
+  }
+
+  /** Call when `room` may answer otherwise than before. */
   take(): void {
     if (this.#isTaking) return;
     this.#isTaking = true;
@@ -64,7 +74,7 @@ export class Intake {
       this.#isTaking = false;
     }
     if (this.#socket.destroyed) return void (this.#unread = undefined);
-    this.#isHeld = this.#unread !== undefined || !this.#mayTake();
+    this.#isHeld = this.#unread !== undefined || this.#room() <= 0;
     if (this.#isHeld) return void this.#socket.pause();
     this.#socket.resume();
     if (!this.#hasEnded || this.#isOver) return;
@@ -73,10 +83,14 @@ export class Intake {
   }
 
   #give(): void {
-    while (this.#unread !== undefined && !this.#socket.destroyed && this.#mayTake()) {
-      const piece: Buffer = this.#unread.subarray(0, PIECE_BYTES);
-      this.#unread = this.#unread.length > PIECE_BYTES ? this.#unread.subarray(PIECE_BYTES) : undefined;
+    while (this.#unread !== undefined && !this.#socket.destroyed) {
+      const room = this.#room();
+      if (room <= 0) return;
+      const bytes = Math.max(PIECE_BYTES, Math.min(room, this.#bodyEnd - this.#given));
+      const piece: Buffer = this.#unread.subarray(0, bytes);
+      this.#unread = this.#unread.length > bytes ? this.#unread.subarray(bytes) : undefined;
       for (const parse of this.#parse) parse.call(this.#socket, piece);
+      this.#given += piece.length;
     }
   }
 }

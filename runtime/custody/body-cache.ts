@@ -2,6 +2,8 @@
 import type { BundleId } from "../kernel/ids.ts";
 
 export const BODY_CACHE_BYTES_MAX = 16 * 1024 * 1024;
+/** Of one bundle. */
+export const BODY_CACHE_ONE_BYTES_MAX = BODY_CACHE_BYTES_MAX / 4;
 
 export class BodyCache {
   readonly #bodies = new Map<BundleId, Uint8Array>();
@@ -12,7 +14,7 @@ export class BodyCache {
   }
 
   put(id: BundleId, sealed: Uint8Array): void {
-    if (sealed.length > BODY_CACHE_BYTES_MAX / 4 || this.#bodies.has(id)) return;
+    if (sealed.length > BODY_CACHE_ONE_BYTES_MAX || this.#bodies.has(id)) return;
     this.#bodies.set(id, sealed);
     this.#bytes += sealed.length;
     for (const [oldest, bytes] of this.#bodies) {

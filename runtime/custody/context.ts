@@ -10,6 +10,7 @@ import type { Metrics } from "../kernel/metrics.ts";
 import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.ts";
 import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
+import type { InnerMessage } from "../wire/message.ts";
 import type { BodyHead, Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
@@ -26,7 +27,8 @@ export interface SegmentSealing {
   /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
   readonly segmentBytes: number;
   readonly tagBytes: number;
-  segment(index: number, plaintext: Uint8Array): Uint8Array;
+  /** That segment, owned by the caller; with `into`, which has room for it, at the beginning of that. `plaintext` is borrowed. */
+  segment(index: number, plaintext: Uint8Array, into?: Uint8Array): Uint8Array;
 }
 
 /** A message whose segments are opened each for itself. Nobody may be shown any of it before every segment was opened. */
@@ -81,7 +83,7 @@ export interface Sealer {
     associated: Uint8Array,
   ): { plaintext: Uint8Array; forwardSecret: boolean };
   /**
-   * As `open`, of sealed bytes that nobody holds at once, by their first bytes. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
+   * As `open`, of sealed bytes that nobody holds at once, by their first bytes, which are borrowed. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
    */
   openInSegments?(
     from: NodeId,
@@ -222,10 +224,29 @@ export interface CustodyContext {
 /** Sealed bytes of a bundle, one reader at a time. */
 export interface SealedPieces {
   /**
-   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block, owned by the caller. Waits until they are there;
-   * undefined: they will never be. Never rejects.
+   * Some bytes from `offset` on, which is inside of the bundle: at least one, at most a block. What is answered at once is lent within this turn of the
+   * event loop, and written over later; what comes by a promise is owned by the caller. Waits until they are there; undefined: they will never be. Never rejects.
    */
   read(offset: number): Uint8Array | Promise<Uint8Array | undefined>;
+}
+
+/** A large message for this node whose sealed bytes come in order. */
+export interface OpeningBody {
+  /** The next of them, borrowed. What is wrong with them `opened` tells. */
+  take(bytes: Uint8Array): void;
+  /** Once all of them were taken. Undefined: they are not sealed in segments. Throws GODWIT_DECODE unless each segment was opened. */
+  opened(): OpenedBody | undefined;
+}
+
+export interface OpenedBody {
+  /** Its body is the beginning of it. */
+  readonly inner: InnerMessage;
+  /** Plaintext before the body, and of all of it. */
+  readonly before: number;
+  readonly plainBytes: number;
+  /** 32 bytes: opens this message and no other. */
+  readonly key: Uint8Array;
+  readonly forwardSecret: boolean;
 }
 
 /** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */
@@ -239,6 +260,8 @@ export interface StoredBundle {
   readonly sums: Uint8Array;
   /** All of it, while its chunks are there. */
   readonly pieces: SealedPieces;
+  /** Of a message for this node. */
+  readonly opening: OpeningBody | undefined;
 }
 
 /** A bundle that came whole: its id is right. */

@@ -141,6 +141,7 @@ export class Custody {
       withdrawn: (to, id, reason) => this.#withdraw(to, id, reason),
     });
     this.#receiver = new ChunkReceiver(ctx, {
+      opens: (offer) => this.#recipient.opens(offer),
       complete: (from, bundle, offer, cleanup) => this.#onBundle(from, bundle, offer.journey, cleanup),
       yielded: (from, id) => this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS),
       damaged: (from, id) => {

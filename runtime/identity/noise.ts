@@ -86,11 +86,12 @@ export class CipherState {
     return new CipherState(this.#key, this.#counter);
   }
 
-  /** Ciphertext and tag, owned by the caller. */
-  encrypt(ad: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  /** Ciphertext and tag, owned by the caller; with `into`, which has room for them, at the beginning of that. */
+  encrypt(ad: Uint8Array, plaintext: Uint8Array, into?: Uint8Array): Uint8Array {
+    const bytes = plaintext.length + TAG_BYTES;
     const cipher = createCipheriv("aes-256-gcm", this.#key, this.#nextNonce());
     cipher.setAAD(ad);
-    const out = new Uint8Array(plaintext.length + TAG_BYTES);
+    const out = into?.subarray(0, bytes) ?? new Uint8Array(bytes);
     out.set(cipher.update(plaintext));
     cipher.final();
     out.set(cipher.getAuthTag(), plaintext.length);
@@ -108,11 +109,11 @@ export class CipherState {
       });
       decipher.setAAD(ad);
       decipher.setAuthTag(ciphertext.subarray(length));
-      const out = new Uint8Array(length);
-      out.set(decipher.update(ciphertext.subarray(0, length)));
+      const plaintext = decipher.update(ciphertext.subarray(0, length));
       decipher.final();
       this.#counter++;
-      return out;
+      // A Buffer's `slice` shares memory where a Uint8Array's copies.
+      return new Uint8Array(plaintext.buffer, plaintext.byteOffset, plaintext.length);
     } catch (error) {
       throw authenticationFailed(error);
     }

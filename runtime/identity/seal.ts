@@ -70,8 +70,11 @@ export interface SegmentSealing {
   /** Plaintext of one segment, the last one shorter, and what sealing adds to each. */
   readonly segmentBytes: number;
   readonly tagBytes: number;
-  /** That segment, owned by the caller. `plaintext` is borrowed, and must be what was sealed under this before, if it was. */
-  segment(index: number, plaintext: Uint8Array): Uint8Array;
+  /**
+   * That segment, owned by the caller; with `into`, which has room for it, at the beginning of that. `plaintext` is borrowed, and must be what was
+   * sealed under this before, if it was.
+   */
+  segment(index: number, plaintext: Uint8Array, into?: Uint8Array): Uint8Array;
 }
 
 /** Of a plaintext above SEAL_WHOLE_MAX bytes. `random` as for `sealTo`, and derived from the whole plaintext if at all. Throws as that does. */
@@ -90,11 +93,11 @@ export function sealInSegments(
     opening,
     segmentBytes: SEAL_SEGMENT_MAX,
     tagBytes: TAG_BYTES,
-    segment(index, plaintext) {
+    segment(index, plaintext, into) {
       // One nonce, one plaintext: what is no whole segment of this message is not sealed.
       const bytes = Math.min(SEAL_SEGMENT_MAX, plaintextBytes - index * SEAL_SEGMENT_MAX);
       assert(index >= 0 && plaintext.length === bytes, "a segment has its length");
-      return new CipherState(key, index).encrypt(index === last ? LAST : NOT_LAST, plaintext);
+      return new CipherState(key, index).encrypt(index === last ? LAST : NOT_LAST, plaintext, into);
     },
   };
 }

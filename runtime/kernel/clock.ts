@@ -14,6 +14,11 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   after(delayMs, fn) {
+    if (delayMs <= 0) {
+      // A timer waits for a millisecond at least, and whoever only gives others their turn would wait that long each time.
+      const immediate = setImmediate(fn);
+      return { cancel: () => clearImmediate(immediate) };
+    }
     let handle: ReturnType<typeof setTimeout>;
     const arm = (leftMs: number) => {
       handle =

@@ -203,9 +203,17 @@ export function decodeWant(frame: Uint8Array): { id: BundleId; offset: number; l
   };
 }
 
-/** CHUNK: type | bundle id 16 | offset (varint) | bytes to the end. */
-export const encodeChunk = (id: BundleId, offset: number, bytes: Uint8Array): Uint8Array =>
-  new Writer(32 + bytes.length).u8(FrameType.chunk).bytes(idBytes(id)).varint(offset).bytes(bytes).finish();
+/** What stands before the bytes of a chunk, at most. */
+export const CHUNK_HEAD_BYTES_MAX = 32;
+
+/** CHUNK: type | bundle id 16 | offset (varint) | bytes to the end. With `into`, which has room for it, at the beginning of that. */
+export const encodeChunk = (id: BundleId, offset: number, bytes: Uint8Array, into?: Uint8Array): Uint8Array =>
+  new Writer(into ?? CHUNK_HEAD_BYTES_MAX + bytes.length)
+    .u8(FrameType.chunk)
+    .bytes(idBytes(id))
+    .varint(offset)
+    .bytes(bytes)
+    .finish();
 
 /** `bytes` shares the frame's memory. */
 export function decodeChunk(frame: Uint8Array): { id: BundleId; offset: number; bytes: Uint8Array } {

@@ -108,9 +108,10 @@ export class Writer {
   #view: DataView;
   #length = 0;
 
-  constructor(capacity = 256) {
-    this.#buffer = new Uint8Array(capacity);
-    this.#view = new DataView(this.#buffer.buffer);
+  /** `room`: bytes that it begins with, or memory of the caller to write to as long as that is enough. */
+  constructor(room: number | Uint8Array = 256) {
+    this.#buffer = typeof room === "number" ? new Uint8Array(room) : room;
+    this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.length);
   }
 
   get length(): number {
@@ -174,7 +175,7 @@ export class Writer {
     return this.bytes(nodeIdBytes(id));
   }
 
-  /** The bytes written, owned by the caller. */
+  /** The bytes written, owned by the caller unless the memory was somebody's. */
   finish(): Uint8Array {
     const done = this.#buffer.subarray(0, this.#length);
     this.#buffer = new Uint8Array(0);

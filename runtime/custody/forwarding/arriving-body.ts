@@ -3,7 +3,7 @@
  * blocks of it are in memory at any time. Must never call a block durable, or count it as received for good, before its sum holds where the
  * offer told it. Credit, gaps and who may send are transfer.ts. docs/protocol/delivery.md "Large bundles".
  */
-import type { SealedPieces } from "../context.ts";
+import type { OpeningBody, SealedPieces } from "../context.ts";
 import type { BundleId } from "../../kernel/ids.ts";
 import { blockSum, blocksIn, type Offer } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
@@ -23,6 +23,8 @@ export const isWholeInMemory = (sealedBytes: number): boolean => sealedBytes <= 
 export class ArrivingBody {
   readonly #store: Store;
   readonly #offer: Offer;
+  readonly #opens: (() => OpeningBody | undefined) | undefined;
+  #opening: OpeningBody | undefined;
   #sums: SealedSums;
   #index = 0;
   #block: Uint8Array;
@@ -34,6 +36,8 @@ export class ArrivingBody {
   /** Where blocks are made, so that what is written together need not be copied together. */
   #slab = new Uint8Array(0);
   #slabUsed = 0;
+  /** One of which all is durable: it is written to again. */
+  #spareSlab: ArrayBufferLike | undefined;
   /** Sizes of the pieces in the store, in order. */
   #pieces: number[] = [];
   #durable = 0;
@@ -42,9 +46,13 @@ export class ArrivingBody {
   #writing: Promise<void> | undefined;
   #hasFailed = false;
 
-  constructor(store: Store, offer: Offer) {
+  /** `opens`: for what is opened while it comes, undefined where it is not for this node. */
+  constructor(store: Store, offer: Offer, opens?: () => OpeningBody | undefined) {
     this.#store = store;
     this.#offer = offer;
+    this.#opens = opens;
+    // What stays in memory is opened there.
+    if (!isWholeInMemory(offer.sealedBytes)) this.#opening = opens?.();
     this.#sums = new SealedSums(offer.header);
     this.#block = this.#newBlock();
   }
@@ -78,6 +86,7 @@ export class ArrivingBody {
 
   /** Takes up what an earlier try left in the store. False: that is not the beginning of this bundle. */
   async resume(pieces: readonly number[]): Promise<boolean> {
+    this.#opening ??= this.#opens?.();
     for (let index = 0; index < pieces.length; index++) {
       const bytes = await this.#store.body("chunk", chunkKey(this.#offer.id, index)).catch(() => undefined);
       if (bytes === undefined || bytes.length !== pieces[index]) return false;
@@ -116,6 +125,7 @@ export class ArrivingBody {
       return false;
     }
     this.#sums.add(this.#block, sum);
+    this.#opening?.take(this.#block);
     this.#addUnwritten(this.#block.subarray(this.#kept));
     this.#index++;
     this.#fill = this.#kept = 0;
@@ -139,7 +149,9 @@ export class ArrivingBody {
     const { sealedBytes } = this.#offer;
     const bytes = blockLength(sealedBytes, this.#index);
     if (this.#slabUsed + bytes > this.#slab.length) {
-      this.#slab = new Uint8Array(Math.min(SLAB_BYTES, sealedBytes - this.#index * BLOCK_BYTES));
+      const slab = this.#spareSlab ?? Math.min(SLAB_BYTES, sealedBytes - this.#index * BLOCK_BYTES);
+      this.#slab = new Uint8Array(slab as ArrayBuffer);
+      this.#spareSlab = undefined;
       this.#slabUsed = 0;
     }
     this.#slabUsed += bytes;
@@ -169,6 +181,7 @@ export class ArrivingBody {
     this.#writing = commit.then(
       () => {
         this.#writing = undefined;
+        this.#takeBack(body);
         this.#latest = { at: this.#durable, bytes: body };
         this.#pieces.push(body.length);
         this.#durable += body.length;
@@ -181,10 +194,22 @@ export class ArrivingBody {
     await commit;
   }
 
+  /** What became durable before is needed no more, unless `next` lies beside it. */
+  #takeBack(next: Uint8Array): void {
+    const slab = this.#latest?.bytes.buffer;
+    if (slab === undefined || slab === next.buffer) return;
+    if (slab.byteLength === SLAB_BYTES) this.#spareSlab = slab;
+  }
+
   /** Of a whole bundle that has not failed: what is in no row of the store, and the sums; undefined when it is not the one that was offered. Call once. */
   finish(): { readonly rest: Uint8Array; readonly sums: Uint8Array } | undefined {
     if (this.#sums.id() !== this.#offer.id) return undefined;
     return { rest: concatBytes(this.#unwritten), sums: this.#sums.sums() };
+  }
+
+  /** What all of it was told to. */
+  get opening(): OpeningBody | undefined {
+    return this.#opening;
   }
 
   /** Reads what has arrived of a whole bundle. */
@@ -197,7 +222,7 @@ export class ArrivingBody {
     };
   }
 
-  /** Some bytes from a durable one on, borrowed: at most a block. */
+  /** Some bytes from a durable one on: at most a block. As `SealedPieces.read`. */
   readDurable(offset: number): Uint8Array | Promise<Uint8Array | undefined> {
     const { at, bytes } = this.#latest ?? { at: this.#durable, bytes: undefined };
     if (bytes !== undefined && offset >= at) return bytes.subarray(offset - at, offset - at + BLOCK_BYTES);

@@ -3,7 +3,7 @@
  * the few blocks in memory meanwhile, and who gives them up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
  */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import { encodeChunk } from "../../wire/bundle.ts";
+import { CHUNK_HEAD_BYTES_MAX, encodeChunk } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import type { Priority } from "../../wire/constants.ts";
 import type { CustodyContext, Holding, SealedPieces } from "../context.ts";
@@ -36,6 +36,8 @@ interface Outgoing {
   /** What comes behind it is being read, from where. */
   ahead: { readonly at: number; readonly bytes: Promise<Uint8Array | undefined> } | undefined;
   isWaiting: boolean;
+  /** Of its own, for what is lent only for a moment: what is sent now and what comes behind it. */
+  readonly blocks: Uint8Array[];
 }
 
 const heldBytes = ({ sealedBytes }: { sealedBytes: number }): number =>
@@ -45,6 +47,8 @@ export class ChunkSender {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
   readonly #outgoing = new Map<string, Outgoing>();
+  /** Where frames are made: whoever sends one copies it within the call. */
+  readonly #frame = new Uint8Array(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
   #bytes = 0;
 
   constructor(ctx: CustodyContext, forwarder: Forwarder) {
@@ -147,8 +151,8 @@ export class ChunkSender {
       const held = this.#heldFrom(outgoing, outgoing.next);
       if (held === undefined) return;
       const bytes = held.subarray(0, Math.min(size, outgoing.end - outgoing.next));
-      if (!carrier.send(outgoing.to, outgoing.priority, encodeChunk(outgoing.id, outgoing.next, bytes)))
-        return;
+      const frame = encodeChunk(outgoing.id, outgoing.next, bytes, this.#frame);
+      if (!carrier.send(outgoing.to, outgoing.priority, frame)) return;
       outgoing.next += bytes.length;
     }
   }
@@ -161,10 +165,11 @@ export class ChunkSender {
     if (outgoing.isWaiting) return undefined;
     if (outgoing.ahead?.at !== offset) {
       outgoing.ahead = undefined;
+      outgoing.held = undefined;
       const bytes = outgoing.pieces.read(offset);
       if (bytes instanceof Uint8Array) {
-        outgoing.held = { at: offset, bytes };
-        return bytes;
+        outgoing.held = { at: offset, bytes: copied(outgoing, bytes) };
+        return outgoing.held.bytes;
       }
       outgoing.ahead = { at: offset, bytes };
     }
@@ -187,7 +192,8 @@ export class ChunkSender {
     const behind = at + bytes.length;
     if (behind < outgoing.sealedBytes) {
       const next = outgoing.pieces.read(behind);
-      outgoing.ahead = { at: behind, bytes: Promise.resolve(next) };
+      const ahead = next instanceof Uint8Array ? Promise.resolve(copied(outgoing, next)) : next;
+      outgoing.ahead = { at: behind, bytes: ahead };
     }
     this.#pump(outgoing);
   }
@@ -206,4 +212,13 @@ const newOutgoing = (to: NodeId, { id, header, sealedBytes }: Holding, pieces: S
   held: undefined,
   ahead: undefined,
   isWaiting: false,
+  blocks: [],
 });
+
+/** In the block that holds nothing that is still to be sent. */
+function copied({ held, blocks }: Outgoing, bytes: Uint8Array): Uint8Array {
+  const free = blocks.findIndex(({ buffer }) => buffer !== held?.bytes.buffer);
+  const block = (blocks[free < 0 ? blocks.length : free] ??= new Uint8Array(BLOCK_BYTES));
+  block.set(bytes);
+  return block.subarray(0, bytes.length);
+}

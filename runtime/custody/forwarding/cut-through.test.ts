@@ -16,8 +16,9 @@ import { concatBytes } from "../../wire/bytes.ts";
 import { TestMesh, type Sent, type TestNode } from "../testing.ts";
 
 const MEGABYTE = 1_048_576;
+/** No block is like another: one in the place of another is noticed. */
 const pattern = (length: number, seed = 31) =>
-  new Uint8Array(length).map((_, i) => (i * seed + (i >> 8)) & 255);
+  new Uint8Array(length).map((_, i) => (i * seed + (i >> 8) + (i >> 16) * 7) & 255);
 const chunkBytes = (mesh: TestMesh, between: string) =>
   mesh.log
     .filter(({ type, from, to }) => type === FrameType.chunk && `${from}>${to}` === between)
@@ -301,4 +302,29 @@ test("an offer that is taken back by another than who made it changes nothing", 
   mesh.filter = () => true;
   await mesh.clock.advance(30_000);
   expect(c.delivered.length).toBe(1);
+});
+
+test("a block that waits for room to the next hop is sent as it came, however much comes behind it meanwhile", async () => {
+  const body = pattern(9 * MEGABYTE);
+  for (const chunksSent of [1, 3, 30, 53, 62]) {
+    const { mesh, a, b, c } = await line();
+    // Of the way to the relay only two chunks a millisecond are free, so that it goes on while it arrives.
+    let room = 0;
+    const isFull = () => mesh.count("chunk", "b>c") >= chunksSent && chunkBytes(mesh, "a>b") < 8 * MEGABYTE;
+    mesh.hasRoom = ({ type, from }) => {
+      if (type !== FrameType.chunk) return true;
+      return from === "a" ? room-- > 0 : !isFull();
+    };
+    await a.send(c.id, body);
+    for (let ms = 0; c.delivered.length === 0 && ms < 5_000; ms++) {
+      room = 2;
+      a.custody!.onWritable(b.id);
+      b.custody!.onWritable(c.id);
+      await mesh.clock.advance(1);
+    }
+    expect(await received(c)).toEqual(body);
+    // No block was asked for twice.
+    expect([refusals(mesh, "c>b"), chunkBytes(mesh, "b>c") < 9.1 * MEGABYTE]).toEqual([[], true]);
+    expect(b.custody!.forwarder.count).toBe(0);
+  }
 });

@@ -49,7 +49,11 @@ class Feed implements SealedPieces {
     this.#waiting = [];
     for (const one of waiting) {
       if (one.isForEnd && !this.#isOver) this.#waiting.push(one);
-      else one.resolve(this.read(one.offset));
+      else {
+        const read = this.read(one.offset);
+        // It is lent until the end of this turn, and whoever waits comes in the next one.
+        one.resolve(read instanceof Uint8Array ? read.slice() : read);
+      }
     }
   }
 

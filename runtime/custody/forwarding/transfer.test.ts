@@ -14,7 +14,8 @@ import { FrameType } from "../../wire/constants.ts";
 import { COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
 const MEGABYTE = 1_048_576;
-const pattern = (length: number) => new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8)) & 255);
+const pattern = (length: number) =>
+  new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8) + (i >> 16) * 7) & 255);
 /** Its sums are over blocks of a size that nobody knows. */
 function withoutSums(offer: Uint8Array): void {
   const { sums } = decodeOffer(offer);
@@ -86,18 +87,19 @@ describe("a large message", () => {
     const liar = await mesh.add("liar");
     mesh.connect(liar, b);
     const { store } = b;
-    const piece = store!.piece.bind(store);
+    const commit = store!.commit.bind(store);
     let isStuck = true;
     const waiting: (() => void)[] = [];
-    store!.piece = async (...asked) => {
-      if (isStuck) await new Promise<void>((resolve) => waiting.push(resolve));
-      return piece(...asked);
+    store!.commit = async (ops) => {
+      const isWhole = ops.some((op) => op.op === "put" && op.in === "transit");
+      if (isStuck && isWhole) await new Promise<void>((resolve) => waiting.push(resolve));
+      return commit(ops);
     };
     const header = {
       kind: 0,
       priority: 1,
       source: liar.id,
-      destination: b.id,
+      destination: testId("absent"),
       lifetimeMs: 3_600_000,
     } as const;
     for (let seed = 0; seed < 3; seed++) {
@@ -192,6 +194,53 @@ describe("a large message", () => {
     await mesh.clock.advance(60_000);
     expect(a.sent(id)!.state).toBe("delivered");
     expect([once > MEGABYTE, chunkBytes(mesh, "a>b")]).toEqual([true, once]);
+  });
+
+  test("is opened while it comes: when it is whole nothing of it is read from the disk of its recipient", async () => {
+    for (const size of [300_000, 3 * MEGABYTE]) {
+      const { mesh, a, b } = await pair();
+      const store = b.store!;
+      let reads = 0;
+      for (const name of ["piece", "body"] as const) {
+        const read = store[name].bind(store) as (...asked: unknown[]) => Promise<Uint8Array | undefined>;
+        store[name] = (...asked: unknown[]) => (reads++, read(...asked));
+      }
+      const body = pattern(size);
+      await a.send(b.id, body);
+      await mesh.clock.advance(500);
+      expect([b.delivered.length, reads]).toEqual([1, 0]);
+      expect(await received(b)).toEqual(body);
+    }
+  });
+
+  test("goes from memory as far as its source keeps what it sealed, behind that from its disk, and after a restart all from there", async () => {
+    for (const [size, restarts, expected] of [
+      [3 * MEGABYTE, false, "nothing"],
+      [6 * MEGABYTE, false, "the end"],
+      [3 * MEGABYTE, true, "all"],
+    ] as const) {
+      const { mesh, a, b } = await pair();
+      if (restarts) mesh.cut(a, b);
+      const body = pattern(size);
+      await a.send(b.id, body);
+      if (restarts) {
+        await mesh.clock.advance(100);
+        a.crash();
+        await a.start();
+      }
+      const read: number[] = [];
+      const piece = a.store!.piece.bind(a.store!);
+      a.store!.piece = (collection, key, offset, length) => {
+        read.push(offset);
+        return piece(collection, key, offset, length);
+      };
+      if (restarts) mesh.connect(a, b);
+      await mesh.clock.advance(60_000);
+      expect(await received(b)).toEqual(body);
+      if (expected === "nothing") expect(read).toEqual([]);
+      else if (expected === "all") expect(read).toContain(0);
+      else expect(Math.min(...read)).toBeGreaterThan(3.9 * MEGABYTE);
+    }
   });
 
   test("with a gap is whole all the same", async () => {

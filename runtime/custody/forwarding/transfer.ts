@@ -6,7 +6,7 @@
 import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { encodeWant, type Offer } from "../../wire/bundle.ts";
-import type { ArrivedBundle, CustodyContext } from "../context.ts";
+import type { ArrivedBundle, CustodyContext, OpeningBody } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
 import { ArrivingBody, chunkKey, isWholeInMemory, sumOf } from "./arriving-body.ts";
 import { planPlace } from "./arriving-places.ts";
@@ -62,10 +62,9 @@ interface Arriving {
 }
 
 export interface ReceiverEvents {
-  /**
-   * All chunks are here and the id is right. The store still holds the pieces: delete `cleanup` with the commit. Until it resolves they are
-   * read, and the bundle is not fetched once more; then they go.
-   */
+  /** What comes of a message for this node is told to that. */
+  opens(offer: Offer): OpeningBody | undefined;
+  /** All chunks are here and the id is right. Delete `cleanup` with the commit. Until it resolves the bundle is not fetched once more; then its pieces go. */
   complete(from: NodeId, bundle: ArrivedBundle, offer: Offer, cleanup: readonly StoreOp[]): Promise<void>;
   /** The first of it is durable, or more of it is; it is not whole. */
   progress(from: NodeId, offer: Offer, body: ArrivingBody): void;
@@ -149,7 +148,7 @@ export class ChunkReceiver {
     return {
       from,
       offer,
-      body: new ArrivingBody(store, offer),
+      body: new ArrivingBody(store, offer, () => this.#events.opens(offer)),
       startedAtMs: nowMs,
       resumed: 0,
       isReady: false,
@@ -260,7 +259,8 @@ export class ChunkReceiver {
   async #forget(arriving: Arriving): Promise<void> {
     await arriving.body.settled();
     void this.#ctx.store.commit(this.#dropOps(arriving.offer.id)).catch(() => {});
-    arriving.body = new ArrivingBody(this.#ctx.store, arriving.offer);
+    const { offer } = arriving;
+    arriving.body = new ArrivingBody(this.#ctx.store, offer, () => this.#events.opens(offer));
     arriving.resumed = 0;
   }
 
@@ -288,6 +288,7 @@ export class ChunkReceiver {
     await this.#forget(arriving);
     if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
     arriving.isReady = true;
+    arriving.grantedEnd = 0; // what is under way of the try before
     this.#want(arriving, 0);
   }
 
@@ -316,9 +317,11 @@ export class ChunkReceiver {
   #wantAgain(arriving: Arriving): void {
     const { early, offer, from, creditEnd } = arriving;
     const { received } = arriving.body;
+    if (early.size > 0) arriving.gapAt = received;
+    // What came behind it may be of a larger grant of before.
+    if (creditEnd <= received) return this.#want(arriving, received);
     let end = creditEnd;
     for (const offset of early.keys()) end = Math.min(end, offset);
-    if (early.size > 0) arriving.gapAt = received;
     this.#ctx.carrier.send(from, "control", encodeWant(offer.id, received, end - received));
   }
 
@@ -447,7 +450,7 @@ export class ChunkReceiver {
     const { id, header, sealedBytes } = offer;
     arriving.timer?.cancel();
     await body.settled();
-    if (this.#arriving.get(id) !== arriving) return; // its neighbour went meanwhile
+    if (this.#arriving.get(id) !== arriving) return;
     if (body.hasFailed) {
       this.#abandon(arriving);
       return this.#events.storeFailed(from, id);
@@ -464,10 +467,8 @@ export class ChunkReceiver {
     const head = { of: id, bytes: body.durable };
     const pieces = body.reader(rest);
     const cleanup = this.#dropOps(id);
-    const bundle =
-      body.durable === 0
-        ? { id, header, sealed: rest }
-        : { id, header, sealedBytes, head, rest, sums, pieces };
+    const stored = { id, header, sealedBytes, head, rest, sums, pieces, opening: body.opening };
+    const bundle = body.durable === 0 ? { id, header, sealed: rest } : stored;
     this.#whole.add(id);
     await this.#events.complete(from, bundle, offer, cleanup);
     // Not every outcome commits them with the bundle; once more does no harm.

@@ -38,14 +38,15 @@ import {
   noBundleId,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
-import type { ArrivedBundle, CustodyContext } from "../context.ts";
+import type { ArrivedBundle, CustodyContext, OpeningBody } from "../context.ts";
 import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
-import { openStored, type StoredBody } from "./stored-body.ts";
+import { SegmentsOpening } from "./opening-body.ts";
+import { storedOf, type StoredBody } from "./stored-body.ts";
 import type { TestBundles } from "../test-bundles.ts";
 import type { Transit } from "../transit/transit.ts";
 import type { StoreOp } from "../../store/types.ts";
@@ -147,6 +148,12 @@ export class Recipient {
     const share = this.#shareOf(header.source, from);
     void this.#receipts.resend(header.source, messageId, header.lifetimeMs, share);
     return true;
+  }
+
+  /** An offered message is opened while it comes. */
+  opens({ header, sealedBytes }: Offer): OpeningBody | undefined {
+    const isOurs = header.kind === BundleKind.message && header.destination === this.#ctx.self;
+    return isOurs ? new SegmentsOpening(this.#ctx.sealer, header, sealedBytes) : undefined;
   }
 
   stop(): void {
@@ -275,7 +282,7 @@ export class Recipient {
     bundle: ArrivedBundle,
   ): Promise<{ test: MessageId } | { inner: InnerMessage; forwardSecret: boolean; stored?: StoredBody }> {
     try {
-      const large = "sealed" in bundle ? undefined : await openStored(this.#ctx.sealer, bundle);
+      const large = "sealed" in bundle ? undefined : storedOf(bundle);
       // What waits for other machines lies in transit meanwhile, and its chunks are that row's.
       if (large !== undefined && !this.#isShared(large.inner)) return large;
       const { plaintext, forwardSecret } = this.#open(await inMemory(bundle));
@@ -408,7 +415,8 @@ async function inMemory(bundle: ArrivedBundle): Promise<Bundle> {
   const { id, header, sealedBytes, pieces } = bundle;
   const sealed = new Uint8Array(sealedBytes);
   for (let at = 0; at < sealedBytes;) {
-    const piece = await pieces.read(at);
+    const read = pieces.read(at);
+    const piece = read instanceof Uint8Array ? read : await read;
     if (piece === undefined)
       throw godwitError("GODWIT_STORE_FAILED", "the chunks of a message cannot be read");
     sealed.set(piece, at);

@@ -1,11 +1,13 @@
 import { expect, test } from "bun:test";
+import fc from "fast-check";
 import { generateIdentity } from "../../identity/keys.ts";
 import { createSealer } from "../../identity/sealer.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { encodeBundleHeader, makeBundle, type BundleHeader } from "../../wire/bundle.ts";
 import { encodeInnerMessage } from "../../wire/message.ts";
 import { piecesInMemory } from "../forwarding/pieces.ts";
-import { openStored, readStored } from "./stored-body.ts";
+import { SegmentsOpening } from "./opening-body.ts";
+import { readStored, storedOf } from "./stored-body.ts";
 
 const bytesOf = (length: number): Uint8Array =>
   new Uint8Array(length).map((_, i) => (i * 7 + (i >> 8)) & 255);
@@ -38,8 +40,25 @@ function arrived(body: Uint8Array) {
   const { id } = makeBundle(header, sealed);
   const head = { of: id, bytes: sealed.length >> 1 };
   const rest = sealed.subarray(head.bytes);
-  const bundle = { id, header, sealedBytes: sealed.length, head, rest, sums: new Uint8Array(0) };
+  const bundle = {
+    id,
+    header,
+    sealedBytes: sealed.length,
+    head,
+    rest,
+    sums: new Uint8Array(0),
+    opening: undefined,
+  };
   return { sealed, bundle: { ...bundle, pieces: piecesInMemory(sealed) } };
+}
+
+type Arrived = ReturnType<typeof arrived>["bundle"];
+
+/** As if its sealed bytes came `cut` at a time. */
+function open(identity: typeof from, bundle: Arrived, sealed: Uint8Array, cut = 262_144) {
+  const opening = new SegmentsOpening(of(identity), header, bundle.sealedBytes);
+  for (let at = 0; at < sealed.length; at += cut) opening.take(sealed.subarray(at, at + cut));
+  return storedOf({ ...bundle, opening });
 }
 
 const rowOf = (sealed: Uint8Array, { head, rest }: { head: { bytes: number }; rest: Uint8Array }) =>
@@ -51,7 +70,7 @@ test("a large message is opened without being held, lies as it came with its key
   for (const size of [65_536, 262_144, 1_000_003]) {
     const body = bytesOf(size);
     const { sealed, bundle } = arrived(body);
-    const opened = (await openStored(of(to), bundle))!;
+    const opened = open(to, bundle, sealed)!;
     expect([opened.inner.counter, opened.inner.subject, opened.stored.bytes]).toEqual([7, "s", size]);
     const row = rowOf(sealed, opened.stored);
     expect(row.length).toBe(sealed.length + 35);
@@ -62,7 +81,7 @@ test("a large message is opened without being held, lies as it came with its key
 test("a byte that is not what it was, wherever, and the message is not shown", async () => {
   const size = 300_000;
   const { sealed, bundle } = arrived(bytesOf(size));
-  const row = rowOf(sealed, (await openStored(of(to), bundle))!.stored);
+  const row = rowOf(sealed, open(to, bundle, sealed)!.stored);
   // What stands before the segments was needed once, to come to the key.
   for (const at of [
     62,
@@ -86,12 +105,27 @@ test("what does not open, or was cut, is refused before anything is kept of it",
   const { bundle, sealed } = arrived(bytesOf(300_000));
   const bad = sealed.slice();
   bad[bad.length - 1]! ^= 1;
-  await expect(openStored(of(to), { ...bundle, pieces: piecesInMemory(bad) })).rejects.toThrow(
-    "does not open",
-  );
-  await expect(openStored(of(from), bundle)).rejects.toThrow();
+  expect(() => open(to, bundle, bad)).toThrow("does not open");
+  expect(() => open(from, bundle, sealed)).toThrow();
   const cut = { ...bundle, sealedBytes: sealed.length - 20 };
-  await expect(openStored(of(to), cut)).rejects.toThrow("do not add up");
-  const gone = { read: async () => undefined };
-  await expect(openStored(of(to), { ...bundle, pieces: gone })).rejects.toThrow("cannot be read");
+  expect(() => open(to, cut, sealed.subarray(0, cut.sealedBytes))).toThrow("do not add up");
+  // Damage in front of what was opened well: what comes behind it changes nothing.
+  const early = sealed.slice();
+  early[70_000]! ^= 1;
+  expect(() => open(to, bundle, early)).toThrow("does not open");
+  // Not all of it has come.
+  expect(() => open(to, bundle, sealed.subarray(0, sealed.length - 1))).toThrow("all of a message");
+});
+
+test("however it is cut while it comes, it is opened as at once", async () => {
+  const size = 300_000;
+  const { bundle, sealed } = arrived(bytesOf(size));
+  const expected = open(to, bundle, sealed, sealed.length)!;
+  const cuts = fc.constantFrom(101, 4_096, 65_519, 65_535, 65_536, 65_636, 131_072, 262_143);
+  await fc.assert(
+    fc.property(fc.oneof(cuts, fc.integer({ min: 101, max: sealed.length })), (cut) => {
+      expect(open(to, bundle, sealed, cut)).toEqual(expected);
+    }),
+    { numRuns: 40 },
+  );
 });

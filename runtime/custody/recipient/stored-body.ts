@@ -4,10 +4,9 @@
  * whose body is exactly as long as the message holds it plainly. docs/protocol/delivery.md "Large bundles".
  */
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
-import { encodeBundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes, Reader, Writer } from "../../wire/bytes.ts";
-import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
+import type { InnerMessage } from "../../wire/message.ts";
 import type { BodyHead } from "../../store/types.ts";
 import type { Sealer, StoredBundle, SealedPieces } from "../context.ts";
 
@@ -34,30 +33,17 @@ export interface OpenedBundle {
   readonly stored: StoredBody;
 }
 
-/**
- * Opens and authenticates all of it, segment by segment, and keeps none. Undefined: it is not sealed in segments. Rejects with GODWIT_DECODE, and
- * with GODWIT_STORE_FAILED when it cannot be read.
- */
-export async function openStored(sealer: Sealer, bundle: StoredBundle): Promise<OpenedBundle | undefined> {
-  const { header, sealedBytes, head, rest, pieces } = bundle;
-  const sealed = new InOrder(pieces, 0, sealedBytes);
-  const associated = encodeBundleHeader(header);
-  const opening = sealer.openInSegments?.(header.source, await sealed.peek(), sealedBytes, associated);
-  if (opening === undefined) return undefined;
-  const { openingBytes, segmentBytes, tagBytes, plainBytes, key, forwardSecret } = opening;
-  await sealed.take(openingBytes);
-  let inner: InnerMessage | undefined;
-  let before = 0;
-  for (let at = 0; at < plainBytes; at += segmentBytes) {
-    const bytes = Math.min(segmentBytes, plainBytes - at);
-    const plain = opening.segment(at / segmentBytes, await sealed.take(bytes + tagBytes));
-    if (inner !== undefined) continue;
-    inner = decodeInnerMessage(plain);
-    before = plain.length - inner.body.length;
-  }
+/** Of a message that has come and was opened meanwhile. Undefined: it is not sealed in segments. Throws GODWIT_DECODE. */
+export function storedOf({ opening, head, rest }: StoredBundle): OpenedBundle | undefined {
+  const opened = opening?.opened();
+  if (opened === undefined) return undefined;
+  const { inner, before, plainBytes, key, forwardSecret } = opened;
   const trailer = new Writer(TRAILER_BYTES).bytes(key).u16(before).u8(FORM).finish();
-  const stored = { bytes: plainBytes - before, head, rest: concatBytes([rest, trailer]) };
-  return { inner: inner!, forwardSecret, stored };
+  return {
+    inner,
+    forwardSecret,
+    stored: { bytes: plainBytes - before, head, rest: concatBytes([rest, trailer]) },
+  };
 }
 
 /** Bytes of the row that `body` becomes. */
@@ -121,12 +107,6 @@ class InOrder {
     this.#pieces = pieces;
     this.#at = at;
     this.#end = end;
-  }
-
-  /** What comes next, as it comes. */
-  async peek(): Promise<Uint8Array> {
-    if (this.#held.length === 0) this.#held = await this.#read();
-    return this.#held;
   }
 
   async take(bytes: number): Promise<Uint8Array> {

@@ -8,7 +8,7 @@ import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from ".
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { encodeInnerMessage, type InnerMessage, MACHINES_MAX } from "../../wire/message.ts";
-import type { BodyCache } from "../body-cache.ts";
+import { BODY_CACHE_ONE_BYTES_MAX, type BodyCache } from "../body-cache.ts";
 import {
   type CustodyContext,
   deadlineOf,
@@ -148,7 +148,9 @@ export class OutboxSealer {
 
   /** The sealed bytes, from memory or made again; undefined, and told, when they are not those that were sealed before. */
   load(entry: OutboxEntry, target: Target): Uint8Array | Promise<Uint8Array | undefined> {
-    return this.#cache.get(target.bundle) ?? this.#reseal(entry, target);
+    const cached = this.#cache.get(target.bundle);
+    // Of a large one only the beginning may be there.
+    return cached?.length === target.sealedBytes ? cached : this.#reseal(entry, target);
   }
 
   /** Undefined: it is short enough to be sealed as a whole. */
@@ -167,7 +169,7 @@ export class OutboxSealer {
     return start === undefined ? undefined : { head, start };
   }
 
-  /** Of its sealed bytes only sums are kept: they are made again when they are sent. */
+  /** Of its sealed bytes sums are kept, and the first in the cache: the others are made again when they are sent. */
   async #sealLarge(
     entry: OutboxEntry,
     node: NodeId,
@@ -188,12 +190,21 @@ export class OutboxSealer {
         ? concatBytes([head, body.subarray(0, segmentBytes - head.length)])
         : body.subarray(at - head.length, at - head.length + segmentBytes);
     const bytes = head.length + body.length;
+    const sealedBytes = sealedBytesIn(sealing, bytes);
+    const first = new Uint8Array(Math.min(BODY_CACHE_ONE_BYTES_MAX, sealedBytes));
+    first.set(opening);
+    let sealedAt = opening.length;
+    const scratch = new Uint8Array(segmentBytes + sealing.tagBytes);
     for (let at = 0; at < bytes; at += segmentBytes) {
       if (at % TURN_BYTES < segmentBytes) await this.#pause();
-      made.push(sealing.segment(at / segmentBytes, plain(at)));
+      const segment = sealing.segment(at / segmentBytes, plain(at), scratch);
+      made.push(segment);
+      if (sealedAt < first.length) first.set(segment.subarray(0, first.length - sealedAt), sealedAt);
+      sealedAt += segment.length;
     }
-    const target = { node, bundle: made.id(), sealedBytes: sealedBytesIn(sealing, bytes), key };
+    const target = { node, bundle: made.id(), sealedBytes, key };
     this.#large.set(target, { head, sealing, sums: made.sums() });
+    this.#cache.put(target.bundle, first);
     return target;
   }
 
@@ -204,11 +215,20 @@ export class OutboxSealer {
     const { head, sealing } = large;
     const read = (offset: number, length: number) => this.#plain(entry, head, offset, length);
     const segments = new SealedSegments(sealing, head.length + entry.size, read);
-    return openPieces(
+    const made = await openPieces(
       holding,
       (offset, length) => segments.piece(offset, length),
       () => this.#damaged(entry),
     );
+    if (made === undefined) return undefined;
+    return {
+      read: (offset) => {
+        const cached = this.#cache.get(target.bundle);
+        return cached !== undefined && offset < cached.length
+          ? cached.subarray(offset, offset + BLOCK_BYTES)
+          : made.read(offset);
+      },
+    };
   }
 
   /** After a restart: the key that it was sealed under comes from all of it. */

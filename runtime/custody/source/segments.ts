@@ -47,13 +47,20 @@ export class SealedSegments {
     const plain = start < plainEnd ? await this.#read(start, plainEnd - start) : new Uint8Array(0);
     if (plain === undefined || plain.length !== Math.max(0, plainEnd - start)) return undefined;
     for (let index = first; index < behind; index++) {
-      const at = index * segmentBytes - start;
-      const sealed =
-        kept !== undefined && index === first
-          ? kept
-          : this.#sealing.segment(index, plain.subarray(at, at + segmentBytes));
-      place(sealed, opening.length + index * size);
-      this.#last = { index, sealed };
+      const at = opening.length + index * size;
+      if (kept !== undefined && index === first) {
+        place(kept, at);
+        continue;
+      }
+      const plainAt = index * segmentBytes - start;
+      const part = plain.subarray(plainAt, plainAt + segmentBytes);
+      // One that is inside is neither kept, nor made elsewhere and copied.
+      if (at >= offset && at + part.length + tagBytes <= offset + length) {
+        this.#sealing.segment(index, part, out.subarray(at - offset));
+        continue;
+      }
+      this.#last = { index, sealed: this.#sealing.segment(index, part) };
+      place(this.#last.sealed, at);
     }
     return out;
   }

@@ -1,0 +1,90 @@
+/**
+ * A large message that is opened while it comes: each segment once, as soon as it is whole, and nothing of it kept but its head. So nothing is read
+ * back when the last of it is here. Must never answer before every segment was opened; what was opened is still nothing to anybody before the
+ * bundle's id holds, which whoever brings the bytes sees to. docs/protocol/delivery.md "Large bundles".
+ */
+import { assert } from "../../kernel/errors.ts";
+import { encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
+import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
+import type { OpenedBody, OpeningBody, Sealer, SegmentOpening } from "../context.ts";
+
+type Opening = SegmentOpening & { readonly forwardSecret: boolean };
+
+export class SegmentsOpening implements OpeningBody {
+  readonly #sealer: Sealer;
+  readonly #header: BundleHeader;
+  readonly #sealedBytes: number;
+  /** Undefined before the first bytes; null: it is not sealed in segments. */
+  #opening: Opening | null | undefined;
+  #index = 0;
+  /** The beginning of a segment of which the rest comes with the next bytes. */
+  #partial = new Uint8Array(0);
+  #partialBytes = 0;
+  #inner: InnerMessage | undefined;
+  /** Plaintext before the body. */
+  #before = 0;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(sealer: Sealer, header: BundleHeader, sealedBytes: number) {
+    this.#sealer = sealer;
+    this.#header = header;
+    this.#sealedBytes = sealedBytes;
+  }
+
+  take(bytes: Uint8Array): void {
+    if (this.#opening === null || this.#failure !== undefined) return;
+    try {
+      this.#take(this.#opening === undefined ? this.#begin(bytes) : bytes);
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+
+  opened(): OpenedBody | undefined {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    const opening = this.#opening;
+    if (opening === null || opening === undefined) return undefined;
+    const { plainBytes, segmentBytes, key, forwardSecret } = opening;
+    assert(this.#index * segmentBytes >= plainBytes, "all of a message has come before it is opened");
+    return { inner: this.#inner!, before: this.#before, plainBytes, key, forwardSecret };
+  }
+
+  /** What follows the opening. */
+  #begin(bytes: Uint8Array): Uint8Array {
+    const { source } = this.#header;
+    const associated = encodeBundleHeader(this.#header);
+    this.#opening = this.#sealer.openInSegments?.(source, bytes, this.#sealedBytes, associated) ?? null;
+    if (this.#opening === null) return bytes.subarray(bytes.length);
+    this.#partial = new Uint8Array(this.#opening.segmentBytes + this.#opening.tagBytes);
+    return bytes.subarray(this.#opening.openingBytes);
+  }
+
+  #take(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const size = this.#segmentBytes();
+      const missing = size - this.#partialBytes;
+      const part = bytes.subarray(at, at + missing);
+      at += part.length;
+      if (part.length === size) this.#open(part);
+      else {
+        this.#partial.set(part, this.#partialBytes);
+        this.#partialBytes += part.length;
+        if (this.#partialBytes === size) this.#open(this.#partial.subarray(0, size));
+      }
+    }
+  }
+
+  /** Sealed bytes of the one that comes now. */
+  #segmentBytes(): number {
+    const { segmentBytes, tagBytes, plainBytes } = this.#opening!;
+    return Math.min(segmentBytes, plainBytes - this.#index * segmentBytes) + tagBytes;
+  }
+
+  #open(sealed: Uint8Array): void {
+    const plain = this.#opening!.segment(this.#index++, sealed);
+    this.#partialBytes = 0;
+    if (this.#inner !== undefined) return;
+    this.#inner = decodeInnerMessage(plain);
+    this.#before = plain.length - this.#inner.body.length;
+  }
+}
