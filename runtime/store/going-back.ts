@@ -11,6 +11,7 @@ import { bodyFolder } from "./body-files.ts";
 import type { Judged, JudgeRows } from "./earlier.ts";
 import { asidePath, EarlierPart, keptPath, noRoom, removeParts } from "./earlier-part.ts";
 import { openSqliteStore } from "./sqlite.ts";
+import { leaveRoom } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { collectionsOf, Damaged, isDiskFull, openDatabase, OpenRefused, textOf } from "./sqlite-schema.ts";
 import { removeLeftovers, takePlace } from "./take-place.ts";
@@ -223,6 +224,7 @@ function versionOf(path: string): number {
   const db = new Database(path, { readwrite: true, create: false, strict: true });
   try {
     db.run("PRAGMA locking_mode = EXCLUSIVE");
+    leaveRoom(db, path);
     return Number(db.query("PRAGMA user_version").values()[0]![0]);
   } catch (error) {
     throw refusalOf(error, path);

@@ -1,24 +1,14 @@
 /** Disks that somebody else fills, block by block, whenever one becomes free: a small tmpfs in a mount namespace of its own. */
-import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { onSmallDisk, whyNoSmallDisk } from "./small-disk.ts";
 
-const directories: string[] = [];
-afterEach(() => {
-  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
-});
-
-const canMount =
-  Bun.which("unshare") !== null &&
-  Bun.spawnSync(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], { stderr: "ignore" }).exitCode ===
-    0;
-
-const head = (folder: string): string => `
-  import { closeSync, openSync, statfsSync, truncateSync, unlinkSync, writeSync } from "node:fs";
+const head = `
   import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
   import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
-  const folder = ${JSON.stringify(folder)};
+  import { Ballast } from ${JSON.stringify(join(import.meta.dir, "small-disk.ts"))};
+  import { openSync, writeSync, closeSync } from "node:fs";
+  const folder = process.argv.at(-1);
   const open = () => openSqliteStore({ path: folder + "/state/godwit.db", log: silentLog });
   const works = (...ops) => store.commit(ops).then(() => true, (error) => {
     if (error.code !== "GODWIT_STORE_FAILED") throw error;
@@ -27,34 +17,17 @@ const head = (folder: string): string => `
   const put = (key, bytes) => works({ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes).fill(1) });
   const say = (key, meta) => works({ op: "put", in: "outbox", key, meta });
   const remove = (key) => works({ op: "delete", in: "outbox", key });
-  const free = () => { const { bavail, bsize } = statfsSync(folder); return bavail * bsize; };
-  const ballast = openSync(folder + "/ballast", "a");
-  const fill = () => {
-    for (const bytes of [1 << 20, 1 << 16, 1 << 12, 1]) {
-      const block = new Uint8Array(bytes);
-      try { for (;;) if (writeSync(ballast, block) < bytes) break; } catch (error) { if (error.code !== "ENOSPC") throw error; }
-    }
-  };
+  const ballast = new Ballast(folder);
   const until = async (is) => { for (let i = 0; i < 400 && !is(); i++) await Bun.sleep(25); return is(); };
   let store = await open();
 `;
 
-async function play(sizeMiB: number, source: string): Promise<Record<string, unknown>> {
-  const folder = mkdtempSync(join(tmpdir(), "godwit-full-"));
-  directories.push(folder);
-  const mount = `mount -t tmpfs -o size=${sizeMiB}m none "$1" && exec "$2" -e "$3"`;
-  const child = Bun.spawn(
-    ["unshare", "-rm", "sh", "-c", mount, "sh", folder, process.execPath, head(folder) + source],
-    { stdout: "pipe", stderr: "inherit" },
-  );
-  const text = await new Response(child.stdout).text();
-  expect(await child.exited).toBe(0);
-  return JSON.parse(text) as Record<string, unknown>;
-}
+const play = (sizeMiB: number, source: string): Promise<Record<string, unknown>> =>
+  onSmallDisk(sizeMiB, ["-e", head + source]);
 
 const full = (name: string, body: () => Promise<void>): void =>
-  test.skipIf(!canMount)(
-    `${name}${canMount ? "" : " (SKIPPED: this user may not mount a tmpfs)"}`,
+  test.skipIf(whyNoSmallDisk !== undefined)(
+    `${name}${whyNoSmallDisk === undefined ? "" : ` (${whyNoSmallDisk})`}`,
     body,
     60_000,
   );
@@ -67,13 +40,13 @@ full(
       `
     let held = 0;
     while (held < 200 && (await put("k" + held, 300_000))) held++;
-    fill();
+    ballast.fill();
     let said = 0, deleted = 0;
     for (let i = 0; i < held; i++) {
       if (await say("k" + i, JSON.stringify({ state: "delivered", receipt: "r".repeat(600) }))) said++;
-      fill();
+      ballast.fill();
       if (await remove("k" + i)) deleted++;
-      fill();
+      ballast.fill();
     }
     console.log(JSON.stringify({ held, all: said === held && deleted === held, left: (await store.load("outbox")).length, short: store.state.missingBytes }));
     await store.close();
@@ -90,15 +63,14 @@ full(
     const seen = await play(
       24,
       `
-    const { ftruncateSync } = await import("node:fs");
     let accepted = 0, brought = 0;
     for (let round = 0; round < 5; round++) {
-      ftruncateSync(ballast, 0);
+      ballast.drain();
       await until(() => store.state.missingBytes === 0);
       for (let i = 0; i < 60; i++) if (await put(round + "/" + i, 2_000)) accepted++;
-      fill();
+      ballast.fill();
       await store.usage().then(() => brought++);
-      fill();
+      ballast.fill();
     }
     console.log(JSON.stringify({ accepted, brought, rows: (await store.load("outbox")).length }));
     await store.close();
@@ -113,14 +85,14 @@ full("a store closes and opens on a full disk, and one that was killed there ope
     24,
     `
     for (let i = 0; i < 20; i++) await put("k" + i, 300_000);
-    fill();
+    ballast.fill();
     await store.close();
-    fill();
+    ballast.fill();
     store = await open();
     const opened = (await store.load("outbox")).length;
     const isDeleted = await remove("k0");
     const isRaised = await works({ op: "put", in: "setting", key: "boot-epoch", meta: "7" });
-    fill();
+    ballast.fill();
     const code = ${JSON.stringify("")} + \`
       import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts")
         .replaceAll("\\", "/")
@@ -134,12 +106,12 @@ full("a store closes and opens on a full disk, and one that was killed there ope
       process.kill(process.pid, "SIGKILL");
     \`;
     await store.close();
-    fill();
+    ballast.fill();
     await Bun.spawn([process.execPath, "-e", code], { stderr: "inherit" }).exited;
-    fill();
+    ballast.fill();
     store = await open();
     const rows = (await store.load("outbox")).map((row) => row.key);
-    console.log(JSON.stringify({ opened, isDeleted, isRaised, rows: rows.length, k1: rows.includes("k1"), free: free() }));
+    console.log(JSON.stringify({ opened, isDeleted, isRaised, rows: rows.length, k1: rows.includes("k1"), free: ballast.freeBytes }));
     await store.close();
   `,
   );
@@ -154,11 +126,10 @@ full(
       `
     await put("k", 300_000);
     const before = store.state.missingBytes;
-    fill();
+    ballast.fill();
     const refused = !(await put("more", 2_000_000));
     const isShort = await until(() => store.state.missingBytes > 0);
-    closeSync(ballast);
-    unlinkSync(folder + "/ballast");
+    ballast.close();
     const isBack = await until(() => store.state.missingBytes === 0);
     const again = await put("more", 2_000_000);
     console.log(JSON.stringify({ before, refused, isShort, isBack, again }));
@@ -177,9 +148,9 @@ full(
       `
     const round = async (name) => { let held = 0; while (held < 300 && (await put(name + held, 100_000))) held++; return held; };
     const first = await round("a");
-    const least = free();
+    const least = ballast.freeBytes;
     for (let i = 0; i < first; i++) await remove("a" + i);
-    const isGiven = await until(() => free() > 16 << 20);
+    const isGiven = await until(() => ballast.freeBytes > 16 << 20);
     const second = await round("b");
     console.log(JSON.stringify({ first, second, least, isGiven }));
     await store.close();
@@ -205,7 +176,7 @@ full(
     writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 4096 * 9);
     writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 0);
     closeSync(db);
-    fill();
+    ballast.fill();
     store = await open();
     const rows = await store.load("outbox");
     console.log(JSON.stringify({ held, rows: rows.length, lost: store.state.damageCount, aside: store.state.asideFile, deleted: await remove(rows[0].key) }));

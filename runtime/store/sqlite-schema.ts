@@ -6,8 +6,9 @@ import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
-import { DiskFull } from "./sqlite-room.ts";
-import { collections, type Collection } from "./types.ts";
+import { checkRoom, DiskFull, takeRoom } from "./sqlite-room.ts";
+import { keepWal } from "./sqlite-wal.ts";
+import { collections, slotted, type Collection } from "./types.ts";
 
 /** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
 const APPLICATION_ID = 0x47647774;
@@ -87,6 +88,11 @@ export const migrations: readonly (readonly string[])[] = [
   ],
 ];
 export const SCHEMA_VERSION = migrations.length;
+/** Pages of new tables and their indexes, and of what is said of them in the schema. */
+const TABLES_PAGES = 64;
+/** The first schema with places of mail, and how many of them a page holds at least, with what the tree above them takes. */
+const SLOTS_SINCE = 3;
+const SLOTS_PER_PAGE = 220;
 
 /** Why a store does not open, in words for the operator. */
 export class OpenRefused extends Error {
@@ -135,6 +141,7 @@ function createFile(path: string): void {
 function prepare(db: Database, path: string): void {
   const pragma = (text: string): unknown => db.query(`PRAGMA ${text}`).values()[0]?.[0];
   pragma(`busy_timeout = ${LOCK_WAIT_MS}`);
+  keepWal(db, true);
   // Held from the first access to the end of the process, `kill -9` included; and no shared memory file is needed.
   pragma("locking_mode = EXCLUSIVE");
   pragma("trusted_schema = OFF");
@@ -144,6 +151,8 @@ function prepare(db: Database, path: string): void {
   // Before anything that writes: what is refused stays as it is to the byte.
   const found = checkOrigin(db, path);
   touchEveryTable(db);
+  const pages = found > 0 && found < SCHEMA_VERSION ? newPages(db, found) : 0;
+  if (pages > 0) checkRoom(db, path, pages);
   // Takes effect only before the first table, so a restart in the middle of creation has it too.
   pragma("auto_vacuum = INCREMENTAL");
   const mode = pragma("journal_mode = WAL");
@@ -158,6 +167,7 @@ function prepare(db: Database, path: string): void {
   pragma("secure_delete = FAST");
   db.run("BEGIN IMMEDIATE");
   db.run("COMMIT");
+  if (pages > 0) takeRoom(db, path, pages);
   migrate(db, found);
   if (found > SCHEMA_VERSION) noteStay(db);
 }
@@ -234,6 +244,16 @@ function migrate(db: Database, found: number, wanted = SCHEMA_VERSION): void {
   }
 }
 
+/** Pages by which a migration from that schema makes a database larger, at most. */
+function newPages(db: Database, found: number): number {
+  if (found >= SLOTS_SINCE) return TABLES_PAGES;
+  const rows = slotted.reduce(
+    (total, name) => total + Number(db.query(`SELECT count(*) FROM "${name}"`).values()[0]![0]),
+    0,
+  );
+  return TABLES_PAGES + Math.ceil(rows / SLOTS_PER_PAGE);
+}
+
 /** Reads one leaf at either end of each table, so that a truncated file is refused now and not at the first message. */
 function touchEveryTable(db: Database): void {
   const names = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values();
@@ -259,18 +279,22 @@ function refusalOf(error: unknown, path: string): OpenRefused {
       "GODWIT_STATE_UNUSABLE",
       `another node uses ${path}; stop it, or give this one its own state_dir`,
     );
-  if (isDiskFull(error))
+  if (isDiskFull(error)) {
+    const room = error instanceof DiskFull ? kibOf(error.missingBytes) : START_ROOM;
     return new OpenRefused(
       "GODWIT_STORE_FAILED",
-      `no room to open ${path}: the disk is full; free ${START_ROOM}, and the node starts`,
+      `no room to open ${path}: the disk is full; free ${room}, and the node starts`,
     );
+  }
   return new OpenRefused("GODWIT_STATE_UNUSABLE", `cannot open ${path}: ${textOf(error)}`);
 }
+
+const kibOf = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
 
 /** Says what became of one commit or read, in words for the operator. */
 export function failureText(error: unknown, path: string): string {
   if (error instanceof DiskFull)
-    return `no room for the commit: the disk is full; free ${Math.ceil(error.missingBytes / 1024)} KiB beside ${path}, or delete messages`;
+    return `no room for the commit: the disk is full; free ${kibOf(error.missingBytes)} beside ${path}, or delete messages`;
   if (isDiskFull(error))
     return `no room for the commit: the disk is full; free some space beside ${path}, or delete messages`;
   if (isDamage(error)) return `${path} is damaged (${textOf(error)})`;

@@ -20,10 +20,11 @@ import { systemRandom } from "../kernel/random.ts";
 import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
-import { clearLog, disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { mediumOf, Room } from "./sqlite-room.ts";
 import { restate, RESTATE_BYTES } from "./sqlite-restate.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
+import { clearLog, disownLog } from "./sqlite-wal.ts";
 import {
   Damaged,
   failureText,
