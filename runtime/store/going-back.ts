@@ -67,19 +67,22 @@ export async function goBack(plan: GoingBack): Promise<WentBack> {
     return { ...nothing, wasEarlier: true };
   }
   // What is in the commit log alone comes to the database, as at a start and a stop.
-  await startAndStop(plan);
+  const isShort = await startAndStop(plan);
   let result: WentBack | undefined;
   try {
-    return (result = await convert(plan));
+    return (result = await convert(plan, isShort));
   } finally {
     // A store that stays has the room again that it keeps for a start on a full disk.
     if (result?.keptFile === undefined) await startAndStop(plan).catch(() => {});
   }
 }
 
-async function startAndStop({ path, log }: GoingBack): Promise<void> {
+/** Whether there was too little room. */
+async function startAndStop({ path, log }: GoingBack): Promise<boolean> {
   const store = await openSqliteStore({ path, log });
+  const isShort = store.state.missingBytes > 0;
   await store.close();
+  return isShort;
 }
 
 const nothing: WentBack = {
@@ -91,7 +94,7 @@ const nothing: WentBack = {
   keptFile: undefined,
 };
 
-async function convert(plan: GoingBack): Promise<WentBack> {
+async function convert(plan: GoingBack, isShort: boolean): Promise<WentBack> {
   const { path } = plan;
   let db: Database | undefined;
   let rows: Rows | undefined;
@@ -99,6 +102,8 @@ async function convert(plan: GoingBack): Promise<WentBack> {
   try {
     db = openDatabase(path);
     rows = new Rows(db, bodyFolder(path));
+    // The commit log is not empty.
+    if (rows.mark.id !== 0 && isShort) throw noRoom(path);
     if (rows.mark.id !== 0)
       throw new OpenRefused(
         "GODWIT_STATE_UNUSABLE",
