@@ -123,6 +123,7 @@ export class Rows {
       this.#slots.flush();
       if (this.usageBytes !== this.#usageStored) this.#setUsage.run(this.usageBytes);
       this.#commit.run();
+      this.#slots.committed();
       this.#usageStored = this.usageBytes;
     } catch (error) {
       // A full disk makes SQLite roll the whole transaction back by itself.
@@ -292,6 +293,7 @@ export class Rows {
 
   /** Those that there are. */
   rows(collection: Collection, wanted: readonly string[]): RowColumns {
+    if (isSlotted(collection)) this.#slots.believe(collection);
     const { row } = this.#of(collection);
     const keys: string[] = [];
     const metas: string[] = [];
@@ -317,6 +319,7 @@ export class Rows {
   }
 
   page(collection: Slotted, page: RowPage): PageColumns {
+    this.#slots.believe(collection);
     const rows = this.#slots.page(collection, page);
     const sound = rows.filter(([, key, meta, , sum]) => this.#isSound(collection, key, meta, sum));
     return {
@@ -330,10 +333,12 @@ export class Rows {
   }
 
   totals(collection: Slotted): Totals {
+    this.#slots.believe(collection);
     return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
   }
 
   index(collection: Slotted): SlotIndex {
+    this.#slots.believe(collection);
     return this.#slots.index(collection);
   }
 

@@ -19,7 +19,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { isoTime, systemClock } from "../kernel/clock.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
-import { bodyFolder, readPlace, type BodyPlace } from "./body-files.ts";
+import { bodyFolder, NO_SUM, readPlace, type BodyPlace } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { mediumOf, startBytes } from "./sqlite-room.ts";
 import { SET_ASIDE, type WireOp } from "./sqlite-messages.ts";
@@ -28,8 +28,9 @@ import { leafRows } from "./sqlite-pages.ts";
 import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
+import { soundGroups } from "./sqlite-slot-sums.ts";
 import { bodySum, metaSum } from "./sums.ts";
-import { collections, isSlotted, type Collection, type Damage } from "./types.ts";
+import { collections, isSlotted, type Collection, type Damage, type Slotted } from "./types.ts";
 
 /** Damaged files that are kept, the newest. */
 const ASIDE_MAX = 2;
@@ -174,7 +175,9 @@ class Salvager {
   readonly #report: Report;
   readonly #prepared: Statement[] = [];
   readonly #content: Statement | undefined;
-  readonly #groups = new Map<Collection, Statement | null>();
+  /** Names of what is sound, by number. */
+  readonly #groups = new Map<Slotted, ReadonlyMap<number, string>>();
+  readonly #slots = new Map<Slotted, Statement | undefined>();
   /** Named by an index, by key, number and collection: their pages could not be reached. */
   readonly #unreached = new Map<string, { readonly rowid: number; readonly collection: Collection }[]>();
   /** Rows whose bodies could not be reached, by the number of the body. */
@@ -242,7 +245,8 @@ class Salvager {
     const { inline, bodyId, bodySum: sum } = row;
     if (bodyId === null)
       return this.#put(row, inline, inline === null || sum === null || sum === bodySum(inline));
-    if (bodyId < 0) return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? 0 });
+    if (bodyId < 0)
+      return this.#takePlace(row, { id: -bodyId, bytes: row.bodyBytes ?? 0, sum: sum ?? NO_SUM });
     const content = tryTo(() => this.#content?.values(bodyId)[0]?.[0]);
     if (content instanceof Uint8Array && sum === bodySum(content)) this.#put(row, content, true);
     else this.#bodiless.set(bodyId, row);
@@ -252,7 +256,8 @@ class Salvager {
   #takePlace(row: Row, place: BodyPlace): void {
     const { collection, key, meta, isMetaSound } = row;
     const body = readPlace(this.#folder, place.id, place.bytes);
-    const isSound = isMetaSound && body !== undefined && bodySum(body) === place.sum;
+    const isBodySound = body !== undefined && (place.sum === NO_SUM || bodySum(body) === place.sum);
+    const isSound = isMetaSound && isBodySound;
     if (!isSound) this.#report.note(collection, key);
     if (!isSound && collection === "damaged") return;
     const put: WireOp = [collection, key, meta, -1, 0, place, ...this.#slotOf(row)];
@@ -276,13 +281,13 @@ class Salvager {
     if (!isSlotted(collection) || rowid < 1) return [];
     let groups = this.#groups.get(collection);
     if (groups === undefined) {
-      groups = this.#prepare(
-        `SELECT g.name FROM "${collection}_slot" s JOIN slot_group g ON g.id = s.grp WHERE s.slot = ?`,
-      );
-      this.#groups.set(collection, groups ?? null);
+      groups = tryTo(() => soundGroups(this.#from, collection)) ?? new Map<number, string>();
+      this.#groups.set(collection, groups);
+      this.#slots.set(collection, this.#prepare(`SELECT grp FROM "${collection}_slot" WHERE slot = ?`));
     }
-    const name = tryTo(() => groups?.values(rowid)[0]?.[0]);
-    return [rowid, typeof name === "string" && name.isWellFormed() ? name : ""];
+    const group = tryTo(() => this.#slots.get(collection)?.values(rowid)[0]?.[0]);
+    const name = typeof group === "number" ? groups.get(group) : undefined;
+    return [rowid, name?.isWellFormed() === true ? name : ""];
   }
 
   /** Sums and places, where the file has them; undefined when it has no such table. */

@@ -7,6 +7,7 @@ import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statS
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
 import { checkRoom, DiskFull, takeRoom } from "./sqlite-room.ts";
+import { sumOfGroup } from "./sqlite-slot-sums.ts";
 import { keepWal } from "./sqlite-wal.ts";
 import { collections, slotted, type Collection } from "./types.ts";
 
@@ -79,11 +80,11 @@ export const migrations: readonly (readonly string[])[] = [
     // Places and groups of mail (sqlite-slots.ts). Rows of before keep the order in which they came, which is that of their numbers, and
     // are of no group until their owners give them one.
     `CREATE TABLE "slot_group" (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, name TEXT NOT NULL,
-       count INTEGER NOT NULL, bytes INTEGER NOT NULL, UNIQUE (collection, name))`,
-    ...["inbox", "outbox", "transit"].flatMap((name, index) => [
+       count INTEGER NOT NULL, bytes INTEGER NOT NULL, sum INTEGER NOT NULL, UNIQUE (collection, name))`,
+    ...(["inbox", "outbox", "transit"] as const).flatMap((name, index) => [
       `CREATE TABLE "${name}_slot" (slot INTEGER PRIMARY KEY, grp INTEGER NOT NULL, bytes INTEGER NOT NULL)`,
       `INSERT INTO "${name}_slot" SELECT rowid, ${index + 1}, coalesce(length(body), 0) FROM "${name}" NOT INDEXED`,
-      `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes) FROM "${name}_slot" HAVING count(*) > 0`,
+      `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes), ${sumOfGroup(name, "", index + 1)} FROM "${name}_slot" HAVING count(*) > 0`,
     ]),
   ],
 ];
@@ -266,11 +267,12 @@ function touchEveryTable(db: Database): void {
 /** A sector that cannot be read is damage as well as one that reads wrong. */
 const damageCodes = ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"];
 
-export const isDamage = (error: unknown): boolean =>
-  error instanceof SQLiteError && damageCodes.some((code) => error.code?.startsWith(code) === true);
-
 /** The file of a store is not what SQLite wrote, or the medium does not give it back. */
 export class Damaged extends Error {}
+
+export const isDamage = (error: unknown): boolean =>
+  error instanceof Damaged ||
+  (error instanceof SQLiteError && damageCodes.some((code) => error.code?.startsWith(code) === true));
 
 function refusalOf(error: unknown, path: string): OpenRefused {
   const code = error instanceof SQLiteError ? error.code : undefined;

@@ -131,8 +131,7 @@ class StoreFile {
       for (const [index, entry] of entries.entries()) {
         try {
           this.#mended(() => {
-            if (entry.kind === "restate") this.#restateAlone(entry, (value) => values.set(index, value));
-            else if (entry.kind !== "commit") values.set(index, this.#read(entry));
+            if (entry.kind !== "commit") this.#readAlone(entry, (value) => values.set(index, value));
             else if (isFold) this.#fold(entry.ops, pack, mark);
             else this.#alone(entry.ops, pack, false, mark);
           });
@@ -297,8 +296,8 @@ class StoreFile {
     }
   }
 
-  #restateAlone(entry: Extract<WireEntry, { kind: "restate" }>, take: (value: WireValue) => void): void {
-    this.#makeRoom(false, RESTATE_BYTES);
+  #readAlone(entry: Exclude<WireEntry, { kind: "commit" }>, take: (value: WireValue) => void): void {
+    if (entry.kind === "restate") this.#makeRoom(false, RESTATE_BYTES);
     this.#rows.transaction(() => take(this.#read(entry)));
   }
 
