@@ -130,3 +130,43 @@ test("a flipped byte in what tells places and groups hides no mail, shows none t
   }
   expect(failed).toEqual([]);
 }, 120_000);
+
+test("a large box is read at once, its groups are right when they are asked for, and its totals once there was a quiet moment", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "godwit-rotten-slots-"));
+  directories.push(directory);
+  const path = join(directory, "godwit.db");
+  const many = 21_000;
+  const made = await open(path);
+  for (const box of ["inbox", "outbox"] as const)
+    for (let at = 0; at < many; at += 1_000)
+      await made.commit(
+        Array.from({ length: 1_000 }, (_, more) => ({ ...rowOf(box, at + more), body: new Uint8Array(0) })),
+      );
+  await made.close();
+  const db = new Database(path);
+  // As a flipped bit leaves it: the place is in another group, and one is in none that there is.
+  for (const box of ["inbox", "outbox"])
+    db.run(
+      `UPDATE ${box}_slot SET grp = CASE slot WHEN 1 THEN (SELECT max(grp) FROM ${box}_slot) ELSE 999 END WHERE slot IN (1, 2)`,
+    );
+  db.run("UPDATE slot_group SET count = count + 5 WHERE collection = 'inbox' AND name = 'group 3'");
+  db.close();
+
+  const store = await open(path);
+  const countsOf = async (box: Slotted): Promise<Map<string, number>> =>
+    new Map((await store.totals(box)).groups.map(({ group, count }) => [group, count]));
+  expect((await countsOf("inbox")).get("group 3")).toBe(many / GROUPS + 5);
+  expect(store.state.recounts).toBe(0);
+  const none = await store.page("outbox", { order: "oldest-first", limit: 9, group: "" });
+  expect(none.slice(0, 2).map(({ key }) => key)).toEqual([keyOf(0), keyOf(1)]);
+  const quiet = Promise.withResolvers<void>();
+  store.onState(() => store.state.recounts === 2 && quiet.resolve());
+  await store.commit([{ op: "put", in: "peer", key: "k", meta: "{}" }]);
+  // The log comes to the database, and a quiet moment after it.
+  await store.usage();
+  await quiet.promise;
+  const counts = await countsOf("inbox");
+  expect([...counts.values()].reduce((total, count) => total + count)).toBe(many);
+  expect(store.state.damageCount).toBe(0);
+  await store.close();
+}, 60_000);

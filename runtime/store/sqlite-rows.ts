@@ -80,6 +80,7 @@ export class Rows {
   readonly #condemned = new Map<Collection, Set<string>>();
   #found: Damage[] = [];
   #moved: Damage[] = [];
+  #recounts = 0;
   /** Size of all metas and bodies. */
   usageBytes: number;
   #usageStored: number;
@@ -123,7 +124,7 @@ export class Rows {
       this.#slots.flush();
       if (this.usageBytes !== this.#usageStored) this.#setUsage.run(this.usageBytes);
       this.#commit.run();
-      this.#slots.committed();
+      this.#recounts += this.#slots.committed();
       this.#usageStored = this.usageBytes;
     } catch (error) {
       // A full disk makes SQLite roll the whole transaction back by itself.
@@ -293,7 +294,7 @@ export class Rows {
 
   /** Those that there are. */
   rows(collection: Collection, wanted: readonly string[]): RowColumns {
-    if (isSlotted(collection)) this.#slots.believe(collection);
+    if (isSlotted(collection)) this.#slots.believeSmall(collection);
     const { row } = this.#of(collection);
     const keys: string[] = [];
     const metas: string[] = [];
@@ -319,7 +320,8 @@ export class Rows {
   }
 
   page(collection: Slotted, page: RowPage): PageColumns {
-    this.#slots.believe(collection);
+    if (page.group === undefined) this.#slots.believeSmall(collection);
+    else this.#slots.believe(collection);
     const rows = this.#slots.page(collection, page);
     const sound = rows.filter(([, key, meta, , sum]) => this.#isSound(collection, key, meta, sum));
     return {
@@ -333,13 +335,29 @@ export class Rows {
   }
 
   totals(collection: Slotted): Totals {
-    this.#slots.believe(collection);
+    this.#slots.believeSmall(collection);
     return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
   }
 
   index(collection: Slotted): SlotIndex {
     this.#slots.believe(collection);
     return this.#slots.index(collection);
+  }
+
+  /** See `Slots`. */
+  believe(collection: Slotted): void {
+    this.#slots.believe(collection);
+  }
+
+  get unbelieved(): Slotted[] {
+    return this.#slots.unbelieved;
+  }
+
+  /** How often places were made anew since the last call. */
+  takeRecounts(): number {
+    const recounts = this.#recounts;
+    this.#recounts = 0;
+    return recounts;
   }
 
   #isSound(collection: Collection, key: string, meta: string, sum: number | null): boolean {

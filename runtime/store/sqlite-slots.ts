@@ -8,6 +8,9 @@ import { Damaged } from "./sqlite-schema.ts";
 import { addedSum, groupSum, makeSlotsAnew, placeSum, soundnessOf } from "./sqlite-slot-sums.ts";
 import type { GroupTotal, RowPage, SlotIndex, Slotted } from "./types.ts";
 
+/** Places of a box that are looked at before its first answer: some 3 ms. */
+const BELIEVED_AT_ONCE = 20_000;
+
 type SlotRow = [group: number, bytes: number];
 type GroupRow = [id: number, count: number, bytes: number, sum: number];
 export type PageRow = [
@@ -51,6 +54,7 @@ export class Slots {
   /** Whose places and groups are what was written, or were made anew; and those of the transaction. */
   readonly #believed = new Set<Slotted>();
   readonly #madeAnew = new Set<Slotted>();
+  readonly #waiting = new Set<Slotted>();
   /** The latest places, as far as they were asked for. */
   readonly #last = new Map<Slotted, number>();
 
@@ -120,8 +124,22 @@ export class Slots {
     this.#madeAnew.clear();
   }
 
+  /** Read, and not looked at yet. */
+  get unbelieved(): Slotted[] {
+    return [...this.#waiting];
+  }
+
+  /** For what is hidden from nobody should a place be wrong: a large box is looked at in a quiet moment, because a start does not wait for it. */
+  believeSmall(collection: Slotted): void {
+    if (this.#believed.has(collection) || this.#waiting.has(collection)) return;
+    const sql = "SELECT total(count) FROM slot_group WHERE collection = ?";
+    const count = Number(this.#db.query(sql).values(collection)[0]![0]);
+    if (count > BELIEVED_AT_ONCE) this.#waiting.add(collection);
+    else this.believe(collection);
+  }
+
   /**
-   * Before a box is read for the first time, within a transaction: what rotted is made anew. Throws Damaged for what only a new database mends, and
+   * Before a box is read by its groups, within a transaction: what rotted is made anew. Throws Damaged for what only a new database mends, and
    * SQLite's errors: should there be no room, the next call takes what is there, because a start has to get through.
    */
   believe(collection: Slotted): void {
@@ -130,14 +148,17 @@ export class Slots {
     const soundness = soundnessOf(this.#db, collection);
     if (soundness === "broken") throw new Damaged(`places of the ${collection} are not what was written`);
     this.#believed.add(collection);
+    this.#waiting.delete(collection);
     if (soundness === "sound") return;
     makeSlotsAnew(this.#db, collection);
     this.#madeAnew.add(collection);
   }
 
-  /** The transaction is durable. */
-  committed(): void {
+  /** The transaction is durable. Answers of how many boxes it made places anew. */
+  committed(): number {
+    const made = this.#madeAnew.size;
     this.#madeAnew.clear();
+    return made;
   }
 
   #forget(): void {
