@@ -272,6 +272,7 @@ export class Inbox {
       try {
         const { groups, last } = await store.totals("inbox");
         this.#shares.load(groups);
+        this.#hasOlder ||= groups.some(({ group }) => group === "");
         for (const { order, entry, bytes } of this.#added)
           if (order > last) this.#shares.add(groupOf(entry), 1, bytes);
       } catch (error) {
@@ -297,8 +298,8 @@ export class Inbox {
   }
 
   /**
-   * Rows of a release that counted no shares and no running time get both, once: a few at a time, oldest first, and what a crash cut off
-   * goes on at the next start. Never rejects.
+   * Rows of a release that counted no shares and no running time get both, and those whose group the disk damaged have it again: a few at a time,
+   * oldest first, and what a crash cut off goes on at the next start. Never rejects.
    */
   async #adopt(): Promise<void> {
     try {
