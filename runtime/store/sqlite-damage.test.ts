@@ -177,6 +177,36 @@ test("a large body that has no sum is not taken for damaged because a page elsew
   await mended.close();
 });
 
+test("a flipped bit in the list of places of bodies costs no body its file", async () => {
+  const { path } = await filled();
+  const large = (key: string): StoreOp => ({
+    op: "put",
+    in: "plugin",
+    key,
+    meta: "{}",
+    body: bodyOf(key.length, 50_000),
+  });
+  const made = await open(path);
+  for (const key of ["a", "bb", "ccc"]) await made.commit([large(key)]);
+  await made.close();
+  const db = new Database(path);
+  db.run(
+    "UPDATE body_place SET id = id + 1073741824 WHERE id = (SELECT -body_id FROM plugin WHERE key = 'a')",
+  );
+  db.close();
+  for (let life = 0; life < 2; life++) {
+    const store = await open(path);
+    await store.commit([{ op: "delete", in: "plugin", key: life === 0 ? "ccc" : "bb" }]);
+    // What nobody names is removed once that is in the database.
+    await store.usage();
+    await store.close();
+  }
+  const store = await open(path);
+  expect(Buffer.compare((await store.body("plugin", "a"))!, bodyOf(1, 50_000))).toBe(0);
+  expect([store.state.damageCount, readdirSync(`${path}-bodies`).length]).toEqual([0, 1]);
+  await store.close();
+});
+
 test("a database that lost all its bytes is told, for its log is still there", async () => {
   const { path } = await filled();
   truncateSync(path, 0);

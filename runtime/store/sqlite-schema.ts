@@ -69,8 +69,9 @@ export const migrations: readonly (readonly string[])[] = [
     ),
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
-    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
+    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`; and a sum over them, because what is missing there is removed.
     `CREATE TABLE "body_place" (id INTEGER PRIMARY KEY)`,
+    `ALTER TABLE "store_usage" ADD COLUMN place_sum INTEGER NOT NULL DEFAULT 0`,
     // Sums of what a row holds (sums.ts), null in rows of before; its body's place and size, null where it lies in the row.
     ...[...firstTables, "member", "damaged", "proof"].flatMap((name) =>
       ["meta_sum", "body_sum", "body_id", "body_bytes"].map(

@@ -16,7 +16,10 @@ const OF_BYTES = 131_071;
 /** `placeSum` in SQL. */
 const PLACE_SUM = `((slot % ${MODULUS}) * ${OF_SLOT} + (grp % ${MODULUS}) * ${OF_GROUP} + (bytes % ${MODULUS}) * ${OF_BYTES}) % ${MODULUS}`;
 
-/** Of one place. */
+/** Of a place of a body, whose number is all that is said of it. */
+export const bodyPlaceSum = (id: number): number => placeSum(id, 0, 0);
+
+/** Of one place of mail. */
 export const placeSum = (slot: number, group: number, bytes: number): number =>
   ((slot % MODULUS) * OF_SLOT + (group % MODULUS) * OF_GROUP + (bytes % MODULUS) * OF_BYTES) % MODULUS;
 
