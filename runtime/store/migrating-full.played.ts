@@ -128,12 +128,15 @@ async function wrong(store: SqliteStore): Promise<string[]> {
 /** The earlier release has the file while its header, at byte 60, says so. */
 const schemaOf = (): number => readFileSync(path).readUInt32BE(60);
 
-/** What it said, and whether it starts once so much is free as it said. */
-async function refusedAt(said: string): Promise<{ said: string; schema: number; life: Life | undefined }> {
+/** What it said, and whether it starts once so much is free as it said. What others took since it looked is free as well then. */
+async function refusedAt(
+  said: string,
+  isRobbed: boolean,
+): Promise<{ said: string; schema: number; life: Life | undefined }> {
   const schema = schemaOf();
   const free = ballast.freeBytes;
   ballast.drain();
-  ballast.leave(free + Number(/free (\d+) KiB/.exec(said)?.[1] ?? 0) * 1_024);
+  if (!isRobbed) ballast.leave(free + Number(/free (\d+) KiB/.exec(said)?.[1] ?? 0) * 1_024);
   return { said, schema, life: await Life.open().catch(() => undefined) };
 }
 
@@ -149,7 +152,7 @@ async function seen(base: Buffer, room: number, fullAfterMs?: number): Promise<R
   const callOff = fullAfterMs === undefined ? undefined : ballast.fillAfter(fullAfterMs);
   const said = await attempt(Life.open().then((opened) => (life = opened)));
   await callOff?.();
-  if (said !== undefined) life = (refusal = await refusedAt(said)).life;
+  if (said !== undefined) life = (refusal = await refusedAt(said, fullAfterMs !== undefined)).life;
   const about = { room, said, schema: refusal?.schema };
   if (life === undefined) return { ...about, stuck: ["it does not start with what it asked for"] };
 
@@ -184,7 +187,9 @@ async function seen(base: Buffer, room: number, fullAfterMs?: number): Promise<R
 
 const base = madeOfSchemaTwo();
 const all: Record<string, unknown>[] = [];
-for (const room of [0, 4_096, 100_000, 262_144, 400_000, 600_000, 800_000, 1_200_000, 2_000_000, 4_000_000])
+for (const room of [
+  0, 4_096, 100_000, 262_144, 400_000, 600_000, 800_000, 1_200_000, 2_000_000, 4_000_000, 6_000_000,
+])
   all.push(await seen(base, room));
 for (let time = 0; time < 8; time++) all.push(await seen(base, 4_000_000, random.below(OPENING_MS)));
 console.log(JSON.stringify({ all }));
