@@ -1,20 +1,20 @@
 /**
- * Played by going-back-full.test.ts on a small disk: a store with mail in every state, as a kill left it, is converted to an earlier release
+ * Played by back-full.test.ts on a small disk: a store with mail in every state, as a kill left it, is converted to an earlier release
  * with so much room and no more, or is robbed of it at a random moment. Says for each what was seen.
  */
 import { Database } from "bun:sqlite";
 import { cpSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "../kernel/clock.ts";
-import { asGodwitError } from "../kernel/errors.ts";
-import { formatBase32, formatNodeId } from "../kernel/ids.ts";
-import { silentLog } from "../kernel/log.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { Ballast } from "../store/small-disk.ts";
-import { openSqliteStore, type SqliteStore } from "../store/sqlite.ts";
-import type { StoreOp } from "../store/types.ts";
-import { encodeBundleHeader, makeBundle, type BundleHeader } from "../wire/bundle.ts";
-import { convertStore } from "./going-back.ts";
+import { systemClock } from "../../runtime/kernel/clock.ts";
+import { asGodwitError } from "../../runtime/kernel/errors.ts";
+import { formatBase32, formatNodeId } from "../../runtime/kernel/ids.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { Ballast } from "../../runtime/store/small-disk.ts";
+import { openSqliteStore, type SqliteStore } from "../../runtime/store/sqlite.ts";
+import type { StoreOp } from "../../runtime/store/types.ts";
+import { encodeBundleHeader, makeBundle, type BundleHeader } from "../../runtime/wire/bundle.ts";
+import { convertStore } from "../../runtime/node/going-back.ts";
 
 const ROWS = { inbox: 1_200, outbox: 200, transit: 100 } as const;
 /** Of the outbox: sealed here and open. */
