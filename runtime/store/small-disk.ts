@@ -35,6 +35,8 @@ export async function onSmallDisk(
   }
 }
 
+/** What is larger is somebody's disk, and is filled by nobody here. */
+const SMALL_BYTES = 256 * 1024 * 1024;
 const BLOCKS = [1 << 20, 1 << 16, 1 << 12, 1] as const;
 
 /** A file that takes room from everybody else. */
@@ -42,7 +44,10 @@ export class Ballast {
   readonly #folder: string;
   readonly #file: number;
 
+  /** Throws for a disk that is not small. */
   constructor(folder: string) {
+    const { blocks, bsize } = statfsSync(folder);
+    if (blocks * bsize > SMALL_BYTES) throw new Error(`${folder} is on no small disk`);
     this.#folder = folder;
     this.#file = openSync(join(folder, "ballast"), "a");
   }
