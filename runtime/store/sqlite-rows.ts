@@ -342,7 +342,6 @@ export class Rows {
   }
 
   index(collection: Slotted): SlotIndex {
-    this.#slots.believe(collection);
     return this.#slots.index(collection);
   }
 

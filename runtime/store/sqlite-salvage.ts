@@ -252,11 +252,14 @@ class Salvager {
     else this.#bodiless.set(bodyId, row);
   }
 
-  /** The body stays where it is. */
+  /**
+   * The body stays where it is. One without a sum is judged by who put it (types.ts): that it is there says all that can be said here. One that
+   * cannot be read now is judged by whoever reads it later.
+   */
   #takePlace(row: Row, place: BodyPlace): void {
     const { collection, key, meta, isMetaSound } = row;
-    const body = readPlace(this.#folder, place.id, place.bytes);
-    const isBodySound = body !== undefined && (place.sum === NO_SUM || bodySum(body) === place.sum);
+    const read = tryTo(() => ({ body: readPlace(this.#folder, place.id, place.bytes) }));
+    const isBodySound = read === undefined || isAtPlace(read.body, place);
     const isSound = isMetaSound && isBodySound;
     if (!isSound) this.#report.note(collection, key);
     if (!isSound && collection === "damaged") return;
@@ -315,6 +318,9 @@ function markOf(from: Database): LogMark {
 }
 
 const isReadError = (cause: unknown): boolean => textOf(cause).includes("SQLITE_IOERR");
+
+const isAtPlace = (body: Uint8Array | undefined, { sum }: BodyPlace): boolean =>
+  body !== undefined && (sum === NO_SUM || bodySum(body) === sum);
 
 /** Undefined for what cannot be read. */
 function tryTo<T>(read: () => T): T | undefined {
