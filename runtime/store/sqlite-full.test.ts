@@ -18,6 +18,8 @@ const head = `
   const say = (key, meta) => works({ op: "put", in: "outbox", key, meta });
   const remove = (key) => works({ op: "delete", in: "outbox", key });
   const ballast = new Ballast(folder);
+  const fill = () => ballast.fill();
+  const free = () => ballast.freeBytes;
   const until = async (is) => { for (let i = 0; i < 400 && !is(); i++) await Bun.sleep(25); return is(); };
   let store = await open();
 `;
@@ -40,13 +42,13 @@ full(
       `
     let held = 0;
     while (held < 200 && (await put("k" + held, 300_000))) held++;
-    ballast.fill();
+    fill();
     let said = 0, deleted = 0;
     for (let i = 0; i < held; i++) {
       if (await say("k" + i, JSON.stringify({ state: "delivered", receipt: "r".repeat(600) }))) said++;
-      ballast.fill();
+      fill();
       if (await remove("k" + i)) deleted++;
-      ballast.fill();
+      fill();
     }
     console.log(JSON.stringify({ held, all: said === held && deleted === held, left: (await store.load("outbox")).length, short: store.state.missingBytes }));
     await store.close();
@@ -68,9 +70,9 @@ full(
       ballast.drain();
       await until(() => store.state.missingBytes === 0);
       for (let i = 0; i < 60; i++) if (await put(round + "/" + i, 2_000)) accepted++;
-      ballast.fill();
+      fill();
       await store.usage().then(() => brought++);
-      ballast.fill();
+      fill();
     }
     console.log(JSON.stringify({ accepted, brought, rows: (await store.load("outbox")).length }));
     await store.close();
@@ -85,14 +87,14 @@ full("a store closes and opens on a full disk, and one that was killed there ope
     24,
     `
     for (let i = 0; i < 20; i++) await put("k" + i, 300_000);
-    ballast.fill();
+    fill();
     await store.close();
-    ballast.fill();
+    fill();
     store = await open();
     const opened = (await store.load("outbox")).length;
     const isDeleted = await remove("k0");
     const isRaised = await works({ op: "put", in: "setting", key: "boot-epoch", meta: "7" });
-    ballast.fill();
+    fill();
     const code = ${JSON.stringify("")} + \`
       import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts")
         .replaceAll("\\", "/")
@@ -106,12 +108,12 @@ full("a store closes and opens on a full disk, and one that was killed there ope
       process.kill(process.pid, "SIGKILL");
     \`;
     await store.close();
-    ballast.fill();
+    fill();
     await Bun.spawn([process.execPath, "-e", code], { stderr: "inherit" }).exited;
-    ballast.fill();
+    fill();
     store = await open();
     const rows = (await store.load("outbox")).map((row) => row.key);
-    console.log(JSON.stringify({ opened, isDeleted, isRaised, rows: rows.length, k1: rows.includes("k1"), free: ballast.freeBytes }));
+    console.log(JSON.stringify({ opened, isDeleted, isRaised, rows: rows.length, k1: rows.includes("k1"), free: free() }));
     await store.close();
   `,
   );
@@ -126,7 +128,7 @@ full(
       `
     await put("k", 300_000);
     const before = store.state.missingBytes;
-    ballast.fill();
+    fill();
     const refused = !(await put("more", 2_000_000));
     const isShort = await until(() => store.state.missingBytes > 0);
     ballast.close();
@@ -148,9 +150,9 @@ full(
       `
     const round = async (name) => { let held = 0; while (held < 300 && (await put(name + held, 100_000))) held++; return held; };
     const first = await round("a");
-    const least = ballast.freeBytes;
+    const least = free();
     for (let i = 0; i < first; i++) await remove("a" + i);
-    const isGiven = await until(() => ballast.freeBytes > 16 << 20);
+    const isGiven = await until(() => free() > 16 << 20);
     const second = await round("b");
     console.log(JSON.stringify({ first, second, least, isGiven }));
     await store.close();
@@ -176,7 +178,7 @@ full(
     writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 4096 * 9);
     writeSync(db, new Uint8Array(4096).fill(0xee), 0, 4096, 0);
     closeSync(db);
-    ballast.fill();
+    fill();
     store = await open();
     const rows = await store.load("outbox");
     console.log(JSON.stringify({ held, rows: rows.length, lost: store.state.damageCount, aside: store.state.asideFile, deleted: await remove(rows[0].key) }));
