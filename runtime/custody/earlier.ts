@@ -14,6 +14,8 @@ import { finalStates, type OutboxEntry } from "./source/entry.ts";
 import { decodeEntry, earlierRow } from "./source/entry-row.ts";
 import { parseProof, type ReceiptProof } from "./source/proofs.ts";
 import { readTransitMeta } from "./transit/row.ts";
+import { parseBase32 } from "../kernel/ids.ts";
+import { bundleIdOf, decodeBundleHeader } from "../wire/bundle.ts";
 
 /** Sets of one sender that those releases keep; one more, and the first of them by its key is forgotten. */
 const EARLIER_SETS_MAX = 64;
@@ -139,11 +141,30 @@ const isSet = (seen: SeenRow | undefined): seen is Extract<SeenRow, { name: stri
 const hasLeft = ({ targets, formerBundles, isRenamed }: OutboxEntry): boolean =>
   targets.length > 0 || (formerBundles ?? []).length > 0 || isRenamed === true;
 
+/**
+ * Sealed bytes as they came, which those releases open and pass on as this one does. They look at no sum and no id: one that is not what was
+ * acknowledged would be passed on as if it were.
+ */
 function transit(row: StoreRow): Judged {
   const meta = readTransitMeta(row.meta);
-  if (meta === undefined) return { row, rows: [], isAside: true, why: isDamaged };
+  const header = meta === undefined ? undefined : soundHeader(meta.header);
+  if (meta === undefined || header === undefined || row.bodyBytes === 0)
+    return { row, rows: [], isAside: true, why: isDamaged };
   const { atRunMs: _, ...rest } = meta;
-  return keep(row, "transit", rest);
+  const whole = (sealed: Uint8Array): Promise<Uint8Array | undefined> =>
+    Promise.resolve(bundleIdOf(header, sealed) === row.key ? sealed : undefined);
+  return { ...keep(row, "transit", rest), body: whole };
+}
+
+/** Undefined: nobody could say where the bundle goes. */
+function soundHeader(text: string): Uint8Array | undefined {
+  const bytes = parseBase32(text);
+  try {
+    if (bytes !== undefined) decodeBundleHeader(bytes);
+    return bytes;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A body may lie as it was sealed, and those releases want what was written. */

@@ -1,14 +1,24 @@
 /** A store on its way to an earlier release and back: what that release reads is there, what it cannot name alike comes back, the old store stays. */
 import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SeenArchive } from "../custody/recipient/seen-archive.ts";
 import { systemClock } from "../kernel/clock.ts";
+import { formatBase32, formatNodeId, type BundleId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import type { Collection, StoreOp, StoreRow } from "../store/types.ts";
+import type { Collection, Store, StoreOp, StoreRow } from "../store/types.ts";
+import { encodeBundleHeader, makeBundle, type BundleHeader } from "../wire/bundle.ts";
 import { convertStore, takeIn, type StorePlace } from "./going-back.ts";
 
 const EPOCH = "00112233445566aa";
@@ -75,6 +85,24 @@ const inboxRow = (index: number, bytes: number): StoreOp => ({
   }),
   body: new Uint8Array(bytes).fill(index),
 });
+
+const transitMeta = (header: string): string =>
+  JSON.stringify({ header, from: null, remainingMs: 9, atRunMs: 3, atWallMs: 1, hops: 1, trace: [] });
+
+/** A bundle that arrived in pieces: its body begins with them, and has no sum. Answers its id. */
+async function arrivedBundle(store: Store, fill: number): Promise<BundleId> {
+  const node = formatNodeId(new Uint8Array(32).fill(fill));
+  const header: BundleHeader = { kind: 0, priority: 1, source: node, destination: node, lifetimeMs: 9 };
+  const { id, sealed } = makeBundle(header, new Uint8Array(100_000).fill(fill));
+  const [chunk, meta] = [`${id}/000000`, transitMeta(formatBase32(encodeBundleHeader(header)))];
+  await store.commit([{ op: "put", in: "chunk", key: chunk, meta: "", body: sealed.subarray(0, 90_000) }]);
+  const head = { of: id, bytes: 90_000 };
+  await store.commit([
+    { op: "put", in: "transit", key: id, meta, head, body: sealed.subarray(90_000) },
+    { op: "delete", in: "chunk", key: chunk },
+  ]);
+  return id;
+}
 
 async function filled(ops: readonly StoreOp[]): Promise<{ place: StorePlace; path: string }> {
   const stateDir = mkdtempSync(join(tmpdir(), "godwit-back-"));
@@ -210,6 +238,35 @@ describe("mail of each kind", () => {
     expect(earlier(path, "SELECT key FROM outbox ORDER BY key").length).toBe(3);
     const damaged = await rowsOf(result.keptFile!, "damaged");
     expect(damaged.length).toBe(0);
+  });
+
+  test("a bundle that rotted where no sum covers it is named by its id and left out, one whose header makes no sense is aside", async () => {
+    const { place, path } = await filled([]);
+    const store = await openSqliteStore({ path, log: silentLog });
+    const [sound, rotten] = [await arrivedBundle(store, 1), await arrivedBundle(store, 2)];
+    const broken: StoreOp = {
+      op: "put",
+      in: "transit",
+      key: BUNDLE,
+      meta: transitMeta("aaaa"),
+      body: new Uint8Array(9),
+    };
+    await store.commit([broken]);
+    await store.close();
+    for (const name of readdirSync(`${path}-bodies`)) {
+      const file = join(`${path}-bodies`, name);
+      const bytes = readFileSync(file);
+      if (bytes[0] !== 2) continue;
+      bytes[50_000]! ^= 1;
+      writeFileSync(file, bytes);
+    }
+    const { noted, asideCount } = await convertStore(place, "0.2", false);
+    expect(noted.map(({ key, isAside }) => [key, isAside])).toEqual([
+      [BUNDLE, true],
+      [rotten, false],
+    ]);
+    expect(asideCount).toBe(1);
+    expect(earlier(path, "SELECT key, length(body) FROM transit")).toEqual([[sound, 100_000]]);
   });
 
   test("a store that went back already is said to be one", async () => {

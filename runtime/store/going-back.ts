@@ -11,6 +11,7 @@ import { bodyFolder } from "./body-files.ts";
 import type { Judged, JudgeRows } from "./earlier.ts";
 import { asidePath, EarlierPart, keptPath, noRoom, removeParts } from "./earlier-part.ts";
 import { openSqliteStore } from "./sqlite.ts";
+import { leaveRoom } from "./sqlite-room.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { collectionsOf, Damaged, isDiskFull, openDatabase, OpenRefused, textOf } from "./sqlite-schema.ts";
 import { removeLeftovers, takePlace } from "./take-place.ts";
@@ -66,19 +67,22 @@ export async function goBack(plan: GoingBack): Promise<WentBack> {
     return { ...nothing, wasEarlier: true };
   }
   // What is in the commit log alone comes to the database, as at a start and a stop.
-  await startAndStop(plan);
+  const isShort = await startAndStop(plan);
   let result: WentBack | undefined;
   try {
-    return (result = await convert(plan));
+    return (result = await convert(plan, isShort));
   } finally {
     // A store that stays has the room again that it keeps for a start on a full disk.
     if (result?.keptFile === undefined) await startAndStop(plan).catch(() => {});
   }
 }
 
-async function startAndStop({ path, log }: GoingBack): Promise<void> {
+/** Whether there was too little room. */
+async function startAndStop({ path, log }: GoingBack): Promise<boolean> {
   const store = await openSqliteStore({ path, log });
+  const isShort = store.state.missingBytes > 0;
   await store.close();
+  return isShort;
 }
 
 const nothing: WentBack = {
@@ -90,7 +94,7 @@ const nothing: WentBack = {
   keptFile: undefined,
 };
 
-async function convert(plan: GoingBack): Promise<WentBack> {
+async function convert(plan: GoingBack, isShort: boolean): Promise<WentBack> {
   const { path } = plan;
   let db: Database | undefined;
   let rows: Rows | undefined;
@@ -98,6 +102,8 @@ async function convert(plan: GoingBack): Promise<WentBack> {
   try {
     db = openDatabase(path);
     rows = new Rows(db, bodyFolder(path));
+    // The commit log is not empty.
+    if (rows.mark.id !== 0 && isShort) throw noRoom(path);
     if (rows.mark.id !== 0)
       throw new OpenRefused(
         "GODWIT_STATE_UNUSABLE",
@@ -223,6 +229,7 @@ function versionOf(path: string): number {
   const db = new Database(path, { readwrite: true, create: false, strict: true });
   try {
     db.run("PRAGMA locking_mode = EXCLUSIVE");
+    leaveRoom(db, path);
     return Number(db.query("PRAGMA user_version").values()[0]![0]);
   } catch (error) {
     throw refusalOf(error, path);

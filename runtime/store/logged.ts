@@ -343,7 +343,8 @@ export class Logged {
   /** Files that no row names a place in any more. */
   async #sweep(): Promise<void> {
     if (this.#files.isEmpty) return;
-    const { values } = await this.#deps.thread.ask([{ kind: "places" }]);
+    const { failures, values } = await this.#deps.thread.ask([{ kind: "places" }]);
+    if (failures.length > 0) return;
     const live = new Set([...(values.get(0) as Float64Array), ...this.#overlay.places()].map(fileOf));
     this.#files.sweep(live);
   }

@@ -192,6 +192,56 @@ test("rows that nobody can name any more are still told: nothing is called whole
   }
 }, 20_000);
 
+test("a large body that has no sum is not taken for damaged because a page elsewhere is", async () => {
+  const { path } = await filled();
+  const store = await open(path);
+  const body = bodyOf(5, 90_000);
+  await store.commit([
+    { op: "put", in: "chunk", key: "large/000000", meta: "", body: body.subarray(0, 80_000) },
+  ]);
+  const head = { of: "large", bytes: 80_000 };
+  await store.commit([
+    { op: "put", in: "transit", key: "large", meta: "{}", head, body: body.subarray(80_000) },
+    { op: "delete", in: "chunk", key: "large/000000" },
+  ]);
+  await store.close();
+  writeFileSync(path, readFileSync(path).fill(0xee, 0, PAGE_BYTES));
+  const mended = await open(path);
+  expect(Buffer.compare((await mended.body("transit", "large"))!, body)).toBe(0);
+  expect([mended.state.damageCount, asideOf(path).length]).toEqual([0, 1]);
+  await mended.close();
+});
+
+test("a flipped bit in the list of places of bodies costs no body its file", async () => {
+  const { path } = await filled();
+  const large = (key: string): StoreOp => ({
+    op: "put",
+    in: "plugin",
+    key,
+    meta: "{}",
+    body: bodyOf(key.length, 50_000),
+  });
+  const made = await open(path);
+  for (const key of ["a", "bb", "ccc"]) await made.commit([large(key)]);
+  await made.close();
+  const db = new Database(path);
+  db.run(
+    "UPDATE body_place SET id = id + 1073741824 WHERE id = (SELECT -body_id FROM plugin WHERE key = 'a')",
+  );
+  db.close();
+  for (let life = 0; life < 2; life++) {
+    const store = await open(path);
+    await store.commit([{ op: "delete", in: "plugin", key: life === 0 ? "ccc" : "bb" }]);
+    // What nobody names is removed once that is in the database.
+    await store.usage();
+    await store.close();
+  }
+  const store = await open(path);
+  expect(Buffer.compare((await store.body("plugin", "a"))!, bodyOf(1, 50_000))).toBe(0);
+  expect([store.state.damageCount, readdirSync(`${path}-bodies`).length]).toEqual([0, 1]);
+  await store.close();
+});
+
 test("a database that lost all its bytes is told, for its log is still there", async () => {
   const { path } = await filled();
   truncateSync(path, 0);

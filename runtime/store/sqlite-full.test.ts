@@ -1,24 +1,14 @@
 /** Disks that somebody else fills, block by block, whenever one becomes free: a small tmpfs in a mount namespace of its own. */
-import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { onSmallDisk, whyNoSmallDisk } from "./small-disk.ts";
 
-const directories: string[] = [];
-afterEach(() => {
-  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
-});
-
-const canMount =
-  Bun.which("unshare") !== null &&
-  Bun.spawnSync(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], { stderr: "ignore" }).exitCode ===
-    0;
-
-const head = (folder: string): string => `
-  import { closeSync, openSync, statfsSync, truncateSync, unlinkSync, writeSync } from "node:fs";
+const head = `
   import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
   import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
-  const folder = ${JSON.stringify(folder)};
+  import { Ballast } from ${JSON.stringify(join(import.meta.dir, "small-disk.ts"))};
+  import { openSync, writeSync, closeSync } from "node:fs";
+  const folder = process.argv.at(-1);
   const open = () => openSqliteStore({ path: folder + "/state/godwit.db", log: silentLog });
   const works = (...ops) => store.commit(ops).then(() => true, (error) => {
     if (error.code !== "GODWIT_STORE_FAILED") throw error;
@@ -27,34 +17,19 @@ const head = (folder: string): string => `
   const put = (key, bytes) => works({ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes).fill(1) });
   const say = (key, meta) => works({ op: "put", in: "outbox", key, meta });
   const remove = (key) => works({ op: "delete", in: "outbox", key });
-  const free = () => { const { bavail, bsize } = statfsSync(folder); return bavail * bsize; };
-  const ballast = openSync(folder + "/ballast", "a");
-  const fill = () => {
-    for (const bytes of [1 << 20, 1 << 16, 1 << 12, 1]) {
-      const block = new Uint8Array(bytes);
-      try { for (;;) if (writeSync(ballast, block) < bytes) break; } catch (error) { if (error.code !== "ENOSPC") throw error; }
-    }
-  };
+  const ballast = new Ballast(folder);
+  const fill = () => ballast.fill();
+  const free = () => ballast.freeBytes;
   const until = async (is) => { for (let i = 0; i < 400 && !is(); i++) await Bun.sleep(25); return is(); };
   let store = await open();
 `;
 
-async function play(sizeMiB: number, source: string): Promise<Record<string, unknown>> {
-  const folder = mkdtempSync(join(tmpdir(), "godwit-full-"));
-  directories.push(folder);
-  const mount = `mount -t tmpfs -o size=${sizeMiB}m none "$1" && exec "$2" -e "$3"`;
-  const child = Bun.spawn(
-    ["unshare", "-rm", "sh", "-c", mount, "sh", folder, process.execPath, head(folder) + source],
-    { stdout: "pipe", stderr: "inherit" },
-  );
-  const text = await new Response(child.stdout).text();
-  expect(await child.exited).toBe(0);
-  return JSON.parse(text) as Record<string, unknown>;
-}
+const play = (sizeMiB: number, source: string): Promise<Record<string, unknown>> =>
+  onSmallDisk(sizeMiB, ["-e", head + source]);
 
 const full = (name: string, body: () => Promise<void>): void =>
-  test.skipIf(!canMount)(
-    `${name}${canMount ? "" : " (SKIPPED: this user may not mount a tmpfs)"}`,
+  test.skipIf(whyNoSmallDisk !== undefined)(
+    `${name}${whyNoSmallDisk === undefined ? "" : ` (${whyNoSmallDisk})`}`,
     body,
     60_000,
   );
@@ -90,10 +65,9 @@ full(
     const seen = await play(
       24,
       `
-    const { ftruncateSync } = await import("node:fs");
     let accepted = 0, brought = 0;
     for (let round = 0; round < 5; round++) {
-      ftruncateSync(ballast, 0);
+      ballast.drain();
       await until(() => store.state.missingBytes === 0);
       for (let i = 0; i < 60; i++) if (await put(round + "/" + i, 2_000)) accepted++;
       fill();
@@ -157,8 +131,7 @@ full(
     fill();
     const refused = !(await put("more", 2_000_000));
     const isShort = await until(() => store.state.missingBytes > 0);
-    closeSync(ballast);
-    unlinkSync(folder + "/ballast");
+    ballast.close();
     const isBack = await until(() => store.state.missingBytes === 0);
     const again = await put("more", 2_000_000);
     console.log(JSON.stringify({ before, refused, isShort, isBack, again }));

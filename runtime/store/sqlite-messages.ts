@@ -150,4 +150,5 @@ export interface StoreNews {
   readonly foundCount: number;
   /** Set by a salvage: see `StoreState`. */
   readonly asideFile: string | null | undefined;
+  readonly recounts: number;
 }

@@ -5,24 +5,15 @@
  * Never deletes a row and never waits. docs/protocol/delivery.md "Full and damaged disks".
  */
 import type { Database } from "bun:sqlite";
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  statfsSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
+import { fillLog, keepWal, walPath } from "./sqlite-wal.ts";
 
 const PAGE_BYTES = 4_096;
 /** Of SQLite (`SQLITE_FCNTL_...`). */
 const SIZE_HINT = 5;
 const CHUNK_SIZE = 6;
-const PERSIST_WAL = 10;
 /** The database grows and shrinks in steps of this. */
 const CHUNK_BYTES = 64 * PAGE_BYTES;
 /** Of SQLite: a signed number of 32 bits. */
@@ -53,8 +44,6 @@ const AMPLE_BYTES = 512 * 1024 * 1024;
 const LEAST = { share: 1 / 64, min: 16 * 1024, max: 1024 * 1024 };
 /** So long a message that found no room counts for what is missing. */
 const REFUSED_MS = 60_000;
-const LOG_HEADER_BYTES = 32;
-const ZEROS_BYTES = 64 * 1024;
 
 /** The medium has no room for another body, although SQLite itself would still find some. */
 export class DiskFull extends Error {
@@ -104,9 +93,8 @@ export class Room {
     this.#totalBytes = mediumOf(path)?.totalBytes ?? Number.MAX_SAFE_INTEGER;
     this.#walKeptBytes = within(WAL_KEPT, this.#totalBytes);
     db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
-    db.fileControl(PERSIST_WAL, new BigInt64Array([1n]));
     db.run(`PRAGMA journal_size_limit = ${within(WAL_GROWN, this.#totalBytes)}`);
-    this.#fillLog();
+    fillLog(path, this.#walKeptBytes);
     this.make(0);
   }
 
@@ -143,8 +131,7 @@ export class Room {
     if (this.missingBytes > 0) return 0;
     const wantedPages = this.#grantedPages;
     const held = this.#pragma("page_count") * PAGE_BYTES;
-    const missing =
-      wantedPages - this.#pragma("freelist_count") - (this.#fileBytes(this.#path) - held) / PAGE_BYTES;
+    const missing = wantedPages - this.#pragma("freelist_count") - (sizeOf(this.#path) - held) / PAGE_BYTES;
     const spendable = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes) - CHUNK_BYTES;
     if (missing > 0 && spendable > 0)
       this.#grow(
@@ -152,7 +139,7 @@ export class Room {
           this.#pragma("freelist_count") -
           Math.max(0, Math.ceil(missing - spendable / PAGE_BYTES)),
       );
-    const fileBytes = Math.min(this.#fileBytes(this.#path), this.#bytesMax);
+    const fileBytes = Math.min(sizeOf(this.#path), this.#bytesMax);
     const spare = fileBytes - held + this.#pragma("freelist_count") * PAGE_BYTES;
     return Math.max(0, Math.floor((spare - 2 * SLACK_PAGES * PAGE_BYTES) / FOLDED_PER_LOGGED));
   }
@@ -162,7 +149,7 @@ export class Room {
     const medium = mediumOf(this.#path);
     if (medium === undefined || medium.freeBytes > AMPLE_BYTES) return this.#cap(undefined);
     if (this.walPages > 0) this.checkpoint("PASSIVE");
-    this.#cap(this.#fileBytes(this.#path));
+    this.#cap(sizeOf(this.#path));
   }
 
   get walBusyPages(): number {
@@ -181,7 +168,7 @@ export class Room {
 
   /** Part of what was committed lies beyond the end of the database's file: emptying the log will need room for it. */
   get isOwed(): boolean {
-    return this.#pragma("page_count") * PAGE_BYTES > this.#fileBytes(this.#path);
+    return this.#pragma("page_count") * PAGE_BYTES > sizeOf(this.#path);
   }
 
   checkpoint(mode: "NOOP" | "PASSIVE"): number[] {
@@ -198,7 +185,7 @@ export class Room {
   /** Up to where the file stays as large as it is, for what is in the commit log; 0 where there is plenty of room. */
   get #keptBytes(): number {
     if (!this.#isGranting) return 0;
-    const fileBytes = this.#fileBytes(this.#path);
+    const fileBytes = sizeOf(this.#path);
     const held = this.#pragma("page_count") * PAGE_BYTES;
     const wanted = held + this.#grantedPages * PAGE_BYTES - this.#pragma("freelist_count") * PAGE_BYTES;
     const kept = Math.min(fileBytes, Math.ceil(Math.max(held, wanted) / CHUNK_BYTES) * CHUNK_BYTES);
@@ -229,13 +216,12 @@ export class Room {
     if (bodyBytes === 0) {
       const isTight = this.#pragma("freelist_count") < SLACK_PAGES;
       if (isTight && medium.freeBytes > 2 * CHUNK_BYTES) this.#grow(SLACK_PAGES);
-      return this.#cap(this.#fileBytes(this.#path));
+      return this.#cap(sizeOf(this.#path));
     }
     // Once all of it is in the database, the log starts over and its file is reused.
     if (bodyBytes > this.#logFree() && this.walPages > 0) this.checkpoint("PASSIVE");
     const missingBytes = this.#missing(bodyBytes, medium);
-    if (missingBytes === 0 && this.#grow(this.#pagesBeyond(bodyBytes)))
-      return this.#cap(this.#fileBytes(this.#path));
+    if (missingBytes === 0 && this.#grow(this.#pagesBeyond(bodyBytes))) return this.#cap(sizeOf(this.#path));
     if (bodyBytes >= (this.#refused?.bytes ?? 0))
       this.#refused = { bytes: bodyBytes, atMs: systemClock.monotonicMs() };
     throw new DiskFull(Math.max(missingBytes, PAGE_BYTES));
@@ -258,7 +244,7 @@ export class Room {
   }
 
   #missing(bodyBytes: number, medium: Medium): number {
-    const owed = Math.max(0, this.#pragma("page_count") * PAGE_BYTES - this.#fileBytes(this.#path));
+    const owed = Math.max(0, this.#pragma("page_count") * PAGE_BYTES - sizeOf(this.#path));
     const growth =
       owed + Math.max(0, logBytes(bodyBytes) - this.#logFree()) + this.#pagesBeyond(bodyBytes) * PAGE_BYTES;
     const reserve = within(RESERVE, this.#totalBytes);
@@ -276,16 +262,14 @@ export class Room {
   #logFree(): number {
     const [, logged, checkpointed] = this.checkpoint("NOOP");
     const used = logged === checkpointed ? 0 : logged! * PAGE_BYTES;
-    return Math.max(0, this.#fileBytes(`${this.#path}-wal`) - used);
+    return Math.max(0, sizeOf(walPath(this.#path)) - used);
   }
 
   /** Makes the file larger than the database: false when the medium does not give it. */
   #grow(pages: number): boolean {
     if (pages === 0) return true;
     const wanted = (this.#pragma("page_count") + pages) * PAGE_BYTES;
-    if (this.#fileBytes(this.#path) >= wanted) return true;
-    this.#db.fileControl(SIZE_HINT, new BigInt64Array([BigInt(wanted)]));
-    return this.#fileBytes(this.#path) >= wanted;
+    return growFile(this.#db, this.#path, wanted);
   }
 
   /** The database never becomes larger than its file, or its log could not be emptied on a full medium. */
@@ -296,60 +280,75 @@ export class Room {
     this.#db.run(`PRAGMA max_page_count = ${Math.min(0xffff_fffe, Math.max(1, pages))}`);
   }
 
-  /** Makes the log as large as it shall stay. Zeros behind its end, or in an empty one, are no entries of it. */
-  #fillLog(): void {
-    const path = `${this.#path}-wal`;
-    try {
-      // The lock of the store is on the database alone: this file may be opened beside it.
-      const handle = openSync(path, "r+");
-      try {
-        const zeros = new Uint8Array(ZEROS_BYTES);
-        for (let at = fstatSync(handle).size; at < this.#walKeptBytes;)
-          at += writeSync(handle, zeros, 0, Math.min(zeros.length, this.#walKeptBytes - at), at);
-        fsyncSync(handle);
-      } finally {
-        closeSync(handle);
-      }
-    } catch {
-      // No room: what is there has to do.
-    }
-  }
-
-  #fileBytes(path: string): number {
-    return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  }
-
   #pragma(name: string): number {
-    return Number(this.#db.query(`PRAGMA ${name}`).values()[0]![0]);
+    return pragma(this.#db, name);
   }
+}
+
+/** What a transaction that adds so many pages, and all that comes after it, need of both files; undefined where there is plenty. */
+function neededFor(
+  db: Database,
+  path: string,
+  pages: number,
+): { readonly fileBytes: number; readonly walBytes: number; missingBytes(): number } | undefined {
+  const medium = mediumOf(path);
+  const bytes = pages * PAGE_BYTES;
+  if (medium === undefined || medium.freeBytes - 2 * bytes > AMPLE_BYTES) return undefined;
+  const fileBytes = (pragma(db, "page_count") + pages + SLACK_PAGES) * PAGE_BYTES;
+  const walBytes = within(WAL_KEPT, medium.totalBytes) + bytes;
+  const missingOf = (name: string, wanted: number): number => Math.max(0, wanted - sizeOf(name));
+  return {
+    fileBytes,
+    walBytes,
+    missingBytes: () => missingOf(path, fileBytes) + missingOf(walPath(path), walBytes),
+  };
+}
+
+/** Throws DiskFull for a medium that has no room for `takeRoom`. Changes nothing. */
+export function checkRoom(db: Database, path: string, pages: number): void {
+  const missingBytes = neededFor(db, path, pages)?.missingBytes() ?? 0;
+  const spareBytes = mediumOf(path)?.freeBytes ?? 0;
+  // The database grows by whole chunks.
+  if (missingBytes > 0 && missingBytes + CHUNK_BYTES > spareBytes)
+    throw new DiskFull(missingBytes + CHUNK_BYTES - spareBytes);
+}
+
+/**
+ * Takes room for a transaction that adds so many pages in both files before it begins: on a medium that others fill meanwhile the database
+ * could neither be emptied nor started, and no release before would have it any more. Throws DiskFull; what was taken until then stays for the next try.
+ */
+export function takeRoom(db: Database, path: string, pages: number): void {
+  const needed = neededFor(db, path, pages);
+  if (needed === undefined) return;
+  db.fileControl(CHUNK_SIZE, CHUNK_BYTES);
+  growFile(db, path, needed.fileBytes);
+  // What an earlier life left in the log goes to the database, so that the log begins anew. That cuts the file.
+  db.query("PRAGMA wal_checkpoint(PASSIVE)").values();
+  growFile(db, path, needed.fileBytes);
+  fillLog(path, needed.walBytes);
+  const missingBytes = needed.missingBytes();
+  if (missingBytes === 0) return;
+  leaveRoom(db, path);
+  throw new DiskFull(missingBytes + CHUNK_BYTES);
+}
+
+/** For a connection that only looks: what is closed with it leaves both files as large as they are, because that is room that somebody keeps. */
+export function leaveRoom(db: Database, path: string): void {
+  keepWal(db, true);
+  const bytes = sizeOf(path);
+  if (bytes > 0 && bytes <= CHUNK_BYTES_MAX) db.fileControl(CHUNK_SIZE, bytes);
+}
+
+const pragma = (db: Database, name: string): number => Number(db.query(`PRAGMA ${name}`).values()[0]![0]);
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+
+/** Makes a database's file at least so large: false when the medium does not give it. */
+function growFile(db: Database, path: string, bytes: number): boolean {
+  if (sizeOf(path) >= bytes) return true;
+  db.fileControl(SIZE_HINT, new BigInt64Array([BigInt(bytes)]));
+  return sizeOf(path) >= bytes;
 }
 
 /** With what a page holds beside a body, and the pages of the trees. */
 const logBytes = (bodyBytes: number): number =>
   bodyBytes === 0 ? 0 : Math.ceil(bodyBytes * 1.02) + 8 * PAGE_BYTES;
-
-/** All of the log is in the database: what it held is overwritten, so that what was deleted from the one is not left in the other. */
-export function clearLog(path: string): void {
-  const { size } = statSync(`${path}-wal`);
-  overwrite(path, LOG_HEADER_BYTES, size - LOG_HEADER_BYTES);
-}
-
-/**
- * Of a closed database: its log is all in the database, and is made nobody's, so that it is never played over another
- * file that is put in the database's place.
- */
-export function disownLog(path: string): void {
-  if (existsSync(`${path}-wal`)) overwrite(path, 0, LOG_HEADER_BYTES);
-}
-
-function overwrite(path: string, start: number, bytes: number): void {
-  const zeros = new Uint8Array(Math.min(ZEROS_BYTES, bytes));
-  const handle = openSync(`${path}-wal`, "r+");
-  try {
-    for (let at = 0; at < bytes;)
-      at += writeSync(handle, zeros, 0, Math.min(zeros.length, bytes - at), start + at);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
-  }
-}

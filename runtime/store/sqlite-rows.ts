@@ -14,6 +14,7 @@ import {
   SET_ASIDE,
   type WireOp,
 } from "./sqlite-messages.ts";
+import { BodyPlaces } from "./sqlite-body-places.ts";
 import { Slots } from "./sqlite-slots.ts";
 import { metaSum, bodySum } from "./sums.ts";
 import {
@@ -71,14 +72,14 @@ export class Rows {
   readonly #content: Statement<unknown, [number]>;
   readonly #putContent: Statement<unknown, [Uint8Array]>;
   readonly #removeContent: Statement<unknown, [number]>;
-  readonly #putPlace: Statement<unknown, [number]>;
-  readonly #removePlace: Statement<unknown, [number]>;
   readonly #bodyFolder: string;
   readonly #slots: Slots;
+  readonly #places: BodyPlaces;
   /** Found by reading, and for want of room perhaps still where they were: nobody is shown them. */
   readonly #condemned = new Map<Collection, Set<string>>();
   #found: Damage[] = [];
   #moved: Damage[] = [];
+  #recounts = 0;
   /** Size of all metas and bodies. */
   usageBytes: number;
   #usageStored: number;
@@ -92,9 +93,8 @@ export class Rows {
     this.#content = this.prepare("SELECT content FROM body WHERE id = ?");
     this.#putContent = this.prepare("INSERT INTO body (content) VALUES (?)");
     this.#removeContent = this.prepare("DELETE FROM body WHERE id = ?");
-    this.#putPlace = this.prepare("INSERT OR IGNORE INTO body_place (id) VALUES (?)");
-    this.#removePlace = this.prepare("DELETE FROM body_place WHERE id = ?");
     this.#slots = new Slots(db, (sql) => this.prepare(sql));
+    this.#places = new BodyPlaces(db, (sql) => this.prepare(sql));
     this.#setUsage = this.prepare("UPDATE store_usage SET bytes = ?");
     this.#setMark = this.prepare("UPDATE store_usage SET log_id = ?, log_page = ?");
     this.usageBytes = Number(db.query("SELECT bytes FROM store_usage").values()[0]![0]);
@@ -120,13 +120,17 @@ export class Rows {
     try {
       work();
       this.#slots.flush();
+      this.#places.flush();
       if (this.usageBytes !== this.#usageStored) this.#setUsage.run(this.usageBytes);
       this.#commit.run();
+      this.#recounts += this.#slots.committed();
       this.#usageStored = this.usageBytes;
+      this.#places.committed();
     } catch (error) {
       // A full disk makes SQLite roll the whole transaction back by itself.
       if (this.#db.inTransaction) this.#db.run("ROLLBACK");
       this.usageBytes = usageBefore;
+      this.#places.reset();
       this.#slots.reset();
       throw error;
     }
@@ -220,7 +224,7 @@ export class Rows {
     const { row, order } = this.#hold(collection, key, meta, slot);
     this.usageBytes += bytes - (row?.[1] ?? 0);
     this.#dropContent(row);
-    this.#putPlace.run(id);
+    this.#places.put(id);
     const { putBody } = this.#of(collection);
     const kept = sum === NO_SUM ? null : sum;
     const put = putBody.run(order, key, meta, metaSum(key, meta), null, kept, -id, bytes);
@@ -266,13 +270,13 @@ export class Rows {
   #dropContent(row: HeldRow | undefined): void {
     const id = row?.[2] ?? null;
     if (id === null) return;
-    if (id < 0) this.#removePlace.run(-id);
+    if (id < 0) this.#places.remove(-id);
     else this.#removeContent.run(id);
   }
 
-  /** Every place in files that a row names. */
+  /** Every place in files that a row names. Throws Damaged. */
   get places(): Float64Array {
-    return Float64Array.from(this.#db.query("SELECT id FROM body_place").values().flat() as number[]);
+    return this.#places.all;
   }
 
   load(collection: Collection): LoadColumns {
@@ -291,6 +295,7 @@ export class Rows {
 
   /** Those that there are. */
   rows(collection: Collection, wanted: readonly string[]): RowColumns {
+    if (isSlotted(collection)) this.#slots.believeSmall(collection);
     const { row } = this.#of(collection);
     const keys: string[] = [];
     const metas: string[] = [];
@@ -316,6 +321,8 @@ export class Rows {
   }
 
   page(collection: Slotted, page: RowPage): PageColumns {
+    if (page.group === undefined) this.#slots.believeSmall(collection);
+    else this.#slots.believe(collection);
     const rows = this.#slots.page(collection, page);
     const sound = rows.filter(([, key, meta, , sum]) => this.#isSound(collection, key, meta, sum));
     return {
@@ -329,7 +336,24 @@ export class Rows {
   }
 
   totals(collection: Slotted): Totals {
+    this.#slots.believeSmall(collection);
     return { groups: this.#slots.groups(collection), last: this.#slots.last(collection) };
+  }
+
+  /** See `Slots`. */
+  believe(collection: Slotted): void {
+    this.#slots.believe(collection);
+  }
+
+  get unbelieved(): Slotted[] {
+    return this.#slots.unbelieved;
+  }
+
+  /** How often places were made anew since the last call. */
+  takeRecounts(): number {
+    const recounts = this.#recounts;
+    this.#recounts = 0;
+    return recounts;
   }
 
   #isSound(collection: Collection, key: string, meta: string, sum: number | null): boolean {

@@ -28,8 +28,9 @@ import { leafRows } from "./sqlite-pages.ts";
 import { rebuildSchema, writePages } from "./sqlite-rebuild.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { createSchema, textOf } from "./sqlite-schema.ts";
+import { soundGroups } from "./sqlite-slot-sums.ts";
 import { bodySum, metaSum } from "./sums.ts";
-import { collections, isSlotted, type Collection, type Damage } from "./types.ts";
+import { collections, isSlotted, type Collection, type Damage, type Slotted } from "./types.ts";
 
 /** Damaged files that are kept, the newest. */
 const ASIDE_MAX = 2;
@@ -174,7 +175,9 @@ class Salvager {
   readonly #report: Report;
   readonly #prepared: Statement[] = [];
   readonly #content: Statement | undefined;
-  readonly #groups = new Map<Collection, Statement | null>();
+  /** Names of what is sound, by number. */
+  readonly #groups = new Map<Slotted, ReadonlyMap<number, string>>();
+  readonly #slots = new Map<Slotted, Statement | undefined>();
   /** Named by an index, by key, number and collection: their pages could not be reached. */
   readonly #unreached = new Map<string, { readonly rowid: number; readonly collection: Collection }[]>();
   /** Rows whose bodies could not be reached, by the number of the body. */
@@ -281,13 +284,13 @@ class Salvager {
     if (!isSlotted(collection) || rowid < 1) return [];
     let groups = this.#groups.get(collection);
     if (groups === undefined) {
-      groups = this.#prepare(
-        `SELECT g.name FROM "${collection}_slot" s JOIN slot_group g ON g.id = s.grp WHERE s.slot = ?`,
-      );
-      this.#groups.set(collection, groups ?? null);
+      groups = tryTo(() => soundGroups(this.#from, collection)) ?? new Map<number, string>();
+      this.#groups.set(collection, groups);
+      this.#slots.set(collection, this.#prepare(`SELECT grp FROM "${collection}_slot" WHERE slot = ?`));
     }
-    const name = tryTo(() => groups?.values(rowid)[0]?.[0]);
-    return [rowid, typeof name === "string" && name.isWellFormed() ? name : ""];
+    const group = tryTo(() => this.#slots.get(collection)?.values(rowid)[0]?.[0]);
+    const name = typeof group === "number" ? groups.get(group) : undefined;
+    return [rowid, name?.isWellFormed() === true ? name : ""];
   }
 
   /** Sums and places, where the file has them; undefined when it has no such table. */

@@ -6,8 +6,10 @@ import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { OpenFailureCode } from "./sqlite-messages.ts";
-import { DiskFull } from "./sqlite-room.ts";
-import { collections, type Collection } from "./types.ts";
+import { checkRoom, DiskFull, takeRoom } from "./sqlite-room.ts";
+import { sumOfGroup } from "./sqlite-slot-sums.ts";
+import { keepWal } from "./sqlite-wal.ts";
+import { collections, slotted, type Collection } from "./types.ts";
 
 /** "Gdwt": a database of somebody else is refused instead of being filled with our tables. */
 const APPLICATION_ID = 0x47647774;
@@ -67,8 +69,9 @@ export const migrations: readonly (readonly string[])[] = [
     ),
     // Larger bodies, each once: to change what is said of one must not write it again, least of all on a full disk.
     `CREATE TABLE "body" (id INTEGER PRIMARY KEY, content BLOB NOT NULL)`,
-    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`.
+    // Places of bodies in files (body-files.ts): those that a row names, by `-body_id`; and a sum over them, because what is missing there is removed.
     `CREATE TABLE "body_place" (id INTEGER PRIMARY KEY)`,
+    `ALTER TABLE "store_usage" ADD COLUMN place_sum INTEGER NOT NULL DEFAULT 0`,
     // Sums of what a row holds (sums.ts), null in rows of before; its body's place and size, null where it lies in the row.
     ...[...firstTables, "member", "damaged", "proof"].flatMap((name) =>
       ["meta_sum", "body_sum", "body_id", "body_bytes"].map(
@@ -78,15 +81,20 @@ export const migrations: readonly (readonly string[])[] = [
     // Places and groups of mail (sqlite-slots.ts). Rows of before keep the order in which they came, which is that of their numbers, and
     // are of no group until their owners give them one.
     `CREATE TABLE "slot_group" (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, name TEXT NOT NULL,
-       count INTEGER NOT NULL, bytes INTEGER NOT NULL, UNIQUE (collection, name))`,
-    ...["inbox", "outbox", "transit"].flatMap((name, index) => [
+       count INTEGER NOT NULL, bytes INTEGER NOT NULL, sum INTEGER NOT NULL, UNIQUE (collection, name))`,
+    ...(["inbox", "outbox", "transit"] as const).flatMap((name, index) => [
       `CREATE TABLE "${name}_slot" (slot INTEGER PRIMARY KEY, grp INTEGER NOT NULL, bytes INTEGER NOT NULL)`,
       `INSERT INTO "${name}_slot" SELECT rowid, ${index + 1}, coalesce(length(body), 0) FROM "${name}" NOT INDEXED`,
-      `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes) FROM "${name}_slot" HAVING count(*) > 0`,
+      `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes), ${sumOfGroup(name, "", index + 1)} FROM "${name}_slot" HAVING count(*) > 0`,
     ]),
   ],
 ];
 export const SCHEMA_VERSION = migrations.length;
+/** Pages of new tables and their indexes, and of what is said of them in the schema. */
+const TABLES_PAGES = 64;
+/** The first schema with places of mail, and how many of them a page holds at least, with what the tree above them takes. */
+const SLOTS_SINCE = 3;
+const SLOTS_PER_PAGE = 220;
 
 /** Why a store does not open, in words for the operator. */
 export class OpenRefused extends Error {
@@ -135,6 +143,7 @@ function createFile(path: string): void {
 function prepare(db: Database, path: string): void {
   const pragma = (text: string): unknown => db.query(`PRAGMA ${text}`).values()[0]?.[0];
   pragma(`busy_timeout = ${LOCK_WAIT_MS}`);
+  keepWal(db, true);
   // Held from the first access to the end of the process, `kill -9` included; and no shared memory file is needed.
   pragma("locking_mode = EXCLUSIVE");
   pragma("trusted_schema = OFF");
@@ -144,6 +153,8 @@ function prepare(db: Database, path: string): void {
   // Before anything that writes: what is refused stays as it is to the byte.
   const found = checkOrigin(db, path);
   touchEveryTable(db);
+  const pages = found > 0 && found < SCHEMA_VERSION ? newPages(db, found) : 0;
+  if (pages > 0) checkRoom(db, path, pages);
   // Takes effect only before the first table, so a restart in the middle of creation has it too.
   pragma("auto_vacuum = INCREMENTAL");
   const mode = pragma("journal_mode = WAL");
@@ -158,6 +169,7 @@ function prepare(db: Database, path: string): void {
   pragma("secure_delete = FAST");
   db.run("BEGIN IMMEDIATE");
   db.run("COMMIT");
+  if (pages > 0) takeRoom(db, path, pages);
   migrate(db, found);
   if (found > SCHEMA_VERSION) noteStay(db);
 }
@@ -234,6 +246,16 @@ function migrate(db: Database, found: number, wanted = SCHEMA_VERSION): void {
   }
 }
 
+/** Pages by which a migration from that schema makes a database larger, at most. */
+function newPages(db: Database, found: number): number {
+  if (found >= SLOTS_SINCE) return TABLES_PAGES;
+  const rows = slotted.reduce(
+    (total, name) => total + Number(db.query(`SELECT count(*) FROM "${name}"`).values()[0]![0]),
+    0,
+  );
+  return TABLES_PAGES + Math.ceil(rows / SLOTS_PER_PAGE);
+}
+
 /** Reads one leaf at either end of each table, so that a truncated file is refused now and not at the first message. */
 function touchEveryTable(db: Database): void {
   const names = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values();
@@ -246,11 +268,12 @@ function touchEveryTable(db: Database): void {
 /** A sector that cannot be read is damage as well as one that reads wrong. */
 const damageCodes = ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"];
 
-export const isDamage = (error: unknown): boolean =>
-  error instanceof SQLiteError && damageCodes.some((code) => error.code?.startsWith(code) === true);
-
 /** The file of a store is not what SQLite wrote, or the medium does not give it back. */
 export class Damaged extends Error {}
+
+export const isDamage = (error: unknown): boolean =>
+  error instanceof Damaged ||
+  (error instanceof SQLiteError && damageCodes.some((code) => error.code?.startsWith(code) === true));
 
 function refusalOf(error: unknown, path: string): OpenRefused {
   const code = error instanceof SQLiteError ? error.code : undefined;
@@ -259,18 +282,22 @@ function refusalOf(error: unknown, path: string): OpenRefused {
       "GODWIT_STATE_UNUSABLE",
       `another node uses ${path}; stop it, or give this one its own state_dir`,
     );
-  if (isDiskFull(error))
+  if (isDiskFull(error)) {
+    const room = error instanceof DiskFull ? kibOf(error.missingBytes) : START_ROOM;
     return new OpenRefused(
       "GODWIT_STORE_FAILED",
-      `no room to open ${path}: the disk is full; free ${START_ROOM}, and the node starts`,
+      `no room to open ${path}: the disk is full; free ${room}, and the node starts`,
     );
+  }
   return new OpenRefused("GODWIT_STATE_UNUSABLE", `cannot open ${path}: ${textOf(error)}`);
 }
+
+const kibOf = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
 
 /** Says what became of one commit or read, in words for the operator. */
 export function failureText(error: unknown, path: string): string {
   if (error instanceof DiskFull)
-    return `no room for the commit: the disk is full; free ${Math.ceil(error.missingBytes / 1024)} KiB beside ${path}, or delete messages`;
+    return `no room for the commit: the disk is full; free ${kibOf(error.missingBytes)} beside ${path}, or delete messages`;
   if (isDiskFull(error))
     return `no room for the commit: the disk is full; free some space beside ${path}, or delete messages`;
   if (isDamage(error)) return `${path} is damaged (${textOf(error)})`;

@@ -20,10 +20,11 @@ import { systemRandom } from "../kernel/random.ts";
 import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
-import { clearLog, disownLog, mediumOf, Room } from "./sqlite-room.ts";
+import { mediumOf, Room } from "./sqlite-room.ts";
 import { restate, RESTATE_BYTES } from "./sqlite-restate.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
+import { clearLog, disownLog } from "./sqlite-wal.ts";
 import {
   Damaged,
   failureText,
@@ -62,6 +63,8 @@ class StoreFile {
   #foundCount = 0;
   #missingBytes = 0;
   #asideFile: string | null | undefined;
+  /** By this file, and by those of before a salvage. */
+  #recounts = 0;
   #hasNews = false;
   #hasSecrets = false;
 
@@ -100,6 +103,7 @@ class StoreFile {
     const { lost, lostCount, asideFile } = salvageDatabase(this.#path, cause);
     this.#tell(lost, lostCount);
     this.#asideFile = asideFile;
+    this.#recounts++;
   }
 
   #tell(found: readonly Damage[], count = found.length): void {
@@ -130,8 +134,7 @@ class StoreFile {
       for (const [index, entry] of entries.entries()) {
         try {
           this.#mended(() => {
-            if (entry.kind === "restate") this.#restateAlone(entry, (value) => values.set(index, value));
-            else if (entry.kind !== "commit") values.set(index, this.#read(entry));
+            if (entry.kind !== "commit") this.#readAlone(entry, (value) => values.set(index, value));
             else if (isFold) this.#fold(entry.ops, pack, mark);
             else this.#alone(entry.ops, pack, false, mark);
           });
@@ -141,7 +144,23 @@ class StoreFile {
       }
     }
     this.#moveFound();
+    this.#noteRecounts();
     return { failures, values };
+  }
+
+  #noteRecounts(): void {
+    const recounts = this.#rows.takeRecounts();
+    this.#recounts += recounts;
+    this.#hasNews ||= recounts > 0;
+  }
+
+  /** What was read without looking whether its places are sound is looked at now, one box at a time. True: there are more. */
+  #believeMore(): boolean {
+    const [next, ...others] = this.#rows.unbelieved;
+    if (next === undefined) return false;
+    this.#mended(() => this.#rows.transaction(() => this.#rows.believe(next)));
+    this.#noteRecounts();
+    return others.length > 0;
   }
 
   /** A page that turns out to be damaged costs its rows, and the work is done on what is left. */
@@ -179,6 +198,7 @@ class StoreFile {
       found: this.#found,
       foundCount: this.#foundCount,
       asideFile: this.#asideFile,
+      recounts: this.#recounts,
     };
     this.#hasNews = false;
     this.#missingBytes = missingBytes;
@@ -216,7 +236,7 @@ class StoreFile {
     if (this.#room.walPages >= this.#room.walBusyPages) this.#room.checkpoint("PASSIVE");
   }
 
-  /** Gives some free pages back; true when there are more to give. */
+  /** Gives some free pages back, and looks after places of mail; true when there is more to do. */
   rest(): boolean {
     const hasMore = this.#room.vacuumStep();
     const isDue = hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages;
@@ -227,7 +247,7 @@ class StoreFile {
         this.#hasSecrets = false;
       }
     }
-    return hasMore;
+    return this.#believeMore() || hasMore;
   }
 
   /** Pages of before a secret was deleted are still in the log. */
@@ -296,8 +316,8 @@ class StoreFile {
     }
   }
 
-  #restateAlone(entry: Extract<WireEntry, { kind: "restate" }>, take: (value: WireValue) => void): void {
-    this.#makeRoom(false, RESTATE_BYTES);
+  #readAlone(entry: Exclude<WireEntry, { kind: "commit" }>, take: (value: WireValue) => void): void {
+    if (entry.kind === "restate") this.#makeRoom(false, RESTATE_BYTES);
     this.#rows.transaction(() => take(this.#read(entry)));
   }
 
@@ -385,7 +405,9 @@ function handleBatch(open: StoreFile, batch: Batch): void {
 function useQuietMoment(open: StoreFile): void {
   quietTimer = undefined;
   quietly(() => {
-    if (open.rest()) quietTimer = systemClock.after(VACUUM_PAUSE_MS, () => useQuietMoment(open));
+    const hasMore = open.rest();
+    look(open);
+    if (hasMore) quietTimer = systemClock.after(VACUUM_PAUSE_MS, () => useQuietMoment(open));
   });
 }
 

@@ -428,14 +428,12 @@ export class SqliteStore implements Store {
     return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
   }
 
-  #onNews({ missingBytes, found, foundCount, asideFile }: StoreNews): void {
-    const { damage, damageCount } = this.#state;
-    this.#state = {
-      missingBytes,
-      damage: [...damage, ...found].slice(0, DAMAGE_NAMED_MAX),
-      damageCount: damageCount + foundCount,
-      asideFile: asideFile === undefined ? this.#state.asideFile : asideFile,
-    };
+  #onNews({ missingBytes, found, foundCount, asideFile, recounts }: StoreNews): void {
+    const before = this.#state;
+    const damage = [...before.damage, ...found].slice(0, DAMAGE_NAMED_MAX);
+    const damageCount = before.damageCount + foundCount;
+    asideFile = asideFile === undefined ? before.asideFile : asideFile;
+    this.#state = { missingBytes, damage, damageCount, asideFile, recounts };
     this.#changed(found);
     // What is deleted by now makes room once the database knows.
     if (missingBytes > 0) this.#logged?.foldSoon();

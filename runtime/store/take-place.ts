@@ -9,13 +9,15 @@ import { syncFolder } from "../kernel/whole-file.ts";
 import { bodyFolder } from "./body-files.ts";
 import { asidePartPath, asidePath, beginningOf, keptPath, partPath, syncFile } from "./earlier-part.ts";
 import { OpenRefused } from "./sqlite-schema.ts";
+import { keepWal, walPath } from "./sqlite-wal.ts";
 
 /** The new store under the old name, whenever the power goes. `db` is the old one, locked; what it holds is in its file alone afterwards. */
 export function takePlace(path: string, db: Database, stamp: string): void {
   // A log of pages that lay beside the new file would be read as its own.
+  keepWal(db, false);
   db.run("PRAGMA wal_checkpoint(TRUNCATE)");
   const mode = db.query("PRAGMA journal_mode = DELETE").values()[0]?.[0];
-  if (mode !== "delete" || existsSync(`${path}-wal`))
+  if (mode !== "delete" || existsSync(walPath(path)))
     throw new OpenRefused(
       "GODWIT_STATE_UNUSABLE",
       `the log of ${path} cannot be emptied; is there any room left?`,

@@ -122,6 +122,8 @@ export interface StoreState {
   readonly damageCount: number;
   /** The damaged file whose readable rows were taken into a new one, if there was one: where it is kept, null for want of room. */
   readonly asideFile: string | null | undefined;
+  /** How often places and groups of mail were found damaged and made anew since it was opened: totals told before may be wrong. */
+  readonly recounts: number;
 }
 
 /** A store that has room and lost nothing. */
@@ -130,6 +132,7 @@ export const soundState: StoreState = {
   damage: [],
   damageCount: 0,
   asideFile: undefined,
+  recounts: 0,
 };
 
 export interface Store {

@@ -27,6 +27,7 @@ export interface StoreWatch {
 export function watchStore(store: Store, { log, metrics, room, damaged }: StoreWatch): WatchedStore {
   let failure: string | undefined;
   let wasShort = false;
+  let recounts = 0;
   const counted = metrics.counter("godwit_store_damaged_rows_total");
   metrics.observedGauge("godwit_store_missing_bytes", () => store.state.missingBytes);
   let listener: (found: readonly Damage[]) => void = () => {};
@@ -52,6 +53,9 @@ export function watchStore(store: Store, { log, metrics, room, damaged }: StoreW
   const onState = (found: readonly Damage[]): void => {
     onDamage(found);
     onRoom(store.state);
+    if (store.state.recounts !== recounts)
+      log.warn("places of mail made anew", { advice: "the disk damaged them; no message was lost by that" });
+    ({ recounts } = store.state);
     listener(found);
   };
   store.onState(onState);

@@ -29,6 +29,7 @@ import {
   type SlottedRow,
   type StoreOp,
   type StoreRow,
+  type StoreState,
 } from "../../store/types.ts";
 import { Edits } from "./edits.ts";
 import { groupOf, InboxShares } from "./inbox-shares.ts";
@@ -105,8 +106,8 @@ export class Inbox {
   /** Place of the newest, or of one that was. */
   #last = 0;
   #hasOlder = false;
-  /** What the store had found damaged when the sums were read. */
-  #damageCount = 0;
+  /** How often the store had found something damaged when the sums were read. */
+  #countsChanged = 0;
   /** Counted while the sums are read anew. */
   #added: { readonly order: number; readonly entry: InboxEntry; readonly bytes: number }[] | undefined;
   #timer: Timer | undefined;
@@ -121,7 +122,7 @@ export class Inbox {
     const { store, time } = this.#ctx;
     const { groups, last } = await store.totals("inbox");
     this.#shares.load(groups);
-    this.#damageCount = store.state.damageCount;
+    this.#countsChanged = countsChanged(store.state);
     this.#last = last;
     this.#hasOlder = groups.some(({ group }) => group === "");
     const newest = this.#read(await store.page("inbox", { order: "newest-first", limit: DATED_ROWS }));
@@ -256,7 +257,7 @@ export class Inbox {
       // Nobody waits for it: without room it stays where it is, and is found again.
       else void this.#discard(row);
     }
-    if (this.#ctx.store.state.damageCount !== this.#damageCount) void this.#recount();
+    if (countsChanged(this.#ctx.store.state) !== this.#countsChanged) void this.#recount();
     return found;
   }
 
@@ -268,12 +269,13 @@ export class Inbox {
   /** The store set rows aside by itself, and counts them no more. Never rejects. */
   async #recount(): Promise<void> {
     const { store, log } = this.#ctx;
-    this.#damageCount = store.state.damageCount;
+    this.#countsChanged = countsChanged(store.state);
     await this.#edits.alone(async () => {
       this.#added = [];
       try {
         const { groups, last } = await store.totals("inbox");
         this.#shares.load(groups);
+        this.#hasOlder ||= groups.some(({ group }) => group === "");
         for (const { order, entry, bytes } of this.#added)
           if (order > last) this.#shares.add(groupOf(entry), 1, bytes);
       } catch (error) {
@@ -299,8 +301,8 @@ export class Inbox {
   }
 
   /**
-   * Rows of a release that counted no shares and no running time get both, once: a few at a time, oldest first, and what a crash cut off
-   * goes on at the next start. Never rejects.
+   * Rows of a release that counted no shares and no running time get both, and those whose group the disk damaged have it again: a few at a time,
+   * oldest first, and what a crash cut off goes on at the next start. Never rejects.
    */
   async #adopt(): Promise<void> {
     try {
@@ -375,6 +377,9 @@ export class Inbox {
     return kept < 0 && rows.length === STEP_ROWS;
   }
 }
+
+/** Another number when rows went, or are counted otherwise, without anybody here. */
+const countsChanged = ({ damageCount, recounts }: StoreState): number => damageCount + recounts;
 
 const damaged = (what: string): GodwitError =>
   godwitError(
