@@ -91,14 +91,14 @@ export function testSealer(self: NodeId): Sealer {
       const hash = createHash("sha256");
       for (const part of [nodeIdBytes(from), nodeIdBytes(self), associated]) hash.update(part);
       let told = 0;
-      const tag = opening.slice(0, 8); // borrowed
+      const expected = opening.slice(0, 8); // borrowed
       return {
         ...segmentsOf(new Uint8Array(32), sealedBytes),
         forwardSecret: false,
         segment(_index, segment) {
           hash.update(segment);
           told += segment.length;
-          if (told === sealedBytes - 8 && !hash.digest().subarray(0, 8).equals(tag))
+          if (told === sealedBytes - 8 && !hash.digest().subarray(0, 8).equals(expected))
             throw godwitError("GODWIT_DECODE", "the seal does not open");
           return segment.slice();
         },

@@ -192,26 +192,6 @@ test("rows that nobody can name any more are still told: nothing is called whole
   }
 }, 20_000);
 
-test("a large body that has no sum is not taken for damaged because a page elsewhere is", async () => {
-  const { path } = await filled();
-  const store = await open(path);
-  const body = bodyOf(5, 90_000);
-  await store.commit([
-    { op: "put", in: "chunk", key: "large/000000", meta: "", body: body.subarray(0, 80_000) },
-  ]);
-  const head = { of: "large", bytes: 80_000 };
-  await store.commit([
-    { op: "put", in: "transit", key: "large", meta: "{}", head, body: body.subarray(80_000) },
-    { op: "delete", in: "chunk", key: "large/000000" },
-  ]);
-  await store.close();
-  writeFileSync(path, readFileSync(path).fill(0xee, 0, PAGE_BYTES));
-  const mended = await open(path);
-  expect(Buffer.compare((await mended.body("transit", "large"))!, body)).toBe(0);
-  expect([mended.state.damageCount, asideOf(path).length]).toEqual([0, 1]);
-  await mended.close();
-});
-
 test("a flipped bit in the list of places of bodies costs no body its file", async () => {
   const { path } = await filled();
   const large = (key: string): StoreOp => ({

@@ -62,7 +62,8 @@ async function headBytes(): Promise<number> {
   return sealed - bytes - 5 - 32 - TAG_BYTES;
 }
 
-const around = (...sizes: number[]): number[] => sizes.flatMap((size) => [size - 1, size, size + 1]);
+const around = (...thresholds: number[]): number[] =>
+  thresholds.flatMap((size) => [size - 1, size, size + 1]);
 
 async function sizes(): Promise<{ readonly usual: number[]; readonly large: number[] }> {
   const head = await headBytes();
