@@ -151,16 +151,19 @@ export class Lanes {
         this.#deps.fetched(row, parked, isOver);
       }
     };
-    const last = Math.max(...left.keys());
     // Those of an earlier release are in no group.
-    for (const group of [lane, ""])
-      for (let after = Math.min(...unread.keys()) - 1; unread.size > 0 && after < last;) {
-        const limit = Math.min(Math.max(unread.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
-        const page = { order: "oldest-first", after, limit, group } as const;
+    for (const group of [lane, ""]) {
+      let seen = 0;
+      // What lies between them is not read: a few that end here and there must not cost the whole lane.
+      for (const order of [...unread.keys()]) {
+        if (order <= seen || !unread.has(order)) continue;
+        const limit = isOver ? PAGE_ROWS_MIN : Math.min(Math.max(unread.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
+        const page = { order: "oldest-first", after: order - 1, limit, group } as const;
         const rows = await this.#ctx.store.page(this.#box, page);
         take(rows);
-        after = rows.at(-1)?.order ?? last;
+        seen = rows.at(-1)?.order ?? Number.POSITIVE_INFINITY;
       }
+    }
     for (const [order, parked] of unread) {
       left.delete(order);
       this.#deps.gone(parked);

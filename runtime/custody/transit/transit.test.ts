@@ -140,6 +140,28 @@ describe("bundles for somebody who is not there", () => {
     expect(c.delivered.length).toBe(0);
   });
 
+  test("that end one here and one there cost a few rows for each, not all that lie between them", async () => {
+    const net = await full(0);
+    const { mesh, a, b, c } = net;
+    for (let i = 0; i < 4; i++) {
+      for (let second = 0; second < 4; second++) {
+        await sendAll(a, c.id, 5, { ttlSeconds: 60 + second });
+        await sendAll(a, c.id, 195, { ttlSeconds: 3_600 });
+      }
+      await mesh.clock.advance(1);
+    }
+    let rows = 0;
+    const page = b.store!.page.bind(b.store!);
+    b.store!.page = async (...asked) => {
+      const answered = await page(...asked);
+      rows += answered.length;
+      return answered;
+    };
+    await mesh.clock.advance(90 * SECOND_MS);
+    expect(b.custody!.transit.count).toBe(4 * 4 * 195);
+    expect(rows).toBeLessThan(16 * 5 * 32);
+  });
+
   test("are dropped, all of them, when who they are from or for is revoked", async () => {
     for (const who of ["a", "c"] as const) {
       const net = await full(2_500);
