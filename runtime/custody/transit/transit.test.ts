@@ -174,6 +174,24 @@ describe("bundles for somebody who is not there", () => {
     }
   });
 
+  test("are dropped as well that are still being written when who they are from or for is revoked", async () => {
+    for (const who of ["a", "c"] as const) {
+      const net = await full(0);
+      const { mesh, a, b, c } = net;
+      await a.send(c.id, "x");
+      while (b.custody!.transit.count === 0) await mesh.clock.advance(1);
+      expect(b.custody!.forwarder.count).toBe(0);
+      b.refused.add(net[who].id);
+      b.custody!.onRevoked(net[who].id);
+      await mesh.clock.advance(SECOND_MS);
+      expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+      expect([b.custody!.transit.bytes, await b.settle(b.store!.load("transit"))]).toEqual([0, []]);
+      open(net);
+      await mesh.clock.advance(SECOND_MS);
+      expect(c.delivered.length).toBe(0);
+    }
+  });
+
   test("of others stay when one whose bundles stand between them is revoked", async () => {
     const { mesh, a, b, c } = await full(0);
     const d = await mesh.add("d", { laneAwakeMax: AWAKE_MAX });

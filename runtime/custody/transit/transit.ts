@@ -338,6 +338,11 @@ export class Transit {
       this.#ctx.log.warn("bundle not stored", { error: error instanceof Error ? error : String(error) });
       return false;
     }
+    // Revoked while it was being written: whoever cut it off did not find it.
+    if (this.#isCutOff(header)) {
+      this.#forget(id, "delete");
+      return true;
+    }
     const sums = "sealed" in bundle ? undefined : bundle.sums;
     this.#settle({ id, order, header, hops, trace, lifetime, from, sealedBytes, sums }, () => {
       if ("sealed" in bundle) this.#cache.put(id, bundle.sealed);
@@ -369,10 +374,12 @@ export class Transit {
     const parsed = readTransitRow(row);
     // The hop before or the source will offer a damaged one again.
     if (parsed === undefined) return this.#forget(id, "set-aside");
-    const { source, destination } = parsed.header;
-    const { isRefused } = this.#ctx;
-    if (isOver || isRefused(source) || isRefused(destination)) return this.#forget(id, "delete");
+    if (isOver || this.#isCutOff(parsed.header)) return this.#forget(id, "delete");
     this.#hold(parsed);
+  }
+
+  #isCutOff({ source, destination }: BundleHeader): boolean {
+    return this.#ctx.isRefused(source) || this.#ctx.isRefused(destination);
   }
 
   /** Rows were lost: what they held is not here, and may come again. Never rejects. */
