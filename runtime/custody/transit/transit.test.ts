@@ -7,6 +7,7 @@ import { TestMesh, type TestNode } from "../testing.ts";
 const SECOND_MS = 1_000;
 const UNREACHABLE_MAX = 32;
 const AWAKE_MAX = 256;
+const LARGE = new Uint8Array(6_000);
 
 async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<MessageId[]> {
   const ids: MessageId[] = [];
@@ -160,6 +161,31 @@ describe("bundles for somebody who is not there", () => {
     await mesh.clock.advance(90 * SECOND_MS);
     expect(b.custody!.transit.count).toBe(4 * 4 * 195);
     expect(rows).toBeLessThan(16 * 5 * 32);
+  });
+
+  test("that are small do not wait behind large ones that no way is fit for", async () => {
+    for (const isRestarted of [false, true]) {
+      const net = await full(0, { laneAwakeMax: 64 });
+      const { mesh, a, b, c } = net;
+      b.takesBulk = (neighbour) => neighbour !== c.id;
+      const large = Array.from({ length: 100 }, () => a.custody!.send({ to: c.id, body: LARGE }));
+      await a.settle(Promise.all(large));
+      await sendAll(a, c.id, 100);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(b.custody!.transit.count).toBe(200);
+      if (isRestarted) {
+        b.crash();
+        await b.start();
+      }
+      open(net);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(texts(c)).toEqual(numbers(100));
+      b.takesBulk = () => true;
+      b.custody!.onRoute(c.id);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(c.delivered.length).toBe(200);
+      expect([heldOf(b), b.custody!.transit.bytes]).toEqual([{ count: 0, awake: 0 }, 0]);
+    }
   });
 
   test("are dropped, all of them, when who they are from or for is revoked", async () => {

@@ -29,7 +29,7 @@ import { isWholeInMemory } from "../forwarding/arriving-body.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import { Shelves } from "../forwarding/holdings.ts";
 import { openPieces } from "../forwarding/pieces.ts";
-import { canReach, Lanes } from "../lanes.ts";
+import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
 import { PassedOn } from "./passed-on.ts";
 import { TransitReader } from "./reader.ts";
 import { readTransitMeta, readTransitRow, transitMeta, type TransitRow } from "./row.ts";
@@ -58,8 +58,11 @@ function shared(all: Map<string, NodeId>, name: NodeId): NodeId {
   return one ?? name;
 }
 
-const laneOf = ({ priority, destination }: BundleHeader): string => `${priority} ${destination}`;
-const destinationOf = (lane: string): NodeId => lane.slice(2) as NodeId;
+/** In the store. */
+const groupOf = ({ priority, destination }: BundleHeader): string => `${priority} ${destination}`;
+const laneOf = ({ header, sealedBytes }: Pick<Holding, "header" | "sealedBytes">): string =>
+  laneIn(groupOf(header), sealedBytes);
+const destinationOf = (lane: string): NodeId => addressOf(lane) as NodeId;
 
 export class Transit {
   readonly #ctx: CustodyContext;
@@ -165,7 +168,7 @@ export class Transit {
           const { source, destination } = parsed.header;
           if (source !== id && destination !== id) continue;
           // One that is being fetched is found to be refused then.
-          if (this.#lanes.backlog.take(laneOf(parsed.header), row.order) === undefined) continue;
+          if (this.#lanes.backlog.take(laneOf(parsed), row.order) === undefined) continue;
           this.#forget(parsed.id, "delete");
           count++;
         }
@@ -206,7 +209,7 @@ export class Transit {
     const { time, clock } = this.#ctx;
     const now = { atRunMs: time.runMs, atWallMs: clock.wallMs() };
     const meta = transitMeta(bundle.header, journey, from, now);
-    const slot = { order: ++this.#last, group: laneOf(bundle.header) };
+    const slot = { order: ++this.#last, group: groupOf(bundle.header) };
     const put = { op: "put", in: "transit", key: bundle.id, meta, slot } as const;
     return "sealed" in bundle
       ? { ...put, body: bundle.sealed }
@@ -227,7 +230,7 @@ export class Transit {
       const held = this.#held.get(holding.id);
       const isIdle = holding.state === "ready" || holding.state === "paused";
       if (held?.holding !== holding || !isIdle) continue;
-      const lane = laneOf(holding.header);
+      const lane = laneOf(holding);
       if (this.#lanes.countOf(lane) <= this.#ctx.limits.laneUnreachableMax) continue;
       this.#forwarder.remove(holding.id);
       this.#letGo(holding);
@@ -267,7 +270,8 @@ export class Transit {
 
   /** Most rows of a full store: what the start needs of them is little. False: it is to be looked at as a whole. */
   #sleepsOn({ key, meta, group, order, bodyBytes }: SlottedRow, neighbours: Map<string, NodeId>): boolean {
-    if (group === "" || destinationOf(group) === this.#ctx.self || this.#lanes.hasRoom(group)) return false;
+    const lane = laneIn(group, bodyBytes);
+    if (group === "" || destinationOf(group) === this.#ctx.self || this.#lanes.hasRoom(lane)) return false;
     const read = readTransitMeta(meta);
     if (read?.atRunMs === undefined) return false;
     const { remainingMs, atRunMs, from } = read;
@@ -276,13 +280,13 @@ export class Transit {
     const id = key as BundleId;
     const by = from === null ? undefined : shared(neighbours, from);
     this.#book(id, by, destinationOf(group), bodyBytes);
-    this.#lanes.park(group, { order, remainingMs, atRunMs, size: bodyBytes });
+    this.#lanes.park(lane, { order, remainingMs, atRunMs, size: bodyBytes });
     return true;
   }
 
   #dated(row: SlottedRow, { header }: TransitRow): StoreOp {
     const meta = JSON.stringify({ ...readTransitMeta(row.meta), atRunMs: this.#ctx.time.runMs });
-    const slot = { order: row.order, group: laneOf(header) };
+    const slot = { order: row.order, group: groupOf(header) };
     return { op: "put", in: "transit", key: row.key, meta, slot };
   }
 
@@ -296,7 +300,7 @@ export class Transit {
   #drop(holding: Holding, op: "delete" | "set-aside"): void {
     this.#letGo(holding);
     this.#forget(holding.id, op);
-    const lane = laneOf(holding.header);
+    const lane = laneOf(holding);
     this.#lanes.count(lane, -1);
     this.#lanes.feed(lane);
   }
@@ -352,7 +356,7 @@ export class Transit {
 
   /** In memory where its lane has room, and where it goes on already; else on the disk. */
   #settle(row: TransitRow, hold: () => void = () => {}): void {
-    const lane = laneOf(row.header);
+    const lane = laneOf(row);
     if (this.#forwarder.get(row.id) === undefined && !this.#lanes.hasRoom(lane)) {
       this.#park(row.order, row);
       return this.#lanes.feed(lane);
@@ -361,12 +365,9 @@ export class Transit {
     this.#hold(row);
   }
 
-  #park(
-    order: number,
-    { header, lifetime, sealedBytes }: Pick<Holding, "header" | "lifetime" | "sealedBytes">,
-  ): void {
-    const { remainingMs, atRunMs = this.#ctx.time.runMs } = lifetime!;
-    this.#lanes.park(laneOf(header), { order, remainingMs, atRunMs, size: sealedBytes });
+  #park(order: number, holding: Pick<Holding, "header" | "lifetime" | "sealedBytes">): void {
+    const { remainingMs, atRunMs = this.#ctx.time.runMs } = holding.lifetime!;
+    this.#lanes.park(laneOf(holding), { order, remainingMs, atRunMs, size: holding.sealedBytes });
   }
 
   #fetched(row: SlottedRow, isOver: boolean): void {
@@ -413,7 +414,7 @@ export class Transit {
     // First, because the forwarder may find at once that its life is over.
     this.#held.set(holding.id, { holding, order: row.order });
     this.#bySource.put(holding.header.source, holding);
-    this.#lanes.count(laneOf(holding.header), 1);
+    this.#lanes.count(laneOf(holding), 1);
     if (arriving === undefined) this.#forwarder.add(holding);
     else this.#forwarder.onWhole(holding);
   }
