@@ -218,6 +218,26 @@ describe("bundles for somebody who is not there", () => {
     }
   });
 
+  test("that arrive when who they are for is revoked free no place in memory that they never had", async () => {
+    const { mesh, a, b, c } = await full(0, { laneAwakeMax: 4 });
+    let chunks = 0;
+    mesh.filter = ({ type }) => type !== FrameType.chunk || ++chunks < 8;
+    await a.send(c.id, new Uint8Array(1_000_000));
+    while (b.custody!.forwarder.count === 0) await mesh.clock.advance(1);
+    expect(b.custody!.transit.count).toBe(0);
+    b.refused.add(c.id);
+    b.custody!.onRevoked(c.id);
+    await mesh.clock.advance(SECOND_MS);
+    expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+    for (let i = 0; i < 8; i++) {
+      const other = await mesh.add(`other ${i}`);
+      a.routes.set(other.id, [b.id]);
+      await a.send(other.id, `${i}`);
+    }
+    await mesh.clock.advance(SECOND_MS);
+    expect(heldOf(b)).toEqual({ count: 8, awake: 4 });
+  });
+
   test("of others stay when one whose bundles stand between them is revoked", async () => {
     const { mesh, a, b, c } = await full(0);
     const d = await mesh.add("d", { laneAwakeMax: AWAKE_MAX });

@@ -157,7 +157,8 @@ export class Transit {
     const dropped = new Set([...this.#bySource.under(id), ...carried]);
     for (const holding of dropped) {
       this.#forwarder.remove(holding.id);
-      this.release(holding);
+      // What only arrives has no place here yet.
+      if (this.#held.has(holding.id)) this.release(holding);
     }
     let count = dropped.size;
     try {
