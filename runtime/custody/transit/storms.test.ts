@@ -143,11 +143,9 @@ class Storm {
   #withdraw(): void {
     const own = [...this.#expected].filter(([, { from }]) => from === this.#relay);
     if (own.length === 0) return;
-    const [name, { id }] = this.#pick(own);
-    this.#relay.custody!.outbox.withdraw(id).then(
-      () => this.#expected.delete(name),
-      () => {}, // it has ended already
-    );
+    const [, { id }] = this.#pick(own);
+    // It may have ended already, and a crash may take the answer.
+    this.#relay.custody!.outbox.withdraw(id).catch(() => {});
   }
 
   /** `mayLose`: damage and revocations as well. */
@@ -197,8 +195,9 @@ class Storm {
       }
     for (const [name, count] of counts) if (count > 1) wrong.push(`${name} came ${count} times`);
     const missing = [...this.#expected].filter(
-      ([name, { from, to, endMs }]) =>
+      ([name, { id, from, to, endMs }]) =>
         !counts.has(name) &&
+        from.sent(id)?.state !== "withdrawn" &&
         endMs > mesh.clock.monotonicMs() &&
         from !== this.#revoked &&
         to !== this.#revoked,
