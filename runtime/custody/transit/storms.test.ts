@@ -21,7 +21,7 @@ const RELAY = {
 /** The sources never offer again what a relay took, so that whatever it loses is missed. */
 const SOURCE = { reofferFirstMs: 1_000 * HOUR_MS, reofferCapMs: 1_000 * HOUR_MS };
 const STEPS = 40;
-const SEEDS = 12;
+const SEEDS = 9;
 const LARGE_BYTES = 6_000;
 
 interface Expected {

@@ -283,6 +283,20 @@ describe("bundles for somebody who is not there", () => {
   });
 });
 
+test("no place is given twice that a deleted row still has in the database after a crash", async () => {
+  const net = await full(3);
+  const { mesh, a, b, c } = net;
+  b.crash();
+  const table = b.disk.table("transit");
+  const { groups } = table.totals;
+  Object.defineProperty(table, "totals", { get: () => ({ groups, last: 500 }) });
+  await b.start();
+  await a.send(c.id, "next");
+  await mesh.clock.advance(SECOND_MS);
+  const rows = await b.settle(b.store!.page("transit", { order: "oldest-first", limit: 10 }));
+  expect(rows.map(({ order }) => order)).toEqual([1, 2, 3, 501]);
+});
+
 test("a row that rots on the disk of a relay costs that bundle its way, is counted no more, and comes again", async () => {
   const net = await full(200);
   const { mesh, a, b, c } = net;

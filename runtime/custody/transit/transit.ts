@@ -109,9 +109,10 @@ export class Transit {
     const ops: StoreOp[] = [];
     // One string for each neighbour, not for each row.
     const neighbours = new Map<string, NodeId>();
+    // Above every place in the database, of deleted rows as well that it still has: what finds its place taken gets another there.
+    this.#last = (await store.totals("transit")).last;
     for await (const rows of this.#pages()) {
       for (const row of rows) {
-        this.#last = row.order;
         if (this.#sleepsOn(row, neighbours)) continue;
         const parsed = readTransitRow(row);
         if (parsed === undefined) {
