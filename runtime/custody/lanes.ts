@@ -1,5 +1,5 @@
 /**
- * Which open mail of a box is in memory: some of each lane (a destination or an address, and a priority), more where a lane can go now. The others lie in the
+ * Which open mail of a box is in memory: some of each lane (a destination or an address, a priority, and whether it is large), more where a lane can go now. The others lie in the
  * store, whose groups the lanes are, and in the backlog; they are fetched in the order of arrival when there is room or when their lives end. Changes no mail and
  * commits nothing. Must never have one in memory and in the backlog.
  */
@@ -8,7 +8,10 @@ import type { NodeId } from "../kernel/ids.ts";
 import { PAGE_ROWS_MAX, type SlottedRow, type Slotted } from "../store/types.ts";
 import { Backlog, type Parked } from "./backlog.ts";
 import type { CustodyContext } from "./context.ts";
+import { BULK_BYTES } from "./forwarding/ready-queue.ts";
 
+/** Of those that lie so far apart, on average, a page is short: most of a long one would be read for nothing. */
+const SPARSE = 4;
 /** Rows of one page: less is not worth the way. */
 const PAGE_ROWS_MIN = 32;
 /** Fetched at one time. */
@@ -25,6 +28,16 @@ export interface LanesDeps {
   /** Its row is there no more. */
   gone(parked: Parked): void;
 }
+
+/**
+ * What so many bytes, sealed, of this group (a priority in one digit, a space, whom it is for) stand behind. Large ones have a lane of their own: there may
+ * be no way fit for them where there is one for small ones, which must not wait behind them. In the store both are of one group.
+ */
+export const laneIn = (group: string, bytes: number): string =>
+  bytes > BULK_BYTES ? `${group[0]}+${addressOf(group)}` : group;
+const groupOf = (lane: string): string => `${lane[0]} ${addressOf(lane)}`;
+/** Whom a lane, or a group, is for. */
+export const addressOf = (lane: string): string => lane.slice(2);
 
 /** Whether a bundle of this node for `destination` can go somewhere now. */
 export function canReach(
@@ -151,16 +164,23 @@ export class Lanes {
         this.#deps.fetched(row, parked, isOver);
       }
     };
-    const last = Math.max(...left.keys());
+    const last = Math.max(...unread.keys());
     // Those of an earlier release are in no group.
-    for (const group of [lane, ""])
-      for (let after = Math.min(...unread.keys()) - 1; unread.size > 0 && after < last;) {
-        const limit = Math.min(Math.max(unread.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
-        const page = { order: "oldest-first", after, limit, group } as const;
+    for (const group of [groupOf(lane), ""]) {
+      let seen = 0;
+      // What lies between them is not read: a few that end here and there must not cost the whole lane.
+      for (const order of [...unread.keys()]) {
+        if (order <= seen || !unread.has(order)) continue;
+        const isSparse = last - order >= SPARSE * unread.size;
+        const limit = isSparse
+          ? PAGE_ROWS_MIN
+          : Math.min(Math.max(unread.size, PAGE_ROWS_MIN), PAGE_ROWS_MAX);
+        const page = { order: "oldest-first", after: order - 1, limit, group } as const;
         const rows = await this.#ctx.store.page(this.#box, page);
         take(rows);
-        after = rows.at(-1)?.order ?? last;
+        seen = rows.at(-1)?.order ?? Number.POSITIVE_INFINITY;
       }
+    }
     for (const [order, parked] of unread) {
       left.delete(order);
       this.#deps.gone(parked);

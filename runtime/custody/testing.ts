@@ -21,6 +21,7 @@ import {
   type SegmentOpening,
 } from "./context.ts";
 import { Custody, type CustodyEvents } from "./custody.ts";
+import { BULK_BYTES } from "./forwarding/ready-queue.ts";
 import type { OutboxEntry } from "./source/entry.ts";
 import type { Outbox } from "./source/outbox.ts";
 import { decodeEntry } from "./source/entry-row.ts";
@@ -268,6 +269,8 @@ export class TestNode {
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
   isContested = false;
+  /** Whether a way over that neighbour is fit for large bundles. */
+  takesBulk: (neighbour: NodeId) => boolean = () => true;
   /** Configured, or written to. */
   readonly known = new Set<NodeId>();
   /** Of strangers; each is a source of its own unless a test says otherwise. */
@@ -440,8 +443,9 @@ export class TestNode {
   #carrier(): Carrier {
     const isUp = (id: NodeId) => this.#isUp(id);
     return {
-      nextHop: ({ destination }, avoid): HopChoice => {
-        const to = this.routes.get(destination)?.find((id) => isUp(id) && !avoid(id));
+      nextHop: ({ destination, bytes }, avoid): HopChoice => {
+        const isFit = (id: NodeId) => bytes <= BULK_BYTES || this.takesBulk(id);
+        const to = this.routes.get(destination)?.find((id) => isUp(id) && isFit(id) && !avoid(id));
         return to === undefined ? { kind: "wait", reason: "no route yet" } : { kind: "forward", to };
       },
       isConnected: isUp,

@@ -15,6 +15,7 @@ const SECOND_MS = 1_000;
 /** What the forwarder of a node holds at most for one lane. */
 const UNREACHABLE_MAX = 32;
 const AWAKE_MAX = 256;
+const LARGE = new Uint8Array(6_000);
 
 async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<string[]> {
   const ids: string[] = [];
@@ -61,6 +62,30 @@ async function absent(count: number, more = {}) {
 }
 
 describe("mail for somebody who is not there", () => {
+  test("does not wait behind large mail that no way is fit for, over a restart as well", async () => {
+    for (const isRestarted of [false, true]) {
+      const { mesh, a, b } = await pair();
+      setRoute(a, b, false);
+      a.takesBulk = () => false;
+      for (let i = 0; i < 300; i += 100) {
+        const large = Array.from({ length: 100 }, () => a.custody!.send({ to: b.id, body: LARGE }));
+        await a.settle(Promise.all(large));
+      }
+      await sendAll(a, b.id, 300);
+      if (isRestarted) {
+        a.crash();
+        await a.start();
+      }
+      setRoute(a, b, true);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(texts(b)).toEqual(numbers(300));
+      a.takesBulk = () => true;
+      a.custody!.onRoute(b.id);
+      await mesh.clock.advance(60 * SECOND_MS);
+      expect([b.delivered.length, a.custody!.outbox.openCount]).toEqual([600, 0]);
+    }
+  });
+
   test("is in memory in part, and goes in order and once when there is a way", async () => {
     const { mesh, a, b, ids } = await absent(1_500);
     const { outbox, forwarder } = a.custody!;

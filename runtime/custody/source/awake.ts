@@ -8,7 +8,7 @@ import type { SlottedRow } from "../../store/types.ts";
 import type { Parked, Relayed } from "../backlog.ts";
 import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import { canReach, Lanes } from "../lanes.ts";
+import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
 import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry } from "./entry.ts";
 import type { OutboxRows } from "./rows.ts";
@@ -26,8 +26,14 @@ export interface AwakeDeps {
   gone(parked: Parked): void;
 }
 
-export const laneOf = ({ priority, to }: Pick<OutboxEntry, "priority" | "to">): string => `${priority} ${to}`;
-const addressOf = (lane: string): string => lane.slice(2);
+/** Sealing adds so much to body and subject at most, bytes; where it adds more, what is hardly large stands with the small. */
+const SEALED_EXTRA = 512;
+
+/** In the store. */
+export const groupOf = ({ priority, to }: Pick<OutboxEntry, "priority" | "to">): string =>
+  `${priority} ${to}`;
+export const laneOf = (entry: Pick<OutboxEntry, "priority" | "to" | "subject" | "size">): string =>
+  laneIn(groupOf(entry), entry.size + entry.subject.length + SEALED_EXTRA);
 
 export class Awake {
   readonly #ctx: CustodyContext;

@@ -10,7 +10,7 @@ import type { StoreOp } from "../../store/types.ts";
 import type { BodyCache } from "../body-cache.ts";
 import type { CustodyContext, Holding, Page } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
-import { Awake, laneOf } from "./awake.ts";
+import { Awake, groupOf, laneOf } from "./awake.ts";
 import type { Relayed } from "../backlog.ts";
 import { Departures } from "./departures.ts";
 import { OutboxEntries } from "./entries.ts";
@@ -367,7 +367,7 @@ export class Outbox {
     const id = idOf(self, order.to, name);
     const entry = newEntry(this.#ctx, order, id, name);
     const live: Live = { entry, order: this.#nextOrder++ };
-    const slot = { order: live.order, group: laneOf(entry) };
+    const slot = { order: live.order, group: groupOf(entry) };
     const ops: StoreOp[] = this.#idempotency.ops(order, id);
     if (this.#departures.isForHere(entry)) {
       entry.state = "delivered";

@@ -7,6 +7,7 @@ import { TestMesh, type TestNode } from "../testing.ts";
 const SECOND_MS = 1_000;
 const UNREACHABLE_MAX = 32;
 const AWAKE_MAX = 256;
+const LARGE = new Uint8Array(6_000);
 
 async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<MessageId[]> {
   const ids: MessageId[] = [];
@@ -140,6 +141,53 @@ describe("bundles for somebody who is not there", () => {
     expect(c.delivered.length).toBe(0);
   });
 
+  test("that end one here and one there cost a few rows for each, not all that lie between them", async () => {
+    const net = await full(0);
+    const { mesh, a, b, c } = net;
+    for (let i = 0; i < 4; i++) {
+      for (let second = 0; second < 4; second++) {
+        await sendAll(a, c.id, 5, { ttlSeconds: 60 + second });
+        await sendAll(a, c.id, 195, { ttlSeconds: 3_600 });
+      }
+      await mesh.clock.advance(1);
+    }
+    let rows = 0;
+    const page = b.store!.page.bind(b.store!);
+    b.store!.page = async (...asked) => {
+      const answered = await page(...asked);
+      rows += answered.length;
+      return answered;
+    };
+    await mesh.clock.advance(90 * SECOND_MS);
+    expect(b.custody!.transit.count).toBe(4 * 4 * 195);
+    expect(rows).toBeLessThan(16 * 5 * 32);
+  });
+
+  test("that are small do not wait behind large ones that no way is fit for", async () => {
+    for (const isRestarted of [false, true]) {
+      const net = await full(0, { laneAwakeMax: 64 });
+      const { mesh, a, b, c } = net;
+      b.takesBulk = (neighbour) => neighbour !== c.id;
+      const large = Array.from({ length: 100 }, () => a.custody!.send({ to: c.id, body: LARGE }));
+      await a.settle(Promise.all(large));
+      await sendAll(a, c.id, 100);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(b.custody!.transit.count).toBe(200);
+      if (isRestarted) {
+        b.crash();
+        await b.start();
+      }
+      open(net);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(texts(c)).toEqual(numbers(100));
+      b.takesBulk = () => true;
+      b.custody!.onRoute(c.id);
+      await mesh.clock.advance(5 * SECOND_MS);
+      expect(c.delivered.length).toBe(200);
+      expect([heldOf(b), b.custody!.transit.bytes]).toEqual([{ count: 0, awake: 0 }, 0]);
+    }
+  });
+
   test("are dropped, all of them, when who they are from or for is revoked", async () => {
     for (const who of ["a", "c"] as const) {
       const net = await full(2_500);
@@ -150,6 +198,44 @@ describe("bundles for somebody who is not there", () => {
       expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
       expect([b.custody!.transit.bytes, (await b.settle(b.store!.load("transit"))).length]).toEqual([0, 0]);
     }
+  });
+
+  test("are dropped as well that are still being written when who they are from or for is revoked", async () => {
+    for (const who of ["a", "c"] as const) {
+      const net = await full(0);
+      const { mesh, a, b, c } = net;
+      await a.send(c.id, "x");
+      while (b.custody!.transit.count === 0) await mesh.clock.advance(1);
+      expect(b.custody!.forwarder.count).toBe(0);
+      b.refused.add(net[who].id);
+      b.custody!.onRevoked(net[who].id);
+      await mesh.clock.advance(SECOND_MS);
+      expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+      expect([b.custody!.transit.bytes, await b.settle(b.store!.load("transit"))]).toEqual([0, []]);
+      open(net);
+      await mesh.clock.advance(SECOND_MS);
+      expect(c.delivered.length).toBe(0);
+    }
+  });
+
+  test("that arrive when who they are for is revoked free no place in memory that they never had", async () => {
+    const { mesh, a, b, c } = await full(0, { laneAwakeMax: 4 });
+    let chunks = 0;
+    mesh.filter = ({ type }) => type !== FrameType.chunk || ++chunks < 8;
+    await a.send(c.id, new Uint8Array(1_000_000));
+    while (b.custody!.forwarder.count === 0) await mesh.clock.advance(1);
+    expect(b.custody!.transit.count).toBe(0);
+    b.refused.add(c.id);
+    b.custody!.onRevoked(c.id);
+    await mesh.clock.advance(SECOND_MS);
+    expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
+    for (let i = 0; i < 8; i++) {
+      const other = await mesh.add(`other ${i}`);
+      a.routes.set(other.id, [b.id]);
+      await a.send(other.id, `${i}`);
+    }
+    await mesh.clock.advance(SECOND_MS);
+    expect(heldOf(b)).toEqual({ count: 8, awake: 4 });
   });
 
   test("of others stay when one whose bundles stand between them is revoked", async () => {
@@ -195,6 +281,20 @@ describe("bundles for somebody who is not there", () => {
       await b.settle(transit.reader.page({ order: "newest-first", limit: 9, after: "0".repeat(32) })),
     ).toEqual([]);
   });
+});
+
+test("no place is given twice that a deleted row still has in the database after a crash", async () => {
+  const net = await full(3);
+  const { mesh, a, b, c } = net;
+  b.crash();
+  const table = b.disk.table("transit");
+  const { groups } = table.totals;
+  Object.defineProperty(table, "totals", { get: () => ({ groups, last: 500 }) });
+  await b.start();
+  await a.send(c.id, "next");
+  await mesh.clock.advance(SECOND_MS);
+  const rows = await b.settle(b.store!.page("transit", { order: "oldest-first", limit: 10 }));
+  expect(rows.map(({ order }) => order)).toEqual([1, 2, 3, 501]);
 });
 
 test("a row that rots on the disk of a relay costs that bundle its way, is counted no more, and comes again", async () => {

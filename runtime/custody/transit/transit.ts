@@ -29,7 +29,7 @@ import { isWholeInMemory } from "../forwarding/arriving-body.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import { Shelves } from "../forwarding/holdings.ts";
 import { openPieces } from "../forwarding/pieces.ts";
-import { canReach, Lanes } from "../lanes.ts";
+import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
 import { PassedOn } from "./passed-on.ts";
 import { TransitReader } from "./reader.ts";
 import { readTransitMeta, readTransitRow, transitMeta, type TransitRow } from "./row.ts";
@@ -58,8 +58,11 @@ function shared(all: Map<string, NodeId>, name: NodeId): NodeId {
   return one ?? name;
 }
 
-const laneOf = ({ priority, destination }: BundleHeader): string => `${priority} ${destination}`;
-const destinationOf = (lane: string): NodeId => lane.slice(2) as NodeId;
+/** In the store. */
+const groupOf = ({ priority, destination }: BundleHeader): string => `${priority} ${destination}`;
+const laneOf = ({ header, sealedBytes }: Pick<Holding, "header" | "sealedBytes">): string =>
+  laneIn(groupOf(header), sealedBytes);
+const destinationOf = (lane: string): NodeId => addressOf(lane) as NodeId;
 
 export class Transit {
   readonly #ctx: CustodyContext;
@@ -106,9 +109,10 @@ export class Transit {
     const ops: StoreOp[] = [];
     // One string for each neighbour, not for each row.
     const neighbours = new Map<string, NodeId>();
+    // Above every place in the database, of deleted rows as well that it still has: what finds its place taken gets another there.
+    this.#last = (await store.totals("transit")).last;
     for await (const rows of this.#pages()) {
       for (const row of rows) {
-        this.#last = row.order;
         if (this.#sleepsOn(row, neighbours)) continue;
         const parsed = readTransitRow(row);
         if (parsed === undefined) {
@@ -154,7 +158,8 @@ export class Transit {
     const dropped = new Set([...this.#bySource.under(id), ...carried]);
     for (const holding of dropped) {
       this.#forwarder.remove(holding.id);
-      this.release(holding);
+      // What only arrives has no place here yet.
+      if (this.#held.has(holding.id)) this.release(holding);
     }
     let count = dropped.size;
     try {
@@ -165,7 +170,7 @@ export class Transit {
           const { source, destination } = parsed.header;
           if (source !== id && destination !== id) continue;
           // One that is being fetched is found to be refused then.
-          if (this.#lanes.backlog.take(laneOf(parsed.header), row.order) === undefined) continue;
+          if (this.#lanes.backlog.take(laneOf(parsed), row.order) === undefined) continue;
           this.#forget(parsed.id, "delete");
           count++;
         }
@@ -206,7 +211,7 @@ export class Transit {
     const { time, clock } = this.#ctx;
     const now = { atRunMs: time.runMs, atWallMs: clock.wallMs() };
     const meta = transitMeta(bundle.header, journey, from, now);
-    const slot = { order: ++this.#last, group: laneOf(bundle.header) };
+    const slot = { order: ++this.#last, group: groupOf(bundle.header) };
     const put = { op: "put", in: "transit", key: bundle.id, meta, slot } as const;
     return "sealed" in bundle
       ? { ...put, body: bundle.sealed }
@@ -227,7 +232,7 @@ export class Transit {
       const held = this.#held.get(holding.id);
       const isIdle = holding.state === "ready" || holding.state === "paused";
       if (held?.holding !== holding || !isIdle) continue;
-      const lane = laneOf(holding.header);
+      const lane = laneOf(holding);
       if (this.#lanes.countOf(lane) <= this.#ctx.limits.laneUnreachableMax) continue;
       this.#forwarder.remove(holding.id);
       this.#letGo(holding);
@@ -267,7 +272,8 @@ export class Transit {
 
   /** Most rows of a full store: what the start needs of them is little. False: it is to be looked at as a whole. */
   #sleepsOn({ key, meta, group, order, bodyBytes }: SlottedRow, neighbours: Map<string, NodeId>): boolean {
-    if (group === "" || destinationOf(group) === this.#ctx.self || this.#lanes.hasRoom(group)) return false;
+    const lane = laneIn(group, bodyBytes);
+    if (group === "" || destinationOf(group) === this.#ctx.self || this.#lanes.hasRoom(lane)) return false;
     const read = readTransitMeta(meta);
     if (read?.atRunMs === undefined) return false;
     const { remainingMs, atRunMs, from } = read;
@@ -276,13 +282,13 @@ export class Transit {
     const id = key as BundleId;
     const by = from === null ? undefined : shared(neighbours, from);
     this.#book(id, by, destinationOf(group), bodyBytes);
-    this.#lanes.park(group, { order, remainingMs, atRunMs, size: bodyBytes });
+    this.#lanes.park(lane, { order, remainingMs, atRunMs, size: bodyBytes });
     return true;
   }
 
   #dated(row: SlottedRow, { header }: TransitRow): StoreOp {
     const meta = JSON.stringify({ ...readTransitMeta(row.meta), atRunMs: this.#ctx.time.runMs });
-    const slot = { order: row.order, group: laneOf(header) };
+    const slot = { order: row.order, group: groupOf(header) };
     return { op: "put", in: "transit", key: row.key, meta, slot };
   }
 
@@ -296,7 +302,7 @@ export class Transit {
   #drop(holding: Holding, op: "delete" | "set-aside"): void {
     this.#letGo(holding);
     this.#forget(holding.id, op);
-    const lane = laneOf(holding.header);
+    const lane = laneOf(holding);
     this.#lanes.count(lane, -1);
     this.#lanes.feed(lane);
   }
@@ -338,6 +344,11 @@ export class Transit {
       this.#ctx.log.warn("bundle not stored", { error: error instanceof Error ? error : String(error) });
       return false;
     }
+    // Revoked while it was being written: whoever cut it off did not find it.
+    if (this.#isCutOff(header)) {
+      this.#forget(id, "delete");
+      return true;
+    }
     const sums = "sealed" in bundle ? undefined : bundle.sums;
     this.#settle({ id, order, header, hops, trace, lifetime, from, sealedBytes, sums }, () => {
       if ("sealed" in bundle) this.#cache.put(id, bundle.sealed);
@@ -347,7 +358,7 @@ export class Transit {
 
   /** In memory where its lane has room, and where it goes on already; else on the disk. */
   #settle(row: TransitRow, hold: () => void = () => {}): void {
-    const lane = laneOf(row.header);
+    const lane = laneOf(row);
     if (this.#forwarder.get(row.id) === undefined && !this.#lanes.hasRoom(lane)) {
       this.#park(row.order, row);
       return this.#lanes.feed(lane);
@@ -356,12 +367,9 @@ export class Transit {
     this.#hold(row);
   }
 
-  #park(
-    order: number,
-    { header, lifetime, sealedBytes }: Pick<Holding, "header" | "lifetime" | "sealedBytes">,
-  ): void {
-    const { remainingMs, atRunMs = this.#ctx.time.runMs } = lifetime!;
-    this.#lanes.park(laneOf(header), { order, remainingMs, atRunMs, size: sealedBytes });
+  #park(order: number, holding: Pick<Holding, "header" | "lifetime" | "sealedBytes">): void {
+    const { remainingMs, atRunMs = this.#ctx.time.runMs } = holding.lifetime!;
+    this.#lanes.park(laneOf(holding), { order, remainingMs, atRunMs, size: holding.sealedBytes });
   }
 
   #fetched(row: SlottedRow, isOver: boolean): void {
@@ -369,10 +377,12 @@ export class Transit {
     const parsed = readTransitRow(row);
     // The hop before or the source will offer a damaged one again.
     if (parsed === undefined) return this.#forget(id, "set-aside");
-    const { source, destination } = parsed.header;
-    const { isRefused } = this.#ctx;
-    if (isOver || isRefused(source) || isRefused(destination)) return this.#forget(id, "delete");
+    if (isOver || this.#isCutOff(parsed.header)) return this.#forget(id, "delete");
     this.#hold(parsed);
+  }
+
+  #isCutOff({ source, destination }: BundleHeader): boolean {
+    return this.#ctx.isRefused(source) || this.#ctx.isRefused(destination);
   }
 
   /** Rows were lost: what they held is not here, and may come again. Never rejects. */
@@ -406,7 +416,7 @@ export class Transit {
     // First, because the forwarder may find at once that its life is over.
     this.#held.set(holding.id, { holding, order: row.order });
     this.#bySource.put(holding.header.source, holding);
-    this.#lanes.count(laneOf(holding.header), 1);
+    this.#lanes.count(laneOf(holding), 1);
     if (arriving === undefined) this.#forwarder.add(holding);
     else this.#forwarder.onWhole(holding);
   }
