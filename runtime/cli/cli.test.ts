@@ -179,6 +179,15 @@ describe("output for people", () => {
     expect((await godwit("health --json", { isStdoutTty: true })).out).not.toContain("\x1b");
   });
 
+  test("a page behind an id that was cut short is not told as an empty box", async () => {
+    rig.node.boxed.clear();
+    const short = messageId1.slice(0, 10);
+    expect((await godwit(`outbox --after ${short}`)).out).toBe(
+      `the outbox has nothing after ${short} (give the whole id)\n`,
+    );
+    expect((await godwit("outbox")).out).toBe("the outbox is empty\n");
+  });
+
   test("what others wrote cannot drive the terminal", async () => {
     const evil = "\x1b]0;owned\x07\x1b[2J\u009b31m\u202eevil\r\nid  forged";
     const view = { ...sampleMessage, subject: evil, reason: evil, to: evil };

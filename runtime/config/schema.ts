@@ -353,7 +353,9 @@ const delivery = z.strictObject({
     ),
   outbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("1GiB")
-    .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
+    .describe(
+      "The same in bytes, and never more than a quarter of the disk that state_dir is on. The last 10000 messages that ended stay beside them, with half as many bytes.",
+    ),
   transit_messages_max: count(0, 10_000_000)
     .default(100_000)
     .describe(
@@ -376,7 +378,9 @@ const delivery = z.strictObject({
     ),
   inbox_bytes_max: size(2 ** 20, "1MiB")
     .prefault("256MiB")
-    .describe("The same in bytes, and never more than a quarter of the disk that state_dir is on."),
+    .describe(
+      "The same in bytes, and never more than a quarter of the disk that state_dir is on. One sender gets half of messages and bytes.",
+    ),
   inbox_retention: duration(60_000, "1m", 3_650 * DAY_MS, "3650d")
     .prefault("90d")
     .describe("How long a delivered message is kept for reading."),

@@ -290,8 +290,16 @@ export const metricTable = {
     help: "attempts at a direct link through NATs, by what became of them here",
     labels: ["outcome"],
   },
-  godwit_queue_bytes: { kind: "gauge", help: "size of the messages and bundles held for others", labels: [] },
-  godwit_queue_messages: { kind: "gauge", help: "messages and bundles held for others", labels: [] },
+  godwit_queue_bytes: {
+    kind: "gauge",
+    help: "size of own messages without a receipt and of bundles of others in custody, together",
+    labels: [],
+  },
+  godwit_queue_messages: {
+    kind: "gauge",
+    help: "own messages without a receipt and bundles of others in custody, together",
+    labels: [],
+  },
   godwit_redemptions: { kind: "gauge", help: "used invitations remembered", labels: [] },
   godwit_redemptions_dropped_total: {
     kind: "counter",

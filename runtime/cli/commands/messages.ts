@@ -28,7 +28,7 @@ const listOf = (box: Box): CommandModule => ({
       `/messages?${query.toString()}`,
     );
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
-    else context.io.stdout(listText(context, box, answer.value));
+    else context.io.stdout(listText(context, box, answer.value, after));
     return exitCodes.fine;
   },
 });
@@ -40,8 +40,12 @@ function listText(
   { paint }: CommandContext,
   box: Box,
   { messages, next }: { messages: MessageView[]; next: string | null },
+  after: string | undefined,
 ): string {
-  if (messages.length === 0) return `the ${box} is empty\n`;
+  if (messages.length === 0)
+    return after === undefined
+      ? `the ${box} is empty\n`
+      : `the ${box} has nothing after ${after} (give the whole id)\n`;
   const rows = messages.map((message) => [
     message.id.slice(0, ID_SHOWN_CHARS),
     render.moment(message.created_at),

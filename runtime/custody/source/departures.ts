@@ -147,11 +147,13 @@ export class Departures {
   /** Why an open message is still here, in words. */
   waitReason(entry: OutboxEntry): string | null {
     if (entry.reason !== null || finalStates.includes(entry.state)) return entry.reason;
+    let isQueued = this.#entries.get(entry.id) === undefined;
     for (const target of entry.targets) {
-      const reason = this.#forwarder.get(target.bundle)?.waitReason;
-      if (reason !== undefined) return reason;
+      const holding = this.#forwarder.get(target.bundle);
+      if (holding?.waitReason !== undefined) return holding.waitReason;
+      isQueued ||= holding?.state === "ready";
     }
-    if (this.#entries.get(entry.id) !== undefined || entry.state === "relayed") return null;
+    if (!isQueued || entry.state === "relayed") return null;
     for (const { node } of entry.targets) {
       const first = firstToward(this.#forwarder, node);
       if (first !== undefined) return `behind others: ${first}`;

@@ -45,7 +45,12 @@ export class TransitReader {
 
   #shown(row: SlottedRow): TransitItem | undefined {
     const held = this.#deps.inMemory(row.key as BundleId);
-    if (held !== undefined) return held;
+    if (held !== undefined) {
+      const { id, header, sealedBytes, trace, state } = held;
+      const isBehind = state === "ready" && held.waitReason === undefined;
+      const waitReason = isBehind ? this.#sleepReason(header) : held.waitReason;
+      return { id, header, sealedBytes, trace, state, waitReason };
+    }
     const asleep = this.#deps.asleep(row);
     if (asleep === undefined) return undefined;
     const { id, header, sealedBytes, trace } = asleep;

@@ -269,8 +269,13 @@ describe("bundles for somebody who is not there", () => {
           transit.reader.page({ order, limit: 30, ...(after === undefined ? {} : { after }) }),
         );
         seen.push(...page.map(({ id }) => id));
-        for (const { header, state } of page)
-          expect([header.source, header.destination, state]).toEqual([a.id, c.id, "ready"]);
+        for (const { header, state, waitReason } of page)
+          expect([header.source, header.destination, state, waitReason?.includes("no route")]).toEqual([
+            a.id,
+            c.id,
+            "ready",
+            true,
+          ]);
         if (page.length < 30) break;
         after = page.at(-1)!.id;
       }
