@@ -418,7 +418,7 @@ export class Custody {
     if (this.#isCutOff(header)) return this.#dropCutOff(from, id);
     const held = this.forwarder.get(id);
     if (this.#isCrossing(from, id)) return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
-    if (held?.isArriving === true && this.#receiver.isArrivingFrom(id) !== from)
+    if (held?.isArriving === true && !this.#receiver.mayComeFrom(id, from))
       return this.#refuse(from, id, RefuseReason.busy, RETRY_BUSY_MS);
     if (this.transit.holds(id) || this.#isFinished(header, id)) {
       this.forwarder.retake(id);

@@ -33,6 +33,12 @@ export type PlaceChoice<K> =
 
 const nameOf = ({ by, isKnown }: Share): string => `${isKnown ? "known" : "stranger"} ${by}`;
 
+const paceOf = <K>({ bytes, startedAtMs }: Holder<K>, nowMs: number): number =>
+  bytes / Math.max(1, nowMs - startedAtMs);
+
+export const isSlow = <K>(one: Holder<K>, nowMs: number): boolean =>
+  nowMs - one.startedAtMs >= SLOW_AFTER_MS && paceOf(one, nowMs) * 1_000 < SLOW_BYTES_PER_SECOND;
+
 export function planPlace<K>(holders: readonly Holder<K>[], asked: PlacesAsked): PlaceChoice<K> {
   const { from, share, nowMs, max, perNeighbourMax } = asked;
   if (holders.filter((one) => one.from === from).length >= perNeighbourMax) return { kind: "none" };
@@ -40,19 +46,19 @@ export function planPlace<K>(holders: readonly Holder<K>[], asked: PlacesAsked):
   const counts = new Map<string, number>();
   for (const one of holders) counts.set(nameOf(one.share), (counts.get(nameOf(one.share)) ?? 0) + 1);
   const own = counts.get(nameOf(share)) ?? 0;
-  const paceOf = ({ bytes, startedAtMs }: Holder<K>) => bytes / Math.max(1, nowMs - startedAtMs);
-  const isSlow = (one: Holder<K>) =>
-    nowMs - one.startedAtMs >= SLOW_AFTER_MS && paceOf(one) * 1_000 < SLOW_BYTES_PER_SECOND;
   const mayYield = (one: Holder<K>) => {
     const count = counts.get(nameOf(one.share))!;
     // A known one does not yield to a stranger, a stranger always to a known one that has less.
     if (one.share.isKnown && !share.isKnown) return false;
     if (!one.share.isKnown && share.isKnown) return true;
     // Of one source those that move would push each other out for ever.
-    return count > own + 1 || (isSlow(one) && count >= own);
+    return count > own + 1 || (isSlow(one, nowMs) && count >= own);
   };
   const [first] = holders
     .filter(mayYield)
-    .sort((a, b) => counts.get(nameOf(b.share))! - counts.get(nameOf(a.share))! || paceOf(a) - paceOf(b));
+    .sort(
+      (a, b) =>
+        counts.get(nameOf(b.share))! - counts.get(nameOf(a.share))! || paceOf(a, nowMs) - paceOf(b, nowMs),
+    );
   return first === undefined ? { kind: "none" } : { kind: "yields", key: first.key };
 }

@@ -570,6 +570,34 @@ test("two strangers of one address that send a byte now and then do not keep a l
   expect(a.sent(id)!.state).toBe("delivered");
 });
 
+test("who knows what a neighbour offers and drips a byte of it now and then does not keep it from a recipient or a relay", async () => {
+  for (const role of ["recipient", "relay"]) {
+    const mesh = new TestMesh();
+    const [a, b, c] = (await mesh.line(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
+    const liar = await mesh.add("liar");
+    mesh.connect(liar, b);
+    const to = role === "relay" ? c : b;
+    mesh.filter = ({ type }) => type !== FrameType.offer;
+    const body = pattern(3_000_000);
+    const id = await a.send(to.id, body);
+    await mesh.clock.advance(50);
+    const told = decodeOffer(mesh.log.find(({ type }) => type === FrameType.offer)!.bytes);
+    mesh.filter = () => true;
+    for (const { sums, ...rest } of [told])
+      b.receive(liar.id, encodeOffer({ ...rest, ...(role === "relay" ? {} : { sums }) }));
+    await mesh.clock.advance(50);
+    let at = 0;
+    for (let second = 0; second < 60 && to.delivered.length === 0; second += 4) {
+      b.receive(liar.id, encodeOffer(told));
+      b.receive(liar.id, encodeChunk(told.id, at++, new Uint8Array([7])));
+      await mesh.clock.advance(4_000);
+    }
+    expect([role, a.sent(id)!.state]).toEqual([role, "delivered"]);
+    expect(Buffer.compare(await received(to), body)).toBe(0);
+    expect([await leftOvers(b), b.custody!.transit.count]).toEqual([0, 0]);
+  }
+});
+
 test("bodies that a stranger begins and never ends do not fill the disk", async () => {
   const mesh = new TestMesh();
   const b = await mesh.add("b", { transitBytesMax: 4 * MEGABYTE });

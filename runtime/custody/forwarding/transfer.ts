@@ -3,14 +3,14 @@
  * or a restart of either end. This is the receiving half; chunk-sender.ts is the other. The receiver grants credit (`want`), the sender never sends beyond it. What
  * arrives behind a gap is kept, and the gap alone is asked for again. What has arrived is arriving-body.ts. docs/protocol/delivery.md "Large bundles".
  */
-import type { Timer } from "@godwit/sdk";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { encodeWant, type Offer } from "../../wire/bundle.ts";
 import type { ArrivedBundle, CustodyContext, OpeningBody } from "../context.ts";
 import type { StoreOp } from "../../store/types.ts";
 import { ArrivingBody, chunkKey, isWholeInMemory, sumOf } from "./arriving-body.ts";
-import { planPlace } from "./arriving-places.ts";
-import { creditAfter, creditFirst, creditMax, UNWRITTEN_BYTES_MAX } from "./credit.ts";
+import { type Arriving, newArriving } from "./arriving.ts";
+import { type Holder, isSlow, planPlace } from "./arriving-places.ts";
+import { creditAfter, creditMax, UNWRITTEN_BYTES_MAX } from "./credit.ts";
 
 /** Smallest chunk that a sender makes of its own accord. */
 export const CHUNK_BYTES_MIN = 4 * 1024;
@@ -32,34 +32,6 @@ export const STALL_MS = 5_000;
 const STALLS_MAX = 6;
 /** A block that is not the one that was offered is fetched again so often. */
 const BAD_BLOCKS_MAX = 3;
-
-interface Arriving {
-  readonly from: NodeId;
-  readonly offer: Offer;
-  body: ArrivingBody;
-  readonly startedAtMs: number;
-  /** Of what was received, what an earlier try had brought. */
-  resumed: number;
-  /** Nothing was asked for before that. */
-  isReady: boolean;
-  creditEnd: number;
-  /** The furthest that it ever was. */
-  grantedEnd: number;
-  creditBytes: number;
-  creditAtMs: number;
-  /** What had been received then. */
-  creditFrom: number;
-  stalls: number;
-  badBlocks: number;
-  /** Behind a gap, by offset. Datagrams only. */
-  readonly early: Map<number, Uint8Array>;
-  earlyBytes: number;
-  /** The gap last asked for, and when: once in two round trips is enough. Undefined: the sender has all its credit. */
-  gapAt: number | undefined;
-  gapAskedAtMs: number;
-  progressAtMs: number;
-  timer: Timer | undefined;
-}
 
 export interface ReceiverEvents {
   /** What comes of a message for this node is told to that. */
@@ -118,17 +90,29 @@ export class ChunkReceiver {
     return this.#arriving.get(id)?.from;
   }
 
+  /** False: another neighbour sends it, at a pace. Who drips a byte now and then keeps it from nobody; where a medium is slow, all do. */
+  mayComeFrom(id: BundleId, from: NodeId): boolean {
+    const current = this.#arriving.get(id);
+    if (current === undefined || current.from === from) return true;
+    const { clock, carrier } = this.#ctx;
+    return (
+      (carrier.patienceMs?.(current.from) ?? 0) === 0 && isSlow(this.#holder(current), clock.monotonicMs())
+    );
+  }
+
   /** Starts or resumes a transfer. False: too many at once, or it is here by now: ask again later. The caller has checked quotas. */
   async accept(from: NodeId, offer: Offer): Promise<boolean> {
     if (this.#whole.has(offer.id)) return false;
     const current = this.#arriving.get(offer.id);
-    if (current !== undefined) {
-      if (current.from !== from) return false;
+    if (current?.from === from) {
       if (current.isReady) this.#want(current, current.body.received);
       return true;
     }
+    if (!this.mayComeFrom(offer.id, from)) return false;
+    if (current !== undefined) this.#yield(current);
     if (!this.#makePlace(from, offer.sealedBytes <= SMALL_BYTES)) return false;
-    const arriving = this.#newArriving(from, offer);
+    const body = new ArrivingBody(this.#ctx.store, offer, () => this.#events.opens(offer));
+    const arriving = newArriving(this.#ctx, from, offer, body);
     this.#arriving.set(offer.id, arriving);
     await this.#resume(arriving);
     if (this.#arriving.get(offer.id) !== arriving) return true; // its neighbour went meanwhile
@@ -140,32 +124,6 @@ export class ChunkReceiver {
       if (arriving.body.durable > 0) this.#events.progress(from, offer, arriving.body);
     }
     return true;
-  }
-
-  #newArriving(from: NodeId, offer: Offer): Arriving {
-    const { clock, carrier, store } = this.#ctx;
-    const nowMs = clock.monotonicMs();
-    return {
-      from,
-      offer,
-      body: new ArrivingBody(store, offer, () => this.#events.opens(offer)),
-      startedAtMs: nowMs,
-      resumed: 0,
-      isReady: false,
-      creditEnd: 0,
-      grantedEnd: 0,
-      creditBytes: creditFirst(carrier, from),
-      creditAtMs: nowMs,
-      creditFrom: 0,
-      stalls: 0,
-      badBlocks: 0,
-      early: new Map(),
-      earlyBytes: 0,
-      gapAt: undefined,
-      gapAskedAtMs: 0,
-      progressAtMs: nowMs,
-      timer: undefined,
-    };
   }
 
   onChunk(from: NodeId, chunk: { id: BundleId; offset: number; bytes: Uint8Array }): void {
@@ -224,13 +182,7 @@ export class ChunkReceiver {
     const { clock, regard } = this.#ctx;
     const holders = [...this.#arriving.values()]
       .filter(({ offer }) => offer.sealedBytes <= SMALL_BYTES === isSmall)
-      .map((arriving) => ({
-        key: arriving,
-        from: arriving.from,
-        share: regard.shareOf(arriving.from),
-        startedAtMs: arriving.startedAtMs,
-        bytes: arriving.body.received - arriving.resumed,
-      }));
+      .map((arriving) => this.#holder(arriving));
     const choice = planPlace(holders, {
       from,
       share: regard.shareOf(from),
@@ -238,11 +190,24 @@ export class ChunkReceiver {
       max: isSmall ? SMALL_ARRIVING_MAX : ARRIVING_MAX,
       perNeighbourMax: isSmall ? SMALL_PER_NEIGHBOUR_MAX : ARRIVING_PER_NEIGHBOUR_MAX,
     });
-    if (choice.kind === "yields") {
-      this.#abandon(choice.key);
-      this.#events.yielded(choice.key.from, choice.key.offer.id);
-    }
+    if (choice.kind === "yields") this.#yield(choice.key);
     return choice.kind !== "none";
+  }
+
+  #yield(arriving: Arriving): void {
+    this.#abandon(arriving);
+    this.#events.yielded(arriving.from, arriving.offer.id);
+  }
+
+  #holder(arriving: Arriving): Holder<Arriving> {
+    const { from, startedAtMs, body, resumed } = arriving;
+    return {
+      key: arriving,
+      from,
+      share: this.#ctx.regard.shareOf(from),
+      startedAtMs,
+      bytes: body.received - resumed,
+    };
   }
 
   /** Takes up the pieces of an earlier try. Unreadable ones mean starting over. */
