@@ -598,6 +598,22 @@ test("who knows what a neighbour offers and drips a byte of it now and then does
   }
 });
 
+test("where the medium is slow two neighbours do not take a large message from each other", async () => {
+  const mesh = new TestMesh();
+  mesh.patienceMs = 600_000;
+  const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+  const other = await mesh.add("other");
+  mesh.connect(other, b);
+  mesh.filter = ({ type, from }) => type !== FrameType.chunk || from !== "a";
+  await a.send(b.id, pattern(400_000));
+  await mesh.clock.advance(50);
+  const told = mesh.log.find(({ type }) => type === FrameType.offer)!.bytes;
+  await mesh.clock.advance(30_000);
+  b.receive(other.id, told);
+  await mesh.clock.advance(1_000);
+  expect([mesh.count("want", "b>other"), mesh.count("custodyRefuse", "b>other")]).toEqual([0, 1]);
+});
+
 test("bodies that a stranger begins and never ends do not fill the disk", async () => {
   const mesh = new TestMesh();
   const b = await mesh.add("b", { transitBytesMax: 4 * MEGABYTE });
