@@ -443,9 +443,10 @@ export class TestNode {
   #carrier(): Carrier {
     const isUp = (id: NodeId) => this.#isUp(id);
     return {
-      nextHop: ({ destination, bytes }, avoid): HopChoice => {
+      nextHop: ({ destination, bytes }, avoid, shun): HopChoice => {
         const isFit = (id: NodeId) => bytes <= BULK_BYTES || this.takesBulk(id);
-        const to = this.routes.get(destination)?.find((id) => isUp(id) && isFit(id) && !avoid(id));
+        const ways = this.routes.get(destination)?.filter((id) => isUp(id) && isFit(id) && !avoid(id)) ?? [];
+        const to = ways.find((id) => id !== shun) ?? ways[0];
         return to === undefined ? { kind: "wait", reason: "no route yet" } : { kind: "forward", to };
       },
       isConnected: isUp,

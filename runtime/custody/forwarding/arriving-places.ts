@@ -33,6 +33,9 @@ export type PlaceChoice<K> =
 
 const nameOf = ({ by, isKnown }: Share): string => `${isKnown ? "known" : "stranger"} ${by}`;
 
+/** So long a body of so many bytes takes at the slowest pace that others wait for, ms. */
+export const slowestMs = (bytes: number): number => SLOW_AFTER_MS + (bytes / SLOW_BYTES_PER_SECOND) * 1_000;
+
 const paceOf = <K>({ bytes, startedAtMs }: Holder<K>, nowMs: number): number =>
   bytes / Math.max(1, nowMs - startedAtMs);
 

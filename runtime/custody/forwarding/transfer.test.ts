@@ -598,6 +598,31 @@ test("who knows what a neighbour offers and drips a byte of it now and then does
   }
 });
 
+test("a next hop that wants a byte of a large message now and then does not keep it from another way", async () => {
+  const mesh = new TestMesh();
+  const [a, d, c] = (await mesh.line(["a", "d", "c"])) as [TestNode, TestNode, TestNode];
+  const liar = await mesh.add("liar");
+  mesh.connect(a, liar);
+  a.routes.set(c.id, [liar.id, d.id]);
+  liar.receive = () => {};
+  const body = pattern(700_000);
+  const id = await a.send(c.id, body);
+  await mesh.clock.advance(50);
+  const told = decodeOffer(mesh.log.find(({ type }) => type === FrameType.offer)!.bytes);
+  const wasOffered = () => mesh.count("offer", "a>d") > 0;
+  let seconds = 0;
+  for (; seconds < 600 && !wasOffered(); seconds += 10) {
+    a.receive(liar.id, encodeWant(told.id, 0, 1));
+    await mesh.clock.advance(10_000);
+  }
+  // As long as it takes at the slowest pace, and two minutes for everything else.
+  expect(seconds).toBeGreaterThan(100);
+  expect(seconds).toBeLessThan(200);
+  await mesh.clock.advance(5_000);
+  expect(a.sent(id)!.state).toBe("delivered");
+  expect(Buffer.compare(await received(c), body)).toBe(0);
+});
+
 test("where the medium is slow two neighbours do not take a large message from each other", async () => {
   const mesh = new TestMesh();
   mesh.patienceMs = 600_000;

@@ -4,6 +4,7 @@
  */
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import type { Carrier, Holding } from "../context.ts";
+import { slowestMs } from "./arriving-places.ts";
 
 /** Bundles sent whole. */
 const BUNDLES_MAX = 512;
@@ -130,11 +131,17 @@ export class Windows {
     return undefined;
   }
 
-  /** The chunks of an offered bundle are flowing: its timeout starts anew. */
+  /** The chunks of an offered bundle are flowing: its timeout starts anew, as often as a transfer at the slowest pace needs. */
   touch(neighbour: NodeId, id: BundleId, nowMs: number): Holding | undefined {
     const flight = this.#windows.get(neighbour)?.inflight.get(id);
-    if (flight !== undefined) flight.sentAtMs = nowMs;
+    if (flight !== undefined && nowMs <= this.#latestTouchMs(neighbour, flight)) flight.sentAtMs = nowMs;
     return flight?.holding;
+  }
+
+  /** What only arrives goes on at the pace of whoever sends it, and on a medium that carries little all are slow. */
+  #latestTouchMs(neighbour: NodeId, { holding, sinceMs }: Flight): number {
+    const isPaced = holding.isArriving === true || (this.#carrier.patienceMs?.(neighbour) ?? 0) > 0;
+    return isPaced ? Number.POSITIVE_INFINITY : sinceMs + OFFER_TIMEOUT_MS + slowestMs(holding.sealedBytes);
   }
 
   /** Takes out what the neighbour should have answered by now, and says when the next answer is overdue. */
