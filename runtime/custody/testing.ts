@@ -459,3 +459,24 @@ export class TestNode {
     };
   }
 }
+
+/** Sends so many, each with its number as its body, a hundred at once. Answers their ids in that order. */
+export async function sendNumbers(
+  node: TestNode,
+  to: string,
+  count: number,
+  more: Partial<OutgoingMessage> = {},
+): Promise<MessageId[]> {
+  const ids: MessageId[] = [];
+  for (let i = 0; i < count; i += 100) {
+    const some = Array.from({ length: Math.min(100, count - i) }, (_, j) =>
+      node.custody!.send({ to, body: Buffer.from(`${i + j}`), ...more }),
+    );
+    ids.push(...(await node.settle(Promise.all(some))));
+  }
+  return ids;
+}
+
+/** What such messages say. */
+export const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
+export const textsOf = (node: TestNode): string[] => node.delivered.map(({ text }) => text);

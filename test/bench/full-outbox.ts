@@ -4,16 +4,13 @@
  * start, and how long until all are delivered once the recipient is back. Each `FILE` is another build, measured after this one.
  */
 import { parseArgs } from "node:util";
-import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { binaryPath, Lab } from "../../scripts/lab.ts";
+import { LATER_MS, rest } from "./at-rest.ts";
 import { idOf, metricOf } from "./probe.ts";
-import { cpuMs, memoryOf } from "./process.ts";
+import { cpuMs } from "./process.ts";
 
 const BODY_BYTES = 512;
 const SENDERS = 64;
-const SETTLE_MS = 15_000;
-/** Compilers and collectors have nothing left to do by then. */
-const LATER_MS = 60_000;
-const REST_MS = 20_000;
 const DELIVERY_MS = 600_000;
 
 const { values } = parseArgs({
@@ -69,13 +66,4 @@ async function measure(lab: Lab, binary: string): Promise<void> {
     `  all delivered ${((performance.now() - backMs) / 1_000).toFixed(1)} s after the recipient was back`,
   );
   await rest(source, "then");
-}
-
-async function rest(node: LabNode, when: string, settleMs = SETTLE_MS): Promise<void> {
-  await Bun.sleep(settleMs);
-  const before = cpuMs(node.pid!);
-  await Bun.sleep(REST_MS);
-  const share = ((cpuMs(node.pid!) - before) / REST_MS) * 100;
-  const { rssMb } = memoryOf(node.pid!);
-  console.log(`  at rest ${when}: ${rssMb.toFixed(0)} MB resident, ${share.toFixed(2)} % of a core`);
 }

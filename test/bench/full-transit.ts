@@ -14,16 +14,12 @@ import { openSqliteStore } from "../../runtime/store/sqlite.ts";
 import type { StoreOp } from "../../runtime/store/types.ts";
 import { encodeBundleHeader, makeBundle } from "../../runtime/wire/bundle.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { LATER_MS, rest } from "./at-rest.ts";
 import { idOf, metricOf } from "./probe.ts";
-import { cpuMs, memoryOf } from "./process.ts";
 
 const SEALED_BYTES = 600;
 const SOURCES = 100;
 const COMMIT_ROWS = 500;
-const SETTLE_MS = 15_000;
-/** Compilers and collectors have nothing left to do by then. */
-const LATER_MS = 60_000;
-const REST_MS = 20_000;
 const DELIVERY_MS = 600_000;
 const LIFETIME_MS = 86_400_000;
 
@@ -97,13 +93,4 @@ async function fill(relay: LabNode, to: string): Promise<void> {
   }
   await store.commit(ops);
   await store.close();
-}
-
-async function rest(node: LabNode, when: string, settleMs = SETTLE_MS): Promise<void> {
-  await Bun.sleep(settleMs);
-  const before = cpuMs(node.pid!);
-  await Bun.sleep(REST_MS);
-  const share = ((cpuMs(node.pid!) - before) / REST_MS) * 100;
-  const { rssMb } = memoryOf(node.pid!);
-  console.log(`  at rest ${when}: ${rssMb.toFixed(0)} MB resident, ${share.toFixed(2)} % of a core`);
 }

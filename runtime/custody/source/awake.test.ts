@@ -8,7 +8,7 @@ import {
   receiptSigningBytes,
   ReceiptStatus,
 } from "../../wire/message.ts";
-import { TestMesh, testSign, type TestNode } from "../testing.ts";
+import { numbers, sendNumbers, TestMesh, testSign, type TestNode, textsOf } from "../testing.ts";
 import type { OutboxEntry } from "./entry.ts";
 
 const SECOND_MS = 1_000;
@@ -17,19 +17,6 @@ const UNREACHABLE_MAX = 32;
 const AWAKE_MAX = 256;
 const LARGE = new Uint8Array(6_000);
 
-async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<string[]> {
-  const ids: string[] = [];
-  for (let i = 0; i < count; i += 100) {
-    const some = Array.from({ length: Math.min(100, count - i) }, (_, j) =>
-      node.custody!.send({ to, body: Buffer.from(`${i + j}`), ...more }),
-    );
-    ids.push(...(await node.settle(Promise.all(some))));
-  }
-  return ids;
-}
-
-const texts = (node: TestNode): string[] => node.delivered.map(({ text }) => text);
-const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
 const get = (node: TestNode, id: string) => node.settle(node.custody!.outbox.get(id as never));
 
 async function pair(): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
@@ -57,7 +44,7 @@ function setRoute(a: TestNode, b: TestNode, isThere: boolean): void {
 async function absent(count: number, more = {}) {
   const { mesh, a, b } = await pair();
   setRoute(a, b, false);
-  const ids = await sendAll(a, b.id, count, more);
+  const ids = await sendNumbers(a, b.id, count, more);
   return { mesh, a, b, ids };
 }
 
@@ -71,14 +58,14 @@ describe("mail for somebody who is not there", () => {
         const large = Array.from({ length: 100 }, () => a.custody!.send({ to: b.id, body: LARGE }));
         await a.settle(Promise.all(large));
       }
-      await sendAll(a, b.id, 300);
+      await sendNumbers(a, b.id, 300);
       if (isRestarted) {
         a.crash();
         await a.start();
       }
       setRoute(a, b, true);
       await mesh.clock.advance(5 * SECOND_MS);
-      expect(texts(b)).toEqual(numbers(300));
+      expect(textsOf(b)).toEqual(numbers(300));
       a.takesBulk = () => true;
       a.custody!.onRoute(b.id);
       await mesh.clock.advance(60 * SECOND_MS);
@@ -99,7 +86,7 @@ describe("mail for somebody who is not there", () => {
       await mesh.clock.advance(100);
       most = Math.max(most, forwarder.count);
     }
-    expect(texts(b)).toEqual(numbers(1_500));
+    expect(textsOf(b)).toEqual(numbers(1_500));
     expect([outbox.openCount, outbox.count, outbox.bytes, forwarder.count]).toEqual([0, 1_500, 0, 0]);
     expect(most).toBeLessThanOrEqual(AWAKE_MAX);
     expect((await get(a, ids[1_499]!))!.state).toBe("delivered");
@@ -116,7 +103,7 @@ describe("mail for somebody who is not there", () => {
       await mesh.clock.advance(700);
     }
     await mesh.clock.advance(120 * SECOND_MS);
-    expect(texts(b).toSorted()).toEqual(numbers(1_500).toSorted());
+    expect(textsOf(b).toSorted()).toEqual(numbers(1_500).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 
@@ -131,26 +118,26 @@ describe("mail for somebody who is not there", () => {
     mesh.hasRoom = () => true;
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b)).toEqual(numbers(1_500));
+    expect(textsOf(b)).toEqual(numbers(1_500));
   });
 
   test("waits for its name as well", async () => {
     const { mesh, a, b } = await pair();
-    await sendAll(a, "LON-B", 500);
+    await sendNumbers(a, "LON-B", 500);
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([500, 0]);
     a.names.set("LON-B", [b.id]);
     a.custody!.onDirectory();
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b).toSorted()).toEqual(numbers(500).toSorted());
+    expect(textsOf(b).toSorted()).toEqual(numbers(500).toSorted());
   });
 
   test("lets urgent mail pass", async () => {
     const { mesh, a, b } = await absent(1_500);
-    await sendAll(a, b.id, 1, { body: Buffer.from("urgent"), priority: 0 });
+    await sendNumbers(a, b.id, 1, { body: Buffer.from("urgent"), priority: 0 });
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b)[0]).toBe("urgent");
-    expect(texts(b).length).toBe(1_501);
+    expect(textsOf(b)[0]).toBe("urgent");
+    expect(textsOf(b).length).toBe(1_501);
   });
 
   test("ends when its life is over, on the disk as in memory, and says so", async () => {
@@ -181,7 +168,7 @@ describe("mail for somebody who is not there", () => {
     await a.start();
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b).toSorted()).toEqual(
+    expect(textsOf(b).toSorted()).toEqual(
       numbers(200)
         .filter((_, i) => i !== 0 && i !== 150)
         .toSorted(),
@@ -212,14 +199,14 @@ describe("mail for somebody who is not there", () => {
     ];
     a.names.set("NYC-C", [c.id]);
     mesh.cut(a, b);
-    await sendAll(a, "NYC-C", 200);
+    await sendNumbers(a, "NYC-C", 200);
     a.refused.add(c.id);
     a.names.set("NYC-C", [b.id]);
     a.custody!.onRevoked(c.id);
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
     expect(c.delivered).toEqual([]);
-    expect(texts(b).toSorted()).toEqual(numbers(200).toSorted());
+    expect(textsOf(b).toSorted()).toEqual(numbers(200).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 });
@@ -233,7 +220,7 @@ describe("mail that relays took and no receipt came for", () => {
       TestNode,
     ];
     mesh.cut(b, c);
-    const ids = await sendAll(a, c.id, count);
+    const ids = await sendNumbers(a, c.id, count);
     await mesh.clock.advance(10 * SECOND_MS);
     return { mesh, a, b, c, ids };
   }
@@ -245,7 +232,7 @@ describe("mail that relays took and no receipt came for", () => {
     for (const id of [ids[0]!, ids[700]!, ids[1_499]!]) expect((await get(a, id))!.state).toBe("relayed");
     mesh.connect(b, c);
     await mesh.clock.advance(20 * SECOND_MS);
-    expect(texts(c).toSorted()).toEqual(numbers(1_500).toSorted());
+    expect(textsOf(c).toSorted()).toEqual(numbers(1_500).toSorted());
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([0, 0]);
   });
 
@@ -268,7 +255,7 @@ describe("mail that relays took and no receipt came for", () => {
     mesh.connect(b, c);
     // Long before anything would be offered again by itself.
     await mesh.clock.advance(2 * SECOND_MS);
-    expect(texts(c).toSorted()).toEqual(numbers(2_000).toSorted());
+    expect(textsOf(c).toSorted()).toEqual(numbers(2_000).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 
@@ -354,14 +341,14 @@ describe("receipts for what is on the disk", () => {
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(b)).toEqual(numbers(200));
+    expect(textsOf(b)).toEqual(numbers(200));
   });
 });
 
 test("however many wait behind them, those without receipts stay in memory: they show that a neighbour loses mail", async () => {
   const { mesh, a, b, c } = await withRelay();
   mesh.cut(a, b);
-  const ids = await sendAll(a, c.id, 1_500);
+  const ids = await sendNumbers(a, c.id, 1_500);
   mesh.connect(a, b);
   await mesh.clock.advance(3 * SECOND_MS);
   const waiting = [...a.custody!.forwarder.awaiting(b.id, c.id)].map(({ messageId }) => messageId as string);
@@ -373,7 +360,7 @@ test("however many wait behind them, those without receipts stay in memory: they
 
 test("what a liar took is offered again at once when it is found out, from the disk as well", async () => {
   const { mesh, a, b, c } = await withRelay();
-  await sendAll(a, c.id, 1_000);
+  await sendNumbers(a, c.id, 1_000);
   await mesh.clock.advance(5 * SECOND_MS);
   const before = mesh.count("bundle", "a>b");
   a.custody!.outbox.reoffer(b.id, c.id);
@@ -383,7 +370,7 @@ test("what a liar took is offered again at once when it is found out, from the d
 
 test("what was relayed before an orderly end is offered again soon after the next start, all of it", async () => {
   const { mesh, a, c } = await withRelay();
-  await sendAll(a, c.id, 200);
+  await sendNumbers(a, c.id, 200);
   await mesh.clock.advance(12 * SECOND_MS);
   a.custody!.stop();
   await mesh.clock.advance(100);
@@ -407,7 +394,7 @@ test("what the disk damaged of it costs these messages alone, and does not count
   expect([outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
   setRoute(a, b, true);
   await mesh.clock.advance(10 * SECOND_MS);
-  expect(texts(b)).toEqual(numbers(200).filter((_, i) => ![100, 101, 150].includes(i)));
+  expect(textsOf(b)).toEqual(numbers(200).filter((_, i) => ![100, 101, 150].includes(i)));
   expect([outbox.openCount, outbox.bytes]).toEqual([0, 0]);
 });
 
@@ -435,5 +422,5 @@ test("a store that cannot be read keeps the rest waiting, and loses nothing", as
   expect(b.delivered.length).toBe(UNREACHABLE_MAX);
   a.store!.page = page;
   await mesh.clock.advance(20 * SECOND_MS);
-  expect(texts(b)).toEqual(numbers(500));
+  expect(textsOf(b)).toEqual(numbers(500));
 });

@@ -1,27 +1,13 @@
 /** More of other nodes' bundles than is kept in memory: what waits on the disk of a relay goes when it can, in order, once, and is shown and counted meanwhile. */
 import { describe, expect, test } from "bun:test";
 import { FrameType } from "../../wire/constants.ts";
-import type { MessageId } from "../../kernel/ids.ts";
-import { TestMesh, type TestNode } from "../testing.ts";
+import { numbers, sendNumbers, TestMesh, type TestNode, textsOf } from "../testing.ts";
 
 const SECOND_MS = 1_000;
 const UNREACHABLE_MAX = 32;
 const AWAKE_MAX = 256;
 const LARGE = new Uint8Array(6_000);
 
-async function sendAll(node: TestNode, to: string, count: number, more = {}): Promise<MessageId[]> {
-  const ids: MessageId[] = [];
-  for (let i = 0; i < count; i += 100) {
-    const some = Array.from({ length: Math.min(100, count - i) }, (_, j) =>
-      node.custody!.send({ to, body: Buffer.from(`${i + j}`), ...more }),
-    );
-    ids.push(...(await node.settle(Promise.all(some))));
-  }
-  return ids;
-}
-
-const texts = (node: TestNode): string[] => node.delivered.map(({ text }) => text);
-const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
 const heldOf = ({ custody }: TestNode) => {
   const { transit, forwarder } = custody!;
   return { count: transit.count, awake: forwarder.count };
@@ -34,7 +20,7 @@ async function full(count: number, limits = {}, more = {}) {
   const [a, b, c] = nodes as [TestNode, TestNode, TestNode];
   mesh.cut(b, c);
   b.custody!.onRoute(c.id);
-  const ids = await sendAll(a, c.id, count, more);
+  const ids = await sendNumbers(a, c.id, count, more);
   await mesh.clock.advance(10 * SECOND_MS);
   return { mesh, a, b, c, ids };
 }
@@ -63,7 +49,7 @@ describe("bundles for somebody who is not there", () => {
         await mesh.clock.advance(100);
         most = Math.max(most, b.custody!.forwarder.count);
       }
-      expect(texts(c)).toEqual(numbers(1_500));
+      expect(textsOf(c)).toEqual(numbers(1_500));
       // Its receipts of messages are not what it carries for others.
       expect([heldOf(b), b.custody!.transit.bytes]).toEqual([{ count: 0, awake: 0 }, 0]);
       expect(most).toBeLessThanOrEqual(AWAKE_MAX + UNREACHABLE_MAX);
@@ -87,7 +73,7 @@ describe("bundles for somebody who is not there", () => {
     expect(c.delivered.length).toBeLessThan(4_000);
     open(net);
     await mesh.clock.advance(60 * SECOND_MS);
-    expect(texts(c).toSorted()).toEqual(numbers(4_000).toSorted());
+    expect(textsOf(c).toSorted()).toEqual(numbers(4_000).toSorted());
     expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
   });
 
@@ -112,7 +98,7 @@ describe("bundles for somebody who is not there", () => {
       b.custody!.onRoute(other.id);
     }
     await mesh.clock.advance(SECOND_MS);
-    expect(others.flatMap(texts)).toEqual(numbers(200));
+    expect(others.flatMap(textsOf)).toEqual(numbers(200));
     expect([b.custody!.transit.count, c.delivered.length]).toEqual([0, 0]);
   });
 
@@ -127,7 +113,7 @@ describe("bundles for somebody who is not there", () => {
     expect(b.custody!.transit.count).toBe(300);
     open(net);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(texts(c)).toEqual(numbers(300));
+    expect(textsOf(c)).toEqual(numbers(300));
   });
 
   test("end when their lives are over, in memory or not, and what they took is free", async () => {
@@ -146,8 +132,8 @@ describe("bundles for somebody who is not there", () => {
     const { mesh, a, b, c } = net;
     for (let i = 0; i < 4; i++) {
       for (let second = 0; second < 4; second++) {
-        await sendAll(a, c.id, 5, { ttlSeconds: 60 + second });
-        await sendAll(a, c.id, 195, { ttlSeconds: 3_600 });
+        await sendNumbers(a, c.id, 5, { ttlSeconds: 60 + second });
+        await sendNumbers(a, c.id, 195, { ttlSeconds: 3_600 });
       }
       await mesh.clock.advance(1);
     }
@@ -170,7 +156,7 @@ describe("bundles for somebody who is not there", () => {
       b.takesBulk = (neighbour) => neighbour !== c.id;
       const large = Array.from({ length: 100 }, () => a.custody!.send({ to: c.id, body: LARGE }));
       await a.settle(Promise.all(large));
-      await sendAll(a, c.id, 100);
+      await sendNumbers(a, c.id, 100);
       await mesh.clock.advance(5 * SECOND_MS);
       expect(b.custody!.transit.count).toBe(200);
       if (isRestarted) {
@@ -179,7 +165,7 @@ describe("bundles for somebody who is not there", () => {
       }
       open(net);
       await mesh.clock.advance(5 * SECOND_MS);
-      expect(texts(c)).toEqual(numbers(100));
+      expect(textsOf(c)).toEqual(numbers(100));
       b.takesBulk = () => true;
       b.custody!.onRoute(c.id);
       await mesh.clock.advance(5 * SECOND_MS);
@@ -244,8 +230,8 @@ describe("bundles for somebody who is not there", () => {
     mesh.connect(d, b);
     d.routes.set(c.id, [b.id]);
     for (let i = 0; i < 400; i += 100) {
-      await sendAll(a, c.id, 100);
-      await sendAll(d, c.id, 100);
+      await sendNumbers(a, c.id, 100);
+      await sendNumbers(d, c.id, 100);
     }
     await mesh.clock.advance(SECOND_MS);
     expect(b.custody!.transit.count).toBe(800);
@@ -313,6 +299,6 @@ test("a row that rots on the disk of a relay costs that bundle its way, is count
   expect([b.custody!.transit.count, b.custody!.transit.bytes]).toEqual([0, 0]);
   // Its source waits for a receipt, and offers it again.
   await mesh.clock.advance(60 * SECOND_MS);
-  expect(texts(c).toSorted()).toEqual(numbers(200).toSorted());
+  expect(textsOf(c).toSorted()).toEqual(numbers(200).toSorted());
   expect(a.custody!.outbox.openCount).toBe(0);
 });
