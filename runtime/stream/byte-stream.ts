@@ -174,7 +174,10 @@ export class ByteStream {
 
   onAcked(piece: Piece): void {
     if (this.#isClosed) return;
+    const hadWork = this.#send.hasWork;
     this.#send.onAcked(piece);
+    // What may be under way is bounded as well, and what bounded it has just arrived: credit alone would not tell.
+    if (!hadWork && this.#send.hasWork) this.#owner.wake(this);
     this.#settle();
   }
 
