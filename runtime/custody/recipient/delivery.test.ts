@@ -27,9 +27,11 @@ async function open(commitDelayMs = SLOW_COMMIT_MS, disk = new SimDisk()) {
   const random = seededRandom(1);
   const store = await openMemoryStore(disk, { clock, random, commitDelayMs });
   const metrics = new Metrics();
+  const life = { isContested: false };
   const seams: Partial<CustodyContext> = {
     ...{ self: testId("anna"), network: "test", clock, random, log: silentLog, metrics, store },
     limits: { ...custodyLimitsDefault, inboxMessagesMax: 1_000_000 },
+    isContested: () => life.isContested,
     time: testTime(clock).time,
     regard: {
       isKnown: () => true,
@@ -68,7 +70,7 @@ async function open(commitDelayMs = SLOW_COMMIT_MS, disk = new SimDisk()) {
       ...(isTransient ? { isTransient: true as const } : {}),
       ops: [],
     });
-  return { clock, inbox, metrics, send };
+  return { clock, inbox, metrics, life, send };
 }
 
 test("transient messages that come faster than the disk takes them are dropped and counted, not kept without bound", async () => {
@@ -129,3 +131,19 @@ test(
   },
   DOOR_TEST_MS,
 );
+
+test("mail that waits for the disk when word of another machine under this identity comes is not delivered by both", async () => {
+  const { clock, inbox, life, send } = await open();
+  const first = send(1, 10, false);
+  await clock.advance(1);
+  const second = send(2, 10, false);
+  life.isContested = true;
+  await clock.advance(3 * SLOW_COMMIT_MS);
+  // The first was on its way to the disk; the second is for whoever goes on.
+  expect([await first, await second]).toEqual(["delivered", "contested"]);
+  expect(inbox.count).toBe(1);
+  life.isContested = false;
+  const again = send(2, 10, false);
+  await clock.advance(2 * SLOW_COMMIT_MS);
+  expect(await again).toBe("delivered");
+});

@@ -44,14 +44,19 @@ export interface Arrival {
   readonly wantsReceipt: boolean;
   /** Best effort: neither counted nor remembered beyond the latest few. */
   readonly isTransient?: true;
+  /** No other node holds it: it waits for nobody, because nobody would bring it again. */
+  readonly isOnlyHere?: true;
   /** Committed with the delivery. */
   readonly ops: readonly StoreOp[];
 }
 
 const bodyBytes = ({ inner, stored }: Arrival): number => stored?.bytes ?? inner.body.length;
 
-/** `again`: delivered before; the receipt was sent anew. */
-export type DeliveryOutcome = "delivered" | "again" | Refusal | "store_failed";
+/**
+ * `again`: delivered before; the receipt was sent anew. `contested`: while it waited for the disk, word came of another
+ * machine under this identity; which of the two delivers is not known yet.
+ */
+export type DeliveryOutcome = "delivered" | "again" | Refusal | "store_failed" | "contested";
 /** `senders`: nothing was ever delivered from this one, and there is no place for another that nobody here knows. */
 export type Refusal = "full" | "quota" | "senders";
 
@@ -195,6 +200,10 @@ export class Delivery {
       const { arrival } = pending;
       if (arrival.isTransient === true ? present.has(arrival.id) : this.wasDelivered(arrival)) {
         pending.settle("again"); // marked while it waited, by another machine's word
+        continue;
+      }
+      if (arrival.isTransient !== true && arrival.isOnlyHere !== true && this.#ctx.isContested()) {
+        pending.settle("contested");
         continue;
       }
       const marked = this.#mark(arrival);

@@ -258,6 +258,7 @@ export class Recipient {
       bundleId: bundle.id,
       wantsReceipt: true,
       ops: isShared ? [...ops, held] : ops,
+      ...(from === undefined && !isShared ? { isOnlyHere: true as const } : {}),
     };
     if (from !== undefined && this.#ctx.isContested() && !this.#delivery.wasDelivered(arrival))
       return this.#deps.refuse(from, bundle.id, RefuseReason.busy, RETRY_CONTESTED_MS);
@@ -341,6 +342,7 @@ export class Recipient {
   #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
     if (from === undefined) return;
     if (isDone(outcome)) return this.#deps.acknowledge(from, id);
+    if (outcome === "contested") return this.#deps.refuse(from, id, RefuseReason.busy, RETRY_CONTESTED_MS);
     if (outcome !== "store_failed") return this.#deps.refuse(from, id, RefuseReason[outcome], RETRY_FULL_MS);
     const isDiskFull = this.#ctx.store.state.missingBytes > 0;
     this.#deps.refuse(from, id, isDiskFull ? RefuseReason.full : RefuseReason.storeFailed, RETRY_STORE_MS);
@@ -370,6 +372,7 @@ export class Recipient {
       trace: [],
       bundleId: noBundleId,
       wantsReceipt: false,
+      isOnlyHere: true,
       ops,
     });
     if (isDone(outcome)) return;
