@@ -4,9 +4,9 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { silentLog } from "../kernel/log.ts";
-import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
-import type { StoreOp } from "./types.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { openSqliteStore, type SqliteStore } from "../../runtime/store/sqlite.ts";
+import type { StoreOp } from "../../runtime/store/types.ts";
 
 const PAGE_BYTES = 4_096;
 const ROWS = 60;
@@ -267,8 +267,8 @@ test("a log that a closed store left behind is not played over an older copy of 
 /** Opens the store in a process that is killed after `work`. */
 async function killedAfter(path: string, work: string): Promise<void> {
   const source = `
-    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))};
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
     ${work}
     process.kill(process.pid, "SIGKILL");

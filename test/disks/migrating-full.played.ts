@@ -5,16 +5,16 @@
 import { Database } from "bun:sqlite";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ManualClock } from "../kernel/clock.ts";
-import { asGodwitError } from "../kernel/errors.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { Conversions, type Conversion } from "./conversions.ts";
-import { Ballast } from "./small-disk.ts";
-import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
-import { restatement } from "./sqlite-restate.ts";
-import { createSchema } from "./sqlite-schema.ts";
+import { ManualClock } from "../../runtime/kernel/clock.ts";
+import { asGodwitError } from "../../runtime/kernel/errors.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { Metrics } from "../../runtime/kernel/metrics.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { Conversions, type Conversion } from "../../runtime/store/conversions.ts";
+import { Ballast } from "../../runtime/store/small-disk.ts";
+import { openSqliteStore, type SqliteStore } from "../../runtime/store/sqlite.ts";
+import { restatement } from "../../runtime/store/sqlite-restate.ts";
+import { createSchema } from "../../runtime/store/sqlite-schema.ts";
 
 const ROWS = { inbox: 12_000, outbox: 300, transit: 150 } as const;
 const BOXES = ["inbox", "outbox", "transit"] as const;

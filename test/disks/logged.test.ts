@@ -13,12 +13,12 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ManualClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { StoreThread } from "./sqlite-thread.ts";
-import { openSqliteStore, type SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
-import { collections, type Collection, type StoreOp } from "./types.ts";
+import { ManualClock } from "../../runtime/kernel/clock.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { StoreThread } from "../../runtime/store/sqlite-thread.ts";
+import { openSqliteStore, type SqliteStore, type SqliteStoreOptions } from "../../runtime/store/sqlite.ts";
+import { collections, type Collection, type StoreOp } from "../../runtime/store/types.ts";
 
 const directories: string[] = [];
 const scratch = (): string => {
@@ -140,8 +140,8 @@ test("a body of 16 MiB is written once, outlives a kill, and its file goes with 
   const path = join(scratch(), "godwit.db");
   const source = `
     import { readFileSync } from "node:fs";
-    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))};
     const written = () => Number(/\\nwrite_bytes: (\\d+)/.exec(readFileSync("/proc/self/io", "utf8"))[1]);
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
     const before = written();
@@ -389,8 +389,8 @@ test("a large body whose file cannot be opened just now is not called damaged, b
 test("a large body that found no room leaves nothing of it on the disk that it filled, and takes no other message with it", async () => {
   const path = join(scratch(), "godwit.db");
   const source = `
-    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+    import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))};
+    import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))};
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
     const put = (key, bytes) => store.commit([{ op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bytes) }]);
     await put("sound", 100_000);
@@ -532,8 +532,8 @@ test("a file system that does not pass by the cache of the kernel holds a log as
         throw Object.assign(new Error("invalid argument"), { code: "EINVAL" });
       return openSync(name, flags, mode);
     };
-    const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "sqlite.ts"))});
-    const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))});
+    const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))});
+    const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))});
     const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
     for (let i = 0; i < 5; i++) await store.commit([{ op: "put", in: "peer", key: "k" + i, meta: "{}" }]);
     fs.writeSync(1, String(refused));
@@ -559,8 +559,8 @@ const refusedSource = (path: string, how: string): string => `
     fs.writeSync(fs.openSync(${JSON.stringify(`${path}-log`)}, "r+"), bytes, at, part, position);
     queueMicrotask(() => done(Object.assign(new Error("no space left on device"), { code: "ENOSPC" }), 0));
   };
-  const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "sqlite.ts"))});
-  const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))});
+  const { openSqliteStore } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))});
+  const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))});
   const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
   await store.commit([{ op: "put", in: "peer", key: "before", meta: "{}" }]);
   isFailing = true;
@@ -628,11 +628,11 @@ describe("kill -9", () => {
 /** One commit after the other, each with rows that come, change and go; dies at the step. */
 const writerSource = (path: string, step: string, count: number): string => `
   import { writeSync } from "node:fs";
-  import { BodyFiles } from ${JSON.stringify(join(import.meta.dir, "body-files.ts"))};
-  import { CommitLog } from ${JSON.stringify(join(import.meta.dir, "commit-log.ts"))};
-  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-  import { StoreThread } from ${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))};
-  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
+  import { BodyFiles } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/body-files.ts"))};
+  import { CommitLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/commit-log.ts"))};
+  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))};
+  import { StoreThread } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite-thread.ts"))};
+  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))};
   let left = ${count};
   let isReady = false;
   const reach = (step) => {

@@ -4,10 +4,10 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { silentLog } from "../kernel/log.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
-import { type Slotted, type StoreOp } from "./types.ts";
+import { silentLog } from "../../runtime/kernel/log.ts";
+import { seededRandom } from "../../runtime/kernel/random.ts";
+import { openSqliteStore, type SqliteStore } from "../../runtime/store/sqlite.ts";
+import { type Slotted, type StoreOp } from "../../runtime/store/types.ts";
 
 const PAGE_BYTES = 4_096;
 /** More places than one page holds. */

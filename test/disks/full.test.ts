@@ -1,12 +1,12 @@
 /** Disks that somebody else fills, block by block, whenever one becomes free: a small tmpfs in a mount namespace of its own. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { onSmallDisk, whyNoSmallDisk } from "./small-disk.ts";
+import { onSmallDisk, whyNoSmallDisk } from "../../runtime/store/small-disk.ts";
 
 const head = `
-  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
-  import { Ballast } from ${JSON.stringify(join(import.meta.dir, "small-disk.ts"))};
+  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite.ts"))};
+  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../../runtime/kernel/log.ts"))};
+  import { Ballast } from ${JSON.stringify(join(import.meta.dir, "../../runtime/store/small-disk.ts"))};
   import { openSync, writeSync, closeSync } from "node:fs";
   const folder = process.argv.at(-1);
   const open = () => openSqliteStore({ path: folder + "/state/godwit.db", log: silentLog });
@@ -96,11 +96,11 @@ full("a store closes and opens on a full disk, and one that was killed there ope
     const isRaised = await works({ op: "put", in: "setting", key: "boot-epoch", meta: "7" });
     fill();
     const code = ${JSON.stringify("")} + \`
-      import { openSqliteStore } from ${join(import.meta.dir, "sqlite.ts")
+      import { openSqliteStore } from ${join(import.meta.dir, "../../runtime/store/sqlite.ts")
         .replaceAll("\\", "/")
         .replace(/^/, '"')
         .replace(/$/, '"')};
-      import { silentLog } from ${join(import.meta.dir, "../kernel/log.ts")
+      import { silentLog } from ${join(import.meta.dir, "../../runtime/kernel/log.ts")
         .replace(/^/, '"')
         .replace(/$/, '"')};
       const store = await openSqliteStore({ path: "\${folder}/state/godwit.db", log: silentLog });
@@ -197,7 +197,7 @@ full(
     const seen = await play(
       24,
       `
-    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))});
+    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite-thread.ts"))});
     await store.close();
     // As on a disk of any size, up to the moment in which it is full.
     let isAmple = true;
@@ -229,7 +229,7 @@ full("what is deleted while the log is being written gives its room back as well
   const seen = await play(
     24,
     `
-    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "sqlite-thread.ts"))});
+    const { StoreThread } = await import(${JSON.stringify(join(import.meta.dir, "../../runtime/store/sqlite-thread.ts"))});
     const { fold } = StoreThread.prototype;
     let folds = 0;
     StoreThread.prototype.fold = async function (...asked) {

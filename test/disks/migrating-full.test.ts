@@ -1,7 +1,7 @@
 /** A disk that fills before, while and after a store of an earlier release is brought to this one: it is refused as it was, or it works. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { onSmallDisk, whyNoSmallDisk } from "./small-disk.ts";
+import { onSmallDisk, whyNoSmallDisk } from "../../runtime/store/small-disk.ts";
 
 /** At one size of the room that was left. */
 interface Seen {
