@@ -122,6 +122,13 @@ export class RouteCore {
     return this.deps.clock.after(delayMs, () => this.runEvent(work));
   }
 
+  /** What all neighbours say of all destinations. */
+  get candidates(): number {
+    let rows = 0;
+    for (const neighbour of this.neighbours.values()) rows += neighbour.rows;
+    return rows;
+  }
+
   drop(reason: DropReason): void {
     this.#dropped?.add(1, { reason });
   }

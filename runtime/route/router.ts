@@ -77,6 +77,8 @@ export class Router {
     const airtime = (neighbour: Neighbour, bytes: number) => this.#slow.mayUseAirtime(neighbour, bytes);
     this.#requests = new SeqnoRequests(core, this.#origin, airtime);
     this.#records = new RecordFetcher(core, airtime);
+    deps.metrics?.observedGauge("godwit_route_destinations", () => core.table.size);
+    deps.metrics?.observedGauge("godwit_route_candidates", () => core.candidates);
     this.#receiver.onTombstone = () => this.#armSweep();
     this.#receiver.onProof = (destination) => this.#records.want(destination);
   }
