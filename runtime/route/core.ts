@@ -10,7 +10,8 @@ import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
 import { METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
 import { profileTimers, type RouteLimits } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
-import { Change, planeNames, RouteTable, select, type Destination, type PlaneName } from "./table.ts";
+import { Change, select } from "./select.ts";
+import { planeNames, RouteTable, type Destination, type PlaneName } from "./table.ts";
 
 export interface RouteChange {
   readonly destination: NodeId;
@@ -169,11 +170,11 @@ export class RouteCore {
 
   #reselectPlane(destination: Destination, plane: PlaneName, nowMs: number): void {
     const state = destination[plane];
-    const before = state.primary?.neighbour;
-    const change = select(destination, plane, nowMs, this.limits);
+    const before = state.primary;
+    const change = select(this.table.candidates, destination, plane, nowMs, this.limits);
     if (change === Change.none) return;
     this.touched.add(destination);
-    const after = state.primary?.neighbour;
+    const after = state.primary;
     // Split horizon: what these two are told depends on who is primary, even if the route looks the same.
     if (before !== after) {
       this.tellSoon(destination, before);
@@ -226,7 +227,7 @@ export class RouteCore {
   exported(destination: Destination, plane: PlaneName, neighbour: Neighbour): PlaneRoute {
     const state = destination[plane];
     if (state.selected.metric >= METRIC_INFINITE) return UNREACHABLE;
-    if (destination.id === neighbour.id || state.primary?.neighbour === neighbour) return UNREACHABLE;
+    if (destination.id === neighbour.id || state.primary === neighbour) return UNREACHABLE;
     // Without a proof nobody else would believe the sequence number.
     if (destination.proof === undefined || destination.proof.seqno < state.selected.seqno) return UNREACHABLE;
     return state.selected;

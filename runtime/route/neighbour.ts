@@ -56,7 +56,9 @@ export class Neighbour {
   peerTag = 0;
   /** The neighbour has shown that it knows `ownTag`. */
   isOpen = false;
-  /** Candidates it has in the table. */
+  /** Its number in the table's columns; below 0: it is not in the table. */
+  handle = -1;
+  /** Destinations that it said something of. */
   rows = 0;
   /** Newest serial received in an update. */
   newestSerial = 0;

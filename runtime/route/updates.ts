@@ -15,7 +15,8 @@ import type { Writer } from "../wire/bytes.ts";
 import type { RouteCore } from "./core.ts";
 import { DECREASE_DELAY_MS, profileTimers, UPDATE_FRAME_BYTES } from "./limits.ts";
 import type { FrameInFlight, Neighbour } from "./neighbour.ts";
-import { planeNames, retest, type Destination } from "./table.ts";
+import { retest } from "./select.ts";
+import { planeNames, type Destination } from "./table.ts";
 
 /** A link must at least carry one whole entry. */
 export const UPDATE_MTU_MIN = UPDATE_HEADER_BYTES + UPDATE_ENTRY_BYTES_MAX;
@@ -124,7 +125,8 @@ export class UpdateSender {
     for (const plane of planeNames) {
       if ((plane === "any" ? anyMetric : bulkMetric) >= METRIC_INFINITE) continue;
       const state = destination[plane];
-      if (state.advertise(state.selected) && retest(destination, plane)) this.#core.touched.add(destination);
+      if (state.advertise(state.selected) && retest(this.#core.table.candidates, destination, plane))
+        this.#core.touched.add(destination);
     }
   }
 
