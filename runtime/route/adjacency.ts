@@ -121,6 +121,7 @@ export class Adjacencies {
   #adopt(neighbour: Neighbour, peerTag: number): void {
     if (neighbour.peerTag !== 0) {
       this.dropRows(neighbour);
+      this.#updates.forget(neighbour);
       neighbour.resetSending();
       this.#updates.markAll(neighbour);
     }

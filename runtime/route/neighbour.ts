@@ -41,6 +41,7 @@ const PROVEN = 128;
 export interface FrameInFlight {
   readonly serial: number;
   readonly sentAtMs: number;
+  bytes: number;
   readonly slots: number[];
   /** Sequence number of the proof that the receiver can be relied on to keep, for each slot; -1: none. */
   readonly proofs: number[];

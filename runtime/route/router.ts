@@ -301,9 +301,11 @@ export class Router {
 
   #drop(neighbour: Neighbour): void {
     this.#core.neighbours.delete(neighbour.id);
+    this.#adjacencies.dropRows(neighbour);
+    // Behind that: a selection tells whoever was primary.
     this.#core.urgent.delete(neighbour);
     neighbour.cancelTimers();
-    this.#adjacencies.dropRows(neighbour);
+    this.#updates.forget(neighbour);
     this.#core.table.candidates.leave(neighbour);
     this.#requests.forgetNeighbour(neighbour);
     this.#origin.forget(neighbour);
