@@ -42,6 +42,8 @@ export interface RouterDeps {
   /** 64 bytes, owned by the router. */
   sign(bytes: Uint8Array): Uint8Array;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** So many bytes of frames were read or made; the caller may want to look at its heap. */
+  spend?(bytes: number): void;
   /** To a neighbour on the control lane of its best link; may be lost. The frame belongs to the callee. Must not throw. */
   send(to: NodeId, frame: Uint8Array): void;
   /** Next hops appeared, vanished or switched; the table already shows it. */

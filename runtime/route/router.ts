@@ -177,6 +177,7 @@ export class Router {
       const neighbour = this.#core.neighbours.get(from);
       if (neighbour === undefined) return this.#core.drop("unknown-neighbour");
       this.#handle(neighbour, frame);
+      this.#core.deps.spend?.(frame.length);
     });
   }
 

@@ -116,6 +116,7 @@ export class UpdateSender {
     neighbour.inFlight.push(frame);
     neighbour.lastSentSerial = serial;
     core.deps.send(neighbour.id, bytes);
+    core.deps.spend?.(bytes.length);
   }
 
   #appendEntry(

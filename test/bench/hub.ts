@@ -53,7 +53,7 @@ async function toldByAll(links: number, routes: number, note: (text: string) => 
     );
     const gateway = new LightNode(destinations);
     neighbours.push(gateway);
-    await gateway.connect(node.linkPort);
+    const hubId = await gateway.connect(node.linkPort);
     await node.until("the first to have told all", () => Promise.resolve(gateway.hasTold), TOLD_WAIT_MS, 100);
     // The proofs are there: nobody sends them again to whoever has sent them.
     const news = Array.from(
@@ -61,10 +61,13 @@ async function toldByAll(links: number, routes: number, note: (text: string) => 
       (_, i) => new News(destinations, { metric: 20 + i, hasProofs: false }),
     );
     const otherBulk = new News(destinations, { metric: 20, bulkMetric: 30, hasProofs: false });
-    for (let i = 1; i < links; i++)
-      neighbours.push(new LightNode(destinations, i % OTHER_BULK_OF === 0 ? otherBulk : news[i % LENGTHS]));
+    const silence = new News([], { metric: 0, hasProofs: false });
+    for (let i = 1; i < links; i++) neighbours.push(new LightNode(destinations, silence));
     for (let i = 1; i < links; i += DIALS)
       await Promise.all(neighbours.slice(i, i + DIALS).map((neighbour) => dial(neighbour, node.linkPort)));
+    // All links stand: now all tell it everything, as to a hub that has just begun anew.
+    for (let i = 1; i < links; i++)
+      neighbours[i]!.tell(hubId, i % OTHER_BULK_OF === 0 ? otherBulk : news[i % LENGTHS]!);
     await node
       .until(
         "all to have told all",

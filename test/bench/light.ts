@@ -102,7 +102,7 @@ export class LightNode {
   readonly identity = generateIdentity(systemRandom);
   readonly #record: Uint8Array;
   readonly #far: readonly Destination[];
-  readonly #bodies: readonly Uint8Array[];
+  #bodies: readonly Uint8Array[];
   /** Bodies that are not acknowledged, in the order in which they are said. */
   #unsaid: Uint8Array[] = [];
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
@@ -226,6 +226,13 @@ export class LightNode {
   }
 
   #peerTag = 0;
+
+  /** From now on it says this, too. */
+  tell(to: NodeId, news: News): void {
+    this.#bodies = [...this.#bodies, ...news.bodies];
+    this.#unsaid.push(...news.bodies);
+    this.#say(to);
+  }
 
   /** The neighbour has acknowledged all that it was told. */
   get hasTold(): boolean {
