@@ -4,15 +4,15 @@
  * and thrown away. Whoever reads or writes by the megabyte tells it here, and young garbage goes every few megabytes. Must never
  * be called for each packet: to ask for the size of a heap takes a tenth of a millisecond.
  */
-import { edenGC, fullGC, heapSize } from "bun:jsc";
+import { edenGC, heapSize } from "bun:jsc";
 
 /** Bytes of frames behind which the heap is looked at. */
-const LOOK_BYTES = 512 * 1024;
+const LOOK_BYTES = 64 * 1024;
 /** Growth since the last collection that is worth another one, which takes some milliseconds. */
-const GROWTH_BYTES = 12 * 1024 * 1024;
+const GROWTH_BYTES = 8 * 1024 * 1024;
 /** What outlived several may be garbage by now: the whole heap is looked through when it grew by this part of itself. */
-const FULL_SHARE = 0.25;
-const FULL_BYTES_MIN = 16 * 1024 * 1024;
+const FULL_SHARE = 0.15;
+const FULL_BYTES_MIN = 8 * 1024 * 1024;
 
 /** The engine's, or another's in tests. All bytes. */
 export interface Heap {
@@ -24,7 +24,7 @@ export interface Heap {
 const engine: Heap = {
   size: heapSize,
   collectYoung: () => void edenGC(),
-  collectAll: () => void fullGC(),
+  collectAll: () => Bun.gc(true),
 };
 
 export class HeapBrake {
