@@ -14,7 +14,7 @@ const ROUTES = 10_000;
 const RUNS_MAX = 5;
 /** Dials at once: the node admits no more half-open handshakes of one address. */
 const DIALS = 5;
-const DIAL_TRIES = 8;
+const DIAL_TRIES = 60;
 /** For each neighbour to have told all that it knows. */
 const TOLD_WAIT_MS = 240_000;
 
