@@ -278,7 +278,7 @@ export class Candidates {
     const held = (first.flags[at]! & ROW_HAS_SECOND) !== 0;
     first.flags[at] = first.flags[at]! | ROW_HAS_SECOND;
     const row = held ? this.#find(list, handle, ROW_SECOND) : this.#addRow(list, handle);
-    write(this.#at(row), row % SEGMENT_ROWS, ROW_SECOND | ROW_BULK | (first.flags[at]! & ROW_SUSPECT), bulk);
+    write(this.#at(row), row % SEGMENT_ROWS, ROW_SECOND | ROW_BULK | (first.flags[at] & ROW_SUSPECT), bulk);
   }
 
   #dropSecond(list: RowList, handle: number, firstRow: number): void {
