@@ -55,3 +55,6 @@ export class HeapBrake {
     this.#live = this.#floor = this.#heap.size();
   }
 }
+
+/** A process has one heap, however many nodes live in it. */
+export const processHeap = new HeapBrake();
