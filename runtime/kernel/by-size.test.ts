@@ -13,6 +13,9 @@ test("largest first, as a sort of all groups would say, however members come and
         const before = keys.size;
         keys.size = comes ? before + 1 : Math.max(0, before - 1);
         if (keys.size !== before) bySize.moved(groups[at]!, before);
+        expect(bySize.sizes).toBe(
+          new Set(groups.map((group) => group.keys.size).filter((size) => size > 0)).size,
+        );
         const found = [...bySize.largestFirst(sizeMin)];
         const wanted = groups.filter((group) => group.keys.size >= Math.max(1, sizeMin));
         expect(new Set(found)).toEqual(new Set(wanted));

@@ -9,18 +9,28 @@ export interface Sized {
 }
 
 export class BySize<G extends Sized> {
+  /** Sets of at least one: a group that grew to ten thousand would leave as many behind. */
   readonly #ofSize: (Set<G> | undefined)[] = [];
   #most = 0;
 
   /** Call after each member that it got or lost. */
   moved(group: G, sizeBefore: number): void {
-    this.#ofSize[sizeBefore]?.delete(group);
+    const before = this.#ofSize[sizeBefore];
     const { size } = group.keys;
-    if (size > 0) (this.#ofSize[size] ??= new Set()).add(group);
+    let left: Set<G> | undefined;
+    if (before?.delete(group) === true && before.size === 0) {
+      left = before;
+      this.#ofSize[sizeBefore] = undefined;
+    }
+    if (size > 0) (this.#ofSize[size] ??= left ?? new Set()).add(group);
     if (size > this.#most) this.#most = size;
     // By one member at a time, so that it never has far to fall.
-    while (this.#most > 0 && (this.#ofSize[this.#most]?.size ?? 0) === 0)
-      this.#ofSize[this.#most--] = undefined;
+    while (this.#most > 0 && this.#ofSize[this.#most] === undefined) this.#most--;
+  }
+
+  /** Sizes that some group has, each of which costs a set. */
+  get sizes(): number {
+    return this.#ofSize.reduce((sum, groups) => sum + (groups === undefined ? 0 : 1), 0);
   }
 
   /** Down to `sizeMin`, largest first; of those with as many the one that was looked at longest ago. Stop once a member came or went. */

@@ -253,6 +253,11 @@ export const metricTable = {
     labels: ["to"],
   },
   godwit_peers_connected: { kind: "gauge", help: "neighbours with a live link", labels: [] },
+  godwit_peers_lost_total: {
+    kind: "counter",
+    help: "neighbours whose last link ended, by whether it fell silent or was closed",
+    labels: ["why"],
+  },
   godwit_peers_quarantined: {
     kind: "gauge",
     help: "neighbours whose routes are the last resort",
@@ -317,6 +322,12 @@ export const metricTable = {
     help: "orders to replace the network secret that were not obeyed",
     labels: [],
   },
+  godwit_route_candidates: {
+    kind: "gauge",
+    help: "neighbours that offer or have retracted a destination, summed over all destinations",
+    labels: [],
+  },
+  godwit_route_destinations: { kind: "gauge", help: "destinations in the table", labels: [] },
   godwit_route_dropped_total: {
     kind: "counter",
     help: "routing frames and entries not used, by reason",

@@ -3,7 +3,7 @@
  * docs/protocol/link.md, "Items"
  */
 import { decodeError } from "../wire/bytes.ts";
-import { releaseBuffer, takeBuffer } from "./records.ts";
+import { releaseBuffer, SMALL_BUFFER_BYTES, takeBuffer, takeSmallBuffer } from "./records.ts";
 
 /** Longest control body: a rekey request. */
 export const CONTROL_BYTES_MAX = 127;
@@ -69,7 +69,7 @@ export class Batch {
 
   /** The caller has seen to it that the frame fits. */
   addFrame(frame: Uint8Array): void {
-    const buffer = (this.#buffer ??= takeBuffer());
+    const buffer = this.#bufferFor(varintBytes(frame.length) + frame.length);
     let at = this.#length;
     let rest = frame.length;
     while (rest > 127) {
@@ -83,13 +83,26 @@ export class Batch {
   }
 
   addControl(kind: number, body: Uint8Array): void {
-    const buffer = (this.#buffer ??= takeBuffer());
+    const buffer = this.#bufferFor(3 + body.length);
     buffer[this.#length++] = 0;
     buffer[this.#length++] = kind;
     buffer[this.#length++] = body.length;
     buffer.set(body, this.#length);
     this.#length += body.length;
     this.#controls++;
+  }
+
+  #bufferFor(more: number): Uint8Array {
+    const needed = this.#length + more;
+    const held = this.#buffer;
+    if (held !== undefined && needed <= held.length) return held;
+    const next = needed <= SMALL_BUFFER_BYTES ? takeSmallBuffer() : takeBuffer();
+    if (held !== undefined) {
+      next.set(held.subarray(0, this.#length));
+      releaseBuffer(held);
+    }
+    this.#buffer = next;
+    return next;
   }
 
   /**

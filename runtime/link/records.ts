@@ -71,13 +71,21 @@ export function openRecord(
 /**
  * Scratch buffers are shared by all links, because 250 links with 192 KiB each would be 48 MB; a link holds one only
  * while a batch or a partial record is open. Taking and releasing (not one static buffer) keeps pipes that deliver
- * synchronously correct.
+ * synchronously correct. Small ones are for batches that may stay small: what is said to 250 links in one turn would
+ * otherwise take 16 MB for 250 frames of some bytes.
  */
 const pool: Uint8Array[] = [];
 const POOL_MAX = 16;
+export const SMALL_BUFFER_BYTES = 1_024;
+const smallPool: Uint8Array[] = [];
+const SMALL_POOL_MAX = 256;
 
 export const takeBuffer = (): Uint8Array => pool.pop() ?? new Uint8Array(BUFFER_BYTES);
 
+export const takeSmallBuffer = (): Uint8Array => smallPool.pop() ?? new Uint8Array(SMALL_BUFFER_BYTES);
+
 export function releaseBuffer(buffer: Uint8Array): void {
-  if (pool.length < POOL_MAX) pool.push(buffer);
+  if (buffer.length === SMALL_BUFFER_BYTES) {
+    if (smallPool.length < SMALL_POOL_MAX) smallPool.push(buffer);
+  } else if (pool.length < POOL_MAX) pool.push(buffer);
 }

@@ -489,6 +489,7 @@ export class Peers {
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id);
     this.#crowd.leave(peer);
     this.#lostFrames.add(peer.drop());
+    this.#deps.metrics.counter("godwit_peers_lost_total").add(1, { why: isSilent ? "silent" : "closed" });
     this.#deps.events.down(peer, reason, isSilent);
   }
 }

@@ -12,6 +12,7 @@ import {
   entryDigest,
 } from "../wire/route-messages.ts";
 import { TokenBucket } from "../kernel/backoff.ts";
+import { NO_ROW } from "./candidates.ts";
 import type { RouteCore } from "./core.ts";
 import {
   ADOPTIONS_BURST,
@@ -120,6 +121,7 @@ export class Adjacencies {
   #adopt(neighbour: Neighbour, peerTag: number): void {
     if (neighbour.peerTag !== 0) {
       this.dropRows(neighbour);
+      this.#updates.forget(neighbour);
       neighbour.resetSending();
       this.#updates.markAll(neighbour);
     }
@@ -136,9 +138,10 @@ export class Adjacencies {
 
   /** Forgets every candidate of the neighbour; selection follows at once. */
   dropRows(neighbour: Neighbour): void {
+    const { candidates } = this.#core.table;
     for (const destination of this.#core.table.values()) {
       if (neighbour.rows === 0) break;
-      if (destination.dropCandidate(neighbour)) this.#core.reselect(destination);
+      if (candidates.drop(destination.list, neighbour)) this.#core.reselect(destination);
     }
     neighbour.newestSerial = neighbour.sweptSerial = neighbour.resyncSerial = 0;
     neighbour.mismatched = neighbour.refusedBuckets = 0;
@@ -210,11 +213,12 @@ export class Adjacencies {
   /** Sums of what the neighbour is believed to advertise. */
   receivedSums(neighbour: Neighbour): Uint32Array {
     const sums = new Uint32Array(DIGEST_BUCKETS);
-    for (const destination of this.#core.table.values()) {
-      const candidate = destination.candidateOf(neighbour);
-      if (candidate === undefined) continue;
-      const { bucket } = destination;
-      sums[bucket] = sums[bucket]! + entryDigest(destination.digestHash, candidate.any, candidate.bulk);
+    const { candidates } = this.#core.table;
+    for (const { list, bucket, digestHash } of this.#core.table.values()) {
+      const row = candidates.find(list, neighbour);
+      if (row === NO_ROW) continue;
+      sums[bucket] =
+        sums[bucket]! + entryDigest(digestHash, candidates.anyAt(row), candidates.bulkAt(list, row));
     }
     return sums;
   }
@@ -223,9 +227,10 @@ export class Adjacencies {
   #dropUnrefreshed(neighbour: Neighbour, buckets: number): void {
     for (const destination of this.#core.table.values()) {
       if ((buckets & (1 << destination.bucket)) === 0) continue;
-      const candidate = destination.candidateOf(neighbour);
-      if (candidate === undefined || candidate.serial > neighbour.resyncSerial) continue;
-      if (destination.dropCandidate(neighbour)) this.#core.reselect(destination);
+      const { candidates } = this.#core.table;
+      const row = candidates.find(destination.list, neighbour);
+      if (row === NO_ROW || candidates.serialAt(row) > neighbour.resyncSerial) continue;
+      if (candidates.drop(destination.list, neighbour)) this.#core.reselect(destination);
     }
   }
 }

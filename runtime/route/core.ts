@@ -10,7 +10,8 @@ import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
 import { METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
 import { profileTimers, type RouteLimits } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
-import { Change, planeNames, RouteTable, select, type Destination, type PlaneName } from "./table.ts";
+import { Change, select } from "./select.ts";
+import { planeNames, RouteTable, type Destination, type PlaneName } from "./table.ts";
 
 export interface RouteChange {
   readonly destination: NodeId;
@@ -41,6 +42,8 @@ export interface RouterDeps {
   /** 64 bytes, owned by the router. */
   sign(bytes: Uint8Array): Uint8Array;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
+  /** So many bytes of frames were read or made; the caller may want to look at its heap. */
+  spend?(bytes: number): void;
   /** To a neighbour on the control lane of its best link; may be lost. The frame belongs to the callee. Must not throw. */
   send(to: NodeId, frame: Uint8Array): void;
   /** Next hops appeared, vanished or switched; the table already shows it. */
@@ -122,6 +125,13 @@ export class RouteCore {
     return this.deps.clock.after(delayMs, () => this.runEvent(work));
   }
 
+  /** What all neighbours say of all destinations. */
+  get candidates(): number {
+    let rows = 0;
+    for (const neighbour of this.neighbours.values()) rows += neighbour.rows;
+    return rows;
+  }
+
   drop(reason: DropReason): void {
     this.#dropped?.add(1, { reason });
   }
@@ -162,11 +172,11 @@ export class RouteCore {
 
   #reselectPlane(destination: Destination, plane: PlaneName, nowMs: number): void {
     const state = destination[plane];
-    const before = state.primary?.neighbour;
-    const change = select(destination, plane, nowMs, this.limits);
+    const before = state.primary;
+    const change = select(this.table.candidates, destination, plane, nowMs, this.limits);
     if (change === Change.none) return;
     this.touched.add(destination);
-    const after = state.primary?.neighbour;
+    const after = state.primary;
     // Split horizon: what these two are told depends on who is primary, even if the route looks the same.
     if (before !== after) {
       this.tellSoon(destination, before);
@@ -219,7 +229,7 @@ export class RouteCore {
   exported(destination: Destination, plane: PlaneName, neighbour: Neighbour): PlaneRoute {
     const state = destination[plane];
     if (state.selected.metric >= METRIC_INFINITE) return UNREACHABLE;
-    if (destination.id === neighbour.id || state.primary?.neighbour === neighbour) return UNREACHABLE;
+    if (destination.id === neighbour.id || state.primary === neighbour) return UNREACHABLE;
     // Without a proof nobody else would believe the sequence number.
     if (destination.proof === undefined || destination.proof.seqno < state.selected.seqno) return UNREACHABLE;
     return state.selected;

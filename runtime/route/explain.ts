@@ -3,7 +3,9 @@ import { shortId, type NodeId } from "../kernel/ids.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 import type { RouteCore } from "./core.ts";
 import type { NextHop } from "./decide.ts";
-import { isDistrusted, totalMetric, type Candidate, type Destination, type RouteTable } from "./table.ts";
+import type { Candidates } from "./candidates.ts";
+import { isDistrusted, totalAt } from "./select.ts";
+import type { Destination, RouteTable } from "./table.ts";
 
 /** The way to one destination. */
 export interface RouteRow {
@@ -71,21 +73,19 @@ export function explainRoute(core: RouteCore, id: NodeId, defaultHops: readonly 
     };
   }
   const state = destination.any;
-  const candidates = destination.candidates
-    .map((candidate) => explainCandidate(destination, candidate))
-    .sort((a, b) => a.metric - b.metric);
+  const candidates: RouteExplanation["candidates"] = [];
+  core.table.candidates.forEach(
+    destination.list,
+    (row) => void candidates.push(explainCandidate(core.table.candidates, destination, row)),
+  );
+  candidates.sort((a, b) => a.metric - b.metric);
   return {
     destination: id,
     isReachable: destination.isReachable || byDefault.length > 0,
     feasibility: state.fdSeqno < 0 ? null : { seqno: state.fdSeqno, metric: state.fdMetric },
     candidates,
     explanation:
-      destination.isReachable || byDefault.length === 0
-        ? explainInWords(
-            destination,
-            candidates.some(({ isFeasible }) => isFeasible),
-          )
-        : byDefault,
+      destination.isReachable || byDefault.length === 0 ? explainInWords(destination, candidates) : byDefault,
   };
 }
 
@@ -93,63 +93,64 @@ const inWordsByDefault = ({ neighbour, metric }: NextHop): string =>
   `goes by the default route through the gateway ${shortId(neighbour)}, at ${metric} (0.1 ms for 256 bytes) into the faster mesh; bulk waits`;
 
 function explainCandidate(
+  candidates: Candidates,
   destination: Destination,
-  candidate: Candidate,
+  row: number,
 ): RouteExplanation["candidates"][number] {
-  const state = destination.any;
-  const isFeasible = state.isFeasible(candidate.any);
-  const isSelected = state.primary === candidate;
-  return {
-    nextHop: candidate.neighbour.id,
-    advertisedMetric: candidate.any.metric,
-    linkCost: candidate.neighbour.link.cost,
-    metric: totalMetric(destination, candidate, "any"),
-    seqno: candidate.any.seqno,
-    isFeasible,
-    isSelected,
-    reason: reasonOf(destination, candidate, isFeasible, isSelected),
+  const neighbour = candidates.neighbourAt(row);
+  const { metric, seqno } = candidates.anyAt(row);
+  const explained = {
+    nextHop: neighbour.id,
+    advertisedMetric: metric,
+    linkCost: neighbour.link.cost,
+    metric: totalAt(candidates, destination, row, "any"),
+    seqno,
+    isFeasible: destination.any.isFeasible(candidates.anyAt(row)),
+    isSelected: destination.any.primary === neighbour,
   };
+  return { ...explained, reason: reasonOf(candidates, destination, row, explained) };
 }
 
 function reasonOf(
+  candidates: Candidates,
   destination: Destination,
-  candidate: Candidate,
-  isFeasible: boolean,
-  isSelected: boolean,
+  row: number,
+  { isFeasible, isSelected, metric }: { isFeasible: boolean; isSelected: boolean; metric: number },
 ): string {
   const { any: state, bulk } = destination;
-  if (candidate.any.metric >= METRIC_INFINITE) return "it has retracted the route";
-  if (candidate.any.seqno < state.fdSeqno)
+  const neighbour = candidates.neighbourAt(row);
+  const offered = candidates.anyAt(row);
+  if (offered.metric >= METRIC_INFINITE) return "it has retracted the route";
+  if (offered.seqno < state.fdSeqno)
     return "its sequence number is older than one this node has advertised: taking it could make a loop";
   if (!isFeasible)
-    return `it advertises ${candidate.any.metric}, not less than the ${state.fdMetric} this node has advertised: taking it could make a loop`;
-  if (isDistrusted(destination, candidate))
-    return candidate.neighbour.isQuarantined
+    return `it advertises ${offered.metric}, not less than the ${state.fdMetric} this node has advertised: taking it could make a loop`;
+  if (isDistrusted(destination, neighbour, candidates.isSuspectAt(row)))
+    return neighbour.isQuarantined
       ? "in quarantine: mail it acknowledged was lost; used only if nothing else leads there"
       : "suspect: mail it acknowledged has no receipt; being tried";
   if (isSelected)
-    return bulk.primary === candidate
+    return bulk.primary === neighbour
       ? "cheapest, also for bulk"
       : "cheapest; bulk goes another way or waits";
-  const isHop = state.hops.some(({ neighbour }) => neighbour === candidate.neighbour.id);
-  if (totalMetric(destination, candidate, "any") < state.selected.metric)
-    return "cheaper, but not by enough or not for long enough to switch";
+  const isHop = state.hops.some((hop) => hop.neighbour === neighbour.id);
+  if (metric < state.selected.metric) return "cheaper, but not by enough or not for long enough to switch";
   return isHop ? "dearer; used at once if the first one fails" : "dearer than the four in use";
 }
 
-function explainInWords(destination: Destination, hasFeasible: boolean): string[] {
-  const { any, bulk, candidates } = destination;
+function explainInWords({ any, bulk }: Destination, candidates: RouteExplanation["candidates"]): string[] {
   const primary = any.primary;
   if (primary !== undefined) {
     const lines = [
-      `goes through ${shortId(primary.neighbour.id)} at ${any.selected.metric} (0.1 ms for 256 bytes), with ${any.hops.length - 1} in reserve`,
+      `goes through ${shortId(primary.id)} at ${any.selected.metric} (0.1 ms for 256 bytes), with ${any.hops.length - 1} in reserve`,
     ];
     if (bulk.primary === undefined) lines.push("no path is fast enough for bulk; bulk waits at its source");
     else if (bulk.primary !== primary)
-      lines.push(`bulk goes through ${shortId(bulk.primary.neighbour.id)} at ${bulk.selected.metric}`);
+      lines.push(`bulk goes through ${shortId(bulk.primary.id)} at ${bulk.selected.metric}`);
     return lines;
   }
-  if (candidates.some(({ any: route }) => route.metric < METRIC_INFINITE) && !hasFeasible)
+  const isOffered = candidates.some(({ advertisedMetric }) => advertisedMetric < METRIC_INFINITE);
+  if (isOffered && !candidates.some(({ isFeasible }) => isFeasible))
     return [
       "neighbours offer routes, but none that is provably free of loops; a newer sequence number has been asked for",
     ];

@@ -81,6 +81,11 @@ export const profileTimers: Readonly<Record<LinkProfile, ProfileTimers>> = {
 
 /** Update frames are cut at this size (or the link's, if smaller), so that one loss repeats little. Bytes. */
 export const UPDATE_FRAME_BYTES = 8_192;
+/**
+ * Updates under way to all neighbours together, bytes: a hub that tells 250 of them its whole table would hold 64 MB of frames.
+ * One frame is under way to each that waits for any, whatever the sum.
+ */
+export const UPDATES_UNDER_WAY_BYTES_MAX = 4 * 1024 * 1024;
 export const DIGEST_PERIOD_MS = 60_000;
 export const DIGEST_JITTER_MS = 6_000;
 /** Digests of one neighbour that are compared, each a walk over the table: an honest one sends two a minute at most. */

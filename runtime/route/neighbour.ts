@@ -6,6 +6,7 @@
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
+import { SlotQueue } from "./slot-queue.ts";
 
 export type LinkProfile = "fast" | "medium" | "slow";
 
@@ -41,6 +42,7 @@ const PROVEN = 128;
 export interface FrameInFlight {
   readonly serial: number;
   readonly sentAtMs: number;
+  bytes: number;
   readonly slots: number[];
   /** Sequence number of the proof that the receiver can be relied on to keep, for each slot; -1: none. */
   readonly proofs: number[];
@@ -56,7 +58,9 @@ export class Neighbour {
   peerTag = 0;
   /** The neighbour has shown that it knows `ownTag`. */
   isOpen = false;
-  /** Candidates it has in the table. */
+  /** Its number in the table's columns; below 0: it is not in the table. */
+  handle = -1;
+  /** Destinations that it said something of. */
   rows = 0;
   /** Newest serial received in an update. */
   newestSerial = 0;
@@ -93,8 +97,8 @@ export class Neighbour {
   #flags = new Uint8Array(0);
   /** By slot: the serial of the newest frame that carries it and has not been acknowledged. */
   readonly #sent = new Map<number, number>();
-  #soon: number[] = [];
-  #lazy: number[] = [];
+  readonly #soon = new SlotQueue(IN_SOON);
+  readonly #lazy = new SlotQueue(IN_LAZY);
 
   constructor(id: NodeId, bootId: string, link: LinkCost, ownTag: number) {
     this.id = id;
@@ -108,27 +112,27 @@ export class Neighbour {
   }
 
   get soonCount(): number {
-    return this.#soon.length;
+    return this.#soon.count;
   }
 
   /** Nothing waits and nothing is under way: what the neighbour holds is what it would be sent now. */
   get isSettled(): boolean {
-    return this.#soon.length === 0 && this.#lazy.length === 0 && this.inFlight.length === 0;
+    return this.#soon.count === 0 && this.#lazy.count === 0 && this.inFlight.length === 0;
   }
 
   markSoon(slot: number): void {
     this.#reserve(slot);
     const flags = this.#flags[slot]!;
-    if ((flags & IN_SOON) === 0) this.#soon.push(slot);
     this.#flags[slot] = (flags & ~LAZY) | SOON | IN_SOON;
+    if ((flags & IN_SOON) === 0) this.#soon.add(slot);
   }
 
   markLazy(slot: number): void {
     this.#reserve(slot);
     const flags = this.#flags[slot]!;
     if ((flags & SOON) !== 0) return;
-    if ((flags & IN_LAZY) === 0) this.#lazy.push(slot);
     this.#flags[slot] = flags | LAZY | IN_LAZY;
+    if ((flags & IN_LAZY) === 0) this.#lazy.add(slot);
   }
 
   /** As `markLazy`, and the proof goes along even without a route. */
@@ -139,31 +143,30 @@ export class Neighbour {
 
   /** Moves what was lazy to what leaves soon. */
   promoteLazy(): void {
-    const lazy = this.#lazy;
-    this.#lazy = [];
-    for (const slot of lazy) {
+    while (this.#lazy.count > 0) {
+      const slot = this.#lazy.peek(this.#flags);
       const flags = this.#flags[slot]! & ~IN_LAZY;
       this.#flags[slot] = flags;
+      this.#lazy.shift();
       if ((flags & LAZY) !== 0) this.markSoon(slot);
     }
   }
 
   /**
-   * Hands over the slots that wait, in order, clearing their marks first (so a mark made meanwhile counts), until `take`
+   * Hands over the slots that wait, clearing their marks first (so a mark made meanwhile counts), until `take`
    * answers false; that slot and those behind it keep waiting.
    */
   drainSoon(take: (slot: number, hint: boolean) => boolean): void {
-    let at = 0;
-    for (; at < this.#soon.length; at++) {
-      const slot = this.#soon[at]!;
+    while (this.#soon.count > 0) {
+      const slot = this.#soon.peek(this.#flags);
       const flags = this.#flags[slot]!;
       this.#flags[slot] = flags & ~(SOON | LAZY | IN_SOON | HINT);
       if ((flags & SOON) !== 0 && !take(slot, (flags & HINT) !== 0)) {
         this.#flags[slot] = flags;
-        break;
+        return;
       }
+      this.#soon.shift();
     }
-    this.#soon = at === this.#soon.length ? [] : this.#soon.slice(at);
   }
 
   wasTold(slot: number): boolean {
@@ -233,8 +236,8 @@ export class Neighbour {
   /** The neighbour has forgotten everything: nothing is told, nothing under way. */
   resetSending(): void {
     this.inFlight.length = 0;
-    this.#soon = [];
-    this.#lazy = [];
+    this.#soon.clear();
+    this.#lazy.clear();
     this.#flags.fill(0);
     this.#sent.clear();
     this.srttMs = undefined;

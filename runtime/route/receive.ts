@@ -6,7 +6,6 @@ import { nodeIdBytes } from "../kernel/ids.ts";
 import {
   decodeUpdateHeader,
   encodeRouteAck,
-  isSameRoute,
   METRIC_INFINITE,
   readUpdateEntry,
   seqnoSigningBytes,
@@ -15,6 +14,7 @@ import {
   type UpdateEntry,
 } from "../wire/route-messages.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import { NO_ROW } from "./candidates.ts";
 import type { Adjacencies } from "./adjacency.ts";
 import type { RouteCore } from "./core.ts";
 import {
@@ -64,29 +64,27 @@ export class UpdateReceiver {
 
   #apply(from: Neighbour, serial: number, entry: UpdateEntry): void {
     const { table, self } = this.#core;
+    const { candidates } = table;
     if (entry.destination === self.id) {
       if (entry.proof !== undefined) this.#origin.hear(entry.proof);
       return;
     }
     const destination = table.get(entry.destination) ?? this.#admitDestination(from, entry);
     if (destination === undefined) return;
-    const candidate = destination.candidateOf(from);
-    if (candidate !== undefined && serial <= candidate.serial) return this.#core.drop("stale");
+    const { list } = destination;
+    const row = candidates.find(list, from);
+    if (row !== NO_ROW && serial <= candidates.serialAt(row)) return this.#core.drop("stale");
     if (entry.proof !== undefined && !this.learnProof(destination, entry.proof, from)) return;
     const { any, bulk } = entry;
     if (!isCovered(any.metric, any.seqno, destination) || !isCovered(bulk.metric, bulk.seqno, destination))
       return this.#refuseUnproven(from, destination.bucket);
-    if (candidate !== undefined) {
-      candidate.serial = serial;
-      if (isSameRoute(candidate.any, any) && isSameRoute(candidate.bulk, bulk)) return;
-      candidate.any = any;
-      candidate.bulk = bulk;
+    if (row !== NO_ROW) {
+      if (candidates.isSameAt(list, row, any, bulk)) return candidates.setSerial(row, serial);
     } else {
       if (any === UNREACHABLE && bulk === UNREACHABLE) return;
       if (this.#isFullFor(from, entry.destination)) return this.#refuse(from, destination.bucket);
-      destination.candidates.push({ neighbour: from, serial, any, bulk });
-      from.rows++;
     }
+    candidates.put(list, from, serial, any, bulk);
     if (any === UNREACHABLE && bulk === UNREACHABLE) this.onTombstone();
     this.#core.reselect(destination);
     if (any !== UNREACHABLE && any.seqno < destination.any.fdSeqno) this.#core.hintProof(destination, from);
@@ -141,7 +139,7 @@ export class UpdateReceiver {
     if (from.hasTable) from.noteProof(destination.slot);
     this.onProof(destination, from);
     // Towards the originator: if its epoch was lost, this is how it learns what it once said.
-    const towards = destination.any.primary?.neighbour ?? this.#core.neighbours.get(destination.id);
+    const towards = destination.any.primary ?? this.#core.neighbours.get(destination.id);
     if (towards !== undefined && towards !== from) this.#core.hintProof(destination, towards);
   }
 

@@ -130,11 +130,12 @@ export class RecordFetcher {
   }
 
   /** Of those that advertise it, the first that may ask: one who repeats what another advertises must not make that wait with it. */
-  #sourceOf({ candidates }: Destination): string {
-    const looks = Math.min(candidates.length, CANDIDATES_LOOKED_AT_MAX);
+  #sourceOf({ list }: Destination): string {
+    const { candidates } = this.#core.table;
+    const looks = Math.min(list.rows, CANDIDATES_LOOKED_AT_MAX);
     let first: string | undefined;
     for (let look = 0; look < looks; look++) {
-      const source = this.#shareOf(candidates[this.#look++ % candidates.length]!.neighbour).by;
+      const source = this.#shareOf(candidates.nthNeighbour(list, this.#look++ % list.rows)).by;
       if (!this.#isFull(source)) return source;
       first ??= source;
     }
@@ -172,7 +173,7 @@ export class RecordFetcher {
     if (tries < ownersTries) return owner;
     const known: Neighbour[][] = [];
     const strangers = new Map<string, Neighbour[]>();
-    for (const { neighbour } of destination.candidates) {
+    for (const neighbour of this.#core.table.tellersOf(destination)) {
       if (!neighbour.hasTable || neighbour === owner) continue;
       const { by, isKnown } = this.#shareOf(neighbour);
       const ofSource = strangers.get(by);

@@ -12,6 +12,7 @@ import {
   PLANE_BULK,
   SEQNO_MAX,
 } from "../wire/route-messages.ts";
+import { NO_ROW } from "./candidates.ts";
 import type { RouteCore } from "./core.ts";
 import {
   DISTRUST_COST,
@@ -25,14 +26,8 @@ import {
 } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
-import {
-  isDistrusted,
-  planeNames,
-  totalMetric,
-  type Candidate,
-  type Destination,
-  type PlaneName,
-} from "./table.ts";
+import { isDistrusted, totalAt } from "./select.ts";
+import { planeNames, type Destination, type PlaneName } from "./table.ts";
 
 /** What this node itself wants. */
 interface OwnRequest {
@@ -123,18 +118,20 @@ export class SeqnoRequests {
 
   #needOf(destination: Destination, plane: PlaneName): "none" | "starving" | "better" {
     const state = destination[plane];
-    let best = METRIC_INFINITE;
-    for (const candidate of destination.candidates) {
-      if (state.isFeasible(candidate[plane])) continue;
-      best = Math.min(best, totalMetric(destination, candidate, plane));
-    }
+    const best = state.infeasible;
     if (best >= METRIC_INFINITE) return "none";
     if (state.primary === undefined) return "starving";
     // A liar's metric has lowered the feasibility distance: only a newer number lets the honest ones in again.
-    if (isDistrusted(destination, state.primary) && best < DISTRUST_COST) return "starving";
+    if (this.#isDistrusted(destination, state.primary) && best < DISTRUST_COST) return "starving";
     const { switchRatio, switchUnits } = this.#core.limits;
     const held = state.selected.metric;
     return best < held && best * switchRatio <= held && best + switchUnits <= held ? "better" : "none";
+  }
+
+  #isDistrusted(destination: Destination, neighbour: Neighbour): boolean {
+    const { candidates } = this.#core.table;
+    const row = candidates.find(destination.list, neighbour);
+    return isDistrusted(destination, neighbour, row !== NO_ROW && candidates.isSuspectAt(row));
   }
 
   /** Sends what is due. Called when an event of the router ends, so that requests never wait for coalescing. */
@@ -168,11 +165,13 @@ export class SeqnoRequests {
   /** Neighbours with any finite candidate, cheapest first: they are nearer to the originator, or were. */
   #targets(destination: Destination, planes: number): Neighbour[] {
     const plane: PlaneName = (planes & PLANE_ANY) !== 0 ? "any" : "bulk";
-    return destination.candidates
-      .map((candidate) => ({ candidate, total: totalMetric(destination, candidate, plane) }))
-      .filter(({ total }) => total < METRIC_INFINITE)
-      .sort((a, b) => a.total - b.total)
-      .map(({ candidate }) => candidate.neighbour);
+    const { candidates } = this.#core.table;
+    const targets: { neighbour: Neighbour; total: number }[] = [];
+    candidates.forEach(destination.list, (row) => {
+      const total = totalAt(candidates, destination, row, plane);
+      if (total < METRIC_INFINITE) targets.push({ neighbour: candidates.neighbourAt(row), total });
+    });
+    return targets.sort((a, b) => a.total - b.total).map(({ neighbour }) => neighbour);
   }
 
   #send(to: Neighbour, destination: Destination, seqno: number, planes: number, hopsLeft: number): void {
@@ -222,8 +221,8 @@ export class SeqnoRequests {
 
   #relayTarget(destination: Destination, planes: number, asker: Neighbour): Neighbour | undefined {
     const plane: PlaneName = (planes & PLANE_ANY) !== 0 ? "any" : "bulk";
-    const primary: Candidate | undefined = destination[plane].primary;
-    if (primary !== undefined && primary.neighbour !== asker) return primary.neighbour;
+    const { primary } = destination[plane];
+    if (primary !== undefined && primary !== asker) return primary;
     return this.#targets(destination, planes).find((neighbour) => neighbour !== asker);
   }
 

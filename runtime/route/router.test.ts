@@ -25,7 +25,7 @@ import {
   type UpdateEntry,
 } from "../wire/route-messages.ts";
 import type { Regard } from "../kernel/room.ts";
-import type { RouteLimits } from "./limits.ts";
+import { UPDATE_FRAME_BYTES, UPDATES_UNDER_WAY_BYTES_MAX, type RouteLimits } from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { epochOf } from "./origin.ts";
 import { Router, type RouteChange } from "./router.ts";
@@ -230,6 +230,61 @@ describe("haste", () => {
     expect(rig.told(A).length).toBe(2);
     rig.run(300);
     expect(rig.told(A).length).toBe(3);
+  });
+
+  test("who is gone is told nothing more, not even by the selection that its end caused", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    rig.tell(A, [offer(D, 50)]);
+    rig.tell(B, [offer(D, 55)]);
+    rig.run(100);
+    rig.router.neighbourDown(A);
+    expect(rig.router.reachable(D)).toBe(true);
+    const mark = rig.sent.length;
+    rig.run(60_000);
+    expect(rig.sent.slice(mark).filter(({ to }) => to === A)).toEqual([]);
+  });
+
+  test("a hub that tells its whole table to many holds one budget of unacknowledged updates, and leaves nobody out", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    const many = Array.from({ length: 2_500 }, (_, n) => idOf(1_000 + n));
+    for (let at = 0; at < many.length; at += 60) {
+      rig.tell(
+        A,
+        many.slice(at, at + 60).map((id) => offer(id, 50)),
+      );
+      rig.run(200);
+    }
+    rig.run(1_000);
+    const listeners = Array.from({ length: 60 }, (_, n) => idOf(100 + n));
+    let mark = rig.sent.length;
+    for (const id of listeners) rig.meet(id, { ...fast, mtu: 16_384 });
+    rig.run(45);
+    const updates = () =>
+      rig.sent.slice(mark).filter(({ frame }) => frame[0] === FrameType.routeUpdate && frame[1] === 0);
+    const first = updates();
+    for (const id of listeners) expect(first.some(({ to }) => to === id)).toBe(true);
+    const bytes = first.reduce((sum, { frame }) => sum + frame.length, 0);
+    expect(bytes).toBeGreaterThan(UPDATES_UNDER_WAY_BYTES_MAX);
+    expect(bytes).toBeLessThan(UPDATES_UNDER_WAY_BYTES_MAX + (listeners.length + 1) * UPDATE_FRAME_BYTES);
+    // Who goes gives back what it held; who acknowledges is told the rest.
+    for (const id of listeners.slice(1)) rig.router.neighbourDown(id);
+    const listener = listeners[0]!;
+    const reached = new Set<NodeId>();
+    const tag = rig.tagFor(listener);
+    for (let round = 0; round < 40; round++) {
+      const fresh = updates().filter(({ to }) => to === listener);
+      mark = rig.sent.length;
+      for (const { frame } of fresh) {
+        const { serial, entries } = decodeUpdateHeader(frame);
+        while (entries.remaining > 0) reached.add(readUpdateEntry(entries).destination);
+        rig.router.handleFrame(listener, encodeRouteAck({ tag, serial }));
+      }
+      rig.run(5);
+    }
+    expect(many.every((id) => reached.has(id))).toBe(true);
   });
 
   test("the newest serial wins, however late the older one comes", () => {

@@ -19,6 +19,7 @@ import {
   type PlaneRoute,
 } from "../wire/route-messages.ts";
 import { Adjacencies } from "./adjacency.ts";
+import { NO_ROW } from "./candidates.ts";
 import { RouteCore, type RouterDeps } from "./core.ts";
 import { LINK_COST_MAX } from "./cost.ts";
 import type { NextHop } from "./decide.ts";
@@ -77,6 +78,8 @@ export class Router {
     const airtime = (neighbour: Neighbour, bytes: number) => this.#slow.mayUseAirtime(neighbour, bytes);
     this.#requests = new SeqnoRequests(core, this.#origin, airtime);
     this.#records = new RecordFetcher(core, airtime);
+    deps.metrics?.observedGauge("godwit_route_destinations", () => core.table.size);
+    deps.metrics?.observedGauge("godwit_route_candidates", () => core.candidates);
     this.#receiver.onTombstone = () => this.#armSweep();
     this.#receiver.onProof = (destination) => this.#records.want(destination);
   }
@@ -134,11 +137,14 @@ export class Router {
     return this.#event(() => {
       const neighbour = this.#core.neighbours.get(id);
       const destination = this.#core.table.get(destinationId);
-      const candidate = neighbour === undefined ? undefined : destination?.candidateOf(neighbour);
-      if (destination === undefined || candidate === undefined) return false;
-      candidate.isSuspect = isSuspect;
+      if (neighbour === undefined || destination === undefined) return false;
+      const { candidates } = this.#core.table;
+      const row = candidates.find(destination.list, neighbour);
+      if (row === NO_ROW) return false;
+      candidates.setSuspect(destination.list, row, isSuspect);
+      const isOffered = candidates.anyAt(row).metric < METRIC_INFINITE;
       this.#core.reselect(destination);
-      return candidate.any.metric < METRIC_INFINITE;
+      return isOffered;
     });
   }
 
@@ -157,9 +163,12 @@ export class Router {
   /** What the neighbour advertises for the destination now, feasible or not; undefined: nothing. */
   offerOf(id: NodeId, destinationId: NodeId): PlaneRoute | undefined {
     const neighbour = this.#core.neighbours.get(id);
-    if (neighbour === undefined) return undefined;
-    const route = this.#core.table.get(destinationId)?.candidateOf(neighbour)?.any;
-    return route === undefined || route.metric >= METRIC_INFINITE ? undefined : route;
+    const destination = this.#core.table.get(destinationId);
+    if (neighbour === undefined || destination === undefined) return undefined;
+    const { candidates } = this.#core.table;
+    const row = candidates.find(destination.list, neighbour);
+    const route = row === NO_ROW ? UNREACHABLE : candidates.anyAt(row);
+    return route.metric >= METRIC_INFINITE ? undefined : route;
   }
 
   /** Any routing frame of a neighbour (borrowed). Throws GODWIT_DECODE; what stood before the fault was used. */
@@ -168,6 +177,7 @@ export class Router {
       const neighbour = this.#core.neighbours.get(from);
       if (neighbour === undefined) return this.#core.drop("unknown-neighbour");
       this.#handle(neighbour, frame);
+      this.#core.deps.spend?.(frame.length);
     });
   }
 
@@ -284,6 +294,7 @@ export class Router {
     neighbour.badProofAtMs = this.#core.now();
     neighbour.isQuarantined = this.#quarantined.has(id);
     this.#core.neighbours.set(id, neighbour);
+    this.#core.table.candidates.enter(neighbour);
     if (neighbour.hasTable) this.#adjacencies.open(neighbour);
     else this.#slow.up(neighbour);
     this.#slow.chooseRole();
@@ -291,9 +302,12 @@ export class Router {
 
   #drop(neighbour: Neighbour): void {
     this.#core.neighbours.delete(neighbour.id);
+    this.#adjacencies.dropRows(neighbour);
+    // Behind that: a selection tells whoever was primary.
     this.#core.urgent.delete(neighbour);
     neighbour.cancelTimers();
-    this.#adjacencies.dropRows(neighbour);
+    this.#updates.forget(neighbour);
+    this.#core.table.candidates.leave(neighbour);
     this.#requests.forgetNeighbour(neighbour);
     this.#origin.forget(neighbour);
     this.#slow.down(neighbour);
@@ -316,7 +330,7 @@ export class Router {
 
   #reselectAll(neighbour: Neighbour): void {
     for (const destination of this.#core.table.values())
-      if (destination.candidateOf(neighbour) !== undefined) this.#core.reselect(destination);
+      if (this.#core.table.candidates.has(destination.list, neighbour)) this.#core.reselect(destination);
   }
 
   /** Runs one event to its end. Re-entrant calls (from a callback) join the event that is running. */
@@ -373,7 +387,7 @@ export class Router {
   }
 
   #forget(destination: Destination): void {
-    for (const { neighbour } of [...destination.candidates]) destination.dropCandidate(neighbour);
+    this.#core.table.candidates.clear(destination.list);
     this.#requests.forgetDestination(destination);
     this.#records.forgetDestination(destination);
     this.#core.forget(destination);
@@ -381,18 +395,22 @@ export class Router {
 
   /** Answers how many tombstones are too young to go. */
   #sweepTombstones(destination: Destination): number {
+    const { candidates } = this.#core.table;
     let young = 0;
-    for (const candidate of [...destination.candidates]) {
-      if (candidate.any !== UNREACHABLE || candidate.bulk !== UNREACHABLE) continue;
-      if (candidate.serial > candidate.neighbour.sweptSerial) young++;
-      else destination.dropCandidate(candidate.neighbour);
-    }
+    const old: Neighbour[] = [];
+    candidates.forEach(destination.list, (row) => {
+      if (!candidates.isRetractedAt(row)) return;
+      const neighbour = candidates.neighbourAt(row);
+      if (candidates.serialAt(row) > neighbour.sweptSerial) young++;
+      else old.push(neighbour);
+    });
+    for (const neighbour of old) candidates.drop(destination.list, neighbour);
     return young;
   }
 
   /** Nobody offers it, the hold time is over, and every neighbour has acknowledged that it is gone. */
   #isForgettable(destination: Destination): boolean {
-    if (destination.candidates.length > 0) return false;
+    if (destination.list.rows > 0) return false;
     if (this.#core.now() - destination.unreachableSinceMs < this.#core.limits.holdMs) return false;
     for (const neighbour of this.#core.neighbours.values())
       if (neighbour.wasTold(destination.slot) || neighbour.isUnderWay(destination.slot)) return false;

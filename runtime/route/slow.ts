@@ -14,6 +14,7 @@ import {
   MTU_MAX,
   UNREACHABLE,
 } from "../wire/route-messages.ts";
+import { NO_ROW } from "./candidates.ts";
 import type { RouteCore } from "./core.ts";
 import type { NextHop } from "./decide.ts";
 import {
@@ -27,7 +28,7 @@ import {
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
 import type { UpdateReceiver } from "./receive.ts";
-import { addCost } from "./table.ts";
+import { addCost } from "./select.ts";
 
 interface SlowLink {
   intervalMs: number;
@@ -174,12 +175,12 @@ export class SlowLinks {
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
     const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
     const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
-    const candidate = destination.candidateOf(from);
+    const { candidates } = this.#core.table;
+    const row = candidates.find(destination.list, from);
     from.newestSerial++;
-    if (candidate === undefined) {
-      destination.candidates.push({ neighbour: from, serial: from.newestSerial, any, bulk });
-      from.rows++;
-    } else if (candidate.any.seqno <= seqno) Object.assign(candidate, { any, bulk });
+    if (row === NO_ROW) candidates.put(destination.list, from, from.newestSerial, any, bulk);
+    else if (candidates.anyAt(row).seqno <= seqno)
+      candidates.put(destination.list, from, candidates.serialAt(row), any, bulk);
     this.#core.reselect(destination);
     if (link.gatewayMetric !== beacon.gatewayMetric) {
       link.gatewayMetric = beacon.gatewayMetric;
@@ -203,13 +204,17 @@ export class SlowLinks {
     const { of, proof } = decodeProofFrame(frame);
     if (of === "receiver") return this.#origin.hear(proof);
     const destination = this.#core.table.get(from.id);
-    const candidate = destination?.candidateOf(from);
-    if (destination === undefined || candidate === undefined) return;
+    const { candidates } = this.#core.table;
+    if (destination === undefined || !candidates.has(destination.list, from)) return;
     if (!this.#receiver.learnProof(destination, proof, from)) return;
     if (destination.proof === undefined) return; // older than what its beacon said
     const { seqno } = destination.proof;
-    if (candidate.any.seqno < seqno) candidate.any = { ...candidate.any, seqno };
-    if (from.link.takesBulk === true) candidate.bulk = candidate.any;
+    const { list } = destination;
+    const row = candidates.find(list, from);
+    const held = candidates.anyAt(row);
+    const any = held.seqno < seqno ? { ...held, seqno } : held;
+    const bulk = from.link.takesBulk === true ? any : candidates.bulkAt(list, row);
+    candidates.put(list, from, candidates.serialAt(row), any, bulk);
     this.#core.reselect(destination);
     // The route may look the same, but only now may others be told of it.
     for (const neighbour of this.#core.neighbours.values()) this.#core.tellSoon(destination, neighbour);
@@ -228,7 +233,7 @@ export class SlowLinks {
     for (const [neighbour, { gatewayMetric }] of this.#links) {
       if (gatewayMetric === undefined) continue;
       const { cost, mtu, bottleneck } = neighbour.link;
-      const metric = addCost({ ...UNREACHABLE, metric: gatewayMetric }, cost);
+      const metric = addCost(gatewayMetric, cost);
       hops.push({ neighbour: neighbour.id, metric, mtu, bottleneck, isDefault: true });
     }
     return hops

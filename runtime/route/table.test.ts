@@ -6,7 +6,9 @@ import type { Bottleneck } from "../wire/constants.ts";
 import { METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
 import { routeLimits } from "./limits.ts";
 import { Neighbour } from "./neighbour.ts";
-import { addCost, Change, Destination, PlaneState, retest, RouteTable, select } from "./table.ts";
+import { Candidates } from "./candidates.ts";
+import { addCost, Change, retest, select as selectIn } from "./select.ts";
+import { Destination, PlaneState, RouteTable, type PlaneName } from "./table.ts";
 
 const idOf = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n));
 const loose = { ...routeLimits, switchRatio: 1, switchUnits: 0 };
@@ -19,14 +21,34 @@ const route = (metric: number, seqno = 10, bottleneck: Bottleneck = 0): PlaneRou
 const neighbour = (n: number, cost: number, bottleneck: Bottleneck = 0) =>
   new Neighbour(idOf(n), "boot", { cost, mtu: 1_300, bottleneck, profile: "fast" }, n);
 
+/** A destination with the columns that its candidates stand in. */
+class Offered extends Destination {
+  readonly columns = new Candidates();
+  readonly neighbours: Neighbour[] = [];
+
+  offer(from: Neighbour, any: PlaneRoute, bulk: PlaneRoute = UNREACHABLE): void {
+    if (from.handle < 0) {
+      this.columns.enter(from);
+      this.neighbours.push(from);
+    }
+    this.columns.put(this.list, from, 1, any, bulk);
+  }
+
+  offerOf(from: Neighbour): PlaneRoute {
+    return this.columns.anyAt(this.columns.find(this.list, from));
+  }
+}
+
+const select = (destination: Offered, plane: PlaneName, nowMs: number, limits: typeof routeLimits) =>
+  selectIn(destination.columns, destination, plane, nowMs, limits);
+
 function build(
   rows: readonly { any: PlaneRoute; bulk?: PlaneRoute; cost: number; bottleneck?: Bottleneck }[],
 ) {
-  const destination = new Destination(idOf(200), 0, 0);
+  const destination = new Offered(idOf(200), 0, 0);
   destination.reachableSinceMs = 0;
   rows.forEach((row, i) => {
-    const candidate = { neighbour: neighbour(i + 1, row.cost, row.bottleneck), serial: 1, any: row.any };
-    destination.candidates.push({ ...candidate, bulk: row.bulk ?? UNREACHABLE });
+    destination.offer(neighbour(i + 1, row.cost, row.bottleneck), row.any, row.bulk);
   });
   return destination;
 }
@@ -101,14 +123,15 @@ describe("select", () => {
         state.fdSeqno = fd.seqno;
         state.fdMetric = fd.seqno < 0 ? METRIC_INFINITE : fd.metric;
         select(destination, plane, 0, loose);
-        const want = destination.candidates
+        const want = destination.neighbours
           .filter(
             (each) =>
-              state.isFeasible(each.any) && !(plane === "bulk" && each.neighbour.link.bottleneck === 2),
+              state.isFeasible(destination.offerOf(each)) &&
+              !(plane === "bulk" && each.link.bottleneck === 2),
           )
           .map((each) => ({
-            neighbour: each.neighbour.id,
-            metric: each.any.metric + each.neighbour.link.cost,
+            neighbour: each.id,
+            metric: destination.offerOf(each).metric + each.link.cost,
           }))
           .filter(({ metric }) => metric < METRIC_INFINITE)
           .sort((a, b) => a.metric - b.metric || (a.neighbour < b.neighbour ? -1 : 1))
@@ -138,11 +161,12 @@ describe("select", () => {
         );
         select(destination, "any", 0, routeLimits);
         const primary = destination.any.primary;
-        if (destination.any.advertise(destination.any.selected)) retest(destination, "any");
-        expect(destination.any.hops[0]!.neighbour).toBe(primary!.neighbour.id);
+        if (destination.any.advertise(destination.any.selected))
+          retest(destination.columns, destination, "any");
+        expect(destination.any.hops[0]!.neighbour).toBe(primary!.id);
         for (const hop of destination.any.hops) {
-          const candidate = destination.candidates.find((each) => each.neighbour.id === hop.neighbour)!;
-          expect(destination.any.isFeasible(candidate.any)).toBe(true);
+          const by = destination.neighbours.find((each) => each.id === hop.neighbour)!;
+          expect(destination.any.isFeasible(destination.offerOf(by))).toBe(true);
         }
       }),
     );
@@ -156,9 +180,8 @@ describe("select", () => {
 
   test("names the change, so that it is told with the right haste", () => {
     const destination = build([{ any: route(100), cost: 10 }]);
-    const candidate = destination.candidates[0]!;
     const after = (any: PlaneRoute) => {
-      candidate.any = any;
+      destination.offer(destination.neighbours[0]!, any);
       return select(destination, "any", 10_000, routeLimits);
     };
     expect(after(route(100))).toBe(Change.soon);
@@ -176,9 +199,9 @@ describe("select", () => {
       { any: route(100), cost: 10 },
       { any: route(200), cost: 10 },
     ]);
-    const [first, second] = destination.candidates;
+    const [first, second] = destination.neighbours;
     const at = (nowMs: number, metric: number) => {
-      second!.any = route(metric);
+      destination.offer(second!, route(metric));
       select(destination, "any", nowMs, routeLimits);
       return destination.any.primary === second ? "second" : "first";
     };
@@ -189,7 +212,7 @@ describe("select", () => {
     expect(at(17_000, 70)).toBe("first");
     expect(at(19_900, 70)).toBe("first");
     expect(at(20_000, 70)).toBe("second");
-    second!.any = UNREACHABLE;
+    destination.offer(second!, UNREACHABLE);
     select(destination, "any", 20_001, routeLimits);
     expect(destination.any.primary).toBe(first);
   });
@@ -199,10 +222,10 @@ describe("select", () => {
       { any: route(100), cost: 10 },
       { any: route(90), cost: 10 },
     ]);
-    const [, second] = destination.candidates;
-    destination.any.primary = destination.candidates[0];
+    const [, second] = destination.neighbours;
+    destination.any.primary = destination.neighbours[0];
     const at = (nowMs: number, metric: number) => {
-      second!.any = route(metric);
+      destination.offer(second!, route(metric));
       select(destination, "any", nowMs, routeLimits);
       return destination.any.primary === second ? "second" : "first";
     };
@@ -220,7 +243,7 @@ describe("select", () => {
         fc.integer({ min: 0, max: METRIC_INFINITE - 1 }),
         fc.integer({ min: 1, max: 2 ** 26 }),
         (metric, cost) => {
-          const sum = addCost(route(metric), cost);
+          const sum = addCost(metric, cost);
           expect(sum > metric && sum <= METRIC_INFINITE).toBe(true);
         },
       ),

@@ -13,9 +13,15 @@ import {
 } from "../wire/route-messages.ts";
 import type { Writer } from "../wire/bytes.ts";
 import type { RouteCore } from "./core.ts";
-import { DECREASE_DELAY_MS, profileTimers, UPDATE_FRAME_BYTES } from "./limits.ts";
+import {
+  DECREASE_DELAY_MS,
+  profileTimers,
+  UPDATE_FRAME_BYTES,
+  UPDATES_UNDER_WAY_BYTES_MAX,
+} from "./limits.ts";
 import type { FrameInFlight, Neighbour } from "./neighbour.ts";
-import { planeNames, retest, type Destination } from "./table.ts";
+import { retest } from "./select.ts";
+import { planeNames, type Destination } from "./table.ts";
 
 /** A link must at least carry one whole entry. */
 export const UPDATE_MTU_MIN = UPDATE_HEADER_BYTES + UPDATE_ENTRY_BYTES_MAX;
@@ -24,6 +30,7 @@ export class UpdateSender {
   readonly #core: RouteCore;
   /** One counter for all neighbours: it never repeats within a life. */
   #serial = 0;
+  #underWayBytes = 0;
 
   constructor(core: RouteCore) {
     this.#core = core;
@@ -68,15 +75,31 @@ export class UpdateSender {
   flush(neighbour: Neighbour): void {
     if (neighbour.peerTag === 0 || !neighbour.hasTable) return;
     const framesMax = profileTimers[neighbour.link.profile].framesInFlightMax;
-    while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax) this.#sendFrame(neighbour);
+    while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax && this.#mayHaveMore(neighbour))
+      this.#sendFrame(neighbour);
     this.#armAckTimer(neighbour);
+  }
+
+  /** Updates to all neighbours that are not acknowledged, bytes. */
+  get underWayBytes(): number {
+    return this.#underWayBytes;
+  }
+
+  /** Whoever has nothing under way would not be called again by an acknowledgement. */
+  #mayHaveMore({ inFlight }: Neighbour): boolean {
+    return inFlight.length === 0 || this.#underWayBytes < UPDATES_UNDER_WAY_BYTES_MAX;
+  }
+
+  /** What was under way is no longer waited for: the neighbour is gone, or has forgotten all. */
+  forget(neighbour: Neighbour): void {
+    for (const { bytes } of neighbour.inFlight.splice(0)) this.#underWayBytes -= bytes;
   }
 
   #sendFrame(neighbour: Neighbour): void {
     const core = this.#core;
     const bytesMax = Math.max(UPDATE_MTU_MIN, Math.min(neighbour.link.mtu, UPDATE_FRAME_BYTES));
     const serial = this.#nextSerial();
-    const frame: FrameInFlight = { serial, sentAtMs: core.now(), slots: [], proofs: [] };
+    const frame: FrameInFlight = { serial, sentAtMs: core.now(), bytes: 0, slots: [], proofs: [] };
     const capacity = Math.min(bytesMax, UPDATE_HEADER_BYTES + neighbour.soonCount * UPDATE_ENTRY_BYTES_MAX);
     let writer: Writer | undefined;
     neighbour.drainSoon((slot, hint) => {
@@ -87,9 +110,13 @@ export class UpdateSender {
       return true;
     });
     if (writer === undefined) return;
+    const bytes = writer.finish();
+    frame.bytes = bytes.length;
+    this.#underWayBytes += bytes.length;
     neighbour.inFlight.push(frame);
     neighbour.lastSentSerial = serial;
-    core.deps.send(neighbour.id, writer.finish());
+    core.deps.send(neighbour.id, bytes);
+    core.deps.spend?.(bytes.length);
   }
 
   #appendEntry(
@@ -124,7 +151,8 @@ export class UpdateSender {
     for (const plane of planeNames) {
       if ((plane === "any" ? anyMetric : bulkMetric) >= METRIC_INFINITE) continue;
       const state = destination[plane];
-      if (state.advertise(state.selected) && retest(destination, plane)) this.#core.touched.add(destination);
+      if (state.advertise(state.selected) && retest(this.#core.table.candidates, destination, plane))
+        this.#core.touched.add(destination);
     }
   }
 
@@ -133,6 +161,7 @@ export class UpdateSender {
     if (tag !== neighbour.ownTag) return this.#core.drop("wrong-tag");
     const frame = neighbour.acknowledge(serial, (slot) => this.#core.table.at(slot)?.proof?.seqno);
     if (frame === undefined) return this.#core.drop("stale");
+    this.#underWayBytes -= frame.bytes;
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
     neighbour.timeouts = 0;
@@ -145,7 +174,7 @@ export class UpdateSender {
   resend(neighbour: Neighbour): void {
     neighbour.ackTimer?.cancel();
     neighbour.ackTimer = undefined;
-    for (const frame of neighbour.inFlight.splice(0)) neighbour.revive(frame);
+    for (const frame of neighbour.inFlight.splice(0)) this.#revive(neighbour, frame);
     this.flush(neighbour);
   }
 
@@ -170,9 +199,14 @@ export class UpdateSender {
       if (neighbour.inFlight[0] !== undefined && neighbour.inFlight[0].sentAtMs <= sentBeforeMs + 1)
         neighbour.timeouts++;
       while (neighbour.inFlight.length > 0 && neighbour.inFlight[0]!.sentAtMs <= sentBeforeMs + 1)
-        neighbour.revive(neighbour.inFlight.shift()!);
+        this.#revive(neighbour, neighbour.inFlight.shift()!);
       this.flush(neighbour);
     });
+  }
+
+  #revive(neighbour: Neighbour, frame: FrameInFlight): void {
+    this.#underWayBytes -= frame.bytes;
+    neighbour.revive(frame);
   }
 
   #nextSerial(): number {

@@ -3,7 +3,7 @@
  * routing protocol just what makes a real node believe in it. So one process can be 250 neighbours, or know 10,000
  * destinations, and leave the processor to the node under test.
  */
-import type { Pipe } from "@godwit/sdk";
+import type { Pipe, Timer } from "@godwit/sdk";
 import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
@@ -19,12 +19,14 @@ import { GoodbyeReason } from "../../runtime/wire/peer-messages.ts";
 import { Peers } from "../../runtime/peer/peers.ts";
 import { recordHash } from "../../runtime/route/origin.ts";
 import { noRegard } from "../../runtime/trust/testing.ts";
+import { Writer } from "../../runtime/wire/bytes.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
 import {
   ALL_BUCKETS,
   appendUpdateEntry,
   beginUpdate,
   decodeRecordRequest,
+  decodeRouteAck,
   decodeRouteResync,
   decodeUpdateHeader,
   encodeRecordReply,
@@ -32,12 +34,16 @@ import {
   encodeRouteResync,
   seqnoSigningBytes,
   UPDATE_ENTRY_BYTES_MAX,
+  UPDATE_HEADER_BYTES,
   type SeqnoProof,
 } from "../../runtime/wire/route-messages.ts";
 
 export const NETWORK = "lab";
 const SEQNO = 2 ** 24;
 const ENTRIES_PER_UPDATE = 60;
+/** Updates that one light node has under way, and how long it waits before it says them again. */
+const UPDATES_UNDER_WAY_MAX = 16;
+const SAY_AGAIN_MS = 1_000;
 
 /** A destination that a light node speaks for. */
 export interface Destination {
@@ -61,9 +67,46 @@ export function makeDestination(identity: Identity): Destination {
   return { id: identity.id, record, proof: { seqno: SEQNO, recordHash: hash, signature } };
 }
 
+/** How a light node speaks of what it leads to. */
+export interface Telling {
+  /** 0.1 ms units. */
+  readonly metric: number;
+  /** Of the bulk plane, where that is another way. */
+  readonly bulkMetric?: number;
+  /** With proofs, as to one who has none of them. */
+  readonly hasProofs: boolean;
+}
+
+const PLAIN: Telling = { metric: 20, hasProofs: true };
+
+/** The entries of updates, encoded once for all light nodes that say the same. */
+export class News {
+  readonly bodies: readonly Uint8Array[];
+
+  constructor(destinations: readonly Destination[], { metric, bulkMetric = metric, hasProofs }: Telling) {
+    const bodies: Uint8Array[] = [];
+    for (let start = 0; start < destinations.length; start += ENTRIES_PER_UPDATE) {
+      const writer = new Writer(ENTRIES_PER_UPDATE * UPDATE_ENTRY_BYTES_MAX);
+      for (const { id, proof } of destinations.slice(start, start + ENTRIES_PER_UPDATE)) {
+        const route = { seqno: proof.seqno, metric, mtu: 61_440, bottleneck: 0 } as const;
+        const bulk = { ...route, metric: bulkMetric };
+        appendUpdateEntry(writer, id, route, bulk, hasProofs ? proof : undefined);
+      }
+      bodies.push(writer.finish());
+    }
+    this.bodies = bodies;
+  }
+}
+
 export class LightNode {
   readonly identity = generateIdentity(systemRandom);
-  readonly #destinations: ReadonlyMap<NodeId, Destination>;
+  readonly #record: Uint8Array;
+  readonly #far: readonly Destination[];
+  #bodies: readonly Uint8Array[];
+  /** Bodies that are not acknowledged, in the order in which they are said. */
+  #unsaid: Uint8Array[] = [];
+  readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
+  #again: Timer | undefined;
   readonly #peers: Peers;
   readonly #scope = new Scope("light node");
   readonly #guard = new HandshakeGuard(systemClock, systemRandom);
@@ -73,9 +116,12 @@ export class LightNode {
   onPacket: (bytes: Uint8Array) => void = () => {};
   onWritable: () => void = () => {};
 
-  constructor(extra: readonly Destination[] = []) {
+  /** Beside itself it speaks for `far`, in the words of `news`. */
+  constructor(far: readonly Destination[] = [], news = new News(far, PLAIN)) {
     const own = makeDestination(this.identity);
-    this.#destinations = new Map([own, ...extra].map((destination) => [destination.id, destination]));
+    this.#record = own.record;
+    this.#far = far;
+    this.#bodies = [...new News([own], { ...PLAIN, metric: 0 }).bodies, ...news.bodies];
     const storeEpoch = systemRandom.bytes(8);
     this.#peers = new Peers({
       self: this.identity.id,
@@ -139,6 +185,7 @@ export class LightNode {
   }
 
   stop(): void {
+    this.#again?.cancel();
     this.#peers.disconnectAll(GoodbyeReason.stopping);
     void this.#scope.close();
   }
@@ -158,12 +205,20 @@ export class LightNode {
           this.send(from, encodeRouteResync({ buckets: 0, ownTag: this.#tag, peerTag: ownTag }));
         if (ownTag === this.#peerTag) return;
         this.#peerTag = ownTag;
-        return this.#tell(from);
+        this.#said.clear();
+        this.#unsaid = [...this.#bodies];
+        return this.#say(from);
+      }
+      case FrameType.routeAck: {
+        const { tag, serial } = decodeRouteAck(bytes);
+        if (tag === this.#tag && this.#said.delete(serial)) this.#say(from);
+        return;
       }
       case FrameType.recordRequest: {
         const { destination } = decodeRecordRequest(bytes);
-        const known = this.#destinations.get(destination);
-        if (known !== undefined) this.send(from, encodeRecordReply({ destination, record: known.record }));
+        const record =
+          destination === this.id ? this.#record : this.#far.find(({ id }) => id === destination)?.record;
+        if (record !== undefined) this.send(from, encodeRecordReply({ destination, record }));
         return;
       }
       default:
@@ -172,25 +227,40 @@ export class LightNode {
 
   #peerTag = 0;
 
-  #tell(to: NodeId): void {
-    const all = [...this.#destinations.values()];
-    for (let start = 0; start < all.length; start += ENTRIES_PER_UPDATE) {
-      const writer = beginUpdate(
-        this.#peerTag,
-        ++this.#serial,
-        32 + ENTRIES_PER_UPDATE * UPDATE_ENTRY_BYTES_MAX,
-      );
-      for (const { id, proof } of all.slice(start, start + ENTRIES_PER_UPDATE)) {
-        const route = {
-          seqno: proof.seqno,
-          metric: id === this.id ? 0 : 20,
-          mtu: 61_440,
-          bottleneck: 0,
-        } as const;
-        appendUpdateEntry(writer, id, route, route, proof);
-      }
-      this.send(to, writer.finish());
+  /** From now on it says this, too. */
+  tell(to: NodeId, news: News): void {
+    this.#bodies = [...this.#bodies, ...news.bodies];
+    this.#unsaid.push(...news.bodies);
+    this.#say(to);
+  }
+
+  /** The neighbour has acknowledged all that it was told. */
+  get hasTold(): boolean {
+    return this.#peerTag !== 0 && this.#unsaid.length === 0 && this.#said.size === 0;
+  }
+
+  #say(to: NodeId): void {
+    while (this.#said.size < UPDATES_UNDER_WAY_MAX) {
+      const body = this.#unsaid.shift();
+      if (body === undefined) break;
+      const serial = ++this.#serial;
+      const frame = beginUpdate(this.#peerTag, serial, UPDATE_HEADER_BYTES + body.length).bytes(body);
+      this.#said.set(serial, { body, atMs: systemClock.monotonicMs() });
+      this.send(to, frame.finish());
     }
+    if (this.#said.size > 0) this.#again ??= systemClock.after(SAY_AGAIN_MS, () => this.#sayAgain(to));
+  }
+
+  /** A hub reads so much of one neighbour and no more; what it passed over is not acknowledged. */
+  #sayAgain(to: NodeId): void {
+    this.#again = undefined;
+    const beforeMs = systemClock.monotonicMs() - SAY_AGAIN_MS;
+    for (const [serial, { body, atMs }] of this.#said) {
+      if (atMs > beforeMs) continue;
+      this.#said.delete(serial);
+      this.#unsaid.push(body);
+    }
+    this.#say(to);
   }
 }
 

@@ -23,7 +23,7 @@ const parts = [
   ["proportional share", "pssMb"],
 ] as const satisfies readonly (readonly [string, keyof Memory])[];
 
-function lines(what: string, samples: readonly Memory[], goal?: Measure["goal"]): Measure[] {
+export function memoryLines(what: string, samples: readonly Memory[], goal?: Measure["goal"]): Measure[] {
   return parts.map(([name, key], i) => ({
     what: `${what}: ${name}`,
     unit: "MB",
@@ -83,7 +83,7 @@ async function loaded(links: number, routes: number, note: (text: string) => voi
 }
 
 async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
-  const measures = lines("idle", await idle(runs), { of: "max", atMost: 60 });
+  const measures = memoryLines("idle", await idle(runs), { of: "max", atMost: 60 });
   note("idle measured");
   const loadedRuns = Math.min(runs, LOADED_RUNS_MAX);
   const many = async (links: number, routes: number): Promise<Memory[]> => {
@@ -92,9 +92,9 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
     note(`${links} links, ${routes} routes behind them measured`);
     return samples;
   };
-  measures.push(...lines(`${LINKS} links`, await many(LINKS, 0)));
+  measures.push(...memoryLines(`${LINKS} links`, await many(LINKS, 0)));
   measures.push(
-    ...lines(`${LINKS_MANY} links, 10,000 routes`, await many(LINKS_MANY, ROUTES), {
+    ...memoryLines(`${LINKS_MANY} links, 10,000 routes`, await many(LINKS_MANY, ROUTES), {
       of: "max",
       atMost: 120,
     }),

@@ -28,6 +28,10 @@ export function memoryOf(pid: number): Memory {
   };
 }
 
+/** The most that was ever resident, MB. */
+export const peakMb = (pid: number): number =>
+  kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM");
+
 /** Processor time of a process and its threads so far, ms. The kernel counts in ticks of 10 ms. */
 export function cpuMs(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -13,6 +13,7 @@ import { coldStart } from "./cold-start.ts";
 import { durable } from "./durable.ts";
 import { goodput } from "./goodput.ts";
 import { handshake } from "./handshake.ts";
+import { hub } from "./hub.ts";
 import { idle } from "./idle.ts";
 import { loops } from "./loops.ts";
 import { membership } from "./membership.ts";
@@ -41,6 +42,7 @@ const benches: readonly Bench[] = [
   durable,
   idle,
   memory,
+  hub,
   membership,
   startup,
   service,
