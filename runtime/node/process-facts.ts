@@ -1,0 +1,149 @@
+/**
+ * What this process takes of its machine, for the metrics: read from the kernel at a scrape and at no other time. Owns nothing and keeps
+ * nothing but the last reading. What the system does not tell (another one than Linux, a file that only root may read) is not shown.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { stat, statfs } from "node:fs/promises";
+import type { Clock } from "@godwit/sdk";
+import { descriptorLimit } from "@godwit/sdk/places";
+import type { Metrics, Observed } from "../kernel/metrics.ts";
+
+/** A disk that does not answer holds up a scrape no longer than this; what it said before is shown meanwhile. */
+const DISK_WAIT_MS = 250;
+const NS = 1e9;
+const US = 1e6;
+const KIB = 1_024;
+/** What the path of the database ends with. */
+const STORE_FILES = { database: "", wal: "-wal", log: "-log" } as const;
+
+export interface ProcessFactsDeps {
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly version: string;
+  readonly stateDir: string;
+  /** Of the store. */
+  readonly databasePath: string;
+}
+
+/** Of the whole process at one moment. */
+interface Reading {
+  readonly memory: ReturnType<typeof process.memoryUsage>;
+  /** Text of files of /proc/self; empty where they cannot be read. */
+  readonly status: string;
+  readonly rollup: string;
+  readonly io: string;
+  /** Seconds. */
+  readonly cpu: number;
+  readonly mainCpu: number | undefined;
+  readonly openFiles: number | undefined;
+}
+
+export function exposeProcess(deps: ProcessFactsDeps): void {
+  const { metrics, clock, version } = deps;
+  const labels = { version, bun: Bun.version, platform: `${process.platform}-${process.arch}` };
+  metrics.observedSets("godwit_build_info", () => [[1, labels]]);
+  const startedAt = Math.round(clock.wallMs() - process.uptime() * 1_000) / 1_000;
+  metrics.observedGauge("process_start_time_seconds", () => startedAt);
+  metrics.observedGauge("process_max_fds", descriptorLimit);
+
+  let now: Reading | undefined;
+  metrics.beforeScrape(() => void (now = read()));
+  metrics.observedCounter("process_cpu_seconds_total", () => now?.cpu);
+  metrics.observedSets("godwit_thread_cpu_seconds_total", () => threads(now));
+  metrics.observedGauge("process_open_fds", () => now?.openFiles);
+  metrics.observedGauge("process_resident_memory_bytes", () => now?.memory.rss);
+  metrics.observedGauge("godwit_memory_peak_bytes", () => kibibytes(now?.status, "VmHWM"));
+  metrics.observedGauge("godwit_memory_proportional_bytes", () => kibibytes(now?.rollup, "Pss"));
+  metrics.observedGauge("godwit_heap_size_bytes", () => now?.memory.heapTotal);
+  metrics.observedGauge("godwit_heap_used_bytes", () => now?.memory.heapUsed);
+  metrics.observedCounter("godwit_disk_written_bytes_total", () => numberIn(now?.io, "write_bytes"));
+  exposeDisk(deps);
+}
+
+/** Room on the disk and files of the store. One look at a time, however many scrapes wait for it. */
+function exposeDisk({ metrics, clock, stateDir, databasePath }: ProcessFactsDeps): void {
+  let disk: { readonly free: number; readonly size: number } | undefined;
+  let files: readonly Observed<"file">[] = [];
+  let looking: Promise<void> | undefined;
+
+  async function look(): Promise<void> {
+    disk = await statfs(stateDir).then(
+      ({ bavail, blocks, bsize }) =>
+        blocks > 0 ? { free: bavail * bsize, size: blocks * bsize } : undefined,
+      () => undefined,
+    );
+    files = await Promise.all(
+      Object.entries(STORE_FILES).map(async ([file, ending]): Promise<Observed<"file">> => {
+        const size = await stat(`${databasePath}${ending}`).then(
+          (found) => found.size,
+          () => 0,
+        );
+        return [size, { file }];
+      }),
+    );
+  }
+
+  metrics.beforeScrape(() => {
+    looking ??= look().finally(() => (looking = undefined));
+    const { promise: waited, resolve } = Promise.withResolvers<void>();
+    const timer = clock.after(DISK_WAIT_MS, resolve);
+    return Promise.race([looking, waited]).finally(() => timer.cancel());
+  });
+  metrics.observedGauge("godwit_disk_free_bytes", () => disk?.free);
+  metrics.observedGauge("godwit_disk_size_bytes", () => disk?.size);
+  metrics.observedSets("godwit_store_file_bytes", () => files);
+}
+
+function read(): Reading {
+  const { user, system } = process.cpuUsage();
+  return {
+    memory: process.memoryUsage(),
+    status: textOf("status"),
+    rollup: textOf("smaps_rollup"),
+    io: textOf("io"),
+    cpu: (user + system) / US,
+    mainCpu: mainCpuSeconds(),
+    openFiles: openFiles(),
+  };
+}
+
+function* threads(now: Reading | undefined): Iterable<Observed<"thread">> {
+  if (now?.mainCpu === undefined) return;
+  yield [now.mainCpu, { thread: "main" }];
+  // The two are not read in the same moment.
+  yield [Math.max(0, now.cpu - now.mainCpu), { thread: "others" }];
+}
+
+/** The first number of `schedstat` is the time on a processor, in nanoseconds. */
+function mainCpuSeconds(): number | undefined {
+  const [onCpu = ""] = textOf(`task/${process.pid}/schedstat`).split(" ");
+  return onCpu === "" ? undefined : Number(onCpu) / NS;
+}
+
+function openFiles(): number | undefined {
+  try {
+    // Without that of the look itself.
+    return readdirSync("/proc/self/fd").length - 1;
+  } catch {
+    return undefined;
+  }
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(`/proc/self/${file}`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+/** What stands behind `name:` at the beginning of a line. */
+function numberIn(text: string | undefined, name: string): number | undefined {
+  const found = new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(text ?? "")?.[1];
+  return found === undefined ? undefined : Number(found);
+}
+
+function kibibytes(text: string | undefined, name: string): number | undefined {
+  const found = numberIn(text, name);
+  return found === undefined ? undefined : found * KIB;
+}
