@@ -18,10 +18,14 @@ export const machineMetrics = {
     labels: [],
     buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
   },
-  godwit_heap_size_bytes: { kind: "gauge", help: "JavaScript heap of the main thread", labels: [] },
+  godwit_heap_size_bytes: {
+    kind: "gauge",
+    help: "blocks of the JavaScript heap of the main thread, without buffers",
+    labels: [],
+  },
   godwit_heap_used_bytes: {
     kind: "gauge",
-    help: "JavaScript heap of the main thread that is in use, garbage included",
+    help: "what the main thread's JavaScript holds, with its buffers and what is garbage by now",
     labels: [],
   },
   godwit_memory_peak_bytes: {
@@ -31,7 +35,7 @@ export const machineMetrics = {
   },
   godwit_memory_proportional_bytes: {
     kind: "gauge",
-    help: "resident memory, of what is shared with other processes its share",
+    help: "resident memory, of what is shared with other processes its share; looked at once a minute at most",
     labels: [],
   },
   godwit_thread_cpu_seconds_total: {

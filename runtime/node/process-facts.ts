@@ -10,6 +10,8 @@ import type { Metrics, Observed } from "../kernel/metrics.ts";
 
 /** A disk that does not answer holds up a scrape no longer than this; what it said before is shown meanwhile. */
 const DISK_WAIT_MS = 250;
+/** To know what is shared the kernel walks over all pages: 2 ms of processor time for 100 MB. What it said stands so long. */
+const SHARES_FRESH_MS = 60_000;
 const NS = 1e9;
 const US = 1e6;
 const KIB = 1_024;
@@ -30,7 +32,6 @@ interface Reading {
   readonly memory: ReturnType<typeof process.memoryUsage>;
   /** Text of files of /proc/self; empty where they cannot be read. */
   readonly status: string;
-  readonly rollup: string;
   readonly io: string;
   /** Seconds. */
   readonly cpu: number;
@@ -53,11 +54,22 @@ export function exposeProcess(deps: ProcessFactsDeps): void {
   metrics.observedGauge("process_open_fds", () => now?.openFiles);
   metrics.observedGauge("process_resident_memory_bytes", () => now?.memory.rss);
   metrics.observedGauge("godwit_memory_peak_bytes", () => kibibytes(now?.status, "VmHWM"));
-  metrics.observedGauge("godwit_memory_proportional_bytes", () => kibibytes(now?.rollup, "Pss"));
+  metrics.observedGauge("godwit_memory_proportional_bytes", proportional(clock));
   metrics.observedGauge("godwit_heap_size_bytes", () => now?.memory.heapTotal);
   metrics.observedGauge("godwit_heap_used_bytes", () => now?.memory.heapUsed);
   metrics.observedCounter("godwit_disk_written_bytes_total", () => numberIn(now?.io, "write_bytes"));
   exposeDisk(deps);
+}
+
+function proportional(clock: Clock): () => number | undefined {
+  let bytes: number | undefined;
+  let readAtMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - readAtMs < SHARES_FRESH_MS) return bytes;
+    readAtMs = nowMs;
+    return (bytes = kibibytes(textOf("smaps_rollup"), "Pss"));
+  };
 }
 
 /** Room on the disk and files of the store. One look at a time, however many scrapes wait for it. */
@@ -99,7 +111,6 @@ function read(): Reading {
   return {
     memory: process.memoryUsage(),
     status: textOf("status"),
-    rollup: textOf("smaps_rollup"),
     io: textOf("io"),
     cpu: (user + system) / US,
     mainCpu: mainCpuSeconds(),

@@ -1,0 +1,69 @@
+/** What one look at /metrics costs a node with many links. */
+import { Lab } from "../../scripts/lab.ts";
+import { GODWIT, type Bench } from "./bench.ts";
+import { contest, type Turns } from "./contest.ts";
+import { LightNode } from "./light.ts";
+import { cpuMs } from "./process.ts";
+
+const LINKS = 100;
+/** Dials at once: the node admits no more half-open handshakes of one address. */
+const DIALS = 5;
+/** The kernel counts in ticks of 10 ms: one scrape alone says nothing. */
+const SCRAPES = 400;
+/** Those before the compiler has seen them; whoever scrapes every minute sees no others, so they are told apart. */
+const COLD = 10;
+const LINK_MS = 20_000;
+
+async function open(): Promise<Turns> {
+  const lab = await Lab.create();
+  const neighbours = Array.from({ length: LINKS }, () => new LightNode());
+  const close = async () => {
+    for (const neighbour of neighbours) neighbour.stop();
+    await lab.close();
+  };
+  try {
+    const node = await lab.add({ callsign: "MID-A" });
+    await node.start();
+    for (let i = 0; i < LINKS; i += DIALS)
+      await Promise.all(neighbours.slice(i, i + DIALS).map((neighbour) => neighbour.connect(node.linkPort)));
+    const linked = async () =>
+      (await node.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected === LINKS;
+    await node.until("the links", linked, LINK_MS);
+    const costOf = async (path: string, times: number): Promise<number> => {
+      const before = cpuMs(node.pid!);
+      for (let i = 0; i < times; i++) await (await node.api(path)).text();
+      return (cpuMs(node.pid!) - before) / times;
+    };
+    const cold = await costOf("/metrics", COLD);
+    const bytes = (await (await node.api("/metrics")).text()).length;
+    return {
+      run: async () => ({
+        cold: [cold],
+        warm: [await costOf("/metrics", SCRAPES)],
+        health: [await costOf("/health", SCRAPES)],
+        bytes: [bytes],
+      }),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+export const scrape: Bench = contest({
+  name: "scrape",
+  row: 19,
+  how: `GET /metrics over the unix socket of a node with ${LINKS} links, one after the other, ${SCRAPES} times; what the links do meanwhile is in it`,
+  figures: {
+    cold: {
+      what: `processor time of each of the first ${COLD}`,
+      unit: "ms",
+      goal: { of: "median", atMost: 5 },
+    },
+    warm: { what: "processor time of one, later", unit: "ms", goal: { of: "median", atMost: 5 } },
+    health: { what: "the same for GET /health: what the request itself costs", unit: "ms" },
+    bytes: { what: "text of one", unit: "B" },
+  },
+  contestants: [{ name: GODWIT, open }],
+});
