@@ -74,6 +74,5 @@ export const api: Bench = contest({
     ...figures("health"),
     relayed: { what: "relayed meanwhile", unit: "1/s" },
   },
-  runsMax: 3,
   contestants: [{ name: GODWIT, open: openGodwit }],
 });

@@ -227,7 +227,6 @@ export const durable: Bench = contest({
     `Godwit: ${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk. ` +
     `NNCP: ${NNCP_MESSAGES} files of 512 B, one nncp-file process each (it fsyncs before it ends), ${NNCP_JOBS} at once; delivered: then nncp-xfer and nncp-toss, no receipt`,
   figures: { ...figures(1), ...figures(2) },
-  runsMax: 3,
   contestants: [
     { name: GODWIT, open: async () => separateTurns(runGodwit) },
     {

@@ -157,7 +157,6 @@ const contestantsOf = (scene: Scene): Contestant[] => [
   {
     name: "babeld",
     needs: ["babeld", "ping"],
-    runsMax: 3,
     open: (note) => turnsOf(openPeers(makeBabeld), scene, note),
   },
   {

@@ -81,7 +81,7 @@ export const handshake: Bench = contest({
     "WireGuard: UDP payload by the veth counters, first ping through the tunnel less a second one",
   figures,
   contestants: [
-    { name: GODWIT, open: async () => separateTurns(runGodwit) },
+    { name: GODWIT, isInProcess: true, open: async () => separateTurns(runGodwit) },
     {
       name: "wireguard-go",
       needs: ["wireguard-go", "wg", "ping"],

@@ -1,5 +1,6 @@
 /** What Linux says about a process. Memory in MB of 10^6 bytes. */
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import type { Figure, Sample } from "./contest.ts";
 
 export interface Memory {
   readonly rssMb: number;
@@ -35,3 +36,55 @@ export function cpuMs(pid: number): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
+
+/** The same of the threads that live now, exact to less than a microsecond: for little work, in which none ends. */
+export function threadsCpuMs(pid: number): number {
+  let ns = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`))
+    ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]);
+  return ns / 1e6;
+}
+
+/** Bytes that it caused to be written to disks so far; NaN where the kernel does not let us see. */
+export function writtenBytes(pid: number): number {
+  try {
+    return Number(/^write_bytes: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? Number.NaN);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+/** What doing something cost a process: what carries over to another machine better than how fast it went. */
+export interface Cost {
+  readonly cpuMs: number;
+  readonly written: number;
+  /** Most resident memory meanwhile. */
+  readonly peakMb: number;
+}
+
+/** From now on: the answer of the call that it answers, which may be asked for once and later. */
+export function meter(pid: number): () => Cost {
+  // 5: the peak of resident memory counts anew. Without the right to it the peak is that of the process's life.
+  try {
+    writeFileSync(`/proc/${pid}/clear_refs`, "5");
+  } catch {}
+  const [cpu, written] = [cpuMs(pid), writtenBytes(pid)];
+  return () => ({
+    cpuMs: cpuMs(pid) - cpu,
+    written: writtenBytes(pid) - written,
+    peakMb: kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM"),
+  });
+}
+
+/** Figures of `costSample` with the same key: what `who` paid for `unit`. */
+export const costFigures = (key: string, who: string, unit: string): Readonly<Record<string, Figure>> => ({
+  [`${key}Cpu`]: { what: `processor time of ${who} for ${unit}`, unit: "us", better: "less" },
+  [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B" },
+  [`${key}Peak`]: { what: `most resident memory of ${who}`, unit: "MB" },
+});
+
+export const costSample = (key: string, { cpuMs: ms, written, peakMb }: Cost, units: number): Sample => ({
+  [`${key}Cpu`]: [(ms * 1_000) / units],
+  [`${key}Written`]: [written / units],
+  [`${key}Peak`]: [peakMb],
+});

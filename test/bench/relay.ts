@@ -165,7 +165,6 @@ export const relay: Bench = contest({
     dropped: { what: "lost of what was sent (Godwit: dropped by the relay)", unit: "%" },
     cpu: { what: "processor time of the relay, 100 = one core", unit: "%" },
   },
-  runsMax: 3,
   contestants: [
     { name: GODWIT, open: openGodwit },
     peer("yggdrasil", makeYggdrasil),
