@@ -29,17 +29,17 @@ export class Oldest {
   }
 
   /** 0: nothing waits for that. `ageMs` answers how long ago a running time was. */
-  *ages(
+  ages(
     box: string,
     judge: (whom: string) => WaitsFor,
     ageMs: (sinceRunMs: number) => number,
-  ): Iterable<Observed<"box" | "reason">> {
+  ): Observed<"box" | "reason">[] {
     const oldestFirst = [...this.#toward].sort(([, a], [, b]) => a - b).slice(0, JUDGED_MAX);
     for (const [whom, sinceRunMs] of oldestFirst) this.note(judge(whom), sinceRunMs);
-    for (const reason of REASONS) {
+    return REASONS.map((reason) => {
       const sinceRunMs = this.#sinceRunMs.get(reason);
-      yield [sinceRunMs === undefined ? 0 : ageMs(sinceRunMs) / 1_000, { box, reason }];
-    }
+      return [sinceRunMs === undefined ? 0 : ageMs(sinceRunMs) / 1_000, { box, reason }];
+    });
   }
 }
 

@@ -72,7 +72,7 @@ export class Metrics {
   /** Gauges or counters of one name that somebody else keeps, with their labels; asked for at each scrape. */
   observedSets<Name extends MetricName<"counter" | "gauge">>(
     name: Name,
-    read: () => Iterable<Observed<MetricLabel<Name>>>,
+    read: () => readonly Observed<MetricLabel<Name>>[],
   ): void {
     this.#observed(name, read);
   }
@@ -170,7 +170,7 @@ export class Metrics {
   }
 
   /** Several may tell of one name, each of other labels. */
-  #observed(name: MetricName<"counter" | "gauge">, read: () => Iterable<Observed>): void {
+  #observed(name: MetricName<"counter" | "gauge">, read: () => readonly Observed[]): void {
     const known = this.#known.get(name);
     if (known === undefined) {
       const series = new Asked();
@@ -197,11 +197,13 @@ export class Metrics {
 
 /** Values that others keep. */
 class Asked implements Series {
-  readonly readers: (() => Iterable<Observed>)[] = [];
+  readonly readers: (() => readonly Observed[])[] = [];
 
-  *samples(): Iterable<Sample> {
+  samples(): Sample[] {
+    const samples: Sample[] = [];
     for (const read of this.readers)
-      for (const [value, labels = {}] of read()) if (value !== undefined) yield { value, labels };
+      for (const [value, labels = {}] of read()) if (value !== undefined) samples.push({ value, labels });
+    return samples;
   }
 }
 
@@ -216,7 +218,7 @@ function shownAs(name: string, { kind, help }: MetricRow, series: Series): PromM
   return {
     name,
     help,
-    get: () => Promise.resolve({ name, help, type: kind, values: [...series.samples()] }),
+    get: () => Promise.resolve({ name, help, type: kind, values: series.samples() }),
   } as unknown as PromMetric;
 }
 

@@ -15,7 +15,8 @@ export interface Sample {
 }
 
 export interface Series {
-  samples(): Iterable<Sample>;
+  /** The caller's. */
+  samples(): Sample[];
 }
 
 /** By the value of one label after the other; the last ones lead to a place. */
@@ -92,8 +93,8 @@ export class Numbers implements Series {
     this.#values[this.#places.of(given)] = value;
   }
 
-  *samples(): Iterable<Sample> {
-    for (const [at, labels] of this.#places.sets.entries()) yield { value: this.#values[at]!, labels };
+  samples(): Sample[] {
+    return this.#places.sets.map((labels, at) => ({ value: this.#values[at]!, labels }));
   }
 }
 
@@ -127,17 +128,19 @@ export class Distribution implements Series {
     this.#sums[place]! += value;
   }
 
-  *samples(): Iterable<Sample> {
+  samples(): Sample[] {
+    const samples: Sample[] = [];
     const width = this.#bounds.length + 1;
     const metricName = `${this.#name}_bucket`;
     for (const [place, labels] of this.#places.sets.entries()) {
       let count = 0;
       for (let at = 0; at < width; at++) {
         count += this.#counts[place * width + at]!;
-        yield { value: count, labels: { le: this.#bounds[at] ?? "+Inf", ...labels }, metricName };
+        samples.push({ value: count, labels: { le: this.#bounds[at] ?? "+Inf", ...labels }, metricName });
       }
-      yield { value: this.#sums[place]!, labels, metricName: `${this.#name}_sum` };
-      yield { value: count, labels, metricName: `${this.#name}_count` };
+      samples.push({ value: this.#sums[place]!, labels, metricName: `${this.#name}_sum` });
+      samples.push({ value: count, labels, metricName: `${this.#name}_count` });
     }
+    return samples;
   }
 }

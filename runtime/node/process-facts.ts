@@ -53,11 +53,11 @@ export function exposeProcess(deps: ProcessFactsDeps): void {
   metrics.observedSets("godwit_thread_cpu_seconds_total", () => threads(now));
   metrics.observedGauge("process_open_fds", () => now?.openFiles);
   metrics.observedGauge("process_resident_memory_bytes", () => now?.memory.rss);
-  metrics.observedGauge("godwit_memory_peak_bytes", () => kibibytes(now?.status, "VmHWM"));
+  metrics.observedGauge("godwit_memory_peak_bytes", () => kibibytes(now?.status ?? "", "VmHWM"));
   metrics.observedGauge("godwit_memory_proportional_bytes", proportional(clock));
   metrics.observedGauge("godwit_heap_size_bytes", () => now?.memory.heapTotal);
   metrics.observedGauge("godwit_heap_used_bytes", () => now?.memory.heapUsed);
-  metrics.observedCounter("godwit_disk_written_bytes_total", () => numberIn(now?.io, "write_bytes"));
+  metrics.observedCounter("godwit_disk_written_bytes_total", () => numberIn(now?.io ?? "", "write_bytes"));
   exposeDisk(deps);
 }
 
@@ -118,11 +118,13 @@ function read(): Reading {
   };
 }
 
-function* threads(now: Reading | undefined): Iterable<Observed<"thread">> {
-  if (now?.mainCpu === undefined) return;
-  yield [now.mainCpu, { thread: "main" }];
-  // The two are not read in the same moment.
-  yield [Math.max(0, now.cpu - now.mainCpu), { thread: "others" }];
+function threads(now: Reading | undefined): readonly Observed<"thread">[] {
+  if (now?.mainCpu === undefined) return [];
+  return [
+    [now.mainCpu, { thread: "main" }],
+    // The two are not read in the same moment.
+    [Math.max(0, now.cpu - now.mainCpu), { thread: "others" }],
+  ];
 }
 
 /** The first number of `schedstat` is the time on a processor, in nanoseconds. */
@@ -148,13 +150,13 @@ function textOf(file: string): string {
   }
 }
 
-/** What stands behind `name:` at the beginning of a line. */
-function numberIn(text: string | undefined, name: string): number | undefined {
-  const found = new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(text ?? "")?.[1];
-  return found === undefined ? undefined : Number(found);
+/** What stands behind `name:`, which begins a line and is not the first of them. */
+function numberIn(text: string, name: string): number | undefined {
+  const at = text.indexOf(`\n${name}:`);
+  return at < 0 ? undefined : Number.parseInt(text.slice(at + name.length + 2), 10);
 }
 
-function kibibytes(text: string | undefined, name: string): number | undefined {
+function kibibytes(text: string, name: string): number | undefined {
   const found = numberIn(text, name);
   return found === undefined ? undefined : found * KIB;
 }

@@ -37,20 +37,20 @@ export function linkMetricsPart({ deps: { metrics } }: PartContext): PartOf<unde
   }
 
   /** One value of each transport. */
-  function* each(valueOf: (sums: Sums) => number): Iterable<Observed<"transport">> {
-    for (const [transport, sums] of transports) yield [valueOf(sums), { transport }];
-  }
+  const each = (valueOf: (sums: Sums) => number): Observed<"transport">[] =>
+    [...transports].map(([transport, sums]) => [valueOf(sums), { transport }]);
 
   /** Of each transport those of its open links. */
-  function* spread(valueOf: (link: Link) => number | undefined): Iterable<Observed<"transport" | "of">> {
-    for (const [transport, { links }] of transports) {
+  const spread = (valueOf: (link: Link) => number | undefined): Observed<"transport" | "of">[] =>
+    [...transports].flatMap(([transport, { links }]): Observed<"transport" | "of">[] => {
       const values = [...links].map(valueOf).filter((value) => value !== undefined);
       values.sort((a, b) => a - b);
-      yield [values[0], { transport, of: "least" }];
-      yield [values[values.length >> 1], { transport, of: "median" }];
-      yield [values.at(-1), { transport, of: "most" }];
-    }
-  }
+      return [
+        [values[0], { transport, of: "least" }],
+        [values[values.length >> 1], { transport, of: "median" }],
+        [values.at(-1), { transport, of: "most" }],
+      ];
+    });
 
   metrics.observedSets("godwit_links", () => each(({ links }) => links.size));
   metrics.observedSets("godwit_links_opened_total", () => each(({ opened }) => opened));
