@@ -54,6 +54,10 @@ export function writtenBytes(pid: number): number {
   }
 }
 
+/** Most resident memory of its life, or since that was made to count anew. */
+export const peakMb = (pid: number): number =>
+  kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM");
+
 /** What doing something cost a process: what carries over to another machine better than how fast it went. */
 export interface Cost {
   readonly cpuMs: number;
@@ -62,17 +66,21 @@ export interface Cost {
   readonly peakMb: number;
 }
 
-/** From now on: the answer of the call that it answers, which may be asked for once and later. */
-export function meter(pid: number): () => Cost {
-  // 5: the peak of resident memory counts anew. Without the right to it the peak is that of the process's life.
-  try {
-    writeFileSync(`/proc/${pid}/clear_refs`, "5");
-  } catch {}
-  const [cpu, written] = [cpuMs(pid), writtenBytes(pid)];
+/** What the processes pay together from now on, until the call that it answers; of their peaks the highest. */
+export function meter(...pids: readonly number[]): () => Cost {
+  const before = pids.map((pid) => {
+    // 5: the peak of resident memory counts anew. Without the right to it the peak is that of the process's life.
+    try {
+      writeFileSync(`/proc/${pid}/clear_refs`, "5");
+    } catch {}
+    return { cpu: cpuMs(pid), written: writtenBytes(pid) };
+  });
+  const sum = (of: (pid: number, at: number) => number) =>
+    pids.reduce((total, pid, at) => total + of(pid, at), 0);
   return () => ({
-    cpuMs: cpuMs(pid) - cpu,
-    written: writtenBytes(pid) - written,
-    peakMb: kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM"),
+    cpuMs: sum((pid, at) => cpuMs(pid) - before[at]!.cpu),
+    written: sum((pid, at) => writtenBytes(pid) - before[at]!.written),
+    peakMb: Math.max(...pids.map(peakMb)),
   });
 }
 
@@ -80,7 +88,7 @@ export function meter(pid: number): () => Cost {
 export const costFigures = (key: string, who: string, unit: string): Readonly<Record<string, Figure>> => ({
   [`${key}Cpu`]: { what: `processor time of ${who} for ${unit}`, unit: "us", better: "less" },
   [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B" },
-  [`${key}Peak`]: { what: `most resident memory of ${who}`, unit: "MB" },
+  [`${key}Peak`]: { what: `most resident memory of ${who}, ${unit}`, unit: "MB" },
 });
 
 export const costSample = (key: string, { cpuMs: ms, written, peakMb }: Cost, units: number): Sample => ({

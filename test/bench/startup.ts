@@ -9,6 +9,7 @@ import type { IpPeer, MakeMesh } from "./peers/peer.ts";
 import { makeWireguard } from "./peers/wireguard.ts";
 import { askYggdrasil, makeYggdrasil } from "./peers/yggdrasil.ts";
 import { follow, idOf } from "./probe.ts";
+import { cpuMs } from "./process.ts";
 
 /** Nobody dials a node that is off: a dial that meets the next start would hide its own. */
 const GONE_MS = 300;
@@ -34,6 +35,7 @@ async function openGodwit(): Promise<Turns> {
       const startMs = performance.now();
       await node.start();
       sample[`api${boot}`] = [performance.now() - startMs];
+      sample[`cpu${boot}`] = [cpuMs(node.pid!)];
       const { id, atMs } = await up.promise;
       if (id !== (await idOf(node))) throw new Error("another peer came up");
       sample[`peer${boot}`] = [atMs - startMs];
@@ -72,6 +74,7 @@ const peer = (
         const startMs = performance.now();
         await near.start();
         const apiMs = performance.now() - startMs;
+        const cpu = cpuMs(near.daemon.pid);
         await near.daemon.until(
           "the peer",
           async () => ((await isUp(near, far)) ? true : undefined),
@@ -81,7 +84,7 @@ const peer = (
         const peerMs = performance.now() - startMs;
         await near.daemon.stop();
         await Bun.sleep(GONE_MS);
-        return { apiAgain: [apiMs], peerAgain: [peerMs] };
+        return { apiAgain: [apiMs], cpuAgain: [cpu], peerAgain: [peerMs] };
       },
       close: () => hosts.close(),
     };
@@ -97,6 +100,8 @@ export const startup: Bench = contest({
     "exec to API: Godwit's GET /health, Yggdrasil's admin socket, babeld's local socket, wireguard-go configured by wg, tried every 5 ms; " +
     "first peer: Godwit by the far end's event, Yggdrasil and babeld by their list of peers, wireguard-go by a ping through the tunnel. Peers keep their keys",
   figures: {
+    cpuFirst: { what: "processor time until the API answers, first boot", unit: "ms" },
+    cpuAgain: { what: "processor time until the API answers, again", unit: "ms", better: "less" },
     apiFirst: { what: "exec to API, first boot", unit: "ms", goal: { of: "p95", atMost: 120 } },
     apiAgain: { what: "exec to API, again", unit: "ms", goal: { of: "p95", atMost: 120 } },
     peerFirst: { what: "exec to first peer, first boot", unit: "ms", goal: { of: "p95", atMost: 250 } },
