@@ -88,7 +88,7 @@ export function meter(...pids: readonly number[]): () => Cost {
 export const costFigures = (key: string, who: string, unit: string): Readonly<Record<string, Figure>> => ({
   [`${key}Cpu`]: { what: `processor time of ${who} for ${unit}`, unit: "us", better: "less" },
   [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B" },
-  [`${key}Peak`]: { what: `most resident memory of ${who}, ${unit}`, unit: "MB" },
+  [`${key}Peak`]: { what: `most resident memory among ${who}, ${unit}`, unit: "MB" },
 });
 
 export const costSample = (key: string, { cpuMs: ms, written, peakMb }: Cost, units: number): Sample => ({

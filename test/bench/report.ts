@@ -2,7 +2,7 @@
  * What `bun run bench beside --write` leaves in the repository: the results as JSON, a plot for each figure that a peer
  * was measured on too, and the table of docs/benchmarks.md between its marks. Everything but the JSON follows from it.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { figuresOf, formatGoal, formatNumber, GODWIT, verdict, type Measure } from "./bench.ts";
 
@@ -18,6 +18,9 @@ export interface Result {
   readonly row: number;
   readonly how: string;
   readonly machineBefore: string;
+  /** Version, and what the machine did in that run; results of earlier runs may have neither. */
+  readonly godwit?: string;
+  readonly machine?: string;
   readonly measures: readonly Measure[];
 }
 
@@ -42,9 +45,14 @@ export function writeReport(fresh: Results): void {
   benches.sort((a, b) => a.row - b.row || (a.name < b.name ? -1 : 1));
   const results: Results = { conditions: fresh.conditions, benches };
   writeFileSync(resultsPath, `${JSON.stringify(results, undefined, 1)}\n`);
+  const drawn = new Set<string>();
   for (const bench of benches)
-    for (const [what, group] of contests(bench))
+    for (const [what, group] of contests(bench)) {
+      drawn.add(plotName(bench, what));
       writeFileSync(join(plots, plotName(bench, what)), plotOf(bench, what, group));
+    }
+  for (const name of readdirSync(plots))
+    if (name.endsWith(".svg") && !drawn.has(name)) rmSync(join(plots, name));
   const page = readFileSync(pagePath, "utf8");
   const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (from < 0 || to < from) throw new Error(`${pagePath} has lost its marks`);
@@ -74,13 +82,14 @@ const plotName = ({ name }: Result, what: string): string =>
 
 function sectionOf({ conditions, benches }: Results): string {
   const lines = ["", ""];
-  for (const [name, value] of Object.entries(conditions)) lines.push(`- ${name}: ${value}`);
+  for (const [name, value] of Object.entries(conditions))
+    if (name !== "machine") lines.push(`- ${name}: ${value}`);
   for (const bench of benches) {
     lines.push(
       "",
       `### Row ${bench.row}: ${bench.name}`,
       "",
-      `${bench.how}. Machine before: ${bench.machineBefore}.`,
+      `${bench.how}. Machine before: ${bench.machineBefore}.${saidBy(bench)}`,
       "",
     );
     lines.push("| who | what | unit | median | p95 | min | max | values | goal | verdict |");
@@ -102,6 +111,9 @@ function sectionOf({ conditions, benches }: Results): string {
   }
   return [...lines, "", ""].join("\n");
 }
+
+const saidBy = ({ godwit, machine }: Result): string =>
+  godwit === undefined || machine === undefined ? "" : ` ${godwit}; ${machine}.`;
 
 const WIDTH = 640;
 const LABEL = 110;

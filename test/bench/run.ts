@@ -231,7 +231,10 @@ async function main(): Promise<number> {
       console.error(`${path} is missing${path === binaryPath ? ": bun run build" : ""}`);
       return 1;
     }
-  const facts = { ...(await conditions(before)), ...(isBeside ? await peerVersions() : {}) };
+  const facts: Record<string, string> = {
+    ...(await conditions(before)),
+    ...(isBeside ? await peerVersions() : {}),
+  };
   if (!values.json) for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${value}`);
   let failures = 0;
   const results: Result[] = [];
@@ -252,6 +255,8 @@ async function main(): Promise<number> {
         name: bench.name,
         row: bench.row,
         how: bench.how,
+        godwit: facts["godwit"]!,
+        machine: facts["machine"]!,
         machineBefore: `${calmness}; load after ${load()}`,
         measures,
       });
