@@ -285,6 +285,12 @@ export const metricTable = {
     help: "bytes that have to become free before this node takes mail again; 0 while there is room",
     labels: [],
   },
+  godwit_store_write_seconds: {
+    kind: "histogram",
+    help: "one write to the log of commits, until it is on the disk: what a commit takes there, alone or with others",
+    labels: [],
+    buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+  },
   godwit_stream_dropped_total: {
     kind: "counter",
     help: "stream packets dropped at their end",

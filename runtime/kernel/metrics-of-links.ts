@@ -1,5 +1,4 @@
-/** Metrics of links: handshakes, sessions, what goes over them. A part of metric-table.ts, which says how they are named. */
-import type { MetricRow } from "./metric-table.ts";
+/** Metrics of links: handshakes, sessions, what goes over them. A part of metric-table.ts, which says how they are named and of what form they are. */
 
 export const linkMetrics = {
   godwit_link_buffered_bytes: {
@@ -128,4 +127,4 @@ export const linkMetrics = {
   },
   godwit_links_old_secret: { kind: "gauge", help: "links under a secret that was replaced", labels: [] },
   godwit_links_opened_total: { kind: "counter", help: "links that came up", labels: ["transport"] },
-} as const satisfies Readonly<Record<string, MetricRow>>;
+} as const;

@@ -1,5 +1,4 @@
-/** Metrics of what the process is and takes of its machine. A part of metric-table.ts, which says how they are named. */
-import type { MetricRow } from "./metric-table.ts";
+/** Metrics of what the process is and takes of its machine. A part of metric-table.ts, which says how they are named and of what form they are. */
 
 export const machineMetrics = {
   godwit_build_info: { kind: "gauge", help: "what runs, always 1", labels: ["version", "bun", "platform"] },
@@ -52,4 +51,4 @@ export const machineMetrics = {
     help: "start of the process, in seconds since 1970 by the clock of the machine",
     labels: [],
   },
-} as const satisfies Readonly<Record<string, MetricRow>>;
+} as const;

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { stat, statfs } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { Clock } from "@godwit/sdk";
 import { descriptorLimit } from "@godwit/sdk/places";
 import type { Metrics, Observed } from "../kernel/metrics.ts";
@@ -15,6 +16,8 @@ const SHARES_FRESH_MS = 60_000;
 const NS = 1e9;
 const US = 1e6;
 const KIB = 1_024;
+/** A second, wherever the kernel tells times to programs (USER_HZ). */
+const TICKS = 100;
 /** What the path of the database ends with. */
 const STORE_FILES = { database: "", wal: "-wal", log: "-log" } as const;
 
@@ -43,8 +46,8 @@ export function exposeProcess(deps: ProcessFactsDeps): void {
   const { metrics, clock, version } = deps;
   const labels = { version, bun: Bun.version, platform: `${process.platform}-${process.arch}` };
   metrics.observedSets("godwit_build_info", () => [[1, labels]]);
-  const startedAt = Math.round(clock.wallMs() - process.uptime() * 1_000) / 1_000;
-  metrics.observedGauge("process_start_time_seconds", () => startedAt);
+  let started: number | undefined;
+  metrics.observedGauge("process_start_time_seconds", () => (started ??= startedAt()));
   metrics.observedGauge("process_max_fds", descriptorLimit);
 
   let now: Reading | undefined;
@@ -133,6 +136,15 @@ function mainCpuSeconds(): number | undefined {
   return onCpu === "" ? undefined : Number(onCpu) / NS;
 }
 
+/** Both are times of the kernel: that of the boot since 1970, and behind it, in ticks, that of the start. */
+function startedAt(): number | undefined {
+  const booted = /^btime (\d+)$/m.exec(textOf("/proc/stat"))?.[1];
+  const stat = textOf("stat");
+  // The name in parentheses may hold spaces and parentheses; the start is field 22.
+  const ticks = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  return booted === undefined || ticks === undefined ? undefined : Number(booted) + Number(ticks) / TICKS;
+}
+
 function openFiles(): number | undefined {
   try {
     // Without that of the look itself.
@@ -142,9 +154,10 @@ function openFiles(): number | undefined {
   }
 }
 
+/** Of /proc/self, or of the root for what begins there. */
 function textOf(file: string): string {
   try {
-    return readFileSync(`/proc/self/${file}`, "latin1");
+    return readFileSync(resolve("/proc/self", file), "latin1");
   } catch {
     return "";
   }
