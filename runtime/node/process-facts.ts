@@ -100,8 +100,8 @@ function exposeDisk({ metrics, clock, stateDir, databasePath }: ProcessFactsDeps
 
   metrics.beforeScrape(() => {
     looking ??= look().finally(() => (looking = undefined));
-    const { promise: waited, resolve } = Promise.withResolvers<void>();
-    const timer = clock.after(DISK_WAIT_MS, resolve);
+    const { promise: waited, resolve: go } = Promise.withResolvers<void>();
+    const timer = clock.after(DISK_WAIT_MS, go);
     return Promise.race([looking, waited]).finally(() => timer.cancel());
   });
   metrics.observedGauge("godwit_disk_free_bytes", () => disk?.free);
@@ -139,9 +139,9 @@ function mainCpuSeconds(): number | undefined {
 /** Both are times of the kernel: that of the boot since 1970, and behind it, in ticks, that of the start. */
 function startedAt(): number | undefined {
   const booted = /^btime (\d+)$/m.exec(textOf("/proc/stat"))?.[1];
-  const stat = textOf("stat");
+  const text = textOf("stat");
   // The name in parentheses may hold spaces and parentheses; the start is field 22.
-  const ticks = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  const ticks = text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
   return booted === undefined || ticks === undefined ? undefined : Number(booted) + Number(ticks) / TICKS;
 }
 

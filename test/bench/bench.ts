@@ -73,7 +73,7 @@ export const figuresOf = (values: readonly number[]): Figures => ({
 });
 
 /** What another machine does at another rate: without anybody beside it, it says little. */
-export const isRate = ({ unit }: Pick<Measure, "unit">): boolean => /\/s$/.test(unit) && unit !== "B/s";
+export const isRate = ({ unit }: Pick<Measure, "unit">): boolean => unit.endsWith("/s") && unit !== "B/s";
 
 /** "met", or by how much not; undefined without a goal. */
 export function verdict({ values, goal }: Measure): string | undefined {

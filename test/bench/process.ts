@@ -91,8 +91,8 @@ export const costFigures = (key: string, who: string, unit: string): Readonly<Re
   [`${key}Peak`]: { what: `most resident memory among ${who}, ${unit}`, unit: "MB" },
 });
 
-export const costSample = (key: string, { cpuMs: ms, written, peakMb }: Cost, units: number): Sample => ({
-  [`${key}Cpu`]: [(ms * 1_000) / units],
-  [`${key}Written`]: [written / units],
-  [`${key}Peak`]: [peakMb],
+export const costSample = (key: string, cost: Cost, units: number): Sample => ({
+  [`${key}Cpu`]: [(cost.cpuMs * 1_000) / units],
+  [`${key}Written`]: [cost.written / units],
+  [`${key}Peak`]: [cost.peakMb],
 });
