@@ -35,10 +35,10 @@ function rig(turnsOf: Readonly<Record<string, readonly Sample[]>>) {
 const rates = (...values: readonly number[]): Sample[] => values.map((rate) => ({ rate: [rate] }));
 
 describe("a contest", () => {
-  test("takes turns, and compares with whoever was best in the same turn", async () => {
+  test("takes turns, each begun by another, and compares with whoever was best in the same turn", async () => {
     const { order, run } = rig({ [GODWIT]: rates(10, 20, 30), a: rates(5, 1, 10), b: rates(2, 10, 3) });
     const measures = await run({});
-    expect(order.join(" ")).toBe("godwit a b godwit a b godwit a b");
+    expect(order.join(" ")).toBe("godwit a b a b godwit b godwit a");
     expect(measures.map(({ of, values }) => [of, values])).toEqual([
       [GODWIT, [10, 20, 30]],
       ["a", [5, 1, 10]],

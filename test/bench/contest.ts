@@ -1,5 +1,5 @@
 /**
- * A benchmark of several contestants: Godwit, the release before it and its peers do the same thing in turns (A B C A B C ...), so that
+ * A benchmark of several contestants: Godwit, the release before it and its peers do the same thing in turns (A B C, B C A ...), so that
  * whatever else the machine does meets all of them. What carries over to another machine is the ratio of the same turns, so that is
  * given beside each figure. Who is not installed is named, never left out in silence.
  */
@@ -99,7 +99,8 @@ export function contest({ name, row, how, figures, contestants, isTogether = fal
           note(`${name} ${turn + 1}/${runs} ${of}: ${said.join(", ")}`);
         };
         if (isTogether) await Promise.all(open.map(takeTurn));
-        else for (const each of open) await takeTurn(each);
+        // Each turn begins with another: whoever comes behind the same one each time finds the machine as that leaves it.
+        else for (let i = 0; i < open.length; i++) await takeTurn(open[(turn + i) % open.length]!);
       }
     } finally {
       for (const { turns } of open.reverse()) await turns.close();

@@ -9,7 +9,7 @@ import type { IpPeer, MakeMesh } from "./peers/peer.ts";
 import { makeWireguard } from "./peers/wireguard.ts";
 import { askYggdrasil, makeYggdrasil } from "./peers/yggdrasil.ts";
 import { follow, idOf } from "./probe.ts";
-import { cpuMs } from "./process.ts";
+import { threadsCpuMs } from "./process.ts";
 
 /** Nobody dials a node that is off: a dial that meets the next start would hide its own. */
 const GONE_MS = 300;
@@ -35,7 +35,7 @@ async function openGodwit(): Promise<Turns> {
       const startMs = performance.now();
       await node.start();
       sample[`api${boot}`] = [performance.now() - startMs];
-      sample[`cpu${boot}`] = [cpuMs(node.pid!)];
+      sample[`cpu${boot}`] = [threadsCpuMs(node.pid!)];
       const { id, atMs } = await up.promise;
       if (id !== (await idOf(node))) throw new Error("another peer came up");
       sample[`peer${boot}`] = [atMs - startMs];
@@ -74,7 +74,7 @@ const peer = (
         const startMs = performance.now();
         await near.start();
         const apiMs = performance.now() - startMs;
-        const cpu = cpuMs(near.daemon.pid);
+        const cpu = threadsCpuMs(near.daemon.pid);
         await near.daemon.until(
           "the peer",
           async () => ((await isUp(near, far)) ? true : undefined),
