@@ -26,6 +26,8 @@ export interface Measure {
   readonly unit: string;
   readonly values: readonly number[];
   readonly goal?: Goal;
+  /** It stands beside another figure, and no picture is made of it. */
+  readonly isAside?: true;
 }
 
 export interface BenchOptions {

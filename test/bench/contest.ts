@@ -30,6 +30,8 @@ export interface Figure {
   readonly goal?: Goal;
   /** Whether more of it is better; where it says so, each turn is compared with the best peer of that turn. */
   readonly better?: "more" | "less";
+  /** It stands beside another figure, and no picture is made of it. */
+  readonly isAside?: true;
   /** Of Godwit's share of the best peer's, in the same turns. */
   readonly goalBeside?: Goal;
 }
@@ -106,13 +108,17 @@ export function contest({ name, row, how, figures, contestants, isTogether = fal
       for (const { turns } of open.reverse()) await turns.close();
       useBinary(binaryPath);
     }
-    return Object.entries(figures).flatMap(([key, { what, unit, goal, better, goalBeside }]) => {
+    return Object.entries(figures).flatMap(([key, { what, unit, goal, better, goalBeside, isAside }]) => {
       const lines: Measure[] = [];
       for (const { name: of } of everybody) {
         const measured = values.get(`${key} ${of}`);
         if (measured === undefined) continue;
         const isJudged = of === GODWIT && goal !== undefined;
-        lines.push({ of, what, unit, values: measured, ...(isJudged ? { goal } : {}) });
+        lines.push({
+          ...{ of, what, unit, values: measured },
+          ...(isJudged ? { goal } : {}),
+          ...(isAside === undefined ? {} : { isAside }),
+        });
       }
       const turnsOf = (of: string) => middles.get(`${key} ${of}`);
       const ours = turnsOf(GODWIT);

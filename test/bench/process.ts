@@ -87,8 +87,8 @@ export function meter(...pids: readonly number[]): () => Cost {
 /** Figures of `costSample` with the same key: what `who` paid for `unit`. */
 export const costFigures = (key: string, who: string, unit: string): Readonly<Record<string, Figure>> => ({
   [`${key}Cpu`]: { what: `processor time of ${who} for ${unit}`, unit: "us", better: "less" },
-  [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B" },
-  [`${key}Peak`]: { what: `most resident memory among ${who}, ${unit}`, unit: "MB" },
+  [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B", isAside: true },
+  [`${key}Peak`]: { what: `most resident memory of ${who}, ${unit}`, unit: "MB", isAside: true },
 });
 
 export const costSample = (key: string, cost: Cost, units: number): Sample => ({

@@ -18,9 +18,8 @@ export interface Result {
   readonly row: number;
   readonly how: string;
   readonly machineBefore: string;
-  /** Version, and what the machine did in that run; results of earlier runs may have neither. */
-  readonly godwit?: string;
-  readonly machine?: string;
+  /** Of the run that it is of: version, processors, when, and what the machine did. */
+  readonly run?: string;
   readonly measures: readonly Measure[];
 }
 
@@ -36,6 +35,7 @@ export function writeReport(fresh: Results): void {
   const ran = new Set(fresh.benches.map(({ name }) => name));
   const rounded = fresh.benches.map((bench) => ({
     ...bench,
+    run: runOf(fresh.conditions),
     measures: bench.measures.map((measure) => ({
       ...measure,
       values: measure.values.map((value) => Number(value.toPrecision(4))),
@@ -59,6 +59,11 @@ export function writeReport(fresh: Results): void {
   writeFileSync(pagePath, page.slice(0, from + BEGIN.length) + sectionOf(results) + page.slice(to));
 }
 
+const runOf = ({ godwit, cpu, kernel, at, machine }: Results["conditions"]): string =>
+  [godwit, cpu, kernel && `Linux ${kernel}`, at?.slice(0, 10), machine]
+    .filter((part) => part !== undefined)
+    .join("; ");
+
 function readResults(): Results | undefined {
   try {
     return JSON.parse(readFileSync(resultsPath, "utf8")) as Results;
@@ -70,7 +75,8 @@ function readResults(): Results | undefined {
 /** Figures that more than one contestant has. */
 function contests({ measures }: Result): Map<string, Measure[]> {
   const groups = new Map<string, Measure[]>();
-  for (const measure of measures) groups.set(measure.what, [...(groups.get(measure.what) ?? []), measure]);
+  for (const measure of measures)
+    if (measure.isAside !== true) groups.set(measure.what, [...(groups.get(measure.what) ?? []), measure]);
   return new Map([...groups].filter(([, group]) => group.length > 1));
 }
 
@@ -82,14 +88,15 @@ const plotName = ({ name }: Result, what: string): string =>
 
 function sectionOf({ conditions, benches }: Results): string {
   const lines = ["", ""];
-  for (const [name, value] of Object.entries(conditions))
-    if (name !== "machine") lines.push(`- ${name}: ${value}`);
+  // Those that differ from run to run stand with each result.
+  const { godwit: _godwit, cpu: _cpu, kernel: _kernel, at: _at, machine: _machine, ...same } = conditions;
+  for (const [name, value] of Object.entries(same)) lines.push(`- ${name}: ${value}`);
   for (const bench of benches) {
     lines.push(
       "",
       `### Row ${bench.row}: ${bench.name}`,
       "",
-      `${bench.how}. Machine before: ${bench.machineBefore}.${saidBy(bench)}`,
+      `${bench.how}. Machine before: ${bench.machineBefore}. Run: ${bench.run ?? "see above"}.`,
       "",
     );
     lines.push("| who | what | unit | median | p95 | min | max | values | goal | verdict |");
@@ -111,9 +118,6 @@ function sectionOf({ conditions, benches }: Results): string {
   }
   return [...lines, "", ""].join("\n");
 }
-
-const saidBy = ({ godwit, machine }: Result): string =>
-  godwit === undefined || machine === undefined ? "" : ` ${godwit}; ${machine}.`;
 
 const WIDTH = 640;
 const LABEL = 110;

@@ -255,8 +255,6 @@ async function main(): Promise<number> {
         name: bench.name,
         row: bench.row,
         how: bench.how,
-        godwit: facts["godwit"]!,
-        machine: facts["machine"]!,
         machineBefore: `${calmness}; load after ${load()}`,
         measures,
       });
