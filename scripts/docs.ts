@@ -74,7 +74,8 @@ ${GENERATED}
 \`GET /metrics\` answers in Prometheus' text format. Counters start at 0 with the node and end in \`_total\`; units are seconds and bytes. Labels come
 from small closed sets; no metric names a node or a person. A counter with labels shows up with the first event of each.
 What the system does not tell, or only to root, is not shown. Names of \`process_\` are those of all clients of Prometheus. Nothing is measured for a page
-that nobody reads: what the process takes and what links do is looked up when it is asked for. That takes 1 ms of processor time with 100 links, 5 ms in the first dozen, and 10 to 15 for the first, which loads what writes them.
+that nobody reads: what the process takes and what links do is looked up when it is asked for. That takes some 1 ms
+of processor time with 100 links, 3 ms each in the first dozen, and 10 ms for the first, which loads what writes them.
 
 ## Of the node
 
