@@ -9,7 +9,7 @@ import { makeBabeld } from "./peers/babeld.ts";
 import type { MakeMesh } from "./peers/peer.ts";
 import { makeYggdrasil } from "./peers/yggdrasil.ts";
 import { follow, routesOf } from "./probe.ts";
-import { cpuMs, peakMb } from "./process.ts";
+import { peakMb, threadsCpuMs } from "./process.ts";
 
 const NODES = 10;
 const EVERY_MS = 20;
@@ -33,7 +33,7 @@ async function untilRoutes(node: LabNode, count: number): Promise<number> {
 }
 
 /** Since they were started. */
-const ofEach = (pids: readonly number[]): Sample => ({ cpu: pids.map(cpuMs), peak: pids.map(peakMb) });
+const ofEach = (pids: readonly number[]): Sample => ({ cpu: pids.map(threadsCpuMs), peak: pids.map(peakMb) });
 
 async function runGodwit(): Promise<Sample> {
   const hosts = Hosts.ring(NODES);

@@ -123,6 +123,28 @@ function commits(folder: string): number {
 }
 
 async function starts(folder: string): Promise<Pick<Machine, "startMs" | "startCpuMs">> {
+  const empty = compileEmpty(folder);
+  const all: EmptyStart[] = [];
+  for (let i = 0; i < STARTS; i++) all.push(await startEmpty(empty));
+  return {
+    startMs: quantile(
+      all.map(({ ms }) => ms),
+      0.5,
+    ),
+    startCpuMs: quantile(
+      all.map(({ cpuMs }) => cpuMs),
+      0.5,
+    ),
+  };
+}
+
+export interface EmptyStart {
+  readonly ms: number;
+  readonly cpuMs: number;
+}
+
+/** An empty program, compiled as Godwit is; its path in `folder`. */
+export function compileEmpty(folder: string): string {
   const [source, binary] = [join(folder, "empty.ts"), join(folder, "empty")];
   writeFileSync(source, "");
   const built = Bun.spawnSync(
@@ -133,16 +155,16 @@ async function starts(folder: string): Promise<Pick<Machine, "startMs" | "startC
     { cwd: folder, stdout: "ignore", stderr: "pipe" },
   );
   if (!built.success) throw new Error(`no empty program: ${built.stderr.toString()}`);
-  const times: number[] = [];
-  const cpus: number[] = [];
-  for (let i = 0; i < STARTS; i++) {
-    const startMs = performance.now();
-    const child = Bun.spawn([binary], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
-    await child.exited;
-    times.push(performance.now() - startMs);
-    cpus.push(Number(child.resourceUsage()?.cpuTime.total ?? Number.NaN) / 1_000);
-  }
-  return { startMs: quantile(times, 0.5), startCpuMs: quantile(cpus, 0.5) };
+  return binary;
+}
+
+/** From exec to its end, and processor time of all its threads. */
+export async function startEmpty(binary: string): Promise<EmptyStart> {
+  const startMs = performance.now();
+  const child = Bun.spawn([binary], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
+  await child.exited;
+  const ms = performance.now() - startMs;
+  return { ms, cpuMs: Number(child.resourceUsage()?.cpuTime.total ?? Number.NaN) / 1_000 };
 }
 
 async function workers(folder: string): Promise<Pick<Machine, "workerMs" | "workerCpuMs">> {
