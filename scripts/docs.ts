@@ -61,16 +61,21 @@ async function pluginMetricRows(): Promise<string[]> {
 }
 
 async function metricsPage(): Promise<string> {
-  const rows = Object.entries<MetricRow>(metricTable).map(
-    ([name, { kind, help, labels }]) =>
-      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${cell(help)} |`,
-  );
+  const rows = Object.entries<MetricRow>(metricTable)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(
+      ([name, { kind, help, labels }]) =>
+        `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${cell(help)} |`,
+    );
   return `# Metrics
 
 ${GENERATED}
 
 \`GET /metrics\` answers in Prometheus' text format. Counters start at 0 with the node and end in \`_total\`; units are seconds and bytes. Labels come
 from small closed sets; no metric names a node or a person. A counter with labels shows up with the first event of each.
+What the system does not tell, or only to root, is not shown. Names of \`process_\` are those of all clients of Prometheus. Nothing is measured for a page
+that nobody reads: what the process takes and what links do is looked up when it is asked for. That takes some 1 ms
+of processor time with 100 links, 3 ms each in the first dozen, and 10 ms for the first, which loads what writes them.
 
 ## Of the node
 

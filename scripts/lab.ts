@@ -10,6 +10,13 @@ import type { Subprocess } from "bun";
 
 export const binaryPath = join(import.meta.dir, "..", "dist", "godwit");
 
+let ofThisProcess = binaryPath;
+
+/** The binary of nodes whose options name none, for those that are started from now on: a release before is measured in turns with this one. */
+export function useBinary(path: string): void {
+  ofThisProcess = path;
+}
+
 /** A call without an answer for this long fails, so that nobody waits for a node that hangs. */
 const API_TIMEOUT_MS = 30_000;
 
@@ -206,7 +213,7 @@ ${this.#options.extra ?? ""}
   async start(timeoutMs = 15_000): Promise<void> {
     if (this.isRunning) return;
     if (this.#isClosed()) throw new Error(`${this.callsign} is not started: the lab is closed`);
-    const { namespace, command = [binaryPath] } = this.#options;
+    const { namespace, command = [ofThisProcess] } = this.#options;
     // `ip` becomes the node, which therefore has the pid that is killed.
     const inside = namespace === undefined ? [] : ["ip", "netns", "exec", namespace];
     const child = Bun.spawn([...inside, ...command, "run", "--config", this.configPath], {

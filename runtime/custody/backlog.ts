@@ -38,6 +38,12 @@ export interface Swept {
   readonly hasReady: boolean;
 }
 
+/** Running time at which the oldest of a lane came, ms, of those that may go and of those that were handed on; undefined: there is none. */
+export interface OldestOfLane {
+  readonly ready: number | undefined;
+  readonly relayed: number | undefined;
+}
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 /** In order of arrival. */
@@ -108,6 +114,20 @@ class Lane {
   peek(order: number): Relayed | undefined {
     const at = this.#place(order);
     return this.#orders[at] === order ? this.#relayed(at) : undefined;
+  }
+
+  /** A walk to the first of each, which may be over all that is gone. */
+  get oldest(): OldestOfLane {
+    let ready: number | undefined;
+    let relayed: number | undefined;
+    const isWhole = () =>
+      (ready !== undefined || this.#ready === 0) && (relayed !== undefined || this.#ready === this.#count);
+    for (let at = 0; at < this.#orders.length && !isWhole(); at++) {
+      if (this.#orders[at]! < 0) continue;
+      if (this.#wakeAtMs[at] === 0) ready ??= this.#atRunMs[at]!;
+      else relayed ??= this.#atRunMs[at]!;
+    }
+    return { ready, relayed };
   }
 
   /** This one need not wait for its time. False: it does not stand here, or is ready. */
@@ -226,6 +246,10 @@ export class Backlog {
   /** Names of lanes that hold something. */
   get lanes(): Iterable<string> {
     return this.#lanes.keys();
+  }
+
+  *oldest(): Iterable<readonly [lane: string, oldest: OldestOfLane]> {
+    for (const [name, lane] of this.#lanes) yield [name, lane.oldest];
   }
 
   has(lane: string): boolean {

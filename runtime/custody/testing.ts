@@ -284,6 +284,8 @@ export class TestNode {
   readonly protocolErrors: string[] = [];
   epochHex = "";
   custody: Custody | undefined;
+  /** Of the life that runs, or of the last one. */
+  metrics = new Metrics();
   store: MemoryStore | undefined;
   /** Of the life that runs, or of the last one. */
   time: TestTime;
@@ -386,6 +388,7 @@ export class TestNode {
 
   #context(): CustodyContext {
     const { clock } = this.mesh;
+    this.metrics = new Metrics();
     return {
       self: this.id,
       network: "test",
@@ -393,7 +396,7 @@ export class TestNode {
       time: this.time.time,
       random: seededRandom(this.name.charCodeAt(0) + 1_000 * this.life),
       log: silentLog,
-      metrics: new Metrics(),
+      metrics: this.metrics,
       store: this.store!,
       storeEpoch: this.#epoch,
       limits: this.limits,

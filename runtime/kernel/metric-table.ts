@@ -1,8 +1,11 @@
 /**
- * Every metric of the node itself: name, kind, what it says, labels. The one place where they are declared; docs/metrics.md is
- * written from it. Prefix `godwit_`, base units, counters end in `_total`, label values come from small closed sets and are
- * never a node's id. A metric never changes its meaning and never goes away without a word in the changelog.
+ * Every metric of the node itself: name, kind, what it says, labels. Declared here and in the two tables that this one takes in, nowhere else; docs/metrics.md is
+ * written from it. Prefix `godwit_`, or `process_` for what every client of Prometheus calls so; base units,
+ * counters end in `_total`, label values come from small closed sets and are never a node's id. A metric never changes its meaning and never goes away without a word in the changelog.
  */
+
+import { linkMetrics } from "./metrics-of-links.ts";
+import { machineMetrics } from "./metrics-of-machine.ts";
 
 export interface MetricRow {
   readonly kind: "counter" | "gauge" | "histogram";
@@ -13,6 +16,8 @@ export interface MetricRow {
 }
 
 export const metricTable = {
+  ...linkMetrics,
+  ...machineMetrics,
   godwit_bundles_cut_off_total: {
     kind: "counter",
     help: "bundles from or for nodes that are blocked or revoked",
@@ -48,8 +53,6 @@ export const metricTable = {
     help: "bundles taken back for another try",
     labels: ["reason"],
   },
-  godwit_descriptors: { kind: "gauge", help: "open descriptors of the node's process, at least", labels: [] },
-  godwit_descriptors_limit: { kind: "gauge", help: "descriptors that the process may have", labels: [] },
   godwit_dials_total: { kind: "counter", help: "dial attempts by outcome", labels: ["outcome"] },
   godwit_endpoints_skipped_total: {
     kind: "counter",
@@ -95,90 +98,6 @@ export const metricTable = {
     labels: ["method", "route", "status"],
   },
   godwit_inbox_messages: { kind: "gauge", help: "messages in the inbox", labels: [] },
-  godwit_link_half_open: { kind: "gauge", help: "handshakes under way", labels: [] },
-  godwit_link_half_open_evicted_total: {
-    kind: "counter",
-    help: "unfinished handshakes ended to make room for others",
-    labels: [],
-  },
-  godwit_link_handshake_datagrams_dropped_total: {
-    kind: "counter",
-    help: "datagrams dropped while a handshake was under way",
-    labels: [],
-  },
-  godwit_link_handshakes_aborted_total: {
-    kind: "counter",
-    help: "handshakes given up by this node, such as at its stop",
-    labels: [],
-  },
-  godwit_link_handshakes_completed_total: {
-    kind: "counter",
-    help: "handshakes that made a session",
-    labels: [],
-  },
-  godwit_link_handshakes_failed_total: {
-    kind: "counter",
-    help: "handshakes refused or broken by either end",
-    labels: [],
-  },
-  godwit_link_handshakes_timed_out_total: {
-    kind: "counter",
-    help: "handshakes that took too long",
-    labels: [],
-  },
-  godwit_link_protocol_errors_total: {
-    kind: "counter",
-    help: "links closed because of bad frames",
-    labels: [],
-  },
-  godwit_link_records_corrupt_total: {
-    kind: "counter",
-    help: "sealed records that were damaged",
-    labels: [],
-  },
-  godwit_link_records_forged_total: {
-    kind: "counter",
-    help: "sealed records that did not authenticate",
-    labels: [],
-  },
-  godwit_link_records_replayed_total: {
-    kind: "counter",
-    help: "sealed records that had come before",
-    labels: [],
-  },
-  godwit_link_records_unread_total: {
-    kind: "counter",
-    help: "records dropped because too many came before anybody read",
-    labels: [],
-  },
-  godwit_link_refusals_sent_total: {
-    kind: "counter",
-    help: "refusals answered to who was outside the mesh or not wanted",
-    labels: [],
-  },
-  godwit_link_rekeys_total: { kind: "counter", help: "changes of a sending key", labels: [] },
-  godwit_link_retries_sent_total: { kind: "counter", help: "cookies asked for under load", labels: [] },
-  godwit_link_sessions_expired_total: {
-    kind: "counter",
-    help: "sessions that reached a bound of their keys or of time",
-    labels: [],
-  },
-  godwit_link_sessions_truncated_total: {
-    kind: "counter",
-    help: "streams that ended without an authenticated close",
-    labels: [],
-  },
-  godwit_link_sessions_unconfirmed_total: {
-    kind: "counter",
-    help: "datagram sessions whose far end never answered the confirm of an epoch",
-    labels: [],
-  },
-  godwit_link_tag_mismatches_total: {
-    kind: "counter",
-    help: "first messages for another network, another secret or another node",
-    labels: [],
-  },
-  godwit_links_old_secret: { kind: "gauge", help: "links under a secret that was replaced", labels: [] },
   godwit_mail_named_twice_total: {
     kind: "counter",
     help: "messages of this node whose name another life of it had used, each sent again under a new one",
@@ -305,6 +224,11 @@ export const metricTable = {
     help: "own messages without a receipt and bundles of others in custody, together",
     labels: [],
   },
+  godwit_queue_oldest_seconds: {
+    kind: "gauge",
+    help: "how long the oldest open message is here, by what it waits for: somebody known under its address, a way there, its turn, its receipt; 0: none does",
+    labels: ["box", "reason"],
+  },
   godwit_redemptions: { kind: "gauge", help: "used invitations remembered", labels: [] },
   godwit_redemptions_dropped_total: {
     kind: "counter",
@@ -343,7 +267,7 @@ export const metricTable = {
     kind: "histogram",
     help: "from the call of a commit until it is durable or refused",
     labels: [],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+    buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
   },
   godwit_store_commits_total: { kind: "counter", help: "commits by result", labels: ["result"] },
   godwit_store_conversion_rows_total: {
@@ -361,6 +285,7 @@ export const metricTable = {
     help: "stored rows that were found damaged and set aside, or lost with their page",
     labels: ["collection"],
   },
+  godwit_store_file_bytes: { kind: "gauge", help: "size of the files of the store", labels: ["file"] },
   godwit_store_log_bytes: {
     kind: "gauge",
     help: "bytes of commits that stand in the log and not yet in the database",
@@ -370,6 +295,12 @@ export const metricTable = {
     kind: "gauge",
     help: "bytes that have to become free before this node takes mail again; 0 while there is room",
     labels: [],
+  },
+  godwit_store_write_seconds: {
+    kind: "histogram",
+    help: "one write to the log of commits, until it is on the disk: what a commit takes there, alone or with others",
+    labels: [],
+    buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
   },
   godwit_stream_dropped_total: {
     kind: "counter",

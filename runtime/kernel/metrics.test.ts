@@ -55,7 +55,7 @@ test("a plugin fills nothing, however many names, labels and lives it has", asyn
 
 test("names are in base units, counters and only they end in _total, buckets ascend, nothing looks like a plugin's", () => {
   for (const [name, { kind, help, labels, buckets }] of Object.entries<MetricRow>(metricTable)) {
-    expect(name).toMatch(/^godwit_[a-z][a-z_]+$/);
+    expect(name).toMatch(/^(godwit|process)_[a-z][a-z_]+$/);
     expect(name).not.toMatch(/_(ms|kb|mb|minutes|percent)(_|$)/);
     expect([name, name.endsWith("_total")]).toEqual([name, kind === "counter"]);
     expect(help).toMatch(/^[^\n]{4,200}[^.]$/);

@@ -1,17 +1,17 @@
 /**
- * Metrics on prom-client. One registry per node (never the library's global one, so that a simulated mesh does not
- * share counters). What there is stands in metric-table.ts; only plugins bring names of their own.
+ * What a node counts, and how it is shown. Counters, gauges and histograms are plain numbers: nothing else is touched where something
+ * happens. prom-client writes them as text; it is loaded by the first scrape and reads them at each one. One registry per node
+ * (never the library's global one, so that a simulated mesh does not share counters). What there is stands in metric-table.ts;
+ * only plugins bring names of their own.
  */
-// By parts: the package's main file also loads cluster and process statistics, 10 MB of memory that nothing here uses.
-import Counter from "prom-client/lib/counter.js";
-import Gauge from "prom-client/lib/gauge.js";
-import Histogram from "prom-client/lib/histogram.js";
-import Registry from "prom-client/lib/registry.js";
+import type { Registry } from "prom-client";
 import { type MetricLabel, type MetricName, type MetricRow, metricTable } from "./metric-table.ts";
+import { Distribution, Numbers, type Sample, type Series } from "./series.ts";
 
 type Labels<Label extends string> = Readonly<Record<Label, string>>;
 
 export interface CounterMetric<Label extends string = string> {
+  /** `value` is finite and not negative. */
   add(value?: number, labels?: Labels<Label>): void;
 }
 export interface GaugeMetric<Label extends string = string> {
@@ -20,6 +20,11 @@ export interface GaugeMetric<Label extends string = string> {
 export interface HistogramMetric<Label extends string = string> {
   observe(value: number, labels?: Labels<Label>): void;
 }
+/** One set of labels with its value; without a value it is not shown. */
+export type Observed<Label extends string = string> = readonly [
+  value: number | undefined,
+  labels?: Labels<Label>,
+];
 
 type AnyLabels = Labels<string>;
 /** Of one plugin, by its first word; all together; and of one metric. */
@@ -29,9 +34,18 @@ const PLUGIN_SETS_MAX = 128;
 const LABEL_CHARS_MAX = 64;
 const noMetric = { add() {}, set() {} };
 
+interface Known {
+  readonly row: MetricRow;
+  readonly series: Series;
+  readonly metric: CounterMetric | GaugeMetric | HistogramMetric | undefined;
+}
+
 export class Metrics {
-  readonly #registry = new Registry();
-  readonly #known = new Map<string, CounterMetric | GaugeMetric | HistogramMetric>();
+  readonly #known = new Map<string, Known>();
+  readonly #gatherers: (() => void | Promise<void>)[] = [];
+  #registry: Promise<Registry> | undefined;
+  /** Those that the registry has. */
+  #shownCount = 0;
   /** Sets of label values of each metric of plugins, and metrics of each plugin, whatever became of its lives. */
   readonly #pluginSets = new Map<string, Map<string, AnyLabels>>();
   readonly #pluginMetrics = new Map<string, number>();
@@ -45,42 +59,34 @@ export class Metrics {
     return this.#gauge(name, metricTable[name]);
   }
 
-  /** A gauge whose value is asked for at each scrape. */
-  observedGauge(name: MetricName<"gauge">, read: () => number): void {
-    new Gauge({
-      name,
-      help: metricTable[name].help,
-      registers: [this.#registry],
-      collect() {
-        this.set(read());
-      },
-    });
+  /** A gauge whose value is asked for at each scrape; undefined: it is not shown. */
+  observedGauge(name: MetricName<"gauge">, read: () => number | undefined): void {
+    this.#observed(name, () => [[read()]]);
   }
 
-  /** A counter that somebody else keeps; asked for at each scrape. */
-  observedCounter(name: MetricName<"counter">, read: () => number): void {
-    new Counter({
-      name,
-      help: metricTable[name].help,
-      registers: [this.#registry],
-      collect() {
-        this.reset();
-        this.inc(read());
-      },
-    });
+  /** A counter that somebody else keeps; asked for at each scrape; undefined: it is not shown. */
+  observedCounter(name: MetricName<"counter">, read: () => number | undefined): void {
+    this.#observed(name, () => [[read()]]);
+  }
+
+  /** Gauges or counters of one name that somebody else keeps, with their labels; asked for at each scrape. */
+  observedSets<Name extends MetricName<"counter" | "gauge">>(
+    name: Name,
+    read: () => readonly Observed<MetricLabel<Name>>[],
+  ): void {
+    this.#observed(name, read);
+  }
+
+  /** Called before the values of each scrape are read; what it answers is waited for. Must neither throw nor reject, and is bounded in time. */
+  beforeScrape(gather: () => void | Promise<void>): void {
+    this.#gatherers.push(gather);
   }
 
   histogram<Name extends MetricName<"histogram">>(name: Name): HistogramMetric<MetricLabel<Name>> {
-    return this.#once(name, () => {
-      const { help, labels, buckets } = metricTable[name];
-      const histogram = new Histogram({
-        ...{ name, help, buckets: [...buckets], labelNames: [...labels] },
-        registers: [this.#registry],
-      });
-      return {
-        observe: (value, given) =>
-          given === undefined ? histogram.observe(value) : histogram.observe(given, value),
-      };
+    return this.#once(name, metricTable[name], () => {
+      const { labels, buckets } = metricTable[name];
+      const series = new Distribution(name, labels, buckets);
+      return { series, metric: { observe: (value, given) => series.observe(value, given) } };
     });
   }
 
@@ -140,31 +146,80 @@ export class Metrics {
   }
 
   /** Prometheus text exposition format 0.0.4. */
-  render(): Promise<string> {
-    return this.#registry.metrics();
+  async render(): Promise<string> {
+    this.#registry ??= openRegistry();
+    const [registry] = await Promise.all([this.#registry, ...this.#gatherers.map((gather) => gather())]);
+    const unknown = [...this.#known].slice(this.#shownCount);
+    this.#shownCount = this.#known.size;
+    for (const [name, { row, series }] of unknown) registry.registerMetric(shownAs(name, row, series));
+    return registry.metrics();
   }
 
-  #counter(name: string, { help, labels }: Pick<MetricRow, "help" | "labels">): CounterMetric {
-    return this.#once(name, () => {
-      const counter = new Counter({ name, help, labelNames: [...labels], registers: [this.#registry] });
-      return {
-        add: (value = 1, given) => (given === undefined ? counter.inc(value) : counter.inc(given, value)),
-      };
+  #counter(name: string, row: Pick<MetricRow, "help" | "labels">): CounterMetric {
+    return this.#once(name, { ...row, kind: "counter" }, () => {
+      const series = new Numbers(row.labels);
+      return { series, metric: { add: (value = 1, given) => series.add(value, given) } };
     });
   }
 
-  #gauge(name: string, { help, labels }: Pick<MetricRow, "help" | "labels">): GaugeMetric {
-    return this.#once(name, () => {
-      const gauge = new Gauge({ name, help, labelNames: [...labels], registers: [this.#registry] });
-      return { set: (value, given) => (given === undefined ? gauge.set(value) : gauge.set(given, value)) };
+  #gauge(name: string, row: Pick<MetricRow, "help" | "labels">): GaugeMetric {
+    return this.#once(name, { ...row, kind: "gauge" }, () => {
+      const series = new Numbers(row.labels);
+      return { series, metric: { set: (value, given) => series.set(value, given) } };
     });
   }
 
-  #once<M extends CounterMetric | GaugeMetric | HistogramMetric>(name: string, make: () => M): M {
+  /** Several may tell of one name, each of other labels. */
+  #observed(name: MetricName<"counter" | "gauge">, read: () => readonly Observed[]): void {
     const known = this.#known.get(name);
-    if (known !== undefined) return known as M;
+    if (known === undefined) {
+      const series = new Asked();
+      this.#known.set(name, { row: metricTable[name], series, metric: undefined });
+      series.readers.push(read);
+    } else if (known.series instanceof Asked && metricTable[name].labels.length > 0)
+      known.series.readers.push(read);
+    else throw new Error(`${name} is told by two`);
+  }
+
+  #once<M extends CounterMetric | GaugeMetric | HistogramMetric>(
+    name: string,
+    row: MetricRow,
+    make: () => { readonly series: Series; readonly metric: M },
+  ): M {
+    const known = this.#known.get(name);
+    if (known?.metric !== undefined) return known.metric as M;
+    if (known !== undefined) throw new Error(`${name} is told by two`);
     const made = make();
-    this.#known.set(name, made);
-    return made;
+    this.#known.set(name, { row, ...made });
+    return made.metric;
   }
 }
+
+/** Values that others keep. */
+class Asked implements Series {
+  readonly readers: (() => readonly Observed[])[] = [];
+
+  samples(): Sample[] {
+    const samples: Sample[] = [];
+    for (const read of this.readers)
+      for (const [value, labels = {}] of read()) if (value !== undefined) samples.push({ value, labels });
+    return samples;
+  }
+}
+
+/** By parts: the package's main file also loads cluster and process statistics, 10 MB of memory that nothing here uses. */
+async function openRegistry(): Promise<Registry> {
+  const { default: PromRegistry } = await import("prom-client/lib/registry.js");
+  return new PromRegistry();
+}
+
+/** What the registry asks of a metric: its values at that moment. */
+function shownAs(name: string, { kind, help }: MetricRow, series: Series): PromMetric {
+  return {
+    name,
+    help,
+    get: () => Promise.resolve({ name, help, type: kind, values: series.samples() }),
+  } as unknown as PromMetric;
+}
+
+type PromMetric = Parameters<Registry["registerMetric"]>[0];

@@ -1,13 +1,4 @@
-/** The parts of prom-client that metrics.ts loads one by one; the types are those of the whole. */
-declare module "prom-client/lib/counter.js" {
-  export { Counter as default } from "prom-client";
-}
-declare module "prom-client/lib/gauge.js" {
-  export { Gauge as default } from "prom-client";
-}
-declare module "prom-client/lib/histogram.js" {
-  export { Histogram as default } from "prom-client";
-}
+/** The part of prom-client that metrics.ts loads; its types are those of the whole. */
 declare module "prom-client/lib/registry.js" {
   export { Registry as default } from "prom-client";
 }

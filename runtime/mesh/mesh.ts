@@ -16,6 +16,7 @@ import { PartList } from "./part-list.ts";
 import { custodyPart } from "./parts/custody.ts";
 import { dialerPart, hintsPart, placesPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
+import { linkMetricsPart } from "./parts/link-metrics.ts";
 import { managerPart } from "./parts/manager.ts";
 import { membersPart } from "./parts/members.ts";
 import { otherLivesPart } from "./parts/other-lives.ts";
@@ -73,6 +74,7 @@ export class Mesh extends PartList implements MeshParts {
   readonly enrolment = this.part("enrolment", enrolmentPart);
   readonly revocations = this.part("revocations", revocationsPart);
   readonly pluginMessages = this.part("plugin-messages", pluginMessagesPart);
+  readonly linkMetrics = this.part("link-metrics", linkMetricsPart);
   /** Last to hear: whoever listens there may ask any part, and finds it up to date. */
   readonly outside = this.part("outside", outsidePart);
 

@@ -2,7 +2,8 @@
  * How many descriptors the node has left, and that it says so once. What runs into the limit in the kernel's accept is told by
  * nobody and tried again without a pause, so this looks by itself, and keeps a few in hand: given back when there are none left,
  * they let listeners accept, and close at once, what would otherwise be knocking for ever. Where others take these too, it
- * makes each turn of the event loop last for a moment, which is the pause that no listener can be given. Owns nothing else.
+ * makes each turn of the event loop last for a moment, which is the pause that no listener can be given. How late its own looks come is
+ * how late everything on this thread comes: the one timer that always runs tells that, too. Owns nothing else.
  */
 import { closeSync, openSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
@@ -32,6 +33,7 @@ export interface DescriptorWatchDeps {
 export class DescriptorWatch {
   readonly #deps: DescriptorWatchDeps;
   readonly #spares: number[] = [];
+  readonly #lag;
   #timer: Timer;
   #used = 0;
   /** Not even a spare one is left. */
@@ -46,6 +48,7 @@ export class DescriptorWatch {
     this.#deps = deps;
     deps.metrics.observedGauge("godwit_descriptors", () => this.#used);
     deps.metrics.observedGauge("godwit_descriptors_limit", descriptorLimit);
+    this.#lag = deps.metrics.histogram("godwit_event_loop_lag_seconds");
     onDescriptorShortage((descriptor) => this.#short(descriptor));
     this.#look();
     this.#timer = this.#lookLater();
@@ -65,7 +68,11 @@ export class DescriptorWatch {
   }
 
   #lookLater(): Timer {
-    return this.#deps.clock.after(this.#isOut ? LOOK_OUT_EVERY_MS : LOOK_EVERY_MS, () => {
+    const { clock } = this.#deps;
+    const delayMs = this.#isOut ? LOOK_OUT_EVERY_MS : LOOK_EVERY_MS;
+    const dueAtMs = clock.monotonicMs() + delayMs;
+    return clock.after(delayMs, () => {
+      this.#lag.observe(Math.max(0, clock.monotonicMs() - dueAtMs) / 1_000);
       this.#look();
       this.#timer = this.#lookLater();
     });

@@ -20,6 +20,7 @@ import { Conversions } from "../store/conversions.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { restatement } from "../store/sqlite-restate.ts";
 import { watchStore, type WatchedStore } from "../store/watched.ts";
+import { exposeProcess } from "./process-facts.ts";
 import { checkSecrets } from "./secret-check.ts";
 import { openNodeTime } from "../time/kept.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -31,6 +32,7 @@ export interface GroundDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly version: string;
 }
 
 export interface Ground extends GroundDeps {
@@ -62,6 +64,7 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   for (const reason of judgeStateFolder(stateDir).warnings)
     log.warn("others may write to state_dir", { reason });
   const path = `${stateDir}/godwit.db`;
+  exposeProcess({ metrics, clock, version: deps.version, stateDir, databasePath: path });
   const database = await openSqliteStore({ path, log, clock, metrics });
   const aside = asideFiles(path);
   for (const file of aside)

@@ -125,6 +125,9 @@ export class Link {
   readonly upAtMs: number;
   /** Set when a better link over the same path exists: no longer used for sending, closed soon. */
   isRetiring = false;
+  #probesSent = 0;
+  #probesAnswered = 0;
+  #isSilent = false;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #events: LinkEvents;
@@ -180,6 +183,16 @@ export class Link {
   /** Smoothed round trip in ms; undefined before the first answer. */
   get rttMs(): number | undefined {
     return this.#rttMs;
+  }
+
+  /** Those that were sent, and those of them that were answered in time to be measured. */
+  get probeCounts(): { readonly sent: number; readonly answered: number } {
+    return { sent: this.#probesSent, answered: this.#probesAnswered };
+  }
+
+  /** It was given up because no probe was answered. */
+  get isSilent(): boolean {
+    return this.#isSilent;
   }
 
   /** Smallest round trip seen in the last minutes: the base without queues. */
@@ -275,6 +288,7 @@ export class Link {
     const sentAtMs = this.#probes.get(nonce);
     if (sentAtMs === undefined) return;
     this.#probes.delete(nonce);
+    this.#probesAnswered++;
     this.#events.answered?.(this, sentAtMs);
     const sampleMs = this.#clock.monotonicMs() - sentAtMs;
     const isFirst = this.#rttMs === undefined;
@@ -388,6 +402,7 @@ export class Link {
         return this.#schedule(leftMs);
       }
     } else if (this.#misses >= profile.missesBeforeSuspect + profile.suspectProbes) {
+      this.#isSilent = true;
       return this.#events.dead(this);
     }
     if (this.#misses === 1) this.#events.quiet?.(this);
@@ -435,6 +450,7 @@ export class Link {
       }
     this.#probedAtMs = this.#sentAtMs = this.#clock.monotonicMs();
     this.#probes.set(nonce, this.#probedAtMs);
+    this.#probesSent++;
     this.#idleMs = this.#nextIdleMs();
     this.session.send(encodeProbe(nonce));
     this.session.flush();

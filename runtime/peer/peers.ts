@@ -46,6 +46,8 @@ export const PEERS_KEPT_LONG = 32;
 /** `known`: for a reason of this node's own (trust/acquaintances.ts). `long`: it was a neighbour for long. */
 export type Welcome = "known" | "long" | "stranger";
 export const LINKS_PER_PEER_MAX = 8;
+/** Why a link is down that an end closed politely. */
+export const CLOSED = "closed";
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
 
@@ -472,7 +474,7 @@ export class Peers {
 
   #remove(peer: Peer, link: Link, error: GodwitError | undefined, why?: string): void {
     if (!peer.links.includes(link)) return;
-    const reason = why ?? error?.message ?? "closed";
+    const reason = why ?? error?.message ?? CLOSED;
     this.#detach(peer, link, reason);
     if (peer.links.length === 0) this.#forget(peer, reason, why !== undefined);
   }

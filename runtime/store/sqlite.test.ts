@@ -261,6 +261,20 @@ describe("the sqlite store", () => {
     expect(Number(/godwit_store_batches_total (\d+)/.exec(text)![1])).toBeLessThan(20);
     await store.close();
   });
+
+  test("metrics time each write to the log, however many commits are in it", async () => {
+    const metrics = new Metrics();
+    const store = await open(join(scratch(), "a.db"), { metrics, clock: systemClock });
+    const counts: (string | undefined)[] = [];
+    for (const count of [1, 1, 50]) {
+      await Promise.all(
+        Array.from({ length: count }, (_, i) => store.commit([put(`${counts.length} ${i}`)])),
+      );
+      counts.push(/godwit_store_write_seconds_count (\d+)/.exec(await metrics.render())?.[1]);
+    }
+    expect(counts).toEqual(["1", "2", "3"]);
+    await store.close();
+  });
 });
 
 describe("kill -9", () => {

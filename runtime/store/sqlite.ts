@@ -330,7 +330,9 @@ export class SqliteStore implements Store {
   async #toLog(pending: readonly Pending[]): Promise<void> {
     if (pending.length === 0) return;
     try {
+      const startMs = this.#nowMs();
       await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
+      this.#metrics?.writes?.observe((this.#nowMs() - startMs) / 1000);
       this.#settle(pending, new Map());
     } catch (error) {
       if (mayFailAlone(pending, true)) for (const one of pending) await this.#toLog([one]);

@@ -4,6 +4,7 @@ import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { GODWIT, quantile, type Bench } from "./bench.ts";
 import { contest, type Turns } from "./contest.ts";
 import type { Offered } from "./http-client.ts";
+import { costFigures, costSample, meter } from "./process.ts";
 import { flow } from "./relay.ts";
 
 const PER_SECOND = 5_000;
@@ -35,13 +36,15 @@ async function openGodwit(): Promise<Turns> {
   await offered(node, PATHS.status);
   return {
     async run() {
-      const sample: Record<string, number[]> = {};
+      const sample: Record<string, readonly number[]> = {};
       for (const [key, path] of Object.entries(PATHS)) {
+        const cost = meter(node.pid!);
         const [relayed, { latenciesMs, failures, seconds }] = await Promise.all([
           flow(node, RELAYED_PER_SECOND),
           offered(node, path),
         ]);
         if (failures > 0) throw new Error(`${failures} requests failed`);
+        Object.assign(sample, costSample(key, cost(), latenciesMs.length));
         sample[`${key}50`] = [quantile(latenciesMs, 0.5)];
         sample[`${key}99`] = [quantile(latenciesMs, 0.99)];
         sample[`${key}Rate`] = [latenciesMs.length / seconds];
@@ -61,6 +64,7 @@ const figures = (key: keyof typeof PATHS) => ({
     goal: { of: "median" as const, atMost: 10 },
   },
   [`${key}Rate`]: { what: `GET ${PATHS[key]}: answered`, unit: "1/s" },
+  ...costFigures(key, "the node", `a GET ${PATHS[key]}, the packets that it relays meanwhile among it`),
 });
 
 export const api: Bench = contest({
@@ -74,6 +78,5 @@ export const api: Bench = contest({
     ...figures("health"),
     relayed: { what: "relayed meanwhile", unit: "1/s" },
   },
-  runsMax: 3,
   contestants: [{ name: GODWIT, open: openGodwit }],
 });

@@ -13,6 +13,10 @@ export interface Goal {
 
 /** Who stands first in every contest. */
 export const GODWIT = "godwit";
+/** The release before, whose binary the caller names. */
+export const BEFORE = "before";
+/** Turns of whoever is compared, unless the caller says otherwise. */
+export const TURNS = 9;
 
 /** One line of the table: everything that was measured of one thing. */
 export interface Measure {
@@ -22,6 +26,8 @@ export interface Measure {
   readonly unit: string;
   readonly values: readonly number[];
   readonly goal?: Goal;
+  /** It stands beside another figure, and no picture is made of it. */
+  readonly isAside?: true;
 }
 
 export interface BenchOptions {
@@ -29,6 +35,8 @@ export interface BenchOptions {
   readonly runs: number;
   /** Godwit and its peers in turns; otherwise Godwit alone. */
   readonly isBeside: boolean;
+  /** Binary of a release before, in turns with this one. */
+  readonly before?: string;
   /** Tells how far it is, on standard error. */
   note(text: string): void;
 }
@@ -65,6 +73,9 @@ export const figuresOf = (values: readonly number[]): Figures => ({
   max: quantile(values, 1),
   runs: values.length,
 });
+
+/** What another machine does at another rate: without anybody beside it, it says little. */
+export const isRate = ({ unit }: Pick<Measure, "unit">): boolean => unit.endsWith("/s") && unit !== "B/s";
 
 /** "met", or by how much not; undefined without a goal. */
 export function verdict({ values, goal }: Measure): string | undefined {

@@ -10,7 +10,7 @@ import { GODWIT, quantile, type Bench } from "./bench.ts";
 import { contest, separateTurns, type Figure, type Sample } from "./contest.ts";
 import { HttpClient, type Answered } from "./http-client.ts";
 import { follow, idOf, metricOf, untilWhole } from "./probe.ts";
-import { cpuMs } from "./process.ts";
+import { type Cost, costFigures, costSample, meter } from "./process.ts";
 
 const BODY_BYTES = 512;
 const MESSAGES = 10_000;
@@ -45,7 +45,8 @@ interface Burst {
   readonly acceptedPerSecond: number;
   readonly deliveredPerSecond: number;
   readonly acceptMs: readonly number[];
-  readonly cpuMs: readonly number[];
+  /** Of each node on the way. */
+  readonly costs: readonly Cost[];
 }
 
 /** As fast as it goes: `MESSAGES` messages, until the last signed receipt is back. */
@@ -54,7 +55,7 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
   const request = requestFor(await idOf(target));
   const client = await HttpClient.open(source.socketPath, CONNECTIONS);
   try {
-    const cpuBefore = nodes.map((node) => cpuMs(node.pid!));
+    const meters = nodes.map((node) => meter(node.pid!));
     const startMs = performance.now();
     const answers = await Promise.all(Array.from({ length: MESSAGES }, () => post(client, request)));
     const acceptedMs = Math.max(...answers.map(({ answeredMs }) => answeredMs)) - startMs;
@@ -65,11 +66,12 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
       20,
     );
     const deliveredMs = performance.now() - startMs;
+    const costs = meters.map((cost) => cost());
     return {
       acceptedPerSecond: MESSAGES / (acceptedMs / 1_000),
       deliveredPerSecond: MESSAGES / (deliveredMs / 1_000),
       acceptMs: answers.map(({ sentMs, answeredMs }) => answeredMs - sentMs),
-      cpuMs: nodes.map((node, i) => cpuMs(node.pid!) - cpuBefore[i]!),
+      costs,
     };
   } finally {
     client.close();
@@ -122,8 +124,11 @@ async function runOver(hops: number, sample: Record<string, readonly number[]>):
     sample[`accepted${hops}`] = [result.acceptedPerSecond];
     sample[`delivered${hops}`] = [result.deliveredPerSecond];
     sample[`api${hops}`] = [quantile(result.acceptMs, 0.99)];
-    for (const [i, ms] of result.cpuMs.entries())
-      sample[`cpu${hops}${i === 0 ? "source" : i === hops ? "end" : "far"}`] = [(ms * 1_000) / MESSAGES];
+    for (const [i, cost] of result.costs.entries())
+      Object.assign(
+        sample,
+        costSample(`${hops}${i === 0 ? "source" : i === hops ? "end" : "far"}`, cost, MESSAGES),
+      );
   } finally {
     await lab.close();
   }
@@ -204,19 +209,27 @@ const figures = (hops: 1 | 2): Readonly<Record<string, Figure>> => {
   const over = hops === 1 ? "1 hop" : "2 hops, through a relay";
   const goal = { of: "median", atLeast: 10_000 } as const;
   return {
-    [`accepted${hops}`]: { what: `accepted (durable at the source), ${over}`, unit: "1/s", goal },
-    [`delivered${hops}`]: { what: `delivered (Godwit: with signed receipt), ${over}`, unit: "1/s", goal },
+    [`accepted${hops}`]: {
+      what: `accepted (durable at the source), ${over}`,
+      unit: "1/s",
+      better: "more",
+      goal,
+    },
+    [`delivered${hops}`]: {
+      what: `delivered (Godwit: with signed receipt), ${over}`,
+      unit: "1/s",
+      better: "more",
+      goal,
+    },
     [`api${hops}`]: { what: `p99 of the API's answer under that load, ${over}`, unit: "ms" },
     [`latency${hops}`]: {
       what: `p99 per hop at ${PACED_PER_SECOND}/s, ${over}`,
       unit: "ms",
       goal: { of: "median", atMost: 30 },
     },
-    [`cpu${hops}source`]: { what: `processor time of the source for a message, ${over}`, unit: "us" },
-    ...(hops === 1
-      ? {}
-      : { [`cpu${hops}far`]: { what: "processor time of the relay for a message", unit: "us" } }),
-    [`cpu${hops}end`]: { what: `processor time of the recipient for a message, ${over}`, unit: "us" },
+    ...costFigures(`${hops}source`, "the source", `a message, ${over}`),
+    ...(hops === 1 ? {} : costFigures(`${hops}far`, "the relay", "a message")),
+    ...costFigures(`${hops}end`, "the recipient", `a message, ${over}`),
   };
 };
 
@@ -227,7 +240,6 @@ export const durable: Bench = contest({
     `Godwit: ${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk. ` +
     `NNCP: ${NNCP_MESSAGES} files of 512 B, one nncp-file process each (it fsyncs before it ends), ${NNCP_JOBS} at once; delivered: then nncp-xfer and nncp-toss, no receipt`,
   figures: { ...figures(1), ...figures(2) },
-  runsMax: 3,
   contestants: [
     { name: GODWIT, open: async () => separateTurns(runGodwit) },
     {

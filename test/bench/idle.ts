@@ -75,7 +75,6 @@ export const idle: Bench = contest({
     `line of 3 namespaces, ${SETTLE_MS / 1_000} s after all links are up, for ${COUNT_MS / 1_000} s; all contestants at once, each in namespaces of its own. ` +
     "Bytes of IP by the veth counters, the kernel's own neighbour discovery included. Row 15: memory of the 3 processes at the end",
   isTogether: true,
-  runsMax: 1,
   figures: {
     bytes: {
       what: "idle traffic of a link, both directions",

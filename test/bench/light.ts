@@ -164,6 +164,11 @@ export class LightNode {
     return this.#peers.get(to)?.send(2, frame) ?? false;
   }
 
+  /** What was sent goes now, in a record and a write of its own, and not with the others of this turn. */
+  flush(to: NodeId): void {
+    this.#peers.get(to)?.best?.session.flush();
+  }
+
   /** Resolves with the neighbour's id once the session stands. */
   async connect(port: number): Promise<NodeId> {
     const pipe = await dial(port);

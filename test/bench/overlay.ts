@@ -54,12 +54,12 @@ async function besideBare(
   // The first ones run before the compiler has seen them.
   await traces(near, other);
   for (let i = 0; i < runs; i++) {
-    bareRate!.push(await iperf(source, sink, far, IPERF_PORT, hosts.dir));
-    linkRate!.push(await iperf(source, sink, "127.0.0.1", port, hosts.dir));
+    bareRate!.push((await iperf(source, sink, far, IPERF_PORT, hosts.dir)).rate);
+    linkRate!.push((await iperf(source, sink, "127.0.0.1", port, hosts.dir)).rate);
     shares!.push((linkRate!.at(-1)! / bareRate!.at(-1)!) * 100);
     limit(SLOW_WIRE_KBITS);
-    slowBare!.push(await iperf(source, sink, far, IPERF_PORT, hosts.dir));
-    slowLink!.push(await iperf(source, sink, "127.0.0.1", port, hosts.dir));
+    slowBare!.push((await iperf(source, sink, far, IPERF_PORT, hosts.dir)).rate);
+    slowLink!.push((await iperf(source, sink, "127.0.0.1", port, hosts.dir)).rate);
     slowShares!.push((slowLink!.at(-1)! / slowBare!.at(-1)!) * 100);
     limit(undefined);
     bareRtt!.push(...(await pingMs(source, far, PROBES)));

@@ -150,18 +150,6 @@ interface RouteRow {
 export const routesOf = async (node: LabNode): Promise<readonly RouteRow[]> =>
   (await node.json<{ routes: RouteRow[] }>("/mesh/routes")).routes;
 
-/** Waits until `node` reaches `to` over its neighbour `via`. */
-export async function untilVia(node: LabNode, to: LabNode, via: LabNode, timeoutMs: number): Promise<void> {
-  const viaId = await idOf(via);
-  await node.until(
-    `a route to ${to.callsign} over ${via.callsign}`,
-    async () =>
-      (await routesOf(node)).some(({ callsign, next_hop }) => callsign === to.callsign && next_hop === viaId),
-    timeoutMs,
-    50,
-  );
-}
-
 export const idOf = async (node: LabNode): Promise<string> =>
   (await node.json<{ node: { id: string } }>("/mesh/status")).node.id;
 

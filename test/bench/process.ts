@@ -1,5 +1,6 @@
 /** What Linux says about a process. Memory in MB of 10^6 bytes. */
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import type { Figure, Sample } from "./contest.ts";
 
 export interface Memory {
   readonly rssMb: number;
@@ -28,10 +29,6 @@ export function memoryOf(pid: number): Memory {
   };
 }
 
-/** The most that was ever resident, MB. */
-export const peakMb = (pid: number): number =>
-  kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM");
-
 /** Processor time of a process and its threads so far, ms. The kernel counts in ticks of 10 ms. */
 export function cpuMs(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -39,3 +36,63 @@ export function cpuMs(pid: number): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
+
+/** The same of the threads that live now, exact to less than a microsecond: for little work, in which none ends. */
+export function threadsCpuMs(pid: number): number {
+  let ns = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`))
+    ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]);
+  return ns / 1e6;
+}
+
+/** Bytes that it caused to be written to disks so far; NaN where the kernel does not let us see. */
+export function writtenBytes(pid: number): number {
+  try {
+    return Number(/^write_bytes: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? Number.NaN);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+/** Most resident memory of its life, or since that was made to count anew. */
+export const peakMb = (pid: number): number =>
+  kibibytes(readFileSync(`/proc/${pid}/status`, "utf8"), "VmHWM");
+
+/** What doing something cost a process: what carries over to another machine better than how fast it went. */
+export interface Cost {
+  readonly cpuMs: number;
+  readonly written: number;
+  /** Most resident memory meanwhile. */
+  readonly peakMb: number;
+}
+
+/** What the processes pay together from now on, until the call that it answers; of their peaks the highest. */
+export function meter(...pids: readonly number[]): () => Cost {
+  const before = pids.map((pid) => {
+    // 5: the peak of resident memory counts anew. Without the right to it the peak is that of the process's life.
+    try {
+      writeFileSync(`/proc/${pid}/clear_refs`, "5");
+    } catch {}
+    return { cpu: cpuMs(pid), written: writtenBytes(pid) };
+  });
+  const sum = (of: (pid: number, at: number) => number) =>
+    pids.reduce((total, pid, at) => total + of(pid, at), 0);
+  return () => ({
+    cpuMs: sum((pid, at) => cpuMs(pid) - before[at]!.cpu),
+    written: sum((pid, at) => writtenBytes(pid) - before[at]!.written),
+    peakMb: Math.max(...pids.map(peakMb)),
+  });
+}
+
+/** Figures of `costSample` with the same key: what `who` paid for `unit`. */
+export const costFigures = (key: string, who: string, unit: string): Readonly<Record<string, Figure>> => ({
+  [`${key}Cpu`]: { what: `processor time of ${who} for ${unit}`, unit: "us", better: "less" },
+  [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B", isAside: true },
+  [`${key}Peak`]: { what: `most resident memory of ${who}, ${unit}`, unit: "MB", isAside: true },
+});
+
+export const costSample = (key: string, cost: Cost, units: number): Sample => ({
+  [`${key}Cpu`]: [(cost.cpuMs * 1_000) / units],
+  [`${key}Written`]: [cost.written / units],
+  [`${key}Peak`]: [cost.peakMb],
+});

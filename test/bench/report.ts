@@ -2,7 +2,7 @@
  * What `bun run bench beside --write` leaves in the repository: the results as JSON, a plot for each figure that a peer
  * was measured on too, and the table of docs/benchmarks.md between its marks. Everything but the JSON follows from it.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { figuresOf, formatGoal, formatNumber, GODWIT, verdict, type Measure } from "./bench.ts";
 
@@ -18,6 +18,8 @@ export interface Result {
   readonly row: number;
   readonly how: string;
   readonly machineBefore: string;
+  /** Of the run that it is of: version, processors, when, and what the machine did. */
+  readonly run?: string;
   readonly measures: readonly Measure[];
 }
 
@@ -33,6 +35,7 @@ export function writeReport(fresh: Results): void {
   const ran = new Set(fresh.benches.map(({ name }) => name));
   const rounded = fresh.benches.map((bench) => ({
     ...bench,
+    run: runOf(fresh.conditions),
     measures: bench.measures.map((measure) => ({
       ...measure,
       values: measure.values.map((value) => Number(value.toPrecision(4))),
@@ -42,14 +45,24 @@ export function writeReport(fresh: Results): void {
   benches.sort((a, b) => a.row - b.row || (a.name < b.name ? -1 : 1));
   const results: Results = { conditions: fresh.conditions, benches };
   writeFileSync(resultsPath, `${JSON.stringify(results, undefined, 1)}\n`);
+  const drawn = new Set<string>();
   for (const bench of benches)
-    for (const [what, group] of contests(bench))
+    for (const [what, group] of contests(bench)) {
+      drawn.add(plotName(bench, what));
       writeFileSync(join(plots, plotName(bench, what)), plotOf(bench, what, group));
+    }
+  for (const name of readdirSync(plots))
+    if (name.endsWith(".svg") && !drawn.has(name)) rmSync(join(plots, name));
   const page = readFileSync(pagePath, "utf8");
   const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (from < 0 || to < from) throw new Error(`${pagePath} has lost its marks`);
   writeFileSync(pagePath, page.slice(0, from + BEGIN.length) + sectionOf(results) + page.slice(to));
 }
+
+const runOf = ({ godwit, cpu, kernel, at, machine }: Results["conditions"]): string =>
+  [godwit, cpu, kernel && `Linux ${kernel}`, at?.slice(0, 10), machine]
+    .filter((part) => part !== undefined)
+    .join("; ");
 
 function readResults(): Results | undefined {
   try {
@@ -62,7 +75,8 @@ function readResults(): Results | undefined {
 /** Figures that more than one contestant has. */
 function contests({ measures }: Result): Map<string, Measure[]> {
   const groups = new Map<string, Measure[]>();
-  for (const measure of measures) groups.set(measure.what, [...(groups.get(measure.what) ?? []), measure]);
+  for (const measure of measures)
+    if (measure.isAside !== true) groups.set(measure.what, [...(groups.get(measure.what) ?? []), measure]);
   return new Map([...groups].filter(([, group]) => group.length > 1));
 }
 
@@ -74,13 +88,15 @@ const plotName = ({ name }: Result, what: string): string =>
 
 function sectionOf({ conditions, benches }: Results): string {
   const lines = ["", ""];
-  for (const [name, value] of Object.entries(conditions)) lines.push(`- ${name}: ${value}`);
+  // Those that differ from run to run stand with each result.
+  const { godwit: _godwit, cpu: _cpu, kernel: _kernel, at: _at, machine: _machine, ...same } = conditions;
+  for (const [name, value] of Object.entries(same)) lines.push(`- ${name}: ${value}`);
   for (const bench of benches) {
     lines.push(
       "",
       `### Row ${bench.row}: ${bench.name}`,
       "",
-      `${bench.how}. Machine before: ${bench.machineBefore}.`,
+      `${bench.how}. Machine before: ${bench.machineBefore}. Run: ${bench.run ?? "see above"}.`,
       "",
     );
     lines.push("| who | what | unit | median | p95 | min | max | values | goal | verdict |");

@@ -1,13 +1,26 @@
 /**
- * `bun run bench [name...] [--runs N] [--wait MINUTES] [--json]`: figures of real processes of dist/godwit beside their
- * goals. `bun run bench beside [name|row...]`: the benchmarks that have peers, with them in turns. Exit code 0 whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
+ * `bun run bench [name...] [--before PATH] [--runs N] [--wait MINUTES] [--json]`: figures of real processes of dist/godwit beside their
+ * goals, and beside the binary of a release before, in turns. `bun run bench beside [name|row...]`: the benchmarks that have peers, with them in turns. First it
+ * says what the machine does. Exit code 0 whatever the figures say, 1 when a benchmark could not run, 2 on wrong use.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { parseArgs } from "node:util";
-import { binaryPath } from "../../scripts/lab.ts";
+import { binaryPath, useBinary } from "../../scripts/lab.ts";
 import { run as runCommand } from "../../scripts/lib.ts";
-import { figuresOf, formatGoal, formatNumber, verdict, type Bench, type Measure } from "./bench.ts";
+import {
+  BEFORE,
+  figuresOf,
+  formatGoal,
+  formatNumber,
+  GODWIT,
+  isRate,
+  TURNS,
+  verdict,
+  type Bench,
+  type BenchOptions,
+  type Measure,
+} from "./bench.ts";
 import { api } from "./api.ts";
 import { coldStart } from "./cold-start.ts";
 import { durable } from "./durable.ts";
@@ -15,6 +28,7 @@ import { goodput } from "./goodput.ts";
 import { handshake } from "./handshake.ts";
 import { hub } from "./hub.ts";
 import { idle } from "./idle.ts";
+import { formatMachine, measureMachine } from "./machine.ts";
 import { loops } from "./loops.ts";
 import { membership } from "./membership.ts";
 import { memory } from "./memory.ts";
@@ -24,6 +38,7 @@ import { relay } from "./relay.ts";
 import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
+import { scrape } from "./scrape.ts";
 import { service } from "./service.ts";
 import { stream } from "./stream.ts";
 import { startup } from "./startup.ts";
@@ -47,6 +62,7 @@ const benches: readonly Bench[] = [
   startup,
   service,
   api,
+  scrape,
   loops,
   tor,
   overlay,
@@ -57,22 +73,29 @@ const benches: readonly Bench[] = [
 /** A machine that is busier than this with other things is not quiet. */
 const CALM_PERCENT = 10;
 
-const USAGE = `usage: bun run bench [beside] [name|row...] [--runs N] [--wait MINUTES] [--json] [--write]
+/** Alone; whoever is compared has TURNS. */
+const RUNS = 5;
+
+const USAGE = `usage: bun run bench [beside] [name|row...] [--before PATH] [--runs N] [--wait MINUTES] [--json] [--write]
 beside: with the peers that are installed, in turns; needs root for network namespaces
+--before: with the binary of a release before, in turns
+--runs: turns; by default ${TURNS} where somebody is compared, else ${RUNS}
 --write: the results, plots and table into docs/
 --wait: before each benchmark, up to so long until nothing else keeps the processors busy
 names: ${benches.map(({ name }) => name).join(", ")}; without one, all.`;
 
 /** What the figures depend on. */
-async function conditions(): Promise<Record<string, string>> {
-  const version = await runCommand([binaryPath, "version"]);
+async function conditions(before: string | undefined): Promise<Record<string, string>> {
+  const versionOf = async (path: string) => (await runCommand([path, "version"])).output.trim();
   return {
-    godwit: version.output.trim(),
+    godwit: await versionOf(binaryPath),
+    ...(before === undefined ? {} : { before: await versionOf(before) }),
     bun: `${Bun.version} (${Bun.revision.slice(0, 9)})`,
     kernel: release(),
     cpu: `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}`,
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     at: new Date().toISOString(),
+    machine: formatMachine(await measureMachine()),
   };
 }
 
@@ -121,7 +144,36 @@ async function calm(waitMinutes: number): Promise<string> {
   return `${percent} % busy, load ${load()}`;
 }
 
-function printTable(measures: readonly Measure[]): void {
+/** A benchmark that knows of no turns gives one of each after the other. */
+async function inTurns(
+  bench: Bench,
+  options: BenchOptions & { readonly before: string },
+): Promise<Measure[]> {
+  const merged = new Map<string, Measure & { readonly values: number[] }>();
+  try {
+    for (let turn = 0; turn < options.runs; turn++)
+      for (const [of, binary] of [
+        [GODWIT, binaryPath],
+        [BEFORE, options.before],
+      ] as const) {
+        useBinary(binary);
+        for (const { goal, ...measure } of await bench.run({ ...options, runs: 1 })) {
+          const key = `${measure.what} ${of}`;
+          const known = merged.get(key);
+          if (known !== undefined) known.values.push(...measure.values);
+          else {
+            const isJudged = of === GODWIT && goal !== undefined;
+            merged.set(key, { ...measure, of, values: [...measure.values], ...(isJudged ? { goal } : {}) });
+          }
+        }
+      }
+  } finally {
+    useBinary(binaryPath);
+  }
+  return [...merged.values()].toSorted((a, b) => (a.what < b.what ? -1 : a.what > b.what ? 1 : 0));
+}
+
+function printTable(measures: readonly Measure[], isCompared: boolean): void {
   const rows = [
     ["what", "unit", "median", "p95", "min", "max", "n", "goal", ""],
     ...measures.map((measure) => {
@@ -132,7 +184,8 @@ function printTable(measures: readonly Measure[]): void {
         ...[median, p95, min, max].map(formatNumber),
         String(runs),
         measure.goal === undefined ? "" : formatGoal(measure.goal),
-        verdict(measure) ?? "",
+        // How fast this machine is, nobody has to meet.
+        isRate(measure) && !isCompared ? "alone" : (verdict(measure) ?? ""),
       ];
     }),
   ];
@@ -150,15 +203,18 @@ async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      runs: { type: "string", default: "5" },
+      runs: { type: "string" },
+      before: { type: "string" },
       wait: { type: "string", default: "0" },
       json: { type: "boolean", default: false },
       write: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
-  const [runs, waitMinutes] = [Number(values.runs), Number(values.wait)];
   const isBeside = positionals[0] === "beside";
+  const { before } = values;
+  const isCompared = isBeside || before !== undefined;
+  const [runs, waitMinutes] = [Number(values.runs ?? (isCompared ? TURNS : RUNS)), Number(values.wait)];
   const names = isBeside ? positionals.slice(1) : positionals;
   const stranger = names.find((name) => !benches.some((bench) => isMeant(bench, name)));
   if (
@@ -172,31 +228,42 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }
-  if (!existsSync(binaryPath)) {
-    console.error(`${binaryPath} is missing: bun run build`);
-    return 1;
-  }
-  const facts = { ...(await conditions()), ...(isBeside ? await peerVersions() : {}) };
+  for (const path of [binaryPath, ...(before === undefined ? [] : [before])])
+    if (!existsSync(path)) {
+      console.error(`${path} is missing${path === binaryPath ? ": bun run build" : ""}`);
+      return 1;
+    }
+  const facts: Record<string, string> = {
+    ...(await conditions(before)),
+    ...(isBeside ? await peerVersions() : {}),
+  };
   if (!values.json) for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${value}`);
   let failures = 0;
   const results: Result[] = [];
   for (const bench of benches) {
     if (isBeside && bench.peers === undefined) continue;
     if (names.length > 0 && !names.some((name) => isMeant(bench, name))) continue;
-    const before = await calm(waitMinutes);
+    const calmness = await calm(waitMinutes);
     try {
-      const measures = await bench.run({ runs, isBeside, note: (text) => console.error(`... ${text}`) });
+      const note = (text: string) => console.error(`... ${text}`);
+      const options = { runs, isBeside, note };
+      const measures =
+        before === undefined
+          ? await bench.run(options)
+          : await (bench.peers === undefined
+              ? inTurns(bench, { ...options, before })
+              : bench.run({ ...options, before }));
       results.push({
         name: bench.name,
         row: bench.row,
         how: bench.how,
-        machineBefore: `${before}; load after ${load()}`,
+        machineBefore: `${calmness}; load after ${load()}`,
         measures,
       });
       if (values.json) continue;
-      console.log(`\n${bench.name} (row ${bench.row}; before: ${before}; load after ${load()})`);
+      console.log(`\n${bench.name} (row ${bench.row}; before: ${calmness}; load after ${load()})`);
       console.log(`  ${bench.how}`);
-      printTable(measures);
+      printTable(measures, isCompared);
     } catch (error) {
       failures++;
       console.error(

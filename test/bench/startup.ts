@@ -1,21 +1,26 @@
 /** Row 16: from exec to an API that answers and to the first encrypted peer. */
 import { Lab } from "../../scripts/lab.ts";
-import { GODWIT, type Bench } from "./bench.ts";
+import { GODWIT, quantile, type Bench } from "./bench.ts";
 import { contest, type Contestant, type Turns } from "./contest.ts";
 import { pingMs } from "./ip-probe.ts";
+import { compileEmpty, startEmpty } from "./machine.ts";
 import { Hosts } from "./namespaces.ts";
 import { hasNeighbour, makeBabeld } from "./peers/babeld.ts";
 import type { IpPeer, MakeMesh } from "./peers/peer.ts";
 import { makeWireguard } from "./peers/wireguard.ts";
 import { askYggdrasil, makeYggdrasil } from "./peers/yggdrasil.ts";
 import { follow, idOf } from "./probe.ts";
+import { threadsCpuMs } from "./process.ts";
 
 /** Nobody dials a node that is off: a dial that meets the next start would hide its own. */
 const GONE_MS = 300;
+/** Starts of an empty program in each turn. */
+const EMPTIES = 5;
 const PEER_MS = 60_000;
 
 async function openGodwit(): Promise<Turns> {
   const lab = await Lab.create();
+  const empty = compileEmpty(lab.dir);
   const there = await lab.add({ callsign: "UPP-B" });
   await there.start();
   let folders = 0;
@@ -34,6 +39,7 @@ async function openGodwit(): Promise<Turns> {
       const startMs = performance.now();
       await node.start();
       sample[`api${boot}`] = [performance.now() - startMs];
+      sample[`cpu${boot}`] = [threadsCpuMs(node.pid!)];
       const { id, atMs } = await up.promise;
       if (id !== (await idOf(node))) throw new Error("another peer came up");
       sample[`peer${boot}`] = [atMs - startMs];
@@ -49,6 +55,9 @@ async function openGodwit(): Promise<Turns> {
       );
       await Bun.sleep(GONE_MS);
     }
+    const empties: number[] = [];
+    for (let i = 0; i < EMPTIES; i++) empties.push((await startEmpty(empty)).cpuMs);
+    sample["empties"] = [sample["cpuAgain"]![0]! / quantile(empties, 0.5)];
     return sample;
   };
   return { run, close: () => lab.close() };
@@ -72,6 +81,7 @@ const peer = (
         const startMs = performance.now();
         await near.start();
         const apiMs = performance.now() - startMs;
+        const cpu = threadsCpuMs(near.daemon.pid);
         await near.daemon.until(
           "the peer",
           async () => ((await isUp(near, far)) ? true : undefined),
@@ -81,7 +91,7 @@ const peer = (
         const peerMs = performance.now() - startMs;
         await near.daemon.stop();
         await Bun.sleep(GONE_MS);
-        return { apiAgain: [apiMs], peerAgain: [peerMs] };
+        return { apiAgain: [apiMs], cpuAgain: [cpu], peerAgain: [peerMs] };
       },
       close: () => hosts.close(),
     };
@@ -97,6 +107,13 @@ export const startup: Bench = contest({
     "exec to API: Godwit's GET /health, Yggdrasil's admin socket, babeld's local socket, wireguard-go configured by wg, tried every 5 ms; " +
     "first peer: Godwit by the far end's event, Yggdrasil and babeld by their list of peers, wireguard-go by a ping through the tunnel. Peers keep their keys",
   figures: {
+    cpuFirst: { what: "processor time until the API answers, first boot", unit: "ms" },
+    empties: {
+      what: "processor time until the API answers, again, in starts of an empty compiled Bun",
+      unit: "x",
+      goal: { of: "median", atMost: 12 },
+    },
+    cpuAgain: { what: "processor time until the API answers, again", unit: "ms", better: "less" },
     apiFirst: { what: "exec to API, first boot", unit: "ms", goal: { of: "p95", atMost: 120 } },
     apiAgain: { what: "exec to API, again", unit: "ms", goal: { of: "p95", atMost: 120 } },
     peerFirst: { what: "exec to first peer, first boot", unit: "ms", goal: { of: "p95", atMost: 250 } },

@@ -2,13 +2,15 @@
 import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { addForward, BLOCK, mesh, portOf } from "../stream/rig.ts";
 import type { Bench, BenchOptions, Measure } from "./bench.ts";
+import { meter } from "./process.ts";
 
 const SECONDS = 3;
 const WARM_MS = 1_500;
 const ECHOES = 300;
 
-/** Sends for some seconds and answers Mbit/s as the server behind the far node counts them. */
-async function goodput(near: LabNode, far: LabNode): Promise<number> {
+/** Mbit/s as the server behind the far node counts them for some seconds, and what all nodes on the way paid for a MB. */
+async function goodput(nodes: readonly LabNode[]): Promise<{ speed: number; cpuUs: number; peakMb: number }> {
+  const [near, far] = [nodes[0]!, nodes.at(-1)!];
   let received = 0;
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -25,14 +27,15 @@ async function goodput(near: LabNode, far: LabNode): Promise<number> {
     socket: { open: push, drain: push, data() {} },
   });
   await Bun.sleep(WARM_MS);
-  const [startMs, start] = [performance.now(), received];
+  const [startMs, start, cost] = [performance.now(), received, meter(...nodes.map(({ pid }) => pid!))];
   await Bun.sleep(SECONDS * 1_000);
   const bits = (received - start) * 8;
   const seconds = (performance.now() - startMs) / 1_000;
+  const { cpuMs, peakMb } = cost();
   client.terminate();
   server.stop(true);
   await near.json(`/forwards/${forward.id}`, { method: "DELETE" }).catch(() => {});
-  return bits / seconds / 1e6;
+  return { speed: bits / seconds / 1e6, cpuUs: (cpuMs * 1_000) / (bits / 8e6), peakMb };
 }
 
 /** Round trips of one byte through an echo behind the far node, ms. */
@@ -73,42 +76,37 @@ async function echoes(near: LabNode, far: LabNode): Promise<number[]> {
 }
 
 async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
-  const [one, three]: [number[], number[]] = [[], []];
-  const [oneMs, threeMs]: [number[], number[]] = [[], []];
-  const lines = [
-    { count: 2, speeds: one, times: oneMs },
-    { count: 4, speeds: three, times: threeMs },
-  ] as const;
-  for (const { count, speeds, times } of lines) {
+  const lines = [2, 4].map((count) => ({
+    count,
+    over: count === 2 ? "1 hop" : `${count - 1} hops`,
+    speeds: [] as number[],
+    cpus: [] as number[],
+    peaks: [] as number[],
+    times: [] as number[],
+  }));
+  for (const { count, speeds, cpus, peaks, times } of lines) {
     const lab = await Lab.create();
     try {
       const edges = Array.from({ length: count - 1 }, (_, i) => [i + 1, i] as const);
       const nodes = await mesh(lab, count, edges);
       for (let i = 0; i < runs; i++) {
         times.push(...(await echoes(nodes[0]!, nodes[count - 1]!)));
-        speeds.push(await goodput(nodes[0]!, nodes[count - 1]!));
+        const { speed, cpuUs, peakMb } = await goodput(nodes);
+        speeds.push(speed);
+        cpus.push(cpuUs);
+        peaks.push(peakMb);
         note(`stream, ${count - 1} hops, ${i + 1}/${runs}: ${Math.round(speeds.at(-1)!)} Mbit/s`);
       }
     } finally {
       await lab.close();
     }
   }
-  return [
-    {
-      what: "goodput of a forward, 1 hop",
-      unit: "Mbit/s",
-      values: one,
-      goal: { of: "median", atLeast: 2_500 },
-    },
-    {
-      what: "goodput of a forward, 3 hops",
-      unit: "Mbit/s",
-      values: three,
-      goal: { of: "median", atLeast: 1_000 },
-    },
-    { what: "TCP echo through a forward, 1 hop", unit: "ms", values: oneMs },
-    { what: "TCP echo through a forward, 3 hops", unit: "ms", values: threeMs },
-  ];
+  return lines.flatMap(({ over, speeds, cpus, peaks, times }) => [
+    { what: `goodput of a forward, ${over}`, unit: "Mbit/s", values: speeds },
+    { what: `processor time of all nodes on the way for a MB, ${over}`, unit: "us", values: cpus },
+    { what: `most resident memory of one of them, ${over}`, unit: "MB", values: peaks },
+    { what: `TCP echo through a forward, ${over}`, unit: "ms", values: times },
+  ]);
 }
 
 export const stream: Bench = {

@@ -9,6 +9,7 @@ import type { Parked, Relayed } from "../backlog.ts";
 import type { CustodyContext, Holding } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
+import { Oldest, type WaitsFor } from "../oldest.ts";
 import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry } from "./entry.ts";
 import type { OutboxRows } from "./rows.ts";
@@ -61,6 +62,7 @@ export class Awake {
       fetched: (row, parked, isOver) => this.#fetched(row, parked, isOver),
       gone: (parked) => deps.gone(parked),
     });
+    ctx.metrics.observedSets("godwit_queue_oldest_seconds", () => this.#oldest());
   }
 
   /** Whether one more of a lane has its place in memory, behind those that came before. */
@@ -237,6 +239,26 @@ export class Awake {
       live,
       relays === 0 ? undefined : { via: relayedTo, relays, wakeAtMs: isWaiting ? wakeAtMs : 0 },
     );
+  }
+
+  #oldest(): ReturnType<Oldest["ages"]> {
+    const oldest = new Oldest();
+    for (const [lane, { ready, relayed }] of this.#lanes.backlog.oldest()) {
+      if (ready !== undefined) oldest.noteToward(addressOf(lane), ready);
+      if (relayed !== undefined) oldest.note("receipt", relayed);
+    }
+    for (const { entry } of this.#entries.values()) {
+      const { state, to, reason, atRunMs = 0 } = entry;
+      if (state === "relayed") oldest.note("receipt", atRunMs);
+      else if (state !== "queued") continue;
+      else if (reason === null) oldest.noteToward(to, atRunMs);
+      else oldest.note("address", atRunMs);
+    }
+    const judge = (address: string): WaitsFor => {
+      if (this.#isReachable(address)) return "turn";
+      return this.#ctx.directory.resolve(address, false).kind === "nodes" ? "way" : "address";
+    };
+    return oldest.ages("outbox", judge, (sinceRunMs) => this.#ctx.time.ageMs(sinceRunMs));
   }
 
   #isReachable(address: string): boolean {

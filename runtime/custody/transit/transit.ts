@@ -30,6 +30,7 @@ import type { Forwarder } from "../forwarding/forwarder.ts";
 import { Shelves } from "../forwarding/holdings.ts";
 import { openPieces } from "../forwarding/pieces.ts";
 import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
+import { Oldest } from "../oldest.ts";
 import { PassedOn } from "./passed-on.ts";
 import { TransitReader } from "./reader.ts";
 import { readTransitMeta, readTransitRow, transitMeta, type TransitRow } from "./row.ts";
@@ -100,6 +101,7 @@ export class Transit {
       fetched: (row, _, isOver) => this.#fetched(row, isOver),
       gone: () => void this.#reconcile(),
     });
+    ctx.metrics.observedSets("godwit_queue_oldest_seconds", () => this.#oldest());
   }
 
   /** Rows for this node itself (messages that wait for claims) are answered; the rest goes to the forwarder, or waits on the disk. */
@@ -136,6 +138,18 @@ export class Transit {
     // Nobody waits for them: without room they stay where they are, and are found again at the next start.
     await commitSlices(store, ops).catch(() => {});
     return own;
+  }
+
+  #oldest(): ReturnType<Oldest["ages"]> {
+    const { time } = this.#ctx;
+    const oldest = new Oldest();
+    for (const [lane, { ready }] of this.#lanes.backlog.oldest())
+      if (ready !== undefined) oldest.noteToward(destinationOf(lane), ready);
+    for (const { holding } of this.#held.values())
+      oldest.noteToward(holding.header.destination, holding.lifetime?.atRunMs ?? time.runMs);
+    const judge = (destination: string) =>
+      canReach(this.#ctx, destination as NodeId) ? "turn" : ("way" as const);
+    return oldest.ages("transit", judge, (sinceRunMs) => time.ageMs(sinceRunMs));
   }
 
   get count(): number {
