@@ -85,8 +85,9 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, plugins, clock, signal } = options;
-  const parts: ApiParts = { view, tokens, forwards, plugins, clock, signal, bodies: new BodyReader(clock) };
+  const { view, tokens, forwards, plugins, clock, log, signal } = options;
+  const bodies = new BodyReader(clock);
+  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, signal, bodies };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true });
   const routes = apiRoutes(options.version);

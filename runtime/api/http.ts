@@ -18,6 +18,7 @@ import type { Clock, Timer } from "../kernel/clock.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
 import { Intake } from "./intake.ts";
+import { turnstile } from "./turnstile.ts";
 
 /** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
 export type PassedListener = { readonly fd: number } & (
@@ -279,34 +280,6 @@ const roomFor = ({ waiting, newest, isBroken }: Line): number => {
 const bodyBytes = ({ headers }: IncomingMessage): number =>
   headers["transfer-encoding"] === undefined ? Number(headers["content-length"] ?? 0) : 0;
 
-/**
- * Requests begin one in each turn of the event loop, over all connections: some answers take a tenth of a second to make, and two hundred of them in one
- * turn would hold up links and health for as long as all of them take.
- */
-class Turnstile {
-  readonly #urgent: (() => void)[] = [];
-  readonly #others: (() => void)[] = [];
-  #isTurning = false;
-
-  /** `isUrgent`: before all that are not. */
-  enter(isUrgent: boolean): Promise<void> {
-    return new Promise((resolve) => {
-      (isUrgent ? this.#urgent : this.#others).push(resolve);
-      if (this.#isTurning) return;
-      this.#isTurning = true;
-      setImmediate(() => this.#turn());
-    });
-  }
-
-  #turn(): void {
-    (this.#urgent.shift() ?? this.#others.shift())?.();
-    this.#isTurning = this.#urgent.length + this.#others.length > 0;
-    if (this.#isTurning) setImmediate(() => this.#turn());
-  }
-}
-
-/** Of the whole process, as its event loop is. */
-const turnstile = new Turnstile();
 /** What is quickly answered, and what others wait for: a crowd that asks for more must not hold it up. */
 const HEALTH_PATH = "/health";
 
