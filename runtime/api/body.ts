@@ -1,6 +1,7 @@
 /** Request bodies under bounds: bytes per request, bytes in all requests together, time without progress, JSON shape. */
 import type { Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
+import type { Connection } from "./access.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { requestInvalid } from "./problem.ts";
 
@@ -21,6 +22,12 @@ const EARNED_FACTOR = 8;
 /** Commas, colons and brackets outside strings. Our requests are flat; this bounds what JSON.parse may build. */
 export const JSON_MARKS_MAX = 512;
 
+/** Where the body of a request is: with the connection, if it came with its head, else in the request. */
+export interface BodySource {
+  readonly request: Request;
+  readonly connection: Pick<Connection, "takeBody">;
+}
+
 /** Shared by all requests of one API. */
 export class BodyReader {
   readonly #clock: Clock;
@@ -35,10 +42,12 @@ export class BodyReader {
   }
 
   /** The whole body, owned by the caller. Throws GODWIT_TOO_BIG, GODWIT_REQUEST_TIMEOUT, GODWIT_QUEUE_FULL or GODWIT_CONTENT_ENCODING. */
-  async read(request: Request, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  async read({ request, connection }: BodySource, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
     refuseEncoded(request);
     const declared = Number(request.headers.get("content-length") ?? 0);
     if (declared > bytesMax) throw tooBig(bytesMax);
+    const whole = connection.takeBody?.();
+    if (whole !== undefined) return this.#copied(whole, bytesMax);
     if (request.body === null) return new Uint8Array(0);
     const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     const startedMs = this.#clock.monotonicMs();
@@ -69,6 +78,15 @@ export class BodyReader {
     } finally {
       this.#readingBytes -= total;
     }
+  }
+
+  /** It came with its head, so that nothing has to be waited for: what it counts as it gives back at once. */
+  #copied(whole: Uint8Array, bytesMax: number): Uint8Array<ArrayBuffer> {
+    if (whole.length > bytesMax) throw tooBig(bytesMax);
+    this.#reserve(whole.length);
+    this.#readingBytes -= whole.length;
+    // What came lies in memory of the socket, which is larger.
+    return new Uint8Array(whole);
   }
 
   /** Counted before `total` is, so that a refusal here leaves the sum as it was. */

@@ -15,6 +15,8 @@ import { createServer as createNetServer, type Socket } from "node:net";
 import { sourceGroup } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
+import { assert } from "../kernel/errors.ts";
+import { concatBytes } from "../wire/bytes.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
 import { Intake } from "./intake.ts";
@@ -258,6 +260,7 @@ export class HttpServer {
         line.place.stand("held");
         socket.setTimeout(0);
       },
+      takeBody: line.isEndless ? undefined : wholeBodyOf(incoming),
     };
     try {
       await answer(app, connection, incoming, outgoing, () => line.isEndless);
@@ -292,7 +295,7 @@ async function answer(
 ): Promise<void> {
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
-  const request = requestOf(incoming, gone.signal);
+  const request = requestOf(incoming, gone.signal, connection.takeBody === undefined);
   if (request === undefined) {
     outgoing.writeHead(400, { connection: "close" }).end();
     return;
@@ -349,13 +352,17 @@ async function sendPieces(reader: BodyParts, outgoing: ServerResponse, gone: Abo
 }
 
 /** Undefined for what fetch's own rules would not let through: a method, path or header that nobody sends in earnest. */
-function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
+function requestOf(
+  incoming: IncomingMessage,
+  signal: AbortSignal,
+  hasBodyInside: boolean,
+): Request | undefined {
   const { method = "GET", url = "/", rawHeaders } = incoming;
   if (!url.startsWith("/")) return undefined;
   try {
     const headers = new Headers();
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i]!, rawHeaders[i + 1]!);
-    const hasBody = method !== "GET" && method !== "HEAD";
+    const hasBody = hasBodyInside && method !== "GET" && method !== "HEAD";
     return new Request(`http://localhost${url}`, {
       method,
       headers,
@@ -365,6 +372,21 @@ function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | un
   } catch {
     return undefined;
   }
+}
+
+/** Of a body that is here as a whole already, as short ones are by the turn of their request: a stream would cost several times as much as all of it. */
+function wholeBodyOf(incoming: IncomingMessage): (() => Uint8Array) | undefined {
+  const bytes = bodyBytes(incoming);
+  if (bytes === 0 || !incoming.complete || incoming.readableLength !== bytes) return undefined;
+  return () => {
+    const parts: Uint8Array[] = [];
+    for (let left = bytes; left > 0; left -= parts.at(-1)!.length) {
+      const part = incoming.read() as Uint8Array | null;
+      assert(part !== null, "what is here of a body can be read at once");
+      parts.push(part);
+    }
+    return parts.length === 1 ? parts[0]! : concatBytes(parts);
+  };
 }
 
 /** Pulls: while nobody reads, nothing is taken from the socket beyond its own buffer. */

@@ -33,10 +33,7 @@ export function messageRoutes(): Route[] {
       async handle(call) {
         if (call.query.to !== undefined) return await sendOne(call, await readRaw(call, call.query.to));
         const isLines = checkMedia(call);
-        const bytes = await call.parts.bodies.read(
-          call.request,
-          isLines ? schemas.BATCH_BYTES_MAX : JSON_BYTES_MAX,
-        );
+        const bytes = await call.parts.bodies.read(call, isLines ? schemas.BATCH_BYTES_MAX : JSON_BYTES_MAX);
         if (!isLines && !isList(bytes)) return await sendOne(call, messageOf(parseJson(bytes)));
         const items = isLines ? itemsOfLines(bytes) : itemsOfList(bytes);
         return batchResponse(await sendAll(items, call.parts), isLines);
@@ -120,8 +117,9 @@ async function sendOne({ parts }: SendCall, message: OutgoingMessage): Promise<R
 }
 
 /** The body as it is, everything else in the query. */
-async function readRaw({ query, request, parts }: SendCall, to: string): Promise<OutgoingMessage> {
-  const body = await parts.bodies.read(request, RAW_BYTES_MAX);
+async function readRaw(call: SendCall, to: string): Promise<OutgoingMessage> {
+  const { query, request, parts } = call;
+  const body = await parts.bodies.read(call, RAW_BYTES_MAX);
   const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
   const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
   if (!checked.success)
