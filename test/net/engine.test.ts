@@ -21,4 +21,4 @@ test("a node is the process that was started, and its engine compiles late; an o
   } finally {
     await lab.close();
   }
-});
+}, 30_000);
