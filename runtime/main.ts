@@ -4,11 +4,13 @@
  */
 import { nodeSignals } from "./cli/signals.ts";
 import { forbidCoreDumps } from "./init/core-dumps.ts";
+import { setEngine } from "./init/engine.ts";
 import { isPid1 } from "./init/personality.ts";
 
 const argv = process.argv.slice(2);
 
 async function main(): Promise<number> {
+  if (argv[0] === "run") setEngine(argv);
   // Keys are in the memory of a node, and for a moment in that of some commands; what PID 1 starts inherits the limit. A plugin's process has
   // its limit from the node, and no key.
   if (argv[0] !== "plugin-guest") forbidCoreDumps();

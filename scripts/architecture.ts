@@ -300,7 +300,9 @@ const isPure = (path: string): boolean =>
 
 /** The places that are the seam, or stand outside of what is simulated. */
 const mayTouchTheWorld = (path: string): boolean =>
-  /^runtime\/(kernel\/(clock|random)\.ts|cli\/|init\/|main\.ts|api\/(?:server|http)\.ts)/.test(path);
+  /^runtime\/(kernel\/(clock|random)\.ts|cli\/|init\/|main\.ts|api\/(?:server|http|turnstile)\.ts)/.test(
+    path,
+  );
 
 const ambient: readonly { readonly pattern: RegExp; readonly name: string }[] = [
   {

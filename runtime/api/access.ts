@@ -15,6 +15,10 @@ export interface Connection {
   readonly hosts: ReadonlySet<string>;
   /** Lifts the server's idle timeout off this request, for a response that never ends. */
   readonly holdOpen?: () => void;
+  /**
+   * Where the body came with its head: all of it, borrowed; called once at most, and not before the caller may send it. Else it is in the request.
+   */
+  readonly takeBody?: (() => Uint8Array) | undefined;
 }
 
 /** A request of unknown origin gets the least. */

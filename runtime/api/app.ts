@@ -85,8 +85,9 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, plugins, clock, signal } = options;
-  const parts: ApiParts = { view, tokens, forwards, plugins, clock, signal, bodies: new BodyReader(clock) };
+  const { view, tokens, forwards, plugins, clock, log, signal } = options;
+  const bodies = new BodyReader(clock);
+  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, signal, bodies };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true });
   const routes = apiRoutes(options.version);
@@ -140,11 +141,15 @@ async function dispatch(
   parts: ApiParts,
 ): Promise<Response> {
   const query = route.query === undefined ? undefined : validate(route.query, singleValues(c));
+  const request = c.req.raw;
   const body =
     route.body === undefined || route.readsBody === true
       ? undefined
-      : validate(route.body, parseJson(await parts.bodies.read(c.req.raw, SMALL_JSON_BYTES_MAX)));
-  return await route.handle({ parts, request: c.req.raw, connection, params: c.req.param(), query, body });
+      : validate(
+          route.body,
+          parseJson(await parts.bodies.read({ request, connection }, SMALL_JSON_BYTES_MAX)),
+        );
+  return await route.handle({ parts, request, connection, params: c.req.param(), query, body });
 }
 
 /** A parameter given twice is a mistake, not a choice. */

@@ -15,7 +15,10 @@ import {
 const post = (
   body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
   headers?: Record<string, string>,
-) => new Request("http://x/", { method: "POST", body, ...(headers === undefined ? {} : { headers }) });
+) => ({
+  request: new Request("http://x/", { method: "POST", body, ...(headers === undefined ? {} : { headers }) }),
+  connection: {},
+});
 const stream = (pull: (c: ReadableStreamDefaultController<Uint8Array>) => void | Promise<void>) =>
   new ReadableStream<Uint8Array>({ pull }, { highWaterMark: 0 });
 const codeOf = (promise: Promise<unknown>) =>
@@ -112,6 +115,36 @@ test("all bodies together are bounded, and the room comes back", async () => {
   while (reader.readingBytes === 0) await Promise.resolve();
   expect(await codeOf(reader.read(post(new Uint8Array(11)), 100))).toBe("GODWIT_QUEUE_FULL");
   expect(await codeOf(reader.read(post(new Uint8Array(10)), 100))).toBe("fine");
+  release();
+  await first;
+  expect(reader.readingBytes).toBe(0);
+});
+
+test("a body that came with its head is taken at once, as a copy, and within the same bounds", async () => {
+  const reader = new BodyReader(new ManualClock());
+  const cameWith = (body: Uint8Array, headers: Record<string, string> = {}) => ({
+    request: new Request("http://x/", { method: "POST", headers }),
+    connection: { takeBody: () => body },
+  });
+  const pool = new Uint8Array([9, 1, 2, 3, 9]);
+  const read = await reader.read(cameWith(pool.subarray(1, 4)), 3);
+  pool.fill(0);
+  expect(read).toEqual(new Uint8Array([1, 2, 3]));
+  expect(read.buffer.byteLength).toBe(3);
+  expect(await codeOf(reader.read(cameWith(pool), 4))).toBe("GODWIT_TOO_BIG");
+  expect(await codeOf(reader.read(cameWith(pool, { "content-encoding": "br" }), 9))).toBe(
+    "GODWIT_CONTENT_ENCODING",
+  );
+  const held = new Uint8Array(READING_BYTES_MAX - 4);
+  let release = () => {};
+  const slow = stream((c) => {
+    if (reader.readingBytes === 0) return c.enqueue(held);
+    return new Promise((resolve) => (release = () => (c.close(), resolve())));
+  });
+  const first = reader.read(post(slow), READING_BYTES_MAX);
+  while (reader.readingBytes === 0) await Promise.resolve();
+  expect(await codeOf(reader.read(cameWith(pool), 9))).toBe("GODWIT_QUEUE_FULL");
+  expect(await codeOf(reader.read(cameWith(pool.subarray(1)), 9))).toBe("fine");
   release();
   await first;
   expect(reader.readingBytes).toBe(0);

@@ -1,6 +1,7 @@
 /** Request bodies under bounds: bytes per request, bytes in all requests together, time without progress, JSON shape. */
 import type { Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
+import type { Connection } from "./access.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { requestInvalid } from "./problem.ts";
 
@@ -21,6 +22,12 @@ const EARNED_FACTOR = 8;
 /** Commas, colons and brackets outside strings. Our requests are flat; this bounds what JSON.parse may build. */
 export const JSON_MARKS_MAX = 512;
 
+/** Where the body of a request is: with the connection, if it came with its head, else in the request. */
+export interface BodySource {
+  readonly request: Request;
+  readonly connection: Pick<Connection, "takeBody">;
+}
+
 /** Shared by all requests of one API. */
 export class BodyReader {
   readonly #clock: Clock;
@@ -35,10 +42,12 @@ export class BodyReader {
   }
 
   /** The whole body, owned by the caller. Throws GODWIT_TOO_BIG, GODWIT_REQUEST_TIMEOUT, GODWIT_QUEUE_FULL or GODWIT_CONTENT_ENCODING. */
-  async read(request: Request, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  async read({ request, connection }: BodySource, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
     refuseEncoded(request);
     const declared = Number(request.headers.get("content-length") ?? 0);
     if (declared > bytesMax) throw tooBig(bytesMax);
+    const whole = connection.takeBody?.();
+    if (whole !== undefined) return this.#copied(whole, bytesMax);
     if (request.body === null) return new Uint8Array(0);
     const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     const startedMs = this.#clock.monotonicMs();
@@ -71,6 +80,15 @@ export class BodyReader {
     }
   }
 
+  /** It came with its head, so that nothing has to be waited for: what it counts as it gives back at once. */
+  #copied(whole: Uint8Array, bytesMax: number): Uint8Array<ArrayBuffer> {
+    if (whole.length > bytesMax) throw tooBig(bytesMax);
+    this.#reserve(whole.length);
+    this.#readingBytes -= whole.length;
+    // What came lies in memory of the socket, which is larger.
+    return new Uint8Array(whole);
+  }
+
   /** Counted before `total` is, so that a refusal here leaves the sum as it was. */
   #reserve(bytes: number): void {
     if (this.#readingBytes + bytes > READING_BYTES_MAX)
@@ -100,15 +118,16 @@ export class BodyReader {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 
-/** Parses a request's JSON. Throws GODWIT_REQUEST_INVALID. */
-export function parseJson(bytes: Uint8Array): unknown {
+/** Parses a request's JSON, of at most `marksMax` commas, colons and brackets. Throws GODWIT_REQUEST_INVALID. */
+export function parseJson(bytes: Uint8Array, marksMax = JSON_MARKS_MAX): unknown {
   let text: string;
   try {
     text = utf8.decode(bytes);
   } catch {
     throw requestInvalid([{ path: "", message: "the body is not UTF-8" }]);
   }
-  if (countMarks(text) > JSON_MARKS_MAX)
+  // Of less text than that nobody has to count.
+  if (text.length > marksMax && countMarks(text, marksMax) > marksMax)
     throw requestInvalid([{ path: "", message: "the JSON is nested or larger than any request needs" }]);
   try {
     return JSON.parse(text) as unknown;
@@ -131,9 +150,9 @@ export function refuseEncoded({ headers }: Request): void {
 }
 
 /** Structural characters outside strings, counted up to just past the bound. Linear; strings are skipped by indexOf. */
-function countMarks(text: string): number {
+function countMarks(text: string, marksMax: number): number {
   let marks = 0;
-  for (let at = 0; at < text.length && marks <= JSON_MARKS_MAX; at++) {
+  for (let at = 0; at < text.length && marks <= marksMax; at++) {
     const char = text.charCodeAt(at);
     if (char === QUOTE) at = endOfString(text, at + 1);
     else if (char === 0x2c || char === 0x3a || char === 0x5b || char === 0x7b) marks++;

@@ -327,3 +327,33 @@ test("who says no more and still listens is answered before the connection goes"
   });
   expect(heard.match(/HTTP\/1\.1 202 /g)).toHaveLength(2);
 });
+
+test("a body is whole however it comes, and one that nobody reads is not taken for the next request", async () => {
+  const { addresses } = await at.start({ passed: [] });
+  const url = `http://${addresses[0]}`;
+  const head = (path: string, length: number, more = "") =>
+    `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${length}\r\n${more}\r\n`;
+  const token = "Authorization: Bearer send-secret\r\n";
+  const bodies = [0, 1, 1_900, 2_048, 16_384, 16_385, 40_000].map((length, i) =>
+    String.fromCharCode(97 + i).repeat(length),
+  );
+  const all = bodies.map((body) => head("/messages?to=DUN", body.length, token) + body);
+  // Nobody may send this, and what is in it must not be heard.
+  const refused = head("/messages?to=DUN", all[1]!.length) + all[1]!;
+  const text = `${refused}${all.join(refused)}GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+  const heard = await talk(url, text);
+  expect(heard.match(/HTTP\/1\.1 \d+/g)!.map((line) => Number(line.slice(9)))).toEqual([
+    ...bodies.flatMap(() => [401, 202]),
+    200,
+  ]);
+  expect(at.rig.node.sent.map(({ body }) => Buffer.from(body).toString())).toEqual(bodies);
+  // Head and body in pieces of their own.
+  const slow = await talk(url, all[3]!.slice(0, 150), (socket) => {
+    setImmediate(() => {
+      socket.write(all[3]!.slice(150, 1_000));
+      setImmediate(() => socket.end(all[3]!.slice(1_000)));
+    });
+  });
+  expect(slow).toStartWith("HTTP/1.1 202 ");
+  expect(Buffer.from(at.rig.node.sent.at(-1)!.body).toString()).toBe(bodies[3]!);
+});

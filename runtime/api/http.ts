@@ -15,9 +15,12 @@ import { createServer as createNetServer, type Socket } from "node:net";
 import { sourceGroup } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
+import { assert } from "../kernel/errors.ts";
+import { concatBytes } from "../wire/bytes.ts";
 import type { Connection } from "./access.ts";
 import type { Api } from "./app.ts";
 import { Intake } from "./intake.ts";
+import { turnstile } from "./turnstile.ts";
 
 /** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
 export type PassedListener = { readonly fd: number } & (
@@ -257,6 +260,7 @@ export class HttpServer {
         line.place.stand("held");
         socket.setTimeout(0);
       },
+      takeBody: line.isEndless ? undefined : wholeBodyOf(incoming),
     };
     try {
       await answer(app, connection, incoming, outgoing, () => line.isEndless);
@@ -279,34 +283,6 @@ const roomFor = ({ waiting, newest, isBroken }: Line): number => {
 const bodyBytes = ({ headers }: IncomingMessage): number =>
   headers["transfer-encoding"] === undefined ? Number(headers["content-length"] ?? 0) : 0;
 
-/**
- * Requests begin one in each turn of the event loop, over all connections: some answers take a tenth of a second to make, and two hundred of them in one
- * turn would hold up links and health for as long as all of them take.
- */
-class Turnstile {
-  readonly #urgent: (() => void)[] = [];
-  readonly #others: (() => void)[] = [];
-  #isTurning = false;
-
-  /** `isUrgent`: before all that are not. */
-  enter(isUrgent: boolean): Promise<void> {
-    return new Promise((resolve) => {
-      (isUrgent ? this.#urgent : this.#others).push(resolve);
-      if (this.#isTurning) return;
-      this.#isTurning = true;
-      setImmediate(() => this.#turn());
-    });
-  }
-
-  #turn(): void {
-    (this.#urgent.shift() ?? this.#others.shift())?.();
-    this.#isTurning = this.#urgent.length + this.#others.length > 0;
-    if (this.#isTurning) setImmediate(() => this.#turn());
-  }
-}
-
-/** Of the whole process, as its event loop is. */
-const turnstile = new Turnstile();
 /** What is quickly answered, and what others wait for: a crowd that asks for more must not hold it up. */
 const HEALTH_PATH = "/health";
 
@@ -319,7 +295,7 @@ async function answer(
 ): Promise<void> {
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
-  const request = requestOf(incoming, gone.signal);
+  const request = requestOf(incoming, gone.signal, connection.takeBody === undefined);
   if (request === undefined) {
     outgoing.writeHead(400, { connection: "close" }).end();
     return;
@@ -376,13 +352,17 @@ async function sendPieces(reader: BodyParts, outgoing: ServerResponse, gone: Abo
 }
 
 /** Undefined for what fetch's own rules would not let through: a method, path or header that nobody sends in earnest. */
-function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
+function requestOf(
+  incoming: IncomingMessage,
+  signal: AbortSignal,
+  hasBodyInside: boolean,
+): Request | undefined {
   const { method = "GET", url = "/", rawHeaders } = incoming;
   if (!url.startsWith("/")) return undefined;
   try {
     const headers = new Headers();
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i]!, rawHeaders[i + 1]!);
-    const hasBody = method !== "GET" && method !== "HEAD";
+    const hasBody = hasBodyInside && method !== "GET" && method !== "HEAD";
     return new Request(`http://localhost${url}`, {
       method,
       headers,
@@ -392,6 +372,21 @@ function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request | un
   } catch {
     return undefined;
   }
+}
+
+/** Of a body that is here as a whole already, as short ones are by the turn of their request: a stream would cost several times as much as all of it. */
+function wholeBodyOf(incoming: IncomingMessage): (() => Uint8Array) | undefined {
+  const bytes = bodyBytes(incoming);
+  if (bytes === 0 || !incoming.complete || incoming.readableLength !== bytes) return undefined;
+  return () => {
+    const parts: Uint8Array[] = [];
+    for (let left = bytes; left > 0; left -= parts.at(-1)!.length) {
+      const part = incoming.read() as Uint8Array | null;
+      assert(part !== null, "what is here of a body can be read at once");
+      parts.push(part);
+    }
+    return parts.length === 1 ? parts[0]! : concatBytes(parts);
+  };
 }
 
 /** Pulls: while nobody reads, nothing is taken from the socket beyond its own buffer. */

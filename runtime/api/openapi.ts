@@ -1,5 +1,6 @@
 /** OpenAPI 3.1 from the route table: what validates a request also documents it, so the two cannot part. */
 import { z } from "zod";
+import { LINES_TYPE } from "./batch.ts";
 import { JSON_BYTES_MAX, RAW_BYTES_MAX } from "./body.ts";
 import { PROBLEM_MEDIA_TYPE } from "./problem.ts";
 import type { Answer, Route } from "./route.ts";
@@ -84,6 +85,7 @@ function requestBody(route: Route): Json | undefined {
   if (route.body === undefined) return undefined;
   const content: Json = { "application/json": { schema: jsonSchema(route.body, "input") } };
   if (route.readsBody !== true) return { required: true, content };
+  content[LINES_TYPE] = { schema: { description: "many messages, JSON of one in each line" } };
   content["*/*"] = { schema: { description: "raw message body, with `to` in the query" } };
   return {
     required: true,

@@ -1,6 +1,7 @@
 /** The shape of one route: the table made of these drives dispatch, access, validation, metrics and OpenAPI alike. */
 import type { z } from "zod";
 import type { Clock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
 import type { AccessRule, Connection } from "./access.ts";
 import type { BodyReader } from "./body.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
@@ -12,6 +13,7 @@ export interface ApiParts {
   readonly forwards: ForwardTable;
   readonly plugins: PluginDesk;
   readonly clock: Clock;
+  readonly log: Log;
   readonly bodies: BodyReader;
   /** Aborts when the API stops: endless responses end. */
   readonly signal: AbortSignal;

@@ -2,15 +2,13 @@
 import type { OutgoingMessage } from "@godwit/sdk";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Priority } from "../wire/constants.ts";
+import { batchResponse, isList, itemsOfLines, itemsOfList, sendAll } from "./batch.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
+import { BINARY_TYPE, messageOf, outgoing } from "./outgoing.ts";
 import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
 import * as schemas from "./schemas.ts";
-import { validate } from "./validate.ts";
-
-const TEXT_TYPE = "text/plain; charset=utf-8";
-const BINARY_TYPE = "application/octet-stream";
 
 export function messageRoutes(): Route[] {
   return [
@@ -19,15 +17,26 @@ export function messageRoutes(): Route[] {
       path: "/messages",
       operation: "sendMessage",
       summary:
-        "Accepts a message; the answer comes only after it is durable. With `to` in the query the body is raw.",
+        "Accepts a message, or many in an array or in JSON lines; the answer comes only after they are durable. With `to` in the query the body is raw.",
       access: { scope: "send" },
       query: schemas.sendQuery,
-      body: schemas.sendBody,
+      body: schemas.sendBodies,
       readsBody: true,
-      answers: [{ status: 202, description: "committed", schema: schemas.sent }],
+      answers: [
+        { status: 202, description: "committed", schema: schemas.sent },
+        {
+          status: 207,
+          description: "many in one request: the id of each, committed, or its problem, in their order",
+          schema: schemas.sentAll,
+        },
+      ],
       async handle(call) {
-        const { id } = await call.parts.view.send(await readMessage(call));
-        return jsonResponse({ id }, 202, { location: `/messages/${id}` });
+        if (call.query.to !== undefined) return await sendOne(call, await readRaw(call, call.query.to));
+        const isLines = checkMedia(call);
+        const bytes = await call.parts.bodies.read(call, isLines ? schemas.BATCH_BYTES_MAX : JSON_BYTES_MAX);
+        if (!isLines && !isList(bytes)) return await sendOne(call, messageOf(parseJson(bytes)));
+        const items = isLines ? itemsOfLines(bytes) : itemsOfList(bytes);
+        return batchResponse(await sendAll(items, call.parts), isLines);
       },
     }),
     defineRoute({
@@ -100,68 +109,40 @@ function messageId(params: Readonly<Record<string, string>>): string {
   return id;
 }
 
-type SendQuery = ReturnType<typeof schemas.sendQuery.parse>;
+type SendCall = Call<ReturnType<typeof schemas.sendQuery.parse>, unknown>;
 
-async function readMessage(call: Call<SendQuery, unknown>): Promise<OutgoingMessage> {
+async function sendOne({ parts }: SendCall, message: OutgoingMessage): Promise<Response> {
+  const { id } = await parts.view.send(message);
+  return jsonResponse({ id }, 202, { location: `/messages/${id}` });
+}
+
+/** The body as it is, everything else in the query. */
+async function readRaw(call: SendCall, to: string): Promise<OutgoingMessage> {
   const { query, request, parts } = call;
-  const { to, ...rest } = query;
-  if (to !== undefined) {
-    const body = await parts.bodies.read(request, RAW_BYTES_MAX);
-    const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
-    const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
-    if (!checked.success)
-      throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
-    return outgoing({ ...rest, priority: query.priority as Priority | undefined, to, content_type }, body);
-  }
+  const body = await parts.bodies.read(call, RAW_BYTES_MAX);
+  const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
+  const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
+  if (!checked.success)
+    throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
+  return outgoing({ ...query, priority: query.priority as Priority | undefined, to, content_type }, body);
+}
+
+/** Of a message whose fields are in the body. True: a message a line. Throws GODWIT_REQUEST_INVALID. */
+function checkMedia({ query, request }: SendCall): boolean {
   const media = request.headers.get("content-type") ?? "";
-  if (!/^application\/json *(;|$)/i.test(media))
+  const isLines = /^application\/x-ndjson *(;|$)/i.test(media);
+  if (!isLines && !/^application\/json *(;|$)/i.test(media))
     throw requestInvalid([
       {
         path: "content-type",
         message: "send application/json, or put `to` into the query to send the body as it is",
       },
     ]);
-  if (Object.keys(rest).length > 0)
+  if (Object.keys(query).length > 0)
     throw requestInvalid([
       { path: "to", message: "is missing in the query; JSON carries its fields in the body" },
     ]);
-  const json = validate(schemas.sendBody, parseJson(await parts.bodies.read(request, JSON_BYTES_MAX)));
-  const { body: text, body_base64: base64, content_type, ...fields } = json;
-  const fallbackType = text === undefined ? BINARY_TYPE : TEXT_TYPE;
-  const body = text === undefined ? decodeBase64(base64!) : encodeText(text);
-  return outgoing({ ...fields, content_type: content_type ?? fallbackType }, body);
-}
-
-/** A lone surrogate has no UTF-8; better refused than delivered as something else. */
-function encodeText(text: string): Uint8Array {
-  if (!text.isWellFormed())
-    throw requestInvalid([{ path: "body", message: "contains half a surrogate pair; use body_base64" }]);
-  return new TextEncoder().encode(text);
-}
-
-function decodeBase64(text: string): Uint8Array {
-  try {
-    return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
-  } catch {
-    throw requestInvalid([
-      { path: "body_base64", message: "is not base64 (RFC 4648 section 4, with padding)" },
-    ]);
-  }
-}
-
-type Fields = Omit<ReturnType<typeof schemas.sendBody.parse>, "body" | "body_base64">;
-
-/** The one place where the contract's names become the node's. Absent and undefined are different things to the node. */
-function outgoing(fields: Fields, body: Uint8Array): OutgoingMessage {
-  const {
-    content_type: contentType,
-    ttl_seconds: ttlSeconds,
-    idempotency_key: idempotencyKey,
-    ...same
-  } = fields;
-  const named = { ...same, contentType, ttlSeconds, idempotencyKey };
-  const present = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
-  return { ...(present as Omit<OutgoingMessage, "body">), body };
+  return isLines;
 }
 
 /** A damaged message that came from elsewhere is in the inbox no more; one of our own still says what became of it. */

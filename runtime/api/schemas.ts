@@ -312,7 +312,23 @@ export const sendQuery = z.strictObject({
   transient: flag.optional(),
   idempotency_key: idempotencyKey.optional(),
 });
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string().describe(`one of ${Object.keys(errorCodes).join(", ")}, or of a plugin`),
+  retry: z.enum(["never", "later", "now"]),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+});
+
 export const sent = z.object({ id: messageId });
+
+/** Messages in one request, and bytes of such a request: more would be held in memory as text, as JSON and as messages at once. */
+export const BATCH_MESSAGES_MAX = 1_000;
+export const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+export const sendBodies = z.union([sendBody, z.array(sendBody).min(1).max(BATCH_MESSAGES_MAX)]);
+export const sentAll = z.array(z.union([sent, problem]));
 
 export const messagesQuery = z.strictObject({
   box: z.enum(boxes).default("inbox"),
@@ -362,14 +378,4 @@ export const tokenBody = z.strictObject({
 export const tokenCreated = z.object({
   id: z.string(),
   secret: z.string().describe("shown once and never again"),
-});
-
-export const problem = z.object({
-  type: z.string(),
-  title: z.string(),
-  status: z.int(),
-  detail: z.string(),
-  code: z.string().describe(`one of ${Object.keys(errorCodes).join(", ")}, or of a plugin`),
-  retry: z.enum(["never", "later", "now"]),
-  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
 });

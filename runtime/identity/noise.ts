@@ -4,9 +4,11 @@
  * no time and no Godwit message. Must never be given a payload in message 1 that may not be replayed. The official
  * vectors (noise-vectors.json) pass for XX, IK, XK, XXpsk3 and IKpsk2. Used as docs/protocol/link.md says.
  */
-import { createCipheriv, createDecipheriv, createHash, createHmac } from "node:crypto";
+import { createCipheriv, createDecipheriv } from "node:crypto";
 import { assert, godwitError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
+import { sha256 } from "../kernel/sha256.ts";
+import { concatBytes } from "../wire/bytes.ts";
 import { generateDhKey, type DhKey } from "./keys.ts";
 
 export const KEY_BYTES = 32;
@@ -72,7 +74,6 @@ const authenticationFailed = (cause?: unknown) =>
 export class CipherState {
   readonly #key: Uint8Array;
   readonly #nonce = new Uint8Array(12);
-  readonly #nonceView = new DataView(this.#nonce.buffer);
   #counter: number;
 
   /** `key`: 32 bytes, borrowed for the life of the state. */
@@ -121,21 +122,19 @@ export class CipherState {
 
   #nextNonce(): Uint8Array {
     assert(this.#counter < Number.MAX_SAFE_INTEGER, "a cipher state ran out of nonces");
-    this.#nonceView.setUint32(4, Math.floor(this.#counter / 2 ** 32));
-    this.#nonceView.setUint32(8, this.#counter % 2 ** 32);
+    let rest = this.#counter;
+    for (let at = 11; at >= 4; at--) {
+      this.#nonce[at] = rest % 256;
+      rest = Math.floor(rest / 256);
+    }
     return this.#nonce;
   }
 }
 
-const sha256 = (...parts: Uint8Array[]): Uint8Array => {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return new Uint8Array(hash.digest());
-};
-
-const hmac = (key: Uint8Array, ...parts: Uint8Array[]): Uint8Array => {
-  const mac = createHmac("sha256", key);
-  for (const part of parts) mac.update(part);
+const hmac = (key: Uint8Array, first: Uint8Array, second?: Uint8Array): Uint8Array => {
+  const mac = new Bun.CryptoHasher("sha256", key);
+  mac.update(first);
+  if (second !== undefined) mac.update(second);
   return new Uint8Array(mac.digest());
 };
 
@@ -310,7 +309,7 @@ export class HandshakeState {
     }
     parts.push(this.#symmetric.encryptAndHash(payload));
     this.#step++;
-    const message = new Uint8Array(Buffer.concat(parts));
+    const message = concatBytes(parts);
     assert(message.length <= MESSAGE_BYTES_MAX, "a Noise message is at most 65,535 bytes");
     return message;
   }

@@ -4,7 +4,10 @@ import type { Random } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Identity } from "./keys.ts";
 import type { Prekeys } from "./prekeys.ts";
+import { concatBytes } from "../wire/bytes.ts";
 import { openInSegments, openSealed, SEAL_WHOLE_MAX, sealInSegments, sealTo, segmentsUnder } from "./seal.ts";
+
+const text = new TextEncoder();
 
 interface PrekeyPublic {
   readonly keyId: number;
@@ -33,10 +36,10 @@ export function createSealer({ identity, prekeys, prekeyOf }: SealerParts) {
     unique: Uint8Array,
     plaintextBytes: number,
   ): Hmac => {
+    const inputs = [unique, text.encode(to), prekey?.publicKey ?? new Uint8Array(0), associated];
+    const told = inputs.flatMap((input) => [text.encode(`${input.length}:`), input]);
     const key = createHmac("sha256", sealingSecret);
-    for (const input of [unique, Buffer.from(to), prekey?.publicKey ?? new Uint8Array(0), associated])
-      key.update(Buffer.from(`${input.length}:`)).update(input);
-    return key.update(Buffer.from(`${plaintextBytes}:`));
+    return key.update(concatBytes([...told, text.encode(`${plaintextBytes}:`)]));
   };
   return {
     keyFor: prekeyOf,

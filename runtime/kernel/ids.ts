@@ -63,7 +63,7 @@ const NODE_ID_CACHE_MAX = 65_536;
 export function formatNodeId(bytes: Uint8Array): NodeId {
   if (bytes.length !== NODE_ID_BYTES)
     throw godwitError("GODWIT_ID_INVALID", `a node id has 32 bytes, got ${bytes.length}`);
-  const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  const key = bytes.toHex();
   let id = nodeIdCache.get(key);
   if (id === undefined) {
     id = formatBase32(bytes) as NodeId;
@@ -97,15 +97,14 @@ export function nodeIdBytes(id: NodeId): Uint8Array {
 /** First 10 characters, for people. */
 export const shortId = (id: NodeId): string => id.slice(0, 10);
 
-export const formatHex = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
+export const formatHex = (bytes: Uint8Array): string => bytes.toHex();
 
 /** Undefined unless `text` is exactly `length` bytes of hex. */
 export function parseHex(text: string, length: number): Uint8Array | undefined {
   if (text.length !== 2 * length || !/^[0-9a-fA-F]*$/.test(text)) return undefined;
-  return new Uint8Array(Buffer.from(text, "hex"));
+  return Uint8Array.fromHex(text);
 }
 
 export const formatMessageId = (bytes: Uint8Array): MessageId => formatHex(bytes) as MessageId;
 export const formatBundleId = (bytes: Uint8Array): BundleId => formatHex(bytes) as BundleId;
-export const idBytes = (id: MessageId | BundleId): Uint8Array => new Uint8Array(Buffer.from(id, "hex"));
+export const idBytes = (id: MessageId | BundleId): Uint8Array => Uint8Array.fromHex(id);

@@ -4,7 +4,7 @@
  * A bundle is an immutable header and sealed bytes; its id is SHA-256 over both, cut to 16 bytes. What changes on the
  * way (remaining lifetime, hops, trace) travels beside it and is not covered by the id.
  */
-import { createHash } from "node:crypto";
+import { sha256, sha256Hex } from "../kernel/sha256.ts";
 import { BUNDLE_ID_BYTES, formatBundleId, idBytes, type BundleId, type NodeId } from "../kernel/ids.ts";
 import {
   BLOCK_BYTES,
@@ -90,9 +90,7 @@ export function decodeBundleHeader(bytes: Uint8Array): BundleHeader {
 
 /** SHA-256(header || sealed), first 16 bytes. */
 export function bundleIdOf(headerBytes: Uint8Array, sealed: Uint8Array): BundleId {
-  return formatBundleId(
-    createHash("sha256").update(headerBytes).update(sealed).digest().subarray(0, BUNDLE_ID_BYTES),
-  );
+  return sha256Hex(BUNDLE_ID_BYTES, headerBytes, sealed) as BundleId;
 }
 
 export function makeBundle(header: BundleHeader, sealed: Uint8Array): Bundle {
@@ -157,8 +155,7 @@ export const sumsBytes = (sealedBytes: number): number => 1 + blocksIn(sealedByt
 const BLOCK_SIZE_LOG2 = Math.log2(BLOCK_BYTES);
 
 /** The sum of one block. Owned by the caller. */
-export const blockSum = (block: Uint8Array): Uint8Array =>
-  createHash("sha256").update(block).digest().subarray(0, BLOCK_SUM_BYTES);
+export const blockSum = (block: Uint8Array): Uint8Array => sha256(block).subarray(0, BLOCK_SUM_BYTES);
 
 /** OFFER: type | bundle id 16 | journey | header (sized) | length of the sealed bytes (varint) [| log2 of the block's size u8 | sums]. */
 export function encodeOffer(offer: Offer): Uint8Array {

@@ -9,15 +9,17 @@ import { formatNodeId, NODE_ID_BYTES, nodeIdBytes, type NodeId } from "../kernel
 const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const textEncoder = new TextEncoder();
 
+// Byte by byte: a DataView, or a look at `buffer`, moves what a short array holds to memory of its own, at several times the cost of the field.
+const u16At = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
+const u32At = (bytes: Uint8Array, at: number): number => u16At(bytes, at) * 0x10000 + u16At(bytes, at + 2);
+
 /** Reads one borrowed buffer from front to back. Sub-arrays handed out share its memory: copy what you keep. */
 export class Reader {
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
   #at = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   get remaining(): number {
@@ -29,21 +31,21 @@ export class Reader {
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#take(1));
+    return this.#bytes[this.#take(1)]!;
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#take(2));
+    return u16At(this.#bytes, this.#take(2));
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4));
+    return u32At(this.#bytes, this.#take(4));
   }
 
   /** 48 bits: exact in a number. */
   u48(): number {
     const at = this.#take(6);
-    return this.#view.getUint16(at) * 2 ** 32 + this.#view.getUint32(at + 2);
+    return u16At(this.#bytes, at) * 2 ** 32 + u32At(this.#bytes, at + 2);
   }
 
   varint(): number {
@@ -102,16 +104,19 @@ export class Reader {
   }
 }
 
+const NO_BYTES = new Uint8Array(0);
+const COPIED_BYTES_MAX = 1_024;
+
 /** Appends to a buffer that grows by doubling. `finish` hands the bytes over and leaves the writer empty. */
 export class Writer {
   #buffer: Uint8Array;
-  #view: DataView;
+  readonly #isBorrowed: boolean;
   #length = 0;
 
   /** `room`: bytes that it begins with, or memory of the caller to write to as long as that is enough. */
   constructor(room: number | Uint8Array = 256) {
+    this.#isBorrowed = typeof room !== "number";
     this.#buffer = typeof room === "number" ? new Uint8Array(room) : room;
-    this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.length);
   }
 
   get length(): number {
@@ -121,29 +126,31 @@ export class Writer {
   u8(value: number): this {
     this.#check(value, 0xff);
     const at = this.#grow(1);
-    this.#view.setUint8(at, value);
+    this.#buffer[at] = value;
     return this;
   }
 
   u16(value: number): this {
     this.#check(value, 0xffff);
     const at = this.#grow(2);
-    this.#view.setUint16(at, value);
+    this.#put16(at, value);
     return this;
   }
 
   u32(value: number): this {
     this.#check(value, 0xffffffff);
     const at = this.#grow(4);
-    this.#view.setUint32(at, value);
+    this.#put16(at, value >>> 16);
+    this.#put16(at + 2, value);
     return this;
   }
 
   u48(value: number): this {
     this.#check(value, 2 ** 48 - 1);
     const at = this.#grow(6);
-    this.#view.setUint16(at, Math.floor(value / 2 ** 32));
-    this.#view.setUint32(at + 2, value % 2 ** 32);
+    this.#put16(at, Math.floor(value / 2 ** 32));
+    this.#put16(at + 2, Math.floor(value / 2 ** 16) % 2 ** 16);
+    this.#put16(at + 4, value % 2 ** 16);
     return this;
   }
 
@@ -177,14 +184,21 @@ export class Writer {
 
   /** The bytes written, owned by the caller unless the memory was somebody's. */
   finish(): Uint8Array {
-    const done = this.#buffer.subarray(0, this.#length);
-    this.#buffer = new Uint8Array(0);
-    this.#view = new DataView(this.#buffer.buffer);
+    const [buffer, length] = [this.#buffer, this.#length];
+    this.#buffer = NO_BYTES;
     this.#length = 0;
-    return done;
+    if (length === buffer.length) return buffer;
+    // A copy of a few bytes costs less than a view of them.
+    const isCopied = !this.#isBorrowed && length <= COPIED_BYTES_MAX;
+    return isCopied ? buffer.slice(0, length) : buffer.subarray(0, length);
   }
 
-  /** Call it before reading `#buffer` or `#view`: it may replace both. */
+  #put16(at: number, value: number): void {
+    this.#buffer[at] = value >>> 8;
+    this.#buffer[at + 1] = value;
+  }
+
+  /** Call it before reading `#buffer`: it may replace it. */
   #grow(by: number): number {
     const at = this.#length;
     const needed = at + by;
@@ -192,7 +206,6 @@ export class Writer {
       const next = new Uint8Array(Math.max(needed, this.#buffer.length * 2, 64));
       next.set(this.#buffer.subarray(0, at));
       this.#buffer = next;
-      this.#view = new DataView(next.buffer);
     }
     this.#length = needed;
     return at;

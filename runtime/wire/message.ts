@@ -2,7 +2,7 @@
  * What a bundle's seal holds: the message as its sender wrote it, receipts, and the claims by which machines of one
  * location agree who delivers. docs/protocol/delivery.md is normative.
  */
-import { createHash } from "node:crypto";
+import { sha256, sha256Hex } from "../kernel/sha256.ts";
 import {
   BUNDLE_ID_BYTES,
   formatBundleId,
@@ -58,7 +58,7 @@ export function messageIdOf(sender: NodeId, to: string, mailEpoch: Uint8Array, c
     .bytes(mailEpoch)
     .varint(counter)
     .finish();
-  return formatMessageId(createHash("sha256").update(fields).digest().subarray(0, MESSAGE_ID_BYTES));
+  return sha256Hex(MESSAGE_ID_BYTES, fields) as MessageId;
 }
 
 export function encodeInnerMessage(inner: InnerMessage): Uint8Array {
@@ -170,7 +170,7 @@ export function decodeReceipt(bytes: Uint8Array): Receipt {
 
 /** The first 16 bytes of SHA-256 over an encoded receipt: what a signature over several receipts lists. */
 export const receiptHash = (receipt: Uint8Array): Uint8Array =>
-  createHash("sha256").update(receipt).digest().subarray(0, RECEIPT_HASH_BYTES);
+  sha256(receipt).subarray(0, RECEIPT_HASH_BYTES);
 export const RECEIPT_HASH_BYTES = 16;
 
 /**

@@ -10,14 +10,20 @@ import { GODWIT, quantile, type Bench } from "./bench.ts";
 import { contest, separateTurns, type Figure, type Sample } from "./contest.ts";
 import { HttpClient, type Answered } from "./http-client.ts";
 import { follow, idOf, metricOf, untilWhole } from "./probe.ts";
-import { type Cost, costFigures, costSample, meter } from "./process.ts";
+import { type Cost, costFigures, costSample, cpuMs, meter } from "./process.ts";
 
 const BODY_BYTES = 512;
 const MESSAGES = 10_000;
 const CONNECTIONS = 128;
+/** Messages in one request, and such requests at once, of the figure of many in one. */
+const BATCH = 500;
+const BATCHES_AT_ONCE = 4;
 /** Offered load of the latency figure. */
 const PACED_PER_SECOND = 500;
 const PACED_MESSAGES = 2_000;
+/** One at a time: how many, and the pause before each. */
+const LONE_MESSAGES = 200;
+const LONE_EVERY_MS = 20;
 const TIMEOUT_MS = 120_000;
 
 interface Accepted extends Answered {
@@ -59,12 +65,7 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
     const startMs = performance.now();
     const answers = await Promise.all(Array.from({ length: MESSAGES }, () => post(client, request)));
     const acceptedMs = Math.max(...answers.map(({ answeredMs }) => answeredMs)) - startMs;
-    await source.until(
-      "all receipts",
-      async () => (await metricOf(source, "godwit_queue_messages")) === 0,
-      TIMEOUT_MS,
-      20,
-    );
+    await untilReceipts(source);
     const deliveredMs = performance.now() - startMs;
     const costs = meters.map((cost) => cost());
     return {
@@ -77,6 +78,37 @@ async function burst(nodes: readonly LabNode[]): Promise<Burst> {
     client.close();
   }
 }
+
+/** As fast as it goes with many messages in a request: accepted a second, and processor time of the source until the last receipt. */
+async function batched(nodes: readonly LabNode[]): Promise<{ perSecond: number; cpuUs: number }> {
+  const [source, target] = [nodes[0]!, nodes.at(-1)!];
+  const line = `${JSON.stringify({ to: await idOf(target), body: "x".repeat(BODY_BYTES) })}\n`;
+  const body = line.repeat(BATCH);
+  let left = MESSAGES / BATCH;
+  const cpuBefore = cpuMs(source.pid!);
+  const startMs = performance.now();
+  const post = async () => {
+    while (left-- > 0) {
+      const headers = { "content-type": "application/x-ndjson" };
+      const response = await source.api("/messages", { method: "POST", headers, body });
+      const text = await response.text();
+      if (response.status !== 207 || text.match(/"id":/g)?.length !== BATCH)
+        throw new Error(`POST /messages: ${response.status} ${text.slice(0, 400)}`);
+    }
+  };
+  await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, post));
+  const perSecond = MESSAGES / ((performance.now() - startMs) / 1_000);
+  await untilReceipts(source);
+  return { perSecond, cpuUs: ((cpuMs(source.pid!) - cpuBefore) * 1_000) / MESSAGES };
+}
+
+const untilReceipts = (source: LabNode): Promise<void> =>
+  source.until(
+    "all receipts",
+    async () => (await metricOf(source, "godwit_queue_messages")) === 0,
+    TIMEOUT_MS,
+    20,
+  );
 
 /** At a steady rate: from the API's answer (it is durable) to the event at the far end (it is durable there). */
 async function paced(nodes: readonly LabNode[]): Promise<number[]> {
@@ -98,6 +130,30 @@ async function paced(nodes: readonly LabNode[]): Promise<number[]> {
     const answers = await Promise.all(posts);
     await target.until("all arrivals", async () => arrivedMs.size >= PACED_MESSAGES, TIMEOUT_MS, 20);
     return answers.map(({ id, askedMs }) => (arrivedMs.get(id) ?? Number.NaN) - askedMs);
+  } finally {
+    events.close();
+    client.close();
+  }
+}
+
+/** One after the other on a mesh that does nothing else: from POST to the event at the far end, ms. */
+async function alone(nodes: readonly LabNode[]): Promise<number[]> {
+  const [source, target] = [nodes[0]!, nodes.at(-1)!];
+  const request = requestFor(await idOf(target));
+  const client = await HttpClient.open(source.socketPath, 1);
+  let arrived: (atMs: number) => void = () => {};
+  const events = await follow(target, "message", ({ type, atMs }) => {
+    if (type === "message.received") arrived(atMs);
+  });
+  try {
+    const times: number[] = [];
+    while (times.length < LONE_MESSAGES) {
+      await Bun.sleep(LONE_EVERY_MS);
+      const arrival = new Promise<number>((resolve) => (arrived = resolve));
+      const { askedMs } = await post(client, request);
+      times.push((await arrival) - askedMs);
+    }
+    return times;
   } finally {
     events.close();
     client.close();
@@ -129,6 +185,15 @@ async function runOver(hops: number, sample: Record<string, readonly number[]>):
         sample,
         costSample(`${hops}${i === 0 ? "source" : i === hops ? "end" : "far"}`, cost, MESSAGES),
       );
+    if (hops > 1) {
+      const times = await alone(nodes);
+      sample["lone50"] = [quantile(times, 0.5)];
+      sample["lone99"] = [quantile(times, 0.99)];
+      return;
+    }
+    const { perSecond, cpuUs } = await batched(nodes);
+    sample["batched"] = [perSecond];
+    sample["batchedcpu"] = [cpuUs];
   } finally {
     await lab.close();
   }
@@ -237,9 +302,25 @@ export const durable: Bench = contest({
   name: "durable",
   row: 12,
   how:
-    `Godwit: ${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk. ` +
+    `Godwit: ${MESSAGES} messages of 512 B over ${CONNECTIONS} connections to the source's unix socket; ${BATCHES_AT_ONCE} requests at once where there are ${BATCH} in one; hop: from POST to the event at the far end, divided by the hops; all nodes and stores on one machine and disk. ` +
     `NNCP: ${NNCP_MESSAGES} files of 512 B, one nncp-file process each (it fsyncs before it ends), ${NNCP_JOBS} at once; delivered: then nncp-xfer and nncp-toss, no receipt`,
-  figures: { ...figures(1), ...figures(2) },
+  figures: {
+    ...figures(1),
+    batched: {
+      what: `accepted with ${BATCH} messages in a request, 1 hop`,
+      unit: "1/s",
+      better: "more",
+      goal: { of: "median", atLeast: 10_000 },
+    },
+    batchedcpu: { what: "processor time of the source for one of those, 1 hop", unit: "us" },
+    ...figures(2),
+    lone50: {
+      what: "one message on an idle mesh, POST to the event, 2 hops: p50",
+      unit: "ms",
+      goal: { of: "median", atMost: 3 },
+    },
+    lone99: { what: "the same: p99", unit: "ms", goal: { of: "median", atMost: 8 } },
+  },
   contestants: [
     { name: GODWIT, open: async () => separateTurns(runGodwit) },
     {
