@@ -2,12 +2,15 @@
 import type { OutgoingMessage } from "@godwit/sdk";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Priority } from "../wire/constants.ts";
+import { INLINE_BODY_BYTES_MAX } from "./bounds.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
 import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
-import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
-import * as schemas from "./schemas.ts";
+import { defineRoute, emptyResponse, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
+import type { sendBody, sendQuery } from "./schemas.ts";
 import { validate } from "./validate.ts";
+
+const schemas = schemasOf(() => import("./schemas.ts"));
 
 const TEXT_TYPE = "text/plain; charset=utf-8";
 const BINARY_TYPE = "application/octet-stream";
@@ -76,7 +79,7 @@ export function messageRoutes(): Route[] {
       answers: [{ status: 200, description: "the bytes", media: "*/*" }],
       async handle({ parts, params }) {
         const { bytes, contentType } = await parts.view.messageBody(messageId(params));
-        const isSafeType = schemas.sendBody.shape.content_type.safeParse(contentType).success;
+        const isSafeType = await isMediaType(contentType);
         return new Response(bytes as Uint8Array<ArrayBuffer>, {
           headers: {
             "content-type": isSafeType ? contentType : BINARY_TYPE,
@@ -92,6 +95,9 @@ export function messageRoutes(): Route[] {
   ];
 }
 
+const isMediaType = async (text: string): Promise<boolean> =>
+  (await schemas.sendBody()).shape.content_type.safeParse(text).success;
+
 /** What cannot be an id of ours is answered as an unknown one, so that callers have one case. */
 function messageId(params: Readonly<Record<string, string>>): string {
   const id = params["id"]!.toLowerCase();
@@ -100,7 +106,7 @@ function messageId(params: Readonly<Record<string, string>>): string {
   return id;
 }
 
-type SendQuery = ReturnType<typeof schemas.sendQuery.parse>;
+type SendQuery = ReturnType<typeof sendQuery.parse>;
 
 async function readMessage(call: Call<SendQuery, unknown>): Promise<OutgoingMessage> {
   const { query, request, parts } = call;
@@ -108,8 +114,7 @@ async function readMessage(call: Call<SendQuery, unknown>): Promise<OutgoingMess
   if (to !== undefined) {
     const body = await parts.bodies.read(request, RAW_BYTES_MAX);
     const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
-    const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
-    if (!checked.success)
+    if (!(await isMediaType(content_type)))
       throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
     return outgoing({ ...rest, priority: query.priority as Priority | undefined, to, content_type }, body);
   }
@@ -125,7 +130,10 @@ async function readMessage(call: Call<SendQuery, unknown>): Promise<OutgoingMess
     throw requestInvalid([
       { path: "to", message: "is missing in the query; JSON carries its fields in the body" },
     ]);
-  const json = validate(schemas.sendBody, parseJson(await parts.bodies.read(request, JSON_BYTES_MAX)));
+  const json = validate(
+    await schemas.sendBody(),
+    parseJson(await parts.bodies.read(request, JSON_BYTES_MAX)),
+  );
   const { body: text, body_base64: base64, content_type, ...fields } = json;
   const fallbackType = text === undefined ? BINARY_TYPE : TEXT_TYPE;
   const body = text === undefined ? decodeBase64(base64!) : encodeText(text);
@@ -149,7 +157,7 @@ function decodeBase64(text: string): Uint8Array {
   }
 }
 
-type Fields = Omit<ReturnType<typeof schemas.sendBody.parse>, "body" | "body_base64">;
+type Fields = Omit<ReturnType<typeof sendBody.parse>, "body" | "body_base64">;
 
 /** The one place where the contract's names become the node's. Absent and undefined are different things to the node. */
 function outgoing(fields: Fields, body: Uint8Array): OutgoingMessage {
@@ -180,7 +188,7 @@ async function inlineBody(
   view: NodeView,
   message: MessageView,
 ): Promise<{ body?: string; body_base64?: string }> {
-  if (message.size > schemas.INLINE_BODY_BYTES_MAX) return {};
+  if (message.size > INLINE_BODY_BYTES_MAX) return {};
   let bytes: Uint8Array;
   try {
     ({ bytes } = await view.messageBody(message.id));
@@ -189,7 +197,7 @@ async function inlineBody(
     if (error instanceof GodwitError && (await isWithoutBody(error, view, message.id))) return {};
     throw error;
   }
-  if (bytes.length > schemas.INLINE_BODY_BYTES_MAX) return {};
+  if (bytes.length > INLINE_BODY_BYTES_MAX) return {};
   if (/^(text\/|application\/(json|.*\+json)\b)/i.test(message.content_type)) {
     try {
       return { body: utf8.decode(bytes) };
