@@ -25,8 +25,10 @@ import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
 import { service } from "./service.ts";
 import { stream } from "./stream.ts";
+import { startCost } from "./start-cost.ts";
 import { startup } from "./startup.ts";
 import { tor } from "./tor.ts";
+import { wakeups } from "./wakeups.ts";
 
 const benches: readonly Bench[] = [
   coldStart,
@@ -43,6 +45,8 @@ const benches: readonly Bench[] = [
   memory,
   membership,
   startup,
+  startCost,
+  wakeups,
   service,
   api,
   loops,
