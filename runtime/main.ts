@@ -5,13 +5,10 @@
 import { nodeSignals } from "./cli/signals.ts";
 import { forbidCoreDumps } from "./init/core-dumps.ts";
 import { isPid1 } from "./init/personality.ts";
-import { systemClock } from "./kernel/clock.ts";
-import { compileAfterStart } from "./kernel/start-code.ts";
 
 const argv = process.argv.slice(2);
 
 async function main(): Promise<number> {
-  compileAfterStart(systemClock);
   // Keys are in the memory of a node, and for a moment in that of some commands; what PID 1 starts inherits the limit. A plugin's process has
   // its limit from the node, and no key.
   if (argv[0] !== "plugin-guest") forbidCoreDumps();
