@@ -9,6 +9,7 @@ import type { Clock, Log } from "@godwit/sdk";
 import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { Ahead } from "./sqlite-ahead.ts";
 import { LaterFrame } from "./log-frame.ts";
 import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
@@ -24,7 +25,9 @@ import {
 import { Reader } from "./sqlite-reader.ts";
 import {
   bodyBytesOf,
+  failuresOf,
   hasHead,
+  isNoRoom,
   mayFailAlone,
   packed,
   type CommitRequest,
@@ -108,6 +111,7 @@ export class SqliteStore implements Store {
   readonly #metrics: StoreMetrics | undefined;
   /** Undefined: there is no room for a log, and each commit is one of the database. */
   #logged: Logged | undefined;
+  #ahead: Ahead | undefined; // Until something is written to the database.
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
@@ -132,10 +136,14 @@ export class SqliteStore implements Store {
       this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
     this.#thread = new StoreThread(worker, {
       onNews: (news) => this.#onNews(news),
+      onWrite: () => (this.#ahead = undefined),
       onEnd: (error, reason) => this.#onEnd(error, reason),
     });
     this.#reader = new Reader(this.#thread, () => this.#logged?.overlay);
-    this.#opened = this.#thread.open(options.path, options.bytesMax).then((plan) => this.#openLog(plan));
+    this.#opened = this.#thread
+      .open(options.path, options.bytesMax)
+      .then((plan) => this.#openLog(plan))
+      .then(() => void (this.#ahead = new Ahead(this.#thread)));
     // Only `openSqliteStore` looks at it.
     this.#opened.catch(() => {});
   }
@@ -160,6 +168,11 @@ export class SqliteStore implements Store {
 
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
+    const ahead = this.#ahead;
+    const columns = ahead === undefined ? undefined : await ahead.take(collection);
+    // What waits goes first: it may be a commit.
+    if (columns !== undefined && ahead === this.#ahead && this.#isIdle)
+      return this.#rows(collection, columns);
     return (await this.#enqueue({ kind: "load", in: collection })) as StoreRow[];
   }
 
@@ -261,6 +274,10 @@ export class SqliteStore implements Store {
     while (this.#reading > 0) await this.#readsDone.promise;
     await this.#logged?.close();
     await this.#thread.close();
+  }
+
+  get #isIdle(): boolean {
+    return this.#pumping === undefined && this.#dead === undefined && this.#closing === undefined;
   }
 
   #enqueue(request: Request): Promise<unknown> {
@@ -480,10 +497,3 @@ export class SqliteStore implements Store {
     return this.#clock?.monotonicMs() ?? 0;
   }
 }
-
-const NO_ROOM: readonly unknown[] = ["ENOSPC", "GODWIT_STORE_FAILED"];
-const isNoRoom = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && NO_ROOM.includes(error.code);
-
-const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
-  new Map(pending.map((_, index) => [index, asGodwitError(error).message]));
