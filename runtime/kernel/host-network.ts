@@ -4,6 +4,7 @@
  */
 import { networkInterfaces } from "node:os";
 import type { AddressScope, Clock, HostAddress, Timer } from "@godwit/sdk";
+import { untilMultiple } from "./clock.ts";
 import {
   AddressFlag,
   buildDump,
@@ -61,7 +62,7 @@ export function openHostNetwork(
   let lookedAtMs = Number.NEGATIVE_INFINITY;
   let isRung = false;
   const tick = () => {
-    timer = clock.after(source.pollMs, tick);
+    timer = clock.after(untilMultiple(clock, source.pollMs), tick);
     const mayHaveChanged = source.poll() || isRung;
     isRung = false;
     if (!mayHaveChanged) return;

@@ -7,7 +7,7 @@
 import { closeSync, openSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { descriptorLimit, descriptorMarks, onDescriptorShortage } from "@godwit/sdk/places";
-import { lengthenTurns } from "../kernel/clock.ts";
+import { lengthenTurns, untilMultiple } from "../kernel/clock.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -65,7 +65,8 @@ export class DescriptorWatch {
   }
 
   #lookLater(): Timer {
-    return this.#deps.clock.after(this.#isOut ? LOOK_OUT_EVERY_MS : LOOK_EVERY_MS, () => {
+    const { clock } = this.#deps;
+    return clock.after(this.#isOut ? LOOK_OUT_EVERY_MS : untilMultiple(clock, LOOK_EVERY_MS), () => {
       this.#look();
       this.#timer = this.#lookLater();
     });
