@@ -5,11 +5,10 @@
  */
 import { closeSync, constants, fsyncSync, ftruncateSync, openSync, write, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import { ptr } from "bun:ffi";
 import { assert } from "../kernel/errors.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
 import { decodeFrame, isSound, LOG_PAGE_BYTES, salvageFrame, type LogCommit } from "./log-frame.ts";
-import { LogImage } from "./log-image.ts";
+import { alignedPages, LogImage } from "./log-image.ts";
 import type { Damage } from "./types.ts";
 
 /** "Gdwtlog1", then pages, id, first page that is not in the database, sum. */
@@ -74,7 +73,7 @@ export function openLog(path: string, plan: OpenPlan): OpenedLog {
 function openWith(flags: number, path: string, plan: OpenPlan): OpenedLog {
   const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC | flags, 0o600);
   try {
-    const image = new LogImage(path);
+    const image = new LogImage(path, flags);
     try {
       return takeUp({ file, flags, path, image }, plan);
     } finally {
@@ -225,13 +224,6 @@ function writeAll(file: number, bytes: Buffer, position: number): Promise<void> 
   });
 }
 
-/** Memory that may pass by the cache: it begins where a page does. */
-export function alignedPages(pages: number): Buffer {
-  const bytes = Buffer.allocUnsafeSlow((pages + 1) * LOG_PAGE_BYTES);
-  const offset = -Number(ptr(bytes)) & (LOG_PAGE_BYTES - 1);
-  return bytes.subarray(offset, offset + pages * LOG_PAGE_BYTES).fill(0);
-}
-
 /** A header that rotted is made up from what the database says. */
 function headerOf(image: LogImage, mark: LogMark): Header | undefined {
   const { pages } = image;
@@ -295,7 +287,7 @@ function scan(
       if (to === end) continue;
       const damaged = image.content(end, to - end);
       const left = salvageFrame(damaged, end, id, later);
-      rotten.push(damaged);
+      rotten.push(Uint8Array.from(damaged));
       commits.push(...left.commits);
       lost.push(...left.lost);
       end = to;
