@@ -6,7 +6,6 @@
  * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
-import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Ahead } from "./sqlite-ahead.ts";
@@ -36,6 +35,7 @@ import {
 } from "./sqlite-requests.ts";
 import { storeMetrics, type StoreMetrics } from "./store-metrics.ts";
 import { StoreThread } from "./sqlite-thread.ts";
+import { takeStoreWorker } from "./worker.ts";
 import {
   DAMAGE_NAMED_MAX,
   soundState,
@@ -66,10 +66,6 @@ export interface SqliteStoreOptions {
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
 const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-const workerUrl = isCompiled
-  ? "file:///$bunfs/root/store/sqlite-worker.js"
-  : new URL("./sqlite-worker.ts", import.meta.url).href;
-
 const reads: readonly Request["kind"][] = ["load", "body", "piece", "read"];
 
 interface Pending {
@@ -95,8 +91,7 @@ interface Step {
  * damaged one what is readable is taken into a new one: `state` says what was lost.
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
-  const worker = new Worker(workerUrl);
-  const store = new SqliteStore(worker, options);
+  const store = new SqliteStore(takeStoreWorker(), options);
   await store.opened;
   return store;
 }
