@@ -20,7 +20,8 @@ export interface CliIo {
 
 /** The real one. Listens for SIGINT and SIGTERM only when `handlesSignals`: `run` has its own way to stop. */
 export function processIo(handlesSignals: boolean): CliIo {
-  compileAfterStart(systemClock);
+  // A node says itself when its start is through.
+  if (handlesSignals) compileAfterStart(systemClock);
   const controller = new AbortController();
   if (handlesSignals)
     for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
