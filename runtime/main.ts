@@ -2,6 +2,7 @@
  * argv to personality. The whole of what happens before a command's own code is loaded; `runtime/cli/table.ts` lists
  * the commands, `cli/commands/run.ts` is the node. What one personality needs the other does not load.
  */
+import { beginNode } from "./cli/begin.ts";
 import { nodeSignals } from "./cli/signals.ts";
 import { forbidCoreDumps } from "./init/core-dumps.ts";
 import { setEngine } from "./init/engine.ts";
@@ -22,7 +23,10 @@ async function main(): Promise<number> {
     return await enterGuest(argv.slice(1));
   }
   // Before the milliseconds in which the rest is loaded.
-  if (argv[0] === "run") nodeSignals();
+  if (argv[0] === "run") {
+    nodeSignals();
+    beginNode();
+  }
   const [{ runCli }, { processIo }] = await Promise.all([import("./cli/cli.ts"), import("./cli/io.ts")]);
   return await runCli(argv, process.env, processIo(!argv.includes("run")));
 }

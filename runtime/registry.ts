@@ -7,7 +7,10 @@ import type { Plugin, PluginNamespace } from "@godwit/sdk";
 const row = (namespace: PluginNamespace, id: string, load: () => Promise<{ readonly default: Plugin }>) => ({
   namespace,
   id,
-  load: async () => (await load()).default,
+  load: async () => {
+    await import("./kernel/schema-language.ts");
+    return (await load()).default;
+  },
 });
 
 /** Of each built-in transport: the schemes that it dials, and what throws for an endpoint that it never could. */

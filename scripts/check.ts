@@ -65,7 +65,7 @@ async function since(rev: string): Promise<Scope> {
     lint: left.filter((path) => path.endsWith(".ts")),
     format: left.filter((path) => FORMATTED.test(path)),
     // The pages are made of code and stand in these folders.
-    hasPages: files.some((path) => path === "scripts/docs.ts" || /^(docs|sdk)\//.test(path)),
+    hasPages: files.some((path) => path === "scripts/docs.ts" || /^(docs|sdk|runtime\/config)\//.test(path)),
   };
 }
 

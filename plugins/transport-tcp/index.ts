@@ -3,7 +3,7 @@
  * be bound is retried, one that comes is bound, the links over one that went are closed at once, so that the dialer goes
  * another way. Never trusts who connects: strangers are counted before anything is made for them.
  */
-import { advertisedHosts, definePlugin, formatEndpoint, isListen, planListen } from "@godwit/sdk";
+import { advertisedHosts, definePlugin, formatEndpoint, isListen, planListen, type Timer } from "@godwit/sdk";
 import { Tcp } from "@godwit/sdk/tcp";
 import { z } from "zod/mini";
 import { parseTcpEndpoint } from "./endpoint.ts";
@@ -38,6 +38,7 @@ export default definePlugin({
         tcp.dial(endpoint, parseTcpEndpoint(endpoint), signal, terms),
     });
     let lastReason: string | undefined;
+    let retry: Timer | undefined;
     const check = () => {
       const addresses = ctx.network.addresses();
       const reason = tcp.listen(planListen(listen, addresses));
@@ -45,6 +46,8 @@ export default definePlugin({
         advertisedHosts(bound, addresses).map((host) => formatEndpoint("tcp", host, bound.port)),
       );
       ctx.transport.listening(tcp.listening.length === 0 ? [] : (advertise ?? found));
+      retry?.cancel();
+      retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, check);
       if (reason === lastReason) return;
       lastReason = reason;
       if (reason !== "") ctx.log.warn("listen failed", { reason });
@@ -56,10 +59,6 @@ export default definePlugin({
       const present = new Set(ctx.network.addresses().map(({ address }) => address));
       tcp.closeVanished(present);
     });
-    let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
-      if (lastReason !== "") check();
-      retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
-    });
-    ctx.own(() => retry.cancel());
+    ctx.own(() => retry?.cancel());
   },
 });

@@ -16,6 +16,7 @@ import {
   type ListenAddress,
   type Pipe,
   type PluginContext,
+  type Timer,
 } from "@godwit/sdk";
 import { z } from "zod/mini";
 import { parseUdpEndpoint } from "./endpoint.ts";
@@ -60,6 +61,7 @@ export default definePlugin({
       schemes: ["udp"],
       dial: (endpoint, signal, _expected, terms) => sockets.dial(endpoint, signal, terms),
     });
+    let retry: Timer | undefined;
     const check = async () => {
       const reason = await sockets.listen(planListen(listen, ctx.network.addresses()));
       if (ctx.signal.aborted) return;
@@ -69,23 +71,21 @@ export default definePlugin({
         ),
       );
       ctx.transport.listening(sockets.listening.length === 0 ? [] : (advertise ?? found));
+      retry?.cancel();
+      retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, again);
       if (reason === listenReason) return;
       listenReason = reason;
       if (reason !== "") ctx.log.warn("listen failed", { reason });
       tell();
     };
     // One at a time: an address may come and go again while its socket is being opened.
-    let checking = check();
     const again = () => {
       checking = checking.then(check);
       void checking;
     };
+    let checking = check();
     ctx.network.onChange(again);
-    let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
-      if (listenReason !== "") again();
-      retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
-    });
-    ctx.own(() => retry.cancel());
+    ctx.own(() => retry?.cancel());
     await checking;
   },
 });

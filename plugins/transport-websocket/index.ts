@@ -12,6 +12,7 @@ import {
   isListen,
   planListen,
   type ListenAddress,
+  type Timer,
 } from "@godwit/sdk";
 import { resolveHost } from "@godwit/sdk/tcp";
 import { z } from "zod/mini";
@@ -119,6 +120,7 @@ export default definePlugin({
       },
     });
     let lastReason: string | undefined;
+    let retry: Timer | undefined;
     const check = () => {
       const addresses = ctx.network.addresses();
       const wanted = planListen(listen, addresses);
@@ -149,6 +151,8 @@ export default definePlugin({
       );
       ctx.transport.listening(bound.size === 0 ? [] : (advertise ?? found));
       const reason = reasons.join("; ");
+      retry?.cancel();
+      retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, check);
       if (reason === lastReason) return;
       lastReason = reason;
       if (reason !== "") ctx.log.warn("listen failed", { reason });
@@ -157,11 +161,7 @@ export default definePlugin({
     if (ctx.signal.aborted) return;
     check();
     ctx.network.onChange(check);
-    let retry = ctx.clock.after(LISTEN_RETRY_MS, function onRetry() {
-      if (lastReason !== "") check();
-      retry = ctx.clock.after(LISTEN_RETRY_MS, onRetry);
-    });
-    ctx.own(() => retry.cancel());
+    ctx.own(() => retry?.cancel());
   },
 });
 

@@ -15,7 +15,7 @@ describe("every route", () => {
       expect(answer).toBeDefined();
       if (answer?.schema !== undefined) {
         expect(response.headers.get("content-type")).toBe("application/json");
-        const schema = answer.schema as z.ZodObject;
+        const schema = (await answer.schema()) as z.ZodObject;
         expect(schema.safeParse(await response.json()).error).toBeUndefined();
       } else if (answer?.media !== undefined && answer.media !== "*/*")
         expect(response.headers.get("content-type")).toStartWith(answer.media);

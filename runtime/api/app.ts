@@ -16,7 +16,6 @@ import { Door } from "./door.ts";
 import { PagesFront } from "./pages/pages.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
-import { openApiDocument } from "./openapi.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
 import { joinRoutes } from "./routes-join.ts";
@@ -27,6 +26,7 @@ import type { PluginDesk } from "../view/contract/plugins.ts";
 import { pluginRoutes } from "./routes-plugins.ts";
 import { forwardRoutes } from "./routes-forwards.ts";
 import { tokenRoutes } from "./routes-tokens.ts";
+import { TableRouter } from "./table-router.ts";
 import { validate } from "./validate.ts";
 
 /** JSON bodies other than a message's, in bytes. */
@@ -78,7 +78,7 @@ export function apiRoutes(version: string): Route[] {
       summary: "This document.",
       access: { scope: "read" },
       answers: [{ status: 200, description: "OpenAPI 3.1", media: "application/json" }],
-      handle: () => jsonResponse((document ??= openApiDocument(routes, version))),
+      handle: async () => jsonResponse((document ??= await openApi(routes, version))),
     }),
   );
   return routes;
@@ -89,7 +89,7 @@ export function createApi(options: ApiOptions): Api {
   const bodies = new BodyReader(clock);
   const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, signal, bodies };
   const door = new Door(options);
-  const app: Api = new Hono<ApiEnv>({ strict: true });
+  const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);
   app.use(observe(options));
   for (const route of routes) {
@@ -132,6 +132,10 @@ export function createApi(options: ApiOptions): Api {
   return app;
 }
 
+/** Its schemas, and what makes a document of them, are loaded by who asks for it. */
+const openApi = async (routes: readonly Route[], version: string): Promise<unknown> =>
+  await (await import("./openapi.ts")).openApiDocument(routes, version);
+
 const honoPath = (path: string) => path.replace(/\{(\w+)\}/g, ":$1");
 
 async function dispatch(
@@ -140,13 +144,13 @@ async function dispatch(
   connection: Connection,
   parts: ApiParts,
 ): Promise<Response> {
-  const query = route.query === undefined ? undefined : validate(route.query, singleValues(c));
+  const query = route.query === undefined ? undefined : validate(await route.query(), singleValues(c));
   const request = c.req.raw;
   const body =
     route.body === undefined || route.readsBody === true
       ? undefined
       : validate(
-          route.body,
+          await route.body(),
           parseJson(await parts.bodies.read({ request, connection }, SMALL_JSON_BYTES_MAX)),
         );
   return await route.handle({ parts, request, connection, params: c.req.param(), query, body });

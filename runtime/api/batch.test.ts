@@ -3,7 +3,8 @@ import type { OutgoingMessage } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import { JSON_MARKS_MAX } from "./body.ts";
 import type { Problem } from "./problem.ts";
-import { BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, sentAll } from "./schemas.ts";
+import { BATCH_BYTES_MAX, BATCH_MESSAGES_MAX } from "./bounds.ts";
+import { sentAll } from "./schemas.ts";
 import { call, json, problemIn, remote } from "./testing-calls.ts";
 import { createRig, type Rig } from "./testing.ts";
 

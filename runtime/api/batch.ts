@@ -5,10 +5,11 @@
 import type { OutgoingMessage } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { parseJson } from "./body.ts";
+import { BATCH_BYTES_MAX, BATCH_MESSAGES_MAX } from "./bounds.ts";
 import { messageOf } from "./outgoing.ts";
 import { problemOf, type Problem, requestInvalid } from "./problem.ts";
 import { jsonResponse, type ApiParts } from "./route.ts";
-import { BATCH_BYTES_MAX, BATCH_MESSAGES_MAX } from "./schemas.ts";
+import type { sendBody } from "./schemas.ts";
 import { turnstile } from "./turnstile.ts";
 
 export const LINES_TYPE = "application/x-ndjson";
@@ -31,21 +32,21 @@ const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byt
 export const isList = (bytes: Uint8Array): boolean => bytes.find((byte) => !isSpace(byte)) === OPENING;
 
 /** Messages of a JSON array. Throws GODWIT_REQUEST_INVALID, GODWIT_TOO_BIG. */
-export function itemsOfList(bytes: Uint8Array): Item[] {
+export function itemsOfList(schema: typeof sendBody, bytes: Uint8Array): Item[] {
   checkBytes(bytes);
   const values = parseJson(bytes, BATCH_MESSAGES_MAX * MARKS_OF_ONE) as unknown[];
-  return checked(values.map((value) => () => messageOf(value)));
+  return checked(values.map((value) => () => messageOf(schema, value)));
 }
 
 /** Messages of JSON lines, one in each line that is not empty. Throws GODWIT_REQUEST_INVALID, GODWIT_TOO_BIG. */
-export function itemsOfLines(bytes: Uint8Array): Item[] {
+export function itemsOfLines(schema: typeof sendBody, bytes: Uint8Array): Item[] {
   checkBytes(bytes);
   const items: Item[] = [];
   for (let at = 0; at < bytes.length && items.length <= BATCH_MESSAGES_MAX;) {
     const found = bytes.indexOf(LINE_END, at);
     const end = found < 0 ? bytes.length : found;
     const line = bytes.subarray(at, end);
-    if (!line.every(isSpace)) items.push(() => messageOf(parseJson(line)));
+    if (!line.every(isSpace)) items.push(() => messageOf(schema, parseJson(line)));
     at = end + 1;
   }
   return checked(items);

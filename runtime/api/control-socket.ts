@@ -3,7 +3,7 @@
  * finds the node any more, though it listens: it is made anew within two seconds. Never touches what somebody else put there.
  */
 import { lstatSync, unlinkSync } from "node:fs";
-import { type Clock, every } from "../kernel/clock.ts";
+import { type Clock, type Timer, untilMultiple } from "../kernel/clock.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 
@@ -21,7 +21,7 @@ export interface ControlSocketParts<Server> {
 
 export class ControlSocket<Server> {
   readonly #parts: ControlSocketParts<Server>;
-  readonly #timer: { cancel(): void };
+  #timer: Timer;
   /** The current one, and those that still answer somebody. */
   readonly servers = new Set<Server>();
   #current: Server | undefined;
@@ -32,7 +32,15 @@ export class ControlSocket<Server> {
   constructor(parts: ControlSocketParts<Server>) {
     this.#parts = parts;
     this.#open();
-    this.#timer = every(parts.clock, SOCKET_LOOK_MS, () => this.#look());
+    this.#timer = this.#lookLater();
+  }
+
+  #lookLater(): Timer {
+    const { clock } = this.#parts;
+    return clock.after(untilMultiple(clock, SOCKET_LOOK_MS), () => {
+      this.#timer = this.#lookLater();
+      this.#look();
+    });
   }
 
   /** Why nobody finds this node by its socket; undefined: it is there. */

@@ -8,9 +8,9 @@ import { problem } from "./schemas.ts";
 
 type Json = Record<string, unknown>;
 
-export function openApiDocument(routes: readonly Route[], version: string): Json {
+export async function openApiDocument(routes: readonly Route[], version: string): Promise<Json> {
   const paths: Record<string, Json> = {};
-  for (const route of routes) (paths[route.path] ??= {})[route.method] = operation(route);
+  for (const route of routes) (paths[route.path] ??= {})[route.method] = await operation(route);
   return {
     openapi: "3.1.0",
     info: {
@@ -35,9 +35,12 @@ export function openApiDocument(routes: readonly Route[], version: string): Json
   };
 }
 
-function operation(route: Route): Json {
-  const parameters = [...pathParameters(route.path), ...queryParameters(route.query)];
-  const body = requestBody(route);
+async function operation(route: Route): Promise<Json> {
+  const parameters = [...pathParameters(route.path), ...queryParameters(await route.query?.())];
+  const body = await requestBody(route);
+  const answers = route.answers.map(
+    async (answer) => [String(answer.status), await response(answer)] as const,
+  );
   return {
     operationId: route.operation,
     summary: route.summary,
@@ -45,7 +48,7 @@ function operation(route: Route): Json {
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: body }),
     responses: {
-      ...Object.fromEntries(route.answers.map((answer) => [String(answer.status), response(answer)])),
+      ...Object.fromEntries(await Promise.all(answers)),
       default: { $ref: "#/components/responses/Problem" },
     },
   };
@@ -81,9 +84,9 @@ function queryParameters(query: z.ZodType | undefined): Json[] {
   }));
 }
 
-function requestBody(route: Route): Json | undefined {
+async function requestBody(route: Route): Promise<Json | undefined> {
   if (route.body === undefined) return undefined;
-  const content: Json = { "application/json": { schema: jsonSchema(route.body, "input") } };
+  const content: Json = { "application/json": { schema: jsonSchema(await route.body(), "input") } };
   if (route.readsBody !== true) return { required: true, content };
   content[LINES_TYPE] = { schema: { description: "many messages, JSON of one in each line" } };
   content["*/*"] = { schema: { description: "raw message body, with `to` in the query" } };
@@ -94,10 +97,10 @@ function requestBody(route: Route): Json | undefined {
   };
 }
 
-function response(answer: Answer): Json {
+async function response(answer: Answer): Promise<Json> {
   const { description, schema, media } = answer;
   if (schema !== undefined)
-    return { description, content: { "application/json": { schema: jsonSchema(schema, "output") } } };
+    return { description, content: { "application/json": { schema: jsonSchema(await schema(), "output") } } };
   return media === undefined ? { description } : { description, content: { [media]: {} } };
 }
 

@@ -1,15 +1,15 @@
 /** From a request's JSON or query to the message that the node is to send. Reads no request, sends nothing. */
 import type { OutgoingMessage } from "@godwit/sdk";
 import { requestInvalid } from "./problem.ts";
-import * as schemas from "./schemas.ts";
+import type { sendBody } from "./schemas.ts";
 import { validate } from "./validate.ts";
 
 const TEXT_TYPE = "text/plain; charset=utf-8";
 export const BINARY_TYPE = "application/octet-stream";
 
-/** One message as JSON has it. Throws GODWIT_REQUEST_INVALID. */
-export function messageOf(value: unknown): OutgoingMessage {
-  const json = validate(schemas.sendBody, value);
+/** One message as JSON has it, judged by the schema of that. Throws GODWIT_REQUEST_INVALID. */
+export function messageOf(schema: typeof sendBody, value: unknown): OutgoingMessage {
+  const json = validate(schema, value);
   const { body: text, body_base64: base64, content_type, ...fields } = json;
   const fallbackType = text === undefined ? BINARY_TYPE : TEXT_TYPE;
   const body = text === undefined ? decodeBase64(base64!) : encodeText(text);
@@ -33,7 +33,7 @@ function decodeBase64(text: string): Uint8Array {
   }
 }
 
-type Fields = Omit<ReturnType<typeof schemas.sendBody.parse>, "body" | "body_base64">;
+type Fields = Omit<ReturnType<typeof sendBody.parse>, "body" | "body_base64">;
 
 /** The one place where the contract's names become the node's. Absent and undefined are different things to the node. */
 export function outgoing(fields: Fields, body: Uint8Array): OutgoingMessage {

@@ -30,11 +30,24 @@ export interface Call<Query, Body> {
   readonly body: Body;
 }
 
+/** A schema, made when the first request or reader of the documentation needs it: a start needs none. */
+export type Later<Schema> = () => Promise<Schema>;
+
+/** Those that a module exports, which is loaded then. */
+export function schemasOf<Module extends object>(
+  load: () => Promise<Module>,
+): { readonly [Name in keyof Module]: Later<Module[Name]> } {
+  let loaded: Promise<Module> | undefined;
+  return new Proxy({} as { readonly [Name in keyof Module]: Later<Module[Name]> }, {
+    get: (_, name) => async () => (await (loaded ??= load()))[name as keyof Module],
+  });
+}
+
 export interface Answer {
   readonly status: number;
   readonly description: string;
   /** JSON of this schema; with `media` instead: anything of that media type; neither: no content. */
-  readonly schema?: z.ZodType;
+  readonly schema?: Later<z.ZodType>;
   readonly media?: string;
 }
 
@@ -49,9 +62,9 @@ interface RouteHead {
 }
 
 interface TypedRoute<Query, Body> extends RouteHead {
-  readonly query?: z.ZodType<Query>;
+  readonly query?: Later<z.ZodType<Query>>;
   /** A JSON body of this schema is read and validated before the handler runs. */
-  readonly body?: z.ZodType<Body>;
+  readonly body?: Later<z.ZodType<Body>>;
   /** The handler reads the body itself; `body` then only documents it. */
   readonly readsBody?: boolean;
   readonly handle: (call: Call<Query, Body>) => Response | Promise<Response>;

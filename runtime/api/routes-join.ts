@@ -1,6 +1,7 @@
 /** How others come in and are found: invitations, joining, and what became of every hint. */
-import { defineRoute, jsonResponse, type Route } from "./route.ts";
-import * as schemas from "./schemas-join.ts";
+import { defineRoute, jsonResponse, schemasOf, type Route } from "./route.ts";
+
+const schemas = schemasOf(() => import("./schemas-join.ts"));
 
 export const joinRoutes = (): Route[] => [
   defineRoute({

@@ -1,9 +1,11 @@
 /** The node and its mesh: health, status, peers, routes, names, events, metrics. */
 import { godwitError } from "../kernel/errors.ts";
+import { eventFamilies } from "./bounds.ts";
 import { openEventStream } from "./events.ts";
 import { requestInvalid } from "./problem.ts";
-import { defineRoute, jsonResponse, type Call, type Route } from "./route.ts";
-import * as schemas from "./schemas.ts";
+import { defineRoute, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
+
+const schemas = schemasOf(() => import("./schemas.ts"));
 
 /** Event streams at once. */
 export const SUBSCRIBERS_MAX = 64;
@@ -206,14 +208,14 @@ function eventsRoute(): Route {
 
 function parseFamilies(text: string | undefined): ReadonlySet<string> | undefined {
   if (text === undefined) return undefined;
-  const known: ReadonlySet<string> = new Set(schemas.eventFamilies);
+  const known: ReadonlySet<string> = new Set(eventFamilies);
   const wanted = text.split(",").map((family) => family.trim());
   const stranger = wanted.find((family) => !known.has(family));
   if (stranger !== undefined)
     throw requestInvalid([
       {
         path: "family",
-        message: `"${stranger.slice(0, 40)}" is none of ${schemas.eventFamilies.join(", ")}`,
+        message: `"${stranger.slice(0, 40)}" is none of ${eventFamilies.join(", ")}`,
       },
     ]);
   return new Set(wanted);

@@ -3,12 +3,15 @@ import type { OutgoingMessage } from "@godwit/sdk";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Priority } from "../wire/constants.ts";
 import { batchResponse, isList, itemsOfLines, itemsOfList, sendAll } from "./batch.ts";
+import { BATCH_BYTES_MAX, INLINE_BODY_BYTES_MAX } from "./bounds.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
 import { BINARY_TYPE, messageOf, outgoing } from "./outgoing.ts";
 import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
-import { defineRoute, emptyResponse, jsonResponse, type Call, type Route } from "./route.ts";
-import * as schemas from "./schemas.ts";
+import { defineRoute, emptyResponse, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
+import type { sendQuery } from "./schemas.ts";
+
+const schemas = schemasOf(() => import("./schemas.ts"));
 
 export function messageRoutes(): Route[] {
   return [
@@ -33,9 +36,10 @@ export function messageRoutes(): Route[] {
       async handle(call) {
         if (call.query.to !== undefined) return await sendOne(call, await readRaw(call, call.query.to));
         const isLines = checkMedia(call);
-        const bytes = await call.parts.bodies.read(call, isLines ? schemas.BATCH_BYTES_MAX : JSON_BYTES_MAX);
-        if (!isLines && !isList(bytes)) return await sendOne(call, messageOf(parseJson(bytes)));
-        const items = isLines ? itemsOfLines(bytes) : itemsOfList(bytes);
+        const bytes = await call.parts.bodies.read(call, isLines ? BATCH_BYTES_MAX : JSON_BYTES_MAX);
+        const schema = await schemas.sendBody();
+        if (!isLines && !isList(bytes)) return await sendOne(call, messageOf(schema, parseJson(bytes)));
+        const items = isLines ? itemsOfLines(schema, bytes) : itemsOfList(schema, bytes);
         return batchResponse(await sendAll(items, call.parts), isLines);
       },
     }),
@@ -85,7 +89,7 @@ export function messageRoutes(): Route[] {
       answers: [{ status: 200, description: "the bytes", media: "*/*" }],
       async handle({ parts, params }) {
         const { bytes, contentType } = await parts.view.messageBody(messageId(params));
-        const isSafeType = schemas.sendBody.shape.content_type.safeParse(contentType).success;
+        const isSafeType = await isMediaType(contentType);
         return new Response(bytes as Uint8Array<ArrayBuffer>, {
           headers: {
             "content-type": isSafeType ? contentType : BINARY_TYPE,
@@ -101,6 +105,9 @@ export function messageRoutes(): Route[] {
   ];
 }
 
+const isMediaType = async (text: string): Promise<boolean> =>
+  (await schemas.sendBody()).shape.content_type.safeParse(text).success;
+
 /** What cannot be an id of ours is answered as an unknown one, so that callers have one case. */
 function messageId(params: Readonly<Record<string, string>>): string {
   const id = params["id"]!.toLowerCase();
@@ -109,7 +116,7 @@ function messageId(params: Readonly<Record<string, string>>): string {
   return id;
 }
 
-type SendCall = Call<ReturnType<typeof schemas.sendQuery.parse>, unknown>;
+type SendCall = Call<ReturnType<typeof sendQuery.parse>, unknown>;
 
 async function sendOne({ parts }: SendCall, message: OutgoingMessage): Promise<Response> {
   const { id } = await parts.view.send(message);
@@ -121,8 +128,7 @@ async function readRaw(call: SendCall, to: string): Promise<OutgoingMessage> {
   const { query, request, parts } = call;
   const body = await parts.bodies.read(call, RAW_BYTES_MAX);
   const content_type = request.headers.get("content-type") ?? BINARY_TYPE;
-  const checked = schemas.sendBody.shape.content_type.safeParse(content_type);
-  if (!checked.success)
+  if (!(await isMediaType(content_type)))
     throw requestInvalid([{ path: "content-type", message: "not a media type such as text/plain" }]);
   return outgoing({ ...query, priority: query.priority as Priority | undefined, to, content_type }, body);
 }
@@ -161,7 +167,7 @@ async function inlineBody(
   view: NodeView,
   message: MessageView,
 ): Promise<{ body?: string; body_base64?: string }> {
-  if (message.size > schemas.INLINE_BODY_BYTES_MAX) return {};
+  if (message.size > INLINE_BODY_BYTES_MAX) return {};
   let bytes: Uint8Array;
   try {
     ({ bytes } = await view.messageBody(message.id));
@@ -170,7 +176,7 @@ async function inlineBody(
     if (error instanceof GodwitError && (await isWithoutBody(error, view, message.id))) return {};
     throw error;
   }
-  if (bytes.length > schemas.INLINE_BODY_BYTES_MAX) return {};
+  if (bytes.length > INLINE_BODY_BYTES_MAX) return {};
   if (/^(text\/|application\/(json|.*\+json)\b)/i.test(message.content_type)) {
     try {
       return { body: utf8.decode(bytes) };

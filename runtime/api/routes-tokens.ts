@@ -1,8 +1,8 @@
 /** Who may enter: listing, making and revoking tokens. */
 import { godwitError } from "../kernel/errors.ts";
-import { defineRoute, emptyResponse, jsonResponse, type Route } from "./route.ts";
-import * as schemas from "./schemas.ts";
+import { defineRoute, emptyResponse, jsonResponse, schemasOf, type Route } from "./route.ts";
 
+const schemas = schemasOf(() => import("./schemas.ts"));
 const admin = { scope: "admin" } as const;
 
 export function tokenRoutes(): Route[] {

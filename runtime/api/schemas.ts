@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { errorCodes } from "../kernel/errors.ts";
+import { BATCH_MESSAGES_MAX, eventFamilies, PAGES_SCOPE } from "./bounds.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import type {
@@ -26,8 +27,6 @@ export const CONTENT_TYPE_CHARS_MAX = 128;
 export const IDEMPOTENCY_KEY_CHARS_MAX = 200;
 export const PAGE_MAX = 500;
 export const PAGE_DEFAULT = 50;
-/** Larger bodies are fetched from `/messages/{id}/body`. */
-export const INLINE_BODY_BYTES_MAX = 64 * 1024;
 
 export const nodeId = z
   .string()
@@ -46,8 +45,6 @@ const metric = z.number().nonnegative().describe("expected time to deliver 256 b
 
 export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
-/** The rest is the name of a table `[services.NAME]`. */
-export const PAGES_SCOPE = /^pages:[a-z0-9_]{1,32}$/;
 const scope = z.union([
   z.enum(tokenScopes),
   z.string().regex(PAGES_SCOPE, "expected a scope, or pages:NAME") as z.ZodType<`pages:${string}`>,
@@ -55,20 +52,6 @@ const scope = z.union([
 /** Of one token. */
 const SCOPES_MAX = 16;
 export const boxes = ["inbox", "outbox", "transit"] as const;
-export const eventFamilies = [
-  "link",
-  "peer",
-  "member",
-  "route",
-  "message",
-  "heal",
-  "plugin",
-  "name",
-  "join",
-  "discovery",
-  "clock",
-  "store",
-] as const;
 const healthStatus = z.enum(["ok", "degraded", "down"]);
 
 export const health = z.object({
@@ -324,9 +307,6 @@ export const problem = z.object({
 
 export const sent = z.object({ id: messageId });
 
-/** Messages in one request, and bytes of such a request: more would be held in memory as text, as JSON and as messages at once. */
-export const BATCH_MESSAGES_MAX = 1_000;
-export const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 export const sendBodies = z.union([sendBody, z.array(sendBody).min(1).max(BATCH_MESSAGES_MAX)]);
 export const sentAll = z.array(z.union([sent, problem]));
 

@@ -10,7 +10,7 @@ import type { Random } from "../kernel/random.ts";
 import { loadSound } from "../store/sound.ts";
 import type { Store } from "../store/types.ts";
 import type { TokenScope, TokenStore } from "../view/contract/node.ts";
-import { PAGES_SCOPE } from "./schemas.ts";
+import { PAGES_SCOPE } from "./bounds.ts";
 
 export const TOKENS_MAX = 256;
 /** Bytes below which a configured secret is refused: 16 characters of anything random cannot be guessed over HTTP. */

@@ -1,6 +1,7 @@
 /** The world as a command sees it, so that tests run commands without a process. */
 import { type Clock, systemClock } from "../kernel/clock.ts";
 import { isJournal } from "../kernel/log.ts";
+import { compileAfterStart } from "../kernel/start-code.ts";
 
 export interface CliIo {
   /** Text or bytes to standard output, in order. */
@@ -19,6 +20,8 @@ export interface CliIo {
 
 /** The real one. Listens for SIGINT and SIGTERM only when `handlesSignals`: `run` has its own way to stop. */
 export function processIo(handlesSignals: boolean): CliIo {
+  // A node says itself when its start is through.
+  if (handlesSignals) compileAfterStart(systemClock);
   const controller = new AbortController();
   if (handlesSignals)
     for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());

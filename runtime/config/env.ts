@@ -2,8 +2,8 @@
  * Overrides from the environment: `GODWIT_NODE__CALLSIGN=DUN-A` is `callsign = "DUN-A"` in `[node]`, two underscores
  * for each step down. A value is read as JSON or as a TOML value where it is one, else as text.
  */
-import { configSchema } from "./schema.ts";
-import { coreOf, definitionOf, type ConfigProblem, type Path, schemaAt } from "./problems.ts";
+import type { ConfigProblem, Path } from "./problems.ts";
+import { schemas } from "./schemas.ts";
 import type { Environment } from "@godwit/sdk/secret";
 import { nearest } from "./suggest.ts";
 
@@ -40,7 +40,11 @@ export function readOverrides(
     if (!variable.startsWith(PREFIX) || text === undefined || referenced.has(variable)) continue;
     if ((runnerVariables as readonly string[]).includes(variable)) continue;
     const path = variable.slice(PREFIX.length).toLowerCase().split("__");
-    if (!Object.hasOwn(configSchema.shape, path[0]!) || path.includes("") || text.length > VALUE_CHARS_MAX)
+    if (
+      !Object.hasOwn(schemas().configSchema.shape, path[0]!) ||
+      path.includes("") ||
+      text.length > VALUE_CHARS_MAX
+    )
       problems.push(unknownVariable(variable));
     else overrides.push({ variable, path, value: parseValue(text, path) });
   }
@@ -60,6 +64,7 @@ export function referencedVariables(documents: readonly unknown[]): Set<string> 
 }
 
 function unknownVariable(variable: string): ConfigProblem {
+  const { configSchema } = schemas();
   const known = [...runnerVariables, ...allVariables()];
   const near = nearest(variable.replace(/_+/g, "_"), known) ?? nearest(variable, known);
   const word = variable.slice(PREFIX.length).split("_")[0]!.toLowerCase();
@@ -74,6 +79,7 @@ function unknownVariable(variable: string): ConfigProblem {
 }
 
 function allVariables(): string[] {
+  const { configSchema, coreOf, definitionOf } = schemas();
   return Object.entries(configSchema.shape).flatMap(([section, schema]) =>
     Object.keys(definitionOf(coreOf(schema)).shape ?? {}).map((key) =>
       `${PREFIX}${section}__${key}`.toUpperCase(),
@@ -83,6 +89,7 @@ function allVariables(): string[] {
 
 /** `2024` is a number for a key that takes numbers and text for one that takes text. */
 function parseValue(text: string, path: Path): unknown {
+  const { coreOf, definitionOf, schemaAt } = schemas();
   const schema = schemaAt(path);
   const value = parseLiteral(text);
   if (schema === undefined || typeof value === "string") return value;

@@ -9,21 +9,17 @@ import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { LogLevel } from "../kernel/log.ts";
 import { readOverrides, referencedVariables } from "./env.ts";
-import { ConfigError, type ConfigProblem, describeFound, formatPath, problemsOf } from "./problems.ts";
-import {
-  SECRET_BYTES_MIN,
-  configSchema,
-  type ConfigTokenScope,
-  DEFAULT_TRANSPORT,
-  type ListenAddress,
-  type Settings,
-} from "./schema.ts";
+import { type ListenAddress, SECRET_BYTES_MIN } from "./parts.ts";
+import { ConfigError, type ConfigProblem, describeFound, formatPath } from "./problems.ts";
+import { judgeQuickly, REFUSED } from "./quick.ts";
+import type { ConfigTokenScope, Settings } from "./schema.ts";
+import { schemas } from "./schemas.ts";
+import { settingsShape } from "./shapes.ts";
 import { type Environment, readSecret, Secret, type SecretBounds } from "@godwit/sdk/secret";
 import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
-import { expectations } from "./schema-values.ts";
 
 export { ConfigError, type ConfigProblem, formatConfigProblems } from "./problems.ts";
-export { type ListenAddress, parseListenAddress } from "./schema.ts";
+export { type ListenAddress, parseListenAddress } from "./parts.ts";
 export { type ConfigFormat } from "./text.ts";
 export { runnerVariables } from "./env.ts";
 
@@ -135,6 +131,9 @@ export interface LoadOptions {
   readonly isRoot?: boolean | undefined;
 }
 
+/** Used when no transport is configured at all. */
+const DEFAULT_TRANSPORT = { name: "lan", type: "tcp", listen: ["[::]:4860"] } as const;
+
 /** A configuration is written by hand; a larger file is the wrong one. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;
 /** sun_path of sockaddr_un is 108 bytes with its end mark. */
@@ -196,26 +195,41 @@ export function parseConfig(text: string, options: Omit<LoadOptions, "text">): C
       });
   }
   const isDefaultTransport = addDefaultTransport(document, fileHadSome);
-  // Judged once: compiling the schemas into functions first takes longer than that.
-  const checked = configSchema.safeParse(document, { jitless: true });
-  if (!checked.success) {
-    const named = problemsOf(checked.error.issues, document).map((one) => nameVariable(one, variables));
-    throw new ConfigError(source, [...problems, ...named]);
-  }
+  const judged = judge(document);
+  if ("problems" in judged)
+    throw new ConfigError(source, [
+      ...problems,
+      ...judged.problems.map((one) => nameVariable(one, variables)),
+    ]);
+  const { settings } = judged;
   const secrets = new SecretReader(env, problems);
-  const config = toConfig(checked.data, options, secrets, {
+  const config = toConfig(settings, options, secrets, {
     path,
     document,
     variables,
     isDefaultTransport,
   });
-  crossCheck(config, checked.data, problems);
+  crossCheck(config, settings, problems);
   if (problems.length > 0)
     throw new ConfigError(
       source,
       problems.map((one) => nameVariable(one, variables)),
     );
   return config;
+}
+
+/** By shapes first; what they do not accept the schemas judge, which know why. */
+function judge(
+  document: Document,
+): { readonly settings: Settings } | { readonly problems: readonly ConfigProblem[] } {
+  const quick = judgeQuickly(settingsShape, document);
+  if (quick !== REFUSED) return { settings: quick as Settings };
+  const { configSchema, problemsOf } = schemas();
+  // Judged once: compiling the schemas into functions first takes longer than that.
+  const checked = configSchema.safeParse(document, { jitless: true });
+  return checked.success
+    ? { settings: checked.data }
+    : { problems: problemsOf(checked.error.issues, document) };
 }
 
 /** Secrets named inside overrides, so that `GODWIT_NODE__NETWORK_SECRET=env:GODWIT_KEY` does not make GODWIT_KEY an error. */
@@ -290,6 +304,7 @@ class SecretReader {
   read(reference: string, path: string): Secret {
     const result = readSecret(reference, this.#env, secretBounds);
     if (result instanceof Secret) return result;
+    const { configSchema, expectations } = schemas();
     const expectation = expectations.get(
       configSchema.shape.api.unwrap().shape.tokens.unwrap().element.shape.secret,
     );

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readMachineConfig } from "./machine.ts";
-import { parseInterfacePlan, parseTimeServer } from "./schema-machine.ts";
+import { parseInterfacePlan, parseTimeServer } from "./machine-parts.ts";
 
 function read(toml: string, env: Record<string, string> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "godwit-machine-"));

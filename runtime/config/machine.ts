@@ -6,13 +6,13 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import type * as z from "zod";
 import { readOverrides, referencedVariables } from "./env.ts";
-import { problemsOf } from "./problems.ts";
+import { problemsOf } from "./schema-problems.ts";
 import { configSchema } from "./schema.ts";
-import { type InterfacePlan, parseInterfacePlan } from "./schema-machine.ts";
+import { type InterfacePlan, parseInterfacePlan } from "./machine-parts.ts";
 import type { Environment } from "@godwit/sdk/secret";
 import { type Document, formatOf, parseDocument } from "./text.ts";
 
-export { type InterfacePlan, parseTimeServer } from "./schema-machine.ts";
+export { type InterfacePlan, parseTimeServer } from "./machine-parts.ts";
 
 /** As that of load.ts. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;

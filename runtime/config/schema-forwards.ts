@@ -1,7 +1,7 @@
 /** The tables of forwards: `[[forwards]]` here and `[[forward_allow]]` at the far side. Part of schema.ts. */
 import * as z from "zod";
 import type { NodeId } from "../kernel/ids.ts";
-import { parsePattern, parseTarget } from "./targets.ts";
+import { isTarget, isTargetPattern } from "./parts.ts";
 import { expectations } from "./schema-values.ts";
 
 /** The pieces of schema.ts that these tables are made of, handed in because that module is still being made. */
@@ -11,14 +11,10 @@ export function forwardTables(parts: {
   readonly listenAddress: z.ZodType<string>;
 }) {
   const { callsign, nodeId, listenAddress } = parts;
-  const forwardTarget = z
-    .string()
-    .max(300)
-    .refine((text) => parseTarget(text) !== undefined)
-    .register(expectations, {
-      type: "HOST:PORT",
-      expected: 'HOST:PORT like "127.0.0.1:80", "[::1]:80" or "localhost:80"',
-    });
+  const forwardTarget = z.string().max(300).refine(isTarget).register(expectations, {
+    type: "HOST:PORT",
+    expected: 'HOST:PORT like "127.0.0.1:80", "[::1]:80" or "localhost:80"',
+  });
 
   const forwards = z
     .array(
@@ -62,14 +58,10 @@ export function forwardTables(parts: {
           ),
         targets: z
           .array(
-            z
-              .string()
-              .max(300)
-              .refine((text) => parsePattern(text) !== undefined)
-              .register(expectations, {
-                type: "HOST:PORT",
-                expected: 'HOST:PORT, ADDRESS/BITS:PORT like "10.0.0.0/8:22", with * for any port',
-              }),
+            z.string().max(300).refine(isTargetPattern).register(expectations, {
+              type: "HOST:PORT",
+              expected: 'HOST:PORT, ADDRESS/BITS:PORT like "10.0.0.0/8:22", with * for any port',
+            }),
           )
           .min(1)
           .max(1_024)

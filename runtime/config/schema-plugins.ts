@@ -1,5 +1,6 @@
 /** Tables of plugins: `[transports.NAME]`, `[discovery.NAME]`, `[services.NAME]`. A part of `schema.ts`. */
 import * as z from "zod";
+import { keysAtMost } from "./parts.ts";
 import { choice, expectations } from "./schema-values.ts";
 
 /** Lower case only, so that an environment variable can name any instance. */
@@ -81,7 +82,7 @@ export function pluginTablesOf() {
             ),
         }),
       )
-      .refine((tables) => Object.keys(tables).length <= INSTANCES_MAX)
+      .refine(keysAtMost(INSTANCES_MAX))
       .register(expectations, {
         type: "tables",
         expected: `tables [NAME], at most ${INSTANCES_MAX}, each with a type and the plugin's own keys`,

@@ -1,14 +1,8 @@
 /** The kinds of values that several tables of the configuration have, each with what it expects in words. */
 import * as z from "zod";
+import { durationMs, sizeBytes, within } from "./parts.ts";
 import { nearest } from "./suggest.ts";
-import {
-  DURATION_PATTERN,
-  parseDuration,
-  parseSize,
-  SIZE_PATTERN,
-  suggestDuration,
-  suggestSize,
-} from "./units.ts";
+import { DURATION_PATTERN, SIZE_PATTERN, suggestDuration, suggestSize } from "./units.ts";
 
 /** What a reader of an error or of the manual is told about one key. */
 export interface Expectation {
@@ -34,8 +28,8 @@ export const duration = (fromMs: number, from: string, toMs: number, to: string)
   z
     .string()
     .regex(DURATION_PATTERN)
-    .transform((text) => parseDuration(text)!)
-    .refine((ms) => ms >= fromMs && ms <= toMs)
+    .transform(durationMs)
+    .refine(within(fromMs, toMs))
     .register(expectations, {
       type: "duration",
       expected: `a duration from "${from}" to "${to}", a number with its unit: ms, s, m, h or d`,
@@ -46,8 +40,8 @@ export const size = (fromBytes: number, from: string) =>
   z
     .string()
     .regex(SIZE_PATTERN)
-    .transform((text) => parseSize(text)!)
-    .refine((bytes) => bytes >= fromBytes && bytes <= 2 ** 53)
+    .transform(sizeBytes)
+    .refine(within(fromBytes, 2 ** 53))
     .register(expectations, {
       type: "size",
       expected: `a size of at least "${from}", a number with its unit: B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)`,

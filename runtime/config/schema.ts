@@ -5,10 +5,18 @@
  */
 import { isIP } from "node:net";
 import * as z from "zod";
-import { parseCidr } from "../kernel/cidr.ts";
-import { type NodeId, parseNodeId } from "../kernel/ids.ts";
 import { logLevels } from "../kernel/log.ts";
 import { LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS } from "../wire/constants.ts";
+import {
+  isCallsignPattern,
+  isListenAddress,
+  isNetwork,
+  isScheme,
+  listenAddresses,
+  nodeIdIn,
+  SECRET_BYTES_MIN,
+  upperCase,
+} from "./parts.ts";
 import { forwardTables } from "./schema-forwards.ts";
 import { machineTable } from "./schema-machine.ts";
 import { pluginTablesOf } from "./schema-plugins.ts";
@@ -16,16 +24,13 @@ import { SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { nearest } from "./suggest.ts";
 import { expectations, HOUR_MS, DAY_MS, duration, size, count, choice } from "./schema-values.ts";
 
-/** Bytes of a secret of the node itself: what opens a mesh or the API is long, and no password. */
-export const SECRET_BYTES_MIN = 16;
-
 const LOCATION_PATTERN = /^[A-Za-z0-9]{2,8}$/;
 const CALLSIGN_PATTERN = /^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/;
 
 const location = z
   .string()
   .regex(LOCATION_PATTERN)
-  .transform((text) => text.toUpperCase())
+  .transform(upperCase)
   .register(expectations, {
     type: "location",
     expected: "a location: 2 to 8 letters and digits, like DUN",
@@ -35,16 +40,12 @@ const location = z
         : undefined,
   });
 
-const callsign = z
-  .string()
-  .regex(CALLSIGN_PATTERN)
-  .transform((text) => text.toUpperCase())
-  .register(expectations, {
-    type: "callsign",
-    expected:
-      "a callsign LOCATION-MACHINE: 2 to 8 letters and digits, a hyphen, 1 to 8 letters and digits, like DUN-A",
-    suggest: suggestCallsign,
-  });
+const callsign = z.string().regex(CALLSIGN_PATTERN).transform(upperCase).register(expectations, {
+  type: "callsign",
+  expected:
+    "a callsign LOCATION-MACHINE: 2 to 8 letters and digits, a hyphen, 1 to 8 letters and digits, like DUN-A",
+  suggest: suggestCallsign,
+});
 
 function suggestCallsign(value: unknown): string | undefined {
   if (typeof value !== "string") return undefined;
@@ -53,20 +54,10 @@ function suggestCallsign(value: unknown): string | undefined {
   return CALLSIGN_PATTERN.test(repaired) ? `"${repaired.toUpperCase()}"` : undefined;
 }
 
-const nodeId = z
-  .string()
-  .transform((text, ctx): NodeId => {
-    try {
-      return parseNodeId(text);
-    } catch {
-      ctx.addIssue({ code: "custom" });
-      return z.NEVER;
-    }
-  })
-  .register(expectations, {
-    type: "node id",
-    expected: "a node id: 52 characters as `godwit id` prints them",
-  });
+const nodeId = z.string().transform(nodeIdIn).register(expectations, {
+  type: "node id",
+  expected: "a node id: 52 characters as `godwit id` prints them",
+});
 
 const absolutePath = (whatFor: string, defaultText: string) =>
   z
@@ -91,29 +82,11 @@ const secret = z
             : undefined,
   });
 
-/** Where a server listens: an IP literal and a port; 0 lets the system choose. */
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`; undefined for anything else. No names, because there may be no DNS. */
-export function parseListenAddress(text: string): ListenAddress | undefined {
-  const match = /^(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text);
-  if (match === null || Number(match[3]) > 65_535) return undefined;
-  const host = match[1] ?? (match[2] === "localhost" ? "127.0.0.1" : match[2]!);
-  const family = isIP(host);
-  const isRightForm = match[1] === undefined ? family === 4 : family === 6;
-  return isRightForm ? { host, port: Number(match[3]) } : undefined;
-}
-
-const listenAddress = z.string().refine((text) => parseListenAddress(text) !== undefined);
+const listenAddress = z.string().refine(isListenAddress);
 
 const apiListen = z
   .union([z.literal(false), z.literal("off"), listenAddress, z.array(listenAddress).max(16)])
-  .transform((value): ListenAddress[] =>
-    value === false || value === "off" ? [] : [value].flat().map((text) => parseListenAddress(text)!),
-  )
+  .transform(listenAddresses)
   .register(expectations, {
     type: "address, list of addresses, or false",
     expected: `IP:PORT like "127.0.0.1:8000" or "[::1]:8000", a list of these, or false for none`,
@@ -262,16 +235,16 @@ const texts = (expected: string, isRight: (text: string) => boolean) =>
 
 const trustRule = z.strictObject({
   level: choice("member", "trusted", "blocked").describe("What nodes are to which the rule applies."),
-  callsigns: texts('a list of callsigns like "LON-B", or beginnings like "LON-*"', (text) =>
-    /^[A-Z0-9-]{1,32}\*?$/.test(text),
+  callsigns: texts(
+    'a list of callsigns like "LON-B", or beginnings like "LON-*"',
+    isCallsignPattern,
   ).describe("Names that the node holds here; a claimed name does not count. Empty: any."),
-  transports: texts('a list of endpoint schemes like "tcp"', (text) =>
-    /^[a-z][a-z0-9+.-]{0,31}$/.test(text),
-  ).describe("Schemes of its links. Empty: any."),
-  networks: texts(
-    'a list of addresses or ranges like "10.0.0.0/8"',
-    (text) => parseCidr(text) !== undefined,
-  ).describe("Where its links come from. Empty: anywhere."),
+  transports: texts('a list of endpoint schemes like "tcp"', isScheme).describe(
+    "Schemes of its links. Empty: any.",
+  ),
+  networks: texts('a list of addresses or ranges like "10.0.0.0/8"', isNetwork).describe(
+    "Where its links come from. Empty: anywhere.",
+  ),
 });
 
 const trust = z.strictObject({
@@ -305,10 +278,7 @@ const peers = z.strictObject({
     .describe(
       "Links that the node seeks of its own accord among the members it hears of, so that no single failure cuts it off. 0: only what was configured or discovered is dialled.",
     ),
-  dial_networks: texts(
-    'a list of addresses or ranges like "10.0.0.0/8"',
-    (text) => parseCidr(text) !== undefined,
-  ).describe(
+  dial_networks: texts('a list of addresses or ranges like "10.0.0.0/8"', isNetwork).describe(
     "Networks that are dialled on another's word as well: private ones from a machine that is in none, loopback and link-local ones. What you configured yourself is dialled anyway; unspecified, multicast, broadcast and metadata addresses never are on another's word.",
   ),
 });
@@ -429,6 +399,3 @@ export const configSchema = z.strictObject({
 });
 
 export type Settings = z.output<typeof configSchema>;
-
-/** Used when no transport is configured at all. */
-export const DEFAULT_TRANSPORT = { name: "lan", type: "tcp", listen: ["[::]:4860"] } as const;

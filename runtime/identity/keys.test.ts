@@ -245,3 +245,40 @@ function offCurve(): string {
     }
   }
 }
+
+test("an X25519 key is mapped to the id that the library's field says, or refused where there is none", () => {
+  const { Fp } = ed25519.Point;
+  const bytesOf = (value: bigint) =>
+    new Uint8Array(Buffer.from(value.toString(16).padStart(64, "0"), "hex").reverse());
+  const random = seededRandom(5);
+  const drawn = Array.from({ length: 200 }, () =>
+    BigInt(`0x${Buffer.from(random.bytes(32)).toString("hex")}`),
+  );
+  const borders = [
+    0n,
+    1n,
+    2n,
+    Fp.ORDER - 2n,
+    Fp.ORDER - 1n,
+    Fp.ORDER,
+    Fp.ORDER + 1n,
+    2n ** 255n,
+    2n ** 256n - 1n,
+  ];
+  let usable = 0;
+  for (const value of [...drawn, ...borders]) {
+    const u = Fp.create(value);
+    const divisor = Fp.add(u, 1n);
+    const wanted = Fp.is0(divisor) ? undefined : bytesOf(Fp.mul(Fp.sub(u, 1n), Fp.inv(divisor)));
+    let id: string | undefined;
+    try {
+      id = nodeIdOfDh(bytesOf(value));
+      usable++;
+    } catch (error) {
+      expect(error).toMatchObject({ code: "GODWIT_ID_INVALID" });
+    }
+    if (id !== undefined) expect(nodeIdBytes(id as NodeId)).toEqual(wanted!);
+  }
+  // About one in sixteen of all values is a key of an id.
+  expect(usable).toBeGreaterThan(4);
+});

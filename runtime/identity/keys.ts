@@ -20,7 +20,7 @@ import {
   verify,
   type KeyObject,
 } from "node:crypto";
-import { ed25519 } from "@noble/curves/ed25519.js";
+import type * as Curves from "@noble/curves/ed25519.js";
 import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, nodeIdBytes, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -151,7 +151,7 @@ export function identityFromSeed(seed: Uint8Array): Identity {
 
 /** A key made from a seed is a multiple of the base point: the check, which costs a cold start milliseconds, finds nothing. */
 function asChecked(identity: Identity): Identity {
-  noteChecked(identity.id, { problem: undefined, dhPublicKey: identity.dh.publicKey });
+  noteChecked(identity.id, { dhPublicKey: identity.dh.publicKey });
   return identity;
 }
 
@@ -159,11 +159,11 @@ function asChecked(identity: Identity): Identity {
 export const deriveSeed = ({ seed }: Identity, label: string): Uint8Array =>
   new Uint8Array(hkdfSync("sha256", seed, new Uint8Array(0), `godwit ${label}`, SEED_BYTES));
 
-/** What was found out about one id. `problem` undefined: usable. */
-interface CheckedId {
-  readonly problem: string | undefined;
-  /** Made when somebody asks: most ids are only ever routed to. */
-  dhPublicKey: Uint8Array | undefined;
+/** What was found out about one id: its X25519 key, or why it is not usable. */
+type CheckedId = UsableId | { readonly problem: string };
+interface UsableId {
+  readonly problem?: undefined;
+  readonly dhPublicKey: Uint8Array;
 }
 
 /**
@@ -196,8 +196,9 @@ function noteChecked(id: NodeId, fresh: CheckedId): void {
  * maps onto itself the keys of points without a torsion component, and no others. On the twist nothing maps onto
  * itself: the twist's order is 4 times a prime that divides neither 5 * L nor 5 * L - 2.
  */
-const CLEARING_SCALAR = 5n * ed25519.Point.Fn.ORDER - 1n;
-const FIELD = ed25519.Point.Fp.ORDER;
+const CLEARING_SCALAR = 5n * (2n ** 252n + 27_742_317_777_372_353_535_851_937_790_883_648_493n) - 1n;
+/** 2^255 - 19. */
+const FIELD = 2n ** 255n - 19n;
 let clearing: DhKey | undefined;
 
 /** The X25519 key of a point, if that is a usable id; undefined otherwise. A fraction of the cost of the plain check. */
@@ -227,13 +228,15 @@ const littleEndian = (value: bigint): Uint8Array =>
   new Uint8Array(Buffer.from(value.toString(16).padStart(64, "0"), "hex").reverse());
 
 function examine(publicKey: Uint8Array): CheckedId {
-  if (hasSignBit(publicKey)) return { problem: "its sign bit is 1", dhPublicKey: undefined };
+  if (hasSignBit(publicKey)) return { problem: "its sign bit is 1" };
   const dhPublicKey = clearedDhOf(publicKey);
-  return { problem: dhPublicKey === undefined ? problemOf(publicKey) : undefined, dhPublicKey };
+  return dhPublicKey === undefined ? { problem: problemOf(publicKey) } : { dhPublicKey };
 }
 
 /** What is wrong with an id that the quick check refused. */
 function problemOf(publicKey: Uint8Array): string {
+  // Making its tables takes a millisecond, which only a node that meets such an id has to spend.
+  const { ed25519 } = require("@noble/curves/ed25519.js") as typeof Curves;
   let point;
   try {
     // Strict RFC 8032 decoding: refuses y >= p and what is not on the curve.
@@ -244,7 +247,7 @@ function problemOf(publicKey: Uint8Array): string {
   return point.isSmallOrder() ? "it is a point of small order" : "it has a torsion component";
 }
 
-function usable(id: NodeId): CheckedId {
+function usable(id: NodeId): UsableId {
   const checked = lookUp(id);
   if (checked.problem !== undefined)
     throw godwitError("GODWIT_ID_INVALID", `${shortId(id)} is no usable node id: ${checked.problem}`);
@@ -261,9 +264,7 @@ export function checkNodeId(id: NodeId): void {
 
 /** The id's X25519 public key (birational map, RFC 7748 section 4.1). Shared: never write to it. Throws GODWIT_ID_INVALID. */
 export function dhPublicKeyOf(id: NodeId): Uint8Array {
-  const checked = usable(id);
-  checked.dhPublicKey ??= ed25519.utils.toMontgomery(nodeIdBytes(id));
-  return checked.dhPublicKey;
+  return usable(id).dhPublicKey;
 }
 
 /**
@@ -282,12 +283,10 @@ export function nodeIdOfDh(dhPublicKey: Uint8Array): NodeId {
 function edwardsOf(dhPublicKey: Uint8Array): Uint8Array {
   if (dhPublicKey.length !== DH_KEY_BYTES)
     throw godwitError("GODWIT_ID_INVALID", "an X25519 key has 32 bytes");
-  const field = ed25519.Point.Fp;
-  const u = field.create(BigInt(`0x${Buffer.from(dhPublicKey).reverse().toString("hex")}`));
-  const divisor = field.add(u, 1n);
-  if (field.is0(divisor)) throw godwitError("GODWIT_ID_INVALID", "the far end's key maps to no point");
-  const y = field.mul(field.sub(u, 1n), field.inv(divisor));
-  return littleEndian(y);
+  const u = BigInt(`0x${Buffer.from(dhPublicKey).reverse().toString("hex")}`) % FIELD;
+  const divisor = (u + 1n) % FIELD;
+  if (divisor === 0n) throw godwitError("GODWIT_ID_INVALID", "the far end's key maps to no point");
+  return littleEndian(((u - 1n + FIELD) * inverse(divisor)) % FIELD);
 }
 
 /**

@@ -8,6 +8,7 @@ import { networkInterfaces } from "node:os";
 import type { Log } from "@godwit/sdk";
 import { configSections, firstExisting, type MachineConfig, readMachineConfig } from "../config/machine.ts";
 import { every, sleep, systemClock as clock } from "../kernel/clock.ts";
+import { compileAfterStart } from "../kernel/start-code.ts";
 import { createLog } from "../kernel/log.ts";
 import { releaseStartCode } from "../kernel/memory.ts";
 import { systemRandom as random } from "../kernel/random.ts";
@@ -56,6 +57,7 @@ function uptimeS(): number {
 
 /** Never settles. */
 export async function runPid1(): Promise<never> {
+  compileAfterStart(clock);
   const sys = openSys();
   const failedMounts = mountAll(sys);
   const console = openConsole(true);

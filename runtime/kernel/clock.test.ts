@@ -1,7 +1,7 @@
 import { getEventListeners } from "node:events";
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { every, ManualClock, sleep, systemClock } from "./clock.ts";
+import { every, ManualClock, sleep, systemClock, untilMultiple } from "./clock.ts";
 
 describe("ManualClock", () => {
   test("fires by time, then by the order of setting, and never what was cancelled", () => {
@@ -118,4 +118,18 @@ describe("systemClock", () => {
     const before = systemClock.monotonicMs();
     expect(systemClock.monotonicMs()).toBeGreaterThanOrEqual(before);
   });
+});
+
+test("what looks now and then looks at the same moments, once each", () => {
+  const clock = new ManualClock();
+  for (const [atMs, leftMs] of [
+    [0, 1_000],
+    [300, 700],
+    [499, 501],
+    [999.7, 1_000.3],
+    [1_000.2, 999.8],
+  ] as const) {
+    clock.jumpTo(atMs);
+    expect(untilMultiple(clock, 1_000)).toBeCloseTo(leftMs, 6);
+  }
 });

@@ -62,6 +62,15 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promi
   });
 }
 
+/**
+ * Until the next whole multiple of `periodMs` that is half a period away or more: an idle node that looks after several things wakes up once
+ * for all of them.
+ */
+export function untilMultiple(clock: Clock, periodMs: number): number {
+  const leftMs = periodMs - (clock.monotonicMs() % periodMs);
+  return leftMs < periodMs / 2 ? leftMs + periodMs : leftMs;
+}
+
 /** Calls `fn` every `periodMs` (plus what `jitterMs` returns each time) until cancelled. A throw in `fn` stops it. */
 export function every(
   clock: Clock,

@@ -103,3 +103,30 @@ test("this machine has a loopback address, read by netlink where there is one", 
   expect(Array.from({ length: 100 }, isQuiet)).toContain(true);
   source.close();
 });
+
+test("a change is seen when it rings, a storm of them ten times a second at most, and seldom without a ring", async () => {
+  const clock = new ManualClock();
+  let reads = 0;
+  let ring = () => {};
+  const network = openHostNetwork(clock, {
+    read: () => (reads++, []),
+    poll: () => false,
+    pollMs: 5_000,
+    listen: (heard) => (ring = heard),
+    close() {},
+  });
+  expect(reads).toBe(1);
+  await clock.advance(10_000);
+  expect(reads).toBe(1);
+  ring();
+  await clock.advance(0);
+  expect(reads).toBe(2);
+  for (let i = 0; i < 1_000; i++) {
+    ring();
+    await clock.advance(1);
+  }
+  expect(reads).toBeWithin(11, 14);
+  network.close();
+  ring();
+  expect(clock.nextAtMs()).toBeUndefined();
+});

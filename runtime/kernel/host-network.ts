@@ -4,6 +4,7 @@
  */
 import { networkInterfaces } from "node:os";
 import type { AddressScope, Clock, HostAddress, Timer } from "@godwit/sdk";
+import { untilMultiple } from "./clock.ts";
 import {
   AddressFlag,
   buildDump,
@@ -19,9 +20,10 @@ import {
   RouteType,
 } from "@godwit/sdk/netlink";
 
-/** Bun cannot wait for a descriptor that is not its own, so the socket is asked; an empty one answers in a microsecond. */
-const NETLINK_POLL_MS = 100;
-const FALLBACK_POLL_MS = 5_000;
+/** Between two looks when one change follows the other, and when the kernel's news do not wake us. */
+const SOON_MS = 100;
+/** Else: news may be lost without a word. */
+const SELDOM_MS = 5_000;
 /** Of a machine with more the rest is ignored. */
 const ADDRESSES_MAX = 4_096;
 
@@ -42,9 +44,11 @@ export interface HostNetworkWatch {
 /** What stands behind the watch: a test hands in its own. */
 export interface AddressSource {
   read(): readonly HostAddress[];
-  /** Whether anything may have changed since the last call. */
+  /** Whether anything may have changed since the last call, beyond what was told to `listen`. */
   poll(): boolean;
   readonly pollMs: number;
+  /** Calls `ring` as soon as anything may have changed, for as long as it can. */
+  listen?(ring: () => void): void;
   close(): void;
 }
 
@@ -55,15 +59,26 @@ export function openHostNetwork(
   let addresses = source.read();
   const listeners = new Set<() => void>();
   let timer: Timer | undefined;
+  let lookedAtMs = Number.NEGATIVE_INFINITY;
+  let isRung = false;
   const tick = () => {
-    timer = clock.after(source.pollMs, tick);
-    if (!source.poll()) return;
+    timer = clock.after(untilMultiple(clock, source.pollMs), tick);
+    const mayHaveChanged = source.poll() || isRung;
+    isRung = false;
+    if (!mayHaveChanged) return;
+    lookedAtMs = clock.monotonicMs();
     const fresh = source.read();
     if (Bun.deepEquals(fresh, addresses)) return;
     addresses = fresh;
     for (const listener of [...listeners]) listener();
   };
   timer = clock.after(source.pollMs, tick);
+  source.listen?.(() => {
+    if (isRung || timer === undefined) return;
+    isRung = true;
+    timer.cancel();
+    timer = clock.after(Math.max(0, lookedAtMs + SOON_MS - clock.monotonicMs()), tick);
+  });
   return {
     addresses: () => addresses,
     watch(fn) {
@@ -153,7 +168,7 @@ export function addressesOf(
 }
 
 const osSource: AddressSource = {
-  pollMs: FALLBACK_POLL_MS,
+  pollMs: SELDOM_MS,
   poll: () => true,
   close() {},
   read: () =>
@@ -200,9 +215,20 @@ export function openNetlink(): AddressSource | undefined {
       socket?.close();
     }
   };
+  let isListening = false;
   return {
-    pollMs: NETLINK_POLL_MS,
+    get pollMs() {
+      return isListening ? SELDOM_MS : SOON_MS;
+    },
     read,
+    listen(ring) {
+      isListening = true;
+      news.listen(ring, () => {
+        // Some were lost, perhaps: looked at now, and from now on the socket is asked.
+        isListening = false;
+        ring();
+      });
+    },
     poll() {
       // What came is only a bell: the whole is read anew, so that a message lost to a full buffer does no harm.
       const { datagrams, isWhole } = news.poll();

@@ -8,7 +8,7 @@
 import { closeSync, openSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
 import { descriptorLimit, descriptorMarks, onDescriptorShortage } from "@godwit/sdk/places";
-import { lengthenTurns } from "../kernel/clock.ts";
+import { lengthenTurns, untilMultiple } from "../kernel/clock.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -69,7 +69,7 @@ export class DescriptorWatch {
 
   #lookLater(): Timer {
     const { clock } = this.#deps;
-    const delayMs = this.#isOut ? LOOK_OUT_EVERY_MS : LOOK_EVERY_MS;
+    const delayMs = this.#isOut ? LOOK_OUT_EVERY_MS : untilMultiple(clock, LOOK_EVERY_MS);
     const dueAtMs = clock.monotonicMs() + delayMs;
     return clock.after(delayMs, () => {
       this.#lag.observe(Math.max(0, clock.monotonicMs() - dueAtMs) / 1_000);

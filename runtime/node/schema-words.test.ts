@@ -6,6 +6,7 @@ import { parseConfig } from "../config/load.ts";
 import { checkPluginTables } from "../plugin/check.ts";
 import { builtinPlugins } from "../registry.ts";
 import { inWords } from "../kernel/schema-words.ts";
+import { root } from "../../scripts/lib.ts";
 
 const EXPRESSION = /pattern|regexp|\/\^|\$\/|\[a-z|\\d/i;
 
@@ -64,4 +65,15 @@ test("what is wrong in a table of a plugin, or in a request, is said in words of
       for (const value of [wrong, {}, { to: wrong, content_type: wrong, scopes: [wrong] }])
         for (const { message } of schema.safeParse(value).error?.issues ?? [])
           expect(`${name}: ${message}`).not.toMatch(EXPRESSION);
+});
+
+test("a table of a plugin is refused in words although nothing else of the process has loaded the whole of zod", () => {
+  const code = `
+    const { builtinPlugins } = await import("./runtime/registry.ts");
+    const telex = await builtinPlugins.find(({ id }) => id === "telex").load();
+    const { issues } = await telex.config["~standard"].validate({ listen: 5, allow_from: 5 });
+    console.log(issues.map(({ message }) => message).join("\\n"));
+  `;
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", code], { cwd: root });
+  expect(stdout.toString()).toContain("expected array, received number");
 });

@@ -24,7 +24,7 @@ import {
   type RegisterPolicy,
   registerPolicyOf,
 } from "./permissions.ts";
-import { type Launched, remotePlugin } from "./remote/remote.ts";
+import type { Launched, RemoteOptions } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
 import { FOLDER_BYTES_MAX, FOLDER_ENTRIES_MAX } from "./sandbox/protections.ts";
 import type { PluginInstance, RequiringPlugin } from "./host/instance.ts";
@@ -41,6 +41,15 @@ export type TrustLevel = "trusted" | "contained" | "untrusted";
 export interface InstalledCode extends RequiringPlugin {
   readonly package: PluginPackage;
 }
+
+/** Most nodes have none: what speaks with it is loaded when one starts. */
+const remotePlugin = (plugin: Plugin, options: RemoteOptions): Plugin => ({
+  ...plugin,
+  async start(ctx, table) {
+    const { remotePlugin: remote } = await import("./remote/remote.ts");
+    await remote(plugin, options).start(ctx, table);
+  },
+});
 
 export const isInstalled = (plugin: Plugin): plugin is InstalledCode => "package" in plugin;
 

@@ -4,7 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { seededRandom } from "../kernel/random.ts";
-import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
+import { openLog, type CommitLog, type LogMark } from "./commit-log.ts";
+import { alignedPages } from "./log-image.ts";
 import { encodeFrame, frameBytes, LOG_PAGE_BYTES, pagesOf, type LogCommit } from "./log-frame.ts";
 
 const directories: string[] = [];

@@ -3,34 +3,19 @@
  * write in place that changes nothing about the file. Frames (log-frame.ts) carry the number of their first page, which only ever grows:
  * from `tail` on they are not in the database yet. Must never write over a frame that the database has not, and never touch the database.
  */
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  write,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fsyncSync, ftruncateSync, openSync, write, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import { ptr } from "bun:ffi";
 import { assert } from "../kernel/errors.ts";
 import { syncFolder } from "../kernel/whole-file.ts";
-import {
-  decodeFrame,
-  headOf,
-  isSound,
-  LOG_PAGE_BYTES,
-  salvageFrame,
-  type FrameHead,
-  type LogCommit,
-} from "./log-frame.ts";
+import { decodeFrame, isSound, LOG_PAGE_BYTES, salvageFrame, type LogCommit } from "./log-frame.ts";
+import { alignedPages, LogImage } from "./log-image.ts";
 import type { Damage } from "./types.ts";
 
 /** "Gdwtlog1", then pages, id, first page that is not in the database, sum. */
 const MAGIC = 0x31676f6c74776447n;
 const HEADER_SUM_AT = 32;
+/** Written at once when a log is made. */
+const ZERO_PAGES = 256;
 
 /** What the database says of its log. */
 export interface LogMark {
@@ -85,37 +70,51 @@ export function openLog(path: string, plan: OpenPlan): OpenedLog {
  * What is written is durable once it is written. With O_DIRECT in `flags` it passes by the cache of the kernel, which would write whole runs of
  * pages for one.
  */
-function openWith(
-  flags: number,
-  path: string,
-  { bytes, mark, freshId, laterCollections }: OpenPlan,
-): OpenedLog {
+function openWith(flags: number, path: string, plan: OpenPlan): OpenedLog {
   const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC | flags, 0o600);
   try {
-    const image = readFileSync(path);
-    const header = headerOf(image, mark);
-    if (header !== undefined && (mark.id === null || header.id === mark.id)) {
-      const start = mark.id === null ? header.page : mark.page;
-      const { commits, rotten, lost, end } = scan(image, header, start, laterCollections);
-      // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
-      if (end < header.page) lost.push(lastCommits);
-      const log = new CommitLog(file, { ...header, page: start }, end);
-      log.writeHeader(header.id, start);
-      return { log, commits, rotten, lost };
+    const image = new LogImage(path, flags);
+    try {
+      return takeUp({ file, flags, path, image }, plan);
+    } finally {
+      image.close();
     }
-    // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
-    const isForeign =
-      header !== undefined && scan(image, header, header.page, laterCollections).commits.length > 0;
-    const isGone = mark.id !== 0 && mark.id !== null;
-    const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
-    if (image.length !== (fresh.pages + 1) * LOG_PAGE_BYTES) makeRoom(path, fresh.pages);
-    const log = new CommitLog(file, fresh, 0);
-    log.writeHeader(freshId, 0);
-    return { log, commits: [], rotten: [], lost: isForeign || isGone ? [lastCommits] : [] };
   } catch (error) {
     closeSync(file);
     throw error;
   }
+}
+
+interface LogFile {
+  readonly file: number;
+  readonly flags: number;
+  readonly path: string;
+  readonly image: LogImage;
+}
+
+function takeUp(
+  { file, flags, path, image }: LogFile,
+  { bytes, mark, freshId, laterCollections }: OpenPlan,
+): OpenedLog {
+  const header = headerOf(image, mark);
+  if (header !== undefined && (mark.id === null || header.id === mark.id)) {
+    const start = mark.id === null ? header.page : mark.page;
+    const { commits, rotten, lost, end } = scan(image, header.id, start, laterCollections);
+    // A database that was put back from a copy, or lost its end, is older than its log, which may still have what it lacks.
+    if (end < header.page) lost.push(lastCommits);
+    const log = new CommitLog(file, { ...header, page: start }, end);
+    log.writeHeader(header.id, start);
+    return { log, commits, rotten, lost };
+  }
+  // What a log of another database holds was acknowledged, and is not in this one; nor is what a log held that is gone.
+  const isForeign =
+    header !== undefined && scan(image, header.id, header.page, laterCollections).commits.length > 0;
+  const isGone = mark.id !== 0 && mark.id !== null;
+  const fresh: Header = { pages: Math.floor(bytes / LOG_PAGE_BYTES) - 1, id: freshId, page: 0 };
+  if (image.pages !== fresh.pages) makeRoom(path, flags, fresh.pages);
+  const log = new CommitLog(file, fresh, 0);
+  log.writeHeader(freshId, 0);
+  return { log, commits: [], rotten: [], lost: isForeign || isGone ? [lastCommits] : [] };
 }
 
 export class CommitLog {
@@ -225,31 +224,28 @@ function writeAll(file: number, bytes: Buffer, position: number): Promise<void> 
   });
 }
 
-/** Memory that may pass by the cache: it begins where a page does. */
-export function alignedPages(pages: number): Buffer {
-  const bytes = Buffer.allocUnsafeSlow((pages + 1) * LOG_PAGE_BYTES);
-  const offset = -Number(ptr(bytes)) & (LOG_PAGE_BYTES - 1);
-  return bytes.subarray(offset, offset + pages * LOG_PAGE_BYTES).fill(0);
-}
-
 /** A header that rotted is made up from what the database says. */
-function headerOf(image: Buffer, mark: LogMark): Header | undefined {
-  const pages = image.length / LOG_PAGE_BYTES - 1;
+function headerOf(image: LogImage, mark: LogMark): Header | undefined {
+  const { pages } = image;
   if (pages < 1 || !Number.isInteger(pages)) return undefined;
+  const header = image.header();
   const isSoundHeader =
-    image.readBigUInt64LE(0) === MAGIC &&
-    image.readBigUInt64LE(HEADER_SUM_AT) === Bun.hash.xxHash3(image.subarray(0, HEADER_SUM_AT)) &&
-    image.readUInt32LE(8) === pages;
+    header.readBigUInt64LE(0) === MAGIC &&
+    header.readBigUInt64LE(HEADER_SUM_AT) === Bun.hash.xxHash3(header.subarray(0, HEADER_SUM_AT)) &&
+    header.readUInt32LE(8) === pages;
   if (isSoundHeader)
-    return { pages, id: Number(image.readBigUInt64LE(16)), page: Number(image.readBigUInt64LE(24)) };
+    return { pages, id: Number(header.readBigUInt64LE(16)), page: Number(header.readBigUInt64LE(24)) };
   return mark.id === null || mark.id === 0 ? undefined : { pages, id: mark.id, page: mark.page };
 }
 
-/** Zeros, so that no later write changes anything about the file. Throws the operating system's error, and takes no room then. */
-function makeRoom(path: string, pages: number): void {
+/**
+ * Zeros, so that no later write changes anything about the file; past the cache of the kernel where `flags` say so, which costs a third of the
+ * processor time. Throws the operating system's error, and takes no room then.
+ */
+function makeRoom(path: string, flags: number, pages: number): void {
   const bytes = (pages + 1) * LOG_PAGE_BYTES;
-  const zeros = Buffer.alloc(64 * LOG_PAGE_BYTES);
-  const plain = openSync(path, "r+");
+  const zeros = alignedPages(ZERO_PAGES);
+  const plain = openSync(path, constants.O_RDWR | flags);
   try {
     ftruncateSync(plain, 0);
     for (let at = 0; at < bytes;) at += writeSync(plain, zeros, 0, Math.min(zeros.length, bytes - at), at);
@@ -268,47 +264,37 @@ function makeRoom(path: string, pages: number): void {
  * there are sound ones behind it: each was begun when the one before was durable, so that one rotted.
  */
 function scan(
-  image: Buffer,
-  { pages, id }: Header,
+  image: LogImage,
+  id: number,
   start: number,
   later: readonly string[],
 ): { commits: LogCommit[]; rotten: Uint8Array[]; lost: Damage[]; end: number } {
   const commits: LogCommit[] = [];
   const rotten: Uint8Array[] = [];
   const lost: Damage[] = [];
-  const at = (page: number): Buffer => image.subarray((1 + (page % pages)) * LOG_PAGE_BYTES);
-  const contentOf = (page: number, count: number): Buffer => {
-    const bytes = at(page).subarray(0, count * LOG_PAGE_BYTES);
-    const rest = count * LOG_PAGE_BYTES - bytes.length;
-    return rest === 0 ? bytes : Buffer.concat([bytes, image.subarray(LOG_PAGE_BYTES, LOG_PAGE_BYTES + rest)]);
-  };
-  const soundAt = (page: number): { head: FrameHead; content: Buffer; count: number } | undefined => {
-    const head = headOf(at(page));
-    const count = Math.ceil((head?.bytes ?? 0) / LOG_PAGE_BYTES);
-    if (head === undefined || head.page !== page || count > pages) return undefined;
-    const content = contentOf(page, count);
-    return isSound(content, head, id) ? { head, content, count } : undefined;
-  };
   let end = start;
-  for (let page = start; page < start + pages;) {
-    const frame = soundAt(page);
-    if (frame === undefined) {
-      page++;
+  /** Where others say that they begin, since the last sound one. */
+  let doubtful: number[] = [];
+  for (const head of image.heads(start)) {
+    if (head.page < end) continue;
+    const count = Math.ceil(head.bytes / LOG_PAGE_BYTES);
+    const content = count > image.pages ? undefined : image.content(head.page, count);
+    if (content === undefined || !isSound(content, head, id)) {
+      doubtful.push(head.page);
       continue;
     }
-    for (let from = end, to = end + 1; from < page; to++) {
-      // Where another one says that it begins, if it does not end before.
-      if (to < page && headOf(at(to))?.page !== to) continue;
-      const content = contentOf(from, to - from);
-      const left = salvageFrame(content, from, id, later);
-      rotten.push(Uint8Array.from(content));
+    for (const to of [...doubtful, head.page]) {
+      if (to === end) continue;
+      const damaged = image.content(end, to - end);
+      const left = salvageFrame(damaged, end, id, later);
+      rotten.push(Uint8Array.from(damaged));
       commits.push(...left.commits);
       lost.push(...left.lost);
-      from = to;
+      end = to;
     }
-    commits.push(...decodeFrame(frame.content, frame.head, later));
-    page += frame.count;
-    end = page;
+    doubtful = [];
+    commits.push(...decodeFrame(content, head, later));
+    end = head.page + count;
   }
   return { commits, rotten, lost, end };
 }

@@ -8,7 +8,7 @@ import { collections, type Collection, type Damage, type Slot, type StoreOp } fr
 
 export const LOG_PAGE_BYTES = 4_096;
 /** "GdwF". */
-const MAGIC = 0x46776447;
+export const FRAME_MAGIC = 0x46776447;
 /** Magic, length of what follows, number of the first page, sum of all that and of what follows. */
 export const FRAME_HEAD_BYTES = 24;
 const SUM_AT = 16;
@@ -83,7 +83,7 @@ export function encodeFrame(
     frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
     frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), seed), start + 4);
   }
-  frame.writeUInt32LE(MAGIC, 0);
+  frame.writeUInt32LE(FRAME_MAGIC, 0);
   frame.writeUInt32LE(at - FRAME_HEAD_BYTES, 4);
   frame.writeBigUInt64LE(BigInt(page), 8);
   frame.writeBigUInt64LE(frameSum(frame, at, id), SUM_AT);
@@ -146,13 +146,6 @@ const commitSum = (bytes: Buffer, seed: bigint): number =>
 export interface FrameHead {
   readonly page: number;
   readonly bytes: number;
-}
-
-/** Undefined where no frame begins. */
-export function headOf(bytes: Buffer): FrameHead | undefined {
-  if (bytes.readUInt32LE(0) !== MAGIC) return undefined;
-  const page = Number(bytes.readBigUInt64LE(8));
-  return Number.isSafeInteger(page) ? { page, bytes: FRAME_HEAD_BYTES + bytes.readUInt32LE(4) } : undefined;
 }
 
 /** `frame` has at least the bytes that its head says. */

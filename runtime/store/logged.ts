@@ -7,7 +7,8 @@ import type { Clock, Timer } from "@godwit/sdk";
 import { isoTime } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { BodyFiles, FILE_BODY_BYTES, fileOf, type BodyPlace, type NewBody } from "./body-files.ts";
-import { alignedPages, openLog, type CommitLog, type LogMark } from "./commit-log.ts";
+import { openLog, type CommitLog, type LogMark } from "./commit-log.ts";
+import { alignedPages } from "./log-image.ts";
 import {
   commitBytes,
   encodeFrame,

@@ -1,4 +1,5 @@
 /** What a store is asked for, and how a batch of it goes to the worker. */
+import { asGodwitError } from "../kernel/errors.ts";
 import { FILE_BODY_BYTES } from "./body-files.ts";
 import { SET_ASIDE, type WireEntry, type WireOp } from "./sqlite-messages.ts";
 import type { Reader } from "./sqlite-reader.ts";
@@ -55,3 +56,10 @@ export const hasHead = ({ request }: { readonly request: Request }): boolean =>
 export const mayFailAlone = (pending: readonly { readonly request: Request }[], hasFiles: boolean): boolean =>
   pending.length > 1 &&
   pending.some((one) => hasHead(one) || (hasFiles && bodyBytesOf(one.request) > FILE_BODY_BYTES));
+
+const NO_ROOM: readonly unknown[] = ["ENOSPC", "GODWIT_STORE_FAILED"];
+export const isNoRoom = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && NO_ROOM.includes(error.code);
+
+export const failuresOf = (pending: readonly unknown[], error: unknown): Map<number, string> =>
+  new Map(pending.map((_, index) => [index, asGodwitError(error).message]));

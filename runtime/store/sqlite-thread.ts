@@ -27,6 +27,8 @@ type Ask = PromiseWithResolvers<BatchAnswer>;
 
 export interface ThreadListener {
   onNews(news: StoreNews): void;
+  /** Before something goes to the database. */
+  onWrite(): void;
   /** Once, whatever the cause; asks without an answer are rejected after it. */
   onEnd(error: GodwitError, reason: string): void;
 }
@@ -65,6 +67,7 @@ export class StoreThread {
 
   #ask(batch: Extract<ToWorker, { kind: "batch" }>): Promise<BatchAnswer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
+    if (batch.entries.some(({ kind }) => kind === "commit" || kind === "restate")) this.#listener.onWrite();
     const ask = Promise.withResolvers<BatchAnswer>();
     this.#asks.push(ask);
     this.#post(batch, [batch.pack.buffer as ArrayBuffer]);

@@ -17,6 +17,7 @@ import type {
 } from "./sqlite-messages.ts";
 import { systemClock, type Timer } from "../kernel/clock.ts";
 import { systemRandom } from "../kernel/random.ts";
+import { compileAfterStart } from "../kernel/start-code.ts";
 import { bodyFolder } from "./body-files.ts";
 import type { LogMark } from "./commit-log.ts";
 import { isLogOrphaned, isLogRotten } from "./sqlite-log.ts";
@@ -418,6 +419,7 @@ function quietly(work: () => void): void {
   } catch {}
 }
 
+compileAfterStart(systemClock);
 self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
   switch (data.kind) {
     case "open":

@@ -6,9 +6,9 @@
  * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
-import { isCompiled } from "../kernel/compiled.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
+import { Ahead } from "./sqlite-ahead.ts";
 import { LaterFrame } from "./log-frame.ts";
 import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
@@ -24,7 +24,9 @@ import {
 import { Reader } from "./sqlite-reader.ts";
 import {
   bodyBytesOf,
+  failuresOf,
   hasHead,
+  isNoRoom,
   mayFailAlone,
   packed,
   type CommitRequest,
@@ -33,6 +35,7 @@ import {
 } from "./sqlite-requests.ts";
 import { storeMetrics, type StoreMetrics } from "./store-metrics.ts";
 import { StoreThread } from "./sqlite-thread.ts";
+import { takeStoreWorker } from "./worker.ts";
 import {
   DAMAGE_NAMED_MAX,
   soundState,
@@ -63,10 +66,6 @@ export interface SqliteStoreOptions {
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
 const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-const workerUrl = isCompiled
-  ? "file:///$bunfs/root/store/sqlite-worker.js"
-  : new URL("./sqlite-worker.ts", import.meta.url).href;
-
 const reads: readonly Request["kind"][] = ["load", "body", "piece", "read"];
 
 interface Pending {
@@ -92,8 +91,7 @@ interface Step {
  * damaged one what is readable is taken into a new one: `state` says what was lost.
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
-  const worker = new Worker(workerUrl);
-  const store = new SqliteStore(worker, options);
+  const store = new SqliteStore(takeStoreWorker(), options);
   await store.opened;
   return store;
 }
@@ -108,6 +106,7 @@ export class SqliteStore implements Store {
   readonly #metrics: StoreMetrics | undefined;
   /** Undefined: there is no room for a log, and each commit is one of the database. */
   #logged: Logged | undefined;
+  #ahead: Ahead | undefined; // Until something is written to the database.
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
@@ -132,10 +131,14 @@ export class SqliteStore implements Store {
       this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
     this.#thread = new StoreThread(worker, {
       onNews: (news) => this.#onNews(news),
+      onWrite: () => (this.#ahead = undefined),
       onEnd: (error, reason) => this.#onEnd(error, reason),
     });
     this.#reader = new Reader(this.#thread, () => this.#logged?.overlay);
-    this.#opened = this.#thread.open(options.path, options.bytesMax).then((plan) => this.#openLog(plan));
+    this.#opened = this.#thread
+      .open(options.path, options.bytesMax)
+      .then((plan) => this.#openLog(plan))
+      .then(() => void (this.#ahead = new Ahead(this.#thread)));
     // Only `openSqliteStore` looks at it.
     this.#opened.catch(() => {});
   }
@@ -160,6 +163,11 @@ export class SqliteStore implements Store {
 
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
+    const ahead = this.#ahead;
+    const columns = ahead === undefined ? undefined : await ahead.take(collection);
+    // What waits goes first: it may be a commit.
+    if (columns !== undefined && ahead === this.#ahead && this.#isIdle)
+      return this.#rows(collection, columns);
     return (await this.#enqueue({ kind: "load", in: collection })) as StoreRow[];
   }
 
@@ -261,6 +269,10 @@ export class SqliteStore implements Store {
     while (this.#reading > 0) await this.#readsDone.promise;
     await this.#logged?.close();
     await this.#thread.close();
+  }
+
+  get #isIdle(): boolean {
+    return this.#pumping === undefined && this.#dead === undefined && this.#closing === undefined;
   }
 
   #enqueue(request: Request): Promise<unknown> {
@@ -482,10 +494,3 @@ export class SqliteStore implements Store {
     return this.#clock?.monotonicMs() ?? 0;
   }
 }
-
-const NO_ROOM: readonly unknown[] = ["ENOSPC", "GODWIT_STORE_FAILED"];
-const isNoRoom = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && NO_ROOM.includes(error.code);
-
-const failuresOf = (pending: readonly Pending[], error: unknown): Map<number, string> =>
-  new Map(pending.map((_, index) => [index, asGodwitError(error).message]));

@@ -41,8 +41,10 @@ import { rtt } from "./rtt.ts";
 import { scrape } from "./scrape.ts";
 import { service } from "./service.ts";
 import { stream } from "./stream.ts";
+import { startCost } from "./start-cost.ts";
 import { startup } from "./startup.ts";
 import { tor } from "./tor.ts";
+import { wakeups } from "./wakeups.ts";
 
 const benches: readonly Bench[] = [
   coldStart,
@@ -60,6 +62,8 @@ const benches: readonly Bench[] = [
   hub,
   membership,
   startup,
+  startCost,
+  wakeups,
   service,
   api,
   scrape,

@@ -1,6 +1,6 @@
 /** What PID 1 reads: datagrams of strangers, the command line, files of an image. None of it may stop a machine. */
 import { configSections, parseTimeServer, readMachineConfig } from "../../runtime/config/machine.ts";
-import { parseInterfacePlan } from "../../runtime/config/schema-machine.ts";
+import { parseInterfacePlan } from "../../runtime/config/machine-parts.ts";
 import { hasPowerPress } from "../../runtime/init/buttons.ts";
 import { parseCommandLine } from "../../runtime/init/cmdline.ts";
 import { printable } from "../../runtime/init/console.ts";

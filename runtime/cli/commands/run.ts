@@ -13,6 +13,7 @@ import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
+import { compileAfterStart } from "../../kernel/start-code.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { exitCodes, type CommandModule } from "../command.ts";
 import { readInvitation } from "../invitation.ts";
@@ -66,6 +67,7 @@ export const run: CommandModule = {
       pulse: { isHealthy: () => node.view.health().status !== "down", status: () => statusLine(node) },
     });
     service.ready();
+    compileAfterStart(systemClock);
     const settled = systemClock.after(SETTLED_MS, () =>
       log.debug("start code released", { bytes: releaseStartCode() }),
     );
@@ -129,6 +131,8 @@ async function firstStart(
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });
+  // It may take days until somebody answers.
+  compileAfterStart(systemClock);
   const line = readInvitation(token, env);
   const backoff = new Backoff(JOIN_BACKOFF, systemRandom);
   const notifier = openNotifier(env, log);

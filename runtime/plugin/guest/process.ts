@@ -1,6 +1,7 @@
 /** The process of one untrusted plugin, after it was locked in: frames over fd 3. */
 import { dlopen, ptr } from "bun:ffi";
 import { systemClock } from "../../kernel/clock.ts";
+import { compileAfterStart } from "../../kernel/start-code.ts";
 import { openSocketChannel } from "../frames/port.ts";
 import { runGuest } from "./guest.ts";
 
@@ -13,6 +14,7 @@ const SHRINK_AFTER_MS = 1_000;
 
 /** `beforeCode` takes the rights that only the start of this program needed. */
 export async function runGuestProcess(beforeCode: () => void): Promise<never> {
+  compileAfterStart(systemClock);
   const channel = await openSocketChannel(CHANNEL_FD, readBlocking);
   runGuest(channel, { beforeCode, exit: () => process.exit(0), folder: "/proc/self/cwd" });
   systemClock.after(SHRINK_AFTER_MS, () => Bun.shrink());

@@ -5,11 +5,12 @@
  * docs/plugins.md, "The package".
  */
 import { createHash } from "node:crypto";
-import * as z from "zod";
+import type { z } from "zod";
 import { type Identity, SIGNATURE_BYTES, verifySignature } from "../../identity/keys.ts";
 import { godwitError, type GodwitError } from "../../kernel/errors.ts";
 import { inWords } from "../../kernel/schema-words.ts";
 import { formatNodeId, type NodeId } from "../../kernel/ids.ts";
+import type * as Manifest from "./manifest.ts";
 
 export const MANIFEST_FILE = "godwit-plugin.json";
 export const MANIFEST_BYTES_MAX = 64 * 1_024;
@@ -24,33 +25,6 @@ export const PACKAGE_BYTES_MAX = MANIFEST_AT + MANIFEST_BYTES_MAX + CODE_BYTES_M
 /** Keeps a signature over a package from being one over anything else. */
 const CONTEXT = Buffer.from("godwit plugin package 1\0");
 
-const permission = z.string().regex(/^[\x20-\x7e]{1,200}$/);
-/** Versions with `^`, `~` or a comparison before them, all of which hold. What is no range would fit every SDK. */
-const SDK_RANGE =
-  /^(?:[\^~=]|[<>]=?)?\d+(?:\.\d+){0,2}(?:-[0-9A-Za-z.-]+)?(?: (?:[\^~=]|[<>]=?)?\d+(?:\.\d+){0,2}(?:-[0-9A-Za-z.-]+)?)*$/;
-const pluginId = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/);
-const manifestSchema = z.strictObject({
-  id: pluginId,
-  namespace: z.enum(["transport", "discovery", "service", "engine", "heal-action"]),
-  version: z
-    .string()
-    .max(64)
-    .regex(/^\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*)?$/),
-  /** Range of the SDK, like `^0.1.0`. */
-  sdk: z.string().max(64).regex(SDK_RANGE),
-  permissions: z.array(permission).max(64),
-  /** Ids of plugins that have to be installed as well. */
-  requires: z.array(pluginId).max(16).optional(),
-  /** File of the author's folder that exports the plugin; relative to the manifest. */
-  entry: z.string().min(1).max(200),
-  /** What `entry` is: a module for Godwit's own runtime (`godwit`, the default), or a program that speaks frames over fd 3. */
-  runtime: z.enum(["godwit", "exec"]).optional(),
-  /** JSON Schema of the plugin's own table; judges it without running any code. */
-  config: z.record(z.string(), z.unknown()),
-});
-
-export type PluginManifest = Readonly<z.infer<typeof manifestSchema>>;
-
 export interface PluginPackage {
   readonly manifest: PluginManifest;
   readonly publisher: NodeId;
@@ -59,6 +33,12 @@ export interface PluginPackage {
   /** SHA-256 of the whole file, 64 hex digits. */
   readonly hash: string;
 }
+
+export type { PluginManifest } from "./manifest.ts";
+type PluginManifest = Manifest.PluginManifest;
+
+/** A node without packages needs no schema of one. */
+const manifests = (): typeof Manifest => require("./manifest.ts") as typeof Manifest;
 
 /** Throws GODWIT_PLUGIN_PACKAGE naming what is wrong with which key. */
 export function parseManifest(bytes: Uint8Array): PluginManifest {
@@ -70,7 +50,7 @@ export function parseManifest(bytes: Uint8Array): PluginManifest {
   } catch {
     throw malformed("its manifest is not JSON in UTF-8");
   }
-  const result = manifestSchema.safeParse(value, { jitless: true });
+  const result = manifests().manifestSchema.safeParse(value, { jitless: true });
   if (!result.success) {
     const [issue] = result.error.issues;
     throw malformed(
@@ -84,7 +64,7 @@ export function parseManifest(bytes: Uint8Array): PluginManifest {
 /** What judges the plugin's own table. Throws GODWIT_PLUGIN_PACKAGE when the manifest's JSON Schema is none. */
 export function tableSchema({ config }: PluginManifest): z.ZodType {
   try {
-    return z.fromJSONSchema(config);
+    return manifests().schemaOf(config);
   } catch (error) {
     throw malformed(
       `its JSON Schema cannot be used: ${error instanceof Error ? error.message : String(error)}`,

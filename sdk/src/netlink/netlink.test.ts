@@ -282,6 +282,51 @@ describe("the real kernel", () => {
     expect([await kernel.deleteLink(index), await kernel.deleteLink(index)]).toEqual([true, false]);
   });
 
+  test.skipIf(why !== undefined)(label("news wake who listens, until the end is asked for"), async () => {
+    const kernel = new Rtnetlink(systemClock);
+    cleanups.push(() => kernel.close());
+    const news = new RouteNews(RouteGroup.link);
+    cleanups.push(() => news.close());
+    let rung = Promise.withResolvers<void>();
+    let ends = 0;
+    let rings = 0;
+    news.listen(
+      () => (rings++, rung.resolve()),
+      () => ends++,
+    );
+    const name = `gwn${process.pid}`;
+    const { index } = await kernel.addLink({ name, kind: "bridge" });
+    cleanups.unshift(() => Bun.spawnSync(["ip", "link", "del", name]));
+    await rung.promise;
+    rung = Promise.withResolvers<void>();
+    await kernel.deleteLink(index);
+    await rung.promise;
+    news.close();
+    const before = rings;
+    Bun.spawnSync(["ip", "link", "add", name, "type", "bridge"]);
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    expect([rings, ends]).toEqual([before, 0]);
+  });
+
+  test.skipIf(why !== undefined)(
+    label("more news than the socket holds are an end, not silence"),
+    async () => {
+      const kernel = new Rtnetlink(systemClock);
+      cleanups.push(() => kernel.close());
+      const news = new RouteNews(RouteGroup.link);
+      cleanups.push(() => news.close());
+      const ended = Promise.withResolvers<void>();
+      news.listen(() => {}, ended.resolve);
+      const name = `gwo${process.pid}`;
+      cleanups.unshift(() => Bun.spawnSync(["ip", "link", "del", name]));
+      Bun.spawnSync(["ip", "link", "add", name, "type", "bridge"]);
+      const flips = Array.from({ length: 4_000 }, (_, i) => `link set ${name} mtu ${1_300 + (i % 2)}\n`);
+      // While nobody of this process looks.
+      Bun.spawnSync(["ip", "-batch", "-"], { stdin: Buffer.from(flips.join("")) });
+      await ended.promise;
+    },
+  );
+
   test.skipIf(why !== undefined)(
     label("a kind that it does not know is EOPNOTSUPP, with its words"),
     async () => {

@@ -122,9 +122,10 @@ export class Rtnetlink {
 
 const textOf = ({ destination, prefixLength }: Route): string => `${formatIp(destination)}/${prefixLength}`;
 
-/** Notifications of the kernel. Bun cannot wait for a descriptor that is not its own: whoever wants them asks now and then. */
+/** Notifications of the kernel, for those who ask now and then and for those who want to be woken. */
 export class RouteNews {
   readonly #socket: NetlinkSocket;
+  #end: (() => void) | undefined;
 
   /** `groups`: bits of `RouteGroup`. Throws GODWIT_NETLINK, or the loader's error where there is no libc. */
   constructor(groups: number) {
@@ -148,8 +149,31 @@ export class RouteNews {
     return { datagrams, isWhole };
   }
 
+  /**
+   * Calls `ring` whenever some came, and takes them: `poll` finds nothing then. `ended` once when it hears nothing more, because some were
+   * lost or the system does not let it; never after `close`. Called once.
+   */
+  listen(ring: () => void, ended: () => void): void {
+    const bells = this.#socket.arrivals().getReader();
+    let isOver = false;
+    this.#end = () => {
+      isOver = true;
+      bells.cancel().catch(() => {});
+    };
+    const hear = async (): Promise<void> => {
+      while (!(await bells.read()).done) if (!isOver) ring();
+    };
+    void hear()
+      .catch(() => {})
+      .then(() => {
+        if (!isOver) ended();
+      });
+  }
+
   /** Idempotent. */
   close(): void {
+    this.#end?.();
+    this.#end = undefined;
     this.#socket.close();
   }
 }

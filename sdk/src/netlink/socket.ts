@@ -164,6 +164,11 @@ export class NetlinkSocket {
     throw new NetlinkError("netlink receive", errno);
   }
 
+  /** What comes, from now on, for whoever asks for nothing: without a look at the socket in between. Errors when some were lost. */
+  arrivals(): ReadableStream<Uint8Array> {
+    return Bun.file(this.#open()).stream();
+  }
+
   /**
    * Sends a request and waits for all of its answer, the acknowledgement left out. `what` is named by errors. Rejects with
    * GODWIT_NETLINK, GODWIT_DECODE, or the signal's reason.
