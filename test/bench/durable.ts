@@ -87,7 +87,7 @@ async function batched(nodes: readonly LabNode[]): Promise<{ perSecond: number; 
   let left = MESSAGES / BATCH;
   const cpuBefore = cpuMs(source.pid!);
   const startMs = performance.now();
-  const post = async () => {
+  const postAll = async () => {
     while (left-- > 0) {
       const headers = { "content-type": "application/x-ndjson" };
       const response = await source.api("/messages", { method: "POST", headers, body });
@@ -96,7 +96,7 @@ async function batched(nodes: readonly LabNode[]): Promise<{ perSecond: number; 
         throw new Error(`POST /messages: ${response.status} ${text.slice(0, 400)}`);
     }
   };
-  await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, post));
+  await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, postAll));
   const perSecond = MESSAGES / ((performance.now() - startMs) / 1_000);
   await untilReceipts(source);
   return { perSecond, cpuUs: ((cpuMs(source.pid!) - cpuBefore) * 1_000) / MESSAGES };
