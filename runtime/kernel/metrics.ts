@@ -147,7 +147,11 @@ export class Metrics {
 
   /** Prometheus text exposition format 0.0.4. */
   async render(): Promise<string> {
-    this.#registry ??= openRegistry();
+    this.#registry ??= openRegistry().catch((error: unknown) => {
+      // The next scrape tries again.
+      this.#registry = undefined;
+      throw error;
+    });
     const [registry] = await Promise.all([this.#registry, ...this.#gatherers.map((gather) => gather())]);
     const unknown = [...this.#known].slice(this.#shownCount);
     this.#shownCount = this.#known.size;
