@@ -44,6 +44,8 @@ const ENTRIES_PER_UPDATE = 60;
 /** Updates that one light node has under way, and how long it waits before it says them again. */
 const UPDATES_UNDER_WAY_MAX = 16;
 const SAY_AGAIN_MS = 1_000;
+/** From the end of its link to its next dial. */
+const COME_BACK_MS = 1_000;
 
 /** A destination that a light node speaks for. */
 export interface Destination {
@@ -107,6 +109,8 @@ export class LightNode {
   #unsaid: Uint8Array[] = [];
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
   #again: Timer | undefined;
+  #port = 0;
+  #isStopped = false;
   readonly #peers: Peers;
   readonly #scope = new Scope("light node");
   readonly #guard = new HandshakeGuard(systemClock, systemRandom);
@@ -140,7 +144,7 @@ export class LightNode {
       events: {
         up: ({ id }) =>
           this.send(id, encodeRouteResync({ buckets: ALL_BUCKETS, ownTag: this.#tag, peerTag: 0 })),
-        down() {},
+        down: () => this.#comeBack(),
         linkUp() {},
         linkDown() {},
         measured() {},
@@ -166,6 +170,7 @@ export class LightNode {
 
   /** Resolves with the neighbour's id once the session stands. */
   async connect(port: number): Promise<NodeId> {
+    this.#port = port;
     const pipe = await dial(port);
     const session = await openSession(
       pipe,
@@ -184,7 +189,18 @@ export class LightNode {
     return session.remote;
   }
 
+  /** As any node does; it says everything anew. */
+  #comeBack(): void {
+    this.#peerTag = 0;
+    this.#said.clear();
+    if (this.#isStopped) return;
+    systemClock.after(COME_BACK_MS, () => {
+      if (!this.#isStopped) this.connect(this.#port).catch(() => this.#comeBack());
+    });
+  }
+
   stop(): void {
+    this.#isStopped = true;
     this.#again?.cancel();
     this.#peers.disconnectAll(GoodbyeReason.stopping);
     void this.#scope.close();
