@@ -41,9 +41,10 @@ import {
 export const NETWORK = "lab";
 const SEQNO = 2 ** 24;
 const ENTRIES_PER_UPDATE = 60;
-/** Updates that one light node has under way, and how long it waits before it says them again. */
+/** Updates that one light node has under way, and how long it waits before it says them again: longer each time, as the protocol has it. */
 const UPDATES_UNDER_WAY_MAX = 16;
-const SAY_AGAIN_MS = 1_000;
+const SAY_AGAIN_MS = 2_000;
+const SAY_AGAIN_DOUBLED_MAX = 3;
 /** From the end of its link to its next dial. */
 const COME_BACK_MS = 1_000;
 
@@ -109,6 +110,7 @@ export class LightNode {
   #unsaid: Uint8Array[] = [];
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
   #again: Timer | undefined;
+  #timeouts = 0;
   #port = 0;
   #isStopped = false;
   readonly #peers: Peers;
@@ -227,7 +229,9 @@ export class LightNode {
       }
       case FrameType.routeAck: {
         const { tag, serial } = decodeRouteAck(bytes);
-        if (tag === this.#tag && this.#said.delete(serial)) this.#say(from);
+        if (tag !== this.#tag || !this.#said.delete(serial)) return;
+        this.#timeouts = 0;
+        this.#say(from);
         return;
       }
       case FrameType.recordRequest: {
@@ -264,18 +268,24 @@ export class LightNode {
       this.#said.set(serial, { body, atMs: systemClock.monotonicMs() });
       this.send(to, frame.finish());
     }
-    if (this.#said.size > 0) this.#again ??= systemClock.after(SAY_AGAIN_MS, () => this.#sayAgain(to));
+    if (this.#said.size > 0) this.#again ??= systemClock.after(this.#waitMs, () => this.#sayAgain(to));
+  }
+
+  get #waitMs(): number {
+    return SAY_AGAIN_MS * 2 ** this.#timeouts;
   }
 
   /** A hub reads so much of one neighbour and no more; what it passed over is not acknowledged. */
   #sayAgain(to: NodeId): void {
     this.#again = undefined;
-    const beforeMs = systemClock.monotonicMs() - SAY_AGAIN_MS;
+    const beforeMs = systemClock.monotonicMs() - this.#waitMs;
+    const before = this.#unsaid.length;
     for (const [serial, { body, atMs }] of this.#said) {
       if (atMs > beforeMs) continue;
       this.#said.delete(serial);
       this.#unsaid.push(body);
     }
+    if (this.#unsaid.length > before) this.#timeouts = Math.min(this.#timeouts + 1, SAY_AGAIN_DOUBLED_MAX);
     this.#say(to);
   }
 }
