@@ -41,9 +41,12 @@ import {
 export const NETWORK = "lab";
 const SEQNO = 2 ** 24;
 const ENTRIES_PER_UPDATE = 60;
-/** Updates that one light node has under way, and how long it waits before it says them again. */
+/** Updates that one light node has under way, and how long it waits before it says them again: longer each time, as the protocol has it. */
 const UPDATES_UNDER_WAY_MAX = 16;
-const SAY_AGAIN_MS = 1_000;
+const SAY_AGAIN_MS = 2_000;
+const SAY_AGAIN_DOUBLED_MAX = 3;
+/** From the end of its link to its next dial. */
+const COME_BACK_MS = 1_000;
 
 /** A destination that a light node speaks for. */
 export interface Destination {
@@ -107,6 +110,9 @@ export class LightNode {
   #unsaid: Uint8Array[] = [];
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
   #again: Timer | undefined;
+  #timeouts = 0;
+  #port = 0;
+  #isStopped = false;
   readonly #peers: Peers;
   readonly #scope = new Scope("light node");
   readonly #guard = new HandshakeGuard(systemClock, systemRandom);
@@ -140,7 +146,7 @@ export class LightNode {
       events: {
         up: ({ id }) =>
           this.send(id, encodeRouteResync({ buckets: ALL_BUCKETS, ownTag: this.#tag, peerTag: 0 })),
-        down() {},
+        down: () => this.#comeBack(),
         linkUp() {},
         linkDown() {},
         measured() {},
@@ -171,6 +177,7 @@ export class LightNode {
 
   /** Resolves with the neighbour's id once the session stands. */
   async connect(port: number): Promise<NodeId> {
+    this.#port = port;
     const pipe = await dial(port);
     const session = await openSession(
       pipe,
@@ -189,7 +196,18 @@ export class LightNode {
     return session.remote;
   }
 
+  /** As any node does; it says everything anew. */
+  #comeBack(): void {
+    this.#peerTag = 0;
+    this.#said.clear();
+    if (this.#isStopped) return;
+    systemClock.after(COME_BACK_MS, () => {
+      if (!this.#isStopped) this.connect(this.#port).catch(() => this.#comeBack());
+    });
+  }
+
   stop(): void {
+    this.#isStopped = true;
     this.#again?.cancel();
     this.#peers.disconnectAll(GoodbyeReason.stopping);
     void this.#scope.close();
@@ -216,7 +234,9 @@ export class LightNode {
       }
       case FrameType.routeAck: {
         const { tag, serial } = decodeRouteAck(bytes);
-        if (tag === this.#tag && this.#said.delete(serial)) this.#say(from);
+        if (tag !== this.#tag || !this.#said.delete(serial)) return;
+        this.#timeouts = 0;
+        this.#say(from);
         return;
       }
       case FrameType.recordRequest: {
@@ -253,18 +273,24 @@ export class LightNode {
       this.#said.set(serial, { body, atMs: systemClock.monotonicMs() });
       this.send(to, frame.finish());
     }
-    if (this.#said.size > 0) this.#again ??= systemClock.after(SAY_AGAIN_MS, () => this.#sayAgain(to));
+    if (this.#said.size > 0) this.#again ??= systemClock.after(this.#waitMs, () => this.#sayAgain(to));
+  }
+
+  get #waitMs(): number {
+    return SAY_AGAIN_MS * 2 ** this.#timeouts;
   }
 
   /** A hub reads so much of one neighbour and no more; what it passed over is not acknowledged. */
   #sayAgain(to: NodeId): void {
     this.#again = undefined;
-    const beforeMs = systemClock.monotonicMs() - SAY_AGAIN_MS;
+    const beforeMs = systemClock.monotonicMs() - this.#waitMs;
+    const before = this.#unsaid.length;
     for (const [serial, { body, atMs }] of this.#said) {
       if (atMs > beforeMs) continue;
       this.#said.delete(serial);
       this.#unsaid.push(body);
     }
+    if (this.#unsaid.length > before) this.#timeouts = Math.min(this.#timeouts + 1, SAY_AGAIN_DOUBLED_MAX);
     this.#say(to);
   }
 }
