@@ -160,8 +160,10 @@ export class Neighbour {
     while (this.#soon.count > 0) {
       const slot = this.#soon.peek(this.#flags);
       const flags = this.#flags[slot]!;
-      this.#flags[slot] = flags & ~(SOON | LAZY | IN_SOON | HINT);
-      if ((flags & SOON) !== 0 && !take(slot, (flags & HINT) !== 0)) {
+      const isSoon = (flags & SOON) !== 0;
+      // Else the slot went to another destination meanwhile, which may wait lazily.
+      this.#flags[slot] = flags & ~(isSoon ? SOON | LAZY | IN_SOON | HINT : IN_SOON);
+      if (isSoon && !take(slot, (flags & HINT) !== 0)) {
         this.#flags[slot] = flags;
         return;
       }

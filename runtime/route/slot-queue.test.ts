@@ -11,6 +11,18 @@ const step = fc.record({
   count: fc.nat(700),
 });
 
+test("a slot that went to another destination while it waited is told of that one all the same", () => {
+  const neighbour = new Neighbour("a" as NodeId, "boot", link, 1);
+  neighbour.markSoon(7);
+  neighbour.resetSlot(7);
+  neighbour.markLazy(7);
+  neighbour.drainSoon(() => true);
+  neighbour.promoteLazy();
+  const told: number[] = [];
+  neighbour.drainSoon((slot) => told.push(slot) > 0);
+  expect(told).toEqual([7]);
+});
+
 test("whatever waits is handed over once, few as many, and marks made meanwhile count", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
