@@ -60,6 +60,9 @@ export function makeBody(nonce: string, size: number): Uint8Array {
 }
 
 export const formatNonce = (number: number): string => number.toString(36).padStart(NONCE_CHARS, "0");
+/** A receipt is signed, written and on its way by then. */
+const RECEIPT_MS = 1_000;
+const deliveredMs = ({ message }: Copy): number => Date.parse(message.trace.at(-1)?.at ?? "");
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 export class Ledger {
@@ -72,6 +75,8 @@ export class Ledger {
   readonly #damaged = new Set<string>();
   /** When the machine on that disk could not know that another one runs under its identity. */
   readonly #alone: { readonly disk: Lineage; readonly fromMs: number; readonly untilMs: number }[] = [];
+  /** When the machine on that disk ended, which nobody starts again in the mesh. */
+  readonly #gone = new Map<Lineage, number>();
   /** By nonce: what was read and removed, and in the end what is there. */
   readonly #found = new Map<string, Copy[]>();
   /** By message id: read, and its removal was not answered. */
@@ -117,6 +122,11 @@ export class Ledger {
   /** From when a second machine ran until this one had heard of it, epoch ms: both may deliver what is on its way meanwhile. */
   noteAlone(disk: Lineage, fromMs: number, untilMs: number): void {
     this.#alone.push({ disk, fromMs, untilMs });
+  }
+
+  /** A second machine was killed, epoch ms: what it delivered last it may have told nobody, and its sender hands it to the other one. */
+  noteGone(disk: Lineage, atMs: number): void {
+    this.#gone.set(disk, atMs);
   }
 
   /** Rows that cannot be read any more, as `<collection>/<message id>`. */
@@ -277,7 +287,11 @@ export class Ledger {
   #judgeOne(sent: Sent, copies: readonly Copy[]): void {
     for (const [at, copy] of copies.entries()) {
       const { message } = copy;
-      if (copies.slice(0, at).some((earlier) => isRepeat(earlier, copy) && !this.#wereApart(earlier, copy)))
+      if (
+        copies
+          .slice(0, at)
+          .some((earlier) => isRepeat(earlier, copy) && !this.#wereApart(sent, earlier, copy))
+      )
         this.#fault(
           `${describe(sent)} came ${copies.length} times (${copies.map((c) => `${c.callsign} ${c.message.id}`).join(", ")})`,
         );
@@ -294,13 +308,21 @@ export class Ledger {
     if (message !== undefined) this.#checkWay(sent, message, "receipt");
   }
 
-  #wereApart(a: Copy, b: Copy): boolean {
-    return a.disk !== b.disk && [a, b].some((copy) => this.#wasAlone(copy));
+  #wereApart(sent: Sent, a: Copy, b: Copy): boolean {
+    return a.disk !== b.disk && [a, b].some((copy) => this.#wasAlone(copy) || this.#wasUnheard(sent, copy));
   }
 
-  #wasAlone({ disk, message }: Copy): boolean {
-    const atMs = Date.parse(message.trace.at(-1)?.at ?? "");
+  #wasAlone(copy: Copy): boolean {
+    const { disk } = copy;
+    const atMs = deliveredMs(copy);
     return this.#alone.some((one) => one.disk === disk && atMs >= one.fromMs && atMs <= one.untilMs);
+  }
+
+  /** Delivered as its machine was killed for good, and what the sender has is the receipt of another delivery. */
+  #wasUnheard({ message }: Sent, copy: Copy): boolean {
+    const goneMs = this.#gone.get(copy.disk);
+    if (goneMs === undefined || deliveredMs(copy) < goneMs - RECEIPT_MS) return false;
+    return message === undefined || message.trace.at(-1)?.at !== copy.message.trace.at(-1)?.at;
   }
 
   #checkWay(sent: Sent, message: Message, where: string): void {

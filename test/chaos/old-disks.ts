@@ -303,6 +303,7 @@ class OldDisksRun {
     await clone.start();
     await Bun.sleep(CLONE_MS * (0.5 + this.#random.float()));
     await clone.kill("SIGKILL");
+    this.#ledger.noteGone(disk, Date.now());
     this.#ledger.noteAlone(disk, startedMs, heardMs(clone, startedMs));
     this.#ledger.noteAlone(this.#ledger.diskOf(callsign), startedMs, heardMs(node, startedMs));
     // What comes while its inbox is read would be counted by nobody: it is read by a life without a link.
