@@ -2,6 +2,7 @@
 import type { Clock, DialTerms, HostAddress, Log, Pipe, Random } from "@godwit/sdk";
 import type { DhKey } from "../identity/keys.ts";
 import type { NodeRecord } from "../identity/record.ts";
+import type { HeapBrake } from "../kernel/heap.ts";
 import type { Heard, Teller } from "../kernel/hub.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -40,6 +41,8 @@ export interface MeshDeps {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Of the process, where it holds this one mesh; undefined: the engine does as it likes. */
+  readonly heap?: HeapBrake;
   readonly store: Store;
   readonly limits: CustodyLimits;
   readonly names: ReadonlyMap<string, NodeId>;

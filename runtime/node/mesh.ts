@@ -4,6 +4,7 @@ import { ClosedMesh } from "../closed/closed-mesh.ts";
 import { verifySignature } from "../identity/keys.ts";
 import { openPrekeys } from "../identity/prekeys.ts";
 import { createSealer } from "../identity/sealer.ts";
+import { processHeap } from "../kernel/heap.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Heard, Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
@@ -36,6 +37,7 @@ export async function openMesh(
     random,
     log,
     metrics,
+    heap: processHeap,
     store,
     limits: limitsOf(config, diskBytes),
     names: config.names,

@@ -1,5 +1,4 @@
 /** The router joined to the mesh: it speaks over the peers, and all parts hear of what it finds. */
-import { processHeap } from "../../kernel/heap.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Peer } from "../../peer/peer.ts";
 import { Router } from "../../route/router.ts";
@@ -23,7 +22,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     sign: (bytes) => identity.sign(bytes),
     // What a revoked node signed moves no route any more.
     verify: (id, bytes, signature) => !records.isRevoked(id) && deps.verify(id, bytes, signature),
-    spend: (bytes) => processHeap.spend(bytes),
+    spend: (bytes) => deps.heap?.spend(bytes),
     send: (to, frame) => void mesh.peers.tell(to, "control", frame, "routing"),
     onChange: ({ destination, reachable }) => tell("routeChanged", destination, reachable),
     onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
