@@ -45,7 +45,11 @@ export default definePlugin({
       const found = tcp.listening.flatMap((bound) =>
         advertisedHosts(bound, addresses).map((host) => formatEndpoint("tcp", host, bound.port)),
       );
-      ctx.transport.listening(tcp.listening.length === 0 ? [] : (advertise ?? found));
+      const sockets = tcp.listening.map(({ host, port }) => formatEndpoint("tcp", host, port));
+      ctx.transport.listening(
+        sockets.length === 0 ? [] : (advertise ?? found),
+        advertise?.length === 0 ? [] : sockets,
+      );
       retry?.cancel();
       retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, check);
       if (reason === lastReason) return;

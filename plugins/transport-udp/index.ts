@@ -70,7 +70,13 @@ export default definePlugin({
           formatEndpoint("udp", host, socket.socket.port),
         ),
       );
-      ctx.transport.listening(sockets.listening.length === 0 ? [] : (advertise ?? found));
+      const bound = sockets.listening.map(({ wanted, socket }) =>
+        formatEndpoint("udp", wanted.host, socket.port),
+      );
+      ctx.transport.listening(
+        bound.length === 0 ? [] : (advertise ?? found),
+        advertise?.length === 0 ? [] : bound,
+      );
       retry?.cancel();
       retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, again);
       if (reason === listenReason) return;

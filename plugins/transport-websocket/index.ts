@@ -149,7 +149,13 @@ export default definePlugin({
       const found = [...bound.values()].flatMap(({ address }) =>
         advertisedHosts(address, addresses).map((host) => formatEndpoint(scheme, host, address.port) + path),
       );
-      ctx.transport.listening(bound.size === 0 ? [] : (advertise ?? found));
+      const sockets = [...bound.values()].map(
+        ({ address }) => formatEndpoint(scheme, address.host, address.port) + path,
+      );
+      ctx.transport.listening(
+        sockets.length === 0 ? [] : (advertise ?? found),
+        advertise?.length === 0 ? [] : sockets,
+      );
       const reason = reasons.join("; ");
       retry?.cancel();
       retry = reason === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, check);

@@ -57,7 +57,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
-    self: createSelfBackend(identity, { callsign, network }, mesh, hub),
+    self: createSelfBackend(identity, { callsign, network }, mesh, hub, () => host.sockets),
     peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
@@ -70,7 +70,10 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     events: {
       screen: (datagram, remote) => handshakes.screen(datagram, remote),
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
-      listening: () => mesh.setEndpoints(host.endpoints),
+      listening() {
+        mesh.setEndpoints(host.endpoints);
+        hub.emit("listeningChanged", undefined);
+      },
       hint: (source, hint, isOperators) => mesh.hints.add(source, hint, isOperators ? "operator" : "plugin"),
       withdraw: (source, endpoint) => mesh.hints.withdraw(source, endpoint),
       withdrawAll: (source) => mesh.hints.withdrawAll(source),

@@ -11,6 +11,8 @@ import { memberEvent } from "./members.ts";
 /** All that the hub of a whole node tells. */
 export interface HubEvents extends MeshEvents {
   pluginHealth: RunningPlugin;
+  /** The sockets or endpoints of some transport are others. */
+  listeningChanged: undefined;
   /** Bytes that are missing before mail is taken, told when room went; 0 when it came back. */
   storeRoom: number;
   /** A row of the store that the disk damaged: it is there no more. */
@@ -72,6 +74,7 @@ const translations: Translations = {
     (missingBytes) => says(missingBytes > 0 ? "full" : "room", { missing_bytes: missingBytes }),
   ],
   storeDamaged: ["store", ({ in: collection, key }) => says("damaged", { collection, key })],
+  listeningChanged: undefined,
   pluginHealth: [
     "plugin",
     ({ instance: { name, type }, health: { state, reason } }) =>

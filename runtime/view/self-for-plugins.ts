@@ -2,15 +2,17 @@
 import type { Identity } from "../identity/keys.ts";
 import { isSignedForPlugin, signForPlugin } from "../identity/plugin-words.ts";
 import type { Heard } from "../kernel/hub.ts";
-import type { MeshEvents } from "../mesh/events.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { SelfBackend } from "../plugin/host/self-door.ts";
+import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import type { HubEvents } from "./node-events.ts";
 
 export function createSelfBackend(
   identity: Identity,
   { callsign, network }: Pick<SelfBackend, "callsign" | "network">,
   mesh: Mesh,
-  hub: Heard<MeshEvents>,
+  hub: Heard<HubEvents>,
+  listening: () => readonly string[],
 ): SelfBackend {
   const { id } = identity;
   const endpoints = () => mesh.ownRecord.endpoints;
@@ -18,15 +20,21 @@ export function createSelfBackend(
     id,
     callsign,
     network,
+    protocols: { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX },
     endpoints,
+    listening,
     watch(fn) {
-      let told = endpoints().join(" ");
-      return hub.on("recordChanged", (of) => {
-        const now = endpoints().join(" ");
-        if (of !== id || now === told) return;
-        told = now;
+      const now = () => `${endpoints().join(" ")} ${listening().join(" ")}`;
+      let told = now();
+      const look = () => {
+        if (now() === told) return;
+        told = now();
         fn();
-      });
+      };
+      const stops = [hub.on("recordChanged", (of) => of === id && look()), hub.on("listeningChanged", look)];
+      return () => {
+        for (const stop of stops) stop();
+      };
     },
     sign: (plugin, message) => signForPlugin(identity, plugin, message, network),
     verify: (plugin, of, message, signature) => isSignedForPlugin(of, plugin, message, signature, network),

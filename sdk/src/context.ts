@@ -132,8 +132,12 @@ export interface PluginContext {
     screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
     /** Hands an accepted pipe to the node, which owns it from here. */
     accept(pipe: Pipe): void;
-    /** Publishes the endpoints on which this instance is really reachable (replaces the previous list; may be empty). */
-    listening(endpoints: readonly string[]): void;
+    /**
+     * Publishes the endpoints on which this instance is really reachable (replaces the previous list; may be empty). `sockets`: the same as
+     * they are bound, wildcards and link-local addresses included, such as `tcp://[::]:4860`: `Self.listening` shows them to those that tell
+     * the local network of this node. None: it hears of nothing here.
+     */
+    listening(endpoints: readonly string[], sockets?: readonly string[]): void;
     /** What `/mesh/peers` and `/health` show of the network that carries this transport; undefined: it is not there. */
     overlay(overlay: Overlay | undefined): void;
   };

@@ -15,7 +15,14 @@ export interface Self {
   readonly network: string;
   /** What its record says that it can be dialled at, loopback and private addresses included. Empty: nowhere, or not yet. */
   endpoints(): readonly string[];
-  /** Calls `fn` after the endpoints changed. Ends with the plugin. */
+  /**
+   * The sockets that its transports listen on, as they are bound: `tcp://[::]:4860` is every address of both families. For those that tell an
+   * interface of its own addresses; sockets of transports whose endpoints the operator keeps to himself are not among them.
+   */
+  listening(): readonly string[];
+  /** Versions of the link protocol that it speaks, the lowest and the highest. */
+  readonly protocols: { readonly min: number; readonly max: number };
+  /** Calls `fn` after the endpoints or the sockets changed. Ends with the plugin. */
   onChange(fn: () => void): void;
   /**
    * Ed25519 (RFC 8032) under the plugin's prefix: 64 bytes, the caller's. `message` is borrowed until the promise settles. Rejects with

@@ -125,6 +125,8 @@ export class TestHost {
   /** What the node makes of the first datagram of somebody unknown. */
   onScreen: (datagram: Uint8Array, remote: string) => "open" | Uint8Array | undefined = () => "open";
   endpoints: readonly string[] = [];
+  /** What it said of its sockets with them. */
+  sockets: readonly string[] = [];
   overlay: Overlay | undefined;
 
   readonly #instance: string;
@@ -226,6 +228,7 @@ export class TestHost {
     this.self.stop();
     this.peers.stop();
     this.endpoints = [];
+    this.sockets = [];
     this.overlay = undefined;
     this.hints.clear();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -321,8 +324,10 @@ export class TestHost {
           this.accepted.push(pipe);
           this.onPipe(pipe);
         },
-        listening: (endpoints) => {
-          if (!this.isStopped) this.endpoints = [...endpoints];
+        listening: (endpoints, sockets = []) => {
+          if (this.isStopped) return;
+          this.endpoints = [...endpoints];
+          this.sockets = [...sockets];
         },
         overlay: (overlay) => {
           if (!this.isStopped) this.overlay = overlay;

@@ -22,7 +22,9 @@ export class FakeSelf implements Self {
   readonly network: string;
   readonly #key: KeyObject;
   readonly #prefix: Uint8Array;
+  readonly protocols = { min: 1, max: 1 } as const;
   #endpoints: readonly string[] = [];
+  #sockets: readonly string[] = [];
   readonly #changed = new Set<() => void>();
 
   constructor(facts: { callsign?: string; network?: string; plugin?: string } = {}) {
@@ -54,6 +56,10 @@ export class FakeSelf implements Self {
     return this.#endpoints;
   }
 
+  listening(): readonly string[] {
+    return this.#sockets;
+  }
+
   onChange(fn: () => void): void {
     this.#changed.add(fn);
   }
@@ -82,9 +88,10 @@ export class FakeSelf implements Self {
     }
   }
 
-  /** Replaces the endpoints and tells who listens. */
-  set(endpoints: readonly string[]): void {
+  /** Replaces the endpoints, and the sockets behind them, and tells who listens. */
+  set(endpoints: readonly string[], sockets: readonly string[] = []): void {
     this.#endpoints = endpoints;
+    this.#sockets = sockets;
     for (const listener of [...this.#changed]) listener();
   }
 

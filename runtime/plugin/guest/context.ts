@@ -141,7 +141,8 @@ export function createContext(parts: ContextParts): GuestContext {
           pipe.close();
         }
       },
-      listening: (endpoints) => event({ event: "listening", endpoints }),
+      listening: (endpoints, sockets = []) =>
+        event({ event: "listening", endpoints, ...(sockets.length === 0 ? {} : { sockets }) }),
       overlay: (overlay) => event({ event: "overlay", ...(overlay === undefined ? {} : { overlay }) }),
     },
     discovery: {

@@ -9,10 +9,12 @@ export interface GuestSelf {
   onSelf(): void;
 }
 
+type SelfFacts = Pick<Self, "id" | "callsign" | "network" | "protocols">;
+
 export function createSelf({ calls, port, scope }: ContextParts): GuestSelf {
   const changed = new Set<() => void>();
-  let known: Pick<Self, "id" | "callsign" | "network"> | undefined;
-  const facts = () => (known ??= calls.askNow("self", {}) as Pick<Self, "id" | "callsign" | "network">);
+  let known: SelfFacts | undefined;
+  const facts = () => (known ??= calls.askNow("self", {}) as SelfFacts);
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
@@ -27,6 +29,10 @@ export function createSelf({ calls, port, scope }: ContextParts): GuestSelf {
       get network() {
         return facts().network;
       },
+      get protocols() {
+        return facts().protocols;
+      },
+      listening: () => (check(), calls.askNow("self.listening", {}) as string[]),
       endpoints: () => (check(), calls.askNow("self.endpoints", {}) as string[]),
       onChange(fn) {
         check();

@@ -73,6 +73,11 @@ export class PluginHost {
     return this.#running.flatMap((running) => running.endpoints);
   }
 
+  /** The sockets behind them, as they are bound. */
+  get sockets(): readonly string[] {
+    return this.#running.flatMap((running) => running.sockets);
+  }
+
   /** Starts all; one that fails is marked down with its reason and the others go on. */
   async start(instances: readonly PluginInstance[]): Promise<void> {
     const waves = startWaves(instances, (instance) => {
@@ -196,6 +201,7 @@ export class PluginHost {
       }),
       health: { state: "starting" },
       endpoints: [],
+      sockets: [],
       overlay: undefined,
       driver: undefined,
       onRequest: undefined,
@@ -289,8 +295,9 @@ export class PluginHost {
     });
     await Promise.race([closing, late.promise]);
     deadline.cancel();
-    if (running.endpoints.length > 0) {
+    if (running.endpoints.length + running.sockets.length > 0) {
       running.endpoints = [];
+      running.sockets = [];
       this.#deps.events.listening();
     }
   }

@@ -73,6 +73,8 @@ export interface Running {
   readonly startedAtMs: number;
   health: PluginHealth;
   endpoints: readonly string[];
+  /** Behind them, as they are bound. */
+  sockets: readonly string[];
   overlay: Overlay | undefined;
   driver: TransportDriver | undefined;
   onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;

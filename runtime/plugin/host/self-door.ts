@@ -4,7 +4,10 @@ import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
 
 /** The node as plugins see it; `view/self-for-plugins.ts` implements it over the living mesh. */
-export interface SelfBackend extends Pick<Self, "id" | "callsign" | "network" | "endpoints"> {
+export interface SelfBackend extends Pick<
+  Self,
+  "id" | "callsign" | "network" | "protocols" | "endpoints" | "listening"
+> {
   /** Calls synchronously for each change. Answers how to stop. */
   watch(fn: () => void): () => void;
   /** `plugin`: `namespace.id`, of which the prefix is made. */
@@ -24,11 +27,13 @@ export function openSelfDoor({ backend, plugin, scope, log }: SelfDoorDeps): Sel
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
-  const { id, callsign, network } = backend;
+  const { id, callsign, network, protocols } = backend;
   return {
     id,
     callsign,
     network,
+    protocols,
+    listening: () => (check(), backend.listening()),
     endpoints: () => (check(), backend.endpoints()),
     onChange(fn) {
       check();

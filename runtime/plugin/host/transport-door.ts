@@ -44,16 +44,19 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
         checkRegister(register, "transport");
         if (!scope.isClosed) events.pipe(instance.name, pipe);
       },
-      listening: (endpoints) => {
+      listening: (endpoints, sockets = []) => {
         checkRegister(register, "transport");
         if (scope.isClosed) return;
-        const foreign = register.isTrusted ? undefined : endpoints.find((one) => !isOwn(one, running));
+        const foreign = register.isTrusted
+          ? undefined
+          : [...endpoints, ...sockets].find((one) => !isOwn(one, running));
         if (foreign !== undefined)
           throw godwitError(
             "GODWIT_FORBIDDEN",
             `${foreign.slice(0, 100)} is no endpoint of this plugin: it publishes those of the schemes that it registered`,
           );
         running.endpoints = [...endpoints];
+        running.sockets = [...sockets];
         events.listening();
       },
       overlay: (overlay) => {

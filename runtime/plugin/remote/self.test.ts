@@ -30,7 +30,9 @@ function rig(
       id: identity.id,
       callsign: "DUN-A",
       network,
+      protocols: { min: 1, max: 2 },
       endpoints: () => endpoints,
+      listening: () => ["tcp://[::]:1"],
       watch(fn) {
         watchers.add(fn);
         return () => void watchers.delete(fn);
@@ -54,6 +56,7 @@ test("a guest knows who it is, where it is dialled, and hears of changes until i
   const { identity, guest, scope, watchers, set } = rig();
   expect([guest.id, guest.callsign, guest.network]).toEqual([identity.id, "DUN-A", "net"]);
   expect(guest.endpoints()).toEqual(["tcp://192.0.2.1:1"]);
+  expect([guest.protocols, guest.listening()]).toEqual([{ min: 1, max: 2 }, ["tcp://[::]:1"]]);
   const changed = Promise.withResolvers<void>();
   guest.onChange(() => changed.resolve());
   set(["tcp://192.0.2.2:2"]);

@@ -10,10 +10,11 @@ const claim = z.object({ id: z.string().max(64), signature: z.base64().max(128) 
 export function addSelfCalls({ calls, ctx, port }: RemoteParts): void {
   let isWatched = false;
   calls.add("self", () => {
-    const { id, callsign, network } = ctx.self;
-    return { json: { id, callsign, network } };
+    const { id, callsign, network, protocols } = ctx.self;
+    return { json: { id, callsign, network, protocols } };
   });
   calls.add("self.endpoints", () => ({ json: ctx.self.endpoints() }));
+  calls.add("self.listening", () => ({ json: ctx.self.listening() }));
   calls.add("self.sign", async (_args, bytes) => ({ bytes: await ctx.self.sign(bytes) }));
   calls.add("self.verify", async (args, bytes) => {
     const { id, signature } = parseJson(claim, args);

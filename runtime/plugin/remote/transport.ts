@@ -59,7 +59,11 @@ const eventSchema = z.discriminatedUnion("event", [
     schemes: z.array(z.string().regex(/^[a-z][a-z0-9+.-]{0,31}$/)).max(16),
     dialTimeoutMs: z.number().int().positive().optional(),
   }),
-  z.object({ event: z.literal("listening"), endpoints: z.array(endpoint).max(ENDPOINTS_MAX) }),
+  z.object({
+    event: z.literal("listening"),
+    endpoints: z.array(endpoint).max(ENDPOINTS_MAX),
+    sockets: z.array(endpoint).max(ENDPOINTS_MAX).optional(),
+  }),
   z.object({
     event: z.literal("hint"),
     endpoint,
@@ -106,7 +110,7 @@ export class RemoteTransport {
           dial: (to, signal, expected, terms) => this.#dial(to, signal, expected, terms),
         });
       case "listening":
-        return transport.listening(event.endpoints);
+        return transport.listening(event.endpoints, event.sockets);
       case "hint": {
         const { nodeId, permanent, lifetimeMs, interface: heardOn } = event;
         return discovery.hint({

@@ -1,0 +1,70 @@
+/**
+ * What of the datagrams that arrive is decoded at all. Anybody on the LAN can send them, in any number and with any source address: each
+ * source has a pace, all together have one, and what is too long, or says that it holds more records than are looked at, costs no decoding.
+ */
+import { BoundedMap, type Clock } from "@godwit/sdk";
+
+/** RFC 6762 section 17. */
+export const DATAGRAM_BYTES_MAX = 9_000;
+const HEADER_BYTES = 12;
+/** Of one datagram, all sections. A name may cost 127 labels by way of pointers, so that records are what decoding costs. */
+export const RECORDS_MAX = 128;
+/** Datagrams of one source: in a second, and at once. */
+const SOURCE_PER_SECOND = 4;
+const SOURCE_BURST = 16;
+/** Of all sources of a socket. */
+const ALL_PER_SECOND = 128;
+const ALL_BURST = 256;
+/** Sources that a pace is kept for; one that is forgotten has a fresh one. */
+const SOURCES_MAX = 1_024;
+const PORT = 5_353;
+
+export type Refusal = "too_big" | "too_many_records" | "malformed" | "port" | "off_link" | "rate";
+
+interface Bucket {
+  tokens: number;
+  atMs: number;
+}
+
+export interface GateOptions {
+  readonly clock: Clock;
+  /** Where multicast DNS is spoken: what comes from elsewhere is no answer of it (RFC 6762 section 11). */
+  readonly port?: number;
+  isOnLink(address: string): boolean;
+}
+
+export class Gate {
+  readonly #options: GateOptions;
+  readonly #sources = new BoundedMap<string, Bucket>({ name: "paces of multicast DNS", max: SOURCES_MAX });
+  readonly #all: Bucket;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+    this.#all = { tokens: ALL_BURST, atMs: options.clock.monotonicMs() };
+  }
+
+  /** Undefined: it is to be decoded. `address` without its zone. Bytes are borrowed. */
+  refusalOf(datagram: Uint8Array, address: string, port: number): Refusal | undefined {
+    if (port !== (this.#options.port ?? PORT)) return "port";
+    if (!this.#options.isOnLink(address)) return "off_link";
+    if (datagram.length > DATAGRAM_BYTES_MAX) return "too_big";
+    if (datagram.length < HEADER_BYTES) return "malformed";
+    const view = new DataView(datagram.buffer, datagram.byteOffset);
+    const records = [4, 6, 8, 10].reduce((sum, at) => sum + view.getUint16(at), 0);
+    if (records > RECORDS_MAX) return "too_many_records";
+    const nowMs = this.#options.clock.monotonicMs();
+    const own = this.#sources.get(address) ?? { tokens: SOURCE_BURST, atMs: nowMs };
+    this.#sources.renew(address, own);
+    // Its own first: a source that is too fast must not use up what all have.
+    if (!take(own, nowMs, SOURCE_PER_SECOND, SOURCE_BURST)) return "rate";
+    return take(this.#all, nowMs, ALL_PER_SECOND, ALL_BURST) ? undefined : "rate";
+  }
+}
+
+function take(bucket: Bucket, nowMs: number, perSecond: number, burst: number): boolean {
+  bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * perSecond);
+  bucket.atMs = nowMs;
+  if (bucket.tokens < 1) return false;
+  bucket.tokens--;
+  return true;
+}
