@@ -1,0 +1,140 @@
+/**
+ * Nodes that were told nothing find each other on a LAN: over a cable that is plugged in, with the real Avahi in both directions, on two
+ * interfaces of one subnet, and while liars shout. Every host is a network namespace; Avahi has a bus and a /run of its own.
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { buildGodwit } from "../../scripts/build.ts";
+import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
+import type { NetHost } from "../../scripts/netlab-parts.ts";
+import { Avahi, whyNoAvahi } from "./avahi.ts";
+
+const why = whyNoNetLab() ?? whyNoAvahi();
+const title = `on a LAN${why === undefined ? "" : ` [skipped: ${why}]`}`;
+/** From cable to link, ms. */
+const CABLE_MS = 2_000;
+
+const MDNS = `[discovery.lan]
+type = "mdns"
+`;
+
+interface PeersAnswer {
+  readonly peers: readonly { readonly id: string; readonly links: readonly { readonly address: string }[] }[];
+}
+
+interface DiscoveryAnswer {
+  readonly hints: readonly {
+    readonly endpoint: string;
+    readonly id: string | null;
+    readonly source: string;
+    readonly verdict: string;
+  }[];
+}
+
+const idOf = async (node: LabNode): Promise<string> =>
+  (await node.json<{ node: { id: string } }>("/mesh/status")).node.id;
+const peersOf = async (node: LabNode): Promise<string[]> =>
+  (await node.json<PeersAnswer>("/mesh/peers")).peers.flatMap(({ id, links }) =>
+    links.length > 0 ? [id] : [],
+  );
+const linksOf = async (node: LabNode): Promise<string[]> =>
+  (await node.json<PeersAnswer>("/mesh/peers")).peers.flatMap(({ links }) =>
+    links.map(({ address }) => address),
+  );
+
+describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => {
+  const open: { close(): Promise<void> }[] = [];
+  afterAll(async () => {
+    for (const one of open.reverse()) await one.close();
+  });
+
+  async function opened(): Promise<{ net: NetLab; lab: Lab }> {
+    if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
+    const net = NetLab.create();
+    open.push(net);
+    const lab = await Lab.create();
+    open.push(lab);
+    return { net, lab };
+  }
+
+  const node = (lab: Lab, host: NetHost, listen: string, extra = MDNS) =>
+    lab.add({ callsign: host.name, namespace: host.namespace, listen: [listen], extra });
+
+  test.each([
+    ["both", "[::]:4860"],
+    ["v4", "0.0.0.0:4860"],
+    ["none", "[::]:4860"],
+  ] as const)("from cable to link in two seconds, addresses: %s", async (families, listen) => {
+    const { net, lab } = await opened();
+    const [a, b] = [net.host(`DUN-${families}`), net.host(`LON-${families}`)];
+    const cable = net.link(a, b, { families: families === "none" ? "v6" : families });
+    if (families === "none") for (const port of [cable.a, cable.b]) port.readdress({});
+    const [one, other] = [await node(lab, a, listen), await node(lab, b, listen)];
+    cable.down();
+    await Promise.all([one.start(), other.start()]);
+    const took: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      const startMs = performance.now();
+      cable.up();
+      await one.until("the link", async () => (await linksOf(one)).length > 0, 20_000, 5);
+      took.push(performance.now() - startMs);
+      cable.down();
+      await one.until("its end", async () => (await linksOf(one)).length === 0, 30_000, 5);
+      await other.until("its end", async () => (await linksOf(other)).length === 0, 30_000, 5);
+    }
+    console.log(`  from cable to link (${families}): ${took.map((ms) => ms.toFixed(0)).join(", ")} ms`);
+    expect(Math.max(...took)).toBeLessThan(CABLE_MS);
+  });
+
+  test("Avahi finds a node with two interfaces in one subnet, and a node finds who is published by Avahi", async () => {
+    const { net, lab } = await opened();
+    const [a, b] = [net.host("DUN-A"), net.host("LON-B")];
+    const lan = net.lan("lan");
+    const own = [lan.join(a), lan.join(a)];
+    lan.join(b);
+    const avahi = await Avahi.start(b);
+    open.push(avahi);
+    const one = await node(lab, a, "[::]:4860");
+    await one.start();
+    const id = await idOf(one);
+    const short = id.slice(0, 10);
+    let lines: string[] = [];
+    await one.until(
+      "Avahi to find it",
+      async () => {
+        lines = avahi.browse("_godwit._tcp").filter((line) => line.startsWith("="));
+        return lines.length > 0;
+      },
+      30_000,
+      200,
+    );
+    await avahi.untilHeld(own.map(({ addresses: { v4 } }) => `${short}.local\tIN\tA ${v4}`));
+    await avahi.untilHeld(own.map(({ addresses: { v6 } }) => `${short}.local\tIN\tAAAA ${v6}`));
+    for (const line of lines) {
+      const [, , , name, , , host, address, port, text] = line.split(";");
+      expect([name, host, port]).toEqual([short, `${short}.local`, "4860"]);
+      expect(own.flatMap(({ addresses }) => Object.values(addresses) as string[])).toContain(address!);
+      for (const pair of [`id=${id}`, "callsign=DUN-A", "protocol=1-1"]) expect(text).toContain(`"${pair}"`);
+    }
+    expect(avahi.types().some((line) => line.includes("_godwit._tcp"))).toBe(true);
+
+    // Somebody who speaks no multicast DNS itself, behind what an operator tells Avahi of it.
+    const other = await node(lab, b, "[::]:4860", "");
+    await other.start();
+    const otherId = await idOf(other);
+    avahi.publish("The node of the house. Really", "_godwit._tcp", 4860, `id=${otherId}`);
+    await one.until("the link", async () => (await peersOf(one)).includes(otherId), 15_000);
+    const { hints } = await one.json<DiscoveryAnswer>("/mesh/discovery");
+    expect(hints.filter((hint) => hint.id === otherId).map(({ source }) => source)).toContain(
+      "discovery.lan",
+    );
+
+    await one.kill("SIGTERM");
+    // RFC 6762 section 10.1: a record is gone a second after its goodbye; its time to live is 75 minutes.
+    const endMs = performance.now() + 5_000;
+    const isHeld = () => avahi.browse("_godwit._tcp").some((line) => line.includes(id));
+    while (isHeld() && performance.now() < endMs) await Bun.sleep(100);
+    expect(isHeld()).toBe(false);
+  });
+});
