@@ -18,6 +18,8 @@ const LIFETIME_MIN_MS = 1_000;
 /** Whoever is heard of again is hinted at again no sooner: a dialler that gave up tries anew. */
 const HINT_AGAIN_MS = 10_000;
 const SWEEP_MS = 30_000;
+/** Whoever is on this LAN answers by then; liars name those who never do. */
+const DIAL_MS = 3_000;
 const NODE_ID = /^[a-z2-7]{51}[aq]$/;
 
 /** What is known of one instance, all of it from one sender. */
@@ -177,6 +179,7 @@ function hintsOf(place: Place, sender: string, said: Instance, nodeId: string | 
     endpoint:
       formatEndpoint(said.service.scheme, zoned(host, place.interface), said.port) + said.service.path,
     interface: place.interface,
+    dialTimeoutMs: DIAL_MS,
     ...(nodeId === undefined ? {} : { nodeId }),
   }));
 }

@@ -33,7 +33,7 @@ test("two nodes find each other, with id and port, and the one that stops is gon
   const b = await started(port, ["ws://0.0.0.0:80/godwit"]);
   await until([a.host, b.host], "both", () => a.host.hints.size === 1 && b.host.hints.size === 2);
   expect([...a.host.hints.values()]).toEqual([
-    { endpoint: "ws://127.0.0.1:80/godwit", interface: "lo", nodeId: b.self.id },
+    { endpoint: "ws://127.0.0.1:80/godwit", interface: "lo", dialTimeoutMs: 3_000, nodeId: b.self.id },
   ]);
   expect([...b.host.hints.values()].map(({ endpoint, nodeId }) => [endpoint, nodeId])).toEqual([
     ["tcp://127.0.0.1:4860", a.self.id],

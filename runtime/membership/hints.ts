@@ -12,6 +12,8 @@ import { sourceOf } from "../kernel/source.ts";
 export const HINTS_PER_SOURCE_MAX = 4_096;
 /** No transport has longer addresses, and a node record takes no longer one. */
 export const ENDPOINT_CHARS_MAX = 200;
+/** As for transports. */
+const DIAL_TIMEOUT_MIN_MS = 1_000;
 export const HINT_LIFETIME_MAX_MS = 24 * 3_600_000;
 
 /** Whose word a hint is: the operator's, who is not judged, or whom the dial judges it by. */
@@ -37,7 +39,13 @@ export interface HintsDeps {
   /** The dialer has a link there. */
   isLinked(endpoint: string): boolean;
   /** An endpoint is wanted, or was heard of again, by the word of `share`. */
-  wanted(endpoint: string, nodeId: NodeId | undefined, isPermanent: boolean, share: Share): void;
+  wanted(
+    endpoint: string,
+    nodeId: NodeId | undefined,
+    isPermanent: boolean,
+    share: Share,
+    dialTimeoutMs: number | undefined,
+  ): void;
   /** No source speaks for the endpoint any more. */
   unwanted(endpoint: string): void;
   /** A source spoke of an endpoint for the first time. */
@@ -148,9 +156,14 @@ export class Hints {
     const shares = said.map(({ source, held }) => this.#shareOf(source, held.nodeId, held.origin));
     const share = shares.find(({ isKnown }) => isKnown) ?? shares[0]!;
     const permanent = said.filter(({ held }) => held.hint.permanent === true);
-    if (permanent.length === 0) return this.#deps.wanted(endpoint, nodeId, false, share);
+    // Whoever has no patience of his own leaves it to the transport, and the most patient counts.
+    const patience = said.map(({ held }) => held.hint.dialTimeoutMs ?? Number.POSITIVE_INFINITY);
+    const longestMs = Math.max(...patience);
+    const dialTimeoutMs = Number.isFinite(longestMs) ? Math.max(longestMs, DIAL_TIMEOUT_MIN_MS) : undefined;
+    if (permanent.length === 0) return this.#deps.wanted(endpoint, nodeId, false, share, dialTimeoutMs);
     const isOpen = permanent.some(({ held }) => held.nodeId === undefined);
-    this.#deps.wanted(endpoint, isOpen ? undefined : permanent[0]?.held.nodeId, true, share);
+    const pinned = isOpen ? undefined : permanent[0]?.held.nodeId;
+    this.#deps.wanted(endpoint, pinned, true, share, dialTimeoutMs);
   }
 
   #newSource(name: string): Source {

@@ -257,6 +257,38 @@ describe("bounds", () => {
     expect(dials.some(({ endpoint }) => endpoint === permanent.endpoint)).toBe(true);
   });
 
+  test("an address that was never tried does not wait behind a hundred that never answer and come again and again", async () => {
+    const { clock, far, dials, dialer } = setup();
+    far.takesMs = 1e9;
+    const flood = () => {
+      for (let i = 0; i < 512; i++)
+        dialer.add({ endpoint: `tcp://192.0.2.${i % 100}:${i}`, isPermanent: false, timeoutMs: 3_000 });
+    };
+    for (let seconds = 0; seconds < 60; seconds++) {
+      flood();
+      await clock.advance(1_000);
+    }
+    const honest = { endpoint: "tcp://198.51.100.1:1", isPermanent: false };
+    const addedAtMs = clock.monotonicMs();
+    dialer.add(honest);
+    await clock.advance(10_000);
+    const dial = dials.find(({ endpoint }) => endpoint === honest.endpoint);
+    expect(dial!.atMs - addedAtMs).toBeLessThanOrEqual(3_000);
+  });
+
+  test("hints that fail at once keep to their pace, and what is new comes first", async () => {
+    const { clock, dials, dialer } = setup();
+    for (let i = 0; i < 1_000; i++)
+      dialer.add({ endpoint: `tcp://192.0.2.${i % 100}:${i}`, isPermanent: false });
+    await clock.advance(10_000);
+    expect(dials.length).toBeLessThanOrEqual(64 + 10 * 64);
+    const addedAtMs = clock.monotonicMs();
+    dialer.add(hinted);
+    await clock.advance(2_000);
+    const dial = dials.find(({ endpoint }) => endpoint === hinted.endpoint);
+    expect(dial!.atMs - addedAtMs).toBeLessThanOrEqual(200);
+  });
+
   test("thousands of dead addresses that are permanent are no flood of dials, and each gets its turn", async () => {
     const { clock, dials, dialer } = setup();
     for (let i = 0; i < 3_000; i++) dialer.add({ endpoint: `tcp://dead:${i}`, isPermanent: true });
@@ -277,6 +309,18 @@ describe("bounds", () => {
     for (let i = 0; i < TARGETS_MAX; i++) dialer.add({ endpoint: `tcp://own:${i}`, isPermanent: true });
     expect(dialer.add({ endpoint: "tcp://late:1", isPermanent: false })).toBe(false);
     expect(dialer.targets.map(({ endpoint }) => endpoint)).toContain(permanent.endpoint);
+  });
+
+  test("a hint says how long it is waited for, and what is permanent is not judged by it", async () => {
+    const { clock, far, dialer } = setup();
+    far.takesMs = 1e9;
+    dialer.add({ ...hinted, timeoutMs: 3_000 });
+    dialer.add({ ...permanent, timeoutMs: 3_000 });
+    await clock.advance(3_100);
+    expect(dialer.targets.map(({ error }) => error?.message)).toEqual([
+      "the dial timed out: no answer",
+      undefined,
+    ]);
   });
 
   test("a dial that takes for ever ends after 20 s", async () => {

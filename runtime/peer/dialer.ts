@@ -4,12 +4,14 @@
  * because whatever is heard of it (its own dial, a fresh hint) cuts the wait short. Owns no session after `adopt`.
  */
 import type { Clock, GodwitError, Log, Pipe, Random, Timer } from "@godwit/sdk";
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { Backoff, TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Room, type Share, type Worth } from "../kernel/room.ts";
 import type { Scope } from "../kernel/scope.ts";
+import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import type { Session } from "../link/types.ts";
 
 /** First pauses are short, because most outages are restarts; the cap is what a dead peer costs for ever. */
@@ -32,8 +34,9 @@ const HINT_DIALS_PER_SECOND = 64;
 /** The same of what is permanent, and at once: a file or a name server with thousands of dead addresses is one, too. */
 const PERMANENT_DIALS_PER_SECOND = 256;
 const PERMANENT_DIALS_BURST = 512;
-/** Before a hint that found no room looks again, ms. */
-const HINT_PACE_MS = 1_500;
+/** Between two looks at what waits for that pace, ms, and how many of each kind go then. */
+const HINT_PACE_MS = 50;
+const HINTS_AT_A_LOOK = 4;
 /** A hint that is not permanent is dropped after this many failures in a row. */
 const HINT_FAILURES_MAX = 12;
 
@@ -46,6 +49,8 @@ export interface DialTarget {
   readonly isPermanent: boolean;
   /** By whose word. Its place stays with the first, its pace follows the latest. */
   readonly share?: Share;
+  /** Dial and handshake are given up sooner than the transport would, because whoever named it knows that it is near. Not of what is permanent. */
+  readonly timeoutMs?: number | undefined;
 }
 
 export interface DialerDeps {
@@ -100,8 +105,11 @@ export class Dialer {
     evict: (endpoint) => this.remove(endpoint),
   });
   #lastFailed: TargetState | undefined;
-  /** Due, but too many dials are under way. */
+  /** Due, but too many dials are under way, or were begun in this second. */
   readonly #queue = new Set<TargetState>();
+  #pacing: Timer | undefined;
+  /** Dials by the address that they went to, since the last one that led to a link: whose turn it is among hints. */
+  readonly #tries = new BoundedMap<string, number>({ name: "dials by address", max: TARGETS_MAX });
   #dialing = 0;
   #isResting = false;
   /** Of what anybody may have told, and apart from it of whom this node knows. */
@@ -124,8 +132,9 @@ export class Dialer {
     if (known !== undefined) {
       // What the operator configured stays as configured: a memory of who was met there neither pins nor weakens it.
       const { nodeId, isPermanent } = target.isPermanent || !known.isPermanent ? target : known;
-      const { share = known.share } = target;
-      Object.assign(known, { nodeId, isPermanent, share, knownId: known.knownId ?? target.nodeId });
+      const { share = known.share, timeoutMs } = target;
+      const knownId = known.knownId ?? target.nodeId;
+      Object.assign(known, { nodeId, isPermanent, share, timeoutMs, knownId });
       this.#room.renew(target.endpoint);
       if (known.state === "waiting") this.#wake(known);
       return true;
@@ -282,16 +291,38 @@ export class Dialer {
     );
   }
 
-  /** A dial ended: what an operator wrote down goes before hints, however many of those wait. */
-  #dialQueued(): void {
+  /** A dial ended, or hints may be dialled again, `ofKnown` or of strangers: the one whose turn it is. */
+  #dialQueued(ofKnown?: boolean): void {
     let next: TargetState | undefined;
+    let nextTurn = Number.POSITIVE_INFINITY;
     for (const target of this.#queue) {
-      if (target.isPermanent || next === undefined) next = target;
+      if (ofKnown !== undefined && !target.isPermanent && isOfKnown(target) !== ofKnown) continue;
+      const turn = this.#turnOf(target);
+      if (turn < nextTurn) [next, nextTurn] = [target, turn];
       if (target.isPermanent) break;
     }
     if (next === undefined) return;
     this.#queue.delete(next);
     this.#schedule(next, 0);
+  }
+
+  /**
+   * What an operator wrote down goes before hints, however many of those wait. Of hints the address that was dialled least, and there
+   * what was never tried: whoever names a thousand places, or one a thousand times, keeps no honest one waiting.
+   */
+  #turnOf(target: TargetState): number {
+    if (target.isPermanent) return -1;
+    const tries = this.#tries.get(addressOf(target)) ?? 0;
+    return 2 * tries + (target.backoff.failures > 0 ? 1 : 0);
+  }
+
+  #waitForPace(target: TargetState): void {
+    this.#queue.add(target);
+    this.#pacing ??= this.#deps.clock.after(HINT_PACE_MS, () => {
+      this.#pacing = undefined;
+      for (const ofKnown of [true, false])
+        for (let count = 0; count < HINTS_AT_A_LOOK; count++) this.#dialQueued(ofKnown);
+    });
   }
 
   /** Ends with the target, with its time, or with the node. */
@@ -304,8 +335,9 @@ export class Dialer {
     return Object.assign(abort, { release: () => signal.removeEventListener("abort", onStop) });
   }
 
-  #timeoutOf({ endpoint }: TargetState): number {
-    return this.#deps.timeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS;
+  #timeoutOf({ endpoint, isPermanent, timeoutMs }: TargetState): number {
+    const ownMs = this.#deps.timeoutMs?.(endpoint) ?? DIAL_TIMEOUT_MS;
+    return isPermanent || timeoutMs === undefined ? ownMs : Math.min(timeoutMs, ownMs);
   }
 
   /** Never rejects. */
@@ -313,9 +345,15 @@ export class Dialer {
     if (target.state !== "waiting" || this.#targets.get(target.endpoint) !== target) return;
     if (this.#isServed(target) || this.#isResting) return;
     if (this.#dialing >= DIALS_AT_ONCE_MAX) return void this.#queue.add(target);
-    const hintDials = target.share?.isKnown === true ? this.#knownDials : this.#hintDials;
-    const paceMs = target.isPermanent ? this.#turnInMs(target) : hintDials.take() ? 0 : HINT_PACE_MS;
-    if (paceMs > 0) return this.#schedule(target, paceMs);
+    if (target.isPermanent) {
+      const turnInMs = this.#turnInMs(target);
+      if (turnInMs > 0) return this.#schedule(target, turnInMs);
+    } else {
+      const hintDials = isOfKnown(target) ? this.#knownDials : this.#hintDials;
+      if (!hintDials.take()) return this.#waitForPace(target);
+      const address = addressOf(target);
+      this.#tries.renew(address, (this.#tries.get(address) ?? 0) + 1);
+    }
     target.state = "dialing";
     target.attemptAtMs = this.#deps.clock.monotonicMs();
     this.#dialing++;
@@ -332,6 +370,7 @@ export class Dialer {
       target.state = "linked";
       target.session = session;
       target.linkedAtMs = this.#deps.clock.monotonicMs();
+      this.#tries.delete(addressOf(target));
       this.#attempts.add(1, { outcome: "linked" });
       this.#deps.adopt(session, () => this.#onSessionClosed(target, session));
     } catch (error) {
@@ -409,6 +448,14 @@ export class Dialer {
       return this.remove(target.endpoint);
     this.#schedule(target, target.backoff.nextMs());
   }
+}
+
+const isOfKnown = ({ share }: TargetState): boolean => share?.isKnown === true;
+
+/** By what hints take turns; names and onions, which cost nothing, each for itself. */
+function addressOf({ endpoint }: TargetState): string {
+  const source = sourceOf(endpoint);
+  return source === NO_ADDRESS ? endpoint : source;
 }
 
 /** Rejects as soon as `stop` aborts; what comes after that is closed. */

@@ -26,6 +26,8 @@ export interface Hint {
   readonly permanent?: boolean;
   /** Milliseconds after which the hint is void; at most 24 h; no value: until withdrawn or the plugin stops. */
   readonly lifetimeMs?: number;
+  /** Milliseconds after which a dial there, and the handshake behind it, is given up, from 1,000: for what is near. No value: as its transport says, which is the most. */
+  readonly dialTimeoutMs?: number;
   /** Name of the interface on which it was heard: a link-local address is dialled only where this, or its zone, is one of this machine. */
   readonly interface?: string;
 }

@@ -73,8 +73,10 @@ export function hintsPart({ mesh, deps, kept }: PartContext): PartOf<Hints> {
   const hints = new Hints(deps.clock, {
     isKnown: (id) => kept.acquaintances.isKnown(id),
     isLinked: (endpoint) => mesh.dialer.isLinked(endpoint),
-    wanted: (endpoint, nodeId, isPermanent, share) =>
-      void mesh.dialer.add({ endpoint, isPermanent, share, ...(nodeId === undefined ? {} : { nodeId }) }),
+    wanted(endpoint, nodeId, isPermanent, share, timeoutMs) {
+      const pinned = nodeId === undefined ? {} : { nodeId };
+      mesh.dialer.add({ endpoint, isPermanent, share, timeoutMs, ...pinned });
+    },
     unwanted: (endpoint) => mesh.dialer.remove(endpoint),
     heard: (source, endpoint, nodeId) => deps.events.emit("hintHeard", { source, endpoint, nodeId }),
   });

@@ -70,6 +70,7 @@ const eventSchema = z.discriminatedUnion("event", [
     nodeId: z.string().max(64).optional(),
     permanent: z.boolean().optional(),
     lifetimeMs: z.number().positive().optional(),
+    dialTimeoutMs: z.number().positive().optional(),
     interface: z.string().max(64).optional(),
   }),
   z.object({ event: z.literal("withdraw"), endpoint }),
@@ -112,12 +113,13 @@ export class RemoteTransport {
       case "listening":
         return transport.listening(event.endpoints, event.sockets);
       case "hint": {
-        const { nodeId, permanent, lifetimeMs, interface: heardOn } = event;
+        const { nodeId, permanent, lifetimeMs, dialTimeoutMs, interface: heardOn } = event;
         return discovery.hint({
           endpoint: event.endpoint,
           ...(nodeId === undefined ? {} : { nodeId }),
           ...(permanent === undefined ? {} : { permanent }),
           ...(lifetimeMs === undefined ? {} : { lifetimeMs }),
+          ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs }),
           ...(heardOn === undefined ? {} : { interface: heardOn }),
         });
       }
