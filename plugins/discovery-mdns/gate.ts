@@ -7,14 +7,19 @@ import { BoundedMap, type Clock } from "@godwit/sdk";
 /** RFC 6762 section 17. */
 export const DATAGRAM_BYTES_MAX = 9_000;
 const HEADER_BYTES = 12;
-/** Of one datagram, all sections. A name may cost 127 labels by way of pointers, so that records are what decoding costs. */
+/** Of one datagram, all sections. */
 export const RECORDS_MAX = 128;
-/** Datagrams of one source: in a second, and at once. */
+/**
+ * What decoding costs are its records: a name of two bytes may point at 127 labels, and a datagram of 2 kB took 3 ms. So a datagram costs one for
+ * each so many of them, and what says little gets in where what says much does not. An announcement of ours has eight with one transport.
+ */
+const RECORDS_A_TOKEN = 8;
+/** Tokens of one source: in a second, and at once. */
 const SOURCE_PER_SECOND = 4;
-const SOURCE_BURST = 16;
-/** Of all sources of a socket. */
-const ALL_PER_SECOND = 128;
-const ALL_BURST = 256;
+const SOURCE_BURST = 32;
+/** Of all sources of a socket: at worst a twentieth of a core. */
+const ALL_PER_SECOND = 256;
+const ALL_BURST = 512;
 /** Sources that a pace is kept for; one that is forgotten has a fresh one. */
 const SOURCES_MAX = 1_024;
 const PORT = 5_353;
@@ -52,19 +57,20 @@ export class Gate {
     const view = new DataView(datagram.buffer, datagram.byteOffset);
     const records = [4, 6, 8, 10].reduce((sum, at) => sum + view.getUint16(at), 0);
     if (records > RECORDS_MAX) return "too_many_records";
+    const cost = Math.max(1, Math.ceil(records / RECORDS_A_TOKEN));
     const nowMs = this.#options.clock.monotonicMs();
     const own = this.#sources.get(address) ?? { tokens: SOURCE_BURST, atMs: nowMs };
     this.#sources.renew(address, own);
     // Its own first: a source that is too fast must not use up what all have.
-    if (!take(own, nowMs, SOURCE_PER_SECOND, SOURCE_BURST)) return "rate";
-    return take(this.#all, nowMs, ALL_PER_SECOND, ALL_BURST) ? undefined : "rate";
+    if (!take(own, cost, nowMs, SOURCE_PER_SECOND, SOURCE_BURST)) return "rate";
+    return take(this.#all, cost, nowMs, ALL_PER_SECOND, ALL_BURST) ? undefined : "rate";
   }
 }
 
-function take(bucket: Bucket, nowMs: number, perSecond: number, burst: number): boolean {
+function take(bucket: Bucket, cost: number, nowMs: number, perSecond: number, burst: number): boolean {
   bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * perSecond);
   bucket.atMs = nowMs;
-  if (bucket.tokens < 1) return false;
-  bucket.tokens--;
+  if (bucket.tokens < cost) return false;
+  bucket.tokens -= cost;
   return true;
 }

@@ -1,6 +1,6 @@
 /**
  * The nodes that were heard of, and the hints that follow: of each family of addresses its own table, whose places senders share, so that
- * a liar with a thousand instances pushes out his own. What one sender said no other takes back or replaces. Forgets what ran out,
+ * a liar with a thousand instances has few and pushes out nobody. What one sender said no other takes back or replaces. Forgets what ran out,
  * what said goodbye, and what was heard on an interface that is gone.
  */
 import { formatEndpoint, type Hint, type PluginContext } from "@godwit/sdk";
@@ -8,7 +8,7 @@ import { Places, type Place as Seat } from "@godwit/sdk/places";
 import type { Place } from "./interfaces.ts";
 import { protocolsOf, type Said, type Service } from "./records.ts";
 
-/** Instances: of one family, and of one sender in it. Times endpoints and families that is the host's bound of hints. */
+/** Instances: of one family, and of one sender in it, whose further ones are not heard before one of his has gone. Times endpoints and families that is the host's bound of hints. */
 export const INSTANCES_MAX = 512;
 export const INSTANCES_PER_SENDER_MAX = 16;
 const ENDPOINTS_MAX = 4;
@@ -18,8 +18,8 @@ const LIFETIME_MIN_MS = 1_000;
 /** Whoever is heard of again is hinted at again no sooner: a dialler that gave up tries anew. */
 const HINT_AGAIN_MS = 10_000;
 const SWEEP_MS = 30_000;
-/** Whoever is on this LAN answers by then; liars name those who never do. */
-const DIAL_MS = 3_000;
+/** Whoever is on this LAN answers by then, a segment that was lost and sent again included; liars name those who never do. */
+const DIAL_MS = 2_000;
 const NODE_ID = /^[a-z2-7]{51}[aq]$/;
 
 /** What is known of one instance, all of it from one sender. */
@@ -35,6 +35,7 @@ export interface Instance {
 interface Entry {
   readonly seat: Seat;
   readonly place: Place;
+  readonly sender: string;
   readonly said: Pick<Instance, "service" | "instance">;
   hints: readonly Hint[];
   hintedAtMs: number;
@@ -51,6 +52,8 @@ export class Heard {
   } as const;
   /** By interface, sender and instance. */
   readonly #entries = new Map<string, Entry>();
+  /** How many instances a sender has, by family. */
+  readonly #ofSender = new Map<string, number>();
   /** How many entries speak for an endpoint. */
   readonly #speaking = new Map<string, number>();
   readonly #nodes;
@@ -101,10 +104,13 @@ export class Heard {
       if (isNew || nowMs - known.hintedAtMs >= HINT_AGAIN_MS) this.#speak(known, hints, nowMs);
       return "heard";
     }
+    const count = this.#ofSender.get(senderKey(place, sender)) ?? 0;
+    if (count >= INSTANCES_PER_SENDER_MAX) return "full";
     const seat = this.#seats[place.family].enter(sender, () => this.#forget(key));
     if (seat === undefined) return "full";
+    this.#ofSender.set(senderKey(place, sender), count + 1);
     const entry: Entry = {
-      ...{ seat, place, said, hints: [] },
+      ...{ seat, place, sender, said, hints: [] },
       ...{ hintedAtMs: nowMs, expiresAtMs: nowMs + lifetimeMs },
     };
     this.#entries.set(key, entry);
@@ -134,6 +140,10 @@ export class Heard {
     if (entry === undefined) return;
     this.#entries.delete(key);
     entry.seat.release();
+    const sender = senderKey(entry.place, entry.sender);
+    const left = this.#ofSender.get(sender)! - 1;
+    if (left > 0) this.#ofSender.set(sender, left);
+    else this.#ofSender.delete(sender);
     for (const { endpoint } of entry.hints) this.#silence(endpoint);
     this.#nodes.set(this.#entries.size);
   }
@@ -162,6 +172,8 @@ export class Heard {
 
 const keyOf = (place: Place, sender: string, instance: string): string =>
   `${place.interface}/${place.family} ${sender} ${instance}`;
+
+const senderKey = ({ family }: Place, sender: string): string => `${family} ${sender}`;
 
 const isSame = (one: Place, other: Place): boolean =>
   one.interface === other.interface && one.family === other.family;

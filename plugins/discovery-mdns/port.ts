@@ -2,7 +2,7 @@
  * One socket of multicast DNS: a family of an interface (RFC 6762). Announces, asks, answers, and hands on what it heard; the library decodes and
  * sends, behind a gate of ours. Bound to the group, not to every address: what others of this machine are answered by unicast stays theirs.
  */
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket } from "node:dgram";
 import type { Answer, DecodedPacket, Question } from "dns-packet";
 import { BoundedMap, type PluginContext, type Timer } from "@godwit/sdk";
 import multicastDns from "multicast-dns";
@@ -21,6 +21,8 @@ import {
 
 export const MDNS_PORT = 5_353;
 const GROUP = { 4: "224.0.0.251", 6: "ff02::fb" } as const;
+/** RFC 6762 section 11. */
+const TTL = 255;
 /** RFC 6762 section 5.2: the second question a second after the first, then ever more seldom. */
 const ASK_FIRST_MS = 1_000;
 const ASK_CAP_MS = 15 * 60_000;
@@ -70,11 +72,13 @@ export class Port {
       socket,
       type: family === 4 ? "udp4" : "udp6",
       ip: GROUP[family],
-      interface: membership,
+      // It would join by a timer of its own, and throw where the interface has just gone.
+      multicast: false,
       // A group of IPv6 is one of an interface.
       bind: family === 4 ? GROUP[4] : `${GROUP[6]}%${name}`,
       port,
     });
+    socket.on("listening", () => this.#join(socket, GROUP[family], membership));
     const gate = new Gate({
       clock: deps.ctx.clock,
       port,
@@ -94,6 +98,19 @@ export class Port {
       if (!this.#isClosed) this.#onPacket(packet, plainOf(from.address));
     });
     this.#mdns.on("ready", () => this.#isClosed || this.#ask(ASK_FIRST_MS));
+  }
+
+  #join(socket: Socket, group: string, membership: string): void {
+    if (this.#isClosed) return;
+    try {
+      socket.addMembership(group, membership);
+      socket.setMulticastInterface(membership);
+      socket.setMulticastTTL(TTL);
+      // Others on this machine are neighbours, too.
+      socket.setMulticastLoopback(true);
+    } catch (error) {
+      this.#deps.failed(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   /** Says this from now on, and takes back what of the last is not true any more. Undefined: nothing. */
@@ -210,8 +227,8 @@ export class Port {
 
   #onWarning(error: Error): void {
     if (this.#isClosed) return;
-    // Of the system: the group cannot be joined, for instance. All else is a datagram that is none.
-    if ("syscall" in error || "code" in error) this.#deps.failed(error);
+    // What has a code is of the system, all else a datagram that is none.
+    if ("code" in error) this.#deps.failed(error);
     else this.#deps.dropped("malformed");
   }
 }

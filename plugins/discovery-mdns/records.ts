@@ -29,6 +29,8 @@ const OTHER_TTL_S = 4_500;
 /** Of one node on one interface, so that all it says is one packet of an Ethernet. */
 export const OFFERS_MAX = 4;
 const ADDRESSES_SAID_MAX = 4;
+/** RFC 1035 section 2.3.4. */
+const LABEL_BYTES_MAX = 63;
 /** The first characters of an id, as logs and tables show it. */
 const SHORT_ID_CHARS = 10;
 
@@ -186,7 +188,7 @@ export function readPacket({ answers = [], additionals = [] }: DecodedPacket): S
   const of = (name: string, ttlS: number) => {
     const instance = name.toLowerCase();
     const service = SERVICES.find(({ type }) => instance.endsWith(`.${type}`));
-    if (service === undefined) return undefined;
+    if (service === undefined || !isName(instance)) return undefined;
     let said = found.get(instance);
     if (said === undefined)
       found.set(
@@ -221,6 +223,10 @@ export function readPacket({ answers = [], additionals = [] }: DecodedPacket): S
     addresses: said.at === undefined ? [] : (addresses.get(said.at.target) ?? []),
   }));
 }
+
+/** Whether it can be said again as it was read: labels that are no text, or hold a dot, are others then. */
+const isName = (name: string): boolean =>
+  name.split(".").every((label) => label !== "" && Buffer.byteLength(label) <= LABEL_BYTES_MAX);
 
 /** RFC 6763 section 6.4: the first of each key counts, in lower case. */
 function readText(data: unknown): Map<string, string> {

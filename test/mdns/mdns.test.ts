@@ -3,7 +3,8 @@
  * interfaces of one subnet, and while liars shout. Every host is a network namespace; Avahi has a bus and a /run of its own.
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
@@ -14,6 +15,13 @@ const why = whyNoNetLab() ?? whyNoAvahi();
 const title = `on a LAN${why === undefined ? "" : ` [skipped: ${why}]`}`;
 /** From cable to link, ms. */
 const CABLE_MS = 2_000;
+
+/** Forged senders, and nodes that each of them names: ten thousand. */
+const SENDERS = 100;
+const INSTANCES_EACH = 100;
+/** From the start of an honest node to its link, ms, while all of those speak. */
+const HONEST_MS = 15_000;
+const GROWN_MIB_MAX = 64;
 
 const MDNS = `[discovery.lan]
 type = "mdns"
@@ -38,6 +46,9 @@ const peersOf = async (node: LabNode): Promise<string[]> =>
   (await node.json<PeersAnswer>("/mesh/peers")).peers.flatMap(({ id, links }) =>
     links.length > 0 ? [id] : [],
   );
+const hintsOf = async (node: LabNode) => (await node.json<DiscoveryAnswer>("/mesh/discovery")).hints;
+const rssOf = (pid: number): number =>
+  1_024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1]);
 const linksOf = async (node: LabNode): Promise<string[]> =>
   (await node.json<PeersAnswer>("/mesh/peers")).peers.flatMap(({ links }) =>
     links.map(({ address }) => address),
@@ -137,4 +148,76 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     while (isHeld() && performance.now() < endMs) await Bun.sleep(100);
     expect(isHeld()).toBe(false);
   });
+
+  test("a hundred forged senders with ten thousand nodes: bounded, counted, and an honest node has its link", async () => {
+    const { net, lab } = await opened();
+    const [a, b, liar] = [net.host("DUN-A"), net.host("LON-B"), net.host("LIAR-C")];
+    const lan = net.lan("lan");
+    for (const host of [a, b]) lan.join(host, { families: "v4" });
+    const { device } = lan.join(liar, { families: "v4" });
+    const first = lan.addresses(100).v4;
+    const prefix = first.replace(/\d+$/, "");
+    for (let i = 0; i < SENDERS; i++) liar.ip("addr", "add", `${prefix}${100 + i}/24`, "dev", device);
+    liar.ip("addr", "add", "192.0.2.1/24", "dev", device);
+    // Who dials a liar hears nothing, for as long as he waits.
+    liar.nft(
+      "inet",
+      "deaf",
+      "chain in { type filter hook input priority 0; policy accept; meta l4proto tcp drop; }",
+    );
+    const one = await node(lab, a, "0.0.0.0:4860");
+    await one.start();
+    const before = rssOf(one.pid!);
+    const forger = Bun.spawn(
+      [
+        ...liar.prefix,
+        process.execPath,
+        join(import.meta.dir, "forger.ts"),
+        ...[first, String(SENDERS), String(INSTANCES_EACH), "192.0.2.1"],
+      ],
+      { stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+    );
+    open.push({
+      async close() {
+        forger.kill("SIGKILL");
+        await forger.exited;
+      },
+    });
+    await forger.stdout.getReader().read();
+    await one.until("a table full of lies", async () => (await hintsOf(one)).length >= 500, 20_000);
+    const took: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const other = await lab.add({
+        callsign: b.name,
+        folder: `honest-${round}`,
+        namespace: b.namespace,
+        listen: ["0.0.0.0:4860"],
+        extra: MDNS,
+      });
+      const startMs = performance.now();
+      await other.start();
+      const id = await idOf(other);
+      await one.until("the honest one", async () => (await peersOf(one)).includes(id), 60_000);
+      took.push(performance.now() - startMs);
+      await other.kill("SIGKILL");
+    }
+    const hints = (await hintsOf(one)).filter(({ source }) => source === "discovery.lan");
+    const metrics = await (await one.api("/metrics")).text();
+    const dropped = (reason: string) =>
+      Number(
+        new RegExp(`^godwit_plugin_mdns_dropped_total\\{[^}]*reason="${reason}"[^}]*\\} (\\d+)`, "m").exec(
+          metrics,
+        )?.[1] ?? 0,
+      );
+    const grownMiB = (rssOf(one.pid!) - before) / 2 ** 20;
+    const reasons = ["too_big", "too_many_records", "malformed", "port", "off_link", "rate"];
+    console.log(
+      `  honest links behind ${SENDERS} liars: ${took.map((ms) => ms.toFixed(0)).join(", ")} ms; ${hints.length} hints, ${grownMiB.toFixed(1)} MiB more; dropped ${reasons.map((reason) => `${reason} ${dropped(reason)}`).join(", ")}`,
+    );
+    expect(Math.max(...took)).toBeLessThan(HONEST_MS);
+    expect(hints.length).toBeLessThanOrEqual(4_096);
+    expect(grownMiB).toBeLessThan(GROWN_MIB_MAX);
+    for (const reason of reasons) expect([reason, dropped(reason) > 0]).toEqual([reason, true]);
+    expect((await one.json<{ status: string }>("/health")).status).toBe("ok");
+  }, 120_000);
 });
