@@ -101,25 +101,27 @@ class Mdns {
   }
 
   #open(key: string, place: Place): void {
-    const speaking: Speaking = {
-      place,
-      announcement: undefined,
-      port: new Port({
+    const current = () => this.#speaking.get(key)?.place ?? place;
+    try {
+      const port = new Port({
         ctx: this.#ctx,
         port: this.#port,
-        place: () => this.#speaking.get(key)?.place ?? place,
-        known: () => this.#heard.known(speaking.place),
+        place: current,
+        known: () => this.#heard.known(place),
         heard: (sender, instance) => {
-          const outcome = this.#heard.hear(speaking.place, sender, instance);
+          const outcome = this.#heard.hear(current(), sender, instance);
           if (outcome !== "heard" && outcome !== "self") this.#dropped.add(1, { reason: outcome });
         },
-        gone: (sender, instance) => this.#heard.bye(speaking.place, sender, instance),
+        gone: (sender, instance) => this.#heard.bye(place, sender, instance),
         dropped: (reason) => this.#dropped.add(1, { reason }),
         failed: (error) => this.#fail(key, error),
-      }),
-    };
-    this.#speaking.set(key, speaking);
-    this.#sockets.set(this.#speaking.size);
+      });
+      this.#speaking.set(key, { place, announcement: undefined, port });
+      this.#sockets.set(this.#speaking.size);
+    } catch (error) {
+      // No descriptor is left, for instance.
+      this.#fail(key, error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   #announce(key: string, place: Place): void {
@@ -146,7 +148,7 @@ class Mdns {
   }
 
   #fail(key: string, { message }: Error): void {
-    if (!this.#speaking.has(key) || this.#ctx.signal.aborted) return;
+    if (this.#troubles.has(key) || this.#ctx.signal.aborted) return;
     void this.#close(key);
     const retry = this.#ctx.clock.after(RETRY_MS, () => {
       this.#troubles.delete(key);

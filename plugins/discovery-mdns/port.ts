@@ -72,6 +72,7 @@ export class Port {
       socket,
       type: family === 4 ? "udp4" : "udp6",
       ip: GROUP[family],
+      interface: membership,
       // It would join by a timer of its own, and throw where the interface has just gone.
       multicast: false,
       // A group of IPv6 is one of an interface.
