@@ -77,6 +77,8 @@ export interface Config {
     readonly rules: Settings["trust"]["rules"];
     /** Undefined: nobody is promoted. */
     readonly promoteAfterMs: number | undefined;
+    readonly promoteOnionsAfterMs: number | undefined;
+    readonly reviewMs: number;
   };
   /** Links that the node seeks of its own accord; 0: none. */
   readonly peers: { readonly linksWanted: number; readonly dialNetworks: readonly string[] };
@@ -356,6 +358,8 @@ function toConfig(
       blocked: trust.blocked,
       rules: trust.rules,
       promoteAfterMs: trust.promote_after === "never" ? undefined : trust.promote_after,
+      promoteOnionsAfterMs: trust.promote_onions_after === "never" ? undefined : trust.promote_onions_after,
+      reviewMs: trust.review_every,
     },
     peers: { linksWanted: peers.links_wanted, dialNetworks: peers.dial_networks },
     network: {

@@ -262,6 +262,19 @@ const trust = z.strictObject({
     .describe(
       "How long a member must have been linked, and behaved well, before the node itself prefers its links and redials it for ever, which gives it no right. Liars are demoted and blocked whatever this says.",
     ),
+  promote_onions_after: z
+    .union([z.literal("never"), duration(1_000, "1s", 30 * DAY_MS, "30d")])
+    .register(expectations, {
+      type: 'duration or "never"',
+      expected: 'a duration from 1s to 30d like "10m", or "never"',
+    })
+    .prefault("10m")
+    .describe(
+      "The same for a member behind an onion address that a discovery found, since such addresses move less and cost more to find. At most 32 are.",
+    ),
+  review_every: duration(1_000, "1s", HOUR_MS, "1h")
+    .prefault("60s")
+    .describe("How often the node looks at what others were worth, to promote, demote and block."),
   rules: z
     .array(trustRule)
     .max(256)

@@ -199,7 +199,14 @@ export const settingsShape = table({
     ),
   ),
   trust: or(
-    () => ({ trusted: [], blocked: [], promote_after: 86400000, rules: [] }),
+    () => ({
+      trusted: [],
+      blocked: [],
+      promote_after: 86400000,
+      promote_onions_after: 600000,
+      review_every: 60000,
+      rules: [],
+    }),
     later(() =>
       table({
         trusted: or(() => [], list(made(text(), parts.nodeIdIn), shorterThan(4096))),
@@ -214,6 +221,25 @@ export const settingsShape = table({
               parts.within(60000, 2592000000),
             ),
           ]),
+        ),
+        promote_onions_after: or(
+          () => 600000,
+          either([
+            one(["never"]),
+            made(
+              text(matches(/^\d{1,12}(\.\d{1,6})?(ms|s|m|h|d)$/)),
+              parts.durationMs,
+              parts.within(1000, 2592000000),
+            ),
+          ]),
+        ),
+        review_every: or(
+          () => 60000,
+          made(
+            text(matches(/^\d{1,12}(\.\d{1,6})?(ms|s|m|h|d)$/)),
+            parts.durationMs,
+            parts.within(1000, 3600000),
+          ),
         ),
         rules: or(
           () => [],

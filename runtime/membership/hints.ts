@@ -121,6 +121,17 @@ export class Hints {
     return namings;
   }
 
+  /** The plugin that names an endpoint now; undefined where none does, or the operator names it too. */
+  discoveryNaming(endpoint: string): string | undefined {
+    let found: string | undefined;
+    for (const [source, { hints }] of this.#sources) {
+      const origin = hints.get(endpoint)?.origin;
+      if (origin === "operator") return undefined;
+      if (origin === "plugin") found ??= source;
+    }
+    return found;
+  }
+
   /** Every live hint with its source and age. */
   get list(): {
     source: string;

@@ -50,6 +50,10 @@ export interface MeshDeps {
   readonly trustRules: readonly TrustRule[];
   /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
   readonly promoteAfterMs: number | undefined;
+  /** The same for those behind an onion address that a discovery named. */
+  readonly promoteOnionsAfterMs?: number | undefined;
+  /** Between two looks of the peer manager at trust; undefined: a minute. */
+  readonly reviewMs?: number | undefined;
   /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
   readonly linksWanted: number;
   /** Some transport here can dial it. */

@@ -8,9 +8,10 @@ import type { MemberRow, MemberState } from "../membership/members.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { TrustGrant } from "../trust/book.ts";
 import type { ClockView } from "../time/node-time.ts";
+import type { OnionEvents } from "../trust/onions.ts";
 import type { DistrustEvents } from "../trust/quarantine.ts";
 
-export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents {
+export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEvents, OnionEvents {
   peerUp: Peer;
   peerDown: { readonly peer: Peer; readonly reason: string };
   linkUp: { readonly peer: Peer; readonly endpoint: string };

@@ -38,6 +38,7 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
   ...{
     nameConflict: true,
     trustChanged: true,
+    onionConsidered: true,
     identityDoubled: true,
     storeBehind: true,
     revoked: true,

@@ -44,6 +44,8 @@ export async function openMesh(
     trust: trustOf(config),
     trustRules: config.trust.rules,
     promoteAfterMs: config.trust.promoteAfterMs,
+    promoteOnionsAfterMs: config.trust.promoteOnionsAfterMs,
+    reviewMs: config.trust.reviewMs,
     linksWanted: config.peers.linksWanted,
     addresses: () => machine.addresses(),
     dialNetworks: config.peers.dialNetworks,

@@ -45,6 +45,8 @@ const BLOCK_FIRST_MS = 3_600_000;
 const BLOCK_CAP_MS = 7 * 24 * 3_600_000;
 /** Nodes that the manager holds trusted: each is dialled for ever. */
 export const PROMOTED_MAX = 64;
+/** Who was promoted sooner, for an onion address, leaves as many places to those that were there for long. */
+export const ONIONS_PROMOTED_MAX = PROMOTED_MAX / 2;
 
 export function addHistory(history: PeerHistory, more: Partial<PeerHistory>): PeerHistory {
   const sum = { ...history };
@@ -77,6 +79,8 @@ export interface PromotionRules {
   readonly promoteAfterMs: number | undefined;
   /** Nodes promoted so far. */
   readonly promoted: number;
+  /** Where a discovery named an onion address that leads there: by whose word, and linked time before it may be promoted for that. */
+  readonly onion?: { readonly source: string; readonly afterMs: number } | undefined;
 }
 
 export type TrustPlan =
@@ -88,7 +92,10 @@ export type TrustPlan =
 const keep: TrustPlan = { kind: "keep" };
 
 /** What the peer manager does about one node. */
-export function planTrust(standing: TrustStanding, { promoteAfterMs, promoted }: PromotionRules): TrustPlan {
+export function planTrust(
+  standing: TrustStanding,
+  { promoteAfterMs, promoted, onion }: PromotionRules,
+): TrustPlan {
   const { level, by, history } = standing;
   if (by !== "manager" && by !== "default") return keep;
   if (level === "blocked") return keep;
@@ -104,9 +111,11 @@ export function planTrust(standing: TrustStanding, { promoteAfterMs, promoted }:
     if (lies > 0) return { kind: "demote", reason: `caught taking mail that it does not forward; ${facts}` };
     return score < DEMOTE_SCORE ? { kind: "demote", reason: facts } : keep;
   }
-  if (promoteAfterMs === undefined || promoted >= PROMOTED_MAX) return keep;
-  const isWorthy = level === "member" && lies === 0 && linkedMs >= promoteAfterMs && score >= PROMOTE_SCORE;
-  return isWorthy ? { kind: "promote", reason: facts } : keep;
+  if (level !== "member" || lies > 0 || score < PROMOTE_SCORE) return keep;
+  if (promoteAfterMs !== undefined && promoted < PROMOTED_MAX && linkedMs >= promoteAfterMs)
+    return { kind: "promote", reason: facts };
+  if (onion === undefined || promoted >= ONIONS_PROMOTED_MAX || linkedMs < onion.afterMs) return keep;
+  return { kind: "promote", reason: `an onion address that ${onion.source} named; ${facts}` };
 }
 
 const hours = (ms: number): string => (ms / 3_600_000).toFixed(1);

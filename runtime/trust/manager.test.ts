@@ -8,7 +8,7 @@ import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { doorId } from "../kernel/testing.ts";
 import { PeerBook, type TrustGrant } from "./book.ts";
-import { PROMOTED_MAX } from "./history.ts";
+import { ONIONS_PROMOTED_MAX, PROMOTED_MAX } from "./history.ts";
 import { PeerManager, type PeerManagerDeps } from "./manager.ts";
 import type { Peer } from "../peer/peer.ts";
 import { TrustRules, type TrustRule } from "./rules.ts";
@@ -29,7 +29,15 @@ class CountingBook extends PeerBook {
   }
 }
 
-async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promoteAfterMs?: number } = {}) {
+async function setup(
+  options: {
+    rules?: TrustRule[];
+    linksWanted?: number;
+    promoteAfterMs?: number;
+    promoteOnionsAfterMs?: number;
+    reviewMs?: number;
+  } = {},
+) {
   const clock = new ManualClock();
   const scope = new Scope("test");
   const store = await openMemoryStore(new SimDisk(), { clock, random, commitDelayMs: 0 });
@@ -45,6 +53,10 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
   const hints = new Map<string, string | undefined>();
   const members: NodeId[] = [];
   const cut: NodeId[] = [];
+  /** By whose word an endpoint is known. */
+  const named = new Map<string, string>();
+  const kept = new Map<string, NodeId>();
+  const considered: { id: NodeId; endpoint: string; source: string; reason: string }[] = [];
   const deps: PeerManagerDeps = {
     self: newId(),
     clock: scope.clock(clock),
@@ -55,6 +67,8 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
     rules: new TrustRules(options.rules ?? []),
     linksWanted: options.linksWanted ?? 0,
     promoteAfterMs: options.promoteAfterMs ?? 24 * HOUR_MS,
+    promoteOnionsAfterMs: options.promoteOnionsAfterMs,
+    reviewMs: options.reviewMs,
     connected: () => peers.values(),
     members: () => members.map((id) => ({ id, endpoints: [`tcp://10.0.0.1/${id}`], isTrusted: false })),
     callsignOf: () => "LON-B",
@@ -66,6 +80,10 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
     hint: ({ endpoint, nodeId }) => void hints.set(endpoint, nodeId),
     withdraw: (endpoint) => void hints.delete(endpoint),
     disconnect: (id) => void cut.push(id),
+    keep: (endpoint, id) => void kept.set(endpoint, id),
+    letGo: (endpoint) => void kept.delete(endpoint),
+    discoveryNaming: (endpoint) => named.get(endpoint),
+    onionConsidered: (id, onion, reason) => void considered.push({ id, ...onion, reason }),
   };
   const manager = new PeerManager(deps);
   manager.start();
@@ -86,8 +104,105 @@ async function setup(options: { rules?: TrustRule[]; linksWanted?: number; promo
     peers.delete(id);
     manager.onPeerDown(id);
   };
-  return { clock, scope, book, manager, grants, hints, members, cut, connect, disconnect };
+  return {
+    clock,
+    scope,
+    book,
+    manager,
+    grants,
+    hints,
+    members,
+    cut,
+    connect,
+    disconnect,
+    named,
+    kept,
+    considered,
+  };
 }
+
+const ONION = `tor://${"a".repeat(56)}.onion:4860`;
+const MINUTE_MS = 60_000;
+
+describe("an onion address that a discovery named", () => {
+  const soon = { promoteOnionsAfterMs: 10 * MINUTE_MS, reviewMs: 30_000 };
+
+  test("is considered when it leads somewhere, and dialled for ever when that was good for long enough", async () => {
+    const { clock, connect, named, kept, considered, grants, book } = await setup(soon);
+    named.set(ONION, "discovery.dht");
+    const id = newId();
+    connect(id, ONION);
+    expect(considered).toEqual([
+      {
+        id,
+        endpoint: ONION,
+        source: "discovery.dht",
+        reason:
+          "an onion address that discovery.dht named; dialled for ever when it was linked for 600 s and good",
+      },
+    ]);
+    await clock.advance(9 * MINUTE_MS);
+    expect([grants, [...kept]]).toEqual([[], []]);
+    // At the next look behind its time, which is every 30 s.
+    await clock.advance(MINUTE_MS + 31_000);
+    expect(grants).toMatchObject([{ id, level: "trusted", by: "manager" }]);
+    expect(grants[0]!.reason).toStartWith("an onion address that discovery.dht named; score 1.00");
+    expect([...kept]).toEqual([[ONION, id]]);
+    expect(book.hasRights(id)).toBe(false);
+    await clock.advance(HOUR_MS);
+    expect([grants.length, considered.length]).toEqual([1, 1]);
+  });
+
+  test("is let go again with the trust, for a lie", async () => {
+    const { clock, connect, named, kept, grants, manager } = await setup(soon);
+    named.set(ONION, "discovery.dht");
+    const id = newId();
+    connect(id, ONION);
+    await clock.advance(11 * MINUTE_MS);
+    expect(kept.size).toBe(1);
+    manager.report(id, "lied");
+    await clock.advance(0);
+    expect([grants.at(-1)!.level, kept.size]).toEqual(["member", 0]);
+  });
+
+  test("that comes and goes is not good", async () => {
+    const { clock, connect, disconnect, named, grants } = await setup(soon);
+    named.set(ONION, "discovery.dht");
+    const id = newId();
+    for (let round = 0; round < 30; round++) {
+      connect(id, ONION);
+      await clock.advance(MINUTE_MS);
+      disconnect(id);
+      await clock.advance(MINUTE_MS);
+    }
+    expect(grants).toEqual([]);
+  });
+
+  test.each([
+    ["of the operator's own", soon, ONION, undefined],
+    ["that is none", soon, "tcp://192.0.2.1:1", "discovery.lan"],
+    ["where that is switched off", {}, ONION, "discovery.dht"],
+  ] as const)("%s waits as all do", async (_, options, endpoint, source) => {
+    const { clock, connect, named, considered, grants, kept } = await setup(options);
+    if (source !== undefined) named.set(endpoint, source);
+    connect(newId(), endpoint);
+    await clock.advance(HOUR_MS);
+    expect([considered, grants, kept.size]).toEqual([[], [], 0]);
+  });
+
+  test("half of the places stay for those that were there for long", async () => {
+    const { clock, connect, named, grants, kept } = await setup(soon);
+    for (let n = 0; n < PROMOTED_MAX; n++) {
+      const endpoint = `tor://${"a".repeat(54)}${String(n).padStart(2, "b")}.onion:1`;
+      named.set(endpoint, "discovery.dht");
+      connect(newId(), endpoint);
+    }
+    await clock.advance(HOUR_MS);
+    expect([grants.length, kept.size]).toEqual([ONIONS_PROMOTED_MAX, ONIONS_PROMOTED_MAX]);
+    await clock.advance(25 * HOUR_MS);
+    expect(grants.length).toBe(PROMOTED_MAX);
+  });
+});
 
 describe("trust", () => {
   test("2,000 throw-away identities that were met do not make each review look at each of them 2,000 times", async () => {

@@ -8,14 +8,16 @@ import type { Clock, Hint, Log, Random, Timer } from "@godwit/sdk";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { PeerBook, TrustGrant } from "./book.ts";
+import { type Onion, Onions } from "./onions.ts";
 import { planTrust, type PeerHistory } from "./history.ts";
 import { planLinks, type LinkedPeer, type Member } from "./plan-links.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { TrustRules } from "./rules.ts";
 
-/** Name of this source of hints. */
+/** Names of these sources of hints: links of the node's own accord, and onions that were promoted. */
 export const MANAGER_SOURCE = "peers";
-/** Trust is looked at this often, and after each report. */
+export const ONIONS_SOURCE = "onions";
+/** Trust is looked at this often where nothing else is said, and after each report. */
 const REVIEW_MS = 60_000;
 /** Links are looked at this often, and soon after one came or went. */
 const LINKS_MS = 10_000;
@@ -48,6 +50,10 @@ export interface PeerManagerDeps {
   readonly linksWanted: number;
   /** Undefined: nobody is promoted. */
   readonly promoteAfterMs: number | undefined;
+  /** The same for nodes behind an onion address that a discovery named. */
+  readonly promoteOnionsAfterMs?: number | undefined;
+  /** Between two looks at trust; default 60,000. */
+  readonly reviewMs?: number | undefined;
   connected(): Iterable<Peer>;
   /** Live members with their endpoints, for links of its own accord. */
   members(): Iterable<Member>;
@@ -59,6 +65,12 @@ export interface PeerManagerDeps {
   hint(hint: Hint): void;
   withdraw(endpoint: string): void;
   disconnect(id: NodeId): void;
+  /** Dials it for ever, and no longer. */
+  keep(endpoint: string, id: NodeId): void;
+  letGo(endpoint: string): void;
+  /** The discovery that names the endpoint now, and neither the operator nor a member beside it. */
+  discoveryNaming(endpoint: string): string | undefined;
+  onionConsidered(id: NodeId, onion: Onion, reason: string): void;
 }
 
 interface Wish {
@@ -70,6 +82,8 @@ interface Wish {
 export class PeerManager {
   readonly #deps: PeerManagerDeps;
   readonly #salt: number;
+  readonly #reviewMs: number;
+  readonly #onions: Onions;
   readonly #wishes = new Map<NodeId, Wish>();
   readonly #resting = new BoundedMap<NodeId, { untilMs: number; times: number }>({
     name: "resting members",
@@ -85,17 +99,23 @@ export class PeerManager {
     const seed = deps.random.bytes(4);
     this.#salt = new DataView(seed.buffer, seed.byteOffset).getUint32(0);
     this.#reviewedAtMs = deps.clock.monotonicMs();
+    this.#reviewMs = deps.reviewMs ?? REVIEW_MS;
+    this.#onions = new Onions({
+      discoveryNaming: (endpoint) => deps.discoveryNaming(endpoint),
+      considered: (id, onion) => this.#consider(id, onion),
+    });
     this.#changes = deps.metrics.counter("godwit_peer_trust_changes_total");
     deps.metrics.observedGauge("godwit_peer_links_sought", () => this.#wishes.size);
   }
 
   start(): void {
-    this.#deps.clock.after(REVIEW_MS, () => this.#onReview());
+    this.#deps.clock.after(this.#reviewMs, () => this.#onReview());
     if (this.#deps.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
   }
 
   onPeerUp(peer: Peer): void {
     this.#applyRules(peer);
+    this.#onions.note(peer);
     this.#linksBy(LINKS_SOON_MS);
   }
 
@@ -132,12 +152,14 @@ export class PeerManager {
 
   #onReview(): void {
     const { clock, book } = this.#deps;
-    clock.after(REVIEW_MS, () => this.#onReview());
+    clock.after(this.#reviewMs, () => this.#onReview());
     const nowMs = clock.monotonicMs();
     // A node that stood still saw nothing of what went on meanwhile.
-    const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * REVIEW_MS);
+    const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * this.#reviewMs);
     this.#reviewedAtMs = nowMs;
     const linked = new Map([...this.#deps.connected()].map((peer) => [peer.id, peer]));
+    // The link over the onion may have come beside another, or its hint after it.
+    for (const peer of linked.values()) this.#onions.note(peer);
     // Counted once: anybody can fill the book, and a walk over it for each node in it would hold up the mesh.
     let promoted = this.#promoted;
     for (const { id } of book.nodes) {
@@ -151,10 +173,15 @@ export class PeerManager {
 
   /** Answers by how many there are more promoted ones. */
   #judge(id: NodeId, promoted: number): number {
-    const { book, promoteAfterMs, setTrust, log } = this.#deps;
+    const { book, promoteAfterMs, promoteOnionsAfterMs: afterMs, setTrust, log } = this.#deps;
     const standing = book.standing(id);
-    const plan = planTrust(standing, { promoteAfterMs, promoted });
+    const found = this.#onions.get(id);
+    const onion = found === undefined || afterMs === undefined ? undefined : { ...found, afterMs };
+    const plan = planTrust(standing, { promoteAfterMs, promoted, onion });
     if (plan.kind === "keep") return 0;
+    // Its record may not have the address that it was found at.
+    if (found !== undefined && plan.kind === "promote") this.#deps.keep(found.endpoint, id);
+    else if (found !== undefined) this.#deps.letGo(found.endpoint);
     const level = plan.kind === "promote" ? "trusted" : plan.kind === "demote" ? "member" : "blocked";
     this.#changes.add(1, { to: level });
     const forMs = plan.kind === "block" ? { forMs: plan.forMs } : {};
@@ -165,6 +192,13 @@ export class PeerManager {
     );
     if (plan.kind === "promote") return 1;
     return standing.level === "trusted" && standing.by === "manager" ? -1 : 0;
+  }
+
+  #consider(id: NodeId, onion: Onion): void {
+    const { promoteOnionsAfterMs: afterMs, book, onionConsidered } = this.#deps;
+    if (afterMs === undefined || book.trustOf(id) === "trusted") return;
+    const words = `an onion address that ${onion.source} named; dialled for ever when it was linked for ${Math.round(afterMs / 1_000)} s and good`;
+    onionConsidered(id, onion, words);
   }
 
   /** Walks the book: once a review, not for each node. */

@@ -40,6 +40,10 @@ const translations: Translations = {
   recordChanged: undefined,
   revoked: ["peer", ({ id, signer, reason }) => says("revoked", { id, by: signer, reason: reason ?? null })],
   trustChanged: ["peer", ({ id, grant: { level, reason, by } }) => says("trust", { id, level, reason, by })],
+  onionConsidered: [
+    "peer",
+    ({ id, onion: { endpoint, source }, reason }) => says("considered", { id, endpoint, source, reason }),
+  ],
   peerQuarantined: [
     "peer",
     ({ neighbour, reason, forMs }) =>

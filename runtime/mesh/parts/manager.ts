@@ -1,9 +1,9 @@
 /** The peer manager's place in the mesh: whom it may call, what it hears of them, and what follows from its word. */
 import type { HostAddress } from "@godwit/sdk";
 import type { NodeRecord } from "../../identity/record.ts";
-import type { NodeId } from "../../kernel/ids.ts";
+import { type NodeId, shortId } from "../../kernel/ids.ts";
 import { isLoopbackEndpoint } from "../../kernel/named-places.ts";
-import { MANAGER_SOURCE, PeerManager } from "../../trust/manager.ts";
+import { MANAGER_SOURCE, ONIONS_SOURCE, PeerManager } from "../../trust/manager.ts";
 import type { Member } from "../../trust/plan-links.ts";
 import { TrustRules } from "../../trust/rules.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
@@ -12,7 +12,8 @@ import type { PartOf, PartContext } from "../part.ts";
 import type { MeshParts } from "../seen.ts";
 
 export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
-  const { clock, random, log, metrics, linksWanted, promoteAfterMs } = deps;
+  const { clock, random, log, metrics, linksWanted } = deps;
+  const { promoteAfterMs, promoteOnionsAfterMs, reviewMs } = deps;
   const manager = new PeerManager({
     self: deps.identity.id,
     clock,
@@ -23,6 +24,8 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     rules: new TrustRules(deps.trustRules),
     linksWanted,
     promoteAfterMs,
+    promoteOnionsAfterMs,
+    reviewMs,
     connected: () => mesh.peers.connected,
     members: createDialable(mesh, deps),
     callsignOf: (id) => heldName(mesh, id)?.callsign,
@@ -31,6 +34,14 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     hint: (hint) => void mesh.hints.add(MANAGER_SOURCE, hint, "member"),
     withdraw: (endpoint) => mesh.hints.withdraw(MANAGER_SOURCE, endpoint),
     disconnect: (id) => mesh.peers.disconnect(id, GoodbyeReason.blocked),
+    keep: (endpoint, nodeId) =>
+      void mesh.hints.add(ONIONS_SOURCE, { endpoint, nodeId, permanent: true }, "member"),
+    letGo: (endpoint) => mesh.hints.withdraw(ONIONS_SOURCE, endpoint),
+    discoveryNaming: (endpoint) => mesh.hints.discoveryNaming(endpoint),
+    onionConsidered(id, onion, reason) {
+      log.info("onion peer considered", { peer: shortId(id), ...onion, reason });
+      deps.events.emit("onionConsidered", { id, onion, reason });
+    },
   });
   return {
     engine: manager,
