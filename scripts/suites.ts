@@ -57,6 +57,7 @@ const timeout = `--timeout=${TEST_TIMEOUT_MS}`;
 /** Suites that assert how long something takes, with what they assert. */
 const quiet: Readonly<Record<string, string>> = {
   chaos: "mail expires, and fails over, within seconds that are asserted",
+  mdns: "from a cable to a link it may take two seconds",
   membership: "a killed node has to be failed everywhere within a second",
   net: "mail has to be round a dead cable, or past a full link, within seconds",
   overlays: "mail has to be on another way within seconds of the death of the first",

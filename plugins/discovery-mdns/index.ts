@@ -67,9 +67,7 @@ class Mdns {
     this.#options = options;
     this.#port = port;
     this.#heard = new Heard(ctx);
-    this.#dropped = ctx.counter("dropped", "datagrams, and instances in them, that were not taken", [
-      "reason",
-    ]);
+    this.#dropped = ctx.counter("dropped", "datagrams, and instances in them, not taken", ["reason"]);
     this.#sockets = ctx.gauge("sockets", "sockets of multicast DNS, one for each interface and family");
     const follow = () => this.#follow();
     ctx.network.onChange(follow);

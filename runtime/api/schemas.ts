@@ -95,6 +95,7 @@ export const status = z.object({
   conversions: z
     .array(z.object({ name: z.string(), rows: count }))
     .describe("stored rows of an earlier release on their way to the form of today: what is not through"),
+  advice: z.array(z.string()).describe("what a node could use that was told of nobody; else empty"),
 }) satisfies z.ZodType<StatusView>;
 
 export const peer = z.object({

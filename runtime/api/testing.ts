@@ -124,6 +124,7 @@ export class FakeNode implements NodeView {
       routes: 2,
       queue: { messages: 3, bytes: 4096 },
       conversions: this.conversions,
+      advice: [],
     };
   }
 

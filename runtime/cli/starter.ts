@@ -11,6 +11,8 @@ export interface StarterParts {
   readonly networkSecrets?: readonly string[];
   readonly stateDir?: string | undefined;
   readonly peers: readonly string[];
+  /** Finds the nodes of the LAN by multicast DNS. */
+  readonly hasMdns?: boolean;
   /** Where the control socket is, instead of the state directory. */
   readonly socket?: string;
 }
@@ -29,6 +31,7 @@ export function starterConfig({
   networkSecrets = [],
   stateDir,
   peers,
+  hasMdns = false,
   socket,
 }: StarterParts): string {
   const setting = (key: string, value: string | undefined, example: string) =>
@@ -39,6 +42,9 @@ export function starterConfig({
     'type = "static"',
     `peers = [${(peers.length === 0 ? ["tcp://192.0.2.1:4860"] : peers).map((peer) => JSON.stringify(peer)).join(", ")}]`,
   ].map((line) => (peers.length === 0 ? `# ${line}` : line));
+  const mdns = ["[discovery.lan]", 'type = "mdns"   # finds the nodes of this LAN, and is found by them'].map(
+    (line) => (hasMdns ? line : `# ${line}`),
+  );
   return [
     "# Every key and its meaning: godwit config explain",
     "",
@@ -55,6 +61,8 @@ export function starterConfig({
     'listen = ["[::]:4860"]',
     "",
     ...discovery,
+    "",
+    ...mdns,
     "",
     "[api]",
     'listen = "127.0.0.1:8000"',

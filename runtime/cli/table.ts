@@ -54,6 +54,7 @@ export const commands: readonly CommandSpec[] = [
       network: { value: "NAME", help: "name of the mesh" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
       peer: { value: "URL", help: "a neighbour to dial, such as tcp://10.0.0.2:4860", repeats: true },
+      mdns: { help: "find the nodes of this LAN, and be found by them" },
       force: { help: "replace an existing configuration (never the identity)" },
     },
   ),

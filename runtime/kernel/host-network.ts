@@ -167,6 +167,15 @@ export function addressesOf(
   return inOrder(found);
 }
 
+/** Names of interfaces that lead into a network of somebody's own, where other nodes may be: by an address for such networks. */
+export const lanInterfaces = (addresses: readonly HostAddress[]): string[] => [
+  ...new Set(
+    addresses
+      .filter(({ isAdvertisable, scope }) => isAdvertisable && scope === "private")
+      .map((address) => address.interface),
+  ),
+];
+
 const osSource: AddressSource = {
   pollMs: SELDOM_MS,
   poll: () => true,

@@ -121,6 +121,11 @@ export class Hints {
     return namings;
   }
 
+  /** Nobody said anything of anybody. */
+  get isEmpty(): boolean {
+    return [...this.#sources.values()].every(({ hints }) => hints.size === 0);
+  }
+
   /** The plugin that names an endpoint now; undefined where none does, or the operator names it too. */
   discoveryNaming(endpoint: string): string | undefined {
     let found: string | undefined;

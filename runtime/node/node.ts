@@ -13,7 +13,7 @@ import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
-import { lonelyTroubles } from "../view/lonely.ts";
+import { adviceOf, lonelyTroubles } from "../view/lonely.ts";
 import { fullnessTroubles } from "../view/fullness.ts";
 import { conflictTroubles } from "../view/conflicts.ts";
 import { lifeTroubles } from "../view/lives.ts";
@@ -126,7 +126,8 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   await ground.conversions.start().catch((error: unknown) => {
     log.warn("store conversion waits", { error: asGodwitError(error) });
   });
-  announce(ground, { version, api, isOpen });
+  const advice = adviceOf(mesh, host.running, ground.machine.addresses());
+  announce(ground, { version, api, isOpen, advice });
   return { id: ground.identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
 }
 
@@ -135,7 +136,7 @@ const asideAdvice = (file: string): string =>
 
 /** What the view shows of the ground. */
 function seenOf(
-  { config, identity, clock, time, metrics, store, conversions, aside }: Ground,
+  { config, identity, clock, time, metrics, store, conversions, aside, machine }: Ground,
   mesh: Mesh,
   knot: Knot,
   descriptors: DescriptorWatch,
@@ -144,6 +145,7 @@ function seenOf(
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
   return {
     ...{ self: identity.id, clock, time, metrics, network, callsign, location },
+    advice: () => adviceOf(mesh, knot.host?.running ?? [], machine.addresses()),
     conversions: () => conversions.progress.filter(({ isThrough }) => !isThrough),
     troubles: () => [
       ...(knot.api?.waiting ?? []).map((reason) => ({ name: "api", reason })),
@@ -163,12 +165,19 @@ function seenOf(
 
 function announce(
   { log, identity, isNew, config }: Ground,
-  facts: { readonly version: string; readonly api: ApiServers; readonly isOpen: boolean },
+  facts: {
+    readonly version: string;
+    readonly api: ApiServers;
+    readonly isOpen: boolean;
+    readonly advice: readonly string[];
+  },
 ): void {
   const { network, callsign } = config.node;
   if (isNew) log.info("identity created", { id: identity.id });
   if (facts.isOpen)
     log.warn("open mesh", { network, advice: "set node.network_secret to choose who may join" });
+  const [why, ...ways] = facts.advice;
+  if (why !== undefined) log.info("nobody is known", { reason: why, advice: ways.join("; or ") });
   log.info("node started", {
     id: shortId(identity.id),
     callsign,

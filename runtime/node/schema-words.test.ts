@@ -44,6 +44,7 @@ test("what is wrong in a table of a plugin, or in a request, is said in words of
     "transport wireguard": ["interface", "program", "endpoint", "advertise"],
     "transport yggdrasil": ["peers", "interface", "allowed"],
     "transport memory": ["listen"],
+    "discovery mdns": ["interfaces", "announce"],
     "discovery static": ["peers", "dns", "dns_servers", "file", "env", "list"],
     "service telex": ["listen", "allow_from", "message_max"],
   };

@@ -67,6 +67,8 @@ export interface ViewDeps {
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): Trouble[];
   /** Of stored rows, those that are not through. */
+  /** What a node that knows nobody could use. */
+  advice(): string[];
   conversions(): { readonly name: string; readonly rows: number }[];
 }
 
@@ -147,6 +149,7 @@ export class LiveView implements NodeView {
       routes: mesh.router.routes().length,
       queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
       conversions: this.#deps.conversions().map(({ name, rows }) => ({ name, rows })),
+      advice: this.#deps.advice(),
     };
   }
 

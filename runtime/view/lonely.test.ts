@@ -1,6 +1,6 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { godwitError } from "../kernel/errors.ts";
-import { lonelyTroubles } from "./lonely.ts";
+import { adviceOf, lonelyTroubles } from "./lonely.ts";
 
 const lastFailure = {
   endpoint: "tcp://192.0.2.1:4860",
@@ -13,4 +13,34 @@ test("a node that nobody lets in says so instead of nothing, and is not ill: the
   expect(told!.reason).toContain("tcp://192.0.2.1:4860 failed last: the far end hung up");
   expect(lonelyTroubles({ peers: { count: 1 }, dialer: { lastFailure } })).toEqual([]);
   expect(lonelyTroubles({ peers: { count: 0 }, dialer: { lastFailure: undefined } })).toEqual([]);
+});
+
+describe("a node that was told of nobody", () => {
+  const address = (name: string, scope: "private" | "global" | "link") => ({
+    address: "10.0.0.1",
+    family: 4 as const,
+    prefixLength: 24,
+    interface: name,
+    scope,
+    isAdvertisable: scope !== "link",
+  });
+  const running = (...types: string[]) =>
+    types.map((type) => ({ instance: { namespace: "discovery" as const, type, name: type, options: {} } }));
+  const nobody = { peers: { count: 0 }, hints: { isEmpty: true } };
+
+  test("says what it could use, multicast DNS only on a LAN", () => {
+    const ways = adviceOf(nobody, running("static"), [address("eth0", "private"), address("wan", "global")]);
+    expect(ways[0]).toContain("nobody is known here");
+    expect(ways.at(-1)).toBe('[discovery.lan] type = "mdns", which finds the nodes of this LAN (eth0)');
+    expect(adviceOf(nobody, [], [address("wan", "global"), address("veth1", "link")]).join()).not.toContain(
+      "mdns",
+    );
+  });
+
+  test("says nothing where it has a neighbour, heard of somebody or looks for others", () => {
+    const lan = [address("eth0", "private")];
+    expect(adviceOf({ ...nobody, peers: { count: 1 } }, [], lan)).toEqual([]);
+    expect(adviceOf({ ...nobody, hints: { isEmpty: false } }, running("static"), lan)).toEqual([]);
+    expect(adviceOf(nobody, running("static", "mdns"), lan)).toEqual([]);
+  });
 });

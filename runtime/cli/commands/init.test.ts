@@ -55,6 +55,21 @@ describe("init and id", () => {
     expect(second.err).toContain("--force");
   });
 
+  test("init --mdns writes a discovery of the LAN, and without it the table stands as a comment", async () => {
+    const [chosen, plain] = [place(), place()];
+    const made = await runForTest(["init", ...chosen.argv, "--mdns", "--json"]);
+    expect(JSON.parse(made.out)).toMatchObject({ mdns: true, lan: [] });
+    expect(await Bun.file(chosen.config).text()).toContain('\n[discovery.lan]\ntype = "mdns"');
+    expect((await runForTest(["config", "check", "--config", chosen.config])).code).toBe(0);
+    const without = await runForTest(["init", ...plain.argv, "--json"]);
+    const { mdns, lan } = JSON.parse(without.out) as { mdns: boolean; lan: string[] };
+    expect(mdns).toBe(false);
+    expect(await Bun.file(plain.config).text()).toContain('\n# [discovery.lan]\n# type = "mdns"');
+    const said = (await runForTest(["init", "--config", plain.config])).out;
+    expect(said.includes("this machine is on a LAN")).toBe(lan.length > 0);
+    expect((await runForTest(["init", ...plain.argv, "--mdns"])).code).toBe(2);
+  });
+
   test("id before init says what to do", async () => {
     const { stateDir } = place();
     const result = await runForTest(["id"], { env: { GODWIT_NODE__STATE_DIR: stateDir } });

@@ -3,7 +3,9 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { loadConfig, parseConfig } from "../../config/load.ts";
 import { loadIdentity, loadOrCreateIdentity } from "../../identity/keystore.ts";
+import { systemClock } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
+import { lanInterfaces, openHostNetwork } from "../../kernel/host-network.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { facts, short } from "../render.ts";
@@ -28,6 +30,7 @@ export const init: CommandModule = {
           network: context.option("network"),
           stateDir: context.option("state-dir"),
           peers: context.options("peer"),
+          hasMdns: context.isSet("mdns"),
         })
       : undefined;
     const config =
@@ -36,11 +39,16 @@ export const init: CommandModule = {
         : parseConfig(text, { path, env: context.env, format: "toml" });
     if (text !== undefined) writeConfig(path, text);
     const { identity } = loadOrCreateIdentity(config.node.stateDir, systemRandom);
+    const { discovery } = config;
+    const isOnLan = discovery.some(({ type, enabled }) => enabled && type === "mdns");
+    const lan = isOnLan ? [] : lanHere();
     const found = {
       id: identity.id,
       callsign: config.node.callsign ?? null,
       config: path,
       state_dir: config.node.stateDir,
+      mdns: isOnLan,
+      lan,
     };
     context.io.stdout(
       context.isJson
@@ -53,7 +61,7 @@ export const init: CommandModule = {
               ["state", found.state_dir],
             ],
             context.paint,
-          )}next: godwit run --config ${path}\n`,
+          )}${lan.length === 0 ? "" : offer(lan)}next: godwit run --config ${path}\n`,
     );
     return exitCodes.fine;
   },
@@ -74,5 +82,18 @@ export const id: CommandModule = {
   },
 };
 
+/** Interfaces of a LAN that multicast DNS would be spoken on. */
+function lanHere(): string[] {
+  const machine = openHostNetwork(systemClock);
+  try {
+    return lanInterfaces(machine.addresses());
+  } finally {
+    machine.close();
+  }
+}
+
+const offer = (lan: readonly string[]): string =>
+  `this machine is on a LAN (${lan.join(", ")}): with [discovery.lan] type = "mdns", or godwit init --mdns, nodes there find each other\n`;
+
 const hasSettings = (context: CommandContext) =>
-  ["callsign", "network", "state-dir", "peer"].some((name) => context.isSet(name));
+  ["callsign", "network", "state-dir", "peer", "mdns"].some((name) => context.isSet(name));

@@ -44,6 +44,10 @@ const conversionFacts = (conversions: StatusView["conversions"] | undefined): [s
     `${render.safeLine(name)}: ${rows} rows of the store looked at, in the background`,
   ]);
 
+/** Nor of this. */
+const adviceFacts = (advice: StatusView["advice"] | undefined): [string, string][] =>
+  (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", render.safeLine(line)]);
+
 export const status: CommandModule = {
   async run(context) {
     const answer = await (await context.client()).call<StatusView>("GET", "/mesh/status");
@@ -66,6 +70,7 @@ export const status: CommandModule = {
           ["routes", String(rest.routes)],
           ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
           ...conversionFacts(rest.conversions),
+          ...adviceFacts(rest.advice),
         ],
         paint,
       );

@@ -54,6 +54,8 @@ export interface StatusView {
   queue: { messages: number; bytes: number };
   /** Rows that an earlier release wrote, on their way to the form of today: what is not through yet, and how many were looked at. */
   conversions: { name: string; rows: number }[];
+  /** Of a node that was told of nobody: what it could use. Empty on every other. */
+  advice: string[];
 }
 
 export interface OverlayView {
