@@ -61,11 +61,11 @@ export class Heard {
   constructor(ctx: PluginContext) {
     this.#ctx = ctx;
     this.#nodes = ctx.gauge("instances", "instances of other nodes that are heard of now");
-    let timer = ctx.clock.after(SWEEP_MS, function sweep(this: void) {
-      heard.#sweep();
+    const sweep = () => {
+      this.#sweep();
       timer = ctx.clock.after(SWEEP_MS, sweep);
-    });
-    const heard = this;
+    };
+    let timer = ctx.clock.after(SWEEP_MS, sweep);
     ctx.own(() => timer.cancel());
   }
 

@@ -107,7 +107,7 @@ export class Dialer {
   #lastFailed: TargetState | undefined;
   /** Due, but too many dials are under way, or were begun in this second. */
   readonly #queue = new Set<TargetState>();
-  #pacing: Timer | undefined;
+  #isPacing = false;
   /** Dials by the address that they went to, since the last one that led to a link: whose turn it is among hints. */
   readonly #tries = new BoundedMap<string, number>({ name: "dials by address", max: TARGETS_MAX });
   #dialing = 0;
@@ -318,8 +318,10 @@ export class Dialer {
 
   #waitForPace(target: TargetState): void {
     this.#queue.add(target);
-    this.#pacing ??= this.#deps.clock.after(HINT_PACE_MS, () => {
-      this.#pacing = undefined;
+    if (this.#isPacing) return;
+    this.#isPacing = true;
+    this.#deps.clock.after(HINT_PACE_MS, () => {
+      this.#isPacing = false;
       for (const ofKnown of [true, false])
         for (let count = 0; count < HINTS_AT_A_LOOK; count++) this.#dialQueued(ofKnown);
     });

@@ -149,6 +149,36 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     expect(isHeld()).toBe(false);
   });
 
+  test("a node that was told of nobody says so, and finds the LAN as soon as it is told to", async () => {
+    const { net, lab } = await opened();
+    const [a, b] = [net.host("DUN-A"), net.host("LON-B")];
+    const cable = net.link(a, b);
+    const other = await node(lab, b, "[::]:4860");
+    const one = await node(lab, a, "[::]:4860", "");
+    await Promise.all([one.start(), other.start()]);
+    const adviceOf = async () => (await one.json<{ advice: string[] }>("/mesh/status")).advice;
+    const advice = await adviceOf();
+    expect(advice[0]).toContain("nobody is known here");
+    expect(advice.at(-1)).toBe(
+      `[discovery.lan] type = "mdns", which finds the nodes of this LAN (${cable.a.device})`,
+    );
+    expect(one.logLines.filter((line) => line.includes('"event":"nobody is known"'))).toHaveLength(1);
+    await one.reconfigure({ extra: MDNS });
+    await one.json("/reload", { method: "POST" });
+    await one.until("the link", async () => (await linksOf(one)).length > 0, 10_000);
+    expect(await adviceOf()).toEqual([]);
+    const id = await idOf(other);
+    // It may have been called by the other before it had heard of it.
+    await one.until(
+      "the hint under its source",
+      async () =>
+        (await hintsOf(one)).some(
+          (hint) => hint.source === "discovery.lan" && hint.id === id && hint.verdict === "linked",
+        ),
+      10_000,
+    );
+  });
+
   test("a hundred forged senders with ten thousand nodes: bounded, counted, and an honest node has its link", async () => {
     const { net, lab } = await opened();
     const [a, b, liar] = [net.host("DUN-A"), net.host("LON-B"), net.host("LIAR-C")];
