@@ -30,11 +30,11 @@ function open(address: string, port = PORT, by = address): Promise<Socket> {
 }
 
 const response = (answers: Answer[]): Buffer => encode({ type: "response", flags: 0x0400, answers });
+const NIBBLES = "abcdefghijklmnop";
 const idOf = (number: number): string =>
-  [..."abcdefgh"]
-    .map((_, i) => "abcdefghijklmnop"[(number >> (4 * i)) & 15])
+  `${Array.from({ length: 8 }, (_, i) => NIBBLES[(number >> (4 * i)) & 15])
     .join("")
-    .padStart(51, "b") + "a";
+    .padStart(51, "b")}a`;
 
 function lies(sender: number, packet: number): Buffer {
   const answers: Answer[] = [];
