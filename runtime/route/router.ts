@@ -322,10 +322,12 @@ export class Router {
       this.#drop(neighbour);
       return this.#add(neighbour.id, neighbour.bootId, link);
     }
-    neighbour.link = link;
-    if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck) return;
-    this.#reselectAll(neighbour);
-    this.#slow.chooseRole();
+    if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck)
+      neighbour.link = link;
+    else {
+      this.#core.reprice(neighbour, link);
+      this.#slow.chooseRole();
+    }
   }
 
   #reselectAll(neighbour: Neighbour): void {
