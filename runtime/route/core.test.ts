@@ -36,6 +36,7 @@ class Twin {
         sign: () => new Uint8Array(64),
         verify: () => true,
         send() {},
+        malformed() {},
         onChange() {},
         ownRecord: () => undefined,
         knownRecord: () => undefined,

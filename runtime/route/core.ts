@@ -47,6 +47,8 @@ export interface RouterDeps {
   spend?(bytes: number): void;
   /** To a neighbour on the control lane of its best link; may be lost. The frame belongs to the callee. Must not throw. */
   send(to: NodeId, frame: Uint8Array): void;
+  /** What an update of the neighbour said behind its turn breaks the protocol: its links must end. */
+  malformed(from: NodeId, error: unknown): void;
   /** Next hops appeared, vanished or switched; the table already shows it. */
   onChange(change: RouteChange): void;
   /** This node's signed record; undefined while it has none. */

@@ -6,6 +6,7 @@
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
+import { UPDATES_UNDER_WAY_FIRST } from "./limits.ts";
 import { SlotQueue } from "./slot-queue.ts";
 
 export type LinkProfile = "fast" | "medium" | "slow";
@@ -69,6 +70,8 @@ export class Neighbour {
   lastSentSerial = 0;
   readonly inFlight: FrameInFlight[] = [];
   srttMs: number | undefined = undefined;
+  /** Frames that may be under way: what the far end keeps up with. */
+  framesMax = UPDATES_UNDER_WAY_FIRST;
   /** Acknowledgement timeouts in a row. */
   timeouts = 0;
   flushTimer: Timer | undefined = undefined;
@@ -243,6 +246,7 @@ export class Neighbour {
     this.#flags.fill(0);
     this.#sent.clear();
     this.srttMs = undefined;
+    this.framesMax = UPDATES_UNDER_WAY_FIRST;
     this.timeouts = 0;
   }
 

@@ -23,6 +23,7 @@ import type { FrameInFlight, Neighbour } from "./neighbour.ts";
 import { retest } from "./select.ts";
 import { planeNames, type Destination } from "./table.ts";
 
+const FRAMES_MAX = profileTimers.fast.framesInFlightMax;
 /** A link must at least carry one whole entry. */
 export const UPDATE_MTU_MIN = UPDATE_HEADER_BYTES + UPDATE_ENTRY_BYTES_MAX;
 
@@ -74,7 +75,8 @@ export class UpdateSender {
   /** Sends what waits, as far as the window allows; acknowledgements and timeouts call again. */
   flush(neighbour: Neighbour): void {
     if (neighbour.peerTag === 0 || !neighbour.hasTable) return;
-    const framesMax = profileTimers[neighbour.link.profile].framesInFlightMax;
+    const { framesInFlightMax } = profileTimers[neighbour.link.profile];
+    const framesMax = Math.min(neighbour.framesMax, framesInFlightMax);
     while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax && this.#mayHaveMore(neighbour))
       this.#sendFrame(neighbour);
     this.#armAckTimer(neighbour);
@@ -165,6 +167,7 @@ export class UpdateSender {
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
     neighbour.timeouts = 0;
+    neighbour.framesMax = Math.min(neighbour.framesMax + 1, FRAMES_MAX);
     neighbour.ackTimer?.cancel();
     neighbour.ackTimer = undefined;
     this.flush(neighbour);
@@ -197,11 +200,17 @@ export class UpdateSender {
       const sentBeforeMs = this.#core.now() - timeoutMs;
       // The oldest may have been acknowledged since; only a frame that really waited counts as a timeout.
       if (neighbour.inFlight[0] !== undefined && neighbour.inFlight[0].sentAtMs <= sentBeforeMs + 1)
-        neighbour.timeouts++;
+        this.#slowDown(neighbour);
       while (neighbour.inFlight.length > 0 && neighbour.inFlight[0]!.sentAtMs <= sentBeforeMs + 1)
         this.#revive(neighbour, neighbour.inFlight.shift()!);
       this.flush(neighbour);
     });
+  }
+
+  /** It has not come, or the far end does not keep up: it is told less at once, and longer is waited for its word. */
+  #slowDown(neighbour: Neighbour): void {
+    neighbour.timeouts++;
+    neighbour.framesMax = Math.max(1, neighbour.framesMax >> 1);
   }
 
   #revive(neighbour: Neighbour, frame: FrameInFlight): void {
