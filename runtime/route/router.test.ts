@@ -402,24 +402,26 @@ describe("haste", () => {
     };
     rig.meet(B);
     rig.run(60);
-    const first = updates();
-    expect(first.length).toBe(UPDATES_UNDER_WAY_FIRST);
-    rig.run(250);
-    expect(updates().length).toBe(UPDATES_UNDER_WAY_FIRST / 2);
-    rig.run(600);
-    const again = updates();
-    expect(again.length).toBe(1);
-    // Each that is acknowledged is followed by two.
-    let fresh = again;
-    for (const wanted of [2, 4, 8]) {
-      for (const { frame } of fresh)
-        rig.router.handleFrame(
-          B,
-          encodeRouteAck({ tag: rig.tagFor(B), serial: decodeUpdateHeader(frame).serial }),
-        );
+    const acknowledge = (frames: ReturnType<typeof updates>) => {
+      for (const { frame } of frames) {
+        const { serial } = decodeUpdateHeader(frame);
+        rig.router.handleFrame(B, encodeRouteAck({ tag: rig.tagFor(B), serial }));
+      }
+    };
+    let fresh = updates();
+    expect(fresh.length).toBe(UPDATES_UNDER_WAY_FIRST);
+    for (const doubled of [8, 16]) {
+      acknowledge(fresh);
       fresh = updates();
-      expect(fresh.length).toBe(wanted);
+      expect(fresh.length).toBe(doubled);
     }
+    for (const halved of [8, 4]) {
+      for (fresh = []; fresh.length === 0; fresh = updates()) rig.run(10);
+      expect(fresh.length).toBe(halved);
+    }
+    // It was too much once: from there on all of them bring one more.
+    acknowledge(fresh);
+    expect(updates().length).toBe(5);
   });
 
   test("the newest serial wins, however late the older one comes", () => {

@@ -23,7 +23,6 @@ import type { FrameInFlight, Neighbour } from "./neighbour.ts";
 import { retest } from "./select.ts";
 import { planeNames, type Destination } from "./table.ts";
 
-const FRAMES_MAX = profileTimers.fast.framesInFlightMax;
 /** A link must at least carry one whole entry. */
 export const UPDATE_MTU_MIN = UPDATE_HEADER_BYTES + UPDATE_ENTRY_BYTES_MAX;
 
@@ -77,7 +76,11 @@ export class UpdateSender {
     if (neighbour.peerTag === 0 || !neighbour.hasTable) return;
     const { framesInFlightMax } = profileTimers[neighbour.link.profile];
     const framesMax = Math.min(neighbour.framesMax, framesInFlightMax);
-    while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax && this.#mayHaveMore(neighbour))
+    while (
+      neighbour.soonCount > 0 &&
+      neighbour.inFlight.length + 1 <= framesMax &&
+      this.#mayHaveMore(neighbour)
+    )
       this.#sendFrame(neighbour);
     this.#armAckTimer(neighbour);
   }
@@ -167,7 +170,7 @@ export class UpdateSender {
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
     neighbour.timeouts = 0;
-    neighbour.framesMax = Math.min(neighbour.framesMax + 1, FRAMES_MAX);
+    neighbour.quicken();
     neighbour.ackTimer?.cancel();
     neighbour.ackTimer = undefined;
     this.flush(neighbour);
@@ -200,17 +203,11 @@ export class UpdateSender {
       const sentBeforeMs = this.#core.now() - timeoutMs;
       // The oldest may have been acknowledged since; only a frame that really waited counts as a timeout.
       if (neighbour.inFlight[0] !== undefined && neighbour.inFlight[0].sentAtMs <= sentBeforeMs + 1)
-        this.#slowDown(neighbour);
+        neighbour.slowDown();
       while (neighbour.inFlight.length > 0 && neighbour.inFlight[0]!.sentAtMs <= sentBeforeMs + 1)
         this.#revive(neighbour, neighbour.inFlight.shift()!);
       this.flush(neighbour);
     });
-  }
-
-  /** It has not come, or the far end does not keep up: it is told less at once, and longer is waited for its word. */
-  #slowDown(neighbour: Neighbour): void {
-    neighbour.timeouts++;
-    neighbour.framesMax = Math.max(1, neighbour.framesMax >> 1);
   }
 
   #revive(neighbour: Neighbour, frame: FrameInFlight): void {
