@@ -4,6 +4,7 @@
  * destinations, and leave the processor to the node under test.
  */
 import type { Pipe, Timer } from "@godwit/sdk";
+import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
@@ -333,4 +334,32 @@ function dial(port: number): Promise<Pipe> {
       },
     }).catch(reject);
   });
+}
+
+/** A hub of a lab of its own, and the destinations that its neighbours know; `close` ends all that was added. */
+export interface HubLab {
+  readonly node: LabNode;
+  readonly destinations: readonly Destination[];
+  readonly neighbours: LightNode[];
+  close(): Promise<void>;
+}
+
+export async function openHub(routes: number): Promise<HubLab> {
+  const lab = await Lab.create();
+  const neighbours: LightNode[] = [];
+  const close = async () => {
+    for (const neighbour of neighbours) neighbour.stop();
+    await lab.close();
+  };
+  try {
+    const node = await lab.add({ callsign: "HUB-A" });
+    await node.start();
+    const destinations = Array.from({ length: routes }, () =>
+      makeDestination(generateIdentity(systemRandom)),
+    );
+    return { node, destinations, neighbours, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
