@@ -44,9 +44,9 @@ test("two nodes find each other, with id and port, and the one that stops is gon
 });
 
 /** Somebody on the loopback interface who says what he likes. */
-async function speaker(port: number): Promise<(packet: Packet | Uint8Array) => void> {
+async function speaker(port: number, address = "127.0.0.1"): Promise<(packet: Packet | Uint8Array) => void> {
   const socket: Socket = createSocket({ type: "udp4", reuseAddr: true });
-  await new Promise<void>((resolve) => socket.bind({ port, address: "127.0.0.1" }, () => resolve()));
+  await new Promise<void>((resolve) => socket.bind({ port, address }, () => resolve()));
   socket.setMulticastInterface("127.0.0.1");
   cleanups.push(() => void socket.close());
   return (packet) => socket.send(packet instanceof Uint8Array ? packet : encode(packet), port, GROUP);
@@ -165,6 +165,27 @@ test("one sender has sixteen instances, however many he names, and keeps those t
   await until([host], "the goodbye", () => host.hints.size === 15);
   say(response(said("n39", [`id=${id}`], 4_500, 1_039)));
   await until([host], "the one that found room", () => host.hints.has("tcp://127.0.0.1:1039"));
+});
+
+test("what one sender said no other takes back or replaces, and an address of elsewhere is the sender's own", async () => {
+  const port = await freeUdpPort();
+  const { host } = await started(port, []);
+  const [honest, liar] = [await speaker(port), await speaker(port, "127.0.0.2")];
+  const address = (name: string, data: string): Answer => ({
+    type: "A",
+    name: `${name}.local`,
+    ttl: 120,
+    data,
+  });
+  honest(response([...said("one", [`id=${id}`]), address("one", "127.0.0.1")]));
+  await until([host], "the honest one", () => host.hints.size === 1);
+  liar(response(said("one", [`id=${id}`], 0)));
+  liar(response([...said("one", [`id=${id}`], 4_500, 1), address("one", "192.0.2.1")]));
+  await until([host], "the lie", () => host.hints.size === 2);
+  expect([...host.hints.keys()]).toEqual(["tcp://127.0.0.1:4860", "tcp://127.0.0.2:1"]);
+  liar(response(said("one", [`id=${id}`], 0)));
+  await until([host], "its end", () => host.hints.size === 1);
+  expect(host.hints.has("tcp://127.0.0.1:4860")).toBe(true);
 });
 
 test("too fast a sender is not decoded, and what was said ends with its time", async () => {
