@@ -98,6 +98,11 @@ export class Heard {
     const lifetimeMs = Math.min(Math.max(said.ttlS * 1_000, LIFETIME_MIN_MS), LIFETIME_MAX_MS);
     const hints = hintsOf(place, sender, said, id);
     const known = this.#entries.get(key);
+    // It is not to be reached over this family: over the other one it says the same.
+    if (hints.length === 0) {
+      this.#forget(key);
+      return "heard";
+    }
     if (known !== undefined) {
       known.expiresAtMs = nowMs + lifetimeMs;
       const isNew = !Bun.deepEquals(known.hints, hints);
@@ -181,12 +186,13 @@ const isSame = (one: Place, other: Place): boolean =>
 const hasCommon = (ours: { min: number; max: number }, theirs: { min: number; max: number }): boolean =>
   theirs.min <= ours.max && ours.min <= theirs.max;
 
-/** What of the addresses is near, of the family that it was heard by, the sender's own in front; without one of these the sender's. */
+/** What of the addresses is near, of the family that it was heard by, the sender's own in front; where none at all is named, the sender's. */
 function hintsOf(place: Place, sender: string, said: Instance, nodeId: string | undefined): Hint[] {
   const near = said.addresses.filter(
     (address) => address.includes(":") === (place.family === 6) && place.isOnLink(address),
   );
-  const hosts = new Set([...(near.includes(sender) || near.length === 0 ? [sender] : []), ...near]);
+  const isOwn = near.includes(sender) || said.addresses.length === 0;
+  const hosts = new Set([...(isOwn ? [sender] : []), ...near]);
   return [...hosts].slice(0, ENDPOINTS_MAX).map((host) => ({
     endpoint:
       formatEndpoint(said.service.scheme, zoned(host, place.interface), said.port) + said.service.path,

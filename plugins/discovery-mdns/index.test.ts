@@ -167,7 +167,7 @@ test("one sender has sixteen instances, however many he names, and keeps those t
   await until([host], "the one that found room", () => host.hints.has("tcp://127.0.0.1:1039"));
 });
 
-test("what one sender said no other takes back or replaces, and an address of elsewhere is the sender's own", async () => {
+test("what one sender said no other takes back or replaces, and an address of elsewhere is none", async () => {
   const port = await freeUdpPort();
   const { host } = await started(port, []);
   const [honest, liar] = [await speaker(port), await speaker(port, "127.0.0.2")];
@@ -180,7 +180,8 @@ test("what one sender said no other takes back or replaces, and an address of el
   honest(response([...said("one", [`id=${id}`]), address("one", "127.0.0.1")]));
   await until([host], "the honest one", () => host.hints.size === 1);
   liar(response(said("one", [`id=${id}`], 0)));
-  liar(response([...said("one", [`id=${id}`], 4_500, 1), address("one", "192.0.2.1")]));
+  liar(response([...said("two", [`id=${id}`], 4_500, 2), address("two", "192.0.2.1")]));
+  liar(response([...said("one", [`id=${id}`], 4_500, 1), address("one", "127.0.0.2")]));
   await until([host], "the lie", () => host.hints.size === 2);
   expect([...host.hints.keys()]).toEqual(["tcp://127.0.0.1:4860", "tcp://127.0.0.2:1"]);
   liar(response(said("one", [`id=${id}`], 0)));

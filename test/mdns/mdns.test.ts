@@ -149,6 +149,34 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     expect(isHeld()).toBe(false);
   });
 
+  test("a node hears of both interfaces that another has in its subnet, and of what is left when one goes", async () => {
+    const { net, lab } = await opened();
+    const [a, b] = [net.host("DUN-A"), net.host("LON-B")];
+    const lan = net.lan("lan");
+    const own = [lan.join(a, { families: "v4" }), lan.join(a, { families: "v4" })];
+    lan.join(b, { families: "v4" });
+    const [one, other] = [await node(lab, a, "0.0.0.0:4860"), await node(lab, b, "0.0.0.0:4860")];
+    await Promise.all([one.start(), other.start()]);
+    const id = await idOf(one);
+    const heard = async () =>
+      (await hintsOf(other))
+        .filter((hint) => hint.source === "discovery.lan" && hint.id === id)
+        .map(({ endpoint }) => endpoint)
+        .sort();
+    const endpoints = own.map((port) => port.endpoint("v4"));
+    await other.until("both addresses", async () => Bun.deepEquals(await heard(), endpoints), 10_000);
+    await other.until("the link", async () => (await peersOf(other)).includes(id), 10_000);
+    own[0]!.up(false);
+    const startMs = performance.now();
+    await one.until(
+      "a link over the other one",
+      async () => (await linksOf(one)).some((address) => !address.includes(own[0]!.addresses.v4!)),
+      20_000,
+    );
+    await other.until("it, too", async () => (await peersOf(other)).includes(id), 20_000);
+    console.log(`  linked again over the other interface: ${(performance.now() - startMs).toFixed(0)} ms`);
+  });
+
   test("a node that was told of nobody says so, and finds the LAN as soon as it is told to", async () => {
     const { net, lab } = await opened();
     const [a, b] = [net.host("DUN-A"), net.host("LON-B")];
