@@ -1,5 +1,6 @@
 /** Bounds and timers of the routing engine. docs/protocol/routing.md "Constants" lists the ones that neighbours can feel. */
-import type { LinkProfile } from "./neighbour.ts";
+
+export type LinkProfile = "fast" | "medium" | "slow";
 
 export interface RouteLimits {
   /** Destinations held in all, retracted ones included until their hold time is over. */

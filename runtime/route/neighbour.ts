@@ -6,10 +6,8 @@
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
-import { profileTimers, UPDATES_UNDER_WAY_FIRST } from "./limits.ts";
+import { type LinkProfile, profileTimers, UPDATES_UNDER_WAY_FIRST } from "./limits.ts";
 import { SlotQueue } from "./slot-queue.ts";
-
-export type LinkProfile = "fast" | "medium" | "slow";
 
 /** The best link to a neighbour, as routing sees it. */
 export interface LinkCost {

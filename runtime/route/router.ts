@@ -37,7 +37,8 @@ import { UPDATE_MTU_MIN, UpdateSender } from "./updates.ts";
 import type { Plane } from "../wire/packet.ts";
 
 export type { KnownRecord, RouteChange, RouterDeps } from "./core.ts";
-export type { LinkCost, LinkProfile } from "./neighbour.ts";
+export type { LinkProfile } from "./limits.ts";
+export type { LinkCost } from "./neighbour.ts";
 
 export interface Distance {
   readonly seqno: number;
