@@ -59,7 +59,12 @@ export default definePlugin({
     const board = new Board(ctx);
     const entries = isPublic ? [...bootstrap, ...PUBLIC_BOOTSTRAP] : bootstrap;
     const dht =
-      listen.length === 0 ? undefined : await open(ctx, board, listen, entries, () => presence.wake());
+      listen.length === 0
+        ? undefined
+        : await open(ctx, board, listen, entries, {
+            onConnected: () => presence.onConnected(),
+            onWritten: (slot, ids) => presence.onWritten(slot, ids),
+          });
     if (ctx.signal.aborted) return;
     const neighbours = new Neighbours({
       ...{ ctx, board, presence: () => presence },
@@ -90,7 +95,7 @@ async function open(
   board: Board,
   listen: readonly string[],
   bootstrap: readonly string[],
-  onConnected: () => void,
+  { onConnected, onWritten }: Pick<Presence, "onConnected" | "onWritten">,
 ): Promise<Dht> {
   const plan = planListen(listen, ctx.network.addresses());
   // Who listens to this machine alone is in a DHT of this machine alone.
@@ -115,11 +120,13 @@ async function open(
     carried: (direction, count) => bytes.add(count, { direction }),
   });
   // At once: tasks wait for answers, and the host waits for tasks before it disposes of anything.
-  ctx.signal.addEventListener("abort", () => void client.close(), { once: true });
+  if (ctx.signal.aborted) void client.close();
+  else ctx.signal.addEventListener("abort", () => void client.close(), { once: true });
   ctx.own(() => client.close());
   const contacts = new Contacts(ctx, client, bootstrap, refusal);
   const rendezvous: Rendezvous = new Rendezvous({
     ...{ clock: ctx.clock, random: ctx.random, client },
+    onWritten: (slot, ids) => onWritten(slot, ids),
     isGood: (id) => board.isGood(formatId(id)),
   });
   await client.open(plan);

@@ -105,9 +105,6 @@ export function publishedPeriods(wallMs: number): readonly Period[] {
   return isPlausible(wallMs) ? [week, week - 1, week + 1, "always"] : ["always"];
 }
 
-/** Where it looks for others, until one period has somebody: a clock that seems right may still be years off. */
-export const lookedUpPeriods = publishedPeriods;
-
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** 32 bytes as a node id. */

@@ -7,21 +7,12 @@ import { BoundedMap } from "@godwit/sdk/bounded";
 import { Alarm } from "./alarm.ts";
 import { Board, placeOf } from "./board.ts";
 import type { DhtClient, SignedItem } from "./client.ts";
-import {
-  formatId,
-  idBytes,
-  lookedUpPeriods,
-  MeshKeys,
-  type Period,
-  PLUGIN,
-  publishedPeriods,
-  SEED_PURPOSE,
-} from "./keys.ts";
+import { formatId, idBytes, MeshKeys, type Period, PLUGIN, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
 import { encodeRecord } from "./record.ts";
 import { type Rendezvous, slotOf } from "./rendezvous.ts";
 
-/** BEP 44 asks for an hour. */
-const REFRESH_MS = 3_000_000;
+/** BEP 44 asks for an hour; two of them are less than the two hours after which items may be forgotten. */
+const REFRESH_MS = 2_700_000;
 const REFRESH_JITTER_MS = 600_000;
 /** Nothing was stored: the first pause, each next one twice as long. */
 const RETRY_MS = 5_000;
@@ -36,6 +27,7 @@ const CHECK_MS = 3_000;
 const CHECK_JITTER_MS = 5_000;
 /** A slot that was lost so often is given up for the next one. */
 const CHECKS_MAX = 3;
+const HEAL_MS = 60_000;
 /** Secrets, endpoints and growth are looked at so often at least. */
 const TICK_MS = 30_000;
 /** In a DHT that small each new node may be where an item belongs. */
@@ -79,6 +71,7 @@ export class Presence {
   #nodesThen = 0;
   #publishAtMs = 0;
   #checkAtMs = Infinity;
+  #healedAtMs = -Infinity;
   #lookAtMs = 0;
   #lookedAtMs = -Infinity;
   #looking: Promise<number> | undefined;
@@ -101,6 +94,21 @@ export class Presence {
 
   get isConnected(): boolean {
     return (this.#deps.client?.nodeCount ?? 0) > 0;
+  }
+
+  /** The first node of the DHT answered. */
+  onConnected(): void {
+    this.wake();
+  }
+
+  /** Another wrote a slot that this node keeps: where its own id was lost by that, it looks after it soon, once a minute at most. */
+  onWritten(slot: number, ids: readonly Uint8Array[]): void {
+    const isOurs = this.#items.length > 0 && slot === slotOf(this.#own, this.#attempt);
+    if (!isOurs || ids.some((id) => hex(id) === hex(this.#own))) return;
+    if (this.#nowMs - this.#healedAtMs < HEAL_MS) return;
+    this.#healedAtMs = this.#nowMs;
+    this.#checkSoon();
+    this.#alarm.ring();
   }
 
   /** Something changed that makes both worth while now. */
@@ -285,24 +293,29 @@ export class Presence {
     this.#lookedAtMs = this.#nowMs;
     let found = 0;
     for (const keys of this.#keys) {
-      let ofKeys = 0;
-      for (const period of lookedUpPeriods(this.#ctx.clock.wallMs())) {
+      let isMet = false;
+      const asked = new Set([hex(this.#own)]);
+      for (const period of publishedPeriods(this.#ctx.clock.wallMs())) {
         if (signal.aborted) return found;
-        ofKeys = await this.#lookAt(keys, period, signal);
-        found += ofKeys;
-        if (ofKeys > 0) break;
+        // One week that has somebody will do; who has no clock stands without a date alone.
+        if (isMet && period !== "always") continue;
+        const count = await this.#lookAt(keys, period, asked, signal);
+        found += count;
+        isMet ||= count > 0;
       }
     }
     return found;
   }
 
-  async #lookAt(keys: MeshKeys, period: Period, signal: AbortSignal): Promise<number> {
+  /** `asked`: whose items were asked for in this round. */
+  async #lookAt(keys: MeshKeys, period: Period, asked: Set<string>, signal: AbortSignal): Promise<number> {
     const { rendezvous, client, board } = this.#deps;
     if (rendezvous === undefined || client === undefined) return 0;
     const slots = await rendezvous.read(keys, period);
     const ids = new Map(slots.flatMap(({ ids: there }) => there.map((id) => [hex(id), id] as const)));
-    ids.delete(hex(this.#own));
+    for (const id of asked) ids.delete(id);
     const wanted = this.#sample([...ids.values()]);
+    for (const id of wanted) asked.add(hex(id));
     let found = 0;
     const worker = async () => {
       for (let id = wanted.pop(); id !== undefined && !signal.aborted; id = wanted.pop()) {

@@ -12,10 +12,11 @@ import { isPlausible, type MeshKeys, type Period } from "./keys.ts";
 import { decodeSlot, encodeSlot, SLOT_IDS_MAX } from "./record.ts";
 
 export const SLOTS = 8;
-/** A slot whose sequence is further than this above what it had, or above the seconds since 1970, is poison: nobody could write it any more. */
+/**
+ * Who writes a slot adds 1 to its sequence, so that it stays far below the seconds since 1970. What is further than this above them, or for a node
+ * without a clock above what it saw before, is poison: nobody could write the slot any more. The bound grows by 1 a second, so it can be written again.
+ */
 const SEQ_LEAP_MAX = 100_000;
-/** Together with the pause between two rounds less than the two hours after which items are forgotten. */
-const FRESH_S = 1_800;
 /** Slots of the periods of all live secrets, which a member judges when others put them. */
 const JUDGED_MAX = 512;
 
@@ -39,10 +40,23 @@ const saltOf = (slot: number): Uint8Array => Buffer.from(`slot ${slot}`);
 export const slotOf = (id: Uint8Array, attempt: number): number =>
   (createHash("sha256").update(id).digest()[0]! + attempt) % SLOTS;
 
+interface Judged {
+  readonly keys: MeshKeys;
+  /** As its seal has it. */
+  readonly place: Uint8Array;
+  readonly slot: number;
+  /** The highest that was right. */
+  seq: number;
+  /** After the last round of this node. */
+  visitedSeq: number;
+}
+
 export interface RendezvousDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly client: DhtClient;
+  /** Another wrote a slot, which this node keeps for the mesh. */
+  onWritten(slot: number, ids: readonly Uint8Array[]): void;
   /** Of these it is known that an item is there: they stay when a slot is full. */
   isGood(id: Uint8Array): boolean;
 }
@@ -50,7 +64,7 @@ export interface RendezvousDeps {
 export class Rendezvous {
   readonly #deps: RendezvousDeps;
   /** By target: of which keys, and the sequence it was seen with. */
-  readonly #judged = new Map<string, { readonly keys: MeshKeys; readonly place: Uint8Array; seq: number }>();
+  readonly #judged = new Map<string, Judged>();
 
   constructor(deps: RendezvousDeps) {
     this.#deps = deps;
@@ -75,21 +89,22 @@ export class Rendezvous {
 
   /**
    * Puts ids into a slot beside those that others put there. Resolves with how many nodes took it; 0: nobody is there, or all have something newer.
-   * What stands there already and was put lately, by whomever, is not put again: 1 then.
+   * What stands there already and was put by another since this node's last round is not put again: 1 then.
    */
   async write(keys: MeshKeys, period: Period, slot: number, own: readonly Uint8Array[]): Promise<Written> {
-    const { clock, random, client } = this.#deps;
+    const { random, client } = this.#deps;
     const there = await this.readSlot(keys, period, slot);
-    const nowS = isPlausible(clock.wallMs()) ? Math.floor(clock.wallMs() / 1_000) : 0;
+    const judged = this.#judge(keys, period, slot);
     const present = new Set(there.ids.map(hex));
     const wasThere = own.every((id) => present.has(hex(id)));
-    if (nowS - there.seq < FRESH_S && wasThere) return { count: 1, wasThere };
-    const seq = Math.max(there.seq + 1, nowS);
+    const isFresh = there.seq > judged.visitedSeq && wasThere;
+    judged.visitedSeq = isFresh ? there.seq : there.seq + 1;
+    if (isFresh) return { count: 1, wasThere };
+    const seq = there.seq + 1;
     const ids = this.#merge(own, there.ids);
     const key = keys.meeting(period);
     const salt = saltOf(slot);
-    const { place } = this.#judge(keys, period, slot);
-    const value = keys.seal(place, encodeSlot(ids), random);
+    const value = keys.seal(judged.place, encodeSlot(ids), random);
     const signature = key.sign(itemMessage(salt, seq, value));
     const count = await client.put({ key: key.publicKey, salt, seq, value, signature });
     return { count, wasThere };
@@ -101,8 +116,9 @@ export class Rendezvous {
     if (judged === undefined) return undefined;
     if (seq > this.#seqMax(judged.seq)) return "a sequence from the future";
     const plain = judged.keys.open(judged.place, value);
-    if (plain === undefined || decodeSlot(plain) === undefined) return "no slot of this mesh";
-    judged.seq = Math.max(judged.seq, seq);
+    const ids = plain === undefined ? undefined : decodeSlot(plain);
+    if (ids === undefined) return "no slot of this mesh";
+    this.#deps.onWritten(judged.slot, ids);
     return undefined;
   }
 
@@ -111,13 +127,13 @@ export class Rendezvous {
     for (const [target, { keys }] of this.#judged) if (!live.includes(keys)) this.#judged.delete(target);
   }
 
-  #judge(keys: MeshKeys, period: Period, slot: number) {
+  #judge(keys: MeshKeys, period: Period, slot: number): Judged {
     const { publicKey } = keys.meeting(period);
     const salt = saltOf(slot);
     const target = targetOf({ key: publicKey, salt, value: publicKey });
     const known = this.#judged.get(target);
     if (known !== undefined) return known;
-    const made = { keys, place: Buffer.concat([publicKey, salt]), seq: 0 };
+    const made = { keys, place: Buffer.concat([publicKey, salt]), slot, seq: 0, visitedSeq: 0 };
     const [oldest] = this.#judged.keys();
     if (this.#judged.size >= JUDGED_MAX && oldest !== undefined) this.#judged.delete(oldest);
     this.#judged.set(target, made);
@@ -128,7 +144,7 @@ export class Rendezvous {
     const wallMs = this.#deps.clock.wallMs();
     // Whose clock is not set takes the first one that it sees for right.
     if (!isPlausible(wallMs)) return seen === 0 ? Number.MAX_SAFE_INTEGER : seen + SEQ_LEAP_MAX;
-    return Math.max(seen, Math.floor(wallMs / 1_000)) + SEQ_LEAP_MAX;
+    return Math.floor(wallMs / 1_000) + SEQ_LEAP_MAX;
   }
 
   /** Own ones first, then those that lead somewhere, then the others, in no order that anybody could use. */
