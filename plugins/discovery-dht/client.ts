@@ -31,9 +31,9 @@ const GRACE_MS = 150;
 /** In the table of nodes: of one address or /64, and of all. */
 export const NODES_PER_SOURCE_MAX = 4;
 const NODES_MAX = 512;
-/** Strangers that ask are asked back, to see whether they are there. */
-const STRANGERS_BURST = 40;
-const STRANGERS_PER_SECOND = 5;
+/** Strangers that ask are asked back, to see whether they are there: of one source, and of all. */
+const STRANGERS_PER_SOURCE = { burst: NODES_PER_SOURCE_MAX, perSecond: 0.1 } as const;
+const STRANGERS_OF_ALL = { burst: 60, perSecond: 20 } as const;
 const STRANGER_AGAIN_MS = 30_000;
 const STRANGERS_MAX = 512;
 /** Searches whose ends are remembered for the put that follows. */
@@ -85,6 +85,7 @@ export class DhtClient {
   readonly #socket: GuardedSocket;
   readonly #kept: KeptItems;
   readonly #strangers: Allowance;
+  readonly #strangersOfAll: Allowance;
   readonly #asked = new BoundedMap<string, number>({ name: "strangers asked back", max: STRANGERS_MAX });
   /** Ends what is under way: the library forgets whom it has to answer when it is closed. */
   readonly #ends = new Set<() => void>();
@@ -95,7 +96,8 @@ export class DhtClient {
     this.#deps = deps;
     const { clock, random, id } = deps;
     this.#kept = new KeptItems(clock, (target) => void this.#dht?._values.remove(target));
-    this.#strangers = new Allowance({ clock, burst: STRANGERS_BURST, perSecond: STRANGERS_PER_SECOND });
+    this.#strangers = new Allowance({ clock, ...STRANGERS_PER_SOURCE });
+    this.#strangersOfAll = new Allowance({ clock, ...STRANGERS_OF_ALL });
     this.#socket = new GuardedSocket({
       clock,
       random,
@@ -288,7 +290,8 @@ export class DhtClient {
     const place = `${host} ${port}`;
     const nowMs = this.#deps.clock.monotonicMs();
     if (nowMs - (this.#asked.get(place) ?? -Infinity) < STRANGER_AGAIN_MS) return;
-    if (this.#deps.refusal(host) !== undefined || !this.#strangers.spend("")) return;
+    if (this.#deps.refusal(host) !== undefined || !this.#strangers.spend(this.#sourceOf(host))) return;
+    if (!this.#strangersOfAll.spend("")) return;
     this.#asked.renew(place, nowMs);
     this.meet(host, port);
   }

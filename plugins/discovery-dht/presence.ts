@@ -3,7 +3,7 @@
  * what is carried for whom. What is believed of an item is the board's, what a slot holds the rendezvous's.
  */
 import { itemSalt, type PluginContext } from "@godwit/sdk";
-import { BoundedMap } from "@godwit/sdk/bounded";
+import { BoundedMap, BoundedSet } from "@godwit/sdk/bounded";
 import { Alarm } from "./alarm.ts";
 import { Board, placeOf } from "./board.ts";
 import type { DhtClient, SignedItem } from "./client.ts";
@@ -34,6 +34,8 @@ const TICK_MS = 30_000;
 const SMALL_DHT = 32;
 /** Nodes of slots that are asked for in one round, and at once. */
 const LOOKED_UP_MAX = 64;
+/** Ids of slots of which no item was found: they are asked for when there is nobody else. */
+const MISSED_MAX = 2_048;
 const AT_ONCE_MAX = 8;
 /** Neighbours that are carried for, and how long after their last word. */
 export const CARRIED_MAX = 64;
@@ -60,6 +62,7 @@ export class Presence {
   readonly #alarm: Alarm;
   readonly #own: Uint8Array;
   readonly #carried = new BoundedMap<string, number>({ name: "neighbours carried for", max: CARRIED_MAX });
+  readonly #missed = new BoundedSet<string>({ name: "ids without an item", max: MISSED_MAX });
   #keys: readonly MeshKeys[] = [];
   #seedText = "";
   #seq: number | undefined;
@@ -312,15 +315,20 @@ export class Presence {
     const { rendezvous, client, board } = this.#deps;
     if (rendezvous === undefined || client === undefined) return 0;
     const slots = await rendezvous.read(keys, period);
-    const ids = new Map(slots.flatMap(({ ids: there }) => there.map((id) => [hex(id), id] as const)));
-    for (const id of asked) ids.delete(id);
-    const wanted = this.#sample([...ids.values()]);
-    for (const id of wanted) asked.add(hex(id));
+    const wanted = this.#sample(
+      slots.map(({ ids }) => ids),
+      asked,
+    );
     let found = 0;
     const worker = async () => {
       for (let id = wanted.pop(); id !== undefined && !signal.aborted; id = wanted.pop()) {
         const item = await client.get(id, itemSalt(PLUGIN, keys.label));
-        if (item === undefined || signal.aborted) continue;
+        if (signal.aborted) return;
+        if (item === undefined) {
+          this.#missed.add(hex(id));
+          continue;
+        }
+        this.#missed.delete(hex(id));
         const verdict = board.judge(item, keys);
         if (verdict === "new" || verdict === "known") found++;
       }
@@ -329,14 +337,25 @@ export class Presence {
     return found;
   }
 
-  /** Those that are not known first, in no order that a writer of slots could choose. */
-  #sample(ids: readonly Uint8Array[]): Uint8Array[] {
+  /**
+   * Those that are not known first, those of which nothing was found last; else as they stand in their slots, because who writes one puts itself in
+   * front. The last quarter in no order that a writer could choose. The answer is taken from its end.
+   */
+  #sample(slots: readonly (readonly Uint8Array[])[], asked: Set<string>): Uint8Array[] {
     const { board } = this.#deps;
-    return ids
-      .map((id) => ({ id, rank: (board.isGood(formatId(id)) ? 1 : 0) + this.#ctx.random.float() }))
-      .sort((a, b) => a.rank - b.rank)
-      .slice(0, LOOKED_UP_MAX)
-      .map(({ id }) => id)
-      .reverse();
+    const ranks = new Map<string, { readonly id: Uint8Array; readonly rank: number }>();
+    for (const ids of slots)
+      for (const [position, id] of ids.entries()) {
+        const name = hex(id);
+        const isLate = board.isGood(formatId(id)) ? 1_000 : this.#missed.has(name) ? 2_000 : 0;
+        const rank = isLate + position;
+        if (!asked.has(name) && rank < (ranks.get(name)?.rank ?? Infinity)) ranks.set(name, { id, rank });
+      }
+    const ranked = [...ranks.values()].sort((a, b) => a.rank - b.rank).map(({ id }) => id);
+    const first = ranked.splice(0, (LOOKED_UP_MAX * 3) / 4);
+    while (first.length < LOOKED_UP_MAX && ranked.length > 0)
+      first.push(...ranked.splice(this.#ctx.random.below(ranked.length), 1));
+    for (const id of first) asked.add(hex(id));
+    return first.reverse();
   }
 }
