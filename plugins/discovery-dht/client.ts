@@ -19,8 +19,8 @@ import { ITEMS_MAX, KeptItems, targetOf } from "./kept.ts";
 import type { Family, Item } from "./krpc.ts";
 import { GuardedSocket, type Outcome } from "./socket.ts";
 
-/** Nodes of a search and of a bucket. Twice BEP 5's 8, so that the few of one liar are never most of them. */
-const K = 16;
+/** Nodes of a search and of a bucket. More than BEP 5's 8, so that the four of one liar are a third at most. */
+const K = 12;
 const CONCURRENCY = 16;
 /** Of one query; the library looks four times in it. */
 const QUERY_TIMEOUT_MS = 1_500;

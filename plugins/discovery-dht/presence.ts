@@ -20,8 +20,8 @@ const RETRY_MAX_MS = 600_000;
 /** Without any link. */
 const LONELY_MS = 4_000;
 const LONELY_MAX_MS = 300_000;
-/** With links: the mesh itself tells of others. */
-const LOOK_MS = 3_600_000;
+/** With links the mesh itself tells of others, but for a part of it that has lost the way here. */
+const LOOK_MS = 3 * 3_600_000;
 /** Somebody who wrote a slot at the same time has done so by then. */
 const CHECK_MS = 3_000;
 const CHECK_JITTER_MS = 5_000;
@@ -77,6 +77,7 @@ export class Presence {
   #healedAtMs = -Infinity;
   #lookAtMs = 0;
   #lookedAtMs = -Infinity;
+  #looks = 0;
   #looking: Promise<number> | undefined;
 
   constructor(deps: PresenceDeps) {
@@ -295,10 +296,14 @@ export class Presence {
   async #lookOnce(signal: AbortSignal): Promise<number> {
     this.#lookedAtMs = this.#nowMs;
     let found = 0;
+    const known = this.#reached;
+    const periods = publishedPeriods(this.#ctx.clock.wallMs());
+    // Nobody is missed then, and a week with somebody is like the next: one period will do, in turns.
+    const turn = this.#looks++ % 2 === 0 ? periods.slice(0, 1) : periods.slice(-1);
     for (const keys of this.#keys) {
       let isMet = false;
-      const asked = new Set([hex(this.#own)]);
-      for (const period of publishedPeriods(this.#ctx.clock.wallMs())) {
+      const asked = new Set([hex(this.#own), ...known]);
+      for (const period of known.length > 0 ? turn : periods) {
         if (signal.aborted) return found;
         // One week that has somebody will do; who has no clock stands without a date alone.
         if (isMet && period !== "always") continue;
@@ -308,6 +313,14 @@ export class Presence {
       }
     }
     return found;
+  }
+
+  /** Nodes that there is a way to: their items would tell nothing new. */
+  get #reached(): string[] {
+    return this.#ctx.peers.list().flatMap(({ id, isLinked, via }) => {
+      const bytes = isLinked || via !== undefined ? idBytes(id) : undefined;
+      return bytes === undefined ? [] : [hex(bytes)];
+    });
   }
 
   /** `asked`: whose items were asked for in this round. */
