@@ -135,7 +135,7 @@ export class Neighbours {
   #onLookUp(from: string): Carried {
     this.#ctx.spawn("look for a neighbour", async (signal) => {
       const presence = this.#deps.presence();
-      await presence.lookNow();
+      await presence.lookForNeighbour();
       if (signal.aborted) return;
       const others = this.#deps.board.items.filter(({ key }) => formatId(key) !== from);
       const some = [...presence.items, ...this.#shuffled(others)].slice(0, ANSWERED_MAX);

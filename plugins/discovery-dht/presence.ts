@@ -22,6 +22,8 @@ const LONELY_MS = 4_000;
 const LONELY_MAX_MS = 300_000;
 /** With links the mesh itself tells of others, but for a part of it that has lost the way here. */
 const LOOK_MS = 3 * 3_600_000;
+/** For neighbours, whoever asks. */
+const LOOK_FOR_MS = 60_000;
 /** Somebody who wrote a slot at the same time has done so by then. */
 const CHECK_MS = 3_000;
 const CHECK_JITTER_MS = 5_000;
@@ -76,9 +78,8 @@ export class Presence {
   #checkAtMs = Infinity;
   #healedAtMs = -Infinity;
   #lookAtMs = 0;
-  #lookedAtMs = -Infinity;
+  #lookedForAtMs = -Infinity;
   #looks = 0;
-  #looking: Promise<number> | undefined;
 
   constructor(deps: PresenceDeps) {
     this.#deps = deps;
@@ -144,10 +145,11 @@ export class Presence {
     await this.#announce(keys, [item.key]);
   }
 
-  /** A round of looking for others, at most one a minute; resolves when it is done. */
-  async lookNow(): Promise<void> {
-    if (!this.isConnected || this.#nowMs - this.#lookedAtMs < 60_000) return;
-    await this.#look(this.#ctx.signal);
+  /** A round of looking for everybody, whom this node knows a way to as well, at most one a minute; resolves when it is done. */
+  async lookForNeighbour(): Promise<void> {
+    if (!this.isConnected || this.#nowMs - this.#lookedForAtMs < LOOK_FOR_MS) return;
+    this.#lookedForAtMs = this.#nowMs;
+    await this.#look(this.#ctx.signal, []);
   }
 
   get #nowMs(): number {
@@ -278,25 +280,16 @@ export class Presence {
   }
 
   async #lookInTime(signal: AbortSignal): Promise<void> {
-    if (this.isConnected) await this.#look(signal);
+    if (this.isConnected) await this.#look(signal, this.#reached);
     else this.#deps.askNeighbours();
     const isLonely = this.#ctx.peers.list().every(({ isLinked }) => !isLinked);
     this.#lookAtMs = this.#nowMs + (isLonely ? this.#lonelyMs : LOOK_MS);
     this.#lonelyMs = isLonely ? Math.min(2 * this.#lonelyMs, LONELY_MAX_MS) : LONELY_MS;
   }
 
-  #look(signal: AbortSignal): Promise<number> {
-    this.#looking ??= this.#lookOnce(signal).finally(() => {
-      this.#looking = undefined;
-    });
-    return this.#looking;
-  }
-
-  /** Answers how many nodes have a right item. */
-  async #lookOnce(signal: AbortSignal): Promise<number> {
-    this.#lookedAtMs = this.#nowMs;
+  /** Looks in all slots for nodes other than `known`. Answers how many have a right item. */
+  async #look(signal: AbortSignal, known: readonly string[]): Promise<number> {
     let found = 0;
-    const known = this.#reached;
     const periods = publishedPeriods(this.#ctx.clock.wallMs());
     // Nobody is missed then, and a week with somebody is like the next: one period will do, in turns.
     const turn = this.#looks++ % 2 === 0 ? periods.slice(0, 1) : periods.slice(-1);
