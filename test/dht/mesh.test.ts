@@ -3,6 +3,7 @@
  * out. The binary, the kernel's UDP, no fakes.
  */
 import { afterAll, expect } from "bun:test";
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
@@ -54,6 +55,41 @@ scenario(
     await has("godwit_plugin_dht_nodes", 2);
     await has("godwit_plugin_dht_kept", 1);
     expect(await metric(stranger, "godwit_plugin_dht_found")).toBe(0);
+  },
+);
+
+const faketime = ["x86_64", "aarch64"]
+  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketimeMT.so.1`)
+  .find((path) => existsSync(path));
+const without =
+  faketime === undefined ? " [skipped: needs libfaketime: scripts/test --peers installs it]" : "";
+if (without !== "") console.warn(`test/dht/mesh.test.ts${without}`);
+
+const in1970 = faketime !== undefined || process.env["CI"] === "true" ? scenario : () => {};
+in1970(
+  `a node in 1970 that nobody can dial finds a mesh that is years ahead of it${without}`,
+  async (mesh) => {
+    const wan = mesh.net.lan("wan");
+    const [hostA, hostB] = ["NOW-A", "OLD-B"].map((name) => mesh.net.host(name));
+    const [portA] = [hostA!, hostB!].map((host) => wan.join(host));
+    const options = {
+      ...{ isPublic: true, linksWanted: 4, nodeExtra: await secretFile(mesh, "network.key") },
+      extra: dhtTable(`${portA!.addresses.v4!}:${PORT}`),
+    };
+    await mesh.start(hostA!, [], options);
+    const clock = {
+      LD_PRELOAD: faketime!,
+      FAKETIME: "@1970-01-01 00:00:10",
+      FAKETIME_DONT_FAKE_MONOTONIC: "1",
+    };
+    await mesh.start(hostB!, [], {
+      ...options,
+      isPublic: false,
+      env: { ...clock, DONT_FAKE_MONOTONIC: "1" },
+    });
+    await mesh.untilLink("OLD-B", "NOW-A", true, 30_000);
+    const { hints } = await mesh.node("OLD-B").json<{ hints: { source: string }[] }>("/mesh/discovery");
+    expect(hints.map(({ source }) => source)).toContain("discovery.dht");
   },
 );
 
