@@ -6,7 +6,7 @@ import { formatNodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { Bottleneck } from "../wire/constants.ts";
-import { UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
+import { UNREACHABLE } from "../wire/route-messages.ts";
 import { NO_ROW } from "./candidates.ts";
 import { RouteCore } from "./core.ts";
 import { routeLimits } from "./limits.ts";
@@ -80,8 +80,8 @@ const maybeRoute = fc.oneof(
 const step = fc.record({
   what: fc.constantFrom("put", "put", "put", "both", "drop", "price", "suspect", "advertise", "wait"),
   who: fc.nat({ max: NEIGHBOURS - 1 }),
-  any: maybeRoute as fc.Arbitrary<PlaneRoute>,
-  bulk: maybeRoute as fc.Arbitrary<PlaneRoute>,
+  any: maybeRoute,
+  bulk: maybeRoute,
   n: fc.constantFrom(1, 2, 3, 5, 20, 40),
 });
 
