@@ -59,7 +59,7 @@ const asDecoded = (one: Encodable): Bencoded =>
   typeof one === "number" || one instanceof Uint8Array
     ? one === 0
       ? 0
-      : (one as Bencoded)
+      : one
     : Array.isArray(one)
       ? one.map(asDecoded)
       : new Map(Object.entries(one).map(([key, field]) => [key, asDecoded(field as Encodable)]));

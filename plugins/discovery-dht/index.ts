@@ -165,7 +165,7 @@ function troubleOf(ctx: PluginContext, dht: Dht | undefined): string {
   }`;
 }
 
-const isLoopback = (host: string): boolean => /^127\./.test(host) || host === "::1";
+const isLoopback = (host: string): boolean => host.startsWith("127.") || host === "::1";
 
 function isSameWire(
   own: { readonly address: string; readonly family: 4 | 6; readonly prefixLength: number },

@@ -5,7 +5,7 @@
 import { itemSalt, type PluginContext } from "@godwit/sdk";
 import { BoundedMap, BoundedSet } from "@godwit/sdk/bounded";
 import { Alarm } from "./alarm.ts";
-import { Board, placeOf } from "./board.ts";
+import { type Board, placeOf } from "./board.ts";
 import type { DhtClient, SignedItem } from "./client.ts";
 import { formatId, idBytes, MeshKeys, type Period, PLUGIN, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
 import { encodeRecord } from "./record.ts";

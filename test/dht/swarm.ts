@@ -144,11 +144,11 @@ export class LibtorrentPeer implements Place {
   }
 
   async ask(question: Readonly<Record<string, string>>): Promise<unknown> {
-    this.#process.stdin.write(`${JSON.stringify(question)}\n`);
+    void this.#process.stdin.write(`${JSON.stringify(question)}\n`);
     await this.#process.stdin.flush();
     const { value, done } = await this.#lines.next();
     if (done === true) throw new Error("libtorrent ended");
-    const answer = JSON.parse(value as string) as { ok?: unknown; error?: string };
+    const answer = JSON.parse(value) as { ok?: unknown; error?: string };
     if (answer.error !== undefined) throw new Error(answer.error);
     return answer.ok;
   }
