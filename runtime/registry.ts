@@ -57,5 +57,6 @@ export const builtinPlugins = [
   row("transport", "tor", () => import("../plugins/transport-tor/index.ts")),
   row("discovery", "static", () => import("../plugins/discovery-static/index.ts")),
   row("discovery", "mdns", () => import("../plugins/discovery-mdns/index.ts")),
+  row("discovery", "dht", () => import("../plugins/discovery-dht/index.ts")),
   row("service", "telex", () => import("../plugins/service-telex/index.ts")),
 ] as const;

@@ -81,6 +81,7 @@ async function wireNumbers(): Promise<Map<string, Map<string, number>>> {
     "plugin/frames/frames.ts",
     "../plugins/transport-udp/wire.ts",
     "../plugins/transport-wireguard/preshared.ts",
+    "../plugins/discovery-dht/carry.ts",
   ];
   const groups = new Map<string, Map<string, number>>();
   for (const module of modules.sort()) {

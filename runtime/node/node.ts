@@ -11,6 +11,7 @@ import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
+import { tableWarnings } from "../plugin/check.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
 import { adviceOf, lonelyTroubles } from "../view/lonely.ts";
@@ -57,10 +58,10 @@ export interface GodwitNode {
 
 /** What `config check` asks beyond the schema: the tables of plugins, endpoints, and the secrets. Answers what to warn of. Throws ConfigError. */
 export async function checkConfig(config: Config): Promise<string[]> {
-  await readPlugins(config);
+  const plugins = await readPlugins(config);
   const problems = await undialable(config);
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
-  return checkSecrets(config);
+  return [...checkSecrets(config), ...(await tableWarnings(config, plugins.all))];
 }
 
 /** Throws ConfigError before anything is opened; other errors after closing what was. */

@@ -57,7 +57,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
-    self: createSelfBackend(identity, { callsign, network }, mesh, hub, () => host.sockets),
+    self: createSelfBackend(identity, { callsign, network }, ground.secrets, mesh, hub, () => host.sockets),
     peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,

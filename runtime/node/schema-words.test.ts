@@ -46,6 +46,7 @@ test("what is wrong in a table of a plugin, or in a request, is said in words of
     "transport memory": ["listen"],
     "discovery mdns": ["interfaces", "announce"],
     "discovery static": ["peers", "dns", "dns_servers", "file", "env", "list"],
+    "discovery dht": ["listen", "bootstrap", "public"],
     "service telex": ["listen", "allow_from", "message_max"],
   };
   expect(Object.keys(keys).sort()).toEqual(

@@ -58,6 +58,18 @@ export async function checkPluginTables(
   if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
 }
 
+/** What the plugins would have an operator know of tables that are right, each with where it stands. Those that are off say nothing. */
+export async function tableWarnings(config: Config, plugins: readonly Plugin[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const { section, namespace, type, table } of pluginTables(config)) {
+    const plugin = table.enabled ? findPlugin(plugins, namespace, type) : undefined;
+    if (plugin?.warnings === undefined) continue;
+    const { value } = await validateOptions(plugin, table.options);
+    found.push(...plugin.warnings(value).map((text) => `${formatPath([section, table.name])}: ${text}`));
+  }
+  return found;
+}
+
 /** Of what Godwit brings along. To run it with other rights than was asked for would be worse than not to run it. */
 const isolationProblems = (section: string, { name, trust, grant }: PluginConfig): ConfigProblem[] => [
   ...(trust === undefined || trust === "trusted"

@@ -1,6 +1,11 @@
 /** This node as plugins get it (`Self` of the SDK). */
 import type { Identity } from "../identity/keys.ts";
-import { isSignedForPlugin, signForPlugin } from "../identity/plugin-words.ts";
+import {
+  isSignedForPlugin,
+  meshSeedForPlugin,
+  signForPlugin,
+  signItemForPlugin,
+} from "../identity/plugin-words.ts";
 import type { Heard } from "../kernel/hub.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import type { SelfBackend } from "../plugin/host/self-door.ts";
@@ -10,6 +15,7 @@ import type { HubEvents } from "./node-events.ts";
 export function createSelfBackend(
   identity: Identity,
   { callsign, network }: Pick<SelfBackend, "callsign" | "network">,
+  secrets: { readonly live: readonly Uint8Array[] },
   mesh: Mesh,
   hub: Heard<HubEvents>,
   listening: () => readonly string[],
@@ -38,5 +44,12 @@ export function createSelfBackend(
     },
     sign: (plugin, message) => signForPlugin(identity, plugin, message, network),
     verify: (plugin, of, message, signature) => isSignedForPlugin(of, plugin, message, signature, network),
+    signItem: (plugin, item) => signItemForPlugin(identity, plugin, item),
+    meshSeeds(plugin, purpose) {
+      const { live } = secrets;
+      return (live.length === 0 ? [undefined] : live).map((secret) =>
+        meshSeedForPlugin(secret, network, plugin, purpose),
+      );
+    },
   };
 }

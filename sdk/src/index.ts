@@ -47,7 +47,15 @@ export {
   type PagesOptions,
   type PluginHttp,
 } from "./pages.ts";
-export { SELF_MESSAGE_BYTES_MAX, type Self } from "./self.ts";
+export {
+  ITEM_LABEL_BYTES_MAX,
+  ITEM_VALUE_BYTES_MAX,
+  itemMessage,
+  itemSalt,
+  SELF_MESSAGE_BYTES_MAX,
+  type Self,
+  type SelfItem,
+} from "./self.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {

@@ -40,6 +40,11 @@ export interface PluginDefinition<Config, Namespace extends PluginNamespace = Pl
   /** Shown to the operator before any code runs, and enforced for untrusted plugins. */
   readonly permissions: readonly string[];
   /**
+   * What an operator should know of a table that is right, in sentences; `godwit config check` shows them and the log of a start has them. Pure,
+   * and only asked of plugins whose code runs in the node.
+   */
+  warnings?(config: Config): readonly string[];
+  /**
    * Resolves when the plugin does its work, at most 30 s later (then it is stopped and marked failed). Rejecting
    * undoes whatever was registered.
    */
@@ -53,6 +58,7 @@ export interface Plugin {
   readonly sdk: string;
   readonly config: StandardSchema<unknown>;
   readonly permissions: readonly string[];
+  warnings?(config: unknown): readonly string[];
   /** The host calls it with a context of its namespace: of a service, a ServiceContext. */
   start(ctx: PluginContext, config: unknown): Promise<void> | void;
 }

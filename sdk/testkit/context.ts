@@ -154,7 +154,7 @@ export class TestHost {
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
     this.storage = options.storage ?? new FakeStorage();
     this.network = options.network ?? new FakeHostNetwork();
-    this.self = options.self ?? new FakeSelf();
+    this.self = options.self ?? new FakeSelf({ plugin: `${plugin.namespace}.${plugin.id}` });
     this.peers = options.peers ?? new FakePeers();
     this.services = options.services ?? new FakeServices();
     this.#door = this.services.door(`${plugin.namespace}.${this.#instance}`, this.#stopped.signal);

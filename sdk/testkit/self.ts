@@ -7,7 +7,16 @@ import {
   type KeyObject,
   randomBytes,
 } from "node:crypto";
-import { GodwitError, SELF_MESSAGE_BYTES_MAX, type Self } from "../src/index.ts";
+import {
+  GodwitError,
+  ITEM_LABEL_BYTES_MAX,
+  ITEM_VALUE_BYTES_MAX,
+  itemMessage,
+  itemSalt,
+  SELF_MESSAGE_BYTES_MAX,
+  type Self,
+  type SelfItem,
+} from "../src/index.ts";
 
 /** RFC 8410: what stands before 32 bytes of an Ed25519 key. */
 const PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
@@ -20,6 +29,9 @@ export class FakeSelf implements Self {
   readonly id: string;
   readonly callsign: string | undefined;
   readonly network: string;
+  readonly plugin: string;
+  /** The live network secrets, the preferred first; none: an open mesh. A test may replace them. */
+  secrets: readonly string[] = [];
   readonly #key: KeyObject;
   readonly #prefix: Uint8Array;
   readonly protocols = { min: 1, max: 1 } as const;
@@ -27,12 +39,12 @@ export class FakeSelf implements Self {
   #sockets: readonly string[] = [];
   readonly #changed = new Set<() => void>();
 
+  /** `plugin`: `<namespace>.<id>`. */
   constructor(facts: { callsign?: string; network?: string; plugin?: string } = {}) {
     this.callsign = facts.callsign;
     this.network = facts.network ?? "test";
-    this.#prefix = createHash("sha256")
-      .update(`${this.network}\0${facts.plugin ?? "test"}`)
-      .digest();
+    this.plugin = facts.plugin ?? "test";
+    this.#prefix = createHash("sha256").update(`${this.network}\0${this.plugin}`).digest();
     let key: KeyObject;
     let publicKey: Uint8Array;
     // As a node's own: an id has sign bit 0.
@@ -86,6 +98,23 @@ export class FakeSelf implements Self {
     } catch {
       return false;
     }
+  }
+
+  async signItem({ label, seq, value }: SelfItem): Promise<Uint8Array> {
+    const isBounded =
+      label.length <= ITEM_LABEL_BYTES_MAX && value.length > 0 && value.length <= ITEM_VALUE_BYTES_MAX;
+    if (!isBounded || !Number.isSafeInteger(seq) || seq < 0)
+      throw new GodwitError("GODWIT_REQUEST_INVALID", "an item out of bounds", { kind: "protocol" });
+    return new Uint8Array(sign(null, itemMessage(itemSalt(this.plugin, label), seq, value), this.#key));
+  }
+
+  async meshSeeds(purpose: string): Promise<readonly Uint8Array[]> {
+    return (this.secrets.length === 0 ? [""] : this.secrets).map(
+      (secret) =>
+        new Uint8Array(
+          createHash("sha256").update([secret, this.network, this.plugin, purpose].join("\0")).digest(),
+        ),
+    );
   }
 
   /** Replaces the endpoints, and the sockets behind them, and tells who listens. */

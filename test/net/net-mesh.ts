@@ -54,6 +54,7 @@ interface StartOptions {
   readonly linksWanted?: number;
   /** More addresses of its API. */
   readonly apiListen?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class NetMesh implements AsyncDisposable {
@@ -100,6 +101,7 @@ export class NetMesh implements AsyncDisposable {
       extra,
       linksWanted,
       apiListen,
+      env,
     }: StartOptions = {},
   ): Promise<LabNode> {
     const node = await this.#lab.add({
@@ -112,6 +114,7 @@ export class NetMesh implements AsyncDisposable {
       ...(extra === undefined ? {} : { extra }),
       ...(linksWanted === undefined ? {} : { linksWanted }),
       ...(apiListen === undefined ? {} : { apiListen }),
+      ...(env === undefined ? {} : { env }),
     });
     this.#nodes.set(host.name, node);
     await node.start();

@@ -4,6 +4,9 @@ import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { PluginFrame } from "../frames/frames.ts";
 import type { ContextParts } from "./parts.ts";
 
+/** Of one of `Self.meshSeeds`. */
+const SEED_BYTES = 32;
+
 export interface GuestSelf {
   readonly self: Self;
   onSelf(): void;
@@ -46,6 +49,19 @@ export function createSelf({ calls, port, scope }: ContextParts): GuestSelf {
           { id, signature: Buffer.from(signature).toString("base64") },
           (value) => value === true,
           { bytes: message },
+        ),
+      signItem: ({ label, seq, value }) =>
+        calls.ask(
+          "self.signItem",
+          { label: Buffer.from(label).toString("base64"), seq },
+          (_value, bytes) => bytes.slice(),
+          { bytes: value },
+        ),
+      meshSeeds: (purpose) =>
+        calls.ask("self.meshSeeds", { purpose }, (_value, bytes) =>
+          Array.from({ length: bytes.length / SEED_BYTES }, (_, n) =>
+            bytes.slice(n * SEED_BYTES, (n + 1) * SEED_BYTES),
+          ),
         ),
     },
     onSelf() {

@@ -214,6 +214,8 @@ export class PluginHost {
     try {
       const { plugin, config } = await loadPlugin(this.#deps.plugins, instance);
       const placed = this.#deps.isolate?.(plugin, instance) ?? plugin;
+      for (const reason of placed.warnings?.(config) ?? [])
+        log.warn("plugin has a warning", { name: instance.name, type: instance.type, reason });
       await placed.start(
         createHostContext(this.#deps, this, running, plugin, {
           services: (ownLog) =>

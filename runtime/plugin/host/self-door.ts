@@ -1,7 +1,8 @@
 /** `ctx.self`: this node as handed to one plugin. Owns under which name it signs, and what ends with it. */
-import { type Log, SELF_MESSAGE_BYTES_MAX, type Self } from "@godwit/sdk";
+import { type Log, SELF_MESSAGE_BYTES_MAX, type Self, type SelfItem } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
+import { checkPurpose } from "./storage.ts";
 
 /** The node as plugins see it; `view/self-for-plugins.ts` implements it over the living mesh. */
 export interface SelfBackend extends Pick<
@@ -13,6 +14,8 @@ export interface SelfBackend extends Pick<
   /** `plugin`: `namespace.id`, of which the prefix is made. */
   sign(plugin: string, message: Uint8Array): Uint8Array;
   verify(plugin: string, id: string, message: Uint8Array, signature: Uint8Array): boolean;
+  signItem(plugin: string, item: SelfItem): Uint8Array;
+  meshSeeds(plugin: string, purpose: string): readonly Uint8Array[];
 }
 
 export interface SelfDoorDeps {
@@ -59,6 +62,15 @@ export function openSelfDoor({ backend, plugin, scope, log }: SelfDoorDeps): Sel
     async verify(of, message, signature) {
       check();
       return message.length <= SELF_MESSAGE_BYTES_MAX && backend.verify(plugin, of, message, signature);
+    },
+    async signItem(item) {
+      check();
+      return backend.signItem(plugin, item);
+    },
+    async meshSeeds(purpose) {
+      check();
+      checkPurpose(purpose);
+      return backend.meshSeeds(plugin, purpose);
     },
   };
 }

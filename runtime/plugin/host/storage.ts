@@ -76,10 +76,14 @@ export function derivePluginSeed(
   source: string,
   purpose: string,
 ): Uint8Array {
-  // No NUL in either, or one instance's purpose could be another's.
+  checkPurpose(purpose);
+  return derive(`plugin\0${source}\0${purpose}`);
+}
+
+/** Throws GODWIT_ENCODE. No NUL in it, or one plugin's purpose could be another's. */
+export function checkPurpose(purpose: string): void {
   if (!new RegExp(`^[\\x20-\\x7e]{1,${PURPOSE_CHARS_MAX}}$`).test(purpose))
     throw godwitError("GODWIT_ENCODE", "a purpose has 1 to 64 characters of printable ASCII");
-  return derive(`plugin\0${source}\0${purpose}`);
 }
 
 export async function openPluginFolder(stateDir: string, source: string): Promise<string> {

@@ -1,7 +1,13 @@
 /** `ctx.self` of the host, and over frames: the two ends without the channel between them. */
 import { expect, test } from "bun:test";
+import { itemMessage, itemSalt } from "@godwit/sdk";
 import { generateIdentity, type Identity, verifySignature } from "../../identity/keys.ts";
-import { isSignedForPlugin, signForPlugin } from "../../identity/plugin-words.ts";
+import {
+  isSignedForPlugin,
+  meshSeedForPlugin,
+  signForPlugin,
+  signItemForPlugin,
+} from "../../identity/plugin-words.ts";
 import { silentLog } from "../../kernel/log.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { Scope } from "../../kernel/scope.ts";
@@ -39,6 +45,9 @@ function rig(
       },
       sign: (of, message) => signForPlugin(identity, of, message, network),
       verify: (of, id, message, signature) => isSignedForPlugin(id, of, message, signature, network),
+      signItem: (of, item) => signItemForPlugin(identity, of, item),
+      meshSeeds: (of, purpose) =>
+        [text("one"), text("two")].map((secret) => meshSeedForPlugin(secret, network, of, purpose)),
     },
   });
   const bed = new FrameBed(true);
@@ -97,4 +106,50 @@ test("a message of 4,096 bytes is signed, one more is refused", async () => {
   const { guest } = rig();
   expect((await guest.sign(new Uint8Array(4_096))).length).toBe(64);
   await expect(guest.sign(new Uint8Array(4_097))).rejects.toMatchObject({ code: "GODWIT_TOO_BIG" });
+});
+
+test("an item is signed as BEP 44 has it, under the plugin's own salt, and nothing else is", async () => {
+  const { identity, guest } = rig("discovery.dht");
+  const [label, value] = [Uint8Array.of(1, 2), text("12:Hello World!".slice(3))];
+  const signature = await guest.signItem({ label, seq: 7, value });
+  const signed = Buffer.concat([
+    text("4:salt23:godwit discovery.dht "),
+    label,
+    text("3:seqi7e1:v12:Hello World!"),
+  ]);
+  expect(verifySignature(identity.id, signed, signature)).toBe(true);
+  // The label cannot reach out of the salt: its length stands before it.
+  expect(Buffer.from(itemMessage(itemSalt("discovery.dht", label), 7, value))).toEqual(signed);
+  for (const item of [
+    { label: new Uint8Array(17), seq: 0, value },
+    { label, seq: -1, value },
+    { label, seq: 2 ** 53, value },
+    { label, seq: 0.5, value },
+    { label, seq: 0, value: new Uint8Array(997) },
+    { label, seq: 0, value: new Uint8Array(0) },
+  ])
+    await expect(guest.signItem(item)).rejects.toMatchObject({ code: "GODWIT_REQUEST_INVALID" });
+  await expect(
+    rig(`discovery.${"x".repeat(60)}`).guest.signItem({ label, seq: 0, value }),
+  ).rejects.toMatchObject({
+    code: "GODWIT_REQUEST_INVALID",
+  });
+});
+
+test("mesh seeds: one for each live secret, alike at nodes of one mesh, apart for plugins, meshes and purposes", async () => {
+  const { guest } = rig("discovery.dht");
+  const seeds = await guest.meshSeeds("rendezvous");
+  expect(seeds.map(({ length }) => length)).toEqual([32, 32]);
+  const hex = async (of: ReturnType<typeof rig>, purpose = "rendezvous") =>
+    (await of.guest.meshSeeds(purpose)).map((seed) => Buffer.from(seed).toString("hex"));
+  const other = generateIdentity(seededRandom(2));
+  expect(await hex(rig("discovery.dht", "net", other))).toEqual(await hex(rig("discovery.dht")));
+  const all = [
+    ...(await hex(rig("discovery.dht"))),
+    ...(await hex(rig("discovery.dht", "other"))),
+    ...(await hex(rig("discovery.dhu"))),
+    ...(await hex(rig("discovery.dht"), "rendezvout")),
+  ];
+  expect(new Set(all).size).toBe(8);
+  await expect(guest.meshSeeds("a\0b")).rejects.toMatchObject({ code: "GODWIT_ENCODE" });
 });

@@ -1,0 +1,100 @@
+import { expect, test } from "bun:test";
+import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
+import plugin from "./index.ts";
+import { PLUGIN } from "./keys.ts";
+import { hinted, link, TestMesh, until } from "./testing.ts";
+
+const DAY_MS = 86_400_000;
+
+test("nodes of one secret find each other, those of another find nobody, and a record that changes replaces its hints", async () => {
+  await using mesh = new TestMesh();
+  const a = await mesh.add({ endpoints: ["tcp://192.0.2.1:4860"] });
+  const b = await mesh.add({ endpoints: ["tcp://192.0.2.2:4860", "tor://b.onion:1"] });
+  const stranger = await mesh.add({ secrets: ["theirs"], endpoints: ["tcp://192.0.2.3:4860"] });
+  await until("a finds b", () => hinted(a, "tcp://192.0.2.2:4860") && hinted(a, "tor://b.onion:1"));
+  await until("b finds a", () => hinted(b, "tcp://192.0.2.1:4860"));
+  expect(a.host.hints.get("tcp://192.0.2.2:4860")).toMatchObject({ nodeId: b.host.self.id });
+  b.host.self.set(["tcp://192.0.2.22:4860"]);
+  await until("the new place", () => hinted(a, "tcp://192.0.2.22:4860"), 20_000);
+  expect(hinted(a, "tcp://192.0.2.2:4860")).toBe(false);
+  expect(stranger.host.hints.size).toBe(0);
+  expect([...a.host.hints.keys()]).toEqual(["tcp://192.0.2.22:4860"]);
+}, 40_000);
+
+test("a secret that is replaced: nodes meet under each that is live, and one that has only the old one is met until it ends", async () => {
+  await using mesh = new TestMesh();
+  const both = await mesh.add({ secrets: ["new", "old"], endpoints: ["tcp://192.0.2.1:1"] });
+  const old = await mesh.add({ secrets: ["old"], endpoints: ["tcp://192.0.2.2:1"] });
+  const fresh = await mesh.add({ secrets: ["new"], endpoints: ["tcp://192.0.2.3:1"] });
+  await until(
+    "both sides",
+    () => hinted(both, "tcp://192.0.2.2:1") && hinted(both, "tcp://192.0.2.3:1"),
+    20_000,
+  );
+  await until("the old one", () => hinted(old, "tcp://192.0.2.1:1"), 20_000);
+  await until("the new one", () => hinted(fresh, "tcp://192.0.2.1:1"), 20_000);
+  expect([hinted(old, "tcp://192.0.2.3:1"), hinted(fresh, "tcp://192.0.2.2:1")]).toEqual([false, false]);
+}, 40_000);
+
+test("a node in 1970, one a week behind and one in 2099 are found, and find the others", async () => {
+  await using mesh = new TestMesh();
+  const now = await mesh.add({ endpoints: ["tcp://192.0.2.1:1"] });
+  await until("it is published", () => (now.host.gauges.get("nodes") ?? 0) >= 0);
+  const worlds = [0, Date.now() - 7 * DAY_MS, Date.UTC(2099, 0, 1)].map((epochMs) => new TestMesh(epochMs));
+  try {
+    const others = await Promise.all(
+      worlds.map((world, n) =>
+        world.add({ endpoints: [`tcp://192.0.2.${10 + n}:1`], config: { bootstrap: [now.place] } }),
+      ),
+    );
+    for (const [n, other] of others.entries()) {
+      await until(`number ${n} finds the one with a clock`, () => hinted(other, "tcp://192.0.2.1:1"), 20_000);
+      await until(`it finds number ${n}`, () => hinted(now, `tcp://192.0.2.${10 + n}:1`), 20_000);
+    }
+  } finally {
+    await Promise.all(worlds.map((world) => world[Symbol.asyncDispose]()));
+  }
+}, 60_000);
+
+test("the sequence goes on over restarts, and over a state that was lost", async () => {
+  await using mesh = new TestMesh();
+  const a = await mesh.add({ endpoints: ["tcp://192.0.2.1:1"] });
+  await mesh.add({ endpoints: ["tcp://192.0.2.2:1"] });
+  const self = new FakeSelf({ plugin: PLUGIN });
+  const storage = new FakeStorage();
+  let before = 0;
+  for (const [n, kept] of [storage, storage, new FakeStorage()].entries()) {
+    const place = `tcp://192.0.2.${100 + n}:1`;
+    const { host } = await mesh.add({ self, storage: kept, endpoints: [place] });
+    await until(`life ${n} is seen`, () => hinted(a, place), 30_000);
+    const seq = Number(new TextDecoder().decode(await kept.get("seq")));
+    expect(seq).toBeGreaterThan(before);
+    before = seq;
+    await host.stop();
+  }
+}, 90_000);
+
+test("a member without a socket is carried: found by others, and told of them, through the member that it is linked to", async () => {
+  await using mesh = new TestMesh();
+  const carrier = await mesh.add({ endpoints: ["tor://carrier.onion:1"] });
+  const other = await mesh.add({ endpoints: ["tor://other.onion:1"] });
+  await until("the two know each other", () => hinted(carrier, "tor://other.onion:1"), 20_000);
+  const torOnly = await mesh.add({
+    endpoints: ["tor://silent.onion:1"],
+    config: { listen: [], bootstrap: [] },
+  });
+  link(torOnly.host, carrier.host);
+  await until("it is told of others", () => hinted(torOnly, "tor://other.onion:1"), 20_000);
+  expect(hinted(torOnly, "tor://carrier.onion:1")).toBe(true);
+  await until("it is found", () => hinted(other, "tor://silent.onion:1"), 30_000);
+  expect(other.host.hints.get("tor://silent.onion:1")).toMatchObject({ nodeId: torOnly.host.self.id });
+  expect([...torOnly.host.counters.keys()].some((name) => name.startsWith("bytes"))).toBe(false);
+}, 60_000);
+
+test("the public DHT is joined with a warning, and only when it is asked for", async () => {
+  const validate = async (table: object) =>
+    (await plugin.config["~standard"].validate(table)) as { value: unknown };
+  const warnings = async (table: object) => plugin.warnings!((await validate(table)).value);
+  expect(await warnings({})).toEqual([]);
+  expect((await warnings({ public: true }))[0]).toContain("strangers of the public DHT");
+});
