@@ -13,6 +13,7 @@ discoveryConformance({
       plugin,
       config: { listen, bootstrap: [place] },
       clockStepMs: "real time",
+      withinMs: 20_000,
       expected: ["tcp://192.0.2.7:4860", "tor://example.onion:1"],
       hostOptions() {
         const self = new FakeSelf({ plugin: PLUGIN });

@@ -20,8 +20,10 @@ const ENDPOINT = /^[a-z][a-z0-9+.-]*:\/\/[^\s#]+$/;
 const NODE_ID = /^[a-z2-7]{51}[aq]$/;
 
 export interface DiscoverySetup extends PluginSetup {
-  /** Endpoints it hints at within two seconds of its start. */
+  /** Endpoints it hints at within `withinMs` of its start. */
   readonly expected: readonly string[];
+  /** Real time, ms; default 2,000. For those that have to ask others first, and again. */
+  readonly withinMs?: number;
 }
 
 async function onHost(setup: DiscoverySetup, body: (host: TestHost) => Promise<void>): Promise<void> {
@@ -33,6 +35,7 @@ async function onHost(setup: DiscoverySetup, body: (host: TestHost) => Promise<v
       () => setup.expected.every((endpoint) => host.hintCalls.some((hint) => hint.endpoint === endpoint)),
       `hints at ${setup.expected.join(", ")}`,
       step,
+      setup.withinMs,
     );
     await quiet(step);
     await body(host);
