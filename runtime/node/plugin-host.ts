@@ -18,6 +18,7 @@ import { createMembersBackend } from "../view/members-for-plugins.ts";
 import { createMeshBackend } from "../view/mesh-for-plugins.ts";
 import type { HubEvents } from "../view/node-events.ts";
 import { createPeersBackend } from "../view/peers-for-plugins.ts";
+import { createSelfBackend } from "../view/self-for-plugins.ts";
 import { createStreamsBackend } from "../view/streams-for-plugins.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
@@ -56,6 +57,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
+    self: createSelfBackend(identity, { callsign, network }, mesh, hub),
     peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,

@@ -12,6 +12,7 @@ import type { PluginHttp } from "./pages.ts";
 import type { Peers } from "./peers.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Random } from "./random.ts";
+import type { Self } from "./self.ts";
 import type { Services } from "./services.ts";
 import type { PluginStorage } from "./storage.ts";
 
@@ -78,6 +79,8 @@ export interface PluginContext {
   readonly storage: PluginStorage;
   /** The machine's addresses. */
   readonly network: HostNetwork;
+  /** This node. */
+  readonly self: Self;
   /** The other nodes. */
   readonly peers: Peers;
   /** What plugins of this node offer to each other. */

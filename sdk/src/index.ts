@@ -47,6 +47,7 @@ export {
   type PagesOptions,
   type PluginHttp,
 } from "./pages.ts";
+export { SELF_MESSAGE_BYTES_MAX, type Self } from "./self.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {

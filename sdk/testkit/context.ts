@@ -33,6 +33,7 @@ import { FakeMesh } from "./network.ts";
 import { FakePages } from "./pages.ts";
 import { FakePeers } from "./peers.ts";
 import { seededRandom } from "./random.ts";
+import { FakeSelf } from "./self.ts";
 import { FakeServices } from "./services.ts";
 import { FakeStorage } from "./storage.ts";
 
@@ -65,6 +66,7 @@ export interface TestHostOptions {
   /** Of an earlier life. */
   readonly storage?: FakeStorage;
   readonly network?: FakeHostNetwork;
+  readonly self?: FakeSelf;
   readonly peers?: FakePeers;
   /** Shared, for plugins that offer and use services of each other. */
   readonly services?: FakeServices;
@@ -94,6 +96,8 @@ export class TestHost {
   readonly mesh: FakeMesh;
   readonly storage: FakeStorage;
   readonly network: FakeHostNetwork;
+  /** Who the node is: `self.set(["tcp://192.0.2.1:4860"])`. */
+  readonly self: FakeSelf;
   readonly peers: FakePeers;
   readonly services: FakeServices;
   /** What an engine sees of the mesh, and its streams: `streams.receiveStream("log", "b".repeat(52))`. */
@@ -148,6 +152,7 @@ export class TestHost {
     this.mesh = options.mesh ?? new FakeMesh(this.clock);
     this.storage = options.storage ?? new FakeStorage();
     this.network = options.network ?? new FakeHostNetwork();
+    this.self = options.self ?? new FakeSelf();
     this.peers = options.peers ?? new FakePeers();
     this.services = options.services ?? new FakeServices();
     this.#door = this.services.door(`${plugin.namespace}.${this.#instance}`, this.#stopped.signal);
@@ -218,6 +223,7 @@ export class TestHost {
     this.members.stop();
     this.streams.stop();
     this.network.stop();
+    this.self.stop();
     this.peers.stop();
     this.endpoints = [];
     this.overlay = undefined;
@@ -297,6 +303,7 @@ export class TestHost {
       mesh: this.mesh,
       http: this.pages,
       network: this.network,
+      self: this.self,
       peers: this.peers,
       services: this.#door,
       net: noNet,

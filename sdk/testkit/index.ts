@@ -18,6 +18,7 @@ export { FakeMembers } from "./members.ts";
 export { FakeMesh } from "./network.ts";
 export { FakePages, type TestPage, type TestPageRequest } from "./pages.ts";
 export { FakePeers } from "./peers.ts";
+export { FakeSelf } from "./self.ts";
 export { FakeServices } from "./services.ts";
 export { FakeHostNetwork } from "./host-network.ts";
 export { describeSocket, openSockets, timerLeaks, WatchedAbort } from "./leak.ts";

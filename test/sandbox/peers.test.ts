@@ -1,4 +1,4 @@
-/** `ctx.peers` and `ctx.onRequest` of a third party's plugin, in the node's process, in a Worker and in a sandbox. */
+/** `ctx.peers`, `ctx.self` and `ctx.onRequest` of a third party's plugin, in the node's process, in a Worker and in a sandbox. */
 import { afterEach, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { buildGodwit } from "../../scripts/build.ts";
@@ -20,6 +20,7 @@ interface Heard {
   readonly changes: number;
   readonly input: unknown;
   readonly network: string;
+  readonly self: { id: string; endpoints: string[]; isSigned: boolean; isForged: boolean };
 }
 
 for (const trust of ["trusted", "contained", "untrusted"] as const)
@@ -46,6 +47,8 @@ for (const trust of ["trusted", "contained", "untrusted"] as const)
     const told = (await (await ask("heard")).json()) as Heard;
     expect(told.input).toEqual({ x: [1, null, "é"] });
     expect(told.network).toBe((await b.json<{ network: string }>("/mesh/status")).network);
+    const idOfB = (await b.json<{ node: { id: string } }>("/mesh/status")).node.id;
+    expect(told.self).toEqual({ id: idOfB, endpoints: [b.endpoint], isSigned: true, isForged: false });
     const refused = await ask("nonsense");
     expect([refused.status >= 400, await refused.text()]).toEqual([
       true,

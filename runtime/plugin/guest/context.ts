@@ -19,6 +19,7 @@ import { createNet } from "./net.ts";
 import { createOffers } from "./offers.ts";
 import { createHttp } from "./pages.ts";
 import { createPeers } from "./peers.ts";
+import { createSelf } from "./self.ts";
 import { createServices } from "./services.ts";
 import { createStreams } from "./streams.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
@@ -51,6 +52,7 @@ export function createContext(parts: ContextParts): GuestContext {
   const isEngine = configure.namespace === "engine";
   const streams = isEngine ? createStreams(parts, "streams") : undefined;
   const { peers, onRequest, ...peersFrames } = createPeers(parts);
+  const { self, onSelf } = createSelf(parts);
   const offers = createOffers(parts);
   const { services, ...servicesFrames } = createServices(parts);
   const net = createNet(calls, flows, scope);
@@ -98,6 +100,7 @@ export function createContext(parts: ContextParts): GuestContext {
       keys: () => calls.ask("storage.keys", {}, (value) => value as string[]),
     },
     net,
+    self,
     peers,
     onRequest,
     services,
@@ -168,6 +171,7 @@ export function createContext(parts: ContextParts): GuestContext {
         ({ addresses } = given as unknown as { addresses: readonly HostAddress[] });
         for (const fn of [...watchers]) fn();
       } else if (given.event === "peers" || given.event === "peer-message") peersFrames.onEvent(given, bytes);
+      else if (given.event === "self") onSelf();
       else if (given.event === "service") servicesFrames.onEvent(given);
       else mesh?.onEvent(given);
     },

@@ -18,6 +18,7 @@ import { openPluginNet } from "./net.ts";
 import type { Offers } from "./offers.ts";
 import type { Pages } from "../pages/pages.ts";
 import { openPeersDoor } from "./peers-door.ts";
+import { openSelfDoor } from "./self-door.ts";
 import { openEngineStreams } from "./streams-door.ts";
 import { allowAll, enginePolicyOf, registerPolicyOf } from "../permissions.ts";
 import { checkRegister, openTransportDoor } from "./transport-door.ts";
@@ -76,6 +77,8 @@ export function createHostContext(
     instance.namespace === "engine" ? openEngineDoors(deps, running, plugin, log) : undefined;
   const peersDoor =
     peers === undefined ? undefined : openPeersDoor({ backend: peers, plugin: kind, scope, clock, log });
+  const selfDoor =
+    deps.self === undefined ? undefined : openSelfDoor({ backend: deps.self, plugin: kind, scope, log });
   return {
     net: openPluginNet(scope, netGrants),
     deriveSeed: async (purpose) => {
@@ -86,6 +89,10 @@ export function createHostContext(
     folder: async () => {
       if (stateDir === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no folder here");
       return await openPluginFolder(stateDir, sourceOf(instance));
+    },
+    get self() {
+      if (selfDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there is no node here");
+      return selfDoor;
     },
     get peers() {
       if (peersDoor === undefined) throw godwitError("GODWIT_PLUGIN_FAILED", "there are no peers here");

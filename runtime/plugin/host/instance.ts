@@ -21,6 +21,7 @@ import type { MembersBackend } from "./members-door.ts";
 import type { MeshBackend } from "./mesh-door.ts";
 import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
+import type { SelfBackend } from "./self-door.ts";
 import type { DoorPolicy, EnginePolicy, NetPolicy, RegisterPolicy } from "../permissions.ts";
 import type { StreamsBackend } from "./streams-door.ts";
 
@@ -100,6 +101,8 @@ export interface HostDeps {
   readonly metrics: Metrics;
   readonly events: HostEvents;
   readonly network: WatchedNetwork;
+  /** What plugins get as `ctx.self`; a host without one runs none that asks for it. */
+  readonly self?: SelfBackend;
   /** What plugins get as `ctx.peers`; a host without one runs none that asks for it. */
   readonly peers?: PeersBackend;
   /** What services get as `ctx.mesh`; a host without one runs none that asks for it. */

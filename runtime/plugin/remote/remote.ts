@@ -27,6 +27,7 @@ import { RemoteOffers } from "./offers.ts";
 import type { RemoteContext, RemoteParts } from "./parts.ts";
 import { addPagesCalls } from "./pages.ts";
 import { addPeersCalls } from "./peers.ts";
+import { addSelfCalls } from "./self.ts";
 import { addServiceCalls } from "./services.ts";
 import { addStorageCalls } from "./storage.ts";
 import { RemoteTransport } from "./transport.ts";
@@ -152,6 +153,7 @@ class Remote {
     this.#offers = new RemoteOffers(parts);
     addStorageCalls(parts);
     addNetCalls(parts);
+    addSelfCalls(parts);
     addPeersCalls(parts);
     addServiceCalls(parts);
     if (plugin.namespace === "service") {

@@ -32,7 +32,18 @@ export default definePlugin({
     greet();
     ctx.onRequest(async (request, input) => {
       if (request !== "heard") throw new Error(`it knows no ${request}`);
-      return { heard: Object.fromEntries(heard), changes, input, network: peers.self.network };
+      const { self } = ctx;
+      const word = new TextEncoder().encode("word");
+      const signature = await self.sign(word);
+      const isSigned = await self.verify(self.id, word, signature);
+      const isForged = await self.verify(self.id, word.subarray(1), signature);
+      return {
+        heard: Object.fromEntries(heard),
+        changes,
+        input,
+        network: peers.self.network,
+        self: { id: self.id, endpoints: self.endpoints(), isSigned, isForged },
+      };
     });
   },
 });
