@@ -56,5 +56,6 @@ export const builtinPlugins = [
   row("transport", "memory", () => import("../plugins/transport-memory/index.ts")),
   row("transport", "tor", () => import("../plugins/transport-tor/index.ts")),
   row("discovery", "static", () => import("../plugins/discovery-static/index.ts")),
+  row("discovery", "serf", () => import("../plugins/discovery-serf/index.ts")),
   row("service", "telex", () => import("../plugins/service-telex/index.ts")),
 ] as const;
