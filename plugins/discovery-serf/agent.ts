@@ -166,6 +166,7 @@ export class Agent {
       for (const { name } of this.serf.roll) this.hints.look(name);
       void this.#refresh();
     });
+    this.hints.look(this.serf.memberlist.members.self.name);
     this.#tell();
     void this.#keepJoined();
   }

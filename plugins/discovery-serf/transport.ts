@@ -3,6 +3,7 @@
  * send: datagrams a second, streams at once, bytes that are held of them. Trusts no address that something comes from.
  */
 import { type Clock, GodwitError, sourceGroup, type Timer } from "@godwit/sdk";
+import { claimDescriptor, type Place, Places } from "@godwit/sdk/places";
 import { portHolder } from "./port-holder.ts";
 import type { Net, NetHandlers } from "./memberlist/net.ts";
 import { Dropped, type Envelope, type StreamReader } from "./wire/envelope.ts";
@@ -12,6 +13,8 @@ import type { At } from "./wire/messages.ts";
 const DATAGRAMS = { perSecond: 2_000, burst: 4_000 } as const;
 const STREAMS_MAX = 64;
 const STREAMS_A_SOURCE_MAX = 16;
+/** Near the end of the node's descriptors. */
+const STREAMS_LAST_MAX = 4;
 /** Of all streams together. */
 const HELD_BYTES_MAX = 4_194_304;
 /** From the first byte of a stream of somebody else to its last. */
@@ -33,7 +36,7 @@ export interface TransportOptions {
 interface Connection {
   readonly reader: StreamReader | undefined;
   readonly from: At;
-  readonly group: string;
+  readonly place: Place | undefined;
   readonly timer: Timer;
   held: number;
   unsent: Uint8Array;
@@ -49,7 +52,11 @@ export class Transport implements Net {
   readonly #listener: Bun.TCPSocketListener<Connection>;
   readonly #udp: UdpSocket | undefined;
   readonly #streams = new Set<Bun.Socket<Connection>>();
-  readonly #sources = new Map<string, number>();
+  readonly #places = new Places({
+    max: STREAMS_MAX,
+    perSourceMax: STREAMS_A_SOURCE_MAX,
+    lastMax: STREAMS_LAST_MAX,
+  });
   readonly #asking = new Set<() => void>();
   #handlers: NetHandlers | undefined;
   #held = 0;
@@ -161,27 +168,24 @@ export class Transport implements Net {
   onOpen(socket: Bun.Socket<Connection>): void {
     const { clock, envelope, dropped } = this.#options;
     const from = { address: plainAddress(socket.remoteAddress), port: socket.remotePort };
-    const group = sourceGroup(from.address);
-    const ofSource = this.#sources.get(group) ?? 0;
-    const isTooMany = this.#streams.size >= STREAMS_MAX || ofSource >= STREAMS_A_SOURCE_MAX;
+    const place = this.#places.accept(socket, sourceGroup(from.address), () => {
+      dropped("streams");
+      socket.terminate();
+    });
     socket.data = {
-      reader: isTooMany ? undefined : envelope.streamReader(true),
+      reader: place === undefined ? undefined : envelope.streamReader(true),
       from,
-      group,
+      place,
       timer: clock.after(STREAM_TIMEOUT_MS, () => void socket.terminate()),
       held: 0,
       unsent: new Uint8Array(0),
       isEnding: false,
       isAnswered: false,
     };
-    if (isTooMany) {
-      dropped("streams");
-      socket.data.timer.cancel();
-      socket.terminate();
-      return;
-    }
     this.#streams.add(socket);
-    this.#sources.set(group, ofSource + 1);
+    if (place !== undefined) return;
+    dropped("streams");
+    socket.terminate();
   }
 
   onData(socket: Bun.Socket<Connection>, bytes: Uint8Array): void {
@@ -208,9 +212,7 @@ export class Transport implements Net {
     if (connection === undefined || !this.#streams.delete(socket)) return;
     connection.timer.cancel();
     this.#held -= connection.held;
-    const left = (this.#sources.get(connection.group) ?? 1) - 1;
-    if (left > 0) this.#sources.set(connection.group, left);
-    else this.#sources.delete(connection.group);
+    connection.place?.release();
   }
 
   onDatagram(bytes: Buffer, address: string, port: number): void {
@@ -276,6 +278,12 @@ export class Transport implements Net {
     const giveUp = () => fail("the plugin has stopped");
     const timer = clock.after(timeoutMs, () => fail(`no answer within ${Math.round(timeoutMs)} ms`));
     const reader = envelope.streamReader(false);
+    try {
+      claimDescriptor("guest");
+    } catch (error) {
+      timer.cancel();
+      return Promise.reject(error as Error);
+    }
     this.#asking.add(giveUp);
     Bun.connect<Connection>({
       hostname: to.address,
@@ -287,7 +295,7 @@ export class Transport implements Net {
           opened.data = {
             reader: undefined,
             from: to,
-            group: "",
+            place: undefined,
             timer,
             held: 0,
             unsent: envelope.sealStream(message),

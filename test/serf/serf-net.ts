@@ -34,7 +34,12 @@ export interface OwnMember {
   readonly why: string | null;
 }
 
-export async function until(what: string, check: () => unknown, timeoutMs: number, everyMs = 50): Promise<void> {
+export async function until(
+  what: string,
+  check: () => unknown,
+  timeoutMs: number,
+  everyMs = 50,
+): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   let last: unknown;
   while (performance.now() < endMs) {
@@ -132,10 +137,10 @@ export class SerfNet {
   readonly folder = mkdtempSync(join(tmpdir(), "godwit-serf-"));
   readonly agents: SerfAgent[] = [];
   readonly nodes: SerfNode[] = [];
-  readonly #lab: Lab;
+  readonly lab: Lab;
 
   private constructor(lab: Lab) {
-    this.#lab = lab;
+    this.lab = lab;
     this.lan = this.net.lan("lan");
   }
 
@@ -159,7 +164,7 @@ export class SerfNet {
   ): Promise<SerfNode> {
     const host = this.net.host(`g${this.nodes.length + 1}`);
     const port = this.lan.join(host);
-    const node = await SerfNode.open(this.#lab, port, callsign, table, options);
+    const node = await SerfNode.open(this.lab, port, callsign, table, options);
     this.nodes.push(node);
     return node;
   }
@@ -172,7 +177,7 @@ export class SerfNet {
 
   async close(): Promise<void> {
     await Promise.all(this.agents.map((agent) => agent.stop().catch(() => {})));
-    await this.#lab.close();
+    await this.lab.close();
     await this.net.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
@@ -239,7 +244,7 @@ export class SerfNode {
   async health(): Promise<string> {
     const { plugins } = await this.lab.json<{
       plugins: { name: string; state: string; reason: string | null }[];
-    }>("/plugins/running");
+    }>("/mesh/plugins");
     const own = plugins.find(({ name }) => name === "cluster");
     return `${own?.state} ${own?.reason ?? ""}`.trim();
   }

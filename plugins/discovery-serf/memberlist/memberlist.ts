@@ -120,7 +120,8 @@ export class Memberlist implements NetHandlers {
         mayReach: (at) => this.refusalOf(at) === undefined,
         payload: () => delegate.payload(),
         pinged: (member, ms, payload) => delegate.pinged(member, ms, payload),
-        piggyback: (room) => this.#take(room),
+        // What does not arrive is not told: it waits for a stream.
+        piggyback: (room) => (this.#prober.isBlocked ? [] : this.#take(room)),
         blocked: (member) => delegate.blocked(member),
         dropped,
       },
@@ -319,7 +320,7 @@ export class Memberlist implements NetHandlers {
 
   #gossip(): void {
     const { timing, timers, net, isStreamsOnly } = this.#options;
-    if (isStreamsOnly) return;
+    if (isStreamsOnly || this.#prober.isBlocked) return;
     const nowMs = timers.nowMs();
     const targets = this.members.pick(timing.gossipNodes, (one) => {
       if (one.state === NodeState.left || !this.#mayReach(one)) return false;

@@ -83,7 +83,7 @@ export class Timers {
         },
         (error: unknown) => {
           timer.cancel();
-          reject(error as Error);
+          reject(error);
         },
       );
     });

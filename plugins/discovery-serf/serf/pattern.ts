@@ -34,7 +34,7 @@ class Compiler {
   #depth = 0;
 
   constructor(pattern: string) {
-    this.#chars = [...pattern];
+    this.#chars = Array.from(pattern);
   }
 
   compile(): number {
@@ -177,7 +177,7 @@ export function findsPattern(pattern: string, text: string): boolean | undefined
     throw error;
   }
   const { states } = compiler;
-  const chars = [...text];
+  const chars = Array.from(text);
   let live = new Set<number>();
   for (let at = 0; at <= chars.length; at++) {
     const reached = new Set<number>();

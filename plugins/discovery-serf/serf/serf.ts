@@ -286,7 +286,7 @@ export class Serf {
     const statusLTimes = new Map<string, number>();
     for (const { name, status, ltime } of this.roll) {
       statusLTimes.set(name, ltime);
-      if (status === "left") left.add(name);
+      if (status === "left" || (status === "leaving" && name === this.#options.name)) left.add(name);
     }
     return encodeState({
       ltime: this.roll.clock.time,

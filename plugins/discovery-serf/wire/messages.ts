@@ -78,9 +78,11 @@ export function addressOf(bytes: Uint8Array): string {
 const message = (type: number, fields: Encodable): Uint8Array =>
   new ByteWriter().u8(type).value(fields).finish();
 
+/** In the order in which Go writes them: by name. */
 const sourceFields = ({ source, sourceNode }: Pick<Ping, "source" | "sourceNode">) => ({
-  ...(source === undefined ? {} : { SourceAddr: bytesOf(source.address), SourcePort: source.port }),
+  ...(source === undefined ? {} : { SourceAddr: bytesOf(source.address) }),
   ...(sourceNode === "" ? {} : { SourceNode: sourceNode }),
+  ...(source === undefined ? {} : { SourcePort: source.port }),
 });
 
 export const encodePing = (ping: Ping): Uint8Array =>
