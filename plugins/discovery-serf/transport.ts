@@ -96,7 +96,7 @@ export class Transport implements Net {
       hostname: host,
       port,
       socket: {
-        open: (socket) => transport?.onOpen(socket) ?? void socket.terminate(),
+        open: (socket) => (transport === undefined ? void socket.terminate() : transport.onOpen(socket)),
         data: (socket, bytes) => transport?.onData(socket, bytes),
         drain: (socket) => flush(socket),
         close: (socket) => transport?.onClose(socket),

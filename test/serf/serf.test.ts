@@ -228,17 +228,49 @@ test.skipIf(isSkipped)(
     const [a] = (await nodesOf(1, `join = ["${alpha.address}"]`)) as [SerfNode];
     await a.start();
     await until("both agree", () => agree(net, { alpha: "alive", "DUN-A": "alive" }), 10_000);
-    alpha.host.nft("inet", "udp", "chain in { type filter hook input priority 0; udp dport 7946 drop; }");
+    alpha.host.nft("inet", "deaf", "chain in { type filter hook input priority 0; udp dport 7946 drop; }");
     await until(
       "it is said",
       async () => /UDP does not pass to alpha .*open UDP port 7946/.test(await a.health()),
       20_000,
     );
     expect(await a.statusOf("alpha")).toBe("alive");
-    alpha.host.nft("inet", "udp", "");
+    alpha.host.nft("inet", "deaf", "");
     await until("it is well", async () => (await a.health()) === "running", 20_000);
   },
   60_000,
+);
+
+test.skipIf(isSkipped)(
+  `without UDP a node is alive for agents, hears of events, leaves, and sees who dies${suffix}`,
+  async () => {
+    net = await SerfNet.open();
+    const [alpha, beta] = [net.agent("alpha"), net.agent("beta")];
+    await alpha.start();
+    await beta.start({ start_join: [alpha.address] });
+    const [a] = (await nodesOf(1, `join = ["${alpha.address}"]\nudp = false`)) as [SerfNode];
+    await a.start();
+    const alive = { alpha: "alive", beta: "alive", "DUN-A": "alive" };
+    await until("all agree", () => agree(net, alive), 10_000);
+    alpha.run("event", "deploy", "1");
+    a.cli("serf", "event", "hello", "2");
+    await until("its event", () => beta.log.some((line) => line.includes("hello")), 10_000);
+    await until(
+      "the agent's event",
+      async () => (await a.ask<{ name: string }[]>("events")).some(({ name }) => name === "deploy"),
+      10_000,
+    );
+    await beta.stop();
+    await until(
+      "failed",
+      () => agree(net, { ...alive, beta: "failed" }, { agents: [alpha], nodes: [a] }),
+      25_000,
+    );
+    expect(alpha.log.filter((line) => line.includes("EventMemberFailed: DUN-A"))).toEqual([]);
+    await a.lab.kill("SIGTERM");
+    await until("left", () => alpha.statusOf("DUN-A") === "left", 10_000);
+  },
+  90_000,
 );
 
 test.skipIf(isSkipped)(
@@ -251,7 +283,7 @@ test.skipIf(isSkipped)(
     const b = await net.node("DUN-B", `join = ["${alpha.address}"]`);
     // This one knows nobody: it is joined.
     await a.start();
-    alpha.run("join", a.address);
+    await until("it is joined", () => alpha.run("join", a.address).includes("Successfully joined"), 5_000);
     await until("both agree", () => agree(net, { alpha: "alive", "DUN-A": "alive" }, { nodes: [a] }), 10_000);
     await alpha.stop();
     await until("failed", async () => (await a.statusOf("alpha")) === "failed", 20_000);

@@ -40,6 +40,8 @@ const PART_OVERHEAD = 2;
 const RECLAIM_MEMBERS_MAX = 64;
 /** Without datagrams: between two rounds of gossip over streams; each tells what would fit in a datagram. */
 const STREAM_GOSSIP_MS = 1_000;
+/** Between two exchanges of states then: others gossip in datagrams. */
+const STREAM_EXCHANGE_MS = 5_000;
 /** Addresses that were judged. */
 const JUDGED_MAX = 4_096;
 
@@ -142,7 +144,10 @@ export class Memberlist implements NetHandlers {
     timers.every(timing.pushPullIntervalMs, () => {
       const [member] = this.members.pick(1, (one) => one.state === NodeState.alive && this.#mayReach(one));
       if (member !== undefined) void this.#exchangeQuietly(member.at);
-      return timing.pushPullIntervalMs * pushPullScale(this.members.liveCount);
+      const intervalMs = this.#isDeaf
+        ? Math.min(timing.pushPullIntervalMs, STREAM_EXCHANGE_MS)
+        : timing.pushPullIntervalMs;
+      return intervalMs * pushPullScale(this.members.liveCount);
     });
     this.members.announce();
   }
@@ -242,6 +247,11 @@ export class Memberlist implements NetHandlers {
     }
   }
 
+  /** Datagrams are not to be used, or do not pass. */
+  get #isDeaf(): boolean {
+    return this.#options.isStreamsOnly || this.#prober.isBlocked;
+  }
+
   #mayReach(member: Member): boolean {
     return this.refusalOf(member.at) === undefined;
   }
@@ -319,8 +329,8 @@ export class Memberlist implements NetHandlers {
   }
 
   #gossip(): void {
-    const { timing, timers, net, isStreamsOnly } = this.#options;
-    if (isStreamsOnly || this.#prober.isBlocked) return;
+    const { timing, timers, net } = this.#options;
+    if (this.#isDeaf) return;
     const nowMs = timers.nowMs();
     const targets = this.members.pick(timing.gossipNodes, (one) => {
       if (one.state === NodeState.left || !this.#mayReach(one)) return false;
@@ -335,8 +345,8 @@ export class Memberlist implements NetHandlers {
 
   /** Where datagrams do not pass, news would wait for the next exchange of states: they go over streams, fewer at a time. */
   #gossipOverStreams(): void {
-    const { isStreamsOnly, net, timing, delegate } = this.#options;
-    if (!isStreamsOnly && !this.#prober.isBlocked) return;
+    const { net, timing, delegate } = this.#options;
+    if (!this.#isDeaf) return;
     const targets = this.members.pick(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
     const limit = retransmits(timing.retransmitMult, this.members.size);
     const [first] = targets;
@@ -352,9 +362,8 @@ export class Memberlist implements NetHandlers {
 
   /** A message of the upper half to one address, now. `body` with its type. */
   sendUser(to: At, body: Uint8Array): void {
-    const { net, isStreamsOnly, timing } = this.#options;
-    if (isStreamsOnly || this.#prober.isBlocked)
-      void net.tell(to, encodeUserStream(body), timing.streamTimeoutMs).catch(() => {});
+    const { net, timing } = this.#options;
+    if (this.#isDeaf) void net.tell(to, encodeUserStream(body), timing.streamTimeoutMs).catch(() => {});
     else net.packet(to, [Buffer.concat([Uint8Array.of(MessageType.user), body])], false);
   }
 }
