@@ -11,6 +11,8 @@ import type { At } from "./wire/messages.ts";
 
 /** Datagrams that are looked at; a member of a busy cluster sends a hundred a second. */
 const DATAGRAMS = { perSecond: 2_000, burst: 4_000 } as const;
+/** Bytes of streams of others: a state of thousands of members takes a hundredth of a second to read. */
+const STREAM_BYTES = { perSecond: 2_097_152, burst: 4_194_304 } as const;
 const STREAMS_MAX = 64;
 const STREAMS_A_SOURCE_MAX = 16;
 /** Near the end of the node's descriptors. */
@@ -59,9 +61,9 @@ export class Transport implements Net {
   });
   readonly #asking = new Set<() => void>();
   #handlers: NetHandlers | undefined;
+  readonly #datagrams: Bucket;
+  readonly #streamBytes: Bucket;
   #held = 0;
-  #tokens: number = DATAGRAMS.burst;
-  #filledMs: number;
   #isClosed = false;
 
   private constructor(
@@ -73,7 +75,8 @@ export class Transport implements Net {
     this.#listener = listener;
     this.#udp = udp;
     this.port = listener.port;
-    this.#filledMs = options.clock.monotonicMs();
+    this.#datagrams = new Bucket(options.clock, DATAGRAMS);
+    this.#streamBytes = new Bucket(options.clock, STREAM_BYTES);
   }
 
   /** Rejects with GODWIT_LISTEN_FAILED that names who has the port. */
@@ -192,6 +195,10 @@ export class Transport implements Net {
     const connection = socket.data;
     const { reader } = connection;
     if (reader === undefined || connection.isAnswered) return;
+    if (!this.#streamBytes.take(bytes.length)) {
+      this.#options.dropped("rate");
+      return void socket.terminate();
+    }
     const message = this.#push(reader, connection, bytes, () => void socket.terminate());
     if (message === undefined) return;
     connection.isAnswered = true;
@@ -216,7 +223,7 @@ export class Transport implements Net {
   }
 
   onDatagram(bytes: Buffer, address: string, port: number): void {
-    if (!this.#takeToken()) return this.#options.dropped("rate");
+    if (!this.#datagrams.take(1)) return this.#options.dropped("rate");
     this.#options.counted("in", "datagram");
     const from = { address: plainAddress(address), port };
     let messages: Uint8Array[];
@@ -323,14 +330,30 @@ export class Transport implements Net {
   #reachable(address: string): string {
     return this.#options.host === "::" && !address.includes(":") ? `::ffff:${address}` : address;
   }
+}
 
-  #takeToken(): boolean {
-    const nowMs = this.#options.clock.monotonicMs();
-    const more = ((nowMs - this.#filledMs) * DATAGRAMS.perSecond) / 1_000;
-    this.#tokens = Math.min(DATAGRAMS.burst, this.#tokens + more);
+/** So much in a second, and what was not used of it up to a bound. */
+class Bucket {
+  readonly #clock: Clock;
+  readonly #rate: { readonly perSecond: number; readonly burst: number };
+  #left: number;
+  #filledMs: number;
+
+  constructor(clock: Clock, rate: { readonly perSecond: number; readonly burst: number }) {
+    this.#clock = clock;
+    this.#rate = rate;
+    this.#left = rate.burst;
+    this.#filledMs = clock.monotonicMs();
+  }
+
+  /** False: there is not so much left; nothing is taken then. */
+  take(amount: number): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    const more = ((nowMs - this.#filledMs) * this.#rate.perSecond) / 1_000;
+    this.#left = Math.min(this.#rate.burst, this.#left + more);
     this.#filledMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
+    if (this.#left < amount) return false;
+    this.#left -= amount;
     return true;
   }
 }

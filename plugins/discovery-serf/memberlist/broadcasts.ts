@@ -4,7 +4,9 @@
  */
 
 /** More are news of a flood: what was sent most is dropped. */
-export const BROADCASTS_MAX = 1_024;
+export const BROADCASTS_MAX = 512;
+/** What is larger fits no datagram beside its envelope; it is told with the next exchange of states, or not at all. */
+const BROADCAST_BYTES_MAX = 1_320;
 
 interface Broadcast {
   /** What it is about; undefined: it replaces nothing. */
@@ -31,6 +33,10 @@ export class Broadcasts {
 
   /** `bytes` are kept. `sent` is called when it has been sent as often as it is, or was replaced. */
   add(bytes: Uint8Array, about?: string, sent?: () => void): void {
+    if (bytes.length > BROADCAST_BYTES_MAX) {
+      this.#dropped();
+      return sent?.();
+    }
     if (about !== undefined)
       this.#queue = this.#queue.filter((old) => {
         if (old.about !== about) return true;

@@ -42,6 +42,9 @@ const RECLAIM_MEMBERS_MAX = 64;
 const STREAM_GOSSIP_MS = 1_000;
 /** Between two exchanges of states then: others gossip in datagrams. */
 const STREAM_EXCHANGE_MS = 5_000;
+/** So long a state of more members than these is good enough. */
+const STATE_FRESH_MS = 500;
+const STATE_SMALL_MAX = 256;
 /** Addresses that were judged. */
 const JUDGED_MAX = 4_096;
 
@@ -88,6 +91,8 @@ export class Memberlist implements NetHandlers {
   readonly #prober: Prober;
   /** By address: what `refusal` said. */
   readonly #judged: BoundedMap<string, { readonly why: string | undefined }>;
+
+  #lastState: { readonly bytes: Uint8Array; readonly isJoin: boolean; readonly atMs: number } | undefined;
 
   constructor(options: MemberlistOptions) {
     const { timers, random, timing, delegate, net, isStreamsOnly, dropped } = options;
@@ -256,8 +261,21 @@ export class Memberlist implements NetHandlers {
     return this.refusalOf(member.at) === undefined;
   }
 
+  /** Of a large cluster it is made at most twice a second, however often it is asked for. */
   #localState(isJoin: boolean): Uint8Array {
-    return encodePushPull(this.members.entries(), this.#options.delegate.localState(), isJoin);
+    const nowMs = this.#options.timers.nowMs();
+    const last = this.#lastState;
+    if (last !== undefined && last.isJoin === isJoin && nowMs - last.atMs < STATE_FRESH_MS) return last.bytes;
+    const bytes = encodePushPull(this.members.entries(), this.#options.delegate.localState(), isJoin);
+    if (this.members.size > STATE_SMALL_MAX) {
+      const made = { bytes, isJoin, atMs: nowMs };
+      this.#lastState = made;
+      // It is megabytes: not to be held for nothing.
+      this.#options.timers.after(STATE_FRESH_MS, () => {
+        if (this.#lastState === made) this.#lastState = undefined;
+      });
+    }
+    return bytes;
   }
 
   #merge(state: PushPull, isJoin: boolean): void {

@@ -81,22 +81,21 @@ class Compiler {
   }
 
   #repeated(): Piece {
-    let piece = this.#atom();
-    for (let char = this.#chars[this.#at]; char === "*" || char === "+" || char === "?";) {
-      this.#at++;
-      const split: State = { kind: "split", next: piece.begin, other: -1 };
-      const at = this.#add(split);
-      const out = (to: number) => (split.other = to);
-      if (char !== "?") for (const open of piece.open) open(at);
-      piece = {
-        begin: char === "+" ? piece.begin : at,
-        open: char === "?" ? [...piece.open, out] : [out],
-      };
-      // `*?` and the like match the same texts.
-      if (this.#chars[this.#at] === "?") this.#at++;
-      char = this.#chars[this.#at];
-    }
-    return piece;
+    const piece = this.#atom();
+    const char = this.#chars[this.#at];
+    if (char !== "*" && char !== "+" && char !== "?") return piece;
+    this.#at++;
+    const split: State = { kind: "split", next: piece.begin, other: -1 };
+    const at = this.#add(split);
+    const out = (to: number) => (split.other = to);
+    if (char !== "?") for (const open of piece.open) open(at);
+    // `*?` and the like match the same texts; one repetition of another is none.
+    if (this.#chars[this.#at] === "?") this.#at++;
+    if ("*+?".includes(this.#chars[this.#at] ?? " ")) throw new Fault("a repetition of a repetition");
+    return {
+      begin: char === "+" ? piece.begin : at,
+      open: char === "?" ? [...piece.open, out] : [out],
+    };
   }
 
   #atom(): Piece {

@@ -286,7 +286,8 @@ export class Serf {
     const statusLTimes = new Map<string, number>();
     for (const { name, status, ltime } of this.roll) {
       statusLTimes.set(name, ltime);
-      if (status === "left" || (status === "leaving" && name === this.#options.name)) left.add(name);
+      // Who is leaving as well: its time alone would say that it joins, and the intent itself would then be old.
+      if (status === "left" || status === "leaving") left.add(name);
     }
     return encodeState({
       ltime: this.roll.clock.time,

@@ -26,6 +26,8 @@ export const STREAM_BYTES_MAX = 2_097_152;
 export const STREAM_PLAIN_MAX = 4_194_304;
 /** A hundred to one is what LZW makes of nothing but one byte: no state looks so. */
 const RATIO_MAX = 100;
+/** Longer messages go over a stream as they are: they are mostly tags, which nothing makes smaller, and it would take a tenth of a second. */
+const COMPRESSED_BYTES_MAX = 262_144;
 /** So much comes out of anything, however small. */
 const RATIO_FREE_BYTES = 16_384;
 const LABEL_BYTES_MAX = 255;
@@ -106,7 +108,7 @@ export class Envelope {
   /** What is written to a stream: one message, whole. */
   sealStream(message: Uint8Array, isFirst = true): Uint8Array {
     const label = isFirst ? this.#header : EMPTY;
-    const body = compressed(message);
+    const body = message.length > COMPRESSED_BYTES_MAX ? message : compressed(message);
     if (this.keyring === undefined) return Buffer.concat([label, body]);
     const head = new ByteWriter()
       .u8(MessageType.encrypted)

@@ -11,11 +11,13 @@ const WIDTH_MIN = 9;
 const WIDTH_MAX = 12;
 const CODES = 1 << WIDTH_MAX;
 
+/** Of `decompress`; shared by all calls, each of which is over before the next begins. */
+const prefix = new Uint16Array(CODES);
+const suffix = new Uint8Array(CODES);
+const reversed = new Uint8Array(CODES);
+
 /** The caller's bytes. Throws GODWIT_DECODE as soon as there would be more than `bytesMax`, or for what is no LZW. */
 export function decompress(input: Uint8Array, bytesMax: number): Uint8Array {
-  const prefix = new Uint16Array(CODES);
-  const suffix = new Uint8Array(CODES);
-  const reversed = new Uint8Array(CODES);
   let output = new Uint8Array(Math.min(bytesMax, Math.max(256, input.length * 4)));
   let length = 0;
   let width = WIDTH_MIN;
@@ -80,19 +82,33 @@ export function decompress(input: Uint8Array, bytesMax: number): Uint8Array {
   }
 }
 
+/** Twice and more as many places as codes, so that one is found in a step or two. */
+const PLACES = 16_384;
+/** Shared by all calls, each of which is over before the next begins: code and byte, and the code that they have together. */
+const keys = new Int32Array(PLACES);
+const codes = new Uint16Array(PLACES);
+
+const placeOf = (key: number): number => {
+  let place = (Math.imul(key, 0x9e37_79b1) >>> 18) & (PLACES - 1);
+  while (keys[place] !== -1 && keys[place] !== key) place = (place + 1) & (PLACES - 1);
+  return place;
+};
+
 /** The caller's bytes. */
 export function compress(input: Uint8Array): Uint8Array {
-  const output: number[] = [];
+  // A code of at most 12 bits for each byte, a clear for each full table, and both ends.
+  const output = new Uint8Array(Math.ceil((input.length * WIDTH_MAX) / 8) + (input.length >> 9) + 16);
+  let length = 0;
   let bits = 0;
   let held = 0;
   let width = WIDTH_MIN;
   let top = END;
-  const table = new Map<number, number>();
+  keys.fill(-1);
   const write = (code: number) => {
     bits |= code << held;
     held += width;
     while (held >= 8) {
-      output.push(bits & 0xff);
+      output[length++] = bits & 0xff;
       bits >>>= 8;
       held -= 8;
     }
@@ -104,9 +120,10 @@ export function compress(input: Uint8Array): Uint8Array {
       code = byte;
       continue;
     }
-    const known = table.get((code << 8) | byte);
-    if (known !== undefined) {
-      code = known;
+    const key = (code << 8) | byte;
+    const place = placeOf(key);
+    if (keys[place] === key) {
+      code = codes[place]!;
       continue;
     }
     write(code);
@@ -116,8 +133,11 @@ export function compress(input: Uint8Array): Uint8Array {
       write(CLEAR);
       width = WIDTH_MIN;
       top = END;
-      table.clear();
-    } else table.set((code << 8) | byte, top);
+      keys.fill(-1);
+    } else {
+      keys[place] = key;
+      codes[place] = top;
+    }
     code = byte;
   }
   if (code >= 0) {
@@ -126,6 +146,6 @@ export function compress(input: Uint8Array): Uint8Array {
     if (top >= 1 << width && width < WIDTH_MAX) width++;
   }
   write(END);
-  if (held > 0) output.push(bits & 0xff);
-  return Uint8Array.from(output);
+  if (held > 0) output[length++] = bits & 0xff;
+  return output.slice(0, length);
 }

@@ -4,7 +4,7 @@
  */
 import { formatIp, tryParseIp } from "@godwit/sdk/netlink";
 import { ByteWriter, type Decoded, type Encodable, Fields, ValueReader, wireError } from "./msgpack.ts";
-import { META_BYTES_MAX, MessageType, NAME_BYTES_MAX, NodeState } from "./types.ts";
+import { META_BYTES_MAX, MessageType, NAME_BYTES_MAX, NodeState, OWN_VSN } from "./types.ts";
 
 const U32_MAX = 0xffff_ffff;
 const PORT_MAX = 65_535;
@@ -187,6 +187,10 @@ export const decodeNack = (body: Uint8Array): number => seqOf(Fields.of(body));
 
 export const decodeError = (body: Uint8Array): string => Fields.of(body).text("Error", 1_024);
 
+/** Most members speak as this one does: they share the list. */
+const vsnOf = (vsn: readonly number[]): readonly number[] =>
+  vsn.every((version, i) => version === OWN_VSN[i]) ? OWN_VSN : vsn;
+
 function aliveIn(fields: Fields, name: string): Alive {
   const vsn = [...fields.bytes("Vsn", 16)];
   const [least = 0, most = 0] = vsn;
@@ -197,7 +201,7 @@ function aliveIn(fields: Fields, name: string): Alive {
     node: namedIn(fields, name),
     at: { address: addressOf(fields.bytes("Addr", 16)), port: fields.uint("Port", PORT_MAX) },
     meta: fields.bytes("Meta", META_BYTES_MAX),
-    vsn: vsn.slice(0, 6),
+    vsn: vsnOf(vsn.slice(0, 6)),
   };
 }
 

@@ -37,7 +37,8 @@ async function onHost(setup: DiscoverySetup, body: (host: TestHost) => Promise<v
     await quiet(step);
     await body(host);
   } finally {
-    await host.stop().catch(() => {});
+    // With the clock going on: one that says goodbye to others may wait for them.
+    await stopHost(host, step).catch(() => {});
   }
 }
 
