@@ -2,7 +2,13 @@
  * One member of a Serf cluster that is this node: sockets, memberlist, Serf and hints put together, from the first call of a member to the leave.
  * Owns where this node says that it is, whom it calls of its own accord, and its state in words.
  */
-import { advertisedHosts, type HostPort, isWildcard, type PluginContext } from "@godwit/sdk";
+import {
+  advertisedHosts,
+  type HostPort,
+  isWildcard,
+  type MetricGauge,
+  type PluginContext,
+} from "@godwit/sdk";
 import { tryParseIp } from "@godwit/sdk/netlink";
 import { resolveHost } from "@godwit/sdk/tcp";
 import { DEFAULT_PORT, IDENTITY_TAG, listenAt, seedOf, type SerfConfig } from "./config.ts";
@@ -27,6 +33,8 @@ const SEED_ADDRESSES_MAX = 4;
 /** Members of a former life that are called at once. */
 const RECALLED_AT_ONCE = 8;
 const REMEMBER_MS = 5_000;
+/** Between two counts of members for the metric. */
+const COUNT_MS = 5_000;
 /** Events that are kept to be shown. */
 const EVENTS_SHOWN_MAX = 64;
 /** A conflict that was not heard of again is over. */
@@ -46,6 +54,7 @@ export class Agent {
   readonly #transport: Transport;
   readonly #timers: Timers;
   readonly #recalled: readonly Remembered[];
+  readonly #members: MetricGauge;
   /** Addresses that the operator wrote down: sent to whatever they are. Bounded by `join`. */
   #seedAddresses = new Set<string>();
   #blockedAt: string | undefined;
@@ -66,6 +75,7 @@ export class Agent {
       keys: Keys;
       at: At;
       tags: Tags;
+      dropped: (reason: string, count?: number) => void;
     },
   ) {
     this.#ctx = ctx;
@@ -73,8 +83,8 @@ export class Agent {
     this.#transport = parts.transport;
     this.#timers = parts.timers;
     this.#recalled = parts.recalled;
-    const dropped = this.#counter("dropped", "what came and was not taken");
-    const { timers, transport, keys, at, tags } = parts;
+    this.#members = ctx.gauge("members", "members of the Serf cluster by state", ["status"]);
+    const { timers, transport, keys, at, tags, dropped } = parts;
     this.serf = new Serf({
       name: nameOf(ctx, config),
       at,
@@ -124,7 +134,8 @@ export class Agent {
     ctx.signal.throwIfAborted();
     const listen = listenAt(config, ctx.network.addresses());
     if (listen === undefined) throw new Error(`${config.listen} has no address now`);
-    const dropped = ctx.counter("dropped", "what came and was not taken", ["reason"]);
+    const drops = ctx.counter("dropped", "what came and was not taken", ["reason"]);
+    const dropped = (reason: string, count = 1) => drops.add(count, { reason });
     const messages = ctx.counter("messages", "datagrams and streams", ["direction", "kind"]);
     const transport = await Transport.open({
       host: listen.host,
@@ -133,7 +144,7 @@ export class Agent {
       isStreamsOnly: !config.udp,
       envelope: new Envelope({ keyring, label: config.label, random: ctx.random }),
       clock: ctx.clock,
-      dropped: (reason) => dropped.add(1, { reason }),
+      dropped,
       counted: (direction, kind) => messages.add(1, { direction, kind }),
     });
     const timers = new Timers(ctx.clock, ctx.random);
@@ -148,7 +159,7 @@ export class Agent {
           );
       });
       ctx.signal.throwIfAborted();
-      return new Agent(ctx, config, { transport, timers, recalled, keys, at, tags });
+      return new Agent(ctx, config, { transport, timers, recalled, keys, at, tags, dropped });
     } catch (error) {
       transport.close();
       timers.close();
@@ -167,6 +178,8 @@ export class Agent {
       void this.#refresh();
     });
     this.hints.look(this.serf.memberlist.members.self.name);
+    this.#count();
+    this.#timers.every(COUNT_MS, () => this.#count());
     this.#tell();
     void this.#keepJoined();
   }
@@ -187,11 +200,6 @@ export class Agent {
 
   get listening(): At {
     return { address: this.#config.listen, port: this.#transport.port };
-  }
-
-  #counter(name: string, help: string): (reason: string, count?: number) => void {
-    const counter = this.#ctx.counter(name, help, ["reason"]);
-    return (reason, count = 1) => counter.add(count, { reason });
   }
 
   /** Where this node is, and what it says of itself, may be another by now. */
@@ -287,6 +295,11 @@ export class Agent {
     this.hints?.look(name);
     this.#rememberSoon();
     this.#tell();
+  }
+
+  #count(): void {
+    for (const status of ["alive", "leaving", "left", "failed"] as const)
+      this.#members.set(this.serf.roll.count(status), { status });
   }
 
   #onEvent(event: UserEvent): void {
