@@ -124,7 +124,10 @@ describe("formulas", () => {
 describe("news", () => {
   test("go those first that went least, and what is newer of the same thing takes the place of the older", () => {
     let dropped = 0;
-    const queue = new Broadcasts(() => dropped++);
+    const queue = new Broadcasts(
+      () => dropped++,
+      () => {},
+    );
     const text = (list: Uint8Array[]) => list.map((one) => Buffer.from(one).toString());
     let replaced = false;
     queue.add(Buffer.from("a old"), "a", () => (replaced = true));

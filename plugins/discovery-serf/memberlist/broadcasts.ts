@@ -22,9 +22,12 @@ export class Broadcasts {
   #made = 0;
   /** Told of each that had to go unsent. */
   readonly #dropped: () => void;
+  /** Told of each that waits now. */
+  readonly #added: () => void;
 
-  constructor(dropped: () => void) {
+  constructor(dropped: () => void, added: () => void) {
     this.#dropped = dropped;
+    this.#added = added;
   }
 
   get size(): number {
@@ -44,6 +47,7 @@ export class Broadcasts {
         return false;
       });
     this.#queue.push({ about, bytes, order: this.#made++, transmits: 0, sent });
+    this.#added();
     if (this.#queue.length <= BROADCASTS_MAX) return;
     this.#sort();
     this.#queue.pop()?.sent?.();

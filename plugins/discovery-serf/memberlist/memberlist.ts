@@ -58,6 +58,8 @@ export interface Delegate extends Omit<MemberEvents, "dropped" | "conflict"> {
   user(body: Uint8Array, from: At): void;
   /** What it wants told: bodies with their type in front. */
   broadcasts(room: number, overhead: number, limit: number): Uint8Array[];
+  /** How many of them wait. */
+  waiting(): number;
   payload(): Uint8Array;
   pinged(member: Member, roundTripMs: number, payload: Uint8Array): void;
   /** Somebody else claims a name; `isSelf`: this node's. */
@@ -92,13 +94,17 @@ export class Memberlist implements NetHandlers {
   /** By address: what `refusal` said. */
   readonly #judged: BoundedMap<string, { readonly why: string | undefined }>;
 
+  #isGossiping = false;
   #lastState: { readonly bytes: Uint8Array; readonly isJoin: boolean; readonly atMs: number } | undefined;
 
   constructor(options: MemberlistOptions) {
     const { timers, random, timing, delegate, net, isStreamsOnly, dropped } = options;
     this.#options = options;
     this.#judged = new BoundedMap({ name: "serf addresses", max: JUDGED_MAX });
-    this.#broadcasts = new Broadcasts(() => dropped("queue"));
+    this.#broadcasts = new Broadcasts(
+      () => dropped("queue"),
+      () => this.gossipSoon(),
+    );
     this.members = new Members(
       {
         timers,
@@ -144,8 +150,6 @@ export class Memberlist implements NetHandlers {
   start(): void {
     const { timers, timing } = this.#options;
     void this.#prober.run();
-    timers.every(timing.gossipIntervalMs, () => this.#gossip());
-    timers.every(STREAM_GOSSIP_MS, () => this.#gossipOverStreams());
     timers.every(timing.pushPullIntervalMs, () => {
       const [member] = this.members.pick(1, (one) => one.state === NodeState.alive && this.#mayReach(one));
       if (member !== undefined) void this.#exchangeQuietly(member.at);
@@ -155,6 +159,22 @@ export class Memberlist implements NetHandlers {
       return intervalMs * pushPullScale(this.members.liveCount);
     });
     this.members.announce();
+  }
+
+  /** There is news. While there is, it is told again and again; while there is none nothing wakes up for it. */
+  gossipSoon(): void {
+    if (this.#isGossiping) return;
+    this.#isGossiping = true;
+    const { timers, timing, delegate, random } = this.#options;
+    const again = (delayMs: number) =>
+      timers.after(delayMs, () => {
+        if (this.#broadcasts.size + delegate.waiting() === 0) this.#isGossiping = false;
+        else {
+          this.#gossip();
+          again(this.#isDeaf ? STREAM_GOSSIP_MS : timing.gossipIntervalMs);
+        }
+      });
+    again(random.float() * timing.gossipIntervalMs);
   }
 
   /** Why nothing is sent there; undefined: it may be. */
@@ -348,7 +368,7 @@ export class Memberlist implements NetHandlers {
 
   #gossip(): void {
     const { timing, timers, net } = this.#options;
-    if (this.#isDeaf) return;
+    if (this.#isDeaf) return this.#gossipOverStreams();
     const nowMs = timers.nowMs();
     const targets = this.members.pick(timing.gossipNodes, (one) => {
       if (one.state === NodeState.left || !this.#mayReach(one)) return false;
@@ -364,7 +384,6 @@ export class Memberlist implements NetHandlers {
   /** Where datagrams do not pass, news would wait for the next exchange of states: they go over streams, fewer at a time. */
   #gossipOverStreams(): void {
     const { net, timing, delegate } = this.#options;
-    if (!this.#isDeaf) return;
     const targets = this.members.pick(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
     const limit = retransmits(timing.retransmitMult, this.members.size);
     const [first] = targets;

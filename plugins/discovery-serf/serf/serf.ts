@@ -92,9 +92,10 @@ export class Serf {
     this.#tags = options.tags;
     this.#vivaldi = new Vivaldi(random);
     const full = () => events.dropped("queue");
-    this.#intents = new Broadcasts(full);
-    this.#news = new Broadcasts(full);
-    this.#questions = new Broadcasts(full);
+    const added = () => this.memberlist.gossipSoon();
+    this.#intents = new Broadcasts(full, added);
+    this.#news = new Broadcasts(full, added);
+    this.#questions = new Broadcasts(full, added);
     this.roll = new Roll(name, new LamportClock(), () => timers.nowMs(), {
       changed: (before, after) => events.changed(before, after),
       objected: () => this.#sayJoined(),
@@ -233,6 +234,7 @@ export class Serf {
         }
         return taken;
       },
+      waiting: () => this.#intents.size + this.#news.size + this.#questions.size,
       payload: () => encodeCoordinate(this.#vivaldi.own),
       pinged: (member, roundTripMs, payload) => {
         if (payload.length === 0) return;

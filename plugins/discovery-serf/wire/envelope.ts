@@ -26,6 +26,8 @@ export const STREAM_BYTES_MAX = 2_097_152;
 export const STREAM_PLAIN_MAX = 4_194_304;
 /** A hundred to one is what LZW makes of nothing but one byte: no state looks so. */
 const RATIO_MAX = 100;
+/** Shorter datagrams, pings and their answers above all, are not worth the work. */
+const WORTH_BYTES = 256;
 /** Longer messages go over a stream as they are: they are mostly tags, which nothing makes smaller, and it would take a tenth of a second. */
 const COMPRESSED_BYTES_MAX = 262_144;
 /** So much comes out of anything, however small. */
@@ -81,8 +83,10 @@ export class Envelope {
   /** One datagram of messages that are at most `room` together. `hasChecksum`: its receiver is known to take one. */
   sealPacket(messages: readonly Uint8Array[], hasChecksum: boolean): Uint8Array {
     let body = messages.length === 1 ? messages[0]! : compoundOf(messages);
-    const small = compressed(body);
-    if (small.length < body.length) body = small;
+    if (body.length >= WORTH_BYTES) {
+      const small = compressed(body);
+      if (small.length < body.length) body = small;
+    }
     if (hasChecksum) body = new ByteWriter().u8(MessageType.checksum).u32(crc32(body)).bytes(body).finish();
     if (this.keyring !== undefined) body = this.keyring.seal(body, this.#random.bytes(12), this.#label);
     return this.#header.length === 0 ? body : Buffer.concat([this.#header, body]);
