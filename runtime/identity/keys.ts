@@ -151,7 +151,8 @@ export function identityFromSeed(seed: Uint8Array): Identity {
 
 /** A key made from a seed is a multiple of the base point: the check, which costs a cold start milliseconds, finds nothing. */
 function asChecked(identity: Identity): Identity {
-  noteChecked(identity.id, { dhPublicKey: identity.dh.publicKey });
+  noteChecked(identity.id, USABLE);
+  dhKeys.set(identity.id, identity.dh.publicKey);
   return identity;
 }
 
@@ -159,12 +160,11 @@ function asChecked(identity: Identity): Identity {
 export const deriveSeed = ({ seed }: Identity, label: string): Uint8Array =>
   new Uint8Array(hkdfSync("sha256", seed, new Uint8Array(0), `godwit ${label}`, SEED_BYTES));
 
-/** What was found out about one id: its X25519 key, or why it is not usable. */
-type CheckedId = UsableId | { readonly problem: string };
-interface UsableId {
-  readonly problem?: undefined;
-  readonly dhPublicKey: Uint8Array;
+/** What was found out about one id: it is usable, or why not. */
+interface CheckedId {
+  readonly problem: string | undefined;
 }
+const USABLE: CheckedId = { problem: undefined };
 
 /**
  * A check costs about 100 us, and ids repeat endlessly. Good and bad ids are kept apart, so that a stranger who sends
@@ -172,10 +172,16 @@ interface UsableId {
  */
 const CHECKED_IDS_MAX = 16_384;
 const REFUSED_IDS_MAX = 1_024;
+/** X25519 keys of those written to or linked with lately; of the thousands that are only heard of nobody needs one. */
+const DH_KEYS_MAX = 1_024;
 /** A key of the library holds some kilobytes and is made in a fraction of a verification, so only recent ones stay. */
 const VERIFY_KEYS_MAX = 512;
+/** Which stays: a table of thousands of destinations uses each twice, for its proof and its record, and then never again. */
+const USES_BEFORE_KEPT = 3;
 const verifyKeys = new BoundedMap<NodeId, KeyObject>({ name: "verification keys", max: VERIFY_KEYS_MAX });
+const keyUses = new BoundedMap<NodeId, number>({ name: "uses of verification keys", max: VERIFY_KEYS_MAX });
 const checkedIds = new BoundedMap<NodeId, CheckedId>({ name: "checked ids", max: CHECKED_IDS_MAX });
+const dhKeys = new BoundedMap<NodeId, Uint8Array>({ name: "X25519 keys", max: DH_KEYS_MAX });
 const refusedIds = new BoundedMap<NodeId, CheckedId>({ name: "refused ids", max: REFUSED_IDS_MAX });
 
 function lookUp(id: NodeId): CheckedId {
@@ -201,16 +207,22 @@ const CLEARING_SCALAR = 5n * (2n ** 252n + 27_742_317_777_372_353_535_851_937_79
 const FIELD = 2n ** 255n - 19n;
 let clearing: DhKey | undefined;
 
-/** The X25519 key of a point, if that is a usable id; undefined otherwise. A fraction of the cost of the plain check. */
-function clearedDhOf(publicKey: Uint8Array): Uint8Array | undefined {
+/** Undefined for what is no field element or maps to none. */
+function montgomeryOf(publicKey: Uint8Array): Uint8Array | undefined {
   const y = BigInt(`0x${Buffer.from(publicKey).reverse().toString("hex")}`);
   if (y >= FIELD || y === 1n) return undefined;
-  const u = littleEndian(((1n + y) * inverse(1n - y + FIELD)) % FIELD);
+  return littleEndian(((1n + y) * inverse(1n - y + FIELD)) % FIELD);
+}
+
+/** Whether the point is a usable id. A fraction of the cost of the plain check. */
+function isCleared(publicKey: Uint8Array): boolean {
+  const u = montgomeryOf(publicKey);
+  if (u === undefined) return false;
   clearing ??= new X25519Key(littleEndian(CLEARING_SCALAR));
   try {
-    return Buffer.from(u).equals(clearing.agree(u)) ? u : undefined;
+    return Buffer.from(u).equals(clearing.agree(u));
   } catch {
-    return undefined;
+    return false;
   }
 }
 
@@ -229,8 +241,7 @@ const littleEndian = (value: bigint): Uint8Array =>
 
 function examine(publicKey: Uint8Array): CheckedId {
   if (hasSignBit(publicKey)) return { problem: "its sign bit is 1" };
-  const dhPublicKey = clearedDhOf(publicKey);
-  return dhPublicKey === undefined ? { problem: problemOf(publicKey) } : { dhPublicKey };
+  return isCleared(publicKey) ? USABLE : { problem: problemOf(publicKey) };
 }
 
 /** What is wrong with an id that the quick check refused. */
@@ -247,24 +258,25 @@ function problemOf(publicKey: Uint8Array): string {
   return point.isSmallOrder() ? "it is a point of small order" : "it has a torsion component";
 }
 
-function usable(id: NodeId): UsableId {
-  const checked = lookUp(id);
-  if (checked.problem !== undefined)
-    throw godwitError("GODWIT_ID_INVALID", `${shortId(id)} is no usable node id: ${checked.problem}`);
-  return checked;
-}
-
 /**
  * Throws GODWIT_ID_INVALID unless the id is the one accepted encoding of a point of prime order: sign bit 0, canonical,
  * on the curve, no small order, no torsion component. Cached.
  */
 export function checkNodeId(id: NodeId): void {
-  usable(id);
+  const { problem } = lookUp(id);
+  if (problem !== undefined)
+    throw godwitError("GODWIT_ID_INVALID", `${shortId(id)} is no usable node id: ${problem}`);
 }
 
 /** The id's X25519 public key (birational map, RFC 7748 section 4.1). Shared: never write to it. Throws GODWIT_ID_INVALID. */
 export function dhPublicKeyOf(id: NodeId): Uint8Array {
-  return usable(id).dhPublicKey;
+  let key = dhKeys.get(id);
+  if (key === undefined) {
+    checkNodeId(id);
+    key = montgomeryOf(nodeIdBytes(id))!;
+    dhKeys.set(id, key);
+  }
+  return key;
 }
 
 /**
@@ -304,9 +316,13 @@ export function verifySignature(id: NodeId, message: Uint8Array, signature: Uint
 }
 
 function verifyKeyOf(id: NodeId): KeyObject {
-  let key = verifyKeys.get(id);
-  if (key === undefined) {
-    key = importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
+  const kept = verifyKeys.get(id);
+  if (kept !== undefined) return kept;
+  const key = importPublic(ED25519_PUBLIC_DER, nodeIdBytes(id));
+  const uses = (keyUses.get(id) ?? 0) + 1;
+  if (uses < USES_BEFORE_KEPT) keyUses.set(id, uses);
+  else {
+    keyUses.delete(id);
     verifyKeys.set(id, key);
   }
   return key;

@@ -91,6 +91,8 @@ interface Booked extends Booking {
 export class Quota<K> {
   readonly #sums: QuotaSums;
   readonly #booked = new Map<K, Booked>();
+  /** What one neighbour brings by the thousand is booked alike: one object serves. */
+  #last: Booked | undefined;
 
   constructor(limits: QuotaLimits) {
     this.#sums = new QuotaSums(limits);
@@ -119,7 +121,11 @@ export class Quota<K> {
 
   add(key: K, who: string, { by, isKnown }: Share, bytes: number): void {
     this.drop(key);
-    const booked: Booked = { who, source: isKnown ? undefined : by, bytes };
+    const source = isKnown ? undefined : by;
+    const last = this.#last;
+    const isAlike = last?.who === who && last.source === source && last.bytes === bytes;
+    const booked = isAlike ? last : { who, source, bytes };
+    this.#last = booked;
     this.#booked.set(key, booked);
     this.#sums.book(booked, 1, bytes);
   }

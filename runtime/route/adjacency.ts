@@ -138,10 +138,9 @@ export class Adjacencies {
 
   /** Forgets every candidate of the neighbour; selection follows at once. */
   dropRows(neighbour: Neighbour): void {
-    const { candidates } = this.#core.table;
     for (const destination of this.#core.table.values()) {
       if (neighbour.rows === 0) break;
-      if (candidates.drop(destination.list, neighbour)) this.#core.reselect(destination);
+      this.#core.dropCandidate(destination, neighbour);
     }
     neighbour.newestSerial = neighbour.sweptSerial = neighbour.resyncSerial = 0;
     neighbour.mismatched = neighbour.refusedBuckets = 0;
@@ -230,7 +229,7 @@ export class Adjacencies {
       const { candidates } = this.#core.table;
       const row = candidates.find(destination.list, neighbour);
       if (row === NO_ROW || candidates.serialAt(row) > neighbour.resyncSerial) continue;
-      if (candidates.drop(destination.list, neighbour)) this.#core.reselect(destination);
+      this.#core.dropCandidate(destination, neighbour);
     }
   }
 }

@@ -71,7 +71,7 @@ describe("columns", () => {
           const held = model[where]!.get(by.id);
           if (what === "put" || what === "same") {
             const second = what === "same" ? any : bulk;
-            columns.put(list, by, serial, any, second);
+            columns.put(list, by, columns.find(list, by), serial, any, second);
             model[where]!.set(by.id, { serial, any, bulk: second, isSuspect: held?.isSuspect ?? false });
           } else if (what === "drop") {
             const isReachable = held !== undefined && (held.any !== UNREACHABLE || held.bulk !== UNREACHABLE);
@@ -112,7 +112,14 @@ describe("columns", () => {
     const list = noRows();
     const first = neighbour(1);
     columns.enter(first);
-    columns.put(list, first, 1, { seqno: 1, metric: 1, mtu: 1, bottleneck: 0 }, UNREACHABLE);
+    columns.put(
+      list,
+      first,
+      columns.find(list, first),
+      1,
+      { seqno: 1, metric: 1, mtu: 1, bottleneck: 0 },
+      UNREACHABLE,
+    );
     expect(() => columns.leave(first)).toThrow("before what it said");
     columns.drop(list, first);
     columns.leave(first);
@@ -128,14 +135,15 @@ describe("columns", () => {
     for (const each of neighbours) columns.enter(each);
     const lists = Array.from({ length: 1_000 }, noRows);
     const route: PlaneRoute = { seqno: 2 ** 40, metric: 77, mtu: 1_400, bottleneck: 1 };
-    for (const by of neighbours) for (const list of lists) columns.put(list, by, 1, route, route);
+    for (const by of neighbours)
+      for (const list of lists) columns.put(list, by, columns.find(list, by), 1, route, route);
     expect(columns.rows).toBe(250_000);
     expect(columns.bytes / columns.rows).toBeLessThanOrEqual(24);
     // Planes that differ: one more row, none once they are the same again.
     const other = { ...route, metric: 99 };
-    columns.put(lists[0]!, neighbours[0]!, 2, route, other);
+    columns.put(lists[0]!, neighbours[0]!, columns.find(lists[0]!, neighbours[0]!), 2, route, other);
     expect(columns.rows).toBe(250_001);
-    columns.put(lists[0]!, neighbours[0]!, 3, other, other);
+    columns.put(lists[0]!, neighbours[0]!, columns.find(lists[0]!, neighbours[0]!), 3, other, other);
     expect(columns.rows).toBe(250_000);
     for (const by of neighbours.slice(1)) for (const list of lists) columns.drop(list, by);
     expect(columns.rows).toBe(1_000);
@@ -150,14 +158,14 @@ describe("columns", () => {
     columns.enter(by);
     const route: PlaneRoute = { seqno: 1, metric: 1, mtu: 1_400, bottleneck: 0 };
     const lists = Array.from({ length: 512 }, noRows);
-    for (const list of lists) columns.put(list, by, 1, route, route);
+    for (const list of lists) columns.put(list, by, columns.find(list, by), 1, route, route);
     const edge = noRows();
-    columns.put(edge, by, 1, route, route);
+    columns.put(edge, by, columns.find(edge, by), 1, route, route);
     const { bytes } = columns;
     const segment = columns.segmentOf(edge.chunk);
     for (let i = 0; i < 10; i++) {
       columns.drop(edge, by);
-      columns.put(edge, by, 1, route, route);
+      columns.put(edge, by, columns.find(edge, by), 1, route, route);
       expect(columns.segmentOf(edge.chunk)).toBe(segment);
     }
     expect(columns.bytes).toBe(bytes);

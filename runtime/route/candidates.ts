@@ -186,6 +186,24 @@ export class Candidates {
     return (this.#at(row).flags[row % SEGMENT_ROWS]! & (ROW_ANY | ROW_BULK)) === 0;
   }
 
+  /** Which row speaks for the plane, of the neighbour of this first one; NO_ROW: it does not offer that. */
+  planeAt(list: RowList, row: number, plane: number): number {
+    const segment = this.#at(row);
+    const at = row % SEGMENT_ROWS;
+    const flags = segment.flags[at]!;
+    if ((flags & plane) !== 0) return row;
+    if (plane !== ROW_BULK || (flags & ROW_HAS_SECOND) === 0) return NO_ROW;
+    return this.#find(list, segment.handle[at]!, ROW_SECOND);
+  }
+
+  seqnoAt(row: number): number {
+    return this.#at(row).seqno(row % SEGMENT_ROWS);
+  }
+
+  metricAt(row: number): number {
+    return this.#at(row).metric[row % SEGMENT_ROWS]!;
+  }
+
   /** A copy of what the neighbour of the first row says. */
   anyAt(row: number): PlaneRoute {
     return this.#routeAt(row, ROW_ANY);
@@ -222,26 +240,37 @@ export class Candidates {
     return this.neighbourAt(chunk * CHUNK_ROWS + ((n - inFirst) % CHUNK_ROWS));
   }
 
-  /** Says or says anew what the neighbour advertises; a suspicion stays. */
-  put(list: RowList, neighbour: Neighbour, serial: number, any: PlaneRoute, bulk: PlaneRoute): void {
+  /**
+   * Says or says anew what the neighbour advertises; a suspicion stays. `row` is its first one or NO_ROW, as `find` answered just
+   * now. Answers its first row after that.
+   */
+  put(
+    list: RowList,
+    neighbour: Neighbour,
+    row: number,
+    serial: number,
+    any: PlaneRoute,
+    bulk: PlaneRoute,
+  ): number {
     const hasAny = any.metric < METRIC_INFINITE;
     const hasBulk = bulk.metric < METRIC_INFINITE;
     const isSplit = hasAny && hasBulk && !isSameRoute(any, bulk);
-    let row = this.find(list, neighbour);
-    if (row === NO_ROW) {
-      row = this.#addRow(list, neighbour.handle);
+    let first = row;
+    if (first === NO_ROW) {
+      first = this.#addRow(list, neighbour.handle);
       neighbour.rows++;
-    } else if (!isSplit) this.#dropSecond(list, neighbour.handle, row);
-    // Dropping the second may have moved the first.
-    row = this.find(list, neighbour);
-    const segment = this.#at(row);
-    const at = row % SEGMENT_ROWS;
+    } else if (!isSplit && this.#dropSecond(list, neighbour.handle, first))
+      // Dropping the second may have moved the first.
+      first = this.find(list, neighbour);
+    const segment = this.#at(first);
+    const at = first % SEGMENT_ROWS;
     segment.serialLow[at] = serial % 2 ** 32;
     segment.serialHigh[at] = Math.floor(serial / 2 ** 32);
     const kept = segment.flags[at]! & (ROW_SUSPECT | ROW_HAS_SECOND);
     const planes = (hasAny ? ROW_ANY : 0) | (hasBulk && !isSplit ? ROW_BULK : 0);
     write(segment, at, kept | planes, hasAny ? any : bulk);
     if (isSplit) this.#putSecond(list, neighbour.handle, segment, at, bulk);
+    return first;
   }
 
   setSerial(row: number, serial: number): void {
@@ -255,8 +284,8 @@ export class Candidates {
     const row = this.find(list, neighbour);
     if (row === NO_ROW) return false;
     const isReachable = !this.isRetractedAt(row);
-    this.#dropSecond(list, neighbour.handle, row);
-    this.#removeRow(list, this.find(list, neighbour));
+    const first = this.#dropSecond(list, neighbour.handle, row) ? this.find(list, neighbour) : row;
+    this.#removeRow(list, first);
     neighbour.rows--;
     return isReachable;
   }
@@ -281,12 +310,14 @@ export class Candidates {
     write(this.#at(row), row % SEGMENT_ROWS, ROW_SECOND | ROW_BULK | (first.flags[at] & ROW_SUSPECT), bulk);
   }
 
-  #dropSecond(list: RowList, handle: number, firstRow: number): void {
+  /** False: there was none, and no row has moved. */
+  #dropSecond(list: RowList, handle: number, firstRow: number): boolean {
     const { flags } = this.#at(firstRow);
     const at = firstRow % SEGMENT_ROWS;
-    if ((flags[at]! & ROW_HAS_SECOND) === 0) return;
+    if ((flags[at]! & ROW_HAS_SECOND) === 0) return false;
     flags[at] = flags[at]! & ~ROW_HAS_SECOND;
     this.#removeRow(list, this.#find(list, handle, ROW_SECOND));
+    return true;
   }
 
   #find(list: RowList, wanted: number, second: number): number {

@@ -9,8 +9,9 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
 import { METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
 import { profileTimers, type RouteLimits } from "./limits.ts";
-import type { Neighbour } from "./neighbour.ts";
-import { Change, select } from "./select.ts";
+import type { LinkCost, Neighbour } from "./neighbour.ts";
+import { NO_ROW } from "./candidates.ts";
+import { Change, isPassedOver, select } from "./select.ts";
 import { planeNames, RouteTable, type Destination, type PlaneName } from "./table.ts";
 
 export interface RouteChange {
@@ -46,6 +47,8 @@ export interface RouterDeps {
   spend?(bytes: number): void;
   /** To a neighbour on the control lane of its best link; may be lost. The frame belongs to the callee. Must not throw. */
   send(to: NodeId, frame: Uint8Array): void;
+  /** What an update of the neighbour said behind its turn breaks the protocol: its links must end. */
+  malformed(from: NodeId, error: unknown): void;
   /** Next hops appeared, vanished or switched; the table already shows it. */
   onChange(change: RouteChange): void;
   /** This node's signed record; undefined while it has none. */
@@ -91,7 +94,7 @@ export class RouteCore {
   readonly touched = new Set<Destination>();
   /** Neighbours that must hear something before this event is over. */
   readonly urgent = new Set<Neighbour>();
-  /** Called at the end of each reselect. */
+  /** Called whenever what is said of a destination has changed, behind the selection. */
   readonly watchers: ((destination: Destination) => void)[] = [];
   /** Set by updates.ts: something waits for the neighbour; start its timer. */
   scheduleFlush: (neighbour: Neighbour, delayMs: number) => void = () => {};
@@ -154,10 +157,63 @@ export class RouteCore {
 
   /** Call after any change to a candidate, a link or a feasibility distance of the destination. */
   reselect(destination: Destination): void {
+    this.#reselect(destination, NO_ROW);
+  }
+
+  /** What the neighbour advertises for the destination, `row` being its first row or NO_ROW, as `find` answered just now. */
+  put(
+    destination: Destination,
+    neighbour: Neighbour,
+    row: number,
+    serial: number,
+    any: PlaneRoute,
+    bulk: PlaneRoute,
+  ): void {
+    const { candidates } = this.table;
+    const wasPassedOver = row === NO_ROW || this.#isPassedOver(destination, row);
+    const first = candidates.put(destination.list, neighbour, row, serial, any, bulk);
+    this.#reselect(destination, wasPassedOver ? first : NO_ROW);
+  }
+
+  /** Forgets what the neighbour said of the destination. */
+  dropCandidate(destination: Destination, neighbour: Neighbour): void {
+    const { candidates } = this.table;
+    const row = candidates.find(destination.list, neighbour);
+    if (row === NO_ROW) return;
+    const wasPassedOver = this.#isPassedOver(destination, row);
+    if (!candidates.drop(destination.list, neighbour)) return;
+    if (wasPassedOver) this.#tellWatchers(destination);
+    else this.reselect(destination);
+  }
+
+  /** The way to the neighbour costs something else now, and with it whatever lies behind. */
+  reprice(neighbour: Neighbour, link: LinkCost): void {
+    const before = neighbour.link;
+    for (const destination of this.table.values()) {
+      const row = this.table.candidates.find(destination.list, neighbour);
+      if (row === NO_ROW) continue;
+      neighbour.link = before;
+      const wasPassedOver = this.#isPassedOver(destination, row);
+      neighbour.link = link;
+      this.#reselect(destination, wasPassedOver ? row : NO_ROW);
+    }
+    neighbour.link = link;
+  }
+
+  #isPassedOver(destination: Destination, row: number): boolean {
+    const { candidates } = this.table;
+    return planeNames.every((plane) => isPassedOver(candidates, destination, row, plane, false));
+  }
+
+  /** `row`: it alone is new or changed, and the last selection passed over what was there. NO_ROW: anything may have changed. */
+  #reselect(destination: Destination, row: number): void {
     if (destination === this.self) return;
     const wasReachable = destination.isReachable;
     const nowMs = this.now();
-    for (const plane of planeNames) this.#reselectPlane(destination, plane, nowMs);
+    const { candidates } = this.table;
+    for (const plane of planeNames)
+      if (row === NO_ROW || !isPassedOver(candidates, destination, row, plane, true))
+        this.#reselectPlane(destination, plane, nowMs);
     const isReachable = destination.isReachable;
     if (isReachable && !wasReachable) {
       destination.reachableSinceMs = nowMs;
@@ -167,6 +223,10 @@ export class RouteCore {
       this.#gone.add(destination);
     }
     this.#awaitSwitch(destination);
+    this.#tellWatchers(destination);
+  }
+
+  #tellWatchers(destination: Destination): void {
     for (const watcher of this.watchers) watcher(destination);
   }
 

@@ -86,6 +86,16 @@ export const UPDATE_FRAME_BYTES = 8_192;
  * One frame is under way to each that waits for any, whatever the sum.
  */
 export const UPDATES_UNDER_WAY_BYTES_MAX = 4 * 1024 * 1024;
+/** Updates under way to one neighbour before it has acknowledged any; one more for each that it does, up to `framesInFlightMax`. */
+export const UPDATES_UNDER_WAY_FIRST = 4;
+/**
+ * Updates that came and wait to be read, bytes, of all neighbours together; each may have one whatever the sum. What comes beyond is
+ * dropped and not acknowledged: a queue that took longer to read than their senders wait would be read twice.
+ */
+export const UPDATES_WAITING_BYTES_MAX = 4 * 1024 * 1024;
+/** Updates read in one turn of the event loop, bytes and ms, whichever is over first; one frame more at most. */
+export const UPDATE_TURN_BYTES = 128 * 1024;
+export const UPDATE_TURN_MS = 10;
 export const DIGEST_PERIOD_MS = 60_000;
 export const DIGEST_JITTER_MS = 6_000;
 /** Digests of one neighbour that are compared, each a walk over the table: an honest one sends two a minute at most. */

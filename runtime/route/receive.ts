@@ -84,9 +84,8 @@ export class UpdateReceiver {
       if (any === UNREACHABLE && bulk === UNREACHABLE) return;
       if (this.#isFullFor(from, entry.destination)) return this.#refuse(from, destination.bucket);
     }
-    candidates.put(list, from, serial, any, bulk);
     if (any === UNREACHABLE && bulk === UNREACHABLE) this.onTombstone();
-    this.#core.reselect(destination);
+    this.#core.put(destination, from, row, serial, any, bulk);
     if (any !== UNREACHABLE && any.seqno < destination.any.fdSeqno) this.#core.hintProof(destination, from);
   }
 

@@ -27,8 +27,9 @@ import type { Airtime } from "./requests.ts";
 
 /** Requests of what one source of strangers advertises. */
 const RECORD_REQUESTS_PER_SOURCE_MAX = (RECORD_REQUESTS_MAX * 3) / 4;
-/** Waiting ones looked at in one event of the router. */
+/** Waiting ones looked at in one event of the router, and of those behind the last that was asked for. */
 const WAITING_LOOKED_AT_MAX = 256;
+const WAITING_LOOKED_AT_BEHIND = 16;
 /** Neighbours that advertise a destination of which the source is looked at; the next time the ones behind them. */
 const CANDIDATES_LOOKED_AT_MAX = 8;
 /** Whom this node knows, as a source of its own. */
@@ -57,8 +58,8 @@ export class RecordFetcher {
   readonly #resting = new Set<Destination>();
   /** Times that nobody answered, so that others are asked next. */
   readonly #rounds = new WeakMap<Destination, number>();
-  /** Of all that wait none may be asked for before a request ends. */
-  #isStuck = false;
+  /** Waiting ones looked at in a row that may not be asked for before a request ends; all of them: nobody is looked at. */
+  #fruitless = 0;
   #look = 0;
   #timer: Timer | undefined;
   #restTimer: Timer | undefined;
@@ -79,7 +80,7 @@ export class RecordFetcher {
     }
     this.#waiting.add(destination);
     if (this.#core.deps.regard?.worthOf(destination.id) === "kept") this.#urgent.add(destination);
-    else if (!this.#isFull(this.#sourceOf(destination))) this.#isStuck = false;
+    else if (!this.#isFull(this.#sourceOf(destination))) this.#fruitless = 0;
   }
 
   /** Sends what may be sent. Called when an event of the router ends: before that nobody is known to advertise what is new. */
@@ -89,23 +90,24 @@ export class RecordFetcher {
       if (!this.#isHere(destination)) this.#begin(destination, KEPT);
     }
     this.#urgent.clear();
-    if (this.#waiting.size === 0 || this.#isStuck) return;
-    let hasBegun = false;
+    if (this.#fruitless >= this.#waiting.size) return;
     let looks = Math.min(this.#waiting.size, WAITING_LOOKED_AT_MAX);
+    let behind = WAITING_LOOKED_AT_MAX;
     for (const destination of this.#waiting) {
-      if (this.#pending.size >= RECORD_REQUESTS_MAX || looks-- === 0) break;
+      if (this.#pending.size >= RECORD_REQUESTS_MAX || looks-- === 0 || behind-- === 0) break;
       this.#waiting.delete(destination);
       if (this.#isHere(destination)) continue;
       const source = this.#sourceOf(destination);
       // Whoever advertises thousands without records must not keep those of others waiting.
-      if (this.#isFull(source)) this.#waiting.add(destination);
-      else {
+      if (this.#isFull(source)) {
+        this.#waiting.add(destination);
+        this.#fruitless++;
+      } else {
         this.#begin(destination, source);
-        hasBegun = true;
+        this.#fruitless = 0;
+        behind = WAITING_LOOKED_AT_BEHIND;
       }
     }
-    // Looked at again when an answer has made room, not with every event until then.
-    this.#isStuck = !hasBegun && this.#waiting.size <= WAITING_LOOKED_AT_MAX;
   }
 
   #isFull(source: string): boolean {
@@ -123,7 +125,7 @@ export class RecordFetcher {
     const pending = this.#pending.get(destination);
     if (pending === undefined) return;
     this.#pending.delete(destination);
-    this.#isStuck = false;
+    this.#fruitless = 0;
     const left = (this.#perSource.get(pending.source) ?? 1) - 1;
     if (left > 0) this.#perSource.set(pending.source, left);
     else this.#perSource.delete(pending.source);

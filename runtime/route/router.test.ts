@@ -12,6 +12,7 @@ import {
   beginUpdate,
   decodeRecordRequest,
   decodeRouteResync,
+  decodeRouteAck,
   decodeUpdateHeader,
   encodeBeacon,
   encodeProofFrame,
@@ -25,7 +26,14 @@ import {
   type UpdateEntry,
 } from "../wire/route-messages.ts";
 import type { Regard } from "../kernel/room.ts";
-import { UPDATE_FRAME_BYTES, UPDATES_UNDER_WAY_BYTES_MAX, type RouteLimits } from "./limits.ts";
+import {
+  UPDATE_FRAME_BYTES,
+  UPDATE_TURN_BYTES,
+  UPDATES_UNDER_WAY_BYTES_MAX,
+  UPDATES_UNDER_WAY_FIRST,
+  UPDATES_WAITING_BYTES_MAX,
+  type RouteLimits,
+} from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { epochOf } from "./origin.ts";
 import { Router, type RouteChange } from "./router.ts";
@@ -46,6 +54,7 @@ class Rig {
   readonly sent: { to: NodeId; frame: Uint8Array; atMs: number }[] = [];
   readonly changes: RouteChange[] = [];
   readonly epochs: number[] = [];
+  readonly malformed: NodeId[] = [];
   readonly records = new Map<NodeId, Uint8Array>();
   readonly router: Router;
   verifications = 0;
@@ -75,6 +84,7 @@ class Rig {
         return Buffer.from(sign(id, bytes)).equals(signature);
       },
       send: (to, frame) => void this.sent.push({ to, frame, atMs: this.clock.monotonicMs() }),
+      malformed: (from) => void this.malformed.push(from),
       onChange: (change) => void this.changes.push(change),
       ownRecord: () => this.ownRecord,
       knownRecord: (id) => {
@@ -113,6 +123,8 @@ class Rig {
     for (const { destination, any, bulk, proof } of entries)
       appendUpdateEntry(writer, destination, any, bulk, proof);
     this.router.handleFrame(from, writer.finish());
+    // A turn for each.
+    this.run(0);
   }
 
   acknowledge(from: NodeId): void {
@@ -258,7 +270,7 @@ describe("haste", () => {
       rig.run(200);
     }
     rig.run(1_000);
-    const listeners = Array.from({ length: 60 }, (_, n) => idOf(100 + n));
+    const listeners = Array.from({ length: 160 }, (_, n) => idOf(100 + n));
     let mark = rig.sent.length;
     for (const id of listeners) rig.meet(id, { ...fast, mtu: 16_384 });
     rig.run(45);
@@ -285,6 +297,131 @@ describe("haste", () => {
       rig.run(5);
     }
     expect(many.every((id) => reached.has(id))).toBe(true);
+  });
+
+  test("updates that come faster than a turn may read wait, a neighbour each in turn, and what else comes does not wait behind them", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    const ofMany = (count: number, from: number) =>
+      Array.from({ length: count }, (_, n) => offer(idOf(from + n), 50));
+    const frameOf = (from: NodeId, serial: number, entries: readonly UpdateEntry[]) => {
+      const writer = beginUpdate(rig.tagFor(from), serial, UPDATE_FRAME_BYTES);
+      for (const { destination, any, bulk, proof } of entries)
+        appendUpdateEntry(writer, destination, any, bulk, proof);
+      return writer.finish();
+    };
+    const acks = (to: NodeId) =>
+      rig.sent.filter(({ to: id, frame }) => id === to && frame[0] === FrameType.routeAck).length;
+    const frames = 40;
+    for (let i = 0; i < frames; i++) rig.router.handleFrame(A, frameOf(A, i + 1, ofMany(55, 1_000 + i * 55)));
+    rig.router.handleFrame(B, frameOf(B, 1, [offer(D, 10)]));
+    const atOnce = acks(A);
+    expect(atOnce).toBeGreaterThan(0);
+    expect(atOnce).toBeLessThan(frames);
+    expect([acks(B), rig.router.reachable(D)]).toEqual([0, false]);
+    // The next frame of A and then that of B, not all of A's.
+    rig.clock.runNext(rig.clock.monotonicMs());
+    expect(rig.router.reachable(D)).toBe(true);
+    rig.run(0);
+    expect([acks(A), acks(B)]).toEqual([frames, 1]);
+    expect(rig.router.tableSize).toBe(1 + 2 + frames * 55 + 1 - 2);
+  });
+
+  test("of updates that wait no more than a bound is held, whoever has none may have one, and what is over goes unacknowledged", () => {
+    const rig = new Rig(S);
+    const many = Array.from({ length: 24 }, (_, n) => idOf(100 + n));
+    for (const id of many) rig.meet(id);
+    const update = (from: NodeId, serial: number) => {
+      const writer = beginUpdate(rig.tagFor(from), serial, UPDATE_FRAME_BYTES);
+      for (let n = 0; n < 55; n++) {
+        const { destination, any, bulk, proof } = offer(idOf(1_000 + n), 50);
+        appendUpdateEntry(writer, destination, any, bulk, proof);
+      }
+      return writer.finish();
+    };
+    const serials = 60;
+    // The last of them speaks when there is no room.
+    const late = many.at(-1)!;
+    for (const id of many.slice(0, -1))
+      for (let serial = 1; serial <= serials; serial++) rig.router.handleFrame(id, update(id, serial));
+    rig.router.handleFrame(late, update(late, 1));
+    rig.router.handleFrame(late, update(late, 2));
+    const bytes = update(late, 1).length;
+    rig.run(0);
+    const acked = rig.sent.filter(({ frame }) => frame[0] === FrameType.routeAck);
+    const toLate = acked.filter(({ to }) => to === late).map(({ frame }) => decodeRouteAck(frame).serial);
+    expect(toLate).toEqual([1]);
+    const read = acked.length * bytes;
+    expect(read).toBeGreaterThan(UPDATES_WAITING_BYTES_MAX);
+    expect(read).toBeLessThan(UPDATES_WAITING_BYTES_MAX + UPDATE_TURN_BYTES + many.length * bytes);
+  });
+
+  test("what cannot be read behind its turn is told, and nothing else of that neighbour is read", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    rig.meet(B);
+    const many = Array.from({ length: 55 }, (_, n) => offer(idOf(1_000 + n), 50));
+    const frameOf = (from: NodeId, serial: number, entries: readonly UpdateEntry[]) => {
+      const writer = beginUpdate(rig.tagFor(from), serial, UPDATE_FRAME_BYTES);
+      for (const { destination, any, bulk, proof } of entries)
+        appendUpdateEntry(writer, destination, any, bulk, proof);
+      return writer.finish();
+    };
+    for (let i = 1; i < 30; i++) rig.router.handleFrame(B, frameOf(B, i, many));
+    rig.router.handleFrame(A, frameOf(A, 1, [offer(D, 10)]).subarray(0, 60));
+    rig.router.handleFrame(A, frameOf(A, 2, [offer(E, 10)]));
+    expect(rig.malformed).toEqual([]);
+    rig.run(0);
+    expect([rig.malformed, rig.router.reachable(E)]).toEqual([[A], false]);
+    // A neighbour that has gone meanwhile leaves nothing that could be read as another's.
+    for (let i = 30; i < 60; i++) rig.router.handleFrame(B, frameOf(B, i, many));
+    rig.router.handleFrame(A, frameOf(A, 3, [offer(E, 10)]));
+    rig.router.neighbourDown(A);
+    rig.run(0);
+    expect(rig.router.reachable(E)).toBe(false);
+  });
+
+  test("a neighbour that does not keep up is told less at once, and more again as it acknowledges", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    for (let at = 0; at < 3_000; at += 60) {
+      rig.tell(
+        A,
+        Array.from({ length: 60 }, (_, n) => offer(idOf(1_000 + at + n), 50)),
+      );
+      rig.run(200);
+    }
+    let mark = rig.sent.length;
+    const updates = () => {
+      const found = rig.sent
+        .slice(mark)
+        .filter(({ to, frame }) => to === B && frame[0] === FrameType.routeUpdate);
+      mark = rig.sent.length;
+      return found;
+    };
+    rig.meet(B);
+    rig.run(60);
+    const acknowledge = (frames: ReturnType<typeof updates>) => {
+      for (const { frame } of frames) {
+        const { serial } = decodeUpdateHeader(frame);
+        rig.router.handleFrame(B, encodeRouteAck({ tag: rig.tagFor(B), serial }));
+      }
+    };
+    let fresh = updates();
+    expect(fresh.length).toBe(UPDATES_UNDER_WAY_FIRST);
+    for (const doubled of [8, 16]) {
+      acknowledge(fresh);
+      fresh = updates();
+      expect(fresh.length).toBe(doubled);
+    }
+    for (const halved of [8, 4]) {
+      for (fresh = []; fresh.length === 0; fresh = updates()) rig.run(10);
+      expect(fresh.length).toBe(halved);
+    }
+    // It was too much once: from there on all of them bring one more.
+    acknowledge(fresh);
+    expect(updates().length).toBe(5);
   });
 
   test("the newest serial wins, however late the older one comes", () => {

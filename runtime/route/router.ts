@@ -24,6 +24,7 @@ import { RouteCore, type RouterDeps } from "./core.ts";
 import { LINK_COST_MAX } from "./cost.ts";
 import type { NextHop } from "./decide.ts";
 import { explainRoute, listRoutes, type RouteExplanation, type RouteRow } from "./explain.ts";
+import { InboundUpdates } from "./inbound.ts";
 import { routeLimits } from "./limits.ts";
 import { Neighbour, type LinkCost } from "./neighbour.ts";
 import { Origin } from "./origin.ts";
@@ -53,6 +54,7 @@ export class Router {
   readonly #updates: UpdateSender;
   readonly #adjacencies: Adjacencies;
   readonly #receiver: UpdateReceiver;
+  readonly #inbound: InboundUpdates;
   readonly #requests: SeqnoRequests;
   readonly #records: RecordFetcher;
   readonly #slow: SlowLinks;
@@ -72,6 +74,7 @@ export class Router {
     this.#updates = new UpdateSender(core);
     this.#adjacencies = new Adjacencies(core, this.#updates);
     this.#receiver = new UpdateReceiver(core, this.#adjacencies, this.#origin);
+    this.#inbound = new InboundUpdates(core, (from, frame) => this.#receiver.handleUpdate(from, frame));
     this.#slow = new SlowLinks(core, this.#origin, this.#receiver, (isThere) =>
       deps.onDefaultRoute?.(isThere),
     );
@@ -171,7 +174,10 @@ export class Router {
     return route.metric >= METRIC_INFINITE ? undefined : route;
   }
 
-  /** Any routing frame of a neighbour (borrowed). Throws GODWIT_DECODE; what stood before the fault was used. */
+  /**
+   * Any routing frame of a neighbour (borrowed). Throws GODWIT_DECODE; what stood before the fault was used. A table update may be
+   * read in a later turn, and what is wrong with it is told to `malformed` then.
+   */
   handleFrame(from: NodeId, frame: Uint8Array): void {
     this.#event(() => {
       const neighbour = this.#core.neighbours.get(from);
@@ -245,6 +251,7 @@ export class Router {
   close(): void {
     this.#isClosed = true;
     this.#core.close();
+    this.#inbound.close();
     this.#origin.close();
     this.#requests.close();
     this.#records.close();
@@ -258,7 +265,7 @@ export class Router {
     switch (type) {
       case FrameType.routeUpdate:
         if (updateKind(frame) !== UpdateKind.table) return this.#core.drop("unknown-kind");
-        return this.#receiver.handleUpdate(neighbour, frame);
+        return this.#inbound.take(neighbour, frame);
       case FrameType.routeAck:
         return this.#updates.handleAck(neighbour, frame);
       case FrameType.seqnoRequest:
@@ -307,6 +314,7 @@ export class Router {
     this.#core.urgent.delete(neighbour);
     neighbour.cancelTimers();
     this.#updates.forget(neighbour);
+    this.#inbound.forget(neighbour);
     this.#core.table.candidates.leave(neighbour);
     this.#requests.forgetNeighbour(neighbour);
     this.#origin.forget(neighbour);
@@ -322,10 +330,12 @@ export class Router {
       this.#drop(neighbour);
       return this.#add(neighbour.id, neighbour.bootId, link);
     }
-    neighbour.link = link;
-    if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck) return;
-    this.#reselectAll(neighbour);
-    this.#slow.chooseRole();
+    if (before.cost === link.cost && before.mtu === link.mtu && before.bottleneck === link.bottleneck)
+      neighbour.link = link;
+    else {
+      this.#core.reprice(neighbour, link);
+      this.#slow.chooseRole();
+    }
   }
 
   #reselectAll(neighbour: Neighbour): void {

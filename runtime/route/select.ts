@@ -6,7 +6,7 @@
 import { godwitError } from "../kernel/errors.ts";
 import type { Bottleneck } from "../wire/constants.ts";
 import { isSameRoute, METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../wire/route-messages.ts";
-import { CHUNK_ROWS, ROW_ANY, ROW_BULK, ROW_SUSPECT, type Candidates } from "./candidates.ts";
+import { CHUNK_ROWS, NO_ROW, ROW_ANY, ROW_BULK, ROW_SUSPECT, type Candidates } from "./candidates.ts";
 import type { NextHop } from "./decide.ts";
 import { DISTRUST_COST, NEXT_HOPS_MAX, SETTLING_MS, type RouteLimits } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
@@ -58,6 +58,39 @@ export function totalAt(
 ): number {
   const { metric } = plane === "any" ? candidates.anyAt(row) : candidates.bulkAt(destination.list, row);
   return totalOf(destination, plane, candidates.neighbourAt(row), candidates.isSuspectAt(row), metric);
+}
+
+/**
+ * Whether the last selection did not look twice at what the neighbour of this first row offers: it is no next hop, not the
+ * cheapest infeasible one, and nothing waits for its hysteresis. Such a one may go, or come, without another selection, which
+ * with 250 neighbours looks at 250. `isNew`: it was not there, or said something else, when that selection was made.
+ */
+export function isPassedOver(
+  candidates: Candidates,
+  destination: Destination,
+  row: number,
+  plane: PlaneName,
+  isNew: boolean,
+): boolean {
+  const state = destination[plane];
+  if (!Number.isNaN(state.betterSinceMs)) return false;
+  const neighbour = candidates.neighbourAt(row);
+  const { hops } = state;
+  for (let i = 0; i < hops.length; i++) if (hops[i]!.neighbour === neighbour.id) return false;
+  const at = candidates.planeAt(destination.list, row, plane === "any" ? ROW_ANY : ROW_BULK);
+  if (at === NO_ROW) return true;
+  const metric = candidates.metricAt(at);
+  const total = totalOf(destination, plane, neighbour, candidates.isSuspectAt(row), metric);
+  const seqno = candidates.seqnoAt(at);
+  const { fdSeqno, fdMetric } = state;
+  if (seqno < fdSeqno || (seqno === fdSeqno && metric >= fdMetric))
+    return isNew ? total >= state.infeasible : total > state.infeasible;
+  if (total >= METRIC_INFINITE || !isNew) return true;
+  // Whatever was moved before them, the others are in their order.
+  const last = hops[NEXT_HOPS_MAX - 1];
+  return (
+    last !== undefined && (total > last.metric || (total === last.metric && neighbour.id > last.neighbour))
+  );
 }
 
 /** A feasible candidate, copied out of the columns. */
@@ -181,7 +214,11 @@ export function select(
   rank(candidates, destination, plane, state.primary);
   const at = state.primary === undefined ? -1 : heldAt(state.primary);
   if (at > 0 && !maySwitch(destination, state, ranked[at]!, ranked[0]!, nowMs, limits)) moveToFront(at);
-  else state.betterSinceMs = state.clearSinceMs = Number.NaN;
+  else {
+    state.betterSinceMs = state.clearSinceMs = Number.NaN;
+    // It stood where a cheaper one belongs now that it is not held any more.
+    if (ranked[at] === heldPlace) rank(candidates, destination, plane, undefined);
+  }
   const hopsChanged = putHops(destination, plane);
   const before = state.selected;
   const fresh = selectedRoute(ranked[0], before);

@@ -125,6 +125,9 @@ export class SimMesh {
         return Buffer.from(checksum(bytes, 7)).equals(signature);
       },
       send: (to, frame) => this.#send(node, life, to, frame),
+      malformed: (from, error) => {
+        if (!this.byId.get(from)!.isLiar) throw error;
+      },
       onChange: () => {},
       ownRecord: () => undefined,
       knownRecord: () => undefined,

@@ -31,7 +31,7 @@ class Offered extends Destination {
       this.columns.enter(from);
       this.neighbours.push(from);
     }
-    this.columns.put(this.list, from, 1, any, bulk);
+    this.columns.put(this.list, from, this.columns.find(this.list, from), 1, any, bulk);
   }
 
   offerOf(from: Neighbour): PlaneRoute {

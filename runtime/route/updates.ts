@@ -74,8 +74,13 @@ export class UpdateSender {
   /** Sends what waits, as far as the window allows; acknowledgements and timeouts call again. */
   flush(neighbour: Neighbour): void {
     if (neighbour.peerTag === 0 || !neighbour.hasTable) return;
-    const framesMax = profileTimers[neighbour.link.profile].framesInFlightMax;
-    while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax && this.#mayHaveMore(neighbour))
+    const { framesInFlightMax } = profileTimers[neighbour.link.profile];
+    const framesMax = Math.min(neighbour.framesMax, framesInFlightMax);
+    while (
+      neighbour.soonCount > 0 &&
+      neighbour.inFlight.length + 1 <= framesMax &&
+      this.#mayHaveMore(neighbour)
+    )
       this.#sendFrame(neighbour);
     this.#armAckTimer(neighbour);
   }
@@ -165,6 +170,7 @@ export class UpdateSender {
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
     neighbour.timeouts = 0;
+    neighbour.quicken();
     neighbour.ackTimer?.cancel();
     neighbour.ackTimer = undefined;
     this.flush(neighbour);
@@ -197,7 +203,7 @@ export class UpdateSender {
       const sentBeforeMs = this.#core.now() - timeoutMs;
       // The oldest may have been acknowledged since; only a frame that really waited counts as a timeout.
       if (neighbour.inFlight[0] !== undefined && neighbour.inFlight[0].sentAtMs <= sentBeforeMs + 1)
-        neighbour.timeouts++;
+        neighbour.slowDown();
       while (neighbour.inFlight.length > 0 && neighbour.inFlight[0]!.sentAtMs <= sentBeforeMs + 1)
         this.#revive(neighbour, neighbour.inFlight.shift()!);
       this.flush(neighbour);

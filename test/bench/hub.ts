@@ -1,9 +1,6 @@
 /** Row 15, the hub: every neighbour tells it every destination, so that it holds a candidate for each of both. */
-import { Lab } from "../../scripts/lab.ts";
-import { generateIdentity } from "../../runtime/identity/keys.ts";
-import { systemRandom } from "../../runtime/kernel/random.ts";
 import type { Bench, BenchOptions, Measure } from "./bench.ts";
-import { LightNode, makeDestination, News } from "./light.ts";
+import { LightNode, News, openHub } from "./light.ts";
 import { memoryLines } from "./memory.ts";
 import { metricOf } from "./probe.ts";
 import { cpuMs, memoryOf, peakMb, type Memory } from "./process.ts";
@@ -43,14 +40,9 @@ async function dial(neighbour: LightNode, port: number): Promise<void> {
 }
 
 async function toldByAll(links: number, routes: number, note: (text: string) => void): Promise<Told> {
-  const lab = await Lab.create();
-  const neighbours: LightNode[] = [];
+  const opened = await openHub(routes);
+  const { node, destinations, neighbours } = opened;
   try {
-    const node = await lab.add({ callsign: "HUB-A" });
-    await node.start();
-    const destinations = Array.from({ length: routes }, () =>
-      makeDestination(generateIdentity(systemRandom)),
-    );
     const gateway = new LightNode(destinations);
     neighbours.push(gateway);
     const hubId = await gateway.connect(node.linkPort);
@@ -86,8 +78,7 @@ async function toldByAll(links: number, routes: number, note: (text: string) => 
       cpuMs: cpuMs(pid),
     };
   } finally {
-    for (const neighbour of neighbours) neighbour.stop();
-    await lab.close();
+    await opened.close();
   }
 }
 

@@ -4,6 +4,7 @@
  * destinations, and leave the processor to the node under test.
  */
 import type { Pipe, Timer } from "@godwit/sdk";
+import { Lab, type LabNode } from "../../scripts/lab.ts";
 import { TcpPipe, type SocketState } from "@godwit/sdk/tcp";
 import { generateIdentity, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
@@ -41,8 +42,9 @@ import {
 export const NETWORK = "lab";
 const SEQNO = 2 ** 24;
 const ENTRIES_PER_UPDATE = 60;
-/** Updates that one light node has under way, and how long it waits before it says them again: longer each time, as the protocol has it. */
-const UPDATES_UNDER_WAY_MAX = 16;
+/** Updates that one light node has under way at first and at most, and how long it waits before it says them again: as the protocol has it. */
+const UPDATES_UNDER_WAY_FIRST = 4;
+const UPDATES_UNDER_WAY_MAX = 32;
 const SAY_AGAIN_MS = 2_000;
 const SAY_AGAIN_DOUBLED_MAX = 3;
 /** From the end of its link to its next dial. */
@@ -111,6 +113,8 @@ export class LightNode {
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
   #again: Timer | undefined;
   #timeouts = 0;
+  #underWayMax = UPDATES_UNDER_WAY_FIRST;
+  #underWaySlow = UPDATES_UNDER_WAY_MAX;
   #port = 0;
   #isStopped = false;
   readonly #peers: Peers;
@@ -229,6 +233,8 @@ export class LightNode {
         if (ownTag === this.#peerTag) return;
         this.#peerTag = ownTag;
         this.#said.clear();
+        this.#underWayMax = UPDATES_UNDER_WAY_FIRST;
+        this.#underWaySlow = UPDATES_UNDER_WAY_MAX;
         this.#unsaid = [...this.#bodies];
         return this.#say(from);
       }
@@ -236,6 +242,10 @@ export class LightNode {
         const { tag, serial } = decodeRouteAck(bytes);
         if (tag !== this.#tag || !this.#said.delete(serial)) return;
         this.#timeouts = 0;
+        this.#underWayMax = Math.min(
+          this.#underWayMax + (this.#underWayMax < this.#underWaySlow ? 1 : 1 / this.#underWayMax),
+          UPDATES_UNDER_WAY_MAX,
+        );
         this.#say(from);
         return;
       }
@@ -265,7 +275,7 @@ export class LightNode {
   }
 
   #say(to: NodeId): void {
-    while (this.#said.size < UPDATES_UNDER_WAY_MAX) {
+    while (this.#said.size + 1 <= this.#underWayMax) {
       const body = this.#unsaid.shift();
       if (body === undefined) break;
       const serial = ++this.#serial;
@@ -290,7 +300,10 @@ export class LightNode {
       this.#said.delete(serial);
       this.#unsaid.push(body);
     }
-    if (this.#unsaid.length > before) this.#timeouts = Math.min(this.#timeouts + 1, SAY_AGAIN_DOUBLED_MAX);
+    if (this.#unsaid.length > before) {
+      this.#timeouts = Math.min(this.#timeouts + 1, SAY_AGAIN_DOUBLED_MAX);
+      this.#underWayMax = this.#underWaySlow = Math.max(1, this.#underWayMax / 2);
+    }
     this.#say(to);
   }
 }
@@ -321,4 +334,32 @@ function dial(port: number): Promise<Pipe> {
       },
     }).catch(reject);
   });
+}
+
+/** A hub of a lab of its own, and the destinations that its neighbours know; `close` ends all that was added. */
+export interface HubLab {
+  readonly node: LabNode;
+  readonly destinations: readonly Destination[];
+  readonly neighbours: LightNode[];
+  close(): Promise<void>;
+}
+
+export async function openHub(routes: number): Promise<HubLab> {
+  const lab = await Lab.create();
+  const neighbours: LightNode[] = [];
+  const close = async () => {
+    for (const neighbour of neighbours) neighbour.stop();
+    await lab.close();
+  };
+  try {
+    const node = await lab.add({ callsign: "HUB-A" });
+    await node.start();
+    const destinations = Array.from({ length: routes }, () =>
+      makeDestination(generateIdentity(systemRandom)),
+    );
+    return { node, destinations, neighbours, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }

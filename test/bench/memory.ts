@@ -1,9 +1,7 @@
 /** Row 15: what a node holds in memory: idle, with many links, with 10,000 routes. */
 import { Lab } from "../../scripts/lab.ts";
-import { generateIdentity } from "../../runtime/identity/keys.ts";
-import { systemRandom } from "../../runtime/kernel/random.ts";
 import type { Bench, BenchOptions, Measure } from "./bench.ts";
-import { LightNode, makeDestination } from "./light.ts";
+import { LightNode, openHub } from "./light.ts";
 import { routesOf } from "./probe.ts";
 import { memoryOf, type Memory } from "./process.ts";
 
@@ -48,14 +46,9 @@ async function idle(runs: number): Promise<Memory[]> {
 }
 
 async function loaded(links: number, routes: number, note: (text: string) => void): Promise<Memory> {
-  const lab = await Lab.create();
-  const neighbours: LightNode[] = [];
+  const hub = await openHub(routes);
+  const { node, destinations, neighbours } = hub;
   try {
-    const node = await lab.add({ callsign: "HUB-A" });
-    await node.start();
-    const destinations = Array.from({ length: routes }, () =>
-      makeDestination(generateIdentity(systemRandom)),
-    );
     for (let i = 1; i < links; i++) neighbours.push(new LightNode());
     for (let i = 0; i < neighbours.length; i += DIALS)
       await Promise.all(neighbours.slice(i, i + DIALS).map((neighbour) => neighbour.connect(node.linkPort)));
@@ -77,8 +70,7 @@ async function loaded(links: number, routes: number, note: (text: string) => voi
     await Bun.sleep(IDLE_MS);
     return memoryOf(node.pid!);
   } finally {
-    for (const neighbour of neighbours) neighbour.stop();
-    await lab.close();
+    await hub.close();
   }
 }
 

@@ -158,6 +158,7 @@ function routerTarget(): Target {
     send: (to, sent) => {
       if (to === near && sent[0] === FrameType.routeResync) tag = route.decodeRouteResync(sent).ownTag;
     },
+    malformed() {},
     onChange() {},
     ownRecord: () => frame(90),
     knownRecord: () => undefined,

@@ -1,5 +1,6 @@
 /** The router joined to the mesh: it speaks over the peers, and all parts hear of what it finds. */
-import type { NodeId } from "../../kernel/ids.ts";
+import { asGodwitError } from "../../kernel/errors.ts";
+import { shortId, type NodeId } from "../../kernel/ids.ts";
 import type { Peer } from "../../peer/peer.ts";
 import { Router } from "../../route/router.ts";
 import { FrameType } from "../../wire/constants.ts";
@@ -10,6 +11,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
   const { identity, network, clock, random, log, metrics, destinationsMax } = deps;
   const { boot, records } = kept;
   const costs = new LinkCosts(deps.hopCostMs);
+  const protocolErrors = metrics.counter("godwit_link_protocol_errors_total");
   const router = new Router({
     self: identity.id,
     network,
@@ -24,6 +26,15 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
     verify: (id, bytes, signature) => !records.isRevoked(id) && deps.verify(id, bytes, signature),
     spend: (bytes) => deps.heap?.spend(bytes),
     send: (to, frame) => void mesh.peers.tell(to, "control", frame, "routing"),
+    malformed: (id, error) => {
+      protocolErrors.add();
+      const { message } = asGodwitError(error);
+      log.info("links closed: an update of the neighbour cannot be read", {
+        peer: shortId(id),
+        reason: message,
+      });
+      for (const { session } of [...(mesh.peers.get(id)?.links ?? [])]) session.close();
+    },
     onChange: ({ destination, reachable }) => tell("routeChanged", destination, reachable),
     onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
     ownRecord: () => mesh.ownRecord.bytes,
