@@ -289,7 +289,7 @@ export class Transport implements Net {
       claimDescriptor("guest");
     } catch (error) {
       timer.cancel();
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
     this.#asking.add(giveUp);
     Bun.connect<Connection>({

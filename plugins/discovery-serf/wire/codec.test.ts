@@ -60,7 +60,7 @@ describe("msgpack", () => {
       return new Map(
         Object.entries(value as Record<string, Encodable>).map(([key, one]) => [key, plain(one)]),
       );
-    return value as Decoded;
+    return value;
   };
 
   test("what is written is read, and its end is found however it comes in pieces", () => {
