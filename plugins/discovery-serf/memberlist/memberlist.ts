@@ -151,12 +151,11 @@ export class Memberlist implements NetHandlers {
     const { timers, timing } = this.#options;
     void this.#prober.run();
     timers.every(timing.pushPullIntervalMs, () => {
-      const [member] = this.members.pick(1, (one) => one.state === NodeState.alive && this.#mayReach(one));
-      if (member !== undefined) void this.#exchangeQuietly(member.at);
-      const intervalMs = this.#isDeaf
-        ? Math.min(timing.pushPullIntervalMs, STREAM_EXCHANGE_MS)
-        : timing.pushPullIntervalMs;
-      return intervalMs * pushPullScale(this.members.liveCount);
+      this.#exchangeWithAny();
+      return timing.pushPullIntervalMs * pushPullScale(this.members.liveCount);
+    });
+    timers.every(STREAM_EXCHANGE_MS, () => {
+      if (this.#isDeaf) this.#exchangeWithAny();
     });
     this.members.announce();
   }
@@ -308,6 +307,11 @@ export class Memberlist implements NetHandlers {
     }
     this.members.merge(state.nodes);
     if (state.userState.length > 0) delegate.mergeState(state.userState, isJoin);
+  }
+
+  #exchangeWithAny(): void {
+    const [member] = this.members.pick(1, (one) => one.state === NodeState.alive && this.#mayReach(one));
+    if (member !== undefined) void this.#exchangeQuietly(member.at);
   }
 
   async #exchangeQuietly(at: At): Promise<void> {
