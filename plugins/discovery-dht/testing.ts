@@ -94,7 +94,7 @@ export function link(a: TestHost, b: TestHost): void {
     ]);
 }
 
-export async function until(what: string, isSo: () => boolean, timeoutMs = 8_000): Promise<void> {
+export async function until(what: string, isSo: () => boolean, timeoutMs = 40_000): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   while (!isSo()) {
     if (performance.now() > endMs) throw new Error(`waited for: ${what}`);
