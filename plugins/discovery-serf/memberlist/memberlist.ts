@@ -374,15 +374,25 @@ export class Memberlist implements NetHandlers {
     const { timing, timers, net } = this.#options;
     if (this.#isDeaf) return this.#gossipOverStreams();
     const nowMs = timers.nowMs();
-    const targets = this.members.pick(timing.gossipNodes, (one) => {
-      if (one.state === NodeState.left || !this.#mayReach(one)) return false;
-      return one.state !== NodeState.dead || nowMs - one.changedMs <= timing.gossipToTheDeadMs;
-    });
+    const targets = this.members.pick(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
+    let last: readonly Uint8Array[] = [];
     for (const target of targets) {
       const messages = this.#take(net.room);
-      if (messages.length === 0) return;
+      if (messages.length === 0) break;
+      last = messages;
       net.packet(target.at, messages, target.vsn[1]! >= Since.checksum);
     }
+    // Who failed lately may be there after all, and object. What goes there counts for nothing: news that only the dead were sent would be lost.
+    const [dead] = this.members.pick(
+      1,
+      (one) =>
+        one.state === NodeState.dead &&
+        this.#mayReach(one) &&
+        nowMs - one.changedMs <= timing.gossipToTheDeadMs,
+    );
+    if (dead === undefined) return;
+    if (targets.length === 0) last = this.#take(net.room);
+    if (last.length > 0) net.packet(dead.at, last, dead.vsn[1]! >= Since.checksum);
   }
 
   /** Where datagrams do not pass, news would wait for the next exchange of states: they go over streams, fewer at a time. */
