@@ -54,7 +54,7 @@ async function pluginMetricRows(): Promise<string[]> {
         throw new Error(`${path}: a metric whose name and help are not written there`);
       for (const [, kind, name, help, labels = ""] of found) {
         const full = `godwit_plugin_${id.replaceAll("-", "_")}_${name}${kind === "counter" ? "_total" : ""}`;
-        const shown = labels.split(",").map((one) => one.trim().replaceAll('"', "`"));
+        const shown = [...labels.matchAll(/"([^"]+)"/g)].map(([, label]) => `\`${label}\``);
         rows.push(`| \`${full}\` | ${kind} | ${shown.join(", ")} | ${cell(help!)} |`);
       }
     }

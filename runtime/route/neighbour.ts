@@ -6,8 +6,9 @@
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
-import { type LinkProfile, profileTimers, UPDATES_UNDER_WAY_FIRST } from "./limits.ts";
+import type { LinkProfile } from "./limits.ts";
 import { SlotQueue } from "./slot-queue.ts";
+import { UpdateWindow } from "./window.ts";
 
 /** The best link to a neighbour, as routing sees it. */
 export interface LinkCost {
@@ -22,8 +23,6 @@ export interface LinkCost {
   /** Slow links only: slow because it is carried and not because it is narrow, so that bulk may enter it. */
   readonly takesBulk?: boolean;
 }
-
-const FRAMES_UNDER_WAY_MAX = profileTimers.fast.framesInFlightMax;
 
 /** Bits of the flags column. */
 const LAZY = 1;
@@ -70,9 +69,7 @@ export class Neighbour {
   lastSentSerial = 0;
   readonly inFlight: FrameInFlight[] = [];
   srttMs: number | undefined = undefined;
-  /** Frames that may be under way, as of RFC 5681: one more for each that is acknowledged until one was not in time, then one more for all of them. */
-  framesMax = UPDATES_UNDER_WAY_FIRST;
-  framesSlow = FRAMES_UNDER_WAY_MAX;
+  window = new UpdateWindow();
   /** Acknowledgement timeouts in a row. */
   timeouts = 0;
   flushTimer: Timer | undefined = undefined;
@@ -247,21 +244,8 @@ export class Neighbour {
     this.#flags.fill(0);
     this.#sent.clear();
     this.srttMs = undefined;
-    this.framesMax = UPDATES_UNDER_WAY_FIRST;
-    this.framesSlow = FRAMES_UNDER_WAY_MAX;
+    this.window = new UpdateWindow();
     this.timeouts = 0;
-  }
-
-  /** The far end keeps up: it may be told more at once. */
-  quicken(): void {
-    const more = this.framesMax < this.framesSlow ? 1 : 1 / Math.floor(this.framesMax);
-    this.framesMax = Math.min(this.framesMax + more, FRAMES_UNDER_WAY_MAX);
-  }
-
-  /** A frame has not come, or the far end does not keep up: it is told less at once, and longer is waited for its word. */
-  slowDown(): void {
-    this.timeouts++;
-    this.framesMax = this.framesSlow = Math.max(1, this.framesMax / 2);
   }
 
   cancelTimers(): void {

@@ -49,6 +49,9 @@ function totalOf(
   return addCost(metric, link.cost + (isDistrusted(destination, neighbour, isSuspect) ? DISTRUST_COST : 0));
 }
 
+const planeAt = (candidates: Candidates, { list }: Destination, row: number, plane: PlaneName): number =>
+  candidates.planeAt(list, row, plane === "any" ? ROW_ANY : ROW_BULK);
+
 /** The same, by the first row of the neighbour. */
 export function totalAt(
   candidates: Candidates,
@@ -56,7 +59,9 @@ export function totalAt(
   row: number,
   plane: PlaneName,
 ): number {
-  const { metric } = plane === "any" ? candidates.anyAt(row) : candidates.bulkAt(destination.list, row);
+  const at = planeAt(candidates, destination, row, plane);
+  if (at === NO_ROW) return METRIC_INFINITE;
+  const metric = candidates.metricAt(at);
   return totalOf(destination, plane, candidates.neighbourAt(row), candidates.isSuspectAt(row), metric);
 }
 
@@ -77,13 +82,11 @@ export function isPassedOver(
   const neighbour = candidates.neighbourAt(row);
   const { hops } = state;
   for (let i = 0; i < hops.length; i++) if (hops[i]!.neighbour === neighbour.id) return false;
-  const at = candidates.planeAt(destination.list, row, plane === "any" ? ROW_ANY : ROW_BULK);
+  const at = planeAt(candidates, destination, row, plane);
   if (at === NO_ROW) return true;
   const metric = candidates.metricAt(at);
   const total = totalOf(destination, plane, neighbour, candidates.isSuspectAt(row), metric);
-  const seqno = candidates.seqnoAt(at);
-  const { fdSeqno, fdMetric } = state;
-  if (seqno < fdSeqno || (seqno === fdSeqno && metric >= fdMetric))
+  if (!state.allows(candidates.seqnoAt(at), metric))
     return isNew ? total >= state.infeasible : total > state.infeasible;
   if (total >= METRIC_INFINITE || !isNew) return true;
   // Whatever was moved before them, the others are in their order.
@@ -131,7 +134,6 @@ function rank(
   held: Neighbour | undefined,
 ): readonly Ranked[] {
   const state = destination[plane];
-  const { fdSeqno, fdMetric } = state;
   const wanted = plane === "any" ? ROW_ANY : ROW_BULK;
   ranked.length = 0;
   heldPlace.neighbour = undefined;
@@ -149,7 +151,7 @@ function rank(
       const metric = segment.metric[at]!;
       const total = totalOf(destination, plane, neighbour, isSuspect, metric);
       const seqno = segment.seqno(at);
-      if (seqno < fdSeqno || (seqno === fdSeqno && metric >= fdMetric)) {
+      if (!state.allows(seqno, metric)) {
         if (total < infeasible) infeasible = total;
         continue;
       }

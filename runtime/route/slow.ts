@@ -178,10 +178,9 @@ export class SlowLinks {
     const { candidates } = this.#core.table;
     const row = candidates.find(destination.list, from);
     from.newestSerial++;
-    if (row === NO_ROW) candidates.put(destination.list, from, row, from.newestSerial, any, bulk);
+    if (row === NO_ROW) this.#core.put(destination, from, row, from.newestSerial, any, bulk);
     else if (candidates.anyAt(row).seqno <= seqno)
-      candidates.put(destination.list, from, row, candidates.serialAt(row), any, bulk);
-    this.#core.reselect(destination);
+      this.#core.put(destination, from, row, candidates.serialAt(row), any, bulk);
     if (link.gatewayMetric !== beacon.gatewayMetric) {
       link.gatewayMetric = beacon.gatewayMetric;
       this.#chooseDefault();
@@ -214,8 +213,7 @@ export class SlowLinks {
     const held = candidates.anyAt(row);
     const any = held.seqno < seqno ? { ...held, seqno } : held;
     const bulk = from.link.takesBulk === true ? any : candidates.bulkAt(list, row);
-    candidates.put(list, from, row, candidates.serialAt(row), any, bulk);
-    this.#core.reselect(destination);
+    this.#core.put(destination, from, row, candidates.serialAt(row), any, bulk);
     // The route may look the same, but only now may others be told of it.
     for (const neighbour of this.#core.neighbours.values()) this.#core.tellSoon(destination, neighbour);
     this.changed();

@@ -43,8 +43,12 @@ export class PlaneState {
   infeasible = METRIC_INFINITE;
 
   isFeasible(route: PlaneRoute): boolean {
-    if (route.metric >= METRIC_INFINITE) return false;
-    return route.seqno > this.fdSeqno || (route.seqno === this.fdSeqno && route.metric < this.fdMetric);
+    return route.metric < METRIC_INFINITE && this.allows(route.seqno, route.metric);
+  }
+
+  /** Of a finite metric: it is strictly better than all that was advertised. */
+  allows(seqno: number, metric: number): boolean {
+    return seqno > this.fdSeqno || (seqno === this.fdSeqno && metric < this.fdMetric);
   }
 
   /**

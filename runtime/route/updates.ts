@@ -75,12 +75,8 @@ export class UpdateSender {
   flush(neighbour: Neighbour): void {
     if (neighbour.peerTag === 0 || !neighbour.hasTable) return;
     const { framesInFlightMax } = profileTimers[neighbour.link.profile];
-    const framesMax = Math.min(neighbour.framesMax, framesInFlightMax);
-    while (
-      neighbour.soonCount > 0 &&
-      neighbour.inFlight.length + 1 <= framesMax &&
-      this.#mayHaveMore(neighbour)
-    )
+    const framesMax = Math.min(neighbour.window.frames, framesInFlightMax);
+    while (neighbour.soonCount > 0 && neighbour.inFlight.length < framesMax && this.#mayHaveMore(neighbour))
       this.#sendFrame(neighbour);
     this.#armAckTimer(neighbour);
   }
@@ -170,7 +166,7 @@ export class UpdateSender {
     const rttMs = this.#core.now() - frame.sentAtMs;
     neighbour.srttMs = neighbour.srttMs === undefined ? rttMs : neighbour.srttMs * 0.875 + rttMs * 0.125;
     neighbour.timeouts = 0;
-    neighbour.quicken();
+    neighbour.window.acknowledged();
     neighbour.ackTimer?.cancel();
     neighbour.ackTimer = undefined;
     this.flush(neighbour);
@@ -203,11 +199,16 @@ export class UpdateSender {
       const sentBeforeMs = this.#core.now() - timeoutMs;
       // The oldest may have been acknowledged since; only a frame that really waited counts as a timeout.
       if (neighbour.inFlight[0] !== undefined && neighbour.inFlight[0].sentAtMs <= sentBeforeMs + 1)
-        neighbour.slowDown();
+        this.#noteLate(neighbour);
       while (neighbour.inFlight.length > 0 && neighbour.inFlight[0]!.sentAtMs <= sentBeforeMs + 1)
         this.#revive(neighbour, neighbour.inFlight.shift()!);
       this.flush(neighbour);
     });
+  }
+
+  #noteLate(neighbour: Neighbour): void {
+    neighbour.timeouts++;
+    neighbour.window.late();
   }
 
   #revive(neighbour: Neighbour, frame: FrameInFlight): void {

@@ -19,6 +19,7 @@ import { openSession } from "../../runtime/link/handshake.ts";
 import { GoodbyeReason } from "../../runtime/wire/peer-messages.ts";
 import { Peers } from "../../runtime/peer/peers.ts";
 import { recordHash } from "../../runtime/route/origin.ts";
+import { UpdateWindow } from "../../runtime/route/window.ts";
 import { noRegard } from "../../runtime/trust/testing.ts";
 import { Writer } from "../../runtime/wire/bytes.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
@@ -42,9 +43,7 @@ import {
 export const NETWORK = "lab";
 const SEQNO = 2 ** 24;
 const ENTRIES_PER_UPDATE = 60;
-/** Updates that one light node has under way at first and at most, and how long it waits before it says them again: as the protocol has it. */
-const UPDATES_UNDER_WAY_FIRST = 4;
-const UPDATES_UNDER_WAY_MAX = 32;
+/** How long it waits before it says updates again: as the protocol has it. */
 const SAY_AGAIN_MS = 2_000;
 const SAY_AGAIN_DOUBLED_MAX = 3;
 /** From the end of its link to its next dial. */
@@ -113,8 +112,7 @@ export class LightNode {
   readonly #said = new Map<number, { readonly body: Uint8Array; readonly atMs: number }>();
   #again: Timer | undefined;
   #timeouts = 0;
-  #underWayMax = UPDATES_UNDER_WAY_FIRST;
-  #underWaySlow = UPDATES_UNDER_WAY_MAX;
+  #window = new UpdateWindow();
   #port = 0;
   #isStopped = false;
   readonly #peers: Peers;
@@ -233,8 +231,7 @@ export class LightNode {
         if (ownTag === this.#peerTag) return;
         this.#peerTag = ownTag;
         this.#said.clear();
-        this.#underWayMax = UPDATES_UNDER_WAY_FIRST;
-        this.#underWaySlow = UPDATES_UNDER_WAY_MAX;
+        this.#window = new UpdateWindow();
         this.#unsaid = [...this.#bodies];
         return this.#say(from);
       }
@@ -242,10 +239,7 @@ export class LightNode {
         const { tag, serial } = decodeRouteAck(bytes);
         if (tag !== this.#tag || !this.#said.delete(serial)) return;
         this.#timeouts = 0;
-        this.#underWayMax = Math.min(
-          this.#underWayMax + (this.#underWayMax < this.#underWaySlow ? 1 : 1 / this.#underWayMax),
-          UPDATES_UNDER_WAY_MAX,
-        );
+        this.#window.acknowledged();
         this.#say(from);
         return;
       }
@@ -275,7 +269,7 @@ export class LightNode {
   }
 
   #say(to: NodeId): void {
-    while (this.#said.size + 1 <= this.#underWayMax) {
+    while (this.#said.size < this.#window.frames) {
       const body = this.#unsaid.shift();
       if (body === undefined) break;
       const serial = ++this.#serial;
@@ -302,7 +296,7 @@ export class LightNode {
     }
     if (this.#unsaid.length > before) {
       this.#timeouts = Math.min(this.#timeouts + 1, SAY_AGAIN_DOUBLED_MAX);
-      this.#underWayMax = this.#underWaySlow = Math.max(1, this.#underWayMax / 2);
+      this.#window.late();
     }
     this.#say(to);
   }
