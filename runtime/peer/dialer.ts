@@ -73,6 +73,8 @@ export interface DialerDeps {
 }
 
 interface TargetState extends DialTarget {
+  /** By what hints take turns: found once, because thousands that wait are looked at twenty times a second. */
+  readonly address: string;
   /** Learned by the last handshake, or claimed by the hint. */
   knownId: NodeId | undefined;
   state: "waiting" | "dialing" | "linked";
@@ -140,6 +142,7 @@ export class Dialer {
       return true;
     }
     const state: TargetState = {
+      address: addressOf(target.endpoint),
       ...target,
       knownId: target.nodeId,
       state: "waiting",
@@ -312,7 +315,7 @@ export class Dialer {
    */
   #turnOf(target: TargetState): number {
     if (target.isPermanent) return -1;
-    const tries = this.#tries.get(addressOf(target)) ?? 0;
+    const tries = this.#tries.get(target.address) ?? 0;
     return 2 * tries + (target.backoff.failures > 0 ? 1 : 0);
   }
 
@@ -353,7 +356,7 @@ export class Dialer {
     } else {
       const hintDials = isOfKnown(target) ? this.#knownDials : this.#hintDials;
       if (!hintDials.take()) return this.#waitForPace(target);
-      const address = addressOf(target);
+      const { address } = target;
       this.#tries.renew(address, (this.#tries.get(address) ?? 0) + 1);
     }
     target.state = "dialing";
@@ -372,7 +375,7 @@ export class Dialer {
       target.state = "linked";
       target.session = session;
       target.linkedAtMs = this.#deps.clock.monotonicMs();
-      this.#tries.delete(addressOf(target));
+      this.#tries.delete(target.address);
       this.#attempts.add(1, { outcome: "linked" });
       this.#deps.adopt(session, () => this.#onSessionClosed(target, session));
     } catch (error) {
@@ -454,8 +457,8 @@ export class Dialer {
 
 const isOfKnown = ({ share }: TargetState): boolean => share?.isKnown === true;
 
-/** By what hints take turns; names and onions, which cost nothing, each for itself. */
-function addressOf({ endpoint }: TargetState): string {
+/** Names and onions, which cost nothing, each for itself. */
+function addressOf(endpoint: string): string {
   const source = sourceOf(endpoint);
   return source === NO_ADDRESS ? endpoint : source;
 }
