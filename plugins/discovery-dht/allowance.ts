@@ -1,14 +1,9 @@
 /** How much each source of datagrams may cost: buckets that fill by time, by the address or the /64 that it comes from. */
-import type { Clock } from "@godwit/sdk";
+import { type Clock, TokenBucket } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 
 /** Sources that are remembered; a forgotten one begins with a full bucket, which the bucket of all makes up for. */
 export const SOURCES_MAX = 4_096;
-
-interface Bucket {
-  left: number;
-  atMs: number;
-}
 
 export interface AllowanceOptions {
   readonly clock: Clock;
@@ -20,7 +15,7 @@ export interface AllowanceOptions {
 
 export class Allowance {
   readonly #options: AllowanceOptions;
-  readonly #buckets = new BoundedMap<string, Bucket>({ name: "sources of datagrams", max: SOURCES_MAX });
+  readonly #buckets = new BoundedMap<string, TokenBucket>({ name: "sources of datagrams", max: SOURCES_MAX });
 
   constructor(options: AllowanceOptions) {
     this.#options = options;
@@ -33,13 +28,8 @@ export class Allowance {
   /** Whether `source` may once more. */
   spend(source: string): boolean {
     const { clock, burst, perSecond } = this.#options;
-    const nowMs = clock.monotonicMs();
-    const bucket = this.#buckets.get(source) ?? { left: burst, atMs: nowMs };
-    bucket.left = Math.min(burst, bucket.left + ((nowMs - bucket.atMs) * perSecond) / 1_000);
-    bucket.atMs = nowMs;
-    const isAllowed = bucket.left >= 1;
-    if (isAllowed) bucket.left--;
+    const bucket = this.#buckets.get(source) ?? new TokenBucket(clock, perSecond, burst);
     this.#buckets.renew(source, bucket);
-    return isAllowed;
+    return bucket.take();
   }
 }

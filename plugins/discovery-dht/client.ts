@@ -11,6 +11,7 @@ import {
   type Random,
   sourceGroup,
   type Timer,
+  TokenBucket,
 } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import DHT, { type DhtValue, type Verify } from "bittorrent-dht";
@@ -35,6 +36,8 @@ const NODES_MAX = 512;
 const STRANGERS_PER_SOURCE = { burst: NODES_PER_SOURCE_MAX, perSecond: 0.1 } as const;
 const STRANGERS_OF_ALL = { burst: 60, perSecond: 20 } as const;
 const STRANGER_AGAIN_MS = 30_000;
+/** A datagram may be lost, and the stranger may have nothing more to ask: once more after this, where it did not get in. */
+const ASK_AGAIN_MS = QUERY_TIMEOUT_MS + 500;
 const STRANGERS_MAX = 512;
 /** Searches whose ends are remembered for the put that follows. */
 const TABLES_MAX = 64;
@@ -85,10 +88,12 @@ export class DhtClient {
   readonly #socket: GuardedSocket;
   readonly #kept: KeptItems;
   readonly #strangers: Allowance;
-  readonly #strangersOfAll: Allowance;
+  readonly #strangersOfAll: TokenBucket;
   readonly #asked = new BoundedMap<string, number>({ name: "strangers asked back", max: STRANGERS_MAX });
   /** Ends what is under way: the library forgets whom it has to answer when it is closed. */
   readonly #ends = new Set<() => void>();
+  /** Of strangers that are asked once more; no more than may be asked in that time. */
+  readonly #again = new Set<Timer>();
   #dht: DHT | undefined;
   #closing: Promise<void> | undefined;
 
@@ -97,7 +102,7 @@ export class DhtClient {
     const { clock, random, id } = deps;
     this.#kept = new KeptItems(clock, (target) => void this.#dht?._values.remove(target));
     this.#strangers = new Allowance({ clock, ...STRANGERS_PER_SOURCE });
-    this.#strangersOfAll = new Allowance({ clock, ...STRANGERS_OF_ALL });
+    this.#strangersOfAll = new TokenBucket(clock, STRANGERS_OF_ALL.perSecond, STRANGERS_OF_ALL.burst);
     this.#socket = new GuardedSocket({
       clock,
       random,
@@ -161,6 +166,12 @@ export class DhtClient {
 
   get nodeCount(): number {
     return this.#dht?.nodes.count() ?? 0;
+  }
+
+  /** What this node keeps there for others, whose signature and sequence were right when it was put. */
+  kept(target: string): Pick<SignedItem, "seq" | "value"> | undefined {
+    const held = this.#dht?._values.peek(target);
+    return held?.seq === undefined ? undefined : { seq: held.seq, value: held.v };
   }
 
   /** Items kept for others. */
@@ -244,6 +255,8 @@ export class DhtClient {
   close(): Promise<void> {
     this.#closing ??= new Promise((resolve) => {
       for (const end of [...this.#ends]) end();
+      for (const timer of this.#again) timer.cancel();
+      this.#again.clear();
       if (this.#dht !== undefined) return this.#dht.destroy(resolve);
       this.#socket.once("close", resolve);
       this.#socket.close();
@@ -291,9 +304,14 @@ export class DhtClient {
     const nowMs = this.#deps.clock.monotonicMs();
     if (nowMs - (this.#asked.get(place) ?? -Infinity) < STRANGER_AGAIN_MS) return;
     if (this.#deps.refusal(host) !== undefined || !this.#strangers.spend(this.#sourceOf(host))) return;
-    if (!this.#strangersOfAll.spend("")) return;
+    if (!this.#strangersOfAll.take()) return;
     this.#asked.renew(place, nowMs);
     this.meet(host, port);
+    const timer = this.#deps.clock.after(ASK_AGAIN_MS, () => {
+      this.#again.delete(timer);
+      if (!this.nodes.some((node) => node.host === host && node.port === port)) this.meet(host, port);
+    });
+    this.#again.add(timer);
   }
 
   #judgePut(item: Item, source: string): readonly [number, string] | undefined {

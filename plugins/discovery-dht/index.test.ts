@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
-import { PLUGIN } from "./keys.ts";
+import { idBytes, PLUGIN } from "./keys.ts";
+import { slotOf } from "./rendezvous.ts";
 import { hinted, link, TestMesh, until } from "./testing.ts";
 
 const DAY_MS = 86_400_000;
@@ -89,6 +90,28 @@ test("a member without a socket is carried: found by others, and told of them, t
   await until("it is found", () => hinted(other, "tor://silent.onion:1"));
   expect(other.host.hints.get("tor://silent.onion:1")).toMatchObject({ nodeId: torOnly.host.self.id });
   expect([...torOnly.host.counters.keys()].some((name) => name.startsWith("bytes"))).toBe(false);
+}, 180_000);
+
+test("two who share a slot and write it at once find each other at once, and whoever comes then finds both", async () => {
+  const sameSlot = (): [FakeSelf, FakeSelf] => {
+    const one = new FakeSelf({ plugin: PLUGIN });
+    for (;;) {
+      const other = new FakeSelf({ plugin: PLUGIN });
+      if (slotOf(idBytes(one.id)!, 0) === slotOf(idBytes(other.id)!, 0)) return [one, other];
+    }
+  };
+  for (let n = 0; n < 4; n++) {
+    await using mesh = new TestMesh();
+    const [one, other] = sameSlot();
+    const [a, b] = await Promise.all([
+      mesh.add({ self: one, endpoints: ["tor://a.onion:1"] }),
+      mesh.add({ self: other, endpoints: ["tor://b.onion:1"] }),
+    ]);
+    await until("a finds b", () => hinted(a, "tor://b.onion:1"));
+    await until("b finds a", () => hinted(b, "tor://a.onion:1"));
+    const c = await mesh.add({ endpoints: ["tor://c.onion:1"] });
+    await until("c finds both", () => ["a", "b"].every((name) => hinted(c, `tor://${name}.onion:1`)));
+  }
 }, 180_000);
 
 test("the public DHT is joined with a warning, and only when it is asked for", async () => {

@@ -266,8 +266,9 @@ export class Presence {
       for (const period of publishedPeriods(this.#ctx.clock.wallMs())) {
         if (signal.aborted) return;
         const slot = slotOf(this.#own, this.#attempt);
-        const { ids } = await rendezvous.readSlot(keys, period, slot);
-        if (ids.some((id) => hex(id) === hex(this.#own)) || signal.aborted) continue;
+        const { ids, isSplit } = await rendezvous.readSlot(keys, period, slot);
+        const isThere = ids.some((id) => hex(id) === hex(this.#own));
+        if ((isThere && !isSplit) || signal.aborted) continue;
         isLost = true;
         await rendezvous.write(keys, period, slot, [this.#own]);
       }

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { type Clock, itemMessage, type Random } from "@godwit/sdk";
-import type { DhtClient } from "./client.ts";
+import type { DhtClient, SignedItem } from "./client.ts";
 import { targetOf } from "./kept.ts";
 import type { Item } from "./krpc.ts";
 import { isPlausible, type MeshKeys, type Period } from "./keys.ts";
@@ -29,9 +29,9 @@ export interface Written {
 export interface Slot {
   readonly seq: number;
   readonly ids: readonly Uint8Array[];
+  /** The copy that this node keeps and the one that others keep do not have the same ids: whoever reads one misses some. */
+  readonly isSplit: boolean;
 }
-
-const EMPTY: Slot = { seq: 0, ids: [] };
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const saltOf = (slot: number): Uint8Array => Buffer.from(`slot ${slot}`);
@@ -79,12 +79,24 @@ export class Rendezvous {
     const { publicKey } = keys.meeting(period);
     const salt = saltOf(slot);
     const judged = this.#judge(keys, period, slot);
-    const found = await this.#deps.client.get(publicKey, salt, this.#seqMax(judged.seq));
-    if (found === undefined) return EMPTY;
-    judged.seq = Math.max(judged.seq, found.seq);
-    const plain = keys.open(judged.place, found.value);
-    const ids = plain === undefined ? undefined : decodeSlot(plain);
-    return { seq: found.seq, ids: ids ?? [] };
+    const { client } = this.#deps;
+    const seqMax = this.#seqMax(judged.seq);
+    const found = await client.get(publicKey, salt, seqMax);
+    // A search asks others alone: of two who wrote at once, each in the other's store, neither would ever see the other.
+    const held = client.kept(targetOf({ key: publicKey, salt, value: publicKey }));
+    const kept = held !== undefined && held.seq <= seqMax ? held : undefined;
+    const seq = Math.max(found?.seq ?? 0, kept?.seq ?? 0);
+    judged.seq = Math.max(judged.seq, seq);
+    const copies = [found, kept].map((copy) => this.#idsOf(judged, copy));
+    const ids = new Map(copies.flat().map((id) => [hex(id), id]));
+    const isSplit =
+      found !== undefined && kept !== undefined && copies.some(({ length }) => length < ids.size);
+    return { seq, ids: [...ids.values()], isSplit };
+  }
+
+  #idsOf({ keys, place }: Judged, copy: Pick<SignedItem, "value"> | undefined): readonly Uint8Array[] {
+    const plain = copy === undefined ? undefined : keys.open(place, copy.value);
+    return (plain === undefined ? undefined : decodeSlot(plain)) ?? [];
   }
 
   /**

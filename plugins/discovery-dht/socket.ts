@@ -6,7 +6,7 @@
  */
 import { EventEmitter } from "node:events";
 import { isIP } from "node:net";
-import { type Clock, type ListenAddress, type Random, sourceGroup } from "@godwit/sdk";
+import { type Clock, type ListenAddress, type Random, sourceGroup, TokenBucket } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { DhtSocket } from "bittorrent-dht";
 import type { udp } from "bun";
@@ -85,7 +85,7 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
   /** Places that were asked, by their newest query: what comes from there is not counted with what nobody asked for. */
   readonly #lately = new BoundedMap<string, number>({ name: "places asked lately", max: 2 * PENDING_MAX });
   readonly #bySource: Allowance;
-  readonly #byAll: Allowance;
+  readonly #byAll: TokenBucket;
   /** Of the query that is being answered: the library answers before `emit` returns. */
   #asked: readonly Family[] = [];
   #isClosed = false;
@@ -95,7 +95,7 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     this.#deps = deps;
     const { clock } = deps;
     this.#bySource = new Allowance({ clock, burst: SOURCE_BURST, perSecond: SOURCE_PER_SECOND });
-    this.#byAll = new Allowance({ clock, burst: ALL_BURST, perSecond: ALL_PER_SECOND });
+    this.#byAll = new TokenBucket(clock, ALL_PER_SECOND, ALL_BURST);
   }
 
   /** Opens one more. Rejects with the operating system's error. */
@@ -232,7 +232,7 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     if (!this.#bySource.spend(source)) return "limited";
     const askedAtMs = this.#lately.get(`${host} ${port}`) ?? -Infinity;
     const isAsked = this.#deps.clock.monotonicMs() - askedAtMs <= PENDING_MS;
-    if (!isAsked && !this.#byAll.spend("")) return "limited";
+    if (!isAsked && !this.#byAll.take()) return "limited";
     const message = parseMessage(bytes);
     if (message === undefined) return "malformed";
     switch (message.kind) {

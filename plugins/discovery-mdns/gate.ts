@@ -2,7 +2,7 @@
  * What of the datagrams that arrive is decoded at all. Anybody on the LAN can send them, in any number and with any source address: each
  * source has a pace, all together have one, and what is too long, or says that it holds more records than are looked at, costs no decoding.
  */
-import { BoundedMap, type Clock } from "@godwit/sdk";
+import { BoundedMap, type Clock, TokenBucket } from "@godwit/sdk";
 
 /** RFC 6762 section 17. */
 export const DATAGRAM_BYTES_MAX = 9_000;
@@ -26,11 +26,6 @@ const PORT = 5_353;
 
 export type Refusal = "too_big" | "too_many_records" | "malformed" | "port" | "off_link" | "rate";
 
-interface Bucket {
-  tokens: number;
-  atMs: number;
-}
-
 export interface GateOptions {
   readonly clock: Clock;
   /** Where multicast DNS is spoken: what comes from elsewhere is no answer of it (RFC 6762 section 11). */
@@ -40,12 +35,15 @@ export interface GateOptions {
 
 export class Gate {
   readonly #options: GateOptions;
-  readonly #sources = new BoundedMap<string, Bucket>({ name: "paces of multicast DNS", max: SOURCES_MAX });
-  readonly #all: Bucket;
+  readonly #sources = new BoundedMap<string, TokenBucket>({
+    name: "paces of multicast DNS",
+    max: SOURCES_MAX,
+  });
+  readonly #all: TokenBucket;
 
   constructor(options: GateOptions) {
     this.#options = options;
-    this.#all = { tokens: ALL_BURST, atMs: options.clock.monotonicMs() };
+    this.#all = new TokenBucket(options.clock, ALL_PER_SECOND, ALL_BURST);
   }
 
   /** Undefined: it is to be decoded. `address` without its zone. Bytes are borrowed. */
@@ -58,19 +56,10 @@ export class Gate {
     const records = [4, 6, 8, 10].reduce((sum, at) => sum + view.getUint16(at), 0);
     if (records > RECORDS_MAX) return "too_many_records";
     const cost = Math.max(1, Math.ceil(records / RECORDS_A_TOKEN));
-    const nowMs = this.#options.clock.monotonicMs();
-    const own = this.#sources.get(address) ?? { tokens: SOURCE_BURST, atMs: nowMs };
+    const own =
+      this.#sources.get(address) ?? new TokenBucket(this.#options.clock, SOURCE_PER_SECOND, SOURCE_BURST);
     this.#sources.renew(address, own);
     // Its own first: a source that is too fast must not use up what all have.
-    if (!take(own, cost, nowMs, SOURCE_PER_SECOND, SOURCE_BURST)) return "rate";
-    return take(this.#all, cost, nowMs, ALL_PER_SECOND, ALL_BURST) ? undefined : "rate";
+    return own.take(cost) && this.#all.take(cost) ? undefined : "rate";
   }
-}
-
-function take(bucket: Bucket, cost: number, nowMs: number, perSecond: number, burst: number): boolean {
-  bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * perSecond);
-  bucket.atMs = nowMs;
-  if (bucket.tokens < cost) return false;
-  bucket.tokens -= cost;
-  return true;
 }

@@ -2,6 +2,8 @@
 import type { Clock } from "./clock.ts";
 import type { Random } from "./random.ts";
 
+export { TokenBucket } from "@godwit/sdk";
+
 export interface BackoffOptions {
   readonly firstMs: number;
   readonly capMs: number;
@@ -56,32 +58,5 @@ export class CrashBudget {
     this.#crashes.push(nowMs);
     if (this.#crashes.length > this.#crashesMax + 1) this.#crashes.shift();
     return this.#crashes.length <= this.#crashesMax;
-  }
-}
-
-/** Lets through `perSecond` on average and `burst` at once. */
-export class TokenBucket {
-  readonly #clock: Clock;
-  readonly #perSecond: number;
-  readonly #burst: number;
-  #tokens: number;
-  #atMs: number;
-
-  constructor(clock: Clock, perSecond: number, burst: number) {
-    this.#clock = clock;
-    this.#perSecond = perSecond;
-    this.#burst = burst;
-    this.#tokens = burst;
-    this.#atMs = clock.monotonicMs();
-  }
-
-  /** Spends `count`; false, and nothing is spent, when there are fewer. */
-  take(count = 1): boolean {
-    const nowMs = this.#clock.monotonicMs();
-    this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#atMs) / 1_000) * this.#perSecond);
-    this.#atMs = nowMs;
-    if (this.#tokens < count) return false;
-    this.#tokens -= count;
-    return true;
   }
 }

@@ -56,6 +56,7 @@ export {
   type Self,
   type SelfItem,
 } from "./self.ts";
+export { TokenBucket } from "./token-bucket.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {
