@@ -92,5 +92,5 @@ test.skipIf(why !== undefined && process.env["CI"] !== "true")(
     expect(await client.get(theirs.publicKey, itemSalt(PLUGIN, systemRandom.bytes(8)))).toBeUndefined();
     console.log(`  rounds ${seqs.length}, nodes that went and came meanwhile ${churn.changes}`);
   },
-  120_000,
+  300_000,
 );
