@@ -6,7 +6,9 @@ export interface Through {
   readonly stdout: string;
 }
 
-/** After `killsMax` it is let run. Throws when a run that nobody killed failed. */
+/**
+ * The moments lie in order over `withinMs`, each within its part, so that the first kills come early however fast the
+ * command is. After `killsMax` it is let run. Throws when a run that nobody killed failed. */
 export async function throughKills(
   command: readonly string[],
   killsMax: number,
@@ -16,7 +18,9 @@ export async function throughKills(
   for (let kills = 0; ; kills++) {
     const child = Bun.spawn([...command], { stdout: "pipe", stderr: "pipe", env: { NO_COLOR: "1" } });
     const isLast = kills >= killsMax;
-    const timer = isLast ? undefined : setTimeout(() => child.kill("SIGKILL"), random.float() * withinMs);
+    const timer = isLast
+      ? undefined
+      : setTimeout(() => child.kill("SIGKILL"), ((kills + random.float()) / killsMax) * withinMs);
     const [stdout, stderr] = await Promise.all([
       new Response(child.stdout).text(),
       new Response(child.stderr).text(),
