@@ -124,8 +124,8 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     return reasons.join("; ");
   }
 
-  async #listenOn(address: ListenAddress): Promise<void> {
-    const { host, port, isIpv6Only } = address;
+  async #listenOn(wanted: ListenAddress): Promise<void> {
+    const { host, port, isIpv6Only } = wanted;
     const socket = await Bun.udpSocket({
       hostname: host,
       port,
@@ -139,7 +139,7 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     });
     if (this.#isClosed) return void socket.close();
     const isBoth = host === "::" && !isIpv6Only;
-    this.#open.set(keyOf(address), { socket, families: isBoth ? [6, 4] : [familyOf(host)] });
+    this.#open.set(keyOf(wanted), { socket, families: isBoth ? [6, 4] : [familyOf(host)] });
   }
 
   /** Ports that are really open, each with its families. */
