@@ -7,8 +7,12 @@ import { OWN_VSN } from "./wire/types.ts";
 let cluster: FakeCluster;
 afterEach(() => cluster.close());
 
-async function grown(count: number, options: Parameters<FakeCluster["add"]>[1] = {}): Promise<Fake[]> {
-  cluster = new FakeCluster();
+async function grown(
+  count: number,
+  options: Parameters<FakeCluster["add"]>[1] = {},
+  seed = 1,
+): Promise<Fake[]> {
+  cluster = new FakeCluster(seed);
   for (let i = 0; i < count; i++) cluster.add(`n${i}`, options);
   const [first] = cluster.members;
   for (const member of cluster.members.slice(1)) void member.serf.join(first!.at);
@@ -33,6 +37,29 @@ test("a member that dies is failed for all, within Serf's own time; one that lea
   cluster.kill(b!);
   expect(cluster.sees("n1", "left")).toBe(true);
 });
+
+test("of two who died one is removed while another leaves: neither is lost, whatever goes where", async () => {
+  const lost: string[] = [];
+  for (let seed = 1; seed <= 60; seed++) {
+    const [a, b, c, d, e] = (await grown(5, {}, seed)) as [Fake, Fake, Fake, Fake, Fake];
+    cluster.kill(d);
+    cluster.kill(e);
+    await cluster.until("failed", () => cluster.sees("n3", "failed") && cluster.sees("n4", "failed"), 60_000);
+    a.serf.remove("n3", false);
+    const leaving = c.serf.leave();
+    await cluster.run(3_000);
+    await leaving;
+    cluster.kill(c);
+    for (const [name, status] of [
+      ["n2", "left"],
+      ["n3", "left"],
+      ["n4", "failed"],
+    ] as const)
+      if (!cluster.sees(name, status, [a, b])) lost.push(`${seed}: ${name}`);
+    cluster.close();
+  }
+  expect(lost).toEqual([]);
+}, 60_000);
 
 test("25 members at rest: nobody is failed by a fifth of datagrams that are lost", async () => {
   const members = await grown(25);
