@@ -133,7 +133,7 @@ export class Members {
 
   /**
    * Up to `count` others who are told the news next, in rounds that reach each once. Where everybody is drawn anew each time, as memberlist does it,
-   * a few tellings go to the same ones again and again: of five members one in sixty queries did not reach all.
+   * a few tellings go to the same ones again and again: of five members one in 140 queries did not reach all.
    */
   nextToTell(count: number, accepts: (member: Member) => boolean): Member[] {
     const found: Member[] = [];
