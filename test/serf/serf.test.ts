@@ -5,7 +5,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { encodeTags } from "../../plugins/discovery-serf/wire/serf-messages.ts";
-import { agree, SerfNet, type SerfNode, until, whyNoSerf } from "./serf-net.ts";
+import { agree, SerfNet, SerfNode, until, whyNoSerf } from "./serf-net.ts";
 
 const why = whyNoSerf();
 const suffix = why === undefined ? "" : ` [skipped: ${why}]`;
@@ -216,7 +216,10 @@ test.skipIf(isSkipped)(
     const alpha = net.agent(long, { v6: true, tags });
     await alpha.start();
     const table = `join = ["[${alpha.address}]:7946"]\nname = "${"m".repeat(128)}"\ntags = { note = "${"t".repeat(330)}" }`;
-    const a = await net.node("DUN-A", table, { v6: true });
+    const port = net.lan.join(net.net.host("g1"));
+    const listen = [`[${port.addresses.v6}]:4860`];
+    const a = await SerfNode.open(net.lab, port, "DUN-A", table, { v6: true, listen });
+    net.nodes.push(a);
     await a.start();
     await until("both agree", () => agree(net, { [long]: "alive", ["m".repeat(128)]: "alive" }), 10_000);
     expect((await a.members()).find(({ name }) => name === long)?.tags).toEqual(tags);
@@ -350,9 +353,8 @@ test.skipIf(isSkipped)(
     const alpha = net.agent("alpha");
     await alpha.start();
     // On the very machine of the agent.
-    const { SerfNode: Node } = await import("./serf-net.ts");
     const options = { listen: [`${alpha.address}:4860`] };
-    const taken = await Node.open(net.lab, alpha.port, "DUN-A", "", options);
+    const taken = await SerfNode.open(net.lab, alpha.port, "DUN-A", "", options);
     await taken.start();
     await until(
       "it is said",
