@@ -137,14 +137,17 @@ export class Members {
    */
   nextToTell(count: number, accepts: (member: Member) => boolean): Member[] {
     const found: Member[] = [];
-    let tries = this.#members.size;
-    while (found.length < count && tries-- > 0) {
+    let tries = PICK_TRIES;
+    // What is left of this round, and of the next what is missing.
+    for (let rounds = 0; rounds < 2 && found.length < count && tries > 0; rounds++) {
       if (this.#untold.size === 0) this.#untold = new Set(this.#shuffled([...this.#members.keys()]));
-      const [name] = this.#untold as Iterable<string>;
-      this.#untold.delete(name!);
-      const member = this.#members.get(name!);
-      if (member !== undefined && member.name !== this.#name && accepts(member) && !found.includes(member))
-        found.push(member);
+      for (const name of this.#untold) {
+        this.#untold.delete(name);
+        const member = this.#members.get(name);
+        if (member !== undefined && name !== this.#name && accepts(member) && !found.includes(member))
+          found.push(member);
+        if (found.length >= count || --tries <= 0) break;
+      }
     }
     return found;
   }
