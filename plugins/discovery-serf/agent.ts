@@ -387,17 +387,20 @@ async function advertisedAt(
   return { address: found ?? any?.address ?? "127.0.0.1", port };
 }
 
-/** The operator's tags and the one of the node's own; of where it is reached so much as has room. */
+/** The operator's tags and the one of the node's own; of where it is reached so much as has room, and what has none is said. */
 async function tagsOf(
-  { self }: Pick<PluginContext, "self">,
+  { self, log }: Pick<PluginContext, "self" | "log">,
   { tags }: SerfConfig,
   name: string,
   at: At,
 ): Promise<Tags> {
-  for (let where = whereOf(self.endpoints(), at); ; where = where.slice(0, -1)) {
+  const wanted = whereOf(self.endpoints(), at);
+  for (let where = wanted; ; where = where.slice(0, -1)) {
     const all = new Map([...Object.entries(tags), [IDENTITY_TAG, await makeTag(self, name, at, where)]]);
     try {
       encodeTags(all);
+      if (where.length < wanted.length)
+        log.warn("serf tags leave no room for endpoints", { untold: wanted.slice(where.length).join(" ") });
       return all;
     } catch (error) {
       if (where.length === 0) throw error;

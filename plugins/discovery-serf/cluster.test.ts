@@ -7,8 +7,12 @@ import { OWN_VSN } from "./wire/types.ts";
 let cluster: FakeCluster;
 afterEach(() => cluster.close());
 
-async function grown(count: number, options: Parameters<FakeCluster["add"]>[1] = {}): Promise<Fake[]> {
-  cluster = new FakeCluster();
+async function grown(
+  count: number,
+  options: Parameters<FakeCluster["add"]>[1] = {},
+  seed = 1,
+): Promise<Fake[]> {
+  cluster = new FakeCluster(seed);
   for (let i = 0; i < count; i++) cluster.add(`n${i}`, options);
   const [first] = cluster.members;
   for (const member of cluster.members.slice(1)) void member.serf.join(first!.at);
@@ -33,6 +37,33 @@ test("a member that dies is failed for all, within Serf's own time; one that lea
   cluster.kill(b!);
   expect(cluster.sees("n1", "left")).toBe(true);
 });
+
+test.each([
+  [2, 60],
+  [7, 20],
+])(
+  "of %i who died one is removed while another leaves: neither is lost, whatever goes where (%i seeds)",
+  async (dead, seeds) => {
+    const lost: string[] = [];
+    for (let seed = 1; seed <= seeds; seed++) {
+      const members = await grown(3 + dead, {}, seed);
+      const [a, b, c, ...dying] = members as [Fake, Fake, Fake, ...Fake[]];
+      for (const one of dying) cluster.kill(one);
+      const names = dying.map((_, index) => `n${index + 3}`);
+      await cluster.until("failed", () => names.every((name) => cluster.sees(name, "failed")), 60_000);
+      a.serf.remove("n3", false);
+      const leaving = c.serf.leave();
+      await cluster.run(3_000);
+      await leaving;
+      cluster.kill(c);
+      for (const name of ["n2", "n3"]) if (!cluster.sees(name, "left", [a, b])) lost.push(`${seed}: ${name}`);
+      if (!cluster.sees("n4", "failed", [a, b])) lost.push(`${seed}: n4`);
+      cluster.close();
+    }
+    expect(lost).toEqual([]);
+  },
+  60_000,
+);
 
 test("25 members at rest: nobody is failed by a fifth of datagrams that are lost", async () => {
   const members = await grown(25);

@@ -4,12 +4,13 @@ import type { HostAddress } from "@godwit/sdk";
 import { type Secret, secretField } from "@godwit/sdk/secret";
 import { z } from "zod/mini";
 import { parseKey } from "./wire/keyring.ts";
+import { encodeTags } from "./wire/serf-messages.ts";
 import { META_BYTES_MAX, NAME_BYTES_MAX } from "./wire/types.ts";
 
 export const DEFAULT_PORT = 7_946;
 const JOIN_MAX = 64;
-/** Beside who the node is and where it is reached, which take the rest of Serf's 512. */
-const TAGS_BYTES_MAX = 300;
+/** As they are encoded. Who the node is, and two places at its own address where it is reached, take the rest of Serf's 512. */
+const TAGS_BYTES_MAX = 340;
 /** The one that carries who the node is. */
 export const IDENTITY_TAG = "godwit";
 
@@ -33,7 +34,13 @@ export function seedOf(text: string): HostPort | undefined {
   return undefined;
 }
 
-const bytesOf = (text: string): number => new TextEncoder().encode(text).length;
+function isSmall(tags: Readonly<Record<string, string>>): boolean {
+  try {
+    return encodeTags(new Map(Object.entries(tags))).length <= TAGS_BYTES_MAX;
+  } catch {
+    return false;
+  }
+}
 
 export const serfConfig = z.strictObject({
   /** One address, or an interface, to listen on: datagrams and streams on one port. */
@@ -89,14 +96,9 @@ export const serfConfig = z.strictObject({
         z.refine((tags) => !(IDENTITY_TAG in tags), {
           error: `expected no tag "${IDENTITY_TAG}": that one says who the node is`,
         }),
-        z.refine(
-          (tags) =>
-            Object.entries(tags).reduce((sum, [key, value]) => sum + bytesOf(key) + bytesOf(value) + 6, 8) <=
-            TAGS_BYTES_MAX,
-          {
-            error: `expected at most ${TAGS_BYTES_MAX} bytes of tags in all, names included: Serf has ${META_BYTES_MAX}, and who the node is takes the rest`,
-          },
-        ),
+        z.refine((tags) => isSmall(tags), {
+          error: `expected at most ${TAGS_BYTES_MAX} bytes of tags in all, names included: Serf has ${META_BYTES_MAX}, and who the node is takes the rest`,
+        }),
       ),
     {},
   ),

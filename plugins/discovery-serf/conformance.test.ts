@@ -9,7 +9,7 @@ const ENDPOINT = "tcp://127.0.0.1:4860";
 discoveryConformance({
   name: "serf",
   async setup() {
-    const self = new FakeSelf({ callsign: "LON-A" });
+    const self = new FakeSelf({ callsign: "LON-A", plugin: "discovery.serf" });
     self.set([ENDPOINT]);
     const other = new TestHost(plugin, { self });
     const listen = "127.0.0.1:0";
@@ -30,8 +30,9 @@ discoveryConformance({
         { name: "a b" },
         { name: "n".repeat(129) },
         { tags: { godwit: "x" } },
-        { tags: { a: "x".repeat(301) } },
-        { tags: { a: "x".repeat(200), b: "x".repeat(200) } },
+        { tags: { a: "x".repeat(341) } },
+        { tags: { a: "x".repeat(170), b: "x".repeat(170) } },
+        { tags: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`t${i}`, "x"])) },
         { label: "x".repeat(256) },
       ],
       async dispose() {

@@ -16,6 +16,12 @@ export default definePlugin({
   sdk: "^0.1.0",
   permissions: ["net.udp", "net.tcp", "net.dns", "fs.read", "env", "storage"],
   config: serfConfig,
+  warnings: ({ encrypt_key }) =>
+    encrypt_key === undefined
+      ? [
+          "without encrypt_key whoever reaches the port reads the members and their addresses, and can claim any name or declare anybody failed",
+        ]
+      : [],
   async start(ctx, config) {
     let agent: Agent | undefined;
     let retry: Timer | undefined;

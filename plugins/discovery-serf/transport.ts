@@ -2,7 +2,7 @@
  * The sockets of Serf: datagrams and streams on one port. Owns the envelopes around what goes over them, and the bounds of what strangers may
  * send: datagrams a second, streams at once, bytes that are held of them. Trusts no address that something comes from.
  */
-import { type Clock, GodwitError, sourceGroup, type Timer } from "@godwit/sdk";
+import { type Clock, GodwitError, sourceGroup, type Timer, TokenBucket } from "@godwit/sdk";
 import { claimDescriptor, type Place, Places } from "@godwit/sdk/places";
 import { portHolder } from "./port-holder.ts";
 import type { Net, NetHandlers } from "./memberlist/net.ts";
@@ -61,8 +61,8 @@ export class Transport implements Net {
   });
   readonly #asking = new Set<() => void>();
   #handlers: NetHandlers | undefined;
-  readonly #datagrams: Bucket;
-  readonly #streamBytes: Bucket;
+  readonly #datagrams: TokenBucket;
+  readonly #streamBytes: TokenBucket;
   #held = 0;
   #isClosed = false;
 
@@ -75,8 +75,8 @@ export class Transport implements Net {
     this.#listener = listener;
     this.#udp = udp;
     this.port = listener.port;
-    this.#datagrams = new Bucket(options.clock, DATAGRAMS);
-    this.#streamBytes = new Bucket(options.clock, STREAM_BYTES);
+    this.#datagrams = new TokenBucket(options.clock, DATAGRAMS.perSecond, DATAGRAMS.burst);
+    this.#streamBytes = new TokenBucket(options.clock, STREAM_BYTES.perSecond, STREAM_BYTES.burst);
   }
 
   /** Rejects with GODWIT_LISTEN_FAILED that names who has the port. */
@@ -329,32 +329,6 @@ export class Transport implements Net {
 
   #reachable(address: string): string {
     return this.#options.host === "::" && !address.includes(":") ? `::ffff:${address}` : address;
-  }
-}
-
-/** So much in a second, and what was not used of it up to a bound. */
-class Bucket {
-  readonly #clock: Clock;
-  readonly #rate: { readonly perSecond: number; readonly burst: number };
-  #left: number;
-  #filledMs: number;
-
-  constructor(clock: Clock, rate: { readonly perSecond: number; readonly burst: number }) {
-    this.#clock = clock;
-    this.#rate = rate;
-    this.#left = rate.burst;
-    this.#filledMs = clock.monotonicMs();
-  }
-
-  /** False: there is not so much left; nothing is taken then. */
-  take(amount: number): boolean {
-    const nowMs = this.#clock.monotonicMs();
-    const more = ((nowMs - this.#filledMs) * this.#rate.perSecond) / 1_000;
-    this.#left = Math.min(this.#rate.burst, this.#left + more);
-    this.#filledMs = nowMs;
-    if (this.#left < amount) return false;
-    this.#left -= amount;
-    return true;
   }
 }
 

@@ -61,7 +61,8 @@ test.skipIf(isSkipped)(
     expect(dropped["malformed"]).toBeGreaterThan(1_500);
     expect(dropped["sealed"]).toBeGreaterThan(2_000);
     expect(dropped["members"]).toBeGreaterThan(5_000);
-    expect(dropped["streams"]).toBeGreaterThan(100);
+    // Of 200 streams of one source 16 have a place.
+    expect(dropped["streams"]).toBeGreaterThanOrEqual(184);
     // It is still there, answers, and has not gone anywhere.
     const names = (await a.members()).map(({ name }) => name);
     expect(names.length).toBeLessThanOrEqual(4_096);

@@ -124,7 +124,7 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
   async noise() {
     for (let i = 0; i < 3_000; i++) await send(random.bytes(1 + (i % 1_400)));
   },
-  /** Streams that begin and say no more. */
+  /** Streams that begin as sealed ones do and say no more: what begins otherwise is ended at once where there is a key. */
   async silence() {
     const sockets = [];
     for (let i = 0; i < 200; i++) {
@@ -133,7 +133,10 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
         await Bun.connect({
           hostname: address,
           port: 7_946,
-          socket: { open: (far) => void far.write(Uint8Array.of(6, 0xdb, 0, 0x10, 0, 0)), data() {} },
+          socket: {
+            open: (far) => void far.write(Uint8Array.of(MessageType.encrypted, 0, 0x10, 0, 0)),
+            data() {},
+          },
         }).catch(() => undefined),
       );
     }

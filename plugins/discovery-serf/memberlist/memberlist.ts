@@ -374,7 +374,7 @@ export class Memberlist implements NetHandlers {
     const { timing, timers, net } = this.#options;
     if (this.#isDeaf) return this.#gossipOverStreams();
     const nowMs = timers.nowMs();
-    const targets = this.members.pick(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
+    const targets = this.members.nextToTell(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
     let last: readonly Uint8Array[] = [];
     for (const target of targets) {
       const messages = this.#take(net.room);
@@ -398,7 +398,7 @@ export class Memberlist implements NetHandlers {
   /** Where datagrams do not pass, news would wait for the next exchange of states: they go over streams, fewer at a time. */
   #gossipOverStreams(): void {
     const { net, timing, delegate } = this.#options;
-    const targets = this.members.pick(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
+    const targets = this.members.nextToTell(timing.gossipNodes, (one) => !isGone(one) && this.#mayReach(one));
     const limit = retransmits(timing.retransmitMult, this.members.size);
     const [first] = targets;
     if (first !== undefined && this.#broadcasts.size > 0) {

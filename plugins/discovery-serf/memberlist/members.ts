@@ -65,6 +65,8 @@ export class Members {
   /** In the order of probing: shuffled at each round. */
   #order: string[] = [];
   #next = 0;
+  /** Whose turn it still is to be told the news in this round. */
+  #untold = new Set<string>();
   #hasLeft = false;
   #goneCount = 0;
 
@@ -125,6 +127,27 @@ export class Members {
       const member = this.#members.get(name);
       if (member !== undefined && member.name !== this.#name && accepts(member) && !found.includes(member))
         found.push(member);
+    }
+    return found;
+  }
+
+  /**
+   * Up to `count` others who are told the news next, in rounds that reach each once. Where everybody is drawn anew each time, as memberlist does it,
+   * a few tellings go to the same ones again and again: of five members one in 140 queries did not reach all.
+   */
+  nextToTell(count: number, accepts: (member: Member) => boolean): Member[] {
+    const found: Member[] = [];
+    let tries = PICK_TRIES;
+    // What is left of this round, and of the next what is missing.
+    for (let rounds = 0; rounds < 2 && found.length < count && tries > 0; rounds++) {
+      if (this.#untold.size === 0) this.#untold = new Set(this.#shuffled([...this.#members.keys()]));
+      for (const name of this.#untold) {
+        this.#untold.delete(name);
+        const member = this.#members.get(name);
+        if (member !== undefined && name !== this.#name && accepts(member) && !found.includes(member))
+          found.push(member);
+        if (found.length >= count || --tries <= 0) break;
+      }
     }
     return found;
   }
@@ -304,6 +327,8 @@ export class Members {
     if (isGone(member)) this.#goneCount++;
     this.#members.set(member.name, member);
     if (known !== undefined) return;
+    // The next round begins at once, with the new one in it.
+    this.#untold.clear();
     // Names that came and went within a round.
     if (this.#order.length >= 2 * MEMBERS_MAX) this.#beginRound();
     // Into a random place of the round, so that when it is first probed says nothing of when it came.
