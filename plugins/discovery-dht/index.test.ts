@@ -3,7 +3,7 @@ import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
 import { idBytes, PLUGIN } from "./keys.ts";
 import { slotOf } from "./rendezvous.ts";
-import { hinted, link, TestMesh, until } from "./testing.ts";
+import { hinted, link, type MeshNode, TestMesh, until } from "./testing.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -92,17 +92,21 @@ test("a member without a socket is carried: found by others, and told of them, t
   expect([...torOnly.host.counters.keys()].some((name) => name.startsWith("bytes"))).toBe(false);
 }, 180_000);
 
+/** `count` nodes whose ids have one slot as their first choice. */
+function sameSlot(count: number): FakeSelf[] {
+  const found = [new FakeSelf({ plugin: PLUGIN })];
+  const slot = slotOf(idBytes(found[0]!.id)!, 0);
+  while (found.length < count) {
+    const other = new FakeSelf({ plugin: PLUGIN });
+    if (slotOf(idBytes(other.id)!, 0) === slot) found.push(other);
+  }
+  return found;
+}
+
 test("two who share a slot and write it at once find each other at once, and whoever comes then finds both", async () => {
-  const sameSlot = (): [FakeSelf, FakeSelf] => {
-    const one = new FakeSelf({ plugin: PLUGIN });
-    for (;;) {
-      const other = new FakeSelf({ plugin: PLUGIN });
-      if (slotOf(idBytes(one.id)!, 0) === slotOf(idBytes(other.id)!, 0)) return [one, other];
-    }
-  };
   for (let n = 0; n < 4; n++) {
     await using mesh = new TestMesh();
-    const [one, other] = sameSlot();
+    const [one, other] = sameSlot(2) as [FakeSelf, FakeSelf];
     const [a, b] = await Promise.all([
       mesh.add({ self: one, endpoints: ["tor://a.onion:1"] }),
       mesh.add({ self: other, endpoints: ["tor://b.onion:1"] }),
@@ -112,6 +116,35 @@ test("two who share a slot and write it at once find each other at once, and who
     const c = await mesh.add({ endpoints: ["tor://c.onion:1"] });
     await until("c finds both", () => ["a", "b"].every((name) => hinted(c, `tor://${name}.onion:1`)));
   }
+}, 180_000);
+
+test("two halves of a DHT that both wrote one slot while they were apart find each other after the heal", async () => {
+  await using mesh = new TestMesh();
+  const selves = sameSlot(4);
+  const place = (n: number) => `tor://${"abcd"[n]!}.onion:1`;
+  const add = async (n: number, first?: MeshNode) =>
+    await mesh.add({
+      ...{ self: selves[n]!, endpoints: [place(n)] },
+      config: { bootstrap: first === undefined ? [] : [first.place] },
+    });
+  const [a, c] = [await add(0), await add(2)];
+  const halves = [
+    [a, await add(1, a)],
+    [c, await add(3, c)],
+  ] as const;
+  for (const [half, [one, other]] of halves.entries())
+    await until(
+      `half ${half} is whole`,
+      () => hinted(one, place(2 * half + 1)) && hinted(other, place(2 * half)),
+    );
+  const across = () =>
+    halves.flatMap((half, n) =>
+      half.flatMap(({ host }) => [2, 3].map((m) => host.hints.has(place((m + 2 * n) % 4)))),
+    );
+  expect(across()).toEqual(Array.from({ length: 8 }, () => false));
+  // Who knows both halves brings them together, and is no member of either's mesh.
+  await mesh.add({ secrets: ["theirs"], endpoints: [], config: { bootstrap: [a.place, c.place] } });
+  await until("each has found those of the other half", () => across().every(Boolean), 60_000);
 }, 180_000);
 
 test("the public DHT is joined with a warning, and only when it is asked for", async () => {

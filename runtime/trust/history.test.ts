@@ -50,7 +50,8 @@ describe("what the manager does", () => {
     const early = { ...noHistory, linkedMs: 10 * MINUTE_MS, knownMs: 11 * MINUTE_MS };
     expect(planTrust(member(early), { ...rules, onion }).kind).toBe("promote");
     const after = (more: Partial<PeerHistory>) =>
-      planTrust({ level: "trusted", by: "manager", history: addHistory(early, more) }, { ...rules, onion }).kind;
+      planTrust({ level: "trusted", by: "manager", history: addHistory(early, more) }, { ...rules, onion })
+        .kind;
     expect(after({ knownMs: HOUR_MS })).toBe("keep");
     expect(after({ knownMs: 23 * HOUR_MS })).toBe("keep");
     expect(after({ knownMs: 24 * HOUR_MS })).toBe("demote");
