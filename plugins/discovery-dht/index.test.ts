@@ -1,9 +1,12 @@
 import { expect, test } from "bun:test";
 import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
-import { idBytes, PLUGIN } from "./keys.ts";
+import { encodeBencode } from "./bencode.ts";
+import { formatId, idBytes, MeshKeys, PLUGIN, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
+import { targetOf } from "./kept.ts";
+import { decodeSlot } from "./record.ts";
 import { slotOf } from "./rendezvous.ts";
-import { hinted, link, type MeshNode, TestMesh, until } from "./testing.ts";
+import { hinted, link, loopbackAddress, type MeshNode, TestMesh, until } from "./testing.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -103,20 +106,63 @@ function sameSlot(count: number): FakeSelf[] {
   return found;
 }
 
-test("two who share a slot and write it at once find each other at once, and whoever comes then finds both", async () => {
+test("two who share a slot and write it at once find each other at once, and soon every copy of it names both", async () => {
   for (let n = 0; n < 4; n++) {
     await using mesh = new TestMesh();
-    const [one, other] = sameSlot(2) as [FakeSelf, FakeSelf];
+    const selves = sameSlot(2) as [FakeSelf, FakeSelf];
     const [a, b] = await Promise.all([
-      mesh.add({ self: one, endpoints: ["tor://a.onion:1"] }),
-      mesh.add({ self: other, endpoints: ["tor://b.onion:1"] }),
+      mesh.add({ self: selves[0], endpoints: ["tor://a.onion:1"] }),
+      mesh.add({ self: selves[1], endpoints: ["tor://b.onion:1"] }),
     ]);
     await until("a finds b", () => hinted(a, "tor://b.onion:1"));
     await until("b finds a", () => hinted(b, "tor://a.onion:1"));
+    // They look again, each in its time. Nothing else would mend it: nobody comes, and an hour is far.
+    const copies = async () => (await Promise.all([a, b].map(({ place }) => copiesOf(place, selves)))).flat();
+    for (let step = 0; step < 100 && (await copies()).some((count) => count < 2); step++) {
+      mesh.clock.advance(250);
+      await Bun.sleep(30);
+    }
+    expect(await copies()).toEqual(Array.from({ length: 8 }, () => 2));
     const c = await mesh.add({ endpoints: ["tor://c.onion:1"] });
     await until("c finds both", () => ["a", "b"].every((name) => hinted(c, `tor://${name}.onion:1`)));
   }
 }, 180_000);
+
+/** How many of `selves` the one copy at `place` names, of their slot in each period. */
+async function copiesOf(place: string, selves: readonly FakeSelf[]): Promise<number[]> {
+  const keys = new MeshKeys((await selves[0]!.meshSeeds(SEED_PURPOSE))[0]!);
+  const slot = slotOf(idBytes(selves[0]!.id)!, 0);
+  const salt = Buffer.from(`slot ${slot}`);
+  const [host, port] = place.split(":") as [string, string];
+  const socket = await Bun.udpSocket({
+    hostname: loopbackAddress(),
+    port: 0,
+    binaryType: "buffer",
+    socket: { data: (_socket, bytes) => heard(bytes) },
+  });
+  let heard: (bytes: Buffer) => void = () => {};
+  try {
+    const counts: number[] = [];
+    for (const period of publishedPeriods(Date.now())) {
+      const { publicKey } = keys.meeting(period);
+      const target = Buffer.from(targetOf({ key: publicKey, salt, value: publicKey }), "hex");
+      const answer = new Promise<Buffer>((resolve) => (heard = resolve));
+      // BEP 43: it is asked by somebody who is no node, so that its table stays as it is.
+      const query = { t: "aa", y: "q", q: "get", ro: 1, a: { id: Buffer.alloc(20, 7), target } };
+      socket.send(encodeBencode(query), Number(port), host);
+      const text = (await answer).toString("latin1");
+      const [head, length] = /1:v(\d+):/.exec(text) ?? ["", "0"];
+      const at = text.indexOf(head) + head.length;
+      const value = Buffer.from(text.slice(at, at + Number(length)), "latin1");
+      const plain = keys.open(Buffer.concat([publicKey, salt]), value);
+      const ids = (plain === undefined ? undefined : decodeSlot(plain)) ?? [];
+      counts.push(selves.filter(({ id }) => ids.some((bytes) => formatId(bytes) === id)).length);
+    }
+    return counts;
+  } finally {
+    socket.close();
+  }
+}
 
 test("two halves of a DHT that both wrote one slot while they were apart find each other after the heal", async () => {
   await using mesh = new TestMesh();
