@@ -1,10 +1,12 @@
 import { expect, test } from "bun:test";
-import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
+import type { udp } from "bun";
+import { itemMessage } from "@godwit/sdk";
+import { FakeSelf, FakeStorage, seededRandom } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
-import { encodeBencode } from "./bencode.ts";
-import { formatId, idBytes, MeshKeys, PLUGIN, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
+import { type Encodable, encodeBencode } from "./bencode.ts";
+import { formatId, idBytes, MeshKeys, PLUGIN, type Period, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
 import { targetOf } from "./kept.ts";
-import { decodeSlot } from "./record.ts";
+import { decodeSlot, encodeSlot } from "./record.ts";
 import { slotOf } from "./rendezvous.ts";
 import { hinted, link, loopbackAddress, type MeshNode, TestMesh, until } from "./testing.ts";
 
@@ -116,52 +118,105 @@ test("two who share a slot and write it at once find each other at once, and soo
     ]);
     await until("a finds b", () => hinted(a, "tor://b.onion:1"));
     await until("b finds a", () => hinted(b, "tor://a.onion:1"));
+    const stores = await Promise.all([a, b].map(({ place }) => SlotStore.open(place, selves[0])));
+    const named = async () => {
+      const counts: number[] = [];
+      for (const store of stores)
+        for (const period of publishedPeriods(Date.now())) {
+          const { ids } = await store.get(period);
+          counts.push(selves.filter(({ id }) => ids.includes(id)).length);
+        }
+      return counts;
+    };
     // They look again, each in its time. Nothing else would mend it: nobody comes, and an hour is far.
-    const copies = async () => (await Promise.all([a, b].map(({ place }) => copiesOf(place, selves)))).flat();
-    for (let step = 0; step < 100 && (await copies()).some((count) => count < 2); step++) {
-      mesh.clock.advance(250);
-      await Bun.sleep(30);
-    }
-    expect(await copies()).toEqual(Array.from({ length: 8 }, () => 2));
+    const mended = async () => {
+      for (let step = 0; step < 100 && (await named()).some((count) => count < 2); step++) {
+        mesh.clock.advance(250);
+        await Bun.sleep(30);
+      }
+      expect(await named()).toEqual(Array.from({ length: 8 }, () => 2));
+    };
+    await mended();
+    // The same by intent: each in the store of the other, with one sequence. A slot is healed once a minute.
+    mesh.clock.advance(61_000);
+    for (const [n, store] of stores.entries())
+      for (const period of publishedPeriods(Date.now()))
+        await store.put(period, [selves[1 - n]!.id], (await store.get(period)).seq + 1);
+    expect(await named()).toEqual(Array.from({ length: 8 }, () => 1));
+    await mended();
+    for (const store of stores) store.close();
     const c = await mesh.add({ endpoints: ["tor://c.onion:1"] });
     await until("c finds both", () => ["a", "b"].every((name) => hinted(c, `tor://${name}.onion:1`)));
   }
 }, 180_000);
 
-/** How many of `selves` the one copy at `place` names, of their slot in each period. */
-async function copiesOf(place: string, selves: readonly FakeSelf[]): Promise<number[]> {
-  const keys = new MeshKeys((await selves[0]!.meshSeeds(SEED_PURPOSE))[0]!);
-  const slot = slotOf(idBytes(selves[0]!.id)!, 0);
-  const salt = Buffer.from(`slot ${slot}`);
-  const [host, port] = place.split(":") as [string, string];
-  const socket = await Bun.udpSocket({
-    hostname: loopbackAddress(),
-    port: 0,
-    binaryType: "buffer",
-    socket: { data: (_socket, bytes) => heard(bytes) },
-  });
-  let heard: (bytes: Buffer) => void = () => {};
-  try {
-    const counts: number[] = [];
-    for (const period of publishedPeriods(Date.now())) {
-      const { publicKey } = keys.meeting(period);
-      const target = Buffer.from(targetOf({ key: publicKey, salt, value: publicKey }), "hex");
-      const answer = new Promise<Buffer>((resolve) => (heard = resolve));
-      // BEP 43: it is asked by somebody who is no node, so that its table stays as it is.
-      const query = { t: "aa", y: "q", q: "get", ro: 1, a: { id: Buffer.alloc(20, 7), target } };
-      socket.send(encodeBencode(query), Number(port), host);
-      const text = (await answer).toString("latin1");
-      const [head, length] = /1:v(\d+):/.exec(text) ?? ["", "0"];
-      const at = text.indexOf(head) + head.length;
-      const value = Buffer.from(text.slice(at, at + Number(length)), "latin1");
-      const plain = keys.open(Buffer.concat([publicKey, salt]), value);
-      const ids = (plain === undefined ? undefined : decodeSlot(plain)) ?? [];
-      counts.push(selves.filter(({ id }) => ids.some((bytes) => formatId(bytes) === id)).length);
-    }
-    return counts;
-  } finally {
-    socket.close();
+/** The copy of one node, of the slot of another: asked by somebody who is no node (BEP 43), so that no table grows by it. */
+class SlotStore {
+  readonly #keys: MeshKeys;
+  readonly #salt: Buffer;
+  #ask: (query: Encodable) => void = () => {};
+  #heard: (text: string) => void = () => {};
+  #socket: udp.Socket<"buffer"> | undefined;
+
+  private constructor(keys: MeshKeys, salt: Buffer) {
+    this.#keys = keys;
+    this.#salt = salt;
   }
+
+  static async open(place: string, self: FakeSelf): Promise<SlotStore> {
+    const keys = new MeshKeys((await self.meshSeeds(SEED_PURPOSE))[0]!);
+    const store = new SlotStore(keys, Buffer.from(`slot ${slotOf(idBytes(self.id)!, 0)}`));
+    const [host, port] = place.split(":") as [string, string];
+    const data = (_socket: unknown, bytes: Buffer) => store.#heard(bytes.toString("latin1"));
+    const socket = await Bun.udpSocket({
+      ...{ hostname: loopbackAddress(), port: 0, binaryType: "buffer", socket: { data } },
+    });
+    store.#ask = (query) => void socket.send(encodeBencode(query), Number(port), host);
+    store.#socket = socket;
+    return store;
+  }
+
+  async get(
+    period: Period,
+  ): Promise<{ readonly seq: number; readonly ids: readonly string[]; readonly token: Buffer }> {
+    const { publicKey } = this.#keys.meeting(period);
+    const target = Buffer.from(targetOf({ key: publicKey, salt: this.#salt, value: publicKey }), "hex");
+    const text = await this.#answer("get", { target });
+    const value = bytesAfter(/1:v(\d+):/, text);
+    const plain = this.#keys.open(Buffer.concat([publicKey, this.#salt]), value);
+    const ids = (plain === undefined ? undefined : decodeSlot(plain)) ?? [];
+    return {
+      ...{ seq: Number(/3:seqi(\d+)e/.exec(text)?.[1] ?? 0), ids: ids.map(formatId) },
+      token: bytesAfter(/5:token(\d+):/, text),
+    };
+  }
+
+  async put(period: Period, ids: readonly string[], seq: number): Promise<void> {
+    const key = this.#keys.meeting(period);
+    const plain = encodeSlot(ids.map((id) => idBytes(id)!));
+    const v = this.#keys.seal(Buffer.concat([key.publicKey, this.#salt]), plain, seededRandom(seq));
+    const { token } = await this.get(period);
+    const sig = key.sign(itemMessage(this.#salt, seq, v));
+    const answer = await this.#answer("put", { token, k: key.publicKey, salt: this.#salt, seq, v, sig });
+    expect(answer).toContain("1:y1:r");
+  }
+
+  close(): void {
+    this.#socket?.close();
+  }
+
+  #answer(q: string, a: { readonly [key: string]: Encodable }): Promise<string> {
+    const answer = new Promise<string>((resolve) => (this.#heard = resolve));
+    this.#ask({ t: "aa", y: "q", q, ro: 1, a: { id: Buffer.alloc(20, 7), ...a } });
+    return answer;
+  }
+}
+
+function bytesAfter(head: RegExp, text: string): Buffer {
+  const match = head.exec(text);
+  if (match === null) return Buffer.alloc(0);
+  const at = match.index + match[0].length;
+  return Buffer.from(text.slice(at, at + Number(match[1])), "latin1");
 }
 
 test("two halves of a DHT that both wrote one slot while they were apart find each other after the heal", async () => {
