@@ -248,6 +248,30 @@ test("two halves of a DHT that both wrote one slot while they were apart find ea
   await until("each has found those of the other half", () => across().every(Boolean), 60_000);
 }, 180_000);
 
+test("a DHT that grows: what a node said is put to those that came since, and no more once nobody comes", async () => {
+  await using mesh = new TestMesh();
+  const speaker = await mesh.add({ endpoints: ["tor://speaker.onion:1"] });
+  const add = () => mesh.add({ secrets: ["theirs"], endpoints: [] });
+  const kept = ({ host }: MeshNode) => host.gauges.get("kept") ?? 0;
+  const seqOf = async () => Number(new TextDecoder().decode(await speaker.host.storage.get("seq")));
+  const step = async (what: string, isSo: () => boolean) => {
+    for (let n = 0; n < 80 && !isSo(); n++) {
+      mesh.clock.advance(1_000);
+      await Bun.sleep(50);
+    }
+    await until(what, isSo, 1);
+  };
+  // Its item, and its id in a slot of each of four periods.
+  const early = await add();
+  await step("the first one keeps it", () => kept(early) === 5);
+  const late = [await add(), await add()];
+  await step("those that came later keep it too", () => late.every((node) => kept(node) === 5));
+  const seq = await seqOf();
+  mesh.clock.advance(1_800_000);
+  await Bun.sleep(1_000);
+  expect(await seqOf()).toBe(seq);
+}, 60_000);
+
 test("the public DHT is joined with a warning, and only when it is asked for", async () => {
   const validate = async (table: object) =>
     (await plugin.config["~standard"].validate(table)) as { value: unknown };
