@@ -58,13 +58,13 @@ export async function iperf(
   }
 }
 
-/** A port of the first node that leads to iperf3 behind `far`. */
-export async function openForward(near: LabNode, far: LabNode): Promise<number> {
+/** A port of the first node that leads to one behind `far`. */
+export async function openForward(near: LabNode, far: LabNode, target = IPERF_PORT): Promise<number> {
   await bind(far, near);
   const { listen } = await near.json<{ listen: string }>("/forwards", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ listen: "127.0.0.1:0", to: far.callsign, target: `127.0.0.1:${IPERF_PORT}` }),
+    body: JSON.stringify({ listen: "127.0.0.1:0", to: far.callsign, target: `127.0.0.1:${target}` }),
   });
   return Number(listen.split(":").at(-1));
 }

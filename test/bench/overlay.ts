@@ -8,6 +8,7 @@ import type { Bench, BenchOptions, Measure } from "./bench.ts";
 import { ALLOW, iperf, IPERF_PORT, openForward, SECONDS } from "./goodput.ts";
 import { pingMs, untilPing } from "./ip-probe.ts";
 import { Hosts } from "./namespaces.ts";
+import { type Cost, costMeasures, meter, perUnit } from "./process.ts";
 import { makeYggdrasil } from "./peers/yggdrasil.ts";
 import { entry, WgNet, type WgNode } from "../wireguard/wg-net.ts";
 import { untilWhole } from "./probe.ts";
@@ -46,6 +47,7 @@ async function besideBare(
 ): Promise<Measure[]> {
   const [bareRate, linkRate, shares, slowBare, slowLink, slowShares]: number[][] = [[], [], [], [], [], []];
   const [bareRtt, linkRtt]: number[][] = [[], []];
+  const costs: Cost[] = [];
   const [source, sink] = [hosts.all[0]!, hosts.all[1]!];
   const port = await openForward(near, other);
   const limit = (kilobits: number | undefined) => {
@@ -55,7 +57,10 @@ async function besideBare(
   await traces(near, other);
   for (let i = 0; i < runs; i++) {
     bareRate!.push((await iperf(source, sink, far, IPERF_PORT, hosts.dir)).rate);
-    linkRate!.push((await iperf(source, sink, "127.0.0.1", port, hosts.dir)).rate);
+    const cost = meter(near.pid!, other.pid!);
+    const { rate, megabytes } = await iperf(source, sink, "127.0.0.1", port, hosts.dir);
+    costs.push(perUnit(cost(), megabytes));
+    linkRate!.push(rate);
     shares!.push((linkRate!.at(-1)! / bareRate!.at(-1)!) * 100);
     limit(SLOW_WIRE_KBITS);
     slowBare!.push((await iperf(source, sink, far, IPERF_PORT, hosts.dir)).rate);
@@ -71,6 +76,7 @@ async function besideBare(
   return [
     { what: `${name}, bare: goodput of a TCP connection`, unit: "Mbit/s", values: bareRate! },
     { what: `${name}, through a forward over a link`, unit: "Mbit/s", values: linkRate! },
+    ...costMeasures("both nodes", "a MB through it", costs),
     {
       what: "of the bare overlay's goodput, run by run",
       unit: "%",

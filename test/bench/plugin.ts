@@ -14,13 +14,15 @@ import { installedPlugins, listInstalled } from "../../runtime/plugin/installed.
 import { createIsolation } from "../../runtime/plugin/isolation.ts";
 import { bundle, install } from "../sandbox/lab.ts";
 import type { Bench, Measure } from "./bench.ts";
-import { memoryOf } from "./process.ts";
+import { type Cost, costMeasures, memoryOf, meter, perUnit } from "./process.ts";
 import type { PluginInstance } from "../../runtime/plugin/host/instance.ts";
 
 const WARM_MS = 500;
 const MEASURE_MS = 2_000;
 const SMALL_BYTES = 64;
 const LARGE_BYTES = 65_536;
+/** Of such a piece. */
+const MEGABITS = (LARGE_BYTES * 8) / 1e6;
 /** One after the other, in each run. */
 const LAUNCHES = 10;
 /** Processes beside each other, so that what they share is shared. */
@@ -28,6 +30,12 @@ const IDLE_PROCESSES = 4;
 const SETTLE_MS = 3_000;
 
 type Level = "contained" | "untrusted";
+
+/** Frames/s, Mbit/s. */
+const FLOORS: Readonly<Record<string, number>> = {
+  "untrusted: small to": 300_000,
+  "untrusted: large to": 1_000,
+};
 
 class Bed {
   readonly host: PluginHost;
@@ -78,21 +86,29 @@ class Bed {
   }
 }
 
-/** Pieces a second that the node gets. */
-async function receive(bed: Bed): Promise<number> {
+/** Pieces a second, and what one of them cost this process and its children. */
+interface Flow {
+  readonly rate: number;
+  readonly cost: Cost;
+}
+
+/** Pieces that the node gets. */
+async function receive(bed: Bed): Promise<Flow> {
   const pipe = await bed.pipe();
   let pieces = 0;
   pipe.open({ data: () => void pieces++, drain() {}, closed() {} });
   await Bun.sleep(WARM_MS);
+  const cost = meter(process.pid, ...guests());
   const [from, fromMs] = [pieces, performance.now()];
   await Bun.sleep(MEASURE_MS);
   const rate = ((pieces - from) / (performance.now() - fromMs)) * 1_000;
+  const flow = { rate, cost: perUnit(cost(), pieces - from) };
   pipe.close();
-  return rate;
+  return flow;
 }
 
-/** Bytes a second that the plugin takes. */
-async function send(bed: Bed, bytes: number): Promise<number> {
+/** Pieces that the plugin takes. */
+async function send(bed: Bed, bytes: number): Promise<Flow> {
   const pipe = await bed.pipe();
   const piece = new Uint8Array(bytes);
   let sent = 0;
@@ -107,27 +123,31 @@ async function send(bed: Bed, bytes: number): Promise<number> {
   pipe.open({ data() {}, drain: turn, closed: () => void (state.isOver = true) });
   turn();
   await Bun.sleep(WARM_MS);
+  const cost = meter(process.pid, ...guests());
   const [from, fromMs] = [sent, performance.now()];
   await Bun.sleep(MEASURE_MS);
   const rate = ((sent - from) / (performance.now() - fromMs)) * 1_000;
+  const flow = { rate, cost: perUnit(cost(), sent - from) };
   state.isOver = true;
   pipe.close();
-  return rate;
+  return flow;
 }
 
-/** MB that no other process has, of each child. */
-const privateMemory = (): number[] =>
+/** Processes that run plugins for this one. */
+const guests = (): number[] =>
   readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
-    .flatMap((name) => {
+    .map(Number)
+    .filter((pid) => {
       try {
-        const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${name}/status`, "utf8"))?.[1];
-        const words = readFileSync(`/proc/${name}/cmdline`, "utf8");
-        return Number(parent) === process.pid && words.includes("plugin-guest")
-          ? [memoryOf(Number(name)).ussMb]
-          : [];
+        const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+        return (
+          Number(parent) === process.pid &&
+          readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("plugin-guest")
+        );
       } catch {
-        return [];
+        // It has ended meanwhile.
+        return false;
       }
     });
 
@@ -139,6 +159,11 @@ export const plugin: Bench = {
     const dir = await mkdtemp(join(tmpdir(), "godwit-bench-plugin-"));
     const values = new Map<string, number[]>();
     const add = (what: string, value: number) => values.set(what, [...(values.get(what) ?? []), value]);
+    const costs = new Map<string, Cost[]>();
+    const flow = (key: string, { rate, cost }: Flow, unitsOfPiece: number) => {
+      add(key, rate * unitsOfPiece);
+      costs.set(key, [...(costs.get(key) ?? []), cost]);
+    };
     try {
       await install(dir, { id: "blast", namespace: "transport", code: await bundle("blast") });
       const plugins = installedPlugins(await listInstalled(dir, []));
@@ -161,26 +186,26 @@ export const plugin: Bench = {
             });
           await withBed(async (bed) => {
             await bed.start(level, SMALL_BYTES, true);
-            add(`${level}: small to`, await receive(bed));
+            flow(`${level}: small to`, await receive(bed), 1);
           });
           await withBed(async (bed) => {
             await bed.start(level, LARGE_BYTES, true);
-            add(`${level}: large to`, ((await receive(bed)) * LARGE_BYTES * 8) / 1e6);
+            flow(`${level}: large to`, await receive(bed), MEGABITS);
           });
           await withBed(async (bed) => {
             await bed.start(level, SMALL_BYTES, false);
-            add(`${level}: small from`, await send(bed, SMALL_BYTES));
+            flow(`${level}: small from`, await send(bed, SMALL_BYTES), 1);
           });
           await withBed(async (bed) => {
             await bed.start(level, LARGE_BYTES, false);
-            add(`${level}: large from`, ((await send(bed, LARGE_BYTES)) * LARGE_BYTES * 8) / 1e6);
+            flow(`${level}: large from`, await send(bed, LARGE_BYTES), MEGABITS);
           });
           if (level === "untrusted")
             await withBed(async (bed) => {
               for (let one = 0; one < IDLE_PROCESSES; one++)
                 await bed.start(level, SMALL_BYTES, false, `idle${one}`);
               await Bun.sleep(SETTLE_MS);
-              for (const mb of privateMemory()) add("untrusted: memory", mb);
+              for (const pid of guests()) add("untrusted: memory", memoryOf(pid).ussMb);
             });
         }
     } finally {
@@ -192,17 +217,21 @@ export const plugin: Bench = {
       values: values.get(key) ?? [],
       ...(goal === undefined ? {} : { goal }),
     });
+    const flows = (level: Level): Measure[] =>
+      (["to", "from"] as const).flatMap((way) =>
+        (["small", "large"] as const).flatMap((size) => {
+          const what = `${level}, ${size === "small" ? "64 B" : "64 KiB"} ${way} the node`;
+          const key = `${level}: ${size} ${way}`;
+          const atLeast = FLOORS[key];
+          const goal = atLeast === undefined ? undefined : ({ of: "median", atLeast } as const);
+          return [
+            measure(key, what, size === "small" ? "frames/s" : "Mbit/s", goal),
+            ...costMeasures("both sides", `a piece, ${what}`, costs.get(key) ?? []),
+          ];
+        }),
+      );
     return [
-      measure("untrusted: small to", "untrusted, 64 B to the node", "frames/s", {
-        of: "median",
-        atLeast: 300_000,
-      }),
-      measure("untrusted: large to", "untrusted, 64 KiB to the node", "Mbit/s", {
-        of: "median",
-        atLeast: 1_000,
-      }),
-      measure("untrusted: small from", "untrusted, 64 B from the node", "frames/s"),
-      measure("untrusted: large from", "untrusted, 64 KiB from the node", "Mbit/s"),
+      ...flows("untrusted"),
       measure("untrusted: start", "untrusted, launch until its code has run", "ms", {
         of: "p95",
         atMost: 50,
@@ -211,10 +240,7 @@ export const plugin: Bench = {
         of: "p95",
         atMost: 10,
       }),
-      measure("contained: small to", "contained, 64 B to the node", "frames/s"),
-      measure("contained: large to", "contained, 64 KiB to the node", "Mbit/s"),
-      measure("contained: small from", "contained, 64 B from the node", "frames/s"),
-      measure("contained: large from", "contained, 64 KiB from the node", "Mbit/s"),
+      ...flows("contained"),
       measure("contained: start", "contained, launch until its code has run", "ms"),
     ];
   },

@@ -1,5 +1,6 @@
 /** What Linux says about a process. Memory in MB of 10^6 bytes. */
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import type { Measure } from "./bench.ts";
 import type { Figure, Sample } from "./contest.ts";
 
 export interface Memory {
@@ -90,6 +91,25 @@ export const costFigures = (key: string, who: string, unit: string): Readonly<Re
   [`${key}Written`]: { what: `written to disk by ${who} for ${unit}`, unit: "B", isAside: true },
   [`${key}Peak`]: { what: `most resident memory of ${who}, ${unit}`, unit: "MB", isAside: true },
 });
+
+/** Of `units` that were done together; the peak is that of all. */
+export const perUnit = (cost: Cost, units: number): Cost => ({
+  cpuMs: cost.cpuMs / units,
+  written: cost.written / units,
+  peakMb: cost.peakMb,
+});
+
+/** The same lines for a benchmark that is no contest: what `who` paid in each run for `unit`. */
+export const costMeasures = (who: string, unit: string, costs: readonly Cost[]): Measure[] => {
+  const figures = costFigures("", who, unit);
+  const values = costs.map((cost) => costSample("", cost, 1));
+  return Object.entries(figures).map(([key, figure]) => ({
+    what: figure.what,
+    unit: figure.unit,
+    values: values.flatMap((sample) => sample[key]!),
+    ...(figure.isAside === undefined ? {} : { isAside: figure.isAside }),
+  }));
+};
 
 export const costSample = (key: string, cost: Cost, units: number): Sample => ({
   [`${key}Cpu`]: [(cost.cpuMs * 1_000) / units],

@@ -5,6 +5,7 @@ import { root } from "../../scripts/lib.ts";
 import { NetLab } from "../../scripts/netlab.ts";
 import { TorNet, whyNoTorNet } from "../tor/tor-net.ts";
 import type { Bench, BenchOptions, Measure } from "./bench.ts";
+import { type Cost, costMeasures, meter, perUnit } from "./process.ts";
 import type { BareFigures } from "./tor-bare.ts";
 
 const PROBES = 50;
@@ -26,7 +27,7 @@ async function bootstrapped(log: () => string): Promise<void> {
 async function linkFigures(
   a: LabNode,
   b: LabNode,
-): Promise<{ rtts: number[]; unanswered: number; megabits: number }> {
+): Promise<{ rtts: number[]; unanswered: number; megabits: number; cost: Cost }> {
   const rtts: number[] = [];
   let unanswered = 0;
   for (let i = 0; i < PROBES; i++) {
@@ -38,6 +39,7 @@ async function linkFigures(
     // A node answers 200 questions of traces a second, and each trace asks several.
     await Bun.sleep(PAUSE_MS);
   }
+  const cost = meter(a.pid!, b.pid!);
   const startedMs = performance.now();
   const ids: string[] = [];
   const piece = new Uint8Array(2 ** 20);
@@ -50,13 +52,15 @@ async function linkFigures(
       120_000,
       10,
     );
-  return { rtts, unanswered, megabits: (BODY_BYTES * 8) / 1_000 / (performance.now() - startedMs) };
+  const megabits = (BODY_BYTES * 8) / 1_000 / (performance.now() - startedMs);
+  return { rtts, unanswered, megabits, cost: perUnit(cost(), ids.length) };
 }
 
 async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
   const why = whyNoTorNet();
   if (why !== undefined) throw new Error(why);
   const [linkRtt, lost, bareRtt, linkRate, bareRate]: number[][] = [[], [], [], [], []];
+  const costs: Cost[] = [];
   const net = NetLab.create();
   const host = net.host("tor");
   const tor = new TorNet(host);
@@ -93,6 +97,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
     );
     for (let i = 0; i < runs; i++) {
       const link = await linkFigures(a, b);
+      costs.push(link.cost);
       linkRtt!.push(...link.rtts);
       lost!.push(link.unanswered);
       linkRate!.push(link.megabits);
@@ -116,6 +121,7 @@ async function run({ runs, note }: BenchOptions): Promise<Measure[]> {
       unit: "Mbit/s",
       values: linkRate!,
     },
+    ...costMeasures("both nodes", "one of those", costs),
     { what: "bare onion stream, 8 MiB", unit: "Mbit/s", values: bareRate! },
   ];
 }
