@@ -295,7 +295,7 @@ describe("a dial", () => {
     const reasonOf = async (socks: string) =>
       JSON.stringify((await start({ socks }, { clock })).health.at(-1) ?? "fine");
     expect(await reasonOf("192.0.2.1:9050")).not.toContain("1970");
-    for (const here of ["127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/nonexistent/socks"])
+    for (const here of ["127.0.0.2:1", "[::1]:1", "localhost:1", "unix:/nonexistent/socks"])
       expect(await reasonOf(here)).toContain("the clock says 1970-01-01: Tor is held");
   });
 

@@ -16,7 +16,7 @@ const BYTES_PER_SECOND_MAX = 60;
 
 /** Of IP, both directions, since the rules were made. */
 function bytesOf(host: NetHost): number {
-  return Number(/bytes (\d+)/.exec(host.exec("nft", "list", "counter", "inet", "dht", "all"))![1]);
+  return Number(/bytes (\d+)/.exec(host.exec("nft", "list", "counter", "inet", "dht", "said"))![1]);
 }
 
 scenario(
@@ -42,9 +42,9 @@ scenario(
       host.nft(
         "inet",
         "dht",
-        `counter all {}
-         chain in { type filter hook input priority 0; udp dport ${PORT} counter name all; }
-         chain out { type filter hook output priority 0; udp sport ${PORT} counter name all; }`,
+        `counter said {}
+         chain in { type filter hook input priority 0; udp dport ${PORT} counter name said; }
+         chain out { type filter hook output priority 0; udp sport ${PORT} counter name said; }`,
       );
     await Bun.sleep(COUNT_MS);
     const perSecond = hosts.map((host) => bytesOf(host) / (COUNT_MS / 1_000));
