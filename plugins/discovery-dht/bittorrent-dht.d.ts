@@ -59,6 +59,7 @@ declare module "bittorrent-dht" {
       readonly length: number;
       remove(key: string): unknown;
       peek(key: string): DhtValue | undefined;
+      set(key: string, value: DhtValue & { readonly salt: Buffer; readonly id: Buffer }): unknown;
     };
     listen(): void;
     addNode(node: { readonly host: string; readonly port: number }): void;

@@ -245,6 +245,11 @@ export class DhtClient {
           ...{ k: Buffer.from(key), salt: Buffer.from(salt), seq },
           ...{ v: Buffer.from(value), sig: Buffer.from(signature) },
         };
+        // The library puts to others alone: an older copy that this node keeps would stay, and what it says with it.
+        const target = targetOf({ key, salt, value });
+        const held = dht._values.peek(target);
+        if (held?.seq !== undefined && held.seq < seq)
+          dht._values.set(target, { ...item, id: Buffer.from(this.#deps.id) });
         dht.put(item, (error, _key, count) => {
           taken = error === null ? (count ?? 0) : 0;
           end();

@@ -1,9 +1,14 @@
 import { expect, test } from "bun:test";
-import { FakeSelf, FakeStorage } from "@godwit/sdk/testkit";
+import type { udp } from "bun";
+import { itemMessage } from "@godwit/sdk";
+import { FakeSelf, FakeStorage, seededRandom } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
-import { idBytes, PLUGIN } from "./keys.ts";
+import { type Encodable, encodeBencode } from "./bencode.ts";
+import { formatId, idBytes, MeshKeys, PLUGIN, type Period, publishedPeriods, SEED_PURPOSE } from "./keys.ts";
+import { targetOf } from "./kept.ts";
+import { decodeSlot, encodeSlot } from "./record.ts";
 import { slotOf } from "./rendezvous.ts";
-import { hinted, link, TestMesh, until } from "./testing.ts";
+import { hinted, link, loopbackAddress, type MeshNode, TestMesh, until } from "./testing.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -92,27 +97,180 @@ test("a member without a socket is carried: found by others, and told of them, t
   expect([...torOnly.host.counters.keys()].some((name) => name.startsWith("bytes"))).toBe(false);
 }, 180_000);
 
-test("two who share a slot and write it at once find each other at once, and whoever comes then finds both", async () => {
-  const sameSlot = (): [FakeSelf, FakeSelf] => {
-    const one = new FakeSelf({ plugin: PLUGIN });
-    for (;;) {
-      const other = new FakeSelf({ plugin: PLUGIN });
-      if (slotOf(idBytes(one.id)!, 0) === slotOf(idBytes(other.id)!, 0)) return [one, other];
-    }
-  };
+/** `count` nodes whose ids have one slot as their first choice. */
+function sameSlot(count: number): FakeSelf[] {
+  const found = [new FakeSelf({ plugin: PLUGIN })];
+  const slot = slotOf(idBytes(found[0]!.id)!, 0);
+  while (found.length < count) {
+    const other = new FakeSelf({ plugin: PLUGIN });
+    if (slotOf(idBytes(other.id)!, 0) === slot) found.push(other);
+  }
+  return found;
+}
+
+test("two who share a slot and write it at once find each other at once, and soon every copy of it names both", async () => {
   for (let n = 0; n < 4; n++) {
     await using mesh = new TestMesh();
-    const [one, other] = sameSlot();
+    const selves = sameSlot(2) as [FakeSelf, FakeSelf];
     const [a, b] = await Promise.all([
-      mesh.add({ self: one, endpoints: ["tor://a.onion:1"] }),
-      mesh.add({ self: other, endpoints: ["tor://b.onion:1"] }),
+      mesh.add({ self: selves[0], endpoints: ["tor://a.onion:1"] }),
+      mesh.add({ self: selves[1], endpoints: ["tor://b.onion:1"] }),
     ]);
     await until("a finds b", () => hinted(a, "tor://b.onion:1"));
     await until("b finds a", () => hinted(b, "tor://a.onion:1"));
+    const stores = await Promise.all([a, b].map(({ place }) => SlotStore.open(place, selves[0])));
+    const named = async () => {
+      const counts: number[] = [];
+      for (const store of stores)
+        for (const period of publishedPeriods(Date.now())) {
+          const { ids } = await store.get(period);
+          counts.push(selves.filter(({ id }) => ids.includes(id)).length);
+        }
+      return counts;
+    };
+    // They look again, each in its time. Nothing else would mend it: nobody comes, and an hour is far.
+    const mended = async () => {
+      for (let step = 0; step < 100 && (await named()).some((count) => count < 2); step++) {
+        mesh.clock.advance(250);
+        await Bun.sleep(30);
+      }
+      expect(await named()).toEqual(Array.from({ length: 8 }, () => 2));
+    };
+    await mended();
+    // The same by intent: each in the store of the other, with one sequence. A slot is healed once a minute.
+    mesh.clock.advance(61_000);
+    for (const [n, store] of stores.entries())
+      for (const period of publishedPeriods(Date.now()))
+        await store.put(period, [selves[1 - n]!.id], (await store.get(period)).seq + 1);
+    expect(await named()).toEqual(Array.from({ length: 8 }, () => 1));
+    await mended();
+    for (const store of stores) store.close();
     const c = await mesh.add({ endpoints: ["tor://c.onion:1"] });
     await until("c finds both", () => ["a", "b"].every((name) => hinted(c, `tor://${name}.onion:1`)));
   }
 }, 180_000);
+
+/** The copy of one node, of the slot of another: asked by somebody who is no node (BEP 43), so that no table grows by it. */
+class SlotStore {
+  readonly #keys: MeshKeys;
+  readonly #salt: Buffer;
+  #ask: (query: Encodable) => void = () => {};
+  #heard: (text: string) => void = () => {};
+  #socket: udp.Socket<"buffer"> | undefined;
+
+  private constructor(keys: MeshKeys, salt: Buffer) {
+    this.#keys = keys;
+    this.#salt = salt;
+  }
+
+  static async open(place: string, self: FakeSelf): Promise<SlotStore> {
+    const keys = new MeshKeys((await self.meshSeeds(SEED_PURPOSE))[0]!);
+    const store = new SlotStore(keys, Buffer.from(`slot ${slotOf(idBytes(self.id)!, 0)}`));
+    const [host, port] = place.split(":") as [string, string];
+    const data = (_socket: unknown, bytes: Buffer) => store.#heard(bytes.toString("latin1"));
+    const socket = await Bun.udpSocket({
+      ...{ hostname: loopbackAddress(), port: 0, binaryType: "buffer", socket: { data } },
+    });
+    store.#ask = (query) => void socket.send(encodeBencode(query), Number(port), host);
+    store.#socket = socket;
+    return store;
+  }
+
+  async get(
+    period: Period,
+  ): Promise<{ readonly seq: number; readonly ids: readonly string[]; readonly token: Buffer }> {
+    const { publicKey } = this.#keys.meeting(period);
+    const target = Buffer.from(targetOf({ key: publicKey, salt: this.#salt, value: publicKey }), "hex");
+    const text = await this.#answer("get", { target });
+    const value = bytesAfter(/1:v(\d+):/, text);
+    const plain = this.#keys.open(Buffer.concat([publicKey, this.#salt]), value);
+    const ids = (plain === undefined ? undefined : decodeSlot(plain)) ?? [];
+    return {
+      ...{ seq: Number(/3:seqi(\d+)e/.exec(text)?.[1] ?? 0), ids: ids.map(formatId) },
+      token: bytesAfter(/5:token(\d+):/, text),
+    };
+  }
+
+  async put(period: Period, ids: readonly string[], seq: number): Promise<void> {
+    const key = this.#keys.meeting(period);
+    const plain = encodeSlot(ids.map((id) => idBytes(id)!));
+    const v = this.#keys.seal(Buffer.concat([key.publicKey, this.#salt]), plain, seededRandom(seq));
+    const { token } = await this.get(period);
+    const sig = key.sign(itemMessage(this.#salt, seq, v));
+    const answer = await this.#answer("put", { token, k: key.publicKey, salt: this.#salt, seq, v, sig });
+    expect(answer).toContain("1:y1:r");
+  }
+
+  close(): void {
+    this.#socket?.close();
+  }
+
+  #answer(q: string, a: { readonly [key: string]: Encodable }): Promise<string> {
+    const answer = new Promise<string>((resolve) => (this.#heard = resolve));
+    this.#ask({ t: "aa", y: "q", q, ro: 1, a: { id: Buffer.alloc(20, 7), ...a } });
+    return answer;
+  }
+}
+
+function bytesAfter(head: RegExp, text: string): Buffer {
+  const match = head.exec(text);
+  if (match === null) return Buffer.alloc(0);
+  const at = match.index + match[0].length;
+  return Buffer.from(text.slice(at, at + Number(match[1])), "latin1");
+}
+
+test("two halves of a DHT that both wrote one slot while they were apart find each other after the heal", async () => {
+  await using mesh = new TestMesh();
+  const selves = sameSlot(4);
+  const place = (n: number) => `tor://${"abcd"[n]!}.onion:1`;
+  const add = async (n: number, first?: MeshNode) =>
+    await mesh.add({
+      ...{ self: selves[n]!, endpoints: [place(n)] },
+      config: { bootstrap: first === undefined ? [] : [first.place] },
+    });
+  const [a, c] = [await add(0), await add(2)];
+  const halves = [
+    [a, await add(1, a)],
+    [c, await add(3, c)],
+  ] as const;
+  for (const [half, [one, other]] of halves.entries())
+    await until(
+      `half ${half} is whole`,
+      () => hinted(one, place(2 * half + 1)) && hinted(other, place(2 * half)),
+    );
+  const across = () =>
+    halves.flatMap((half, n) =>
+      half.flatMap(({ host }) => [2, 3].map((m) => host.hints.has(place((m + 2 * n) % 4)))),
+    );
+  expect(across()).toEqual(Array.from({ length: 8 }, () => false));
+  // Who knows both halves brings them together, and is no member of either's mesh.
+  await mesh.add({ secrets: ["theirs"], endpoints: [], config: { bootstrap: [a.place, c.place] } });
+  await until("each has found those of the other half", () => across().every(Boolean), 60_000);
+}, 180_000);
+
+test("a DHT that grows: what a node said is put to those that came since, and no more once nobody comes", async () => {
+  await using mesh = new TestMesh();
+  const speaker = await mesh.add({ endpoints: ["tor://speaker.onion:1"] });
+  const add = () => mesh.add({ secrets: ["theirs"], endpoints: [] });
+  const kept = ({ host }: MeshNode) => host.gauges.get("kept") ?? 0;
+  const seqOf = async () => Number(new TextDecoder().decode(await speaker.host.storage.get("seq")));
+  const step = async (what: string, isSo: () => boolean) => {
+    for (let n = 0; n < 80 && !isSo(); n++) {
+      mesh.clock.advance(1_000);
+      await Bun.sleep(50);
+    }
+    await until(what, isSo, 1);
+  };
+  // Its item, and its id in a slot of each of four periods.
+  const early = await add();
+  await step("the first one keeps it", () => kept(early) === 5);
+  const late = [await add(), await add()];
+  await step("those that came later keep it too", () => late.every((node) => kept(node) === 5));
+  const seq = await seqOf();
+  mesh.clock.advance(1_800_000);
+  await Bun.sleep(1_000);
+  expect(await seqOf()).toBe(seq);
+}, 60_000);
 
 test("the public DHT is joined with a warning, and only when it is asked for", async () => {
   const validate = async (table: object) =>

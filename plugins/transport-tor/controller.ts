@@ -52,6 +52,8 @@ export interface ControllerDeps {
   readonly log: Log;
   /** Undefined: tor is not ours to control, and only the clock is watched. */
   readonly door: Door | undefined;
+  /** Tor goes by this machine's clock: without one that is set it can do nothing. */
+  readonly isClockShared: boolean;
   readonly credentials: Credentials;
   readonly onion: OnionService | undefined;
   readonly clientKey: ClientKey | undefined;
@@ -76,9 +78,14 @@ export class TorController {
     this.#deps = deps;
     this.#status = {
       ...initialStatus,
-      held: whyClockHolds(deps.clock.wallMs()),
+      held: this.#whyHeld,
       onionTrouble: deps.onion === undefined ? undefined : "the address is not published yet",
     };
+  }
+
+  get #whyHeld(): string | undefined {
+    const { clock, isClockShared } = this.#deps;
+    return isClockShared ? whyClockHolds(clock.wallMs()) : undefined;
   }
 
   get status(): TorStatus {
@@ -90,7 +97,7 @@ export class TorController {
     const { clock, random, door, losses, log } = this.#deps;
     const pauses = new Pauses(RECONNECT.firstMs, RECONNECT.capMs, random);
     while (!signal.aborted) {
-      const held = whyClockHolds(clock.wallMs());
+      const held = this.#whyHeld;
       this.#change({ held });
       if (held !== undefined || door === undefined) {
         await pause(clock, CLOCK_CHECK_MS, signal);
@@ -211,7 +218,7 @@ export class TorController {
       ...bootstrapOf(values, words[0] === "WARN"),
       hasCircuit: infoOf(reply, "status/circuit-established") === "1",
       isNetworkUp: infoOf(reply, "network-liveness") !== "down",
-      held: whyClockHolds(this.#deps.clock.wallMs()),
+      held: this.#whyHeld,
     });
   }
 

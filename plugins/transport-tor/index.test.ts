@@ -290,6 +290,15 @@ describe("a dial", () => {
     expect(healthOf(host).state).toBe("running");
   });
 
+  test("a proxy on another machine has a clock of its own: nothing is held for ours, which is not set", async () => {
+    const clock = new ManualClock(1_000);
+    const reasonOf = async (socks: string) =>
+      JSON.stringify((await start({ socks }, { clock })).health.at(-1) ?? "fine");
+    expect(await reasonOf("192.0.2.1:9050")).not.toContain("1970");
+    for (const here of ["127.0.0.2:1", "[::1]:1", "localhost:1", "unix:/nonexistent/socks"])
+      expect(await reasonOf(here)).toContain("the clock says 1970-01-01: Tor is held");
+  });
+
   test("a tor of our own is not started before the clock is set", async () => {
     const folder = mkdtempSync(join(tmpdir(), "godwit-tor-"));
     const binary = join(folder, "tor");

@@ -4,7 +4,7 @@
  * reach a peer but through the SOCKS port, and never say a key or password to anybody but tor. README.md in this folder;
  * docs/protocol/link.md for what anonymous pipes change above.
  */
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, isIP, type Server, type Socket } from "node:net";
 import { Places } from "@godwit/sdk/places";
 import { definePlugin, type PluginContext, type PluginHealth } from "@godwit/sdk";
 import { Attempts } from "./attempts.ts";
@@ -63,6 +63,7 @@ export default definePlugin({
       random: ctx.random,
       log: ctx.log,
       door: control,
+      isClockShared: control !== undefined || isHere(ctx, socks),
       credentials: {
         password: config.control_password,
         cookieFile: paths?.cookie ?? config.cookie_file,
@@ -97,6 +98,13 @@ export default definePlugin({
     ctx.spawn("tor control", (signal) => controller.run(signal));
   },
 });
+
+/** Whether the daemon runs on this machine. Of a name nothing is known before it is looked up. */
+function isHere({ network }: PluginContext, door: Door): boolean {
+  if ("path" in door || isIP(door.host) === 0) return true;
+  const isLoopback = door.host.startsWith("127.") || door.host === "::1";
+  return isLoopback || network.addresses().some(({ address }) => address === door.host);
+}
 
 function registerDriver(ctx: PluginContext, controller: TorController, socks: Door): void {
   const isolationSecret = ctx.random.bytes(SEED_BYTES);

@@ -44,6 +44,21 @@ describe("what the manager does", () => {
     expect(planTrust(promoted({ ...good, knownMs: 40 * HOUR_MS }), rules).kind).toBe("keep");
   });
 
+  test("who was promoted after minutes is not let go after as many of absence, but after a day, a lie or losses", () => {
+    const MINUTE_MS = 60_000;
+    const onion = { source: "discovery.dht", afterMs: 10 * MINUTE_MS };
+    const early = { ...noHistory, linkedMs: 10 * MINUTE_MS, knownMs: 11 * MINUTE_MS };
+    expect(planTrust(member(early), { ...rules, onion }).kind).toBe("promote");
+    const after = (more: Partial<PeerHistory>) =>
+      planTrust({ level: "trusted", by: "manager", history: addHistory(early, more) }, { ...rules, onion })
+        .kind;
+    expect(after({ knownMs: HOUR_MS })).toBe("keep");
+    expect(after({ knownMs: 23 * HOUR_MS })).toBe("keep");
+    expect(after({ knownMs: 24 * HOUR_MS })).toBe("demote");
+    expect(after({ lies: 1 })).toBe("demote");
+    expect(after({ losses: 5 })).toBe("demote");
+  });
+
   test("blocks who was caught three times, longer each time, and never for ever", () => {
     const block = (blocks: number) => planTrust(member({ ...good, lies: 3, losses: 20, blocks }), rules);
     expect(block(0)).toMatchObject({ kind: "block", forMs: HOUR_MS });

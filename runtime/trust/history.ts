@@ -37,6 +37,8 @@ const HISTORY_MS_MAX = 30 * 24 * 3_600_000;
 /** Below this score nobody is promoted; hysteresis keeps who is until the lower one. */
 const PROMOTE_SCORE = 0.8;
 const DEMOTE_SCORE = 0.5;
+/** Absence that costs nobody its trust: who earned it in minutes would else lose it by as many, and be let go at its first restart. */
+const AWAY_MS = 24 * 3_600_000;
 /** Deliveries that a node without any is credited with, so that one lost message does not condemn it. */
 const DELIVERY_CREDIT = 4;
 /** Caught so often, a node is blocked for a time. */
@@ -109,7 +111,9 @@ export function planTrust(
   const facts = `score ${score.toFixed(2)}, linked for ${hours(linkedMs)} h, ${deliveries} deliveries, ${losses} losses`;
   if (level === "trusted") {
     if (lies > 0) return { kind: "demote", reason: `caught taking mail that it does not forward; ${facts}` };
-    return score < DEMOTE_SCORE ? { kind: "demote", reason: facts } : keep;
+    const isAwayShortly = history.knownMs - linkedMs < AWAY_MS;
+    const lasting = isAwayShortly ? scoreOf({ ...history, linkedMs: history.knownMs }) : score;
+    return lasting < DEMOTE_SCORE ? { kind: "demote", reason: facts } : keep;
   }
   if (level !== "member" || lies > 0 || score < PROMOTE_SCORE) return keep;
   if (promoteAfterMs !== undefined && promoted < PROMOTED_MAX && linkedMs >= promoteAfterMs)

@@ -3,11 +3,11 @@
  * out. The binary, the kernel's UDP, no fakes.
  */
 import { afterAll, expect } from "bun:test";
-import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LabNode } from "../../scripts/lab.ts";
 import { closeMeshes, type NetMesh, report, scenario } from "../net/net-mesh.ts";
+import { clockOf1970, whyNoFaketime } from "./faketime.ts";
 
 afterAll(closeMeshes);
 
@@ -58,14 +58,10 @@ scenario(
   },
 );
 
-const faketime = ["x86_64", "aarch64"]
-  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketimeMT.so.1`)
-  .find((path) => existsSync(path));
-const without =
-  faketime === undefined ? " [skipped: needs libfaketime: scripts/test --peers installs it]" : "";
+const without = whyNoFaketime === undefined ? "" : ` [skipped: ${whyNoFaketime}]`;
 if (without !== "") console.warn(`test/dht/mesh.test.ts${without}`);
 
-const in1970 = faketime !== undefined || process.env["CI"] === "true" ? scenario : () => {};
+const in1970 = whyNoFaketime === undefined || process.env["CI"] === "true" ? scenario : () => {};
 in1970(
   `a node in 1970 that nobody can dial finds a mesh that is years ahead of it${without}`,
   async (mesh) => {
@@ -77,16 +73,7 @@ in1970(
       extra: dhtTable(`${portA!.addresses.v4!}:${PORT}`),
     };
     await mesh.start(hostA!, [], options);
-    const clock = {
-      LD_PRELOAD: faketime!,
-      FAKETIME: "@1970-01-01 00:00:10",
-      FAKETIME_DONT_FAKE_MONOTONIC: "1",
-    };
-    await mesh.start(hostB!, [], {
-      ...options,
-      isPublic: false,
-      env: { ...clock, DONT_FAKE_MONOTONIC: "1" },
-    });
+    await mesh.start(hostB!, [], { ...options, isPublic: false, env: clockOf1970 });
     await mesh.untilLink("OLD-B", "NOW-A", true, 30_000);
     const { hints } = await mesh.node("OLD-B").json<{ hints: { source: string }[] }>("/mesh/discovery");
     expect(hints.map(({ source }) => source)).toContain("discovery.dht");

@@ -1,6 +1,7 @@
 /**
- * The real tor, a private network: three members that are nowhere but at onion addresses, and a newcomer behind a SOCKS proxy whose machine lets no
- * UDP out. It knows one onion address, finds all others in the DHT through the member there, links to them and trusts them for dialling.
+ * The real tor, a private network: three members that are nowhere but at onion addresses, and newcomers behind a SOCKS proxy whose machine lets no
+ * UDP out; one of them has the year 1970. Each knows one onion address, finds all others in the DHT through the member there, links to them, and
+ * dials them for ever once they were good for some seconds, whether or not a DHT still names them.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
@@ -9,37 +10,55 @@ import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { NetLab } from "../../scripts/netlab.ts";
+import { command, type NetHost } from "../../scripts/netlab-parts.ts";
 import { TorNet, whyNoTorNet } from "../tor/tor-net.ts";
+import { clockOf1970, whyNoFaketime } from "./faketime.ts";
 
-const why = whyNoTorNet();
+const why = whyNoTorNet() ?? whyNoFaketime;
 const title = `a newcomer without UDP over the real tor${why === undefined ? "" : ` [skipped: ${why}]`}`;
 
 const DHT_PORT = 4862;
 const MEMBERS = ["DUN-A", "LON-B", "NYC-C"];
+/** Seconds instead of the ten minutes and the minute that a node takes by itself. */
+const PROMOTE_AFTER_S = 3;
+const TRUST = `[trust]\npromote_onions_after = "${PROMOTE_AFTER_S}s"\nreview_every = "1s"\n`;
 
 interface Hints {
-  readonly hints: readonly { readonly source: string; readonly endpoint: string }[];
-}
-interface Peers {
-  readonly peers: readonly {
-    readonly callsign: string | null;
-    readonly trust: string;
-    readonly links: readonly unknown[];
+  readonly hints: readonly {
+    readonly source: string;
+    readonly endpoint: string;
+    readonly expires_in_seconds: number | null;
   }[];
+}
+interface PeerView {
+  readonly id: string;
+  readonly callsign: string | null;
+  readonly trust: string;
+  readonly trust_by: string;
+  readonly trust_reason: string | null;
+  readonly links: readonly { readonly direction: string; readonly address: string }[];
+}
+interface Told {
+  readonly type: string;
+  readonly data: Readonly<Record<string, string | null>>;
 }
 
 describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => {
   let net: NetLab;
   let tor: TorNet;
   let lab: Lab;
-  let newcomer: LabNode;
+  let extra: string;
+  let dht: string;
+  let nodeExtra: string;
+  let far: NetHost;
   const members: LabNode[] = [];
   const onions: string[] = [];
 
   beforeAll(async () => {
     if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
     net = NetLab.create();
-    const [host, far] = [net.host("tor"), net.host("far")];
+    const host = net.host("tor");
+    far = net.host("far");
     const cable = net.link(host, far, { families: "v4" });
     const proxy = `${cable.a.addresses.v4!}:9050`;
     tor = new TorNet(host);
@@ -53,20 +72,15 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       `${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url")}\n`,
       { mode: 0o600 },
     );
-    const nodeExtra = `network_secret = "file:${secret}"`;
+    nodeExtra = `network_secret = "file:${secret}"`;
     await tor.ready();
     daemon.start();
     door.start();
     for (const [n, callsign] of MEMBERS.entries()) {
       const dht = `[discovery.dht]\ntype = "dht"\nlisten = ["127.0.0.${2 + n}:${DHT_PORT}"]\nbootstrap = ["127.0.0.2:${DHT_PORT}"]\n`;
-      const extra = `[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\n${dht}`;
       const node = await lab.add({
-        callsign,
-        namespace: host.namespace,
-        listen: [],
-        nodeExtra,
-        extra,
-        linksWanted: 4,
+        ...{ callsign, namespace: host.namespace, listen: [], nodeExtra, linksWanted: 4 },
+        extra: `[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\n${dht}`,
       });
       members.push(node);
       await node.start();
@@ -80,11 +94,16 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
        chain out { type filter hook output priority 0; policy accept; meta l4proto udp counter name lost drop; }
        chain in { type filter hook input priority 0; policy accept; meta l4proto udp drop; }`,
     );
-    newcomer = await lab.add({
-      ...{ callsign: "FAR-N", namespace: far.namespace, listen: [], nodeExtra, linksWanted: 8 },
-      peers: [onions[0]!],
-      extra: `[transports.tor]\ntype = "tor"\nsocks = "${proxy}"\n[discovery.dht]\ntype = "dht"\nbootstrap = ["${cable.a.addresses.v4!}:${DHT_PORT}"]\n[[trust.rules]]\ntransports = ["tor"]\nlevel = "trusted"\n`,
-    });
+    extra = `[transports.tor]\ntype = "tor"\nsocks = "${proxy}"\n${TRUST}`;
+    dht = `[discovery.dht]\ntype = "dht"\nbootstrap = ["${cable.a.addresses.v4!}:${DHT_PORT}"]\n`;
+    // They were told of nobody: the DHT alone brought them together.
+    for (const node of members)
+      await node.until(
+        "links to the other members",
+        async () => (await linked(node)).length === 2,
+        90_000,
+        100,
+      );
   }, 150_000);
 
   afterAll(async () => {
@@ -106,53 +125,138 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     return listen[0]!;
   }
 
-  const hinted = async (node: LabNode): Promise<string[]> =>
-    (await node.json<Hints>("/mesh/discovery")).hints.flatMap(({ source, endpoint }) =>
-      source === "discovery.dht" ? [endpoint] : [],
-    );
+  const hintsOf = async (node: LabNode, of: string) =>
+    (await node.json<Hints>("/mesh/discovery")).hints.filter(({ source }) => source === of);
 
-  const linked = async (node: LabNode) =>
-    (await node.json<Peers>("/mesh/peers")).peers.filter(({ links }) => links.length > 0);
+  const peersOf = async (node: LabNode) => (await node.json<{ peers: PeerView[] }>("/mesh/peers")).peers;
+  const linked = async (node: LabNode) => (await peersOf(node)).filter(({ links }) => links.length > 0);
 
-  test("it finds all others, links to them through the proxy, and trusts them", async () => {
-    // They were told of nobody: the DHT alone brought them together.
-    for (const node of members)
-      await node.until(
-        "links to the other members",
-        async () => (await linked(node)).length === 2,
-        90_000,
-        100,
-      );
-    await newcomer.start();
-    const startedMs = performance.now();
-    await newcomer.until(
-      "hints at all members",
-      async () => {
-        const found = await hinted(newcomer);
-        return onions.every((onion) => found.includes(onion));
-      },
-      120_000,
-      100,
-    );
-    console.log(
-      `  all members found ${((performance.now() - startedMs) / 1_000).toFixed(1)} s after the start`,
-    );
-    const all = async () => (await linked(newcomer)).length === MEMBERS.length;
-    await newcomer.until("links to all", all, 120_000, 100);
-    const isTrusted = async () => (await linked(newcomer)).every(({ trust }) => trust === "trusted");
-    await newcomer.until("trust in all", isTrusted, 150_000, 200);
-    expect((await linked(newcomer)).map(({ callsign }) => callsign).sort()).toEqual(MEMBERS);
-    // UDP was tried, and got nowhere.
-    const { namespace } = net.hosts.find(({ name }) => name === "far")!;
-    const rules = Bun.spawnSync([
-      "ip",
-      "netns",
-      "exec",
-      namespace,
-      "nft",
-      "list",
-      "counters",
-    ]).stdout.toString();
-    expect(Number(/packets (\d+)/.exec(rules)![1])).toBeGreaterThan(0);
-  }, 300_000);
+  /** All events of a node from now on, in their order. */
+  function follow(node: LabNode, signal: AbortSignal): Told[] {
+    const told: Told[] = [];
+    void (async () => {
+      const response = await node.api("/events?family=discovery,link,peer", { signal });
+      const decoder = new TextDecoder();
+      let text = "";
+      for await (const chunk of response.body!) {
+        text += decoder.decode(chunk, { stream: true });
+        const blocks = text.split("\n\n");
+        text = blocks.pop()!;
+        for (const block of blocks) {
+          const line = /^data: (.*)$/m.exec(block)?.[1];
+          if (line !== undefined) told.push(JSON.parse(line) as Told);
+        }
+      }
+    })().catch(() => {});
+    return told;
+  }
+
+  /** Datagrams that the newcomers' machine would have sent. */
+  function lostDatagrams(): number {
+    const words = ["ip", "netns", "exec", far.namespace, "nft", "list", "counters"];
+    return Number(/packets (\d+)/.exec(command(words))![1]);
+  }
+
+  test.each([
+    ["FAR-N", "a clock that is right", {}],
+    ["OLD-N", "the year 1970", clockOf1970],
+  ] as const)(
+    "%s with %s finds all others, links to them through the proxy, and dials them for ever",
+    async (callsign, _clock, env) => {
+      const following = new AbortController();
+      // Nothing but hints makes it dial: what it is told of members in other ways is not followed.
+      const newcomer = await lab.add({
+        ...{ callsign, namespace: far.namespace, listen: [], nodeExtra, env, linksWanted: 0 },
+        peers: [onions[0]!],
+        extra: `${extra}${dht}`,
+      });
+      try {
+        await newcomer.start();
+        const startedMs = performance.now();
+        const told = follow(newcomer, following.signal);
+        const isFound = async () => {
+          const found = (await hintsOf(newcomer, "discovery.dht")).map(({ endpoint }) => endpoint);
+          return onions.every((onion) => found.includes(onion));
+        };
+        await newcomer.until("hints at all members", isFound, 120_000, 100);
+        const seconds = () => ((performance.now() - startedMs) / 1_000).toFixed(1);
+        console.log(`  ${callsign}: all members found ${seconds()} s after the start`);
+        const all = async () => (await linked(newcomer)).length === MEMBERS.length;
+        await newcomer.until("links to all", all, 120_000, 100);
+        console.log(`  ${callsign}: linked to all after ${seconds()} s`);
+        const trusted = async () => (await linked(newcomer)).filter(({ trust }) => trust === "trusted");
+        await newcomer.until(
+          "trust in those that it found",
+          async () => (await trusted()).length === 2,
+          60_000,
+        );
+        expect((await linked(newcomer)).map((peer) => peer.callsign).sort()).toEqual(MEMBERS);
+        expect(lostDatagrams()).toBeGreaterThan(0);
+
+        const peers = await peersOf(newcomer);
+        const peerOf = (name: string) => peers.find((peer) => peer.callsign === name)!;
+        for (const [n, name] of MEMBERS.entries()) {
+          const [onion, { id, ...peer }] = [onions[n]!, peerOf(name)];
+          const of = (type: string) => told.filter((event) => event.type === type && event.data["id"] === id);
+          expect(peer.links).toMatchObject([{ direction: "outbound", address: onion }]);
+          if (n === 0) {
+            // The operator named it: that is why it is dialled for ever, and nobody else's word counts.
+            expect([of("peer.considered"), of("peer.trust")]).toEqual([[], []]);
+            expect(peer).toMatchObject({ trust: "member", trust_by: "default" });
+            continue;
+          }
+          const reason = `an onion address that discovery.dht named; dialled for ever when it was linked for ${PROMOTE_AFTER_S} s and good`;
+          expect(of("peer.considered").map(({ data }) => data)).toEqual([
+            { id, endpoint: onion, source: "discovery.dht", reason },
+          ]);
+          const [promotion, ...more] = of("peer.trust");
+          expect(more).toEqual([]);
+          expect(promotion!.data).toMatchObject({ level: "trusted", by: "manager" });
+          expect(promotion!.data["reason"]).toStartWith("an onion address that discovery.dht named; score ");
+          expect(peer).toMatchObject({ trust_by: "manager", trust_reason: promotion!.data["reason"] });
+          // Each step after the one that it follows from.
+          const hint = told.findIndex(
+            ({ type, data }) =>
+              type === "discovery.hint" && data["source"] === "discovery.dht" && data["endpoint"] === onion,
+          );
+          const up = told.findIndex(({ type, data }) => type === "link.up" && data["id"] === id);
+          const steps = [hint, up, told.indexOf(of("peer.considered")[0]!), told.indexOf(promotion!)];
+          expect(steps[0]).toBeGreaterThanOrEqual(0);
+          expect(steps[1]).toBeGreaterThan(steps[0]!);
+          expect(steps[2]).toBeGreaterThan(steps[0]!);
+          expect(steps[3]).toBeGreaterThan(Math.max(steps[1]!, steps[2]!));
+        }
+
+        // What they earned does not hang on the DHT that named them.
+        await newcomer.reconfigure({ extra });
+        await newcomer.json("/reload", { method: "POST" });
+        const isWithout = async () => (await hintsOf(newcomer, "discovery.dht")).length === 0;
+        await newcomer.until("no hints of a DHT", isWithout, 20_000);
+        const kept = await hintsOf(newcomer, "onions");
+        expect(kept.map(({ endpoint }) => endpoint).sort()).toEqual(onions.slice(1).sort());
+        expect(kept.every(({ expires_in_seconds: seconds }) => seconds === null)).toBe(true);
+
+        const isLinked = async () => (await linked(newcomer)).some((peer) => peer.callsign === "LON-B");
+        await members[1]!.kill("SIGKILL");
+        await newcomer.until("the end of the link", async () => !(await isLinked()), 60_000);
+        await members[1]!.start();
+        const backMs = performance.now();
+        await newcomer.until("the link again", isLinked, 150_000, 100);
+        console.log(
+          `  ${callsign}: LON-B redialled ${((performance.now() - backMs) / 1_000).toFixed(1)} s after its start`,
+        );
+        const [back] = (await linked(newcomer)).filter((peer) => peer.callsign === "LON-B");
+        expect(back).toMatchObject({ trust: "trusted", trust_by: "manager" });
+        expect(back!.links).toMatchObject([{ direction: "outbound", address: onions[1] }]);
+        const ofLink = told.filter(
+          ({ type, data }) => type.startsWith("link.") && data["id"] === peerOf("LON-B").id,
+        );
+        expect(ofLink.map(({ type }) => type)).toEqual(["link.up", "link.down", "link.up"]);
+      } finally {
+        following.abort();
+        await newcomer.kill("SIGTERM");
+      }
+    },
+    500_000,
+  );
 });
