@@ -65,6 +65,20 @@ test.each([
   60_000,
 );
 
+test("24 who join at one moment all see each other within three seconds, whatever news are lost", async () => {
+  for (let seed = 1; seed <= 40; seed++) {
+    cluster = new FakeCluster(seed);
+    cluster.loss = 0.2;
+    for (let i = 0; i < 25; i++) cluster.add(`n${i}`);
+    const [first, ...others] = cluster.members as [Fake, ...Fake[]];
+    for (const member of others) void member.serf.join(first.at);
+    const isWhole = () =>
+      cluster.members.every((one) => cluster.sees(one.serf.memberlist.members.self.name, "alive"));
+    await cluster.until("all see all", isWhole, 3_000);
+    cluster.close();
+  }
+}, 60_000);
+
 test("25 members at rest: nobody is failed by a fifth of datagrams that are lost", async () => {
   const members = await grown(25);
   cluster.loss = 0.2;

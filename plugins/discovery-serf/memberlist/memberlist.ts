@@ -151,11 +151,11 @@ export class Memberlist implements NetHandlers {
     const { timers, timing } = this.#options;
     void this.#prober.run();
     timers.every(timing.pushPullIntervalMs, () => {
-      this.#exchangeWithAny();
+      this.exchangeWithAny();
       return timing.pushPullIntervalMs * pushPullScale(this.members.liveCount);
     });
     timers.every(STREAM_EXCHANGE_MS, () => {
-      if (this.#isDeaf) this.#exchangeWithAny();
+      if (this.#isDeaf) this.exchangeWithAny();
     });
     this.members.announce();
   }
@@ -309,7 +309,8 @@ export class Memberlist implements NetHandlers {
     if (state.userState.length > 0) delegate.mergeState(state.userState, isJoin);
   }
 
-  #exchangeWithAny(): void {
+  /** Tells one of the living all that is known, and learns what it knows. */
+  exchangeWithAny(): void {
     const [member] = this.members.pick(1, (one) => one.state === NodeState.alive && this.#mayReach(one));
     if (member !== undefined) void this.#exchangeQuietly(member.at);
   }

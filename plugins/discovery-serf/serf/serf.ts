@@ -39,6 +39,8 @@ import { Vivaldi } from "./vivaldi.ts";
 const LEAVE_INTENT_MS = 1_000;
 const LEAVE_DEAD_MS = 1_000;
 const LEAVE_PROPAGATE_MS = 500;
+/** After a join: who joined at the same moment elsewhere, and whose news did not get here, is heard of then and not half a minute later. */
+const JOINED_EXCHANGE_MS = 2_000;
 const REAP_MS = 15_000;
 const RECONNECT_MS = 30_000;
 /** Of a query that says nothing else: gossip intervals for each power of ten of members. */
@@ -156,6 +158,8 @@ export class Serf {
   async join(at: At): Promise<void> {
     await this.memberlist.exchange(at, true);
     this.#sayJoined();
+    const { timers, random } = this.#options;
+    timers.after(JOINED_EXCHANGE_MS * (0.5 + random.float() / 2), () => this.memberlist.exchangeWithAny());
   }
 
   /** Throws GODWIT_DECODE for tags above 512 bytes; the old ones stay. */
