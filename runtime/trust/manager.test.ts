@@ -165,6 +165,38 @@ describe("an onion address that a discovery named", () => {
     expect([grants.at(-1)!.level, kept.size]).toEqual(["member", 0]);
   });
 
+  test.each(["member", "blocked"] as const)("is let go when the operator says %s", async (level) => {
+    const { clock, connect, named, kept, book } = await setup(soon);
+    named.set(ONION, "discovery.dht");
+    const id = newId();
+    connect(id, ONION);
+    await clock.advance(11 * MINUTE_MS);
+    expect(kept.size).toBe(1);
+    void book.setTrust(id, { level, reason: "of old", by: "operator" });
+    await clock.advance(MINUTE_MS);
+    expect(kept.size).toBe(0);
+  });
+
+  test("is let go with the trust also when a thousand others came over onions since", async () => {
+    const { clock, connect, disconnect, named, kept, manager } = await setup(soon);
+    named.set(ONION, "discovery.dht");
+    const id = newId();
+    connect(id, ONION);
+    await clock.advance(11 * MINUTE_MS);
+    disconnect(id);
+    for (let n = 0; n < 1_100; n++) {
+      const endpoint = `tor://${"a".repeat(52)}${String(n).padStart(4, "b")}.onion:1`;
+      named.set(endpoint, "discovery.dht");
+      const other = newId();
+      connect(other, endpoint);
+      disconnect(other);
+    }
+    expect(kept.size).toBe(1);
+    manager.report(id, "lied");
+    await clock.advance(MINUTE_MS);
+    expect(kept.size).toBe(0);
+  });
+
   test("that comes and goes is not good", async () => {
     const { clock, connect, disconnect, named, grants } = await setup(soon);
     named.set(ONION, "discovery.dht");

@@ -84,6 +84,8 @@ export class PeerManager {
   readonly #salt: number;
   readonly #reviewMs: number;
   readonly #onions: Onions;
+  /** What is dialled for ever since its node was promoted: let go with the trust, whoever took that. */
+  readonly #kept = new Map<NodeId, string>();
   readonly #wishes = new Map<NodeId, Wish>();
   readonly #resting = new BoundedMap<NodeId, { untilMs: number; times: number }>({
     name: "resting members",
@@ -169,6 +171,7 @@ export class PeerManager {
       promoted += this.#judge(id, promoted);
     }
     for (const peer of linked.values()) this.#applyRules(peer);
+    for (const id of this.#kept.keys()) if (book.trustOf(id) !== "trusted") this.#letGo(id);
   }
 
   /** Answers by how many there are more promoted ones. */
@@ -180,8 +183,8 @@ export class PeerManager {
     const plan = planTrust(standing, { promoteAfterMs, promoted, onion });
     if (plan.kind === "keep") return 0;
     // Its record may not have the address that it was found at.
-    if (found !== undefined && plan.kind === "promote") this.#deps.keep(found.endpoint, id);
-    else if (found !== undefined) this.#deps.letGo(found.endpoint);
+    if (found !== undefined && plan.kind === "promote") this.#keep(id, found.endpoint);
+    else this.#letGo(id);
     const level = plan.kind === "promote" ? "trusted" : plan.kind === "demote" ? "member" : "blocked";
     this.#changes.add(1, { to: level });
     const forMs = plan.kind === "block" ? { forMs: plan.forMs } : {};
@@ -192,6 +195,19 @@ export class PeerManager {
     );
     if (plan.kind === "promote") return 1;
     return standing.level === "trusted" && standing.by === "manager" ? -1 : 0;
+  }
+
+  #keep(id: NodeId, endpoint: string): void {
+    this.#letGo(id);
+    this.#kept.set(id, endpoint);
+    this.#deps.keep(endpoint, id);
+  }
+
+  #letGo(id: NodeId): void {
+    const endpoint = this.#kept.get(id);
+    if (endpoint === undefined) return;
+    this.#kept.delete(id);
+    this.#deps.letGo(endpoint);
   }
 
   #consider(id: NodeId, onion: Onion): void {
