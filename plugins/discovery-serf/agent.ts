@@ -12,6 +12,7 @@ import {
 import { tryParseIp } from "@godwit/sdk/netlink";
 import { resolveHost } from "@godwit/sdk/tcp";
 import { DEFAULT_PORT, IDENTITY_TAG, listenAt, seedOf, type SerfConfig } from "./config.ts";
+import { Conflicts } from "./conflicts.ts";
 import { Hints } from "./hints.ts";
 import { isSameAt } from "./memberlist/members.ts";
 import { Timers } from "./memberlist/timers.ts";
@@ -37,8 +38,6 @@ const REMEMBER_MS = 5_000;
 const COUNT_MS = 5_000;
 /** Events that are kept to be shown. */
 const EVENTS_SHOWN_MAX = 64;
-/** A conflict that was not heard of again is over. */
-const CONFLICT_MS = 60_000;
 
 export interface ShownEvent {
   readonly atMs: number;
@@ -55,10 +54,10 @@ export class Agent {
   readonly #timers: Timers;
   readonly #recalled: readonly Remembered[];
   readonly #members: MetricGauge;
+  readonly #conflicts: Conflicts;
   /** Addresses that the operator wrote down: sent to whatever they are. Bounded by `join`. */
   #seedAddresses = new Set<string>();
   #blockedAt: string | undefined;
-  #conflict: { readonly words: string; readonly atMs: number } | undefined;
   #joinFault: string | undefined;
   #joinTries = 0;
   #told = "";
@@ -85,6 +84,7 @@ export class Agent {
     this.#recalled = parts.recalled;
     this.#members = ctx.gauge("members", "members of the Serf cluster by state", ["status"]);
     const { timers, transport, keys, at, tags, dropped } = parts;
+    this.#conflicts = new Conflicts(timers, () => this.#tell());
     this.serf = new Serf({
       name: nameOf(ctx, config),
       at,
@@ -100,7 +100,10 @@ export class Agent {
       events: {
         changed: (before, after) => this.#onChanged(before, after),
         event: (event) => this.#onEvent(event),
-        conflict: (name, isSelf, other) => this.#onConflict(name, isSelf, other),
+        conflict: (name, isSelf, other) => {
+          if (this.#conflicts.hear(name, isSelf, other))
+            ctx.log.warn("serf name conflict", { name, address: other.address });
+        },
         blocked: (member) => {
           this.#blockedAt = member === undefined ? undefined : `${member.name} (${member.at.address})`;
           if (member !== undefined)
@@ -308,17 +311,6 @@ export class Agent {
     if (this.events.length > EVENTS_SHOWN_MAX) this.events.shift();
   }
 
-  #onConflict(name: string, isSelf: boolean, other: At): void {
-    const words = isSelf
-      ? `another member is called ${name} too, at ${other.address} port ${other.port}: give one of them another name`
-      : `two members are called ${name}, the other at ${other.address} port ${other.port}`;
-    if (this.#conflict?.words !== words)
-      this.#ctx.log.warn("serf name conflict", { name, address: other.address });
-    this.#conflict = { words, atMs: this.#timers.nowMs() };
-    this.#timers.after(CONFLICT_MS + 1, () => this.#tell());
-    this.#tell();
-  }
-
   /** Who this node is, for whoever asks by `serf query godwit`. */
   #answer({ name }: Query): Uint8Array | undefined {
     if (name !== IDENTITY_QUERY) return undefined;
@@ -351,8 +343,7 @@ export class Agent {
       reasons.push(
         `UDP does not pass to ${this.#blockedAt}, TCP does: open UDP port ${this.#transport.port} both ways, or set udp = false`,
       );
-    if (this.#conflict !== undefined && this.#timers.nowMs() - this.#conflict.atMs <= CONFLICT_MS)
-      reasons.push(this.#conflict.words);
+    if (this.#conflicts.words !== undefined) reasons.push(this.#conflicts.words);
     if (this.#joinFault !== undefined) reasons.push(`no member of the cluster answers: ${this.#joinFault}`);
     const reason = reasons.join("; ");
     if (reason === this.#told && this.#told !== "") return;

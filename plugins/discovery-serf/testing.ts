@@ -45,6 +45,8 @@ export class FakeCluster {
   loss = 0;
   /** Whether a datagram, or a stream, passes. */
   passes: (from: At, to: At, kind: "datagram" | "stream") => boolean = () => true;
+  /** Told of each datagram, those that vanish included. */
+  watch: (to: At, messages: readonly Uint8Array[]) => void = () => {};
   datagrams = 0;
 
   constructor(seed = 1) {
@@ -182,6 +184,7 @@ export class FakeCluster {
       room: 1_393,
       packet: (to, messages) => {
         this.datagrams++;
+        this.watch(to, messages);
         if (!this.passes(own, to, "datagram") || this.random.float() < this.loss) return;
         const copies = messages.map((message) => message.slice());
         later(() => {

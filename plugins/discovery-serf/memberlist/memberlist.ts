@@ -22,6 +22,7 @@ import { MessageType, NodeState, Since } from "../wire/types.ts";
 import { Broadcasts } from "./broadcasts.ts";
 import {
   entryOf,
+  INCARNATION_MAX,
   isGone,
   isSameAt,
   type Member,
@@ -341,7 +342,7 @@ export class Memberlist implements NetHandlers {
   /** Three states of one node, in the order in which a member takes them: it was there, it left, it is here. */
   async #tellMoved(from: At, to: At, incarnation: number, known: readonly At[]): Promise<void> {
     const { net, timing, delegate } = this.#options;
-    const old = Math.max(incarnation, this.members.self.incarnation) + 1;
+    const old = Math.min(INCARNATION_MAX, Math.max(incarnation, this.members.self.incarnation) + 1);
     this.members.updateSelf({ at: to, incarnation: old + 1 });
     const now = entryOf(this.members.self);
     const before = { ...now, at: from, incarnation: old };

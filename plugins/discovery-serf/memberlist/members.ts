@@ -20,6 +20,8 @@ import { type Awareness, suspicionBounds, type Timing } from "./timing.ts";
 
 /** This node among them. With 512 bytes of tags each that is some 5 MiB. */
 export const MEMBERS_MAX = 4_096;
+/** The last incarnation that fits its field. A liar who goes there, and holds the key, leaves nothing to refute with; what others can read is still said. */
+export const INCARNATION_MAX = 0xffff_ffff;
 
 export interface Member {
   readonly name: string;
@@ -110,6 +112,12 @@ export class Members {
     yield* this.#members.values();
   }
 
+  /** Whether one of them is there, alive or not. */
+  isAt(at: At): boolean {
+    for (const member of this.#members.values()) if (isSameAt(member.at, at)) return true;
+    return false;
+  }
+
   entries(): NodeEntry[] {
     return [...this.#members.values()].map(entryOf);
   }
@@ -170,7 +178,7 @@ export class Members {
       ...self,
       ...(change.meta === undefined ? {} : { meta: change.meta }),
       ...(change.at === undefined ? {} : { at: change.at }),
-      incarnation: Math.max(self.incarnation + 1, change.incarnation ?? 0),
+      incarnation: Math.min(INCARNATION_MAX, Math.max(self.incarnation + 1, change.incarnation ?? 0)),
     });
     this.announce();
   }
@@ -190,6 +198,7 @@ export class Members {
   alive(alive: Alive): void {
     const known = this.#members.get(alive.node);
     if (alive.node === this.#name) return this.#aboutSelf(alive);
+    if (isForeign(alive.vsn)) return this.#deps.events.dropped("protocol");
     if (known === undefined && !this.#makeRoom()) return this.#deps.events.dropped("members");
     const isMoved = known !== undefined && !isSameAt(known.at, alive.at);
     // Whoever is gone may come back from elsewhere at once: waiting would only keep a replaced machine out.
@@ -309,8 +318,7 @@ export class Members {
 
   #refute(accused: number): void {
     const { self } = this;
-    // At the end of the numbers nothing can be refuted any more: the liar who went there holds the key.
-    const incarnation = Math.min(0xffff_ffff, Math.max(self.incarnation, accused) + 1);
+    const incarnation = Math.min(INCARNATION_MAX, Math.max(self.incarnation, accused) + 1);
     this.#store({ ...self, incarnation });
     this.#deps.awareness.apply(1);
     this.announce();
@@ -369,6 +377,16 @@ export class Members {
     return names;
   }
 }
+
+/** Of memberlist or of Serf. In the table such a one would stand against every exchange of states. */
+const isForeign = (vsn: readonly number[]): boolean =>
+  [0, 3].some(
+    (of) =>
+      vsn[of + 2]! < OWN_VSN[of]! ||
+      vsn[of + 2]! > OWN_VSN[of + 1]! ||
+      OWN_VSN[of + 2]! < vsn[of]! ||
+      OWN_VSN[of + 2]! > vsn[of + 1]!,
+  );
 
 const isAlive = ({ state }: NodeEntry): boolean => state === NodeState.alive;
 

@@ -206,7 +206,10 @@ export class Prober {
   #onPing(ping: Ping, from: At): void {
     const { members, net } = this.#deps;
     if (ping.node !== "" && ping.node !== members.self.name) return;
-    this.#send(this.#answerTo(ping, from), [encodeAck(ping.seq, this.#deps.payload())], false, net);
+    const to = this.#answerTo(ping, from);
+    // Whoever seems to ask may not have asked: who is no member gets no more than was sent, and no news.
+    if (!members.isAt(to)) return net.packet(to, [encodeAck(ping.seq, undefined)], false);
+    this.#send(to, [encodeAck(ping.seq, this.#deps.payload())], false, net);
   }
 
   /** Where it asks to be answered, if a member is there; else where it came from: nobody is sent what they did not ask for. */

@@ -3,6 +3,7 @@
  * numbers. Owns the bounds of both.
  */
 import type { UserEvent } from "../wire/serf-messages.ts";
+import { LTIME_MAX } from "../wire/types.ts";
 
 /** Serf's own: what is older than so many ticks is not taken. */
 export const SLOTS = 512;
@@ -11,7 +12,7 @@ const QUERIES_A_SLOT_MAX = 64;
 /** Of payloads and names; beyond it the oldest slot goes. */
 const EVENT_BYTES_MAX = 524_288;
 
-/** A clock that counts what it hears of (Lamport, 1978). Begins at 1. */
+/** A clock that counts what it hears of (Lamport, 1978). Begins at 1; stands still at the last time that others take. */
 export class LamportClock {
   #time = 1;
 
@@ -21,11 +22,13 @@ export class LamportClock {
 
   /** Answers the time that something of this node's has, and goes on. */
   next(): number {
-    return this.#time++;
+    const time = this.#time;
+    this.witness(time);
+    return time;
   }
 
   witness(time: number): void {
-    if (time >= this.#time) this.#time = time + 1;
+    if (time >= this.#time) this.#time = Math.min(LTIME_MAX, time + 1);
   }
 }
 

@@ -2,7 +2,7 @@
  * Questions to the cluster and their answers. Owns those of this node that still wait, what this node answers to others, and the way of both, also
  * through others (relay). Sends to members alone: an answer to whoever a stranger names would make this node his messenger.
  */
-import type { Random } from "@godwit/sdk";
+import { type Random, TokenBucket } from "@godwit/sdk";
 import type { At } from "../wire/messages.ts";
 import {
   decodeQuery,
@@ -27,6 +27,11 @@ const RUNNING_MAX = 32;
 const ANSWERS_MAX = 4_096;
 const ANSWER_BYTES_MAX = 1_048_576;
 const RELAY_MAX = 8;
+/**
+ * Letters of expressions times those of the tags that they are looked for in, of everybody's queries together. A step takes up to 3 us: the one
+ * longest of all at once, and a tenth of a core.
+ */
+const PATTERN_STEPS = { perSecond: 32_768, burst: 131_072 } as const;
 
 export interface Answer {
   readonly from: string;
@@ -82,8 +87,12 @@ export class Queries {
   readonly #history = new QueryHistory(this.clock);
   readonly #running = new Map<string, Running>();
 
+  readonly #steps: TokenBucket;
+
   constructor(deps: QueriesDeps) {
     this.#deps = deps;
+    const clock = { monotonicMs: () => deps.timers.nowMs() };
+    this.#steps = new TokenBucket(clock, PATTERN_STEPS.perSecond, PATTERN_STEPS.burst);
   }
 
   /** Rejects with GODWIT_DECODE where name and payload are too large, or too many are asked at once. */
@@ -177,7 +186,10 @@ export class Queries {
   #isMeant({ filters }: Query): boolean {
     return filters.every((filter) => {
       if (!("tag" in filter)) return filter.includes(this.#deps.name);
-      const found = findsPattern(filter.expression, this.#deps.tags().get(filter.tag) ?? "");
+      const tag = this.#deps.tags().get(filter.tag) ?? "";
+      const found = this.#steps.take(filter.expression.length * tag.length)
+        ? findsPattern(filter.expression, tag)
+        : undefined;
       if (found === undefined) this.#deps.dropped("pattern");
       return found === true;
     });

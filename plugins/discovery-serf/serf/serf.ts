@@ -25,7 +25,7 @@ import {
 import { EVENT_BYTES_MAX, SerfType } from "../wire/types.ts";
 import { Broadcasts } from "../memberlist/broadcasts.ts";
 import { type Delegate, Memberlist } from "../memberlist/memberlist.ts";
-import { isSameAt, type Member, MEMBERS_MAX } from "../memberlist/members.ts";
+import { type Member, MEMBERS_MAX } from "../memberlist/members.ts";
 import type { Net } from "../memberlist/net.ts";
 import type { Timers } from "../memberlist/timers.ts";
 import { retransmits, type Timing } from "../memberlist/timing.ts";
@@ -123,7 +123,7 @@ export class Serf {
           count,
           (one) => one.vsn[5]! >= since && this.roll.get(one.name)?.status === "alive",
         ),
-      isMember: (at) => this.#isMember(at),
+      isMember: (at) => this.memberlist.members.isAt(at) && this.memberlist.refusalOf(at) === undefined,
       answer: (query) => this.#answer(query),
       dropped: events.dropped,
     });
@@ -335,12 +335,6 @@ export class Serf {
       );
     }
     return this.#options.keys.answer(name, query.payload);
-  }
-
-  #isMember(at: At): boolean {
-    for (const member of this.memberlist.members)
-      if (isSameAt(member.at, at)) return this.memberlist.refusalOf(at) === undefined;
-    return false;
   }
 
   /** One of those who failed, the sooner the more of all they are. */

@@ -17,6 +17,7 @@ import {
   COORDINATE_VERSION,
   EVENT_BYTES_HARD_MAX,
   FilterType,
+  LTIME_MAX,
   META_BYTES_MAX,
   NAME_BYTES_MAX,
   QUERY_BYTES_MAX,
@@ -25,8 +26,6 @@ import {
   TAGS_MAGIC,
 } from "./types.ts";
 
-/** A Lamport time beyond this is a lie: nothing counts so far. */
-const LTIME_MAX = 2 ** 52;
 const U32_MAX = 0xffff_ffff;
 const FILTERS_MAX = 16;
 /** Names of one filter; a packet has not room for more. */
@@ -110,7 +109,14 @@ export interface Coordinate {
 const decoder = new TextDecoder();
 const message = (type: number, fields: Encodable): Uint8Array =>
   new ByteWriter().u8(type).value(fields).finish();
-const ltimeIn = (fields: Fields, name = "LTime"): number => fields.uint(name, LTIME_MAX);
+const ltimeIn = (fields: Fields): number => fields.uint("LTime", LTIME_MAX);
+const isLTime = (value: Decoded): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= LTIME_MAX;
+/** Of a state: one lie in it, which an agent passes on, must not keep out all that it says beside. */
+const clockIn = (fields: Fields, name: string): number => {
+  const value = fields.get(name);
+  return isLTime(value) ? value : 0;
+};
 const textOf = (value: Decoded, max: number): string => {
   if (!(value instanceof Uint8Array) || value.length > max)
     throw wireError("a text that is none, or too long");
@@ -286,24 +292,24 @@ export function decodeState(body: Uint8Array, namesMax: number): SerfState {
   const statusLTimes = new Map<string, number>();
   for (const [name, ltime] of fields.map("StatusLTimes")) {
     if (statusLTimes.size >= namesMax) break;
-    if (typeof ltime === "number" && ltime >= 0 && ltime <= LTIME_MAX && name.length <= NAME_BYTES_MAX)
-      statusLTimes.set(name, ltime);
+    if (isLTime(ltime) && name.length <= NAME_BYTES_MAX) statusLTimes.set(name, ltime);
   }
   const left = fields.list("LeftMembers").slice(0, namesMax);
   return {
-    ltime: ltimeIn(fields),
+    ltime: clockIn(fields, "LTime"),
     statusLTimes,
     left: new Set(left.map((name) => textOf(name, NAME_BYTES_MAX))),
-    eventLTime: ltimeIn(fields, "EventLTime"),
+    eventLTime: clockIn(fields, "EventLTime"),
     events: fields.list("Events").slice(0, EVENT_SLOTS_MAX).flatMap(eventsOf),
-    queryLTime: ltimeIn(fields, "QueryLTime"),
+    queryLTime: clockIn(fields, "QueryLTime"),
   };
 }
 
 function eventsOf(slot: Decoded): UserEvent[] {
   if (slot === null) return [];
   const fields = new Fields(slot);
-  const ltime = ltimeIn(fields);
+  const ltime = fields.get("LTime") ?? 0;
+  if (!isLTime(ltime)) return [];
   return fields
     .list("Events")
     .slice(0, EVENTS_A_SLOT_MAX)

@@ -50,6 +50,8 @@ export const FilterType = { nodes: 0, tag: 1 } as const;
 export const TAGS_MAGIC = 0xff;
 export const COORDINATE_VERSION = 1;
 
+/** A Lamport time beyond this is a lie: nothing counts so far. */
+export const LTIME_MAX = 2 ** 52;
 export const NAME_BYTES_MAX = 128;
 export const META_BYTES_MAX = 512;
 /** Serf's own bounds: of a whole user event, and of a query or response. */
