@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { ManualClock, seededRandom } from "@godwit/sdk/testkit";
 import type { NetHandlers } from "./memberlist/net.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
-import { Envelope } from "./wire/envelope.ts";
+import { compoundOf, Envelope } from "./wire/envelope.ts";
 import type { At } from "./wire/messages.ts";
 import { encodePushPull } from "./wire/messages.ts";
 import { MessageType } from "./wire/types.ts";
@@ -162,4 +162,40 @@ const optionsOf = (port: number): TransportOptions => ({
   clock: new ManualClock(),
   dropped() {},
   counted() {},
+});
+
+test("datagrams full of messages are looked at to the bound of messages, and counted", async () => {
+  const a = await transport();
+  const full = Buffer.from(compoundOf(Array.from({ length: 255 }, () => Uint8Array.of(5, 1))));
+  for (let i = 0; i < 100; i++) a.own.onDatagram(full, "192.0.2.1", 1);
+  expect(a.packets.length).toBe(8_000);
+  expect(a.dropped).toEqual(Array.from({ length: 69 }, () => "rate"));
+  a.clock.advance(250);
+  for (let i = 0; i < 100; i++) a.own.onDatagram(full, "192.0.2.1", 1);
+  expect(a.packets.length).toBe(9_000);
+});
+
+test("answers that nobody reads are held to a bound", async () => {
+  const answer = new Uint8Array(6_000_000).map((_, i) => (i * 7_919) >> 5);
+  const a = await transport({}, { stream: () => answer });
+  const sockets = await Promise.all(
+    Array.from({ length: 12 }, () =>
+      Bun.connect({
+        hostname: "127.0.0.1",
+        port: a.at.port,
+        socket: {
+          open(socket) {
+            socket.pause();
+            socket.write(state);
+          },
+          data() {},
+        },
+      }),
+    ),
+  );
+  // More than the kernel takes: one waits, and each further one ends at once.
+  await until(() => a.dropped.length === 11);
+  expect(new Set(a.dropped)).toEqual(new Set(["held"]));
+  for (const socket of sockets) socket.terminate();
+  await until(() => a.own.unsent === 0);
 });

@@ -11,6 +11,8 @@ import type { At } from "./wire/messages.ts";
 
 /** Datagrams that are looked at; a member of a busy cluster sends a hundred a second. */
 const DATAGRAMS = { perSecond: 2_000, burst: 4_000 } as const;
+/** Messages in them. One of a name that is new takes a tenth of a millisecond, and 512 fit in three kilobytes; a cluster of thousands that falls apart is a thousand. */
+const MESSAGES = { perSecond: 4_000, burst: 8_000 } as const;
 /** Bytes of streams of others: a state of thousands of members takes a hundredth of a second to read. */
 const STREAM_BYTES = { perSecond: 2_097_152, burst: 4_194_304 } as const;
 const STREAMS_MAX = 64;
@@ -19,6 +21,8 @@ const STREAMS_A_SOURCE_MAX = 16;
 const STREAMS_LAST_MAX = 4;
 /** Of all streams together. */
 const HELD_BYTES_MAX = 4_194_304;
+/** Of the answers that wait for others to read them: three of a state of thousands of members. */
+const UNSENT_BYTES_MAX = 8_388_608;
 /** From the first byte of a stream of somebody else to its last. */
 const STREAM_TIMEOUT_MS = 10_000;
 /** With `port_search`: ports that are tried. */
@@ -42,6 +46,8 @@ interface Connection {
   readonly timer: Timer;
   held: number;
   unsent: Uint8Array;
+  /** Of all answers that wait, what this one counts for. */
+  waiting: number;
   isEnding: boolean;
   isAnswered: boolean;
 }
@@ -62,8 +68,10 @@ export class Transport implements Net {
   readonly #asking = new Set<() => void>();
   #handlers: NetHandlers | undefined;
   readonly #datagrams: TokenBucket;
+  readonly #messages: TokenBucket;
   readonly #streamBytes: TokenBucket;
   #held = 0;
+  #unsent = 0;
   #isClosed = false;
 
   private constructor(
@@ -76,6 +84,7 @@ export class Transport implements Net {
     this.#udp = udp;
     this.port = listener.port;
     this.#datagrams = new TokenBucket(options.clock, DATAGRAMS.perSecond, DATAGRAMS.burst);
+    this.#messages = new TokenBucket(options.clock, MESSAGES.perSecond, MESSAGES.burst);
     this.#streamBytes = new TokenBucket(options.clock, STREAM_BYTES.perSecond, STREAM_BYTES.burst);
   }
 
@@ -132,6 +141,11 @@ export class Transport implements Net {
     this.#handlers = handlers;
   }
 
+  /** Bytes of answers that wait for others to read them. */
+  get unsent(): number {
+    return this.#unsent;
+  }
+
   get room(): number {
     return this.#options.envelope.room;
   }
@@ -182,6 +196,7 @@ export class Transport implements Net {
       timer: clock.after(STREAM_TIMEOUT_MS, () => void socket.terminate()),
       held: 0,
       unsent: new Uint8Array(0),
+      waiting: 0,
       isEnding: false,
       isAnswered: false,
     };
@@ -209,9 +224,17 @@ export class Transport implements Net {
     } catch {
       this.#options.dropped("malformed");
     }
-    if (answer !== undefined) connection.unsent = this.#options.envelope.sealStream(answer, false);
+    const sealed = answer === undefined ? undefined : this.#options.envelope.sealStream(answer, false);
+    if (sealed !== undefined) connection.unsent = sealed;
     connection.isEnding = true;
     flush(socket);
+    if (sealed === undefined || connection.unsent.length === 0) return;
+    // Whoever asks and does not read has it held here, all of it until the end.
+    connection.waiting = sealed.length;
+    this.#unsent += sealed.length;
+    if (this.#unsent <= UNSENT_BYTES_MAX) return;
+    this.#options.dropped("held");
+    socket.terminate();
   }
 
   onClose(socket: Bun.Socket<Connection>): void {
@@ -219,6 +242,7 @@ export class Transport implements Net {
     if (connection === undefined || !this.#streams.delete(socket)) return;
     connection.timer.cancel();
     this.#held -= connection.held;
+    this.#unsent -= connection.waiting;
     connection.place?.release();
   }
 
@@ -232,12 +256,14 @@ export class Transport implements Net {
     } catch (error) {
       return this.#options.dropped(error instanceof Dropped ? error.reason : "malformed");
     }
-    for (const message of messages)
+    for (const message of messages) {
+      if (!this.#messages.take()) return this.#options.dropped("rate");
       try {
         this.#handlers?.packet(message, from);
       } catch {
         this.#options.dropped("malformed");
       }
+    }
   }
 
   /** The message once it is whole. What is none ends the stream. */
@@ -306,6 +332,7 @@ export class Transport implements Net {
             timer,
             held: 0,
             unsent: envelope.sealStream(message),
+            waiting: 0,
             isEnding: !wantsReply,
             isAnswered: false,
           };

@@ -19,8 +19,8 @@ const COMPOUND_PARTS_MAX = 255;
 const NESTING_MAX = 4;
 /** Messages of one datagram in all. */
 const MESSAGES_MAX = 512;
-/** Of a datagram unpacked. */
-const PACKET_PLAIN_MAX = 262_144;
+/** Of a datagram unpacked: what members pack was to fit one before that. */
+const PACKET_PLAIN_MAX = 65_536;
 /** What one stream may bring, on the wire and unpacked. A cluster at the bound of members with full tags is half of that. */
 export const STREAM_BYTES_MAX = 2_097_152;
 export const STREAM_PLAIN_MAX = 4_194_304;
