@@ -190,3 +190,26 @@ test("names that are claimed by the thousand are one conflict: one line, one tim
   expect(changes).toBe(3);
   expect(hear("x")).toBe(1);
 });
+
+test("names and texts that are no UTF-8, or hide in a byte order mark, are none, and what holds them is not told on", async () => {
+  const { a, b, say } = await two();
+  const at = { Addr: Uint8Array.of(198, 51, 100, 1), Incarnation: 1, Meta: empty, Port: 7_946 };
+  const odd = new Uint8Array(128).fill(0xff);
+  const message = (type: number, fields: Encodable) => new ByteWriter().u8(type).value(fields).finish();
+  const whole = { ...at, Vsn: Uint8Array.from(OWN_VSN) };
+  expect(() => say(message(MessageType.alive, { ...whole, Node: odd }))).toThrow("no UTF-8");
+  const event = { LTime: 1, Name: new Uint8Array(4_000).fill(0xff), Payload: empty, CC: false };
+  expect(() => say(user(message(SerfType.userEvent, event)))).toThrow("no UTF-8");
+  say(message(MessageType.dead, { Incarnation: 9, Node: Uint8Array.of(0xef, 0xbb, 0xbf, 0x62), From: "b" }));
+  expect(a.serf.roll.get("b")?.status).toBe("alive");
+  // An agent may know and tell such ones all the same: what stands beside them counts.
+  const state = stateWith({
+    ...{ LeftMembers: [odd, 5, "b"], StatusLTimes: { b: 40, ["é".repeat(128)]: 4 } },
+    Events: [5, { LTime: 7, Events: [event, 5, { ...event, Name: "right" }] }, { LTime: 8, Events: 5 }],
+  });
+  a.serf.memberlist.stream(state, liar);
+  expect(a.events.map(({ name }) => name)).toEqual(["right"]);
+  expect(b.serf.clocks.status).toBeLessThan(40);
+  expect(a.serf.roll.get("b")?.status).toBe("leaving");
+  await isWhole(a);
+});

@@ -39,7 +39,19 @@ export const wireError = (what: string): GodwitError =>
   new GodwitError("GODWIT_DECODE", `serf: ${what}`, { kind: "protocol" });
 
 const utf8 = new TextEncoder();
-const text = new TextDecoder();
+const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Throws GODWIT_DECODE for what is no UTF-8: with another letter in the place of each odd byte it would be the name of something else, and three times
+ * as long when it is told on.
+ */
+export function decodeText(bytes: Uint8Array): string {
+  try {
+    return text.decode(bytes);
+  } catch {
+    throw wireError("a text that is no UTF-8");
+  }
+}
 
 /** Grows by doubling. */
 export class ByteWriter {
@@ -282,7 +294,7 @@ export class ValueReader {
       const key = this.value(depth + 1);
       if (!(key instanceof Uint8Array) || key.length > KEY_BYTES_MAX)
         throw wireError("a key that is no short text");
-      map.set(text.decode(key), this.value(depth + 1));
+      map.set(decodeText(key), this.value(depth + 1));
     }
     return map;
   }
@@ -357,7 +369,7 @@ export class Fields {
   }
 
   text(name: string, max: number): string {
-    return text.decode(this.bytes(name, max));
+    return decodeText(this.bytes(name, max));
   }
 
   /** 0 to `max`, at most 2^53 - 1. */

@@ -7,6 +7,7 @@ import { addressOf, type At } from "./messages.ts";
 import {
   ByteWriter,
   type Decoded,
+  decodeText,
   type Encodable,
   Fields,
   Float,
@@ -120,7 +121,7 @@ const clockIn = (fields: Fields, name: string): number => {
 const textOf = (value: Decoded, max: number): string => {
   if (!(value instanceof Uint8Array) || value.length > max)
     throw wireError("a text that is none, or too long");
-  return decoder.decode(value);
+  return decodeText(value);
 };
 
 /** 255 and a map of text; empty bytes for no tags. Throws GODWIT_DECODE where that is above 512 bytes. */
@@ -292,28 +293,40 @@ export function decodeState(body: Uint8Array, namesMax: number): SerfState {
   const statusLTimes = new Map<string, number>();
   for (const [name, ltime] of fields.map("StatusLTimes")) {
     if (statusLTimes.size >= namesMax) break;
-    if (isLTime(ltime) && name.length <= NAME_BYTES_MAX) statusLTimes.set(name, ltime);
+    if (isLTime(ltime) && Buffer.byteLength(name) <= NAME_BYTES_MAX) statusLTimes.set(name, ltime);
   }
   const left = fields.list("LeftMembers").slice(0, namesMax);
   return {
     ltime: clockIn(fields, "LTime"),
     statusLTimes,
-    left: new Set(left.map((name) => textOf(name, NAME_BYTES_MAX))),
+    left: new Set(left.flatMap((name) => soundOf(() => textOf(name, NAME_BYTES_MAX)))),
     eventLTime: clockIn(fields, "EventLTime"),
-    events: fields.list("Events").slice(0, EVENT_SLOTS_MAX).flatMap(eventsOf),
+    events: fields
+      .list("Events")
+      .slice(0, EVENT_SLOTS_MAX)
+      .flatMap((slot) => soundOf(() => eventsOf(slot)).flat()),
     queryLTime: clockIn(fields, "QueryLTime"),
   };
 }
 
+/** Nothing where it is malformed: the rest of a state still counts. */
+function soundOf<T>(decode: () => T): [T] | [] {
+  try {
+    return [decode()];
+  } catch {
+    return [];
+  }
+}
+
 function eventsOf(slot: Decoded): UserEvent[] {
-  if (slot === null) return [];
+  if (!(slot instanceof Map)) return [];
   const fields = new Fields(slot);
   const ltime = fields.get("LTime") ?? 0;
   if (!isLTime(ltime)) return [];
   return fields
     .list("Events")
     .slice(0, EVENTS_A_SLOT_MAX)
-    .map((event) => eventIn(new Fields(event), ltime));
+    .flatMap((event) => soundOf(() => eventIn(new Fields(event), ltime)));
 }
 
 export const encodeKeyRequest = (key: Uint8Array): Uint8Array => message(SerfType.keyRequest, { Key: key });
