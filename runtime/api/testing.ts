@@ -6,6 +6,7 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
+import { pluginAnswer } from "./testing-plugins.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import type { ClosedView, RotateRequest } from "../view/contract/closed.ts";
@@ -472,36 +473,4 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     signal: stop.signal,
   });
   return { app, node, tokens, clock, metrics, stop };
-}
-
-/** What a wireguard plugin would say. */
-function pluginAnswer(type: string, instance: string | undefined, request: string, input: unknown): unknown {
-  if (request === "show")
-    return {
-      interface: "gwg0",
-      address: "fd00::1",
-      ipv4: null,
-      public_key: `${"A".repeat(43)}=`,
-      peers: [
-        {
-          name: "LON-B",
-          address: "fd00::2",
-          endpoint: "192.0.2.7:51820",
-          handshake_seconds: 3,
-          preshared: true,
-          received_bytes: 1,
-          sent_bytes: 2,
-        },
-      ],
-    };
-  if (request === "add-device")
-    return {
-      address: "fd00::3",
-      public_key: `${"A".repeat(43)}=`,
-      networks: ["fd00::/48"],
-      hosts: ["192.0.2.1:51820"],
-      mtu: 1_420,
-    };
-  if (request === "rotate") return { public_key: `${"A".repeat(43)}=` };
-  return { type, instance: instance ?? null, request, input };
 }

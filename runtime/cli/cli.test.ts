@@ -87,6 +87,13 @@ describe("every command that asks the node", () => {
     [`wg peer-config phone --public-key ${"A".repeat(43)}=`, "Address = fd00::3/128", 0],
     ["wg remove phone", '{"name":"phone"}', 0],
     ["wg rotate", '{"public_key":"', 0],
+    ["serf members", '"name":"LON-B"', 0],
+    ["serf event", '"name":"deploy"', 0],
+    ["serf event deploy 42 --no-coalesce", '{"name":"deploy"}', 0],
+    ["serf query load abc --node LON-B --tag role=web.* --relay 2 --timeout 2s", '"acks":["LON-B"]', 0],
+    ["serf keys list", '"done":2', 0],
+    [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
+    ["serf remove agent --prune", '{"name":"agent","status":"left"}', 0],
   ];
   test.each(lines)("%s", async (line, part, code) => {
     const json = await godwit(`${line} --json`);
