@@ -442,6 +442,7 @@ export interface Rig {
   readonly app: Api;
   readonly node: FakeNode;
   readonly tokens: ReturnType<typeof fakeTokens>;
+  readonly plugins: PluginDesk;
   readonly clock: ManualClock;
   readonly metrics: Metrics;
   readonly stop: AbortController;
@@ -457,6 +458,7 @@ const noPages: PagesDesk = {
 export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk } = {}): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
+  const plugins = fakePlugins();
   const clock = new ManualClock();
   const metrics = new Metrics();
   const stop = new AbortController();
@@ -464,7 +466,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     view: node,
     tokens,
     forwards: fakeForwards(),
-    plugins: fakePlugins(),
+    plugins,
     pages: options.pages ?? noPages,
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
@@ -472,5 +474,5 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     version: "0.1.0",
     signal: stop.signal,
   });
-  return { app, node, tokens, clock, metrics, stop };
+  return { app, node, tokens, plugins, clock, metrics, stop };
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,6 +43,35 @@ afterAll(async () => {
 
 const godwit = (line: string | string[], setup: CliSetup = {}) =>
   runForTest([...(typeof line === "string" ? line.split(" ") : line), "--socket", socketPath], setup);
+
+test("where nothing was heard, discovery says who was asked, and who is linked all the same", async () => {
+  const { node } = rig;
+  const discovery = spyOn(node, "discovery").mockReturnValue({ hints: [] });
+  const rows = spyOn(rig.plugins, "list");
+  try {
+    rows.mockReturnValue([]);
+    const none = await godwit("discovery");
+    expect(none.out).toContain("configure discovery, or godwit join");
+    rows.mockReturnValue([
+      {
+        namespace: "discovery",
+        name: "lan",
+        type: "mdns",
+        state: "running",
+        reason: null,
+        guarantee: null,
+        actions: [],
+      },
+    ]);
+    const asked = await godwit("discovery");
+    expect(asked.out).toContain("discovery.lan (mdns): running");
+    expect(asked.out).not.toContain("configure");
+    expect(asked.out).toContain("godwit peers");
+  } finally {
+    discovery.mockRestore();
+    rows.mockRestore();
+  }
+});
 
 describe("every command that asks the node", () => {
   const lines: [string, string, number][] = [

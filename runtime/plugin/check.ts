@@ -9,7 +9,7 @@ import { nearest } from "../config/suggest.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 import { findPlugin } from "./host/instance.ts";
-import { keyOf, validateOptions, type ValidationResult } from "./host/options.ts";
+import { keyOf, keysKnownTo, validateOptions, type ValidationResult } from "./host/options.ts";
 
 const sections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";
@@ -129,11 +129,17 @@ async function tableProblems(section: string, table: PluginConfig, plugin: Plugi
     const path = (issue.path ?? []).map(keyOf);
     const at = [section, table.name, ...path.map((key) => (/^\d+$/.test(key) ? Number(key) : key))];
     if (issue.keys !== undefined) {
-      return issue.keys.map((key) => ({
-        path: formatPath([...at, key]),
-        expected: `a key of ${plugin.namespace} type "${plugin.id}"`,
-        found: "a key that it does not know",
-      }));
+      const known = path.length === 0 ? keysKnownTo(plugin) : [];
+      const list = known.length === 0 ? "" : `: ${known.join(", ")}`;
+      return issue.keys.map((key) => {
+        const near = nearest(key, known);
+        return {
+          path: formatPath([...at, key]),
+          expected: `a key of ${plugin.namespace} type "${plugin.id}"${list}`,
+          found: "a key that it does not know",
+          ...(near === undefined ? {} : { suggestion: `did you mean ${near}?` }),
+        };
+      });
     }
     return [
       {

@@ -21,6 +21,13 @@ export async function validateOptions(plugin: Plugin, options: unknown): Promise
   return { issues: result.issues.map((issue) => ({ ...issue, message: inWords(issue.message) })) };
 }
 
+/** Keys that a table of the plugin may have; empty where its schema does not tell. */
+export function keysKnownTo({ config }: Pick<Plugin, "config">): readonly string[] {
+  const { shape } =
+    (config as { readonly _zod?: { readonly def: { readonly shape?: object } } })._zod?.def ?? {};
+  return Object.keys(shape ?? {});
+}
+
 /** Standard Schema paths hold keys or `{key}` segments. */
 export const keyOf = (segment: unknown): string =>
   typeof segment === "object" && segment !== null && "key" in segment ? String(segment.key) : String(segment);
