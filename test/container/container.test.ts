@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/image/container.ts";
+import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/images/container.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root, run } from "../../scripts/lib.ts";
 import { rootArchive } from "../systemd/machine.ts";
