@@ -51,7 +51,7 @@ export const containerConfig = (version: string): OciConfig => ({
   },
   StopSignal: "SIGTERM",
   Healthcheck: {
-    Test: ["CMD", CONTAINER_BINARY, "health"],
+    Test: ["CMD", CONTAINER_BINARY, "health", "--live"],
     Interval: 30 * SECOND_NS,
     Timeout: 12 * SECOND_NS,
     StartPeriod: 15 * SECOND_NS,

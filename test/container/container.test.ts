@@ -103,7 +103,7 @@ async function sameConfig(): Promise<void> {
       `EXPOSE ${Object.keys(wanted.ExposedPorts).join(" ")}`,
       `ENTRYPOINT ${JSON.stringify(wanted.Entrypoint)}`,
       `CMD ${JSON.stringify(wanted.Cmd)}`,
-      `HEALTHCHECK --interval=30s --timeout=12s --start-period=15s --retries=3 CMD ["${CONTAINER_BINARY}", "health"]`,
+      `HEALTHCHECK --interval=30s --timeout=12s --start-period=15s --retries=3 CMD ["${CONTAINER_BINARY}", "health", "--live"]`,
     ])
       expect(text).toContain(`\n${instruction}\n`);
   }
@@ -359,7 +359,7 @@ async function builtByPodman(): Promise<void> {
     const [shown] = JSON.parse(await engine.must("image", "inspect", tag)) as [
       { Healthcheck: { Test: string[] } },
     ];
-    expect(shown.Healthcheck.Test).toEqual(["CMD", CONTAINER_BINARY, "health"]);
+    expect(shown.Healthcheck.Test).toEqual(["CMD", CONTAINER_BINARY, "health", "--live"]);
     await engine.must(
       ...["run", "--detach", "--name", "built", "--no-healthcheck", "--cgroups=disabled", "--network=none"],
       ...[

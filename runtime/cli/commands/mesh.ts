@@ -89,6 +89,8 @@ export const status: CommandModule = {
 
 export const health: CommandModule = {
   async run(context) {
+    if (context.isSet("live") && context.isSet("ready"))
+      throw godwitError("GODWIT_USAGE", "--live and --ready are two questions: ask one");
     // 503 is how a node says that it is down: an answer, not a failure to ask.
     const answer = await (await context.client()).call<HealthView>("GET", "/health", { alsoFine: [503] });
     show(context, answer, (value) => {
@@ -99,7 +101,9 @@ export const health: CommandModule = {
       );
       return `${stateOf(context.paint, value.status)}\n${lines.map((line) => `  ${line}`).join("")}`;
     });
-    return answer.value.status === "ok" ? exitCodes.fine : exitCodes.failed;
+    const { status } = answer.value;
+    if (status === "ok" || (status === "degraded" && context.isSet("live"))) return exitCodes.fine;
+    return status === "down" || context.isSet("ready") ? exitCodes.failed : exitCodes.degraded;
   },
 };
 
