@@ -11,6 +11,7 @@ import type {
   TraceView,
   WhyView,
 } from "../../view/contract/node.ts";
+import { didYouMean } from "../../config/suggest.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
@@ -19,6 +20,7 @@ import * as render from "../render.ts";
 
 /** The node itself gives up after 30 s and says so. */
 const TRACE_TIMEOUT_MS = 40_000;
+const trustLevels: readonly string[] = ["unknown", "member", "trusted", "blocked"];
 const memberStates: readonly string[] = ["alive", "suspect", "failed", "left"];
 
 /** Prints the API's body, or what `human` makes of it. */
@@ -294,6 +296,11 @@ export const resolveName: CommandModule = {
 export const trust: CommandModule = {
   async run(context) {
     const [node, level] = context.args as [string, string];
+    if (!trustLevels.includes(level))
+      throw godwitError(
+        "GODWIT_USAGE",
+        `"${level}" is no level: ${trustLevels.join(", ")}${didYouMean(level, trustLevels)}`,
+      );
     const reason = context.option("reason");
     if (reason === undefined)
       throw godwitError(
