@@ -103,9 +103,9 @@ export const health: CommandModule = {
       );
       return `${stateOf(context.paint, value.status)}\n${lines.map((line) => `  ${line}`).join("")}`;
     });
-    const { status } = answer.value;
-    if (status === "ok" || (status === "degraded" && context.isSet("live"))) return exitCodes.fine;
-    return status === "down" || context.isSet("ready") ? exitCodes.failed : exitCodes.degraded;
+    const is = answer.value.status;
+    if (is === "ok" || (is === "degraded" && context.isSet("live"))) return exitCodes.fine;
+    return is === "down" || context.isSet("ready") ? exitCodes.failed : exitCodes.degraded;
   },
 };
 
