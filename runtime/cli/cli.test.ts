@@ -276,10 +276,18 @@ describe("exit codes and errors", () => {
       status: "degraded",
       checks: [{ name: "store", status: "degraded", reason: "slow" }],
     };
-    expect((await godwit("health")).code).toBe(1);
+    const codes = async () =>
+      [await godwit("health"), await godwit("health --live"), await godwit("health --ready")].map(
+        ({ code }) => code,
+      );
+    expect(await codes()).toEqual([3, 0, 1]);
+    expect((await godwit("health --live --ready")).code).toBe(2);
     rig.node.healthNow = { status: "down", checks: [] };
     const down = await godwit("health --json");
     expect(down).toMatchObject({ code: 1, out: '{"status":"down","checks":[]}\n', err: "" });
+    expect(await codes()).toEqual([1, 1, 1]);
+    rig.node.healthNow = { status: "ok", checks: [] };
+    expect(await codes()).toEqual([0, 0, 0]);
     const gone = await runForTest(["health", "--socket", join(folder, "none")]);
     expect(gone).toMatchObject({ code: 1, out: "" });
     expect(gone.err).toContain("godwit run");

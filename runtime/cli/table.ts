@@ -121,7 +121,17 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("status", "", none, "the node at a glance", async () => (await mesh()).status),
-  row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
+  row(
+    "health",
+    "",
+    none,
+    "ok, degraded or down, and why; exits with 0, 3 or 1",
+    async () => (await mesh()).health,
+    {
+      live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
+      ready: { help: "exit 0 only when it is ok" },
+    },
+  ),
   row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
   row(
     "members",
