@@ -79,9 +79,9 @@ export const idle: Bench = contest({
     bytes: {
       what: "idle traffic of a link, both directions",
       unit: "B/s",
-      goal: { of: "median", atMost: 45 },
+      goal: { of: "median", atMost: 30 },
     },
-    rss: { what: "resident, idle (row 15)", unit: "MB", goal: { of: "max", atMost: 60 } },
+    rss: { what: "resident, idle (row 15)", unit: "MB", goal: { of: "max", atMost: 55 } },
     pss: { what: "proportional share, idle (row 15)", unit: "MB" },
   },
   contestants: [

@@ -93,21 +93,21 @@ export const costFigures = (key: string, who: string, unit: string): Readonly<Re
 });
 
 /** Of `units` that were done together; the peak is that of all. */
-export const perUnit = ({ cpuMs, written, peakMb }: Cost, units: number): Cost => ({
-  cpuMs: cpuMs / units,
-  written: written / units,
-  peakMb,
+export const perUnit = (cost: Cost, units: number): Cost => ({
+  cpuMs: cost.cpuMs / units,
+  written: cost.written / units,
+  peakMb: cost.peakMb,
 });
 
 /** The same lines for a benchmark that is no contest: what `who` paid in each run for `unit`. */
 export const costMeasures = (who: string, unit: string, costs: readonly Cost[]): Measure[] => {
   const figures = costFigures("", who, unit);
   const values = costs.map((cost) => costSample("", cost, 1));
-  return Object.entries(figures).map(([key, { what, unit, isAside }]) => ({
-    what,
-    unit,
+  return Object.entries(figures).map(([key, figure]) => ({
+    what: figure.what,
+    unit: figure.unit,
     values: values.flatMap((sample) => sample[key]!),
-    ...(isAside === undefined ? {} : { isAside }),
+    ...(figure.isAside === undefined ? {} : { isAside: figure.isAside }),
   }));
 };
 
