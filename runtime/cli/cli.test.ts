@@ -161,6 +161,19 @@ describe("output for people", () => {
     );
   });
 
+  test("status says what is not well", async () => {
+    rig.node.healthNow = {
+      status: "degraded",
+      checks: [
+        { name: "clock", status: "ok", reason: "confirmed" },
+        { name: "links", status: "degraded", reason: "no neighbour is linked for 70 s" },
+      ],
+    };
+    const { out } = await godwit("status");
+    expect(out).toContain("degraded  links: no neighbour is linked for 70 s\n");
+    expect(out).not.toContain("clock: confirmed");
+  });
+
   test("status, peers and message are laid out", async () => {
     expect((await godwit("status")).out).toMatchInlineSnapshot(`
       "node      DUN-A (aeaqcaibae)
