@@ -38,9 +38,12 @@ export interface CommandContext {
   readonly options: (name: string) => readonly string[];
   readonly isSet: (name: string) => boolean;
   readonly isJson: boolean;
+  /** Every row of the table. */
+  readonly commands: readonly CommandSpec[];
   readonly paint: Paint;
   /** Connects nothing yet; finds the socket. */
   readonly client: () => Promise<ApiClient>;
 }
 
-export const exitCodes = { fine: 0, failed: 1, usage: 2, config: 78 } as const;
+/** `degraded` is that of `health` alone. */
+export const exitCodes = { fine: 0, failed: 1, usage: 2, degraded: 3, config: 78 } as const;

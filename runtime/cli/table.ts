@@ -121,7 +121,17 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("status", "", none, "the node at a glance", async () => (await mesh()).status),
-  row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
+  row(
+    "health",
+    "",
+    none,
+    "ok, degraded or down, and why; exits with 0, 3 or 1",
+    async () => (await mesh()).health,
+    {
+      live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
+      ready: { help: "exit 0 only when it is ok" },
+    },
+  ),
   row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
   row(
     "members",
@@ -452,6 +462,23 @@ export const commands: readonly CommandSpec[] = [
       help: "only these, comma-separated: link, peer, route, message, heal, plugin, name, join, discovery",
     },
   }),
+  row(
+    "completion",
+    "SHELL",
+    [1, 1],
+    "what makes bash, zsh or fish complete commands and names",
+    async () => (await import("./commands/completion.ts")).completion,
+  ),
+  hidden(
+    "complete",
+    row(
+      "complete",
+      "WORDS",
+      [0, 1_000],
+      "what may stand next, for the shells",
+      async () => (await import("./commands/completion.ts")).complete,
+    ),
+  ),
   row(
     "version",
     "",
