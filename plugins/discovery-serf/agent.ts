@@ -155,11 +155,14 @@ export class Agent {
       ctx.signal.throwIfAborted();
       const at = await advertisedAt(ctx, config, listen.host, transport.port);
       const tags = await tagsOf(ctx, config, nameOf(ctx, config), at);
-      const keys = new Keys(keyring, (ring) => {
-        if (key !== undefined)
-          keepKeyring(ctx.storage, key, ring).catch((error: unknown) =>
-            ctx.log.error("gossip keys not kept", { error: String(error) }),
-          );
+      const keys = new Keys(keyring, async (ring) => {
+        if (key === undefined) return;
+        try {
+          await keepKeyring(ctx.storage, key, ring);
+        } catch (error) {
+          ctx.log.error("gossip keys not kept", { error: String(error) });
+          throw error;
+        }
       });
       ctx.signal.throwIfAborted();
       return new Agent(ctx, config, { transport, timers, recalled, keys, at, tags, dropped });

@@ -16,12 +16,15 @@ import {
 import { keepKeyring, openKeyring, recallMembers, rememberMembers } from "./memory.ts";
 import { FakeStorage } from "@godwit/sdk/testkit";
 import { EventHistory, LamportClock } from "./serf/history.ts";
+import { Keys } from "./serf/keys.ts";
 import { findsPattern } from "./serf/pattern.ts";
 import type { Entry } from "./serf/roll.ts";
 import { distance, Vivaldi } from "./serf/vivaldi.ts";
 import { makeTag, readTag, whereOf } from "./tag.ts";
-import { Keyring, KEYS_MAX, parseKey } from "./wire/keyring.ts";
-import { encodeTags } from "./wire/serf-messages.ts";
+import { formatKey, Keyring, KEYS_MAX, parseKey } from "./wire/keyring.ts";
+import { decodeKeyResponse, encodeKeyRequest, encodeTags } from "./wire/serf-messages.ts";
+
+const key = (seed: number, length = 32) => seededRandom(seed).bytes(length);
 
 describe("an expression of a stranger", () => {
   test("finds what RegExp finds", () => {
@@ -68,8 +71,6 @@ describe("an expression of a stranger", () => {
 });
 
 describe("keys", () => {
-  const key = (seed: number, length = 32) => seededRandom(seed).bytes(length);
-
   test("are 16, 24 or 32 bytes of base64 and nothing else", () => {
     for (const length of [16, 24, 32])
       expect(parseKey(` ${Buffer.from(key(1, length)).toString("base64")}\n`)?.length).toBe(length);
@@ -101,6 +102,41 @@ describe("keys", () => {
     expect((await openKeyring(storage, key(3))).keys).toEqual([key(3)]);
     await storage.set("keys", Uint8Array.of(123));
     expect((await openKeyring(storage, key(1))).keys).toEqual([key(1)]);
+  });
+});
+
+describe("a change of the keys", () => {
+  const request = (of: number) => encodeKeyRequest(key(of));
+  const answered = async (of: Promise<Uint8Array> | undefined) => decodeKeyResponse((await of)!);
+
+  test("is answered when it is kept, and not before", async () => {
+    const ring = new Keyring([key(1)]);
+    const kept = Promise.withResolvers<void>();
+    let isAnswered = false;
+    const answer = answered(new Keys(ring, () => kept.promise).answer("install-key", request(2)));
+    void answer.then(() => (isAnswered = true));
+    await Bun.sleep(5);
+    expect(isAnswered).toBe(false);
+    kept.resolve();
+    expect((await answer).isDone).toBe(true);
+    expect(ring.has(key(2))).toBe(true);
+  });
+
+  test("that cannot be kept is taken back and said, and takes none with it that was made meanwhile", async () => {
+    const ring = new Keyring([key(1), key(2)]);
+    let isFull = true;
+    const keys = new Keys(ring, async () => {
+      await Bun.sleep(1);
+      if (isFull) throw new Error("no space left");
+    });
+    const used = answered(keys.answer("use-key", request(2)));
+    void used.then(() => (isFull = false));
+    const installed = answered(keys.answer("install-key", request(3)));
+    const listed = answered(keys.answer("list-keys", new Uint8Array(0)));
+    expect(await used).toMatchObject({ isDone: false, message: "no space left" });
+    expect((await installed).isDone).toBe(true);
+    expect((await listed).primaryKey).toBe(formatKey(key(1)));
+    expect(ring.keys).toEqual([key(1), key(2), key(3)]);
   });
 });
 

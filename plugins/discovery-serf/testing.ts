@@ -82,7 +82,7 @@ export class FakeCluster {
       random: this.random,
       log: silent,
       net: this.#net(at),
-      keys: new Keys(undefined, () => {}),
+      keys: new Keys(undefined, async () => {}),
       refusal: options.refusal ?? (() => undefined),
       events: {
         changed: (before, after) => {

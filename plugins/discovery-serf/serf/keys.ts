@@ -28,24 +28,29 @@ export const QUERY_NAMES: Readonly<Record<KeyAction, string>> = {
 
 export class Keys {
   readonly #keyring: Keyring | undefined;
-  /** Told of each change; keeps it. */
-  readonly #changed: (keyring: Keyring) => void;
+  /** Keeps a change. Rejects where it cannot. */
+  readonly #keep: (keyring: Keyring) => Promise<void>;
+  /** One change after another: one that is taken back must not take another with it. */
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(keyring: Keyring | undefined, changed: (keyring: Keyring) => void) {
+  constructor(keyring: Keyring | undefined, keep: (keyring: Keyring) => Promise<void>) {
     this.#keyring = keyring;
-    this.#changed = changed;
+    this.#keep = keep;
   }
 
-  /** The payload of the answer; undefined for a query that is none of keys. Throws GODWIT_DECODE for a request that is none. */
-  answer(query: string, payload: Uint8Array): Uint8Array | undefined {
+  /**
+   * The payload of the answer, which never rejects; undefined for a query that is none of keys. Throws GODWIT_DECODE for a request that is none.
+   */
+  answer(query: string, payload: Uint8Array): Promise<Uint8Array> | undefined {
     const action = ACTIONS[query];
     if (action === undefined) return undefined;
-    return encodeKeyResponse(
-      this.#perform(action, action === "list" ? undefined : decodeKeyRequest(payload)),
-    );
+    const key = action === "list" ? undefined : decodeKeyRequest(payload).slice();
+    const performed = this.#last.then(() => this.#perform(action, key));
+    this.#last = performed;
+    return performed.then(encodeKeyResponse);
   }
 
-  #perform(action: KeyAction, key: Uint8Array | undefined): KeyResponse {
+  async #perform(action: KeyAction, key: Uint8Array | undefined): Promise<KeyResponse> {
     const keyring = this.#keyring;
     const none = { keys: [], primaryKey: "" };
     if (keyring === undefined)
@@ -54,12 +59,14 @@ export class Keys {
       const keys = keyring.keys.map(formatKey);
       return { isDone: true, message: "", keys, primaryKey: keys[0]! };
     }
+    const before = keyring.keys;
     try {
       keyring[action](key);
+      await this.#keep(keyring);
     } catch (error) {
+      keyring.restore(before);
       return { isDone: false, message: error instanceof Error ? error.message : String(error), ...none };
     }
-    this.#changed(keyring);
     return { isDone: true, message: "", ...none };
   }
 }

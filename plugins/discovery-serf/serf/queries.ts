@@ -67,8 +67,8 @@ export interface QueriesDeps {
   pick(count: number, sinceSerf: number): readonly { readonly at: At; readonly name: string }[];
   /** Whether a member is there. */
   isMember(at: At): boolean;
-  /** Undefined: no answer. Called for queries that are meant for this node. */
-  answer(query: Query): Uint8Array | undefined;
+  /** Undefined: no answer. Called for queries that are meant for this node. A promise never rejects. */
+  answer(query: Query): Uint8Array | Promise<Uint8Array> | undefined;
   dropped(reason: string): void;
 }
 
@@ -153,7 +153,8 @@ export class Queries {
     if (!isOwn && !this.#deps.isMember(query.at)) return this.#deps.dropped("stranger");
     if (query.wantsAck) this.#respond(query, new Uint8Array(0), true);
     const answer = this.#deps.answer(query);
-    if (answer !== undefined) this.#respond(query, answer, false);
+    if (answer instanceof Promise) void answer.then((later) => this.#respond(query, later, false));
+    else if (answer !== undefined) this.#respond(query, answer, false);
   }
 
   /** An answer to a query of this node. Throws GODWIT_DECODE. */

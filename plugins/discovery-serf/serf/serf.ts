@@ -321,7 +321,7 @@ export class Serf {
     for (const event of state.events) if (this.#events.take(event)) this.#options.events.event(event);
   }
 
-  #answer(query: Query): Uint8Array | undefined {
+  #answer(query: Query): Uint8Array | Promise<Uint8Array> | undefined {
     if (!query.name.startsWith(INTERNAL_PREFIX)) return this.#options.events.answer(query);
     const name = query.name.slice(INTERNAL_PREFIX.length);
     if (name === "conflict") {

@@ -72,6 +72,11 @@ export class Keyring {
     this.#keys = this.#keys.filter((_, i) => i !== index);
   }
 
+  /** As `keys` were before a change. */
+  restore(keys: readonly Uint8Array[]): void {
+    this.#keys = [...keys];
+  }
+
   /** `nonce`: 12 bytes, never used before under any key. The caller's bytes. */
   seal(plain: Uint8Array, nonce: Uint8Array, aad: Uint8Array): Uint8Array {
     const key = this.#keys[0]!;
