@@ -139,9 +139,9 @@ test("two who share a slot and write it at once find each other at once, and soo
     await mended();
     // The same by intent: each in the store of the other, with one sequence. A slot is healed once a minute.
     mesh.clock.advance(61_000);
-    for (const [n, store] of stores.entries())
+    for (const [side, store] of stores.entries())
       for (const period of publishedPeriods(Date.now()))
-        await store.put(period, [selves[1 - n]!.id], (await store.get(period)).seq + 1);
+        await store.put(period, [selves[1 - side]!.id], (await store.get(period)).seq + 1);
     expect(await named()).toEqual(Array.from({ length: 8 }, () => 1));
     await mended();
     for (const store of stores) store.close();
