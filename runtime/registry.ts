@@ -58,5 +58,6 @@ export const builtinPlugins = [
   row("discovery", "static", () => import("../plugins/discovery-static/index.ts")),
   row("discovery", "mdns", () => import("../plugins/discovery-mdns/index.ts")),
   row("discovery", "dht", () => import("../plugins/discovery-dht/index.ts")),
+  row("discovery", "serf", () => import("../plugins/discovery-serf/index.ts")),
   row("service", "telex", () => import("../plugins/service-telex/index.ts")),
 ] as const;

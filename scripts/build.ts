@@ -1,5 +1,5 @@
 /**
- * `bun run build`: the one binary. Owns the flags of the compiler, the list of what goes in beside `main.ts`, and the
+ * `./scripts/build`: the one binary. Owns the flags of the compiler, the list of what goes in beside `main.ts`, and the
  * version. Must never produce a binary that reads a bunfig.toml or .env from its working directory: a node runs as root
  * and must not execute what lies in a folder (test/build/autoload.test.ts).
  *
@@ -129,7 +129,7 @@ export async function buildVersion(): Promise<string> {
   return commits === "0" && dirty === "" ? version : `${version}+${commits}.g${hash}${dirty}`;
 }
 
-/** What `bun run build` builds for one target. */
+/** What `./scripts/build` builds for one target. */
 export async function buildGodwit(target: Target | undefined, outfile: string): Promise<number> {
   await writeKitModule();
   const entries = ["runtime/main.ts", ...workerEntries, kitEntry].map((entry) => join(root, entry));
@@ -139,7 +139,7 @@ export async function buildGodwit(target: Target | undefined, outfile: string): 
   return await buildBinary({ entries, entryRoot: join(root, "runtime"), outfile, target, version });
 }
 
-const USAGE = `usage: bun run build [--target TARGET|all]... [--outfile PATH]
+const USAGE = `usage: ./scripts/build [--target TARGET|all]... [--outfile PATH]
 targets: ${Object.keys(targets).join(", ")}; without one, this machine. A target goes to dist/godwit-linux-TARGET.`;
 
 async function main(): Promise<void> {

@@ -11,7 +11,7 @@ Builds the binary and runs a mesh of three nodes on this machine: DUN-A - LON-B 
 Stays up until Ctrl-C with commands to try.
 
   --once   do the same and exit
-  --json   one line of JSON instead of the story
+  --json   one line of JSON instead of the story; exits as --once does
 `;
 
 interface Message {
@@ -60,7 +60,7 @@ try {
   const report = await Promise.race([tell(lab), interrupted]);
   if (isJson)
     process.stdout.write(`${JSON.stringify({ ok: true, ...report, seconds: secondsSince(startMs) })}\n`);
-  if (!flags.has("--once") && !stop.signal.aborted) await stayUp(lab);
+  if (!flags.has("--once") && !isJson && !stop.signal.aborted) await stayUp(lab);
 } catch (error) {
   const why = error instanceof Error ? error.message : String(error);
   if (isJson)

@@ -158,7 +158,7 @@ one, else as text. A variable \`GODWIT_...\` that names no section is an error, 
 
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\`, \`[services.NAME]\`, \`[engines.NAME]\` and \`[heal.NAME]\`, where NAME is yours:
 lower-case letters, digits and single underscores. Keys beyond \`type\`, \`enabled\`, \`trust\`, \`grant\` and \`accept_missing\` belong to the plugin:
-those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md).
+those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md), those of \`serf\` in [serf.md](serf.md).
 
 ${sections.join("\n")}`;
 }

@@ -1,13 +1,13 @@
 /**
- * `bun run image TARGET --out DIR [--arch x64|arm64]`: images that have Godwit in them. Each target is a file in
- * scripts/image/ and a row here; what they share is scripts/image/target.ts.
+ * `./scripts/image TARGET --out DIR [--arch x64|arm64]`: images that have Godwit in them. Each target is a file in
+ * scripts/images/ and a row here; what they share is scripts/images/target.ts.
  */
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { container } from "./image/container.ts";
-import { initramfs } from "./image/initramfs.ts";
-import { formatSizes, type ImageArch, type ImageTarget, sourceEpochS } from "./image/target.ts";
+import { container } from "./images/container.ts";
+import { initramfs } from "./images/initramfs.ts";
+import { formatSizes, type ImageArch, type ImageTarget, sourceEpochS } from "./images/target.ts";
 
 const targets: Readonly<Record<string, ImageTarget>> = { initramfs, container };
 
@@ -26,7 +26,7 @@ function usage(): string {
         .map(([option, { help }]) => line(option, help))
         .join("")}`,
   );
-  return `usage: bun run image TARGET --out DIR [options]\n${rows.join("")}  all\n${Object.entries(shared)
+  return `usage: ./scripts/image TARGET --out DIR [options]\n${rows.join("")}  all\n${Object.entries(shared)
     .map(([name, { help }]) => line(name, help))
     .join(
       "",

@@ -154,7 +154,7 @@ export async function kitFiles(): Promise<Map<string, string>> {
   return files;
 }
 
-/** Where `bun run build` leaves the module that the binary embeds, and a node from source looks for it. */
+/** Where `./scripts/build` leaves the module that the binary embeds, and a node from source looks for it. */
 export const kitModule = join(root, "runtime/dist/author-kit.js");
 
 /** Of everything that the kit is made of: the SDK's sources, the locked packages, and how it is made. */

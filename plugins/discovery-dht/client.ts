@@ -120,9 +120,12 @@ export class DhtClient {
     });
   }
 
-  /** Rejects with the operating system's error; call `close` then. */
-  async open(plan: readonly ListenAddress[]): Promise<void> {
-    for (const address of plan) await this.#socket.open(address);
+  /** Sockets for what is wanted now, and for nothing else; one call at a time. Answers why something failed, or nothing. */
+  listen(wanted: readonly ListenAddress[]): Promise<string> {
+    return this.#socket.listen(wanted);
+  }
+
+  open(): void {
     if (this.#closing !== undefined) return;
     const dht = new DHT({
       nodeId: Buffer.from(this.#deps.id),

@@ -91,8 +91,8 @@ export class Contacts {
     }
   }
 
-  /** The table is no longer empty. */
-  connected(): void {
+  /** The table is no longer empty, or other sockets are open than before. */
+  wake(): void {
     this.#alarm.ring();
   }
 

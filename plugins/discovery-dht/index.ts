@@ -3,7 +3,15 @@
  * by its key and sealed for its mesh; newcomers meet members under keys that follow from the network secret. What is found is a hint, and never more.
  * docs/dht.md, docs/protocol/dht.md
  */
-import { definePlugin, isListen, parseHostPort, planListen, type PluginContext } from "@godwit/sdk";
+import {
+  definePlugin,
+  isListen,
+  type ListenAddress,
+  parseHostPort,
+  planListen,
+  type PluginContext,
+  type Timer,
+} from "@godwit/sdk";
 import { isIP } from "node:net";
 import { z } from "zod/mini";
 import { Board } from "./board.ts";
@@ -24,6 +32,7 @@ const PUBLIC_BOOTSTRAP = [
 ] as const;
 /** After that a DHT of which nobody answers is said to be one. */
 const PATIENCE_MS = 30_000;
+const LISTEN_RETRY_MS = 3_000;
 
 const listenEntry = z.string().check(
   z.refine(isListen, {
@@ -61,7 +70,7 @@ export default definePlugin({
     const dht =
       listen.length === 0
         ? undefined
-        : await open(ctx, board, listen, entries, {
+        : await open(ctx, board, entries, {
             onConnected: () => presence.onConnected(),
             onWritten: (slot, ids) => presence.onWritten(slot, ids),
           });
@@ -69,18 +78,24 @@ export default definePlugin({
     const neighbours = new Neighbours({
       ...{ ctx, board, presence: () => presence },
       contacts: dht?.contacts,
-      port: dht?.client.ports[0]?.port,
+      port: () => dht?.client.ports[0]?.port,
     });
     const presence = new Presence({
       ...{ ctx, board, client: dht?.client, rendezvous: dht?.rendezvous },
       carry: (items) => neighbours.carry(items),
       askNeighbours: () => neighbours.askNeighbours(),
     });
+    const report = watch(ctx, board, dht);
+    if (dht !== undefined)
+      await follow(ctx, listen, dht, (hasChanged) => {
+        if (hasChanged) neighbours.onSockets();
+        report();
+      });
+    if (ctx.signal.aborted) return;
     neighbours.start();
     ctx.self.onChange(() => presence.wake());
     ctx.spawn("presence", (signal) => presence.run(signal));
     if (dht !== undefined) ctx.spawn("contacts", (signal) => dht.contacts.run(signal));
-    watch(ctx, board, dht);
   },
 });
 
@@ -88,20 +103,21 @@ interface Dht {
   readonly client: DhtClient;
   readonly contacts: Contacts;
   readonly rendezvous: Rendezvous;
+  /** What sockets are open for, or should be. */
+  readonly listening: { plan: readonly ListenAddress[]; reason: string };
 }
 
 async function open(
   ctx: PluginContext,
   board: Board,
-  listen: readonly string[],
   bootstrap: readonly string[],
   { onConnected, onWritten }: Pick<Presence, "onConnected" | "onWritten">,
 ): Promise<Dht> {
-  const plan = planListen(listen, ctx.network.addresses());
+  const listening: Dht["listening"] = { plan: [], reason: "" };
   // Who listens to this machine alone is in a DHT of this machine alone.
-  const isLocal = plan.every(({ host }) => isLoopback(host));
+  const isLocal = () => listening.plan.length > 0 && listening.plan.every(({ host }) => isLoopback(host));
   const refusal = (host: string) =>
-    isLocal && isLoopback(host) ? undefined : ctx.network.refusal(host.replace(/%.*$/, ""));
+    isLoopback(host) && isLocal() ? undefined : ctx.network.refusal(host.replace(/%.*$/, ""));
   const datagrams = ctx.counter("datagrams", "Datagrams that came, by what they were", ["outcome"]);
   const bytes = ctx.counter("bytes", "Bytes of UDP payload", ["direction"]);
   const client = new DhtClient({
@@ -113,7 +129,7 @@ async function open(
       void (async () => {
         await client.populate();
         if (ctx.signal.aborted) return;
-        contacts.connected();
+        contacts.wake();
         onConnected();
       })(),
     counted: (outcome) => datagrams.add(1, { outcome }),
@@ -129,15 +145,49 @@ async function open(
     onWritten: (slot, ids) => onWritten(slot, ids),
     isGood: (id) => board.isGood(formatId(id)),
   });
-  await client.open(plan);
-  return { client, contacts, rendezvous };
+  client.open();
+  return { client, contacts, rendezvous, listening };
 }
 
-/** Health, and what the metrics show. */
-function watch(ctx: PluginContext, board: Board, dht: Dht | undefined): void {
-  const nodes = ctx.gauge("nodes", "Nodes in the table of the DHT");
-  const found = ctx.gauge("found", "Nodes of the mesh that were found");
-  const kept = ctx.gauge("kept", "Items that this node keeps for others");
+/** Sockets as the interfaces of `listen` come, go and change, and as ports come free. Resolves once those of now are open. */
+async function follow(
+  ctx: PluginContext,
+  listen: readonly string[],
+  { client, contacts, listening }: Dht,
+  onLooked: (hasChanged: boolean) => void,
+): Promise<void> {
+  let retry: Timer | undefined;
+  const check = async () => {
+    const before = client.ports;
+    const plan = planListen(listen, ctx.network.addresses());
+    listening.plan = plan;
+    const failed = await client.listen(plan);
+    if (ctx.signal.aborted) return;
+    retry?.cancel();
+    retry = failed === "" ? undefined : ctx.clock.after(LISTEN_RETRY_MS, again);
+    const reason = plan.length > 0 ? failed : `no interface of listen has an address: ${listen.join(", ")}`;
+    if (reason !== "" && reason !== listening.reason) ctx.log.warn("listen failed", { reason });
+    listening.reason = reason;
+    const hasChanged = !Bun.deepEquals(before, client.ports);
+    if (hasChanged) contacts.wake();
+    onLooked(hasChanged);
+  };
+  // One at a time: an address may come and go again while its socket is being opened.
+  const again = () => {
+    checking = checking.then(check);
+    void checking;
+  };
+  let checking = check();
+  ctx.network.onChange(again);
+  ctx.own(() => retry?.cancel());
+  await checking;
+}
+
+/** Health, and what the metrics show; answers what looks at once. */
+function watch(ctx: PluginContext, board: Board, dht: Dht | undefined): () => void {
+  const nodes = ctx.gauge("nodes", "Nodes in the table of the DHT, looked at every 10 s");
+  const found = ctx.gauge("found", "Nodes of the mesh that were found, looked at every 10 s");
+  const kept = ctx.gauge("kept", "Items that this node keeps for others, looked at every 10 s");
   let told = "";
   const startedMs = ctx.clock.monotonicMs();
   const look = () => {
@@ -145,13 +195,16 @@ function watch(ctx: PluginContext, board: Board, dht: Dht | undefined): void {
     found.set(board.size);
     kept.set(dht?.client.keptCount ?? 0);
     const isLate = ctx.clock.monotonicMs() - startedMs >= PATIENCE_MS;
-    const reason = isLate ? troubleOf(ctx, dht) : "";
+    const listenReason = dht?.listening.reason ?? "";
+    const reason = listenReason !== "" ? listenReason : isLate ? troubleOf(ctx, dht) : "";
     if (reason !== told) ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
     told = reason;
+    timer.cancel();
     timer = ctx.clock.after(PATIENCE_MS / 3, look);
   };
   let timer = ctx.clock.after(0, look);
   ctx.own(() => timer.cancel());
+  return look;
 }
 
 function troubleOf(ctx: PluginContext, dht: Dht | undefined): string {

@@ -32,8 +32,8 @@ export interface NeighboursDeps {
   readonly board: Board;
   readonly presence: () => Presence;
   readonly contacts: Contacts | undefined;
-  /** Of the UDP socket; undefined: there is none. */
-  readonly port: number | undefined;
+  /** Of the UDP socket; undefined: there is none now. */
+  port(): number | undefined;
 }
 
 export class Neighbours {
@@ -85,9 +85,19 @@ export class Neighbours {
     const linked = new Set(this.#ctx.peers.list().flatMap(({ id, isLinked }) => (isLinked ? [id] : [])));
     const fresh = [...linked].filter((id) => !this.#linked.has(id));
     this.#linked = linked;
-    const { port, presence } = this.#deps;
-    if (port !== undefined) for (const id of fresh) this.#ctx.peers.send(id, encodePort(port));
+    const { presence } = this.#deps;
+    this.#tellPort(fresh);
     if (fresh.length > 0 && !presence().isConnected) presence().wake();
+  }
+
+  /** Other sockets are open than before. */
+  onSockets(): void {
+    this.#tellPort(this.#linked);
+  }
+
+  #tellPort(ids: Iterable<string>): void {
+    const port = this.#deps.port();
+    if (port !== undefined) for (const id of ids) this.#ctx.peers.send(id, encodePort(port));
   }
 
   #some(): string[] {

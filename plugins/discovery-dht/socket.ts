@@ -67,6 +67,11 @@ export interface SocketDeps {
   carried(direction: "in" | "out", bytes: number): void;
 }
 
+interface Open {
+  readonly socket: udp.Socket<"buffer">;
+  readonly families: readonly Family[];
+}
+
 interface Pending {
   /** The library's. */
   readonly transaction: Uint8Array;
@@ -79,7 +84,8 @@ type Dictionary = ReadonlyMap<string, Bencoded>;
 
 export class GuardedSocket extends EventEmitter implements DhtSocket {
   readonly #deps: SocketDeps;
-  readonly #sockets: { readonly socket: udp.Socket<"buffer">; readonly families: readonly Family[] }[] = [];
+  /** By what was wanted. */
+  readonly #open = new Map<string, Open>();
   readonly #addresses = new VirtualAddresses();
   readonly #pending = new BoundedMap<string, Pending>({ name: "queries under way", max: PENDING_MAX });
   /** Places that were asked, by their newest query: what comes from there is not counted with what nobody asked for. */
@@ -98,8 +104,28 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     this.#byAll = new TokenBucket(clock, ALL_PER_SECOND, ALL_BURST);
   }
 
-  /** Opens one more. Rejects with the operating system's error. */
-  async open({ host, port, isIpv6Only }: ListenAddress): Promise<void> {
+  /** Opens what is missing and closes what is not wanted any more; one call at a time. Answers why something failed, or nothing. */
+  async listen(wanted: readonly ListenAddress[]): Promise<string> {
+    const keys = new Set(wanted.map(keyOf));
+    for (const [key, { socket }] of this.#open) {
+      if (keys.has(key)) continue;
+      this.#open.delete(key);
+      socket.close();
+    }
+    const reasons: string[] = [];
+    for (const address of wanted) {
+      if (this.#open.has(keyOf(address)) || this.#isClosed) continue;
+      try {
+        await this.#listenOn(address);
+      } catch (error) {
+        reasons.push(failureOf(address, error));
+      }
+    }
+    return reasons.join("; ");
+  }
+
+  async #listenOn(wanted: ListenAddress): Promise<void> {
+    const { host, port, isIpv6Only } = wanted;
     const socket = await Bun.udpSocket({
       hostname: host,
       port,
@@ -113,12 +139,16 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     });
     if (this.#isClosed) return void socket.close();
     const isBoth = host === "::" && !isIpv6Only;
-    this.#sockets.push({ socket, families: isBoth ? [6, 4] : [familyOf(host)] });
+    this.#open.set(keyOf(wanted), { socket, families: isBoth ? [6, 4] : [familyOf(host)] });
   }
 
   /** Ports that are really open, each with its families. */
   get ports(): readonly { readonly port: number; readonly families: readonly Family[] }[] {
     return this.#sockets.map(({ socket, families }) => ({ port: socket.port, families }));
+  }
+
+  get #sockets(): readonly Open[] {
+    return [...this.#open.values()];
   }
 
   get families(): readonly Family[] {
@@ -142,7 +172,7 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
     return this.#addresses.addressOf(standIn);
   }
 
-  /** The sockets are open already. */
+  /** Sockets come and go without the library. */
   bind(): void {
     queueMicrotask(() => this.#isClosed || this.emit("listening"));
   }
@@ -307,6 +337,14 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
       return "fault";
     }
   }
+}
+
+const keyOf = ({ host, port, isIpv6Only }: ListenAddress): string => `${host} ${port} ${isIpv6Only}`;
+
+function failureOf({ host, port }: ListenAddress, error: unknown): string {
+  const why = error instanceof Error ? error.message : String(error);
+  const advice = why.includes("EADDRINUSE") ? "another program has that port; choose another in listen" : why;
+  return `cannot listen on UDP ${host.includes(":") ? `[${host}]` : host}:${port}: ${advice}`;
 }
 
 /** `::ffff:192.0.2.1` is an IPv4 address on a socket of both families. */

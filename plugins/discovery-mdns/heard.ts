@@ -60,7 +60,10 @@ export class Heard {
 
   constructor(ctx: PluginContext) {
     this.#ctx = ctx;
-    this.#nodes = ctx.gauge("instances", "instances of other nodes that are heard of now");
+    this.#nodes = ctx.gauge(
+      "instances",
+      "instances of other nodes that are heard of now, each counted on every interface and family that it is heard on",
+    );
     const sweep = () => {
       this.#sweep();
       timer = ctx.clock.after(SWEEP_MS, sweep);

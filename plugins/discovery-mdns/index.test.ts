@@ -249,3 +249,26 @@ test("a group that cannot be joined is named in health, and tried again", async 
   network.set([LOOPBACK]);
   await until([host], "its end", () => host.health.at(-1)?.state === "running");
 });
+
+test("an interface that is named and not there is said; so is that there is none, which is no fault", async () => {
+  const port = await freeUdpPort();
+  const named = loopbackHost(port, []);
+  cleanups.push(() => named.host.stop());
+  await named.host.start({ interfaces: ["lo", "eth7"] });
+  expect(named.host.health.at(-1)).toEqual({
+    state: "running",
+    reason: "eth7 is not there, or has no address",
+  });
+  named.network.set([]);
+  expect(named.host.health.at(-1)).toEqual({
+    state: "degraded",
+    reason: "lo is not there, or has no address; eth7 is not there, or has no address",
+  });
+  named.network.set([LOOPBACK, { ...LOOPBACK, interface: "eth7" }]);
+  expect(named.host.health.at(-1)).toEqual({ state: "running" });
+
+  const any = loopbackHost(port, []);
+  cleanups.push(() => any.host.stop());
+  await any.host.start({});
+  expect(any.host.health.at(-1)).toEqual({ state: "running", reason: "no interface has neighbours" });
+});

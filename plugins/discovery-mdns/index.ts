@@ -157,13 +157,26 @@ class Mdns {
   }
 
   #report(): void {
-    const reason = [...this.#troubles]
-      .map(([key, trouble]) => `${key.replace(/ .*/, "")}: ${trouble.reason}`)
-      .join("; ");
+    const failed = [...this.#troubles].map(
+      ([key, trouble]) => `${key.replace(/ .*/, "")}: ${trouble.reason}`,
+    );
+    const { interfaces } = this.#options;
+    const there = new Set(this.#ctx.network.addresses().map((address) => address.interface));
+    const missing = (interfaces ?? []).filter((name) => !there.has(name));
+    const reason = [
+      ...failed,
+      ...missing.map((name) => `${name} is not there, or has no address`),
+      ...(interfaces === undefined && this.#speaking.size === 0 && failed.length === 0
+        ? ["no interface has neighbours"]
+        : []),
+    ].join("; ");
     if (reason === this.#told) return;
     this.#told = reason;
-    if (reason !== "") this.#ctx.log.warn("multicast DNS does not work", { reason });
-    this.#ctx.health(reason === "" ? { state: "running" } : { state: "degraded", reason });
+    if (reason === "") return this.#ctx.health({ state: "running" });
+    // A machine without a cable is no fault of its own, and an operator who named several may have pulled one.
+    const isTrouble = failed.length > 0 || (missing.length > 0 && this.#speaking.size === 0);
+    if (isTrouble) this.#ctx.log.warn("multicast DNS does not work", { reason });
+    this.#ctx.health({ state: isTrouble ? "degraded" : "running", reason });
   }
 }
 

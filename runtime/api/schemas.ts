@@ -47,7 +47,9 @@ export const trustLevels = ["unknown", "member", "trusted", "blocked"] as const;
 export const tokenScopes = ["read", "send", "operate", "admin"] as const;
 const scope = z.union([
   z.enum(tokenScopes),
-  z.string().regex(PAGES_SCOPE, "expected a scope, or pages:NAME") as z.ZodType<`pages:${string}`>,
+  z
+    .string()
+    .regex(PAGES_SCOPE, `expected ${tokenScopes.join(", ")} or pages:NAME`) as z.ZodType<`pages:${string}`>,
 ]);
 /** Of one token. */
 const SCOPES_MAX = 16;

@@ -6,6 +6,7 @@ import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
+import { pluginAnswer } from "./testing-plugins.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import type { ClosedView, RotateRequest } from "../view/contract/closed.ts";
@@ -441,6 +442,7 @@ export interface Rig {
   readonly app: Api;
   readonly node: FakeNode;
   readonly tokens: ReturnType<typeof fakeTokens>;
+  readonly plugins: PluginDesk;
   readonly clock: ManualClock;
   readonly metrics: Metrics;
   readonly stop: AbortController;
@@ -456,6 +458,7 @@ const noPages: PagesDesk = {
 export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk } = {}): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
+  const plugins = fakePlugins();
   const clock = new ManualClock();
   const metrics = new Metrics();
   const stop = new AbortController();
@@ -463,7 +466,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     view: node,
     tokens,
     forwards: fakeForwards(),
-    plugins: fakePlugins(),
+    plugins,
     pages: options.pages ?? noPages,
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
@@ -471,37 +474,5 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     version: "0.1.0",
     signal: stop.signal,
   });
-  return { app, node, tokens, clock, metrics, stop };
-}
-
-/** What a wireguard plugin would say. */
-function pluginAnswer(type: string, instance: string | undefined, request: string, input: unknown): unknown {
-  if (request === "show")
-    return {
-      interface: "gwg0",
-      address: "fd00::1",
-      ipv4: null,
-      public_key: `${"A".repeat(43)}=`,
-      peers: [
-        {
-          name: "LON-B",
-          address: "fd00::2",
-          endpoint: "192.0.2.7:51820",
-          handshake_seconds: 3,
-          preshared: true,
-          received_bytes: 1,
-          sent_bytes: 2,
-        },
-      ],
-    };
-  if (request === "add-device")
-    return {
-      address: "fd00::3",
-      public_key: `${"A".repeat(43)}=`,
-      networks: ["fd00::/48"],
-      hosts: ["192.0.2.1:51820"],
-      mtu: 1_420,
-    };
-  if (request === "rotate") return { public_key: `${"A".repeat(43)}=` };
-  return { type, instance: instance ?? null, request, input };
+  return { app, node, tokens, plugins, clock, metrics, stop };
 }

@@ -6,6 +6,15 @@ import { requestInvalid } from "./problem.ts";
 /** Issues told at once; a request with more wrong has been told enough. */
 const ISSUES_MAX = 10;
 
+const valueAt = (value: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (at, key) =>
+      typeof at === "object" && at !== null && Object.hasOwn(at, key)
+        ? (at as Record<PropertyKey, unknown>)[key]
+        : undefined,
+    value,
+  );
+
 /** Throws GODWIT_REQUEST_INVALID with a path for each field that does not fit. */
 export function validate<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
@@ -13,7 +22,7 @@ export function validate<T>(schema: z.ZodType<T>, value: unknown): T {
   throw requestInvalid(
     result.error.issues.slice(0, ISSUES_MAX).map((issue) => ({
       path: issue.path.map(String).join(".").slice(0, 200),
-      message: inWords(issue.message).slice(0, 300),
+      message: inWords(issue, valueAt(value, issue.path)).slice(0, 300),
     })),
   );
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -44,6 +44,35 @@ afterAll(async () => {
 const godwit = (line: string | string[], setup: CliSetup = {}) =>
   runForTest([...(typeof line === "string" ? line.split(" ") : line), "--socket", socketPath], setup);
 
+test("where nothing was heard, discovery says who was asked, and who is linked all the same", async () => {
+  const { node } = rig;
+  const discovery = spyOn(node, "discovery").mockReturnValue({ hints: [] });
+  const rows = spyOn(rig.plugins, "list");
+  try {
+    rows.mockReturnValue([]);
+    const none = await godwit("discovery");
+    expect(none.out).toContain("configure discovery, or godwit join");
+    rows.mockReturnValue([
+      {
+        namespace: "discovery",
+        name: "lan",
+        type: "mdns",
+        state: "running",
+        reason: null,
+        guarantee: null,
+        actions: [],
+      },
+    ]);
+    const asked = await godwit("discovery");
+    expect(asked.out).toContain("discovery.lan (mdns): running");
+    expect(asked.out).not.toContain("configure");
+    expect(asked.out).toContain("godwit peers");
+  } finally {
+    discovery.mockRestore();
+    rows.mockRestore();
+  }
+});
+
 describe("every command that asks the node", () => {
   const lines: [string, string, number][] = [
     ["status", '"network":"telex"', 0],
@@ -87,6 +116,13 @@ describe("every command that asks the node", () => {
     [`wg peer-config phone --public-key ${"A".repeat(43)}=`, "Address = fd00::3/128", 0],
     ["wg remove phone", '{"name":"phone"}', 0],
     ["wg rotate", '{"public_key":"', 0],
+    ["serf members", '"name":"LON-B"', 0],
+    ["serf event", '"name":"deploy"', 0],
+    ["serf event deploy 42 --no-coalesce", '{"name":"deploy"}', 0],
+    ["serf query load abc --node LON-B --tag role=web.* --relay 2 --timeout 2s", '"acks":["LON-B"]', 0],
+    ["serf keys list", '"done":2', 0],
+    [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
+    ["serf remove agent --prune", '{"name":"agent","status":"left"}', 0],
   ];
   test.each(lines)("%s", async (line, part, code) => {
     const json = await godwit(`${line} --json`);
@@ -240,10 +276,18 @@ describe("exit codes and errors", () => {
       status: "degraded",
       checks: [{ name: "store", status: "degraded", reason: "slow" }],
     };
-    expect((await godwit("health")).code).toBe(1);
+    const codes = async () =>
+      [await godwit("health"), await godwit("health --live"), await godwit("health --ready")].map(
+        ({ code }) => code,
+      );
+    expect(await codes()).toEqual([3, 0, 1]);
+    expect((await godwit("health --live --ready")).code).toBe(2);
     rig.node.healthNow = { status: "down", checks: [] };
     const down = await godwit("health --json");
     expect(down).toMatchObject({ code: 1, out: '{"status":"down","checks":[]}\n', err: "" });
+    expect(await codes()).toEqual([1, 1, 1]);
+    rig.node.healthNow = { status: "ok", checks: [] };
+    expect(await codes()).toEqual([0, 0, 0]);
     const gone = await runForTest(["health", "--socket", join(folder, "none")]);
     expect(gone).toMatchObject({ code: 1, out: "" });
     expect(gone.err).toContain("godwit run");

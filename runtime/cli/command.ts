@@ -43,4 +43,5 @@ export interface CommandContext {
   readonly client: () => Promise<ApiClient>;
 }
 
-export const exitCodes = { fine: 0, failed: 1, usage: 2, config: 78 } as const;
+/** `degraded` is that of `health` alone. */
+export const exitCodes = { fine: 0, failed: 1, usage: 2, degraded: 3, config: 78 } as const;

@@ -1,5 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
+import { pluginRows } from "./plugin-rows.ts";
 import { hidden, none, paging, row } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
@@ -33,8 +34,6 @@ const discovery = row(
   async () => (await import("./commands/discovery.ts")).discovery,
 );
 const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
-
-const ofTransport: OptionSpec = { value: "NAME", help: "of the transport, where there are several" };
 
 export const commands: readonly CommandSpec[] = [
   row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
@@ -122,7 +121,17 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("status", "", none, "the node at a glance", async () => (await mesh()).status),
-  row("health", "", none, "ok, degraded or down; exit 1 unless ok", async () => (await mesh()).health),
+  row(
+    "health",
+    "",
+    none,
+    "ok, degraded or down, and why; exits with 0, 3 or 1",
+    async () => (await mesh()).health,
+    {
+      live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
+      ready: { help: "exit 0 only when it is ok" },
+    },
+  ),
   row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
   row(
     "members",
@@ -446,42 +455,7 @@ export const commands: readonly CommandSpec[] = [
       remove: { value: "ID", help: "end a forward" },
     },
   ),
-  row(
-    "wg show",
-    "",
-    none,
-    "the WireGuard interface and its peers",
-    async () => (await import("./commands/wg.ts")).show,
-    { transport: ofTransport },
-  ),
-  row(
-    "wg peer-config",
-    "NAME",
-    [1, 1],
-    "let a plain WireGuard device in; prints its configuration",
-    async () => (await import("./commands/wg.ts")).peerConfig,
-    {
-      "public-key": { value: "KEY", help: "of the device; by default a key pair is made and printed" },
-      endpoint: { value: "HOST:PORT", help: "where the device reaches this node" },
-      transport: ofTransport,
-    },
-  ),
-  row(
-    "wg remove",
-    "NAME",
-    [1, 1],
-    "let a plain device in no more",
-    async () => (await import("./commands/wg.ts")).remove,
-    { transport: ofTransport },
-  ),
-  row(
-    "wg rotate",
-    "",
-    none,
-    "give this node a new WireGuard key",
-    async () => (await import("./commands/wg.ts")).rotate,
-    { transport: ofTransport },
-  ),
+  ...pluginRows,
   row("events", "", none, "follow what happens", async () => (await import("./commands/events.ts")).events, {
     family: {
       value: "LIST",

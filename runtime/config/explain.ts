@@ -6,7 +6,7 @@ import { describeFound, valueAt } from "./problems.ts";
 import { coreOf, definitionOf, expectationOf } from "./schema-problems.ts";
 import { configSchema } from "./schema.ts";
 import { SECRET_REFERENCE } from "@godwit/sdk/secret";
-import { nearest } from "./suggest.ts";
+import { didYouMean } from "./suggest.ts";
 
 export interface ConfigKey {
   /** `node.callsign`; NAME stands for an instance, [] for each of a list: `transports.NAME.type`, `api.tokens[].scopes`. */
@@ -76,13 +76,10 @@ export function explainConfig(path?: string, config?: Config): ExplainedKey[] {
     (key) => isAtOrBelow(key.path, path) || generalised(key.path) === generalised(path),
   );
   if (chosen.length > 0) return chosen;
-  const near = nearest(
-    path,
-    explained.map((key) => key.path),
-  );
+  const keys = explained.map((key) => key.path);
   throw godwitError(
     "GODWIT_USAGE",
-    `no key ${JSON.stringify(path)} in the configuration${near === undefined ? "" : `; did you mean ${near}?`}`,
+    `no key ${JSON.stringify(path)} in the configuration${didYouMean(path, keys)}`,
   );
 }
 

@@ -22,6 +22,12 @@ export function editDistance(a: string, b: string): number {
   return previous[b.length]!;
 }
 
+/** For the end of an error message: `; did you mean X?`, or nothing. */
+export function didYouMean(word: string, candidates: Iterable<string>): string {
+  const near = nearest(word, candidates);
+  return near === undefined ? "" : `; did you mean ${near}?`;
+}
+
 /** The candidate nearest to `word` when it is near enough to be a slip of the fingers. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   if (word.length > WORD_CHARS_MAX) return undefined;

@@ -451,6 +451,23 @@ describe("ends", () => {
     expect(texts(b)).toEqual(["x"]);
   });
 
+  test("what one message of an idempotency key is refused for, the others at the same time are not", async () => {
+    const mesh = new TestMesh();
+    const [a, b] = (await mesh.line(["a", "b"])) as [TestNode, TestNode];
+    const order = { to: b.id, body: Buffer.from("x"), idempotencyKey: "k" };
+    const orders = [order, { ...order, subject: "other" }, order, { ...order, subject: "third" }, order];
+    const ends = await a.settle(Promise.allSettled(orders.map((one) => a.custody!.send(one))));
+    expect(ends.map(({ status }) => status)).toEqual([
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+    ]);
+    await mesh.clock.advance(20_000);
+    expect(texts(b)).toEqual(["x"]);
+  });
+
   test("finished messages keep no more than their share of bytes", async () => {
     const mesh = new TestMesh();
     const limits = { outboxBytesMax: 40_000, historyMessagesMax: 1_000 };

@@ -53,5 +53,10 @@ export function formatAddress(address: Address): string {
 const invalid = (text: string) =>
   godwitError(
     "GODWIT_ADDRESS_INVALID",
-    `${JSON.stringify(text.slice(0, 60))} is not a message address: a node id of 52 characters, a callsign like DUN-A, or a location like DUN`,
+    `${JSON.stringify(text.slice(0, 60))} is not a message address: a node id of 52 characters, a callsign like DUN-A, or a location like DUN${
+      // Tables for people show ids so, and whoever wants to write to one copies it from there.
+      /^[a-z2-7]{10}$/i.test(text)
+        ? "; a short id leads nowhere, godwit members --json has the whole one"
+        : ""
+    }`,
   );

@@ -477,6 +477,11 @@ describe("names of an authority", () => {
 });
 
 describe("addresses", () => {
+  test("who writes to the short id of a table is told where the whole one is", () => {
+    expect(() => parseAddress("u5pcee5qvw")).toThrow("godwit members --json");
+    expect(() => parseAddress("not an id")).not.toThrow("godwit members --json");
+  });
+
   test("ids, callsigns and locations in any case, canonical text", () => {
     const cases: [string, string, string][] = [
       [ann.id.toUpperCase(), "node", ann.id],

@@ -1,4 +1,4 @@
-/** What the image says of itself: /etc/godwit/image.json, written by scripts/image/initramfs.ts. */
+/** What the image says of itself: /etc/godwit/image.json, written by scripts/images/initramfs.ts. */
 import { readFileSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { PLAUSIBLE_WALL_MS } from "../kernel/clock.ts";

@@ -44,7 +44,7 @@ const DATAGRAM_BYTES_MAX = 2_048;
 const SIGPWR = 30;
 /**
  * Which signal the engine stops its own threads with. By default that is SIGPWR, and then nobody else can have it; stage 0 sets
- * another (scripts/image/stage0.ts).
+ * another (scripts/images/stage0.ts).
  */
 export const ENGINE_SIGNAL_VARIABLE = "JSC_SIGNAL_FOR_GC";
 /** `struct sigaction` of glibc, 152 bytes as 64-bit words: handler, 128 bytes of mask, flags, restorer. */

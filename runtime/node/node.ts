@@ -14,7 +14,7 @@ import type { Mesh } from "../mesh/mesh.ts";
 import { tableWarnings } from "../plugin/check.ts";
 import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
-import { adviceOf, lonelyTroubles } from "../view/lonely.ts";
+import { adviceOf, Loneliness } from "../view/lonely.ts";
 import { fullnessTroubles } from "../view/fullness.ts";
 import { conflictTroubles } from "../view/conflicts.ts";
 import { lifeTroubles } from "../view/lives.ts";
@@ -101,7 +101,15 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
-      ...{ mesh, host, closed, hub, isOpen, version, ...seenOf(ground, mesh, knot, descriptors) },
+      ...{
+        mesh,
+        host,
+        closed,
+        hub,
+        isOpen,
+        version,
+        ...seenOf(ground, mesh, knot, descriptors, new Loneliness(deps.clock, hub)),
+      },
       reload: () => reloader.reload(),
     },
     new NodeEvents(hub, deps.clock),
@@ -141,6 +149,7 @@ function seenOf(
   mesh: Mesh,
   knot: Knot,
   descriptors: DescriptorWatch,
+  loneliness: Loneliness,
 ) {
   const { network, callsign, location } = config.node;
   const revoked = { name: "identity", reason: "this node is revoked: it needs a new identity" };
@@ -156,7 +165,7 @@ function seenOf(
       ...(descriptors.trouble === undefined ? [] : [{ name: "descriptors", reason: descriptors.trouble }]),
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
-      ...lonelyTroubles(mesh),
+      ...loneliness.troubles(mesh),
       ...fullnessTroubles(mesh.custody.fills),
       ...conflictTroubles(mesh.names, callsign),
       ...mesh.fullTables.troubles,

@@ -14,9 +14,7 @@ test("a regular expression in a schema does not get into the messages of a forei
   const schema = z.object({ name: z.string().regex(/^[a-z]{1,3}$/) });
   const { issues } = schema.safeParse({ name: "A" }).error!;
   expect(issues[0]!.message).toMatch(EXPRESSION);
-  expect(inWords(issues[0]!.message)).toBe(
-    "Invalid string: must have another form, which its description says",
-  );
+  expect(inWords(issues[0]!, "A")).toBe("expected another form, which its description says, found text");
   expect(() => validate(schema, { name: "A" })).toThrow("another form");
   const plugin = {
     id: "x",
@@ -47,6 +45,7 @@ test("what is wrong in a table of a plugin, or in a request, is said in words of
     "discovery mdns": ["interfaces", "announce"],
     "discovery static": ["peers", "dns", "dns_servers", "file", "env", "list"],
     "discovery dht": ["listen", "bootstrap", "public"],
+    "discovery serf": ["listen", "advertise", "join", "name", "encrypt_key", "label", "profile", "tags"],
     "service telex": ["listen", "allow_from", "message_max"],
   };
   expect(Object.keys(keys).sort()).toEqual(
@@ -78,4 +77,36 @@ test("a table of a plugin is refused in words although nothing else of the proce
   `;
   const { stdout } = Bun.spawnSync([process.execPath, "-e", code], { cwd: root });
   expect(stdout.toString()).toContain("expected array, received number");
+});
+
+test("what zod says by itself is said as what was expected and what was found, without text that may be a secret", () => {
+  const schema = z.strictObject({
+    level: z.enum(["low", "high"]).optional(),
+    count: z.int().min(1).max(9).optional(),
+    name: z.string().min(3).max(5).optional(),
+    list: z.array(z.string()).max(1).optional(),
+  });
+  const said = (value: unknown) => {
+    try {
+      validate(schema, value);
+      return "fine";
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  for (const [value, words] of [
+    [{ level: "hihg" }, 'level: expected one of "low", "high", found "hihg"'],
+    [{ level: 5 }, 'level: expected one of "low", "high", found 5'],
+    [{ count: "s3cret" }, "count: expected a number, found text"],
+    [{ count: 90 }, "count: expected a number, at most 9, found 90"],
+    [{ count: 1.5 }, "count: expected a whole number, found 1.5"],
+    [{ name: "s3" }, "name: expected text, at least 3 characters, found 2"],
+    [{ name: "s3cret" }, "name: expected text, at most 5 characters, found 6"],
+    [{ name: null }, "name: expected text, found null"],
+    [{ list: ["a", "b"] }, "list: expected a list, at most 1 item, found 2"],
+    [{ list: {} }, "list: expected a list, found a table"],
+    [{ nmae: 1 }, 'request: expected no "nmae"'],
+    [5, "request: expected a table, found 5"],
+  ] as const)
+    expect(said(value)).toBe(words);
 });

@@ -49,6 +49,10 @@ describe("tables of plugins", () => {
       "transports.lan.lisen",
       "transports.lan.listen[0]",
     ]);
+    expect(problems.find(({ path }) => path.endsWith("lisen"))).toMatchObject({
+      expected: expect.stringMatching(/^a key of transport type "tcp": .*\blisten\b/),
+      suggestion: "did you mean listen?",
+    });
     expect(problems.find(({ path }) => path.endsWith("[0]"))).toMatchObject({ found: '"nowhere"' });
   });
 

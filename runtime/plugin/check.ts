@@ -9,7 +9,7 @@ import { nearest } from "../config/suggest.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 import { findPlugin } from "./host/instance.ts";
-import { keyOf, validateOptions, type ValidationResult } from "./host/options.ts";
+import { keyOf, keysKnownTo, validateOptions, type ValidationResult } from "./host/options.ts";
 
 const sections: readonly {
   section: "transports" | "discovery" | "services" | "engines" | "heal";
@@ -129,52 +129,27 @@ async function tableProblems(section: string, table: PluginConfig, plugin: Plugi
     const path = (issue.path ?? []).map(keyOf);
     const at = [section, table.name, ...path.map((key) => (/^\d+$/.test(key) ? Number(key) : key))];
     if (issue.keys !== undefined) {
-      return issue.keys.map((key) => ({
-        path: formatPath([...at, key]),
-        expected: `a key of ${plugin.namespace} type "${plugin.id}"`,
-        found: "a key that it does not know",
-      }));
+      const known = path.length === 0 ? keysKnownTo(plugin) : [];
+      const list = known.length === 0 ? "" : `: ${known.join(", ")}`;
+      return issue.keys.map((key) => {
+        const near = nearest(key, known);
+        return {
+          path: formatPath([...at, key]),
+          expected: `a key of ${plugin.namespace} type "${plugin.id}"${list}`,
+          found: "a key that it does not know",
+          ...(near === undefined ? {} : { suggestion: `did you mean ${near}?` }),
+        };
+      });
     }
     return [
       {
         path: formatPath(at),
-        expected: expectedIn(issue.message),
+        expected: issue.message.replace(/^expected /, ""),
         ...foundOf(issue, path, table.options),
       },
     ];
   });
 }
-
-const SHAPES: Readonly<Record<string, string>> = {
-  array: "a list",
-  boolean: "true or false",
-  int: "a whole number",
-  number: "a number",
-  object: "a table",
-  record: "a table",
-  string: "text",
-};
-
-/** What stands behind "expected". A schema without words of its own says it in those of its library, which are not for operators. */
-function expectedIn(message: string): string {
-  const shape = /^Invalid input: expected (\w+), received \w+$/.exec(message)?.[1];
-  if (shape !== undefined) return SHAPES[shape] ?? shape;
-  const [, of, bound, count, unit] =
-    /^Too (?:small|big): expected (\w+) to (?:be|have) ([<>]=?)(\S+)(?: (\w+))?$/.exec(message) ?? [];
-  if (of !== undefined)
-    return `${SHAPES[of] ?? of}, ${BOUNDS[bound!]} ${count!}${unit === undefined ? "" : ` ${count === "1" ? unit.replace(/s$/, "") : unit}`}`;
-  const start = /^Invalid string: must start with (".*")$/.exec(message)?.[1];
-  return start === undefined
-    ? message.replace(/^(?:Invalid input: )?expected /, "")
-    : `text that begins with ${start}`;
-}
-
-const BOUNDS: Readonly<Record<string, string>> = {
-  ">=": "at least",
-  ">": "more than",
-  "<=": "at most",
-  "<": "less than",
-};
 
 function valueAt(options: unknown, path: readonly string[]): unknown {
   let value = options;

@@ -1,18 +1,31 @@
 import { describe, expect, test } from "bun:test";
 import { godwitError } from "../kernel/errors.ts";
-import { adviceOf, lonelyTroubles } from "./lonely.ts";
+import { Hub } from "../kernel/hub.ts";
+import { ManualClock } from "../kernel/clock.ts";
+import type { MeshEvents } from "../mesh/events.ts";
+import { adviceOf, Loneliness, LONELY_GRACE_MS } from "./lonely.ts";
 
 const lastFailure = {
   endpoint: "tcp://192.0.2.1:4860",
   error: godwitError("GODWIT_HANDSHAKE_FAILED", "the far end hung up"),
 };
 
-test("a node that nobody lets in says so instead of nothing, and is not ill: the others may be off", () => {
-  const [told] = lonelyTroubles({ peers: { count: 0 }, dialer: { lastFailure } });
+test("a node that nobody lets in says so at once, and is degraded after a minute without a neighbour", async () => {
+  const clock = new ManualClock();
+  const hub = new Hub<MeshEvents>(() => {});
+  const alone = new Loneliness(clock, hub);
+  const nobody = { peers: { count: 0 }, dialer: { lastFailure } };
+  const [told] = alone.troubles(nobody);
   expect(told).toMatchObject({ name: "links", isNotice: true });
   expect(told!.reason).toContain("tcp://192.0.2.1:4860 failed last: the far end hung up");
-  expect(lonelyTroubles({ peers: { count: 1 }, dialer: { lastFailure } })).toEqual([]);
-  expect(lonelyTroubles({ peers: { count: 0 }, dialer: { lastFailure: undefined } })).toEqual([]);
+  expect(told!.reason).toContain("godwit invite");
+  await clock.advance(LONELY_GRACE_MS);
+  expect(alone.troubles(nobody)).toMatchObject([{ isNotice: false }]);
+  expect(alone.troubles({ ...nobody, peers: { count: 1 } })).toEqual([]);
+  expect(alone.troubles({ ...nobody, dialer: { lastFailure: undefined } })).toEqual([]);
+  // It had one until now: the grace begins anew.
+  hub.emit("peerDown", { peer: {} as MeshEvents["peerDown"]["peer"], reason: "gone" });
+  expect(alone.troubles(nobody)).toMatchObject([{ isNotice: true }]);
 });
 
 describe("a node that was told of nobody", () => {

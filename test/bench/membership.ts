@@ -3,12 +3,13 @@
  * Serf in the same run, one after the other. Each mesh has a network namespace of its own, whose loopback counts bytes;
  * control goes over unix sockets and standard output, so only the protocols are counted.
  */
-import type { Subprocess } from "bun";
 import { Lab, binaryPath, type LabNode } from "../../scripts/lab.ts";
 import { run as runCommand } from "../../scripts/lib.ts";
 import { idOf, MemberWatch, membersOf } from "../membership/mesh.ts";
 import type { Bench, BenchOptions, Measure } from "./bench.ts";
 import { cpuMs } from "./process.ts";
+import { startSerfAgents } from "./serf-agents.ts";
+import { type MemberFigures, measureMember, memberRows } from "./serf-member.ts";
 
 const SIZES = (process.env["BENCH_MEMBERS"] ?? "5,8,25").split(",").map(Number);
 /** Up to here everybody dials everybody; larger meshes dial this many. */
@@ -107,60 +108,24 @@ async function startGodwit(namespace: string, count: number): Promise<Cluster> {
 }
 
 async function startSerf(namespace: string, count: number): Promise<Cluster> {
-  const children: Subprocess<"ignore", "pipe", "ignore">[] = [];
-  const lines: { text: string; atMs: number }[][] = [];
-  const close = async () => {
-    for (const child of children) child.kill("SIGKILL");
-    await Promise.all(children.map((child) => child.exited));
-  };
-  const until = async (index: number, pattern: RegExp, times: number, sinceMs = 0): Promise<number> => {
-    const endMs = performance.now() + WAIT_MS;
-    while (performance.now() < endMs) {
-      const found = lines[index]!.filter(({ text, atMs }) => atMs >= sinceMs && pattern.test(text));
-      if (found.length >= times) return found[times - 1]!.atMs;
-      await Bun.sleep(10);
-    }
-    throw new Error(`serf ${index} was waited for: ${pattern.source}`);
-  };
-  for (let i = 0; i < count; i++) {
-    const words = ["ip", "netns", "exec", namespace, "serf", "agent", `-node=n${i}x`];
-    words.push(`-bind=127.0.0.1:${20_000 + i}`, `-rpc-addr=127.0.0.1:${21_000 + i}`);
-    if (i > 0) words.push("-join=127.0.0.1:20000", "-retry-join=127.0.0.1:20000");
-    const child = Bun.spawn(words, { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
-    children.push(child);
-    const own: { text: string; atMs: number }[] = [];
-    lines.push(own);
-    void (async () => {
-      for await (const chunk of child.stdout)
-        for (const text of new TextDecoder().decode(chunk).split("\n"))
-          own.push({ text, atMs: performance.now() });
-    })().catch(() => {});
-    // The first must listen before the others join.
-    if (i === 0) await until(0, /agent: Serf agent starting|EventMemberJoin/, 1).catch(() => 0);
-  }
-  try {
-    await Promise.all(children.map((_, index) => until(index, /EventMemberJoin/, count)));
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const agents = await startSerfAgents(namespace, count, WAIT_MS);
   const wholeAtMs = performance.now();
   const gone = new Set<number>();
   return {
     links: undefined,
     upAtMs: Number.NaN,
     wholeAtMs,
-    pids: children.map(({ pid }) => pid),
+    pids: [...agents.pids],
     signal: (index, signal) => {
       if (signal === "SIGKILL") gone.add(index);
-      children[index]!.kill(signal);
+      agents.signal(index, signal);
     },
     untilFailed: async (index, sinceMs) => {
-      const others = children.map((_, at) => at).filter((at) => at !== index && !gone.has(at));
+      const others = agents.pids.map((_, at) => at).filter((at) => at !== index && !gone.has(at));
       const pattern = new RegExp(`EventMemberFailed: n${index}x`);
-      return Math.max(...(await Promise.all(others.map((at) => until(at, pattern, 1, sinceMs)))));
+      return Math.max(...(await Promise.all(others.map((at) => agents.until(at, pattern, 1, sinceMs)))));
     },
-    close,
+    close: () => agents.close(),
   };
 }
 
@@ -246,6 +211,14 @@ async function runMembership({ runs, note }: BenchOptions): Promise<Measure[]> {
         row("idle processor, of one core", "%", "cpuPercent"),
       );
     }
+  }
+  if (hasSerf && (process.env["BENCH_SERF_MEMBER"] ?? "1") !== "0") {
+    const members: MemberFigures[] = [];
+    for (let i = 0; i < runs; i++) {
+      members.push(await withNamespace(measureMember));
+      note(`Serf member ${i + 1}/${runs}: ${JSON.stringify(members.at(-1))}`);
+    }
+    measures.push(...memberRows(members));
   }
   return measures;
 }

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { PackageRoot } from "../../scripts/image/packages.ts";
+import { PackageRoot } from "../../scripts/images/packages.ts";
 import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
 import { api, buildImage, TOKEN_WORD } from "./image.ts";
 

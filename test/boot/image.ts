@@ -3,8 +3,8 @@ import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root, run } from "../../scripts/lib.ts";
-import { PackageRoot } from "../../scripts/image/packages.ts";
-import type { ImageArch } from "../../scripts/image/target.ts";
+import { PackageRoot } from "../../scripts/images/packages.ts";
+import type { ImageArch } from "../../scripts/images/target.ts";
 
 export const TOKEN = "boot-suite-token-0123456789";
 /** Lets the holder of TOKEN do everything over the forwarded port. */

@@ -3,9 +3,9 @@ import { beforeAll, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CpioEntry, writeCpio } from "../../scripts/image/cpio.ts";
-import { PackageRoot } from "../../scripts/image/packages.ts";
-import { emitStage0, PID1_WORD } from "../../scripts/image/stage0.ts";
+import { type CpioEntry, writeCpio } from "../../scripts/images/cpio.ts";
+import { PackageRoot } from "../../scripts/images/packages.ts";
+import { emitStage0, PID1_WORD } from "../../scripts/images/stage0.ts";
 import { isPid1, PID1_WORD as spokenWord } from "../../runtime/init/personality.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 

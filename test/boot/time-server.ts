@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PackageRoot } from "../../scripts/image/packages.ts";
+import { PackageRoot } from "../../scripts/images/packages.ts";
 import { freePort } from "../../scripts/lab.ts";
 
 export interface TimeServer extends AsyncDisposable {

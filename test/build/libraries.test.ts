@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath } from "../../scripts/lab.ts";
-import { libraries, loaderPath } from "../../scripts/image/target.ts";
+import { libraries, loaderPath } from "../../scripts/images/target.ts";
 import { root, run } from "../../scripts/lib.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-libraries-"));

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/image/container.ts";
+import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/images/container.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root, run } from "../../scripts/lib.ts";
 import { rootArchive } from "../systemd/machine.ts";
@@ -103,7 +103,7 @@ async function sameConfig(): Promise<void> {
       `EXPOSE ${Object.keys(wanted.ExposedPorts).join(" ")}`,
       `ENTRYPOINT ${JSON.stringify(wanted.Entrypoint)}`,
       `CMD ${JSON.stringify(wanted.Cmd)}`,
-      `HEALTHCHECK --interval=30s --timeout=12s --start-period=15s --retries=3 CMD ["${CONTAINER_BINARY}", "health"]`,
+      `HEALTHCHECK --interval=30s --timeout=12s --start-period=15s --retries=3 CMD ["${CONTAINER_BINARY}", "health", "--live"]`,
     ])
       expect(text).toContain(`\n${instruction}\n`);
   }
@@ -359,7 +359,7 @@ async function builtByPodman(): Promise<void> {
     const [shown] = JSON.parse(await engine.must("image", "inspect", tag)) as [
       { Healthcheck: { Test: string[] } },
     ];
-    expect(shown.Healthcheck.Test).toEqual(["CMD", CONTAINER_BINARY, "health"]);
+    expect(shown.Healthcheck.Test).toEqual(["CMD", CONTAINER_BINARY, "health", "--live"]);
     await engine.must(
       ...["run", "--detach", "--name", "built", "--no-healthcheck", "--cgroups=disabled", "--network=none"],
       ...[

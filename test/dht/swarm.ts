@@ -74,7 +74,9 @@ export class Swarm implements AsyncDisposable {
       carried: (_direction, count) => void (node.bytes += count + 28),
       ...deps,
     });
-    await client.open([{ host, port, isIpv6Only: true }]);
+    const failed = await client.listen([{ host, port, isIpv6Only: true }]);
+    if (failed !== "") throw new Error(failed);
+    client.open();
     Object.assign(node, { client, port: client.ports[0]!.port });
     this.nodes.push(node);
     if (first) client.meet(first.host, first.port);

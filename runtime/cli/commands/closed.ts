@@ -3,6 +3,7 @@
  * network secret. What travels between machines is one line of text. docs/closed-meshes.md
  */
 import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { resolve } from "node:path";
 import type { RevocationView, RotationView, SecretsView } from "../../view/contract/closed.ts";
 import { loadConfig } from "../../config/load.ts";
 import { whyMadeUp } from "../../closed/secret-strength.ts";
@@ -11,7 +12,7 @@ import { parseCallsign } from "../../identity/names.ts";
 import { formatNameGrant, formatRevocation } from "../../identity/proof-text.ts";
 import { encodeRevocation, REVOCATION_REASON_BYTES_MAX, signName } from "../../identity/record.ts";
 import { signRotation } from "../../identity/rotation.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { parseNodeId } from "../../kernel/ids.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { ApiProblem, segment } from "../client.ts";
@@ -41,8 +42,7 @@ function writePrivate(path: string, text: string): void {
       closeSync(handle);
     }
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${why}`, cause);
+    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${fileReason(cause)}`, cause);
   }
 }
 
@@ -190,11 +190,12 @@ export const secretNew: CommandModule = {
         "GODWIT_USAGE",
         "name a new file for it: godwit secret new --out /etc/godwit/network.key",
       );
+    const path = resolve(out);
     writePrivate(out, `${newSecret()}\n`);
     return say(
       context,
-      { path: out },
-      `written to ${out}; on every node of a new mesh: network_secret = "file:${out}"\n` +
+      { path },
+      `written to ${path}; on every node of a new mesh: network_secret = "file:${path}"\n` +
         "a mesh that lives already takes a new secret without a break by: godwit secret rotate --out FILE\n",
     );
   },

@@ -1,6 +1,7 @@
 /** `godwit discovery`: what was heard of where nodes may be, and what became of it. */
-import type { DiscoveryView } from "../../view/contract/node.ts";
-import { type CommandModule, exitCodes } from "../command.ts";
+import type { DiscoveryView, StatusView } from "../../view/contract/node.ts";
+import type { PluginRow } from "../../view/contract/plugins.ts";
+import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
 
 export const discovery: CommandModule = {
@@ -8,8 +9,7 @@ export const discovery: CommandModule = {
     const answer = await (await context.client()).call<DiscoveryView>("GET", "/mesh/discovery");
     const { hints } = answer.value;
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
-    else if (hints.length === 0)
-      context.io.stdout("nothing was heard of anybody: configure discovery, or godwit join\n");
+    else if (hints.length === 0) context.io.stdout(await nothingHeard(context));
     else {
       const rows = hints.map((hint) => [
         hint.endpoint,
@@ -34,3 +34,25 @@ export const discovery: CommandModule = {
     return exitCodes.fine;
   },
 };
+
+/** An empty list has three causes, and each wants something else of whoever reads it. */
+async function nothingHeard(context: CommandContext): Promise<string> {
+  const client = await context.client();
+  const [{ value: offered }, { value: status }] = await Promise.all([
+    client.call<{ plugins: PluginRow[] }>("GET", "/mesh/plugins"),
+    client.call<StatusView>("GET", "/mesh/status"),
+  ]);
+  const sources = offered.plugins.filter(({ namespace }) => namespace === "discovery");
+  const { connected } = status.peers;
+  const lines = [
+    sources.length > 0
+      ? "nothing was heard of anybody yet by"
+      : "nothing is configured that finds others: configure discovery, or godwit join",
+    ...sources.map(
+      ({ name, type, state, reason }) =>
+        `  discovery.${name} (${type}): ${[state, reason].filter((part) => part !== null).join(", ")}`,
+    ),
+    ...(connected > 0 ? [`linked all the same, because they called: ${connected} (godwit peers)`] : []),
+  ];
+  return lines.map((line) => `${render.safeLine(line)}\n`).join("");
+}

@@ -1,17 +1,17 @@
 /** `godwit invite`: one line, and its QR code, that lets another machine into this mesh. */
 import type { InviteView } from "../../view/contract/node.ts";
-import { parseDuration } from "../../config/units.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { type CommandModule, exitCodes } from "../command.ts";
+import { durationOf } from "../duration.ts";
 import { renderQr } from "../qr.ts";
 import * as render from "../render.ts";
 
+/** What a node makes an invitation for (runtime/api/schemas-join.ts). */
+const DAYS_MAX = 30;
+
 export const invite: CommandModule = {
   async run(context) {
-    const ttl = context.option("ttl");
-    const ttlMs = ttl === undefined ? undefined : parseDuration(ttl);
-    if (ttl !== undefined && ttlMs === undefined)
-      throw godwitError("GODWIT_USAGE", '--ttl is a number with its unit: "30m", "1h", "7d"');
+    const ttlMs = durationOf(context, "ttl", { daysMax: DAYS_MAX });
     const uses = context.option("uses");
     if (uses !== undefined && !/^\d{1,3}$/.test(uses))
       throw godwitError("GODWIT_USAGE", "--uses is a number from 1 to 255");

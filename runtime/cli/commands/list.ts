@@ -1,11 +1,11 @@
 /** `godwit list sign`: a list of peers for `discovery.static`, signed with this node's key. Format: docs/joining.md. */
 import { readFile } from "node:fs/promises";
 import { loadConfig } from "../../config/load.ts";
-import { parseDuration } from "../../config/units.ts";
 import { loadIdentity } from "../../identity/keystore.ts";
 import { PLAUSIBLE_WALL_MS } from "../../kernel/clock.ts";
 import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { type CommandModule, exitCodes } from "../command.ts";
+import { durationOf } from "../duration.ts";
 
 const EXPIRES_DEFAULT_MS = 30 * 24 * 3_600_000;
 const PEERS_MAX = 1_024;
@@ -17,9 +17,7 @@ export const sign: CommandModule = {
     const { io } = context;
     const { node } = await loadConfig({ path: context.option("config"), env: context.env });
     const identity = loadIdentity(node.stateDir);
-    const expires = context.option("expires");
-    const lifetimeMs = expires === undefined ? EXPIRES_DEFAULT_MS : parseDuration(expires);
-    if (lifetimeMs === undefined) throw usage('--expires is a number with its unit: "30d"');
+    const lifetimeMs = durationOf(context, "expires") ?? EXPIRES_DEFAULT_MS;
     const wallMs = io.clock.wallMs();
     if (wallMs < PLAUSIBLE_WALL_MS) throw usage("this machine's clock is not set: sign where it is right");
     const number = context.option("sequence") ?? String(Math.floor(wallMs / 1_000));

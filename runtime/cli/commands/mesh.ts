@@ -11,6 +11,7 @@ import type {
   TraceView,
   WhyView,
 } from "../../view/contract/node.ts";
+import { didYouMean } from "../../config/suggest.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
@@ -19,6 +20,7 @@ import * as render from "../render.ts";
 
 /** The node itself gives up after 30 s and says so. */
 const TRACE_TIMEOUT_MS = 40_000;
+const trustLevels: readonly string[] = ["unknown", "member", "trusted", "blocked"];
 const memberStates: readonly string[] = ["alive", "suspect", "failed", "left"];
 
 /** Prints the API's body, or what `human` makes of it. */
@@ -89,6 +91,8 @@ export const status: CommandModule = {
 
 export const health: CommandModule = {
   async run(context) {
+    if (context.isSet("live") && context.isSet("ready"))
+      throw godwitError("GODWIT_USAGE", "--live and --ready are two questions: ask one");
     // 503 is how a node says that it is down: an answer, not a failure to ask.
     const answer = await (await context.client()).call<HealthView>("GET", "/health", { alsoFine: [503] });
     show(context, answer, (value) => {
@@ -99,7 +103,9 @@ export const health: CommandModule = {
       );
       return `${stateOf(context.paint, value.status)}\n${lines.map((line) => `  ${line}`).join("")}`;
     });
-    return answer.value.status === "ok" ? exitCodes.fine : exitCodes.failed;
+    const is = answer.value.status;
+    if (is === "ok" || (is === "degraded" && context.isSet("live"))) return exitCodes.fine;
+    return is === "down" || context.isSet("ready") ? exitCodes.failed : exitCodes.degraded;
   },
 };
 
@@ -290,6 +296,11 @@ export const resolveName: CommandModule = {
 export const trust: CommandModule = {
   async run(context) {
     const [node, level] = context.args as [string, string];
+    if (!trustLevels.includes(level))
+      throw godwitError(
+        "GODWIT_USAGE",
+        `"${level}" is no level: ${trustLevels.join(", ")}${didYouMean(level, trustLevels)}`,
+      );
     const reason = context.option("reason");
     if (reason === undefined)
       throw godwitError(

@@ -1,6 +1,7 @@
 /** `godwit send`: text, a file or standard input to an address; with --wait until the receipt. */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import type { MessageView } from "../../view/contract/node.ts";
+import type { MessageView, NameView } from "../../view/contract/node.ts";
+import { nearest } from "../../config/suggest.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";
@@ -32,6 +33,7 @@ export const send: CommandModule = {
     if (!context.isSet("wait")) {
       const became = context.isSet("transient") ? "left this node" : "is queued";
       context.io.stdout(context.isJson ? `${answer.text}\n` : `${id} ${became}\n`);
+      if (!context.isJson && !context.isSet("transient")) await sayWhyItWaits(context, client, id);
       return exitCodes.fine;
     }
     if (!context.isJson) context.io.stderr(`${id} is queued\n`);
@@ -39,13 +41,32 @@ export const send: CommandModule = {
   },
 };
 
+/** A name that nobody has is no error: who has it may be heard of tomorrow. Whoever mistyped it has to be told. */
+async function sayWhyItWaits(context: CommandContext, client: ApiClient, id: string): Promise<void> {
+  const view = await client.call<MessageView>("GET", `/messages/${id}`).catch(() => undefined);
+  const { state, reason, to = "" } = view?.value ?? {};
+  if (state !== "queued" || reason?.includes("heard of") !== true) return;
+  const names = await client.call<{ names: NameView[] }>("GET", "/mesh/names").catch(() => undefined);
+  const near = nearest(to, new Set(names?.value.names.map(({ name }) => name)));
+  const meant = near === undefined ? "`godwit names` shows who is known" : `did you mean ${near}?`;
+  context.io.stderr(
+    `${render.safeLine(reason)}; ${render.safeLine(meant)} It waits, or \`godwit outbox rm ${id.slice(0, 8)}\` withdraws it\n`,
+  );
+}
+
 function queryOf(context: CommandContext): URLSearchParams {
   const query = new URLSearchParams({ to: context.args[0]! });
   const set = (name: string, value: string | undefined) => {
     if (value !== undefined) query.set(name, value);
   };
   set("subject", context.option("subject"));
-  set("priority", context.option("priority"));
+  const priority = context.option("priority");
+  if (priority !== undefined && !/^[0-3]$/.test(priority))
+    throw godwitError(
+      "GODWIT_USAGE",
+      `--priority is 0 (most urgent), 1, 2 (unless you say so) or 3, not "${priority}"`,
+    );
+  set("priority", priority);
   set("idempotency_key", context.option("key"));
   const ttlMs = durationOf(context, "ttl");
   set("ttl_seconds", ttlMs === undefined ? undefined : String(Math.ceil(ttlMs / 1000)));

@@ -1,8 +1,11 @@
 /** API tokens: new, list, revoke. */
 import { segment } from "../client.ts";
 import { type CommandModule, exitCodes } from "../command.ts";
+import { didYouMean } from "../../config/suggest.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import * as render from "../render.ts";
+
+const SCOPES: readonly string[] = ["read", "send", "operate", "admin"];
 
 export const create: CommandModule = {
   async run(context) {
@@ -11,6 +14,12 @@ export const create: CommandModule = {
       throw godwitError(
         "GODWIT_USAGE",
         "say what it may do: --scope read, send, operate, admin or pages:NAME (more than one is fine)",
+      );
+    const wrong = scopes.find((scope) => !SCOPES.includes(scope) && !scope.startsWith("pages:"));
+    if (wrong !== undefined)
+      throw godwitError(
+        "GODWIT_USAGE",
+        `"${wrong}" is no scope: ${SCOPES.join(", ")} or pages:NAME${didYouMean(wrong, SCOPES)}`,
       );
     const client = await context.client();
     const json = { scopes, label: context.option("label") ?? "made on the command line" };

@@ -28,7 +28,11 @@ export class IdempotencyKeys {
     const key = order.idempotencyKey;
     if (key === undefined) return accept();
     const pending = this.#pending.get(key);
-    if (pending !== undefined) return pending.then(() => this.once(order, accept));
+    if (pending !== undefined) {
+      const again = () => this.once(order, accept);
+      // What that one is refused for is no answer to this one.
+      return pending.then(again, again);
+    }
     const accepting = this.#accept(key, order, accept).finally(() => this.#pending.delete(key));
     this.#pending.set(key, accepting);
     return accepting;

@@ -15,6 +15,6 @@ export function parseJson<T>(schema: z.ZodType<T>, json: unknown): T {
   const [issue] = result.error.issues;
   throw godwitError(
     "GODWIT_DECODE",
-    `plugin frame: ${issue?.path.join(".") || "its JSON"}: ${inWords(issue?.message ?? "")}`,
+    `plugin frame: ${issue?.path.join(".") || "its JSON"}: ${issue === undefined ? "" : inWords(issue)}`,
   );
 }

@@ -94,9 +94,6 @@ export async function startPlugin(
     issues?: readonly { readonly message: string }[];
   };
   if (result.issues !== undefined)
-    throw godwitError(
-      "GODWIT_CONFIG_INVALID",
-      result.issues.map(({ message }) => inWords(message)).join("; "),
-    );
+    throw godwitError("GODWIT_CONFIG_INVALID", result.issues.map((issue) => inWords(issue)).join("; "));
   await plugin.start(ctx, result.value);
 }

@@ -54,7 +54,7 @@ export function parseManifest(bytes: Uint8Array): PluginManifest {
   if (!result.success) {
     const [issue] = result.error.issues;
     throw malformed(
-      `its manifest is wrong at ${issue?.path.join(".") || "the top"}: ${inWords(issue?.message ?? "")}`,
+      `its manifest is wrong at ${issue?.path.join(".") || "the top"}: ${issue === undefined ? "" : inWords(issue)}`,
     );
   }
   tableSchema(result.data);

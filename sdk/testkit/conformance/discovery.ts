@@ -40,7 +40,7 @@ async function onHost(setup: DiscoverySetup, body: (host: TestHost) => Promise<v
     await quiet(step);
     await body(host);
   } finally {
-    await host.stop().catch(() => {});
+    await stopHost(host, step).catch(() => {});
   }
 }
 

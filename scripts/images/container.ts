@@ -1,5 +1,5 @@
 /**
- * `bun run image container`: an OCI archive from scratch that holds the binary, glibc's five libraries and the few files
+ * `./scripts/image container`: an OCI archive from scratch that holds the binary, glibc's five libraries and the few files
  * that they look for. Needs apt and dpkg-deb for the libraries; no root, no container engine. What the image says of
  * itself (user, environment, health check) is also in images/container/Containerfile; a test holds the two together.
  */
@@ -51,7 +51,7 @@ export const containerConfig = (version: string): OciConfig => ({
   },
   StopSignal: "SIGTERM",
   Healthcheck: {
-    Test: ["CMD", CONTAINER_BINARY, "health"],
+    Test: ["CMD", CONTAINER_BINARY, "health", "--live"],
     Interval: 30 * SECOND_NS,
     Timeout: 12 * SECOND_NS,
     StartPeriod: 15 * SECOND_NS,

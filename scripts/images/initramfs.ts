@@ -1,5 +1,5 @@
 /**
- * `bun run image initramfs`: a kernel and a first root that hold nothing but Godwit. Debian's kernel, its modules that are
+ * `./scripts/image initramfs`: a kernel and a first root that hold nothing but Godwit. Debian's kernel, its modules that are
  * wanted, glibc's five libraries, the binary and stage 0, which starts it. Needs apt and dpkg-deb; no root, no loop device.
  */
 import { cpSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";

@@ -1,0 +1,79 @@
+/** What plugins of a running node say when an operator asks them, for tests of whoever asks. */
+
+/** In the place of those of serf and wireguard. */
+export function pluginAnswer(
+  type: string,
+  instance: string | undefined,
+  request: string,
+  input: unknown,
+): unknown {
+  if (type === "serf") return serfAnswer(request, input);
+  if (request === "show")
+    return {
+      interface: "gwg0",
+      address: "fd00::1",
+      ipv4: null,
+      public_key: `${"A".repeat(43)}=`,
+      peers: [
+        {
+          name: "LON-B",
+          address: "fd00::2",
+          endpoint: "192.0.2.7:51820",
+          handshake_seconds: 3,
+          preshared: true,
+          received_bytes: 1,
+          sent_bytes: 2,
+        },
+      ],
+    };
+  if (request === "add-device")
+    return {
+      address: "fd00::3",
+      public_key: `${"A".repeat(43)}=`,
+      networks: ["fd00::/48"],
+      hosts: ["192.0.2.1:51820"],
+      mtu: 1_420,
+    };
+  if (request === "rotate") return { public_key: `${"A".repeat(43)}=` };
+  return { type, instance: instance ?? null, request, input };
+}
+
+function serfAnswer(request: string, input: unknown): unknown {
+  switch (request) {
+    case "members":
+      return {
+        members: [
+          {
+            name: "LON-B",
+            address: "fd00::2",
+            port: 7_946,
+            status: "alive",
+            tags: { godwit: "1 ...", role: "relay" },
+            node: "b".repeat(52),
+            endpoints: ["tcp://[fd00::2]:4860"],
+            why: null,
+          },
+          {
+            name: "agent",
+            address: "192.0.2.1",
+            port: 7_946,
+            status: "failed",
+            tags: {},
+            node: null,
+            endpoints: [],
+            why: null,
+          },
+        ],
+      };
+    case "events":
+      return [{ at_ms: 0, name: "deploy", payload: "NDI=", text: "42", ltime: 1 }];
+    case "query":
+      return { acks: ["LON-B"], answers: [{ from: "LON-B", payload: "MQ==", text: "1" }] };
+    case "keys":
+      return { members: 2, done: 2, faults: {}, keys: { a2V5: 2 }, primaryKeys: { a2V5: 2 } };
+    case "remove":
+      return { name: (input as { name: string }).name, status: "left" };
+    default:
+      return { name: (input as { name: string }).name };
+  }
+}

@@ -1,0 +1,82 @@
+/** Commands that ask one plugin of a running node: rows of the table of commands. */
+import type { CommandSpec, OptionSpec } from "./command.ts";
+import { none, row } from "./row.ts";
+
+const wg = () => import("./commands/wg.ts");
+const serf = () => import("./commands/serf.ts");
+
+const ofTransport: OptionSpec = { value: "NAME", help: "of the transport, where there are several" };
+const ofDiscovery: OptionSpec = { value: "NAME", help: "of the discovery, where there are several" };
+
+export const pluginRows: readonly CommandSpec[] = [
+  row("wg show", "", none, "the WireGuard interface and its peers", async () => (await wg()).show, {
+    transport: ofTransport,
+  }),
+  row(
+    "wg peer-config",
+    "NAME",
+    [1, 1],
+    "let a plain WireGuard device in; prints its configuration",
+    async () => (await wg()).peerConfig,
+    {
+      "public-key": { value: "KEY", help: "of the device; by default a key pair is made and printed" },
+      endpoint: { value: "HOST:PORT", help: "where the device reaches this node" },
+      transport: ofTransport,
+    },
+  ),
+  row("wg remove", "NAME", [1, 1], "let a plain device in no more", async () => (await wg()).remove, {
+    transport: ofTransport,
+  }),
+  row("wg rotate", "", none, "give this node a new WireGuard key", async () => (await wg()).rotate, {
+    transport: ofTransport,
+  }),
+  row(
+    "serf members",
+    "",
+    none,
+    "members of the Serf cluster, and which of them are nodes",
+    async () => (await serf()).members,
+    { discovery: ofDiscovery },
+  ),
+  row(
+    "serf event",
+    "[NAME [PAYLOAD]]",
+    [0, 2],
+    "send an event to the Serf cluster; without a name those that came",
+    async () => (await serf()).event,
+    {
+      "no-coalesce": { help: "each one counts, also of the same name" },
+      discovery: ofDiscovery,
+    },
+  ),
+  row(
+    "serf query",
+    "NAME [PAYLOAD]",
+    [1, 2],
+    "ask the members of the Serf cluster",
+    async () => (await serf()).query,
+    {
+      node: { value: "NAME", help: "only this member; again for more", repeats: true },
+      tag: { value: "TAG=EXPRESSION", help: "only members whose tag matches; again for more", repeats: true },
+      relay: { value: "N", help: "send answers through N others as well, 0 to 8" },
+      timeout: { value: "DURATION", help: "how long answers are waited for, at most 25s" },
+      discovery: ofDiscovery,
+    },
+  ),
+  row(
+    "serf keys",
+    "list|install|use|remove [KEY]",
+    [1, 2],
+    "the gossip keys of all members of the Serf cluster; KEY may be file:/path",
+    async () => (await serf()).keys,
+    { discovery: ofDiscovery },
+  ),
+  row(
+    "serf remove",
+    "NAME",
+    [1, 1],
+    "take a failed member of the Serf cluster for one that left",
+    async () => (await serf()).remove,
+    { prune: { help: "and forget it at once" }, discovery: ofDiscovery },
+  ),
+];
