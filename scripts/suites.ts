@@ -62,6 +62,7 @@ const quiet: Readonly<Record<string, string>> = {
   net: "mail has to be round a dead cable, or past a full link, within seconds",
   overlays: "mail has to be on another way within seconds of the death of the first",
   sandbox: "the node has to answer while plugins keep every processor busy",
+  serf: "a member has to be seen, or seen gone, within seconds, as agents see it",
   transports: "a node that comes back has to be met within two seconds",
 };
 
