@@ -190,6 +190,9 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
           async () => (await trusted()).length === 2,
           60_000,
         );
+        // The stream comes after the answer that shows the same.
+        const said = (type: string) => told.filter((event) => event.type === type).length;
+        await newcomer.until("events of it", async () => said("peer.trust") === 2, 10_000);
         expect((await linked(newcomer)).map((peer) => peer.callsign).sort()).toEqual(MEMBERS);
         expect(lostDatagrams()).toBeGreaterThan(0);
 
@@ -248,6 +251,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
         const back = (await linked(newcomer)).find((peer) => peer.callsign === "LON-B");
         expect(back).toMatchObject({ trust: "trusted", trust_by: "manager" });
         expect(back!.links).toMatchObject([{ direction: "outbound", address: onions[1] }]);
+        await newcomer.until("the event of that link", async () => said("link.up") > MEMBERS.length, 10_000);
         const ofLink = told.filter(
           ({ type, data }) => type.startsWith("link.") && data["id"] === peerOf("LON-B").id,
         );
