@@ -5,6 +5,26 @@ import { apiRoutes } from "./app.ts";
 import { call, json, problemIn, remote, requests } from "./testing-calls.ts";
 import { createRig, messageId1, nodeC, sampleMessage } from "./testing.ts";
 
+test("a crowd that asks for pages gets one after the other, in order: the answers of the store may all come at once", async () => {
+  const rig = createRig();
+  const answers: (() => void)[] = [];
+  let isBroken = true;
+  rig.node.messages = async () => {
+    await new Promise<void>((resolve) => answers.push(resolve));
+    if (isBroken) throw godwitError("GODWIT_STORE_FAILED", "no page");
+    return { messages: [], next: null };
+  };
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const asked = Array.from({ length: 20 }, () => call(rig, "GET", "/messages"));
+  for (let n = 1; n <= asked.length; n++) {
+    for (let turns = 0; turns < 5; turns++) await turn();
+    expect(answers.length).toBe(n);
+    answers[n - 1]!();
+    expect((await asked[n - 1]!).status).toBe(isBroken ? 507 : 200);
+    isBroken = false;
+  }
+});
+
 describe("every route", () => {
   for (const route of apiRoutes("0.1.0")) {
     const key = `${route.method} ${route.path}`;

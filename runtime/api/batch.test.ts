@@ -92,6 +92,23 @@ describe("many messages in one request", () => {
     expect(rig.node.sent.length).toBe(2);
   });
 
+  test("millions of empty lines and spaces are passed over as fast as memory is read", async () => {
+    const rig = createRig();
+    const mostly = (text: string, end = "") =>
+      Buffer.from(text.repeat((BATCH_BYTES_MAX - end.length) / text.length) + end);
+    const before = process.cpuUsage();
+    for (let round = 0; round < 3; round++) {
+      for (const text of ["\n", " \n"]) expect((await post(rig, lines(mostly(text)))).status).toBe(400);
+      expect((await post(rig, { ...json(0), body: mostly(" ", "[]") })).status).toBe(400);
+    }
+    const { user, system } = process.cpuUsage(before);
+    // With some calls for each line it is above 2,000.
+    expect((user + system) / 1_000).toBeLessThan(1_000);
+    expect(codes(await linesOf(await post(rig, lines('\n \r\n {"to":"DUN","body":"x"} \n\t'))))).toEqual([
+      "id",
+    ]);
+  });
+
   test("is bounded in messages, in bytes and in what its JSON may build; nothing of what is refused is sent", async () => {
     const rig = createRig();
     const good = JSON.stringify({ to: "DUN", body: "x" });

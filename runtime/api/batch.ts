@@ -26,10 +26,18 @@ type Item = () => OutgoingMessage;
 
 const OPENING = 0x5b;
 const LINE_END = 0x0a;
-const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
+const isSpace = (byte: number | undefined): boolean =>
+  byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
 
 /** Whether that is a JSON array. */
-export const isList = (bytes: Uint8Array): boolean => bytes.find((byte) => !isSpace(byte)) === OPENING;
+export const isList = (bytes: Uint8Array): boolean => bytes[spaceEnd(bytes, 0)] === OPENING;
+
+/** Where something stands that is no space; the length where nothing does. A loop: a call for each of millions of bytes would keep links waiting. */
+function spaceEnd(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (at < bytes.length && isSpace(bytes[at])) at++;
+  return at;
+}
 
 /** Messages of a JSON array. Throws GODWIT_REQUEST_INVALID, GODWIT_TOO_BIG. */
 export function itemsOfList(schema: typeof sendBody, bytes: Uint8Array): Item[] {
@@ -42,12 +50,13 @@ export function itemsOfList(schema: typeof sendBody, bytes: Uint8Array): Item[] 
 export function itemsOfLines(schema: typeof sendBody, bytes: Uint8Array): Item[] {
   checkBytes(bytes);
   const items: Item[] = [];
-  for (let at = 0; at < bytes.length && items.length <= BATCH_MESSAGES_MAX;) {
+  let at = spaceEnd(bytes, 0);
+  while (at < bytes.length && items.length <= BATCH_MESSAGES_MAX) {
     const found = bytes.indexOf(LINE_END, at);
     const end = found < 0 ? bytes.length : found;
     const line = bytes.subarray(at, end);
-    if (!line.every(isSpace)) items.push(() => messageOf(schema, parseJson(line)));
-    at = end + 1;
+    items.push(() => messageOf(schema, parseJson(line)));
+    at = spaceEnd(bytes, end);
   }
   return checked(items);
 }

@@ -247,6 +247,37 @@ test("whoever asks on and on and reads no answer is not answered for ever into m
   socket.destroy();
 });
 
+test("what never ends is sent as it comes, whatever way its path takes there", async () => {
+  const app = {
+    fetch: (request: Request) => {
+      expect(new URL(request.url).pathname).toBe("/x/board/news");
+      const pull = (to: ReadableStreamDefaultController<Uint8Array>) =>
+        Bun.sleep(10).then(() => to.enqueue(Buffer.from("news")));
+      return Promise.resolve(new Response(new ReadableStream({ pull })));
+    },
+  } as unknown as typeof at.rig.app;
+  const server = new HttpServer(
+    { kind: "tcp", host: "127.0.0.1", port: 0 },
+    { ...parts(), app, idleMs: 5_000, hosts: new Set() },
+  );
+  await server.opened();
+  const paths = ["/x/board/news", "/a/../x/board/news", "/%2e%2e/x/board/news", "/a\\..\\x/board/news"];
+  for (const path of paths) {
+    const socket = connect(server.port, "127.0.0.1");
+    const cut = setTimeout(() => socket.destroy(), 2_000);
+    let heard = "";
+    socket.on("data", (bytes) => {
+      heard += bytes.toString("latin1");
+      if (heard.includes("news")) socket.destroy();
+    });
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    await new Promise((resolve) => socket.once("close", resolve));
+    clearTimeout(cut);
+    expect([path, heard.includes("news")]).toEqual([path, true]);
+  }
+  await server.stop(0);
+});
+
 test("a crowd that asks for what takes long to make holds up neither health nor timers", async () => {
   const made: string[] = [];
   const app = {

@@ -248,7 +248,7 @@ export class HttpServer {
     const { app, hosts } = this.#options;
     const { socket } = line;
     const isUnix = this.#listener.kind === "unix";
-    line.isEndless = incoming.url?.startsWith(PAGES_PATH) === true;
+    line.isEndless = isPage(incoming.url ?? "/");
     if (this.#isStopping) outgoing.setHeader("connection", "close");
     const connection: Connection = {
       authority: isUnix ? "socket" : "tcp",
@@ -270,6 +270,10 @@ export class HttpServer {
     }
   }
 }
+
+/** By the path that the API goes by: `/a/../x/board/` is one, too. */
+const isPage = (url: string): boolean =>
+  URL.parse(`http://localhost${url}`)?.pathname.startsWith(PAGES_PATH) === true;
 
 /** Bytes of a body that http may be given now; 0: nothing. */
 const roomFor = ({ waiting, newest, isBroken }: Line): number => {

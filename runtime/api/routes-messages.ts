@@ -10,10 +10,12 @@ import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, emptyResponse, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
 import type { sendQuery } from "./schemas.ts";
+import { OneByOne } from "./turnstile.ts";
 
 const schemas = schemasOf(() => import("./schemas.ts"));
 
 export function messageRoutes(): Route[] {
+  const pages = new OneByOne();
   return [
     defineRoute({
       method: "post",
@@ -53,7 +55,7 @@ export function messageRoutes(): Route[] {
       answers: [{ status: 200, description: "a page", schema: schemas.messages }],
       async handle({ parts, query: { box, limit, after } }) {
         const page = after === undefined ? { limit } : { limit, after };
-        return jsonResponse(await parts.view.messages(box, page));
+        return await pages.run(async () => jsonResponse(await parts.view.messages(box, page)));
       },
     }),
     defineRoute({

@@ -27,3 +27,18 @@ export class Turnstile {
 
 /** Of the whole process, as its event loop is. */
 export const turnstile = new Turnstile();
+
+/**
+ * For work that waits for something and is long behind that: the answers to many may come in one turn of the event loop, whatever the turns
+ * in which they were asked for. One at a time, in order.
+ */
+export class OneByOne {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** As `work` ends; it is called when all before it have ended. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+}

@@ -142,7 +142,7 @@ describe("every command that asks the node", () => {
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
     const alone =
-      /^(init|install|id|run|join|list sign|version|config .*|plugin .*|events|authority .*|revoke self|secret (new|rotate)|store .*)$/;
+      /^(init|install|id|run|join|list sign|version|complet.*|config .*|plugin .*|events|authority .*|revoke self|secret (new|rotate)|store .*)$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(
@@ -159,6 +159,19 @@ describe("output for people", () => {
     expect((await godwit("status")).out).toContain(
       "converting  sums: 1024 rows of the store looked at, in the background\n",
     );
+  });
+
+  test("status says what is not well", async () => {
+    rig.node.healthNow = {
+      status: "degraded",
+      checks: [
+        { name: "clock", status: "ok", reason: "confirmed" },
+        { name: "links", status: "degraded", reason: "no neighbour is linked for 70 s" },
+      ],
+    };
+    const { out } = await godwit("status");
+    expect(out).toContain("degraded  links: no neighbour is linked for 70 s\n");
+    expect(out).not.toContain("clock: confirmed");
   });
 
   test("status, peers and message are laid out", async () => {

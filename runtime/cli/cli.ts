@@ -79,6 +79,7 @@ async function dispatch(
     options: text,
     isSet: (name) => values[name] !== undefined && values[name] !== false,
     isJson,
+    commands,
     get paint() {
       return createPaint(io.isStdoutTty && !isJson, env);
     },

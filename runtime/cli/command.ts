@@ -38,6 +38,8 @@ export interface CommandContext {
   readonly options: (name: string) => readonly string[];
   readonly isSet: (name: string) => boolean;
   readonly isJson: boolean;
+  /** Every row of the table. */
+  readonly commands: readonly CommandSpec[];
   readonly paint: Paint;
   /** Connects nothing yet; finds the socket. */
   readonly client: () => Promise<ApiClient>;

@@ -2,12 +2,32 @@
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import { commands } from "./table.ts";
 
+/** Tasks, in the order of the help: names of commands, or their first words. A name in two would be told twice. */
+export const TASKS: readonly (readonly [task: string, names: readonly string[]])[] = [
+  [
+    "Every day",
+    ["status", "health", "members", "send", "inbox", "outbox", "message", "trace", "why", "forward"],
+  ],
+  ["Set up a node", ["init", "join", "run", "install", "id", "config", "reload", "completion", "version"]],
+  ["Look closer", ["peers", "routes", "discovery", "events", "names"]],
+  ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
+  ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
+  ["The store of a stopped node", ["store"]],
+];
+
+/** The commands of a task, in its order. */
+export const commandsOf = (names: readonly string[]): CommandSpec[] =>
+  names.flatMap((name) =>
+    commands.filter((row) => row.isHidden !== true && (row.name === name || row.name.split(" ")[0] === name)),
+  );
+
 export function overview(): string {
+  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(names))}`);
   return (
     "godwit: a mesh node in one file\n\n" +
-    `usage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n\n${rows(commands)}\n` +
+    `usage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n\n${tasks.join("\n")}\n` +
     "Every command takes --help, --json, and --config PATH or --socket PATH.\n" +
-    "Exit codes: 0 fine, 1 failed, 2 wrong use, 78 bad configuration.\n"
+    "Exit codes: 0 fine, 1 failed, 2 wrong use, 3 degraded (health), 78 bad configuration.\n"
   );
 }
 

@@ -37,6 +37,23 @@ test("the quick way and the configuration agree on where the socket is", async (
     }
 });
 
+test("a whole table in the environment, or a name in small letters, goes the way of the configuration", async () => {
+  const config = file("plain.toml", '[node]\nstate_dir = "/var/p"\n');
+  const said: [string, string, string][] = [
+    ["GODWIT_API", '{ socket = "/run/t.sock" }', "/run/t.sock"],
+    ["GODWIT_API", '{"socket": "/run/j.sock"}', "/run/j.sock"],
+    ["GODWIT_NODE", '{ state_dir = "/var/t" }', "/var/t/godwit.sock"],
+    ["GODWIT_api__Socket", "/run/small.sock", "/run/small.sock"],
+    ["GODWIT_NODE__state_dir", "/var/small", "/var/small/godwit.sock"],
+    ["GODWIT_NODE__CALLSIGN", "DUN-A", "/var/p/godwit.sock"],
+  ];
+  for (const [name, value, socket] of said) {
+    const env = { [name]: value };
+    expect([name, (await loadConfig({ path: config, env })).api.socket]).toEqual([name, socket]);
+    expect([name, await findSocket(undefined, config, env)]).toEqual([name, socket]);
+  }
+});
+
 test("--socket goes before GODWIT_SOCKET before the configuration", async () => {
   const env = { GODWIT_SOCKET: "/env", GODWIT_API__SOCKET: "/config" };
   expect(await findSocket("relative.sock", undefined, env)).toBe("relative.sock");

@@ -17,8 +17,13 @@ export async function findSocket(
   return quickSocket(configPath, env) ?? (await thoroughSocket(configPath, env));
 }
 
-/** Undefined when the file is not as simple as it should be. */
+/** Variables that say the socket or the folder of the state, and those in which it stands as it is: the others hold tables, or are written otherwise. */
+const SAYS_IT = /^GODWIT_(?:API(?:__SOCKET)?|NODE(?:__STATE_DIR)?)$/i;
+const PLAIN: ReadonlySet<string> = new Set(["GODWIT_API__SOCKET", "GODWIT_NODE__STATE_DIR"]);
+
+/** Undefined when the file, or the environment, is not as simple as it should be. */
 export function quickSocket(configPath: string | undefined, env: Environment): string | undefined {
+  if (Object.keys(env).some((name) => SAYS_IT.test(name) && !PLAIN.has(name))) return undefined;
   const fromEnv = env["GODWIT_API__SOCKET"];
   const path = configPath ?? (env["GODWIT_CONFIG"] || defaultPaths(env).find(existsSync));
   let document: Record<string, Record<string, unknown> | undefined> = {};

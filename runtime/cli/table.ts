@@ -463,6 +463,23 @@ export const commands: readonly CommandSpec[] = [
     },
   }),
   row(
+    "completion",
+    "SHELL",
+    [1, 1],
+    "what makes bash, zsh or fish complete commands and names",
+    async () => (await import("./commands/completion.ts")).completion,
+  ),
+  hidden(
+    "complete",
+    row(
+      "complete",
+      "WORDS",
+      [0, 1_000],
+      "what may stand next, for the shells",
+      async () => (await import("./commands/completion.ts")).complete,
+    ),
+  ),
+  row(
     "version",
     "",
     none,

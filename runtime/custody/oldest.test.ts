@@ -1,6 +1,7 @@
 /** How old the oldest mail is, and what it waits for, as /metrics says it: in memory and on the disk, at its source and in transit. */
 import { beforeAll, expect, test } from "bun:test";
 import { Metrics } from "../kernel/metrics.ts";
+import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
 import { Oldest } from "./oldest.ts";
 import { sendNumbers, TestMesh, type TestNode } from "./testing.ts";
@@ -86,4 +87,26 @@ test("however many wait for whom, the oldest are asked about and no more than th
   expect(found.map(([value]) => value)).toEqual([0, 1_000, 800, 0]);
   expect(asked).toHaveLength(256);
   expect(asked[0]).toBe("to 0");
+});
+
+test("of however many, those that came first are asked about, by the oldest of each, and no more is kept", () => {
+  const random = seededRandom(5);
+  for (let round = 0; round < 20; round++) {
+    const oldest = new Oldest();
+    const model = new Map<string, number>();
+    for (let n = 0; n < 5_000; n++) {
+      const whom = `${random.below(3_000)}`;
+      const sinceRunMs = random.below(1_000_000);
+      oldest.noteToward(whom, sinceRunMs);
+      model.set(whom, Math.min(sinceRunMs, model.get(whom) ?? sinceRunMs));
+      expect(oldest.count).toBeLessThan(512);
+    }
+    const asked: number[] = [];
+    oldest.ages(
+      "outbox",
+      (whom) => (asked.push(model.get(whom)!), "way"),
+      (sinceRunMs) => sinceRunMs,
+    );
+    expect(asked).toEqual([...model.values()].toSorted((a, b) => a - b).slice(0, 256));
+  }
 });

@@ -17,7 +17,15 @@ const JUDGED_MAX = 256;
 export class Oldest {
   /** Running time at which the oldest came. */
   readonly #sinceRunMs = new Map<WaitsFor, number>();
-  readonly #toward = new Map<string, number>();
+  /** Those that may be asked about, and some more: as many may wait as there are messages. */
+  #toward = new Map<string, number>();
+  /** Enough are older. */
+  #boundRunMs = Number.POSITIVE_INFINITY;
+
+  /** For tests: of how many it is kept since when they wait. */
+  get count(): number {
+    return this.#toward.size;
+  }
 
   note(reason: WaitsFor, sinceRunMs: number): void {
     keepLess(this.#sinceRunMs, reason, sinceRunMs);
@@ -25,7 +33,12 @@ export class Oldest {
 
   /** What it waits for is asked at the end, once for all that are for the same. */
   noteToward(whom: string, sinceRunMs: number): void {
+    if (sinceRunMs >= this.#boundRunMs) return;
     keepLess(this.#toward, whom, sinceRunMs);
+    if (this.#toward.size < 2 * JUDGED_MAX) return;
+    const kept = this.#oldestFirst();
+    this.#toward = new Map(kept);
+    this.#boundRunMs = kept.at(-1)![1];
   }
 
   /** 0: nothing waits for that. `ageMs` answers how long ago a running time was. */
@@ -34,12 +47,15 @@ export class Oldest {
     judge: (whom: string) => WaitsFor,
     ageMs: (sinceRunMs: number) => number,
   ): Observed<"box" | "reason">[] {
-    const oldestFirst = [...this.#toward].sort(([, a], [, b]) => a - b).slice(0, JUDGED_MAX);
-    for (const [whom, sinceRunMs] of oldestFirst) this.note(judge(whom), sinceRunMs);
+    for (const [whom, sinceRunMs] of this.#oldestFirst()) this.note(judge(whom), sinceRunMs);
     return REASONS.map((reason) => {
       const sinceRunMs = this.#sinceRunMs.get(reason);
       return [sinceRunMs === undefined ? 0 : ageMs(sinceRunMs) / 1_000, { box, reason }];
     });
+  }
+
+  #oldestFirst(): [whom: string, sinceRunMs: number][] {
+    return [...this.#toward].sort(([, a], [, b]) => a - b).slice(0, JUDGED_MAX);
   }
 }
 

@@ -28,6 +28,22 @@ test("observed ones are asked at each scrape and do not add up", async () => {
   expect(text).toContain("godwit_link_rekeys_total 5\n");
 });
 
+test("a crowd that scrapes at once costs one scrape, and each later one its own", async () => {
+  const metrics = new Metrics();
+  let reads = 0;
+  metrics.observedGauge("godwit_inbox_messages", () => ++reads);
+  let fails = true;
+  metrics.beforeScrape(() => {
+    if (fails) throw new Error("no look");
+    return Bun.sleep(5);
+  });
+  await expect(metrics.render()).rejects.toThrow("no look");
+  fails = false;
+  const texts = await Promise.all(Array.from({ length: 50 }, () => metrics.render()));
+  expect([reads, new Set(texts).size]).toEqual([1, 1]);
+  expect(await metrics.render()).toContain("godwit_inbox_messages 2\n");
+});
+
 test("two nodes in one process share nothing", async () => {
   const [one, other] = [new Metrics(), new Metrics()];
   one.counter("godwit_store_batches_total").add();

@@ -44,6 +44,8 @@ export class Metrics {
   readonly #known = new Map<string, Known>();
   readonly #gatherers: (() => void | Promise<void>)[] = [];
   #registry: Promise<Registry> | undefined;
+  /** Its values are not read yet. */
+  #rendering: Promise<string> | undefined;
   /** Those that the registry has. */
   #shownCount = 0;
   /** Sets of label values of each metric of plugins, and metrics of each plugin, whatever became of its lives. */
@@ -145,14 +147,24 @@ export class Metrics {
     };
   }
 
-  /** Prometheus text exposition format 0.0.4. */
-  async render(): Promise<string> {
+  /** Prometheus text exposition format 0.0.4. Who asks before its values are read shares it: a crowd that scrapes at once costs one scrape. */
+  render(): Promise<string> {
+    return (this.#rendering ??= this.#gathered()
+      .finally(() => (this.#rendering = undefined))
+      .then((registry) => this.#textOf(registry)));
+  }
+
+  async #gathered(): Promise<Registry> {
     this.#registry ??= openRegistry().catch((error: unknown) => {
       // The next scrape tries again.
       this.#registry = undefined;
       throw error;
     });
     const [registry] = await Promise.all([this.#registry, ...this.#gatherers.map((gather) => gather())]);
+    return registry;
+  }
+
+  #textOf(registry: Registry): Promise<string> {
     const unknown = [...this.#known].slice(this.#shownCount);
     this.#shownCount = this.#known.size;
     for (const [name, { row, series }] of unknown) registry.registerMetric(shownAs(name, row, series));

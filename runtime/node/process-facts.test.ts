@@ -52,6 +52,20 @@ test("a scrape says what the process takes, in base units, and that it grew", as
   expect(block.length).toBe(64 * 2 ** 20);
 });
 
+test("no counter goes back between scrapes: whoever reads them would take that for a restart", async () => {
+  const metrics = exposed();
+  const seen = new Map<string, number>();
+  for (let scrape = 0; scrape < 3_000; scrape++)
+    for (const line of (await metrics.render()).split("\n")) {
+      const [name = "", value] = line.split(" ");
+      if (!/_total(\{|$)/.test(name)) continue;
+      if (Number(value) < (seen.get(name) ?? 0))
+        throw new Error(`${name} was ${seen.get(name)} and is ${value}`);
+      seen.set(name, Number(value));
+    }
+  expect([...seen.keys()]).toContain('godwit_thread_cpu_seconds_total{thread="others"}');
+});
+
 test("descriptors, files of the store and the disk are those of this moment", async () => {
   const stateDir = mkdtempSync(join(tmpdir(), "godwit-facts-"));
   try {

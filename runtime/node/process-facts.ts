@@ -1,6 +1,6 @@
 /**
  * What this process takes of its machine, for the metrics: read from the kernel at a scrape and at no other time. Owns nothing and keeps
- * nothing but the last reading. What the system does not tell (another one than Linux, a file that only root may read) is not shown.
+ * nothing but the last readings. What the system does not tell (another one than Linux, a file that only root may read) is not shown.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { stat, statfs } from "node:fs/promises";
@@ -53,7 +53,10 @@ export function exposeProcess(deps: ProcessFactsDeps): void {
   let now: Reading | undefined;
   metrics.beforeScrape(() => void (now = read()));
   metrics.observedCounter("process_cpu_seconds_total", () => now?.cpu);
-  metrics.observedSets("godwit_thread_cpu_seconds_total", () => threads(now));
+  metrics.observedSets(
+    "godwit_thread_cpu_seconds_total",
+    threads(() => now),
+  );
   metrics.observedGauge("process_open_fds", () => now?.openFiles);
   metrics.observedGauge("process_resident_memory_bytes", () => now?.memory.rss);
   metrics.observedGauge("godwit_memory_peak_bytes", () => kibibytes(now?.status ?? "", "VmHWM"));
@@ -121,13 +124,18 @@ function read(): Reading {
   };
 }
 
-function threads(now: Reading | undefined): readonly Observed<"thread">[] {
-  if (now?.mainCpu === undefined) return [];
-  return [
-    [now.mainCpu, { thread: "main" }],
-    // The two are not read in the same moment.
-    [Math.max(0, now.cpu - now.mainCpu), { thread: "others" }],
-  ];
+/** The two are not read in the same moment, so that the difference of them may be less than before, which would be read as a restart. */
+function threads(last: () => Reading | undefined): () => readonly Observed<"thread">[] {
+  let others = 0;
+  return () => {
+    const now = last();
+    if (now?.mainCpu === undefined) return [];
+    others = Math.max(others, now.cpu - now.mainCpu);
+    return [
+      [now.mainCpu, { thread: "main" }],
+      [others, { thread: "others" }],
+    ];
+  };
 }
 
 /** The first number of `schedstat` is the time on a processor, in nanoseconds. */

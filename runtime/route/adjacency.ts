@@ -42,6 +42,8 @@ export class Adjacencies {
   readonly #core: RouteCore;
   readonly #updates: UpdateSender;
   readonly #paces = new WeakMap<Neighbour, Pace>();
+  /** What of the neighbour waits to be read is of before. Set by the router. */
+  onAnew: (neighbour: Neighbour) => void = () => {};
 
   constructor(core: RouteCore, updates: UpdateSender) {
     this.#core = core;
@@ -121,6 +123,7 @@ export class Adjacencies {
   #adopt(neighbour: Neighbour, peerTag: number): void {
     if (neighbour.peerTag !== 0) {
       this.dropRows(neighbour);
+      this.onAnew(neighbour);
       this.#updates.forget(neighbour);
       neighbour.resetSending();
       this.#updates.markAll(neighbour);

@@ -6,8 +6,16 @@
  */
 import type { Timer } from "@godwit/sdk";
 import type { RouteCore } from "./core.ts";
-import { UPDATE_TURN_BYTES, UPDATE_TURN_MS, UPDATES_WAITING_BYTES_MAX } from "./limits.ts";
+import {
+  UPDATE_TURN_BYTES,
+  UPDATE_TURN_MS,
+  UPDATE_WAITING_FRAME_BYTES,
+  UPDATES_WAITING_BYTES_MAX,
+} from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
+
+/** Of the bytes that may wait. */
+const shareOf = ({ length }: Uint8Array): number => length + UPDATE_WAITING_FRAME_BYTES;
 
 export class InboundUpdates {
   readonly #core: RouteCore;
@@ -26,7 +34,7 @@ export class InboundUpdates {
     this.#read = read;
   }
 
-  /** Frames that wait, bytes. */
+  /** Frames that wait, bytes, with what each counts as beside its own. */
   get waitingBytes(): number {
     return this.#waitingBytes;
   }
@@ -37,16 +45,16 @@ export class InboundUpdates {
     if (this.#waiting.size === 0 && this.#mayRead) return this.#readNow(from, frame);
     const held = this.#waiting.get(from);
     // Whoever has nothing here may always have one, so that a few cannot keep all others out.
-    if (held !== undefined && this.#waitingBytes + frame.length > UPDATES_WAITING_BYTES_MAX)
+    if (held !== undefined && this.#waitingBytes + shareOf(frame) > UPDATES_WAITING_BYTES_MAX)
       return this.#core.drop("update-budget");
     if (held === undefined) this.#waiting.set(from, [frame.slice()]);
     else held.push(frame.slice());
-    this.#waitingBytes += frame.length;
+    this.#waitingBytes += shareOf(frame);
   }
 
-  /** The neighbour is gone. */
+  /** The neighbour is gone, or what it said is. */
   forget(neighbour: Neighbour): void {
-    for (const { length } of this.#waiting.get(neighbour) ?? []) this.#waitingBytes -= length;
+    for (const frame of this.#waiting.get(neighbour) ?? []) this.#waitingBytes -= shareOf(frame);
     this.#waiting.delete(neighbour);
   }
 
@@ -78,7 +86,7 @@ export class InboundUpdates {
       if (next === undefined) return;
       const [from, frames] = next;
       const frame = frames.shift()!;
-      this.#waitingBytes -= frame.length;
+      this.#waitingBytes -= shareOf(frame);
       this.#waiting.delete(from);
       if (frames.length > 0) this.#waiting.set(from, frames);
       try {

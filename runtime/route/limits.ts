@@ -94,6 +94,8 @@ export const UPDATES_UNDER_WAY_FIRST = 4;
  * dropped and not acknowledged: a queue that took longer to read than their senders wait would be read twice.
  */
 export const UPDATES_WAITING_BYTES_MAX = 4 * 1024 * 1024;
+/** What one that waits counts as beside its bytes: of frames without entries a third of a million would fit otherwise. */
+export const UPDATE_WAITING_FRAME_BYTES = 256;
 /** Updates read in one turn of the event loop, bytes and ms, whichever is over first; one frame more at most. */
 export const UPDATE_TURN_BYTES = 128 * 1024;
 export const UPDATE_TURN_MS = 10;

@@ -22,6 +22,7 @@ import {
   readUpdateEntry,
   seqnoSigningBytes,
   UNREACHABLE,
+  UPDATE_HEADER_BYTES,
   type PlaneRoute,
   type UpdateEntry,
 } from "../wire/route-messages.ts";
@@ -30,6 +31,7 @@ import {
   UPDATE_FRAME_BYTES,
   UPDATE_TURN_BYTES,
   UPDATE_TURN_MS,
+  UPDATE_WAITING_FRAME_BYTES,
   UPDATES_UNDER_WAY_BYTES_MAX,
   UPDATES_UNDER_WAY_FIRST,
   UPDATES_WAITING_BYTES_MAX,
@@ -378,6 +380,38 @@ describe("haste", () => {
     for (const id of loud) rig.meet(id);
     rig.run(0);
     expect(readOf(1)).toBeGreaterThan(UPDATES_WAITING_BYTES_MAX);
+  });
+
+  test("a neighbour that begins anew is not believed what it said before and nobody has read yet", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    const frameOf = (serial: number, entries: readonly UpdateEntry[]) => {
+      const writer = beginUpdate(rig.tagFor(A), serial, UPDATE_FRAME_BYTES);
+      for (const { destination, any, bulk, proof } of entries)
+        appendUpdateEntry(writer, destination, any, bulk, proof);
+      return writer.finish();
+    };
+    const many = Array.from({ length: 55 }, (_, n) => offer(idOf(1_000 + n), 50));
+    for (let serial = 1; serial < 30; serial++) rig.router.handleFrame(A, frameOf(serial, many));
+    rig.router.handleFrame(A, frameOf(30, [offer(D, 10)]));
+    rig.router.handleFrame(A, encodeRouteResync({ buckets: 0, ownTag: 78, peerTag: rig.tagFor(A) }));
+    rig.router.handleFrame(A, frameOf(31, [offer(E, 10)]));
+    rig.run(0);
+    expect([rig.router.reachable(D), rig.router.reachable(E)]).toEqual([false, true]);
+  });
+
+  test("frames with nothing in them are bounded as well as full ones", () => {
+    const rig = new Rig(S);
+    rig.meet(A);
+    const frames = 60_000;
+    const tag = rig.tagFor(A);
+    for (let serial = 1; serial <= frames; serial++)
+      rig.router.handleFrame(A, beginUpdate(tag, serial, UPDATE_FRAME_BYTES).finish());
+    rig.run(0);
+    const read = rig.sent.filter(({ frame }) => frame[0] === FrameType.routeAck).length;
+    const atOnce = Math.ceil(UPDATE_TURN_BYTES / UPDATE_HEADER_BYTES);
+    expect(read - atOnce).toBeGreaterThan(10_000);
+    expect(read - atOnce).toBeLessThanOrEqual(UPDATES_WAITING_BYTES_MAX / UPDATE_WAITING_FRAME_BYTES);
   });
 
   test("a turn ends by time as well, what waits is a copy, and behind the end nothing is read", () => {

@@ -76,6 +76,7 @@ export class Router {
     this.#adjacencies = new Adjacencies(core, this.#updates);
     this.#receiver = new UpdateReceiver(core, this.#adjacencies, this.#origin);
     this.#inbound = new InboundUpdates(core, (from, frame) => this.#receiver.handleUpdate(from, frame));
+    this.#adjacencies.onAnew = (neighbour) => this.#inbound.forget(neighbour);
     this.#slow = new SlowLinks(core, this.#origin, this.#receiver, (isThere) =>
       deps.onDefaultRoute?.(isThere),
     );

@@ -50,9 +50,21 @@ const conversionFacts = (conversions: StatusView["conversions"] | undefined): [s
 const adviceFacts = (advice: StatusView["advice"] | undefined): [string, string][] =>
   (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", render.safeLine(line)]);
 
+const warningFacts = (health: HealthView | undefined, paint: render.Paint): [string, string][] =>
+  (health?.checks ?? [])
+    .filter((check) => check.status !== "ok")
+    .map((check) => [
+      stateOf(paint, check.status),
+      `${render.safeLine(check.name)}: ${render.safeLine(check.reason)}`,
+    ]);
+
 export const status: CommandModule = {
   async run(context) {
-    const answer = await (await context.client()).call<StatusView>("GET", "/mesh/status");
+    const client = await context.client();
+    const answer = await client.call<StatusView>("GET", "/mesh/status");
+    const health = context.isJson
+      ? undefined
+      : await client.call<HealthView>("GET", "/health", { alsoFine: [503] });
     show(context, answer, ({ node, ...rest }) => {
       const { paint } = context;
       const { peers, queue } = rest;
@@ -73,6 +85,7 @@ export const status: CommandModule = {
           ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
+          ...warningFacts(health?.value, paint),
         ],
         paint,
       );

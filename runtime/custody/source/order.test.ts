@@ -63,3 +63,11 @@ describe("bounds, each at its last byte and one beyond", () => {
       expect(codeOf(() => checkContent({ ...base, priority }))).toBe("GODWIT_REQUEST_INVALID");
   });
 });
+
+test("half a surrogate pair is refused: no store keeps such a key, and nobody would get that subject", () => {
+  for (const text of ["\ud800", "a\udc00b"]) {
+    expect(codeOf(() => order({ idempotencyKey: text }))).toBe("GODWIT_REQUEST_INVALID");
+    expect(codeOf(() => checkContent({ ...base, subject: text }))).toBe("GODWIT_REQUEST_INVALID");
+  }
+  expect(codeOf(() => order({ idempotencyKey: "\u{1f600}", subject: "\u{1f600}" }))).toBeUndefined();
+});

@@ -36,6 +36,8 @@ export function checkContent(message: OutgoingMessage): Content {
       "GODWIT_TOO_BIG",
       `a subject has at most ${SUBJECT_BYTES_MAX} bytes, a content type ${CONTENT_TYPE_BYTES_MAX}`,
     );
+  if (!subject.isWellFormed())
+    throw godwitError("GODWIT_REQUEST_INVALID", "the subject contains half a surrogate pair");
   // Plugins in other languages are told by their frames; those in this one by the compiler alone.
   if (![0, 1, 2, 3].includes(priority))
     throw godwitError("GODWIT_REQUEST_INVALID", `priority ${String(priority)} is none of 0, 1, 2, 3`);
@@ -58,6 +60,8 @@ export function checkOrder(
       "GODWIT_TOO_BIG",
       `an idempotency key has at most ${IDEMPOTENCY_KEY_BYTES_MAX} bytes; send a hash of it`,
     );
+  if (idempotencyKey?.isWellFormed() === false)
+    throw godwitError("GODWIT_REQUEST_INVALID", "the idempotency key contains half a surrogate pair");
   return {
     ...content,
     to: canonical(to),

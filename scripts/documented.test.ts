@@ -1,0 +1,117 @@
+/** Every command that README and the pages show exists, with the options that they give it. Whether it does what they say is for the suites. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { commands } from "../runtime/cli/table.ts";
+import { root } from "./lib.ts";
+
+const GLOBAL = { config: "string", socket: "string", json: "boolean", help: "boolean" } as const;
+
+const pages = [
+  "README.md",
+  "CONTRIBUTING.md",
+  ...["docs", "docs/protocol"].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => `${folder}/${name}`),
+  ),
+  ...readdirSync(join(root, "plugins")).map((name) => `plugins/${name}/README.md`),
+].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
+
+/** Lines of the shell blocks of a page, without comments, those that end in a backslash joined. */
+function linesOf(text: string): string[] {
+  const blocks = [...text.matchAll(/^```(?:sh|bash|console)\n(.*?)^```/gms)].map(([, block]) => block!);
+  return blocks.flatMap((block) =>
+    block
+      .replaceAll(/\s*\\\n\s*/g, " ")
+      .split("\n")
+      .map((line) =>
+        line
+          .replace(/^\$ /, "")
+          .replace(/(?:^|\s)#.*$/, "")
+          .trim(),
+      )
+      .filter((line) => line !== ""),
+  );
+}
+
+/** What may stand before the program of a simple command: variables, and programs that start others. */
+const BEFORE =
+  /^(?:\w+=(?:"[^"]*"|'[^']*'|\S*)\s+|(?:sudo|exec|time)\s+|(?:podman|docker) exec (?:-\S+ )*\S+\s+)*/;
+
+/** Calls of godwit in a line, each with the words after it; of what `$(...)` answers one word is left. */
+function callsOf(line: string): string[][] {
+  const inner = [...line.matchAll(/\$\(([^()]*)\)/g)].map(([, text]) => text!);
+  const outer = line.replaceAll(/\$\([^()]*\)/g, "ANSWER").replaceAll(/\((?:umask \d+;)?|\)/g, " ");
+  const simple = [...inner, outer].flatMap((text) => text.split(/\|\||&&|[|;&]/));
+  return simple.flatMap((text) => {
+    const [program = "", ...words] =
+      text
+        .trim()
+        .replace(BEFORE, "")
+        .split(/\s(?=\d?>|<)/)[0]!
+        .match(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g) ?? [];
+    return /^(?:[\w./-]*\/)?godwit$/.test(program)
+      ? [words.map((word) => word.replaceAll(/^["']|["']$/g, ""))]
+      : [];
+  });
+}
+
+/** What is wrong with a call of godwit; undefined: nothing. */
+function faultOf(words: readonly string[]): string | undefined {
+  const plain = words.filter((word) => !word.startsWith("-"));
+  const command =
+    commands.find(({ name }) => name === plain.slice(0, 2).join(" ")) ??
+    commands.find(({ name }) => name === plain[0]);
+  if (command === undefined)
+    return words.includes("--help") || commands.some(({ name }) => name.startsWith(`${plain[0]} `))
+      ? undefined
+      : `no command ${plain.slice(0, 2).join(" ")}`;
+  const options = Object.fromEntries([
+    ...Object.entries(GLOBAL).map(([name, type]) => [name, { type }]),
+    ...Object.entries(command.options).map(([name, { value }]) => [
+      name,
+      { type: value === undefined ? "boolean" : "string", multiple: true },
+    ]),
+  ]) as Record<string, { type: "boolean" | "string"; multiple?: boolean }>;
+  try {
+    const own = words.filter((word) => !command.name.split(" ").includes(word));
+    const { positionals } = parseArgs({ args: own, options, allowPositionals: true, strict: true });
+    if (positionals.length > command.argsMax) return `${positionals.length} arguments`;
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+  scripts: Record<string, string>;
+};
+
+describe("what the pages tell to type is there", () => {
+  test.each(pages)("%s", (page) => {
+    const faults: string[] = [];
+    for (const line of linesOf(readFileSync(join(root, page), "utf8"))) {
+      for (const words of callsOf(line)) {
+        const fault = faultOf(words);
+        if (fault !== undefined) faults.push(`${line}: ${fault}`);
+      }
+      for (const [word] of line.matchAll(/(?<=^|\s)\.?\/?scripts\/[\w.-]+/g))
+        if (!existsSync(join(root, word))) faults.push(`${line}: no ${word}`);
+      for (const [, name] of line.matchAll(/\bbun run ([\w:-]+)/g))
+        if (scripts[name!] === undefined) faults.push(`${line}: no script ${name}`);
+    }
+    expect(faults).toEqual([]);
+  });
+
+  test("they are looked at", () => {
+    const calls = pages.flatMap((page) => linesOf(readFileSync(join(root, page), "utf8")).flatMap(callsOf));
+    expect(calls.length).toBeGreaterThan(50);
+  });
+
+  test("a page that lies is found", () => {
+    const lies = ["godwit sned DUN hi", "sudo godwit send DUN hi --proirity 1 | cat", "godwit status now"];
+    for (const line of lies)
+      expect(callsOf(line).map((words) => faultOf(words) === undefined)).toEqual([false]);
+    expect(linesOf("```sh\na \\\n  b # c\n```\n\n```toml\nd\n```\n")).toEqual(["a b"]);
+  });
+});
