@@ -139,9 +139,9 @@ test("two who share a slot and write it at once find each other at once, and soo
     await mended();
     // The same by intent: each in the store of the other, with one sequence. A slot is healed once a minute.
     mesh.clock.advance(61_000);
-    for (const [n, store] of stores.entries())
+    for (const [side, store] of stores.entries())
       for (const period of publishedPeriods(Date.now()))
-        await store.put(period, [selves[1 - n]!.id], (await store.get(period)).seq + 1);
+        await store.put(period, [selves[1 - side]!.id], (await store.get(period)).seq + 1);
     expect(await named()).toEqual(Array.from({ length: 8 }, () => 1));
     await mended();
     for (const store of stores) store.close();
@@ -247,6 +247,29 @@ test("two halves of a DHT that both wrote one slot while they were apart find ea
   await mesh.add({ secrets: ["theirs"], endpoints: [], config: { bootstrap: [a.place, c.place] } });
   await until("each has found those of the other half", () => across().every(Boolean), 60_000);
 }, 180_000);
+
+test("two who are linked hear within minutes of those who come up beside them: both may have looked before the other spoke", async () => {
+  await using mesh = new TestMesh();
+  const [one, other] = [await mesh.add(), await mesh.add()];
+  await until(
+    "they found each other",
+    () => one.host.hints.size === 1 && other.host.hints.size === 1,
+    20_000,
+  );
+  link(one.host, other.host);
+  // Who is linked has looked and found nobody else.
+  for (let n = 0; n < 20; n++) {
+    mesh.clock.advance(1_000);
+    await Bun.sleep(20);
+  }
+  const late = await mesh.add({ endpoints: ["tor://late.onion:1"] });
+  for (let n = 0; n < 240 && !hinted(one, "tor://late.onion:1"); n++) {
+    mesh.clock.advance(1_000);
+    await Bun.sleep(20);
+  }
+  expect(hinted(one, "tor://late.onion:1")).toBe(true);
+  expect(late.host.hints.size).toBeGreaterThan(0);
+}, 60_000);
 
 test("a DHT that grows: what a node said is put to those that came since, and no more once nobody comes", async () => {
   await using mesh = new TestMesh();

@@ -20,7 +20,11 @@ const RETRY_MAX_MS = 600_000;
 /** Without any link. */
 const LONELY_MS = 4_000;
 const LONELY_MAX_MS = 300_000;
-/** With links the mesh itself tells of others, but for a part of it that has lost the way here. */
+/**
+ * With links the mesh itself tells of others, but for a part of it that has lost the way here, or that came up beside this one and has links of its own: a minute
+ * after the first link, then a quarter of an hour after that, and each three hours.
+ */
+const LOOK_FIRST_MS = 60_000;
 const LOOK_MS = 3 * 3_600_000;
 /** For neighbours, whoever asks. */
 const LOOK_FOR_MS = 60_000;
@@ -73,6 +77,7 @@ export class Presence {
   #checks = 0;
   #retryMs = RETRY_MS;
   #lonelyMs = LONELY_MS;
+  #lookMs = LOOK_FIRST_MS;
   #nodesThen = 0;
   #publishAtMs = 0;
   #checkAtMs = Infinity;
@@ -121,6 +126,7 @@ export class Presence {
     this.#publishAtMs = this.#lookAtMs = 0;
     this.#retryMs = RETRY_MS;
     this.#lonelyMs = LONELY_MS;
+    this.#lookMs = LOOK_FIRST_MS;
     this.#alarm.ring();
   }
 
@@ -284,8 +290,9 @@ export class Presence {
     if (this.isConnected) await this.#look(signal, this.#reached);
     else this.#deps.askNeighbours();
     const isLonely = this.#ctx.peers.list().every(({ isLinked }) => !isLinked);
-    this.#lookAtMs = this.#nowMs + (isLonely ? this.#lonelyMs : LOOK_MS);
+    this.#lookAtMs = this.#nowMs + (isLonely ? this.#lonelyMs : this.#lookMs);
     this.#lonelyMs = isLonely ? Math.min(2 * this.#lonelyMs, LONELY_MAX_MS) : LONELY_MS;
+    this.#lookMs = isLonely ? LOOK_FIRST_MS : Math.min(16 * this.#lookMs, LOOK_MS);
   }
 
   /** Looks in all slots for nodes other than `known`. Answers how many have a right item. */

@@ -77,10 +77,10 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     daemon.start();
     door.start();
     for (const [n, callsign] of MEMBERS.entries()) {
-      const dht = `[discovery.dht]\ntype = "dht"\nlisten = ["127.0.0.${2 + n}:${DHT_PORT}"]\nbootstrap = ["127.0.0.2:${DHT_PORT}"]\n`;
+      const place = `[discovery.dht]\ntype = "dht"\nlisten = ["127.0.0.${2 + n}:${DHT_PORT}"]\nbootstrap = ["127.0.0.2:${DHT_PORT}"]\n`;
       const node = await lab.add({
         ...{ callsign, namespace: host.namespace, listen: [], nodeExtra, linksWanted: 4 },
-        extra: `[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\n${dht}`,
+        extra: `[transports.tor]\ntype = "tor"\ncontrol = "127.0.0.1:9051"\n${place}`,
       });
       members.push(node);
       await node.start();
@@ -179,17 +179,20 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
           return onions.every((onion) => found.includes(onion));
         };
         await newcomer.until("hints at all members", isFound, 120_000, 100);
-        const seconds = () => ((performance.now() - startedMs) / 1_000).toFixed(1);
-        console.log(`  ${callsign}: all members found ${seconds()} s after the start`);
+        const sinceStart = () => ((performance.now() - startedMs) / 1_000).toFixed(1);
+        console.log(`  ${callsign}: all members found ${sinceStart()} s after the start`);
         const all = async () => (await linked(newcomer)).length === MEMBERS.length;
         await newcomer.until("links to all", all, 120_000, 100);
-        console.log(`  ${callsign}: linked to all after ${seconds()} s`);
+        console.log(`  ${callsign}: linked to all after ${sinceStart()} s`);
         const trusted = async () => (await linked(newcomer)).filter(({ trust }) => trust === "trusted");
         await newcomer.until(
           "trust in those that it found",
           async () => (await trusted()).length === 2,
           60_000,
         );
+        // The stream comes after the answer that shows the same.
+        const said = (type: string) => told.filter((event) => event.type === type).length;
+        await newcomer.until("events of it", async () => said("peer.trust") === 2, 10_000);
         expect((await linked(newcomer)).map((peer) => peer.callsign).sort()).toEqual(MEMBERS);
         expect(lostDatagrams()).toBeGreaterThan(0);
 
@@ -245,9 +248,10 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
         console.log(
           `  ${callsign}: LON-B redialled ${((performance.now() - backMs) / 1_000).toFixed(1)} s after its start`,
         );
-        const [back] = (await linked(newcomer)).filter((peer) => peer.callsign === "LON-B");
+        const back = (await linked(newcomer)).find((peer) => peer.callsign === "LON-B");
         expect(back).toMatchObject({ trust: "trusted", trust_by: "manager" });
         expect(back!.links).toMatchObject([{ direction: "outbound", address: onions[1] }]);
+        await newcomer.until("the event of that link", async () => said("link.up") > MEMBERS.length, 10_000);
         const ofLink = told.filter(
           ({ type, data }) => type.startsWith("link.") && data["id"] === peerOf("LON-B").id,
         );

@@ -17,8 +17,13 @@ interface Broadcast {
   readonly sent: (() => void) | undefined;
 }
 
+/** What is sent first stands first. */
+const inTurn = (a: Broadcast, b: Broadcast): number =>
+  a.transmits - b.transmits || b.bytes.length - a.bytes.length || b.order - a.order;
+
 export class Broadcasts {
-  #queue: Broadcast[] = [];
+  readonly #queue = new Set<Broadcast>();
+  readonly #byAbout = new Map<string, Broadcast>();
   #made = 0;
   /** Told of each that had to go unsent. */
   readonly #dropped: () => void;
@@ -31,7 +36,7 @@ export class Broadcasts {
   }
 
   get size(): number {
-    return this.#queue.length;
+    return this.#queue.size;
   }
 
   /** `bytes` are kept. `sent` is called when it has been sent as often as it is, or was replaced. */
@@ -40,48 +45,44 @@ export class Broadcasts {
       this.#dropped();
       return sent?.();
     }
-    if (about !== undefined)
-      this.#queue = this.#queue.filter((old) => {
-        if (old.about !== about) return true;
-        old.sent?.();
-        return false;
-      });
-    this.#queue.push({ about, bytes, order: this.#made++, transmits: 0, sent });
+    const old = about === undefined ? undefined : this.#byAbout.get(about);
+    if (old !== undefined) this.#end(old);
+    const broadcast: Broadcast = { about, bytes, order: this.#made++, transmits: 0, sent };
+    this.#queue.add(broadcast);
+    if (about !== undefined) this.#byAbout.set(about, broadcast);
     this.#added();
-    if (this.#queue.length <= BROADCASTS_MAX) return;
-    this.#sort();
-    this.#queue.pop()?.sent?.();
+    if (this.#queue.size <= BROADCASTS_MAX) return;
+    // A state of strangers may be thousands of news: they are looked through for each, and not sorted.
+    let last = broadcast;
+    for (const one of this.#queue) if (inTurn(last, one) < 0) last = one;
+    this.#end(last);
     this.#dropped();
   }
 
   /** Those that fit in `room` bytes, of which each takes `overhead` more. `limit`: how often each is sent. */
   take(room: number, overhead: number, limit: number): Uint8Array[] {
-    if (this.#queue.length === 0) return [];
-    this.#sort();
     const taken: Uint8Array[] = [];
     let left = room;
-    for (const broadcast of this.#queue) {
+    for (const broadcast of [...this.#queue].sort(inTurn)) {
       const size = broadcast.bytes.length + overhead;
-      if (size > left) continue;
-      left -= size;
-      taken.push(broadcast.bytes);
-      broadcast.transmits++;
+      if (size <= left) {
+        left -= size;
+        taken.push(broadcast.bytes);
+        broadcast.transmits++;
+      }
+      if (broadcast.transmits >= limit) this.#end(broadcast);
     }
-    this.#queue = this.#queue.filter((broadcast) => {
-      if (broadcast.transmits < limit) return true;
-      broadcast.sent?.();
-      return false;
-    });
     return taken;
   }
 
   clear(): void {
-    for (const { sent } of this.#queue.splice(0)) sent?.();
+    for (const broadcast of [...this.#queue]) this.#end(broadcast);
   }
 
-  #sort(): void {
-    this.#queue.sort(
-      (a, b) => a.transmits - b.transmits || b.bytes.length - a.bytes.length || b.order - a.order,
-    );
+  #end(broadcast: Broadcast): void {
+    this.#queue.delete(broadcast);
+    if (broadcast.about !== undefined && this.#byAbout.get(broadcast.about) === broadcast)
+      this.#byAbout.delete(broadcast.about);
+    broadcast.sent?.();
   }
 }
