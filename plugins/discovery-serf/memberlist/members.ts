@@ -2,7 +2,7 @@
  * Who is in the cluster: the table and what alive, suspect and dead messages make of it. Owns incarnations, suspicions and what is told on.
  * Sends nothing by itself. Its bound is `MEMBERS_MAX`: a stranger who knows the key may claim any number of names.
  */
-import type { Random } from "@godwit/sdk";
+import { type Random, TokenBucket } from "@godwit/sdk";
 import {
   type Accusation,
   type Alive,
@@ -20,6 +20,11 @@ import { type Awareness, suspicionBounds, type Timing } from "./timing.ts";
 
 /** This node among them. With 512 bytes of tags each that is some 5 MiB. */
 export const MEMBERS_MAX = 4_096;
+/**
+ * Members that are new or say something new, which all others are to be told: some tens of microseconds each, and a state of seven kilobytes holds a
+ * thousand. The whole of the largest cluster comes at once.
+ */
+const NEWS = { perSecond: 1_000, burst: 2 * MEMBERS_MAX } as const;
 /** The last incarnation that fits its field. A liar who goes there, and holds the key, leaves nothing to refute with; what others can read is still said. */
 export const INCARNATION_MAX = 0xffff_ffff;
 
@@ -43,7 +48,7 @@ export interface MemberEvents {
   updated(member: Member): void;
   /** Another machine claims the name of one that is alive. */
   conflict(member: Member, other: At, meta: Uint8Array): void;
-  dropped(reason: "members" | "protocol"): void;
+  dropped(reason: "members" | "protocol" | "rate"): void;
 }
 
 export interface MembersDeps {
@@ -64,6 +69,7 @@ export class Members {
   readonly #members = new Map<string, Member>();
   readonly #suspicions = new Map<string, Suspicion>();
   readonly #name: string;
+  readonly #news: TokenBucket;
   /** In the order of probing: shuffled at each round. */
   #order: string[] = [];
   #next = 0;
@@ -78,6 +84,8 @@ export class Members {
   ) {
     this.#deps = deps;
     this.#name = self.name;
+    const clock = { monotonicMs: () => deps.timers.nowMs() };
+    this.#news = new TokenBucket(clock, NEWS.perSecond, NEWS.burst);
     this.#store({
       ...self,
       vsn: OWN_VSN,
@@ -204,6 +212,7 @@ export class Members {
     // Whoever is gone may come back from elsewhere at once: waiting would only keep a replaced machine out.
     if (isMoved && !isGone(known)) return this.#deps.events.conflict(known, alive.at, alive.meta);
     if (known !== undefined && !isMoved && alive.incarnation <= known.incarnation) return;
+    if (!this.#news.take()) return this.#deps.events.dropped("rate");
     this.#endSuspicion(alive.node);
     const wasGone = known === undefined || isGone(known);
     const member: Member = {
