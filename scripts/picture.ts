@@ -1,5 +1,5 @@
 /**
- * The picture of README: `scripts/demo --json | bun scripts/picture.ts > docs/plots/demo.svg` draws the mesh that ran, the
+ * The picture of README: `scripts/demo --json | bun scripts/picture.ts > docs/demo.svg` draws the mesh that ran, the
  * one that was killed, and how each telex went, from what the demo measured. Nothing in it is made up.
  */
 interface Demo {

@@ -60,6 +60,15 @@ export async function iperf(
 
 /** A port of the first node that leads to one behind `far`. */
 export async function openForward(near: LabNode, far: LabNode, target = IPERF_PORT): Promise<number> {
+  // Routes come before the names of those that they lead to.
+  await far.until(
+    `the name ${near.callsign}`,
+    async () =>
+      (await far.json<{ names: { name: string }[] }>("/mesh/names")).names.some(
+        ({ name }) => name === near.callsign,
+      ),
+    READY_MS,
+  );
   await bind(far, near);
   const { listen } = await near.json<{ listen: string }>("/forwards", {
     method: "POST",
