@@ -1,19 +1,10 @@
 /** From zod's issues to the fields of a problem document. */
 import type { z } from "zod";
-import { inWords } from "../kernel/schema-words.ts";
+import { inWords, valueAt } from "../kernel/schema-words.ts";
 import { requestInvalid } from "./problem.ts";
 
 /** Issues told at once; a request with more wrong has been told enough. */
 const ISSUES_MAX = 10;
-
-const valueAt = (value: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>(
-    (at, key) =>
-      typeof at === "object" && at !== null && Object.hasOwn(at, key)
-        ? (at as Record<PropertyKey, unknown>)[key]
-        : undefined,
-    value,
-  );
 
 /** Throws GODWIT_REQUEST_INVALID with a path for each field that does not fit. */
 export function validate<T>(schema: z.ZodType<T>, value: unknown): T {

@@ -2,7 +2,8 @@
 import * as z from "zod";
 import { godwitError } from "../kernel/errors.ts";
 import type { Config } from "./load.ts";
-import { describeFound, valueAt } from "./problems.ts";
+import { valueAt } from "../kernel/schema-words.ts";
+import { describeFound } from "./problems.ts";
 import { coreOf, definitionOf, expectationOf } from "./schema-problems.ts";
 import { configSchema } from "./schema.ts";
 import { SECRET_REFERENCE } from "@godwit/sdk/secret";

@@ -56,15 +56,6 @@ export function formatPath(path: Path): string {
   return out === "" ? "the whole configuration" : out;
 }
 
-export function valueAt(document: unknown, path: Path): unknown {
-  let value = document;
-  for (const part of path) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, part)) return undefined;
-    value = (value as Record<PropertyKey, unknown>)[part];
-  }
-  return value;
-}
-
 const FOUND_CHARS_MAX = 80;
 
 /** A value in the words of the file, cut short; what may be a secret shows only its kind. */

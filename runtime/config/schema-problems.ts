@@ -1,6 +1,7 @@
 /** What the schemas found wrong with a document, in words; and where in the schemas a key stands. */
 import type * as z from "zod";
-import { type ConfigProblem, describeFound, formatPath, type Path, valueAt } from "./problems.ts";
+import { valueAt } from "../kernel/schema-words.ts";
+import { type ConfigProblem, describeFound, formatPath, type Path } from "./problems.ts";
 import { configSchema } from "./schema.ts";
 import { type Expectation, expectations } from "./schema-values.ts";
 import { nearest } from "./suggest.ts";

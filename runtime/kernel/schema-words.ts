@@ -105,3 +105,13 @@ function bound({ origin, inclusive }: Issue, closed: string, open: string, count
     ? `${TYPES[String(origin)] ?? "a value"}, ${words}`
     : `${TYPES[String(origin)] ?? "a list"}, ${words} ${unit}${Number(count) === 1 ? "" : "s"}`;
 }
+
+/** What stands at a path of a document; undefined: nothing. */
+export function valueAt(document: unknown, path: readonly PropertyKey[]): unknown {
+  let value = document;
+  for (const part of path) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, part)) return undefined;
+    value = (value as Record<PropertyKey, unknown>)[part];
+  }
+  return value;
+}

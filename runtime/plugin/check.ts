@@ -6,6 +6,7 @@ import type { Plugin, PluginNamespace } from "@godwit/sdk";
 import type { Config, PluginConfig } from "../config/load.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
+import { valueAt } from "../kernel/schema-words.ts";
 import { isInstalled } from "./isolation.ts";
 import { grantedOf } from "./permissions.ts";
 import { findPlugin } from "./host/instance.ts";
@@ -149,13 +150,6 @@ async function tableProblems(section: string, table: PluginConfig, plugin: Plugi
       },
     ];
   });
-}
-
-function valueAt(options: unknown, path: readonly string[]): unknown {
-  let value = options;
-  for (const key of path)
-    value = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
-  return value;
 }
 
 type Issue = NonNullable<ValidationResult["issues"]>[number];

@@ -66,9 +66,9 @@ export interface ViewDeps {
   reload(): Promise<ReloadView>;
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): Trouble[];
-  /** Of stored rows, those that are not through. */
   /** What a node that knows nobody could use. */
   advice(): string[];
+  /** Of stored rows, those that are not through. */
   conversions(): { readonly name: string; readonly rows: number }[];
 }
 

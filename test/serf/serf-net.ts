@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
+import type { SerfMember as OwnMember } from "../../runtime/cli/commands/serf.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode, type LabNodeOptions } from "../../scripts/lab.ts";
 import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
@@ -21,17 +22,6 @@ export interface SerfMember {
   readonly addr: string;
   readonly status: string;
   readonly tags: Readonly<Record<string, string>>;
-}
-
-export interface OwnMember {
-  readonly name: string;
-  readonly address: string;
-  readonly port: number;
-  readonly status: string;
-  readonly tags: Readonly<Record<string, string>>;
-  readonly node: string | null;
-  readonly endpoints: readonly string[];
-  readonly why: string | null;
 }
 
 export async function until(

@@ -5,17 +5,20 @@ import { type CommandContext, type CommandModule, exitCodes } from "../command.t
 import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
 
+/** One of `serf members --json`. */
+export interface SerfMember {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly status: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly node: string | null;
+  readonly endpoints: readonly string[];
+  readonly why: string | null;
+}
+
 interface MembersAnswer {
-  readonly members: readonly {
-    readonly name: string;
-    readonly address: string;
-    readonly port: number;
-    readonly status: string;
-    readonly tags: Readonly<Record<string, string>>;
-    readonly node: string | null;
-    readonly endpoints: readonly string[];
-    readonly why: string | null;
-  }[];
+  readonly members: readonly SerfMember[];
 }
 
 interface QueryAnswer {
