@@ -40,6 +40,7 @@ export const sampleMessage: MessageView = {
   size: 5,
   state: "delivered",
   reason: null,
+  progress: null,
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
   receipt: {

@@ -18,6 +18,7 @@ import type {
   NodeView,
   OverlayView,
   PeerView,
+  ProgressView,
   ReloadView,
   RouteView,
   StatusView,
@@ -27,7 +28,7 @@ import type {
 } from "./contract/node.ts";
 import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
-import type { MessageId, NodeId } from "../kernel/ids.ts";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { signatureHex } from "../custody/source/proofs.ts";
 import { outboxReason } from "./lives.ts";
@@ -35,6 +36,7 @@ import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { peerViews } from "./peers.ts";
+import { progressView } from "./progress.ts";
 import { routeView, whyView } from "./routes.ts";
 import { skippedOf } from "./discovery.ts";
 import { viewDiscovery } from "./discovery.ts";
@@ -301,6 +303,7 @@ export class LiveView implements NodeView {
       size: entry.size,
       state: "delivered",
       reason: entry.isUnconfirmed ? "delivered without an answer from every machine of the location" : null,
+      progress: null,
       created_at: isoTime(entry.createdAtMs),
       delivered_at: isoTime(entry.deliveredAtMs),
       receipt: null,
@@ -322,6 +325,7 @@ export class LiveView implements NodeView {
       size: entry.size,
       state: entry.state,
       reason: outboxReason(this.#deps.mesh, entry),
+      progress: this.#progress(entry.targets.map(({ bundle }) => bundle)),
       created_at: isoTime(entry.createdAtMs),
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
       receipt:
@@ -353,6 +357,7 @@ export class LiveView implements NodeView {
       size: holding.sealedBytes,
       state: holding.state === "relayed" ? "relayed" : "queued",
       reason: holding.waitReason ?? null,
+      progress: this.#progress([holding.id]),
       created_at: isoTime(holding.trace[0]?.atMs ?? 0),
       delivered_at: null,
       receipt: null,
@@ -363,6 +368,10 @@ export class LiveView implements NodeView {
 
   #trace(entries: readonly TraceEntry[]): MessageView["trace"] {
     return entries.map(({ node, atMs }) => ({ node, callsign: this.#callsignOf(node), at: isoTime(atMs) }));
+  }
+
+  #progress(bundles: readonly BundleId[]): ProgressView | null {
+    return progressView(this.#deps.mesh, bundles, (id) => this.#callsignOf(id));
   }
 
   #callsignOf(id: NodeId): string | null {
