@@ -60,6 +60,7 @@ export const sampleMessage: MessageView = {
 
 export class FakeNode implements NodeView {
   healthNow: HealthView = { status: "ok", checks: [{ name: "store", status: "ok", reason: "" }] };
+  readonly healthAskedBy: string[] = [];
   readonly sent: OutgoingMessage[] = [];
   readonly trusts: { node: string; level: string; reason: string; expiresSeconds?: number }[] = [];
   readonly resolved: { name: string; node: string }[] = [];
@@ -101,8 +102,9 @@ export class FakeNode implements NodeView {
     for (const onEvent of this.#subscribers) onEvent(event);
   }
 
-  health() {
+  health(forWhom: "anybody" | "operator" = "anybody") {
     this.#fail();
+    this.healthAskedBy.push(forWhom);
     return this.healthNow;
   }
 

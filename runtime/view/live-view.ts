@@ -31,9 +31,10 @@ import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { signatureHex } from "../custody/source/proofs.ts";
+import { healthOf, type Trouble } from "./health.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
-import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
+import { overlayAddress, overlayViews } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { peerViews } from "./peers.ts";
 import { progressView } from "./progress.ts";
@@ -74,13 +75,6 @@ export interface ViewDeps {
   conversions(): { readonly name: string; readonly rows: number }[];
 }
 
-export interface Trouble {
-  readonly name: string;
-  readonly reason: string;
-  /** Worth telling, and the node is well all the same. */
-  readonly isNotice?: boolean;
-}
-
 export class LiveView implements NodeView {
   readonly #deps: ViewDeps;
   readonly #events: NodeEvents;
@@ -94,24 +88,9 @@ export class LiveView implements NodeView {
     return this.#deps.closed;
   }
 
-  health(): HealthView {
-    const checks: HealthView["checks"] = this.#deps.host.running.map((plugin) => ({
-      name: `${plugin.instance.namespace}.${plugin.instance.name}`,
-      status: plugin.health.state === "running" ? "ok" : plugin.health.state === "down" ? "down" : "degraded",
-      reason: stateWords(plugin),
-    }));
-    const { state, reason: clockReason } = this.#deps.time.view;
-    checks.push({
-      name: "clock",
-      status: state === "doubted" ? "degraded" : "ok",
-      reason: `${state}: ${clockReason}`,
-    });
-    for (const { name, reason, isNotice } of this.#deps.troubles())
-      checks.push({ name, status: isNotice === true ? "ok" : "degraded", reason });
-    const transports = checks.filter(({ name }) => name.startsWith("transport."));
-    const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
-    const status = isCutOff ? "down" : checks.some((check) => check.status !== "ok") ? "degraded" : "ok";
-    return { status, checks };
+  health(forWhom: "anybody" | "operator" = "anybody"): HealthView {
+    const { host, time, troubles } = this.#deps;
+    return healthOf(host.running, time.view, troubles(), forWhom);
   }
 
   status(): StatusView {

@@ -56,7 +56,7 @@ async function sayWhyItWaits(context: CommandContext, client: ApiClient, id: str
   if (state !== "queued" || reason?.includes("heard of") !== true) return;
   const names = await client.call<{ names: NameView[] }>("GET", "/mesh/names").catch(() => undefined);
   const near = nearest(to, new Set(names?.value.names.map(({ name }) => name)));
-  const meant = near === undefined ? "`godwit names` shows who is known" : `did you mean ${near}?`;
+  const meant = near === undefined ? "`godwit names` shows who is known." : `did you mean ${near}?`;
   context.io.stderr(
     `${render.safeLine(reason)}; ${render.safeLine(meant)} It waits, or \`godwit outbox rm ${id.slice(0, 8)}\` withdraws it\n`,
   );

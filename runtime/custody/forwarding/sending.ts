@@ -44,7 +44,8 @@ export class Sendings {
   }
 
   /** `to` has all before `bytes`. Answers how far it is when it is time to tell. */
-  onWanted(to: NodeId, { id, sealedBytes }: Holding, bytes: number, nowMs: number): Progress | undefined {
+  onWanted(to: NodeId, holding: Holding, bytes: number, nowMs: number): Progress | undefined {
+    const { id, sealedBytes } = holding;
     const sending = this.#sendings.get(id);
     if (sending?.to !== to) {
       // What it had before says nothing of the pace.
@@ -53,7 +54,10 @@ export class Sendings {
       return undefined;
     }
     // Asked again for what was lost, or for all of it anew.
-    if (bytes > sending.bytes) sending.rate.add(bytes - sending.bytes, nowMs);
+    if (bytes > sending.bytes) {
+      sending.rate.add(bytes - sending.bytes, nowMs);
+      holding.movedAtMs = nowMs;
+    }
     sending.bytes = bytes;
     if (nowMs - sending.toldAtMs < TOLD_EVERY_MS) return undefined;
     sending.toldAtMs = nowMs;

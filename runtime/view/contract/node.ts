@@ -288,7 +288,8 @@ export interface JoinView {
 
 export interface NodeView {
   readonly closed: ClosedView;
-  health(): HealthView;
+  /** Only the operator is told whom this node writes to. */
+  health(forWhom?: "anybody" | "operator"): HealthView;
   status(): StatusView;
   members(): MemberView[];
   peers(): PeerView[];
