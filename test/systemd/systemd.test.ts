@@ -233,7 +233,18 @@ async function downNode(): Promise<void> {
   );
   const key = "/root/broken.key";
   const packed = await machine.must(
-    ...["godwit", "plugin", "pack", "/root/broken", "--key", key, "--out", "/root/broken.gwp", "--json"],
+    ...[
+      "godwit",
+      "plugin",
+      "pack",
+      "/root/broken",
+      "--unchecked",
+      "--key",
+      key,
+      "--out",
+      "/root/broken.gwp",
+      "--json",
+    ],
   );
   await machine.must("godwit", "plugin", "trust", (JSON.parse(packed) as { publisher: string }).publisher);
   await machine.must("godwit", "plugin", "add", "/root/broken.gwp");
