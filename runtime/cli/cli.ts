@@ -83,8 +83,11 @@ async function dispatch(
     get paint() {
       return createPaint(io.isStdoutTty && !isJson, env);
     },
-    client: async () =>
-      new ApiClient(await findSocket(text("socket").at(-1), text("config").at(-1), env), io.signal, io.clock),
+    client: async () => {
+      const socket = await findSocket(text("socket").at(-1), text("config").at(-1), env);
+      const typed = positionals.length === 0 ? command.name : `${command.name} ...`;
+      return new ApiClient(socket, typed, io.signal, io.clock);
+    },
   };
   const module = await command.load();
   return await module.run(context);

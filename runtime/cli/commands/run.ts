@@ -11,7 +11,7 @@ import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
-import { createLog, stderrSinkFor } from "../../kernel/log.ts";
+import { autoFormat, createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
@@ -43,7 +43,7 @@ export const run: CommandModule = {
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
     const { logLevel, logFormat } = config.node;
-    const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
+    const format = logFormat === "auto" ? autoFormat(env) : logFormat;
     const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env) });
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
@@ -126,7 +126,7 @@ async function firstStart(
   env: Environment,
   signals: NodeSignals,
 ): Promise<void> {
-  const format = process.stderr.isTTY ? "text" : "json";
+  const format = autoFormat(env);
   const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSinkFor(env) });
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
