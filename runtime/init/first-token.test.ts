@@ -38,9 +38,10 @@ test("a machine whose API others may call shows one, once, and logs nothing of i
   const one = machine();
   await one.offer();
   await one.offer();
-  expect(one.shown).toHaveLength(2);
+  // A screen may have no more.
+  expect(one.shown.every((line) => line.length <= 80)).toBe(true);
   expect(one.shown[0]).toContain("gwt_secret");
-  expect(one.shown[1]).toContain("godwit token revoke 0a1b");
+  expect(one.shown.at(-1)).toContain("DELETE /tokens/0a1b");
   expect([one.made(), one.closed(), one.logged]).toEqual([1, 1, []]);
   // Not when that was revoked either, as long as the state is kept.
   const later = machine();

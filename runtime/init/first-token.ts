@@ -54,7 +54,8 @@ export async function offerFirstToken(deps: FirstTokenDeps): Promise<void> {
 
 export const tokenLines = ({ id, secret }: MadeToken): readonly string[] => [
   `  token      ${secret}`,
-  `             may everything (scope admin); shown this once and kept nowhere; godwit token revoke ${id} ends it`,
+  "             may everything (scope admin); shown this once and kept nowhere",
+  `             DELETE /tokens/${id} ends it`,
 ];
 
 /** Somebody beyond this machine may call there. */
