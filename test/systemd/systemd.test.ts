@@ -101,6 +101,13 @@ async function readyAndHardened(): Promise<void> {
   expect(status).toContain("NoNewPrivs:\t1");
   const state = await machine.must("stat", "-c", "%a %u", "/var/lib/private/godwit/identity.key");
   expect(state.trim()).toBe(`600 ${uid}`);
+  const other = await machine.call("setpriv", "--reuid=65534", "--clear-groups", "godwit", "status");
+  expect([other.code, other.err]).toEqual([
+    1,
+    expect.stringContaining(
+      "this user may not open /run/godwit/godwit.sock, which is of a user that systemd made up for it; run: sudo godwit status",
+    ),
+  ]);
   // What the journal knows of each line, besides the line.
   const warnings = await machine.must(
     "journalctl",
