@@ -136,7 +136,9 @@ test("an address that is taken or not there yet keeps nobody: it is explained, a
   const two = await at.start({ clock, listen, socketPath: path });
   expect((await over(path, "/tokens")).status).toBe(200);
   expect(two.addresses).toHaveLength(1);
-  expect(two.waiting[0]).toContain("another program listens there");
+  expect(two.waiting[0]).toContain(
+    `port ${port} of 127.0.0.1 is taken by this node itself (PID ${process.pid}): end that, or choose another port, like `,
+  );
   expect(two.waiting[1]).toContain("192.0.2.77");
   await one.close();
   await clock.advance(2_000);

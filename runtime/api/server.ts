@@ -5,6 +5,7 @@
 import { lstatSync, unlinkSync } from "node:fs";
 import type { Clock } from "../kernel/clock.ts";
 import { asGodwitError, GodwitError, godwitError } from "../kernel/errors.ts";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { Late } from "../kernel/late.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Scope } from "../kernel/scope.ts";
@@ -181,12 +182,8 @@ async function openedSocket(server: HttpServer, path: string): Promise<void> {
 function serveTcp(front: Front, address: { host: string; port: number }): HttpServer {
   const server = front({ kind: "tcp", ...address });
   if (server.isListening) return server;
-  const reason = whyNot(address);
   const where = formatAddress(address.host, address.port);
-  const advice = reason.includes("EADDRINUSE")
-    ? "another program listens there; choose another port in api.listen, or end it"
-    : "tried again until this machine has that address; check api.listen";
-  throw godwitError("GODWIT_LISTEN_FAILED", `the api cannot listen on ${where} (${reason}): ${advice}`);
+  throw godwitError("GODWIT_LISTEN_FAILED", `the api cannot listen on ${where}: ${whyNot(address)}`);
 }
 
 /** The net server says it later, and this has to be said now. */
@@ -195,7 +192,7 @@ function whyNot({ host, port }: { host: string; port: number }): string {
     Bun.listen({ hostname: host, port, socket: { data() {} } }).stop(true);
     return "it came free just now";
   } catch (error) {
-    return reasonOf(error);
+    return whyNotListening(error, { protocol: "tcp", host, port, setting: "api.listen" });
   }
 }
 

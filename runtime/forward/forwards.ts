@@ -5,6 +5,7 @@
 import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
 import { sourceGroup, type Clock, type Log, type Random } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { claimDescriptor, Places } from "@godwit/sdk/places";
 import { type ListenAddress, parseListenAddress } from "../config/load.ts";
 import { Late } from "../kernel/late.ts";
@@ -160,7 +161,8 @@ export class Forwards {
       forward.request.listen = formatTarget({ host, port: listener.port });
       forward.stop = () => listener.stop();
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const setting = forward.source === "configuration" ? "[[forwards]]" : "the command";
+      const why = whyNotListening(error, { protocol: "tcp", host, port, setting });
       throw godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${forward.request.listen}: ${why}`, error);
     }
   }
