@@ -214,8 +214,8 @@ describe("refusals", () => {
     ["node = 3", "node", undefined],
     ['[names]\n"DUN" = "x"', "names.DUN", '"DUN-A"'],
     ['[names]\n"DUN-A" = "x"', "names.DUN-A", undefined],
-    [`[names]\n"DUN-A" = "${ID}"\n"dun-a" = "${ID}"`, "names", undefined],
-    [`[trust]\ntrusted = ["${ID}"]\nblocked = ["${ID}"]`, "trust", undefined],
+    [`[names]\n"DUN-A" = "${ID}"\n"dun-a" = "${ID}"`, "names.dun-a", undefined],
+    [`[trust]\ntrusted = ["${ID}"]\nblocked = ["${ID}"]`, "trust.blocked[0]", undefined],
     ['[[api.tokens]]\nsecret = "env:T"\nscopes = []', "api.tokens[0].scopes", undefined],
     ['[[api.tokens]]\nsecret = "env:T"\nscopes = ["reed"]', "api.tokens[0].scopes[0]", '"read"'],
     ["[a.__proto__]\nx = 1", "a.__proto__", undefined],
@@ -259,7 +259,7 @@ describe("refusals", () => {
 
   test("the message of the error is the rendered list", () => {
     expect(() => parse("[node]\ncalsign = 'x'")).toThrow(
-      /1 problem in the configuration\n\n {2}node\.calsign\n/,
+      /1 problem in the configuration\n\n {2}node\.calsign, line 2\n/,
     );
   });
 });

@@ -5,7 +5,7 @@
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { PassedListener } from "../api/http.ts";
 import type { ApiServers } from "../api/server.ts";
-import { type Config, ConfigError } from "../config/load.ts";
+import { type Config, configError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
@@ -60,7 +60,7 @@ export interface GodwitNode {
 export async function checkConfig(config: Config): Promise<string[]> {
   const plugins = await readPlugins(config);
   const problems = await undialable(config);
-  if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
+  if (problems.length > 0) throw configError(config.origin, problems);
   return [...checkSecrets(config), ...(await tableWarnings(config, plugins.all))];
 }
 
