@@ -3,7 +3,6 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { diffConfig } from "./diff.ts";
 import { configJsonSchema, configKeys, explainConfig } from "./explain.ts";
 import { type Config, ConfigError, type ConfigProblem, loadConfig, parseConfig } from "./load.ts";
 
@@ -486,33 +485,5 @@ describe("explain", () => {
         delivery: { properties: { lifetime: { type: "string", default: "72h" } } },
       },
     });
-  });
-});
-
-describe("diff", () => {
-  const base = '[transports.a]\ntype = "tcp"\nport = 1\n[transports.b]\ntype = "tcp"\n';
-
-  test("equal configurations differ in nothing", () => {
-    expect(diffConfig(parse(base), parse(base))).toEqual({ keys: [], instances: [] });
-  });
-
-  test("keys and instances", () => {
-    const after = parse(
-      `[node]\nlog_level = "debug"\n[names]\n"DUN-A" = "${ID}"\n[transports.a]\ntype = "tcp"\nport = 2\n[transports.b]\ntype = "tcp"\nenabled = false\n[services.t]\ntype = "telex"`,
-    );
-    expect(diffConfig(parse(base), after)).toEqual({
-      keys: ["node.logLevel", "names"],
-      instances: [
-        { section: "transports", name: "b", change: "removed" },
-        { section: "transports", name: "a", change: "changed" },
-        { section: "services", name: "t", change: "added" },
-      ],
-    });
-  });
-
-  test("a renewed secret behind the same reference", () => {
-    const text = '[node]\nnetwork_secret = "env:K"';
-    const diff = diffConfig(parse(text, { K: "0123456789abcdef" }), parse(text, { K: "0123456789abcdeF" }));
-    expect(diff.keys).toEqual(["node.networkSecrets"]);
   });
 });

@@ -108,6 +108,8 @@ export interface Config {
     readonly hopCostMs: number;
     readonly destinationsMax: number;
   };
+  /** Of the machine, where Godwit is PID 1, which reads it by itself (machine.ts): here only to tell that it changed. */
+  readonly machine: Settings["machine"];
   /** Where each value came from; for `explain` and `diff`, not for the node. */
   readonly origin: ConfigOrigin;
 }
@@ -403,6 +405,7 @@ function toConfig(
       inboxRetentionMs: delivery.inbox_retention,
     },
     routing: { hopCostMs: routing.hop_cost, destinationsMax: routing.destinations_max },
+    machine: settings.machine,
     origin,
   };
 }

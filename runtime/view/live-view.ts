@@ -19,6 +19,7 @@ import type {
   OverlayView,
   PeerView,
   ReloadView,
+  RestartView,
   RouteView,
   StatusView,
   TraceView,
@@ -64,6 +65,7 @@ export interface ViewDeps {
   readonly callsign: string | undefined;
   readonly location: string | undefined;
   reload(): Promise<ReloadView>;
+  restart(): RestartView;
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): Trouble[];
   /** What a node that knows nobody could use. */
@@ -104,12 +106,20 @@ export class LiveView implements NodeView {
       status: state === "doubted" ? "degraded" : "ok",
       reason: `${state}: ${clockReason}`,
     });
-    for (const { name, reason, isNotice } of this.#deps.troubles())
+    for (const { name, reason, isNotice } of [...this.#deps.troubles(), ...this.#restartNotices()])
       checks.push({ name, status: isNotice === true ? "ok" : "degraded", reason });
     const transports = checks.filter(({ name }) => name.startsWith("transport."));
     const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
     const status = isCutOff ? "down" : checks.some((check) => check.status !== "ok") ? "degraded" : "ok";
     return { status, checks };
+  }
+
+  #restartNotices(): Trouble[] {
+    return Object.entries(this.#deps.restart().restart_because).map(([setting, because]) => ({
+      name: "configuration",
+      reason: `${setting} counts from the next start, because ${because}`,
+      isNotice: true,
+    }));
   }
 
   status(): StatusView {
@@ -150,6 +160,7 @@ export class LiveView implements NodeView {
       queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
       conversions: this.#deps.conversions().map(({ name, rows }) => ({ name, rows })),
       advice: this.#deps.advice(),
+      ...this.#deps.restart(),
     };
   }
 
