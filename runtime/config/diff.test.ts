@@ -93,6 +93,7 @@ const samples: Readonly<Record<string, readonly [string, string]>> = {
   ...Object.fromEntries(
     [
       ["lifetime", '"1h"', '"2h"'],
+      ["overdue_after", '"1m"', '"2m"'],
       ["failover_delay", '"1m"', '"2m"'],
       ["outbox_messages_max", "1", "2"],
       ["outbox_bytes_max", '"1MiB"', '"2MiB"'],

@@ -86,6 +86,7 @@ export const settings = {
   forwards: onReload(({ forwards }) => forwards),
   forward_allow: onReload(({ forwardAllow }) => forwardAllow),
   "delivery.lifetime": onReload(({ delivery }) => delivery.lifetimeMs),
+  "delivery.overdue_after": onReload(({ delivery }) => delivery.overdueAfterMs),
   "delivery.failover_delay": onReload(({ delivery }) => delivery.failoverDelayMs),
   "delivery.outbox_messages_max": onReload(({ delivery }) => delivery.outboxMessagesMax),
   "delivery.outbox_bytes_max": onReload(({ delivery }) => delivery.outboxBytesMax),

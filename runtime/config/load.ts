@@ -92,6 +92,7 @@ export interface Config {
   readonly forwardAllow: Settings["forward_allow"];
   readonly delivery: {
     readonly lifetimeMs: number;
+    readonly overdueAfterMs: number;
     readonly failoverDelayMs: number;
     readonly outboxMessagesMax: number;
     readonly outboxBytesMax: number;
@@ -394,6 +395,7 @@ function toConfig(
     forwardAllow: settings.forward_allow,
     delivery: {
       lifetimeMs: delivery.lifetime,
+      overdueAfterMs: delivery.overdue_after,
       failoverDelayMs: delivery.failover_delay,
       outboxMessagesMax: delivery.outbox_messages_max,
       outboxBytesMax: delivery.outbox_bytes_max,

@@ -118,6 +118,15 @@ const seen: Readonly<Record<Changed, () => Promise<void>>> = {
     await a.mesh.clock.advance(120_000);
     expect([a.sent(before)?.state, a.sent(after)?.state]).toEqual(["queued", "expired"]);
   },
+  async overdueAfterMs() {
+    const { a, c } = await line({ overdueAfterMs: DAY_MS }, "sender");
+    await a.send(c.id, "x");
+    await a.mesh.clock.advance(600_000);
+    expect(a.custody!.outbox.awake.overdue).toEqual([]);
+    change(a, { overdueAfterMs: 60_000 });
+    await a.mesh.clock.advance(10_000);
+    expect(a.custody!.outbox.awake.overdue).toMatchObject([{ whom: c.id }]);
+  },
   async failoverDelayMs() {
     const { a, c } = await line({ failoverDelayMs: 60_000 }, "sender");
     change(a, { failoverDelayMs: 5_000 });

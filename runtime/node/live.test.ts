@@ -95,6 +95,10 @@ const seen: Readonly<Record<LiveKey, readonly [string, (told: Told) => boolean]>
     ({ forwards }) => forwards.forwardAllow[0]?.from[0] === "trusted",
   ],
   "delivery.lifetime": ['[delivery]\nlifetime = "2s"', ({ mesh }) => mesh.limits.lifetimeDefaultMs === 2_000],
+  "delivery.overdue_after": [
+    '[delivery]\noverdue_after = "2m"',
+    ({ mesh }) => mesh.limits.overdueAfterMs === 120_000,
+  ],
   "delivery.failover_delay": [
     '[delivery]\nfailover_delay = "2s"',
     ({ mesh }) => mesh.limits.failoverDelayMs === 2_000,

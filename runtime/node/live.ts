@@ -46,6 +46,7 @@ function appliers({ ground, mesh, forwards, tokens, applyLog }: LiveParts): Read
     "peers.links_wanted": core,
     "peers.dial_networks": core,
     "delivery.lifetime": core,
+    "delivery.overdue_after": core,
     "delivery.failover_delay": core,
     "delivery.outbox_messages_max": core,
     "delivery.outbox_bytes_max": core,
