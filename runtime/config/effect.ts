@@ -65,10 +65,7 @@ export const settings = {
   services: instances,
   engines: instances,
   heal: instances,
-  "api.listen": atStart(
-    ({ api }) => api.listen,
-    "addresses are opened once, and whoever asks for a reload may come by one of them",
-  ),
+  "api.listen": onReload(({ api }) => api.listen),
   "api.socket": atStart(({ api }) => api.socket, "the command line finds the running node by it"),
   names: onReload(({ names }) => [...names].sort(([a], [b]) => (a < b ? -1 : 1))),
   "trust.trusted": onReload(({ trust }) => trust.trusted.toSorted()),

@@ -151,7 +151,7 @@ export class Mesh extends PartList implements MeshParts {
   configure(settings: MeshSettings): void {
     const levels = this.book.configure(settings.trust);
     const names = this.names.configure(settings.names);
-    for (const { record } of this.records.all)
+    for (const { record } of names.size === 0 ? [] : this.records.all)
       if (record.callsign !== undefined && names.has(record.callsign) && !this.isRefused(record.id))
         this.names.observe(record);
     this.tell("settingsChanged", settings);

@@ -16,6 +16,7 @@ interface Told {
   secrets: SecretSettings;
   tokens: readonly ConfiguredToken[];
   forwards: Config;
+  listen: Config["api"]["listen"];
   log: Config["node"];
   /** What the clock of the node asks for. */
   clock: string;
@@ -44,6 +45,7 @@ function rig(failing?: "secrets") {
     mesh: { configure: (settings: MeshSettings) => note("mesh", settings) },
     forwards: { configure: (config: Config) => note("forwards", config) },
     tokens: { configure: (tokens: readonly ConfiguredToken[]) => note("tokens", tokens) },
+    api: { listenOn: (listen: Config["api"]["listen"]) => note("listen", listen) },
     applyLog: (node: Config["node"]) => note("log", node),
   } as unknown as LiveParts;
   return { apply: liveSettings(parts), told, inForce, times: () => times };
@@ -65,6 +67,7 @@ const seen: Readonly<Record<LiveKey, readonly [string, (told: Told) => boolean]>
     '[[api.tokens]]\nsecret = "env:ONE"\nscopes = ["read"]\nlabel = "l"',
     ({ tokens: [token] }) => Buffer.from(token!.secret).toString() === env.ONE && token!.label === "l",
   ],
+  "api.listen": ['[api]\nlisten = "127.0.0.1:77"', ({ listen }) => listen[0]!.port === 77],
   "node.clock": ['[node]\nclock = "trusted"', ({ clock }) => clock === "trusted"],
   "node.log_level": ['[node]\nlog_level = "debug"', ({ log }) => log.logLevel === "debug"],
   "node.log_format": ['[node]\nlog_format = "text"', ({ log }) => log.logFormat === "text"],

@@ -2,6 +2,7 @@
  * What a reload changes in the running node, setting by setting. Owns nothing: each part takes its own settings in anew, for what there
  * is and what comes. Which settings these are is config/effect.ts; its types refuse a row there that nothing here applies.
  */
+import type { ApiServers } from "../api/server.ts";
 import type { ConfiguredTokenStore } from "../api/tokens.ts";
 import type { LiveKey } from "../config/effect.ts";
 import type { Config } from "../config/load.ts";
@@ -14,6 +15,7 @@ export interface LiveParts {
   readonly mesh: Pick<Mesh, "configure">;
   readonly forwards: { configure(config: Config): void };
   readonly tokens: ConfiguredTokenStore;
+  readonly api: Pick<ApiServers, "listenOn">;
   /** Of the log that the node was given. */
   applyLog(node: Config["node"]): void;
 }
@@ -21,18 +23,21 @@ export interface LiveParts {
 type Apply = (config: Config) => void;
 
 /** By setting; many are taken in by one part at once. Only secrets and tokens can throw, and then have changed nothing. */
-function appliers({ ground, mesh, forwards, tokens, applyLog }: LiveParts): Readonly<Record<LiveKey, Apply>> {
+function appliers(parts: LiveParts): Readonly<Record<LiveKey, Apply>> {
+  const { ground, mesh, forwards, tokens, api, applyLog } = parts;
   const secrets: Apply = (config) => ground.secrets.configure(secretSettingsOf(config));
   const token: Apply = (config) => tokens.configure(tokensOf(config));
   const clock: Apply = () => ground.time.check();
   const log: Apply = ({ node }) => applyLog(node);
   const core: Apply = (config) => mesh.configure(meshSettingsOf(config, ground.diskBytes));
+  const listen: Apply = (config) => api.listenOn(config.api.listen);
   const forward: Apply = (config) => forwards.configure(config);
   return {
     "node.network_secret": secrets,
     "network.secret_overlap": secrets,
     "network.rotate": secrets,
     "api.tokens": token,
+    "api.listen": listen,
     "node.clock": clock,
     "node.log_level": log,
     "node.log_format": log,

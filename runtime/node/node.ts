@@ -137,7 +137,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     config,
     log,
     read: () => plugins.read(() => readAnew(deps)),
-    apply: liveSettings({ ground, mesh, forwards, tokens, applyLog: deps.applyLog }),
+    apply: liveSettings({ ground, mesh, forwards, tokens, api, applyLog: deps.applyLog }),
   });
 
   await host.start(pluginInstances(config));

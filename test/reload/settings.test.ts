@@ -369,6 +369,12 @@ describe("what waits for a start", () => {
     expect((await told()).map(({ status, reason }) => `${status} ${reason}`)).toContain(
       `ok machine counts from the next start, because ${because}`,
     );
+    const cli = async (command: string) => {
+      const child = Bun.spawn([binaryPath, command, "--socket", node.socketPath], { stdout: "pipe" });
+      return await new Response(child.stdout).text();
+    };
+    for (const command of ["status", "reload"])
+      expect(await cli(command)).toContain(`machine counts from the next start, because ${because}`);
     // A secret closes the mesh, which no reload does.
     await node.reconfigure({ nodeExtra: 'network_secret = "env:KEY"' });
     expect(await (await node.api("/reload", { method: "POST" })).text()).toContain("node.network_secret");
