@@ -1,38 +1,33 @@
-/** Every command that README and the pages show exists, with the options that they give it. Whether it does what they say is for the suites. */
+/**
+ * Every command that a page shows exists, with the options that it gives it: in a second, and for the blocks and pages as well that the suite
+ * `documented` does not run.
+ */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { commands } from "../runtime/cli/table.ts";
 import { root } from "./lib.ts";
+import { allPages, blocksOf, isShell, readPage } from "./pages.ts";
 
 const GLOBAL = { config: "string", socket: "string", json: "boolean", help: "boolean" } as const;
 
-const pages = [
-  "README.md",
-  "CONTRIBUTING.md",
-  ...["docs", "docs/protocol"].flatMap((folder) =>
-    readdirSync(join(root, folder)).map((name) => `${folder}/${name}`),
-  ),
-  ...readdirSync(join(root, "plugins")).map((name) => `plugins/${name}/README.md`),
-].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
-
 /** Lines of the shell blocks of a page, without comments, those that end in a backslash joined. */
-function linesOf(text: string): string[] {
-  const blocks = [...text.matchAll(/^```(?:sh|bash|console)\n(.*?)^```/gms)].map(([, block]) => block!);
-  return blocks.flatMap((block) =>
-    block
-      .replaceAll(/\s*\\\n\s*/g, " ")
-      .split("\n")
-      .map((line) =>
-        line
-          .replace(/^\$ /, "")
-          .replace(/(?:^|\s)#.*$/, "")
-          .trim(),
-      )
-      .filter((line) => line !== ""),
-  );
-}
+const linesOf = (page: string): string[] =>
+  blocksOf(page)
+    .filter(isShell)
+    .flatMap(({ text }) =>
+      text
+        .replaceAll(/\s*\\\n\s*/g, " ")
+        .split("\n")
+        .map((line) =>
+          line
+            .replace(/^\$ /, "")
+            .replace(/(?:^|\s)#.*$/, "")
+            .trim(),
+        )
+        .filter((line) => line !== ""),
+    );
 
 /** What may stand before the program of a simple command: variables, and programs that start others. */
 const BEFORE =
@@ -88,9 +83,9 @@ const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 };
 
 describe("what the pages tell to type is there", () => {
-  test.each(pages)("%s", (page) => {
+  test.each(allPages())("%s", (page) => {
     const faults: string[] = [];
-    for (const line of linesOf(readFileSync(join(root, page), "utf8"))) {
+    for (const line of linesOf(readPage(page))) {
       for (const words of callsOf(line)) {
         const fault = faultOf(words);
         if (fault !== undefined) faults.push(`${line}: ${fault}`);
@@ -104,7 +99,7 @@ describe("what the pages tell to type is there", () => {
   });
 
   test("they are looked at", () => {
-    const calls = pages.flatMap((page) => linesOf(readFileSync(join(root, page), "utf8")).flatMap(callsOf));
+    const calls = allPages().flatMap((page) => linesOf(readPage(page)).flatMap(callsOf));
     expect(calls.length).toBeGreaterThan(50);
   });
 

@@ -1,5 +1,5 @@
 /** The pages that people read, and the blocks in them: what tests and generators take out of a page is found here. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./lib.ts";
 
@@ -16,6 +16,9 @@ export function allPages(): string[] {
   const plugins = readdirSync(join(root, "plugins")).map((name) => `plugins/${name}/README.md`);
   return [...documents(), "CONTRIBUTING.md", ...plugins].filter((path) => existsSync(join(root, path)));
 }
+
+/** The text of one of them. */
+export const readPage = (path: string): string => readFileSync(join(root, path), "utf8");
 
 export interface Block {
   /** The word behind the fence, "" without one. */
@@ -36,7 +39,13 @@ export const isShell = ({ language }: Block): boolean => SHELLS.includes(languag
 export function blocksOf(page: string): Block[] {
   const fenced = /(?:^ *<!--((?:(?!-->)[^])*)-->\s*\n)?^( *)```([^\n`]*)\n([^]*?)^ *```$/gm;
   return [...page.matchAll(fenced)].map((found) => {
-    const [all, comment, indent, language, text] = found as unknown as [string, string?, string?, string?, string?];
+    const [all, comment, indent, language, text] = found as unknown as [
+      string,
+      string?,
+      string?,
+      string?,
+      string?,
+    ];
     const before = page.slice(0, found.index + all.indexOf("```"));
     return {
       language: language!.trim(),
@@ -45,4 +54,11 @@ export function blocksOf(page: string): Block[] {
       comment: comment?.replaceAll(/\s+/g, " ").trim(),
     };
   });
+}
+
+/** The text of the only block that begins so. Throws when there is none, or another. */
+export function blockOf(page: string, start: string): string {
+  const found = blocksOf(page).filter(({ text }) => text.startsWith(start));
+  if (found.length !== 1) throw new Error(`${found.length} blocks of the page begin with ${start}`);
+  return found[0]!.text;
 }

@@ -3,12 +3,13 @@
  * given/, a file for a page; a block that cannot be run says so in the page: <!-- not run: why -->.
  */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
+import { root } from "../../scripts/lib.ts";
 import { whyNoNetLab } from "../../scripts/netlab.ts";
-import { blocksOf, documents, isShell } from "../../scripts/pages.ts";
-import { type Given, pageAt, runPage, unseen } from "./place.ts";
+import { blocksOf, documents, isShell, readPage } from "../../scripts/pages.ts";
+import { type Given, runnerOf, runPage, unseen } from "./place.ts";
 
 const PAGE_MS = 180_000;
 const folder = join(import.meta.dir, "given");
@@ -18,17 +19,41 @@ const isSkipped = why !== undefined && process.env["CI"] !== "true";
 const suffix = isSkipped ? ` [skipped: ${why}]` : "";
 
 /** given/README.ts is for README.md, given/protocol-http.ts for docs/protocol/http.md. */
-const fileOf = (page: string): string => page.replace(/^docs\//, "").replace(/\.md$/, "").replaceAll("/", "-");
+const fileOf = (page: string): string =>
+  page
+    .replace(/^docs\//, "")
+    .replace(/\.md$/, "")
+    .replaceAll("/", "-");
 
 async function givenFor(page: string): Promise<Given> {
   const path = join(folder, `${fileOf(page)}.ts`);
   return existsSync(path) ? ((await import(path)) as { given: Given }).given : {};
 }
 
-const pages = documents().filter((page) => blocksOf(pageAt(page)).some(isShell));
+const pages = documents().filter((page) => blocksOf(readPage(page)).some(isShell));
 
 describe.skipIf(isSkipped)(`what the pages tell to type does what they say${suffix}`, () => {
-  test.each(pages)("%s", async (page) => expect(await runPage(pageAt(page), await givenFor(page))).toEqual([]), PAGE_MS);
+  test.each(pages)(
+    "%s",
+    async (page) => expect(await runPage(readPage(page), await givenFor(page))).toEqual([]),
+    PAGE_MS,
+  );
+});
+
+test("who runs a block instead takes it out of the page", () => {
+  const runners = pages.flatMap((page) =>
+    blocksOf(readPage(page)).flatMap((block) => {
+      const path = runnerOf(block);
+      return isShell(block) && path !== undefined ? [{ page, path, block }] : [];
+    }),
+  );
+  expect(runners.length).toBeGreaterThan(0);
+  for (const { page, path, block } of runners) {
+    const code = readFileSync(join(root, path), "utf8");
+    const taken = [...code.matchAll(/blockOf\((?:page|readPage\("([^"]+)"\)), "([^"]+)"\)/g)];
+    expect(code).toContain(`readPage("${page}")`);
+    expect(taken.some(([, , start]) => block.text.startsWith(start!))).toBe(true);
+  }
 });
 
 test("all that is given is for a page", () => {
@@ -42,11 +67,19 @@ describe.skipIf(isSkipped)(`a page that lies is found${suffix}`, () => {
     ["a command that fails", /no node answers/, sh("godwit init --callsign DUN-A\ngodwit status")],
     ["a failure in the middle", /nowhere/, sh("cat /nowhere | sort\ntrue")],
     ["a file that is not there", /scripts\/nothing/, sh("cd /root/godwit\n./scripts/nothing --here")],
-    ["a block that gives no reason", /why is it not run/, sh("true").replace("```sh", "<!-- not run: -->\n\n```sh")],
+    [
+      "a block that gives no reason",
+      /why is it not run/,
+      sh("true").replace("```sh", "<!-- not run: -->\n\n```sh"),
+    ],
     ["what is shown is not printed", /3 nodes/, `${sh("echo 3 peers")}\n\`\`\`text\n3 nodes\n\`\`\`\n`],
     ["something to fill in that nobody gives", /<id>/, sh("echo <id>")],
     ["a step for a block that is gone", /begins with false/, sh("true"), { steps: [{ block: "false" }] }],
-    ["a node that does not start", /wrong\.toml/, sh("echo 'nonsense' > wrong.toml\ngodwit run --config wrong.toml")],
+    [
+      "a node that does not start",
+      /wrong\.toml/,
+      sh("echo 'nonsense' > wrong.toml\ngodwit run --config wrong.toml"),
+    ],
     ["a program that fails", /nothing|exit 3/, sh("#!/bin/sh\nexit 3")],
   ];
   test.each(lies)(

@@ -2,13 +2,11 @@
  * What a page presumes, and the run of its blocks: machines on one network, what stands in them before the first block, and for single
  * blocks who types them, into which words of the page, and what has to be true afterwards.
  */
-import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { root } from "../../scripts/lib.ts";
 import { NetLab } from "../../scripts/netlab.ts";
-import { type Block, blocksOf, isShell } from "../../scripts/pages.ts";
+import { type Block, blockOf, blocksOf, isShell } from "../../scripts/pages.ts";
 import { HOME, PageMachine, type RunOptions } from "./machine.ts";
 
 /** A block of the page that is not simply run, in the page's order. */
@@ -26,7 +24,7 @@ export interface Step {
   readonly stays?: RunOptions["stays"];
   readonly timeoutMs?: number;
   /** What is true afterwards; throws when it is not. */
-  readonly then?: (place: Place, output: string) => Promise<void>;
+  readonly after?: (place: Place, output: string) => Promise<void>;
 }
 
 export interface Given {
@@ -39,7 +37,8 @@ export interface Given {
 }
 
 export const ALONE = { here: "192.0.2.10" } as const;
-const NOT_RUN = /^not run: (.+)$/;
+/** <!-- not run: needs a Raspberry Pi -->, or <!-- run by test/boot/boot.test.ts -->, which takes the block out of the page. */
+const ELSEWHERE = /^(?:not run: \S.*|run by (\S+))$/;
 
 export class Place {
   readonly #page: string;
@@ -59,17 +58,20 @@ export class Place {
 
   /** The block of the page that begins so, as it stands there. */
   block(start: string): string {
-    const found = blocksOf(this.#page).filter(({ text }) => text.startsWith(start));
-    if (found.length !== 1) throw new Error(`${found.length} blocks of the page begin with ${start}`);
-    return found[0]!.text;
+    return blockOf(this.#page, start);
   }
 
   /** A node of this name on the machine of the same name, which runs from now on; `toml` goes into its configuration. */
-  async node(callsign: string, options: { readonly init?: string; readonly toml?: readonly string[] } = {}): Promise<PageMachine> {
+  async node(
+    callsign: string,
+    options: { readonly init?: string; readonly toml?: readonly string[] } = {},
+  ): Promise<PageMachine> {
     const machine = this.machine(callsign);
     await machine.run(`godwit init --callsign ${callsign} ${options.init ?? ""}`);
     for (const toml of options.toml ?? []) configure(machine, toml);
     await machine.run("godwit run");
+    // A node learns its addresses a moment after it answers.
+    await machine.until(`godwit status | grep -q tcp://${machine.address}:`);
     return machine;
   }
 }
@@ -104,7 +106,7 @@ export function carry(path: string, from: PageMachine, to: PageMachine): void {
 export async function runPage(page: string, given: Given = {}): Promise<string[]> {
   const blocks = blocksOf(page);
   const faults = blocks.filter(isShell).flatMap((block) => whyUnclear(block));
-  const toRun = blocks.filter((block) => isShell(block) && block.comment?.startsWith("not run") !== true);
+  const toRun = blocks.filter((block) => isShell(block) && !isElsewhere(block));
   const stepOf = new Map<Block, Step>();
   for (const step of given.steps ?? []) {
     const block = toRun.find((one) => one.text.startsWith(step.block) && !stepOf.has(one));
@@ -141,11 +143,15 @@ export async function runPage(page: string, given: Given = {}): Promise<string[]
   }
 }
 
-/** A block that says "not run" has to say why. */
-function whyUnclear({ comment, line }: Block): string[] {
-  if (comment?.startsWith("not run") !== true || NOT_RUN.test(comment)) return [];
-  return [`line ${line}: why is it not run? <!-- not run: ... -->`];
-}
+/** The file that runs a block instead of this suite, if one does. */
+export const runnerOf = ({ comment = "" }: Block): string | undefined => ELSEWHERE.exec(comment)?.[1];
+
+const isElsewhere = ({ comment = "" }: Block): boolean => /^(not run|run by)\b/.test(comment);
+
+const whyUnclear = (block: Block): string[] =>
+  isElsewhere(block) && !ELSEWHERE.test(block.comment!)
+    ? [`line ${block.line}: why is it not run, or by whom? <!-- not run: why -->, <!-- run by FILE -->`]
+    : [];
 
 async function faultOf(
   block: Block,
@@ -172,7 +178,7 @@ async function faultOf(
       const missing = unseen(shown, output);
       if (missing !== undefined) return `the page shows ${missing}\nbut it printed\n${output}`;
     }
-    await step?.then?.(place, output);
+    await step?.after?.(place, output);
     return undefined;
   } catch (error) {
     return `${error instanceof Error ? error.message : String(error)}\n${block.text}`;
@@ -193,7 +199,9 @@ export function unseen(shown: string, printed: string): string | undefined {
   const lines = printed.split("\n").map(kind);
   let at = 0;
   for (const line of shown.split("\n").filter((one) => one.trim() !== "" && one.trim() !== "...")) {
-    const parts = kind(line).split("...").map((part) => part.trim().replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
+    const parts = kind(line)
+      .split("...")
+      .map((part) => part.trim().replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
     const pattern = new RegExp(`^${parts.join(".*")}$`);
     const found = lines.findIndex((one, index) => index >= at && pattern.test(one));
     if (found < 0) return line;
@@ -210,5 +218,3 @@ const kind = (line: string): string =>
     .replaceAll(/\d+(?:\.\d+(?![.\d]))?/g, "0")
     .replaceAll(/\s+/g, " ")
     .trim();
-
-export const pageAt = (path: string): string => readFileSync(join(root, path), "utf8");

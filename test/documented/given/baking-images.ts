@@ -14,15 +14,18 @@ export const given: Given = {
     {
       block: "#!/bin/sh\n# BR2_ROOTFS",
       given: async (place) =>
-        void (await place.machine().run(
-          "export GODWIT=$PWD/dist/godwit GODWIT_TARGET=$PWD/dist/godwit TARGET_DIR=/board",
-        )),
-      then: async (place) => void (await place.machine().run("cmp $GODWIT_TARGET /board/usr/local/bin/godwit")),
+        void (await place
+          .machine()
+          .run("export GODWIT=$PWD/dist/godwit GODWIT_TARGET=$PWD/dist/godwit TARGET_DIR=/board")),
+      after: async (place) =>
+        void (await place.machine().run("cmp $GODWIT_TARGET /board/usr/local/bin/godwit")),
     },
     {
       block: "install -D",
-      then: async (place) =>
-        void (await place.machine().run("[ $(grep -c godwit /board/etc/inittab) = 1 ] && /board/usr/bin/godwit version")),
+      after: async (place) =>
+        void (await place
+          .machine()
+          .run("[ $(grep -c godwit /board/etc/inittab) = 1 ] && /board/usr/bin/godwit version")),
     },
   ],
 };

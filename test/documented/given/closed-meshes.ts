@@ -31,7 +31,7 @@ export const given: Given = {
   steps: [
     {
       block: "godwit authority init",
-      then: async (place, output) => {
+      after: async (place, output) => {
         const id = /\b[a-z2-7]{52}\b/.exec(output)?.[0];
         if (id === undefined) throw new Error(`no id of the authority: ${output}`);
         place.machine().write(`${AUTHORITY}.id`, id);
@@ -49,7 +49,7 @@ export const given: Given = {
     {
       block: "godwit authority sign-name DUN-A <id>",
       words: async (place) => ({ "<id>": await idOf(place.machine()) }),
-      then: async (place) => await place.machine("LON-B").until("godwit names | grep -q DUN-A.*authority"),
+      after: async (place) => await place.machine("LON-B").until("godwit names | grep -q DUN-A.*authority"),
     },
     {
       block: "godwit secret rotate",
@@ -57,19 +57,19 @@ export const given: Given = {
         for (const name of ["LON-B", "NYC-C"])
           await place.machine().until(`godwit names | grep -q ${name}.*authority`);
       },
-      then: async (place) =>
+      after: async (place) =>
         await place.machine("NYC-C").until("[ $(godwit secret --json | grep -o '\"epoch\"' | wc -l) = 2 ]"),
     },
     {
       block: "godwit revoke self",
       on: "NYC-C",
-      then: async (place) => await place.machine("LON-B").until("godwit revocations | grep -q sold"),
+      after: async (place) => await place.machine("LON-B").until("godwit revocations | grep -q sold"),
     },
     {
       block: "godwit authority revoke <stolen id>",
       on: "LON-B",
       words: async (place) => ({ "<stolen id>": await idOf(place.machine()) }),
-      then: async (place) => await place.machine("LON-B").run("godwit send DUN-A 'ARE YOU BACK'"),
+      after: async (place) => void (await place.machine("LON-B").run("godwit send DUN-A 'ARE YOU BACK'")),
     },
     {
       block: "godwit authority sign-name DUN-A <new id>",
@@ -84,7 +84,7 @@ export const given: Given = {
         await fresh.run("godwit run");
       },
       words: async (place) => ({ "<new id>": await idOf(place.machine("the new DUN-A")) }),
-      then: async (place) =>
+      after: async (place) =>
         await place.machine("the new DUN-A").until("godwit inbox --json | grep -q 'LON-B'"),
     },
     {
@@ -95,7 +95,10 @@ export const given: Given = {
         const here = await place.node("ROM-A", { init: "--network open --peer tcp://192.0.2.20:4860" });
         await here.until("godwit members | grep -q PAR-A.*alive");
       },
-      words: async (place) => ({ "DUN-A <id>": `PAR-A ${await idOf(place.machine("PAR-A"))}`, "forget DUN-A": "forget PAR-A" }),
+      words: async (place) => ({
+        "DUN-A <id>": `PAR-A ${await idOf(place.machine("PAR-A"))}`,
+        "forget DUN-A": "forget PAR-A",
+      }),
     },
   ],
 };

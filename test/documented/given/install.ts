@@ -6,7 +6,7 @@ export const given: Given = {
   steps: [
     {
       block: "godwit completion bash",
-      then: async (place) =>
+      after: async (place) =>
         void (await place.machine().run(". /etc/bash_completion.d/godwit\ncomplete -p godwit")),
     },
   ],

@@ -8,7 +8,7 @@ export const given: Given = {
       block: "godwit join",
       on: "NYC-C",
       typed: async (place) => await invitation(place.machine("LON-B")),
-      then: async (place) => await place.machine("NYC-C").until("godwit members | grep -q LON-B.*alive"),
+      after: async (place) => await place.machine("NYC-C").until("godwit members | grep -q LON-B.*alive"),
     },
   ],
 };

@@ -6,7 +6,7 @@ export const given: Given = {
   steps: [
     {
       block: "godwit init --mdns",
-      then: async (place) => await place.machine().until("godwit members | grep -q LON-B.*alive"),
+      after: async (place) => await place.machine().until("godwit members | grep -q LON-B.*alive"),
     },
     {
       block: "avahi-publish",
@@ -17,7 +17,7 @@ export const given: Given = {
       },
       words: async (place) => ({ "<node id>": await idOf(place.machine("NYC-C")) }),
       stays: { "avahi-publish": "grep -q Established $LOG" },
-      then: async (place) => await place.machine().until("godwit members | grep -q NYC-C.*alive"),
+      after: async (place) => await place.machine().until("godwit members | grep -q NYC-C.*alive"),
     },
   ],
 };

@@ -10,24 +10,30 @@ export const given: Given = {
       block: "godwit plugin dev",
       stays: { "godwit plugin dev": "grep -q 'its receipt came back' $LOG" },
       timeoutMs: 120_000,
-      then: async (place) => await place.machine().quit("godwit plugin dev"),
+      after: async (place) => await place.machine().quit("godwit plugin dev"),
     },
     {
       block: "godwit plugin pack .\ngodwit plugin inspect",
-      then: async (_, output) => void (publisher = /\b[a-z2-7]{52}\b/.exec(output)?.[0] ?? ""),
+      after: async (_, output) => void (publisher = /\b[a-z2-7]{52}\b/.exec(output)?.[0] ?? ""),
     },
-    { block: "godwit plugin trust", given: async (place) => void (await place.node("DUN-A")), words: async () => ({ KEY: publisher }) },
+    {
+      block: "godwit plugin trust",
+      given: async (place) => void (await place.node("DUN-A")),
+      words: async () => ({ KEY: publisher }),
+    },
     {
       block: "godwit config check",
       given: async (place) => configure(place.machine(), place.block("[transports.gull]")),
     },
     {
       block: "godwit plugin pack .\ngodwit plugin add gull-0.2.0",
-      given: async (place) => void (await place.machine().run("sed -i 's/\"0.1.0\"/\"0.2.0\"/' godwit-plugin.json")),
+      given: async (place) =>
+        void (await place.machine().run('sed -i \'s/"0.1.0"/"0.2.0"/\' godwit-plugin.json')),
     },
     {
       block: "godwit reload\ngodwit plugin remove",
-      given: async (place) => void (await place.machine().run("sed -i '/^.transports.gull/,$ d' /etc/godwit/godwit.toml")),
+      given: async (place) =>
+        void (await place.machine().run("sed -i '/^.transports.gull/,$ d' /etc/godwit/godwit.toml")),
     },
   ],
 };

@@ -9,11 +9,11 @@ export const given: Given = {
   machines: { "LON-B": "192.0.2.7" },
   before: async (place) => void (await place.node("LON-B")),
   steps: [
-    { block: "curl -s http", then: accepted },
+    { block: "curl -s http", after: accepted },
     {
       block: "TOKEN=",
       given: async (place) => place.machine().write("/root/map.png", "not a picture"),
-      then: async (place, output) => {
+      after: async (place, output) => {
         await accepted(place, output);
         await place.machine().run("[ $(godwit outbox --json | grep -o '\"id\"' | wc -l) = 4 ]");
       },

@@ -19,7 +19,7 @@ export const given: Given = {
         // This machine has no systemd, and whatever ran the node has stopped it.
         await place.machine().run("systemctl() { [ \"$*\" = 'stop godwit' ]; }");
       },
-      then: async (place) => void (await place.machine().run("ls /var/lib/godwit/godwit.db.aside-*")),
+      after: async (place) => void (await place.machine().run("ls /var/lib/godwit/godwit.db.aside-*")),
     },
     {
       block: "godwit store take-in",
@@ -27,7 +27,7 @@ export const given: Given = {
       words: async (place) => ({
         "godwit.db.aside-DATE": (await place.machine().run("echo godwit.db.aside-*")).trim(),
       }),
-      then: async (place) => {
+      after: async (place) => {
         await place.machine().run("godwit run");
         await place.machine("LON-B").run("godwit run");
         await place.machine("LON-B").until("[ $(godwit inbox | grep -c DUN-A) = 2 ]");
