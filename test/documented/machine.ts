@@ -208,9 +208,9 @@ if [ "$try" = ${tries} ]; then echo ${JSON.stringify(`waited for: ${command}`).r
     );
   }
 
-  /** Ends what stays, as Ctrl-C does; of it those whose command begins so. Throws when one does not end, or not well. */
+  /** Ends what stays, the last first, as Ctrl-C does; of it those whose command begins so. Throws when one does not end, or not well. */
   async quit(start = ""): Promise<void> {
-    for (const log of [...this.#staying]) {
+    for (const log of this.#staying.toReversed()) {
       if (!this.read(`${log}.command`).startsWith(start)) continue;
       this.#staying.splice(this.#staying.indexOf(log), 1);
       await this.run(`quit ${log}`);

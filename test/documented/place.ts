@@ -13,8 +13,6 @@ import { HOME, PageMachine, type RunOptions } from "./machine.ts";
 export interface Step {
   /** How the block begins. */
   readonly block: string;
-  /** The machine it is typed on; by default the page's first. */
-  readonly on?: string;
   /** What is done before; the page's prose says it, or presumes it. */
   readonly given?: (place: Place) => Promise<void>;
   /** Words of the page that stand for others, like <id>. */
@@ -37,6 +35,9 @@ export interface Given {
 }
 
 export const ALONE = { here: "192.0.2.10" } as const;
+/** <!-- on LON-B -->: the machine that a block is typed on, by default the page's first. */
+const ON = /^on (\S.*)$/;
+
 /** <!-- not run: needs a Raspberry Pi -->, or <!-- run by test/boot/boot.test.ts -->, which takes the block out of the page. */
 const ELSEWHERE = /^(?:not run: \S.*|run by (\S+))$/;
 
@@ -169,7 +170,7 @@ async function faultOf(
     const open = /<[a-z][\w -]*>/.exec(script)?.[0];
     if (open !== undefined) return `nobody says what ${open} stands for`;
     const { stays, timeoutMs } = step ?? {};
-    const output = await place.machine(step?.on).run(script, {
+    const output = await place.machine(ON.exec(block.comment ?? "")?.[1]).run(script, {
       ...(step?.typed === undefined ? {} : { typed: await step.typed(place) }),
       ...(stays === undefined ? {} : { stays }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
@@ -213,8 +214,7 @@ export function unseen(shown: string, printed: string): string | undefined {
 const kind = (line: string): string =>
   line
     .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "TIME")
-    .replaceAll(/\b(?=[a-z2-7]*[2-7])[a-z2-7]{10,}\b/g, "ID")
-    .replaceAll(/\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b/g, "HEX")
+    .replaceAll(/\b(?:[a-z2-7]{10}|[a-z2-7]{52}|[0-9a-f]{8,})\b/g, "ID")
     .replaceAll(/\d+(?:\.\d+(?![.\d]))?/g, "0")
     .replaceAll(/\s+/g, " ")
     .trim();

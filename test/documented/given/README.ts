@@ -8,7 +8,6 @@ export const given: Given = {
   steps: [
     {
       block: "dist/godwit join",
-      on: "NYC-C",
       given: async (place) => void (await place.machine("NYC-C").run(`cd ${CLONE}`)),
       typed: async (place) => await invitation(place.machine("LON-B")),
     },

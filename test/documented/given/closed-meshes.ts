@@ -62,18 +62,15 @@ export const given: Given = {
     },
     {
       block: "godwit revoke self",
-      on: "NYC-C",
       after: async (place) => await place.machine("LON-B").until("godwit revocations | grep -q sold"),
     },
     {
       block: "godwit authority revoke <stolen id>",
-      on: "LON-B",
       words: async (place) => ({ "<stolen id>": await idOf(place.machine()) }),
       after: async (place) => void (await place.machine("LON-B").run("godwit send DUN-A 'ARE YOU BACK'")),
     },
     {
       block: "godwit authority sign-name DUN-A <new id>",
-      on: "the new DUN-A",
       given: async (place) => {
         const [near, fresh] = [place.machine("LON-B"), place.machine("the new DUN-A")];
         await fresh.run(`godwit init --callsign DUN-A ${peer}`);
@@ -89,7 +86,6 @@ export const given: Given = {
     },
     {
       block: "godwit names     ",
-      on: "ROM-A",
       given: async (place) => {
         await place.node("PAR-A", { init: "--network open" });
         const here = await place.node("ROM-A", { init: "--network open --peer tcp://192.0.2.20:4860" });

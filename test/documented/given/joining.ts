@@ -6,7 +6,6 @@ export const given: Given = {
   steps: [
     {
       block: "godwit join",
-      on: "NYC-C",
       typed: async (place) => await invitation(place.machine("LON-B")),
       after: async (place) => await place.machine("NYC-C").until("godwit members | grep -q LON-B.*alive"),
     },

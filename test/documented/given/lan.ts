@@ -10,7 +10,6 @@ export const given: Given = {
     },
     {
       block: "avahi-publish",
-      on: "NYC-C",
       given: async (place) => {
         const house = await place.node("NYC-C");
         await house.run("mkdir /run/dbus\ndbus-daemon --system --fork --nopidfile\navahi-daemon --daemonize");
