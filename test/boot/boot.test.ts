@@ -97,6 +97,23 @@ boots.skipIf(process.getuid?.() !== 0)(
   BOOT_MS + 10_000,
 );
 
+boots(
+  `a processor without SSE4.2 is named on the console, and the machine rests there${why}`,
+  async () => {
+    await using guest = await Guest.start({
+      image: image.folder,
+      more: ["-cpu", "qemu64"],
+      endsOnReset: true,
+    });
+    await guest.hear(/godwit: this processor lacks SSE4\.2/);
+    // A kernel that had panicked would no longer listen to this.
+    await guest.press("ctrl", "alt", "delete");
+    expect(await guest.off()).toBe(0);
+    expect(guest.text).not.toContain("panic");
+  },
+  BOOT_MS + 10_000,
+);
+
 describe("one machine of 320 MB", () => {
   let guest: Guest;
 
