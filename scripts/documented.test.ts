@@ -29,6 +29,18 @@ const linesOf = (page: string): string[] =>
         .filter((line) => line !== ""),
     );
 
+/** Labels that keys sign begin so as well. */
+const LABELS = ["godwit plugin package 1"];
+
+/** Commands in the prose of a page, without the brackets of what may be left out; those of docs/protocol are mostly labels. */
+const inProse = (path: string, page: string): string[] =>
+  path.startsWith("docs/protocol/")
+    ? []
+    : [...page.replaceAll(/^ *```[^]*?^ *```$/gm, "").matchAll(/`(godwit\s[a-z][^`]*)`/g)]
+        .map(([, command]) => command!)
+        .filter((command) => !LABELS.includes(command))
+        .map((command) => command.replaceAll(/\s+/g, " ").replaceAll(/[[\]]|\.\.\./g, ""));
+
 /** What may stand before the program of a simple command: variables, and programs that start others. */
 const BEFORE =
   /^(?:\w+=(?:"[^"]*"|'[^']*'|\S*)\s+|(?:sudo|exec|time)\s+|(?:podman|docker) exec (?:-\S+ )*\S+\s+)*/;
@@ -85,7 +97,8 @@ const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 describe("what the pages tell to type is there", () => {
   test.each(allPages())("%s", (page) => {
     const faults: string[] = [];
-    for (const line of linesOf(readPage(page))) {
+    const text = readPage(page);
+    for (const line of [...linesOf(text), ...inProse(page, text)]) {
       for (const words of callsOf(line)) {
         const fault = faultOf(words);
         if (fault !== undefined) faults.push(`${line}: ${fault}`);
@@ -107,6 +120,7 @@ describe("what the pages tell to type is there", () => {
     const lies = ["godwit sned DUN hi", "sudo godwit send DUN hi --proirity 1 | cat", "godwit status now"];
     for (const line of lies)
       expect(callsOf(line).map((words) => faultOf(words) === undefined)).toEqual([false]);
+    expect(inProse("docs/x.md", "or `godwit\nsned [--to X]...` ")).toEqual(["godwit sned --to X"]);
     expect(linesOf("```sh\na \\\n  b # c\n```\n\n```toml\nd\n```\n")).toEqual(["a b"]);
   });
 });
