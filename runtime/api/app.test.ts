@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { z } from "zod";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { apiRoutes } from "./app.ts";
-import { call, json, problemIn, remote, requests } from "./testing-calls.ts";
+import { call, json, problemIn, remote, requests, socket, loopback } from "./testing-calls.ts";
 import { createRig, messageId1, nodeC, sampleMessage } from "./testing.ts";
 
 test("a crowd that asks for pages gets one after the other, in order: the answers of the store may all come at once", async () => {
@@ -107,6 +107,12 @@ describe("errors", () => {
     expect(JSON.stringify(body)).not.toContain("secret");
   });
 
+  test("whoever asks for health over the network is not told whom the node writes to", async () => {
+    const rig = createRig();
+    for (const connection of [socket, loopback, remote]) await call(rig, "GET", "/health", {}, connection);
+    expect(rig.node.healthAskedBy).toEqual(["operator", "anybody", "anybody"]);
+  });
+
   test("health is 503 when down, with its body", async () => {
     const rig = createRig();
     rig.node.healthNow = { status: "down", checks: [{ name: "store", status: "down", reason: "disk full" }] };
@@ -168,6 +174,35 @@ describe("messages", () => {
         body: new Uint8Array([0, 255]),
       },
     ]);
+  });
+
+  test("the header Idempotency-Key is the field, quoted or not; two keys, none at all and one for many are refused", async () => {
+    const rig = createRig();
+    const withKey = (key: string, body: object) => ({
+      ...json(body),
+      headers: { "content-type": "application/json", "idempotency-key": key },
+    });
+    const message = { to: "DUN", body: "x" };
+    for (const key of ["k-1", '"k-1"', '"a \\" b"'])
+      expect((await call(rig, "POST", "/messages", withKey(key, message))).status).toBe(202);
+    const same = withKey("k-1", { ...message, idempotency_key: "k-1" });
+    expect((await call(rig, "POST", "/messages", same)).status).toBe(202);
+    const raw = { body: "x", headers: { "idempotency-key": "k-2" } };
+    expect((await call(rig, "POST", "/messages?to=DUN", raw)).status).toBe(202);
+    expect(rig.node.sent.map(({ idempotencyKey }) => idempotencyKey)).toEqual([
+      ...["k-1", "k-1", 'a " b', "k-1", "k-2"],
+    ]);
+    const refused = [
+      withKey("k-1", { ...message, idempotency_key: "k-2" }),
+      withKey('""', message),
+      withKey("k".repeat(201), message),
+      withKey("k-1", [message]),
+    ];
+    for (const init of refused) {
+      const problem = await problemIn(await call(rig, "POST", "/messages", init));
+      expect(problem).toMatchObject({ status: 400, errors: [{ path: "Idempotency-Key" }] });
+    }
+    expect(rig.node.sent).toHaveLength(5);
   });
 
   test("with `to` in the query the body travels as it is, even when it is JSON", async () => {

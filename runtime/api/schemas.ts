@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { errorCodes } from "../kernel/errors.ts";
-import { BATCH_MESSAGES_MAX, eventFamilies, PAGES_SCOPE } from "./bounds.ts";
+import { BATCH_MESSAGES_MAX, eventFamilies, IDEMPOTENCY_KEY_CHARS_MAX, PAGES_SCOPE } from "./bounds.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import type {
@@ -24,7 +24,6 @@ import type {
 /** Characters of a subject line. */
 export const SUBJECT_CHARS_MAX = 200;
 export const CONTENT_TYPE_CHARS_MAX = 128;
-export const IDEMPOTENCY_KEY_CHARS_MAX = 200;
 export const PAGE_MAX = 500;
 export const PAGE_DEFAULT = 50;
 
@@ -229,6 +228,17 @@ export const message = z.object({
   size: count,
   state: z.enum(["queued", "relayed", "delivered", "expired", "refused", "withdrawn"]),
   reason: z.string().nullable(),
+  progress: z
+    .object({
+      next_hop: nodeId,
+      next_hop_callsign: z.string().nullable(),
+      bytes: count,
+      bytes_total: count,
+      bits_per_second: count.nullable(),
+      seconds_left: count.nullable(),
+    })
+    .nullable()
+    .describe("how far it is on its way to the next hop"),
   created_at: moment,
   delivered_at: moment.nullable(),
   receipt: z

@@ -11,6 +11,8 @@ export interface CliIo {
   readonly stdin: () => AsyncIterable<Uint8Array>;
   readonly isStdinTty: boolean;
   readonly isStdoutTty: boolean;
+  /** Of the terminal on standard error; undefined: there is none. */
+  readonly stderrColumns: number | undefined;
   /** Resolves when what was written is with the operating system: with why standard output did not take all of it, if it did not. */
   readonly flush: () => Promise<Error | undefined>;
   readonly clock: Clock;
@@ -66,6 +68,9 @@ export function processIo(handlesSignals: boolean): CliIo {
     },
     get isStdoutTty() {
       return process.stdout.isTTY;
+    },
+    get stderrColumns() {
+      return process.stderr.isTTY ? process.stderr.columns : undefined;
     },
     flush: async () => {
       await Promise.race([Promise.all(toStdout), abandoned]);

@@ -15,6 +15,7 @@ export interface CliSetup {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
   readonly isStdoutTty?: boolean;
+  readonly stderrColumns?: number;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
   /** Why standard output took nothing. */
@@ -37,6 +38,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     },
     isStdinTty: setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
+    stderrColumns: setup.stderrColumns,
     flush: () => Promise.resolve(setup.outFails),
     clock: setup.clock ?? systemClock,
     signal: setup.signal ?? new AbortController().signal,

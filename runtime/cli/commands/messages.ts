@@ -3,6 +3,7 @@ import type { Box, MessageView } from "../../view/contract/node.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { stateWords } from "../progress.ts";
 import * as render from "../render.ts";
 
 type MessageWithBody = MessageView & { body?: string; body_base64?: string };
@@ -50,7 +51,7 @@ function listText(
     message.id.slice(0, ID_SHOWN_CHARS),
     render.moment(message.created_at),
     box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
-    message.state + (message.reason === null ? "" : `: ${message.reason}`),
+    stateWords(message),
     render.size(message.size),
     message.subject ?? "",
   ]);
@@ -142,7 +143,7 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
       ],
       ["to", message.to],
       ["subject", message.subject ?? "-"],
-      ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`)],
+      ["state", stateWords(message)],
       ["priority", String(message.priority)],
       ["body", `${render.size(message.size)}, ${message.content_type}`],
       ["created", `${render.moment(message.created_at)} UTC`],
