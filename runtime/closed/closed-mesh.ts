@@ -188,7 +188,7 @@ export class ClosedMesh implements ClosedView {
     if (grant.callsign !== callsign)
       return refuse(`it is for ${grant.callsign}, this node is called ${callsign ?? "nothing"}`);
     if (!hasNameGrant(grant, authority, network, verify))
-      return refuse("it is not signed by this network's authority");
+      return refuse(`it is not signed by network.authority for the mesh ${network}`);
     if (grant.serial < (mesh.nameProof?.serial ?? 0)) return refuse("a newer one is in use");
     await mesh.adoptName(grant.callsign, { serial: grant.serial, signature: grant.signature });
     return { name: grant.callsign, serial: grant.serial };
