@@ -49,6 +49,7 @@ export const explain: CommandModule = {
       io.stdout(`${paint.bold(key.path)} = ${key.value ?? "(unset)"}  ${paint.dim(`from ${from}`)}\n`);
       io.stdout(`    ${key.meaning}\n    ${paint.dim(`expects ${key.expected}`)}\n`);
       if (key.default !== undefined) io.stdout(`    ${paint.dim(`default ${key.default}`)}\n`);
+      io.stdout(`    ${paint.dim(`takes effect ${key.effect}`)}\n`);
     }
     return exitCodes.fine;
   },

@@ -50,6 +50,12 @@ const conversionFacts = (conversions: StatusView["conversions"] | undefined): [s
 const adviceFacts = (advice: StatusView["advice"] | undefined): [string, string][] =>
   (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", render.safeLine(line)]);
 
+const restartFacts = (waiting: StatusView["restart_because"] | undefined): [string, string][] =>
+  Object.entries(waiting ?? {}).map(([setting, because]) => [
+    "restart",
+    `${render.safeLine(setting)} counts from the next start, because ${render.safeLine(because)}`,
+  ]);
+
 const warningFacts = (health: HealthView | undefined, paint: render.Paint): [string, string][] =>
   (health?.checks ?? [])
     .filter((check) => check.status !== "ok")
@@ -85,6 +91,7 @@ export const status: CommandModule = {
           ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
+          ...restartFacts(rest.restart_because),
           ...warningFacts(health?.value, paint),
         ],
         paint,
@@ -335,15 +342,18 @@ export const trust: CommandModule = {
 
 export const reload: CommandModule = {
   async run(context) {
-    const answer = await (await context.client()).call<ReloadView>("POST", "/reload");
-    show(context, answer, ({ changed, restart_needed }) => {
+    const answer = await (
+      await context.client()
+    ).call<Partial<ReloadView> & Pick<ReloadView, "changed" | "restart_needed">>("POST", "/reload");
+    show(context, answer, ({ changed, applied = [], restart_needed, restart_because = {} }) => {
       const lines = changed.map(
         ({ section, name, change }) => `${section}.${render.safeLine(name)} ${change}`,
       );
-      if (restart_needed.length > 0)
-        lines.push(
-          `counts from the next start: ${restart_needed.map((key) => render.safeLine(key)).join(", ")}`,
-        );
+      lines.push(...applied.map((key) => `${render.safeLine(key)} in force`));
+      for (const key of restart_needed) {
+        const because = restart_because[key] === undefined ? "" : `, because ${restart_because[key]}`;
+        lines.push(`${render.safeLine(key)} counts from the next start${render.safeLine(because)}`);
+      }
       return `${lines.length === 0 ? "nothing changed" : lines.join("\n")}\n`;
     });
     return exitCodes.fine;

@@ -2,7 +2,7 @@
 import pkg from "../../../package.json" with { type: "json" };
 import { existsSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
-import { loadConfig } from "../../config/load.ts";
+import { type Config, loadConfig } from "../../config/load.ts";
 import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
@@ -11,7 +11,7 @@ import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
-import { createLog, stderrSinkFor } from "../../kernel/log.ts";
+import { createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
@@ -42,9 +42,8 @@ export const run: CommandModule = {
     if (token) await firstStart(token, option("config"), env, signals);
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
-    const { logLevel, logFormat } = config.node;
-    const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
-    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env) });
+    const logged = { ...logSettings(config.node), clock: systemClock, sink: stderrSinkFor(env) };
+    const log = createLog(logged);
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
@@ -55,6 +54,7 @@ export const run: CommandModule = {
       clock: systemClock,
       random: systemRandom,
       log,
+      applyLog: (changed) => void Object.assign(logged, logSettings(changed)),
       version,
       passed: takeListeners(env, process.pid),
     });
@@ -103,6 +103,11 @@ export const run: CommandModule = {
     }
   },
 };
+
+const logSettings = ({ logLevel, logFormat }: Config["node"]): LogSettings => ({
+  level: logLevel,
+  format: logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat,
+});
 
 /** What `systemctl status` shows. */
 function statusLine({ view }: GodwitNode): string {
