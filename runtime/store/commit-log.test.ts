@@ -48,7 +48,7 @@ const textOf = (commit: LogCommit): string =>
   JSON.stringify(
     commit.map((op) =>
       op.op === "put" && op.body !== undefined
-        ? { ...op, body: Buffer.from(op.body).toString("base64") }
+        ? { ...op, body: op.body.toBase64() }
         : op,
     ),
   );
