@@ -22,6 +22,7 @@ import type {
   ReloadView,
   TokenScope,
   TokenStore,
+  TraceView,
 } from "../view/contract/node.ts";
 
 export const nodeA: NodeId = formatNodeId(new Uint8Array(32).fill(1));
@@ -250,7 +251,7 @@ export class FakeNode implements NodeView {
     };
   }
 
-  async trace(node: string, signal: AbortSignal) {
+  async trace(node: string, signal: AbortSignal): Promise<TraceView> {
     this.#known(node);
     await this.onTrace(signal);
     const hop = { node: nodeB, callsign: "LON-B", rtt_ms: 1.5, stage: "route/forward" };

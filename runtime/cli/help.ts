@@ -6,10 +6,10 @@ import { commands } from "./table.ts";
 export const TASKS: readonly (readonly [task: string, names: readonly string[]])[] = [
   [
     "Every day",
-    ["status", "health", "members", "send", "inbox", "outbox", "message", "trace", "why", "forward"],
+    ["status", "health", "members", "send", "inbox", "outbox", "message", "ping", "why", "forward"],
   ],
   ["Set up a node", ["init", "join", "run", "install", "id", "config", "reload", "completion", "version"]],
-  ["Look closer", ["peers", "routes", "discovery", "events", "names"]],
+  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "names"]],
   ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
   ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
   ["The store of a stopped node", ["store"]],

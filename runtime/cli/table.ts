@@ -1,5 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
+import { nodeRows } from "./node-rows.ts";
 import { pluginRows } from "./plugin-rows.ts";
 import { hidden, none, paging, row } from "./row.ts";
 
@@ -120,38 +121,7 @@ export const commands: readonly CommandSpec[] = [
       "allow-from": { value: "CIDR", help: "who may call the telex port beyond loopback", repeats: true },
     },
   ),
-  row("status", "", none, "the node at a glance", async () => (await mesh()).status),
-  row(
-    "health",
-    "",
-    none,
-    "ok, degraded or down, and why; exits with 0, 3 or 1",
-    async () => (await mesh()).health,
-    {
-      live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
-      ready: { help: "exit 0 only when it is ok" },
-    },
-  ),
-  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
-  row(
-    "members",
-    "",
-    none,
-    "every node of the mesh: alive, suspect, failed or left",
-    async () => (await mesh()).members,
-    {
-      state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
-    },
-  ),
-  row("routes", "", none, "next hop and cost for every destination", async () => (await mesh()).routes),
-  row("why", "NODE", [1, 1], "why traffic for NODE goes where it goes", async () => (await mesh()).why),
-  row(
-    "trace",
-    "NODE",
-    [1, 1],
-    "the hops to NODE, each with its answer time",
-    async () => (await mesh()).trace,
-  ),
+  ...nodeRows,
   row(
     "send",
     "ADDRESS [TEXT|-]",

@@ -19,7 +19,7 @@ import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
 
 /** The node itself gives up after 30 s and says so. */
-const TRACE_TIMEOUT_MS = 40_000;
+export const TRACE_TIMEOUT_MS = 40_000;
 const trustLevels: readonly string[] = ["unknown", "member", "trusted", "blocked"];
 const memberStates: readonly string[] = ["alive", "suspect", "failed", "left"];
 
