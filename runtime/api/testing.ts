@@ -4,6 +4,7 @@ import { ManualClock, type Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
+import { RecentLog } from "../kernel/recent-log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
 import { pluginAnswer } from "./testing-plugins.ts";
@@ -446,6 +447,7 @@ export interface Rig {
   readonly plugins: PluginDesk;
   readonly clock: ManualClock;
   readonly metrics: Metrics;
+  readonly recent: RecentLog;
   readonly stop: AbortController;
 }
 
@@ -462,6 +464,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
   const plugins = fakePlugins();
   const clock = new ManualClock();
   const metrics = new Metrics();
+  const recent = new RecentLog(options.clock ?? clock);
   const stop = new AbortController();
   const app = createApi({
     view: node,
@@ -471,9 +474,10 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     pages: options.pages ?? noPages,
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
+    recent,
     metrics,
     version: "0.1.0",
     signal: stop.signal,
   });
-  return { app, node, tokens, plugins, clock, metrics, stop };
+  return { app, node, tokens, plugins, clock, metrics, recent, stop };
 }

@@ -90,6 +90,7 @@ describe("every command that asks the node", () => {
     [`inbox rm ${messageId1}`, "{}", 0],
     [`message ${messageId1}`, '"receipt":{', 0],
     ["names", '{"names":[', 0],
+    ["logs --level warn --since 10m", '"lines":[', 0],
     ["discovery", '{"hints":[', 0],
     ["invite", '"token":"godwit1test"', 0],
     [`names resolve NYC-C ${nodeC}`, '{"name":"NYC-C"', 0],

@@ -119,9 +119,13 @@ function findCommand(argv: readonly string[]) {
 function parse(command: CommandSpec, args: readonly string[]) {
   const specs = { ...command.options, ...globalOptions };
   const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { value, repeats }]) => [
+    Object.entries(specs).map(([name, { value, repeats, short }]) => [
       name,
-      { type: value === undefined ? ("boolean" as const) : ("string" as const), multiple: repeats === true },
+      {
+        type: value === undefined ? ("boolean" as const) : ("string" as const),
+        multiple: repeats === true,
+        ...(short === undefined ? {} : { short }),
+      },
     ]),
   );
   try {

@@ -8,6 +8,8 @@ export interface OptionSpec {
   readonly value?: string;
   readonly help: string;
   readonly repeats?: true;
+  /** One letter that stands for it. */
+  readonly short?: string;
 }
 
 export interface CommandSpec {

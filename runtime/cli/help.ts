@@ -9,7 +9,7 @@ export const TASKS: readonly (readonly [task: string, names: readonly string[]])
     ["status", "health", "members", "send", "inbox", "outbox", "message", "ping", "why", "forward"],
   ],
   ["Set up a node", ["init", "join", "run", "install", "id", "config", "reload", "completion", "version"]],
-  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "names"]],
+  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "logs", "names"]],
   ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
   ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
   ["The store of a stopped node", ["store"]],
@@ -42,8 +42,8 @@ export function commandHelp(command: CommandSpec, globals: Readonly<Record<strin
   );
 }
 
-const optionName = (name: string, { value }: OptionSpec) =>
-  value === undefined ? `--${name}` : `--${name} ${value}`;
+const optionName = (name: string, { value, short }: OptionSpec) =>
+  `${short === undefined ? "" : `-${short}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
 
 const rows = (listed: readonly CommandSpec[]): string =>
   columns(

@@ -48,4 +48,16 @@ export const nodeRows: readonly CommandSpec[] = [
       interval: { value: "DURATION", help: "between two; 1s by default, at least 100ms" },
     },
   ),
+  row(
+    "logs",
+    "",
+    none,
+    "the last lines of the node's log",
+    async () => (await import("./commands/logs.ts")).logs,
+    {
+      follow: { short: "f", help: "and those that come, until Ctrl-C" },
+      level: { value: "LEVEL", help: "only these and graver: debug, info, warn or error" },
+      since: { value: "DURATION", help: "only those of the last 10m, 2h and so on" },
+    },
+  ),
 ];

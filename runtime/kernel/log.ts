@@ -17,11 +17,18 @@ export interface LogSink {
   write(line: string, level: LogLevel): void;
 }
 
+export interface LogKeeper {
+  /** Must not throw. */
+  add(level: LogLevel, json: string): void;
+}
+
 export interface LogOptions {
   readonly level: LogLevel;
   readonly format: "json" | "text";
   readonly clock: Clock;
   readonly sink: LogSink;
+  /** Takes each line as JSON, whatever the format. */
+  readonly recent?: LogKeeper;
 }
 
 export function createLog(options: LogOptions, fields: LogFields = {}): Log {
@@ -30,12 +37,10 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
     if (logLevels.indexOf(level) < threshold) return;
     const at = isoTime(options.clock.wallMs());
     const all = flatten({ ...fields, ...extra });
-    options.sink.write(
-      options.format === "json"
-        ? quoteJson({ time: at, level, event, ...all })
-        : textLine(at, level, event, all),
-      level,
-    );
+    const isJson = options.format === "json";
+    const json = isJson || options.recent !== undefined ? quoteJson({ time: at, level, event, ...all }) : "";
+    options.recent?.add(level, json);
+    options.sink.write(isJson ? json : textLine(at, level, event, all), level);
   };
   return {
     debug: (event, extra) => emit("debug", event, extra),
@@ -101,12 +106,17 @@ function flatten(fields: LogFields): Record<string, unknown> {
   return out;
 }
 
-function textLine(at: string, level: LogLevel, event: string, fields: Record<string, unknown>): string {
-  const pairs = Object.entries(fields).map(
-    ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
-  );
-  return `${at.slice(11, 23)} ${level.padEnd(5)} ${[event, ...pairs].join(" ")}`;
-}
+const textLine = (at: string, level: LogLevel, event: string, fields: Record<string, unknown>): string =>
+  `${at.slice(11, 23)} ${level.padEnd(5)} ${textFields(event, fields)}`;
+
+/** For people, safe for a terminal: `event key=value key="a value"`. */
+export const textFields = (event: string, fields: Readonly<Record<string, unknown>>): string =>
+  [
+    event,
+    ...Object.entries(fields).map(
+      ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
+    ),
+  ].join(" ");
 
 /** Control characters in a field could forge lines or drive a terminal. */
 const quote = (text: string) => (/^[\w.:/@+,-]+$/.test(text) ? text : quoteJson(text));

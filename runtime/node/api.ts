@@ -21,7 +21,7 @@ export interface Shown {
 
 /** Listens at once; closes with the scope. Throws GODWIT_LISTEN_FAILED. */
 export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promise<ApiServers> {
-  const { config, store, clock, random, log, metrics } = ground;
+  const { config, store, clock, random, log, recent, metrics } = ground;
   const { passed, ...parts } = shown;
   const tokens = await openTokenStore({
     store,
@@ -33,7 +33,7 @@ export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promi
       label,
     })),
   });
-  const app = createApi({ ...parts, tokens, clock, log, metrics, signal: scope.signal });
+  const app = createApi({ ...parts, tokens, clock, log, recent, metrics, signal: scope.signal });
   const { listen, socket: socketPath } = config.api;
   return await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
 }

@@ -9,6 +9,7 @@ import { type Config, ConfigError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { RecentLog } from "../kernel/recent-log.ts";
 import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { tableWarnings } from "../plugin/check.ts";
@@ -40,6 +41,8 @@ export interface NodeDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** The last lines of `log`. */
+  readonly recent: RecentLog;
   readonly version: string;
   /** Listeners of the API that a service manager opened. */
   readonly passed?: readonly PassedListener[];

@@ -12,6 +12,7 @@ import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createLog, stderrSinkFor } from "../../kernel/log.ts";
+import { RecentLog } from "../../kernel/recent-log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
@@ -44,7 +45,8 @@ export const run: CommandModule = {
     const config = await readConfig();
     const { logLevel, logFormat } = config.node;
     const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
-    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env) });
+    const recent = new RecentLog(systemClock);
+    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env), recent });
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
@@ -55,6 +57,7 @@ export const run: CommandModule = {
       clock: systemClock,
       random: systemRandom,
       log,
+      recent,
       version,
       passed: takeListeners(env, process.pid),
     });

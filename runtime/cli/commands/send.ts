@@ -5,7 +5,7 @@ import { nearest } from "../../config/suggest.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";
-import { type ApiClient, ApiProblem } from "../client.ts";
+import { type ApiClient, isNodeAway } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
@@ -15,7 +15,6 @@ const POLL_CAP_MS = 2_000;
 /** A transient message is answered when it left; a full disk takes its time to fail. */
 const COMMIT_TIMEOUT_MS = 60_000;
 const TEXT = "text/plain; charset=utf-8";
-const AWAY: ReadonlySet<string> = new Set(["GODWIT_NODE_UNREACHABLE", "GODWIT_TIMEOUT"]);
 const FINAL: ReadonlySet<string> = new Set(["delivered", "expired", "refused", "withdrawn"]);
 
 export const send: CommandModule = {
@@ -175,11 +174,7 @@ async function lookAt(client: ApiClient, id: string) {
   try {
     return await client.call<MessageView>("GET", `/messages/${id}`);
   } catch (error) {
-    const isAway =
-      error instanceof ApiProblem
-        ? error.problem.status === 503
-        : error instanceof Error && "code" in error && AWAY.has(String(error.code));
-    if (isAway) return undefined;
+    if (isNodeAway(error)) return undefined;
     throw error;
   }
 }

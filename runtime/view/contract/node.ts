@@ -175,6 +175,21 @@ export interface TraceView {
   hops: { node: NodeId; callsign: string | null; rtt_ms: number | null; stage: string }[];
 }
 
+export interface LogEntryView {
+  number: number;
+  time: string;
+  level: "debug" | "info" | "warn" | "error";
+  event: string;
+  fields: Record<string, unknown>;
+}
+
+export interface LogsView {
+  lines: LogEntryView[];
+  started_at: string;
+  last: number;
+  lost: number;
+}
+
 export interface MessageView {
   id: string;
   from: NodeId;
