@@ -202,7 +202,8 @@ describe("output for people", () => {
       200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
       "
     `);
-    expect((await godwit(`message ${messageId1.slice(0, 8)}`)).out).toMatchInlineSnapshot(`
+    const clock = new ManualClock(Date.parse("2026-01-01T00:05:00.000Z"));
+    expect((await godwit(`message ${messageId1.slice(0, 8)}`, { clock })).out).toMatchInlineSnapshot(`
       "id         0123456789abcdef0123456789abcdef
       from       NYC-C (ambqgaydam)
       to         DUN-A
@@ -210,15 +211,15 @@ describe("output for people", () => {
       state      delivered
       priority   2
       body       5 B, text/plain; charset=utf-8
-      created    2026-01-01 00:00:00 UTC
-      delivered  2026-01-01 00:00:01 UTC
-      receipt    signed by DUN-A (aeaqcaibae) at 2026-01-01 00:00:01 UTC
+      created    5 min ago
+      delivered  5 min ago
+      receipt    signed by DUN-A (aeaqcaibae) 5 min ago
       sealed     forward secret
 
-      HOP                 AT (UTC)
-      NYC-C (ambqgaydam)  2026-01-01 00:00:00
-      aibaeaqcai          2026-01-01 00:00:00
-      DUN-A (aeaqcaibae)  2026-01-01 00:00:01
+      HOP                 AT
+      NYC-C (ambqgaydam)  +0 ms
+      aibaeaqcai          +500 ms
+      DUN-A (aeaqcaibae)  +1000 ms
       "
     `);
   });
@@ -476,7 +477,7 @@ test("events are followed until the user has had enough", async () => {
     expect(out).not.toContain("peer.seen");
     if (json.length === 0)
       expect(out).toBe(
-        "2026-01-01 00:00:00  link.up            peer=LON-B\ufffd[2J\n2026-01-01 00:00:00  link.down          why=last\n",
+        "2026-01-01T00:00:00.000Z  link.up            peer=LON-B\ufffd[2J\n2026-01-01T00:00:00.000Z  link.down          why=last\n",
       );
     else
       expect(

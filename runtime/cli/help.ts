@@ -1,6 +1,7 @@
 /** The help texts, made from the table so that only commands that exist are told of. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import { commands } from "./table.ts";
+import { wrap } from "./table-text.ts";
 
 /** Tasks, in the order of the help: names of commands, or their first words. A name in two would be told twice. */
 export const TASKS: readonly (readonly [task: string, names: readonly string[]])[] = [
@@ -21,38 +22,63 @@ export const commandsOf = (names: readonly string[]): CommandSpec[] =>
     commands.filter((row) => row.isHidden !== true && (row.name === name || row.name.split(" ")[0] === name)),
   );
 
-export function overview(): string {
-  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(names))}`);
+/** `room`: columns of the terminal; undefined: as wide as it needs. */
+export function overview(room: number | undefined): string {
+  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(names), room)}`);
   return (
     "godwit: a mesh node in one file\n\n" +
     `usage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n\n${tasks.join("\n")}\n` +
-    "Every command takes --help, --json, and --config PATH or --socket PATH.\n" +
-    "Exit codes: 0 fine, 1 failed, 2 wrong use, 3 degraded (health), 78 bad configuration.\n"
+    paragraphs(
+      [
+        "Every command takes --help, --json, --utc, and --config PATH or --socket PATH; lists take --watch.",
+        "Exit codes: 0 fine, 1 failed, 2 wrong use, 3 degraded (health), 78 bad configuration.",
+      ],
+      room,
+    )
   );
 }
 
-export const groupHelp = (below: readonly CommandSpec[]): string => rows(below);
+export const groupHelp = (below: readonly CommandSpec[], room: number | undefined): string =>
+  rows(below, room);
 
-export function commandHelp(command: CommandSpec, globals: Readonly<Record<string, OptionSpec>>): string {
+export function commandHelp(
+  command: CommandSpec,
+  globals: Readonly<Record<string, OptionSpec>>,
+  room: number | undefined,
+): string {
   const usage = `usage: godwit ${command.name} ${command.args}`.trimEnd();
-  const own = Object.entries(command.options);
-  return (
-    `${command.summary}\n\n${usage} [OPTIONS]\n\n` +
-    columns([...own, ...Object.entries(globals)].map(([name, spec]) => [optionName(name, spec), spec.help]))
-  );
+  const told = (options: Readonly<Record<string, OptionSpec>>): string =>
+    columns(
+      Object.entries(options).map(([name, spec]) => [optionName(name, spec), spec.help]),
+      room,
+    );
+  const own = Object.keys(command.options).length === 0 ? "" : `${told(command.options)}\n`;
+  return `${paragraphs([command.summary], room)}\n${usage} [OPTIONS]\n\n${own}${told(globals)}`;
 }
 
 const optionName = (name: string, { value, short }: OptionSpec) =>
   `${short === undefined ? "" : `-${short}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
 
-const rows = (listed: readonly CommandSpec[]): string =>
+const paragraphs = (lines: readonly string[], room: number | undefined): string =>
+  lines.map((line) => `${wrap(line, room).join("\n")}\n`).join("");
+
+const rows = (listed: readonly CommandSpec[], room: number | undefined): string =>
   columns(
     listed
       .filter(({ isHidden }) => isHidden !== true)
       .map(({ name, args, summary }) => [`${name} ${args}`.trimEnd(), summary]),
+    room,
   );
 
-function columns(lines: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...lines.map(([left]) => left.length));
-  return lines.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+/** Columns of what a thing is named by; a name that is longer has a line of its own. */
+const LEFT = 26;
+
+function columns(lines: readonly (readonly [string, string])[], room: number | undefined): string {
+  const margin = " ".repeat(LEFT + 4);
+  return lines
+    .map(([left, right]) => {
+      const said = wrap(right, room === undefined ? undefined : room - margin.length).join(`\n${margin}`);
+      return left.length > LEFT ? `  ${left}\n${margin}${said}\n` : `  ${left.padEnd(LEFT)}  ${said}\n`;
+    })
+    .join("");
 }

@@ -1,11 +1,11 @@
 /** Commands that look at the node and its mesh and change nothing: rows of the table of commands. */
 import type { CommandSpec } from "./command.ts";
-import { none, row } from "./row.ts";
+import { none, row, watched } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 
 export const nodeRows: readonly CommandSpec[] = [
-  row("status", "", none, "the node at a glance", async () => (await mesh()).status),
+  row("status", "", none, "the node at a glance", async () => (await mesh()).status, watched),
   row(
     "health",
     "",
@@ -15,9 +15,10 @@ export const nodeRows: readonly CommandSpec[] = [
     {
       live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
       ready: { help: "exit 0 only when it is ok" },
+      ...watched,
     },
   ),
-  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
+  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers, watched),
   row(
     "members",
     "",
@@ -26,10 +27,25 @@ export const nodeRows: readonly CommandSpec[] = [
     async () => (await mesh()).members,
     {
       state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
+      ...watched,
     },
   ),
-  row("routes", "", none, "next hop and cost for every destination", async () => (await mesh()).routes),
-  row("why", "NODE", [1, 1], "why traffic for NODE goes where it goes", async () => (await mesh()).why),
+  row(
+    "routes",
+    "",
+    none,
+    "next hop and cost for every destination",
+    async () => (await mesh()).routes,
+    watched,
+  ),
+  row(
+    "why",
+    "NODE",
+    [1, 1],
+    "why traffic for NODE goes where it goes",
+    async () => (await mesh()).why,
+    watched,
+  ),
   row(
     "trace",
     "NODE",

@@ -19,6 +19,11 @@ export const hidden = (name: string, of: CommandSpec): CommandSpec => ({ ...of, 
 /** No arguments. */
 export const none = [0, 0] as const;
 
+/** Of commands whose answer changes while one looks at it. */
+export const watched: Readonly<Record<string, OptionSpec>> = {
+  watch: { value: "[SECONDS]", bare: "2", help: "again every 2 seconds, or so many, until Ctrl-C" },
+};
+
 /** Of commands that list a box. */
 export const paging: Readonly<Record<string, OptionSpec>> = {
   limit: { value: "N", help: "at most N messages, 1 to 500; 50 by default" },

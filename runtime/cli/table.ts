@@ -2,7 +2,7 @@
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import { nodeRows } from "./node-rows.ts";
 import { pluginRows } from "./plugin-rows.ts";
-import { hidden, none, paging, row } from "./row.ts";
+import { hidden, none, paging, row, watched } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
@@ -18,23 +18,23 @@ const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-auth
 const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
 const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
 
-const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
-const outbox = row(
-  "outbox",
-  "",
-  none,
-  "messages of this node",
-  async () => (await messages()).outbox,
-  paging,
-);
+const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, {
+  ...paging,
+  ...watched,
+});
+const outbox = row("outbox", "", none, "messages of this node", async () => (await messages()).outbox, {
+  ...paging,
+  ...watched,
+});
 const discovery = row(
   "discovery",
   "",
   none,
   "what was heard of other nodes, and what became of it",
   async () => (await import("./commands/discovery.ts")).discovery,
+  watched,
 );
-const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
+const names = row("names", "", none, "which node a name means", async () => (await mesh()).names, watched);
 
 export const commands: readonly CommandSpec[] = [
   row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
@@ -157,6 +157,7 @@ export const commands: readonly CommandSpec[] = [
     [1, 1],
     "where a message is, its receipt and its trace",
     async () => (await messages()).show,
+    watched,
   ),
   discovery,
   names,
@@ -193,7 +194,14 @@ export const commands: readonly CommandSpec[] = [
       for: { value: "DURATION", help: "like 2h or 7d; without it for good" },
     },
   ),
-  row("secret", "", none, "network secrets that open links", async () => (await closed()).secretList),
+  row(
+    "secret",
+    "",
+    none,
+    "network secrets that open links",
+    async () => (await closed()).secretList,
+    watched,
+  ),
   row("secret new", "", none, "make a network secret", async () => (await closed()).secretNew, { out }),
   row(
     "secret rotate",
@@ -259,7 +267,7 @@ export const commands: readonly CommandSpec[] = [
     async () => (await closed()).revokeSelf,
     { out, reason, confirm: { value: "ID", help: "this node's whole id: it cannot be taken back" } },
   ),
-  row("revocations", "", none, "nodes revoked for good", async () => (await closed()).revocations),
+  row("revocations", "", none, "nodes revoked for good", async () => (await closed()).revocations, watched),
   row(
     "reload",
     "",
@@ -282,7 +290,7 @@ export const commands: readonly CommandSpec[] = [
       label: { value: "TEXT", help: "who holds it" },
     },
   ),
-  row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
+  row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list, watched),
   row(
     "plugin new",
     "NAME",
@@ -345,6 +353,7 @@ export const commands: readonly CommandSpec[] = [
   ),
   row("plugin list", "", none, "installed plugins", async () => (await plugin()).list, {
     running: { help: "plugins that run on the node instead, with their state and what they offer" },
+    ...watched,
   }),
   row(
     "plugin remove",
@@ -422,6 +431,7 @@ export const commands: readonly CommandSpec[] = [
     async () => (await import("./commands/forward.ts")).forward,
     {
       list: { help: "the forwards of the node, with their bytes" },
+      ...watched,
       remove: { value: "ID", help: "end a forward" },
     },
   ),

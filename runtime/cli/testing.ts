@@ -15,6 +15,9 @@ export interface CliSetup {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
   readonly isStdoutTty?: boolean;
+  /** Of that terminal. */
+  readonly columns?: number;
+  readonly rows?: number;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
   /** Why standard output took nothing. */
@@ -37,6 +40,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     },
     isStdinTty: setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
+    size: setup.columns === undefined ? undefined : { columns: setup.columns, rows: setup.rows ?? 24 },
     flush: () => Promise.resolve(setup.outFails),
     clock: setup.clock ?? systemClock,
     signal: setup.signal ?? new AbortController().signal,

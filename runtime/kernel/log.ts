@@ -5,6 +5,7 @@
 import { fstatSync } from "node:fs";
 import type { Log, LogFields } from "@godwit/sdk";
 import { type Clock, isoTime } from "./clock.ts";
+import { type Colours, createColours } from "./colours.ts";
 import { escapeJson } from "./terminal.ts";
 
 export type { Log, LogFields };
@@ -27,6 +28,8 @@ export interface LogOptions {
   readonly format: "json" | "text";
   readonly clock: Clock;
   readonly sink: LogSink;
+  /** Of a line as text. */
+  readonly colours?: Colours;
   /** Takes each line as JSON, whatever the format. */
   readonly recent?: LogKeeper;
 }
@@ -40,7 +43,10 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
     const isJson = options.format === "json";
     const json = isJson || options.recent !== undefined ? quoteJson({ time: at, level, event, ...all }) : "";
     options.recent?.add(level, json);
-    options.sink.write(isJson ? json : textLine(at, level, event, all), level);
+    options.sink.write(
+      isJson ? json : textLine(at.slice(11, 23), level, event, all, options.colours ?? plain),
+      level,
+    );
   };
   return {
     debug: (event, extra) => emit("debug", event, extra),
@@ -106,11 +112,22 @@ function flatten(fields: LogFields): Record<string, unknown> {
   return out;
 }
 
-const textLine = (at: string, level: LogLevel, event: string, fields: Record<string, unknown>): string =>
-  `${at.slice(11, 23)} ${level.padEnd(5)} ${textFields(event, fields)}`;
+const plain = createColours(false);
 
-/** For people, safe for a terminal: `event key=value key="a value"`. */
-export const textFields = (event: string, fields: Readonly<Record<string, unknown>>): string =>
+/** For people: time, level, event, fields. */
+export function textLine(
+  time: string,
+  level: LogLevel,
+  event: string,
+  fields: Readonly<Record<string, unknown>>,
+  { dim, good, warn, bad }: Colours,
+): string {
+  const dress = { debug: dim, info: good, warn, error: bad }[level];
+  return `${dim(time)} ${dress(level.padEnd(5))} ${textFields(event, fields)}`;
+}
+
+/** Safe for a terminal: `event key=value key="a value"`. */
+const textFields = (event: string, fields: Readonly<Record<string, unknown>>): string =>
   [
     event,
     ...Object.entries(fields).map(

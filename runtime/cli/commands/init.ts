@@ -8,7 +8,8 @@ import { godwitError } from "../../kernel/errors.ts";
 import { lanInterfaces, openHostNetwork } from "../../kernel/host-network.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
-import { facts, short } from "../render.ts";
+import { short } from "../render.ts";
+import { facts } from "../table-text.ts";
 import { defaultConfigPath, starterConfig, writeConfig } from "../starter.ts";
 
 export const init: CommandModule = {

@@ -8,7 +8,8 @@ import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
-import { facts, safeLine } from "../render.ts";
+import { safeLine } from "../render.ts";
+import { facts } from "../table-text.ts";
 
 export const join: CommandModule = {
   async run(context) {

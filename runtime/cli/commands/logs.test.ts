@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,15 +33,13 @@ async function startNode() {
 }
 
 let node: Awaited<ReturnType<typeof startNode>>;
-beforeAll(async () => {
+beforeEach(async () => {
   node = await startNode();
   node.log.debug("frame seen");
   node.log.warn("link down", { peer: "LON-B", reason: "it went\u001b[2J" });
 });
-afterAll(async () => {
-  await node.close();
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => node.close());
+afterAll(() => rmSync(folder, { recursive: true }));
 
 const logs = (...words: string[]) => runForTest(["logs", ...words, "--socket", socketPath]);
 

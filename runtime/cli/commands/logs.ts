@@ -3,11 +3,12 @@ import type { LogEntryView, LogsView } from "../../view/contract/node.ts";
 import { didYouMean } from "../../config/suggest.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
-import { logLevels, textFields } from "../../kernel/log.ts";
+import { logLevels, textLine } from "../../kernel/log.ts";
 import { type ApiClient, isNodeAway } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
-import type { Paint } from "../render.ts";
+import type { Paint } from "../paint.ts";
+import { safeLine } from "../render.ts";
 
 /** How long the node keeps a request for the next line; the answer is waited for a little longer. */
 const WAIT_SECONDS = 20;
@@ -94,7 +95,5 @@ function print({ io, isJson, paint }: CommandContext, { lines }: LogsView): void
   if (text.length > 0) io.stdout(`${text.join("\n")}\n`);
 }
 
-function lineOf({ time, level, event, fields }: LogEntryView, paint: Paint): string {
-  const dress = { debug: paint.dim, info: paint.good, warn: paint.warn, error: paint.bad }[level];
-  return `${paint.dim(time)} ${dress(level.padEnd(5))} ${textFields(event, fields)}`;
-}
+const lineOf = ({ time, level, event, fields }: LogEntryView, paint: Paint): string =>
+  textLine(safeLine(time), level, event, fields, paint);

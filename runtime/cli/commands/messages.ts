@@ -4,6 +4,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
+import { type Column, facts, nodeColumn, spareColumn, stateColumn, table } from "../table-text.ts";
 
 type MessageWithBody = MessageView & { body?: string; body_base64?: string };
 
@@ -48,15 +49,16 @@ function listText(
       : `the ${box} has nothing after ${after} (give the whole id)\n`;
   const rows = messages.map((message) => [
     message.id.slice(0, ID_SHOWN_CHARS),
-    render.moment(message.created_at),
+    paint.moment(message.created_at),
     box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
     message.state + (message.reason === null ? "" : `: ${message.reason}`),
     render.size(message.size),
     message.subject ?? "",
   ]);
-  const header = ["ID", "SENT (UTC)", box === "inbox" ? "FROM" : "TO", "STATE", "SIZE", "SUBJECT"];
+  const id: Column = { title: "ID", shorten: (cell) => cell.slice(0, PREFIX_CHARS_MIN) };
+  const header = [id, "SENT", box === "inbox" ? "FROM" : "TO", stateColumn(), spareColumn("SIZE"), "SUBJECT"];
   const more = next === null ? "" : `more: godwit ${box} --after ${next}\n`;
-  return render.table(header, rows, paint) + more;
+  return table(header, rows, paint) + more;
 }
 
 export const show: CommandModule = {
@@ -90,9 +92,9 @@ export const read: CommandModule = {
       const { from, from_callsign: callsign, created_at: at, subject } = answer.value;
       const rows = [
         ["from", callsign === null ? from : render.nodeName(from, callsign)] as const,
-        ["sent", `${render.moment(at)} UTC`] as const,
+        ["sent", context.paint.moment(at)] as const,
       ];
-      const head = render.facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
+      const head = facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
       context.io.stdout(`${head}\n${await bodyText(client, answer.value)}`);
     }
     return exitCodes.fine;
@@ -127,13 +129,13 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
   const signed =
     receipt === null
       ? "none yet"
-      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} at ${render.moment(receipt.at)} UTC${receipt.unconfirmed ? ", unconfirmed" : ""}`;
+      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} ${paint.moment(receipt.at)}${receipt.unconfirmed ? ", unconfirmed" : ""}`;
   const sealed = {
     true: "forward secret",
     false: "to the identity key: no forward secrecy",
     null: "not yet",
   };
-  const facts = render.facts(
+  const text = facts(
     [
       ["id", message.id],
       [
@@ -142,11 +144,11 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
       ],
       ["to", message.to],
       ["subject", message.subject ?? "-"],
-      ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`)],
+      ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`), message.state],
       ["priority", String(message.priority)],
       ["body", `${render.size(message.size)}, ${message.content_type}`],
-      ["created", `${render.moment(message.created_at)} UTC`],
-      ["delivered", message.delivered_at === null ? "-" : `${render.moment(message.delivered_at)} UTC`],
+      ["created", paint.moment(message.created_at)],
+      ["delivered", message.delivered_at === null ? "-" : paint.moment(message.delivered_at)],
       ["receipt", signed],
       ["sealed", sealed[`${message.forward_secret}`]],
     ],
@@ -154,9 +156,9 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
   );
   const hops = message.trace.map(({ node, callsign, at }) => [
     render.nodeName(node, callsign),
-    render.moment(at),
+    paint.lag(at, message.created_at),
   ]);
-  return hops.length === 0 ? facts : `${facts}\n${render.table(["HOP", "AT (UTC)"], hops, paint)}`;
+  return hops.length === 0 ? text : `${text}\n${table([nodeColumn("HOP"), "AT"], hops, paint)}`;
 }
 
 /** A whole id as it is; else the one message whose id begins so. */

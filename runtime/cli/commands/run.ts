@@ -11,6 +11,7 @@ import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
+import { createColours, wantsColour } from "../../kernel/colours.ts";
 import { createLog, stderrSinkFor } from "../../kernel/log.ts";
 import { RecentLog } from "../../kernel/recent-log.ts";
 import { systemRandom } from "../../kernel/random.ts";
@@ -46,7 +47,15 @@ export const run: CommandModule = {
     const { logLevel, logFormat } = config.node;
     const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
     const recent = new RecentLog(systemClock);
-    const log = createLog({ level: logLevel, format, clock: systemClock, sink: stderrSinkFor(env), recent });
+    const sink = stderrSinkFor(env);
+    const log = createLog({
+      level: logLevel,
+      format,
+      clock: systemClock,
+      sink,
+      recent,
+      colours: coloursOf(env),
+    });
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
@@ -107,6 +116,8 @@ export const run: CommandModule = {
   },
 };
 
+const coloursOf = (env: Environment) => createColours(wantsColour(process.stderr.isTTY, env));
+
 /** What `systemctl status` shows. */
 function statusLine({ view }: GodwitNode): string {
   const { peers, members, queue } = view.status();
@@ -130,7 +141,8 @@ async function firstStart(
   signals: NodeSignals,
 ): Promise<void> {
   const format = process.stderr.isTTY ? "text" : "json";
-  const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSinkFor(env) });
+  const sink = stderrSinkFor(env);
+  const log = createLog({ level: "info", format, clock: systemClock, sink, colours: coloursOf(env) });
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });
