@@ -16,6 +16,14 @@ const closed = () => import("./commands/closed.ts");
 const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
 const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-authority.key by default" };
 const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
+const listening: Readonly<Record<string, OptionSpec>> = {
+  listen: {
+    value: "ADDRESS",
+    help: "where neighbours call, instead of [::]:4860; again for more",
+    repeats: true,
+  },
+  api: { value: "ADDRESS", help: "where the API listens, instead of 127.0.0.1:8000; off for nowhere" },
+};
 const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
 
 const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, {
@@ -53,6 +61,7 @@ export const commands: readonly CommandSpec[] = [
       callsign: { value: "DUN-A", help: "name of this machine, LOCATION-MACHINE" },
       network: { value: "NAME", help: "name of the mesh" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+      ...listening,
       peer: { value: "URL", help: "a neighbour to dial, such as tcp://10.0.0.2:4860", repeats: true },
       mdns: { help: "find the nodes of this LAN, and be found by them" },
       force: { help: "replace an existing configuration (never the identity)" },
@@ -68,6 +77,7 @@ export const commands: readonly CommandSpec[] = [
       file: { value: "PATH", help: "the file that holds the invitation" },
       callsign: { value: "DUN-A", help: "name of this machine, instead of what the invitation says" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+      ...listening,
     },
   ),
   row(
