@@ -231,6 +231,7 @@ export const message = z.object({
   reason: z.string().nullable(),
   created_at: moment,
   delivered_at: moment.nullable(),
+  expires_in_seconds: count.nullable().describe("what is left of the life of an own message that is open"),
   receipt: z
     .object({
       by: nodeId,

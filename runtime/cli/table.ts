@@ -156,6 +156,7 @@ export const commands: readonly CommandSpec[] = [
   hidden("inbox list", inbox),
   row("inbox read", "ID", [1, 1], "one message with its body", async () => (await messages()).read, {
     raw: { help: "the exact bytes of the body, for a file or a pipe" },
+    save: { value: "FOLDER", help: "write the body there, under the name of the file that was sent" },
   }),
   row("inbox rm", "ID...", [1, 1_000], "remove messages", async () => (await messages()).remove),
   outbox,

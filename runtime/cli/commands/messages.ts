@@ -1,10 +1,13 @@
 /** Reading and removing messages: inbox, outbox, message. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Box, MessageView } from "../../view/contract/node.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
+import { fileNameOf } from "../../kernel/media-type.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
-import { type Column, facts, nodeColumn, spareColumn, stateColumn, table } from "../table-text.ts";
+import { type Column, type Fact, facts, nodeColumn, spareColumn, stateColumn, table } from "../table-text.ts";
 
 type MessageWithBody = MessageView & { body?: string; body_base64?: string };
 
@@ -53,10 +56,19 @@ function listText(
     box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
     message.state + (message.reason === null ? "" : `: ${message.reason}`),
     render.size(message.size),
-    message.subject ?? "",
+    ...(box === "outbox" ? [paint.ahead(message.expires_in_seconds ?? null)] : []),
+    message.subject ?? fileNameOf(message.content_type) ?? "",
   ]);
   const id: Column = { title: "ID", shorten: (cell) => cell.slice(0, PREFIX_CHARS_MIN) };
-  const header = [id, "SENT", box === "inbox" ? "FROM" : "TO", stateColumn(), spareColumn("SIZE"), "SUBJECT"];
+  const header = [
+    id,
+    "SENT",
+    box === "inbox" ? "FROM" : "TO",
+    stateColumn(),
+    spareColumn("SIZE"),
+    ...(box === "outbox" ? [spareColumn("EXPIRES")] : []),
+    "SUBJECT",
+  ];
   const more = next === null ? "" : `more: godwit ${box} --after ${next}\n`;
   return table(header, rows, paint) + more;
 }
@@ -87,19 +99,42 @@ export const read: CommandModule = {
       return exitCodes.fine;
     }
     const answer = await client.call<MessageWithBody>("GET", `/messages/${id}`);
+    const folder = context.option("save");
+    if (folder !== undefined) return await save(context, client, answer.value, folder);
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
     else {
-      const { from, from_callsign: callsign, created_at: at, subject } = answer.value;
-      const rows = [
-        ["from", callsign === null ? from : render.nodeName(from, callsign)] as const,
-        ["sent", context.paint.moment(at)] as const,
+      const { from, from_callsign: callsign, created_at: at, subject, content_type } = answer.value;
+      const file = fileNameOf(content_type);
+      const rows: Fact[] = [
+        ["from", callsign === null ? from : render.nodeName(from, callsign)],
+        ["sent", context.paint.moment(at)],
       ];
-      const head = facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
+      if (subject !== null) rows.push(["subject", subject]);
+      if (file !== undefined) rows.push(["file", file]);
+      const head = facts(rows, context.paint);
       context.io.stdout(`${head}\n${await bodyText(client, answer.value)}`);
     }
     return exitCodes.fine;
   },
 };
+
+/** Under the name that the sender gave it, or its id; never over a file that is there. */
+async function save(
+  { io, isJson }: CommandContext,
+  client: ApiClient,
+  { id, content_type }: MessageView,
+  folder: string,
+): Promise<number> {
+  const path = join(folder, fileNameOf(content_type) ?? id);
+  const body = new Uint8Array(await (await client.fetch("GET", `/messages/${id}/body`)).arrayBuffer());
+  try {
+    await writeFile(path, body, { flag: "wx" });
+  } catch (error) {
+    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${fileReason(error)}`, error);
+  }
+  io.stdout(isJson ? `${JSON.stringify({ id, path, size: body.length })}\n` : `${render.safeLine(path)}\n`);
+  return exitCodes.fine;
+}
 
 /** What fits a terminal; larger text is fetched, other bytes are only told of. */
 async function bodyText(client: ApiClient, message: MessageWithBody): Promise<string> {
@@ -107,7 +142,7 @@ async function bodyText(client: ApiClient, message: MessageWithBody): Promise<st
   if (text === undefined && message.body_base64 === undefined && message.content_type.startsWith("text/"))
     text = await (await client.fetch("GET", `/messages/${message.id}/body`)).text();
   if (text === undefined)
-    return `(${render.safeLine(message.content_type)}, ${render.size(message.size)}: godwit inbox read ${message.id} --raw > file)\n`;
+    return `(${render.safeLine(message.content_type)}, ${render.size(message.size)}: godwit inbox read ${message.id.slice(0, ID_SHOWN_CHARS)} --save .)\n`;
   const safe = render.safeText(text);
   return safe.endsWith("\n") ? safe : `${safe}\n`;
 }
@@ -148,6 +183,9 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
       ["priority", String(message.priority)],
       ["body", `${render.size(message.size)}, ${message.content_type}`],
       ["created", paint.moment(message.created_at)],
+      ...(message.expires_in_seconds == null
+        ? []
+        : [["expires", paint.ahead(message.expires_in_seconds)] as const]),
       ["delivered", message.delivered_at === null ? "-" : paint.moment(message.delivered_at)],
       ["receipt", signed],
       ["sealed", sealed[`${message.forward_secret}`]],

@@ -205,6 +205,8 @@ export interface MessageView {
   reason: string | null;
   created_at: string;
   delivered_at: string | null;
+  /** Left of the life of an own message that is still open, by running time; null for all others. */
+  expires_in_seconds: number | null;
   receipt: {
     by: NodeId;
     by_callsign: string | null;
