@@ -14,19 +14,10 @@ import { createPaint, type Paint } from "./paint.ts";
 import { safeText } from "./render.ts";
 import { wantsColour } from "../kernel/colours.ts";
 import { findSocket } from "./socket.ts";
+import { globalOptions } from "./row.ts";
 import { commands } from "./table.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-const globalOptions: Readonly<Record<string, OptionSpec>> = {
-  config: { value: "PATH", help: "the configuration file" },
-  socket: { value: "PATH", help: "the node's socket, instead of what the configuration says" },
-  json: { help: "the API's answer on one line; errors as a problem document" },
-  utc: { help: "exact times (RFC 3339) instead of how long ago" },
-  color: { help: "colours, whatever NO_COLOR says and also into a pipe" },
-  "no-color": { help: "no colours" },
-  help: { help: "this text" },
-};
 
 /** Never throws: every failure is reported on stderr and becomes the exit code. */
 export async function runCli(argv: readonly string[], env: Environment, io: CliIo): Promise<number> {

@@ -2,29 +2,11 @@
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import { commands } from "./table.ts";
 import { wrap } from "./table-text.ts";
-
-/** Tasks, in the order of the help: names of commands, or their first words. A name in two would be told twice. */
-export const TASKS: readonly (readonly [task: string, names: readonly string[]])[] = [
-  [
-    "Every day",
-    ["status", "health", "members", "send", "inbox", "outbox", "message", "ping", "why", "forward"],
-  ],
-  ["Set up a node", ["init", "join", "run", "install", "id", "config", "reload", "completion", "version"]],
-  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "logs", "names"]],
-  ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
-  ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
-  ["The store of a stopped node", ["store"]],
-];
-
-/** The commands of a task, in its order. */
-export const commandsOf = (names: readonly string[]): CommandSpec[] =>
-  names.flatMap((name) =>
-    commands.filter((row) => row.isHidden !== true && (row.name === name || row.name.split(" ")[0] === name)),
-  );
+import { commandsOf, TASKS } from "./tasks.ts";
 
 /** `room`: columns of the terminal; undefined: as wide as it needs. */
 export function overview(room: number | undefined): string {
-  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(names), room)}`);
+  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(commands, names), room)}`);
   return (
     "godwit: a mesh node in one file\n\n" +
     `usage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n\n${tasks.join("\n")}\n` +

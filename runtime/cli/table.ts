@@ -471,6 +471,13 @@ export const commands: readonly CommandSpec[] = [
     ),
   ),
   row(
+    "man",
+    "[COMMAND...]",
+    [0, 2],
+    "the manual page, for man -l -",
+    async () => (await import("./commands/man.ts")).man,
+  ),
+  row(
     "version",
     "",
     none,

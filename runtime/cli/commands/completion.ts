@@ -110,6 +110,7 @@ async function live(
       return undefined;
     }
   };
+  if (place.startsWith("COMMAND")) return context.commands.map(({ name }) => name.split(" ")[0]!);
   if (place === "NODE" || place === "ADDRESS") {
     const { names = [] } = (await ask<{ names: NameView[] }>("/mesh/names")) ?? {};
     const { members = [] } = (await ask<{ members: MemberView[] }>("/mesh/members")) ?? {};
