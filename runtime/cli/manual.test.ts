@@ -52,7 +52,7 @@ test.skipIf(Bun.which("mandoc") === null)(
   async () => {
     for (const name of pages) {
       const text = await page(...name.split(" ").filter((word) => word !== ""));
-      expect(await judged(["mandoc", "-Tlint"], text)).toEqual({ code: 0, said: "", out: "" });
+      expect(await judged(["mandoc", "-Tlint", "-Wwarning"], text)).toEqual({ code: 0, said: "", out: "" });
     }
   },
 );
