@@ -164,7 +164,7 @@ the mesh stays up until Ctrl-C. Try, in another terminal:
   telnet 127.0.0.1 ${telexPorts.a}       (DUN-A; nc does too: help, stations, send NYC-C)
   telnet 127.0.0.1 ${telexPorts.c}       (NYC-C, to see it arrive)
   dist/godwit why NYC-C --socket ${a.socketPath}
-  dist/godwit trace NYC-C --socket ${a.socketPath}
+  dist/godwit ping NYC-C --socket ${a.socketPath}
   dist/godwit events --socket ${b.socketPath}
   curl ${b.apiUrl}/mesh/peers
   kill -9 ${b.pid}        (and see messages wait)

@@ -10,12 +10,16 @@ export type Column =
       /** What is left of a cell where room is scarce: less of an id. */
       readonly shorten?: (cell: string) => string;
       /** Holds states, and is coloured by them. */
-      readonly isState?: true;
+      readonly isState?: boolean;
       /** Is left out where all else does not make the table fit. */
-      readonly isSpare?: true;
+      readonly isSpare?: boolean;
     };
 
-export const stateColumn = (title = "STATE"): Column => ({ title, isState: true });
+export const stateColumn = (title = "STATE", isSpare = false): Column => ({
+  title,
+  isState: true,
+  isSpare,
+});
 
 /** `DUN-A (abcdefghij)` is DUN-A where room is scarce. */
 export const nodeColumn = (title: string): Column => ({
@@ -27,7 +31,7 @@ export const spareColumn = (title: string): Column => ({ title, isSpare: true })
 
 const GAP = 2;
 /** A text is cut to so many columns and no further while there is something else to do. */
-const TEXT_MIN = 16;
+const TEXT_MIN = 24;
 /** Then to so many. */
 const CELL_MIN = 6;
 const ELLIPSIS = "…";

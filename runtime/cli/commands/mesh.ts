@@ -73,7 +73,10 @@ export const status: CommandModule = {
           ["clock", `${rest.clock.state}: ${rest.clock.reason}`, rest.clock.state],
           ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
           ["routes", String(rest.routes)],
-          ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
+          [
+            "queue",
+            `${queue.messages} message${queue.messages === 1 ? "" : "s"}, ${render.size(queue.bytes)}`,
+          ],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
           ...warningFacts(health?.value),
@@ -134,7 +137,7 @@ export const peers: CommandModule = {
       const header = [
         "ID",
         "CALLSIGN",
-        stateColumn("TRUST"),
+        stateColumn("TRUST", true),
         stateColumn(),
         "LINK",
         spareColumn("RTT"),

@@ -48,6 +48,8 @@ export const ping: CommandModule = {
       if (restMs > 0) await sleep(io.clock, restMs, io.signal).catch(() => {});
       if (io.signal.aborted) break;
     }
+    // Behind the ^C that a terminal shows.
+    if (io.isStdoutTty && io.signal.aborted && !isJson) io.stdout("\n");
     io.stdout(isJson ? `${JSON.stringify(summaryOf(tally))}\n` : summaryText(context, tally));
     return tally.answered > 0 ? exitCodes.fine : exitCodes.failed;
   },
