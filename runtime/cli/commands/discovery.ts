@@ -21,14 +21,14 @@ export const discovery: CommandModule = {
         paint.ahead(hint.expires_in_seconds),
         hint.verdict,
         paint.ahead(hint.next_try_seconds),
-        hint.reason ?? "",
+        whyOf(hint),
       ]);
 
       const header = [
         "ENDPOINT",
-        "ID",
+        spareColumn("ID"),
         spareColumn("SOURCE"),
-        "HEARD",
+        spareColumn("HEARD"),
         spareColumn("EXPIRES"),
         stateColumn("VERDICT"),
         spareColumn("NEXT TRY"),
@@ -39,6 +39,10 @@ export const discovery: CommandModule = {
     return exitCodes.fine;
   },
 };
+
+/** Of a failed dial the reason begins with the endpoint, which stands in the row already. */
+const whyOf = ({ endpoint, reason }: DiscoveryView["hints"][number]): string =>
+  reason?.startsWith(`${endpoint} `) === true ? reason.slice(endpoint.length + 1) : (reason ?? "");
 
 /** An empty list has three causes, and each wants something else of whoever reads it. */
 async function nothingHeard(context: CommandContext): Promise<string> {

@@ -130,7 +130,9 @@ async function save(
   try {
     await writeFile(path, body, { flag: "wx" });
   } catch (error) {
-    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${fileReason(error)}`, error);
+    const isThere = error instanceof Error && "code" in error && error.code === "EEXIST";
+    const why = isThere ? "it is there already; name another folder" : fileReason(error);
+    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${why}`, error);
   }
   io.stdout(isJson ? `${JSON.stringify({ id, path, size: body.length })}\n` : `${render.safeLine(path)}\n`);
   return exitCodes.fine;
@@ -142,7 +144,7 @@ async function bodyText(client: ApiClient, message: MessageWithBody): Promise<st
   if (text === undefined && message.body_base64 === undefined && message.content_type.startsWith("text/"))
     text = await (await client.fetch("GET", `/messages/${message.id}/body`)).text();
   if (text === undefined)
-    return `(${render.safeLine(message.content_type)}, ${render.size(message.size)}: godwit inbox read ${message.id.slice(0, ID_SHOWN_CHARS)} --save .)\n`;
+    return `(${render.safeLine(message.content_type.split(";")[0]!)}, ${render.size(message.size)}: godwit inbox read ${message.id.slice(0, ID_SHOWN_CHARS)} --save .)\n`;
   const safe = render.safeText(text);
   return safe.endsWith("\n") ? safe : `${safe}\n`;
 }

@@ -74,7 +74,13 @@ test("a file keeps its name and type from send to inbox read --save, and nothing
   expect([saved.code, saved.out]).toEqual([0, `${join(into, "map of it.json")}\n`]);
   expect(readFileSync(join(into, "map of it.json"), "utf8")).toBe('{"a":1}');
   const again = await godwit("inbox", "read", messageId1, "--save", into);
-  expect([again.code, again.err]).toEqual([2, expect.stringContaining("cannot write")]);
+  expect([again.code, again.err]).toEqual([
+    2,
+    expect.stringContaining("it is there already; name another folder"),
+  ]);
+  writeFileSync(join(folder, "README"), "read me");
+  await godwit("send", "NYC-C", "--file", join(folder, "README"));
+  expect(rig.node.sent.at(-1)!.contentType).toBe('text/plain; charset=utf-8; name="README"');
   // Without a name, or with one that points elsewhere.
   box({ content_type: 'x/y; name="../../evil"' });
   expect((await godwit("inbox", "read", messageId1, "--save", into)).out).toBe(`${join(into, "evil")}\n`);

@@ -17,6 +17,7 @@ const POLL_CAP_MS = 2_000;
 /** A transient message is answered when it left; a full disk takes its time to fail. */
 const COMMIT_TIMEOUT_MS = 60_000;
 const TEXT = "text/plain; charset=utf-8";
+const BINARY = "application/octet-stream";
 const FINAL: ReadonlySet<string> = new Set(["delivered", "expired", "refused", "withdrawn"]);
 
 export const send: CommandModule = {
@@ -96,12 +97,14 @@ async function readBody(context: CommandContext): Promise<{ body: Uint8Array; co
   const chosen = context.option("content-type");
   if (file !== undefined && file !== "-") {
     const body = await readFile(file, node);
-    const type = Bun.file(file).type || "application/octet-stream";
+    // A name without an ending says nothing; what can be read may be read.
+    const named = Bun.file(file).type || BINARY;
+    const type = named === BINARY && isUtf8(body) ? TEXT : named;
     return { body, contentType: chosen ?? withFileName(type, basename(file)) };
   }
   if (file === "-" || (words.length === 1 && words[0] === "-") || (words.length === 0 && !io.isStdinTty)) {
     const body = await readStdin(io.stdin(), node);
-    return { body, contentType: chosen ?? (isUtf8(body) ? TEXT : "application/octet-stream") };
+    return { body, contentType: chosen ?? (isUtf8(body) ? TEXT : BINARY) };
   }
   if (words.length === 0)
     throw godwitError("GODWIT_USAGE", "nothing to send: give a text, - for standard input, or --file PATH");
