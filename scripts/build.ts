@@ -14,6 +14,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { root, run } from "./lib.ts";
 import { kitModule, writeKitModule } from "./sdk.ts";
+import { Steps } from "./steps.ts";
 
 /** Names of ours to those of Bun. The glibc builds are the ones that ship. */
 export const targets = {
@@ -161,12 +162,21 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  const steps = new Steps(process.stderr);
   for (const target of asked.length === 0 ? [undefined] : (asked as Target[])) {
     const outfile =
       values.outfile ?? join(root, "dist", target === undefined ? "godwit" : `godwit-linux-${target}`);
     const startedMs = performance.now();
-    const bytes = await buildGodwit(target, outfile);
-    const zipped = Bun.gzipSync(new Uint8Array(await Bun.file(outfile).arrayBuffer()), { level: 1 }).length;
+    let bytes: number;
+    let zipped: number;
+    try {
+      steps.begin(`compiling${target === undefined ? "" : ` for ${target}`}`);
+      bytes = await buildGodwit(target, outfile);
+      steps.begin("measuring how small it packs");
+      zipped = Bun.gzipSync(new Uint8Array(await Bun.file(outfile).arrayBuffer()), { level: 1 }).length;
+    } finally {
+      steps.end();
+    }
     const mebibytes = (size: number) => `${(size / 2 ** 20).toFixed(1)} MiB`;
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     console.log(`${outfile}  ${mebibytes(bytes)}, ${mebibytes(zipped)} as gzip, ${seconds} s`);

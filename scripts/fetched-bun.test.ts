@@ -29,7 +29,7 @@ test("the hashes are of the version that is pinned, one for each target", () => 
 });
 
 /** A clone whose npm brings a Bun of the right version with these bytes. */
-function bootstrap(program: string, hashes: string) {
+function bootstrap(program: string, hashes: string, { npmTakesS = 0 } = {}) {
   for (const dir of ["scripts", "bin"]) mkdirSync(join(folder, dir));
   cpSync(join(root, "scripts/lib.sh"), join(folder, "scripts/lib.sh"));
   writeFileSync(join(folder, "scripts/bun.sha256"), hashes);
@@ -37,7 +37,7 @@ function bootstrap(program: string, hashes: string) {
   writeFileSync(join(folder, "program"), program, { mode: 0o755 });
   const npm = join(folder, "bin/npm");
   const to = ".cache/bun/node_modules/@oven/bun-linux-x64/bin";
-  writeFileSync(npm, `#!/bin/sh\nmkdir -p ${to}\ncp program ${to}/bun\n`);
+  writeFileSync(npm, `#!/bin/sh\nsleep ${npmTakesS}\nmkdir -p ${to}\ncp program ${to}/bun\n`);
   chmodSync(npm, 0o755);
   const script = "set -eu; . scripts/lib.sh; bootstrap; echo done";
   const ran = Bun.spawnSync(["sh", "-c", script], {
@@ -62,6 +62,34 @@ test("the Bun whose bytes are pinned is used", () => {
   const { code, said } = bootstrap(PROGRAM, `${hashOf(PROGRAM)}  bun-linux-x64\n`);
   expect(said).toContain("done");
   expect(code).toBe(0);
+});
+
+test("what takes seconds to be fetched says how long it took, and what is over at once does not", () => {
+  const hashes = `${hashOf(PROGRAM)}  bun-linux-x64\n`;
+  const { said } = bootstrap(PROGRAM, hashes, { npmTakesS: 2.1 });
+  expect(said).toMatch(/^done\nfetching bun 9\.9\.9 with npm .*\nfetching bun: \d s\n$/);
+  rmSync(folder, { recursive: true });
+  mkdirSync(folder);
+  expect(bootstrap(PROGRAM, hashes).said).toMatch(/^done\nfetching bun 9\.9\.9 with npm .*\n$/);
+});
+
+test("a fetch that fails shows what was said, and leaves nothing that goes on telling of it", () => {
+  for (const dir of ["scripts", "bin"]) mkdirSync(join(folder, dir));
+  cpSync(join(root, "scripts/lib.sh"), join(folder, "scripts/lib.sh"));
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ engines: { bun: "9.9.9" } }, null, 2));
+  writeFileSync(join(folder, "bin/npm"), "#!/bin/sh\necho no such registry\nexit 7\n", { mode: 0o755 });
+  // What is left of the one that tells.
+  writeFileSync(join(folder, "bin/sleep"), "#!/bin/sh\nexec /bin/sleep 6\n", { mode: 0o755 });
+  const started = performance.now();
+  const ran = Bun.spawnSync(["sh", "-c", "set -eu; . scripts/lib.sh; bootstrap"], {
+    cwd: folder,
+    env: { PATH: `${folder}/bin:/usr/bin:/bin` },
+  });
+  expect([ran.exitCode, ran.stdout.toString()]).toEqual([1, ""]);
+  expect(ran.stderr.toString()).toContain("no such registry\n");
+  expect(ran.stderr.toString()).toContain("npm could not install bun@9.9.9");
+  // The pipe of standard error is closed when nobody has it any more.
+  expect(performance.now() - started).toBeLessThan(5_000);
 });
 
 test("the runtime of another machine that Bun fetched for a build is held against the same list", () => {

@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { container } from "./images/container.ts";
 import { initramfs } from "./images/initramfs.ts";
+import { Steps } from "./steps.ts";
 import { formatSizes, type ImageArch, type ImageTarget, sourceEpochS } from "./images/target.ts";
 
 const targets: Readonly<Record<string, ImageTarget>> = { initramfs, container };
@@ -57,13 +58,11 @@ async function main(argv: readonly string[]): Promise<number> {
   const folder = resolve(out);
   mkdirSync(folder, { recursive: true });
   const isJson = values["json"] === true;
-  const rows = await target.build({
-    arch: arch satisfies ImageArch,
-    out: folder,
-    epochS: await sourceEpochS(),
-    values,
-    say: (line) => console.error(line),
-  });
+  const steps = new Steps(isJson ? undefined : process.stderr);
+  const epochS = await sourceEpochS();
+  const rows = await target
+    .build({ arch: arch satisfies ImageArch, out: folder, epochS, values, steps })
+    .finally(() => steps.end());
   if (isJson) console.log(JSON.stringify(rows));
   else console.log(`${folder}\n${formatSizes(rows).trimEnd()}`);
   return 0;

@@ -8,6 +8,40 @@ die() {
   exit 1
 }
 
+# long WHAT LOG FOLDER COMMAND...: runs it, its output in LOG. From the second second on says that it does WHAT, how much lies in FOLDER
+# (- for none) and since when: over and over on a terminal, every ten seconds elsewhere. What was over at once it says nothing of.
+long() {
+  what=$1 log=$2 folder=$3
+  shift 3
+  began=$(date +%s)
+  tell_long &
+  teller=$!
+  code=0
+  "$@" >"$log" 2>&1 || code=$?
+  kill "$teller" 2>/dev/null && wait "$teller" 2>/dev/null || :
+  took=$(($(date +%s) - began))
+  if [ "$took" -gt 0 ] && is_terminal; then printf '\r\033[K' >&2; fi
+  if [ "$took" -gt 1 ] && [ "$code" -eq 0 ]; then say "$what: $took s"; fi
+  return "$code"
+}
+
+is_terminal() { [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; }
+
+# Nobody waits for the sleep that it leaves behind, and it ends with the script that it belongs to.
+tell_long() {
+  seconds=0
+  while sleep 1 </dev/null >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    seconds=$((seconds + 1))
+    size=
+    if [ "$folder" != - ]; then size="$(($(du -sk "$folder" 2>/dev/null | cut -f 1) / 1024)) MiB, "; fi
+    if is_terminal; then
+      printf '\r\033[K%s: %s%s s' "$what" "$size" "$seconds" >&2
+    elif [ $((seconds % 10)) -eq 0 ]; then
+      say "$what: $size$seconds s"
+    fi
+  done
+}
+
 pinned_bun() {
   # The only place of the version is package.json: "engines": { "bun": "x.y.z" }.
   sed -n '/"engines"/,/}/s/.*"bun"[[:space:]]*:[[:space:]]*"\([0-9][0-9.]*\)".*/\1/p' package.json | head -n 1
@@ -45,17 +79,20 @@ check_fetched() {
   done
 }
 
+add_bun() (cd .cache/bun && bun add --ignore-scripts --exact "bun@$BUN_VERSION")
+
 install_bun() {
   mkdir -p .cache/bun || die "cannot write to $PWD/.cache"
   if command -v npm >/dev/null 2>&1; then
-    say "fetching bun $BUN_VERSION with npm (once, into .cache/bun)"
-    npm install --no-save --no-audit --no-fund --no-package-lock --include=optional --ignore-scripts --loglevel=error \
-      --prefix .cache/bun "bun@$BUN_VERSION" >.cache/bun/install.log 2>&1 ||
+    say "fetching bun $BUN_VERSION with npm (once, about 100 MiB, into .cache/bun)"
+    long "fetching bun" .cache/bun/install.log .cache/bun \
+      npm install --no-save --no-audit --no-fund --no-package-lock --include=optional --ignore-scripts --loglevel=error \
+      --prefix .cache/bun "bun@$BUN_VERSION" ||
       { tail -n 20 .cache/bun/install.log >&2; die "npm could not install bun@$BUN_VERSION; see above"; }
   elif command -v bun >/dev/null 2>&1; then
-    say "fetching bun $BUN_VERSION with the bun $(bun --version) that is here (once, into .cache/bun)"
+    say "fetching bun $BUN_VERSION with the bun $(bun --version) that is here (once, about 100 MiB, into .cache/bun)"
     printf '{ "private": true }\n' >.cache/bun/package.json
-    (cd .cache/bun && bun add --ignore-scripts --exact "bun@$BUN_VERSION") >.cache/bun/install.log 2>&1 ||
+    long "fetching bun" .cache/bun/install.log .cache/bun add_bun ||
       { tail -n 20 .cache/bun/install.log >&2; die "bun could not install bun@$BUN_VERSION; see above"; }
   else
     die "needs bun $BUN_VERSION, or npm to fetch it: install one of them (Debian: apt-get install npm)"
@@ -80,7 +117,7 @@ bootstrap() {
   fi
   export BUN PATH
   # bun itself decides in milliseconds that nothing is missing.
-  "$BUN" install --frozen-lockfile >.cache/packages.log 2>&1 || {
+  long "installing packages" .cache/packages.log - "$BUN" install --frozen-lockfile || {
     cat .cache/packages.log >&2
     die "the packages of bun.lock could not be installed; see above (without network they must be in the cache of bun)"
   }

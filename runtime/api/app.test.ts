@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { z } from "zod";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { apiRoutes } from "./app.ts";
-import { call, json, problemIn, remote, requests } from "./testing-calls.ts";
+import { call, json, problemIn, remote, requests, socket, loopback } from "./testing-calls.ts";
 import { createRig, messageId1, nodeC, sampleMessage } from "./testing.ts";
 
 test("a crowd that asks for pages gets one after the other, in order: the answers of the store may all come at once", async () => {
@@ -105,6 +105,12 @@ describe("errors", () => {
     const body = await problemIn(await call(rig, "GET", "/mesh/peers"));
     expect(body).toMatchObject({ status: 500, code: "GODWIT_BUG" });
     expect(JSON.stringify(body)).not.toContain("secret");
+  });
+
+  test("whoever asks for health over the network is not told whom the node writes to", async () => {
+    const rig = createRig();
+    for (const connection of [socket, loopback, remote]) await call(rig, "GET", "/health", {}, connection);
+    expect(rig.node.healthAskedBy).toEqual(["operator", "anybody", "anybody"]);
   });
 
   test("health is 503 when down, with its body", async () => {

@@ -298,7 +298,10 @@ async function answer(
   isEndless: () => boolean,
 ): Promise<void> {
   const gone = new AbortController();
-  outgoing.once("close", () => gone.abort());
+  outgoing.once("close", () => {
+    // Whoever has the whole answer is not gone, and a signal without a cause costs as much as parsing the request.
+    if (!outgoing.writableFinished) gone.abort();
+  });
   const request = requestOf(incoming, gone.signal, connection.takeBody === undefined);
   if (request === undefined) {
     outgoing.writeHead(400, { connection: "close" }).end();

@@ -32,8 +32,8 @@ function stateRoutes(): Route[] {
         { status: 200, description: "ok or degraded", schema: schemas.health },
         { status: 503, description: "down; the same body", schema: schemas.health },
       ],
-      handle({ parts }) {
-        const health = parts.view.health();
+      handle({ parts, connection }) {
+        const health = parts.view.health(connection.authority === "socket" ? "operator" : "anybody");
         return jsonResponse(health, health.status === "down" ? 503 : 200);
       },
     }),

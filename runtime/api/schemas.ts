@@ -229,6 +229,17 @@ export const message = z.object({
   size: count,
   state: z.enum(["queued", "relayed", "delivered", "expired", "refused", "withdrawn"]),
   reason: z.string().nullable(),
+  progress: z
+    .object({
+      next_hop: nodeId,
+      next_hop_callsign: z.string().nullable(),
+      bytes: count,
+      bytes_total: count,
+      bits_per_second: count.nullable(),
+      seconds_left: count.nullable(),
+    })
+    .nullable()
+    .describe("how far it is on its way to the next hop"),
   created_at: moment,
   delivered_at: moment.nullable(),
   expires_in_seconds: count.nullable().describe("what is left of the life of an own message that is open"),

@@ -42,6 +42,7 @@ export const sampleMessage: MessageView = {
   size: 5,
   state: "delivered",
   reason: null,
+  progress: null,
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
   expires_in_seconds: null,
@@ -62,6 +63,7 @@ export const sampleMessage: MessageView = {
 
 export class FakeNode implements NodeView {
   healthNow: HealthView = { status: "ok", checks: [{ name: "store", status: "ok", reason: "" }] };
+  readonly healthAskedBy: string[] = [];
   readonly sent: OutgoingMessage[] = [];
   readonly trusts: { node: string; level: string; reason: string; expiresSeconds?: number }[] = [];
   readonly resolved: { name: string; node: string }[] = [];
@@ -103,8 +105,9 @@ export class FakeNode implements NodeView {
     for (const onEvent of this.#subscribers) onEvent(event);
   }
 
-  health() {
+  health(forWhom: "anybody" | "operator" = "anybody") {
     this.#fail();
+    this.healthAskedBy.push(forWhom);
     return this.healthNow;
   }
 

@@ -30,11 +30,28 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
 }
 
-export function size(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`;
-  if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(1)} KiB`;
-  if (bytes < 1024 ** 3) return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
-  return `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
+const SIZE_UNITS = ["B", "KiB", "MiB", "GiB"] as const;
+
+/** In the largest unit of which there is at least one. */
+export const size = (bytes: number): string => `${inUnit(bytes, unitOf(bytes))} ${SIZE_UNITS[unitOf(bytes)]}`;
+
+/** `3.1 of 16.0 MiB` */
+export function sizeOf(bytes: number, total: number): string {
+  const unit = unitOf(total);
+  return `${inUnit(bytes, unit)} of ${inUnit(total, unit)} ${SIZE_UNITS[unit]}`;
+}
+
+const unitOf = (bytes: number): number =>
+  SIZE_UNITS.findLastIndex((_, unit) => unit === 0 || bytes >= 1024 ** unit);
+const inUnit = (bytes: number, unit: number): string =>
+  unit === 0 ? `${bytes}` : (bytes / 1024 ** unit).toFixed(1);
+
+/** `2.0 Mbit/s`: decimal, as rates of links are. */
+export function bitRate(bitsPerSecond: number): string {
+  if (bitsPerSecond < 1e3) return `${Math.round(bitsPerSecond)} bit/s`;
+  if (bitsPerSecond < 1e6) return `${(bitsPerSecond / 1e3).toFixed(1)} kbit/s`;
+  if (bitsPerSecond < 1e9) return `${(bitsPerSecond / 1e6).toFixed(1)} Mbit/s`;
+  return `${(bitsPerSecond / 1e9).toFixed(1)} Gbit/s`;
 }
 
 export const millis = (ms: number | null): string =>

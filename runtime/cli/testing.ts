@@ -18,6 +18,7 @@ export interface CliSetup {
   /** Of that terminal. */
   readonly columns?: number;
   readonly rows?: number;
+  readonly stderrColumns?: number;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
   /** Why standard output took nothing. */
@@ -41,6 +42,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     isStdinTty: setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
     size: setup.columns === undefined ? undefined : { columns: setup.columns, rows: setup.rows ?? 24 },
+    stderrColumns: setup.stderrColumns,
     flush: () => Promise.resolve(setup.outFails),
     clock: setup.clock ?? systemClock,
     signal: setup.signal ?? new AbortController().signal,

@@ -91,6 +91,7 @@ export interface Config {
   readonly forwardAllow: Settings["forward_allow"];
   readonly delivery: {
     readonly lifetimeMs: number;
+    readonly overdueAfterMs: number;
     readonly failoverDelayMs: number;
     readonly outboxMessagesMax: number;
     readonly outboxBytesMax: number;
@@ -371,6 +372,7 @@ function toConfig(
     forwardAllow: settings.forward_allow,
     delivery: {
       lifetimeMs: delivery.lifetime,
+      overdueAfterMs: delivery.overdue_after,
       failoverDelayMs: delivery.failover_delay,
       outboxMessagesMax: delivery.outbox_messages_max,
       outboxBytesMax: delivery.outbox_bytes_max,

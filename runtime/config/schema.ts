@@ -324,6 +324,11 @@ const delivery = z.strictObject({
   lifetime: duration(1_000, "1s", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
     .prefault(`${LIFETIME_DEFAULT_MS / HOUR_MS}h`)
     .describe("How long a message of this node lives when its sender does not say."),
+  overdue_after: duration(60_000, "1m", LIFETIME_MAX_MS, `${LIFETIME_MAX_MS / DAY_MS}d`)
+    .prefault("15m")
+    .describe(
+      "From when on health tells of a message of this node that waits, for whom and for what. Raise it where links come seldom, as by courier.",
+    ),
   failover_delay: duration(1_000, "1s", DAY_MS, "1d")
     .prefault("60s")
     .describe(

@@ -321,6 +321,7 @@ export const settingsShape = table({
   delivery: or(
     () => ({
       lifetime: 259200000,
+      overdue_after: 900000,
       failover_delay: 60000,
       outbox_messages_max: 100000,
       outbox_bytes_max: 1073741824,
@@ -339,6 +340,14 @@ export const settingsShape = table({
             text(matches(/^\d{1,12}(\.\d{1,6})?(ms|s|m|h|d)$/)),
             parts.durationMs,
             parts.within(1000, 2592000000),
+          ),
+        ),
+        overdue_after: or(
+          () => 900000,
+          made(
+            text(matches(/^\d{1,12}(\.\d{1,6})?(ms|s|m|h|d)$/)),
+            parts.durationMs,
+            parts.within(60000, 2592000000),
           ),
         ),
         failover_delay: or(

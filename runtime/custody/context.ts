@@ -172,6 +172,8 @@ export interface CustodyLimits {
   /** The same where the address cannot be reached, or is not known. */
   readonly laneUnreachableMax: number;
   readonly lifetimeDefaultMs: number;
+  /** Mail of this node that waits for longer is told of. */
+  readonly overdueAfterMs: number;
   readonly failoverDelayMs: number;
   /** First pause before a relayed message without receipt is offered again; doubles up to `reofferCapMs`. */
   readonly reofferFirstMs: number;
@@ -192,6 +194,7 @@ export const custodyLimitsDefault: CustodyLimits = {
   laneAwakeMax: 4_096,
   laneUnreachableMax: 32,
   lifetimeDefaultMs: 72 * 3_600_000,
+  overdueAfterMs: 15 * 60_000,
   failoverDelayMs: 60_000,
   reofferFirstMs: 15_000,
   reofferCapMs: 3_600_000,
@@ -297,6 +300,8 @@ export interface Holding {
   offeredTo?: readonly NodeId[];
   /** Goes to this neighbour or nowhere (test bundles). */
   readonly via?: NodeId;
+  /** Monotonic ms at which a next hop last had more of it, of what goes in pieces. */
+  movedAtMs?: number;
   /** Who acknowledged it last: when no receipt comes, another way is tried first. */
   relayedTo?: NodeId;
   /** Monotonic ms of that, and how often one did, for `source`. */

@@ -90,7 +90,7 @@ export class Custody {
   readonly transit: Transit;
   readonly forwarder: Forwarder;
   readonly #recipient: Recipient;
-  readonly #sender: ChunkSender;
+  readonly sender: ChunkSender;
   readonly #receiver: ChunkReceiver;
   readonly #cutThrough: CutThrough;
   readonly #acks: Acks;
@@ -115,7 +115,7 @@ export class Custody {
     this.forwarder = new Forwarder(ctx, {
       acknowledged: (holding, by) => this.#onAcknowledged(holding, by),
       expired: (holding) => this.#onExpired(holding),
-      offerEnded: (to, id) => this.#sender.end(to, id),
+      offerEnded: (to, id) => this.sender.end(to, id),
       gaveWay: (to, id) => this.#withdraw(to, id, RefuseReason.busy),
     });
     this.tests = new TestBundles(ctx, this.forwarder);
@@ -136,7 +136,7 @@ export class Custody {
       acknowledge: (to, id) => this.#acks.tell(to, id),
       refuse: (to, id, reason, retryAfterMs) => this.#refuse(to, id, reason, retryAfterMs),
     });
-    this.#sender = new ChunkSender(ctx, this.forwarder);
+    this.sender = new ChunkSender(ctx, this.forwarder, events);
     this.#cutThrough = new CutThrough(ctx, this.forwarder, {
       withdrawn: (to, id, reason) => this.#withdraw(to, id, reason),
     });
@@ -238,7 +238,7 @@ export class Custody {
       case FrameType.offer:
         return void this.#onOffer(from, decodeOffer(frame));
       case FrameType.want:
-        return void this.#sender.onWant(from, decodeWant(frame));
+        return void this.sender.onWant(from, decodeWant(frame));
       case FrameType.chunk:
         return this.#receiver.onChunk(from, decodeChunk(frame));
       default:
@@ -278,13 +278,13 @@ export class Custody {
 
   /** One of several links of a neighbour died: what was under way on it may be lost and is offered again. */
   onLinkLost(id: NodeId): void {
-    this.#sender.onNeighbourDown(id);
+    this.sender.onNeighbourDown(id);
     this.#receiver.onNeighbourDown(id);
     this.forwarder.onNeighbourDown(id);
   }
 
   onWritable(id: NodeId): void {
-    this.#sender.onWritable(id);
+    this.sender.onWritable(id);
     this.forwarder.onWritable(id);
   }
 

@@ -1,5 +1,5 @@
 /**
- * How long the oldest open mail of a box has been here, by what it waits for: put together at a scrape, from nothing that is kept for it.
+ * How long the oldest open mail of a box has been here, by what it waits for: put together when it is asked for, from nothing that is kept for it.
  * Asks for ways of a few only, oldest first. Changes nothing.
  */
 import type { Observed } from "../kernel/metrics.ts";
@@ -14,9 +14,17 @@ const REASONS: readonly WaitsFor[] = ["address", "way", "turn", "receipt"];
 /** Of so many it is asked what they wait for. */
 const JUDGED_MAX = 256;
 
+/** The oldest of those that wait for the same. */
+export interface Found {
+  /** An address or a node. */
+  readonly whom: string;
+  readonly waitsFor: WaitsFor;
+  /** Running time at which it came. */
+  readonly sinceRunMs: number;
+}
+
 export class Oldest {
-  /** Running time at which the oldest came. */
-  readonly #sinceRunMs = new Map<WaitsFor, number>();
+  readonly #known = new Map<WaitsFor, Found>();
   /** Those that may be asked about, and some more: as many may wait as there are messages. */
   #toward = new Map<string, number>();
   /** Enough are older. */
@@ -27,8 +35,10 @@ export class Oldest {
     return this.#toward.size;
   }
 
-  note(reason: WaitsFor, sinceRunMs: number): void {
-    keepLess(this.#sinceRunMs, reason, sinceRunMs);
+  note(waitsFor: WaitsFor, whom: string, sinceRunMs: number): void {
+    const before = this.#known.get(waitsFor);
+    if (before === undefined || sinceRunMs < before.sinceRunMs)
+      this.#known.set(waitsFor, { whom, waitsFor, sinceRunMs });
   }
 
   /** What it waits for is asked at the end, once for all that are for the same. */
@@ -41,16 +51,26 @@ export class Oldest {
     this.#boundRunMs = kept.at(-1)![1];
   }
 
+  /** Of what was noted with its reason the oldest of each, of the rest one for each that it is for; oldest first. */
+  found(judge: (whom: string) => WaitsFor): Found[] {
+    const judged = this.#oldestFirst().map(([whom, sinceRunMs]) => ({
+      whom,
+      waitsFor: judge(whom),
+      sinceRunMs,
+    }));
+    return [...this.#known.values(), ...judged].sort((a, b) => a.sinceRunMs - b.sinceRunMs);
+  }
+
   /** 0: nothing waits for that. `ageMs` answers how long ago a running time was. */
   ages(
     box: string,
     judge: (whom: string) => WaitsFor,
     ageMs: (sinceRunMs: number) => number,
   ): Observed<"box" | "reason">[] {
-    for (const [whom, sinceRunMs] of this.#oldestFirst()) this.note(judge(whom), sinceRunMs);
+    const found = this.found(judge);
     return REASONS.map((reason) => {
-      const sinceRunMs = this.#sinceRunMs.get(reason);
-      return [sinceRunMs === undefined ? 0 : ageMs(sinceRunMs) / 1_000, { box, reason }];
+      const oldest = found.find(({ waitsFor }) => waitsFor === reason);
+      return [oldest === undefined ? 0 : ageMs(oldest.sinceRunMs) / 1_000, { box, reason }];
     });
   }
 

@@ -278,6 +278,7 @@ export class TestNode {
   /** A name for each that a full table refused. */
   readonly fullTables: string[] = [];
   readonly states: string[] = [];
+  readonly progress: (CustodyEvents["outboxProgress"] & { readonly atMs: number })[] = [];
   /** Seeds what a life draws: the same again is a resumed snapshot. */
   life = 0;
   /** Codes of errors that frames of others raised. */
@@ -317,6 +318,7 @@ export class TestNode {
       this.delivered.push({ entry, text: Buffer.from(body).toString("latin1").slice(0, 64) }),
     );
     events.on("outboxChanged", ({ state }) => this.states.push(state));
+    events.on("outboxProgress", (told) => this.progress.push({ ...told, atMs: clock.monotonicMs() }));
     const custody = new Custody(this.#context(), {
       events,
       system: async (from, plaintext) => void this.system.push({ from, plaintext: plaintext.slice() }),

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import type { ClockSource } from "./time.ts";
-import type { NodeFacts } from "./heartbeat.ts";
+import type { Fault, NodeFacts } from "./heartbeat.ts";
 import type { ProgramView } from "./supervise.ts";
 
 export const CONSOLE_DEVICE = "/dev/console";
@@ -60,6 +60,9 @@ export function openConsole(readsInput: boolean): Console {
   };
 }
 
+const FAULTS_SHOWN_MAX = 5;
+const FAULT_CHARS_MAX = 240;
+
 /** Programs may write anything; a terminal would act on some of it. */
 export const printable = (line: string): string =>
   line.replace(/\t/g, " ").replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "?");
@@ -70,6 +73,8 @@ export interface ScreenFacts {
   readonly node: NodeFacts | undefined;
   /** The node's word, or why there is none. */
   readonly health: string;
+  /** What is not well. */
+  readonly faults: readonly Fault[];
   /** `10.0.2.15/24 eth0`. */
   readonly addresses: readonly { readonly address: string; readonly interface: string }[];
   /** As configured: `0.0.0.0:8000`. Empty: none. */
@@ -91,6 +96,7 @@ export function formatScreen(facts: ScreenFacts): string[] {
   return [
     `== Godwit ${facts.version} on ${facts.hostname}`,
     row("node", node === undefined ? facts.health : `${node.callsign ?? "-"} ${node.id}, ${facts.health}`),
+    ...facts.faults.slice(0, FAULTS_SHOWN_MAX).map((fault) => row("", faultText(fault))),
     ...(node === undefined ? [] : [row("mesh", `${node.network}, ${node.peers} connected, ${node.address}`)]),
     row(
       "addresses",
@@ -114,6 +120,10 @@ export function formatScreen(facts: ScreenFacts): string[] {
     ...(facts.allowsRescue ? ["  type help and Enter for what can be done here"] : []),
   ];
 }
+
+/** In words that other nodes and programs had a part in. */
+const faultText = ({ name, reason }: Fault): string =>
+  printable(`${name}: ${reason}`).slice(0, FAULT_CHARS_MAX);
 
 const clockText: Readonly<Record<ClockSource, string>> = {
   hardware: "the machine's own",

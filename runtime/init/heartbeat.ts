@@ -22,12 +22,17 @@ export interface NodeFacts {
   readonly endpoints: readonly string[];
 }
 
+export interface Fault {
+  readonly name: string;
+  readonly reason: string;
+}
+
 export interface HeartbeatDeps {
   readonly clock: Clock;
   /** The body of an answer; rejects where there is none. */
   ask(path: string, signal: AbortSignal): Promise<unknown>;
-  /** At every answer. `status` in the node's word. */
-  onAlive(status: string): void;
+  /** At every answer. `status` in the node's word, and what is not well, as a name and its reason. */
+  onAlive(status: string, faults: readonly Fault[]): void;
   onFacts(facts: NodeFacts): void;
 }
 
@@ -65,7 +70,7 @@ export class Heartbeat {
       const status = typeof health["status"] === "string" ? health["status"] : undefined;
       if (status !== undefined) {
         this.#isFresh = false;
-        this.#deps.onAlive(status);
+        this.#deps.onAlive(status, parseFaults(health["checks"]));
         await this.#lookAtFacts();
       }
     } catch {
@@ -106,6 +111,14 @@ export class Heartbeat {
 const record = (value: unknown): Record<string, unknown> =>
   typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
+
+/** Of the checks of `GET /health` those that are not well. */
+export function parseFaults(checks: unknown): Fault[] {
+  return (Array.isArray(checks) ? (checks as unknown[]) : []).flatMap((one) => {
+    const { status, name, reason } = record(one);
+    return status === "ok" || typeof name !== "string" ? [] : [{ name, reason: text(reason) }];
+  });
+}
 
 /** Of `GET /mesh/status` what a screen shows; undefined for something else. */
 export function parseFacts(value: unknown): NodeFacts | undefined {

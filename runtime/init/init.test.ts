@@ -9,7 +9,7 @@ import { silentLog } from "../kernel/log.ts";
 import { hasPowerPress } from "./buttons.ts";
 import { formatScreen, printable } from "./console.ts";
 import { parseImageFacts, readKilobytes } from "./facts.ts";
-import { Heartbeat, parseFacts } from "./heartbeat.ts";
+import { type Fault, Heartbeat, parseFacts } from "./heartbeat.ts";
 import { MachineClock } from "./machine-clock.ts";
 import { loadModules, parseModulesDep, planModules } from "./modules.ts";
 import { extLabel } from "./mounts.ts";
@@ -252,6 +252,7 @@ describe("the console", () => {
     version: "1",
     node,
     health: "ok",
+    faults: [],
     addresses: [
       { address: "127.0.0.1/8", interface: "lo" },
       { address: "10.0.2.15/24", interface: "eth0" },
@@ -282,6 +283,17 @@ describe("the console", () => {
     [["nonsense"], "only on this machine"],
   ])("api %p", (api, wanted) => {
     expect(formatScreen({ ...facts, api }).join("\n")).toContain(wanted);
+  });
+
+  test("says in words what is not well, whatever they hold, and not more than there is room for", () => {
+    const fault = { name: "links", reason: "no neighbour\u001b[2J" };
+    const lines = formatScreen({ ...facts, health: "degraded", faults: [fault] });
+    expect(lines.slice(1, 3)).toEqual([
+      "  node       DUN-A abc, degraded",
+      "             links: no neighbour?[2J",
+    ]);
+    const many = formatScreen({ ...facts, faults: Array.from({ length: 99 }, () => fault) });
+    expect(many.filter((line) => line.includes("links:"))).toHaveLength(5);
   });
 
   test("what programs write cannot drive the terminal", () => {
@@ -349,16 +361,24 @@ describe("the heartbeat", () => {
     let peers = 0;
     const asked: [number, string][] = [];
     const alive: number[] = [];
+    const checks = [
+      { name: "clock", status: "ok", reason: "confirmed" },
+      { name: "links", status: "degraded", reason: "nobody" },
+    ];
+    let told: readonly Fault[] = [];
     const heartbeat = new Heartbeat({
       clock,
       ask: (path) => {
         asked.push([clock.monotonicMs(), path]);
         if (!isUp) return Promise.reject(new Error("no socket"));
         return Promise.resolve(
-          path === "/health" ? { status: "ok" } : { ...status, peers: { connected: peers } },
+          path === "/health" ? { status: "ok", checks } : { ...status, peers: { connected: peers } },
         );
       },
-      onAlive: () => alive.push(clock.monotonicMs()),
+      onAlive: (_, faults) => {
+        alive.push(clock.monotonicMs());
+        told = faults;
+      },
       onFacts() {},
     });
     heartbeat.start();
@@ -368,6 +388,7 @@ describe("the heartbeat", () => {
     isUp = true;
     await clock.advance(200);
     expect(alive).toHaveLength(1);
+    expect(told).toEqual([{ name: "links", reason: "nobody" }]);
     peers = 1;
     await clock.advance(1_000);
     asked.length = 0;

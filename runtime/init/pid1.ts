@@ -16,7 +16,7 @@ import { type Buttons, openButtons } from "./buttons.ts";
 import { parseCommandLine } from "./cmdline.ts";
 import { type Console, formatScreen, openConsole } from "./console.ts";
 import { type ImageFacts, kernelRelease, memoryLines, readImageFacts } from "./facts.ts";
-import { askNode, Heartbeat, type NodeFacts } from "./heartbeat.ts";
+import { askNode, type Fault, Heartbeat, type NodeFacts } from "./heartbeat.ts";
 import { MachineClock } from "./machine-clock.ts";
 import { loadModules } from "./modules.ts";
 import { findDevice, mountAll, mountMemoryState, mountState } from "./mounts.ts";
@@ -93,6 +93,7 @@ class Machine {
   #node: Program | undefined;
   #nodeFacts: NodeFacts | undefined;
   #health = "not started yet";
+  #faults: readonly Fault[] = [];
   #aliveAtMs: number | undefined;
   #stateDevice: string | undefined;
   #isEnding = false;
@@ -332,17 +333,20 @@ class Machine {
     this.#heartbeat = new Heartbeat({
       clock,
       ask: (path, signal) => askNode(this.#config.socket, path, signal),
-      onAlive: (status) => this.#onAlive(status),
+      onAlive: (status, faults) => this.#onAlive(status, faults),
       onFacts: (facts) => this.#onFacts(facts),
     });
     this.#heartbeat.start();
   }
 
-  #onAlive(status: string): void {
+  #onAlive(status: string, faults: readonly Fault[]): void {
     if (this.#aliveAtMs === undefined) this.#log.info("node answers", { health: status, seconds: uptimeS() });
     this.#aliveAtMs = clock.monotonicMs();
     if (!this.#isEnding) this.#watchdog?.healthy();
-    if (status === this.#health) return;
+    const isAsBefore = status === this.#health && namesOf(faults) === namesOf(this.#faults);
+    // Their words may say for how long: that alone is no reason to draw the screen anew.
+    this.#faults = faults;
+    if (isAsBefore) return;
     this.#health = status;
     this.#refresh();
   }
@@ -359,6 +363,7 @@ class Machine {
   #onNodeChange({ state, reason }: ProgramView): void {
     this.#aliveAtMs = undefined;
     this.#health = reason === undefined ? state : `${state}: ${reason}`;
+    this.#faults = [];
     this.#heartbeat?.expectNew();
   }
 
@@ -381,6 +386,7 @@ class Machine {
       version: this.#nodeFacts?.version ?? this.#image.version ?? "",
       node: this.#aliveAtMs === undefined ? undefined : this.#nodeFacts,
       health: this.#health,
+      faults: this.#faults,
       addresses,
       api: this.#config.apiListen,
       clock: this.#clock.source,
@@ -427,3 +433,5 @@ class Machine {
     });
   }
 }
+
+const namesOf = (faults: readonly Fault[]): string => faults.map(({ name }) => name).join();

@@ -46,7 +46,13 @@ const heardKinds: Readonly<Record<Exclude<keyof MeshEvents, "recordChanged">, tr
     memberForgotten: true,
     delivered: true,
   },
-  ...{ outboxChanged: true, lostDelivery: true, honestRoute: true, peerQuarantined: true },
+  ...{
+    outboxChanged: true,
+    outboxProgress: true,
+    lostDelivery: true,
+    honestRoute: true,
+    peerQuarantined: true,
+  },
   ...{ clockChanged: true, peerRestored: true, joined: true, inviteConflict: true },
 };
 

@@ -17,6 +17,7 @@ import type { ReloadView } from "../view/contract/node.ts";
 import { startForwards } from "../view/forwards.ts";
 import { adviceOf, Loneliness } from "../view/lonely.ts";
 import { fullnessTroubles } from "../view/fullness.ts";
+import { overdueTroubles } from "../view/overdue.ts";
 import { conflictTroubles } from "../view/conflicts.ts";
 import { lifeTroubles } from "../view/lives.ts";
 import { LiveView } from "../view/live-view.ts";
@@ -169,6 +170,7 @@ function seenOf(
       ...(mesh.records.isRevoked(identity.id) ? [revoked] : []),
       ...lifeTroubles(mesh),
       ...loneliness.troubles(mesh),
+      ...overdueTroubles(mesh),
       ...fullnessTroubles(mesh.custody.fills),
       ...conflictTroubles(mesh.names, callsign),
       ...mesh.fullTables.troubles,

@@ -14,6 +14,7 @@ export function limitsOf({ delivery }: Config, diskBytes: number | undefined): C
   return {
     ...custodyLimitsDefault,
     lifetimeDefaultMs: delivery.lifetimeMs,
+    overdueAfterMs: delivery.overdueAfterMs,
     failoverDelayMs: delivery.failoverDelayMs,
     outboxMessagesMax: delivery.outboxMessagesMax,
     outboxBytesMax: fitting(delivery.outboxBytesMax),

@@ -86,6 +86,8 @@ interface TargetState extends DialTarget {
   abort: AbortController | undefined;
   backoff: Backoff;
   lastError: GodwitError | undefined;
+  /** Of the first failure since it was linked. */
+  failingSinceMs: number | undefined;
   /** When `timer` fires. */
   nextAtMs: number;
   /** Its turn among the permanent ones, monotonic ms; undefined: none taken yet. */
@@ -153,6 +155,7 @@ export class Dialer {
       abort: undefined,
       backoff: new Backoff(BACKOFF, this.#deps.random),
       lastError: undefined,
+      failingSinceMs: undefined,
       nextAtMs: 0,
       turnAtMs: undefined,
       isSelf: false,
@@ -243,6 +246,8 @@ export class Dialer {
     error: GodwitError | undefined;
     /** Dials that failed in a row. */
     failures: number;
+    /** Since the first of them; undefined: the last one led to a link, or none has ended. */
+    failingMs: number | undefined;
     isSelf: boolean;
     /** Its node is linked over another path and no second one is wanted. */
     isServed: boolean;
@@ -259,6 +264,7 @@ export class Dialer {
         state: target.state,
         error: target.lastError,
         failures: target.backoff.failures,
+        failingMs: target.failingSinceMs === undefined ? undefined : nowMs - target.failingSinceMs,
         isSelf: target.isSelf,
         isServed,
         nextTryMs: isPlanned ? Math.max(0, target.nextAtMs - nowMs) : undefined,
@@ -370,7 +376,7 @@ export class Dialer {
       const { handshake } = this.#deps;
       const session = await this.#connect(target, target.knownId, target.nodeId, handshake, abort.signal);
       target.knownId = session.remote;
-      target.lastError = undefined;
+      target.lastError = target.failingSinceMs = undefined;
       if (abort.signal.aborted) return session.close();
       target.state = "linked";
       target.session = session;
@@ -445,6 +451,7 @@ export class Dialer {
     const error = asGodwitError(thrown);
     const isNew = target.lastError?.message !== error.message;
     target.lastError = error;
+    target.failingSinceMs ??= this.#deps.clock.monotonicMs();
     if (target.isPermanent) this.#lastFailed = target;
     this.#attempts.add(1, { outcome: "failed" });
     target.isSelf = error.code === "GODWIT_SELF_DIALED";

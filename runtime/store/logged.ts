@@ -23,7 +23,14 @@ import { Overlay } from "./overlay.ts";
 import type { LoadColumns, LogPlan, WireOp } from "./sqlite-messages.ts";
 import { mediumOf } from "./sqlite-room.ts";
 import type { StoreThread } from "./sqlite-thread.ts";
-import type { BodyHead, Collection, Damage, StoreOp, StoreRow } from "./types.ts";
+import {
+  type BodyHead,
+  type Collection,
+  type Damage,
+  isSecret,
+  type StoreOp,
+  type StoreRow,
+} from "./types.ts";
 
 type PutOp = Extract<StoreOp, { op: "put" }>;
 
@@ -37,7 +44,6 @@ const SLICE_OPS_MAX = 1_024;
 const FOLD_AGE_MS = 600_000;
 /** With rows in it that have to be gone soon once they are deleted. */
 const FOLD_SECRET_AGE_MS = 60_000;
-const SECRETS: readonly Collection[] = ["setting", "token", "plugin"];
 /** With so much in it that it is worth the pages, and with rows that may have left files of bodies behind. */
 const FOLD_WORTH_SHARE = 1 / 8;
 const FOLD_SOON_AGE_MS = 10_000;
@@ -162,15 +168,18 @@ export class Logged {
       const pages = pagesOf(bytes);
       while (this.#log.used + pages > this.#log.capacity) await this.fold();
       if (this.#frame.length < bytes) this.#frame = alignedPages(2 * pages);
-      const isSecret = placed.some((ops) => ops.some((op) => SECRETS.includes(op.in)));
-      await this.#log.append(encodeFrame(this.#frame, placed, bytes, this.#log.head, this.#log.id), isSecret);
+      const hasSecret = placed.some((ops) => ops.some((op) => isSecret(op.in)));
+      await this.#log.append(
+        encodeFrame(this.#frame, placed, bytes, this.#log.head, this.#log.id),
+        hasSecret,
+      );
       this.#loggedBytes += bytes;
       for (const ops of placed) this.#overlay.apply(ops);
       const used = this.#log.used / this.#log.capacity;
       const mayFree = !this.#files.isEmpty && placed.some((ops) => ops.some(mayFreeFile));
       if (used > FOLD_SHARE) this.foldSoon();
       else if (used > FOLD_WORTH_SHARE || mayFree) this.#plan(FOLD_SOON_AGE_MS);
-      else this.#plan(isSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS);
+      else this.#plan(hasSecret ? FOLD_SECRET_AGE_MS : FOLD_AGE_MS);
     } catch (error) {
       throw asGodwitError(error).code === "GODWIT_STORE_FAILED" ? error : failed(error, this.#deps.path);
     } finally {

@@ -20,6 +20,7 @@ import { metaSum, bodySum } from "./sums.ts";
 import {
   DAMAGED_BYTES_MAX,
   DAMAGED_ROWS_MAX,
+  isSecret,
   isSlotted,
   type Collection,
   type Damage,
@@ -80,6 +81,7 @@ export class Rows {
   #found: Damage[] = [];
   #moved: Damage[] = [];
   #recounts = 0;
+  #isOverwriting = false;
   /** Size of all metas and bodies. */
   usageBytes: number;
   #usageStored: number;
@@ -113,6 +115,16 @@ export class Rows {
     for (const statement of this.#prepared) statement.finalize();
   }
 
+  /**
+   * Rows that move from page to page leave copies in pages that get free, which are written once more then: until the end of a transaction
+   * that has such rows, as all others would pay for it.
+   */
+  #overwriteFreed(isNeeded: boolean): void {
+    if (isNeeded === this.#isOverwriting) return;
+    this.#db.run(`PRAGMA secure_delete = ${isNeeded ? "ON" : "FAST"}`);
+    this.#isOverwriting = isNeeded;
+  }
+
   /** Runs `work` as one transaction. Throws what it throws, and then nothing of it was applied. */
   transaction(work: () => void): void {
     const usageBefore = this.usageBytes;
@@ -133,6 +145,8 @@ export class Rows {
       this.#places.reset();
       this.#slots.reset();
       throw error;
+    } finally {
+      this.#overwriteFreed(false);
     }
   }
 
@@ -146,6 +160,7 @@ export class Rows {
   }
 
   apply(ops: readonly WireOp[], pack: Uint8Array): void {
+    if (ops.some(([collection]) => isSecret(collection))) this.#overwriteFreed(true);
     for (const [collection, key, meta, offset, length, place, order, group] of ops) {
       const slot = order === undefined ? undefined : { order, group: group ?? "" };
       if (offset === SET_ASIDE) {

@@ -165,7 +165,7 @@ function prepare(db: Database, path: string): void {
     );
   pragma("synchronous = FULL");
   pragma("wal_autocheckpoint = 0");
-  // Overwrites deleted rows where that costs no extra write: a deleted prekey must be gone.
+  // Overwrites deleted rows where that costs no extra write; Rows does more where they were secret.
   pragma("secure_delete = FAST");
   db.run("BEGIN IMMEDIATE");
   db.run("COMMIT");

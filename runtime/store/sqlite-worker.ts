@@ -38,7 +38,7 @@ import {
   openDatabase,
   textOf,
 } from "./sqlite-schema.ts";
-import { DAMAGE_NAMED_MAX, type Damage } from "./types.ts";
+import { DAMAGE_NAMED_MAX, type Damage, isSecret } from "./types.ts";
 
 declare const self: Worker;
 
@@ -254,7 +254,7 @@ class StoreFile {
   /** Pages of before a secret was deleted are still in the log. */
   noteDeleted(entries: readonly WireEntry[]): void {
     this.#hasSecrets ||= entries.some(
-      (entry) => entry.kind === "commit" && entry.ops.some((op) => op[0] === "setting" && op[2] === null),
+      (entry) => entry.kind === "commit" && entry.ops.some((op) => isSecret(op[0]) && op[2] === null),
     );
   }
 

@@ -9,6 +9,7 @@ import type { Clock, Log } from "@godwit/sdk";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { Ahead } from "./sqlite-ahead.ts";
+import { gather } from "./gather.ts";
 import { LaterFrame } from "./log-frame.ts";
 import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
@@ -294,7 +295,9 @@ export class SqliteStore implements Store {
     // At the end of this turn, so that all that is called in it goes together.
     await Promise.resolve();
     await this.#opened.catch(() => {});
-    while (this.#dead === undefined && this.#head < this.#waiting.length) {
+    const waiting = () => this.#waiting.length - this.#head;
+    while (this.#dead === undefined && waiting() > 0) {
+      await gather(waiting, BATCH_OPS_MAX, () => this.#nowMs());
       const step = this.#nextStep();
       if (step.how === "log") await this.#toLog(step.commits);
       else await this.#toDatabase(step.commits);

@@ -25,6 +25,10 @@ export const collections = [
 ] as const;
 export type Collection = (typeof collections)[number];
 
+/** Rows that have to be gone soon once they are deleted: private halves of prekeys, granted secrets, tokens, what plugins keep. */
+const secret: readonly Collection[] = ["setting", "token", "plugin"];
+export const isSecret = (collection: Collection): boolean => secret.includes(collection);
+
 /** Mail: their rows have slots. */
 export const slotted = ["inbox", "outbox", "transit"] as const;
 export type Slotted = (typeof slotted)[number];

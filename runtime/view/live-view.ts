@@ -18,6 +18,7 @@ import type {
   NodeView,
   OverlayView,
   PeerView,
+  ProgressView,
   ReloadView,
   RouteView,
   StatusView,
@@ -27,14 +28,16 @@ import type {
 } from "./contract/node.ts";
 import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
-import type { MessageId, NodeId } from "../kernel/ids.ts";
+import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { signatureHex } from "../custody/source/proofs.ts";
+import { healthOf, type Trouble } from "./health.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
-import { overlayAddress, overlayViews, stateWords } from "./overlays.ts";
+import { overlayAddress, overlayViews } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { peerViews } from "./peers.ts";
+import { progressView } from "./progress.ts";
 import { routeView, whyView } from "./routes.ts";
 import { skippedOf } from "./discovery.ts";
 import { viewDiscovery } from "./discovery.ts";
@@ -72,13 +75,6 @@ export interface ViewDeps {
   conversions(): { readonly name: string; readonly rows: number }[];
 }
 
-export interface Trouble {
-  readonly name: string;
-  readonly reason: string;
-  /** Worth telling, and the node is well all the same. */
-  readonly isNotice?: boolean;
-}
-
 export class LiveView implements NodeView {
   readonly #deps: ViewDeps;
   readonly #events: NodeEvents;
@@ -92,24 +88,9 @@ export class LiveView implements NodeView {
     return this.#deps.closed;
   }
 
-  health(): HealthView {
-    const checks: HealthView["checks"] = this.#deps.host.running.map((plugin) => ({
-      name: `${plugin.instance.namespace}.${plugin.instance.name}`,
-      status: plugin.health.state === "running" ? "ok" : plugin.health.state === "down" ? "down" : "degraded",
-      reason: stateWords(plugin),
-    }));
-    const { state, reason: clockReason } = this.#deps.time.view;
-    checks.push({
-      name: "clock",
-      status: state === "doubted" ? "degraded" : "ok",
-      reason: `${state}: ${clockReason}`,
-    });
-    for (const { name, reason, isNotice } of this.#deps.troubles())
-      checks.push({ name, status: isNotice === true ? "ok" : "degraded", reason });
-    const transports = checks.filter(({ name }) => name.startsWith("transport."));
-    const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
-    const status = isCutOff ? "down" : checks.some((check) => check.status !== "ok") ? "degraded" : "ok";
-    return { status, checks };
+  health(forWhom: "anybody" | "operator" = "anybody"): HealthView {
+    const { host, time, troubles } = this.#deps;
+    return healthOf(host.running, time.view, troubles(), forWhom);
   }
 
   status(): StatusView {
@@ -301,6 +282,7 @@ export class LiveView implements NodeView {
       size: entry.size,
       state: "delivered",
       reason: entry.isUnconfirmed ? "delivered without an answer from every machine of the location" : null,
+      progress: null,
       created_at: isoTime(entry.createdAtMs),
       delivered_at: isoTime(entry.deliveredAtMs),
       expires_in_seconds: null,
@@ -323,6 +305,7 @@ export class LiveView implements NodeView {
       size: entry.size,
       state: entry.state,
       reason: outboxReason(this.#deps.mesh, entry),
+      progress: this.#progress(entry.targets.map(({ bundle }) => bundle)),
       created_at: isoTime(entry.createdAtMs),
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
       expires_in_seconds: this.#expiresInSeconds(entry),
@@ -362,6 +345,7 @@ export class LiveView implements NodeView {
       size: holding.sealedBytes,
       state: holding.state === "relayed" ? "relayed" : "queued",
       reason: holding.waitReason ?? null,
+      progress: this.#progress([holding.id]),
       created_at: isoTime(holding.trace[0]?.atMs ?? 0),
       delivered_at: null,
       expires_in_seconds: null,
@@ -373,6 +357,10 @@ export class LiveView implements NodeView {
 
   #trace(entries: readonly TraceEntry[]): MessageView["trace"] {
     return entries.map(({ node, atMs }) => ({ node, callsign: this.#callsignOf(node), at: isoTime(atMs) }));
+  }
+
+  #progress(bundles: readonly BundleId[]): ProgressView | null {
+    return progressView(this.#deps.mesh, bundles, (id) => this.#callsignOf(id));
   }
 
   #callsignOf(id: NodeId): string | null {

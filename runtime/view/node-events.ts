@@ -7,6 +7,7 @@ import type { MeshEvents } from "../mesh/events.ts";
 import type { RunningPlugin } from "../plugin/host/instance.ts";
 import type { NodeEvent } from "./contract/node.ts";
 import { memberEvent } from "./members.ts";
+import { progressNumbers } from "./progress.ts";
 
 /** All that the hub of a whole node tells. */
 export interface HubEvents extends MeshEvents {
@@ -73,6 +74,7 @@ const translations: Translations = {
   nameResolved: ["name", ({ name, id }) => says("resolved", { name, id })],
   delivered: ["message", ({ entry: { id, from, to, size } }) => says("received", { id, from, to, size })],
   outboxChanged: ["message", ({ state, id, to, reason }) => says(state, { id, to, reason })],
+  outboxProgress: ["message", ({ id, ...progress }) => says("sending", { id, ...progressNumbers(progress) })],
   storeRoom: [
     "store",
     (missingBytes) => says(missingBytes > 0 ? "full" : "room", { missing_bytes: missingBytes }),

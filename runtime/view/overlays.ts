@@ -43,7 +43,7 @@ export function overlayAddress(
 }
 
 /** For `/health`: how a plugin that is well is described. */
-export function stateWords({ health, overlay }: RunningPlugin): string {
+export function stateWords({ health, overlay }: Pick<RunningPlugin, "health" | "overlay">): string {
   if (health.reason !== undefined || overlay === undefined) return health.reason ?? health.state;
   const up = overlay.peers.filter(({ isUp }) => isUp).length;
   return `${health.state}; overlay peers: ${up} of ${overlay.peers.length} up`;

@@ -60,9 +60,9 @@ export const containerConfig = (version: string): OciConfig => ({
 });
 
 async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
-  const { arch, out, epochS, values, say } = options;
-  const libc = await new PackageRoot(arch, say).get("libc6");
-  say("building the binary");
+  const { arch, out, epochS, values, steps } = options;
+  const libc = await new PackageRoot(arch, steps).get("libc6");
+  steps.begin("building the binary");
   const binary = new Uint8Array(readFileSync(await imageBinary(arch)));
   const libs = glibcFiles(libc.folder, arch);
   // What seldom changes lies below what changes with each build.
@@ -71,7 +71,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
     ...libs.map(({ path, bytes }): TarEntry => ({ path, kind: "file", bytes, mode: 0o755 })),
   ]);
   const top: TarEntry[] = [{ path: CONTAINER_BINARY.slice(1), kind: "file", bytes: binary, mode: 0o755 }];
-  say("packing");
+  steps.begin("packing");
   const { archive, layerBytes } = writeOciArchive({
     architecture: debianArch[arch],
     config: containerConfig(await buildVersion()),

@@ -104,11 +104,11 @@ interface Manifest {
 }
 
 async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
-  const { arch, out, epochS, values, say } = options;
+  const { arch, out, epochS, values, steps } = options;
   const level = Number(values["level"] ?? COMPRESSION_DEFAULT);
   if (!Number.isInteger(level) || level < 1 || level > COMPRESSION_MAX)
     throw new Error(`--level is a whole number from 1 to ${COMPRESSION_MAX}`);
-  const packages = new PackageRoot(arch, say);
+  const packages = new PackageRoot(arch, steps);
   const wantedKernel = String(values["kernel"] ?? DEFAULT_KERNEL[arch]);
   const kernelName = /^linux-image-\d/.test(wantedKernel)
     ? wantedKernel
@@ -116,7 +116,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
   const kernel = await packages.get(kernelName);
   const libc = await packages.get("libc6");
   const programs = await withLibraries(packages, [values["package"] ?? []].flat().map(String));
-  say("building the binary");
+  steps.begin("building the binary");
   const binary = new Uint8Array(readFileSync(await imageBinary(arch)));
 
   const kernelVersion = kernelName.replace(/^linux-image-/, "").replace(/-unsigned$/, "");
@@ -149,7 +149,7 @@ async function build(options: ImageOptions): Promise<readonly SizeRow[]> {
   // What is laid over last is on top.
   const byPath = new Map([...base, ...overlays].map((entry) => [entry.path, entry]));
   const archive = writeCpio([...byPath.values()], epochS);
-  say(`packing with zstd -${level}`);
+  steps.begin(`packing with zstd -${level}`);
   const packed = Bun.zstdCompressSync(archive, { level });
   writeFileSync(join(out, "initrd.zst"), packed);
   writeFileSync(join(out, "cmdline"), `${KERNEL_WORDS.join(" ")}\n`);

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { run } from "../lib.ts";
+import type { Steps } from "../steps.ts";
 import { debianArch, type ImageArch, imageCache } from "./target.ts";
 
 /** Lists of packages older than this are fetched again. */
@@ -28,13 +29,13 @@ interface Fields {
 export class PackageRoot {
   readonly #arch: string;
   readonly #folder: string;
-  readonly #say: (line: string) => void;
+  readonly #steps: Steps;
   #isFresh = false;
 
-  constructor(arch: ImageArch, say: (line: string) => void) {
+  constructor(arch: ImageArch, steps: Steps) {
     this.#arch = debianArch[arch];
     this.#folder = join(imageCache, "apt", this.#arch);
-    this.#say = say;
+    this.#steps = steps;
     for (const part of ["lists/partial", "cache/archives/partial"])
       mkdirSync(join(this.#folder, part), { recursive: true });
     for (const part of ["debs", "unpacked"]) mkdirSync(join(imageCache, part), { recursive: true });
@@ -47,7 +48,7 @@ export class PackageRoot {
     // Names of files in an archive carry no epoch; ours is unique by its hash anyway.
     const file = `${basename(path, ".deb")}-${sha256.slice(0, 8)}`;
     const deb = join(imageCache, "debs", `${file}.deb`);
-    if (!existsSync(deb)) await this.#download(name, version, deb, sha256);
+    if (!existsSync(deb)) await this.#download(name, fields, deb);
     const folder = join(imageCache, "unpacked", file);
     if (!existsSync(folder)) await unpack(deb, folder);
     return { name, version, sha256, folder };
@@ -87,14 +88,19 @@ export class PackageRoot {
     this.#isFresh = true;
     const stamp = join(this.#folder, "updated");
     if (existsSync(stamp) && Date.now() - statSync(stamp).mtimeMs < LISTS_AGE_MAX_MS) return;
-    this.#say(`reading package lists for ${this.#arch}`);
+    this.#steps.begin(`reading package lists for ${this.#arch}`);
     const updated = await this.#apt("apt-get", ["update"]);
     if (updated.code === 0) writeFileSync(stamp, "");
-    else this.#say(`the package lists could not be read anew: ${updated.output.trim().split("\n").at(-1)}`);
+    else
+      this.#steps.note(
+        `the package lists could not be read anew: ${updated.output.trim().split("\n").at(-1)}`,
+      );
   }
 
-  async #download(name: string, version: string, deb: string, sha256: string): Promise<void> {
-    this.#say(`downloading ${name} ${version} for ${this.#arch}`);
+  async #download(name: string, fields: Fields, deb: string): Promise<void> {
+    const { Version: version = "", SHA256: sha256 = "", Size: bytes = "0" } = fields;
+    const size = `${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`;
+    this.#steps.begin(`downloading ${name} ${version} for ${this.#arch}, ${size}`);
     const staging = `${deb}.${process.pid}`;
     mkdirSync(staging);
     try {

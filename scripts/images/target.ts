@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit, type Target } from "../build.ts";
 import { root, run } from "../lib.ts";
+import type { Steps } from "../steps.ts";
 
 export type ImageArch = "x64" | "arm64";
 
@@ -17,8 +18,8 @@ export interface ImageOptions {
   readonly epochS: number;
   /** The target's own options, as parseArgs gives them. */
   readonly values: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
-  /** A line for whoever waits. */
-  say(line: string): void;
+  /** For whoever waits. */
+  readonly steps: Steps;
 }
 
 /** One line of the table of sizes. */

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { PackageRoot } from "../../scripts/images/packages.ts";
+import { Steps } from "../../scripts/steps.ts";
 import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
 import { api, buildImage, TOKEN_WORD } from "./image.ts";
 
@@ -43,7 +44,7 @@ test.skipIf(why !== "")(
   async () => {
     const image = await buildImage("arm64", ["--kernel", BOARD_KERNEL]);
     try {
-      const packages = new PackageRoot("arm64", () => {});
+      const packages = new PackageRoot("arm64", new Steps(undefined));
       const name = await packages.dependency(BOARD_KERNEL, "linux-image-");
       const { folder } = await packages.get(name);
       const tree = join(image.folder, "board.dtb");

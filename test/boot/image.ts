@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root, run } from "../../scripts/lib.ts";
 import { PackageRoot } from "../../scripts/images/packages.ts";
+import { Steps } from "../../scripts/steps.ts";
 import type { ImageArch } from "../../scripts/images/target.ts";
 
 export const TOKEN = "boot-suite-token-0123456789";
@@ -44,7 +45,7 @@ async function buildInto(
   const overlay = join(work, "overlay");
   mkdirSync(join(overlay, "etc/godwit"), { recursive: true });
   writeFileSync(join(overlay, "etc/godwit/token"), TOKEN, { mode: 0o600 });
-  const busybox = await new PackageRoot(arch, () => {}).get("busybox-static");
+  const busybox = await new PackageRoot(arch, new Steps(undefined)).get("busybox-static");
   mkdirSync(join(overlay, "bin"));
   copyFileSync(join(busybox.folder, "bin/busybox"), join(overlay, "bin/busybox"));
   writeFileSync(join(overlay, "bin/signal-pid1"), SIGNAL_PID1, { mode: 0o755 });

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CpioEntry, writeCpio } from "../../scripts/images/cpio.ts";
 import { PackageRoot } from "../../scripts/images/packages.ts";
+import { Steps } from "../../scripts/steps.ts";
 import { emitStage0, PID1_WORD } from "../../scripts/images/stage0.ts";
 import { isPid1, PID1_WORD as spokenWord } from "../../runtime/init/personality.ts";
 import { binaryPath } from "../../scripts/lab.ts";
@@ -17,7 +18,10 @@ const why = canRun ? "" : " [skipped: needs root on x64]";
 let busybox: string;
 beforeAll(async () => {
   if (!canRun) return;
-  busybox = join((await new PackageRoot("x64", () => {}).get("busybox-static")).folder, "bin/busybox");
+  busybox = join(
+    (await new PackageRoot("x64", new Steps(undefined)).get("busybox-static")).folder,
+    "bin/busybox",
+  );
 }, 120_000);
 
 /** Runs stage 0 as the first program of a process namespace; `/godwit` is what `program` says. */

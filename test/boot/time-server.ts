@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PackageRoot } from "../../scripts/images/packages.ts";
+import { Steps } from "../../scripts/steps.ts";
 import { freePort } from "../../scripts/lab.ts";
 
 export interface TimeServer extends AsyncDisposable {
@@ -13,7 +14,7 @@ export interface TimeServer extends AsyncDisposable {
 
 export async function startTimeServer(): Promise<TimeServer> {
   const arch = process.arch === "arm64" ? "arm64" : "x64";
-  const { folder } = await new PackageRoot(arch, () => {}).get("chrony");
+  const { folder } = await new PackageRoot(arch, new Steps(undefined)).get("chrony");
   const port = freePort();
   const work = mkdtempSync(join(tmpdir(), "godwit-chrony-"));
   const lines = ["local stratum 5", "allow all", "cmdport 0", "bindaddress 127.0.0.1"];

@@ -6,6 +6,7 @@ import { fileReason, godwitError } from "../../kernel/errors.ts";
 import { fileNameOf } from "../../kernel/media-type.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { stateWords } from "../progress.ts";
 import * as render from "../render.ts";
 import { type Column, type Fact, facts, nodeColumn, spareColumn, stateColumn, table } from "../table-text.ts";
 
@@ -54,7 +55,7 @@ function listText(
     message.id.slice(0, ID_SHOWN_CHARS),
     paint.moment(message.created_at),
     box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
-    message.state + (message.reason === null ? "" : `: ${message.reason}`),
+    stateWords(message),
     render.size(message.size),
     ...(box === "outbox" ? [paint.ahead(message.expires_in_seconds ?? null)] : []),
     message.subject ?? fileNameOf(message.content_type) ?? "",
@@ -163,6 +164,7 @@ export const remove: CommandModule = {
 
 function messageText({ paint }: CommandContext, message: MessageWithBody): string {
   const { receipt } = message;
+  const where = stateWords(message);
   const signed =
     receipt === null
       ? "none yet"
@@ -181,7 +183,7 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
       ],
       ["to", message.to],
       ["subject", message.subject ?? "-"],
-      ["state", message.state + (message.reason === null ? "" : `: ${message.reason}`), message.state],
+      ["state", where, /^\w+/.exec(where)![0]],
       ["priority", String(message.priority)],
       ["body", `${render.size(message.size)}, ${message.content_type}`],
       ["created", paint.moment(message.created_at)],

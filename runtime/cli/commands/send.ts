@@ -10,10 +10,13 @@ import { BODY_BYTES_MAX } from "../../wire/constants.ts";
 import { type ApiClient, isNodeAway } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
+import { Meter, stateWords } from "../progress.ts";
 import * as render from "../render.ts";
 
 const POLL_FIRST_MS = 100;
 const POLL_CAP_MS = 2_000;
+/** A bar that stands still for longer looks broken. */
+const POLL_SENDING_MS = 500;
 /** A transient message is answered when it left; a full disk takes its time to fail. */
 const COMMIT_TIMEOUT_MS = 60_000;
 const TEXT = "text/plain; charset=utf-8";
@@ -39,7 +42,12 @@ export const send: CommandModule = {
       return exitCodes.fine;
     }
     if (!context.isJson) context.io.stderr(`${id} is queued\n`);
-    return await follow(context, client, id, timeoutMs);
+    const meter = new Meter(context);
+    try {
+      return await follow(context, client, { id, timeoutMs, meter });
+    } finally {
+      meter.clear();
+    }
   },
 };
 
@@ -50,7 +58,7 @@ async function sayWhyItWaits(context: CommandContext, client: ApiClient, id: str
   if (state !== "queued" || reason?.includes("heard of") !== true) return;
   const names = await client.call<{ names: NameView[] }>("GET", "/mesh/names").catch(() => undefined);
   const near = meantBy(to, names?.value.names.map(({ name }) => name) ?? []);
-  const meant = near === undefined ? "`godwit names` shows who is known" : `did you mean ${near}?`;
+  const meant = near === undefined ? "`godwit names` shows who is known." : `did you mean ${near}?`;
   const until = expires_in_seconds == null ? "" : ` and expires ${context.paint.ahead(expires_in_seconds)}`;
   context.io.stderr(
     `${render.safeLine(reason)}; ${render.safeLine(meant)} It waits${until}, or \`godwit outbox rm ${id.slice(0, 8)}\` withdraws it\n`,
@@ -165,30 +173,36 @@ function isUtf8(bytes: Uint8Array): boolean {
 async function follow(
   context: CommandContext,
   client: ApiClient,
-  id: string,
-  timeoutMs: number | undefined,
+  { id, timeoutMs, meter }: { id: string; timeoutMs: number | undefined; meter: Meter },
 ): Promise<number> {
   const { io } = context;
   const startedMs = io.clock.monotonicMs();
   let pauseMs = POLL_FIRST_MS;
   let told = "";
+  let isSending = false;
   for (;;) {
     const answer = await lookAt(client, id);
     if (answer !== undefined) {
-      const { state, reason } = answer.value;
-      const line = state + (reason === null ? "" : `: ${reason}`);
+      const { state, progress } = answer.value;
+      const line = stateWords(answer.value);
       if (FINAL.has(state)) {
+        meter.clear();
         io.stdout(context.isJson ? `${answer.text}\n` : endText(context, answer.value, line));
         return state === "delivered" ? exitCodes.fine : exitCodes.failed;
       }
-      if (!context.isJson && line !== told) io.stderr(`${render.safeLine(line)}\n`);
+      isSending = progress != null;
+      if (progress != null) meter.show(progress);
+      else if (line !== told) meter.line(line);
+      if (isSending) pauseMs = Math.min(pauseMs, POLL_SENDING_MS);
       told = line;
     }
-    if (timeoutMs !== undefined && io.clock.monotonicMs() - startedMs >= timeoutMs)
+    if (timeoutMs !== undefined && io.clock.monotonicMs() - startedMs >= timeoutMs) {
+      const onward = isSending ? "it goes on" : "it stays queued";
       throw godwitError(
         "GODWIT_TIMEOUT",
-        `${id} is not delivered yet (${told || "the node does not answer"}); it stays queued: godwit message ${id}`,
+        `${id} is not delivered yet (${told || "the node does not answer"}); ${onward}: godwit message ${id}`,
       );
+    }
     await sleep(io.clock, pauseMs, io.signal);
     pauseMs = Math.min(POLL_CAP_MS, pauseMs * 1.5);
   }

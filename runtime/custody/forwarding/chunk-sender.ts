@@ -2,6 +2,7 @@
  * The sending half of a large bundle's transfer: what a neighbour wants of what was offered to it, in chunks and never beyond its credit. Owns
  * the few blocks in memory meanwhile, and who gives them up for whom; transfer.ts is the other half. docs/protocol/delivery.md "Large bundles".
  */
+import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import { CHUNK_HEAD_BYTES_MAX, encodeChunk } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
@@ -10,6 +11,7 @@ import type { CustodyContext, Holding, SealedPieces } from "../context.ts";
 import type { Forwarder } from "./forwarder.ts";
 import { piecesInMemory } from "./pieces.ts";
 import { CREDIT_BYTES_MAX } from "./credit.ts";
+import { type Progress, type SendingEvents, Sendings } from "./sending.ts";
 import { CHUNK_BYTES_MIN, STALL_MS } from "./transfer.ts";
 
 /** Largest chunk; smaller ones where credit is small, or urgent frames would wait behind one for seconds. */
@@ -46,20 +48,29 @@ const heldBytes = ({ sealedBytes }: { sealedBytes: number }): number =>
 export class ChunkSender {
   readonly #ctx: CustodyContext;
   readonly #forwarder: Forwarder;
+  readonly #events: Teller<SendingEvents>;
   readonly #outgoing = new Map<string, Outgoing>();
+  readonly #sendings = new Sendings();
   /** Where frames are made: whoever sends one copies it within the call. */
   readonly #frame = new Uint8Array(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
   #bytes = 0;
 
-  constructor(ctx: CustodyContext, forwarder: Forwarder) {
+  constructor(ctx: CustodyContext, forwarder: Forwarder, events: Teller<SendingEvents>) {
     this.#ctx = ctx;
     this.#forwarder = forwarder;
+    this.#events = events;
+  }
+
+  /** How far it is; undefined: nobody fetches it. */
+  progressOf(id: BundleId): Progress | undefined {
+    return this.#sendings.of(id, this.#ctx.clock.monotonicMs());
   }
 
   /** A neighbour asks for a range of what was offered to it; anything else is ignored. */
   async onWant(from: NodeId, want: { id: BundleId; offset: number; length: number }): Promise<void> {
     const holding = this.#forwarder.touch(from, want.id);
     if (holding === undefined || want.offset >= holding.sealedBytes) return;
+    this.#noteWanted(from, holding, want.offset);
     const key = `${from}/${want.id}`;
     let outgoing = this.#outgoing.get(key);
     if (outgoing === undefined) {
@@ -92,8 +103,21 @@ export class ChunkSender {
     for (const outgoing of this.#outgoing.values()) if (outgoing.to === neighbour) this.#pump(outgoing);
   }
 
+  #noteWanted(from: NodeId, holding: Holding, offset: number): void {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const told = this.#sendings.onWanted(from, holding, offset, nowMs);
+    if (told !== undefined && holding.messageId !== undefined)
+      this.#events.emit("outboxProgress", { id: holding.messageId, ...told });
+  }
+
   /** The transfer is over, well or not. */
   end(neighbour: NodeId, id: BundleId): void {
+    this.#sendings.end(neighbour, id);
+    this.#letGo(neighbour, id);
+  }
+
+  /** Nothing of it is held in memory. */
+  #letGo(neighbour: NodeId, id: BundleId): void {
     const key = `${neighbour}/${id}`;
     const outgoing = this.#outgoing.get(key);
     if (outgoing === undefined) return;
@@ -115,7 +139,7 @@ export class ChunkSender {
     const own = this.#bytesOf(from) + bytes;
     for (const { to, id, wantedAtMs } of [...this.#outgoing.values()]) {
       if (this.#bytes + bytes <= OUTGOING_BYTES_MAX) break;
-      if (nowMs - wantedAtMs >= STALL_MS || this.#bytesOf(to) > own) this.end(to, id);
+      if (nowMs - wantedAtMs >= STALL_MS || this.#bytesOf(to) > own) this.#letGo(to, id);
     }
     return this.#bytes + bytes <= OUTGOING_BYTES_MAX || this.#bytes === 0;
   }

@@ -12,6 +12,7 @@ import { addressOf, canReach, laneIn, Lanes } from "../lanes.ts";
 import { Oldest, type WaitsFor } from "../oldest.ts";
 import type { OutboxEntries } from "./entries.ts";
 import { finalStates, type Live, type OutboxEntry } from "./entry.ts";
+import { type Overdue, OverdueMail } from "./overdue.ts";
 import type { OutboxRows } from "./rows.ts";
 
 export interface AwakeDeps {
@@ -43,6 +44,7 @@ export class Awake {
   readonly #rows: OutboxRows;
   readonly #deps: AwakeDeps;
   readonly #lanes: Lanes;
+  readonly #overdue: OverdueMail;
   readonly #summoning = new Map<MessageId, Promise<void>>();
 
   constructor(
@@ -62,7 +64,19 @@ export class Awake {
       fetched: (row, parked, isOver) => this.#fetched(row, parked, isOver),
       gone: (parked) => deps.gone(parked),
     });
-    ctx.metrics.observedSets("godwit_queue_oldest_seconds", () => this.#oldest());
+    const waitsFor = (address: string) => this.#waitsFor(address);
+    this.#overdue = new OverdueMail(ctx, forwarder, {
+      found: () => this.#oldest().found(waitsFor),
+      nodesOf: (address) => this.#nodesOf(address),
+    });
+    ctx.metrics.observedSets("godwit_queue_oldest_seconds", () =>
+      this.#oldest().ages("outbox", waitsFor, (sinceRunMs) => ctx.time.ageMs(sinceRunMs)),
+    );
+  }
+
+  /** What waits for longer than it should, oldest first. */
+  get overdue(): readonly Overdue[] {
+    return this.#overdue.list;
   }
 
   /** Whether one more of a lane has its place in memory, behind those that came before. */
@@ -97,6 +111,7 @@ export class Awake {
 
   /** A neighbour took it: where many wait for their receipts, this one waits on the disk. Those that waited first show that some are missing. */
   onAcknowledged(live: Live, holding: Holding, by: NodeId): void {
+    this.#overdue.moved(holding.header.destination);
     const waiting = this.#forwarder.awaitingCount(by, holding.header.destination);
     if (waiting > this.#ctx.limits.laneAwakeMax / 2) this.#layDown(live, holding);
     this.feed(laneOf(live.entry));
@@ -241,29 +256,34 @@ export class Awake {
     );
   }
 
-  #oldest(): ReturnType<Oldest["ages"]> {
+  #oldest(): Oldest {
     const oldest = new Oldest();
     for (const [lane, { ready, relayed }] of this.#lanes.backlog.oldest()) {
       if (ready !== undefined) oldest.noteToward(addressOf(lane), ready);
-      if (relayed !== undefined) oldest.note("receipt", relayed);
+      if (relayed !== undefined) oldest.note("receipt", addressOf(lane), relayed);
     }
     for (const { entry } of this.#entries.values()) {
       const { state, to, reason, atRunMs = 0 } = entry;
-      if (state === "relayed") oldest.note("receipt", atRunMs);
+      if (state === "relayed") oldest.note("receipt", to, atRunMs);
       else if (state !== "queued") continue;
       else if (reason === null) oldest.noteToward(to, atRunMs);
-      else oldest.note("address", atRunMs);
+      else oldest.note("address", to, atRunMs);
     }
-    const judge = (address: string): WaitsFor => {
-      if (this.#isReachable(address)) return "turn";
-      return this.#ctx.directory.resolve(address, false).kind === "nodes" ? "way" : "address";
-    };
-    return oldest.ages("outbox", judge, (sinceRunMs) => this.#ctx.time.ageMs(sinceRunMs));
+    return oldest;
+  }
+
+  #waitsFor(address: string): WaitsFor {
+    if (this.#isReachable(address)) return "turn";
+    return this.#nodesOf(address).length > 0 ? "way" : "address";
   }
 
   #isReachable(address: string): boolean {
+    return this.#nodesOf(address).some((node) => canReach(this.#ctx, node));
+  }
+
+  #nodesOf(address: string): readonly NodeId[] {
     const resolution = this.#ctx.directory.resolve(address, false);
-    return resolution.kind === "nodes" && resolution.nodes.some((node) => canReach(this.#ctx, node));
+    return resolution.kind === "nodes" ? resolution.nodes : [];
   }
 
   #means(address: string, node: NodeId): boolean {

@@ -6,6 +6,7 @@ import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
 import type { StoreOp } from "../../store/types.ts";
 import type { CustodyContext } from "../context.ts";
+import type { SendingEvents } from "../forwarding/sending.ts";
 import type { Order } from "./order.ts";
 import type { ReceiptProof } from "./proofs.ts";
 
@@ -115,8 +116,8 @@ export interface Live {
   isEnding?: boolean;
 }
 
-/** Told by the outbox. */
-export interface OutboxEvents {
+/** Told of messages of this node. */
+export interface OutboxEvents extends SendingEvents {
   /** A message of this node is in another state, durably. */
   outboxChanged: OutboxEntry;
 }

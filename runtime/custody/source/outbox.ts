@@ -50,7 +50,7 @@ export class Outbox {
   readonly #proofs = new ReceiptProofs();
   readonly #rows: OutboxRows;
   readonly #departures: Departures;
-  readonly #awake: Awake;
+  readonly awake: Awake;
   readonly #reader: OutboxReader;
   readonly #named: NamedMessages;
   /** Delivered by a receipt whose commit has not succeeded yet. */
@@ -74,7 +74,7 @@ export class Outbox {
       deliverHere: (live, body) => this.#deliverHere(live, body),
       waitedOut: (live) => this.#expire(live),
     });
-    this.#awake = new Awake(ctx, forwarder, this.#entries, this.#rows, {
+    this.awake = new Awake(ctx, forwarder, this.#entries, this.#rows, {
       decode: (id, meta) => this.#reader.decode(id, meta),
       isBusy: (live) => live.isEnding === true || this.#undurable.has(live) || this.#departures.isBusy(live),
       woken: (live, relayed) => this.#onWoken(live, relayed),
@@ -83,7 +83,7 @@ export class Outbox {
     });
     this.#reader = new OutboxReader(ctx, {
       newer: (id) => (this.#entries.get(id) ?? this.#rows.late(id))?.entry,
-      isRelayed: (entry, order) => this.#awake.relayed(entry, order) !== undefined,
+      isRelayed: (entry, order) => this.awake.relayed(entry, order) !== undefined,
       proof: (name) => this.#proofs.get(name),
     });
   }
@@ -159,35 +159,35 @@ export class Outbox {
   }
 
   onRoute(destination: NodeId): void {
-    this.#awake.onRoute(destination);
+    this.awake.onRoute(destination);
   }
 
   /** Names or records changed, or the way to every destination without a route: what waited for them may go now. */
   onDirectory(): void {
     this.#departures.onDirectory();
-    this.#awake.onDirectory();
+    this.awake.onDirectory();
   }
 
   /** What a neighbour took may be gone, of all or of what is for one destination: it is offered again, from the disk as well. */
   reoffer(neighbour: NodeId, destination?: NodeId): void {
-    this.#awake.onReturned(neighbour, destination);
+    this.awake.onReturned(neighbour, destination);
   }
 
   /** A bundle of ours came back: it goes another way. */
   retry(bundle: BundleId): void {
     this.#forwarder.retry(bundle);
-    this.#awake.onBundleBack(bundle);
+    this.awake.onBundleBack(bundle);
   }
 
   /** Time off was confirmed: what is not with the forwarder ends sooner. */
   onTimePassed(): void {
     this.#departures.onTimePassed();
-    this.#awake.onTimePassed();
+    this.awake.onTimePassed();
   }
 
   /** Ends an open message on this side. Throws GODWIT_MESSAGE_FINAL, GODWIT_MESSAGE_UNKNOWN. */
   async withdraw(id: MessageId): Promise<void> {
-    await this.#awake.summon([id]);
+    await this.awake.summon([id]);
     const live = this.#entries.get(id);
     const entry = live?.entry ?? (await this.get(id));
     if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
@@ -213,7 +213,7 @@ export class Outbox {
   }
 
   async body(id: MessageId): Promise<Uint8Array> {
-    const brought = await this.#awake.summon([id]); // open ones: what the disk damaged of it ends it
+    const brought = await this.awake.summon([id]); // open ones: what the disk damaged of it ends it
     try {
       const entry = await this.get(id);
       if (entry === undefined) throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id} in the outbox`);
@@ -223,7 +223,7 @@ export class Outbox {
       if (body === undefined) throw godwitError("GODWIT_MESSAGE_DAMAGED", `message ${id}: ${DAMAGED}`);
       return body;
     } finally {
-      for (const [live, parked] of brought) this.#awake.dismiss(live, parked);
+      for (const [live, parked] of brought) this.awake.dismiss(live, parked);
     }
   }
 
@@ -238,7 +238,7 @@ export class Outbox {
       this.#rows.saveLate(live);
       this.#deps.events.emit("outboxChanged", live.entry);
     }
-    if (live.entry.state === "relayed") this.#awake.onAcknowledged(live, holding, by);
+    if (live.entry.state === "relayed") this.awake.onAcknowledged(live, holding, by);
   }
 
   /** A bundle of ours ran out of lifetime. The last one ends the message. */
@@ -255,7 +255,7 @@ export class Outbox {
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
     const receipts = readReceipts(this.#ctx, signer, bytes);
-    const brought = await this.#awake.summon(await this.#named.stored(receipts));
+    const brought = await this.awake.summon(await this.#named.stored(receipts));
     const touched: Live[] = [];
     const before: StoreOp[] = [];
     for (const proven of receipts) {
@@ -264,7 +264,7 @@ export class Outbox {
         this.#deps.stranger(proven.receipt.bundleId, signer);
       if (live !== undefined && this.#believe(live, signer, proven, before)) touched.push(live);
     }
-    for (const [live, parked] of brought) if (!touched.includes(live)) this.#awake.dismiss(live, parked);
+    for (const [live, parked] of brought) if (!touched.includes(live)) this.awake.dismiss(live, parked);
     try {
       if (touched.length > 0) await this.#rows.commit(touched, before);
       for (const live of touched) {
@@ -347,7 +347,7 @@ export class Outbox {
   }
 
   stop(): void {
-    this.#awake.stop();
+    this.awake.stop();
     this.#departures.stop();
     this.#rows.flush();
   }
@@ -407,8 +407,8 @@ export class Outbox {
     const { entry } = live;
     const lane = laneOf(entry);
     // Each copy of what goes to several machines has a state of its own, which the backlog does not keep.
-    if (this.#awake.hasRoom(lane) || entry.targets.length > 1) {
-      this.#awake.add(live);
+    if (this.awake.hasRoom(lane) || entry.targets.length > 1) {
+      this.awake.add(live);
       if (sealed !== undefined) return this.#departures.holdOnceSealed(live, sealed);
       return this.#departures.activate(live, entry.state);
     }
@@ -416,8 +416,8 @@ export class Outbox {
     for (const target of entry.targets) this.#sealer.forget(target);
     const wakeAtMs =
       this.#ctx.clock.monotonicMs() + this.#ctx.limits.reofferFirstMs * this.#ctx.random.float();
-    this.#awake.park(live, entry.state === "relayed" ? { via: undefined, relays: 1, wakeAtMs } : undefined);
-    this.#awake.feed(lane);
+    this.awake.park(live, entry.state === "relayed" ? { via: undefined, relays: 1, wakeAtMs } : undefined);
+    this.awake.feed(lane);
   }
 
   #onWoken(live: Live, relayed: Relayed | undefined): void {
@@ -470,7 +470,7 @@ export class Outbox {
     this.#openCount--;
     this.#bytes -= entry.size;
     this.#history.note(entry);
-    this.#awake.left(entry);
+    this.awake.left(entry);
   }
 
   #save(live: Live, before: readonly StoreOp[] = []): void {

@@ -190,6 +190,18 @@ export interface LogsView {
   lost: number;
 }
 
+export interface ProgressView {
+  next_hop: NodeId;
+  next_hop_callsign: string | null;
+  /** Sealed bytes that the next hop said it has, and of all of it. */
+  bytes: number;
+  bytes_total: number;
+  /** A mean of some ten seconds; null: it is too early to say. */
+  bits_per_second: number | null;
+  /** Until the next hop has all of it; null: nobody knows. */
+  seconds_left: number | null;
+}
+
 export interface MessageView {
   id: string;
   from: NodeId;
@@ -203,6 +215,8 @@ export interface MessageView {
   state: MessageState;
   /** Why it is where it is, in words: "no route to swcm5ymtg4 yet", "refused by swcm5ymtg4: it is full, and takes it when there is room"; null when there is nothing to say. */
   reason: string | null;
+  /** How far it is on its way to the next hop, while that fetches it in pieces; null: it is not being sent, or goes in one. */
+  progress: ProgressView | null;
   created_at: string;
   delivered_at: string | null;
   /** Left of the life of an own message that is still open, by running time; null for all others. */
@@ -291,7 +305,8 @@ export interface JoinView {
 
 export interface NodeView {
   readonly closed: ClosedView;
-  health(): HealthView;
+  /** Only the operator is told whom this node writes to. */
+  health(forWhom?: "anybody" | "operator"): HealthView;
   status(): StatusView;
   members(): MemberView[];
   peers(): PeerView[];

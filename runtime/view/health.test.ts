@@ -1,0 +1,60 @@
+/** Which causes make a node degraded, which down, and which are only told. */
+import { expect, test } from "bun:test";
+import { healthOf, type Trouble } from "./health.ts";
+
+type Plugins = Parameters<typeof healthOf>[0];
+type State = Plugins[number]["health"]["state"];
+const plugin = (namespace: "transport" | "discovery", state: State, name: string): Plugins[number] => ({
+  instance: { namespace, name },
+  health: { state, ...(state === "running" ? {} : { reason: `${name} is ${state}` }) },
+  overlay: undefined,
+});
+const confirmed = { state: "confirmed", reason: "a neighbour says the same" } as const;
+const of = (
+  plugins: Plugins,
+  troubles: readonly Trouble[] = [],
+  clock: Parameters<typeof healthOf>[1] = confirmed,
+) => healthOf(plugins, clock, troubles, "anybody");
+const well = [plugin("transport", "running", "a"), plugin("transport", "running", "b")];
+
+test("a node whose parts are well is ok", () => {
+  expect(of(well).status).toBe("ok");
+  expect(of([]).status).toBe("ok");
+});
+
+test("a plugin that is down or degraded makes it degraded, and says why", () => {
+  for (const state of ["down", "degraded", "starting"] as const) {
+    const { status, checks } = of([...well, plugin("discovery", state, "lan")]);
+    expect(status).toBe("degraded");
+    expect(checks).toContainEqual(
+      expect.objectContaining({ name: "discovery.lan", reason: `lan is ${state}` }),
+    );
+  }
+});
+
+test("one transport of two that is down is degraded, all of them are down", () => {
+  const down = plugin("transport", "down", "b");
+  expect(of([well[0]!, down]).status).toBe("degraded");
+  expect(of([down, plugin("transport", "down", "c"), plugin("discovery", "running", "d")]).status).toBe(
+    "down",
+  );
+});
+
+test("a clock that is in doubt is degraded, one that nobody confirms is not", () => {
+  expect(of(well, [], { state: "doubted", reason: "it stands before 2026" }).status).toBe("degraded");
+  expect(of(well, [], { state: "unconfirmed", reason: "nobody said anything" }).status).toBe("ok");
+});
+
+test("a trouble makes it degraded, a notice is told and does not", () => {
+  const { status, checks } = of(well, [{ name: "names", reason: "claimed twice", isNotice: true }]);
+  expect([status, checks.at(-1)]).toEqual(["ok", { name: "names", status: "ok", reason: "claimed twice" }]);
+  expect(of(well, [{ name: "names", reason: "nobody holds it" }]).status).toBe("degraded");
+});
+
+test("details are for the operator alone", () => {
+  const troubles = [{ name: "mail", reason: "mail waits", detail: "mail to LON-B waits" }];
+  const reasons = (["anybody", "operator"] as const).map(
+    (forWhom) => healthOf(well, confirmed, troubles, forWhom).checks.at(-1)!.reason,
+  );
+  expect(reasons).toEqual(["mail waits", "mail to LON-B waits"]);
+});
