@@ -55,6 +55,9 @@ test("commands, their second words, options, and what the node knows", async () 
   expect(await offered("send", "NYC-C", "--priority", "")).toEqual(["0", "1", "2", "3"]);
   expect(await offered("trust", "NYC-C", "t")).toEqual(["trusted"]);
   expect(await offered("members", "--state", "a")).toEqual(["alive"]);
+  expect(await offered("logs", "--level", "w")).toEqual(["warn"]);
+  expect(await offered("serf", "keys", "i")).toEqual(["install"]);
+  expect(await offered("man", "sen")).toEqual(["send"]);
   expect(await offered("send", "NY")).toEqual(["NYC-C"]);
   expect((await offered("message", "")).length).toBeGreaterThan(0);
   expect(await offered("nonsense", "")).toEqual([]);

@@ -72,7 +72,7 @@ export const nodeRows: readonly CommandSpec[] = [
     async () => (await import("./commands/logs.ts")).logs,
     {
       follow: { short: "f", help: "and those that come, until Ctrl-C" },
-      level: { value: "LEVEL", help: "only these and graver: debug, info, warn or error" },
+      level: { value: "debug|info|warn|error", help: "only these and graver" },
       since: { value: "DURATION", help: "only those of the last 10m, 2h and so on" },
     },
   ),

@@ -90,14 +90,15 @@ const widthOf = (title: string, cells: readonly string[]): number =>
 function cut(text: string, width: number): string {
   if (Bun.stringWidth(text) <= width) return text;
   let kept = "";
-  for (const { segment } of characters.segment(text)) {
+  for (const { segment } of (characters ??= new Intl.Segmenter()).segment(text)) {
     if (Bun.stringWidth(kept + segment) > width - 1) break;
     kept += segment;
   }
   return `${kept}${ELLIPSIS}`;
 }
 
-const characters = new Intl.Segmenter();
+/** Made when the first cell is cut: most commands cut none. */
+let characters: Intl.Segmenter | undefined;
 
 /** Ids first, then the longest text, then what can be spared, and at last whatever is the widest. */
 function fit(columns: readonly Drawn[], room: number): readonly Drawn[] {
