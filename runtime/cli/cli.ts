@@ -57,9 +57,9 @@ async function dispatch(
   if (command === undefined) {
     const topic = words[0] === "help" ? words.slice(1) : words;
     if (topic.length > 0) return helpOnTopic(topic, io, wantsHelp);
-    const { overview } = await import("./help.ts");
+    const { firstSteps, overview } = await import("./help.ts");
     if (wantsHelp) io.stdout(overview(io.size?.columns));
-    else io.stderr(overview(io.size?.columns));
+    else io.stderr(firstSteps(io.size?.columns));
     return wantsHelp ? exitCodes.fine : exitCodes.usage;
   }
   if (wantsHelp) return await printHelp(command, io);

@@ -51,6 +51,12 @@ describe("help", () => {
   test("of all", async () => {
     expect((await runForTest(["--help"])).out).toMatchSnapshot();
   });
+  test("of what everybody needs, where nothing was asked for", async () => {
+    const { code, out, err } = await runForTest([]);
+    expect([code, out]).toEqual([2, ""]);
+    expect(err.split("\n").length).toBeLessThanOrEqual(24);
+    expect(err).toMatchSnapshot();
+  });
   test("of all at 60 columns", async () => {
     const { out } = await runForTest(["--help"], { isStdoutTty: true, columns: 60 });
     for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(60);

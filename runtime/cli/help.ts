@@ -4,21 +4,30 @@ import { commands } from "./table.ts";
 import { wrap } from "./table-text.ts";
 import { commandsOf, TASKS } from "./tasks.ts";
 
+const HEAD = "godwit: a mesh node in one file\n\nusage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n";
+
+const task = ([name, names]: (typeof TASKS)[number], room: number | undefined): string =>
+  `\n${name}:\n${rows(commandsOf(commands, names), room)}`;
+
 /** `room`: columns of the terminal; undefined: as wide as it needs. */
-export function overview(room: number | undefined): string {
-  const tasks = TASKS.map(([task, names]) => `${task}:\n${rows(commandsOf(commands, names), room)}`);
-  return (
-    "godwit: a mesh node in one file\n\n" +
-    `usage: godwit COMMAND [ARGUMENTS] [OPTIONS]\n\n${tasks.join("\n")}\n` +
-    paragraphs(
-      [
-        "Every command takes --help, --json, --utc, and --config PATH or --socket PATH; lists take --watch.",
-        "Exit codes: 0 fine, 1 failed, 2 wrong use, 3 degraded (health), 78 bad configuration.",
-      ],
-      room,
-    )
-  );
-}
+export const overview = (room: number | undefined): string =>
+  `${HEAD}${TASKS.map((one) => task(one, room)).join("")}\n${paragraphs(
+    [
+      "Every command takes --help, --json, --utc, and --config PATH or --socket PATH; lists take --watch.",
+      "Exit codes: 0 fine, 1 failed, 2 wrong use, 3 degraded (health), 78 bad configuration.",
+    ],
+    room,
+  )}`;
+
+/** For who typed nothing more: what does not scroll away. */
+export const firstSteps = (room: number | undefined): string =>
+  `${HEAD}${task(TASKS[0]!, room)}\n${paragraphs(
+    [
+      "A node of its own: godwit init, or godwit join with an invitation; then godwit run.",
+      "All commands: godwit --help. One of them: godwit COMMAND --help.",
+    ],
+    room,
+  )}`;
 
 export const groupHelp = (below: readonly CommandSpec[], room: number | undefined): string =>
   rows(below, room);
