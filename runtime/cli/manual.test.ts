@@ -1,5 +1,7 @@
 /** The manual page, judged by the two programs that show such pages. */
 import { expect, test } from "bun:test";
+import { manual } from "./manual.ts";
+import { none, row } from "./row.ts";
 import { commands } from "./table.ts";
 import { runForTest } from "./testing.ts";
 
@@ -43,6 +45,16 @@ test("one command, those that begin with a word, and one that is none", async ()
   for (const name of ["new", "list", "revoke"]) expect(tokens).toContain(`\\fBgodwit token ${name}\\fR`);
   expect(await page("token", "new")).toContain(".TH GODWIT-TOKEN-NEW 1 ");
   expect((await runForTest(["man", "sned"])).err).toContain("did you mean send?");
+});
+
+test("what stands in the table is shown as it stands, whatever it begins with", () => {
+  const summary = ".TH is no request, and 'this' and a\\b and --it neither";
+  const load = () => Promise.reject<never>(new Error("not called"));
+  const page = manual([], "1", [row("x", "A-B", none, summary, load)]);
+  expect(page).toContain("\n\\&.TH is no request");
+  expect(page).toContain("a\\eb");
+  expect(page).toContain("\\-\\-it");
+  expect(page.match(/^\.TH /gm)).toHaveLength(1);
 });
 
 const pages = ["", "send", "token", "serf keys", "logs"];
