@@ -176,6 +176,35 @@ describe("messages", () => {
     ]);
   });
 
+  test("the header Idempotency-Key is the field, quoted or not; two keys, none at all and one for many are refused", async () => {
+    const rig = createRig();
+    const withKey = (key: string, body: object) => ({
+      ...json(body),
+      headers: { "content-type": "application/json", "idempotency-key": key },
+    });
+    const message = { to: "DUN", body: "x" };
+    for (const key of ["k-1", '"k-1"', '"a \\" b"'])
+      expect((await call(rig, "POST", "/messages", withKey(key, message))).status).toBe(202);
+    const same = withKey("k-1", { ...message, idempotency_key: "k-1" });
+    expect((await call(rig, "POST", "/messages", same)).status).toBe(202);
+    const raw = { body: "x", headers: { "idempotency-key": "k-2" } };
+    expect((await call(rig, "POST", "/messages?to=DUN", raw)).status).toBe(202);
+    expect(rig.node.sent.map(({ idempotencyKey }) => idempotencyKey)).toEqual([
+      ...["k-1", "k-1", 'a " b', "k-1", "k-2"],
+    ]);
+    const refused = [
+      withKey("k-1", { ...message, idempotency_key: "k-2" }),
+      withKey('""', message),
+      withKey("k".repeat(201), message),
+      withKey("k-1", [message]),
+    ];
+    for (const init of refused) {
+      const problem = await problemIn(await call(rig, "POST", "/messages", init));
+      expect(problem).toMatchObject({ status: 400, errors: [{ path: "Idempotency-Key" }] });
+    }
+    expect(rig.node.sent).toHaveLength(5);
+  });
+
   test("with `to` in the query the body travels as it is, even when it is JSON", async () => {
     const rig = createRig();
     const headers = { "content-type": "application/json" };

@@ -27,3 +27,6 @@ export const eventFamilies = [
   "clock",
   "store",
 ] as const;
+
+/** Of what marks a message as the same, when it is sent again. */
+export const IDEMPOTENCY_KEY_CHARS_MAX = 200;

@@ -98,6 +98,7 @@ test("what is no HTTP, or not for an API, is turned away and harms nobody", asyn
   await talk(url, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
   await talk(url, "GARBAGE\r\n\r\n");
   expect(await talk(url, "GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\n\r\n")).toStartWith("HTTP/1.1 400 ");
+  expect(await talk(url, "GET /health HTTP/1.1\r\n\r\n")).toStartWith("HTTP/1.1 400 ");
   await talk(url, `GET / HTTP/1.1\r\nHost: x\r\nX: ${"a".repeat(200_000)}\r\n\r\n`);
   await talk(url, "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", (socket) =>
     socket.end(),
@@ -301,9 +302,9 @@ test("a crowd that asks for what takes long to make holds up neither health nor 
   const sockets = await Promise.all(Array.from({ length: 100 }, open));
   const other = await open();
   const answered = new Promise<void>((resolve) => other.once("data", () => resolve()));
-  for (const socket of sockets) socket.write("GET /slow HTTP/1.1\r\n\r\n".repeat(2));
+  for (const socket of sockets) socket.write("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2));
   while (!made.includes("/slow")) await new Promise((resolve) => setImmediate(resolve));
-  other.write("GET /health HTTP/1.1\r\n\r\n");
+  other.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
   let between = 0;
   for (let last = made.length; !made.includes("/health"); last = made.length) {
     await new Promise((resolve) => setImmediate(resolve));

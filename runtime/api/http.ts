@@ -364,8 +364,15 @@ function requestOf(
   signal: AbortSignal,
   hasBodyInside: boolean,
 ): Request | undefined {
-  const { method = "GET", url = "/", rawHeaders } = incoming;
-  if (!url.startsWith("/")) return undefined;
+  const {
+    method = "GET",
+    url = "/",
+    rawHeaders,
+    headers: { host },
+    httpVersion,
+  } = incoming;
+  // RFC 9112, 3.2: without a host it is no request of HTTP/1.1.
+  if (!url.startsWith("/") || (host === undefined && httpVersion === "1.1")) return undefined;
   try {
     const headers = new Headers();
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i]!, rawHeaders[i + 1]!);

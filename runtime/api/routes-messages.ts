@@ -4,7 +4,7 @@ import { attachment } from "../kernel/media-type.ts";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Priority } from "../wire/constants.ts";
 import { batchResponse, isList, itemsOfLines, itemsOfList, sendAll } from "./batch.ts";
-import { BATCH_BYTES_MAX, INLINE_BODY_BYTES_MAX } from "./bounds.ts";
+import { BATCH_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, INLINE_BODY_BYTES_MAX } from "./bounds.ts";
 import { JSON_BYTES_MAX, parseJson, RAW_BYTES_MAX } from "./body.ts";
 import { BINARY_TYPE, messageOf, outgoing } from "./outgoing.ts";
 import type { MessageView, NodeView } from "../view/contract/node.ts";
@@ -42,6 +42,10 @@ export function messageRoutes(): Route[] {
         const bytes = await call.parts.bodies.read(call, isLines ? BATCH_BYTES_MAX : JSON_BYTES_MAX);
         const schema = await schemas.sendBody();
         if (!isLines && !isList(bytes)) return await sendOne(call, messageOf(schema, parseJson(bytes)));
+        if (call.request.headers.has(KEY_HEADER))
+          throw requestInvalid([
+            { path: KEY_HEADER, message: "is for one message; each of many has its own idempotency_key" },
+          ]);
         const items = isLines ? itemsOfLines(schema, bytes) : itemsOfList(schema, bytes);
         return batchResponse(await sendAll(items, call.parts), isLines);
       },
@@ -121,9 +125,29 @@ function messageId(params: Readonly<Record<string, string>>): string {
 
 type SendCall = Call<ReturnType<typeof sendQuery.parse>, unknown>;
 
-async function sendOne({ parts }: SendCall, message: OutgoingMessage): Promise<Response> {
-  const { id } = await parts.view.send(message);
+async function sendOne({ parts, request }: SendCall, message: OutgoingMessage): Promise<Response> {
+  const { id } = await parts.view.send(await withKeyOf(request, message));
   return jsonResponse({ id }, 202, { location: `/messages/${id}` });
+}
+
+const KEY_HEADER = "Idempotency-Key";
+
+/** The key of the header, as HTTP libraries send it by themselves: the same as the field. Throws GODWIT_REQUEST_INVALID. */
+async function withKeyOf({ headers }: Request, message: OutgoingMessage): Promise<OutgoingMessage> {
+  const header = headers.get(KEY_HEADER);
+  if (header === null) return message;
+  // A string of structured fields (RFC 9651) stands in quotes; most who send one leave them out.
+  const text = /^"(.*)"$/s.exec(header)?.[1]?.replaceAll(/\\(["\\])/g, "$1") ?? header;
+  const key = (await schemas.sendBody()).shape.idempotency_key.safeParse(text);
+  if (key.data === undefined)
+    throw requestInvalid([
+      { path: KEY_HEADER, message: `expected 1 to ${IDEMPOTENCY_KEY_CHARS_MAX} characters` },
+    ]);
+  if ((message.idempotencyKey ?? key.data) !== key.data)
+    throw requestInvalid([
+      { path: KEY_HEADER, message: "is another key than idempotency_key; leave one of them out" },
+    ]);
+  return { ...message, idempotencyKey: key.data };
 }
 
 /** The body as it is, everything else in the query. */

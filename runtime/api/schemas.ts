@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { errorCodes } from "../kernel/errors.ts";
-import { BATCH_MESSAGES_MAX, eventFamilies, PAGES_SCOPE } from "./bounds.ts";
+import { BATCH_MESSAGES_MAX, eventFamilies, IDEMPOTENCY_KEY_CHARS_MAX, PAGES_SCOPE } from "./bounds.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import type {
@@ -24,7 +24,6 @@ import type {
 /** Characters of a subject line. */
 export const SUBJECT_CHARS_MAX = 200;
 export const CONTENT_TYPE_CHARS_MAX = 128;
-export const IDEMPOTENCY_KEY_CHARS_MAX = 200;
 export const PAGE_MAX = 500;
 export const PAGE_DEFAULT = 50;
 
