@@ -118,6 +118,9 @@ test("elsewhere one follows the other, each below its time; --json is a document
   const { code, out } = await watch("health --watch 0.1", 2, {});
   expect(code).toBe(0);
   expect(out).toMatch(/^(?:--- \d{4}-\d\d-\d\dT[\d:.]+Z\nok\n {2}ok {2}store\n){2}$/);
+  const dumb = await watch("health --watch 0.1", 2, { ...terminal, env: { TERM: "dumb" } });
+  expect(dumb.out).toStartWith("--- ");
+  expect(dumb.out).not.toContain("\x1b");
   const json = await watch("health --watch 0.1 --json", 2, terminal);
   expect(
     json.out

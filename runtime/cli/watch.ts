@@ -22,7 +22,8 @@ export interface WatchDeps {
 export async function watch(context: CommandContext, deps: WatchDeps): Promise<number> {
   const { io, isJson } = context;
   const pauseMs = secondsOf(context) * 1_000;
-  const screen = io.isStdoutTty && !isJson ? new Screen(io) : undefined;
+  const hasCursor = io.isStdoutTty && context.env["TERM"] !== "dumb";
+  const screen = hasCursor && !isJson ? new Screen(io) : undefined;
   try {
     for (let isFirst = true; ; isFirst = false) {
       const picture = await pictureOf(io, deps, isFirst, screen !== undefined);
