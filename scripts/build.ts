@@ -96,7 +96,7 @@ export async function buildBinary(options: BuildOptions): Promise<number> {
 }
 
 /** Where Bun keeps what it fetches, the runtimes of other machines too. */
-const bunCache = (): string =>
+export const bunCache = (): string =>
   process.env["BUN_INSTALL_CACHE_DIR"] ??
   join(process.env["BUN_INSTALL"] ?? join(homedir(), ".bun"), "install", "cache");
 

@@ -126,8 +126,8 @@ function configurationPage(): string {
 
 ${schema.description ?? ""}
 
-| key | type | default | meaning |
-| --- | --- | --- | --- |
+| key | type | default | meaning | a change counts |
+| --- | --- | --- | --- | --- |
 ${keys.map((key) => keyRow(key, section)).join("\n")}
 `;
   });
@@ -137,7 +137,7 @@ ${GENERATED}
 
 One TOML file, or JSON with the same keys. Godwit reads the file named by \`--config\` or \`GODWIT_CONFIG\`, else
 \`/etc/godwit/godwit.toml\`, else \`~/.config/godwit/godwit.toml\`; without any file the defaults below hold. Unknown keys,
-wrong types and numbers without a unit are errors: \`godwit config check\` names every one of them with what was expected
+wrong types and numbers without a unit are errors: \`godwit config check\` names every one of them with its line, what was expected
 and a suggestion, and ends with exit code 78. \`godwit config explain\` shows the values in force and where each comes from,
 \`godwit config schema\` prints a JSON Schema for editors.
 
@@ -156,6 +156,10 @@ step down; \`GODWIT_TRANSPORTS__LAN__LISTEN='["0.0.0.0:4860"]'\` sets a list. A 
 one, else as text. A variable \`GODWIT_...\` that names no section is an error, except \`GODWIT_CONFIG\`, \`GODWIT_SOCKET\`,
 \`GODWIT_LOG\`, \`GODWIT_JOIN\` (an invitation for the first start, or \`file:/path\` or \`credential:NAME\` that holds it), \`GODWIT_PEERS\` (for \`env\` of static discovery), and those that a secret names.
 
+**A change counts** as the last column says: on reload (\`godwit reload\`, SIGHUP, \`POST /reload\`), for links, mail and connections that there
+are as well, or at the next start. A reload that changes what waits for a start says so, with the reason, in its answer and in the log, and
+\`godwit status\` until then; one that finds a mistake changes nothing. Tables of plugins that changed are built anew.
+
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\`, \`[services.NAME]\`, \`[engines.NAME]\` and \`[heal.NAME]\`, where NAME is yours:
 lower-case letters, digits and single underscores. Keys beyond \`type\`, \`enabled\`, \`trust\`, \`grant\` and \`accept_missing\` belong to the plugin:
 those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md), those of \`serf\` in [serf.md](serf.md).
@@ -168,7 +172,7 @@ function keyRow(key: ConfigKey, section: string): string {
     key.path === section ? '"LOCATION-MACHINE"' : key.path.slice(section.length).replace(/^(?:\[\])?\./, "");
   const isPlain = key.type.startsWith('"') || key.type === key.expected;
   const meaning = isPlain ? key.meaning : `${key.meaning} Expects ${key.expected}.`;
-  return `| \`${name}\` | ${cell(key.type)} | ${defaultCell(key.default)} | ${cell(meaning)} |`;
+  return `| \`${name}\` | ${cell(key.type)} | ${defaultCell(key.default)} | ${cell(meaning)} | ${cell(key.effect)} |`;
 }
 
 /** A value as it would be written, or words where the default depends on something. */

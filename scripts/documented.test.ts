@@ -1,38 +1,45 @@
-/** Every command that README and the pages show exists, with the options that they give it. Whether it does what they say is for the suites. */
+/**
+ * Every command that a page shows exists, with the options that it gives it: in a second, and for the blocks and pages as well that the suite
+ * `documented` does not run.
+ */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { commands } from "../runtime/cli/table.ts";
 import { root } from "./lib.ts";
+import { allPages, blocksOf, isShell, readPage } from "./pages.ts";
 
 const GLOBAL = { config: "string", socket: "string", json: "boolean", help: "boolean" } as const;
 
-const pages = [
-  "README.md",
-  "CONTRIBUTING.md",
-  ...["docs", "docs/protocol"].flatMap((folder) =>
-    readdirSync(join(root, folder)).map((name) => `${folder}/${name}`),
-  ),
-  ...readdirSync(join(root, "plugins")).map((name) => `plugins/${name}/README.md`),
-].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
-
 /** Lines of the shell blocks of a page, without comments, those that end in a backslash joined. */
-function linesOf(text: string): string[] {
-  const blocks = [...text.matchAll(/^```(?:sh|bash|console)\n(.*?)^```/gms)].map(([, block]) => block!);
-  return blocks.flatMap((block) =>
-    block
-      .replaceAll(/\s*\\\n\s*/g, " ")
-      .split("\n")
-      .map((line) =>
-        line
-          .replace(/^\$ /, "")
-          .replace(/(?:^|\s)#.*$/, "")
-          .trim(),
-      )
-      .filter((line) => line !== ""),
-  );
-}
+const linesOf = (page: string): string[] =>
+  blocksOf(page)
+    .filter(isShell)
+    .flatMap(({ text }) =>
+      text
+        .replaceAll(/\s*\\\n\s*/g, " ")
+        .split("\n")
+        .map((line) =>
+          line
+            .replace(/^\$ /, "")
+            .replace(/(?:^|\s)#.*$/, "")
+            .trim(),
+        )
+        .filter((line) => line !== ""),
+    );
+
+/** Labels that keys sign begin so as well. */
+const LABELS = ["godwit plugin package 1"];
+
+/** Commands in the prose of a page, without the brackets of what may be left out; those of docs/protocol are mostly labels. */
+const inProse = (path: string, page: string): string[] =>
+  path.startsWith("docs/protocol/")
+    ? []
+    : [...page.replaceAll(/^ *```[^]*?^ *```$/gm, "").matchAll(/`(godwit\s[a-z][^`]*)`/g)]
+        .map(([, command]) => command!)
+        .filter((command) => !LABELS.includes(command))
+        .map((command) => command.replaceAll(/\s+/g, " ").replaceAll(/[[\]]|\.\.\./g, ""));
 
 /** What may stand before the program of a simple command: variables, and programs that start others. */
 const BEFORE =
@@ -88,9 +95,10 @@ const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 };
 
 describe("what the pages tell to type is there", () => {
-  test.each(pages)("%s", (page) => {
+  test.each(allPages())("%s", (page) => {
     const faults: string[] = [];
-    for (const line of linesOf(readFileSync(join(root, page), "utf8"))) {
+    const text = readPage(page);
+    for (const line of [...linesOf(text), ...inProse(page, text)]) {
       for (const words of callsOf(line)) {
         const fault = faultOf(words);
         if (fault !== undefined) faults.push(`${line}: ${fault}`);
@@ -104,7 +112,7 @@ describe("what the pages tell to type is there", () => {
   });
 
   test("they are looked at", () => {
-    const calls = pages.flatMap((page) => linesOf(readFileSync(join(root, page), "utf8")).flatMap(callsOf));
+    const calls = allPages().flatMap((page) => linesOf(readPage(page)).flatMap(callsOf));
     expect(calls.length).toBeGreaterThan(50);
   });
 
@@ -112,6 +120,7 @@ describe("what the pages tell to type is there", () => {
     const lies = ["godwit sned DUN hi", "sudo godwit send DUN hi --proirity 1 | cat", "godwit status now"];
     for (const line of lies)
       expect(callsOf(line).map((words) => faultOf(words) === undefined)).toEqual([false]);
+    expect(inProse("docs/x.md", "or `godwit\nsned [--to X]...` ")).toEqual(["godwit sned --to X"]);
     expect(linesOf("```sh\na \\\n  b # c\n```\n\n```toml\nd\n```\n")).toEqual(["a b"]);
   });
 });

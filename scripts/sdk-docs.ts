@@ -95,6 +95,8 @@ const introductions: Readonly<Record<string, string>> = {
   "@godwit/sdk/bounded": "Maps and sets that strangers may fill, without the rest of `@godwit/sdk`.",
   "@godwit/sdk/errors":
     "The error class of `@godwit/sdk` without the rest: for what must start before zod is loaded.",
+  "@godwit/sdk/listening":
+    "Why an address cannot be listened on: who has the port, and what to choose instead.",
   "@godwit/sdk/netlink":
     "Linux's netlink without any program: interfaces, addresses, routes, generic families.",
   "@godwit/sdk/places":

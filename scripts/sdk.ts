@@ -13,6 +13,7 @@ export const sdkEntries = {
   "@godwit/sdk": "src/index",
   "@godwit/sdk/bounded": "src/bounded",
   "@godwit/sdk/errors": "src/errors",
+  "@godwit/sdk/listening": "src/listening",
   "@godwit/sdk/netlink": "src/netlink/index",
   "@godwit/sdk/places": "src/places",
   "@godwit/sdk/process": "src/process/index",

@@ -29,7 +29,9 @@ test("a port that is taken is named, and taken once it is free", async () => {
   const { host: node } = await mesh.add({ config: { listen: [`${host}:${other.port}`] } });
   expect(node.health.at(-1)).toEqual({
     state: "degraded",
-    reason: `cannot listen on UDP ${host}:${other.port}: another program has that port; choose another in listen`,
+    reason: expect.stringContaining(
+      `cannot listen on UDP ${host}:${other.port}: port ${other.port} of ${host} is taken by this node itself (PID ${process.pid}): end that, or choose another port, like `,
+    ),
   });
   other.close();
   await until("it listens", () => node.health.at(-1)?.state === "running");

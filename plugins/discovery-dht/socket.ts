@@ -8,6 +8,7 @@ import { EventEmitter } from "node:events";
 import { isIP } from "node:net";
 import { type Clock, type ListenAddress, type Random, sourceGroup, TokenBucket } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
+import { whyNotListening } from "@godwit/sdk/listening";
 import type { DhtSocket } from "bittorrent-dht";
 import type { udp } from "bun";
 import { Allowance } from "./allowance.ts";
@@ -342,9 +343,8 @@ export class GuardedSocket extends EventEmitter implements DhtSocket {
 const keyOf = ({ host, port, isIpv6Only }: ListenAddress): string => `${host} ${port} ${isIpv6Only}`;
 
 function failureOf({ host, port }: ListenAddress, error: unknown): string {
-  const why = error instanceof Error ? error.message : String(error);
-  const advice = why.includes("EADDRINUSE") ? "another program has that port; choose another in listen" : why;
-  return `cannot listen on UDP ${host.includes(":") ? `[${host}]` : host}:${port}: ${advice}`;
+  const why = whyNotListening(error, { protocol: "udp", host, port, setting: "listen" });
+  return `cannot listen on UDP ${host.includes(":") ? `[${host}]` : host}:${port}: ${why}`;
 }
 
 /** `::ffff:192.0.2.1` is an IPv4 address on a socket of both families. */

@@ -145,7 +145,7 @@ test("a port that is taken: the error says by whom, and with port_search the nex
   await expect(taken).rejects.toMatchObject({
     code: "GODWIT_LISTEN_FAILED",
     message: expect.stringMatching(
-      new RegExp(`port ${a.own.port}: .+ \\(pid ${process.pid}\\) has it; .*port_search`),
+      new RegExp(`port ${a.own.port}: this node itself \\(PID ${process.pid}\\) has it; .*port_search`),
     ),
   });
   const next = await Transport.open({ ...optionsOf(a.own.port), isPortSearched: true });

@@ -4,7 +4,7 @@
  */
 import { type Clock, GodwitError, sourceGroup, type Timer, TokenBucket } from "@godwit/sdk";
 import { claimDescriptor, type Place, Places } from "@godwit/sdk/places";
-import { portHolder } from "./port-holder.ts";
+import { portHolder } from "@godwit/sdk/listening";
 import type { Net, NetHandlers } from "./memberlist/net.ts";
 import { Dropped, type Envelope, type StreamReader } from "./wire/envelope.ts";
 import type { At } from "./wire/messages.ts";

@@ -5,6 +5,7 @@
  */
 import type { Socket } from "bun";
 import { definePlugin, type MetricCounter, type ServiceContext, sourceGroup } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { Places } from "@godwit/sdk/places";
 import { formatListen, isLoopback, isWithin } from "./address.ts";
 import { telexConfig, type TelexConfig } from "./config.ts";
@@ -42,7 +43,7 @@ export default definePlugin({
         exchange.listen();
         ctx.health({ state: "running" });
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = whyNotListening(error, { protocol: "tcp", ...config.listen, setting: "listen" });
         ctx.health({ state: "degraded", reason: `cannot listen on ${formatListen(config.listen)}: ${why}` });
         timer = ctx.clock.after(LISTEN_RETRY_MS, listen);
       }

@@ -5,6 +5,7 @@
  * docs/protocol/link.md for what anonymous pipes change above.
  */
 import { createServer, isIP, type Server, type Socket } from "node:net";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { Places } from "@godwit/sdk/places";
 import { definePlugin, type PluginContext, type PluginHealth } from "@godwit/sdk";
 import { Attempts } from "./attempts.ts";
@@ -167,9 +168,11 @@ async function listenForTor(ctx: PluginContext, listen: Door, own: string): Prom
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
-      reject(
-        new Error(`cannot listen on ${formatDoor(listen)} for tor: ${reasonOf(error)}`, { cause: error }),
-      );
+      const why =
+        "port" in listen
+          ? whyNotListening(error, { protocol: "tcp", ...listen, setting: "listen" })
+          : reasonOf(error);
+      reject(new Error(`cannot listen on ${formatDoor(listen)} for tor: ${why}`, { cause: error }));
     });
     server.listen(listen, resolve);
   });

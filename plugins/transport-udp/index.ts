@@ -18,6 +18,7 @@ import {
   type PluginContext,
   type Timer,
 } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { z } from "zod/mini";
 import { parseUdpEndpoint } from "./endpoint.ts";
 import { MTU_BASE, MTU_MAX } from "./path-mtu.ts";
@@ -157,7 +158,7 @@ class Sockets {
         if (this.#isClosed) socket.close();
         else this.#listening.set(keyOf(address), { wanted: address, socket });
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = whyNotListening(error, { protocol: "udp", ...address, setting: "listen" });
         reasons.push(`cannot listen on ${formatEndpoint("udp", address.host, address.port)}: ${why}`);
       }
     }

@@ -14,6 +14,7 @@ import {
   type ListenAddress,
   type Timer,
 } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { resolveHost } from "@godwit/sdk/tcp";
 import { z } from "zod/mini";
 import { dialWebSocket } from "./dial.ts";
@@ -141,7 +142,7 @@ export default definePlugin({
           });
           bound.set(keyOf(address), listener);
         } catch (error) {
-          const why = error instanceof Error ? error.message : String(error);
+          const why = whyNotListening(error, { protocol: "tcp", ...address, setting: "listen" });
           reasons.push(`cannot listen on ${formatEndpoint("ws", address.host, address.port)}: ${why}`);
         }
       }

@@ -78,7 +78,7 @@ export class Overlay {
     this.#guests = guests;
     this.#secret = secret;
     this.#publicKey = keyText(publicKeyOf(secret));
-    this.#tcp = new Tcp(ctx, SCHEME);
+    this.#tcp = new Tcp(ctx, SCHEME, { setting: false });
     const { id, network } = ctx.peers.self;
     this.#address = nodeAddress(network, id);
     this.#pool = config.ipv4_pool === undefined ? undefined : parsePool(config.ipv4_pool);

@@ -22,7 +22,7 @@ export default definePlugin({
     const paths = config.mode === "supervised" ? pathsIn(folder) : undefined;
     if (ctx.signal.aborted) return;
     const admin = paths === undefined ? parseAdmin(config.admin ?? ADMIN_DEFAULT)! : { unix: paths.admin };
-    const tcp = new Tcp(ctx, SCHEME);
+    const tcp = new Tcp(ctx, SCHEME, { setting: "port" });
     ctx.own(() => tcp.close());
     const follower = new OverlayFollower(ctx, tcp, admin, config, folder);
     ctx.transport.register({

@@ -16,6 +16,11 @@ export interface Connection {
   /** Lifts the server's idle timeout off this request, for a response that never ends. */
   readonly holdOpen?: () => void;
   /**
+   * The request is answered by the right of a token: `watch` calls the given function when that ends, until the function that it answers is
+   * called. What never ends by itself is cut then; another answer still leaves, and the connection with it.
+   */
+  readonly until?: (watch: (ended: () => void) => () => void) => void;
+  /**
    * Where the body came with its head: all of it, borrowed; called once at most, and not before the caller may send it. Else it is in the request.
    */
   readonly takeBody?: (() => Uint8Array) | undefined;

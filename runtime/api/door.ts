@@ -37,8 +37,13 @@ export class Door {
   /** The answer to who may not; undefined: come in. */
   async refuse(access: AccessRule, request: Request, connection: Connection): Promise<Response | undefined> {
     const host = request.headers.get("host") ?? undefined;
-    const verdict = decideAccess(access, connection, host, this.#presented(request));
-    if (verdict.allowed) return undefined;
+    const secret = secretOf(request);
+    const verdict = decideAccess(access, connection, host, this.#scopesOf(secret));
+    if (verdict.allowed) {
+      if (typeof secret === "string" && access.scope !== "public")
+        connection.until?.((ended) => this.#tokens.watch(secret, ended));
+      return undefined;
+    }
     this.#refused.add(1, { reason: verdict.why });
     const { scope } = access;
     switch (verdict.why) {
@@ -70,10 +75,8 @@ export class Door {
     }
   }
 
-  #presented(request: Request): readonly TokenScope[] | "none" | undefined {
-    const header = request.headers.get("authorization");
-    if (header === null) return "none";
-    const secret = parseBearer(header);
+  #scopesOf(secret: string | null | undefined): readonly TokenScope[] | "none" | undefined {
+    if (secret === null) return "none";
     return secret === undefined ? undefined : this.#tokens.scopesOf(secret);
   }
 
@@ -93,4 +96,10 @@ export class Door {
       "www-authenticate": 'Bearer realm="godwit", error="invalid_token"',
     });
   }
+}
+
+/** Null: none is shown; undefined: what is shown is none. */
+function secretOf(request: Request): string | null | undefined {
+  const header = request.headers.get("authorization");
+  return header === null ? null : parseBearer(header);
 }

@@ -57,6 +57,41 @@ test("a passed unix socket has the authority of its file, and outlives the node"
   expect(existsSync(join(at.folder, "own.sock"))).toBe(false);
 });
 
+test("an event stream ends with the token that opened it, and others go on", async () => {
+  const url = await startTcp();
+  const open = async (token: string) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const response = await fetch(`${url}/events`, { headers });
+    expect(response.status).toBe(200);
+    const reader = response.body!.getReader();
+    await reader.read();
+    return reader;
+  };
+  const [read, admin] = [await open("read-secret"), await open("admin-secret")];
+  at.rig.tokens.end("read-secret");
+  await expect(read.read()).rejects.toThrow();
+  at.rig.node.emit({ family: "peer", type: "peer.up", at: "2026-01-01T00:00:00.000Z", data: {} });
+  const { value } = await admin.read();
+  expect(Buffer.from(value).toString()).toContain("peer.up");
+  await admin.cancel();
+  expect((await fetch(`${url}/events`, { headers: { authorization: "Bearer read-secret" } })).status).toBe(
+    401,
+  );
+});
+
+test("what is being answered when its token ends is answered, and the connection ends with it", async () => {
+  const url = await startTcp();
+  // As one that revokes itself does.
+  const { revoke } = at.rig.tokens;
+  at.rig.tokens.revoke = async (id) => {
+    at.rig.tokens.end("admin-secret");
+    return await revoke(id);
+  };
+  const said = "DELETE /tokens/t1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer admin-secret\r\n\r\n";
+  const heard = await talk(url, said + said);
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 204"]);
+});
+
 test("a 16 MiB body arrives whole, in chunks and by length; one byte more is refused", async () => {
   const url = await startTcp();
   const authorization = "Bearer send-secret";

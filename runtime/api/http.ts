@@ -49,6 +49,8 @@ export interface HttpOptions {
 export const FRESH_GRACE_MS = 500;
 /** What a new connection gets to say its first request. */
 export const FIRST_REQUEST_MS = 10_000;
+/** What an answer that is under way gets when the token ends by whose right it is given. */
+export const ENDED_GRACE_MS = 2_000;
 /** Connections at once, over all TCP listeners of the API, and of one source. Over the control socket as many as the first. */
 export const CONNECTIONS_MAX = 512;
 export const CONNECTIONS_PER_SOURCE_MAX = 256;
@@ -81,6 +83,8 @@ interface Line {
   intake: Intake | undefined;
   /** What is being answered may never end. */
   isEndless: boolean;
+  /** Nothing is answered on it after this one. */
+  isLast: boolean;
   /** Ends it unless a request comes. */
   deadline: Timer | undefined;
 }
@@ -171,6 +175,7 @@ export class HttpServer {
       newest: undefined,
       intake: undefined,
       isEndless: false,
+      isLast: false,
       deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
     };
     this.#lines.set(socket, line);
@@ -233,20 +238,23 @@ export class HttpServer {
       if (socket.destroyed) break;
       // http keeps answers that cannot leave yet beside the socket, where nothing bounds them.
       await left(next.outgoing);
+      if (line.isLast) break;
     }
     line.isBusy = false;
     if (socket.destroyed) return;
     socket.setTimeout(this.#options.idleMs);
     // What was written last is still on its way out.
-    if (this.#isStopping) return void socket.end();
+    if (this.#isStopping || line.isLast) return void socket.end();
     if (this.#endIfOver(line)) return;
     line.place.stand("silent");
     line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
   }
 
   async #answerOne(line: Line, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const { app, hosts } = this.#options;
+    const { app, hosts, clock } = this.#options;
     const { socket } = line;
+    let release = () => {};
+    let grace: Timer | undefined;
     const isUnix = this.#listener.kind === "unix";
     line.isEndless = isPage(incoming.url ?? "/");
     if (this.#isStopping) outgoing.setHeader("connection", "close");
@@ -260,11 +268,20 @@ export class HttpServer {
         line.place.stand("held");
         socket.setTimeout(0);
       },
+      until(watch) {
+        release = watch(() => {
+          if (line.isEndless) return void socket.destroy();
+          line.isLast = true;
+          grace = clock.after(ENDED_GRACE_MS, () => socket.destroy());
+        });
+      },
       takeBody: line.isEndless ? undefined : wholeBodyOf(incoming),
     };
     try {
       await answer(app, connection, incoming, outgoing, () => line.isEndless);
     } finally {
+      release();
+      grace?.cancel();
       line.isEndless = false;
       line.place.stand("busy");
     }

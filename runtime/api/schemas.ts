@@ -60,6 +60,13 @@ export const health = z.object({
   checks: z.array(z.object({ name: z.string(), status: healthStatus, reason: z.string() })),
 }) satisfies z.ZodType<HealthView>;
 
+const restart = {
+  restart_needed: z
+    .array(z.string())
+    .describe("settings that the configuration, as it was read last, says otherwise than the node runs with"),
+  restart_because: z.record(z.string(), z.string()).describe("why each of them counts from the next start"),
+};
+
 export const status = z.object({
   node: z.object({
     id: nodeId,
@@ -97,6 +104,7 @@ export const status = z.object({
     .array(z.object({ name: z.string(), rows: count }))
     .describe("stored rows of an earlier release on their way to the form of today: what is not through"),
   advice: z.array(z.string()).describe("what a node could use that was told of nobody; else empty"),
+  ...restart,
 }) satisfies z.ZodType<StatusView>;
 
 export const peer = z.object({
@@ -346,7 +354,8 @@ export const reload = z.object({
       change: z.enum(["added", "removed", "changed"]),
     }),
   ),
-  restart_needed: z.array(z.string()),
+  applied: z.array(z.string()),
+  ...restart,
 }) satisfies z.ZodType<ReloadView>;
 export const resolveAnswer = z.object({ name: z.string(), node: z.string() });
 

@@ -122,6 +122,32 @@ test("a path too long for a socket names the key that mends it", async () => {
   await expect(at.start({ socketPath: join(at.folder, "x".repeat(108)) })).rejects.toThrow("api.socket");
 });
 
+test("addresses come and go while it runs: those that stay keep who came by them, and whoever is being answered is", async () => {
+  const stays = { host: "127.0.0.1", port: 0 };
+  const servers = await at.start({ listen: [stays, { host: "127.0.0.2", port: 0 }] });
+  const [kept, gone] = servers.addresses as [string, string];
+  const headers = { authorization: "Bearer read-secret" };
+  const open = async (address: string) => {
+    const reader = (await fetch(`http://${address}/events`, { headers })).body!.getReader();
+    await reader.read();
+    return reader;
+  };
+  const [staying, going] = [await open(kept), await open(gone)];
+  servers.listenOn([{ host: "127.0.0.3", port: 0 }, stays]);
+  expect(servers.addresses).toEqual([expect.stringMatching(/^127\.0\.0\.3:\d+$/), kept]);
+  expect((await fetch(`http://${servers.addresses[0]!}/health`)).status).toBe(200);
+  await expect(fetch(`http://${gone}/health`)).rejects.toThrow();
+  at.rig.node.emit({ family: "peer", type: "peer.up", at: "2026-01-01T00:00:00.000Z", data: {} });
+  expect(Buffer.from((await staying.read()).value).toString()).toContain("peer.up");
+  // A stream ends with the grace that every address gets which goes.
+  for (let isOver = false; !isOver;) isOver = (await going.read().catch(() => ({ done: true }))).done;
+  await staying.cancel();
+  servers.listenOn([]);
+  expect([servers.addresses, servers.waiting]).toEqual([[], []]);
+  await expect(fetch(`http://${kept}/health`)).rejects.toThrow();
+  expect((await over(servers.socketPath, "/tokens")).status).toBe(200);
+}, 20_000);
+
 test("an address that is taken or not there yet keeps nobody: it is explained, and opened once it can be", async () => {
   const one = new Scope("one");
   const { addresses } = await at.start({ socketPath: join(at.folder, "one.sock") }, one);
@@ -136,7 +162,9 @@ test("an address that is taken or not there yet keeps nobody: it is explained, a
   const two = await at.start({ clock, listen, socketPath: path });
   expect((await over(path, "/tokens")).status).toBe(200);
   expect(two.addresses).toHaveLength(1);
-  expect(two.waiting[0]).toContain("another program listens there");
+  expect(two.waiting[0]).toContain(
+    `port ${port} of 127.0.0.1 is taken by this node itself (PID ${process.pid}): end that, or choose another port, like `,
+  );
   expect(two.waiting[1]).toContain("192.0.2.77");
   await one.close();
   await clock.advance(2_000);

@@ -5,6 +5,7 @@
 import { lstatSync, unlinkSync } from "node:fs";
 import type { Clock } from "../kernel/clock.ts";
 import { asGodwitError, GodwitError, godwitError } from "../kernel/errors.ts";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { Late } from "../kernel/late.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Scope } from "../kernel/scope.ts";
@@ -23,13 +24,20 @@ export const STOP_GRACE_MS = 2_000;
 const RETIRE_GRACE_MS = 24 * 3_600_000;
 const SOCKET_MODE_UMASK = 0o177;
 
+export interface ApiAddress {
+  /** An IP literal. */
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+}
+
 export interface ApiServerOptions {
   readonly app: Api;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** IP literals; port 0 lets the system choose. Empty: no TCP. */
-  readonly listen: readonly { readonly host: string; readonly port: number }[];
+  /** Empty: no TCP. */
+  readonly listen: readonly ApiAddress[];
   readonly socketPath: string;
   /** Opened by a service manager. With a TCP one among them, those are all: `listen` is not looked at. */
   readonly passed?: readonly PassedListener[];
@@ -41,6 +49,11 @@ export interface ApiServers {
   readonly socketPath: string;
   /** Why an address of `listen` is not open, for each that is not; and the control socket, where nobody can find it. */
   readonly waiting: readonly string[];
+  /**
+   * Where it listens from now on; addresses that are as before stay open, with everybody who came by them. Whoever is being answered by one that
+   * goes is answered. Where a service manager passed a TCP socket nothing changes: that one is all.
+   */
+  listenOn(listen: readonly ApiAddress[]): void;
 }
 
 /**
@@ -70,26 +83,47 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
     await Promise.all([...onSocket.servers, ...adopted].map((server) => server.stop(0)));
     throw error;
   }
-  const tcp = listen.map((address) => listenLate(options, fronts, address));
-  const opened = () => tcp.flatMap(({ opened: server }) => server ?? []);
+  const open = (address: ApiAddress) => ({ address, late: listenLate(options, fronts, address) });
+  let tcp = listen.map(open);
+  /** Of addresses that went, with what is still being answered there. */
+  const leaving = new Set<Promise<void>>();
+  const opened = () => tcp.flatMap(({ late }) => late.opened ?? []);
   scope.own(async () => {
-    for (const late of tcp) late.stop();
+    for (const { late } of tcp) late.stop();
     // No longer found by anybody who comes now; those who have it open are still answered.
     onSocket.stop();
     await Promise.all(
       [...onSocket.servers, ...adopted, ...opened()].map((server) => server.stop(STOP_GRACE_MS)),
     );
+    await Promise.all(leaving);
   });
+  const leave = ({ late }: (typeof tcp)[number]) => {
+    late.stop();
+    const left = late.opened?.stop(STOP_GRACE_MS);
+    if (left !== undefined) leaving.add(left.finally(() => leaving.delete(left)));
+  };
   const servers: ApiServers = {
     get addresses() {
-      const own = tcp.flatMap(({ opened: server }, i) =>
-        server === undefined ? [] : formatAddress(listen[i]!.host, server.port),
+      const own = tcp.flatMap(({ address, late: { opened: server } }) =>
+        server === undefined ? [] : formatAddress(address.host, server.port),
       );
       return [...own, ...passedTcp];
     },
     socketPath,
     get waiting() {
-      return [...tcp.map(({ reason }) => reason), onSocket.trouble].flatMap((reason) => reason ?? []);
+      return [...tcp.map(({ late }) => late.reason), onSocket.trouble].flatMap((reason) => reason ?? []);
+    },
+    listenOn(wanted) {
+      if (passedTcp.length > 0) return;
+      const before = [...tcp];
+      const kept = wanted.map(({ host, port }) => {
+        const at = before.findIndex(({ address }) => address.host === host && address.port === port);
+        return at < 0 ? undefined : before.splice(at, 1)[0];
+      });
+      // First, because a new one may need the port.
+      before.forEach(leave);
+      tcp = wanted.map((address, index) => kept[index] ?? open(address));
+      options.log.info("api listening", { addresses: servers.addresses });
     },
   };
   const sockets = passed.flatMap((one) => (one.kind === "unix" ? [one.path] : []));
@@ -120,11 +154,7 @@ function openFronts({ app, clock, metrics }: ApiServerOptions): Front {
     });
 }
 
-function listenLate(
-  options: ApiServerOptions,
-  front: Front,
-  address: { host: string; port: number },
-): Late<HttpServer> {
+function listenLate(options: ApiServerOptions, front: Front, address: ApiAddress): Late<HttpServer> {
   const { clock, log } = options;
   const where = formatAddress(address.host, address.port);
   let wasMissing = false;
@@ -181,12 +211,8 @@ async function openedSocket(server: HttpServer, path: string): Promise<void> {
 function serveTcp(front: Front, address: { host: string; port: number }): HttpServer {
   const server = front({ kind: "tcp", ...address });
   if (server.isListening) return server;
-  const reason = whyNot(address);
   const where = formatAddress(address.host, address.port);
-  const advice = reason.includes("EADDRINUSE")
-    ? "another program listens there; choose another port in api.listen, or end it"
-    : "tried again until this machine has that address; check api.listen";
-  throw godwitError("GODWIT_LISTEN_FAILED", `the api cannot listen on ${where} (${reason}): ${advice}`);
+  throw godwitError("GODWIT_LISTEN_FAILED", `the api cannot listen on ${where}: ${whyNot(address)}`);
 }
 
 /** The net server says it later, and this has to be said now. */
@@ -195,7 +221,7 @@ function whyNot({ host, port }: { host: string; port: number }): string {
     Bun.listen({ hostname: host, port, socket: { data() {} } }).stop(true);
     return "it came free just now";
   } catch (error) {
-    return reasonOf(error);
+    return whyNotListening(error, { protocol: "tcp", host, port, setting: "api.listen" });
   }
 }
 

@@ -132,6 +132,8 @@ export class FakeNode implements NodeView {
       queue: { messages: 3, bytes: 4096 },
       conversions: this.conversions,
       advice: [],
+      restart_needed: [],
+      restart_because: {},
     };
   }
 
@@ -346,7 +348,9 @@ export class FakeNode implements NodeView {
     this.#fail();
     return {
       changed: [{ section: "services", name: "telex", change: "added" }],
+      applied: ["node.log_level"],
       restart_needed: ["node.network"],
+      restart_because: { "node.network": "links are made for one mesh" },
     };
   }
 
@@ -383,7 +387,8 @@ export class FakeNode implements NodeView {
 }
 
 /** Tokens by their secret; `read-secret` has scope read, and so on. */
-export function fakeTokens(): TokenStore & { readonly revoked: string[] } {
+export function fakeTokens(): TokenStore & { readonly revoked: string[]; end(secret: string): void } {
+  const ends = new Map<string, Set<() => void>>();
   const scopes = new Map<string, readonly TokenScope[]>(
     (["read", "send", "operate", "admin"] as const).map((scope) => [`${scope}-secret`, [scope]]),
   );
@@ -397,6 +402,16 @@ export function fakeTokens(): TokenStore & { readonly revoked: string[] } {
       return id === "t1";
     },
     scopesOf: (secret) => scopes.get(secret),
+    watch(secret, ended) {
+      const all = ends.get(secret) ?? new Set();
+      ends.set(secret, all.add(ended));
+      return () => void all.delete(ended);
+    },
+    /** It opens nothing any more. */
+    end(secret) {
+      scopes.delete(secret);
+      for (const ended of ends.get(secret) ?? []) ended();
+    },
   };
 }
 

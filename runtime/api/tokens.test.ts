@@ -69,6 +69,36 @@ test("configured tokens open, are listed, and are revoked in the configuration o
   expect(rows.size).toBe(0);
 });
 
+test("a configuration read anew ends what it does not list any more, or gives other rights, and nothing else", async () => {
+  const { store } = fakeStore();
+  const token = (secret: string, ...scopes: ConfiguredToken["scopes"]) => ({
+    secret: bytes(secret),
+    scopes,
+    label: secret,
+  });
+  const [stays, narrows, goes] = ["stays-0123456789", "narrows-01234567", "goes-0123456789a"];
+  const tokens = await open(store, [token(goes, "read"), token(narrows, "admin"), token(stays, "send")]);
+  const made = await tokens.create(["read"], "made");
+  const ended: string[] = [];
+  for (const secret of [stays, narrows, goes, made.secret])
+    tokens.watch(secret, () => ended.push(secret.split("-")[0]!));
+  const over = tokens.watch(goes, () => ended.push("answered already"));
+  over();
+  tokens.configure([token(stays, "send"), token(narrows, "read")]);
+  expect(ended.toSorted()).toEqual(["goes", "narrows"]);
+  expect([stays, narrows, goes, made.secret].map((secret) => tokens.scopesOf(secret))).toEqual([
+    ["send"],
+    ["read"],
+    undefined,
+    ["read"],
+  ]);
+  expect(tokens.list().map(({ label }) => label)).toEqual(["made", stays, narrows]);
+  expect(() => tokens.configure([token("short", "read")])).toThrow("has 5 bytes");
+  expect(tokens.scopesOf(stays)).toEqual(["send"]);
+  await tokens.revoke(made.id);
+  expect(ended.at(-1)).toBe("gwt_" + made.secret.slice(4));
+});
+
 test.each([
   ["short", "has 5 bytes"],
   ["0123456789abcde\n0", "printable"],

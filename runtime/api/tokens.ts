@@ -33,6 +33,14 @@ interface Entry {
   readonly scopes: readonly TokenScope[];
   readonly label: string;
   readonly createdAt: string | null;
+  /** Told when it ends. Each belongs to a request that is being answered. */
+  readonly ends: Set<() => void>;
+}
+
+/** Tokens of the store, and those of a configuration that may be read anew. */
+export interface ConfiguredTokenStore extends TokenStore {
+  /** Ends those that are not listed any more, or may do other things. Throws GODWIT_CONFIG_INVALID, and then nothing changed. */
+  configure(configured: readonly ConfiguredToken[]): void;
 }
 
 export interface TokenStoreParts {
@@ -43,19 +51,34 @@ export interface TokenStoreParts {
 }
 
 /** Throws GODWIT_CONFIG_INVALID when a configured secret is too short or not printable. */
-export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore> {
+export async function openTokenStore(parts: TokenStoreParts): Promise<ConfiguredTokenStore> {
   const { store, random, clock } = parts;
-  const entries = new Map<string, Entry>();
-  for (const [index, configured] of parts.configured.entries()) {
-    checkConfigured(configured, index);
-    const id = `config-${index}`;
-    const { scopes, label } = configured;
-    entries.set(id, { id, hash: sha256(configured.secret), scopes, label, createdAt: null });
-  }
+  let fixed = parts.configured.map(entryOf);
+  const entries = new Map(fixed.map((entry) => [entry.id, entry]));
   for (const entry of await loadSound(store, "token", ({ key, meta }) => parseEntry(key, meta)))
     if (entries.size < TOKENS_MAX) entries.set(entry.id, entry);
+  /** All of them, every time: how long it takes says nothing about which one matched. */
+  const find = (secret: string): Entry | undefined => {
+    const hash = sha256(Buffer.from(secret));
+    let found: Entry | undefined;
+    for (const entry of entries.values()) if (timingSafeEqual(entry.hash, hash)) found = entry;
+    return found;
+  };
 
   return {
+    configure(configured) {
+      const next = configured.map(entryOf).map((entry) => {
+        const same = fixed.find((one) => isSameRight(one, entry));
+        // Whoever is being answered goes on.
+        return same === undefined ? entry : { ...entry, ends: same.ends };
+      });
+      const ended = fixed.filter((entry) => !next.some(({ ends }) => ends === entry.ends));
+      for (const { id } of fixed) entries.delete(id);
+      for (const entry of next) entries.set(entry.id, entry);
+      fixed = next;
+      ended.forEach(tellEnd);
+    },
+
     async create(scopes, label) {
       if (entries.size >= TOKENS_MAX)
         throw godwitError(
@@ -67,7 +90,7 @@ export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore
       const createdAt = isoTime(clock.wallMs());
       const hash = sha256(Buffer.from(secret));
       // In the map before the commit so that two calls cannot both take the last place; it opens nothing until told.
-      entries.set(id, { id, hash, scopes: [...scopes], label, createdAt });
+      entries.set(id, { id, hash, scopes: [...scopes], label, createdAt, ends: new Set() });
       const meta = JSON.stringify({ hash: formatHex(hash), scopes, label, created_at: createdAt });
       try {
         await store.commit([{ op: "put", in: "token", key: id, meta }]);
@@ -96,18 +119,34 @@ export async function openTokenStore(parts: TokenStoreParts): Promise<TokenStore
         );
       // Shut before the commit: whoever revokes a token wants the door closed even if the disk is full.
       entries.delete(id);
+      tellEnd(entry);
       await store.commit([{ op: "delete", in: "token", key: id }]);
       return true;
     },
 
-    scopesOf(secret) {
-      const hash = sha256(Buffer.from(secret));
-      let found: readonly TokenScope[] | undefined;
-      // All of them, every time: how long it takes says nothing about which one matched.
-      for (const entry of entries.values()) if (timingSafeEqual(entry.hash, hash)) found = entry.scopes;
-      return found;
+    scopesOf: (secret) => find(secret)?.scopes,
+
+    watch(secret, ended) {
+      const ends = find(secret)?.ends;
+      ends?.add(ended);
+      return () => void ends?.delete(ended);
     },
   };
+}
+
+/** Throws GODWIT_CONFIG_INVALID. */
+function entryOf(configured: ConfiguredToken, index: number): Entry {
+  checkConfigured(configured, index);
+  const { secret, scopes, label } = configured;
+  return { id: `config-${index}`, hash: sha256(secret), scopes, label, createdAt: null, ends: new Set() };
+}
+
+const isSameRight = (a: Entry, b: Entry): boolean =>
+  timingSafeEqual(a.hash, b.hash) && a.scopes.toSorted().join() === b.scopes.toSorted().join();
+
+function tellEnd({ ends }: Entry): void {
+  for (const ended of [...ends]) ended();
+  ends.clear();
 }
 
 function checkConfigured({ secret, scopes }: ConfiguredToken, index: number): void {
@@ -137,7 +176,7 @@ function parseEntry(id: string, meta: string): Entry | undefined {
     const { scopes, label, created_at: createdAt } = row;
     if (hash === undefined || !Array.isArray(scopes) || typeof createdAt !== "string") return undefined;
     // A scope of a later version grants nothing here.
-    return { id, hash, scopes: scopes.filter(isScope), label: String(label), createdAt };
+    return { id, hash, scopes: scopes.filter(isScope), label: String(label), createdAt, ends: new Set() };
   } catch {
     return undefined;
   }

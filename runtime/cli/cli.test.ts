@@ -125,6 +125,12 @@ describe("every command that asks the node", () => {
     [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
     ["serf remove agent --prune", '{"name":"agent","status":"left"}', 0],
   ];
+  test("reload says what is in force, and what waits for the next start and why", async () => {
+    expect((await godwit("reload")).out).toBe(
+      "services.telex added\nnode.log_level in force\nnode.network counts from the next start, because links are made for one mesh\n",
+    );
+  });
+
   test.each(lines)("%s", async (line, part, code) => {
     const json = await godwit(`${line} --json`);
     expect(json).toMatchObject({ code, err: "" });
@@ -507,6 +513,9 @@ test("version and config need no node", async () => {
   expect(JSON.parse((await runForTest(["config", "schema"])).out)).toHaveProperty("properties");
   expect((await runForTest(["config", "explain", "node.callsign"])).out).toContain("node.callsign");
   expect((await runForTest(["config", "explain", "node.callsing"])).err).toContain("node.callsign");
+  const explained = async (key: string) => (await runForTest(["config", "explain", key])).out;
+  expect(await explained("node.log_level")).toContain("takes effect on reload\n");
+  expect(await explained("node.network")).toContain("takes effect at the next start, because links");
 });
 
 test("what finds no room on standard output fails the command, whichever it is, and says so in the form asked for", async () => {

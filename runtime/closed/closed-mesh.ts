@@ -22,7 +22,7 @@ import type { Metrics } from "../kernel/metrics.ts";
 import type { Session } from "../link/types.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { whyMadeUp } from "./secret-strength.ts";
-import type { NetworkSecrets, RotatePolicy } from "./secrets.ts";
+import type { NetworkSecrets } from "./secrets.ts";
 import type { Peer } from "../peer/peer.ts";
 import { SystemKind } from "../wire/constants.ts";
 
@@ -37,9 +37,6 @@ export interface ClosedMeshDeps {
   readonly network: string;
   readonly callsign: string | undefined;
   readonly authority: NodeId | undefined;
-  readonly policy: RotatePolicy;
-  /** How long an order may travel: after the overlap its recipient cannot link any more. */
-  readonly overlapMs: number;
   readonly mesh: Mesh;
   readonly secrets: NetworkSecrets;
   /** Its timers end when the node stops. */
@@ -130,10 +127,10 @@ export class ClosedMesh implements ClosedView {
   }
 
   secrets(): SecretsView {
-    const { secrets, policy, authority, network } = this.#deps;
+    const { secrets, authority, network } = this.#deps;
     const links = this.#linksByEpoch();
     return {
-      rotate: policy,
+      rotate: secrets.policy,
       authority: authority ?? null,
       network,
       generation: secrets.generation,
@@ -191,7 +188,7 @@ export class ClosedMesh implements ClosedView {
     if (grant.callsign !== callsign)
       return refuse(`it is for ${grant.callsign}, this node is called ${callsign ?? "nothing"}`);
     if (!hasNameGrant(grant, authority, network, verify))
-      return refuse("it is not signed by this network's authority");
+      return refuse(`it is not signed by network.authority for the mesh ${network}`);
     if (grant.serial < (mesh.nameProof?.serial ?? 0)) return refuse("a newer one is in use");
     await mesh.adoptName(grant.callsign, { serial: grant.serial, signature: grant.signature });
     return { name: grant.callsign, serial: grant.serial };
@@ -217,9 +214,9 @@ export class ClosedMesh implements ClosedView {
   }
 
   async #send(to: NodeId, order: Rotation): Promise<boolean> {
-    const { mesh, overlapMs, log } = this.#deps;
+    const { mesh, secrets, log } = this.#deps;
     try {
-      return await mesh.custody.sendSystem(to, encodeRotation(order), overlapMs);
+      return await mesh.custody.sendSystem(to, encodeRotation(order), secrets.overlapMs);
     } catch (error) {
       log.warn("network secret not sent", { to: shortId(to), error: asGodwitError(error) });
       return false;

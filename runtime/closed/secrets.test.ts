@@ -1,5 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateIdentity, verifySignature } from "../identity/keys.ts";
@@ -7,7 +16,8 @@ import { signRotation, type Rotation } from "../identity/rotation.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
-import { keepGranted, NetworkSecrets, SECRETS_FILE, type NetworkSecretsOptions } from "./secrets.ts";
+import { keepGranted, NetworkSecrets, type NetworkSecretsOptions } from "./secrets.ts";
+import { SECRETS_FILE } from "./secrets-file.ts";
 import { testTime } from "../time/testing.ts";
 
 const authority = generateIdentity(seededRandom(1));
@@ -261,5 +271,99 @@ describe("the old secret of a rotation, on a machine whose clock is wrong", () =
     again.onChange = (ids) => shut.push(...ids);
     await clock.advance(5_001);
     expect([fills(again), shut]).toEqual([[2], [old]]);
+  });
+});
+
+describe("a configuration read anew", () => {
+  const settingsOf = (...fill: number[]) => ({
+    configured: fill.map(secretOf),
+    policy: "authority" as const,
+    overlapMs: 10_000,
+  });
+
+  test("replaces a secret as an order does: the old one opens links for the overlap, over a restart too", async () => {
+    const secrets = open();
+    const gone: string[][] = [];
+    secrets.onChange = (ids) => gone.push([...ids]);
+    secrets.configure(settingsOf(2));
+    expect(fills(secrets)).toEqual([2, 1]);
+    expect(gone).toEqual([[]]);
+    await clock.advance(6_000);
+    secrets.stop();
+    const again = open({ configured: [secretOf(2)] });
+    expect(again.epochs.map(({ retiresInMs }) => retiresInMs)).toEqual([undefined, 4_000]);
+    again.onChange = (ids) => gone.push([...ids]);
+    await clock.advance(4_001);
+    expect(fills(again)).toEqual([2]);
+    expect(gone.at(-1)).toHaveLength(1);
+  });
+
+  test("that says nothing else about secrets changes nothing, and tells nobody", () => {
+    const secrets = open();
+    let told = 0;
+    secrets.onChange = () => told++;
+    secrets.configure(settingsOf(1));
+    expect([fills(secrets), told]).toEqual([[1], 0]);
+  });
+
+  test("lists a secret again that it took out: it is good for as long as it is listed, after its end as well", async () => {
+    const secrets = open();
+    secrets.configure(settingsOf(2));
+    secrets.configure(settingsOf(2, 1));
+    await clock.advance(20_000);
+    expect(fills(secrets)).toEqual([2, 1]);
+    secrets.configure(settingsOf(2));
+    await clock.advance(20_000);
+    expect(fills(secrets)).toEqual([2]);
+    // A closed mesh whose only secret did not count would be an open one.
+    secrets.stop();
+    expect(fills(open({ configured: [secretOf(1)] }))).toEqual([1]);
+    secrets.configure(settingsOf(1));
+    expect(fills(secrets)).toEqual([1, 2]);
+  });
+
+  test("does not outrank an order, nor bring back what an order retired", () => {
+    const secrets = open();
+    secrets.accept(orderOf(1, 2));
+    secrets.configure(settingsOf(3));
+    expect(fills(secrets)).toEqual([2, 3, 1]);
+    secrets.retire();
+    expect(fills(secrets)).toEqual([2]);
+    secrets.configure(settingsOf(1));
+    expect(fills(secrets)).toEqual([2]);
+  });
+
+  test("that cannot be kept is refused, and nothing has changed", () => {
+    const secrets = open();
+    rmSync(stateDir, { recursive: true });
+    expect(() => secrets.configure({ ...settingsOf(2), policy: "members" })).toThrow(
+      expect.objectContaining({ code: "GODWIT_STATE_UNUSABLE" }),
+    );
+    expect([fills(secrets), secrets.policy, secrets.epochs[0]!.retiresInMs]).toEqual([
+      [1],
+      "authority",
+      undefined,
+    ]);
+    mkdirSync(stateDir);
+  });
+
+  test("changes who may rotate and for how long from then on", async () => {
+    const secrets = open({ policy: "nobody" });
+    expect(() => secrets.accept(orderOf(1, 2))).toThrow(refused);
+    secrets.configure({ ...settingsOf(1), overlapMs: 500 });
+    secrets.accept(orderOf(1, 2));
+    await clock.advance(501);
+    expect(fills(secrets)).toEqual([2]);
+  });
+
+  test("of a member that replaces its secret by it is what a newcomer begins with: the new one first", () => {
+    const lives = [
+      { generation: 0, signature: undefined, retiresInMs: undefined },
+      { generation: 0, signature: undefined, retiresInMs: 5_000 },
+    ];
+    const configured = keepGranted({ stateDir, network: "net" }, [secretOf(2), secretOf(1)], lives);
+    const secrets = open({ configured });
+    expect(fills(secrets)).toEqual([2, 1]);
+    expect(secrets.epochs.map(({ retiresInMs }) => retiresInMs)).toEqual([undefined, 5_000]);
   });
 });

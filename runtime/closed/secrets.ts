@@ -4,24 +4,21 @@
  * and who may replace it. Must never let a secret reach a log, an error or the API: outside they go by their epoch id.
  * docs/protocol/link.md "Epochs", docs/closed-meshes.md.
  */
-import { readFileSync, statSync } from "node:fs";
 import type { Clock, Log, Timer } from "@godwit/sdk";
-import { isSignedRotation, ROTATION_SECRET_BYTES_MIN, type Rotation } from "../identity/rotation.ts";
+import { isSignedRotation, type Rotation } from "../identity/rotation.ts";
 import type { Verify } from "../identity/record.ts";
 import { godwitError } from "../kernel/errors.ts";
-import { writeWhole } from "../kernel/whole-file.ts";
 import { type NodeId } from "../kernel/ids.ts";
 import { SECRETS_MAX } from "../link/constants.ts";
 import { networkKeys } from "../link/hello.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import type { SecretLife } from "../wire/join-messages.ts";
+import { readStored, SECRETS_FILE, storedEpoch, type StoredFile, writeStored } from "./secrets-file.ts";
 
-export const SECRETS_FILE = "network-secrets.json";
 /** Epochs that were retired are remembered, so that a configuration that still lists one does not bring it back. */
 const RETIRED_MAX = 64;
 /** What is left of an overlap reaches the disk this often: only running time counts, because a clock may be wrong. */
 const SAVE_EVERY_MS = 600_000;
-const FILE_BYTES_MAX = 64 * 1024;
 /** Generations that an order without signature may skip: one member cannot use the numbers up. */
 const UNSIGNED_LEAP_MAX = 64;
 
@@ -39,40 +36,32 @@ export interface Epoch {
   retiresInMs: number | undefined;
   /** The same by the wall clock, ms since 1970. */
   retiresAtMs: number | undefined;
+  /** The configuration does not list it any more: it may come back by it, which an order's word forbids to others. */
+  isTakenOut: boolean;
 }
 
-export interface NetworkSecretsOptions {
-  readonly stateDir: string;
-  readonly network: string;
+/** What a reload may change. */
+export interface SecretSettings {
   /** Preferred first. */
   readonly configured: readonly Uint8Array[];
-  readonly authority: NodeId | undefined;
   readonly policy: RotatePolicy;
+  /** How long a replaced secret still opens links, and how long an order may travel: then its recipient cannot link any more. */
   readonly overlapMs: number;
+}
+
+export interface NetworkSecretsOptions extends SecretSettings {
+  readonly stateDir: string;
+  readonly network: string;
+  readonly authority: NodeId | undefined;
   readonly clock: Clock;
   readonly time: NodeTime;
   readonly log: Log;
   readonly verify: Verify;
 }
 
-interface StoredEpoch {
-  readonly secret: string;
-  readonly generation: number;
-  readonly signature: string | null;
-}
-
-interface StoredFile {
-  readonly version: 1;
-  readonly rotated: readonly StoredEpoch[];
-  /** Epoch id to running ms left. */
-  readonly retiring: Readonly<Record<string, number>>;
-  /** Epoch id to the wall clock of its end; none by earlier releases. */
-  readonly retiringAt?: Readonly<Record<string, number>>;
-  readonly retired: readonly string[];
-}
-
 export class NetworkSecrets {
   readonly #options: NetworkSecretsOptions;
+  #settings: SecretSettings;
   /** Live ones, the preferred first; at most SECRETS_MAX. */
   #epochs: Epoch[] = [];
   #retired: string[] = [];
@@ -87,6 +76,7 @@ export class NetworkSecrets {
   /** Throws GODWIT_STATE_UNUSABLE where the file is there and cannot be used: to go on without it could open or split the mesh. */
   constructor(options: NetworkSecretsOptions) {
     this.#options = options;
+    this.#settings = options;
     const stored = readStored(this.#path);
     this.#retired = [...(stored?.retired ?? [])].slice(-RETIRED_MAX);
     const rotated = (stored?.rotated ?? []).map(({ secret, generation, signature }) =>
@@ -98,14 +88,17 @@ export class NetworkSecrets {
       ),
     );
     rotated.sort(compareEpochs);
-    const configured = options.configured.map((secret) => this.#epochOf(secret, "configured", 0, undefined));
-    for (const epoch of [...rotated, ...configured]) {
+    const configured = options.configured.map((secret) => this.#configuredEpoch(secret));
+    const takenOut = (stored?.takenOut ?? []).map(({ secret }) => ({
+      ...this.#configuredEpoch(Buffer.from(secret, "base64")),
+      isTakenOut: true,
+    }));
+    for (const epoch of [...rotated, ...configured, ...takenOut]) {
       if (this.#epochs.some(({ id }) => id === epoch.id) || this.#epochs.length >= SECRETS_MAX) continue;
-      if (this.#retired.includes(epoch.id)) {
-        options.log.warn("configured network secret is retired", {
-          epoch: epoch.id,
-          advice: "take it out of node.network_secret",
-        });
+      if (this.#isRetired(epoch)) continue;
+      // Listed again meanwhile, it is good for as long as it is listed.
+      if (!epoch.isTakenOut && takenOut.some(({ id }) => id === epoch.id)) {
+        this.#epochs.push(epoch);
         continue;
       }
       this.#retireIn(epoch, stored?.retiring[epoch.id], stored?.retiringAt?.[epoch.id]);
@@ -146,13 +139,72 @@ export class NetworkSecrets {
     return first === undefined || first.source === "configured" ? undefined : first;
   }
 
+  get policy(): RotatePolicy {
+    return this.#settings.policy;
+  }
+
+  get overlapMs(): number {
+    return this.#settings.overlapMs;
+  }
+
+  /**
+   * A configuration read anew. A secret that it does not list any more is replaced, as by an order: links under it stay, and it opens
+   * further ones for the overlap. What came over the mesh outranks what is configured. Durable when it returns. Throws
+   * GODWIT_STATE_UNUSABLE where it cannot be kept, and GODWIT_CONFIG_INVALID where no listed secret may count any more; then nothing
+   * changed.
+   */
+  configure(settings: SecretSettings): void {
+    this.#settle();
+    const before = [this.#epochs.map((epoch) => ({ ...epoch })), this.#settings] as const;
+    const isMesh = ({ source }: Epoch) => source === "mesh";
+    const ordered = this.#epochs.filter(isMesh);
+    const listed = settings.configured.flatMap((secret) => {
+      const fresh = this.#configuredEpoch(secret);
+      const known = this.#epochs.find(({ id }) => id === fresh.id);
+      if (known !== undefined) return known.isTakenOut ? fresh : known;
+      return this.#isRetired(fresh) ? [] : fresh;
+    });
+    const kept = [...ordered, ...listed.filter((epoch) => !isMesh(epoch))];
+    if (kept.length === 0 && this.#epochs.length > 0)
+      throw godwitError("GODWIT_CONFIG_INVALID", "every secret that node.network_secret lists was retired");
+    const leaving = this.#epochs.filter(({ id }) => !kept.some((epoch) => epoch.id === id));
+    for (const epoch of leaving) {
+      if (epoch.retiresInMs !== undefined) continue;
+      epoch.isTakenOut = true;
+      this.#retireIn(epoch, settings.overlapMs);
+    }
+    const live = [...kept, ...leaving];
+    if (live[0] !== undefined) this.#retireIn(live[0], undefined);
+    const gone = live.slice(SECRETS_MAX).map(({ id }) => id);
+    this.#epochs = live.slice(0, SECRETS_MAX);
+    this.#settings = settings;
+    const shown = (epochs: readonly Epoch[]) => epochs.map((each) => `${each.id} ${each.retiresInMs}`).join();
+    if (shown(before[0]) === shown(this.#epochs)) return;
+    try {
+      this.#save();
+    } catch (error) {
+      [this.#epochs, this.#settings] = before;
+      throw error;
+    }
+    this.#watch();
+    const [preferred] = this.#epochs;
+    if (preferred?.id !== before[0][0]?.id)
+      this.#options.log.info("network secret replaced", { epoch: preferred?.id, by: "configuration" });
+    else if (ordered.length > 0 && listed.some((epoch) => !isMesh(epoch)))
+      this.#options.log.warn("network secret of the mesh outranks the configured one", {
+        epoch: preferred?.id,
+      });
+    this.onChange(gone);
+  }
+
   /**
    * Takes an order; durable when it returns. Answers whether it changed anything. Throws GODWIT_ROTATION_REFUSED when
    * its sender has no say, the mesh is open, or the order is older than what is in force; GODWIT_STATE_UNUSABLE when it
    * cannot be kept.
    */
   accept(order: Rotation): boolean {
-    const { policy, authority, network, verify, overlapMs } = this.#options;
+    const { authority, network, verify } = this.#options;
+    const { policy, overlapMs } = this.#settings;
     if (this.#epochs.length === 0)
       throw refused("this mesh is open; set node.network_secret on every node first");
     const isSigned = authority !== undefined && isSignedRotation(order, authority, network, verify);
@@ -220,7 +272,19 @@ export class NetworkSecrets {
     signature: Uint8Array | undefined,
   ): Epoch {
     const id = networkKeys(this.#options.network, secret).epoch!;
-    return { id, secret, source, generation, signature, retiresInMs: undefined, retiresAtMs: undefined };
+    const forEver = { retiresInMs: undefined, retiresAtMs: undefined };
+    return { id, secret, source, generation, signature, ...forEver, isTakenOut: false };
+  }
+
+  #configuredEpoch(secret: Uint8Array): Epoch {
+    return this.#epochOf(secret, "configured", 0, undefined);
+  }
+
+  #isRetired({ id }: Epoch): boolean {
+    if (!this.#retired.includes(id)) return false;
+    const advice = "take it out of node.network_secret";
+    this.#options.log.warn("configured network secret is retired", { epoch: id, advice });
+    return true;
   }
 
   #retireIn(epoch: Epoch, leftMs: number | undefined, atMs?: number): void {
@@ -284,8 +348,9 @@ export class NetworkSecrets {
   }
 
   #drop(ids: readonly string[]): string[] {
+    const ended = this.#epochs.filter(({ id, isTakenOut }) => ids.includes(id) && !isTakenOut);
     this.#epochs = this.#epochs.filter(({ id }) => !ids.includes(id));
-    this.#retired = [...this.#retired, ...ids].slice(-RETIRED_MAX);
+    this.#retired = [...this.#retired, ...ended.map(({ id }) => id)].slice(-RETIRED_MAX);
     try {
       this.#save();
     } finally {
@@ -305,6 +370,9 @@ export class NetworkSecrets {
       rotated: this.#epochs
         .filter(({ source }) => source === "mesh")
         .map(({ secret, generation, signature }) => storedEpoch(secret, generation, signature)),
+      takenOut: this.#epochs
+        .filter(({ isTakenOut }) => isTakenOut)
+        .map(({ secret }) => storedEpoch(secret, 0, undefined)),
       retiring: Object.fromEntries(
         this.#epochs.flatMap(({ id, retiresInMs }) =>
           retiresInMs === undefined ? [] : [[id, Math.max(1, Math.floor(retiresInMs))]],
@@ -335,9 +403,13 @@ export function keepGranted(
     life !== undefined && (life.generation > 0 || life.retiresInMs !== undefined);
   const ordered = known.filter(isOrdered);
   if (ordered.length === 0) return secrets;
+  const rows = ordered.map(({ secret, life }) => storedEpoch(secret, life!.generation, life!.signature));
+  // Without an order it was a configuration that replaced it, and the ones that are configured come first.
+  const isOfOrder = ordered.some(({ life }) => life!.generation > 0);
   const stored: StoredFile = {
     version: 1,
-    rotated: ordered.map(({ secret, life }) => storedEpoch(secret, life!.generation, life!.signature)),
+    rotated: isOfOrder ? rows : [],
+    takenOut: isOfOrder ? [] : rows,
     retiring: Object.fromEntries(
       ordered.flatMap(({ secret, life }) =>
         life!.retiresInMs === undefined
@@ -352,92 +424,9 @@ export function keepGranted(
   return known.filter((each, index) => index === 0 || !isOrdered(each)).map(({ secret }) => secret);
 }
 
-const storedEpoch = (
-  secret: Uint8Array,
-  generation: number,
-  signature: Uint8Array | undefined,
-): StoredEpoch => ({
-  secret: Buffer.from(secret).toString("base64"),
-  generation,
-  signature: signature === undefined ? null : Buffer.from(signature).toString("base64"),
-});
-
-/** Whole or not at all. Throws GODWIT_STATE_UNUSABLE. */
-function writeStored(path: string, stored: StoredFile): void {
-  try {
-    writeWhole(path, `${JSON.stringify(stored)}\n`, 0o600);
-  } catch (error) {
-    throw unusable(path, codeOf(error));
-  }
-}
-
 /** The preferred first: the highest generation; of two equal ones the higher id, so that all nodes choose alike. */
 const compareEpochs = (a: Epoch, b: Epoch): number =>
   b.generation - a.generation || (a.generation === 0 ? 0 : a.id < b.id ? 1 : -1);
-
-function readStored(path: string): StoredFile | undefined {
-  let text: string;
-  try {
-    const stat = statSync(path);
-    if ((stat.mode & 0o077) !== 0) throw unusable(path, `others may read it; chmod 600 ${path}`);
-    if (stat.size > FILE_BYTES_MAX) throw unusable(path, "it is far too long");
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (codeOf(error) === "ENOENT") return undefined;
-    throw codeOf(error) === "GODWIT_STATE_UNUSABLE" ? error : unusable(path, codeOf(error));
-  }
-  try {
-    const stored = JSON.parse(text) as unknown;
-    if (isStoredFile(stored)) return stored;
-  } catch {
-    // Said below; its text is never quoted.
-  }
-  throw unusable(
-    path,
-    "it is damaged; restore it, or remove it and set node.network_secret to the newest secret",
-  );
-}
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-/** Every field that is read later is judged here: what is damaged must not look like a fault of the program. */
-function isStoredFile(value: unknown): value is StoredFile {
-  if (!isObject(value) || value["version"] !== 1) return false;
-  const { rotated, retiring, retiringAt = {}, retired } = value;
-  return (
-    Array.isArray(rotated) &&
-    rotated.every(isStoredEpoch) &&
-    Array.isArray(retired) &&
-    retired.every((id) => typeof id === "string") &&
-    isObject(retiring) &&
-    Object.values(retiring).every((left) => typeof left === "number" && left >= 0) &&
-    isObject(retiringAt) &&
-    Object.values(retiringAt).every((at) => typeof at === "number")
-  );
-}
-
-function isStoredEpoch(value: unknown): value is StoredEpoch {
-  if (!isObject(value)) return false;
-  const { secret, generation, signature } = value;
-  const bytes = typeof secret === "string" ? Buffer.from(secret, "base64").length : 0;
-  return (
-    bytes >= ROTATION_SECRET_BYTES_MIN &&
-    typeof generation === "number" &&
-    Number.isSafeInteger(generation) &&
-    generation >= 0 &&
-    (signature === null || (typeof signature === "string" && isSignature(signature)))
-  );
-}
-
-const SIGNATURE_BYTES = 64;
-const isSignature = (base64: string): boolean => Buffer.from(base64, "base64").length === SIGNATURE_BYTES;
-
-const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error ? String(error.code) : String(error);
-
-const unusable = (path: string, what: string) =>
-  godwitError("GODWIT_STATE_UNUSABLE", `the network secrets ${path} cannot be used: ${what}`);
 
 const refused = (what: string) =>
   godwitError("GODWIT_ROTATION_REFUSED", `the network secret may not be replaced: ${what}`);

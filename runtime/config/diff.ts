@@ -1,5 +1,6 @@
-/** What changed between two configurations, for a reload: which keys, and which plugin instances have to be rebuilt. */
+/** What changed between two configurations, for a reload: which settings, and which plugin instances have to be rebuilt. */
 import { Secret } from "@godwit/sdk/secret";
+import { type LiveKey, type SettingKey, settings } from "./effect.ts";
 import type { Config, PluginConfig } from "./load.ts";
 
 export interface InstanceChange {
@@ -8,27 +9,40 @@ export interface InstanceChange {
   readonly change: "added" | "removed" | "changed";
 }
 
+/** A setting whose new value counts from the next start. */
+export interface Waiting {
+  readonly key: SettingKey;
+  /** Completes "at the next start, because ...". */
+  readonly because: string;
+}
+
 export interface ConfigDiff {
-  /** Sections other than plugins whose meaning changed, as `node.logLevel` or `delivery.lifetimeMs`. A renewed secret counts. */
-  readonly keys: readonly string[];
+  /** Settings that a reload applies, in the order of the table. A renewed secret counts. */
+  readonly live: readonly LiveKey[];
+  readonly waiting: readonly Waiting[];
   /** An instance that is disabled does not exist here: disabling one is `removed`. */
   readonly instances: readonly InstanceChange[];
 }
 
-export function diffConfig(before: Config, after: Config): ConfigDiff {
-  const keys: string[] = [];
-  for (const section of ["node", "api", "trust", "peers", "network", "delivery", "routing"] as const) {
-    const old = before[section] as Readonly<Record<string, unknown>>;
-    const now = after[section] as Readonly<Record<string, unknown>>;
-    for (const key of Object.keys(now)) if (!isSame(old[key], now[key])) keys.push(`${section}.${key}`);
+/** `started` is what the node began with: what waits for a start is measured by it. `before` is what was applied last. */
+export function diffConfig(started: Config, before: Config, after: Config): ConfigDiff {
+  const live: LiveKey[] = [];
+  const waiting: Waiting[] = [];
+  for (const [name, { of, effect }] of Object.entries(settings)) {
+    const key = name as SettingKey;
+    const isOtherThan = (config: Config) => !isSame(of(config), of(after));
+    if (effect.at === "start") {
+      if (isOtherThan(started)) waiting.push({ key, because: effect.because });
+    } else if (effect.at === "reload") {
+      const because = "unless" in effect ? effect.unless(started, after) : undefined;
+      if (because !== undefined) waiting.push({ key, because });
+      else if (isOtherThan(before)) live.push(key as LiveKey);
+    }
   }
-  if (!isSame([...before.names].sort(), [...after.names].sort())) keys.push("names");
-  if (!isSame(before.forwards, after.forwards)) keys.push("forwards");
-  if (!isSame(before.forwardAllow, after.forwardAllow)) keys.push("forwardAllow");
   const instances = (["transports", "discovery", "services", "engines", "heal"] as const).flatMap((section) =>
     diffInstances(section, enabled(before[section]), enabled(after[section])),
   );
-  return { keys, instances };
+  return { live, waiting, instances };
 }
 
 const enabled = (plugins: readonly PluginConfig[]) =>

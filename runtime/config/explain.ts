@@ -3,6 +3,7 @@ import * as z from "zod";
 import { godwitError } from "../kernel/errors.ts";
 import type { Config } from "./load.ts";
 import { valueAt } from "../kernel/schema-words.ts";
+import { effectWords } from "./effect.ts";
 import { describeFound } from "./problems.ts";
 import { coreOf, definitionOf, expectationOf } from "./schema-problems.ts";
 import { configSchema } from "./schema.ts";
@@ -17,6 +18,8 @@ export interface ConfigKey {
   /** As written in the file; undefined when there is none. */
   readonly default: string | undefined;
   readonly meaning: string;
+  /** When a change counts: "on reload", or "at the next start, because ...". */
+  readonly effect: string;
 }
 
 export interface ExplainedKey extends ConfigKey {
@@ -54,6 +57,7 @@ function keysBelow(path: string, schema: z.ZodType): ConfigKey[] {
       expected: expectation?.expected ?? definition.type,
       default: defaultOf(schema) ?? expectation?.defaultText,
       meaning: schema.description ?? "",
+      effect: effectWords(path)!,
     },
   ];
 }
@@ -149,6 +153,7 @@ function pluginKeys(config: Config): ExplainedKey[] {
           expected: `what the plugin ${type} accepts`,
           default: undefined,
           meaning: `Belongs to the plugin ${type}.`,
+          effect: effectWords(path)!,
           value: shown(path, value),
           ...sourceOf(path, config),
         };

@@ -9,18 +9,19 @@ import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { LogLevel } from "../kernel/log.ts";
 import { readOverrides, referencedVariables } from "./env.ts";
-import { type ListenAddress, SECRET_BYTES_MIN } from "./parts.ts";
+import { type ConfigFormat, withLines } from "./lines.ts";
+import { type ListenAddress, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, upperCase } from "./parts.ts";
 import { ConfigError, type ConfigProblem, describeFound, formatPath } from "./problems.ts";
 import { judgeQuickly, REFUSED } from "./quick.ts";
 import type { ConfigTokenScope, Settings } from "./schema.ts";
 import { schemas } from "./schemas.ts";
 import { settingsShape } from "./shapes.ts";
 import { type Environment, readSecret, Secret, type SecretBounds } from "@godwit/sdk/secret";
-import { type ConfigFormat, type Document, formatOf, parseDocument } from "./text.ts";
+import { type Document, formatOf, parseDocument } from "./text.ts";
 
 export { ConfigError, type ConfigProblem, formatConfigProblems } from "./problems.ts";
 export { type ListenAddress, parseListenAddress } from "./parts.ts";
-export { type ConfigFormat } from "./text.ts";
+export { type ConfigFormat } from "./lines.ts";
 export { runnerVariables } from "./env.ts";
 
 /** One `[transports.NAME]`, `[discovery.NAME]` or `[services.NAME]`. */
@@ -108,6 +109,8 @@ export interface Config {
     readonly hopCostMs: number;
     readonly destinationsMax: number;
   };
+  /** Of the machine, where Godwit is PID 1, which reads it by itself (machine.ts): here only to tell that it changed. */
+  readonly machine: Settings["machine"];
   /** Where each value came from; for `explain` and `diff`, not for the node. */
   readonly origin: ConfigOrigin;
 }
@@ -121,6 +124,28 @@ export interface ConfigOrigin {
   readonly variables: ReadonlyMap<string, string>;
   /** Nobody configured a transport, so the default one stands in the document. */
   readonly isDefaultTransport: boolean;
+  /** The text as it was read, for the places of what turns out to be wrong later. Holds no secret. */
+  readonly text: string;
+  readonly format: ConfigFormat;
+}
+
+/** Problems of a configuration that was read, with where each comes from: its line, or the variable that set it. */
+export function configError(
+  { path, text, format, variables }: Pick<ConfigOrigin, "path" | "text" | "format" | "variables">,
+  problems: readonly ConfigProblem[],
+): ConfigError {
+  const named = problems.map((one) => ({ one, variable: variableOf(one.path, variables) }));
+  const placed = withLines(
+    named.flatMap(({ one, variable }) => (variable === undefined ? one : [])),
+    text,
+    format,
+  );
+  return new ConfigError(
+    path ?? "the configuration",
+    named.map(({ one, variable }) =>
+      variable === undefined ? placed.shift()! : { ...one, path: `${one.path} (from ${variable})` },
+    ),
+  );
 }
 
 export interface LoadOptions {
@@ -181,8 +206,8 @@ async function readText(path: string): Promise<string> {
 /** The same for text already at hand. Reads secret files, nothing else. */
 export function parseConfig(text: string, options: Omit<LoadOptions, "text">): Config {
   const { env, path } = options;
-  const source = path ?? "the configuration";
-  const document = parseDocument(text, options.format ?? formatOf(path, text), source);
+  const format = options.format ?? formatOf(path, text);
+  const document = parseDocument(text, format, path ?? "the configuration");
   const { overrides, problems } = readOverrides(env, referencedVariables([document, literalReferences(env)]));
   const variables = new Map<string, string>();
   const inFile = document["transports"];
@@ -198,26 +223,14 @@ export function parseConfig(text: string, options: Omit<LoadOptions, "text">): C
       });
   }
   const isDefaultTransport = addDefaultTransport(document, fileHadSome);
+  const origin = { path, document, variables, isDefaultTransport, text, format };
   const judged = judge(document);
-  if ("problems" in judged)
-    throw new ConfigError(source, [
-      ...problems,
-      ...judged.problems.map((one) => nameVariable(one, variables)),
-    ]);
+  if ("problems" in judged) throw configError(origin, [...problems, ...judged.problems]);
   const { settings } = judged;
   const secrets = new SecretReader(env, problems);
-  const config = toConfig(settings, options, secrets, {
-    path,
-    document,
-    variables,
-    isDefaultTransport,
-  });
+  const config = toConfig(settings, options, secrets, origin);
   crossCheck(config, settings, problems);
-  if (problems.length > 0)
-    throw new ConfigError(
-      source,
-      problems.map((one) => nameVariable(one, variables)),
-    );
+  if (problems.length > 0) throw configError(origin, problems);
   return config;
 }
 
@@ -277,20 +290,27 @@ function addDefaultTransport(document: Document, fileHadSome: boolean): boolean 
 const isTable = (value: unknown): value is Document =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Says which variable a wrong value came from: nobody looks for it in the environment otherwise. */
-function nameVariable(problem: ConfigProblem, variables: ReadonlyMap<string, string>): ConfigProblem {
+/** Which variable a wrong value came from: nobody looks for it in the environment otherwise. */
+function variableOf(about: string, variables: ReadonlyMap<string, string>): string | undefined {
   const isBelow = (path: string, parent: string) =>
     path.startsWith(`${parent}.`) || path.startsWith(`${parent}[`);
-  for (const [path, variable] of variables)
-    if (problem.path === path || isBelow(problem.path, path) || isBelow(path, problem.path))
-      return { ...problem, path: `${problem.path} (from ${variable})` };
-  return problem;
+  return [...variables].find(([path]) => about === path || isBelow(about, path) || isBelow(path, about))?.[1];
 }
 
 const secretBounds: SecretBounds = {
   bytesMin: SECRET_BYTES_MIN,
   bytesMax: 4_096,
   suggestion: "make one with: godwit secret new --out FILE",
+};
+
+/** It travels in an Authorization header. */
+const isTokenText = (bytes: Uint8Array): boolean =>
+  bytes.length <= TOKEN_BYTES_MAX && bytes.every((byte) => byte >= 0x21 && byte <= 0x7e);
+
+const tokenExpectation = {
+  expected: `a token of ${SECRET_BYTES_MIN} to ${TOKEN_BYTES_MAX} bytes of printable ASCII without spaces, as a header carries it`,
+  found: "one of other bytes, or longer (not shown)",
+  suggestion: "make one with: openssl rand -hex 32",
 };
 
 /** Reads every secret and collects what is wrong with all of them. */
@@ -304,9 +324,12 @@ class SecretReader {
   }
 
   /** A placeholder after a failure: the problem in the list makes the whole load fail. */
-  read(reference: string, path: string): Secret {
+  read(reference: string, path: string, isToken = false): Secret {
     const result = readSecret(reference, this.#env, secretBounds);
-    if (result instanceof Secret) return result;
+    if (result instanceof Secret) {
+      if (isToken && !isTokenText(result.reveal())) this.#problems.push({ path, ...tokenExpectation });
+      return result;
+    }
     const { configSchema, expectations } = schemas();
     const expectation = expectations.get(
       configSchema.shape.api.unwrap().shape.tokens.unwrap().element.shape.secret,
@@ -348,7 +371,7 @@ function toConfig(
       listen: api.listen,
       socket: api.socket ?? `${stateDir}/godwit.sock`,
       tokens: api.tokens.map(({ secret, scopes, label }, index) => ({
-        secret: secrets.read(secret, `api.tokens[${index}].secret`),
+        secret: secrets.read(secret, `api.tokens[${index}].secret`, true),
         scopes: [...new Set(scopes)],
         label,
       })),
@@ -384,6 +407,7 @@ function toConfig(
       inboxRetentionMs: delivery.inbox_retention,
     },
     routing: { hopCostMs: routing.hop_cost, destinationsMax: routing.destinations_max },
+    machine: settings.machine,
     origin,
   };
 }
@@ -441,9 +465,22 @@ function crossCheck(config: Config, settings: Settings, problems: ConfigProblem[
     });
   const written = config.origin.document["names"];
   const namesWritten = isTable(written) ? Object.keys(written).length : 0;
-  if (config.names.size !== namesWritten)
-    problems.push({ path: "names", expected: "each callsign once", found: "one twice, in different case" });
-  for (const id of settings.trust.trusted)
-    if (settings.trust.blocked.includes(id))
-      problems.push({ path: "trust", expected: "a node in one of the two lists", found: `${id} in both` });
+  if (config.names.size !== namesWritten) problems.push(...namesTwice(Object.keys(written as Document)));
+  for (const [index, id] of settings.trust.blocked.entries())
+    if (settings.trust.trusted.includes(id))
+      problems.push({
+        path: `trust.blocked[${index}]`,
+        expected: "a node in one of the two lists",
+        found: `${id}, which trust.trusted has as well`,
+      });
+}
+
+/** Each callsign that was written before, in another case. */
+function namesTwice(written: readonly string[]): ConfigProblem[] {
+  return written.flatMap((name, index) => {
+    const same = written.slice(0, index).find((other) => upperCase(other) === upperCase(name));
+    if (same === undefined) return [];
+    const found = `${JSON.stringify(name)}, which is ${JSON.stringify(same)} in another case`;
+    return [{ path: formatPath(["names", name]), expected: "each callsign once", found }];
+  });
 }

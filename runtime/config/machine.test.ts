@@ -75,6 +75,11 @@ test("what is wrong is told, and the rest holds", () => {
   const machine = read(`[machine]\nrescue = true\nwatchdog = "1s"\nhostname = "-bad-"\nunknown = 1\n`);
   expect(machine).toMatchObject({ rescue: true, watchdogMs: 60_000, hostname: "godwit" });
   expect(machine.problems).toHaveLength(3);
+  expect(machine.problems.map((words) => words.split(":")[0]).toSorted()).toEqual([
+    "machine.hostname (line 4)",
+    "machine.unknown (line 5)",
+    "machine.watchdog (line 3)",
+  ]);
   expect(read("this is no toml [").problems).toHaveLength(1);
   expect(readMachineConfig("/nowhere/at/all.toml", {}).problems).toHaveLength(1);
 });

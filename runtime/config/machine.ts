@@ -10,6 +10,7 @@ import { problemsOf } from "./schema-problems.ts";
 import { configSchema } from "./schema.ts";
 import { type InterfacePlan, parseInterfacePlan } from "./machine-parts.ts";
 import type { Environment } from "@godwit/sdk/secret";
+import { type ConfigFormat, withLines } from "./lines.ts";
 import { type Document, formatOf, parseDocument } from "./text.ts";
 
 export { type InterfacePlan, parseTimeServer } from "./machine-parts.ts";
@@ -51,7 +52,8 @@ export const configSections: readonly string[] = Object.keys(configSchema.shape)
 /** Never throws. `path` undefined: there is no file. */
 export function readMachineConfig(path: string | undefined, env: Environment): MachineConfig {
   const problems: string[] = [];
-  const document = path === undefined ? {} : readDocument(path, problems);
+  const read = path === undefined ? undefined : readDocument(path, problems);
+  const document = read?.document ?? {};
   // With what is in the file named as known, so that its `env:` references are no errors here.
   const { overrides } = readOverrides(env, referencedVariables([document]));
   for (const { path: at, value } of overrides) {
@@ -61,7 +63,7 @@ export function readMachineConfig(path: string | undefined, env: Environment): M
     if (isTable(table)) table[key] = value;
     else document[section] = { [key]: value };
   }
-  const machine = judge(document, problems);
+  const machine = judge(document, problems, read);
   const text = (section: string, key: string): string | undefined => {
     const table = document[section];
     const value = isTable(table) ? table[key] : undefined;
@@ -96,7 +98,7 @@ export const firstExisting = (paths: readonly (string | undefined)[]): string | 
 type Machine = z.output<typeof configSchema.shape.machine>;
 
 /** Key by key: one that is wrong must not take the others with it. */
-function judge(document: Document, problems: string[]): Machine {
+function judge(document: Document, problems: string[], read: Read | undefined): Machine {
   const given = isTable(document["machine"]) ? document["machine"] : {};
   const whole = configSchema.shape.machine.safeParse(given, { jitless: true });
   if (whole.success) return whole.data;
@@ -104,6 +106,7 @@ function judge(document: Document, problems: string[]): Machine {
     ...formatted(
       whole.error.issues.map((issue) => ({ ...issue, path: ["machine", ...issue.path] })),
       document,
+      read,
     ),
   );
   const right = Object.fromEntries(
@@ -114,19 +117,34 @@ function judge(document: Document, problems: string[]): Machine {
   return configSchema.shape.machine.parse(right);
 }
 
-const formatted = (issues: Parameters<typeof problemsOf>[0], document: Document): string[] =>
-  problemsOf(issues, document).map(
-    ({ path, expected, found }) => `${path}: expected ${expected}, found ${found}`,
+function formatted(
+  issues: Parameters<typeof problemsOf>[0],
+  document: Document,
+  read: Read | undefined,
+): string[] {
+  const found = problemsOf(issues, document);
+  const placed = read === undefined ? found : withLines(found, read.text, read.format);
+  return placed.map(
+    (one) =>
+      `${one.path}${one.line === undefined ? "" : ` (line ${one.line})`}: expected ${one.expected}, found ${one.found}`,
   );
+}
 
-function readDocument(path: string, problems: string[]): Document {
+interface Read {
+  readonly document: Document;
+  readonly text: string;
+  readonly format: ConfigFormat;
+}
+
+function readDocument(path: string, problems: string[]): Read | undefined {
   try {
     if (statSync(path).size > FILE_BYTES_MAX) throw new Error(`it has more than ${FILE_BYTES_MAX} bytes`);
     const text = readFileSync(path, "utf8");
-    return parseDocument(text, formatOf(path, text), path);
+    const format = formatOf(path, text);
+    return { document: parseDocument(text, format, path), text, format };
   } catch (error) {
     problems.push(error instanceof Error ? error.message : String(error));
-    return {};
+    return undefined;
   }
 }
 

@@ -12,6 +12,9 @@ import { parseDuration, parseSize } from "./units.ts";
 /** Bytes of a secret of the node itself: what opens a mesh or the API is long, and no password. */
 export const SECRET_BYTES_MIN = 16;
 
+/** Bytes of an API token of the configuration at most. */
+export const TOKEN_BYTES_MAX = 512;
+
 /** A function that is made of numbers, with how it was made. */
 const madeOf = <Made extends object>(name: string, args: readonly number[], made: Made): Made =>
   Object.assign(made, { madeBy: `${name}(${args.join(", ")})` });

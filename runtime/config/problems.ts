@@ -9,6 +9,8 @@ export interface ConfigProblem {
   /** Never a secret: at most its reference. */
   readonly found: string;
   readonly suggestion?: string;
+  /** In the file, from 1: of the key, or of the table that it is missing in. None: not of the file, or it says so by its path. */
+  readonly line?: number;
 }
 
 /** GODWIT_CONFIG_INVALID with its list. The message is the rendered list, so that plain printing is already useful. */
@@ -32,7 +34,8 @@ const PROBLEMS_SHOWN_MAX = 50;
 export function formatConfigProblems(problems: readonly ConfigProblem[], source: string): string {
   const lines = [`${problems.length} problem${problems.length === 1 ? "" : "s"} in ${source}`];
   for (const one of problems.slice(0, PROBLEMS_SHOWN_MAX)) {
-    lines.push("", `  ${one.path}`, `    expected  ${one.expected}`, `    found     ${one.found}`);
+    const at = one.line === undefined ? "" : `, line ${one.line}`;
+    lines.push("", `  ${one.path}${at}`, `    expected  ${one.expected}`, `    found     ${one.found}`);
     if (one.suggestion !== undefined) lines.push(`    try       ${one.suggestion}`);
   }
   if (problems.length > PROBLEMS_SHOWN_MAX)

@@ -1,7 +1,6 @@
 /** Text of a configuration file to a plain tree, with the place of a syntax error. Knows nothing of the schema. */
+import { type ConfigFormat, withLines } from "./lines.ts";
 import { ConfigError, type ConfigProblem, formatPath } from "./problems.ts";
-
-export type ConfigFormat = "toml" | "json";
 
 export type Document = Record<string, unknown>;
 
@@ -35,7 +34,7 @@ export function parseDocument(text: string, format: ConfigFormat, source: string
       { path: "the whole configuration", expected: "a table of sections", found: typeof document },
     ]);
   const problems = shapeProblems(document);
-  if (problems.length > 0) throw new ConfigError(source, problems);
+  if (problems.length > 0) throw new ConfigError(source, withLines(problems, clean, format));
   return document as Document;
 }
 

@@ -153,6 +153,7 @@ export interface CustodyRegard extends Regard {
   wrote(id: NodeId): void;
 }
 
+/** For what comes: a smaller one takes nothing back that was accepted. Looked at for each message, because an operator may change it. */
 export interface CustodyLimits {
   readonly transitMessagesMax: number;
   readonly transitBytesMax: number;

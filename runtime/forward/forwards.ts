@@ -4,7 +4,8 @@
  */
 import { godwitError, asGodwitError, GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
-import { sourceGroup, type Clock, type Log, type Random } from "@godwit/sdk";
+import { sourceGroup, type Clock, type Log, type Random, type Timer } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { claimDescriptor, Places } from "@godwit/sdk/places";
 import { type ListenAddress, parseListenAddress } from "../config/load.ts";
 import { Late } from "../kernel/late.ts";
@@ -12,7 +13,7 @@ import type { ByteStream } from "../stream/byte-stream.ts";
 import { StreamReset } from "../stream/constants.ts";
 import type { Streams } from "../stream/streams.ts";
 import { Joint, jointHandlers, type JointCounts, type JointState } from "./joint.ts";
-import { formatTarget, parseTarget } from "../config/targets.ts";
+import { formatTarget, parseTarget, type Target } from "../config/targets.ts";
 import { type AllowRule, decideAllowed } from "./rules.ts";
 
 export const FORWARD_SERVICE = "forward";
@@ -24,6 +25,8 @@ const SERVED_MAX = 2_048;
 const OPEN_TIMEOUT_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const WARN_EVERY_MS = 60_000;
+/** Rights are looked at again so long after the first of the changes that may take one. */
+const REVIEW_MS = 1_000;
 
 export interface ForwardRequest {
   readonly listen: string;
@@ -58,6 +61,8 @@ export interface ForwardsDeps {
 
 interface Forward extends JointCounts {
   readonly id: string;
+  /** As it was asked for. */
+  readonly asked: ForwardRequest;
   readonly request: { listen: string; readonly to: string; readonly target: string };
   readonly source: ForwardRow["source"];
   readonly joints: Set<Joint>;
@@ -71,16 +76,25 @@ interface Forward extends JointCounts {
   warnedAtMs: number;
 }
 
+/** What a connection that this node serves leads to. */
+interface Served {
+  readonly stream: ByteStream;
+  readonly target: Target;
+}
+
 export class Forwards {
   readonly #deps: ForwardsDeps;
+  #rules: readonly AllowRule[];
+  #reviewTimer: Timer | undefined;
   readonly #forwards = new Map<string, Forward>();
-  readonly #served = new Set<Joint>();
+  readonly #served = new Map<Joint, Served>();
   readonly #stopServing: () => void;
   readonly #stopped = new AbortController();
   #connecting = 0;
 
   constructor(deps: ForwardsDeps) {
     this.#deps = deps;
+    this.#rules = deps.allow;
     this.#stopServing = deps.streams.handle(FORWARD_SERVICE, (stream) => this.#serve(stream));
   }
 
@@ -96,11 +110,13 @@ export class Forwards {
       throw godwitError("GODWIT_REQUEST_INVALID", `listen must be IP:PORT, not "${request.listen}"`);
     if (target === undefined)
       throw godwitError("GODWIT_REQUEST_INVALID", `target must be HOST:PORT, not "${request.target}"`);
-    if (this.#forwards.size >= FORWARDS_MAX)
+    // Those of the configuration have a bound of their own there.
+    if (source === "api" && this.#forwards.size >= FORWARDS_MAX)
       throw godwitError("GODWIT_STREAM_LIMIT", `there are ${FORWARDS_MAX} forwards already`);
     const id = Buffer.from(this.#deps.random.bytes(4)).toString("hex");
     const forward: Forward = {
       id,
+      asked: request,
       request: { ...request, target: formatTarget(target) },
       source,
       joints: new Set(),
@@ -135,11 +151,61 @@ export class Forwards {
     return true;
   }
 
+  /** Of the configuration from now on. Those that it lists as before go on with their connections. Throws nothing: what cannot be opened waits. */
+  configure(requests: readonly ForwardRequest[]): void {
+    const wanted = [...requests];
+    for (const { id, source, asked } of [...this.#forwards.values()]) {
+      if (source !== "configuration") continue;
+      const at = wanted.findIndex((one) => isSame(one, asked));
+      if (at < 0) this.remove(id);
+      else wanted.splice(at, 1);
+    }
+    for (const request of wanted) this.add(request, "configuration");
+  }
+
+  /** Whom this node serves from now on. Ends what it serves and would not any more. */
+  allow(rules: readonly AllowRule[]): void {
+    this.#rules = rules;
+    this.#review();
+  }
+
+  /** Somebody may have another name, or be trusted otherwise. */
+  rightsChanged(): void {
+    if (this.#served.size === 0) return;
+    this.#reviewTimer ??= this.#deps.clock.after(REVIEW_MS, () => this.#review());
+  }
+
+  #review(): void {
+    this.#reviewTimer?.cancel();
+    this.#reviewTimer = undefined;
+    // Many connections lead from one node to one target.
+    const verdicts = new Map<string, boolean>();
+    for (const [joint, { stream, target }] of [...this.#served]) {
+      const about = `${stream.remote} ${formatTarget(target)}`;
+      const isAllowed = verdicts.get(about) ?? this.#isAllowed(stream.remote, target);
+      verdicts.set(about, isAllowed);
+      if (isAllowed) continue;
+      this.#refuse(stream, target);
+      joint.abort(undefined);
+    }
+  }
+
+  #isAllowed(remote: NodeId, target: Target): boolean {
+    return decideAllowed(this.#rules, (who) => this.#deps.isFrom(who, remote), target);
+  }
+
+  #refuse(stream: ByteStream, target: Target | undefined): void {
+    this.#deps.log.debug("forward not allowed", { peer: shortId(stream.remote) });
+    const what = target === undefined ? "that target" : formatTarget(target);
+    stream.reset(StreamReset.notAllowed, `the far node does not allow ${what}`);
+  }
+
   stop(): void {
+    this.#reviewTimer?.cancel();
     this.#stopServing();
     this.#stopped.abort(godwitError("GODWIT_STOPPED", "the node is stopping"));
     for (const id of [...this.#forwards.keys()]) this.remove(id);
-    for (const joint of [...this.#served]) joint.abort(undefined);
+    for (const joint of [...this.#served.keys()]) joint.abort(undefined);
   }
 
   #listen(forward: Forward, { host, port }: ListenAddress): void {
@@ -160,7 +226,8 @@ export class Forwards {
       forward.request.listen = formatTarget({ host, port: listener.port });
       forward.stop = () => listener.stop();
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const setting = forward.source === "configuration" ? "[[forwards]]" : "the command";
+      const why = whyNotListening(error, { protocol: "tcp", host, port, setting });
       throw godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${forward.request.listen}: ${why}`, error);
     }
   }
@@ -235,21 +302,14 @@ export class Forwards {
   #serve(stream: ByteStream): void {
     const text = Buffer.from(stream.metadata).toString("utf8");
     const target = parseTarget(text);
-    const { allow, isFrom } = this.#deps;
-    if (target === undefined || !decideAllowed(allow, (who) => isFrom(who, stream.remote), target)) {
-      this.#deps.log.debug("forward not allowed", { peer: shortId(stream.remote) });
-      return stream.reset(
-        StreamReset.notAllowed,
-        `the far node does not allow ${target === undefined ? "that target" : formatTarget(target)}`,
-      );
-    }
+    if (target === undefined || !this.#isAllowed(stream.remote, target)) return this.#refuse(stream, target);
     if (this.#served.size + this.#connecting >= SERVED_MAX)
       return stream.reset(StreamReset.limit, "the far node serves too many connections");
     this.#connecting++;
     void this.#connect(stream, target).finally(() => void this.#connecting--);
   }
 
-  async #connect(stream: ByteStream, target: { host: string; port: number }): Promise<void> {
+  async #connect(stream: ByteStream, target: Target): Promise<void> {
     let isLate = false;
     const timer = this.#deps.clock.after(CONNECT_TIMEOUT_MS, () => {
       isLate = true;
@@ -267,8 +327,13 @@ export class Forwards {
       });
       claimDescriptor("guest", socket);
       const joint = new Joint(socket, { bytesSent: 0, bytesReceived: 0 }, () => this.#served.delete(joint));
-      this.#served.add(joint);
+      this.#served.set(joint, { stream, target });
       if (isLate || stream.isClosed) return joint.abort(undefined);
+      // It may have been taken back meanwhile.
+      if (!this.#isAllowed(stream.remote, target)) {
+        this.#refuse(stream, target);
+        return joint.abort(undefined);
+      }
       stream.accept();
       joint.join(stream);
     } catch (error) {
@@ -285,6 +350,9 @@ function reasonOf(error: unknown): string {
   if (code === "ECONNREFUSED") return "connection refused";
   return code === "" ? String(error) : `cannot connect (${code})`;
 }
+
+const isSame = (a: ForwardRequest, b: ForwardRequest): boolean =>
+  a.listen === b.listen && a.to === b.to && a.target === b.target;
 
 const rowOf = (forward: Forward): ForwardRow => ({
   ...forward.request,

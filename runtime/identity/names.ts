@@ -85,6 +85,8 @@ export interface NamesOptions {
 
 export class Names {
   readonly #options: NamesOptions;
+  #configured: ReadonlyMap<string, NodeId>;
+  #configuredNodes: ReadonlySet<NodeId>;
   readonly #entries = new Map<string, Entry>();
   /** What each node claims among the entries; at most one name a node. */
   readonly #claimOf = new Map<NodeId, string>();
@@ -100,7 +102,33 @@ export class Names {
 
   constructor(options: NamesOptions) {
     this.#options = options;
+    this.#configured = options.configured;
+    this.#configuredNodes = new Set(options.configured.values());
     for (const name of options.configured.keys()) this.#index(name);
+  }
+
+  /**
+   * The operator's word anew. Answers the names that mean somebody else by it, or may: what claims them has to be observed again by the
+   * caller, who tells of the change as well.
+   */
+  configure(configured: ReadonlyMap<string, NodeId>): ReadonlySet<string> {
+    const before = this.#configured;
+    this.#configured = configured;
+    this.#configuredNodes = new Set(configured.values());
+    const names = [...before.keys(), ...configured.keys()];
+    const changed = new Set(names.filter((name) => before.get(name) !== configured.get(name)));
+    for (const name of changed) {
+      this.#rivals.delete(name);
+      if (configured.has(name)) this.#index(name);
+      else if (!this.#entries.has(name)) this.#unindex(name);
+      this.#noteConflict(name);
+    }
+    return changed;
+  }
+
+  /** The configuration has bound a name to it. */
+  isConfigured(id: NodeId): boolean {
+    return this.#configuredNodes.has(id);
   }
 
   /** Reads what was persisted; called once, before anything else. Unreadable rows are skipped. */
@@ -128,8 +156,8 @@ export class Names {
     if (record.isRevoked) this.forget(id);
     else if (before !== undefined && before !== name) this.#withdraw(id, before);
     if (name === undefined) return;
-    const { configured, authority, own } = this.#options;
-    const bound = configured.get(name) ?? (own?.name === name ? own.id : undefined);
+    const { authority, own } = this.#options;
+    const bound = this.#configured.get(name) ?? (own?.name === name ? own.id : undefined);
     if (bound !== undefined) {
       if (bound !== id) this.#noteRival(name, bound, id);
     } else if (authority === undefined) this.#claimAtSight(name, id);
@@ -177,14 +205,14 @@ export class Names {
   isBound(id: NodeId): boolean {
     const entry = this.#entries.get(this.#claimOf.get(id) ?? "");
     if (entry?.source === "authority" && entry.claimants[0] === id) return true;
-    return [...this.#options.configured.values()].includes(id);
+    return this.isConfigured(id);
   }
 
   /** `name` in any case. */
   resolve(name: string): NameResolution {
     const canonical = parseCallsign(name);
     if (canonical === undefined) return { kind: "unknown" };
-    const bound = this.#options.configured.get(canonical);
+    const bound = this.#configured.get(canonical);
     if (bound !== undefined) return { kind: "node", id: bound, source: "configured", isVouched: true };
     const entry = this.#entries.get(canonical);
     const holder = entry?.claimants[0];
@@ -254,9 +282,9 @@ export class Names {
 
   /** What the configuration says is changed there. */
   #refuseFixed(name: string | undefined): void {
-    const { configured, own } = this.#options;
+    const { own } = this.#options;
     if (name === undefined) return;
-    if (configured.has(name))
+    if (this.#configured.has(name))
       throw godwitError(
         "GODWIT_NAME_CONFLICT",
         `${name} is bound by the configuration; change [names] there`,
@@ -266,7 +294,7 @@ export class Names {
 
   /** Every binding, by name. */
   list(): NameBinding[] {
-    const configured = [...this.#options.configured].map(([name, node]): NameBinding => {
+    const configured = [...this.#configured].map(([name, node]): NameBinding => {
       return { name, node, ...fixed, conflict: this.#rivals.get(name)?.[0] ?? null };
     });
     const held = [...this.#entries.values()].flatMap((entry) => this.#bindingOf(entry) ?? []);
@@ -279,7 +307,7 @@ export class Names {
    */
   conflicts(max: number): NameConflicts {
     const configured = [...this.#rivals].flatMap(([name, [conflict]]): NameBinding[] => {
-      const node = this.#options.configured.get(name);
+      const node = this.#configured.get(name);
       return node === undefined || conflict === undefined ? [] : [{ name, node, ...fixed, conflict }];
     });
     const bound = [...configured, ...this.#ownContested()];
@@ -297,16 +325,16 @@ export class Names {
   #bindingOf(entry: Entry): NameBinding | undefined {
     const { name, claimants, source, vacatedBy } = entry;
     const [node, rival = null] = claimants;
-    if (node === undefined || this.#options.configured.has(name)) return undefined;
+    if (node === undefined || this.#configured.has(name)) return undefined;
     return vacatedBy === undefined
       ? { name, node, source, isVouched: isVouched(entry), isHeld: isHeld(entry), conflict: rival }
       : { name, node: vacatedBy, source, isVouched: false, isHeld: false, conflict: node };
   }
 
   #ownContested(): NameBinding[] {
-    const { own, configured } = this.#options;
+    const { own } = this.#options;
     const rival = own === undefined ? undefined : this.#rivals.get(own.name)?.[0];
-    return rival === undefined || configured.has(own!.name)
+    return rival === undefined || this.#configured.has(own!.name)
       ? []
       : [{ name: own!.name, node: own!.id, ...fixed, conflict: rival }];
   }
@@ -381,7 +409,7 @@ export class Names {
     if (entry.claimants.length === 0 && entry.source === "pinned") {
       this.#entries.delete(name);
       this.#isFullLogged = false;
-      if (!this.#options.configured.has(name)) this.#unindex(name);
+      if (!this.#configured.has(name)) this.#unindex(name);
     }
     this.#changed(entry);
   }
@@ -404,7 +432,7 @@ export class Names {
     const entry = this.#entries.get(name);
     const isContested =
       entry !== undefined &&
-      !this.#options.configured.has(name) &&
+      !this.#configured.has(name) &&
       entry.claimants.length > (entry.vacatedBy === undefined ? 1 : 0);
     if (isContested) this.#contested.add(name);
     else this.#contested.delete(name);

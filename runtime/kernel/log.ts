@@ -23,9 +23,13 @@ export interface LogKeeper {
   add(level: LogLevel, json: string): void;
 }
 
-export interface LogOptions {
-  readonly level: LogLevel;
-  readonly format: "json" | "text";
+/** May be changed while the log is in use: it is looked at for each line. */
+export interface LogSettings {
+  level: LogLevel;
+  format: "json" | "text";
+}
+
+export interface LogOptions extends Readonly<LogSettings> {
   readonly clock: Clock;
   readonly sink: LogSink;
   /** Of a line as text. */
@@ -35,9 +39,8 @@ export interface LogOptions {
 }
 
 export function createLog(options: LogOptions, fields: LogFields = {}): Log {
-  const threshold = logLevels.indexOf(options.level);
   const emit = (level: LogLevel, event: string, extra: LogFields | undefined) => {
-    if (logLevels.indexOf(level) < threshold) return;
+    if (logLevels.indexOf(level) < logLevels.indexOf(options.level)) return;
     const at = isoTime(options.clock.wallMs());
     const all = flatten({ ...fields, ...extra });
     const isJson = options.format === "json";

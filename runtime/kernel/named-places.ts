@@ -54,19 +54,30 @@ const inWords: Readonly<Record<Exclude<AddressKind, "global">, string>> = {
 
 export class NamedPlaces {
   readonly #deps: NamedPlacesDeps;
-  readonly #allowed: readonly { readonly network: Uint8Array; readonly bits: number }[];
+  #allowed: readonly string[] = [];
+  #opened: readonly { readonly network: Uint8Array; readonly bits: number }[] = [];
   readonly #skipped;
   /** Of this machine, as bytes: thousands of endpoints are judged by them. */
   #own: { readonly of: readonly HostAddress[]; readonly parsed: readonly Own[] } = { of: [], parsed: [] };
 
   constructor(deps: NamedPlacesDeps) {
     this.#deps = deps;
-    this.#allowed = deps.allowed.flatMap((text) => {
+    this.allowed = deps.allowed;
+    this.#skipped = deps.metrics.counter("godwit_endpoints_skipped_total");
+  }
+
+  /** Networks that the operator opens to what others name, in CIDR notation. Set, they hold from the next dial on. */
+  get allowed(): readonly string[] {
+    return this.#allowed;
+  }
+
+  set allowed(allowed: readonly string[]) {
+    this.#allowed = allowed;
+    this.#opened = allowed.flatMap((text) => {
       const found = parseCidr(text);
       const network = found === undefined ? undefined : plainBytes(found.address);
       return found === undefined || network === undefined ? [] : [{ network, bits: found.bits }];
     });
-    this.#skipped = deps.metrics.counter("godwit_endpoints_skipped_total");
   }
 
   /** What a dial asks about each address. One of the namings that allows it is enough. */
@@ -133,7 +144,7 @@ export class NamedPlaces {
 
   #isOpened(address: string): boolean {
     const bytes = plainBytes(address);
-    return bytes !== undefined && this.#allowed.some(({ network, bits }) => isWithin(bytes, network, bits));
+    return bytes !== undefined && this.#opened.some(({ network, bits }) => isWithin(bytes, network, bits));
   }
 
   #isLocal({ by, nodeId }: Naming): boolean {

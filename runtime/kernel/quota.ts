@@ -5,6 +5,7 @@
  */
 import type { Share } from "./room.ts";
 
+/** Looked at each time: getters may answer what changes. What was booked before stays, whatever they say. */
 export interface QuotaLimits {
   readonly countMax: number;
   readonly bytesMax: number;

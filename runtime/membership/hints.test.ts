@@ -22,6 +22,7 @@ function setup() {
     ...nobody,
     wanted: (at, id, isPermanent) =>
       log.push(`wanted ${at}${id === undefined ? "" : " pinned"}${isPermanent ? " for ever" : ""}`),
+    weakened: (at) => log.push(`${at} not for ever`),
     unwanted: (at) => log.push(`unwanted ${at}`),
     heard() {},
   });
@@ -71,7 +72,24 @@ test("what an operator wrote down is wanted for ever and not pinned by a memory;
   hints.add("static", { endpoint, permanent: true }, "plugin");
   hints.add("book", { endpoint, nodeId: node }, "plugin");
   hints.withdraw("static", endpoint);
-  expect(log).toEqual(["wanted tcp://a:1 for ever", "wanted tcp://a:1 for ever", "wanted tcp://a:1"]);
+  expect(log).toEqual([
+    "wanted tcp://a:1 for ever",
+    "wanted tcp://a:1 for ever",
+    "tcp://a:1 not for ever",
+    "wanted tcp://a:1",
+  ]);
+});
+
+test("a source that wants an endpoint for ever no longer says so, and another that does outlives its word", () => {
+  const { log, hints } = setup();
+  hints.add("book", { endpoint, nodeId: node, permanent: true }, "member");
+  expect(hints.pinnedBy("book", node)).toEqual([endpoint]);
+  hints.add("static", { endpoint, permanent: true }, "operator");
+  hints.add("book", { endpoint, nodeId: node, permanent: false }, "member");
+  expect(hints.pinnedBy("book", node)).toEqual([]);
+  expect(log.filter((line) => line.endsWith("not for ever"))).toEqual([]);
+  hints.withdraw("static", endpoint);
+  expect(log.slice(-2)).toEqual([`${endpoint} not for ever`, `wanted ${endpoint}`]);
 });
 
 test("a hint that expires does not take a trusted node's endpoint with it", async () => {

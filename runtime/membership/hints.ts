@@ -46,6 +46,8 @@ export interface HintsDeps {
     share: Share,
     dialTimeoutMs: number | undefined,
   ): void;
+  /** Whoever wanted it for ever does no longer; others speak for it still. */
+  weakened?(endpoint: string): void;
   /** No source speaks for the endpoint any more. */
   unwanted(endpoint: string): void;
   /** A source spoke of an endpoint for the first time. */
@@ -82,9 +84,18 @@ export class Hints {
             this.withdraw(source, hint.endpoint),
           );
     hints.set(hint.endpoint, { hint, origin, nodeId, atMs: this.#clock.monotonicMs(), expiry });
+    if (old?.hint.permanent === true) this.#tellWeakened(hint.endpoint);
     this.#tellWanted(hint.endpoint, nodeId);
     if (old === undefined) this.#deps.heard(source, hint.endpoint, nodeId);
     return true;
+  }
+
+  /** What the source wants for ever of that node. */
+  pinnedBy(source: string, id: NodeId): string[] {
+    const held = [...(this.#sources.get(source)?.hints ?? [])];
+    return held.flatMap(([endpoint, { nodeId, hint }]) =>
+      nodeId === id && hint.permanent === true ? endpoint : [],
+    );
   }
 
   withdraw(source: string, endpoint: string): void {
@@ -97,7 +108,10 @@ export class Hints {
     const left = this.#newest(endpoint);
     if (left === undefined) return this.#deps.unwanted(endpoint);
     if (this.#isPermanent(endpoint)) return;
-    if (held.hint.permanent === true) return this.#tellWanted(endpoint, held.nodeId);
+    if (held.hint.permanent === true) {
+      this.#tellWeakened(endpoint);
+      return this.#tellWanted(endpoint, held.nodeId);
+    }
     // The word of a source that fell silent must not pin the endpoint to a node that the others do not name.
     if (held.nodeId !== undefined && left.nodeId !== held.nodeId) this.#tellWanted(endpoint, left.nodeId);
   }
@@ -164,6 +178,10 @@ export class Hints {
   }
 
   /** What an operator wrote down stands: a memory of who was once met there must not pin the endpoint to that node. */
+  #tellWeakened(endpoint: string): void {
+    if (!this.#isPermanent(endpoint)) this.#deps.weakened?.(endpoint);
+  }
+
   #tellWanted(endpoint: string, nodeId: NodeId | undefined): void {
     const said = [...this.#sources].flatMap(([source, { hints }]) => {
       const held = hints.get(endpoint);

@@ -26,7 +26,29 @@ export interface PrekeySource {
   current(): { readonly keyId: number; readonly publicKey: Uint8Array };
 }
 
-export interface MeshDeps {
+/** What a mesh takes in anew while it runs. */
+export interface MeshSettings {
+  readonly limits: CustodyLimits;
+  readonly names: ReadonlyMap<string, NodeId>;
+  readonly trust: ReadonlyMap<NodeId, TrustLevel>;
+  readonly trustRules: readonly TrustRule[];
+  /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
+  readonly promoteAfterMs: number | undefined;
+  /** The same for those behind an onion address that a discovery named. */
+  readonly promoteOnionsAfterMs?: number | undefined;
+  /** Between two looks of the peer manager at trust; undefined: a minute. */
+  readonly reviewMs?: number | undefined;
+  /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
+  readonly linksWanted: number;
+  readonly destinationsMax?: number;
+  /** Added to the cost of each link, ms. */
+  readonly hopCostMs: number;
+  /** Networks in CIDR notation that are dialled on another's word as well. */
+  readonly dialNetworks: readonly string[];
+}
+
+/** The settings in it are those of the start; a part that uses one hears of others by `settingsChanged`. */
+export interface MeshDeps extends MeshSettings {
   readonly identity: MeshIdentity;
   readonly network: string;
   /** Live network secrets, newest first; none: an open mesh. */
@@ -44,25 +66,10 @@ export interface MeshDeps {
   /** Of the process, where it holds this one mesh; undefined: the engine does as it likes. */
   readonly heap?: HeapBrake;
   readonly store: Store;
-  readonly limits: CustodyLimits;
-  readonly names: ReadonlyMap<string, NodeId>;
-  readonly trust: ReadonlyMap<NodeId, TrustLevel>;
-  readonly trustRules: readonly TrustRule[];
-  /** Linked time after which a good member becomes trusted, ms; undefined: nobody does. */
-  readonly promoteAfterMs: number | undefined;
-  /** The same for those behind an onion address that a discovery named. */
-  readonly promoteOnionsAfterMs?: number | undefined;
-  /** Between two looks of the peer manager at trust; undefined: a minute. */
-  readonly reviewMs?: number | undefined;
-  /** Links that the node seeks of its own accord among the members it hears of; 0: none. */
-  readonly linksWanted: number;
   /** Some transport here can dial it. */
   canDial(endpoint: string): boolean;
-  readonly destinationsMax?: number;
   /** How many neighbours this machine has room for now. */
   neighboursMax?(): number;
-  /** Added to the cost of each link, ms. */
-  readonly hopCostMs: number;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** Built once the store is open: prekeys live there. */
   openSealing(
@@ -70,8 +77,6 @@ export interface MeshDeps {
   ): Promise<{ sealer: Sealer; prekeys: PrekeySource }>;
   /** Of this machine, as they are now. */
   addresses(): readonly HostAddress[];
-  /** Networks in CIDR notation that are dialled on another's word as well. */
-  readonly dialNetworks: readonly string[];
   /** Opens a pipe to an endpoint of some transport; on `terms` where another named it. */
   dial(
     endpoint: string,

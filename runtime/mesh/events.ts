@@ -25,7 +25,14 @@ export interface MeshEvents extends CustodyEvents, DistrustEvents, EnrolmentEven
   identityDoubled: { readonly id: NodeId; readonly state: "seen" | Life };
   /** The store of this node is older than what the mesh remembers of it. */
   storeBehind: NodeId;
-  trustChanged: { readonly id: NodeId; readonly grant: TrustGrant };
+  trustChanged: {
+    readonly id: NodeId;
+    readonly grant: Pick<TrustGrant, "level" | "reason"> & {
+      readonly by: TrustGrant["by"] | "configuration";
+    };
+  };
+  /** Some name may mean somebody else now. */
+  namesChanged: undefined;
   revoked: NodeRecord;
   /** What is concluded about a node changed; `previous` is undefined for a new one. */
   memberChanged: { readonly row: MemberRow; readonly previous: MemberState | undefined };

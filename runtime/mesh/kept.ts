@@ -43,12 +43,11 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
   const { store, time, log, random, network, verify, events, identity } = deps;
   const boot = await openBootState(store, random);
   await tellOfDamage(deps, boot, () => changes.helloChanged());
-  const named = new Set(deps.names.values());
   const acquaintances: Acquaintances = new Acquaintances({
     self: identity.id,
     store,
     isTrusted: (id) => book.isTrustedByOperator(id),
-    isNamed: (id) => named.has(id) || names.isSigned(id),
+    isNamed: (id) => names.isConfigured(id) || names.isSigned(id),
     linkedFrom: (id) => changes.linkedFrom(id),
     isReachable: (id) => changes.isReachable(id),
   });
@@ -67,7 +66,10 @@ export async function openKept(deps: MeshDeps, changes: KeptChanges): Promise<Ke
       log.warn("another node claims a name", { name, holder, claimant, advice });
       events.emit("nameConflict", { name, holder, claimant });
     },
-    onChange: () => changes.directoryChanged(),
+    onChange() {
+      changes.directoryChanged();
+      events.emit("namesChanged", undefined);
+    },
   });
   await names.load();
   await book.load();

@@ -10,7 +10,7 @@ import type { Session } from "../link/types.ts";
 import { nameProofRow } from "../membership/name-proof.ts";
 import type { TrustGrant } from "../trust/book.ts";
 import { BOOT_ID_BYTES } from "../wire/peer-messages.ts";
-import type { MeshDeps } from "./deps.ts";
+import type { MeshDeps, MeshSettings } from "./deps.ts";
 import { type Kept, openKept } from "./kept.ts";
 import { PartList } from "./part-list.ts";
 import { custodyPart } from "./parts/custody.ts";
@@ -145,6 +145,19 @@ export class Mesh extends PartList implements MeshParts {
   /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
   setTrust(id: NodeId, grant: TrustGrant): Promise<void> {
     return this.standing.setTrust(id, grant);
+  }
+
+  /** In force when it returns, for what there is and what comes. Whom the operator blocks now is cut off. */
+  configure(settings: MeshSettings): void {
+    const levels = this.book.configure(settings.trust);
+    const names = this.names.configure(settings.names);
+    for (const { record } of names.size === 0 ? [] : this.records.all)
+      if (record.callsign !== undefined && names.has(record.callsign) && !this.isRefused(record.id))
+        this.names.observe(record);
+    this.tell("settingsChanged", settings);
+    for (const change of levels) this.standing.onLevel(change);
+    if (names.size > 0) this.deps.events.emit("namesChanged", undefined);
+    if (names.size > 0 || levels.length > 0) this.tell("directoryChanged");
   }
 
   /** Gets no link, no custody and no name: by this operator's word or by a revocation. */

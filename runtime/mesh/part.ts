@@ -10,7 +10,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { HeldRecord } from "../membership/records.ts";
 import type { Link } from "../peer/link.ts";
 import type { Peer } from "../peer/peer.ts";
-import type { MeshDeps } from "./deps.ts";
+import type { MeshDeps, MeshSettings } from "./deps.ts";
 import type { Claims, DispatchTable } from "./dispatch.ts";
 import type { Kept } from "./kept.ts";
 import type { MeshParts } from "./seen.ts";
@@ -42,6 +42,8 @@ export interface MeshHooks {
   directoryChanged(): void;
   /** The record book took a revocation. */
   revoked(held: HeldRecord): void;
+  /** The operator changed settings. Book and names have the new ones already. */
+  settingsChanged(settings: MeshSettings): void;
   /** The node was blocked or revoked: whatever is kept up with it ends now. */
   refused(id: NodeId): void;
 }

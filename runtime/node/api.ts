@@ -1,13 +1,14 @@
 /** The API of this node: its tokens, its routes over the view, its listeners. */
 import { createApi } from "../api/app.ts";
 import { type ApiServers, startApiServers } from "../api/server.ts";
-import { openTokenStore } from "../api/tokens.ts";
+import { type ConfiguredTokenStore, openTokenStore } from "../api/tokens.ts";
 import type { PassedListener } from "../api/http.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { ForwardTable, NodeView } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import type { Ground } from "./ground.ts";
+import { tokensOf } from "./settings.ts";
 
 export interface Shown {
   readonly view: NodeView;
@@ -20,20 +21,16 @@ export interface Shown {
 }
 
 /** Listens at once; closes with the scope. Throws GODWIT_LISTEN_FAILED. */
-export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promise<ApiServers> {
+export async function openApi(
+  ground: Ground,
+  shown: Shown,
+  scope: Scope,
+): Promise<{ readonly servers: ApiServers; readonly tokens: ConfiguredTokenStore }> {
   const { config, store, clock, random, log, recent, metrics } = ground;
   const { passed, ...parts } = shown;
-  const tokens = await openTokenStore({
-    store,
-    random,
-    clock,
-    configured: config.api.tokens.map(({ secret, scopes, label }) => ({
-      secret: secret.reveal(),
-      scopes,
-      label,
-    })),
-  });
+  const tokens = await openTokenStore({ store, random, clock, configured: tokensOf(config) });
   const app = createApi({ ...parts, tokens, clock, log, recent, metrics, signal: scope.signal });
   const { listen, socket: socketPath } = config.api;
-  return await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
+  const servers = await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
+  return { servers, tokens };
 }

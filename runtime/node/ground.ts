@@ -23,6 +23,7 @@ import { restatement } from "../store/sqlite-restate.ts";
 import { watchStore, type WatchedStore } from "../store/watched.ts";
 import { exposeProcess } from "./process-facts.ts";
 import { checkSecrets } from "./secret-check.ts";
+import { secretSettingsOf } from "./settings.ts";
 import { openNodeTime } from "../time/kept.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import { machineTimeSource } from "../time/source.ts";
@@ -39,6 +40,8 @@ export interface GroundDeps {
 }
 
 export interface Ground extends GroundDeps {
+  /** The configuration that counts now. What it says of settings that wait for a start is not asked here. */
+  readonly inForce: { config: Config };
   readonly metrics: Metrics;
   readonly identity: Identity;
   /** The identity was made by this start. */
@@ -59,7 +62,8 @@ export interface Ground extends GroundDeps {
 /** The store closes with the scope. Throws GODWIT_STATE_UNUSABLE and what the store throws. */
 export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope: Scope): Promise<Ground> {
   const { config, clock, random, log } = deps;
-  const { stateDir, network, networkSecrets } = config.node;
+  const { stateDir, network } = config.node;
+  const inForce = { config };
   const metrics = new Metrics();
   for (const reason of checkSecrets(config)) log.warn("network secret looks made up", { reason });
   await makeStateDir(stateDir);
@@ -88,17 +92,15 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   });
   conversions.register(restatement(database));
   scope.own(() => conversions.stop());
-  const isTrusted = config.node.clock === "trusted";
-  const vouched = isTrusted ? () => clock.wallMs() : machineTimeSource(() => clock.wallMs());
+  const machineTime = machineTimeSource(() => clock.wallMs());
+  const vouched = () => (inForce.config.node.clock === "trusted" ? clock.wallMs() : machineTime());
   const time = await openNodeTime({ store, clock, log, vouched });
   scope.own(() => time.save(true));
   const secrets = new NetworkSecrets({
     stateDir,
     network,
-    configured: networkSecrets.map((secret) => secret.reveal()),
+    ...secretSettingsOf(config),
     authority: config.network.authority,
-    policy: config.network.rotate,
-    overlapMs: config.network.secretOverlapMs,
     clock,
     time,
     log,
@@ -108,6 +110,7 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
   scope.own(() => machine.close());
   return {
     ...deps,
+    inForce,
     metrics,
     identity,
     isNew: created,

@@ -13,7 +13,7 @@ import { Mesh } from "../mesh/mesh.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
-import { limitsOf, trustOf } from "./settings.ts";
+import { meshSettingsOf } from "./settings.ts";
 
 /** Opens the mesh; nothing is dialled yet. The caller stops it, after the doors and before the transports. */
 export async function openMesh(
@@ -39,19 +39,9 @@ export async function openMesh(
     metrics,
     heap: processHeap,
     store,
-    limits: limitsOf(config, diskBytes),
-    names: config.names,
-    trust: trustOf(config),
-    trustRules: config.trust.rules,
-    promoteAfterMs: config.trust.promoteAfterMs,
-    promoteOnionsAfterMs: config.trust.promoteOnionsAfterMs,
-    reviewMs: config.trust.reviewMs,
-    linksWanted: config.peers.linksWanted,
+    ...meshSettingsOf(config, diskBytes),
     addresses: () => machine.addresses(),
-    dialNetworks: config.peers.dialNetworks,
     canDial: (endpoint) => knot.host?.canDial(endpoint) ?? false,
-    destinationsMax: config.routing.destinationsMax,
-    hopCostMs: config.routing.hopCostMs,
     // A link of a stranger keeps its descriptor for as long as it likes: who comes after it must find one.
     neighboursMax: () => Math.floor((descriptorMarks().strangers * 3) / 4),
     verify: verifySignature,
@@ -91,8 +81,6 @@ export function openClosedMesh(
     network: config.node.network,
     callsign: config.node.callsign,
     authority: config.network.authority,
-    policy: config.network.rotate,
-    overlapMs: config.network.secretOverlapMs,
     mesh,
     secrets,
     clock: own.clock(clock),

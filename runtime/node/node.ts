@@ -5,7 +5,7 @@
 import type { Clock, Log, Random } from "@godwit/sdk";
 import type { PassedListener } from "../api/http.ts";
 import type { ApiServers } from "../api/server.ts";
-import { type Config, ConfigError } from "../config/load.ts";
+import { type Config, configError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
@@ -33,7 +33,8 @@ import { openClosedMesh, openMesh } from "./mesh.ts";
 import { openPluginHost } from "./plugin-host.ts";
 import { PluginSource, readPlugins } from "./plugins.ts";
 import { checkSecrets } from "./secret-check.ts";
-import { pluginInstances, Reloader } from "./reload.ts";
+import { liveSettings } from "./live.ts";
+import { pluginInstances, Reloader, restartView } from "./reload.ts";
 
 export interface NodeDeps {
   readonly config: Config;
@@ -44,6 +45,8 @@ export interface NodeDeps {
   readonly log: Log;
   /** The last lines of `log`. */
   readonly recent: RecentLog;
+  /** Changes level and format of `log`, by a reload. */
+  applyLog(node: Config["node"]): void;
   readonly version: string;
   /** Listeners of the API that a service manager opened. */
   readonly passed?: readonly PassedListener[];
@@ -54,7 +57,7 @@ export interface GodwitNode {
   readonly view: LiveView;
   /** API addresses that are really open. */
   readonly api: ApiServers;
-  /** Rebuilds the plugins whose tables changed. Rejects with ConfigError, and then nothing changed. */
+  /** Applies what changed and rebuilds the plugins whose tables did. Rejects with ConfigError, and then nothing changed. */
   reload(): Promise<ReloadView>;
   /** Ends links politely, finishes commits, releases everything. Idempotent. */
   stop(): Promise<void>;
@@ -64,7 +67,7 @@ export interface GodwitNode {
 export async function checkConfig(config: Config): Promise<string[]> {
   const plugins = await readPlugins(config);
   const problems = await undialable(config);
-  if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
+  if (problems.length > 0) throw configError(config.origin, problems);
   return [...checkSecrets(config), ...(await tableWarnings(config, plugins.all))];
 }
 
@@ -88,9 +91,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   );
   const knot: Knot = {};
 
-  // Said and no more: a node must not stay down for one peer of many.
-  for (const { path, expected } of await undialable(config))
-    log.warn("endpoint that nobody here can dial", { key: path, reason: `expected ${expected}` });
+  await tellUndialable(config, log);
   const ground = await openGround(deps, hub, scope);
   const descriptors = new DescriptorWatch(ground);
   scope.own(() => descriptors.stop());
@@ -101,7 +102,6 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const host = (knot.host = openPluginHost(ground, around, scope));
   // Before the transports go: neighbours hear a goodbye.
   scope.own(() => mesh.stop());
-  const reloader = new Reloader(host, config, () => plugins.read(deps.readConfig), log);
   const isOpen = ground.secrets.live.length === 0;
   const view = new LiveView(
     {
@@ -115,12 +115,14 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
         ...seenOf(ground, mesh, knot, descriptors, new Loneliness(deps.clock, hub)),
       },
       reload: () => reloader.reload(),
+      restart: () => restartView(reloader.waiting),
     },
     new NodeEvents(hub, deps.clock),
   );
   const forwards = (knot.forwards = startForwards({
     ...ground,
     mesh,
+    hub,
     resolve: (node) => view.resolve(node),
   }));
   scope.own(() => forwards.stop());
@@ -131,7 +133,15 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     pages: host.pages,
     version,
   };
-  const api = (knot.api = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope));
+  const { servers: api, tokens } = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope);
+  knot.api = api;
+  const reloader: Reloader = new Reloader({
+    host,
+    config,
+    log,
+    read: () => plugins.read(() => readAnew(deps)),
+    apply: liveSettings({ ground, mesh, forwards, tokens, api, applyLog: deps.applyLog }),
+  });
 
   await host.start(pluginInstances(config));
   mesh.start();
@@ -142,6 +152,20 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
   const advice = adviceOf(mesh, host.running, ground.machine.addresses());
   announce(ground, { version, api, isOpen, advice });
   return { id: ground.identity.id, view, api, reload: () => reloader.reload(), stop: () => scope.close() };
+}
+
+/** For a reload: what is odd about it is told as at a start. */
+async function readAnew({ readConfig, log }: NodeDeps): Promise<Config> {
+  const config = await readConfig();
+  for (const reason of checkSecrets(config)) log.warn("network secret looks made up", { reason });
+  await tellUndialable(config, log);
+  return config;
+}
+
+/** Said and no more: a node must not stay down for one peer of many. */
+async function tellUndialable(config: Config, log: Log): Promise<void> {
+  for (const { path, expected } of await undialable(config))
+    log.warn("endpoint that nobody here can dial", { key: path, reason: `expected ${expected}` });
 }
 
 const asideAdvice = (file: string): string =>

@@ -47,13 +47,11 @@ export class PluginSource {
     return this.#current;
   }
 
-  /** A configuration read anew and held against its plugins. Rejects with ConfigError, and then nothing changed. */
+  /** A configuration read anew and held against its plugins. Rejects with ConfigError. Nothing changes before it is taken. */
   async read(readConfig: () => Promise<Config>): Promise<ReadConfig> {
     const config = await readConfig();
     const next = await readPlugins(config);
-    const replaced = next.replacing(this.#current);
-    this.#current = next;
-    return { config, replaced };
+    return { config, replaced: next.replacing(this.#current), take: () => void (this.#current = next) };
   }
 }
 

@@ -1,10 +1,11 @@
 /**
- * A changed configuration on a running node: the plugin instances that changed are rebuilt, everything else stays as it
- * is, links included. What needs a restart is named, not half done.
+ * A changed configuration on a running node: settings are applied to the parts that use them, the plugin instances that changed are
+ * rebuilt, everything else stays as it is, links included. What waits for the next start is named until then, not half done.
  */
 import type { Log, PluginNamespace } from "@godwit/sdk";
-import type { ReloadView } from "../view/contract/node.ts";
-import { diffConfig, type InstanceChange } from "../config/diff.ts";
+import type { ReloadView, RestartView } from "../view/contract/node.ts";
+import { diffConfig, type InstanceChange, type Waiting } from "../config/diff.ts";
+import type { LiveKey } from "../config/effect.ts";
 import type { Config } from "../config/load.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
 import type { PluginInstance } from "../plugin/host/instance.ts";
@@ -37,6 +38,19 @@ export function pluginInstances(config: Config): PluginInstance[] {
 export interface ReadConfig {
   readonly config: Config;
   readonly replaced: ReadonlySet<string>;
+  /** From now on those are the plugins that there are. */
+  take(): void;
+}
+
+export interface ReloaderDeps {
+  readonly host: Pick<PluginHost, "remove" | "start" | "replace">;
+  /** What the node started with. */
+  readonly config: Config;
+  readonly log: Log;
+  /** Reads the configuration anew and checks it, the tables of plugins too; tells of what is right and odd. */
+  read(): Promise<ReadConfig>;
+  /** Throws where a change cannot be made, having made none. */
+  apply(changed: readonly LiveKey[], config: Config): void;
 }
 
 /** Tables that did not change while the code behind them did. */
@@ -57,18 +71,19 @@ function runningOf(
 
 /** One reload after the other; a bad configuration rejects and changes nothing. */
 export class Reloader {
-  readonly #host: PluginHost;
-  readonly #log: Log;
-  readonly #read: () => Promise<ReadConfig>;
+  readonly #deps: ReloaderDeps;
   #config: Config;
+  #waiting: readonly Waiting[] = [];
   #last: Promise<unknown> = Promise.resolve();
 
-  /** `read` reads the configuration anew and checks it, the tables of plugins too. */
-  constructor(host: PluginHost, config: Config, read: () => Promise<ReadConfig>, log: Log) {
-    this.#host = host;
-    this.#config = config;
-    this.#read = read;
-    this.#log = log;
+  constructor(deps: ReloaderDeps) {
+    this.#deps = deps;
+    this.#config = deps.config;
+  }
+
+  /** Settings that the file says otherwise than the node runs with, until it is started anew. */
+  get waiting(): readonly Waiting[] {
+    return this.#waiting;
   }
 
   reload(): Promise<ReloadView> {
@@ -78,8 +93,12 @@ export class Reloader {
   }
 
   async #reload(): Promise<ReloadView> {
-    const { config: after, replaced } = await this.#read();
-    const { keys, instances: edited } = diffConfig(this.#config, after);
+    const { host, log, read, apply, config: started } = this.#deps;
+    const { config: after, replaced, take } = await read();
+    const { live, waiting, instances: edited } = diffConfig(started, this.#config, after);
+    apply(live, after);
+    take();
+    this.#waiting = waiting;
     const renewed = runningOf(replaced, after, edited);
     const instances = [...edited, ...renewed];
     this.#config = after;
@@ -87,21 +106,22 @@ export class Reloader {
       (changes: readonly InstanceChange[]) =>
       ({ namespace, name }: PluginInstance) =>
         changes.some((change) => namespaces[change.section] === namespace && change.name === name);
-    for (const { section, name } of edited) await this.#host.remove(namespaces[section], name);
-    await this.#host.start(pluginInstances(after).filter(isIn(edited)));
-    for (const instance of pluginInstances(after).filter(isIn(renewed))) await this.#host.replace(instance);
-    const report: ReloadView = { changed: [...instances], restart_needed: keys.map(settingName) };
-    this.#log.info("configuration reloaded", {
+    for (const { section, name } of edited) await host.remove(namespaces[section], name);
+    await host.start(pluginInstances(after).filter(isIn(edited)));
+    for (const instance of pluginInstances(after).filter(isIn(renewed))) await host.replace(instance);
+    for (const { key, because } of waiting)
+      log.warn("setting counts from the next start", { setting: key, reason: because });
+    log.info("configuration reloaded", {
       changed: instances.map(({ section, name, change }) => `${section}.${name} ${change}`).join(", "),
-      restart_needed: keys.join(", "),
+      applied: live.join(", "),
+      restart_needed: waiting.map(({ key }) => key).join(", "),
     });
-    return report;
+    return { changed: [...instances], applied: [...live], ...restartView(waiting) };
   }
 }
 
-/** `node.logLevel` as the operator wrote it: `node.log_level`. */
-const settingName = (key: string): string =>
-  key
-    .replace(/Ms$/, "")
-    .replace(/networkSecrets$/, "networkSecret")
-    .replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+/** As the API tells it. */
+export const restartView = (waiting: readonly Waiting[]): RestartView => ({
+  restart_needed: waiting.map(({ key }) => key),
+  restart_because: Object.fromEntries(waiting.map(({ key, because }) => [key, because])),
+});

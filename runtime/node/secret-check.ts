@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { whyMadeUp } from "../closed/secret-strength.ts";
-import { type Config, ConfigError, type ConfigProblem } from "../config/load.ts";
+import { type Config, configError, type ConfigProblem } from "../config/load.ts";
 
 const ADVICE = "replace it on every member with: godwit secret rotate --out FILE";
 
@@ -29,6 +29,6 @@ export function checkSecrets({ node, origin }: Config): string[] {
   });
   if (problems.length === 0) return [];
   if (!SIGNS_OF_LIFE.some((name) => existsSync(`${node.stateDir}/${name}`)))
-    throw new ConfigError(origin.path ?? "the configuration", problems);
+    throw configError(origin, problems);
   return problems.map(({ path, found }) => `${path} is ${found}; ${ADVICE}`);
 }

@@ -1,6 +1,9 @@
-/** What the mesh is told of the configuration. */
+/** What the parts of a node are told of its configuration, at the start and by a reload. */
+import type { ConfiguredToken } from "../api/tokens.ts";
+import type { SecretSettings } from "../closed/secrets.ts";
 import type { Config } from "../config/load.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import type { MeshSettings } from "../mesh/deps.ts";
 import type { TrustLevel } from "../trust/book.ts";
 import { custodyLimitsDefault, type CustodyLimits } from "../custody/context.ts";
 
@@ -27,7 +30,32 @@ export function limitsOf({ delivery }: Config, diskBytes: number | undefined): C
   };
 }
 
-export function trustOf({ trust }: Config): Map<NodeId, TrustLevel> {
+/** What the mesh takes in anew by a reload, too. */
+export const meshSettingsOf = (config: Config, diskBytes: number | undefined): MeshSettings => ({
+  limits: limitsOf(config, diskBytes),
+  names: config.names,
+  trust: trustOf(config),
+  trustRules: config.trust.rules,
+  promoteAfterMs: config.trust.promoteAfterMs,
+  promoteOnionsAfterMs: config.trust.promoteOnionsAfterMs,
+  reviewMs: config.trust.reviewMs,
+  linksWanted: config.peers.linksWanted,
+  dialNetworks: config.peers.dialNetworks,
+  destinationsMax: config.routing.destinationsMax,
+  hopCostMs: config.routing.hopCostMs,
+});
+
+/** What the network secrets take in anew by a reload, too. */
+export const secretSettingsOf = ({ node, network }: Config): SecretSettings => ({
+  configured: node.networkSecrets.map((secret) => secret.reveal()),
+  policy: network.rotate,
+  overlapMs: network.secretOverlapMs,
+});
+
+export const tokensOf = ({ api }: Config): ConfiguredToken[] =>
+  api.tokens.map(({ secret, scopes, label }) => ({ secret: secret.reveal(), scopes, label }));
+
+function trustOf({ trust }: Config): Map<NodeId, TrustLevel> {
   const levels = new Map<NodeId, TrustLevel>();
   for (const id of trust.trusted) levels.set(id, "trusted");
   for (const id of trust.blocked) levels.set(id, "blocked");

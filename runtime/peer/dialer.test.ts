@@ -236,6 +236,19 @@ describe("a hint", () => {
     expect(dials.length).toBeGreaterThan(100);
   });
 
+  test("that nobody wants for ever any more is given up as others are", async () => {
+    const { clock, dials, dialer } = setup();
+    dialer.add(permanent);
+    await clock.advance(600_000);
+    dialer.weaken(permanent.endpoint);
+    expect(dialer.targets.length).toBe(1);
+    await clock.advance(3_600_000);
+    expect(dialer.targets.length).toBe(0);
+    const before = dials.length;
+    await clock.advance(3_600_000);
+    expect(dials.length).toBe(before);
+  });
+
   test("that leads to ourselves is tried once", async () => {
     const { clock, far, dials, dialer } = setup();
     far.code = "GODWIT_SELF_DIALED";

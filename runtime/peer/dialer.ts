@@ -178,6 +178,12 @@ export class Dialer {
     for (const target of this.#targets.values()) if (target.state === "waiting") this.#schedule(target, 0);
   }
 
+  /** Nobody wants it for ever any more. A link stays. */
+  weaken(endpoint: string): void {
+    const target = this.#targets.get(endpoint);
+    if (target !== undefined) Object.assign(target, { isPermanent: false });
+  }
+
   remove(endpoint: string): void {
     const target = this.#targets.get(endpoint);
     if (target === undefined) return;

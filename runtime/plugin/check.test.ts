@@ -78,6 +78,7 @@ describe("tables of plugins", () => {
     const error = await checkPluginTables(config, given).catch((thrown: unknown) => thrown);
     expect((error as ConfigError).problems[0]).toEqual({
       path: "services.v.door",
+      line: 3,
       expected: "a key",
       found: "something else (not shown, it may be the secret)",
       suggestion: '"file:/path", "env:NAME" or "credential:NAME"',

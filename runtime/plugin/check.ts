@@ -3,8 +3,8 @@
  * configuration: path, expectation, what was found, a suggestion.
  */
 import type { Plugin, PluginNamespace } from "@godwit/sdk";
-import type { Config, PluginConfig } from "../config/load.ts";
-import { ConfigError, type ConfigProblem, formatPath } from "../config/problems.ts";
+import { type Config, configError, type PluginConfig } from "../config/load.ts";
+import { type ConfigProblem, formatPath } from "../config/problems.ts";
 import { nearest } from "../config/suggest.ts";
 import { valueAt } from "../kernel/schema-words.ts";
 import { isInstalled } from "./isolation.ts";
@@ -56,7 +56,7 @@ export async function checkPluginTables(
     // Of one that is damaged nobody knows what it asks for.
     if (isInstalled(plugin)) problems.push(...grantProblems(section, table, plugin));
   }
-  if (problems.length > 0) throw new ConfigError(config.origin.path ?? "the configuration", problems);
+  if (problems.length > 0) throw configError(config.origin, problems);
 }
 
 /** What the plugins would have an operator know of tables that are right, each with where it stands. Those that are off say nothing. */

@@ -80,7 +80,7 @@ export type DropReason =
 
 export class RouteCore {
   readonly deps: RouterDeps;
-  readonly limits: RouteLimits;
+  limits: RouteLimits;
   readonly table: RouteTable;
   readonly neighbours = new Map<NodeId, Neighbour>();
   readonly self: Destination;
@@ -108,9 +108,12 @@ export class RouteCore {
   constructor(deps: RouterDeps, limits: RouteLimits) {
     this.deps = deps;
     this.limits = limits;
-    this.table = new RouteTable(limits.destinationsMax);
+    this.table = new RouteTable(() => this.limits.destinationsMax);
+    const countMax = () => this.limits.destinationsMax;
     this.#quota = new Quota({
-      countMax: limits.destinationsMax,
+      get countMax() {
+        return countMax();
+      },
       bytesMax: 1,
       oneShare: 1,
       strangersShare: 1,
@@ -118,6 +121,10 @@ export class RouteCore {
     });
     this.self = this.table.add(deps.self, deps.clock.monotonicMs());
     this.#dropped = deps.metrics?.counter("godwit_route_dropped_total");
+  }
+
+  setDestinationsMax(destinationsMax: number): void {
+    this.limits = { ...this.limits, destinationsMax };
   }
 
   now(): number {

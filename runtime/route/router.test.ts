@@ -637,6 +637,27 @@ describe("poison", () => {
     expect(rig.router.reachable(E)).toBe(true);
   });
 
+  test("a bound that is raised lets in what is offered from then on; a lowered one throws nothing out", () => {
+    const rig = new Rig(S, { destinationsMax: 20 });
+    rig.meet(A);
+    const offers = (from: number) =>
+      rig.tell(
+        A,
+        Array.from({ length: 40 }, (_, i) => offer(idOf(from + i), 0)),
+      );
+    offers(1_000);
+    const few = rig.router.tableSize;
+    expect(few).toBeLessThan(20);
+    rig.router.setDestinationsMax(30);
+    offers(1_000);
+    const more = rig.router.tableSize;
+    expect(more).toBeGreaterThan(few);
+    rig.router.setDestinationsMax(10);
+    offers(2_000);
+    expect(rig.router.tableSize).toBe(more);
+    expect(rig.router.reachable(idOf(1_000))).toBe(true);
+  });
+
   test("10,000 neighbours that come, advertise themselves and go leave no destinations that keep others out", () => {
     const rig = new Rig(S, { destinationsMax: 120, destinationsPerNeighbourMax: 80 });
     rig.meet(A);

@@ -118,6 +118,11 @@ export class Router {
     });
   }
 
+  /** Holds for who comes: a smaller table keeps what it has, and a larger one asks within some digests for what it had refused. */
+  setDestinationsMax(destinationsMax: number): void {
+    this.#core.setDestinationsMax(destinationsMax);
+  }
+
   /** The best link to the neighbour is another one, or its cost has moved. */
   neighbourCost(id: NodeId, cost: LinkCost): void {
     this.#event(() => {

@@ -252,7 +252,7 @@ describe("select", () => {
 });
 
 test("slots are given again, and a full table says so", () => {
-  const table = new RouteTable(2);
+  const table = new RouteTable(() => 2);
   const first = table.add(idOf(1), 0);
   table.add(idOf(2), 0);
   expect(table.isFull).toBe(true);

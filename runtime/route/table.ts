@@ -100,9 +100,9 @@ export class RouteTable {
   readonly #byId = new Map<NodeId, Destination>();
   readonly #bySlot: (Destination | undefined)[] = [];
   readonly #freeSlots: number[] = [];
-  readonly #destinationsMax: number;
+  readonly #destinationsMax: () => number;
 
-  constructor(destinationsMax: number) {
+  constructor(destinationsMax: () => number) {
     this.#destinationsMax = destinationsMax;
   }
 
@@ -128,7 +128,7 @@ export class RouteTable {
   }
 
   get isFull(): boolean {
-    return this.#byId.size >= this.#destinationsMax;
+    return this.#byId.size >= this.#destinationsMax();
   }
 
   /** The caller has checked `isFull`, or has its own bound (direct neighbours, self), and resets columns at the slot. */

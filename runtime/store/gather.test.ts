@@ -1,5 +1,10 @@
 import { expect, test } from "bun:test";
+import { type Clock, systemClock } from "../kernel/clock.ts";
 import { gather, GATHER_MS } from "./gather.ts";
+
+/** Its turns are those of the event loop, its time is what a test says. */
+const clockAt = (monotonicMs: () => number): Clock => ({ ...systemClock, monotonicMs });
+const stopped = clockAt(() => 0);
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -14,11 +19,7 @@ async function crowd(turns: number, add: () => void): Promise<void> {
 test("one that is alone waits for one turn", async () => {
   let turns = 0;
   const counting = crowd(10, () => turns++);
-  await gather(
-    () => 1,
-    100,
-    () => 0,
-  );
+  await gather(() => 1, 100, stopped);
   expect(turns).toBeLessThanOrEqual(3);
   await counting;
 });
@@ -26,11 +27,7 @@ test("one that is alone waits for one turn", async () => {
 test("what comes in turns that follow each other goes together", async () => {
   let waiting = 1;
   const coming = crowd(50, () => waiting++);
-  await gather(
-    () => waiting,
-    1_000,
-    () => 0,
-  );
+  await gather(() => waiting, 1_000, stopped);
   expect(waiting).toBe(51);
   await coming;
 });
@@ -39,17 +36,13 @@ test("enough of them go at once, and the first waits for so long at most", async
   let waiting = 1;
   let nowMs = 0;
   const coming = crowd(50, () => waiting++);
-  await gather(
-    () => waiting,
-    10,
-    () => 0,
-  );
+  await gather(() => waiting, 10, stopped);
   expect(waiting).toBeLessThanOrEqual(11);
   const before = waiting;
   await gather(
     () => waiting,
     1_000,
-    () => nowMs++ * (GATHER_MS / 8),
+    clockAt(() => nowMs++ * (GATHER_MS / 8)),
   );
   expect(waiting - before).toBeLessThanOrEqual(10);
   await coming;

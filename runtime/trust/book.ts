@@ -45,6 +45,13 @@ export interface TrustView extends TrustStanding {
   readonly untilMs: number | undefined;
 }
 
+/** What a node is since the configuration is another one. */
+export interface LevelChange {
+  readonly id: NodeId;
+  readonly before: TrustLevel;
+  readonly level: TrustLevel;
+}
+
 export interface Ruled {
   readonly level: TrustLevel;
   readonly reason: string;
@@ -107,6 +114,7 @@ export interface BookDeps {
 
 export class PeerBook {
   readonly #deps: BookDeps;
+  #configured: ReadonlyMap<NodeId, TrustLevel>;
   readonly #entries = new Map<NodeId, BookEntry>();
   /** What the operator's rules say of nodes that are linked now. */
   readonly #room: Room<NodeId>;
@@ -117,6 +125,7 @@ export class PeerBook {
 
   constructor(deps: BookDeps) {
     this.#deps = deps;
+    this.#configured = deps.configured;
     this.#room = new Room({
       name: "peers met",
       max: deps.bookMax ?? BOOK_MAX,
@@ -137,6 +146,16 @@ export class PeerBook {
     });
   }
 
+  /** The operator's word anew; answers whose level it changed. What follows from that is the caller's. */
+  configure(configured: ReadonlyMap<NodeId, TrustLevel>): LevelChange[] {
+    const ids = [...new Set([...this.#configured.keys(), ...configured.keys()])];
+    const old = ids.map((id) => ({ id, before: this.trustOf(id) }));
+    this.#configured = configured;
+    return old
+      .map(({ id, before }) => ({ id, before, level: this.trustOf(id) }))
+      .filter(({ before, level }) => level !== before);
+  }
+
   /** `member` for whoever completed a handshake and was given nothing else. */
   trustOf(id: NodeId): TrustLevel {
     return this.standing(id).level;
@@ -147,7 +166,7 @@ export class PeerBook {
     const entry = this.#entries.get(id) ?? blank;
     const { history, trustReason, trustBy, trustUntilMs } = entry;
     const none = { reason: undefined, untilMs: undefined, history };
-    const configured = this.#deps.configured.get(id);
+    const configured = this.#configured.get(id);
     if (configured !== undefined) return { ...none, level: configured, by: "configuration" };
     const trust = this.#inForce(entry);
     const ruled = this.#ruled.get(id);
@@ -166,7 +185,7 @@ export class PeerBook {
 
   /** By the configuration or by what the operator decided about this one node: no rule, and not by being there for long. */
   isTrustedByOperator(id: NodeId): boolean {
-    const configured = this.#deps.configured.get(id);
+    const configured = this.#configured.get(id);
     if (configured !== undefined) return configured === "trusted";
     const entry = this.#entries.get(id);
     return entry !== undefined && entry.trustBy !== "manager" && this.#inForce(entry) === "trusted";
@@ -193,7 +212,7 @@ export class PeerBook {
 
   /** Every node with something to remember. */
   get nodes(): { id: NodeId; endpoints: readonly string[]; trust: TrustLevel; lastSeenMs: number }[] {
-    const ids = new Set([...this.#entries.keys(), ...this.#deps.configured.keys()]);
+    const ids = new Set([...this.#entries.keys(), ...this.#configured.keys()]);
     return [...ids].map((id) => {
       const { endpoints, lastSeenMs } = this.#entries.get(id) ?? blank;
       return { id, endpoints, trust: this.trustOf(id), lastSeenMs };
@@ -213,6 +232,11 @@ export class PeerBook {
     // Linked nodes are ruled on again with each review, so that those that were longest away go first.
     if (ruled === undefined) this.#ruled.delete(id);
     else this.#ruled.renew(id, ruled);
+  }
+
+  /** The rules are other ones: whom the old ones spoke of is ruled on anew by the caller. */
+  forgetRuled(): void {
+    this.#ruled.clear();
   }
 
   /** Its last link led over loopback: its own loopback addresses mean something here. */
@@ -268,7 +292,7 @@ export class PeerBook {
   #worthOf(id: NodeId): Worth {
     const entry = this.#entries.get(id);
     const isDecided = entry !== undefined && this.#inForce(entry) !== null && entry.trustBy !== "manager";
-    if (isDecided || this.#deps.configured.has(id)) return "kept";
+    if (isDecided || this.#configured.has(id)) return "kept";
     const worth = this.#deps.regard.worthOf(id);
     if (worth !== "none" || entry === undefined) return worth;
     // Nor does a flood set free whom the manager blocked, before it has pushed out everything else.

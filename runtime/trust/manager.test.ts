@@ -9,7 +9,7 @@ import { openMemoryStore, SimDisk } from "../store/memory.ts";
 import { doorId } from "../kernel/testing.ts";
 import { PeerBook, type TrustGrant } from "./book.ts";
 import { ONIONS_PROMOTED_MAX, PROMOTED_MAX } from "./history.ts";
-import { PeerManager, type PeerManagerDeps } from "./manager.ts";
+import { PeerManager, type PeerManagerDeps, type PeerManagerSettings } from "./manager.ts";
 import type { Peer } from "../peer/peer.ts";
 import { TrustRules, type TrustRule } from "./rules.ts";
 import { testTime } from "../time/testing.ts";
@@ -105,6 +105,7 @@ async function setup(
     manager.onPeerDown(id);
   };
   return {
+    settings: deps as PeerManagerSettings,
     clock,
     scope,
     book,
@@ -323,6 +324,37 @@ test("a review of a book that free identities filled walks over it twice, not on
 });
 
 describe("links of its own accord", () => {
+  test("what an operator changes holds for who is linked: how soon somebody is promoted, and when that is looked at", async () => {
+    const { clock, manager, book, settings, connect, named } = await setup({ reviewMs: HOUR_MS });
+    const [member, onion] = [newId(), newId()];
+    const endpoint = `tor://${"a".repeat(56)}.onion:4860`;
+    named.set(endpoint, "discovery.d");
+    connect(member);
+    connect(onion, endpoint);
+    await clock.advance(2 * HOUR_MS);
+    expect([member, onion].map((id) => book.trustOf(id))).toEqual(["member", "member"]);
+    manager.configure({ ...settings, promoteOnionsAfterMs: HOUR_MS, reviewMs: 5_000 });
+    await clock.advance(5_001);
+    expect([member, onion].map((id) => book.trustOf(id))).toEqual(["member", "trusted"]);
+    manager.configure({ ...settings, promoteAfterMs: HOUR_MS, reviewMs: 5_000 });
+    await clock.advance(5_001);
+    expect(book.trustOf(member)).toBe("trusted");
+  });
+
+  test("as many as an operator wants from now on are called; none any more are let go", async () => {
+    const { clock, manager, members, hints, settings, connect } = await setup({ linksWanted: 0 });
+    members.push(...Array.from({ length: 8 }, newId));
+    await clock.advance(30_000);
+    expect(hints.size).toBe(0);
+    manager.configure({ ...settings, linksWanted: 2 });
+    await clock.advance(2_000);
+    expect(hints.size).toBe(2);
+    for (const id of hints.values()) connect(id as NodeId);
+    manager.configure({ ...settings, linksWanted: 0 });
+    await clock.advance(12_000);
+    expect(hints.size).toBe(0);
+  });
+
   test("calls as many members as are wanted and gives up on those that never answer", async () => {
     const { clock, hints, members } = await setup({ linksWanted: 3 });
     for (let i = 0; i < 20; i++) members.push(newId());

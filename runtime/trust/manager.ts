@@ -38,13 +38,8 @@ const historyOf: Readonly<Record<PeerReport, Partial<PeerHistory>>> = {
   lied: { lies: 1 },
 };
 
-export interface PeerManagerDeps {
-  readonly self: NodeId;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  readonly book: PeerBook;
+/** What a reload may change. */
+export interface PeerManagerSettings {
   readonly rules: TrustRules;
   /** Links that the node seeks of its own accord; 0: none. */
   readonly linksWanted: number;
@@ -54,6 +49,15 @@ export interface PeerManagerDeps {
   readonly promoteOnionsAfterMs?: number | undefined;
   /** Between two looks at trust; default 60,000. */
   readonly reviewMs?: number | undefined;
+}
+
+export interface PeerManagerDeps extends PeerManagerSettings {
+  readonly self: NodeId;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly book: PeerBook;
   connected(): Iterable<Peer>;
   /** Live members with their endpoints, for links of its own accord. */
   members(): Iterable<Member>;
@@ -82,7 +86,7 @@ interface Wish {
 export class PeerManager {
   readonly #deps: PeerManagerDeps;
   readonly #salt: number;
-  readonly #reviewMs: number;
+  #settings: PeerManagerSettings;
   readonly #onions: Onions;
   /** What is dialled for ever since its node was promoted: let go with the trust, whoever took that. */
   readonly #kept = new Map<NodeId, string>();
@@ -93,6 +97,7 @@ export class PeerManager {
   });
   readonly #changes;
   #reviewedAtMs: number;
+  #reviewTimer: Timer | undefined;
   #linksTimer: Timer | undefined;
   #linksDueMs = Number.POSITIVE_INFINITY;
 
@@ -101,7 +106,7 @@ export class PeerManager {
     const seed = deps.random.bytes(4);
     this.#salt = new DataView(seed.buffer, seed.byteOffset).getUint32(0);
     this.#reviewedAtMs = deps.clock.monotonicMs();
-    this.#reviewMs = deps.reviewMs ?? REVIEW_MS;
+    this.#settings = deps;
     this.#onions = new Onions({
       discoveryNaming: (endpoint) => deps.discoveryNaming(endpoint),
       considered: (id, onion) => this.#consider(id, onion),
@@ -111,8 +116,26 @@ export class PeerManager {
   }
 
   start(): void {
-    this.#deps.clock.after(this.#reviewMs, () => this.#onReview());
-    if (this.#deps.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
+    this.#reviewLater();
+    if (this.#settings.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
+  }
+
+  /** Whom a rule speaks of no longer, a blocked one too, is free at once; whom it speaks of now is what it says. */
+  configure(settings: PeerManagerSettings): void {
+    this.#settings = settings;
+    this.#deps.book.forgetRuled();
+    for (const peer of [...this.#deps.connected()]) this.#applyRules(peer);
+    this.#reviewLater();
+    this.#linksBy(LINKS_SOON_MS);
+  }
+
+  get #reviewMs(): number {
+    return this.#settings.reviewMs ?? REVIEW_MS;
+  }
+
+  #reviewLater(): void {
+    this.#reviewTimer?.cancel();
+    this.#reviewTimer = this.#deps.clock.after(this.#reviewMs, () => this.#onReview());
   }
 
   onPeerUp(peer: Peer): void {
@@ -134,7 +157,8 @@ export class PeerManager {
   }
 
   #applyRules(peer: Peer): void {
-    const { book, rules, callsignOf, disconnect, log } = this.#deps;
+    const { book, callsignOf, disconnect, log } = this.#deps;
+    const { rules } = this.#settings;
     const endpoints = peer.links.map((link) => link.session.remoteEndpoint);
     const rule = rules.match({ callsign: callsignOf(peer.id), endpoints });
     book.setRuled(
@@ -154,7 +178,7 @@ export class PeerManager {
 
   #onReview(): void {
     const { clock, book } = this.#deps;
-    clock.after(this.#reviewMs, () => this.#onReview());
+    this.#reviewLater();
     const nowMs = clock.monotonicMs();
     // A node that stood still saw nothing of what went on meanwhile.
     const passedMs = Math.min(nowMs - this.#reviewedAtMs, 2 * this.#reviewMs);
@@ -176,7 +200,8 @@ export class PeerManager {
 
   /** Answers by how many there are more promoted ones. */
   #judge(id: NodeId, promoted: number): number {
-    const { book, promoteAfterMs, promoteOnionsAfterMs: afterMs, setTrust, log } = this.#deps;
+    const { book, setTrust, log } = this.#deps;
+    const { promoteAfterMs, promoteOnionsAfterMs: afterMs } = this.#settings;
     const standing = book.standing(id);
     const found = this.#onions.get(id);
     const onion = found === undefined || afterMs === undefined ? undefined : { ...found, afterMs };
@@ -211,7 +236,8 @@ export class PeerManager {
   }
 
   #consider(id: NodeId, onion: Onion): void {
-    const { promoteOnionsAfterMs: afterMs, book, onionConsidered } = this.#deps;
+    const { book, onionConsidered } = this.#deps;
+    const { promoteOnionsAfterMs: afterMs } = this.#settings;
     if (afterMs === undefined || book.trustOf(id) === "trusted") return;
     const words = `an onion address that ${onion.source} named; dialled for ever when it was linked for ${Math.round(afterMs / 1_000)} s and good`;
     onionConsidered(id, onion, words);
@@ -226,7 +252,7 @@ export class PeerManager {
   }
 
   #linksBy(delayMs: number): void {
-    if (this.#deps.linksWanted === 0) return;
+    if (this.#settings.linksWanted === 0 && this.#wishes.size === 0) return;
     const dueMs = this.#deps.clock.monotonicMs() + delayMs;
     if (dueMs >= this.#linksDueMs) return;
     this.#linksTimer?.cancel();
@@ -239,7 +265,8 @@ export class PeerManager {
   }
 
   #seekLinks(): void {
-    const { self, clock, linksWanted, book, hint } = this.#deps;
+    const { self, clock, book, hint } = this.#deps;
+    const { linksWanted } = this.#settings;
     const nowMs = clock.monotonicMs();
     const linked = [...this.#deps.connected()].map((peer): LinkedPeer => {
       const session = (peer.best ?? peer.links[0])?.session;
@@ -275,7 +302,7 @@ export class PeerManager {
       }
     }
     for (const [id, wish] of this.#wishes) {
-      if (this.#wishes.size <= 2 * this.#deps.linksWanted) break;
+      if (this.#wishes.size <= 2 * this.#settings.linksWanted) break;
       if (wish.isLinked) this.#drop(id, wish);
     }
   }

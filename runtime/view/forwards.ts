@@ -3,8 +3,10 @@ import type { Clock, Log, Random } from "@godwit/sdk";
 import type { ForwardTable, ForwardView } from "./contract/node.ts";
 import type { Config } from "../config/load.ts";
 import { Forwards, type ForwardRow } from "../forward/forwards.ts";
+import type { Heard } from "../kernel/hub.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
+import type { HubEvents } from "./node-events.ts";
 
 export interface ForwardParts {
   readonly mesh: Mesh;
@@ -12,14 +14,17 @@ export interface ForwardParts {
   readonly random: Random;
   readonly log: Log;
   readonly config: Config;
+  readonly hub: Heard<HubEvents>;
   resolve(node: string): NodeId;
 }
 
-export function startForwards({ mesh, clock, random, log, config, resolve }: ForwardParts): {
+export function startForwards({ mesh, clock, random, log, config, hub, resolve }: ForwardParts): {
   readonly table: ForwardTable;
   /** Why a forward does not listen, for each that does not. */
   readonly waiting: readonly string[];
   start(): void;
+  /** A configuration read anew: ends what it does not list or allow any more, and begins what is new in it. */
+  configure(config: Config): void;
   stop(): void;
 } {
   const forwards = new Forwards({
@@ -37,6 +42,10 @@ export function startForwards({ mesh, clock, random, log, config, resolve }: For
       return named.kind === "node" && named.id === id && named.isVouched;
     },
   });
+  const deaf = [
+    hub.on("trustChanged", () => forwards.rightsChanged()),
+    hub.on("namesChanged", () => forwards.rightsChanged()),
+  ];
   return {
     table: {
       list: () => forwards.list().map(viewOf),
@@ -44,13 +53,18 @@ export function startForwards({ mesh, clock, random, log, config, resolve }: For
       remove: (id) => forwards.remove(id),
     },
     /** A port of the configuration that cannot be opened yet is tried until it can. */
-    start() {
-      for (const forward of config.forwards) forwards.add(forward, "configuration");
+    start: () => forwards.configure(config.forwards),
+    configure(next) {
+      forwards.configure(next.forwards);
+      forwards.allow(next.forwardAllow);
     },
     get waiting() {
       return forwards.list().flatMap(({ isListening, lastError }) => (isListening ? [] : (lastError ?? [])));
     },
-    stop: () => forwards.stop(),
+    stop() {
+      for (const off of deaf) off();
+      forwards.stop();
+    },
   };
 }
 

@@ -20,6 +20,7 @@ import type {
   PeerView,
   ProgressView,
   ReloadView,
+  RestartView,
   RouteView,
   StatusView,
   TraceView,
@@ -67,6 +68,7 @@ export interface ViewDeps {
   readonly callsign: string | undefined;
   readonly location: string | undefined;
   reload(): Promise<ReloadView>;
+  restart(): RestartView;
   /** Reasons why the node is not well, besides its plugins. */
   troubles(): Trouble[];
   /** What a node that knows nobody could use. */
@@ -90,7 +92,15 @@ export class LiveView implements NodeView {
 
   health(forWhom: "anybody" | "operator" = "anybody"): HealthView {
     const { host, time, troubles } = this.#deps;
-    return healthOf(host.running, time.view, troubles(), forWhom);
+    return healthOf(host.running, time.view, [...troubles(), ...this.#restartNotices()], forWhom);
+  }
+
+  #restartNotices(): Trouble[] {
+    return Object.entries(this.#deps.restart().restart_because).map(([setting, because]) => ({
+      name: "configuration",
+      reason: `${setting} counts from the next start, because ${because}`,
+      isNotice: true,
+    }));
   }
 
   status(): StatusView {
@@ -131,6 +141,7 @@ export class LiveView implements NodeView {
       queue: { messages: mesh.custody.queuedCount, bytes: mesh.custody.queuedBytes },
       conversions: this.#deps.conversions().map(({ name, rows }) => ({ name, rows })),
       advice: this.#deps.advice(),
+      ...this.#deps.restart(),
     };
   }
 

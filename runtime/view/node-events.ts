@@ -39,6 +39,7 @@ const translations: Translations = {
     ({ destination, isReachable }) => says("changed", { destination, reachable: isReachable }),
   ],
   recordChanged: undefined,
+  namesChanged: undefined,
   revoked: ["peer", ({ id, signer, reason }) => says("revoked", { id, by: signer, reason: reason ?? null })],
   trustChanged: ["peer", ({ id, grant: { level, reason, by } }) => says("trust", { id, level, reason, by })],
   onionConsidered: [

@@ -3,10 +3,11 @@
  * own first line and aborts without, and an abort of the first program is a kernel panic; so this one, which is linked to
  * nothing, makes and mounts /proc, /sys and /dev, makes sure that there is a console, and becomes Godwit.
  *
- * It is emitted here, instruction by instruction, so that an image needs no C toolchain. What it does, on both machines:
+ * It is emitted here, instruction by instruction, so that an image needs no C toolchain. What it does:
  *
  *     for each of (/proc, proc) (/sys, sysfs) (/dev, devtmpfs): mkdir, mount      errors are fine: it may be there already
  *     while descriptors 0, 1 or 2 are missing: open /dev/console                  an image without that node has none
+ *     on x64, if the processor lacks SSE4.2: say so and rest for ever             the runtime needs it
  *     execve("/godwit", ["/godwit", "pid1", words of the kernel ...], environment below)
  *     write why not, exit with the error's number                                 the kernel panics and shows it
  *
@@ -49,6 +50,9 @@ const MOUNTS = [
 
 const FAILED = "godwit: stage 0 cannot start /godwit; is it there, and its libraries?\n";
 
+/** x64 only: the runtime would die of an instruction that the processor does not know, and with it the kernel (docs/boot.md). */
+const LACKS = "godwit: this processor lacks SSE4.2\n";
+
 /** One instruction, or one piece of data: its bytes and what they do. Addresses are filled in by `fix`. */
 interface Piece {
   /** Other pieces refer to it by this. */
@@ -66,7 +70,7 @@ const zeros = (count: number) => Array.from({ length: count }, () => 0);
 const text = (value: string) => [...new TextEncoder().encode(value), 0];
 
 /** Data: strings, the table of mounts (pairs of 32-bit addresses, a zero ends it), the environment (64-bit addresses, likewise). */
-function data(): Piece[] {
+function data(arch: Stage0Arch): Piece[] {
   const pointers = (width: 4 | 8, labels: readonly (string | undefined)[], label: string): Piece => ({
     label,
     bytes: zeros(width * labels.length),
@@ -90,6 +94,9 @@ function data(): Piece[] {
     string("word", PID1_WORD),
     ...ENVIRONMENT.map((value, index) => string(`environment ${index}`, value)),
     { label: "failed", bytes: [...new TextEncoder().encode(FAILED)], does: JSON.stringify(FAILED) },
+    ...(arch === "x64"
+      ? [{ label: "lacks", bytes: [...new TextEncoder().encode(LACKS)], does: JSON.stringify(LACKS) }]
+      : []),
   ];
 }
 
@@ -108,40 +115,46 @@ const short = (label: string): Pick<Piece, "fix"> => ({
   },
 });
 
+/** A small number into a register, in three bytes instead of five. */
+const small = (register: keyof typeof POP, value: number) => [0x6a, value, POP[register]];
+const POP = { rax: 0x58, rdx: 0x5a, rsi: 0x5e, rdi: 0x5f } as const;
+const SYSCALL = [0x0f, 0x05] as const;
+
 const codeX64: readonly Piece[] = [
+  { label: "start", bytes: [0x58], does: "pop rax                      ; argc: the program comes there" },
+  { bytes: [0x58], does: "pop rax                      ; argv[0]: the word comes there" },
+  { bytes: [0x68, ...u32(0)], does: "push word                    ; argv[1]", ...absolute("word") },
   {
-    label: "start",
-    bytes: [0x48, 0xc7, 0x04, 0x24, ...u32(0)],
-    does: "mov qword [rsp], program     ; over argc: the new argv[0]",
+    bytes: [0x68, ...u32(0)],
+    does: "push program                 ; the new argv[0]",
     ...absolute("program"),
-  },
-  {
-    bytes: [0x48, 0xc7, 0x44, 0x24, 0x08, ...u32(0)],
-    does: "mov qword [rsp+8], word      ; over argv[0]: argv[1]",
-    ...absolute("word"),
   },
   { bytes: [0xbb, ...u32(0)], does: "mov ebx, mounts", ...absolute("mounts") },
   { label: "next mount", bytes: [0x8b, 0x3b], does: "mov edi, [rbx]               ; where" },
   { bytes: [0x85, 0xff], does: "test edi, edi" },
   { bytes: [0x74, 0], does: "jz consoles                  ; the end of the table", ...short("consoles") },
   { bytes: [0xbe, ...u32(0o755)], does: "mov esi, 0755" },
-  { bytes: [0xb8, ...u32(83)], does: "mov eax, 83                  ; mkdir" },
-  { bytes: [0x0f, 0x05], does: "syscall                      ; EEXIST is fine" },
+  { bytes: small("rax", 83), does: "push 83; pop rax             ; mkdir" },
+  { bytes: SYSCALL, does: "syscall                      ; EEXIST is fine" },
+  { bytes: [0x89, 0xfe], does: "mov esi, edi                 ; where" },
   { bytes: [0x8b, 0x7b, 0x04], does: "mov edi, [rbx+4]             ; source: the type's name" },
-  { bytes: [0x8b, 0x33], does: "mov esi, [rbx]               ; where" },
-  { bytes: [0x8b, 0x53, 0x04], does: "mov edx, [rbx+4]             ; type" },
+  { bytes: [0x89, 0xfa], does: "mov edx, edi                 ; type" },
   { bytes: [0x45, 0x31, 0xd2], does: "xor r10d, r10d               ; no flags" },
   { bytes: [0x45, 0x31, 0xc0], does: "xor r8d, r8d                 ; no data" },
   { bytes: [0xb8, ...u32(165)], does: "mov eax, 165                 ; mount" },
-  { bytes: [0x0f, 0x05], does: "syscall                      ; EBUSY is fine" },
+  { bytes: SYSCALL, does: "syscall                      ; EBUSY is fine" },
   { bytes: [0x83, 0xc3, 0x08], does: "add ebx, 8" },
   { bytes: [0xeb, 0], does: "jmp next mount", ...short("next mount") },
   { label: "consoles", bytes: [0xbf, ...u32(0)], does: "mov edi, console", ...absolute("console") },
-  { bytes: [0xbe, ...u32(2)], does: "mov esi, O_RDWR" },
-  { bytes: [0xb8, ...u32(2)], does: "mov eax, 2                   ; open" },
-  { bytes: [0x0f, 0x05], does: "syscall                      ; the lowest free descriptor" },
+  { bytes: small("rsi", 2), does: "push 2; pop rsi              ; O_RDWR" },
+  { bytes: [0x89, 0xf0], does: "mov eax, esi                 ; open is 2 as well" },
+  { bytes: SYSCALL, does: "syscall                      ; the lowest free descriptor" },
   { bytes: [0x85, 0xc0], does: "test eax, eax" },
-  { bytes: [0x78, 0], does: "js become                    ; a machine without console", ...short("become") },
+  {
+    bytes: [0x78, 0],
+    does: "js processor                 ; a machine without console",
+    ...short("processor"),
+  },
   { bytes: [0x83, 0xf8, 0x02], does: "cmp eax, 2" },
   {
     bytes: [0x7c, 0],
@@ -150,27 +163,39 @@ const codeX64: readonly Piece[] = [
   },
   {
     bytes: [0x74, 0],
-    does: "je become                    ; 2: the last that was missing",
-    ...short("become"),
+    does: "je processor                 ; 2: the last that was missing",
+    ...short("processor"),
   },
   { bytes: [0x89, 0xc7], does: "mov edi, eax                 ; all were there: this one is too many" },
-  { bytes: [0xb8, ...u32(3)], does: "mov eax, 3                   ; close" },
-  { bytes: [0x0f, 0x05], does: "syscall" },
-  { label: "become", bytes: [0xbf, ...u32(0)], does: "mov edi, program", ...absolute("program") },
+  { bytes: small("rax", 3), does: "push 3; pop rax              ; close" },
+  { bytes: SYSCALL, does: "syscall" },
+  { label: "processor", bytes: small("rax", 1), does: "push 1; pop rax              ; what it can do" },
+  { bytes: [0x0f, 0xa2], does: "cpuid" },
+  { bytes: [0x0f, 0xba, 0xe1, 20], does: "bt ecx, 20                   ; SSE4.2" },
+  { bytes: [0x73, 0], does: "jnc poor", ...short("poor") },
+  { bytes: [0xbf, ...u32(0)], does: "mov edi, program", ...absolute("program") },
   { bytes: [0x48, 0x89, 0xe6], does: "mov rsi, rsp                 ; the argument list made above" },
   { bytes: [0xba, ...u32(0)], does: "mov edx, environment", ...absolute("environment") },
-  { bytes: [0xb8, ...u32(59)], does: "mov eax, 59                  ; execve" },
-  { bytes: [0x0f, 0x05], does: "syscall                      ; comes back only if it failed" },
+  { bytes: small("rax", 59), does: "push 59; pop rax             ; execve" },
+  { bytes: SYSCALL, does: "syscall                      ; comes back only if it failed" },
   { bytes: [0x89, 0xc3], does: "mov ebx, eax                 ; minus the error's number" },
-  { bytes: [0xbf, ...u32(2)], does: "mov edi, 2" },
   { bytes: [0xbe, ...u32(0)], does: "mov esi, failed", ...absolute("failed") },
-  { bytes: [0xba, ...u32(FAILED.length)], does: "mov edx, its length" },
-  { bytes: [0xb8, ...u32(1)], does: "mov eax, 1                   ; write" },
-  { bytes: [0x0f, 0x05], does: "syscall" },
+  { bytes: small("rdx", FAILED.length), does: "push its length; pop rdx" },
+  { bytes: small("rdi", 2), does: "push 2; pop rdi" },
+  { bytes: small("rax", 1), does: "push 1; pop rax              ; write" },
+  { bytes: SYSCALL, does: "syscall" },
   { bytes: [0x89, 0xdf], does: "mov edi, ebx" },
   { bytes: [0xf7, 0xdf], does: "neg edi" },
-  { bytes: [0xb8, ...u32(231)], does: "mov eax, 231                 ; exit_group" },
-  { bytes: [0x0f, 0x05], does: "syscall" },
+  { bytes: small("rax", 60), does: "push 60; pop rax             ; exit" },
+  { bytes: SYSCALL, does: "syscall" },
+  { label: "poor", bytes: [0xbe, ...u32(0)], does: "mov esi, lacks", ...absolute("lacks") },
+  { bytes: small("rdx", LACKS.length), does: "push its length; pop rdx" },
+  { bytes: small("rdi", 2), does: "push 2; pop rdi" },
+  { bytes: small("rax", 1), does: "push 1; pop rax              ; write" },
+  { bytes: SYSCALL, does: "syscall" },
+  { label: "rest", bytes: small("rax", 34), does: "push 34; pop rax             ; pause" },
+  { bytes: SYSCALL, does: "syscall                      ; comes back at a signal" },
+  { bytes: [0xeb, 0], does: "jmp rest", ...short("rest") },
 ];
 
 // --- arm64: number of the call in x8, arguments in x0 to x4; `svc #0` answers in x0 and spoils nothing else.
@@ -316,7 +341,7 @@ export function emitStage0(arch: Stage0Arch): Stage0 {
   const body: readonly Piece[] = [
     ...machineCode,
     ...(padding === 0 ? [] : [{ bytes: zeros(padding), does: "padding" }]),
-    ...data(),
+    ...data(arch),
   ];
   const fileBytes = ENTRY_OFFSET + body.reduce((sum, { bytes }) => sum + bytes.length, 0);
   const pieces = [...headers(arch, fileBytes), ...body];

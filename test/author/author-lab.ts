@@ -32,8 +32,6 @@ export class AuthorLab {
   readonly namespace: string | undefined;
   readonly #inside: readonly string[];
   readonly #children = new Set<Subprocess>();
-  /** Every `godwit ...` that was run, as an author would have typed it. */
-  readonly typed: string[] = [];
 
   private constructor(folder: string, lab: Lab, net: NetLab | undefined) {
     this.folder = folder;
@@ -59,7 +57,6 @@ export class AuthorLab {
 
   /** `godwit WORDS` as the author types it: no Bun, no Node, nothing else on the PATH. */
   async godwit(words: string, cwd = this.folder, more: readonly string[] = []): Promise<Ran> {
-    this.typed.push(`godwit ${words}`);
     const child = this.spawn([...words.split(" "), ...more], cwd);
     const [out, err, code] = await Promise.all([
       new Response(child.stdout).text(),

@@ -1,13 +1,12 @@
 /**
  * An outside author: an empty folder, the compiled binary, no Bun and no Node on the PATH, no network. What they do stands
- * in docs/plugin-authors.md, and every command of that page is run here.
+ * in docs/plugin-authors.md, whose commands test/documented runs; here is what comes of them.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort, type LabNode } from "../../scripts/lab.ts";
-import { root } from "../../scripts/lib.ts";
 import { AuthorLab, Lines, TRUST, trustLines, whyNoNamespace } from "./author-lab.ts";
 
 const why = whyNoNamespace();
@@ -86,7 +85,6 @@ step("a break is named by check and by test, and mended", async () => {
 });
 
 step("dev: three nodes, anew at a save, and a mistake leaves what ran", async () => {
-  lab.typed.push("godwit plugin dev");
   const child = lab.spawn(["plugin", "dev", "--trust", TRUST], gull);
   try {
     const lines = new Lines(child.stdout);
@@ -125,7 +123,6 @@ step("pack, and add to a running node: it carries traffic between two real nodes
   for (const node of [a, b]) {
     const stranger = await lab.godwit("plugin add gull-0.1.0.gwp", gull, on(node));
     expect([stranger.code, stranger.err]).toEqual([1, expect.stringContaining("is not trusted here")]);
-    lab.typed.push("godwit plugin trust KEY");
     await fine(`plugin trust ${publisher}`, gull, on(node));
     await fine("plugin add gull-0.1.0.gwp", gull, on(node));
     expect((await fine("plugin list", gull, on(node))).out).toMatch(/gull +0\.1\.0 +transport/);
@@ -181,16 +178,6 @@ step("remove: the table first, then the plugin; the node runs on", async () => {
   expect((await a.json<{ status: string }>("/health")).status).toBe("ok");
   expect(existsSync(join(a.stateDir, "plugins/gull"))).toBe(false);
   expect([...a.errorLines, ...b.errorLines]).toEqual([]);
-});
-
-step("every command of docs/plugin-authors.md was run above", async () => {
-  const page = await readFile(join(root, "docs/plugin-authors.md"), "utf8");
-  const commands = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block]) =>
-    block!.trim().split("\n"),
-  );
-  expect(commands.length).toBeGreaterThan(10);
-  const unrun = commands.filter((line) => line !== "cd gull" && !lab.typed.includes(line));
-  expect(unrun).toEqual([]);
 });
 
 test.skipIf(why !== undefined)(

@@ -1,7 +1,11 @@
 /** Godwit as the only program of a machine: a real kernel in QEMU, real DHCP, real watchdog, a real time server. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bunCache } from "../../scripts/build.ts";
+import { root, run } from "../../scripts/lib.ts";
+import { blockOf, readPage } from "../../scripts/pages.ts";
 import { Caller } from "../telex/caller.ts";
 import { api, buildImage, type BuiltImage, runDiskTool, TOKEN_WORD } from "./image.ts";
 import { BOOT_MS, Guest, secondsOf, whyNot } from "./guest.ts";
@@ -53,6 +57,61 @@ boots(
     }
   },
   10 * 60_000,
+);
+
+/** In a clone that is thrown away, on a network of its own: 8000 is a port that others have. The packages are there from the image above. */
+const asThePageSays = (folder: string) => `set -e
+mount -t tmpfs tmpfs ${folder}
+mkdir ${folder}/upper ${folder}/work
+mount -t overlay overlay -o lowerdir=${root},upperdir=${folder}/upper,workdir=${folder}/work ${root}
+ip link set lo up
+cd ${root}
+page() {
+${blockOf(readPage("docs/boot.md"), "./scripts/image initramfs")}
+}
+page < /dev/null > ${folder}/console 2>&1 &
+for try in $(seq 600); do
+  if curl -s http://127.0.0.1:8000/health; then exit 0; fi
+  kill -0 $! || break
+  sleep 0.3
+done
+cat ${folder}/console
+exit 1
+`;
+
+boots.skipIf(process.getuid?.() !== 0)(
+  `what docs/boot.md says to type boots, and answers${why}`,
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), "godwit-boot-page-"));
+    try {
+      const inside = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+      const { code, output } = await run([...inside, "bash", "-c", asThePageSays(folder)], {
+        env: { ...process.env, BUN_INSTALL_CACHE_DIR: bunCache() },
+        timeoutMs: BOOT_MS,
+      });
+      expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining("{") });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+  BOOT_MS + 10_000,
+);
+
+boots(
+  `a processor without SSE4.2 is named on the console, and the machine rests there${why}`,
+  async () => {
+    await using guest = await Guest.start({
+      image: image.folder,
+      more: ["-cpu", "qemu64"],
+      endsOnReset: true,
+    });
+    await guest.hear(/godwit: this processor lacks SSE4\.2/);
+    // A kernel that had panicked would no longer listen to this.
+    await guest.press("ctrl", "alt", "delete");
+    expect(await guest.off()).toBe(0);
+    expect(guest.text).not.toContain("panic");
+  },
+  BOOT_MS + 10_000,
 );
 
 describe("one machine of 320 MB", () => {

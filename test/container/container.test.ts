@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { CONTAINER_BINARY, CONTAINER_USER, containerConfig } from "../../scripts/images/container.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root, run } from "../../scripts/lib.ts";
+import { blockOf, readPage } from "../../scripts/pages.ts";
 import { rootArchive } from "../systemd/machine.ts";
 import { type Compose, readCompose, readVariables } from "./compose.ts";
 import { Engine, missing } from "./engine.ts";
@@ -51,6 +52,7 @@ describe.skipIf(missing !== undefined)(
     test("the line forms, a telex reaches its end, the hub comes back with its volume", line, SLOW_MS);
     test("the override runs the binary that was built last", override, SLOW_MS);
     test("the ring forms", ring, SLOW_MS);
+    test("what docs/containers.md says to type does what it says", asThePageSays, SLOW_MS);
     test("podman builds both Containerfiles, and what they make runs", builtByPodman, 300_000);
   },
 );
@@ -374,5 +376,24 @@ async function builtByPodman(): Promise<void> {
     expectPowerless((await engine.processOf("built")).status);
     await engine.must("rm", "--force", "--volumes", "--time", "10", "built");
     await engine.must("rmi", "--force", tag);
+  }
+}
+
+async function asThePageSays(): Promise<void> {
+  const page = readPage("docs/containers.md");
+  try {
+    expect(await engine.shell(blockOf(page, "./scripts/image container"))).toContain("DUN-A");
+    const telex = await engine.shell(
+      blockOf(page, "cd images/compose"),
+      "a password for the telex\nsend NYC-C ALL WELL\n",
+    );
+    expect(telex).toContain("accepted");
+    const inbox = async () => (await engine.podman("exec", "line_nyc-c_1", "godwit", "inbox", "--json")).out;
+    for (let tries = 0; !(await inbox()).includes("DUN-A"); tries++) {
+      if (tries > 100) throw new Error("the telex does not come");
+      await Bun.sleep(200);
+    }
+  } finally {
+    await engine.must("rm", "--force", "--all", "--volumes");
   }
 }

@@ -6,6 +6,7 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { bunCache } from "../../scripts/build.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
 import { scratchFolder } from "../../scripts/scratch.ts";
@@ -39,12 +40,14 @@ runtime = "crun"
 network_backend = "netavark"
 `;
 
-/** Process 1 of the namespaces: they end with it, and it ends with our end of the pipe. */
+/** Process 1 of the namespaces: they end with it, and it ends with our end of the pipe. What is written into the clone $1 goes with it. */
 const holder = `
 set -e
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
+mkdir -p /run/clone/upper /run/clone/work
+mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/clone/upper,workdir=/run/clone/work" "$1"
 ip link set lo up
 echo ready
 exec cat
@@ -86,7 +89,7 @@ export class Engine {
     this.#holder = Bun.spawn(
       [
         ...["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"],
-        ...["sh", "-c", holder],
+        ...["sh", "-c", holder, "holder", root],
       ],
       { stdin: "pipe", stdout: "pipe", stderr: "inherit", env: { PATH } },
     );
@@ -142,6 +145,41 @@ export class Engine {
       variables,
     );
     if (code !== 0) throw new Error(`podman-compose ${words.join(" ")} ended with ${code}\n${out}${err}`);
+  }
+
+  /**
+   * A script of bash in the clone, as one reads it in a page, with what is typed into it; what it writes there goes with the engine. Answers
+   * what it printed.
+   */
+  async shell(script: string, typed = ""): Promise<string> {
+    const [folder, wrapper] = [this.dir, join(this.dir, "podman-for-compose")];
+    writeFileSync(wrapper, wrapped(this.#podman), { mode: 0o755 });
+    writeFileSync(join(folder, "typed"), typed);
+    // The folder anew: the one that a shell comes in with lies below what is laid over it.
+    const prelude = `set -e
+cd ${root}
+ours() { command ${this.#podman.join(" ")} "$@"; }
+podman() {
+  case $1 in
+  run) shift && ours run --cgroups=disabled --no-healthcheck "$@" ;;
+  # People are slower than a node that starts.
+  exec) for try in $(seq 100); do if ours "$@"; then return; fi; sleep 0.2; done; false ;;
+  *) ours "$@" ;;
+  esac
+}
+podman-compose() {
+  command podman-compose --podman-path ${wrapper} '--podman-run-args=--cgroups=disabled --no-healthcheck' "$@"
+}
+telnet() { socat -t 10 - "TCP:$1:$2,retry=50,interval=0.2"; }
+`;
+    const { code, out, err } = await this.#enter(
+      ["--mount", "--net", "--pid"],
+      ["bash", "-c", `exec < ${folder}/typed\n${prelude}${script}`],
+      // There is no network: the builds before have left what Bun fetches.
+      { BUN_INSTALL_CACHE_DIR: bunCache() },
+    );
+    if (code !== 0) throw new Error(`the shell ended with ${code}\n${out}${err}`);
+    return out;
   }
 
   /** The same, which must succeed; answers what it printed, without the white space around it. */

@@ -2,17 +2,13 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
+import type { ReloadView } from "../../runtime/view/contract/node.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, type LabNode } from "../../scripts/lab.ts";
 
 let lab: Lab;
 let a: LabNode;
 let b: LabNode;
-
-interface Reloaded {
-  readonly changed: { readonly section: string; readonly name: string; readonly change: string }[];
-  readonly restart_needed: string[];
-}
 
 beforeAll(async () => {
   if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
@@ -29,7 +25,7 @@ afterAll(async () => {
 
 const links = async (node: LabNode): Promise<number> =>
   (await node.json<{ peers: { connected: number } }>("/mesh/status")).peers.connected;
-const reload = (node: LabNode) => node.json<Reloaded>("/reload", { method: "POST" });
+const reload = (node: LabNode) => node.json<ReloadView>("/reload", { method: "POST" });
 const telex = (port: number) => `[services.telex]\ntype = "telex"\nlisten = "127.0.0.1:${port}"\n`;
 
 async function answers(port: number): Promise<boolean> {
@@ -64,7 +60,9 @@ test("services are added, moved and removed by SIGHUP and by the API; links stay
     const report = await reload(a);
     expect(report).toEqual({
       changed: [{ section: "services", name: "telex", change: "changed" }],
+      applied: [],
       restart_needed: [],
+      restart_because: {},
     });
     expect([await answers(first), await answers(second)]).toEqual([false, true]);
     await a.reconfigure({ extra: "" });
@@ -93,9 +91,4 @@ test("a bad configuration is refused with the place of the mistake, and nothing 
   await writeFile(a.configPath, "[node\n");
   expect((await a.api("/reload", { method: "POST" })).ok).toBe(false);
   expect(await answers(port)).toBe(true);
-}, 30_000);
-
-test("what only a restart can change is named", async () => {
-  await a.reconfigure({ extra: "", nodeExtra: 'log_level = "debug"' });
-  expect((await reload(a)).restart_needed).toEqual(["node.log_level"]);
 }, 30_000);

@@ -359,7 +359,7 @@ test.skipIf(isSkipped)(
     await until(
       "it is said",
       async () =>
-        /down cannot listen on .* port 7946: serf \(pid \d+\) has it; .*port_search/.test(
+        /down cannot listen on .* port 7946: PID \d+ \(serf\) has it; .*port_search/.test(
           await taken.health(),
         ),
       5_000,

@@ -8,6 +8,7 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root as project, run } from "../../scripts/lib.ts";
+import { blockOf, readPage } from "../../scripts/pages.ts";
 import { Machine, missing } from "./machine.ts";
 
 const SECURITY_MAX = 2.0;
@@ -25,6 +26,7 @@ describe.skipIf(missing !== undefined)(
     beforeEach(clean, SLOW_MS);
 
     test("ready, status, dynamic user, no capability, score", readyAndHardened, SLOW_MS);
+    test("what docs/systemd.md says to type does what it says", asThePageSays, SLOW_MS);
     test("a hung node is killed by the watchdog and comes back", hungNode, SLOW_MS);
     test("a node whose health is down starves the watchdog", downNode, SLOW_MS);
     test("a killed node is restarted with its identity; a stopped one stays stopped", killAndStop, SLOW_MS);
@@ -125,6 +127,23 @@ async function score(): Promise<number> {
   const found = Number(/Overall exposure level for godwit\.service: ([\d.]+)/.exec(said)![1]);
   console.log(`systemd-analyze security: ${found}`);
   return found;
+}
+
+async function asThePageSays(): Promise<void> {
+  const prelude = `set -e
+mkdir -p /root/clone/dist
+cp /root/godwit /root/clone/dist
+cd /root/clone
+sudo() { "$@"; }
+editor() { sed -i 's/^# callsign = .*/callsign = "DUN-A"/' "$1"; }
+`;
+  const said = await machine.must(
+    "bash",
+    "-c",
+    prelude + blockOf(readPage("docs/systemd.md"), "sudo dist/godwit"),
+  );
+  expect(said).toMatch(/Status: "\d+ peers linked, \d+ nodes alive, \d+ messages queued"/);
+  expect(said).toContain("DUN-A");
 }
 
 async function linksDropIn(): Promise<void> {

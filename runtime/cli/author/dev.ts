@@ -170,7 +170,9 @@ class DevMesh {
     const log = createLog({ level: "warn", format: "text", clock, sink, recent }).child({});
     const readConfig = () => loadConfig({ text: this.#configOf(one), format: "json", env: {} });
     return readConfig().then(async (config) => {
-      const node = await startNode({ config, readConfig, clock, random, log: hushed(log), recent, version });
+      const parts = { clock, random, log: hushed(log), recent, version };
+      // Its lines are shown as warnings are, whatever a table says.
+      const node = await startNode({ config, readConfig, applyLog() {}, ...parts });
       node.view.subscribe((event) => this.#onEvent(one, event));
       return node;
     });

@@ -60,6 +60,7 @@ export const explain: CommandModule = {
       told(key.meaning);
       told(`expects ${key.expected}`, paint.dim);
       if (key.default !== undefined) told(`default ${key.default}`, paint.dim);
+      told(`takes effect ${key.effect}`, paint.dim);
     }
     return exitCodes.fine;
   },

@@ -44,6 +44,12 @@ const conversionFacts = (conversions: StatusView["conversions"] | undefined): Fa
 const adviceFacts = (advice: StatusView["advice"] | undefined): Fact[] =>
   (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", line]);
 
+const restartFacts = (waiting: StatusView["restart_because"] | undefined): Fact[] =>
+  Object.entries(waiting ?? {}).map(([setting, because]) => [
+    "restart",
+    `${setting} counts from the next start, because ${because}`,
+  ]);
+
 const warningFacts = (health: HealthView | undefined): Fact[] =>
   (health?.checks ?? [])
     .filter((check) => check.status !== "ok")
@@ -79,6 +85,7 @@ export const status: CommandModule = {
           ],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
+          ...restartFacts(rest.restart_because),
           ...warningFacts(health?.value),
         ],
         paint,
@@ -345,15 +352,18 @@ export const trust: CommandModule = {
 
 export const reload: CommandModule = {
   async run(context) {
-    const answer = await (await context.client()).call<ReloadView>("POST", "/reload");
-    show(context, answer, ({ changed, restart_needed }) => {
+    const answer = await (
+      await context.client()
+    ).call<Partial<ReloadView> & Pick<ReloadView, "changed" | "restart_needed">>("POST", "/reload");
+    show(context, answer, ({ changed, applied = [], restart_needed, restart_because = {} }) => {
       const lines = changed.map(
         ({ section, name, change }) => `${section}.${render.safeLine(name)} ${change}`,
       );
-      if (restart_needed.length > 0)
-        lines.push(
-          `counts from the next start: ${restart_needed.map((key) => render.safeLine(key)).join(", ")}`,
-        );
+      lines.push(...applied.map((key) => `${render.safeLine(key)} in force`));
+      for (const key of restart_needed) {
+        const because = restart_because[key] === undefined ? "" : `, because ${restart_because[key]}`;
+        lines.push(`${render.safeLine(key)} counts from the next start${render.safeLine(because)}`);
+      }
       return `${lines.length === 0 ? "nothing changed" : lines.join("\n")}\n`;
     });
     return exitCodes.fine;

@@ -2,7 +2,7 @@
 import pkg from "../../../package.json" with { type: "json" };
 import { existsSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
-import { loadConfig } from "../../config/load.ts";
+import { type Config, loadConfig } from "../../config/load.ts";
 import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
@@ -12,7 +12,7 @@ import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createColours, wantsColour } from "../../kernel/colours.ts";
-import { createLog, stderrSinkFor } from "../../kernel/log.ts";
+import { createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
 import { RecentLog } from "../../kernel/recent-log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
@@ -44,18 +44,15 @@ export const run: CommandModule = {
     if (token) await firstStart(token, option("config"), env, signals);
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
-    const { logLevel, logFormat } = config.node;
-    const format = logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat;
     const recent = new RecentLog(systemClock);
-    const sink = stderrSinkFor(env);
-    const log = createLog({
-      level: logLevel,
-      format,
+    const logged = {
+      ...logSettings(config.node),
       clock: systemClock,
-      sink,
+      sink: stderrSinkFor(env),
       recent,
       colours: coloursOf(env),
-    });
+    };
+    const log = createLog(logged);
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
@@ -67,6 +64,7 @@ export const run: CommandModule = {
       random: systemRandom,
       log,
       recent,
+      applyLog: (changed) => void Object.assign(logged, logSettings(changed)),
       version,
       passed: takeListeners(env, process.pid),
     });
@@ -117,6 +115,11 @@ export const run: CommandModule = {
 };
 
 const coloursOf = (env: Environment) => createColours(wantsColour(process.stderr.isTTY, env));
+
+const logSettings = ({ logLevel, logFormat }: Config["node"]): LogSettings => ({
+  level: logLevel,
+  format: logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat,
+});
 
 /** What `systemctl status` shows. */
 function statusLine({ view }: GodwitNode): string {

@@ -52,11 +52,15 @@ export class InboxShares {
 
   /** Forgets what was counted before. */
   load(groups: readonly GroupTotal[]): void {
-    const { inboxMessagesMax, inboxBytesMax, senderShare } = this.#ctx.limits;
+    const { limits } = this.#ctx;
     this.#sums = new QuotaSums({
-      countMax: inboxMessagesMax,
-      bytesMax: inboxBytesMax,
-      oneShare: senderShare,
+      get countMax() {
+        return limits.inboxMessagesMax;
+      },
+      get bytesMax() {
+        return limits.inboxBytesMax;
+      },
+      oneShare: limits.senderShare,
     });
     const bytesMax = Number.MAX_SAFE_INTEGER;
     this.#places = new Quota({ countMax: INBOX_SENDERS_MAX, bytesMax, oneShare: 1 });

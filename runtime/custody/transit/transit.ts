@@ -83,11 +83,17 @@ export class Transit {
 
   constructor(ctx: CustodyContext, forwarder: Forwarder, cache: BodyCache) {
     this.#ctx = ctx;
-    const { transitMessagesMax, transitBytesMax, neighbourShare } = ctx.limits;
+    const { limits } = ctx;
     this.#quota = new Quota({
-      countMax: transitMessagesMax,
-      bytesMax: transitBytesMax,
-      oneShare: neighbourShare,
+      get countMax() {
+        return limits.transitMessagesMax;
+      },
+      get bytesMax() {
+        return limits.transitBytesMax;
+      },
+      get oneShare() {
+        return limits.neighbourShare;
+      },
     });
     this.#forwarder = forwarder;
     this.#cache = cache;

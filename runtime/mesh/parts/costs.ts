@@ -9,11 +9,17 @@ const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
 export class LinkCosts {
   /** The last one of each neighbour: costs move in steps, with hysteresis. */
   readonly #last = new Map<NodeId, number>();
-  readonly #hopCostMs: number;
+  #hopCostMs: number;
 
   /** `hopCostMs` is added to each link. */
   constructor(hopCostMs: number) {
     this.#hopCostMs = hopCostMs;
+  }
+
+  /** Costs are measured anew by it: the caller asks for those of all neighbours. */
+  setHopCost(hopCostMs: number): void {
+    this.#hopCostMs = hopCostMs;
+    this.#last.clear();
   }
 
   of(peer: Peer) {

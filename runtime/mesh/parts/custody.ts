@@ -15,7 +15,9 @@ import { createDirectory } from "./directory.ts";
 const NEWCOMER_MS = 2_000;
 
 export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> {
-  const { identity, network, clock, time, random, log, metrics, store, limits, callsign, location } = deps;
+  const { identity, network, clock, time, random, log, metrics, store, callsign, location } = deps;
+  /** One object, which all of custody looks at for each message. */
+  const limits = { ...deps.limits };
   const self = identity.id;
   /** Who came while the node was there already, over another link or way, and what ends the wait for each; bounded by the peers. */
   const newcomers = new Map<NodeId, Timer>();
@@ -104,6 +106,7 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       if (peer.links.length > 0 && !isRetiring) custody.onLinkLost(peer.id);
     },
     writable: ({ id }) => custody.onWritable(id),
+    settingsChanged: (settings) => void Object.assign(limits, settings.limits),
     routeChanged: (destination) => custody.onRoute(destination),
     defaultRouteChanged: (isThere) => custody.onDefaultRoute(isThere),
     directoryChanged: () => custody.onDirectory(),

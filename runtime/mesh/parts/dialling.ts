@@ -22,7 +22,7 @@ export function placesPart({ mesh, deps }: PartContext): PartOf<NamedPlaces> {
       );
     },
   });
-  return { engine: places };
+  return { engine: places, settingsChanged: ({ dialNetworks: allowed }) => void (places.allowed = allowed) };
 }
 
 /** The endpoint as it may be dialled now: on the operator's word as it stands, else on terms. */
@@ -77,6 +77,7 @@ export function hintsPart({ mesh, deps, kept }: PartContext): PartOf<Hints> {
       const pinned = nodeId === undefined ? {} : { nodeId };
       mesh.dialer.add({ endpoint, isPermanent, share, timeoutMs, ...pinned });
     },
+    weakened: (endpoint) => mesh.dialer.weaken(endpoint),
     unwanted: (endpoint) => mesh.dialer.remove(endpoint),
     heard: (source, endpoint, nodeId) => deps.events.emit("hintHeard", { source, endpoint, nodeId }),
   });

@@ -3,17 +3,16 @@ import type { HostAddress } from "@godwit/sdk";
 import type { NodeRecord } from "../../identity/record.ts";
 import { type NodeId, shortId } from "../../kernel/ids.ts";
 import { isLoopbackEndpoint } from "../../kernel/named-places.ts";
-import { MANAGER_SOURCE, ONIONS_SOURCE, PeerManager } from "../../trust/manager.ts";
+import { MANAGER_SOURCE, ONIONS_SOURCE, PeerManager, type PeerManagerSettings } from "../../trust/manager.ts";
 import type { Member } from "../../trust/plan-links.ts";
 import { TrustRules } from "../../trust/rules.ts";
 import { GoodbyeReason } from "../../wire/peer-messages.ts";
-import type { MeshDeps } from "../deps.ts";
+import type { MeshDeps, MeshSettings } from "../deps.ts";
 import type { PartOf, PartContext } from "../part.ts";
 import type { MeshParts } from "../seen.ts";
 
 export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
-  const { clock, random, log, metrics, linksWanted } = deps;
-  const { promoteAfterMs, promoteOnionsAfterMs, reviewMs } = deps;
+  const { clock, random, log, metrics } = deps;
   const manager = new PeerManager({
     self: deps.identity.id,
     clock,
@@ -21,11 +20,7 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     log,
     metrics,
     book: mesh.book,
-    rules: new TrustRules(deps.trustRules),
-    linksWanted,
-    promoteAfterMs,
-    promoteOnionsAfterMs,
-    reviewMs,
+    ...settingsOf(deps),
     connected: () => mesh.peers.connected,
     members: createDialable(mesh, deps),
     callsignOf: (id) => heldName(mesh, id)?.callsign,
@@ -46,19 +41,35 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
   return {
     engine: manager,
     start: () => manager.start(),
+    settingsChanged: (settings) => manager.configure(settingsOf(settings)),
     peerUp: (peer) => manager.onPeerUp(peer),
     peerDown: ({ id }) => manager.onPeerDown(id),
   };
 }
 
+const settingsOf = ({
+  trustRules,
+  linksWanted,
+  promoteAfterMs,
+  promoteOnionsAfterMs,
+  reviewMs,
+}: MeshSettings): PeerManagerSettings => ({
+  rules: new TrustRules(trustRules),
+  linksWanted,
+  promoteAfterMs,
+  promoteOnionsAfterMs,
+  reviewMs,
+});
+
 /**
- * What of a record may be dialled, as long as this machine has these addresses: members are gone through every ten seconds, and with each link
+ * What of a record may be dialled, as long as this machine has these addresses and the operator allows these networks: members are gone through every ten seconds, and with each link
  * that comes or goes.
  */
 type Judged = WeakMap<
   NodeRecord,
   {
     readonly addresses: readonly HostAddress[];
+    readonly allowed: readonly string[];
     /** One of its loopback addresses. */
     readonly local: string | undefined;
     readonly endpoints: readonly string[];
@@ -93,9 +104,10 @@ function endpointsOf(
   const canDial = (endpoint: string) => deps.canDial(endpoint);
   const addresses = deps.addresses();
   let known = judged.get(record);
-  if (known?.addresses !== addresses) {
+  const { allowed } = places;
+  if (known?.addresses !== addresses || known.allowed !== allowed) {
     const local = record.endpoints.find(isLoopbackEndpoint);
-    known = { addresses, local, endpoints: places.allowedOf(record.endpoints, namings) };
+    known = { addresses, allowed, local, endpoints: places.allowedOf(record.endpoints, namings) };
     judged.set(record, known);
   }
   // Whether it is on this machine may be another thing by now, and is one thing for all of its loopback addresses.

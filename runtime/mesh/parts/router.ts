@@ -10,7 +10,8 @@ import { LinkCosts } from "./costs.ts";
 export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Router> {
   const { identity, network, clock, random, log, metrics, destinationsMax } = deps;
   const { boot, records } = kept;
-  const costs = new LinkCosts(deps.hopCostMs);
+  let { hopCostMs } = deps;
+  const costs = new LinkCosts(hopCostMs);
   const protocolErrors = metrics.counter("godwit_link_protocol_errors_total");
   const router = new Router({
     self: identity.id,
@@ -64,6 +65,13 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
       reprice(peer);
     },
     linkMeasured: reprice,
+    settingsChanged(settings) {
+      if (settings.destinationsMax !== undefined) router.setDestinationsMax(settings.destinationsMax);
+      if (settings.hopCostMs === hopCostMs) return;
+      ({ hopCostMs } = settings);
+      costs.setHopCost(hopCostMs);
+      for (const peer of [...mesh.peers.connected]) reprice(peer);
+    },
     stop: () => router.close(),
   };
 }

@@ -7,7 +7,7 @@ import { shortId } from "../../kernel/ids.ts";
 import { isLoopbackLink } from "../../kernel/named-places.ts";
 import type { HeldRecord } from "../../membership/records.ts";
 import type { Peer } from "../../peer/peer.ts";
-import type { TrustGrant, TrustLevel } from "../../trust/book.ts";
+import type { LevelChange, TrustGrant, TrustLevel } from "../../trust/book.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
 /** Nodes met in earlier runs that are called at the start without being known: those that were linked longest. */
@@ -18,6 +18,8 @@ export interface Standing {
   isRefused(id: NodeId): boolean;
   /** Blocks at once: links, custody and names of the node end. Resolves when durable. */
   setTrust(id: NodeId, grant: TrustGrant): Promise<void>;
+  /** Its level changed by the configuration: what follows is done when it returns. */
+  onLevel(change: LevelChange): void;
   /** The record book took a revocation. */
   onRevoked(held: HeldRecord): void;
 }
@@ -36,16 +38,32 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
   const remember = (nodeId: NodeId, endpoints: readonly string[], permanent: boolean) => {
     for (const endpoint of endpoints) mesh.hints.add("book", { endpoint, nodeId, permanent }, "member");
   };
+  const onLevel = ({ id, before, level }: LevelChange) => {
+    if (level === "blocked") return tell("refused", id);
+    const record = records.get(id)?.record;
+    // What it claims was not looked at meanwhile.
+    if (before === "blocked" && record !== undefined && !isRefused(id)) names.observe(record);
+    if (level === "trusted") remember(id, record?.endpoints ?? [], true);
+    // Redialled for ever no longer, and known as before.
+    else for (const endpoint of mesh.hints.pinnedBy("book", id)) remember(id, [endpoint], false);
+  };
   return {
     engine: {
       isRefused,
+      onLevel(change) {
+        const { id, level } = change;
+        const grant = { level, reason: "[trust] of the configuration", by: "configuration" } as const;
+        log.info("trust changed", { peer: shortId(id), ...grant });
+        events.emit("trustChanged", { id, grant });
+        onLevel(change);
+      },
       async setTrust(id, grant) {
         const { level, reason, by } = grant;
+        const before = book.trustOf(id);
         await book.setTrust(id, grant);
         log.info("trust changed", { peer: shortId(id), level, by, reason });
         events.emit("trustChanged", { id, grant });
-        if (level === "blocked") tell("refused", id);
-        else if (level === "trusted") remember(id, records.get(id)?.record.endpoints ?? [], true);
+        onLevel({ id, before, level: book.trustOf(id) });
       },
       onRevoked(held) {
         const { id, signer, reason } = held.record;

@@ -11,6 +11,7 @@ import {
   sourceGroup,
   StreamCore,
 } from "@godwit/sdk";
+import { whyNotListening } from "@godwit/sdk/listening";
 import { claimDescriptor, type Place, Places } from "@godwit/sdk/places";
 import { godwitError } from "../../kernel/errors.ts";
 import type { Scope } from "../../kernel/scope.ts";
@@ -116,7 +117,7 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
         const forget = own(close);
         return { port: server.port, close };
       } catch (error) {
-        throw listenFailed(host, port, error);
+        throw listenFailed("tcp", host, port, error);
       }
     },
     async datagrams(host, port, onDatagram): Promise<NetDatagrams> {
@@ -151,18 +152,16 @@ export function openPluginNet(scope: Scope, policy: NetPolicy): PluginNet {
           },
         };
       } catch (error) {
-        throw listenFailed(host, port, error);
+        throw listenFailed("udp", host, port, error);
       }
     },
   };
 }
 
-const listenFailed = (host: string, port: number, cause: unknown) =>
-  godwitError(
-    "GODWIT_LISTEN_FAILED",
-    `cannot listen on ${host} port ${port}: ${cause instanceof Error ? cause.message : String(cause)}`,
-    cause,
-  );
+function listenFailed(protocol: "tcp" | "udp", host: string, port: number, cause: unknown) {
+  const why = whyNotListening(cause, { protocol, host, port, setting: "its table" });
+  return godwitError("GODWIT_LISTEN_FAILED", `cannot listen on ${host} port ${port}: ${why}`, cause);
+}
 
 interface SocketState {
   stream?: TcpStream;

@@ -6,6 +6,7 @@ import type { PluginBuilder } from "bun";
 import * as sdk from "@godwit/sdk";
 import * as bounded from "@godwit/sdk/bounded";
 import * as errors from "@godwit/sdk/errors";
+import * as listening from "@godwit/sdk/listening";
 import * as netlink from "@godwit/sdk/netlink";
 import * as places from "@godwit/sdk/places";
 import * as process from "@godwit/sdk/process";
@@ -16,6 +17,7 @@ const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "@godwit/sdk": sdk,
   "@godwit/sdk/bounded": bounded,
   "@godwit/sdk/errors": errors,
+  "@godwit/sdk/listening": listening,
   "@godwit/sdk/netlink": netlink,
   "@godwit/sdk/places": places,
   "@godwit/sdk/process": process,

@@ -19,7 +19,7 @@ export interface HealthView {
   checks: { name: string; status: HealthStatus; reason: string }[];
 }
 
-export interface StatusView {
+export interface StatusView extends RestartView {
   node: {
     id: NodeId;
     callsign: string | null;
@@ -109,15 +109,23 @@ export interface PeerView {
   quarantine: { reason: string; until: string; offences: number } | null;
 }
 
-export interface ReloadView {
+export interface ReloadView extends RestartView {
   /** Plugin instances that were started, stopped or rebuilt. */
   changed: {
     section: "transports" | "discovery" | "services" | "engines" | "heal";
     name: string;
     change: "added" | "removed" | "changed";
   }[];
-  /** Keys whose new values count from the next start. */
+  /** Settings whose new values count now. */
+  applied: string[];
+}
+
+/** What the configuration, as it was read last, says otherwise than the node runs with. */
+export interface RestartView {
+  /** Settings whose new values count from the next start. */
   restart_needed: string[];
+  /** Why each of them does; completes "at the next start, because ...". */
+  restart_because: Record<string, string>;
 }
 
 export interface MemberView {
@@ -383,4 +391,6 @@ export interface TokenStore {
   revoke(id: string): Promise<boolean>;
   /** Constant-time. Undefined when no token matches. */
   scopesOf(secret: string): readonly TokenScope[] | undefined;
+  /** Calls `ended` once, when the token that the secret opens ends or may do other things than before. Until the returned function is called. */
+  watch(secret: string, ended: () => void): () => void;
 }

@@ -8,6 +8,7 @@ import type { Socket, SocketHandler } from "bun";
 import type { DialTerms, PluginContext } from "../context.ts";
 import { formatEndpoint, sourceGroup, type HostPort, type ListenAddress } from "../endpoint.ts";
 import { claimDescriptor, type Place, Places } from "../places.ts";
+import { whyNotListening } from "../listening.ts";
 import { withinTerms } from "../terms.ts";
 import { type Attempt, dialAny, resolveHost } from "./dial.ts";
 import { type SocketState, TcpPipe } from "./pipe.ts";
@@ -22,9 +23,15 @@ export { type SocketState, TcpPipe } from "./pipe.ts";
 export const STRANGERS_MAX = 1_024;
 export const STRANGERS_PER_SOURCE_MAX = 512;
 
+export interface TcpOptions {
+  /** The key of the plugin's table that chooses the port, for health; by default `listen`. False: none does. */
+  readonly setting?: string | false;
+}
+
 export class Tcp {
   readonly #ctx: PluginContext;
   readonly #scheme: string;
+  readonly #setting: string | undefined;
   readonly #strangers = new Places({ max: STRANGERS_MAX, perSourceMax: STRANGERS_PER_SOURCE_MAX });
   readonly #refused;
   readonly #pipes = new Set<TcpPipe>();
@@ -42,8 +49,9 @@ export class Tcp {
   };
 
   /** `scheme` is that of the endpoints its pipes show. */
-  constructor(ctx: PluginContext, scheme: string) {
+  constructor(ctx: PluginContext, scheme: string, { setting = "listen" }: TcpOptions = {}) {
     this.#ctx = ctx;
+    this.#setting = setting === false ? undefined : setting;
     this.#scheme = scheme;
     this.#refused = ctx.counter(
       "refused",
@@ -75,7 +83,7 @@ export class Tcp {
       try {
         this.#bound.set(keyOf(address), this.#open(address));
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = whyNotListening(error, { protocol: "tcp", ...address, setting: this.#setting });
         reasons.push(`cannot listen on ${formatEndpoint(this.#scheme, address.host, address.port)}: ${why}`);
       }
     }
