@@ -34,7 +34,7 @@ beforeEach(() => {
     log: silentLog,
     allow: [TRUSTED],
     resolve: () => REMOTE,
-    isFrom: (who) => who === "trusted" && isTrusted,
+    isFrom: (who: string) => who === "trusted" && isTrusted,
   } as unknown as ForwardsDeps);
 });
 afterEach(() => {
