@@ -89,13 +89,17 @@ const seen: Readonly<Record<keyof MeshSettings, () => Promise<void>>> = {
     expect(mesh.names.resolve("LON-B").kind).toBe("node");
   },
   async trustRules() {
-    const { mesh, configure, far, link } = await linked();
+    const { clock, mesh, configure, far, link } = await linked();
     const rule = { callsigns: [], transports: ["tcp"], networks: ["10.0.0.0/8"] };
     configure({ trustRules: [{ ...rule, level: "trusted" }] });
     expect(mesh.book.standing(far.id)).toMatchObject({ level: "trusted", by: "rule" });
     configure({ trustRules: [{ ...rule, level: "blocked" }] });
     expect([mesh.isRefused(far.id), link.isClosed]).toEqual([true, true]);
-    // It outlives its link, and not its rule.
+    await clock.advance(1);
+    expect(mesh.peers.count).toBe(0);
+    // It outlives its link, and other settings, and not its rule.
+    configure({ trustRules: [{ ...rule, level: "blocked" }], hopCostMs: 50 });
+    expect(mesh.isRefused(far.id)).toBe(true);
     configure({ trustRules: [] });
     expect(mesh.isRefused(far.id)).toBe(false);
   },
