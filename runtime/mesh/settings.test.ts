@@ -75,6 +75,9 @@ const seen: Readonly<Record<keyof MeshSettings, () => Promise<void>>> = {
     expect(mesh.book.hasRights(far.id)).toBe(true);
     expect(mesh.hints.pinnedBy("book", far.id)).toEqual(["tcp://10.0.0.2:4860"]);
     expect(heard).toContain("trustChanged");
+    heard.length = 0;
+    configure({ trust: new Map([[far.id, "trusted"]]) });
+    expect(heard).toEqual([]);
     configure({ trust: new Map() });
     expect([mesh.book.trustOf(far.id), mesh.book.hasRights(far.id)]).toEqual(["member", false]);
     expect(mesh.hints.pinnedBy("book", far.id)).toEqual([]);
