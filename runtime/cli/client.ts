@@ -110,6 +110,14 @@ export class ApiClient {
   }
 }
 
+/** Nobody answers at the socket, or says that it is not ready: whoever waits for the node asks again. */
+export function isNodeAway(error: unknown): boolean {
+  if (error instanceof ApiProblem) return error.problem.status === 503;
+  return error instanceof Error && "code" in error && AWAY.has(String(error.code));
+}
+
+const AWAY: ReadonlySet<string> = new Set(["GODWIT_NODE_UNREACHABLE", "GODWIT_TIMEOUT"]);
+
 /** Path segments come from the command line: `/` or `?` in a name must not change the call. */
 export const segment = (text: string): string => encodeURIComponent(text);
 

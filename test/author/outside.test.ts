@@ -129,7 +129,7 @@ step("pack, and add to a running node: it carries traffic between two real nodes
     expect([stranger.code, stranger.err]).toEqual([1, expect.stringContaining("is not trusted here")]);
     await fine(`plugin trust ${publisher}`, gull, on(node));
     await fine("plugin add gull-0.1.0.gwp", gull, on(node));
-    expect((await fine("plugin list", gull, on(node))).out).toContain("gull 0.1.0 transport");
+    expect((await fine("plugin list", gull, on(node))).out).toMatch(/gull +0\.1\.0 +transport/);
     await node.reconfigure({ extra: table(node === a ? `["127.0.0.1:${port}"]` : "[]") });
     await fine("config check", gull, on(node));
     await fine("reload", gull, on(node));
@@ -176,7 +176,7 @@ step("remove: the table first, then the plugin; the node runs on", async () => {
     await node.reconfigure({ extra: "" });
     await fine("reload", gull, on(node));
     await fine("plugin remove gull", gull, on(node));
-    expect((await fine("plugin list", gull, on(node))).out.trim()).toBe("");
+    expect((await fine("plugin list", gull, on(node))).out).toStartWith("no plugins are installed");
   }
   await a.until("the link to go", async () => (await schemes(a)).length === 0, 20_000);
   expect((await a.json<{ status: string }>("/health")).status).toBe("ok");

@@ -11,6 +11,7 @@ import type { PluginPackage } from "../../plugin/package/package.ts";
 import { checkPermissions, checkTested, checkTypes } from "../author/checks.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
+import { table } from "../table-text.ts";
 import { running } from "./offers.ts";
 
 const stateDirOf = async (context: CommandContext): Promise<string> =>
@@ -90,10 +91,18 @@ export const list: CommandModule = {
       publisher: one.package?.publisher ?? null,
       reason: one.reason ?? null,
     }));
-    const lines = found.map(
-      ({ id, version, namespace, reason }) => `${id} ${version} ${reason ?? namespace ?? ""}`,
-    );
-    return answer(context, { plugins: found }, ...lines);
+    const rows = found.map(({ id, version, namespace, reason }) => [
+      id,
+      version,
+      namespace ?? "-",
+      reason ?? "",
+    ]);
+    const text =
+      rows.length === 0
+        ? "no plugins are installed: godwit plugin add FILE\n"
+        : table(["ID", "VERSION", "KIND", "WHY IT CANNOT RUN"], rows, context.paint);
+    context.io.stdout(context.isJson ? `${JSON.stringify({ plugins: found })}\n` : text);
+    return exitCodes.fine;
   },
 };
 
