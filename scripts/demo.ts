@@ -2,6 +2,7 @@
  * The main job, for eyes: builds the binary, runs DUN-A, LON-B and NYC-C in a line on loopback, sends a telex from end
  * to end, kills the node in the middle, sends another (it waits), starts the middle again and shows the delivery.
  */
+import { createColours, wantsColour } from "../runtime/kernel/colours.ts";
 import { buildGodwit } from "./build.ts";
 import { binaryPath, freePort, Lab, type LabNode } from "./lab.ts";
 
@@ -41,6 +42,8 @@ const isJson = flags.has("--json");
 const say = (text: string) => {
   if (!isJson) process.stdout.write(`${text}\n`);
 };
+/** The demo is looked at: what went well and what did not has the colours that `godwit` gives it. */
+const { good, warn, bad, bold } = createColours(!isJson && wantsColour(process.stdout.isTTY, process.env));
 const startMs = performance.now();
 const secondsSince = (fromMs: number) => Math.round(performance.now() - fromMs) / 1000;
 
@@ -82,7 +85,8 @@ async function tell(mesh: Lab) {
   await Promise.all(nodes.map((node) => node.start()));
   const ids = await Promise.all(nodes.map(async (node) => (await status(node)).node.id));
   say("\nthree nodes are up, A and C know only B:");
-  for (const [i, node] of nodes.entries()) say(`  ${node.callsign}  ${ids[i]!.slice(0, 10)}  ${node.apiUrl}`);
+  for (const [i, node] of nodes.entries())
+    say(`  ${bold(node.callsign)}  ${ids[i]!.slice(0, 10)}  ${node.apiUrl}`);
 
   await waitForRoute(a, "NYC-C");
   await waitForRoute(c, "DUN-A");
@@ -92,11 +96,11 @@ async function tell(mesh: Lab) {
   const first = await send(a, "NYC-C", "HELLO NEW YORK STOP ALL WELL IN DUNDEE STOP");
   const firstReport = await finish(a, first);
 
-  say(`\nLON-B is killed (SIGKILL, pid ${b.pid}); DUN-A sends another telex`);
+  say(`\nLON-B is ${bad("killed")} (SIGKILL, pid ${b.pid}); DUN-A sends another telex`);
   await b.kill("SIGKILL");
   const second = await send(a, "NYC-C", "LONDON IS DOWN STOP THIS ONE CAN WAIT STOP");
   const waiting = await a.json<Message>(`/messages/${second.id}`);
-  say(`  ${waiting.state}: ${waiting.reason ?? "waiting"}`);
+  say(`  ${warn(waiting.state)}: ${waiting.reason ?? "waiting"}`);
 
   say("\nLON-B starts again");
   await b.start();
@@ -121,7 +125,7 @@ async function tell(mesh: Lab) {
     const seconds = secondsSince(sent.atMs);
     const callsigns = new Map(ids.map((id, i) => [id, nodes[i]!.callsign]));
     const trace = message!.trace.map(({ node }) => callsigns.get(node) ?? node);
-    say(`  delivered in ${seconds} s by ${trace.join(" > ")}`);
+    say(`  ${good("delivered")} in ${seconds} s by ${trace.join(" > ")}`);
     say(
       `  receipt signed by ${callsigns.get(message!.receipt!.by)}: ${message!.receipt!.signature.slice(0, 32)}...`,
     );
@@ -160,7 +164,7 @@ the mesh stays up until Ctrl-C. Try, in another terminal:
   telnet 127.0.0.1 ${telexPorts.a}       (DUN-A; nc does too: help, stations, send NYC-C)
   telnet 127.0.0.1 ${telexPorts.c}       (NYC-C, to see it arrive)
   dist/godwit why NYC-C --socket ${a.socketPath}
-  dist/godwit trace NYC-C --socket ${a.socketPath}
+  dist/godwit ping NYC-C --socket ${a.socketPath}
   dist/godwit events --socket ${b.socketPath}
   curl ${b.apiUrl}/mesh/peers
   kill -9 ${b.pid}        (and see messages wait)

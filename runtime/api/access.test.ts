@@ -19,6 +19,7 @@ describe("access", () => {
         "get /events": "read",
         "get /forwards": "operate",
         "get /health": "public",
+        "get /logs": "operate",
         "get /mesh/discovery": "read",
         "get /mesh/members": "read",
         "get /mesh/names": "read",

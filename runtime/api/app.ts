@@ -9,6 +9,7 @@ import { Hono, type Context } from "hono";
 import type { Clock } from "../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
+import type { RecentLog } from "../kernel/recent-log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { unknownConnection, type Connection } from "./access.ts";
 import { BodyReader, parseJson } from "./body.ts";
@@ -21,6 +22,7 @@ import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts
 import { joinRoutes } from "./routes-join.ts";
 import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
+import { logRoutes } from "./routes-logs.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import { pluginRoutes } from "./routes-plugins.ts";
@@ -44,6 +46,8 @@ export interface ApiOptions {
   readonly pages: PagesDesk;
   readonly clock: Clock;
   readonly log: Log;
+  /** The last lines that were logged. */
+  readonly recent: RecentLog;
   readonly metrics: Metrics;
   readonly version: string;
   /** Aborts when the API stops; event streams and traces end with it. */
@@ -65,6 +69,7 @@ export function apiRoutes(version: string): Route[] {
     ...closedRoutes(),
     ...joinRoutes(),
     ...messageRoutes(),
+    ...logRoutes(),
     ...tokenRoutes(),
     ...forwardRoutes(),
     ...pluginRoutes(),
@@ -85,9 +90,9 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, plugins, clock, log, signal } = options;
+  const { view, tokens, forwards, plugins, clock, log, recent, signal } = options;
   const bodies = new BodyReader(clock);
-  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, signal, bodies };
+  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, recent, signal, bodies };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);

@@ -7,6 +7,9 @@ export const INLINE_BODY_BYTES_MAX = 64 * 1024;
 export const BATCH_MESSAGES_MAX = 1_000;
 export const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
+/** How long a request may wait for the next line of the log. */
+export const LOG_WAIT_SECONDS_MAX = 25;
+
 /** The rest is the name of a table `[services.NAME]`. */
 export const PAGES_SCOPE = /^pages:[a-z0-9_]{1,32}$/;
 

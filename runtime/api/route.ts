@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
+import type { RecentLog } from "../kernel/recent-log.ts";
 import type { AccessRule, Connection } from "./access.ts";
 import type { BodyReader } from "./body.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
@@ -14,6 +15,7 @@ export interface ApiParts {
   readonly plugins: PluginDesk;
   readonly clock: Clock;
   readonly log: Log;
+  readonly recent: RecentLog;
   readonly bodies: BodyReader;
   /** Aborts when the API stops: endless responses end. */
   readonly signal: AbortSignal;

@@ -1,5 +1,6 @@
 /** Sending, reading and removing messages. */
 import type { OutgoingMessage } from "@godwit/sdk";
+import { attachment } from "../kernel/media-type.ts";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import type { Priority } from "../wire/constants.ts";
 import { batchResponse, isList, itemsOfLines, itemsOfList, sendAll } from "./batch.ts";
@@ -100,7 +101,7 @@ export function messageRoutes(): Route[] {
           headers: {
             "content-type": isSafeType ? contentType : BINARY_TYPE,
             // A stranger chose these bytes and their type: no browser may run them in this origin.
-            "content-disposition": "attachment",
+            "content-disposition": attachment(isSafeType ? contentType : BINARY_TYPE),
             "content-security-policy": "sandbox; default-src 'none'",
             "x-content-type-options": "nosniff",
             "cache-control": "no-store",

@@ -249,6 +249,7 @@ export const message = z.object({
     .describe("how far it is on its way to the next hop"),
   created_at: moment,
   delivered_at: moment.nullable(),
+  expires_in_seconds: count.nullable().describe("what is left of the life of an own message that is open"),
   receipt: z
     .object({
       by: nodeId,

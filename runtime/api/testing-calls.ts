@@ -66,6 +66,7 @@ export const requests: Record<string, { path?: string; init?: RequestInit }> = {
   "get /messages/{id}": { path: `/messages/${messageId1}` },
   "delete /messages/{id}": { path: `/messages/${messageId1}` },
   "get /messages/{id}/body": { path: `/messages/${messageId1}/body` },
+  "get /logs": {},
   "get /forwards": {},
   "post /forwards": { init: json({ listen: "127.0.0.1:0", to: "DUN-A", target: "127.0.0.1:80" }) },
   "delete /forwards/{id}": { path: "/forwards/f0" },

@@ -4,6 +4,7 @@ import { ManualClock, type Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog, type Log } from "../kernel/log.ts";
+import { RecentLog } from "../kernel/recent-log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { createApi, type Api } from "./app.ts";
 import { pluginAnswer } from "./testing-plugins.ts";
@@ -22,6 +23,7 @@ import type {
   ReloadView,
   TokenScope,
   TokenStore,
+  TraceView,
 } from "../view/contract/node.ts";
 
 export const nodeA: NodeId = formatNodeId(new Uint8Array(32).fill(1));
@@ -43,6 +45,7 @@ export const sampleMessage: MessageView = {
   progress: null,
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
+  expires_in_seconds: null,
   receipt: {
     by: nodeA,
     by_callsign: "DUN-A",
@@ -255,7 +258,7 @@ export class FakeNode implements NodeView {
     };
   }
 
-  async trace(node: string, signal: AbortSignal) {
+  async trace(node: string, signal: AbortSignal): Promise<TraceView> {
     this.#known(node);
     await this.onTrace(signal);
     const hop = { node: nodeB, callsign: "LON-B", rtt_ms: 1.5, stage: "route/forward" };
@@ -463,6 +466,7 @@ export interface Rig {
   readonly plugins: PluginDesk;
   readonly clock: ManualClock;
   readonly metrics: Metrics;
+  readonly recent: RecentLog;
   readonly stop: AbortController;
 }
 
@@ -479,6 +483,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
   const plugins = fakePlugins();
   const clock = new ManualClock();
   const metrics = new Metrics();
+  const recent = new RecentLog(options.clock ?? clock);
   const stop = new AbortController();
   const app = createApi({
     view: node,
@@ -488,9 +493,10 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     pages: options.pages ?? noPages,
     clock: options.clock ?? clock,
     log: options.log ?? silentLog,
+    recent,
     metrics,
     version: "0.1.0",
     signal: stop.signal,
   });
-  return { app, node, tokens, plugins, clock, metrics, stop };
+  return { app, node, tokens, plugins, clock, metrics, recent, stop };
 }

@@ -10,18 +10,14 @@ import { problemOf, type Problem } from "../api/problem.ts";
 import { ApiClient, ApiProblem } from "./client.ts";
 import { exitCodes, type CommandContext, type CommandSpec, type OptionSpec } from "./command.ts";
 import type { CliIo } from "./io.ts";
-import { createPaint, safeText } from "./render.ts";
+import { createPaint, type Paint } from "./paint.ts";
+import { safeText } from "./render.ts";
+import { wantsColour } from "../kernel/colours.ts";
 import { findSocket } from "./socket.ts";
+import { globalOptions } from "./row.ts";
 import { commands } from "./table.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-const globalOptions: Readonly<Record<string, OptionSpec>> = {
-  config: { value: "PATH", help: "the configuration file" },
-  socket: { value: "PATH", help: "the node's socket, instead of what the configuration says" },
-  json: { help: "the API's answer on one line; errors as a problem document" },
-  help: { help: "this text" },
-};
 
 /** Never throws: every failure is reported on stderr and becomes the exit code. */
 export async function runCli(argv: readonly string[], env: Environment, io: CliIo): Promise<number> {
@@ -61,9 +57,9 @@ async function dispatch(
   if (command === undefined) {
     const topic = words[0] === "help" ? words.slice(1) : words;
     if (topic.length > 0) return helpOnTopic(topic, io, wantsHelp);
-    const { overview } = await import("./help.ts");
-    if (wantsHelp) io.stdout(overview());
-    else io.stderr(overview());
+    const { firstSteps, overview } = await import("./help.ts");
+    if (wantsHelp) io.stdout(overview(io.size?.columns));
+    else io.stderr(firstSteps(io.size?.columns));
     return wantsHelp ? exitCodes.fine : exitCodes.usage;
   }
   if (wantsHelp) return await printHelp(command, io);
@@ -71,23 +67,41 @@ async function dispatch(
   if (positionals.length < command.argsMin || positionals.length > command.argsMax)
     throw usage(`usage: godwit ${command.name} ${command.args}`.trimEnd());
   const text = (name: string) => [values[name]].flat().filter((value) => typeof value === "string");
-  const context: CommandContext = {
-    io: isJson ? withSafeJson(io) : io,
+  const contextFor = (output: CliIo): CommandContext => ({
+    io: output,
     env,
     args: positionals,
     option: (name) => text(name).at(-1),
     options: text,
-    isSet: (name) => values[name] !== undefined && values[name] !== false,
+    isSet,
     isJson,
     commands,
     get paint() {
-      return createPaint(io.isStdoutTty && !isJson, env);
+      return paintOf(output, env, isJson, isSet);
     },
-    client: async () =>
-      new ApiClient(await findSocket(text("socket").at(-1), text("config").at(-1), env), io.signal, io.clock),
-  };
+    client: async () => {
+      const socket = await findSocket(text("socket").at(-1), text("config").at(-1), env);
+      const typed = positionals.length === 0 ? command.name : `${command.name} ...`;
+      return new ApiClient(socket, typed, io.signal, io.clock);
+    },
+  });
+  const isSet = (name: string) => values[name] !== undefined && values[name] !== false;
+  const context = contextFor(isJson ? withSafeJson(io) : io);
   const module = await command.load();
-  return await module.run(context);
+  if (!isSet("watch") || command.options["watch"] === undefined) return await module.run(context);
+  const { watch } = await import("./watch.ts");
+  const tell = (error: unknown, output: CliIo) => void report(error, output, isJson);
+  return await watch(context, { contextFor, module, report: tell });
+}
+
+function paintOf(io: CliIo, env: Environment, isJson: boolean, isSet: (name: string) => boolean): Paint {
+  const chosen = isSet("no-color") ? false : isSet("color") ? true : undefined;
+  return createPaint({
+    isColoured: !isJson && wantsColour(io.isStdoutTty, env, chosen),
+    columns: io.size?.columns,
+    clock: io.clock,
+    isUtc: isSet("utc"),
+  });
 }
 
 /** What the API answers holds texts of other nodes. A message's bytes, which were asked for as they are, stay so. */
@@ -119,17 +133,34 @@ function findCommand(argv: readonly string[]) {
 function parse(command: CommandSpec, args: readonly string[]) {
   const specs = { ...command.options, ...globalOptions };
   const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { value, repeats }]) => [
+    Object.entries(specs).map(([name, { value, repeats, short }]) => [
       name,
-      { type: value === undefined ? ("boolean" as const) : ("string" as const), multiple: repeats === true },
+      {
+        type: value === undefined ? ("boolean" as const) : ("string" as const),
+        multiple: repeats === true,
+        ...(short === undefined ? {} : { short }),
+      },
     ]),
   );
   try {
-    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+    return parseArgs({ args: withBare(args, specs), options, allowPositionals: true, strict: true });
   } catch (error) {
     const words = error instanceof Error ? error.message.split(". ")[0]! : String(error);
     throw usage(`${words.charAt(0).toLowerCase()}${words.slice(1)}; see godwit ${command.name} --help`);
   }
+}
+
+/** `--watch` and `--watch 5` as what a parser knows: `--watch=2`, `--watch=5`. */
+function withBare(args: readonly string[], specs: Readonly<Record<string, OptionSpec>>): string[] {
+  const out: string[] = [];
+  for (let at = 0; at < args.length; at++) {
+    const word = args[at]!;
+    if (word === "--") return [...out, ...args.slice(at)];
+    const bare = word.startsWith("--") ? specs[word.slice(2)]?.bare : undefined;
+    if (bare === undefined) out.push(word);
+    else out.push(`${word}=${/^\d+(\.\d+)?$/.test(args[at + 1] ?? "") ? args[++at]! : bare}`);
+  }
+  return out;
 }
 
 const usage = (message: string) => godwitError("GODWIT_USAGE", message);
@@ -141,8 +172,8 @@ async function helpOnTopic(words: readonly string[], io: CliIo, wantsHelp: boole
   const below = commands.filter(({ name, isHidden }) => name.startsWith(`${words[0]} `) && isHidden !== true);
   if (below.length > 0 && (wantsHelp || words.length === 1)) {
     const { groupHelp } = await import("./help.ts");
-    if (wantsHelp) io.stdout(groupHelp(below));
-    else io.stderr(groupHelp(below));
+    if (wantsHelp) io.stdout(groupHelp(below, io.size?.columns));
+    else io.stderr(groupHelp(below, io.size?.columns));
     return wantsHelp ? exitCodes.fine : exitCodes.usage;
   }
   const { nearest } = await import("../config/suggest.ts");
@@ -157,7 +188,7 @@ async function helpOnTopic(words: readonly string[], io: CliIo, wantsHelp: boole
 
 async function printHelp(command: CommandSpec, io: CliIo): Promise<number> {
   const { commandHelp } = await import("./help.ts");
-  io.stdout(commandHelp(command, globalOptions));
+  io.stdout(commandHelp(command, globalOptions, io.size?.columns));
   return exitCodes.fine;
 }
 

@@ -1,13 +1,17 @@
 /** What a command is: a row of the table in `cli.ts`, and a `run` in its own module that is loaded only when called. */
 import type { ApiClient } from "./client.ts";
 import type { CliIo } from "./io.ts";
-import type { Paint } from "./render.ts";
+import type { Paint } from "./paint.ts";
 
 export interface OptionSpec {
   /** Name of the value in the help; absent: a switch. */
   readonly value?: string;
   readonly help: string;
+  /** The value where none is given: `--watch`, `--watch 5`. A value that may be left out is a number. */
+  readonly bare?: string;
   readonly repeats?: true;
+  /** One letter that stands for it. */
+  readonly short?: string;
 }
 
 export interface CommandSpec {

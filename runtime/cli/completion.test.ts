@@ -10,8 +10,9 @@ import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { commandsOf, TASKS } from "./help.ts";
+
 import { commands } from "./table.ts";
+import { commandsOf, TASKS } from "./tasks.ts";
 import { runForTest } from "./testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-completion-"));
@@ -41,7 +42,7 @@ const offered = async (...words: string[]): Promise<string[]> => {
 };
 
 test("every command is told of in one task, once", () => {
-  const told = TASKS.flatMap(([, names]) => commandsOf(names)).map(({ name }) => name);
+  const told = TASKS.flatMap(([, names]) => commandsOf(commands, names)).map(({ name }) => name);
   const all = commands.filter(({ isHidden }) => isHidden !== true).map(({ name }) => name);
   expect(told.toSorted()).toEqual(all.toSorted());
 });
@@ -54,6 +55,9 @@ test("commands, their second words, options, and what the node knows", async () 
   expect(await offered("send", "NYC-C", "--priority", "")).toEqual(["0", "1", "2", "3"]);
   expect(await offered("trust", "NYC-C", "t")).toEqual(["trusted"]);
   expect(await offered("members", "--state", "a")).toEqual(["alive"]);
+  expect(await offered("logs", "--level", "w")).toEqual(["warn"]);
+  expect(await offered("serf", "keys", "i")).toEqual(["install"]);
+  expect(await offered("man", "sen")).toEqual(["send"]);
   expect(await offered("send", "NY")).toEqual(["NYC-C"]);
   expect((await offered("message", "")).length).toBeGreaterThan(0);
   expect(await offered("nonsense", "")).toEqual([]);

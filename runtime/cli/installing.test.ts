@@ -27,7 +27,14 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 const put = (more: { withSocket?: boolean; isDryRun?: boolean } = {}) =>
-  install({ root, binary: join(folder, "godwit"), withSocket: false, isDryRun: false, ...more });
+  install({
+    root,
+    binary: join(folder, "godwit"),
+    manual: ".TH GODWIT 1\n",
+    withSocket: false,
+    isDryRun: false,
+    ...more,
+  });
 const undo = (more: { isPurge?: boolean; isDryRun?: boolean } = {}) =>
   uninstall({ root, isPurge: false, isDryRun: false, ...more });
 const at = (path: string) => join(root, path);
@@ -42,6 +49,7 @@ test("binary, units, links and a configuration that is right; the undo leaves th
   put({ withSocket: true });
   expect(text(places.binary)).toBe("the binary");
   expect(lstatSync(at(places.binary)).mode & 0o777).toBe(0o755);
+  expect(text(places.manual)).toBe(".TH GODWIT 1\n");
   expect(text(places.service)).toBe(readFileSync("images/systemd/godwit.service", "utf8"));
   expect(text(places.socket)).toBe(readFileSync("images/systemd/godwit.socket", "utf8"));
   expect(readlinkSync(at(places.serviceWanted))).toBe(places.service);
@@ -54,11 +62,17 @@ test("binary, units, links and a configuration that is right; the undo leaves th
 });
 
 test("twice is once, and a dry run is nothing", () => {
-  expect(put({ isDryRun: true }).map(({ change }) => change)).toEqual(["write", "write", "write", "link"]);
+  expect(put({ isDryRun: true }).map(({ change }) => change)).toEqual([
+    "write",
+    "write",
+    "write",
+    "write",
+    "link",
+  ]);
   expect(tree()).toEqual([]);
   put();
   const before = tree();
-  expect(put().map(({ change }) => change)).toEqual(["keep", "keep", "keep", "keep"]);
+  expect(put().map(({ change }) => change)).toEqual(["keep", "keep", "keep", "keep", "keep"]);
   expect(tree()).toEqual(before);
   undo({ isDryRun: true, isPurge: true });
   expect(tree()).toEqual(before);

@@ -31,6 +31,7 @@ export const places = {
   service: "/etc/systemd/system/godwit.service",
   socket: "/etc/systemd/system/godwit.socket",
   serviceWanted: "/etc/systemd/system/multi-user.target.wants/godwit.service",
+  manual: "/usr/local/share/man/man1/godwit.1",
   socketWanted: "/etc/systemd/system/sockets.target.wants/godwit.socket",
   /** What was written, for the undo. */
   record: "/usr/local/lib/godwit/installed.json",
@@ -78,6 +79,8 @@ export interface InstallWish {
   readonly root: string;
   /** The binary that is to run. */
   readonly binary: string;
+  /** The manual page. */
+  readonly manual: string;
   readonly withSocket: boolean;
   /** Says what would be done, and does nothing. */
   readonly isDryRun: boolean;
@@ -93,12 +96,13 @@ interface Wanted {
 
 /** Throws GODWIT_STATE_UNUSABLE when something cannot be written; run again, it goes on where it stopped. */
 export function install(wish: InstallWish): Step[] {
-  const { root, binary, withSocket, isDryRun } = wish;
+  const { root, binary, manual, withSocket, isDryRun } = wish;
   for (const path of Object.values(places)) refuseWayOut(root, path);
   const record = new Record(root, isDryRun);
   const steps: Step[] = [];
   const files: Wanted[] = [
     { path: places.binary, mode: 0o755, content: () => readFileSync(binary) },
+    { path: places.manual, mode: 0o644, content: () => manual },
     { path: places.service, mode: 0o644, content: () => service },
     ...(withSocket ? [{ path: places.socket, mode: 0o644, content: () => socket }] : []),
     { path: places.config, mode: 0o644, content: defaultConfig, isTheirs: true },

@@ -11,6 +11,8 @@ export interface CliIo {
   readonly stdin: () => AsyncIterable<Uint8Array>;
   readonly isStdinTty: boolean;
   readonly isStdoutTty: boolean;
+  /** Of the terminal that standard output is; undefined where it is none. */
+  readonly size: { readonly columns: number; readonly rows: number } | undefined;
   /** Of the terminal on standard error; undefined: there is none. */
   readonly stderrColumns: number | undefined;
   /** Resolves when what was written is with the operating system: with why standard output did not take all of it, if it did not. */
@@ -68,6 +70,12 @@ export function processIo(handlesSignals: boolean): CliIo {
     },
     get isStdoutTty() {
       return process.stdout.isTTY;
+    },
+    get size() {
+      if (!process.stdout.isTTY) return undefined;
+      const [columns, rows] = process.stdout.getWindowSize();
+      // A serial line knows no size, and says 0.
+      return columns > 0 && rows > 0 ? { columns, rows } : undefined;
     },
     get stderrColumns() {
       return process.stderr.isTTY ? process.stderr.columns : undefined;

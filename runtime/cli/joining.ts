@@ -24,6 +24,9 @@ export interface JoinWish {
   readonly configPath: string;
   readonly callsign: string | undefined;
   readonly stateDir: string | undefined;
+  /** As of `godwit init`. */
+  readonly listen?: readonly string[];
+  readonly apiListen?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly random: Random;
@@ -54,7 +57,8 @@ export async function joinByToken(wish: JoinWish): Promise<JoinOutcome> {
   const token = parseToken(wish.token);
   if (existsSync(configPath)) throw godwitError("GODWIT_JOIN_REFUSED", `${configPath} is there already`);
   const callsign = chosenCallsign(wish.callsign, token.callsign);
-  const parts = { callsign, network: token.network, stateDir };
+  const { listen = [], apiListen } = wish;
+  const parts = { callsign, network: token.network, stateDir, listen, apiListen };
   const draft = parseConfig(starterConfig({ ...parts, peers: [] }), {
     path: configPath,
     env,

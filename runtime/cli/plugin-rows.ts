@@ -1,6 +1,6 @@
 /** Commands that ask one plugin of a running node: rows of the table of commands. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
-import { none, row } from "./row.ts";
+import { none, row, watched } from "./row.ts";
 
 const wg = () => import("./commands/wg.ts");
 const serf = () => import("./commands/serf.ts");
@@ -11,6 +11,7 @@ const ofDiscovery: OptionSpec = { value: "NAME", help: "of the discovery, where 
 export const pluginRows: readonly CommandSpec[] = [
   row("wg show", "", none, "the WireGuard interface and its peers", async () => (await wg()).show, {
     transport: ofTransport,
+    ...watched,
   }),
   row(
     "wg peer-config",
@@ -36,7 +37,7 @@ export const pluginRows: readonly CommandSpec[] = [
     none,
     "members of the Serf cluster, and which of them are nodes",
     async () => (await serf()).members,
-    { discovery: ofDiscovery },
+    { discovery: ofDiscovery, ...watched },
   ),
   row(
     "serf event",

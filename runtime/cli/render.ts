@@ -4,21 +4,6 @@
  */
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 
-/** Colours, or nothing where there is no terminal or NO_COLOR is set (https://no-color.org). */
-export interface Paint {
-  readonly bold: (text: string) => string;
-  readonly dim: (text: string) => string;
-  readonly good: (text: string) => string;
-  readonly warn: (text: string) => string;
-  readonly bad: (text: string) => string;
-}
-
-export function createPaint(isTty: boolean, env: Readonly<Record<string, string | undefined>>): Paint {
-  const isOn = isTty && !env["NO_COLOR"] && env["TERM"] !== "dumb";
-  const sgr = (code: number) => (text: string) => (isOn ? `\x1b[${code}m${text}\x1b[0m` : text);
-  return { bold: sgr(1), dim: sgr(2), good: sgr(32), warn: sgr(33), bad: sgr(31) };
-}
-
 /** C0 but tab and newline, DEL, C1, line and paragraph separators, bidirectional overrides, lone surrogates. */
 const UNSAFE =
   // oxlint-disable-next-line no-control-regex
@@ -29,36 +14,6 @@ export const safeText = (text: string): string => text.replace(/\r\n/g, "\n").re
 
 /** One line: breaks and tabs become spaces. */
 export const safeLine = (text: string): string => safeText(text).replace(/[\n\t]/g, " ");
-
-/** Columns aligned by display width; every cell made safe. Empty text without rows but for the header. */
-export function table(
-  header: readonly string[],
-  rows: readonly (readonly string[])[],
-  paint: Paint,
-  style: (cell: string, column: number, row: number) => string = (cell) => cell,
-): string {
-  const cells = rows.map((row) => row.map((cell) => safeLine(cell)));
-  const widths = header.map((title, column) =>
-    Math.max(Bun.stringWidth(title), ...cells.map((row) => Bun.stringWidth(row[column] ?? ""))),
-  );
-  const line = (row: readonly string[], dress: (cell: string, column: number) => string) =>
-    row
-      .map((cell, column) => {
-        const padding = column === row.length - 1 ? 0 : widths[column]! - Bun.stringWidth(cell);
-        return dress(cell, column) + " ".repeat(Math.max(0, padding));
-      })
-      .join("  ");
-  const lines = [line(header, (cell) => paint.dim(cell))];
-  for (const [index, row] of cells.entries())
-    lines.push(line(row, (cell, column) => style(cell, column, index)));
-  return `${lines.map((text) => text.trimEnd()).join("\n")}\n`;
-}
-
-/** `name  value` lines. */
-export function facts(rows: readonly (readonly [string, string])[], paint: Paint): string {
-  const width = Math.max(...rows.map(([name]) => name.length));
-  return rows.map(([name, value]) => `${paint.dim(name.padEnd(width))}  ${safeLine(value)}\n`).join("");
-}
 
 /** What a person needs of an id: its first ten characters. */
 export const short = (id: string): string => id.slice(0, 10);
@@ -105,7 +60,3 @@ export const millis = (ms: number | null): string =>
 /** A metric is in 0.1 ms; the highest stands for no way at all. */
 export const cost = (metric: number): string =>
   metric === METRIC_INFINITE ? "none" : `${(metric / 10).toFixed(1)} ms`;
-
-/** `2026-01-01 12:00:00` in UTC, from ISO 8601; the time zone of a node without /etc is anybody's guess. */
-export const moment = (iso: string | null): string =>
-  iso === null ? "never" : iso.slice(0, 19).replace("T", " ");

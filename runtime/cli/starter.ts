@@ -1,6 +1,6 @@
 /** The configuration that `init`, `join` and a first boot write: only what was asked for is set, the rest stands as comments. */
 import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { godwitError } from "../kernel/errors.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
 
@@ -10,11 +10,25 @@ export interface StarterParts {
   /** References: `file:/path`. */
   readonly networkSecrets?: readonly string[];
   readonly stateDir?: string | undefined;
+  /** Addresses of the TCP transport; none: every address, port 4860. */
+  readonly listen?: readonly string[];
+  /** Where the API listens, or `off`; absent: 127.0.0.1:8000. */
+  readonly apiListen?: string | undefined;
   readonly peers: readonly string[];
   /** Finds the nodes of the LAN by multicast DNS. */
   readonly hasMdns?: boolean;
   /** Where the control socket is, instead of the state directory. */
   readonly socket?: string;
+}
+
+/** `--state-dir` as a configuration has it: from the root, whatever folder the command was given in. */
+export function placeOf({
+  option,
+}: {
+  readonly option: (name: string) => string | undefined;
+}): string | undefined {
+  const place = option("state-dir");
+  return place === undefined ? undefined : resolve(place);
 }
 
 /** As root the system's place, else the user's. */
@@ -30,6 +44,8 @@ export function starterConfig({
   network,
   networkSecrets = [],
   stateDir,
+  listen = [],
+  apiListen = "127.0.0.1:8000",
   peers,
   hasMdns = false,
   socket,
@@ -58,14 +74,14 @@ export function starterConfig({
     "",
     "[transports.lan]",
     'type = "tcp"',
-    'listen = ["[::]:4860"]',
+    `listen = [${(listen.length === 0 ? ["[::]:4860"] : listen).map((address) => JSON.stringify(address)).join(", ")}]`,
     "",
     ...discovery,
     "",
     ...mdns,
     "",
     "[api]",
-    'listen = "127.0.0.1:8000"',
+    `listen = ${apiListen === "off" ? "false" : JSON.stringify(apiListen)}`,
     ...(socket === undefined ? [] : [`socket = ${JSON.stringify(socket)}`]),
     "",
   ].join("\n");

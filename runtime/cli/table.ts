@@ -1,7 +1,8 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
+import { nodeRows } from "./node-rows.ts";
 import { pluginRows } from "./plugin-rows.ts";
-import { hidden, none, paging, row } from "./row.ts";
+import { hidden, none, paging, row, watched } from "./row.ts";
 
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
@@ -15,25 +16,33 @@ const closed = () => import("./commands/closed.ts");
 const out: OptionSpec = { value: "FILE", help: "write it there, readable by you alone" };
 const key: OptionSpec = { value: "FILE", help: "the authority's key; godwit-authority.key by default" };
 const network: OptionSpec = { value: "NAME", help: "name of the mesh, instead of the configuration's" };
+const listening: Readonly<Record<string, OptionSpec>> = {
+  listen: {
+    value: "ADDRESS",
+    help: "where neighbours call, instead of [::]:4860; again for more",
+    repeats: true,
+  },
+  api: { value: "ADDRESS", help: "where the API listens, instead of 127.0.0.1:8000; off for nowhere" },
+};
 const reason: OptionSpec = { value: "TEXT", help: "why, at most 64 bytes; everybody sees it" };
 
-const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, paging);
-const outbox = row(
-  "outbox",
-  "",
-  none,
-  "messages of this node",
-  async () => (await messages()).outbox,
-  paging,
-);
+const inbox = row("inbox", "", none, "messages for this node", async () => (await messages()).inbox, {
+  ...paging,
+  ...watched,
+});
+const outbox = row("outbox", "", none, "messages of this node", async () => (await messages()).outbox, {
+  ...paging,
+  ...watched,
+});
 const discovery = row(
   "discovery",
   "",
   none,
   "what was heard of other nodes, and what became of it",
   async () => (await import("./commands/discovery.ts")).discovery,
+  watched,
 );
-const names = row("names", "", none, "which node a name means", async () => (await mesh()).names);
+const names = row("names", "", none, "which node a name means", async () => (await mesh()).names, watched);
 
 export const commands: readonly CommandSpec[] = [
   row("run", "", none, "be a node, in the foreground", async () => (await import("./commands/run.ts")).run, {
@@ -52,6 +61,7 @@ export const commands: readonly CommandSpec[] = [
       callsign: { value: "DUN-A", help: "name of this machine, LOCATION-MACHINE" },
       network: { value: "NAME", help: "name of the mesh" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+      ...listening,
       peer: { value: "URL", help: "a neighbour to dial, such as tcp://10.0.0.2:4860", repeats: true },
       mdns: { help: "find the nodes of this LAN, and be found by them" },
       force: { help: "replace an existing configuration (never the identity)" },
@@ -67,6 +77,7 @@ export const commands: readonly CommandSpec[] = [
       file: { value: "PATH", help: "the file that holds the invitation" },
       callsign: { value: "DUN-A", help: "name of this machine, instead of what the invitation says" },
       "state-dir": { value: "PATH", help: "where identity, messages and socket live" },
+      ...listening,
     },
   ),
   row(
@@ -120,38 +131,7 @@ export const commands: readonly CommandSpec[] = [
       "allow-from": { value: "CIDR", help: "who may call the telex port beyond loopback", repeats: true },
     },
   ),
-  row("status", "", none, "the node at a glance", async () => (await mesh()).status),
-  row(
-    "health",
-    "",
-    none,
-    "ok, degraded or down, and why; exits with 0, 3 or 1",
-    async () => (await mesh()).health,
-    {
-      live: { help: "exit 0 unless it is down: for what restarts a node, which others must not cause" },
-      ready: { help: "exit 0 only when it is ok" },
-    },
-  ),
-  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers),
-  row(
-    "members",
-    "",
-    none,
-    "every node of the mesh: alive, suspect, failed or left",
-    async () => (await mesh()).members,
-    {
-      state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
-    },
-  ),
-  row("routes", "", none, "next hop and cost for every destination", async () => (await mesh()).routes),
-  row("why", "NODE", [1, 1], "why traffic for NODE goes where it goes", async () => (await mesh()).why),
-  row(
-    "trace",
-    "NODE",
-    [1, 1],
-    "the hops to NODE, each with its answer time",
-    async () => (await mesh()).trace,
-  ),
+  ...nodeRows,
   row(
     "send",
     "ADDRESS [TEXT|-]",
@@ -176,6 +156,7 @@ export const commands: readonly CommandSpec[] = [
   hidden("inbox list", inbox),
   row("inbox read", "ID", [1, 1], "one message with its body", async () => (await messages()).read, {
     raw: { help: "the exact bytes of the body, for a file or a pipe" },
+    save: { value: "FOLDER", help: "write the body there, under the name of the file that was sent" },
   }),
   row("inbox rm", "ID...", [1, 1_000], "remove messages", async () => (await messages()).remove),
   outbox,
@@ -187,6 +168,7 @@ export const commands: readonly CommandSpec[] = [
     [1, 1],
     "where a message is, its receipt and its trace",
     async () => (await messages()).show,
+    watched,
   ),
   discovery,
   names,
@@ -223,7 +205,14 @@ export const commands: readonly CommandSpec[] = [
       for: { value: "DURATION", help: "like 2h or 7d; without it for good" },
     },
   ),
-  row("secret", "", none, "network secrets that open links", async () => (await closed()).secretList),
+  row(
+    "secret",
+    "",
+    none,
+    "network secrets that open links",
+    async () => (await closed()).secretList,
+    watched,
+  ),
   row("secret new", "", none, "make a network secret", async () => (await closed()).secretNew, { out }),
   row(
     "secret rotate",
@@ -289,7 +278,7 @@ export const commands: readonly CommandSpec[] = [
     async () => (await closed()).revokeSelf,
     { out, reason, confirm: { value: "ID", help: "this node's whole id: it cannot be taken back" } },
   ),
-  row("revocations", "", none, "nodes revoked for good", async () => (await closed()).revocations),
+  row("revocations", "", none, "nodes revoked for good", async () => (await closed()).revocations, watched),
   row(
     "reload",
     "",
@@ -312,7 +301,7 @@ export const commands: readonly CommandSpec[] = [
       label: { value: "TEXT", help: "who holds it" },
     },
   ),
-  row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list),
+  row("token list", "", none, "API tokens without their secrets", async () => (await tokens()).list, watched),
   row(
     "plugin new",
     "NAME",
@@ -325,7 +314,7 @@ export const commands: readonly CommandSpec[] = [
     "plugin check",
     "[FOLDER]",
     [0, 1],
-    "manifest, types, and whether the code is what the manifest says",
+    "manifest, permissions, types, tests, and whether the code is what the manifest says",
     async () => (await author()).check,
   ),
   row(
@@ -345,9 +334,16 @@ export const commands: readonly CommandSpec[] = [
     { trust: { value: "LEVEL", help: "trusted, contained or untrusted; trusted by default" } },
   ),
   row(
+    "plugin docs",
+    "[WORD]",
+    [0, 1],
+    "the manual of the SDK: its pages, or what it says of a word, such as permissions",
+    async () => (await author()).docs,
+  ),
+  row(
     "plugin pack",
-    "FOLDER",
-    [1, 1],
+    "[FOLDER]",
+    [0, 1],
     "bundle and sign a plugin's folder into ID-VERSION.gwp",
     async () => (await plugin()).pack,
     {
@@ -356,6 +352,7 @@ export const commands: readonly CommandSpec[] = [
         help: "the publisher's key, made if there is none; godwit-publisher.key by default",
       },
       out: { value: "FILE", help: "write the package there" },
+      unchecked: { help: "types and tests were checked elsewhere" },
     },
   ),
   row(
@@ -375,6 +372,7 @@ export const commands: readonly CommandSpec[] = [
   ),
   row("plugin list", "", none, "installed plugins", async () => (await plugin()).list, {
     running: { help: "plugins that run on the node instead, with their state and what they offer" },
+    ...watched,
   }),
   row(
     "plugin remove",
@@ -452,6 +450,7 @@ export const commands: readonly CommandSpec[] = [
     async () => (await import("./commands/forward.ts")).forward,
     {
       list: { help: "the forwards of the node, with their bytes" },
+      ...watched,
       remove: { value: "ID", help: "end a forward" },
     },
   ),
@@ -478,6 +477,13 @@ export const commands: readonly CommandSpec[] = [
       "what may stand next, for the shells",
       async () => (await import("./commands/completion.ts")).complete,
     ),
+  ),
+  row(
+    "man",
+    "[COMMAND...]",
+    [0, 2],
+    "the manual page, for man -l -",
+    async () => (await import("./commands/man.ts")).man,
   ),
   row(
     "version",

@@ -15,6 +15,9 @@ export interface CliSetup {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
   readonly isStdoutTty?: boolean;
+  /** Of that terminal. */
+  readonly columns?: number;
+  readonly rows?: number;
   readonly stderrColumns?: number;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
@@ -38,6 +41,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     },
     isStdinTty: setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
+    size: setup.columns === undefined ? undefined : { columns: setup.columns, rows: setup.rows ?? 24 },
     stderrColumns: setup.stderrColumns,
     flush: () => Promise.resolve(setup.outFails),
     clock: setup.clock ?? systemClock,

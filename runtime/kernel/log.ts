@@ -5,6 +5,7 @@
 import { fstatSync } from "node:fs";
 import type { Log, LogFields } from "@godwit/sdk";
 import { type Clock, isoTime } from "./clock.ts";
+import { type Colours, createColours } from "./colours.ts";
 import { escapeJson } from "./terminal.ts";
 
 export type { Log, LogFields };
@@ -17,6 +18,11 @@ export interface LogSink {
   write(line: string, level: LogLevel): void;
 }
 
+export interface LogKeeper {
+  /** Must not throw. */
+  add(level: LogLevel, json: string): void;
+}
+
 /** May be changed while the log is in use: it is looked at for each line. */
 export interface LogSettings {
   level: LogLevel;
@@ -26,6 +32,10 @@ export interface LogSettings {
 export interface LogOptions extends Readonly<LogSettings> {
   readonly clock: Clock;
   readonly sink: LogSink;
+  /** Of a line as text. */
+  readonly colours?: Colours;
+  /** Takes each line as JSON, whatever the format. */
+  readonly recent?: LogKeeper;
 }
 
 export function createLog(options: LogOptions, fields: LogFields = {}): Log {
@@ -33,10 +43,11 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
     if (logLevels.indexOf(level) < logLevels.indexOf(options.level)) return;
     const at = isoTime(options.clock.wallMs());
     const all = flatten({ ...fields, ...extra });
+    const isJson = options.format === "json";
+    const json = isJson || options.recent !== undefined ? quoteJson({ time: at, level, event, ...all }) : "";
+    options.recent?.add(level, json);
     options.sink.write(
-      options.format === "json"
-        ? quoteJson({ time: at, level, event, ...all })
-        : textLine(at, level, event, all),
+      isJson ? json : textLine(at.slice(11, 23), level, event, all, options.colours ?? plain),
       level,
     );
   };
@@ -71,11 +82,23 @@ const journalPrefix: Readonly<Record<LogLevel, string>> = {
   error: "<3>",
 };
 
-/** Standard error; where that is the journal itself, each line carries its level. */
-export const stderrSinkFor = (env: Readonly<Record<string, string | undefined>>): LogSink =>
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Of a line of text at its front. */
+const LINE_TIME = /^\d\d:\d\d:\d\d\.\d{3} /;
+
+/** Standard error; where that is the journal itself, each line carries its level, and no time, which the journal has. */
+export const stderrSinkFor = (env: Environment): LogSink =>
   isJournal(env["JOURNAL_STREAM"], 2)
-    ? { write: (line, level) => stderrSink.write(`${journalPrefix[level]}${line}`, level) }
+    ? {
+        write: (line, level) =>
+          stderrSink.write(`${journalPrefix[level]}${line.replace(LINE_TIME, "")}`, level),
+      }
     : stderrSink;
+
+/** People read a terminal and the journal, programs the rest. */
+export const autoFormat = (env: Environment): LogOptions["format"] =>
+  process.stderr.isTTY || isJournal(env["JOURNAL_STREAM"], 2) ? "text" : "json";
 
 /** systemd.exec(5): device and inode of what it connected; a redirected stream is another file. */
 export function isJournal(stream: string | undefined, descriptor: number): boolean {
@@ -104,12 +127,28 @@ function flatten(fields: LogFields): Record<string, unknown> {
   return out;
 }
 
-function textLine(at: string, level: LogLevel, event: string, fields: Record<string, unknown>): string {
-  const pairs = Object.entries(fields).map(
-    ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
-  );
-  return `${at.slice(11, 23)} ${level.padEnd(5)} ${[event, ...pairs].join(" ")}`;
+const plain = createColours(false);
+
+/** For people: time, level, event, fields. */
+export function textLine(
+  time: string,
+  level: LogLevel,
+  event: string,
+  fields: Readonly<Record<string, unknown>>,
+  { dim, good, warn, bad }: Colours,
+): string {
+  const dress = { debug: dim, info: good, warn, error: bad }[level];
+  return `${dim(time)} ${dress(level.padEnd(5))} ${textFields(event, fields)}`;
 }
+
+/** Safe for a terminal: `event key=value key="a value"`. */
+const textFields = (event: string, fields: Readonly<Record<string, unknown>>): string =>
+  [
+    event,
+    ...Object.entries(fields).map(
+      ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
+    ),
+  ].join(" ");
 
 /** Control characters in a field could forge lines or drive a terminal. */
 const quote = (text: string) => (/^[\w.:/@+,-]+$/.test(text) ? text : quoteJson(text));

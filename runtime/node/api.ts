@@ -26,10 +26,10 @@ export async function openApi(
   shown: Shown,
   scope: Scope,
 ): Promise<{ readonly servers: ApiServers; readonly tokens: ConfiguredTokenStore }> {
-  const { config, store, clock, random, log, metrics } = ground;
+  const { config, store, clock, random, log, recent, metrics } = ground;
   const { passed, ...parts } = shown;
   const tokens = await openTokenStore({ store, random, clock, configured: tokensOf(config) });
-  const app = createApi({ ...parts, tokens, clock, log, metrics, signal: scope.signal });
+  const app = createApi({ ...parts, tokens, clock, log, recent, metrics, signal: scope.signal });
   const { listen, socket: socketPath } = config.api;
   const servers = await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
   return { servers, tokens };

@@ -13,6 +13,7 @@ import { judgeStateFolder } from "../identity/state-folder.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Teller } from "../kernel/hub.ts";
 import { type HostNetworkWatch, openHostNetwork } from "../kernel/host-network.ts";
+import type { RecentLog } from "../kernel/recent-log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { asideFiles } from "../store/aside-file.ts";
@@ -33,6 +34,8 @@ export interface GroundDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** The last lines of `log`. */
+  readonly recent: RecentLog;
   readonly version: string;
 }
 

@@ -9,6 +9,7 @@ import { type Config, configError } from "../config/load.ts";
 import { asGodwitError } from "../kernel/errors.ts";
 import { Hub } from "../kernel/hub.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
+import type { RecentLog } from "../kernel/recent-log.ts";
 import { Scope } from "../kernel/scope.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { tableWarnings } from "../plugin/check.ts";
@@ -42,6 +43,8 @@ export interface NodeDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** The last lines of `log`. */
+  readonly recent: RecentLog;
   /** Changes level and format of `log`, by a reload. */
   applyLog(node: Config["node"]): void;
   readonly version: string;

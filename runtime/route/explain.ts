@@ -138,15 +138,22 @@ function reasonOf(
   return isHop ? "dearer; used at once if the first one fails" : "dearer than the four in use";
 }
 
+/** A metric is in 0.1 ms. */
+const costWords = (metric: number): string => `${(metric / 10).toFixed(1)} ms`;
+
 function explainInWords({ any, bulk }: Destination, candidates: RouteExplanation["candidates"]): string[] {
   const primary = any.primary;
   if (primary !== undefined) {
+    const others = any.hops.length - 1;
+    const reserve = others === 0 ? "no other way is in reserve" : `${others} in reserve`;
     const lines = [
-      `goes through ${shortId(primary.id)} at ${any.selected.metric} (0.1 ms for 256 bytes), with ${any.hops.length - 1} in reserve`,
+      `goes through ${shortId(primary.id)}, ${costWords(any.selected.metric)} for 256 bytes; ${reserve}`,
     ];
     if (bulk.primary === undefined) lines.push("no path is fast enough for bulk; bulk waits at its source");
     else if (bulk.primary !== primary)
-      lines.push(`bulk goes through ${shortId(bulk.primary.id)} at ${bulk.selected.metric}`);
+      lines.push(
+        `bulk goes through ${shortId(bulk.primary.id)}, ${costWords(bulk.selected.metric)} for 256 bytes`,
+      );
     return lines;
   }
   const isOffered = candidates.some(({ advertisedMetric }) => advertisedMetric < METRIC_INFINITE);

@@ -47,7 +47,7 @@ import type { PluginHost } from "../plugin/host/host.ts";
 import type { TransitItem } from "../custody/transit/reader.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
-import type { OutboxEntry } from "../custody/source/entry.ts";
+import { finalStates, type OutboxEntry } from "../custody/source/entry.ts";
 import type { Clock, OutgoingMessage } from "@godwit/sdk";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -296,6 +296,7 @@ export class LiveView implements NodeView {
       progress: null,
       created_at: isoTime(entry.createdAtMs),
       delivered_at: isoTime(entry.deliveredAtMs),
+      expires_in_seconds: null,
       receipt: null,
       trace: this.#trace(entry.trace),
       forward_secret: entry.forwardSecret,
@@ -318,6 +319,7 @@ export class LiveView implements NodeView {
       progress: this.#progress(entry.targets.map(({ bundle }) => bundle)),
       created_at: isoTime(entry.createdAtMs),
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
+      expires_in_seconds: this.#expiresInSeconds(entry),
       receipt:
         receipt === null
           ? null
@@ -332,6 +334,13 @@ export class LiveView implements NodeView {
       forward_secret:
         entry.targets.length === 0 ? null : entry.targets.every((target) => target.key !== null),
     };
+  }
+
+  #expiresInSeconds({ state, remainingMs, atRunMs }: OutboxEntry): number | null {
+    if (finalStates.includes(state)) return null;
+    const { time } = this.#deps;
+    const leftMs = remainingMs - time.ageMs(atRunMs ?? time.runMs);
+    return Math.max(0, Math.round(leftMs / 1_000));
   }
 
   /** A bundle of others: what it says is not for this node to know. */
@@ -350,6 +359,7 @@ export class LiveView implements NodeView {
       progress: this.#progress([holding.id]),
       created_at: isoTime(holding.trace[0]?.atMs ?? 0),
       delivered_at: null,
+      expires_in_seconds: null,
       receipt: null,
       trace: this.#trace(holding.trace),
       forward_secret: null,

@@ -215,7 +215,7 @@ test("a new version that closes a circle is refused, and the circle is told", as
   expect(await installed()).toEqual(["gull/1.0.0/package.gwp", "tern/1.0.0/package.gwp"]);
   // What was required goes: the other stays, with the reason why it cannot run.
   expect((await lab.godwit("plugin remove gull --config c.toml")).code).toBe(0);
-  expect((await lab.godwit("plugin list --config c.toml")).out).toContain(
-    'tern 1.0.0 "tern" requires "gull"',
+  expect((await lab.godwit("plugin list --config c.toml")).out).toMatch(
+    /tern +1\.0\.0 +\S+ +"tern" requires "gull"/,
   );
 });

@@ -151,8 +151,14 @@ describe("a closed mesh", () => {
     expect([await piped.exited, await new Response(piped.stderr).text()]).toEqual([0, ""]);
     const filed = await machine();
     await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
-    const joined = await godwit(["join", "--file", path, "--config", filed.config], { env: filed.env });
+    const addresses = ["--listen", "127.0.0.1:4861", "--api", "127.0.0.1:8001"];
+    const joined = await godwit(["join", "--file", path, "--config", filed.config, ...addresses], {
+      env: filed.env,
+    });
     expect([joined.code, joined.stderr]).toEqual([0, ""]);
+    const written = await readFile(filed.config, "utf8");
+    expect(written).toContain('listen = ["127.0.0.1:4861"]');
+    expect(written).toContain('listen = "127.0.0.1:8001"');
     const baked = await machine();
     await writeFile(path, `${await invite(a)}\n`, { mode: 0o600 });
     const node = baked.run(`file:${path}`);

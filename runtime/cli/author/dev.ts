@@ -15,6 +15,7 @@ import { loadOrCreatePublisher } from "../../identity/keystore.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { createLog } from "../../kernel/log.ts";
+import { RecentLog } from "../../kernel/recent-log.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
 import { addPackage } from "../../node/plugins.ts";
 import { removeInstalled, trustPublisher } from "../../plugin/installed.ts";
@@ -165,10 +166,11 @@ class DevMesh {
   #start(one: DevNode): Promise<GodwitNode> {
     const { clock, random, version, say } = this.#options;
     const sink = { write: (line: string) => say(`${one.name}  ${line}`) };
-    const log = createLog({ level: "warn", format: "text", clock, sink }).child({});
+    const recent = new RecentLog(clock);
+    const log = createLog({ level: "warn", format: "text", clock, sink, recent }).child({});
     const readConfig = () => loadConfig({ text: this.#configOf(one), format: "json", env: {} });
     return readConfig().then(async (config) => {
-      const parts = { clock, random, log: hushed(log), version };
+      const parts = { clock, random, log: hushed(log), recent, version };
       // Its lines are shown as warnings are, whatever a table says.
       const node = await startNode({ config, readConfig, applyLog() {}, ...parts });
       node.view.subscribe((event) => this.#onEvent(one, event));

@@ -18,6 +18,7 @@ import { systemRandom } from "../../kernel/random.ts";
 import { ApiProblem, segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
+import { spareColumn, stateColumn, table } from "../table-text.ts";
 
 const DEFAULT_KEY = "godwit-authority.key";
 /** Written as base64: 32 random bytes in 44 characters that survive an editor. */
@@ -168,7 +169,7 @@ export const revocations: CommandModule = {
       row.reason ?? "",
     ]);
     context.io.stdout(
-      context.isJson ? `${text}\n` : render.table(["NODE", "REVOKED BY", "REASON"], rows, context.paint),
+      context.isJson ? `${text}\n` : table(["NODE", "REVOKED BY", "REASON"], rows, context.paint),
     );
     return exitCodes.fine;
   },
@@ -211,15 +212,15 @@ export const secretList: CommandModule = {
       row.source,
       String(row.generation),
       String(row.links),
-      row.retires_in_seconds === null ? "-" : render.duration(row.retires_in_seconds),
+      context.paint.ahead(row.retires_in_seconds),
     ]);
-    const header = ["EPOCH", "STATE", "FROM", "GENERATION", "LINKS", "ENDS IN"];
+    const header = ["EPOCH", stateColumn(), "FROM", spareColumn("GENERATION"), "LINKS", "ENDS"];
     context.io.stdout(
       context.isJson
         ? `${text}\n`
         : rows.length === 0
           ? "the mesh is open\n"
-          : render.table(header, rows, context.paint),
+          : table(header, rows, context.paint),
     );
     return exitCodes.fine;
   },

@@ -100,7 +100,10 @@ async function live(
   place: string,
   command: CommandSpec,
 ): Promise<readonly string[]> {
-  const fixed = WORDS[place];
+  // `list|install|use|remove` says by itself what may stand there.
+  const fixed =
+    WORDS[place] ??
+    (place.includes("|") ? place.split("|").filter((word) => /^[a-z]+$/.test(word)) : undefined);
   if (fixed !== undefined) return fixed;
   const ask = async <T>(path: string): Promise<T | undefined> => {
     try {
@@ -110,6 +113,7 @@ async function live(
       return undefined;
     }
   };
+  if (place.startsWith("COMMAND")) return context.commands.map(({ name }) => name.split(" ")[0]!);
   if (place === "NODE" || place === "ADDRESS") {
     const { names = [] } = (await ask<{ names: NameView[] }>("/mesh/names")) ?? {};
     const { members = [] } = (await ask<{ members: MemberView[] }>("/mesh/members")) ?? {};

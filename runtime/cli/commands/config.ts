@@ -3,7 +3,10 @@ import { type Config, loadConfig } from "../../config/load.ts";
 import { configJsonSchema, explainConfig } from "../../config/explain.ts";
 import { admitted } from "../../config/admits.ts";
 import { safeText } from "../render.ts";
+import { wrap } from "../table-text.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+
+const INDENT = "    ";
 
 const load = (context: CommandContext): Promise<Config> =>
   loadConfig({ path: context.option("config"), env: context.env });
@@ -47,9 +50,17 @@ export const explain: CommandModule = {
     for (const key of keys) {
       const from = key.source === "env" ? key.variable! : key.source;
       io.stdout(`${paint.bold(key.path)} = ${key.value ?? "(unset)"}  ${paint.dim(`from ${from}`)}\n`);
-      io.stdout(`    ${key.meaning}\n    ${paint.dim(`expects ${key.expected}`)}\n`);
-      if (key.default !== undefined) io.stdout(`    ${paint.dim(`default ${key.default}`)}\n`);
-      io.stdout(`    ${paint.dim(`takes effect ${key.effect}`)}\n`);
+      const room = paint.columns === undefined ? undefined : paint.columns - INDENT.length;
+      const told = (words: string, dress: (line: string) => string = (line) => line) =>
+        io.stdout(
+          wrap(words, room)
+            .map((line) => `${INDENT}${dress(line)}\n`)
+            .join(""),
+        );
+      told(key.meaning);
+      told(`expects ${key.expected}`, paint.dim);
+      if (key.default !== undefined) told(`default ${key.default}`, paint.dim);
+      told(`takes effect ${key.effect}`, paint.dim);
     }
     return exitCodes.fine;
   },

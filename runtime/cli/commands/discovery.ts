@@ -3,11 +3,13 @@ import type { DiscoveryView, StatusView } from "../../view/contract/node.ts";
 import type { PluginRow } from "../../view/contract/plugins.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
+import { spareColumn, stateColumn, table } from "../table-text.ts";
 
 export const discovery: CommandModule = {
   async run(context) {
     const answer = await (await context.client()).call<DiscoveryView>("GET", "/mesh/discovery");
     const { hints } = answer.value;
+    const { paint } = context;
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
     else if (hints.length === 0) context.io.stdout(await nothingHeard(context));
     else {
@@ -15,25 +17,32 @@ export const discovery: CommandModule = {
         hint.endpoint,
         hint.id === null ? "-" : render.short(hint.id),
         hint.source,
-        render.duration(hint.age_seconds),
-        hint.expires_in_seconds === null ? "-" : render.duration(hint.expires_in_seconds),
+        paint.ahead(-hint.age_seconds),
+        paint.ahead(hint.expires_in_seconds),
         hint.verdict,
-        hint.next_try_seconds === null ? "-" : `${hint.next_try_seconds} s`,
-        hint.reason ?? "",
+        paint.ahead(hint.next_try_seconds),
+        whyOf(hint),
       ]);
-      const header = ["ENDPOINT", "ID", "SOURCE", "AGE", "EXPIRES", "VERDICT", "NEXT TRY", "WHY"];
-      const { paint } = context;
-      context.io.stdout(
-        render.table(header, rows, paint, (cell, column) => {
-          if (column !== 5) return cell;
-          if (cell === "linked") return paint.good(cell);
-          return /^(refused|unreachable)$/.test(cell) ? paint.bad(cell) : paint.warn(cell);
-        }),
-      );
+
+      const header = [
+        "ENDPOINT",
+        spareColumn("ID"),
+        spareColumn("SOURCE"),
+        spareColumn("HEARD"),
+        spareColumn("EXPIRES"),
+        stateColumn("VERDICT"),
+        spareColumn("NEXT TRY"),
+        "WHY",
+      ];
+      context.io.stdout(table(header, rows, paint));
     }
     return exitCodes.fine;
   },
 };
+
+/** Of a failed dial the reason begins with the endpoint, which stands in the row already. */
+const whyOf = ({ endpoint, reason }: DiscoveryView["hints"][number]): string =>
+  reason?.startsWith(`${endpoint} `) === true ? reason.slice(endpoint.length + 1) : (reason ?? "");
 
 /** An empty list has three causes, and each wants something else of whoever reads it. */
 async function nothingHeard(context: CommandContext): Promise<string> {

@@ -36,5 +36,5 @@ function print({ io, isJson, paint }: CommandContext, data: string): void {
   const event = JSON.parse(data) as NodeEvent;
   const fields = Object.entries(event.data).map(([key, value]) => `${key}=${String(value)}`);
   const text = `${event.type.padEnd(18)} ${fields.join(" ")}`;
-  io.stdout(`${paint.dim(render.moment(event.at))}  ${render.safeLine(text).trimEnd()}\n`);
+  io.stdout(`${paint.dim(render.safeLine(event.at))}  ${render.safeLine(text).trimEnd()}\n`);
 }

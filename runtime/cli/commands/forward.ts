@@ -5,6 +5,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { sleep } from "../../kernel/clock.ts";
 import type { ForwardView } from "../../view/contract/node.ts";
 import * as render from "../render.ts";
+import { spareColumn, table } from "../table-text.ts";
 
 const POLL_MS = 500;
 
@@ -17,6 +18,7 @@ export const forward: CommandModule = {
       context.io.stdout(context.isJson ? "{}\n" : `forward ${render.safeLine(remove)} is removed\n`);
       return exitCodes.fine;
     }
+    if (context.isSet("watch")) throw godwitError("GODWIT_USAGE", "--watch goes with --list");
     const [listen, to, target] = context.args;
     if (listen === undefined || to === undefined || target === undefined)
       throw godwitError(
@@ -34,7 +36,12 @@ export const forward: CommandModule = {
       return await follow(context, client, answer.value.id);
     } finally {
       // The user's Ctrl-C ended the first client; this one removes what it left.
-      const last = new ApiClient(client.socketPath, new AbortController().signal, context.io.clock);
+      const last = new ApiClient(
+        client.socketPath,
+        client.command,
+        new AbortController().signal,
+        context.io.clock,
+      );
       await last.call("DELETE", `/forwards/${segment(answer.value.id)}`).catch(() => {});
     }
   },
@@ -70,8 +77,16 @@ async function list(context: CommandContext): Promise<number> {
       String(row.bytes_received),
       row.last_error ?? "",
     ]);
-    const heads = ["ID", "LISTEN", "TO", "OPEN/ALL", "SENT", "RECEIVED", "LAST ERROR"];
-    context.io.stdout(render.table(heads, rows, context.paint));
+    const heads = [
+      "ID",
+      "LISTEN",
+      "TO",
+      "OPEN/ALL",
+      spareColumn("SENT"),
+      spareColumn("RECEIVED"),
+      "LAST ERROR",
+    ];
+    context.io.stdout(table(heads, rows, context.paint));
   }
   return exitCodes.fine;
 }

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { runForTest } from "../testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-init-"));
@@ -54,6 +54,50 @@ describe("init and id", () => {
     expect(second.code).toBe(2);
     expect(second.err).toContain("--force");
   });
+
+  test("init takes the addresses of a second node on one machine, and places from the folder it is given in", async () => {
+    const { config, stateDir } = place();
+    const argv = [
+      "init",
+      "--config",
+      relative(process.cwd(), config),
+      "--state-dir",
+      relative(process.cwd(), stateDir),
+    ];
+    const made = await runForTest([
+      ...argv,
+      ...["--listen", "127.0.0.1:4861", "--listen", "[::1]:4861", "--api", "127.0.0.1:8001", "--json"],
+    ]);
+    expect(made).toMatchObject({ code: 0, err: "" });
+    expect(JSON.parse(made.out)).toMatchObject({ config, state_dir: stateDir });
+    const text = await Bun.file(config).text();
+    expect(text).toContain('listen = ["127.0.0.1:4861", "[::1]:4861"]');
+    expect(text).toContain('listen = "127.0.0.1:8001"');
+    expect((await runForTest(["config", "check", "--config", config])).code).toBe(0);
+    expect((await runForTest([...argv, "--api", "off", "--force"])).code).toBe(0);
+    expect(await Bun.file(config).text()).toContain("[api]\nlisten = false");
+    // What init was given is not dropped in silence where the file is there.
+    expect((await runForTest([...argv, "--listen", "127.0.0.1:1"])).code).toBe(2);
+  });
+
+  test.each([
+    [["--peer", "tcp:/192.0.2.9"], "scheme://host:port"],
+    [["--peer", "tcp://192.0.2.9"], "is not host:port"],
+    [["--peer", "ws://192.0.2.9:80"], 'type = "websocket"'],
+    [["--listen", "4860"], "[::]:4860"],
+    [["--listen", "0.0.0.0:99999"], "[::]:4860"],
+    [["--api", "8000"], "127.0.0.1:8000"],
+  ])(
+    "init %p is refused at once, in the words of a configuration, and writes nothing",
+    async (words, part) => {
+      const { config, stateDir, argv } = place();
+      const { code, out, err } = await runForTest(["init", ...argv, ...words]);
+      expect([code, out]).toEqual([78, ""]);
+      expect(err).toContain("expected");
+      expect(err).toContain(part);
+      expect([existsSync(config), existsSync(stateDir)]).toEqual([false, false]);
+    },
+  );
 
   test("init --mdns writes a discovery of the LAN, and without it the table stands as a comment", async () => {
     const [chosen, plain] = [place(), place()];

@@ -8,8 +8,9 @@ import { godwitError } from "../../kernel/errors.ts";
 import { lanInterfaces, openHostNetwork } from "../../kernel/host-network.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
-import { facts, short } from "../render.ts";
-import { defaultConfigPath, starterConfig, writeConfig } from "../starter.ts";
+import { safeText, short } from "../render.ts";
+import { facts } from "../table-text.ts";
+import { defaultConfigPath, placeOf, starterConfig, writeConfig } from "../starter.ts";
 
 export const init: CommandModule = {
   async run(context) {
@@ -28,7 +29,9 @@ export const init: CommandModule = {
       ? starterConfig({
           callsign: context.option("callsign"),
           network: context.option("network"),
-          stateDir: context.option("state-dir"),
+          stateDir: placeOf(context),
+          listen: context.options("listen"),
+          apiListen: context.option("api"),
           peers: context.options("peer"),
           hasMdns: context.isSet("mdns"),
         })
@@ -37,7 +40,13 @@ export const init: CommandModule = {
       text === undefined
         ? await loadConfig({ path, env: context.env })
         : parseConfig(text, { path, env: context.env, format: "toml" });
-    if (text !== undefined) writeConfig(path, text);
+    if (text !== undefined) {
+      // All that a start would refuse, before there is a file that says it.
+      const { checkConfig } = await import("../../node/node.ts");
+      for (const warning of await checkConfig(config))
+        if (!context.isJson) context.io.stderr(`warning: ${safeText(warning)}\n`);
+      writeConfig(path, text);
+    }
     const { identity } = loadOrCreateIdentity(config.node.stateDir, systemRandom);
     const { discovery } = config;
     const isOnLan = discovery.some(({ type, enabled }) => enabled && type === "mdns");
@@ -96,4 +105,4 @@ const offer = (lan: readonly string[]): string =>
   `this machine is on a LAN (${lan.join(", ")}): with [discovery.lan] type = "mdns", or godwit init --mdns, nodes there find each other\n`;
 
 const hasSettings = (context: CommandContext) =>
-  ["callsign", "network", "state-dir", "peer", "mdns"].some((name) => context.isSet(name));
+  ["callsign", "network", "state-dir", "listen", "api", "peer", "mdns"].some((name) => context.isSet(name));

@@ -3,7 +3,9 @@ import { existsSync, realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { godwitError } from "../../kernel/errors.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
+import { manual } from "../manual.ts";
 import { install as installFiles, places, type Step, uninstall } from "../installing.ts";
+import { versionText } from "./version.ts";
 
 /** Where systemd says that it is the one that runs: sd_booted(3). */
 const BOOTED = "/run/systemd/system";
@@ -34,7 +36,8 @@ type Systemctl = (...words: string[]) => Promise<void>;
 
 async function put(context: CommandContext, root: string, isDryRun: boolean, run: Systemctl) {
   const withSocket = context.isSet("api");
-  const steps = installFiles({ root, binary: ownBinary(), withSocket, isDryRun });
+  const page = manual(context.commands, versionText());
+  const steps = installFiles({ root, binary: ownBinary(), manual: page, withSocket, isDryRun });
   await run("daemon-reload");
   const units = withSocket ? "godwit.socket godwit.service" : "godwit.service";
   report(

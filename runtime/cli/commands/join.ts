@@ -8,7 +8,9 @@ import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
-import { facts, safeLine } from "../render.ts";
+import { placeOf } from "../starter.ts";
+import { safeLine } from "../render.ts";
+import { facts } from "../table-text.ts";
 
 export const join: CommandModule = {
   async run(context) {
@@ -31,7 +33,9 @@ export const join: CommandModule = {
       token,
       configPath: path,
       callsign: context.option("callsign"),
-      stateDir: context.option("state-dir"),
+      stateDir: placeOf(context),
+      listen: context.options("listen"),
+      apiListen: context.option("api"),
       env,
       clock: io.clock,
       random: systemRandom,

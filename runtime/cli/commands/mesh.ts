@@ -17,9 +17,10 @@ import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
+import { type Fact, facts, nodeColumn, sentences, spareColumn, stateColumn, table } from "../table-text.ts";
 
 /** The node itself gives up after 30 s and says so. */
-const TRACE_TIMEOUT_MS = 40_000;
+export const TRACE_TIMEOUT_MS = 40_000;
 const trustLevels: readonly string[] = ["unknown", "member", "trusted", "blocked"];
 const memberStates: readonly string[] = ["alive", "suspect", "failed", "left"];
 
@@ -32,37 +33,27 @@ function show<T>(
   context.io.stdout(context.isJson ? `${answer.text}\n` : human(answer.value));
 }
 
-const stateOf = (paint: render.Paint, state: string): string => {
-  if (/^(ok|alive|running|connected|delivered|trusted|confirmed)$/.test(state)) return paint.good(state);
-  return /^(down|failed|blocked|disconnected|expired|refused)$/.test(state)
-    ? paint.bad(state)
-    : paint.warn(state);
-};
-
 /** A node of before this release says nothing of it. */
-const conversionFacts = (conversions: StatusView["conversions"] | undefined): [string, string][] =>
+const conversionFacts = (conversions: StatusView["conversions"] | undefined): Fact[] =>
   (conversions ?? []).map(({ name, rows }) => [
     "converting",
-    `${render.safeLine(name)}: ${rows} rows of the store looked at, in the background`,
+    `${name}: ${rows} rows of the store looked at, in the background`,
   ]);
 
 /** Nor of this. */
-const adviceFacts = (advice: StatusView["advice"] | undefined): [string, string][] =>
-  (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", render.safeLine(line)]);
+const adviceFacts = (advice: StatusView["advice"] | undefined): Fact[] =>
+  (advice ?? []).map((line, index) => [index === 0 ? "advice" : "", line]);
 
-const restartFacts = (waiting: StatusView["restart_because"] | undefined): [string, string][] =>
+const restartFacts = (waiting: StatusView["restart_because"] | undefined): Fact[] =>
   Object.entries(waiting ?? {}).map(([setting, because]) => [
     "restart",
-    `${render.safeLine(setting)} counts from the next start, because ${render.safeLine(because)}`,
+    `${setting} counts from the next start, because ${because}`,
   ]);
 
-const warningFacts = (health: HealthView | undefined, paint: render.Paint): [string, string][] =>
+const warningFacts = (health: HealthView | undefined): Fact[] =>
   (health?.checks ?? [])
     .filter((check) => check.status !== "ok")
-    .map((check) => [
-      stateOf(paint, check.status),
-      `${render.safeLine(check.name)}: ${render.safeLine(check.reason)}`,
-    ]);
+    .map(({ name, status: state, reason }) => [state, `${name}: ${reason}`]);
 
 export const status: CommandModule = {
   async run(context) {
@@ -74,7 +65,7 @@ export const status: CommandModule = {
     show(context, answer, ({ node, ...rest }) => {
       const { paint } = context;
       const { peers, queue } = rest;
-      const text = render.facts(
+      const text = facts(
         [
           ["node", render.nodeName(node.id, node.callsign)],
           ["id", node.id],
@@ -85,14 +76,17 @@ export const status: CommandModule = {
           ],
           ["address", `${rest.address}  ${rest.subnet}`],
           ["version", `${node.version}, up ${render.duration(node.uptime_seconds)}`],
-          ["clock", `${stateOf(paint, rest.clock.state)}: ${rest.clock.reason}`],
+          ["clock", `${rest.clock.state}: ${rest.clock.reason}`, rest.clock.state],
           ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
           ["routes", String(rest.routes)],
-          ["queue", `${queue.messages} messages, ${render.size(queue.bytes)}`],
+          [
+            "queue",
+            `${queue.messages} message${queue.messages === 1 ? "" : "s"}, ${render.size(queue.bytes)}`,
+          ],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
           ...restartFacts(rest.restart_because),
-          ...warningFacts(health?.value, paint),
+          ...warningFacts(health?.value),
         ],
         paint,
       );
@@ -102,8 +96,7 @@ export const status: CommandModule = {
         state,
         [...listen, ...(reason === null ? [] : [reason])].join(" "),
       ]);
-      const style = (cell: string, column: number) => (column === 2 ? stateOf(paint, cell) : cell);
-      return `${text}\n${render.table(["TRANSPORT", "TYPE", "STATE", "LISTENS"], rows, paint, style)}`;
+      return `${text}\n${table(["TRANSPORT", "TYPE", stateColumn(), "LISTENS"], rows, paint)}`;
     });
     return exitCodes.fine;
   },
@@ -116,12 +109,12 @@ export const health: CommandModule = {
     // 503 is how a node says that it is down: an answer, not a failure to ask.
     const answer = await (await context.client()).call<HealthView>("GET", "/health", { alsoFine: [503] });
     show(context, answer, (value) => {
-      const lines = value.checks.map(
-        (check) =>
-          `${stateOf(context.paint, check.status)}  ${render.safeLine(check.name)}` +
-          `${check.reason === "" ? "" : `: ${render.safeLine(check.reason)}`}\n`,
-      );
-      return `${stateOf(context.paint, value.status)}\n${lines.map((line) => `  ${line}`).join("")}`;
+      const rows = value.checks.map(({ name, status: state, reason }): Fact => [
+        state,
+        reason === "" ? name : `${name}: ${reason}`,
+      ]);
+      const { paint } = context;
+      return `${paint.state(value.status)(value.status)}\n${facts(rows, paint, "  ")}`;
     });
     const is = answer.value.status;
     if (is === "ok" || (is === "degraded" && context.isSet("live"))) return exitCodes.fine;
@@ -139,7 +132,7 @@ export const peers: CommandModule = {
         const isAvoided = peer.quarantine !== null && peer.state === "connected";
         const state = isAvoided ? "quarantined" : peer.state;
         const head = [render.short(peer.id), peer.callsign ?? "-", peer.trust, state];
-        const seen = peer.state === "connected" ? "now" : render.moment(peer.last_seen);
+        const seen = peer.state === "connected" ? "now" : context.paint.moment(peer.last_seen);
         if (peer.links.length === 0) return [[...head, "-", "-", seen]];
         return peer.links.map((link, index) => [
           ...(index === 0 ? head : ["", "", "", ""]),
@@ -148,10 +141,16 @@ export const peers: CommandModule = {
           seen,
         ]);
       });
-      const header = ["ID", "CALLSIGN", "TRUST", "STATE", "LINK", "RTT", "SEEN"];
-      const nodes = render.table(header, rows, context.paint, (cell, column) =>
-        column === 3 && cell !== "" ? stateOf(context.paint, cell) : cell,
-      );
+      const header = [
+        "ID",
+        "CALLSIGN",
+        stateColumn("TRUST", true),
+        stateColumn(),
+        "LINK",
+        spareColumn("RTT"),
+        spareColumn("SEEN"),
+      ];
+      const nodes = table(header, rows, context.paint);
       return [nodes, ...(value.overlays ?? []).map((overlay) => overlayText(context, overlay))].join("\n");
     });
     return exitCodes.fine;
@@ -169,7 +168,7 @@ function overlayText(
     `${direction === "inbound" ? "<-" : "->"} ${remote}`,
     render.millis(rtt_ms),
   ]);
-  return `${type} (transports.${transport}) ${address}\n${render.table(["PEER", "STATE", "REACHED", "RTT"], rows, context.paint)}`;
+  return `${type} (transports.${transport}) ${address}\n${table(["PEER", stateColumn(), "REACHED", "RTT"], rows, context.paint)}`;
 }
 
 export const members: CommandModule = {
@@ -181,19 +180,18 @@ export const members: CommandModule = {
     const chosen = answer.value.members.filter(({ state }) => wanted === undefined || state === wanted);
     const text = wanted === undefined ? answer.text : JSON.stringify({ members: chosen });
     show(context, { text, value: chosen }, (value) =>
-      render.table(
-        ["ID", "CALLSIGN", "STATE", "SINCE", "HEARD", "WHY", "BY"],
+      table(
+        ["ID", "CALLSIGN", stateColumn(), "SINCE", spareColumn("HEARD"), "WHY", spareColumn("BY")],
         value.map((member) => [
           render.short(member.id),
           member.callsign ?? "-",
           member.state,
-          render.moment(member.since),
-          render.moment(member.last_heard),
+          context.paint.moment(member.since),
+          context.paint.moment(member.last_heard),
           member.reason,
           member.source === null ? "this node" : render.short(member.source),
         ]),
         context.paint,
-        (cell, column) => (column === 2 ? stateOf(context.paint, cell) : cell),
       ),
     );
     return exitCodes.fine;
@@ -204,8 +202,16 @@ export const routes: CommandModule = {
   async run(context) {
     const answer = await (await context.client()).call<{ routes: RouteView[] }>("GET", "/mesh/routes");
     show(context, answer, (value) =>
-      render.table(
-        ["DESTINATION", "CALLSIGN", "NEXT HOP", "COST", "MTU", "PATH", "ALTERNATES"],
+      table(
+        [
+          "DESTINATION",
+          "CALLSIGN",
+          "NEXT HOP",
+          "COST",
+          spareColumn("MTU"),
+          spareColumn("PATH"),
+          spareColumn("ALTERNATES"),
+        ],
         value.routes.map((route) => [
           render.short(route.destination),
           route.callsign ?? "-",
@@ -230,10 +236,10 @@ export const why: CommandModule = {
     const answer = await (await context.client()).call<WhyView>("GET", path);
     show(context, answer, (value) => {
       const { feasibility: fd } = value;
-      const head = render.facts(
+      const head = facts(
         [
           ["destination", render.nodeName(value.destination, value.callsign)],
-          ["reachable", value.reachable ? "yes" : "no"],
+          ["reachable", value.reachable ? "yes" : "no", value.reachable ? "yes" : ""],
           ["feasibility", fd === null ? "-" : `${render.cost(fd.metric)} at sequence ${fd.seqno}`],
         ],
         context.paint,
@@ -247,15 +253,19 @@ export const why: CommandModule = {
         hop.feasible ? "yes" : "no",
         hop.reason,
       ]);
-      const header = ["", "NEXT HOP", "LINK + REST", "COST", "SEQUENCE", "FEASIBLE", "WHY"];
-      const words = value.explanation.map((line) => `${render.safeLine(line)}\n`).join("");
-      const skipped = value.skipped.map(({ endpoint, reason }) => [
-        render.safeLine(endpoint),
-        render.safeLine(reason),
-      ]);
-      const places =
-        skipped.length === 0 ? "" : `\n${render.table(["NOT DIALLED", "WHY"], skipped, context.paint)}`;
-      return `${head}\n${render.table(header, rows, context.paint)}${words === "" ? "" : `\n${words}`}${places}`;
+      const header = [
+        "",
+        nodeColumn("NEXT HOP"),
+        "LINK + REST",
+        "COST",
+        spareColumn("SEQUENCE"),
+        spareColumn("FEASIBLE"),
+        "WHY",
+      ];
+      const words = sentences(value.explanation, context.paint);
+      const skipped = value.skipped.map(({ endpoint, reason }) => [endpoint, reason]);
+      const places = skipped.length === 0 ? "" : `\n${table(["NOT DIALLED", "WHY"], skipped, context.paint)}`;
+      return `${head}\n${table(header, rows, context.paint)}${words === "" ? "" : `\n${words}`}${places}`;
     });
     return exitCodes.fine;
   },
@@ -277,7 +287,7 @@ export const trace: CommandModule = {
       const end = value.reached
         ? `${context.paint.good("reached")} in ${render.millis(value.rtt_ms)}\n`
         : `${context.paint.bad("not reached")}: the last line is as far as it came\n`;
-      return render.table(["HOP", "NODE", "RTT", "STAGE"], rows, context.paint) + end;
+      return table(["HOP", nodeColumn("NODE"), "RTT", "STAGE"], rows, context.paint) + end;
     });
     return answer.value.reached ? exitCodes.fine : exitCodes.failed;
   },
@@ -297,7 +307,7 @@ export const names: CommandModule = {
             ? `also claimed by ${row.conflict}`
             : `nobody holds it, mail to it waits; claimed by ${row.conflict}`,
       ]);
-      return render.table(["NAME", "NODE", "BOUND BY", "CONFLICT"], rows, context.paint);
+      return table(["NAME", "NODE", "BOUND BY", "CONFLICT"], rows, context.paint);
     });
     return exitCodes.fine;
   },

@@ -1,10 +1,14 @@
 /** Reading and removing messages: inbox, outbox, message. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Box, MessageView } from "../../view/contract/node.ts";
-import { godwitError } from "../../kernel/errors.ts";
+import { fileReason, godwitError } from "../../kernel/errors.ts";
+import { fileNameOf } from "../../kernel/media-type.ts";
 import type { ApiClient } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { stateWords } from "../progress.ts";
 import * as render from "../render.ts";
+import { type Column, type Fact, facts, nodeColumn, spareColumn, stateColumn, table } from "../table-text.ts";
 
 type MessageWithBody = MessageView & { body?: string; body_base64?: string };
 
@@ -49,15 +53,25 @@ function listText(
       : `the ${box} has nothing after ${after} (give the whole id)\n`;
   const rows = messages.map((message) => [
     message.id.slice(0, ID_SHOWN_CHARS),
-    render.moment(message.created_at),
+    paint.moment(message.created_at),
     box === "inbox" ? (message.from_callsign ?? render.short(message.from)) : message.to,
     stateWords(message),
     render.size(message.size),
-    message.subject ?? "",
+    ...(box === "outbox" ? [paint.ahead(message.expires_in_seconds ?? null)] : []),
+    message.subject ?? fileNameOf(message.content_type) ?? "",
   ]);
-  const header = ["ID", "SENT (UTC)", box === "inbox" ? "FROM" : "TO", "STATE", "SIZE", "SUBJECT"];
+  const id: Column = { title: "ID", shorten: (cell) => cell.slice(0, PREFIX_CHARS_MIN) };
+  const header = [
+    id,
+    "SENT",
+    box === "inbox" ? "FROM" : "TO",
+    stateColumn(),
+    spareColumn("SIZE"),
+    ...(box === "outbox" ? [spareColumn("EXPIRES")] : []),
+    "SUBJECT",
+  ];
   const more = next === null ? "" : `more: godwit ${box} --after ${next}\n`;
-  return render.table(header, rows, paint) + more;
+  return table(header, rows, paint) + more;
 }
 
 export const show: CommandModule = {
@@ -86,19 +100,44 @@ export const read: CommandModule = {
       return exitCodes.fine;
     }
     const answer = await client.call<MessageWithBody>("GET", `/messages/${id}`);
+    const folder = context.option("save");
+    if (folder !== undefined) return await save(context, client, answer.value, folder);
     if (context.isJson) context.io.stdout(`${answer.text}\n`);
     else {
-      const { from, from_callsign: callsign, created_at: at, subject } = answer.value;
-      const rows = [
-        ["from", callsign === null ? from : render.nodeName(from, callsign)] as const,
-        ["sent", `${render.moment(at)} UTC`] as const,
+      const { from, from_callsign: callsign, created_at: at, subject, content_type } = answer.value;
+      const file = fileNameOf(content_type);
+      const rows: Fact[] = [
+        ["from", callsign === null ? from : render.nodeName(from, callsign)],
+        ["sent", context.paint.moment(at)],
       ];
-      const head = render.facts(subject === null ? rows : [...rows, ["subject", subject]], context.paint);
+      if (subject !== null) rows.push(["subject", subject]);
+      if (file !== undefined) rows.push(["file", file]);
+      const head = facts(rows, context.paint);
       context.io.stdout(`${head}\n${await bodyText(client, answer.value)}`);
     }
     return exitCodes.fine;
   },
 };
+
+/** Under the name that the sender gave it, or its id; never over a file that is there. */
+async function save(
+  { io, isJson }: CommandContext,
+  client: ApiClient,
+  { id, content_type }: MessageView,
+  folder: string,
+): Promise<number> {
+  const path = join(folder, fileNameOf(content_type) ?? id);
+  const body = new Uint8Array(await (await client.fetch("GET", `/messages/${id}/body`)).arrayBuffer());
+  try {
+    await writeFile(path, body, { flag: "wx" });
+  } catch (error) {
+    const isThere = error instanceof Error && "code" in error && error.code === "EEXIST";
+    const why = isThere ? "it is there already; name another folder" : fileReason(error);
+    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${why}`, error);
+  }
+  io.stdout(isJson ? `${JSON.stringify({ id, path, size: body.length })}\n` : `${render.safeLine(path)}\n`);
+  return exitCodes.fine;
+}
 
 /** What fits a terminal; larger text is fetched, other bytes are only told of. */
 async function bodyText(client: ApiClient, message: MessageWithBody): Promise<string> {
@@ -106,7 +145,7 @@ async function bodyText(client: ApiClient, message: MessageWithBody): Promise<st
   if (text === undefined && message.body_base64 === undefined && message.content_type.startsWith("text/"))
     text = await (await client.fetch("GET", `/messages/${message.id}/body`)).text();
   if (text === undefined)
-    return `(${render.safeLine(message.content_type)}, ${render.size(message.size)}: godwit inbox read ${message.id} --raw > file)\n`;
+    return `(${render.safeLine(message.content_type.split(";")[0]!)}, ${render.size(message.size)}: godwit inbox read ${message.id.slice(0, ID_SHOWN_CHARS)} --save .)\n`;
   const safe = render.safeText(text);
   return safe.endsWith("\n") ? safe : `${safe}\n`;
 }
@@ -125,16 +164,17 @@ export const remove: CommandModule = {
 
 function messageText({ paint }: CommandContext, message: MessageWithBody): string {
   const { receipt } = message;
+  const where = stateWords(message);
   const signed =
     receipt === null
       ? "none yet"
-      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} at ${render.moment(receipt.at)} UTC${receipt.unconfirmed ? ", unconfirmed" : ""}`;
+      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} ${paint.moment(receipt.at)}${receipt.unconfirmed ? ", unconfirmed" : ""}`;
   const sealed = {
     true: "forward secret",
     false: "to the identity key: no forward secrecy",
     null: "not yet",
   };
-  const facts = render.facts(
+  const text = facts(
     [
       ["id", message.id],
       [
@@ -143,11 +183,14 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
       ],
       ["to", message.to],
       ["subject", message.subject ?? "-"],
-      ["state", stateWords(message)],
+      ["state", where, /^\w+/.exec(where)![0]],
       ["priority", String(message.priority)],
       ["body", `${render.size(message.size)}, ${message.content_type}`],
-      ["created", `${render.moment(message.created_at)} UTC`],
-      ["delivered", message.delivered_at === null ? "-" : `${render.moment(message.delivered_at)} UTC`],
+      ["created", paint.moment(message.created_at)],
+      ...(message.expires_in_seconds == null
+        ? []
+        : [["expires", paint.ahead(message.expires_in_seconds)] as const]),
+      ["delivered", message.delivered_at === null ? "-" : paint.moment(message.delivered_at)],
       ["receipt", signed],
       ["sealed", sealed[`${message.forward_secret}`]],
     ],
@@ -155,9 +198,9 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
   );
   const hops = message.trace.map(({ node, callsign, at }) => [
     render.nodeName(node, callsign),
-    render.moment(at),
+    paint.lag(at, message.created_at),
   ]);
-  return hops.length === 0 ? facts : `${facts}\n${render.table(["HOP", "AT (UTC)"], hops, paint)}`;
+  return hops.length === 0 ? text : `${text}\n${table([nodeColumn("HOP"), "AT"], hops, paint)}`;
 }
 
 /** A whole id as it is; else the one message whose id begins so. */

@@ -4,6 +4,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { segment } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeLine, safeText } from "../render.ts";
+import { stateColumn, table } from "../table-text.ts";
 
 const listPlugins = async (context: CommandContext) =>
   (await context.client()).call<{ plugins: PluginRow[] }>("GET", "/mesh/plugins");
@@ -12,13 +13,15 @@ const listPlugins = async (context: CommandContext) =>
 export const running: CommandModule = {
   async run(context) {
     const { text, value } = await listPlugins(context);
-    const lines = value.plugins.map(
-      ({ namespace, name, type, state, reason, guarantee, actions }) =>
-        `${namespace} ${name} ${type} ${[state, reason, guarantee, ...actions.map((one) => one.name)]
-          .filter((part) => part !== null)
-          .join(", ")}`,
-    );
-    context.io.stdout(context.isJson ? `${text}\n` : lines.map((line) => `${safeLine(line)}\n`).join(""));
+    const rows = value.plugins.map(({ namespace, name, type, state, reason, guarantee, actions }) => [
+      namespace,
+      name,
+      type,
+      state,
+      [reason, guarantee, ...actions.map((one) => one.name)].filter((part) => part !== null).join(", "),
+    ]);
+    const header = ["KIND", "NAME", "TYPE", stateColumn(), "WHY, OR WHAT IT OFFERS"];
+    context.io.stdout(context.isJson ? `${text}\n` : table(header, rows, context.paint));
     return exitCodes.fine;
   },
 };
@@ -30,7 +33,13 @@ export const healList: CommandModule = {
     context.io.stdout(
       context.isJson
         ? `${JSON.stringify({ actions })}\n`
-        : actions.map(({ name, summary }) => `${safeLine(`${name}  ${summary}`)}\n`).join(""),
+        : actions.length === 0
+          ? "no plugin that runs here offers a heal action\n"
+          : table(
+              ["ACTION", "WHAT IT DOES"],
+              actions.map(({ name, summary }) => [name, summary]),
+              context.paint,
+            ),
     );
     return exitCodes.fine;
   },

@@ -8,8 +8,10 @@ import { addPackage, listPlugins } from "../../node/plugins.ts";
 import { readPackage, removeInstalled, trustPublisher } from "../../plugin/installed.ts";
 import { bundleFolder, compareBundle, writePackage } from "../../plugin/package/pack.ts";
 import type { PluginPackage } from "../../plugin/package/package.ts";
+import { checkPermissions, checkTested, checkTypes } from "../author/checks.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
+import { table } from "../table-text.ts";
 import { running } from "./offers.ts";
 
 const stateDirOf = async (context: CommandContext): Promise<string> =>
@@ -29,9 +31,15 @@ function describe({ manifest, publisher, hash }: PluginPackage) {
 export const pack: CommandModule = {
   async run(context) {
     const key = resolve(context.option("key") ?? "godwit-publisher.key");
-    const bundle = await bundleFolder(resolve(context.args[0]!));
+    const folder = resolve(context.args[0] ?? ".");
+    const bundle = await bundleFolder(folder);
+    checkPermissions(bundle.manifest);
     const note = await compareBundle(bundle, context.io.clock);
     if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
+    if (bundle.manifest.runtime !== "exec" && !context.isSet("unchecked")) {
+      checkTested(folder, bundle.manifest);
+      await checkTypes(folder, context.env);
+    }
     const { identity: publisher, created } = loadOrCreatePublisher(key, systemRandom);
     const path = writePackage(bundle, publisher, context.option("out"));
     const made = `made the key ${key}: one serves all plugins of a publisher; to sign with another: --key FILE`;
@@ -83,10 +91,18 @@ export const list: CommandModule = {
       publisher: one.package?.publisher ?? null,
       reason: one.reason ?? null,
     }));
-    const lines = found.map(
-      ({ id, version, namespace, reason }) => `${id} ${version} ${reason ?? namespace ?? ""}`,
-    );
-    return answer(context, { plugins: found }, ...lines);
+    const rows = found.map(({ id, version, namespace, reason }) => [
+      id,
+      version,
+      namespace ?? "-",
+      reason ?? "",
+    ]);
+    const text =
+      rows.length === 0
+        ? "no plugins are installed: godwit plugin add FILE\n"
+        : table(["ID", "VERSION", "KIND", "WHY IT CANNOT RUN"], rows, context.paint);
+    context.io.stdout(context.isJson ? `${JSON.stringify({ plugins: found })}\n` : text);
+    return exitCodes.fine;
   },
 };
 

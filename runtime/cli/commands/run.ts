@@ -11,7 +11,9 @@ import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
-import { createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
+import { createColours, wantsColour } from "../../kernel/colours.ts";
+import { autoFormat, createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
+import { RecentLog } from "../../kernel/recent-log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
 import { type GodwitNode, startNode } from "../../node/node.ts";
@@ -42,7 +44,14 @@ export const run: CommandModule = {
     if (token) await firstStart(token, option("config"), env, signals);
     const readConfig = () => loadConfig({ path: option("config"), env });
     const config = await readConfig();
-    const logged = { ...logSettings(config.node), clock: systemClock, sink: stderrSinkFor(env) };
+    const recent = new RecentLog(systemClock);
+    const logged = {
+      ...logSettings(config.node, env),
+      clock: systemClock,
+      sink: stderrSinkFor(env),
+      recent,
+      colours: coloursOf(env),
+    };
     const log = createLog(logged);
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
@@ -54,7 +63,8 @@ export const run: CommandModule = {
       clock: systemClock,
       random: systemRandom,
       log,
-      applyLog: (changed) => void Object.assign(logged, logSettings(changed)),
+      recent,
+      applyLog: (changed) => void Object.assign(logged, logSettings(changed, env)),
       version,
       passed: takeListeners(env, process.pid),
     });
@@ -104,9 +114,11 @@ export const run: CommandModule = {
   },
 };
 
-const logSettings = ({ logLevel, logFormat }: Config["node"]): LogSettings => ({
+const coloursOf = (env: Environment) => createColours(wantsColour(process.stderr.isTTY, env));
+
+const logSettings = ({ logLevel, logFormat }: Config["node"], env: Environment): LogSettings => ({
   level: logLevel,
-  format: logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat,
+  format: logFormat === "auto" ? autoFormat(env) : logFormat,
 });
 
 /** What `systemctl status` shows. */
@@ -131,8 +143,9 @@ async function firstStart(
   env: Environment,
   signals: NodeSignals,
 ): Promise<void> {
-  const format = process.stderr.isTTY ? "text" : "json";
-  const log = createLog({ level: "info", format, clock: systemClock, sink: stderrSinkFor(env) });
+  const format = autoFormat(env);
+  const sink = stderrSinkFor(env);
+  const log = createLog({ level: "info", format, clock: systemClock, sink, colours: coloursOf(env) });
   const configPath = joinConfigPath(named, env);
   if (existsSync(configPath))
     return log.info("invitation not needed", { reason: `${configPath} is there already` });

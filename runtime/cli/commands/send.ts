@@ -1,11 +1,13 @@
 /** `godwit send`: text, a file or standard input to an address; with --wait until the receipt. */
 import { closeSync, fstatSync, openSync } from "node:fs";
+import { basename } from "node:path";
 import type { MessageView, NameView } from "../../view/contract/node.ts";
 import { nearest } from "../../config/suggest.ts";
 import { sleep } from "../../kernel/clock.ts";
 import { fileReason, godwitError } from "../../kernel/errors.ts";
+import { withFileName } from "../../kernel/media-type.ts";
 import { BODY_BYTES_MAX } from "../../wire/constants.ts";
-import { type ApiClient, ApiProblem } from "../client.ts";
+import { type ApiClient, isNodeAway } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
 import { Meter, stateWords } from "../progress.ts";
@@ -18,7 +20,7 @@ const POLL_SENDING_MS = 500;
 /** A transient message is answered when it left; a full disk takes its time to fail. */
 const COMMIT_TIMEOUT_MS = 60_000;
 const TEXT = "text/plain; charset=utf-8";
-const AWAY: ReadonlySet<string> = new Set(["GODWIT_NODE_UNREACHABLE", "GODWIT_TIMEOUT"]);
+const BINARY = "application/octet-stream";
 const FINAL: ReadonlySet<string> = new Set(["delivered", "expired", "refused", "withdrawn"]);
 
 export const send: CommandModule = {
@@ -52,14 +54,22 @@ export const send: CommandModule = {
 /** A name that nobody has is no error: who has it may be heard of tomorrow. Whoever mistyped it has to be told. */
 async function sayWhyItWaits(context: CommandContext, client: ApiClient, id: string): Promise<void> {
   const view = await client.call<MessageView>("GET", `/messages/${id}`).catch(() => undefined);
-  const { state, reason, to = "" } = view?.value ?? {};
+  const { state, reason, to = "", expires_in_seconds } = view?.value ?? {};
   if (state !== "queued" || reason?.includes("heard of") !== true) return;
   const names = await client.call<{ names: NameView[] }>("GET", "/mesh/names").catch(() => undefined);
-  const near = nearest(to, new Set(names?.value.names.map(({ name }) => name)));
+  const near = meantBy(to, names?.value.names.map(({ name }) => name) ?? []);
   const meant = near === undefined ? "`godwit names` shows who is known." : `did you mean ${near}?`;
+  const until = expires_in_seconds == null ? "" : ` and expires ${context.paint.ahead(expires_in_seconds)}`;
   context.io.stderr(
-    `${render.safeLine(reason)}; ${render.safeLine(meant)} It waits, or \`godwit outbox rm ${id.slice(0, 8)}\` withdraws it\n`,
+    `${render.safeLine(reason)}; ${render.safeLine(meant)} It waits${until}, or \`godwit outbox rm ${id.slice(0, 8)}\` withdraws it\n`,
   );
+}
+
+/** A name or a location near to what was written; LONDON may mean LON. */
+function meantBy(to: string, names: readonly string[]): string | undefined {
+  const known = new Set(names.flatMap((name) => [name, name.split("-")[0]!]));
+  const begins = (a: string, b: string) => a.startsWith(b) || b.startsWith(a);
+  return nearest(to, known) ?? [...known].find((name) => begins(name, to.toUpperCase().split("-")[0]!));
 }
 
 function queryOf(context: CommandContext): URLSearchParams {
@@ -88,25 +98,28 @@ function queryOf(context: CommandContext): URLSearchParams {
 
 async function readBody(context: CommandContext): Promise<{ body: Uint8Array; contentType: string }> {
   const { io, args } = context;
-  const words = args.slice(1);
+  const [node, ...words] = args as [string, ...string[]];
   const file = context.option("file");
   if (file !== undefined && words.length > 0)
     throw godwitError("GODWIT_USAGE", "give either a text or --file");
   const chosen = context.option("content-type");
   if (file !== undefined && file !== "-") {
-    const body = await readFile(file);
-    return { body, contentType: chosen ?? (Bun.file(file).type || "application/octet-stream") };
+    const body = await readFile(file, node);
+    // A name without an ending says nothing; what can be read may be read.
+    const named = Bun.file(file).type || BINARY;
+    const type = named === BINARY && isUtf8(body) ? TEXT : named;
+    return { body, contentType: chosen ?? withFileName(type, basename(file)) };
   }
   if (file === "-" || (words.length === 1 && words[0] === "-") || (words.length === 0 && !io.isStdinTty)) {
-    const body = await readStdin(io.stdin());
-    return { body, contentType: chosen ?? (isUtf8(body) ? TEXT : "application/octet-stream") };
+    const body = await readStdin(io.stdin(), node);
+    return { body, contentType: chosen ?? (isUtf8(body) ? TEXT : BINARY) };
   }
   if (words.length === 0)
     throw godwitError("GODWIT_USAGE", "nothing to send: give a text, - for standard input, or --file PATH");
   return { body: new TextEncoder().encode(words.join(" ")), contentType: chosen ?? TEXT };
 }
 
-async function readFile(path: string): Promise<Uint8Array> {
+async function readFile(path: string, node: string): Promise<Uint8Array> {
   let handle: number;
   try {
     handle = openSync(path, "r");
@@ -116,25 +129,36 @@ async function readFile(path: string): Promise<Uint8Array> {
   try {
     const stat = fstatSync(handle);
     if (stat.isDirectory()) throw godwitError("GODWIT_USAGE", `${path} is a directory; send a file`);
-    if (stat.size > BODY_BYTES_MAX) throw tooBig();
+    if (stat.size > BODY_BYTES_MAX) throw tooBig(node, stat.size, path);
     return await Bun.file(handle).bytes();
   } finally {
     closeSync(handle);
   }
 }
 
-async function readStdin(stdin: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+async function readStdin(stdin: AsyncIterable<Uint8Array>, node: string): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let total = 0;
   for await (const chunk of stdin) {
     total += chunk.length;
-    if (total > BODY_BYTES_MAX) throw tooBig();
+    if (total > BODY_BYTES_MAX) throw tooBig(node);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
 }
 
-const tooBig = () => godwitError("GODWIT_TOO_BIG", `a body has at most ${BODY_BYTES_MAX} bytes (16 MiB)`);
+/** With the ways that there are. */
+function tooBig(node: string, bytes?: number, path = "FILE") {
+  const has = bytes === undefined ? "this is more" : `${path} has ${render.size(bytes)}`;
+  return godwitError(
+    "GODWIT_TOO_BIG",
+    `a message carries at most ${render.size(BODY_BYTES_MAX)}, ${has}\n` +
+      `  in parts:  split -b 16M ${path} part. && for part in part.*; do godwit send ${node} --file $part; done\n` +
+      `             and there: cat part.* > ${path === "FILE" ? path : basename(path)}\n` +
+      `  or with any tool that copies, through a port: godwit forward 127.0.0.1:2222 ${node} 127.0.0.1:22\n` +
+      `             and then: rsync -e "ssh -p 2222" ${path} 127.0.0.1:`,
+  );
+}
 
 function isUtf8(bytes: Uint8Array): boolean {
   try {
@@ -168,7 +192,8 @@ async function follow(
       }
       isSending = progress != null;
       if (progress != null) meter.show(progress);
-      else if (line !== told) meter.line(line);
+      // That it is queued was said when it was accepted.
+      else if (line !== (told || "queued")) meter.line(line);
       if (isSending) pauseMs = Math.min(pauseMs, POLL_SENDING_MS);
       told = line;
     }
@@ -189,11 +214,7 @@ async function lookAt(client: ApiClient, id: string) {
   try {
     return await client.call<MessageView>("GET", `/messages/${id}`);
   } catch (error) {
-    const isAway =
-      error instanceof ApiProblem
-        ? error.problem.status === 503
-        : error instanceof Error && "code" in error && AWAY.has(String(error.code));
-    if (isAway) return undefined;
+    if (isNodeAway(error)) return undefined;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
 import * as render from "../render.ts";
+import { stateColumn, table } from "../table-text.ts";
 
 /** One of `serf members --json`. */
 export interface SerfMember {
@@ -71,7 +72,7 @@ export const members: CommandModule = {
     return print(
       context,
       answer,
-      render.table(["MEMBER", "ADDRESS", "STATUS", "NODE", "HINTS", "TAGS"], rows, context.paint),
+      table(["MEMBER", "ADDRESS", stateColumn("STATUS"), "NODE", "HINTS", "TAGS"], rows, context.paint),
     );
   },
 };
@@ -83,7 +84,7 @@ export const event: CommandModule = {
       const events = await ask<{ at_ms: number; name: string; text: string }[]>(context, "events");
       const lines = events.map(
         ({ at_ms: atMs, name: of, text }) =>
-          `${new Date(atMs).toISOString()}  ${render.safeLine(of)}  ${render.safeLine(text)}\n`,
+          `${context.paint.moment(new Date(atMs).toISOString())}  ${render.safeLine(of)}  ${render.safeLine(text)}\n`,
       );
       return print(context, events, lines.join(""));
     }

@@ -4,6 +4,7 @@ import { type CommandModule, exitCodes } from "../command.ts";
 import { didYouMean } from "../../config/suggest.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import * as render from "../render.ts";
+import { table } from "../table-text.ts";
 
 const SCOPES: readonly string[] = ["read", "send", "operate", "admin"];
 
@@ -53,10 +54,10 @@ export const list: CommandModule = {
       const rows = answer.value.tokens.map((token) => [
         token.id,
         token.scopes.join(","),
-        token.created_at === null ? "by configuration" : render.moment(token.created_at),
+        token.created_at === null ? "by configuration" : context.paint.moment(token.created_at),
         token.label,
       ]);
-      context.io.stdout(render.table(["ID", "SCOPES", "MADE (UTC)", "LABEL"], rows, context.paint));
+      context.io.stdout(table(["ID", "SCOPES", "MADE", "LABEL"], rows, context.paint));
     }
     return exitCodes.fine;
   },

@@ -5,6 +5,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { godwitError } from "../../kernel/errors.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import * as render from "../render.ts";
+import { table } from "../table-text.ts";
 
 const KEY = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/;
 const KEEPALIVE_SECONDS = 25;
@@ -126,7 +127,7 @@ export const show: CommandModule = {
       String(peer.sent_bytes),
     ]);
     const heads = ["PEER", "ADDRESS", "ENDPOINT", "HANDSHAKE", "PRESHARED", "RECEIVED", "SENT"];
-    if (rows.length > 0) context.io.stdout(render.table(heads, rows, context.paint));
+    if (rows.length > 0) context.io.stdout(table(heads, rows, context.paint));
     return exitCodes.fine;
   },
 };

@@ -183,6 +183,21 @@ export interface TraceView {
   hops: { node: NodeId; callsign: string | null; rtt_ms: number | null; stage: string }[];
 }
 
+export interface LogEntryView {
+  number: number;
+  time: string;
+  level: "debug" | "info" | "warn" | "error";
+  event: string;
+  fields: Record<string, unknown>;
+}
+
+export interface LogsView {
+  lines: LogEntryView[];
+  started_at: string;
+  last: number;
+  lost: number;
+}
+
 export interface ProgressView {
   next_hop: NodeId;
   next_hop_callsign: string | null;
@@ -212,6 +227,8 @@ export interface MessageView {
   progress: ProgressView | null;
   created_at: string;
   delivered_at: string | null;
+  /** Left of the life of an own message that is still open, by running time; null for all others. */
+  expires_in_seconds: number | null;
   receipt: {
     by: NodeId;
     by_callsign: string | null;
