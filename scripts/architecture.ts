@@ -156,7 +156,8 @@ export const comingLayers: Readonly<Record<string, Rule>> = {
 const layerOf = (path: string): string | undefined => /^runtime\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(path)?.[1];
 
 export const isTest = (path: string): boolean =>
-  /\.(test|suite)\.ts$|(^|\/)(testing|suite|testkit)(\.ts|\/)/.test(path) || path.startsWith("test/");
+  /\.(test|suite)\.ts$|(^|\/)(testing(-[a-z-]+)?|suite|testkit)(\.ts|\/)/.test(path) ||
+  path.startsWith("test/");
 
 /** Every module specifier: static, side-effect, re-export, dynamic; types too, because a type is knowledge as well. */
 export function importsOf(text: string): string[] {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { formatCalibration, measure, REFERENCE, scaleOf, type Speeds } from "./calibrate.ts";
+import { formatCalibration, REFERENCE, scaleOf, type Speeds } from "./calibrate.ts";
 
 const times = (factor: number): Speeds => ({
   processor: REFERENCE.processor * factor,
@@ -34,10 +34,4 @@ test("it is said in one line", () => {
   expect(line).toContain("scaled by 2.00");
   expect(line).toContain("3 lanes");
   expect(line).not.toContain("\n");
-});
-
-test("this machine can be measured, with several copies at work", async () => {
-  const measured = await measure(2);
-  for (const value of Object.values(measured)) expect(value).toBeGreaterThan(0);
-  expect(scaleOf(measured).scale).toBeGreaterThanOrEqual(1);
 });

@@ -1,8 +1,8 @@
 /**
- * `bun run check`: format, types, lint, generated pages, and every test beside the code, side by side. Quiet about what
- * is fine, complete about what is not. The last line is JSON with the counts, for scripts/test.
+ * `bun run check`: format, types, lint, generated pages, and every test beside the code that is not heavy, side by side. Quiet
+ * about what is fine, complete about what is not. The last line is JSON with the counts, for scripts/test.
  * With paths (`bun run check runtime/config`) only these are linted, tested and checked for format; with `--since REV` what
- * is not as it was at that commit, and the tests that it touches. Types are always whole.
+ * is not as it was at that commit, and the tests that it touches; heavy tests too. Types are always whole.
  * `bun check` runs this too, because Bun prefers a script of that name; the type checker alone is `bun check --no-script`.
  */
 import { existsSync, readFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { addCounts, type Counts, noCounts, parseCounts, skippedNames } from "./counts.ts";
 import { root, run } from "./lib.ts";
+import { TESTED, testArguments } from "./tested.ts";
 import { aliasesOf, changedSince, sourcesOf, touchedBy } from "./touched.ts";
 
 interface Step {
@@ -20,25 +21,25 @@ interface Step {
 const bun = process.execPath;
 /** For what hangs: on a busy machine a step may take minutes, and be right. */
 const STEP_TIMEOUT_MS = 600_000;
-/** For one test without a bound of its own, and for the same reason. */
-const TEST_TIMEOUT_MS = 60_000;
 /** Tests wait more than they compute. */
 const WORKERS = Math.min(8, 2 * availableParallelism());
+/**
+ * The linter's type checker is a program in Go that lives for seconds: collecting its garbage, and checking the same types once for each
+ * processor, is half of what it takes. It needs 1.4 GiB either way; beyond 3 it collects.
+ */
+const LINT_ENVIRONMENT = ["GOGC=off", "GOMEMLIMIT=3GiB", "GOMAXPROCS=1"];
 /** How long each file took, so that the slowest are started first the next time. */
 const TIMINGS = ".cache/check-timings.json";
 
 /** What is looked at. Paths from the project's root; undefined: everything. */
 interface Scope {
-  readonly tests: readonly string[];
+  readonly tests: readonly string[] | undefined;
   readonly lint: readonly string[] | undefined;
   readonly format: readonly string[] | undefined;
   readonly hasPages: boolean;
 }
 
-/** Folders whose tests are beside the code, and those of the whole. */
-const TESTED = ["runtime/", "sdk/src/", "sdk/testkit/", "plugins/", "scripts/", "test/architecture.test.ts"];
-
-const everything: Scope = { tests: TESTED, lint: undefined, format: undefined, hasPages: true };
+const everything: Scope = { tests: undefined, lint: undefined, format: undefined, hasPages: true };
 
 async function scopeOf(words: readonly string[]): Promise<Scope> {
   if (words[0] === "--since") {
@@ -77,10 +78,7 @@ function steps({ tests, lint, format, hasPages }: Scope): Step[] {
   return [
     {
       name: "tests",
-      command: [
-        ...[bun, "test", `--parallel=${WORKERS}`, "--randomize", `--timeout=${TEST_TIMEOUT_MS}`],
-        ...[`--timings=${TIMINGS}`, "--update-timings", ...tests.map((path) => `./${path}`)],
-      ],
+      command: [...[bun, ...testArguments(tests, WORKERS)], ...[`--timings=${TIMINGS}`, "--update-timings"]],
     },
     { name: "types", command: [bun, "check", "--no-script", "--no-pretty"] },
     ...(isSome(lint)
@@ -88,7 +86,7 @@ function steps({ tests, lint, format, hasPages }: Scope): Step[] {
           {
             name: "lint",
             command: [
-              ...["node_modules/.bin/oxlint", "--type-aware", "--deny-warnings"],
+              ...["env", ...LINT_ENVIRONMENT, "node_modules/.bin/oxlint", "--type-aware", "--deny-warnings"],
               ...["-D", "typescript/no-floating-promises", ...(lint ?? [])],
             ],
           },

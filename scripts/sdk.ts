@@ -129,7 +129,7 @@ function write(folder: string, files: ReadonlyMap<string, string>): void {
 /** Packages whose declarations an author's type check reads: Bun's, Node's, and zod for `z`. */
 const typePackages = ["@types/bun", "@types/node", "bun-types", "undici-types", "zod"] as const;
 
-/** The author's kit: `modules/...` for `node_modules` of the hidden folder, `template/...` for new plugins. */
+/** The author's kit: `modules/...` for `node_modules` of the hidden folder, `template/...` for new plugins, `manual/...` to be read. */
 export async function kitFiles(): Promise<Map<string, string>> {
   const files = new Map<string, string>();
   const prefix = "modules/@godwit/sdk";
@@ -152,8 +152,23 @@ export async function kitFiles(): Promise<Map<string, string>> {
   const templates = join(sdkFolder, "template");
   for (const path of [...new Bun.Glob("**/*").scanSync({ cwd: templates, dot: true })].sort())
     files.set(`template/${path}`, readFileSync(join(templates, path), "utf8"));
+  for (const [name, path] of Object.entries(manualPages))
+    files.set(`manual/${name}.md`, readFileSync(join(root, path), "utf8"));
   return files;
 }
+
+/** What `godwit plugin docs` shows, by name: how to begin, what an operator decides, the SDK, then each of its entry points. */
+const manualPages: Readonly<Record<string, string>> = {
+  authors: "docs/plugin-authors.md",
+  plugins: "docs/plugins.md",
+  guide: "sdk/README.md",
+  ...Object.fromEntries(
+    ["sdk", ...Object.keys(sdkEntries).flatMap((name) => name.split("/")[2] ?? [])].map((name) => [
+      name,
+      `sdk/docs/${name}.md`,
+    ]),
+  ),
+};
 
 /** Where `./scripts/build` leaves the module that the binary embeds, and a node from source looks for it. */
 export const kitModule = join(root, "runtime/dist/author-kit.js");
@@ -161,7 +176,13 @@ export const kitModule = join(root, "runtime/dist/author-kit.js");
 /** Of everything that the kit is made of: the SDK's sources, the locked packages, and how it is made. */
 function kitInputs(): string {
   const sources = [...new Bun.Glob("{src,testkit,template}/**/*").scanSync({ cwd: sdkFolder, dot: true })];
-  return hashOf(["package.json", "LICENSE", ...sources.filter((path) => !path.endsWith(".test.ts"))]);
+  const pages = Object.values(manualPages).map((path) => join("..", path));
+  return hashOf([
+    "package.json",
+    "LICENSE",
+    ...sources.filter((path) => !path.endsWith(".test.ts")),
+    ...pages,
+  ]);
 }
 
 /** One string of text in base64: JSON of path to text, as zstd. Nothing is done where it is there already. */

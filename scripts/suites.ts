@@ -6,6 +6,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./lib.ts";
+import { heavyArguments, timeout } from "./tested.ts";
 
 export interface Suite {
   readonly name: string;
@@ -39,20 +40,23 @@ const first: readonly SuiteEntry[] = [
   { name: "binary", command: ["bun", "scripts/build.ts"], isCounted: false, stage: 1 },
 ];
 const STAGE_OF_FOLDERS = 2;
+/** A file each, beside the other lane. */
+const HEAVY_WORKERS = 2;
 
 const others: readonly SuiteEntry[] = [
-  // `check` runs the first three seeds of these.
+  // What `check` leaves out.
+  { name: "heavy", command: ["bun", ...heavyArguments(HEAVY_WORKERS)] },
+  // `check` and `heavy` run the first three seeds of these.
   {
     name: "routes",
-    command: ["env", "GODWIT_SIM_RUNS=10", "bun", "test", "./runtime/route/router.sim.test.ts"],
+    command: [
+      ...["env", "GODWIT_SIM_RUNS=10", "bun", "test", timeout],
+      ...["./runtime/route/router.sim.test.ts", "./runtime/route/router.sim.heavy.test.ts"],
+    ],
   },
   { name: "simulator", command: ["bun", "test/sim/run.ts"] },
   { name: "demo", command: ["scripts/demo", "--once", "--json"] },
 ];
-
-/** Of a test without a bound of its own: it is for what hangs, and a busy machine must not fail one that is right. */
-const TEST_TIMEOUT_MS = 60_000;
-const timeout = `--timeout=${TEST_TIMEOUT_MS}`;
 
 /** Suites that assert how long something takes, with what they assert. */
 const quiet: Readonly<Record<string, string>> = {

@@ -213,26 +213,3 @@ test("names and texts that are no UTF-8, or hide in a byte order mark, are none,
   expect(a.serf.roll.get("b")?.status).toBe("leaving");
   await isWhole(a);
 });
-
-test("states with news of thousands are taken to a bound, and what is no news does not count", async () => {
-  const { a } = await two();
-  const stateOf = (incarnation: number) =>
-    encodePushPull(
-      Array.from({ length: 4_000 }, (_, i) => {
-        const at = { address: "198.51.100.1", port: 7_946 };
-        return { incarnation, node: `n${i}`, at, meta: empty, vsn: OWN_VSN, state: 0 as const };
-      }),
-      empty,
-      false,
-    );
-  for (let i = 0; i < 20; i++) a.serf.memberlist.stream(stateOf(1), liar);
-  const refused = () => a.dropped.filter((reason) => reason === "rate").length;
-  expect(refused()).toBe(0);
-  for (let incarnation = 2; incarnation < 40; incarnation++)
-    a.serf.memberlist.stream(stateOf(incarnation), liar);
-  expect(refused()).toBeGreaterThan(140_000);
-  await cluster.run(2_000);
-  const c = cluster.add("c");
-  await cluster.join(c, a.at);
-  expect(a.serf.roll.get("c")?.status).toBe("alive");
-});

@@ -206,3 +206,21 @@ export class FakeCluster {
     };
   }
 }
+
+/** So many who joined the first and see each other. */
+export async function grownCluster(
+  count: number,
+  options: Parameters<FakeCluster["add"]>[1] = {},
+  seed = 1,
+): Promise<FakeCluster> {
+  const cluster = new FakeCluster(seed);
+  for (let i = 0; i < count; i++) cluster.add(`n${i}`, options);
+  const [first] = cluster.members;
+  for (const member of cluster.members.slice(1)) void member.serf.join(first!.at);
+  await cluster.until(
+    "all see all",
+    () => cluster.members.every((one) => cluster.sees(one.serf.memberlist.members.self.name, "alive")),
+    20_000,
+  );
+  return cluster;
+}

@@ -3,7 +3,6 @@ import { Secret } from "@godwit/sdk/secret";
 import { GodwitError } from "@godwit/sdk";
 import fc from "fast-check";
 import {
-  BACKLOG_BYTES,
   BURST_BYTES,
   BURST_ITEMS,
   TURN_MS,
@@ -11,15 +10,11 @@ import {
   lineBytesMax,
   LOGIN_MS,
   STALL_MS,
-  UNREAD_BYTES_MAX,
 } from "./connection.ts";
 import { NOTES_MAX } from "./console.ts";
 import { UNACKED_MAX } from "./program.ts";
-import { handled, openLine, settled } from "./testing.ts";
+import { handled, openLine, settled, uuid, telegram } from "./testing.ts";
 
-const uuid = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
-const telegram = (n: number, body = "HELLO") =>
-  `${JSON.stringify({ message_id: uuid(n), routing: { destination: "NYCC" }, content: { body } })}\n`;
 const password = new Secret("correct horse");
 
 describe("who speaks", () => {
@@ -145,7 +140,10 @@ describe("a person", () => {
   });
 
   test("property: what others write never reaches a terminal as control characters", async () => {
-    const text = fc.string({ unit: "binary", maxLength: 80 });
+    // As its strings of any unit are, but for a table of all of them, which takes a second.
+    const text = fc
+      .array(fc.integer({ min: 0, max: 0x10ffff }), { maxLength: 80 })
+      .map((points) => String.fromCodePoint(...points));
     await fc.assert(
       fc.asyncProperty(text, text, text, fc.boolean(), async (body, subject, reason, isTeletype) => {
         const { say, mesh, connection, wire } = openLine();
@@ -226,26 +224,6 @@ describe("a program", () => {
 });
 
 describe("bounds", () => {
-  test("reading stops while answers cannot leave, and goes on", async () => {
-    const { connection, wire, clock } = openLine();
-    const good = new TextEncoder().encode(telegram(1));
-    connection.onData(good);
-    await handled(connection, clock);
-    wire.room = 0;
-    const flood = new TextEncoder().encode("{}\n".repeat(20_000));
-    for (let i = 0; i < 3; i++) connection.onData(flood);
-    await handled(connection, clock);
-    expect(wire.isPaused).toBe(true);
-    expect(connection.isBacklogged).toBe(true);
-    const before = wire.written.length;
-    wire.room = Number.POSITIVE_INFINITY;
-    connection.onDrain();
-    await handled(connection, clock);
-    expect(wire.isPaused).toBe(false);
-    expect(wire.written.length - before).toBeGreaterThan(BACKLOG_BYTES);
-    expect(flood.length * 3).toBeGreaterThan(UNREAD_BYTES_MAX);
-  });
-
   test("a caller who vanished while nothing was read from him is noticed", async () => {
     const { connection, wire, clock, seen } = openLine();
     wire.room = 0;

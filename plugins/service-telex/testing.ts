@@ -215,3 +215,7 @@ export async function handled(connection: Connection, clock: FakeClock): Promise
 
 /** Everything that needs no clock has happened. */
 export const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+export const uuid = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
+export const telegram = (n: number, body = "HELLO") =>
+  `${JSON.stringify({ message_id: uuid(n), routing: { destination: "NYCC" }, content: { body } })}\n`;

@@ -71,7 +71,9 @@ test("every path has the handlers that hono's own router finds, in their order a
       (method, path) => {
         // Line ends cannot stand in the path of a request, and one that spells out a pattern is matched by its text there.
         fc.pre(path.startsWith("/") && !/[\n\r\u2028\u2029]|\/[:*]/.test(path));
-        expect(rowsOf(table.match(method, path))).toEqual(rowsOf(theirs.match(method, path)));
+        const [ours, wanted] = [rowsOf(table.match(method, path)), rowsOf(theirs.match(method, path))];
+        // Not `expect` alone: it would take most of the time.
+        if (!Bun.deepEquals(ours, wanted)) expect(ours).toEqual(wanted);
       },
     ),
     { numRuns: 20_000 },

@@ -79,8 +79,11 @@ async function dispatch(
     get paint() {
       return paintOf(output, env, isJson, isSet);
     },
-    client: async () =>
-      new ApiClient(await findSocket(text("socket").at(-1), text("config").at(-1), env), io.signal, io.clock),
+    client: async () => {
+      const socket = await findSocket(text("socket").at(-1), text("config").at(-1), env);
+      const typed = positionals.length === 0 ? command.name : `${command.name} ...`;
+      return new ApiClient(socket, typed, io.signal, io.clock);
+    },
   });
   const isSet = (name: string) => values[name] !== undefined && values[name] !== false;
   const context = contextFor(isJson ? withSafeJson(io) : io);

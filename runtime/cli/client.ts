@@ -1,6 +1,7 @@
 /** The API over the unix socket. Every refusal becomes an `ApiProblem` that carries the node's own problem document. */
 import type { Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
+import { whoMayOpen } from "./may-open.ts";
 import type { Problem } from "../api/problem.ts";
 
 /** Bytes of one answer; the largest is a 16 MiB body. */
@@ -39,11 +40,14 @@ export interface ApiAnswer<T> {
 
 export class ApiClient {
   readonly socketPath: string;
+  /** That asks, as it is typed. */
+  readonly command: string;
   readonly #signal: AbortSignal;
   readonly #clock: Clock;
 
-  constructor(socketPath: string, signal: AbortSignal, clock: Clock) {
+  constructor(socketPath: string, command: string, signal: AbortSignal, clock: Clock) {
     this.socketPath = socketPath;
+    this.command = command;
     this.#signal = signal;
     this.#clock = clock;
   }
@@ -97,11 +101,7 @@ export class ApiClient {
     if (this.#signal.aborted) return this.#signal.reason;
     const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
     if (reason === "EACCES" || reason === "EPERM")
-      return godwitError(
-        "GODWIT_FORBIDDEN",
-        `this user may not open ${this.socketPath}; run the command as the user of the node`,
-        error,
-      );
+      return godwitError("GODWIT_FORBIDDEN", whoMayOpen(this.socketPath, this.command), error);
     return godwitError(
       "GODWIT_NODE_UNREACHABLE",
       `no node answers at ${this.socketPath} (${reason}); is it running? start it with godwit run, or name its socket with --socket`,

@@ -156,6 +156,17 @@ describe("a message that is being sent", () => {
     expect([code, none]).toEqual([0, ""]);
   });
 
+  test("is not called queued once more before it begins to be sent", async () => {
+    put({ state: "queued", reason: null, progress: null });
+    const read = rig.node.message.bind(rig.node);
+    let looks = 0;
+    rig.node.message = async (id) => {
+      if (++looks === 2) put({ state: "delivered", progress: null });
+      return await read(id);
+    };
+    expect((await godwit("send NYC-C x --wait")).err).toBe(`${messageId1} is queued\n`);
+  });
+
   test("goes on when nobody waits for it any more", async () => {
     const { code, err } = await godwit("send NYC-C x --wait --timeout 0", { stderrColumns: 80 });
     expect(code).toBe(1);

@@ -314,7 +314,7 @@ export const commands: readonly CommandSpec[] = [
     "plugin check",
     "[FOLDER]",
     [0, 1],
-    "manifest, types, and whether the code is what the manifest says",
+    "manifest, permissions, types, tests, and whether the code is what the manifest says",
     async () => (await author()).check,
   ),
   row(
@@ -334,9 +334,16 @@ export const commands: readonly CommandSpec[] = [
     { trust: { value: "LEVEL", help: "trusted, contained or untrusted; trusted by default" } },
   ),
   row(
+    "plugin docs",
+    "[WORD]",
+    [0, 1],
+    "the manual of the SDK: its pages, or what it says of a word, such as permissions",
+    async () => (await author()).docs,
+  ),
+  row(
     "plugin pack",
-    "FOLDER",
-    [1, 1],
+    "[FOLDER]",
+    [0, 1],
     "bundle and sign a plugin's folder into ID-VERSION.gwp",
     async () => (await plugin()).pack,
     {
@@ -345,6 +352,7 @@ export const commands: readonly CommandSpec[] = [
         help: "the publisher's key, made if there is none; godwit-publisher.key by default",
       },
       out: { value: "FILE", help: "write the package there" },
+      unchecked: { help: "types and tests were checked elsewhere" },
     },
   ),
   row(

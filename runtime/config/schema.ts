@@ -155,7 +155,7 @@ const node = z.strictObject({
     ),
   log_format: choice("auto", "json", "text")
     .default("auto")
-    .describe("auto: text on a terminal, one JSON object a line elsewhere."),
+    .describe("auto: text on a terminal and in systemd's journal, one JSON object a line elsewhere."),
 });
 
 const tokenScopes = ["read", "send", "operate", "admin"] as const;

@@ -482,6 +482,17 @@ export async function sendNumbers(
   return ids;
 }
 
+/** A body in which each block is another. */
+export function pattern(length: number, seed = 31): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  // In a loop: a function called for each byte of megabytes takes longer than all that is done with them.
+  for (let i = 0; i < length; i++) bytes[i] = (i * seed + (i >> 8) + (i >> 16) * 7) & 255;
+  return bytes;
+}
+
 /** What such messages say. */
 export const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
 export const textsOf = (node: TestNode): string[] => node.delivered.map(({ text }) => text);
+
+export const stateOf = (node: TestNode, id: string) => node.sent(id)?.state;
+export const texts = (node: TestNode) => node.delivered.map(({ text }) => text);

@@ -146,3 +146,24 @@ export async function askNode(socket: string, path: string, signal: AbortSignal)
   const response = await fetch(`http://localhost${path}`, { unix: socket, signal });
   return await response.json();
 }
+
+/** A token with all rights. Rejects with why there is none. */
+export async function makeToken(socket: string, label: string): Promise<{ id: string; secret: string }> {
+  const response = await fetch("http://localhost/tokens", {
+    unix: socket,
+    signal: AbortSignal.timeout(ANSWER_MAX_MS),
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ scopes: ["admin"], label }),
+  });
+  const { id, secret, detail } = record(await response.json());
+  if (typeof id === "string" && typeof secret === "string") return { id, secret };
+  throw new Error(text(detail) || `the node answered ${response.status}`);
+}
+
+/** How many there are. */
+export async function countTokens(socket: string): Promise<number> {
+  const { tokens } = record(await askNode(socket, "/tokens", AbortSignal.timeout(ANSWER_MAX_MS)));
+  if (!Array.isArray(tokens)) throw new Error("the node does not list its tokens");
+  return tokens.length;
+}

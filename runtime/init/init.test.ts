@@ -319,7 +319,10 @@ describe("the console", () => {
       freeze: refuse("freeze"),
       print: (line: string) => void printed.push(line),
       memory: () => ["  machine 5"],
+      makeToken: async () => ({ id: "0a1b", secret: "gwt_secret" }),
+      consoleName: () => consoleName,
     };
+    let consoleName = "ttyS0";
     for (const line of [
       "help",
       "status",
@@ -331,6 +334,7 @@ describe("the console", () => {
       "constructor",
       "",
       "freeze node",
+      "token",
       "reboot",
     ])
       await runRescue(line, deps);
@@ -342,6 +346,13 @@ describe("the console", () => {
     expect(text).toContain('"rm" is no command');
     expect(text).toContain('"constructor" is no command');
     expect(text).toContain("freeze: not expected: freeze");
+    // Whoever keeps a serial line keeps what is on it.
+    expect(text).toContain("this console is ttyS0: who keeps what it says keeps the token");
+    expect(text).not.toContain("gwt_secret");
+    await runRescue("token anyway", deps);
+    consoleName = "tty0";
+    await runRescue("token", deps);
+    expect(printed.filter((line) => line.includes("gwt_secret"))).toHaveLength(2);
     expect(ends).toEqual(["restart"]);
   });
 });

@@ -15,8 +15,9 @@ import { systemRandom as random } from "../kernel/random.ts";
 import { type Buttons, openButtons } from "./buttons.ts";
 import { parseCommandLine } from "./cmdline.ts";
 import { type Console, formatScreen, openConsole } from "./console.ts";
+import { consoleNames, markAt, offerFirstToken, openScreen } from "./first-token.ts";
 import { type ImageFacts, kernelRelease, memoryLines, readImageFacts } from "./facts.ts";
-import { askNode, type Fault, Heartbeat, type NodeFacts } from "./heartbeat.ts";
+import { askNode, countTokens, type Fault, Heartbeat, makeToken, type NodeFacts } from "./heartbeat.ts";
 import { MachineClock } from "./machine-clock.ts";
 import { loadModules } from "./modules.ts";
 import { findDevice, mountAll, mountMemoryState, mountState } from "./mounts.ts";
@@ -33,6 +34,8 @@ import { openWatchdog, Watchdog } from "./watchdog.ts";
 export const STATE_TARGET = "/var/lib/godwit";
 const IMAGE_CONFIG = "/etc/godwit/godwit.toml";
 const STATE_CONFIG = `${STATE_TARGET}/godwit.toml`;
+/** That this machine has shown its first token. */
+const TOKEN_MARK = `${STATE_TARGET}/first-token`;
 const CLOCK_FILE = `${STATE_TARGET}/clock`;
 const CLOCK_STATE = "/run/godwit/clock";
 
@@ -98,6 +101,7 @@ class Machine {
   #stateDevice: string | undefined;
   #isEnding = false;
   #isScreenDue = false;
+  #isTokenOffered = false;
   #shown = "";
 
   constructor(sys: Sys, console: Console, log: Log) {
@@ -238,6 +242,8 @@ class Machine {
       end: (how) => this.#end(how),
       freeze: (pid) => void process.kill(pid, "SIGSTOP"),
       print: (line) => this.#console.write(line),
+      makeToken: () => makeToken(this.#config.socket, "made at the console"),
+      consoleName: () => consoleNames().at(-1),
       memory: () => memoryLines(this.#supervisor.programs.map(({ view }) => view)),
     };
   }
@@ -342,6 +348,7 @@ class Machine {
   #onAlive(status: string, faults: readonly Fault[]): void {
     if (this.#aliveAtMs === undefined) this.#log.info("node answers", { health: status, seconds: uptimeS() });
     this.#aliveAtMs = clock.monotonicMs();
+    this.#offerToken();
     if (!this.#isEnding) this.#watchdog?.healthy();
     const isAsBefore = status === this.#health && namesOf(faults) === namesOf(this.#faults);
     // Their words may say for how long: that alone is no reason to draw the screen anew.
@@ -349,6 +356,20 @@ class Machine {
     if (isAsBefore) return;
     this.#health = status;
     this.#refresh();
+  }
+
+  #offerToken(): void {
+    if (this.#isTokenOffered) return;
+    this.#isTokenOffered = true;
+    const { apiListen, socket } = this.#config;
+    offerFirstToken({
+      apiListen,
+      ...markAt(TOKEN_MARK),
+      count: () => countTokens(socket),
+      create: () => makeToken(socket, "shown at the first start"),
+      screen: openScreen,
+      log: this.#log,
+    }).catch((error: unknown) => this.#log.warn("no first token", { error: String(error) }));
   }
 
   #onFacts(facts: NodeFacts): void {

@@ -1,8 +1,9 @@
 /**
- * What whoever sits at the console may do, where `machine.rescue` allows it: look, and stop and start things. There is no
- * shell, and nothing of it can read a secret.
+ * What whoever sits at the console may do, where `machine.rescue` allows it: look, stop and start things, and make a token. There is no
+ * shell, and nothing of it can read a secret that is there already.
  */
 import type { Clock } from "../kernel/clock.ts";
+import { isScreen, type MadeToken, tokenLines } from "./first-token.ts";
 import type { End } from "./power.ts";
 import type { Program, Supervisor } from "./supervise.ts";
 
@@ -16,6 +17,10 @@ export interface RescueDeps {
   /** Suspends a process: a drill for the watchdogs. */
   freeze(pid: number): void;
   print(line: string): void;
+  /** With all rights. */
+  makeToken(): Promise<MadeToken>;
+  /** Name of this console, as `ttyS0`. */
+  consoleName(): string | undefined;
   /** Memory of the machine and of what runs, line by line. */
   memory(): readonly string[];
 }
@@ -100,6 +105,18 @@ export const rescueCommands: Readonly<Record<string, Command>> = {
     run: withProgram((program, { freeze }) => {
       if (program.view.pid !== undefined) freeze(program.view.pid);
     }),
+  },
+  token: {
+    usage: "token",
+    help: "makes a token with all rights for the API, and shows it this once",
+    run: async ({ makeToken, consoleName, print }, [word]) => {
+      const name = consoleName();
+      if (!isScreen(name) && word !== "anyway")
+        return print(
+          `  this console is ${name ?? "no screen"}: who keeps what it says keeps the token; token anyway makes one`,
+        );
+      tokenLines(await makeToken()).forEach(print);
+    },
   },
   reboot: { usage: "reboot", help: "an orderly restart of the machine", run: ({ end }) => end("restart") },
   poweroff: { usage: "poweroff", help: "an orderly end", run: ({ end }) => end("powerOff") },

@@ -1,70 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { signRedemption, type Invite, type Redemption } from "../identity/invite.ts";
-import { generateIdentity, verifySignature } from "../identity/keys.ts";
+import { signRedemption } from "../identity/invite.ts";
 import { ManualClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { doorId } from "../kernel/testing.ts";
-import { emptyStore } from "../store/testing.ts";
-import type { Store, StoreOp, StoreRow } from "../store/types.ts";
-import { Redemptions, REDEMPTIONS_MAX } from "./redemptions.ts";
 import { testTime } from "../time/testing.ts";
+import { other, newcomer, thief, WALL_MS, invite, fakeStore, setup, told } from "./testing-redemptions.ts";
 
-const random = seededRandom(5);
-const [self, other, newcomer, thief] = Array.from({ length: 4 }, () => generateIdentity(random)) as [
-  ReturnType<typeof generateIdentity>,
-  ReturnType<typeof generateIdentity>,
-  ReturnType<typeof generateIdentity>,
-  ReturnType<typeof generateIdentity>,
-];
-const WALL_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
-const invite: Invite = { id: random.bytes(8), expiresAtS: WALL_MS / 1_000 + 3_600, uses: 1 };
-
-/** Rows in a map; `failure` fails the next commits. */
-function fakeStore() {
-  const rows = new Map<string, string>();
-  const state = { failure: undefined as Error | undefined };
-  const store: Store = {
-    ...emptyStore,
-    load: async (): Promise<StoreRow[]> => [...rows].map(([key, meta]) => ({ key, meta, bodyBytes: 0 })),
-    async commit(ops: readonly StoreOp[]) {
-      if (state.failure !== undefined) throw state.failure;
-      for (const op of ops)
-        if (op.op === "put") rows.set(op.key, op.meta);
-        else rows.delete(op.key);
-    },
-  };
-  return { store, rows, state };
-}
-
-/** A neighbour that this node wrote to. */
-const friend = generateIdentity(seededRandom(77)).id;
-
-function setup(clock = new ManualClock(WALL_MS), fake = fakeStore(), time = testTime(clock).time) {
-  const conflicts: (readonly Redemption[])[] = [];
-  const full: string[] = [];
-  const table = new Redemptions({
-    identity: self,
-    network: "telex",
-    time,
-    log: silentLog,
-    metrics: new Metrics(),
-    store: fake.store,
-    verify: verifySignature,
-    regard: {
-      worthOf: () => "none",
-      shareOf: (teller) => ({ by: teller === friend ? friend : "192.0.2.1", isKnown: teller === friend }),
-    },
-    fullTables: { refused: (name) => void full.push(name) },
-    onConflict: (_, redeemers) => conflicts.push(redeemers),
-  });
-  return { clock, table, conflicts, full, ...fake };
-}
-
-const told = (redeemer: typeof self, of: Invite = invite, by = other) =>
-  signRedemption(by, { invite: of, redeemer: redeemer.id, atMs: WALL_MS }, "telex");
 
 describe("one use", () => {
   test("is taken at once, kept over a restart, and free again to the same node", async () => {
@@ -135,47 +75,7 @@ describe("what neighbours tell", () => {
     expect(table.isFree(invite, newcomer.id)).toBe(true);
     expect(table.all).toEqual([]);
   });
-
-  test("a thousand neighbours of one address fill half, and the node itself and known ones still let newcomers in", async () => {
-    const { table } = setup();
-    let taken = 0;
-    for (let index = 0; index < 2 * REDEMPTIONS_MAX; index++) {
-      const fresh = { ...invite, id: Uint8Array.of(0, 0, 0, 0, 0, 0, index >> 8, index & 255) };
-      const teller = index % 2 === 0 ? other.id : newcomer.id;
-      if (table.offer(told(newcomer, fresh), teller)) taken++;
-    }
-    expect(taken).toBe(REDEMPTIONS_MAX / 2);
-    expect(table.offer(told(newcomer), friend)).toBe(true);
-    const mine = { ...invite, id: Uint8Array.of(9, 9, 9, 9, 9, 9, 9, 9) };
-    expect(await table.redeem(mine, newcomer.id)).toBeInstanceOf(Uint8Array);
-  });
 });
-
-test("100,000 uses that free identities tell of are refused and told to the operator; known ones, another address and the node itself have room, after a restart too", async () => {
-  const { table, clock, full, ...fake } = setup();
-  const of = (n: number, first: number): Invite => {
-    const id = new Uint8Array(8).fill(first);
-    new DataView(id.buffer).setUint32(4, n);
-    return { ...invite, id };
-  };
-  // The signature of what finds no place is not checked: for those any does.
-  let taken = 0;
-  const enough = told(newcomer, of(0, 3));
-  for (let n = 0; n < 2 * REDEMPTIONS_MAX && full.length === 0; n++)
-    if (table.offer(told(newcomer, of(n, 3)), other.id)) taken++;
-  const renumbered = enough.slice();
-  for (let n = taken; n < 100_000; n++) {
-    new DataView(renumbered.buffer).setUint32(4, n);
-    if (table.offer(renumbered, doorId(n % 1_000))) taken++;
-  }
-  expect([taken, new Set(full)]).toEqual([REDEMPTIONS_MAX / 2, new Set(["used invitations"])]);
-  for (const life of [table, setup(clock, fake).table]) {
-    if (life !== table) await life.load();
-    expect(life.offer(told(newcomer, of(life === table ? 1 : 2, 4)), friend)).toBe(true);
-    expect(await life.redeem(of(life === table ? 1 : 2, 5), newcomer.id)).toBeInstanceOf(Uint8Array);
-    expect(life.isFree(of(0, 3), thief.id)).toBe(false);
-  }
-}, 60_000);
 
 describe("a used invitation, on a machine whose clock is wrong", () => {
   const DAY_MS = 24 * HOUR_MS;

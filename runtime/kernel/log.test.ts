@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { fstatSync } from "node:fs";
+import { fstatSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { ManualClock } from "./clock.ts";
 import { godwitError } from "./errors.ts";
@@ -89,6 +91,31 @@ test("no field can forge a line or drive a terminal", () => {
       if (format === "json") expect(JSON.parse(lines[0]!)).toMatchObject({ text, list: [text, "b"] });
     }),
   );
+});
+
+test("the journal gets text with its level and without a time; a file that is not the journal gets JSON", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "godwit-log-"));
+  try {
+    const path = join(folder, "journal");
+    writeFileSync(path, "");
+    const { dev, ino } = statSync(path, { bigint: true });
+    const program = `const { autoFormat, createLog, stderrSinkFor } = await import(${JSON.stringify(join(import.meta.dir, "log.ts"))});
+      const { systemClock } = await import(${JSON.stringify(join(import.meta.dir, "clock.ts"))});
+      const log = createLog({ level: "info", format: autoFormat(process.env), clock: systemClock, sink: stderrSinkFor(process.env) });
+      log.warn("open mesh", { network: "a b" });`;
+    const said = async (stream: string): Promise<string> => {
+      const env = { PATH: process.env["PATH"], JOURNAL_STREAM: stream };
+      writeFileSync(path, "");
+      await Bun.spawn([process.execPath, "-e", program], { env, stderr: Bun.file(path) }).exited;
+      return readFileSync(path, "utf8");
+    };
+    expect(await said(`${dev}:${ino}`)).toBe('<4>warn  open mesh network="a b"\n');
+    expect(await said(`${dev}:${ino + 1n}`)).toMatch(
+      /^\{"time":".*","level":"warn","event":"open mesh","network":"a b"\}\n$/,
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("a stream is the journal's only when it is that very file", () => {

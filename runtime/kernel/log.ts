@@ -82,11 +82,23 @@ const journalPrefix: Readonly<Record<LogLevel, string>> = {
   error: "<3>",
 };
 
-/** Standard error; where that is the journal itself, each line carries its level. */
-export const stderrSinkFor = (env: Readonly<Record<string, string | undefined>>): LogSink =>
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Of a line of text at its front. */
+const LINE_TIME = /^\d\d:\d\d:\d\d\.\d{3} /;
+
+/** Standard error; where that is the journal itself, each line carries its level, and no time, which the journal has. */
+export const stderrSinkFor = (env: Environment): LogSink =>
   isJournal(env["JOURNAL_STREAM"], 2)
-    ? { write: (line, level) => stderrSink.write(`${journalPrefix[level]}${line}`, level) }
+    ? {
+        write: (line, level) =>
+          stderrSink.write(`${journalPrefix[level]}${line.replace(LINE_TIME, "")}`, level),
+      }
     : stderrSink;
+
+/** People read a terminal and the journal, programs the rest. */
+export const autoFormat = (env: Environment): LogOptions["format"] =>
+  process.stderr.isTTY || isJournal(env["JOURNAL_STREAM"], 2) ? "text" : "json";
 
 /** systemd.exec(5): device and inode of what it connected; a redirected stream is another file. */
 export function isJournal(stream: string | undefined, descriptor: number): boolean {

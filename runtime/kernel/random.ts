@@ -25,15 +25,16 @@ export function seededRandom(seed: number): Random {
   let b = splitmix();
   let c = splitmix();
   let counter = 1;
+  /** 32 bits as a signed number: those of the processor, which simulations draw by the million. */
   const next32 = () => {
-    const t = (((a + b) >>> 0) + counter) >>> 0;
-    counter = (counter + 1) >>> 0;
+    const t = (((a + b) | 0) + counter) | 0;
+    counter = (counter + 1) | 0;
     a = b ^ (b >>> 9);
-    b = (c + (c << 3)) >>> 0;
-    c = ((c << 21) | (c >>> 11)) >>> 0;
-    c = (c + t) >>> 0;
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + t) | 0;
     return t;
   };
+  const float = () => (next32() >>> 0) / 2 ** 32;
   for (let i = 0; i < 12; i++) next32();
   return {
     bytes(length) {
@@ -41,7 +42,7 @@ export function seededRandom(seed: number): Random {
       for (let i = 0; i < length; i++) out[i] = next32() & 255;
       return out;
     },
-    float: () => next32() / 2 ** 32,
-    below: (bound) => Math.floor((next32() / 2 ** 32) * bound),
+    float,
+    below: (bound) => Math.floor(float() * bound),
   };
 }

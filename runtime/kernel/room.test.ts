@@ -1,60 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Room, type Share, type Worth } from "./room.ts";
-
-const stranger = (by: string): Share => ({ by, isKnown: false });
-const known = (by: string): Share => ({ by, isKnown: true });
-
-function room(max: number, worth: (key: string) => Worth = () => "none") {
-  const gone: string[] = [];
-  const made = new Room<string>({ name: "x", max, worthOf: worth, evict: (key) => gone.push(key) });
-  return { room: made, gone };
-}
+import { Room } from "./room.ts";
+import { stranger, known, room } from "./testing.ts";
 
 describe("a room for what anybody can tell", () => {
-  test("100,000 identities of one source push out their own kind, and nobody else", () => {
-    const { room: places, gone } = room(1_024);
-    for (let i = 0; i < 100; i++) places.admit(`honest ${i}`, known("neighbour"));
-    for (let i = 0; i < 50; i++) places.admit(`newcomer ${i}`, stranger("10.0.0.7"));
-    for (let i = 0; i < 100_000; i++) places.admit(`sybil ${i}`, stranger("192.0.2.1"));
-    expect(gone.every((key) => key.startsWith("sybil"))).toBe(true);
-    expect([places.sizeOf("neighbour"), places.sizeOf("10.0.0.7")]).toEqual([100, 50]);
-    expect(places.size).toBe(100 + 768);
-    expect(places.admit("late newcomer", stranger("10.0.0.8"))).toBe(true);
-    expect(places.admit("late of a neighbour", known("neighbour"))).toBe(true);
-  });
-
-  test("100,000 identities of as many sources do not touch what known tellers told, nor what is kept", () => {
-    const { room: places, gone } = room(1_024, (key) => (key.startsWith("kept") ? "kept" : "none"));
-    for (let i = 0; i < 100; i++) places.admit(`honest ${i}`, known("neighbour"));
-    for (let i = 0; i < 100; i++) places.admit(`kept ${i}`, stranger("10.0.0.7"));
-    for (let i = 0; i < 20_000; i++) places.admit(`sybil ${i}`, stranger(`source ${i}`));
-    expect(gone.every((key) => key.startsWith("sybil"))).toBe(true);
-    expect(places.admit("kept, and late", stranger("10.0.0.9"))).toBe(true);
-  });
-
-  test("who yields is found among 6,000 sources, and in one of 6,000, as fast as among a few", () => {
-    /** Of a full table, processor time for each of a thousand more, us; the least of some tries. */
-    const costOf = (max: number, sourceOf: (n: number) => string) => {
-      const { room: places } = room(max);
-      let n = 0;
-      const admit = (count: number) => {
-        for (const end = n + count; n < end; n++) places.admit(`sybil ${n}`, stranger(sourceOf(n)));
-      };
-      admit(2 * max);
-      const tries = Array.from({ length: 5 }, () => {
-        const before = process.cpuUsage().user;
-        admit(1_000);
-        return (process.cpuUsage().user - before) / 1_000;
-      });
-      return Math.min(...tries);
-    };
-    for (const sourceOf of [(n: number) => `source ${n}`, () => "192.0.2.1"]) {
-      const few = costOf(64, sourceOf);
-      expect(costOf(8_192, sourceOf)).toBeLessThan(10 * Math.max(few, 0.5));
-    }
-  });
-
   test("what was of use goes after what never was, whatever came first", () => {
     const { room: places, gone } = room(5, (key) => (key.startsWith("used") ? "used" : "none"));
     places.admit("used 1", stranger("a"));

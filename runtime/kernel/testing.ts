@@ -2,7 +2,7 @@
 import { formatNodeId, type NodeId } from "./ids.ts";
 import { Metrics } from "./metrics.ts";
 import { NamedPlaces, type NamedPlacesDeps } from "./named-places.ts";
-import type { Regard, Share, Worth } from "./room.ts";
+import { type Regard, Room, type Share, type Worth } from "./room.ts";
 
 /** Judges what others name, on a machine without addresses unless `change` says so. */
 export const openPlaces = (change: Partial<NamedPlacesDeps> = {}): NamedPlaces =>
@@ -52,4 +52,13 @@ export class DoorRegard implements Regard {
   wrote(id: NodeId): void {
     this.known.add(id);
   }
+}
+
+export const stranger = (by: string): Share => ({ by, isKnown: false });
+export const known = (by: string): Share => ({ by, isKnown: true });
+
+export function room(max: number, worth: (key: string) => Worth = () => "none") {
+  const gone: string[] = [];
+  const made = new Room<string>({ name: "x", max, worthOf: worth, evict: (key) => gone.push(key) });
+  return { room: made, gone };
 }

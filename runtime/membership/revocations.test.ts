@@ -1,105 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { generateIdentity, verifySignature, type Identity } from "../identity/keys.ts";
+import { generateIdentity, type Identity } from "../identity/keys.ts";
 import { encodeRecord, encodeRevocation } from "../identity/record.ts";
-import { ManualClock } from "../kernel/clock.ts";
-import { formatNodeId, type NodeId } from "../kernel/ids.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { RecordBook, SELF_REVOCATIONS_MAX } from "./records.ts";
-import { DIGEST_EVERY_MS, PUSHES_MAX, RevocationSpread } from "./revocations.ts";
-import { openMemoryStore, SimDisk } from "../store/memory.ts";
-import {
-  encodeRevocationDigest,
-  encodeRevocationFrame,
-  encodeRevocationList,
-} from "../wire/revocation-messages.ts";
+import { SELF_REVOCATIONS_MAX } from "./records.ts";
+import { DIGEST_EVERY_MS, PUSHES_MAX } from "./revocations.ts";
+import { encodeRevocationFrame } from "../wire/revocation-messages.ts";
 import { FrameType } from "../wire/constants.ts";
-import { noRegard } from "../trust/testing.ts";
-
-const random = seededRandom(11);
-const authority = generateIdentity(random);
-const clock = new ManualClock();
-
-interface TestNode {
-  readonly id: NodeId;
-  readonly records: RecordBook;
-  readonly spread: RevocationSpread;
-  readonly changes: NodeId[];
-}
-
-/** Two nodes whose frames wait in one queue until `run`; counts what went. */
-class Pair {
-  frames: { to: number; bytes: Uint8Array }[] = [];
-  sent = 0;
-  bytesMax = 61_440;
-  loses = false;
-  hasRoom = true;
-  readonly nodes: TestNode[] = [];
-
-  static async of(authorities: readonly (NodeId | undefined)[], verify = verifySignature): Promise<Pair> {
-    const pair = new Pair();
-    for (const [index, by] of authorities.entries()) pair.nodes.push(await pair.#node(index, by, verify));
-    return pair;
-  }
-
-  async #node(index: number, by: NodeId | undefined, verify: typeof verifySignature): Promise<TestNode> {
-    const store = await openMemoryStore(new SimDisk(), { clock, random: seededRandom(2), commitDelayMs: 1 });
-    const changes: NodeId[] = [];
-    const records = new RecordBook({
-      self: formatNodeId(new Uint8Array(32)),
-      regard: noRegard,
-      forgot() {},
-      store,
-      network: "net",
-      authority: by,
-      verify,
-      changed: (id, record) => {
-        changes.push(id);
-        if (record.isRevoked) spread.onRevoked(records.get(id)!);
-      },
-    });
-    const spread: RevocationSpread = new RevocationSpread({
-      clock,
-      metrics: new Metrics(),
-      records,
-      shareOf: (teller) => ({ by: teller, isKnown: false }),
-      send: (_to, frame) => {
-        if (!this.hasRoom) return false;
-        this.sent++;
-        if (!this.loses) this.frames.push({ to: 1 - index, bytes: frame.slice() });
-        return true;
-      },
-      frameBytesMax: () => this.bytesMax,
-    });
-    return { id: formatNodeId(new Uint8Array(32).fill(index + 1)), records, spread, changes };
-  }
-
-  connect(): void {
-    const [a, b] = this.nodes as [TestNode, TestNode];
-    a.spread.onNeighbourUp(b.id);
-    b.spread.onNeighbourUp(a.id);
-  }
-
-  run(): void {
-    for (let turns = 0; this.frames.length > 0; turns++) {
-      if (turns > 5_000) throw new Error("the two never stop talking");
-      const { to, bytes } = this.frames.shift()!;
-      this.nodes[to]!.spread.onFrame(this.nodes[1 - to]!.id, bytes[0]!, bytes);
-    }
-  }
-
-  get counts(): number[] {
-    return this.nodes.map(({ records }) => records.revocations.size);
-  }
-}
-
-/** A revocation of a made-up node; its signature is the authority's. */
-const idOf = (n: number): NodeId => {
-  const bytes = new Uint8Array(32).fill(9);
-  new DataView(bytes.buffer).setUint32(0, Math.imul(n + 1, 0x9e3779b1) >>> 0);
-  return formatNodeId(bytes);
-};
-const revocationOf = (n: number): Uint8Array => encodeRevocation(authority, idOf(n), "net", "lost");
+import { random, authority, clock, type TestNode, Pair, idOf, revocationOf } from "./testing-revocations.ts";
 
 describe("revocations", () => {
   test("that a neighbour had no room for go to it once it takes frames again", async () => {
@@ -219,35 +125,5 @@ describe("the record book", () => {
     const known = generateIdentity(random);
     records.offer(encodeRecord(known, { sequence: 1 }, "net"));
     expect(records.offer(encodeRevocation(known, known.id, "net"))).toBe("new");
-  });
-
-  test("a flood of digests and lists does not sort all revocations for each frame", async () => {
-    const pair = await Pair.of([authority.id, authority.id], () => true);
-    const [holder, stranger] = pair.nodes as [TestNode, TestNode];
-    for (let n = 0; n < 2_000; n++) holder.records.offer(revocationOf(n));
-    pair.connect();
-    pair.frames = [];
-    const digest = encodeRevocationDigest({ count: 1, digest: new Uint8Array(8) });
-    const list = encodeRevocationList({ first: "00".repeat(8), last: "ff".repeat(8), names: [] });
-    const before = process.cpuUsage();
-    for (let n = 0; n < 2_000; n++) {
-      holder.spread.onFrame(stranger.id, digest[0]!, digest);
-      holder.spread.onFrame(stranger.id, list[0]!, list);
-    }
-    const { user, system } = process.cpuUsage(before);
-    // One sorting takes some 10 ms.
-    expect((user + system) / 1_000).toBeLessThan(2_000);
-  });
-
-  test("forged revocations of strangers at one address do not keep a neighbour elsewhere from telling of a stolen node", async () => {
-    const pair = await Pair.of([authority.id, authority.id]);
-    const [holder] = pair.nodes as [TestNode, TestNode];
-    const [liar, honest] = [idOf(80_001), idOf(80_002)];
-    for (const id of [liar, honest]) holder.spread.onNeighbourUp(id);
-    const forged = encodeRevocation(authority, idOf(1), "another", "lost");
-    for (let n = 0; n < 3_000; n++)
-      holder.spread.onFrame(liar, FrameType.revocation, encodeRevocationFrame(forged));
-    holder.spread.onFrame(honest, FrameType.revocation, encodeRevocationFrame(revocationOf(2)));
-    expect(pair.counts[0]).toBe(1);
   });
 });

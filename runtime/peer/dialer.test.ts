@@ -1,78 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import type { Pipe } from "@godwit/sdk";
-import { ManualClock, sleep } from "../kernel/clock.ts";
+import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
-import { godwitError, type ErrorCode } from "../kernel/errors.ts";
-import { formatNodeId, type NodeId } from "../kernel/ids.ts";
+import { formatNodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { Session } from "../link/types.ts";
 import { Dialer, DIALS_AT_ONCE_MAX, TARGETS_MAX } from "./dialer.ts";
+import { node, setup } from "./testing-dialer.ts";
 
-const node = formatNodeId(new Uint8Array(32).fill(2));
-
-interface Far {
-  /** undefined: nobody listens. */
-  id: NodeId | undefined;
-  code: ErrorCode;
-  /** The dial waits for this long. */
-  takesMs: number;
-}
-
-function setup() {
-  const clock = new ManualClock();
-  const scope = new Scope("test");
-  const far: Far = { id: undefined, code: "GODWIT_DIAL_FAILED", takesMs: 0 };
-  const dials: { endpoint: string; atMs: number; expected: NodeId | undefined }[] = [];
-  const open: { id: NodeId; isClosed: boolean; close(): void }[] = [];
-  const connected = new Set<NodeId>();
-  let underway = 0;
-  let most = 0;
-  const dialer = new Dialer({
-    scope,
-    clock: scope.clock(clock),
-    random: seededRandom(1),
-    log: silentLog,
-    metrics: new Metrics(),
-    self: formatNodeId(new Uint8Array(32).fill(1)),
-    async dial(endpoint, signal) {
-      dials.push({ endpoint, atMs: clock.monotonicMs(), expected: undefined });
-      most = Math.max(most, ++underway);
-      try {
-        await sleep(clock, far.takesMs, signal);
-      } finally {
-        underway--;
-      }
-      if (far.id === undefined) throw godwitError(far.code, `nobody at ${endpoint}`);
-      return {} as Pipe;
-    },
-    async handshake(_pipe, remote) {
-      dials.at(-1)!.expected = remote;
-      return { remote: far.id!, close() {} } as Session;
-    },
-    adopt(session, onClosed) {
-      const held = {
-        id: session.remote,
-        isClosed: false,
-        close() {
-          held.isClosed = true;
-          onClosed();
-        },
-      };
-      connected.add(session.remote);
-      open.push(held);
-    },
-    isConnected: (id) => connected.has(id),
-  });
-  /** The far end goes after `livedMs`. */
-  const lose = (livedMs: number) => {
-    connected.clear();
-    for (const session of open.splice(0)) session.close();
-    dialer.onPeerDown(node, livedMs);
-  };
-  return { clock, scope, far, dials, open, connected, dialer, lose, most: () => most };
-}
 const permanent = { endpoint: "tcp://b:1", isPermanent: true };
 const hinted = { endpoint: "tcp://h:1", isPermanent: false };
 
@@ -270,25 +207,6 @@ describe("bounds", () => {
     expect(dials.some(({ endpoint }) => endpoint === permanent.endpoint)).toBe(true);
   });
 
-  test("an address that was never tried does not wait behind a hundred that never answer and come again and again", async () => {
-    const { clock, far, dials, dialer } = setup();
-    far.takesMs = 1e9;
-    const flood = () => {
-      for (let i = 0; i < 512; i++)
-        dialer.add({ endpoint: `tcp://192.0.2.${i % 100}:${i}`, isPermanent: false, timeoutMs: 3_000 });
-    };
-    for (let seconds = 0; seconds < 60; seconds++) {
-      flood();
-      await clock.advance(1_000);
-    }
-    const honest = { endpoint: "tcp://198.51.100.1:1", isPermanent: false };
-    const addedAtMs = clock.monotonicMs();
-    dialer.add(honest);
-    await clock.advance(10_000);
-    const dial = dials.find(({ endpoint }) => endpoint === honest.endpoint);
-    expect(dial!.atMs - addedAtMs).toBeLessThanOrEqual(3_000);
-  });
-
   test("hints that fail at once keep to their pace, and what is new comes first", async () => {
     const { clock, dials, dialer } = setup();
     for (let i = 0; i < 1_000; i++)
@@ -300,15 +218,6 @@ describe("bounds", () => {
     await clock.advance(2_000);
     const dial = dials.find(({ endpoint }) => endpoint === hinted.endpoint);
     expect(dial!.atMs - addedAtMs).toBeLessThanOrEqual(200);
-  });
-
-  test("thousands of dead addresses that are permanent are no flood of dials, and each gets its turn", async () => {
-    const { clock, dials, dialer } = setup();
-    for (let i = 0; i < 3_000; i++) dialer.add({ endpoint: `tcp://dead:${i}`, isPermanent: true });
-    await clock.advance(10_000);
-    expect(dials.length).toBeLessThanOrEqual(512 + 10 * 256);
-    await clock.advance(50_000);
-    expect(new Set(dials.map(({ endpoint }) => endpoint)).size).toBe(3_000);
   });
 
   test("in a full table the oldest hint that waits gives way, and what is permanent never", () => {

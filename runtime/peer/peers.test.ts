@@ -1,11 +1,5 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
-import { Scope } from "../kernel/scope.ts";
-import { formatNodeId, type NodeId } from "../kernel/ids.ts";
-import { silentLog } from "../kernel/log.ts";
-import { EARLIER_RUN } from "../kernel/room.ts";
-import { Metrics } from "../kernel/metrics.ts";
-import { seededRandom } from "../kernel/random.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
   encodeGoodbye,
@@ -14,15 +8,10 @@ import {
   encodeProbeReply,
   GoodbyeReason,
 } from "../wire/peer-messages.ts";
-import { LINKS_OPEN_MAX, Peers, PEERS_KEPT, PEERS_MAX } from "./peers.ts";
+import { LINKS_OPEN_MAX, PEERS_KEPT, PEERS_MAX } from "./peers.ts";
 import { type FakeSession, sessionPair } from "./testing.ts";
+import { id, Node } from "./testing-peers.ts";
 
-const id = (n: number): NodeId => {
-  const bytes = new Uint8Array(32).fill(n & 255);
-  bytes[0] = n >> 8;
-  bytes[1] = n >> 16;
-  return formatNodeId(bytes);
-};
 const helloFrame = (boot: number, more: { min?: number; max?: number; epoch?: number } = {}) =>
   encodeHello({
     versionMin: more.min ?? 1,
@@ -31,72 +20,6 @@ const helloFrame = (boot: number, more: { min?: number; max?: number; epoch?: nu
     storeEpoch: new Uint8Array(8).fill(more.epoch ?? 1),
     record: new Uint8Array(3),
   });
-
-class Node {
-  readonly id: NodeId;
-  readonly log: string[] = [];
-  readonly warnings: string[] = [];
-  readonly blocked = new Set<NodeId>();
-  readonly welcome = new Set<NodeId>();
-  metrics = new Metrics();
-  peers: Peers;
-  scope = new Scope("peers");
-  throwsOnUp = false;
-  isStandingDown = false;
-  toldMs: number | undefined;
-  room = PEERS_MAX;
-  readonly #clock: ManualClock;
-
-  constructor(clock: ManualClock, n: number, boot = n) {
-    this.#clock = clock;
-    this.id = id(n);
-    this.peers = this.restart(boot);
-  }
-
-  restart(boot: number): Peers {
-    this.scope = new Scope("peers");
-    this.metrics = new Metrics();
-    this.peers = new Peers({
-      self: this.id,
-      clock: this.scope.clock(this.#clock),
-      random: seededRandom(boot),
-      log: { ...silentLog, warn: (event) => void this.warnings.push(event) },
-      metrics: this.metrics,
-      signal: this.scope.signal,
-      bootId: new Uint8Array(8).fill(boot),
-      helloEpoch: () => new Uint8Array(8).fill(1),
-      isStandingDown: () => this.isStandingDown,
-      ownRecord: () => new Uint8Array(3),
-      toldMs: () => this.toldMs,
-      isBlocked: (node) => this.blocked.has(node),
-      regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
-      welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
-      roomFor: () => this.room,
-      events: {
-        up: (peer) => {
-          this.log.push(`up ${peer.bootId.slice(0, 2)}`);
-          if (this.throwsOnUp) throw new Error("bug");
-        },
-        down: (_peer, reason) => this.log.push(`down: ${reason}`),
-        linkUp: () => this.log.push("link up"),
-        linkDown: (_peer, _link, reason) => this.log.push(`link down: ${reason}`),
-        measured() {},
-        frame: (_peer, type) => {
-          if (type === 0x7f) throw new Error("bad frame");
-          this.log.push(`frame ${type}`);
-        },
-        double: () => this.log.push("double"),
-        storeLost: () => this.log.push("store lost"),
-        record: () => this.log.push("record"),
-        clock: (node, wallMs) => this.log.push(`clock of ${node === id(1) ? 1 : 2}: ${wallMs}`),
-        writable: () => this.log.push("writable"),
-      },
-    });
-    const { peers } = this;
-    this.scope.own(() => peers.disconnectAll(GoodbyeReason.stopping));
-    return peers;
-  }
-}
 
 function dial(clock: ManualClock, from: Node, to: Node, hosts?: { from?: string; to?: string }) {
   const pair = sessionPair(clock, from.id, to.id, hosts);
@@ -238,24 +161,6 @@ describe("refusals", () => {
     expect(open.filter((session) => !session.isClosed).length).toBe(PEERS_MAX);
     await a.scope.close();
     expect(open.every((session) => session.isClosed)).toBe(true);
-  });
-
-  test("a newcomer of another address finds a place although 100,000 keys of one hold all that strangers may have", async () => {
-    const clock = new ManualClock();
-    const a = new Node(clock, 1);
-    const open: FakeSession[] = [];
-    const adopt = (node: number, host: string) => {
-      const [, end] = sessionPair(clock, id(node), a.id, { from: host });
-      a.peers.adopt(end);
-      open.push(end);
-      return !end.isClosed;
-    };
-    for (let i = 2; i < 2 + PEERS_MAX; i++) adopt(i, "tcp://192.0.2.1:1");
-    for (let i = 0; i < 20; i++) expect(adopt(200_000 + i, `tcp://10.0.0.${i}:1`)).toBe(true);
-    for (let i = 2_000; i < 100_000; i++) if (adopt(i, "tcp://192.0.2.1:1")) throw new Error(`${i} got in`);
-    expect(open.filter((session) => !session.isClosed).length).toBe(PEERS_MAX - PEERS_KEPT);
-    expect(open.slice(0, 900).some((session) => session.isClosed)).toBe(false);
-    await a.scope.close();
   });
 });
 

@@ -23,6 +23,7 @@ import {
   pagesReachOf,
   type RegisterPolicy,
   registerPolicyOf,
+  withMissingGrant,
 } from "./permissions.ts";
 import type { Launched, RemoteOptions } from "./remote/remote.ts";
 import type { SandboxOrder } from "./sandbox/order.ts";
@@ -80,6 +81,7 @@ export const createIsolation =
       return remotePlugin(plugin, { level, code: plugin.package.code, launch: async () => launchWorker() });
     return remotePlugin(plugin, {
       level: "untrusted",
+      explain: (reason) => withMissingGrant(reason, plugin.permissions, instance.grant ?? []),
       code: isProgram ? new Uint8Array(0) : plugin.package.code,
       launch: async (ctx) =>
         launchUntrusted(

@@ -1,5 +1,13 @@
-import { expect, test } from "bun:test";
-import { covers, enginePolicyOf, grantedOf, netPolicyOf, parsePermission, refusalOf } from "./permissions.ts";
+import { describe, expect, test } from "bun:test";
+import {
+  covers,
+  enginePolicyOf,
+  grantedOf,
+  netPolicyOf,
+  parsePermission,
+  refusalOf,
+  withMissingGrant,
+} from "./permissions.ts";
 
 test.each([
   "net.tcp:1",
@@ -86,6 +94,33 @@ test("a permission that the manifest does not ask for is for its author to mend,
       "add it to permissions in godwit-plugin.json",
     );
   expect(netPolicyOf([], ["broker.listen:1"]).refusal("broker.listen:1")).toContain("add it to permissions");
+});
+
+describe("what the kernel refuses a process that is locked in", () => {
+  const asked = ["net.tcp", "net.udp", "files.read:/srv/maps", "service:radio"];
+
+  test("is said with the grants that its manifest asks for and its table does not give", () => {
+    expect(withMissingGrant("connect EACCES 127.0.0.1:5", asked, ["net.udp"])).toBe(
+      'connect EACCES 127.0.0.1:5; the sandbox refuses what was not granted: its table gives it by grant = ["net.tcp", "files.read:/srv/maps"]',
+    );
+    expect(
+      withMissingGrant("[Errno 13] Permission denied: '/srv/maps/a.map'", asked, ["net.tcp", "net.udp"]),
+    ).toEndWith('its table gives it by grant = ["files.read:/srv/maps"]');
+  });
+
+  test("of a path that nobody asked for is for its author to mend", () => {
+    const words = withMissingGrant("EACCES: permission denied, open '/etc/hostname'", ["net.tcp"], []);
+    expect(words).toContain("was not granted files.read:/etc/hostname and cannot be");
+    expect(words).toEndWith("or files.write to change what is there");
+    expect(withMissingGrant("EPERM", [], [])).toContain("refuses what the manifest does not ask for");
+    // All that it asked for was granted, and it was not enough.
+    expect(withMissingGrant("EPERM", ["net.tcp"], ["net.tcp"])).toContain("the manifest does not ask for");
+  });
+
+  test("is left alone where it was something else, or is said already", () => {
+    for (const reason of ["no such radio", "ENOENT: /etc/x", refusalOf(asked, "net.tcp"), "EACCESSORY"])
+      expect(withMissingGrant(reason, asked, [])).toBe(reason);
+  });
 });
 
 test("an engine may of the mesh what both said; a trusted one may all", () => {

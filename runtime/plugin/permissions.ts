@@ -26,6 +26,15 @@ export type Permission =
   | { readonly kind: "files.read" | "files.write"; readonly path: string }
   | { readonly kind: "service" | "service.offer"; readonly name: string };
 
+/** The form of each. */
+export const permissionWords = [
+  ...["net.tcp", "net.tcp.connect:PORT", "net.tcp.listen:PORT", "net.udp"],
+  ...["broker.connect:HOST:PORT", "broker.listen:PORT", "broker.udp:PORT"],
+  ...["files.read:/PATH", "files.write:/PATH", "service:NAME", "service.offer:NAME"],
+  ...["http.pages", "http.pages.public", "engine.members", "engine.streams"],
+  ...["transport", "discovery", "engine", "heal-action"],
+] as const satisfies readonly `${Permission["kind"]}${string}`[];
+
 /** Undefined: not one that means anything here. */
 export function parsePermission(text: string): Permission | undefined {
   const [kind = "", ...rest] = text.split(":");
@@ -141,6 +150,32 @@ export function refusalOf(asked: readonly string[], what: string): string {
   return isAsked
     ? `the plugin was not granted ${what}: its table gives it by grant = ["${what}"]`
     : `the plugin was not granted ${what} and cannot be: its manifest does not ask for it; add it to permissions in godwit-plugin.json, then to grant`;
+}
+
+/** As the kernel says it, in the words of whatever language. */
+const KERNEL_REFUSAL = /\b(?:EACCES|EPERM|permission denied|operation not permitted)\b/i;
+const KERNEL_PERMISSION = /^(?:net|files)\./;
+
+/** Why a process that is locked in failed for `reason`, and who has to change what; unchanged where the kernel did not refuse anything. */
+export function withMissingGrant(
+  reason: string,
+  asked: readonly string[],
+  granted: readonly string[],
+): string {
+  if (!KERNEL_REFUSAL.test(reason) || reason.includes("was not granted")) return reason;
+  const held = grantedOf(asked, granted);
+  const missing = asked.filter((text) => {
+    const ask = parsePermission(text);
+    return ask !== undefined && KERNEL_PERMISSION.test(ask.kind) && !held.some((one) => covers(ask, one));
+  });
+  const path = /(?:^|[\s'"])(\/[^\s'",]+)/.exec(reason)?.[1]?.replace(/[.:;)]+$/, "");
+  const ofFiles = missing.filter((text) => text.startsWith("files."));
+  if (path !== undefined && ofFiles.length === 0)
+    return `${reason}; ${refusalOf(asked, `files.read:${path}`)}, or files.write to change what is there`;
+  const list = (path !== undefined ? ofFiles : missing).map((text) => `"${text}"`).join(", ");
+  return list === ""
+    ? `${reason}; the sandbox refuses what the manifest does not ask for, as net.tcp, net.udp, files.read:/PATH: add it to permissions in godwit-plugin.json, then to grant`
+    : `${reason}; the sandbox refuses what was not granted: its table gives it by grant = [${list}]`;
 }
 
 /** Who may come in to the open paths of a plugin's pages: this machine, or whoever reaches the API. Undefined: it has no pages. */

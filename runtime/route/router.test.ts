@@ -1,29 +1,21 @@
 /** Routers by hand: haste, bounds, proofs, records, digests, slow links. The wide random world is router.sim.test.ts. */
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { ManualClock } from "../kernel/clock.ts";
-import { formatNodeId, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
-import { DOOR_IDENTITIES, DOOR_TEST_MS, doorId, DoorRegard } from "../kernel/testing.ts";
-import { silentLog } from "../kernel/log.ts";
-import { seededRandom } from "../kernel/random.ts";
+import { nodeIdBytes, type NodeId } from "../kernel/ids.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
   appendUpdateEntry,
   beginUpdate,
   decodeRecordRequest,
   decodeRouteResync,
-  decodeRouteAck,
   decodeUpdateHeader,
   encodeBeacon,
   encodeProofFrame,
   encodeRouteAck,
   encodeRouteDigest,
   encodeRouteResync,
-  readUpdateEntry,
-  seqnoSigningBytes,
   UNREACHABLE,
   UPDATE_HEADER_BYTES,
-  type PlaneRoute,
   type UpdateEntry,
 } from "../wire/route-messages.ts";
 import type { Regard } from "../kernel/room.ts";
@@ -32,152 +24,20 @@ import {
   UPDATE_TURN_BYTES,
   UPDATE_TURN_MS,
   UPDATE_WAITING_FRAME_BYTES,
-  UPDATES_UNDER_WAY_BYTES_MAX,
   UPDATES_UNDER_WAY_FIRST,
   UPDATES_WAITING_BYTES_MAX,
-  type RouteLimits,
 } from "./limits.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { epochOf } from "./origin.ts";
-import { Router, type RouteChange } from "./router.ts";
+import { idOf, fast, Rig, noHash, offer, S, A, B, C, D, E } from "./testing-router.ts";
 
-const idOf = (n: number): NodeId => {
-  const bytes = new Uint8Array(32).fill(n >> 8);
-  bytes[0] = n & 255;
-  bytes[1] = n >> 8;
-  return formatNodeId(bytes);
-};
-const sign = (id: NodeId, bytes: Uint8Array): Uint8Array =>
-  new Uint8Array(createHash("sha512").update(id).update(bytes).digest());
-const fast: LinkCost = { cost: 10, mtu: 1_400, bottleneck: 0, profile: "fast" };
 const slow: LinkCost = { cost: 20_000, mtu: 200, bottleneck: 2, profile: "slow" };
-
-class Rig {
-  readonly clock = new ManualClock();
-  readonly sent: { to: NodeId; frame: Uint8Array; atMs: number }[] = [];
-  readonly changes: RouteChange[] = [];
-  readonly epochs: number[] = [];
-  readonly malformed: NodeId[] = [];
-  readonly records = new Map<NodeId, Uint8Array>();
-  readonly router: Router;
-  verifications = 0;
-  /** What one takes. */
-  verifyMs = 0;
-  isDefaultThere = false;
-  ownRecord: Uint8Array | undefined;
-  readonly #serials = new Map<NodeId, number>();
-
-  isOutrun = false;
-
-  constructor(
-    self: NodeId,
-    { seed = 1, regard, ...limits }: Partial<RouteLimits> & { seed?: number; regard?: Regard } = {},
-  ) {
-    this.router = new Router({
-      self,
-      ...(regard === undefined ? {} : { regard }),
-      network: "test",
-      bootEpoch: 3,
-      clock: this.clock,
-      random: seededRandom(seed),
-      log: silentLog,
-      limits,
-      ...(regard === undefined ? {} : { regard }),
-      sign: (bytes) => sign(self, bytes),
-      verify: (id, bytes, signature) => {
-        this.verifications++;
-        this.clock.jumpTo(this.clock.monotonicMs() + this.verifyMs);
-        return Buffer.from(sign(id, bytes)).equals(signature);
-      },
-      send: (to, frame) => void this.sent.push({ to, frame, atMs: this.clock.monotonicMs() }),
-      malformed: (from) => void this.malformed.push(from),
-      onChange: (change) => void this.changes.push(change),
-      ownRecord: () => this.ownRecord,
-      knownRecord: (id) => {
-        const bytes = this.records.get(id);
-        if (bytes === undefined) return undefined;
-        return { hash: new Uint8Array(createHash("sha256").update(bytes).digest().subarray(0, 8)), bytes };
-      },
-      onRecord: (id, bytes) => {
-        if (bytes[0] === 0xbad) return false;
-        this.records.set(id, bytes.slice());
-        return true;
-      },
-      outrun: (epoch) => {
-        this.epochs.push(epoch);
-        return this.isOutrun ? undefined : epoch + 1;
-      },
-      onDefaultRoute: (isThere) => void (this.isDefaultThere = isThere),
-    });
-  }
-
-  /** A neighbour whose frames are made by hand; its tag is 77. */
-  meet(id: NodeId, cost: LinkCost = fast, bootId = "1"): void {
-    this.router.neighbourUp(id, { bootId, cost });
-    if (cost.profile === "slow") return;
-    this.router.handleFrame(id, encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: this.tagFor(id) }));
-  }
-
-  tagFor(id: NodeId): number {
-    const frames = this.sent.filter(({ to, frame }) => to === id && frame[0] === FrameType.routeResync);
-    return decodeRouteResync(frames.at(-1)!.frame).ownTag;
-  }
-
-  tell(from: NodeId, entries: readonly UpdateEntry[], serial = (this.#serials.get(from) ?? 0) + 1): void {
-    this.#serials.set(from, Math.max(serial, this.#serials.get(from) ?? 0));
-    const writer = beginUpdate(this.tagFor(from), serial, 200 * entries.length + 20);
-    for (const { destination, any, bulk, proof } of entries)
-      appendUpdateEntry(writer, destination, any, bulk, proof);
-    this.router.handleFrame(from, writer.finish());
-    // A turn for each.
-    this.run(0);
-  }
-
-  acknowledge(from: NodeId): void {
-    for (const { to, frame } of [...this.sent]) {
-      if (to !== from || frame[0] !== FrameType.routeUpdate) continue;
-      const { serial } = decodeUpdateHeader(frame);
-      this.router.handleFrame(from, encodeRouteAck({ tag: this.tagFor(from), serial }));
-    }
-  }
-
-  /** Entries told to a neighbour since `from` (index into `sent`). */
-  told(to: NodeId, from = 0): { atMs: number; entry: UpdateEntry }[] {
-    return this.sent.slice(from).flatMap(({ to: id, frame, atMs }) => {
-      if (id !== to || frame[0] !== FrameType.routeUpdate || frame[1] !== 0) return [];
-      const { entries } = decodeUpdateHeader(frame);
-      const found: { atMs: number; entry: UpdateEntry }[] = [];
-      while (entries.remaining > 0) found.push({ atMs, entry: readUpdateEntry(entries) });
-      return found;
-    });
-  }
-
-  /** Whom it asked for records, in order. */
-  recordsAsked(): NodeId[] {
-    return this.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest).map(({ to }) => to);
-  }
-
-  run(forMs: number): void {
-    const untilMs = this.clock.monotonicMs() + forMs;
-    while (this.clock.runNext(untilMs));
-    this.clock.jumpTo(untilMs);
-  }
-}
-
-const noHash = new Uint8Array(8);
-function offer(destination: NodeId, metric: number, seqno = 100, hash = noHash): UpdateEntry {
-  const any: PlaneRoute = { seqno, metric, mtu: 1_400, bottleneck: 0 };
-  const signature = sign(destination, seqnoSigningBytes("test", destination, seqno, hash));
-  return { destination, any, bulk: any, proof: { seqno, recordHash: hash, signature } };
-}
 const retract = (destination: NodeId): UpdateEntry => ({
   destination,
   any: UNREACHABLE,
   bulk: UNREACHABLE,
   proof: undefined,
 });
-
-const [S, A, B, C, D, E] = [1, 2, 3, 4, 5, 6].map(idOf) as [NodeId, NodeId, NodeId, NodeId, NodeId, NodeId];
 
 describe("haste", () => {
   test("a first route leaves after coalescing, a decrease after a second, a retraction at once", () => {
@@ -264,47 +124,6 @@ describe("haste", () => {
     expect(rig.sent.slice(mark).filter(({ to }) => to === A)).toEqual([]);
   });
 
-  test("a hub that tells its whole table to many holds one budget of unacknowledged updates, and leaves nobody out", () => {
-    const rig = new Rig(S);
-    rig.meet(A);
-    const many = Array.from({ length: 2_500 }, (_, n) => idOf(1_000 + n));
-    for (let at = 0; at < many.length; at += 60) {
-      rig.tell(
-        A,
-        many.slice(at, at + 60).map((id) => offer(id, 50)),
-      );
-      rig.run(200);
-    }
-    rig.run(1_000);
-    const listeners = Array.from({ length: 160 }, (_, n) => idOf(100 + n));
-    let mark = rig.sent.length;
-    for (const id of listeners) rig.meet(id, { ...fast, mtu: 16_384 });
-    rig.run(45);
-    const updates = () =>
-      rig.sent.slice(mark).filter(({ frame }) => frame[0] === FrameType.routeUpdate && frame[1] === 0);
-    const first = updates();
-    for (const id of listeners) expect(first.some(({ to }) => to === id)).toBe(true);
-    const bytes = first.reduce((sum, { frame }) => sum + frame.length, 0);
-    expect(bytes).toBeGreaterThan(UPDATES_UNDER_WAY_BYTES_MAX);
-    expect(bytes).toBeLessThan(UPDATES_UNDER_WAY_BYTES_MAX + (listeners.length + 1) * UPDATE_FRAME_BYTES);
-    // Who goes gives back what it held; who acknowledges is told the rest.
-    for (const id of listeners.slice(1)) rig.router.neighbourDown(id);
-    const listener = listeners[0]!;
-    const reached = new Set<NodeId>();
-    const tag = rig.tagFor(listener);
-    for (let round = 0; round < 40; round++) {
-      const fresh = updates().filter(({ to }) => to === listener);
-      mark = rig.sent.length;
-      for (const { frame } of fresh) {
-        const { serial, entries } = decodeUpdateHeader(frame);
-        while (entries.remaining > 0) reached.add(readUpdateEntry(entries).destination);
-        rig.router.handleFrame(listener, encodeRouteAck({ tag, serial }));
-      }
-      rig.run(5);
-    }
-    expect(many.every((id) => reached.has(id))).toBe(true);
-  });
-
   test("updates that come faster than a turn may read wait, a neighbour each in turn, and what else comes does not wait behind them", () => {
     const rig = new Rig(S);
     rig.meet(A);
@@ -332,54 +151,6 @@ describe("haste", () => {
     rig.run(0);
     expect([acks(A), acks(B)]).toEqual([frames, 1]);
     expect(rig.router.tableSize).toBe(1 + 2 + frames * 55 + 1 - 2);
-  });
-
-  test("of updates that wait no more than a bound is held, whoever has none may have one, and what is over goes unacknowledged", () => {
-    const rig = new Rig(S);
-    const many = Array.from({ length: 24 }, (_, n) => idOf(100 + n));
-    for (const id of many) rig.meet(id);
-    const update = (from: NodeId, serial: number) => {
-      const writer = beginUpdate(rig.tagFor(from), serial, UPDATE_FRAME_BYTES);
-      for (let n = 0; n < 55; n++) {
-        const { destination, any, bulk, proof } = offer(idOf(1_000 + n), 50);
-        appendUpdateEntry(writer, destination, any, bulk, proof);
-      }
-      return writer.finish();
-    };
-    const serials = 60;
-    // The last of them speaks when there is no room.
-    const late = many.at(-1)!;
-    for (const id of many.slice(0, -1))
-      for (let serial = 1; serial <= serials; serial++) rig.router.handleFrame(id, update(id, serial));
-    rig.router.handleFrame(late, update(late, 1));
-    rig.router.handleFrame(late, update(late, 2));
-    const bytes = update(late, 1).length;
-    rig.run(0);
-    const acked = rig.sent.filter(({ frame }) => frame[0] === FrameType.routeAck);
-    const toLate = acked.filter(({ to }) => to === late).map(({ frame }) => decodeRouteAck(frame).serial);
-    expect(toLate).toEqual([1]);
-    const read = acked.length * bytes;
-    expect(read).toBeGreaterThan(UPDATES_WAITING_BYTES_MAX);
-    expect(read).toBeLessThan(UPDATES_WAITING_BYTES_MAX + UPDATE_TURN_BYTES + many.length * bytes);
-    // What was read makes room again, and so does what waited of those that went.
-    const loud = many.slice(0, -1);
-    const readOf = (first: number): number => {
-      const mark = rig.sent.length;
-      for (const id of loud)
-        for (let serial = first; serial < first + serials; serial++)
-          rig.router.handleFrame(id, update(id, serial));
-      rig.run(0);
-      return rig.sent.slice(mark).filter(({ frame }) => frame[0] === FrameType.routeAck).length * bytes;
-    };
-    rig.run(20_000);
-    expect(readOf(100)).toBeGreaterThan(UPDATES_WAITING_BYTES_MAX);
-    rig.run(20_000);
-    for (const id of loud)
-      for (let serial = 200; serial < 200 + serials; serial++) rig.router.handleFrame(id, update(id, serial));
-    for (const id of loud) rig.router.neighbourDown(id);
-    for (const id of loud) rig.meet(id);
-    rig.run(0);
-    expect(readOf(1)).toBeGreaterThan(UPDATES_WAITING_BYTES_MAX);
   });
 
   test("a neighbour that begins anew is not believed what it said before and nobody has read yet", () => {
@@ -657,58 +428,6 @@ describe("poison", () => {
     expect(rig.router.tableSize).toBe(more);
     expect(rig.router.reachable(idOf(1_000))).toBe(true);
   });
-
-  test("10,000 neighbours that come, advertise themselves and go leave no destinations that keep others out", () => {
-    const rig = new Rig(S, { destinationsMax: 120, destinationsPerNeighbourMax: 80 });
-    rig.meet(A);
-    rig.tell(A, [offer(A, 0), offer(D, 10)]);
-    for (let i = 0; i < 10_000; i++) {
-      const sybil = idOf(10_000 + i);
-      rig.router.neighbourUp(sybil, { bootId: "1", cost: fast });
-      rig.router.handleFrame(
-        sybil,
-        encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: rig.tagFor(sybil) }),
-      );
-      rig.tell(sybil, [offer(sybil, 0)]);
-      rig.router.neighbourDown(sybil);
-      rig.sent.length = 0;
-      expect(rig.router.tableSize).toBeLessThanOrEqual(120);
-    }
-    expect(rig.router.reachable(D)).toBe(true);
-    rig.meet(A, fast, "2");
-    rig.tell(A, [offer(A, 0), offer(D, 10), offer(E, 20)]);
-    expect([D, E].every((id) => rig.router.reachable(id))).toBe(true);
-  });
-
-  test(
-    "throw-away neighbours of one address, and what they bring, leave room for a newcomer of another and for what is behind it",
-    () => {
-      const regard = new DoorRegard();
-      const rig = new Rig(S, { destinationsMax: 1_024, regard });
-      regard.sources.set(B, "10.0.0.7");
-      regard.known.add(A);
-      rig.meet(A);
-      rig.tell(A, [offer(A, 0), offer(D, 10)]);
-      for (let n = 0; n < DOOR_IDENTITIES; n++) {
-        const sybil = doorId(n);
-        rig.router.neighbourUp(sybil, { bootId: "1", cost: fast });
-        rig.router.handleFrame(
-          sybil,
-          encodeRouteResync({ buckets: 0, ownTag: 77, peerTag: rig.tagFor(sybil) }),
-        );
-        rig.tell(sybil, [offer(sybil, 0), offer(doorId(1_000_000 + n), 10)]);
-        rig.router.neighbourDown(sybil);
-        rig.sent.length = 0;
-        expect(rig.router.tableSize).toBeLessThanOrEqual(1_024);
-      }
-      expect(rig.router.reachable(D)).toBe(true);
-      rig.meet(B);
-      rig.tell(B, [offer(B, 0), offer(E, 10)]);
-      expect([B, D, E].every((id) => rig.router.reachable(id))).toBe(true);
-    },
-    DOOR_TEST_MS,
-  );
-
   test("metric 0 over a link of cost 0 still grows; near-infinite becomes unreachable", () => {
     const rig = new Rig(S);
     rig.meet(A, { ...fast, cost: 0 });

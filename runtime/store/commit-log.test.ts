@@ -46,7 +46,7 @@ const commitOf = (index: number): LogCommit => [
 ];
 const textOf = (commit: LogCommit): string =>
   JSON.stringify(
-    commit.map((op) => (op.op === "put" && op.body !== undefined ? { ...op, body: [...op.body] } : op)),
+    commit.map((op) => (op.op === "put" && op.body !== undefined ? { ...op, body: op.body.toBase64() } : op)),
   );
 
 async function append(log: CommitLog, commits: readonly LogCommit[]): Promise<number> {

@@ -1,20 +1,15 @@
 import { Database } from "bun:sqlite";
-import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { describe, afterEach, expect, test } from "bun:test";
+import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
-import { openSqliteStore, SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
+import { SqliteStore } from "./sqlite.ts";
 import { storeSuite } from "./suite.ts";
 import type { StoreOp } from "./types.ts";
-
-const put = (key: string, bodyBytes?: number): StoreOp =>
-  bodyBytes === undefined
-    ? { op: "put", in: "outbox", key, meta: "{}" }
-    : { op: "put", in: "outbox", key, meta: "{}", body: new Uint8Array(bodyBytes).fill(7) };
+import { put, directories, scratch, open, moduleHead } from "./testing-sqlite.ts";
 
 /** Of a closed store: one byte of a row on the medium. */
 function flip(path: string, collection: string, key: string): void {
@@ -36,15 +31,6 @@ function flip(path: string, collection: string, key: string): void {
   expect(found).toBeGreaterThan(0);
   writeFileSync(path, bytes);
 }
-
-const directories: string[] = [];
-const scratch = (): string => {
-  const directory = mkdtempSync(join(tmpdir(), "godwit-store-"));
-  directories.push(directory);
-  return directory;
-};
-const open = (path: string, options: Partial<SqliteStoreOptions> = {}): Promise<SqliteStore> =>
-  openSqliteStore({ path, log: silentLog, ...options });
 
 afterEach(() => {
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
@@ -226,29 +212,6 @@ describe("the sqlite store", () => {
     URL.revokeObjectURL(url);
   });
 
-  test("100,000 rows load in under a second of processor time, and space of deleted rows is given back", async () => {
-    const path = join(scratch(), "a.db");
-    const store = await open(path);
-    const ops = Array.from({ length: 100_000 }, (_, i) => put(`k${(i * 7_919) % 100_003}`, 200));
-    for (let at = 0; at < ops.length; at += 5_000) void store.commit(ops.slice(at, at + 5_000));
-    await store.load("setting");
-    const before = process.cpuUsage();
-    const rows = await store.load("outbox");
-    const { user, system } = process.cpuUsage(before);
-    expect((user + system) / 1_000).toBeLessThan(1_000);
-    expect(rows.length).toBe(100_000);
-    const drop: StoreOp[] = rows.map(({ key }) => ({ op: "delete", in: "outbox", key }));
-    await Promise.all([store.commit(drop.slice(0, 60_000)), store.commit(drop.slice(60_000))]);
-    expect((await store.usage()).bytes).toBe(0);
-    const full = statSync(path).size;
-    expect(full).toBeGreaterThan(16 * 1024 * 1024);
-    // It is given back in quiet moments, which come and go while nothing is committed.
-    const deadlineMs = performance.now() + 50_000;
-    while (statSync(path).size >= 8 * 1024 * 1024 && performance.now() < deadlineMs) await store.usage();
-    expect(statSync(path).size).toBeLessThan(8 * 1024 * 1024);
-    await store.close();
-  }, 60_000);
-
   test("metrics count commits by result and batches", async () => {
     const metrics = new Metrics();
     const store = await open(join(scratch(), "a.db"), { metrics, clock: systemClock, bytesMax: 1024 * 1024 });
@@ -274,42 +237,6 @@ describe("the sqlite store", () => {
     }
     expect(counts).toEqual(["1", "2", "3"]);
     await store.close();
-  });
-});
-
-describe("kill -9", () => {
-  const KILLS = 4;
-
-  test(`what was acknowledged survives ${KILLS} kills, and groups are whole`, async () => {
-    const path = join(scratch(), "a.db");
-    const acked = new Set<string>();
-    for (let kill = 0; kill < KILLS; kill++) {
-      const child = Bun.spawn([process.execPath, "-e", writerSource(path, kill)], {
-        stdout: "pipe",
-        stderr: "inherit",
-      });
-      const before = acked.size;
-      let rest = "";
-      for await (const chunk of child.stdout) {
-        const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
-        rest = lines.pop()!;
-        for (const line of lines) acked.add(line);
-        if (acked.size - before > 300 * (kill + 1)) child.kill("SIGKILL");
-      }
-      await child.exited;
-      expect(acked.size).toBeGreaterThan(before);
-      const store = await open(path);
-      const groups = new Map<string, number>();
-      for (const { key, bodyBytes } of await store.load("outbox")) {
-        const group = key.slice(0, key.lastIndexOf("/"));
-        groups.set(group, (groups.get(group) ?? 0) + 1);
-        expect(bodyBytes).toBe(300);
-      }
-      for (const group of acked) expect(groups.get(group)).toBe(3);
-      expect([...groups.values()].every((count) => count === 3)).toBe(true);
-      expect((await store.usage()).bytes).toBe(groups.size * 3 * 302);
-      await store.close();
-    }
   });
 });
 
@@ -344,28 +271,10 @@ const fillerSource = (path: string): string => `${moduleHead}
   await store.close();
   console.log(JSON.stringify({ held, refused, readable, deleted, again, stuck, freed }));
 `;
-
-const moduleHead = `
-  import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-  import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
-`;
 const holderSource = (path: string): string => `${moduleHead}
   const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
   await store.commit([{ op: "put", in: "outbox", key: "held", meta: "{}" }]);
   console.log("ready");
-`;
-const writerSource = (path: string, run: number): string => `${moduleHead}
-  import { writeSync } from "node:fs";
-  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
-  const body = new Uint8Array(300);
-  const lane = async (name) => {
-    for (let i = 0; ; i++) {
-      const group = "${run}/" + name + "/" + i;
-      await store.commit([0, 1, 2].map((part) => ({ op: "put", in: "outbox", key: group + "/" + part, meta: "{}", body })));
-      writeSync(1, group + "\\n");
-    }
-  };
-  await Promise.all(Array.from({ length: 40 }, (_, name) => lane(name)));
 `;
 
 async function firstLine(stream: ReadableStream<Uint8Array>): Promise<void> {

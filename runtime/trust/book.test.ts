@@ -1,43 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
-import { silentLog } from "../kernel/log.ts";
-import type { Regard } from "../kernel/room.ts";
-import { doorId, DoorRegard } from "../kernel/testing.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { openMemoryStore, SimDisk } from "../store/memory.ts";
-import { BOOK_MAX, PeerBook, type TrustLevel } from "./book.ts";
-import { testTime } from "../time/testing.ts";
-import { noRegard } from "./testing.ts";
+import { BOOK_MAX, type TrustLevel } from "./book.ts";
+import { setup } from "./testing-book.ts";
 
 const id = (n: number): NodeId => {
   const bytes = new Uint8Array(32);
   new DataView(bytes.buffer).setUint32(0, n);
   return formatNodeId(bytes);
 };
-
-async function setup(configured = new Map<NodeId, TrustLevel>(), regard: Regard = noRegard) {
-  const clock = new ManualClock();
-  const disk = new SimDisk();
-  const open = () => openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 0 });
-  let store = await open();
-  const lived = testTime(clock);
-  const book = new PeerBook({ store, configured, time: lived.time, log: silentLog, regard });
-  const settle = async (promise: Promise<unknown>) => {
-    await clock.advance(2);
-    await promise;
-  };
-  const reopen = async () => {
-    await settle(store.close());
-    store = await open();
-    await lived.time.save(true);
-    const { time } = testTime(clock, lived.kept);
-    const next = new PeerBook({ store, configured, time, log: silentLog, regard });
-    await settle(next.load());
-    return next;
-  };
-  return { book, clock, settle, reopen, store: () => store };
-}
 
 test("trust: unknown, member once met, what the operator said, and configuration above all", async () => {
   const { book, settle, reopen } = await setup(new Map([[id(4), "blocked"]]));
@@ -191,24 +161,3 @@ test("rights come by the operator's word alone: not by waiting, nor by a rule ab
   expect(all.map((one) => book.trustOf(one))).toEqual(all.map(() => "trusted"));
   expect(all.map((one) => book.hasRights(one))).toEqual([true, true, false, false, true]);
 });
-
-test("100,000 throw-away nodes push out of the book neither whom this node knows nor a newcomer of another address, after a restart too", async () => {
-  const regard = new DoorRegard();
-  const { book, settle, reopen } = await setup(new Map(), regard);
-  const [friend, newcomer, late] = [1, 2, 3].map(doorId) as [NodeId, NodeId, NodeId];
-  regard.known.add(friend);
-  regard.sources.set(newcomer, "10.0.0.7");
-  book.noteSeen(friend, [], 1);
-  book.noteSeen(newcomer, [], 1);
-  for (let n = 0; n < 100_000; n++) {
-    book.noteSeen(doorId(1_000 + n), [], 2);
-    if (n % 1_000 === 0) await settle(Promise.resolve());
-  }
-  expect(book.nodes.length).toBeLessThanOrEqual(BOOK_MAX);
-  expect([friend, newcomer].map((who) => book.lastSeenMs(who))).toEqual([1, 1]);
-  const again = await reopen();
-  expect([friend, newcomer].map((who) => again.lastSeenMs(who))).toEqual([1, 1]);
-  regard.sources.set(late, "10.0.0.8");
-  again.noteSeen(late, [], 3);
-  expect(again.lastSeenMs(late)).toBe(3);
-}, 60_000);

@@ -1,6 +1,6 @@
 /** Which causes make a node degraded, which down, and which are only told. */
 import { expect, test } from "bun:test";
-import { healthOf, type Trouble } from "./health.ts";
+import { healthOf, reasonOf, type Trouble } from "./health.ts";
 
 type Plugins = Parameters<typeof healthOf>[0];
 type State = Plugins[number]["health"]["state"];
@@ -8,6 +8,7 @@ const plugin = (namespace: "transport" | "discovery", state: State, name: string
   instance: { namespace, name },
   health: { state, ...(state === "running" ? {} : { reason: `${name} is ${state}` }) },
   overlay: undefined,
+  refusals: [],
 });
 const confirmed = { state: "confirmed", reason: "a neighbour says the same" } as const;
 const of = (
@@ -49,6 +50,19 @@ test("a trouble makes it degraded, a notice is told and does not", () => {
   const { status, checks } = of(well, [{ name: "names", reason: "claimed twice", isNotice: true }]);
   expect([status, checks.at(-1)]).toEqual(["ok", { name: "names", status: "ok", reason: "claimed twice" }]);
   expect(of(well, [{ name: "names", reason: "nobody holds it" }]).status).toBe("degraded");
+});
+
+test("what a plugin was refused is told beside how it is, once, and makes no node ill", () => {
+  const why = "the plugin was not granted net.tcp";
+  const running = { ...plugin("transport", "running", "a"), refusals: [why] };
+  expect(of([running])).toMatchObject({ status: "ok", checks: [{ reason: `running; ${why}` }, {}] });
+  const failed = {
+    ...plugin("discovery", "down", "b"),
+    health: { state: "down", reason: `task x: ${why}` } as const,
+    refusals: [why],
+  };
+  expect(of([failed]).checks[0]!.reason).toBe(`task x: ${why}`);
+  expect([running, failed, well[0]!].map(reasonOf)).toEqual([why, `task x: ${why}`, undefined]);
 });
 
 test("details are for the operator alone", () => {

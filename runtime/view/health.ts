@@ -5,7 +5,6 @@
 import type { RunningPlugin } from "../plugin/host/instance.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import type { HealthStatus, HealthView } from "./contract/node.ts";
-import { stateWords } from "./overlays.ts";
 
 export interface Trouble {
   readonly name: string;
@@ -16,7 +15,7 @@ export interface Trouble {
   readonly isNotice?: boolean;
 }
 
-type Plugin = Pick<RunningPlugin, "health" | "overlay"> & {
+type Plugin = Pick<RunningPlugin, "health" | "overlay" | "refusals"> & {
   readonly instance: Pick<RunningPlugin["instance"], "namespace" | "name">;
 };
 
@@ -52,4 +51,31 @@ function statusOf(checks: HealthView["checks"]): HealthStatus {
   const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
   if (isCutOff) return "down";
   return checks.some(({ status }) => status !== "ok") ? "degraded" : "ok";
+}
+
+type Described = Pick<RunningPlugin, "health" | "overlay" | "refusals">;
+
+/** How a plugin is, and what it was refused. */
+export function stateWords(plugin: Described): string {
+  const { health, overlay } = plugin;
+  return [health.reason ?? wellWords(health.state, overlay), ...refusedBeside(plugin)].join("; ");
+}
+
+/** What it says itself, and what it asked for and was not granted. */
+export function reasonOf(plugin: Described): string | undefined {
+  const words = [
+    ...(plugin.health.reason === undefined ? [] : [plugin.health.reason]),
+    ...refusedBeside(plugin),
+  ];
+  return words.length === 0 ? undefined : words.join("; ");
+}
+
+/** What it failed for may be the refusal itself. */
+const refusedBeside = ({ health, refusals }: Described): readonly string[] =>
+  refusals.filter((why) => health.reason?.includes(why) !== true);
+
+function wellWords(state: string, overlay: Described["overlay"]): string {
+  if (overlay === undefined) return state;
+  const up = overlay.peers.filter(({ isUp }) => isUp).length;
+  return `${state}; overlay peers: ${up} of ${overlay.peers.length} up`;
 }

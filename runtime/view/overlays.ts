@@ -41,10 +41,3 @@ export function overlayAddress(
     if (overlay?.subnet !== undefined) return { address: overlay.address, subnet: overlay.subnet };
   return undefined;
 }
-
-/** For `/health`: how a plugin that is well is described. */
-export function stateWords({ health, overlay }: Pick<RunningPlugin, "health" | "overlay">): string {
-  if (health.reason !== undefined || overlay === undefined) return health.reason ?? health.state;
-  const up = overlay.peers.filter(({ isUp }) => isUp).length;
-  return `${health.state}; overlay peers: ${up} of ${overlay.peers.length} up`;
-}

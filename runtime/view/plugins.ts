@@ -1,5 +1,6 @@
 /** Plugins as the API shows and uses them. */
 import { godwitError } from "../kernel/errors.ts";
+import { reasonOf } from "./health.ts";
 import type { EngineEntryView, PluginDesk, PluginRow } from "./contract/plugins.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
 import type { EngineEntry } from "@godwit/sdk";
@@ -8,7 +9,8 @@ export function createPluginDesk(host: PluginHost): PluginDesk {
   const { offers } = host;
   return {
     list: () =>
-      host.running.map(({ instance, health }): PluginRow => {
+      host.running.map((running): PluginRow => {
+        const { instance, health } = running;
         const { namespace, name, type } = instance;
         const isEngine = namespace === "engine";
         return {
@@ -16,7 +18,7 @@ export function createPluginDesk(host: PluginHost): PluginDesk {
           name,
           type,
           state: health.state,
-          reason: health.reason ?? null,
+          reason: reasonOf(running) ?? null,
           guarantee: isEngine ? (offers.engineOf(name)?.guarantee ?? null) : null,
           actions: offers.actions
             .filter((one) => namespace === "heal-action" && one.instance === name)

@@ -10,7 +10,11 @@ export function seededRandom(seed: number): Random {
     return (z ^ (z >>> 14)) >>> 0;
   };
   return {
-    bytes: (length) => Uint8Array.from({ length }, () => next() & 0xff),
+    bytes(length) {
+      const out = new Uint8Array(length);
+      for (let i = 0; i < length; i++) out[i] = next() & 0xff;
+      return out;
+    },
     float: () => next() / 2 ** 32,
     below: (bound) => Math.floor((next() / 2 ** 32) * bound),
   };

@@ -53,6 +53,8 @@ step("new, check and test: in an empty folder, offline", async () => {
   expect((await lab.godwit("plugin new gull --kind transport", lab.folder)).err).toContain(
     "is there already",
   );
+  expect((await fine("plugin docs", lab.folder)).out).toContain("Writing a plugin");
+  expect((await fine("plugin docs permissions", lab.folder)).out).toContain("net.tcp.connect:PORT");
   await fine("plugin check");
   const { err } = await fine("plugin test");
   expect(err).toContain("transport conformance: gull");
@@ -80,6 +82,8 @@ step("a break is named by check and by test, and mended", async () => {
   );
   const untested = await lab.godwit("plugin test", gull);
   expect([untested.code, untested.err]).toEqual([1, expect.stringContaining("transportConformance")]);
+  const unpacked = await lab.godwit("plugin pack", gull);
+  expect([unpacked.code, unpacked.err]).toEqual([1, expect.stringContaining("transportConformance")]);
   await writeFile(join(gull, "index.test.ts"), tests);
   await fine("plugin test");
 });
@@ -110,7 +114,7 @@ step("dev: three nodes, anew at a save, and a mistake leaves what ran", async ()
 });
 
 step("pack, and add to a running node: it carries traffic between two real nodes", async () => {
-  publisher = /publisher (\w{52})/.exec((await fine("plugin pack .")).out)![1]!;
+  publisher = /publisher (\w{52})/.exec((await fine("plugin pack")).out)![1]!;
   const shown = (await fine("plugin inspect gull-0.1.0.gwp")).out;
   expect(shown).toContain(publisher);
   expect(shown).toContain("asks for net.tcp");
@@ -140,7 +144,7 @@ step("pack, and add to a running node: it carries traffic between two real nodes
 step("a new version takes over while messages flow, and none is lost or doubled", async () => {
   await edit("godwit-plugin.json", '"version": "0.1.0"', '"version": "0.2.0"');
   await edit("index.ts", "const tcp", 'ctx.log.warn("second version");\n    const tcp');
-  await fine("plugin pack .");
+  await fine("plugin pack");
   const ids: string[] = [];
   const sender = { isBusy: true };
   const sending = (async () => {

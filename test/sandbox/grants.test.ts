@@ -46,6 +46,48 @@ test("nothing", async () => {
   expect(await workingWith(undefined)).toEqual([]);
 }, 60_000);
 
+test("what was not granted is named in health, by the plugin that goes on as by the one that fails", async () => {
+  const node = await AttackNode.start(
+    { godwit: binaryPath, plugin, trust: "untrusted", extra: 'grant = ["net.udp"]' },
+    { hostile: ["broker_listen"] },
+  );
+  const code = `import { z } from "@godwit/sdk";
+export default { id: "attacks", namespace: "service", config: z.looseObject({}), start() { process.getBuiltinModule("fs").readFileSync("/etc/passwd"); } };`;
+  const failing = await AttackNode.start(
+    {
+      godwit: binaryPath,
+      plugin: encode({
+        id: "attacks",
+        namespace: "service",
+        permissions: ["files.read:/etc"],
+        code: new TextEncoder().encode(code),
+      }),
+      trust: "untrusted",
+    },
+    { hostile: [] },
+  );
+  try {
+    await node.until("all attacks", ({ event }) => event === "attacks done");
+    expect(node.lines).toContainEqual(expect.objectContaining({ event: "plugin refused something" }));
+    const { text } = await node.health();
+    const check = (JSON.parse(text) as Health).checks.find(({ name }) => name === "service.hostile")!;
+    expect(check.status).toBe("ok");
+    expect(check.reason).toMatch(/was not granted broker\.listen:\d+: its table gives it by grant/);
+    await failing.until("it to fail", ({ event }) => event === "plugin failed");
+    const down = (JSON.parse((await failing.health()).text) as Health).checks.find(
+      ({ name }) => name === "service.hostile",
+    )!;
+    expect(down.status).toBe("down");
+    expect(down.reason).toContain("/etc/passwd");
+    expect(down.reason).toContain('its table gives it by grant = ["files.read:/etc"]');
+  } finally {
+    await Promise.all([node.stop(), failing.stop()]);
+  }
+}, 60_000);
+interface Health {
+  readonly checks: readonly { readonly name: string; readonly status: string; readonly reason: string }[];
+}
+
 test("UDP sockets of its own", async () => {
   expect(await workingWith('grant = ["net.udp"]')).toEqual(["udp_socket", "udp_bind"]);
 }, 60_000);

@@ -12,7 +12,7 @@ import { godwitError } from "../../kernel/errors.ts";
 export const KIT_FOLDER = ".godwit";
 const STAMP_FILE = "stamp";
 
-/** `modules/...` goes below `node_modules` of the hidden folder, `template/...` is for `plugin new`. */
+/** `modules/...` goes below `node_modules` of the hidden folder, `template/...` is for `plugin new`, `manual/...` for `plugin docs`. */
 export type KitFiles = Readonly<Record<string, string>>;
 
 /** Computed, because a literal path would be resolved at build time, when the module need not be there. */
@@ -117,19 +117,27 @@ function write(path: string, text: string): void {
 
 export interface ToolRun {
   readonly code: number;
+  /** What it said, where that was kept. */
+  readonly output: string;
+}
+
+export interface ToolOptions {
+  readonly more?: Readonly<Record<string, string>>;
+  /** What it says is for whoever called, not for the terminal. */
+  readonly isKept?: true;
 }
 
 /** Names that a tool of the author may see; not `BUN_OPTIONS`, which would change what it does. */
 const passedOn = ["PATH", "HOME", "TMPDIR", "TERM", "LANG", "NO_COLOR", "FORCE_COLOR", "CI"];
 
 /**
- * Runs Bun itself, which is inside of this very binary, in the author's folder. Its output is ours.
+ * Runs Bun itself, which is inside of this very binary, in the author's folder. Its output is ours, unless it is to be kept.
  */
 export async function runBun(
   folder: string,
   words: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
-  more: Readonly<Record<string, string>> = {},
+  { more = {}, isKept }: ToolOptions = {},
 ): Promise<ToolRun> {
   const clean = Object.fromEntries(
     passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
@@ -138,14 +146,15 @@ export async function runBun(
     cwd: folder,
     env: { ...clean, ...more, BUN_BE_BUN: "1", DO_NOT_TRACK: "1" },
     stdin: "ignore",
-    stdout: "inherit",
-    stderr: "inherit",
+    stdout: isKept === true ? "pipe" : "inherit",
+    stderr: isKept === true ? "pipe" : "inherit",
   });
   const onEnd = () => child.kill("SIGTERM");
   process.once("SIGINT", onEnd);
   process.once("SIGTERM", onEnd);
   try {
-    return { code: await child.exited };
+    const said = [child.stdout, child.stderr].map((stream) => new Response(stream ?? null).text());
+    return { code: await child.exited, output: (await Promise.all(said)).join("") };
   } finally {
     process.off("SIGINT", onEnd);
     process.off("SIGTERM", onEnd);

@@ -36,7 +36,12 @@ export const forward: CommandModule = {
       return await follow(context, client, answer.value.id);
     } finally {
       // The user's Ctrl-C ended the first client; this one removes what it left.
-      const last = new ApiClient(client.socketPath, new AbortController().signal, context.io.clock);
+      const last = new ApiClient(
+        client.socketPath,
+        client.command,
+        new AbortController().signal,
+        context.io.clock,
+      );
       await last.call("DELETE", `/forwards/${segment(answer.value.id)}`).catch(() => {});
     }
   },

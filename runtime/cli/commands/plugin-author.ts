@@ -1,12 +1,14 @@
 /** `godwit plugin new|dev|test|check`: what an author does before `pack`. The binary is the whole toolchain. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { runDevMesh } from "../author/dev.ts";
+import { checkPermissions, checkTested, checkTypes, projectOf, untested } from "../author/checks.ts";
 import { createPlugin } from "../author/create.ts";
-import { runBun, unpackKit } from "../author/kit.ts";
+import { openKit, runBun, unpackKit } from "../author/kit.ts";
+import { lookUp, pagesOf } from "../author/manual.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
 import type { PluginManifest } from "../../plugin/package/package.ts";
@@ -29,10 +31,6 @@ function readModuleManifest(folder: string): PluginManifest {
   return manifest;
 }
 
-/** The compiler's project, where the folder has none of its own: the kit's, which says what the node can run. */
-const projectOf = (folder: string): string | undefined =>
-  existsSync(join(folder, "tsconfig.json")) ? undefined : ".godwit/tsconfig.json";
-
 export const create: CommandModule = {
   async run({ io, args, option, isJson }) {
     const [id] = args;
@@ -50,15 +48,13 @@ export const create: CommandModule = {
 export const check: CommandModule = {
   async run(context) {
     const folder = folderOf(context);
-    const { id, version } = readModuleManifest(folder);
-    await unpackKit(folder);
-    const project = projectOf(folder);
-    const words = ["check", "--no-script", "--no-pretty", ...(project === undefined ? [] : ["-p", project])];
-    const { code } = await runBun(folder, words, context.env);
-    if (code !== 0) return exitCodes.failed;
+    const manifest = readModuleManifest(folder);
+    checkPermissions(manifest);
+    await checkTypes(folder, context.env);
     const note = await compareBundle(await bundleFolder(folder), context.io.clock);
     if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
-    context.io.stdout(`"${id}" ${version}: the manifest and the types are right\n`);
+    checkTested(folder, manifest);
+    context.io.stdout(`"${manifest.id}" ${manifest.version}: the manifest and the types are right\n`);
     return exitCodes.fine;
   },
 };
@@ -75,14 +71,10 @@ export const test: CommandModule = {
       const project = projectOf(folder);
       const tsconfig = project === undefined ? [] : [`--tsconfig-override=${project}`];
       const words = ["test", ...tsconfig, ...(pattern === undefined ? [] : ["--test-name-pattern", pattern])];
-      const { code } = await runBun(folder, words, context.env, { [SUITES_VARIABLE]: suites });
+      const { code } = await runBun(folder, words, context.env, { more: { [SUITES_VARIABLE]: suites } });
       if (code !== 0) return exitCodes.failed;
       const ran = existsSync(suites) ? readFileSync(suites, "utf8").split("\n") : [];
-      if (!ran.includes(`${namespace} conformance`))
-        throw godwitError(
-          "GODWIT_PLUGIN_UNTESTED",
-          `no test of ${relative(process.cwd(), folder) || "this folder"} runs the ${namespace} conformance suite: call ${suiteOf(namespace)} of @godwit/sdk/testkit`,
-        );
+      if (!ran.includes(`${namespace} conformance`)) throw untested(folder, namespace);
       return exitCodes.fine;
     } finally {
       rmSync(scratch, { recursive: true });
@@ -90,8 +82,26 @@ export const test: CommandModule = {
   },
 };
 
-const suiteOf = (namespace: string): string =>
-  `${namespace.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())}Conformance`;
+export const docs: CommandModule = {
+  async run({ io, args, isJson }) {
+    const [word] = args;
+    const { files } = await openKit();
+    if (word === undefined) {
+      const pages = [...pagesOf(files)].map(([page, title]) => ({ page, title }));
+      io.stdout(
+        isJson
+          ? `${JSON.stringify({ pages })}\n`
+          : `${pages.map(({ page, title }) => `${page.padEnd(10)} ${title}\n`).join("")}godwit plugin docs WORD: a page, or what speaks of the word\n`,
+      );
+      return exitCodes.fine;
+    }
+    const { sections, isWhole } = lookUp(files, word);
+    if (isJson) io.stdout(`${JSON.stringify({ sections })}\n`);
+    else if (isWhole) io.stdout(sections.map(({ text }) => safeText(text)).join("\n"));
+    else io.stdout(sections.map(({ page, heading }) => `${page}: ${safeText(heading)}\n`).join(""));
+    return exitCodes.fine;
+  },
+};
 
 const trustLevels = ["trusted", "contained", "untrusted"] as const;
 

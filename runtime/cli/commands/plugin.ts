@@ -8,6 +8,7 @@ import { addPackage, listPlugins } from "../../node/plugins.ts";
 import { readPackage, removeInstalled, trustPublisher } from "../../plugin/installed.ts";
 import { bundleFolder, compareBundle, writePackage } from "../../plugin/package/pack.ts";
 import type { PluginPackage } from "../../plugin/package/package.ts";
+import { checkPermissions, checkTested, checkTypes } from "../author/checks.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { safeText } from "../render.ts";
 import { table } from "../table-text.ts";
@@ -30,9 +31,15 @@ function describe({ manifest, publisher, hash }: PluginPackage) {
 export const pack: CommandModule = {
   async run(context) {
     const key = resolve(context.option("key") ?? "godwit-publisher.key");
-    const bundle = await bundleFolder(resolve(context.args[0]!));
+    const folder = resolve(context.args[0] ?? ".");
+    const bundle = await bundleFolder(folder);
+    checkPermissions(bundle.manifest);
     const note = await compareBundle(bundle, context.io.clock);
     if (note !== undefined) context.io.stderr(`${safeText(note)}\n`);
+    if (bundle.manifest.runtime !== "exec" && !context.isSet("unchecked")) {
+      checkTested(folder, bundle.manifest);
+      await checkTypes(folder, context.env);
+    }
     const { identity: publisher, created } = loadOrCreatePublisher(key, systemRandom);
     const path = writePackage(bundle, publisher, context.option("out"));
     const made = `made the key ${key}: one serves all plugins of a publisher; to sign with another: --key FILE`;

@@ -12,7 +12,7 @@ import { releaseStartCode } from "../../kernel/memory.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createColours, wantsColour } from "../../kernel/colours.ts";
-import { createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
+import { autoFormat, createLog, type LogSettings, stderrSinkFor } from "../../kernel/log.ts";
 import { RecentLog } from "../../kernel/recent-log.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { compileAfterStart } from "../../kernel/start-code.ts";
@@ -46,7 +46,7 @@ export const run: CommandModule = {
     const config = await readConfig();
     const recent = new RecentLog(systemClock);
     const logged = {
-      ...logSettings(config.node),
+      ...logSettings(config.node, env),
       clock: systemClock,
       sink: stderrSinkFor(env),
       recent,
@@ -64,7 +64,7 @@ export const run: CommandModule = {
       random: systemRandom,
       log,
       recent,
-      applyLog: (changed) => void Object.assign(logged, logSettings(changed)),
+      applyLog: (changed) => void Object.assign(logged, logSettings(changed, env)),
       version,
       passed: takeListeners(env, process.pid),
     });
@@ -116,9 +116,9 @@ export const run: CommandModule = {
 
 const coloursOf = (env: Environment) => createColours(wantsColour(process.stderr.isTTY, env));
 
-const logSettings = ({ logLevel, logFormat }: Config["node"]): LogSettings => ({
+const logSettings = ({ logLevel, logFormat }: Config["node"], env: Environment): LogSettings => ({
   level: logLevel,
-  format: logFormat === "auto" ? (process.stderr.isTTY ? "text" : "json") : logFormat,
+  format: logFormat === "auto" ? autoFormat(env) : logFormat,
 });
 
 /** What `systemctl status` shows. */
@@ -143,7 +143,7 @@ async function firstStart(
   env: Environment,
   signals: NodeSignals,
 ): Promise<void> {
-  const format = process.stderr.isTTY ? "text" : "json";
+  const format = autoFormat(env);
   const sink = stderrSinkFor(env);
   const log = createLog({ level: "info", format, clock: systemClock, sink, colours: coloursOf(env) });
   const configPath = joinConfigPath(named, env);

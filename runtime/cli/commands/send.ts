@@ -192,7 +192,8 @@ async function follow(
       }
       isSending = progress != null;
       if (progress != null) meter.show(progress);
-      else if (line !== told) meter.line(line);
+      // That it is queued was said when it was accepted.
+      else if (line !== (told || "queued")) meter.line(line);
       if (isSending) pauseMs = Math.min(pauseMs, POLL_SENDING_MS);
       told = line;
     }

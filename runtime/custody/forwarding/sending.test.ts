@@ -109,6 +109,14 @@ describe("a large message under way to its next hop", () => {
   });
 });
 
+test("neighbours that ask for whatever was sent to them fill no more than the table, and the last to ask are shown", () => {
+  const sendings = new Sendings();
+  for (let n = 0; n < 100_000; n++)
+    sendings.onWanted(testId("far"), { id: `${n}` as BundleId, sealedBytes: 100 } as Holding, 0, n);
+  expect(sendings.count).toBe(1_024);
+  expect(sendings.of("99999" as BundleId, 100_000)).toBeDefined();
+});
+
 test("the other neighbour of a bundle begins anew, and the end of the first one's transfer is not its end", () => {
   const sendings = new Sendings();
   const [first, second] = [testId("first"), testId("second")];

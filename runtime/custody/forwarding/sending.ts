@@ -2,10 +2,13 @@
  * How far a large bundle is on its way to a neighbour, as that neighbour says: it asks for what it does not have. Owns no timer, decides
  * nothing.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import { Rate } from "../../kernel/rate.ts";
 import type { Holding } from "../context.ts";
 
+/** Of which it is shown how far they are. */
+const SENDINGS_MAX = 1_024;
 /** Of one transfer it is told at most so often. */
 const TOLD_EVERY_MS = 1_000;
 
@@ -35,9 +38,9 @@ interface Sending {
   toldAtMs: number;
 }
 
-/** As many as there are offers under way: whoever begins one ends it. */
+/** As many as there are offers under way, for whoever begins one ends it; and those of neighbours that ask for what was sent to them whole. */
 export class Sendings {
-  readonly #sendings = new Map<BundleId, Sending>();
+  readonly #sendings = new BoundedMap<BundleId, Sending>({ name: "transfers under way", max: SENDINGS_MAX });
 
   get count(): number {
     return this.#sendings.size;

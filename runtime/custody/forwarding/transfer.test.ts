@@ -11,11 +11,9 @@ import {
 } from "../../wire/bundle.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { FrameType } from "../../wire/constants.ts";
-import { COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
+import { pattern, COMMIT_MS, TestMesh, testId, type Sent, type TestNode } from "../testing.ts";
 
 const MEGABYTE = 1_048_576;
-const pattern = (length: number) =>
-  new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8) + (i >> 16) * 7) & 255);
 /** Its sums are over blocks of a size that nobody knows. */
 function withoutSums(offer: Uint8Array): void {
   const { sums } = decodeOffer(offer);

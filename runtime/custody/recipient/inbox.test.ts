@@ -1,54 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { ManualClock } from "../../kernel/clock.ts";
-import { seededRandom } from "../../kernel/random.ts";
-import type { MessageId, NodeId } from "../../kernel/ids.ts";
-import type { Share } from "../../kernel/room.ts";
-import { openMemoryStore, SimDisk } from "../../store/memory.ts";
-import type { CustodyLimits } from "../context.ts";
+import type { MessageId } from "../../kernel/ids.ts";
 import { testId } from "../testing.ts";
-import type { Inbox, InboxEntry } from "./inbox.ts";
-import { INBOX_SENDERS_MAX } from "./inbox-shares.ts";
-import { openTestInbox } from "./testing.ts";
-
-const [anna, bert] = [testId("anna"), testId("bert")] as const;
-const share = { by: "known", isKnown: true };
-const idOf = (n: number) => n.toString(16).padStart(32, "0") as MessageId;
-
-const entryOf = (n: number, more: Partial<InboxEntry> = {}): InboxEntry => ({
-  id: idOf(n),
-  from: anna,
-  to: "DUN-A",
-  subject: "",
-  contentType: "text/plain",
-  priority: 2,
-  size: 10,
-  createdAtMs: 1_800_000_000_000,
-  deliveredAtMs: 1_800_000_000_000 + n,
-  forwardSecret: true,
-  isUnconfirmed: false,
-  trace: [],
-  ...more,
-});
-
-async function open(limits: Partial<CustodyLimits> = {}) {
-  const clock = new ManualClock(1_800_000_000_000);
-  const disk = new SimDisk();
-  const settle = async <T>(promise: Promise<T>): Promise<T> => {
-    await clock.advance(5);
-    return promise;
-  };
-  const start = async () => {
-    disk.crash(); // only what is durable
-    const store = await openMemoryStore(disk, { clock, random: seededRandom(1), commitDelayMs: 1 });
-    const { inbox, refused } = openTestInbox(store, {
-      limits,
-      clock,
-      isKnown: (id) => id === anna || id === bert,
-    });
-    return { store, inbox, refused };
-  };
-  return { disk, settle, start, ...(await start()) };
-}
+import { anna, bert, share, idOf, entryOf, open } from "./testing-inbox.ts";
 
 describe("a page", () => {
   test("costs what is on it, wherever it begins, and begins behind one that was removed since as well", async () => {
@@ -97,58 +50,6 @@ describe("room", () => {
     expect(inbox.refusal(testId("carl"), share, 0)).toBe("full");
     inbox.undo(entryOf(1), new Uint8Array(10));
     expect([inbox.count, inbox.refusal(anna, share, 1)]).toEqual([3, undefined]);
-  });
-
-  test("100,000 keys of one address fill half of the box; others and those this node knows find room, after a restart too", async () => {
-    const { inbox, start, settle, store } = await open({ inboxMessagesMax: 400 });
-    const stranger = (via: string) => ({ by: via, isKnown: false });
-    const fill = (box: Inbox, via: string, keys: number) => {
-      let taken = 0;
-      const ops = [];
-      for (let key = 0; key < keys; key++)
-        for (let n = 0; n < 3; n++) {
-          const from = testId(`${via} ${key}`);
-          if (box.refusal(from, stranger(via), 10) !== undefined) break;
-          ops.push(
-            box.add(entryOf(via.length * 1_000_000 + key * 10 + n, { from, via }), new Uint8Array(10)),
-          );
-          taken++;
-        }
-      return { taken, ops };
-    };
-    const { taken, ops } = fill(inbox, "192.0.2.1", 100_000);
-    expect(taken).toBe(200);
-    await settle(store.commit(ops));
-    const again = (await start()).inbox;
-    await settle(again.load());
-    for (const box of [inbox, again]) {
-      expect(box.refusal(testId("sybil"), stranger("192.0.2.1"), 10)).toBe("quota");
-      expect(box.refusal(testId("carl"), stranger("10.0.0.7"), 10)).toBeUndefined();
-      expect(box.refusal(anna, share, 10)).toBeUndefined();
-      fill(box, "10.0.0.77", 10_000);
-      expect(box.refusal(anna, share, 10)).toBeUndefined();
-    }
-    again.stop();
-  });
-
-  test("senders of one address take half of the places for senders, and are told; others and those this node knows find room", async () => {
-    const { inbox, refused } = await open({ inboxMessagesMax: 10_000_000 });
-    const [one, other] = ["192.0.2.1", "10.0.0.7"].map((by) => ({ by, isKnown: false })) as [Share, Share];
-    const bounded = (n: number, by: Share): boolean => {
-      const from = `${n}`.padStart(52, "a") as NodeId;
-      if (inbox.refusal(from, by, 10) !== undefined) return true;
-      inbox.add(entryOf(n, { from, via: by.by }), new Uint8Array(10));
-      return false;
-    };
-    let taken = 0;
-    while (taken <= INBOX_SENDERS_MAX && !bounded(taken, one)) taken++;
-    expect([taken, refused]).toEqual([INBOX_SENDERS_MAX / 2, ["senders in the inbox"]]);
-    // Whoever has something in it already, and whose place is free again.
-    expect(bounded(0, one)).toBe(false);
-    inbox.undo(entryOf(1, { from: `${1}`.padStart(52, "a") as NodeId, via: one.by }), new Uint8Array(10));
-    expect([bounded(taken, one), bounded(taken + 1, one)]).toEqual([false, true]);
-    expect(bounded(taken + 2, other)).toBe(false);
-    expect(inbox.refusal(anna, share, 10)).toBeUndefined();
   });
 
   test("what the store finds damaged by itself counts no more, and what comes meanwhile does", async () => {

@@ -30,6 +30,8 @@ export interface ContextHooks {
   services(log: Log): Services;
   health(health: PluginHealth): void;
   hintDropped(): void;
+  /** It asked for something that was not granted. */
+  refused(why: string): void;
 }
 
 /** What the plugins of one host share. */
@@ -46,7 +48,7 @@ export function createHostContext(
   running: Running,
   plugin: Plugin,
   hooks: ContextHooks,
-): ServiceContext & EngineContext & HealContext {
+): ServiceContext & EngineContext & HealContext & Pick<ContextHooks, "refused"> {
   const { clock, random, metrics, events, mesh, network, store } = deps;
   const { offers, pages } = shared;
   const { instance, scope } = running;
@@ -139,6 +141,7 @@ export function createHostContext(
     health: (health) => {
       if (!scope.isClosed) hooks.health(health);
     },
+    refused: (why) => hooks.refused(why),
     onRequest: (handler) => void (running.onRequest = handler),
     counter: (name, help, labels) => metrics.pluginCounter(`${metricName(name)}_total`, help, labels),
     gauge: (name, help, labels) => metrics.pluginGauge(metricName(name), help, labels),

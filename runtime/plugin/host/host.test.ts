@@ -6,7 +6,8 @@ import { silentLog } from "../../kernel/log.ts";
 import { Metrics } from "../../kernel/metrics.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import type { MeshBackend } from "./mesh-door.ts";
-import { overlayAddress, overlayViews, stateWords } from "../../view/overlays.ts";
+import { overlayAddress, overlayViews } from "../../view/overlays.ts";
+import { stateWords } from "../../view/health.ts";
 import { PluginHost } from "./host.ts";
 import type { PluginInstance } from "./instance.ts";
 

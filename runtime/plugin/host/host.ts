@@ -38,6 +38,8 @@ export const CRASHES_MAX = 5;
 const CRASH_WINDOW_MS = 600_000;
 /** A life this long makes the next failure a first one. */
 const STABLE_MS = 300_000;
+/** Of a life: the first show what is missing. */
+const REFUSALS_MAX = 4;
 /** Kinds of errors that, where they advise never to try again, would come again. */
 const FINAL_KINDS: ReadonlySet<string> = new Set(["config", "permission", "plugin"]);
 /** Transports first, so that hints find someone to dial them, unless they need another before; stopped in reverse. */
@@ -203,6 +205,7 @@ export class PluginHost {
       endpoints: [],
       sockets: [],
       overlay: undefined,
+      refusals: [],
       driver: undefined,
       onRequest: undefined,
       hasTooManyHints: false,
@@ -227,6 +230,7 @@ export class PluginHost {
             }),
           health: (health) => this.#setHealth(running, health),
           hintDropped: () => this.#hintsDropped.add(),
+          refused: (why) => this.#noteRefusal(running, why),
         }),
         config,
       );
@@ -302,6 +306,15 @@ export class PluginHost {
       running.sockets = [];
       this.#deps.events.listening();
     }
+  }
+
+  #noteRefusal(running: Running, why: string): void {
+    const { refusals, instance } = running;
+    if (refusals.length >= REFUSALS_MAX || refusals.includes(why)) return;
+    refusals.push(why);
+    const { name, type } = instance;
+    this.#deps.log.warn("plugin refused something", { name, type, reason: why });
+    this.#deps.events.health(running);
   }
 
   #setHealth(running: Running, health: PluginHealth): void {

@@ -63,6 +63,8 @@ export interface RunningPlugin {
   readonly endpoints: readonly string[];
   /** What the network that carries a transport says of itself. */
   readonly overlay: Overlay | undefined;
+  /** What it asked for in this life and was not granted, in words; the first of it. */
+  readonly refusals: readonly string[];
 }
 
 /** One life of an instance. */
@@ -76,6 +78,7 @@ export interface Running {
   /** Behind them, as they are bound. */
   sockets: readonly string[];
   overlay: Overlay | undefined;
+  readonly refusals: string[];
   driver: TransportDriver | undefined;
   onRequest: ((request: string, input: unknown) => Promise<unknown>) | undefined;
   /** Hints were dropped since the last one that was taken: said once. */

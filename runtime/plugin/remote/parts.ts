@@ -5,7 +5,12 @@ import type { Flows } from "../frames/flow.ts";
 import type { FramePort } from "../frames/port.ts";
 
 /** What the host hands to whatever runs there. */
-export type RemoteContext = ServiceContext & EngineContext & HealContext;
+export type RemoteContext = ServiceContext &
+  EngineContext &
+  HealContext & {
+    /** It asked for something that was not granted. */
+    refused(why: string): void;
+  };
 
 export interface RemoteParts {
   readonly ctx: RemoteContext;

@@ -3,11 +3,11 @@
  * or a process and speaks frames with it. Owns what the far end may ask for and how fast; trusts nothing it sends: a frame
  * that breaks the protocol, silence, and a flood end that plugin and nothing else. Specified by docs/protocol/plugin-frames.md.
  */
-import type { Plugin, PluginContext, PluginHealth, Timer } from "@godwit/sdk";
+import type { Plugin, PluginContext, Timer } from "@godwit/sdk";
 import { SDK_VERSION } from "@godwit/sdk";
 import { z } from "zod";
 import { TokenBucket } from "../../kernel/backoff.ts";
-import { asGodwitError, godwitError, type GodwitError } from "../../kernel/errors.ts";
+import { asGodwitError, GodwitError, godwitError } from "../../kernel/errors.ts";
 import { Calls } from "../frames/calls.ts";
 import { Flows } from "../frames/flow.ts";
 import { type FrameChannel, FramePort } from "../frames/port.ts";
@@ -65,6 +65,8 @@ export interface RemoteOptions {
   /** The code that goes with `configure`; empty where the launcher brought it. */
   readonly code: Uint8Array;
   readonly launch: Launcher;
+  /** What it says of why it is not well, with the grant that it lacks. */
+  explain?(reason: string): string;
 }
 
 /** `plugin` is the same plugin as its manifest has it; its `start` is not called. */
@@ -146,7 +148,11 @@ class Remote {
       clock: ctx.clock,
       farEnd: "the plugin",
       jsonBytesMax: PLUGIN_JSON_BYTES_MAX,
-      errorOf: asGodwitError,
+      errorOf: (thrown) => {
+        const error = asGodwitError(thrown);
+        if (error.code === "GODWIT_FORBIDDEN") ctx.refused(error.message);
+        return error;
+      },
     });
     const parts: RemoteParts = { ctx, port: this.#port, flows: this.#flows, calls: this.#calls };
     this.#transport = new RemoteTransport(parts);
@@ -296,16 +302,18 @@ class Remote {
         if (this.#phase === "starting") this.#phase = "running";
         return this.#started.resolve();
       case PluginFrame.failed:
-        return this.#fail(errorOfWire(decodeParts(body, PLUGIN_JSON_BYTES_MAX).json));
+        return this.#fail(this.#explained(errorOfWire(decodeParts(body, PLUGIN_JSON_BYTES_MAX).json)));
       case PluginFrame.stopped:
         return this.#stopped.resolve();
       case PluginFrame.pong:
         this.#missed = 0;
         return this.#onPong(body);
       case PluginFrame.health: {
-        const health = parseBody(healthSchema, body);
+        const { state, reason } = parseBody(healthSchema, body);
         this.#countState();
-        return this.#ctx.health(health as PluginHealth);
+        return this.#ctx.health(
+          reason === undefined ? { state } : { state, reason: this.#options.explain?.(reason) ?? reason },
+        );
       }
       case PluginFrame.log: {
         const { level, event, fields } = parseBody(logSchema, body);
@@ -327,6 +335,12 @@ class Remote {
         // Of a later version: ignored, like unknown keys.
         return;
     }
+  }
+
+  #explained(error: GodwitError): GodwitError {
+    const message = this.#options.explain?.(error.message) ?? error.message;
+    const { code, kind, retry } = error;
+    return message === error.message ? error : new GodwitError(code, message, { kind, retry, cause: error });
   }
 
   #countState(): void {

@@ -226,7 +226,7 @@ test("one that runs and does not work can be restarted", async () => {
 
 test("of what it says the last lines stay, within a bound of bytes", async () => {
   const ring = new LogRing(1_000);
-  for (let i = 0; i < 5_000; i++) {
+  for (let i = 0; i < 500; i++) {
     ring.push(`line ${i} of o`, "out");
     ring.push("\u00e9".repeat(3_000), "err");
     ring.push("ut\n", "out");
@@ -234,8 +234,8 @@ test("of what it says the last lines stay, within a bound of bytes", async () =>
   ring.push("\n", "err");
   expect(ring.bytes).toBeLessThanOrEqual(1_000);
   expect(ring.lines.at(-1)).toBe("\u00e9".repeat(400));
-  expect(ring.lines.at(-2)).toBe("line 4999 of out");
-  const one = rig("yes 0123456789012345678901234567890123456789");
+  expect(ring.lines.at(-2)).toBe("line 499 of out");
+  const one = rig("yes 0123456789012345678901234567890123456789 | head -n 100000; sleep 1000");
   await until("a lot", () => one.daemon.lines.length > 1_000);
   expect(Buffer.byteLength(one.daemon.lines.join("\n"))).toBeLessThanOrEqual(64 * 1024);
 }, 30_000);

@@ -10,13 +10,11 @@ import { decodeOffer } from "../../wire/bundle.ts";
 import { BLOCK_BYTES, FRAME_BYTES_MAX, FrameType } from "../../wire/constants.ts";
 import { BODY_CACHE_ONE_BYTES_MAX } from "../body-cache.ts";
 import type { Sealer } from "../context.ts";
-import { TestMesh, type TestNode } from "../testing.ts";
+import { pattern, TestMesh, type TestNode } from "../testing.ts";
 import { INLINE_BYTES_MAX } from "./offers.ts";
 
 const HEAD_BYTES = 57;
 const TAG_BYTES = 16;
-const pattern = (length: number) =>
-  new Uint8Array(length).map((_, i) => (i * 31 + (i >> 8) + (i >> 16) * 7) & 255);
 
 const identities = new Map<NodeId, Identity>();
 const identityOf = (id: NodeId): Identity => {
