@@ -5,9 +5,9 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { globalOptions } from "../runtime/cli/row.ts";
+
 import { commands } from "../runtime/cli/table.ts";
+import { parseWords } from "../runtime/cli/words.ts";
 import { root } from "./lib.ts";
 import { allPages, blocksOf, isShell, readPage } from "./pages.ts";
 
@@ -72,19 +72,9 @@ function faultOf(words: readonly string[]): string | undefined {
     return words.includes("--help") || commands.some(({ name }) => name.startsWith(`${plain[0]} `))
       ? undefined
       : `no command ${plain.slice(0, 2).join(" ")}`;
-  const options = Object.fromEntries(
-    Object.entries({ ...globalOptions, ...command.options }).map(([name, { value, short }]) => [
-      name,
-      {
-        type: value === undefined ? ("boolean" as const) : ("string" as const),
-        multiple: true,
-        ...(short === undefined ? {} : { short }),
-      },
-    ]),
-  );
   try {
     const own = words.filter((word) => !command.name.split(" ").includes(word));
-    const { positionals } = parseArgs({ args: own, options, allowPositionals: true, strict: true });
+    const { positionals } = parseWords(command, own);
     if (positionals.length > command.argsMax) return `${positionals.length} arguments`;
     return undefined;
   } catch (error) {
