@@ -2,7 +2,7 @@ import { Database } from "bun:sqlite";
 import { describe, afterEach, expect, test } from "bun:test";
 import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "../kernel/clock.ts";
+import { type Clock, systemClock } from "../kernel/clock.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -236,6 +236,28 @@ describe("the sqlite store", () => {
       counts.push(/godwit_store_write_seconds_count (\d+)/.exec(await metrics.render())?.[1]);
     }
     expect(counts).toEqual(["1", "2", "3"]);
+    await store.close();
+  });
+
+  test("commits of turns that follow each other go in one write", async () => {
+    const metrics = new Metrics();
+    const commits: Promise<void>[] = [];
+    const commit = () => commits.push(store.commit([put(`k${commits.length}`)]));
+    const clock: Clock = {
+      ...systemClock,
+      // However slow this machine is, a crowd is waited for.
+      monotonicMs: () => 0,
+      after(delayMs, fn) {
+        if (delayMs === 0 && commits.length > 0 && commits.length < 20) commit();
+        return systemClock.after(delayMs, fn);
+      },
+    };
+    const store = await open(join(scratch(), "a.db"), { metrics, clock });
+    commit();
+    await commits[0];
+    expect(commits).toHaveLength(20);
+    await Promise.all(commits);
+    expect(await metrics.render()).toContain("godwit_store_write_seconds_count 1\n");
     await store.close();
   });
 });

@@ -24,5 +24,6 @@ export const open = (path: string, options: Partial<SqliteStoreOptions> = {}): P
 
 export const moduleHead = `
   import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+  import { systemClock } from ${JSON.stringify(join(import.meta.dir, "../kernel/clock.ts"))};
   import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
 `;
