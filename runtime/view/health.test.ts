@@ -72,3 +72,16 @@ test("details are for the operator alone", () => {
   );
   expect(reasons).toEqual(["mail waits", "mail to LON-B waits"]);
 });
+
+test("whoever asks without a token is not told which programs run on this machine", () => {
+  const taken = { ...plugin("transport", "down", "a") };
+  const reason =
+    "port 80 of 0.0.0.0 is taken by PID 4711 (nginx): end that, or choose another port in listen";
+  const plugins = [{ ...taken, health: { state: "down" as const, reason } }];
+  const troubles = [{ name: "api", reason }];
+  const reasons = (forWhom: "anybody" | "operator") =>
+    healthOf(plugins, confirmed, troubles, forWhom).checks.map((check) => check.reason);
+  expect(reasons("operator").filter((text) => text === reason)).toHaveLength(2);
+  const short = "port 80 of 0.0.0.0 is taken: end that, or choose another port in listen";
+  expect(reasons("anybody").filter((text) => text === short)).toHaveLength(2);
+});

@@ -2,6 +2,7 @@
  * How the node is, check by check. `down` is a node that nothing can reach or be reached through, and nothing else: whoever restarts nodes acts
  * on it, and liveness never depends on others. Everything else that somebody should mend is `degraded`.
  */
+import { withoutHolder } from "@godwit/sdk/listening";
 import type { RunningPlugin } from "../plugin/host/instance.ts";
 import type { NodeTime } from "../time/node-time.ts";
 import type { HealthStatus, HealthView } from "./contract/node.ts";
@@ -43,7 +44,10 @@ export function healthOf(
       status: isNotice === true ? "ok" : "degraded",
       reason: forWhom === "operator" ? detail : reason,
     });
-  return { status: statusOf(checks), checks };
+  if (forWhom === "operator") return { status: statusOf(checks), checks };
+  // Nor what else runs on this machine.
+  const told = checks.map((check) => ({ ...check, reason: withoutHolder(check.reason) }));
+  return { status: statusOf(told), checks: told };
 }
 
 function statusOf(checks: HealthView["checks"]): HealthStatus {

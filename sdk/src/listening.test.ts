@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { portHolder, whyNotListening } from "./listening.ts";
+import { portHolder, whyNotListening, withoutHolder } from "./listening.ts";
 
 type Protocol = "tcp" | "udp";
 
@@ -127,4 +127,15 @@ test("what else is in the way is told with what to do, and what nobody knows in 
     "this user may not open port 80: run it with CAP_NET_BIND_SERVICE, or choose one from 1024 on in listen",
   );
   expect(whyNotListening(new Error("out of luck"), place)).toBe("out of luck");
+});
+
+test("whoever may not know what runs here is told that a port is taken, and not by whom", async () => {
+  const { port } = await other("tcp", "127.0.0.1");
+  const error = await failureOf("tcp", "127.0.0.1", port);
+  const place = { protocol: "tcp", host: "127.0.0.1", port, setting: "api.listen" } as const;
+  const words = `${whyNotListening(error, place)}; ${whyNotListening(error, place)}`;
+  expect(words).toContain("PID");
+  const one = `port ${port} of 127.0.0.1 is taken: end that, or choose another port, like N, in api.listen`;
+  expect(withoutHolder(words).replaceAll(/like \d+/g, "like N")).toBe(`${one}; ${one}`);
+  expect(withoutHolder("address already in use")).toBe("address already in use");
 });

@@ -43,6 +43,10 @@ export function whyNotListening(error: unknown, { protocol, host, port, setting 
   }
 }
 
+/** The same words for whoever may not know what else runs on this machine. */
+export const withoutHolder = (words: string): string =>
+  words.replace(/ is taken by .{1,100}?: end that/gs, " is taken: end that");
+
 const orChoose = (what: string, setting: string | undefined): string =>
   setting === undefined ? "" : `, or choose ${what} in ${setting}`;
 
