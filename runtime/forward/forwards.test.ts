@@ -42,24 +42,36 @@ afterEach(() => {
   target.stop(true);
 });
 
-/** A connection that this node serves, and why it was reset. */
-async function served(): Promise<{ readonly resets: string[] }> {
+/** Somebody asks for a connection: why it was reset, and whether it was accepted before. */
+async function asked(
+  meanwhile = () => {},
+): Promise<{ readonly resets: string[]; readonly isAccepted: boolean }> {
   const resets: string[] = [];
-  await new Promise<void>((resolve) => {
+  const isAccepted = await new Promise<boolean>((resolve) => {
     const stream = {
       remote: REMOTE,
       metadata: Buffer.from(`127.0.0.1:${target.port}`),
       isClosed: false,
-      accept: resolve,
+      accept: () => resolve(true),
       open() {},
       pause() {},
       write: () => true,
       end() {},
-      reset: (_code?: number, why?: string) => void resets.push(why ?? ""),
+      reset(_code?: number, why?: string) {
+        resets.push(why ?? "");
+        resolve(false);
+      },
     };
     serve(stream as unknown as ByteStream);
+    meanwhile();
   });
-  return { resets };
+  return { resets, isAccepted };
+}
+
+async function served(): Promise<{ readonly resets: string[] }> {
+  const one = await asked();
+  expect(one.isAccepted).toBe(true);
+  return one;
 }
 
 const refusal = () => `the far node does not allow 127.0.0.1:${target.port}`;
@@ -100,4 +112,27 @@ test("nothing is looked at while nothing is served", async () => {
   expect(resets).not.toEqual([]);
   await clock.advance(10_001);
   expect(clock.nextAtMs()).toBeUndefined();
+});
+
+test("a right that is taken back while its target is connected opens nothing", async () => {
+  const one = await asked(() => (isTrusted = false));
+  expect(one).toEqual({ isAccepted: false, resets: [refusal()] });
+});
+
+test("of a configuration read anew, forwards that are as before stay the same ones, and those of a command too", () => {
+  const wanted = (to: string) => ({ listen: "127.0.0.1:0", to, target: "localhost:80" });
+  const ids = () => Object.fromEntries(forwards.list().map(({ id, to }) => [to, id]));
+  forwards.configure([wanted("LON-A"), wanted("LON-B")]);
+  forwards.add(wanted("LON-C"), "api");
+  const before = ids();
+  expect(Object.keys(before)).toEqual(["LON-A", "LON-B", "LON-C"]);
+  forwards.configure([wanted("LON-D"), wanted("LON-B")]);
+  const after = ids();
+  expect(after).toEqual({
+    "LON-B": before["LON-B"]!,
+    "LON-C": before["LON-C"]!,
+    "LON-D": expect.any(String),
+  });
+  expect(forwards.list()).toHaveLength(3);
+  expect(forwards.list().every(({ isListening }) => isListening)).toBe(true);
 });

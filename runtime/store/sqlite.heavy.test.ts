@@ -38,10 +38,10 @@ describe("kill -9", () => {
   const KILLS = 4;
 
   test.each([
-    ["as they come", false],
-    ["gathered", true],
+    ["without a clock", false],
+    ["with one", true],
   ])(
-    `what was acknowledged survives ${KILLS} kills, and groups are whole: commits %s`,
+    `what was acknowledged survives ${KILLS} kills, and groups are whole: a store %s`,
     async (_, hasClock) => {
       const path = join(scratch(), "a.db");
       const acked = new Set<string>();
