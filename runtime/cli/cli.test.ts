@@ -161,6 +161,20 @@ describe("every command that asks the node", () => {
 });
 
 describe("output for people", () => {
+  test("an invitation says how many addresses it holds", async () => {
+    const made = rig.node.invite({});
+    const invite = spyOn(rig.node, "invite");
+    const [one, other] = ["tcp://192.0.2.1:4860", "tcp://192.0.2.2:4860"];
+    try {
+      invite.mockReturnValue({ ...made, addresses: [one] });
+      expect((await godwit("invite")).err).toContain("network telex, 1 address; for 1 node");
+      invite.mockReturnValue({ ...made, addresses: [one, other] });
+      expect((await godwit("invite")).err).toContain("network telex, 2 addresses; for 1 node");
+    } finally {
+      invite.mockRestore();
+    }
+  });
+
   test("status says what the store still converts", async () => {
     rig.node.conversions = [{ name: "sums", rows: 1_024 }];
     expect((await godwit("status")).out).toContain(

@@ -30,6 +30,9 @@ export interface ExplainedKey extends ConfigKey {
   readonly variable: string | undefined;
 }
 
+/** Sections that a key without one is looked for in, as an answer names them. */
+const MEANT_MAX = 3;
+
 /** JSON Schema (draft 2020-12) of the file, for editors. */
 export function configJsonSchema(): Record<string, unknown> {
   const schema = z.toJSONSchema(configSchema, { io: "input", unrepresentable: "any" });
@@ -82,10 +85,10 @@ export function explainConfig(path?: string, config?: Config): ExplainedKey[] {
   );
   if (chosen.length > 0) return chosen;
   const keys = explained.map((key) => key.path);
-  throw godwitError(
-    "GODWIT_USAGE",
-    `no key ${JSON.stringify(path)} in the configuration${didYouMean(path, keys)}`,
-  );
+  // The file has a key below the name of its section, so that is what people have in mind.
+  const inSections = keys.filter((key) => key.endsWith(`.${path}`)).slice(0, MEANT_MAX);
+  const meant = inSections.length > 0 ? `; did you mean ${inSections.join(" or ")}?` : didYouMean(path, keys);
+  throw godwitError("GODWIT_USAGE", `no key ${JSON.stringify(path)} in the configuration${meant}`);
 }
 
 const isAtOrBelow = (path: string, parent: string) =>

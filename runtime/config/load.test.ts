@@ -489,6 +489,8 @@ describe("explain", () => {
     expect(explainConfig("transports", parse("")).every((key) => key.source === "default")).toBe(true);
     expect(explainConfig("node").every((key) => key.path.startsWith("node."))).toBe(true);
     expect(() => explainConfig("node.calsign")).toThrow("did you mean node.callsign?");
+    expect(() => explainConfig("log_level")).toThrow("did you mean node.log_level?");
+    expect(() => explainConfig("listen")).toThrow(/did you mean \S+\.listen or \S+\.listen/);
   });
 
   test("the JSON Schema refuses unknown keys and carries meanings and defaults", () => {

@@ -165,12 +165,14 @@ export class Members {
   neighbourDown(id: NodeId, how: "closed" | "silent"): void {
     this.gossip.neighbourDown(id);
     const member = this.#table.get(id);
-    if (member === undefined || member.state === "left") return;
+    if (member === undefined) return;
+    // Whoever said farewell was heard until its link closed.
+    member.heardWallMs = this.#deps.clock.wallMs();
+    if (member.state === "left") return;
     member.isLinkLost = true;
     member.lostBy = how;
     // The link was a way itself, and of one that no route was heard of nobody says that it is gone.
     member.isReachable = this.#deps.isReachable(id);
-    member.heardWallMs = this.#deps.clock.wallMs();
     member.grace?.cancel();
     this.#afterGrace(
       how === "closed" ? CLOSED_GRACE_MS : SILENT_GRACE_MS,

@@ -117,6 +117,24 @@ describe("what the kernel refuses a process that is locked in", () => {
     expect(withMissingGrant("EPERM", ["net.tcp"], ["net.tcp"])).toContain("the manifest does not ask for");
   });
 
+  test("of a listener, of which Bun says no more than that it failed, is said where it may not listen", () => {
+    const reason = "cannot listen on gull://192.0.2.7:4870: Failed to listen at 192.0.2.7";
+    expect(withMissingGrant(reason, ["net.tcp"], [])).toBe(
+      `${reason}; the sandbox refuses what was not granted: its table gives it by grant = ["net.tcp"]`,
+    );
+    expect(withMissingGrant(reason, [], [])).toContain("the manifest does not ask for");
+    expect(withMissingGrant(reason, ["net.tcp"], ["net.tcp"])).toBe(reason);
+    expect(withMissingGrant(reason, ["net.tcp"], ["net.tcp.listen:4870"])).toBe(reason);
+    const ofPath = "Failed to listen at /tmp/gull";
+    expect(withMissingGrant(ofPath, ["net.tcp"], [])).toBe(ofPath);
+  });
+
+  test("beyond the one port that was granted names what was asked for", () => {
+    expect(withMissingGrant("port 4870 (EACCES)", ["net.tcp"], ["net.tcp.listen:4871"])).toEndWith(
+      'its table gives it by grant = ["net.tcp"]',
+    );
+  });
+
   test("is left alone where it was something else, or is said already", () => {
     for (const reason of ["no such radio", "ENOENT: /etc/x", refusalOf(asked, "net.tcp"), "EACCESSORY"])
       expect(withMissingGrant(reason, asked, [])).toBe(reason);

@@ -154,7 +154,17 @@ export function refusalOf(asked: readonly string[], what: string): string {
 
 /** As the kernel says it, in the words of whatever language. */
 const KERNEL_REFUSAL = /\b(?:EACCES|EPERM|permission denied|operation not permitted)\b/i;
+/** All that Bun's listener says where it was refused a socket; whoever may listen failed of something else. A path is no TCP. */
+const WORDLESS_REFUSAL = /\bFailed to listen at (?!\/)/;
 const KERNEL_PERMISSION = /^(?:net|files)\./;
+
+function isRefusedByKernel(reason: string, held: readonly Permission[]): boolean {
+  if (reason.includes("was not granted")) return false;
+  if (KERNEL_REFUSAL.test(reason)) return true;
+  return (
+    WORDLESS_REFUSAL.test(reason) && !held.some(({ kind }) => kind === "net.tcp" || kind === "net.tcp.listen")
+  );
+}
 
 /** Why a process that is locked in failed for `reason`, and who has to change what; unchanged where the kernel did not refuse anything. */
 export function withMissingGrant(
@@ -162,11 +172,13 @@ export function withMissingGrant(
   asked: readonly string[],
   granted: readonly string[],
 ): string {
-  if (!KERNEL_REFUSAL.test(reason) || reason.includes("was not granted")) return reason;
   const held = grantedOf(asked, granted);
+  if (!isRefusedByKernel(reason, held)) return reason;
   const missing = asked.filter((text) => {
     const ask = parsePermission(text);
-    return ask !== undefined && KERNEL_PERMISSION.test(ask.kind) && !held.some((one) => covers(ask, one));
+    if (ask === undefined || !KERNEL_PERMISSION.test(ask.kind)) return false;
+    // A folder is what an operator makes of `*`; one port is less than all of them.
+    return !held.some((one) => (ask.kind === "net.tcp" ? covers(one, ask) : covers(ask, one)));
   });
   const path = /(?:^|[\s'"])(\/[^\s'",]+)/.exec(reason)?.[1]?.replace(/[.:;)]+$/, "");
   const ofFiles = missing.filter((text) => text.startsWith("files."));

@@ -41,6 +41,17 @@ test("a node that nobody lets in says so at once, and is degraded after a minute
   expect(told).toMatchObject({ name: "links", isNotice: true });
   expect(told!.reason).toContain("tcp://192.0.2.1:4860 failed last: the far end hung up");
   expect(told!.reason).toContain("godwit invite");
+  const error = godwitError(
+    "GODWIT_DIAL_FAILED",
+    `${lastFailure.endpoint} cannot be reached: nobody answers`,
+  );
+  const [unreached] = alone.troubles({
+    ...nobody,
+    dialer: { lastFailure: { ...lastFailure, error }, targets: [] },
+  });
+  expect(unreached!.reason).toContain(
+    "tcp://192.0.2.1:4860 failed last: cannot be reached: nobody answers; ",
+  );
   await clock.advance(LONELY_GRACE_MS);
   expect(alone.troubles(nobody)).toMatchObject([{ isNotice: false }]);
   expect(alone.troubles({ ...nobody, peers: { count: 1, get: () => undefined } })).toEqual([]);

@@ -113,7 +113,10 @@ function failureWords(
   const remedy = REMEDIES[error.code] ?? REMEDY;
   const isAll = unmet?.isOneCause === true && unmet.count > 1;
   const which = isAll ? `all ${unmet.count} fail for one cause, ${endpoint}` : `${endpoint} failed last`;
-  return `${which}: ${error.message}; ${remedy}`;
+  // A transport begins with the endpoint, which has just been named.
+  const isNamed = error.message.startsWith(`${endpoint} `);
+  const why = isNamed ? error.message.slice(endpoint.length + 1) : error.message;
+  return `${which}: ${why}; ${remedy}`;
 }
 
 const seconds = (ms: number): string => `${Math.floor(ms / 1_000)} s`;

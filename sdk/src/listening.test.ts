@@ -126,6 +126,9 @@ test("what else is in the way is told with what to do, and what nobody knows in 
   expect(whyNotListening(refused, place)).toBe(
     "this user may not open port 80: run it with CAP_NET_BIND_SERVICE, or choose one from 1024 on in listen",
   );
+  expect(whyNotListening(refused, { ...place, port: 1_024 })).toBe(
+    "the system refuses port 1024 to this program (EACCES)",
+  );
   expect(whyNotListening(new Error("out of luck"), place)).toBe("out of luck");
 });
 

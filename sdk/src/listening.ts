@@ -13,6 +13,8 @@ const TABLES = { tcp: ["tcp", "tcp6"], udp: ["udp", "udp6"] } as const;
 /** Descriptors of other processes that are looked at for one answer: a machine with more of them keeps its secret. */
 const LOOKED_AT_MAX = 50_000;
 const PORT_MAX = 65_535;
+/** From which on Linux asks for no capability, where nobody has set `net.ipv4.ip_unprivileged_port_start`. */
+const UNPRIVILEGED_PORT = 1_024;
 
 export interface ListenPlace {
   readonly protocol: "tcp" | "udp";
@@ -37,6 +39,8 @@ export function whyNotListening(error: unknown, { protocol, host, port, setting 
     case "EADDRNOTAVAIL":
       return `this machine has no address ${host}: give it to an interface${orChoose("one that it has", setting)}`;
     case "EACCES":
+      // A sandbox, or a policy of the system: no capability helps. Who locks a plugin in knows it by the code.
+      if (port >= UNPRIVILEGED_PORT) return `the system refuses port ${port} to this program (EACCES)`;
       return `this user may not open port ${port}: run it with CAP_NET_BIND_SERVICE${orChoose("one from 1024 on", setting)}`;
     default:
       return error instanceof Error ? error.message : String(error);

@@ -49,13 +49,18 @@ test("a frozen one within 3 s in a full mesh of 8, within 10 s on sparse links",
 
 test("a farewell is not a death", () => {
   const world = open({});
-  world.nodes[4]!.leave();
-  expect(timesOf(world, world.nodes[4]!, "left", 1_000).length).toBe(24);
+  const gone = world.nodes[4]!;
+  const neighbours = [...gone.connections.keys()];
+  const leftWallMs = world.time.wallMs();
+  gone.leave();
+  expect(timesOf(world, gone, "left", 1_000).length).toBe(24);
   world.run(10_000);
-  expect(
-    world.nodes.filter((node) => node.isAlive && node.members.stateOf(world.nodes[4]!.id) !== "left"),
-  ).toEqual([]);
-  world.nodes[4]!.restart();
+  // Its last words count as heard, and not only the link before them.
+  expect(neighbours.length).toBeGreaterThan(0);
+  for (const { members } of neighbours)
+    expect([...members.rows()].find(({ id }) => id === gone.id)?.heardWallMs).toBeGreaterThan(leftWallMs);
+  expect(world.nodes.filter((node) => node.isAlive && node.members.stateOf(gone.id) !== "left")).toEqual([]);
+  gone.restart();
   world.run(10_000);
   expect(world.disagreements()).toEqual([]);
 });

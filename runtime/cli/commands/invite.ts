@@ -34,8 +34,10 @@ export const invite: CommandModule = {
     const limits =
       expiresAt === null
         ? "the mesh is open: the token holds addresses only and does not expire"
-        : `for ${allowed} ${allowed === 1 ? "node" : "nodes"}, it ends ${context.paint.moment(expiresAt)}; whoever holds it can join, treat it like a key`;
-    io.stderr(`network ${render.safeLine(network)}, ${addresses.length} addresses; ${limits}\n`);
+        : `for ${render.counted(allowed, "node")}, it ends ${context.paint.moment(expiresAt)}; whoever holds it can join, treat it like a key`;
+    io.stderr(
+      `network ${render.safeLine(network)}, ${render.counted(addresses.length, "address", "addresses")}; ${limits}\n`,
+    );
     if (note !== null) io.stderr(`${render.safeLine(note)}\n`);
     io.stderr("on the other machine: godwit join -, and then the line\n");
     return exitCodes.fine;
