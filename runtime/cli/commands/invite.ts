@@ -32,7 +32,7 @@ export const invite: CommandModule = {
     if (isSet("qr-only") || (io.isStdoutTty && !isSet("no-qr"))) io.stdout(renderQr(token, isSet("light")));
     if (!isSet("qr-only")) io.stdout(`${token}\n`);
     const limits =
-      expiresAt === null
+      expiresAt === null || allowed === null
         ? "the mesh is open: the token holds addresses only and does not expire"
         : `for ${render.counted(allowed, "node")}, it ends ${context.paint.moment(expiresAt)}; whoever holds it can join, treat it like a key`;
     io.stderr(
