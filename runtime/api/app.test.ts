@@ -183,14 +183,15 @@ describe("messages", () => {
       headers: { "content-type": "application/json", "idempotency-key": key },
     });
     const message = { to: "DUN", body: "x" };
-    for (const key of ["k-1", '"k-1"', '"a \\" b"'])
+    const bytesOf = (key: string) => Buffer.from(key).toString("latin1");
+    for (const key of ["k-1", '"k-1"', '"a \\" b"', bytesOf('"ключ"'), "\u00e9"])
       expect((await call(rig, "POST", "/messages", withKey(key, message))).status).toBe(202);
     const same = withKey("k-1", { ...message, idempotency_key: "k-1" });
     expect((await call(rig, "POST", "/messages", same)).status).toBe(202);
     const raw = { body: "x", headers: { "idempotency-key": "k-2" } };
     expect((await call(rig, "POST", "/messages?to=DUN", raw)).status).toBe(202);
     expect(rig.node.sent.map(({ idempotencyKey }) => idempotencyKey)).toEqual([
-      ...["k-1", "k-1", 'a " b', "k-1", "k-2"],
+      ...["k-1", "k-1", 'a " b', "ключ", "\u00e9", "k-1", "k-2"],
     ]);
     const refused = [
       withKey("k-1", { ...message, idempotency_key: "k-2" }),
@@ -202,7 +203,7 @@ describe("messages", () => {
       const problem = await problemIn(await call(rig, "POST", "/messages", init));
       expect(problem).toMatchObject({ status: 400, errors: [{ path: "Idempotency-Key" }] });
     }
-    expect(rig.node.sent).toHaveLength(5);
+    expect(rig.node.sent).toHaveLength(7);
   });
 
   test("with `to` in the query the body travels as it is, even when it is JSON", async () => {

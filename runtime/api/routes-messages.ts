@@ -1,4 +1,5 @@
 /** Sending, reading and removing messages. */
+import { isUtf8 } from "node:buffer";
 import type { OutgoingMessage } from "@godwit/sdk";
 import { attachment } from "../kernel/media-type.ts";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
@@ -132,12 +133,19 @@ async function sendOne({ parts, request }: SendCall, message: OutgoingMessage): 
 
 const KEY_HEADER = "Idempotency-Key";
 
+/** A header is bytes, a character each; most who write more than ASCII mean UTF-8, as in the field. */
+function wordsOf(header: string): string {
+  const bytes = Buffer.from(header, "latin1");
+  return isUtf8(bytes) ? bytes.toString("utf8") : header;
+}
+
 /** The key of the header, as HTTP libraries send it by themselves: the same as the field. Throws GODWIT_REQUEST_INVALID. */
 async function withKeyOf({ headers }: Request, message: OutgoingMessage): Promise<OutgoingMessage> {
   const header = headers.get(KEY_HEADER);
   if (header === null) return message;
   // A string of structured fields (RFC 9651) stands in quotes; most who send one leave them out.
-  const text = /^"(.*)"$/s.exec(header)?.[1]?.replaceAll(/\\(["\\])/g, "$1") ?? header;
+  const given = wordsOf(header);
+  const text = /^"(.*)"$/s.exec(given)?.[1]?.replaceAll(/\\(["\\])/g, "$1") ?? given;
   const key = (await schemas.sendBody()).shape.idempotency_key.safeParse(text);
   if (key.data === undefined)
     throw requestInvalid([
