@@ -15,6 +15,10 @@ export const safeText = (text: string): string => text.replace(/\r\n/g, "\n").re
 /** One line: breaks and tabs become spaces. */
 export const safeLine = (text: string): string => safeText(text).replace(/[\n\t]/g, " ");
 
+/** `1 address`, `2 addresses`. */
+export const counted = (count: number, one: string, many = `${one}s`): string =>
+  `${count} ${count === 1 ? one : many}`;
+
 /** What a person needs of an id: its first ten characters. */
 export const short = (id: string): string => id.slice(0, 10);
 

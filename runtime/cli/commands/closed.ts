@@ -260,7 +260,7 @@ export const secretRotate: CommandModule = {
     context.io.stdout(
       context.isJson
         ? `${text}\n`
-        : `epoch ${value.epoch}, generation ${value.generation}: on its way to ${value.sent.length} nodes\n` +
+        : `epoch ${value.epoch}, generation ${value.generation}: on its way to ${render.counted(value.sent.length, "node")}\n` +
             (left === "" ? "" : `left out:\n${left}`) +
             `kept in ${out} for new machines\n`,
     );

@@ -32,11 +32,11 @@ export const invite: CommandModule = {
     if (isSet("qr-only") || (io.isStdoutTty && !isSet("no-qr"))) io.stdout(renderQr(token, isSet("light")));
     if (!isSet("qr-only")) io.stdout(`${token}\n`);
     const limits =
-      expiresAt === null
+      expiresAt === null || allowed === null
         ? "the mesh is open: the token holds addresses only and does not expire"
-        : `for ${allowed} ${allowed === 1 ? "node" : "nodes"}, it ends ${context.paint.moment(expiresAt)}; whoever holds it can join, treat it like a key`;
+        : `for ${render.counted(allowed, "node")}, it ends ${context.paint.moment(expiresAt)}; whoever holds it can join, treat it like a key`;
     io.stderr(
-      `network ${render.safeLine(network)}, ${addresses.length} ${addresses.length === 1 ? "address" : "addresses"}; ${limits}\n`,
+      `network ${render.safeLine(network)}, ${render.counted(addresses.length, "address", "addresses")}; ${limits}\n`,
     );
     if (note !== null) io.stderr(`${render.safeLine(note)}\n`);
     io.stderr("on the other machine: godwit join -, and then the line\n");

@@ -9,7 +9,7 @@ import { type CommandContext, type CommandModule, exitCodes } from "../command.t
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
 import { placeOf } from "../starter.ts";
-import { safeLine } from "../render.ts";
+import { counted, safeLine } from "../render.ts";
 import { facts } from "../table-text.ts";
 
 export const join: CommandModule = {
@@ -77,7 +77,7 @@ async function tellRunningNode(context: CommandContext, token: string, path: str
   context.io.stdout(
     context.isJson
       ? `${answer.text}\n`
-      : `the running node tries ${hints} addresses of ${network}: godwit discovery\n`,
+      : `the running node tries ${counted(hints, "address", "addresses")} of ${network}: godwit discovery\n`,
   );
   return exitCodes.fine;
 }

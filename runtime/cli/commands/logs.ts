@@ -8,7 +8,7 @@ import { type ApiClient, isNodeAway } from "../client.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { durationOf } from "../duration.ts";
 import type { Paint } from "../paint.ts";
-import { safeLine } from "../render.ts";
+import { counted, safeLine } from "../render.ts";
 
 /** How long the node keeps a request for the next line; the answer is waited for a little longer. */
 const WAIT_SECONDS = 20;
@@ -78,7 +78,8 @@ async function follow(
         last = 0;
         continue;
       }
-      if (value.lost > 0) io.stderr(`${value.lost} lines gave way to newer ones before they were read\n`);
+      if (value.lost > 0)
+        io.stderr(`${counted(value.lost, "line")} gave way to newer ones before they were read\n`);
       print(context, value);
       last = value.last;
     } catch (error) {

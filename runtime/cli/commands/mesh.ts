@@ -79,10 +79,7 @@ export const status: CommandModule = {
           ["clock", `${rest.clock.state}: ${rest.clock.reason}`, rest.clock.state],
           ["peers", `${peers.connected} connected, ${peers.known} known, ${peers.trusted} trusted`],
           ["routes", String(rest.routes)],
-          [
-            "queue",
-            `${queue.messages} message${queue.messages === 1 ? "" : "s"}, ${render.size(queue.bytes)}`,
-          ],
+          ["queue", `${render.counted(queue.messages, "message")}, ${render.size(queue.bytes)}`],
           ...conversionFacts(rest.conversions),
           ...adviceFacts(rest.advice),
           ...restartFacts(rest.restart_because),
