@@ -5,12 +5,11 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+
 import { commands } from "../runtime/cli/table.ts";
+import { parseWords } from "../runtime/cli/words.ts";
 import { root } from "./lib.ts";
 import { allPages, blocksOf, isShell, readPage } from "./pages.ts";
-
-const GLOBAL = { config: "string", socket: "string", json: "boolean", help: "boolean" } as const;
 
 /** Lines of the shell blocks of a page, without comments, those that end in a backslash joined. */
 const linesOf = (page: string): string[] =>
@@ -73,16 +72,9 @@ function faultOf(words: readonly string[]): string | undefined {
     return words.includes("--help") || commands.some(({ name }) => name.startsWith(`${plain[0]} `))
       ? undefined
       : `no command ${plain.slice(0, 2).join(" ")}`;
-  const options = Object.fromEntries([
-    ...Object.entries(GLOBAL).map(([name, type]) => [name, { type }]),
-    ...Object.entries(command.options).map(([name, { value }]) => [
-      name,
-      { type: value === undefined ? "boolean" : "string", multiple: true },
-    ]),
-  ]) as Record<string, { type: "boolean" | "string"; multiple?: boolean }>;
   try {
     const own = words.filter((word) => !command.name.split(" ").includes(word));
-    const { positionals } = parseArgs({ args: own, options, allowPositionals: true, strict: true });
+    const { positionals } = parseWords(command, own);
     if (positionals.length > command.argsMax) return `${positionals.length} arguments`;
     return undefined;
   } catch (error) {

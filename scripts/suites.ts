@@ -40,7 +40,7 @@ const first: readonly SuiteEntry[] = [
   { name: "binary", command: ["bun", "scripts/build.ts"], isCounted: false, stage: 1 },
 ];
 const STAGE_OF_FOLDERS = 2;
-/** A file each, beside the other lane. */
+/** Whose files run side by side: nothing else is. */
 const HEAVY_WORKERS = 2;
 
 const others: readonly SuiteEntry[] = [
@@ -61,6 +61,7 @@ const others: readonly SuiteEntry[] = [
 /** Suites that assert how long something takes, with what they assert. */
 const quiet: Readonly<Record<string, string>> = {
   chaos: "mail expires, and fails over, within seconds that are asserted",
+  heavy: "what a table of thousands costs is compared with one of a few",
   mdns: "from a cable to a link it may take two seconds",
   membership: "a killed node has to be failed everywhere within a second",
   net: "mail has to be round a dead cable, or past a full link, within seconds",

@@ -55,6 +55,17 @@ test("so many may wait and no more; those of a node that stops are answered", as
   for (const answer of await Promise.all(waiting)) expect((await read(answer)).lines).toEqual([]);
 });
 
+test("whoever was answered, by a line or by the time, leaves room for another", async () => {
+  const rig = createRig();
+  for (let i = 0; i < 2 * LOG_WAITERS_MAX; i++) {
+    const asked = call(rig, "GET", `/logs?after=${rig.recent.last}&wait_seconds=5`);
+    await rig.clock.advance(1);
+    if (i % 2 === 0) rig.recent.add("info", line("x"));
+    else await rig.clock.advance(5_000);
+    expect((await asked).status).toBe(200);
+  }
+});
+
 test("no token, or one that may read and no more, is not shown the log", async () => {
   const rig = createRig();
   const as = (secret: string) => ({ headers: { authorization: `Bearer ${secret}` } });

@@ -3,12 +3,11 @@
  * one table of commands; each command's code is loaded when it is called and not before, so that `godwit health` in a
  * container costs milliseconds. Contract: docs/protocol/http.md and README.
  */
-import { parseArgs } from "node:util";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
 import { escapeJson } from "../kernel/terminal.ts";
 import { problemOf, type Problem } from "../api/problem.ts";
 import { ApiClient, ApiProblem } from "./client.ts";
-import { exitCodes, type CommandContext, type CommandSpec, type OptionSpec } from "./command.ts";
+import { exitCodes, type CommandContext, type CommandSpec } from "./command.ts";
 import type { CliIo } from "./io.ts";
 import { createPaint, type Paint } from "./paint.ts";
 import { safeText } from "./render.ts";
@@ -16,6 +15,7 @@ import { wantsColour } from "../kernel/colours.ts";
 import { findSocket } from "./socket.ts";
 import { globalOptions } from "./row.ts";
 import { commands } from "./table.ts";
+import { parseWords } from "./words.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -63,7 +63,7 @@ async function dispatch(
     return wantsHelp ? exitCodes.fine : exitCodes.usage;
   }
   if (wantsHelp) return await printHelp(command, io);
-  const { values, positionals } = parse(command, rest);
+  const { values, positionals } = parseWords(command, rest);
   if (positionals.length < command.argsMin || positionals.length > command.argsMax)
     throw usage(`usage: godwit ${command.name} ${command.args}`.trimEnd());
   const text = (name: string) => [values[name]].flat().filter((value) => typeof value === "string");
@@ -128,39 +128,6 @@ function findCommand(argv: readonly string[]) {
     if (command !== undefined) return { command, words, rest: [...before, ...argv.slice(at + length)] };
   }
   return { command: undefined, words, rest: [...before, ...argv.slice(at)] };
-}
-
-function parse(command: CommandSpec, args: readonly string[]) {
-  const specs = { ...command.options, ...globalOptions };
-  const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { value, repeats, short }]) => [
-      name,
-      {
-        type: value === undefined ? ("boolean" as const) : ("string" as const),
-        multiple: repeats === true,
-        ...(short === undefined ? {} : { short }),
-      },
-    ]),
-  );
-  try {
-    return parseArgs({ args: withBare(args, specs), options, allowPositionals: true, strict: true });
-  } catch (error) {
-    const words = error instanceof Error ? error.message.split(". ")[0]! : String(error);
-    throw usage(`${words.charAt(0).toLowerCase()}${words.slice(1)}; see godwit ${command.name} --help`);
-  }
-}
-
-/** `--watch` and `--watch 5` as what a parser knows: `--watch=2`, `--watch=5`. */
-function withBare(args: readonly string[], specs: Readonly<Record<string, OptionSpec>>): string[] {
-  const out: string[] = [];
-  for (let at = 0; at < args.length; at++) {
-    const word = args[at]!;
-    if (word === "--") return [...out, ...args.slice(at)];
-    const bare = word.startsWith("--") ? specs[word.slice(2)]?.bare : undefined;
-    if (bare === undefined) out.push(word);
-    else out.push(`${word}=${/^\d+(\.\d+)?$/.test(args[at + 1] ?? "") ? args[++at]! : bare}`);
-  }
-  return out;
 }
 
 const usage = (message: string) => godwitError("GODWIT_USAGE", message);

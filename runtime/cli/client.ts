@@ -38,6 +38,13 @@ export interface ApiAnswer<T> {
   readonly value: T;
 }
 
+/** What the operating system says of a socket where nobody is, in words. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such socket",
+  ECONNREFUSED: "a node that is gone has left it",
+  ENOTSOCK: "this is no socket",
+};
+
 export class ApiClient {
   readonly socketPath: string;
   /** That asks, as it is typed. */
@@ -104,7 +111,7 @@ export class ApiClient {
       return godwitError("GODWIT_FORBIDDEN", whoMayOpen(this.socketPath, this.command), error);
     return godwitError(
       "GODWIT_NODE_UNREACHABLE",
-      `no node answers at ${this.socketPath} (${reason}); is it running? start it with godwit run, or name its socket with --socket`,
+      `no node answers at ${this.socketPath} (${REASONS[reason] ?? reason}); is it running? start it with godwit run, or name its socket with --socket`,
       error,
     );
   }

@@ -58,7 +58,7 @@ test.each([
   ["members --state dead", "alive, suspect, failed, left"],
   ["health --live --ready", "ask one"],
   ["health --lvie", "see godwit health --help"],
-  ["secret new --out /nowhere/at/all/key", "cannot write /nowhere/at/all/key"],
+  ["secret new --out /nowhere/at/all/key", "there is no such folder; mkdir -p /nowhere/at/all"],
   ["secret new", "--out /etc/godwit/network.key"],
   ["inbox read xyz", "32 hex digits"],
   ["events --family mail", "is none of"],

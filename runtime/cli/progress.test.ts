@@ -47,6 +47,15 @@ describe("a meter", () => {
     return { clock, written, meter: new Meter(surroundings) };
   };
 
+  test("says lines where the terminal says that it has no columns, and drives none by words of others", () => {
+    const { meter, written } = meterFor({ columns: 0 });
+    meter.show(progress);
+    meter.line("queued: \u001b[2J\u202e\nforged");
+    expect(written).toHaveLength(2);
+    expect(written[0]).toStartWith("sending ");
+    expect(written[1]).toBe("queued: \ufffd[2J\ufffd forged\n");
+  });
+
   test("draws one line over and over that is never as wide as the terminal", () => {
     for (const columns of [10, 40, 60, 80, 200]) {
       const { meter, written } = meterFor({ columns });

@@ -42,7 +42,8 @@ export class Meter {
 
   constructor({ io, env, isJson }: Surroundings) {
     this.#io = io;
-    this.#columns = env["TERM"] === "dumb" ? undefined : io.stderrColumns;
+    // A serial line knows no size, and says 0.
+    this.#columns = env["TERM"] === "dumb" || io.stderrColumns === 0 ? undefined : io.stderrColumns;
     this.#isSilent = isJson;
   }
 

@@ -114,6 +114,15 @@ test("what is higher than the terminal is cut, and said", async () => {
   expect(lines.at(-2)).toBe("... 23 more lines");
 });
 
+test("a word that is wider than the terminal takes lines of its own, and the next picture begins where this one did", async () => {
+  const reason = `${"x".repeat(100)}日本語`;
+  rig.node.healthNow = { status: "ok", checks: [{ name: "store", status: "ok", reason }] };
+  const { wrote } = await watch("health --watch 0.1", 3, { ...terminal, columns: 40 });
+  const lines = shown(wrote.slice(0, 2).join(""), 40);
+  expect(lines.join("").replaceAll(/\s/g, "")).toBe(`okokstore:${reason}`);
+  expect(lines).toEqual(shown(wrote[0]!, 40));
+});
+
 test("elsewhere one follows the other, each below its time; --json is a document a line", async () => {
   const { code, out } = await watch("health --watch 0.1", 2, {});
   expect(code).toBe(0);

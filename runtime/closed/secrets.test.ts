@@ -333,6 +333,17 @@ describe("a configuration read anew", () => {
     expect(fills(secrets)).toEqual([2]);
   });
 
+  test("neither closes an open mesh nor opens a closed one, while what else it says counts", () => {
+    const isOpen = open({ configured: [], policy: "nobody" });
+    isOpen.configure({ ...settingsOf(1), overlapMs: 500 });
+    expect([fills(isOpen), isOpen.policy, isOpen.overlapMs]).toEqual([[], "authority", 500]);
+    const isClosed = open({ policy: "nobody" });
+    isClosed.configure({ ...settingsOf(), overlapMs: 500 });
+    expect([fills(isClosed), isClosed.policy, isClosed.overlapMs]).toEqual([[1], "authority", 500]);
+    isClosed.configure(settingsOf(2));
+    expect(fills(isClosed)).toEqual([2, 1]);
+  });
+
   test("that cannot be kept is refused, and nothing has changed", () => {
     const secrets = open();
     rmSync(stateDir, { recursive: true });

@@ -149,12 +149,17 @@ export class NetworkSecrets {
 
   /**
    * A configuration read anew. A secret that it does not list any more is replaced, as by an order: links under it stay, and it opens
-   * further ones for the overlap. What came over the mesh outranks what is configured. Durable when it returns. Throws
-   * GODWIT_STATE_UNUSABLE where it cannot be kept, and GODWIT_CONFIG_INVALID where no listed secret may count any more; then nothing
-   * changed.
+   * further ones for the overlap. What came over the mesh outranks what is configured. Whatever it lists, an open mesh stays open and a closed
+   * one closed. Durable when it returns. Throws GODWIT_STATE_UNUSABLE where it cannot be kept, and GODWIT_CONFIG_INVALID where no listed secret
+   * may count any more; then nothing changed.
    */
   configure(settings: SecretSettings): void {
     this.#settle();
+    if ((settings.configured.length === 0) !== (this.#epochs.length === 0)) {
+      // That waits for a start, and only that.
+      this.#settings = { ...settings, configured: this.#settings.configured };
+      return;
+    }
     const before = [this.#epochs.map((epoch) => ({ ...epoch })), this.#settings] as const;
     const isMesh = ({ source }: Epoch) => source === "mesh";
     const ordered = this.#epochs.filter(isMesh);

@@ -189,6 +189,10 @@ test("what waits for a start waits until the file says again what the node began
   const [started, changed] = [parse('[node]\nnetwork = "a"'), parse('[node]\nnetwork = "b"')];
   expect(diffConfig(started, changed, changed).waiting.map(({ key }) => key)).toEqual(["node.network"]);
   expect(diffConfig(started, changed, started).waiting).toEqual([]);
+  // Nor does one that waits get in by another one after it.
+  const [one, two] = ["ONE", "TWO"].map((name) => parse(`[node]\nnetwork_secret = "env:${name}"`));
+  const found = diffConfig(parse(""), one!, two!);
+  expect([found.live, found.waiting.map(({ key }) => key)]).toEqual([[], ["node.network_secret"]]);
 });
 
 test("config explain says of every key when it takes effect, of those of plugins too", () => {

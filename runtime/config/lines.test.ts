@@ -122,6 +122,8 @@ j = true
       "toml",
       { a: 1, b: 2, c: 3, e: 8, f: 11, g: 12, h: 13, i: 14, "i[0]": 14, "i[1]": 15, j: 16 },
     );
+    // Quotes of its own right before the end.
+    expectLines(`a = """x"""""\nb = '''y''''\nc = 1\n`, "toml", { a: 1, b: 2, c: 3 });
     expect(lineIn('c = """\n[not.a.table]\nd = 1\n"""\n', "toml", "d")).toBeUndefined();
   });
 

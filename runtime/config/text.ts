@@ -44,19 +44,34 @@ function syntaxProblem(
   parse: (text: string) => unknown,
   error: unknown,
 ): ConfigProblem {
-  const words = messageOf(error).replace(/^(TOML|JSON) Parse error: /, "");
   const { line, column } = placeOf(text, parse, messageOf(error), format);
-  const found = text.split("\n")[line - 1]?.trim().slice(0, 80) ?? "";
+  const lines = text.split("\n").slice(0, line);
+  const isHidden = mayHoldSecret(lines);
+  const all = messageOf(error).replace(/^(TOML|JSON) Parse error: /, "");
+  // Parsers quote what they met.
+  const words = isHidden ? all.replace(/:?\s*["'`].*$/s, "") : all;
   const hint = words.startsWith("Strings must be quoted")
     ? { suggestion: "put the value in double quotes" }
     : {};
   return {
     path: `line ${line}, column ${column}`,
     expected: `valid ${format.toUpperCase()}: ${words.charAt(0).toLowerCase()}${words.slice(1)}`,
-    // The line may hold anything, a misplaced password too.
-    found: /secret|password|token|key/i.test(found) ? "a line that may hold a secret (not shown)" : found,
+    found: isHidden ? "a line that may hold a secret (not shown)" : (lines.at(-1)?.trim().slice(0, 80) ?? ""),
     ...hint,
   };
+}
+
+const KEY_LINE = /^[\s{[,]*(?:"[^"]*"|'[^']*'|[\w.-]+)\s*[=:]/;
+const SECRET_WORD = /secret|password|token|key/i;
+/** As bytes are written; of names of settings none has a digit. */
+const LONG_WORD = /[A-Za-z0-9+/=_-]{16,}/g;
+const isRandom = (text: string): boolean => text.match(LONG_WORD)?.some((word) => /\d/.test(word)) === true;
+
+/** The last of these lines may hold anything, a misplaced password too; of a list the key stands above. */
+function mayHoldSecret(lines: readonly string[]): boolean {
+  const last = lines.at(-1) ?? "";
+  const owner = lines.findLast((line) => KEY_LINE.test(line)) ?? "";
+  return SECRET_WORD.test(last) || SECRET_WORD.test(owner) || isRandom(last);
 }
 
 /**

@@ -27,6 +27,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const WARN_EVERY_MS = 60_000;
 /** Rights are looked at again so long after the first of the changes that may take one. */
 const REVIEW_MS = 1_000;
+/** And so often while any is served, because trust also ends with its time or a rule, of which nobody tells. */
+const LOOK_EVERY_MS = 10_000;
 
 export interface ForwardRequest {
   readonly listen: string;
@@ -80,12 +82,15 @@ interface Forward extends JointCounts {
 interface Served {
   readonly stream: ByteStream;
   readonly target: Target;
+  /** The last look found no right to it: one by a rule comes back with the link. */
+  isDoubted: boolean;
 }
 
 export class Forwards {
   readonly #deps: ForwardsDeps;
   #rules: readonly AllowRule[];
   #reviewTimer: Timer | undefined;
+  #lookTimer: Timer | undefined;
   readonly #forwards = new Map<string, Forward>();
   readonly #served = new Map<Joint, Served>();
   readonly #stopServing: () => void;
@@ -166,28 +171,40 @@ export class Forwards {
   /** Whom this node serves from now on. Ends what it serves and would not any more. */
   allow(rules: readonly AllowRule[]): void {
     this.#rules = rules;
-    this.#review();
+    this.#review(true);
   }
 
   /** Somebody may have another name, or be trusted otherwise. */
   rightsChanged(): void {
     if (this.#served.size === 0) return;
-    this.#reviewTimer ??= this.#deps.clock.after(REVIEW_MS, () => this.#review());
+    this.#reviewTimer ??= this.#deps.clock.after(REVIEW_MS, () => {
+      this.#reviewTimer = undefined;
+      this.#review(true);
+    });
   }
 
-  #review(): void {
-    this.#reviewTimer?.cancel();
-    this.#reviewTimer = undefined;
+  /** `isSure`: something changed, and what is refused now ends now. */
+  #review(isSure: boolean): void {
     // Many connections lead from one node to one target.
     const verdicts = new Map<string, boolean>();
-    for (const [joint, { stream, target }] of [...this.#served]) {
+    for (const [joint, served] of [...this.#served]) {
+      const { stream, target, isDoubted } = served;
       const about = `${stream.remote} ${formatTarget(target)}`;
       const isAllowed = verdicts.get(about) ?? this.#isAllowed(stream.remote, target);
       verdicts.set(about, isAllowed);
-      if (isAllowed) continue;
+      served.isDoubted = !isAllowed;
+      if (isAllowed || !(isSure || isDoubted)) continue;
       this.#refuse(stream, target);
       joint.abort(undefined);
     }
+  }
+
+  #lookLater(): void {
+    this.#lookTimer ??= this.#deps.clock.after(LOOK_EVERY_MS, () => {
+      this.#lookTimer = undefined;
+      this.#review(false);
+      if (this.#served.size > 0) this.#lookLater();
+    });
   }
 
   #isAllowed(remote: NodeId, target: Target): boolean {
@@ -202,6 +219,7 @@ export class Forwards {
 
   stop(): void {
     this.#reviewTimer?.cancel();
+    this.#lookTimer?.cancel();
     this.#stopServing();
     this.#stopped.abort(godwitError("GODWIT_STOPPED", "the node is stopping"));
     for (const id of [...this.#forwards.keys()]) this.remove(id);
@@ -327,7 +345,8 @@ export class Forwards {
       });
       claimDescriptor("guest", socket);
       const joint = new Joint(socket, { bytesSent: 0, bytesReceived: 0 }, () => this.#served.delete(joint));
-      this.#served.set(joint, { stream, target });
+      this.#served.set(joint, { stream, target, isDoubted: false });
+      this.#lookLater();
       if (isLate || stream.isClosed) return joint.abort(undefined);
       // It may have been taken back meanwhile.
       if (!this.#isAllowed(stream.remote, target)) {

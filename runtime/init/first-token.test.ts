@@ -10,13 +10,23 @@ beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), "godwit-first-token-"
 afterEach(() => rmSync(folder, { recursive: true }));
 
 function machine(
-  setup: { listen?: readonly string[]; tokens?: number; hasScreen?: boolean; fails?: boolean } = {},
+  setup: {
+    listen?: readonly string[];
+    tokens?: number;
+    hasScreen?: boolean;
+    fails?: boolean;
+    isStopped?: boolean;
+  } = {},
 ) {
-  const { listen = ["0.0.0.0:8000"], tokens = 0, hasScreen = true, fails = false } = setup;
+  const { listen = ["0.0.0.0:8000"], tokens = 0, hasScreen = true, fails = false, isStopped = false } = setup;
   const shown: string[] = [];
   const logged: unknown[] = [];
   let made = 0;
   let closed = 0;
+  const write = (line: string) => {
+    if (isStopped) throw new Error("EAGAIN");
+    shown.push(line);
+  };
   const offer = () =>
     offerFirstToken({
       apiListen: listen,
@@ -27,8 +37,8 @@ function machine(
         made++;
         return { id: "0a1b", secret: "gwt_secret" };
       },
-      screen: () =>
-        hasScreen ? { write: (line) => void shown.push(line), close: () => void closed++ } : undefined,
+      revoke: async (id) => void (id === "0a1b" && made--),
+      screen: () => (hasScreen ? { write, close: () => void closed++ } : undefined),
       log: { info: (...said) => void logged.push(said) },
     });
   return { offer, shown, logged, made: () => made, closed: () => closed };
@@ -77,6 +87,15 @@ test("one that could not be made is tried again at the next start", async () => 
   const next = machine();
   await next.offer();
   expect(next.made()).toBe(1);
+});
+
+test("one that nobody saw, because the screen is stopped, opens nothing, and the next start shows another", async () => {
+  const one = machine({ isStopped: true });
+  await expect(one.offer()).rejects.toThrow("EAGAIN");
+  expect([one.made(), one.closed()]).toEqual([0, 1]);
+  const next = machine();
+  await next.offer();
+  expect([next.made(), next.shown.length > 0]).toEqual([1, true]);
 });
 
 test("a screen is a virtual terminal that the kernel has as a console", () => {

@@ -18,6 +18,7 @@ export interface FirstTokenDeps {
   /** How many tokens there are, those of the configuration among them. */
   count(): Promise<number>;
   create(): Promise<MadeToken>;
+  revoke(id: string): Promise<void>;
   /** Of the machine itself, not a line that leads elsewhere; undefined: it has none. */
   screen(): Screen | undefined;
   readonly log: Pick<Log, "info">;
@@ -36,7 +37,7 @@ export interface Screen {
 export const TOKEN_ADVICE =
   "godwit.rescue lets the console make one (token), [[api.tokens]] names a file that holds one: docs/boot.md";
 
-/** Once for each start of the machine. Rejects as `count` and `create` do. */
+/** Once for each start of the machine. Rejects as `count`, `create` and `revoke` do, and where the screen takes nothing. */
 export async function offerFirstToken(deps: FirstTokenDeps): Promise<void> {
   if (!deps.apiListen.some(isForOthers) || deps.hadOne() || (await deps.count()) > 0) return;
   // Before it is made: nobody would know the secret of one that is not shown.
@@ -45,7 +46,13 @@ export async function offerFirstToken(deps: FirstTokenDeps): Promise<void> {
     return deps.log.info("the API has no token", { reason: "nobody else can call it", advice: TOKEN_ADVICE });
   try {
     const made = await deps.create();
-    for (const line of tokenLines(made)) screen.write(line);
+    try {
+      for (const line of tokenLines(made)) screen.write(line);
+    } catch (error) {
+      // Whoever stopped the screen has not seen it: the next start makes another.
+      await deps.revoke(made.id);
+      throw error;
+    }
     deps.noteOne();
   } finally {
     screen.close();

@@ -161,6 +161,13 @@ export async function makeToken(socket: string, label: string): Promise<{ id: st
   throw new Error(text(detail) || `the node answered ${response.status}`);
 }
 
+/** Rejects where the node does not answer, or not so. */
+export async function revokeToken(socket: string, id: string): Promise<void> {
+  const signal = AbortSignal.timeout(ANSWER_MAX_MS);
+  const response = await fetch(`http://localhost/tokens/${id}`, { unix: socket, signal, method: "DELETE" });
+  if (!response.ok) throw new Error(`the node answered ${response.status}`);
+}
+
 /** How many there are. */
 export async function countTokens(socket: string): Promise<number> {
   const { tokens } = record(await askNode(socket, "/tokens", AbortSignal.timeout(ANSWER_MAX_MS)));

@@ -17,7 +17,15 @@ import { parseCommandLine } from "./cmdline.ts";
 import { type Console, formatScreen, openConsole } from "./console.ts";
 import { consoleNames, markAt, offerFirstToken, openScreen } from "./first-token.ts";
 import { type ImageFacts, kernelRelease, memoryLines, readImageFacts } from "./facts.ts";
-import { askNode, countTokens, type Fault, Heartbeat, makeToken, type NodeFacts } from "./heartbeat.ts";
+import {
+  askNode,
+  countTokens,
+  type Fault,
+  Heartbeat,
+  makeToken,
+  type NodeFacts,
+  revokeToken,
+} from "./heartbeat.ts";
 import { MachineClock } from "./machine-clock.ts";
 import { loadModules } from "./modules.ts";
 import { findDevice, mountAll, mountMemoryState, mountState } from "./mounts.ts";
@@ -367,6 +375,7 @@ class Machine {
       ...markAt(TOKEN_MARK),
       count: () => countTokens(socket),
       create: () => makeToken(socket, "shown at the first start"),
+      revoke: (id) => revokeToken(socket, id),
       screen: openScreen,
       log: this.#log,
     }).catch((error: unknown) => this.#log.warn("no first token", { error: String(error) }));

@@ -46,6 +46,9 @@ export function lengthenTurns(byMs: number, isNeeded: () => boolean): void {
   });
 }
 
+/** Until the event loop has been round once: for what waits for a disk or a socket, which take their time whatever a simulated clock says. */
+export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 /** Resolves after `delayMs`, rejects with the signal's reason as soon as it aborts. Leaves no timer or listener. */
 export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -161,11 +164,11 @@ export class ManualClock implements Clock {
   async advance(byMs: number): Promise<void> {
     const untilMs = this.#nowMs + byMs;
     for (;;) {
-      await settle();
+      await nextTurn();
       if (!this.runNext(untilMs)) break;
     }
     this.jumpTo(untilMs);
-    await settle();
+    await nextTurn();
   }
 
   #pop() {
@@ -197,7 +200,6 @@ function swap<T>(heap: T[], i: number, j: number) {
 }
 
 /** Lets pending promise reactions run: a macrotask round trip drains every chain of microtasks. */
-const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** ISO 8601 of ms since 1970. A clock can stand anywhere a 48-bit number reaches; Date cannot show all of it. */
 export const isoTime = (ms: number): string => new Date(Math.min(Math.max(ms, 0), 8.64e15)).toISOString();

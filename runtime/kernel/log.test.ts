@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { ManualClock } from "./clock.ts";
 import { godwitError } from "./errors.ts";
-import { createLog, isJournal, silentLog, type LogFields } from "./log.ts";
+import { createLog, isJournal, signedLog, silentLog, type LogFields } from "./log.ts";
 
 function capture(format: "json" | "text", level: "debug" | "info" | "warn" | "error" = "debug") {
   const lines: string[] = [];
@@ -46,6 +46,25 @@ describe("json", () => {
     log.info("trust changed", { level: "blocked", event: "x", time: "y" });
     expect(JSON.parse(lines[0]!)).toMatchObject({ level: "info", event: "trust changed", level_: "blocked" });
   });
+});
+
+test("whoever has a signed log cannot pass for another in it, nor by a child of it", () => {
+  const { lines, log } = capture("json");
+  const own = signedLog(log.child({ part: "host" }), { plugin: "service.x" });
+  own.info("a", { plugin: "service.telex", part: "p" });
+  own.child({ plugin: "service.telex", more: 1 }).error("b", { plugin: "" });
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { level: "info", event: "a", plugin: "service.x", part: "p" },
+    { level: "error", event: "b", plugin: "service.x", part: "host", more: 1 },
+  ]);
+});
+
+test("text that a plugin chose as event or key drives no terminal and begins no line", () => {
+  const { lines, log } = capture("text");
+  log.info("a\u001b[2J\nb\u202e", { "k\u001b]0;x\u0007 a=b": "v", plain: 1 });
+  expect(lines.map((line) => line.slice(13))).toEqual([
+    String.raw`info  "a\u001b[2J\nb\u202e" "k\u001b]0;x\u0007 a=b"=v plain=1`,
+  ]);
 });
 
 test("levels below the threshold are not written", () => {

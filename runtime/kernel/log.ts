@@ -60,6 +60,18 @@ export function createLog(options: LogOptions, fields: LogFields = {}): Log {
   };
 }
 
+/** `log` for somebody who is not to pass for another: its lines and those of its children have these fields, whatever they say themselves. */
+export function signedLog(log: Log, fields: LogFields): Log {
+  const own = log.child(fields);
+  return {
+    debug: (event, extra) => own.debug(event, { ...extra, ...fields }),
+    info: (event, extra) => own.info(event, { ...extra, ...fields }),
+    warn: (event, extra) => own.warn(event, { ...extra, ...fields }),
+    error: (event, extra) => own.error(event, { ...extra, ...fields }),
+    child: (extra) => signedLog(own.child(extra), fields),
+  };
+}
+
 export const silentLog: Log = {
   debug() {},
   info() {},
@@ -141,12 +153,12 @@ export function textLine(
   return `${dim(time)} ${dress(level.padEnd(5))} ${textFields(event, fields)}`;
 }
 
-/** Safe for a terminal: `event key=value key="a value"`. */
+/** Safe for a terminal: `event key=value key="a value"`. Plugins choose all three. */
 const textFields = (event: string, fields: Readonly<Record<string, unknown>>): string =>
   [
-    event,
+    /^[\x20-\x7e]*$/.test(event) ? event : quoteJson(event),
     ...Object.entries(fields).map(
-      ([key, value]) => `${key}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
+      ([key, value]) => `${quote(key)}=${quote(Array.isArray(value) ? value.join(",") : String(value))}`,
     ),
   ].join(" ");
 

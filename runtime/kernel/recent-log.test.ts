@@ -69,3 +69,22 @@ test("who waits hears of the next line, or of the abort, and is not held after i
   await recent.next(stop.signal);
   expect(recent.last).toBe(1);
 });
+
+test("a thousand who heard of a line cost the next one nothing", async () => {
+  const recent = new RecentLog(new ManualClock());
+  const { signal } = new AbortController();
+  let left = 0;
+  const counting = new Proxy(signal, {
+    get(target, key) {
+      if (key === "removeEventListener") left++;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+  for (let i = 0; i < 1_000; i++) {
+    const heard = recent.next(counting);
+    recent.add("info", '"x"');
+    await heard;
+  }
+  expect(left).toBe(1_000);
+});

@@ -83,6 +83,10 @@ test("a source that wants an endpoint for ever no longer says so, and another th
   expect(log.filter((line) => line.endsWith("not for ever"))).toEqual([]);
   hints.withdraw("static", endpoint);
   expect(log.slice(-2)).toEqual([`${endpoint} not for ever`, `wanted ${endpoint}`]);
+  // Where nobody else does, its own word is enough.
+  hints.add("book", { endpoint, nodeId: node, permanent: true }, "member");
+  hints.add("book", { endpoint, nodeId: node, permanent: false }, "member");
+  expect(log.slice(-2)).toEqual([`${endpoint} not for ever`, `wanted ${endpoint} pinned`]);
 });
 
 test("a hint that expires does not take a trusted node's endpoint with it", async () => {

@@ -38,7 +38,7 @@ export async function book(options: Partial<RecordBookDeps> = {}, disk = new Sim
     verify: verifySignature,
     changed: (_id, { sequence }) => changes.push(sequence),
     ...options,
-    forgot: (id) => forgotten.push(id),
+    forgot: (gone) => forgotten.push(gone),
   });
   return { records, changes, forgotten, store, clock };
 }

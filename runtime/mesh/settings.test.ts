@@ -75,6 +75,9 @@ const seen: Readonly<Record<keyof MeshSettings, () => Promise<void>>> = {
     expect(mesh.book.hasRights(far.id)).toBe(true);
     expect(mesh.hints.pinnedBy("book", far.id)).toEqual(["tcp://10.0.0.2:4860"]);
     expect(heard).toContain("trustChanged");
+    heard.length = 0;
+    configure({ trust: new Map([[far.id, "trusted"]]) });
+    expect(heard).toEqual([]);
     configure({ trust: new Map() });
     expect([mesh.book.trustOf(far.id), mesh.book.hasRights(far.id)]).toEqual(["member", false]);
     expect(mesh.hints.pinnedBy("book", far.id)).toEqual([]);
@@ -89,13 +92,17 @@ const seen: Readonly<Record<keyof MeshSettings, () => Promise<void>>> = {
     expect(mesh.names.resolve("LON-B").kind).toBe("node");
   },
   async trustRules() {
-    const { mesh, configure, far, link } = await linked();
+    const { clock, mesh, configure, far, link } = await linked();
     const rule = { callsigns: [], transports: ["tcp"], networks: ["10.0.0.0/8"] };
     configure({ trustRules: [{ ...rule, level: "trusted" }] });
     expect(mesh.book.standing(far.id)).toMatchObject({ level: "trusted", by: "rule" });
     configure({ trustRules: [{ ...rule, level: "blocked" }] });
     expect([mesh.isRefused(far.id), link.isClosed]).toEqual([true, true]);
-    // It outlives its link, and not its rule.
+    await clock.advance(1);
+    expect(mesh.peers.count).toBe(0);
+    // It outlives its link, and other settings, and not its rule.
+    configure({ trustRules: [{ ...rule, level: "blocked" }], hopCostMs: 50 });
+    expect(mesh.isRefused(far.id)).toBe(true);
     configure({ trustRules: [] });
     expect(mesh.isRefused(far.id)).toBe(false);
   },

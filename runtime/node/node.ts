@@ -139,6 +139,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     host,
     config,
     log,
+    signal: scope.signal,
     read: () => plugins.read(() => readAnew(deps)),
     apply: liveSettings({ ground, mesh, forwards, tokens, api, applyLog: deps.applyLog }),
   });

@@ -7,6 +7,7 @@ import type { ReloadView, RestartView } from "../view/contract/node.ts";
 import { diffConfig, type InstanceChange, type Waiting } from "../config/diff.ts";
 import type { LiveKey } from "../config/effect.ts";
 import type { Config } from "../config/load.ts";
+import { godwitError } from "../kernel/errors.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
 import type { PluginInstance } from "../plugin/host/instance.ts";
 
@@ -47,6 +48,8 @@ export interface ReloaderDeps {
   /** What the node started with. */
   readonly config: Config;
   readonly log: Log;
+  /** Of the node: after it aborts nothing is opened that nobody would close. */
+  readonly signal: AbortSignal;
   /** Reads the configuration anew and checks it, the tables of plugins too; tells of what is right and odd. */
   read(): Promise<ReadConfig>;
   /** Throws where a change cannot be made, having made none. */
@@ -93,8 +96,9 @@ export class Reloader {
   }
 
   async #reload(): Promise<ReloadView> {
-    const { host, log, read, apply, config: started } = this.#deps;
+    const { host, log, signal, read, apply, config: started } = this.#deps;
     const { config: after, replaced, take } = await read();
+    if (signal.aborted) throw godwitError("GODWIT_STOPPED", "the node is stopping; start it again");
     const { live, waiting, instances: edited } = diffConfig(started, this.#config, after);
     apply(live, after);
     take();

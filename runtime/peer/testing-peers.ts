@@ -1,5 +1,5 @@
 /** A node of peers alone, linked with others of its kind. For tests only. */
-import { ManualClock } from "../kernel/clock.ts";
+import type { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";

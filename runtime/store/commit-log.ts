@@ -287,7 +287,7 @@ function scan(
       if (to === end) continue;
       const damaged = image.content(end, to - end);
       const left = salvageFrame(damaged, end, id, later);
-      rotten.push(Uint8Array.from(damaged));
+      rotten.push(new Uint8Array(damaged));
       commits.push(...left.commits);
       lost.push(...left.lost);
       end = to;

@@ -1,18 +1,14 @@
 import { expect, test } from "bun:test";
-import { type Clock, systemClock } from "../kernel/clock.ts";
+import { nextTurn } from "../kernel/clock.ts";
 import { gather, GATHER_MS } from "./gather.ts";
 
-/** Its turns are those of the event loop, its time is what a test says. */
-const clockAt = (monotonicMs: () => number): Clock => ({ ...systemClock, monotonicMs });
-const stopped = clockAt(() => 0);
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const stopped = () => 0;
 
 /** One more in each of so many turns. */
 async function crowd(turns: number, add: () => void): Promise<void> {
   for (let i = 0; i < turns; i++) {
     add();
-    await turn();
+    await nextTurn();
   }
 }
 
@@ -42,7 +38,7 @@ test("enough of them go at once, and the first waits for so long at most", async
   await gather(
     () => waiting,
     1_000,
-    clockAt(() => nowMs++ * (GATHER_MS / 8)),
+    () => nowMs++ * (GATHER_MS / 8),
   );
   expect(waiting - before).toBeLessThanOrEqual(10);
   await coming;

@@ -198,7 +198,7 @@ function readOp(bytes: Buffer, start: number, later: readonly string[]): [end: n
   }
   const text = bytes.toString("utf8", meta, body);
   const put = { op: "put", in: collection, key: name, meta: text, slot } as const;
-  return [end, kind === HAS_BODY ? { ...put, body: Uint8Array.from(bytes.subarray(body, end)) } : put];
+  return [end, kind === HAS_BODY ? { ...put, body: new Uint8Array(bytes.subarray(body, end)) } : put];
 }
 
 /**

@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ManualClock } from "../kernel/clock.ts";
+import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
 import type { StoreOp } from "./types.ts";
@@ -20,7 +20,7 @@ const open = async () =>
   (store = await openSqliteStore({
     path: join(folder, "godwit.db"),
     log: silentLog,
-    clock: new ManualClock(),
+    clock: systemClock,
   }));
 const put = (key: string, meta: string): StoreOp => ({ op: "put", in: "setting", key, meta });
 const settings = async () => (await store!.load("setting")).map(({ key, meta }) => `${key}=${meta}`);

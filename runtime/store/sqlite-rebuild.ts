@@ -29,7 +29,7 @@ export function rebuildSchema(path: string): Map<number, Uint8Array> | undefined
   }
   if (pages * PAGE_BYTES < image.length) return undefined;
   const pageOf = (number: number): Uint8Array =>
-    Uint8Array.from(image.subarray((number - 1) * PAGE_BYTES, number * PAGE_BYTES));
+    new Uint8Array(image.subarray((number - 1) * PAGE_BYTES, number * PAGE_BYTES));
   const first = pageOf(1);
   const view = new DataView(first.buffer);
   view.setUint32(28, pages);

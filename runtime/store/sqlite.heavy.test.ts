@@ -37,41 +37,47 @@ describe("the sqlite store", () => {
 describe("kill -9", () => {
   const KILLS = 4;
 
-  test(`what was acknowledged survives ${KILLS} kills, and groups are whole`, async () => {
-    const path = join(scratch(), "a.db");
-    const acked = new Set<string>();
-    for (let kill = 0; kill < KILLS; kill++) {
-      const child = Bun.spawn([process.execPath, "-e", writerSource(path, kill)], {
-        stdout: "pipe",
-        stderr: "inherit",
-      });
-      const before = acked.size;
-      let rest = "";
-      for await (const chunk of child.stdout) {
-        const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
-        rest = lines.pop()!;
-        for (const line of lines) acked.add(line);
-        if (acked.size - before > 300 * (kill + 1)) child.kill("SIGKILL");
+  test.each([
+    ["without a clock", false],
+    ["with one", true],
+  ])(
+    `what was acknowledged survives ${KILLS} kills, and groups are whole: a store %s`,
+    async (_, hasClock) => {
+      const path = join(scratch(), "a.db");
+      const acked = new Set<string>();
+      for (let kill = 0; kill < KILLS; kill++) {
+        const child = Bun.spawn([process.execPath, "-e", writerSource(path, kill, hasClock)], {
+          stdout: "pipe",
+          stderr: "inherit",
+        });
+        const before = acked.size;
+        let rest = "";
+        for await (const chunk of child.stdout) {
+          const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
+          rest = lines.pop()!;
+          for (const line of lines) acked.add(line);
+          if (acked.size - before > 300 * (kill + 1)) child.kill("SIGKILL");
+        }
+        await child.exited;
+        expect(acked.size).toBeGreaterThan(before);
+        const store = await open(path);
+        const groups = new Map<string, number>();
+        for (const { key, bodyBytes } of await store.load("outbox")) {
+          const group = key.slice(0, key.lastIndexOf("/"));
+          groups.set(group, (groups.get(group) ?? 0) + 1);
+          expect(bodyBytes).toBe(300);
+        }
+        for (const group of acked) expect(groups.get(group)).toBe(3);
+        expect([...groups.values()].every((count) => count === 3)).toBe(true);
+        expect((await store.usage()).bytes).toBe(groups.size * 3 * 302);
+        await store.close();
       }
-      await child.exited;
-      expect(acked.size).toBeGreaterThan(before);
-      const store = await open(path);
-      const groups = new Map<string, number>();
-      for (const { key, bodyBytes } of await store.load("outbox")) {
-        const group = key.slice(0, key.lastIndexOf("/"));
-        groups.set(group, (groups.get(group) ?? 0) + 1);
-        expect(bodyBytes).toBe(300);
-      }
-      for (const group of acked) expect(groups.get(group)).toBe(3);
-      expect([...groups.values()].every((count) => count === 3)).toBe(true);
-      expect((await store.usage()).bytes).toBe(groups.size * 3 * 302);
-      await store.close();
-    }
-  });
+    },
+  );
 });
-const writerSource = (path: string, run: number): string => `${moduleHead}
+const writerSource = (path: string, run: number, hasClock: boolean): string => `${moduleHead}
   import { writeSync } from "node:fs";
-  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog });
+  const store = await openSqliteStore({ path: ${JSON.stringify(path)}, log: silentLog${hasClock ? ", clock: systemClock" : ""} });
   const body = new Uint8Array(300);
   const lane = async (name) => {
     for (let i = 0; ; i++) {

@@ -2,7 +2,7 @@ import { Database } from "bun:sqlite";
 import { describe, afterEach, expect, test } from "bun:test";
 import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "../kernel/clock.ts";
+import { type Clock, nextTurn, systemClock } from "../kernel/clock.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -236,6 +236,21 @@ describe("the sqlite store", () => {
       counts.push(/godwit_store_write_seconds_count (\d+)/.exec(await metrics.render())?.[1]);
     }
     expect(counts).toEqual(["1", "2", "3"]);
+    await store.close();
+  });
+
+  test("commits of turns that follow each other go in one write", async () => {
+    const metrics = new Metrics();
+    // Its time stands, so that a crowd is waited for, however slow this machine is.
+    const clock: Clock = { ...systemClock, monotonicMs: () => 0 };
+    const store = await open(join(scratch(), "a.db"), { metrics, clock });
+    const commits: Promise<void>[] = [];
+    for (let i = 0; i < 20; i++) {
+      commits.push(store.commit([put(`k${i}`)]));
+      await nextTurn();
+    }
+    await Promise.all(commits);
+    expect(await metrics.render()).toContain("godwit_store_write_seconds_count 1\n");
     await store.close();
   });
 });

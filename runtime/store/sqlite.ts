@@ -297,7 +297,7 @@ export class SqliteStore implements Store {
     await this.#opened.catch(() => {});
     const waiting = () => this.#waiting.length - this.#head;
     while (this.#dead === undefined && waiting() > 0) {
-      if (this.#clock !== undefined) await gather(waiting, BATCH_OPS_MAX, this.#clock);
+      await gather(waiting, BATCH_OPS_MAX, () => this.#nowMs());
       const step = this.#nextStep();
       if (step.how === "log") await this.#toLog(step.commits);
       else await this.#toDatabase(step.commits);

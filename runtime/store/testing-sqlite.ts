@@ -3,7 +3,8 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLog } from "../kernel/log.ts";
-import { openSqliteStore, SqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
+import type { SqliteStore } from "./sqlite.ts";
+import { openSqliteStore, type SqliteStoreOptions } from "./sqlite.ts";
 import type { StoreOp } from "./types.ts";
 
 export const put = (key: string, bodyBytes?: number): StoreOp =>
@@ -23,5 +24,6 @@ export const open = (path: string, options: Partial<SqliteStoreOptions> = {}): P
 
 export const moduleHead = `
   import { openSqliteStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
+  import { systemClock } from ${JSON.stringify(join(import.meta.dir, "../kernel/clock.ts"))};
   import { silentLog } from ${JSON.stringify(join(import.meta.dir, "../kernel/log.ts"))};
 `;

@@ -341,6 +341,17 @@ describe("links of its own accord", () => {
     expect(book.trustOf(member)).toBe("trusted");
   });
 
+  test("whoever changes something else all the time does not put off when trust is looked at", async () => {
+    const { clock, manager, book, settings, connect } = await setup({ reviewMs: 5_000 });
+    const id = newId();
+    connect(id);
+    for (let i = 0; i < 5; i++) {
+      manager.configure({ ...settings, promoteAfterMs: 4_000 + i });
+      await clock.advance(4_000);
+    }
+    expect(book.trustOf(id)).toBe("trusted");
+  });
+
   test("as many as an operator wants from now on are called; none any more are let go", async () => {
     const { clock, manager, members, hints, settings, connect } = await setup({ linksWanted: 0 });
     members.push(...Array.from({ length: 8 }, newId));

@@ -120,12 +120,17 @@ export class PeerManager {
     if (this.#settings.linksWanted > 0) this.#linksBy(LINKS_FIRST_MS);
   }
 
-  /** Whom a rule speaks of no longer, a blocked one too, is free at once; whom it speaks of now is what it says. */
+  /**
+   * Whom a rule speaks of no longer, a blocked one too, is free at once; whom it speaks of now is what it says. `rules` that are the same object
+   * are the same rules: a block by one of them outlives its link as before.
+   */
   configure(settings: PeerManagerSettings): void {
+    const before = this.#settings;
     this.#settings = settings;
-    this.#deps.book.forgetRuled();
+    if (settings.rules !== before.rules) this.#deps.book.forgetRuled();
     for (const peer of [...this.#deps.connected()]) this.#applyRules(peer);
-    this.#reviewLater();
+    // Not otherwise, or who changes settings all the time puts it off for ever.
+    if (settings.reviewMs !== before.reviewMs) this.#reviewLater();
     this.#linksBy(LINKS_SOON_MS);
   }
 

@@ -16,6 +16,7 @@ const SOURCES = [
   "runtime",
   "plugins",
   "sdk",
+  "docs",
   "scripts",
   "package.json",
   "bun.lock",

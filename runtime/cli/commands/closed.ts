@@ -2,8 +2,8 @@
  * Closed meshes: the network's authority (its key stays offline, so these commands need no node), revocations, and the
  * network secret. What travels between machines is one line of text. docs/closed-meshes.md
  */
-import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
-import { resolve } from "node:path";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import type { RevocationView, RotationView, SecretsView } from "../../view/contract/closed.ts";
 import { loadConfig } from "../../config/load.ts";
 import { whyMadeUp } from "../../closed/secret-strength.ts";
@@ -43,7 +43,9 @@ function writePrivate(path: string, text: string): void {
       closeSync(handle);
     }
   } catch (cause) {
-    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${fileReason(cause)}`, cause);
+    const folder = dirname(resolve(path));
+    const reason = existsSync(folder) ? fileReason(cause) : `there is no such folder; mkdir -p ${folder}`;
+    throw godwitError("GODWIT_USAGE", `cannot write ${path}: ${reason}`, cause);
   }
 }
 

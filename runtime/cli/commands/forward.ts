@@ -53,8 +53,15 @@ async function follow({ io }: CommandContext, client: ApiClient, id: string): Pr
   while (!io.signal.aborted) {
     await sleep(io.clock, POLL_MS, io.signal).catch(() => {});
     if (io.signal.aborted) break;
-    const { value } = await client.call<{ forwards: ForwardView[] }>("GET", "/forwards");
-    const row = value.forwards.find((candidate) => candidate.id === id);
+    const answer = await client
+      .call<{ forwards: ForwardView[] }>("GET", "/forwards")
+      .catch((error: unknown) => {
+        // Ctrl-C in the middle of a question ends the forward as well as between two.
+        if (io.signal.aborted) return undefined;
+        throw error;
+      });
+    if (answer === undefined) break;
+    const row = answer.value.forwards.find((candidate) => candidate.id === id);
     if (row === undefined) throw godwitError("GODWIT_NOT_FOUND", "the forward was removed");
     if (row.failures > failures) io.stderr(`${render.safeLine(row.last_error ?? "a connection failed")}\n`);
     failures = row.failures;

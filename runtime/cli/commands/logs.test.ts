@@ -7,6 +7,7 @@ import { createRig } from "../../api/testing.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { createLog, silentLog } from "../../kernel/log.ts";
 import { Metrics } from "../../kernel/metrics.ts";
+import { RECENT_LINES_MAX } from "../../kernel/recent-log.ts";
 import { Scope } from "../../kernel/scope.ts";
 import { runForTest } from "../testing.ts";
 
@@ -83,6 +84,20 @@ test("-f goes on with what comes, over a restart of the node, and ends with 0 at
     "",
   ]);
   expect(err === "" || err === "the node is away: waiting for it\n").toBe(true);
+});
+
+test("-f says how many lines it was too slow for", async () => {
+  const stop = new AbortController();
+  let seen = "";
+  const following = runForTest(["logs", "-f", "--level", "info", "--socket", socketPath], {
+    signal: stop.signal,
+    onOut: (text) => void (seen += text),
+  });
+  while (!seen.includes("link down")) await Bun.sleep(5);
+  for (let i = 0; i < RECENT_LINES_MAX + 100; i++) node.log.info(`line ${i}`);
+  while (!seen.includes(`line ${RECENT_LINES_MAX + 99}`)) await Bun.sleep(5);
+  stop.abort();
+  expect((await following).err).toMatch(/^\d+ lines gave way to newer ones before they were read\n$/);
 });
 
 test("where no node runs it is said where its log is", async () => {

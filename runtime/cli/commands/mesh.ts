@@ -165,7 +165,8 @@ function overlayText(
     `${direction === "inbound" ? "<-" : "->"} ${remote}`,
     render.millis(rtt_ms),
   ]);
-  return `${type} (transports.${transport}) ${address}\n${table(["PEER", stateColumn(), "REACHED", "RTT"], rows, context.paint)}`;
+  const title = render.safeLine(`${type} (transports.${transport}) ${address}`);
+  return `${title}\n${table(["PEER", stateColumn(), "REACHED", "RTT"], rows, context.paint)}`;
 }
 
 export const members: CommandModule = {

@@ -114,6 +114,16 @@ test("nobody answered: exit 1; with --json a document a line, the last is the su
   }
 });
 
+test("what a node on the way is called drives no terminal", async () => {
+  const trace = spyOn(rig.node, "trace").mockResolvedValue({
+    ...lost,
+    hops: [hop(nodeB, "LON\u001b[2J\nforged", 1)],
+  });
+  const { out } = await ping("NYC-C --count 1");
+  trace.mockRestore();
+  expect(out).toStartWith("1  no answer, LON\ufffd[2J forged (aibaeaqcai) is as far as it came\n1 sent");
+});
+
 test("an unknown node, a count and an interval that are none are refused", async () => {
   expect(await ping("NOBODY")).toMatchObject({ code: 1, out: "" });
   expect((await ping("NYC-C --count none")).err).toContain("--count is a whole number");

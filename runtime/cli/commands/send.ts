@@ -225,5 +225,5 @@ function endText({ paint }: CommandContext, message: MessageView, line: string):
   const by =
     receipt === null ? "" : ` with a receipt signed by ${render.nodeName(receipt.by, receipt.by_callsign)}`;
   const path = trace.map(({ node, callsign }) => callsign ?? render.short(node)).join(" -> ");
-  return `${paint.good("delivered")}${by}${path === "" ? "" : `\n${path}`}\n`;
+  return `${paint.good("delivered")}${render.safeLine(by)}${path === "" ? "" : `\n${render.safeLine(path)}`}\n`;
 }

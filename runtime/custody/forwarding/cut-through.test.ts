@@ -2,7 +2,6 @@ import { expect, test } from "bun:test";
 import {
   blockSum,
   decodeChunk,
-  decodeCustodyRefuse,
   decodeWant,
   encodeChunk,
   encodeCustodyRefuse,
@@ -14,26 +13,9 @@ import {
 import { BLOCK_BYTES, FrameType } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { pattern, TestMesh, type Sent, type TestNode } from "../testing.ts";
+import { MEGABYTE, chunkBytes, refusals, received, line } from "./testing-cut-through.ts";
 
-const MEGABYTE = 1_048_576;
-/** No block is like another: one in the place of another is noticed. */
-const chunkBytes = (mesh: TestMesh, between: string) =>
-  mesh.log
-    .filter(({ type, from, to }) => type === FrameType.chunk && `${from}>${to}` === between)
-    .reduce((total, { bytes }) => total + bytes.length, 0);
-const refusals = (mesh: TestMesh, between: string) =>
-  mesh.log
-    .filter(({ type, from, to }) => type === FrameType.custodyRefuse && `${from}>${to}` === between)
-    .map(({ bytes }) => decodeCustodyRefuse(bytes).reason);
 const leftOvers = async (node: TestNode) => (await node.settle(node.store!.load("chunk"))).length;
-const received = async (node: TestNode, index = 0): Promise<Uint8Array> =>
-  node.settle(node.custody!.inbox.body(node.delivered[index]!.entry.id));
-
-async function line(limits = {}): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode; c: TestNode }> {
-  const mesh = new TestMesh();
-  const [a, b, c] = (await mesh.line(["a", "b", "c"], limits)) as [TestNode, TestNode, TestNode];
-  return { mesh, a, b, c };
-}
 
 /** Stops the chunks between two nodes once so many bytes passed. */
 function stopsAfter(mesh: TestMesh, between: string, bytes: number): () => boolean {
@@ -300,35 +282,4 @@ test("an offer that is taken back by another than who made it changes nothing", 
   mesh.filter = () => true;
   await mesh.clock.advance(30_000);
   expect(c.delivered.length).toBe(1);
-});
-
-test("a block that waits for room to the next hop is sent as it came, however much comes behind it meanwhile", async () => {
-  const body = pattern(9 * MEGABYTE);
-  for (const chunksSent of [1, 3, 30, 53, 62]) {
-    const { mesh, a, b, c } = await line();
-    // Of the way to the relay only two chunks a millisecond are free, so that it goes on while it arrives.
-    let [room, toRelay, onward] = [0, 0, 0];
-    mesh.hasRoom = ({ type, from, bytes }) => {
-      if (type !== FrameType.chunk) return true;
-      if (from === "a") {
-        if (room-- <= 0) return false;
-        toRelay += bytes.length;
-        return true;
-      }
-      if (onward >= chunksSent && toRelay < 8 * MEGABYTE) return false;
-      onward++;
-      return true;
-    };
-    await a.send(c.id, body);
-    for (let ms = 0; c.delivered.length === 0 && ms < 5_000; ms++) {
-      room = 2;
-      a.custody!.onWritable(b.id);
-      b.custody!.onWritable(c.id);
-      await mesh.clock.advance(1);
-    }
-    expect(await received(c)).toEqual(body);
-    // No block was asked for twice.
-    expect([refusals(mesh, "c>b"), chunkBytes(mesh, "b>c") < 9.1 * MEGABYTE]).toEqual([[], true]);
-    expect(b.custody!.forwarder.count).toBe(0);
-  }
 });

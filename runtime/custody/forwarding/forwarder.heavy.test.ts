@@ -4,7 +4,7 @@ import type { BundleId } from "../../kernel/ids.ts";
 import { RefuseReason } from "../../wire/bundle.ts";
 import { type Holding } from "../context.ts";
 import { testId } from "../testing.ts";
-import { Forwarder } from "./forwarder.ts";
+import type { Forwarder } from "./forwarder.ts";
 import { DAY_MS, near, far, b, c, Bench } from "./testing-forwarder.ts";
 
 const OTHERS = 10_000;

@@ -78,7 +78,7 @@ describe("sets", () => {
 
 test("a full table of senders refuses new ones and goes on with the old", () => {
   const seen = new Seen(2);
-  const add = (sender: string, counter: number) => seen.add(testId(sender), share, "e", "x", counter, 0);
+  const add = (name: string, counter: number) => seen.add(testId(name), share, "e", "x", counter, 0);
   expect([add("a", 0), add("b", 0)].every((key) => key !== undefined)).toBe(true);
   expect(add("c", 0)).toBeUndefined();
   expect(seen.has(testId("c"), "e", "x", 0)).toBe(false);

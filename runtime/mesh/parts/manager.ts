@@ -13,6 +13,16 @@ import type { MeshParts } from "../seen.ts";
 
 export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
   const { clock, random, log, metrics } = deps;
+  let { trustRules } = deps;
+  let rules = new TrustRules(trustRules);
+  const settingsOf = (settings: MeshSettings): PeerManagerSettings => {
+    if (!Bun.deepEquals(settings.trustRules, trustRules)) {
+      ({ trustRules } = settings);
+      rules = new TrustRules(trustRules);
+    }
+    const { linksWanted, promoteAfterMs, promoteOnionsAfterMs, reviewMs } = settings;
+    return { rules, linksWanted, promoteAfterMs, promoteOnionsAfterMs, reviewMs };
+  };
   const manager = new PeerManager({
     self: deps.identity.id,
     clock,
@@ -46,20 +56,6 @@ export function managerPart({ mesh, deps }: PartContext): PartOf<PeerManager> {
     peerDown: ({ id }) => manager.onPeerDown(id),
   };
 }
-
-const settingsOf = ({
-  trustRules,
-  linksWanted,
-  promoteAfterMs,
-  promoteOnionsAfterMs,
-  reviewMs,
-}: MeshSettings): PeerManagerSettings => ({
-  rules: new TrustRules(trustRules),
-  linksWanted,
-  promoteAfterMs,
-  promoteOnionsAfterMs,
-  reviewMs,
-});
 
 /**
  * What of a record may be dialled, as long as this machine has these addresses and the operator allows these networks: members are gone through every ten seconds, and with each link

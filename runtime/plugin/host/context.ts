@@ -12,6 +12,7 @@ import type {
   Services,
 } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
+import { signedLog } from "../../kernel/log.ts";
 import { openMembersDoor } from "./members-door.ts";
 import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
@@ -52,7 +53,7 @@ export function createHostContext(
   const { clock, random, metrics, events, mesh, network, store } = deps;
   const { offers, pages } = shared;
   const { instance, scope } = running;
-  const log = deps.log.child({ plugin: sourceOf(instance) });
+  const log = signedLog(deps.log, { plugin: sourceOf(instance) });
   const metricName = (name: string) => `godwit_plugin_${plugin.id.replaceAll("-", "_")}_${name}` as const;
   const door =
     instance.namespace === "service" && mesh !== undefined

@@ -28,7 +28,6 @@ export const given: Given = {
       block: "godwit outbox",
       given: async (place) => await place.machine().until("[ $(godwit outbox | grep -c delivered) = 2 ]"),
     },
-    { block: "godwit trust DUN-A", after: stopped },
     {
       block: "mkdir -p /srv",
       stays: { "python3 -m http.server": "curl -sf http://127.0.0.1:8080/" },
