@@ -464,6 +464,15 @@ describe("dialling a name", () => {
     expect(String(await outcome)).toContain("::1: no route; 1.1.1.1: refused");
     expect(clock.pendingDelays).toEqual([]);
   });
+
+  test("a refusal of the system is told where the words do not", async () => {
+    const { ends, outcome } = race([v6("::1"), v4("1.1.1.1")]);
+    await settle();
+    ends.get("::1")!.reject(Object.assign(new Error("Failed to connect"), { code: "EACCES" }));
+    await settle();
+    ends.get("1.1.1.1")!.reject(Object.assign(new Error("connect EPERM"), { code: "EPERM" }));
+    expect(String(await outcome)).toEndWith("::1: Failed to connect (EACCES); 1.1.1.1: connect EPERM");
+  });
 });
 
 const settle = () => new Promise((resolve) => setImmediate(resolve));

@@ -155,7 +155,7 @@ class Remote {
       },
     });
     const parts: RemoteParts = { ctx, port: this.#port, flows: this.#flows, calls: this.#calls };
-    this.#transport = new RemoteTransport(parts);
+    this.#transport = new RemoteTransport(parts, (error) => this.#explained(error));
     this.#offers = new RemoteOffers(parts);
     addStorageCalls(parts);
     addNetCalls(parts);

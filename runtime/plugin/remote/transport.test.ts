@@ -1,9 +1,10 @@
 /** What a transport behind frames may lead to on another's word: it resolves names itself, and says where it came. */
 import { expect, test } from "bun:test";
-import type { DialTerms, Hint, TransportDriver } from "@godwit/sdk";
+import { type DialTerms, GodwitError, type Hint, type TransportDriver } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import { FrameBed } from "../frames/testing.ts";
 import type { RemoteContext } from "./parts.ts";
+import { withMissingGrant } from "../permissions.ts";
 import { RemoteTransport } from "./transport.ts";
 
 const never = new AbortController().signal;
@@ -12,18 +13,18 @@ function rig(leadsTo: string) {
   const drivers: TransportDriver[] = [];
   const hints: Hint[] = [];
   const bed = new FrameBed(true);
-  const transport = new RemoteTransport({
-    ...bed.node,
-    ctx: {
-      transport: {
-        register: (driver: TransportDriver) => void drivers.push(driver),
-        listening: () => {
-          throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted transport; see grant");
-        },
+  const ctx = {
+    transport: {
+      register: (driver: TransportDriver) => void drivers.push(driver),
+      listening: () => {
+        throw godwitError("GODWIT_FORBIDDEN", "the plugin was not granted transport; see grant");
       },
-      discovery: { hint: (hint: Hint) => void hints.push(hint) },
-    } as unknown as RemoteContext,
-  });
+    },
+    discovery: { hint: (hint: Hint) => void hints.push(hint) },
+  } as unknown as RemoteContext;
+  const explained = ({ code, kind, message }: GodwitError) =>
+    new GodwitError(code, withMissingGrant(message, ["net.tcp"], []), { kind });
+  const transport = new RemoteTransport({ ...bed.node, ctx }, explained);
   const pipe = {
     kind: "stream",
     remote: leadsTo,
@@ -71,6 +72,21 @@ test("it can ask the terms of each dial about each address, and of no other dial
   await driver.dial("x://name:22", never, undefined, terms);
   await driver.dial("x://name:22", never);
   expect(answers).toEqual(["not to be dialled", null, null, "the operator's"]);
+});
+
+test("a dial that the sandbox refused names the grant; another says what it said", async () => {
+  for (const [why, words] of [
+    ["Failed to connect (EACCES)", 'its table gives it by grant = ["net.tcp"]'],
+    ["nobody answers", "x://name:22: nobody answers"],
+  ] as const) {
+    const { bed, driver } = rig("x://192.0.2.1:22");
+    bed.onDial = () => {
+      throw godwitError("GODWIT_DIAL_FAILED", `x://name:22: ${why}`);
+    };
+    const error = await driver.dial("x://name:22", never).catch((thrown: unknown) => thrown);
+    expect((error as GodwitError).code).toBe("GODWIT_DIAL_FAILED");
+    expect((error as GodwitError).message).toEndWith(words);
+  }
 });
 
 test("what the node's door refuses ends the channel with its reason", () => {

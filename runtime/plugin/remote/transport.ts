@@ -87,9 +87,12 @@ export class RemoteTransport {
   readonly #calls: Calls;
   /** Of the dials under way, by the number that the plugin asks with. */
   readonly #terms = new Map<number, DialTerms>();
+  readonly #explained: (error: GodwitError) => GodwitError;
   #nextTerms = 1;
 
-  constructor({ ctx, flows, calls }: RemoteParts) {
+  /** `explained`: of a dial that failed, with the grant that it lacks. */
+  constructor({ ctx, flows, calls }: RemoteParts, explained: (error: GodwitError) => GodwitError) {
+    this.#explained = explained;
     this.#ctx = ctx;
     this.#flows = flows;
     this.#calls = calls;
@@ -163,6 +166,9 @@ export class RemoteTransport {
     };
     const pipe = await this.#calls
       .ask("dial", asked, read, { signal })
+      .catch((error: unknown) => {
+        throw error instanceof GodwitError && !signal.aborted ? this.#explained(error) : error;
+      })
       .finally(() => this.#terms.delete(number));
     try {
       // What a name led to is known now; nothing was said there yet.

@@ -115,4 +115,10 @@ export function dialAny<T>(
   });
 }
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+/** Bun says "Failed to connect" of everything, and ECONNREFUSED of nearly everything; a sandbox's refusal it tells by the code alone. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const code = "code" in error ? error.code : undefined;
+  const isToldByCode = (code === "EACCES" || code === "EPERM") && !error.message.includes(code);
+  return isToldByCode ? `${error.message} (${code})` : error.message;
+}
