@@ -382,7 +382,9 @@ const routing = z.strictObject({
     ),
   destinations_max: count(16, 1_000_000)
     .default(20_000)
-    .describe("Destinations accepted from one neighbour. A full table refuses the rest and says so."),
+    .describe(
+      "Destinations in the route table, from all neighbours together. A full table refuses what is new and says so.",
+    ),
 });
 
 export const configSchema = z.strictObject({
