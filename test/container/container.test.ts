@@ -395,5 +395,8 @@ async function asThePageSays(): Promise<void> {
     }
   } finally {
     await engine.must("rm", "--force", "--all", "--volumes");
+    await engine.must("volume", "rm", "--force", "--all");
+    // Whatever starts the same files later would take its settings and secrets.
+    await engine.shell("rm -rf images/compose/.env images/compose/secrets");
   }
 }
