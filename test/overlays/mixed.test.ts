@@ -216,7 +216,7 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
     const { candidates, explanation, reachable } = await whyOf(from, to);
     expect(reachable).toBe(true);
     expect(candidates.find(({ callsign }) => callsign === to)).toBeUndefined();
-    expect(explanation[0]).toMatch(/^goes through [a-z2-7]{10} at \d+/);
+    expect(explanation[0]).toMatch(/^goes through [a-z2-7]{10}, [\d.]+ m?s for/);
     const said = Bun.spawnSync([binaryPath, "why", to, "--socket", node(from).socketPath]).stdout.toString();
     expect(said).toContain(through);
     report(`${what}: godwit why ${to} at ${from}`, explanation[0]!);
