@@ -64,19 +64,13 @@ test("from a folder to an installed plugin and back; config check goes by its sc
   expect((await check()).err).toContain("services.gull.type");
 });
 
+const pack = () => godwit("pack", at("gull"), "--unchecked", "--key", at("key"), "--out", at("x.gwp"));
+
 test("an entry outside the folder, or one that does not bundle, is not packed", async () => {
   writeFileSync(at("c.toml"), "");
   for (const entry of ["../word.ts", "/etc/hostname", "none.ts"]) {
     writeFolder(entry);
-    const { code, err } = await godwit(
-      "pack",
-      at("gull"),
-      "--unchecked",
-      "--key",
-      at("key"),
-      "--out",
-      at("x.gwp"),
-    );
+    const { code, err } = await pack();
     expect([entry, code, err.includes("lies outside") || err.includes("cannot bundle")]).toEqual([
       entry,
       1,
@@ -97,15 +91,7 @@ test.each([
 ])("code that is not what its manifest says is not packed: %j", async (change, says) => {
   writeFileSync(at("c.toml"), "");
   writeFolder("index.ts", { ...manifest, ...change });
-  const { code, err } = await godwit(
-    "pack",
-    at("gull"),
-    "--unchecked",
-    "--key",
-    at("key"),
-    "--out",
-    at("x.gwp"),
-  );
+  const { code, err } = await pack();
   expect(code).toBe(1);
   for (const words of says) expect(err).toContain(words);
   // What is not packed needs no signature either.
@@ -116,15 +102,7 @@ test("code that cannot be loaded here is packed, and it is said that nobody comp
   writeFileSync(at("c.toml"), "");
   writeFolder();
   writeFileSync(at("gull", "index.ts"), 'throw new Error("no such radio");');
-  const { code, err } = await godwit(
-    "pack",
-    at("gull"),
-    "--unchecked",
-    "--key",
-    at("key"),
-    "--out",
-    at("x.gwp"),
-  );
+  const { code, err } = await pack();
   expect([code, existsSync(at("x.gwp"))]).toEqual([0, true]);
   expect(err).toContain("was not compared with godwit-plugin.json: no such radio");
 });
