@@ -2,18 +2,15 @@ import { afterAll, beforeAll, beforeEach, describe, expect, spyOn, test } from "
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../api/server.ts";
 import { createRig, messageId1, nodeA, nodeB, nodeC, type Rig, sampleMessage } from "../api/testing.ts";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
-import { silentLog } from "../kernel/log.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 import { cost } from "./render.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { ANSWER_TIMEOUT_MS } from "./client.ts";
 import { commands } from "./table.ts";
-import { type CliResult, type CliSetup, runForTest } from "./testing.ts";
+import { type CliResult, type CliSetup, runForTest, serveAt } from "./testing.ts";
 
 let folder: string;
 let scope: Scope;
@@ -28,13 +25,8 @@ beforeEach(async () => {
   await scope?.close();
   scope = new Scope("api");
   rig = createRig({ clock: systemClock });
-  const { stop } = rig;
-  scope.signal.addEventListener("abort", () => stop.abort());
   socketPath = join(folder, `${sequence++}.sock`);
-  await startApiServers(
-    { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
-    scope,
-  );
+  await serveAt(socketPath, rig, scope);
 });
 afterAll(async () => {
   await scope.close();

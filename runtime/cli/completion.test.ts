@@ -4,26 +4,21 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root } from "../../scripts/lib.ts";
-import { startApiServers } from "../api/server.ts";
 import { createRig } from "../api/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 
 import { commands } from "./table.ts";
 import { commandsOf, TASKS } from "./tasks.ts";
-import { runForTest } from "./testing.ts";
+import { runForTest, serveAt } from "./testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-completion-"));
 const socketPath = join(folder, "node.sock");
 const scope = new Scope("api");
 
 beforeAll(async () => {
-  const { app, stop } = createRig({ clock: systemClock });
-  scope.signal.addEventListener("abort", () => stop.abort());
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  const rig = createRig({ clock: systemClock });
+  await serveAt(socketPath, rig, scope);
   writeFileSync(
     join(folder, "godwit"),
     `#!/bin/sh\nGODWIT_API__SOCKET=${socketPath} exec ${process.execPath} ${join(root, "runtime/main.ts")} "$@"\n`,

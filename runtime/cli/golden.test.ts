@@ -6,21 +6,19 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../api/server.ts";
 import { createRig } from "../api/testing.ts";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import { commands } from "./table.ts";
-import { runForTest } from "./testing.ts";
+import { runForTest, serveAt } from "./testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-golden-"));
 const socketPath = join(folder, "node.sock");
 const scope = new Scope("api");
 
 beforeAll(async () => {
-  const { app, node, stop } = createRig({ clock: systemClock });
+  const rig = createRig({ clock: systemClock });
+  const { node } = rig;
   node.healthNow = {
     status: "down",
     checks: [
@@ -34,9 +32,7 @@ beforeAll(async () => {
       { name: "store", status: "ok", reason: "" },
     ],
   };
-  scope.signal.addEventListener("abort", () => stop.abort());
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  await serveAt(socketPath, rig, scope);
   writeFileSync(join(folder, "bad.toml"), '[node]\ncallsign = "dun a"\n');
 });
 afterAll(async () => {

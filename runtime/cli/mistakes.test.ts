@@ -3,13 +3,10 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../api/server.ts";
 import { createRig } from "../api/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { runForTest } from "./testing.ts";
+import { runForTest, serveAt } from "./testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-mistakes-"));
 const socketPath = join(folder, "node.sock");
@@ -17,10 +14,8 @@ const file = join(folder, "godwit.toml");
 const scope = new Scope("api");
 
 beforeAll(async () => {
-  const { app, stop } = createRig({ clock: systemClock });
-  scope.signal.addEventListener("abort", () => stop.abort());
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  const rig = createRig({ clock: systemClock });
+  await serveAt(socketPath, rig, scope);
 });
 afterAll(async () => {
   await scope.close();

@@ -3,16 +3,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../api/server.ts";
 import { createRig, messageId1, nodeB, type Rig, sampleMessage } from "../api/testing.ts";
 import { ManualClock, systemClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
 import type { MessageView, ProgressView } from "../view/contract/node.ts";
 import { Meter, progressWords } from "./progress.ts";
 import { bitRate, size, sizeOf } from "./render.ts";
-import { runForTest, type CliSetup } from "./testing.ts";
+import { runForTest, type CliSetup, serveAt } from "./testing.ts";
 
 const MIB = 1_048_576;
 const progress: ProgressView = {
@@ -109,13 +106,8 @@ describe("a message that is being sent", () => {
     await scope?.close();
     scope = new Scope("api");
     rig = createRig({ clock: systemClock });
-    const { stop } = rig;
-    scope.signal.addEventListener("abort", () => stop.abort());
     socketPath = join(folder, `${sequence++}.sock`);
-    await startApiServers(
-      { app: rig.app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath },
-      scope,
-    );
+    await serveAt(socketPath, rig, scope);
     put({ state: "queued", progress });
   });
   afterAll(async () => {

@@ -1,5 +1,10 @@
 /** A command line without a process: output in strings, input from a string. */
+import { startApiServers } from "../api/server.ts";
+import type { Rig } from "../api/testing.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
+import { silentLog } from "../kernel/log.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import type { Scope } from "../kernel/scope.ts";
 import { runCli } from "./cli.ts";
 import type { CliIo } from "./io.ts";
 
@@ -50,4 +55,11 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
   const code = await runCli(argv, { HOME: "/nonexistent", ...setup.env }, io);
   const bytes = Buffer.concat(out);
   return { code, out: bytes.toString(), err, bytes };
+}
+
+/** A node that answers at a socket, until the scope is closed. */
+export async function serveAt(socketPath: string, { app, stop }: Rig, scope: Scope): Promise<void> {
+  scope.signal.addEventListener("abort", () => stop.abort());
+  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
+  await startApiServers(deps, scope);
 }

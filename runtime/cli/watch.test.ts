@@ -2,14 +2,11 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../api/server.ts";
 import { createRig, type Rig } from "../api/testing.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
-import { silentLog } from "../kernel/log.ts";
-import { Metrics } from "../kernel/metrics.ts";
 import { Scope } from "../kernel/scope.ts";
-import { type CliSetup, runForTest } from "./testing.ts";
+import { type CliSetup, runForTest, serveAt } from "./testing.ts";
 
 let folder: string;
 let scope: Scope;
@@ -21,10 +18,7 @@ beforeEach(async () => {
   socketPath = join(folder, "node.sock");
   scope = new Scope("api");
   rig = createRig({ clock: systemClock });
-  const { app, stop } = rig;
-  scope.signal.addEventListener("abort", () => stop.abort());
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  await serveAt(socketPath, rig, scope);
 });
 afterEach(async () => {
   await scope.close();

@@ -2,14 +2,12 @@ import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../../api/server.ts";
 import { createRig } from "../../api/testing.ts";
 import { systemClock } from "../../kernel/clock.ts";
-import { createLog, silentLog } from "../../kernel/log.ts";
-import { Metrics } from "../../kernel/metrics.ts";
+import { createLog } from "../../kernel/log.ts";
 import { RECENT_LINES_MAX } from "../../kernel/recent-log.ts";
 import { Scope } from "../../kernel/scope.ts";
-import { runForTest } from "../testing.ts";
+import { runForTest, serveAt } from "../testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-logs-"));
 const socketPath = join(folder, "node.sock");
@@ -18,16 +16,7 @@ const socketPath = join(folder, "node.sock");
 async function startNode() {
   const scope = new Scope("api");
   const rig = createRig({ clock: systemClock });
-  scope.signal.addEventListener("abort", () => rig.stop.abort());
-  const deps = {
-    app: rig.app,
-    clock: systemClock,
-    log: silentLog,
-    metrics: new Metrics(),
-    listen: [],
-    socketPath,
-  };
-  await startApiServers(deps, scope);
+  await serveAt(socketPath, rig, scope);
   const sink = { write() {} };
   const log = createLog({ level: "debug", format: "text", clock: systemClock, sink, recent: rig.recent });
   return { log, close: () => scope.close() };

@@ -2,14 +2,11 @@ import { afterAll, beforeAll, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../../api/server.ts";
 import { createRig, nodeB, nodeC } from "../../api/testing.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import type { NodeId } from "../../kernel/ids.ts";
-import { silentLog } from "../../kernel/log.ts";
-import { Metrics } from "../../kernel/metrics.ts";
 import { Scope } from "../../kernel/scope.ts";
-import { type CliSetup, runForTest } from "../testing.ts";
+import { type CliSetup, runForTest, serveAt } from "../testing.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-ping-"));
 const socketPath = join(folder, "node.sock");
@@ -17,10 +14,7 @@ const scope = new Scope("api");
 const rig = createRig({ clock: systemClock });
 
 beforeAll(async () => {
-  const { app, stop } = rig;
-  scope.signal.addEventListener("abort", () => stop.abort());
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  await serveAt(socketPath, rig, scope);
 });
 afterAll(async () => {
   await scope.close();

@@ -64,7 +64,8 @@ test("from a folder to an installed plugin and back; config check goes by its sc
   expect((await check()).err).toContain("services.gull.type");
 });
 
-const pack = () => godwit("pack", at("gull"), "--unchecked", "--key", at("key"), "--out", at("x.gwp"));
+const pack = (...more: readonly string[]) =>
+  godwit("pack", at("gull"), "--unchecked", "--key", at("key"), "--out", at("x.gwp"), ...more);
 
 test("an entry outside the folder, or one that does not bundle, is not packed", async () => {
   writeFileSync(at("c.toml"), "");
@@ -110,8 +111,6 @@ test("code that cannot be loaded here is packed, and it is said that nobody comp
 test("pack says that it made a key, where, and what names another, and nothing where one is there", async () => {
   writeFileSync(at("c.toml"), "");
   writeFolder();
-  const pack = (...more: readonly string[]) =>
-    godwit("pack", at("gull"), "--unchecked", "--key", at("key"), "--out", at("x.gwp"), ...more);
   const first = await pack();
   expect(first.out).toContain(`made the key ${at("key")}:`);
   expect(first.out).toContain("--key");
@@ -154,7 +153,6 @@ test("check and test say of a program that they are for TypeScript, and what to 
     for (const words of ["is a program", "TypeScript", "godwit plugin pack", "--trust untrusted"])
       expect(err).toContain(words);
   }
-  const pack = () => godwit("pack", at("gull"), "--unchecked", "--key", at("key"), "--out", at("x.gwp"));
   expect((await pack()).err).toContain("the entry of godwit-plugin.json: ENOENT");
   writeFileSync(at("gull", "gull.py"), "import socket");
   expect((await pack()).code).toBe(0);

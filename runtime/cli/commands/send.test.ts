@@ -3,14 +3,11 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startApiServers } from "../../api/server.ts";
 import { createRig, messageId1, type Rig, sampleMessage } from "../../api/testing.ts";
 import { systemClock } from "../../kernel/clock.ts";
-import { silentLog } from "../../kernel/log.ts";
-import { Metrics } from "../../kernel/metrics.ts";
 import { Scope } from "../../kernel/scope.ts";
 import type { MessageView } from "../../view/contract/node.ts";
-import { runForTest } from "../testing.ts";
+import { runForTest, serveAt } from "../testing.ts";
 
 let folder: string;
 let scope: Scope;
@@ -20,11 +17,8 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "godwit-send-"));
   scope = new Scope("api");
   rig = createRig({ clock: systemClock });
-  const { app, stop } = rig;
-  scope.signal.addEventListener("abort", () => stop.abort());
   const socketPath = join(folder, "node.sock");
-  const deps = { app, clock: systemClock, log: silentLog, metrics: new Metrics(), listen: [], socketPath };
-  await startApiServers(deps, scope);
+  await serveAt(socketPath, rig, scope);
 });
 afterEach(async () => {
   await scope.close();
