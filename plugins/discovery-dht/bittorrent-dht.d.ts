@@ -61,6 +61,8 @@ declare module "bittorrent-dht" {
       peek(key: string): DhtValue | undefined;
       set(key: string, value: DhtValue & { readonly salt: Buffer; readonly id: Buffer }): unknown;
     };
+    /** Who was found next to a target, with their tokens, for five minutes: a put asks them without a search. */
+    readonly _tables: { peek(key: string): unknown; remove(key: string): unknown };
     listen(): void;
     addNode(node: { readonly host: string; readonly port: number }): void;
     removeNode(id: Uint8Array): void;

@@ -29,6 +29,8 @@ const QUERY_TIMEOUT_MS = 1_500;
 const OPERATION_TIMEOUT_MS = 10_000;
 /** After the first right value others may have a newer one. */
 const GRACE_MS = 150;
+/** Of a put: where fewer took it, those that an earlier search found may have begun anew since, or be gone, and it searches once more. */
+const TAKEN_ENOUGH = 4;
 /** In the table of nodes: of one address or /64, and of all. */
 export const NODES_PER_SOURCE_MAX = 4;
 const NODES_MAX = 512;
@@ -250,9 +252,16 @@ export class DhtClient {
         const held = dht._values.peek(target);
         if (held?.seq !== undefined && held.seq < seq)
           dht._values.set(target, { ...item, id: Buffer.from(this.#deps.id) });
-        dht.put(item, (error, _key, count) => {
-          taken = error === null ? (count ?? 0) : 0;
-          end();
+        const mayBeOld = dht._tables.peek(target) !== undefined;
+        const put = (then: () => void) =>
+          dht.put(item, (error, _key, count) => {
+            taken = Math.max(taken, error === null ? (count ?? 0) : 0);
+            then();
+          });
+        put(() => {
+          if (!mayBeOld || taken >= TAKEN_ENOUGH || !this.#ends.has(end)) return end();
+          dht._tables.remove(target);
+          put(end);
         });
       },
       () => taken,

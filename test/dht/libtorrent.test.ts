@@ -22,7 +22,7 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
  * Until `stop`: a node goes without a word, and comes back at its place with nothing in its store, as after a restart; now and then another one comes
  * elsewhere instead, but seldom, because libtorrent waits 15 s for each that is gone. The first stays, for those who are told of it.
  */
-class Churn {
+class Churn implements AsyncDisposable {
   readonly #running: Promise<void>;
   #isOver = false;
   changes = 0;
@@ -34,6 +34,10 @@ class Churn {
   async stop(): Promise<void> {
     this.#isOver = true;
     await this.#running;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
   }
 
   async #run(swarm: Swarm): Promise<void> {
@@ -55,7 +59,7 @@ test.skipIf(why !== undefined && process.env["CI"] !== "true")(
     await swarm.add();
     await swarm.grow(NODES - 1);
     const peer = await swarm.libtorrent();
-    const churn = new Churn(swarm);
+    await using churn = new Churn(swarm);
     const { client } = swarm.nodes[0]!;
     const label = systemRandom.bytes(8);
     const salt = itemSalt(PLUGIN, label);
