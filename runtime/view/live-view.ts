@@ -80,6 +80,8 @@ export interface ViewDeps {
 export class LiveView implements NodeView {
   readonly #deps: ViewDeps;
   readonly #events: NodeEvents;
+  /** Hashes; the same for ever. */
+  #meshAddress: ReturnType<typeof meshAddress> | undefined;
 
   constructor(deps: ViewDeps, events: NodeEvents) {
     this.#deps = deps;
@@ -115,7 +117,7 @@ export class LiveView implements NodeView {
         version,
         uptime_seconds: Math.floor((clock.monotonicMs() - mesh.startedAtMs) / 1000),
       },
-      ...(overlayAddress(host.running) ?? meshAddress(network, self)),
+      ...(overlayAddress(host.running) ?? (this.#meshAddress ??= meshAddress(network, self))),
       network,
       open: isOpen,
       authority,
