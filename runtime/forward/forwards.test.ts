@@ -138,14 +138,14 @@ test("of a configuration read anew, forwards that are as before stay the same on
 });
 
 test("why a forward of the configuration does not listen is told until it does", async () => {
-  const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const listen = `127.0.0.1:${taken.port}`;
+  const taken = listen();
+  const address = `127.0.0.1:${taken.port}`;
   forwards.configure([
-    { listen, to: "LON-A", target: "localhost:80" },
+    { listen: address, to: "LON-A", target: "localhost:80" },
     { listen: "127.0.0.1:0", to: "LON-B", target: "localhost:80" },
   ]);
   expect(forwards.waiting).toHaveLength(1);
-  expect(forwards.waiting[0]).toContain(listen);
+  expect(forwards.waiting[0]).toContain(address);
   taken.stop(true);
   await clock.advance(60_000);
   expect(forwards.waiting).toEqual([]);

@@ -94,7 +94,9 @@ export class LiveView implements NodeView {
 
   health(forWhom: "anybody" | "operator" = "anybody"): HealthView {
     const { host, time, troubles } = this.#deps;
-    return healthOf(host.running, time.view, [...troubles(), ...this.#restartNotices()], forWhom);
+    const all = troubles();
+    for (const notice of this.#restartNotices()) all.push(notice);
+    return healthOf(host.running, time.view, all, forWhom);
   }
 
   #restartNotices(): Trouble[] {
