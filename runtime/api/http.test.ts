@@ -516,3 +516,20 @@ test("how an answer is framed is not for its headers to say", async () => {
   ]);
   await server.stop(0);
 });
+
+test("whoever was told that the connection ends is not heard any more", async () => {
+  const url = await startTcp();
+  const refused = `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\n${TOKEN}Expect: cake\r\nContent-Length: 0\r\n\r\n`;
+  let heard = "";
+  const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
+  socket.on("data", (bytes) => (heard += bytes.toString("latin1")));
+  socket.write(refused);
+  await new Promise<void>((resolve) => socket.once("end", resolve));
+  await new Promise<void>((resolve) => socket.write(`${POST_HI(TOKEN)}hi`, () => resolve()));
+  // What came behind it has come as well.
+  for (let n = 0; n < 3; n++)
+    expect((await fetch(`${url}/health`, { headers: { connection: "close" } })).status).toBe(200);
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 417"]);
+  expect(at.rig.node.sent).toHaveLength(0);
+  socket.destroy();
+});

@@ -218,6 +218,8 @@ export class HttpServer {
   }
 
   #onRequest(line: Line, incoming: Incoming): void {
+    // The far end was told that nothing more is answered.
+    if (!line.socket.writable) return incoming.drop();
     line.isFresh = false;
     line.endsMs = undefined;
     line.place.stand("busy");
@@ -252,13 +254,14 @@ export class HttpServer {
   #rest(line: Line): void {
     const { socket } = line;
     line.isBusy = false;
+    // Also where nothing more is answered, whatever still comes.
+    line.endsMs = this.#options.clock.monotonicMs() + this.#options.idleMs;
     // Of one whose body broke off that was the answer.
     if (line.isBroken && !line.isLast) return end(socket, line.newest?.isWhole === true ? BAD_REQUEST : "");
     // What was written last is still on its way out.
     if (this.#isStopping || line.isLast) return end(socket);
     if (this.#endIfOver(line)) return;
     line.place.stand("silent");
-    line.endsMs = this.#options.clock.monotonicMs() + this.#options.idleMs;
   }
 
   async #answerOne(line: Line, incoming: Incoming): Promise<void> {
