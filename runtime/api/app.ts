@@ -50,6 +50,8 @@ export interface ApiOptions {
   readonly recent: RecentLog;
   readonly metrics: Metrics;
   readonly version: string;
+  /** What is open on loopback is so to everybody who comes by an address: `api.public_read`, which a reload may change. */
+  readonly isReadPublic: () => boolean;
   /** Aborts when the API stops; event streams and traces end with it. */
   readonly signal: AbortSignal;
 }
@@ -98,11 +100,14 @@ export function createApi(options: ApiOptions): Api {
   const routes = apiRoutes(options.version);
   app.use(observe(options));
   for (const route of routes) {
+    const { access } = route;
+    const opened = access.openOnLoopback === true ? { ...access, openAnywhere: true } : access;
     app.on(route.method.toUpperCase(), [honoPath(route.path)], async (c) => {
       c.set("route", route.path);
       // Undefined where the caller of app.fetch passes no environment, whatever the type says.
       const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
-      const refusal = await door.refuse(route.access, c.req.raw, connection);
+      const rule = options.isReadPublic() ? opened : access;
+      const refusal = await door.refuse(rule, c.req.raw, connection);
       return refusal ?? (await dispatch(route, c, connection, parts));
     });
   }

@@ -65,6 +65,7 @@ describe("defaults", () => {
     ]);
     expect(config.api).toEqual({
       listen: [{ host: "127.0.0.1", port: 8000 }],
+      publicRead: false,
       socket: "/var/lib/godwit/godwit.sock",
       tokens: [],
     });
