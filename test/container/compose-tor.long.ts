@@ -16,5 +16,5 @@ describe.skipIf(why !== undefined)(`in containers${why === undefined ? "" : ` [s
   }, 300_000);
   afterAll(() => engine?.close(), 120_000);
 
-  test("three nodes meet by one Tor, knowing one onion address", () => meshOfOnions(engine), 600_000);
+  test("three nodes meet by one Tor, knowing one node of a DHT", () => meshOfOnions(engine), 600_000);
 });
