@@ -86,6 +86,21 @@ export class Topology implements AsyncDisposable {
       await this.engine.podman("network", "rm", `${this.#project}_${one}`);
   }
 
+  /** It went well fresh: down and up with its volumes, where `check` holds, then down without them, and nothing is left. */
+  async again(check: () => Promise<void>): Promise<void> {
+    await this.down();
+    await this.start();
+    await this.allHealthy();
+    await check();
+    await this.down("--volumes");
+    expect(await this.left()).toEqual([]);
+  }
+
+  /** Of its nodes, in the order of the file. */
+  async ids(): Promise<string[]> {
+    return await Promise.all(this.nodes.map(async (node) => (await this.godwit(node, "id")).out));
+  }
+
   /** What an engine still has of it. */
   async left(): Promise<string[]> {
     const { engine } = this;
