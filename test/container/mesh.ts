@@ -7,6 +7,7 @@ import { expect } from "bun:test";
 import type { Engine } from "./engine.ts";
 import { buildPrometheus, PROMETHEUS_IMAGE } from "./images.ts";
 import { readDashboards } from "./monitoring.ts";
+import { blockOf, readPage } from "../../scripts/pages.ts";
 import { Topology, until } from "./topology.ts";
 
 const PORTS = [8_000, 8_001, 8_002] as const;
@@ -75,7 +76,11 @@ export async function meshOfYggdrasil(engine: Engine): Promise<void> {
   };
   await isUp();
 
-  // The documented calls.
+  // The documented calls, as the page has them, and one by one.
+  const page = readPage("docs/containers.md");
+  const printed = await engine.shell(blockOf(page, "curl http://localhost:8000/health"));
+  expect(printed).toStartWith('{"status":"ok"');
+  expect(printed).toContain("godwit_http_requests_total{");
   expect(await curlJson<object>("http://localhost:8000/health")).toMatchObject({ status: "ok" });
   expect(await curlJson<object>("http://localhost:8001/mesh/routes")).toMatchObject({
     routes: expect.anything(),
