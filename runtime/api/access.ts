@@ -41,7 +41,7 @@ export const unknownConnection: Connection = { authority: "tcp", peer: undefined
 export interface AccessRule {
   /** `public`: anybody from anywhere. */
   readonly scope: TokenScope | "public";
-  /** Readable without a token from this machine. */
+  /** Readable without a token from this machine; of routes of our own also from elsewhere where `api.public_read` says so. */
   readonly openOnLoopback?: boolean;
   /** Readable without a token from anywhere, called by an address or by one of the listener's own names. */
   readonly openAnywhere?: boolean;

@@ -53,6 +53,8 @@ export interface ApiOptions {
   readonly recent: RecentLog;
   readonly metrics: Metrics;
   readonly version: string;
+  /** What is open on loopback is so to everybody who comes by an address: `api.public_read`, which a reload may change. */
+  readonly isReadPublic: () => boolean;
   /** Aborts when the API stops; event streams and traces end with it. */
   readonly signal: AbortSignal;
 }
@@ -98,17 +100,20 @@ export function createApi(options: ApiOptions): Api {
   const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);
   const attended = attend(options);
-  for (const route of routes)
+  for (const route of routes) {
+    const { access } = route;
+    const opened = access.openOnLoopback === true ? { ...access, openAnywhere: true } : access;
     app.on(
       route.method.toUpperCase(),
       [honoPath(route.path)],
       attended(
         route.path,
         async (c, connection) =>
-          (await door.refuse(route.access, c.req.raw, connection)) ??
+          (await door.refuse(options.isReadPublic() ? opened : access, c.req.raw, connection)) ??
           (await dispatch(route, c, connection, parts)),
       ),
     );
+  }
   const pages = new PagesFront({ ...options, door });
   app.all(
     "/x/*",

@@ -471,13 +471,21 @@ export interface Rig {
 }
 
 /** No instance has pages. */
-const noPages: PagesDesk = {
+export const noPages: PagesDesk = {
   reachOf: () => undefined,
   call: () => Promise.reject(godwitError("GODWIT_NOT_FOUND", "no plugin runs here that has pages")),
 };
 
-/** An API over a fake node. `clock` replaces the manual one where real sockets are involved. */
-export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk } = {}): Rig {
+interface RigOptions {
+  /** In place of the manual one, where real sockets are involved. */
+  readonly clock?: Clock;
+  readonly log?: Log;
+  readonly pages?: PagesDesk;
+  readonly isReadPublic?: boolean;
+}
+
+/** An API over a fake node. */
+export function createRig(options: RigOptions = {}): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
   const plugins = fakePlugins();
@@ -496,6 +504,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     recent,
     metrics,
     version: "0.1.0",
+    isReadPublic: () => options.isReadPublic === true,
     signal: stop.signal,
   });
   return { app, node, tokens, plugins, clock, metrics, recent, stop };

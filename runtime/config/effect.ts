@@ -66,6 +66,7 @@ export const settings = {
   engines: instances,
   heal: instances,
   "api.listen": onReload(({ api }) => api.listen),
+  "api.public_read": onReload(({ api }) => api.publicRead),
   "api.socket": atStart(({ api }) => api.socket, "the command line finds the running node by it"),
   names: onReload(({ names }) => [...names].sort(([a], [b]) => (a < b ? -1 : 1))),
   "trust.trusted": onReload(({ trust }) => trust.trusted.toSorted()),

@@ -62,6 +62,8 @@ export interface Config {
   readonly api: {
     /** Empty: no TCP listener. */
     readonly listen: readonly ListenAddress[];
+    /** What needs no token on loopback needs none from elsewhere. */
+    readonly publicRead: boolean;
     /** Absolute path, short enough for a unix socket. */
     readonly socket: string;
     readonly tokens: readonly {
@@ -369,6 +371,7 @@ function toConfig(
     heal: toPlugins(settings.heal),
     api: {
       listen: api.listen,
+      publicRead: api.public_read,
       socket: api.socket ?? `${stateDir}/godwit.sock`,
       tokens: api.tokens.map(({ secret, scopes, label }, index) => ({
         secret: secrets.read(secret, `api.tokens[${index}].secret`, true),

@@ -151,7 +151,7 @@ export const settingsShape = table({
     ),
   ),
   api: or(
-    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], tokens: [] }),
+    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], public_read: false, tokens: [] }),
     later(() =>
       table({
         listen: or(
@@ -166,6 +166,7 @@ export const settingsShape = table({
             parts.listenAddresses,
           ),
         ),
+        public_read: or(() => false, flag()),
         socket: or(undefined, text(matches(/^\/[^\0]*$/))),
         tokens: or(
           () => [],
