@@ -178,7 +178,8 @@ function stateOf({ id, to, state, reason, receipt }: SentMessage): Record<string
         : {
             by: receipt.byCallsign ?? receipt.by,
             at: isoTime(receipt.atMs),
-            signature: receipt.signature,
+            proof: receipt.proof,
+            signature: receipt.signature ?? null,
           },
   };
 }

@@ -50,6 +50,7 @@ export const sampleMessage: MessageView = {
     by: nodeA,
     by_callsign: "DUN-A",
     at: "2026-01-01T00:00:01.000Z",
+    proof: "signature",
     signature: "c2ln",
     unconfirmed: false,
   },

@@ -31,7 +31,7 @@ import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
-import { signatureHex } from "../custody/source/proofs.ts";
+import { shownProof } from "../custody/source/proofs.ts";
 import { healthOf, type Trouble } from "./health.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
@@ -309,6 +309,7 @@ export class LiveView implements NodeView {
 
   #outboxView(entry: OutboxEntry): MessageView {
     const { receipt } = entry;
+    const proven = receipt === null ? undefined : shownProof(receipt);
     return {
       id: entry.id,
       from: this.#deps.self,
@@ -325,13 +326,14 @@ export class LiveView implements NodeView {
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
       expires_in_seconds: this.#expiresInSeconds(entry),
       receipt:
-        receipt === null
+        receipt === null || proven === undefined
           ? null
           : {
               by: receipt.by,
               by_callsign: this.#callsignOf(receipt.by),
               at: isoTime(receipt.atMs),
-              signature: signatureHex(receipt.proof),
+              proof: proven.proof,
+              signature: proven.signature ?? null,
               unconfirmed: receipt.isUnconfirmed,
             },
       trace: this.#trace(receipt?.trace ?? []),
