@@ -28,7 +28,7 @@ export class Departures {
   readonly #deps: DeparturesDeps;
   readonly #waiting: Waiting;
   readonly #toSeal = new Set<Live>();
-  /** Sealed while they were written. */
+  /** Being sealed. One that is to be sealed anew meanwhile comes after that, in `#toSeal`. */
   readonly #sealing = new Set<Live>();
   /** Sealed, and not with the forwarder until that is durable. */
   readonly #unheld = new Set<Live>();
@@ -97,13 +97,12 @@ export class Departures {
     if (reason !== null) return this.#wait(live);
     this.#waiting.delete(entry.to, entry.id);
     this.#toSeal.add(live);
-    if (!this.#isSealing) void this.#sealQueued();
+    void this.#sealQueued();
   }
 
   /** What it is sealed to comes in a while. */
   holdOnceSealed(live: Live, sealed: Promise<readonly Target[]>): void {
-    this.#sealing.add(live);
-    void this.#sealOne(live, sealed).finally(() => this.#sealing.delete(live));
+    void this.#sealAlone(live, sealed).then(() => this.#sealQueued());
   }
 
   hold(live: Live, state: OutboxState, relayed?: Relayed): void {
@@ -185,13 +184,22 @@ export class Departures {
 
   /** A name that comes to mean somebody may set thousands free: their bodies pass through memory a few at a time. */
   async #sealQueued(): Promise<void> {
+    if (this.#isSealing) return;
     this.#isSealing = true;
-    while (this.#toSeal.size > 0) {
-      const some = [...this.#toSeal.values().take(SEALED_AT_ONCE)];
-      await Promise.all(some.map((live) => this.#sealOne(live)));
+    for (;;) {
+      const free = this.#toSeal.values().filter((live) => !this.#sealing.has(live));
+      const some = [...free.take(SEALED_AT_ONCE)];
+      if (some.length === 0) break;
       for (const live of some) this.#toSeal.delete(live);
+      await Promise.all(some.map((live) => this.#sealAlone(live)));
     }
     this.#isSealing = false;
+  }
+
+  async #sealAlone(live: Live, sealed?: Promise<readonly Target[]>): Promise<void> {
+    this.#sealing.add(live);
+    await this.#sealOne(live, sealed);
+    this.#sealing.delete(live);
   }
 
   /** `sealed`: what it was sealed to meanwhile; else from the store. */
@@ -200,7 +208,7 @@ export class Departures {
     try {
       if (sealed !== undefined) return await this.#takeSealed(live, await sealed);
       const body = await this.#sealer.body(entry);
-      if (body === undefined || finalStates.includes(entry.state) || entry.targets.length > 0) return;
+      if (body === undefined || !isToBeSealed(live)) return;
       if (this.isForHere(entry)) return await this.#deps.deliverHere(live, body);
       const slowly = this.#sealer.sealMeanwhile(entry, body);
       if (slowly !== undefined) return await this.#takeSealed(live, await slowly);
@@ -222,15 +230,17 @@ export class Departures {
 
   async #holdSealed(live: Live): Promise<void> {
     const { entry } = live;
-    if (entry.targets.length === 0) return this.#wait(live);
+    const { targets } = entry;
+    if (targets.length === 0) return this.#wait(live);
     this.#unheld.add(live);
     await this.#ctx.store.commit([putEntry(entry)]);
-    if (!finalStates.includes(entry.state)) this.hold(live, entry.state);
+    // What it is sealed to by now may not be durable.
+    if (!finalStates.includes(entry.state) && entry.targets === targets) this.hold(live, entry.state);
   }
 
   async #takeSealed(live: Live, targets: readonly Target[]): Promise<void> {
     const { entry } = live;
-    if (finalStates.includes(entry.state) || entry.targets.length > 0) return;
+    if (!isToBeSealed(live)) return;
     // Its address means others by now.
     if (!this.#sealer.isStillFor(entry, targets)) return this.activate(live, "queued");
     this.#entries.setTargets(entry, targets);
@@ -241,6 +251,10 @@ export class Departures {
     this.#waiting.add(entry.to, entry.id, deadlineOf(this.#ctx, entry));
   }
 }
+
+/** Neither sealed nor ended, nor is its withdrawal on its way to the disk: a row that says that it is open must not come after that. */
+const isToBeSealed = ({ entry, isEnding }: Live): boolean =>
+  !finalStates.includes(entry.state) && entry.targets.length === 0 && isEnding !== true;
 
 function firstToward(forwarder: Forwarder, node: NodeId): string | undefined {
   for (const { waitReason } of forwarder.toward(node)) return waitReason;

@@ -264,10 +264,12 @@ export class Outbox {
     const receipts = arrived.proven();
     const [touched, before]: [Live[], StoreOp[]] = [[], []];
     for (const proven of receipts) {
+      const { bundleId } = proven.receipt;
       const live = this.#named.find(proven.receipt);
-      if (live === undefined && !this.#entries.isOwn(proven.receipt.bundleId))
-        this.#deps.stranger(proven.receipt.bundleId, signer);
-      if (live !== undefined && this.#believe(live, signer, proven, before)) touched.push(live);
+      if (live === undefined && !this.#entries.isOwn(bundleId)) this.#deps.stranger(bundleId, signer);
+      if (live === undefined || !this.#believe(live, signer, proven, before)) continue;
+      // One that is being withdrawn is sealed anew should that fail.
+      if (live.isEnding !== true || finalStates.includes(live.entry.state)) touched.push(live);
     }
     for (const [live, parked] of brought) if (!touched.includes(live)) this.awake.dismiss(live, parked);
     try {
@@ -339,7 +341,7 @@ export class Outbox {
   #sealAnew(live: Live): void {
     this.#dropTargets(live.entry);
     this.#rows.save([live]);
-    this.#departures.activate(live, "queued");
+    if (live.isEnding !== true) this.#departures.activate(live, "queued");
   }
 
   #dropTargets(entry: OutboxEntry): void {
