@@ -51,7 +51,7 @@ describe("the root", () => {
     const { ann, bea, prekey, secrets, publics } = createPair();
     const begun = beginSession(ann, bea.id, prekey, drawing(secrets.e));
     expect(begun.ephemeral).toEqual(publics.e);
-    expect(formatHex(begun.id)).toBe("06daf4175c3fc452");
+    expect(formatHex(begun.id)).toBe("1fbaa880a74982c0");
     expect(formatHex(begun.root)).toBe("c1ef94e7be9819e6f41d1a081263f8fcd417a362ffe47c6815d4ae1f05952733");
     const keys = new ReceivingKeys(begun.root);
     for (const [counter, hex] of [
@@ -79,7 +79,9 @@ describe("the root", () => {
         expect(begun.root).toEqual(rootOfPair(pair));
         expect(joined.keys.root).toEqual(begun.root);
         expect(joined.id).toEqual(begun.id);
-        expect(begun.id).toEqual(new Uint8Array(referenceSessionId(begun.ephemeral, ann.publicKey)));
+        expect(begun.id).toEqual(
+          new Uint8Array(referenceSessionId(begun.ephemeral, ann.publicKey, prekey.keyId)),
+        );
       }),
       { numRuns: 50 },
     );
@@ -306,7 +308,9 @@ describe("what a sender keeps", () => {
   });
 });
 
-test("the id of a session is not that of another sender with the same ephemeral key", () => {
+test("the id of a session is not that of another sender, or to another prekey, with the same ephemeral key", () => {
   const { ann, bea, publics } = createPair(12);
-  expect(sessionIdOf(publics.e, ann.id)).not.toEqual(sessionIdOf(publics.e, bea.id));
+  const id = sessionIdOf(publics.e, ann.id, 1);
+  expect(id).not.toEqual(sessionIdOf(publics.e, bea.id, 1));
+  expect(id).not.toEqual(sessionIdOf(publics.e, ann.id, 2));
 });

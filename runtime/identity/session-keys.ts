@@ -68,9 +68,14 @@ function rootOf(secrets: Secrets, { from, to, keyId, prekey, ephemeral }: Ends):
   return root;
 }
 
-/** Names the session that `from` began with that ephemeral key. */
-export const sessionIdOf = (ephemeral: Uint8Array, from: NodeId): Uint8Array =>
-  sha256(new Writer(96).bytes(ID_LABEL).bytes(ephemeral).nodeId(from).finish()).slice(0, SESSION_ID_BYTES);
+/**
+ * Names the session that `from` began with that ephemeral key, to that prekey: two lives of a resumed snapshot may draw one ephemeral key and
+ * find another prekey each.
+ */
+export const sessionIdOf = (ephemeral: Uint8Array, from: NodeId, keyId: number): Uint8Array => {
+  const named = new Writer(96).bytes(ID_LABEL).bytes(ephemeral).nodeId(from).u32(keyId).finish();
+  return sha256(named).slice(0, SESSION_ID_BYTES);
+};
 
 /**
  * Agrees as the sender; `identity.dh` may remember what it agrees with others' lasting keys. The secret half of the ephemeral key is
@@ -93,7 +98,7 @@ export function beginSession(
   };
   secret.secret.fill(0);
   const root = rootOf(secrets, { from: identity.id, to, keyId, prekey: publicKey, ephemeral });
-  return { id: sessionIdOf(ephemeral, identity.id), root, ephemeral };
+  return { id: sessionIdOf(ephemeral, identity.id, keyId), root, ephemeral };
 }
 
 /**
@@ -107,7 +112,7 @@ export function joinSession(
   ephemeral: Uint8Array,
   known: (id: Uint8Array) => Pick<ReceivingKeys, "root" | "key"> | undefined,
 ): { readonly id: Uint8Array; readonly keys: Pick<ReceivingKeys, "root" | "key"> } {
-  const id = sessionIdOf(ephemeral, from);
+  const id = sessionIdOf(ephemeral, from, prekey.keyId);
   const held = known(id);
   if (held !== undefined) return { id, keys: held };
   const theirs = dhPublicKeyOf(from);

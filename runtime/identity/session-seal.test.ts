@@ -33,7 +33,7 @@ import { codeOf, createPair, rootOfPair, VECTOR_NETWORK } from "./testing-sessio
 const pair = createPair();
 const { ann, bea, prekey, publics } = pair;
 const root = rootOfPair(pair);
-const id = new Uint8Array(referenceSessionId(publics.e, ann.publicKey));
+const id = new Uint8Array(referenceSessionId(publics.e, ann.publicKey, prekey.keyId));
 const agreed = { keyId: prekey.keyId, ephemeral: publics.e };
 const binding: SessionBinding = {
   ...{ network: VECTOR_NETWORK, from: ann.id, to: bea.id },
@@ -116,14 +116,14 @@ describe("sealing in a session", () => {
         300,
         false,
         text,
-        "0406daf4175c3fc452ac025240910ad49078d031a3c7adf34c302a4b76e664870d4a3c8c3f78797ebb",
+        "041fbaa880a74982c0ac0229768a1d7f8f77aa2c9822648211185fb67e8e9f5a4174df8f1e553f90b7",
       ],
       [1, true, pattern(70_000), "5a484533e2e324d546cacc561eb3da287827908fedae69f8e56c1deac972a7ca"],
       [
         COUNTER_MAX,
         false,
         pattern(70_000),
-        "8138fc5327759736459d8d6f8a959020262028c7354036bc502ef255e75bd2c2",
+        "4e541550d756be53a97838998310bddfd79f46a2138f37c4360f0f29a9381f1f",
       ],
     ] as const) {
       const told = (sealed: Uint8Array) => formatHex(plaintext === text ? sealed : sha256(sealed));
@@ -359,8 +359,8 @@ describe("what does not open", () => {
 
   test("random bytes behind any head", () => {
     const head = fc.constantFrom(
-      "0406daf4175c3fc45200",
-      "0606daf4175c3fc45200",
+      "041fbaa880a74982c000",
+      "061fbaa880a74982c000",
       `0301020304${"07".repeat(32)}00`,
       "03",
       "05",

@@ -198,7 +198,7 @@ function forgesWith(
 ): boolean {
   const { guesses } = rootsOf(loot, from, keyId, e);
   const first = { keyId, e: e.publicHalf };
-  const later = { sessionId: referenceSessionId(e.publicHalf, nodeIdBytes(from)) };
+  const later = { sessionId: referenceSessionId(e.publicHalf, nodeIdBytes(from), keyId) };
   const outcomes = guesses.map((root) =>
     [
       { head: { first, counter: 0 }, plaintext: lie },
@@ -225,7 +225,7 @@ function joins(loot: Loot, wire: readonly { sealed: Uint8Array }[]): boolean {
   const { agreed } = decodeSessionHead(wire[0]!.sealed);
   const e = { publicHalf: agreed!.ephemeral };
   const { guesses } = rootsOf(loot, ann.id, agreed!.keyId, e);
-  const sessionId = referenceSessionId(agreed!.ephemeral, nodeIdBytes(ann.id));
+  const sessionId = referenceSessionId(agreed!.ephemeral, nodeIdBytes(ann.id), agreed!.keyId);
   return [...guesses, ...(loot.roots ?? [])].some((root) => {
     const head = { later: { sessionId }, counter: 9 };
     const forged = referenceSeal(referenceKey(root, 9), head, placeOf(ann.id), lie);
@@ -378,7 +378,7 @@ describe("what a thief reads and forges in sessions", () => {
     });
     expect(opens).toEqual([]);
     const head = {
-      later: { sessionId: referenceSessionId(agreed!.ephemeral, ann.publicKey) },
+      later: { sessionId: referenceSessionId(agreed!.ephemeral, ann.publicKey, agreed!.keyId) },
       counter: wire.length,
     };
     const next = referenceSeal(referenceKey(root, wire.length), head, placeOf(ann.id), words);

@@ -112,10 +112,10 @@ export function referenceRoot(
 }
 
 /** The id of a session, 8 bytes. */
-export function referenceSessionId(e: Uint8Array, sender: Uint8Array): Uint8Array {
+export function referenceSessionId(e: Uint8Array, sender: Uint8Array, keyId: number): Uint8Array {
   return crypto
     .createHash("sha256")
-    .update(join("godwit session id 1", e, sender))
+    .update(join("godwit session id 1", e, sender, u32(keyId)))
     .digest()
     .subarray(0, 8);
 }
