@@ -264,8 +264,7 @@ export class Outbox {
     const receipts = arrived.proven();
     const [touched, before]: [Live[], StoreOp[]] = [[], []];
     for (const proven of receipts) {
-      const { bundleId } = proven.receipt;
-      const live = this.#named.find(proven.receipt);
+      const [live, { bundleId }] = [this.#named.find(proven.receipt), proven.receipt];
       if (live === undefined && !this.#entries.isOwn(bundleId)) this.#deps.stranger(bundleId, signer);
       if (live === undefined || !this.#believe(live, signer, proven, before)) continue;
       // One that is being withdrawn is sealed anew should that fail.
