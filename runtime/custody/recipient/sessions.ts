@@ -39,6 +39,8 @@ export class ReceivedSessions implements SessionRoots {
   /** Names, oldest first. */
   readonly #ofSender = new Map<NodeId, Set<string>>();
   readonly #fresh = new BoundedMap<string, Kept>({ name: "sessions not kept yet", max: FRESH_MAX });
+  /** Names of those in `#kept` whose commit is under way: no more than such commits have mail. */
+  readonly #unsaved = new Set<string>();
   #yielded: string[] = [];
 
   constructor(ctx: Pick<CustodyContext, "store" | "regard" | "sealer" | "log">) {
@@ -77,19 +79,20 @@ export class ReceivedSessions implements SessionRoots {
   }
 
   /** Mail of it was opened, which may be kept or not. */
-  note(from: NodeId, { id, keyId, keys }: OpenedSession): void {
-    const name = nameOf(from, id);
-    if (keyId === undefined || this.#kept.has(name)) return;
-    const since = this.#ctx.sealer.keyFor(from)?.sequence ?? 0;
-    this.#fresh.renew(name, { from, keyId, keys, since });
+  note(from: NodeId, session: OpenedSession): void {
+    const name = nameOf(from, session.id);
+    const fresh = this.#kept.has(name) ? undefined : this.#freshOf(from, session);
+    if (fresh !== undefined) this.#fresh.renew(name, fresh);
   }
 
   /** Ops that keep it: commit them with the mail that came in it. None where it is kept already, or has no place. */
-  keep(from: NodeId, { id }: OpenedSession, share: Share): StoreOp[] {
-    const name = nameOf(from, id);
-    const fresh = this.#fresh.get(name);
-    if (fresh === undefined || this.#kept.has(name)) return [];
-    if (!this.#add(name, fresh, share)) return [];
+  keep(from: NodeId, session: OpenedSession, share: Share): StoreOp[] {
+    const name = nameOf(from, session.id);
+    if (this.#kept.has(name)) return [];
+    // More may have been noted since than are remembered.
+    const fresh = this.#fresh.get(name) ?? this.#freshOf(from, session);
+    if (fresh === undefined || !this.#add(name, fresh, share)) return [];
+    this.#unsaved.add(name);
     const { keyId, keys, since } = fresh;
     const meta = `${keyId} ${formatHex(keys.root)} ${since}`;
     return [{ op: "put", in: "session", key: name, meta }, ...this.#takeYielded()];
@@ -103,15 +106,22 @@ export class ReceivedSessions implements SessionRoots {
   /** The commit with it failed. */
   undo(from: NodeId, session: OpenedSession): void {
     const name = nameOf(from, session.id);
-    const kept = this.#kept.get(name);
-    if (kept === undefined || !this.#fresh.has(name)) return;
+    if (!this.#unsaved.delete(name)) return;
     this.#kept.delete(name);
     this.#unlist(from, name);
   }
 
   /** The commit with it is durable. */
   kept(from: NodeId, session: OpenedSession): void {
-    this.#fresh.delete(nameOf(from, session.id));
+    const name = nameOf(from, session.id);
+    this.#unsaved.delete(name);
+    this.#fresh.delete(name);
+  }
+
+  /** Undefined of one that the message only named. */
+  #freshOf(from: NodeId, { keyId, keys }: OpenedSession): Kept | undefined {
+    const since = this.#ctx.sealer.keyFor(from)?.sequence ?? 0;
+    return keyId === undefined ? undefined : { from, keyId, keys, since };
   }
 
   /** What was agreed to those that are gone opens nothing any more. Where it cannot be deleted now the next start sees to it. */
