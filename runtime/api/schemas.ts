@@ -115,7 +115,7 @@ export const peer = z.object({
   trust_reason: z.string().nullable(),
   trust_until: moment.nullable(),
   score: z.number().min(0).max(1),
-  state: z.enum(["connected", "connecting", "disconnected", "blocked"]),
+  state: z.enum(["connected", "silent", "connecting", "disconnected", "blocked"]),
   links: z.array(
     z.object({
       transport: z.string(),
@@ -336,6 +336,13 @@ export const messagesQuery = z.strictObject({
   box: z.enum(boxes).default("inbox"),
   limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(PAGE_DEFAULT),
   after: z.string().min(1).max(128).optional(),
+});
+
+export const peersQuery = z.strictObject({
+  all: z
+    .enum(["true", "false"])
+    .default("false")
+    .describe("true: nodes that cannot be reached now as well, with their state"),
 });
 
 export const trustBody = z.strictObject({

@@ -162,7 +162,7 @@ export class FakeNode implements NodeView {
     ];
   }
 
-  peers() {
+  peers(which: "reachable" | "all") {
     this.#fail();
     const link = {
       transport: "lan",
@@ -173,7 +173,7 @@ export class FakeNode implements NodeView {
       up_seconds: 60,
       secret_epoch: null,
     };
-    return [
+    const rows = [
       {
         id: nodeB,
         callsign: "LON-B",
@@ -203,6 +203,7 @@ export class FakeNode implements NodeView {
         quarantine: { reason: "lost mail", until: "2026-01-01T00:00:00.000Z", offences: 1 },
       },
     ];
+    return which === "all" ? rows : rows.slice(0, 1);
   }
 
   members() {

@@ -205,6 +205,15 @@ describe("output for people", () => {
       "
     `);
     expect((await godwit("peers")).out).toMatchInlineSnapshot(`
+      "ID          CALLSIGN  TRUST   STATE      LINK                     RTT      SEEN
+      aibaeaqcai  LON-B     member  connected  -> tcp://192.0.2.1:4860  1.25 ms  now
+
+      yggdrasil (transports.overlay) 200:1::2
+      PEER      STATE  REACHED                  RTT
+      200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+      "
+    `);
+    expect((await godwit("peers --all")).out).toMatchInlineSnapshot(`
       "ID          CALLSIGN  TRUST    STATE         LINK                     RTT      SEEN
       aibaeaqcai  LON-B     member   connected     -> tcp://192.0.2.1:4860  1.25 ms  now
       ambqgaydam  -         unknown  disconnected  -                        -        never

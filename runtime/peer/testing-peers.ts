@@ -61,6 +61,7 @@ export class Node {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);
           if (this.throwsOnUp) throw new Error("bug");
         },
+        doubted: ({ isDoubted }) => this.log.push(isDoubted ? "in doubt" : "in doubt no more"),
         down: (_peer, reason) => this.log.push(`down: ${reason}`),
         linkUp: () => this.log.push("link up"),
         linkDown: (_peer, _link, reason) => this.log.push(`link down: ${reason}`),

@@ -37,7 +37,7 @@ import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
-import { peerViews } from "./peers.ts";
+import { metViews, reachableViews } from "./peers.ts";
 import { progressView } from "./progress.ts";
 import { routeView, whyView } from "./routes.ts";
 import { skippedOf } from "./discovery.ts";
@@ -145,9 +145,10 @@ export class LiveView implements NodeView {
     };
   }
 
-  peers(): PeerView[] {
+  peers(which: "reachable" | "all"): PeerView[] {
     for (const { links } of this.#deps.mesh.peers.connected) for (const link of links) link.askedFor();
-    return peerViews(this.#deps, (id) => this.#callsignOf(id));
+    const callsignOf = (id: NodeId) => this.#callsignOf(id);
+    return which === "all" ? metViews(this.#deps, callsignOf) : reachableViews(this.#deps, callsignOf);
   }
 
   overlays(): OverlayView[] {

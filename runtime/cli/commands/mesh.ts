@@ -123,7 +123,10 @@ export const peers: CommandModule = {
   async run(context) {
     const answer = await (
       await context.client()
-    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>("GET", "/mesh/peers");
+    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>(
+      "GET",
+      context.isSet("all") ? "/mesh/peers?all=true" : "/mesh/peers",
+    );
     show(context, answer, (value) => {
       const rows = value.peers.flatMap((peer) => {
         const isAvoided = peer.quarantine !== null && peer.state === "connected";

@@ -36,6 +36,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     events: {
       up: (peer) => tell("peerUp", peer),
       quiet: (peer) => tell("peerQuiet", peer),
+      doubted: (peer) => tell("peerDoubted", peer),
       down: (peer, reason, isSilent) => tell("peerDown", peer, reason, isSilent),
       linkUp: (peer, link) => tell("linkUp", peer, link),
       linkDown: (peer, link, reason) => tell("linkDown", peer, link, reason),

@@ -89,7 +89,8 @@ export interface PeerView {
   trust_until: string | null;
   /** From 0 to 1: how much of the time it was there, times how much of what it was given arrived. */
   score: number;
-  state: "connected" | "connecting" | "disconnected" | "blocked";
+  /** `silent`: it has links, and none of them gives an answer as soon as usual. */
+  state: "connected" | "silent" | "connecting" | "disconnected" | "blocked";
   links: {
     transport: string;
     address: string;
@@ -317,7 +318,8 @@ export interface NodeView {
   health(forWhom?: "anybody" | "operator"): HealthView;
   status(): StatusView;
   members(): MemberView[];
-  peers(): PeerView[];
+  /** The neighbours that can be reached now, or all nodes that this one has met or is told of. */
+  peers(which: "reachable" | "all"): PeerView[];
   /** Networks that carry transports, with their own neighbours. */
   overlays(): OverlayView[];
   routes(): RouteView[];
