@@ -250,6 +250,7 @@ export const message = z.object({
   created_at: moment,
   delivered_at: moment.nullable(),
   expires_in_seconds: count.nullable().describe("what is left of the life of an own message that is open"),
+  expires_at: moment.nullable().describe("the same by this node's clock"),
   receipt: z
     .object({
       by: nodeId,

@@ -46,6 +46,7 @@ export const sampleMessage: MessageView = {
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
   expires_in_seconds: null,
+  expires_at: null,
   receipt: {
     by: nodeA,
     by_callsign: "DUN-A",

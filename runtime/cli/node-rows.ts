@@ -18,17 +18,10 @@ export const nodeRows: readonly CommandSpec[] = [
       ...watched,
     },
   ),
-  row(
-    "peers",
-    "",
-    none,
-    "the neighbours now, and their links",
-    async () => (await mesh()).peers,
-    {
-      all: { help: "nodes that cannot be reached now as well, with their state" },
-      ...watched,
-    },
-  ),
+  row("peers", "", none, "the neighbours now, and their links", async () => (await mesh()).peers, {
+    all: { help: "nodes that cannot be reached now as well, with their state" },
+    ...watched,
+  }),
   row(
     "members",
     "",

@@ -26,7 +26,7 @@ import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
 import { helloOf, type OwnHello } from "./own-hello.ts";
-import { pathKey } from "./path-key.ts";
+import { type InterfaceOf, leadsWhere, pathKey } from "./path-key.ts";
 import type { PeerEvents } from "./peer-events.ts";
 import { type Lane, Peer } from "./peer.ts";
 
@@ -66,6 +66,7 @@ export interface PeersDeps extends OwnHello {
   /** No link comes up: the other machine with this identity goes on. */
   isStandingDown(): boolean;
   isBlocked(id: NodeId): boolean;
+  readonly interfaceOf: InterfaceOf;
   /** Whose double is found however many strangers run twice. */
   readonly regard: Regard;
   /** Which of the places that are kept it may have. */
@@ -370,7 +371,8 @@ export class Peers {
 
   /**
    * Two links over the same hosts and scheme carry nothing that one would not. Of two with one initiator the newer is
-   * kept; of two with different ones that of the smaller node id, so that both ends choose alike.
+   * kept; of two with different ones that of the smaller node id, so that both ends choose alike. Nor do two that this node dialled
+   * and that leave over one interface; here the older is kept, while it gives answers, and the far end is told.
    */
   #resolveDuplicates(peer: Peer, fresh: Link): void {
     const key = pathKey(fresh.session);
@@ -382,6 +384,7 @@ export class Peers {
         (fresh.session.direction === "outbound") === isOursPreferred;
       this.#retire(peer, keepFresh ? other : fresh);
     }
+    if (!fresh.isRetiring && leadsWhere(fresh, peer.links, this.#deps.interfaceOf)) this.#retire(peer, fresh);
     if (peer.links.length > LINKS_PER_PEER_MAX) this.#retire(peer, peer.links[0]!);
   }
 

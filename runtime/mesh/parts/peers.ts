@@ -30,6 +30,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     ownRecord: () => mesh.ownRecord.bytes,
     toldMs: () => time.toldMs,
     isBlocked: (id) => mesh.isRefused(id),
+    interfaceOf: (address) => deps.addresses().find((own) => own.address === address)?.interface,
     regard: kept.acquaintances,
     welcomeOf,
     roomFor: () => deps.neighboursMax?.() ?? PEERS_MAX,

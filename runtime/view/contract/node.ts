@@ -230,6 +230,8 @@ export interface MessageView {
   delivered_at: string | null;
   /** Left of the life of an own message that is still open, by running time; null for all others. */
   expires_in_seconds: number | null;
+  /** The same as a moment of this node's clock, ISO 8601; it moves when that is set. */
+  expires_at: string | null;
   receipt: {
     by: NodeId;
     by_callsign: string | null;
