@@ -180,6 +180,18 @@ describe("a far end that is gone without a word is in doubt within 5 s at both e
     expect(await cuts(() => {}, 1, [end])).toBeLessThan(4_900);
   });
 
+  test("sooner where this node's own timers are late, so that it is in time when they are late again", async () => {
+    const { clock, sessions, doubtedAtMs } = twoEnds();
+    await clock.advance(startMs);
+    // Late by 200 ms, once.
+    clock.jumpTo(clock.nextAtMs()! + 200);
+    await clock.advance(startMs);
+    silence(sessions);
+    const cutMs = clock.monotonicMs();
+    await clock.advance(4_900 - 300);
+    for (const atMs of doubtedAtMs) expect(atMs! - cutMs).toBeLessThan(4_900 - 300);
+  });
+
   test("and is in doubt no more as soon as it is heard", async () => {
     const { clock, sessions, links, doubtedAtMs, deadAtMs } = twoEnds();
     await clock.advance(startMs);

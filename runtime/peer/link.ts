@@ -6,14 +6,9 @@
 import type { Clock, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { Session } from "../link/types.ts";
-import { type LivenessProfile, profiles } from "./liveness.ts";
+import { lateness, type LivenessProfile, profiles, silenceMaxMs } from "./liveness.ts";
 import { encodeProbe, encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
 
-/**
- * A far end that is gone without a word is in doubt before this much silence, ms, whatever the phase: the longer an answer is
- * waited for, the sooner it is asked for. 5 s are promised; the rest is for timers, and for whoever asks.
- */
-const DOUBT_BY_MS = 4_880;
 /** The responder waits this much longer than the initiator ever does, so that one exchange of probes serves both ends. */
 const RESPONDER_EXTRA_MS = 35;
 /** A link counts as in use for this long after data was sent on it. */
@@ -133,6 +128,8 @@ export class Link {
   /** The timer behind the last probe was late: this node is busy itself. */
   #isBusy = false;
   #starvedAtMs = Number.NEGATIVE_INFINITY;
+  /** How late timers were of late, ms. */
+  #lateMs = 0;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
   #measuredAtMs: number;
@@ -396,6 +393,7 @@ export class Link {
     const isProbing = this.#misses > 0;
     this.#isBusy = nowMs - this.#dueAtMs > LATE_MS;
     if (nowMs - this.#dueAtMs > STARVED_LATE_MS) this.#starvedAtMs = nowMs;
+    this.#lateMs = lateness(this.#lateMs, nowMs - this.#dueAtMs);
     // What was not heard in a wait that this node overslept proves nothing: the same wait begins anew, with a probe now.
     if (nowMs - this.#dueAtMs > LAG_VOID_MS && isProbing) this.#misses--;
     else if (isProbing && !this.#isDoubted) return this.#onDoubt();
@@ -457,10 +455,9 @@ export class Link {
 
   /** Silence after which it is probed now. */
   get #idleLimitMs(): number {
-    const profile = this.#profile!;
     if (this.session.linkClass !== "fast") return this.#idleMs;
-    // What was on its way when the far end went is still heard.
-    return Math.min(this.#idleMs, DOUBT_BY_MS - this.#waitMs(profile.doubtMs) - (this.#rttMs ?? 0) / 2);
+    const doubtMs = this.#waitMs(this.#profile!.doubtMs);
+    return Math.min(this.#idleMs, silenceMaxMs({ doubtMs, rttMs: this.#rttMs ?? 0, lateMs: this.#lateMs }));
   }
 
   #nextIdleMs(): number {

@@ -193,11 +193,20 @@ export class Pair {
   }
 }
 
-async function firstNotAlive(watch: MemberWatch, id: string, sinceMs: number): Promise<number> {
-  const waits = ["member.suspect", "member.failed", "member.left"].map((type) =>
-    watch.at(type, id, SEEN_WITHIN_MS * 2, sinceMs),
+/** When the node was not alive any more to this one: at once if it was in doubt already and stayed so. */
+async function firstNotAlive(watch: MemberWatch, id: string, cutMs: number): Promise<number> {
+  const before = watch.events.findLast((event) => event.id === id && event.atMs < cutMs);
+  const gone = ["member.suspect", "member.failed", "member.left"].map((type) =>
+    watch.at(type, id, SEEN_WITHIN_MS * 2, cutMs),
   );
-  return await Promise.any(waits);
+  const next = await Promise.any(gone).catch(() => Number.POSITIVE_INFINITY);
+  const isInDoubt = before !== undefined && before.type !== "member.alive";
+  const wasAliveBetween = watch.events.some(
+    ({ type, id: of, atMs }) => type === "member.alive" && of === id && atMs >= cutMs && atMs < next,
+  );
+  if (isInDoubt && !wasAliveBetween) return cutMs;
+  if (next === Number.POSITIVE_INFINITY) throw new Error("nothing was seen");
+  return next;
 }
 
 /** Keeps half of every processor busy until it is disposed of. */
