@@ -50,6 +50,10 @@ export const commands: readonly CommandSpec[] = [
       value: "file:PATH",
       help: "join with this invitation (or credential:NAME, or the line itself) where there is no configuration yet",
     },
+    "telex-config": {
+      value: "PATH",
+      help: "instead of a configuration: the file of a Project Telex node, and its TELEX_* variables; it is only read",
+    },
   }),
   row(
     "init",
@@ -129,6 +133,18 @@ export const commands: readonly CommandSpec[] = [
     {
       env: { help: "TELEX_* variables count too, above the file" },
       "allow-from": { value: "CIDR", help: "who may call the telex port beyond loopback", repeats: true },
+    },
+  ),
+  row(
+    "config import",
+    "",
+    none,
+    "turn the variables of a replaced system into a configuration",
+    async () => (await import("./commands/import-env.ts")).importEnv,
+    {
+      env: {
+        help: "NODE_ID, LISTEN_HOST, LOG_LEVEL, YGGDRASIL_PEERS, AGENT_ID and others of the environment",
+      },
     },
   ),
   ...nodeRows,
