@@ -18,11 +18,12 @@ import { PagesFront } from "./pages/pages.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
-import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
+import { defineRoute, jsonResponse, type ApiParts, type Profiler, type Route } from "./route.ts";
 import { joinRoutes } from "./routes-join.ts";
 import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { logRoutes } from "./routes-logs.ts";
+import { profileRoutes } from "./routes-profile.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import { pluginRoutes } from "./routes-plugins.ts";
@@ -50,6 +51,7 @@ export interface ApiOptions {
   readonly recent: RecentLog;
   readonly metrics: Metrics;
   readonly version: string;
+  readonly profiler: Profiler;
   /** Aborts when the API stops; event streams and traces end with it. */
   readonly signal: AbortSignal;
 }
@@ -70,6 +72,7 @@ export function apiRoutes(version: string): Route[] {
     ...joinRoutes(),
     ...messageRoutes(),
     ...logRoutes(),
+    ...profileRoutes(),
     ...tokenRoutes(),
     ...forwardRoutes(),
     ...pluginRoutes(),
@@ -90,9 +93,20 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, plugins, clock, log, recent, signal } = options;
+  const { view, tokens, forwards, plugins, clock, log, recent, signal, profiler } = options;
   const bodies = new BodyReader(clock);
-  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, recent, signal, bodies };
+  const parts: ApiParts = {
+    view,
+    tokens,
+    forwards,
+    plugins,
+    clock,
+    log,
+    recent,
+    signal,
+    bodies,
+    profiler,
+  };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);

@@ -478,8 +478,38 @@ const noPages: PagesDesk = {
   call: () => Promise.reject(godwitError("GODWIT_NOT_FOUND", "no plugin runs here that has pages")),
 };
 
+const fakeProfile = {
+  cpu: {
+    nodes: [
+      {
+        id: 1,
+        callFrame: { functionName: "(root)", url: "", lineNumber: -1, columnNumber: -1 },
+        hitCount: 6,
+      },
+      {
+        id: 2,
+        callFrame: { functionName: "onFrame", url: "file:///a/session.ts", lineNumber: 41, columnNumber: 3 },
+        hitCount: 2,
+      },
+    ],
+    startTime: 0,
+    endTime: 10_000,
+    samples: [1, 1, 1, 1, 1, 1, 2, 2],
+    timeDeltas: [],
+  },
+  heap: {
+    bytes: 2_097_152,
+    capacityBytes: 4_194_304,
+    extraBytes: 1_024,
+    objects: 30,
+    byType: [{ type: "Array", count: 20 }],
+  },
+};
+
 /** An API over a fake node. `clock` replaces the manual one where real sockets are involved. */
-export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk } = {}): Rig {
+export function createRig(
+  options: { clock?: Clock; log?: Log; pages?: PagesDesk; isProfiledOverTcp?: boolean } = {},
+): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
   const plugins = fakePlugins();
@@ -498,6 +528,7 @@ export function createRig(options: { clock?: Clock; log?: Log; pages?: PagesDesk
     recent,
     metrics,
     version: "0.1.0",
+    profiler: { isOverTcp: options.isProfiledOverTcp ?? true, take: () => Promise.resolve(fakeProfile) },
     signal: stop.signal,
   });
   return { app, node, tokens, plugins, clock, metrics, recent, stop };

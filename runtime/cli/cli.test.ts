@@ -70,6 +70,7 @@ describe("every command that asks the node", () => {
     ["status", '"network":"telex"', 0],
     ["health", '{"status":"ok"', 0],
     ["peers", '{"peers":[', 0],
+    ["profile --seconds 1", '{"seconds":1,"cpu":{"nodes":[', 0],
     ["members", '{"members":[', 0],
     ["members --state failed", '"reason":"link closed"', 0],
     ["routes", '{"routes":[', 0],

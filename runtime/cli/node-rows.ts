@@ -68,6 +68,20 @@ export const nodeRows: readonly CommandSpec[] = [
     },
   ),
   row(
+    "profile",
+    "",
+    none,
+    "where the node spends its time, and what its memory holds",
+    async () => (await import("./commands/profile.ts")).profile,
+    {
+      seconds: { value: "N", help: "sample for so long, up to 60; 10 by default" },
+      out: {
+        value: "PATH",
+        help: "write the profile to a file .cpuprofile, for the developer tools of a browser",
+      },
+    },
+  ),
+  row(
     "logs",
     "",
     none,

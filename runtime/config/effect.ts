@@ -66,6 +66,7 @@ export const settings = {
   engines: instances,
   heal: instances,
   "api.listen": onReload(({ api }) => api.listen),
+  "api.profile": atStart(({ api }) => api.isProfiled, "who may ask is settled when the API opens"),
   "api.socket": atStart(({ api }) => api.socket, "the command line finds the running node by it"),
   names: onReload(({ names }) => [...names].sort(([a], [b]) => (a < b ? -1 : 1))),
   "trust.trusted": onReload(({ trust }) => trust.trusted.toSorted()),

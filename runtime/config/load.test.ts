@@ -66,6 +66,7 @@ describe("defaults", () => {
     expect(config.api).toEqual({
       listen: [{ host: "127.0.0.1", port: 8000 }],
       socket: "/var/lib/godwit/godwit.sock",
+      isProfiled: false,
       tokens: [],
     });
     expect(config.delivery.lifetimeMs).toBe(72 * 3_600_000);

@@ -64,6 +64,8 @@ export interface Config {
     readonly listen: readonly ListenAddress[];
     /** Absolute path, short enough for a unix socket. */
     readonly socket: string;
+    /** Profiles are made over TCP as well. */
+    readonly isProfiled: boolean;
     readonly tokens: readonly {
       readonly secret: Secret;
       readonly scopes: readonly ConfigTokenScope[];
@@ -370,6 +372,7 @@ function toConfig(
     api: {
       listen: api.listen,
       socket: api.socket ?? `${stateDir}/godwit.sock`,
+      isProfiled: api.profile,
       tokens: api.tokens.map(({ secret, scopes, label }, index) => ({
         secret: secrets.read(secret, `api.tokens[${index}].secret`, true),
         scopes: [...new Set(scopes)],

@@ -185,6 +185,13 @@ const api = z.strictObject({
   socket: absolutePath("to a unix socket", "<state_dir>/godwit.sock")
     .optional()
     .describe("The control socket of the command line. Whoever may open the file may do everything."),
+  profile: z
+    .boolean()
+    .register(expectations, { type: "true or false", expected: "true or false" })
+    .prefault(false)
+    .describe(
+      "Whether GET /profile is answered over TCP as well, to tokens of scope admin: it slows the node while it samples. Through the control socket it always is.",
+    ),
   tokens: z
     .array(
       z.strictObject({

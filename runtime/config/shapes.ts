@@ -151,7 +151,7 @@ export const settingsShape = table({
     ),
   ),
   api: or(
-    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], tokens: [] }),
+    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], profile: false, tokens: [] }),
     later(() =>
       table({
         listen: or(
@@ -167,6 +167,7 @@ export const settingsShape = table({
           ),
         ),
         socket: or(undefined, text(matches(/^\/[^\0]*$/))),
+        profile: or(() => false, flag()),
         tokens: or(
           () => [],
           list(

@@ -3,6 +3,7 @@ import { createApi } from "../api/app.ts";
 import { type ApiServers, startApiServers } from "../api/server.ts";
 import { type ConfiguredTokenStore, openTokenStore } from "../api/tokens.ts";
 import type { PassedListener } from "../api/http.ts";
+import { profileProcess } from "../kernel/profile.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { ForwardTable, NodeView } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
@@ -29,8 +30,13 @@ export async function openApi(
   const { config, store, clock, random, log, recent, metrics } = ground;
   const { passed, ...parts } = shown;
   const tokens = await openTokenStore({ store, random, clock, configured: tokensOf(config) });
-  const app = createApi({ ...parts, tokens, clock, log, recent, metrics, signal: scope.signal });
-  const { listen, socket: socketPath } = config.api;
+  const { listen, socket: socketPath, isProfiled } = config.api;
+  const profiler = {
+    isOverTcp: isProfiled,
+    take: (seconds: number, signal: AbortSignal) => profileProcess(seconds, clock, signal),
+  };
+  const own = { tokens, clock, log, recent, metrics, signal: scope.signal };
+  const app = createApi({ ...parts, ...own, profiler });
   const servers = await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
   return { servers, tokens };
 }
