@@ -43,9 +43,10 @@ export const profile: CommandModule = {
       paint,
     );
     const types = heap.byType.slice(0, ROWS).map(({ type, count }) => [type, String(count)]);
-    context.io.stdout(
-      `${table(["FUNCTION", "SHARE", "WHERE"], busiest(cpu), paint)}\n${memory}\n${table(["TYPE", "OBJECTS"], types, paint)}`,
-    );
+    const rows = busiest(cpu);
+    if (rows.length === 0) context.io.stdout("no sample found the node at work: it was idle\n\n");
+    else context.io.stdout(`${table(["FUNCTION", "SHARE", "WHERE"], rows, paint)}\n`);
+    context.io.stdout(`${memory}\n${table(["TYPE", "OBJECTS"], types, paint)}`);
     return exitCodes.fine;
   },
 };
