@@ -164,6 +164,7 @@ export const member = z.object({
   since: moment,
   reason: z.string(),
   source: nodeId.nullable().describe("null: this node's own links, routes and pings"),
+  tags: z.array(z.string()).readonly().describe("what the node says of its machine; nobody checks it"),
   last_heard: moment.nullable(),
 }) satisfies z.ZodType<MemberView>;
 export const members = z.object({ members: z.array(member) });

@@ -213,8 +213,8 @@ export class FakeNode implements NodeView {
     const own = { callsign: "DUN-A", state: "alive" as const, incarnation: 16_777_216, reason: "this node" };
     const gone = { callsign: null, state: "failed" as const, incarnation: 33_554_433, reason: "link closed" };
     return [
-      { id: nodeA, ...own, since, source: null, last_heard: since },
-      { id: nodeC, ...gone, since, source: nodeB, last_heard: null },
+      { id: nodeA, ...own, since, source: null, tags: ["arch-x64", "storage"], last_heard: since },
+      { id: nodeC, ...gone, since, source: nodeB, tags: [], last_heard: null },
     ];
   }
 

@@ -73,6 +73,8 @@ describe("every command that asks the node", () => {
     ["profile --seconds 1", '{"seconds":1,"cpu":{"nodes":[', 0],
     ["members", '{"members":[', 0],
     ["members --state failed", '"reason":"link closed"', 0],
+    ["members --tag storage --tag arch-x64", '"tags":["arch-x64","storage"]', 0],
+    ["members --tag storage --tag gpu", '{"members":[]}', 0],
     ["routes", '{"routes":[', 0],
     ["why NYC-C", '"explanation"', 0],
     ["trace NYC-C", '"reached":true', 0],

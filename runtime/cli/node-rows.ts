@@ -30,6 +30,11 @@ export const nodeRows: readonly CommandSpec[] = [
     async () => (await mesh()).members,
     {
       state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
+      tag: {
+        value: "TAG",
+        help: "only those that say this of their machine: gpu, arch-arm64",
+        repeats: true,
+      },
       ...watched,
     },
   ),

@@ -51,6 +51,7 @@ const program = { name: '"tor"', command: '["/tor"]', needs_clock: "false" };
 
 const samples: Readonly<Record<string, readonly [string, string]>> = {
   "node.callsign": inTable("[node]", "callsign", '"DUN-A"', '"DUN-B"'),
+  "node.tags": inTable("[node]", "tags", '["storage"]', '["auto"]'),
   "node.location": inTable("[node]", "location", '"DUN"', '"LON"'),
   "node.network": inTable("[node]", "network", '"a"', '"b"'),
   "node.network_secret": inTable("[node]", "network_secret", '"env:ONE"', '["env:TWO", "env:ONE"]'),

@@ -52,6 +52,7 @@ export const settings = {
     ({ node }) => node.location,
     "its record and its mail stand at that location for all of a life",
   ),
+  "node.tags": atStart(({ node }) => node.tags, "its record says them for all of a life"),
   "node.network": atStart(
     ({ node }) => node.network,
     "links, records and seals of a life are made for one mesh",

@@ -48,6 +48,7 @@ describe("defaults", () => {
       network: "godwit",
       networkSecrets: [],
       stateDir: "/var/lib/godwit",
+      tags: [],
       clock: "auto",
       logLevel: "info",
       logFormat: "auto",

@@ -47,6 +47,8 @@ export interface Config {
     readonly network: string;
     /** None: the mesh is open. Two: one replaces the other, the first is what we use ourselves. */
     readonly networkSecrets: readonly Secret[];
+    /** As written: `auto` stands for what is found. */
+    readonly tags: readonly string[];
     /** Absolute; need not exist yet. */
     readonly stateDir: string;
     /** Whether the wall clock is believed without anybody who confirms it. */
@@ -359,6 +361,7 @@ function toConfig(
       networkSecrets: references.map((reference, index) =>
         secrets.read(reference, `node.network_secret${isList ? `[${index}]` : ""}`),
       ),
+      tags: node.tags,
       stateDir,
       clock: node.clock,
       logLevel: node.log_level,

@@ -143,6 +143,23 @@ const node = z.strictObject({
     .describe(
       "Where the identity, the messages and the control socket live. The only place Godwit writes to.",
     ),
+  tags: z
+    .array(
+      z
+        .string()
+        .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/)
+        .max(32),
+    )
+    .max(16)
+    .register(expectations, {
+      type: "list",
+      expected:
+        'a list of at most 16 words such as "storage" or "solar-powered", of a-z, 0-9 and hyphens, or "auto"',
+    })
+    .prefault([])
+    .describe(
+      'What everybody in the mesh is told of this machine, for `godwit members --tag`: your words, and "auto" for its architecture, classes of processors and memory, radios and GPU.',
+    ),
   clock: choice("auto", "trusted")
     .default("auto")
     .describe(

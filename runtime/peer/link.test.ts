@@ -169,15 +169,15 @@ describe("a far end that is gone without a word is in doubt within 5 s at both e
     ["when one end had just sent", ([link]) => link.send(new Uint8Array(10), true)],
     ["when the other end had just sent", ([, link]) => link.send(new Uint8Array(10), true)],
   ])("%s", async (_, before) => {
-    expect(await cuts(before)).toBeLessThan(4_900);
+    expect(await cuts(before)).toBeLessThan(4_850);
   });
 
   test("over a round trip of 300 ms, whose answers are waited for longer", async () => {
-    expect(await cuts(() => {}, 150)).toBeLessThan(4_900);
+    expect(await cuts(() => {}, 150)).toBeLessThan(4_850);
   });
 
   test.each([[0], [1]])("when only what end %p says is lost, at the end that hears nothing", async (end) => {
-    expect(await cuts(() => {}, 1, [end])).toBeLessThan(4_900);
+    expect(await cuts(() => {}, 1, [end])).toBeLessThan(4_850);
   });
 
   test("sooner where this node's own timers are late, so that it is in time when they are late again", async () => {

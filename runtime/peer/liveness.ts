@@ -19,7 +19,7 @@ export interface LivenessProfile {
 /** DESIGN timer profiles. Slow links have no probes: their transport's own signs and custody acknowledgements count. */
 export const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
   fast: {
-    idleMs: 4_660,
+    idleMs: 4_595,
     activeMs: 500,
     doubtMs: 160,
     replyMs: 300,
@@ -43,16 +43,16 @@ export const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> 
  * A far end that is gone without a word is in doubt before this much silence, ms, whatever the phase: the longer an answer is
  * waited for, the sooner it is asked for. 5 s are promised; the rest is for timers, and for whoever asks.
  */
-const DOUBT_BY_MS = 4_880;
+const DOUBT_BY_MS = 4_815;
 /**
  * A node whose timers are late looks sooner by so many times that, up to the most, and for a while longer than it is seen: the share
  * of the lateness that stays from one timer to the next, of which an idle link has some 40 a minute.
  */
-const LATE_FACTOR = 2;
+const LATE_FACTOR = 3;
 const LATE_SLACK_MAX_MS = 1_500;
 const LATE_KEPT = 0.97;
 /** Less is how timers are. */
-const LATE_PLAIN_MS = 20;
+const LATE_PLAIN_MS = 5;
 
 /** How late timers are of late, ms, once one was `lateMs` late. */
 export const lateness = (beforeMs: number, lateMs: number): number => Math.max(lateMs, beforeMs * LATE_KEPT);

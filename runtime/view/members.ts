@@ -14,6 +14,7 @@ export function memberViews(
   const wallMs = clock.wallMs();
   const peers = new Map([...mesh.peers.connected].map((peer) => [peer.id, peer.best]));
   const nowMs = clock.monotonicMs();
+  const tagsOf = (id: NodeId) => mesh.records.get(id)?.record.capabilities ?? [];
   const own: MemberView = {
     id: self,
     callsign: callsignOf(self),
@@ -22,6 +23,7 @@ export function memberViews(
     since: isoTime(wallMs - (nowMs - mesh.startedAtMs)),
     reason: "this node",
     source: null,
+    tags: tagsOf(self),
     last_heard: isoTime(wallMs),
   };
   const others = [...mesh.members.rows()].sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -33,6 +35,7 @@ export function memberViews(
       return {
         ...viewOf(row),
         callsign: callsignOf(row.id),
+        tags: tagsOf(row.id),
         last_heard: heardWallMs > 0 ? isoTime(heardWallMs) : null,
       };
     }),

@@ -46,7 +46,7 @@ beforeAll(async () => {
   const secret = join(lab.dir, "mesh.key");
   writeFileSync(secret, randomBytes(32), { mode: 0o600 });
   const nodeExtra = `network_secret = "file:${secret}"`;
-  const c = await lab.add({ callsign: "NYC-C", nodeExtra });
+  const c = await lab.add({ callsign: "NYC-C", nodeExtra: `${nodeExtra}\ntags = ["auto", "storage"]` });
   const b = await lab.add({ callsign: "LON-B", peers: [c.endpoint], nodeExtra });
   a = await lab.add({ callsign: "DUN-A", peers: [b.endpoint], nodeExtra });
   await Promise.all([a, b, c].map((node) => node.start()));
@@ -171,6 +171,23 @@ function checkOf(code: string): (() => Promise<void>) | undefined {
   if (code.startsWith("godwit install ")) return () => inTree(code);
   return code.startsWith("godwit ") ? () => typed(code) : undefined;
 }
+
+test("what a machine says of itself comes to all others, and chooses among members", async () => {
+  const chosen = async (...tags: string[]) => {
+    const options = tags.flatMap((tag) => ["--tag", tag]);
+    const child = Bun.spawn([binaryPath, "members", "--json", "--config", a.configPath, ...options], {
+      stdout: "pipe",
+    });
+    const { members } = (await new Response(child.stdout).json()) as {
+      members: { callsign: string; tags: string[] }[];
+    };
+    return members.map(({ callsign }) => callsign);
+  };
+  expect(await chosen("storage")).toEqual(["NYC-C"]);
+  expect(await chosen("storage", `arch-${process.arch}`)).toEqual(["NYC-C"]);
+  expect(await chosen("storage", "no-such-thing")).toEqual([]);
+  expect((await chosen()).length).toBe(3);
+});
 
 describe("docs/moving.md", () => {
   test("has a table for each of the five systems, with all their variables", () => {

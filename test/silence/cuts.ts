@@ -5,7 +5,7 @@
 import { availableParallelism } from "node:os";
 import { NODE_PORT, type NetLink } from "../../scripts/netlab-parts.ts";
 import type { LabNode } from "../../scripts/lab.ts";
-import { idOf, MemberWatch } from "../membership/mesh.ts";
+import { idOf, MemberWatch, stateAt } from "../membership/mesh.ts";
 import type { NetMesh } from "../net/net-mesh.ts";
 
 /** What is promised, ms: docs/protocol/frames.md "Probe". */
@@ -178,7 +178,9 @@ export class Pair {
   async #untilLinked(): Promise<void> {
     const isWhole = async (node: LabNode, id: string) => {
       const { peers } = await node.json<{ peers: { id: string; links: unknown[] }[] }>("/mesh/peers");
-      return peers.find((peer) => peer.id === id)?.links.length === this.links.length;
+      if (peers.find((peer) => peer.id === id)?.links.length !== this.links.length) return false;
+      // Whoever was accused refutes that first: what is failed already cannot be seen to go.
+      return (await stateAt(node, id)) === "alive";
     };
     const [idA, idB] = this.#ids;
     for (const [node, id] of [

@@ -178,8 +178,13 @@ export const members: CommandModule = {
     if (wanted !== undefined && !memberStates.includes(wanted))
       throw godwitError("GODWIT_USAGE", `--state is one of ${memberStates.join(", ")}`);
     const answer = await (await context.client()).call<{ members: MemberView[] }>("GET", "/mesh/members");
-    const chosen = answer.value.members.filter(({ state }) => wanted === undefined || state === wanted);
-    const text = wanted === undefined ? answer.text : JSON.stringify({ members: chosen });
+    const tags = context.options("tag");
+    // A node of before this release knows of no tags.
+    const isChosen = ({ state, tags: own = [] }: Omit<MemberView, "tags"> & Partial<MemberView>) =>
+      (wanted === undefined || state === wanted) && tags.every((tag) => own.includes(tag));
+    const chosen = answer.value.members.filter(isChosen);
+    const text =
+      wanted === undefined && tags.length === 0 ? answer.text : JSON.stringify({ members: chosen });
     show(context, { text, value: chosen }, (value) =>
       table(
         ["ID", "CALLSIGN", stateColumn(), "SINCE", spareColumn("HEARD"), "WHY", spareColumn("BY")],

@@ -140,6 +140,8 @@ export interface MemberView {
   reason: string;
   /** Node that the conclusion rests on; null: this node's own links, routes and pings. */
   source: NodeId | null;
+  /** What the node says of its machine; nobody checks it. */
+  tags: readonly string[];
   /** When anything proved that it lives; null when nothing has yet. */
   last_heard: string | null;
 }
