@@ -158,7 +158,7 @@ const node = z.strictObject({
     })
     .prefault([])
     .describe(
-      'What everybody in the mesh is told of this machine, for `godwit members --tag`: your words, and "auto" for its architecture, classes of processors and memory, radios and GPU.',
+      'What everybody in the mesh is told of this machine, for `godwit members --tag gpu`: your words, and "auto" for its architecture, classes of processors and memory, radios and GPU.',
     ),
   clock: choice("auto", "trusted")
     .default("auto")
