@@ -21,7 +21,7 @@ export const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> 
   fast: {
     idleMs: 4_595,
     activeMs: 500,
-    doubtMs: 160,
+    doubtMs: 120,
     replyMs: 300,
     missesBeforeSuspect: 2,
     suspectReplyMs: 200,
@@ -43,7 +43,7 @@ export const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> 
  * A far end that is gone without a word is in doubt before this much silence, ms, whatever the phase: the longer an answer is
  * waited for, the sooner it is asked for. 5 s are promised; the rest is for timers, and for whoever asks.
  */
-const DOUBT_BY_MS = 4_815;
+const DOUBT_BY_MS = 4_775;
 /**
  * A node whose timers are late looks sooner by so many times that, up to the most, and for a while longer than it is seen: the share
  * of the lateness that stays from one timer to the next, of which an idle link has some 40 a minute.
